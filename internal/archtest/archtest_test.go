@@ -1,0 +1,169 @@
+package archtest
+
+import (
+	"fmt"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+)
+
+func TestHouse(t *testing.T) {
+	if _, err := os.Stat("../../go.mod"); err != nil {
+		t.Fatalf("find the module's root: %v", err)
+	}
+	all, err := load(os.DirFS("../.."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range violations(rooms, owners, all) {
+		t.Error(v)
+	}
+}
+
+// violations lists every breach of the plan, each with the reason for the rule.
+func violations(rooms []room, owners []owner, all []source) []string {
+	var out []string
+	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
+
+	plan := map[string]room{}
+	for _, r := range rooms {
+		plan[r.dir] = r
+	}
+	built := map[string][]source{}
+	for _, s := range all {
+		built[s.dir] = append(built[s.dir], s)
+	}
+	for _, r := range rooms {
+		if len(built[r.dir]) == 0 {
+			say("%s is in the plan but has no Go file: take it out of plan_test.go, or bring it back", r.dir)
+		}
+	}
+	for dir, files := range built {
+		if rest, ok := strings.CutPrefix(dir, "internal/"); ok && strings.Contains(rest, "/") {
+			say("%s: internal/ is one level deep, so that the plan shows every room", dir)
+			continue
+		}
+		if _, ok := plan[dir]; !ok {
+			say("%s is not in the plan: give it a floor in plan_test.go", dir)
+			continue
+		}
+		if !slices.ContainsFunc(files, func(s source) bool { return s.doc && !s.test }) {
+			say("%s has no package comment: a reader meets the room there first", dir)
+		}
+	}
+	for _, s := range all {
+		if s.init {
+			say("%s declares func init: work done by being imported cannot be ordered, tested or switched off", s.file)
+		}
+		for _, imp := range s.imports {
+			if why := refused(plan, owners, s, imp); why != "" {
+				say("%s imports %s: %s", s.file, imp, why)
+			}
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// refused says why this file must not import that path; empty if it may.
+func refused(plan map[string]room, owners []owner, s source, imp string) string {
+	for _, o := range owners {
+		if imp != o.prefix && !strings.HasPrefix(imp, strings.TrimSuffix(o.prefix, "/")+"/") {
+			continue
+		}
+		allowed := slices.Contains(o.dirs, s.dir) ||
+			s.test && (slices.Contains(o.tests, s.dir) || slices.Contains(o.tests, "*"))
+		if !allowed {
+			return o.why
+		}
+	}
+	rest, ok := strings.CutPrefix(imp, module+"/")
+	if !ok {
+		return ""
+	}
+	from, known := plan[s.dir]
+	to, found := plan[rest]
+	switch {
+	case !known || !found || from.dir == to.dir:
+		return "" // the unlisted room itself has been reported; a test package imports the room that it tests
+	case path.Dir(rest) == "cmd" || rest == "bench":
+		return "a program is not a library"
+	case to.floor == testRooms:
+		return "" // the owners' table decides
+	case from.floor == testRooms:
+		if to.floor > tools {
+			return "the testbed serves every room from the tools up, so it stands on the tools and below"
+		}
+		return ""
+	case s.test && to.floor <= from.floor:
+		return "" // a test may set its scene with a neighbour: a pull needs a push to have happened
+	case to.floor >= from.floor:
+		return fmt.Sprintf("%s is on floor %q and %s on floor %q; imports go only down",
+			from.dir, from.floor, to.dir, to.floor)
+	}
+	return ""
+}
+
+// TestRulesBite breaks each rule once in a small made-up house: a check that cannot fail protects nothing.
+func TestRulesBite(t *testing.T) {
+	plan := []room{
+		{"internal/low", ground, ""}, {"internal/twin", ground, ""}, {"internal/high", tools, ""},
+		{"internal/testbed", testRooms, ""}, {"cmd/prog", programs, ""},
+	}
+	own := []owner{
+		{"github.com/aws/", []string{"internal/high"}, nil, "sole importer"},
+		{"nightferry/internal/testbed", nil, []string{"*"}, "tests only"},
+	}
+	sound := map[string]string{
+		"internal/low/a.go":       "// Package low is.\npackage low",
+		"internal/twin/a.go":      "// Package twin is.\npackage twin",
+		"internal/twin/a_test.go": "package twin\nimport _ \"nightferry/internal/low\"",
+		"internal/high/a.go":      "// Package high is.\npackage high\nimport (_ \"nightferry/internal/low\"; _ \"github.com/aws/sdk\")",
+		"internal/high/a_test.go": "package high_test\nimport (_ \"nightferry/internal/high\"; _ \"nightferry/internal/testbed\")",
+		"internal/testbed/a.go":   "// Package testbed is.\npackage testbed\nimport _ \"nightferry/internal/high\"",
+		"cmd/prog/main.go":        "// Command prog is.\npackage main\nimport _ \"nightferry/internal/high\"",
+	}
+	tests := []struct{ name, file, text, want string }{
+		{"sound", "", "", ""},
+		{"up", "internal/low/b.go", "package low\nimport _ \"nightferry/internal/high\"", "imports go only down"},
+		{"up in a test", "internal/low/b_test.go", "package low\nimport _ \"nightferry/internal/high\"", "imports go only down"},
+		{"sideways", "internal/low/b_windows.go", "package low\nimport _ \"nightferry/internal/twin\"", "imports go only down"},
+		{"another's library", "internal/low/b.go", "package low\nimport _ \"github.com/aws/sdk\"", "sole importer"},
+		{"testbed in production", "internal/high/b.go", "package high\nimport _ \"nightferry/internal/testbed\"", "tests only"},
+		{"a program as a library", "internal/high/b_test.go", "package high\nimport _ \"nightferry/cmd/prog\"", "not a library"},
+		{"unlisted", "internal/new/a.go", "// Package new is.\npackage new", "not in the plan"},
+		{"vanished", "internal/twin/a.go", "-", "has no Go file"},
+		{"nested", "internal/low/deep/a.go", "// Package deep is.\npackage deep", "one level deep"},
+		{"init", "internal/low/b.go", "package low\nfunc init() {}", "func init"},
+		{"no package comment", "internal/low/a.go", "package low", "no package comment"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			tree := fstest.MapFS{}
+			for name, text := range sound {
+				tree[name] = &fstest.MapFile{Data: []byte(text)}
+			}
+			if tt.file != "" {
+				tree[tt.file] = &fstest.MapFile{Data: []byte(tt.text)}
+			}
+			if tt.text == "-" {
+				delete(tree, "internal/twin/a.go")
+				delete(tree, "internal/twin/a_test.go")
+			}
+			all, err := load(tree)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := violations(plan, own, all)
+			switch {
+			case tt.want == "" && len(got) > 0:
+				t.Errorf("a sound house is refused: %q", got)
+			case tt.want != "" && (len(got) != 1 || !strings.Contains(got[0], tt.want)):
+				t.Errorf("violations are %q, want one that says %q", got, tt.want)
+			}
+		})
+	}
+}

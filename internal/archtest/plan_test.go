@@ -1,0 +1,98 @@
+package archtest
+
+// floor is a storey of the house. Production code imports only rooms of a lower floor, so that a room can be read,
+// tested and replaced knowing only what lies below it.
+type floor int
+
+const (
+	bedrock floor = iota // the one type that even the ground floor is built of
+	ground
+	formats
+	tools
+	repository
+	verbs
+	processes
+	programs
+	testRooms // may import any room up to the tools; only tests, the demo and the benchmark import it
+)
+
+func (f floor) String() string {
+	return [...]string{"bedrock", "ground", "formats", "tools", "repository", "verbs", "processes", "programs", "tests"}[f]
+}
+
+// room is one package of the house.
+type room struct {
+	dir   string // slash-separated, relative to the module's root
+	floor floor
+	owns  string
+}
+
+// rooms is the whole house. A room that is not listed fails the test, and so does a listed one that is gone: a table
+// that no longer matches the tree protects nothing.
+var rooms = []room{
+	{"internal/digest", bedrock, "the SHA-256 digest type and its text form"},
+
+	{"internal/durable", ground, "every rename and sync; writes below an os.Root that survive a power cut"},
+	{"internal/frame", ground, "magic, version and canonical CBOR of every artefact"},
+	{"internal/seal", ground, "keys and AES-GCM of an encrypted repository"},
+
+	{"internal/chunk", formats, "where a file is cut"},
+	{"internal/pack", formats, "blocks, their compression and the footer that indexes them"},
+	{"internal/index", formats, "segments and the index root"},
+	{"internal/manifest", formats, "entries, pages, path rules and Diff"},
+	{"internal/trust", formats, "keys, signatures, releases and heads"},
+	{"internal/halt", formats, "the kill switch's orders and their epoch"},
+
+	{"internal/bucket", tools, "stores: a directory or S3"},
+	{"internal/scan", tools, "the walk over a folder, its patterns and the catalogue of what was seen"},
+
+	{"internal/repo", repository, "opens a repository: trust chain, head, release, index look-ups, block fetches"},
+
+	{"internal/publish", verbs, "push: a folder becomes a release"},
+	{"internal/apply", verbs, "pull: a release becomes a folder"},
+	{"internal/verify", verbs, "compares a folder with a release"},
+	{"internal/collect", verbs, "gc and fsck"},
+
+	{"cmd/nightferry", programs, "the command line"},
+	{"cmd/demo", programs, "the whole tour on one machine"},
+	{"bench", programs, "the comparison with peers"},
+
+	{"internal/testbed", testRooms, "real servers, faults and counters for tests"},
+	{"internal/archtest", testRooms, "this table"},
+}
+
+// owner says that only the rooms in dirs may import paths that start with prefix.
+type owner struct {
+	prefix string
+	dirs   []string
+	tests  []string // rooms whose test files may import it as well
+	why    string
+}
+
+var owners = []owner{
+	{"github.com/aws/", []string{"internal/bucket"}, nil,
+		"one room speaks S3, so that retries, checksums and error texts are decided once"},
+	{"github.com/versity/", []string{"internal/testbed"}, nil,
+		"the embedded S3 server is for tests and the demo; it must never be linked into nightferry itself"},
+	{"github.com/Shopify/toxiproxy/", []string{"internal/testbed", "bench"}, []string{"internal/bucket"},
+		"a fault injector has no place in a program that ships"},
+	{"github.com/PlakarKorp/", []string{"internal/chunk"}, nil,
+		"chunk borders are part of the format: one room decides them"},
+	{"github.com/klauspost/compress", []string{"internal/pack"}, nil,
+		"bounds on decompression are kept in one place"},
+	{"github.com/fxamacker/cbor", []string{"internal/frame"}, nil,
+		"the canonical mode and its bounds are set in one place; a second decoder would accept other bytes"},
+	{"crypto/cipher", []string{"internal/seal"}, nil,
+		"keys and nonces are derived in one place"},
+	{"crypto/aes", []string{"internal/seal"}, nil,
+		"keys and nonces are derived in one place"},
+	{"github.com/spf13/cobra", []string{"cmd/nightferry"}, nil,
+		"command lines end at the program"},
+	{"github.com/schollz/progressbar", []string{"cmd/nightferry"}, nil,
+		"rooms report events; the program draws them"},
+	{"log/slog", []string{"cmd/nightferry", "cmd/demo", "bench"}, nil,
+		"a library returns its errors; the process's edge logs them once"},
+	{"log", []string{}, nil, "slog, and only at the process's edge"},
+	{"nightferry/internal/testbed", []string{"cmd/demo", "bench"}, []string{"*"},
+		"test servers and fault injectors stay out of the programs that ship"},
+}
