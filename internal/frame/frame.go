@@ -1,0 +1,146 @@
+// Package frame is the outer shape of everything that nightferry stores: a
+// magic that names the kind, a version, then deterministic CBOR.
+//
+//	offset  bytes  field
+//	0       2      "nf"
+//	2       4      kind, four ASCII letters ("pack", "head", …)
+//	6       2      version of that kind, big endian
+//	8       …      body
+//
+// The encoding is RFC 8949 §4.2.1 (core deterministic). Decoding is strict:
+// bytes that parse but would be written differently are refused, so an
+// artefact has exactly one form and its digest names exactly one value.
+package frame
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/fxamacker/cbor/v2"
+)
+
+// HeaderSize is the length in bytes of magic, kind and version.
+const HeaderSize = 8
+
+// MaxArray bounds the elements of any array in a frame.
+const MaxArray = 1 << 20
+
+// ErrDamaged is wrapped by every error that says that bytes are not what
+// their writer wrote: a wrong magic, a truncated or non-canonical body.
+var ErrDamaged = errors.New("damaged")
+
+// NewerError says that an artefact was written by a newer nightferry.
+type NewerError struct {
+	Kind      string // the four letters
+	Version   uint16 // found
+	Supported uint16 // the newest that this program reads
+}
+
+func (e *NewerError) Error() string {
+	return fmt.Sprintf("%s has format version %d, this nightferry reads up to %d: upgrade nightferry here", e.Kind, e.Version, e.Supported)
+}
+
+var encMode = sync.OnceValue(func() cbor.EncMode {
+	m, err := cbor.CoreDetEncOptions().EncMode()
+	if err != nil {
+		panic(err) // the options are constant: cannot fail
+	}
+	return m
+})
+
+var decMode = sync.OnceValue(func() cbor.DecMode {
+	m, err := cbor.DecOptions{
+		DupMapKey:         cbor.DupMapKeyEnforcedAPF,
+		IndefLength:       cbor.IndefLengthForbidden,
+		TagsMd:            cbor.TagsForbidden,
+		MaxNestedLevels:   8,
+		MaxArrayElements:  MaxArray,
+		MaxMapPairs:       1024,
+		ExtraReturnErrors: cbor.ExtraDecErrorUnknownField,
+		UTF8:              cbor.UTF8RejectInvalid,
+	}.DecMode()
+	if err != nil {
+		panic(err) // the options are constant: cannot fail
+	}
+	return m
+})
+
+// Header returns the eight bytes that open an artefact of the given kind,
+// which must be four bytes long.
+func Header(kind string, version uint16) []byte {
+	b := append(make([]byte, 0, HeaderSize), "nf"...)
+	b = append(b, kind...)
+	return binary.BigEndian.AppendUint16(b, version)
+}
+
+// CheckHeader returns nil when data opens with the magic of kind in a version
+// from 1 to supported. Errors wrap ErrDamaged or are a *NewerError.
+func CheckHeader(kind string, supported uint16, data []byte) error {
+	if len(data) < HeaderSize {
+		return fmt.Errorf("%s: %d bytes, too short for a header: %w", kind, len(data), ErrDamaged)
+	}
+	if string(data[:2]) != "nf" || string(data[2:6]) != kind {
+		return fmt.Errorf("%s: starts with %q: %w", kind, data[:6], ErrDamaged)
+	}
+	v := binary.BigEndian.Uint16(data[6:8])
+	if v > supported {
+		return &NewerError{Kind: kind, Version: v, Supported: supported}
+	}
+	if v == 0 {
+		return fmt.Errorf("%s: version 0: %w", kind, ErrDamaged)
+	}
+	return nil
+}
+
+// Kind returns the four letters of an artefact's kind, or "" where data does
+// not open with nightferry's magic.
+func Kind(data []byte) string {
+	if len(data) < HeaderSize || string(data[:2]) != "nf" {
+		return ""
+	}
+	return string(data[2:6])
+}
+
+// Encode frames v: header, then v in deterministic CBOR. It fails only for
+// values that CBOR cannot hold, a mistake in the caller.
+func Encode(kind string, version uint16, v any) ([]byte, error) {
+	body, err := Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s: %w", kind, err)
+	}
+	return append(Header(kind, version), body...), nil
+}
+
+// Decode reads into v what Encode wrote. Longer data than max bytes is
+// refused before it is parsed.
+func Decode(kind string, supported uint16, max int, data []byte, v any) error {
+	if err := CheckHeader(kind, supported, data); err != nil {
+		return err
+	}
+	if len(data) > max {
+		return fmt.Errorf("%s: %d bytes, at most %d are allowed: %w", kind, len(data), max, ErrDamaged)
+	}
+	if err := Unmarshal(data[HeaderSize:], v); err != nil {
+		return fmt.Errorf("%s: %w", kind, err)
+	}
+	return nil
+}
+
+// Marshal returns v in deterministic CBOR, without a header.
+func Marshal(v any) ([]byte, error) { return encMode().Marshal(v) }
+
+// Unmarshal reads deterministic CBOR and refuses anything that Marshal would
+// have written differently. Errors wrap ErrDamaged.
+func Unmarshal(data []byte, v any) error {
+	if err := decMode().Unmarshal(data, v); err != nil {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	again, err := encMode().Marshal(v)
+	if err != nil || !bytes.Equal(again, data) {
+		return fmt.Errorf("not in canonical form: %w", ErrDamaged)
+	}
+	return nil
+}

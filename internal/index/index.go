@@ -1,0 +1,202 @@
+// Package index is the format of the index: segments, which map chunk ids to
+// places in packs, and the root, which lists the live segments. See
+// docs/format/segment.md and docs/format/index-root.md.
+//
+// A segment is a sorted table cut into pages of PageRecords records. Its
+// footer holds each page's first id and SHA-256, so that a reader who wants a
+// few chunks of a large repository fetches a few pages, and proves them.
+package index
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	"nightferry/internal/digest"
+	"nightferry/internal/frame"
+	"nightferry/internal/pack"
+	"nightferry/internal/seal"
+)
+
+const (
+	// Kind and Version open every segment.
+	Kind    = "segm"
+	Version = 1
+
+	// RecordSize is the length of one record in bytes.
+	RecordSize = digest.Size + 5*4
+	// PageRecords is the number of records of every page but the last.
+	PageRecords = 2048
+	// PageSize is the length in bytes of a full page before sealing.
+	PageSize = PageRecords * RecordSize
+	// MaxRecords bounds one segment.
+	MaxRecords = 1 << 30
+	// MaxFooter bounds a segment's footer in bytes.
+	MaxFooter = 256 << 20
+)
+
+// Pack names a pack in a segment's table.
+type Pack struct {
+	_      struct{}      `cbor:",toarray"`
+	Digest digest.Digest `json:"digest"`
+	Salt   []byte        `json:"salt,omitempty"` // of a sealed pack, else empty
+	Size   uint32        `json:"size"`           // of the whole object, bytes
+}
+
+// Record maps one chunk to its place.
+type Record struct {
+	ID   digest.Digest
+	Pack uint32 // ordinal in the segment's table of packs
+	At   pack.Location
+}
+
+func (r *Record) append(b []byte) []byte {
+	b = append(b, r.ID[:]...)
+	for _, v := range [...]uint32{r.Pack, r.At.Block, r.At.Stored, r.At.Offset, r.At.Size} {
+		b = binary.BigEndian.AppendUint32(b, v)
+	}
+	return b
+}
+
+func parseRecord(b []byte) (r Record) {
+	copy(r.ID[:], b)
+	b = b[digest.Size:]
+	u := func(i int) uint32 { return binary.BigEndian.Uint32(b[4*i:]) }
+	r.Pack = u(0)
+	r.At = pack.Location{Block: u(1), Stored: u(2), Offset: u(3), Size: u(4)}
+	return r
+}
+
+// validate checks what a record claims against what a pack can hold.
+func (r *Record) validate(packs int) error {
+	if int64(r.Pack) >= int64(packs) || r.At.Block < pack.PreludeSize || r.At.Stored < 1 || r.At.Stored > pack.MaxStored ||
+		int64(r.At.Block)+int64(r.At.Stored) > pack.MaxSize || r.At.Size < 1 || int64(r.At.Offset)+int64(r.At.Size) > pack.MaxBlock {
+		return fmt.Errorf("segment: record %s points outside of a pack: %w", r.ID.Short(), frame.ErrDamaged)
+	}
+	return nil
+}
+
+// Page is what a footer tells of one page.
+type Page struct {
+	_      struct{}      `cbor:",toarray"`
+	First  digest.Digest `json:"first"`  // the id of its first record
+	Digest digest.Digest `json:"digest"` // SHA-256 of the page as stored
+}
+
+// Footer tells what a segment holds.
+type Footer struct {
+	_       struct{} `cbor:",toarray"`
+	Records uint64   `json:"records"`
+	Pages   []Page   `json:"pages"`
+	Packs   []Pack   `json:"packs"`
+}
+
+// Validate checks the footer against itself.
+func (f *Footer) Validate() error {
+	if f.Records > MaxRecords || uint64(len(f.Pages)) != (f.Records+PageRecords-1)/PageRecords {
+		return fmt.Errorf("segment footer: %d records in %d pages: %w", f.Records, len(f.Pages), frame.ErrDamaged)
+	}
+	for i := 1; i < len(f.Pages); i++ {
+		if f.Pages[i-1].First.Compare(f.Pages[i].First) >= 0 {
+			return fmt.Errorf("segment footer: pages out of order: %w", frame.ErrDamaged)
+		}
+	}
+	for _, p := range f.Packs {
+		if (len(p.Salt) != 0 && len(p.Salt) != seal.SaltSize) || p.Size > pack.MaxSize {
+			return fmt.Errorf("segment footer: pack %s: %w", p.Digest.Short(), frame.ErrDamaged)
+		}
+	}
+	return nil
+}
+
+// PageRange returns where page i lies in the segment, given whether pages are
+// sealed.
+func (f *Footer) PageRange(i, overhead int) (offset, length int64) {
+	n := PageRecords
+	if i == len(f.Pages)-1 {
+		n = int(f.Records - uint64(i)*PageRecords)
+	}
+	return pack.PreludeSize + int64(i)*int64(PageSize+overhead), int64(n*RecordSize + overhead)
+}
+
+// Find returns the ordinal of the page that would hold id, or -1.
+func (f *Footer) Find(id digest.Digest) int {
+	i, found := slices.BinarySearchFunc(f.Pages, id, func(p Page, id digest.Digest) int { return p.First.Compare(id) })
+	if !found {
+		i--
+	}
+	return i
+}
+
+// OpenPage proves page i against the footer and opens it.
+func (f *Footer) OpenPage(obj *seal.Object, i int, stored []byte) (Records, error) {
+	off, n := f.PageRange(i, obj.Overhead())
+	if int64(len(stored)) != n || digest.Of(stored) != f.Pages[i].Digest {
+		return nil, fmt.Errorf("segment page %d does not match its footer: %w", i, frame.ErrDamaged)
+	}
+	b := stored
+	if obj != nil {
+		var err error
+		if b, err = obj.Open(nil, stored, uint64(off)); err != nil {
+			return nil, fmt.Errorf("segment page %d: %w", i, err)
+		}
+	}
+	return Records(b), nil
+}
+
+// Records is one opened page: sorted records of RecordSize bytes each.
+type Records []byte
+
+// Len returns the number of records.
+func (r Records) Len() int { return len(r) / RecordSize }
+
+// At returns record i.
+func (r Records) At(i int) Record { return parseRecord(r[i*RecordSize:]) }
+
+// ID returns the id of record i, aliasing the page.
+func (r Records) ID(i int) []byte { return r[i*RecordSize : i*RecordSize+digest.Size] }
+
+// Find returns the first record with the given id.
+func (r Records) Find(id digest.Digest) (Record, bool) {
+	lo, hi := 0, r.Len()
+	for lo < hi {
+		mid := (lo + hi) / 2
+		if bytes.Compare(r.ID(mid), id[:]) < 0 {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	if lo < r.Len() && bytes.Equal(r.ID(lo), id[:]) {
+		return r.At(lo), true
+	}
+	return Record{}, false
+}
+
+// Check validates every record of the page and their order.
+func (r Records) Check(packs int) error {
+	for i := range r.Len() {
+		rec := r.At(i)
+		if err := rec.validate(packs); err != nil {
+			return err
+		}
+		if i > 0 && bytes.Compare(r.ID(i-1), r.ID(i)) >= 0 {
+			return fmt.Errorf("segment: records out of order: %w", frame.ErrDamaged)
+		}
+	}
+	return nil
+}
+
+// ParseFooter opens a footer as stored at offset.
+func ParseFooter(obj *seal.Object, stored []byte, offset int64) (*Footer, error) {
+	body, err := obj.Open(nil, stored, uint64(offset))
+	if err != nil {
+		return nil, fmt.Errorf("segment footer: %w", err)
+	}
+	var f Footer
+	if err := frame.Unmarshal(body, &f); err != nil {
+		return nil, fmt.Errorf("segment footer: %w", err)
+	}
+	return &f, f.Validate()
+}

@@ -1,0 +1,139 @@
+package manifest
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// StateDir is the folder that nightferry keeps for itself at the top of a
+// target; no release may hold it.
+const StateDir = ".nightferry"
+
+// Bounds of a path.
+const (
+	MaxPath = 4096 // bytes
+	MaxName = 255  // bytes and UTF-16 units of one component
+)
+
+// PathError says why a path cannot be part of a release.
+type PathError struct {
+	Path string
+	Why  string
+}
+
+func (e *PathError) Error() string { return fmt.Sprintf("name %q: %s", e.Path, e.Why) }
+
+// ComparePaths orders paths so that a folder's subtree directly follows it:
+// byte order, with the slash before every other byte. It is the order in
+// which a walk with sorted names meets them.
+func ComparePaths(a, b string) int {
+	n := min(len(a), len(b))
+	for i := range n {
+		if x, y := a[i], b[i]; x != y {
+			switch {
+			case x == '/':
+				return -1
+			case y == '/':
+				return 1
+			case x < y:
+				return -1
+			}
+			return 1
+		}
+	}
+	return len(a) - len(b)
+}
+
+// CheckPath refuses a path that could leave a target, or that cannot be made
+// the same on every site. portable adds what Windows cannot hold: it is the
+// default, and the only kind of release that a Windows site takes.
+func CheckPath(p string, portable bool) error {
+	bad := func(why string) error { return &PathError{Path: p, Why: why} }
+	switch {
+	case p == "":
+		return bad("is empty")
+	case len(p) > MaxPath:
+		return bad(fmt.Sprintf("has %d bytes, at most %d are allowed", len(p), MaxPath))
+	case !utf8.ValidString(p):
+		return bad("is not valid UTF-8")
+	case p[0] == '/':
+		return bad("is absolute")
+	}
+	for rest, first := p, true; ; first = false {
+		name, more, found := strings.Cut(rest, "/")
+		if why := checkName(name, portable); why != "" {
+			return bad(why)
+		}
+		if first && strings.EqualFold(name, StateDir) {
+			return bad("is reserved for nightferry's own state")
+		}
+		if !found {
+			return nil
+		}
+		rest = more
+	}
+}
+
+func checkName(name string, portable bool) string {
+	switch {
+	case name == "":
+		return "has an empty component"
+	case name == "." || name == "..":
+		return "has a component \".\" or \"..\""
+	case len(name) > MaxName:
+		return fmt.Sprintf("has a component of %d bytes, at most %d are allowed", len(name), MaxName)
+	}
+	for _, r := range name {
+		switch {
+		case r < 0x20 || r == 0x7f:
+			return "holds a control character"
+		case portable && strings.ContainsRune(`<>:"\|?*`, r):
+			return fmt.Sprintf("holds %q, which Windows does not allow", r)
+		}
+	}
+	if !portable {
+		return ""
+	}
+	if last := name[len(name)-1]; last == '.' || last == ' ' {
+		return "has a component that ends in a dot or a space, which Windows drops"
+	}
+	if reserved(name) {
+		return "has a component that Windows reserves for a device"
+	}
+	return ""
+}
+
+// reserved reports whether Windows takes name for a device: CON, PRN, AUX,
+// NUL, CONIN$, CONOUT$, COM0-9, LPT0-9 (superscript digits too), whatever
+// follows a dot (Microsoft, "Naming Files, Paths, and Namespaces").
+func reserved(name string) bool {
+	base, _, _ := strings.Cut(name, ".")
+	base = strings.ToUpper(strings.TrimRight(base, " "))
+	switch base {
+	case "CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$":
+		return true
+	}
+	if digit, ok := strings.CutPrefix(base, "COM"); ok || strings.HasPrefix(base, "LPT") {
+		if !ok {
+			digit = base[3:]
+		}
+		r := []rune(digit)
+		return len(r) == 1 && (r[0] >= '0' && r[0] <= '9' || strings.ContainsRune("¹²³", r[0]))
+	}
+	return false
+}
+
+// Fold returns a name as a file system that ignores case tells it apart:
+// each UTF-16 unit in upper case, as NTFS's own table does for all but a
+// handful of letters.
+func Fold(name string) string {
+	return strings.Map(func(r rune) rune {
+		if utf16.RuneLen(r) != 1 {
+			return r
+		}
+		return unicode.ToUpper(r)
+	}, name)
+}

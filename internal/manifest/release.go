@@ -1,0 +1,107 @@
+package manifest
+
+import (
+	"fmt"
+
+	"nightferry/internal/digest"
+	"nightferry/internal/frame"
+)
+
+const (
+	// ReleaseKind and ReleaseVersion open a release.
+	ReleaseKind    = "rels"
+	ReleaseVersion = 1
+	// MaxRelease bounds a release object in bytes.
+	MaxRelease = 64 << 20
+)
+
+// Totals are what a release holds.
+type Totals struct {
+	_     struct{} `cbor:",toarray"`
+	Files int64    `json:"files"`
+	Dirs  int64    `json:"dirs"`
+	Bytes int64    `json:"bytes"` // sum of the files' sizes
+}
+
+// PageRef names a manifest page.
+type PageRef struct {
+	_       struct{}      `cbor:",toarray"`
+	ID      digest.Digest `json:"id"`
+	Entries int64         `json:"entries"`
+	First   string        `json:"first"` // path of its first entry
+}
+
+// Release is the payload of a release object, which signs it together with
+// the repository, the channel and the release's number. It names no segment
+// and never expires.
+type Release struct {
+	_        struct{}      `cbor:",toarray"`
+	Channel  string        `json:"channel"`
+	Parent   digest.Digest `json:"parent"` // SHA-256 of the release object before; zero for the first
+	Created  int64         `json:"created"`
+	Note     string        `json:"note"` // "" or, for a rollback, which release it brings back; at most 1 KiB
+	Portable bool          `json:"portable"`
+	Totals   Totals        `json:"totals"`
+	Tree     digest.Digest `json:"tree"` // tree digest, see TreeHash
+	Pages    []PageRef     `json:"pages"`
+}
+
+// Validate checks the release against itself.
+func (r *Release) Validate() error {
+	if err := CheckChannel(r.Channel); err != nil {
+		return fmt.Errorf("release: %w: %w", frame.ErrDamaged, err)
+	}
+	if len(r.Note) > 1<<10 || r.Totals.Files < 0 || r.Totals.Dirs < 0 || r.Totals.Bytes < 0 || r.Tree.IsZero() {
+		return fmt.Errorf("release: totals or note out of bounds: %w", frame.ErrDamaged)
+	}
+	var n int64
+	for i, p := range r.Pages {
+		if p.Entries < 1 || p.Entries > frame.MaxArray || p.ID.IsZero() {
+			return fmt.Errorf("release: page %d: %w", i, frame.ErrDamaged)
+		}
+		if err := CheckPath(p.First, r.Portable); err != nil {
+			return fmt.Errorf("release: page %d: %w: %w", i, frame.ErrDamaged, err)
+		}
+		if i > 0 && ComparePaths(r.Pages[i-1].First, p.First) >= 0 {
+			return fmt.Errorf("release: pages out of order: %w", frame.ErrDamaged)
+		}
+		n += p.Entries
+	}
+	if n != r.Totals.Files+r.Totals.Dirs {
+		return fmt.Errorf("release: pages hold %d entries, totals say %d: %w", n, r.Totals.Files+r.Totals.Dirs, frame.ErrDamaged)
+	}
+	return nil
+}
+
+// EncodeRelease returns the payload of a release object.
+func EncodeRelease(r *Release) ([]byte, error) {
+	if err := r.Validate(); err != nil {
+		return nil, err
+	}
+	return frame.Marshal(r)
+}
+
+// DecodeRelease reads the payload of a release object.
+func DecodeRelease(b []byte) (*Release, error) {
+	if len(b) > MaxRelease {
+		return nil, fmt.Errorf("release of %d bytes: %w", len(b), frame.ErrDamaged)
+	}
+	var r Release
+	if err := frame.Unmarshal(b, &r); err != nil {
+		return nil, fmt.Errorf("release: %w", err)
+	}
+	return &r, r.Validate()
+}
+
+// CheckChannel refuses a channel name other than 1 to 64 of a-z, 0-9, '-' and
+// '_', beginning with a letter or digit.
+func CheckChannel(name string) error {
+	ok := len(name) >= 1 && len(name) <= 64 && name[0] != '-' && name[0] != '_'
+	for _, c := range []byte(name) {
+		ok = ok && (c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-' || c == '_')
+	}
+	if !ok {
+		return fmt.Errorf("channel name %q: want 1 to 64 of a-z, 0-9, - and _, beginning with a letter or digit", name)
+	}
+	return nil
+}

@@ -1,0 +1,127 @@
+package manifest
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"hash"
+	"hash/maphash"
+	"strings"
+
+	"nightferry/internal/digest"
+	"nightferry/internal/frame"
+)
+
+// TreeHash computes the tree digest of entries in path order: the SHA-256 of
+// one line for each, "<64 hex digits>  <path>\n" for a file as sha256sum
+// prints it, "dir  <path>\n" for a folder. It covers names and content, not
+// times and modes, so that anyone can compute it with coreutils.
+type TreeHash struct {
+	h   hash.Hash
+	buf []byte
+}
+
+// Add takes the next entry.
+func (t *TreeHash) Add(kind Kind, path string, d digest.Digest) {
+	if t.h == nil {
+		t.h = sha256.New()
+	}
+	b := t.buf[:0]
+	if kind == Dir {
+		b = append(b, "dir"...)
+	} else {
+		b = hex.AppendEncode(b, d[:])
+	}
+	b = append(append(append(b, "  "...), path...), '\n')
+	t.h.Write(b)
+	t.buf = b
+}
+
+// Sum returns the tree digest of what was added.
+func (t *TreeHash) Sum() digest.Digest {
+	if t.h == nil {
+		return digest.Of(nil)
+	}
+	return digest.Digest(t.h.Sum(nil))
+}
+
+// Checker validates a whole tree as its entries stream by: order across
+// pages, every parent a folder that came before, no two names in a folder
+// that differ only by case, and at the end totals and tree digest. Memory is
+// bounded by the folders on the path to the current entry: eight bytes for
+// each of their names.
+type Checker struct {
+	Portable bool
+
+	totals Totals
+	tree   TreeHash
+	last   string
+	stack  []folder
+	seed   maphash.Seed
+}
+
+type folder struct {
+	path  string
+	names map[uint64]struct{} // folded names seen, hashed
+}
+
+// AliasError says that a name cannot stand beside another on Windows.
+type AliasError struct{ Path string }
+
+func (e *AliasError) Error() string {
+	return fmt.Sprintf("name %q: differs only by case from another in its folder", e.Path)
+}
+
+// Add takes the next entry. Errors are *PathError, *AliasError or wrap
+// frame.ErrDamaged; after an *AliasError the Checker can go on, to list all.
+func (c *Checker) Add(e *Entry) error {
+	if c.stack == nil {
+		c.seed = maphash.MakeSeed()
+		c.stack = []folder{{}}
+	} else if ComparePaths(c.last, e.Path) >= 0 {
+		return fmt.Errorf("entry %q is out of order: %w", e.Path, frame.ErrDamaged)
+	}
+	c.last = e.Path
+	parent, name := "", e.Path
+	if i := strings.LastIndexByte(e.Path, '/'); i >= 0 {
+		parent, name = e.Path[:i], e.Path[i+1:]
+	}
+	for c.stack[len(c.stack)-1].path != parent {
+		if len(c.stack) == 1 {
+			return fmt.Errorf("entry %q: its parent is no folder of the release: %w", e.Path, frame.ErrDamaged)
+		}
+		c.stack = c.stack[:len(c.stack)-1]
+	}
+	top := &c.stack[len(c.stack)-1]
+	if e.Kind == Dir {
+		c.totals.Dirs++
+		defer func() { c.stack = append(c.stack, folder{path: e.Path}) }()
+	} else {
+		c.totals.Files++
+		c.totals.Bytes += e.Size
+	}
+	c.tree.Add(e.Kind, e.Path, e.Digest)
+	if c.Portable {
+		key := maphash.String(c.seed, Fold(name))
+		if _, dup := top.names[key]; dup {
+			return &AliasError{Path: e.Path}
+		}
+		if top.names == nil {
+			top.names = map[uint64]struct{}{}
+		}
+		top.names[key] = struct{}{}
+	}
+	return nil
+}
+
+// Sum returns the totals and the tree digest of what was added.
+func (c *Checker) Sum() (Totals, digest.Digest) { return c.totals, c.tree.Sum() }
+
+// Finish compares what was added with what the release claims.
+func (c *Checker) Finish(r *Release) error {
+	if t, d := c.Sum(); t != r.Totals || d != r.Tree {
+		return fmt.Errorf("manifest holds %d files, %d folders, %d bytes, tree %s; the release says %d, %d, %d, %s: %w",
+			t.Files, t.Dirs, t.Bytes, d.Short(), r.Totals.Files, r.Totals.Dirs, r.Totals.Bytes, r.Tree.Short(), frame.ErrDamaged)
+	}
+	return nil
+}
