@@ -1,0 +1,132 @@
+package trust
+
+import (
+	"fmt"
+
+	"nightferry/internal/digest"
+	"nightferry/internal/frame"
+)
+
+const (
+	// DocKind and DocVersion open a trust document.
+	DocKind    = "trus"
+	DocVersion = 1
+	// HeadKind and HeadVersion open a head.
+	HeadKind    = "head"
+	HeadVersion = 1
+	// MaxDoc and MaxHead bound the objects in bytes.
+	MaxDoc  = 256 << 10
+	MaxHead = 4 << 10
+)
+
+// Role is a set of what a key may sign.
+type Role uint8
+
+// Roles of a key.
+const (
+	Releases Role = 1 << iota
+	Heads
+	Halts
+	AllRoles = Releases | Heads | Halts
+)
+
+// Status of a key.
+type Status uint8
+
+const (
+	// Active keys sign.
+	Active Status = iota
+	// Retired keys sign nothing new; releases they signed stay good.
+	Retired
+	// Revoked keys count for nothing: a release that one signed is good only
+	// where a valid head names its digest.
+	Revoked
+)
+
+func (s Status) String() string { return [...]string{"active", "retired", "revoked"}[min(s, Revoked)] }
+
+// MarshalText makes a status a word in JSON.
+func (s Status) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// Key is one key that the root vouches for.
+type Key struct {
+	_      struct{} `cbor:",toarray"`
+	Public Public   `json:"public"`
+	Roles  Role     `json:"roles"` // bits: 1 releases, 2 heads, 4 halts
+	Status Status   `json:"status"`
+	Since  int64    `json:"since"` // Unix seconds of the last change of status
+}
+
+// Doc is the payload of trust/<n>, signed by the offline root key: the
+// complete set of keys, so that the highest number alone tells everything.
+type Doc struct {
+	_    struct{} `cbor:",toarray"`
+	Keys []Key    `json:"keys"`
+}
+
+// Encode returns the payload.
+func (d *Doc) Encode() ([]byte, error) { return frame.Marshal(d) }
+
+// DecodeDoc reads the payload of a trust document.
+func DecodeDoc(b []byte) (*Doc, error) {
+	var d Doc
+	if err := frame.Unmarshal(b, &d); err != nil {
+		return nil, fmt.Errorf("trust: %w", err)
+	}
+	if len(d.Keys) > 1024 {
+		return nil, fmt.Errorf("trust: %d keys: %w", len(d.Keys), frame.ErrDamaged)
+	}
+	seen := map[Public]bool{}
+	for _, k := range d.Keys {
+		if seen[k.Public] || k.Status > Revoked || k.Roles == 0 || k.Roles > AllRoles {
+			return nil, fmt.Errorf("trust: key %s: %w", k.Public, frame.ErrDamaged)
+		}
+		seen[k.Public] = true
+	}
+	return &d, nil
+}
+
+// Find returns the key with that public half, or nil.
+func (d *Doc) Find(p Public) *Key {
+	for i := range d.Keys {
+		if d.Keys[i].Public == p {
+			return &d.Keys[i]
+		}
+	}
+	return nil
+}
+
+// Allows returns nil when signer may sign for role now. A retired key is
+// good for releases that exist, and for nothing else.
+func (d *Doc) Allows(signer Public, role Role) error {
+	k := d.Find(signer)
+	switch {
+	case k == nil:
+		return fmt.Errorf("%w: key %s is not one that the repository's root vouches for", ErrUntrusted, signer)
+	case k.Roles&role == 0:
+		return fmt.Errorf("%w: key %s may not sign this", ErrUntrusted, signer)
+	case k.Status == Active, k.Status == Retired && role == Releases:
+		return nil
+	}
+	return fmt.Errorf("%w: key %s is %s", ErrUntrusted, signer, k.Status)
+}
+
+// Head is the payload of a channel's head; the signed number is the release's.
+type Head struct {
+	_       struct{}      `cbor:",toarray"`
+	Release digest.Digest `json:"release"` // SHA-256 of the release object
+	Expires int64         `json:"expires"` // Unix seconds; later, it vouches for nothing new
+	Trust   uint64        `json:"trust"`   // number of the trust document it was signed under: where a first-time reader starts
+}
+
+// Encode returns the payload.
+func (h *Head) Encode() ([]byte, error) { return frame.Marshal(h) }
+
+// DecodeHead reads the payload of a head.
+func DecodeHead(b []byte) (*Head, error) {
+	var h Head
+	if err := frame.Unmarshal(b, &h); err != nil {
+		return nil, fmt.Errorf("head: %w", err)
+	}
+	return &h, nil
+}
