@@ -1,0 +1,304 @@
+package bucket
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"sync"
+	"time"
+
+	"nightferry/internal/digest"
+)
+
+const (
+	// tempDir holds what is being written, out of the way of List and on the same volume as the objects.
+	tempDir  = ".nightferry-tmp"
+	lockName = tempDir + "/lock"
+	// tagLimit bounds what a Get hashes to answer with an ETag. Whatever is moved by compare-and-swap is far smaller.
+	tagLimit = 8 << 20
+	// staleTemp is the age at which a temporary file belongs to nobody: no Put takes so long.
+	staleTemp = 24 * time.Hour
+)
+
+// dirStore keeps each object as a file.
+//
+// Put writes a temporary file, syncs it, renames it over the key and syncs the folders, so that a reader sees the whole
+// old object or the whole new one, also after a power cut. Conditional Puts of all processes take turns on one lock file
+// between their look and their rename. The ETag is the SHA-256 of the content.
+type dirStore struct {
+	name  string
+	files *files
+	now   func() time.Time
+	turn  chan struct{} // holds one token: this process's turn at the lock file
+	dirs  sync.Map      // folders known to exist and to be synced
+	sweep sync.Once
+}
+
+func openDir(raw string, o Options) (Store, error) {
+	dir, err := dirOf(raw)
+	if err != nil {
+		return nil, &Error{Op: "open", Key: redact(raw), Kind: KindOther, Err: err, Hint: "give file:///DIR"}
+	}
+	f, err := openFiles(dir, o)
+	if err != nil {
+		e := dirError("open", dir, err)
+		if e.Kind == KindNotExist {
+			e.Err, e.Hint = errors.New("no such folder"), "is the volume mounted? nightferry init makes a new store"
+		}
+		return nil, e
+	}
+	d := &dirStore{name: dir, files: f, now: o.Now, turn: make(chan struct{}, 1)}
+	d.turn <- struct{}{}
+	return d, nil
+}
+
+// Get reads small whole objects into memory, which gives them an ETag that belongs to exactly the bytes that are
+// returned, and streams all else.
+func (d *dirStore) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, Info, error) {
+	if err := checkGet(ctx, key, n, off); err != nil {
+		return nil, Info{}, err
+	}
+	f, err := d.files.open(key)
+	if err != nil {
+		return nil, Info{}, dirError("get", key, err)
+	}
+	info, err := d.stat(key, f)
+	if err != nil {
+		f.Close()
+		return nil, Info{}, dirError("get", key, err)
+	}
+	whole := off == 0 && n < 0
+	first, length, err := span(info.Size, off, n)
+	if err != nil {
+		f.Close()
+		return nil, Info{}, rangeError(key, info.Size, off, n)
+	}
+	if whole && length <= tagLimit {
+		defer f.Close()
+		b := make([]byte, length)
+		if _, err := io.ReadFull(f, b); err != nil {
+			return nil, Info{}, dirError("get", key, err)
+		}
+		info.ETag = digest.Of(b).String()
+		return io.NopCloser(bytes.NewReader(b)), info, nil
+	}
+	return &dirBody{ctx: ctx, key: key, f: f, r: io.NewSectionReader(f, first, length), left: length}, info, nil
+}
+
+func (d *dirStore) stat(key string, f *os.File) (Info, error) {
+	fi, err := f.Stat()
+	if err != nil {
+		return Info{}, err
+	}
+	if !fi.Mode().IsRegular() {
+		return Info{}, fs.ErrNotExist // a folder of other keys is no object
+	}
+	return d.info(key, fi), nil
+}
+
+func (d *dirStore) info(key string, fi fs.FileInfo) Info {
+	i := Info{Key: key, Size: fi.Size(), Modified: fi.ModTime()}
+	if d.now != nil {
+		i.Date = d.now()
+	}
+	return i
+}
+
+// dirBody reads a range of a file and insists on all of it: a file that another program cuts short is an error.
+type dirBody struct {
+	ctx  context.Context
+	key  string
+	f    *os.File
+	r    io.Reader
+	left int64
+}
+
+func (b *dirBody) Read(p []byte) (int, error) {
+	if err := b.ctx.Err(); err != nil {
+		return 0, dirError("get", b.key, err)
+	}
+	n, err := b.r.Read(p)
+	b.left -= int64(n)
+	if err == io.EOF && b.left > 0 {
+		err = &Error{Op: "get", Key: b.key, Kind: KindIntegrity, Err: fmt.Errorf("%w: %d bytes are missing: %w", errShort, b.left, io.ErrUnexpectedEOF)}
+	} else if err != nil && err != io.EOF {
+		err = dirError("get", b.key, err)
+	}
+	return n, err
+}
+
+func (b *dirBody) Close() error { return b.f.Close() }
+
+func (d *dirStore) Put(ctx context.Context, key string, body Body, cond Cond) (Info, error) {
+	if err := checkPut(ctx, key, body); err != nil {
+		return Info{}, err
+	}
+	info, err := d.put(ctx, key, body, cond)
+	if err != nil {
+		return Info{}, dirError("put", key, err)
+	}
+	return info, nil
+}
+
+func (d *dirStore) put(ctx context.Context, key string, body Body, cond Cond) (Info, error) {
+	if cond.Absent { // spare the writing where the answer is known; the look that counts comes under the lock
+		if err := d.check(key, cond); err != nil {
+			return Info{}, err
+		}
+	}
+	if err := d.mkdir(tempDir); err != nil {
+		return Info{}, err
+	}
+	temp := tempDir + "/" + rand.Text()
+	written, err := d.write(ctx, temp, body)
+	if err != nil {
+		return Info{}, errors.Join(err, d.discard(temp))
+	}
+	d.sweep.Do(func() { d.removeStale(written.ModTime()) })
+	if err := d.place(ctx, temp, key, cond); err != nil {
+		return Info{}, errors.Join(err, d.discard(temp))
+	}
+	if err := d.files.syncDir(path.Dir(key)); err != nil {
+		return Info{}, err
+	}
+	return Info{Key: key, Size: body.Size, ETag: body.SHA256.String(), Modified: written.ModTime(), Date: written.ModTime()}, nil
+}
+
+// write makes temp hold the body, on disk, checked against the digest that it came with.
+func (d *dirStore) write(ctx context.Context, temp string, body Body) (fs.FileInfo, error) {
+	f, err := d.files.create(temp)
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.New()
+	n, err := io.CopyBuffer(io.MultiWriter(f, sum), &ctxReader{ctx, io.LimitReader(body.R, body.Size)}, make([]byte, 256<<10))
+	if err == nil && n != body.Size {
+		err = &Error{Kind: KindIntegrity, Err: fmt.Errorf("%w: %d of %d bytes", errShort, n, body.Size)}
+	}
+	if err == nil && digest.Digest(sum.Sum(nil)) != body.SHA256 {
+		err = &Error{Kind: KindIntegrity, Err: errChecksum}
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	fi, statErr := f.Stat()
+	return fi, errors.Join(err, statErr, f.Close())
+}
+
+// place renames temp to key if cond holds.
+func (d *dirStore) place(ctx context.Context, temp, key string, cond Cond) error {
+	if err := d.mkdir(path.Dir(key)); err != nil {
+		return err
+	}
+	if cond == (Cond{}) {
+		return d.files.rename(temp, key)
+	}
+	unlock, err := d.lock(ctx)
+	if err != nil {
+		return err
+	}
+	if err = d.check(key, cond); err == nil {
+		err = d.files.rename(temp, key)
+	}
+	return errors.Join(err, unlock())
+}
+
+// check reports whether cond holds of what is under key now.
+func (d *dirStore) check(key string, cond Cond) error {
+	f, err := d.files.open(key)
+	if errors.Is(err, fs.ErrNotExist) {
+		if cond.ETag != "" {
+			return &Error{Kind: KindPrecondition, Err: errChanged}
+		}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if cond.Absent {
+		return &Error{Kind: KindPrecondition, Err: errExists}
+	}
+	sum := sha256.New()
+	if _, err := io.Copy(sum, f); err != nil {
+		return err
+	}
+	if hex.EncodeToString(sum.Sum(nil)) != cond.ETag {
+		return &Error{Kind: KindPrecondition, Err: errChanged}
+	}
+	return nil
+}
+
+// mkdir makes a folder and its parents durable, once per process.
+func (d *dirStore) mkdir(dir string) error {
+	if dir == "." {
+		return nil
+	}
+	if _, ok := d.dirs.Load(dir); ok {
+		return nil
+	}
+	if err := d.mkdir(path.Dir(dir)); err != nil {
+		return err
+	}
+	if err := d.files.mkdir(dir); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if err := d.files.syncDir(path.Dir(dir)); err != nil {
+		return err
+	}
+	d.dirs.Store(dir, true)
+	return nil
+}
+
+func (d *dirStore) discard(temp string) error {
+	if err := d.files.remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// removeStale sweeps up after processes that died while they wrote. What it cannot remove now it will another time.
+func (d *dirStore) removeStale(now time.Time) {
+	entries, _ := d.files.readDir(tempDir)
+	for _, e := range entries {
+		if fi, err := e.Info(); err == nil && tempDir+"/"+e.Name() != lockName && now.Sub(fi.ModTime()) > staleTemp {
+			_ = d.files.remove(tempDir + "/" + e.Name())
+		}
+	}
+}
+
+// Delete does not sync the folder: an object that comes back after a power cut is garbage, never damage.
+func (d *dirStore) Delete(ctx context.Context, key string) error {
+	if err := checkKey("delete", key); err != nil {
+		return err
+	}
+	err := ctx.Err()
+	if err == nil {
+		err = d.files.remove(key)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return dirError("delete", key, err)
+	}
+	return nil
+}
+
+// ctxReader ends a copy when its context does.
+type ctxReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c *ctxReader) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(p)
+}

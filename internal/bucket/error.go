@@ -1,0 +1,100 @@
+package bucket
+
+import (
+	"errors"
+	"io/fs"
+	"net/url"
+	"strings"
+)
+
+// Kind says what sort of failure an Error is, as far as a caller acts on it.
+type Kind uint8
+
+const (
+	KindOther        Kind = iota
+	KindNotExist          // no such object; errors.Is(err, fs.ErrNotExist)
+	KindPrecondition      // the condition of a Put did not hold; errors.Is(err, fs.ErrExist)
+	KindDenied            // the store knows us and says no; errors.Is(err, fs.ErrPermission)
+	KindExpired           // credentials that were good once
+	KindThrottled         // told to slow down until the tries ran out
+	KindUnreachable       // no answer: DNS, proxy, refused, reset, timed out
+	KindIntegrity         // bytes are not what they should be: checksum, length, an object that changed while it was read
+	KindFull              // no space left, or a quota
+)
+
+var kindNames = [...]string{"other", "not found", "condition failed", "denied", "expired", "throttled", "unreachable", "integrity", "full"}
+
+func (k Kind) String() string { return kindNames[k] }
+
+// Error is every error of a store. Its text names the act, the key, the cause and, where there is one, the remedy; it
+// never holds a credential, a signature or a URL's query.
+type Error struct {
+	Op   string // open, get, put, delete, list, presign
+	Key  string // the key, or the prefix of a list; for open, the store
+	Kind Kind
+	Hint string // what to do about it; may be empty
+	Err  error  // the cause
+}
+
+func (e *Error) Error() string {
+	s := e.Op + " " + e.Key + ": " + e.Err.Error()
+	if e.Hint != "" {
+		s += ": " + e.Hint
+	}
+	return s
+}
+
+// Unwrap gives the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Is makes the kinds that have a name in io/fs answer to it.
+func (e *Error) Is(target error) bool {
+	switch target {
+	case fs.ErrNotExist:
+		return e.Kind == KindNotExist
+	case fs.ErrExist:
+		return e.Kind == KindPrecondition
+	case fs.ErrPermission:
+		return e.Kind == KindDenied
+	}
+	return false
+}
+
+// KindOf returns the kind of the *Error in err's chain, KindOther if there is none.
+func KindOf(err error) Kind {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Kind
+	}
+	return KindOther
+}
+
+var (
+	errUnknownStore = errors.New("not the URL of a store")
+	errAbsent       = errors.New("no such object")
+	errExists       = errors.New("an object is there already")
+	errChanged      = errors.New("the object is not the expected one any more")
+	errRange        = errors.New("the object does not hold the range asked for")
+	errEmptyRange   = errors.New("a range of no bytes")
+	errShort        = errors.New("the body ended early")
+	errChecksum     = errors.New("the body does not match its checksum")
+	errBadKey       = errors.New("not a valid key")
+)
+
+// redact drops what may be secret in a URL that a person typed: userinfo, and any parameter but the two we know.
+func redact(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		scheme, _, _ := strings.Cut(raw, ":")
+		return scheme + ":…"
+	}
+	u.User = nil
+	q := url.Values{}
+	for _, k := range []string{"region", "endpoint"} {
+		if v := u.Query().Get(k); v != "" {
+			q.Set(k, v)
+		}
+	}
+	u.RawQuery, u.Fragment = q.Encode(), ""
+	return u.String()
+}
