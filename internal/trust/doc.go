@@ -116,7 +116,6 @@ type Head struct {
 	_       struct{}      `cbor:",toarray"`
 	Release digest.Digest `json:"release"` // SHA-256 of the release object
 	Expires int64         `json:"expires"` // Unix seconds; later, it vouches for nothing new
-	Trust   uint64        `json:"trust"`   // number of the trust document it was signed under: where a first-time reader starts
 }
 
 // Encode returns the payload.
