@@ -1,0 +1,47 @@
+package durable
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+)
+
+// The conditions that callers branch on.
+var (
+	// ErrLink: a symlink, junction or other reparse point stands in a path.
+	ErrLink = errors.New("a link or reparse point stands in the path")
+	// ErrBusy: another process holds the lock.
+	ErrBusy = errors.New("in use by another process")
+	// ErrLocked: another process has the file open in a way that forbids to
+	// replace or delete it. Ask with [IsLocked], which also knows the system's
+	// own errors.
+	ErrLocked = errors.New("locked by another process")
+	// ErrExposed: others can read a key file.
+	ErrExposed = errors.New("others can read it")
+)
+
+// IsLocked reports whether err says that a file cannot be replaced or deleted
+// now because another process uses it, so that trying later can succeed.
+func IsLocked(err error) bool { return errors.Is(err, ErrLocked) || isLockedErrno(err) }
+
+// IsDiskFull reports whether err says that the volume, or the account's quota
+// on it, is full.
+func IsDiskFull(err error) bool { return isFullErrno(err) }
+
+// wrap names the act and the thing once: os's own errors name a system call
+// and the path again, which helps no reader.
+func wrap(act, name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var pe *fs.PathError
+	var le *os.LinkError
+	switch {
+	case errors.As(err, &pe):
+		err = pe.Err
+	case errors.As(err, &le):
+		err = le.Err
+	}
+	return fmt.Errorf("%s %q: %w", act, name, err)
+}

@@ -1,0 +1,216 @@
+package durable
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Lstat describes the name itself, not what a link points to.
+func (r *Root) Lstat(name string) (fs.FileInfo, error) {
+	if err := r.check(name, false); err != nil {
+		return nil, wrap("stat", name, err)
+	}
+	info, err := r.root.Lstat(name)
+	return info, wrap("stat", name, err)
+}
+
+// ReadDir lists a folder, sorted by name; "." is the root itself.
+func (r *Root) ReadDir(name string) ([]fs.DirEntry, error) {
+	f, err := r.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	list, err := f.ReadDir(-1)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return nil, wrap("list", name, err)
+	}
+	slices.SortFunc(list, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	return list, nil
+}
+
+// Mkdir makes one folder; its parent must exist.
+func (r *Root) Mkdir(name string, perm fs.FileMode) error {
+	if err := r.check(name, false); err != nil {
+		return wrap("make folder", name, err)
+	}
+	if err := r.before(Op{Kind: Mkdir, Name: name, Mode: perm}); err != nil {
+		return wrap("make folder", name, err)
+	}
+	return wrap("make folder", name, r.root.Mkdir(name, perm))
+}
+
+// MkdirAll makes the folder and its missing parents.
+func (r *Root) MkdirAll(name string, perm fs.FileMode) error {
+	if name == "." {
+		return nil
+	}
+	info, err := r.Lstat(name)
+	switch {
+	case err == nil && info.IsDir() && !isLink(info):
+		return nil
+	case err == nil:
+		return fmt.Errorf("make folder %q: something else has that name", name)
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	if err := r.MkdirAll(path.Dir(name), perm); err != nil {
+		return err
+	}
+	// Another goroutine may have made it meanwhile; a link planted meanwhile
+	// is met by the next operation below it.
+	if err := r.Mkdir(name, perm); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
+}
+
+// Rename moves a file or folder over to, replacing a file (a read-only one
+// too) but never a folder. It is atomic; it survives a power cut only when the
+// folders on both sides have been synced. A change of case alone works.
+//
+// Known gap: where the system keeps the old case (Wine 8), a case-only rename
+// takes two steps, and a crash between them leaves the file under a temporary
+// name ([IsTemp]).
+func (r *Root) Rename(from, to string) error {
+	err := r.check(from, false)
+	if err == nil {
+		err = r.check(to, false)
+	}
+	if err == nil {
+		err = r.before(Op{Kind: Rename, Name: from, To: to})
+	}
+	if err == nil {
+		err = r.rename(from, to)
+	}
+	if err != nil {
+		return fmt.Errorf("rename to %q: %w", to, wrap("rename", from, err))
+	}
+	return nil
+}
+
+// Remove deletes a file (a read-only one too), an empty folder, or a link
+// itself.
+func (r *Root) Remove(name string) error {
+	if err := r.check(name, false); err != nil {
+		return wrap("remove", name, err)
+	}
+	if err := r.before(Op{Kind: Remove, Name: name}); err != nil {
+		return wrap("remove", name, err)
+	}
+	return wrap("remove", name, r.remove(name))
+}
+
+// RemoveAll deletes a name with all below it, without following links. That
+// the name does not exist is no error. It goes on after an error and returns
+// all of them.
+func (r *Root) RemoveAll(name string) error {
+	info, err := r.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var errs []error
+	if info.IsDir() && !isLink(info) {
+		list, err := r.ReadDir(name)
+		if err != nil {
+			return err
+		}
+		for _, e := range list {
+			errs = append(errs, r.RemoveAll(path.Join(name, e.Name())))
+		}
+	}
+	if err := errors.Join(errs...); err != nil || name == "." {
+		return err
+	}
+	if err := r.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// Chmod sets the permission bits; on Windows only the owner's write bit counts
+// (the read-only attribute).
+func (r *Root) Chmod(name string, mode fs.FileMode) error {
+	if err := r.check(name, true); err != nil {
+		return wrap("set mode of", name, err)
+	}
+	if err := r.before(Op{Kind: Chmod, Name: name, Mode: mode}); err != nil {
+		return wrap("set mode of", name, err)
+	}
+	return wrap("set mode of", name, r.root.Chmod(name, mode))
+}
+
+// Chtimes sets the modification time, as exact as the file system keeps it
+// (100 ns on NTFS), and leaves the access time alone.
+func (r *Root) Chtimes(name string, mtime time.Time) error {
+	if err := r.check(name, true); err != nil {
+		return wrap("set time of", name, err)
+	}
+	if err := r.before(Op{Kind: Chtimes, Name: name, Time: mtime}); err != nil {
+		return wrap("set time of", name, err)
+	}
+	return wrap("set time of", name, r.root.Chtimes(name, time.Time{}, mtime))
+}
+
+// SyncDir makes the names in a folder survive a power cut. Windows has no such
+// call for an ordinary account: there it does nothing, and NTFS's own journal
+// orders the changes of names, though it may lose the latest.
+func (r *Root) SyncDir(name string) error {
+	if err := r.before(Op{Kind: SyncDir, Name: name}); err != nil {
+		return wrap("sync folder", name, err)
+	}
+	return wrap("sync folder", name, r.syncDir(name))
+}
+
+// SyncAll makes everything written to the root's volume before the call
+// survive a power cut, where the system can (Linux: syncfs). Where it cannot it
+// does nothing, and [NeedsFileSync] tells writers to sync each file.
+func (r *Root) SyncAll() error {
+	if err := r.before(Op{Kind: SyncAll, Name: "."}); err != nil {
+		return wrap("sync volume of", r.dir, err)
+	}
+	return wrap("sync volume of", r.dir, r.syncAll())
+}
+
+// NeedsFileSync reports whether SyncAll does nothing here, so that each writer
+// must sync its own files and folders.
+func NeedsFileSync() bool { return needsFileSync }
+
+// Free returns how many bytes this account may still write to the root's
+// volume.
+func (r *Root) Free() (int64, error) {
+	n, err := r.free()
+	return n, wrap("read free space of", r.dir, err)
+}
+
+// SameVolume reports whether a folder lies on the root's own volume, so that a
+// rename between the two works.
+func (r *Root) SameVolume(name string) (bool, error) {
+	same, err := r.sameVolume(name)
+	return same, wrap("find volume of", name, err)
+}
+
+// ProbeLocked returns nil when the file could be replaced or deleted now, or
+// does not exist, and else an error; [IsLocked] tells whether waiting helps.
+// On Windows that asks for the right to delete while sharing everything; on
+// Unix an open file is no obstacle, only an immutable one is.
+func (r *Root) ProbeLocked(name string) error {
+	err := r.check(name, true)
+	if err == nil {
+		err = r.before(Op{Kind: Probe, Name: name})
+	}
+	if err == nil {
+		err = r.probe(name)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return wrap("probe", name, err)
+}

@@ -1,0 +1,27 @@
+package durable
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+)
+
+// WritePrivate creates a key file that only its owner can read (on Windows:
+// the owner, SYSTEM and the administrators) and makes it durable. It never
+// overwrites: an existing file gives an error for which
+// errors.Is(err, fs.ErrExist) holds.
+func WritePrivate(path string, data []byte) error {
+	f, err := createPrivate(path)
+	if err != nil {
+		return wrap("create key file", path, err)
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		// Half a key is worth nothing, and would stand in the way.
+		return errors.Join(wrap("write key file", path, err), os.Remove(path))
+	}
+	return wrap("write key file", path, syncParent(filepath.Dir(path)))
+}

@@ -1,0 +1,92 @@
+//go:build unix
+
+package durable
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// The umask may take bits from a new file's mode, so the mode is set again.
+const umaskFree = false
+
+func localName(string) bool                  { return true }
+func isLink(info fs.FileInfo) bool           { return info.Mode()&fs.ModeSymlink != 0 }
+func isVolumeMount(string, fs.FileInfo) bool { return false }
+func setSparse(*os.File) error               { return nil }
+
+func (r *Root) rename(from, to string) error { return r.root.Rename(from, to) }
+func (r *Root) remove(name string) error     { return r.root.Remove(name) }
+
+func (r *Root) syncDir(name string) error {
+	if err := r.check(name, true); err != nil {
+		return err
+	}
+	d, err := r.root.Open(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+func (r *Root) free() (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(r.self.Fd()), &st); err != nil {
+		return 0, err
+	}
+	return int64(st.Bavail) * int64(st.Bsize), nil
+}
+
+func isLockedErrno(err error) bool {
+	return errors.Is(err, unix.ETXTBSY) || errors.Is(err, unix.EBUSY)
+}
+
+func isFullErrno(err error) bool {
+	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
+}
+
+func lockFile(f *os.File) error {
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err == unix.EWOULDBLOCK:
+			return ErrBusy
+		}
+		return err
+	}
+}
+
+func unlockFile(f *os.File) error { return unix.Flock(int(f.Fd()), unix.LOCK_UN) }
+
+// Private refuses a key file that others can read: on Unix any permission bit
+// of group or others, on Windows a right to read for anybody but the owner,
+// SYSTEM and the administrators. The error is [ErrExposed] and names the
+// remedy.
+func Private(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return wrap("check key file", path, err)
+	}
+	if m := info.Mode().Perm(); m&0o077 != 0 {
+		return fmt.Errorf("check key file %q: %w (mode %04o): chmod 600 it, and replace the key if others may have copied it", path, ErrExposed, m)
+	}
+	return nil
+}
+
+func createPrivate(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
+}
+
+func syncParent(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
