@@ -1,0 +1,275 @@
+package durable
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/windows"
+)
+
+// Each writer flushes its own files: only an administrator may flush a volume,
+// and that flush takes everybody's writes along.
+const needsFileSync = true
+
+// A new file takes its rights from the folder, nothing is masked out.
+const umaskFree = true
+
+const shareAll = windows.FILE_SHARE_READ | windows.FILE_SHARE_WRITE | windows.FILE_SHARE_DELETE
+
+func (r *Root) syncAll() error       { return nil }
+func (r *Root) syncDir(string) error { return nil }
+func syncParent(string) error        { return nil }
+
+// localName refuses what Windows reads as more than a name: a stream (a:b), a
+// device (aux), another separator.
+func localName(name string) bool {
+	return filepath.IsLocal(name) && !strings.ContainsAny(name, `\?`)
+}
+
+// isLink also counts reparse points of unknown kinds as links: what they lead
+// to cannot be told.
+func isLink(info fs.FileInfo) bool {
+	if info.Mode()&fs.ModeSymlink != 0 {
+		return true
+	}
+	d, ok := info.Sys().(*syscall.Win32FileAttributeData)
+	return ok && info.Mode()&fs.ModeIrregular != 0 && d.FileAttributes&windows.FILE_ATTRIBUTE_REPARSE_POINT != 0
+}
+
+// isVolumeMount tells a folder where a volume is mounted from a junction: both
+// are mount-point reparse points, but its target names a volume.
+func isVolumeMount(path string, info fs.FileInfo) bool {
+	if !isLink(info) || info.Mode()&fs.ModeSymlink != 0 {
+		return false
+	}
+	target, err := os.Readlink(path)
+	return err == nil && isVolumeName(target)
+}
+
+func isVolumeName(target string) bool {
+	const volume = `\\?\Volume{`
+	return len(target) > len(volume) && strings.EqualFold(target[:len(volume)], volume)
+}
+
+// openAt opens a name below the root. Any reparse point in the path is refused
+// by the system; the last element is opened itself when options say so.
+func (r *Root) openAt(name string, access, options uint32) (windows.Handle, error) {
+	u, err := windows.NewNTUnicodeString(strings.ReplaceAll(name, "/", `\`))
+	if err != nil {
+		return 0, err
+	}
+	oa := windows.OBJECT_ATTRIBUTES{
+		RootDirectory: windows.Handle(r.self.Fd()),
+		ObjectName:    u,
+		Attributes:    windows.OBJ_CASE_INSENSITIVE | windows.OBJ_DONT_REPARSE,
+	}
+	oa.Length = uint32(unsafe.Sizeof(oa))
+	var h windows.Handle
+	var iosb windows.IO_STATUS_BLOCK
+	err = windows.NtCreateFile(&h, access|windows.SYNCHRONIZE, &oa, &iosb, nil, 0, shareAll, windows.FILE_OPEN,
+		options|windows.FILE_SYNCHRONOUS_IO_NONALERT|windows.FILE_OPEN_FOR_BACKUP_INTENT, 0, 0)
+	runtime.KeepAlive(r.self)
+	if st, ok := err.(windows.NTStatus); ok {
+		switch st {
+		case windows.STATUS_REPARSE_POINT_ENCOUNTERED:
+			return 0, ErrLink
+		case windows.STATUS_DELETE_PENDING:
+			return 0, windows.ERROR_DELETE_PENDING
+		}
+		return 0, st.Errno()
+	}
+	return h, err
+}
+
+func (r *Root) checkChain(name string) error {
+	h, err := r.openAt(name, windows.FILE_READ_ATTRIBUTES, 0)
+	switch {
+	case err == nil:
+		return windows.CloseHandle(h)
+	case errors.Is(err, ErrLink):
+		return r.checkEach(name) // names the element
+	}
+	return nil // missing, or no right: the operation will say so
+}
+
+// rename adds three things to os.Root's: it replaces a read-only file, it says
+// "locked" where Windows says "access denied" for a file in use, and it
+// insists on a change of case.
+func (r *Root) rename(from, to string) error {
+	err := r.root.Rename(from, to)
+	if errors.Is(err, windows.ERROR_ACCESS_DENIED) {
+		err = r.renameOver(from, to, err)
+	}
+	if err != nil || from == to || !strings.EqualFold(from, to) {
+		return err
+	}
+	if base, err := r.storedName(to); err != nil || base == filepath.Base(to) {
+		return nil
+	}
+	temp := tempName(to)
+	if err := r.root.Rename(from, temp); err != nil {
+		return err
+	}
+	return r.root.Rename(temp, to)
+}
+
+func (r *Root) renameOver(from, to string, denied error) error {
+	info, err := r.root.Lstat(to)
+	if err != nil || info.IsDir() {
+		return denied
+	}
+	readOnly := info.Mode()&0o200 == 0
+	if readOnly {
+		if err := r.root.Chmod(to, 0o666); err != nil {
+			return denied
+		}
+		err := r.root.Rename(from, to)
+		if err == nil {
+			return nil
+		}
+		_ = r.root.Chmod(to, 0o444) // the old file stays as it was
+		denied = err
+	}
+	for _, name := range []string{to, from} {
+		if err := r.probe(name); IsLocked(err) {
+			return errors.Join(ErrLocked, denied)
+		}
+	}
+	// Deleting is allowed and replacing is not: the file is open with shared
+	// deletion, or mapped, which ends when its user closes it.
+	if errors.Is(denied, windows.ERROR_ACCESS_DENIED) && r.deletable(to) {
+		return errors.Join(ErrLocked, denied)
+	}
+	return denied
+}
+
+// deletable reports whether this account has the right to delete name at all.
+func (r *Root) deletable(name string) bool {
+	h, err := r.openAt(name, windows.DELETE, windows.FILE_OPEN_REPARSE_POINT)
+	if err != nil {
+		return false
+	}
+	_ = windows.CloseHandle(h)
+	return true
+}
+
+// storedName returns the name's last element in the case that the folder keeps.
+func (r *Root) storedName(name string) (string, error) {
+	p, err := windows.UTF16PtrFromString(filepath.Join(r.dir, filepath.FromSlash(name)))
+	if err != nil {
+		return "", err
+	}
+	var d windows.Win32finddata
+	h, err := windows.FindFirstFile(p, &d)
+	if err != nil {
+		return "", err
+	}
+	_ = windows.FindClose(h)
+	return windows.UTF16ToString(d.FileName[:]), nil
+}
+
+// remove falls back to the older way to delete where the system does not know
+// the newer one and os.Root does not notice (Wine 8 answers "invalid function").
+func (r *Root) remove(name string) error {
+	err := r.root.Remove(name)
+	if err == nil || !errors.Is(err, windows.ERROR_INVALID_FUNCTION) {
+		return err
+	}
+	// A read-only file is not deletable by this call.
+	if info, err := r.root.Lstat(name); err == nil && info.Mode()&0o200 == 0 && !isLink(info) {
+		if err := r.root.Chmod(name, 0o666); err != nil {
+			return err
+		}
+	}
+	h, err := r.openAt(name, windows.DELETE|windows.FILE_READ_ATTRIBUTES, windows.FILE_OPEN_REPARSE_POINT)
+	if err != nil {
+		return err
+	}
+	yes := [1]byte{1}
+	err = windows.SetFileInformationByHandle(h, windows.FileDispositionInfo, &yes[0], 1)
+	return errors.Join(err, windows.CloseHandle(h))
+}
+
+func (r *Root) probe(name string) error {
+	h, err := r.openAt(name, windows.DELETE, windows.FILE_OPEN_REPARSE_POINT)
+	if err != nil {
+		return err
+	}
+	return windows.CloseHandle(h)
+}
+
+func (r *Root) free() (int64, error) {
+	p, err := windows.UTF16PtrFromString(r.dir)
+	if err != nil {
+		return 0, err
+	}
+	var n uint64
+	if err := windows.GetDiskFreeSpaceEx(p, &n, nil, nil); err != nil {
+		return 0, err
+	}
+	return int64(min(n, 1<<62)), nil
+}
+
+func (r *Root) sameVolume(name string) (bool, error) {
+	if target, err := r.root.Readlink(filepath.FromSlash(name)); err == nil && isVolumeName(target) {
+		return false, nil
+	}
+	if err := r.check(name, true); err != nil {
+		return false, err
+	}
+	h, err := r.openAt(strings.TrimPrefix(name, "."), windows.FILE_READ_ATTRIBUTES, 0)
+	if err != nil {
+		return false, err
+	}
+	var a, b windows.ByHandleFileInformation
+	err = errors.Join(windows.GetFileInformationByHandle(h, &a), windows.CloseHandle(h),
+		windows.GetFileInformationByHandle(windows.Handle(r.self.Fd()), &b))
+	return err == nil && a.VolumeSerialNumber == b.VolumeSerialNumber, err
+}
+
+func setSparse(f *os.File) error {
+	var n uint32
+	err := windows.DeviceIoControl(windows.Handle(f.Fd()), windows.FSCTL_SET_SPARSE, nil, 0, nil, 0, &n, nil)
+	if errors.Is(err, windows.ERROR_INVALID_FUNCTION) || errors.Is(err, windows.ERROR_NOT_SUPPORTED) {
+		return nil // FAT, some shares
+	}
+	return err
+}
+
+func isLockedErrno(err error) bool {
+	for _, e := range []error{windows.ERROR_SHARING_VIOLATION, windows.ERROR_LOCK_VIOLATION,
+		windows.ERROR_USER_MAPPED_FILE, windows.ERROR_DELETE_PENDING} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+func isFullErrno(err error) bool {
+	for _, e := range []error{windows.ERROR_DISK_FULL, windows.ERROR_HANDLE_DISK_FULL, windows.ERROR_DISK_QUOTA_EXCEEDED} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+func lockFile(f *os.File) error {
+	err := windows.LockFileEx(windows.Handle(f.Fd()), windows.LOCKFILE_EXCLUSIVE_LOCK|windows.LOCKFILE_FAIL_IMMEDIATELY,
+		0, 1, 0, new(windows.Overlapped))
+	if errors.Is(err, windows.ERROR_LOCK_VIOLATION) || errors.Is(err, windows.ERROR_IO_PENDING) {
+		return ErrBusy
+	}
+	return err
+}
+
+func unlockFile(f *os.File) error {
+	return windows.UnlockFileEx(windows.Handle(f.Fd()), 0, 1, 0, new(windows.Overlapped))
+}
