@@ -1,0 +1,203 @@
+package bucket
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"regexp"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/smithy-go"
+)
+
+const (
+	renewHint = "renew them (aws sso login, or new AWS_* variables) and run again: what arrived is kept"
+	keysHint  = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+	clockHint = "set this machine's clock: S3 refuses requests that are more than 15 minutes off"
+	denyHint  = "the credentials need s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket here (without the last, S3 calls an absent object forbidden)"
+	slowHint  = "the store is overloaded: run again later, or with fewer connections"
+)
+
+// codes says what S3's error codes mean to us.
+var codes = map[string]struct {
+	kind Kind
+	text string // in place of S3's own; empty keeps that
+	hint string
+}{
+	"NoSuchKey":                          {KindNotExist, "no such object", ""},
+	"NoSuchBucket":                       {KindOther, "no such bucket", "check the store's URL and its region"},
+	"PreconditionFailed":                 {KindPrecondition, "the object is there already, or is not the expected one any more", ""},
+	"ConditionalRequestConflict":         {KindPrecondition, "another write to the object is under way", "run again"},
+	"AccessDenied":                       {KindDenied, "", denyHint},
+	"AllAccessDisabled":                  {KindDenied, "", ""},
+	"InvalidAccessKeyId":                 {KindDenied, "the store does not know this access key", keysHint},
+	"SignatureDoesNotMatch":              {KindDenied, "the secret key is not the one of this access key", keysHint},
+	"InvalidToken":                       {KindDenied, "the session token is not valid", renewHint},
+	"ExpiredToken":                       {KindExpired, "credentials have expired", renewHint},
+	"ExpiredTokenException":              {KindExpired, "credentials have expired", renewHint},
+	"TokenRefreshRequired":               {KindExpired, "credentials have expired", renewHint},
+	"RequestExpired":                     {KindExpired, "the request took longer than its signature is good for", clockHint},
+	"RequestTimeTooSkewed":               {KindOther, "this machine's clock and the store's differ too much", clockHint},
+	"SlowDown":                           {KindThrottled, "the store says to slow down", slowHint},
+	"SlowDownRead":                       {KindThrottled, "the store says to slow down", slowHint},
+	"SlowDownWrite":                      {KindThrottled, "the store says to slow down", slowHint},
+	"ServiceUnavailable":                 {KindThrottled, "the store is unavailable", slowHint},
+	"BadDigest":                          {KindIntegrity, "the store refused the body: it arrived damaged", "memory or network faults: run again"},
+	"XAmzContentSHA256Mismatch":          {KindIntegrity, "the store refused the body: it arrived damaged", "memory or network faults: run again"},
+	"XAmzContentChecksumMismatch":        {KindIntegrity, "the store refused the body: it arrived damaged", "memory or network faults: run again"},
+	"QuotaExceeded":                      {KindFull, "", "raise the bucket's quota, or free space in it"},
+	"XMinioAdminBucketQuotaExceeded":     {KindFull, "", "raise the bucket's quota, or free space in it"},
+	"XMinioStorageFull":                  {KindFull, "", "the store's disk is full"},
+	"PermanentRedirect":                  {KindOther, "the bucket is in another region", "give its region in the store's URL"},
+	"AuthorizationHeaderMalformed":       {KindOther, "", "the region is likely wrong: give the bucket's in the store's URL"},
+	"IllegalLocationConstraintException": {KindOther, "", "the region is likely wrong: give the bucket's in the store's URL"},
+}
+
+// s3Error turns what the SDK returns into an *Error. It chains none of the SDK's errors, whose texts and fields may hold
+// URLs with signatures or proxy passwords.
+func s3Error(ctx context.Context, op, key string, err error) *Error {
+	e := classify(ctx, err)
+	e.Op, e.Key = op, key
+	var tries *retry.MaxAttemptsError
+	if errors.As(err, &tries) && e.Kind != KindPrecondition {
+		e.Err = fmt.Errorf("%w (after %d tries)", e.Err, tries.Attempt)
+	}
+	return e
+}
+
+func classify(ctx context.Context, err error) *Error {
+	if cause := ctx.Err(); cause != nil {
+		return &Error{Kind: KindOther, Err: cause}
+	}
+	var own *Error
+	if errors.As(err, &own) { // a body that we were handed, failing in the SDK's hands
+		c := *own
+		return &c
+	}
+	var stall *stallError
+	if errors.As(err, &stall) {
+		return &Error{Kind: KindUnreachable, Err: errors.New(stall.Error()), Hint: "check the line to the store"}
+	}
+	var resp *awshttp.ResponseError
+	if errors.As(err, &resp) && resp.Response != nil {
+		return answerError(err, resp)
+	}
+	return noAnswerError(err)
+}
+
+// answerError is for whatever came back from the store, or from something that stands in its place.
+func answerError(err error, resp *awshttp.ResponseError) *Error {
+	e := &Error{Kind: KindOther}
+	status, code, text := resp.HTTPStatusCode(), "", ""
+	var api smithy.APIError
+	if errors.As(err, &api) {
+		code, text = api.ErrorCode(), api.ErrorMessage()
+	}
+	if c, ok := codes[code]; ok {
+		e.Kind, e.Hint = c.kind, c.hint
+		if c.text != "" {
+			text = c.text
+		}
+	} else {
+		e.Kind, e.Hint = statusKind(status)
+	}
+	if region := resp.Response.Header.Get("X-Amz-Bucket-Region"); region != "" && (code == "PermanentRedirect" || strings.HasPrefix(e.Hint, "the region")) {
+		e.Hint = "add ?region=" + region + " to the store's URL"
+	}
+	if text == "" {
+		text = strings.ToLower(http.StatusText(status))
+	}
+	// The id is what the store's operators ask for.
+	where := fmt.Sprintf("%d %s", status, code)
+	if id := resp.ServiceRequestID(); id != "" {
+		where += ", request " + id
+	}
+	e.Err = fmt.Errorf("%s (%s)", scrub(text), scrub(where))
+	return e
+}
+
+func statusKind(status int) (Kind, string) {
+	switch status {
+	case http.StatusForbidden, http.StatusUnauthorized:
+		return KindDenied, denyHint
+	case http.StatusPreconditionFailed:
+		return KindPrecondition, ""
+	case http.StatusProxyAuthRequired:
+		return KindUnreachable, "the proxy asks for a password: put it into HTTPS_PROXY or HTTP_PROXY"
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		return KindThrottled, slowHint
+	case http.StatusInsufficientStorage:
+		return KindFull, ""
+	case http.StatusNotFound, http.StatusMovedPermanently, http.StatusFound, http.StatusTemporaryRedirect:
+		// Without S3's own code this is no word on the object: a 404 of a proxy must never read as "absent".
+		return KindOther, "is there an S3 server at the endpoint, and is the region right?"
+	}
+	if status >= 500 {
+		return KindUnreachable, "the store, or a proxy before it, has a fault: run again later"
+	}
+	return KindOther, ""
+}
+
+// noAnswerError is for requests that brought nothing back.
+func noAnswerError(err error) *Error {
+	e := &Error{Kind: KindUnreachable}
+	text := scrub(err.Error())
+	var dns *net.DNSError
+	var op *net.OpError
+	var cert *tls.CertificateVerificationError
+	var timeout net.Error
+	switch {
+	case strings.Contains(text, "get credentials") || strings.Contains(text, "get identity"):
+		e.Kind, e.Hint, e.Err = KindDenied, keysHint, errors.New("no usable credentials")
+		if low := strings.ToLower(text); strings.Contains(low, "expired") || strings.Contains(low, "sso") {
+			e.Kind, e.Hint, e.Err = KindExpired, renewHint, errors.New("credentials have expired")
+		}
+	case strings.Contains(text, "invalid proxy address") || strings.Contains(text, "unknown scheme") && strings.Contains(text, "proxy"):
+		e.Err, e.Hint = errors.New("the proxy's address is not valid"), "check HTTPS_PROXY and HTTP_PROXY"
+	case errors.As(err, &dns):
+		e.Err, e.Hint = fmt.Errorf("no address for the host %s", dns.Name), "check the endpoint, the region and this machine's DNS"
+	case errors.As(err, &cert):
+		e.Err, e.Hint = errors.New(scrub(cert.Error())), "if a proxy inspects TLS here, set AWS_CA_BUNDLE to its certificates"
+	case errors.As(err, &op) && op.Op == "proxyconnect", strings.Contains(text, "proxyconnect"):
+		e.Err, e.Hint = fmt.Errorf("the proxy does not answer: %s", tail(text)), "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY"
+	case strings.Contains(text, "Proxy Authentication Required"):
+		_, e.Hint = statusKind(http.StatusProxyAuthRequired)
+		e.Err = errors.New("the proxy asks for a password")
+	case errors.As(err, &op):
+		e.Err, e.Hint = errors.New(scrub(op.Error())), "check the endpoint, the line and the firewall"
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
+		e.Err = fmt.Errorf("the connection broke: %w", io.ErrUnexpectedEOF)
+	case errors.As(err, &timeout) && timeout.Timeout():
+		e.Err, e.Hint = errors.New("no answer in time"), "check the line to the store"
+	default:
+		e.Kind, e.Err = KindOther, errors.New(text)
+	}
+	return e
+}
+
+var (
+	queryPattern    = regexp.MustCompile(`(https?://[^\s"?]*)\?[^\s"]*`)
+	userinfoPattern = regexp.MustCompile(`//[^/@\s"]*@`)
+)
+
+// scrub takes out of a text what may be secret: the query of a URL, and the user and password before its host.
+func scrub(s string) string {
+	return userinfoPattern.ReplaceAllString(queryPattern.ReplaceAllString(s, "$1"), "//")
+}
+
+// tail is the last part of a chain of causes, where the news is.
+func tail(s string) string {
+	parts := strings.Split(s, ": ")
+	return strings.Join(parts[max(0, len(parts)-3):], ": ")
+}
+
+func isUnsatisfiable(err error) bool {
+	var resp *awshttp.ResponseError
+	return errors.As(err, &resp) && resp.HTTPStatusCode() == http.StatusRequestedRangeNotSatisfiable
+}

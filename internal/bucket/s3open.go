@@ -1,0 +1,110 @@
+package bucket
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go/logging"
+
+	"nightferry/internal/digest"
+)
+
+func openS3(ctx context.Context, raw string, o Options) (Store, error) {
+	a, err := parseS3(raw)
+	if err != nil {
+		return nil, &Error{Op: "open", Key: redact(raw), Kind: KindOther, Err: err, Hint: "give s3://BUCKET/PREFIX?region=REGION&endpoint=URL"}
+	}
+	client := awshttp.NewBuildableClient().WithTransportOptions(tune)
+	load := []func(*config.LoadOptions) error{
+		config.WithHTTPClient(client),
+		config.WithLogger(logging.Nop{}),
+		config.WithRequestChecksumCalculation(aws.RequestChecksumCalculationWhenRequired),
+		config.WithResponseChecksumValidation(aws.ResponseChecksumValidationWhenRequired),
+	}
+	if a.region != "" {
+		load = append(load, config.WithRegion(a.region))
+	}
+	if o.AccessKey != "" && o.SecretKey != "" {
+		keys := aws.Credentials{AccessKeyID: o.AccessKey, SecretAccessKey: o.SecretKey, SessionToken: o.SessionToken}
+		load = append(load, config.WithCredentialsProvider(aws.CredentialsProviderFunc(
+			func(context.Context) (aws.Credentials, error) { return keys, nil })))
+	}
+	cfg, err := config.LoadDefaultConfig(ctx, load...)
+	if err != nil {
+		e := s3Error(ctx, "open", redact(raw), err)
+		e.Hint = "check the AWS_* variables and the shared AWS config file"
+		return nil, e
+	}
+	if o.UserAgent != "" {
+		name, version, _ := strings.Cut(o.UserAgent, "/")
+		cfg.APIOptions = append(cfg.APIOptions, awsmiddleware.AddUserAgentKeyValue(name, version))
+	}
+	retry := newRetryOptions(o)
+	s := &s3Store{bucket: a.bucket, prefix: a.prefix, retry: retry}
+	s.client = s3.NewFromConfig(cfg, func(so *s3.Options) {
+		so.HTTPClient = httpClient(cfg, o)
+		if a.endpoint != "" {
+			so.BaseEndpoint = &a.endpoint
+		}
+		// Servers other than AWS seldom have a DNS name per bucket.
+		so.UsePathStyle = so.BaseEndpoint != nil
+		if so.Region == "" && so.BaseEndpoint != nil {
+			so.Region = "us-east-1" // what such servers expect unless they were told otherwise
+		}
+	})
+	if s.client.Options().Region == "" {
+		return nil, &Error{Op: "open", Key: redact(raw), Kind: KindOther, Err: errors.New("the bucket's region is not known"),
+			Hint: "add ?region=REGION to the store's URL, or set AWS_REGION"}
+	}
+	return s, nil
+}
+
+// httpClient puts the stall watch around the transport that the SDK's configuration made, with its AWS_CA_BUNDLE.
+func httpClient(cfg aws.Config, o Options) *http.Client {
+	if o.HTTPClient != nil {
+		return o.HTTPClient
+	}
+	stall := o.Stall
+	if stall <= 0 {
+		stall = time.Minute
+	}
+	var next http.RoundTripper = http.DefaultTransport
+	if b, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok {
+		next = b.GetTransport()
+	}
+	return &http.Client{
+		Transport: &stallTransport{next: next, after: stall},
+		// A redirect means a wrong region or endpoint: the signature would not hold elsewhere.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// tune makes the transport fit many ranged GETs on connections of their own: HTTP/1.1, since one HTTP/2 connection is
+// one TCP window; no compression, since packs do not compress.
+func tune(t *http.Transport) {
+	t.Proxy = http.ProxyFromEnvironment
+	t.DialContext = (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 15 * time.Second}).DialContext
+	t.TLSHandshakeTimeout = 20 * time.Second
+	t.ExpectContinueTimeout = time.Second
+	t.MaxIdleConns, t.MaxIdleConnsPerHost = 128, 64
+	t.IdleConnTimeout = time.Minute
+	t.ReadBufferSize, t.WriteBufferSize = 128<<10, 128<<10
+	t.DisableCompression = true
+	t.ForceAttemptHTTP2 = false
+	t.TLSNextProto = map[string]func(string, *tls.Conn) http.RoundTripper{}
+}
+
+func setPayloadHash(ctx context.Context, d digest.Digest) context.Context {
+	return v4.SetPayloadHash(ctx, d.String())
+}

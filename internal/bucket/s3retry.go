@@ -1,0 +1,118 @@
+package bucket
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go"
+)
+
+// retryOptions are Options with the defaults filled in.
+type retryOptions struct {
+	attempts int
+	min, max time.Duration
+	on       func(error)
+}
+
+func newRetryOptions(o Options) retryOptions {
+	r := retryOptions{attempts: o.MaxAttempts, min: o.MinBackoff, max: o.MaxBackoff, on: o.OnRetry}
+	if r.attempts <= 0 {
+		r.attempts = 8
+	}
+	if r.min <= 0 {
+		r.min = 200 * time.Millisecond
+	}
+	if r.max <= 0 {
+		r.max = 20 * time.Second
+	}
+	return r
+}
+
+// delay is what to wait before try number attempt+1: doubled each time, and jittered over its upper half, so that many
+// sites that were throttled together do not come back together.
+func (r retryOptions) delay(attempt int) time.Duration {
+	d := r.max
+	if attempt < 30 {
+		d = min(r.max, r.min<<(attempt-1))
+	}
+	return d/2 + rand.N(d/2+1)
+}
+
+func (r retryOptions) tell(err error) {
+	if r.on != nil {
+		r.on(err)
+	}
+}
+
+// retryCodes are worth another try beside what the SDK retries by itself: a conditional write that met another one in
+// flight, and the throttle answers of S3-compatible servers.
+var retryCodes = map[string]struct{}{
+	"ConditionalRequestConflict": {}, "OperationAborted": {}, "InternalError": {}, "ServiceUnavailable": {},
+	"SlowDownRead": {}, "SlowDownWrite": {}, "XMinioServerNotInitialized": {}, "IncompleteBody": {},
+}
+
+// damageCodes say that the body arrived damaged. That is tried again, but not as often: the fault may be our own.
+var damageCodes = map[string]struct{}{
+	"BadDigest": {}, "XAmzContentSHA256Mismatch": {}, "XAmzContentChecksumMismatch": {},
+}
+
+const damageTries = 2
+
+// of makes the retryer of one operation; it is not shared, since it counts.
+func (r retryOptions) of(op, key string) func(*s3.Options) {
+	return func(so *s3.Options) {
+		so.RetryMaxAttempts = 0 // AWS_MAX_ATTEMPTS would wrap the retryer below
+		so.Retryer = &retryer{op: op, key: key, opts: r, Standard: retry.NewStandard(func(o *retry.StandardOptions) {
+			o.MaxAttempts = r.attempts
+			o.RateLimiter = ratelimit.None // its budget is shared by all transfers, and throttling would use it up at once
+			o.Retryables = append(o.Retryables, retry.RetryableErrorCode{Codes: retryCodes},
+				retry.RetryableHTTPStatusCode{Codes: map[int]struct{}{429: {}}})
+		})}
+	}
+}
+
+type retryer struct {
+	*retry.Standard
+	opts    retryOptions
+	op, key string
+	damaged int
+}
+
+var _ aws.RetryerV2 = (*retryer)(nil)
+
+func (r *retryer) IsErrorRetryable(err error) bool {
+	var e *Error
+	if errors.As(err, &e) {
+		return false // our own reader failed, not the store
+	}
+	var api smithy.APIError
+	if errors.As(err, &api) {
+		if _, ok := damageCodes[api.ErrorCode()]; ok {
+			r.damaged++
+			return r.damaged <= damageTries
+		}
+	}
+	return r.Standard.IsErrorRetryable(err)
+}
+
+func (r *retryer) RetryDelay(attempt int, err error) (time.Duration, error) {
+	r.opts.tell(s3Error(context.Background(), r.op, r.key, err))
+	return r.opts.delay(max(1, attempt)), nil
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,120 @@
+package bucket
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// stallTransport fails a request on which no byte has moved for a while. A deadline for the whole request would cut off
+// large bodies on slow lines; a deadline on the socket would fire while a rate limit holds the reader back. So a timer
+// runs only while the network has its turn: not within reads of our own body, nor between reads of the answer.
+type stallTransport struct {
+	next  http.RoundTripper
+	after time.Duration
+}
+
+// stallError is a timeout to whoever asks the error for it, so that it is tried again.
+type stallError struct{ after time.Duration }
+
+func (e *stallError) Error() string   { return "no byte moved for " + e.after.String() }
+func (e *stallError) Timeout() bool   { return true }
+func (e *stallError) Temporary() bool { return true }
+
+func (t *stallTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	ctx, cancel := context.WithCancelCause(req.Context())
+	stalled := &stallError{t.after}
+	w := &watch{after: t.after}
+	w.timer = time.AfterFunc(t.after, func() { cancel(stalled) })
+
+	req = req.WithContext(ctx)
+	if req.Body != nil && req.Body != http.NoBody {
+		req.Body = &sentBody{req.Body, w}
+		if get := req.GetBody; get != nil {
+			req.GetBody = func() (io.ReadCloser, error) {
+				b, err := get()
+				if err != nil {
+					return nil, err
+				}
+				return &sentBody{b, w}, nil
+			}
+		}
+	}
+	resp, err := t.next.RoundTrip(req)
+	w.answered()
+	if err != nil {
+		if context.Cause(ctx) == stalled {
+			err = stalled
+		}
+		cancel(nil)
+		return nil, err
+	}
+	resp.Body = &gotBody{resp.Body, w, func() bool { return context.Cause(ctx) == stalled }, func() { cancel(nil) }, stalled}
+	return resp, nil
+}
+
+// watch is the timer of one request.
+type watch struct {
+	mu    sync.Mutex
+	timer *time.Timer
+	after time.Duration
+	done  bool // the answer has begun: what is left of the request's body does not count
+}
+
+func (w *watch) sending(pause bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.done {
+		return
+	}
+	if pause {
+		w.timer.Stop()
+	} else {
+		w.timer.Reset(w.after)
+	}
+}
+
+func (w *watch) answered() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.done = true
+	w.timer.Stop()
+}
+
+type sentBody struct {
+	io.ReadCloser
+	w *watch
+}
+
+func (b *sentBody) Read(p []byte) (int, error) {
+	b.w.sending(true)
+	defer b.w.sending(false)
+	return b.ReadCloser.Read(p)
+}
+
+type gotBody struct {
+	io.ReadCloser
+	w       *watch
+	stalled func() bool
+	cancel  func()
+	err     error
+}
+
+func (b *gotBody) Read(p []byte) (int, error) {
+	b.w.timer.Reset(b.w.after)
+	n, err := b.ReadCloser.Read(p)
+	b.w.timer.Stop()
+	if err != nil && err != io.EOF && b.stalled() {
+		err = b.err
+	}
+	return n, err
+}
+
+func (b *gotBody) Close() error {
+	b.w.timer.Stop()
+	err := b.ReadCloser.Close()
+	b.cancel()
+	return err
+}
