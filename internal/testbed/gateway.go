@@ -1,0 +1,189 @@
+// Package testbed starts real S3 servers, counts what goes over the wire, and breaks things on purpose.
+//
+// It is for tests, the demo and the benchmarks: nothing that ships imports it.
+package testbed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/versity/versitygw/backend/meta"
+	"github.com/versity/versitygw/backend/posix"
+	"github.com/versity/versitygw/embedgw"
+
+	"nightferry/internal/bucket"
+)
+
+// Server is where an S3 server is reached, and as whom. Whatever a test runs nightferry against is one.
+type Server struct {
+	Endpoint  string // http://127.0.0.1:PORT
+	Region    string
+	AccessKey string
+	SecretKey string
+}
+
+// URL is the store URL of a prefix (which may be empty) of a bucket on the server.
+func (s Server) URL(bucketName, prefix string) string {
+	return "s3://" + strings.TrimSuffix(bucketName+"/"+prefix, "/") + "?region=" + s.Region + "&endpoint=" + s.Endpoint
+}
+
+// Env is what a child process needs in its environment to be let in.
+func (s Server) Env() []string {
+	return []string{"AWS_ACCESS_KEY_ID=" + s.AccessKey, "AWS_SECRET_ACCESS_KEY=" + s.SecretKey, "AWS_REGION=" + s.Region,
+		"AWS_EC2_METADATA_DISABLED=true"}
+}
+
+// Options lets this process in, without its environment.
+func (s Server) Options() bucket.Options {
+	return bucket.Options{AccessKey: s.AccessKey, SecretKey: s.SecretKey, UserAgent: "nightferry-testbed/1",
+		MinBackoff: 5 * time.Millisecond, MaxBackoff: 50 * time.Millisecond}
+}
+
+// Gateway is versitygw, an S3 server over a folder, running inside this process on a loopback port.
+//
+// There can be one per process. It makes its data folder the process's working directory, since its backend uses
+// relative names: whoever needs a relative path makes it absolute before StartGateway. Close goes back.
+type Gateway struct {
+	Server
+	dir    string
+	back   string
+	cancel context.CancelFunc
+	done   chan error
+}
+
+// StartGateway starts the server over dir/data, where buckets are folders, and returns when it answers. It needs a file
+// system with extended attributes; on one without, and on Windows, it keeps metadata in dir/meta.
+func StartGateway(ctx context.Context, dir string) (*Gateway, error) {
+	back, err := os.Getwd()
+	if err != nil {
+		return nil, fmt.Errorf("start the S3 server: %w", err)
+	}
+	dir, err = filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("start the S3 server: %w", err)
+	}
+	g := &Gateway{dir: dir, back: back, done: make(chan error, 1),
+		Server: Server{Region: "us-east-1", AccessKey: "nightferry", SecretKey: "nightferry-secret"}}
+	for try := 0; ; try++ {
+		// The port is free when it is chosen, but another process may take it before the server does.
+		err = g.start(ctx)
+		if err == nil {
+			return g, nil
+		}
+		if try == 4 || ctx.Err() != nil {
+			return nil, fmt.Errorf("start the S3 server on %s: %w", dir, err)
+		}
+	}
+}
+
+func (g *Gateway) start(ctx context.Context) error {
+	data, side := filepath.Join(g.dir, "data"), filepath.Join(g.dir, "meta")
+	if err := os.MkdirAll(data, 0o755); err != nil {
+		return err
+	}
+	var store meta.MetadataStorer = meta.XattrMeta{}
+	opts := posix.PosixOpts{}
+	if (meta.XattrMeta{}).Test(data) != nil {
+		if err := os.MkdirAll(side, 0o755); err != nil {
+			return err
+		}
+		s, err := meta.NewSideCar(side)
+		if err != nil {
+			return err
+		}
+		store, opts.SideCarDir = s, side
+	}
+	be, err := posix.New(data, store, opts)
+	if err != nil {
+		return err
+	}
+	port, err := freePort()
+	if err != nil {
+		return err
+	}
+	g.Endpoint = "http://" + port
+	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	g.cancel = cancel
+	done := make(chan error, 1)
+	g.done = done
+	go func() {
+		done <- embedgw.RunVersityGW(run, be, &embedgw.Config{
+			RootUserAccess: g.AccessKey, RootUserSecret: g.SecretKey, Region: g.Region, Ports: []string{port},
+			MaxConnections: 4096, MaxRequests: 4096, MultipartMaxParts: 10000,
+			Quiet: true, KeepAlive: true, HealthPath: "/healthz",
+		})
+	}()
+	if err := waitHealthy(ctx, g.Endpoint+"/healthz", done); err != nil {
+		cancel()
+		return err
+	}
+	return nil
+}
+
+// Close stops the server, and returns when it has. It does not delete the data.
+func (g *Gateway) Close() error {
+	g.cancel()
+	err := <-g.done
+	if errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	return errors.Join(err, os.Chdir(g.back))
+}
+
+// MakeBucket makes an empty bucket; that it is there already is no error.
+func (g *Gateway) MakeBucket(name string) error {
+	err := os.Mkdir(filepath.Join(g.dir, "data", name), 0o755)
+	if err != nil && !errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("make bucket %s: %w", name, err)
+	}
+	return nil
+}
+
+func freePort() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
+
+// waitHealthy polls until url answers 200. A server that ends before that is an error at once.
+func waitHealthy(ctx context.Context, url string, done <-chan error) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return err
+		}
+		if resp, err := client.Do(req); err == nil {
+			_, _ = io.Copy(io.Discard, resp.Body)
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return nil
+			}
+		}
+		select {
+		case err := <-done:
+			if err == nil {
+				err = errors.New("it ended at once")
+			}
+			return err
+		case <-ctx.Done():
+			return fmt.Errorf("no answer: %w", ctx.Err())
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,171 @@
+package testbed
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"testing"
+
+	"nightferry/internal/bucket"
+)
+
+// shared is the one Gateway that a process may have, lent to all tests that ask for it and stopped after the last. A
+// package variable because the server's own limit is one per process.
+var shared struct {
+	sync.Mutex
+	users int
+	gate  *Gateway
+	dir   string
+	names int
+}
+
+// Bucket is an empty bucket of its own on a real S3 server, for one test.
+type Bucket struct {
+	Server
+	Name string
+	Dir  string // where the server keeps the bucket's objects as plain files; empty for MinIO
+}
+
+// URL is the store URL of a prefix (which may be empty) of the bucket.
+func (b Bucket) URL(prefix string) string { return b.Server.URL(b.Name, prefix) }
+
+// Open opens the bucket as a store, with short backoffs.
+func (b Bucket) Open(t testing.TB) bucket.Store {
+	t.Helper()
+	return OpenStore(t, b.URL(""), b.Options())
+}
+
+// OpenStore is bucket.Open for a test that cannot go on without the store.
+func OpenStore(t testing.TB, url string, o bucket.Options) bucket.Store {
+	t.Helper()
+	s, err := bucket.Open(t.Context(), url, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// S3 lends the test an empty bucket of this process's embedded S3 server. See Gateway for what it does to the working
+// directory.
+func S3(t testing.TB) Bucket {
+	t.Helper()
+	shared.Lock()
+	defer shared.Unlock()
+	if shared.gate == nil {
+		dir, err := os.MkdirTemp("", "nightferry-s3-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		g, err := StartGateway(context.Background(), dir)
+		if err != nil {
+			t.Fatal(errors.Join(err, os.RemoveAll(dir)))
+		}
+		shared.gate, shared.dir = g, dir
+	}
+	shared.users++
+	t.Cleanup(func() {
+		shared.Lock()
+		defer shared.Unlock()
+		if shared.users--; shared.users == 0 {
+			if err := errors.Join(shared.gate.Close(), os.RemoveAll(shared.dir)); err != nil {
+				t.Error(err)
+			}
+			shared.gate = nil
+		}
+	})
+	shared.names++
+	name := fmt.Sprintf("test-%d", shared.names)
+	if err := shared.gate.MakeBucket(name); err != nil {
+		t.Fatal(err)
+	}
+	return Bucket{Server: shared.gate.Server, Name: name, Dir: filepath.Join(shared.dir, "data", name)}
+}
+
+// MinIO starts a MinIO process for the test alone and lends it an empty bucket. The test fails if there is no minio
+// program: a second real server is part of what is proved.
+func MinIO(t testing.TB) Bucket {
+	t.Helper()
+	program, err := findMinIO()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	// A folder in the data folder of a fresh single-disk server is a bucket.
+	if err := os.MkdirAll(filepath.Join(dir, "data", "test"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for try := 0; ; try++ {
+		s, err := startMinIO(t, program, dir)
+		if err == nil {
+			return Bucket{Server: s, Name: "test"}
+		}
+		if try == 4 {
+			t.Fatal(err)
+		}
+	}
+}
+
+func findMinIO() (string, error) {
+	if p, err := exec.LookPath("minio"); err == nil {
+		return p, nil
+	}
+	home := os.Getenv("GOPATH")
+	if home == "" {
+		if out, err := exec.Command("go", "env", "GOPATH").Output(); err == nil {
+			home = string(bytes.TrimSpace(out))
+		}
+	}
+	p := filepath.Join(home, "bin", "minio")
+	if runtime.GOOS == "windows" {
+		p += ".exe"
+	}
+	if _, err := os.Stat(p); err != nil {
+		return "", fmt.Errorf("no minio on the PATH nor at %s: scripts/test installs it", p)
+	}
+	return p, nil
+}
+
+func startMinIO(t testing.TB, program, dir string) (Server, error) {
+	port, err := freePort()
+	if err != nil {
+		return Server{}, err
+	}
+	console, err := freePort()
+	if err != nil {
+		return Server{}, err
+	}
+	s := Server{Endpoint: "http://" + port, Region: "us-east-1", AccessKey: "nightferry", SecretKey: "nightferry-secret"}
+	ctx, cancel := context.WithCancel(context.Background())
+	cmd := exec.CommandContext(ctx, program, "server", "--quiet", "--address", port, "--console-address", console, filepath.Join(dir, "data"))
+	cmd.Env = append(os.Environ(), "MINIO_ROOT_USER="+s.AccessKey, "MINIO_ROOT_PASSWORD="+s.SecretKey, "MINIO_BROWSER=off",
+		"MINIO_CONFIG_DIR="+filepath.Join(dir, "config"), "HOME="+dir, "MINIO_UPDATE=off", "MINIO_CALLHOME_ENABLE=off")
+	log := &bytes.Buffer{}
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		cancel()
+		return Server{}, fmt.Errorf("start %s: %w", program, err)
+	}
+	done := make(chan error, 1)
+	gone := make(chan struct{})
+	go func() {
+		done <- cmd.Wait()
+		close(gone)
+	}()
+	stop := func() {
+		cancel()
+		<-gone
+	}
+	// Ready, not live: a live MinIO may still answer 503 to everything.
+	if err := waitHealthy(t.Context(), s.Endpoint+"/minio/health/ready", done); err != nil {
+		stop()
+		return Server{}, fmt.Errorf("start %s: %w\n%s", program, err, log)
+	}
+	t.Cleanup(stop)
+	return s, nil
+}
