@@ -5,6 +5,7 @@ package pack
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -48,16 +49,24 @@ const (
 
 var closing = [4]byte{'n', 'f', 'p', 'e'}
 
-// Prelude returns the first PreludeSize bytes of a sealed or plain object.
+// Prelude returns the first PreludeSize bytes of a sealed or plain object. A
+// plain object has no use for the salt, but gets a random one all the same: no
+// object is ever made twice, so that gc, deleting an old one, cannot hit the
+// twin that a push has just made.
 func Prelude(kind string, version uint16, cipher uint8, salt []byte) []byte {
 	b := make([]byte, PreludeSize)
 	copy(b, frame.Header(kind, version))
 	b[frame.HeaderSize] = cipher
-	copy(b[frame.HeaderSize+8:], salt)
+	if cipher == seal.Plain {
+		rand.Read(b[frame.HeaderSize+8:]) // never fails (crypto/rand)
+	} else {
+		copy(b[frame.HeaderSize+8:], salt)
+	}
 	return b
 }
 
-// ParsePrelude checks a prelude and returns its salt: nil in a plain object.
+// ParsePrelude checks a prelude and returns the salt that sealing used: nil
+// for a plain object.
 func ParsePrelude(kind string, supported uint16, b []byte) (salt []byte, err error) {
 	if err := frame.CheckHeader(kind, supported, b); err != nil {
 		return nil, err
@@ -71,9 +80,6 @@ func ParsePrelude(kind string, supported uint16, b []byte) (salt []byte, err err
 	}
 	switch cipher {
 	case seal.Plain:
-		if !bytes.Equal(salt, make([]byte, seal.SaltSize)) {
-			return nil, fmt.Errorf("%s: plain, but has a salt: %w", kind, frame.ErrDamaged)
-		}
 		return nil, nil
 	case seal.AES256GCM:
 		return bytes.Clone(salt), nil
