@@ -1,0 +1,46 @@
+//go:build !linux
+
+package scan
+
+import (
+	"io/fs"
+	"os"
+)
+
+// listPortable reads a folder with what every system has: no change time, no
+// file id. It also serves the Windows shares that do not know the fast call.
+func listPortable(full, dir string, skip func(string, bool) bool) ([]Item, error) {
+	list, err := os.ReadDir(full)
+	if err != nil {
+		if pe, ok := err.(*fs.PathError); ok {
+			err = pe.Err
+		}
+		return nil, err
+	}
+	items := make([]Item, 0, len(list))
+	for _, e := range list {
+		it := Item{Path: join(dir, e.Name())}
+		if skip != nil && skip(it.Path, e.IsDir()) {
+			continue
+		}
+		info, err := e.Info()
+		if err != nil {
+			it.Err = err
+			items = append(items, it)
+			continue
+		}
+		it.Stat = Stat{MTime: info.ModTime().UnixNano(), Mode: unixMode(info)}
+		switch m := info.Mode(); {
+		case m.IsRegular():
+			it.Kind, it.Stat.Size = File, info.Size()
+		case m&(fs.ModeSymlink|fs.ModeIrregular) != 0:
+			it.Kind = Link
+		case m.IsDir():
+			it.Kind = Dir
+		default:
+			it.Kind = Special
+		}
+		items = append(items, it)
+	}
+	return items, nil
+}

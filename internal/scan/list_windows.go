@@ -1,0 +1,188 @@
+package scan
+
+import (
+	"encoding/binary"
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"unicode/utf8"
+	"unsafe"
+
+	"golang.org/x/sys/windows"
+)
+
+// lister reads folders in batches that hold everything about each file, so
+// that no file is opened.
+type lister struct{ root string } // in the \\?\ form, which has no length limit
+
+// scratch is one goroutine's reused memory; words keep it aligned.
+type scratch struct {
+	words []uint64
+	name  []uint16
+	path  []byte
+}
+
+func openLister(dir string) (*lister, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	return &lister{root: longPath(abs)}, nil
+}
+
+// longPath gives an absolute path the prefix that lifts the limit of 260
+// characters: C:\x becomes \\?\C:\x and \\server\share \\?\UNC\server\share.
+func longPath(abs string) string {
+	switch {
+	case strings.HasPrefix(abs, `\\?\`), strings.HasPrefix(abs, `\\.\`):
+		return abs
+	case strings.HasPrefix(abs, `\\`):
+		return `\\?\UNC\` + abs[2:]
+	}
+	return `\\?\` + abs
+}
+
+func (l *lister) close() error { return nil }
+
+func (l *lister) full(dir string) string {
+	if dir == "" {
+		return l.root
+	}
+	return strings.TrimSuffix(l.root, `\`) + `\` + strings.ReplaceAll(dir, "/", `\`)
+}
+
+func openDir(path string, flags uint32) (windows.Handle, error) {
+	p, err := windows.UTF16PtrFromString(path)
+	if err != nil {
+		return 0, err
+	}
+	return windows.CreateFile(p, windows.FILE_LIST_DIRECTORY|windows.FILE_READ_ATTRIBUTES,
+		windows.FILE_SHARE_READ|windows.FILE_SHARE_WRITE|windows.FILE_SHARE_DELETE, nil,
+		windows.OPEN_EXISTING, windows.FILE_FLAG_BACKUP_SEMANTICS|flags, 0)
+}
+
+// reparseNameSurrogate marks the reparse tags that stand for another name.
+const reparseNameSurrogate = 0x20000000
+
+var errReplaced = errors.New("it was replaced by a link while the folder was read")
+
+// open opens a folder; a link that has taken its place since it was seen is an
+// error. Other reparse points (deduplicated, in the cloud) are opened through.
+func (l *lister) open(dir string) (windows.Handle, error) {
+	if dir == "" {
+		return openDir(l.root, 0)
+	}
+	full := l.full(dir)
+	h, err := openDir(full, windows.FILE_FLAG_OPEN_REPARSE_POINT)
+	if err != nil {
+		return 0, err
+	}
+	var tag struct{ Attributes, Tag uint32 }
+	err = windows.GetFileInformationByHandleEx(h, windows.FileAttributeTagInfo, (*byte)(unsafe.Pointer(&tag)), uint32(unsafe.Sizeof(tag)))
+	if err != nil || tag.Attributes&windows.FILE_ATTRIBUTE_REPARSE_POINT == 0 {
+		return h, nil // a file system without reparse points may not know the call
+	}
+	if err := windows.CloseHandle(h); err != nil {
+		return 0, err
+	}
+	if tag.Tag&reparseNameSurrogate != 0 {
+		return 0, errReplaced
+	}
+	return openDir(full, 0)
+}
+
+func (l *lister) list(dir string, skip func(string, bool) bool, s *scratch) (items []Item, err error) {
+	h, err := l.open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, windows.CloseHandle(h)) }()
+	if s.words == nil {
+		s.words = make([]uint64, 8<<10)
+	}
+	buf := unsafe.Slice((*byte)(unsafe.Pointer(&s.words[0])), len(s.words)*8)
+	for first := true; ; first = false {
+		err := windows.GetFileInformationByHandleEx(h, windows.FileIdBothDirectoryInfo, &buf[0], uint32(len(buf)))
+		switch {
+		case err == nil:
+		case errors.Is(err, windows.ERROR_NO_MORE_FILES), first && errors.Is(err, windows.ERROR_FILE_NOT_FOUND):
+			return items, nil
+		case first && (errors.Is(err, windows.ERROR_INVALID_PARAMETER) || errors.Is(err, windows.ERROR_INVALID_FUNCTION) ||
+			errors.Is(err, windows.ERROR_NOT_SUPPORTED) || errors.Is(err, windows.ERROR_INVALID_LEVEL)):
+			return listPortable(l.full(dir), dir, skip)
+		default:
+			return nil, err
+		}
+		for rest := buf; ; {
+			it, ok := s.item(rest, dir)
+			if ok && (skip == nil || !skip(it.Path, it.Kind == Dir)) {
+				items = append(items, it)
+			}
+			next := binary.LittleEndian.Uint32(rest)
+			if next == 0 {
+				break
+			}
+			rest = rest[next:]
+		}
+	}
+}
+
+// item decodes one FILE_ID_BOTH_DIR_INFO.
+func (s *scratch) item(b []byte, dir string) (Item, bool) {
+	u32 := func(at int) uint32 { return binary.LittleEndian.Uint32(b[at:]) }
+	u64 := func(at int) uint64 { return binary.LittleEndian.Uint64(b[at:]) }
+	const nameAt = 104
+	s.name = s.name[:0]
+	for i := range int(u32(60)) / 2 {
+		s.name = append(s.name, binary.LittleEndian.Uint16(b[nameAt+2*i:]))
+	}
+	if len(s.name) == 1 && s.name[0] == '.' || len(s.name) == 2 && s.name[0] == '.' && s.name[1] == '.' {
+		return Item{}, false
+	}
+	s.path = s.path[:0]
+	if dir != "" {
+		s.path = append(append(s.path, dir...), '/')
+	}
+	it := Item{Path: string(appendName(s.path, s.name)), Kind: File}
+	it.Stat = Stat{Size: int64(u64(40)), MTime: unixNano(u64(24)), CTime: unixNano(u64(32)), ID: u64(96)}
+	attrs, tag := u32(56), u32(64) // for a reparse point EaSize holds the tag
+	switch {
+	case attrs&windows.FILE_ATTRIBUTE_REPARSE_POINT != 0 && tag&reparseNameSurrogate != 0:
+		it.Kind = Link
+	case attrs&windows.FILE_ATTRIBUTE_DIRECTORY != 0:
+		it.Kind = Dir
+	case attrs&windows.FILE_ATTRIBUTE_DEVICE != 0:
+		it.Kind = Special
+	}
+	if it.Kind != File {
+		it.Stat.Size = 0
+	}
+	return it, true
+}
+
+// appendName adds a name as UTF-8. What is no valid UTF-16 (a lone surrogate)
+// takes the slow way, which keeps it apart from every other name.
+func appendName(path []byte, name []uint16) []byte {
+	for _, c := range name {
+		if c >= 0xd800 && c < 0xe000 {
+			return append(path, syscall.UTF16ToString(name)...)
+		}
+	}
+	for _, c := range name {
+		path = utf8.AppendRune(path, rune(c))
+	}
+	return path
+}
+
+// unixNano turns 100 ns since 1601 into ns since 1970; 0 stays "unknown".
+func unixNano(t uint64) int64 {
+	if t == 0 {
+		return 0
+	}
+	return (int64(t) - 116444736000000000) * 100
+}
+
+// Windows has no permission bits.
+func unixMode(fs.FileInfo) uint16 { return 0 }

@@ -1,0 +1,89 @@
+// Package scan sees what lies in a folder without reading any of it: [Walk]
+// streams every name with its size and times, [Patterns] choose among them, and
+// a catalogue keeps what was known of each file when its bytes were last read.
+//
+// Everything is in path order: the order in which a walk with sorted names
+// meets things, so that a folder's content directly follows it.
+package scan
+
+import "strings"
+
+// Kind is what a name stands for.
+type Kind uint8
+
+const (
+	File    Kind = iota + 1
+	Dir          // an ordinary folder
+	Link         // a symlink, a junction, or any other reparse point that stands for another name
+	Special      // a device, pipe or socket
+)
+
+func (k Kind) String() string {
+	switch k {
+	case File:
+		return "file"
+	case Dir:
+		return "folder"
+	case Link:
+		return "link"
+	case Special:
+		return "special file"
+	}
+	return "unknown"
+}
+
+// Stat is what the file system tells of a file without opening it. Two equal
+// Stats of one name mean that the bytes are the same only as far as CTime is
+// known and its clock is finer than the changes; see the catalogue's Checked.
+type Stat struct {
+	Size  int64  // bytes; 0 for folders
+	MTime int64  // last write, ns since 1970
+	CTime int64  // inode change time or NTFS ChangeTime, ns since 1970; 0 where unknown
+	ID    uint64 // inode or file id; 0 where unknown
+	Mode  uint16 // Unix permission bits with setuid, setgid, sticky (07777); 0 on Windows
+}
+
+// Item is one name in the tree.
+type Item struct {
+	Path string // slash-separated, relative to the walked folder; shares memory with its siblings' paths
+	Kind Kind   // 0 when Err kept it from being known
+	Stat Stat
+	Err  error // it could not be looked at, or, for a folder, not be listed: nothing below it is reported
+}
+
+// Less reports whether path a comes before path b: byte order, with the
+// slash below every other byte.
+func Less(a, b string) bool { return Compare(a, b) < 0 }
+
+// Compare orders paths as [Less] does.
+func Compare(a, b string) int {
+	n := min(len(a), len(b))
+	for i := range n {
+		if a[i] == b[i] {
+			continue
+		}
+		switch {
+		case a[i] == '/':
+			return -1
+		case b[i] == '/':
+			return 1
+		case a[i] < b[i]:
+			return -1
+		}
+		return 1
+	}
+	return len(a) - len(b)
+}
+
+// join builds the path of a name in a folder; the root is "".
+func join(dir, name string) string {
+	if dir == "" {
+		return name
+	}
+	var b strings.Builder
+	b.Grow(len(dir) + 1 + len(name))
+	b.WriteString(dir)
+	b.WriteByte('/')
+	b.WriteString(name)
+	return b.String()
+}

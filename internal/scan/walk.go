@@ -1,0 +1,196 @@
+package scan
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+)
+
+// WalkOptions of [Walk].
+type WalkOptions struct {
+	// Skip, when set, leaves out a path, and for a folder all below it. It is
+	// called by several goroutines at once.
+	Skip func(path string, dir bool) bool
+	// Workers list folders ahead of fn. 0: as many as there are processors,
+	// at least 4, because a share on the network answers slowly.
+	Workers int
+}
+
+const (
+	// aheadDirs bounds the listed and unconsumed folders per level of the
+	// tree, aheadItems (softly) their entries over all levels: some 6 MiB.
+	aheadDirs  = 16
+	aheadItems = 32 << 10
+)
+
+// Walk calls fn, on the caller's goroutine, for everything below dir in path
+// order; dir itself is not reported, and is the only link that is followed.
+//
+// What cannot be looked at or listed is an Item with Err, never left out and
+// never an empty folder. When dir itself cannot be listed, Walk returns the
+// error. An error of fn ends the walk and is returned as it is.
+func Walk(ctx context.Context, dir string, o WalkOptions, fn func(Item) error) (err error) {
+	l, err := openLister(dir)
+	if err != nil {
+		return fmt.Errorf("list %q: %w", dir, err)
+	}
+	defer func() {
+		if cerr := l.close(); err == nil {
+			err = cerr
+		}
+	}()
+	if o.Workers <= 0 {
+		o.Workers = max(4, runtime.GOMAXPROCS(0))
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	w := &walker{lister: l, skip: o.Skip, ahead: map[string]*listing{}, jobs: make(chan *listing, 2*o.Workers)}
+	var wg sync.WaitGroup
+	for range o.Workers {
+		wg.Go(func() { w.work(ctx) })
+	}
+	defer func() {
+		cancel()
+		close(w.jobs)
+		wg.Wait()
+	}()
+	return w.walk(ctx, dir, fn)
+}
+
+// lister reads one folder at a time; each system has its own. It is safe for
+// use by several goroutines, each with its own scratch.
+//
+//	openLister(dir string) (*lister, error)
+//	(*lister) list(dir string, skip, *scratch) ([]Item, error)   unsorted
+//	(*lister) close() error
+
+type walker struct {
+	lister *lister
+	skip   func(string, bool) bool
+	jobs   chan *listing
+	ahead  map[string]*listing // handed to workers, not yet consumed
+	items  atomic.Int64        // entries in finished listings that nobody has consumed
+	own    scratch
+}
+
+// listing is one folder's content, being read or read.
+type listing struct {
+	dir   string
+	done  chan struct{}
+	items []Item
+	err   error
+}
+
+// frame is a folder on the way from the root to where the walk is.
+type frame struct {
+	items  []Item
+	next   int // the next item to report
+	start  int // the next item to hand to the workers, when it is a folder
+	ahead  int // folders handed to the workers and not yet consumed
+	parent *frame
+}
+
+func (w *walker) walk(ctx context.Context, root string, fn func(Item) error) error {
+	items, err := w.list("", &w.own)
+	if err != nil {
+		return fmt.Errorf("list %q: %w", root, err)
+	}
+	top := &frame{items: items}
+	w.prefetch(top)
+	for n := 0; top != nil; n++ {
+		if top.next == len(top.items) {
+			top = top.parent
+			continue
+		}
+		if n%1024 == 0 && ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		it := &top.items[top.next]
+		top.next++
+		if it.Kind != Dir || it.Err != nil {
+			if err := fn(*it); err != nil {
+				return err
+			}
+			continue
+		}
+		items, err := w.take(ctx, top, it.Path)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		it.Err = err
+		if err := fn(*it); err != nil {
+			return err
+		}
+		if len(items) > 0 {
+			top = &frame{items: items, parent: top}
+		}
+		w.prefetch(top)
+	}
+	return nil
+}
+
+// take returns the listing of a folder, reading it here when no worker has it.
+func (w *walker) take(ctx context.Context, f *frame, dir string) ([]Item, error) {
+	l := w.ahead[dir]
+	if l == nil {
+		return w.list(dir, &w.own)
+	}
+	delete(w.ahead, dir)
+	f.ahead--
+	select {
+	case <-l.done:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	w.items.Add(-int64(len(l.items)))
+	return l.items, l.err
+}
+
+// prefetch hands the folders that the walk meets next to the workers: those of
+// the innermost frame first.
+func (w *walker) prefetch(f *frame) {
+	for inner := true; f != nil; f = f.parent {
+		f.start = max(f.start, f.next)
+		for ; f.start < len(f.items) && f.ahead < aheadDirs; f.start++ {
+			it := &f.items[f.start]
+			if it.Kind != Dir || it.Err != nil {
+				continue
+			}
+			if w.items.Load() > aheadItems && (!inner || f.ahead > 1) {
+				return
+			}
+			l := &listing{dir: it.Path, done: make(chan struct{})}
+			select {
+			case w.jobs <- l:
+				w.ahead[it.Path] = l
+				f.ahead++
+			default:
+				return
+			}
+		}
+		inner = false
+	}
+}
+
+func (w *walker) work(ctx context.Context) {
+	var own scratch
+	for l := range w.jobs {
+		if ctx.Err() == nil {
+			l.items, l.err = w.list(l.dir, &own)
+			w.items.Add(int64(len(l.items)))
+		}
+		close(l.done)
+	}
+}
+
+func (w *walker) list(dir string, s *scratch) ([]Item, error) {
+	items, err := w.lister.list(dir, w.skip, s)
+	if err != nil {
+		return nil, err // a part of a folder would look like deletions
+	}
+	slices.SortFunc(items, func(a, b Item) int { return strings.Compare(a.Path, b.Path) })
+	return items, nil
+}
