@@ -1,0 +1,296 @@
+package repo
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"sync"
+
+	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sync/errgroup"
+
+	"nightferry/internal/digest"
+	"nightferry/internal/frame"
+	"nightferry/internal/pack"
+	"nightferry/internal/seal"
+)
+
+// maxTries is how often a block that arrives damaged is fetched before the
+// damage is taken to be in the store.
+const maxTries = 3
+
+// CorruptError says that a stored chunk does not match its id, however often
+// it is fetched.
+type CorruptError struct {
+	Pack  string // key of the pack
+	Chunk digest.Digest
+	Err   error
+}
+
+func (e *CorruptError) Error() string {
+	return fmt.Sprintf("chunk %s in %s is damaged in the store (%v): run nightferry fsck --read-data, then fsck --forget-missing and push again to heal", e.Chunk.Short(), e.Pack, e.Err)
+}
+
+func (e *CorruptError) Unwrap() error { return e.Err }
+
+// Block is one fetched block: the chunks that were wanted of it, all proven.
+type Block struct {
+	Places []Place // of the wanted chunks, by offset
+	Raw    []byte  // the opened block; valid until the callback returns
+	Stored int     // bytes it took on the wire
+}
+
+// Chunk returns the bytes of Places[i].
+func (b *Block) Chunk(i int) []byte {
+	at := b.Places[i].At
+	return b.Raw[at.Offset : at.Offset+at.Size]
+}
+
+// FetchOptions tune a fetch. The zero value suits.
+type FetchOptions struct {
+	Connections int                         // requests under way at once; 0: 8
+	OnBytes     func(n int64)               // told of bytes as they arrive
+	OnRetry     func(err error)             // told of a block that is fetched again, and why
+	Gate        func(context.Context) error // asked before each request and each block
+}
+
+// errGone says that a pack is not in the store; a caller's own fs.ErrNotExist
+// must not be taken for it.
+var errGone = errors.New("the pack is gone")
+
+// span is a run of blocks of one pack that one request fetches.
+type span struct {
+	pack   uint32
+	places []Place
+	start  int64
+	end    int64
+}
+
+// Fetch gets the blocks that hold places and hands each to fn, from up to
+// Connections goroutines at once. Ranges are coalesced, never multi-range;
+// gaps up to 1 MiB are read through. It fails with a *CorruptError or a
+// *MissingError when the store cannot give what the index promises.
+func (x *Index) Fetch(ctx context.Context, places []Place, o FetchOptions, fn func(context.Context, *Block) error) error {
+	gone, err := x.fetch(ctx, places, o, fn)
+	if err != nil || len(gone) == 0 {
+		return err
+	}
+	// gc may have moved these chunks to other packs since the root was read.
+	fresh, err := x.repo.Index(ctx)
+	if err != nil {
+		return err
+	}
+	key := PackKey(x.packs[gone[0].Pack].Digest)
+	ids := make([]digest.Digest, len(gone))
+	for i, p := range gone {
+		ids[i] = p.ID
+	}
+	again, missing, err := fresh.Locate(ctx, ids)
+	if err != nil {
+		return err
+	}
+	if len(missing) > 0 {
+		return &MissingError{Chunks: missing, Pack: key}
+	}
+	if o.OnRetry != nil {
+		o.OnRetry(fmt.Errorf("%s is gone, reading %d chunks elsewhere", key, len(ids)))
+	}
+	if gone, err = fresh.fetch(ctx, again, o, fn); err == nil && len(gone) > 0 {
+		err = &MissingError{Chunks: ids, Pack: key}
+	}
+	return err
+}
+
+func (x *Index) fetch(ctx context.Context, places []Place, o FetchOptions, fn func(context.Context, *Block) error) (gone []Place, err error) {
+	if o.Connections <= 0 {
+		o.Connections = 8
+	}
+	var mu sync.Mutex
+	g, ctx := errgroup.WithContext(ctx)
+	spans := make(chan span)
+	g.Go(func() error {
+		defer close(spans)
+		return x.spans(places, func(s span) error {
+			select {
+			case spans <- s:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		})
+	})
+	for range min(o.Connections, len(places)) {
+		g.Go(func() error {
+			f := fetcher{x: x, o: o, fn: fn}
+			defer f.close()
+			for s := range spans {
+				err := f.span(ctx, s)
+				if errors.Is(err, errGone) {
+					mu.Lock()
+					gone = append(gone, s.places...)
+					mu.Unlock()
+					continue
+				}
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return gone, g.Wait()
+}
+
+// spans sorts places by pack and offset and cuts them into requests.
+func (x *Index) spans(places []Place, fn func(span) error) error {
+	places = slices.Clone(places)
+	slices.SortFunc(places, func(a, b Place) int {
+		return cmp.Or(cmp.Compare(a.Pack, b.Pack), cmp.Compare(a.At.Block, b.At.Block), cmp.Compare(a.At.Offset, b.At.Offset))
+	})
+	for len(places) > 0 {
+		s := span{pack: places[0].Pack, start: int64(places[0].At.Block)}
+		n := 0
+		for ; n < len(places) && places[n].Pack == s.pack; n++ {
+			at := int64(places[n].At.Block)
+			if n > 0 && at-s.end > maxGap {
+				break
+			}
+			s.end = max(s.end, at+int64(places[n].At.Stored))
+		}
+		s.places = places[:n]
+		if err := fn(s); err != nil {
+			return err
+		}
+		places = places[n:]
+	}
+	return nil
+}
+
+// fetcher is one goroutine's buffers.
+type fetcher struct {
+	x   *Index
+	o   FetchOptions
+	fn  func(context.Context, *Block) error
+	dec *zstd.Decoder
+	in  []byte
+	out []byte
+}
+
+func (f *fetcher) close() {
+	if f.dec != nil {
+		f.dec.Close()
+	}
+}
+
+func (f *fetcher) gate(ctx context.Context) error {
+	if f.o.Gate == nil {
+		return ctx.Err()
+	}
+	return f.o.Gate(ctx)
+}
+
+func (f *fetcher) span(ctx context.Context, s span) (err error) {
+	if f.dec == nil {
+		if f.dec, err = pack.NewDecoder(); err != nil {
+			return err
+		}
+		f.in = make([]byte, 0, pack.MaxStored)
+		f.out = make([]byte, 0, pack.MaxBlock)
+	}
+	if err := f.gate(ctx); err != nil {
+		return err
+	}
+	p := f.x.packs[s.pack]
+	key := PackKey(p.Digest)
+	obj, err := f.x.repo.keys.Object(pack.Kind, p.Salt)
+	if err != nil {
+		return fmt.Errorf("%s: %w", key, err)
+	}
+	body, _, err := f.x.repo.store.Get(ctx, key, s.start, s.end-s.start)
+	if errors.Is(err, fs.ErrNotExist) {
+		return errGone
+	}
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	at := s.start
+	for places := s.places; len(places) > 0; {
+		n := 1
+		for n < len(places) && places[n].At.Block == places[0].At.Block {
+			n++
+		}
+		if err := f.gate(ctx); err != nil {
+			return err
+		}
+		where := places[0].At
+		if int64(where.Block) < at || int(where.Stored) > pack.MaxStored {
+			return &CorruptError{Pack: key, Chunk: places[0].ID, Err: fmt.Errorf("the index places blocks over one another: %w", frame.ErrDamaged)}
+		}
+		if _, err := io.CopyN(io.Discard, body, int64(where.Block)-at); err != nil {
+			return fmt.Errorf("read %s: %w", key, err)
+		}
+		in := f.in[:where.Stored]
+		if _, err := io.ReadFull(body, in); err != nil {
+			return fmt.Errorf("read %s: %w", key, err)
+		}
+		f.arrived(int64(where.Block) - at + int64(len(in)))
+		at = int64(where.Block) + int64(len(in))
+		if err := f.block(ctx, key, obj, places[:n], in); err != nil {
+			return err
+		}
+		places = places[n:]
+	}
+	return nil
+}
+
+func (f *fetcher) arrived(n int64) {
+	if f.o.OnBytes != nil {
+		f.o.OnBytes(n)
+	}
+}
+
+// block proves the wanted chunks of one block, fetching it again where they
+// do not match, and hands it on.
+func (f *fetcher) block(ctx context.Context, key string, obj *seal.Object, places []Place, in []byte) error {
+	for try := 1; ; try++ {
+		raw, bad, err := f.open(obj, places, in)
+		if err == nil {
+			return f.fn(ctx, &Block{Places: places, Raw: raw, Stored: len(in)})
+		}
+		corrupt := &CorruptError{Pack: key, Chunk: bad, Err: err}
+		if try == maxTries {
+			return corrupt
+		}
+		if f.o.OnRetry != nil {
+			f.o.OnRetry(fmt.Errorf("chunk %s in %s arrived damaged (%w), fetching it again", bad.Short(), key, err))
+		}
+		if err := f.gate(ctx); err != nil {
+			return err
+		}
+		again, err := f.x.repo.readRange(ctx, key, int64(places[0].At.Block), int64(len(in)))
+		if err != nil {
+			return err
+		}
+		f.arrived(int64(len(again)))
+		in = again
+	}
+}
+
+func (f *fetcher) open(obj *seal.Object, places []Place, in []byte) (raw []byte, bad digest.Digest, err error) {
+	raw, err = pack.OpenBlock(obj, f.dec, f.out[:0], in, places[0].At.Block)
+	if err != nil {
+		return nil, places[0].ID, err
+	}
+	for _, p := range places {
+		end := int64(p.At.Offset) + int64(p.At.Size)
+		if end > int64(len(raw)) || f.x.repo.keys.ChunkID(raw[p.At.Offset:end]) != p.ID {
+			return nil, p.ID, fmt.Errorf("it does not match its id: %w", frame.ErrDamaged)
+		}
+	}
+	return raw, bad, nil
+}

@@ -1,0 +1,192 @@
+// Package repo opens a repository in a bucket: it follows the trust chain,
+// reads heads and releases, looks chunks up in the index, fetches their
+// blocks, and publishes in the one safe order. It is the meeting place of the
+// formats and the store; which files to publish or apply is not its business.
+// The orders are derived in docs/ordering.md.
+package repo
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"time"
+
+	"nightferry/internal/bucket"
+	"nightferry/internal/chunk"
+	"nightferry/internal/digest"
+	"nightferry/internal/frame"
+	"nightferry/internal/halt"
+	"nightferry/internal/index"
+	"nightferry/internal/seal"
+	"nightferry/internal/trust"
+)
+
+// Keys of the objects, below the store's prefix. See docs/format/README.md.
+const (
+	formatKey = "format"
+	haltKey   = "halt"
+	rootKey   = "index/root"
+)
+
+// PackKey returns the key of a pack.
+func PackKey(d digest.Digest) string { s := d.String(); return "packs/" + s[:2] + "/" + s }
+
+// SegmentKey returns the key of an index segment.
+func SegmentKey(d digest.Digest) string { return "index/" + d.String() }
+
+func trustKey(n uint64) string { return fmt.Sprintf("trust/%d", n) }
+
+// HeadKey returns the key of a channel's head; name is Keys().Name(channel).
+func HeadKey(name string) string { return "channels/" + name + "/head" }
+
+// ReleaseKey returns the key of a release.
+func ReleaseKey(name string, number uint64) string {
+	return fmt.Sprintf("channels/%s/releases/%d", name, number)
+}
+
+const (
+	// FormatKind and FormatVersion open the format object.
+	FormatKind    = "frmt"
+	FormatVersion = 1
+
+	maxFormat = 4 << 10
+	// DefaultGrace is how long a condemned pack is kept, unless init says
+	// otherwise.
+	DefaultGrace = 7 * 24 * time.Hour
+	// HeadLife is how long a head vouches for what it names.
+	HeadLife = 14 * 24 * time.Hour
+)
+
+// Format is the format object: what never changes in a repository.
+type Format struct {
+	_       struct{}     `cbor:",toarray"`
+	Format  uint32       `json:"format"` // 1
+	Repo    trust.RepoID `json:"repo"`
+	Chunker chunk.Params `json:"chunker"`
+	Cipher  uint8        `json:"cipher"` // seal.Plain or seal.AES256GCM
+	Check   []byte       `json:"check"`  // seal.Keys.Check; empty in a plain repository
+	Grace   int64        `json:"grace"`  // seconds between condemning a pack and deleting it
+}
+
+// DecodeFormat reads the format object.
+func DecodeFormat(b []byte) (*Format, error) {
+	var f Format
+	if err := frame.Decode(FormatKind, FormatVersion, maxFormat, b, &f); err != nil {
+		return nil, err
+	}
+	if f.Format != 1 {
+		return nil, &frame.NewerError{Kind: "repository", Version: uint16(min(f.Format, 1<<16-1)), Supported: 1}
+	}
+	if err := f.Chunker.Validate(); err != nil {
+		return nil, fmt.Errorf("format: %w", err)
+	}
+	if f.Cipher > seal.AES256GCM || (f.Cipher == seal.Plain) != (len(f.Check) == 0) || f.Grace < 0 || f.Grace > 1<<31 {
+		return nil, fmt.Errorf("format: cipher %d or grace %d out of bounds: %w", f.Cipher, f.Grace, frame.ErrDamaged)
+	}
+	return &f, nil
+}
+
+// InitOptions make a new repository.
+type InitOptions struct {
+	Params  chunk.Params // zero: chunk.Default()
+	Key     []byte       // repository key; nil for a plain repository
+	Root    ed25519.PrivateKey
+	Release ed25519.PrivateKey // signs releases, heads and halts
+	Grace   time.Duration      // 0: DefaultGrace
+	Now     time.Time
+}
+
+// ErrExists says that a repository is there already.
+var ErrExists = errors.New("a repository is there already")
+
+// Init makes a repository in an empty store. The format object comes first
+// and only if absent, so that of two inits one wins; the rest can be completed
+// by running Init again with the same keys after a crash.
+func Init(ctx context.Context, s bucket.Store, o InitOptions) (trust.RepoID, error) {
+	var id trust.RepoID
+	if o.Params == (chunk.Params{}) {
+		o.Params = chunk.Default()
+	}
+	if o.Grace == 0 {
+		o.Grace = DefaultGrace
+	}
+	rand.Read(id[:]) // never fails (crypto/rand)
+	f := Format{Format: 1, Repo: id, Chunker: o.Params, Grace: int64(o.Grace / time.Second)}
+	var keys *seal.Keys
+	if o.Key != nil {
+		var err error
+		if keys, err = seal.NewKeys(o.Key, id); err != nil {
+			return id, err
+		}
+		f.Cipher, f.Check = keys.Cipher(), keys.Check()
+	}
+	b, err := frame.Encode(FormatKind, FormatVersion, &f)
+	if err != nil {
+		return id, err
+	}
+	if err := putNew(ctx, s, formatKey, b); errors.Is(err, fs.ErrExist) {
+		return id, fmt.Errorf("init: %w: choose another prefix, or use it as it is", ErrExists)
+	} else if err != nil {
+		return id, err
+	}
+	r := &Repo{store: s, format: f, keys: keys, now: func() time.Time { return o.Now }}
+	doc := trust.Doc{Keys: []trust.Key{{Public: PublicOf(o.Release), Roles: trust.AllRoles, Since: o.Now.Unix()}}}
+	if err := r.putTrust(ctx, o.Root, 1, &doc); err != nil {
+		return id, err
+	}
+	if err := r.putHalt(ctx, o.Release, 1, &halt.Orders{}, bucket.Cond{Absent: true}); err != nil {
+		return id, err
+	}
+	root, err := index.EncodeRoot(&index.Root{Sequence: 1})
+	if err != nil {
+		return id, err
+	}
+	return id, putNew(ctx, s, rootKey, root)
+}
+
+// PublicOf returns the public half of a key.
+func PublicOf(k ed25519.PrivateKey) (p trust.Public) {
+	copy(p[:], k.Public().(ed25519.PublicKey))
+	return p
+}
+
+// putNew puts an object that must be absent. An answer that was lost on the
+// way makes a retry find our own object there: that is success.
+func putNew(ctx context.Context, s bucket.Store, key string, b []byte) error {
+	_, err := s.Put(ctx, key, bucket.Bytes(b), bucket.Cond{Absent: true})
+	return settle(ctx, s, key, b, err)
+}
+
+// settle finds out whether a conditional put that failed has happened all the
+// same, by reading the object back.
+func settle(ctx context.Context, s bucket.Store, key string, b []byte, err error) error {
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	if have, _, getErr := read(ctx, s, key, int64(len(b))+1); getErr == nil && bytes.Equal(have, b) {
+		return nil
+	}
+	return err
+}
+
+// read gets a whole object of at most max bytes.
+func read(ctx context.Context, s bucket.Store, key string, max int64) ([]byte, bucket.Info, error) {
+	body, info, err := s.Get(ctx, key, 0, -1)
+	if err != nil {
+		return nil, info, err
+	}
+	defer body.Close()
+	if info.Size > max {
+		return nil, info, fmt.Errorf("%s: %d bytes, at most %d are allowed: %w", key, info.Size, max, frame.ErrDamaged)
+	}
+	b := make([]byte, info.Size)
+	if _, err := io.ReadFull(body, b); err != nil {
+		return nil, info, fmt.Errorf("read %s: %w", key, err)
+	}
+	return b, info, nil
+}

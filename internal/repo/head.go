@@ -1,0 +1,183 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"nightferry/internal/bucket"
+	"nightferry/internal/digest"
+	"nightferry/internal/halt"
+	"nightferry/internal/manifest"
+	"nightferry/internal/trust"
+)
+
+// Head is a channel's head as read and verified.
+type Head struct {
+	Number  uint64
+	Release digest.Digest
+	Expires time.Time
+	Expired bool // it vouches for nothing newer than what is applied already
+	ETag    string
+	Date    time.Time // the store's clock when it was read
+	Signer  trust.Public
+}
+
+// Release is a release as read and verified.
+type Release struct {
+	Number uint64
+	Digest digest.Digest // SHA-256 of the release object
+	Signer trust.Public
+	manifest.Release
+}
+
+func (r *Repo) subject(kind string, version uint16, channel string, number uint64) trust.Subject {
+	return trust.Subject{Kind: kind, Version: version, Repo: r.format.Repo, Scope: r.keys.Name(channel), Number: number}
+}
+
+// Head reads a channel's head. It is fs.ErrNotExist where the channel has no
+// release, ErrOlder where the head is older than one seen before, and
+// trust.ErrUntrusted where no active key signed it.
+func (r *Repo) Head(ctx context.Context, channel string) (*Head, error) {
+	if err := manifest.CheckChannel(channel); err != nil {
+		return nil, err
+	}
+	key := HeadKey(r.keys.Name(channel))
+	b, info, err := read(ctx, r.store, key, trust.MaxHead)
+	if errors.Is(err, fs.ErrNotExist) {
+		if seen := r.seen(channel); seen > 0 {
+			return nil, fmt.Errorf("channel %q has no head, but release %d was seen: %w: somebody removed it; push again from the Core", channel, seen, ErrOlder)
+		}
+		return nil, fmt.Errorf("channel %q has no release yet: %w", channel, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s, err := trust.Parse(trust.HeadKind, trust.HeadVersion, trust.MaxHead, b)
+	if err != nil {
+		return nil, fmt.Errorf("head of %q: %w", channel, err)
+	}
+	if err := s.Verify(r.subject(trust.HeadKind, trust.HeadVersion, channel, s.Subject.Number)); err != nil {
+		return nil, fmt.Errorf("head of %q: %w", channel, err)
+	}
+	if err := r.doc.Allows(s.Signer, trust.Heads); err != nil {
+		return nil, fmt.Errorf("head of %q: %w: sign it again with an active key (nightferry trust resign)", channel, err)
+	}
+	p, err := trust.DecodeHead(s.Payload)
+	if err != nil {
+		return nil, fmt.Errorf("head of %q: %w", channel, err)
+	}
+	n := s.Subject.Number
+	if seen := r.seen(channel); n < seen {
+		return nil, fmt.Errorf("head of %q is release %d, release %d was seen: %w: an old state of the bucket was put back; push again from the Core", channel, n, seen, ErrOlder)
+	}
+	r.mu.Lock()
+	r.memory.Heads[channel] = n
+	r.mu.Unlock()
+	expires := time.Unix(p.Expires, 0)
+	return &Head{Number: n, Release: p.Release, Expires: expires, Expired: r.now().After(expires), ETag: info.ETag, Date: info.Date, Signer: s.Signer}, nil
+}
+
+func (r *Repo) seen(channel string) uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.memory.Heads[channel]
+}
+
+// Release reads a release. want is the digest that a verified head or a
+// verified child gives it; with the zero Digest it is accepted by its signer
+// alone, which must be active or retired.
+func (r *Repo) Release(ctx context.Context, channel string, number uint64, want digest.Digest) (*Release, error) {
+	what := fmt.Sprintf("release %d of %q", number, channel)
+	b, _, err := read(ctx, r.store, ReleaseKey(r.keys.Name(channel), number), manifest.MaxRelease+4096)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	if d := digest.Of(b); !want.IsZero() && d != want {
+		return nil, fmt.Errorf("%s: %w: its digest is %s, the signed head or its child says %s", what, trust.ErrUntrusted, d.Short(), want.Short())
+	}
+	s, err := trust.Parse(manifest.ReleaseKind, manifest.ReleaseVersion, manifest.MaxRelease+4096, b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	if err := s.Verify(r.subject(manifest.ReleaseKind, manifest.ReleaseVersion, channel, number)); err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	if want.IsZero() {
+		if err := r.doc.Allows(s.Signer, trust.Releases); err != nil {
+			return nil, fmt.Errorf("%s: %w", what, err)
+		}
+	}
+	payload, err := r.openPayload(manifest.ReleaseKind, s.Payload)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	m, err := manifest.DecodeRelease(payload)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	if m.Channel != channel {
+		return nil, fmt.Errorf("%s: %w: it says that its channel is %q", what, trust.ErrUntrusted, m.Channel)
+	}
+	return &Release{Number: number, Digest: s.Digest, Signer: s.Signer, Release: *m}, nil
+}
+
+// Halts reads the active orders and the epoch.
+func (r *Repo) Halts(ctx context.Context) (*halt.Orders, uint64, string, error) {
+	b, info, err := read(ctx, r.store, haltKey, halt.Max)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, 0, "", fmt.Errorf("the bucket's halt object is gone, nobody could stop this run: restore it with nightferry resume: %w", err)
+	}
+	if err != nil {
+		return nil, 0, "", err
+	}
+	s, err := trust.Parse(halt.Kind, halt.Version, halt.Max, b)
+	if err != nil {
+		return nil, 0, "", fmt.Errorf("halt: %w", err)
+	}
+	epoch := s.Subject.Number
+	if err := s.Verify(trust.Subject{Kind: halt.Kind, Version: halt.Version, Repo: r.format.Repo, Number: epoch}); err != nil {
+		return nil, 0, "", fmt.Errorf("halt: %w", err)
+	}
+	if err := r.doc.Allows(s.Signer, trust.Halts); err != nil {
+		return nil, 0, "", fmt.Errorf("halt: %w", err)
+	}
+	payload, err := r.openPayload(halt.Kind, s.Payload)
+	if err != nil {
+		return nil, 0, "", fmt.Errorf("halt: %w", err)
+	}
+	orders, err := halt.Decode(payload)
+	if err != nil {
+		return nil, 0, "", err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if epoch < r.memory.Halt {
+		return nil, 0, "", fmt.Errorf("halt: epoch %d, %d was seen: %w", epoch, r.memory.Halt, ErrOlder)
+	}
+	r.memory.Halt = epoch
+	return orders, epoch, info.ETag, nil
+}
+
+// CheckHalt returns a *halt.Error when an active order stops s, nil when none
+// does, and any other error when that cannot be known: then nothing may start.
+func (r *Repo) CheckHalt(ctx context.Context, s halt.Subject) error {
+	orders, _, _, err := r.Halts(ctx)
+	if err != nil {
+		return err
+	}
+	if o := orders.Find(s); o != nil {
+		return &halt.Error{Order: *o}
+	}
+	return nil
+}
+
+// cond returns the condition under which a mutable object may be replaced.
+func cond(etag string) bucket.Cond {
+	if etag == "" {
+		return bucket.Cond{Absent: true}
+	}
+	return bucket.Cond{ETag: etag}
+}

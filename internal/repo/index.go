@@ -1,0 +1,330 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"time"
+
+	"nightferry/internal/digest"
+	"nightferry/internal/frame"
+	"nightferry/internal/index"
+	"nightferry/internal/pack"
+	"nightferry/internal/seal"
+)
+
+const (
+	// wholeSegment is the size in bytes up to which a segment is fetched as
+	// a whole: one request instead of two or more.
+	wholeSegment = 8 << 20
+	// maxGap is how many bytes that nobody wants are read through rather
+	// than paying for another request.
+	maxGap = 1 << 20
+)
+
+// Index looks chunks up. It is safe for concurrent use, but for Locate.
+type Index struct {
+	repo      *Repo
+	root      *index.Root
+	etag      string
+	date      time.Time
+	condemned map[digest.Digest]bool
+
+	packs  []index.Pack
+	byPack map[digest.Digest]uint32
+}
+
+// Place says where a chunk is stored.
+type Place struct {
+	ID   digest.Digest
+	Pack uint32 // ordinal in Index.Packs
+	At   pack.Location
+}
+
+// MissingError says that chunks are in no live pack of the index, or that
+// their packs are gone from the store.
+type MissingError struct {
+	Chunks []digest.Digest
+	Pack   string // key of the pack that is gone; "" where the index has none
+}
+
+func (e *MissingError) Error() string {
+	where := "the index names no pack for them"
+	if e.Pack != "" {
+		where = e.Pack + " is gone from the store"
+	}
+	return fmt.Sprintf("%d chunks are missing (%s): run nightferry fsck, then fsck --forget-missing and push again to heal", len(e.Chunks), where)
+}
+
+// Index reads the index root; segments are read when Locate needs them.
+func (r *Repo) Index(ctx context.Context) (*Index, error) {
+	b, info, err := read(ctx, r.store, rootKey, index.MaxRoot)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("the index root is gone: rebuild it with nightferry fsck --rebuild-index: %w", err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	root, err := index.DecodeRoot(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", rootKey, err)
+	}
+	x := &Index{repo: r, root: root, etag: info.ETag, date: info.Date, condemned: map[digest.Digest]bool{}, byPack: map[digest.Digest]uint32{}}
+	for _, c := range root.Condemned {
+		x.condemned[c.Pack] = true
+	}
+	return x, nil
+}
+
+// Root returns the index root that was read.
+func (x *Index) Root() *index.Root { return x.root }
+
+// Date returns the store's clock when the root was read.
+func (x *Index) Date() time.Time { return x.date }
+
+// Packs returns the packs that Place.Pack indexes.
+func (x *Index) Packs() []index.Pack { return x.packs }
+
+func (x *Index) pack(p index.Pack) uint32 {
+	n, ok := x.byPack[p.Digest]
+	if !ok {
+		n = uint32(len(x.packs))
+		x.packs = append(x.packs, p)
+		x.byPack[p.Digest] = n
+	}
+	return n
+}
+
+// Locate finds chunks, newest segment first, until each is found; of a
+// segment only the pages that may hold one are read. found is sorted by id;
+// missing are ids that no segment has. Memory is proportional to ids, not to
+// the index.
+func (x *Index) Locate(ctx context.Context, ids []digest.Digest) (found []Place, missing []digest.Digest, err error) {
+	left := slices.Clone(ids)
+	slices.SortFunc(left, digest.Digest.Compare)
+	left = slices.Compact(left)
+	found = make([]Place, 0, len(left))
+	doomed := map[digest.Digest]Place{} // found only in condemned packs so far: still readable
+	for _, seg := range x.root.Segments {
+		if len(left) == 0 {
+			break
+		}
+		s, err := x.repo.openSegment(ctx, seg)
+		if err != nil {
+			return nil, nil, err
+		}
+		next := left[:0] // in place: the reader is always ahead of the writer
+		err = s.lookup(ctx, left, func(id digest.Digest, rec *index.Record) error {
+			if rec == nil {
+				next = append(next, id)
+				return nil
+			}
+			if int64(rec.Pack) >= int64(len(s.footer.Packs)) {
+				return fmt.Errorf("segment: record %s names no pack: %w", id.Short(), frame.ErrDamaged)
+			}
+			p := s.footer.Packs[rec.Pack]
+			place := Place{ID: id, Pack: x.pack(p), At: rec.At}
+			if x.condemned[p.Digest] {
+				if _, ok := doomed[id]; !ok {
+					doomed[id] = place
+				}
+				next = append(next, id)
+				return nil
+			}
+			found = append(found, place)
+			return nil
+		})
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", SegmentKey(seg.Digest), err)
+		}
+		left = next
+	}
+	for _, id := range left {
+		if p, ok := doomed[id]; ok {
+			found = append(found, p)
+		} else {
+			missing = append(missing, id)
+		}
+	}
+	slices.SortFunc(found, func(a, b Place) int { return a.ID.Compare(b.ID) })
+	return found, missing, nil
+}
+
+// segment reads parts of one segment from the store.
+type segment struct {
+	repo   *Repo
+	ref    index.SegmentRef
+	obj    *seal.Object
+	footer *index.Footer
+	whole  []byte // of a small one
+}
+
+func (r *Repo) openSegment(ctx context.Context, ref index.SegmentRef) (*segment, error) {
+	key := SegmentKey(ref.Digest)
+	obj, err := r.keys.Object(index.Kind, ref.Salt)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", key, err)
+	}
+	s := &segment{repo: r, ref: ref, obj: obj}
+	var tail []byte
+	if ref.Size <= wholeSegment {
+		if s.whole, _, err = read(ctx, r.store, key, ref.Size); err != nil {
+			return nil, err
+		}
+		if digest.Of(s.whole) != ref.Digest {
+			return nil, fmt.Errorf("%s does not match its digest: %w", key, frame.ErrDamaged)
+		}
+		tail = s.whole[ref.Footer:]
+	} else {
+		if tail, err = r.readRange(ctx, key, ref.Footer, ref.Size-ref.Footer); err != nil {
+			return nil, err
+		}
+		if digest.Of(tail) != ref.FooterDigest {
+			return nil, fmt.Errorf("%s: its footer does not match the index root: %w", key, frame.ErrDamaged)
+		}
+	}
+	s.footer, err = index.ParseFooter(obj, tail, ref.Footer)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", key, err)
+	}
+	if n := len(s.footer.Pages); s.footer.Records != ref.Records || n > 0 && pageEnd(s) != ref.Footer {
+		return nil, fmt.Errorf("%s: its footer contradicts the index root: %w", key, frame.ErrDamaged)
+	}
+	return s, nil
+}
+
+func pageEnd(s *segment) int64 {
+	off, n := s.footer.PageRange(len(s.footer.Pages)-1, s.obj.Overhead())
+	return off + n
+}
+
+func (r *Repo) readRange(ctx context.Context, key string, off, n int64) ([]byte, error) {
+	body, _, err := r.store.Get(ctx, key, off, n)
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	b := make([]byte, n)
+	if _, err := io.ReadFull(body, b); err != nil {
+		return nil, fmt.Errorf("read %s: %w", key, err)
+	}
+	return b, nil
+}
+
+// lookup calls fn for each of the sorted ids, in order, with its record or nil.
+func (s *segment) lookup(ctx context.Context, ids []digest.Digest, fn func(digest.Digest, *index.Record) error) error {
+	pages := s.wanted(ids)
+	i := 0
+	err := s.read(ctx, pages, func(page int, recs index.Records) error {
+		// Ids before this page are in no page at all.
+		for ; i < len(ids); i++ {
+			at := s.footer.Find(ids[i])
+			if at > page {
+				return nil
+			}
+			var hit *index.Record
+			if at == page {
+				if rec, ok := recs.Find(ids[i]); ok {
+					hit = &rec
+				}
+			}
+			if err := fn(ids[i], hit); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	for ; err == nil && i < len(ids); i++ {
+		err = fn(ids[i], nil)
+	}
+	return err
+}
+
+func (s *segment) wanted(ids []digest.Digest) (pages []int) {
+	for _, id := range ids {
+		if p := s.footer.Find(id); p >= 0 && (len(pages) == 0 || pages[len(pages)-1] != p) {
+			pages = append(pages, p)
+		}
+	}
+	return pages
+}
+
+// read calls fn for each of the ascending pages, opened and proven, reading
+// through gaps of up to maxGap.
+func (s *segment) read(ctx context.Context, pages []int, fn func(int, index.Records) error) error {
+	over := s.obj.Overhead()
+	for len(pages) > 0 {
+		start, n := s.footer.PageRange(pages[0], over)
+		end, run := start+n, 1
+		for ; run < len(pages); run++ {
+			off, n := s.footer.PageRange(pages[run], over)
+			if off-end > maxGap {
+				break
+			}
+			end = off + n
+		}
+		if err := s.readRun(ctx, pages[:run], start, end, fn); err != nil {
+			return err
+		}
+		pages = pages[run:]
+	}
+	return nil
+}
+
+func (s *segment) readRun(ctx context.Context, pages []int, start, end int64, fn func(int, index.Records) error) error {
+	over := s.obj.Overhead()
+	var body io.ReadCloser
+	if s.whole == nil {
+		var err error
+		if body, _, err = s.repo.store.Get(ctx, SegmentKey(s.ref.Digest), start, end-start); err != nil {
+			return err
+		}
+		defer body.Close()
+	}
+	buf := make([]byte, index.PageSize+over)
+	for at := start; len(pages) > 0; pages = pages[1:] {
+		off, n := s.footer.PageRange(pages[0], over)
+		stored := buf[:n]
+		if body == nil {
+			stored = s.whole[off : off+n]
+		} else {
+			if _, err := io.CopyN(io.Discard, body, off-at); err != nil {
+				return err
+			}
+			if _, err := io.ReadFull(body, stored); err != nil {
+				return err
+			}
+		}
+		at = off + n
+		recs, err := s.footer.OpenPage(s.obj, pages[0], stored)
+		if err != nil {
+			return err
+		}
+		if err := fn(pages[0], recs); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// all calls fn for every record of the segment, in order.
+func (s *segment) all(ctx context.Context, fn func(index.Record) error) error {
+	pages := make([]int, len(s.footer.Pages))
+	for i := range pages {
+		pages[i] = i
+	}
+	return s.read(ctx, pages, func(_ int, recs index.Records) error {
+		if err := recs.Check(len(s.footer.Packs)); err != nil {
+			return err
+		}
+		for i := range recs.Len() {
+			if err := fn(recs.At(i)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,237 @@
+package repo
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"sync"
+	"time"
+
+	"nightferry/internal/bucket"
+	"nightferry/internal/chunk"
+	"nightferry/internal/frame"
+	"nightferry/internal/seal"
+	"nightferry/internal/trust"
+)
+
+// ErrOlder says that the bucket shows something older than what was seen
+// before: an old state was put back, by a restore or by an attacker.
+var ErrOlder = errors.New("older than seen before")
+
+// Memory is what a reader keeps between runs, so that nothing older is ever
+// accepted. It holds no secret. The caller persists it durably before it
+// caches or applies anything that was read.
+type Memory struct {
+	Repo     trust.RepoID      `json:"-"`
+	RepoHex  string            `json:"repo"`
+	Root     trust.Public      `json:"root"`
+	Trust    uint64            `json:"trust"`     // highest trust document seen
+	TrustDoc []byte            `json:"trust_doc"` // that object, so that it need not be fetched again
+	Halt     uint64            `json:"halt"`      // highest halt epoch seen
+	Heads    map[string]uint64 `json:"heads"`     // channel → highest release number seen
+}
+
+// Options open a repository.
+type Options struct {
+	Memory *Memory       // nil: first use
+	Root   *trust.Public // must be the repository's root key; nil: pin on first use
+	Key    []byte        // repository key, where it is encrypted
+	Now    func() time.Time
+}
+
+// Repo is an open repository. It is safe for concurrent use.
+type Repo struct {
+	store  bucket.Store
+	format Format
+	keys   *seal.Keys
+	now    func() time.Time
+	doc    *trust.Doc
+
+	mu     sync.Mutex
+	memory Memory
+}
+
+// ErrKey says that the repository is encrypted and the key is lacking or wrong.
+var ErrKey = errors.New("repository key")
+
+// Open reads the format and the trust documents, newest last: one request for
+// the format, one for each document not seen before, and one that finds no
+// newer document.
+func Open(ctx context.Context, s bucket.Store, o Options) (*Repo, error) {
+	b, _, err := read(ctx, s, formatKey, maxFormat)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("no repository is here (make one with nightferry init): %w", err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	f, err := DecodeFormat(b)
+	if err != nil {
+		return nil, err
+	}
+	r := &Repo{store: s, format: *f, now: o.Now}
+	if o.Memory != nil {
+		r.memory = *o.Memory
+		r.memory.Heads = maps.Clone(o.Memory.Heads)
+		if r.memory.RepoHex != f.Repo.String() {
+			return nil, fmt.Errorf("%w: the store holds repository %s, this place belongs to %s: check the store's address", trust.ErrUntrusted, f.Repo, r.memory.RepoHex)
+		}
+	}
+	r.memory.Repo, r.memory.RepoHex = f.Repo, f.Repo.String()
+	if r.memory.Heads == nil {
+		r.memory.Heads = map[string]uint64{}
+	}
+	if err := r.unlock(o.Key); err != nil {
+		return nil, err
+	}
+	return r, r.followTrust(ctx, o.Root)
+}
+
+func (r *Repo) unlock(key []byte) (err error) {
+	if r.format.Cipher == seal.Plain {
+		return nil // a key that is not needed does no harm
+	}
+	if key == nil {
+		return fmt.Errorf("%w: this repository is encrypted: give --key-file FILE or set NIGHTFERRY_KEY", ErrKey)
+	}
+	if r.keys, err = seal.NewKeys(key, r.format.Repo); err != nil {
+		return fmt.Errorf("%w: %w", ErrKey, err)
+	}
+	if string(r.keys.Check()) != string(r.format.Check) {
+		return fmt.Errorf("%w: it is not the key of this repository", ErrKey)
+	}
+	return nil
+}
+
+func (r *Repo) followTrust(ctx context.Context, root *trust.Public) error {
+	if root != nil {
+		if r.memory.Root != (trust.Public{}) && r.memory.Root != *root {
+			return fmt.Errorf("%w: this place is pinned to root key %s, --trust says %s", trust.ErrUntrusted, r.memory.Root, *root)
+		}
+		r.memory.Root = *root
+	}
+	if r.memory.Trust > 0 {
+		if err := r.acceptTrust(r.memory.Trust, r.memory.TrustDoc); err != nil {
+			return fmt.Errorf("remembered trust document: %w", err)
+		}
+	}
+	for {
+		n := r.memory.Trust + 1
+		b, _, err := read(ctx, r.store, trustKey(n), trust.MaxDoc)
+		if errors.Is(err, fs.ErrNotExist) && n > 1 {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := r.acceptTrust(n, b); err != nil {
+			return fmt.Errorf("%s: %w", trustKey(n), err)
+		}
+	}
+}
+
+func (r *Repo) acceptTrust(n uint64, b []byte) error {
+	s, err := trust.Parse(trust.DocKind, trust.DocVersion, trust.MaxDoc, b)
+	if err != nil {
+		return err
+	}
+	if err := s.Verify(trust.Subject{Kind: trust.DocKind, Version: trust.DocVersion, Repo: r.format.Repo, Number: n}); err != nil {
+		return err
+	}
+	pinned := r.memory.Root
+	if pinned != (trust.Public{}) && s.Signer != pinned {
+		return fmt.Errorf("%w: signed by root key %s, pinned is %s", trust.ErrUntrusted, s.Signer, pinned)
+	}
+	doc, err := trust.DecodeDoc(s.Payload)
+	if err != nil {
+		return err
+	}
+	r.doc = doc
+	r.memory.Root, r.memory.Trust, r.memory.TrustDoc = s.Signer, n, b
+	return nil
+}
+
+// Memory returns what to remember now.
+func (r *Repo) Memory() Memory {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m := r.memory
+	m.Heads = maps.Clone(m.Heads)
+	return m
+}
+
+// ID returns the repository's id.
+func (r *Repo) ID() trust.RepoID { return r.format.Repo }
+
+// Format returns the format object.
+func (r *Repo) Format() Format { return r.format }
+
+// Keys returns the keys of an encrypted repository, nil of a plain one.
+func (r *Repo) Keys() *seal.Keys { return r.keys }
+
+// Params returns the chunker's parameters.
+func (r *Repo) Params() chunk.Params { return r.format.Chunker }
+
+// Store returns the store that the repository lives in.
+func (r *Repo) Store() bucket.Store { return r.store }
+
+// Root returns the root key that signed the trust documents.
+func (r *Repo) Root() trust.Public { return r.memory.Root }
+
+// Trust returns the current trust document and its number.
+func (r *Repo) Trust() (*trust.Doc, uint64) { return r.doc, r.memory.Trust }
+
+func (r *Repo) putTrust(ctx context.Context, root ed25519.PrivateKey, n uint64, doc *trust.Doc) error {
+	payload, err := doc.Encode()
+	if err != nil {
+		return err
+	}
+	b, err := trust.Sign(root, trust.Subject{Kind: trust.DocKind, Version: trust.DocVersion, Repo: r.format.Repo, Number: n}, payload)
+	if err != nil {
+		return err
+	}
+	return putNew(ctx, r.store, trustKey(n), b)
+}
+
+// PutTrust publishes the next trust document. root must be the pinned key.
+func (r *Repo) PutTrust(ctx context.Context, root ed25519.PrivateKey, doc *trust.Doc) error {
+	if PublicOf(root) != r.memory.Root {
+		return fmt.Errorf("%w: this is not the root key of the repository (%s)", trust.ErrUntrusted, r.memory.Root)
+	}
+	n := r.memory.Trust + 1
+	if err := r.putTrust(ctx, root, n, doc); err != nil {
+		return err
+	}
+	b, _, err := read(ctx, r.store, trustKey(n), trust.MaxDoc)
+	if err != nil {
+		return err
+	}
+	return r.acceptTrust(n, b)
+}
+
+// sealPayload hides a payload in an encrypted repository: salt, then sealed.
+func (r *Repo) sealPayload(kind string, b []byte) ([]byte, error) {
+	salt := r.keys.NewSalt()
+	obj, err := r.keys.Object(kind, salt)
+	if err != nil {
+		return nil, err
+	}
+	return obj.Seal(salt, b, 0), nil
+}
+
+func (r *Repo) openPayload(kind string, b []byte) ([]byte, error) {
+	if r.keys == nil {
+		return b, nil
+	}
+	if len(b) < seal.SaltSize {
+		return nil, fmt.Errorf("%s: sealed payload of %d bytes: %w", kind, len(b), frame.ErrDamaged)
+	}
+	obj, err := r.keys.Object(kind, b[:seal.SaltSize])
+	if err != nil {
+		return nil, err
+	}
+	return obj.Open(nil, b[seal.SaltSize:], 0)
+}

@@ -1,0 +1,184 @@
+package repo
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"nightferry/internal/chunk"
+	"nightferry/internal/digest"
+	"nightferry/internal/frame"
+	"nightferry/internal/manifest"
+)
+
+// Pages is where manifest and chunk-list pages are kept once they are
+// fetched, by chunk id. What Load returns is checked against its id before it
+// is used, so a cache may be lost or damaged. Both may be called from many
+// goroutines.
+type Pages interface {
+	Load(id digest.Digest) ([]byte, bool)
+	Save(id digest.Digest, page []byte) error
+}
+
+type memoryPages struct {
+	mu sync.Mutex
+	m  map[digest.Digest][]byte
+}
+
+// NewMemoryPages keeps pages in memory: for a verb that looks once.
+func NewMemoryPages() Pages { return &memoryPages{m: map[digest.Digest][]byte{}} }
+
+func (p *memoryPages) Load(id digest.Digest) ([]byte, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	b, ok := p.m[id]
+	return b, ok
+}
+
+func (p *memoryPages) Save(id digest.Digest, page []byte) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.m[id] = slices.Clone(page)
+	return nil
+}
+
+// load returns a page from the cache, if it is there and intact.
+func (r *Repo) load(cache Pages, id digest.Digest) ([]byte, bool) {
+	b, ok := cache.Load(id)
+	if !ok || r.keys.ChunkID(b) != id {
+		return nil, false
+	}
+	return b, true
+}
+
+// LoadPages fetches the pages that cache lacks. at gives the index; it is
+// asked only when something is lacking.
+func (r *Repo) LoadPages(ctx context.Context, at func(context.Context) (*Index, error), ids []digest.Digest, cache Pages, o FetchOptions) error {
+	var lack []digest.Digest
+	for _, id := range ids {
+		if _, ok := r.load(cache, id); !ok {
+			lack = append(lack, id)
+		}
+	}
+	if len(lack) == 0 {
+		return nil
+	}
+	x, err := at(ctx)
+	if err != nil {
+		return err
+	}
+	places, missing, err := x.Locate(ctx, lack)
+	if err != nil {
+		return err
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("manifest pages: %w", &MissingError{Chunks: missing})
+	}
+	return x.Fetch(ctx, places, o, func(_ context.Context, b *Block) error {
+		for i, p := range b.Places {
+			if err := cache.Save(p.ID, b.Chunk(i)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// PageIDs returns the ids of a release's manifest pages.
+func (rel *Release) PageIDs() []digest.Digest {
+	ids := make([]digest.Digest, len(rel.Pages))
+	for i, p := range rel.Pages {
+		ids[i] = p.ID
+	}
+	return ids
+}
+
+// Entries streams a release's entries in path order from cached pages and
+// proves the whole: each entry, the order, the totals, the tree digest. The
+// stream must be read to its end (nil, nil) for the proof to be complete.
+func (r *Repo) Entries(rel *Release, cache Pages) manifest.Next {
+	check := manifest.Checker{Portable: rel.Portable}
+	var entries []manifest.Entry
+	page, i := 0, 0
+	return func() (*manifest.Entry, error) {
+		for i == len(entries) {
+			if page == len(rel.Pages) {
+				return nil, check.Finish(&rel.Release)
+			}
+			var err error
+			if entries, err = r.page(rel, page, cache); err != nil {
+				return nil, err
+			}
+			page, i = page+1, 0
+		}
+		e := &entries[i]
+		i++
+		if err := check.Add(e); err != nil {
+			return nil, fmt.Errorf("release %d of %q: %w", rel.Number, rel.Channel, err)
+		}
+		return e, nil
+	}
+}
+
+func (r *Repo) page(rel *Release, n int, cache Pages) ([]manifest.Entry, error) {
+	ref := rel.Pages[n]
+	what := fmt.Sprintf("release %d of %q: manifest page %s", rel.Number, rel.Channel, ref.ID.Short())
+	b, ok := r.load(cache, ref.ID)
+	if !ok {
+		return nil, fmt.Errorf("%s: %w", what, &MissingError{Chunks: []digest.Digest{ref.ID}})
+	}
+	entries, err := manifest.DecodePage(b, rel.Portable)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	if int64(len(entries)) != ref.Entries || entries[0].Path != ref.First {
+		return nil, fmt.Errorf("%s: holds %d entries, the release says %d from %q: %w", what, len(entries), ref.Entries, ref.First, frame.ErrDamaged)
+	}
+	return entries, nil
+}
+
+// Find returns the entry with the given path, or nil, reading one page.
+func (r *Repo) Find(ctx context.Context, at func(context.Context) (*Index, error), rel *Release, path string, cache Pages, o FetchOptions) (*manifest.Entry, error) {
+	n, found := slices.BinarySearchFunc(rel.Pages, path, func(p manifest.PageRef, path string) int { return manifest.ComparePaths(p.First, path) })
+	if !found {
+		n--
+	}
+	if n < 0 {
+		return nil, nil
+	}
+	if err := r.LoadPages(ctx, at, []digest.Digest{rel.Pages[n].ID}, cache, o); err != nil {
+		return nil, err
+	}
+	entries, err := r.page(rel, n, cache)
+	if err != nil {
+		return nil, err
+	}
+	for i := range entries {
+		if entries[i].Path == path {
+			return &entries[i], nil
+		}
+	}
+	return nil, nil
+}
+
+// Refs returns all chunk references of a file, whose chunk-list pages, if it
+// has any, must be cached.
+func (r *Repo) Refs(e *manifest.Entry, cache Pages) ([]chunk.Ref, error) {
+	if len(e.Lists) == 0 {
+		return e.Refs(), nil
+	}
+	var refs []chunk.Ref
+	for _, l := range e.Lists {
+		b, ok := r.load(cache, l.ID)
+		if !ok {
+			return nil, fmt.Errorf("chunk list of %q: %w", e.Path, &MissingError{Chunks: []digest.Digest{l.ID}})
+		}
+		part, err := manifest.DecodeList(b, l.Size)
+		if err != nil {
+			return nil, fmt.Errorf("chunk list of %q: %w", e.Path, err)
+		}
+		refs = append(refs, part...)
+	}
+	return refs, nil
+}

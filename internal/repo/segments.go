@@ -1,0 +1,322 @@
+package repo
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+
+	"nightferry/internal/bucket"
+	"nightferry/internal/digest"
+	"nightferry/internal/index"
+	"nightferry/internal/pack"
+)
+
+// casTries bounds how often a writer tries to replace the index root against
+// others who do the same. Each failure means that another has succeeded.
+const casTries = 64
+
+// UpdateRoot replaces the index root by what change makes of it, trying again
+// when another writer was faster. change may be called more than once; nil
+// from it with no difference still writes.
+func (r *Repo) UpdateRoot(ctx context.Context, change func(*index.Root) error) (*index.Root, error) {
+	for range casTries {
+		x, err := r.Index(ctx)
+		if err != nil {
+			return nil, err
+		}
+		root := *x.root
+		root.Segments = slices.Clone(root.Segments)
+		root.Condemned = slices.Clone(root.Condemned)
+		if err := change(&root); err != nil {
+			return nil, err
+		}
+		root.Sequence++
+		b, err := index.EncodeRoot(&root)
+		if err != nil {
+			return nil, err
+		}
+		_, err = r.store.Put(ctx, rootKey, bucket.Bytes(b), cond(x.etag))
+		if err = settle(ctx, r.store, rootKey, b, err); err == nil {
+			return &root, nil
+		}
+		if !errors.Is(err, fs.ErrExist) {
+			return nil, fmt.Errorf("replace the index root: %w", err)
+		}
+	}
+	return nil, fmt.Errorf("replace the index root: other writers were faster %d times: try again later", casTries)
+}
+
+// PutPack stores a pack. Its chunks count only once a segment names it.
+func (r *Repo) PutPack(ctx context.Context, p pack.Finished) error {
+	_, err := r.store.Put(ctx, PackKey(p.Digest), bucket.Body{R: bytes.NewReader(p.Bytes), Size: int64(len(p.Bytes)), SHA256: p.Digest}, bucket.Cond{})
+	return err
+}
+
+// Batch collects what new packs hold until it becomes a segment.
+type Batch struct {
+	packs   []index.Pack
+	records []index.Record
+	bytes   int64
+}
+
+// Add takes a pack that has been stored.
+func (b *Batch) Add(p pack.Finished) {
+	n := uint32(len(b.packs))
+	b.packs = append(b.packs, index.Pack{Digest: p.Digest, Salt: p.Salt, Size: uint32(len(p.Bytes))})
+	p.Footer.Each(func(id digest.Digest, at pack.Location) {
+		b.records = append(b.records, index.Record{ID: id, Pack: n, At: at})
+	})
+	b.bytes += int64(len(p.Bytes))
+}
+
+// Bytes returns the bytes of the packs in the batch.
+func (b *Batch) Bytes() int64 { return b.bytes }
+
+// Records returns the number of chunks in the batch.
+func (b *Batch) Records() int { return len(b.records) }
+
+// AddSegment makes the chunks of a batch findable: it stores a segment, then
+// lists it in the index root, merging segments when there are too many.
+func (s *Segments) AddSegment(ctx context.Context, b *Batch) error {
+	if len(b.records) == 0 {
+		return nil
+	}
+	slices.SortFunc(b.records, func(x, y index.Record) int { return x.ID.Compare(y.ID) })
+	records := slices.CompactFunc(b.records, func(x, y index.Record) bool { return x.ID == y.ID })
+	obj, ref, err := index.Build(s.repo.keys, b.packs, records)
+	if err != nil {
+		return err
+	}
+	if _, err := s.repo.store.Put(ctx, SegmentKey(ref.Digest), bucket.Body{R: bytes.NewReader(obj), Size: int64(len(obj)), SHA256: ref.Digest}, bucket.Cond{}); err != nil {
+		return err
+	}
+	_, _, err = s.write(ref, func(w io.Writer) (index.SegmentRef, error) {
+		if s.repo.keys == nil {
+			_, err := w.Write(obj)
+			return ref, err
+		}
+		plain, own, err := index.Build(nil, b.packs, records)
+		if err == nil {
+			_, err = w.Write(plain)
+		}
+		return own, err
+	})
+	if err != nil {
+		return err
+	}
+	_, err = s.repo.UpdateRoot(ctx, func(root *index.Root) error {
+		if slices.ContainsFunc(root.Segments, func(r index.SegmentRef) bool { return r.Digest == ref.Digest }) {
+			return nil
+		}
+		root.Segments = slices.Insert(root.Segments, 0, ref)
+		return s.shrink(ctx, root)
+	})
+	return err
+}
+
+// shrink merges neighbours, the pair with the fewest records first, until the
+// root lists no more segments than it may. Neighbours only: newer must stay
+// before older.
+func (s *Segments) shrink(ctx context.Context, root *index.Root) error {
+	for len(root.Segments) > index.MaxSegments {
+		best := 0
+		sum := func(i int) uint64 { return root.Segments[i].Records + root.Segments[i+1].Records }
+		for i := range len(root.Segments) - 1 {
+			if sum(i) < sum(best) {
+				best = i
+			}
+		}
+		merged, err := s.merge(ctx, root.Segments[best:best+2], condemnedSet(root), nil)
+		if err != nil {
+			return fmt.Errorf("merge index segments: %w", err)
+		}
+		root.Segments = slices.Replace(root.Segments, best, best+2, merged)
+	}
+	return nil
+}
+
+func condemnedSet(root *index.Root) map[digest.Digest]bool {
+	m := make(map[digest.Digest]bool, len(root.Condemned))
+	for _, c := range root.Condemned {
+		m[c.Pack] = true
+	}
+	return m
+}
+
+// Forget rewrites the index without the given packs: every segment that names
+// one is replaced, and they leave the list of the condemned. The packs' objects
+// stay; deleting them comes after.
+func (s *Segments) Forget(ctx context.Context, drop map[digest.Digest]bool) error {
+	_, err := s.repo.UpdateRoot(ctx, func(root *index.Root) error {
+		condemned := condemnedSet(root)
+		var out []index.SegmentRef
+		for _, ref := range root.Segments {
+			l, err := s.open(ctx, ref)
+			if err != nil {
+				return err
+			}
+			hit := slices.ContainsFunc(l.footer.Packs, func(p index.Pack) bool { return drop[p.Digest] })
+			if err := l.close(); err != nil {
+				return err
+			}
+			if hit {
+				if ref, err = s.merge(ctx, []index.SegmentRef{ref}, condemned, drop); err != nil {
+					return err
+				}
+			}
+			if ref.Records > 0 {
+				out = append(out, ref)
+			}
+		}
+		root.Segments = out
+		root.Condemned = slices.DeleteFunc(root.Condemned, func(c index.Condemned) bool { return drop[c.Pack] })
+		return nil
+	})
+	return err
+}
+
+// merge stores one segment that holds the records of refs, newest first,
+// without those in dropped packs. Of two records for one chunk the newest in a
+// pack that is not condemned is kept.
+func (s *Segments) merge(ctx context.Context, refs []index.SegmentRef, condemned, drop map[digest.Digest]bool) (ref index.SegmentRef, err error) {
+	m := merger{condemned: condemned, drop: drop, byPack: map[digest.Digest]uint32{}}
+	defer func() { err = errors.Join(err, m.close()) }()
+	for _, ref := range refs {
+		l, err := s.open(ctx, ref)
+		if err != nil {
+			return ref, err
+		}
+		m.add(l)
+	}
+	const object, plain = "merge.object", "merge.plain"
+	err = s.dir.WriteStream(object, 0o600, func(w io.Writer) error {
+		ref, err = m.write(w, s.repo, true)
+		return err
+	})
+	if err != nil {
+		return ref, err
+	}
+	if _, _, err = s.write(ref, func(w io.Writer) (index.SegmentRef, error) { return m.write(w, s.repo, false) }); err != nil {
+		return ref, err
+	}
+	f, err := s.dir.Open(object)
+	if err != nil {
+		return ref, err
+	}
+	_, err = s.repo.store.Put(ctx, SegmentKey(ref.Digest), bucket.Body{R: f, Size: ref.Size, SHA256: ref.Digest}, bucket.Cond{})
+	return ref, errors.Join(err, f.Close(), s.dir.Remove(object))
+}
+
+type merger struct {
+	condemned, drop map[digest.Digest]bool
+	in              []*local
+	packs           []index.Pack
+	byPack          map[digest.Digest]uint32
+}
+
+func (m *merger) add(l *local) {
+	m.in = append(m.in, l)
+	for _, p := range l.footer.Packs {
+		if _, ok := m.byPack[p.Digest]; !ok && !m.drop[p.Digest] {
+			m.byPack[p.Digest] = uint32(len(m.packs))
+			m.packs = append(m.packs, p)
+		}
+	}
+}
+
+func (m *merger) close() (err error) {
+	for _, l := range m.in {
+		err = errors.Join(err, l.close())
+	}
+	return err
+}
+
+// write merges by id. sealed writes as the repository does, else plain.
+func (m *merger) write(w io.Writer, r *Repo, sealed bool) (index.SegmentRef, error) {
+	keys := r.keys
+	if !sealed {
+		keys = nil
+	}
+	out, err := index.NewWriter(w, keys, m.packs)
+	if err != nil {
+		return index.SegmentRef{}, err
+	}
+	cursors := make([]cursor, len(m.in))
+	for i, l := range m.in {
+		cursors[i] = newCursor(l)
+	}
+	for {
+		var least *index.Record
+		for i := range cursors {
+			if rec, err := cursors[i].peek(); err != nil {
+				return index.SegmentRef{}, err
+			} else if rec != nil && (least == nil || rec.ID.Compare(least.ID) < 0) {
+				least = rec
+			}
+		}
+		if least == nil {
+			return out.Finish()
+		}
+		id := least.ID
+		var keep *index.Record
+		doomed := false
+		for i := range cursors {
+			rec, _ := cursors[i].peek()
+			if rec == nil || rec.ID != id {
+				continue
+			}
+			p := m.in[i].footer.Packs[rec.Pack].Digest
+			if !m.drop[p] && (keep == nil || doomed && !m.condemned[p]) {
+				keep = &index.Record{ID: id, Pack: m.byPack[p], At: rec.At}
+				doomed = m.condemned[p]
+			}
+			cursors[i].next()
+		}
+		if keep != nil {
+			if err := out.Add(*keep); err != nil {
+				return index.SegmentRef{}, err
+			}
+		}
+	}
+}
+
+// cursor walks a local copy's records one by one.
+type cursor struct {
+	l    *local
+	page int
+	recs index.Records
+	at   int
+	rec  index.Record
+	ok   bool
+}
+
+func newCursor(l *local) cursor { return cursor{l: l} }
+
+func (c *cursor) peek() (*index.Record, error) {
+	if c.ok {
+		return &c.rec, nil
+	}
+	if c.at == c.recs.Len() {
+		if c.page == len(c.l.footer.Pages) {
+			return nil, nil
+		}
+		off, n := c.l.footer.PageRange(c.page, 0)
+		b := make([]byte, n)
+		if _, err := c.l.file.ReadAt(b, off); err != nil {
+			return nil, err
+		}
+		c.recs, c.at = index.Records(b), 0
+		if err := c.recs.Check(len(c.l.footer.Packs)); err != nil {
+			return nil, err
+		}
+		c.page++
+	}
+	c.rec, c.ok = c.recs.At(c.at), true
+	return &c.rec, nil
+}
+
+func (c *cursor) next() { c.at, c.ok = c.at+1, false }
