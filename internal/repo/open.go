@@ -37,6 +37,9 @@ type Memory struct {
 // Options open a repository.
 type Options struct {
 	Memory *Memory       // nil: first use
+	// Recall gives the memory of a repository by its id, for a place that
+	// knows several; nil from it: first use. Memory, where set, comes first.
+	Recall func(trust.RepoID) (*Memory, error)
 	Root   *trust.Public // must be the repository's root key; nil: pin on first use
 	Key    []byte        // repository key, where it is encrypted
 	Now    func() time.Time
@@ -73,6 +76,11 @@ func Open(ctx context.Context, s bucket.Store, o Options) (*Repo, error) {
 		return nil, err
 	}
 	r := &Repo{store: s, format: *f, now: o.Now}
+	if o.Memory == nil && o.Recall != nil {
+		if o.Memory, err = o.Recall(f.Repo); err != nil {
+			return nil, err
+		}
+	}
 	if o.Memory != nil {
 		r.memory = *o.Memory
 		r.memory.Heads = maps.Clone(o.Memory.Heads)
