@@ -36,7 +36,7 @@ type Memory struct {
 
 // Options open a repository.
 type Options struct {
-	Memory *Memory       // nil: first use
+	Memory *Memory // nil: first use
 	// Recall gives the memory of a repository by its id, for a place that
 	// knows several; nil from it: first use. Memory, where set, comes first.
 	Recall func(trust.RepoID) (*Memory, error)
