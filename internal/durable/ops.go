@@ -87,10 +87,7 @@ func (r *Root) Rename(from, to string) error {
 	if err == nil {
 		err = r.rename(from, to)
 	}
-	if err != nil {
-		return fmt.Errorf("rename to %q: %w", to, wrap("rename", from, err))
-	}
-	return nil
+	return wrap(fmt.Sprintf("rename %q to", from), to, err)
 }
 
 // Remove deletes a file (a read-only one too), an empty folder, or a link

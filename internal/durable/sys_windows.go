@@ -2,6 +2,7 @@ package durable
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -138,13 +139,13 @@ func (r *Root) renameOver(from, to string, denied error) error {
 	}
 	for _, name := range []string{to, from} {
 		if err := r.probe(name); IsLocked(err) {
-			return errors.Join(ErrLocked, denied)
+			return fmt.Errorf("%w: %w", ErrLocked, denied)
 		}
 	}
 	// Deleting is allowed and replacing is not: the file is open with shared
 	// deletion, or mapped, which ends when its user closes it.
 	if errors.Is(denied, windows.ERROR_ACCESS_DENIED) && r.deletable(to) {
-		return errors.Join(ErrLocked, denied)
+		return fmt.Errorf("%w: %w", ErrLocked, denied)
 	}
 	return denied
 }
@@ -181,6 +182,10 @@ func (r *Root) remove(name string) error {
 	if err == nil || !errors.Is(err, windows.ERROR_INVALID_FUNCTION) {
 		return err
 	}
+	return r.removeOld(name)
+}
+
+func (r *Root) removeOld(name string) error {
 	// A read-only file is not deletable by this call.
 	if info, err := r.root.Lstat(name); err == nil && info.Mode()&0o200 == 0 && !isLink(info) {
 		if err := r.root.Chmod(name, 0o666); err != nil {

@@ -1,0 +1,149 @@
+package durable
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func expose(t *testing.T, path string) { ok(t, os.Chmod(path, 0o640)) }
+
+// Links that somebody planted, leading out and leading inside, in the middle
+// of a name and at its end: nothing is written through any of them.
+func TestLinksAreRefused(t *testing.T) {
+	outside := t.TempDir()
+	s := &script{}
+	r := open(t, Options{Observer: s})
+	ok(t, r.MkdirAll("real/sub", 0o755))
+	ok(t, r.WriteFile("real/f", []byte("keep"), 0o644))
+	ok(t, os.WriteFile(filepath.Join(outside, "f"), []byte("keep"), 0o644))
+	for link, target := range map[string]string{"out": outside, "in": "real", "real/up": "sub", "file": "real/f", "outfile": filepath.Join(outside, "f"), "loop": "loop", "dangling": "none"} {
+		ok(t, os.Symlink(target, filepath.Join(r.Dir(), link)))
+	}
+	s.ops = nil
+	for _, name := range []string{"out/f", "in/f", "in/new", "out/new", "real/up/new", "file", "outfile", "loop", "loop/x", "dangling"} {
+		_, e1 := r.Create(name, 0)
+		_, e2 := r.OpenRW(name)
+		_, e3 := r.Open(name)
+		for i, err := range []error{e1, e2, e3, r.WriteFile(name, []byte("evil"), 0o644), r.Chmod(name, 0o777), r.Chtimes(name, time.Unix(1, 0))} {
+			if !errors.Is(err, ErrLink) {
+				t.Errorf("%s, call %d: %v", name, i, err)
+			}
+		}
+	}
+	for _, name := range []string{"out/f", "in/f", "out/new", "real/up/new"} {
+		for i, err := range []error{r.Mkdir(name, 0o755), r.Remove(name), r.RemoveAll(name), r.Rename("real/f", name), r.Rename(name, "x"), r.MkdirAll(name, 0o755)} {
+			if !errors.Is(err, ErrLink) {
+				t.Errorf("%s, call %d: %v", name, i, err)
+			}
+		}
+	}
+	if len(s.ops) != 0 {
+		t.Errorf("%d operations got through: %v", len(s.ops), s.kinds())
+	}
+	if _, err := r.ReadDir("out"); !errors.Is(err, ErrLink) {
+		t.Errorf("ReadDir: %v", err)
+	}
+	// A link itself can be removed and replaced.
+	ok(t, r.Remove("out"))
+	ok(t, r.RemoveAll("in"))
+	ok(t, r.WriteFile("new", []byte("new"), 0o644))
+	ok(t, r.Rename("new", "file"))
+	for path, want := range map[string]string{filepath.Join(outside, "f"): "keep", filepath.Join(r.Dir(), "real", "f"): "keep"} {
+		if b, err := os.ReadFile(path); err != nil || string(b) != want {
+			t.Errorf("%s: %q %v", path, b, err)
+		}
+	}
+}
+
+// The way for kernels without openat2 says the same.
+func TestCheckEach(t *testing.T) {
+	r := open(t, Options{})
+	ok(t, r.MkdirAll("a/b", 0o755))
+	ok(t, os.Symlink("b", filepath.Join(r.Dir(), "a", "l")))
+	for name, want := range map[string]error{"a/b/c": nil, "none/x": nil, "a/l": ErrLink, "a/l/x": ErrLink} {
+		if err := r.checkEach(name); !errors.Is(err, want) || (want == nil) != (err == nil) {
+			t.Errorf("%s: %v, want %v", name, err, want)
+		}
+		if err := r.checkChain(name); !errors.Is(err, want) || (want == nil) != (err == nil) {
+			t.Errorf("%s: openat2 says %v, want %v", name, err, want)
+		}
+	}
+}
+
+// Whoever swaps a folder for a link all the time still gets nothing written
+// outside: that is os.Root's promise, the check is in addition.
+func TestSwappedLinkNeverLeadsOut(t *testing.T) {
+	outside := t.TempDir()
+	r := open(t, Options{})
+	ok(t, r.Mkdir("d", 0o755))
+	ok(t, os.Symlink(outside, filepath.Join(r.Dir(), "l")))
+	done := make(chan struct{})
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		d, l := filepath.Join(r.Dir(), "d"), filepath.Join(r.Dir(), "l")
+		for {
+			select {
+			case <-done:
+				return
+			default:
+				_ = unix.Renameat2(unix.AT_FDCWD, d, unix.AT_FDCWD, l, unix.RENAME_EXCHANGE)
+			}
+		}
+	}()
+	refused := 0
+	for range 2000 {
+		if err := r.WriteFile("d/f", []byte("x"), 0o644); err != nil {
+			refused++
+		}
+		_ = r.MkdirAll("d/e", 0o755)
+	}
+	close(done)
+	<-stopped
+	if list, err := os.ReadDir(outside); err != nil || len(list) != 0 {
+		t.Fatalf("outside: %v %v", list, err)
+	}
+	if refused == 0 {
+		t.Error("the link was never met: the test shows nothing")
+	}
+}
+
+func TestOpenRefusesLink(t *testing.T) {
+	dir := t.TempDir()
+	ok(t, os.Mkdir(filepath.Join(dir, "d"), 0o755))
+	ok(t, os.Symlink("d", filepath.Join(dir, "l")))
+	for _, name := range []string{"l", "l/", "l/."} {
+		if _, err := Open(dir+"/"+name, Options{Create: true}); !errors.Is(err, ErrLink) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestModeSurvivesUmask(t *testing.T) {
+	old := unix.Umask(0o077)
+	defer unix.Umask(old)
+	r := open(t, Options{})
+	ok(t, r.WriteStream("f", 0o644, func(w io.Writer) error { return nil }))
+	info, err := r.Lstat("f")
+	ok(t, err)
+	if info.Mode() != fs.FileMode(0o644) {
+		t.Errorf("mode %v", info.Mode())
+	}
+}
+
+func TestKindsOfErrors(t *testing.T) {
+	for err, want := range map[error][2]bool{
+		unix.ENOSPC: {false, true}, unix.EDQUOT: {false, true}, unix.ETXTBSY: {true, false}, ErrLocked: {true, false}, unix.EACCES: {false, false},
+	} {
+		if w := wrap("write", "x", &fs.PathError{Err: err}); IsLocked(w) != want[0] || IsDiskFull(w) != want[1] {
+			t.Errorf("%v: locked %v, full %v", err, IsLocked(w), IsDiskFull(w))
+		}
+	}
+}
