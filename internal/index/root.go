@@ -43,6 +43,7 @@ type Condemned struct {
 type Root struct {
 	_         struct{}     `cbor:",toarray"`
 	Sequence  uint64       `json:"sequence"` // grows by one with every replacement
+	Lost      uint64       `json:"lost"`     // grows when fsck forgets lost packs: a publisher's cache from before proves nothing
 	Segments  []SegmentRef `json:"segments"`
 	Condemned []Condemned  `json:"condemned"`
 }
