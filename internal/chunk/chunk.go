@@ -19,6 +19,7 @@ import (
 	_ "github.com/PlakarKorp/go-cdc-chunkers/chunkers/fastcdc"
 
 	"nightferry/internal/digest"
+	"nightferry/internal/frame"
 )
 
 // Algorithm is the name of the chunker in the format object. The name of the
@@ -72,6 +73,43 @@ const MaxHole = 1 << 44
 func (r Ref) Validate() error {
 	if r.Size < 1 || (r.Size > MaxSize && !r.Hole()) || r.Size > MaxHole {
 		return fmt.Errorf("chunk %s: %d bytes are out of bounds", r.ID.Short(), r.Size)
+	}
+	return nil
+}
+
+// RefSize is the least number of bytes that a Ref takes in CBOR: the head of
+// an array, an id, a size.
+const RefSize = 1 + 2 + digest.Size + 1
+
+// ReadRefs reads an array of at most max references and checks each, and that
+// no hole follows a hole: Append joins them, so that one file has one form.
+func ReadRefs(r *frame.Reader, max int) ([]Ref, error) {
+	n := r.Array(max, RefSize)
+	if n == 0 {
+		return nil, r.Err()
+	}
+	refs := make([]Ref, n)
+	for i := range refs {
+		r.Struct(2)
+		r.Fixed(refs[i].ID[:])
+		refs[i].Size = int64(r.Uint(MaxHole))
+	}
+	if err := r.Err(); err != nil {
+		return nil, err
+	}
+	return refs, CheckRefs(refs)
+}
+
+// CheckRefs validates references that follow one another in a file. Errors
+// wrap frame.ErrDamaged.
+func CheckRefs(refs []Ref) error {
+	for i := range refs {
+		if err := refs[i].Validate(); err != nil {
+			return fmt.Errorf("%w: %w", frame.ErrDamaged, err)
+		}
+		if i > 0 && refs[i].Hole() && refs[i-1].Hole() {
+			return fmt.Errorf("a hole follows a hole: %w", frame.ErrDamaged)
+		}
 	}
 	return nil
 }

@@ -44,7 +44,10 @@ func (e *NewerError) Error() string {
 }
 
 var encMode = sync.OnceValue(func() cbor.EncMode {
-	m, err := cbor.CoreDetEncOptions().EncMode()
+	o := cbor.CoreDetEncOptions()
+	// Null and the empty array would be two encodings of one value.
+	o.NilContainers = cbor.NilContainerAsEmpty
+	m, err := o.EncMode()
 	if err != nil {
 		panic(err) // the options are constant: cannot fail
 	}
@@ -117,23 +120,38 @@ func Encode(kind string, version uint16, v any) ([]byte, error) {
 // Decode reads into v what Encode wrote. Longer data than max bytes is
 // refused before it is parsed.
 func Decode(kind string, supported uint16, max int, data []byte, v any) error {
-	if err := CheckHeader(kind, supported, data); err != nil {
+	body, err := Body(kind, supported, max, data)
+	if err != nil {
 		return err
 	}
-	if len(data) > max {
-		return fmt.Errorf("%s: %d bytes, at most %d are allowed: %w", kind, len(data), max, ErrDamaged)
-	}
-	if err := Unmarshal(data[HeaderSize:], v); err != nil {
+	if err := Unmarshal(body, v); err != nil {
 		return fmt.Errorf("%s: %w", kind, err)
 	}
 	return nil
 }
 
+// Body checks the header and the length as Decode does, and returns what
+// follows, for a kind that is read with a Reader.
+func Body(kind string, supported uint16, max int, data []byte) ([]byte, error) {
+	if err := CheckHeader(kind, supported, data); err != nil {
+		return nil, err
+	}
+	if len(data) > max {
+		return nil, fmt.Errorf("%s: %d bytes, at most %d are allowed: %w", kind, len(data), max, ErrDamaged)
+	}
+	return data[HeaderSize:], nil
+}
+
+// Version returns the version in a header that CheckHeader has accepted.
+func Version(data []byte) uint16 { return binary.BigEndian.Uint16(data[6:HeaderSize]) }
+
 // Marshal returns v in deterministic CBOR, without a header.
 func Marshal(v any) ([]byte, error) { return encMode().Marshal(v) }
 
 // Unmarshal reads deterministic CBOR and refuses anything that Marshal would
-// have written differently. Errors wrap ErrDamaged.
+// have written differently. Errors wrap ErrDamaged. It suits what is small: an
+// array of n elements takes n Go values before the first is looked at, up to a
+// hundred times the bytes read; what may be large is read with a Reader.
 func Unmarshal(data []byte, v any) error {
 	if err := decMode().Unmarshal(data, v); err != nil {
 		return fmt.Errorf("%w: %w", ErrDamaged, err)

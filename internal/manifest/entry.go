@@ -48,9 +48,10 @@ type ListRef struct {
 
 // Entry is one file or folder of a release.
 //
-// A file's bytes are, in this order of preference: nothing (Size 0); one
-// chunk whose id is the file's digest (no Chunks, no Lists; only where ids
-// are plain SHA-256, and the file is not all zeros); Chunks; Lists.
+// A file's bytes are nothing (Size 0); or one chunk whose id is the file's
+// digest (no Chunks, no Lists; only where ids are plain SHA-256, and the file
+// is not all zeros); or Chunks, at most MaxInline; or else Lists. Each file
+// has the first of these forms that can hold it.
 type Entry struct {
 	_      struct{}      `cbor:",toarray"`
 	Path   string        `json:"path"` // slash-separated, relative, checked by CheckPath
@@ -107,17 +108,24 @@ func (e *Entry) Validate(portable bool) error {
 		if e.Size > chunk.MaxSize {
 			return bad("no chunk references")
 		}
+		if e.Size == 0 && e.Digest != emptyDigest {
+			return bad("an empty file with another digest than nothing has")
+		}
 		return nil
 	}
+	if len(e.Chunks) == 1 && e.Chunks[0].ID == e.Digest {
+		return bad("its one chunk is the file and must not be listed")
+	}
+	if err := chunk.CheckRefs(e.Chunks); err != nil {
+		return bad(err.Error())
+	}
+	// Neither sum overflows: at most MaxLists sizes of at most MaxHole.
 	var sum int64
 	for _, c := range e.Chunks {
-		if err := c.Validate(); err != nil {
-			return bad(err.Error())
-		}
 		sum += c.Size
 	}
 	for _, l := range e.Lists {
-		if l.Size < 1 || l.Size > chunk.MaxHole || l.ID.IsZero() || sum > chunk.MaxHole {
+		if l.Size < 1 || l.Size > chunk.MaxHole || l.ID.IsZero() {
 			return bad("chunk list out of bounds")
 		}
 		sum += l.Size
@@ -127,3 +135,6 @@ func (e *Entry) Validate(portable bool) error {
 	}
 	return nil
 }
+
+// emptyDigest is the SHA-256 of no bytes.
+var emptyDigest = digest.Of(nil)

@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 
 	"nightferry/internal/chunk"
@@ -19,13 +20,23 @@ const (
 
 	// MaxPage bounds a page of either kind in bytes: a page is a chunk.
 	MaxPage = chunk.MaxSize
+	// MaxPageEntries bounds the entries of a page: more do not fit.
+	MaxPageEntries = MaxPage / minEntry
+	// MaxListRefs bounds the references of a chunk-list page.
+	MaxListRefs = 4096
 
-	minPageEntries = 64
-	pageMask       = 1<<9 - 1 // one entry in 512 ends a page
-	maxPageBytes   = 384 << 10
-	minListRefs    = 256
-	maxListRefs    = 4096
-	listMask       = 1<<10 - 1 // one chunk in 1024 ends a list
+	minEntry     = 43         // bytes of the smallest entry in CBOR
+	minListEntry = 1 + 34 + 1 // and of the smallest ListRef
+
+	// A page is cut at content-defined places, pageTarget bytes from one
+	// another on average, but minPageBytes at least and maxPageBytes at most.
+	// Readers take any cut.
+	pageTarget   = 80 << 10
+	minPageBytes = 16 << 10
+	maxPageBytes = 384 << 10
+
+	minListRefs = 256
+	listMask    = 1<<10 - 1 // one chunk in 1024 ends a list
 )
 
 type page struct {
@@ -38,57 +49,122 @@ type list struct {
 	Chunks []chunk.Ref
 }
 
-// EncodePage returns the page that holds entries.
+// EncodePage returns the page that holds entries, at least one. It refuses
+// what DecodePage would refuse of a release that need not be portable, so that
+// no page leaves that nobody can read.
 func EncodePage(entries []Entry) ([]byte, error) {
-	return frame.Encode(PageKind, PageVersion, &page{Entries: entries})
-}
-
-// DecodePage reads a page and validates each entry and their order.
-func DecodePage(b []byte, portable bool) ([]Entry, error) {
-	var p page
-	if err := frame.Decode(PageKind, PageVersion, MaxPage, b, &p); err != nil {
+	if err := checkPage(entries, false); err != nil {
 		return nil, err
 	}
-	for i := range p.Entries {
-		if err := p.Entries[i].Validate(portable); err != nil {
-			return nil, err
-		}
-		if i > 0 && ComparePaths(p.Entries[i-1].Path, p.Entries[i].Path) >= 0 {
-			return nil, fmt.Errorf("manifest page: %q is out of order: %w", p.Entries[i].Path, frame.ErrDamaged)
+	p, err := frame.Encode(PageKind, PageVersion, &page{Entries: entries})
+	if err == nil && len(p) > MaxPage {
+		return nil, fmt.Errorf("manifest page of %d bytes at %q exceeds %d", len(p), entries[0].Path, MaxPage)
+	}
+	return p, err
+}
+
+// DecodePage reads a page and validates each entry and their order. portable
+// is what the release says: see CheckPath.
+func DecodePage(b []byte, portable bool) ([]Entry, error) {
+	body, err := frame.Body(PageKind, PageVersion, MaxPage, b)
+	if err != nil {
+		return nil, err
+	}
+	r := frame.NewReader(body)
+	r.Struct(1)
+	entries := make([]Entry, r.Array(MaxPageEntries, minEntry))
+	for i := range entries {
+		if err := entries[i].read(r); err != nil {
+			return nil, fmt.Errorf("manifest page: %w", err)
 		}
 	}
-	return p.Entries, nil
+	if err := r.Close(); err != nil {
+		return nil, fmt.Errorf("manifest page: %w", err)
+	}
+	if err := checkPage(entries, portable); err != nil {
+		return nil, err
+	}
+	return entries, nil
+}
+
+func (e *Entry) read(r *frame.Reader) (err error) {
+	r.Struct(8)
+	e.Path = r.Text(MaxPath)
+	e.Kind = Kind(r.Uint(uint64(Dir)))
+	e.Size = int64(r.Uint(chunk.MaxHole))
+	e.MTime = r.Int()
+	e.Mode = uint16(r.Uint(0o777))
+	r.Fixed(e.Digest[:])
+	if e.Chunks, err = chunk.ReadRefs(r, MaxInline); err != nil {
+		return fmt.Errorf("entry %q: %w", e.Path, err)
+	}
+	if n := r.Array(MaxLists, minListEntry); n > 0 {
+		e.Lists = make([]ListRef, n)
+	}
+	for i := range e.Lists {
+		r.Struct(2)
+		r.Fixed(e.Lists[i].ID[:])
+		e.Lists[i].Size = int64(r.Uint(chunk.MaxHole))
+	}
+	return r.Err()
+}
+
+func checkPage(entries []Entry, portable bool) error {
+	if len(entries) == 0 {
+		return fmt.Errorf("manifest page: holds no entry: %w", frame.ErrDamaged)
+	}
+	for i := range entries {
+		if err := entries[i].Validate(portable); err != nil {
+			return err
+		}
+		if i > 0 && ComparePaths(entries[i-1].Path, entries[i].Path) >= 0 {
+			return fmt.Errorf("manifest page: %q is out of order: %w", entries[i].Path, frame.ErrDamaged)
+		}
+	}
+	return nil
 }
 
 // EncodeList returns the chunk-list page that holds refs.
 func EncodeList(refs []chunk.Ref) ([]byte, error) {
+	if len(refs) == 0 || len(refs) > MaxListRefs {
+		return nil, fmt.Errorf("chunk list: %d chunks: %w", len(refs), frame.ErrDamaged)
+	}
+	if err := chunk.CheckRefs(refs); err != nil {
+		return nil, fmt.Errorf("chunk list: %w", err)
+	}
 	return frame.Encode(ListKind, ListVersion, &list{Chunks: refs})
 }
 
 // DecodeList reads a chunk-list page that must cover size bytes of its file.
 func DecodeList(b []byte, size int64) ([]chunk.Ref, error) {
-	var l list
-	if err := frame.Decode(ListKind, ListVersion, MaxPage, b, &l); err != nil {
+	body, err := frame.Body(ListKind, ListVersion, MaxPage, b)
+	if err != nil {
 		return nil, err
 	}
-	var sum int64
-	for _, c := range l.Chunks {
-		if err := c.Validate(); err != nil {
-			return nil, fmt.Errorf("chunk list: %w: %w", frame.ErrDamaged, err)
-		}
-		if sum += c.Size; sum > chunk.MaxHole {
-			break
-		}
+	r := frame.NewReader(body)
+	r.Struct(1)
+	refs, err := chunk.ReadRefs(r, MaxListRefs)
+	if err == nil {
+		err = r.Close()
 	}
-	if sum != size {
+	if err != nil {
+		return nil, fmt.Errorf("chunk list: %w", err)
+	}
+	// At most MaxListRefs sizes of at most MaxHole: the sum cannot overflow.
+	var sum int64
+	for _, c := range refs {
+		sum += c.Size
+	}
+	if len(refs) == 0 || sum != size {
 		return nil, fmt.Errorf("chunk list covers %d bytes, its file says %d: %w", sum, size, frame.ErrDamaged)
 	}
-	return l.Chunks, nil
+	return refs, nil
 }
 
-// PageBuilder cuts a stream of entries into pages. A page ends after an entry
-// whose path hashes to it, so that editing, adding or removing one entry
-// changes one page and moves no other cut.
+// PageBuilder cuts a stream of entries into pages. Whether a page ends after
+// an entry is told by a hash of its path, in proportion to the bytes that the
+// entry takes, so that editing, adding or removing one entry changes one page
+// and, but for rare neighbours of the bounds, moves no other cut.
 type PageBuilder struct {
 	// Emit takes each finished page: its bytes, its first path, its entries.
 	Emit func(page []byte, first string, entries int) error
@@ -110,9 +186,9 @@ func (b *PageBuilder) Add(e Entry) error {
 	}
 	b.entries = append(b.entries, e)
 	b.bytes += n
-	if len(b.entries) >= minPageEntries {
+	if b.bytes >= minPageBytes {
 		h := sha256.Sum256([]byte(e.Path))
-		if (int(h[0])<<8|int(h[1]))&pageMask == 0 {
+		if int64(binary.BigEndian.Uint32(h[:]))*pageTarget < int64(n)<<32 {
 			return b.flush()
 		}
 	}
@@ -126,9 +202,6 @@ func (b *PageBuilder) flush() error {
 	p, err := EncodePage(b.entries)
 	if err != nil {
 		return err
-	}
-	if len(p) > MaxPage {
-		return fmt.Errorf("manifest page of %d bytes at %q exceeds %d", len(p), b.entries[0].Path, MaxPage)
 	}
 	first, n := b.entries[0].Path, len(b.entries)
 	b.entries, b.bytes = b.entries[:0], 0
@@ -149,7 +222,7 @@ func CutLists(refs []chunk.Ref, emit func(page []byte) (digest.Digest, error)) (
 			r := refs[n]
 			size += r.Size
 			n++
-			if n >= maxListRefs || n >= minListRefs && (int(r.ID[0])<<8|int(r.ID[1]))&listMask == 0 && !r.Hole() {
+			if n >= MaxListRefs || n >= minListRefs && (int(r.ID[0])<<8|int(r.ID[1]))&listMask == 0 && !r.Hole() {
 				break
 			}
 		}

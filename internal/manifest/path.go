@@ -67,7 +67,7 @@ func CheckPath(p string, portable bool) error {
 		if why := checkName(name, portable); why != "" {
 			return bad(why)
 		}
-		if first && strings.EqualFold(name, StateDir) {
+		if first && aliasesState(name) {
 			return bad("is reserved for nightferry's own state")
 		}
 		if !found {
@@ -75,6 +75,23 @@ func CheckPath(p string, portable bool) error {
 		}
 		rest = more
 	}
+}
+
+// aliasesState reports whether name means StateDir on some file system: in
+// another case, with what Windows drops at the end, or as the short name that
+// NTFS may give it (NIGHTF~1, or NI and a hash of four digits when four such
+// names are taken).
+func aliasesState(name string) bool {
+	name = strings.TrimRight(name, ". ")
+	if strings.EqualFold(name, StateDir) {
+		return true
+	}
+	short, number, ok := strings.Cut(strings.ToUpper(name), "~")
+	if !ok || number == "" || strings.Trim(number, "0123456789") != "" {
+		return false
+	}
+	return strings.HasPrefix("NIGHTF", short) && len(short) >= 2 ||
+		len(short) == 6 && short[:2] == "NI" && strings.Trim(short[2:], "0123456789ABCDEF") == ""
 }
 
 func checkName(name string, portable bool) string {
@@ -86,12 +103,13 @@ func checkName(name string, portable bool) string {
 	case len(name) > MaxName:
 		return fmt.Sprintf("has a component of %d bytes, at most %d are allowed", len(name), MaxName)
 	}
-	for _, r := range name {
-		switch {
-		case r < 0x20 || r == 0x7f:
+	for i := range len(name) {
+		switch c := name[i]; {
+		// C1 controls are C2 80 to C2 9F: a terminal may obey them as well.
+		case c < 0x20 || c == 0x7f || c == 0xc2 && i+1 < len(name) && name[i+1] < 0xa0:
 			return "holds a control character"
-		case portable && strings.ContainsRune(`<>:"\|?*`, r):
-			return fmt.Sprintf("holds %q, which Windows does not allow", r)
+		case portable && windowsForbids(c):
+			return fmt.Sprintf("holds %q, which Windows does not allow", c)
 		}
 	}
 	if !portable {
@@ -106,12 +124,26 @@ func checkName(name string, portable bool) string {
 	return ""
 }
 
+func windowsForbids(c byte) bool {
+	switch c {
+	case '<', '>', ':', '"', '\\', '|', '?', '*':
+		return true
+	}
+	return false
+}
+
 // reserved reports whether Windows takes name for a device: CON, PRN, AUX,
 // NUL, CONIN$, CONOUT$, COM0-9, LPT0-9 (superscript digits too), whatever
 // follows a dot (Microsoft, "Naming Files, Paths, and Namespaces").
 func reserved(name string) bool {
+	if len(name) < 3 || !strings.ContainsRune("CPANLcpanl", rune(name[0])) {
+		return false // most names end here
+	}
 	base, _, _ := strings.Cut(name, ".")
-	base = strings.ToUpper(strings.TrimRight(base, " "))
+	if base = strings.TrimRight(base, " "); len(base) > len("CONOUT$") {
+		return false
+	}
+	base = strings.ToUpper(base)
 	switch base {
 	case "CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$":
 		return true
@@ -129,7 +161,23 @@ func reserved(name string) bool {
 // Fold returns a name as a file system that ignores case tells it apart:
 // each UTF-16 unit in upper case, as NTFS's own table does for all but a
 // handful of letters.
-func Fold(name string) string {
+func Fold(name string) string { return string(appendFold(nil, name)) }
+
+func appendFold(b []byte, name string) []byte {
+	for i := range len(name) {
+		c := name[i]
+		if c >= utf8.RuneSelf {
+			return append(b, foldRunes(name[i:])...)
+		}
+		if 'a' <= c && c <= 'z' {
+			c -= 'a' - 'A'
+		}
+		b = append(b, c)
+	}
+	return b
+}
+
+func foldRunes(name string) string {
 	return strings.Map(func(r rune) rune {
 		if utf16.RuneLen(r) != 1 {
 			return r

@@ -12,7 +12,16 @@ const (
 	ReleaseKind    = "rels"
 	ReleaseVersion = 1
 	// MaxRelease bounds a release object in bytes.
-	MaxRelease = 64 << 20
+	MaxRelease = 16 << 20
+	// MaxEntries bounds the files and folders of a release.
+	MaxEntries = 1 << 26
+	// MaxBytes bounds the sum of a release's file sizes.
+	MaxBytes = 1 << 60
+	// MaxNote bounds a release's note in bytes.
+	MaxNote = 1 << 10
+
+	// envelope is what signing and sealing add to a payload at most.
+	envelope = 1 << 10
 )
 
 // Totals are what a release holds.
@@ -51,13 +60,17 @@ func (r *Release) Validate() error {
 	if err := CheckChannel(r.Channel); err != nil {
 		return fmt.Errorf("release: %w: %w", frame.ErrDamaged, err)
 	}
-	if len(r.Note) > 1<<10 || r.Totals.Files < 0 || r.Totals.Dirs < 0 || r.Totals.Bytes < 0 || r.Tree.IsZero() {
-		return fmt.Errorf("release: totals or note out of bounds: %w", frame.ErrDamaged)
+	t := r.Totals
+	if t.Files < 0 || t.Dirs < 0 || t.Files > MaxEntries || t.Dirs > MaxEntries-t.Files {
+		return fmt.Errorf("release: %d files and %d folders, at most %d together are supported: %w", t.Files, t.Dirs, MaxEntries, frame.ErrDamaged)
+	}
+	if t.Bytes < 0 || t.Bytes > MaxBytes || len(r.Note) > MaxNote || r.Tree.IsZero() {
+		return fmt.Errorf("release: bytes, note or tree digest out of bounds: %w", frame.ErrDamaged)
 	}
 	var n int64
 	for i, p := range r.Pages {
-		if p.Entries < 1 || p.Entries > frame.MaxArray || p.ID.IsZero() {
-			return fmt.Errorf("release: page %d: %w", i, frame.ErrDamaged)
+		if p.Entries < 1 || p.Entries > MaxPageEntries || p.ID.IsZero() {
+			return fmt.Errorf("release: page %d of %d entries: %w", i, p.Entries, frame.ErrDamaged)
 		}
 		if err := CheckPath(p.First, r.Portable); err != nil {
 			return fmt.Errorf("release: page %d: %w: %w", i, frame.ErrDamaged, err)
@@ -67,8 +80,8 @@ func (r *Release) Validate() error {
 		}
 		n += p.Entries
 	}
-	if n != r.Totals.Files+r.Totals.Dirs {
-		return fmt.Errorf("release: pages hold %d entries, totals say %d: %w", n, r.Totals.Files+r.Totals.Dirs, frame.ErrDamaged)
+	if n != t.Files+t.Dirs {
+		return fmt.Errorf("release: pages hold %d entries, totals say %d: %w", n, t.Files+t.Dirs, frame.ErrDamaged)
 	}
 	return nil
 }
@@ -78,19 +91,26 @@ func EncodeRelease(r *Release) ([]byte, error) {
 	if err := r.Validate(); err != nil {
 		return nil, err
 	}
-	return frame.Marshal(r)
+	b, err := frame.Marshal(r)
+	if err == nil && len(b) > MaxRelease-envelope {
+		return nil, fmt.Errorf("release of %d manifest pages takes %d bytes, at most %d are supported: split the channel", len(r.Pages), len(b), MaxRelease-envelope)
+	}
+	return b, err
 }
 
 // DecodeRelease reads the payload of a release object.
 func DecodeRelease(b []byte) (*Release, error) {
-	if len(b) > MaxRelease {
-		return nil, fmt.Errorf("release of %d bytes: %w", len(b), frame.ErrDamaged)
+	if len(b) > MaxRelease-envelope {
+		return nil, fmt.Errorf("release of %d bytes, at most %d are supported: %w", len(b), MaxRelease-envelope, frame.ErrDamaged)
 	}
 	var r Release
 	if err := frame.Unmarshal(b, &r); err != nil {
 		return nil, fmt.Errorf("release: %w", err)
 	}
-	return &r, r.Validate()
+	if err := r.Validate(); err != nil {
+		return nil, err
+	}
+	return &r, nil
 }
 
 // CheckChannel refuses a channel name other than 1 to 64 of a-z, 0-9, '-' and

@@ -48,8 +48,10 @@ func (t *TreeHash) Sum() digest.Digest {
 // Checker validates a whole tree as its entries stream by: order across
 // pages, every parent a folder that came before, no two names in a folder
 // that differ only by case, and at the end totals and tree digest. Memory is
-// bounded by the folders on the path to the current entry: eight bytes for
-// each of their names.
+// bounded by the folders on the path to the current entry: a hash for each of
+// their names. Among a million names in one folder the odds that two hashes
+// meet by chance are 1 to 10^7; the seed changes with every Checker, so that
+// another try passes.
 type Checker struct {
 	Portable bool
 
@@ -58,6 +60,8 @@ type Checker struct {
 	last   string
 	stack  []folder
 	seed   maphash.Seed
+	fold   []byte
+	spare  []map[uint64]struct{} // emptied, so that a tree of small folders makes few maps
 }
 
 type folder struct {
@@ -90,7 +94,7 @@ func (c *Checker) Add(e *Entry) error {
 		if len(c.stack) == 1 {
 			return fmt.Errorf("entry %q: its parent is no folder of the release: %w", e.Path, frame.ErrDamaged)
 		}
-		c.stack = c.stack[:len(c.stack)-1]
+		c.leave()
 	}
 	top := &c.stack[len(c.stack)-1]
 	if e.Kind == Dir {
@@ -100,18 +104,41 @@ func (c *Checker) Add(e *Entry) error {
 		c.totals.Files++
 		c.totals.Bytes += e.Size
 	}
+	if c.totals.Files+c.totals.Dirs > MaxEntries || c.totals.Bytes > MaxBytes {
+		return fmt.Errorf("entry %q: more than %d entries or %d bytes: %w", e.Path, MaxEntries, int64(MaxBytes), frame.ErrDamaged)
+	}
 	c.tree.Add(e.Kind, e.Path, e.Digest)
-	if c.Portable {
-		key := maphash.String(c.seed, Fold(name))
-		if _, dup := top.names[key]; dup {
-			return &AliasError{Path: e.Path}
-		}
-		if top.names == nil {
-			top.names = map[uint64]struct{}{}
-		}
-		top.names[key] = struct{}{}
+	if c.Portable && !top.add(c, name) {
+		return &AliasError{Path: e.Path}
 	}
 	return nil
+}
+
+// add notes a name of the folder, or returns false where its alias is there.
+func (f *folder) add(c *Checker, name string) bool {
+	c.fold = appendFold(c.fold[:0], name)
+	key := maphash.Bytes(c.seed, c.fold)
+	if _, dup := f.names[key]; dup {
+		return false
+	}
+	if n := len(c.spare); f.names == nil && n > 0 {
+		f.names, c.spare = c.spare[n-1], c.spare[:n-1]
+	} else if f.names == nil {
+		f.names = map[uint64]struct{}{}
+	}
+	f.names[key] = struct{}{}
+	return true
+}
+
+// leave drops the innermost folder: no later entry can be in it.
+func (c *Checker) leave() {
+	n := len(c.stack) - 1
+	// Emptying a large map costs more than making a small one.
+	if m := c.stack[n].names; m != nil && len(m) <= 256 {
+		clear(m)
+		c.spare = append(c.spare, m)
+	}
+	c.stack = c.stack[:n]
 }
 
 // Sum returns the totals and the tree digest of what was added.
