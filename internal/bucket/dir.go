@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"nightferry/internal/digest"
+	"nightferry/internal/durable"
 )
 
 const (
@@ -34,8 +35,7 @@ const (
 // old object or the whole new one, also after a power cut. Conditional Puts of all processes take turns on one lock file
 // between their look and their rename. The ETag is the SHA-256 of the content.
 type dirStore struct {
-	name  string
-	files *files
+	root  *durable.Root
 	now   func() time.Time
 	turn  chan struct{} // holds one token: this process's turn at the lock file
 	dirs  sync.Map      // folders known to exist and to be synced
@@ -47,7 +47,7 @@ func openDir(raw string, o Options) (Store, error) {
 	if err != nil {
 		return nil, &Error{Op: "open", Key: redact(raw), Kind: KindOther, Err: err, Hint: "give file:///DIR"}
 	}
-	f, err := openFiles(dir, o)
+	root, err := durable.Open(dir, durable.Options{Create: o.Create, Observer: o.Observer})
 	if err != nil {
 		e := dirError("open", dir, err)
 		if e.Kind == KindNotExist {
@@ -55,7 +55,7 @@ func openDir(raw string, o Options) (Store, error) {
 		}
 		return nil, e
 	}
-	d := &dirStore{name: dir, files: f, now: o.Now, turn: make(chan struct{}, 1)}
+	d := &dirStore{root: root, now: o.Now, turn: make(chan struct{}, 1)}
 	d.turn <- struct{}{}
 	return d, nil
 }
@@ -66,7 +66,7 @@ func (d *dirStore) Get(ctx context.Context, key string, off, n int64) (io.ReadCl
 	if err := checkGet(ctx, key, n, off); err != nil {
 		return nil, Info{}, err
 	}
-	f, err := d.files.open(key)
+	f, err := d.root.Open(key)
 	if err != nil {
 		return nil, Info{}, dirError("get", key, err)
 	}
@@ -160,13 +160,15 @@ func (d *dirStore) put(ctx context.Context, key string, body Body, cond Cond) (I
 	temp := tempDir + "/" + rand.Text()
 	written, err := d.write(ctx, temp, body)
 	if err != nil {
-		return Info{}, errors.Join(err, d.discard(temp))
+		d.discard(temp)
+		return Info{}, err
 	}
 	d.sweep.Do(func() { d.removeStale(written.ModTime()) })
 	if err := d.place(ctx, temp, key, cond); err != nil {
-		return Info{}, errors.Join(err, d.discard(temp))
+		d.discard(temp)
+		return Info{}, err
 	}
-	if err := d.files.syncDir(path.Dir(key)); err != nil {
+	if err := d.root.SyncDir(path.Dir(key)); err != nil {
 		return Info{}, err
 	}
 	return Info{Key: key, Size: body.Size, ETag: body.SHA256.String(), Modified: written.ModTime(), Date: written.ModTime()}, nil
@@ -174,12 +176,12 @@ func (d *dirStore) put(ctx context.Context, key string, body Body, cond Cond) (I
 
 // write makes temp hold the body, on disk, checked against the digest that it came with.
 func (d *dirStore) write(ctx context.Context, temp string, body Body) (fs.FileInfo, error) {
-	f, err := d.files.create(temp)
+	f, err := d.root.Create(temp, 0)
 	if err != nil {
 		return nil, err
 	}
 	sum := sha256.New()
-	n, err := io.CopyBuffer(io.MultiWriter(f, sum), &ctxReader{ctx, io.LimitReader(body.R, body.Size)}, make([]byte, 256<<10))
+	n, err := io.CopyBuffer(io.MultiWriter(&appender{f: f}, sum), &ctxReader{ctx, io.LimitReader(body.R, body.Size)}, make([]byte, 256<<10))
 	if err == nil && n != body.Size {
 		err = &Error{Kind: KindIntegrity, Err: fmt.Errorf("%w: %d of %d bytes", errShort, n, body.Size)}
 	}
@@ -199,21 +201,21 @@ func (d *dirStore) place(ctx context.Context, temp, key string, cond Cond) error
 		return err
 	}
 	if cond == (Cond{}) {
-		return d.files.rename(temp, key)
+		return d.root.Rename(temp, key)
 	}
 	unlock, err := d.lock(ctx)
 	if err != nil {
 		return err
 	}
 	if err = d.check(key, cond); err == nil {
-		err = d.files.rename(temp, key)
+		err = d.root.Rename(temp, key)
 	}
 	return errors.Join(err, unlock())
 }
 
 // check reports whether cond holds of what is under key now.
 func (d *dirStore) check(key string, cond Cond) error {
-	f, err := d.files.open(key)
+	f, err := d.root.Open(key)
 	if errors.Is(err, fs.ErrNotExist) {
 		if cond.ETag != "" {
 			return &Error{Kind: KindPrecondition, Err: errChanged}
@@ -248,29 +250,25 @@ func (d *dirStore) mkdir(dir string) error {
 	if err := d.mkdir(path.Dir(dir)); err != nil {
 		return err
 	}
-	if err := d.files.mkdir(dir); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := d.root.Mkdir(dir, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	if err := d.files.syncDir(path.Dir(dir)); err != nil {
+	if err := d.root.SyncDir(path.Dir(dir)); err != nil {
 		return err
 	}
 	d.dirs.Store(dir, true)
 	return nil
 }
 
-func (d *dirStore) discard(temp string) error {
-	if err := d.files.remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
-}
+// discard drops a temporary file after a failed Put. If that fails too, removeStale gets it another day.
+func (d *dirStore) discard(temp string) { _ = d.root.Remove(temp) }
 
 // removeStale sweeps up after processes that died while they wrote. What it cannot remove now it will another time.
 func (d *dirStore) removeStale(now time.Time) {
-	entries, _ := d.files.readDir(tempDir)
+	entries, _ := d.root.ReadDir(tempDir)
 	for _, e := range entries {
 		if fi, err := e.Info(); err == nil && tempDir+"/"+e.Name() != lockName && now.Sub(fi.ModTime()) > staleTemp {
-			_ = d.files.remove(tempDir + "/" + e.Name())
+			_ = d.root.Remove(tempDir + "/" + e.Name())
 		}
 	}
 }
@@ -282,12 +280,27 @@ func (d *dirStore) Delete(ctx context.Context, key string) error {
 	}
 	err := ctx.Err()
 	if err == nil {
-		err = d.files.remove(key)
+		var fi fs.FileInfo
+		if fi, err = d.root.Lstat(key); err == nil && fi.Mode().IsRegular() { // a folder of other keys is no object
+			err = d.root.Remove(key)
+		}
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return dirError("delete", key, err)
 	}
 	return nil
+}
+
+// appender writes a file from its start on.
+type appender struct {
+	f   *durable.File
+	off int64
+}
+
+func (a *appender) Write(p []byte) (int, error) {
+	n, err := a.f.WriteAt(p, a.off)
+	a.off += int64(n)
+	return n, err
 }
 
 // ctxReader ends a copy when its context does.

@@ -7,6 +7,8 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
+
+	"nightferry/internal/durable"
 )
 
 // dirOf turns file:///srv/store, file:///D:/store or file://server/share/store into a path of this system.
@@ -46,22 +48,16 @@ func dirError(op, key string, err error) *Error {
 		c.Op, c.Key = op, key
 		return &c
 	}
-	var p *fs.PathError
-	if errors.As(err, &p) && errors.Is(err, fs.ErrNotExist) {
-		err = errAbsent
-	}
 	e = &Error{Op: op, Key: key, Kind: KindOther, Err: err}
 	switch {
-	case errors.Is(err, errAbsent), errors.Is(err, fs.ErrNotExist):
+	case op != "put" && errors.Is(err, fs.ErrNotExist): // what a Put misses is a folder, not an object
 		e.Kind, e.Err = KindNotExist, errAbsent
 	case errors.Is(err, fs.ErrPermission):
 		e.Kind, e.Hint = KindDenied, "this account needs to read and write the store's folder"
-	case isFull(err):
+	case durable.IsDiskFull(err):
 		e.Kind, e.Hint = KindFull, "free some space on the store's volume and run again: nothing was damaged"
 	case errors.Is(err, syscall.EIO):
 		e.Kind, e.Hint = KindIntegrity, "the disk reports errors"
 	}
 	return e
 }
-
-func isFull(err error) bool { return errors.Is(err, syscall.ENOSPC) }

@@ -43,7 +43,7 @@ func (d *dirStore) walk(ctx context.Context, dir, prefix string, fn func(Info) e
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	entries, err := d.files.readDir(dir)
+	entries, err := d.root.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) && dir != "." {
 		return nil // no key has this prefix, or the folder went while we walked
 	}

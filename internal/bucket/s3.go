@@ -73,14 +73,12 @@ func (s *s3Store) Put(ctx context.Context, key string, body Body, cond Cond) (In
 	if err := checkPut(ctx, key, body); err != nil {
 		return Info{}, err
 	}
-	// The reader is hidden behind a plain ReadSeeker: the SDK would ask a Len of it, and the transport would Close it.
-	// A fresh struct per Put also keeps the caller's own position for nobody: it is rewound first.
 	if _, err := body.R.Seek(0, io.SeekStart); err != nil {
 		return Info{}, &Error{Op: "put", Key: key, Kind: KindOther, Err: fmt.Errorf("rewind the body: %w", err)}
 	}
 	in := &s3.PutObjectInput{
 		Bucket: &s.bucket, Key: aws.String(s.prefix + key),
-		Body: struct{ io.ReadSeeker }{body.R}, ContentLength: &body.Size,
+		Body: &putBody{r: body.R, size: body.Size}, ContentLength: &body.Size,
 		ChecksumSHA256: aws.String(base64.StdEncoding.EncodeToString(body.SHA256[:])),
 		ContentType:    aws.String("application/octet-stream"),
 	}
@@ -100,6 +98,32 @@ func (s *s3Store) Put(ctx context.Context, key string, body Body, cond Cond) (In
 	}
 	date := serverTime(out.ResultMetadata)
 	return Info{Key: key, Size: body.Size, ETag: aws.ToString(out.ETag), Modified: date, Date: date}, nil
+}
+
+// putBody makes a body that is shorter than it was said to be an error of ours: left to the transport, it would look like
+// a broken connection and be sent again and again. It also hides Close and WriteTo of what it reads.
+type putBody struct {
+	r         io.ReadSeeker
+	pos, size int64
+}
+
+func (b *putBody) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	b.pos += int64(n)
+	if err == io.EOF && b.pos < b.size {
+		err = &Error{Kind: KindIntegrity, Err: fmt.Errorf("%w: %d of %d bytes", errShort, b.pos, b.size)}
+	} else if err != nil && err != io.EOF && KindOf(err) == KindOther {
+		err = &Error{Kind: KindOther, Err: fmt.Errorf("read the body: %w", err)}
+	}
+	return n, err
+}
+
+func (b *putBody) Seek(off int64, whence int) (int64, error) {
+	pos, err := b.r.Seek(off, whence)
+	if err == nil {
+		b.pos = pos
+	}
+	return pos, err
 }
 
 // payloadHash lends the digest that we have to the request's signature. Otherwise the SDK reads the body a second time

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"nightferry/internal/digest"
+	"nightferry/internal/durable"
 )
 
 // Info describes an object as the store answered.
@@ -92,8 +93,9 @@ type Options struct {
 	Stall       time.Duration // a connection on which no byte moves for so long has failed; 0: 60 s
 	OnRetry     func(error)   // told of each attempt that will be tried again; from many goroutines
 
-	Create bool             // a directory store makes its folder if it is missing
-	Now    func() time.Time // the clock of a directory store, see Info.Date
+	Create   bool             // a directory store makes its folder if it is missing
+	Now      func() time.Time // the clock of a directory store, see Info.Date
+	Observer durable.Observer // sees a directory store's file operations; for tests
 }
 
 // Open opens the store that rawURL names:

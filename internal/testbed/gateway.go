@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/versity/versitygw/auth"
 	"github.com/versity/versitygw/backend/meta"
 	"github.com/versity/versitygw/backend/posix"
 	"github.com/versity/versitygw/embedgw"
@@ -116,6 +117,8 @@ func (g *Gateway) start(ctx context.Context) error {
 	g.done = done
 	go func() {
 		done <- embedgw.RunVersityGW(run, be, &embedgw.Config{
+			// Given here because the default one greets on standard output.
+			IAMService:     auth.NewIAMServiceSingle(auth.Account{Access: g.AccessKey, Secret: g.SecretKey, Role: auth.RoleAdmin}),
 			RootUserAccess: g.AccessKey, RootUserSecret: g.SecretKey, Region: g.Region, Ports: []string{port},
 			MaxConnections: 4096, MaxRequests: 4096, MultipartMaxParts: 10000,
 			Quiet: true, KeepAlive: true, HealthPath: "/healthz",

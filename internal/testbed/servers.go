@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 
@@ -168,4 +170,13 @@ func startMinIO(t testing.TB, program, dir string) (Server, error) {
 	}
 	t.Cleanup(stop)
 	return s, nil
+}
+
+// FileURL is the store URL of a local folder.
+func FileURL(dir string) string {
+	dir = filepath.ToSlash(dir)
+	if !strings.HasPrefix(dir, "/") {
+		dir = "/" + dir // file:///C:/dir
+	}
+	return (&url.URL{Scheme: "file", Path: dir}).String()
 }
