@@ -168,7 +168,7 @@ func (r *Root) checkEach(name string) error {
 		if i < len(name) && name[i] != '/' {
 			continue
 		}
-		info, err := r.root.Lstat(name[:i])
+		info, err := r.lstat(name[:i])
 		if err != nil {
 			return nil // the operation will meet it, and say so
 		}

@@ -15,7 +15,7 @@ func (r *Root) Lstat(name string) (fs.FileInfo, error) {
 	if err := r.check(name, false); err != nil {
 		return nil, wrap("stat", name, err)
 	}
-	info, err := r.root.Lstat(name)
+	info, err := r.lstat(name)
 	return info, wrap("stat", name, err)
 }
 

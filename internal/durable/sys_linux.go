@@ -68,7 +68,7 @@ func (r *Root) sameVolume(name string) (bool, error) {
 	if !noOpenat2(err) {
 		return false, err
 	}
-	info, err := r.root.Lstat(name)
+	info, err := r.lstat(name)
 	if err != nil {
 		return false, err
 	}
@@ -76,7 +76,7 @@ func (r *Root) sameVolume(name string) (bool, error) {
 }
 
 func (r *Root) probe(name string) error {
-	f, err := r.root.Lstat(name)
+	f, err := r.lstat(name)
 	if err != nil {
 		return err
 	}

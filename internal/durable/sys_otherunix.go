@@ -19,7 +19,7 @@ func (r *Root) sameVolume(name string) (bool, error) {
 	if err := unix.Fstat(int(r.self.Fd()), &st); err != nil {
 		return false, err
 	}
-	info, err := r.root.Lstat(name)
+	info, err := r.lstat(name)
 	if err != nil {
 		return false, err
 	}
@@ -27,6 +27,6 @@ func (r *Root) sameVolume(name string) (bool, error) {
 }
 
 func (r *Root) probe(name string) error {
-	_, err := r.root.Lstat(name)
+	_, err := r.lstat(name)
 	return err
 }

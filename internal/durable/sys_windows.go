@@ -121,7 +121,7 @@ func (r *Root) rename(from, to string) error {
 }
 
 func (r *Root) renameOver(from, to string, denied error) error {
-	info, err := r.root.Lstat(to)
+	info, err := r.lstat(to)
 	if err != nil || info.IsDir() {
 		return denied
 	}
@@ -187,7 +187,7 @@ func (r *Root) remove(name string) error {
 
 func (r *Root) removeOld(name string) error {
 	// A read-only file is not deletable by this call.
-	if info, err := r.root.Lstat(name); err == nil && info.Mode()&0o200 == 0 && !isLink(info) {
+	if info, err := r.lstat(name); err == nil && info.Mode()&0o200 == 0 && !isLink(info) {
 		if err := r.root.Chmod(name, 0o666); err != nil {
 			return err
 		}
@@ -228,7 +228,7 @@ func (r *Root) sameVolume(name string) (bool, error) {
 	if err := r.check(name, true); err != nil {
 		return false, err
 	}
-	h, err := r.openAt(strings.TrimPrefix(name, "."), windows.FILE_READ_ATTRIBUTES, 0)
+	h, err := r.openAt(self(name), windows.FILE_READ_ATTRIBUTES, 0)
 	if err != nil {
 		return false, err
 	}
@@ -277,4 +277,24 @@ func lockFile(f *os.File) error {
 
 func unlockFile(f *os.File) error {
 	return windows.UnlockFileEx(windows.Handle(f.Fd()), 0, 1, 0, new(windows.Overlapped))
+}
+
+// self turns the root's name into the one that the system knows it by.
+func self(name string) string {
+	if name == "." {
+		return ""
+	}
+	return name
+}
+
+// lstat asks for nothing but the attributes: os.Root's own asks for the right
+// to read, which a file that somebody holds exclusively does not give.
+func (r *Root) lstat(name string) (fs.FileInfo, error) {
+	h, err := r.openAt(self(name), windows.FILE_READ_ATTRIBUTES, windows.FILE_OPEN_REPARSE_POINT)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(h), filepath.Base(name))
+	info, err := f.Stat()
+	return info, errors.Join(err, f.Close())
 }

@@ -46,6 +46,9 @@ func TestPain13_LockedFile(t *testing.T) {
 				t.Errorf("share %d: %s: %v", share, what, err)
 			}
 		}
+		if info, err := r.Lstat("used"); err != nil || info.Size() != 3 || info.Name() != "used" {
+			t.Errorf("share %d: stat of a used file: %v %v", share, info, err)
+		}
 		release()
 		ok(t, r.ProbeLocked("used"))
 		ok(t, r.Rename("new", "used"))
