@@ -6,6 +6,8 @@ package halt
 
 import (
 	"fmt"
+	"strings"
+	"unicode"
 
 	"nightferry/internal/frame"
 )
@@ -18,6 +20,11 @@ const (
 	Max = 1 << 20
 	// MaxOrders bounds the active orders.
 	MaxOrders = 4096
+	// MaxPayload bounds the orders in bytes: the object less its envelope.
+	MaxPayload = Max - 1<<10
+	// MaxValue and MaxReason bound the texts of an order in bytes.
+	MaxValue  = 256
+	MaxReason = 1 << 10
 )
 
 // Scopes of an order. All has no value; the others name one region, domain,
@@ -93,16 +100,26 @@ func (o *Orders) Encode() ([]byte, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	return frame.Marshal(o)
+	b, err := frame.Marshal(o)
+	if err == nil && len(b) > MaxPayload {
+		return nil, fmt.Errorf("halt: %d orders take %d bytes, at most %d are allowed: lift some, or give shorter reasons", len(o.Active), len(b), MaxPayload)
+	}
+	return b, err
 }
 
 // Decode reads the payload of a halt object.
 func Decode(b []byte) (*Orders, error) {
+	if len(b) > MaxPayload {
+		return nil, fmt.Errorf("halt: %d bytes, at most %d are allowed: %w", len(b), MaxPayload, frame.ErrDamaged)
+	}
 	var o Orders
 	if err := frame.Unmarshal(b, &o); err != nil {
 		return nil, fmt.Errorf("halt: %w", err)
 	}
-	return &o, o.Validate()
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	return &o, nil
 }
 
 // Validate checks the orders' bounds. A scope that this program does not know
@@ -124,8 +141,15 @@ func (o *Orders) Validate() error {
 		default:
 			return fmt.Errorf("halt: order %d: scope %q is not known: %w", a.ID, a.Scope, frame.ErrDamaged)
 		}
-		if len(a.Value) > 256 || len(a.Reason) > 1024 || len(a.By) > 256 || (i > 0 && o.Active[i-1].ID >= a.ID) {
-			return fmt.Errorf("halt: order %d: out of bounds or order: %w", a.ID, frame.ErrDamaged)
+		if len(a.Value) > MaxValue || len(a.Reason) > MaxReason || len(a.By) > MaxValue || a.At < 0 {
+			return fmt.Errorf("halt: order %d: text or time out of bounds: %w", a.ID, frame.ErrDamaged)
+		}
+		if a.ID == 0 || i > 0 && o.Active[i-1].ID >= a.ID {
+			return fmt.Errorf("halt: order %d: out of order: %w", a.ID, frame.ErrDamaged)
+		}
+		// They are shown to people, on terminals that obey control characters.
+		if strings.ContainsFunc(a.Value+a.Reason+a.By, unicode.IsControl) {
+			return fmt.Errorf("halt: order %d: holds a control character: %w", a.ID, frame.ErrDamaged)
 		}
 	}
 	return nil

@@ -30,10 +30,12 @@ const (
 	PageRecords = 2048
 	// PageSize is the length in bytes of a full page before sealing.
 	PageSize = PageRecords * RecordSize
-	// MaxRecords bounds one segment.
-	MaxRecords = 1 << 30
-	// MaxFooter bounds a segment's footer in bytes.
-	MaxFooter = 256 << 20
+	// MaxRecords bounds the records of one segment.
+	MaxRecords = 1 << 28
+	// MaxPacks bounds the packs of one segment.
+	MaxPacks = 1 << 20
+	// MaxFooter bounds a segment's footer as stored, in bytes.
+	MaxFooter = 128 << 20
 )
 
 // Pack names a pack in a segment's table.
@@ -102,8 +104,11 @@ func (f *Footer) Validate() error {
 			return fmt.Errorf("segment footer: pages out of order: %w", frame.ErrDamaged)
 		}
 	}
+	if len(f.Packs) > MaxPacks {
+		return fmt.Errorf("segment footer: %d packs, at most %d are allowed: %w", len(f.Packs), MaxPacks, frame.ErrDamaged)
+	}
 	for _, p := range f.Packs {
-		if (len(p.Salt) != 0 && len(p.Salt) != seal.SaltSize) || p.Size > pack.MaxSize {
+		if (len(p.Salt) != 0 && len(p.Salt) != seal.SaltSize) || p.Size < pack.PreludeSize+pack.TrailerSize || p.Size > pack.MaxSize {
 			return fmt.Errorf("segment footer: pack %s: %w", p.Digest.Short(), frame.ErrDamaged)
 		}
 	}
@@ -129,7 +134,8 @@ func (f *Footer) Find(id digest.Digest) int {
 	return i
 }
 
-// OpenPage proves page i against the footer and opens it.
+// OpenPage proves page i against the footer, opens it and checks every record
+// in it, so that nothing it says points outside of a pack.
 func (f *Footer) OpenPage(obj *seal.Object, i int, stored []byte) (Records, error) {
 	off, n := f.PageRange(i, obj.Overhead())
 	if int64(len(stored)) != n || digest.Of(stored) != f.Pages[i].Digest {
@@ -142,7 +148,28 @@ func (f *Footer) OpenPage(obj *seal.Object, i int, stored []byte) (Records, erro
 			return nil, fmt.Errorf("segment page %d: %w", i, err)
 		}
 	}
-	return Records(b), nil
+	r := Records(b)
+	if err := f.check(i, r); err != nil {
+		return nil, fmt.Errorf("segment page %d: %w", i, err)
+	}
+	return r, nil
+}
+
+// check validates page i against the footer: Find relies on the first ids.
+func (f *Footer) check(i int, r Records) error {
+	if err := r.Check(len(f.Packs)); err != nil {
+		return err
+	}
+	if !bytes.Equal(r.ID(0), f.Pages[i].First[:]) ||
+		i+1 < len(f.Pages) && bytes.Compare(r.ID(r.Len()-1), f.Pages[i+1].First[:]) >= 0 {
+		return fmt.Errorf("its ids are not those that the footer says: %w", frame.ErrDamaged)
+	}
+	for j := range r.Len() {
+		if rec := r.At(j); uint64(rec.At.Block)+uint64(rec.At.Stored) > uint64(f.Packs[rec.Pack].Size) {
+			return fmt.Errorf("record %s points past the end of its pack: %w", rec.ID.Short(), frame.ErrDamaged)
+		}
+	}
+	return nil
 }
 
 // Records is one opened page: sorted records of RecordSize bytes each.
@@ -190,13 +217,47 @@ func (r Records) Check(packs int) error {
 
 // ParseFooter opens a footer as stored at offset.
 func ParseFooter(obj *seal.Object, stored []byte, offset int64) (*Footer, error) {
-	body, err := obj.Open(nil, stored, uint64(offset))
+	if len(stored) > MaxFooter {
+		return nil, fmt.Errorf("segment footer: %d bytes, at most %d are allowed: %w", len(stored), MaxFooter, frame.ErrDamaged)
+	}
+	body := stored
+	if obj != nil {
+		var err error
+		if body, err = obj.Open(nil, stored, uint64(offset)); err != nil {
+			return nil, fmt.Errorf("segment footer: %w", err)
+		}
+	}
+	f, err := parseFooter(body)
 	if err != nil {
 		return nil, fmt.Errorf("segment footer: %w", err)
 	}
-	var f Footer
-	if err := frame.Unmarshal(body, &f); err != nil {
-		return nil, fmt.Errorf("segment footer: %w", err)
+	if err := f.Validate(); err != nil {
+		return nil, err
 	}
-	return &f, f.Validate()
+	return f, nil
+}
+
+func parseFooter(body []byte) (*Footer, error) {
+	const (
+		id      = 2 + digest.Size // a byte string of its length
+		minPage = 1 + id + id
+		minPack = 1 + id + 1 + 1
+	)
+	r := frame.NewReader(body)
+	r.Struct(3)
+	f := Footer{Records: r.Uint(MaxRecords)}
+	f.Pages = make([]Page, r.Array(MaxRecords/PageRecords, minPage))
+	for i := range f.Pages {
+		r.Struct(2)
+		r.Fixed(f.Pages[i].First[:])
+		r.Fixed(f.Pages[i].Digest[:])
+	}
+	f.Packs = make([]Pack, r.Array(MaxPacks, minPack))
+	for i := range f.Packs {
+		r.Struct(3)
+		r.Fixed(f.Packs[i].Digest[:])
+		f.Packs[i].Salt = r.Bytes(seal.SaltSize)
+		f.Packs[i].Size = uint32(r.Uint(pack.MaxSize))
+	}
+	return &f, r.Close()
 }

@@ -2,6 +2,7 @@ package index
 
 import (
 	"fmt"
+	"math"
 
 	"nightferry/internal/digest"
 	"nightferry/internal/frame"
@@ -18,6 +19,8 @@ const (
 	// MaxSegments is how many live segments a root may list; a writer merges
 	// before it publishes more.
 	MaxSegments = 12
+	// MaxCondemned bounds the condemned packs.
+	MaxCondemned = 1 << 20
 )
 
 // SegmentRef is what a reader must know of a segment to read any part of it.
@@ -50,19 +53,42 @@ type Root struct {
 
 // Validate checks the bounds of what the root refers to.
 func (r *Root) Validate() error {
-	if len(r.Segments) > MaxSegments {
-		return fmt.Errorf("index root lists %d segments, at most %d are allowed: %w", len(r.Segments), MaxSegments, frame.ErrDamaged)
+	if len(r.Segments) > MaxSegments || len(r.Condemned) > MaxCondemned {
+		return fmt.Errorf("index root lists %d segments and %d condemned packs, at most %d and %d are allowed: %w", len(r.Segments), len(r.Condemned), MaxSegments, MaxCondemned, frame.ErrDamaged)
 	}
+	seen := map[digest.Digest]bool{}
 	for _, s := range r.Segments {
-		if s.Footer < pack.PreludeSize || s.Footer >= s.Size || s.Size-s.Footer > MaxFooter || s.Records > MaxRecords ||
-			(len(s.Salt) != 0 && len(s.Salt) != seal.SaltSize) {
-			return fmt.Errorf("index root: segment %s: %w", s.Digest.Short(), frame.ErrDamaged)
+		if err := s.validate(); err != nil {
+			return err
+		}
+		if seen[s.Digest] {
+			return fmt.Errorf("index root: segment %s is listed twice: %w", s.Digest.Short(), frame.ErrDamaged)
+		}
+		seen[s.Digest] = true
+	}
+	for i, c := range r.Condemned {
+		if c.Since < 0 || i > 0 && r.Condemned[i-1].Pack.Compare(c.Pack) >= 0 {
+			return fmt.Errorf("index root: condemned pack %s: out of bounds or order: %w", c.Pack.Short(), frame.ErrDamaged)
 		}
 	}
-	for i := 1; i < len(r.Condemned); i++ {
-		if r.Condemned[i-1].Pack.Compare(r.Condemned[i].Pack) >= 0 {
-			return fmt.Errorf("index root: condemned packs out of order: %w", frame.ErrDamaged)
-		}
+	return nil
+}
+
+// validate holds the ref against the shape of a segment: full pages, the last
+// one excepted, from the prelude to the footer.
+func (s *SegmentRef) validate() error {
+	var overhead uint64
+	switch len(s.Salt) {
+	case 0:
+	case seal.SaltSize:
+		overhead = seal.Overhead
+	default:
+		return fmt.Errorf("index root: segment %s: salt of %d bytes: %w", s.Digest.Short(), len(s.Salt), frame.ErrDamaged)
+	}
+	pages := (s.Records + PageRecords - 1) / PageRecords
+	if s.Records > MaxRecords || s.Footer < 0 || uint64(s.Footer) != pack.PreludeSize+s.Records*RecordSize+pages*overhead ||
+		s.Footer >= s.Size || s.Size-s.Footer > MaxFooter {
+		return fmt.Errorf("index root: segment %s of %d bytes: its %d records and its footer at %d do not fit: %w", s.Digest.Short(), s.Size, s.Records, s.Footer, frame.ErrDamaged)
 	}
 	return nil
 }
@@ -77,9 +103,45 @@ func EncodeRoot(r *Root) ([]byte, error) {
 
 // DecodeRoot reads the root's object.
 func DecodeRoot(b []byte) (*Root, error) {
-	var r Root
-	if err := frame.Decode(RootKind, RootVersion, MaxRoot, b, &r); err != nil {
+	body, err := frame.Body(RootKind, RootVersion, MaxRoot, b)
+	if err != nil {
 		return nil, err
 	}
-	return &r, r.Validate()
+	root, err := parseRoot(body)
+	if err != nil {
+		return nil, fmt.Errorf("index root: %w", err)
+	}
+	if err := root.Validate(); err != nil {
+		return nil, err
+	}
+	return root, nil
+}
+
+func parseRoot(body []byte) (*Root, error) {
+	const (
+		id         = 2 + digest.Size // a byte string of its length
+		minSegment = 1 + id + 1 + 1 + 1 + id + 1
+		minPack    = 1 + id + 1
+	)
+	r := frame.NewReader(body)
+	r.Struct(4)
+	root := Root{Sequence: r.Uint(math.MaxUint64), Lost: r.Uint(math.MaxUint64)}
+	root.Segments = make([]SegmentRef, r.Array(MaxSegments, minSegment))
+	for i := range root.Segments {
+		s := &root.Segments[i]
+		r.Struct(6)
+		r.Fixed(s.Digest[:])
+		s.Size = int64(r.Uint(math.MaxInt64))
+		s.Records = r.Uint(MaxRecords)
+		s.Footer = int64(r.Uint(math.MaxInt64))
+		r.Fixed(s.FooterDigest[:])
+		s.Salt = r.Bytes(seal.SaltSize)
+	}
+	root.Condemned = make([]Condemned, r.Array(MaxCondemned, minPack))
+	for i := range root.Condemned {
+		r.Struct(2)
+		r.Fixed(root.Condemned[i].Pack[:])
+		root.Condemned[i].Since = int64(r.Uint(math.MaxInt64))
+	}
+	return &root, r.Close()
 }

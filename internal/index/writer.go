@@ -27,8 +27,11 @@ type Writer struct {
 }
 
 // NewWriter starts a segment on w. packs is the table that the records' Pack
-// ordinals index.
+// ordinals index, at most MaxPacks.
 func NewWriter(w io.Writer, keys *seal.Keys, packs []Pack) (*Writer, error) {
+	if err := (&Footer{Packs: packs}).Validate(); err != nil {
+		return nil, fmt.Errorf("write segment: %w", err)
+	}
 	salt := keys.NewSalt()
 	obj, err := keys.Object(Kind, salt)
 	if err != nil {
@@ -54,6 +57,9 @@ func (s *Writer) Add(r Record) error {
 	}
 	if err := r.validate(len(s.footer.Packs)); err != nil {
 		return err
+	}
+	if s.footer.Records == MaxRecords {
+		return fmt.Errorf("segment: more than %d records", MaxRecords)
 	}
 	if len(s.page) == 0 {
 		s.footer.Pages = append(s.footer.Pages, Page{First: r.ID})
@@ -89,7 +95,13 @@ func (s *Writer) Finish() (SegmentRef, error) {
 	if err != nil {
 		return SegmentRef{}, fmt.Errorf("encode segment footer: %w", err)
 	}
-	stored := s.obj.Seal(nil, body, uint64(s.at))
+	stored := body
+	if s.obj != nil {
+		stored = s.obj.Seal(nil, body, uint64(s.at))
+	}
+	if _, err := ParseFooter(s.obj, stored, s.at); err != nil {
+		return SegmentRef{}, fmt.Errorf("segment does not read back: %w", err)
+	}
 	at := s.at
 	if err := s.write(stored); err != nil {
 		return SegmentRef{}, err

@@ -37,6 +37,8 @@ const (
 	MaxChunks = 1 << 16
 	// MaxBlock bounds a block before compression, in bytes.
 	MaxBlock = 1 << 20
+	// MaxFooter bounds a footer before sealing, in bytes.
+	MaxFooter = 4 << 20
 	// MaxStored bounds a block as stored: codec byte, payload, sealing.
 	MaxStored = MaxBlock + 1 + seal.Overhead
 )
@@ -98,7 +100,10 @@ type Block struct {
 
 // Compress makes a block of raw, the chunks one after another, and appends
 // the payload to dst. A block that zstd would not make at least 3 % smaller is
-// stored, so that a site does not decompress for nothing.
+// stored, so that a site does not decompress for nothing. The encoder itself
+// gives up early on what does not compress: random bytes pass at 9 GB/s and
+// zip files at 2.5 GB/s where programs take 300 MB/s, so that looking before
+// compressing would save nothing.
 func Compress(enc *zstd.Encoder, dst, raw []byte, chunks []chunk.Ref) Block {
 	payload := enc.EncodeAll(raw, dst)
 	if len(payload)-len(dst) < len(raw)-len(raw)/32 {
@@ -139,14 +144,15 @@ func OpenBlock(obj *seal.Object, dec *zstd.Decoder, dst, stored []byte, offset u
 	}
 	switch payload := stored[1:]; stored[0] {
 	case Stored:
+		if len(payload) > MaxBlock {
+			return nil, fmt.Errorf("block of %d bytes: %w", len(payload), frame.ErrDamaged)
+		}
 		return append(dst, payload...), nil
 	case Zstd:
+		// The decoder stops at MaxBlock bytes: see NewDecoder.
 		out, err := dec.DecodeAll(payload, dst)
 		if err != nil {
 			return nil, fmt.Errorf("decompress: %w: %w", frame.ErrDamaged, err)
-		}
-		if len(out)-len(dst) > MaxBlock {
-			return nil, fmt.Errorf("block decompresses to %d bytes: %w", len(out)-len(dst), frame.ErrDamaged)
 		}
 		return out, nil
 	default:
@@ -245,7 +251,7 @@ func (w *Writer) Chunks() int { return w.chunks }
 func (w *Writer) Full() bool { return len(w.buf) >= TargetSize || w.chunks >= MaxChunks*3/4 }
 
 // Add appends a block, which must not hold more than MaxBlock bytes or
-// MaxChunks/4 chunks.
+// MaxChunks/4 chunks. It keeps b.Chunks and copies b.Payload.
 func (w *Writer) Add(b Block) {
 	at := len(w.buf)
 	if w.obj == nil {
@@ -311,6 +317,9 @@ func ReadFooter(keys *seal.Keys, salt, tail []byte, size int64) (f *Footer, need
 	if err != nil {
 		return nil, 0, err
 	}
+	if size > MaxSize {
+		return nil, 0, fmt.Errorf("pack of %d bytes, at most %d are allowed: %w", size, MaxSize, frame.ErrDamaged)
+	}
 	n, err := footerLength(tail, int(size))
 	if err != nil {
 		return nil, 0, err
@@ -328,7 +337,7 @@ func footerLength(tail []byte, size int) (int, error) {
 	}
 	t := tail[len(tail)-TrailerSize:]
 	n := int64(binary.BigEndian.Uint32(t))
-	if !bytes.Equal(t[4:], closing[:]) || n > int64(size-PreludeSize-TrailerSize) {
+	if !bytes.Equal(t[4:], closing[:]) || n > int64(size-PreludeSize-TrailerSize) || n > MaxFooter+seal.Overhead {
 		return 0, fmt.Errorf("pack does not end as a pack ends: %w", frame.ErrDamaged)
 	}
 	return int(n), nil
@@ -345,11 +354,35 @@ func readFooter(obj *seal.Object, tail []byte, size int) (*Footer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pack footer: %w", err)
 	}
-	var f Footer
-	if err := frame.Unmarshal(body, &f); err != nil {
+	f, err := parseFooter(body)
+	if err != nil {
 		return nil, fmt.Errorf("pack footer: %w", err)
 	}
 	if err := f.Validate(end); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// minFooterBlock is the least number of bytes that a FooterBlock takes: two
+// numbers and one chunk.
+const minFooterBlock = 1 + 1 + 1 + 1 + chunk.RefSize
+
+func parseFooter(body []byte) (*Footer, error) {
+	r := frame.NewReader(body)
+	r.Struct(1)
+	f := Footer{Blocks: make([]FooterBlock, r.Array(MaxChunks, minFooterBlock))}
+	for i := range f.Blocks {
+		b := &f.Blocks[i]
+		r.Struct(3)
+		b.Stored = uint32(r.Uint(MaxStored))
+		b.Raw = uint32(r.Uint(MaxBlock))
+		var err error
+		if b.Chunks, err = chunk.ReadRefs(r, MaxChunks); err != nil {
+			return nil, err
+		}
+	}
+	if err := r.Close(); err != nil {
 		return nil, err
 	}
 	return &f, nil

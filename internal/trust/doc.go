@@ -17,6 +17,8 @@ const (
 	// MaxDoc and MaxHead bound the objects in bytes.
 	MaxDoc  = 256 << 10
 	MaxHead = 4 << 10
+	// MaxKeys bounds the keys of a trust document.
+	MaxKeys = 1024
 )
 
 // Role is a set of what a key may sign.
@@ -65,25 +67,41 @@ type Doc struct {
 }
 
 // Encode returns the payload.
-func (d *Doc) Encode() ([]byte, error) { return frame.Marshal(d) }
+func (d *Doc) Encode() ([]byte, error) {
+	if err := d.Validate(); err != nil {
+		return nil, err
+	}
+	return frame.Marshal(d)
+}
 
 // DecodeDoc reads the payload of a trust document.
 func DecodeDoc(b []byte) (*Doc, error) {
+	if len(b) > MaxDoc {
+		return nil, fmt.Errorf("trust: %d bytes: %w", len(b), frame.ErrDamaged)
+	}
 	var d Doc
 	if err := frame.Unmarshal(b, &d); err != nil {
 		return nil, fmt.Errorf("trust: %w", err)
 	}
-	if len(d.Keys) > 1024 {
-		return nil, fmt.Errorf("trust: %d keys: %w", len(d.Keys), frame.ErrDamaged)
+	if err := d.Validate(); err != nil {
+		return nil, err
+	}
+	return &d, nil
+}
+
+// Validate checks the keys: no key twice, roles and status known.
+func (d *Doc) Validate() error {
+	if len(d.Keys) > MaxKeys {
+		return fmt.Errorf("trust: %d keys, at most %d are allowed: %w", len(d.Keys), MaxKeys, frame.ErrDamaged)
 	}
 	seen := map[Public]bool{}
 	for _, k := range d.Keys {
-		if seen[k.Public] || k.Status > Revoked || k.Roles == 0 || k.Roles > AllRoles {
-			return nil, fmt.Errorf("trust: key %s: %w", k.Public, frame.ErrDamaged)
+		if seen[k.Public] || k.Status > Revoked || k.Roles == 0 || k.Roles > AllRoles || k.Since < 0 {
+			return fmt.Errorf("trust: key %s: %w", k.Public, frame.ErrDamaged)
 		}
 		seen[k.Public] = true
 	}
-	return &d, nil
+	return nil
 }
 
 // Find returns the key with that public half, or nil.
@@ -119,13 +137,32 @@ type Head struct {
 }
 
 // Encode returns the payload.
-func (h *Head) Encode() ([]byte, error) { return frame.Marshal(h) }
+func (h *Head) Encode() ([]byte, error) {
+	if err := h.Validate(); err != nil {
+		return nil, err
+	}
+	return frame.Marshal(h)
+}
 
 // DecodeHead reads the payload of a head.
 func DecodeHead(b []byte) (*Head, error) {
+	if len(b) > MaxHead {
+		return nil, fmt.Errorf("head: %d bytes: %w", len(b), frame.ErrDamaged)
+	}
 	var h Head
 	if err := frame.Unmarshal(b, &h); err != nil {
 		return nil, fmt.Errorf("head: %w", err)
 	}
+	if err := h.Validate(); err != nil {
+		return nil, err
+	}
 	return &h, nil
+}
+
+// Validate refuses a head that names no release or no time.
+func (h *Head) Validate() error {
+	if h.Release.IsZero() || h.Expires <= 0 {
+		return fmt.Errorf("head: release %s, expires %d: out of bounds: %w", h.Release.Short(), h.Expires, frame.ErrDamaged)
+	}
+	return nil
 }

@@ -89,8 +89,11 @@ func message(s Subject, signer Public, payload []byte) ([]byte, error) {
 	return append(m, body...), nil
 }
 
-// Sign returns the signed object.
+// Sign returns the signed object. It refuses a subject that Parse would.
 func Sign(key ed25519.PrivateKey, s Subject, payload []byte) ([]byte, error) {
+	if len(s.Kind) != 4 || s.Version == 0 || len(s.Scope) > MaxScope {
+		return nil, fmt.Errorf("sign %q version %d: kind, version or scope out of bounds", s.Kind, s.Version)
+	}
 	var signer Public
 	copy(signer[:], key.Public().(ed25519.PublicKey))
 	m, err := message(s, signer, payload)
@@ -102,7 +105,8 @@ func Sign(key ed25519.PrivateKey, s Subject, payload []byte) ([]byte, error) {
 }
 
 // Parse reads a signed object of at most max bytes without trusting any of
-// it: the caller must Verify before it looks further.
+// it: the caller must Verify before it looks further. version is the newest
+// that the caller reads.
 func Parse(kind string, version uint16, max int, b []byte) (*Signed, error) {
 	var e envelope
 	if err := frame.Decode(kind, version, max, b, &e); err != nil {
@@ -111,13 +115,17 @@ func Parse(kind string, version uint16, max int, b []byte) (*Signed, error) {
 	if len(e.Scope) > MaxScope || len(e.Sig) != ed25519.SignatureSize {
 		return nil, fmt.Errorf("%s: scope or signature out of bounds: %w", kind, frame.ErrDamaged)
 	}
-	return &Signed{Subject: Subject{Kind: kind, Version: version, Repo: e.Repo, Scope: e.Scope, Number: e.Number},
+	return &Signed{Subject: Subject{Kind: kind, Version: frame.Version(b), Repo: e.Repo, Scope: e.Scope, Number: e.Number},
 		Signer: e.Signer, Payload: e.Payload, Digest: digest.Of(b), sig: e.Sig}, nil
 }
 
 // Verify returns nil when the signature is good, by its signer, and about
-// want. It does not say whether the signer may sign that: see Doc.Allows.
+// want, in want's version or an older one. It does not say whether the signer
+// may sign that: see Doc.Allows.
 func (s *Signed) Verify(want Subject) error {
+	if s.Subject.Version < want.Version {
+		want.Version = s.Subject.Version
+	}
 	if s.Subject != want {
 		return fmt.Errorf("%w: it is %s %d of scope %q in repository %s, wanted %s %d of scope %q in repository %s: another object was put in its place",
 			ErrUntrusted, s.Subject.Kind, s.Subject.Number, s.Subject.Scope, s.Subject.Repo, want.Kind, want.Number, want.Scope, want.Repo)

@@ -36,7 +36,9 @@ func ParseSecret(use string, b []byte) (ed25519.PrivateKey, error) {
 // ParsePublic reads a public key file, or the bare hexadecimal key.
 func ParsePublic(use string, b []byte) (p Public, err error) {
 	if text := strings.TrimSpace(string(b)); len(text) == 2*len(p) {
-		return p, p.UnmarshalText([]byte(text))
+		// Not in the return statement: Go may copy p before the call fills it.
+		err = p.UnmarshalText([]byte(text))
+		return p, err
 	}
 	raw, err := parseKey(publicPrefix, use, b)
 	copy(p[:], raw)
