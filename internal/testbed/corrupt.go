@@ -1,0 +1,115 @@
+package testbed
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"sync/atomic"
+	"testing"
+
+	"nightferry/internal/bucket"
+)
+
+// ReadObject returns an object's bytes.
+func ReadObject(t testing.TB, s bucket.Store, key string) []byte {
+	t.Helper()
+	r, _, err := s.Get(t.Context(), key, 0, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	b, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// WriteObject replaces an object, as an intruder or a bad disk would: with no condition.
+func WriteObject(t testing.TB, s bucket.Store, key string, b []byte) {
+	t.Helper()
+	if _, err := s.Put(t.Context(), key, bucket.Bytes(b), bucket.Cond{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// FlipBit flips a bit of the byte at off; a negative off counts from the end.
+func FlipBit(t testing.TB, s bucket.Store, key string, off int64, bit uint) {
+	t.Helper()
+	b := ReadObject(t, s, key)
+	if off < 0 {
+		off += int64(len(b))
+	}
+	b[off] ^= 1 << (bit % 8)
+	WriteObject(t, s, key, b)
+}
+
+// Truncate cuts an object to its first size bytes.
+func Truncate(t testing.TB, s bucket.Store, key string, size int64) {
+	t.Helper()
+	WriteObject(t, s, key, ReadObject(t, s, key)[:size])
+}
+
+// DeleteObject removes an object, which must be there.
+func DeleteObject(t testing.TB, s bucket.Store, key string) {
+	t.Helper()
+	ReadObject(t, s, key)
+	if err := s.Delete(t.Context(), key); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Keys lists the keys below a prefix.
+func Keys(t testing.TB, s bucket.Store, prefix string) []string {
+	t.Helper()
+	var keys []string
+	if err := s.List(t.Context(), prefix, func(i bucket.Info) error {
+		keys = append(keys, i.Key)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return keys
+}
+
+// Flipper is a store that flips one bit in the bodies of some Gets on their way; what lies in the store stays good.
+type Flipper struct {
+	bucket.Store
+	pick  func(key string, off, n int64) (at int64, flip bool)
+	flips atomic.Int64
+}
+
+// FlipReads wraps s. pick is asked of each Get and says at which byte of its body to flip a bit, if at all.
+func FlipReads(s bucket.Store, pick func(key string, off, n int64) (at int64, flip bool)) *Flipper {
+	return &Flipper{Store: s, pick: pick}
+}
+
+// Flips is how many bodies were meant to be hit so far.
+func (f *Flipper) Flips() int64 { return f.flips.Load() }
+
+// Get implements bucket.Store.
+func (f *Flipper) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, bucket.Info, error) {
+	r, info, err := f.Store.Get(ctx, key, off, n)
+	if err != nil {
+		return nil, info, err
+	}
+	if at, ok := f.pick(key, off, n); ok {
+		if at < 0 {
+			return nil, info, fmt.Errorf("flip byte %d of %s", at, key)
+		}
+		f.flips.Add(1)
+		r = &flippedBody{ReadCloser: r, left: at}
+	}
+	return r, info, nil
+}
+
+type flippedBody struct {
+	io.ReadCloser
+	left int64
+}
+
+func (b *flippedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	flip(p[:n], &b.left)
+	return n, err
+}
