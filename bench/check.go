@@ -1,0 +1,141 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// sums maps slash-separated paths to the hex SHA-256 of the files. It is computed here, not by any of the tools.
+type sums map[string]string
+
+// sumTree reads every regular file below dir.
+func sumTree(ctx context.Context, dir string) (sums, error) {
+	var names []string
+	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			return nil
+		}
+		if !d.Type().IsRegular() {
+			return fmt.Errorf("%s is no regular file", p)
+		}
+		names = append(names, p)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", dir, err)
+	}
+	digests := make([]string, len(names))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(2)
+	for i, p := range names {
+		g.Go(func() error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			f, err := os.Open(p)
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			h := sha256.New()
+			if _, err := io.Copy(h, f); err != nil {
+				return fmt.Errorf("read %s: %w", p, err)
+			}
+			digests[i] = hex.EncodeToString(h.Sum(nil))
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, fmt.Errorf("hash %s: %w", dir, err)
+	}
+	out := make(sums, len(names))
+	for i, p := range names {
+		rel, err := filepath.Rel(dir, p)
+		if err != nil {
+			return nil, err
+		}
+		out[filepath.ToSlash(rel)] = digests[i]
+	}
+	return out, nil
+}
+
+// verdict is how a tool's result compares with the source.
+type verdict struct {
+	Files                 int
+	Missing, Stale, Extra int    // Stale: there, but with other bytes than the source's
+	Example               string // one path that is not as it should be
+}
+
+func (v verdict) identical() bool { return v.Missing+v.Stale+v.Extra == 0 }
+
+func (v verdict) String() string {
+	if v.identical() {
+		return "identical"
+	}
+	var s []string
+	for _, c := range []struct {
+		n    int
+		what string
+	}{{v.Stale, "stale"}, {v.Missing, "missing"}, {v.Extra, "extra"}} {
+		if c.n > 0 {
+			s = append(s, fmt.Sprintf("%d %s", c.n, c.what))
+		}
+	}
+	return strings.Join(s, ", ")
+}
+
+// compareSums judges what a tool made against the source.
+func compareSums(want, got sums) verdict {
+	v := verdict{Files: len(want)}
+	for _, p := range slices.Sorted(maps.Keys(want)) {
+		switch d, ok := got[p]; {
+		case !ok:
+			v.Missing++
+		case d != want[p]:
+			v.Stale++
+		default:
+			continue
+		}
+		v.Example = p
+	}
+	for p := range got {
+		if _, ok := want[p]; !ok {
+			v.Extra++
+		}
+	}
+	return v
+}
+
+func saveJSON(path string, v any) error {
+	text, err := json.MarshalIndent(v, "", " ")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return os.WriteFile(path, append(text, '\n'), 0o644)
+}
+
+func loadJSON(path string, v any) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(text, v); err != nil {
+		return fmt.Errorf("read %s: %w", path, err)
+	}
+	return nil
+}

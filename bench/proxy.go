@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// traffic is what passed the proxy: requests by kind, and the bytes of bodies each way (headers are not counted).
+type traffic struct {
+	Requests map[string]int64
+	Up, Down int64
+	Failed   int64 // answers of 400 and above that are not 404 or 412
+}
+
+// total is the number of requests of the kinds given, or of all.
+func (t traffic) total(kinds ...string) int64 {
+	var n int64
+	if len(kinds) == 0 {
+		for _, c := range t.Requests {
+			n += c
+		}
+	}
+	for _, k := range kinds {
+		n += t.Requests[k]
+	}
+	return n
+}
+
+// counter is a reverse proxy before the S3 server that counts what passes.
+type counter struct {
+	up, down, failed atomic.Int64
+	mu               sync.Mutex
+	requests         map[string]int64
+	limit            atomic.Pointer[rate.Limiter] // bytes per second, shared by all connections downwards; nil: none
+}
+
+func (c *counter) reset() {
+	c.mu.Lock()
+	c.requests = map[string]int64{}
+	c.mu.Unlock()
+	c.up.Store(0)
+	c.down.Store(0)
+	c.failed.Store(0)
+}
+
+func (c *counter) read() traffic {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := traffic{Requests: map[string]int64{}, Up: c.up.Load(), Down: c.down.Load(), Failed: c.failed.Load()}
+	for k, n := range c.requests {
+		t.Requests[k] = n
+	}
+	return t
+}
+
+// kind names a request as a bill does.
+func kind(r *http.Request) string {
+	_, key, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	q := r.URL.Query()
+	switch {
+	case r.Method == http.MethodGet && (q.Has("list-type") || q.Has("prefix") || q.Has("versions") || q.Has("uploads")):
+		return "LIST"
+	case r.Method == http.MethodGet && key == "" && len(q) == 0:
+		return "LIST" // of buckets, or of a bucket in the first version of the protocol
+	default:
+		return r.Method
+	}
+}
+
+// serve runs the proxy before target until ctx ends; it returns its address and a function that waits for its end.
+func (c *counter) serve(ctx context.Context, target string) (addr string, wait func() error, err error) {
+	to, err := url.Parse(target)
+	if err != nil {
+		return "", nil, fmt.Errorf("start the counting proxy before %s: %w", target, err)
+	}
+	proxy := &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(to)
+			r.Out.Host = r.In.Host // it is signed
+		},
+		Transport: &http.Transport{
+			MaxIdleConnsPerHost: 512, DisableCompression: true, ReadBufferSize: 256 << 10, WriteBufferSize: 256 << 10,
+		},
+		BufferPool: &buffers{sync.Pool{New: func() any { return make([]byte, 256<<10) }}},
+		ModifyResponse: func(r *http.Response) error {
+			if r.StatusCode >= 400 && r.StatusCode != http.StatusNotFound && r.StatusCode != http.StatusPreconditionFailed {
+				c.failed.Add(1)
+			}
+			r.Body = &counted{ReadCloser: r.Body, n: &c.down, limit: c.limit.Load(), ctx: ctx}
+			return nil
+		},
+	}
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", nil, fmt.Errorf("start the counting proxy: %w", err)
+	}
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c.mu.Lock()
+		c.requests[kind(r)]++
+		c.mu.Unlock()
+		r.Body = &counted{ReadCloser: r.Body, n: &c.up}
+		proxy.ServeHTTP(w, r)
+	}), ReadHeaderTimeout: time.Minute}
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(l) }()
+	return l.Addr().String(), func() error {
+		err := srv.Close()
+		if e := <-done; !errors.Is(e, http.ErrServerClosed) {
+			err = errors.Join(err, e)
+		}
+		return err
+	}, nil
+}
+
+// counted adds what is read through it to n, at the shared pace where there is one.
+type counted struct {
+	io.ReadCloser
+	n     *atomic.Int64
+	limit *rate.Limiter
+	ctx   context.Context // of the proxy: a body is read by code that has no other
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	if c.limit != nil {
+		p = p[:min(len(p), c.limit.Burst())]
+	}
+	n, err := c.ReadCloser.Read(p)
+	c.n.Add(int64(n))
+	if c.limit != nil && n > 0 {
+		if e := c.limit.WaitN(c.ctx, n); e != nil {
+			return n, e
+		}
+	}
+	return n, err
+}
+
+type buffers struct{ pool sync.Pool }
+
+func (b *buffers) Get() []byte  { return b.pool.Get().([]byte) }
+func (b *buffers) Put(p []byte) { b.pool.Put(p) } //nolint:staticcheck // one allocation of a slice header per request
