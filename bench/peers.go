@@ -74,7 +74,7 @@ func restic(ctx context.Context, s store) (*peer, error) {
 		return nil, err
 	}
 	p := &peer{name: "restic", bin: bin, init: []string{bin, "init", "-q"},
-		note: "a restore writes every file again and removes none: what the source no longer has is left as extra"}
+		note: "writes every file again in a restore and removes none: what the source no longer has is left as extra"}
 	p.env = append(s.env(), "RESTIC_REPOSITORY=s3:http://"+s.addr+"/"+s.bucket, "RESTIC_PASSWORD=benchmark")
 	p.push = func(src string) command { return command{s.home, []string{bin, "backup", "-q", src}, p.env} }
 	p.pull = func(dst string) command {

@@ -52,7 +52,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	}
 	f.StringVar(&o.dir, "dir", filepath.Join(cache, "nightferry-bench"), "cache and scratch space, 35 GB; the corpus is kept between runs")
 	f.StringVar(&only, "only", strings.Join(parts, ","), "parts to run")
-	f.StringVar(&tools, "tools", "nightferry,restic,rclone,aws", "tools to run")
+	f.StringVar(&tools, "tools", "nightferry,restic,rclone,aws", "tools to run; none only builds what the parts need")
 	f.BoolVar(&o.quick, "quick", false, "a small corpus: shows that the harness works, measures nothing")
 	f.BoolVar(&o.direct, "direct", false, "no counting proxy: requests and bytes are not counted")
 	f.StringVar(&o.report, "report", "docs/benchmarks.md", "the report; with -quick it goes to the cache instead")
@@ -60,6 +60,9 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 		return o, err
 	}
 	o.only, o.tools = strings.Split(only, ","), strings.Split(tools, ",")
+	if tools == "none" {
+		o.tools = nil
+	}
 	for _, p := range o.only {
 		if !slices.Contains(parts, p) {
 			fmt.Fprintf(stderr, "no part %q: the parts are %s\n", p, strings.Join(parts, ", "))

@@ -51,19 +51,20 @@ func startMinIO(ctx context.Context, dir string) (addr string, stop func() error
 	if err := cmd.Start(); err != nil {
 		return "", nil, fmt.Errorf("start minio: %w", err)
 	}
-	exited := make(chan error, 1)
-	go func() { exited <- cmd.Wait() }()
+	var ended error // how it ended; set before exited closes
+	exited := make(chan struct{})
+	go func() { ended = cmd.Wait(); close(exited) }()
 	stop = func() error {
 		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 			return fmt.Errorf("stop minio: %w", err)
 		}
 		select {
-		case _ = <-exited: // stopped on purpose: how it ended is of no interest
+		case <-exited: // stopped on purpose: how it ended is of no interest
 		case <-time.After(20 * time.Second):
 			if err := cmd.Process.Kill(); err != nil {
 				return fmt.Errorf("kill minio: %w", err)
 			}
-			_ = <-exited
+			<-exited
 		}
 		return os.RemoveAll(data)
 	}
@@ -72,8 +73,8 @@ func startMinIO(ctx context.Context, dir string) (addr string, stop func() error
 			return addr, stop, nil
 		}
 		select {
-		case err := <-exited:
-			return "", nil, fmt.Errorf("start minio: it ended: %w\n%s", err, said.text)
+		case <-exited:
+			return "", nil, fmt.Errorf("start minio: it ended: %w\n%s", ended, said.text)
 		case <-ctx.Done():
 			return "", nil, errors.Join(ctx.Err(), stop())
 		case <-time.After(100 * time.Millisecond):
