@@ -92,7 +92,7 @@ func redact(raw string) string {
 	q := url.Values{}
 	for _, k := range []string{"region", "endpoint"} {
 		if v := u.Query().Get(k); v != "" {
-			q.Set(k, v)
+			q.Set(k, scrub(v))
 		}
 	}
 	u.RawQuery, u.Fragment = q.Encode(), ""

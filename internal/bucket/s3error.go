@@ -85,7 +85,8 @@ func classify(ctx context.Context, err error) *Error {
 		return &Error{Kind: KindUnreachable, Err: errors.New(stall.Error()), Hint: "check the line to the store"}
 	}
 	var resp *awshttp.ResponseError
-	if errors.As(err, &resp) && resp.Response != nil {
+	// The SDK wraps a request that was never answered as an answer with no status.
+	if errors.As(err, &resp) && resp.Response != nil && resp.HTTPStatusCode() != 0 {
 		return answerError(err, resp)
 	}
 	return noAnswerError(err)
@@ -160,12 +161,12 @@ func noAnswerError(err error) *Error {
 		}
 	case strings.Contains(text, "invalid proxy address") || strings.Contains(text, "unknown scheme") && strings.Contains(text, "proxy"):
 		e.Err, e.Hint = errors.New("the proxy's address is not valid"), "check HTTPS_PROXY and HTTP_PROXY"
+	case errors.As(err, &op) && op.Op == "proxyconnect", strings.Contains(text, "proxyconnect"):
+		e.Err, e.Hint = fmt.Errorf("the proxy does not answer: %s", tail(text)), "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY"
 	case errors.As(err, &dns):
 		e.Err, e.Hint = fmt.Errorf("no address for the host %s", dns.Name), "check the endpoint, the region and this machine's DNS"
 	case errors.As(err, &cert):
 		e.Err, e.Hint = errors.New(scrub(cert.Error())), "if a proxy inspects TLS here, set AWS_CA_BUNDLE to its certificates"
-	case errors.As(err, &op) && op.Op == "proxyconnect", strings.Contains(text, "proxyconnect"):
-		e.Err, e.Hint = fmt.Errorf("the proxy does not answer: %s", tail(text)), "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY"
 	case strings.Contains(text, "Proxy Authentication Required"):
 		_, e.Hint = statusKind(http.StatusProxyAuthRequired)
 		e.Err = errors.New("the proxy asks for a password")
