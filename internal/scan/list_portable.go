@@ -5,6 +5,7 @@ package scan
 import (
 	"io/fs"
 	"os"
+	"path"
 )
 
 // listPortable reads a folder with what every system has: no change time, no
@@ -19,7 +20,7 @@ func listPortable(full, dir string, skip func(string, bool) bool) ([]Item, error
 	}
 	items := make([]Item, 0, len(list))
 	for _, e := range list {
-		it := Item{Path: join(dir, e.Name())}
+		it := Item{Path: path.Join(dir, e.Name())}
 		if skip != nil && skip(it.Path, e.IsDir()) {
 			continue
 		}

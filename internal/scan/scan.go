@@ -6,7 +6,7 @@
 // meets things, so that a folder's content directly follows it.
 package scan
 
-import "strings"
+import "nightferry/internal/manifest"
 
 // Kind is what a name stands for.
 type Kind uint8
@@ -51,39 +51,8 @@ type Item struct {
 	Err  error // it could not be looked at, or, for a folder, not be listed: nothing below it is reported
 }
 
-// Less reports whether path a comes before path b: byte order, with the
-// slash below every other byte.
+// Compare orders paths as a walk meets them; it is manifest.ComparePaths.
+func Compare(a, b string) int { return manifest.ComparePaths(a, b) }
+
+// Less reports whether a walk meets path a before path b.
 func Less(a, b string) bool { return Compare(a, b) < 0 }
-
-// Compare orders paths as [Less] does.
-func Compare(a, b string) int {
-	n := min(len(a), len(b))
-	for i := range n {
-		if a[i] == b[i] {
-			continue
-		}
-		switch {
-		case a[i] == '/':
-			return -1
-		case b[i] == '/':
-			return 1
-		case a[i] < b[i]:
-			return -1
-		}
-		return 1
-	}
-	return len(a) - len(b)
-}
-
-// join builds the path of a name in a folder; the root is "".
-func join(dir, name string) string {
-	if dir == "" {
-		return name
-	}
-	var b strings.Builder
-	b.Grow(len(dir) + 1 + len(name))
-	b.WriteString(dir)
-	b.WriteByte('/')
-	b.WriteString(name)
-	return b.String()
-}

@@ -84,13 +84,13 @@ type listing struct {
 	err   error
 }
 
-// frame is a folder on the way from the root to where the walk is.
-type frame struct {
+// level is a folder on the way from the root to where the walk is.
+type level struct {
 	items  []Item
 	next   int // the next item to report
 	start  int // the next item to hand to the workers, when it is a folder
 	ahead  int // folders handed to the workers and not yet consumed
-	parent *frame
+	parent *level
 }
 
 func (w *walker) walk(ctx context.Context, root string, fn func(Item) error) error {
@@ -98,7 +98,7 @@ func (w *walker) walk(ctx context.Context, root string, fn func(Item) error) err
 	if err != nil {
 		return fmt.Errorf("list %q: %w", root, err)
 	}
-	top := &frame{items: items}
+	top := &level{items: items}
 	w.prefetch(top)
 	for n := 0; top != nil; n++ {
 		if top.next == len(top.items) {
@@ -125,7 +125,7 @@ func (w *walker) walk(ctx context.Context, root string, fn func(Item) error) err
 			return err
 		}
 		if len(items) > 0 {
-			top = &frame{items: items, parent: top}
+			top = &level{items: items, parent: top}
 		}
 		w.prefetch(top)
 	}
@@ -133,7 +133,7 @@ func (w *walker) walk(ctx context.Context, root string, fn func(Item) error) err
 }
 
 // take returns the listing of a folder, reading it here when no worker has it.
-func (w *walker) take(ctx context.Context, f *frame, dir string) ([]Item, error) {
+func (w *walker) take(ctx context.Context, f *level, dir string) ([]Item, error) {
 	l := w.ahead[dir]
 	if l == nil {
 		return w.list(dir, &w.own)
@@ -150,8 +150,8 @@ func (w *walker) take(ctx context.Context, f *frame, dir string) ([]Item, error)
 }
 
 // prefetch hands the folders that the walk meets next to the workers: those of
-// the innermost frame first.
-func (w *walker) prefetch(f *frame) {
+// the innermost level first.
+func (w *walker) prefetch(f *level) {
 	for inner := true; f != nil; f = f.parent {
 		f.start = max(f.start, f.next)
 		for ; f.start < len(f.items) && f.ahead < aheadDirs; f.start++ {

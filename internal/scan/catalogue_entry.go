@@ -1,0 +1,121 @@
+package scan
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"nightferry/internal/chunk"
+	"nightferry/internal/digest"
+	"nightferry/internal/manifest"
+)
+
+// encodeEntry writes all of an entry but its path. It is a form of its own
+// because a no-op reads a million of them and needs none: this one is left
+// alone until asked for, and then takes a tenth of the time of CBOR.
+func encodeEntry(e *manifest.Entry) []byte {
+	b := make([]byte, 0, 48+digest.Size+(digest.Size+4)*(len(e.Chunks)+len(e.Lists)))
+	b = append(b, byte(e.Kind))
+	b = binary.AppendUvarint(b, uint64(e.Size))
+	b = binary.AppendVarint(b, e.MTime)
+	b = binary.AppendUvarint(b, uint64(e.Mode))
+	b = append(b, e.Digest[:]...)
+	b = binary.AppendUvarint(b, uint64(len(e.Chunks)))
+	for _, c := range e.Chunks {
+		b = binary.AppendUvarint(append(b, c.ID[:]...), uint64(c.Size))
+	}
+	b = binary.AppendUvarint(b, uint64(len(e.Lists)))
+	for _, l := range e.Lists {
+		b = binary.AppendUvarint(append(b, l.ID[:]...), uint64(l.Size))
+	}
+	return b
+}
+
+func decodeEntry(path string, raw []byte) (*manifest.Entry, error) {
+	c := cursor{b: raw}
+	e := &manifest.Entry{Path: path}
+	e.Kind = manifest.Kind(c.byte())
+	e.Size = int64(c.uint())
+	e.MTime = c.int()
+	e.Mode = uint16(c.uint())
+	c.fixed(e.Digest[:])
+	if n := c.count(digest.Size + 1); n > 0 {
+		e.Chunks = make([]chunk.Ref, n)
+	}
+	for i := range e.Chunks {
+		c.fixed(e.Chunks[i].ID[:])
+		e.Chunks[i].Size = int64(c.uint())
+	}
+	if n := c.count(digest.Size + 1); n > 0 {
+		e.Lists = make([]manifest.ListRef, n)
+	}
+	for i := range e.Lists {
+		c.fixed(e.Lists[i].ID[:])
+		e.Lists[i].Size = int64(c.uint())
+	}
+	if c.bad || len(c.b) > 0 {
+		return nil, fmt.Errorf("%w: the entry of %q does not parse", ErrCorrupt, path)
+	}
+	return e, nil
+}
+
+// cursor reads varints and bytes; after a short read everything is zero and
+// bad is set.
+type cursor struct {
+	b   []byte
+	bad bool
+}
+
+func (c *cursor) fail() { c.b, c.bad = nil, true }
+
+func (c *cursor) byte() byte {
+	if len(c.b) == 0 {
+		c.fail()
+		return 0
+	}
+	v := c.b[0]
+	c.b = c.b[1:]
+	return v
+}
+
+func (c *cursor) uint() uint64 {
+	v, n := binary.Uvarint(c.b)
+	if n <= 0 {
+		c.fail()
+		return 0
+	}
+	c.b = c.b[n:]
+	return v
+}
+
+func (c *cursor) int() int64 {
+	v, n := binary.Varint(c.b)
+	if n <= 0 {
+		c.fail()
+		return 0
+	}
+	c.b = c.b[n:]
+	return v
+}
+
+// count reads a number of things of at least size bytes each.
+func (c *cursor) count(size int) int {
+	n := c.uint()
+	if n > uint64(len(c.b)/size) {
+		c.fail()
+		return 0
+	}
+	return int(n)
+}
+
+// take returns the next n bytes, which stay part of the cursor's memory.
+func (c *cursor) take(n uint64) []byte {
+	if n > uint64(len(c.b)) {
+		c.fail()
+		return nil
+	}
+	v := c.b[:n:n]
+	c.b = c.b[n:]
+	return v
+}
+
+func (c *cursor) fixed(dst []byte) { copy(dst, c.take(uint64(len(dst)))) }

@@ -1,0 +1,196 @@
+package scan
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+
+	"nightferry/internal/durable"
+	"nightferry/internal/frame"
+	"nightferry/internal/manifest"
+)
+
+// CatalogueReader streams a catalogue. It is for one goroutine.
+type CatalogueReader struct {
+	f      *os.File
+	in     *bufio.Reader
+	table  *crc32.Table
+	header Header
+	left   int64 // bytes of blocks not yet read
+	block  uint64
+	count  uint64
+	recs   []Record // of the present block
+	next   int
+	last   string
+	err    error
+}
+
+// OpenCatalogue opens a catalogue and reads its header. A missing file is
+// fs.ErrNotExist, a damaged one [ErrCorrupt].
+func OpenCatalogue(r *durable.Root, name string) (*CatalogueReader, error) {
+	f, err := r.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("read catalogue: %w", err)
+	}
+	c := &CatalogueReader{f: f, table: castagnoli()}
+	if err := c.start(); err != nil {
+		return nil, errors.Join(fmt.Errorf("read catalogue %q: %w", name, err), f.Close())
+	}
+	return c, nil
+}
+
+func corrupt(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrCorrupt, fmt.Sprintf(format, args...))
+}
+
+// start checks both ends of the file; a file that was cut short has no end.
+func (c *CatalogueReader) start() error {
+	info, err := c.f.Stat()
+	if err != nil {
+		return err
+	}
+	size := info.Size()
+	if size < frame.HeaderSize+trailerSize {
+		return corrupt("%d bytes are too short", size)
+	}
+	var head [frame.HeaderSize]byte
+	var end [trailerSize]byte
+	if _, err := c.f.ReadAt(head[:], 0); err != nil {
+		return err
+	}
+	if err := frame.CheckHeader(catalogueKind, catalogueVersion, head[:]); err != nil {
+		return corrupt("%v", err)
+	}
+	if _, err := c.f.ReadAt(end[:], size-trailerSize); err != nil {
+		return err
+	}
+	if string(end[8:]) != catalogueEnd {
+		return corrupt("it was cut short")
+	}
+	n := int64(binary.LittleEndian.Uint32(end[:]))
+	at := size - trailerSize - n
+	if n > maxHeader || at < frame.HeaderSize {
+		return corrupt("a header of %d bytes", n)
+	}
+	body := make([]byte, n)
+	if _, err := c.f.ReadAt(body, at); err != nil {
+		return err
+	}
+	if checksum(c.table, headerOrdinal, body) != binary.LittleEndian.Uint32(end[4:]) {
+		return corrupt("its header does not match its checksum")
+	}
+	if err := frame.Unmarshal(body, &c.header); err != nil {
+		return corrupt("%v", err)
+	}
+	c.left = at - frame.HeaderSize
+	c.in = bufio.NewReaderSize(io.NewSectionReader(c.f, frame.HeaderSize, c.left), 256<<10)
+	return nil
+}
+
+// Header returns what the catalogue is of.
+func (c *CatalogueReader) Header() Header { return c.header }
+
+// Close closes the file.
+func (c *CatalogueReader) Close() error { return c.f.Close() }
+
+// Next returns the next record in path order, and io.EOF itself after the
+// last. A damaged block is [ErrCorrupt]; none of its records is returned, and
+// every later call returns the same error.
+func (c *CatalogueReader) Next() (*Record, error) {
+	for c.next == len(c.recs) {
+		if c.err == nil {
+			c.err = c.read()
+		}
+		if c.err != nil {
+			return nil, c.err
+		}
+	}
+	c.next++
+	return &c.recs[c.next-1], nil
+}
+
+// read reads one block.
+func (c *CatalogueReader) read() error {
+	if c.left == 0 {
+		if c.count != c.header.Records {
+			return corrupt("it has %d records, its header says %d", c.count, c.header.Records)
+		}
+		return io.EOF
+	}
+	var head [blockHead]byte
+	if c.left < blockHead {
+		return corrupt("block %d is cut short", c.block)
+	}
+	if _, err := io.ReadFull(c.in, head[:]); err != nil {
+		return fmt.Errorf("read catalogue: %w", err)
+	}
+	n := int64(binary.LittleEndian.Uint32(head[:]))
+	c.left -= blockHead
+	if n == 0 || n > maxBlock || n > c.left {
+		return corrupt("block %d has %d bytes", c.block, n)
+	}
+	body := make([]byte, n)
+	if _, err := io.ReadFull(c.in, body); err != nil {
+		return fmt.Errorf("read catalogue: %w", err)
+	}
+	c.left -= n
+	if checksum(c.table, c.block, body) != binary.LittleEndian.Uint32(head[4:]) {
+		return corrupt("block %d does not match its checksum", c.block)
+	}
+	if err := c.parse(body); err != nil {
+		return err
+	}
+	c.block++
+	c.count += uint64(len(c.recs))
+	return nil
+}
+
+// parse decodes a block. All its paths are built in one piece of memory, and
+// the records' entries stay where they are.
+func (c *CatalogueReader) parse(body []byte) error {
+	type span struct{ start, end int }
+	var (
+		cur   = cursor{b: body}
+		recs  = make([]Record, 0, max(16, cap(c.recs)))
+		text  = make([]byte, 0, 2*len(body)/3)
+		spans = make([]span, 0, cap(recs))
+		prev  span
+	)
+	for len(cur.b) > 0 {
+		shared, rest := cur.uint(), cur.take(cur.uint())
+		if shared > uint64(prev.end-prev.start) {
+			cur.fail()
+		}
+		if cur.bad {
+			break
+		}
+		at := span{start: len(text)}
+		text = append(text, text[prev.start:prev.start+int(shared)]...)
+		text = append(text, rest...)
+		at.end = len(text)
+		prev = at
+		spans = append(spans, at)
+		rec := Record{Kind: Kind(cur.byte())}
+		rec.Stat = Stat{Size: cur.int(), MTime: cur.int(), CTime: cur.int(), ID: cur.uint(), Mode: uint16(cur.uint())}
+		rec.Checked = cur.int()
+		rec.Raw = cur.take(cur.uint())
+		recs = append(recs, rec)
+	}
+	if cur.bad {
+		return corrupt("block %d does not parse", c.block)
+	}
+	all := string(text)
+	for i, s := range spans {
+		recs[i].Path = all[s.start:s.end]
+		if recs[i].Path == "" || (c.last != "" && manifest.ComparePaths(recs[i].Path, c.last) <= 0) {
+			return corrupt("%q does not come after %q in path order", recs[i].Path, c.last)
+		}
+		c.last = recs[i].Path
+	}
+	c.recs, c.next = recs, 0
+	return nil
+}
