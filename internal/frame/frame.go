@@ -145,7 +145,9 @@ func Body(kind string, supported uint16, max int, data []byte) ([]byte, error) {
 // Version returns the version in a header that CheckHeader has accepted.
 func Version(data []byte) uint16 { return binary.BigEndian.Uint16(data[6:HeaderSize]) }
 
-// Marshal returns v in deterministic CBOR, without a header.
+// Marshal returns v in deterministic CBOR, without a header. A struct says
+// `cbor:",toarray"` and is then an array of its exported fields; json tags
+// change nothing, except that "-" leaves a field out.
 func Marshal(v any) ([]byte, error) { return encMode().Marshal(v) }
 
 // Unmarshal reads deterministic CBOR and refuses anything that Marshal would
