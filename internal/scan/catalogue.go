@@ -46,11 +46,13 @@ type Header struct {
 	Channel  string
 	Number   uint64 // of the release
 	Release  digest.Digest
-	Complete bool   // every file of the release is as the release says
-	Lost     uint64 // the index root's count of forgotten packs when it was made
-	Made     int64  // ns since 1970 by this machine's clock, when the walk began: a file changed later proves nothing
-	Rules    string // the caller's own: what was left out, and how links were treated
-	Records  uint64 // set by Commit
+	Totals   manifest.Totals // of the release
+	Tree     digest.Digest   // of the release
+	Complete bool            // every file of the release is as the release says
+	Lost     uint64          // the index root's count of forgotten packs when it was made
+	Made     int64           // ns since 1970 by this machine's clock, when the walk began: a file changed later proves nothing
+	Rules    string          // the caller's own: what was left out, and how links were treated
+	Records  uint64          // set by Commit
 }
 
 // Record is one file or folder of a catalogue. Records that a reader has
