@@ -54,10 +54,10 @@ func isFullErrno(err error) bool {
 func lockFile(f *os.File) error {
 	for {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		switch {
-		case err == unix.EINTR:
+		switch err {
+		case unix.EINTR:
 			continue
-		case err == unix.EWOULDBLOCK:
+		case unix.EWOULDBLOCK:
 			return ErrBusy
 		}
 		return err

@@ -165,7 +165,7 @@ func TestCatalogueDamage(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	for at := 0; at < len(good); at += 1 + len(good)/701 {
+	for at := 0; at < len(good); at += 1 + len(good)/211 {
 		b := bytes.Clone(good)
 		b[at] ^= 0x20
 		try(fmt.Sprintf("byte %d changed", at), b)
