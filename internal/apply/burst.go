@@ -1,0 +1,265 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"nightferry/internal/digest"
+	"nightferry/internal/durable"
+)
+
+// A file that a program opens in the middle of the burst is tried again for
+// about this long; the burst goes on to its end meanwhile for nobody.
+const (
+	lockedTries = 6
+	lockedPause = 20 * time.Millisecond // before the second try, doubled for each further one
+)
+
+// blockedError says that the first half of a commit could not be done. It was
+// taken back: nothing is committed.
+type blockedError struct {
+	path string
+	err  error
+}
+
+func (e *blockedError) Error() string { return fmt.Sprintf("commit %q: %v", e.path, e.err) }
+func (e *blockedError) Unwrap() error { return e.err }
+
+// burst does what the journal says, from wherever an earlier burst came to. It
+// returns the steps of the second half that cannot be done now, with the
+// reasons: the rest is done.
+func (s *site) burst(ctx context.Context) (left []op, why []error, err error) {
+	var first bool
+	sum, err := s.readJournal(func(o op) error { first = first || o.kind.first(); return nil })
+	if err != nil {
+		return nil, nil, err
+	}
+	if first {
+		if err := s.clearWay(ctx, sum); err != nil {
+			return nil, nil, err
+		}
+	}
+	_, err = s.readJournal(func(o op) error {
+		if o.kind.first() {
+			return nil
+		}
+		if err := s.tries(ctx, func() error { return s.do(o) }); err != nil {
+			left, why = append(left, o), append(why, err)
+		}
+		return nil
+	})
+	if err == nil {
+		err = s.root.SyncAll()
+	}
+	return left, why, err
+}
+
+// clearWay does the first half, or, if any of it cannot be done, takes all of
+// it back.
+func (s *site) clearWay(ctx context.Context, sum digest.Digest) error {
+	moved, err := s.moved(sum)
+	if moved || err != nil {
+		return err
+	}
+	var done []op
+	_, err = s.readJournal(func(o op) error {
+		if !o.kind.first() {
+			return nil
+		}
+		if err := s.tries(ctx, func() error { return s.do(o) }); err != nil {
+			return &blockedError{path: o.path, err: err}
+		}
+		done = append(done, o)
+		return nil
+	})
+	if err == nil {
+		// None of the second half may survive a power cut without this.
+		if err := s.root.SyncAll(); err != nil {
+			return err
+		}
+		return s.root.WriteFile(movedName, sum[:], 0o644)
+	}
+	var blocked *blockedError
+	if !errors.As(err, &blocked) {
+		return err
+	}
+	for i := len(done) - 1; i >= 0; i-- {
+		if uerr := s.undo(done[i]); uerr != nil {
+			return fmt.Errorf("%w; and taking the commit back failed, it will be finished by the next pull: %w", blocked.err, uerr)
+		}
+	}
+	if err := s.forgetJournal(); err != nil {
+		return errors.Join(blocked.err, err)
+	}
+	return blocked
+}
+
+// tries repeats what a lock forbids. It does not end with ctx at once: a burst
+// that was begun goes on.
+func (s *site) tries(ctx context.Context, fn func() error) error {
+	pause := lockedPause
+	for n := 1; ; n++ {
+		err := fn()
+		if err == nil || n == lockedTries || !durable.IsLocked(err) || ctx.Err() != nil {
+			return err
+		}
+		if sleep(ctx, pause) != nil {
+			return err
+		}
+		pause *= 2
+	}
+}
+
+// do makes one step, if it is not done already.
+func (s *site) do(o op) error {
+	switch o.kind {
+	case opOut:
+		return s.doOut(o)
+	case opClear:
+		return s.doClear(o)
+	case opRecase:
+		return s.doRecase(o)
+	case opMkdir:
+		return s.doMkdir(o)
+	case opPlace:
+		return s.doPlace(o)
+	case opTouch:
+		return s.touch(o.path, o)
+	case opDelete:
+		return s.doDelete(o)
+	default:
+		return s.doRmdir(o)
+	}
+}
+
+// there describes a name, nil where nothing has it. A name below something
+// that is no folder has nothing either.
+func (s *site) there(name string) (fs.FileInfo, error) {
+	info, err := s.root.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) || notFolder(err) {
+		return nil, nil
+	}
+	return info, err
+}
+
+func (s *site) doOut(o op) error {
+	if slot, err := s.there(o.slot); slot != nil || err != nil {
+		return err
+	}
+	info, err := s.there(o.path)
+	if info == nil || err != nil {
+		return err
+	}
+	if info.IsDir() || o.size >= 0 && (info.Size() != o.size || info.ModTime().UnixNano() != o.mtime) {
+		return errEdited
+	}
+	return s.root.Rename(o.path, o.slot)
+}
+
+var errEdited = errors.New("it was changed by somebody while this run was under way: pull again")
+
+func (s *site) undo(o op) error {
+	switch o.kind {
+	case opOut:
+		if slot, err := s.there(o.slot); slot == nil || err != nil {
+			return err
+		}
+		return s.root.Rename(o.slot, o.path)
+	case opClear:
+		return s.doMkdir(o)
+	}
+	return nil // another case does no harm
+}
+
+func (s *site) doClear(o op) error {
+	info, err := s.there(o.path)
+	if info == nil || err != nil || !info.IsDir() {
+		return err
+	}
+	return s.root.Remove(o.path)
+}
+
+// doRecase goes through another name, because some systems keep the old case.
+func (s *site) doRecase(o op) error {
+	temp := outDir + "/recase"
+	slot, err := s.there(temp)
+	if err != nil {
+		return err
+	}
+	if slot == nil {
+		if info, err := s.there(o.path); info == nil || err != nil {
+			return err
+		}
+		if err := s.root.Rename(o.path, temp); err != nil {
+			return err
+		}
+	}
+	return s.root.Rename(temp, o.slot)
+}
+
+func (s *site) doMkdir(o op) error {
+	err := s.root.Mkdir(o.path, fs.FileMode(o.mode)|0o700)
+	if errors.Is(err, fs.ErrExist) {
+		if info, lerr := s.root.Lstat(o.path); lerr == nil && info.IsDir() {
+			return nil
+		}
+	}
+	return err
+}
+
+func (s *site) doPlace(o op) error {
+	info, err := s.there(o.slot)
+	if info == nil || err != nil {
+		return err // nil: it was placed already
+	}
+	// A moved file still has its old mode and time; a staged one needs nothing.
+	if err := s.touch(o.slot, o); err != nil {
+		return err
+	}
+	return s.root.Rename(o.slot, o.path)
+}
+
+// touch sets mode and time where they differ, of a file only if it has the
+// size that it had when it was proven.
+func (s *site) touch(name string, o op) error {
+	info, err := s.there(name)
+	if info == nil || err != nil || info.IsDir() != o.dir || !o.dir && (!info.Mode().IsRegular() || info.Size() != o.size) {
+		return err
+	}
+	if keepsModes && info.Mode().Perm() != fs.FileMode(o.mode) {
+		if err := s.root.Chmod(name, fs.FileMode(o.mode)); err != nil {
+			return err
+		}
+	}
+	if o.dir || sameTime(info.ModTime().UnixNano(), o.mtime) {
+		return nil
+	}
+	return s.root.Chtimes(name, time.Unix(0, o.mtime))
+}
+
+func (s *site) doDelete(o op) error {
+	info, err := s.there(o.path)
+	if info == nil || err != nil {
+		return err
+	}
+	if info.IsDir() || o.linked == info.Mode().IsRegular() ||
+		!o.linked && (info.Size() != o.size || info.ModTime().UnixNano() != o.mtime) {
+		return nil // somebody put something else there: it is theirs
+	}
+	return s.root.Remove(o.path)
+}
+
+func (s *site) doRmdir(o op) error {
+	info, err := s.there(o.path)
+	if info == nil || err != nil || !info.IsDir() {
+		return err
+	}
+	list, err := s.root.ReadDir(o.path)
+	if err != nil || len(list) > 0 {
+		return err // the site's own keeps the folder
+	}
+	return s.root.Remove(o.path)
+}

@@ -1,0 +1,318 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"nightferry/internal/digest"
+	"nightferry/internal/manifest"
+	"nightferry/internal/repo"
+	"nightferry/internal/scan"
+)
+
+// provisional is the CTime of a record whose file is about to be put in its
+// place: only its size and time are known yet.
+const provisional = -1
+
+// records is a catalogue read with one record in hand.
+type records struct {
+	r   *scan.CatalogueReader // nil: there is none
+	rec *scan.Record
+	end bool
+}
+
+// openRecords opens a catalogue. Where there is none it has no records.
+func (s *site) openRecords(name string) (*records, error) {
+	r, err := scan.OpenCatalogue(s.root, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &records{end: true}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &records{r: r}, nil
+}
+
+func (r *records) close() {
+	if r.r != nil {
+		_ = r.r.Close() // it was only read
+	}
+}
+
+// header returns nil where there is no catalogue.
+func (r *records) header() *scan.Header {
+	if r.r == nil {
+		return nil
+	}
+	h := r.r.Header()
+	return &h
+}
+
+// peek returns the next record, nil at the end.
+func (r *records) peek() (*scan.Record, error) {
+	if r.rec == nil && !r.end {
+		rec, err := r.r.Next()
+		if errors.Is(err, io.EOF) {
+			r.end = true
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		r.rec = rec
+	}
+	return r.rec, nil
+}
+
+func (r *records) pop() { r.rec = nil }
+
+// find returns the record of a path, skipping those before it, nil where there
+// is none.
+func (r *records) find(path string) (*scan.Record, error) {
+	for {
+		rec, err := r.peek()
+		if rec == nil || err != nil {
+			return nil, err
+		}
+		switch d := scan.Compare(rec.Path, path); {
+		case d == 0:
+			r.pop()
+			return rec, nil
+		case d > 0:
+			return nil, nil
+		}
+		r.pop()
+	}
+}
+
+// setAside keeps a damaged file for whoever wants to look at it.
+func (s *site) setAside(name string, why error) error {
+	s.retry(fmt.Errorf("%q is set aside as %q: %w", name, name+damagedSuffix, why))
+	if err := s.root.Rename(name, name+damagedSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// writeNext writes, before the commit, the catalogue that will be true after
+// it, so that a commit can be finished with no repository at hand. It reads
+// the release once more, the old catalogue and the changes, in path order.
+func (s *site) writeNext(ctx context.Context, rel *repo.Release, changes []change) error {
+	old, err := s.openRecords(catalogueName)
+	if err != nil {
+		return err
+	}
+	defer old.close()
+	w, err := scan.CreateCatalogue(s.root, nextName)
+	if err != nil {
+		return err
+	}
+	complete, err := s.fillNext(ctx, w, old, rel, changes)
+	if err == nil {
+		err = w.Commit(scan.Header{Repo: rel2repo(s.repo), Channel: s.o.Channel, Number: rel.Number, Release: rel.Digest, Complete: complete})
+	}
+	if err != nil {
+		return errors.Join(err, w.Abort())
+	}
+	return nil
+}
+
+func rel2repo(r *repo.Repo) [16]byte { return r.ID() }
+
+func (s *site) fillNext(ctx context.Context, w *scan.CatalogueWriter, old *records, rel *repo.Release, changes []change) (complete bool, err error) {
+	now := s.o.Now().Unix()
+	next := s.repo.Entries(rel, s.pages)
+	complete = true
+	at := 0
+	for n := 0; ; n++ {
+		if n%4096 == 0 && ctx.Err() != nil {
+			return false, context.Cause(ctx)
+		}
+		e, err := next()
+		if err != nil {
+			return false, err
+		}
+		// What the release does not have, but is still ours to delete.
+		for at < len(changes) && (e == nil || scan.Less(changes[at].path, e.Path)) {
+			c := &changes[at]
+			at++
+			if c.state != stDropped || !c.owned || c.out != Locked {
+				continue
+			}
+			complete = false
+			if err := carry(w, old, c.path); err != nil {
+				return false, err
+			}
+		}
+		if e == nil {
+			return complete, nil
+		}
+		var c *change
+		if at < len(changes) && changes[at].path == e.Path {
+			c = &changes[at]
+			at++
+		}
+		switch {
+		case c == nil || c.act == actTouch && c.isDir() && c.state != stDropped || c.act == actMkdir && c.state != stDropped:
+			err = s.keep(w, old, e)
+		case c.state == stDropped:
+			complete = false
+			err = carry(w, old, e.Path)
+		case c.act == actNone:
+			err = w.Add(scan.NewRecord(e, c.disk, now))
+		default:
+			err = w.Add(scan.NewRecord(e, scan.Stat{Size: e.Size, MTime: e.MTime, CTime: provisional}, now))
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+}
+
+// carry copies the record of what stays as it was.
+func carry(w *scan.CatalogueWriter, old *records, path string) error {
+	rec, err := old.find(path)
+	if rec == nil || err != nil {
+		return err
+	}
+	return w.Add(*rec)
+}
+
+// keep writes the release's entry with what was known of the file.
+func (s *site) keep(w *scan.CatalogueWriter, old *records, e *manifest.Entry) error {
+	rec, err := old.find(e.Path)
+	if err != nil {
+		return err
+	}
+	var st scan.Stat
+	var checked int64
+	if rec != nil && e.Kind == manifest.File {
+		st, checked = rec.Stat, rec.Checked
+	}
+	return w.Add(scan.NewRecord(e, st, checked))
+}
+
+// record walks the target once more and makes catalogue.next the catalogue,
+// with the stat of every file as it is now. A file that is not as the commit
+// left it is recorded as unknown, so that the next run reads it. It returns the
+// number of such paths.
+func (s *site) record(ctx context.Context) (wrong int64, err error) {
+	s.phase(PhaseRecord)
+	next, err := s.openRecords(nextName)
+	if err != nil {
+		return 0, err
+	}
+	defer next.close()
+	h := next.header()
+	if h == nil {
+		return 0, fmt.Errorf("open %q: %w", nextName, fs.ErrNotExist)
+	}
+	w, err := scan.CreateCatalogue(s.root, catalogueName)
+	if err != nil {
+		return 0, err
+	}
+	keep := map[digest.Digest]struct{}{}
+	wrong, err = s.fillFinal(ctx, w, next, keep)
+	if err == nil {
+		h.Complete = h.Complete && wrong == 0
+		err = w.Commit(*h)
+	}
+	if err != nil {
+		return 0, errors.Join(err, w.Abort())
+	}
+	return wrong, s.keepLists(keep)
+}
+
+func (s *site) fillFinal(ctx context.Context, w *scan.CatalogueWriter, next *records, keep map[digest.Digest]struct{}) (wrong int64, err error) {
+	var tree manifest.TreeHash
+	s.res.Totals = manifest.Totals{}
+	one := func(rec *scan.Record, it *scan.Item) error {
+		e, err := rec.Entry()
+		if err != nil {
+			return err
+		}
+		for _, l := range e.Lists {
+			keep[l.ID] = struct{}{}
+		}
+		st, ok := settle(rec, it)
+		if !ok {
+			wrong++
+			s.emit(Event{Path: rec.Path, Outcome: Failed, Size: e.Size, Digest: e.Digest, Cause: errNotLeft})
+			if it == nil {
+				return nil
+			}
+		}
+		if e.Kind == manifest.Dir {
+			s.res.Totals.Dirs++
+		} else {
+			s.res.Totals.Files++
+			s.res.Totals.Bytes += e.Size
+		}
+		tree.Add(e.Kind, e.Path, e.Digest)
+		rec.Stat = st
+		return w.Add(*rec)
+	}
+	upTo := func(it *scan.Item) error {
+		for {
+			rec, err := next.peek()
+			if rec == nil || err != nil {
+				return err
+			}
+			d := -1
+			if it != nil {
+				d = scan.Compare(rec.Path, it.Path)
+			}
+			if d > 0 {
+				return nil
+			}
+			next.pop()
+			if d < 0 {
+				err = one(rec, nil)
+			} else {
+				err = one(rec, it)
+			}
+			if err != nil || d == 0 {
+				return err
+			}
+		}
+	}
+	if err := s.walk(ctx, func(it scan.Item) error { return upTo(&it) }); err != nil {
+		return 0, err
+	}
+	if err := upTo(nil); err != nil {
+		return 0, err
+	}
+	s.res.Tree = tree.Sum()
+	return wrong, nil
+}
+
+var errNotLeft = errors.New("it is not as this run left it: a program changed it meanwhile, or it could not be put in its place; the next pull repairs it")
+
+// settle compares a record with what lies there and returns the stat to keep:
+// the zero Stat matches nothing.
+func settle(rec *scan.Record, it *scan.Item) (scan.Stat, bool) {
+	if it == nil || it.Err != nil || it.Kind != rec.Kind {
+		return scan.Stat{}, false
+	}
+	switch {
+	case rec.Kind == scan.Dir:
+		return scan.Stat{Mode: it.Stat.Mode}, true
+	case rec.Stat.CTime == provisional:
+		if it.Stat.Size == rec.Stat.Size && nearTime(it.Stat.MTime, rec.Stat.MTime) {
+			return it.Stat, true
+		}
+	case rec.Stat == it.Stat:
+		return it.Stat, true
+	}
+	return scan.Stat{}, false
+}
+
+// keepLists drops cached pages that the applied release does not need. Its
+// manifest pages are known only with the repository open.
+func (s *site) keepLists(lists map[digest.Digest]struct{}) error {
+	s.lists = lists
+	return nil
+}

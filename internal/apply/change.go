@@ -1,0 +1,110 @@
+package apply
+
+import (
+	"slices"
+	"strings"
+
+	"nightferry/internal/chunk"
+	"nightferry/internal/digest"
+	"nightferry/internal/durable"
+	"nightferry/internal/manifest"
+	"nightferry/internal/scan"
+)
+
+// act is what a change does to its path.
+type act uint8
+
+const (
+	actNone   act = iota // nothing on the disk: a file that turned out to be right
+	actMkdir             // make the folder
+	actPlace             // put a new file there, replacing a file or nothing
+	actTouch             // mode and time only
+	actRemove            // delete a file
+	actRmdir             // delete a folder if it is empty by then
+)
+
+// inTheWay is what must leave the path before the change can be made.
+type inTheWay uint8
+
+const (
+	wayFree   inTheWay = iota // nothing, or a file that the new one replaces
+	wayEntry                  // a file or a link where something else must be: moved out
+	wayFolder                 // a folder where a file must be: emptied and removed
+)
+
+// state of a change.
+type state uint8
+
+const (
+	stReady   state = iota // to be done; for actPlace: staged and proven
+	stUnknown              // content on the disk must be read first
+	stLacking              // actPlace: not staged yet
+	stDropped              // not done, its outcome is told already
+)
+
+// parts are the chunk references of a file that is more than one chunk.
+type parts struct {
+	chunks []chunk.Ref
+	lists  []manifest.ListRef
+}
+
+// change is one path at which the target differs from the release, or may.
+// There may be very many: keep it small.
+type change struct {
+	path   string
+	parts  *parts
+	cause  error
+	digest digest.Digest // what the release has, zero for a deletion
+	there  digest.Digest // what lies there now as far as it is known: catalogued and not touched since, or read
+	disk   scan.Stat     // of what lies there, when the plan was made
+	size   int64
+	mtime  int64
+	held   int64  // bytes of it from this machine
+	from   int32  // the change whose old file is moved here, or -1
+	to     int32  // the change that takes this one's old file, or -1
+	under  int32  // the change with wayFolder that this one must make way for, or -1
+	left   int32  // chunks not staged yet
+	copy   uint32 // tells apart the staged files of one digest
+	mode   uint16
+	act    act
+	way    inTheWay
+	state  state
+	out    Outcome
+	onDisk bool // a file lies at path
+	owned  bool // the catalogue has the path
+}
+
+// below reports whether path lies below dir.
+func below(dir, path string) bool {
+	return len(path) > len(dir) && path[len(dir)] == '/' && strings.HasPrefix(path, dir)
+}
+
+// stageName is where the change's new file is made. It follows from the
+// content, so that another run finds it, whatever release it is for.
+func (c *change) stageName() string {
+	s := c.digest.String()
+	b := make([]byte, 0, len(stageDir)+len(s)+8)
+	b = append(append(append(b, stageDir...), '/'), s[:2]...)
+	b = append(append(b, '/'), s[2:]...)
+	if c.copy > 0 {
+		b = appendInt(append(b, '-'), int64(c.copy))
+	}
+	return string(b)
+}
+
+// changeAt returns the change at a path, or nil.
+func changeAt(changes []change, path string) *change {
+	i, found := slices.BinarySearchFunc(changes, path, func(c change, p string) int { return scan.Compare(c.path, p) })
+	if !found {
+		return nil
+	}
+	return &changes[i]
+}
+
+// outcomeOf tells a lock, which goes away, from what must be mended.
+func outcomeOf(err error) Outcome {
+	if durable.IsLocked(err) {
+		return Locked
+	}
+	return Failed
+}

@@ -1,0 +1,122 @@
+package apply
+
+import (
+	"nightferry/internal/digest"
+	"nightferry/internal/manifest"
+	"nightferry/internal/trust"
+)
+
+// Outcome is what became of one file.
+type Outcome string
+
+// The outcomes.
+const (
+	Added     Outcome = "added"
+	Changed   Outcome = "changed"   // content, mode or time differ from the release before
+	Moved     Outcome = "moved"     // renamed from Event.From, no byte copied
+	Repaired  Outcome = "repaired"  // it was not what the release before had put there
+	Deleted   Outcome = "deleted"   // also a folder
+	Unchanged Outcome = "unchanged" // counted, never an event
+	Locked    Outcome = "locked"    // a program has it open: not done
+	Extra     Outcome = "extra"     // the site's own: left alone
+	Failed    Outcome = "failed"    // not done, see Event.Cause
+)
+
+// Kind of an Event.
+type Kind uint8
+
+// The kinds of events.
+const (
+	FileEvent     Kind = iota // Path and Outcome are set
+	PhaseEvent                // Phase begins
+	ProgressEvent             // the counters moved
+	RetryEvent                // Cause says what is tried again, or was set aside
+)
+
+// Phases of a run, in order.
+const (
+	PhaseRecover = "recover"
+	PhaseOpen    = "open"
+	PhaseCompare = "compare"
+	PhasePlan    = "plan"
+	PhaseExamine = "examine"
+	PhaseStage   = "stage"
+	PhaseWait    = "wait" // for locked files
+	PhaseSync    = "sync"
+	PhaseCommit  = "commit"
+	PhaseRecord  = "record"
+)
+
+// Event is one thing that happened.
+type Event struct {
+	Kind    Kind
+	Phase   string
+	Path    string
+	From    string // of a moved file
+	Outcome Outcome
+	Size    int64         // of the file, bytes
+	Held    int64         // bytes of it that were on this machine already
+	Fetched int64         // bytes of it that came from the store, before compression
+	Digest  digest.Digest // of the file as the release has it
+	Cause   error
+
+	FilesDone, FilesTotal int64 // of PhaseStage
+	BytesDone, BytesTotal int64 // of PhaseStage: of the new files' content
+}
+
+// Verdict is how a run ended.
+type Verdict string
+
+const (
+	// Verified: every file is what the release says, by digest: read back
+	// in this run, or untouched since it was.
+	Verified Verdict = "verified"
+	// Incomplete: some file is not, or could not be checked.
+	Incomplete Verdict = "incomplete"
+	// Planned: a dry run.
+	Planned Verdict = "planned"
+)
+
+// Result is what a run did.
+type Result struct {
+	Repo    trust.RepoID
+	Channel string
+	Number  uint64          // of the release
+	Release digest.Digest   // of the release object
+	Tree    digest.Digest   // tree digest of what lies there now; zero when the run changed nothing or did not end
+	Totals  manifest.Totals // of what lies there now
+	Verdict Verdict
+	NoOp    bool // the folder was that release already
+	Expired bool // the head has expired: nothing newer is accepted until it is signed again
+
+	Added, Changed, Moved, Repaired, Deleted, Unchanged, Locked, Extra, Failed int64 // files, and of the deleted also folders
+
+	BytesWire    int64 // received, as stored and compressed
+	BytesFetched int64 // of content, from the store
+	BytesHeld    int64 // of content, from this disk
+	BytesWritten int64 // staged
+	BytesNeeded  int64 // of content that the store has to give; set by a dry run too
+}
+
+func (r *Result) count(o Outcome) {
+	switch o {
+	case Added:
+		r.Added++
+	case Changed:
+		r.Changed++
+	case Moved:
+		r.Moved++
+	case Repaired:
+		r.Repaired++
+	case Deleted:
+		r.Deleted++
+	case Unchanged:
+		r.Unchanged++
+	case Locked:
+		r.Locked++
+	case Extra:
+		r.Extra++
+	case Failed:
+		r.Failed++
+	}
+}

@@ -1,0 +1,211 @@
+package apply
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"io/fs"
+	"runtime"
+	"slices"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+
+	"nightferry/internal/digest"
+	"nightferry/internal/durable"
+)
+
+// readSize is how much is read at once when a file is hashed, in bytes.
+const readSize = 1 << 20
+
+// workers is how many goroutines hash: as many as there are processors, since
+// each keeps one busy.
+func workers() int { return max(2, runtime.GOMAXPROCS(0)) }
+
+// each runs fn over the indexes from several goroutines, each with a buffer of
+// its own of readSize bytes.
+func each(ctx context.Context, indexes []int32, fn func(ctx context.Context, i int32, buf []byte) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	var next atomic.Int64
+	for range min(workers(), len(indexes)) {
+		g.Go(func() error {
+			buf := make([]byte, readSize)
+			for {
+				n := int(next.Add(1)) - 1
+				if n >= len(indexes) || ctx.Err() != nil {
+					return context.Cause(ctx)
+				}
+				if err := fn(ctx, indexes[n], buf); err != nil {
+					return err
+				}
+			}
+		})
+	}
+	return g.Wait()
+}
+
+// examine reads every file whose content the plan could not know: the target
+// is new to us, the catalogue was lost, or somebody touched the file.
+func (s *site) examine(ctx context.Context, changes []change) error {
+	var unknown []int32
+	for i := range changes {
+		if changes[i].state == stUnknown {
+			unknown = append(unknown, int32(i))
+		}
+	}
+	if len(unknown) == 0 {
+		return nil
+	}
+	s.phase(PhaseExamine)
+	err := each(ctx, unknown, func(ctx context.Context, i int32, buf []byte) error {
+		c := &changes[i]
+		sum, err := s.hash(ctx, c.path, c.disk.Size, buf)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err == nil && sum == c.digest && c.act == actPlace {
+			c.there = sum
+			s.right(c)
+			return nil
+		}
+		if c.act == actRemove {
+			s.whose(c, sum, err)
+			return nil
+		}
+		if err == nil {
+			c.there = sum
+		}
+		// What cannot be read is replaced all the same, if it can be.
+		c.state = stLacking
+		return nil
+	})
+	return err
+}
+
+// right settles a file that has the release's content already.
+func (s *site) right(c *change) {
+	c.state, c.act = stReady, actTouch
+	if sameTime(c.disk.MTime, c.mtime) && (!keepsModes || c.disk.Mode&0o777 == c.mode) {
+		c.act, c.out = actNone, Unchanged
+	}
+}
+
+// whose settles a file that the release does not have any more: only what a
+// release put there is deleted.
+func (s *site) whose(c *change, sum digest.Digest, err error) {
+	if err == nil && sum == c.there {
+		c.state = stReady
+		return
+	}
+	c.state, c.out, c.act = stDropped, Extra, actNone
+	c.cause = fmt.Errorf("the release deletes it, but it was edited here: left alone")
+	if err != nil {
+		c.cause = fmt.Errorf("the release deletes it, but it cannot be read: left alone: %w", err)
+	}
+	s.emit(Event{Path: c.path, Outcome: Extra, Size: c.disk.Size, Cause: c.cause})
+}
+
+// hash returns the SHA-256 of a file of size bytes. A file that does not have
+// that size, or changes it while it is read, is an error.
+func (s *site) hash(ctx context.Context, name string, size int64, buf []byte) (digest.Digest, error) {
+	f, err := s.root.Open(name)
+	if err != nil {
+		return digest.Digest{}, err
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	info, err := f.Stat()
+	if err != nil {
+		return digest.Digest{}, err
+	}
+	if info.Size() != size {
+		return digest.Digest{}, fmt.Errorf("read %q: %w", name, errResized)
+	}
+	return hashReader(ctx, io.LimitReader(f, size+1), size, buf)
+}
+
+var errResized = fmt.Errorf("its size changed while it was read: %w", fs.ErrInvalid)
+
+func hashReader(ctx context.Context, r io.Reader, size int64, buf []byte) (d digest.Digest, err error) {
+	h := sha256.New()
+	var total int64
+	for {
+		if err := ctx.Err(); err != nil {
+			return d, err
+		}
+		n, err := r.Read(buf)
+		h.Write(buf[:n])
+		total += int64(n)
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return d, err
+		}
+	}
+	if total != size {
+		return d, errResized
+	}
+	h.Sum(d[:0])
+	return d, nil
+}
+
+// match finds for each new file an old one with the same content that is
+// about to go, and moves that instead: renames, moves, swaps, changes of case.
+// The old file's bytes are read first: they are what will be vouched for.
+func (s *site) match(ctx context.Context, changes []change) error {
+	var freed []int32
+	for i := range changes {
+		c := &changes[i]
+		if c.state != stDropped && c.onDisk && !c.there.IsZero() && c.there != c.digest && (c.act == actRemove || c.act == actPlace) && c.disk.Size > 0 {
+			freed = append(freed, int32(i))
+		}
+	}
+	if len(freed) == 0 {
+		return nil
+	}
+	slices.SortFunc(freed, func(a, b int32) int {
+		return cmp.Or(changes[a].there.Compare(changes[b].there), cmp.Compare(a, b))
+	})
+	var movers []int32
+	for i := range changes {
+		c := &changes[i]
+		if c.state != stLacking || c.act != actPlace || c.size == 0 {
+			continue
+		}
+		at, found := slices.BinarySearchFunc(freed, c.digest, func(f int32, d digest.Digest) int { return changes[f].there.Compare(d) })
+		for ; found && at < len(freed) && changes[freed[at]].there == c.digest; at++ {
+			if old := &changes[freed[at]]; old.to < 0 {
+				old.to, c.from = int32(i), freed[at]
+				movers = append(movers, int32(i))
+				break
+			}
+		}
+	}
+	return each(ctx, movers, func(ctx context.Context, i int32, buf []byte) error {
+		c := &changes[i]
+		old := &changes[c.from]
+		sum, err := s.hash(ctx, old.path, old.disk.Size, buf)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil || sum != c.digest {
+			old.to, c.from = -1, -1
+			return nil
+		}
+		c.state, c.held, c.out = stReady, c.size, Moved
+		return nil
+	})
+}
+
+// probe asks of each path that the commit will touch whether it is free.
+func (s *site) probe(c *change) error {
+	if !c.onDisk || c.state == stDropped || c.act == actNone {
+		return nil
+	}
+	if err := s.root.ProbeLocked(c.path); durable.IsLocked(err) {
+		return err
+	}
+	return nil // anything else the commit will meet, and say
+}

@@ -1,0 +1,20 @@
+package apply
+
+import (
+	"path/filepath"
+
+	"golang.org/x/sys/windows"
+
+	"nightferry/internal/durable"
+)
+
+// hide sets the attribute that keeps a folder out of ordinary listings.
+func hide(r *durable.Root, name string) error {
+	p, err := windows.UTF16PtrFromString(filepath.Join(r.Dir(), filepath.FromSlash(name)))
+	if err != nil {
+		return err
+	}
+	// A share that keeps no attributes is no reason to stop.
+	_ = windows.SetFileAttributes(p, windows.FILE_ATTRIBUTE_DIRECTORY|windows.FILE_ATTRIBUTE_HIDDEN)
+	return nil
+}

@@ -1,0 +1,66 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"nightferry/internal/durable"
+	"nightferry/internal/halt"
+	"nightferry/internal/manifest"
+	"nightferry/internal/trust"
+)
+
+// Policy says what happens when a file of the target cannot be replaced now,
+// because a program has it open or something of the site's own is in its way.
+type Policy uint8
+
+const (
+	// Wait commits nothing of the release until all of it can be committed.
+	Wait Policy = iota
+	// Partial commits the rest; the run ends incomplete.
+	Partial
+)
+
+// Options of [Run].
+type Options struct {
+	Channel string
+	Release uint64 // 0: the channel's head; else this release, which must not be newer than the head
+
+	Prune    bool          // also delete what the site added
+	Ignore   Ignore        // of what the site added: not reported, not pruned; nil: none
+	Locked   Policy        // Wait or Partial
+	LockWait time.Duration // how long to wait for locked files before giving up; 0: not at all
+
+	Connections int      // requests under way at once; 0: 8
+	Seeds       []string // folders, read only, that may hold parts of the release already
+	DryRun      bool     // plan and report, change nothing of the target
+	Rehash      bool     // read every byte of the target instead of trusting size and times
+
+	Subject halt.Subject // who we are, to the kill switch; Channel is filled in
+	// Gate, if set, is asked before each request and each block, and once
+	// more before the commit: its error stops the run, which resumes later.
+	Gate func(context.Context) error
+
+	RootKey *trust.Public // the root key to demand; nil: pin the one of first use
+	Key     []byte        // of an encrypted repository
+
+	Now      func() time.Time // required
+	OnEvent  func(Event)      // called by one goroutine at a time
+	Observer durable.Observer // for tests
+}
+
+// Ignore reports whether a path of the site's own is to be left alone; for a
+// folder, with all below it.
+type Ignore func(path string, dir bool) bool
+
+func (o *Options) validate() error {
+	if o.Now == nil {
+		return errors.New("pull: Options.Now is not set")
+	}
+	if o.Connections <= 0 {
+		o.Connections = 8
+	}
+	o.Subject.Channel = o.Channel
+	return manifest.CheckChannel(o.Channel)
+}

@@ -1,0 +1,321 @@
+package apply
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"nightferry/internal/digest"
+	"nightferry/internal/manifest"
+	"nightferry/internal/scan"
+)
+
+func appendInt(b []byte, n int64) []byte { return strconv.AppendInt(b, n, 10) }
+
+// planner merges three streams in path order — what lies on the disk, what the
+// catalogue says was put there, what the release wants — and collects what
+// must change. It holds one item of each at a time.
+type planner struct {
+	s       *site
+	cat     *records
+	entries manifest.Next
+	entry   *manifest.Entry // the next one, nil at the end
+	changes []change
+
+	blocked   string // nothing of the release can be put below this path, because of blockedBy
+	blockedBy error
+	clearing  int32 // the change for whose file the folder at clearPath must go; -1: none
+	clearPath string
+	oldLists  []digest.Digest // chunk-list pages of what lies at changed paths
+	ignored   string          // the site's own folder that is to be left alone
+}
+
+// plan walks the target once.
+func (s *site) plan(ctx context.Context, entries manifest.Next) ([]change, []digest.Digest, error) {
+	cat, err := s.openRecords(catalogueName)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer cat.close()
+	p := &planner{s: s, cat: cat, entries: entries, clearing: -1}
+	if p.entry, err = entries(); err != nil {
+		return nil, nil, err
+	}
+	s.res.Unchanged = 0
+	err = s.walk(ctx, func(it scan.Item) error { return p.meet(&it) })
+	if err == nil {
+		err = p.meet(nil)
+	}
+	return p.changes, p.oldLists, err
+}
+
+// walk streams the target without nightferry's own folder.
+func (s *site) walk(ctx context.Context, fn func(scan.Item) error) error {
+	return scan.Walk(ctx, s.root.Dir(), scan.WalkOptions{Skip: func(path string, _ bool) bool {
+		return len(path) == len(stateDir) && strings.EqualFold(path, stateDir)
+	}}, fn)
+}
+
+// meet handles every path up to and including the item's; nil is the end.
+func (p *planner) meet(w *scan.Item) error {
+	for {
+		c, err := p.cat.peek()
+		if err != nil {
+			return err
+		}
+		first, any := "", false
+		if c != nil {
+			first, any = c.Path, true
+		}
+		if m := p.entry; m != nil && (!any || scan.Less(m.Path, first)) {
+			first, any = m.Path, true
+		}
+		if w != nil && (!any || scan.Compare(w.Path, first) <= 0) {
+			first = w.Path
+		} else if !any {
+			return nil
+		}
+		var wi *scan.Item
+		if w != nil && w.Path == first {
+			wi = w
+		}
+		if c != nil && c.Path != first {
+			c = nil
+		}
+		m := p.entry
+		if m != nil && m.Path != first {
+			m = nil
+		}
+		if err := p.path(first, wi, c, m); err != nil {
+			return err
+		}
+		if c != nil {
+			p.cat.pop()
+		}
+		if m != nil {
+			if p.entry, err = p.entries(); err != nil {
+				return err
+			}
+		}
+		if wi != nil {
+			return nil
+		}
+	}
+}
+
+// path decides about one path. Of the three, those that have it are not nil.
+func (p *planner) path(path string, w *scan.Item, c *scan.Record, m *manifest.Entry) error {
+	if p.clearing >= 0 && !below(p.clearPath, path) {
+		p.clearing = -1
+	}
+	if p.blocked != "" && !below(p.blocked, path) {
+		p.blocked, p.blockedBy = "", nil
+	}
+	if p.blocked != "" {
+		if m != nil {
+			p.fail(m, c != nil, p.blockedBy)
+		}
+		return nil
+	}
+	var was *manifest.Entry
+	if c != nil {
+		var err error
+		if was, err = c.Entry(); err != nil {
+			return err
+		}
+	}
+	before := len(p.changes)
+	defer func() {
+		if was != nil && len(p.changes) > before {
+			for _, l := range was.Lists {
+				p.oldLists = append(p.oldLists, l.ID)
+			}
+		}
+	}()
+	switch {
+	case m == nil && was == nil:
+		p.extra(w)
+	case m == nil:
+		p.gone(w, c, was)
+	case m.Kind == manifest.Dir:
+		p.folder(w, c, was, m)
+	default:
+		p.file(w, c, was, m)
+	}
+	return nil
+}
+
+func (p *planner) add(c change) *change {
+	c.from, c.to, c.under = -1, -1, p.clearing
+	p.changes = append(p.changes, c)
+	return &p.changes[len(p.changes)-1]
+}
+
+func newChange(a act, m *manifest.Entry, out Outcome) change {
+	c := change{path: m.Path, act: a, out: out, digest: m.Digest, size: m.Size, mtime: m.MTime, mode: m.Mode}
+	if len(m.Chunks)+len(m.Lists) > 0 {
+		c.parts = &parts{chunks: m.Chunks, lists: m.Lists}
+	}
+	return c
+}
+
+// fail records that the release's entry cannot be put there.
+func (p *planner) fail(m *manifest.Entry, owned bool, cause error) {
+	c := newChange(actPlace, m, Failed)
+	if m.Kind == manifest.Dir {
+		c.act = actMkdir
+	}
+	c.state, c.cause, c.owned = stDropped, cause, owned
+	p.add(c)
+}
+
+// block also fails all that the release has below.
+func (p *planner) block(m *manifest.Entry, owned bool, cause error) {
+	p.fail(m, owned, cause)
+	p.blocked, p.blockedBy = m.Path, cause
+}
+
+// untouched reports whether the file is as it was when its bytes were last
+// known.
+func (p *planner) untouched(w *scan.Item, c *scan.Record) bool {
+	return c != nil && !p.s.o.Rehash && w.Stat == c.Stat
+}
+
+// leave reports whether the site wants its own path left alone, with all below
+// it.
+func (p *planner) leave(w *scan.Item) bool {
+	if p.ignored != "" && !below(p.ignored, w.Path) {
+		p.ignored = ""
+	}
+	if p.ignored != "" {
+		return true
+	}
+	if p.s.o.Ignore == nil || !p.s.o.Ignore(w.Path, w.Kind == scan.Dir) {
+		return false
+	}
+	if w.Kind == scan.Dir {
+		p.ignored = strings.Clone(w.Path)
+	}
+	return true
+}
+
+// extra is what the site added.
+func (p *planner) extra(w *scan.Item) {
+	ignored := p.leave(w)
+	if p.s.o.Prune && !ignored && w.Err == nil {
+		c := change{path: strings.Clone(w.Path), act: actRemove, out: Deleted, disk: w.Stat, onDisk: w.Kind == scan.File}
+		if w.Kind == scan.Dir {
+			c.act = actRmdir
+		}
+		if w.Kind == scan.Link || w.Kind == scan.Special {
+			c.disk = scan.Stat{}
+		}
+		p.add(c)
+		return
+	}
+	if p.clearing >= 0 {
+		c := &p.changes[p.clearing]
+		c.state, c.out = stDropped, Failed
+		c.cause = fmt.Errorf("%q is a file in the release and a folder here that holds the site's own %q: move that away, or pull with --prune", p.clearPath, w.Path)
+		p.clearing = -1
+	}
+	if !ignored {
+		p.s.emit(Event{Path: w.Path, Outcome: Extra, Size: w.Stat.Size, Cause: w.Err})
+	}
+}
+
+// gone is what a release put there and this one does not have.
+func (p *planner) gone(w *scan.Item, c *scan.Record, was *manifest.Entry) {
+	switch {
+	case w == nil:
+	case w.Err != nil || (w.Kind != scan.File || was.Kind != manifest.File) && (w.Kind != scan.Dir || was.Kind != manifest.Dir):
+		p.extra(w) // somebody put something else there: it is theirs now
+	case w.Kind == scan.Dir:
+		p.add(change{path: was.Path, act: actRmdir, out: Deleted, owned: true})
+	default:
+		d := change{path: was.Path, act: actRemove, out: Deleted, disk: w.Stat, onDisk: true, owned: true, size: was.Size, there: was.Digest}
+		if !p.untouched(w, c) {
+			d.state = stUnknown
+		}
+		p.add(d)
+	}
+}
+
+func (p *planner) folder(w *scan.Item, c *scan.Record, was, m *manifest.Entry) {
+	switch {
+	case w == nil:
+		ch := p.add(newChange(actMkdir, m, Added))
+		if was != nil {
+			ch.out, ch.owned = Repaired, true
+		}
+	case w.Err != nil:
+		p.block(m, was != nil, fmt.Errorf("cannot be looked into: %w", w.Err))
+	case w.Kind == scan.Dir:
+		if keepsModes && w.Stat.Mode&0o777 != m.Mode {
+			ch := p.add(newChange(actTouch, m, Changed))
+			ch.owned = was != nil
+			if was != nil && was.Mode == m.Mode {
+				ch.out = Repaired
+			}
+			return
+		}
+		p.s.same()
+	case was != nil || w.Kind == scan.File && p.s.o.Prune:
+		ch := p.add(newChange(actMkdir, m, Changed))
+		ch.way, ch.disk, ch.owned, ch.onDisk = wayEntry, w.Stat, was != nil, w.Kind == scan.File
+		if w.Kind == scan.File && p.untouched(w, c) && was.Kind == manifest.File {
+			ch.there = was.Digest
+		}
+	default:
+		p.block(m, false, fmt.Errorf("is a folder in the release and a %s of the site's own here: move it away", w.Kind))
+	}
+}
+
+func (p *planner) file(w *scan.Item, c *scan.Record, was, m *manifest.Entry) {
+	owned := was != nil
+	sameAsWas := was != nil && was.SameContent(m)
+	switch {
+	case w == nil:
+		ch := p.add(newChange(actPlace, m, Added))
+		ch.state, ch.owned = stLacking, owned
+		if sameAsWas {
+			ch.out = Repaired
+		} else if owned {
+			ch.out = Changed
+		}
+	case w.Err != nil:
+		p.fail(m, owned, fmt.Errorf("cannot be looked at: %w", w.Err))
+	case w.Kind == scan.File && p.untouched(w, c) && sameAsWas:
+		if m.MTime == was.MTime && m.Mode == was.Mode {
+			p.s.same()
+			return
+		}
+		ch := p.add(newChange(actTouch, m, Changed))
+		ch.disk, ch.onDisk, ch.owned, ch.there = w.Stat, true, true, m.Digest
+	case w.Kind == scan.File:
+		ch := p.add(newChange(actPlace, m, Changed))
+		ch.disk, ch.onDisk, ch.owned, ch.state = w.Stat, true, owned, stLacking
+		switch {
+		case p.untouched(w, c) && was.Kind == manifest.File:
+			ch.there = was.Digest
+		default:
+			ch.state = stUnknown
+		}
+		if sameAsWas {
+			ch.out = Repaired
+		}
+	case w.Kind == scan.Dir:
+		ch := p.add(newChange(actPlace, m, Changed))
+		ch.way, ch.owned, ch.state = wayFolder, owned, stLacking
+		p.clearing, p.clearPath = int32(len(p.changes)-1), m.Path
+	case owned:
+		ch := p.add(newChange(actPlace, m, Repaired))
+		ch.way, ch.owned, ch.state = wayEntry, true, stLacking
+	default:
+		p.fail(m, false, fmt.Errorf("is a file in the release and a %s of the site's own here: remove it", w.Kind))
+	}
+}
+
+// same counts a file or folder at which nothing is to be done.
+func (s *site) same() { s.res.Unchanged++ }

@@ -1,0 +1,175 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"runtime"
+	"time"
+
+	"nightferry/internal/repo"
+)
+
+// Room that is wanted beyond the new files' bytes.
+const (
+	spaceMargin = 8 << 20 // for the catalogue, the journal and whoever else writes
+	perFile     = 4 << 10 // a file's last block and its name
+)
+
+// SpaceError says that the target's volume cannot hold the new files. Nothing
+// was staged for it.
+type SpaceError struct {
+	Dir    string
+	Needed int64 // bytes, counting what is staged already as had
+	Free   int64 // bytes
+}
+
+func (e *SpaceError) Error() string {
+	return fmt.Sprintf("not enough space on the volume of %q: %d MiB more are needed, %d MiB are free: free %d MiB, or move the target", e.Dir,
+		(e.Needed+(1<<20-1))>>20, e.Free>>20, (e.Needed-e.Free+(1<<20-1))>>20)
+}
+
+// space compares what is still to be written with what is free. Holes take
+// nothing, and what an earlier run staged is there already.
+func (s *site) space(g *stager) error {
+	need := int64(spaceMargin)
+	last := int32(-1)
+	files := map[int32]struct{}{}
+	for i := range g.wants {
+		w := &g.wants[i]
+		need += int64(w.size)
+		if w.change != last {
+			files[w.change] = struct{}{}
+			last = w.change
+		}
+	}
+	need += int64(len(files)) * perFile
+	free, err := s.root.Free()
+	if err != nil {
+		return err
+	}
+	if need > free {
+		return &SpaceError{Dir: s.root.Dir(), Needed: need, Free: free}
+	}
+	return nil
+}
+
+// suits refuses a release that this target could not hold as it is.
+func (s *site) suits(rel *repo.Release) error {
+	if !rel.Portable && runtime.GOOS == "windows" {
+		return fmt.Errorf("release %d of %q was published with names that Windows cannot hold: push it with portable names", rel.Number, rel.Channel)
+	}
+	return nil
+}
+
+// volumes refuses a target inside which another volume is mounted where the
+// commit would have to rename: a file cannot be renamed across.
+func (s *site) volumes(changes []change) error {
+	seen := map[string]struct{}{}
+	for i := range changes {
+		c := &changes[i]
+		if c.act == actNone || c.act == actTouch || c.state == stDropped {
+			continue
+		}
+		dir := path.Dir(c.path)
+		for {
+			if _, ok := seen[dir]; ok || dir == "." {
+				break
+			}
+			seen[dir] = struct{}{}
+			same, err := s.root.SameVolume(dir)
+			if errors.Is(err, fs.ErrNotExist) {
+				dir = path.Dir(dir) // a folder that will be made
+				continue
+			}
+			if err == nil && !same {
+				err = fmt.Errorf("%q lies on another volume than the target, files cannot be moved there in one step: unmount it, or give it a channel of its own", dir)
+			}
+			if err != nil {
+				// A file or a link in the way is not a mount point.
+				if info, lerr := s.root.Lstat(dir); lerr != nil || !info.IsDir() {
+					break
+				}
+				return err
+			}
+			break
+		}
+	}
+	return nil
+}
+
+// free waits until no program holds a file that the commit will touch, as long
+// as the policy says. Those that are still held are dropped.
+func (s *site) free(ctx context.Context, changes []change) error {
+	var held []int32
+	for i := range changes {
+		if s.probe(&changes[i]) != nil {
+			held = append(held, int32(i))
+		}
+	}
+	if len(held) == 0 {
+		return nil
+	}
+	if s.o.Locked == Wait && s.o.LockWait > 0 {
+		s.phase(PhaseWait)
+		until := s.o.Now().Add(s.o.LockWait)
+		for pause := 100 * time.Millisecond; len(held) > 0 && s.o.Now().Before(until); pause = min(2*pause, 5*time.Second) {
+			if err := sleep(ctx, min(pause, until.Sub(s.o.Now()))); err != nil {
+				return err
+			}
+			if err := s.gate(ctx); err != nil {
+				return err
+			}
+			still := held[:0]
+			for _, i := range held {
+				if s.probe(&changes[i]) != nil {
+					still = append(still, i)
+				}
+			}
+			held = still
+		}
+	}
+	for _, i := range held {
+		c := &changes[i]
+		s.drop(changes, i, Locked, fmt.Errorf("%w: close the program that has it open, then pull again", s.probe(c)))
+	}
+	return nil
+}
+
+// drop takes a change back, with those that depend on it: a file that was to
+// be moved, and what was to make way.
+func (s *site) drop(changes []change, i int32, out Outcome, cause error) {
+	c := &changes[i]
+	if c.state == stDropped {
+		return
+	}
+	c.state, c.out, c.cause = stDropped, out, cause
+	if c.to >= 0 {
+		s.drop(changes, c.to, out, fmt.Errorf("it is to be moved from %q: %w", c.path, cause))
+	}
+	if c.from >= 0 {
+		s.drop(changes, c.from, out, fmt.Errorf("it is to be moved to %q: %w", c.path, cause))
+	}
+	if c.under >= 0 {
+		s.drop(changes, c.under, out, fmt.Errorf("%q must make way: %w", c.path, cause))
+	}
+	if c.way == wayEntry && c.act == actMkdir { // nothing can be put below
+		for j := int(i) + 1; j < len(changes) && below(c.path, changes[j].path); j++ {
+			s.drop(changes, int32(j), out, fmt.Errorf("%q must make way: %w", c.path, cause))
+		}
+	}
+}
+
+// sleep ends early with the context.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

@@ -1,0 +1,411 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+
+	"nightferry/internal/bucket"
+	"nightferry/internal/digest"
+	"nightferry/internal/frame"
+	"nightferry/internal/repo"
+	"nightferry/internal/scan"
+)
+
+// ErrExpired says that a channel's head has expired, so that nothing newer is
+// accepted: whoever holds the bucket may be withholding what is newer still.
+var ErrExpired = errors.New("the channel's head has expired")
+
+// Run makes the folder target exactly a release of a channel. The Result is
+// valid as far as the run came, also with an error. A file that could not be
+// done is an event and an Incomplete verdict, not an error.
+func Run(ctx context.Context, store bucket.Store, target string, o Options) (*Result, error) {
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	s, done, err := open(target, o)
+	if err != nil {
+		return nil, err
+	}
+	s.res = Result{Channel: o.Channel, Verdict: Incomplete}
+	err = s.run(ctx, store)
+	s.res.BytesWire = s.wire.Load()
+	return &s.res, errors.Join(err, done())
+}
+
+// Recover finishes a commit that was interrupted, with no store at hand. It
+// does nothing where there is none.
+func Recover(ctx context.Context, target string, o Options) error {
+	s, done, err := open(target, o)
+	if err != nil {
+		return err
+	}
+	return errors.Join(s.recover(ctx), done())
+}
+
+func (s *site) run(ctx context.Context, store bucket.Store) error {
+	if err := s.recover(ctx); err != nil {
+		return err
+	}
+	s.phase(PhaseOpen)
+	head, err := s.connect(ctx, store)
+	if err != nil {
+		return err
+	}
+	s.res.Repo = s.repo.ID()
+	err = s.bring(ctx, head)
+	if errors.Is(err, scan.ErrCorrupt) {
+		// A lost catalogue costs time, and for one run no deletes.
+		if err := s.setAside(catalogueName, err); err != nil {
+			return err
+		}
+		err = s.bring(ctx, head)
+	}
+	return err
+}
+
+// bring brings the target to the wanted release.
+func (s *site) bring(ctx context.Context, head *repo.Head) error {
+	had, err := s.applied()
+	if err != nil {
+		return err
+	}
+	number, want, err := s.choose(head, had)
+	if err != nil {
+		return err
+	}
+	s.res.Number = number
+	if had != nil && had.Complete && had.Number == number && (want.IsZero() || had.Release == want) && !s.o.Rehash {
+		s.phase(PhaseCompare)
+		s.res.Release = had.Release
+		same, err := s.current(ctx)
+		if err != nil {
+			return err
+		}
+		if same {
+			s.res.Verdict, s.res.NoOp = Verified, true
+			return nil
+		}
+	}
+	s.phase(PhasePlan)
+	rel, err := s.repo.Release(ctx, s.o.Channel, number, want)
+	if err != nil {
+		return err
+	}
+	s.res.Release = rel.Digest
+	if err := s.suits(rel); err != nil {
+		return err
+	}
+	if err := s.repo.LoadPages(ctx, s.at, rel.PageIDs(), s.pages, s.fetchOptions()); err != nil {
+		return err
+	}
+	changes, oldLists, err := s.plan(ctx, s.repo.Entries(rel, s.pages))
+	if err != nil {
+		return err
+	}
+	if err := s.examine(ctx, changes); err != nil {
+		return err
+	}
+	if err := s.match(ctx, changes); err != nil {
+		return err
+	}
+	if err := s.volumes(changes); err != nil {
+		return err
+	}
+	if err := s.stage(ctx, changes, oldLists); err != nil {
+		return err
+	}
+	if s.o.DryRun {
+		s.tell(changes, true)
+		s.res.Verdict = Planned
+		return nil
+	}
+	return s.finish(ctx, rel, changes)
+}
+
+// applied returns the header of the catalogue, nil where there is none, and
+// refuses a folder that holds something else.
+func (s *site) applied() (*scan.Header, error) {
+	cat, err := s.openRecords(catalogueName)
+	if err != nil {
+		return nil, err
+	}
+	defer cat.close()
+	h := cat.header()
+	if h == nil {
+		return nil, nil
+	}
+	if h.Repo != s.repo.ID() || h.Channel != s.o.Channel {
+		return nil, fmt.Errorf("this folder holds channel %q, not %q: give each channel a folder of its own", h.Channel, s.o.Channel)
+	}
+	return h, nil
+}
+
+// choose says which release is wanted. Its digest is zero when only the
+// release's own signature vouches for it.
+func (s *site) choose(head *repo.Head, had *scan.Header) (number uint64, want digest.Digest, err error) {
+	number, want = head.Number, head.Release
+	s.res.Expired = head.Expired
+	if n := s.o.Release; n != 0 && n != head.Number {
+		if n > head.Number {
+			return 0, want, fmt.Errorf("channel %q has no release %d yet, its head is %d", s.o.Channel, n, head.Number)
+		}
+		number, want = n, digest.Digest{}
+	}
+	if head.Expired && (had == nil || number > had.Number) {
+		return 0, want, fmt.Errorf("%w on %s, release %d is not accepted: sign it again at the Core (any push does, changed or not)", ErrExpired, head.Expires.UTC().Format("2006-01-02 15:04 MST"), number)
+	}
+	return number, want, nil
+}
+
+// current reports whether the target is what the catalogue says, by size and
+// times, with nothing of a release lacking. Extras are reported.
+func (s *site) current(ctx context.Context) (bool, error) {
+	cat, err := s.openRecords(catalogueName)
+	if err != nil {
+		return false, err
+	}
+	defer cat.close()
+	var files int64
+	var extras []Event
+	p := &planner{s: s, cat: cat}
+	err = s.walk(ctx, func(it scan.Item) error {
+		rec, err := cat.peek()
+		if err != nil {
+			return err
+		}
+		d := 1
+		if rec != nil {
+			d = scan.Compare(rec.Path, it.Path)
+		}
+		switch {
+		case d < 0:
+			return errDiffers
+		case d > 0:
+			if p.leave(&it) {
+				return nil
+			}
+			if s.o.Prune {
+				return errDiffers
+			}
+			extras = append(extras, Event{Path: it.Path, Outcome: Extra, Size: it.Stat.Size, Cause: it.Err})
+			return nil
+		}
+		cat.pop()
+		files++
+		if it.Err != nil || it.Kind != rec.Kind || it.Kind == scan.Dir && it.Stat.Mode != rec.Stat.Mode || it.Kind == scan.File && it.Stat != rec.Stat {
+			return errDiffers
+		}
+		return nil
+	})
+	if errors.Is(err, errDiffers) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if rec, err := cat.peek(); rec != nil || err != nil {
+		return false, err
+	}
+	for _, e := range extras {
+		s.emit(e)
+	}
+	s.res.Unchanged = files
+	return true, nil
+}
+
+var errDiffers = errors.New("the target differs from the catalogue")
+
+// finish commits what is staged, as the policy says, and records it.
+func (s *site) finish(ctx context.Context, rel *repo.Release, changes []change) error {
+	if err := s.free(ctx, changes); err != nil {
+		return err
+	}
+	if err := s.gate(ctx); err != nil {
+		return err
+	}
+	if err := s.repo.CheckHalt(ctx, s.o.Subject); err != nil && len(changes) > 0 {
+		return err
+	}
+	for {
+		if s.o.Locked == Wait && dropped(changes) {
+			s.tell(changes, false)
+			return nil
+		}
+		err := s.commit(ctx, rel, changes)
+		var blocked *blockedError
+		if !errors.As(err, &blocked) {
+			return err
+		}
+		if !s.dropPath(changes, blocked) {
+			return err
+		}
+	}
+}
+
+// dropped reports whether something of the release cannot be done.
+func dropped(changes []change) bool {
+	for i := range changes {
+		if c := &changes[i]; c.state == stDropped && c.out != Extra {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *site) dropPath(changes []change, b *blockedError) bool {
+	for i := range changes {
+		if c := &changes[i]; c.path == b.path && c.state != stDropped {
+			s.drop(changes, int32(i), outcomeOf(b.err), b.err)
+			return true
+		}
+	}
+	return false
+}
+
+// commit makes the changes visible in one burst, and records them.
+func (s *site) commit(ctx context.Context, rel *repo.Release, changes []change) error {
+	s.phase(PhaseSync)
+	if err := s.root.SyncAll(); err != nil {
+		return err
+	}
+	recase, aside, err := s.aliases(changes)
+	if err != nil {
+		return err
+	}
+	if err := s.root.MkdirAll(outDir, 0o755); err != nil {
+		return err
+	}
+	if err := s.writeNext(ctx, rel, changes); err != nil {
+		return err
+	}
+	if _, err := s.writeJournal(s.steps(changes, recase, aside)); err != nil {
+		return err
+	}
+	// From here on the commit is finished, by this run or by the next.
+	s.phase(PhaseCommit)
+	left, why, err := s.burst(ctx)
+	if err != nil {
+		return err
+	}
+	for i, o := range left {
+		if c := changeAt(changes, o.path); c != nil && c.state != stDropped {
+			c.state, c.out, c.cause = stDropped, outcomeOf(why[i]), why[i]
+		}
+	}
+	wrong, err := s.settleCommit(ctx, left)
+	if err != nil {
+		return err
+	}
+	s.tell(changes, false)
+	if wrong == 0 && len(left) == 0 && !dropped(changes) && s.res.Tree == rel.Tree && s.res.Totals == rel.Totals {
+		s.res.Verdict = Verified
+	}
+	for _, id := range rel.PageIDs() {
+		s.lists[id] = struct{}{}
+	}
+	return errors.Join(s.pages.sweep(s.lists), s.sweepStage(len(left) > 0))
+}
+
+// settleCommit records what the burst has made, and ends the commit, or keeps
+// the journal of what is left.
+func (s *site) settleCommit(ctx context.Context, left []op) (wrong int64, err error) {
+	if len(left) > 0 {
+		if _, err := s.writeJournal(func(yield func(op) error) error {
+			for _, o := range left {
+				if err := yield(o); err != nil {
+					return err
+				}
+			}
+			return nil
+		}); err != nil {
+			return 0, err
+		}
+	}
+	// Even a run that is told to stop records what it has committed.
+	wrong, err = s.record(context.WithoutCancel(ctx))
+	if err != nil || len(left) > 0 {
+		return wrong, err
+	}
+	return wrong, s.forgetJournal()
+}
+
+// recover finishes a commit that an earlier run has begun.
+func (s *site) recover(ctx context.Context) error {
+	if _, err := s.readJournal(nil); err != nil {
+		if errors.Is(err, errNoJournal) {
+			return nil
+		}
+		if !errors.Is(err, frame.ErrDamaged) {
+			return err
+		}
+		// It was written whole before anything of it was done: the disk has
+		// lost it. What was done is whole files; the rest is planned anew.
+		return errors.Join(s.setAside(journalName, err), s.forgetJournal())
+	}
+	s.phase(PhaseRecover)
+	left, why, err := s.burst(ctx)
+	var blocked *blockedError
+	if errors.As(err, &blocked) {
+		s.retry(err)
+		return nil // it was taken back; the run plans anew
+	}
+	if err != nil {
+		return err
+	}
+	for i, o := range left {
+		s.emit(Event{Path: o.path, Outcome: outcomeOf(why[i]), Size: o.size, Cause: why[i]})
+	}
+	_, err = s.settleCommit(ctx, left)
+	if errors.Is(err, scan.ErrCorrupt) && len(left) == 0 {
+		// The files are in place; only the record of it is lost.
+		return errors.Join(s.setAside(nextName, err), s.forgetJournal())
+	}
+	if len(left) > 0 && err == nil {
+		err = fmt.Errorf("an earlier commit cannot be finished: %q: %w", left[0].path, why[0])
+	}
+	return err
+}
+
+// tell emits what became of every change.
+func (s *site) tell(changes []change, planned bool) {
+	held := s.o.Locked == Wait && dropped(changes) && s.res.Verdict == Incomplete && !planned && s.res.Tree.IsZero()
+	for i := range changes {
+		c := &changes[i]
+		switch {
+		case c.out == Unchanged:
+			s.same()
+			continue
+		case c.out == Extra, c.to >= 0 && c.act == actRemove:
+			continue // told already; told of the new name
+		case held && c.state != stDropped:
+			continue // not committed
+		}
+		e := Event{Path: c.path, Outcome: c.out, Size: c.size, Digest: c.digest, Held: c.held, Cause: c.cause}
+		if c.from >= 0 {
+			e.From = changes[c.from].path
+		}
+		if c.act == actPlace && c.state != stDropped {
+			e.Fetched = c.size - c.held
+		}
+		s.emit(e)
+	}
+}
+
+// sweepStage empties the stage, but for what a journal still needs.
+func (s *site) sweepStage(needed bool) error {
+	if needed {
+		return nil
+	}
+	shards, err := s.root.ReadDir(stageDir)
+	if err != nil {
+		return err
+	}
+	for _, d := range shards {
+		if err := s.root.RemoveAll(path.Join(stageDir, d.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}

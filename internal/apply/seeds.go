@@ -1,0 +1,289 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"golang.org/x/sync/errgroup"
+
+	"nightferry/internal/chunk"
+	"nightferry/internal/digest"
+	"nightferry/internal/durable"
+	"nightferry/internal/manifest"
+	"nightferry/internal/scan"
+)
+
+// seed fills wants with what is on this machine already: the files that the
+// last release put there, whatever becomes of them; files that the site has
+// touched; the folders that the caller names. Every chunk is compared with its
+// id as it is read, so that nothing needs to be known of them. A seed that
+// cannot be read is no error: the store has the chunk.
+func (g *stager) seed(ctx context.Context, oldLists []digest.Digest) error {
+	if g.lack == 0 {
+		return nil
+	}
+	// A page that the store does not have any more only costs a fetch.
+	if err := g.s.repo.LoadPages(ctx, g.s.at, oldLists, g.s.pages, g.s.fetchOptions()); err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err := g.seedCatalogue(ctx); err != nil {
+		return err
+	}
+	if err := g.seedTouched(ctx); err != nil {
+		return err
+	}
+	for _, dir := range g.s.o.Seeds {
+		if err := g.seedFolder(ctx, dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// done reports whether nothing is wanted any more.
+func (g *stager) done() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.lack == 0
+}
+
+// hits are the chunks that are wanted of one file.
+type hits struct {
+	path string
+	refs []chunk.Ref
+	at   []int64
+}
+
+// seedCatalogue looks through all files of the last release.
+func (g *stager) seedCatalogue(ctx context.Context) error {
+	cat, err := g.s.openRecords(catalogueName)
+	if err != nil {
+		return err
+	}
+	defer cat.close()
+	jobs := make(chan hits)
+	eg, ctx := errgroup.WithContext(ctx)
+	for range workers() {
+		eg.Go(func() error {
+			buf := make([]byte, chunk.MaxSize)
+			for h := range jobs {
+				if err := g.seedHits(ctx, h, buf); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	eg.Go(func() error {
+		defer close(jobs)
+		for !g.done() {
+			rec, err := cat.peek()
+			if err != nil || rec == nil {
+				return err
+			}
+			cat.pop()
+			h, err := g.hits(rec)
+			if err != nil {
+				return err
+			}
+			if len(h.refs) == 0 {
+				continue
+			}
+			select {
+			case jobs <- h:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+		return nil
+	})
+	return eg.Wait()
+}
+
+func (g *stager) hits(rec *scan.Record) (h hits, err error) {
+	e, err := rec.Entry()
+	if err != nil || e.Kind != manifest.File || e.Size == 0 {
+		return h, err
+	}
+	refs, err := g.s.repo.Refs(e, g.s.pages)
+	if err != nil {
+		return h, nil // its list pages are not cached any more
+	}
+	h.path = e.Path
+	var at int64
+	for _, r := range refs {
+		if !r.Hole() && g.wanted(r.ID) {
+			h.refs, h.at = append(h.refs, r), append(h.at, at)
+		}
+		at += r.Size
+	}
+	return h, nil
+}
+
+func (g *stager) seedHits(ctx context.Context, h hits, buf []byte) error {
+	f, err := g.s.root.Open(h.path)
+	if err != nil {
+		return nil // gone, or not readable: not a seed
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	for i, r := range h.refs {
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+		b := buf[:r.Size]
+		if _, err := f.ReadAt(b, h.at[i]); err != nil || g.s.repo.Keys().ChunkID(b) != r.ID {
+			continue
+		}
+		if err := g.deliver(ctx, r.ID, b, true); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// seedTouched cuts the files anew that lie where a new one is wanted and that
+// the catalogue does not know, or not as they are.
+func (g *stager) seedTouched(ctx context.Context) error {
+	var touched []int32
+	for i := range g.changes {
+		if c := &g.changes[i]; c.act == actPlace && c.onDisk && c.left > 0 {
+			touched = append(touched, int32(i))
+		}
+	}
+	return g.cutEach(ctx, g.s.root, touched)
+}
+
+// seedFolder cuts the files of a folder that the caller names: those with the
+// paths of new files first, then, if something is still wanted, all.
+func (g *stager) seedFolder(ctx context.Context, dir string) error {
+	root, err := durable.Open(dir, durable.Options{})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = root.Close() }() // it was only read
+	var lacking []int32
+	for i := range g.changes {
+		if c := &g.changes[i]; c.act == actPlace && c.left > 0 {
+			lacking = append(lacking, int32(i))
+		}
+	}
+	if err := g.cutEach(ctx, root, lacking); err != nil {
+		return err
+	}
+	split, err := chunk.NewSplitter(g.s.repo.Params())
+	if err != nil {
+		return err
+	}
+	err = scan.Walk(ctx, root.Dir(), scan.WalkOptions{}, func(it scan.Item) error {
+		if g.done() {
+			return errEnough
+		}
+		if it.Kind != scan.File || it.Err != nil {
+			return nil
+		}
+		return g.cut(ctx, root, it.Path, split)
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return err
+}
+
+var errEnough = errors.New("nothing is wanted any more")
+
+func (g *stager) cutEach(ctx context.Context, root *durable.Root, indexes []int32) error {
+	if len(indexes) == 0 {
+		return nil
+	}
+	splitters := make(chan *chunk.Splitter, workers())
+	for range cap(splitters) {
+		split, err := chunk.NewSplitter(g.s.repo.Params())
+		if err != nil {
+			return err
+		}
+		splitters <- split
+	}
+	return each(ctx, indexes, func(ctx context.Context, i int32, _ []byte) error {
+		split := <-splitters
+		defer func() { splitters <- split }()
+		if g.done() {
+			return nil
+		}
+		return g.cut(ctx, root, g.changes[i].path, split)
+	})
+}
+
+// cut cuts one file as publish would, and takes what is wanted of it.
+func (g *stager) cut(ctx context.Context, root *durable.Root, name string, split *chunk.Splitter) error {
+	f, err := root.Open(name)
+	if err != nil {
+		return nil // not a seed
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return nil
+	}
+	if info.Size() <= int64(g.s.repo.Params().Min) {
+		b, err := io.ReadAll(io.LimitReader(f, info.Size()))
+		if err != nil || len(b) == 0 {
+			return nil
+		}
+		return g.deliver(ctx, g.s.repo.Keys().ChunkID(b), b, true)
+	}
+	split.Reset(f)
+	for {
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+		b, err := split.Next()
+		if err != nil {
+			return nil // its end, or no seed from here on
+		}
+		if chunk.Zero(b) {
+			continue
+		}
+		if err := g.deliver(ctx, g.s.repo.Keys().ChunkID(b), b, true); err != nil {
+			return err
+		}
+	}
+}
+
+// estimate counts, for a dry run, what the store would have to give: the
+// chunks that are in no file of the last release.
+func (g *stager) estimate(ctx context.Context, oldLists []digest.Digest) error {
+	_ = g.s.repo.LoadPages(ctx, g.s.at, oldLists, g.s.pages, g.s.fetchOptions()) // best effort, as in seed
+	cat, err := g.s.openRecords(catalogueName)
+	if err != nil {
+		return err
+	}
+	defer cat.close()
+	for {
+		rec, err := cat.peek()
+		if err != nil {
+			return err
+		}
+		if rec == nil {
+			break
+		}
+		cat.pop()
+		h, err := g.hits(rec)
+		if err != nil {
+			return err
+		}
+		for _, r := range h.refs {
+			from, to := g.find(r.ID)
+			for i := from; i < to; i++ {
+				g.wants[i].done = true
+				g.s.res.BytesHeld += r.Size
+			}
+		}
+	}
+	for i := range g.wants {
+		if w := &g.wants[i]; !w.done && (i == 0 || g.wants[i-1].id != w.id) {
+			g.s.res.BytesNeeded += int64(w.size)
+		}
+	}
+	return nil
+}

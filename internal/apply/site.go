@@ -1,0 +1,220 @@
+package apply
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"nightferry/internal/bucket"
+	"nightferry/internal/digest"
+	"nightferry/internal/durable"
+	"nightferry/internal/manifest"
+	"nightferry/internal/repo"
+)
+
+// Names in the target. All but the first are below it.
+const (
+	stateDir      = manifest.StateDir
+	memoryName    = stateDir + "/memory.json"
+	catalogueName = stateDir + "/catalogue"
+	nextName      = stateDir + "/catalogue.next"
+	journalName   = stateDir + "/journal"
+	movedName     = stateDir + "/journal.moved"
+	lockName      = stateDir + "/lock"
+	pagesDir      = stateDir + "/pages"
+	stageDir      = stateDir + "/stage"
+	outDir        = stageDir + "/out" // where files wait that are moved out of the way
+	damagedSuffix = ".damaged"
+)
+
+// haltEvery is how often a long fetch asks the bucket for orders to stop.
+const haltEvery = 30 * time.Second
+
+// site is the target during one run.
+type site struct {
+	o     Options
+	root  *durable.Root
+	pages pageCache
+	fold  bool // the target's file system ignores case
+	repo  *repo.Repo
+	index *repo.Index
+	lists map[digest.Digest]struct{} // chunk-list pages of what is applied
+
+	mu    sync.Mutex // events, res, halted
+	res   Result
+	asked time.Time // when the bucket was last asked for orders to stop
+	wire  atomic.Int64
+}
+
+// open takes the target for this process. The caller must call the returned
+// function, whatever happens after.
+func open(target string, o Options) (*site, func() error, error) {
+	root, err := durable.Open(target, durable.Options{Observer: o.Observer, Create: true})
+	if err != nil {
+		return nil, nil, fmt.Errorf("pull into %q: %w", target, err)
+	}
+	s := &site{o: o, root: root, pages: pageCache{root}}
+	unlock, err := s.prepare()
+	if err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("pull into %q: %w", target, err), root.Close())
+	}
+	return s, func() error { return errors.Join(unlock(), root.Close()) }, nil
+}
+
+func (s *site) prepare() (func() error, error) {
+	fresh := false
+	if err := s.root.Mkdir(stateDir, 0o755); err == nil {
+		fresh = true
+	} else if !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	if fresh {
+		if err := hide(s.root, stateDir); err != nil {
+			return nil, err
+		}
+	}
+	unlock, err := durable.Lock(s.root, lockName)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.probeCase(); err != nil {
+		return nil, errors.Join(err, unlock())
+	}
+	for _, dir := range []string{pagesDir, stageDir} {
+		if err := s.root.MkdirAll(dir, 0o755); err != nil {
+			return nil, errors.Join(err, unlock())
+		}
+	}
+	return unlock, nil
+}
+
+// probeCase asks the target's file system whether it ignores case: some Linux
+// folders do, and some of Windows do not.
+func (s *site) probeCase() error {
+	switch _, err := s.root.Lstat(strings.ToUpper(lockName)); {
+	case err == nil:
+		s.fold = true
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	return nil
+}
+
+// remembered loads what was seen of the repository, nil at first use. A damaged
+// memory is an error: going on without it would accept what is older.
+func (s *site) remembered() (*repo.Memory, error) {
+	f, err := s.root.Open(memoryName)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	b, err := io.ReadAll(io.LimitReader(f, 4<<20))
+	if err := errors.Join(err, f.Close()); err != nil {
+		return nil, fmt.Errorf("read %q: %w", memoryName, err)
+	}
+	m := new(repo.Memory)
+	if err := json.Unmarshal(b, m); err != nil {
+		return nil, fmt.Errorf("read %q: %w: it is damaged; check the store, then remove the file and pull with --trust KEY", memoryName, err)
+	}
+	return m, nil
+}
+
+// remember keeps, durably, what was seen, before anything of it is cached.
+func (s *site) remember(old *repo.Memory) error {
+	now, err := json.Marshal(s.repo.Memory())
+	if err != nil {
+		return fmt.Errorf("encode memory: %w", err)
+	}
+	if old != nil {
+		if was, err := json.Marshal(old); err == nil && string(was) == string(now) {
+			return nil
+		}
+	}
+	return s.root.WriteFile(memoryName, now, 0o644)
+}
+
+// emit hands an event to the caller, one at a time, and counts it.
+func (s *site) emit(e Event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e.Kind == FileEvent {
+		s.res.count(e.Outcome)
+	}
+	if s.o.OnEvent != nil {
+		s.o.OnEvent(e)
+	}
+}
+
+func (s *site) phase(name string) { s.emit(Event{Kind: PhaseEvent, Phase: name}) }
+
+func (s *site) retry(err error) { s.emit(Event{Kind: RetryEvent, Cause: err}) }
+
+// at returns the index, read once and only when something is lacking.
+func (s *site) at(ctx context.Context) (*repo.Index, error) {
+	if s.index == nil {
+		x, err := s.repo.Index(ctx)
+		if err != nil {
+			return nil, err
+		}
+		s.index = x
+	}
+	return s.index, nil
+}
+
+// gate is asked before each request and each block.
+func (s *site) gate(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return context.Cause(ctx)
+	}
+	if s.o.Gate != nil {
+		if err := s.o.Gate(ctx); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	now := s.o.Now()
+	due := now.Sub(s.asked) >= haltEvery
+	if due {
+		s.asked = now
+	}
+	s.mu.Unlock()
+	if !due {
+		return nil
+	}
+	return s.repo.CheckHalt(ctx, s.o.Subject)
+}
+
+func (s *site) fetchOptions() repo.FetchOptions {
+	return repo.FetchOptions{Connections: s.o.Connections, Gate: s.gate, OnRetry: s.retry,
+		OnBytes: func(n int64) { s.wire.Add(n) }}
+}
+
+// connect opens the repository, obeys the kill switch and reads the head. It
+// persists what it saw before it returns.
+func (s *site) connect(ctx context.Context, store bucket.Store) (*repo.Head, error) {
+	memory, err := s.remembered()
+	if err != nil {
+		return nil, err
+	}
+	s.repo, err = repo.Open(ctx, store, repo.Options{Memory: memory, Root: s.o.RootKey, Key: s.o.Key, Now: s.o.Now})
+	if err != nil {
+		return nil, err
+	}
+	s.asked = s.o.Now()
+	err = s.repo.CheckHalt(ctx, s.o.Subject)
+	var head *repo.Head
+	if err == nil {
+		head, err = s.repo.Head(ctx, s.o.Channel)
+	}
+	// What was seen counts even if the run stops here: a halt is an epoch.
+	return head, errors.Join(err, s.remember(memory))
+}

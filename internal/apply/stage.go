@@ -1,0 +1,458 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"nightferry/internal/digest"
+	"nightferry/internal/durable"
+	"nightferry/internal/repo"
+)
+
+// stager makes the new files, each under a name of its own on the target's
+// volume, and proves each before anybody may rename it into place.
+type stager struct {
+	s       *site
+	changes []change
+	files   *handles
+	check   chan int32 // files whose last chunk was written
+
+	mu     sync.Mutex
+	wants  []want
+	lack   int                // wants that are not done
+	exists map[int32]struct{} // staged files that an earlier run or chunk has made
+	bad    []int32            // files whose chunks are all right but whose whole is not
+	had    int64              // bytes that an earlier run had staged
+
+	filesDone, bytesDone   atomic.Int64
+	filesTotal, bytesTotal int64
+}
+
+// IntegrityError says that a file does not come out as the release says,
+// although every chunk of it does: the release contradicts itself, or the
+// target's disk does not return what was written.
+type IntegrityError struct {
+	Path string
+	Want digest.Digest
+}
+
+func (e *IntegrityError) Error() string {
+	return fmt.Sprintf("%q was fetched twice and does not have the digest %s that the release gives: check this machine's disk and memory, then run nightferry fsck --read-data on the store", e.Path, e.Want.Short())
+}
+
+// stage makes every new file. It returns with all of them proven, or with an
+// error; changes that failed by themselves are dropped.
+func (s *site) stage(ctx context.Context, changes []change, oldLists []digest.Digest) error {
+	var lacking []int32
+	var lists []digest.Digest
+	g := &stager{s: s, changes: changes, exists: map[int32]struct{}{}}
+	copies := map[digest.Digest]uint32{}
+	for i := range changes {
+		c := &changes[i]
+		if c.state != stLacking || c.act != actPlace {
+			continue
+		}
+		c.copy = copies[c.digest]
+		copies[c.digest]++
+		lacking = append(lacking, int32(i))
+		g.bytesTotal += c.size
+		if c.parts != nil {
+			for _, l := range c.parts.lists {
+				lists = append(lists, l.ID)
+			}
+		}
+	}
+	clear(copies)
+	if len(lacking) == 0 {
+		return nil
+	}
+	s.phase(PhaseStage)
+	g.filesTotal = int64(len(lacking))
+	if err := s.repo.LoadPages(ctx, s.at, lists, s.pages, s.fetchOptions()); err != nil {
+		return err
+	}
+	staged, err := s.tidyStage(changes, lacking)
+	if err != nil {
+		return err
+	}
+	if err := g.list(ctx, lacking, staged); err != nil {
+		return err
+	}
+	if s.o.DryRun {
+		return g.estimate(ctx, oldLists)
+	}
+	if err := s.space(g); err != nil {
+		return err
+	}
+	for round := 0; ; round++ {
+		if err := g.fill(ctx, lacking, oldLists); err != nil {
+			return err
+		}
+		if len(g.bad) == 0 {
+			return nil
+		}
+		// Every chunk was right when it was written: what was read back was
+		// not. Start these files anew, once.
+		lacking, g.bad = g.bad, nil
+		for _, i := range lacking {
+			c := &changes[i]
+			if round > 0 {
+				c.state, c.out, c.cause = stDropped, Failed, &IntegrityError{Path: c.path, Want: c.digest}
+				continue
+			}
+			s.retry(fmt.Errorf("%q does not read back as it was written: made again", c.path))
+			delete(g.exists, i)
+			if err := s.root.Remove(c.stageName()); err != nil {
+				return err
+			}
+		}
+		if round > 0 {
+			return nil
+		}
+		if err := g.list(ctx, lacking, nil); err != nil {
+			return err
+		}
+	}
+}
+
+// tidyStage removes what an earlier run staged and nobody wants any more, and
+// makes the folders. It returns the names that are there.
+func (s *site) tidyStage(changes []change, lacking []int32) (map[string]struct{}, error) {
+	staged, err := s.staged()
+	if err != nil {
+		return nil, err
+	}
+	keep := map[string]struct{}{}
+	var shards [256]bool
+	for _, i := range lacking {
+		c := &changes[i]
+		shards[c.digest[0]] = true
+		if len(staged) == 0 {
+			continue
+		}
+		if name := c.stageName(); has(staged, name) {
+			keep[name] = struct{}{}
+		}
+	}
+	for name := range staged {
+		if !has(keep, name) {
+			if err := s.root.RemoveAll(name); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for n, used := range shards {
+		if !used || s.o.DryRun {
+			continue
+		}
+		if err := s.root.MkdirAll(fmt.Sprintf("%s/%02x", stageDir, n), 0o755); err != nil {
+			return nil, err
+		}
+	}
+	return keep, nil
+}
+
+func has(m map[string]struct{}, k string) bool { _, ok := m[k]; return ok }
+
+// fill writes all wanted chunks: first from this machine, then from the store.
+func (g *stager) fill(ctx context.Context, indexes []int32, oldLists []digest.Digest) error {
+	g.files = newHandles(g.open)
+	g.check = make(chan int32, 1024)
+	checks, ctx := errgroup.WithContext(ctx)
+	for range workers() {
+		checks.Go(func() error { return g.checker(ctx) })
+	}
+	err := g.chunks(ctx, indexes, oldLists)
+	err = errors.Join(err, g.files.closeAll())
+	close(g.check)
+	if cerr := checks.Wait(); cerr != nil && (err == nil || errors.Is(err, context.Canceled)) {
+		err = cerr // the cause of the cancellation
+	}
+	return err
+}
+
+func (g *stager) chunks(ctx context.Context, indexes []int32, oldLists []digest.Digest) error {
+	for _, i := range indexes {
+		if c := &g.changes[i]; c.left == 0 { // empty, all holes, or staged by an earlier run
+			if _, ok := g.exists[i]; !ok {
+				f, err := g.open(i)
+				if err != nil {
+					return err
+				}
+				if err := f.Close(); err != nil {
+					return err
+				}
+			}
+			if err := g.complete(ctx, i); err != nil {
+				return err
+			}
+		}
+	}
+	if err := g.seed(ctx, oldLists); err != nil {
+		return err
+	}
+	ids := g.lacking()
+	if len(ids) == 0 {
+		return nil
+	}
+	x, err := g.s.at(ctx)
+	if err != nil {
+		return err
+	}
+	places, missing, err := x.Locate(ctx, ids)
+	if err != nil {
+		return err
+	}
+	if len(missing) > 0 {
+		return g.missing(missing)
+	}
+	err = x.Fetch(ctx, places, g.s.fetchOptions(), func(ctx context.Context, b *repo.Block) error {
+		for i, p := range b.Places {
+			if err := g.deliver(ctx, p.ID, b.Chunk(i), false); err != nil {
+				return err
+			}
+		}
+		g.progress()
+		return nil
+	})
+	if m := (*repo.MissingError)(nil); errors.As(err, &m) {
+		return g.missing(m.Chunks)
+	}
+	return err
+}
+
+// missing names a file for the chunks that the store does not have.
+func (g *stager) missing(ids []digest.Digest) error {
+	err := &repo.MissingError{Chunks: ids}
+	for _, id := range ids {
+		if from, to := g.find(id); from < to {
+			return fmt.Errorf("stage %q: %w: push again from the Core, which fills the gap", g.changes[g.wants[from].change].path, err)
+		}
+	}
+	return err
+}
+
+// deliver writes a chunk, whose id was checked, wherever it is wanted. held
+// says that it was on this machine.
+func (g *stager) deliver(ctx context.Context, id digest.Digest, b []byte, held bool) error {
+	from, to := g.find(id)
+	for n := from; n < to; n++ {
+		g.mu.Lock()
+		w := g.wants[n]
+		g.wants[n].done = true
+		if !w.done {
+			g.lack--
+		}
+		g.mu.Unlock()
+		if w.done {
+			continue
+		}
+		if int(w.size) != len(b) {
+			return fmt.Errorf("stage %q: chunk %s has %d bytes, the release says %d: the release contradicts itself", g.changes[w.change].path, id.Short(), len(b), w.size)
+		}
+		if err := g.write(ctx, w, b, held); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (g *stager) write(ctx context.Context, w want, b []byte, held bool) error {
+	c := &g.changes[w.change]
+	g.s.mu.Lock()
+	g.s.res.BytesWritten += int64(len(b))
+	if held {
+		g.s.res.BytesHeld += int64(len(b))
+	} else {
+		g.s.res.BytesFetched += int64(len(b))
+	}
+	g.s.mu.Unlock()
+	if held {
+		atomic.AddInt64(&c.held, int64(len(b)))
+	}
+	if w.at == 0 && int64(w.size) == c.size {
+		atomic.AddInt32(&c.left, -1)
+		return g.whole(ctx, w.change, b)
+	}
+	f, err := g.files.get(w.change)
+	if err != nil {
+		return stageError(c, err)
+	}
+	_, err = f.WriteAt(b, w.at)
+	if err := errors.Join(err, g.files.put(w.change)); err != nil {
+		return stageError(c, err)
+	}
+	if atomic.AddInt32(&c.left, -1) > 0 {
+		return nil
+	}
+	if err := g.files.drop(w.change); err != nil {
+		return stageError(c, err)
+	}
+	return g.complete(ctx, w.change)
+}
+
+// stageError names the act and, for the one error that people meet, says what
+// to do.
+func stageError(c *change, err error) error {
+	if durable.IsDiskFull(err) {
+		return fmt.Errorf("stage %q: disk full: free space on the target's volume and pull again, which goes on from here: %w", c.path, err)
+	}
+	return fmt.Errorf("stage %q: %w", c.path, err)
+}
+
+// open opens the staged file, making it at its full length when it is not
+// there: what is never written stays a hole.
+func (g *stager) open(i int32) (*durable.File, error) {
+	c := &g.changes[i]
+	g.mu.Lock()
+	_, there := g.exists[i]
+	if !there {
+		g.exists[i] = struct{}{}
+	}
+	g.mu.Unlock()
+	if there {
+		return g.s.root.OpenRW(c.stageName())
+	}
+	f, err := g.s.root.Create(c.stageName(), c.size)
+	if err == nil && c.parts != nil {
+		err = f.SetSparse()
+	}
+	return f, err
+}
+
+// whole stages a file of a single chunk in one go: most files are.
+func (g *stager) whole(ctx context.Context, i int32, b []byte) error {
+	c := &g.changes[i]
+	f, err := g.s.root.Create(c.stageName(), 0)
+	if err != nil {
+		return stageError(c, err)
+	}
+	_, err = f.WriteAt(b, 0)
+	if err == nil && durable.NeedsFileSync() {
+		err = f.Sync()
+	}
+	var mode fs.FileMode
+	var same bool
+	if err == nil {
+		back := scratch.Get().(*[]byte)
+		p := (*back)[:len(b)]
+		_, err = f.ReadAt(p, 0)
+		same = err == nil && digest.Of(p) == c.digest
+		scratch.Put(back)
+	}
+	if err == nil {
+		var info fs.FileInfo
+		if info, err = f.Stat(); err == nil {
+			mode = info.Mode().Perm()
+		}
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return stageError(c, err)
+	}
+	if !same {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.bad = append(g.bad, i)
+		return nil
+	}
+	return g.finish(c, mode)
+}
+
+// scratch holds the buffers that small files are read back into: one of
+// readSize for each goroutine that stages.
+var scratch = sync.Pool{New: func() any { b := make([]byte, readSize); return &b }}
+
+// complete hands a file whose bytes are all there to the checkers.
+func (g *stager) complete(ctx context.Context, i int32) error {
+	select {
+	case g.check <- i:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// checker reads complete files back and proves each against the release.
+func (g *stager) checker(ctx context.Context) error {
+	buf := make([]byte, readSize)
+	for i := range g.check {
+		c := &g.changes[i]
+		sum, mode, err := g.readBack(ctx, c, buf)
+		if err != nil {
+			return stageError(c, err)
+		}
+		if sum != c.digest {
+			g.mu.Lock()
+			g.bad = append(g.bad, i)
+			g.mu.Unlock()
+			continue
+		}
+		if err := g.finish(c, mode); err != nil {
+			return err
+		}
+		g.progress()
+	}
+	return nil
+}
+
+func (g *stager) readBack(ctx context.Context, c *change, buf []byte) (sum digest.Digest, mode fs.FileMode, err error) {
+	f, err := g.s.root.OpenRW(c.stageName())
+	if err != nil {
+		return sum, 0, err
+	}
+	if durable.NeedsFileSync() {
+		if err := f.Sync(); err != nil {
+			return sum, 0, errors.Join(err, f.Close())
+		}
+	}
+	info, err := f.Stat()
+	if err == nil {
+		mode = info.Mode().Perm()
+		sum, err = hashReader(ctx, &fromStart{f: f}, c.size, buf)
+		if errors.Is(err, errResized) {
+			err = nil // a zero sum: made again
+		}
+	}
+	return sum, mode, errors.Join(err, f.Close())
+}
+
+// fromStart reads a File from its first byte on.
+type fromStart struct {
+	f  *durable.File
+	at int64
+}
+
+func (r *fromStart) Read(p []byte) (int, error) {
+	n, err := r.f.ReadAt(p, r.at)
+	r.at += int64(n)
+	return n, err
+}
+
+// finish gives a proven file its mode and time.
+func (g *stager) finish(c *change, mode fs.FileMode) error {
+	name := c.stageName()
+	if keepsModes && mode != fs.FileMode(c.mode) {
+		if err := g.s.root.Chmod(name, fs.FileMode(c.mode)); err != nil {
+			return stageError(c, err)
+		}
+	}
+	if err := g.s.root.Chtimes(name, time.Unix(0, c.mtime)); err != nil {
+		return stageError(c, err)
+	}
+	c.state = stReady
+	g.filesDone.Add(1)
+	g.bytesDone.Add(c.size)
+	return nil
+}
+
+func (g *stager) progress() {
+	g.s.emit(Event{Kind: ProgressEvent, Phase: PhaseStage, FilesDone: g.filesDone.Load(), FilesTotal: g.filesTotal,
+		BytesDone: g.bytesDone.Load(), BytesTotal: g.bytesTotal})
+}

@@ -1,0 +1,194 @@
+package apply
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"path"
+	"slices"
+
+	"nightferry/internal/chunk"
+	"nightferry/internal/digest"
+	"nightferry/internal/manifest"
+)
+
+// want is one chunk at one place of one new file.
+type want struct {
+	id     digest.Digest
+	at     int64 // offset in the file, bytes
+	change int32
+	size   int32 // bytes
+	done   bool  // written, or being written; under stager.mu
+}
+
+// refs returns the chunk references of a new file. Its list pages are cached.
+func (s *site) refs(c *change) ([]chunk.Ref, error) {
+	e := manifest.Entry{Path: c.path, Size: c.size, Digest: c.digest}
+	if c.parts != nil {
+		e.Chunks, e.Lists = c.parts.chunks, c.parts.lists
+	}
+	return s.repo.Refs(&e, s.pages)
+}
+
+// staged lists what an earlier run left on the stage, by name.
+func (s *site) staged() (map[string]struct{}, error) {
+	shards, err := s.root.ReadDir(stageDir)
+	if err != nil {
+		return nil, err
+	}
+	names := map[string]struct{}{}
+	for _, d := range shards {
+		dir := path.Join(stageDir, d.Name())
+		files, err := s.root.ReadDir(dir)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range files {
+			names[path.Join(dir, f.Name())] = struct{}{}
+		}
+	}
+	return names, nil
+}
+
+// list fills g.wants with every chunk that the given changes lack, sorted by
+// id. What an earlier run staged is read and not wanted again.
+func (g *stager) list(ctx context.Context, indexes []int32, staged map[string]struct{}) error {
+	g.wants = g.wants[:0]
+	var resumed []int32
+	for _, i := range indexes {
+		c := &g.changes[i]
+		if _, ok := staged[c.stageName()]; ok {
+			resumed = append(resumed, i)
+			continue
+		}
+		refs, err := g.s.refs(c)
+		if err != nil {
+			return err
+		}
+		g.want(i, refs, nil)
+	}
+	err := each(ctx, resumed, func(ctx context.Context, i int32, buf []byte) error {
+		return g.resume(ctx, i, buf)
+	})
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(g.wants, func(a, b want) int {
+		return cmp.Or(a.id.Compare(b.id), cmp.Compare(a.change, b.change), cmp.Compare(a.at, b.at))
+	})
+	g.lack = len(g.wants)
+	return nil
+}
+
+// want adds the chunks of a file for which have does not report that they are
+// there.
+func (g *stager) want(i int32, refs []chunk.Ref, have []bool) {
+	c := &g.changes[i]
+	c.left = 0
+	var at int64
+	for n, r := range refs {
+		if !r.Hole() && (have == nil || !have[n]) {
+			g.wants = append(g.wants, want{id: r.ID, at: at, change: i, size: int32(r.Size)})
+			c.left++
+		}
+		at += r.Size
+	}
+}
+
+// resume finds out which chunks of a staged file are right. After a power cut
+// any of them may be anything: each is compared with its id.
+func (g *stager) resume(ctx context.Context, i int32, buf []byte) error {
+	c := &g.changes[i]
+	refs, err := g.s.refs(c)
+	if err != nil {
+		return err
+	}
+	have := make([]bool, len(refs))
+	ok, err := g.compare(ctx, c, refs, have, buf)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		if err := g.s.root.Remove(c.stageName()); err != nil {
+			return err
+		}
+		have = nil
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.want(i, refs, have)
+	if ok {
+		g.exists[i] = struct{}{}
+		g.had += c.size
+	}
+	return nil
+}
+
+// compare fills have. It is false when the staged file cannot be used at all.
+func (g *stager) compare(ctx context.Context, c *change, refs []chunk.Ref, have []bool, buf []byte) (bool, error) {
+	f, err := g.s.root.Open(c.stageName())
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	if info, err := f.Stat(); err != nil || info.Size() != c.size {
+		return false, err
+	}
+	var at int64
+	for n, r := range refs {
+		if err := ctx.Err(); err != nil {
+			return false, context.Cause(ctx)
+		}
+		if !r.Hole() {
+			b := buf[:r.Size]
+			if _, err := f.ReadAt(b, at); err != nil && !errors.Is(err, io.EOF) {
+				return false, err
+			}
+			have[n] = !chunk.Zero(b) && g.s.repo.Keys().ChunkID(b) == r.ID
+		}
+		at += r.Size
+	}
+	return true, nil
+}
+
+// find returns the range of g.wants that has the id.
+func (g *stager) find(id digest.Digest) (from, to int) {
+	from, found := slices.BinarySearchFunc(g.wants, id, func(w want, id digest.Digest) int { return bytes.Compare(w.id[:], id[:]) })
+	if !found {
+		return 0, 0
+	}
+	to = from + 1
+	for to < len(g.wants) && g.wants[to].id == id {
+		to++
+	}
+	return from, to
+}
+
+// wanted reports whether some place still lacks the chunk.
+func (g *stager) wanted(id digest.Digest) bool {
+	from, to := g.find(id)
+	if from == to {
+		return false
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for i := from; i < to; i++ {
+		if !g.wants[i].done {
+			return true
+		}
+	}
+	return false
+}
+
+// lacking returns the ids that are still wanted, each once.
+func (g *stager) lacking() []digest.Digest {
+	var ids []digest.Digest
+	for i := range g.wants {
+		if w := &g.wants[i]; !w.done && (len(ids) == 0 || ids[len(ids)-1] != w.id) {
+			ids = append(ids, w.id)
+		}
+	}
+	return ids
+}
