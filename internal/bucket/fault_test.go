@@ -114,8 +114,9 @@ func TestBrokenBodyIsResumed(t *testing.T) {
 		t.Error("other bytes came back")
 	}
 	c := wire.Counts()
-	if c.Requests() != 4 || c.Down > 8<<20 {
-		t.Errorf("three breaks took %v: want 4 requests and no byte twice", c)
+	// What a reset overtakes on its way is lost, so a little is sent twice.
+	if c.Requests() != 4 || c.Down > 11<<20 {
+		t.Errorf("three breaks took %v: want 4 requests, and only what was on its way sent twice", c)
 	}
 	// A range breaks and resumes within itself.
 	s, good, _ = faulty(t, nil, testbed.CutBody(2, 1000))

@@ -159,8 +159,6 @@ func noAnswerError(err error) *Error {
 		if low := strings.ToLower(text); strings.Contains(low, "expired") || strings.Contains(low, "sso") {
 			e.Kind, e.Hint, e.Err = KindExpired, renewHint, errors.New("credentials have expired")
 		}
-	case strings.Contains(text, "invalid proxy address") || strings.Contains(text, "unknown scheme") && strings.Contains(text, "proxy"):
-		e.Err, e.Hint = errors.New("the proxy's address is not valid"), "check HTTPS_PROXY and HTTP_PROXY"
 	case errors.As(err, &op) && op.Op == "proxyconnect", strings.Contains(text, "proxyconnect"):
 		e.Err, e.Hint = fmt.Errorf("the proxy does not answer: %s", tail(text)), "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY"
 	case errors.As(err, &dns):
