@@ -381,3 +381,44 @@ func TestCancelEndsWaiting(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A cache on the way that ignores Range must not pass for the store: bytes of another place would come out.
+func TestRangeIgnored(t *testing.T) {
+	strip := func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			r.Header.Del("Range") // not signed, so the server does not notice
+			next.ServeHTTP(w, r)
+		})
+	}
+	s, good, _ := faulty(t, nil, strip)
+	testbed.WriteObject(t, good, "k", []byte("0123456789"))
+	for _, c := range [][2]int64{{2, 3}, {2, -1}, {0, 3}, {-3, -1}} {
+		_, _, err := s.Get(t.Context(), "k", c[0], c[1])
+		want(t, err, bucket.KindIntegrity, nil, "get", "k")
+		if !strings.Contains(err.Error(), "honour ranges") {
+			t.Error(err)
+		}
+	}
+	if got, _ := get(t, s, "k", 0, 10); got != "0123456789" { // a range that is the whole object is served by it
+		t.Error(got)
+	}
+}
+
+// A list that is out of order, or cut short with no way to go on, is an error and not a list.
+func TestBadLists(t *testing.T) {
+	for name, body := range map[string]string{
+		"out of order": `<Contents><Key>pre/b</Key><Size>1</Size></Contents><Contents><Key>pre/a</Key><Size>1</Size></Contents>`,
+		"cut short":    `<IsTruncated>true</IsTruncated><Contents><Key>pre/a</Key><Size>1</Size></Contents>`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, _, _ := faulty(t, nil, func(http.Handler) http.Handler {
+				return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+					w.Header().Set("Content-Type", "application/xml")
+					fmt.Fprintf(w, "<ListBucketResult>%s</ListBucketResult>", body)
+				})
+			})
+			err := s.List(t.Context(), "", func(bucket.Info) error { return nil })
+			want(t, err, bucket.KindIntegrity, nil, "list", "")
+		})
+	}
+}
