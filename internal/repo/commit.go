@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"nightferry/internal/bucket"
+	"nightferry/internal/digest"
 	"nightferry/internal/halt"
 	"nightferry/internal/manifest"
 	"nightferry/internal/trust"
@@ -54,16 +55,47 @@ func (r *Repo) Publish(ctx context.Context, c Commit) (*Release, error) {
 	if err != nil {
 		return nil, err
 	}
-	if grace := time.Duration(r.format.Grace) * time.Second; !c.Started.IsZero() && date.Sub(c.Started) > grace/2 {
-		return nil, fmt.Errorf("%w (%v of %v): nothing was published; push again, it resumes where this one ended", ErrTooLong, date.Sub(c.Started).Round(time.Second), grace/2)
+	if err := r.inTime(c.Started, date); err != nil {
+		return nil, err
 	}
-	if err := r.putHead(ctx, c.Key, channel, out.Number, out, etag); err != nil {
+	err = r.putHead(ctx, c.Key, channel, out.Number, out, etag)
+	for range casTries {
+		if !errors.Is(err, ErrConflict) || c.Parent == nil {
+			break
+		}
+		// A head that was only signed again is still the parent.
+		now, headErr := r.Head(ctx, channel)
+		if headErr != nil {
+			return nil, headErr
+		}
+		if now.Number != c.Parent.Number || now.Release != c.Parent.Release {
+			break
+		}
+		if err := r.inTime(c.Started, now.Date); err != nil {
+			return nil, err
+		}
+		err = r.putHead(ctx, c.Key, channel, out.Number, out, now.ETag)
+	}
+	if err != nil {
 		return nil, err
 	}
 	r.mu.Lock()
 	r.memory.Heads[channel] = out.Number
 	r.mu.Unlock()
 	return out, nil
+}
+
+// Grace returns how long a pack stays condemned before it may be deleted.
+func (r *Repo) Grace() time.Duration { return time.Duration(r.format.Grace) * time.Second }
+
+// inTime returns ErrTooLong when, by the store's clock, more than half the
+// grace period lies between since and now: what was seen or stored at since
+// may be about to be deleted. The other half is for the call that follows.
+func (r *Repo) inTime(since, now time.Time) error {
+	if since.IsZero() || now.Sub(since) <= r.Grace()/2 {
+		return nil
+	}
+	return fmt.Errorf("%w (%v, at most %v): nothing was published; push again, it resumes where this one ended", ErrTooLong, now.Sub(since).Round(time.Second), r.Grace()/2)
 }
 
 // putRelease stores the release under the first free number. A number that
@@ -76,11 +108,10 @@ func (r *Repo) putRelease(ctx context.Context, c Commit, number uint64, payload 
 		if err != nil {
 			return nil, time.Time{}, err
 		}
-		body := bucket.Bytes(b)
 		key := ReleaseKey(r.keys.Name(channel), number)
-		info, err := r.store.Put(ctx, key, body, bucket.Cond{Absent: true})
-		if err := settle(ctx, r.store, key, b, err); err == nil {
-			return &Release{Number: number, Digest: body.SHA256, Signer: PublicOf(c.Key), Release: c.Release}, info.Date, nil
+		info, err := put(ctx, r.store, key, b, bucket.Cond{Absent: true})
+		if err == nil {
+			return &Release{Number: number, Digest: digest.Of(b), Signer: PublicOf(c.Key), Release: c.Release}, info.Date, nil
 		} else if !errors.Is(err, fs.ErrExist) {
 			return nil, time.Time{}, err
 		}
@@ -110,9 +141,7 @@ func (r *Repo) putHead(ctx context.Context, key ed25519.PrivateKey, channel stri
 	if err != nil {
 		return err
 	}
-	at := HeadKey(r.keys.Name(channel))
-	_, err = r.store.Put(ctx, at, bucket.Bytes(b), cond(etag))
-	err = settle(ctx, r.store, at, b, err)
+	_, err = put(ctx, r.store, HeadKey(r.keys.Name(channel)), b, cond(etag))
 	if errors.Is(err, fs.ErrExist) {
 		now, headErr := r.Head(ctx, channel)
 		if headErr != nil {
@@ -186,25 +215,15 @@ func (r *Repo) channelOf(ctx context.Context, scope string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	b, _, err = read(ctx, r.store, ReleaseKey(scope, s.Subject.Number), manifest.MaxRelease+4096)
+	h, err := trust.DecodeHead(s.Payload)
 	if err != nil {
 		return "", err
 	}
-	if s, err = trust.Parse(manifest.ReleaseKind, manifest.ReleaseVersion, manifest.MaxRelease+4096, b); err != nil {
-		return "", err
-	}
-	payload, err := r.openPayload(manifest.ReleaseKind, s.Payload)
+	rel, err := r.StoredRelease(ctx, scope, s.Subject.Number, h.Release)
 	if err != nil {
 		return "", err
 	}
-	m, err := manifest.DecodeRelease(payload)
-	if err != nil {
-		return "", err
-	}
-	if r.keys.Name(m.Channel) != scope {
-		return "", fmt.Errorf("channel %s: %w: its release belongs to another channel", scope, trust.ErrUntrusted)
-	}
-	return m.Channel, nil
+	return rel.Channel, nil
 }
 
 // History calls fn for each release from head back along the parents, until
@@ -269,6 +288,6 @@ func (r *Repo) putHalt(ctx context.Context, key ed25519.PrivateKey, epoch uint64
 	if err != nil {
 		return err
 	}
-	_, err = r.store.Put(ctx, haltKey, bucket.Bytes(b), c)
-	return settle(ctx, r.store, haltKey, b, err)
+	_, err = put(ctx, r.store, haltKey, b, c)
+	return err
 }

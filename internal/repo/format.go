@@ -158,20 +158,22 @@ func PublicOf(k ed25519.PrivateKey) (p trust.Public) {
 // putNew puts an object that must be absent. An answer that was lost on the
 // way makes a retry find our own object there: that is success.
 func putNew(ctx context.Context, s bucket.Store, key string, b []byte) error {
-	_, err := s.Put(ctx, key, bucket.Bytes(b), bucket.Cond{Absent: true})
-	return settle(ctx, s, key, b, err)
+	_, err := put(ctx, s, key, b, bucket.Cond{Absent: true})
+	return err
 }
 
-// settle finds out whether a conditional put that failed has happened all the
-// same, by reading the object back.
-func settle(ctx context.Context, s bucket.Store, key string, b []byte, err error) error {
+// put is a conditional put that finds out, by reading the object back, whether
+// one that failed has happened all the same: its answer may have been lost, or
+// a retry of it have met its own first attempt.
+func put(ctx context.Context, s bucket.Store, key string, b []byte, c bucket.Cond) (bucket.Info, error) {
+	info, err := s.Put(ctx, key, bucket.Bytes(b), c)
 	if err == nil || ctx.Err() != nil {
-		return err
+		return info, err
 	}
-	if have, _, getErr := read(ctx, s, key, int64(len(b))+1); getErr == nil && bytes.Equal(have, b) {
-		return nil
+	if have, info, getErr := read(ctx, s, key, int64(len(b))+1); getErr == nil && bytes.Equal(have, b) {
+		return info, nil
 	}
-	return err
+	return info, err
 }
 
 // read gets a whole object of at most max bytes.

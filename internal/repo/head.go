@@ -90,38 +90,7 @@ func (r *Repo) seen(channel string) uint64 {
 // verified child gives it; with the zero Digest it is accepted by its signer
 // alone, which must be active or retired.
 func (r *Repo) Release(ctx context.Context, channel string, number uint64, want digest.Digest) (*Release, error) {
-	what := fmt.Sprintf("release %d of %q", number, channel)
-	b, _, err := read(ctx, r.store, ReleaseKey(r.keys.Name(channel), number), manifest.MaxRelease+4096)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
-	}
-	if d := digest.Of(b); !want.IsZero() && d != want {
-		return nil, fmt.Errorf("%s: %w: its digest is %s, the signed head or its child says %s", what, trust.ErrUntrusted, d.Short(), want.Short())
-	}
-	s, err := trust.Parse(manifest.ReleaseKind, manifest.ReleaseVersion, manifest.MaxRelease+4096, b)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
-	}
-	if err := s.Verify(r.subject(manifest.ReleaseKind, manifest.ReleaseVersion, channel, number)); err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
-	}
-	if want.IsZero() {
-		if err := r.doc.Allows(s.Signer, trust.Releases); err != nil {
-			return nil, fmt.Errorf("%s: %w", what, err)
-		}
-	}
-	payload, err := r.openPayload(manifest.ReleaseKind, s.Payload)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
-	}
-	m, err := manifest.DecodeRelease(payload)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
-	}
-	if m.Channel != channel {
-		return nil, fmt.Errorf("%s: %w: it says that its channel is %q", what, trust.ErrUntrusted, m.Channel)
-	}
-	return &Release{Number: number, Digest: s.Digest, Signer: s.Signer, Release: *m}, nil
+	return r.releaseAt(ctx, r.keys.Name(channel), fmt.Sprintf("release %d of %q", number, channel), number, want)
 }
 
 // Halts reads the active orders and the epoch.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"nightferry/internal/bucket"
 	"nightferry/internal/digest"
 	"nightferry/internal/frame"
 	"nightferry/internal/index"
@@ -72,11 +73,25 @@ func (r *Repo) Index(ctx context.Context) (*Index, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", rootKey, err)
 	}
-	x := &Index{repo: r, root: root, etag: info.ETag, date: info.Date, condemned: map[digest.Digest]bool{}, byPack: map[digest.Digest]uint32{}}
-	for _, c := range root.Condemned {
-		x.condemned[c.Pack] = true
+	return r.newIndex(root, info), nil
+}
+
+func (r *Repo) newIndex(root *index.Root, info bucket.Info) *Index {
+	return &Index{repo: r, root: root, etag: info.ETag, date: info.Date, condemned: condemnedSet(root), byPack: map[digest.Digest]uint32{}}
+}
+
+// refresh reads the root again; the packs that Places refer to stay. It fails
+// with missed where the root is the same as before.
+func (x *Index) refresh(ctx context.Context, missed error) error {
+	fresh, err := x.repo.Index(ctx)
+	if err != nil {
+		return err
 	}
-	return x, nil
+	if fresh.root.Sequence == x.root.Sequence {
+		return missed
+	}
+	x.root, x.etag, x.date, x.condemned = fresh.root, fresh.etag, fresh.date, fresh.condemned
+	return nil
 }
 
 // Root returns the index root that was read.
@@ -101,8 +116,21 @@ func (x *Index) pack(p index.Pack) uint32 {
 // Locate finds chunks, newest segment first, until each is found; of a
 // segment only the pages that may hold one are read. found is sorted by id;
 // missing are ids that no segment has. Memory is proportional to ids, not to
-// the index.
+// the index. Where a segment is gone because others were merged since the root
+// was read, the root is read again.
 func (x *Index) Locate(ctx context.Context, ids []digest.Digest) (found []Place, missing []digest.Digest, err error) {
+	for {
+		found, missing, err = x.locate(ctx, ids)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return found, missing, err
+		}
+		if err := x.refresh(ctx, err); err != nil {
+			return nil, nil, err
+		}
+	}
+}
+
+func (x *Index) locate(ctx context.Context, ids []digest.Digest) (found []Place, missing []digest.Digest, err error) {
 	left := slices.Clone(ids)
 	slices.SortFunc(left, digest.Digest.Compare)
 	left = slices.Compact(left)

@@ -4,13 +4,16 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
+	"time"
 
 	"nightferry/internal/digest"
 	"nightferry/internal/durable"
@@ -54,7 +57,8 @@ func (s *Segments) open(ctx context.Context, ref index.SegmentRef) (*local, erro
 		if l, err := s.openCopy(n.Name(), ref, sum); err == nil {
 			return l, nil
 		}
-		if err := s.dir.Remove(n.Name()); err != nil { // damaged: fetch it again
+		// Damaged: fetch it again.
+		if err := s.dir.Remove(n.Name()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
 	}
@@ -118,7 +122,7 @@ func (s *Segments) fetch(ctx context.Context, ref index.SegmentRef) (name, sum s
 // write makes a local copy; fill returns the copy's own reference.
 func (s *Segments) write(ref index.SegmentRef, fill func(io.Writer) (index.SegmentRef, error)) (name, sum string, err error) {
 	var own index.SegmentRef
-	temp := ref.Digest.String() + ".tmp"
+	temp := ref.Digest.String() + rand.Text() + tempSuffix
 	err = s.dir.WriteStream(temp, 0o600, func(w io.Writer) (err error) {
 		own, err = fill(w)
 		return err
@@ -131,7 +135,14 @@ func (s *Segments) write(ref index.SegmentRef, fill func(io.Writer) (index.Segme
 	return name, sum, s.dir.Rename(temp, name)
 }
 
-// Prune removes local copies of segments that root does not list.
+// tempSuffix marks what is being written.
+const tempSuffix = ".tmp"
+
+// staleTemp is the age at which what is being written belongs to nobody.
+const staleTemp = 24 * time.Hour
+
+// Prune removes local copies of segments that root does not list. What it
+// cannot remove, because another process reads it, it will another time.
 func (s *Segments) Prune(root *index.Root) error {
 	live := map[string]bool{}
 	for _, ref := range root.Segments {
@@ -142,12 +153,17 @@ func (s *Segments) Prune(root *index.Root) error {
 		return err
 	}
 	for _, n := range names {
-		id, _, _ := strings.Cut(strings.TrimSuffix(n.Name(), ".tmp"), "-")
-		if !live[id] {
-			err = errors.Join(err, s.dir.Remove(n.Name()))
+		id, _, _ := strings.Cut(n.Name(), "-")
+		dead := !live[id]
+		if strings.HasSuffix(n.Name(), tempSuffix) || durable.IsTemp(n.Name()) {
+			i, err := n.Info()
+			dead = err == nil && s.repo.now().Sub(i.ModTime()) > staleTemp
+		}
+		if dead {
+			_ = s.dir.Remove(n.Name())
 		}
 	}
-	return err
+	return nil
 }
 
 // all calls fn for every record of the copy, in order.
@@ -223,6 +239,7 @@ func interpolate(f *index.Footer, page, n int, id digest.Digest) int {
 
 // Known answers whether chunks are stored already. Not safe for concurrent use.
 type Known struct {
+	index     *Index
 	segs      []*local
 	condemned map[digest.Digest]bool
 	buf       []byte
@@ -231,15 +248,39 @@ type Known struct {
 // Known opens the local copies of all live segments of x, fetching the ones
 // that are lacking.
 func (s *Segments) Known(ctx context.Context, x *Index) (*Known, error) {
-	k := &Known{condemned: x.condemned, buf: make([]byte, index.PageSize)}
-	for _, ref := range x.root.Segments {
-		l, err := s.open(ctx, ref)
-		if err != nil {
-			return nil, errors.Join(err, k.Close())
-		}
-		k.segs = append(k.segs, l)
+	segs, err := s.openAll(ctx, x)
+	if err != nil {
+		return nil, err
 	}
-	return k, nil
+	return &Known{index: x, segs: segs, condemned: x.condemned, buf: make([]byte, index.PageSize)}, nil
+}
+
+// openAll opens the local copies of all live segments of x, whose root it
+// reads again where one is gone from the store.
+func (s *Segments) openAll(ctx context.Context, x *Index) (segs []*local, err error) {
+	for i := 0; i < len(x.root.Segments); i++ {
+		l, err := s.open(ctx, x.root.Segments[i])
+		if err == nil {
+			segs = append(segs, l)
+			continue
+		}
+		err = errors.Join(err, closeAll(segs))
+		if !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		if err := x.refresh(ctx, err); err != nil {
+			return nil, err
+		}
+		segs, i = nil, -1
+	}
+	return segs, nil
+}
+
+func closeAll(segs []*local) (err error) {
+	for _, l := range segs {
+		err = errors.Join(err, l.close())
+	}
+	return err
 }
 
 // Has reports whether a chunk is in a pack that a publisher may rely on, that
@@ -257,10 +298,47 @@ func (k *Known) Has(id digest.Digest) (bool, error) {
 	return false, nil
 }
 
-// Close closes the local copies.
-func (k *Known) Close() (err error) {
-	for _, l := range k.segs {
-		err = errors.Join(err, l.close())
+// Locate is Index.Locate by the local copies: it asks nothing of the store.
+// The places refer to the packs of the Index that Known was given.
+func (k *Known) Locate(ids []digest.Digest) (found []Place, missing []digest.Digest, err error) {
+	for _, id := range ids {
+		var place *Place
+		for _, l := range k.segs {
+			rec, ok, err := l.find(id, k.buf)
+			if err != nil {
+				return nil, nil, fmt.Errorf("look up chunk %s: %w", id.Short(), err)
+			}
+			if !ok || int(rec.Pack) >= len(l.footer.Packs) {
+				continue
+			}
+			p := l.footer.Packs[rec.Pack]
+			doomed := k.condemned[p.Digest]
+			if place == nil || !doomed {
+				place = &Place{ID: id, Pack: k.index.pack(p), At: rec.At}
+			}
+			if !doomed {
+				break
+			}
+		}
+		if place == nil {
+			missing = append(missing, id)
+		} else {
+			found = append(found, *place)
+		}
 	}
-	return err
+	return found, missing, nil
 }
+
+// Packs returns every pack that the live segments name.
+func (k *Known) Packs() map[digest.Digest]index.Pack {
+	packs := map[digest.Digest]index.Pack{}
+	for _, l := range k.segs {
+		for _, p := range l.footer.Packs {
+			packs[p.Digest] = p
+		}
+	}
+	return packs
+}
+
+// Close closes the local copies.
+func (k *Known) Close() error { return closeAll(k.segs) }

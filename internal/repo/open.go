@@ -12,6 +12,7 @@ import (
 
 	"nightferry/internal/bucket"
 	"nightferry/internal/chunk"
+	"nightferry/internal/digest"
 	"nightferry/internal/frame"
 	"nightferry/internal/seal"
 	"nightferry/internal/trust"
@@ -53,8 +54,9 @@ type Repo struct {
 	now    func() time.Time
 	doc    *trust.Doc
 
-	mu     sync.Mutex
-	memory Memory
+	mu      sync.Mutex
+	memory  Memory
+	unnamed map[digest.Digest]time.Time // packs that were stored and that no segment names yet
 }
 
 // ErrKey says that the repository is encrypted and the key is lacking or wrong.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"slices"
+	"time"
 
 	"nightferry/internal/bucket"
 	"nightferry/internal/digest"
@@ -19,10 +20,21 @@ import (
 // others who do the same. Each failure means that another has succeeded.
 const casTries = 64
 
-// UpdateRoot replaces the index root by what change makes of it, trying again
-// when another writer was faster. change may be called more than once; nil
-// from it with no difference still writes.
+// UpdateRoot is ReplaceRoot for who needs no clock.
 func (r *Repo) UpdateRoot(ctx context.Context, change func(*index.Root) error) (*index.Root, error) {
+	x, err := r.ReplaceRoot(ctx, func(root *index.Root, _ time.Time) error { return change(root) })
+	if err != nil {
+		return nil, err
+	}
+	return x.root, nil
+}
+
+// ReplaceRoot replaces the index root by what change makes of it, trying again
+// when another writer was faster, and returns the index as it is then. now is
+// the store's clock when the root was read. change may be called more than
+// once; nil from it with no difference still writes.
+func (r *Repo) ReplaceRoot(ctx context.Context, change func(root *index.Root, now time.Time) error) (*Index, error) {
+	gone := uint64(0) // the root that named a segment that was not there
 	for range casTries {
 		x, err := r.Index(ctx)
 		if err != nil {
@@ -31,7 +43,13 @@ func (r *Repo) UpdateRoot(ctx context.Context, change func(*index.Root) error) (
 		root := *x.root
 		root.Segments = slices.Clone(root.Segments)
 		root.Condemned = slices.Clone(root.Condemned)
-		if err := change(&root); err != nil {
+		if err := change(&root, x.date); err != nil {
+			// Another writer merges a segment away, gc deletes it, change
+			// misses it: the next root does not name it.
+			if errors.Is(err, fs.ErrNotExist) && x.root.Sequence != gone {
+				gone = x.root.Sequence
+				continue
+			}
 			return nil, err
 		}
 		root.Sequence++
@@ -39,9 +57,9 @@ func (r *Repo) UpdateRoot(ctx context.Context, change func(*index.Root) error) (
 		if err != nil {
 			return nil, err
 		}
-		_, err = r.store.Put(ctx, rootKey, bucket.Bytes(b), cond(x.etag))
-		if err = settle(ctx, r.store, rootKey, b, err); err == nil {
-			return &root, nil
+		info, err := put(ctx, r.store, rootKey, b, cond(x.etag))
+		if err == nil {
+			return r.newIndex(&root, info), nil
 		}
 		if !errors.Is(err, fs.ErrExist) {
 			return nil, fmt.Errorf("replace the index root: %w", err)
@@ -50,10 +68,41 @@ func (r *Repo) UpdateRoot(ctx context.Context, change func(*index.Root) error) (
 	return nil, fmt.Errorf("replace the index root: other writers were faster %d times: try again later", casTries)
 }
 
-// PutPack stores a pack. Its chunks count only once a segment names it.
+// PutPack stores a pack. Its chunks count only once a segment names it, which
+// must happen within half the grace period: gc deletes what nothing names.
 func (r *Repo) PutPack(ctx context.Context, p pack.Finished) error {
-	_, err := r.store.Put(ctx, PackKey(p.Digest), bucket.Body{R: bytes.NewReader(p.Bytes), Size: int64(len(p.Bytes)), SHA256: p.Digest}, bucket.Cond{})
-	return err
+	info, err := r.store.Put(ctx, PackKey(p.Digest), bucket.Body{R: bytes.NewReader(p.Bytes), Size: int64(len(p.Bytes)), SHA256: p.Digest}, bucket.Cond{})
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.unnamed == nil {
+		r.unnamed = map[digest.Digest]time.Time{}
+	}
+	r.unnamed[p.Digest] = info.Date
+	return nil
+}
+
+// oldest returns when the first of the packs was stored that this process put
+// and no segment names yet; zero where it put none of them.
+func (r *Repo) oldest(packs []index.Pack) (t time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range packs {
+		if at, ok := r.unnamed[p.Digest]; ok && (t.IsZero() || at.Before(t)) {
+			t = at
+		}
+	}
+	return t
+}
+
+func (r *Repo) named(packs []index.Pack) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range packs {
+		delete(r.unnamed, p.Digest)
+	}
 }
 
 // Batch collects what new packs hold until it becomes a segment.
@@ -85,36 +134,26 @@ func (s *Segments) AddSegment(ctx context.Context, b *Batch) error {
 	if len(b.records) == 0 {
 		return nil
 	}
-	slices.SortFunc(b.records, func(x, y index.Record) int { return x.ID.Compare(y.ID) })
-	records := slices.CompactFunc(b.records, func(x, y index.Record) bool { return x.ID == y.ID })
-	obj, ref, err := index.Build(s.repo.keys, b.packs, records)
+	ref, err := s.store(ctx, b)
 	if err != nil {
 		return err
 	}
-	if _, err := s.repo.store.Put(ctx, SegmentKey(ref.Digest), bucket.Body{R: bytes.NewReader(obj), Size: int64(len(obj)), SHA256: ref.Digest}, bucket.Cond{}); err != nil {
-		return err
-	}
-	_, _, err = s.write(ref, func(w io.Writer) (index.SegmentRef, error) {
-		if s.repo.keys == nil {
-			_, err := w.Write(obj)
-			return ref, err
+	oldest := s.repo.oldest(b.packs)
+	_, err = s.repo.ReplaceRoot(ctx, func(root *index.Root, now time.Time) error {
+		// A segment that names a pack which gc has deleted meanwhile would
+		// make every later push believe that its chunks are stored.
+		if err := s.repo.inTime(oldest, now); err != nil {
+			return err
 		}
-		plain, own, err := index.Build(nil, b.packs, records)
-		if err == nil {
-			_, err = w.Write(plain)
-		}
-		return own, err
-	})
-	if err != nil {
-		return err
-	}
-	_, err = s.repo.UpdateRoot(ctx, func(root *index.Root) error {
 		if slices.ContainsFunc(root.Segments, func(r index.SegmentRef) bool { return r.Digest == ref.Digest }) {
 			return nil
 		}
 		root.Segments = slices.Insert(root.Segments, 0, ref)
 		return s.shrink(ctx, root)
 	})
+	if err == nil {
+		s.repo.named(b.packs)
+	}
 	return err
 }
 
@@ -149,9 +188,15 @@ func condemnedSet(root *index.Root) map[digest.Digest]bool {
 
 // Forget rewrites the index without the given packs: every segment that names
 // one is replaced, and they leave the list of the condemned. The packs' objects
-// stay; deleting them comes after.
-func (s *Segments) Forget(ctx context.Context, drop map[digest.Digest]bool) error {
-	_, err := s.repo.UpdateRoot(ctx, func(root *index.Root) error {
+// stay; deleting them comes after. check, unless nil, is asked of each root
+// before it is replaced, and may change it.
+func (s *Segments) Forget(ctx context.Context, drop map[digest.Digest]bool, check func(*index.Root) error) (*Index, error) {
+	return s.repo.ReplaceRoot(ctx, func(root *index.Root, _ time.Time) error {
+		if check != nil {
+			if err := check(root); err != nil {
+				return err
+			}
+		}
 		condemned := condemnedSet(root)
 		var out []index.SegmentRef
 		for _, ref := range root.Segments {
@@ -176,7 +221,6 @@ func (s *Segments) Forget(ctx context.Context, drop map[digest.Digest]bool) erro
 		root.Condemned = slices.DeleteFunc(root.Condemned, func(c index.Condemned) bool { return drop[c.Pack] })
 		return nil
 	})
-	return err
 }
 
 // merge stores one segment that holds the records of refs, newest first,
@@ -192,7 +236,7 @@ func (s *Segments) merge(ctx context.Context, refs []index.SegmentRef, condemned
 		}
 		m.add(l)
 	}
-	const object, plain = "merge.object", "merge.plain"
+	object := mergeName()
 	err = s.dir.WriteStream(object, 0o600, func(w io.Writer) error {
 		ref, err = m.write(w, s.repo, true)
 		return err
@@ -250,13 +294,9 @@ func (m *merger) write(w io.Writer, r *Repo, sealed bool) (index.SegmentRef, err
 		cursors[i] = newCursor(l)
 	}
 	for {
-		var least *index.Record
-		for i := range cursors {
-			if rec, err := cursors[i].peek(); err != nil {
-				return index.SegmentRef{}, err
-			} else if rec != nil && (least == nil || rec.ID.Compare(least.ID) < 0) {
-				least = rec
-			}
+		least, err := leastOf(cursors)
+		if err != nil {
+			return index.SegmentRef{}, err
 		}
 		if least == nil {
 			return out.Finish()
@@ -320,3 +360,12 @@ func (c *cursor) peek() (*index.Record, error) {
 }
 
 func (c *cursor) next() { c.at, c.ok = c.at+1, false }
+
+// IDs returns the ids of the chunks in the batch.
+func (b *Batch) IDs() []digest.Digest {
+	ids := make([]digest.Digest, len(b.records))
+	for i, r := range b.records {
+		ids[i] = r.ID
+	}
+	return ids
+}

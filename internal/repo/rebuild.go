@@ -1,0 +1,82 @@
+package repo
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"slices"
+
+	"nightferry/internal/bucket"
+	"nightferry/internal/index"
+)
+
+// Rebuild replaces the whole index by the batches that fill hands to add. The
+// old root, be it good, damaged or gone, stays until all is stored; what it
+// lists as condemned stays condemned. Nothing else may write to the repository
+// meanwhile: packs that a push stores during the rebuild would be forgotten,
+// and then uploaded again by the next one.
+func (s *Segments) Rebuild(ctx context.Context, fill func(add func(*Batch) error) error) (*Index, error) {
+	r := s.repo
+	old, info, err := read(ctx, r.store, rootKey, index.MaxRoot)
+	if err != nil && !gone(err) {
+		return nil, err
+	}
+	var root index.Root
+	if was, decErr := index.DecodeRoot(old); decErr == nil {
+		root = index.Root{Sequence: was.Sequence + 1, Lost: was.Lost + 1, Condemned: was.Condemned}
+	} else {
+		// How far the lost root had counted nobody knows; the time is further.
+		n := uint64(r.now().Unix())
+		root = index.Root{Sequence: n, Lost: n}
+	}
+	err = fill(func(b *Batch) error {
+		ref, err := s.store(ctx, b)
+		if err != nil {
+			return err
+		}
+		root.Segments = slices.Insert(root.Segments, 0, ref)
+		return s.shrink(ctx, &root)
+	})
+	if err != nil {
+		return nil, err
+	}
+	b, err := index.EncodeRoot(&root)
+	if err != nil {
+		return nil, err
+	}
+	if info, err = put(ctx, r.store, rootKey, b, cond(info.ETag)); err != nil {
+		return nil, fmt.Errorf("replace the index root: %w: end what else writes to the repository and rebuild again", err)
+	}
+	return r.newIndex(&root, info), nil
+}
+
+// store makes a segment of a batch and keeps a local copy of it.
+func (s *Segments) store(ctx context.Context, b *Batch) (index.SegmentRef, error) {
+	slices.SortFunc(b.records, func(x, y index.Record) int { return x.ID.Compare(y.ID) })
+	records := slices.CompactFunc(b.records, func(x, y index.Record) bool { return x.ID == y.ID })
+	obj, ref, err := index.Build(s.repo.keys, b.packs, records)
+	if err != nil {
+		return ref, err
+	}
+	if _, err := s.repo.store.Put(ctx, SegmentKey(ref.Digest), bucket.Body{R: bytes.NewReader(obj), Size: int64(len(obj)), SHA256: ref.Digest}, bucket.Cond{}); err != nil {
+		return ref, err
+	}
+	_, _, err = s.write(ref, func(w io.Writer) (index.SegmentRef, error) {
+		if s.repo.keys == nil {
+			_, err := w.Write(obj)
+			return ref, err
+		}
+		plain, own, err := index.Build(nil, b.packs, records)
+		if err == nil {
+			_, err = w.Write(plain)
+		}
+		return own, err
+	})
+	return ref, err
+}
+
+// mergeName names a merged segment that is being written: at random, because
+// another process may use the folder.
+func mergeName() string { return "merge-" + rand.Text() + tempSuffix }
