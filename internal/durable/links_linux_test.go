@@ -147,3 +147,29 @@ func TestKindsOfErrors(t *testing.T) {
 		}
 	}
 }
+
+// An immutable file is the one that Unix does not let us replace.
+func TestPain13_ImmutableFile(t *testing.T) {
+	r := open(t, Options{})
+	ok(t, r.WriteFile("f", []byte("old"), 0o644))
+	ok(t, r.ProbeLocked("f"))
+	f, err := r.Open("f")
+	ok(t, err)
+	defer func() { ok(t, f.Close()) }()
+	const immutable = 0x10 // FS_IMMUTABLE_FL of linux/fs.h
+	flags, err := unix.IoctlGetInt(int(f.Fd()), unix.FS_IOC_GETFLAGS)
+	if err == nil {
+		err = unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, flags|immutable)
+	}
+	if err != nil {
+		t.Skipf("this account or file system cannot make a file immutable: %v", err)
+	}
+	probe, rename := r.ProbeLocked("f"), r.WriteFile("f", []byte("new"), 0o644)
+	ok(t, unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, flags))
+	if !IsLocked(probe) || rename == nil {
+		t.Errorf("probe: %v, write: %v", probe, rename)
+	}
+	if got := read(t, r, "f"); got != "old" {
+		t.Errorf("read %q", got)
+	}
+}
