@@ -1,0 +1,127 @@
+// Package publish reads a content folder and publishes it as the next release
+// of a channel. Run tells the order: survey the source and let the guards
+// judge it, cut and store what is new, then sign. It needs no Core.
+package publish
+
+import (
+	"crypto/ed25519"
+	"fmt"
+	"strings"
+	"time"
+
+	"nightferry/internal/digest"
+	"nightferry/internal/durable"
+	"nightferry/internal/halt"
+	"nightferry/internal/manifest"
+	"nightferry/internal/scan"
+)
+
+// LinkPolicy says what happens to symbolic links, junctions, devices, pipes
+// and sockets, which a release cannot hold.
+type LinkPolicy uint8
+
+const (
+	// Refuse stops the push and lists them.
+	Refuse LinkPolicy = iota
+	// Skip leaves them out and reports each.
+	Skip
+)
+
+// Options tune a push. Channel, Key, State and Now are required.
+type Options struct {
+	Channel  string
+	Patterns *scan.Patterns // nil: everything
+	Links    LinkPolicy
+
+	MaxDelete       float64 // percent of the files of the release before; 0: 25
+	MaxDeleteFiles  int64   // 0: no limit in files
+	AllowDeletes    bool    // lets more deletes through than both limits
+	AllowEmpty      bool    // lets a source without files through
+	AllowUnportable bool    // lets names through that Windows cannot hold
+
+	Rehash      bool // read every file, whatever its times say
+	DryRun      bool // do everything but store and publish
+	Connections int  // packs that are stored at once; 0: 3
+
+	Key     ed25519.PrivateKey // signs the release and the head
+	State   *durable.Root      // folder of this repository's caches on this machine
+	Subject halt.Subject       // who this is, to halt orders
+	Now     func() time.Time
+	OnEvent func(Event) // called from one goroutine at a time; nil: none
+}
+
+// Outcome of one path.
+type Outcome string
+
+// Outcomes. Unchanged paths are not reported one by one.
+const (
+	Added   Outcome = "added"
+	Changed Outcome = "changed" // other bytes
+	Touched Outcome = "touched" // same bytes, other time or mode
+	Removed Outcome = "removed"
+	Skipped Outcome = "skipped" // a link or special file, left out
+	Reread  Outcome = "reread"  // it changed while it was read, and was read again
+)
+
+// Event reports a file's outcome, or with an empty Path how far the run is.
+type Event struct {
+	Path     string        `json:"path,omitempty"`
+	Outcome  Outcome       `json:"outcome,omitempty"`
+	Cause    string        `json:"cause,omitempty"`
+	Size     int64         `json:"size,omitempty"`
+	Digest   digest.Digest `json:"digest,omitzero"`
+	Progress *Progress     `json:"progress,omitempty"`
+}
+
+// Progress counts what a run has done.
+type Progress struct {
+	Phase      string `json:"phase"`       // survey, store, publish
+	Files      int64  `json:"files"`       // files decided so far
+	TotalFiles int64  `json:"total_files"` // known once the survey is done
+	Read       int64  `json:"read"`        // bytes read from the source
+	ToRead     int64  `json:"to_read"`     // bytes that will be read in all, as the survey saw them
+	New        int64  `json:"new"`         // bytes of them that no pack held yet
+	Sent       int64  `json:"sent"`        // bytes stored, compressed
+}
+
+// Result of a push.
+type Result struct {
+	Number    uint64          `json:"number"` // the release that is the head now; of a dry run, that would be
+	Digest    digest.Digest   `json:"digest,omitzero"`
+	Unchanged bool            `json:"unchanged"` // the source is what the head says already
+	DryRun    bool            `json:"dry_run,omitempty"`
+	Totals    manifest.Totals `json:"totals"`
+	Tree      digest.Digest   `json:"tree"`
+	Added     int64           `json:"added"`
+	Changed   int64           `json:"changed"`
+	Touched   int64           `json:"touched"`
+	Removed   int64           `json:"removed"`
+	Skipped   int64           `json:"skipped"`
+	Read      int64           `json:"read"`  // bytes read from the source
+	New       int64           `json:"new"`   // bytes that no pack held yet
+	Sent      int64           `json:"sent"`  // bytes stored, compressed
+	Packs     int64           `json:"packs"` // packs stored
+	Puts      int64           `json:"puts"`  // write requests that this took, or of a dry run, would take
+}
+
+// GuardError says that a guard stopped the push before anything was published.
+type GuardError struct {
+	Guard  string   // "empty", "deletes", "names", "links", "unreadable", "unstable"
+	Why    string   // one line, with the remedy
+	Paths  []string // what it is about, all of it, each with its reason
+	Remedy string
+}
+
+func (e *GuardError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: nothing was published", e.Why)
+	const shown = 20
+	for i, p := range e.Paths {
+		if i == shown && len(e.Paths) > shown+1 {
+			fmt.Fprintf(&b, "\n  … and %d more", len(e.Paths)-shown)
+			break
+		}
+		b.WriteString("\n  " + p)
+	}
+	return b.String()
+}

@@ -1,0 +1,284 @@
+package publish
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"nightferry/internal/digest"
+	"nightferry/internal/durable"
+	"nightferry/internal/manifest"
+	"nightferry/internal/pack"
+	"nightferry/internal/repo"
+	"nightferry/internal/scan"
+)
+
+// segmentsDir is the folder of the index's local copies in Options.State.
+const segmentsDir = "segments"
+
+// push is one run.
+type push struct {
+	r         *repo.Repo
+	o         Options
+	source    string
+	root      *os.Root // the source: nothing outside of it is ever read
+	cacheName string
+
+	head  *repo.Head    // nil: the channel has no release
+	rel   *repo.Release // the head's release, once it was read
+	pages repo.Pages    // of that release, where the survey needed them
+	index *repo.Index
+	segs  *repo.Segments
+	store *store
+
+	crew     *errgroup.Group // readers and workers
+	workers  chan *worker
+	raws     sync.Pool // []byte, a group's chunks
+	payloads sync.Pool // []byte, a group's compressed chunks
+
+	packs, segments int64
+
+	mu       sync.Mutex // state, last
+	state    Progress
+	last     time.Time
+	reporter sync.Mutex // OnEvent
+}
+
+// Run publishes source as the next release of a channel, or finds that the
+// head says the same already. Nothing is visible to a site before the head
+// moves, the very last step; what a run that ends early has stored serves the
+// next one.
+//
+// Errors: *GuardError, *halt.Error, repo.ErrConflict, repo.ErrTooLong,
+// trust.ErrUntrusted, those of the store, and of the source.
+func Run(ctx context.Context, r *repo.Repo, source string, o Options) (res *Result, err error) {
+	p := &push{r: r, o: o}
+	if p.source, err = filepath.Abs(source); err != nil {
+		return nil, err
+	}
+	p.cacheName = o.Channel + "-" + hex.EncodeToString(digestPrefix(p.source)) + ".catalogue"
+	if p.root, err = os.OpenRoot(p.source); err != nil {
+		return nil, fmt.Errorf("open the source folder (is it mounted, may this account read it?): %w", err)
+	}
+	defer p.root.Close()
+	if err := r.CheckHalt(ctx, o.Subject); err != nil {
+		return nil, err
+	}
+	if p.head, err = r.Head(ctx, o.Channel); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if p.index, err = r.Index(ctx); err != nil {
+		return nil, err
+	}
+	s, err := p.look(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if p.head != nil && s.changed == 0 {
+		return p.unchanged(s)
+	}
+	return p.publish(ctx, s)
+}
+
+func digestPrefix(s string) []byte { d := digest.Of([]byte(s)); return d[:8] }
+
+// unchanged reports a run in which no file looked any different.
+func (p *push) unchanged(s *survey) (*Result, error) {
+	c, _, err := p.openCache()
+	if err != nil {
+		return nil, err
+	}
+	if c == nil {
+		return nil, errors.New("the stat cache vanished while it was used: push again")
+	}
+	defer c.Close()
+	h := c.Header()
+	return &Result{Number: p.head.Number, Digest: p.head.Release, Unchanged: true, DryRun: p.o.DryRun, Totals: h.Totals, Tree: h.Tree, Skipped: s.skippedSpecial}, nil
+}
+
+func (p *push) walk(ctx context.Context, fn func(scan.Item) error) error {
+	skip := func(path string, dir bool) bool {
+		return path == manifest.StateDir || p.o.Patterns != nil && p.o.Patterns.Skip(path, dir)
+	}
+	if err := scan.Walk(ctx, p.source, scan.WalkOptions{Skip: skip}, fn); err != nil {
+		return fmt.Errorf("walk the source: %w", err)
+	}
+	return nil
+}
+
+// publish reads what changed, stores what is new, and moves the head.
+func (p *push) publish(ctx context.Context, s *survey) (*Result, error) {
+	var err error
+	if err := p.o.State.MkdirAll(segmentsDir, 0o700); err != nil {
+		return nil, err
+	}
+	dir, err := durable.Open(filepath.Join(p.o.State.Dir(), segmentsDir), durable.Options{})
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	p.segs = p.r.Segments(dir)
+	if p.store, err = p.newStore(ctx); err != nil {
+		return nil, err
+	}
+	defer func() { _ = p.store.close() }()
+	p.count(func(c *Progress) { c.TotalFiles, c.ToRead = s.files, s.toRead })
+	res, rel, cat, err := p.storeAll(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = cat.Abort() }() // of no effect once it is committed
+	same := p.head != nil && p.rel != nil && p.rel.Tree == rel.Tree && p.rel.Totals == rel.Totals && p.rel.Portable == rel.Portable &&
+		slices.Equal(p.rel.Pages, rel.Pages)
+	head := digest.Digest{}
+	switch {
+	case same:
+		res.Unchanged, res.Number, res.Digest, head = true, p.head.Number, p.head.Release, p.head.Release
+	case p.o.DryRun:
+		res.Number = 1
+		if p.head != nil {
+			res.Number = p.head.Number + 1
+		}
+	default:
+		p.progress("publish", true)
+		if err := p.store.gate(ctx); err != nil {
+			return nil, err
+		}
+		out, err := p.r.Publish(ctx, repo.Commit{Release: *rel, Parent: p.head, Key: p.o.Key, Started: p.index.Date()})
+		if err != nil {
+			return nil, err
+		}
+		res.Number, res.Digest, head = out.Number, out.Digest, out.Digest
+	}
+	res.Puts = p.packs + p.segments*2
+	if p.o.DryRun {
+		res.Puts = p.packs + 2*min(p.packs, 1)
+	}
+	if !res.Unchanged {
+		res.Puts += 2 // release and head
+	}
+	if p.o.DryRun {
+		return res, nil
+	}
+	h := scan.Header{Repo: [16]byte(p.r.ID()), Channel: p.o.Channel, Number: res.Number, Release: head, Lost: p.index.Root().Lost, Totals: res.Totals, Tree: res.Tree}
+	if err := cat.Commit(h); err != nil {
+		return nil, fmt.Errorf("release %d is published, but its stat cache could not be kept: %w", res.Number, err)
+	}
+	x, err := p.r.Index(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return res, p.segs.Prune(x.Root())
+}
+
+// storeAll runs the pipeline: the walk makes tasks, readers read them side by
+// side, and the sequencer takes their results in path order.
+func (p *push) storeAll(ctx context.Context, s *survey) (*Result, *manifest.Release, *scan.CatalogueWriter, error) {
+	if p.head != nil {
+		if _, err := p.headRelease(ctx); err != nil {
+			return nil, nil, nil, err
+		}
+	}
+	cat, err := scan.CreateCatalogue(p.o.State, p.cacheName)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	cpus := runtime.GOMAXPROCS(0)
+	p.workers = make(chan *worker, cpus)
+	for range cpus {
+		enc, err := pack.NewEncoder()
+		if err != nil {
+			return nil, nil, nil, errors.Join(err, cat.Abort())
+		}
+		p.workers <- &worker{enc: enc}
+	}
+	seq := p.newSequencer(cat)
+	// Two groups, so that an error anywhere ends the whole line: the crew
+	// reads and compresses under ctx, the sequencer drains the queue.
+	var line context.Context
+	p.crew, line = errgroup.WithContext(ctx)
+	queue := make(chan *task, 2*cpus+2)
+	p.crew.Go(func() error {
+		defer close(queue)
+		return p.tasks(line, queue)
+	})
+	seqErr := seq.run(line, queue)
+	if seqErr != nil {
+		p.crew.Go(func() error { return seqErr }) // ends the readers
+	}
+	err = p.crew.Wait()
+	if seqErr != nil && !errors.Is(seqErr, context.Canceled) {
+		err = seqErr
+	}
+	if err == nil {
+		err = seq.end(s)
+	}
+	if finishErr := p.store.finish(ctx); err == nil || errors.Is(err, context.Canceled) && ctx.Err() == nil {
+		err = errors.Join(finishErr, err)
+	}
+	if err != nil {
+		_ = cat.Abort() // a leftover temporary file is all it could leave
+		return nil, nil, nil, p.explain(err)
+	}
+	res, rel := seq.result(s)
+	return res, rel, cat, nil
+}
+
+// explain makes a guard of a source file that cannot be read: nothing may be
+// published that would lack it.
+func (p *push) explain(err error) error {
+	var file *fs.PathError
+	if !errors.As(err, &file) || !errors.Is(err, errSource) {
+		return err
+	}
+	guard, why := "unreadable", "a file in the source cannot be read (give this account read access, or exclude it)"
+	if errors.Is(err, errUnstable) {
+		guard, why = "unstable", fmt.Sprintf("a file in the source changed each of %d times it was read (push again when its writer is done, or exclude it)", maxTries)
+	}
+	return &GuardError{Guard: guard, Why: why, Paths: []string{fmt.Sprintf("%q: %v", file.Path, file.Err)}}
+}
+
+// count changes the progress.
+func (p *push) count(f func(*Progress)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f(&p.state)
+}
+
+const progressEvery = 200 * time.Millisecond
+
+// progress reports how far the run is, at most every progressEvery.
+func (p *push) progress(phase string, now bool) {
+	if p.o.OnEvent == nil {
+		return
+	}
+	p.mu.Lock()
+	t := p.o.Now()
+	if !now && p.state.Phase == phase && t.Sub(p.last) < progressEvery {
+		p.mu.Unlock()
+		return
+	}
+	p.last, p.state.Phase = t, phase
+	state := p.state
+	p.mu.Unlock()
+	p.event(Event{Progress: &state})
+}
+
+func (p *push) event(e Event) {
+	if p.o.OnEvent == nil {
+		return
+	}
+	p.reporter.Lock()
+	defer p.reporter.Unlock()
+	p.o.OnEvent(e)
+}

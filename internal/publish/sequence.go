@@ -1,0 +1,310 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"nightferry/internal/chunk"
+	"nightferry/internal/manifest"
+	"nightferry/internal/scan"
+)
+
+// errSource marks an error of the source, as against one of the store.
+var errSource = errors.New("read the source")
+
+// tasks walks the source, takes over what looks as it did, and queues the
+// rest to be read: many small files together, a large one alone.
+func (p *push) tasks(ctx context.Context, queue chan<- *task) error {
+	c, based, err := p.openCache()
+	if err != nil {
+		return err
+	}
+	if c != nil {
+		defer c.Close()
+	}
+	old := cache{r: c, based: based}
+	if c == nil && p.pages != nil {
+		old.rest = p.r.Entries(p.rel, p.pages)
+	}
+	readers := make(chan *reader, cap(queue)+2)
+	var t *task
+	send := func() error {
+		if t == nil {
+			return nil
+		}
+		done := t
+		t = nil
+		done.groups = make(chan *group, 1)
+		select {
+		case queue <- done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		p.crew.Go(func() error {
+			defer close(done.groups)
+			if done.bytes == 0 && allReady(done.items) {
+				return nil
+			}
+			var r *reader
+			select {
+			case r = <-readers:
+			default:
+				var err error
+				if r, err = newReader(p.r.Params()); err != nil {
+					return err
+				}
+			}
+			done.err = p.read(ctx, done, r)
+			readers <- r
+			if done.err != nil && ctx.Err() == nil {
+				return sourceError(done.err)
+			}
+			return done.err
+		})
+		return nil
+	}
+	err = p.walk(ctx, func(it scan.Item) error {
+		if it.Err != nil {
+			return sourceError(&fs.PathError{Op: "read", Path: it.Path, Err: it.Err})
+		}
+		if it.Kind == scan.Link || it.Kind == scan.Special {
+			if p.o.Links == Refuse {
+				return sourceError(&fs.PathError{Op: "read", Path: it.Path, Err: fmt.Errorf("it became a %s", it.Kind)})
+			}
+			p.event(Event{Path: it.Path, Outcome: Skipped, Cause: it.Kind.String()})
+			return nil
+		}
+		next, err := p.item(&old, it)
+		if err != nil {
+			return err
+		}
+		var size int64
+		if !next.ready {
+			size = it.Stat.Size
+		}
+		if t != nil && (t.bytes+size > taskBytes || len(t.items) >= maxTaskItems) {
+			if err := send(); err != nil {
+				return err
+			}
+		}
+		if t == nil {
+			t = &task{}
+		}
+		t.items = append(t.items, next)
+		t.bytes += size
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return send()
+}
+
+func allReady(items []*item) bool {
+	for _, it := range items {
+		if !it.ready {
+			return false
+		}
+	}
+	return true
+}
+
+func sourceError(err error) error { return fmt.Errorf("%w: %w", errSource, err) }
+
+// item decides whether a path must be read.
+func (p *push) item(old *cache, it scan.Item) (*item, error) {
+	n := &item{path: it.Path, stat: it.Stat}
+	e, same, err := old.find(it)
+	if err != nil {
+		return nil, err
+	}
+	n.old = e
+	if it.Kind == scan.Dir {
+		n.ready = true
+		n.entry = manifest.Entry{Path: it.Path, Kind: manifest.Dir, Mode: mode(it.Stat, true)}
+		return n, nil
+	}
+	if same != nil && !p.o.Rehash {
+		n.ready = old.based
+		if !n.ready {
+			if n.ready, err = p.held(e); err != nil {
+				return nil, err
+			}
+		}
+		n.entry, n.checked = *e, same.Checked
+	}
+	return n, nil
+}
+
+// sequencer takes the tasks' results in path order and makes blocks into
+// packs, items into entries, and entries into pages.
+type sequencer struct {
+	p     *push
+	cat   *scan.CatalogueWriter
+	pages manifest.PageBuilder
+	check manifest.Checker
+	refs  []manifest.PageRef
+	start time.Time
+
+	added, changed, touched int64
+}
+
+func (p *push) newSequencer(cat *scan.CatalogueWriter) *sequencer {
+	s := &sequencer{p: p, cat: cat, check: manifest.Checker{Portable: !p.o.AllowUnportable}, start: p.o.Now()}
+	s.pages.Emit = func(page []byte, first string, entries int) error {
+		id, err := p.store.page(page)
+		s.refs = append(s.refs, manifest.PageRef{ID: id, Entries: int64(entries), First: first})
+		return err
+	}
+	return s
+}
+
+func (s *sequencer) run(ctx context.Context, queue <-chan *task) error {
+	for {
+		select {
+		case t, ok := <-queue:
+			if !ok {
+				return ctx.Err()
+			}
+			if err := s.task(ctx, t); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (s *sequencer) task(ctx context.Context, t *task) error {
+	for g := range t.groups {
+		select {
+		case <-g.ready:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if err := s.group(g); err != nil {
+			return err
+		}
+		s.p.progress("store", false)
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if t.err != nil {
+		return sourceError(t.err)
+	}
+	for _, it := range t.items {
+		if err := s.item(it); err != nil {
+			return err
+		}
+	}
+	s.p.progress("store", false)
+	return nil
+}
+
+func (s *sequencer) group(g *group) error {
+	if g.err != nil {
+		return g.err
+	}
+	for i := range g.pieces {
+		pc := &g.pieces[i]
+		if pc.reset {
+			pc.it.refs = nil
+			continue
+		}
+		pc.it.refs = chunk.Append(pc.it.refs, pc.ref)
+	}
+	if len(g.block.Chunks) == 0 {
+		return nil
+	}
+	s.p.count(func(c *Progress) { c.New += int64(g.block.Raw) })
+	if err := s.p.store.block(g.block); err != nil {
+		return err
+	}
+	s.p.payloads.Put(g.block.Payload[:0]) //nolint:staticcheck // a slice header is small beside a MiB
+	return nil
+}
+
+func (s *sequencer) item(it *item) error {
+	if err := s.p.finish(it); err != nil {
+		return err
+	}
+	e := &it.entry
+	if err := s.check.Add(e); err != nil {
+		return err
+	}
+	if err := s.pages.Add(*e); err != nil {
+		return err
+	}
+	rec := scan.NewRecord(e, it.stat, it.checked)
+	if s.racy(it) {
+		rec.Stat = scan.Stat{}
+	}
+	if err := s.cat.Add(rec); err != nil {
+		return err
+	}
+	s.p.count(func(c *Progress) {
+		if e.Kind == manifest.File {
+			c.Files++
+		}
+	})
+	return s.report(it)
+}
+
+// racyWindow is how young a change must be for another one to hide behind the
+// same time stamp: the coarsest clock among file systems is FAT's, two seconds.
+const racyWindow = 2 * time.Second
+
+// racy reports whether the file was so young when it was read that its stat
+// proves nothing: it will be read again next time.
+func (s *sequencer) racy(it *item) bool {
+	if it.entry.Kind == manifest.Dir || it.ready {
+		return false
+	}
+	newest := max(it.stat.MTime, it.stat.CTime)
+	return newest > time.Unix(it.checked, 0).Add(-racyWindow).UnixNano()
+}
+
+func (s *sequencer) report(it *item) error {
+	e := &it.entry
+	ev := Event{Path: e.Path, Size: e.Size, Digest: e.Digest}
+	if it.reread {
+		s.p.event(Event{Path: e.Path, Outcome: Reread, Size: e.Size})
+	}
+	switch {
+	case it.old == nil:
+		ev.Outcome = Added
+		s.added++
+	case !it.old.SameContent(e):
+		ev.Outcome = Changed
+		s.changed++
+	case it.old.MTime != e.MTime || it.old.Mode != e.Mode:
+		ev.Outcome = Touched
+		s.touched++
+	default:
+		return nil
+	}
+	s.p.event(ev)
+	return nil
+}
+
+// end emits the last page and tells of what is gone.
+func (s *sequencer) end(v *survey) error {
+	for _, path := range v.removed {
+		s.p.event(Event{Path: path, Outcome: Removed})
+	}
+	return s.pages.Finish()
+}
+
+func (s *sequencer) result(v *survey) (*Result, *manifest.Release) {
+	totals, tree := s.check.Sum()
+	p := s.p
+	rel := &manifest.Release{Channel: p.o.Channel, Created: s.start.Unix(), Portable: !p.o.AllowUnportable, Totals: totals, Tree: tree, Pages: s.refs}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return &Result{DryRun: p.o.DryRun, Totals: totals, Tree: tree, Added: s.added, Changed: s.changed, Touched: s.touched,
+		Removed: int64(len(v.removed)), Skipped: v.skippedSpecial, Read: p.state.Read, New: p.state.New, Sent: p.state.Sent, Packs: p.packs}, rel
+}

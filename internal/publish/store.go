@@ -1,0 +1,296 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sync/errgroup"
+
+	"nightferry/internal/chunk"
+	"nightferry/internal/digest"
+	"nightferry/internal/pack"
+	"nightferry/internal/repo"
+)
+
+const (
+	// A checkpoint makes stored packs findable, so that a push that is killed
+	// goes on from there.
+	checkpointBytes   = 1 << 30
+	checkpointRecords = 200_000
+	// haltEvery is how often a run asks whether it must stop.
+	haltEvery = 10 * time.Second
+)
+
+// store collects blocks into packs and stores them. Blocks of content and of
+// manifest pages go to separate packs, so that a site reads a release's pages
+// in one run; the last of both share one.
+type store struct {
+	p   *push
+	enc *zstd.Encoder // for pages
+
+	mu    sync.Mutex // known, fresh
+	known *repo.Known
+	fresh map[digest.Digest]struct{} // claimed since the last checkpoint
+
+	w       *pack.Writer // being filled with content
+	pageRaw []byte       // pages that are not in a block yet
+	pageIDs []chunk.Ref
+	pages   []pack.Block // blocks of pages that are in no pack yet
+	pageLen int
+
+	uploads *errgroup.Group
+	upctx   context.Context
+	bufs    chan []byte // pack buffers that are free
+
+	batchMu sync.Mutex
+	batch   repo.Batch
+	halted  time.Time // when the halt object was last read
+}
+
+func (p *push) newStore(ctx context.Context) (*store, error) {
+	known, err := p.segs.Known(ctx, p.index)
+	if err != nil {
+		return nil, err
+	}
+	enc, err := pack.NewEncoder()
+	if err != nil {
+		return nil, err
+	}
+	n := p.o.Connections
+	if n <= 0 {
+		n = 3
+	}
+	s := &store{p: p, enc: enc, known: known, fresh: map[digest.Digest]struct{}{}, bufs: make(chan []byte, n+1), halted: p.o.Now()}
+	for range n + 1 {
+		s.bufs <- nil // made when first used
+	}
+	s.uploads, s.upctx = errgroup.WithContext(ctx)
+	return s, nil
+}
+
+func (s *store) close() error {
+	return errors.Join(s.enc.Close(), s.known.Close())
+}
+
+// has reports whether a chunk is stored, or will be by this push.
+func (s *store) has(id digest.Digest) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.fresh[id]; ok {
+		return true, nil
+	}
+	return s.known.Has(id)
+}
+
+// claim reports whether the caller is the one to store a chunk.
+func (s *store) claim(id digest.Digest) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.fresh[id]; ok {
+		return false, nil
+	}
+	if ok, err := s.known.Has(id); ok || err != nil {
+		return false, err
+	}
+	s.fresh[id] = struct{}{}
+	return true, nil
+}
+
+// block adds a block of content to the pack being filled.
+func (s *store) block(b pack.Block) error {
+	if s.w == nil {
+		var buf []byte
+		select {
+		case buf = <-s.bufs:
+		case <-s.upctx.Done():
+			return s.uploads.Wait()
+		}
+		if buf == nil {
+			buf = make([]byte, 0, pack.TargetSize+2*pack.MaxStored)
+		}
+		var err error
+		if s.w, err = pack.NewWriter(s.p.r.Keys(), buf); err != nil {
+			return err
+		}
+	}
+	s.w.Add(b)
+	if s.w.Full() {
+		s.flush()
+	}
+	return nil
+}
+
+// flush hands the pack being filled over to be stored.
+func (s *store) flush() {
+	w := s.w
+	if w == nil {
+		return
+	}
+	s.w = nil
+	s.uploads.Go(func() error {
+		done, err := w.Finish()
+		if err != nil {
+			return err
+		}
+		if err := s.put(done); err != nil {
+			return err
+		}
+		s.bufs <- done.Bytes[:0]
+		return nil
+	})
+}
+
+func (s *store) put(done pack.Finished) error {
+	p := s.p
+	if !p.o.DryRun {
+		if err := s.gate(s.upctx); err != nil {
+			return err
+		}
+		if err := p.r.PutPack(s.upctx, done); err != nil {
+			return fmt.Errorf("store a pack: %w", err)
+		}
+	}
+	p.count(func(c *Progress) { c.Sent += int64(len(done.Bytes)) })
+	s.batchMu.Lock()
+	defer s.batchMu.Unlock()
+	p.packs++
+	s.batch.Add(done)
+	if s.batch.Bytes() >= checkpointBytes || s.batch.Records() >= checkpointRecords {
+		return s.checkpoint(s.upctx)
+	}
+	return nil
+}
+
+// gate asks at most every haltEvery whether the push must stop.
+func (s *store) gate(ctx context.Context) error {
+	s.batchMu.Lock()
+	defer s.batchMu.Unlock()
+	now := s.p.o.Now()
+	if now.Sub(s.halted) < haltEvery {
+		return nil
+	}
+	if err := s.p.r.CheckHalt(ctx, s.p.o.Subject); err != nil {
+		return err
+	}
+	s.halted = now
+	return nil
+}
+
+// checkpoint makes the stored packs findable. batchMu is held.
+func (s *store) checkpoint(ctx context.Context) error {
+	if s.p.o.DryRun || s.batch.Records() == 0 {
+		return nil
+	}
+	if err := s.p.segs.AddSegment(ctx, &s.batch); err != nil {
+		return fmt.Errorf("add to the index: %w", err)
+	}
+	s.p.segments++
+	x, err := s.p.r.Index(ctx)
+	if err != nil {
+		return err
+	}
+	known, err := s.p.segs.Known(ctx, x)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, id := range s.batch.IDs() {
+		delete(s.fresh, id)
+	}
+	s.batch = repo.Batch{}
+	old := s.known
+	s.known = known
+	return old.Close()
+}
+
+// page takes a manifest or chunk-list page and returns its id.
+func (s *store) page(b []byte) (digest.Digest, error) {
+	id := s.p.r.Keys().ChunkID(b)
+	fresh, err := s.claim(id)
+	if err != nil || !fresh {
+		return id, err
+	}
+	if len(s.pageRaw)+len(b) > pack.MaxBlock {
+		if err := s.pageBlock(); err != nil {
+			return id, err
+		}
+	}
+	s.pageRaw = append(s.pageRaw, b...)
+	s.pageIDs = append(s.pageIDs, chunk.Ref{ID: id, Size: int64(len(b))})
+	return id, nil
+}
+
+func (s *store) pageBlock() error {
+	if len(s.pageIDs) == 0 {
+		return nil
+	}
+	b := pack.Compress(s.enc, nil, s.pageRaw, s.pageIDs)
+	s.pages = append(s.pages, b)
+	s.pageLen += len(b.Payload) + 64
+	s.pageRaw, s.pageIDs = s.pageRaw[:0], nil
+	if s.pageLen < pack.TargetSize {
+		return nil
+	}
+	return s.pagePack()
+}
+
+// pagePack makes the waiting blocks of pages a pack of their own.
+func (s *store) pagePack() error {
+	content := s.w
+	s.w = nil
+	for _, b := range s.pages {
+		if err := s.block(b); err != nil {
+			return err
+		}
+	}
+	s.flush()
+	s.pages, s.pageLen, s.w = nil, 0, content
+	return nil
+}
+
+// finish stores all that is left and makes it findable. When the run was
+// interrupted it makes findable what is stored, within lastMoments.
+func (s *store) finish(ctx context.Context) error {
+	if ctx.Err() == nil {
+		if err := s.rest(); err != nil {
+			return errors.Join(err, s.uploads.Wait())
+		}
+	}
+	err := s.uploads.Wait()
+	if ctx.Err() != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), lastMoments)
+		defer cancel()
+	} else if err != nil {
+		return err
+	}
+	s.batchMu.Lock()
+	defer s.batchMu.Unlock()
+	return errors.Join(err, s.checkpoint(ctx))
+}
+
+// lastMoments is how long an interrupted push may take to leave its packs
+// findable, so that the next one does not store them again.
+const lastMoments = 5 * time.Second
+
+// rest puts the waiting pages behind the content that waits, and stores both.
+func (s *store) rest() error {
+	if err := s.pageBlock(); err != nil {
+		return err
+	}
+	if s.w != nil && s.w.Size()+s.pageLen > pack.TargetSize+4*pack.MaxStored {
+		s.flush()
+	}
+	for _, b := range s.pages {
+		if err := s.block(b); err != nil {
+			return err
+		}
+	}
+	s.flush()
+	return nil
+}

@@ -1,0 +1,164 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"nightferry/internal/manifest"
+	"nightferry/internal/scan"
+)
+
+// survey is what a walk of the source shows before any file is read.
+type survey struct {
+	files, dirs    int64 // in the source now
+	before         int64 // files in the release before
+	changed        int64 // paths that are new, gone, or look different
+	toRead         int64 // bytes of files that must be read
+	removed        []string
+	links          []string
+	unreadable     []string
+	names          []string
+	removedFiles   int64
+	skippedSpecial int64
+}
+
+// look walks the source beside what the release before held and lets the
+// guards judge, so that nothing is stored for a push that will be refused.
+func (p *push) look(ctx context.Context) (*survey, error) {
+	var s survey
+	prev, err := p.previous(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer prev.close()
+	old, err := prev.next()
+	if err != nil {
+		return nil, err
+	}
+	gone := func() error {
+		s.changed++
+		if old.kind == manifest.File {
+			s.removedFiles++
+		}
+		s.removed = append(s.removed, old.path)
+		old, err = prev.next()
+		return err
+	}
+	check := manifest.Checker{Portable: !p.o.AllowUnportable}
+	err = p.walk(ctx, func(it scan.Item) error {
+		if it.Err != nil {
+			s.unreadable = append(s.unreadable, fmt.Sprintf("%q: %v", it.Path, it.Err))
+			return nil
+		}
+		if it.Kind == scan.Link || it.Kind == scan.Special {
+			s.links = append(s.links, fmt.Sprintf("%q (%s)", it.Path, it.Kind))
+			return nil
+		}
+		if why := p.checkName(&check, it); why != nil {
+			s.names = append(s.names, why.Error())
+		}
+		for old != nil && manifest.ComparePaths(old.path, it.Path) < 0 {
+			if err := gone(); err != nil {
+				return err
+			}
+		}
+		same := false
+		if old != nil && old.path == it.Path {
+			same = old.kind == kindOf(it) && old.stat != nil && looksSame(it, *old.stat) && !p.o.Rehash
+			if old.kind == manifest.File {
+				s.before++
+			}
+			if old, err = prev.next(); err != nil {
+				return err
+			}
+		}
+		if it.Kind == scan.Dir {
+			s.dirs++
+		} else {
+			s.files++
+		}
+		if !same {
+			s.changed++
+			s.toRead += it.Stat.Size
+		}
+		if s.files&1023 == 0 {
+			p.count(func(c *Progress) { c.Files = s.files })
+			p.progress("survey", false)
+		}
+		return nil
+	})
+	for err == nil && old != nil {
+		err = gone()
+	}
+	s.before += s.removedFiles
+	s.skippedSpecial = int64(len(s.links))
+	if err != nil {
+		return nil, err
+	}
+	return &s, p.guard(&s)
+}
+
+// looksSame reports whether a path looks as it did. Of a folder only the mode
+// counts: its times change with what it holds.
+func looksSame(it scan.Item, old scan.Stat) bool {
+	if it.Kind == scan.Dir {
+		return it.Stat.Mode == old.Mode
+	}
+	return it.Stat == old
+}
+
+func (p *push) checkName(c *manifest.Checker, it scan.Item) error {
+	if err := manifest.CheckPath(it.Path, !p.o.AllowUnportable); err != nil {
+		return err
+	}
+	err := c.Add(&manifest.Entry{Path: it.Path, Kind: kindOf(it)})
+	var path *manifest.PathError
+	var alias *manifest.AliasError
+	if errors.As(err, &path) || errors.As(err, &alias) {
+		return err
+	}
+	// A folder whose own name was refused is missing to the checker: its
+	// content is not at fault.
+	return nil
+}
+
+func kindOf(it scan.Item) manifest.Kind {
+	if it.Kind == scan.Dir {
+		return manifest.Dir
+	}
+	return manifest.File
+}
+
+func (p *push) guard(s *survey) error {
+	switch {
+	case len(s.unreadable) > 0:
+		return &GuardError{Guard: "unreadable", Paths: s.unreadable,
+			Why: fmt.Sprintf("%d names in the source cannot be read (give this account read access, or exclude them)", len(s.unreadable))}
+	case len(s.links) > 0 && p.o.Links == Refuse:
+		return &GuardError{Guard: "links", Paths: s.links,
+			Why: fmt.Sprintf("the source holds %d links or special files, which a release cannot hold (exclude them, or leave them out with --links skip)", len(s.links))}
+	case len(s.names) > 0:
+		return &GuardError{Guard: "names", Paths: s.names,
+			Why: fmt.Sprintf("%d names cannot be held by every site (rename or exclude them, or, where no site runs Windows, use --allow-unportable-names)", len(s.names))}
+	case s.files == 0 && !p.o.AllowEmpty:
+		return &GuardError{Guard: "empty",
+			Why: fmt.Sprintf("the source %q holds no file (is it mounted? if it is meant to be empty, use --allow-empty)", p.source)}
+	case p.o.AllowDeletes:
+		return nil
+	}
+	percent := p.o.MaxDelete
+	if percent == 0 {
+		percent = 25
+	}
+	over := s.before > 0 && float64(s.removedFiles) > percent/100*float64(s.before)
+	if over || p.o.MaxDeleteFiles > 0 && s.removedFiles > p.o.MaxDeleteFiles {
+		limit := fmt.Sprintf("%g %%", percent)
+		if p.o.MaxDeleteFiles > 0 {
+			limit += fmt.Sprintf(" or %d files", p.o.MaxDeleteFiles)
+		}
+		return &GuardError{Guard: "deletes", Paths: s.removed,
+			Why: fmt.Sprintf("the push would remove %d of %d files, more than %s (if that is meant, use --allow-deletes)", s.removedFiles, s.before, limit)}
+	}
+	return nil
+}
