@@ -179,6 +179,12 @@ func TestCatalogueDamage(t *testing.T) {
 	try("a byte more", append(bytes.Clone(good), 0))
 	// A whole block missing: its neighbours' checksums are right.
 	size := int(binary.LittleEndian.Uint32(good[8:]))
+	last := 8
+	for at := 8; binary.LittleEndian.Uint32(good[at:]) >= blockTarget; at += 8 + int(binary.LittleEndian.Uint32(good[at:])) {
+		last = at + 8 + int(binary.LittleEndian.Uint32(good[at:]))
+	}
+	end := last + 8 + int(binary.LittleEndian.Uint32(good[last:]))
+	try("the last block missing", append(bytes.Clone(good[:last]), good[end:]...))
 	try("a block missing", append(bytes.Clone(good[:8]), good[8+8+size:]...))
 	b := bytes.Clone(good)
 	b[7] = 2
