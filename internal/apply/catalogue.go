@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 
 	"nightferry/internal/digest"
 	"nightferry/internal/manifest"
@@ -112,15 +113,14 @@ func (s *site) writeNext(ctx context.Context, rel *repo.Release, changes []chang
 	}
 	complete, err := s.fillNext(ctx, w, old, rel, changes)
 	if err == nil {
-		err = w.Commit(scan.Header{Repo: rel2repo(s.repo), Channel: s.o.Channel, Number: rel.Number, Release: rel.Digest, Complete: complete})
+		err = w.Commit(scan.Header{Repo: s.repo.ID(), Channel: s.o.Channel, Number: rel.Number, Release: rel.Digest,
+			Totals: rel.Totals, Tree: rel.Tree, Complete: complete, Made: s.o.Now().UnixNano()})
 	}
 	if err != nil {
 		return errors.Join(err, w.Abort())
 	}
 	return nil
 }
-
-func rel2repo(r *repo.Repo) [16]byte { return r.ID() }
 
 func (s *site) fillNext(ctx context.Context, w *scan.CatalogueWriter, old *records, rel *repo.Release, changes []change) (complete bool, err error) {
 	now := s.o.Now().Unix()
@@ -197,9 +197,9 @@ func (s *site) keep(w *scan.CatalogueWriter, old *records, e *manifest.Entry) er
 
 // record walks the target once more and makes catalogue.next the catalogue,
 // with the stat of every file as it is now. A file that is not as the commit
-// left it is recorded as unknown, so that the next run reads it. It returns the
-// number of such paths.
-func (s *site) record(ctx context.Context) (wrong int64, err error) {
+// left it is recorded as unknown, so that the next run reads it; a delete that
+// is left keeps its record. It returns the number of paths that are wrong.
+func (s *site) record(ctx context.Context, left []op) (wrong int64, err error) {
 	s.phase(PhaseRecord)
 	next, err := s.openRecords(nextName)
 	if err != nil {
@@ -214,79 +214,144 @@ func (s *site) record(ctx context.Context) (wrong int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	keep := map[digest.Digest]struct{}{}
-	wrong, err = s.fillFinal(ctx, w, next, keep)
+	f := &final{s: s, w: w, next: next, failed: s.told}
+	s.lists = map[digest.Digest]struct{}{}
+	if f.deletes, err = s.owned(left); err == nil {
+		err = f.fill(ctx)
+	}
 	if err == nil {
-		h.Complete = h.Complete && wrong == 0
+		tree := f.tree.Sum()
+		s.res.Tree, s.res.Totals = tree, f.totals
+		h.Complete = h.Complete && f.wrong == 0 && len(left) == 0 && tree == h.Tree && f.totals == h.Totals
 		err = w.Commit(*h)
 	}
 	if err != nil {
 		return 0, errors.Join(err, w.Abort())
 	}
-	return wrong, s.keepLists(keep)
+	return f.wrong, nil
 }
 
-func (s *site) fillFinal(ctx context.Context, w *scan.CatalogueWriter, next *records, keep map[digest.Digest]struct{}) (wrong int64, err error) {
-	var tree manifest.TreeHash
-	s.res.Totals = manifest.Totals{}
-	one := func(rec *scan.Record, it *scan.Item) error {
-		e, err := rec.Entry()
+// owned returns the records of files whose deletion is left, in path order.
+func (s *site) owned(left []op) ([]scan.Record, error) {
+	var paths []string
+	for _, o := range left {
+		if o.kind == opDelete {
+			paths = append(paths, o.path)
+		}
+	}
+	if len(paths) == 0 {
+		return nil, nil
+	}
+	slices.SortFunc(paths, scan.Compare)
+	old, err := s.openRecords(catalogueName)
+	if err != nil {
+		return nil, err
+	}
+	defer old.close()
+	var recs []scan.Record
+	for _, p := range paths {
+		rec, err := old.find(p)
 		if err != nil {
+			return nil, err
+		}
+		if rec != nil {
+			recs = append(recs, *rec)
+		}
+	}
+	return recs, nil
+}
+
+// final is the making of the catalogue after a commit.
+type final struct {
+	s       *site
+	w       *scan.CatalogueWriter
+	next    *records
+	deletes []scan.Record       // still to come, in path order
+	failed  map[string]struct{} // paths whose outcome is told elsewhere
+	tree    manifest.TreeHash
+	totals  manifest.Totals
+	wrong   int64
+}
+
+func (f *final) fill(ctx context.Context) error {
+	if err := f.s.walk(ctx, func(it scan.Item) error { return f.upTo(&it) }); err != nil {
+		return err
+	}
+	return f.upTo(nil)
+}
+
+// upTo handles the records up to and including the item's; nil is the end.
+func (f *final) upTo(it *scan.Item) error {
+	for {
+		rec, err := f.next.peek()
+		if rec == nil || err != nil {
+			if err == nil && it == nil {
+				err = f.owe("")
+			}
 			return err
 		}
-		for _, l := range e.Lists {
-			keep[l.ID] = struct{}{}
+		d := -1
+		if it != nil {
+			d = scan.Compare(rec.Path, it.Path)
 		}
-		st, ok := settle(rec, it)
-		if !ok {
-			wrong++
-			s.emit(Event{Path: rec.Path, Outcome: Failed, Size: e.Size, Digest: e.Digest, Cause: errNotLeft})
-			if it == nil {
-				return nil
-			}
+		if d > 0 {
+			return nil
 		}
-		if e.Kind == manifest.Dir {
-			s.res.Totals.Dirs++
+		f.next.pop()
+		if err := f.owe(rec.Path); err != nil {
+			return err
+		}
+		if d < 0 {
+			err = f.one(rec, nil)
 		} else {
-			s.res.Totals.Files++
-			s.res.Totals.Bytes += e.Size
+			err = f.one(rec, it)
 		}
-		tree.Add(e.Kind, e.Path, e.Digest)
-		rec.Stat = st
-		return w.Add(*rec)
-	}
-	upTo := func(it *scan.Item) error {
-		for {
-			rec, err := next.peek()
-			if rec == nil || err != nil {
-				return err
-			}
-			d := -1
-			if it != nil {
-				d = scan.Compare(rec.Path, it.Path)
-			}
-			if d > 0 {
-				return nil
-			}
-			next.pop()
-			if d < 0 {
-				err = one(rec, nil)
-			} else {
-				err = one(rec, it)
-			}
-			if err != nil || d == 0 {
-				return err
-			}
+		if err != nil || d == 0 {
+			return err
 		}
 	}
-	if err := s.walk(ctx, func(it scan.Item) error { return upTo(&it) }); err != nil {
-		return 0, err
+}
+
+// owe writes the records of deletions that are left, up to a path; "" is the
+// end.
+func (f *final) owe(path string) error {
+	for len(f.deletes) > 0 && (path == "" || scan.Less(f.deletes[0].Path, path)) {
+		if err := f.w.Add(f.deletes[0]); err != nil {
+			return err
+		}
+		f.deletes = f.deletes[1:]
 	}
-	if err := upTo(nil); err != nil {
-		return 0, err
+	return nil
+}
+
+func (f *final) one(rec *scan.Record, it *scan.Item) error {
+	e, err := rec.Entry()
+	if err != nil {
+		return err
 	}
-	s.res.Tree = tree.Sum()
-	return wrong, nil
+	for _, l := range e.Lists {
+		f.s.lists[l.ID] = struct{}{}
+	}
+	st, ok := settle(rec, it)
+	if !ok {
+		f.wrong++
+		if _, told := f.failed[rec.Path]; !told {
+			f.s.emit(Event{Path: rec.Path, Outcome: Failed, Size: e.Size, Digest: e.Digest, Cause: errNotLeft})
+		}
+		if it == nil {
+			return nil
+		}
+	} else {
+		if e.Kind == manifest.Dir {
+			f.totals.Dirs++
+		} else {
+			f.totals.Files++
+			f.totals.Bytes += e.Size
+		}
+		f.tree.Add(e.Kind, e.Path, e.Digest)
+	}
+	rec.Stat = st
+	return f.w.Add(*rec)
 }
 
 var errNotLeft = errors.New("it is not as this run left it: a program changed it meanwhile, or it could not be put in its place; the next pull repairs it")
@@ -308,11 +373,4 @@ func settle(rec *scan.Record, it *scan.Item) (scan.Stat, bool) {
 		return it.Stat, true
 	}
 	return scan.Stat{}, false
-}
-
-// keepLists drops cached pages that the applied release does not need. Its
-// manifest pages are known only with the repository open.
-func (s *site) keepLists(lists map[digest.Digest]struct{}) error {
-	s.lists = lists
-	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 
 	"nightferry/internal/bucket"
@@ -78,7 +79,7 @@ func (s *site) bring(ctx context.Context, head *repo.Head) error {
 	s.res.Number = number
 	if had != nil && had.Complete && had.Number == number && (want.IsZero() || had.Release == want) && !s.o.Rehash {
 		s.phase(PhaseCompare)
-		s.res.Release = had.Release
+		s.res.Release, s.res.Tree, s.res.Totals = had.Release, had.Tree, had.Totals
 		same, err := s.current(ctx)
 		if err != nil {
 			return err
@@ -289,9 +290,18 @@ func (s *site) commit(ctx context.Context, rel *repo.Release, changes []change) 
 	if err != nil {
 		return err
 	}
+	s.told = map[string]struct{}{}
 	for i, o := range left {
 		if c := changeAt(changes, o.path); c != nil && c.state != stDropped {
 			c.state, c.out, c.cause = stDropped, outcomeOf(why[i]), why[i]
+			if err := s.rescue(o, c); err != nil {
+				return err
+			}
+		}
+	}
+	for i := range changes {
+		if c := &changes[i]; c.state == stDropped {
+			s.told[c.path] = struct{}{}
 		}
 	}
 	wrong, err := s.settleCommit(ctx, left)
@@ -308,27 +318,28 @@ func (s *site) commit(ctx context.Context, rel *repo.Release, changes []change) 
 	return errors.Join(s.pages.sweep(s.lists), s.sweepStage(len(left) > 0))
 }
 
-// settleCommit records what the burst has made, and ends the commit, or keeps
-// the journal of what is left.
+// settleCommit records what the burst has made and ends the commit. What is
+// left is planned anew by the next run: a delete stays ours to do, a new file
+// stays on the stage.
 func (s *site) settleCommit(ctx context.Context, left []op) (wrong int64, err error) {
-	if len(left) > 0 {
-		if _, err := s.writeJournal(func(yield func(op) error) error {
-			for _, o := range left {
-				if err := yield(o); err != nil {
-					return err
-				}
-			}
-			return nil
-		}); err != nil {
-			return 0, err
-		}
-	}
 	// Even a run that is told to stop records what it has committed.
-	wrong, err = s.record(context.WithoutCancel(ctx))
-	if err != nil || len(left) > 0 {
+	if wrong, err = s.record(context.WithoutCancel(ctx), left); err != nil {
 		return wrong, err
 	}
 	return wrong, s.forgetJournal()
+}
+
+// rescue puts a moved file that could not be placed where the next run looks
+// for staged files.
+func (s *site) rescue(o op, c *change) error {
+	if o.kind != opPlace || c.from < 0 {
+		return nil
+	}
+	name := c.stageName()
+	if err := s.root.MkdirAll(path.Dir(name), 0o755); err != nil {
+		return err
+	}
+	return s.root.Rename(o.slot, name)
 }
 
 // recover finishes a commit that an earlier run has begun.
@@ -354,16 +365,16 @@ func (s *site) recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.told = map[string]struct{}{}
 	for i, o := range left {
+		s.told[o.path] = struct{}{}
 		s.emit(Event{Path: o.path, Outcome: outcomeOf(why[i]), Size: o.size, Cause: why[i]})
 	}
 	_, err = s.settleCommit(ctx, left)
-	if errors.Is(err, scan.ErrCorrupt) && len(left) == 0 {
-		// The files are in place; only the record of it is lost.
+	if errors.Is(err, scan.ErrCorrupt) || errors.Is(err, fs.ErrNotExist) {
+		// The files are in place; only the record of it is lost. The old
+		// catalogue still tells what is ours: what differs from it is read.
 		return errors.Join(s.setAside(nextName, err), s.forgetJournal())
-	}
-	if len(left) > 0 && err == nil {
-		err = fmt.Errorf("an earlier commit cannot be finished: %q: %w", left[0].path, why[0])
 	}
 	return err
 }

@@ -45,6 +45,7 @@ type site struct {
 	fold  bool // the target's file system ignores case
 	repo  *repo.Repo
 	index *repo.Index
+	told  map[string]struct{}        // paths whose failure has its event elsewhere
 	lists map[digest.Digest]struct{} // chunk-list pages of what is applied
 
 	mu    sync.Mutex // events, res, halted

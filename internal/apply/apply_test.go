@@ -1,0 +1,479 @@
+package apply
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// tree is a folder's content: a path that ends in a slash is a folder.
+type tree map[string]string
+
+// blob returns n bytes that no other seed gives.
+func blob(seed uint64, n int) string {
+	r := rand.New(rand.NewPCG(seed, 1))
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(r.Uint32())
+	}
+	return string(b)
+}
+
+var epoch = time.Date(2024, 5, 6, 7, 8, 9, 123456700, time.UTC)
+
+// lay makes dir hold exactly the tree. Each file's time follows from its
+// content, so that equal trees are equal.
+func lay(t testing.TB, dir string, tr tree) {
+	t.Helper()
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	grow(t, dir, tr)
+}
+
+func grow(t testing.TB, dir string, tr tree) {
+	t.Helper()
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for p, text := range tr {
+		name := filepath.Join(dir, filepath.FromSlash(p))
+		if strings.HasSuffix(p, "/") {
+			if err := os.MkdirAll(name, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		when := epoch.Add(time.Duration(len(text)) * time.Second)
+		if err := os.Chtimes(name, when, when); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// seen is what lies in dir, without nightferry's own folder.
+func seen(t testing.TB, dir string) tree {
+	t.Helper()
+	tr := tree{}
+	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(dir, p)
+		rel = filepath.ToSlash(rel)
+		switch {
+		case err != nil || rel == ".":
+			return err
+		case rel == stateDir:
+			return fs.SkipDir
+		case d.IsDir():
+			tr[rel+"/"] = ""
+		case d.Type()&fs.ModeSymlink != 0:
+			to, err := os.Readlink(p)
+			tr[rel] = "-> " + to
+			return err
+		default:
+			b, err := os.ReadFile(p)
+			tr[rel] = string(b)
+			return err
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tr
+}
+
+// sameTree fails the test when two folders differ in names, bytes, times or modes.
+func sameTree(t testing.TB, want, have string) {
+	t.Helper()
+	if d := cmp.Diff(brief(seen(t, want)), brief(seen(t, have))); d != "" {
+		t.Fatalf("the folder is not the release (-want +have):\n%s", d)
+	}
+	for p := range seen(t, want) {
+		if strings.HasSuffix(p, "/") {
+			continue
+		}
+		a, err := os.Stat(filepath.Join(want, p))
+		b, berr := os.Stat(filepath.Join(have, p))
+		if err != nil || berr != nil {
+			t.Fatal(err, berr)
+		}
+		if !sameTime(a.ModTime().UnixNano(), b.ModTime().UnixNano()) || keepsModes && a.Mode() != b.Mode() {
+			t.Errorf("%s: time or mode is %v %v, want %v %v", p, b.ModTime(), b.Mode(), a.ModTime(), a.Mode())
+		}
+	}
+}
+
+// brief shortens content for messages.
+func brief(tr tree) tree {
+	out := tree{}
+	for p, text := range tr {
+		if len(text) > 40 {
+			text = fmt.Sprintf("%d bytes %x", len(text), bytes.Clone([]byte(text[:8]))) + fmt.Sprint(hashOf(text))
+		}
+		out[p] = text
+	}
+	return out
+}
+
+func hashOf(s string) uint64 {
+	h := uint64(14695981039346656037)
+	for i := range len(s) {
+		h = (h ^ uint64(s[i])) * 1099511628211
+	}
+	return h
+}
+
+// pull runs a pull and returns what it told, by outcome.
+type told struct {
+	*Result
+	files map[string]Event
+	retry []error
+}
+
+func options(ev func(Event)) Options {
+	return Options{Channel: channel, Now: time.Now, OnEvent: ev}
+}
+
+func (p *press) pull(target string, edit func(*Options)) (told, error) {
+	p.t.Helper()
+	out := told{files: map[string]Event{}}
+	o := options(func(e Event) {
+		switch e.Kind {
+		case FileEvent:
+			out.files[e.Path] = e
+		case RetryEvent:
+			out.retry = append(out.retry, e.Cause)
+		}
+	})
+	o.Key = p.seal
+	if edit != nil {
+		edit(&o)
+	}
+	var err error
+	out.Result, err = Run(p.t.Context(), p.store, target, o)
+	return out, err
+}
+
+// must is pull that ends verified.
+func (p *press) must(target string, edit func(*Options)) told {
+	p.t.Helper()
+	r, err := p.pull(target, edit)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if r.Verdict != Verified {
+		for _, e := range r.files {
+			if e.Cause != nil {
+				p.t.Logf("%s %s: %v", e.Outcome, e.Path, e.Cause)
+			}
+		}
+		p.t.Fatalf("verdict %q", r.Verdict)
+	}
+	return r
+}
+
+func (r told) outcomes() map[string]Outcome {
+	m := map[string]Outcome{}
+	for p, e := range r.files {
+		m[p] = e.Outcome
+	}
+	return m
+}
+
+func wantOutcomes(t testing.TB, r told, want map[string]Outcome) {
+	t.Helper()
+	if d := cmp.Diff(want, r.outcomes()); d != "" {
+		t.Errorf("outcomes (-want +have):\n%s", d)
+	}
+}
+
+var small = tree{
+	"a.txt":            "alpha",
+	"b/c.txt":          "gamma",
+	"b/d/e.bin":        blob(1, 100_000),
+	"b/d/big.img":      blob(2, 3_000_000),
+	"b-file":           "sorts after the folder b",
+	"empty":            "",
+	"hollow/":          "",
+	"hollow/deep/":     "",
+	"same1":            "twice the same content",
+	"z/same2":          "twice the same content",
+	"z/zeros.img":      strings.Repeat("\x00", 700_000),
+	"z/half-zeros.img": blob(3, 600_000) + strings.Repeat("\x00", 2_000_000) + blob(4, 5000),
+}
+
+func with(tr tree, change func(tree)) tree {
+	out := tree{}
+	for k, v := range tr {
+		out[k] = v
+	}
+	change(out)
+	return out
+}
+
+// dirs returns a source, a target and a press.
+func dirs(t testing.TB, tr tree) (p *press, src, dst string) {
+	t.Helper()
+	p = newPress(t, nil)
+	base := t.TempDir()
+	src, dst = filepath.Join(base, "src"), filepath.Join(base, "dst")
+	lay(t, src, tr)
+	return p, src, dst
+}
+
+func TestFirstPullThenNoOpThenUpdate(t *testing.T) {
+	for _, key := range [][]byte{nil, bytes.Repeat([]byte{7}, 32)} {
+		t.Run(fmt.Sprintf("encrypted=%v", key != nil), func(t *testing.T) {
+			p := newPress(t, key)
+			base := t.TempDir()
+			src, dst := filepath.Join(base, "src"), filepath.Join(base, "dst")
+			lay(t, src, small)
+			rel := p.publish(src)
+			r := p.must(dst, nil)
+			sameTree(t, src, dst)
+			if r.Tree != rel.Tree || r.Totals != rel.Totals || r.Number != 1 {
+				t.Errorf("result %+v does not match the release", r.Result)
+			}
+			if r.Added == 0 || r.Changed+r.Deleted+r.Extra+r.Failed != 0 {
+				t.Errorf("counts %+v", r.Result)
+			}
+			r = p.must(dst, nil)
+			if !r.NoOp || len(r.files) != 0 || r.BytesWire != 0 {
+				t.Errorf("second pull is no no-op: %+v", r.Result)
+			}
+			left, err := os.ReadDir(filepath.Join(dst, stageDir))
+			if err != nil || len(left) != 0 {
+				t.Errorf("the stage holds %d names, %v", len(left), err)
+			}
+
+			next := with(small, func(tr tree) {
+				tr["a.txt"] = "alpha, edited"
+				tr["new/file"] = "new"
+				delete(tr, "b/c.txt")
+				tr["b/d/big.img"] = blob(2, 3_000_000)[:1_000_000] + "inserted" + blob(2, 3_000_000)[1_000_000:]
+			})
+			lay(t, src, next)
+			p.publish(src)
+			r = p.must(dst, nil)
+			sameTree(t, src, dst)
+			wantOutcomes(t, r, map[string]Outcome{"a.txt": Changed, "new": Added, "new/file": Added, "b/c.txt": Deleted, "b/d/big.img": Changed})
+			if r.BytesFetched > 600_000 {
+				t.Errorf("an insertion into 3 MB fetched %d bytes", r.BytesFetched)
+			}
+		})
+	}
+}
+
+func TestMovesSwapsAndCase(t *testing.T) {
+	p, src, dst := dirs(t, tree{"a": blob(1, 50_000), "b": blob(2, 50_000), "c/x": blob(3, 50_000), "Case.txt": blob(4, 50_000), "Dir/f": blob(5, 50_000), "e1": "", "gone/sub/f": blob(6, 9000)})
+	p.publish(src)
+	p.must(dst, nil)
+	lay(t, src, tree{"b": blob(1, 50_000), "a": blob(2, 50_000), "d/y": blob(3, 50_000), "case.txt": blob(4, 50_000), "dir/f": blob(5, 50_000), "e2": "", "c": blob(6, 9000)})
+	p.publish(src)
+	r := p.must(dst, nil)
+	sameTree(t, src, dst)
+	if r.BytesFetched != 0 || r.Moved != 6 || r.BytesWritten != 0 {
+		t.Errorf("moves fetched %d bytes, wrote %d, moved %d: %v", r.BytesFetched, r.BytesWritten, r.Moved, r.outcomes())
+	}
+	if !p.must(dst, nil).NoOp {
+		t.Error("not a no-op after the moves")
+	}
+}
+
+func TestFileBecomesFolderAndBack(t *testing.T) {
+	one := tree{"x": blob(1, 1000), "y/a": "a", "y/b/c": "c", "q": "stays"}
+	two := tree{"x/in": "now a folder", "y": blob(1, 1000), "q": "stays"}
+	p, src, dst := dirs(t, one)
+	p.publish(src)
+	p.must(dst, nil)
+	for range 2 {
+		lay(t, src, two)
+		p.publish(src)
+		p.must(dst, nil)
+		sameTree(t, src, dst)
+		one, two = two, one
+	}
+}
+
+func TestAdoptionFetchesNothing(t *testing.T) {
+	p, src, dst := dirs(t, small)
+	p.publish(src)
+	lay(t, dst, with(small, func(tr tree) { tr["site.log"] = "the site's own" }))
+	r := p.must(dst, nil)
+	if r.BytesFetched != 0 || r.BytesWritten != 0 {
+		t.Errorf("adoption fetched %d, wrote %d", r.BytesFetched, r.BytesWritten)
+	}
+	wantOutcomes(t, r, map[string]Outcome{"site.log": Extra})
+	if r = p.must(dst, nil); !r.NoOp {
+		t.Error("not a no-op after adoption")
+	}
+}
+
+func TestDriftIsRepairedByFetchingOnlyWhatItNeeds(t *testing.T) {
+	p, src, dst := dirs(t, with(small, func(tr tree) { tr["b/d/big.img"] = blob(2, 20_000_000) }))
+	p.publish(src)
+	p.must(dst, nil)
+	big := filepath.Join(dst, "b/d/big.img")
+	// Same size and time: only the change time and --rehash tell.
+	f, err := os.OpenFile(big, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, _ := f.Stat()
+	if _, err := f.WriteAt([]byte("drift"), 9_500_000); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	os.Chtimes(big, info.ModTime(), info.ModTime())
+	os.Remove(filepath.Join(dst, "a.txt"))
+	os.Truncate(filepath.Join(dst, "b/d/e.bin"), 10)
+	r := p.must(dst, func(o *Options) { o.Rehash = keepsModes == false })
+	sameTree(t, src, dst)
+	wantOutcomes(t, r, map[string]Outcome{"b/d/big.img": Repaired, "a.txt": Repaired, "b/d/e.bin": Repaired})
+	if e := r.files["b/d/big.img"]; e.Fetched == 0 || e.Fetched > 512<<10 {
+		t.Errorf("one edit fetched %d bytes of the image", e.Fetched)
+	}
+	if r.BytesWire > 4<<20 {
+		t.Errorf("repair moved %d bytes", r.BytesWire)
+	}
+}
+
+func TestLostCatalogueDeletesNothing(t *testing.T) {
+	p, src, dst := dirs(t, small)
+	p.publish(src)
+	p.must(dst, nil)
+	lay(t, src, with(small, func(tr tree) { delete(tr, "a.txt"); tr["n"] = "new" }))
+	p.publish(src)
+	for _, how := range []string{"lost", "damaged"} {
+		name := filepath.Join(dst, catalogueName)
+		if how == "lost" {
+			os.Remove(name)
+		} else {
+			b, _ := os.ReadFile(name)
+			b[len(b)/2] ^= 1
+			os.WriteFile(name, b, 0o644)
+		}
+		r := p.must(dst, nil)
+		if _, err := os.Stat(filepath.Join(dst, "a.txt")); err != nil {
+			t.Fatalf("%s: %v", how, err)
+		}
+		if r.Deleted != 0 || r.files["a.txt"].Outcome != Extra {
+			t.Errorf("%s: %v", how, r.outcomes())
+		}
+	}
+}
+
+func TestExtrasStayUnlessPruned(t *testing.T) {
+	p, src, dst := dirs(t, small)
+	p.publish(src)
+	p.must(dst, nil)
+	grow(t, dst, tree{"mine": "m", "b/own/x": "x", "keep/me": "k"})
+	r := p.must(dst, nil)
+	wantOutcomes(t, r, map[string]Outcome{"mine": Extra, "b/own": Extra, "b/own/x": Extra, "keep": Extra, "keep/me": Extra})
+	r = p.must(dst, func(o *Options) {
+		o.Prune = true
+		o.Ignore = func(path string, dir bool) bool { return path == "keep" && dir }
+	})
+	wantOutcomes(t, r, map[string]Outcome{"mine": Deleted, "b/own": Deleted, "b/own/x": Deleted})
+	os.RemoveAll(filepath.Join(dst, "keep"))
+	sameTree(t, src, dst)
+}
+
+func TestEditedFileThatTheReleaseDropsIsKept(t *testing.T) {
+	p, src, dst := dirs(t, small)
+	p.publish(src)
+	p.must(dst, nil)
+	os.WriteFile(filepath.Join(dst, "a.txt"), []byte("the site's own words"), 0o644)
+	lay(t, src, with(small, func(tr tree) { delete(tr, "a.txt"); delete(tr, "b-file") }))
+	p.publish(src)
+	r := p.must(dst, nil)
+	wantOutcomes(t, r, map[string]Outcome{"a.txt": Extra, "b-file": Deleted})
+}
+
+func TestModeAndTimeOnly(t *testing.T) {
+	p, src, dst := dirs(t, small)
+	p.publish(src)
+	p.must(dst, nil)
+	when := epoch.Add(-time.Hour)
+	os.Chtimes(filepath.Join(src, "a.txt"), when, when)
+	want := map[string]Outcome{"a.txt": Changed}
+	if keepsModes {
+		os.Chmod(filepath.Join(src, "b"), 0o700)
+		os.Chmod(filepath.Join(src, "b-file"), 0o600)
+		want["b"], want["b-file"] = Changed, Changed
+	}
+	p.publish(src)
+	r := p.must(dst, nil)
+	sameTree(t, src, dst)
+	wantOutcomes(t, r, want)
+	if r.BytesWritten != 0 {
+		t.Errorf("wrote %d bytes", r.BytesWritten)
+	}
+}
+
+func TestSeedFolders(t *testing.T) {
+	p, src, dst := dirs(t, small)
+	p.publish(src)
+	seeds := filepath.Join(filepath.Dir(dst), "seeds")
+	lay(t, seeds, with(small, func(tr tree) { tr["elsewhere"] = tr["b/d/e.bin"]; delete(tr, "b/d/e.bin"); delete(tr, "a.txt") }))
+	r := p.must(dst, func(o *Options) { o.Seeds = []string{seeds} })
+	sameTree(t, src, dst)
+	if r.BytesFetched != 5 {
+		t.Errorf("fetched %d bytes, want only a.txt", r.BytesFetched)
+	}
+}
+
+func TestDryRunChangesNothing(t *testing.T) {
+	p, src, dst := dirs(t, small)
+	p.publish(src)
+	p.must(dst, nil)
+	lay(t, src, with(small, func(tr tree) { tr["a.txt"] = "longer than before"; delete(tr, "b-file") }))
+	p.publish(src)
+	before := seen(t, dst)
+	r, err := p.pull(dst, func(o *Options) { o.DryRun = true })
+	if err != nil || r.Verdict != Planned {
+		t.Fatal(r.Verdict, err)
+	}
+	wantOutcomes(t, r, map[string]Outcome{"a.txt": Changed, "b-file": Deleted})
+	if r.BytesNeeded != 18 {
+		t.Errorf("needs %d bytes", r.BytesNeeded)
+	}
+	if d := cmp.Diff(before, seen(t, dst)); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestTwoAtOnce(t *testing.T) {
+	p, src, dst := dirs(t, small)
+	p.publish(src)
+	r, err := p.pull(dst, func(o *Options) {
+		o.OnEvent = func(e Event) {
+			if e.Kind == PhaseEvent && e.Phase == PhaseStage {
+				_, err := Run(t.Context(), p.store, dst, options(nil))
+				if err == nil || !strings.Contains(err.Error(), "in use by another process") {
+					t.Errorf("second pull: %v", err)
+				}
+			}
+		}
+	})
+	if err != nil || r.Verdict != Verified {
+		t.Fatal(r.Verdict, err)
+	}
+}
