@@ -216,6 +216,9 @@ func (b *PageBuilder) Finish() error { return b.flush() }
 func CutLists(refs []chunk.Ref, emit func(page []byte) (digest.Digest, error)) ([]ListRef, error) {
 	var out []ListRef
 	for len(refs) > 0 {
+		if len(out) == MaxLists {
+			return nil, fmt.Errorf("file of more than %d chunk lists, about 1 TiB: split it", MaxLists)
+		}
 		n := 0
 		var size int64
 		for n < len(refs) {
@@ -236,9 +239,6 @@ func CutLists(refs []chunk.Ref, emit func(page []byte) (digest.Digest, error)) (
 		}
 		out = append(out, ListRef{ID: id, Size: size})
 		refs = refs[n:]
-	}
-	if len(out) > MaxLists {
-		return nil, fmt.Errorf("file of %d chunk lists, at most %d are supported (about 1 TiB): split it", len(out), MaxLists)
 	}
 	return out, nil
 }
