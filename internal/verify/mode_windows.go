@@ -1,0 +1,4 @@
+package verify
+
+// keepsModes: Windows has no permission bits.
+const keepsModes = false

@@ -1,0 +1,321 @@
+// Package verify compares a folder with a release, and changes neither. A check
+// that could not be made is a finding, never a pass.
+package verify
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"nightferry/internal/digest"
+	"nightferry/internal/durable"
+	"nightferry/internal/manifest"
+	"nightferry/internal/scan"
+)
+
+// Problem is a way in which a path is not as the release says.
+type Problem string
+
+// The problems.
+const (
+	Missing    Problem = "missing"
+	Extra      Problem = "extra" // not in the release: the site's own
+	Size       Problem = "size"
+	Hash       Problem = "hash" // the right size, other bytes
+	Time       Problem = "time"
+	Mode       Problem = "mode"
+	Kind       Problem = "kind"       // a folder for a file, a link for a folder
+	Unreadable Problem = "unreadable" // it could not be checked
+)
+
+// Finding is one problem of one path.
+type Finding struct {
+	Path    string  `json:"path"`
+	Problem Problem `json:"problem"`
+	Detail  string  `json:"detail"`
+}
+
+// Options of [Run].
+type Options struct {
+	Quick   bool                             // names, sizes, times and modes only
+	Workers int                              // files read at once; 0: as many as there are processors
+	Ignore  func(path string, dir bool) bool // of what is not in the release: no finding; for a folder, with all below
+}
+
+// Totals are what was looked at.
+type Totals struct {
+	Files    int64 `json:"files"`    // of the release
+	Dirs     int64 `json:"dirs"`     // of the release
+	Bytes    int64 `json:"bytes"`    // of content that was read
+	Findings int64 `json:"findings"` // all kinds but extra
+	Extra    int64 `json:"extra"`
+}
+
+// bufferSize is how much a worker reads at once, in bytes.
+const bufferSize = 1 << 20
+
+// job is one path whose findings are handed out in path order.
+type job struct {
+	entry *manifest.Entry // to be read; nil: findings are complete
+	found []Finding
+	bytes int64
+	done  chan struct{}
+}
+
+// run is one verification.
+type run struct {
+	o       Options
+	root    *durable.Root
+	entries manifest.Next
+	entry   *manifest.Entry // the next of the release, nil at the end
+	totals  Totals
+	work    chan *job
+	order   chan *job
+	ignored string // a folder of the site's own that is left alone
+	other   string // a path of another kind than the release's: what is below was told with it
+}
+
+// Run compares target with the entries, which come in path order, and calls fn
+// for every finding in path order, from one goroutine. An error says that the
+// comparison did not come to its end.
+func Run(ctx context.Context, target string, entries manifest.Next, o Options, fn func(Finding)) (Totals, error) {
+	root, err := durable.Open(target, durable.Options{})
+	if err != nil {
+		return Totals{}, fmt.Errorf("verify: %w", err)
+	}
+	if o.Workers <= 0 {
+		o.Workers = runtime.GOMAXPROCS(0)
+	}
+	r := &run{o: o, root: root, entries: entries, work: make(chan *job, 256), order: make(chan *job, 1024)}
+	var bytes, findings, extra int64
+	g, gctx := errgroup.WithContext(ctx)
+	for range o.Workers {
+		g.Go(func() error { return r.worker(gctx) })
+	}
+	g.Go(func() error {
+		defer close(r.order)
+		defer close(r.work)
+		return r.compare(gctx)
+	})
+	g.Go(func() error {
+		for j := range r.order {
+			if j.done != nil {
+				select {
+				case <-j.done:
+				case <-gctx.Done():
+					return context.Cause(gctx)
+				}
+			}
+			bytes += j.bytes
+			for _, f := range j.found {
+				if f.Problem == Extra {
+					extra++
+				} else {
+					findings++
+				}
+				fn(f)
+			}
+		}
+		return nil
+	})
+	err = errors.Join(g.Wait(), root.Close())
+	if err == nil {
+		err = ctx.Err()
+	}
+	r.totals.Bytes, r.totals.Findings, r.totals.Extra = bytes, findings, extra
+	if err != nil {
+		err = fmt.Errorf("verify %q: %w", target, err)
+	}
+	return r.totals, err
+}
+
+// compare merges the walk with the release.
+func (r *run) compare(ctx context.Context) (err error) {
+	if r.entry, err = r.entries(); err != nil {
+		return err
+	}
+	err = scan.Walk(ctx, r.root.Dir(), scan.WalkOptions{Skip: func(path string, _ bool) bool {
+		return len(path) == len(manifest.StateDir) && strings.EqualFold(path, manifest.StateDir)
+	}}, func(it scan.Item) error { return r.meet(ctx, &it) })
+	if err != nil {
+		return err
+	}
+	return r.meet(ctx, nil)
+}
+
+// meet handles the release up to and including the item's path; nil is the end.
+func (r *run) meet(ctx context.Context, it *scan.Item) error {
+	for r.entry != nil {
+		e := r.entry
+		d := -1
+		if it != nil {
+			d = scan.Compare(e.Path, it.Path)
+		}
+		if d > 0 {
+			break
+		}
+		var err error
+		if d < 0 {
+			err = r.path(ctx, e, nil)
+		} else {
+			err = r.path(ctx, e, it)
+		}
+		if err == nil {
+			r.entry, err = r.entries()
+		}
+		if err != nil || d == 0 {
+			return err
+		}
+	}
+	if it != nil {
+		return r.extra(ctx, it)
+	}
+	return nil
+}
+
+func below(dir, path string) bool {
+	return dir != "" && len(path) > len(dir) && path[len(dir)] == '/' && strings.HasPrefix(path, dir)
+}
+
+func (r *run) extra(ctx context.Context, it *scan.Item) error {
+	if below(r.ignored, it.Path) {
+		return nil
+	}
+	if r.o.Ignore != nil && r.o.Ignore(it.Path, it.Kind == scan.Dir) {
+		if it.Kind == scan.Dir {
+			r.ignored = strings.Clone(it.Path)
+		}
+		return nil
+	}
+	detail := fmt.Sprintf("a %s that is not in the release", it.Kind)
+	if it.Err != nil {
+		detail += ": " + it.Err.Error()
+	}
+	return r.tell(ctx, Finding{it.Path, Extra, detail})
+}
+
+func (r *run) path(ctx context.Context, e *manifest.Entry, it *scan.Item) error {
+	if e.Kind == manifest.Dir {
+		r.totals.Dirs++
+	} else {
+		r.totals.Files++
+	}
+	switch {
+	case it == nil && below(r.other, e.Path):
+		return r.tell(ctx, Finding{e.Path, Unreadable, fmt.Sprintf("%q stands in its way", r.other)})
+	case it == nil:
+		return r.tell(ctx, Finding{e.Path, Missing, "the release has it"})
+	case it.Err != nil:
+		r.other = e.Path
+		return r.tell(ctx, Finding{e.Path, Unreadable, it.Err.Error()})
+	case e.Kind == manifest.Dir && it.Kind != scan.Dir || e.Kind == manifest.File && it.Kind != scan.File:
+		r.other = e.Path
+		return r.tell(ctx, Finding{e.Path, Kind, fmt.Sprintf("it is a %s, the release has a %s", it.Kind, e.Kind)})
+	}
+	var found []Finding
+	if keepsModes && it.Stat.Mode&0o777 != e.Mode {
+		found = append(found, Finding{e.Path, Mode, fmt.Sprintf("it is %04o, the release says %04o", it.Stat.Mode&0o777, e.Mode)})
+	}
+	if e.Kind == manifest.Dir {
+		return r.tell(ctx, found...)
+	}
+	if d := it.Stat.MTime - e.MTime; d <= -100 || d >= 100 { // NTFS keeps 100 ns
+		found = append(found, Finding{e.Path, Time, fmt.Sprintf("it is %s, the release says %s", stamp(it.Stat.MTime), stamp(e.MTime))})
+	}
+	if it.Stat.Size != e.Size {
+		return r.tell(ctx, append(found, Finding{e.Path, Size, fmt.Sprintf("it has %d bytes, the release says %d", it.Stat.Size, e.Size)})...)
+	}
+	if r.o.Quick {
+		return r.tell(ctx, found...)
+	}
+	// The entry lives in its page, which is decoded once for some hundred.
+	return r.send(ctx, &job{entry: e, found: found, done: make(chan struct{})})
+}
+
+func (r *run) tell(ctx context.Context, found ...Finding) error {
+	if len(found) == 0 {
+		return nil
+	}
+	return r.send(ctx, &job{found: found})
+}
+
+func (r *run) send(ctx context.Context, j *job) error {
+	if j.entry != nil {
+		select {
+		case r.work <- j:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	select {
+	case r.order <- j:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (r *run) worker(ctx context.Context) error {
+	buf := make([]byte, bufferSize)
+	for j := range r.work {
+		if ctx.Err() == nil {
+			r.read(ctx, j, buf)
+		}
+		close(j.done)
+	}
+	return nil
+}
+
+// read compares every byte of a file with the release.
+func (r *run) read(ctx context.Context, j *job, buf []byte) {
+	e := j.entry
+	sum, n, err := r.sum(ctx, e, buf)
+	j.bytes = n
+	switch {
+	case err != nil:
+		j.found = append(j.found, Finding{e.Path, Unreadable, err.Error()})
+	case sum != e.Digest:
+		j.found = append(j.found, Finding{e.Path, Hash, fmt.Sprintf("its SHA-256 is %s, the release says %s", sum.Short(), e.Digest.Short())})
+	}
+}
+
+func (r *run) sum(ctx context.Context, e *manifest.Entry, buf []byte) (d digest.Digest, n int64, err error) {
+	f, err := r.root.Open(e.Path)
+	if err != nil {
+		return d, 0, err
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	before, err := f.Stat()
+	if err != nil {
+		return d, 0, err
+	}
+	h := sha256.New()
+	for err == nil {
+		var k int
+		k, err = f.Read(buf)
+		h.Write(buf[:k])
+		n += int64(k)
+		if cerr := ctx.Err(); cerr != nil {
+			return d, n, cerr
+		}
+	}
+	if err != io.EOF {
+		return d, n, err
+	}
+	after, err := f.Stat()
+	if err != nil {
+		return d, n, err
+	}
+	if n != e.Size || !after.ModTime().Equal(before.ModTime()) {
+		return d, n, fmt.Errorf("it was changed while it was read: %w", fs.ErrInvalid)
+	}
+	h.Sum(d[:0])
+	return d, n, nil
+}
