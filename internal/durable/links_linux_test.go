@@ -12,8 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func expose(t *testing.T, path string) { ok(t, os.Chmod(path, 0o640)) }
-
 // Links that somebody planted, leading out and leading inside, in the middle
 // of a name and at its end: nothing is written through any of them.
 func TestLinksAreRefused(t *testing.T) {
