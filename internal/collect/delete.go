@@ -1,0 +1,221 @@
+package collect
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"nightferry/internal/digest"
+	"nightferry/internal/index"
+	"nightferry/internal/repo"
+)
+
+// deleteReleases deletes the releases that nothing keeps, the oldest first, so
+// that a chain never has a hole. It comes before any pack is condemned: what
+// cannot be read any more, nobody can publish anew.
+func (g *gc) deleteReleases(ctx context.Context, channels []*channel) error {
+	for _, c := range channels {
+		if err := g.fence(ctx, c); err != nil {
+			return err
+		}
+		numbers := slices.Concat(c.expired, c.dead)
+		slices.Sort(numbers)
+		for i, n := range numbers {
+			key := repo.ReleaseKey(c.scope, n)
+			if err := g.r.Store().Delete(ctx, key); err != nil {
+				return err
+			}
+			g.event(Event{Phase: "delete releases", Key: key, Done: int64(i + 1), Total: int64(len(numbers))})
+		}
+	}
+	return nil
+}
+
+// fence signs a head again before an unfinished release above it goes: a push
+// that slept since before the grace period, and wakes up now, finds another
+// head than the one it wants to replace, and that it is too late.
+func (g *gc) fence(ctx context.Context, c *channel) error {
+	if g.o.Key == nil || c.name == "" || len(c.dead) == 0 || slices.Max(c.dead) < c.keep[0].Number {
+		return nil
+	}
+	number, err := g.r.Resign(ctx, c.name, g.o.Key)
+	if errors.Is(err, repo.ErrConflict) {
+		number, err = math.MaxUint64, nil // another is moving the head: leave all to the next run
+	}
+	// Where the push was faster, its release is no leftover.
+	c.dead = slices.DeleteFunc(c.dead, func(n uint64) bool { return n > c.keep[0].Number && n <= number })
+	return err
+}
+
+// condemn writes the verdicts into the index root.
+func (g *gc) condemn(ctx context.Context, p *plan) error {
+	doomed := slices.Clone(p.condemn)
+	for _, v := range p.victims {
+		doomed = append(doomed, g.x.Packs()[v])
+	}
+	if len(doomed) == 0 && len(p.revive) == 0 {
+		return nil
+	}
+	g.event(Event{Phase: "condemn", Total: int64(len(doomed))})
+	for {
+		var since time.Time
+		x, err := g.r.ReplaceRoot(ctx, func(root *index.Root, now time.Time) error {
+			if !slices.Equal(root.Condemned, g.expect) {
+				return ErrBusy
+			}
+			since = now
+			root.Condemned = verdicts(g.expect, doomed, p.revive, now)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		g.expect = x.Root().Condemned
+		if x.Date().Sub(since) <= g.grace/4 {
+			return nil
+		}
+		// The write took so long that pushes which began meanwhile would have
+		// less than the grace period: count it from here.
+	}
+}
+
+// verdicts returns the condemned packs after a run: those of before, without
+// the revived, and the newly doomed since now, rounded up.
+func verdicts(before []index.Condemned, doomed []index.Pack, revive map[digest.Digest]bool, now time.Time) []index.Condemned {
+	fresh := map[digest.Digest]bool{}
+	for _, pk := range doomed {
+		fresh[pk.Digest] = true
+	}
+	out := slices.DeleteFunc(slices.Clone(before), func(c index.Condemned) bool { return revive[c.Pack] || fresh[c.Pack] })
+	for d := range fresh {
+		out = append(out, index.Condemned{Pack: d, Since: now.Unix() + 1})
+	}
+	slices.SortFunc(out, func(a, b index.Condemned) int { return a.Pack.Compare(b.Pack) })
+	return out
+}
+
+// deletePacks takes the packs whose grace has run out and that are still dead
+// out of the index, and deletes them and the leftovers.
+//
+// The index root is replaced after the list was made and before names are
+// looked up: whoever was about to name a pack of that list must read the root
+// again, and finds out that the pack is too old to be named.
+func (g *gc) deletePacks(ctx context.Context, p *plan) error {
+	if len(p.drop) == 0 && len(g.leftovers(g.namedBy(g.x), g.x.Root(), nil)) == 0 {
+		return nil
+	}
+	g.event(Event{Phase: "forget", Total: int64(len(p.drop))})
+	x, err := g.segs.Forget(ctx, p.drop, func(root *index.Root) error {
+		if !slices.Equal(root.Condemned, g.expect) {
+			return ErrBusy
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("take dead packs out of the index: %w", err)
+	}
+	known, err := g.segs.Known(ctx, x)
+	if err != nil {
+		return err
+	}
+	named := map[digest.Digest]bool{}
+	for d := range known.Packs() {
+		named[d] = true
+	}
+	if err := known.Close(); err != nil {
+		return err
+	}
+	var dead []doomed
+	for d := range p.drop {
+		if o, ok := g.packs[d]; ok && !named[d] {
+			dead = append(dead, doomed{repo.PackKey(d), o.size})
+			g.rep.Deleted++
+			g.rep.DeletedBytes += o.size
+		}
+	}
+	left := g.leftovers(named, x.Root(), p.drop)
+	for _, o := range left {
+		g.rep.Leftovers++
+		g.rep.LeftoverBytes += o.size
+	}
+	if err := g.deleteAll(ctx, "delete packs", append(dead, left...)); err != nil {
+		return err
+	}
+	return g.segs.Prune(x.Root())
+}
+
+func (g *gc) namedBy(x *repo.Index) map[digest.Digest]bool {
+	named := map[digest.Digest]bool{}
+	for _, pk := range x.Packs() {
+		named[pk.Digest] = true
+	}
+	return named
+}
+
+// doomed is an object that goes.
+type doomed struct {
+	key  string
+	size int64
+}
+
+// leftovers are the packs and segments that no index names and that are older
+// than the grace period: of pushes and merges that died or lost, of a gc that
+// ended before it had deleted all. Packs come before segments.
+func (g *gc) leftovers(named map[digest.Digest]bool, root *index.Root, drop map[digest.Digest]bool) (out []doomed) {
+	for d, o := range g.packs {
+		if !named[d] && !drop[d] && !g.young(o.modified, g.grace) {
+			out = append(out, doomed{repo.PackKey(d), o.size})
+		}
+	}
+	// A segment that this run has merged away stays for the next run: whoever
+	// has just read the root before is about to read it.
+	for _, ref := range root.Segments {
+		delete(g.segments, ref.Digest)
+	}
+	for d, o := range g.segments {
+		if !g.young(o.modified, g.grace) {
+			out = append(out, doomed{repo.SegmentKey(d), o.size})
+		}
+	}
+	slices.SortFunc(out, func(a, b doomed) int { return cmp.Compare(b.key, a.key) })
+	return out
+}
+
+// deleteAll deletes objects, several at once, and goes on to the end of those
+// under way when one fails.
+func (g *gc) deleteAll(ctx context.Context, phase string, all []doomed) error {
+	var mu sync.Mutex
+	var done int64
+	var group errgroup.Group
+	group.SetLimit(g.o.Connections)
+	var failed []error
+	for _, o := range all {
+		mu.Lock()
+		stop := len(failed) > 0
+		mu.Unlock()
+		if stop {
+			break
+		}
+		group.Go(func() error {
+			err := g.r.Store().Delete(ctx, o.key)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				failed = append(failed, err)
+				return nil
+			}
+			done++
+			g.event(Event{Phase: phase, Key: o.key, Done: done, Total: int64(len(all))})
+			return nil
+		})
+	}
+	_ = group.Wait() // the errors are in failed
+	return errors.Join(failed...)
+}

@@ -1,0 +1,333 @@
+package collect
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"nightferry/internal/bucket"
+	"nightferry/internal/digest"
+	"nightferry/internal/halt"
+	"nightferry/internal/index"
+	"nightferry/internal/repo"
+)
+
+const (
+	// DefaultKeep is how many releases of a channel stay, unless Options says
+	// otherwise.
+	DefaultKeep = 10
+	// DefaultRepack is the needed share below which a pack is written anew.
+	DefaultRepack = 0.5
+	// maxCondemned bounds how many packs are condemned at a time (about
+	// 1.8 TB), so that the index root stays small; the next run does more.
+	maxCondemned = 100_000
+)
+
+// ErrBusy says that another gc or fsck changed the index meanwhile.
+var ErrBusy = errors.New("another gc or fsck is at work on this repository")
+
+// Options tune a gc. The zero Options suit.
+type Options struct {
+	Keep       int                 // newest releases of each channel that stay, the head one of them; 0: DefaultKeep
+	KeepWithin time.Duration       // releases that were current within this time stay too, by the store's clock
+	Hold       map[string][]uint64 // by channel: releases that stay, with all that are newer
+	Repack     float64             // packs of which less than this share is needed are written anew; 0: DefaultRepack; negative: none
+	DryRun     bool                // decide and report, change nothing
+
+	// Key, a release key, lets gc sign a head again before it deletes an
+	// unfinished release: a push that was frozen for longer than the grace
+	// period then cannot make that release the head. May be nil.
+	Key         ed25519.PrivateKey
+	Subject     halt.Subject // who this is, to halt orders
+	Connections int          // requests under way at once; 0: 8
+	OnEvent     func(Event)  // called from one goroutine at a time; may be nil
+}
+
+// Event reports a step of a run.
+type Event struct {
+	Phase string `json:"phase"`          // retain, mark, sweep, delete releases, repack, condemn, forget, delete packs, delete segments
+	Key   string `json:"key,omitempty"`  // the object that was deleted, or the release that was marked
+	Done  int64  `json:"done,omitempty"` // of Total
+	Total int64  `json:"total,omitempty"`
+}
+
+// Report tells what a gc did, or in a dry run would do now. Bytes are stored
+// bytes, of whole objects.
+type Report struct {
+	DryRun    bool  `json:"dry_run,omitempty"`
+	Channels  int   `json:"channels"`
+	Kept      int   `json:"releases_kept"`
+	Expired   int   `json:"releases_expired"`
+	Abandoned int   `json:"releases_abandoned"` // left by pushes that died, deleted
+	Waiting   int   `json:"releases_waiting"`   // left by pushes that may still run
+	Chunks    int64 `json:"chunks_needed"`
+	Lost      int64 `json:"chunks_lost"` // needed, but in no pack: run fsck
+
+	Packs         int64 `json:"packs"` // that the index named when gc began
+	PackBytes     int64 `json:"pack_bytes"`
+	Repacked      int64 `json:"packs_repacked"`
+	RepackedBytes int64 `json:"repacked_bytes"` // stored anew
+	Condemned     int64 `json:"packs_condemned"`
+	CondemnedSize int64 `json:"condemned_bytes"`
+	Revived       int64 `json:"packs_revived"` // condemned, but needed after all
+	Doomed        int64 `json:"packs_doomed"`  // condemned, the grace period still runs
+	Deleted       int64 `json:"packs_deleted"`
+	DeletedBytes  int64 `json:"deleted_bytes"`
+	Leftovers     int64 `json:"leftovers_deleted"` // packs and segments that no index named
+	LeftoverBytes int64 `json:"leftover_bytes"`
+}
+
+// gc is one run.
+type gc struct {
+	r     *repo.Repo
+	segs  *repo.Segments
+	o     Options
+	grace time.Duration
+	began time.Time // the store's clock when the run began
+	rep   Report
+
+	packs    map[digest.Digest]object // in the store
+	segments map[digest.Digest]object
+	x        *repo.Index // as marked and swept
+	expect   []index.Condemned
+	live     *live
+}
+
+// object is what a list says of a pack or segment.
+type object struct {
+	size     int64
+	modified time.Time
+}
+
+// GC removes what no retained release needs: release objects first, then packs
+// in two runs with the grace period between them. A run that ends anywhere
+// leaves garbage, never damage. See docs/ordering.md for why a push or a pull
+// may run beside it.
+//
+// Errors: *halt.Error, ErrBusy, *repo.MissingError where a manifest cannot be
+// read (gc then deletes nothing), and those of the store.
+func GC(ctx context.Context, r *repo.Repo, segs *repo.Segments, o Options) (*Report, error) {
+	if o.Keep <= 0 {
+		o.Keep = DefaultKeep
+	}
+	if o.Repack == 0 {
+		o.Repack = DefaultRepack
+	}
+	if o.Connections <= 0 {
+		o.Connections = 8
+	}
+	g := &gc{r: r, segs: segs, o: o, grace: r.Grace(), rep: Report{DryRun: o.DryRun}}
+	if err := r.CheckHalt(ctx, o.Subject); err != nil {
+		return nil, err
+	}
+	if err := g.run(ctx); err != nil {
+		return &g.rep, fmt.Errorf("gc: %w", err)
+	}
+	return &g.rep, nil
+}
+
+func (g *gc) run(ctx context.Context) error {
+	// The clock is read before any head: what is condemned for the grace
+	// period by then, and dead by what is read after, is dead for good.
+	first, err := g.r.Index(ctx)
+	if err != nil {
+		return err
+	}
+	if g.began = first.Date(); g.began.IsZero() {
+		return errors.New("the store does not tell the time, so no grace period can be measured")
+	}
+	g.event(Event{Phase: "retain"})
+	channels, err := g.retain(ctx)
+	if err != nil {
+		return err
+	}
+	// After the heads: it names all that they need. Before the list: every
+	// pack that it names and that is there is in the list.
+	if g.x, err = g.r.Index(ctx); err != nil {
+		return err
+	}
+	if err := g.list(ctx); err != nil {
+		return err
+	}
+	if err := g.mark(ctx, channels); err != nil {
+		return err
+	}
+	plan, err := g.plan(ctx)
+	if err != nil || g.o.DryRun {
+		return err
+	}
+	if err := g.deleteReleases(ctx, channels); err != nil {
+		return err
+	}
+	if err := g.repack(ctx, plan); err != nil {
+		return fmt.Errorf("repack: %w", err)
+	}
+	if err := g.condemn(ctx, plan); err != nil {
+		return err
+	}
+	return g.deletePacks(ctx, plan)
+}
+
+func (g *gc) event(e Event) {
+	if g.o.OnEvent != nil {
+		g.o.OnEvent(e)
+	}
+}
+
+// young reports whether something is younger than d by the store's clock.
+func (g *gc) young(t time.Time, d time.Duration) bool { return g.began.Sub(t) < d }
+
+// list notes which packs and segments the store holds.
+func (g *gc) list(ctx context.Context) (err error) {
+	if g.packs, err = listObjects(ctx, g.r.Store(), repo.PacksPrefix, repo.PackKey, nil); err != nil {
+		return err
+	}
+	g.segments, err = listObjects(ctx, g.r.Store(), repo.IndexPrefix, repo.SegmentKey, nil)
+	return err
+}
+
+// listObjects lists the objects below prefix that are named as key names them,
+// and tells strange of all others.
+func listObjects(ctx context.Context, s bucket.Store, prefix string, key func(digest.Digest) string, strange func(bucket.Info)) (map[digest.Digest]object, error) {
+	out := map[digest.Digest]object{}
+	err := s.List(ctx, prefix, func(i bucket.Info) error {
+		name := i.Key[max(0, len(i.Key)-2*digest.Size):]
+		d, err := digest.Parse(name)
+		if err != nil || key(d) != i.Key {
+			if strange != nil && i.Key != repo.RootKey {
+				strange(i)
+			}
+			return nil
+		}
+		out[d] = object{size: i.Size, modified: i.Modified}
+		return nil
+	})
+	return out, err
+}
+
+// mark fills the live set from all channels.
+func (g *gc) mark(ctx context.Context, channels []*channel) (err error) {
+	known, err := g.segs.Known(ctx, g.x)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, known.Close()) }()
+	m := marker{reader: reader{r: g.r, x: g.x, known: known, fetch: repo.FetchOptions{Connections: g.o.Connections}}, seen: map[digest.Digest]struct{}{}}
+	g.live = &m.live
+	g.rep.Channels = len(channels)
+	for _, c := range channels {
+		g.rep.Kept += len(c.keep)
+		g.rep.Expired += len(c.expired)
+		g.rep.Abandoned += len(c.dead)
+		g.rep.Waiting += c.waiting
+	}
+	var n int64
+	for _, c := range channels {
+		for _, rel := range c.keep {
+			if err := m.mark(ctx, rel); err != nil {
+				return err
+			}
+			n++
+			g.event(Event{Phase: "mark", Key: repo.ReleaseKey(c.scope, rel.Number), Done: n, Total: int64(g.rep.Kept)})
+		}
+	}
+	// After the others: a page that one of these lacks must not count as seen.
+	for _, c := range channels {
+		for _, rel := range c.pending {
+			if err := m.markPending(ctx, rel); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// plan sorts the packs.
+type plan struct {
+	condemn []index.Pack
+	victims []uint32 // ordinals of packs to repack, least needed first
+	revive  map[digest.Digest]bool
+	drop    map[digest.Digest]bool
+	use     []packUse
+}
+
+func (g *gc) plan(ctx context.Context) (*plan, error) {
+	g.event(Event{Phase: "sweep"})
+	use, err := sweep(ctx, g.segs, g.x, g.live, func(uint64) { g.rep.Lost++ })
+	if err != nil {
+		return nil, err
+	}
+	g.rep.Chunks = g.live.len()
+	g.expect = g.x.Root().Condemned
+	since := map[digest.Digest]time.Time{}
+	for _, c := range g.expect {
+		since[c.Pack] = time.Unix(c.Since, 0)
+	}
+	p := &plan{revive: map[digest.Digest]bool{}, drop: map[digest.Digest]bool{}, use: use}
+	room := maxCondemned - len(g.expect)
+	for i, pk := range g.x.Packs() {
+		u := &use[i]
+		at, condemned := since[pk.Digest]
+		delete(since, pk.Digest)
+		g.rep.Packs++
+		g.rep.PackBytes += int64(pk.Size)
+		switch {
+		case condemned && u.live > 0:
+			p.revive[pk.Digest] = true
+		case condemned && !g.young(at, g.grace):
+			p.drop[pk.Digest] = true
+		case condemned:
+			g.rep.Doomed++
+		case g.young(g.packs[pk.Digest].modified, g.grace/2):
+			// A push that stored it may be about to need it.
+		case u.live == 0 && room > 0:
+			p.condemn = append(p.condemn, pk)
+			room--
+		case u.live > 0 && u.share(pk.Size) < g.o.Repack && room > 0:
+			p.victims = append(p.victims, uint32(i))
+			room--
+		}
+	}
+	for lost, at := range since { // condemned, but no segment names it any more
+		if !g.young(at, g.grace) {
+			p.drop[lost] = true
+		}
+	}
+	slices.SortFunc(p.victims, func(a, b uint32) int { return int(use[a].live - use[b].live) })
+	g.report(p)
+	return p, nil
+}
+
+// report counts what the plan will do, for a dry run too.
+func (g *gc) report(p *plan) {
+	for _, pk := range p.condemn {
+		g.rep.Condemned++
+		g.rep.CondemnedSize += int64(pk.Size)
+	}
+	for _, v := range p.victims {
+		g.rep.Condemned++
+		g.rep.Repacked++
+		g.rep.CondemnedSize += int64(g.x.Packs()[v].Size)
+	}
+	g.rep.Revived = int64(len(p.revive))
+	if !g.o.DryRun {
+		return // what is deleted is counted then
+	}
+	for d := range p.drop {
+		if o, ok := g.packs[d]; ok {
+			g.rep.Deleted++
+			g.rep.DeletedBytes += o.size
+		}
+	}
+	named := map[digest.Digest]bool{}
+	for _, pk := range g.x.Packs() {
+		named[pk.Digest] = true
+	}
+	for _, o := range g.leftovers(named, g.x.Root(), p.drop) {
+		g.rep.Leftovers++
+		g.rep.LeftoverBytes += o.size
+	}
+}

@@ -1,0 +1,179 @@
+package collect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"time"
+
+	"nightferry/internal/digest"
+	"nightferry/internal/frame"
+	"nightferry/internal/repo"
+	"nightferry/internal/trust"
+)
+
+// channel is what gc will do with the releases of one channel.
+type channel struct {
+	scope   string
+	name    string // "" where no head tells it
+	keep    []*repo.Release
+	pending []*repo.Release // newer than the head: a push may be about to make one the head
+	expired []uint64        // of the head's chain, or older than it
+	dead    []uint64        // left by pushes that died
+	waiting int             // left by pushes that may still be alive
+}
+
+// retain decides which releases stay, reading those that do.
+func (g *gc) retain(ctx context.Context) ([]*channel, error) {
+	stored, _, err := g.r.Stored(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []*channel
+	for _, s := range stored {
+		c := &channel{scope: s.Scope}
+		var head *repo.Head
+		if s.Head {
+			if c.name, err = g.r.ChannelOf(ctx, s.Scope); err != nil {
+				return nil, fmt.Errorf("channel %s: %w", s.Scope, err)
+			}
+			if head, err = g.r.Head(ctx, c.name); err != nil {
+				return nil, err
+			}
+			if err := g.chain(ctx, c, head, s.Releases); err != nil {
+				return nil, err
+			}
+		}
+		if err := g.unborn(ctx, c, head, s.Releases); err != nil {
+			return nil, err
+		}
+		out = append(out, c)
+	}
+	return out, nil
+}
+
+// chain walks from the head back along the parents as long as the rules keep
+// releases. What lies below goes. Numbers may have gaps and leftovers where
+// pushes died, so the parent is found by its digest.
+func (g *gc) chain(ctx context.Context, c *channel, head *repo.Head, stored []repo.StoredRelease) error {
+	rel, err := g.r.StoredRelease(ctx, c.scope, head.Number, head.Release)
+	if err != nil {
+		return err
+	}
+	c.keep = append(c.keep, rel)
+	older := slices.DeleteFunc(slices.Clone(stored), func(s repo.StoredRelease) bool { return s.Number >= head.Number })
+	modified := func(n uint64) time.Time {
+		for _, s := range stored {
+			if s.Number == n {
+				return s.Modified
+			}
+		}
+		return g.began // stored since the list was made
+	}
+	for i := len(older) - 1; i >= 0; {
+		if !g.keeps(c, rel, modified(rel.Number), older[i].Number) {
+			for _, s := range older[:i+1] {
+				c.expired = append(c.expired, s.Number)
+			}
+			return nil
+		}
+		at, next, err := g.parent(ctx, c, rel, older[:i+1])
+		if err != nil {
+			return err
+		}
+		for _, s := range older[at+1 : i+1] {
+			g.leftover(c, s)
+		}
+		if next == nil {
+			return nil
+		}
+		c.keep = append(c.keep, next)
+		rel, i = next, at-1
+	}
+	return nil
+}
+
+// keeps reports whether the parent of rel, the oldest release kept so far,
+// stays. A release was current until its child was made: that is its age, so
+// that everything that was current within KeepWithin can be brought back.
+func (g *gc) keeps(c *channel, rel *repo.Release, modified time.Time, number uint64) bool {
+	// The store's clock and the publisher's: whichever keeps it longer.
+	left := time.Unix(rel.Created, 0)
+	if modified.After(left) {
+		left = modified
+	}
+	return len(c.keep) < g.o.Keep || g.began.Sub(left) < g.o.KeepWithin || slices.ContainsFunc(g.o.Hold[c.name], func(n uint64) bool { return n <= number })
+}
+
+// parent finds the parent of rel among older releases. Where it is gone, as
+// after somebody deleted it, the next one below that a trusted key signed
+// stands in: a hole must not let go of all that lies behind it. at is -1 where
+// there is none.
+func (g *gc) parent(ctx context.Context, c *channel, rel *repo.Release, older []repo.StoredRelease) (at int, found *repo.Release, err error) {
+	if rel.Parent.IsZero() {
+		return -1, nil, nil // the first release: what is older are leftovers
+	}
+	standIn, standAt := (*repo.Release)(nil), -1
+	for i := len(older) - 1; i >= 0; i-- {
+		n := older[i].Number
+		found, err := g.r.StoredRelease(ctx, c.scope, n, rel.Parent)
+		if err == nil {
+			return i, found, nil
+		}
+		if !errors.Is(err, trust.ErrUntrusted) && !errors.Is(err, fs.ErrNotExist) {
+			return 0, nil, unreadable(err)
+		}
+		other, err := g.r.StoredRelease(ctx, c.scope, n, digest.Digest{})
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			return 0, nil, unreadable(err)
+		case standIn == nil:
+			standIn, standAt = other, i
+		}
+	}
+	return standAt, standIn, nil
+}
+
+// unreadable says what to do about a release that is neither the parent nor a
+// good leftover: gc cannot know what it would let go.
+func unreadable(err error) error {
+	if !errors.Is(err, trust.ErrUntrusted) && !errors.Is(err, frame.ErrDamaged) {
+		return err
+	}
+	return fmt.Errorf("gc deletes nothing while a release within the retention cannot be read: %w: delete that object by hand if it is of no use", err)
+}
+
+// unborn deals with the releases that are newer than the head.
+func (g *gc) unborn(ctx context.Context, c *channel, head *repo.Head, stored []repo.StoredRelease) error {
+	for _, s := range stored {
+		if head != nil && s.Number <= head.Number {
+			continue
+		}
+		if !g.leftover(c, s) {
+			continue
+		}
+		rel, err := g.r.StoredRelease(ctx, c.scope, s.Number, digest.Digest{})
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, trust.ErrUntrusted) || errors.Is(err, frame.ErrDamaged) {
+			continue // no head will ever name it
+		}
+		if err != nil {
+			return err
+		}
+		c.pending = append(c.pending, rel)
+	}
+	return nil
+}
+
+// leftover files a release that no chain holds, and reports whether its push
+// may still be alive.
+func (g *gc) leftover(c *channel, s repo.StoredRelease) bool {
+	if g.young(s.Modified, g.grace) {
+		c.waiting++
+		return true
+	}
+	c.dead = append(c.dead, s.Number)
+	return false
+}
