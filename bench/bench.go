@@ -28,7 +28,7 @@ func compare(ctx context.Context, o options, log *slog.Logger) (err error) {
 	if err := os.MkdirAll(o.dir, 0o755); err != nil {
 		return fmt.Errorf("make the cache: %w", err)
 	}
-	b := &bench{options: o, log: log, counter: &counter{}, data: filepath.Join(o.dir, "minio")}
+	b := &bench{options: o, log: log, counter: &counter{requests: map[string]int64{}}, data: filepath.Join(o.dir, "minio")}
 	if b.results, err = openResults(filepath.Join(o.dir, "results.json"), time.Now()); err != nil {
 		return err
 	}
@@ -75,6 +75,8 @@ func (b *bench) part(ctx context.Context, part string) error {
 		return b.wan(ctx)
 	case "sparse":
 		return b.sparse(ctx)
+	case "index":
+		return b.syntheticIndex(ctx)
 	}
 	return fmt.Errorf("no part %q", part)
 }

@@ -57,7 +57,6 @@ func render(r *results, quick, direct bool) string {
 		}
 		fmt.Fprintf(&s, "| %s | %s | %s | %s |\n", w.work, w.target, w.measured, verdict)
 	}
-	s.WriteString("\nNot measured here: planning against a synthetic index of 10 000 000 chunks.\n")
 	method(&s, r)
 	for _, part := range parts {
 		table(&s, r, part)

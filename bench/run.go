@@ -13,7 +13,7 @@ import (
 )
 
 // parts are the pieces of the comparison, in the order in which they run.
-var parts = []string{"corpus", "million", "wan", "sparse"}
+var parts = []string{"corpus", "million", "wan", "sparse", "index"}
 
 // options are the command line.
 type options struct {
@@ -28,6 +28,9 @@ type options struct {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if len(args) > 0 && args[0] == spawnFlag {
 		return spawned(ctx, args[1:], stdout, stderr)
+	}
+	if len(args) == 3 && (args[0] == buildFlag || args[0] == planFlag) {
+		return indexChild(ctx, args, stderr)
 	}
 	o, err := parseOptions(args, stderr)
 	if err != nil {

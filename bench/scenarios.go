@@ -17,6 +17,7 @@ const (
 	noopPull   = "no-op pull"
 	updatePush = "update push (v1 → v2)"
 	updatePull = "update pull (v1 → v2)"
+	planPull   = "locate 1 % of 10 000 000 chunks"
 	plainCopy  = "copy of the same files"
 )
 

@@ -113,6 +113,13 @@ func targets(r *results) []row {
 			return number(x), x >= p.n
 		})
 	}
+	add(planPull, "≤ 5 s, RSS ≤ 256 MiB", func() (string, bool) {
+		x := ours("index", planPull)
+		if x == nil {
+			return "", false
+		}
+		return seconds(x.Usage.Wall) + ", " + mib(x.Usage.RSS), x.Usage.Wall <= 5*time.Second && x.Usage.RSS <= 256<<20
+	})
 	for _, d := range []struct {
 		work string
 		of   func(usage) int64
