@@ -1,0 +1,159 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"nightferry/internal/bucket"
+	"nightferry/internal/durable"
+	"nightferry/internal/frame"
+	"nightferry/internal/halt"
+	"nightferry/internal/repo"
+	"nightferry/internal/trust"
+)
+
+// Exit codes that code names itself.
+const (
+	exitFailed      = 1
+	exitInterrupted = 130
+)
+
+// exit is one line of the table of exit codes. The table is what the program
+// does (codeOf), what `nightferry help exit-codes` prints, and what docs/cli.md
+// holds: a test compares.
+type exit struct {
+	code  int
+	name  string
+	means string
+	is    func(error) bool // nil: never chosen by looking at an error
+}
+
+// exits returns the table, sorted by code. An error gets the highest code that
+// fits: the more particular the reason, the higher its number.
+func exits() []exit {
+	return []exit{
+		{0, "ok", "done; for verify, diff and fsck: and nothing was found", nil},
+		{exitFailed, "failed", "anything that has no code of its own", nil},
+		{2, "usage", "the command line makes no sense", as[*usageError]},
+		{3, "different", "it worked, and found differences (verify, diff) or problems (fsck)", as[*foundError]},
+		{4, "refused", "a guard stopped it before anything was published or changed", isRefused},
+		{5, "untrusted", "unsigned, altered, signed by a key that does not count, or older than seen before", isUntrusted},
+		{6, "unreachable", "the store does not answer, or kept telling us to slow down", isUnreachable},
+		{7, "denied", "credentials or keys are lacking, wrong, expired, or readable by others", isDenied},
+		{8, "halted", "an active halt order stops it", as[*halt.Error]},
+		{9, "conflict", "another push, pull or init was there first, or is running", isConflict},
+		{10, "incomplete", "it ended, but some files are locked or failed", as[*incompleteError]},
+		{11, "full", "no space left, on a local disk or in the store", isFull},
+		{12, "damaged", "an object in the store, or local state, is damaged or missing", isDamaged},
+		{13, "newer", "written by a newer nightferry than this one", as[*frame.NewerError]},
+		{14, "absent", "the repository, channel, release, path or key that was named does not exist", isAbsent},
+		{exitInterrupted, "interrupted", "Ctrl-C or SIGTERM; run it again to resume", as[*interruptedError]},
+	}
+}
+
+// codeOf returns the exit code of an error.
+func codeOf(err error) int {
+	table := exits()
+	for i := len(table) - 1; i >= 0; i-- {
+		if table[i].is != nil && table[i].is(err) {
+			return table[i].code
+		}
+	}
+	return exitFailed
+}
+
+// exitHelp is the text of `nightferry help exit-codes`.
+func exitHelp() string {
+	var b strings.Builder
+	b.WriteString("Every verb ends with one of these codes:\n\n")
+	for _, x := range exits() {
+		fmt.Fprintf(&b, "  %3d  %-12s %s\n", x.code, x.name, strings.ReplaceAll(wrap(x.means, 60), "\n", "\n"+strings.Repeat(" ", 20)))
+	}
+	return b.String()
+}
+
+// as reports whether an E is in err's chain.
+func as[E error](err error) bool {
+	var e E
+	return errors.As(err, &e)
+}
+
+// foundError ends a verb that compares, and found something.
+type foundError struct{ what string }
+
+func (e *foundError) Error() string { return e.what }
+
+// incompleteError ends a run that did not do all it should.
+type incompleteError struct{ what, remedy string }
+
+func (e *incompleteError) Error() string { return e.what }
+
+// Remedy tells how to complete it.
+func (e *incompleteError) Remedy() string { return e.remedy }
+
+// refusedError is a guard of the command line itself.
+type refusedError struct{ what, remedy string }
+
+func (e *refusedError) Error() string { return e.what }
+
+// Remedy tells what to do instead.
+func (e *refusedError) Remedy() string { return e.remedy }
+
+func isRefused(err error) bool {
+	return as[*refusedError](err) || errors.Is(err, durable.ErrLink)
+}
+
+func isUntrusted(err error) bool {
+	return errors.Is(err, trust.ErrUntrusted) || errors.Is(err, repo.ErrOlder)
+}
+
+func isUnreachable(err error) bool {
+	k := bucket.KindOf(err)
+	return k == bucket.KindUnreachable || k == bucket.KindThrottled
+}
+
+func isDenied(err error) bool {
+	k := bucket.KindOf(err)
+	return k == bucket.KindDenied || k == bucket.KindExpired || errors.Is(err, repo.ErrKey) || errors.Is(err, durable.ErrExposed) || as[*keyError](err)
+}
+
+func isConflict(err error) bool {
+	return errors.Is(err, repo.ErrConflict) || errors.Is(err, repo.ErrExists) || errors.Is(err, repo.ErrTooLong) || errors.Is(err, durable.ErrBusy)
+}
+
+func isFull(err error) bool {
+	return durable.IsDiskFull(err) || bucket.KindOf(err) == bucket.KindFull
+}
+
+func isDamaged(err error) bool {
+	return errors.Is(err, frame.ErrDamaged) || as[*repo.MissingError](err) || as[*repo.CorruptError](err) ||
+		bucket.KindOf(err) == bucket.KindIntegrity || isVital(err)
+}
+
+// isVital reports whether an object is absent that every repository has.
+func isVital(err error) bool {
+	var e *bucket.Error
+	if !errors.As(err, &e) || e.Kind != bucket.KindNotExist {
+		return false
+	}
+	for _, prefix := range []string{"halt", "index/", "packs/", "trust/"} {
+		if strings.HasPrefix(e.Key, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+func isAbsent(err error) bool {
+	return as[*absentError](err) || errors.Is(err, fs.ErrNotExist) && !isDamaged(err)
+}
+
+// absentError says that what the command line names is not there.
+type absentError struct{ what, remedy string }
+
+func (e *absentError) Error() string { return e.what }
+
+// Remedy tells how to find what there is.
+func (e *absentError) Remedy() string { return e.remedy }

@@ -1,0 +1,211 @@
+package main
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"os/user"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"nightferry/internal/halt"
+	"nightferry/internal/repo"
+	"nightferry/internal/trust"
+)
+
+// scopeFlags say whom an order is for.
+type scopeFlags struct {
+	all                           bool
+	channel, region, domain, site string
+}
+
+func (f *scopeFlags) add(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&f.all, "all", false, "everything")
+	cmd.Flags().StringVar(&f.channel, "channel", "", "everything that moves channel `NAME`")
+	cmd.Flags().StringVar(&f.region, "region", "", "every site of region `NAME`")
+	cmd.Flags().StringVar(&f.domain, "domain", "", "every site of domain `NAME`")
+	cmd.Flags().StringVar(&f.site, "site", "", "the site `NAME`, a host's name unless its pull says another with --site")
+}
+
+// scope returns the one scope that is set.
+func (f *scopeFlags) scope(cmd string) (scope, value string, err error) {
+	n := 0
+	if f.all {
+		scope, n = halt.All, n+1
+	}
+	for _, s := range []struct{ scope, value string }{{halt.Channel, f.channel}, {halt.Region, f.region}, {halt.Domain, f.domain}, {halt.Site, f.site}} {
+		if s.value != "" {
+			scope, value, n = s.scope, s.value, n+1
+		}
+	}
+	if n != 1 {
+		return "", "", usage(cmd, "name exactly one of --all, --channel, --region, --domain, --site")
+	}
+	return scope, value, nil
+}
+
+func newHalt(e *env) *cobra.Command {
+	var f storeFlags
+	var scope scopeFlags
+	var keyFile, reason string
+	cmd := e.command(verb{
+		use:     "halt [flags] STORE",
+		short:   "Order pushes and pulls to stop",
+		long:    "Writes an order to stop into the store. Every push and pull that it is meant for obeys: one that runs stops at the next block it would fetch, a new one does not start, until resume lifts the order. What was staged is kept and used then.",
+		example: "nightferry halt --all --reason 'bad package' file:///srv/store\nnightferry halt --channel driver file:///srv/store\nnightferry halt status file:///srv/store",
+		min:     1, max: 1,
+		run: func(ctx context.Context, args []string) error {
+			kind, value, err := scope.scope("halt")
+			if err != nil {
+				return err
+			}
+			key, err := signingKey(releaseUse, keyFile)
+			if err != nil {
+				return err
+			}
+			if reason == "" {
+				reason = "no reason given"
+			}
+			return e.changeHalts(ctx, args[0], &f, key, func(o *halt.Orders, epoch uint64) error {
+				o.Active = append(o.Active, halt.Order{ID: epoch, Scope: kind, Value: value, Reason: reason, By: username(), At: e.now().Unix()})
+				return nil
+			})
+		},
+	})
+	f.add(cmd)
+	scope.add(cmd)
+	addReleaseKey(cmd, &keyFile)
+	cmd.Flags().StringVar(&reason, "reason", "", "`TEXT` that everybody sees who is stopped")
+	cmd.AddCommand(newHaltStatus(e))
+	return cmd
+}
+
+func newResume(e *env) *cobra.Command {
+	var f storeFlags
+	var scope scopeFlags
+	var keyFile string
+	var id uint64
+	cmd := e.command(verb{
+		use:     "resume [flags] STORE",
+		short:   "Lift orders to stop",
+		long:    "Lifts the orders that were given for exactly the scope named, or the one with the number of --order. Pushes and pulls then go on where they stopped.",
+		example: "nightferry resume --all file:///srv/store\nnightferry resume --order 12 file:///srv/store",
+		min:     1, max: 1,
+		run: func(ctx context.Context, args []string) error {
+			var kind, value string
+			if id == 0 {
+				var err error
+				if kind, value, err = scope.scope("resume"); err != nil {
+					return err
+				}
+			}
+			key, err := signingKey(releaseUse, keyFile)
+			if err != nil {
+				return err
+			}
+			return e.changeHalts(ctx, args[0], &f, key, func(o *halt.Orders, _ uint64) error {
+				before := len(o.Active)
+				o.Active = slices.DeleteFunc(o.Active, func(a halt.Order) bool {
+					return id != 0 && a.ID == id || id == 0 && a.Scope == kind && a.Value == value
+				})
+				if len(o.Active) == before {
+					return &absentError{"no such order is active", "nightferry halt status lists those that are"}
+				}
+				return nil
+			})
+		},
+	})
+	f.add(cmd)
+	scope.add(cmd)
+	addReleaseKey(cmd, &keyFile)
+	cmd.Flags().Uint64Var(&id, "order", 0, "lift the order with this `NUMBER`")
+	return cmd
+}
+
+func newHaltStatus(e *env) *cobra.Command {
+	var f storeFlags
+	cmd := e.command(verb{
+		use:     "status [flags] STORE",
+		short:   "List the active orders to stop",
+		long:    "Lists the orders that are active in the store: number, scope, who gave it and when, and why.",
+		example: "nightferry halt status file:///srv/store",
+		min:     1, max: 1,
+		run: func(ctx context.Context, args []string) (err error) {
+			s, err := e.open(ctx, args[0], &f)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, s.close()) }()
+			orders, epoch, _, err := s.Halts(ctx)
+			if err != nil {
+				return err
+			}
+			if err := s.remember(); err != nil {
+				return err
+			}
+			e.showHalts(orders, epoch)
+			return nil
+		},
+	})
+	f.add(cmd)
+	return cmd
+}
+
+func (e *env) changeHalts(ctx context.Context, rawURL string, f *storeFlags, key ed25519.PrivateKey, change func(*halt.Orders, uint64) error) (err error) {
+	s, err := e.open(ctx, rawURL, f)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+	// An order that no reader accepts would stop everybody, for ever.
+	doc, _ := s.Trust()
+	if err := doc.Allows(repo.PublicOf(key), trust.Halts); err != nil {
+		return err
+	}
+	if _, err := s.PutHalt(ctx, key, change); err != nil {
+		return err
+	}
+	orders, epoch, _, err := s.Halts(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.remember(); err != nil {
+		return err
+	}
+	e.showHalts(orders, epoch)
+	return nil
+}
+
+func (e *env) showHalts(o *halt.Orders, epoch uint64) {
+	e.event("halts", struct {
+		Epoch  uint64       `json:"epoch"`
+		Active []halt.Order `json:"active"`
+	}{epoch, append([]halt.Order{}, o.Active...)})
+	if e.json {
+		return
+	}
+	if len(o.Active) == 0 {
+		e.print("no order to stop is active (epoch %d)", epoch)
+	}
+	for _, a := range o.Active {
+		what := a.Scope
+		if a.Value != "" {
+			what += " " + shown(a.Value)
+		}
+		e.print("order %d: stop %s, by %s at %s: %s", a.ID, what, shown(a.By), stamp(time.Unix(a.At, 0)), shown(a.Reason))
+	}
+}
+
+// username is who gives an order, as this host knows them.
+func username() string {
+	name := "unknown"
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	if h := hostname(); h != "" {
+		name += "@" + h
+	}
+	return name
+}

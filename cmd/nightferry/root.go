@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// newRoot returns the whole command line.
+func newRoot(e *env) *cobra.Command {
+	root := &cobra.Command{
+		Use:           "nightferry",
+		Short:         "Carries a folder through an S3 bucket to other machines, and proves that it arrived",
+		Long:          wrap("nightferry publishes a folder as a signed, immutable release in an S3 bucket or a directory (push), makes a folder on another machine exactly that release (pull), and proves it (verify).", lineWidth),
+		Example:       "  nightferry init file:///srv/store\n  nightferry push /srv/packages file:///srv/store package\n  nightferry pull file:///srv/store package /var/packages",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	p := root.PersistentFlags()
+	p.BoolVar(&e.json, "json", false, "write one line of JSON per event to stdout")
+	p.BoolVar(&e.quiet, "quiet", false, "write nothing but the answer and errors")
+	p.StringVar(&e.stateDir, "state", "", "`DIR` for what is remembered of repositories, and caches (or NIGHTFERRY_STATE)")
+	root.AddGroup(&cobra.Group{ID: groupCarry, Title: "Carry:"}, &cobra.Group{ID: groupLook, Title: "Look:"}, &cobra.Group{ID: groupKeep, Title: "Keep:"})
+	add := func(group string, cmds ...*cobra.Command) {
+		for _, c := range cmds {
+			c.GroupID = group
+			root.AddCommand(c)
+		}
+	}
+	add(groupCarry, newInit(e))
+	add(groupLook, newReleases(e), newLs(e), newCat(e), newInspect(e))
+	add(groupKeep, newRollback(e), newTrust(e), newHalt(e), newResume(e))
+	// Flags are wrapped as everything else is; cobra's own template has them on one line each, however long.
+	root.SetUsageTemplate(strings.NewReplacer(
+		".LocalFlags.FlagUsages", fmt.Sprintf(".LocalFlags.FlagUsagesWrapped %d", lineWidth),
+		".InheritedFlags.FlagUsages", fmt.Sprintf(".InheritedFlags.FlagUsagesWrapped %d", lineWidth),
+	).Replace(root.UsageTemplate()))
+	root.AddCommand(newVersion(e), &cobra.Command{
+		Use:   "exit-codes",
+		Short: "What each exit code means",
+		Long:  exitHelp(),
+	})
+	return root
+}
+
+// lineWidth is how wide help texts are, in characters.
+const lineWidth = 79
+
+// Groups of verbs in the help.
+const (
+	groupCarry = "carry"
+	groupLook  = "look"
+	groupKeep  = "keep"
+)
+
+// verb is what each command's file states of it.
+type verb struct {
+	use, short, long, example string
+	min, max                  int // arguments
+	subject                   int // the argument that errors name
+	run                       func(ctx context.Context, args []string) error
+}
+
+// command makes a cobra command that checks its arguments and names its act in
+// errors.
+func (e *env) command(v verb) *cobra.Command {
+	return &cobra.Command{
+		Use:     v.use,
+		Short:   v.short,
+		Long:    wrap(v.long, lineWidth),
+		Example: indent(v.example),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) < v.min || len(args) > v.max {
+				return fmt.Errorf("%s: %s given: usage: %s", cmd.CommandPath(), count(int64(len(args)), "argument"), cmd.UseLine())
+			}
+			return nil
+		},
+		DisableFlagsInUseLine: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			e.started = true
+			e.act = strings.TrimPrefix(cmd.CommandPath(), "nightferry ")
+			if v.subject < len(args) {
+				e.act += fmt.Sprintf(" %q", shownArg(args[v.subject]))
+			}
+			return v.run(cmd.Context(), args)
+		},
+	}
+}
+
+// shownArg is an argument as errors name it: a store's URL may hold what a
+// person should not have typed.
+func shownArg(arg string) string {
+	if strings.Contains(arg, "://") {
+		return shownStore(arg)
+	}
+	return arg
+}
+
+func indent(s string) string {
+	return "  " + strings.ReplaceAll(strings.TrimSpace(s), "\n", "\n  ")
+}

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+	"time"
+)
+
+// memoryLimit leaves room below 256 MiB for what the collector does not
+// count: stacks, the program itself, pages it has not returned yet.
+const memoryLimit = 200 << 20
+
+// errInterrupted is the cause of a context that a signal has cancelled.
+var errInterrupted = errors.New("interrupted")
+
+// run is the program: it returns the exit code of exit.go's table.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryLimit)
+	}
+	e := &env{stdin: stdin, stdout: stdout, stderr: stderr, now: time.Now}
+	ctx, stop := e.watchSignals(ctx)
+	defer stop()
+
+	root := newRoot(e)
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	cmd, err := root.ExecuteContextC(ctx)
+	e.endProgress()
+	if err == nil && e.writeErr != nil {
+		err = fmt.Errorf("write the answer: %w", e.writeErr)
+	}
+	if err == nil {
+		return 0
+	}
+	if !e.started {
+		err = &usageError{cmd: cmd.CommandPath(), err: err}
+	}
+	if cause := context.Cause(ctx); errors.Is(cause, errInterrupted) && errors.Is(err, context.Canceled) {
+		err = &interruptedError{err}
+	}
+	code := codeOf(err)
+	e.fail(err, code)
+	return code
+}
+
+// watchSignals cancels the context at the first Ctrl-C or SIGTERM, so that the
+// run ends in a state that the next one resumes. A second one ends the program
+// at once: that is safe as well, at any point, only less of the work is kept.
+func (e *env) watchSignals(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	done := make(chan struct{})
+	go func() {
+		for n := 0; ; n++ {
+			select {
+			case <-done:
+				return
+			case <-signals:
+			}
+			if n > 0 {
+				e.endProgress()
+				os.Exit(exitInterrupted)
+			}
+			cancel(errInterrupted)
+			e.warn("stopping; what is done so far is kept (again to end at once)")
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(signals)
+		close(done)
+		cancel(nil)
+	}
+}
+
+// interruptedError is how a run ends that was told to.
+type interruptedError struct{ err error }
+
+func (e *interruptedError) Error() string { return "interrupted" }
+func (e *interruptedError) Unwrap() error { return e.err }
+
+// Remedy tells how to go on.
+func (e *interruptedError) Remedy() string {
+	return "run the same command again: it goes on where this one stopped"
+}
+
+// usageError is a command line that makes no sense.
+type usageError struct {
+	cmd string
+	err error
+}
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+// Remedy tells where the command is explained.
+func (e *usageError) Remedy() string { return "see " + e.cmd + " --help" }
+
+// usage makes a usage error of a text.
+func usage(cmd, format string, args ...any) error {
+	return &usageError{cmd: "nightferry " + cmd, err: fmt.Errorf(format, args...)}
+}

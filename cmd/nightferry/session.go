@@ -1,0 +1,238 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"nightferry/internal/bucket"
+	"nightferry/internal/durable"
+	"nightferry/internal/frame"
+	"nightferry/internal/manifest"
+	"nightferry/internal/repo"
+	"nightferry/internal/trust"
+)
+
+// storeFlags are the flags of every verb that opens a repository.
+type storeFlags struct {
+	keyFile     string
+	trust       string
+	rate        string
+	connections int
+}
+
+func (f *storeFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.keyFile, "key-file", "", "`FILE` with the key of an encrypted repository (or the key in NIGHTFERRY_KEY)")
+	cmd.Flags().StringVar(&f.trust, "trust", "", "the repository's public root `KEY`, or a file with it; without it, the key is pinned on first use")
+	cmd.Flags().StringVar(&f.rate, "limit-rate", "", "move at most `RATE`, such as 20Mbit, 2.5MB or 512KiB per second")
+	cmd.Flags().IntVar(&f.connections, "connections", 0, "requests under way at once (default 8)")
+}
+
+// root returns the root key that must be the repository's, nil for any.
+func (f *storeFlags) root() (*trust.Public, error) {
+	if f.trust == "" {
+		return nil, nil
+	}
+	p, err := publicKey(rootUse, f.trust)
+	return &p, err
+}
+
+// openStore opens the store and applies the rate.
+func (e *env) openStore(ctx context.Context, rawURL string, f *storeFlags, create bool) (bucket.Store, error) {
+	var rate int64
+	if f.rate != "" {
+		var err error
+		if rate, err = bucket.ParseRate(f.rate); err != nil {
+			return nil, usage("", "--limit-rate: %w", err)
+		}
+	}
+	if f.connections < 0 || f.connections > 256 {
+		return nil, usage("", "--connections %d: want 1 to 256", f.connections)
+	}
+	s, err := bucket.Open(ctx, rawURL, bucket.Options{
+		UserAgent: "nightferry/" + version(),
+		OnRetry:   func(err error) { e.retry(err) },
+		Create:    create,
+		Now:       e.now,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return bucket.Limit(s, rate), nil
+}
+
+// retry tells of something that will be tried again.
+func (e *env) retry(err error) {
+	if e.json {
+		e.event("retry", struct {
+			Cause string `json:"cause"`
+		}{err.Error()})
+		return
+	}
+	e.warn("trying again: %v", err)
+}
+
+// session is an open repository and this machine's memory of it.
+type session struct {
+	*repo.Repo
+	state *durable.Root
+	e     *env
+	flags *storeFlags
+}
+
+// open opens the repository in a store, and remembers what it has seen before
+// anything is done with it.
+func (e *env) open(ctx context.Context, rawURL string, f *storeFlags) (*session, error) {
+	store, err := e.openStore(ctx, rawURL, f, false)
+	if err != nil {
+		return nil, err
+	}
+	key, err := repositoryKey(f.keyFile)
+	if err != nil {
+		return nil, err
+	}
+	root, err := f.root()
+	if err != nil {
+		return nil, err
+	}
+	s := &session{e: e, flags: f}
+	s.Repo, err = repo.Open(ctx, store, repo.Options{Key: key, Root: root, Now: e.now, Recall: func(id trust.RepoID) (*repo.Memory, error) {
+		if s.state, err = e.openState(id); err != nil {
+			return nil, err
+		}
+		return repo.LoadMemory(s.state)
+	}})
+	if err == nil {
+		err = s.remember()
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
+}
+
+func (s *session) close() error {
+	if s.state == nil {
+		return nil
+	}
+	return s.state.Close()
+}
+
+// remember makes durable what was seen. It never goes back: another run may
+// have seen more meanwhile.
+func (s *session) remember() error {
+	m := s.Memory()
+	old, err := repo.LoadMemory(s.state)
+	if err != nil {
+		return err
+	}
+	if old != nil {
+		if old.Trust > m.Trust {
+			m.Trust, m.TrustDoc = old.Trust, old.TrustDoc
+		}
+		m.Halt = max(m.Halt, old.Halt)
+		for c, n := range old.Heads {
+			m.Heads[c] = max(m.Heads[c], n)
+		}
+	}
+	return repo.SaveMemory(s.state, m)
+}
+
+// head reads a channel's head and remembers it.
+func (s *session) head(ctx context.Context, channel string) (*repo.Head, error) {
+	h, err := s.Head(ctx, channel)
+	if err != nil {
+		return nil, err
+	}
+	return h, s.remember()
+}
+
+// release reads a release by number, 0 for the head's. It vouches for one that
+// the head leads to; others must be signed by a key that still counts.
+func (s *session) release(ctx context.Context, channel string, number uint64) (*repo.Release, error) {
+	h, err := s.head(ctx, channel)
+	if err != nil {
+		return nil, err
+	}
+	if number == 0 || number == h.Number {
+		return s.Release(ctx, channel, h.Number, h.Release)
+	}
+	if number > h.Number {
+		return nil, &absentError{fmt.Sprintf("release %d of %q does not exist: its newest is %d", number, channel, h.Number), "nightferry releases lists them"}
+	}
+	return s.Release(ctx, channel, number, [32]byte{})
+}
+
+// fetch returns the options of fetches.
+func (s *session) fetch() repo.FetchOptions {
+	return repo.FetchOptions{Connections: s.flags.connections, OnRetry: s.e.retry}
+}
+
+// entries streams a release's tree, reading its pages into a folder that done
+// removes.
+func (s *session) entries(ctx context.Context, rel *repo.Release) (next manifest.Next, pages *pageDir, err error) {
+	if pages, err = newPageDir(); err != nil {
+		return nil, nil, err
+	}
+	if err = s.LoadPages(ctx, s.Index, rel.PageIDs(), pages, s.fetch()); err != nil {
+		return nil, nil, errors.Join(err, pages.done())
+	}
+	return s.Entries(rel, pages), pages, nil
+}
+
+// object reads a whole object of at most max bytes.
+func (s *session) object(ctx context.Context, key string, max int64) ([]byte, error) {
+	return readObject(ctx, s.Store(), key, max)
+}
+
+func readObject(ctx context.Context, store bucket.Store, key string, max int64) ([]byte, error) {
+	body, info, err := store.Get(ctx, key, 0, -1)
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	if info.Size > max {
+		return nil, fmt.Errorf("%s has %d bytes, at most %d are read: %w", key, info.Size, max, frame.ErrDamaged)
+	}
+	return io.ReadAll(body)
+}
+
+// openState opens the folder in which this account keeps what it remembers of
+// a repository, and its caches.
+func (e *env) openState(id trust.RepoID) (*durable.Root, error) {
+	dir := e.stateDir
+	if dir == "" {
+		dir = os.Getenv("NIGHTFERRY_STATE")
+	}
+	if dir == "" {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			return nil, fmt.Errorf("where to keep state: %w: name a folder with --state DIR or NIGHTFERRY_STATE", err)
+		}
+		dir = filepath.Join(cache, "nightferry")
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the state folder: %w", err)
+	}
+	return durable.Open(filepath.Join(dir, id.String()), durable.Options{Create: true})
+}
+
+// shownStore is a store's URL without what may be secret in it.
+func shownStore(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return "the store"
+	}
+	u.User = nil
+	if i := strings.IndexByte(raw, '?'); i >= 0 || u.RawQuery != "" {
+		u.RawQuery = ""
+	}
+	return u.String()
+}

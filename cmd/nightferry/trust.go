@@ -1,0 +1,306 @@
+package main
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"nightferry/internal/halt"
+	"nightferry/internal/repo"
+	"nightferry/internal/trust"
+)
+
+func newTrust(e *env) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "trust",
+		Short:   "Show, rotate and revoke the keys that sign",
+		Long:    wrap("The root key, which sites pin, vouches for release keys in numbered documents; release keys sign releases, heads and halts. These commands show the keys, replace a release key (rotate), make one count for nothing (revoke), and sign channels' heads again (resign).", lineWidth),
+		Example: indent("nightferry trust show file:///srv/store\nnightferry trust rotate --keys /etc/nightferry file:///srv/store"),
+	}
+	cmd.AddCommand(newTrustShow(e), newTrustRotate(e), newTrustRevoke(e), newTrustResign(e))
+	return cmd
+}
+
+func newTrustShow(e *env) *cobra.Command {
+	var f storeFlags
+	cmd := e.command(verb{
+		use:     "show [flags] STORE",
+		short:   "List the keys that a repository trusts",
+		long:    "Shows the root key that this machine has pinned and every key that it vouches for or has withdrawn, with the time of the last change.",
+		example: "nightferry trust show file:///srv/store",
+		min:     1, max: 1,
+		run: func(ctx context.Context, args []string) (err error) {
+			s, err := e.open(ctx, args[0], &f)
+			if err != nil {
+				return err
+			}
+			s.showTrust()
+			return s.close()
+		},
+	})
+	f.add(cmd)
+	return cmd
+}
+
+func (s *session) showTrust() {
+	doc, n := s.Trust()
+	s.e.event("trust", struct {
+		Number uint64       `json:"number"`
+		Root   trust.Public `json:"root"`
+		Keys   []trust.Key  `json:"keys"`
+	}{n, s.Root(), doc.Keys})
+	if s.e.json {
+		return
+	}
+	s.e.print("root key %s\ntrust document %d:", s.Root(), n)
+	for _, k := range doc.Keys {
+		s.e.print("  %s  %-8s since %s", k.Public, k.Status, stamp(time.Unix(k.Since, 0)))
+	}
+}
+
+func newTrustRotate(e *env) *cobra.Command {
+	var f storeFlags
+	var rootFile, keys, newFile string
+	cmd := e.command(verb{
+		use:   "rotate [flags] STORE",
+		short: "Replace the release key by a new one",
+		long: "Makes a new release key, vouches for it with the root key, signs every channel's head and the halt object with it, and only then retires the old keys: at no moment is there a head that sites would refuse. " +
+			"Releases that the old key signed stay good. Run again with --new-key after a crash, it completes what is lacking.",
+		example: "nightferry trust rotate --root-key /media/offline/nightferry-root.key --keys /etc/nightferry file:///srv/store",
+		min:     1, max: 1,
+		run: func(ctx context.Context, args []string) error {
+			return e.rotate(ctx, args[0], rootFile, keys, newFile, &f)
+		},
+	})
+	f.add(cmd)
+	addRootKey(cmd, &rootFile)
+	cmd.Flags().StringVar(&keys, "keys", ".", "`DIR` to write the new key to")
+	cmd.Flags().StringVar(&newFile, "new-key", "", "use the release key in `FILE` instead of making one")
+	return cmd
+}
+
+func addRootKey(cmd *cobra.Command, file *string) {
+	cmd.Flags().StringVar(file, "root-key", "", "`FILE` with the offline root key (or NIGHTFERRY_ROOT_KEY; default nightferry-root.key)")
+}
+
+func (e *env) rotate(ctx context.Context, rawURL, rootFile, keys, newFile string, f *storeFlags) (err error) {
+	root, err := signingKey(rootUse, rootFile)
+	if err != nil {
+		return err
+	}
+	s, err := e.open(ctx, rawURL, f)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+	var pair keyPair
+	if newFile != "" {
+		pair.key, err = signingKey(releaseUse, newFile)
+	} else if pair, err = newKeyPair(releaseUse, ""); err == nil {
+		pair.base = filepath.Join(keys, releaseKeyName+"-"+pair.public().String()[:8])
+		err = pair.write()
+	}
+	if err != nil {
+		return err
+	}
+	public := pair.public()
+	if err := s.changeTrust(ctx, root, func(d *trust.Doc) bool {
+		if k := d.Find(public); k != nil {
+			return false // a run before this one has come so far
+		}
+		d.Keys = append(d.Keys, trust.Key{Public: public, Roles: trust.AllRoles, Since: e.now().Unix()})
+		return true
+	}); err != nil {
+		return err
+	}
+	if doc, _ := s.Trust(); doc.Find(public).Status != trust.Active {
+		return &refusedError{fmt.Sprintf("key %s is %s: it does not come back", public, doc.Find(public).Status), "rotate without --new-key makes a fresh one"}
+	}
+	if _, err := s.PutHalt(ctx, pair.key, func(*halt.Orders, uint64) error { return nil }); err != nil {
+		return err
+	}
+	channels, err := s.Channels(ctx)
+	if err != nil {
+		return err
+	}
+	for _, c := range channels {
+		if _, err := s.Resign(ctx, c, pair.key); err != nil {
+			return err
+		}
+	}
+	if err := s.changeTrust(ctx, root, func(d *trust.Doc) bool {
+		changed := false
+		for i := range d.Keys {
+			if k := &d.Keys[i]; k.Public != public && k.Status == trust.Active {
+				k.Status, k.Since, changed = trust.Retired, e.now().Unix(), true
+			}
+		}
+		return changed
+	}); err != nil {
+		return err
+	}
+	if pair.base != "" {
+		e.summary("new release key in %s: push with --release-key or NIGHTFERRY_RELEASE_KEY", shown(pair.base+secretExt))
+	}
+	s.showTrust()
+	return nil
+}
+
+// changeTrust publishes what change makes of the keys, if it reports a change.
+func (s *session) changeTrust(ctx context.Context, root ed25519.PrivateKey, change func(*trust.Doc) bool) error {
+	doc, _ := s.Trust()
+	next := trust.Doc{Keys: append([]trust.Key(nil), doc.Keys...)}
+	if !change(&next) {
+		return nil
+	}
+	if err := s.PutTrust(ctx, root, &next); err != nil {
+		return err
+	}
+	return s.remember()
+}
+
+func newTrustRevoke(e *env) *cobra.Command {
+	var f storeFlags
+	var rootFile string
+	cmd := e.command(verb{
+		use:   "revoke [flags] STORE KEY",
+		short: "Make a key count for nothing",
+		long: "Revokes a key that was stolen or lost: nothing that it signed counts any more, but for releases that a head signed by a good key leads to. KEY is the public half, in hexadecimal or as a file. " +
+			"Rotate first, so that there is another key: the last active one is not revoked. Then look at what the channels' heads name before you sign them again.",
+		example: "nightferry trust revoke --root-key /media/offline/nightferry-root.key file:///srv/store nightferry-release.pub",
+		min:     2, max: 2, subject: 1,
+		run: func(ctx context.Context, args []string) error {
+			return e.revoke(ctx, args[0], args[1], rootFile, &f)
+		},
+	})
+	f.add(cmd)
+	addRootKey(cmd, &rootFile)
+	return cmd
+}
+
+func (e *env) revoke(ctx context.Context, rawURL, key, rootFile string, f *storeFlags) (err error) {
+	root, err := signingKey(rootUse, rootFile)
+	if err != nil {
+		return err
+	}
+	bad, err := publicKey(releaseUse, key)
+	if err != nil {
+		return err
+	}
+	s, err := e.open(ctx, rawURL, f)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+	doc, _ := s.Trust()
+	if doc.Find(bad) == nil {
+		return &absentError{"the repository has no such key", "nightferry trust show lists its keys"}
+	}
+	others := 0
+	for _, k := range doc.Keys {
+		if k.Public != bad && k.Status == trust.Active {
+			others++
+		}
+	}
+	signer, err := s.haltSigner(ctx)
+	if err != nil {
+		return err
+	}
+	if others == 0 || signer == bad {
+		return &refusedError{"the channels or the halt object hang on it: afterwards nobody could publish, or stop anything", "run nightferry trust rotate first"}
+	}
+	if err := s.changeTrust(ctx, root, func(d *trust.Doc) bool {
+		k := d.Find(bad)
+		if k.Status == trust.Revoked {
+			return false
+		}
+		k.Status, k.Since = trust.Revoked, e.now().Unix()
+		return true
+	}); err != nil {
+		return err
+	}
+	s.showTrust()
+	return s.reportUntrusted(ctx)
+}
+
+// haltSigner returns the key that signed the halt object, which nobody could
+// replace once that key is revoked.
+func (s *session) haltSigner(ctx context.Context) (p trust.Public, err error) {
+	b, err := s.object(ctx, "halt", halt.Max)
+	if err != nil {
+		return p, err
+	}
+	signed, err := trust.Parse(halt.Kind, halt.Version, halt.Max, b)
+	if err != nil {
+		return p, fmt.Errorf("halt: %w", err)
+	}
+	return signed.Signer, nil
+}
+
+// reportUntrusted names the channels whose heads count for nothing any more.
+func (s *session) reportUntrusted(ctx context.Context) error {
+	channels, err := s.Channels(ctx)
+	if err != nil {
+		return err
+	}
+	for _, c := range channels {
+		if _, err := s.Head(ctx, c); errors.Is(err, trust.ErrUntrusted) {
+			s.e.warn("%v", err)
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func newTrustResign(e *env) *cobra.Command {
+	var f storeFlags
+	var keyFile string
+	cmd := e.command(verb{
+		use:   "resign [flags] STORE [CHANNEL]",
+		short: "Sign the heads of channels again",
+		long: "Signs a channel's head, or every channel's, again with an active key: the same release, valid for another 14 days. Sites refuse what is new behind an expired head, so run it daily where nothing is pushed for so long. " +
+			"Whoever signs vouches for what the head names: after a key was stolen, look first.",
+		example: "nightferry trust resign file:///srv/store\nnightferry trust resign --release-key /etc/nightferry/nightferry-release.key file:///srv/store package",
+		min:     1, max: 2,
+		run: func(ctx context.Context, args []string) (err error) {
+			key, err := signingKey(releaseUse, keyFile)
+			if err != nil {
+				return err
+			}
+			s, err := e.open(ctx, args[0], &f)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, s.close()) }()
+			channels := args[1:]
+			if len(channels) == 0 {
+				if channels, err = s.Channels(ctx); err != nil {
+					return err
+				}
+			}
+			for _, c := range channels {
+				number, err := s.Resign(ctx, c, key)
+				if err != nil {
+					return err
+				}
+				expires := e.now().Add(repo.HeadLife).UTC()
+				e.event("resigned", struct {
+					Channel string    `json:"channel"`
+					Number  uint64    `json:"number"`
+					Expires time.Time `json:"expires"`
+				}{c, number, expires})
+				e.summary("%s: the head names release %d, good until %s", shown(c), number, stamp(expires))
+			}
+			return s.remember()
+		},
+	})
+	f.add(cmd)
+	addReleaseKey(cmd, &keyFile)
+	return cmd
+}

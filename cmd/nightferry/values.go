@@ -1,0 +1,57 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// parseDays reads a duration such as 90d, 2w, 36h or 1h30m.
+func parseDays(s string) (time.Duration, error) {
+	unit := time.Duration(0)
+	if n := len(s); n > 1 {
+		switch s[n-1] {
+		case 'd':
+			unit = 24 * time.Hour
+		case 'w':
+			unit = 7 * 24 * time.Hour
+		}
+	}
+	if unit > 0 {
+		v, err := strconv.ParseFloat(s[:len(s)-1], 64)
+		if err != nil || v < 0 || v > 36500 {
+			return 0, fmt.Errorf("duration %q: want a number and a unit, such as 90d, 2w, 36h or 30m", s)
+		}
+		return time.Duration(v * float64(unit)), nil
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil || d < 0 {
+		return 0, fmt.Errorf("duration %q: want a number and a unit, such as 90d, 2w, 36h or 30m", s)
+	}
+	return d, nil
+}
+
+// parseMaxDelete reads a limit of deletes: 25% of the files, or 100 files.
+func parseMaxDelete(s string) (percent float64, files int64, err error) {
+	bad := fmt.Errorf("--max-delete %q: want a share such as 25%% or a number of files such as 100", s)
+	if p, ok := strings.CutSuffix(s, "%"); ok {
+		if percent, err = strconv.ParseFloat(strings.TrimSpace(p), 64); err != nil || percent <= 0 || percent > 100 {
+			return 0, 0, bad
+		}
+		return percent, 0, nil
+	}
+	if files, err = strconv.ParseInt(s, 10, 64); err != nil || files <= 0 {
+		return 0, 0, bad
+	}
+	return 100, files, nil
+}
+
+// parseNumber reads the number of a release.
+func parseNumber(s string) (uint64, error) {
+	n, err := strconv.ParseUint(s, 10, 63)
+	if err != nil || n == 0 {
+		return 0, fmt.Errorf("release %q: want a number from 1", s)
+	}
+	return n, nil
+}
