@@ -3,13 +3,14 @@ package bucket
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
+	crand "crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path"
 	"sync"
@@ -157,7 +158,7 @@ func (d *dirStore) put(ctx context.Context, key string, body Body, cond Cond) (I
 	if err := d.mkdir(tempDir); err != nil {
 		return Info{}, err
 	}
-	temp := tempDir + "/" + rand.Text()
+	temp := tempDir + "/" + crand.Text()
 	written, err := d.write(ctx, temp, body)
 	if err != nil {
 		d.discard(temp)
@@ -201,17 +202,33 @@ func (d *dirStore) place(ctx context.Context, temp, key string, cond Cond) error
 		return err
 	}
 	if cond == (Cond{}) {
-		return d.root.Rename(temp, key)
+		return d.patiently(ctx, func() error { return d.root.Rename(temp, key) })
 	}
 	unlock, err := d.lock(ctx)
 	if err != nil {
 		return err
 	}
 	if err = d.check(key, cond); err == nil {
-		err = d.root.Rename(temp, key)
+		err = d.patiently(ctx, func() error { return d.root.Rename(temp, key) })
 	}
 	return errors.Join(err, unlock())
 }
+
+// patiently tries again for some seconds what another program's open file forbids: on Windows nobody can replace or
+// delete an object while somebody, such as a virus scanner, has it open without leave to do so.
+func (d *dirStore) patiently(ctx context.Context, do func() error) error {
+	err := do()
+	for wait := lockPollMin; err != nil && durable.IsLocked(err) && wait < 4*time.Second; wait *= 2 {
+		if sleepErr := sleep(ctx, wait/2+rand.N(wait)); sleepErr != nil {
+			return sleepErr
+		}
+		err = do()
+	}
+	return err
+}
+
+// Close lets go of the folder, which on Windows nobody can remove while it is open. The store must not be used again.
+func (d *dirStore) Close() error { return d.root.Close() }
 
 // check reports whether cond holds of what is under key now.
 func (d *dirStore) check(key string, cond Cond) error {
@@ -282,7 +299,7 @@ func (d *dirStore) Delete(ctx context.Context, key string) error {
 	if err == nil {
 		var fi fs.FileInfo
 		if fi, err = d.root.Lstat(key); err == nil && fi.Mode().IsRegular() { // a folder of other keys is no object
-			err = d.root.Remove(key)
+			err = d.patiently(ctx, func() error { return d.root.Remove(key) })
 		}
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

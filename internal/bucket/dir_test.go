@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -55,6 +56,14 @@ func TestDirOrder(t *testing.T) {
 	}
 }
 
+// full is what the system says of a full disk.
+func full() error {
+	if runtime.GOOS == "windows" {
+		return syscall.Errno(112) // ERROR_DISK_FULL
+	}
+	return syscall.ENOSPC
+}
+
 func TestDirErrors(t *testing.T) {
 	for name, c := range map[string]struct {
 		refuse durable.OpKind
@@ -62,8 +71,8 @@ func TestDirErrors(t *testing.T) {
 		kind   bucket.Kind
 		text   string
 	}{
-		"full while writing": {durable.Write, syscall.ENOSPC, bucket.KindFull, "free some space"},
-		"full while syncing": {durable.SyncFile, syscall.ENOSPC, bucket.KindFull, "free some space"},
+		"full while writing": {durable.Write, full(), bucket.KindFull, "free some space"},
+		"full while syncing": {durable.SyncFile, full(), bucket.KindFull, "free some space"},
 		"not allowed":        {durable.Create, fs.ErrPermission, bucket.KindDenied, "read and write"},
 		"disk fault":         {durable.SyncFile, syscall.EIO, bucket.KindIntegrity, "the disk reports errors"},
 		"not renamed":        {durable.Rename, errors.New("odd"), bucket.KindOther, "odd"},
@@ -92,9 +101,7 @@ func TestDirMissing(t *testing.T) {
 	if bucket.KindOf(err) != bucket.KindNotExist || !strings.Contains(err.Error(), "is the volume mounted") {
 		t.Error(err)
 	}
-	if _, err := bucket.Open(t.Context(), testbed.FileURL(dir), bucket.Options{Create: true}); err != nil {
-		t.Error(err)
-	}
+	testbed.OpenStore(t, testbed.FileURL(dir), bucket.Options{Create: true})
 }
 
 // A file that another program cuts while it is read is an error, never a short body.
@@ -121,7 +128,10 @@ func TestDirLinks(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := os.Symlink(outside, filepath.Join(dir, "packs")); err != nil {
-		t.Fatal(err)
+		t.Skipf("this account cannot make links: %v", err)
+	}
+	if fi, err := os.Lstat(filepath.Join(dir, "packs")); err != nil || fi.IsDir() {
+		t.Skip("this system shows a link as a plain folder (Wine does): nothing can be told apart")
 	}
 	s := openDir(t, dir)
 	if _, _, err := s.Get(t.Context(), "packs/secret", 0, -1); err == nil {
@@ -165,7 +175,7 @@ func TestDirListSkipsStrangers(t *testing.T) {
 	dir := t.TempDir()
 	s := openDir(t, dir)
 	put(t, s, "a", "1")
-	for _, name := range []string{"with space?", "ünïcode"} {
+	for _, name := range []string{"ünïcode", "tilde~é"} {
 		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}

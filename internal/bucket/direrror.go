@@ -52,6 +52,8 @@ func dirError(op, key string, err error) *Error {
 	switch {
 	case op != "put" && errors.Is(err, fs.ErrNotExist): // what a Put misses is a folder, not an object
 		e.Kind, e.Err = KindNotExist, errAbsent
+	case durable.IsLocked(err):
+		e.Hint = "end the program that has it open, then run again"
 	case errors.Is(err, fs.ErrPermission):
 		e.Kind, e.Hint = KindDenied, "this account needs to read and write the store's folder"
 	case durable.IsDiskFull(err):

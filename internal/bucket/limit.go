@@ -13,7 +13,7 @@ const limitBurst = 64 << 10
 // Limit makes all bodies of s together, both ways, move at most bytesPerSecond. Zero or less means no limit, and
 // returns s itself. Only payload counts: headers and retransmissions, a few per cent, come on top.
 //
-// The result is a Presigner if s is.
+// The result is a Presigner if s is, and its Close closes s.
 func Limit(s Store, bytesPerSecond int64) Store {
 	if bytesPerSecond <= 0 {
 		return s
@@ -52,6 +52,9 @@ func (l *limited) Put(ctx context.Context, key string, body Body, cond Cond) (In
 }
 
 func (l *limited) Delete(ctx context.Context, key string) error { return l.s.Delete(ctx, key) }
+
+// Close closes the store below, if it can be closed.
+func (l *limited) Close() error { return Close(l.s) }
 
 func (l *limited) List(ctx context.Context, prefix string, fn func(Info) error) error {
 	return l.s.List(ctx, prefix, fn)

@@ -72,6 +72,15 @@ type Store interface {
 	List(ctx context.Context, prefix string, fn func(Info) error) error
 }
 
+// Close lets go of what an opened store holds, such as a directory store's folder. It is needed only where the process
+// lives on and the folder is to be removed. A store with nothing to close is no error.
+func Close(s Store) error {
+	if c, ok := s.(io.Closer); ok {
+		return c.Close()
+	}
+	return nil
+}
+
 // Presigner is a store that can lend one read of one object to somebody who has no credentials. Only S3 stores are.
 type Presigner interface {
 	// PresignGet returns a URL that anybody may GET, with or without a Range header, until it expires (at most 7 days,

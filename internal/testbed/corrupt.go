@@ -87,6 +87,9 @@ func FlipReads(s bucket.Store, pick func(key string, off, n int64) (at int64, fl
 // Flips is how many bodies were meant to be hit so far.
 func (f *Flipper) Flips() int64 { return f.flips.Load() }
 
+// Close closes the store below.
+func (f *Flipper) Close() error { return bucket.Close(f.Store) }
+
 // Get implements bucket.Store.
 func (f *Flipper) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, bucket.Info, error) {
 	r, info, err := f.Store.Get(ctx, key, off, n)

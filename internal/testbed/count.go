@@ -37,6 +37,9 @@ func (c *Counter) Reset() Counts {
 	return Counts{Gets: c.gets.Swap(0), Puts: c.puts.Swap(0), Deletes: c.deletes.Swap(0), Lists: c.lists.Swap(0), Got: c.got.Swap(0), Sent: c.sent.Swap(0)}
 }
 
+// Close closes the store below.
+func (c *Counter) Close() error { return bucket.Close(c.s) }
+
 // Get implements bucket.Store.
 func (c *Counter) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, bucket.Info, error) {
 	c.gets.Add(1)

@@ -108,6 +108,9 @@ func (f *Faulty) fail(op, key string, r Rule) error {
 	return &bucket.Error{Op: op, Key: key, Kind: r.Kind, Err: fmt.Errorf("%w: %s", cause, how)}
 }
 
+// Close closes the store below.
+func (f *Faulty) Close() error { return bucket.Close(f.s) }
+
 // Get implements bucket.Store.
 func (f *Faulty) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, bucket.Info, error) {
 	r, hit := f.meet("get", key)

@@ -43,13 +43,18 @@ func (b Bucket) Open(t testing.TB) bucket.Store {
 	return OpenStore(t, b.URL(""), b.Options())
 }
 
-// OpenStore is bucket.Open for a test that cannot go on without the store.
+// OpenStore is bucket.Open for a test that cannot go on without the store. The store is closed when the test ends.
 func OpenStore(t testing.TB, url string, o bucket.Options) bucket.Store {
 	t.Helper()
 	s, err := bucket.Open(t.Context(), url, o)
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if err := bucket.Close(s); err != nil {
+			t.Error(err)
+		}
+	})
 	return s
 }
 
