@@ -71,7 +71,7 @@ func violations(rooms []room, owners []owner, all []source) []string {
 // refused says why this file must not import that path; empty if it may.
 func refused(plan map[string]room, owners []owner, s source, imp string) string {
 	for _, o := range owners {
-		if imp != o.prefix && !strings.HasPrefix(imp, strings.TrimSuffix(o.prefix, "/")+"/") {
+		if imp != o.path && (!strings.HasSuffix(o.path, "/") || !strings.HasPrefix(imp, o.path)) {
 			continue
 		}
 		allowed := slices.Contains(o.dirs, s.dir) ||
@@ -115,13 +115,14 @@ func TestRulesBite(t *testing.T) {
 	}
 	own := []owner{
 		{"github.com/aws/", []string{"internal/high"}, nil, "sole importer"},
+		{"log", nil, nil, "not log"}, // which leaves log/slog alone
 		{"nightferry/internal/testbed", nil, []string{"*"}, "tests only"},
 	}
 	sound := map[string]string{
 		"internal/low/a.go":       "// Package low is.\npackage low",
 		"internal/twin/a.go":      "// Package twin is.\npackage twin",
 		"internal/twin/a_test.go": "package twin\nimport _ \"nightferry/internal/low\"",
-		"internal/high/a.go":      "// Package high is.\npackage high\nimport (_ \"nightferry/internal/low\"; _ \"github.com/aws/sdk\")",
+		"internal/high/a.go":      "// Package high is.\npackage high\nimport (_ \"nightferry/internal/low\"; _ \"github.com/aws/sdk\"; _ \"log/slog\")",
 		"internal/high/a_test.go": "package high_test\nimport (_ \"nightferry/internal/high\"; _ \"nightferry/internal/testbed\")",
 		"internal/testbed/a.go":   "// Package testbed is.\npackage testbed\nimport _ \"nightferry/internal/high\"",
 		"cmd/prog/main.go":        "// Command prog is.\npackage main\nimport _ \"nightferry/internal/high\"",
@@ -132,6 +133,7 @@ func TestRulesBite(t *testing.T) {
 		{"up in a test", "internal/low/b_test.go", "package low\nimport _ \"nightferry/internal/high\"", "imports go only down"},
 		{"sideways", "internal/low/b_windows.go", "package low\nimport _ \"nightferry/internal/twin\"", "imports go only down"},
 		{"another's library", "internal/low/b.go", "package low\nimport _ \"github.com/aws/sdk\"", "sole importer"},
+		{"one package, not those below it", "internal/low/b.go", "package low\nimport _ \"log\"", "not log"},
 		{"testbed in production", "internal/high/b.go", "package high\nimport _ \"nightferry/internal/testbed\"", "tests only"},
 		{"a program as a library", "internal/high/b_test.go", "package high\nimport _ \"nightferry/cmd/prog\"", "not a library"},
 		{"unlisted", "internal/new/a.go", "// Package new is.\npackage new", "not in the plan"},

@@ -20,8 +20,8 @@ import (
 
 var update = flag.Bool("update", false, "write THIRD_PARTY.md anew")
 
-// licences are those that MIT-licensed programs may be built from, told by words that stand only in their texts. The
-// order matters: a text is given the first name whose words it holds.
+// licences are those that MIT-licensed programs may be built from, told by words that stand only in their texts. Of those
+// that begin alike, the one with more words comes first.
 var licences = []struct {
 	name  string
 	words []string
@@ -129,15 +129,20 @@ func licenceOf(dir string) (string, error) {
 	return "", fmt.Errorf("no licence file in %s", dir)
 }
 
+// classify names the licence that a text begins with: some modules add those of what they copied from others.
 func classify(text string) string {
 	// Texts differ in where their lines break.
 	text = strings.ToLower(strings.Join(strings.Fields(text), " "))
+	name, first := "", len(text)
 	for _, l := range licences {
-		if !slices.ContainsFunc(l.words, func(w string) bool { return !strings.Contains(text, strings.ToLower(w)) }) {
-			return l.name
+		if slices.ContainsFunc(l.words, func(w string) bool { return !strings.Contains(text, strings.ToLower(w)) }) {
+			continue
+		}
+		if at := strings.Index(text, strings.ToLower(l.words[0])); at < first {
+			name, first = l.name, at
 		}
 	}
-	return ""
+	return name
 }
 
 func TestClassifyRefusesCopyleft(t *testing.T) {
