@@ -232,10 +232,10 @@ func (s *slowReads) Seek(off int64, whence int) (int64, error) {
 }
 
 func TestLostAnswers(t *testing.T) {
-	s, good, _ := faulty(t, nil, testbed.LoseAnswer(1, testbed.KindPut))
+	s, _, _ := faulty(t, nil, testbed.LoseAnswer(1, testbed.KindPut))
 	put(t, s, "plain", "x") // tried again, and that is all
 
-	s, good, _ = faulty(t, nil, testbed.LoseAnswer(1, testbed.KindPut))
+	s, good, _ := faulty(t, nil, testbed.LoseAnswer(1, testbed.KindPut))
 	_, err := s.Put(t.Context(), "cond", bucket.Bytes([]byte("mine")), bucket.Cond{Absent: true})
 	// As documented: it happened, but the second try met the first one's object.
 	want(t, err, bucket.KindPrecondition, fs.ErrExist, "put", "cond")

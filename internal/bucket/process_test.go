@@ -30,22 +30,22 @@ func TestChild(t *testing.T) {
 	}
 	s, err := bucket.Open(t.Context(), store, bucket.Options{MaxAttempts: 2, MinBackoff: 1})
 	if err != nil {
-		fmt.Println("CHILD:", err)
+		fmt.Fprintln(os.Stdout, "CHILD:", err)
 		return
 	}
 	switch job {
 	case "roundtrip":
 		put(t, s, "from/child", "hello")
 		got, _ := get(t, s, "from/child", 0, -1)
-		fmt.Println("CHILD:", got)
+		fmt.Fprintln(os.Stdout, "CHILD:", got)
 	case "get":
 		_, _, err := s.Get(t.Context(), "k", 0, -1)
-		fmt.Println("CHILD:", err)
+		fmt.Fprintln(os.Stdout, "CHILD:", err)
 	case "count":
 		for range 25 {
 			increment(t, s)
 		}
-		fmt.Println("CHILD: done")
+		fmt.Fprintln(os.Stdout, "CHILD: done")
 	}
 }
 

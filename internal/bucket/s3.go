@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/url"
 	"path"
 	"strconv"
@@ -24,6 +25,7 @@ import (
 // requests that resume a broken body.
 type s3Store struct {
 	client *s3.Client
+	http   *http.Client
 	bucket string
 	prefix string // empty, or ends with a slash
 	retry  retryOptions
@@ -202,6 +204,12 @@ func (s *s3Store) PresignGet(ctx context.Context, key string, expires time.Durat
 		return "", s3Error(ctx, "presign", key, err)
 	}
 	return req.URL, nil
+}
+
+// Close lets idle connections go.
+func (s *s3Store) Close() error {
+	s.http.CloseIdleConnections()
+	return nil
 }
 
 // serverTime is the store's clock in the answer, zero if it sent none.

@@ -52,8 +52,9 @@ func openS3(ctx context.Context, raw string, o Options) (Store, error) {
 	}
 	retry := newRetryOptions(o)
 	s := &s3Store{bucket: a.bucket, prefix: a.prefix, retry: retry}
+	s.http = httpClient(cfg, o)
 	s.client = s3.NewFromConfig(cfg, func(so *s3.Options) {
-		so.HTTPClient = httpClient(cfg, o)
+		so.HTTPClient = s.http
 		if a.endpoint != "" {
 			so.BaseEndpoint = &a.endpoint
 		}
@@ -79,7 +80,7 @@ func httpClient(cfg aws.Config, o Options) *http.Client {
 	if stall <= 0 {
 		stall = time.Minute
 	}
-	var next http.RoundTripper = http.DefaultTransport
+	next := http.DefaultTransport
 	if b, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok {
 		next = b.GetTransport()
 	}

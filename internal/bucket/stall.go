@@ -55,6 +55,13 @@ func (t *stallTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
+// CloseIdleConnections is what http.Client looks for to pass its own on.
+func (t *stallTransport) CloseIdleConnections() {
+	if c, ok := t.next.(interface{ CloseIdleConnections() }); ok {
+		c.CloseIdleConnections()
+	}
+}
+
 // watch is the timer of one request.
 type watch struct {
 	mu    sync.Mutex
