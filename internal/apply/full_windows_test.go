@@ -1,0 +1,5 @@
+package apply
+
+import "golang.org/x/sys/windows"
+
+var errDiskFull error = windows.ERROR_DISK_FULL
