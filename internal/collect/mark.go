@@ -136,25 +136,28 @@ func (m *marker) refs(refs []chunk.Ref) error {
 // mark adds a release. What cannot be read stops it: whoever deletes on
 // partial knowledge deletes what is needed.
 func (m *marker) mark(ctx context.Context, rel *repo.Release) error {
-	err := m.release(ctx, rel, m.done, func(entries []manifest.Entry) error {
-		var lists []manifest.ListRef
-		for i := range entries {
-			e := &entries[i]
-			if err := m.refs(e.Refs()); err != nil {
-				return err
-			}
-			for _, l := range e.Lists {
-				if !m.done(l.ID) {
-					lists = append(lists, l)
-				}
-			}
-		}
-		return m.lists(ctx, lists, m.refs)
-	})
+	err := m.release(ctx, rel, m.done, func(entries []manifest.Entry) error { return m.need(ctx, entries) })
 	if err != nil {
 		return fmt.Errorf("mark release %d of %q: %w", rel.Number, rel.Channel, err)
 	}
 	return nil
+}
+
+// need adds the chunks of entries.
+func (m *marker) need(ctx context.Context, entries []manifest.Entry) error {
+	var lists []manifest.ListRef
+	for i := range entries {
+		e := &entries[i]
+		if err := m.refs(e.Refs()); err != nil {
+			return err
+		}
+		for _, l := range e.Lists {
+			if !m.done(l.ID) {
+				lists = append(lists, l)
+			}
+		}
+	}
+	return m.lists(ctx, lists, m.refs)
 }
 
 // markPending adds a release that no head names yet. Its push may have given

@@ -57,12 +57,11 @@ func (g *gc) move(ctx context.Context, victims []uint32, want int64) error {
 	if err != nil {
 		return err
 	}
-	enc, err := pack.NewEncoder()
+	m, done, err := newMover(g.r, g.segs)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = enc.Close() }() // it writes to no file
-	m := mover{r: g.r, segs: g.segs, compress: func(raw []byte, refs []chunk.Ref) pack.Block { return pack.Compress(enc, nil, raw, refs) }}
+	defer done()
 	err = x.Fetch(ctx, places, repo.FetchOptions{Connections: g.o.Connections}, m.add)
 	if err == nil {
 		err = m.finish(ctx)
@@ -90,6 +89,16 @@ type mover struct {
 	batch repo.Batch
 	moved int64
 	bytes int64
+}
+
+// newMover returns a mover; done frees it.
+func newMover(r *repo.Repo, segs *repo.Segments) (m *mover, done func(), err error) {
+	enc, err := pack.NewEncoder()
+	if err != nil {
+		return nil, nil, err
+	}
+	compress := func(raw []byte, refs []chunk.Ref) pack.Block { return pack.Compress(enc, nil, raw, refs) }
+	return &mover{r: r, segs: segs, compress: compress}, func() { _ = enc.Close() }, nil // it writes to no file
 }
 
 // add takes the chunks of one block, from any goroutine.

@@ -329,6 +329,20 @@ func (k *Known) Locate(ids []digest.Digest) (found []Place, missing []digest.Dig
 	return found, missing, nil
 }
 
+// Places returns every place of a chunk, that of the newest segment first.
+func (k *Known) Places(id digest.Digest) (all []Place, err error) {
+	for _, l := range k.segs {
+		rec, ok, err := l.find(id, k.buf)
+		if err != nil {
+			return nil, fmt.Errorf("look up chunk %s: %w", id.Short(), err)
+		}
+		if ok && int(rec.Pack) < len(l.footer.Packs) {
+			all = append(all, Place{ID: id, Pack: k.index.pack(l.footer.Packs[rec.Pack]), At: rec.At})
+		}
+	}
+	return all, nil
+}
+
 // Packs returns every pack that the live segments name.
 func (k *Known) Packs() map[digest.Digest]index.Pack {
 	packs := map[digest.Digest]index.Pack{}

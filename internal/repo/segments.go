@@ -114,12 +114,17 @@ type Batch struct {
 
 // Add takes a pack that has been stored.
 func (b *Batch) Add(p pack.Finished) {
+	b.AddFooter(index.Pack{Digest: p.Digest, Salt: p.Salt, Size: uint32(len(p.Bytes))}, &p.Footer)
+}
+
+// AddFooter takes a stored pack by what its footer says.
+func (b *Batch) AddFooter(p index.Pack, f *pack.Footer) {
 	n := uint32(len(b.packs))
-	b.packs = append(b.packs, index.Pack{Digest: p.Digest, Salt: p.Salt, Size: uint32(len(p.Bytes))})
-	p.Footer.Each(func(id digest.Digest, at pack.Location) {
+	b.packs = append(b.packs, p)
+	f.Each(func(id digest.Digest, at pack.Location) {
 		b.records = append(b.records, index.Record{ID: id, Pack: n, At: at})
 	})
-	b.bytes += int64(len(p.Bytes))
+	b.bytes += int64(p.Size)
 }
 
 // Bytes returns the bytes of the packs in the batch.

@@ -1,0 +1,72 @@
+package collect
+
+import "fmt"
+
+// Severity of a finding.
+type Severity string
+
+// Severities.
+const (
+	// Damage: something that is needed is missing, altered or contradictory.
+	Damage Severity = "damage"
+	// Garbage: something is stored that nothing needs; gc deletes it when it
+	// is old enough to be nobody's.
+	Garbage Severity = "garbage"
+)
+
+// Kind says what a finding is about.
+type Kind string
+
+// Kinds.
+const (
+	KindTrust   Kind = "trust"
+	KindHalt    Kind = "halt"
+	KindRoot    Kind = "index root"
+	KindSegment Kind = "segment"
+	KindHead    Kind = "head"
+	KindRelease Kind = "release"
+	KindPage    Kind = "page" // a manifest or chunk-list page
+	KindFile    Kind = "file" // of a release: it lacks a chunk
+	KindPack    Kind = "pack"
+	KindObject  Kind = "object" // of no known kind
+)
+
+// Finding is one thing that fsck has to say.
+type Finding struct {
+	Severity Severity `json:"severity"`
+	Kind     Kind     `json:"kind"`
+	Key      string   `json:"key,omitempty"` // of the object
+	Channel  string   `json:"channel,omitempty"`
+	Release  uint64   `json:"release,omitempty"`
+	Path     string   `json:"path,omitempty"` // of a file in that release
+	Size     int64    `json:"size,omitempty"` // stored bytes, of garbage
+	Cause    string   `json:"cause"`
+	Remedy   string   `json:"remedy,omitempty"`
+}
+
+func (f Finding) String() string {
+	s := string(f.Severity) + ": " + string(f.Kind)
+	if f.Key != "" {
+		s += " " + f.Key
+	}
+	if f.Channel != "" {
+		s += fmt.Sprintf(" %s/%d", f.Channel, f.Release)
+	}
+	if f.Path != "" {
+		s += fmt.Sprintf(" %q", f.Path)
+	}
+	s += ": " + f.Cause
+	if f.Remedy != "" {
+		s += ": " + f.Remedy
+	}
+	return s
+}
+
+// Remedies.
+const (
+	remedyRebuild = "rebuild the index with nightferry fsck --rebuild-index"
+	remedyForget  = "run nightferry fsck --forget-missing, then push again: what the source still holds is stored anew"
+	remedyPush    = "push again from the Core"
+	remedyGC      = "nightferry gc deletes it when the grace period is over"
+	remedyRestore = "restore the object from a copy of the bucket"
+)

@@ -1,0 +1,382 @@
+package collect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"nightferry/internal/bucket"
+	"nightferry/internal/digest"
+	"nightferry/internal/index"
+	"nightferry/internal/pack"
+	"nightferry/internal/repo"
+)
+
+// maxPaths bounds how many files of one release are named one by one.
+const maxPaths = 1000
+
+// FsckOptions tune a check.
+type FsckOptions struct {
+	ReadData      bool // read every pack, every block and every chunk
+	ForgetMissing bool // take lost and damaged packs out of the index
+	RebuildIndex  bool // first make the index anew from the packs alone
+	Connections   int  // packs that are read at once; 0: 3
+	OnEvent       func(Event)
+}
+
+// FsckReport sums a check up.
+type FsckReport struct {
+	Damage       int64 `json:"damage"`  // findings
+	Garbage      int64 `json:"garbage"` // findings
+	GarbageBytes int64 `json:"garbage_bytes"`
+	TrustNumber  uint64
+	Channels     int   `json:"channels"`
+	Releases     int   `json:"releases"`
+	Files        int64 `json:"files"` // entries checked, in all releases
+	Segments     int   `json:"segments"`
+	Packs        int64 `json:"packs"` // that the index names
+	PackBytes    int64 `json:"pack_bytes"`
+	Chunks       int64 `json:"chunks"`      // that releases need
+	LostChunks   int64 `json:"lost_chunks"` // of them, that cannot be read
+	ReadPacks    int64 `json:"packs_read"`
+	ReadBytes    int64 `json:"bytes_read"`
+	Indexed      int64 `json:"packs_indexed"`   // by RebuildIndex
+	Forgotten    int64 `json:"packs_forgotten"` // by ForgetMissing
+	Salvaged     int64 `json:"chunks_salvaged"` // copied out of damaged packs before they were forgotten
+}
+
+// fsck is one check.
+type fsck struct {
+	r    *repo.Repo
+	segs *repo.Segments
+	o    FsckOptions
+	fn   func(Finding)
+	rep  FsckReport
+
+	packs    map[digest.Digest]object // in the store
+	segments map[digest.Digest]object
+	chains   []*chain
+	x        *repo.Index
+	known    *repo.Known
+	live     *live
+	bad      map[digest.Digest]bad // packs that the index names and that cannot be relied on
+}
+
+// bad says why a pack is.
+type bad struct {
+	cause string
+	there bool // some of it may be saved
+}
+
+// Fsck checks a repository and tells fn of everything that is wrong with it,
+// or in the way; it may run beside pushes, pulls and gc, unless it is to
+// repair. The error is only of what kept it from looking: a repository with
+// damage is a report with Damage above 0.
+func Fsck(ctx context.Context, r *repo.Repo, segs *repo.Segments, o FsckOptions, fn func(Finding)) (*FsckReport, error) {
+	if o.Connections <= 0 {
+		o.Connections = 3
+	}
+	f := &fsck{r: r, segs: segs, o: o, fn: fn, bad: map[digest.Digest]bad{}}
+	err := f.run(ctx)
+	if f.known != nil {
+		err = errors.Join(err, f.known.Close())
+	}
+	if err != nil {
+		return &f.rep, fmt.Errorf("fsck: %w", err)
+	}
+	return &f.rep, nil
+}
+
+func (f *fsck) run(ctx context.Context) error {
+	var err error
+	if f.rep.TrustNumber, err = f.r.CheckTrust(ctx); err != nil {
+		if err := f.damage(Finding{Kind: KindTrust, Key: fmt.Sprintf("trust/%d", f.rep.TrustNumber+1), Remedy: remedyRestore}, err); err != nil {
+			return err
+		}
+	}
+	if _, _, _, err := f.r.Halts(ctx); err != nil {
+		if err := f.damage(Finding{Kind: KindHalt, Key: "halt", Remedy: "give it anew with nightferry resume"}, err); err != nil {
+			return err
+		}
+	}
+	if f.o.RebuildIndex {
+		if err := f.rebuild(ctx); err != nil {
+			return fmt.Errorf("rebuild the index: %w", err)
+		}
+	}
+	// Heads before the index, the index before the packs: whatever a head
+	// names was in the index then, whatever the index names was in the store.
+	strange, err := f.readChains(ctx)
+	if err != nil {
+		return err
+	}
+	ok, err := f.readIndex(ctx)
+	if err != nil || !ok {
+		return err
+	}
+	if err := f.listAll(ctx, strange); err != nil {
+		return err
+	}
+	if err := f.checkPacks(ctx); err != nil {
+		return err
+	}
+	if err := f.checkReleases(ctx); err != nil {
+		return err
+	}
+	if f.o.ForgetMissing && len(f.bad) > 0 {
+		return f.forget(ctx)
+	}
+	return nil
+}
+
+func (f *fsck) event(e Event) {
+	if f.o.OnEvent != nil {
+		f.o.OnEvent(e)
+	}
+}
+
+func (f *fsck) find(x Finding) {
+	if x.Severity == Garbage {
+		f.rep.Garbage++
+		f.rep.GarbageBytes += x.Size
+	} else {
+		x.Severity = Damage
+		f.rep.Damage++
+	}
+	if f.fn != nil {
+		f.fn(x)
+	}
+}
+
+// damage makes a finding of an error, unless it tells of the store or of us
+// rather than of what is stored: then it ends the check.
+func (f *fsck) damage(x Finding, err error) error {
+	if !stored(err) {
+		return err
+	}
+	x.Cause = err.Error()
+	f.find(x)
+	return nil
+}
+
+// stored reports whether an error is about what the store holds: a check that
+// could not be made must never look like one that found damage, nor like one
+// that passed.
+func stored(err error) bool {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return false
+	}
+	var b *bucket.Error
+	return !errors.As(err, &b) || b.Kind == bucket.KindNotExist || b.Kind == bucket.KindIntegrity
+}
+
+// readIndex proves the root and every segment. It returns false where the
+// index cannot be used, so that nothing that depends on it can be checked.
+func (f *fsck) readIndex(ctx context.Context) (ok bool, err error) {
+	for try := 0; ; try++ {
+		x, err := f.r.Index(ctx)
+		if err != nil {
+			return false, f.damage(Finding{Kind: KindRoot, Key: repo.RootKey, Remedy: remedyRebuild}, err)
+		}
+		wrong := map[digest.Digest]error{}
+		for i, ref := range x.Root().Segments {
+			f.event(Event{Phase: "check segments", Key: repo.SegmentKey(ref.Digest), Done: int64(i + 1), Total: int64(len(x.Root().Segments))})
+			if err := f.r.CheckSegment(ctx, ref); err != nil {
+				if !stored(err) {
+					return false, err
+				}
+				wrong[ref.Digest] = err
+			}
+		}
+		if len(wrong) > 0 && try < 3 {
+			// A push may have merged it and gc deleted it meanwhile.
+			if again, err := f.r.Index(ctx); err == nil && again.Root().Sequence != x.Root().Sequence {
+				continue
+			}
+		}
+		for d, err := range wrong {
+			f.find(Finding{Kind: KindSegment, Key: repo.SegmentKey(d), Cause: err.Error(), Remedy: remedyRebuild})
+		}
+		if len(wrong) > 0 {
+			return false, nil
+		}
+		f.x, f.rep.Segments = x, len(x.Root().Segments)
+		f.known, err = f.segs.Known(ctx, x)
+		return err == nil, err
+	}
+}
+
+// listAll lists every object and sorts it.
+func (f *fsck) listAll(ctx context.Context, strange []bucket.Info) error {
+	f.packs, f.segments = map[digest.Digest]object{}, map[digest.Digest]object{}
+	f.event(Event{Phase: "list"})
+	err := f.r.Store().List(ctx, "", func(i bucket.Info) error {
+		d, err := digest.Parse(i.Key[max(0, len(i.Key)-2*digest.Size):])
+		o := object{size: i.Size, modified: i.Modified}
+		switch {
+		case err == nil && i.Key == repo.PackKey(d):
+			f.packs[d] = o
+		case err == nil && i.Key == repo.SegmentKey(d):
+			f.segments[d] = o
+		case strings.HasPrefix(i.Key, repo.ChannelsPrefix), strings.HasPrefix(i.Key, "trust/"), i.Key == "format", i.Key == "halt", i.Key == repo.RootKey:
+		default:
+			strange = append(strange, i)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, i := range strange {
+		f.find(Finding{Severity: Garbage, Kind: KindObject, Key: i.Key, Size: i.Size, Cause: "it is no object of a repository", Remedy: "delete it by hand if it is of no use"})
+	}
+	for _, ref := range f.x.Root().Segments {
+		delete(f.segments, ref.Digest)
+	}
+	for d, o := range f.segments {
+		f.find(Finding{Severity: Garbage, Kind: KindSegment, Key: repo.SegmentKey(d), Size: o.size, Cause: "the index root does not list it", Remedy: remedyGC})
+	}
+	return nil
+}
+
+// checkPacks holds what the index says of packs against what the store holds.
+func (f *fsck) checkPacks(ctx context.Context) error {
+	var none live
+	use, err := sweep(ctx, f.segs, f.x, &none, nil)
+	if err != nil {
+		return err
+	}
+	chunks := map[digest.Digest]int64{}
+	for i, p := range f.x.Packs() {
+		chunks[p.Digest] = use[i].chunks
+		f.rep.Packs++
+		f.rep.PackBytes += int64(p.Size)
+		if o, ok := f.packs[p.Digest]; !ok {
+			f.bad[p.Digest] = bad{cause: "it is not there"}
+		} else if o.size != int64(p.Size) {
+			f.bad[p.Digest] = bad{cause: fmt.Sprintf("it has %d bytes, the index says %d", o.size, p.Size), there: true}
+		}
+	}
+	for d, o := range f.packs {
+		if _, named := chunks[d]; !named {
+			f.find(Finding{Severity: Garbage, Kind: KindPack, Key: repo.PackKey(d), Size: o.size, Cause: "the index does not name it", Remedy: remedyGC})
+		}
+	}
+	if f.o.ReadData {
+		if err := f.readPacks(ctx, chunks); err != nil {
+			return err
+		}
+	}
+	if len(f.bad) > 0 {
+		if err := f.confirm(ctx); err != nil {
+			return err
+		}
+	}
+	for d, b := range f.bad {
+		f.find(Finding{Kind: KindPack, Key: repo.PackKey(d), Cause: b.cause, Remedy: remedyForget})
+	}
+	return nil
+}
+
+// confirm lets go of packs that the index has stopped naming meanwhile: gc was
+// at work.
+func (f *fsck) confirm(ctx context.Context) (err error) {
+	x, err := f.r.Index(ctx)
+	if err != nil {
+		return err
+	}
+	known, err := f.segs.Known(ctx, x)
+	if err != nil {
+		return err
+	}
+	named := known.Packs()
+	for d := range f.bad {
+		if _, ok := named[d]; !ok {
+			delete(f.bad, d)
+		}
+	}
+	return known.Close()
+}
+
+// forget saves what can be saved of damaged packs and takes all bad ones out of
+// the index. The count of Lost tells publishers that what they remember of
+// their last push proves nothing.
+func (f *fsck) forget(ctx context.Context) error {
+	if err := f.salvage(ctx); err != nil {
+		return fmt.Errorf("save the good chunks of damaged packs: %w", err)
+	}
+	drop := map[digest.Digest]bool{}
+	for d := range f.bad {
+		drop[d] = true
+	}
+	x, err := f.segs.Forget(ctx, drop, func(root *index.Root) error {
+		root.Lost++
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("forget lost packs: %w", err)
+	}
+	f.rep.Forgotten = int64(len(drop))
+	return f.segs.Prune(x.Root())
+}
+
+// salvage copies the needed chunks of damaged packs that can still be read, and
+// that no good pack holds, to new packs, one block at a time.
+func (f *fsck) salvage(ctx context.Context) error {
+	var places []repo.Place
+	c := cursor{l: f.live}
+	err := f.segs.Walk(ctx, f.x, func(all []repo.Place) error {
+		if !c.has(prefix(all[0].ID)) {
+			return nil
+		}
+		for _, p := range all {
+			b, isBad := f.bad[f.x.Packs()[p.Pack].Digest]
+			if !isBad {
+				return nil
+			}
+			if b.there {
+				places = append(places, p)
+			}
+		}
+		return nil
+	})
+	if err != nil || len(places) == 0 {
+		return err
+	}
+	m, done, err := newMover(f.r, f.segs)
+	if err != nil {
+		return err
+	}
+	defer done()
+	for _, block := range byBlock(places) {
+		err := f.x.Fetch(ctx, block, repo.FetchOptions{Connections: 1}, m.add)
+		if err != nil && !lost(err) {
+			return err
+		}
+	}
+	f.rep.Salvaged = m.moved
+	return m.finish(ctx)
+}
+
+// lost reports whether a fetch failed because of what the store holds.
+func lost(err error) bool {
+	var corrupt *repo.CorruptError
+	var missing *repo.MissingError
+	return errors.As(err, &corrupt) || errors.As(err, &missing) || bucket.KindOf(err) == bucket.KindIntegrity
+}
+
+// blockOf tells a block of a pack.
+type blockOf struct{ pack, at uint32 }
+
+func byBlock(places []repo.Place) map[blockOf][]repo.Place {
+	out := map[blockOf][]repo.Place{}
+	for _, p := range places {
+		k := blockOf{p.Pack, p.At.Block}
+		out[k] = append(out[k], p)
+	}
+	return out
+}
+
+// minPack is the least size of a pack.
+const minPack = pack.PreludeSize + pack.TrailerSize

@@ -1,0 +1,111 @@
+package collect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"nightferry/internal/digest"
+	"nightferry/internal/frame"
+	"nightferry/internal/index"
+	"nightferry/internal/pack"
+	"nightferry/internal/repo"
+)
+
+// firstTail is how much of a pack's end is read at first; the footers of
+// nearly all packs fit.
+const firstTail = 32 << 10
+
+// rebuild makes the index anew from the footers of all packs.
+func (f *fsck) rebuild(ctx context.Context) error {
+	packs, err := listObjects(ctx, f.r.Store(), repo.PacksPrefix, repo.PackKey, nil)
+	if err != nil {
+		return err
+	}
+	todo := make([]digest.Digest, 0, len(packs))
+	for d := range packs {
+		todo = append(todo, d)
+	}
+	slices.SortFunc(todo, digest.Digest.Compare)
+	_, err = f.segs.Rebuild(ctx, func(add func(*repo.Batch) error) error {
+		var mu sync.Mutex
+		var batch repo.Batch
+		g, ctx := errgroup.WithContext(ctx)
+		g.SetLimit(8)
+		for _, d := range todo {
+			g.Go(func() error {
+				p, footer, err := f.readFooter(ctx, d)
+				mu.Lock()
+				defer mu.Unlock()
+				if err != nil {
+					return f.damage(Finding{Kind: KindPack, Key: repo.PackKey(d), Remedy: "it is left out of the index"}, err)
+				}
+				batch.AddFooter(p, footer)
+				f.rep.Indexed++
+				f.event(Event{Phase: "rebuild", Done: f.rep.Indexed, Total: int64(len(todo))})
+				if batch.Records() < segmentRecords {
+					return nil
+				}
+				full := batch
+				batch = repo.Batch{}
+				return add(&full)
+			})
+		}
+		if err := g.Wait(); err != nil {
+			return err
+		}
+		if batch.Records() == 0 {
+			return nil
+		}
+		return add(&batch)
+	})
+	return err
+}
+
+// readFooter reads a pack's footer with one or two suffix reads, and in an
+// encrypted repository its prelude for the salt.
+func (f *fsck) readFooter(ctx context.Context, d digest.Digest) (p index.Pack, footer *pack.Footer, err error) {
+	key := repo.PackKey(d)
+	var salt []byte
+	if f.r.Keys() != nil {
+		head, _, err := f.get(ctx, key, 0, pack.PreludeSize)
+		if err != nil {
+			return p, nil, err
+		}
+		if salt, err = pack.ParsePrelude(pack.Kind, pack.Version, head); err != nil {
+			return p, nil, err
+		}
+	}
+	for need := int64(firstTail); ; {
+		tail, size, err := f.get(ctx, key, -need, -1)
+		if err != nil {
+			return p, nil, err
+		}
+		footer, more, err := pack.ReadFooter(f.r.Keys(), salt, tail, size)
+		if err != nil {
+			return p, nil, err
+		}
+		if more == 0 {
+			return index.Pack{Digest: d, Salt: salt, Size: uint32(size)}, footer, nil
+		}
+		if more <= need {
+			return p, nil, fmt.Errorf("%s: its footer asks for %d bytes of %d: %w", key, more, need, frame.ErrDamaged)
+		}
+		need = more
+	}
+}
+
+func (f *fsck) get(ctx context.Context, key string, off, n int64) (b []byte, size int64, err error) {
+	body, info, err := f.r.Store().Get(ctx, key, off, n)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer func() { err = errors.Join(err, body.Close()) }()
+	b, err = io.ReadAll(body)
+	return b, info.Size, err
+}

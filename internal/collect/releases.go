@@ -1,0 +1,241 @@
+package collect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"nightferry/internal/bucket"
+	"nightferry/internal/chunk"
+	"nightferry/internal/digest"
+	"nightferry/internal/manifest"
+	"nightferry/internal/repo"
+)
+
+// chain is what fsck found of one channel.
+type chain struct {
+	scope    string
+	name     string
+	releases []*repo.Release // from the head back along the parents
+}
+
+// readChains reads every channel's head and its chain of releases, and returns
+// the keys that belong to neither.
+func (f *fsck) readChains(ctx context.Context) (strange []bucket.Info, err error) {
+	stored, strange, err := f.r.Stored(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range stored {
+		if err := f.readChain(ctx, s); err != nil {
+			return nil, err
+		}
+	}
+	return strange, nil
+}
+
+func (f *fsck) readChain(ctx context.Context, s repo.Stored) error {
+	c := &chain{scope: s.Scope, name: s.Scope}
+	inChain := map[uint64]bool{}
+	var top uint64
+	if s.Head {
+		name, err := f.r.ChannelOf(ctx, s.Scope)
+		if err != nil {
+			return f.damage(Finding{Kind: KindHead, Key: repo.HeadKey(s.Scope), Remedy: remedyPush}, err)
+		}
+		c.name = name
+		head, err := f.r.Head(ctx, name)
+		if err != nil {
+			return f.damage(Finding{Kind: KindHead, Key: repo.HeadKey(s.Scope), Channel: name, Remedy: remedyPush}, err)
+		}
+		top = head.Number
+		rel, err := f.r.StoredRelease(ctx, s.Scope, head.Number, head.Release)
+		if err != nil {
+			return f.damage(Finding{Kind: KindRelease, Key: repo.ReleaseKey(s.Scope, head.Number), Channel: name, Release: head.Number, Remedy: remedyPush}, err)
+		}
+		f.rep.Channels++
+		if err := f.follow(ctx, c, rel, s.Releases, inChain); err != nil {
+			return err
+		}
+		f.chains = append(f.chains, c)
+	}
+	for _, rel := range s.Releases {
+		if inChain[rel.Number] {
+			continue
+		}
+		why := "it is in no head's chain"
+		if rel.Number > top {
+			why = "no head names it: its push died, or is about to end"
+		}
+		f.find(Finding{Severity: Garbage, Kind: KindRelease, Key: repo.ReleaseKey(s.Scope, rel.Number), Channel: c.name, Release: rel.Number, Cause: why, Remedy: remedyGC})
+	}
+	return nil
+}
+
+// follow walks a chain. It may end before the first release, where gc has
+// removed the older ones.
+func (f *fsck) follow(ctx context.Context, c *chain, rel *repo.Release, stored []repo.StoredRelease, inChain map[uint64]bool) error {
+	for {
+		c.releases = append(c.releases, rel)
+		inChain[rel.Number] = true
+		f.rep.Releases++
+		f.event(Event{Phase: "read releases", Key: repo.ReleaseKey(c.scope, rel.Number), Done: int64(f.rep.Releases)})
+		if rel.Parent.IsZero() {
+			return nil
+		}
+		var next *repo.Release
+		for _, s := range slices.Backward(stored) {
+			if s.Number >= rel.Number {
+				continue
+			}
+			found, err := f.r.StoredRelease(ctx, c.scope, s.Number, rel.Parent)
+			if err == nil {
+				next = found
+				break
+			}
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if !stored(err) {
+				return err
+			}
+			// Another's release, or the parent, altered: a leftover at least
+			// has a good signature.
+			if _, err := f.r.StoredRelease(ctx, c.scope, s.Number, digest.Digest{}); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				inChain[s.Number] = true // said here, not as garbage
+				if err := f.damage(Finding{Kind: KindRelease, Key: repo.ReleaseKey(c.scope, s.Number), Channel: c.name, Release: s.Number, Remedy: remedyRestore}, err); err != nil {
+					return err
+				}
+			}
+		}
+		if next == nil {
+			return nil
+		}
+		rel = next
+	}
+}
+
+// checkReleases proves the manifests of all releases and finds the chunks that
+// they need and nobody can read.
+func (f *fsck) checkReleases(ctx context.Context) error {
+	m := &marker{reader: reader{r: f.r, x: f.x, known: f.known}, seen: map[digest.Digest]struct{}{}}
+	f.live = &m.live
+	for _, c := range f.chains {
+		for _, rel := range c.releases {
+			if err := f.checkRelease(ctx, m, c, rel); err != nil {
+				return err
+			}
+		}
+	}
+	lostIDs := map[uint64]bool{}
+	f.rep.Chunks = m.live.len()
+	cur := cursor{l: &m.live, missing: func(v uint64) { lostIDs[v] = true }}
+	err := f.segs.Walk(ctx, f.x, func(places []repo.Place) error {
+		v := prefix(places[0].ID)
+		if cur.has(v) && !slices.ContainsFunc(places, func(p repo.Place) bool {
+			_, isBad := f.bad[f.x.Packs()[p.Pack].Digest]
+			return !isBad
+		}) {
+			lostIDs[v] = true
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	cur.finish()
+	f.rep.LostChunks = int64(len(lostIDs))
+	if len(lostIDs) == 0 {
+		return nil
+	}
+	for _, c := range f.chains {
+		for _, rel := range c.releases {
+			if err := f.nameFiles(ctx, m, c, rel, lostIDs); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// checkRelease reads a release's pages in order and proves what it claims.
+func (f *fsck) checkRelease(ctx context.Context, m *marker, c *chain, rel *repo.Release) error {
+	check := manifest.Checker{Portable: rel.Portable}
+	page := 0
+	err := m.release(ctx, rel, func(digest.Digest) bool { return false }, func(entries []manifest.Entry) error {
+		ref := rel.Pages[page]
+		page++
+		if int64(len(entries)) != ref.Entries || entries[0].Path != ref.First {
+			return fmt.Errorf("manifest page %s holds %d entries from %q, the release says %d from %q", ref.ID.Short(), len(entries), entries[0].Path, ref.Entries, ref.First)
+		}
+		fresh := !m.done(ref.ID)
+		for i := range entries {
+			if err := check.Add(&entries[i]); err != nil {
+				return err
+			}
+			f.rep.Files++
+		}
+		if !fresh {
+			return nil
+		}
+		return m.need(ctx, entries)
+	})
+	if err == nil {
+		err = check.Finish(&rel.Release)
+	}
+	if err != nil {
+		// The pages that could not be read are needed all the same.
+		for _, p := range rel.Pages {
+			m.done(p.ID)
+		}
+		return f.damage(Finding{Kind: KindPage, Channel: c.name, Release: rel.Number, Remedy: remedyForget}, err)
+	}
+	return nil
+}
+
+// nameFiles names the files of a release that lack a chunk.
+func (f *fsck) nameFiles(ctx context.Context, m *marker, c *chain, rel *repo.Release, lostIDs map[uint64]bool) error {
+	named, more := 0, 0
+	err := m.release(ctx, rel, func(digest.Digest) bool { return false }, func(entries []manifest.Entry) error {
+		for i := range entries {
+			e := &entries[i]
+			n := 0
+			count := func(refs []chunk.Ref) error {
+				for _, ref := range refs {
+					if !ref.Hole() && lostIDs[prefix(ref.ID)] {
+						n++
+					}
+				}
+				return nil
+			}
+			if err := count(e.Refs()); err != nil {
+				return err
+			}
+			for _, l := range e.Lists {
+				if lostIDs[prefix(l.ID)] {
+					n++
+				} else if err := m.lists(ctx, []manifest.ListRef{l}, count); err != nil {
+					return err
+				}
+			}
+			switch {
+			case n == 0:
+			case named == maxPaths:
+				more++
+			default:
+				named++
+				f.find(Finding{Kind: KindFile, Channel: c.name, Release: rel.Number, Path: e.Path, Cause: fmt.Sprintf("%d of its chunks cannot be read", n), Remedy: remedyForget})
+			}
+		}
+		return nil
+	})
+	if more > 0 {
+		f.find(Finding{Kind: KindFile, Channel: c.name, Release: rel.Number, Cause: fmt.Sprintf("%d more files lack chunks", more), Remedy: remedyForget})
+	}
+	if err != nil && stored(err) {
+		return nil // that its manifest cannot be read has been said
+	}
+	return err
+}
