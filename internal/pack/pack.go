@@ -149,12 +149,17 @@ func OpenBlock(obj *seal.Object, dec *zstd.Decoder, dst, stored []byte, offset u
 		}
 		return append(dst, payload...), nil
 	case Zstd:
-		// The decoder stops at MaxBlock bytes: see NewDecoder.
-		out, err := dec.DecodeAll(payload, dst)
+		// The decoder stops at MaxBlock bytes (see NewDecoder), and counts what
+		// dst holds already: hand it the room behind that.
+		room := dst[len(dst):]
+		out, err := dec.DecodeAll(payload, room)
 		if err != nil {
 			return nil, fmt.Errorf("decompress: %w: %w", frame.ErrDamaged, err)
 		}
-		return out, nil
+		if len(dst) == 0 {
+			return out, nil
+		}
+		return append(dst, out...), nil // copies onto itself where the room sufficed
 	default:
 		return nil, fmt.Errorf("codec %d is not known: %w", stored[0], frame.ErrDamaged)
 	}
