@@ -76,7 +76,7 @@ func (f *fsck) readChain(ctx context.Context, s repo.Stored) error {
 
 // follow walks a chain. It may end before the first release, where gc has
 // removed the older ones.
-func (f *fsck) follow(ctx context.Context, c *chain, rel *repo.Release, stored []repo.StoredRelease, inChain map[uint64]bool) error {
+func (f *fsck) follow(ctx context.Context, c *chain, rel *repo.Release, releases []repo.StoredRelease, inChain map[uint64]bool) error {
 	for {
 		c.releases = append(c.releases, rel)
 		inChain[rel.Number] = true
@@ -86,7 +86,7 @@ func (f *fsck) follow(ctx context.Context, c *chain, rel *repo.Release, stored [
 			return nil
 		}
 		var next *repo.Release
-		for _, s := range slices.Backward(stored) {
+		for _, s := range slices.Backward(releases) {
 			if s.Number >= rel.Number {
 				continue
 			}
