@@ -145,7 +145,9 @@ func (in *inspector) open(s *trust.Signed) ([]byte, error) {
 }
 
 // sealedError says that content is hidden from who has no key.
-func sealedError() error { return fmt.Errorf("%w: it is sealed: give STORE KEY and the repository's key to see inside", repo.ErrKey) }
+func sealedError() error {
+	return fmt.Errorf("%w: it is sealed: give STORE KEY and the repository's key to see inside", repo.ErrKey)
+}
 
 func (in *inspector) pack(out *artefact, b []byte) error {
 	salt, err := pack.ParsePrelude(pack.Kind, pack.Version, b)

@@ -6,11 +6,16 @@ import (
 	"io/fs"
 	"strings"
 
+	"nightferry/internal/apply"
 	"nightferry/internal/bucket"
+	"nightferry/internal/collect"
 	"nightferry/internal/durable"
 	"nightferry/internal/frame"
 	"nightferry/internal/halt"
+	"nightferry/internal/publish"
 	"nightferry/internal/repo"
+	"nightferry/internal/scan"
+	"nightferry/internal/seal"
 	"nightferry/internal/trust"
 )
 
@@ -102,11 +107,11 @@ func (e *refusedError) Error() string { return e.what }
 func (e *refusedError) Remedy() string { return e.remedy }
 
 func isRefused(err error) bool {
-	return as[*refusedError](err) || errors.Is(err, durable.ErrLink)
+	return as[*refusedError](err) || as[*publish.GuardError](err) || errors.Is(err, durable.ErrLink)
 }
 
 func isUntrusted(err error) bool {
-	return errors.Is(err, trust.ErrUntrusted) || errors.Is(err, repo.ErrOlder)
+	return errors.Is(err, trust.ErrUntrusted) || errors.Is(err, repo.ErrOlder) || errors.Is(err, apply.ErrExpired)
 }
 
 func isUnreachable(err error) bool {
@@ -120,15 +125,16 @@ func isDenied(err error) bool {
 }
 
 func isConflict(err error) bool {
-	return errors.Is(err, repo.ErrConflict) || errors.Is(err, repo.ErrExists) || errors.Is(err, repo.ErrTooLong) || errors.Is(err, durable.ErrBusy)
+	return errors.Is(err, repo.ErrConflict) || errors.Is(err, repo.ErrExists) || errors.Is(err, repo.ErrTooLong) || errors.Is(err, durable.ErrBusy) || errors.Is(err, collect.ErrBusy)
 }
 
 func isFull(err error) bool {
-	return durable.IsDiskFull(err) || bucket.KindOf(err) == bucket.KindFull
+	return durable.IsDiskFull(err) || as[*apply.SpaceError](err) || bucket.KindOf(err) == bucket.KindFull
 }
 
 func isDamaged(err error) bool {
-	return errors.Is(err, frame.ErrDamaged) || as[*repo.MissingError](err) || as[*repo.CorruptError](err) ||
+	return errors.Is(err, frame.ErrDamaged) || as[*repo.MissingError](err) || as[*repo.CorruptError](err) || as[*apply.IntegrityError](err) ||
+		errors.Is(err, seal.ErrOpen) || errors.Is(err, scan.ErrCorrupt) ||
 		bucket.KindOf(err) == bucket.KindIntegrity || isVital(err)
 }
 
@@ -147,7 +153,7 @@ func isVital(err error) bool {
 }
 
 func isAbsent(err error) bool {
-	return as[*absentError](err) || errors.Is(err, fs.ErrNotExist) && !isDamaged(err)
+	return as[*absentError](err) || errors.Is(err, fs.ErrNotExist) && !isDamaged(err) && !isDenied(err)
 }
 
 // absentError says that what the command line names is not there.

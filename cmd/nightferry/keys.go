@@ -125,7 +125,7 @@ func signingKey(use, file string) (ed25519.PrivateKey, error) {
 	remedy := fmt.Sprintf("name the file that init wrote with %s FILE or %s", flag, env)
 	b, err := readSecret(file)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &keyError{fmt.Errorf("there is no %s key at %q", use, file), remedy}
+		return nil, &keyError{fmt.Errorf("%s key at %q: %w", use, file, fs.ErrNotExist), remedy}
 	}
 	if err != nil {
 		return nil, &keyError{fmt.Errorf("%s key: %w", use, err), ""}
@@ -199,4 +199,10 @@ func keyExists(err error) error {
 		return err
 	}
 	return &refusedError{fmt.Sprintf("a key file is never overwritten: %v", err), "choose another folder with --keys DIR, or move the old key away"}
+}
+
+// isAbsentKey reports whether a key file is not there, as opposed to unusable.
+func isAbsentKey(err error) bool {
+	var k *keyError
+	return errors.As(err, &k) && errors.Is(k.err, fs.ErrNotExist)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -29,6 +30,7 @@ type meter struct {
 	TotalBytes int64  `json:"total_bytes"`
 	Moved      int64  `json:"moved"` // over the wire
 	Saved      int64  `json:"saved"` // of the bytes done, those that needed no wire
+	noun       string // what Files counts, if not files
 }
 
 // progress draws one or two lines at the bottom of a terminal. All methods
@@ -143,8 +145,12 @@ func render(m meter, samples []sample, width int) []string {
 		}
 	}
 	first := fmt.Sprintf("%-8s", m.Phase)
-	if m.TotalBytes > 0 {
-		done := min(max(float64(m.Bytes)/float64(m.TotalBytes), 0), 1)
+	part, whole := m.Bytes, m.TotalBytes
+	if whole == 0 {
+		part, whole = m.Files, m.TotalFiles
+	}
+	if whole > 0 {
+		done := min(max(float64(part)/float64(whole), 0), 1)
 		const cells = 24
 		full := int(done * cells)
 		first += fmt.Sprintf(" [%s%s] %3.0f %%", strings.Repeat("#", full), strings.Repeat(".", cells-full), done*100)
@@ -155,12 +161,13 @@ func render(m meter, samples []sample, width int) []string {
 	if wire > 0 {
 		first += "  " + size(int64(wire)) + "/s"
 	}
+	noun := cmp.Or(m.noun, "file")
 	var parts []string
 	switch {
 	case m.TotalFiles > 0:
-		parts = append(parts, group(m.Files)+" of "+count(m.TotalFiles, "file"))
+		parts = append(parts, group(m.Files)+" of "+count(m.TotalFiles, noun))
 	case m.Files > 0:
-		parts = append(parts, count(m.Files, "file"))
+		parts = append(parts, count(m.Files, noun))
 	}
 	switch {
 	case m.TotalBytes > 0:

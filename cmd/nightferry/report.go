@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"nightferry/internal/bucket"
+	"nightferry/internal/publish"
 )
 
 // env is what one run of the program was given, and how it answers: data and
@@ -187,6 +188,10 @@ const maxListed = 1000
 // explain splits an error into what happened and what to do about it.
 func explain(err error) (text, remedy string) {
 	text = err.Error()
+	var g *publish.GuardError
+	if errors.As(err, &g) {
+		return g.Why + ": nothing was published", g.Remedy // its paths are listed apart
+	}
 	var r interface{ Remedy() string }
 	if errors.As(err, &r) {
 		remedy = r.Remedy()
@@ -201,4 +206,10 @@ func explain(err error) (text, remedy string) {
 }
 
 // pathsOf returns the paths that an error is about, where it lists some.
-func pathsOf(error) []string { return nil }
+func pathsOf(err error) []string {
+	var g *publish.GuardError
+	if errors.As(err, &g) {
+		return g.Paths
+	}
+	return nil
+}

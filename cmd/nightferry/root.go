@@ -29,9 +29,9 @@ func newRoot(e *env) *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
-	add(groupCarry, newInit(e))
-	add(groupLook, newReleases(e), newLs(e), newCat(e), newInspect(e))
-	add(groupKeep, newRollback(e), newTrust(e), newHalt(e), newResume(e))
+	add(groupCarry, newInit(e), newPush(e), newPull(e), newVerify(e))
+	add(groupLook, newReleases(e), newLs(e), newCat(e), newDiff(e), newInspect(e))
+	add(groupKeep, newGC(e), newRollback(e), newTrust(e), newHalt(e), newResume(e))
 	// Flags are wrapped as everything else is; cobra's own template has them on one line each, however long.
 	root.SetUsageTemplate(strings.NewReplacer(
 		".LocalFlags.FlagUsages", fmt.Sprintf(".LocalFlags.FlagUsagesWrapped %d", lineWidth),

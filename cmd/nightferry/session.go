@@ -45,7 +45,7 @@ func (f *storeFlags) root() (*trust.Public, error) {
 }
 
 // openStore opens the store and applies the rate.
-func (e *env) openStore(ctx context.Context, rawURL string, f *storeFlags, create bool) (bucket.Store, error) {
+func (e *env) openStore(ctx context.Context, rawURL string, f *storeFlags, create bool) (*traffic, error) {
 	var rate int64
 	if f.rate != "" {
 		var err error
@@ -65,7 +65,7 @@ func (e *env) openStore(ctx context.Context, rawURL string, f *storeFlags, creat
 	if err != nil {
 		return nil, err
 	}
-	return bucket.Limit(s, rate), nil
+	return &traffic{Store: bucket.Limit(s, rate)}, nil
 }
 
 // retry tells of something that will be tried again.
@@ -82,9 +82,10 @@ func (e *env) retry(err error) {
 // session is an open repository and this machine's memory of it.
 type session struct {
 	*repo.Repo
-	state *durable.Root
-	e     *env
-	flags *storeFlags
+	state   *durable.Root
+	e       *env
+	flags   *storeFlags
+	traffic *traffic
 }
 
 // open opens the repository in a store, and remembers what it has seen before
@@ -102,7 +103,7 @@ func (e *env) open(ctx context.Context, rawURL string, f *storeFlags) (*session,
 	if err != nil {
 		return nil, err
 	}
-	s := &session{e: e, flags: f}
+	s := &session{e: e, flags: f, traffic: store}
 	s.Repo, err = repo.Open(ctx, store, repo.Options{Key: key, Root: root, Now: e.now, Recall: func(id trust.RepoID) (*repo.Memory, error) {
 		if s.state, err = e.openState(id); err != nil {
 			return nil, err

@@ -119,3 +119,23 @@ func wrap(s string, width int) string {
 	}
 	return b.String()
 }
+
+// counted is a number with what it counts.
+type counted struct {
+	n    int64
+	what string
+}
+
+// changes lists the numbers that are not zero: 3 added, 1 removed.
+func changes(list []counted) string {
+	var parts []string
+	for _, c := range list {
+		if c.n != 0 {
+			parts = append(parts, group(c.n)+" "+c.what)
+		}
+	}
+	if len(parts) == 0 {
+		return "nothing changed"
+	}
+	return strings.Join(parts, ", ")
+}

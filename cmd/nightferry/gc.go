@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"nightferry/internal/collect"
+	"nightferry/internal/durable"
+	"nightferry/internal/halt"
+	"nightferry/internal/repo"
+)
+
+func newGC(e *env) *cobra.Command {
+	var f storeFlags
+	var keyFile, within string
+	var o collect.Options
+	cmd := e.command(verb{
+		use:   "gc [flags] STORE",
+		short: "Remove old releases and what nothing needs any more",
+		long: "Deletes releases that neither --keep nor --keep-within retains, then marks what the others need. Packs that nothing needs are condemned and deleted by a later gc, once the repository's grace period has passed by the store's own clock and they are still not needed. " +
+			"Pushes and pulls may run meanwhile. When anything that is retained cannot be read, nothing is deleted.",
+		example: "nightferry gc file:///srv/store\nnightferry gc --keep 30 --keep-within 90d --dry-run file:///srv/store",
+		min:     1, max: 1,
+		run: func(ctx context.Context, args []string) (err error) {
+			if within != "" {
+				if o.KeepWithin, err = parseDays(within); err != nil {
+					return usage("gc", "--keep-within: %w", err)
+				}
+			}
+			if o.Keep < 1 {
+				return usage("gc", "--keep %d: want at least 1, the newest release always stays", o.Keep)
+			}
+			if o.Key, err = keyIfAny(keyFile); err != nil {
+				return err
+			}
+			return e.gc(ctx, args[0], o, &f)
+		},
+	})
+	f.add(cmd)
+	addReleaseKey(cmd, &keyFile)
+	cmd.Flags().IntVar(&o.Keep, "keep", collect.DefaultKeep, "keep the newest `N` releases of each channel")
+	cmd.Flags().StringVar(&within, "keep-within", "", "keep also what was a channel's newest release within this `TIME`, such as 90d")
+	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "tell what would be removed, and remove nothing")
+	return cmd
+}
+
+// keyIfAny reads the release key if there is one: gc can do without.
+func keyIfAny(file string) (ed25519.PrivateKey, error) {
+	key, err := signingKey(releaseUse, file)
+	if file == "" && isAbsentKey(err) {
+		return nil, nil
+	}
+	return key, err
+}
+
+func (e *env) gc(ctx context.Context, rawURL string, o collect.Options, f *storeFlags) (err error) {
+	began := e.now()
+	s, err := e.open(ctx, rawURL, f)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+	segs, done, err := s.segments(ctx, "gc")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, done()) }()
+	o.Connections, o.Subject = f.connections, halt.Subject{Site: hostname()}
+	o.OnEvent = e.collectEvents()
+	e.startProgress()
+	rep, err := collect.GC(ctx, s.Repo, segs, o)
+	e.endProgress()
+	if err := errors.Join(err, s.remember()); err != nil {
+		return err
+	}
+	e.event("result", struct {
+		*collect.Report
+		Requests int64   `json:"requests"`
+		Seconds  float64 `json:"seconds"`
+	}{rep, s.traffic.requests.Load(), e.now().Sub(began).Seconds()})
+	would := ""
+	if rep.DryRun {
+		would = "would be "
+	}
+	e.summary("%s: %s kept, %s %sdeleted", count(int64(rep.Channels), "channel"), count(int64(rep.Kept), "release"), group(int64(rep.Expired+rep.Abandoned)), would)
+	e.summary("  %s: %s %sdeleted (%s), %s %scondemned (%s), %s waiting", count(rep.Packs, "pack"), group(rep.Deleted+rep.Leftovers), would, size(rep.DeletedBytes+rep.LeftoverBytes),
+		group(rep.Condemned), would, size(rep.CondemnedSize), group(rep.Doomed))
+	if rep.Repacked+rep.Revived > 0 {
+		e.summary("  %s", changes([]counted{{rep.Repacked, "packs written anew"}, {rep.Revived, "packs needed after all"}}))
+	}
+	if rep.Lost > 0 {
+		return &foundError{group(rep.Lost) + " chunks that releases need are in no pack: run nightferry fsck"}
+	}
+	return nil
+}
+
+// segments opens the local copies of the index, for this run alone.
+func (s *session) segments(ctx context.Context, what string) (*repo.Segments, func() error, error) {
+	unlock, err := s.exclusive(ctx, what)
+	if err != nil {
+		return nil, nil, err
+	}
+	dir, err := durable.Open(filepath.Join(s.state.Dir(), "segments"), durable.Options{Create: true})
+	if err != nil {
+		return nil, nil, errors.Join(err, unlock())
+	}
+	return s.Segments(dir), func() error { return errors.Join(dir.Close(), unlock()) }, nil
+}
+
+// collectEvents returns what hears of the events of gc.
+func (e *env) collectEvents() func(collect.Event) {
+	return func(ev collect.Event) {
+		e.event("step", ev)
+		e.tell(meter{Phase: ev.Phase, Files: ev.Done, TotalFiles: ev.Total, noun: "step"})
+	}
+}

@@ -1,0 +1,223 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"nightferry/internal/apply"
+	"nightferry/internal/digest"
+	"nightferry/internal/halt"
+	"nightferry/internal/manifest"
+)
+
+type pullFlags struct {
+	storeFlags
+	release               uint64
+	prune, dryRun, rehash bool
+	locked, lockWait      string
+	seeds, ignore         []string
+	subject               halt.Subject
+}
+
+func newPull(e *env) *cobra.Command {
+	var f pullFlags
+	cmd := e.command(verb{
+		use:   "pull [flags] STORE CHANNEL DIR",
+		short: "Make a folder exactly a release of a channel",
+		long: "Makes DIR exactly the newest release of CHANNEL, fetching only what this machine lacks. Everything is staged and checked before any of it becomes visible, in one burst of renames; whatever is killed or unplugged, every visible file is whole, and the next pull goes on where this one stopped. " +
+			"What was changed by hand is found and repaired. What the site added is reported and stays, unless --prune is set. What is unsigned, altered or older than seen before is refused.",
+		example: "nightferry pull file:///srv/store package /var/packages\nnightferry pull --limit-rate 20Mbit --trust nightferry-root.pub 's3://bucket/prefix?region=eu-west-1' driver 'D:\\drivers'",
+		min:     3, max: 3, subject: 2,
+		run: func(ctx context.Context, args []string) error { return e.pull(ctx, args[0], args[1], args[2], &f) },
+	})
+	f.add(cmd)
+	fl := cmd.Flags()
+	fl.Uint64Var(&f.release, "release", 0, "pull release `N` instead of the newest")
+	fl.BoolVar(&f.prune, "prune", false, "delete what the site added")
+	fl.BoolVar(&f.dryRun, "dry-run", false, "tell what would change and what it would cost, and change nothing")
+	fl.BoolVar(&f.rehash, "rehash", false, "read every file of DIR, whatever its size and times say")
+	f.addSite(cmd)
+	fl.StringArrayVar(&f.seeds, "seed", nil, "look in `DIR` for content first, such as a copy brought on a disk; may be repeated")
+	return cmd
+}
+
+// addSite adds the flags that verify --repair has as well.
+func (f *pullFlags) addSite(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.StringVar(&f.locked, "locked", "wait", "while a file is in use: `wait`, and change nothing before all can change, or partial: go on with the rest")
+	fl.StringVar(&f.lockWait, "lock-wait", "5m", "wait at most so `LONG` for files in use")
+	fl.StringArrayVar(&f.ignore, "ignore", nil, "of what the site added, neither report nor prune what matches `GLOB`; may be repeated")
+	fl.StringVar(&f.subject.Site, "site", "", "be the site `NAME` to halt orders (default: the host's name)")
+	fl.StringVar(&f.subject.Region, "region", "", "be in region `NAME` to halt orders")
+	fl.StringVar(&f.subject.Domain, "domain", "", "be in domain `NAME` to halt orders")
+}
+
+func (f *pullFlags) options(channel string) (o apply.Options, err error) {
+	o = apply.Options{Channel: channel, Release: f.release, Prune: f.prune, Connections: f.connections, Seeds: f.seeds, DryRun: f.dryRun, Rehash: f.rehash, Subject: f.subject}
+	if o.Subject.Site == "" {
+		o.Subject.Site = hostname()
+	}
+	switch f.locked {
+	case "wait":
+		if o.LockWait, err = parseDays(f.lockWait); err != nil {
+			return o, usage("pull", "--lock-wait: %w", err)
+		}
+	case "partial":
+		o.Locked = apply.Partial
+	default:
+		return o, usage("pull", "--locked %q: want wait or partial", f.locked)
+	}
+	if o.Ignore, err = ignoring(f.ignore); err != nil {
+		return o, err
+	}
+	if o.Key, err = repositoryKey(f.keyFile); err != nil {
+		return o, err
+	}
+	o.RootKey, err = f.root()
+	return o, err
+}
+
+func (e *env) pull(ctx context.Context, rawURL, channel, dir string, f *pullFlags) error {
+	began := e.now()
+	o, err := f.options(channel)
+	if err != nil {
+		return err
+	}
+	store, err := e.openStore(ctx, rawURL, &f.storeFlags, false)
+	if err != nil {
+		return err
+	}
+	o.Now = e.now
+	o.OnEvent = e.pullEvents(store, f.dryRun)
+	e.startProgress()
+	res, err := apply.Run(ctx, store, dir, o)
+	e.endProgress()
+	if err != nil {
+		return err
+	}
+	d := e.now().Sub(began)
+	e.event("result", describePull(res, store, d))
+	e.pullSummary(res, store, d)
+	if res.Verdict == apply.Incomplete {
+		return &incompleteError{fmt.Sprintf("release %d is not in place as a whole: %s", res.Number, changes([]counted{{res.Locked, "locked"}, {res.Failed, "failed"}})),
+			"free the files that are named above, then run it again: it goes on from here"}
+	}
+	return nil
+}
+
+// pulled is what a pull tells programs at its end.
+type pulled struct {
+	Repo    string          `json:"repo"`
+	Channel string          `json:"channel"`
+	Number  uint64          `json:"number"`
+	Release digest.Digest   `json:"release"`
+	Tree    digest.Digest   `json:"tree,omitzero"`
+	Totals  manifest.Totals `json:"totals"`
+	Verdict apply.Verdict   `json:"verdict"`
+	NoOp    bool            `json:"no_op"`
+	Expired bool            `json:"expired,omitempty"`
+
+	Added     int64 `json:"added"`
+	Changed   int64 `json:"changed"`
+	Moved     int64 `json:"moved"`
+	Repaired  int64 `json:"repaired"`
+	Deleted   int64 `json:"deleted"`
+	Unchanged int64 `json:"unchanged"`
+	Locked    int64 `json:"locked"`
+	Extra     int64 `json:"extra"`
+	Failed    int64 `json:"failed"`
+
+	Wire     int64   `json:"wire"`    // bytes received
+	Fetched  int64   `json:"fetched"` // bytes of content that the store gave
+	Held     int64   `json:"held"`    // bytes of content that were here
+	Needed   int64   `json:"needed"`
+	Written  int64   `json:"written"`
+	Requests int64   `json:"requests"`
+	Seconds  float64 `json:"seconds"`
+}
+
+func describePull(r *apply.Result, t *traffic, d time.Duration) pulled {
+	return pulled{Repo: r.Repo.String(), Channel: r.Channel, Number: r.Number, Release: r.Release, Tree: r.Tree, Totals: r.Totals, Verdict: r.Verdict, NoOp: r.NoOp, Expired: r.Expired,
+		Added: r.Added, Changed: r.Changed, Moved: r.Moved, Repaired: r.Repaired, Deleted: r.Deleted, Unchanged: r.Unchanged, Locked: r.Locked, Extra: r.Extra, Failed: r.Failed,
+		Wire: t.got.Load(), Fetched: r.BytesFetched, Held: r.BytesHeld, Needed: r.BytesNeeded, Written: r.BytesWritten, Requests: t.requests.Load(), Seconds: d.Seconds()}
+}
+
+func (e *env) pullSummary(r *apply.Result, t *traffic, d time.Duration) {
+	if r.Expired {
+		e.warn("%s: the channel's head has expired: nothing newer is accepted until it is signed again", r.Channel)
+	}
+	state := string(r.Verdict)
+	if r.NoOp {
+		state = "already there, " + state
+	}
+	if r.Verdict == apply.Planned {
+		e.summary("%s: release %s: would fetch %s", r.Channel, group(int64(r.Number)), size(r.BytesNeeded))
+	} else {
+		e.summary("%s: release %s: %s: %s, %s", r.Channel, group(int64(r.Number)), state, count(r.Totals.Files, "file"), size(r.Totals.Bytes))
+	}
+	if r.NoOp && r.Extra == 0 {
+		return
+	}
+	e.summary("  %s", changes([]counted{{r.Added, "added"}, {r.Changed, "changed"}, {r.Moved, "moved"}, {r.Repaired, "repaired"}, {r.Deleted, "deleted"},
+		{r.Locked, "locked"}, {r.Failed, "failed"}, {r.Extra, "of the site's own"}}))
+	if !r.NoOp {
+		e.summary("  moved %s, held %s, %s, %s", size(t.got.Load()), size(r.BytesHeld), count(t.requests.Load(), "request"), took(d))
+	}
+}
+
+// pulledFile is what a pull tells programs of one file.
+type pulledFile struct {
+	Path    string        `json:"path"`
+	From    string        `json:"from,omitempty"`
+	Outcome apply.Outcome `json:"outcome"`
+	Size    int64         `json:"size"`
+	Held    int64         `json:"held,omitempty"`
+	Fetched int64         `json:"fetched,omitempty"`
+	Digest  digest.Digest `json:"digest,omitzero"`
+	Cause   string        `json:"cause,omitempty"`
+}
+
+// pullEvents returns what hears of a pull's events.
+func (e *env) pullEvents(t *traffic, dryRun bool) func(apply.Event) {
+	var spoke time.Time
+	return func(ev apply.Event) {
+		cause := ""
+		if ev.Cause != nil {
+			cause = ev.Cause.Error()
+		}
+		switch ev.Kind {
+		case apply.RetryEvent:
+			e.retry(ev.Cause)
+		case apply.PhaseEvent:
+			e.event("phase", meter{Phase: ev.Phase})
+			e.tell(meter{Phase: ev.Phase})
+		case apply.ProgressEvent:
+			moved := t.got.Load()
+			m := meter{Phase: ev.Phase, Files: ev.FilesDone, TotalFiles: ev.FilesTotal, Bytes: ev.BytesDone, TotalBytes: ev.BytesTotal, Moved: moved, Saved: max(0, ev.BytesDone-moved)}
+			e.tell(m)
+			if e.json && e.now().Sub(spoke) >= speakEvery {
+				spoke = e.now()
+				e.event("progress", m)
+			}
+		case apply.FileEvent:
+			e.event("file", pulledFile{ev.Path, ev.From, ev.Outcome, ev.Size, ev.Held, ev.Fetched, ev.Digest, cause})
+			switch {
+			case e.json:
+			case ev.Outcome == apply.Locked, ev.Outcome == apply.Failed:
+				e.complain(fmt.Sprintf("%-8s %s: %s", ev.Outcome, shown(ev.Path), cause))
+			case dryRun, ev.Outcome == apply.Repaired, ev.Outcome == apply.Extra:
+				e.summary("%-8s %s%s", ev.Outcome, shown(ev.Path), from(ev.From))
+			}
+		}
+	}
+}
+
+func from(old string) string {
+	if old == "" {
+		return ""
+	}
+	return " (from " + shown(old) + ")"
+}

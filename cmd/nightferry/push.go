@@ -1,0 +1,184 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"nightferry/internal/durable"
+	"nightferry/internal/halt"
+	"nightferry/internal/publish"
+)
+
+type pushFlags struct {
+	storeFlags
+	patternFlags
+	releaseKey, links, maxDelete                              string
+	allowDeletes, allowEmpty, allowUnportable, rehash, dryRun bool
+}
+
+func newPush(e *env) *cobra.Command {
+	var f pushFlags
+	cmd := e.command(verb{
+		use:   "push [flags] DIR STORE CHANNEL",
+		short: "Publish a folder as the next release of a channel",
+		long: "Publishes what lies in DIR as the next release of CHANNEL. Only what the store lacks is sent, and files that look as they did at the last push (size, times, inode) are not read. " +
+			"Guards stop it before anything is published: an empty or unmounted source, more deletes than --max-delete, names that Windows cannot hold or that collide by case, links and special files. " +
+			"A push that is killed leaves the channel as it was; the next one goes on from what it had stored.",
+		example: "nightferry push /srv/packages file:///srv/store package\nnightferry push --exclude '*.tmp' /srv/drivers 's3://bucket/prefix?region=eu-west-1' driver\nnightferry push --dry-run /srv/images file:///srv/store image",
+		min:     3, max: 3,
+		run: func(ctx context.Context, args []string) error { return e.push(ctx, args[0], args[1], args[2], &f) },
+	})
+	f.storeFlags.add(cmd)
+	f.patternFlags.add(cmd)
+	addReleaseKey(cmd, &f.releaseKey)
+	fl := cmd.Flags()
+	fl.StringVar(&f.links, "links", "refuse", "`refuse` a source with links or special files, or skip them")
+	fl.StringVar(&f.maxDelete, "max-delete", "25%", "refuse to remove more than this `SHARE` or number of the last release's files")
+	fl.BoolVar(&f.allowDeletes, "allow-deletes", false, "remove as many files as it takes")
+	fl.BoolVar(&f.allowEmpty, "allow-empty", false, "publish a source without any file")
+	fl.BoolVar(&f.allowUnportable, "allow-unportable-names", false, "publish names that Windows cannot hold, or that differ by case only; Windows sites refuse the release")
+	fl.BoolVar(&f.rehash, "rehash", false, "read every file, whatever its size and times say")
+	fl.BoolVar(&f.dryRun, "dry-run", false, "tell what would be published and what it would cost, and store nothing")
+	return cmd
+}
+
+func (f *pushFlags) options() (o publish.Options, err error) {
+	if o.MaxDelete, o.MaxDeleteFiles, err = parseMaxDelete(f.maxDelete); err != nil {
+		return o, usage("push", "%w", err)
+	}
+	switch f.links {
+	case "refuse":
+	case "skip":
+		o.Links = publish.Skip
+	default:
+		return o, usage("push", "--links %q: want refuse or skip", f.links)
+	}
+	o.AllowDeletes, o.AllowEmpty, o.AllowUnportable = f.allowDeletes, f.allowEmpty, f.allowUnportable
+	o.Rehash, o.DryRun, o.Connections = f.rehash, f.dryRun, f.connections
+	if o.Patterns, err = f.patterns(); err != nil {
+		return o, err
+	}
+	o.Key, err = signingKey(releaseUse, f.releaseKey)
+	return o, err
+}
+
+func (e *env) push(ctx context.Context, dir, rawURL, channel string, f *pushFlags) (err error) {
+	began := e.now()
+	o, err := f.options()
+	if err != nil {
+		return err
+	}
+	s, err := e.open(ctx, rawURL, &f.storeFlags)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+	unlock, err := s.exclusive(ctx, "push-"+channel)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	o.Channel, o.State, o.Now = channel, s.state, e.now
+	o.Subject = halt.Subject{Site: hostname(), Channel: channel}
+	o.OnEvent = e.pushEvents(f.dryRun)
+	e.startProgress()
+	res, err := publish.Run(ctx, s.Repo, dir, o)
+	e.endProgress()
+	// What was seen counts, whatever became of the push.
+	if err := errors.Join(err, s.remember()); err != nil {
+		return err
+	}
+	e.event("result", struct {
+		Channel string `json:"channel"`
+		*publish.Result
+		Requests int64   `json:"requests"`
+		Seconds  float64 `json:"seconds"`
+	}{channel, res, s.traffic.requests.Load(), e.now().Sub(began).Seconds()})
+	e.pushSummary(channel, res, e.now().Sub(began))
+	return nil
+}
+
+func (e *env) pushSummary(channel string, res *publish.Result, d time.Duration) {
+	what := "release " + group(int64(res.Number))
+	switch {
+	case res.Unchanged:
+		what += " is unchanged"
+	case res.DryRun:
+		what += " would be published"
+	default:
+		what += " published"
+	}
+	e.summary("%s: %s: %s, %s", channel, what, count(res.Totals.Files, "file"), size(res.Totals.Bytes))
+	if res.Unchanged && res.Read == 0 {
+		return
+	}
+	would := ""
+	if res.DryRun {
+		would = "would "
+	}
+	e.summary("  %s", changes([]counted{{res.Added, "added"}, {res.Changed, "changed"}, {res.Touched, "touched"}, {res.Removed, "removed"}, {res.Skipped, "skipped"}}))
+	if res.DryRun {
+		e.summary("  read %s, %ssend %s in %s with %s that write, %s", size(res.Read), would, size(res.Sent), count(res.Packs, "pack"), count(res.Puts, "request"), took(d))
+		return
+	}
+	e.summary("  read %s, sent %s in %s, saved %s, %s", size(res.Read), size(res.Sent), count(res.Packs, "pack"), size(max(0, res.Read-res.Sent)), took(d))
+}
+
+// pushEvents returns what hears of a push's events.
+func (e *env) pushEvents(dryRun bool) func(publish.Event) {
+	var spoke time.Time
+	return func(ev publish.Event) {
+		if p := ev.Progress; p != nil {
+			m := meter{Phase: p.Phase, Files: p.Files, TotalFiles: p.TotalFiles, Bytes: p.Read, TotalBytes: p.ToRead, Moved: p.Sent, Saved: max(0, p.Read-p.Sent)}
+			e.tell(m)
+			if e.json && e.now().Sub(spoke) >= speakEvery {
+				spoke = e.now()
+				e.event("progress", m)
+			}
+			return
+		}
+		if ev.Path == "" {
+			return
+		}
+		e.event("file", ev)
+		switch {
+		case e.json:
+		case ev.Outcome == publish.Reread:
+			e.warn("%s: %q: %s", ev.Outcome, shown(ev.Path), ev.Cause)
+		case dryRun || ev.Outcome == publish.Skipped:
+			e.summary("%-8s %s", ev.Outcome, shown(ev.Path))
+		}
+	}
+}
+
+// exclusive takes this machine's caches of the repository. Two runs about the
+// same thing make no sense: the second ends at once. Others wait their turn,
+// since they share the caches.
+func (s *session) exclusive(ctx context.Context, what string) (unlock func() error, err error) {
+	own, err := durable.Lock(s.state, what+".lock")
+	if err != nil {
+		return nil, err
+	}
+	for said := false; ; said = true {
+		all, err := durable.Lock(s.state, "lock")
+		if err == nil {
+			return func() error { return errors.Join(all(), own()) }, nil
+		}
+		if !errors.Is(err, durable.ErrBusy) {
+			return nil, errors.Join(err, own())
+		}
+		if !said {
+			s.e.warn("waiting for another push, gc or fsck of this repository on this machine")
+		}
+		select {
+		case <-ctx.Done():
+			return nil, errors.Join(ctx.Err(), own())
+		case <-time.After(lockPoll):
+		}
+	}
+}
+
+const lockPoll = 200 * time.Millisecond
