@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path"
 	"slices"
 
 	"nightferry/internal/digest"
@@ -124,6 +125,13 @@ func (s *site) writeNext(ctx context.Context, rel *repo.Release, changes []chang
 
 func (s *site) fillNext(ctx context.Context, w *scan.CatalogueWriter, old *records, rel *repo.Release, changes []change) (complete bool, err error) {
 	now := s.o.Now().Unix()
+	ours := ancestors(func(yield func(string)) {
+		for i := range changes {
+			if c := &changes[i]; c.act == actRemove && c.state == stDropped && c.owned && c.out == Locked {
+				yield(c.path)
+			}
+		}
+	})
 	next := s.repo.Entries(rel, s.pages)
 	complete = true
 	at := 0
@@ -139,7 +147,8 @@ func (s *site) fillNext(ctx context.Context, w *scan.CatalogueWriter, old *recor
 		for at < len(changes) && (e == nil || scan.Less(changes[at].path, e.Path)) {
 			c := &changes[at]
 			at++
-			if c.state != stDropped || !c.owned || c.out != Locked {
+			_, holds := ours[c.path]
+			if !holds && (c.state != stDropped || !c.owned || c.out != Locked) {
 				continue
 			}
 			complete = false
@@ -170,6 +179,18 @@ func (s *site) fillNext(ctx context.Context, w *scan.CatalogueWriter, old *recor
 			return false, err
 		}
 	}
+}
+
+// ancestors returns the folders that the paths lie in: as long as one of them
+// is still ours to delete, so are these.
+func ancestors(paths func(yield func(string))) map[string]struct{} {
+	dirs := map[string]struct{}{}
+	paths(func(p string) {
+		for d := path.Dir(p); d != "."; d = path.Dir(d) {
+			dirs[d] = struct{}{}
+		}
+	})
+	return dirs
 }
 
 // carry copies the record of what stays as it was.
@@ -231,7 +252,8 @@ func (s *site) record(ctx context.Context, left []op) (wrong int64, err error) {
 	return f.wrong, nil
 }
 
-// owned returns the records of files whose deletion is left, in path order.
+// owned returns the records of files whose deletion is left, and of the folders
+// they lie in, in path order.
 func (s *site) owned(left []op) ([]scan.Record, error) {
 	var paths []string
 	for _, o := range left {
@@ -241,6 +263,13 @@ func (s *site) owned(left []op) ([]scan.Record, error) {
 	}
 	if len(paths) == 0 {
 		return nil, nil
+	}
+	for d := range ancestors(func(yield func(string)) {
+		for _, p := range paths {
+			yield(p)
+		}
+	}) {
+		paths = append(paths, d)
 	}
 	slices.SortFunc(paths, scan.Compare)
 	old, err := s.openRecords(catalogueName)
@@ -315,9 +344,12 @@ func (f *final) upTo(it *scan.Item) error {
 // owe writes the records of deletions that are left, up to a path; "" is the
 // end.
 func (f *final) owe(path string) error {
-	for len(f.deletes) > 0 && (path == "" || scan.Less(f.deletes[0].Path, path)) {
-		if err := f.w.Add(f.deletes[0]); err != nil {
-			return err
+	for len(f.deletes) > 0 && (path == "" || scan.Compare(f.deletes[0].Path, path) <= 0) {
+		// A folder may be in the new release as well.
+		if f.deletes[0].Path != path {
+			if err := f.w.Add(f.deletes[0]); err != nil {
+				return err
+			}
 		}
 		f.deletes = f.deletes[1:]
 	}

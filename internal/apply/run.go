@@ -226,9 +226,6 @@ func (s *site) finish(ctx context.Context, rel *repo.Release, changes []change) 
 	if err := s.gate(ctx); err != nil {
 		return err
 	}
-	if err := s.repo.CheckHalt(ctx, s.o.Subject); err != nil && len(changes) > 0 {
-		return err
-	}
 	for {
 		if s.o.Locked == Wait && dropped(changes) {
 			s.tell(changes, false)

@@ -495,7 +495,7 @@ func TestPain10_Requests(t *testing.T) {
 	p.store = c
 	r := p.must(dst, nil)
 	n := c.Reset()
-	if limit := n.Got/(12<<20) + 10; n.Requests() > limit || n.Lists+n.Puts+n.Deletes > 0 {
+	if limit := n.Got/(12<<20) + 11; n.Requests() > limit || n.Lists+n.Puts+n.Deletes > 0 {
 		t.Errorf("first pull: %+v, at most %d", n, limit)
 	}
 	t.Logf("first pull of %d bytes: %+v", r.BytesFetched, n)
@@ -507,7 +507,7 @@ func TestPain10_Requests(t *testing.T) {
 	p.publish(src)
 	c.Reset()
 	p.must(dst, nil)
-	if n := c.Reset(); n.Requests() > n.Got/(12<<20)+10 {
+	if n := c.Reset(); n.Requests() > n.Got/(12<<20)+11 {
 		t.Errorf("update: %+v", n)
 	}
 }
@@ -558,4 +558,3 @@ func TestStageIsReadBack(t *testing.T) {
 	}
 	sameTree(t, src, dst)
 }
-
