@@ -72,11 +72,16 @@ func parseRecord(b []byte) (r Record) {
 
 // validate checks what a record claims against what a pack can hold.
 func (r *Record) validate(packs int) error {
-	if int64(r.Pack) >= int64(packs) || r.At.Block < pack.PreludeSize || r.At.Stored < 1 || r.At.Stored > pack.MaxStored ||
-		int64(r.At.Block)+int64(r.At.Stored) > pack.MaxSize || r.At.Size < 1 || int64(r.At.Offset)+int64(r.At.Size) > pack.MaxBlock {
+	if !fits(packs, uint64(r.Pack), uint64(r.At.Block), uint64(r.At.Stored), uint64(r.At.Offset), uint64(r.At.Size)) {
 		return fmt.Errorf("segment: record %s points outside of a pack: %w", r.ID.Short(), frame.ErrDamaged)
 	}
 	return nil
+}
+
+// fits takes its numbers as uint64, in which no sum of two of them wraps.
+func fits(packs int, ordinal, block, stored, offset, size uint64) bool {
+	return ordinal < uint64(packs) && block >= pack.PreludeSize && stored >= 1 && stored <= pack.MaxStored &&
+		block+stored <= pack.MaxSize && size >= 1 && offset+size <= pack.MaxBlock
 }
 
 // Page is what a footer tells of one page.
@@ -164,9 +169,10 @@ func (f *Footer) check(i int, r Records) error {
 		i+1 < len(f.Pages) && bytes.Compare(r.ID(r.Len()-1), f.Pages[i+1].First[:]) >= 0 {
 		return fmt.Errorf("its ids are not those that the footer says: %w", frame.ErrDamaged)
 	}
-	for j := range r.Len() {
-		if rec := r.At(j); uint64(rec.At.Block)+uint64(rec.At.Stored) > uint64(f.Packs[rec.Pack].Size) {
-			return fmt.Errorf("record %s points past the end of its pack: %w", rec.ID.Short(), frame.ErrDamaged)
+	for b := []byte(r); len(b) >= RecordSize; b = b[RecordSize:] {
+		u := func(i int) uint64 { return uint64(binary.BigEndian.Uint32(b[digest.Size+4*i:])) }
+		if u(1)+u(2) > uint64(f.Packs[u(0)].Size) {
+			return fmt.Errorf("record %x points past the end of its pack: %w", b[:6], frame.ErrDamaged)
 		}
 	}
 	return nil
@@ -203,14 +209,16 @@ func (r Records) Find(id digest.Digest) (Record, bool) {
 
 // Check validates every record of the page and their order.
 func (r Records) Check(packs int) error {
-	for i := range r.Len() {
-		rec := r.At(i)
-		if err := rec.validate(packs); err != nil {
-			return err
+	var last []byte
+	for b := []byte(r); len(b) >= RecordSize; b = b[RecordSize:] {
+		u := func(i int) uint64 { return uint64(binary.BigEndian.Uint32(b[digest.Size+4*i:])) }
+		if !fits(packs, u(0), u(1), u(2), u(3), u(4)) {
+			return fmt.Errorf("segment: record %x points outside of a pack: %w", b[:6], frame.ErrDamaged)
 		}
-		if i > 0 && bytes.Compare(r.ID(i-1), r.ID(i)) >= 0 {
+		if last != nil && bytes.Compare(last, b[:digest.Size]) >= 0 {
 			return fmt.Errorf("segment: records out of order: %w", frame.ErrDamaged)
 		}
+		last = b[:digest.Size]
 	}
 	return nil
 }
