@@ -1,0 +1,223 @@
+package collect
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"nightferry/internal/repo"
+	"nightferry/internal/testbed"
+)
+
+// dying makes a repository whose pack of file "a" no release needs any more
+// and gc may condemn.
+func dying(t *testing.T) *lab {
+	l := newLab(t, nil, nil)
+	l.write("a", 1<<20, 1)
+	l.mustPush()
+	l.clock.advance(l.grace)
+	l.remove("a")
+	l.write("b", 1<<20, 2)
+	l.mustPush()
+	l.clock.advance(l.grace)
+	return l
+}
+
+var keepOne = Options{Keep: 1}
+
+// A push that begins when a pack is condemned stores its chunks anew, for gc
+// may delete the pack before the push ends.
+func TestPushDoesNotRelyOnCondemnedPacks(t *testing.T) {
+	l := dying(t)
+	l.mustGC(keepOne)
+	l.clock.advance(l.grace * 9 / 10)
+	l.write("a", 1<<20, 1)
+	s := &gate{Store: l.store, key: "channels/" + labChannel + "/releases/3", before: func() {
+		l.clock.advance(l.grace * 2 / 10)
+		if rep := l.mustGC(keepOne); rep.Deleted != 1 {
+			t.Errorf("gc found nothing to delete: %+v", rep)
+		}
+	}}
+	if res, err := l.push(s, "core", labChannel); err != nil || res.New < 1<<20 {
+		t.Fatalf("%+v %v", res, err)
+	}
+	l.healthy()
+}
+
+// A push that runs longer than half the grace gives up: what it relied on may
+// be gone.
+func TestPushGivesUpInTime(t *testing.T) {
+	l := dying(t)
+	l.write("a", 1<<20, 1)
+	s := &gate{Store: l.store, key: "channels/" + labChannel + "/releases/3", before: func() {
+		l.mustGC(keepOne)
+		l.clock.advance(2 * l.grace)
+		if rep := l.mustGC(keepOne); rep.Deleted != 1 {
+			t.Errorf("gc found nothing to delete: %+v", rep)
+		}
+	}}
+	if _, err := l.push(s, "core", labChannel); !errors.Is(err, repo.ErrTooLong) {
+		t.Fatalf("%v", err)
+	}
+	l.healthy()
+	if res := l.mustPush(); res.New < 1<<20 {
+		t.Fatalf("%+v", res)
+	}
+	l.healthy()
+}
+
+// Packs that a push stored long ago and that no segment names are deleted; a
+// push that wakes up then must not name them.
+func TestNoSegmentNamesADeletedPack(t *testing.T) {
+	for _, at := range []string{"before the segment is stored", "between the root's read and its write"} {
+		t.Run(at, func(t *testing.T) {
+			l := newLab(t, nil, nil)
+			l.write("a", 1<<20, 1)
+			l.mustPush()
+			l.write("b", 1<<20, 2)
+			key := "index/"
+			if strings.HasPrefix(at, "between") {
+				key = repo.RootKey
+			}
+			s := &gate{Store: l.store, key: key, before: func() {
+				l.clock.advance(2 * l.grace)
+				if rep := l.mustGC(keepOne); rep.Leftovers == 0 {
+					t.Errorf("gc found no leftover: %+v", rep)
+				}
+			}}
+			if _, err := l.push(s, "core", labChannel); !errors.Is(err, repo.ErrTooLong) {
+				t.Errorf("%v", err)
+			}
+			l.healthy()
+			l.mustPush()
+			l.healthy()
+		})
+	}
+}
+
+// A push that was frozen after its release was stored, and wakes up within the
+// grace, still finds all that its release needs.
+func TestGCMarksReleasesThatWaitForTheirHead(t *testing.T) {
+	l := dying(t)
+	l.write("a", 1<<20, 1)
+	s := &gate{Store: l.store, key: "channels/" + labChannel + "/head", before: func() {
+		l.clock.advance(l.grace * 4 / 10)
+		if rep := l.mustGC(keepOne); rep.Condemned != 0 || rep.Waiting != 1 {
+			t.Errorf("%+v", rep)
+		}
+		l.clock.advance(l.grace / 2)
+		l.mustGC(keepOne)
+	}}
+	if _, err := l.push(s, "core", labChannel); err != nil {
+		t.Fatal(err)
+	}
+	l.clock.advance(2 * l.grace)
+	l.mustGC(keepOne)
+	l.healthy()
+}
+
+// A push that was frozen there for longer finds, when gc has the release key,
+// that the head is another.
+func TestGCFencesOffFrozenPushes(t *testing.T) {
+	l := dying(t)
+	l.write("a", 1<<20, 1)
+	s := &gate{Store: l.store, key: "channels/" + labChannel + "/head", before: func() {
+		l.clock.advance(2 * l.grace)
+		if rep := l.mustGC(Options{Keep: 1, Key: l.key}); rep.Abandoned != 1 {
+			t.Errorf("%+v", rep)
+		}
+	}}
+	if _, err := l.push(s, "core", labChannel); !errors.Is(err, repo.ErrTooLong) {
+		t.Fatalf("%v", err)
+	}
+	l.healthy()
+	l.mustPush()
+	l.healthy()
+}
+
+// A head that was merely signed again is no conflict.
+func TestResignDuringAPush(t *testing.T) {
+	l := dying(t)
+	l.write("a", 1<<20, 3)
+	s := &gate{Store: l.store, key: "channels/" + labChannel + "/head", before: func() {
+		r, err := l.open(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Resign(t.Context(), labChannel, l.key); err != nil {
+			t.Fatal(err)
+		}
+	}}
+	if res, err := l.push(s, "core", labChannel); err != nil || res.Number != 3 {
+		t.Fatalf("%+v %v", res, err)
+	}
+	l.healthy()
+}
+
+// gc deletes nothing when a manifest cannot be read.
+func TestGCStopsAtAnUnreadablePage(t *testing.T) {
+	l := dying(t)
+	l.mustGC(keepOne) // condemns
+	l.clock.advance(2 * l.grace)
+	r, err := l.open(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, err := r.Index(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, err := r.Head(t.Context(), labChannel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rel, err := r.Release(t.Context(), labChannel, head.Number, head.Release)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, _, err := x.Locate(t.Context(), rel.PageIDs())
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := repo.PackKey(x.Packs()[found[0].Pack].Digest)
+	good := testbed.ReadObject(t, l.base, key)
+	for name, harm := range map[string]func(){
+		"altered": func() { testbed.FlipBit(t, l.base, key, int64(found[0].At.Block)+9, 3) },
+		"gone":    func() { testbed.DeleteObject(t, l.base, key) },
+	} {
+		harm()
+		before := testbed.Keys(t, l.base, "")
+		if _, err := l.gc(nil, keepOne); err == nil || !strings.Contains(err.Error(), "release 2") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if after := testbed.Keys(t, l.base, ""); len(after) != len(before) {
+			t.Errorf("%s: %d objects were deleted", name, len(before)-len(after))
+		}
+		testbed.WriteObject(t, l.base, key, good)
+	}
+	if rep := l.mustGC(keepOne); rep.Deleted != 1 {
+		t.Errorf("%+v", rep)
+	}
+	l.healthy()
+}
+
+// A push that died after it had stored everything must not make the next one
+// believe, when gc has cleaned up between them, that its chunks are there.
+func TestPushAfterADeadPushAndGC(t *testing.T) {
+	l := newLab(t, nil, nil)
+	l.write("b", 1<<20, 2)
+	l.mustPush()
+	l.write("a", 1<<20, 1)
+	if _, err := l.push(testbed.Fail(l.store, testbed.Rule{Op: "put", Prefix: "channels/", Nth: 1, Dead: true}), "core", labChannel); !errors.Is(err, testbed.ErrFault) {
+		t.Fatal(err)
+	}
+	for range 3 {
+		l.clock.advance(2 * l.grace)
+		l.mustGC(keepOne)
+	}
+	if rep := l.healthy(); rep.Garbage != 0 {
+		t.Fatalf("%+v", rep)
+	}
+	l.mustPush()
+	l.healthy()
+}
