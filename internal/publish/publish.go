@@ -16,7 +16,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"nightferry/internal/digest"
-	"nightferry/internal/durable"
 	"nightferry/internal/manifest"
 	"nightferry/internal/pack"
 	"nightferry/internal/repo"
@@ -122,7 +121,7 @@ func (p *push) publish(ctx context.Context, s *survey) (*Result, error) {
 	if err := p.o.State.MkdirAll(segmentsDir, 0o700); err != nil {
 		return nil, err
 	}
-	dir, err := durable.Open(filepath.Join(p.o.State.Dir(), segmentsDir), durable.Options{})
+	dir, err := p.o.State.Sub(segmentsDir)
 	if err != nil {
 		return nil, err
 	}

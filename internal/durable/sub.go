@@ -1,0 +1,44 @@
+package durable
+
+import (
+	"errors"
+	"path"
+	"path/filepath"
+)
+
+// Sub opens a folder of the root as a root of its own, which the caller
+// closes. The same observer watches it, and sees names relative to the outer
+// root.
+func (r *Root) Sub(name string) (*Root, error) {
+	if err := r.check(name, true); err != nil {
+		return nil, wrap("open folder", name, err)
+	}
+	root, err := r.root.OpenRoot(name)
+	if err != nil {
+		return nil, wrap("open folder", name, err)
+	}
+	self, err := root.Open(".")
+	if err != nil {
+		return nil, errors.Join(wrap("open folder", name, err), root.Close())
+	}
+	s := &Root{root: root, dir: filepath.Join(r.dir, filepath.FromSlash(name)), self: self}
+	if r.obs != nil {
+		s.obs = subObserver{r.obs, name}
+	}
+	return s, nil
+}
+
+// subObserver tells an observer of the outer root what happens in a folder.
+type subObserver struct {
+	outer Observer
+	dir   string
+}
+
+// Before implements [Observer].
+func (o subObserver) Before(op Op) error {
+	op.Name = path.Join(o.dir, op.Name)
+	if op.To != "" {
+		op.To = path.Join(o.dir, op.To)
+	}
+	return o.outer.Before(op)
+}
