@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"strings"
 	"time"
 
@@ -40,6 +41,7 @@ func (s *site) burst(ctx context.Context) (left []op, why []error, err error) {
 	}
 	if first {
 		if err := s.clearWay(ctx, sum); err != nil {
+			s.closeUp()
 			return nil, nil, err
 		}
 	}
@@ -47,11 +49,12 @@ func (s *site) burst(ctx context.Context) (left []op, why []error, err error) {
 		if o.kind.first() {
 			return nil
 		}
-		if err := s.tries(ctx, func() error { return s.do(o) }); err != nil {
+		if err := s.tries(ctx, o); err != nil {
 			left, why = append(left, o), append(why, err)
 		}
 		return nil
 	})
+	s.closeUp()
 	if err == nil {
 		err = s.root.SyncAll()
 	}
@@ -70,7 +73,7 @@ func (s *site) clearWay(ctx context.Context, sum digest.Digest) error {
 		if !o.kind.first() {
 			return nil
 		}
-		if err := s.tries(ctx, func() error { return s.do(o) }); err != nil {
+		if err := s.tries(ctx, o); err != nil {
 			return &blockedError{path: o.path, err: err}
 		}
 		done = append(done, o)
@@ -98,12 +101,15 @@ func (s *site) clearWay(ctx context.Context, sum digest.Digest) error {
 	return blocked
 }
 
-// tries repeats what a lock forbids. It does not end with ctx at once: a burst
-// that was begun goes on.
-func (s *site) tries(ctx context.Context, fn func() error) error {
+// tries makes a step, and repeats what a lock forbids. It does not end with ctx
+// at once: a burst that was begun goes on.
+func (s *site) tries(ctx context.Context, o op) error {
 	pause := lockedPause
 	for n := 1; ; n++ {
-		err := fn()
+		err := s.do(o)
+		if errors.Is(err, fs.ErrPermission) && s.openUp(o) {
+			err = s.do(o)
+		}
 		if err == nil || n == lockedTries || !durable.IsLocked(err) || ctx.Err() != nil {
 			return err
 		}
@@ -112,6 +118,44 @@ func (s *site) tries(ctx context.Context, fn func() error) error {
 		}
 		pause *= 2
 	}
+}
+
+// openUp gives this account the right to change names in the folders of a
+// step, where only the folders' own bits deny it. It reports whether it changed
+// one. The bits come back in closeUp; should the run die before, the next one
+// finds the folder's mode wrong and mends it.
+func (s *site) openUp(o op) (opened bool) {
+	if !keepsModes {
+		return false
+	}
+	for _, name := range []string{o.path, o.slot} {
+		dir := path.Dir(name)
+		if name == "" || dir == "." || o.kind == opRecase {
+			continue
+		}
+		info, err := s.root.Lstat(dir)
+		if err != nil || !info.IsDir() || info.Mode().Perm()&0o700 == 0o700 {
+			continue
+		}
+		if s.root.Chmod(dir, info.Mode().Perm()|0o700) == nil {
+			if s.opened == nil {
+				s.opened = map[string]fs.FileMode{}
+			}
+			s.opened[dir], opened = info.Mode().Perm(), true
+		}
+	}
+	return opened
+}
+
+// closeUp takes the rights back that openUp gave. What cannot be taken back is
+// found by the next run.
+func (s *site) closeUp() {
+	for dir, mode := range s.opened {
+		if info, err := s.there(dir); err == nil && info != nil && info.IsDir() {
+			_ = s.root.Chmod(dir, mode)
+		}
+	}
+	s.opened = nil
 }
 
 // do makes one step, if it is not done already.
@@ -128,6 +172,7 @@ func (s *site) do(o op) error {
 	case opPlace:
 		return s.doPlace(o)
 	case opTouch:
+		delete(s.opened, o.path)
 		return s.touch(o.path, o)
 	case opDelete:
 		return s.doDelete(o)

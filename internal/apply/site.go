@@ -39,14 +39,15 @@ const haltEvery = 30 * time.Second
 
 // site is the target during one run.
 type site struct {
-	o     Options
-	root  *durable.Root
-	pages pageCache
-	fold  bool // the target's file system ignores case
-	repo  *repo.Repo
-	index *repo.Index
-	told  map[string]struct{}        // paths whose failure has its event elsewhere
-	lists map[digest.Digest]struct{} // chunk-list pages of what is applied
+	o      Options
+	root   *durable.Root
+	pages  pageCache
+	fold   bool // the target's file system ignores case
+	repo   *repo.Repo
+	index  *repo.Index
+	opened map[string]fs.FileMode     // folders that the burst may write to only now, with their own bits
+	told   map[string]struct{}        // paths whose failure has its event elsewhere
+	lists  map[digest.Digest]struct{} // chunk-list pages of what is applied
 
 	mu    sync.Mutex // events, res, halted
 	res   Result

@@ -22,7 +22,8 @@ type stager struct {
 	s       *site
 	changes []change
 	files   *handles
-	check   chan int32 // files whose last chunk was written
+	check   chan check
+	pipes   map[int32]*pipe // of large files; written only before any chunk is
 
 	mu     sync.Mutex
 	wants  []want
@@ -33,6 +34,13 @@ type stager struct {
 
 	filesDone, bytesDone   atomic.Int64
 	filesTotal, bytesTotal int64
+}
+
+// check asks for a file to be read back: to its end, when its last chunk was
+// written, or as far as it is complete.
+type check struct {
+	change int32
+	last   bool
 }
 
 // IntegrityError says that a file does not come out as the release says,
@@ -52,7 +60,7 @@ func (e *IntegrityError) Error() string {
 func (s *site) stage(ctx context.Context, changes []change, oldLists []digest.Digest) error {
 	var lacking []int32
 	var lists []digest.Digest
-	g := &stager{s: s, changes: changes, exists: map[int32]struct{}{}}
+	g := &stager{s: s, changes: changes, exists: map[int32]struct{}{}, pipes: map[int32]*pipe{}}
 	copies := map[digest.Digest]uint32{}
 	for i := range changes {
 		c := &changes[i]
@@ -164,7 +172,7 @@ func has(m map[string]struct{}, k string) bool { _, ok := m[k]; return ok }
 // fill writes all wanted chunks: first from this machine, then from the store.
 func (g *stager) fill(ctx context.Context, indexes []int32, oldLists []digest.Digest) error {
 	g.files = newHandles(g.open)
-	g.check = make(chan int32, 1024)
+	g.check = make(chan check, 1024)
 	checks, ctx := errgroup.WithContext(ctx)
 	for range workers() {
 		checks.Go(func() error { return g.checker(ctx) })
@@ -289,7 +297,16 @@ func (g *stager) write(ctx context.Context, w want, b []byte, held bool) error {
 	if err := errors.Join(err, g.files.put(w.change)); err != nil {
 		return stageError(c, err)
 	}
+	p := g.pipes[w.change]
+	more := p != nil && p.wrote(w.at)
 	if atomic.AddInt32(&c.left, -1) > 0 {
+		if more {
+			select {
+			case g.check <- check{w.change, false}:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
 		return nil
 	}
 	if err := g.files.drop(w.change); err != nil {
@@ -372,7 +389,7 @@ var scratch = sync.Pool{New: func() any { b := make([]byte, readSize); return &b
 // complete hands a file whose bytes are all there to the checkers.
 func (g *stager) complete(ctx context.Context, i int32) error {
 	select {
-	case g.check <- i:
+	case g.check <- check{i, true}:
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
@@ -382,11 +399,15 @@ func (g *stager) complete(ctx context.Context, i int32) error {
 // checker reads complete files back and proves each against the release.
 func (g *stager) checker(ctx context.Context) error {
 	buf := make([]byte, readSize)
-	for i := range g.check {
+	for k := range g.check {
+		i := k.change
 		c := &g.changes[i]
-		sum, mode, err := g.readBack(ctx, c, buf)
+		sum, mode, err := g.readBack(ctx, k, buf)
 		if err != nil {
 			return stageError(c, err)
+		}
+		if !k.last {
+			continue
 		}
 		if sum != c.digest {
 			g.mu.Lock()
@@ -402,7 +423,15 @@ func (g *stager) checker(ctx context.Context) error {
 	return nil
 }
 
-func (g *stager) readBack(ctx context.Context, c *change, buf []byte) (sum digest.Digest, mode fs.FileMode, err error) {
+func (g *stager) readBack(ctx context.Context, k check, buf []byte) (sum digest.Digest, mode fs.FileMode, err error) {
+	c, p := &g.changes[k.change], g.pipes[k.change]
+	if !k.last {
+		f, err := g.s.root.Open(c.stageName())
+		if err != nil {
+			return sum, 0, err
+		}
+		return sum, 0, errors.Join(p.read(ctx, f, -1, buf), f.Close())
+	}
 	f, err := g.s.root.OpenRW(c.stageName())
 	if err != nil {
 		return sum, 0, err
@@ -413,12 +442,20 @@ func (g *stager) readBack(ctx context.Context, c *change, buf []byte) (sum diges
 		}
 	}
 	info, err := f.Stat()
-	if err == nil {
-		mode = info.Mode().Perm()
+	switch {
+	case err != nil:
+	case p != nil && info.Size() == c.size:
+		if err = p.read(ctx, f, c.size, buf); err == nil {
+			sum = p.sum()
+		}
+	default:
 		sum, err = hashReader(ctx, &fromStart{f: f}, c.size, buf)
 		if errors.Is(err, errResized) {
 			err = nil // a zero sum: made again
 		}
+	}
+	if err == nil {
+		mode = info.Mode().Perm()
 	}
 	return sum, mode, errors.Join(err, f.Close())
 }

@@ -87,6 +87,9 @@ func (g *stager) list(ctx context.Context, indexes []int32, staged map[string]st
 func (g *stager) want(i int32, refs []chunk.Ref, have []bool) {
 	c := &g.changes[i]
 	c.left = 0
+	if p := newPipe(refs, have); p != nil {
+		g.pipes[i] = p
+	}
 	var at int64
 	for n, r := range refs {
 		if !r.Hole() && (have == nil || !have[n]) {

@@ -1,0 +1,181 @@
+package apply
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"nightferry/internal/durable"
+)
+
+// mount puts a small file system of its own at dir. Only root may.
+func mount(t *testing.T, dir, size string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("only root may mount a file system")
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
+		t.Skipf("this system forbids to mount a file system: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestPain13_SpaceIsCheckedBefore(t *testing.T) {
+	big := tree{"one": blob(1, 10<<20), "two": blob(2, 10<<20), "zeros": strings.Repeat("\x00", 30<<20)}
+	p, src, dst := dirs(t, big)
+	p.publish(src)
+	mount(t, dst, "24m")
+	_, err := p.pull(dst, nil)
+	var se *SpaceError
+	if !errors.As(err, &se) || se.Needed < 20<<20 || se.Needed > 32<<20 || se.Free > 24<<20 {
+		t.Fatalf("error %v", err)
+	}
+	staged, err := filepath.Glob(filepath.Join(dst, stageDir, "*", "*"))
+	if err != nil || len(staged) > 0 {
+		t.Errorf("staged %v, %v", staged, err)
+	}
+	if err := syscall.Mount("tmpfs", dst, "tmpfs", syscall.MS_REMOUNT, "size=34m"); err != nil {
+		t.Fatal(err)
+	}
+	p.must(dst, nil) // the holes take nothing
+	sameTree(t, src, dst)
+}
+
+// What is staged already counts as had: 20 MiB fit into 30 although 10 of them
+// are there.
+func TestPain13_SpaceCountsWhatIsStaged(t *testing.T) {
+	big := tree{}
+	for _, n := range []string{"one", "two", "three", "four"} {
+		big[n] = blob(hashOf(n), 5<<20)
+	}
+	p, src, dst := dirs(t, big)
+	p.publish(src)
+	mount(t, dst, "30m")
+	written := 0
+	if _, err := p.pull(dst, func(o *Options) {
+		o.Observer = refuser(func(op durable.Op) error {
+			if op.Kind == durable.Write && strings.HasPrefix(op.Name, stageDir) {
+				if written += len(op.Data); written > 12<<20 {
+					return errKilled
+				}
+			}
+			return nil
+		})
+		o.Connections = 1
+	}); err == nil {
+		t.Fatal("was not stopped")
+	}
+	p.must(dst, nil)
+	sameTree(t, src, dst)
+}
+
+// The volume fills up while files are staged, whatever was free before.
+func TestPain13_RealDiskFullInMidStage(t *testing.T) {
+	p, src, dst := dirs(t, tree{"one": blob(1, 10<<20), "two": blob(2, 10<<20)})
+	p.publish(src)
+	mount(t, dst, "40m")
+	hog := filepath.Join(dst, "hog")
+	filled := false
+	_, err := p.pull(dst, func(o *Options) {
+		o.OnEvent = func(e Event) {
+			if e.Kind == ProgressEvent && !filled {
+				filled = true
+				if err := os.WriteFile(hog, make([]byte, 28<<20), 0o644); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	})
+	if err == nil || !durable.IsDiskFull(err) {
+		t.Fatalf("error %v", err)
+	}
+	if err := os.Remove(hog); err != nil {
+		t.Fatal(err)
+	}
+	p.must(dst, nil)
+	sameTree(t, src, dst)
+}
+
+func TestVolumeMountedInsideIsRefused(t *testing.T) {
+	p, src, dst := dirs(t, small)
+	p.publish(src)
+	p.must(dst, nil)
+	mount(t, filepath.Join(dst, "b", "d"), "30m")
+	_, err := p.pull(dst, nil)
+	if err == nil || !strings.Contains(err.Error(), "another volume") {
+		t.Fatalf("error %v", err)
+	}
+}
+
+func TestHolesStayHoles(t *testing.T) {
+	p, src, dst := dirs(t, small)
+	p.publish(src)
+	p.must(dst, nil)
+	for name, most := range map[string]int64{"z/zeros.img": 0, "z/half-zeros.img": 2_000_000} {
+		info, err := os.Stat(filepath.Join(dst, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if used := info.Sys().(*syscall.Stat_t).Blocks * 512; used > most {
+			t.Errorf("%s takes %d bytes on the disk, want at most %d", name, used, most)
+		}
+	}
+}
+
+// A release with a folder that nobody may write to can be applied, and changed.
+func TestFolderWithoutWriteRight(t *testing.T) {
+	p, src, dst := dirs(t, tree{"ro/a": "one", "ro/sub/b": "two"})
+	if err := os.Chmod(filepath.Join(src, "ro"), 0o555); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = os.Chmod(filepath.Join(src, "ro"), 0o755)
+		_ = os.Chmod(filepath.Join(dst, "ro"), 0o755)
+	})
+	p.publish(src)
+	p.must(dst, nil)
+	sameTree(t, src, dst)
+	if err := os.Chmod(filepath.Join(src, "ro"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	grow(t, src, tree{"ro/c": "three"})
+	if err := os.Remove(filepath.Join(src, "ro/a")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(filepath.Join(src, "ro"), 0o555); err != nil {
+		t.Fatal(err)
+	}
+	p.publish(src)
+	// Root may write anywhere: answer as the system answers everybody else.
+	p.must(dst, func(o *Options) {
+		o.Observer = refuser(func(op durable.Op) error {
+			for _, n := range []string{op.Name, op.To} {
+				if (op.Kind == durable.Rename || op.Kind == durable.Remove) && n != "" {
+					if info, err := os.Stat(filepath.Join(dst, filepath.Dir(n))); err == nil && info.Mode()&0o200 == 0 {
+						return fs.ErrPermission
+					}
+				}
+			}
+			return nil
+		})
+	})
+	sameTree(t, src, dst)
+	info, err := os.Stat(filepath.Join(dst, "ro"))
+	if err != nil || info.Mode().Perm() != 0o555 {
+		t.Errorf("the folder's mode is %v, %v", info.Mode(), err)
+	}
+	if !p.must(dst, nil).NoOp {
+		t.Error("not a no-op after")
+	}
+}
