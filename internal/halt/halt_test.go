@@ -1,0 +1,139 @@
+package halt
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"nightferry/internal/frame"
+)
+
+var equal = []cmp.Option{cmpopts.EquateEmpty(), cmp.AllowUnexported(Orders{}, Order{})}
+
+func orders() *Orders {
+	return &Orders{Active: []Order{
+		{ID: 2, Scope: Site, Value: "tokyo-1", Reason: "disk failing", By: "ops@core", At: 1_700_000_000},
+		{ID: 3, Scope: Region, Value: "AP", Reason: "typhoon", By: "ops@core", At: 1_700_000_001},
+		{ID: 7, Scope: Channel, Value: "patch", By: "ops@core"},
+		{ID: 1 << 40, Scope: Domain, Value: "corp.example", Reason: "ключ", By: "ops@core"},
+	}}
+}
+
+func TestRoundTrip(t *testing.T) {
+	for _, want := range []*Orders{orders(), {}, {Active: []Order{{ID: 1, Scope: All}}}} {
+		b, err := want.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := Decode(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(want, got, equal...); d != "" {
+			t.Error(d)
+		}
+	}
+}
+
+func TestFind(t *testing.T) {
+	for _, c := range []struct {
+		s    Subject
+		want uint64
+	}{
+		{Subject{}, 0},
+		{Subject{Region: "EMEA", Domain: "x", Site: "paris-1", Channel: "driver"}, 0},
+		{Subject{Site: "tokyo-1"}, 2},
+		{Subject{Region: "AP", Site: "tokyo-1"}, 2},
+		{Subject{Region: "AP", Site: "osaka-1"}, 3},
+		{Subject{Channel: "patch"}, 7},
+		{Subject{Domain: "corp.example"}, 1 << 40},
+		{Subject{Site: "AP", Channel: "AP", Domain: "AP"}, 0}, // a value counts in its own scope only
+	} {
+		o := orders().Find(c.s)
+		if got := func() uint64 {
+			if o == nil {
+				return 0
+			}
+			return o.ID
+		}(); got != c.want {
+			t.Errorf("%+v: stopped by %d, want %d", c.s, got, c.want)
+		}
+	}
+	all := &Orders{Active: []Order{{ID: 9, Scope: All, Reason: "stop", By: "ops"}}}
+	o := all.Find(Subject{})
+	if o == nil {
+		t.Fatal("an order to all does not stop one who names nothing")
+	}
+	if s := (&Error{Order: *o}).Error(); s != "halted by order 9 (all) from ops: stop" {
+		t.Error(s)
+	}
+	if s := (&Error{Order: orders().Active[0]}).Error(); !strings.Contains(s, "site tokyo-1") {
+		t.Error(s)
+	}
+	// One who names no site is not stopped by an order that Validate would refuse.
+	if (&Orders{Active: []Order{{ID: 1, Scope: Site}}}).Find(Subject{}) != nil {
+		t.Error("an order without a value stops everybody")
+	}
+}
+
+func TestRefuses(t *testing.T) {
+	for name, change := range map[string]func(*Orders){
+		"a scope that is not known": func(o *Orders) { o.Active[0].Scope = "planet" },
+		"all with a value":          func(o *Orders) { o.Active[0].Scope = All },
+		"a site without a value":    func(o *Orders) { o.Active[0].Value = "" },
+		"a channel without a value": func(o *Orders) { o.Active[2].Value = "" },
+		"a long value":              func(o *Orders) { o.Active[0].Value = strings.Repeat("x", MaxValue+1) },
+		"a long reason":             func(o *Orders) { o.Active[0].Reason = strings.Repeat("x", MaxReason+1) },
+		"a long name":               func(o *Orders) { o.Active[0].By = strings.Repeat("x", MaxValue+1) },
+		"a time before time began":  func(o *Orders) { o.Active[0].At = -1 },
+		"an id twice":               func(o *Orders) { o.Active[1].ID = 2 },
+		"ids out of order":          func(o *Orders) { o.Active[1].ID = 1 },
+		"no id":                     func(o *Orders) { o.Active[0].ID = 0 },
+		"a terminal's escape":       func(o *Orders) { o.Active[0].Reason = "\x1b[2J" },
+		"a newline in a value":      func(o *Orders) { o.Active[0].Value = "a\nb" },
+		"a C1 control in a name":    func(o *Orders) { o.Active[0].By = "a\u009b" },
+		"more orders than there may": func(o *Orders) {
+			for i := range MaxOrders {
+				o.Active = append(o.Active, Order{ID: 1<<41 + uint64(i), Scope: All})
+			}
+		},
+	} {
+		o := orders()
+		change(o)
+		if _, err := o.Encode(); !errors.Is(err, frame.ErrDamaged) {
+			t.Errorf("%s: encoded, %v", name, err)
+		}
+		b, err := frame.Marshal(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := Decode(b); !errors.Is(err, frame.ErrDamaged) || got != nil {
+			t.Errorf("%s: decoded, %v", name, err)
+		}
+	}
+	good, err := orders().Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, b := range map[string][]byte{"nothing": nil, "cut short": good[:len(good)-1], "a byte more": append(bytes.Clone(good), 0), "too long": make([]byte, MaxPayload+1)} {
+		if _, err := Decode(b); !errors.Is(err, frame.ErrDamaged) {
+			t.Errorf("%s: error is %v", name, err)
+		}
+	}
+}
+
+// TestEncodeRefusesWhatNobodyCouldRead: as many orders as there may be, each
+// with the longest texts, are more than the object may hold.
+func TestEncodeRefusesWhatNobodyCouldRead(t *testing.T) {
+	var o Orders
+	for i := range MaxOrders {
+		o.Active = append(o.Active, Order{ID: uint64(i + 1), Scope: Site, Value: strings.Repeat("v", MaxValue), Reason: strings.Repeat("r", MaxReason)})
+	}
+	if _, err := o.Encode(); err == nil || !strings.Contains(err.Error(), "lift some") {
+		t.Errorf("error is %v", err)
+	}
+}
