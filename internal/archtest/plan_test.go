@@ -58,6 +58,7 @@ var rooms = []room{
 	{"bench", programs, "the comparison with peers"},
 
 	{"internal/testbed", testRooms, "real servers, faults and counters for tests"},
+	{"internal/pains", testRooms, "the complaints about today's tools, each a test"},
 	{"internal/archtest", testRooms, "this table"},
 }
 

@@ -1,0 +1,87 @@
+package pains
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// What the tests of one process share: the module's root, taken before the embedded S3 server changes the working
+// directory, and the program, built for the first test that asks for it.
+var shared struct {
+	module  string
+	build   sync.Once
+	dir     string
+	program string
+	err     error
+}
+
+// childJob is the environment variable that makes this binary do one job and end, in place of testing.
+const childJob = "NIGHTFERRY_PAINS_CHILD"
+
+func TestMain(m *testing.M) {
+	if job := os.Getenv(childJob); job != "" {
+		if err := child(job, os.Args[1:]); err != nil {
+			_, _ = os.Stderr.WriteString(err.Error() + "\n")
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	wd, err := os.Getwd()
+	if err != nil {
+		panic(err)
+	}
+	shared.module = filepath.Join(wd, "..", "..")
+	status := m.Run()
+	if shared.dir != "" {
+		_ = os.RemoveAll(shared.dir)
+	}
+	os.Exit(status)
+}
+
+// program builds nightferry as it ships, once for all tests.
+func program(t testing.TB) string {
+	t.Helper()
+	shared.build.Do(func() {
+		if shared.dir, shared.err = os.MkdirTemp("", "nightferry-program-"); shared.err != nil {
+			return
+		}
+		shared.program = filepath.Join(shared.dir, "nightferry")
+		if runtime.GOOS == "windows" {
+			shared.program += ".exe"
+		}
+		cmd := exec.Command("go", "build", "-o", shared.program, "./cmd/nightferry")
+		cmd.Dir, cmd.Stderr = shared.module, os.Stderr
+		shared.err = cmd.Run()
+	})
+	must(t, shared.err)
+	return shared.program
+}
+
+// ran is how a run of the program ended.
+type ran struct {
+	code        int
+	out, errOut string
+	state       *os.ProcessState
+}
+
+// nightferry runs the program as a person would, with the world's keys, and with nothing else of this account's.
+func (w *world) nightferry(args ...string) ran {
+	w.t.Helper()
+	cmd := exec.CommandContext(w.t.Context(), program(w.t), args...)
+	cmd.Env = append(os.Environ(), "NIGHTFERRY_STATE="+w.state)
+	if w.bucket.Endpoint != "" {
+		cmd.Env = append(cmd.Env, w.bucket.Env()...)
+	}
+	var out, errOut strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	err := cmd.Run()
+	if cmd.ProcessState == nil {
+		w.t.Fatal(err)
+	}
+	return ran{cmd.ProcessState.ExitCode(), out.String(), errOut.String(), cmd.ProcessState}
+}
