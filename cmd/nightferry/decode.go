@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math"
 
@@ -82,9 +83,13 @@ func (in *inspector) signed(out *artefact, b []byte, version uint16, max int, de
 			out.Sealed = true
 			return openErr
 		}
-		if plain != nil {
+		switch {
+		case plain != nil:
 			out.Sealed = true
 			content, err = decode(plain)
+		case errors.Is(in.why, repo.ErrKey):
+			out.Sealed = true
+			return sealedError()
 		}
 	}
 	if err != nil {

@@ -90,7 +90,7 @@ func (e *env) gc(ctx context.Context, rawURL string, o collect.Options, f *store
 	e.summary("  %s: %s %sdeleted (%s), %s %scondemned (%s), %s waiting", count(rep.Packs, "pack"), group(rep.Deleted+rep.Leftovers), would, size(rep.DeletedBytes+rep.LeftoverBytes),
 		group(rep.Condemned), would, size(rep.CondemnedSize), group(rep.Doomed))
 	if rep.Repacked+rep.Revived > 0 {
-		e.summary("  %s", changes([]counted{{rep.Repacked, "packs written anew"}, {rep.Revived, "packs needed after all"}}))
+		e.summary("  %s written anew, %s needed after all", count(rep.Repacked, "pack"), group(rep.Revived))
 	}
 	if rep.Lost > 0 {
 		return &foundError{group(rep.Lost) + " chunks that releases need are in no pack: run nightferry fsck"}

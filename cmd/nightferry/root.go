@@ -31,7 +31,7 @@ func newRoot(e *env) *cobra.Command {
 	}
 	add(groupCarry, newInit(e), newPush(e), newPull(e), newVerify(e))
 	add(groupLook, newReleases(e), newLs(e), newCat(e), newDiff(e), newInspect(e))
-	add(groupKeep, newGC(e), newRollback(e), newTrust(e), newHalt(e), newResume(e))
+	add(groupKeep, newGC(e), newFsck(e), newRollback(e), newTrust(e), newHalt(e), newResume(e))
 	// Flags are wrapped as everything else is; cobra's own template has them on one line each, however long.
 	root.SetUsageTemplate(strings.NewReplacer(
 		".LocalFlags.FlagUsages", fmt.Sprintf(".LocalFlags.FlagUsagesWrapped %d", lineWidth),

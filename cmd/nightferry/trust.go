@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -102,6 +103,9 @@ func (e *env) rotate(ctx context.Context, rawURL, rootFile, keys, newFile string
 	if newFile != "" {
 		pair.key, err = signingKey(releaseUse, newFile)
 	} else if pair, err = newKeyPair(releaseUse, ""); err == nil {
+		if err := os.MkdirAll(keys, 0o700); err != nil {
+			return fmt.Errorf("make the folder for keys: %w", err)
+		}
 		pair.base = filepath.Join(keys, releaseKeyName+"-"+pair.public().String()[:8])
 		err = pair.write()
 	}

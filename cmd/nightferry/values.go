@@ -20,7 +20,7 @@ func parseDays(s string) (time.Duration, error) {
 	}
 	if unit > 0 {
 		v, err := strconv.ParseFloat(s[:len(s)-1], 64)
-		if err != nil || v < 0 || v > 36500 {
+		if err != nil || !(v >= 0 && v <= 36500) {
 			return 0, fmt.Errorf("duration %q: want a number and a unit, such as 90d, 2w, 36h or 30m", s)
 		}
 		return time.Duration(v * float64(unit)), nil
@@ -36,7 +36,7 @@ func parseDays(s string) (time.Duration, error) {
 func parseMaxDelete(s string) (percent float64, files int64, err error) {
 	bad := fmt.Errorf("--max-delete %q: want a share such as 25%% or a number of files such as 100", s)
 	if p, ok := strings.CutSuffix(s, "%"); ok {
-		if percent, err = strconv.ParseFloat(strings.TrimSpace(p), 64); err != nil || percent <= 0 || percent > 100 {
+		if percent, err = strconv.ParseFloat(strings.TrimSpace(p), 64); err != nil || !(percent > 0) || percent > 100 {
 			return 0, 0, bad
 		}
 		return percent, 0, nil

@@ -191,7 +191,7 @@ func appliedIn(dir string) (*scan.Header, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the record of what was applied: %w: pull again, which makes it anew", err)
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }() // it was only read
 	h := c.Header()
 	return &h, nil
 }
