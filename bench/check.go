@@ -116,6 +116,9 @@ func compareSums(want, got sums) verdict {
 	for p := range got {
 		if _, ok := want[p]; !ok {
 			v.Extra++
+			if v.Example == "" {
+				v.Example = p
+			}
 		}
 	}
 	return v

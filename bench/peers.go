@@ -19,6 +19,7 @@ type peer struct {
 	push    func(src string) command // source folder to bucket
 	pull    func(dst string) command // bucket to target folder
 	result  func(dst string) string  // where below dst the files are
+	own     string                   // folder of the target that is the tool's own, not content
 	note    string                   // what a reader must know to judge its numbers
 }
 
@@ -62,7 +63,8 @@ func (b *bench) nightferry(ctx context.Context, s store) (*peer, error) {
 		return nil, fmt.Errorf("build nightferry: %w", err)
 	}
 	url := fmt.Sprintf("s3://%s/repo?region=%s&endpoint=http://%s", s.bucket, region, s.addr)
-	p := &peer{name: "nightferry", bin: bin, env: s.env(), result: same, init: []string{bin, "init", url}}
+	p := &peer{name: "nightferry", bin: bin, env: s.env(), result: same, init: []string{bin, "init", url},
+		own: ".nightferry/", note: "keeps its own state in the target's folder .nightferry, which is not counted as extra"}
 	p.push = func(src string) command { return command{s.home, []string{bin, "push", src, url, "package"}, p.env} }
 	p.pull = func(dst string) command { return command{s.home, []string{bin, "pull", url, "package", dst}, p.env} }
 	return p, p.ask(ctx, "version")
