@@ -217,7 +217,7 @@ func (p *press) tryPublish(src string) (*repo.Release, error) {
 
 func fileEntry(e *manifest.Entry, f *os.File, it scan.Item, r *repo.Repo, split *chunk.Splitter, add func([]byte) (digest.Digest, error)) error {
 	e.Size, e.MTime = it.Stat.Size, it.Stat.MTime
-	sum, err := hashReader(context.Background(), f, e.Size, make([]byte, 1<<20))
+	sum, err := hashReader(context.Background(), f, e.Size, make([]byte, min(e.Size+1, 1<<20)))
 	if err != nil {
 		return err
 	}
