@@ -44,10 +44,10 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if !e.started {
 		err = &usageError{cmd: cmd.CommandPath(), err: err}
 	}
-	if cause := context.Cause(ctx); errors.Is(cause, errInterrupted) && errors.Is(err, context.Canceled) {
-		err = &interruptedError{err}
-	}
 	code := codeOf(err)
+	if errors.Is(context.Cause(ctx), errInterrupted) && code == exitFailed {
+		err, code = &interruptedError{err}, exitInterrupted
+	}
 	e.fail(err, code)
 	return code
 }
