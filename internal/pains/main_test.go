@@ -25,7 +25,7 @@ const childJob = "NIGHTFERRY_PAINS_CHILD"
 
 func TestMain(m *testing.M) {
 	if job := os.Getenv(childJob); job != "" {
-		if err := child(job, os.Args[1:]); err != nil {
+		if err := child(job); err != nil {
 			_, _ = os.Stderr.WriteString(err.Error() + "\n")
 			os.Exit(1)
 		}
