@@ -59,6 +59,7 @@ var rooms = []room{
 
 	{"internal/testbed", testRooms, "real servers, faults and counters for tests"},
 	{"internal/pains", testRooms, "the complaints about today's tools, each a test"},
+	{"internal/crash", testRooms, "proof that killing and power loss are safe"},
 	{"internal/archtest", testRooms, "this table"},
 }
 

@@ -1,0 +1,173 @@
+package crash
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"time"
+
+	"nightferry/internal/apply"
+	"nightferry/internal/bucket"
+	"nightferry/internal/durable"
+	"nightferry/internal/publish"
+	"nightferry/internal/repo"
+	"nightferry/internal/testbed"
+)
+
+const channel = "package"
+
+// order is what a child is told to do.
+type order struct {
+	Verb        string // pull, recover or push
+	Store       string // folder of the repository
+	Target      string // of pull and recover
+	Source      string // of push
+	State       string // of push
+	Release     uint64 // of pull
+	Connections int
+	Secret      []byte // repository key
+	Kill        *point // nil: live on
+}
+
+// point is where a child dies: before the N-th change of a phase, or half way
+// through it where it is one that can be half done.
+type point struct {
+	Phase int
+	N     int // from 0
+	Half  bool
+}
+
+// report is what a child says, on its last line. A child that kills itself
+// says how far it was.
+type report struct {
+	Err      string `json:",omitempty"`
+	Op       string `json:",omitempty"` // the change at which it died
+	Counts   []int  // changes made, by phase
+	Packs    int64  // bytes of packs that came from the store
+	PackPuts int64  // packs sent to the store
+
+	Number    uint64 // of the release, at the end
+	Unchanged bool   // a push: the head says it already
+	Written   int64  // bytes that a pull staged
+	Read      int64  // bytes that a push read from the source
+}
+
+// run carries an order out in a child.
+func (o order) run(ctx context.Context) (r report, state *os.ProcessState, err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return r, nil, err
+	}
+	text, err := json.Marshal(o)
+	if err != nil {
+		return r, nil, err
+	}
+	cmd := exec.CommandContext(ctx, self)
+	cmd.Env = append(os.Environ(), childEnv+"="+string(text))
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if cmd.ProcessState == nil {
+		return r, nil, err
+	}
+	if jerr := json.Unmarshal(out, &r); jerr != nil {
+		return r, cmd.ProcessState, fmt.Errorf("%s: the child said %q: %w", o.Verb, out, errors.Join(jerr, err))
+	}
+	if r.Err != "" {
+		return r, cmd.ProcessState, fmt.Errorf("%s: %s", o.Verb, r.Err)
+	}
+	return r, cmd.ProcessState, nil
+}
+
+// child is the child's main function.
+func child(text string) int {
+	var o order
+	r := report{Err: "cannot read the order"}
+	if err := json.Unmarshal([]byte(text), &o); err == nil {
+		r = o.carryOut()
+	}
+	r.say()
+	return 0
+}
+
+func (r *report) say() { _ = json.NewEncoder(os.Stdout).Encode(r) }
+
+func (o order) carryOut() (r report) {
+	ctx := context.Background()
+	k := &killer{at: o.Kill, steps: pullSteps}
+	if o.Verb == "push" {
+		k.steps = pushSteps
+	}
+	raw, err := bucket.Open(ctx, testbed.FileURL(o.Store), bucket.Options{Now: time.Now, Observer: k.watch(o.Store, "store")})
+	if err != nil {
+		return report{Err: err.Error()}
+	}
+	store := &meter{Store: raw}
+	k.meter = store
+	switch o.Verb {
+	case "pull":
+		var res *apply.Result
+		if res, err = apply.Run(ctx, store, o.Target, o.apply(k.watch(o.Target, "target"))); err == nil {
+			r.Number, r.Written = res.Number, res.BytesWritten
+			if res.Verdict != apply.Verified {
+				err = fmt.Errorf("the pull ended %s", res.Verdict)
+			}
+		}
+	case "recover":
+		err = apply.Recover(ctx, o.Target, o.apply(k.watch(o.Target, "target")))
+	case "push":
+		var res *publish.Result
+		if res, err = o.push(ctx, store, k.watch(o.State, "state")); err == nil {
+			r.Number, r.Unchanged, r.Read = res.Number, res.Unchanged, res.Read
+		}
+	}
+	if err != nil {
+		r.Err = err.Error()
+	}
+	r.Counts, r.Packs, r.PackPuts = k.counts, store.packs.Load(), store.puts.Load()
+	return r
+}
+
+func (o order) apply(obs durable.Observer) apply.Options {
+	return apply.Options{Channel: channel, Release: o.Release, Connections: o.Connections, Key: o.Secret, Now: time.Now, Observer: obs}
+}
+
+// push does what the command line does.
+func (o order) push(ctx context.Context, store bucket.Store, obs durable.Observer) (*publish.Result, error) {
+	state, err := durable.Open(o.State, durable.Options{Observer: obs})
+	if err != nil {
+		return nil, err
+	}
+	defer state.Close()
+	r, err := openRepo(ctx, store, o.Secret, state)
+	if err != nil {
+		return nil, err
+	}
+	res, err := publish.Run(ctx, r, o.Source, publish.Options{Channel: channel, AllowDeletes: true, Connections: o.Connections, Key: releaseKey(),
+		State: state, Now: clock})
+	return res, errors.Join(err, repo.SaveMemory(state, r.Memory()))
+}
+
+func openRepo(ctx context.Context, store bucket.Store, secret []byte, state *durable.Root) (*repo.Repo, error) {
+	memory, err := repo.LoadMemory(state)
+	if err != nil {
+		return nil, err
+	}
+	r, err := repo.Open(ctx, store, repo.Options{Memory: memory, Key: secret, Now: time.Now})
+	if err != nil {
+		return nil, err
+	}
+	return r, repo.SaveMemory(state, r.Memory())
+}
+
+func rootKey() ed25519.PrivateKey {
+	return ed25519.NewKeyFromSeed(slices.Repeat([]byte{1}, ed25519.SeedSize))
+}
+
+func releaseKey() ed25519.PrivateKey {
+	return ed25519.NewKeyFromSeed(slices.Repeat([]byte{2}, ed25519.SeedSize))
+}

@@ -1,0 +1,203 @@
+package crash
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"nightferry/internal/apply"
+	"nightferry/internal/bucket"
+	"nightferry/internal/collect"
+	"nightferry/internal/durable"
+	"nightferry/internal/repo"
+	"nightferry/internal/testbed"
+)
+
+// fixture is a repository with an old and a new release of one folder.
+type fixture struct {
+	seed      uint64
+	secret    []byte
+	old, now  tree
+	source    string // holds the new release
+	store     string // holds both
+	state     string // of the publisher, after both
+	oldStore  string // as it was after the old one
+	oldState  string
+	work      string // for what the tests make
+	oldLook   look
+	nowLook   look
+	wholePull report // of a pull from old to new that nobody killed
+	wholePush report
+}
+
+// clock runs ahead of the files' own times, so that the stat cache believes
+// what it sees. Fixtures are made and used within seconds.
+func clock() time.Time { return time.Now().Add(10 * time.Second) }
+
+// newFixture makes a fixture in a folder of the test. Every second one is
+// encrypted.
+func newFixture(t *testing.T, seed uint64, image int) *fixture {
+	t.Helper()
+	base := t.TempDir()
+	at := func(name string) string { return filepath.Join(base, name) }
+	f := &fixture{seed: seed, source: at("source"), store: at("store"), state: at("state"), oldStore: at("old-store"), oldState: at("old-state"), work: at("work")}
+	if seed%2 == 1 {
+		f.secret = random(generator(seed^0xff00), 32)
+	}
+	f.old, f.now = releases(seed, image)
+	f.oldLook, f.nowLook = f.old.look(), f.now.look()
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, dir := range []string{f.state, f.work} {
+		check(os.MkdirAll(dir, 0o755))
+	}
+	store, err := bucket.Open(t.Context(), testbed.FileURL(f.store), bucket.Options{Create: true, Now: time.Now})
+	check(err)
+	defer bucket.Close(store)
+	_, err = repo.Init(t.Context(), store, repo.InitOptions{Key: f.secret, Root: rootKey(), Release: releaseKey(), Now: time.Now()})
+	check(err)
+	check(lay(f.source, f.old))
+	_, err = f.pushOrder(f.store, f.state, nil).push(t.Context(), store, nil)
+	check(err)
+	check(copyTree(f.store, f.oldStore, true))
+	check(copyTree(f.state, f.oldState, false))
+	check(morph(f.source, f.old, f.now))
+	_, err = f.pushOrder(f.store, f.state, nil).push(t.Context(), store, nil)
+	check(err)
+	return f
+}
+
+// morph changes only what differs, so that the stat cache can know the rest.
+func morph(dir string, old, now tree) error {
+	var gone []string
+	for p, n := range old {
+		if m, ok := now[p]; !ok || n.dir != m.dir {
+			gone = append(gone, p)
+		}
+	}
+	slices.Sort(gone)
+	for _, p := range slices.Backward(gone) {
+		if err := os.Remove(filepath.Join(dir, filepath.FromSlash(p))); err != nil {
+			return err
+		}
+	}
+	rest := tree{}
+	for p, m := range now {
+		if n, ok := old[p]; !ok || n.dir != m.dir || string(n.data) != string(m.data) || n.mode != m.mode || !n.mtime.Equal(m.mtime) {
+			rest[p] = m
+		}
+	}
+	return add(dir, rest)
+}
+
+func (f *fixture) pushOrder(store, state string, kill *point) order {
+	return order{Verb: "push", Store: store, Source: f.source, State: state, Connections: 2, Secret: f.secret, Kill: kill}
+}
+
+func (f *fixture) pullOrder(dst string, kill *point) order {
+	return order{Verb: "pull", Store: f.store, Target: dst, Connections: 1 + int(f.seed%3), Secret: f.secret, Kill: kill}
+}
+
+// pull pulls in this process: 0 is the head.
+func (f *fixture) pull(t *testing.T, store bucket.Store, dst string, release uint64, obs durable.Observer) (*apply.Result, error) {
+	o := f.pullOrder(dst, nil)
+	o.Release = release
+	res, err := apply.Run(t.Context(), store, dst, o.apply(obs))
+	if err == nil && res.Verdict != apply.Verified {
+		err = fmt.Errorf("the pull ended %s", res.Verdict)
+	}
+	return res, err
+}
+
+// open opens a store of the fixture for reading and writing in this process.
+func (f *fixture) open(t *testing.T, dir string) (bucket.Store, error) {
+	return bucket.Open(t.Context(), testbed.FileURL(dir), bucket.Options{Now: time.Now})
+}
+
+// fsck reads the whole repository in dir, and fails on any damage.
+func (f *fixture) fsck(t *testing.T, store bucket.Store) (err error) {
+	dir, err := os.MkdirTemp(f.work, "fsck-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	return fsck(t, store, f.secret, dir)
+}
+
+func fsck(t *testing.T, store bucket.Store, secret []byte, copies string) error {
+	r, err := repo.Open(t.Context(), store, repo.Options{Key: secret, Now: time.Now})
+	if err != nil {
+		return err
+	}
+	root, err := durable.Open(copies, durable.Options{})
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	var bad error
+	rep, err := collect.Fsck(t.Context(), r, r.Segments(root), collect.FsckOptions{ReadData: true}, func(x collect.Finding) {
+		if x.Severity == collect.Damage {
+			bad = errors.Join(bad, errors.New(x.String()))
+		}
+	})
+	if err == nil && rep.Damage != 0 {
+		err = fmt.Errorf("fsck finds %d damages: %w", rep.Damage, bad)
+	}
+	return err
+}
+
+// inParallel runs n jobs, two at a time, and stops at the first error.
+func inParallel(t *testing.T, n int, job func(i int) error) {
+	t.Helper()
+	next, failed := 0, false
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			for {
+				mu.Lock()
+				i, stop := next, failed
+				next++
+				mu.Unlock()
+				if i >= n || stop {
+					return
+				}
+				if err := job(i); err != nil {
+					t.Error(err)
+					mu.Lock()
+					failed = true
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// fresh makes an empty folder below the fixture's, and returns what removes it.
+func (f *fixture) fresh(name string) (dir string, done func() error, err error) {
+	dir, err = os.MkdirTemp(f.work, name+"-")
+	return dir, func() error { return removeAll(dir) }, err
+}
+
+// removeAll removes what a killed child may have left without the right to
+// write.
+func removeAll(dir string) error {
+	_ = filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			_ = os.Chmod(p, 0o755)
+		}
+		return nil
+	})
+	return os.RemoveAll(dir)
+}

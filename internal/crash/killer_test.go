@@ -1,0 +1,177 @@
+package crash
+
+import (
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"nightferry/internal/bucket"
+	"nightferry/internal/durable"
+)
+
+// step ends a phase: the rename that gives a file its name.
+type step struct {
+	phase string // the phase that it ends
+	root  string
+	to    string // the new name, or, before a final slash, where it lies
+}
+
+// Phases of a pull.
+const (
+	stagePhase = iota // the journal has no name yet
+	burstPhase        // it has, and the catalogue is still the old one
+	endPhase
+)
+
+func pullSteps() []step {
+	return []step{
+		{"staging", "target", stateDir + "/journal"},
+		{"from journal to catalogue", "target", stateDir + "/catalogue"},
+		{phase: "tidying up"},
+	}
+}
+
+// Phases of a push.
+const (
+	packPhase = iota // no segment is stored yet
+	segmentPhase
+	rootPhase
+	releasePhase
+	headPhase
+	publishedPhase
+)
+
+func pushSteps() []step {
+	return []step{
+		{"packs", "store", "packs/"},
+		{"segment", "store", "index/"},
+		{"index root", "store", "index/root"},
+		{"release", "store", "channels/?/releases/"},
+		{"head", "store", "channels/?/head"},
+		{phase: "stat cache"},
+	}
+}
+
+func (s step) ends(root string, op durable.Op) bool {
+	if op.Kind != durable.Rename || root != s.root || s.to == "" {
+		return false
+	}
+	if before, after, ok := strings.Cut(s.to, "?"); ok { // the channel's name is opaque where it is encrypted
+		return strings.HasPrefix(op.To, before) && strings.Contains(op.To, after)
+	}
+	return op.To == s.to || strings.HasSuffix(s.to, "/") && strings.HasPrefix(op.To, s.to)
+}
+
+// killer counts the changes of this process by phase, and ends it at one.
+type killer struct {
+	at    *point
+	steps func() []step
+	meter *meter
+
+	mu     sync.Mutex
+	counts []int
+	phase  int
+	over   bool // the step that ends the phase has been asked for
+}
+
+// watch returns the observer of one folder.
+func (k *killer) watch(dir, root string) durable.Observer { return &watcher{k, dir, root} }
+
+type watcher struct {
+	k         *killer
+	dir, root string
+}
+
+// Before implements durable.Observer.
+func (w *watcher) Before(op durable.Op) error {
+	if op.Kind == durable.Probe {
+		return nil
+	}
+	k := w.k
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	steps := k.steps()
+	if k.over {
+		k.phase, k.over = k.phase+1, false
+	}
+	for len(k.counts) <= k.phase {
+		k.counts = append(k.counts, 0)
+	}
+	if k.at != nil && k.at.Phase == k.phase && k.at.N == k.counts[k.phase] {
+		if k.at.Half {
+			w.half(op)
+		}
+		r := report{Op: w.root + ": " + op.Kind.String() + " " + op.Name + " " + op.To, Counts: k.counts, Packs: k.meter.packs.Load(), PackPuts: k.meter.puts.Load()}
+		r.say()
+		die()
+	}
+	k.counts[k.phase]++
+	// A phase that has no step of its own in this run is left out: a push may
+	// store several packs, or no segment.
+	for n := k.phase; n < len(steps); n++ {
+		if steps[n].ends(w.root, op) && !(n+1 < len(steps) && steps[n+1].ends(w.root, op)) {
+			k.phase, k.over = n, true
+			break
+		}
+	}
+	return nil
+}
+
+// half does the first half of a change that is more than one step of the file
+// system.
+func (w *watcher) half(op durable.Op) {
+	name := filepath.Join(w.dir, filepath.FromSlash(op.Name))
+	switch op.Kind {
+	case durable.Write:
+		f, err := os.OpenFile(name, os.O_WRONLY, 0)
+		if err == nil {
+			_, _ = f.WriteAt(op.Data[:len(op.Data)/2], op.Off)
+			_ = f.Close()
+		}
+	case durable.Create: // it has its name, but not its length
+		f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE, 0o600)
+		if err == nil {
+			_ = f.Close()
+		}
+	default: // is done whole or not at all
+	}
+}
+
+// meter counts the bytes of packs that come from a store, and the packs that
+// are sent.
+type meter struct {
+	bucket.Store
+	packs, puts atomic.Int64
+}
+
+// Get implements bucket.Store.
+func (m *meter) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, bucket.Info, error) {
+	r, info, err := m.Store.Get(ctx, key, off, n)
+	if err == nil && strings.HasPrefix(key, "packs/") {
+		r = &meteredBody{r, &m.packs}
+	}
+	return r, info, err
+}
+
+// Put implements bucket.Store.
+func (m *meter) Put(ctx context.Context, key string, body bucket.Body, cond bucket.Cond) (bucket.Info, error) {
+	if strings.HasPrefix(key, "packs/") {
+		m.puts.Add(1)
+	}
+	return m.Store.Put(ctx, key, body, cond)
+}
+
+type meteredBody struct {
+	io.ReadCloser
+	n *atomic.Int64
+}
+
+func (b *meteredBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.n.Add(int64(n))
+	return n, err
+}
