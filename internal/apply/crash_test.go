@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
 
 	"nightferry/internal/durable"
+	"nightferry/internal/testbed"
 )
 
 // killer is a process that dies at its n-th change: nothing it does afterwards
@@ -94,8 +96,11 @@ func TestPain05_KilledAtEveryChange(t *testing.T) {
 	lay(t, src, after)
 	p.publish(src)
 	base := filepath.Dir(dst)
-	total, journaled := 0, 0
-	for n := 0; n == 0 || n <= total; n++ {
+	total, journaled, stride := 0, 0, 1
+	if runtime.GOOS == "windows" {
+		stride = 4 // Wine takes seconds for each
+	}
+	for n := 0; n == 0 || n <= total; n += stride {
 		dst := filepath.Join(base, fmt.Sprint("dst", n))
 		p.must(dst, func(o *Options) { o.Release = 1 })
 		k := &killer{at: n}
@@ -125,15 +130,14 @@ func TestPain05_KilledAtEveryChange(t *testing.T) {
 				}
 			}
 		}
-		r := p.must(dst, nil)
+		p.must(dst, nil)
 		sameTree(t, src, dst)
-		_ = r
 		if again := p.must(dst, nil); !again.NoOp {
 			t.Fatalf("%s: after recovery the pull is no no-op", what)
 		}
 	}
 	t.Logf("%d changes, killed at each, %d of them with a journal", total, journaled)
-	if journaled < 20 {
+	if journaled < 20/stride {
 		t.Errorf("only %d kills hit the commit", journaled)
 	}
 }
@@ -151,6 +155,9 @@ func rootOf(t *testing.T, dir string) *durable.Root {
 // TestPowerCut replays what a power cut may leave: what was synced, and of the
 // rest any part.
 func TestPain05_PowerCut(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("the disk that is simulated keeps Linux's rules")
+	}
 	p, src, dst := dirs(t, before)
 	p.publish(src)
 	p.must(dst, nil)
@@ -162,6 +169,9 @@ func TestPain05_PowerCut(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(15, 0))
 	base := filepath.Dir(dst)
 	rounds := 150
+	if testbed.Soak() {
+		rounds = 1500
+	}
 	journaled := 0
 	for i := range rounds {
 		n := 1 + rnd.IntN(len(k.ops))

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -42,6 +43,13 @@ func newPress(t testing.TB, sealKey []byte) *press {
 	store, err := bucket.Open(t.Context(), storeURL(dir), bucket.Options{Now: time.Now})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if c, ok := store.(io.Closer); ok {
+		t.Cleanup(func() {
+			if err := c.Close(); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 	seed := func(b byte) ed25519.PrivateKey { return ed25519.NewKeyFromSeed(bytes.Repeat([]byte{b}, 32)) }
 	p := &press{t: t, dir: dir, store: store, root: seed(1), key: seed(2), seal: sealKey, now: time.Now()}
