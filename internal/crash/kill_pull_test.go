@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"nightferry/internal/bucket"
 	"nightferry/internal/pack"
 	"nightferry/internal/testbed"
 )
@@ -97,6 +98,7 @@ func (f *fixture) prepare(t *testing.T, dst string) error {
 	if err != nil {
 		return err
 	}
+	defer bucket.Close(store)
 	_, err = f.pull(t, store, dst, 1, nil)
 	return err
 }
@@ -170,6 +172,7 @@ func (f *fixture) settled(t *testing.T, dst string) error {
 	if err != nil {
 		return err
 	}
+	defer bucket.Close(store)
 	res, err := f.pull(t, store, dst, 0, nil)
 	if err != nil {
 		return err
