@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -284,7 +285,7 @@ func TestParseFooterRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, c := range map[string][]byte{"cut short": b[:len(b)-1], "a byte more": append(bytes.Clone(b), 0), "too long": make([]byte, MaxFooter+1), "nothing": nil} {
-		if _, err := ParseFooter(nil, c, 0); !errors.Is(err, frame.ErrDamaged) {
+		if _, err := ParseFooter(nil, c, 0); !errors.Is(err, frame.ErrDamaged) || name == "too long" && !strings.Contains(err.Error(), fmt.Sprint(MaxFooter)) {
 			t.Errorf("%s: error is %v", name, err)
 		}
 	}
@@ -296,8 +297,19 @@ func TestParseFooterRefuses(t *testing.T) {
 	if _, err := ParseFooter(obj, sealed, 49); !errors.Is(err, seal.ErrOpen) {
 		t.Errorf("at another offset: %v", err)
 	}
-	if err := (&Footer{Packs: make([]Pack, MaxPacks+1)}).Validate(); !errors.Is(err, frame.ErrDamaged) {
+	many := Footer{Packs: slices.Repeat([]Pack{{Size: pack.MaxSize}}, MaxPacks+1)}
+	if err := many.Validate(); !errors.Is(err, frame.ErrDamaged) {
 		t.Errorf("too many packs: %v", err)
+	}
+	many = Footer{Records: MaxRecords + 1, Pages: make([]Page, MaxRecords/PageRecords+1)}
+	for i := range many.Pages {
+		binary.BigEndian.PutUint32(many.Pages[i].First[:], uint32(i))
+	}
+	if err := many.Validate(); !errors.Is(err, frame.ErrDamaged) {
+		t.Errorf("too many records: %v", err)
+	}
+	if err := (&Footer{Packs: []Pack{{Size: pack.MaxSize + 1}}}).Validate(); !errors.Is(err, frame.ErrDamaged) {
+		t.Errorf("a pack too large: %v", err)
 	}
 }
 

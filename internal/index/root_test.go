@@ -2,6 +2,7 @@ package index
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"testing"
 
@@ -82,7 +83,11 @@ func TestRootRefuses(t *testing.T) {
 			t.Errorf("%s: decoded, %v", name, err)
 		}
 	}
-	if err := (&Root{Condemned: make([]Condemned, MaxCondemned+1)}).Validate(); !errors.Is(err, frame.ErrDamaged) {
+	many := Root{Condemned: make([]Condemned, MaxCondemned+1)}
+	for i := range many.Condemned {
+		binary.BigEndian.PutUint32(many.Condemned[i].Pack[:], uint32(i))
+	}
+	if err := many.Validate(); !errors.Is(err, frame.ErrDamaged) {
 		t.Errorf("too many condemned packs: %v", err)
 	}
 	good, err := EncodeRoot(root())

@@ -23,6 +23,8 @@ func TestOpenBlockRefuses(t *testing.T) {
 		"nothing": nil, "a codec that is not known": {2, 0}, "no frame": {Zstd, 1, 2, 3}, "cut short": good[:len(good)-1],
 		"bytes after the frame": append(bytes.Clone(good), 1, 2, 3), "too long": make([]byte, MaxStored+1),
 		"stored above the bound": make([]byte, MaxBlock+2),
+		// A frame that decoders skip (RFC 8878 §3.1.2) behind the good one.
+		"a MiB of nothing": append(append(bytes.Clone(good), 0x50, 0x2a, 0x4d, 0x18, 0, 0, 0x10, 0), make([]byte, 1<<20)...),
 	} {
 		if raw, err := OpenBlock(nil, dec, nil, b, 48); !errors.Is(err, frame.ErrDamaged) {
 			t.Errorf("%s: opened %d bytes, %v", name, len(raw), err)

@@ -279,6 +279,7 @@ func TestFooterRefuses(t *testing.T) {
 		"too many raw bytes":       one(FooterBlock{Stored: 1, Raw: MaxBlock + 1, Chunks: []chunk.Ref{{ID: id, Size: chunk.MaxSize}, {ID: id, Size: chunk.MaxSize}, {ID: id, Size: 1}}}),
 		"a hole":                   one(FooterBlock{Stored: 1, Raw: 1, Chunks: []chunk.Ref{{Size: 1}}}),
 		"a chunk of nothing":       one(FooterBlock{Stored: 1, Raw: 1, Chunks: []chunk.Ref{{ID: id, Size: 1}, {ID: id, Size: 0}}}),
+		"a chunk too large":        one(FooterBlock{Stored: 1, Raw: chunk.MaxSize + 1, Chunks: []chunk.Ref{{ID: id, Size: chunk.MaxSize + 1}}}),
 		"chunks that do not fill":  one(FooterBlock{Stored: 1, Raw: 2, Chunks: []chunk.Ref{{ID: id, Size: 1}}}),
 		"chunks that overflow":     one(FooterBlock{Stored: 1, Raw: 2, Chunks: []chunk.Ref{{ID: id, Size: 3}}}),
 		"more chunks than allowed": {Blocks: []FooterBlock{half, half}},
