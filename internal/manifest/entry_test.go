@@ -37,6 +37,9 @@ func TestEntryValidateTakes(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	if File.String() != "file" || Dir.String() != "dir" {
+		t.Error("kinds have other names")
+	}
 }
 
 // refused holds entries that no reader may take, each one change away from a
@@ -82,6 +85,12 @@ func refused() map[string]Entry {
 	change("chunks that do not add up", "chunks", func(e *Entry) { e.Size++ })
 	change("a list of nothing", "lists", func(e *Entry) { e.Lists[0].Size = 0; e.Size-- })
 	change("a list without an id", "lists", func(e *Entry) { e.Lists[0].ID = digest.Digest{} })
+	change("lists that wrap to the size", "lists", func(e *Entry) {
+		e.Size, e.Lists = 7, []ListRef{{ID: id("1"), Size: 7}}
+		for range 4 {
+			e.Lists = append(e.Lists, ListRef{ID: id("2"), Size: 1 << 62})
+		}
+	})
 	change("a list above the bound", "lists", func(e *Entry) { e.Lists[0].Size = chunk.MaxHole + 1 })
 	return out
 }

@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -250,6 +251,37 @@ func TestPageBuilderHoldsTheLargestEntry(t *testing.T) {
 	es[1].Path, es[2].Path = "b", "c"
 	if pages := build(t, es); len(pages) != 3 {
 		t.Errorf("%d pages", len(pages))
+	}
+}
+
+// TestPageBuilderCutsWhatNothingElseCuts adds entries none of whose paths ends
+// a page: the size alone must.
+func TestPageBuilderCutsWhatNothingElseCuts(t *testing.T) {
+	var es []Entry
+	for i := range 20000 {
+		e := Entry{Path: fmt.Sprintf("image-%05d.wim", i), Digest: id(fmt.Sprint("f", i))}
+		for j := range MaxInline {
+			e.Chunks = append(e.Chunks, chunk.Ref{ID: id(fmt.Sprint(i%100, j)), Size: 100000})
+			e.Size += 100000
+		}
+		if h := digest.Of([]byte(e.Path)); int64(binary.BigEndian.Uint32(h[:]))*pageTarget >= int64(estimate(&e))<<32 {
+			es = append(es, e)
+		}
+		if len(es) == 500 {
+			break
+		}
+	}
+	pages := build(t, es)
+	for i, p := range pages {
+		if p.bytes > maxPageBytes || p.bytes < maxPageBytes*3/4 && i < len(pages)-1 {
+			t.Errorf("page %d has %d bytes", i, p.bytes)
+		}
+	}
+}
+
+func TestEncodePageRefusesWhatIsTooLong(t *testing.T) {
+	if _, err := EncodePage(sample(5000)); err == nil {
+		t.Error("a page above the bound was encoded")
 	}
 }
 

@@ -143,7 +143,7 @@ func TestCompressChoosesTheCodec(t *testing.T) {
 func TestNoPackIsMadeTwice(t *testing.T) {
 	both(t, func(t *testing.T, k *seal.Keys) {
 		raws := blocks(t, k)
-		if write(t, k, raws).Digest == write(t, k, raws).Digest {
+		if first, second := write(t, k, raws), write(t, k, raws); first.Digest == second.Digest {
 			t.Error("two packs have one name")
 		}
 	})
