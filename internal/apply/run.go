@@ -86,7 +86,7 @@ func (s *site) bring(ctx context.Context, head *repo.Head) error {
 		}
 		if same {
 			s.res.Verdict, s.res.NoOp = Verified, true
-			return nil
+			return s.sweepStage(false) // a run may have died just before it did
 		}
 	}
 	s.phase(PhasePlan)
@@ -373,7 +373,10 @@ func (s *site) recover(ctx context.Context) error {
 		// catalogue still tells what is ours: what differs from it is read.
 		return errors.Join(s.setAside(nextName, err), s.forgetJournal())
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return s.sweepStage(len(left) > 0)
 }
 
 // tell emits what became of every change.

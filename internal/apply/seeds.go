@@ -41,8 +41,8 @@ func (g *stager) seed(ctx context.Context, oldLists []digest.Digest) error {
 	return nil
 }
 
-// done reports whether nothing is wanted any more.
-func (g *stager) done() bool {
+// sated reports whether nothing is wanted any more.
+func (g *stager) sated() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.lack == 0
@@ -77,7 +77,7 @@ func (g *stager) seedCatalogue(ctx context.Context) error {
 	}
 	eg.Go(func() error {
 		defer close(jobs)
-		for !g.done() {
+		for !g.sated() {
 			rec, err := cat.peek()
 			if err != nil || rec == nil {
 				return err
@@ -176,7 +176,7 @@ func (g *stager) seedFolder(ctx context.Context, dir string) error {
 		return err
 	}
 	err = scan.Walk(ctx, root.Dir(), scan.WalkOptions{}, func(it scan.Item) error {
-		if g.done() {
+		if g.sated() {
 			return errEnough
 		}
 		if it.Kind != scan.File || it.Err != nil {
@@ -207,7 +207,7 @@ func (g *stager) cutEach(ctx context.Context, root *durable.Root, indexes []int3
 	return each(ctx, indexes, func(ctx context.Context, i int32, _ []byte) error {
 		split := <-splitters
 		defer func() { splitters <- split }()
-		if g.done() {
+		if g.sated() {
 			return nil
 		}
 		return g.cut(ctx, root, g.changes[i].path, split)
@@ -275,13 +275,13 @@ func (g *stager) estimate(ctx context.Context, oldLists []digest.Digest) error {
 		for _, r := range h.refs {
 			from, to := g.find(r.ID)
 			for i := from; i < to; i++ {
-				g.wants[i].done = true
+				g.done[i] = true
 				g.s.res.BytesHeld += r.Size
 			}
 		}
 	}
 	for i := range g.wants {
-		if w := &g.wants[i]; !w.done && (i == 0 || g.wants[i-1].id != w.id) {
+		if w := &g.wants[i]; !g.done[i] && (i == 0 || g.wants[i-1].id != w.id) {
 			g.s.res.BytesNeeded += int64(w.size)
 		}
 	}

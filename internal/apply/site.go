@@ -86,7 +86,7 @@ func (s *site) prepare() (func() error, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.probeCase(); err != nil {
+	if err := errors.Join(s.sweepTemps(), s.probeCase()); err != nil {
 		return nil, errors.Join(err, unlock())
 	}
 	for _, dir := range []string{pagesDir, stageDir} {
@@ -95,6 +95,22 @@ func (s *site) prepare() (func() error, error) {
 		}
 	}
 	return unlock, nil
+}
+
+// sweepTemps removes what a run that died was about to give its name.
+func (s *site) sweepTemps() error {
+	list, err := s.root.ReadDir(stateDir)
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		if durable.IsTemp(e.Name()) {
+			if err := s.removeFile(stateDir + "/" + e.Name()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // probeCase asks the target's file system whether it ignores case: some Linux

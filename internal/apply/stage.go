@@ -25,8 +25,10 @@ type stager struct {
 	check   chan check
 	pipes   map[int32]*pipe // of large files; written only before any chunk is
 
+	wants []want // sorted by id; not written to while chunks arrive
+
 	mu     sync.Mutex
-	wants  []want
+	done   []bool             // of each want: it is written, or being written
 	lack   int                // wants that are not done
 	exists map[int32]struct{} // staged files that an earlier run or chunk has made
 	bad    []int32            // files whose chunks are all right but whose whole is not
@@ -252,14 +254,15 @@ func (g *stager) missing(ids []digest.Digest) error {
 func (g *stager) deliver(ctx context.Context, id digest.Digest, b []byte, held bool) error {
 	from, to := g.find(id)
 	for n := from; n < to; n++ {
-		g.mu.Lock()
 		w := g.wants[n]
-		g.wants[n].done = true
-		if !w.done {
+		g.mu.Lock()
+		claimed := !g.done[n]
+		if claimed {
+			g.done[n] = true
 			g.lack--
 		}
 		g.mu.Unlock()
-		if w.done {
+		if !claimed {
 			continue
 		}
 		if int(w.size) != len(b) {

@@ -20,7 +20,6 @@ type want struct {
 	at     int64 // offset in the file, bytes
 	change int32
 	size   int32 // bytes
-	done   bool  // written, or being written; under stager.mu
 }
 
 // refs returns the chunk references of a new file. Its list pages are cached.
@@ -78,6 +77,7 @@ func (g *stager) list(ctx context.Context, indexes []int32, staged map[string]st
 	slices.SortFunc(g.wants, func(a, b want) int {
 		return cmp.Or(a.id.Compare(b.id), cmp.Compare(a.change, b.change), cmp.Compare(a.at, b.at))
 	})
+	g.done = make([]bool, len(g.wants))
 	g.lack = len(g.wants)
 	return nil
 }
@@ -178,7 +178,7 @@ func (g *stager) wanted(id digest.Digest) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for i := from; i < to; i++ {
-		if !g.wants[i].done {
+		if !g.done[i] {
 			return true
 		}
 	}
@@ -189,7 +189,7 @@ func (g *stager) wanted(id digest.Digest) bool {
 func (g *stager) lacking() []digest.Digest {
 	var ids []digest.Digest
 	for i := range g.wants {
-		if w := &g.wants[i]; !w.done && (len(ids) == 0 || ids[len(ids)-1] != w.id) {
+		if w := &g.wants[i]; !g.done[i] && (len(ids) == 0 || ids[len(ids)-1] != w.id) {
 			ids = append(ids, w.id)
 		}
 	}
