@@ -104,7 +104,7 @@ func (e *env) open(ctx context.Context, rawURL string, f *storeFlags) (*session,
 		return nil, err
 	}
 	s := &session{e: e, flags: f, traffic: store}
-	s.Repo, err = repo.Open(ctx, store, repo.Options{Key: key, Root: root, Now: e.now, Recall: func(id trust.RepoID) (*repo.Memory, error) {
+	s.Repo, err = repo.Open(ctx, store, repo.Options{Key: key, Root: root, Now: e.now, OnRetry: e.retry, Recall: func(id trust.RepoID) (*repo.Memory, error) {
 		if s.state, err = e.openState(id); err != nil {
 			return nil, err
 		}

@@ -223,7 +223,7 @@ func (s *site) connect(ctx context.Context, store bucket.Store) (*repo.Head, err
 	if err != nil {
 		return nil, err
 	}
-	s.repo, err = repo.Open(ctx, store, repo.Options{Memory: memory, Root: s.o.RootKey, Key: s.o.Key, Now: s.o.Now})
+	s.repo, err = repo.Open(ctx, store, repo.Options{Memory: memory, Root: s.o.RootKey, Key: s.o.Key, Now: s.o.Now, OnRetry: s.retry})
 	if err != nil {
 		return nil, err
 	}

@@ -44,17 +44,21 @@ func (r *Repo) Head(ctx context.Context, channel string) (*Head, error) {
 	if err := manifest.CheckChannel(channel); err != nil {
 		return nil, err
 	}
-	key := HeadKey(r.keys.Name(channel))
-	b, info, err := read(ctx, r.store, key, trust.MaxHead)
+	var h *Head
+	err := r.readGood(ctx, HeadKey(r.keys.Name(channel)), trust.MaxHead, func(b []byte, info bucket.Info) (err error) {
+		h, err = r.acceptHead(channel, b, info)
+		return err
+	})
 	if errors.Is(err, fs.ErrNotExist) {
 		if seen := r.seen(channel); seen > 0 {
 			return nil, fmt.Errorf("channel %q has no head, but release %d was seen: %w: somebody removed it; push again from the Core", channel, seen, ErrOlder)
 		}
 		return nil, fmt.Errorf("channel %q has no release yet: %w", channel, err)
 	}
-	if err != nil {
-		return nil, err
-	}
+	return h, err
+}
+
+func (r *Repo) acceptHead(channel string, b []byte, info bucket.Info) (*Head, error) {
 	s, err := trust.Parse(trust.HeadKind, trust.HeadVersion, trust.MaxHead, b)
 	if err != nil {
 		return nil, fmt.Errorf("head of %q: %w", channel, err)
@@ -95,39 +99,50 @@ func (r *Repo) Release(ctx context.Context, channel string, number uint64, want 
 
 // Halts reads the active orders and the epoch.
 func (r *Repo) Halts(ctx context.Context) (*halt.Orders, uint64, string, error) {
-	b, info, err := read(ctx, r.store, haltKey, halt.Max)
+	var orders *halt.Orders
+	var epoch uint64
+	var etag string
+	err := r.readGood(ctx, haltKey, halt.Max, func(b []byte, info bucket.Info) (err error) {
+		orders, epoch, err = r.acceptHalt(b)
+		etag = info.ETag
+		return err
+	})
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, 0, "", fmt.Errorf("the bucket's halt object is gone, nobody could stop this run: restore it with nightferry resume: %w", err)
 	}
 	if err != nil {
 		return nil, 0, "", err
 	}
+	return orders, epoch, etag, nil
+}
+
+func (r *Repo) acceptHalt(b []byte) (*halt.Orders, uint64, error) {
 	s, err := trust.Parse(halt.Kind, halt.Version, halt.Max, b)
 	if err != nil {
-		return nil, 0, "", fmt.Errorf("halt: %w", err)
+		return nil, 0, fmt.Errorf("halt: %w", err)
 	}
 	epoch := s.Subject.Number
 	if err := s.Verify(trust.Subject{Kind: halt.Kind, Version: halt.Version, Repo: r.format.Repo, Number: epoch}); err != nil {
-		return nil, 0, "", fmt.Errorf("halt: %w", err)
+		return nil, 0, fmt.Errorf("halt: %w", err)
 	}
 	if err := r.doc.Allows(s.Signer, trust.Halts); err != nil {
-		return nil, 0, "", fmt.Errorf("halt: %w", err)
+		return nil, 0, fmt.Errorf("halt: %w", err)
 	}
 	payload, err := r.openPayload(halt.Kind, s.Payload)
 	if err != nil {
-		return nil, 0, "", fmt.Errorf("halt: %w", err)
+		return nil, 0, fmt.Errorf("halt: %w", err)
 	}
 	orders, err := halt.Decode(payload)
 	if err != nil {
-		return nil, 0, "", err
+		return nil, 0, err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if epoch < r.memory.Halt {
-		return nil, 0, "", fmt.Errorf("halt: epoch %d, %d was seen: %w", epoch, r.memory.Halt, ErrOlder)
+		return nil, 0, fmt.Errorf("halt: epoch %d, %d was seen: %w", epoch, r.memory.Halt, ErrOlder)
 	}
 	r.memory.Halt = epoch
-	return orders, epoch, info.ETag, nil
+	return orders, epoch, nil
 }
 
 // CheckHalt returns a *halt.Error when an active order stops s, nil when none

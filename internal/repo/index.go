@@ -62,18 +62,19 @@ func (e *MissingError) Error() string {
 
 // Index reads the index root; segments are read when Locate needs them.
 func (r *Repo) Index(ctx context.Context) (*Index, error) {
-	b, info, err := read(ctx, r.store, rootKey, index.MaxRoot)
+	var x *Index
+	err := r.readGood(ctx, rootKey, index.MaxRoot, func(b []byte, info bucket.Info) error {
+		root, err := index.DecodeRoot(b)
+		if err != nil {
+			return fmt.Errorf("%s: %w", rootKey, err)
+		}
+		x = r.newIndex(root, info)
+		return nil
+	})
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("the index root is gone: rebuild it with nightferry fsck --rebuild-index: %w", err)
 	}
-	if err != nil {
-		return nil, err
-	}
-	root, err := index.DecodeRoot(b)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", rootKey, err)
-	}
-	return r.newIndex(root, info), nil
+	return x, err
 }
 
 func (r *Repo) newIndex(root *index.Root, info bucket.Info) *Index {
@@ -199,20 +200,27 @@ func (r *Repo) openSegment(ctx context.Context, ref index.SegmentRef) (*segment,
 	s := &segment{repo: r, ref: ref, obj: obj}
 	var tail []byte
 	if ref.Size <= wholeSegment {
-		if s.whole, _, err = read(ctx, r.store, key, ref.Size); err != nil {
-			return nil, err
+		err = r.readGood(ctx, key, ref.Size, func(b []byte, _ bucket.Info) error {
+			if digest.Of(b) != ref.Digest {
+				return fmt.Errorf("%s does not match its digest: %w", key, frame.ErrDamaged)
+			}
+			s.whole = b
+			return nil
+		})
+		if err == nil {
+			tail = s.whole[ref.Footer:]
 		}
-		if digest.Of(s.whole) != ref.Digest {
-			return nil, fmt.Errorf("%s does not match its digest: %w", key, frame.ErrDamaged)
-		}
-		tail = s.whole[ref.Footer:]
 	} else {
-		if tail, err = r.readRange(ctx, key, ref.Footer, ref.Size-ref.Footer); err != nil {
-			return nil, err
-		}
-		if digest.Of(tail) != ref.FooterDigest {
-			return nil, fmt.Errorf("%s: its footer does not match the index root: %w", key, frame.ErrDamaged)
-		}
+		err = r.readRangeGood(ctx, key, ref.Footer, ref.Size-ref.Footer, func(b []byte) error {
+			if digest.Of(b) != ref.FooterDigest {
+				return fmt.Errorf("%s: its footer does not match the index root: %w", key, frame.ErrDamaged)
+			}
+			tail = b
+			return nil
+		})
+	}
+	if err != nil {
+		return nil, err
 	}
 	s.footer, err = index.ParseFooter(obj, tail, ref.Footer)
 	if err != nil {
@@ -328,6 +336,13 @@ func (s *segment) readRun(ctx context.Context, pages []int, start, end int64, fn
 		}
 		at = off + n
 		recs, err := s.footer.OpenPage(s.obj, pages[0], stored)
+		if err != nil && body != nil {
+			s.repo.tellRetry(fmt.Errorf("%s arrived damaged (%w), reading it again", SegmentKey(s.ref.Digest), err))
+			err = s.repo.readRangeGood(ctx, SegmentKey(s.ref.Digest), off, n, func(b []byte) (err error) {
+				recs, err = s.footer.OpenPage(s.obj, pages[0], b)
+				return err
+			})
+		}
 		if err != nil {
 			return err
 		}

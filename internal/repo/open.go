@@ -44,6 +44,9 @@ type Options struct {
 	Root   *trust.Public // must be the repository's root key; nil: pin on first use
 	Key    []byte        // repository key, where it is encrypted
 	Now    func() time.Time
+	// OnRetry is told of an object that arrived damaged and is read again; from
+	// many goroutines. Nil: nobody.
+	OnRetry func(error)
 }
 
 // Repo is an open repository. It is safe for concurrent use.
@@ -53,6 +56,8 @@ type Repo struct {
 	keys   *seal.Keys
 	now    func() time.Time
 	doc    *trust.Doc
+
+	onRetry func(error)
 
 	mu      sync.Mutex
 	memory  Memory
@@ -66,18 +71,21 @@ var ErrKey = errors.New("repository key")
 // the format, one for each document not seen before, and one that finds no
 // newer document.
 func Open(ctx context.Context, s bucket.Store, o Options) (*Repo, error) {
-	b, _, err := read(ctx, s, formatKey, maxFormat)
+	r := &Repo{store: s, now: o.Now, onRetry: o.OnRetry}
+	err := r.readGood(ctx, formatKey, maxFormat, func(b []byte, _ bucket.Info) error {
+		f, err := DecodeFormat(b)
+		if err == nil {
+			r.format = *f
+		}
+		return err
+	})
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("no repository is here (make one with nightferry init): %w", err)
 	}
 	if err != nil {
 		return nil, err
 	}
-	f, err := DecodeFormat(b)
-	if err != nil {
-		return nil, err
-	}
-	r := &Repo{store: s, format: *f, now: o.Now}
+	f := &r.format
 	if o.Memory == nil && o.Recall != nil {
 		if o.Memory, err = o.Recall(f.Repo); err != nil {
 			return nil, err
@@ -130,15 +138,17 @@ func (r *Repo) followTrust(ctx context.Context, root *trust.Public) error {
 	}
 	for {
 		n := r.memory.Trust + 1
-		b, _, err := read(ctx, r.store, trustKey(n), trust.MaxDoc)
+		err := r.readGood(ctx, trustKey(n), trust.MaxDoc, func(b []byte, _ bucket.Info) error {
+			if err := r.acceptTrust(n, b); err != nil {
+				return fmt.Errorf("%s: %w", trustKey(n), err)
+			}
+			return nil
+		})
 		if errors.Is(err, fs.ErrNotExist) && n > 1 {
 			return nil
 		}
 		if err != nil {
 			return err
-		}
-		if err := r.acceptTrust(n, b); err != nil {
-			return fmt.Errorf("%s: %w", trustKey(n), err)
 		}
 	}
 }

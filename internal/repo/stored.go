@@ -88,36 +88,44 @@ func (r *Repo) StoredRelease(ctx context.Context, scope string, number uint64, w
 }
 
 func (r *Repo) releaseAt(ctx context.Context, scope, what string, number uint64, want digest.Digest) (*Release, error) {
-	b, _, err := read(ctx, r.store, ReleaseKey(scope, number), manifest.MaxRelease+4096)
+	var rel *Release
+	err := r.readGood(ctx, ReleaseKey(scope, number), manifest.MaxRelease+4096, func(b []byte, _ bucket.Info) (err error) {
+		rel, err = r.acceptRelease(b, scope, number, want)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
+	return rel, nil
+}
+
+func (r *Repo) acceptRelease(b []byte, scope string, number uint64, want digest.Digest) (*Release, error) {
 	if d := digest.Of(b); !want.IsZero() && d != want {
-		return nil, fmt.Errorf("%s: %w: its digest is %s, the signed head or its child says %s", what, trust.ErrUntrusted, d.Short(), want.Short())
+		return nil, fmt.Errorf("%w: its digest is %s, the signed head or its child says %s", trust.ErrUntrusted, d.Short(), want.Short())
 	}
 	s, err := trust.Parse(manifest.ReleaseKind, manifest.ReleaseVersion, manifest.MaxRelease+4096, b)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
+		return nil, err
 	}
 	subject := trust.Subject{Kind: manifest.ReleaseKind, Version: manifest.ReleaseVersion, Repo: r.format.Repo, Scope: scope, Number: number}
 	if err := s.Verify(subject); err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
+		return nil, err
 	}
 	if want.IsZero() {
 		if err := r.doc.Allows(s.Signer, trust.Releases); err != nil {
-			return nil, fmt.Errorf("%s: %w", what, err)
+			return nil, err
 		}
 	}
 	payload, err := r.openPayload(manifest.ReleaseKind, s.Payload)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
+		return nil, err
 	}
 	m, err := manifest.DecodeRelease(payload)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
+		return nil, err
 	}
 	if r.keys.Name(m.Channel) != scope {
-		return nil, fmt.Errorf("%s: %w: it says that its channel is %q", what, trust.ErrUntrusted, m.Channel)
+		return nil, fmt.Errorf("%w: it says that its channel is %q", trust.ErrUntrusted, m.Channel)
 	}
 	return &Release{Number: number, Digest: s.Digest, Signer: s.Signer, Release: *m}, nil
 }
@@ -125,7 +133,7 @@ func (r *Repo) releaseAt(ctx context.Context, scope, what string, number uint64,
 // CheckTrust follows the chain of trust documents from the first, as a new
 // site would, and returns the number of the last.
 func (r *Repo) CheckTrust(ctx context.Context) (uint64, error) {
-	fresh := &Repo{store: r.store, format: r.format, keys: r.keys, now: r.now}
+	fresh := &Repo{store: r.store, format: r.format, keys: r.keys, now: r.now, onRetry: r.onRetry}
 	root := r.Root()
 	if err := fresh.followTrust(ctx, &root); err != nil {
 		return fresh.memory.Trust, err
