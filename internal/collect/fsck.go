@@ -21,29 +21,29 @@ type FsckOptions struct {
 	ReadData      bool // read every pack, every block and every chunk
 	ForgetMissing bool // take lost and damaged packs out of the index
 	RebuildIndex  bool // first make the index anew from the packs alone
-	Connections   int  // packs that are read at once; 0: 3
+	Connections   int  // packs that are read at once, 33 MiB each; 0: 3, at most 4
 	OnEvent       func(Event)
 }
 
 // FsckReport sums a check up.
 type FsckReport struct {
-	Damage       int64 `json:"damage"`  // findings
-	Garbage      int64 `json:"garbage"` // findings
-	GarbageBytes int64 `json:"garbage_bytes"`
-	TrustNumber  uint64
-	Channels     int   `json:"channels"`
-	Releases     int   `json:"releases"`
-	Files        int64 `json:"files"` // entries checked, in all releases
-	Segments     int   `json:"segments"`
-	Packs        int64 `json:"packs"` // that the index names
-	PackBytes    int64 `json:"pack_bytes"`
-	Chunks       int64 `json:"chunks"`      // that releases need
-	LostChunks   int64 `json:"lost_chunks"` // of them, that cannot be read
-	ReadPacks    int64 `json:"packs_read"`
-	ReadBytes    int64 `json:"bytes_read"`
-	Indexed      int64 `json:"packs_indexed"`   // by RebuildIndex
-	Forgotten    int64 `json:"packs_forgotten"` // by ForgetMissing
-	Salvaged     int64 `json:"chunks_salvaged"` // copied out of damaged packs before they were forgotten
+	Damage       int64  `json:"damage"`  // findings
+	Garbage      int64  `json:"garbage"` // findings
+	GarbageBytes int64  `json:"garbage_bytes"`
+	TrustNumber  uint64 `json:"trust"`
+	Channels     int    `json:"channels"`
+	Releases     int    `json:"releases"`
+	Files        int64  `json:"files"` // entries checked, in all releases
+	Segments     int    `json:"segments"`
+	Packs        int64  `json:"packs"` // that the index names
+	PackBytes    int64  `json:"pack_bytes"`
+	Chunks       int64  `json:"chunks"`      // that releases need
+	LostChunks   int64  `json:"lost_chunks"` // of them, that cannot be read
+	ReadPacks    int64  `json:"packs_read"`
+	ReadBytes    int64  `json:"bytes_read"`
+	Indexed      int64  `json:"packs_indexed"`   // by RebuildIndex
+	Forgotten    int64  `json:"packs_forgotten"` // by ForgetMissing
+	Salvaged     int64  `json:"chunks_salvaged"` // copied out of damaged packs before they were forgotten
 }
 
 // fsck is one check.
@@ -77,6 +77,7 @@ func Fsck(ctx context.Context, r *repo.Repo, segs *repo.Segments, o FsckOptions,
 	if o.Connections <= 0 {
 		o.Connections = 3
 	}
+	o.Connections = min(o.Connections, 4)
 	f := &fsck{r: r, segs: segs, o: o, fn: fn, bad: map[digest.Digest]bad{}}
 	err := f.run(ctx)
 	if f.known != nil {

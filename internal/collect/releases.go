@@ -186,6 +186,9 @@ func (f *fsck) checkRelease(ctx context.Context, m *marker, c *chain, rel *repo.
 		err = check.Finish(&rel.Release)
 	}
 	if err != nil {
+		if _, there := f.r.StoredRelease(ctx, c.scope, rel.Number, rel.Digest); errors.Is(there, fs.ErrNotExist) {
+			return nil // gc has removed the release meanwhile
+		}
 		// The pages that could not be read are needed all the same.
 		for _, p := range rel.Pages {
 			m.done(p.ID)

@@ -1,0 +1,144 @@
+package collect
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"nightferry/internal/apply"
+	"nightferry/internal/bucket"
+	"nightferry/internal/publish"
+	"nightferry/internal/repo"
+	"nightferry/internal/testbed"
+)
+
+// Two pushers, two pullers and two gcs work on one store at once. Its clock
+// runs so fast that the grace passes many times; contents come back again and
+// again, so that pushes rely on what gc is about to take. In the end all is
+// whole.
+func TestRacePushPullGC(t *testing.T) {
+	rounds := 12
+	if testbed.Soak() {
+		rounds = 400 // a minute and more each
+	}
+	stores := map[string]func(*testing.T) bucket.Store{
+		"directory": func(*testing.T) bucket.Store { return nil },
+		"versitygw": func(t *testing.T) bucket.Store { return testbed.S3(t).Open(t) },
+	}
+	for name, base := range stores {
+		for _, key := range [][]byte{nil, []byte("0123456789abcdef0123456789abcdef")} {
+			t.Run(fmt.Sprintf("%s encrypted=%v", name, key != nil), func(t *testing.T) { race(t, newLab(t, base(t), key), rounds) })
+		}
+	}
+}
+
+func race(t *testing.T, l *lab, rounds int) {
+	// A push takes 5 to 10 puts, and as many come from others meanwhile; half
+	// the grace is 30.
+	l.clock.tick = time.Minute
+	var total Report
+	var pushes, late int
+	var g errgroup.Group
+	var pushing atomic.Int32
+	pushing.Store(2)
+	for p := range 2 {
+		l.dir(fmt.Sprintf("core%d", p))
+		src := t.TempDir()
+		rnd := rand.New(rand.NewPCG(uint64(p), 7))
+		g.Go(func() error {
+			defer pushing.Add(-1)
+			for range rounds {
+				// Few contents, so that they come back.
+				name := filepath.Join(src, fmt.Sprintf("f%d", rnd.IntN(6)))
+				if err := os.WriteFile(name, noise(100<<10, uint64(rnd.IntN(12))), 0o644); err != nil {
+					return err
+				}
+				r, err := l.open(nil)
+				if err != nil {
+					return err
+				}
+				_, err = publish.Run(t.Context(), r, src, publish.Options{Channel: fmt.Sprintf("c%d", p), Key: l.key, State: l.dir(fmt.Sprintf("core%d", p)), Now: l.clock.Now, AllowDeletes: true})
+				if err != nil && !errors.Is(err, repo.ErrTooLong) {
+					return fmt.Errorf("push: %w", err)
+				}
+				l.clock.mu.Lock()
+				pushes++
+				if err != nil {
+					late++
+				}
+				l.clock.mu.Unlock()
+			}
+			return nil
+		})
+		target := t.TempDir()
+		g.Go(func() error {
+			for pushing.Load() > 0 {
+				_, err := apply.Run(t.Context(), l.store, target, apply.Options{Channel: fmt.Sprintf("c%d", p), Now: l.clock.Now, Key: l.seal})
+				if err != nil && !errors.Is(err, os.ErrNotExist) { // the channel may not be born yet
+					return fmt.Errorf("pull: %w", err)
+				}
+			}
+			return nil
+		})
+		g.Go(func() error {
+			for pushing.Load() > 0 {
+				r, err := l.open(nil)
+				if err != nil {
+					return err
+				}
+				rep, err := GC(t.Context(), r, r.Segments(l.dir(fmt.Sprintf("gc%d", p))), Options{Keep: 1 + p})
+				if err != nil && !errors.Is(err, ErrBusy) {
+					return err
+				}
+				l.clock.mu.Lock()
+				total.Expired += rep.Expired
+				total.Condemned += rep.Condemned
+				total.Revived += rep.Revived
+				total.Repacked += rep.Repacked
+				total.Deleted += rep.Deleted
+				total.Leftovers += rep.Leftovers
+				l.clock.mu.Unlock()
+			}
+			return nil
+		})
+	}
+	g.Go(func() error { // what it sees half done is no damage
+		for pushing.Load() > 0 {
+			r, err := l.open(nil)
+			if err != nil {
+				return err
+			}
+			_, err = Fsck(t.Context(), r, r.Segments(l.dir("fsck")), FsckOptions{}, func(f Finding) {
+				if f.Severity == Damage {
+					t.Errorf("fsck beside the race: %s", f)
+				}
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d pushes, %d too long; gc: %+v", pushes, late, total)
+	if total.Deleted == 0 || total.Condemned == 0 || late > pushes/2 {
+		t.Error("the race proved nothing: gc took nothing, or pushes gave up")
+	}
+	l.healthy()
+	for range 4 { // what is left goes in the end, and nothing else
+		l.clock.advance(2 * l.grace)
+		l.mustGC(keepOne)
+	}
+	if rep := l.healthy(); rep.Garbage != 0 {
+		t.Errorf("garbage stays: %+v", rep)
+	}
+}
