@@ -7,7 +7,9 @@ type floor int
 const (
 	bedrock floor = iota // the one type that even the ground floor is built of
 	ground
-	formats
+	formats // what needs no other format
+	packed  // formats of chunks
+	indexed // formats of packs
 	tools
 	repository
 	verbs
@@ -17,7 +19,7 @@ const (
 )
 
 func (f floor) String() string {
-	return [...]string{"bedrock", "ground", "formats", "tools", "repository", "verbs", "processes", "programs", "tests"}[f]
+	return [...]string{"bedrock", "ground", "formats", "packed formats", "indexed formats", "tools", "repository", "verbs", "processes", "programs", "tests"}[f]
 }
 
 // room is one package of the house.
@@ -37,9 +39,9 @@ var rooms = []room{
 	{"internal/seal", ground, "keys and AES-GCM of an encrypted repository"},
 
 	{"internal/chunk", formats, "where a file is cut"},
-	{"internal/pack", formats, "blocks, their compression and the footer that indexes them"},
-	{"internal/index", formats, "segments and the index root"},
-	{"internal/manifest", formats, "entries, pages, path rules and Diff"},
+	{"internal/pack", packed, "blocks, their compression and the footer that indexes them"},
+	{"internal/index", indexed, "segments and the index root"},
+	{"internal/manifest", packed, "entries, pages, path rules and Diff"},
 	{"internal/trust", formats, "keys, signatures, releases and heads"},
 	{"internal/halt", formats, "the kill switch's orders and their epoch"},
 
