@@ -86,7 +86,7 @@ func (s *site) bring(ctx context.Context, head *repo.Head) error {
 		}
 		if same {
 			s.res.Verdict, s.res.NoOp = Verified, true
-			return s.sweepStage(false) // a run may have died just before it did
+			return s.sweepStage(s.o.DryRun) // a run may have died just before it did
 		}
 	}
 	s.phase(PhasePlan)
