@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -163,6 +164,9 @@ func (d drawn) pull(t *testing.T, tally *tally) error {
 	if err := f.settled(t, dst); err != nil {
 		return fmt.Errorf("%s: after rolling forward: %w", where, err)
 	}
+	if err := litter(dst); err != nil {
+		return fmt.Errorf("%s: after rolling forward: %w", where, err)
+	}
 	return done()
 }
 
@@ -204,6 +208,9 @@ func (d drawn) resume(t *testing.T, dst string, died report) error {
 		return fmt.Errorf("%s: next pull: %w", where, err)
 	}
 	if err := same(dst, f.now); err != nil {
+		return fmt.Errorf("%s: next pull: %w", where, err)
+	}
+	if err := litter(dst); err != nil {
 		return fmt.Errorf("%s: next pull: %w", where, err)
 	}
 	if most := f.wholePull.Written - ready; r.Written > most {
@@ -274,4 +281,25 @@ func (f *fixture) leaves(from, content string) bool {
 		}
 	}
 	return false
+}
+
+// litter fails when nightferry's own folder holds what nobody will use again.
+func litter(dst string) error {
+	state := filepath.Join(dst, stateDir)
+	list, err := os.ReadDir(state)
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		switch e.Name() {
+		case "catalogue", "lock", "memory.json", "pages", "stage":
+		default:
+			return fmt.Errorf("%s is left over", e.Name())
+		}
+	}
+	staged, err := held(filepath.Join(state, "stage"))
+	if err == nil && len(staged) > 0 {
+		err = fmt.Errorf("%d files are left over on the stage", len(staged))
+	}
+	return err
 }
