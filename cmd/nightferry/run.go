@@ -12,17 +12,19 @@ import (
 	"time"
 )
 
-// memoryLimit leaves room below 256 MiB for what the collector does not
-// count: stacks, the program itself, pages it has not returned yet.
-const memoryLimit = 200 << 20
+// collectPercent trades some processor time for memory: garbage may grow to
+// 40 % of what is in use, which keeps a push or pull of many gigabytes below
+// 256 MiB. A hard limit would do that too, until a first pull of a million
+// files needs more than it: then the collector would take half the machine.
+const collectPercent = 40
 
 // errInterrupted is the cause of a context that a signal has cancelled.
 var errInterrupted = errors.New("interrupted")
 
 // run is the program: it returns the exit code of exit.go's table.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(memoryLimit)
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(collectPercent)
 	}
 	e := &env{stdin: stdin, stdout: stdout, stderr: stderr, now: time.Now}
 	ctx, stop := e.watchSignals(ctx)
