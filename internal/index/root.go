@@ -98,12 +98,20 @@ func EncodeRoot(r *Root) ([]byte, error) {
 	if err := r.Validate(); err != nil {
 		return nil, err
 	}
-	return frame.Encode(RootKind, RootVersion, r)
+	b, err := frame.Encode(RootKind, RootVersion, r)
+	if err != nil {
+		return nil, err
+	}
+	return frame.AppendSum(b), nil
 }
 
 // DecodeRoot reads the root's object.
 func DecodeRoot(b []byte) (*Root, error) {
-	body, err := frame.Body(RootKind, RootVersion, MaxRoot, b)
+	b, err := frame.CutSum(RootKind, RootVersion, b)
+	if err != nil {
+		return nil, err
+	}
+	body, err := frame.Body(RootKind, RootVersion, MaxRoot-digest.Size, b)
 	if err != nil {
 		return nil, err
 	}

@@ -79,7 +79,7 @@ func TestRootRefuses(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := DecodeRoot(b); !errors.Is(err, frame.ErrDamaged) {
+		if _, err := DecodeRoot(frame.AppendSum(b)); !errors.Is(err, frame.ErrDamaged) {
 			t.Errorf("%s: decoded, %v", name, err)
 		}
 	}
@@ -94,9 +94,16 @@ func TestRootRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, b := range map[string][]byte{"cut short": good[:len(good)-1], "a byte more": append(bytes.Clone(good), 0), "nothing": nil} {
+	for name, b := range map[string][]byte{"cut short": good[:len(good)-1], "a byte more": append(bytes.Clone(good), 0), "nothing": nil,
+		"a bit flipped": flipped(good, len(good)-60), "a bit of its checksum flipped": flipped(good, len(good)-1)} {
 		if _, err := DecodeRoot(b); !errors.Is(err, frame.ErrDamaged) {
 			t.Errorf("%s: error is %v", name, err)
 		}
 	}
+}
+
+func flipped(b []byte, at int) []byte {
+	b = bytes.Clone(b)
+	b[at] ^= 1
+	return b
 }

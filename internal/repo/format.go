@@ -76,6 +76,10 @@ type Format struct {
 // DecodeFormat reads the format object.
 func DecodeFormat(b []byte) (*Format, error) {
 	var f Format
+	b, err := frame.CutSum(FormatKind, FormatVersion, b)
+	if err != nil {
+		return nil, err
+	}
 	if err := frame.Decode(FormatKind, FormatVersion, maxFormat, b, &f); err != nil {
 		return nil, err
 	}
@@ -129,7 +133,7 @@ func Init(ctx context.Context, s bucket.Store, o InitOptions) (trust.RepoID, err
 	if err != nil {
 		return id, err
 	}
-	if err := putNew(ctx, s, formatKey, b); errors.Is(err, fs.ErrExist) {
+	if err := putNew(ctx, s, formatKey, frame.AppendSum(b)); errors.Is(err, fs.ErrExist) {
 		return id, fmt.Errorf("init: %w: choose another prefix, or use it as it is", ErrExists)
 	} else if err != nil {
 		return id, err
