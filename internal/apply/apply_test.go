@@ -120,6 +120,14 @@ func sameTree(t testing.TB, want, have string) {
 	}
 }
 
+// try ends the test on an error.
+func try(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // brief shortens content for messages.
 func brief(tr tree) tree {
 	out := tree{}
@@ -340,10 +348,10 @@ func TestDriftIsRepairedByFetchingOnlyWhatItNeeds(t *testing.T) {
 	if _, err := f.WriteAt([]byte("drift"), 9_500_000); err != nil {
 		t.Fatal(err)
 	}
-	f.Close()
-	os.Chtimes(big, info.ModTime(), info.ModTime())
-	os.Remove(filepath.Join(dst, "a.txt"))
-	os.Truncate(filepath.Join(dst, "b/d/e.bin"), 10)
+	try(t, f.Close())
+	try(t, os.Chtimes(big, info.ModTime(), info.ModTime()))
+	try(t, os.Remove(filepath.Join(dst, "a.txt")))
+	try(t, os.Truncate(filepath.Join(dst, "b/d/e.bin"), 10))
 	r := p.must(dst, func(o *Options) { o.Rehash = keepsModes == false })
 	sameTree(t, src, dst)
 	wantOutcomes(t, r, map[string]Outcome{"b/d/big.img": Repaired, "a.txt": Repaired, "b/d/e.bin": Repaired})
@@ -364,11 +372,11 @@ func TestLostCatalogueDeletesNothing(t *testing.T) {
 	for _, how := range []string{"lost", "damaged"} {
 		name := filepath.Join(dst, catalogueName)
 		if how == "lost" {
-			os.Remove(name)
+			try(t, os.Remove(name))
 		} else {
 			b, _ := os.ReadFile(name)
 			b[len(b)/2] ^= 1
-			os.WriteFile(name, b, 0o644)
+			try(t, os.WriteFile(name, b, 0o644))
 		}
 		r := p.must(dst, nil)
 		if _, err := os.Stat(filepath.Join(dst, "a.txt")); err != nil {
@@ -392,7 +400,7 @@ func TestExtrasStayUnlessPruned(t *testing.T) {
 		o.Ignore = func(path string, dir bool) bool { return path == "keep" && dir }
 	})
 	wantOutcomes(t, r, map[string]Outcome{"mine": Deleted, "b/own": Deleted, "b/own/x": Deleted})
-	os.RemoveAll(filepath.Join(dst, "keep"))
+	try(t, os.RemoveAll(filepath.Join(dst, "keep")))
 	sameTree(t, src, dst)
 }
 
@@ -400,7 +408,7 @@ func TestEditedFileThatTheReleaseDropsIsKept(t *testing.T) {
 	p, src, dst := dirs(t, small)
 	p.publish(src)
 	p.must(dst, nil)
-	os.WriteFile(filepath.Join(dst, "a.txt"), []byte("the site's own words"), 0o644)
+	try(t, os.WriteFile(filepath.Join(dst, "a.txt"), []byte("the site's own words"), 0o644))
 	lay(t, src, with(small, func(tr tree) { delete(tr, "a.txt"); delete(tr, "b-file") }))
 	p.publish(src)
 	r := p.must(dst, nil)
@@ -412,11 +420,11 @@ func TestModeAndTimeOnly(t *testing.T) {
 	p.publish(src)
 	p.must(dst, nil)
 	when := epoch.Add(-time.Hour)
-	os.Chtimes(filepath.Join(src, "a.txt"), when, when)
+	try(t, os.Chtimes(filepath.Join(src, "a.txt"), when, when))
 	want := map[string]Outcome{"a.txt": Changed}
 	if keepsModes {
-		os.Chmod(filepath.Join(src, "b"), 0o700)
-		os.Chmod(filepath.Join(src, "b-file"), 0o600)
+		try(t, os.Chmod(filepath.Join(src, "b"), 0o700))
+		try(t, os.Chmod(filepath.Join(src, "b-file"), 0o600))
 		want["b"], want["b-file"] = Changed, Changed
 	}
 	p.publish(src)

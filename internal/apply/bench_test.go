@@ -46,7 +46,7 @@ func BenchmarkPull(b *testing.B) {
 	})
 	b.Run("adopt", func(b *testing.B) {
 		for b.Loop() {
-			os.Remove(filepath.Join(dst, catalogueName))
+			try(b, os.Remove(filepath.Join(dst, catalogueName)))
 			p.must(dst, nil)
 		}
 	})

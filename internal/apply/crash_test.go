@@ -73,7 +73,7 @@ func whole(t *testing.T, what, dst string, old, new tree) {
 		}
 		a, inOld := old[p]
 		b, inNew := new[p]
-		if !(inOld && text == a || inNew && text == b) {
+		if (!inOld || text != a) && (!inNew || text != b) {
 			t.Fatalf("%s: %q is neither the old nor the new file: %d bytes", what, p, len(text))
 		}
 	}

@@ -156,7 +156,7 @@ func (p *press) tryPublish(src string) (*repo.Release, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer segs.Close()
+	defer func() { try(p.t, segs.Close()) }()
 	x, err := r.Index(ctx)
 	if err != nil {
 		return nil, err
@@ -166,7 +166,7 @@ func (p *press) tryPublish(src string) (*repo.Release, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer known.Close()
+	defer func() { try(p.t, known.Close()) }()
 	split, err := chunk.NewSplitter(r.Params())
 	if err != nil {
 		return nil, err

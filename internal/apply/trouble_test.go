@@ -231,15 +231,15 @@ func TestPlantedLinksLeadNowhere(t *testing.T) {
 	}
 	plant := map[string]func(t *testing.T, dst, outside string) (failed []string){
 		"the target": func(t *testing.T, dst, outside string) []string {
-			os.RemoveAll(dst)
+			try(t, os.RemoveAll(dst))
 			return link(t, outside, dst)
 		},
 		"the state folder": func(t *testing.T, dst, outside string) []string {
-			os.RemoveAll(filepath.Join(dst, stateDir))
+			try(t, os.RemoveAll(filepath.Join(dst, stateDir)))
 			return link(t, outside, filepath.Join(dst, stateDir))
 		},
 		"the stage": func(t *testing.T, dst, outside string) []string {
-			os.RemoveAll(filepath.Join(dst, stageDir))
+			try(t, os.RemoveAll(filepath.Join(dst, stageDir)))
 			return link(t, outside, filepath.Join(dst, stageDir))
 		},
 		"every shard of the stage": func(t *testing.T, dst, outside string) []string {
@@ -249,7 +249,7 @@ func TestPlantedLinksLeadNowhere(t *testing.T) {
 			return nil
 		},
 		"the pages": func(t *testing.T, dst, outside string) []string {
-			os.RemoveAll(filepath.Join(dst, pagesDir))
+			try(t, os.RemoveAll(filepath.Join(dst, pagesDir)))
 			return link(t, outside, filepath.Join(dst, pagesDir))
 		},
 		"a folder that is not ours": func(t *testing.T, dst, outside string) []string {
@@ -307,9 +307,9 @@ func TestLinkInTheWayOfWhatWePutThereIsReplaced(t *testing.T) {
 	p.must(dst, nil)
 	outside := t.TempDir()
 	grow(t, outside, tree{"victim": "precious", "c.txt": "precious"})
-	os.Remove(filepath.Join(dst, "a.txt"))
+	try(t, os.Remove(filepath.Join(dst, "a.txt")))
 	link(t, filepath.Join(outside, "victim"), filepath.Join(dst, "a.txt"))
-	os.RemoveAll(filepath.Join(dst, "b"))
+	try(t, os.RemoveAll(filepath.Join(dst, "b")))
 	link(t, outside, filepath.Join(dst, "b"))
 	p.must(dst, nil)
 	sameTree(t, src, dst)
@@ -428,7 +428,7 @@ func TestExpiredHeadBlocksOnlyWhatIsNewer(t *testing.T) {
 	if _, err := p.pull(dst, later); !errors.Is(err, ErrExpired) {
 		t.Fatalf("error %v", err)
 	}
-	os.Remove(filepath.Join(dst, "a.txt"))
+	try(t, os.Remove(filepath.Join(dst, "a.txt")))
 	r := p.must(dst, func(o *Options) { later(o); o.Release = 1 })
 	if !r.Expired || r.Repaired != 1 {
 		t.Errorf("%+v", r.Result)
@@ -470,12 +470,12 @@ func TestDamagedAndMissingPacks(t *testing.T) {
 	for i := 1000; i < len(bad); i += 100_000 {
 		bad[i] ^= 0x40
 	}
-	os.WriteFile(name, bad, 0o644)
+	try(t, os.WriteFile(name, bad, 0o644))
 	_, err = p.pull(dst, nil)
 	if ce := (*repo.CorruptError)(nil); !errors.As(err, &ce) {
 		t.Errorf("damaged: %v", err)
 	}
-	os.Remove(name)
+	try(t, os.Remove(name))
 	_, err = p.pull(dst, nil)
 	if me := (*repo.MissingError)(nil); !errors.As(err, &me) {
 		t.Errorf("missing: %v", err)
@@ -483,7 +483,7 @@ func TestDamagedAndMissingPacks(t *testing.T) {
 	if len(seen(t, dst)) != 0 {
 		t.Error("something was applied")
 	}
-	os.WriteFile(name, good, 0o644)
+	try(t, os.WriteFile(name, good, 0o644))
 	p.must(dst, nil)
 	sameTree(t, src, dst)
 }
@@ -523,8 +523,8 @@ func TestChangedMeanwhileIsNotVerified(t *testing.T) {
 		next := o.OnEvent
 		o.OnEvent = func(e Event) {
 			if e.Kind == PhaseEvent && e.Phase == PhaseRecord {
-				os.WriteFile(filepath.Join(dst, "img"), []byte("scribble"), 0o644)
-				os.WriteFile(filepath.Join(dst, "keep/same"), []byte("scribble"), 0o644)
+				try(t, os.WriteFile(filepath.Join(dst, "img"), []byte("scribble"), 0o644))
+				try(t, os.WriteFile(filepath.Join(dst, "keep/same"), []byte("scribble"), 0o644))
 			}
 			next(e)
 		}
