@@ -59,7 +59,6 @@ type fsck struct {
 	chains   []*chain
 	x        *repo.Index
 	known    *repo.Known
-	live     *live
 	bad      map[digest.Digest]bad // packs that the index names and that cannot be relied on
 }
 
@@ -322,15 +321,12 @@ func (f *fsck) forget(ctx context.Context) error {
 	return f.segs.Prune(x.Root())
 }
 
-// salvage copies the needed chunks of damaged packs that can still be read, and
-// that no good pack holds, to new packs, one block at a time.
+// salvage copies the chunks of damaged packs that can still be read, and that no
+// good pack holds, to new packs, one block at a time. All of them: where a
+// manifest is lost too, nobody knows which are needed.
 func (f *fsck) salvage(ctx context.Context) error {
 	var places []repo.Place
-	c := cursor{l: f.live}
 	err := f.segs.Walk(ctx, f.x, func(all []repo.Place) error {
-		if !c.has(prefix(all[0].ID)) {
-			return nil
-		}
 		for _, p := range all {
 			b, isBad := f.bad[f.x.Packs()[p.Pack].Digest]
 			if !isBad {

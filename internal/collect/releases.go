@@ -41,7 +41,7 @@ func (f *fsck) readChain(ctx context.Context, s repo.Stored) error {
 	inChain := map[uint64]bool{}
 	var top uint64
 	if s.Head {
-		name, err := f.r.ChannelOf(ctx, s.Scope)
+		name, err := f.nameOf(ctx, s)
 		if err != nil {
 			return f.damage(Finding{Kind: KindHead, Key: repo.HeadKey(s.Scope), Remedy: remedyPush}, err)
 		}
@@ -72,6 +72,23 @@ func (f *fsck) readChain(ctx context.Context, s repo.Stored) error {
 		f.find(Finding{Severity: Garbage, Kind: KindRelease, Key: repo.ReleaseKey(s.Scope, rel.Number), Channel: c.name, Release: rel.Number, Cause: why, Remedy: remedyGC})
 	}
 	return nil
+}
+
+// nameOf returns a channel's name; where the head or what it names is damaged,
+// any release of the channel tells it.
+func (f *fsck) nameOf(ctx context.Context, s repo.Stored) (string, error) {
+	name, err := f.r.ChannelOf(ctx, s.Scope)
+	if err == nil || !stored(err) {
+		return name, err
+	}
+	for _, rel := range slices.Backward(s.Releases) {
+		if r, relErr := f.r.StoredRelease(ctx, s.Scope, rel.Number, digest.Digest{}); relErr == nil {
+			return r.Channel, nil
+		} else if !stored(relErr) {
+			return "", relErr
+		}
+	}
+	return "", err
 }
 
 // follow walks a chain. It may end before the first release, where gc has
@@ -121,7 +138,6 @@ func (f *fsck) follow(ctx context.Context, c *chain, rel *repo.Release, releases
 // they need and nobody can read.
 func (f *fsck) checkReleases(ctx context.Context) error {
 	m := &marker{reader: reader{r: f.r, x: f.x, known: f.known}, seen: map[digest.Digest]struct{}{}}
-	f.live = &m.live
 	for _, c := range f.chains {
 		for _, rel := range c.releases {
 			if err := f.checkRelease(ctx, m, c, rel); err != nil {

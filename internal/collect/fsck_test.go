@@ -1,0 +1,216 @@
+package collect
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"nightferry/internal/bucket"
+	"nightferry/internal/publish"
+	"nightferry/internal/repo"
+	"nightferry/internal/testbed"
+)
+
+// stocked is a repository of two releases with packs of files and a large one
+// with chunk lists.
+func stocked(t *testing.T, seal []byte) *lab {
+	l := newLab(t, nil, seal)
+	for i := range 20 {
+		l.write(fmt.Sprintf("d%d/f", i), 30<<10, uint64(i))
+	}
+	l.mustPush()
+	l.write("large", 12<<20, 99)
+	l.mustPush()
+	return l
+}
+
+func TestFsckOfAHealthyRepository(t *testing.T) {
+	sealKeys(t, func(t *testing.T, seal []byte) {
+		l := stocked(t, seal)
+		rep := l.healthy()
+		if rep.Garbage != 0 || rep.Channels != 1 || rep.Releases != 2 || rep.Packs != 2 || rep.ReadPacks != 2 || rep.Segments != 2 || rep.Chunks < 80 || rep.TrustNumber != 1 {
+			t.Errorf("%+v", rep)
+		}
+	})
+}
+
+// Every object is hit in every way, and fsck says which, and says what to do.
+func TestFsckFindsDamageAnywhere(t *testing.T) {
+	sealKeys(t, func(t *testing.T, seal []byte) {
+		l := stocked(t, seal)
+		kinds := map[string]Kind{"trust/": KindTrust, "halt": KindHalt, "index/root": KindRoot, "index/": KindSegment, "packs/": KindPack}
+		kindOf := func(key string) Kind {
+			if strings.HasSuffix(key, "/head") {
+				return KindHead
+			}
+			if strings.HasPrefix(key, repo.ChannelsPrefix) {
+				return KindRelease
+			}
+			if key == repo.RootKey {
+				return KindRoot
+			}
+			for p, k := range kinds {
+				if p != repo.RootKey && strings.HasPrefix(key, p) {
+					return k
+				}
+			}
+			return ""
+		}
+		for _, key := range testbed.Keys(t, l.base, "") {
+			if key == "format" || key == "trust/1" {
+				continue // without them the repository does not open at all
+			}
+			good := testbed.ReadObject(t, l.base, key)
+			harms := map[string]func(){
+				"gone":  func() { testbed.DeleteObject(t, l.base, key) },
+				"short": func() { testbed.Truncate(t, l.base, key, int64(len(good)-1)) },
+				"empty": func() { testbed.Truncate(t, l.base, key, 0) },
+			}
+			for i := range 8 {
+				at := int64(len(good)) * int64(i) / 8
+				harms[fmt.Sprint("flipped at ", at)] = func() { testbed.FlipBit(t, l.base, key, at, 5) }
+			}
+			for name, harm := range harms {
+				harm()
+				rep, all := l.fsck(FsckOptions{ReadData: true})
+				hit := slices.ContainsFunc(all, func(f Finding) bool {
+					return f.Severity == Damage && f.Kind == kindOf(key) && f.Key == key && f.Remedy != ""
+				})
+				// A head that is gone leaves garbage; an older release that is
+				// gone leaves nothing: gc may have removed it.
+				if name == "gone" && kindOf(key) == KindHead {
+					hit = rep.Garbage > 0
+				}
+				if name == "gone" && strings.HasSuffix(key, "/releases/1") {
+					hit = rep.Releases == 1
+				}
+				if !hit {
+					t.Errorf("%s of %s: %v", name, key, all)
+				}
+				testbed.WriteObject(t, l.base, key, good)
+			}
+		}
+		l.healthy()
+	})
+}
+
+// Lost and damaged packs are forgotten, what is good of them is saved, and the
+// next push stores the rest anew, from the same machine with its stat cache or
+// from another.
+func TestForgetMissingAndPushHeals(t *testing.T) {
+	for _, machine := range []string{"core", "other"} {
+		for name, harm := range map[string]func(testing.TB, bucket.Store, string){
+			"gone":    func(t testing.TB, s bucket.Store, key string) { testbed.DeleteObject(t, s, key) },
+			"short":   func(t testing.TB, s bucket.Store, key string) { testbed.Truncate(t, s, key, 5<<20) },
+			"flipped": func(t testing.TB, s bucket.Store, key string) { testbed.FlipBit(t, s, key, 5<<20, 1) },
+		} {
+			t.Run(machine+" "+name, func(t *testing.T) {
+				sealKeys(t, func(t *testing.T, seal []byte) {
+					l := stocked(t, seal)
+					keys := testbed.Keys(t, l.base, repo.PacksPrefix)
+					for _, key := range keys {
+						if len(testbed.ReadObject(t, l.base, key)) > 6<<20 {
+							harm(t, l.base, key)
+						}
+					}
+					rep, all := l.fsck(FsckOptions{ReadData: true})
+					if rep.Damage == 0 || rep.LostChunks == 0 || !slices.ContainsFunc(all, func(f Finding) bool { return f.Kind == KindFile && f.Path == "large" || f.Kind == KindPage }) {
+						t.Fatalf("%+v %v", rep, all)
+					}
+					rep, _ = l.fsck(FsckOptions{ReadData: true, ForgetMissing: true})
+					if rep.Forgotten != 1 || (name != "gone") != (rep.Salvaged > 0) {
+						t.Fatalf("%+v", rep)
+					}
+					res, err := l.push(nil, machine, labChannel)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if name == "flipped" && res.New > 2<<20 || res.New == 0 {
+						t.Errorf("stored anew: %d of 12 MiB", res.New)
+					}
+					l.healthy()
+				})
+			})
+		}
+	}
+}
+
+// With the root and every segment gone, the index comes back from the packs.
+func TestRebuildIndex(t *testing.T) {
+	sealKeys(t, func(t *testing.T, seal []byte) {
+		for name, harm := range map[string]func(*testing.T, *lab){
+			"all gone": func(t *testing.T, l *lab) {
+				for _, key := range testbed.Keys(t, l.base, repo.IndexPrefix) {
+					testbed.DeleteObject(t, l.base, key)
+				}
+			},
+			"root damaged": func(t *testing.T, l *lab) { testbed.FlipBit(t, l.base, repo.RootKey, 20, 0) },
+			"segment damaged": func(t *testing.T, l *lab) {
+				testbed.FlipBit(t, l.base, testbed.Keys(t, l.base, repo.IndexPrefix)[0], 600, 0)
+			},
+		} {
+			t.Run(name, func(t *testing.T) {
+				l := stocked(t, seal)
+				harm(t, l)
+				if rep, _ := l.fsck(FsckOptions{}); rep.Damage == 0 {
+					t.Fatal("no damage is seen")
+				}
+				if rep, all := l.fsck(FsckOptions{RebuildIndex: true, ReadData: true}); rep.Damage != 0 || rep.Indexed != 2 || rep.Packs != 2 {
+					t.Fatalf("%+v %v", rep, all)
+				}
+				l.write("more", 50<<10, 5)
+				var res *publish.Result
+				if res = l.mustPush(); res.New > 1<<20 {
+					t.Errorf("%d bytes were stored anew", res.New)
+				}
+				l.healthy()
+			})
+		}
+	})
+}
+
+// A check that could not be made is an error, never a pass and never damage.
+func TestFsckThatCannotLook(t *testing.T) {
+	l := stocked(t, nil)
+	r, err := l.open(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	record := testbed.Fail(l.store)
+	if r, err = l.open(record); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Fsck(t.Context(), r, r.Segments(l.dir("a")), FsckOptions{ReadData: true}, nil); err != nil {
+		t.Fatal(err)
+	}
+	for i := range record.Calls() {
+		if i < 3 {
+			continue // opens the repository
+		}
+		r, err := l.open(testbed.Fail(l.store, testbed.Rule{Nth: i + 1, Kind: bucket.KindDenied}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		rep, err := Fsck(t.Context(), r, r.Segments(l.dir(fmt.Sprint("b", i))), FsckOptions{ReadData: true}, nil)
+		if err == nil || rep.Damage > 0 {
+			t.Errorf("call %d (%v) was refused: %+v %v", i+1, record.Calls()[i], rep, err)
+		}
+	}
+}
+
+// What is in nobody's way is said, and is no damage.
+func TestFsckNamesGarbage(t *testing.T) {
+	l := stocked(t, nil)
+	testbed.WriteObject(t, l.base, "notes.txt", []byte("x"))
+	testbed.WriteObject(t, l.base, "channels/package/notes", []byte("x"))
+	testbed.WriteObject(t, l.base, "packs/ab/tmp", []byte("x"))
+	l.write("new", 100<<10, 1234)
+	if _, err := l.push(testbed.Fail(l.store, testbed.Rule{Op: "put", Prefix: "channels/package/head", Dead: true}), "core", labChannel); err == nil {
+		t.Fatal("the push lived")
+	}
+	rep, all := l.fsck(FsckOptions{ReadData: true})
+	if rep.Damage != 0 || rep.Garbage != 4 {
+		t.Errorf("%+v %v", rep, all)
+	}
+}
