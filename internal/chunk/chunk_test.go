@@ -51,7 +51,7 @@ func splitter(t testing.TB) *Splitter {
 // TestAverageSize also shows that the masks follow the average: with the
 // library's "fastcdc" the chunks of these bytes come out at a third of it.
 func TestAverageSize(t *testing.T) {
-	data := noise(1, 64<<20)
+	data := noise(1, 32<<20)
 	chunks := cut(t, splitter(t), bytes.NewReader(data))
 	if !bytes.Equal(bytes.Join(chunks, nil), data) {
 		t.Fatal("the chunks are not the data")
@@ -103,7 +103,7 @@ func TestReadsDoNotMoveCuts(t *testing.T) {
 // TestEditMovesFewCuts inserts, deletes and changes bytes anywhere: what is
 // far from the edit keeps its chunks.
 func TestEditMovesFewCuts(t *testing.T) {
-	data := noise(4, 16<<20)
+	data := noise(4, 6<<20)
 	s := splitter(t)
 	known := map[digest.Digest]bool{}
 	for _, c := range cut(t, s, bytes.NewReader(data)) {

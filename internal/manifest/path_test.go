@@ -19,7 +19,7 @@ func TestCheckPathTakes(t *testing.T) {
 		"a", "a/b", ".hidden", "a b/c d", "日本語/ドライバ.inf", "with.dots.in.it", "~", "file~1", "a~1.txt",
 		"COM", "COM10", "COMIC", "LPT", "LPTX", "CONSOLE.TXT", "CONIN", "NULL", "auxiliary", "xCON", "com1x", "COM¹²",
 		strings.Repeat("x", MaxName), strings.Repeat(strings.Repeat("x", 15)+"/", 255) + strings.Repeat("x", 16),
-		"a/.nightferry", "a/NIGHTF~1", ".nightferry2", "nightferry", "NIGHTFERRY~1", "NI~", "NIXXXX~1", "emoji 🚢",
+		"a/.nightferry", "a/NIGHTF~1", ".nightferry2", "nightferry", "NIGHTFERRY~1", "NIGHTF~1x", "NIGHTF~x", "NI~", "NIXXXX~1", "emoji 🚢",
 		"non-breaking\u00a0space", "a/-", "$Recycle.Bin",
 	} {
 		for _, portable := range []bool{true, false} {
