@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"nightferry/internal/testbed"
@@ -58,7 +59,7 @@ func runScripts(t *testing.T, dir string, store func(*testscript.Env) string, va
 			return os.MkdirAll(filepath.Join(env.WorkDir, "src"), 0o755)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exitsWith, "jsonlines": jsonLines, "flip": flip, "nowhere": nowhere, "fill": fill, "savedas": savedAs, "keep": keep, "glob": globbed,
+			"exits": exitsWith, "jsonlines": jsonLines, "flip": flip, "nowhere": nowhere, "fill": fill, "savedas": savedAs, "keep": keep, "glob": globbed, "sametree": sameTree,
 		},
 	})
 }
@@ -208,4 +209,25 @@ func keep(ts *testscript.TestScript, neg bool, args []string) {
 // globbed puts the one path that a pattern names into a variable.
 func globbed(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[0], only(ts, args[1]))
+}
+
+// sameTree checks that two folders hold the same files: nothing was cached,
+// staged or changed meanwhile.
+func sameTree(ts *testscript.TestScript, neg bool, args []string) {
+	var trees [2]map[string]string
+	for i := range trees {
+		trees[i] = map[string]string{}
+		root := os.DirFS(ts.MkAbs(args[i]))
+		ts.Check(fs.WalkDir(root, ".", func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			b, err := fs.ReadFile(root, path)
+			trees[i][path] = string(b)
+			return err
+		}))
+	}
+	if d := cmp.Diff(trees[0], trees[1]); d != "" || len(trees[0]) < 3 {
+		ts.Fatalf("the folders differ:\n%s", d)
+	}
 }

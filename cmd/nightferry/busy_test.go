@@ -1,0 +1,68 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"nightferry/internal/durable"
+	"nightferry/internal/testbed"
+)
+
+// TestBusy runs a pull and a push while another one is at work.
+func TestBusy(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	t.Setenv("NIGHTFERRY_STATE", filepath.Join(dir, "state"))
+	store := testbed.FileURL(filepath.Join(dir, "store"))
+	nightferry := func(want int, args ...string) string {
+		t.Helper()
+		var out bytes.Buffer
+		if got := run(t.Context(), args, strings.NewReader(""), &out, &out); got != want {
+			t.Fatalf("%v: exit code %d, want %d\n%s", args, got, want, out.String())
+		}
+		return out.String()
+	}
+	if err := os.Mkdir("src", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile("src/a", []byte("a"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	nightferry(0, "init", store)
+	nightferry(0, "push", "src", store, "package")
+	nightferry(0, "pull", store, "package", "site")
+
+	states, err := os.ReadDir("state")
+	if err != nil || len(states) != 1 {
+		t.Fatalf("%v %v", states, err)
+	}
+	for _, c := range []struct {
+		folder, lock string
+		args         []string
+	}{
+		{"site", ".nightferry/lock", []string{"pull", store, "package", "site"}},
+		{filepath.Join("state", states[0].Name()), "push-package.lock", []string{"push", "src", store, "package"}},
+	} {
+		root, err := durable.Open(c.folder, durable.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		unlock, err := durable.Lock(root, c.lock)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if out := nightferry(9, c.args...); !strings.Contains(out, "in use by another process") {
+			t.Errorf("%v says %s", c.args, out)
+		}
+		if err := unlock(); err != nil {
+			t.Fatal(err)
+		}
+		nightferry(0, c.args...)
+		if err := root.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
