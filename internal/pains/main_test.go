@@ -69,10 +69,29 @@ type ran struct {
 	state       *os.ProcessState
 }
 
-// nightferry runs the program as a person would, with the world's keys, and with nothing else of this account's.
+// initCLI makes a repository with the program's own init, and returns its URL and the file of its release key.
+func (w *world) initCLI() (store, key string) {
+	w.t.Helper()
+	dir := filepath.Join(w.t.TempDir(), "keys")
+	store = w.url + "-cli"
+	if w.bucket.Name != "" {
+		store = w.bucket.URL("cli")
+	}
+	if r := w.nightferry("init", "--keys", dir, store); r.code != 0 {
+		w.t.Fatalf("init ended with %d: %s", r.code, r.errOut)
+	}
+	return store, filepath.Join(dir, "nightferry-release.key")
+}
+
+// nightferry runs the program as a person would, who keeps its state in the world's folder.
 func (w *world) nightferry(args ...string) ran {
 	w.t.Helper()
-	cmd := exec.CommandContext(w.t.Context(), program(w.t), args...)
+	return w.run(program(w.t), args...)
+}
+
+func (w *world) run(name string, args ...string) ran {
+	w.t.Helper()
+	cmd := exec.CommandContext(w.t.Context(), name, args...)
 	cmd.Env = append(os.Environ(), "NIGHTFERRY_STATE="+w.state)
 	if w.bucket.Endpoint != "" {
 		cmd.Env = append(cmd.Env, w.bucket.Env()...)

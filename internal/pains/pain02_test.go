@@ -153,11 +153,10 @@ func TestPain02_SourceThatIsGone(t *testing.T) {
 // What a scheduler sees: the exit code.
 func TestPain02_ExitCodes(t *testing.T) {
 	w := newWorld(t, plan{s3: true})
-	keys := filepath.Join(t.TempDir(), "keys")
-	store, signing := w.bucket.URL("cli"), filepath.Join(keys, "nightferry-release.key")
+	store, signing := w.initCLI()
 	put(t, w.src, "a", []byte("a"))
 	site := w.site()
-	for _, args := range [][]string{{"init", "--keys", keys, store}, {"push", "--release-key", signing, w.src, store, channel}, {"pull", store, channel, site}} {
+	for _, args := range [][]string{{"push", "--release-key", signing, w.src, store, channel}, {"pull", store, channel, site}} {
 		if r := w.nightferry(args...); r.code != 0 {
 			t.Fatalf("%v ended with %d: %s", args, r.code, r.errOut)
 		}

@@ -1,0 +1,129 @@
+package pains
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"nightferry/internal/apply"
+	"nightferry/internal/manifest"
+	"nightferry/internal/repo"
+	"nightferry/internal/testbed"
+	"nightferry/internal/verify"
+)
+
+// rclone #7881 and #4855: what was uploaded in parts has no hash that anybody could compare, so only its size is.
+//
+// An image of several packs is verified by the plain SHA-256 of all its bytes; one bit that changes without the size and
+// the times is found, wherever it is.
+func TestPain08_LargeImage(t *testing.T) {
+	w := newWorld(t, plan{s3: true})
+	size := 45 << 20 // more than two packs, more than one part of any multipart upload
+	lay(t, w.src, tree{"disk.img": slices.Concat(noise(1, size/2), make([]byte, 5<<20), noise(2, size/2)), "small": noise(3, 10)})
+	w.mustPush(nil)
+	if packs := testbed.Keys(t, w.store, "packs/"); len(packs) < 2 {
+		t.Fatalf("the image takes only %d packs", len(packs))
+	}
+	site := w.site()
+	w.arrive(site)
+	if found, totals := w.verify(site, verify.Options{}); len(found) > 0 || totals.Bytes != int64(size+5<<20+10) {
+		t.Fatalf("%d bytes were read, found %v", totals.Bytes, found)
+	}
+	img := filepath.Join(site, "disk.img")
+	info, err := os.Stat(img)
+	must(t, err)
+	for _, at := range []int64{0, int64(size/2) + 1<<20, info.Size() - 1} { // the first byte, in the hole, the last one
+		flipAt(t, img, at, info.ModTime())
+		found, _ := w.verify(site, verify.Options{})
+		if len(found) != 1 || found[0].Path != "disk.img" || found[0].Problem != verify.Hash {
+			t.Errorf("byte %d changed: found %v", at, found)
+		}
+		p, err := w.pull(site, func(o *apply.Options) { o.Rehash = true })
+		must(t, err)
+		w.arrived(p, site)
+		if p.files["disk.img"].Outcome != apply.Repaired || p.BytesFetched > 1<<20 {
+			t.Errorf("byte %d changed: outcome %v, %d bytes fetched", at, p.files["disk.img"].Outcome, p.BytesFetched)
+		}
+	}
+}
+
+func flipAt(t testing.TB, name string, at int64, when time.Time) {
+	t.Helper()
+	f, err := os.OpenFile(name, os.O_RDWR, 0)
+	must(t, err)
+	defer f.Close()
+	var b [1]byte
+	_, err = f.ReadAt(b[:], at)
+	must(t, err)
+	b[0] ^= 0x20
+	_, err = f.WriteAt(b[:], at)
+	must(t, err)
+	must(t, f.Close())
+	must(t, os.Chtimes(name, when, when))
+}
+
+// A check that cannot be made is no pass: not of a file, and not of a release whose list of files cannot be read.
+func TestPain08_CheckThatCannotBeMade(t *testing.T) {
+	w := newWorld(t, plan{})
+	lay(t, w.src, tree{"good": noise(1, 100_000), "dir/secret": noise(2, 1000)})
+	w.mustPush(nil)
+	site := w.site()
+	w.arrive(site)
+	t.Run("a folder in place of a file", func(t *testing.T) {
+		must(t, os.Rename(filepath.Join(site, "good"), filepath.Join(site, "good.aside")))
+		must(t, os.Mkdir(filepath.Join(site, "good"), 0o755))
+		found, _ := w.verify(site, verify.Options{})
+		if !slices.ContainsFunc(found, func(f verify.Finding) bool { return f.Path == "good" && f.Problem == verify.Kind }) {
+			t.Errorf("found %v", found)
+		}
+		must(t, os.Remove(filepath.Join(site, "good")))
+		must(t, os.Rename(filepath.Join(site, "good.aside"), filepath.Join(site, "good")))
+	})
+	t.Run("no list", func(t *testing.T) {
+		for _, key := range testbed.Keys(t, w.store, "packs/") {
+			testbed.Truncate(t, w.store, key, 60)
+		}
+		next, err := w.entries(t.Context())
+		if err == nil {
+			_, err = verify.Run(t.Context(), site, next, verify.Options{}, func(verify.Finding) {})
+		}
+		if err == nil {
+			t.Error("verified without a list of files")
+		}
+	})
+}
+
+// entries streams the head's entries.
+func (w *world) entries(ctx context.Context) (manifest.Next, error) {
+	r, err := w.open(ctx, w.store)
+	if err != nil {
+		return nil, err
+	}
+	head, err := r.Head(ctx, channel)
+	if err != nil {
+		return nil, err
+	}
+	rel, err := r.Release(ctx, channel, head.Number, head.Release)
+	if err != nil {
+		return nil, err
+	}
+	pages := repo.NewMemoryPages()
+	return r.Entries(rel, pages), r.LoadPages(ctx, r.Index, rel.PageIDs(), pages, repo.FetchOptions{})
+}
+
+// verify compares a folder with the head, and returns what it found, but for what the site added.
+func (w *world) verify(site string, o verify.Options) (found []verify.Finding, totals verify.Totals) {
+	w.t.Helper()
+	next, err := w.entries(w.t.Context())
+	must(w.t, err)
+	totals, err = verify.Run(w.t.Context(), site, next, o, func(f verify.Finding) {
+		if f.Problem != verify.Extra {
+			found = append(found, f)
+		}
+	})
+	must(w.t, err)
+	return found, totals
+}
