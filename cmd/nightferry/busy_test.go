@@ -1,8 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -19,11 +19,12 @@ func TestBusy(t *testing.T) {
 	store := testbed.FileURL(filepath.Join(dir, "store"))
 	nightferry := func(want int, args ...string) string {
 		t.Helper()
-		var out bytes.Buffer
-		if got := run(t.Context(), args, strings.NewReader(""), &out, &out); got != want {
-			t.Fatalf("%v: exit code %d, want %d\n%s", args, got, want, out.String())
+		cmd := exec.Command("nightferry", args...)
+		out, err := cmd.CombinedOutput()
+		if got := cmd.ProcessState.ExitCode(); got != want {
+			t.Fatalf("%v: %v, want exit code %d\n%s", args, err, want, out)
 		}
-		return out.String()
+		return string(out)
 	}
 	if err := os.Mkdir("src", 0o755); err != nil {
 		t.Fatal(err)
