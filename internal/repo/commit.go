@@ -269,8 +269,14 @@ func (r *Repo) PutHalt(ctx context.Context, key ed25519.PrivateKey, change func(
 			return 0, err
 		}
 		err = r.putHalt(ctx, key, epoch+1, orders, cond(etag))
-		if err == nil || !errors.Is(err, fs.ErrExist) {
-			return epoch + 1, err
+		if err == nil {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.memory.Halt = max(r.memory.Halt, epoch+1)
+			return epoch + 1, nil
+		}
+		if !errors.Is(err, fs.ErrExist) {
+			return 0, err
 		}
 	}
 	return 0, fmt.Errorf("replace the halt object: other writers were faster %d times", casTries)

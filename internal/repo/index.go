@@ -24,6 +24,10 @@ const (
 	// maxGap is how many bytes that nobody wants are read through rather
 	// than paying for another request.
 	maxGap = 1 << 20
+	// keptSegments bounds the small segments, in bytes, that an Index keeps
+	// from one Locate to the next: a pull locates pages, then lists, then
+	// content, nearly always in the newest segments.
+	keptSegments = 2 * wholeSegment
 )
 
 // Index looks chunks up. It is safe for concurrent use, but for Locate.
@@ -36,6 +40,9 @@ type Index struct {
 
 	packs  []index.Pack
 	byPack map[digest.Digest]uint32
+
+	kept      map[digest.Digest]*segment
+	keptBytes int64
 }
 
 // Place says where a chunk is stored.
@@ -78,7 +85,7 @@ func (r *Repo) Index(ctx context.Context) (*Index, error) {
 }
 
 func (r *Repo) newIndex(root *index.Root, info bucket.Info) *Index {
-	return &Index{repo: r, root: root, etag: info.ETag, date: info.Date, condemned: condemnedSet(root), byPack: map[digest.Digest]uint32{}}
+	return &Index{repo: r, root: root, etag: info.ETag, date: info.Date, condemned: condemnedSet(root), byPack: map[digest.Digest]uint32{}, kept: map[digest.Digest]*segment{}}
 }
 
 // refresh reads the root again; the packs that Places refer to stay. It fails
@@ -141,7 +148,7 @@ func (x *Index) locate(ctx context.Context, ids []digest.Digest) (found []Place,
 		if len(left) == 0 {
 			break
 		}
-		s, err := x.repo.openSegment(ctx, seg)
+		s, err := x.segment(ctx, seg)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -180,6 +187,19 @@ func (x *Index) locate(ctx context.Context, ids []digest.Digest) (found []Place,
 	}
 	slices.SortFunc(found, func(a, b Place) int { return a.ID.Compare(b.ID) })
 	return found, missing, nil
+}
+
+// segment opens a segment, or gives the one that an earlier Locate has opened.
+func (x *Index) segment(ctx context.Context, ref index.SegmentRef) (*segment, error) {
+	if s := x.kept[ref.Digest]; s != nil {
+		return s, nil
+	}
+	s, err := x.repo.openSegment(ctx, ref)
+	if err == nil && s.whole != nil && x.keptBytes+ref.Size <= keptSegments {
+		x.kept[ref.Digest] = s
+		x.keptBytes += ref.Size
+	}
+	return s, err
 }
 
 // segment reads parts of one segment from the store.

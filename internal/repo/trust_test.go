@@ -1,0 +1,258 @@
+package repo
+
+import (
+	"errors"
+	"io/fs"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"nightferry/internal/digest"
+	"nightferry/internal/halt"
+	"nightferry/internal/trust"
+)
+
+func keys(ks ...trust.Key) *trust.Doc { return &trust.Doc{Keys: ks} }
+
+func key(b byte, s trust.Status) trust.Key {
+	return trust.Key{Public: PublicOf(seedKey(b)), Roles: trust.AllRoles, Status: s}
+}
+
+// A new key signs, a retired one's releases stay good and its heads do not, a
+// revoked one counts for nothing but what a good head names.
+func TestRotationAndRevocation(t *testing.T) {
+	both(t, func(t *testing.T, p *press) {
+		ctx := t.Context()
+		one := p.publish("one")
+		r := p.mustOpen(nil)
+		site := r.Memory()
+
+		if err := r.PutTrust(ctx, p.root, keys(key(2, trust.Retired), key(3, trust.Active))); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Publish(ctx, Commit{Release: one.Release, Key: p.key}); !errors.Is(err, trust.ErrUntrusted) {
+			t.Errorf("a retired key published: %v", err)
+		}
+		r, err := p.open(nil, &site)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, n := r.Trust(); n != 2 {
+			t.Errorf("trust document %d, want 2", n)
+		}
+		if _, err := r.Head(ctx, testChannel); !errors.Is(err, trust.ErrUntrusted) || !strings.Contains(err.Error(), "retired") {
+			t.Errorf("a retired key's head: %v", err)
+		}
+		if _, err := r.Release(ctx, testChannel, 1, digest.Digest{}); err != nil {
+			t.Errorf("a retired key's release: %v", err)
+		}
+		if n, err := r.Resign(ctx, testChannel, seedKey(3)); err != nil || n != 1 {
+			t.Errorf("resign: %d %v", n, err)
+		}
+		if _, err := r.Head(ctx, testChannel); err != nil {
+			t.Errorf("signed again: %v", err)
+		}
+
+		if err := r.PutTrust(ctx, p.root, keys(key(2, trust.Revoked), key(3, trust.Active))); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Release(ctx, testChannel, 1, digest.Digest{}); !errors.Is(err, trust.ErrUntrusted) {
+			t.Errorf("a revoked key's release, by its signer: %v", err)
+		}
+		if _, err := r.Release(ctx, testChannel, 1, one.Digest); err != nil {
+			t.Errorf("a revoked key's release, named by a good head: %v", err)
+		}
+		if err := r.PutTrust(ctx, seedKey(2), keys(key(2, trust.Active))); !errors.Is(err, trust.ErrUntrusted) {
+			t.Errorf("a release key signed trust: %v", err)
+		}
+	})
+}
+
+// What another root key signed is refused, whether it was there from the start
+// or came later.
+func TestWrongRoot(t *testing.T) {
+	both(t, func(t *testing.T, p *press) {
+		site := p.mustOpen(nil).Memory()
+		wrong := PublicOf(seedKey(5))
+		if _, err := Open(t.Context(), p.store, Options{Root: &wrong, Key: p.seal, Now: time.Now}); !errors.Is(err, trust.ErrUntrusted) {
+			t.Errorf("--trust with another key: %v", err)
+		}
+		if _, err := Open(t.Context(), p.store, Options{Memory: &site, Root: &wrong, Key: p.seal, Now: time.Now}); !errors.Is(err, trust.ErrUntrusted) {
+			t.Errorf("--trust against the pin: %v", err)
+		}
+		forger := &Repo{store: p.store, format: p.mustOpen(nil).format}
+		if err := forger.putTrust(t.Context(), seedKey(5), 2, keys(key(5, trust.Active))); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.open(nil, &site); !errors.Is(err, trust.ErrUntrusted) {
+			t.Errorf("a forged trust document: %v", err)
+		}
+		if _, err := p.open(nil, nil); !errors.Is(err, trust.ErrUntrusted) {
+			t.Errorf("a forged trust document, on first use: %v", err)
+		}
+	})
+}
+
+// Another repository's objects under this one's keys are refused.
+func TestForeignObjects(t *testing.T) {
+	both(t, func(t *testing.T, p *press) {
+		other := newPress(t, p.seal)
+		other.publish("other")
+		p.publish("mine")
+		r, o := p.mustOpen(nil), other.mustOpen(nil)
+		p.put(HeadKey(r.Keys().Name(testChannel)), other.get(HeadKey(o.Keys().Name(testChannel))))
+		if _, err := r.Head(t.Context(), testChannel); !errors.Is(err, trust.ErrUntrusted) {
+			t.Errorf("a foreign head: %v", err)
+		}
+		p.put(haltKey, other.get(haltKey))
+		if err := r.CheckHalt(t.Context(), halt.Subject{}); !errors.Is(err, trust.ErrUntrusted) {
+			t.Errorf("a foreign halt: %v", err)
+		}
+		site := r.Memory()
+		if _, err := Open(t.Context(), other.store, Options{Memory: &site, Key: p.seal, Now: time.Now}); !errors.Is(err, trust.ErrUntrusted) {
+			t.Errorf("another repository in the store's place: %v", err)
+		}
+	})
+}
+
+// What is older than seen before is refused, and nothing of it is remembered.
+func TestReplays(t *testing.T) {
+	both(t, func(t *testing.T, p *press) {
+		ctx := t.Context()
+		headKey := HeadKey(p.mustOpen(nil).Keys().Name(testChannel))
+		p.publish("one")
+		oldHead, oldHalt := p.get(headKey), p.get(haltKey)
+		p.publish("two")
+		r := p.mustOpen(nil)
+		if _, err := r.PutHalt(ctx, p.key, func(o *halt.Orders, epoch uint64) error {
+			o.Active = append(o.Active, halt.Order{ID: epoch, Scope: halt.All, Reason: "test", By: "me"})
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.PutTrust(ctx, p.root, keys(key(2, trust.Active), key(3, trust.Active))); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Head(ctx, testChannel); err != nil {
+			t.Fatal(err)
+		}
+		site := r.Memory()
+		if site.Heads[testChannel] != 2 || site.Halt != 2 || site.Trust != 2 {
+			t.Fatalf("%+v", site)
+		}
+
+		for name, replay := range map[string]func(){
+			"older head": func() { p.put(headKey, oldHead) },
+			"no head":    func() { _ = p.store.Delete(ctx, headKey) },
+		} {
+			now := p.get(headKey)
+			replay()
+			again, err := p.open(nil, &site)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := again.Head(ctx, testChannel); !errors.Is(err, ErrOlder) {
+				t.Errorf("%s: %v", name, err)
+			}
+			if diff := cmp.Diff(site, again.Memory()); diff != "" {
+				t.Errorf("%s is remembered: %s", name, diff)
+			}
+			if _, err := again.Resign(ctx, testChannel, p.key); err == nil {
+				t.Errorf("%s was signed again", name)
+			}
+			p.put(headKey, now)
+		}
+
+		p.put(haltKey, oldHalt)
+		again, err := p.open(nil, &site)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := again.CheckHalt(ctx, halt.Subject{}); !errors.Is(err, ErrOlder) {
+			t.Errorf("an older halt: %v", err)
+		}
+		if diff := cmp.Diff(site, again.Memory()); diff != "" {
+			t.Errorf("an older halt is remembered: %s", diff)
+		}
+		_ = p.store.Delete(ctx, haltKey)
+		if err := again.CheckHalt(ctx, halt.Subject{}); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("no halt object: %v", err)
+		}
+
+		// A trust document that was put back does not bring back what it said:
+		// the site remembers the newer one itself.
+		_ = p.store.Delete(ctx, trustKey(2))
+		if again, err = p.open(nil, &site); err != nil {
+			t.Fatal(err)
+		}
+		if doc, n := again.Trust(); n != 2 || doc.Find(PublicOf(seedKey(3))) == nil {
+			t.Errorf("trust document %d is in force", n)
+		}
+		if _, err := again.CheckTrust(ctx); !errors.Is(err, ErrOlder) {
+			t.Errorf("the chain of a rolled back store: %v", err)
+		}
+	})
+}
+
+// A release in another's place is refused, by number, channel and digest.
+func TestReleaseInAnothersPlace(t *testing.T) {
+	both(t, func(t *testing.T, p *press) {
+		one, two := p.publish("one"), p.publish("two")
+		r := p.mustOpen(nil)
+		name := r.Keys().Name(testChannel)
+		p.put(ReleaseKey(name, 2), p.get(ReleaseKey(name, 1)))
+		for _, want := range []digest.Digest{{}, one.Digest, two.Digest} {
+			if _, err := r.Release(t.Context(), testChannel, 2, want); !errors.Is(err, trust.ErrUntrusted) {
+				t.Errorf("release 1 as 2, %s wanted: %v", want.Short(), err)
+			}
+		}
+		p.put(ReleaseKey(r.Keys().Name("driver"), 1), p.get(ReleaseKey(name, 1)))
+		if _, err := r.Release(t.Context(), "driver", 1, digest.Digest{}); !errors.Is(err, trust.ErrUntrusted) {
+			t.Errorf("another channel's release: %v", err)
+		}
+	})
+}
+
+func TestExpiredHead(t *testing.T) {
+	p := newPress(t, nil)
+	p.publish("one")
+	p.now = p.now.Add(HeadLife + time.Second)
+	h, err := p.mustOpen(nil).Head(t.Context(), testChannel)
+	if err != nil || !h.Expired {
+		t.Errorf("%+v %v", h, err)
+	}
+}
+
+func TestWrongRepositoryKey(t *testing.T) {
+	p := newPress(t, make([]byte, 32))
+	for _, k := range [][]byte{nil, {1}, append(make([]byte, 31), 1)} {
+		if _, err := Open(t.Context(), p.store, Options{Key: k, Now: time.Now}); !errors.Is(err, ErrKey) {
+			t.Errorf("key of %d bytes: %v", len(k), err)
+		}
+	}
+}
+
+// Nothing in the names of an encrypted repository's objects, nor in the
+// objects, tells the channel or the content.
+func TestEncryptedTellsNothing(t *testing.T) {
+	p := newPress(t, make([]byte, 32))
+	secret := strings.Repeat("the secret content ", 100)
+	p.publish(secret)
+	r := p.mustOpen(nil)
+	channels, err := r.Channels(t.Context())
+	if err != nil || len(channels) != 1 || channels[0] != testChannel {
+		t.Errorf("%v %v", channels, err)
+	}
+	for _, k := range allKeys(p) {
+		b := k + string(p.get(k))
+		for _, s := range []string{testChannel, "secret", "file", digest.Of([]byte(secret)).String(), string(digestBytes([]byte(secret)))} {
+			if strings.Contains(b, s) {
+				t.Errorf("%s tells %q", k, s)
+			}
+		}
+	}
+}
+
+func digestBytes(b []byte) []byte { d := digest.Of(b); return d[:] }
