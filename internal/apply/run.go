@@ -265,14 +265,16 @@ func (s *site) dropPath(changes []change, b *blockedError) bool {
 // commit makes the changes visible in one burst, and records them.
 func (s *site) commit(ctx context.Context, rel *repo.Release, changes []change) error {
 	s.phase(PhaseSync)
+	// Before the sync: the journal must not survive without the folder that it
+	// moves files to.
+	if err := s.root.MkdirAll(outDir, 0o755); err != nil {
+		return err
+	}
 	if err := s.root.SyncAll(); err != nil {
 		return err
 	}
 	recase, aside, err := s.aliases(changes)
 	if err != nil {
-		return err
-	}
-	if err := s.root.MkdirAll(outDir, 0o755); err != nil {
 		return err
 	}
 	if err := s.writeNext(ctx, rel, changes); err != nil {
