@@ -31,6 +31,7 @@ type order struct {
 	Release     uint64 // of pull
 	Connections int
 	Secret      []byte // repository key
+	Rehash      bool   // of push
 	Kill        *point // nil: live on
 }
 
@@ -147,7 +148,7 @@ func (o order) push(ctx context.Context, store bucket.Store, obs durable.Observe
 	if err != nil {
 		return nil, err
 	}
-	res, err := publish.Run(ctx, r, o.Source, publish.Options{Channel: channel, AllowDeletes: true, Connections: o.Connections, Key: releaseKey(),
+	res, err := publish.Run(ctx, r, o.Source, publish.Options{Channel: channel, AllowDeletes: true, Rehash: o.Rehash, Connections: o.Connections, Key: releaseKey(),
 		State: state, Now: clock})
 	return res, errors.Join(err, repo.SaveMemory(state, r.Memory()))
 }

@@ -61,3 +61,29 @@ func (y *tally) log(t *testing.T, points int) {
 		t.Errorf("%d of %d points were not reached", y.misses, points)
 	}
 }
+
+// powerTally counts what power cuts hit.
+type powerTally struct {
+	mu sync.Mutex
+	n  map[string]int
+}
+
+func newPowerTally() *powerTally { return &powerTally{n: map[string]int{}} }
+
+func (y *powerTally) add(what string) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	y.n[what]++
+}
+
+func (y *powerTally) get(what string) int {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	return y.n[what]
+}
+
+func (y *powerTally) String() string {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	return fmt.Sprint(y.n)
+}
