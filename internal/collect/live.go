@@ -2,6 +2,7 @@ package collect
 
 import (
 	"encoding/binary"
+	"math"
 	"slices"
 	"sync"
 
@@ -26,6 +27,18 @@ type live struct {
 type bucketOf struct {
 	ids    []uint64
 	sorted int
+}
+
+// expect makes room for n ids, as many as the index has: growing bit by bit
+// would leave as much garbage again. What is not filled is never touched, and
+// so takes no memory.
+func (l *live) expect(n uint64) {
+	mean := float64(n) / liveBuckets
+	room := int(mean*1.1+6*math.Sqrt(mean)) + 16 // ids are uniform: few buckets exceed six sigma
+	slab := make([]uint64, room*liveBuckets)
+	for i := range l.buckets {
+		l.buckets[i].ids = slab[i*room : i*room : (i+1)*room]
+	}
 }
 
 func prefix(id digest.Digest) uint64 { return binary.BigEndian.Uint64(id[:8]) }

@@ -28,6 +28,9 @@ func TestLiveIsASet(t *testing.T) {
 		walked := rapid.SliceOf(value).Draw(t, "walked")
 		slices.Sort(walked)
 		var l live
+		if rapid.Bool().Draw(t, "expect") {
+			l.expect(uint64(len(added)))
+		}
 		want := map[uint64]bool{}
 		for _, v := range added {
 			l.add(idOf(v))
@@ -68,6 +71,7 @@ func TestLiveIsSmall(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
+	l.expect(uint64(n))
 	for range 2 {
 		rnd := rand.New(rand.NewPCG(1, 2))
 		for range n {
@@ -77,7 +81,7 @@ func TestLiveIsSmall(t *testing.T) {
 	runtime.ReadMemStats(&after)
 	have := l.len()
 	t.Logf("%d ids: %d MiB from the system, %d MiB in use", have, (after.Sys-before.Sys)>>20, (after.HeapInuse-before.HeapInuse)>>20)
-	if have != int64(n) || after.Sys-before.Sys > uint64(22*n) {
+	if have != int64(n) || after.Sys-before.Sys > uint64(12*n) {
 		t.Errorf("%d ids, %d MiB", have, (after.Sys-before.Sys)>>20)
 	}
 }

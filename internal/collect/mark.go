@@ -115,6 +115,16 @@ type marker struct {
 	seen map[digest.Digest]struct{} // pages of either kind
 }
 
+func newMarker(r reader) *marker {
+	m := &marker{reader: r, seen: map[digest.Digest]struct{}{}}
+	var n uint64
+	for _, ref := range r.x.Root().Segments {
+		n += ref.Records
+	}
+	m.live.expect(n)
+	return m
+}
+
 func (m *marker) done(id digest.Digest) bool {
 	if _, ok := m.seen[id]; ok {
 		return true

@@ -137,7 +137,7 @@ func (f *fsck) follow(ctx context.Context, c *chain, rel *repo.Release, releases
 // checkReleases proves the manifests of all releases and finds the chunks that
 // they need and nobody can read.
 func (f *fsck) checkReleases(ctx context.Context) error {
-	m := &marker{reader: reader{r: f.r, x: f.x, known: f.known}, seen: map[digest.Digest]struct{}{}}
+	m := newMarker(reader{r: f.r, x: f.x, known: f.known})
 	for _, c := range f.chains {
 		for _, rel := range c.releases {
 			if err := f.checkRelease(ctx, m, c, rel); err != nil {

@@ -333,6 +333,7 @@ func (m *merger) write(w io.Writer, r *Repo, sealed bool) (index.SegmentRef, err
 type cursor struct {
 	l    *local
 	page int
+	buf  []byte // of the page, for all pages in turn: garbage of a large index would double the heap
 	recs index.Records
 	at   int
 	rec  index.Record
@@ -350,7 +351,10 @@ func (c *cursor) peek() (*index.Record, error) {
 			return nil, nil
 		}
 		off, n := c.l.footer.PageRange(c.page, 0)
-		b := make([]byte, n)
+		if c.buf == nil {
+			c.buf = make([]byte, index.PageSize)
+		}
+		b := c.buf[:n]
 		if _, err := c.l.file.ReadAt(b, off); err != nil {
 			return nil, err
 		}
