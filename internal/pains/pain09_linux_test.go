@@ -1,0 +1,122 @@
+package pains
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"nightferry/internal/manifest"
+	"nightferry/internal/testbed"
+)
+
+// aws-cli #661, kopia #93: the memory grows with the number of files, and so do the requests.
+//
+// The program that ships runs in processes of its own, whose peak memory the kernel tells. Times are logged, not
+// asserted: the machine may be busy.
+func TestPain09_ManyFiles(t *testing.T) {
+	const (
+		memory   = 256 << 10 // KiB
+		perDir   = 100
+		requests = 5
+	)
+	files := 100_000
+	if testbed.Soak() {
+		files = 1_000_000
+	}
+	w := newWorld(t, plan{s3: true})
+	site := w.site()
+	if !testbed.Soak() && os.Getuid() == 0 {
+		// In memory, so that making and removing the files takes no longer than what is measured.
+		volume(t, w.src, 2<<30)
+		volume(t, filepath.Dir(site), 2<<30)
+	}
+	counted, wire := testbed.CountHTTP(t, w.bucket)
+	w.bucket = counted
+	store, key := w.initCLI()
+	began := time.Now()
+	crowd(t, w.src, files, perDir)
+	t.Logf("%d files made in %v", files, time.Since(began).Round(time.Millisecond))
+	step := func(name string, args ...string) testbed.WireCounts {
+		t.Helper()
+		wire.Reset()
+		began := time.Now()
+		r := w.nightferry(args...)
+		took, c := time.Since(began).Round(time.Millisecond), wire.Counts()
+		peak := r.state.SysUsage().(*syscall.Rusage).Maxrss
+		t.Logf("%-12s %8v, peak memory %3d MiB, %v", name, took, peak>>10, c)
+		if r.code != 0 {
+			t.Fatalf("%s ended with %d: %s%s", name, r.code, r.out, r.errOut)
+		}
+		if peak > memory {
+			t.Errorf("%s took %d MiB of memory, want at most %d", name, peak>>10, memory>>10)
+		}
+		if c.Kinds[testbed.KindList]+c.Kinds[testbed.KindHead] > 0 {
+			t.Errorf("%s listed or asked for heads: %v", name, c)
+		}
+		return c
+	}
+	push := []string{"push", "--release-key", key, w.src, store, channel}
+	pull := []string{"pull", store, channel, site}
+	step("first push", push...)
+	step("first pull", pull...)
+	step("second push", push...) // reads what was too young for its times to be believed
+	for name, args := range map[string][]string{"no-op push": push, "no-op pull": pull} {
+		if c := step(name, args...); c.Requests() > requests || c.Down+c.Up > 64<<10 {
+			t.Errorf("%s took %v, want at most %d requests and next to no bytes", name, c, requests)
+		}
+	}
+	if n := count(t, site); n != files {
+		t.Errorf("%d files arrived, want %d", n, files)
+	}
+}
+
+// crowd makes n small files of different content.
+func crowd(t testing.TB, dir string, n, perDir int) {
+	t.Helper()
+	var wg sync.WaitGroup
+	errs := make(chan error, runtime.GOMAXPROCS(0))
+	for worker := range cap(errs) {
+		wg.Go(func() {
+			for d := worker; d < n/perDir; d += cap(errs) {
+				folder := filepath.Join(dir, fmt.Sprintf("%03d", d/100), fmt.Sprintf("%02d", d%100))
+				if err := os.MkdirAll(folder, 0o755); err != nil {
+					errs <- err
+					return
+				}
+				for f := range perDir {
+					text := fmt.Sprintf("content of file %d in folder %d", f, d)
+					if err := os.WriteFile(filepath.Join(folder, fmt.Sprintf("driver-%03d.inf", f)), []byte(text), 0o644); err != nil {
+						errs <- err
+						return
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	close(errs)
+	for err := range errs {
+		t.Fatal(err)
+	}
+}
+
+// count counts the files below dir that are not nightferry's own.
+func count(t testing.TB, dir string) (n int) {
+	t.Helper()
+	must(t, filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && d.Name() == manifest.StateDir {
+			return fs.SkipDir
+		}
+		if err == nil && !d.IsDir() {
+			n++
+		}
+		return err
+	}))
+	return n
+}
