@@ -49,6 +49,7 @@ func (c WireCounts) String() string {
 type Wire struct {
 	Endpoint string
 	srv      *http.Server
+	idle     func() // lets go of the connections to the server, which would wait for them when it stops
 	mu       sync.Mutex
 	kinds    map[string]int64
 	up, down atomic.Int64
@@ -86,7 +87,7 @@ func StartWire(endpoint string, faults ...Fault) (*Wire, error) {
 		h = faults[i](h)
 	}
 	w.srv = &http.Server{Handler: w.count(h), ReadHeaderTimeout: time.Minute}
-	w.srv.RegisterOnShutdown(transport.CloseIdleConnections)
+	w.idle = transport.CloseIdleConnections
 	go func() { _ = w.srv.Serve(l) }()
 	return w, nil
 }
@@ -109,6 +110,7 @@ func CountHTTP(t testing.TB, b Bucket) (Bucket, *Wire) { return Through(t, b) }
 // Close stops the proxy at once.
 func (w *Wire) Close() error {
 	err := w.srv.Close()
+	w.idle()
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
