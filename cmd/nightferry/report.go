@@ -32,6 +32,8 @@ type env struct {
 	writeErr error         // the first failed write to stdout
 	bulk     *bufio.Writer // set while a long list is written
 	progress *progress
+	// lastRetry is what was said last of something tried again.
+	lastRetry string
 }
 
 // print writes a line of the answer: what the user asked for.

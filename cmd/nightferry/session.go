@@ -76,7 +76,14 @@ func (e *env) retry(err error) {
 		}{err.Error()})
 		return
 	}
-	e.warn("trying again: %v", err)
+	text, _ := explain(err)
+	e.mu.Lock()
+	again := e.lastRetry == text
+	e.lastRetry = text
+	e.mu.Unlock()
+	if !again { // a person learns nothing from the same line eight times
+		e.warn("trying again: %s", text)
+	}
 }
 
 // session is an open repository and this machine's memory of it.
