@@ -9,6 +9,7 @@ import (
 
 	"nightferry/internal/bucket"
 	"nightferry/internal/digest"
+	"nightferry/internal/durable"
 	"nightferry/internal/frame"
 	"nightferry/internal/repo"
 	"nightferry/internal/scan"
@@ -115,6 +116,7 @@ func (s *site) bring(ctx context.Context, head *repo.Head) error {
 		return err
 	}
 	if err := s.stage(ctx, changes, oldLists); err != nil {
+		s.full(changes, err)
 		return err
 	}
 	if s.o.DryRun {
@@ -403,6 +405,26 @@ func (s *site) tell(changes []change, planned bool) {
 			e.Fetched = c.size - c.held
 		}
 		s.emit(e)
+	}
+}
+
+// full tells of each file that nothing became of when a full disk ends the run:
+// of a run that is interrupted that goes without saying, but here somebody has
+// to act.
+func (s *site) full(changes []change, err error) {
+	var space *SpaceError
+	if !errors.As(err, &space) && !durable.IsDiskFull(err) {
+		return
+	}
+	for i := range changes {
+		c := &changes[i]
+		if c.out == Unchanged || c.out == Extra || c.to >= 0 && c.act == actRemove {
+			continue
+		}
+		if c.state != stDropped {
+			c.state, c.out, c.cause = stDropped, Failed, err
+		}
+		s.emit(Event{Path: c.path, Outcome: c.out, Size: c.size, Digest: c.digest, Cause: c.cause})
 	}
 }
 
