@@ -71,6 +71,7 @@ type change struct {
 	state  state
 	out    Outcome
 	onDisk bool // a file lies at path
+	asWas  bool // and, by its stat, it is what the last release put there: the catalogue knows its chunks
 	owned  bool // the catalogue has the path
 }
 

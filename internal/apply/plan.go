@@ -298,7 +298,7 @@ func (p *planner) file(w *scan.Item, c *scan.Record, was, m *manifest.Entry) {
 		ch.disk, ch.onDisk, ch.owned, ch.state = w.Stat, true, owned, stLacking
 		switch {
 		case p.untouched(w, c) && was.Kind == manifest.File:
-			ch.there = was.Digest
+			ch.there, ch.asWas = was.Digest, true
 		default:
 			ch.state = stUnknown
 		}

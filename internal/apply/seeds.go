@@ -147,7 +147,7 @@ func (g *stager) seedHits(ctx context.Context, h hits, buf []byte) error {
 func (g *stager) seedTouched(ctx context.Context) error {
 	var touched []int32
 	for i := range g.changes {
-		if c := &g.changes[i]; c.act == actPlace && c.onDisk && c.left > 0 {
+		if c := &g.changes[i]; c.act == actPlace && c.onDisk && !c.asWas && c.left > 0 {
 			touched = append(touched, int32(i))
 		}
 	}

@@ -114,66 +114,63 @@ func kindOfRecord(r *scan.Record) manifest.Kind {
 	return manifest.File
 }
 
-// cache looks up, in path order, what was known of a path: in the stat cache,
-// or where there is none, in the manifest of the release before.
+// cache looks up, in path order, what was known of a path: how it looked, in
+// the stat cache, and what the release before says of it, in its manifest
+// where the stat cache was made for another.
 type cache struct {
 	r     *scan.CatalogueReader // nil: none
 	based bool                  // made for the present head
-	rest  manifest.Next         // used where r is nil
 	rec   *scan.Record
+
+	head  manifest.Next // nil: the stat cache serves
 	entry *manifest.Entry
-	done  bool
 }
 
-// advance moves to the first path that is not before the wanted one.
+// find returns what the release before says of a path, and the path's record
+// where it looks as it did when it was last read. Paths must be asked for in
+// ascending order.
+func (c *cache) find(it scan.Item) (old *manifest.Entry, same *scan.Record, err error) {
+	if err := c.advance(it.Path); err != nil {
+		return nil, nil, err
+	}
+	if c.entry != nil && c.entry.Path == it.Path {
+		old = c.entry
+	}
+	if c.rec == nil || c.rec.Path != it.Path {
+		return old, nil, nil
+	}
+	if looksSame(it, c.rec.Stat) && kindOfRecord(c.rec) == kindOf(it) {
+		same = c.rec
+	}
+	if c.head == nil {
+		old, err = c.rec.Entry()
+	}
+	return old, same, err
+}
+
+// advance moves both to the first path that is not before the wanted one.
 func (c *cache) advance(path string) (err error) {
-	for !c.done && (c.at() == "" || manifest.ComparePaths(c.at(), path) < 0) {
-		if c.r == nil {
-			c.entry, err = c.rest()
-			c.done = c.entry == nil
-		} else {
-			c.rec, err = c.r.Next()
-			// Damage costs the rest of the cache, which is then read again.
-			if errors.Is(err, io.EOF) || errors.Is(err, scan.ErrCorrupt) {
-				c.done, err = true, nil
-			}
+	for c.r != nil && (c.rec == nil || manifest.ComparePaths(c.rec.Path, path) < 0) {
+		c.rec, err = c.r.Next()
+		// Damage costs the rest of the cache, which is then read again.
+		if errors.Is(err, io.EOF) || errors.Is(err, scan.ErrCorrupt) {
+			c.r, c.rec = nil, nil
+			break
 		}
 		if err != nil {
 			return err
 		}
 	}
+	for c.head != nil && (c.entry == nil || manifest.ComparePaths(c.entry.Path, path) < 0) {
+		if c.entry, err = c.head(); err != nil {
+			return err
+		}
+		if c.entry == nil {
+			c.head = func() (*manifest.Entry, error) { return nil, nil }
+			break
+		}
+	}
 	return nil
-}
-
-func (c *cache) at() string {
-	switch {
-	case c.rec != nil:
-		return c.rec.Path
-	case c.entry != nil:
-		return c.entry.Path
-	}
-	return ""
-}
-
-// find returns what was known of a path, and its record where it looks as it
-// did then. Paths must be asked for in ascending order.
-func (c *cache) find(it scan.Item) (old *manifest.Entry, same *scan.Record, err error) {
-	if c.r == nil && c.rest == nil {
-		return nil, nil, nil
-	}
-	if err := c.advance(it.Path); err != nil || c.done || c.at() != it.Path {
-		return nil, nil, err
-	}
-	if c.rec == nil {
-		return c.entry, nil, nil
-	}
-	if old, err = c.rec.Entry(); err != nil {
-		return nil, nil, err
-	}
-	if old.Kind == kindOf(it) && looksSame(it, c.rec.Stat) {
-		same = c.rec
-	}
-	return old, same, nil
 }
 
 // held reports whether everything that an entry refers to is stored in packs

@@ -131,7 +131,7 @@ func (p *push) publish(ctx context.Context, s *survey) (*Result, error) {
 		return nil, err
 	}
 	defer func() { _ = p.store.close() }()
-	p.count(func(c *Progress) { c.TotalFiles, c.ToRead = s.files, s.toRead })
+	p.count(func(c *Progress) { c.Files, c.TotalFiles, c.ToRead = 0, s.files, s.toRead })
 	res, rel, cat, err := p.storeAll(ctx, s)
 	if err != nil {
 		return nil, err

@@ -26,8 +26,8 @@ func (p *push) tasks(ctx context.Context, queue chan<- *task) error {
 		defer c.Close()
 	}
 	old := cache{r: c, based: based}
-	if c == nil && p.pages != nil {
-		old.rest = p.r.Entries(p.rel, p.pages)
+	if p.pages != nil {
+		old.head = p.r.Entries(p.rel, p.pages)
 	}
 	readers := make(chan *reader, cap(queue)+2)
 	var t *task
@@ -115,19 +115,22 @@ func allReady(items []*item) bool {
 func sourceError(err error) error { return fmt.Errorf("%w: %w", errSource, err) }
 
 // item decides whether a path must be read.
-func (p *push) item(old *cache, it scan.Item) (*item, error) {
+func (p *push) item(old *cache, it scan.Item) (_ *item, err error) {
 	n := &item{path: it.Path, stat: it.Stat}
-	e, same, err := old.find(it)
-	if err != nil {
+	var same *scan.Record
+	if n.old, same, err = old.find(it); err != nil {
 		return nil, err
 	}
-	n.old = e
 	if it.Kind == scan.Dir {
 		n.ready = true
 		n.entry = manifest.Entry{Path: it.Path, Kind: manifest.Dir, Mode: mode(it.Stat, true)}
 		return n, nil
 	}
 	if same != nil && !p.o.Rehash {
+		e, err := same.Entry()
+		if err != nil {
+			return nil, err
+		}
 		n.ready = old.based
 		if !n.ready {
 			if n.ready, err = p.held(e); err != nil {

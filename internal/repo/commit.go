@@ -258,11 +258,17 @@ func (r *Repo) History(ctx context.Context, channel string, head *Head, fn func(
 }
 
 // PutHalt replaces the halt object by what change makes of the orders; the
-// epoch grows by one.
+// epoch grows by one. Where the object is gone it starts from no orders at the
+// epoch that was seen last.
 func (r *Repo) PutHalt(ctx context.Context, key ed25519.PrivateKey, change func(o *halt.Orders, epoch uint64) error) (uint64, error) {
+	if err := r.doc.Allows(PublicOf(key), trust.Halts); err != nil {
+		return 0, fmt.Errorf("sign the halt object: %w", err)
+	}
 	for range casTries {
 		orders, epoch, etag, err := r.Halts(ctx)
-		if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			orders, epoch, etag = &halt.Orders{}, r.Memory().Halt, ""
+		} else if err != nil {
 			return 0, err
 		}
 		if err := change(orders, epoch+1); err != nil {
