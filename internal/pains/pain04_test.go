@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -19,8 +20,11 @@ func TestPain04_CaseOnlyRename(t *testing.T) {
 	w.mustPush(nil)
 	site := w.site()
 	w.arrive(site)
-	must(t, os.Rename(filepath.Join(w.src, "Setup.EXE"), filepath.Join(w.src, "setup.exe")))
-	must(t, os.Rename(filepath.Join(w.src, "Lang"), filepath.Join(w.src, "lang")))
+	for _, name := range []string{"Setup.EXE", "Lang"} { // in two steps: Wine 8 keeps the old case when asked at once
+		aside := filepath.Join(w.src, "aside")
+		must(t, os.Rename(filepath.Join(w.src, name), aside))
+		must(t, os.Rename(aside, filepath.Join(w.src, strings.ToLower(name))))
+	}
 	if p := w.mustPush(func(o *publish.Options) { o.AllowDeletes = true }); p.New > 64<<10 {
 		t.Errorf("the push stored %d bytes for two changes of case", p.New)
 	}
@@ -39,6 +43,9 @@ func TestPain04_CaseOnlyRename(t *testing.T) {
 }
 
 func TestPain04_NamesThatWindowsCannotHold(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("such names cannot be made on Windows")
+	}
 	bad := []string{"CON", "dir/aux", "Prn.txt", "com1.log", "trailing.", "dir/trailing ", "Readme", "README", "café/x", "Café/y", "what?", "a:stream", `back\slash`}
 	w := newWorld(t, plan{})
 	lay(t, w.src, tree{"fine": []byte("1"), "dir/fine": []byte("2")})

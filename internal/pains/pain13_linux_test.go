@@ -1,0 +1,117 @@
+package pains
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"nightferry/internal/apply"
+	"nightferry/internal/durable"
+	"nightferry/internal/publish"
+)
+
+// A disk that fills up while files are staged: every file that could not be brought is named, the target is as it was,
+// and the next run goes on from there.
+func TestPain13_FullDisk(t *testing.T) {
+	w := newWorld(t, plan{})
+	lay(t, w.src, tree{"keep": noise(1, 1000), "old": noise(2, 1000)})
+	w.mustPush(nil)
+	site := w.site()
+	volume(t, site, 40<<20)
+	w.arrive(site)
+	kept := untouched(t, site)
+	names := []string{"a", "b", "c", "d"}
+	for i, name := range names {
+		put(t, w.src, name, noise(uint64(10+i), 4<<20))
+	}
+	must(t, os.Remove(filepath.Join(w.src, "old")))
+	w.mustPush(func(o *publish.Options) { o.AllowDeletes = true })
+	filled := false
+	p, err := w.pull(site, func(o *apply.Options) {
+		o.Connections = 1
+		told := o.OnEvent
+		o.OnEvent = func(e apply.Event) {
+			told(e)
+			if e.Kind == apply.ProgressEvent && e.FilesDone >= 1 && !filled {
+				fill(t, filepath.Join(site, "of the site's own"))
+				filled = true
+			}
+		}
+	})
+	if !durable.IsDiskFull(err) {
+		t.Fatalf("error %v, want disk full", err)
+	}
+	says(t, err, "disk full", "free space", "pull again")
+	if p.Verdict == apply.Verified {
+		t.Errorf("verdict %q", p.Verdict)
+	}
+	for _, name := range append(names, "old") {
+		if e := p.files[name]; e.Outcome != apply.Failed || !durable.IsDiskFull(e.Cause) {
+			t.Errorf("%s: outcome %q, cause %v: want failed, disk full", name, e.Outcome, e.Cause)
+		}
+	}
+	must(t, os.Remove(filepath.Join(site, "of the site's own")))
+	kept()
+	if p := w.arrive(site); p.BytesFetched > 12<<20+1<<20 {
+		t.Errorf("%d bytes were fetched by the second run: it did not go on from where the first one stopped", p.BytesFetched)
+	}
+}
+
+// fill takes all space of a volume.
+func fill(t testing.TB, name string) {
+	f, err := os.Create(name)
+	must(t, err)
+	b := make([]byte, 64<<10)
+	for len(b) > 0 {
+		if _, err := f.Write(b); errors.Is(err, syscall.ENOSPC) {
+			b = b[:len(b)/2]
+		} else {
+			must(t, err)
+		}
+	}
+	must(t, f.Close())
+}
+
+// Space is asked for before anything is staged, and what an interrupted run has staged counts as had.
+func TestPain13_SpaceIsCheckedBefore(t *testing.T) {
+	w := newWorld(t, plan{})
+	lay(t, w.src, tree{"a": noise(1, 4<<20), "b": noise(2, 4<<20), "c": noise(3, 4<<20), "d": noise(4, 4<<20)})
+	w.mustPush(nil)
+	site := w.site()
+	volume(t, site, 16<<20)
+	var space *apply.SpaceError
+	p, err := w.pull(site, nil)
+	if !errors.As(err, &space) || space.Needed < 16<<20 || space.Free > 16<<20 {
+		t.Fatalf("error %v, want a SpaceError", err)
+	}
+	says(t, err, "MiB more are needed", "free")
+	if p.BytesFetched > 0 || p.files["a"].Outcome != apply.Failed {
+		t.Errorf("%d bytes were fetched although they could not be kept; outcomes %v", p.BytesFetched, p.files)
+	}
+	// 16 MiB and the margin fit into 28; with 8 of them staged, 20 are free, and 24 would be needed of anew.
+	must(t, syscall.Mount("nightferry-test", site, "tmpfs", syscall.MS_REMOUNT, "size=28m"))
+	enough := errors.New("the window has closed")
+	var done atomic.Int64
+	_, err = w.pull(site, func(o *apply.Options) {
+		o.Connections = 1
+		told := o.OnEvent
+		o.OnEvent = func(e apply.Event) {
+			told(e)
+			done.Store(max(done.Load(), e.BytesDone))
+		}
+		o.Gate = func(context.Context) error {
+			if done.Load() >= 8<<20 {
+				return enough
+			}
+			return nil
+		}
+	})
+	if !errors.Is(err, enough) {
+		t.Fatal(err)
+	}
+	w.arrive(site)
+}
