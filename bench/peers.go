@@ -65,7 +65,9 @@ func (b *bench) nightferry(ctx context.Context, s store) (*peer, error) {
 	url := fmt.Sprintf("s3://%s/repo?region=%s&endpoint=http://%s", s.bucket, region, s.addr)
 	p := &peer{name: "nightferry", bin: bin, env: s.env(), result: same, init: []string{bin, "init", url},
 		own: ".nightferry/", note: "keeps its own state in the target's folder .nightferry, which is not counted as extra"}
-	p.push = func(src string) command { return command{s.home, []string{bin, "push", "--allow-unportable-names", "--allow-deletes", src, url, "package"}, p.env} }
+	p.push = func(src string) command {
+		return command{s.home, []string{bin, "push", "--allow-unportable-names", "--allow-deletes", src, url, "package"}, p.env}
+	}
 	p.pull = func(dst string) command { return command{s.home, []string{bin, "pull", url, "package", dst}, p.env} }
 	return p, p.ask(ctx, "version")
 }
