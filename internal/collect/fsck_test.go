@@ -20,7 +20,7 @@ func stocked(t *testing.T, seal []byte) *lab {
 		l.write(fmt.Sprintf("d%d/f", i), 30<<10, uint64(i))
 	}
 	l.mustPush()
-	l.write("large", 12<<20, 99)
+	l.write("large", 9<<20, 99)
 	l.mustPush()
 	return l
 }
@@ -29,7 +29,7 @@ func TestFsckOfAHealthyRepository(t *testing.T) {
 	sealKeys(t, func(t *testing.T, seal []byte) {
 		l := stocked(t, seal)
 		rep := l.healthy()
-		if rep.Garbage != 0 || rep.Channels != 1 || rep.Releases != 2 || rep.Packs != 2 || rep.ReadPacks != 2 || rep.Segments != 2 || rep.Chunks < 80 || rep.TrustNumber != 1 {
+		if rep.Garbage != 0 || rep.Channels != 1 || rep.Releases != 2 || rep.Packs != 2 || rep.ReadPacks != 2 || rep.Segments != 2 || rep.Chunks < 60 || rep.TrustNumber != 1 {
 			t.Errorf("%+v", rep)
 		}
 	})
@@ -37,6 +37,7 @@ func TestFsckOfAHealthyRepository(t *testing.T) {
 
 // Every object is hit in every way, and fsck says which, and says what to do.
 func TestFsckFindsDamageAnywhere(t *testing.T) {
+	t.Parallel()
 	sealKeys(t, func(t *testing.T, seal []byte) {
 		l := stocked(t, seal)
 		kinds := map[string]Kind{"trust/": KindTrust, "halt": KindHalt, "index/root": KindRoot, "index/": KindSegment, "packs/": KindPack}
@@ -67,8 +68,8 @@ func TestFsckFindsDamageAnywhere(t *testing.T) {
 				"short": func() { testbed.Truncate(t, l.base, key, int64(len(good)-1)) },
 				"empty": func() { testbed.Truncate(t, l.base, key, 0) },
 			}
-			for i := range 8 {
-				at := int64(len(good)) * int64(i) / 8
+			for i := range 5 {
+				at := int64(len(good)) * int64(i) / 5
 				harms[fmt.Sprint("flipped at ", at)] = func() { testbed.FlipBit(t, l.base, key, at, 5) }
 			}
 			for name, harm := range harms {
@@ -106,6 +107,7 @@ func TestForgetMissingAndPushHeals(t *testing.T) {
 			"flipped": func(t testing.TB, s bucket.Store, key string) { testbed.FlipBit(t, s, key, 5<<20, 1) },
 		} {
 			t.Run(machine+" "+name, func(t *testing.T) {
+				t.Parallel()
 				sealKeys(t, func(t *testing.T, seal []byte) {
 					l := stocked(t, seal)
 					keys := testbed.Keys(t, l.base, repo.PacksPrefix)
@@ -127,7 +129,7 @@ func TestForgetMissingAndPushHeals(t *testing.T) {
 						t.Fatal(err)
 					}
 					if name == "flipped" && res.New > 2<<20 || res.New == 0 {
-						t.Errorf("stored anew: %d of 12 MiB", res.New)
+						t.Errorf("stored anew: %d of 9 MiB", res.New)
 					}
 					l.healthy()
 				})
@@ -138,6 +140,7 @@ func TestForgetMissingAndPushHeals(t *testing.T) {
 
 // With the root and every segment gone, the index comes back from the packs.
 func TestRebuildIndex(t *testing.T) {
+	t.Parallel()
 	sealKeys(t, func(t *testing.T, seal []byte) {
 		for name, harm := range map[string]func(*testing.T, *lab){
 			"all gone": func(t *testing.T, l *lab) {
@@ -173,12 +176,9 @@ func TestRebuildIndex(t *testing.T) {
 // A check that could not be made is an error, never a pass and never damage.
 func TestFsckThatCannotLook(t *testing.T) {
 	l := stocked(t, nil)
-	r, err := l.open(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
 	record := testbed.Fail(l.store)
-	if r, err = l.open(record); err != nil {
+	r, err := l.open(record)
+	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Fsck(t.Context(), r, r.Segments(l.dir("a")), FsckOptions{ReadData: true}, nil); err != nil {

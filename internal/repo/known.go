@@ -166,21 +166,6 @@ func (s *Segments) Prune(root *index.Root) error {
 	return nil
 }
 
-// all calls fn for every record of the copy, in order.
-func (l *local) all(fn func(index.Record) error) error {
-	r := bufio.NewReaderSize(io.NewSectionReader(l.file, pack.PreludeSize, int64(l.ref.Records)*index.RecordSize), 1<<20)
-	buf := make([]byte, index.RecordSize)
-	for range l.ref.Records {
-		if _, err := io.ReadFull(r, buf); err != nil {
-			return err
-		}
-		if err := fn(index.Records(buf).At(0)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // window is how many records are read around the guessed place of an id. Ids
 // are uniform, so within a page of 2048 the true place lies within ±64 of the
 // interpolated one in more than 99 % of look-ups; the rest reads the page.

@@ -41,7 +41,7 @@ func TestLocate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer known.Close()
+		defer func() { _ = known.Close() }()
 		all := append(ids(r, chunks), digest.Of([]byte("nowhere")), ids(r, chunks)[0]) // one twice
 		check := func(what string, found []Place, missing []digest.Digest, err error, packs ...digest.Digest) {
 			t.Helper()
@@ -73,7 +73,7 @@ func TestLocate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer again.Close()
+		defer func() { _ = again.Close() }()
 		found, missing, err = again.Locate(all[:7])
 		check("condemned, by local copies", found, missing, err, o, o, o, o, y, y)
 		for i, want := range []bool{true, true, true, true, false, false} {
@@ -181,7 +181,7 @@ func TestLocateAfterAMerge(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer k.Close()
+		defer func() { _ = k.Close() }()
 		if has, err := k.Has(ids(r, chunks)[0]); !has || err != nil {
 			t.Errorf("%v %v", has, err)
 		}

@@ -95,7 +95,7 @@ func TestMergeKeepsTheNewest(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer known.Close()
+		defer func() { _ = known.Close() }()
 		for i, want := range []digest.Digest{two.Digest, two.Digest, three.Digest} {
 			places, err := known.Places(ids(r, c)[i])
 			if err != nil || len(places) != 1 || x.Packs()[places[0].Pack].Digest != want {
@@ -203,7 +203,7 @@ func TestKnownFindsAll(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer k.Close()
+	defer func() { _ = k.Close() }()
 	for _, id := range all {
 		if has, err := k.Has(id); !has || err != nil {
 			t.Fatalf("%s: %v %v", id, has, err)
