@@ -60,6 +60,8 @@ func (f *fsck) readChain(ctx context.Context, s repo.Stored) error {
 			return err
 		}
 		f.chains = append(f.chains, c)
+	} else if err := beheaded(ctx, f.r, s); err != nil {
+		return f.damage(Finding{Kind: KindHead, Key: repo.HeadKey(s.Scope), Channel: c.name, Remedy: remedyPush}, err)
 	}
 	for _, rel := range s.Releases {
 		if inChain[rel.Number] {

@@ -45,6 +45,8 @@ func (g *gc) retain(ctx context.Context) ([]*channel, error) {
 			if err := g.chain(ctx, c, head, s.Releases); err != nil {
 				return nil, err
 			}
+		} else if err := beheaded(ctx, g.r, s); err != nil {
+			return nil, fmt.Errorf("gc deletes nothing: %w", err)
 		}
 		if err := g.unborn(ctx, c, head, s.Releases); err != nil {
 			return nil, err

@@ -73,7 +73,7 @@ func Run(ctx context.Context, r *repo.Repo, source string, o Options) (res *Resu
 	if err := r.CheckHalt(ctx, o.Subject); err != nil {
 		return nil, err
 	}
-	if p.head, err = r.Head(ctx, o.Channel); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if p.head, err = r.PushHead(ctx, o.Channel); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	if p.index, err = r.Index(ctx); err != nil {
@@ -83,8 +83,8 @@ func Run(ctx context.Context, r *repo.Repo, source string, o Options) (res *Resu
 	if err != nil {
 		return nil, err
 	}
-	if p.head != nil && s.changed == 0 {
-		return p.unchanged(s)
+	if p.head != nil && s.changed == 0 && !p.head.Behind {
+		return p.unchanged(ctx, s)
 	}
 	return p.publish(ctx, s)
 }
@@ -92,7 +92,7 @@ func Run(ctx context.Context, r *repo.Repo, source string, o Options) (res *Resu
 func digestPrefix(s string) []byte { d := digest.Of([]byte(s)); return d[:8] }
 
 // unchanged reports a run in which no file looked any different.
-func (p *push) unchanged(s *survey) (*Result, error) {
+func (p *push) unchanged(ctx context.Context, s *survey) (*Result, error) {
 	c, _, err := p.openCache()
 	if err != nil {
 		return nil, err
@@ -102,7 +102,26 @@ func (p *push) unchanged(s *survey) (*Result, error) {
 	}
 	defer c.Close()
 	h := c.Header()
+	if err := p.resign(ctx); err != nil {
+		return nil, err
+	}
 	return &Result{Number: p.head.Number, Digest: p.head.Release, Unchanged: true, DryRun: p.o.DryRun, Totals: h.Totals, Tree: h.Tree, Skipped: s.skippedSpecial}, nil
+}
+
+// resignAfter is the age at which a head is signed again: daily, whether the
+// source has changed or not, so that a site can tell that nothing newer is
+// withheld from it. An hour less, since a daily push is never on the second.
+const resignAfter = 23 * time.Hour
+
+// resign signs the head again, if that is due.
+func (p *push) resign(ctx context.Context) error {
+	if p.o.DryRun || p.head.Expires.Sub(p.o.Now()) > repo.HeadLife-resignAfter {
+		return nil
+	}
+	if _, err := p.r.Resign(ctx, p.o.Channel, p.o.Key); err != nil {
+		return fmt.Errorf("nothing has changed, but the head could not be signed again: %w", err)
+	}
+	return nil
 }
 
 func (p *push) walk(ctx context.Context, fn func(scan.Item) error) error {
@@ -137,11 +156,14 @@ func (p *push) publish(ctx context.Context, s *survey) (*Result, error) {
 		return nil, err
 	}
 	defer func() { _ = cat.Abort() }() // of no effect once it is committed
-	same := p.head != nil && p.rel != nil && p.rel.Tree == rel.Tree && p.rel.Totals == rel.Totals && p.rel.Portable == rel.Portable &&
+	same := p.head != nil && !p.head.Behind && p.rel != nil && p.rel.Tree == rel.Tree && p.rel.Totals == rel.Totals && p.rel.Portable == rel.Portable &&
 		slices.Equal(p.rel.Pages, rel.Pages)
 	head := digest.Digest{}
 	switch {
 	case same:
+		if err := p.resign(ctx); err != nil {
+			return nil, err
+		}
 		res.Unchanged, res.Number, res.Digest, head = true, p.head.Number, p.head.Release, p.head.Release
 	case p.o.DryRun:
 		res.Number = 1

@@ -44,6 +44,9 @@ func (r *Repo) Publish(ctx context.Context, c Commit) (*Release, error) {
 		number, etag, c.Release.Parent = c.Parent.Number+1, c.Parent.ETag, c.Parent.Release
 	}
 	channel := c.Release.Channel
+	if c.Parent == nil || c.Parent.Behind {
+		number = max(number, r.seen(channel)+1) // sites take nothing older
+	}
 	payload, err := manifest.EncodeRelease(&c.Release)
 	if err != nil {
 		return nil, err
@@ -64,7 +67,7 @@ func (r *Repo) Publish(ctx context.Context, c Commit) (*Release, error) {
 			break
 		}
 		// A head that was only signed again is still the parent.
-		now, headErr := r.Head(ctx, channel)
+		now, headErr := r.PushHead(ctx, channel)
 		if headErr != nil {
 			return nil, headErr
 		}
@@ -115,7 +118,7 @@ func (r *Repo) putRelease(ctx context.Context, c Commit, number uint64, payload 
 		} else if !errors.Is(err, fs.ErrExist) {
 			return nil, time.Time{}, err
 		}
-		now, err := r.Head(ctx, channel)
+		now, err := r.PushHead(ctx, channel)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, time.Time{}, err
 		}
@@ -143,7 +146,7 @@ func (r *Repo) putHead(ctx context.Context, key ed25519.PrivateKey, channel stri
 	}
 	_, err = put(ctx, r.store, HeadKey(r.keys.Name(channel)), b, cond(etag))
 	if errors.Is(err, fs.ErrExist) {
-		now, headErr := r.Head(ctx, channel)
+		now, headErr := r.PushHead(ctx, channel)
 		if headErr != nil {
 			return headErr
 		}

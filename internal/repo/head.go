@@ -23,6 +23,8 @@ type Head struct {
 	ETag    string
 	Date    time.Time // the store's clock when it was read
 	Signer  trust.Public
+	// Behind says that the store shows less than was seen before: see PushHead.
+	Behind bool
 }
 
 // Release is a release as read and verified.
@@ -58,7 +60,37 @@ func (r *Repo) Head(ctx context.Context, channel string) (*Head, error) {
 	return h, err
 }
 
-func (r *Repo) acceptHead(channel string, b []byte, info bucket.Info) (*Head, error) {
+// PushHead is Head for who publishes, and so puts right what the store has
+// lost: where the head is gone, or an older one was put back, it returns the
+// one to publish on top of, which is then Behind. It is fs.ErrNotExist where
+// there is nothing to build on. The next release gets a number that no site
+// has seen.
+func (r *Repo) PushHead(ctx context.Context, channel string) (*Head, error) {
+	h, err := r.Head(ctx, channel)
+	if !errors.Is(err, ErrOlder) {
+		return h, err
+	}
+	err = r.readGood(ctx, HeadKey(r.keys.Name(channel)), trust.MaxHead, func(b []byte, info bucket.Info) (err error) {
+		h, err = r.parseHead(channel, b, info)
+		return err
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		// The release that it named tells what it said.
+		rel, err := r.Release(ctx, channel, r.seen(channel), digest.Digest{})
+		if err != nil {
+			return nil, err
+		}
+		return &Head{Number: rel.Number, Release: rel.Digest, Expires: r.now(), Signer: rel.Signer, Behind: true}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	h.Behind = h.Number < r.seen(channel)
+	return h, nil
+}
+
+// parseHead proves a head, whatever was seen before.
+func (r *Repo) parseHead(channel string, b []byte, info bucket.Info) (*Head, error) {
 	s, err := trust.Parse(trust.HeadKind, trust.HeadVersion, trust.MaxHead, b)
 	if err != nil {
 		return nil, fmt.Errorf("head of %q: %w", channel, err)
@@ -73,15 +105,22 @@ func (r *Repo) acceptHead(channel string, b []byte, info bucket.Info) (*Head, er
 	if err != nil {
 		return nil, fmt.Errorf("head of %q: %w", channel, err)
 	}
-	n := s.Subject.Number
-	if seen := r.seen(channel); n < seen {
-		return nil, fmt.Errorf("head of %q is release %d, release %d was seen: %w: an old state of the bucket was put back; push again from the Core", channel, n, seen, ErrOlder)
+	expires := time.Unix(p.Expires, 0)
+	return &Head{Number: s.Subject.Number, Release: p.Release, Expires: expires, Expired: r.now().After(expires), ETag: info.ETag, Date: info.Date, Signer: s.Signer}, nil
+}
+
+func (r *Repo) acceptHead(channel string, b []byte, info bucket.Info) (*Head, error) {
+	h, err := r.parseHead(channel, b, info)
+	if err != nil {
+		return nil, err
+	}
+	if seen := r.seen(channel); h.Number < seen {
+		return nil, fmt.Errorf("head of %q is release %d, release %d was seen: %w: an old state of the bucket was put back; push again from the Core", channel, h.Number, seen, ErrOlder)
 	}
 	r.mu.Lock()
-	r.memory.Heads[channel] = n
+	r.memory.Heads[channel] = h.Number
 	r.mu.Unlock()
-	expires := time.Unix(p.Expires, 0)
-	return &Head{Number: n, Release: p.Release, Expires: expires, Expired: r.now().After(expires), ETag: info.ETag, Date: info.Date, Signer: s.Signer}, nil
+	return h, nil
 }
 
 func (r *Repo) seen(channel string) uint64 {

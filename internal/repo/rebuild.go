@@ -31,13 +31,14 @@ func (s *Segments) Rebuild(ctx context.Context, fill func(add func(*Batch) error
 		n := uint64(r.now().Unix())
 		root = index.Root{Sequence: n, Lost: n}
 	}
+	done := merges{segs: s}
 	err = fill(func(b *Batch) error {
 		ref, err := s.store(ctx, b)
 		if err != nil {
 			return err
 		}
 		root.Segments = slices.Insert(root.Segments, 0, ref)
-		return s.shrink(ctx, &root)
+		return done.shrink(ctx, &root, r.now())
 	})
 	if err != nil {
 		return nil, err

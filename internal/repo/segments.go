@@ -144,6 +144,7 @@ func (s *Segments) AddSegment(ctx context.Context, b *Batch) error {
 		return err
 	}
 	oldest := s.repo.oldest(b.packs)
+	done := merges{segs: s}
 	_, err = s.repo.ReplaceRoot(ctx, func(root *index.Root, now time.Time) error {
 		// A segment that names a pack which gc has deleted meanwhile would
 		// make every later push believe that its chunks are stored.
@@ -154,7 +155,7 @@ func (s *Segments) AddSegment(ctx context.Context, b *Batch) error {
 			return nil
 		}
 		root.Segments = slices.Insert(root.Segments, 0, ref)
-		return s.shrink(ctx, root)
+		return done.shrink(ctx, root, now)
 	})
 	if err == nil {
 		s.repo.named(b.packs)
@@ -165,7 +166,7 @@ func (s *Segments) AddSegment(ctx context.Context, b *Batch) error {
 // shrink merges neighbours, the pair with the fewest records first, until the
 // root lists no more segments than it may. Neighbours only: newer must stay
 // before older.
-func (s *Segments) shrink(ctx context.Context, root *index.Root) error {
+func (m *merges) shrink(ctx context.Context, root *index.Root, now time.Time) error {
 	for len(root.Segments) > index.MaxSegments {
 		best := 0
 		sum := func(i int) uint64 { return root.Segments[i].Records + root.Segments[i+1].Records }
@@ -174,7 +175,7 @@ func (s *Segments) shrink(ctx context.Context, root *index.Root) error {
 				best = i
 			}
 		}
-		merged, err := s.merge(ctx, root.Segments[best:best+2], condemnedSet(root), nil)
+		merged, err := m.merge(ctx, root.Segments[best:best+2], root.Condemned, nil, now)
 		if err != nil {
 			return fmt.Errorf("merge index segments: %w", err)
 		}
@@ -196,13 +197,13 @@ func condemnedSet(root *index.Root) map[digest.Digest]bool {
 // stay; deleting them comes after. check, unless nil, is asked of each root
 // before it is replaced, and may change it.
 func (s *Segments) Forget(ctx context.Context, drop map[digest.Digest]bool, check func(*index.Root) error) (*Index, error) {
-	return s.repo.ReplaceRoot(ctx, func(root *index.Root, _ time.Time) error {
+	done := merges{segs: s}
+	return s.repo.ReplaceRoot(ctx, func(root *index.Root, now time.Time) error {
 		if check != nil {
 			if err := check(root); err != nil {
 				return err
 			}
 		}
-		condemned := condemnedSet(root)
 		var out []index.SegmentRef
 		for _, ref := range root.Segments {
 			l, err := s.open(ctx, ref)
@@ -214,7 +215,7 @@ func (s *Segments) Forget(ctx context.Context, drop map[digest.Digest]bool, chec
 				return err
 			}
 			if hit {
-				if ref, err = s.merge(ctx, []index.SegmentRef{ref}, condemned, drop); err != nil {
+				if ref, err = done.merge(ctx, []index.SegmentRef{ref}, root.Condemned, drop, now); err != nil {
 					return err
 				}
 			}
@@ -226,6 +227,40 @@ func (s *Segments) Forget(ctx context.Context, drop map[digest.Digest]bool, chec
 		root.Condemned = slices.DeleteFunc(root.Condemned, func(c index.Condemned) bool { return drop[c.Pack] })
 		return nil
 	})
+}
+
+// merges remembers what was merged while a writer tries to replace the root:
+// the next try, on top of a faster writer's root, would make most of it again,
+// and lose to the next one meanwhile.
+type merges struct {
+	segs      *Segments
+	condemned []index.Condemned // under which the results are good
+	results   map[string]merged // by the digests of what went in
+}
+
+type merged struct {
+	ref index.SegmentRef
+	at  time.Time // when the try began that stored it
+}
+
+func (m *merges) merge(ctx context.Context, refs []index.SegmentRef, condemned []index.Condemned, drop map[digest.Digest]bool, now time.Time) (index.SegmentRef, error) {
+	if m.results == nil || !slices.Equal(m.condemned, condemned) {
+		m.condemned, m.results = slices.Clone(condemned), map[string]merged{}
+	}
+	var key []byte
+	for _, ref := range refs {
+		key = append(key, ref.Digest[:]...)
+	}
+	// One that was stored too long ago may have been deleted, for nothing
+	// names it yet.
+	if r, ok := m.results[string(key)]; ok && m.segs.repo.inTime(r.at, now) == nil {
+		return r.ref, nil
+	}
+	ref, err := m.segs.merge(ctx, refs, condemnedSet(&index.Root{Condemned: condemned}), drop)
+	if err == nil {
+		m.results[string(key)] = merged{ref, now}
+	}
+	return ref, err
 }
 
 // merge stores one segment that holds the records of refs, newest first,
