@@ -221,7 +221,7 @@ func (g *stager) chunks(ctx context.Context, indexes []int32, oldLists []digest.
 		return err
 	}
 	if len(missing) > 0 {
-		return g.missing(missing)
+		return g.missing(&repo.MissingError{Chunks: missing})
 	}
 	err = x.Fetch(ctx, places, g.s.fetchOptions(), func(ctx context.Context, b *repo.Block) error {
 		for i, p := range b.Places {
@@ -233,15 +233,14 @@ func (g *stager) chunks(ctx context.Context, indexes []int32, oldLists []digest.
 		return nil
 	})
 	if m := (*repo.MissingError)(nil); errors.As(err, &m) {
-		return g.missing(m.Chunks)
+		return g.missing(m)
 	}
 	return err
 }
 
 // missing names a file for the chunks that the store does not have.
-func (g *stager) missing(ids []digest.Digest) error {
-	err := &repo.MissingError{Chunks: ids}
-	for _, id := range ids {
+func (g *stager) missing(err *repo.MissingError) error {
+	for _, id := range err.Chunks {
 		if from, to := g.find(id); from < to {
 			return fmt.Errorf("stage %q: %w: push again from the Core, which fills the gap", g.changes[g.wants[from].change].path, err)
 		}
