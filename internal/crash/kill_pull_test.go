@@ -22,8 +22,12 @@ type drawn struct {
 }
 
 // draw returns n points of a phase that has total changes: all of them in
-// turn, in an order of their own, before any comes twice.
+// turn, in an order of their own, before any comes twice. A phase without
+// changes has no points, and shows in the tally.
 func draw(rnd *rand.Rand, phase, n, total int) (points []point) {
+	if total == 0 {
+		return nil
+	}
 	for len(points) < n {
 		for _, i := range rnd.Perm(total) {
 			points = append(points, point{Phase: phase, N: i, Half: rnd.IntN(2) == 0})

@@ -39,7 +39,7 @@ func TestPain05_CrashPush(t *testing.T) {
 				job := pushed{f: f, at: at}
 				if i%4 == 3 {
 					phase := rnd.IntN(publishedPhase)
-					job.again = &point{Phase: phase, N: rnd.IntN(counts[phase]), Half: rnd.IntN(2) == 0}
+					job.again = &point{Phase: phase, N: rnd.IntN(1 + counts[phase]), Half: rnd.IntN(2) == 0}
 				}
 				jobs = append(jobs, job)
 			}

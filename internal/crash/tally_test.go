@@ -49,6 +49,9 @@ func (y *tally) log(t *testing.T, points int) {
 	total := 0
 	for i, n := range y.hits {
 		t.Logf("%5d killed: %s", n, y.steps[i].phase)
+		if n == 0 {
+			t.Errorf("nothing was killed in this phase: are the steps taken in another order? %s", y.steps[i].phase)
+		}
 		total += n
 	}
 	var kinds []string
