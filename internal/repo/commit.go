@@ -20,9 +20,9 @@ import (
 // ErrConflict says that another push published to the channel first.
 var ErrConflict = errors.New("another push was faster")
 
-// ErrTooLong says that a push ran longer than half the grace period, so that
+// ErrTooLong says that a push, or a gc that writes packs anew, ran longer than half the grace period, so that
 // gc might delete what it relies on.
-var ErrTooLong = errors.New("the push ran longer than half the grace period")
+var ErrTooLong = errors.New("this run took longer than half the grace period")
 
 // Commit describes a release to publish.
 type Commit struct {
@@ -98,7 +98,7 @@ func (r *Repo) inTime(since, now time.Time) error {
 	if since.IsZero() || now.Sub(since) <= r.Grace()/2 {
 		return nil
 	}
-	return fmt.Errorf("%w (%v, at most %v): nothing was published; push again, it resumes where this one ended", ErrTooLong, now.Sub(since).Round(time.Second), r.Grace()/2)
+	return fmt.Errorf("%w (%v, at most %v): nothing was published; run it again, it resumes where this one ended", ErrTooLong, now.Sub(since).Round(time.Second), r.Grace()/2)
 }
 
 // putRelease stores the release under the first free number. A number that
