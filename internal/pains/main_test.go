@@ -1,6 +1,7 @@
 package pains
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // What the tests of one process share: the module's root, taken before the embedded S3 server changes the working
@@ -67,6 +69,7 @@ type ran struct {
 	code        int
 	out, errOut string
 	state       *os.ProcessState
+	peak        int64 // bytes of memory
 }
 
 // initCLI makes a repository with the program's own init, and returns its URL and the file of its release key.
@@ -98,9 +101,39 @@ func (w *world) run(name string, args ...string) ran {
 	}
 	var out, errOut strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &errOut
-	err := cmd.Run()
-	if cmd.ProcessState == nil {
+	if err := cmd.Start(); err != nil {
 		w.t.Fatal(err)
 	}
-	return ran{cmd.ProcessState.ExitCode(), out.String(), errOut.String(), cmd.ProcessState}
+	peak := watchMemory(cmd.Process.Pid)
+	_ = cmd.Wait() // the exit code tells
+	return ran{cmd.ProcessState.ExitCode(), out.String(), errOut.String(), cmd.ProcessState, peak()}
+}
+
+// watchMemory follows the peak memory of a process, in bytes, until the
+// returned function is called; 0 where the system does not tell. The rusage
+// that a parent gets will not do: the kernel counts into it what the parent
+// itself had resident when it forked.
+func watchMemory(pid int) (peak func() int64) {
+	stop, done := make(chan struct{}), make(chan int64)
+	go func() {
+		var most int64
+		tick := time.NewTicker(5 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+			if _, rest, ok := strings.Cut(string(status), "VmHWM:"); ok {
+				var kib int64
+				if _, err := fmt.Sscan(rest, &kib); err == nil {
+					most = max(most, kib<<10)
+				}
+			}
+			select {
+			case <-tick.C:
+			case <-stop:
+				done <- most
+				return
+			}
+		}
+	}()
+	return func() int64 { close(stop); return <-done }
 }
