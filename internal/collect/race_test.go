@@ -99,7 +99,7 @@ func race(t *testing.T, l *lab, rounds int) {
 					return err
 				}
 				rep, err := GC(t.Context(), r, r.Segments(l.dir(fmt.Sprintf("gc%d", p))), Options{Keep: 1 + p})
-				if err != nil && !errors.Is(err, ErrBusy) && !errors.Is(err, repo.ErrTooLong) {
+				if err != nil && !errors.Is(err, ErrBusy) && !errors.Is(err, repo.ErrTooLong) && !errors.Is(err, repo.ErrContended) {
 					return err
 				}
 				l.clock.mu.Lock()

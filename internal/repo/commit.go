@@ -20,8 +20,8 @@ import (
 // ErrConflict says that another push published to the channel first.
 var ErrConflict = errors.New("another push was faster")
 
-// ErrTooLong says that a push, or a gc that writes packs anew, ran longer than half the grace period, so that
-// gc might delete what it relies on.
+// ErrTooLong says that a push, or a gc that writes packs anew, ran longer than
+// half the grace period, so that gc might delete what it relies on.
 var ErrTooLong = errors.New("this run took longer than half the grace period")
 
 // Commit describes a release to publish.

@@ -20,6 +20,10 @@ import (
 // others who do the same. Each failure means that another has succeeded.
 const casTries = 64
 
+// ErrContended says that a writer lost the index root to others until it gave
+// up.
+var ErrContended = errors.New("other writers were faster")
+
 // UpdateRoot is ReplaceRoot for who needs no clock.
 func (r *Repo) UpdateRoot(ctx context.Context, change func(*index.Root) error) (*index.Root, error) {
 	x, err := r.ReplaceRoot(ctx, func(root *index.Root, _ time.Time) error { return change(root) })
@@ -65,7 +69,7 @@ func (r *Repo) ReplaceRoot(ctx context.Context, change func(root *index.Root, no
 			return nil, fmt.Errorf("replace the index root: %w", err)
 		}
 	}
-	return nil, fmt.Errorf("replace the index root: other writers were faster %d times: try again later", casTries)
+	return nil, fmt.Errorf("replace the index root: %w %d times in a row: nothing is lost, run it again later", ErrContended, casTries)
 }
 
 // PutPack stores a pack. Its chunks count only once a segment names it, which
