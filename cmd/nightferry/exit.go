@@ -41,7 +41,7 @@ func exits() []exit {
 	return []exit{
 		{0, "ok", "done; for verify, diff and fsck: and nothing was found", nil},
 		{exitFailed, "failed", "anything that has no code of its own", nil},
-		{2, "usage", "the command line makes no sense", as[*usageError]},
+		{2, "usage", "the command line makes no sense", isUsage},
 		{3, "different", "it worked, and found differences (verify, diff) or problems (fsck)", as[*foundError]},
 		{4, "refused", "a guard stopped it before anything was published or changed", isRefused},
 		{5, "untrusted", "unsigned, altered, signed by a key that does not count, or older than seen before", isUntrusted},
@@ -105,6 +105,12 @@ func (e *refusedError) Error() string { return e.what }
 
 // Remedy tells what to do instead.
 func (e *refusedError) Remedy() string { return e.remedy }
+
+// isUsage also takes what bucket.Open makes of a URL that names no store.
+func isUsage(err error) bool {
+	var e *bucket.Error
+	return as[*usageError](err) || errors.As(err, &e) && e.Op == "open" && e.Kind == bucket.KindOther
+}
 
 func isRefused(err error) bool {
 	return as[*refusedError](err) || as[*publish.GuardError](err) || errors.Is(err, durable.ErrLink)
