@@ -160,6 +160,9 @@ func (w *world) pullFrom(s bucket.Store, dir string, change func(*apply.Options)
 		change(&o)
 	}
 	out.Result, err = apply.Run(w.t.Context(), s, dir, o)
+	if out.Result == nil { // the folder could not even be opened
+		out.Result = &apply.Result{Verdict: apply.Incomplete}
+	}
 	return out, err
 }
 

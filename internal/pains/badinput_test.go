@@ -1,0 +1,211 @@
+package pains
+
+import (
+	"encoding/binary"
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"nightferry/internal/apply"
+	"nightferry/internal/digest"
+	"nightferry/internal/frame"
+	"nightferry/internal/manifest"
+	"nightferry/internal/pack"
+	"nightferry/internal/repo"
+	"nightferry/internal/testbed"
+)
+
+// A store that a newer nightferry has written to, whichever object shows it: both numbers are named.
+func TestBadInput_NewerFormat(t *testing.T) {
+	w := newWorld(t, plan{params: smallChunks})
+	lay(t, w.src, older())
+	w.mustPush(nil)
+	for _, key := range []string{"format", "trust/1", "halt", repo.HeadKey(channel), repo.ReleaseKey(channel, 1), repo.RootKey} {
+		good := testbed.ReadObject(t, w.store, key)
+		newer := append([]byte(nil), good...)
+		binary.BigEndian.PutUint16(newer[6:], 7)
+		testbed.WriteObject(t, w.store, key, newer)
+		err := w.refused(key, "7", "1")
+		var n *frame.NewerError
+		// What is signed for another digest is told as that first.
+		if !errors.As(err, &n) && key != repo.ReleaseKey(channel, 1) {
+			t.Errorf("%s of version 7: %v", key, err)
+		}
+		if n != nil && (n.Version != 7 || n.Supported != 1) {
+			t.Errorf("%s of version 7: it says %d and %d", key, n.Version, n.Supported)
+		}
+		testbed.WriteObject(t, w.store, key, good)
+	}
+	w.arrive(w.site())
+}
+
+// A signed release with names that lead out of the target, or to what is no file: nothing is made, nowhere.
+func TestBadInput_PathsThatLeave(t *testing.T) {
+	content := []byte("owned")
+	for _, path := range []string{
+		"../escaped", "a/../../escaped", "..", ".", "", "/tmp/nightferry-escaped", "a//b", "a/", "./a", `..\escaped`, `\\server\share\x`,
+		"C:", "C:/Windows/x", "C:x", "a:stream", "a/b:$DATA", "a\x00b", "a\nb", "nul", "dir/CON.txt", "com¹", "trailing.", "trailing /x", "..../x", "a*b", "a<b",
+		".nightferry/memory.json", ".NIGHTFERRY/journal", strings.Repeat("x", 5000),
+	} {
+		w := newWorld(t, plan{})
+		f := newForger(w)
+		f.store(content)
+		all := within(file(path, content))
+		f.publish("a", all...)
+		var bad *manifest.PathError
+		if err := w.refused(path); !errors.As(err, &bad) {
+			t.Errorf("%q: %v, want a PathError", path, err)
+		}
+		// In the release itself.
+		w = newWorld(t, plan{})
+		f = newForger(w)
+		f.store(content)
+		f.publish(path, file("a", content))
+		if err := w.refused("first " + path); !errors.As(err, &bad) {
+			t.Errorf("first %q: %v, want a PathError", path, err)
+		}
+	}
+	// Two names that are one, a file that is a folder, and other trees that are none.
+	setuid := file("a", content)
+	setuid.Mode = 0o4755
+	for what, entries := range map[string][]anyEntry{
+		"twins by case":     {file("README", content), file("readme", content)},
+		"file and folder":   {file("a", content), file("a/b", content)},
+		"no folder":         {file("a/b", content)},
+		"the same twice":    {file("a", content), file("a", content)},
+		"out of order":      {file("b", content), file("a", content)},
+		"a kind of its own": {{Path: "a", Kind: 2, MTime: 1}},
+		"setuid":            {setuid},
+	} {
+		w := newWorld(t, plan{})
+		f := newForger(w)
+		f.store(content)
+		f.publish(entries[0].Path, entries...)
+		var alias *manifest.AliasError
+		if err := w.refused(what); !errors.Is(err, frame.ErrDamaged) && !errors.As(err, &alias) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	// The same forger with good names is believed: it is the names that were refused.
+	w := newWorld(t, plan{})
+	f := newForger(w)
+	f.store(content)
+	f.publish("dir", within(file("dir/a", content))...)
+	site := w.site()
+	if p, err := w.pull(site, nil); err != nil || p.Verdict != apply.Verified {
+		t.Errorf("a good tree: %q %v", p.Verdict, err)
+	}
+}
+
+// A link in the target's own path, planted by whoever may write there, leads no write and no delete elsewhere.
+func TestBadInput_PlantedLinks(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("making a symlink takes a right that tests do not have; internal/durable tests junctions")
+	}
+	w := newWorld(t, plan{})
+	before := tree{"dir/sub/a": noise(1, 1000), "dir/sub/gone": noise(2, 1000), "file": noise(3, 1000)}
+	lay(t, w.src, before)
+	w.mustPush(nil)
+	template := w.site()
+	w.arrive(template)
+	lay(t, w.src, tree{"dir/sub/a": noise(4, 1000), "dir/sub/new": noise(5, 1000), "file": noise(6, 1000)})
+	w.mustPush(func(o *publishOptions) { o.AllowDeletes = true })
+	for _, planted := range []string{"dir", "dir/sub", "file", "dir/sub/a", "dir/sub/new", ".nightferry", ".nightferry/stage", ".nightferry/pages", ".nightferry/journal", ".nightferry/catalogue"} {
+		t.Run(planted, func(t *testing.T) {
+			w := *w
+			w.t = t
+			outside := t.TempDir()
+			lay(t, outside, tree{"a": []byte("not yours"), "gone": []byte("not yours"), "sub/a": []byte("not yours"), "sub/gone": []byte("not yours"), "file": []byte("not yours"), "stage/x": []byte("x"), "pages/x": []byte("x")})
+			kept := untouched(t, outside)
+			site := w.site()
+			copyTree(t, template, site)
+			at := filepath.Join(site, planted)
+			must(t, os.RemoveAll(at))
+			to := outside
+			if planted == "file" || strings.HasSuffix(planted, "/a") || strings.HasSuffix(planted, "/new") || strings.HasSuffix(planted, "journal") || strings.HasSuffix(planted, "catalogue") {
+				to = filepath.Join(outside, "file")
+			}
+			must(t, os.Symlink(to, at))
+			p, err := w.pull(site, nil)
+			kept()
+			if err == nil && p.Verdict == apply.Verified {
+				// A link in the place of what a release had put there is replaced; then all is a real file again.
+				same(t, look(t, w.src), look(t, site))
+			}
+			if link, lerr := os.Lstat(at); p.Verdict != apply.Verified && err == nil && len(p.files) == 0 || lerr == nil && link.Mode()&os.ModeSymlink != 0 && p.Verdict == apply.Verified {
+				t.Errorf("verdict %q, %v, outcomes %v", p.Verdict, err, p.files)
+			}
+		})
+	}
+}
+
+// A page, a release that claims a billion entries: refused at the claim, in little memory.
+func TestBadInput_BillionEntries(t *testing.T) {
+	billion := []byte{0x9a, 0x3b, 0x9a, 0xca, 0x00} // a CBOR array of 1 000 000 000
+	for what, forge := range map[string]func(f *forger){
+		"a page": func(f *forger) {
+			ids := f.store(append(append(frame.Header(manifest.PageKind, manifest.PageVersion), 0x81), billion...))
+			f.release(&manifest.Release{Totals: manifest.Totals{Files: 1}, Pages: []manifest.PageRef{{ID: ids[0], First: "a", Entries: 1}}})
+		},
+		"a page of a billion by the release's word": func(f *forger) {
+			ids := f.store(f.page(file("a", []byte("x"))))
+			f.release(&manifest.Release{Totals: manifest.Totals{Files: 1_000_000_000}, Pages: []manifest.PageRef{{ID: ids[0], First: "a", Entries: 1_000_000_000}}})
+		},
+		"a release of a billion in pages that are one": func(f *forger) {
+			ids := f.store(f.page(file("a", []byte("x"))))
+			rel := manifest.Release{Totals: manifest.Totals{Files: 50_000_000}}
+			for range 50_000 {
+				rel.Pages = append(rel.Pages, manifest.PageRef{ID: ids[0], First: "a", Entries: 1000})
+			}
+			f.release(&rel)
+		},
+	} {
+		w := newWorld(t, plan{})
+		forge(newForger(w))
+		took := allocated(func() { w.refused(what) })
+		if took > 128<<20 {
+			t.Errorf("%s: refused after %d MiB of memory", what, took>>20)
+		}
+	}
+}
+
+// A block of a few KB that decompresses to a GiB, in place of content and of a page.
+func TestBadInput_ZstdBomb(t *testing.T) {
+	enc, err := pack.NewEncoder()
+	must(t, err)
+	bomb := enc.EncodeAll(make([]byte, 256<<20), []byte{pack.Zstd})
+	if len(bomb) > 64<<10 {
+		t.Fatalf("the bomb has %d bytes", len(bomb))
+	}
+	content := noise(1, 300_000)
+	for what, forge := range map[string]func(f *forger){
+		"content": func(f *forger) {
+			f.blob(bomb, digest.Of(content), int64(len(content)))
+			f.publish("a", file("a", content))
+		},
+		"a page": func(f *forger) {
+			id := digest.Of([]byte("a page"))
+			f.blob(bomb, id, 1000)
+			f.release(&manifest.Release{Totals: manifest.Totals{Files: 1}, Pages: []manifest.PageRef{{ID: id, First: "a", Entries: 1}}})
+		},
+	} {
+		w := newWorld(t, plan{})
+		forge(newForger(w))
+		took := allocated(func() { w.refused(what, "damaged", "packs/") })
+		if took > 64<<20 {
+			t.Errorf("%s: refused after %d MiB of memory", what, took>>20)
+		}
+	}
+}
+
+// allocated returns how many bytes fn asked for.
+func allocated(fn func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	fn()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc
+}
