@@ -86,7 +86,7 @@ func (s *site) prepare() (func() error, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(s.sweepTemps(), s.probeCase()); err != nil {
+	if err := errors.Join(s.sweepState(), s.probeCase()); err != nil {
 		return nil, errors.Join(err, unlock())
 	}
 	for _, dir := range []string{pagesDir, stageDir} {
@@ -97,12 +97,37 @@ func (s *site) prepare() (func() error, error) {
 	return unlock, nil
 }
 
-// sweepTemps removes what a run that died was about to give its name.
-func (s *site) sweepTemps() error {
+// sweepState removes what a run that died was about to give its name, and what
+// it had not yet removed of a commit that was over.
+func (s *site) sweepState() error {
 	list, err := s.root.ReadDir(stateDir)
 	if err != nil {
 		return err
 	}
+	var over []string
+	for _, e := range list {
+		switch name := stateDir + "/" + e.Name(); {
+		case name == journalName:
+			return s.sweepTemps(list) // it is not over
+		case name == movedName, name == nextName, name == nextName+".new", name == catalogueName+".new":
+			over = append(over, name)
+		}
+	}
+	if len(over) > 0 {
+		// A journal that is gone must not come back without these.
+		if err := s.root.SyncDir(stateDir); err != nil {
+			return err
+		}
+	}
+	for _, name := range over {
+		if err := s.removeFile(name); err != nil {
+			return err
+		}
+	}
+	return s.sweepTemps(list)
+}
+
+func (s *site) sweepTemps(list []fs.DirEntry) error {
 	for _, e := range list {
 		if durable.IsTemp(e.Name()) {
 			if err := s.removeFile(stateDir + "/" + e.Name()); err != nil {
