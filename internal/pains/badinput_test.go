@@ -25,17 +25,17 @@ func TestBadInput_NewerFormat(t *testing.T) {
 	w.mustPush(nil)
 	for _, key := range []string{"format", "trust/1", "halt", repo.HeadKey(channel), repo.ReleaseKey(channel, 1), repo.RootKey} {
 		good := testbed.ReadObject(t, w.store, key)
-		newer := append([]byte(nil), good...)
-		binary.BigEndian.PutUint16(newer[6:], 7)
-		testbed.WriteObject(t, w.store, key, newer)
-		err := w.refused(key, "7", "1")
-		var n *frame.NewerError
-		// What is signed for another digest is told as that first.
-		if !errors.As(err, &n) && key != repo.ReleaseKey(channel, 1) {
+		changed := append([]byte(nil), good...)
+		binary.BigEndian.PutUint16(changed[6:], 7)
+		testbed.WriteObject(t, w.store, key, changed)
+		err := w.refused(key)
+		var newer *frame.NewerError
+		switch {
+		case key == repo.ReleaseKey(channel, 1): // another digest than the head's is told first
+		case !errors.As(err, &newer) || newer.Version != 7 || newer.Supported != 1:
 			t.Errorf("%s of version 7: %v", key, err)
-		}
-		if n != nil && (n.Version != 7 || n.Supported != 1) {
-			t.Errorf("%s of version 7: it says %d and %d", key, n.Version, n.Supported)
+		default:
+			says(t, err, "7", "1", "upgrade")
 		}
 		testbed.WriteObject(t, w.store, key, good)
 	}
@@ -48,7 +48,7 @@ func TestBadInput_PathsThatLeave(t *testing.T) {
 	for _, path := range []string{
 		"../escaped", "a/../../escaped", "..", ".", "", "/tmp/nightferry-escaped", "a//b", "a/", "./a", `..\escaped`, `\\server\share\x`,
 		"C:", "C:/Windows/x", "C:x", "a:stream", "a/b:$DATA", "a\x00b", "a\nb", "nul", "dir/CON.txt", "com¹", "trailing.", "trailing /x", "..../x", "a*b", "a<b",
-		".nightferry/memory.json", ".NIGHTFERRY/journal", strings.Repeat("x", 5000),
+		".nightferry/memory.json", ".NIGHTFERRY/journal",
 	} {
 		w := newWorld(t, plan{})
 		f := newForger(w)

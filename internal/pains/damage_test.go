@@ -137,7 +137,7 @@ func (s *laterStore) Put(ctx context.Context, key string, b bucket.Body, c bucke
 
 // Flipped bits and cut ends, in every object of a repository.
 func TestBadInput_FlippedAndTruncated(t *testing.T) {
-	flips, cuts := 6, 4
+	flips, cuts := 4, 4
 	if testbed.Soak() {
 		flips, cuts = 100, 30
 	}

@@ -15,5 +15,22 @@
 //	13  Windows realities                           pain13_test.go, pain13_linux_test.go
 //	15  replayed releases, missing objects          pain15_test.go
 //
-// Bad input has tests of its own, most of them in the room that meets it first:
+// What bad input gets, and where that is tested: here from end to end (damage_test.go, badinput_test.go,
+// unreadable_linux_test.go), and where it says so in the room that meets it first.
+//
+//	bit flips, truncation, in any object   TestBadInput_FlippedAndTruncated; every byte of a pack, a footer, a page:
+//	                                       pack, index, manifest, trust, frame; fsck: collect
+//	a missing pack, any missing object     TestPain15_MissingObject, TestPain15_LostPackIsHealed, TestPain15_LostHead
+//	a store of a newer format              TestBadInput_NewerFormat; frame
+//	a path that leaves the target          TestBadInput_PathsThatLeave (.., absolute, C:, a:stream, aliases, signed by
+//	                                       the right key); manifest, durable
+//	a symlink or junction in the target    TestBadInput_PlantedLinks; durable (junctions: its Windows tests),
+//	                                       apply TestPlantedLinksLeadNowhere
+//	a manifest with a billion entries      TestBadInput_BillionEntries; manifest TestBillionEntries
+//	a zstd bomb                            TestBadInput_ZstdBomb; pack TestBombsAreRefusedInLittleMemory
+//	a full disk in mid-stage               TestPain13_FullDisk; apply TestDiskFullInMidStage, TestPain13_RealDiskFullInMidStage
+//	a target on another volume             apply TestVolumeMountedInsideIsRefused; TestPain13_FullDisk's target is one
+//	a source file that cannot be read      TestBadInput_UnreadableSource
+//	a file that becomes a folder and back  TestPain05, TestPain06 (one way, killed anywhere); apply TestFileBecomesFolderAndBack
+//	two files that swap names              TestPain05, TestPain06 (killed anywhere); apply TestMovesSwapsAndCase
 package pains

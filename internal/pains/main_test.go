@@ -38,10 +38,15 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	shared.module = filepath.Join(wd, "..", "..")
+	undo, err := inMemory()
+	if err != nil {
+		panic(err)
+	}
 	status := m.Run()
 	if shared.dir != "" {
 		_ = os.RemoveAll(shared.dir)
 	}
+	undo()
 	os.Exit(status)
 }
 

@@ -30,11 +30,6 @@ func TestPain09_ManyFiles(t *testing.T) {
 	}
 	w := newWorld(t, plan{s3: true})
 	site := w.site()
-	if !testbed.Soak() && os.Getuid() == 0 {
-		// In memory, so that making and removing the files takes no longer than what is measured.
-		volume(t, w.src, 2<<30)
-		volume(t, filepath.Dir(site), 2<<30)
-	}
 	counted, wire := testbed.CountHTTP(t, w.bucket)
 	w.bucket = counted
 	store, key := w.initCLI()
