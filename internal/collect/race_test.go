@@ -24,9 +24,9 @@ import (
 // again, so that pushes rely on what gc is about to take. In the end all is
 // whole.
 func TestRacePushPullGC(t *testing.T) {
-	rounds := 12
+	rounds, least := 12, time.Duration(0)
 	if testbed.Soak() {
-		rounds = 400 // a minute and more each
+		least = 65 * time.Second
 	}
 	stores := map[string]func(*testing.T) bucket.Store{
 		"directory": func(*testing.T) bucket.Store { return nil },
@@ -34,12 +34,13 @@ func TestRacePushPullGC(t *testing.T) {
 	}
 	for name, base := range stores {
 		for _, key := range [][]byte{nil, []byte("0123456789abcdef0123456789abcdef")} {
-			t.Run(fmt.Sprintf("%s encrypted=%v", name, key != nil), func(t *testing.T) { race(t, newLab(t, base(t), key), rounds) })
+			t.Run(fmt.Sprintf("%s encrypted=%v", name, key != nil), func(t *testing.T) { race(t, newLab(t, base(t), key), rounds, least) })
 		}
 	}
 }
 
-func race(t *testing.T, l *lab, rounds int) {
+func race(t *testing.T, l *lab, rounds int, least time.Duration) {
+	began := time.Now()
 	// A push takes 5 to 10 puts, and as many come from others meanwhile; half
 	// the grace is 30.
 	l.clock.tick = time.Minute
@@ -59,7 +60,7 @@ func race(t *testing.T, l *lab, rounds int) {
 		rnd := rand.New(rand.NewPCG(uint64(p), 7))
 		g.Go(func() error {
 			defer pushing.Add(-1)
-			for i := 0; i < rounds || i < 30*rounds && !enough(); i++ {
+			for i := 0; i < rounds || time.Since(began) < least || i < 30*rounds && !enough(); i++ {
 				// Few contents, so that they come back.
 				name := filepath.Join(src, fmt.Sprintf("f%d", rnd.IntN(6)))
 				if err := os.WriteFile(name, noise(100<<10, uint64(rnd.IntN(12))), 0o644); err != nil {
