@@ -165,7 +165,7 @@ func TestBadInput_BillionEntries(t *testing.T) {
 	} {
 		w := newWorld(t, plan{})
 		forge(newForger(w))
-		took := allocated(func() { w.refused(what) })
+		took := allocated(func() { _ = w.refused(what) })
 		if took > 128<<20 {
 			t.Errorf("%s: refused after %d MiB of memory", what, took>>20)
 		}
@@ -194,7 +194,7 @@ func TestBadInput_ZstdBomb(t *testing.T) {
 	} {
 		w := newWorld(t, plan{})
 		forge(newForger(w))
-		took := allocated(func() { w.refused(what, "damaged", "packs/") })
+		took := allocated(func() { _ = w.refused(what, "damaged", "packs/") })
 		if took > 64<<20 {
 			t.Errorf("%s: refused after %d MiB of memory", what, took>>20)
 		}

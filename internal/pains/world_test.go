@@ -8,7 +8,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io/fs"
-	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -240,12 +239,6 @@ func put(t testing.TB, dir, p string, b []byte) {
 	must(t, os.MkdirAll(filepath.Dir(name), 0o755))
 	must(t, os.WriteFile(name, b, 0o644))
 	must(t, os.Chtimes(name, longAgo, longAgo))
-}
-
-func with(tr tree, change func(tree)) tree {
-	out := maps.Clone(tr)
-	change(out)
-	return out
 }
 
 // seen describes one path: for a file the SHA-256 of its bytes, its size and its time.
