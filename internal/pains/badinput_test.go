@@ -89,9 +89,18 @@ func TestBadInput_PathsThatLeave(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	// The same forger with good names is believed: it is the names that were refused.
+	// A tree that is not the one that the release gives the digest of.
 	w := newWorld(t, plan{})
 	f := newForger(w)
+	f.store(content)
+	f.release(&manifest.Release{Totals: manifest.Totals{Files: 1, Bytes: int64(len(content))}, Tree: digest.Of([]byte("another tree")),
+		Pages: []manifest.PageRef{{ID: f.store(f.page(file("a", content)))[0], First: "a", Entries: 1}}})
+	if err := w.refused("another tree", "tree"); !errors.Is(err, frame.ErrDamaged) {
+		t.Errorf("another tree: %v", err)
+	}
+	// The same forger with good names is believed: it is the names that were refused.
+	w = newWorld(t, plan{})
+	f = newForger(w)
 	f.store(content)
 	f.publish("dir", within(file("dir/a", content))...)
 	site := w.site()
@@ -139,6 +148,31 @@ func TestBadInput_PlantedLinks(t *testing.T) {
 				t.Errorf("verdict %q, %v, outcomes %v", p.Verdict, err, p.files)
 			}
 		})
+	}
+}
+
+// A link that stays inside leads out of nothing, but into what is the site's own.
+func TestBadInput_LinksToTheSitesOwn(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("making a symlink takes a right that tests do not have; internal/durable tests junctions")
+	}
+	w, template := releasesOfEverything(t, nil)
+	shard := digest.Of(newer()["added"]).String()[:2]
+	for _, planted := range []string{"stage", "stage/out", "stage/" + shard, "pages"} {
+		site := w.site()
+		copyTree(t, template, site)
+		own := filepath.Join(site, "own")
+		lay(t, own, tree{"precious": []byte("1"), "ab/precious": []byte("2"), "out/1": []byte("3")})
+		at := filepath.Join(site, manifest.StateDir, planted)
+		must(t, os.RemoveAll(at))
+		must(t, os.MkdirAll(filepath.Dir(at), 0o755))
+		must(t, os.Symlink(own, at))
+		kept := untouched(t, own)
+		p, err := w.pull(site, nil)
+		kept()
+		if err == nil && p.Verdict != apply.Verified {
+			t.Errorf("%s is a link: verdict %q and no error", planted, p.Verdict)
+		}
 	}
 }
 

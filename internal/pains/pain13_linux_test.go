@@ -5,12 +5,15 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 
 	"nightferry/internal/apply"
 	"nightferry/internal/durable"
+	"nightferry/internal/manifest"
 	"nightferry/internal/publish"
 )
 
@@ -33,14 +36,20 @@ func TestPain13_FullDisk(t *testing.T) {
 	filled := false
 	p, err := w.pull(site, func(o *apply.Options) {
 		o.Connections = 1
-		told := o.OnEvent
-		o.OnEvent = func(e apply.Event) {
-			told(e)
-			if e.Kind == apply.ProgressEvent && e.FilesDone >= 1 && !filled {
+		var mu sync.Mutex
+		staged := 0
+		o.Observer = observer(func(op durable.Op) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if op.Kind == durable.Write && strings.HasPrefix(op.Name, manifest.StateDir+"/stage/") {
+				staged += len(op.Data)
+			}
+			if staged > 5<<20 && !filled {
 				fill(t, filepath.Join(site, "of the site's own"))
 				filled = true
 			}
-		}
+			return nil
+		})
 	})
 	if !durable.IsDiskFull(err) {
 		t.Fatalf("error %v, want disk full", err)

@@ -102,6 +102,10 @@ func TestPain15_ForeignHead(t *testing.T) {
 	_, err := w.push(func(o *publishOptions) { o.Channel = "driver" })
 	must(t, err)
 	good := testbed.ReadObject(t, w.store, repo.HeadKey(channel))
+	mine := map[string][]byte{}
+	for _, key := range testbed.Keys(t, w.store, "") {
+		mine[key] = testbed.ReadObject(t, w.store, key)
+	}
 	for name, b := range map[string][]byte{
 		"of another channel":    testbed.ReadObject(t, w.store, repo.HeadKey("driver")),
 		"of another repository": testbed.ReadObject(t, other.store, repo.HeadKey(channel)),
@@ -111,6 +115,24 @@ func TestPain15_ForeignHead(t *testing.T) {
 			t.Errorf("a head %s: %v", name, err)
 		}
 		kept()
+	}
+	// The other repository as a whole, but for the format object, which names it: everything fits together, and the keys
+	// are the right ones.
+	for _, key := range testbed.Keys(t, other.store, "") {
+		if key != "format" {
+			testbed.WriteObject(t, w.store, key, testbed.ReadObject(t, other.store, key))
+		}
+	}
+	for _, dir := range []string{site, w.site()} {
+		if _, err := w.pull(dir, nil); !errors.Is(err, trust.ErrUntrusted) {
+			t.Errorf("another repository's objects: %v", err)
+		}
+	}
+	kept()
+	for _, key := range testbed.Keys(t, other.store, "") {
+		if b := mine[key]; b != nil {
+			testbed.WriteObject(t, w.store, key, b)
+		}
 	}
 	testbed.WriteObject(t, w.store, repo.HeadKey(channel), good)
 	if p, err := w.pull(site, nil); err != nil || !p.NoOp {
