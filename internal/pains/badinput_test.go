@@ -166,7 +166,10 @@ func TestBadInput_LinksToTheSitesOwn(t *testing.T) {
 		at := filepath.Join(site, manifest.StateDir, planted)
 		must(t, os.RemoveAll(at))
 		must(t, os.MkdirAll(filepath.Dir(at), 0o755))
-		must(t, os.Symlink(own, at))
+		// Relative: an absolute link would be refused as one that leads out.
+		up, err := filepath.Rel(filepath.Dir(at), own)
+		must(t, err)
+		must(t, os.Symlink(up, at))
 		kept := untouched(t, own)
 		p, err := w.pull(site, nil)
 		kept()
@@ -174,6 +177,45 @@ func TestBadInput_LinksToTheSitesOwn(t *testing.T) {
 			t.Errorf("%s is a link: verdict %q and no error", planted, p.Verdict)
 		}
 	}
+}
+
+// A link that is planted when everything has been looked at, and the commit begins.
+func TestBadInput_LinkPlantedMeanwhile(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("making a symlink takes a right that tests do not have; internal/durable tests junctions")
+	}
+	w := newWorld(t, plan{})
+	lay(t, w.src, tree{"dir/sub/a": noise(1, 1000), "dir/sub/gone": noise(2, 1000), "b": noise(3, 10)})
+	w.mustPush(nil)
+	site := w.site()
+	w.arrive(site)
+	lay(t, w.src, tree{"dir/sub/a": noise(4, 1000), "dir/sub/new": noise(5, 1000), "b": noise(3, 10)})
+	w.mustPush(func(o *publishOptions) { o.AllowDeletes = true })
+	own, sub, aside := filepath.Join(site, "own"), filepath.Join(site, "dir", "sub"), filepath.Join(site, "aside")
+	lay(t, own, tree{"a": []byte("precious"), "gone": noise(2, 1000)}) // just what the release deletes
+	kept := untouched(t, own)
+	p, err := w.pull(site, func(o *apply.Options) {
+		told := o.OnEvent
+		o.OnEvent = func(e apply.Event) {
+			told(e)
+			if e.Kind == apply.PhaseEvent && e.Phase == apply.PhaseCommit {
+				must(t, os.Rename(sub, aside))
+				must(t, os.Symlink("../own", sub)) // an absolute link would be refused as one that leads out
+			}
+		}
+	})
+	kept()
+	if err == nil && p.Verdict == apply.Verified {
+		t.Error("verified through a link")
+	}
+	for _, err := range []error{os.Remove(sub), os.Rename(aside, sub)} {
+		must(t, err)
+	}
+	p, err = w.pull(site, nil)
+	must(t, err)
+	kept()
+	must(t, os.RemoveAll(own))
+	w.arrived(p, site)
 }
 
 // A page, a release that claims a billion entries: refused at the claim, in little memory.
