@@ -269,8 +269,13 @@ func (s *site) doPlace(o op) error {
 		return err
 	}
 	info, err := s.there(o.slot)
-	if info == nil || err != nil {
-		return err // nil: it was placed already
+	if err != nil {
+		return err
+	}
+	if info == nil {
+		// It was placed already. A power cut may have kept the name and lost
+		// the mode or the time.
+		return s.touch(o.path, o)
 	}
 	// A moved file still has its old mode and time.
 	if err := s.touch(o.slot, o); err != nil {

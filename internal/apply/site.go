@@ -106,10 +106,10 @@ func (s *site) sweepState() error {
 	}
 	var over []string
 	for _, e := range list {
-		switch name := stateDir + "/" + e.Name(); {
-		case name == journalName:
+		switch name := stateDir + "/" + e.Name(); name {
+		case journalName:
 			return s.sweepTemps(list) // it is not over
-		case name == movedName, name == nextName, name == nextName+".new", name == catalogueName+".new":
+		case movedName, nextName, nextName + ".new", catalogueName + ".new":
 			over = append(over, name)
 		}
 	}
