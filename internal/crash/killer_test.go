@@ -111,9 +111,10 @@ func (w *watcher) Before(op durable.Op) error {
 	}
 	k.counts[k.phase]++
 	// A phase that has no step of its own in this run is left out: a push may
-	// store several packs, or no segment.
-	for n := k.phase; n < len(steps); n++ {
-		if steps[n].ends(w.root, op) && !(n+1 < len(steps) && steps[n+1].ends(w.root, op)) {
+	// store several packs, or no segment. The last that fits counts: the index
+	// root lies beside the segments.
+	for n := len(steps) - 1; n >= k.phase; n-- {
+		if steps[n].ends(w.root, op) {
 			k.phase, k.over = n, true
 			break
 		}

@@ -31,7 +31,7 @@ func TestPain05_PowerLossPull(t *testing.T) {
 			if err := c.record(t, name == "update"); err != nil {
 				t.Fatal(err)
 			}
-			cuts := cutPoints(f.seed, len(c.ops), 8, map[string]int{"update": 110, "first": 30}[name])
+			cuts := cutPoints(f.seed, len(c.ops), 3, map[string]int{"update": 110, "first": 30}[name])
 			tally := newPowerTally()
 			inParallel(t, len(cuts), func(i int) error {
 				rnd := rand.New(rand.NewPCG(f.seed, uint64(i)))

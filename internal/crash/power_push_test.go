@@ -33,7 +33,7 @@ func TestPain05_PowerLossPush(t *testing.T) {
 		if err := c.record(t); err != nil {
 			t.Fatal(err)
 		}
-		cuts := cutPoints(c.f.seed, len(c.ops), 8, 40)
+		cuts := cutPoints(c.f.seed, len(c.ops), 4, 40)
 		tally := newPowerTally()
 		inParallel(t, len(cuts), func(i int) error {
 			if err := c.cut(t, cuts[i], rand.New(rand.NewPCG(c.f.seed, uint64(i))), tally); err != nil {
