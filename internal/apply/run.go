@@ -266,23 +266,11 @@ func (s *site) dropPath(changes []change, b *blockedError) bool {
 
 // commit makes the changes visible in one burst, and records them.
 func (s *site) commit(ctx context.Context, rel *repo.Release, changes []change) error {
-	s.phase(PhaseSync)
-	// Before the sync: the journal must not survive without the folder that it
-	// moves files to.
-	if err := s.root.MkdirAll(outDir, 0o755); err != nil {
-		return err
-	}
-	if err := s.root.SyncAll(); err != nil {
-		return err
-	}
-	recase, aside, err := s.aliases(changes)
-	if err != nil {
-		return err
-	}
-	if err := s.writeNext(ctx, rel, changes); err != nil {
-		return err
-	}
-	if _, err := s.writeJournal(s.steps(changes, recase, aside)); err != nil {
+	if err := s.prepareCommit(ctx, rel, changes); err != nil {
+		s.full(changes, err)
+		if durable.IsDiskFull(err) {
+			err = fmt.Errorf("prepare the commit: disk full: free space on the target's volume and pull again, which goes on from here: %w", err)
+		}
 		return err
 	}
 	// From here on the commit is finished, by this run or by the next.
@@ -317,6 +305,28 @@ func (s *site) commit(ctx context.Context, rel *repo.Release, changes []change) 
 		s.lists[id] = struct{}{}
 	}
 	return errors.Join(s.pages.sweep(s.lists), s.sweepStage(len(left) > 0))
+}
+
+// prepareCommit makes durable what is staged and what is to be done with it.
+func (s *site) prepareCommit(ctx context.Context, rel *repo.Release, changes []change) error {
+	s.phase(PhaseSync)
+	// Before the sync: the journal must not survive without the folder that it
+	// moves files to.
+	if err := s.root.MkdirAll(outDir, 0o755); err != nil {
+		return err
+	}
+	if err := s.root.SyncAll(); err != nil {
+		return err
+	}
+	recase, aside, err := s.aliases(changes)
+	if err != nil {
+		return err
+	}
+	if err := s.writeNext(ctx, rel, changes); err != nil {
+		return err
+	}
+	_, err = s.writeJournal(s.steps(changes, recase, aside))
+	return err
 }
 
 // settleCommit records what the burst has made and ends the commit. What is
