@@ -44,7 +44,7 @@ func clock() time.Time { return time.Now().Add(10 * time.Second) }
 // encrypted.
 func newFixture(t *testing.T, seed uint64, image int) *fixture {
 	t.Helper()
-	base := t.TempDir()
+	base := scratch(t)
 	at := func(name string) string { return filepath.Join(base, name) }
 	f := &fixture{seed: seed, source: at("source"), store: at("store"), state: at("state"), oldStore: at("old-store"), oldState: at("old-state"), work: at("work")}
 	if seed%2 == 1 {
@@ -75,6 +75,32 @@ func newFixture(t *testing.T, seed uint64, image int) *fixture {
 	_, err = f.pushOrder(f.store, f.state, nil).push(t.Context(), store, nil)
 	check(err)
 	return f
+}
+
+// scratch returns a folder of the test, in memory where there is room: a kill
+// takes nothing from the kernel, and power is only cut in the model, so a disk
+// below would prove nothing more, and take minutes to sync.
+func scratch(t *testing.T) string {
+	t.Helper()
+	const memory, room = "/dev/shm", 2 << 30
+	root, err := durable.Open(memory, durable.Options{})
+	if err != nil {
+		return t.TempDir()
+	}
+	defer root.Close()
+	if free, err := root.Free(); err != nil || free < room {
+		return t.TempDir()
+	}
+	dir, err := os.MkdirTemp(memory, "nightferry-crash-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := removeAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
 }
 
 // morph changes only what differs, so that the stat cache can know the rest.
