@@ -80,7 +80,7 @@ func (e *env) init(ctx context.Context, rawURL string, f *initFlags) error {
 	if err != nil {
 		return err
 	}
-	if err := refuseRepository(ctx, store); err != nil {
+	if err := refuseRepository(ctx, store, f.rootKey != "" && f.release != ""); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(f.keys, 0o700); err != nil {
@@ -136,12 +136,16 @@ func initPair(use, file, base string) (keyPair, error) {
 }
 
 // refuseRepository fails where a repository is there already, and where the
-// store cannot be read, before any key is written.
-func refuseRepository(ctx context.Context, s bucket.Store) error {
+// store cannot be read, before any key is written. Who brings both keys may be
+// completing an init that was interrupted: Init decides.
+func refuseRepository(ctx context.Context, s bucket.Store, completing bool) error {
 	body, _, err := s.Get(ctx, "format", 0, -1)
 	if err == nil {
 		body.Close()
-		return fmt.Errorf("%w: choose another prefix, or use it as it is", repo.ErrExists)
+		if completing {
+			return nil
+		}
+		return fmt.Errorf("%w: choose another prefix, or use it as it is; an init that was interrupted is completed with --root-key and --release-key, the files that it wrote", repo.ErrExists)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -23,7 +23,7 @@ const channel = "package"
 
 // order is what a child is told to do.
 type order struct {
-	Verb        string // pull, recover or push
+	Verb        string // pull, recover, push or init
 	Store       string // folder of the repository
 	Target      string // of pull and recover
 	Source      string // of push
@@ -69,7 +69,8 @@ func (o order) run(ctx context.Context) (r report, state *os.ProcessState, err e
 		return r, nil, err
 	}
 	cmd := exec.CommandContext(ctx, self)
-	cmd.Env = append(os.Environ(), childEnv+"="+string(text))
+	// A child with the race detector would wait a second before it ends.
+	cmd.Env = append(os.Environ(), childEnv+"="+string(text), "GORACE=atexit_sleep_ms=0")
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if cmd.ProcessState == nil {
@@ -100,8 +101,11 @@ func (r *report) say() { _ = json.NewEncoder(os.Stdout).Encode(r) }
 func (o order) carryOut() (r report) {
 	ctx := context.Background()
 	k := &killer{at: o.Kill, steps: pullSteps}
-	if o.Verb == "push" {
+	switch o.Verb {
+	case "push":
 		k.steps = pushSteps
+	case "init":
+		k.steps = initSteps
 	}
 	raw, err := bucket.Open(ctx, testbed.FileURL(o.Store), bucket.Options{Now: time.Now, Observer: k.watch(o.Store, "store")})
 	if err != nil {
@@ -120,6 +124,8 @@ func (o order) carryOut() (r report) {
 		}
 	case "recover":
 		err = apply.Recover(ctx, o.Target, o.apply(k.watch(o.Target, "target")))
+	case "init":
+		err = o.init(ctx, store)
 	case "push":
 		var res *publish.Result
 		if res, err = o.push(ctx, store, k.watch(o.State, "state")); err == nil {
@@ -135,6 +141,11 @@ func (o order) carryOut() (r report) {
 
 func (o order) apply(obs durable.Observer) apply.Options {
 	return apply.Options{Channel: channel, Release: o.Release, Connections: o.Connections, Key: o.Secret, Now: time.Now, Observer: obs}
+}
+
+func (o order) init(ctx context.Context, store bucket.Store) error {
+	_, err := repo.Init(ctx, store, repo.InitOptions{Key: o.Secret, Root: rootKey(), Release: releaseKey(), Now: time.Now()})
+	return err
 }
 
 // push does what the command line does.

@@ -56,6 +56,11 @@ func pushSteps() []step {
 	}
 }
 
+// initSteps are the objects of a new repository.
+func initSteps() []step {
+	return []step{{"format", "store", "format"}, {"trust", "store", "trust/"}, {"halt", "store", "halt"}, {phase: "index root"}}
+}
+
 func (s step) ends(root string, op durable.Op) bool {
 	if op.Kind != durable.Rename || root != s.root || s.to == "" {
 		return false

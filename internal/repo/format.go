@@ -109,8 +109,9 @@ type InitOptions struct {
 var ErrExists = errors.New("a repository is there already")
 
 // Init makes a repository in an empty store. The format object comes first
-// and only if absent, so that of two inits one wins; the rest can be completed
-// by running Init again with the same keys after a crash.
+// and only if absent, so that of two inits one wins; the index root comes last.
+// One that died in between is completed by running Init again with the same
+// options.
 func Init(ctx context.Context, s bucket.Store, o InitOptions) (trust.RepoID, error) {
 	var id trust.RepoID
 	if o.Params == (chunk.Params{}) {
@@ -120,38 +121,102 @@ func Init(ctx context.Context, s bucket.Store, o InitOptions) (trust.RepoID, err
 		o.Grace = DefaultGrace
 	}
 	rand.Read(id[:]) // never fails (crypto/rand)
-	f := Format{Format: 1, Repo: id, Chunker: o.Params, Grace: int64(o.Grace / time.Second)}
-	var keys *seal.Keys
-	if o.Key != nil {
-		var err error
-		if keys, err = seal.NewKeys(o.Key, id); err != nil {
-			return id, err
-		}
-		f.Cipher, f.Check = keys.Cipher(), keys.Check()
-	}
-	b, err := frame.Encode(FormatKind, FormatVersion, &f)
+	f, keys, err := newFormat(id, o)
 	if err != nil {
 		return id, err
 	}
-	if err := putNew(ctx, s, formatKey, frame.AppendSum(b)); errors.Is(err, fs.ErrExist) {
-		return id, fmt.Errorf("init: %w: choose another prefix, or use it as it is", ErrExists)
-	} else if err != nil {
+	b, err := frame.Encode(FormatKind, FormatVersion, f)
+	if err != nil {
 		return id, err
 	}
-	r := &Repo{store: s, format: f, keys: keys, now: func() time.Time { return o.Now }}
+	err = putNew(ctx, s, formatKey, frame.AppendSum(b))
+	begun := errors.Is(err, fs.ErrExist)
+	if begun {
+		f, keys, err = interrupted(ctx, s, o)
+	}
+	if err != nil {
+		return id, err
+	}
+	r := &Repo{store: s, format: *f, keys: keys, now: func() time.Time { return o.Now }}
 	doc := trust.Doc{Keys: []trust.Key{{Public: PublicOf(o.Release), Roles: trust.AllRoles, Since: o.Now.Unix()}}}
-	if err := r.putTrust(ctx, o.Root, 1, &doc); err != nil {
-		return id, err
+	err = r.putTrust(ctx, o.Root, 1, &doc)
+	if begun && errors.Is(err, fs.ErrExist) {
+		// Ours, if the same keys made it.
+		root := PublicOf(o.Root)
+		if err = r.followTrust(ctx, &root); err == nil {
+			err = r.doc.Allows(PublicOf(o.Release), trust.Heads)
+		}
+		if err != nil {
+			err = fmt.Errorf("init: %w by another root or release key: %w", ErrExists, err)
+		}
 	}
-	if err := r.putHalt(ctx, o.Release, 1, &halt.Orders{}, bucket.Cond{Absent: true}); err != nil {
-		return id, err
+	if err != nil {
+		return f.Repo, err
+	}
+	if err := r.putHalt(ctx, o.Release, 1, &halt.Orders{}, bucket.Cond{Absent: true}); err != nil && !(begun && errors.Is(err, fs.ErrExist)) {
+		return f.Repo, err
 	}
 	root, err := index.EncodeRoot(&index.Root{Sequence: 1})
 	if err != nil {
-		return id, err
+		return f.Repo, err
 	}
-	return id, putNew(ctx, s, rootKey, root)
+	return f.Repo, putNew(ctx, s, rootKey, root)
 }
+
+func newFormat(id trust.RepoID, o InitOptions) (*Format, *seal.Keys, error) {
+	f := &Format{Format: 1, Repo: id, Chunker: o.Params, Grace: int64(o.Grace / time.Second)}
+	if o.Key == nil {
+		return f, nil, nil
+	}
+	keys, err := seal.NewKeys(o.Key, id)
+	if err != nil {
+		return nil, nil, err
+	}
+	f.Cipher, f.Check = keys.Cipher(), keys.Check()
+	return f, keys, nil
+}
+
+// interrupted returns the format of an init that died before its end and had
+// the same options. ErrExists: it did not, or the repository is complete.
+func interrupted(ctx context.Context, s bucket.Store, o InitOptions) (*Format, *seal.Keys, error) {
+	exists := fmt.Errorf("init: %w: choose another prefix, or use it as it is", ErrExists)
+	_, _, err := read(ctx, s, rootKey, index.MaxRoot)
+	if err == nil {
+		return nil, nil, exists
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, err
+	}
+	// A root that was lost is no init that died: fsck makes it anew.
+	used := false
+	for _, prefix := range []string{"channels/", "packs/"} {
+		if err := s.List(ctx, prefix, func(bucket.Info) error { used = true; return errStop }); err != nil && !errors.Is(err, errStop) {
+			return nil, nil, err
+		}
+	}
+	if used {
+		return nil, nil, exists
+	}
+	b, _, err := read(ctx, s, formatKey, maxFormat)
+	if err != nil {
+		return nil, nil, err
+	}
+	f, err := DecodeFormat(b)
+	if err != nil {
+		return nil, nil, err
+	}
+	want, keys, err := newFormat(f.Repo, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	if f.Chunker != want.Chunker || f.Grace != want.Grace || f.Cipher != want.Cipher || !bytes.Equal(f.Check, want.Check) {
+		return nil, nil, fmt.Errorf("%w; or give the options and keys of the init that was interrupted there", exists)
+	}
+	return f, keys, nil
+}
+
+// errStop ends a list at its first key.
+var errStop = errors.New("seen enough")
 
 // PublicOf returns the public half of a key.
 func PublicOf(k ed25519.PrivateKey) (p trust.Public) {
