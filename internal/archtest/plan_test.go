@@ -44,6 +44,7 @@ var rooms = []room{
 	{"internal/manifest", packed, "entries, pages, path rules and Diff"},
 	{"internal/trust", formats, "keys, signatures, releases and heads"},
 	{"internal/halt", formats, "the kill switch's orders and their epoch"},
+	{"internal/fleet", formats, "the model: channels, domains, regions, sites and the rules between them"},
 
 	{"internal/bucket", tools, "stores: a directory or S3"},
 	{"internal/scan", tools, "the walk over a folder, its patterns and the catalogue of what was seen"},

@@ -1,0 +1,186 @@
+// Package fleet is the model of who gets what: channels, domains, regions and
+// sites, with every default resolved. It holds values and rules about values;
+// it reads no file, no network and no clock. Package config makes a Fleet out
+// of the configuration file.
+package fleet
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// LockPolicy says what a site does about a file of the target that it cannot
+// replace now.
+type LockPolicy string
+
+const (
+	// Wait commits nothing of a release until all of it can be committed.
+	Wait LockPolicy = "wait"
+	// Partial commits the rest; the run ends incomplete.
+	Partial LockPolicy = "partial"
+)
+
+// LinkPolicy says what a publish does about links and special files, which a
+// release cannot hold.
+type LinkPolicy string
+
+const (
+	// Refuse publishes nothing and lists them.
+	Refuse LinkPolicy = "refuse"
+	// Skip leaves them out and reports each.
+	Skip LinkPolicy = "skip"
+)
+
+// Fleet is everything that the Core serves. Each list is sorted by Name and
+// holds no name twice; lookups rely on it.
+type Fleet struct {
+	Channels []Channel
+	Domains  []Domain
+	Regions  []Region
+	Sites    []Site
+}
+
+// Channel is one kind of content with its own source and policy.
+type Channel struct {
+	Name    string
+	Source  string   // folder at the Core, absolute, as the configuration wrote it
+	Include []string // patterns as package scan reads them; none: everything
+	Exclude []string
+	Links   LinkPolicy
+
+	// Guards of a publish.
+	MaxDelete       float64 // percent of the files of the release before, above 0 and at most 100
+	MaxDeleteFiles  int64   // 0: no limit in files
+	AllowUnportable bool    // lets names through that Windows cannot hold
+
+	// Retention in the store.
+	Keep       int           // newest releases, at least 1
+	KeepWithin time.Duration // also what was the newest within this time; 0: nothing more
+
+	// Policies at the sites. Locked and Prune are what a placement has unless
+	// it says otherwise: who applies a release asks the placement.
+	Locked       LockPolicy
+	Prune        bool     // also delete what the site added
+	Ignore       []string // patterns of what a site may keep beside the release, not reported and not pruned
+	LogUnchanged bool     // log a line for each unchanged file too
+}
+
+// Domain is a security realm.
+type Domain struct {
+	Name     string
+	LogGroup string // the group (on Windows a name or SID) that may read the logs of its sites; empty: nobody but the Core's account
+}
+
+// Region is a set of sites that share a rule about when and how fast.
+type Region struct {
+	Name string
+}
+
+// Site is one target server.
+type Site struct {
+	Name   string
+	Domain string
+	Region string
+	Zone   string // IANA name
+
+	Location            *time.Location // of Zone
+	Latitude, Longitude *float64       // degrees, north and east positive; both or neither are nil
+
+	Rate       int64       // bytes per second of all channels together; 0: no limit
+	Placements []Placement // sorted by Channel, each channel once
+}
+
+// Placement says where a channel lies at a site, and how it gets there.
+type Placement struct {
+	Channel string
+	Target  string // folder at the site: absolute POSIX, drive or UNC path, see CheckTarget
+	Rate    int64  // bytes per second of this channel; 0: no limit but the site's
+	Locked  LockPolicy
+	Prune   bool
+}
+
+func find[T any](list []T, name string, of func(*T) string) *T {
+	i, ok := slices.BinarySearchFunc(list, name, func(e T, n string) int { return cmp.Compare(of(&e), n) })
+	if !ok {
+		return nil
+	}
+	return &list[i]
+}
+
+// Channel returns the channel of that name, or nil.
+func (f *Fleet) Channel(name string) *Channel {
+	return find(f.Channels, name, func(c *Channel) string { return c.Name })
+}
+
+// Domain returns the domain of that name, or nil.
+func (f *Fleet) Domain(name string) *Domain {
+	return find(f.Domains, name, func(d *Domain) string { return d.Name })
+}
+
+// Region returns the region of that name, or nil.
+func (f *Fleet) Region(name string) *Region {
+	return find(f.Regions, name, func(r *Region) string { return r.Name })
+}
+
+// Site returns the site of that name, or nil.
+func (f *Fleet) Site(name string) *Site {
+	return find(f.Sites, name, func(s *Site) string { return s.Name })
+}
+
+// Placement returns where the channel lies at the site, or nil.
+func (s *Site) Placement(channel string) *Placement {
+	return find(s.Placements, channel, func(p *Placement) string { return p.Channel })
+}
+
+// Scope chooses sites and channels. Empty fields choose all; filled ones must
+// all hold.
+type Scope struct {
+	Domain, Region, Site, Channel string
+}
+
+// Select returns the sites of a scope in the fleet's order. With a Channel,
+// each has only the placement of that channel, and sites without one are left
+// out. A name that the fleet does not know is an error that suggests one.
+func (f *Fleet) Select(s Scope) ([]Site, error) {
+	for _, n := range []struct {
+		what, name string
+		known      func() []string
+	}{
+		{"domain", s.Domain, func() []string { return names(f.Domains, func(d Domain) string { return d.Name }) }},
+		{"region", s.Region, func() []string { return names(f.Regions, func(r Region) string { return r.Name }) }},
+		{"site", s.Site, func() []string { return names(f.Sites, func(s Site) string { return s.Name }) }},
+		{"channel", s.Channel, func() []string { return names(f.Channels, func(c Channel) string { return c.Name }) }},
+	} {
+		if n.name == "" {
+			continue
+		}
+		if known := n.known(); !slices.Contains(known, n.name) {
+			return nil, fmt.Errorf("no %s is named %q: %s", n.what, n.name, Suggest(n.name, known))
+		}
+	}
+	var out []Site
+	for _, site := range f.Sites {
+		if s.Domain != "" && site.Domain != s.Domain || s.Region != "" && site.Region != s.Region || s.Site != "" && site.Name != s.Site {
+			continue
+		}
+		if s.Channel != "" {
+			p := site.Placement(s.Channel)
+			if p == nil {
+				continue
+			}
+			site.Placements = []Placement{*p}
+		}
+		out = append(out, site)
+	}
+	return out, nil
+}
+
+func names[T any](list []T, of func(T) string) []string {
+	out := make([]string, len(list))
+	for i, e := range list {
+		out[i] = of(e)
+	}
+	return out
+}

@@ -1,0 +1,84 @@
+package fleet
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// MaxName bounds the names of channels, domains, regions and sites in bytes.
+const MaxName = 63
+
+// CheckName returns nil for a name that a channel, region, site or domain may
+// have: [a-z0-9][a-z0-9-]{0,62}. Names are parts of subjects, of paths and of
+// keys in the store, where nothing else is safe everywhere.
+func CheckName(name string) error {
+	ok := name != "" && len(name) <= MaxName && name[0] != '-'
+	for i := 0; ok && i < len(name); i++ {
+		c := name[i]
+		ok = c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-'
+	}
+	if !ok {
+		return fmt.Errorf("name %q: want 1 to %d of a-z, 0-9 and -, and no - first", name, MaxName)
+	}
+	return nil
+}
+
+// CheckDomainName is CheckName for a domain, which may also not be called
+// enrol: enrolment has that place among the subjects.
+func CheckDomainName(name string) error {
+	if name == "enrol" {
+		return fmt.Errorf("name %q: it is reserved for enrolment: choose another", name)
+	}
+	return CheckName(name)
+}
+
+// Suggest ends an error about an unknown word: the known one that is near
+// it, or all of them.
+func Suggest(word string, known []string) string {
+	best, dist := "", 3
+	for _, k := range known {
+		if d := distance(word, k, dist); d < dist && d <= max(1, len(word)/3) {
+			best, dist = k, d
+		}
+	}
+	if best != "" {
+		return fmt.Sprintf("did you mean %q?", best)
+	}
+	if len(known) == 0 {
+		return "there is none yet"
+	}
+	list := slices.Sorted(slices.Values(known))
+	const shown = 12
+	if more := len(list) - shown; more > 1 {
+		return fmt.Sprintf("want one of %s and %d more", strings.Join(list[:shown], ", "), more)
+	}
+	return "want one of " + strings.Join(list, ", ")
+}
+
+// distance counts the inserted, deleted, replaced and swapped letters between
+// two words, and stops counting at limit.
+func distance(a, b string, limit int) int {
+	if d := len(a) - len(b); d >= limit || -d >= limit {
+		return limit
+	}
+	before, prev, cur := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
+	for j := range prev {
+		prev[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		cur[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			cur[j] = min(prev[j]+1, cur[j-1]+1, prev[j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				cur[j] = min(cur[j], before[j-2]+1)
+			}
+		}
+		before, prev, cur = prev, cur, before
+	}
+	return min(prev[len(b)], limit)
+}
