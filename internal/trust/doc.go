@@ -29,7 +29,8 @@ const (
 	Releases Role = 1 << iota
 	Heads
 	Halts
-	AllRoles = Releases | Heads | Halts
+	Control  // what a Core tells the agents of its sites
+	AllRoles = Releases | Heads | Halts | Control
 )
 
 // Status of a key.
@@ -54,7 +55,7 @@ func (s Status) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 type Key struct {
 	_      struct{} `cbor:",toarray"`
 	Public Public   `json:"public"`
-	Roles  Role     `json:"roles"` // bits: 1 releases, 2 heads, 4 halts
+	Roles  Role     `json:"roles"` // bits: 1 releases, 2 heads, 4 halts, 8 control
 	Status Status   `json:"status"`
 	Since  int64    `json:"since"` // Unix seconds of the last change of status
 }

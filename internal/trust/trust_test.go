@@ -186,9 +186,9 @@ func TestSignRefuses(t *testing.T) {
 
 func doc() *Doc {
 	return &Doc{Keys: []Key{
-		{Public: public(1), Roles: AllRoles, Status: Active, Since: 1_700_000_000},
-		{Public: public(2), Roles: AllRoles, Status: Retired, Since: 1_700_000_001},
-		{Public: public(3), Roles: AllRoles, Status: Revoked},
+		{Public: public(1), Roles: Releases | Heads | Halts, Status: Active, Since: 1_700_000_000},
+		{Public: public(2), Roles: Releases | Heads | Halts, Status: Retired, Since: 1_700_000_001},
+		{Public: public(3), Roles: Releases | Heads | Halts, Status: Revoked},
 		{Public: public(4), Roles: Heads},
 	}}
 }
