@@ -48,6 +48,7 @@ var rooms = []room{
 
 	{"internal/bucket", tools, "stores: a directory or S3"},
 	{"internal/scan", tools, "the walk over a folder, its patterns and the catalogue of what was seen"},
+	{"internal/ledger", tools, "the Core's SQLite: what was released, desired, reported, halted and done"},
 
 	{"internal/repo", repository, "opens a repository: trust chain, head, release, index look-ups, block fetches"},
 
@@ -87,6 +88,8 @@ var owners = []owner{
 		"pack sets the bounds on decompression; the other two only carry its encoders and decoders from call to call"},
 	{"github.com/fxamacker/cbor/", []string{"internal/frame"}, nil,
 		"the canonical mode and its bounds are set in one place; a second decoder would accept other bytes"},
+	{"modernc.org/", []string{"internal/ledger", "internal/spool"}, nil,
+		"the Core's database and the agent's: one owner each for its locks and its settings"},
 	{"crypto/cipher", []string{"internal/seal"}, nil,
 		"keys and nonces are derived in one place"},
 	{"crypto/aes", []string{"internal/seal"}, nil,
