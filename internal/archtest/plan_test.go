@@ -49,6 +49,7 @@ var rooms = []room{
 	{"internal/bucket", tools, "stores: a directory or S3"},
 	{"internal/scan", tools, "the walk over a folder, its patterns and the catalogue of what was seen"},
 	{"internal/ledger", tools, "the Core's SQLite: what was released, desired, reported, halted and done"},
+	{"internal/record", tools, "job log files, their access and their purge"},
 
 	{"internal/repo", repository, "opens a repository: trust chain, head, release, index look-ups, block fetches"},
 
