@@ -1,0 +1,144 @@
+package wire
+
+import "nightferry/internal/digest"
+
+// State is what a site should hold: level-triggered, complete, ordered by the
+// revision that is its signed number. A site drops one that is older than what
+// it has.
+type State struct {
+	_       struct{}  `cbor:",toarray"`
+	At      int64     // Unix milliseconds, the Core's clock as corrected by the store's
+	Store   string    // scheme://host[:port] that every URL has; never another than at enrolment
+	Beat    uint32    // seconds between beats
+	Rate    int64     // bytes per second of the whole site; 0: no limit
+	Desired []Desired // by channel
+	Halt    []byte    // the signed halt object, the same that lies in the bucket; empty: the site has seen its epoch
+}
+
+// Desired is what a site should hold of one channel.
+type Desired struct {
+	_       struct{}      `cbor:",toarray"`
+	Channel string        // its name
+	Number  uint64        // of the release; 0: none published yet
+	Release digest.Digest // of the release object
+	Target  string        // folder at the site
+	Partial bool          // locked files: the rest goes on
+	Prune   bool          // what the site added is deleted
+	Rate    int64         // bytes per second; 0: no limit of its own
+	Nonce   []byte        // 16 bytes, to be repeated in the attestation
+	Start   uint64        // grows with every order to start now; 0: never ordered
+	DryRun  bool          // the order Start is a dry run: report what would move, change nothing
+	Rehash  bool          // the order Start reads every byte
+}
+
+// Hello is what a site holds.
+type Hello struct {
+	_          struct{} `cbor:",toarray"`
+	Generation []byte   // 16 random bytes of the site's database: sequences start again with a new one
+	Version    string   // of the agent
+	System     string   // GOOS/GOARCH
+	At         int64    // Unix milliseconds, the site's clock
+	StoreClock int64    // milliseconds that the store's clock is ahead of the site's
+	Trust      uint64   // newest trust document seen
+	Revision   uint64   // newest State accepted
+	Epoch      uint64   // newest halt epoch seen
+	Holds      []Held
+}
+
+// Held is a release that a site holds, as far as it knows.
+type Held struct {
+	_        struct{} `cbor:",toarray"`
+	Channel  string
+	Number   uint64
+	Release  digest.Digest
+	Verified int64 // Unix seconds of the last attestation
+}
+
+// Beat says that a site lives, cheaply.
+type Beat struct {
+	_          struct{} `cbor:",toarray"`
+	At         int64    // Unix milliseconds, the site's clock
+	StoreClock int64    // milliseconds that the store's clock is ahead of the site's
+	Trust      uint64
+	Revision   uint64
+	Epoch      uint64
+	Spooled    uint64 // events not yet acknowledged
+}
+
+// Progress is how far a run is. At most one a second per channel; it may be
+// lost.
+type Progress struct {
+	_          struct{} `cbor:",toarray"`
+	Run        []byte
+	Channel    string
+	Phase      string
+	FilesDone  int64
+	FilesTotal int64
+	BytesDone  int64
+	BytesTotal int64
+	BytesWire  int64
+}
+
+// MaxAsk bounds the keys of one Ask, so that the answer fits a message.
+const MaxAsk = 256
+
+// Ask is for URLs of objects that the site's desired releases need.
+type Ask struct {
+	_    struct{} `cbor:",toarray"`
+	ID   uint64   // repeated in the answer
+	Keys []string // at most MaxAsk
+}
+
+// URLs lends one read of each object.
+type URLs struct {
+	_       struct{} `cbor:",toarray"`
+	ID      uint64
+	Until   int64 // Unix seconds by the store's clock, when they expire
+	Lent    []URL
+	Refused []Refused
+}
+
+// URL is a secret: it is never logged.
+type URL struct {
+	_   struct{} `cbor:",toarray"`
+	Key string
+	URL string
+}
+
+// Refused says why a URL was not lent. Absent: the store has no such object
+// (only said of objects whose absence is an answer).
+type Refused struct {
+	_      struct{} `cbor:",toarray"`
+	Key    string
+	Absent bool
+	Why    string
+}
+
+// Ack says that all job data up to the signed number is committed. Want is
+// set when there is a gap: the sequence that must come next.
+type Ack struct {
+	_          struct{} `cbor:",toarray"`
+	Generation []byte
+	Want       uint64
+	Full       bool // the Core cannot commit now (its disk is full): wait
+}
+
+// Renew asks for another 90 days.
+type Renew struct {
+	_  struct{} `cbor:",toarray"`
+	At int64
+}
+
+// Renewed is the site's new credential for the bus.
+type Renewed struct {
+	_   struct{} `cbor:",toarray"`
+	JWT string
+}
+
+// Refusal says that the Core does not do what was asked.
+type Refusal struct {
+	_    struct{} `cbor:",toarray"`
+	Of   string   // the verb
+	Code string   // one word: unknown, used, expired, revoked, forged, version, busy
+	Why  string   // with the remedy
+}

@@ -1,0 +1,145 @@
+package wire
+
+import (
+	"crypto/ed25519"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+
+	"nightferry/internal/digest"
+	"nightferry/internal/frame"
+	"nightferry/internal/trust"
+)
+
+const (
+	tokenPrefix = "nf1."
+	tokenKind   = "tokn"
+	// MaxToken bounds a token in bytes, as text.
+	MaxToken = 8 << 10
+)
+
+// ErrToken says that a text is no token, or only a part of one.
+var ErrToken = errors.New("not a whole token")
+
+// Token lets one site join, once. It is a secret until it is used.
+type Token struct {
+	_       struct{}      `cbor:",toarray"`
+	Core    []string      // URLs to dial: tls://host:4222, wss://host
+	CA      digest.Digest // SHA-256 of the DER of the certificate authority that the Core's certificate must end in
+	Repo    trust.RepoID
+	Root    trust.Public // the repository's root key, pinned
+	Domain  string
+	Site    string
+	ID      string // one token of a subject
+	Seed    []byte // of the one-time user on the bus, 32 bytes; the Core keeps no more than a hash of its public half
+	JWT     string // of that user
+	Expires int64  // Unix seconds
+}
+
+// String hides it.
+func (t *Token) String() string { return "[token " + t.ID + "]" }
+
+// Text returns the token as it is handed over.
+func (t *Token) Text() (string, error) {
+	if err := t.validate(); err != nil {
+		return "", err
+	}
+	b, err := frame.Encode(tokenKind, Version, t)
+	if err != nil {
+		return "", err
+	}
+	return tokenPrefix + base64.RawURLEncoding.EncodeToString(frame.AppendSum(b)), nil
+}
+
+// ParseToken reads a token; its errors hold nothing of it.
+func ParseToken(s string) (*Token, error) {
+	s = strings.TrimSpace(s)
+	if len(s) > MaxToken || !strings.HasPrefix(s, tokenPrefix) {
+		return nil, fmt.Errorf("enrol: %w: it begins with %q and is one line", ErrToken, tokenPrefix)
+	}
+	b, err := base64.RawURLEncoding.Strict().DecodeString(s[len(tokenPrefix):])
+	if err != nil {
+		return nil, fmt.Errorf("enrol: %w: copy it again, to its end", ErrToken)
+	}
+	body, err := frame.CutSum(tokenKind, Version, b)
+	if newer := (*frame.NewerError)(nil); errors.As(err, &newer) {
+		return nil, fmt.Errorf("enrol: %w", err)
+	}
+	var t Token
+	if err == nil {
+		err = frame.Decode(tokenKind, Version, MaxToken, body, &t)
+	}
+	if err == nil {
+		err = t.validate()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("enrol: %w: copy it again, to its end", ErrToken)
+	}
+	return &t, nil
+}
+
+func (t *Token) validate() error {
+	if len(t.Core) == 0 || len(t.Seed) != 32 || t.JWT == "" || !ValidName(t.Domain) || !ValidName(t.Site) || !ValidName(t.ID) || t.Domain == EnrolDomain {
+		return ErrToken
+	}
+	return nil
+}
+
+// Address is where the holder of a token speaks until it has an identity.
+func (t *Token) Address() Address { return Address{Domain: EnrolDomain, Site: t.ID} }
+
+// Challenge begins an enrolment. It and Enrol are signed by the new identity
+// key of the site.
+type Challenge struct {
+	_      struct{}     `cbor:",toarray"`
+	Public trust.Public // the identity that is to be
+}
+
+// Nonce is the Core's answer: 32 random bytes, good for one minute.
+type Nonce struct {
+	_     struct{} `cbor:",toarray"`
+	Nonce []byte
+}
+
+// Enrol redeems the token.
+type Enrol struct {
+	_       struct{}     `cbor:",toarray"`
+	Nonce   []byte       // the Core's
+	Token   trust.Public // public half of the token's seed; the Core keeps its SHA-256
+	Proof   []byte       // the seed's signature, see Prove: the seed itself never travels
+	Box     []byte       // X25519 public key that Grant.Sealed is for
+	Version string
+	System  string
+}
+
+// Prove signs, with the token's seed, that the identity is its holder's.
+func Prove(seed, nonce []byte, identity trust.Public) []byte {
+	return ed25519.Sign(ed25519.NewKeyFromSeed(seed), proven(nonce, identity))
+}
+
+// Proves checks what Prove made.
+func (e *Enrol) Proves(identity trust.Public) bool {
+	return ed25519.Verify(e.Token[:], proven(e.Nonce, identity), e.Proof)
+}
+
+func proven(nonce []byte, identity trust.Public) []byte {
+	m := append([]byte("nightferry enrolment\x00"), identity[:]...)
+	return append(m, nonce...)
+}
+
+// TokenKey returns the public half of a token's seed.
+func TokenKey(seed []byte) (p trust.Public) {
+	copy(p[:], ed25519.NewKeyFromSeed(seed).Public().(ed25519.PublicKey))
+	return p
+}
+
+// Grant is the site's place in the fleet.
+type Grant struct {
+	_      struct{} `cbor:",toarray"`
+	JWT    string   // the site's user on the bus
+	Core   []string // URLs to dial from now on
+	Store  string   // scheme://host[:port] of the only host that content comes from
+	Region string
+	Sealed []byte // the repository's key, sealed to Enrol.Box; empty in a plain repository
+}

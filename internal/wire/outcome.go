@@ -1,0 +1,173 @@
+package wire
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"nightferry/internal/frame"
+)
+
+// MaxOutcomes bounds the outcomes of one event.
+const MaxOutcomes = 4096
+
+// Outcome is what became of one file. A file of the release is named by its
+// ordinal among the release's entries in path order, so that it costs a few
+// bytes; what the release lacks (deleted, extra) by its path.
+type Outcome struct {
+	Kind    OutcomeKind
+	Ordinal uint64 // of the release's entry, from 0; where Path is empty
+	Path    string // of what the release lacks
+	From    string // of a moved file
+	Held    int64  // bytes of it that were on the site already
+	Fetched int64  // bytes of it that came from the store
+	Cause   string // why it failed, is locked or had to be repaired
+}
+
+// OutcomeKind is one byte on the wire.
+type OutcomeKind uint8
+
+// The outcomes, as apply names them.
+const (
+	Added OutcomeKind = iota + 1
+	Changed
+	Moved
+	Repaired
+	Deleted
+	Locked
+	Extra
+	Failed
+	lastKind = Failed
+)
+
+func (k OutcomeKind) String() string {
+	if k == 0 || k > lastKind {
+		return fmt.Sprintf("outcome %d", uint8(k))
+	}
+	return [...]string{"added", "changed", "moved", "repaired", "deleted", "locked", "extra", "failed"}[k-1]
+}
+
+// ParseOutcomeKind reads what String wrote.
+func ParseOutcomeKind(s string) (OutcomeKind, bool) {
+	for k := Added; k <= lastKind; k++ {
+		if k.String() == s {
+			return k, true
+		}
+	}
+	return 0, false
+}
+
+// columns is how outcomes lie on the wire: each field in a row of its own, so
+// that zstd finds the repetition. Flags: the kind in the low four bits, then
+// 16: has a path, 32: has From, 64: has a cause.
+type columns struct {
+	_        struct{} `cbor:",toarray"`
+	Flags    []byte
+	Ordinals []byte // varint of the difference to the one before
+	Held     []byte // uvarint each
+	Fetched  []byte // uvarint each
+	Texts    []string
+}
+
+const (
+	hasPath = 1 << (iota + 4)
+	hasFrom
+	hasCause
+)
+
+// EncodeOutcomes returns the body of an OutcomesEvent.
+func EncodeOutcomes(all []Outcome) ([]byte, error) {
+	if len(all) > MaxOutcomes {
+		return nil, fmt.Errorf("encode %d outcomes: %w", len(all), ErrTooLarge)
+	}
+	var c columns
+	last := int64(0)
+	for i := range all {
+		o := &all[i]
+		if o.Kind == 0 || o.Kind > lastKind || o.Held < 0 || o.Fetched < 0 {
+			return nil, fmt.Errorf("encode outcome of %q: out of bounds", o.Path)
+		}
+		flags := byte(o.Kind)
+		for _, t := range [...]struct {
+			flag byte
+			text string
+		}{{hasPath, o.Path}, {hasFrom, o.From}, {hasCause, o.Cause}} {
+			if t.text != "" {
+				flags |= t.flag
+				c.Texts = append(c.Texts, t.text)
+			}
+		}
+		if o.Path == "" {
+			c.Ordinals = binary.AppendVarint(c.Ordinals, int64(o.Ordinal)-last)
+			last = int64(o.Ordinal)
+		}
+		c.Flags = append(c.Flags, flags)
+		c.Held = binary.AppendUvarint(c.Held, uint64(o.Held))
+		c.Fetched = binary.AppendUvarint(c.Fetched, uint64(o.Fetched))
+	}
+	return frame.Marshal(&c)
+}
+
+var errColumns = errors.New("the columns of outcomes do not fit together")
+
+// DecodeOutcomes reads the body of an OutcomesEvent.
+func DecodeOutcomes(body []byte) ([]Outcome, error) {
+	var c columns
+	if err := Decode(body, &c); err != nil {
+		return nil, err
+	}
+	if len(c.Flags) > MaxOutcomes {
+		return nil, fmt.Errorf("%d outcomes: %w", len(c.Flags), ErrTooLarge)
+	}
+	all := make([]Outcome, len(c.Flags))
+	last, ok := int64(0), true
+	text := func() (s string) {
+		if len(c.Texts) == 0 {
+			ok = false
+			return ""
+		}
+		s, c.Texts = c.Texts[0], c.Texts[1:]
+		return s
+	}
+	number := func(b *[]byte) int64 {
+		v, n := binary.Uvarint(*b)
+		if n <= 0 || v > 1<<62 {
+			ok = false
+			return 0
+		}
+		*b = (*b)[n:]
+		return int64(v)
+	}
+	for i, flags := range c.Flags {
+		o := &all[i]
+		o.Kind = OutcomeKind(flags & 15)
+		if o.Kind == 0 || o.Kind > lastKind || flags >= 128 {
+			return nil, fmt.Errorf("%w: %w", errColumns, frame.ErrDamaged)
+		}
+		if flags&hasPath != 0 {
+			o.Path = text()
+		} else {
+			d, n := binary.Varint(c.Ordinals)
+			if n <= 0 || last+d < 0 {
+				return nil, fmt.Errorf("%w: %w", errColumns, frame.ErrDamaged)
+			}
+			c.Ordinals = c.Ordinals[n:]
+			last += d
+			o.Ordinal = uint64(last)
+		}
+		if flags&hasFrom != 0 {
+			o.From = text()
+		}
+		if flags&hasCause != 0 {
+			o.Cause = text()
+		}
+		o.Held, o.Fetched = number(&c.Held), number(&c.Fetched)
+		if !ok {
+			return nil, fmt.Errorf("%w: %w", errColumns, frame.ErrDamaged)
+		}
+	}
+	if len(c.Texts)+len(c.Ordinals)+len(c.Held)+len(c.Fetched) > 0 {
+		return nil, fmt.Errorf("%w: %w", errColumns, frame.ErrDamaged)
+	}
+	return all, nil
+}

@@ -1,0 +1,178 @@
+package wire
+
+import (
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/klauspost/compress/zstd"
+
+	"nightferry/internal/frame"
+	"nightferry/internal/trust"
+)
+
+// Version is the protocol's version, that of every message's frame. Who meets
+// a newer one refuses it and names both (*frame.NewerError).
+const Version = 1
+
+// The kinds of signed messages, by verb.
+func kindOf(verb string) (string, error) {
+	switch verb {
+	case VerbHello:
+		return "helo", nil
+	case VerbBeat:
+		return "beat", nil
+	case VerbProgress:
+		return "prog", nil
+	case VerbReport:
+		return "rept", nil
+	case VerbAsk:
+		return "asku", nil
+	case VerbRenew:
+		return "renw", nil
+	case VerbChallenge:
+		return "chal", nil
+	case VerbEnrol:
+		return "enrl", nil
+	case VerbState:
+		return "stat", nil
+	case VerbAck:
+		return "ackn", nil
+	case VerbURLs:
+		return "urls", nil
+	case VerbRenewed:
+		return "rnwd", nil
+	case VerbNonce:
+		return "nonc", nil
+	case VerbGrant:
+		return "grnt", nil
+	case VerbRefuse:
+		return "refu", nil
+	case verbAttest:
+		return "atts", nil
+	}
+	return "", fmt.Errorf("%w: verb %q", ErrSubject, verb)
+}
+
+// ErrTooLarge says that a message is over MaxMessage or MaxInflated: split it.
+var ErrTooLarge = errors.New("message too large")
+
+// Sign encodes and signs a message. number is the State's revision, the Ack's
+// sequence, and free elsewhere.
+func Sign(key ed25519.PrivateKey, repo trust.RepoID, a Address, verb string, number uint64, v any) ([]byte, error) {
+	kind, err := kindOf(verb)
+	if err != nil {
+		return nil, err
+	}
+	body, err := frame.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s for %s: %w", verb, a, err)
+	}
+	if len(body) > MaxInflated {
+		return nil, fmt.Errorf("encode %s for %s: %d bytes: %w", verb, a, len(body), ErrTooLarge)
+	}
+	b, err := trust.Sign(key, trust.Subject{Kind: kind, Version: Version, Repo: repo, Scope: a.String(), Number: number}, deflate(body))
+	if err != nil {
+		return nil, err
+	}
+	if len(b) > MaxMessage {
+		return nil, fmt.Errorf("encode %s for %s: %d bytes: %w", verb, a, len(b), ErrTooLarge)
+	}
+	return b, nil
+}
+
+// Signed is a message whose signature is good. Whether its signer may say it
+// is for Open's allow to tell.
+type Signed struct {
+	Signer trust.Public
+	Number uint64
+}
+
+// Open checks that b is verb by, or for, a in repo, signed by a key that allow
+// accepts, and decodes it into v. Nothing of a message is looked at before.
+func Open(b []byte, repo trust.RepoID, a Address, verb string, allow func(trust.Public) error, v any) (Signed, error) {
+	kind, err := kindOf(verb)
+	if err != nil {
+		return Signed{}, err
+	}
+	s, err := trust.Parse(kind, Version, MaxMessage, b)
+	if err != nil {
+		return Signed{}, fmt.Errorf("%s of %s: %w", verb, a, err)
+	}
+	if err := s.Verify(trust.Subject{Kind: kind, Version: Version, Repo: repo, Scope: a.String(), Number: s.Subject.Number}); err != nil {
+		return Signed{}, fmt.Errorf("%s of %s: %w", verb, a, err)
+	}
+	if err := allow(s.Signer); err != nil {
+		return Signed{}, fmt.Errorf("%s of %s: %w", verb, a, err)
+	}
+	body, err := inflate(s.Payload)
+	if err == nil {
+		err = frame.Unmarshal(body, v)
+	}
+	if err != nil {
+		return Signed{}, fmt.Errorf("%s of %s: %w: %w", verb, a, frame.ErrDamaged, err)
+	}
+	return Signed{Signer: s.Signer, Number: s.Subject.Number}, nil
+}
+
+// By accepts one key.
+func By(key trust.Public) func(trust.Public) error {
+	return func(signer trust.Public) error {
+		if signer != key {
+			return fmt.Errorf("%w: signed by key %s, wanted %s", trust.ErrUntrusted, signer, key)
+		}
+		return nil
+	}
+}
+
+// Controls accepts the keys that may tell agents what to do.
+func Controls(doc *trust.Doc) func(trust.Public) error {
+	return func(signer trust.Public) error { return doc.Allows(signer, trust.Control) }
+}
+
+// A payload is one byte, then the body as it is (0) or as one zstd frame (1).
+const (
+	plain      = 0
+	compressed = 1
+	// worth is the length in bytes from which compressing is tried.
+	worth = 256
+)
+
+var encoder = sync.OnceValue(func() *zstd.Encoder {
+	e, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(2), zstd.WithWindowSize(512<<10), zstd.WithLowerEncoderMem(true))
+	if err != nil {
+		panic(err) // the options are constant: cannot fail
+	}
+	return e
+})
+
+var decoder = sync.OnceValue(func() *zstd.Decoder {
+	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(2), zstd.WithDecoderMaxMemory(MaxInflated), zstd.WithDecoderLowmem(true))
+	if err != nil {
+		panic(err) // the options are constant: cannot fail
+	}
+	return d
+})
+
+func deflate(body []byte) []byte {
+	if len(body) >= worth {
+		if z := encoder().EncodeAll(body, []byte{compressed}); len(z) < len(body) {
+			return z
+		}
+	}
+	return append([]byte{plain}, body...)
+}
+
+func inflate(p []byte) ([]byte, error) {
+	if len(p) == 0 {
+		return nil, errors.New("an empty payload")
+	}
+	switch p[0] {
+	case plain:
+		return p[1:], nil
+	case compressed:
+		return decoder().DecodeAll(p[1:], nil)
+	}
+	return nil, fmt.Errorf("payload of form %d", p[0])
+}

@@ -1,0 +1,99 @@
+// Package wire is what the Core and the agents say to each other: the
+// messages, their subjects, their signatures and their bounds. It touches no
+// network and no clock. See docs/format/wire.md.
+//
+// Every message is signed: what a site says by its own identity key, what the
+// Core says by a key that the repository's trust document gives the role
+// Control. So no message bus can forge one, and none can pass for another: a
+// signature covers the kind, the repository, domain and site, and a number.
+package wire
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// MaxMessage bounds a message in bytes, as the bus carries it.
+const MaxMessage = 512 << 10
+
+// MaxInflated bounds a message's payload once it is decompressed.
+const MaxInflated = 8 << 20
+
+// EnrolDomain stands in an Address for a site that has no identity yet; the
+// token's id is its Site. No domain may be named so.
+const EnrolDomain = "enrol"
+
+// The verbs of subjects. What a site says:
+const (
+	VerbHello     = "hello"     // Hello: on connecting, and when what it holds changes
+	VerbBeat      = "beat"      // Beat: that it lives
+	VerbProgress  = "progress"  // Progress: may be lost
+	VerbReport    = "report"    // Report: job data, acknowledged by VerbAck
+	VerbAsk       = "ask"       // Ask: for URLs, answered by VerbURLs
+	VerbRenew     = "renew"     // Renew: answered by VerbRenewed
+	VerbChallenge = "challenge" // Challenge: of an enrolment, answered by VerbNonce
+	VerbEnrol     = "enrol"     // Enrol: answered by VerbGrant
+)
+
+// What the Core says:
+const (
+	VerbState   = "state"   // State: what the site should hold
+	VerbAck     = "ack"     // Ack: job data that is committed
+	VerbURLs    = "urls"    // URLs
+	VerbRenewed = "renewed" // Renewed
+	VerbNonce   = "nonce"   // Nonce
+	VerbGrant   = "grant"   // Grant
+	VerbRefuse  = "refuse"  // Refusal: of any of the above
+)
+
+// ErrSubject says that a subject is none of ours.
+var ErrSubject = errors.New("not a subject of nightferry")
+
+// ValidName reports whether s may name a domain, region, site or channel: 1 to
+// 63 of a-z, 0-9 and '-', not '-' first. Such a name is one token of a
+// subject, and one element of a path, on every system.
+func ValidName(s string) bool {
+	if s == "" || len(s) > 63 || s[0] == '-' {
+		return false
+	}
+	for _, c := range []byte(s) {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
+			return false
+		}
+	}
+	return true
+}
+
+// Address is a site, as subjects and signatures name it.
+type Address struct{ Domain, Site string }
+
+func (a Address) String() string { return a.Domain + "/" + a.Site }
+
+// Up is the subject on which the site says verb.
+func (a Address) Up(verb string) string { return "nf.up." + a.Domain + "." + a.Site + "." + verb }
+
+// Down is the subject on which the Core says verb to the site.
+func (a Address) Down(verb string) string { return "nf.down." + a.Domain + "." + a.Site + "." + verb }
+
+// AllUp and AllDown are the wildcards to subscribe to: the Core's, and a
+// site's own.
+const AllUp = "nf.up.>"
+
+// AllDown is what the site subscribes to.
+func (a Address) AllDown() string { return a.Down(">") }
+
+// ParseUp reads who says what from a subject: the only source of a sender's
+// identity.
+func ParseUp(subject string) (Address, string, error) { return parse(subject, "up") }
+
+// ParseDown reads to whom the Core says what.
+func ParseDown(subject string) (Address, string, error) { return parse(subject, "down") }
+
+func parse(subject, way string) (Address, string, error) {
+	t := strings.Split(subject, ".")
+	if len(t) != 5 || t[0] != "nf" || t[1] != way || !ValidName(t[2]) || !ValidName(t[3]) || !ValidName(t[4]) {
+		return Address{}, "", fmt.Errorf("%w: %q", ErrSubject, subject)
+	}
+	return Address{t[2], t[3]}, t[4], nil
+}
