@@ -1,0 +1,124 @@
+package vault
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"nightferry/internal/durable"
+)
+
+const (
+	// MasterSize is the length of a master key in bytes.
+	MasterSize = 32
+	// MasterEnv is the environment variable that may hold it instead of a file.
+	MasterEnv = "NIGHTFERRY_MASTER_KEY"
+
+	masterPrefix = "nightferry-master-1 "
+	maxMaster    = 4 << 10 // bytes of a key file
+	nextSuffix   = ".new"  // the key file that an interrupted RekeyFile left
+)
+
+// Master is the key that opens a vault, or the two of which one does while
+// its change from one to the other was interrupted. It does not print.
+type Master struct {
+	Secret
+	keys []Secret
+}
+
+// NewMaster returns a new random master key.
+func NewMaster() Master {
+	b := make([]byte, MasterSize)
+	_, _ = rand.Read(b) // never fails
+	return masterOf(NewSecret(b))
+}
+
+func masterOf(keys ...Secret) Master {
+	return Master{Secret: keys[0], keys: keys}
+}
+
+// NewMasterFile writes a new random master key to path, readable by its owner
+// alone. It never overwrites: an existing file is fs.ErrExist.
+func NewMasterFile(path string) (Master, error) {
+	m := NewMaster()
+	if err := durable.WritePrivate(path, m.encode()); err != nil {
+		return Master{}, fmt.Errorf("make master key: %w", err)
+	}
+	return m, nil
+}
+
+func (m Master) encode() []byte {
+	return []byte(masterPrefix + base64.StdEncoding.EncodeToString(m.keys[0].Reveal()) + "\n")
+}
+
+// LoadMaster returns the key in the environment variable MasterEnv, in
+// hexadecimal or base64, or else the one in the file at path, which only its
+// owner may be able to read: else the error is durable.ErrExposed. getenv may
+// be nil.
+func LoadMaster(path string, getenv func(string) string) (Master, error) {
+	if getenv != nil {
+		if text := getenv(MasterEnv); text != "" {
+			m, err := ParseMaster([]byte(text))
+			if err != nil {
+				return Master{}, fmt.Errorf("master key in %s: %w", MasterEnv, err)
+			}
+			return m, nil
+		}
+	}
+	m, err := readMaster(path)
+	if err != nil {
+		return Master{}, fmt.Errorf("master key: %w", err)
+	}
+	keys := m.keys
+	switch next, err := readMaster(path + nextSuffix); {
+	case err == nil:
+		keys = append(keys, next.keys...)
+	case !errors.Is(err, fs.ErrNotExist):
+		return Master{}, fmt.Errorf("master key of an interrupted rekey: %w", err)
+	}
+	return masterOf(keys...), nil
+}
+
+func readMaster(path string) (Master, error) {
+	if path == "" {
+		return Master{}, fmt.Errorf("no key file is named: name one, or set %s", MasterEnv)
+	}
+	// Before it is read: a key that others can read is not worth reading.
+	if err := durable.Private(path); err != nil {
+		return Master{}, err
+	}
+	if info, err := os.Stat(path); err != nil {
+		return Master{}, err
+	} else if info.Size() > maxMaster {
+		return Master{}, fmt.Errorf("%s: %d bytes, not a master key file", path, info.Size())
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return Master{}, err
+	}
+	m, err := ParseMaster(b)
+	if err != nil {
+		return Master{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return m, nil
+}
+
+// ParseMaster reads a key file's content, or the bare key in hexadecimal or
+// base64. Its errors hold nothing of it.
+func ParseMaster(b []byte) (Master, error) {
+	text := strings.TrimPrefix(strings.TrimSpace(string(b)), masterPrefix)
+	for _, decode := range []func(string) ([]byte, error){
+		hex.DecodeString, base64.StdEncoding.Strict().DecodeString, base64.RawStdEncoding.Strict().DecodeString,
+		base64.URLEncoding.Strict().DecodeString, base64.RawURLEncoding.Strict().DecodeString,
+	} {
+		if key, err := decode(text); err == nil && len(key) == MasterSize {
+			return masterOf(NewSecret(key)), nil
+		}
+	}
+	return Master{}, fmt.Errorf("want %d random bytes in hexadecimal or base64, or a file that nightferry made", MasterSize)
+}

@@ -1,0 +1,45 @@
+package vault
+
+import (
+	"fmt"
+	"io"
+)
+
+const hidden = "[secret]"
+
+// Secret is a value that does not print: every way of formatting or encoding
+// it gives [secret], also from within another value. Log handlers of package
+// slog use these ways too.
+type Secret struct {
+	// A pointer, because fmt does not call methods on the unexported fields of
+	// others: it would print the bytes, where it now prints an address.
+	value *[]byte
+}
+
+// NewSecret takes value over.
+func NewSecret(value []byte) Secret { return Secret{value: &value} }
+
+// Reveal returns the value itself. Do not change it, log it or wrap it in an
+// error.
+func (s Secret) Reveal() []byte {
+	if s.value == nil {
+		return nil
+	}
+	return *s.value
+}
+
+// String returns [secret].
+func (Secret) String() string { return hidden }
+
+// Format writes [secret], whatever the verb.
+func (Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, hidden) }
+
+// MarshalText returns [secret], for encoders of text: YAML, XML and log
+// handlers.
+func (Secret) MarshalText() ([]byte, error) { return []byte(hidden), nil }
+
+// MarshalJSON returns "[secret]".
+func (Secret) MarshalJSON() ([]byte, error) { return []byte(`"` + hidden + `"`), nil }
+
+// MarshalBinary returns [secret], for gob and CBOR.
+func (Secret) MarshalBinary() ([]byte, error) { return []byte(hidden), nil }
