@@ -1,0 +1,252 @@
+package bus
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nkeys"
+
+	"nightferry/internal/wire"
+)
+
+const (
+	// maxSubs bounds a site's subscriptions: it needs one.
+	maxSubs = 8
+	nobody  = 0
+)
+
+// Seeds are the secrets of an Authority but for the domains', in NATS' text form. They belong into the vault.
+type Seeds struct {
+	Account  string // public; it stands in every JWT, and so it never changes. Nobody has its private half
+	Operator []byte // signs the account. A new one needs a restart of the server, and nothing else
+	Enrol    []byte // signs enrolment users. A new one ends outstanding tokens
+	Core     []byte // signs the Core's own user
+}
+
+// NewSeeds makes them.
+func NewSeeds() (Seeds, error) {
+	var s Seeds
+	var errs [4]error
+	// The account's private half could sign users with any permissions; signing keys can only sign what their scope
+	// allows. So it is forgotten here.
+	_, s.Account, errs[0] = newKey(nkeys.PrefixByteAccount)
+	s.Operator, _, errs[1] = newKey(nkeys.PrefixByteOperator)
+	s.Enrol, _, errs[2] = newKey(nkeys.PrefixByteAccount)
+	s.Core, _, errs[3] = newKey(nkeys.PrefixByteAccount)
+	return s, errors.Join(errs[:]...)
+}
+
+// NewDomainSeed makes a domain's signing key: the secret half of the domain's credential.
+func NewDomainSeed() ([]byte, error) {
+	seed, _, err := newKey(nkeys.PrefixByteAccount)
+	return seed, err
+}
+
+// AuthorityOptions are all that decides who may connect, and to what.
+type AuthorityOptions struct {
+	Seeds Seeds
+	// Domains maps a domain's name to its signing keys. The first signs; users of the others stay connected until
+	// theirs is taken out. A domain that is not here has no users.
+	Domains map[string][][]byte
+	// Revoked maps a user's public key to the time until which what was issued to it is void. Once the longest life of
+	// a JWT has passed, an entry may be forgotten.
+	Revoked map[string]time.Time
+}
+
+// Authority signs users and says what they may. It never changes: to change it, open another and give it to
+// Server.Update. It is safe for concurrent use.
+type Authority struct {
+	account  string
+	operator nkeys.KeyPair
+	enrol    nkeys.KeyPair
+	core     nkeys.KeyPair
+	domains  map[string]nkeys.KeyPair // that sign
+	claims   *jwt.AccountClaims
+}
+
+// OpenAuthority reads the seeds. Errors never show one.
+func OpenAuthority(o AuthorityOptions) (*Authority, error) {
+	if !nkeys.IsValidPublicAccountKey(o.Seeds.Account) {
+		return nil, fmt.Errorf("open the authority: account %q is not an account's public key", clip(o.Seeds.Account))
+	}
+	a := &Authority{account: o.Seeds.Account, domains: map[string]nkeys.KeyPair{}, claims: accountClaims(o.Seeds.Account)}
+	var err error
+	if a.operator, _, err = openKey("operator", o.Seeds.Operator, nkeys.PrefixByteOperator); err != nil {
+		return nil, err
+	}
+	if a.enrol, err = a.scope("enrolment", o.Seeds.Enrol, siteScope(wire.EnrolDomain)); err != nil {
+		return nil, err
+	}
+	if a.core, err = a.scope("core", o.Seeds.Core, coreScope()); err != nil {
+		return nil, err
+	}
+	for _, domain := range slices.Sorted(maps.Keys(o.Domains)) {
+		if err := checkDomain(domain); err != nil {
+			return nil, err
+		}
+		for i, seed := range o.Domains[domain] {
+			kp, err := a.scope("domain "+domain, seed, siteScope(domain))
+			if err != nil {
+				return nil, err
+			}
+			if i == 0 {
+				a.domains[domain] = kp
+			}
+		}
+	}
+	for public, at := range o.Revoked {
+		if _, err := Ed25519Public(public); err != nil {
+			return nil, fmt.Errorf("open the authority: revoked: %w", err)
+		}
+		a.claims.RevokeAt(public, at)
+	}
+	return a, nil
+}
+
+// User signs the JWT of a site's key. Its life is counted from now; the time of issue in it is the machine's.
+func (a *Authority) User(domain, site, public string, life time.Duration, now time.Time) (string, error) {
+	if err := checkDomain(domain); err != nil {
+		return "", err
+	}
+	kp, ok := a.domains[domain]
+	if !ok {
+		return "", fmt.Errorf("sign a JWT for site %q: domain %q has no signing key", site, domain)
+	}
+	return a.sign(kp, site, public, life, now)
+}
+
+// Enrol signs the JWT of a token's one-time user, whose id has the form of a name.
+func (a *Authority) Enrol(tokenID, public string, life time.Duration, now time.Time) (string, error) {
+	return a.sign(a.enrol, tokenID, public, life, now)
+}
+
+// Core signs the JWT of the Core's own user. It is good for connections within the process only.
+func (a *Authority) Core(public string, life time.Duration, now time.Time) (string, error) {
+	return a.sign(a.core, "core", public, life, now)
+}
+
+func (a *Authority) sign(kp nkeys.KeyPair, name, public string, life time.Duration, now time.Time) (string, error) {
+	// A name with a dot or a star would be more than one token of the subjects that the template makes of it.
+	if !wire.ValidName(name) {
+		return "", fmt.Errorf("sign a JWT: name %q: use 1 to 63 lower-case letters, digits and hyphens, not a hyphen first", clip(name))
+	}
+	if _, err := Ed25519Public(public); err != nil {
+		return "", fmt.Errorf("sign a JWT for %q: %w", name, err)
+	}
+	if life <= 0 {
+		return "", fmt.Errorf("sign a JWT for %q: a life of %v", name, life)
+	}
+	c := jwt.NewUserClaims(public)
+	c.Name = name
+	c.IssuerAccount = a.account
+	c.Expires = now.Add(life).Unix()
+	c.SetScoped(true) // no permissions of its own: the key's scope has them
+	token, err := c.Encode(kp)
+	if err != nil {
+		return "", fmt.Errorf("sign a JWT for %q: %w", name, err)
+	}
+	return token, nil
+}
+
+// accountJWT is the account as the server reads it.
+func (a *Authority) accountJWT() (string, error) {
+	token, err := a.claims.Encode(a.operator)
+	if err != nil {
+		return "", fmt.Errorf("sign the account: %w", err)
+	}
+	return token, nil
+}
+
+// operatorClaims trusts only the operator's signing key, and makes the server refuse users signed by the account's own
+// key. The operator's identity signs nothing, so nobody has it.
+func (a *Authority) operatorClaims() (*jwt.OperatorClaims, error) {
+	_, identity, err := newKey(nkeys.PrefixByteOperator)
+	if err != nil {
+		return nil, err
+	}
+	public, err := a.operator.PublicKey()
+	if err != nil {
+		return nil, fmt.Errorf("read the operator's key: %w", err)
+	}
+	c := jwt.NewOperatorClaims(identity)
+	c.Name = "nightferry"
+	c.SigningKeys.Add(public)
+	c.StrictSigningKeyUsage = true
+	return c, nil
+}
+
+func (a *Authority) scope(what string, seed []byte, s *jwt.UserScope) (nkeys.KeyPair, error) {
+	kp, public, err := openKey(what, seed, nkeys.PrefixByteAccount)
+	if err != nil {
+		return nil, err
+	}
+	if _, taken := a.claims.SigningKeys[public]; taken {
+		return nil, fmt.Errorf("open the authority: the key of %s is used twice: make another", what)
+	}
+	s.Key, s.Role = public, what
+	a.claims.SigningKeys.AddScopedSigner(s)
+	return kp, nil
+}
+
+func openKey(what string, seed []byte, kind nkeys.PrefixByte) (nkeys.KeyPair, string, error) {
+	prefix, _, err := nkeys.DecodeSeed(seed)
+	if err != nil {
+		return nil, "", fmt.Errorf("read the seed of %s: %w", what, err)
+	}
+	if prefix != kind {
+		return nil, "", fmt.Errorf("read the seed of %s: it is the seed of another kind of key", what)
+	}
+	kp, err := nkeys.FromSeed(seed)
+	if err != nil {
+		return nil, "", fmt.Errorf("read the seed of %s: %w", what, err)
+	}
+	public, err := kp.PublicKey()
+	if err != nil {
+		return nil, "", fmt.Errorf("read the seed of %s: %w", what, err)
+	}
+	return kp, public, nil
+}
+
+func checkDomain(domain string) error {
+	if !wire.ValidName(domain) || domain == wire.EnrolDomain {
+		return fmt.Errorf("domain %q: use 1 to 63 lower-case letters, digits and hyphens, not a hyphen first, and not %q", clip(domain), wire.EnrolDomain)
+	}
+	return nil
+}
+
+// accountClaims is the one account: nothing is shared with another, there are no leaf nodes, no bearer tokens, no JetStream.
+func accountClaims(public string) *jwt.AccountClaims {
+	c := jwt.NewAccountClaims(public)
+	c.Name = "FLEET"
+	c.Limits.Imports, c.Limits.Exports, c.Limits.WildcardExports = nobody, nobody, false
+	c.Limits.LeafNodeConn = nobody
+	c.Limits.DisallowBearer = true
+	c.Limits.Payload = MaxPayload
+	return c
+}
+
+// siteScope names the literal domain: who steals a domain's key makes users of that domain only, whatever name he gives
+// them. Nobody is allowed an inbox; what is not allowed is denied.
+func siteScope(domain string) *jwt.UserScope {
+	own := wire.Address{Domain: domain, Site: "{{name()}}"}
+	s := scope(own.Up(">"), own.AllDown(), jwt.ConnectionTypeStandard, jwt.ConnectionTypeWebsocket)
+	s.Template.Subs = maxSubs
+	return s
+}
+
+func coreScope() *jwt.UserScope {
+	return scope("nf.down.>", wire.AllUp, jwt.ConnectionTypeInProcess)
+}
+
+func scope(pub, sub string, doors ...string) *jwt.UserScope {
+	s := jwt.NewUserScope()
+	s.Template.Pub.Allow.Add(pub)
+	s.Template.Sub.Allow.Add(sub)
+	s.Template.Payload = MaxPayload
+	s.Template.AllowedConnectionTypes.Add(doors...)
+	return s
+}

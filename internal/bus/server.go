@@ -1,0 +1,200 @@
+package bus
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+const (
+	startTimeout = 10 * time.Second
+	// handshake is for sites behind slow lines; the default of 2 s cuts them off.
+	handshake = 30 * time.Second
+	// writeDeadline lets the largest message reach a site over 256 kbit/s.
+	writeDeadline = 60 * time.Second
+	// maxPending bounds what the server keeps for one client that does not read, in bytes: eight of the largest messages.
+	maxPending = 8 * MaxPayload
+	// pingEvery keeps idle connections alive in firewalls; it costs under 2 bytes/s.
+	pingEvery = 90 * time.Second
+)
+
+// ServerOptions say where the Core listens.
+type ServerOptions struct {
+	Name          string // of this server, for people
+	Addr          string // host:port for TLS; port 0 takes a free one
+	WebSocketAddr string // host:port for WebSocket over TLS; empty: no such door
+	// Certificate returns the one to show; it is asked for at every handshake, so that renewal needs no restart.
+	Certificate    func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	Authority      *Authority
+	MaxConnections int // 0: 16384
+	// Log is told what the server has to say, without control characters and without secrets. It may be called from
+	// many goroutines at once. Nil: nobody wants to know.
+	Log func(Level, string)
+}
+
+// Level is how much a line of the server's log matters.
+type Level int
+
+// Levels of the server's log.
+const (
+	Info    Level = iota
+	Warning       // a client was slow or broke off
+	Error         // the server could not do something
+	Refused       // somebody tried what is not allowed: identity, permission
+)
+
+// Server is the embedded NATS server.
+type Server struct {
+	ns        *server.Server
+	account   string
+	operator  string
+	resolver  *server.MemAccResolver
+	mu        sync.Mutex // one update at a time
+	tls, wss  string
+	closeOnce sync.Once
+}
+
+// Start starts the server and returns when it accepts connections.
+func Start(o ServerOptions) (*Server, error) {
+	if o.Authority == nil || o.Certificate == nil {
+		return nil, errors.New("start the bus: an authority and a certificate are needed")
+	}
+	operator, err := o.Authority.operatorClaims()
+	if err != nil {
+		return nil, fmt.Errorf("start the bus: %w", err)
+	}
+	account, err := o.Authority.accountJWT()
+	if err != nil {
+		return nil, fmt.Errorf("start the bus: %w", err)
+	}
+	s := &Server{account: o.Authority.account, operator: operator.SigningKeys[0], resolver: &server.MemAccResolver{}}
+	if err := s.resolver.Store(s.account, account); err != nil {
+		return nil, fmt.Errorf("start the bus: keep the account: %w", err)
+	}
+	opts, err := o.nats(operator, s.resolver)
+	if err != nil {
+		return nil, err
+	}
+	if s.ns, err = server.NewServer(opts); err != nil {
+		return nil, fmt.Errorf("start the bus: %w", err)
+	}
+	if o.Log != nil {
+		s.ns.SetLoggerV2(logger{o.Log}, false, false, false)
+	}
+	s.ns.Start()
+	if !s.ns.ReadyForConnections(startTimeout) {
+		s.Close()
+		return nil, fmt.Errorf("start the bus on %q and %q: is the address in use, or not this machine's?", o.Addr, o.WebSocketAddr)
+	}
+	s.tls = s.ns.Addr().String()
+	if ports := s.ns.PortsInfo(startTimeout); ports != nil && len(ports.WebSocket) > 0 {
+		s.wss = strings.TrimPrefix(ports.WebSocket[0], "wss://")
+	}
+	return s, nil
+}
+
+// Addr is the address of the TLS listener.
+func (s *Server) Addr() string { return s.tls }
+
+// WebSocketAddr is that of the WebSocket listener; empty if there is none.
+func (s *Server) WebSocketAddr() string { return s.wss }
+
+// Connections counts the clients that are connected now, the Core's own too.
+func (s *Server) Connections() int { return s.ns.NumClients() }
+
+// Update makes another authority's word law: live connections of revoked users and of domain keys that are gone end
+// before it returns, others do not notice. It must be of the same account and operator.
+func (s *Server) Update(a *Authority) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	operator, err := a.operator.PublicKey()
+	if err != nil {
+		return fmt.Errorf("update the bus: read the operator's key: %w", err)
+	}
+	if a.account != s.account || operator != s.operator {
+		return errors.New("update the bus: the account or operator is another: restart the Core")
+	}
+	token, err := a.accountJWT()
+	if err != nil {
+		return fmt.Errorf("update the bus: %w", err)
+	}
+	// The server compares scopes deeply with those that it decoded before: encoded and decoded they are the same kind.
+	claims, err := jwt.DecodeAccountClaims(token)
+	if err != nil {
+		return fmt.Errorf("update the bus: %w", err)
+	}
+	acc, err := s.ns.LookupAccount(s.account)
+	if err != nil {
+		return fmt.Errorf("update the bus: look up the account: %w", err)
+	}
+	if err := s.resolver.Store(s.account, token); err != nil {
+		return fmt.Errorf("update the bus: keep the account: %w", err)
+	}
+	s.ns.UpdateAccountClaims(acc, claims)
+	return nil
+}
+
+// Close ends all connections and waits until the server is down.
+func (s *Server) Close() {
+	s.closeOnce.Do(func() {
+		s.ns.Shutdown()
+		s.ns.WaitForShutdown()
+	})
+}
+
+func (o ServerOptions) nats(operator *jwt.OperatorClaims, resolver server.AccountResolver) (*server.Options, error) {
+	host, port, err := split(o.Addr)
+	if err != nil {
+		return nil, err
+	}
+	conf := &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: o.Certificate}
+	opts := &server.Options{
+		ServerName: o.Name, Host: host, Port: port,
+		NoSigs: true, NoLog: o.Log == nil,
+		// No system account: its subjects do not even exist.
+		NoSystemAccount: true, TrustedOperators: []*jwt.OperatorClaims{operator}, AccountResolver: resolver,
+		// TLS first: nothing is said to who has not shaken hands.
+		TLS: true, TLSConfig: conf, TLSHandshakeFirst: true, TLSTimeout: handshake.Seconds(), AuthTimeout: handshake.Seconds(),
+		// Headers could carry orders to the server, such as to trace a message to another's subject.
+		NoHeaderSupport: true,
+		MaxConn:         o.MaxConnections, MaxPayload: MaxPayload, MaxPending: maxPending, MaxControlLine: server.MAX_CONTROL_LINE_SIZE,
+		WriteDeadline: writeDeadline, PingInterval: pingEvery, MaxPingsOut: 2,
+		// One slow site must not slow the Core's words to the others.
+		NoFastProducerStall: true,
+	}
+	if opts.MaxConn == 0 {
+		opts.MaxConn = 16384
+	}
+	if o.WebSocketAddr != "" {
+		if host, port, err = split(o.WebSocketAddr); err != nil {
+			return nil, err
+		}
+		opts.Websocket = server.WebsocketOpts{
+			Host: host, Port: port, TLSConfig: conf.Clone(), HandshakeTimeout: handshake, AuthTimeout: handshake.Seconds(),
+		}
+	}
+	return opts, nil
+}
+
+func split(addr string) (string, int, error) {
+	host, p, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", 0, fmt.Errorf("start the bus on %q: write it as host:port: %w", addr, err)
+	}
+	port, err := strconv.Atoi(p)
+	if err != nil || port < 0 || port > 65535 {
+		return "", 0, fmt.Errorf("start the bus on %q: the port is a number up to 65535", addr)
+	}
+	if port == 0 {
+		port = server.RANDOM_PORT
+	}
+	return host, port, nil
+}
