@@ -73,6 +73,7 @@ type change struct {
 	onDisk bool // a file lies at path
 	asWas  bool // and, by its stat, it is what the last release put there: the catalogue knows its chunks
 	owned  bool // the catalogue has the path
+	fresh  bool // this run made the staged file: what it has not written there is zeros
 }
 
 // below reports whether path lies below dir.

@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -295,7 +296,11 @@ func (g *stager) write(ctx context.Context, w want, b []byte, held bool) error {
 	if err != nil {
 		return stageError(c, err)
 	}
-	_, err = f.WriteAt(b, w.at)
+	if c.fresh {
+		err = writeSparse(f, b, w.at)
+	} else {
+		_, err = f.WriteAt(b, w.at)
+	}
 	if err := errors.Join(err, g.files.put(w.change)); err != nil {
 		return stageError(c, err)
 	}
@@ -343,8 +348,52 @@ func (g *stager) open(i int32) (*durable.File, error) {
 	if err == nil && c.parts != nil {
 		err = f.SetSparse()
 	}
+	c.fresh = err == nil
 	return f, err
 }
+
+// A hole is worth having from this length on; shorter ones cost more in
+// scattered extents than they save.
+const (
+	page    = 4 << 10
+	minHole = 64 << 10
+)
+
+// writeSparse writes b at byte at of a file that holds zeros, and leaves long
+// runs of zeros unwritten: a chunk that begins in a hole of the source and ends
+// in data takes no more space here than there.
+func writeSparse(f *durable.File, b []byte, at int64) error {
+	for done := 0; done < len(b); {
+		data, zeros := nextHole(b[done:], at+int64(done))
+		if data > 0 {
+			if _, err := f.WriteAt(b[done:done+data], at+int64(done)); err != nil {
+				return err
+			}
+		}
+		done += data + zeros
+	}
+	return nil
+}
+
+// nextHole returns the length of what comes before the first hole of at least
+// minHole bytes, and the length of that hole; 0 where there is none. Holes
+// begin and end at multiples of page in the file.
+func nextHole(b []byte, at int64) (data, zeros int) {
+	start := int(-at & (page - 1))
+	for start+minHole <= len(b) {
+		n := 0
+		for start+n+page <= len(b) && bytes.Equal(b[start+n:start+n+page], zeroPage[:]) {
+			n += page
+		}
+		if n >= minHole {
+			return start, n
+		}
+		start += n + page
+	}
+	return len(b), 0
+}
+
+var zeroPage [page]byte // read only
 
 // whole stages a file of a single chunk in one go: most files are.
 func (g *stager) whole(ctx context.Context, i int32, b []byte) error {

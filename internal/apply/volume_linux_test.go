@@ -133,6 +133,38 @@ func TestHolesStayHoles(t *testing.T) {
 	}
 }
 
+// Chunks that are part data, part zeros keep their zeros as holes: the file takes
+// no more space at the site than in the source.
+func TestHolesWithinChunksStayHoles(t *testing.T) {
+	p, src, dst := dirs(t, tree{"other": "x"})
+	f, err := os.Create(filepath.Join(src, "thin.img"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const size, period = 8 << 20, 128 << 10
+	if err := f.Truncate(size); err != nil {
+		t.Fatal(err)
+	}
+	for off := int64(100); off < size; off += period {
+		if _, err := f.WriteAt([]byte(blob(uint64(off), 3000)), off); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	p.publish(src)
+	p.must(dst, nil)
+	sameTree(t, src, dst)
+	info, err := os.Stat(filepath.Join(dst, "thin.img"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if used := info.Sys().(*syscall.Stat_t).Blocks * 512; used > size/8 {
+		t.Errorf("it takes %d bytes on the disk, want at most %d", used, size/8)
+	}
+}
+
 // A release with a folder that nobody may write to can be applied, and changed.
 func TestFolderWithoutWriteRight(t *testing.T) {
 	p, src, dst := dirs(t, tree{"ro/a": "one", "ro/sub/b": "two"})
