@@ -2,7 +2,18 @@ package ledger
 
 import (
 	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
 	"time"
+
+	"modernc.org/sqlite"
 )
 
 // Options of a Ledger.
@@ -10,15 +21,114 @@ type Options struct {
 	Now func() time.Time // required
 }
 
-// Ledger is an open ledger, safe for use by several goroutines.
+// Ledger is an open ledger, safe for use by several goroutines. One process at
+// a time should hold it: who opens it takes a lock of its folder first.
 type Ledger struct {
-	now func() time.Time
+	path  string
+	now   func() time.Time
+	core  [16]byte
+	write *sql.DB // one connection, used by the writer alone
+	read  *sql.DB
+
+	changes chan *change
+	closing chan struct{}
+	closed  sync.Once
+	writer  sync.WaitGroup
 }
 
-// Open opens the ledger at path, makes it when it is missing, and brings its
-// schema up to date. The folder must exist. A ledger of a newer program is a
-// *NewerError.
-func Open(ctx context.Context, path string, o Options) (*Ledger, error) { panic("later") }
+// readers bounds the connections that read at the same time; each has a page
+// cache of 2 MiB at most.
+const readers = 4
 
-// Close waits for the changes under way and closes the file.
-func (l *Ledger) Close() error { panic("later") }
+// Open opens the ledger at path, makes it when it is missing (readable by its
+// owner only), and brings its schema up to date. The folder must exist. A
+// ledger of a newer program is a *NewerError. The context counts for the
+// opening alone.
+func Open(ctx context.Context, path string, o Options) (*Ledger, error) {
+	steps, err := migrations()
+	if err != nil {
+		return nil, err
+	}
+	return open(ctx, path, o, steps)
+}
+
+func open(ctx context.Context, path string, o Options, steps []string) (_ *Ledger, err error) {
+	if path, err = filepath.Abs(path); err != nil {
+		return nil, fmt.Errorf("open ledger: %w", err)
+	}
+	// SQLite would create it with the process's umask; its -wal and -shm take the mode of the file itself.
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err == nil {
+		err = f.Close()
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("create ledger: %w", err)
+	}
+	l := &Ledger{path: path, now: o.Now, changes: make(chan *change), closing: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			_ = l.closeFiles() // the first error tells more
+		}
+	}()
+	if l.write, err = connect(path, "_txlock=immediate", 1); err != nil {
+		return nil, err
+	}
+	if err := migrate(ctx, l.write, path, steps); err != nil {
+		return nil, err
+	}
+	var core []byte
+	if err := l.write.QueryRowContext(ctx, "SELECT core FROM meta").Scan(&core); err != nil {
+		return nil, fmt.Errorf("open ledger %q: %w", path, classify(err))
+	}
+	copy(l.core[:], core)
+	if l.read, err = connect(path, "_pragma=query_only(1)", readers); err != nil {
+		return nil, err
+	}
+	// The writer outlives the context of whoever opened the ledger; it ends with Close.
+	background := context.WithoutCancel(ctx)
+	l.writer.Go(func() { l.serve(background) })
+	return l, nil
+}
+
+// connect opens a pool of connections that are all set in the same way: pragmas
+// hold for a connection, not for the file.
+func connect(path, extra string, conns int) (*sql.DB, error) {
+	p := filepath.ToSlash(path)
+	if !strings.HasPrefix(p, "/") {
+		p = "/" + p // C:/… becomes file:///C:/…
+	}
+	dsn := "file://" + (&url.URL{Path: p}).EscapedPath() + "?mode=rw&_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)" +
+		"&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)&_pragma=trusted_schema(0)&" + extra
+	c, err := sqlite.NewConnector(dsn)
+	if err != nil {
+		return nil, fmt.Errorf("open ledger %q: %w", path, err)
+	}
+	db := sql.OpenDB(c)
+	db.SetMaxOpenConns(conns)
+	db.SetMaxIdleConns(conns)
+	return db, nil
+}
+
+// Close waits for the changes under way and closes the file. Changes asked for
+// later fail.
+func (l *Ledger) Close() error {
+	l.closed.Do(func() { close(l.closing) })
+	l.writer.Wait()
+	return l.closeFiles()
+}
+
+func (l *Ledger) closeFiles() error {
+	var errs []error
+	for _, db := range []*sql.DB{l.read, l.write} { // the writer last: its end cleans the -wal away
+		if db != nil {
+			errs = append(errs, db.Close())
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("close ledger %q: %w", l.path, err)
+	}
+	return nil
+}
+
+// CoreID returns the 16 random bytes that were drawn when the ledger was made.
+func (l *Ledger) CoreID() [16]byte { return l.core }

@@ -1,0 +1,230 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"nightferry/internal/digest"
+)
+
+// Commit keeps a site's events, in one transaction: those up to the last
+// committed sequence of the generation are ignored, so that a batch may come
+// again, also in other pieces. A batch that leaves a gap is a *GapError.
+func (l *Ledger) Commit(ctx context.Context, b Batch) (c Committed, err error) {
+	now := l.now()
+	err = l.update(ctx, fmt.Sprintf("commit events of site %s of domain %s", b.Site, b.Domain), func(x *tx) error {
+		if b.First == 0 {
+			return fmt.Errorf("sequence 0: the first event has sequence 1")
+		}
+		end, err := number("sequence", b.First+uint64(len(b.Events)))
+		if err != nil {
+			return err
+		}
+		last, fresh, err := x.spool(b.Domain, b.Site, b.Generation)
+		if err != nil {
+			return err
+		}
+		c = Committed{Last: last}
+		if fresh {
+			if err := x.row("SELECT EXISTS (SELECT 1 FROM spools WHERE domain = ? AND site = ?)", b.Domain, b.Site).Scan(&c.NewGeneration); err != nil {
+				return err
+			}
+		}
+		if b.First > last+1 {
+			return &GapError{Want: last + 1, Got: b.First}
+		}
+		events := b.Events[min(last+1-b.First, uint64(len(b.Events))):]
+		if len(events) == 0 && !fresh {
+			return nil
+		}
+		if err := x.events(now, b.Domain, b.Site, events, &c); err != nil {
+			return err
+		}
+		c.Last, c.Fresh = max(last, uint64(end)-1), len(events)
+		return x.spooled(b.Domain, b.Site, b.Generation, c.Last, now)
+	})
+	if err != nil {
+		return Committed{}, err
+	}
+	return c, nil
+}
+
+// spool returns the last sequence of a generation. fresh: it was never heard of.
+func (x *tx) spool(domain, site string, generation [16]byte) (last uint64, fresh bool, err error) {
+	err = x.row("SELECT last FROM spools WHERE domain = ? AND site = ? AND generation = ?", domain, site, generation[:]).Scan(&last)
+	if classify(err) == ErrNotFound {
+		return 0, true, nil
+	}
+	return last, false, err
+}
+
+func (x *tx) spooled(domain, site string, generation [16]byte, last uint64, now time.Time) error {
+	return x.exec(`INSERT INTO spools (domain, site, generation, last, first_seen, last_seen) VALUES (?1, ?2, ?3, ?4, ?5, ?5)
+		ON CONFLICT (domain, site, generation) DO UPDATE SET last = excluded.last, last_seen = excluded.last_seen`,
+		domain, site, generation[:], int64(last), micros(now))
+}
+
+// Skip accepts that the events of a generation before next are lost (the
+// ledger is a restored backup, and the site has forgotten them). It never goes
+// back.
+func (l *Ledger) Skip(ctx context.Context, domain, site string, generation [16]byte, next uint64) error {
+	now := l.now()
+	return l.update(ctx, fmt.Sprintf("skip lost events of site %s of domain %s", site, domain), func(x *tx) error {
+		if _, err := number("sequence", next); err != nil || next == 0 {
+			return fmt.Errorf("sequence %d is out of range", next)
+		}
+		last, _, err := x.spool(domain, site, generation)
+		if err != nil || last+1 >= next {
+			return err
+		}
+		return x.spooled(domain, site, generation, next-1, now)
+	})
+}
+
+// Append keeps the Core's own events: of its own runs (domain and site empty)
+// or of a run that it records for a site, such as one that was missed. They
+// have no sequence: an Append whose result was lost must not be repeated
+// blindly.
+func (l *Ledger) Append(ctx context.Context, domain, site string, events []Event) (c Committed, err error) {
+	now := l.now()
+	err = l.update(ctx, "keep the Core's events", func(x *tx) error {
+		c = Committed{Fresh: len(events)}
+		return x.events(now, domain, site, events, &c)
+	})
+	if err != nil {
+		return Committed{}, err
+	}
+	return c, nil
+}
+
+// events keeps events in the order given.
+func (x *tx) events(now time.Time, domain, site string, events []Event, c *Committed) error {
+	for _, e := range events {
+		for _, p := range e.Incidents {
+			opened, err := x.open(now, p)
+			if err != nil {
+				return err
+			}
+			if opened {
+				c.Opened = append(c.Opened, p.Key)
+			}
+		}
+		if e.Run.IsZero() {
+			continue
+		}
+		if err := x.event(now, domain, site, e, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (x *tx) event(now time.Time, domain, site string, e Event, c *Committed) error {
+	r, err := x.place(now, domain, site, e)
+	if err != nil {
+		return err
+	}
+	if r.rendered {
+		// Its log is written and its totals are told. What comes now is counted, so that somebody can ask why.
+		return x.exec("UPDATE runs SET late = late + 1, last = ? WHERE seq = ?", micros(now), r.seq)
+	}
+	if err := x.exec("INSERT INTO events (run, kind, at, body) VALUES (?, ?, ?, ?)", r.seq, e.Kind, micros(e.At), bytesOf(e.Body)); err != nil {
+		return err
+	}
+	if s := e.Start; s != nil {
+		num, err := number("release", s.Number)
+		if err != nil {
+			return err
+		}
+		parent, err := number("release", s.Parent)
+		if err != nil {
+			return err
+		}
+		if err := x.exec("UPDATE runs SET number = ?, release = ?, tree = ?, parent = ?, trigger = ?, dry_run = ?, started = ? WHERE seq = ?",
+			num, s.Release[:], s.Tree[:], parent, s.Trigger, s.DryRun, micros(e.At), r.seq); err != nil {
+			return err
+		}
+	}
+	for _, ex := range e.Exceptions {
+		if err := x.exec("INSERT INTO exceptions (run, at, path, outcome, cause, size) VALUES (?, ?, ?, ?, ?, ?)",
+			r.seq, micros(e.At), ex.Path, ex.Outcome, ex.Cause, ex.Size); err != nil {
+			return err
+		}
+	}
+	if e.Finish != nil {
+		c.Finished = append(c.Finished, e.Run)
+		return x.finish(r.seq, domain, site, e)
+	}
+	return nil
+}
+
+type placed struct {
+	seq      int64
+	rendered bool
+}
+
+// place finds the event's run or opens it, and notes that it was heard of.
+func (x *tx) place(now time.Time, domain, site string, e Event) (placed, error) {
+	if err := x.exec(`INSERT INTO runs (id, domain, site, channel, started, last) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`,
+		e.Run[:], domain, site, e.Channel, micros(e.At), micros(now)); err != nil {
+		return placed{}, err
+	}
+	var p placed
+	var d, s, ch string
+	if err := x.row("UPDATE runs SET last = ? WHERE id = ? RETURNING seq, domain, site, channel, rendered > 0", micros(now), e.Run[:]).
+		Scan(&p.seq, &d, &s, &ch, &p.rendered); err != nil {
+		return placed{}, err
+	}
+	if d != domain || s != site || ch != e.Channel {
+		return placed{}, fmt.Errorf("event of run %s: %w", e.Run, ErrForeignRun)
+	}
+	return p, nil
+}
+
+// finish ends a run. Where a run ends twice before its log is written (the Core
+// gave it up, and the site was alive after all), the last word counts.
+func (x *tx) finish(seq int64, domain, site string, e Event) error {
+	f, t := e.Finish, e.Finish.Totals
+	if f.State == "" {
+		return fmt.Errorf("run %s ends in no state", e.Run)
+	}
+	var att digest.Digest
+	if f.Attestation != nil {
+		att = digest.Of(f.Attestation.Signed)
+	}
+	if err := x.exec(`UPDATE runs SET finished = ?, state = ?, cause = ?, files = ?, bytes = ?, added = ?, changed = ?, moved = ?, repaired = ?,
+		deleted = ?, unchanged = ?, locked = ?, failed = ?, held = ?, fetched = ?, reused = ?, attestation = ? WHERE seq = ?`,
+		micros(e.At), f.State, f.Cause, t.Files, t.Bytes, t.Added, t.Changed, t.Moved, t.Repaired, t.Deleted, t.Unchanged, t.Locked, t.Failed,
+		t.Held, t.Fetched, t.Reused, att[:], seq); err != nil {
+		return err
+	}
+	if f.Attestation == nil {
+		return nil
+	}
+	return x.attest(seq, domain, site, e, att)
+}
+
+func (x *tx) attest(seq int64, domain, site string, e Event, sum digest.Digest) error {
+	a := e.Finish.Attestation
+	num, err := number("release", a.Number)
+	if err != nil {
+		return err
+	}
+	if err := x.exec(`INSERT INTO attestations (run, at, nonce, number, release, tree, files, bytes, read, statted, oldest_read, verified, digest, signed)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, seq, micros(a.At), a.Nonce[:], num, a.Release[:], a.Tree[:], a.Files, a.Bytes, a.Read,
+		a.Statted, micros(a.OldestRead), a.Verified, sum[:], bytesOf(a.Signed)); err != nil {
+		return err
+	}
+	verified := int64(0)
+	if a.Verified {
+		verified = micros(a.At)
+	}
+	// Since and Verified are about one release: both begin again with another one.
+	return x.exec(`INSERT INTO holdings (domain, site, channel, number, release, tree, since, attested, verified, run) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, ?8, ?9)
+		ON CONFLICT (domain, site, channel) DO UPDATE SET
+		since = iif(release = excluded.release AND tree = excluded.tree, since, excluded.since),
+		verified = iif(release = excluded.release AND tree = excluded.tree, max(verified, excluded.verified), excluded.verified),
+		number = excluded.number, release = excluded.release, tree = excluded.tree, attested = excluded.attested, run = excluded.run`,
+		domain, site, e.Channel, num, a.Release[:], a.Tree[:], micros(a.At), verified, e.Run[:])
+}

@@ -1,0 +1,90 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// OpenIncident opens an incident, unless one with that key is open: then the
+// report is added to it. opened tells which.
+func (l *Ledger) OpenIncident(ctx context.Context, p Problem) (opened bool, err error) {
+	now := l.now()
+	err = l.update(ctx, fmt.Sprintf("open incident %s", p.Key), func(x *tx) (err error) {
+		opened, err = x.open(now, p)
+		return err
+	})
+	return opened, err
+}
+
+func (x *tx) open(now time.Time, p Problem) (opened bool, err error) {
+	if p.Key == "" {
+		return false, fmt.Errorf("an incident needs a key")
+	}
+	var id, count int64
+	err = x.row(`INSERT INTO incidents (key, kind, scope, text, opened, last, count) VALUES (?1, ?2, ?3, ?4, ?5, ?5, 1)
+		ON CONFLICT (key) WHERE resolved = 0 DO UPDATE SET last = excluded.last, count = count + 1 RETURNING id, count`,
+		p.Key, p.Kind, p.Scope, p.Text, micros(now)).Scan(&id, &count)
+	if err != nil {
+		return false, err
+	}
+	return count == 1, x.exec(`INSERT INTO members (incident, domain, site, text, first, last, count) VALUES (?1, ?2, ?3, ?4, ?5, ?5, 1)
+		ON CONFLICT (incident, domain, site) DO UPDATE SET text = excluded.text, last = excluded.last, count = count + 1, left_at = 0`,
+		id, p.Domain, p.Site, p.Text, micros(now))
+}
+
+// Leave notes that an open incident's problem has ended at one site, and
+// resolves the incident when that was the last. A site that is no member
+// changes nothing.
+func (l *Ledger) Leave(ctx context.Context, key, domain, site string) (resolved bool, err error) {
+	now := l.now()
+	err = l.update(ctx, fmt.Sprintf("leave incident %s", key), func(x *tx) error {
+		n, err := x.count(`UPDATE members SET left_at = ? WHERE domain = ? AND site = ? AND left_at = 0
+			AND incident = (SELECT id FROM incidents WHERE key = ? AND resolved = 0)`, micros(now), domain, site, key)
+		if err != nil || n == 0 {
+			return err
+		}
+		n, err = x.count(`UPDATE incidents SET resolved = ? WHERE key = ? AND resolved = 0
+			AND NOT EXISTS (SELECT 1 FROM members WHERE incident = id AND left_at = 0)`, micros(now), key)
+		resolved = n == 1
+		return err
+	})
+	return resolved && err == nil, err
+}
+
+// Resolve ends the open incident with that key; resolved is false when there
+// is none.
+func (l *Ledger) Resolve(ctx context.Context, key string) (resolved bool, err error) {
+	now := l.now()
+	err = l.update(ctx, fmt.Sprintf("resolve incident %s", key), func(x *tx) error {
+		if err := x.exec(`UPDATE members SET left_at = ? WHERE left_at = 0
+			AND incident = (SELECT id FROM incidents WHERE key = ? AND resolved = 0)`, micros(now), key); err != nil {
+			return err
+		}
+		n, err := x.count("UPDATE incidents SET resolved = ? WHERE key = ? AND resolved = 0", micros(now), key)
+		resolved = n == 1
+		return err
+	})
+	return resolved && err == nil, err
+}
+
+// Incidents lists incidents with their members, the newest first: the open
+// ones, or with all the newest 1 000.
+func (l *Ledger) Incidents(ctx context.Context, all bool) ([]Incident, error) {
+	list, err := many(ctx, l.read, "list incidents", func(s scanner, i *Incident) error {
+		return s.Scan(&i.ID, &i.Key, &i.Kind, &i.Scope, &i.Text, moment{&i.Opened}, moment{&i.Last}, &i.Count, moment{&i.Resolved})
+	}, `SELECT id, key, kind, scope, text, opened, last, count, resolved FROM incidents WHERE resolved = 0 OR ?1
+		ORDER BY id DESC LIMIT iif(?1, ?2, -1)`, all, limitDefault)
+	if err != nil {
+		return nil, err
+	}
+	for n := range list {
+		list[n].Members, err = many(ctx, l.read, "list incidents", func(s scanner, m *Member) error {
+			return s.Scan(&m.Domain, &m.Site, &m.Text, moment{&m.First}, moment{&m.Last}, &m.Count, moment{&m.Left})
+		}, "SELECT domain, site, text, first, last, count, left_at FROM members WHERE incident = ? ORDER BY domain, site", list[n].ID)
+		if err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}

@@ -1,0 +1,341 @@
+package ledger
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"nightferry/internal/digest"
+)
+
+// clock is a time that the test moves.
+type clock struct {
+	mu sync.Mutex
+	t  time.Time
+}
+
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.t
+}
+
+func (c *clock) add(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.t = c.t.Add(d)
+}
+
+func newClock() *clock { return &clock{t: time.Date(2026, 3, 1, 22, 0, 0, 123456000, time.UTC)} }
+
+func openAt(t *testing.T, path string, c *clock) *Ledger {
+	t.Helper()
+	l, err := Open(t.Context(), path, Options{Now: c.now})
+	must(t, err)
+	t.Cleanup(func() { must(t, l.Close()) })
+	return l
+}
+
+func newLedger(t *testing.T) (*Ledger, *clock) {
+	t.Helper()
+	c := newClock()
+	return openAt(t, filepath.Join(t.TempDir(), "ledger.db"), c), c
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantErr(t *testing.T, err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Fatalf("error %v, want %v", err, want)
+	}
+}
+
+func same(t *testing.T, what string, got, want any) {
+	t.Helper()
+	if d := cmp.Diff(want, got); d != "" {
+		t.Fatalf("%s (-want +got):\n%s", what, d)
+	}
+}
+
+func d(s string) digest.Digest { return digest.Of([]byte(s)) }
+
+func runID(n int) (id RunID) {
+	copy(id[:], digest.Of(fmt.Append(nil, n)).String())
+	return id
+}
+
+func TestSettingsOfEveryConnection(t *testing.T) {
+	l, _ := newLedger(t)
+	ask := func(pragma string, read bool) string {
+		db := l.write
+		if read {
+			db = l.read
+		}
+		var v string
+		must(t, db.QueryRowContext(t.Context(), "PRAGMA "+pragma).Scan(&v))
+		return v
+	}
+	for _, read := range []bool{false, true} {
+		got := map[string]string{}
+		for _, p := range []string{"journal_mode", "synchronous", "foreign_keys", "busy_timeout"} {
+			got[p] = ask(p, read)
+		}
+		same(t, "pragmas", got, map[string]string{"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "busy_timeout": "10000"})
+	}
+	if _, err := l.read.ExecContext(t.Context(), "DELETE FROM meta"); err == nil {
+		t.Fatal("a reader can write")
+	}
+}
+
+func TestTokens(t *testing.T) {
+	l, c := newLedger(t)
+	ctx := t.Context()
+	hash := [32]byte{1}
+	_, err := l.AddToken(ctx, Token{ID: "t1", Domain: "apac", Site: "osaka", IssuedBy: "kay", Expires: c.now().Add(24 * time.Hour)}, hash)
+	must(t, err)
+	_, err = l.AddToken(ctx, Token{ID: "t1"}, hash)
+	wantErr(t, err, ErrConflict)
+	_, err = l.TakeToken(ctx, "none", hash, "U1")
+	wantErr(t, err, ErrUnknownToken)
+	_, err = l.TakeToken(ctx, "t1", [32]byte{2}, "U1")
+	wantErr(t, err, ErrUnknownToken)
+
+	// Twenty at the same time: one gets it.
+	var wg sync.WaitGroup
+	errs := make([]error, 20)
+	for i := range errs {
+		wg.Go(func() { _, errs[i] = l.TakeToken(ctx, "t1", hash, fmt.Sprint("U", i)) })
+	}
+	wg.Wait()
+	winner, n := -1, 0
+	for i, err := range errs {
+		if err == nil {
+			winner, n = i, n+1
+		} else {
+			wantErr(t, err, ErrUsedToken)
+		}
+	}
+	if n != 1 {
+		t.Fatalf("%d of 20 took the token, want 1", n)
+	}
+	tok, err := l.TakeToken(ctx, "t1", hash, fmt.Sprint("U", winner)) // its answer was lost
+	must(t, err)
+	same(t, "token", tok, Token{ID: "t1", Domain: "apac", Site: "osaka", Issued: c.now(), IssuedBy: "kay",
+		Expires: c.now().Add(24 * time.Hour), Used: c.now(), UsedBy: fmt.Sprint("U", winner)})
+
+	_, err = l.AddToken(ctx, Token{ID: "t2", Expires: c.now().Add(time.Hour)}, hash)
+	must(t, err)
+	c.add(time.Hour)
+	_, err = l.TakeToken(ctx, "t2", hash, "U9")
+	wantErr(t, err, ErrExpiredToken)
+}
+
+func TestIdentities(t *testing.T) {
+	l, c := newLedger(t)
+	ctx := t.Context()
+	first := Identity{Domain: "apac", Site: "osaka", Public: "U1", Enrolled: c.now(), JWTExpires: c.now().Add(90 * 24 * time.Hour), Version: "1"}
+	old, err := l.Enrol(ctx, first)
+	must(t, err)
+	same(t, "superseded", old, (*Identity)(nil))
+	_, err = l.Enrol(ctx, first) // asked twice
+	must(t, err)
+	c.add(time.Minute)
+	second := first
+	second.Public, second.Enrolled = "U2", c.now()
+	old, err = l.Enrol(ctx, second)
+	must(t, err)
+	first.Ended, first.Why = c.now(), "superseded"
+	same(t, "superseded", old, &first)
+	_, err = l.Enrol(ctx, Identity{Domain: "emea", Site: "paris", Public: "U1"})
+	wantErr(t, err, ErrConflict)
+	wantErr(t, l.Renew(ctx, "U1", c.now(), "2"), ErrNotFound)
+	second.JWTExpires, second.Version = c.now().Add(time.Hour), "2"
+	must(t, l.Renew(ctx, "U2", second.JWTExpires, "2"))
+	got, err := l.Identity(ctx, "apac", "osaka")
+	must(t, err)
+	same(t, "identity", got, second)
+	got, err = l.Revoke(ctx, "apac", "osaka", "stolen")
+	must(t, err)
+	second.Ended, second.Why = c.now(), "stolen"
+	same(t, "revoked", got, second)
+	_, err = l.Identity(ctx, "apac", "osaka")
+	wantErr(t, err, ErrNotFound)
+	_, err = l.Revoke(ctx, "apac", "osaka", "again")
+	wantErr(t, err, ErrNotFound)
+	all, err := l.Identities(ctx, true)
+	must(t, err)
+	same(t, "all identities", all, []Identity{first, second})
+
+	s := Sighting{Domain: "apac", Site: "osaka", Seen: c.now(), Version: "2", ClockOffset: -3 * time.Second, Lag: 7, Revision: 4}
+	late := s
+	late.Seen, late.Lag = s.Seen.Add(-time.Hour), 99
+	must(t, l.Seen(ctx, []Sighting{s, late}))
+	seen, err := l.Sightings(ctx)
+	must(t, err)
+	same(t, "sightings", seen, []Sighting{s})
+}
+
+func TestDesired(t *testing.T) {
+	l, c := newLedger(t)
+	ctx := t.Context()
+	want := Desired{Domain: "apac", Site: "osaka", Channel: "package", Number: 3, Release: d("r3"), Tree: d("t3"), Nonce: [16]byte{7}, By: "kay", Body: []byte("x")}
+	rev, err := l.SetDesired(ctx, []Desired{want})
+	must(t, err)
+	same(t, "revision", rev, uint64(1))
+	again := want
+	again.By = "somebody else"
+	rev, err = l.SetDesired(ctx, []Desired{again})
+	must(t, err)
+	same(t, "revision of no change", rev, uint64(1))
+	n, err := l.NextRevision(ctx)
+	must(t, err)
+	same(t, "next", n, uint64(2))
+	n, err = l.AdoptRevision(ctx, 50)
+	must(t, err)
+	same(t, "adopted", n, uint64(50))
+	n, err = l.AdoptRevision(ctx, 4)
+	must(t, err)
+	same(t, "adopted", n, uint64(50))
+	want.Set, want.Revision = c.now(), 1
+	list, rev, err := l.DesiredOf(ctx, "apac", "osaka")
+	must(t, err)
+	same(t, "desired", list, []Desired{want})
+	same(t, "the site's revision", rev, uint64(1))
+	rev, err = l.DropDesired(ctx, "apac", "osaka", "package")
+	must(t, err)
+	same(t, "revision of a drop", rev, uint64(51))
+	list, rev, err = l.DesiredOf(ctx, "apac", "osaka")
+	must(t, err)
+	if len(list) != 0 || rev != 51 {
+		t.Fatalf("after the drop: %v, revision %d", list, rev)
+	}
+
+	rel := Release{Channel: "package", Number: 3, Digest: d("r3"), Tree: d("t3"), Files: 10, Bytes: 100, Published: c.now(), Run: runID(1)}
+	must(t, l.AddRelease(ctx, rel))
+	must(t, l.AddRelease(ctx, rel))
+	other := rel
+	other.Digest = d("other")
+	wantErr(t, l.AddRelease(ctx, other), ErrConflict)
+	rels, err := l.Releases(ctx, "", 0)
+	must(t, err)
+	same(t, "releases", rels, []Release{rel})
+}
+
+func TestIncidentsHaltsAudit(t *testing.T) {
+	l, c := newLedger(t)
+	ctx := t.Context()
+	for i, want := range []bool{true, false, false} {
+		opened, err := l.OpenIncident(ctx, Problem{Key: "clock", Kind: "clock", Scope: "domain apac", Text: "off", Domain: "apac", Site: []string{"osaka", "osaka", "perth"}[i]})
+		must(t, err)
+		same(t, "opened", opened, want)
+	}
+	for i, want := range []bool{false, false, true, false} {
+		resolved, err := l.Leave(ctx, "clock", "apac", []string{"osaka", "osaka", "perth", "perth"}[i])
+		must(t, err)
+		same(t, fmt.Sprint("resolved by leave ", i), resolved, want)
+	}
+	opened, err := l.OpenIncident(ctx, Problem{Key: "clock", Kind: "clock"})
+	must(t, err)
+	same(t, "opened again", opened, true)
+	resolved, err := l.Resolve(ctx, "clock")
+	must(t, err)
+	same(t, "resolved", resolved, true)
+	open, err := l.Incidents(ctx, false)
+	must(t, err)
+	all, err := l.Incidents(ctx, true)
+	must(t, err)
+	if len(open) != 0 || len(all) != 2 || len(all[1].Members) != 2 || all[1].Count != 3 {
+		t.Fatalf("incidents: open %v, all %v", open, all)
+	}
+
+	h := Halt{Order: 5, Scope: "region", Value: "ap", Reason: "outage", By: "kay", At: c.now()}
+	must(t, l.AddHalt(ctx, h))
+	must(t, l.AddHalt(ctx, h))
+	bad := h
+	bad.Value = "emea"
+	wantErr(t, l.AddHalt(ctx, bad), ErrConflict)
+	stop := Stop{Domain: "apac", Site: "osaka", Stopped: c.now(), BytesAfter: 12}
+	must(t, l.Confirm(ctx, 5, stop))
+	must(t, l.Confirm(ctx, 5, Stop{Domain: "apac", Site: "osaka", Stopped: c.now().Add(time.Hour), BytesAfter: 1}))
+	wantErr(t, l.Confirm(ctx, 6, stop), ErrNotFound)
+	c.add(time.Minute)
+	must(t, l.Resume(ctx, 5, "lee"))
+	wantErr(t, l.Resume(ctx, 5, "lee"), ErrNotFound)
+	h.Resumed, h.ResumedBy, h.Confirmed = c.now(), "lee", []Stop{stop}
+	halts, err := l.Halts(ctx, true)
+	must(t, err)
+	same(t, "halts", halts, []Halt{h})
+
+	must(t, l.Audit(ctx, Deed{Who: "kay", What: "secret read", Object: "smtp", Detail: "mail"}))
+	deeds, err := l.Deeds(ctx, DeedFilter{Who: "kay"})
+	must(t, err)
+	same(t, "audit", deeds, []Deed{{ID: 1, At: c.now(), Who: "kay", What: "secret read", Object: "smtp", Detail: "mail"}})
+	for _, q := range []string{"DELETE FROM audit", "UPDATE audit SET who = 'nobody'"} {
+		if err := l.update(ctx, "tamper", func(x *tx) error { return x.exec(q) }); err == nil {
+			t.Fatalf("%s was obeyed", q)
+		}
+	}
+}
+
+func TestMigrations(t *testing.T) {
+	ctx := t.Context()
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	steps, err := migrations()
+	must(t, err)
+	c := newClock()
+	// A ledger of schema 1 with something in it.
+	l, err := open(ctx, path, Options{Now: c.now}, steps[:1])
+	must(t, err)
+	must(t, l.Audit(ctx, Deed{Who: "kay", What: "init"}))
+	id := l.CoreID()
+	must(t, l.Close())
+
+	// It comes up to date with all that was in it, and a step that fails leaves the schema before it.
+	next := append(steps, "ALTER TABLE halts ADD COLUMN note TEXT NOT NULL DEFAULT ''; UPDATE meta SET revision = 41")
+	if _, err := open(ctx, path, Options{Now: c.now}, append(next, "CREATE TABLE extra (a); SELECT broken")); err == nil {
+		t.Fatal("a broken migration was accepted")
+	}
+	l, err = open(ctx, path, Options{Now: c.now}, next)
+	must(t, err)
+	rev, err := l.NextRevision(ctx)
+	must(t, err)
+	deeds, err := l.Deeds(ctx, DeedFilter{})
+	must(t, err)
+	if rev != 42 || len(deeds) != 1 || l.CoreID() != id || id == [16]byte{} {
+		t.Fatalf("after the migration: revision %d, audit %v, id %x", rev, deeds, l.CoreID())
+	}
+	must(t, l.Check(ctx))
+	must(t, l.Close())
+
+	_, err = Open(ctx, path, Options{Now: c.now})
+	var newer *NewerError
+	if !errors.As(err, &newer) || newer.Found != len(steps)+1 || newer.Supported != len(steps) {
+		t.Fatalf("a newer schema: %v", err)
+	}
+	foreign := filepath.Join(t.TempDir(), "other.db")
+	must(t, os.WriteFile(foreign, nil, 0o600))
+	db, err := connect(foreign, "", 1)
+	must(t, err)
+	_, err = db.ExecContext(ctx, "PRAGMA application_id = 7; CREATE TABLE other (a)")
+	must(t, errors.Join(err, db.Close()))
+	if _, err = Open(ctx, foreign, Options{Now: c.now}); err == nil {
+		t.Fatal("another program's database was taken for a ledger")
+	}
+	garbage := filepath.Join(t.TempDir(), "garbage.db")
+	must(t, os.WriteFile(garbage, make([]byte, 8192), 0o600))
+	if _, err = Open(ctx, garbage, Options{Now: c.now}); err == nil {
+		t.Fatal("zeros were taken for a ledger")
+	}
+}

@@ -1,0 +1,170 @@
+package ledger
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"strings"
+)
+
+const runColumns = `id, domain, site, channel, number, release, tree, parent, trigger, dry_run, started, finished, state, cause, files, bytes,
+	added, changed, moved, repaired, deleted, unchanged, locked, failed, held, fetched, reused, attestation, rendered, late`
+
+func scanRun(s scanner, r *Run) error {
+	t := &r.Totals
+	return s.Scan(blob{r.ID[:]}, &r.Domain, &r.Site, &r.Channel, &r.Number, sum(&r.Release), sum(&r.Tree), &r.Parent, &r.Trigger, &r.DryRun,
+		moment{&r.Started}, moment{&r.Finished}, &r.State, &r.Cause, &t.Files, &t.Bytes, &t.Added, &t.Changed, &t.Moved, &t.Repaired, &t.Deleted,
+		&t.Unchanged, &t.Locked, &t.Failed, &t.Held, &t.Fetched, &t.Reused, sum(&r.Attestation), moment{&r.Rendered}, &r.Late)
+}
+
+// Run returns a run, or ErrNotFound.
+func (l *Ledger) Run(ctx context.Context, id RunID) (Run, error) {
+	return one(ctx, l.read, fmt.Sprintf("find run %s", id), scanRun, "SELECT "+runColumns+" FROM runs WHERE id = ?", id[:])
+}
+
+// FindRuns returns the runs, at most 10, whose id begins with the hexadecimal
+// digits of prefix.
+func (l *Ledger) FindRuns(ctx context.Context, prefix string) ([]Run, error) {
+	prefix = strings.ToLower(prefix)
+	low, err1 := hex.DecodeString(pad(prefix, '0'))
+	high, err2 := hex.DecodeString(pad(prefix, 'f'))
+	if err1 != nil || err2 != nil || prefix == "" {
+		return nil, fmt.Errorf("run %q: want 1 to 32 hexadecimal digits", prefix)
+	}
+	return many(ctx, l.read, fmt.Sprintf("find run %s", prefix), scanRun,
+		"SELECT "+runColumns+" FROM runs WHERE id BETWEEN ? AND ? ORDER BY id LIMIT 10", low, high)
+}
+
+// pad fills a prefix up to the length of a run id; one that is too long stays
+// too long, and is found to be no run's.
+func pad(prefix string, with byte) string {
+	n := 2 * len(RunID{})
+	if len(prefix) > n {
+		return "x"
+	}
+	return prefix + strings.Repeat(string(with), n-len(prefix))
+}
+
+// clause collects conditions.
+type clause struct {
+	terms []string
+	args  []any
+}
+
+func (c *clause) add(term string, args ...any) {
+	c.terms = append(c.terms, term)
+	c.args = append(c.args, args...)
+}
+
+// names adds the conditions that most lists share.
+func (c *clause) names(domain, site, channel string) {
+	for _, t := range []struct{ column, value string }{{"domain", domain}, {"site", site}, {"channel", channel}} {
+		if t.value != "" {
+			c.add(t.column+" = ?", t.value)
+		}
+	}
+}
+
+func (c *clause) where() string {
+	if len(c.terms) == 0 {
+		return ""
+	}
+	return " WHERE " + strings.Join(c.terms, " AND ")
+}
+
+// Runs lists runs, the newest first.
+func (l *Ledger) Runs(ctx context.Context, f RunFilter) ([]Run, error) {
+	var c clause
+	c.names(f.Domain, f.Site, f.Channel)
+	if f.Core {
+		c.add("domain = '' AND site = ''")
+	}
+	if f.State != "" {
+		c.add("state = ?", f.State)
+	}
+	if f.Open {
+		c.add("finished = 0")
+	}
+	from, to := span(f.Since, f.Until)
+	c.add("started >= ? AND started < ?", from, to)
+	return many(ctx, l.read, "list runs", scanRun, "SELECT "+runColumns+" FROM runs"+c.where()+" ORDER BY started DESC, seq DESC LIMIT ?",
+		append(c.args, limit(f.Limit))...)
+}
+
+// RunEvents calls fn with the run's events, in the order in which they
+// happened, until fn returns an error, which it returns. Only Run, Channel,
+// Kind, At and Body are set. After MarkRendered there are none.
+func (l *Ledger) RunEvents(ctx context.Context, id RunID, fn func(Event) error) error {
+	err := each(ctx, l.read, func(s scanner, e *Event) error {
+		e.Run = id
+		return s.Scan(&e.Channel, &e.Kind, moment{&e.At}, &e.Body)
+	}, fn, "SELECT r.channel, e.kind, e.at, e.body FROM events e JOIN runs r ON r.seq = e.run WHERE r.id = ? ORDER BY e.id", id[:])
+	if err != nil {
+		return fmt.Errorf("read the events of run %s: %w", id, err)
+	}
+	return nil
+}
+
+// Unrendered lists the runs that have finished and whose log file is not
+// complete, the oldest first.
+func (l *Ledger) Unrendered(ctx context.Context) ([]Run, error) {
+	return many(ctx, l.read, "list runs without a log file", scanRun,
+		"SELECT "+runColumns+" FROM runs WHERE finished > 0 AND rendered = 0 ORDER BY finished, seq")
+}
+
+// MarkRendered says that the run's log file is complete and durable, and drops
+// the events that it was made of. ErrNotFound when no such run has finished.
+func (l *Ledger) MarkRendered(ctx context.Context, id RunID) error {
+	now := l.now()
+	return l.update(ctx, fmt.Sprintf("note the log file of run %s", id), func(x *tx) error {
+		var seq int64
+		if err := x.row("UPDATE runs SET rendered = iif(rendered > 0, rendered, ?) WHERE id = ? AND finished > 0 RETURNING seq", micros(now), id[:]).Scan(&seq); err != nil {
+			return err
+		}
+		return x.exec("DELETE FROM events WHERE run = ?", seq)
+	})
+}
+
+// filter is the common part of exceptions and attestations.
+func (f Filter) clause(at string) clause {
+	var c clause
+	c.names(f.Domain, f.Site, f.Channel)
+	if !f.Run.IsZero() {
+		c.add("r.id = ?", f.Run[:])
+	}
+	from, to := span(f.Since, f.Until)
+	c.add(at+" >= ? AND "+at+" < ?", from, to)
+	return c
+}
+
+// Exceptions lists files that failed, were locked or repaired, the newest
+// first.
+func (l *Ledger) Exceptions(ctx context.Context, f Filter) ([]Exception, error) {
+	c := f.clause("x.at")
+	return many(ctx, l.read, "list exceptions", func(s scanner, e *Exception) error {
+		return s.Scan(blob{e.Run[:]}, &e.Domain, &e.Site, &e.Channel, moment{&e.At}, &e.Path, &e.Outcome, &e.Cause, &e.Size)
+	}, "SELECT r.id, r.domain, r.site, r.channel, x.at, x.path, x.outcome, x.cause, x.size FROM exceptions x JOIN runs r ON r.seq = x.run"+
+		c.where()+" ORDER BY x.at DESC, x.id DESC LIMIT ?", append(c.args, limit(f.Limit))...)
+}
+
+// Attestations lists what sites stated, the newest first.
+func (l *Ledger) Attestations(ctx context.Context, f Filter) ([]Attestation, error) {
+	c := f.clause("a.at")
+	return many(ctx, l.read, "list attestations", func(s scanner, a *Attestation) error {
+		return s.Scan(blob{a.Run[:]}, &a.Domain, &a.Site, &a.Channel, moment{&a.At}, blob{a.Nonce[:]}, &a.Number, sum(&a.Release), sum(&a.Tree),
+			&a.Files, &a.Bytes, &a.Read, &a.Statted, moment{&a.OldestRead}, &a.Verified, sum(&a.Digest), &a.Signed)
+	}, `SELECT r.id, r.domain, r.site, r.channel, a.at, a.nonce, a.number, a.release, a.tree, a.files, a.bytes, a.read, a.statted, a.oldest_read,
+		a.verified, a.digest, a.signed FROM attestations a JOIN runs r ON r.seq = a.run`+c.where()+" ORDER BY a.at DESC, a.id DESC LIMIT ?",
+		append(c.args, limit(f.Limit))...)
+}
+
+// Holdings lists what each site last attested to hold of each channel, by
+// domain, site and channel. Of the filter only the names count.
+func (l *Ledger) Holdings(ctx context.Context, f Filter) ([]Holding, error) {
+	var c clause
+	c.names(f.Domain, f.Site, f.Channel)
+	return many(ctx, l.read, "list what sites hold", func(s scanner, h *Holding) error {
+		return s.Scan(&h.Domain, &h.Site, &h.Channel, &h.Number, sum(&h.Release), sum(&h.Tree), moment{&h.Since}, moment{&h.Attested},
+			moment{&h.Verified}, blob{h.Run[:]})
+	}, "SELECT domain, site, channel, number, release, tree, since, attested, verified, run FROM holdings"+c.where()+" ORDER BY domain, site, channel", c.args...)
+}

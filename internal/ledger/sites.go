@@ -1,0 +1,186 @@
+package ledger
+
+import (
+	"context"
+	"crypto/subtle"
+	"fmt"
+	"time"
+)
+
+const tokenColumns = "id, domain, site, issued, issued_by, expires, used, used_by"
+
+func scanToken(s scanner, t *Token) error {
+	return s.Scan(&t.ID, &t.Domain, &t.Site, moment{&t.Issued}, &t.IssuedBy, moment{&t.Expires}, moment{&t.Used}, &t.UsedBy)
+}
+
+// AddToken keeps a new token with the hash of its secret. Issued is given by
+// the ledger; Used and UsedBy are ignored.
+func (l *Ledger) AddToken(ctx context.Context, t Token, hash [32]byte) (Token, error) {
+	t.Issued, t.Used, t.UsedBy = l.now().UTC().Truncate(time.Microsecond), time.Time{}, ""
+	err := l.update(ctx, fmt.Sprintf("keep enrolment token %s", t.ID), func(x *tx) error {
+		n, err := x.count(`INSERT INTO tokens (id, hash, domain, site, issued, issued_by, expires) VALUES (?, ?, ?, ?, ?, ?, ?)
+			ON CONFLICT DO NOTHING`, t.ID, hash[:], t.Domain, t.Site, micros(t.Issued), t.IssuedBy, micros(t.Expires))
+		if err == nil && n == 0 {
+			err = ErrConflict
+		}
+		return err
+	})
+	return t, err
+}
+
+// TakeToken uses the token up, for the key public, and returns it. Of many
+// callers one gets it; the others get ErrUsedToken, in an error that tells
+// when it was used. The same key may take it again until it expires, because
+// the answer to the first time may have been lost. ErrUnknownToken stands for
+// a wrong secret too.
+func (l *Ledger) TakeToken(ctx context.Context, id string, hash [32]byte, public string) (t Token, err error) {
+	now := l.now()
+	err = l.update(ctx, fmt.Sprintf("take enrolment token %q", id), func(x *tx) error {
+		var known []byte
+		if err := x.row("SELECT hash FROM tokens WHERE id = ?", id).Scan(&known); classify(err) == ErrNotFound {
+			return ErrUnknownToken
+		} else if err != nil {
+			return err
+		}
+		if subtle.ConstantTimeCompare(known, hash[:]) != 1 {
+			return ErrUnknownToken
+		}
+		if err := scanToken(x.row("SELECT "+tokenColumns+" FROM tokens WHERE id = ?", id), &t); err != nil {
+			return err
+		}
+		switch again := t.UsedBy == public && public != ""; {
+		case !t.Used.IsZero() && !again:
+			return fmt.Errorf("%w (used %s)", ErrUsedToken, t.Used.Format(time.RFC3339))
+		case !now.Before(t.Expires):
+			return fmt.Errorf("%w (on %s)", ErrExpiredToken, t.Expires.Format(time.RFC3339))
+		case !t.Used.IsZero():
+			return nil
+		}
+		t.Used, t.UsedBy = when(micros(now)), public
+		return x.exec("UPDATE tokens SET used = ?, used_by = ? WHERE id = ?", micros(t.Used), public, id)
+	})
+	if err != nil {
+		return Token{}, err
+	}
+	return t, nil
+}
+
+// Tokens lists all tokens, the newest first.
+func (l *Ledger) Tokens(ctx context.Context) ([]Token, error) {
+	return many(ctx, l.read, "list enrolment tokens", scanToken, "SELECT "+tokenColumns+" FROM tokens ORDER BY issued DESC, id")
+}
+
+const identityColumns = "domain, site, public, enrolled, jwt_expires, version, ended, why"
+
+func scanIdentity(s scanner, i *Identity) error {
+	return s.Scan(&i.Domain, &i.Site, &i.Public, moment{&i.Enrolled}, moment{&i.JWTExpires}, &i.Version, moment{&i.Ended}, &i.Why)
+}
+
+// Enrol makes id the identity of its site and returns the one that it
+// supersedes, so that it can be revoked, or nil. Ended and Why are ignored; a
+// zero Enrolled is now. Enrolling the site's identity again renews it; a key
+// that was ever another identity is ErrConflict.
+func (l *Ledger) Enrol(ctx context.Context, id Identity) (old *Identity, err error) {
+	now := l.now()
+	if id.Enrolled.IsZero() {
+		id.Enrolled = now
+	}
+	err = l.update(ctx, fmt.Sprintf("enrol site %s of domain %s", id.Site, id.Domain), func(x *tx) error {
+		n, err := x.count("UPDATE identities SET jwt_expires = ?, version = ? WHERE public = ? AND domain = ? AND site = ? AND ended = 0",
+			micros(id.JWTExpires), id.Version, id.Public, id.Domain, id.Site)
+		if err != nil || n == 1 {
+			return err
+		}
+		var was Identity
+		err = scanIdentity(x.row("SELECT "+identityColumns+" FROM identities WHERE domain = ? AND site = ? AND ended = 0", id.Domain, id.Site), &was)
+		if err == nil {
+			was.Ended, was.Why = when(micros(now)), "superseded"
+			if err := x.exec("UPDATE identities SET ended = ?, why = ? WHERE public = ?", micros(was.Ended), was.Why, was.Public); err != nil {
+				return err
+			}
+			old = &was
+		} else if classify(err) != ErrNotFound {
+			return err
+		}
+		n, err = x.count(`INSERT INTO identities (public, domain, site, enrolled, jwt_expires, version) VALUES (?, ?, ?, ?, ?, ?)
+			ON CONFLICT (public) DO NOTHING`, id.Public, id.Domain, id.Site, micros(id.Enrolled), micros(id.JWTExpires), id.Version)
+		if err == nil && n == 0 {
+			err = fmt.Errorf("%w: the key was another identity before: make a new one", ErrConflict)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return old, nil
+}
+
+// Renew notes that an identity's JWT lives longer, and the agent's version.
+func (l *Ledger) Renew(ctx context.Context, public string, jwtExpires time.Time, version string) error {
+	return l.update(ctx, fmt.Sprintf("renew identity %s", public), func(x *tx) error {
+		n, err := x.count("UPDATE identities SET jwt_expires = ?, version = ? WHERE public = ? AND ended = 0",
+			micros(jwtExpires), version, public)
+		if err == nil && n == 0 {
+			err = ErrNotFound
+		}
+		return err
+	})
+}
+
+// Revoke ends the identity of a site and returns it; ErrNotFound when it has
+// none.
+func (l *Ledger) Revoke(ctx context.Context, domain, site, why string) (id Identity, err error) {
+	now := l.now()
+	err = l.update(ctx, fmt.Sprintf("revoke site %s of domain %s", site, domain), func(x *tx) error {
+		return scanIdentity(x.row("UPDATE identities SET ended = ?, why = ? WHERE domain = ? AND site = ? AND ended = 0 RETURNING "+identityColumns,
+			micros(now), why, domain, site), &id)
+	})
+	if err != nil {
+		return Identity{}, err
+	}
+	return id, nil
+}
+
+// Identity returns the site's identity, or ErrNotFound.
+func (l *Ledger) Identity(ctx context.Context, domain, site string) (Identity, error) {
+	return one(ctx, l.read, fmt.Sprintf("find the identity of site %s of domain %s", site, domain), scanIdentity,
+		"SELECT "+identityColumns+" FROM identities WHERE domain = ? AND site = ? AND ended = 0", domain, site)
+}
+
+// Identities lists the identities of all sites; with ended, also those of the
+// past, whose JWTs may not have expired yet.
+func (l *Ledger) Identities(ctx context.Context, ended bool) ([]Identity, error) {
+	return many(ctx, l.read, "list identities", scanIdentity,
+		"SELECT "+identityColumns+" FROM identities WHERE ended = 0 OR ? ORDER BY domain, site, enrolled, public", ended)
+}
+
+// Seen notes sightings of agents, in one transaction. An older one than is
+// known changes nothing.
+func (l *Ledger) Seen(ctx context.Context, list []Sighting) error {
+	return l.update(ctx, "note who was seen", func(x *tx) error {
+		for _, s := range list {
+			lag, err := number("lag", s.Lag)
+			if err != nil {
+				return err
+			}
+			rev, err := number("revision", s.Revision)
+			if err != nil {
+				return err
+			}
+			if err := x.exec(`INSERT INTO sightings (domain, site, seen, version, clock_offset, lag, revision) VALUES (?, ?, ?, ?, ?, ?, ?)
+				ON CONFLICT (domain, site) DO UPDATE SET seen = excluded.seen, version = excluded.version,
+				clock_offset = excluded.clock_offset, lag = excluded.lag, revision = excluded.revision WHERE excluded.seen >= seen`,
+				s.Domain, s.Site, micros(s.Seen), s.Version, int64(s.ClockOffset), lag, rev); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Sightings lists what is known of all agents.
+func (l *Ledger) Sightings(ctx context.Context) ([]Sighting, error) {
+	return many(ctx, l.read, "list sightings", func(s scanner, v *Sighting) error {
+		return s.Scan(&v.Domain, &v.Site, moment{&v.Seen}, &v.Version, &v.ClockOffset, &v.Lag, &v.Revision)
+	}, "SELECT domain, site, seen, version, clock_offset, lag, revision FROM sightings ORDER BY domain, site")
+}

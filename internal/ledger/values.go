@@ -1,0 +1,131 @@
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"math"
+	"time"
+
+	"nightferry/internal/digest"
+)
+
+// limitDefault bounds a list whose caller gave no limit.
+const limitDefault = 1000
+
+func limit(n int) int {
+	if n <= 0 {
+		return limitDefault
+	}
+	return n
+}
+
+// micros is a time as the ledger keeps it; the zero time is 0.
+func micros(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMicro()
+}
+
+// when is the reverse of micros.
+func when(us int64) time.Time {
+	if us == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(us).UTC()
+}
+
+// moment scans a time.
+type moment struct{ t *time.Time }
+
+func (m moment) Scan(v any) error {
+	us, ok := v.(int64)
+	if !ok {
+		return fmt.Errorf("time: want an integer, have %T", v)
+	}
+	*m.t = when(us)
+	return nil
+}
+
+// blob scans bytes of one length into an array.
+type blob struct{ b []byte }
+
+func (d blob) Scan(v any) error {
+	b, ok := v.([]byte)
+	if !ok || len(b) != len(d.b) {
+		return fmt.Errorf("want %d bytes, have %T", len(d.b), v)
+	}
+	copy(d.b, b)
+	return nil
+}
+
+func sum(d *digest.Digest) blob { return blob{d[:]} }
+
+// bytesOf keeps nil out of columns that hold bytes.
+func bytesOf(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
+}
+
+// number checks what SQLite can hold: 63 bits.
+func number(what string, n uint64) (int64, error) {
+	if n > math.MaxInt64 {
+		return 0, fmt.Errorf("%s %d: the ledger holds at most %d", what, n, int64(math.MaxInt64))
+	}
+	return int64(n), nil
+}
+
+// span turns two times into bounds of a half-open range; zero times bound nothing.
+func span(since, until time.Time) (from, to int64) {
+	from, to = math.MinInt64, math.MaxInt64
+	if !since.IsZero() {
+		from = since.UnixMicro()
+	}
+	if !until.IsZero() {
+		to = until.UnixMicro()
+	}
+	return from, to
+}
+
+// scanner is a row of a result, or the only one.
+type scanner interface{ Scan(...any) error }
+
+// one reads a single row.
+func one[T any](ctx context.Context, db *sql.DB, act string, scan func(scanner, *T) error, query string, args ...any) (v T, err error) {
+	if err := scan(db.QueryRowContext(ctx, query, args...), &v); err != nil {
+		return v, fmt.Errorf("%s: %w", act, classify(err))
+	}
+	return v, nil
+}
+
+// many reads all rows.
+func many[T any](ctx context.Context, db *sql.DB, act string, scan func(scanner, *T) error, query string, args ...any) ([]T, error) {
+	var list []T
+	err := each(ctx, db, scan, func(v T) error { list = append(list, v); return nil }, query, args...)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", act, classify(err))
+	}
+	return list, nil
+}
+
+// each calls fn for each row.
+func each[T any](ctx context.Context, db *sql.DB, scan func(scanner, *T) error, fn func(T) error, query string, args ...any) error {
+	rows, err := db.QueryContext(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var v T
+		if err := scan(rows, &v); err != nil {
+			return err
+		}
+		if err := fn(v); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}

@@ -1,0 +1,180 @@
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// maxGroup bounds how many changes share a transaction, so that no caller waits
+// for long behind others.
+const maxGroup = 256
+
+var errClosed = errors.New("the ledger is closed")
+
+// change is one caller's wish. do runs on the writer's goroutine, in a savepoint.
+type change struct {
+	ctx  context.Context // the caller's, only to see whether it still waits
+	do   func(*tx) error
+	err  error
+	done chan struct{}
+}
+
+// update makes a change, together with others that wait, and returns once it
+// is durable. act and thing name it in an error.
+func (l *Ledger) update(ctx context.Context, act string, do func(*tx) error) error {
+	c := &change{ctx: ctx, do: do, done: make(chan struct{})}
+	select {
+	case l.changes <- c:
+	case <-l.closing:
+		return fmt.Errorf("%s: %w", act, errClosed)
+	case <-ctx.Done():
+		return fmt.Errorf("%s: %w", act, ctx.Err())
+	}
+	select {
+	case <-c.done:
+	case <-ctx.Done():
+		return fmt.Errorf("%s: %w", act, ctx.Err())
+	}
+	if c.err != nil {
+		return fmt.Errorf("%s: %w", act, classify(c.err))
+	}
+	return nil
+}
+
+// serve is the writer. While one transaction is being synced, the next callers
+// queue up; they are the next group. Nobody waits for company on purpose.
+func (l *Ledger) serve(ctx context.Context) {
+	for {
+		var group []*change
+		select {
+		case c := <-l.changes:
+			group = append(group, c)
+		case <-l.closing:
+			return
+		}
+	more:
+		for len(group) < maxGroup {
+			select {
+			case c := <-l.changes:
+				group = append(group, c)
+			default:
+				break more
+			}
+		}
+		l.commit(ctx, group)
+	}
+}
+
+// commit makes a group of changes in one transaction and tells each caller.
+func (l *Ledger) commit(ctx context.Context, group []*change) {
+	err := l.transact(ctx, group)
+	for _, c := range group {
+		if c.err == nil {
+			c.err = err
+		}
+		close(c.done)
+	}
+}
+
+func (l *Ledger) transact(ctx context.Context, group []*change) (err error) {
+	conn, err := l.write.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	x := &tx{ctx: ctx, conn: conn}
+	if err := x.exec("BEGIN IMMEDIATE"); err != nil {
+		return err
+	}
+	// A connection must not go back with a transaction open. Where SQLite has
+	// rolled back by itself there is nothing to do, and its complaint tells nothing.
+	undo := func() { _ = x.exec("ROLLBACK") }
+	for _, c := range group {
+		if c.err = c.ctx.Err(); c.err != nil {
+			continue
+		}
+		fatal, err := x.run(c.do)
+		if fatal {
+			// Nobody has been answered yet, so all fail alike.
+			undo()
+			return err
+		}
+		c.err = err
+	}
+	if err := x.exec("COMMIT"); err != nil {
+		undo()
+		return err
+	}
+	return nil
+}
+
+// tx is the transaction as a change sees it. Its context is the writer's: if a
+// caller's ended in the middle it would break the transaction of all.
+type tx struct {
+	ctx  context.Context
+	conn *sql.Conn
+}
+
+// run makes one change, all or nothing. With fatal the transaction itself is lost.
+func (x *tx) run(do func(*tx) error) (fatal bool, err error) {
+	if err := x.exec("SAVEPOINT change"); err != nil {
+		return true, err
+	}
+	if err := do(x); err != nil {
+		if breaks(err) {
+			return true, err
+		}
+		if err := x.exec("ROLLBACK TO change"); err != nil {
+			return true, err
+		}
+		if rel := x.exec("RELEASE change"); rel != nil {
+			return true, rel
+		}
+		return false, err
+	}
+	if err := x.exec("RELEASE change"); err != nil {
+		return true, err
+	}
+	return false, nil
+}
+
+func (x *tx) exec(query string, args ...any) error {
+	_, err := x.conn.ExecContext(x.ctx, query, args...)
+	return err
+}
+
+// count executes and returns the number of rows that changed.
+func (x *tx) count(query string, args ...any) (int64, error) {
+	r, err := x.conn.ExecContext(x.ctx, query, args...)
+	if err != nil {
+		return 0, err
+	}
+	return r.RowsAffected()
+}
+
+func (x *tx) row(query string, args ...any) *sql.Row {
+	return x.conn.QueryRowContext(x.ctx, query, args...)
+}
+
+// breaks reports errors after which SQLite may have ended the transaction.
+func breaks(err error) bool {
+	var e *sqlite.Error
+	return errors.As(err, &e) && e.Code()&0xff != sqlite3.SQLITE_CONSTRAINT
+}
+
+// classify gives SQLite's errors the names that callers branch on.
+func classify(err error) error {
+	var e *sqlite.Error
+	if errors.As(err, &e) && e.Code()&0xff == sqlite3.SQLITE_FULL {
+		return fmt.Errorf("%w (%w)", ErrFull, err)
+	}
+	if errors.Is(err, sql.ErrNoRows) {
+		return ErrNotFound
+	}
+	return err
+}
