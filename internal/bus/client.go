@@ -78,13 +78,15 @@ type ClientOptions struct {
 
 // Client is a connection that comes back by itself. It is safe for concurrent use.
 type Client struct {
-	nc      *nats.Conn
 	stop    context.CancelFunc // ends attempts to connect
 	pending int
 	wait    time.Duration
 	closed  chan struct{}
 
+	telling sync.Mutex // one event at a time
+
 	mu      sync.Mutex
+	nc      *nats.Conn // nil until Dial has it
 	over    bool
 	running sync.WaitGroup // handlers
 }
@@ -104,10 +106,14 @@ func Dial(ctx context.Context, o ClientOptions) (*Client, error) {
 			stop()
 		}
 	})()
-	if c.nc, err = opts.Connect(); err != nil {
+	nc, err := opts.Connect()
+	if err != nil {
 		stop()
 		return nil, fmt.Errorf("connect to the Core at %s: %w", strings.Join(o.URLs, ", "), errors.Join(ctx.Err(), err))
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.nc = nc
 	return c, nil
 }
 
@@ -142,7 +148,6 @@ func (c *Client) options(life context.Context, o *ClientOptions) (*nats.Options,
 	n.SkipHostLookup = true // the dialer, or its proxy, looks names up
 	n.ReconnectBufSize = -1 // what is said meanwhile would be stale when it arrives
 	n.PingInterval, n.MaxPingsOut = pingEvery, 2
-	n.CustomReconnectDelayCB = backoff(o.MaxBackoff)
 	d := &dialer{o: o, life: life}
 	c.events(&n, o, d)
 
@@ -178,9 +183,23 @@ func (c *Client) options(life context.Context, o *ClientOptions) (*nats.Options,
 	return &n, nil
 }
 
-// events makes events of the library's callbacks, which it calls one at a time.
+// events makes events of the library's callbacks.
 func (c *Client) events(n *nats.Options, o *ClientOptions, d *dialer) {
-	tell := func(kind EventKind, err error) { o.OnEvent(Event{kind, d.at(), err}) }
+	tell := func(kind EventKind, err error) {
+		c.telling.Lock()
+		defer c.telling.Unlock()
+		o.OnEvent(Event{kind, d.at(), err})
+	}
+	wait := backoff(o.MaxBackoff)
+	n.CustomReconnectDelayCB = func(attempts int) time.Duration {
+		// An attempt that reached a server which then said nothing of use has no callback of its own.
+		if nc := c.conn(); nc != nil && attempts > 1 {
+			if err := nc.LastError(); err != nil && verdict(err, Failed) == Failed {
+				tell(Failed, err)
+			}
+		}
+		return wait(attempts)
+	}
 	up := func(*nats.Conn) { tell(Connected, nil) }
 	n.ConnectedCB, n.ReconnectedCB = up, up
 	n.DisconnectedErrCB = func(nc *nats.Conn, err error) {
@@ -189,7 +208,7 @@ func (c *Client) events(n *nats.Options, o *ClientOptions, d *dialer) {
 				err = errors.New("the connection was closed")
 			}
 		}
-		tell(verdict(err, Lost), err)
+		tell(Lost, err)
 	}
 	n.ReconnectErrCB = func(_ *nats.Conn, err error) { tell(verdict(err, Failed), err) }
 	n.AsyncErrorCB = func(_ *nats.Conn, _ *nats.Subscription, err error) {
@@ -198,6 +217,8 @@ func (c *Client) events(n *nats.Options, o *ClientOptions, d *dialer) {
 			tell(Slow, err)
 		case errors.Is(err, nats.ErrPermissionViolation):
 			tell(Denied, err)
+		case verdict(err, Failed) == Unwelcome:
+			tell(Unwelcome, err) // now, or at an attempt to come back
 		default:
 			// What ends the connection is told when it has ended.
 		}
@@ -206,6 +227,13 @@ func (c *Client) events(n *nats.Options, o *ClientOptions, d *dialer) {
 		tell(Closed, nil)
 		close(c.closed)
 	}
+}
+
+// conn is nil while Dial has not got the library's connection yet, which in the background already tries.
+func (c *Client) conn() *nats.Conn {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.nc
 }
 
 // verdict tells an identity that is not wanted from a connection that failed.

@@ -88,7 +88,6 @@ func newKey(kind nkeys.PrefixByte) (seed []byte, public string, err error) {
 	if err != nil {
 		return nil, "", fmt.Errorf("make a key: %w", err)
 	}
-	defer kp.Wipe()
 	if seed, err = kp.Seed(); err != nil {
 		return nil, "", fmt.Errorf("make a key: %w", err)
 	}
