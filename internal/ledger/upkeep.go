@@ -109,7 +109,12 @@ func (l *Ledger) Backup(ctx context.Context, path string) (err error) {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	if _, err := l.read.ExecContext(ctx, "VACUUM INTO ?", filepath.Join(root.Dir(), part)); err != nil {
+	db, err := connect(l.path, "", 1) // of its own: those of the readers must not write, and the writer has no time
+	if err != nil {
+		return err
+	}
+	_, err = db.ExecContext(ctx, "VACUUM INTO ?", filepath.Join(root.Dir(), part))
+	if err := errors.Join(err, db.Close()); err != nil {
 		return err
 	}
 	// VACUUM INTO does not sync what it wrote.
