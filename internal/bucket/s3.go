@@ -71,6 +71,19 @@ func parseS3(raw string) (address, error) {
 	return a, nil
 }
 
+// CheckS3 returns nil for an s3:// URL that Open understands. It looks at the text alone; its error never holds a
+// credential.
+func CheckS3(rawURL string) error {
+	err := error(errUnknownStore)
+	if strings.HasPrefix(rawURL, "s3://") {
+		_, err = parseS3(rawURL)
+	}
+	if err != nil {
+		return &Error{Op: "open", Key: redact(rawURL), Kind: KindOther, Err: err, Hint: hintS3}
+	}
+	return nil
+}
+
 func (s *s3Store) Put(ctx context.Context, key string, body Body, cond Cond) (Info, error) {
 	if err := checkPut(ctx, key, body); err != nil {
 		return Info{}, err

@@ -20,10 +20,12 @@ import (
 	"nightferry/internal/digest"
 )
 
+const hintS3 = "give s3://BUCKET/PREFIX?region=REGION&endpoint=URL"
+
 func openS3(ctx context.Context, raw string, o Options) (Store, error) {
 	a, err := parseS3(raw)
 	if err != nil {
-		return nil, &Error{Op: "open", Key: redact(raw), Kind: KindOther, Err: err, Hint: "give s3://BUCKET/PREFIX?region=REGION&endpoint=URL"}
+		return nil, &Error{Op: "open", Key: redact(raw), Kind: KindOther, Err: err, Hint: hintS3}
 	}
 	client := awshttp.NewBuildableClient().WithTransportOptions(tune)
 	load := []func(*config.LoadOptions) error{
