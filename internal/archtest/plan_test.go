@@ -60,6 +60,8 @@ var rooms = []room{
 	{"internal/verify", verbs, "compares a folder with a release"},
 	{"internal/collect", verbs, "gc and fsck"},
 
+	{"internal/api", processes, "the local socket: calls, answers, streams, and who asks"},
+
 	{"cmd/nightferry", programs, "the command line"},
 	{"cmd/demo", programs, "the whole tour on one machine"},
 	{"bench", programs, "the comparison with peers"},
@@ -103,6 +105,8 @@ var owners = []owner{
 		"WebSocket is one door of the bus"},
 	{"github.com/tink-crypto/", []string{"internal/vault"}, nil,
 		"keys at rest are one room's business; the formats derive theirs in seal"},
+	{"github.com/Microsoft/go-winio", []string{"internal/api"}, nil,
+		"named pipes are the local socket's door on Windows"},
 	{"github.com/spf13/cobra", []string{"cmd/nightferry"}, nil,
 		"command lines end at the program"},
 	{"github.com/schollz/progressbar/", []string{"cmd/nightferry"}, nil,

@@ -1,0 +1,73 @@
+// Package api is the local door to a running Core: HTTP and JSON over a Unix
+// socket that only the Core's own account (and root) may use, or a named pipe
+// for the owner and the administrators on Windows. It knows who is at the other
+// end, because the system says so, and carries calls, answers and streams. It
+// does not know what the calls mean: whoever owns the Core gives it the routes.
+package api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+)
+
+// MaxBody bounds what a call may carry, in bytes.
+const MaxBody = 1 << 20
+
+// ErrDown says that no Core listens where the client looks.
+var ErrDown = errors.New("no Core is running there")
+
+// Caller is who is at the other end of a connection, as the system knows them.
+type Caller struct {
+	User string // account name, or the number of one that has no name
+	PID  int    // 0: unknown
+}
+
+// String is how the audit names a caller.
+func (c Caller) String() string {
+	if c.User == "" {
+		return "unknown"
+	}
+	return c.User
+}
+
+// Error is a failure that the other side reports. Code is a word that both
+// sides' programs share, and decides the HTTP status.
+type Error struct {
+	Code    string   `json:"code"`
+	Message string   `json:"message"`
+	Fix     string   `json:"remedy,omitempty"`
+	Paths   []string `json:"paths,omitempty"`
+}
+
+func (e *Error) Error() string { return e.Message }
+
+// Remedy tells what to do about it.
+func (e *Error) Remedy() string { return e.Fix }
+
+// status maps a code to HTTP. What is not listed is a failure of the server.
+func status(code string) int {
+	switch code {
+	case "usage":
+		return http.StatusBadRequest
+	case "denied", "untrusted":
+		return http.StatusForbidden
+	case "absent":
+		return http.StatusNotFound
+	case "conflict", "refused", "halted", "incomplete":
+		return http.StatusConflict
+	case "unreachable":
+		return http.StatusBadGateway
+	case "full":
+		return http.StatusInsufficientStorage
+	}
+	return http.StatusInternalServerError
+}
+
+// Route is one thing that can be asked.
+type Route struct {
+	Pattern string // as http.ServeMux has it: GET /v1/runs/{id}
+	// Handle answers. What it returns is the answer, as JSON; nil for one that
+	// it has streamed.
+	Handle func(ctx context.Context, c *Call) (any, error)
+}

@@ -1,0 +1,136 @@
+package api
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+)
+
+// maxAnswer bounds an answer, and a line of a stream, in bytes.
+const maxAnswer = 64 << 20
+
+// Client asks the Core whose data folder it was given.
+type Client struct {
+	dir  string
+	http *http.Client
+}
+
+// NewClient returns a client for the Core that keeps its data in dir. Nothing
+// is asked yet.
+func NewClient(dir string) *Client {
+	return &Client{dir, &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, dir) },
+	}}}
+}
+
+// Close lets go of idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// Call asks and decodes the answer into out, unless that is nil. in is the
+// request's body; nil: none. An error is an *Error where the Core said so, and
+// ErrDown where there is none.
+func (c *Client) Call(ctx context.Context, method, path string, query url.Values, in, out any) error {
+	body, err := c.do(ctx, method, path, query, in)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	b, err := io.ReadAll(io.LimitReader(body, maxAnswer))
+	if err != nil {
+		return c.broken(ctx, err)
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.Unmarshal(b, out); err != nil {
+		return c.broken(ctx, err)
+	}
+	return nil
+}
+
+// Stream asks and calls fn with each line of the answer, until fn returns an
+// error, which it returns. It returns nil only for an answer that came to its
+// end.
+func (c *Client) Stream(ctx context.Context, method, path string, query url.Values, in any, fn func(json.RawMessage) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	body, err := c.do(ctx, method, path, query, in)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	s := bufio.NewScanner(body)
+	s.Buffer(nil, maxAnswer)
+	for s.Scan() {
+		if bytes.Equal(s.Bytes(), []byte("null")) {
+			return nil // the answer of a handler that had nothing to stream
+		}
+		var l struct {
+			Line  json.RawMessage
+			Error *Error
+			End   bool
+		}
+		switch err := json.Unmarshal(s.Bytes(), &l); {
+		case err != nil:
+			return c.broken(ctx, err)
+		case l.Error != nil:
+			return l.Error
+		case l.End:
+			return nil
+		}
+		if err := fn(l.Line); err != nil {
+			return err
+		}
+	}
+	return c.broken(ctx, errors.Join(s.Err(), io.ErrUnexpectedEOF))
+}
+
+func (c *Client) do(ctx context.Context, method, path string, query url.Values, in any) (io.ReadCloser, error) {
+	var body io.Reader
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return nil, fmt.Errorf("encode the request: %w", err)
+		}
+		body = bytes.NewReader(b)
+	}
+	u := url.URL{Scheme: "http", Host: "core", Path: path, RawQuery: query.Encode()}
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), body)
+	if err != nil {
+		return nil, fmt.Errorf("ask the Core: %w", err)
+	}
+	res, err := c.http.Do(req)
+	if err != nil {
+		var wrapped *url.Error
+		if errors.As(err, &wrapped) {
+			err = wrapped.Err // its text would be a URL that nobody typed
+		}
+		return nil, c.broken(ctx, err)
+	}
+	if res.StatusCode == http.StatusOK {
+		return res.Body, nil
+	}
+	defer res.Body.Close()
+	told := &Error{}
+	if b, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer)); err != nil || json.Unmarshal(b, told) != nil || told.Message == "" {
+		if res.StatusCode == http.StatusForbidden {
+			return nil, &Error{Code: "denied", Message: "the Core's local socket refuses this account", Fix: "use the account that the Core runs as, or root"}
+		}
+		return nil, fmt.Errorf("ask the Core: it answers %s", res.Status)
+	}
+	return nil, told
+}
+
+func (c *Client) broken(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return fmt.Errorf("talk to the Core in %q: %w", c.dir, err)
+}

@@ -1,0 +1,44 @@
+package api
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/user"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// peer says who is at the other end, and refuses everybody but the Core's own
+// account and root.
+func peer(c net.Conn) (Caller, error) {
+	u, ok := c.(*net.UnixConn)
+	if !ok {
+		return Caller{}, fmt.Errorf("peer of a %T: want a Unix socket", c)
+	}
+	raw, err := u.SyscallConn()
+	if err != nil {
+		return Caller{}, err
+	}
+	var cred *unix.Ucred
+	var sockErr error
+	err = raw.Control(func(fd uintptr) {
+		cred, sockErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	})
+	if err := errors.Join(err, sockErr); err != nil {
+		return Caller{}, fmt.Errorf("peer credentials: %w", err)
+	}
+	uid := strconv.FormatUint(uint64(cred.Uid), 10)
+	if !allowed(cred.Uid, os.Geteuid()) {
+		return Caller{}, fmt.Errorf("uid %s may not use this socket", uid)
+	}
+	caller := Caller{User: "uid " + uid, PID: int(cred.Pid)}
+	if known, err := user.LookupId(uid); err == nil {
+		caller.User = known.Username
+	}
+	return caller, nil
+}
+
+func allowed(uid uint32, own int) bool { return uid == 0 || int64(uid) == int64(own) }

@@ -1,0 +1,64 @@
+package api
+
+import (
+	"errors"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+func TestAllowedAccounts(t *testing.T) {
+	for _, c := range []struct {
+		uid  uint32
+		own  int
+		want bool
+	}{{0, 1000, true}, {1000, 1000, true}, {1001, 1000, false}, {65534, 0, false}} {
+		if got := allowed(c.uid, c.own); got != c.want {
+			t.Errorf("uid %d at a Core of %d: %v", c.uid, c.own, got)
+		}
+	}
+}
+
+// TestAnotherAccountIsRefused opens the socket's mode on purpose: the system's
+// word about the peer must refuse what the mode would let in. Only root can
+// become another account; others test the rule alone, above.
+func TestAnotherAccountIsRefused(t *testing.T) {
+	if dir := os.Getenv("NIGHTFERRY_TEST_DIAL"); dir != "" {
+		err := NewClient(dir).Call(t.Context(), http.MethodGet, "/v1/x", nil, nil, nil)
+		var told *Error
+		if !errors.As(err, &told) || told.Code != "denied" {
+			t.Errorf("another account: %v, want denied", err)
+		}
+		return
+	}
+	if os.Geteuid() != 0 {
+		t.Log("not root: the rule is tested, not the refusal of a real process")
+		return
+	}
+	dir, err := os.MkdirTemp("/tmp", "door")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	serve(t, dir, ServerOptions{})
+	binary := filepath.Join(dir, "peer.test")
+	exe, err := os.ReadFile(os.Args[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range []error{os.Chmod(dir, 0o755), os.Chmod(filepath.Join(dir, SocketName), 0o666), os.WriteFile(binary, exe, 0o755)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.CommandContext(t.Context(), binary, "-test.run=^TestAnotherAccountIsRefused$", "-test.v")
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), "NIGHTFERRY_TEST_DIAL="+dir)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "PASS") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
