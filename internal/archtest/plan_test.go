@@ -60,6 +60,7 @@ var rooms = []room{
 	{"internal/verify", verbs, "compares a folder with a release"},
 	{"internal/collect", verbs, "gc and fsck"},
 
+	{"internal/config", processes, "the Core's YAML file: strict, with every error at its place"},
 	{"internal/api", processes, "the local socket: calls, answers, streams, and who asks"},
 
 	{"cmd/nightferry", programs, "the command line"},
@@ -107,6 +108,14 @@ var owners = []owner{
 		"keys at rest are one room's business; the formats derive theirs in seal"},
 	{"github.com/Microsoft/go-winio", []string{"internal/api"}, nil,
 		"named pipes are the local socket's door on Windows"},
+	{"github.com/goccy/go-yaml", []string{"internal/config"}, nil,
+		"one file is YAML, and its errors are decided once"},
+	{"github.com/goccy/go-yaml/", []string{"internal/config"}, nil,
+		"one file is YAML, and its errors are decided once"},
+	{"github.com/santhosh-tekuri/", []string{}, []string{"internal/config"},
+		"the schema is for editors; the program has its own, better errors"},
+	{"nightferry/internal/config", []string{"cmd/nightferry", "cmd/demo", "bench"}, nil,
+		"rooms take options; only a program knows that they came from a file"},
 	{"github.com/spf13/cobra", []string{"cmd/nightferry"}, nil,
 		"command lines end at the program"},
 	{"github.com/schollz/progressbar/", []string{"cmd/nightferry"}, nil,

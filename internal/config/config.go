@@ -1,0 +1,109 @@
+// Package config reads the Core's configuration: one strict YAML file, of
+// which every key, default and rule is in docs/config.md, and for editors in
+// schema/nightferry.schema.json. What it returns has all defaults filled in;
+// what it refuses, it refuses with every error at once, each at its place.
+package config
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+	_ "time/tzdata" // Windows has no time zones by IANA name
+
+	"nightferry/internal/fleet"
+)
+
+// Version is the configuration version that this program reads.
+const Version = 1
+
+// Config is a valid configuration with its defaults filled in.
+type Config struct {
+	Store         string // s3:// URL, as bucket.Open takes it
+	Data          string // folder of ledger, vault, keys and caches; absolute
+	LogFolder     string // folder of the job logs; absolute
+	MasterKeyFile string // absolute
+
+	// Public are the URLs that sites dial, tls://host:port or
+	// wss://host:port, in the order of preference, each with its port.
+	Public []string
+	Listen Listen
+	Bus    *Bus // nil: the Core's own embedded server
+
+	Retention Retention
+	Fleet     *fleet.Fleet // valid
+}
+
+// Listen holds host:port pairs; empty ones are off. Port 0 is any free one.
+type Listen struct {
+	Control   string // NATS over TLS
+	WebSocket string // the same as WebSocket
+	Metrics   string // plain HTTP: /metrics, /healthz, /readyz
+}
+
+// Bus is a NATS cluster of the user's own.
+type Bus struct {
+	URLs            []string // tls://host:port or wss://host:port
+	CredentialsFile string   // absolute
+}
+
+// Retention says how long records stay.
+type Retention struct {
+	Logs time.Duration // job logs, and exceptions in the ledger; at least a day
+	Runs time.Duration // run summaries; at least as long
+}
+
+// Load reads the file at path. The error is an Errors where the file could be
+// read.
+func Load(path string) (*Config, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	return Parse(filepath.ToSlash(path), data)
+}
+
+// Parse reads a configuration. name is what errors call the file. The error,
+// if any, is an Errors with everything that is wrong.
+func Parse(name string, data []byte) (*Config, error) {
+	d := newDecoder(name)
+	var f file
+	d.decode(data, &f)
+	if !d.checkVersion(&f) {
+		return nil, d.errs.sorted()
+	}
+	b := builder{decoder: d, f: &f, refused: map[string]bool{}}
+	for _, e := range d.errs {
+		b.refused[e.Key] = true
+	}
+	c := b.build()
+	if len(d.errs) > 0 {
+		return nil, d.errs.sorted()
+	}
+	return c, nil
+}
+
+// checkVersion reports whether the rest of the file can be judged at all.
+func (d *decoder) checkVersion(f *file) bool {
+	if len(d.at) == 0 { // not YAML at all
+		return false
+	}
+	p, ok := d.at["version"]
+	switch {
+	case !ok:
+		d.fail(position{1, 1}, "version", "it is missing: write version: %d at the top", Version)
+	case f.Version > Version:
+		d.errs = nil // a newer version's keys are not errors
+		d.fail(p, "version", "%d: this nightferry reads version %d: upgrade it, or use the configuration that came with it", f.Version, Version)
+		return false
+	case f.Version < Version:
+		d.fail(p, "version", "%d: want %d", f.Version, Version)
+	}
+	return true
+}

@@ -1,0 +1,144 @@
+package config
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"nightferry/internal/bucket"
+)
+
+// The file as it is written. Every key has a place in the schema and in
+// docs/config.md; tests hold the three together. A pointer that is nil was not
+// given.
+
+type file struct {
+	Version       int64               `yaml:"version"`
+	Store         *string             `yaml:"store"`
+	Data          *string             `yaml:"data"`
+	LogFolder     *string             `yaml:"log_folder"`
+	MasterKeyFile *string             `yaml:"master_key_file"`
+	Public        []string            `yaml:"public"`
+	Listen        listenFile          `yaml:"listen"`
+	NATS          *natsFile           `yaml:"nats"`
+	Retention     retentionFile       `yaml:"retention"`
+	Channels      map[string]channel  `yaml:"channels"`
+	Defaults      policy              `yaml:"defaults"`
+	Regions       map[string]region   `yaml:"regions"`
+	Domains       map[string]domain   `yaml:"domains"`
+	Sites         map[string]siteFile `yaml:"sites"`
+}
+
+type listenFile struct {
+	Control   *string `yaml:"control"`
+	WebSocket *string `yaml:"websocket"`
+	Metrics   *string `yaml:"metrics"`
+}
+
+type natsFile struct {
+	URLs            []string `yaml:"urls"`
+	CredentialsFile *string  `yaml:"credentials_file"`
+}
+
+type retentionFile struct {
+	Logs *duration `yaml:"logs"`
+	Runs *duration `yaml:"runs"`
+}
+
+type channel struct {
+	Source          *string   `yaml:"source"`
+	Include         []string  `yaml:"include"`
+	Exclude         []string  `yaml:"exclude"`
+	Links           *string   `yaml:"links"`
+	MaxDelete       *percent  `yaml:"max_delete"`
+	MaxDeleteFiles  *int64    `yaml:"max_delete_files"`
+	UnportableNames *string   `yaml:"unportable_names"`
+	Keep            *int64    `yaml:"keep"`
+	KeepWithin      *duration `yaml:"keep_within"`
+	Locked          *string   `yaml:"locked"`
+	Prune           *bool     `yaml:"prune"`
+	Ignore          []string  `yaml:"ignore"`
+	LogUnchanged    *bool     `yaml:"log_unchanged"`
+}
+
+// policy is what the fleet, a region, a domain and a site may all say.
+type policy struct {
+	Targets map[string]target `yaml:"targets"`
+	Rate    *rate             `yaml:"rate"`
+	Locked  *string           `yaml:"locked"`
+	Prune   *bool             `yaml:"prune"`
+}
+
+type target struct {
+	Folder *string `yaml:"folder"`
+	Rate   *rate   `yaml:"rate"`
+	Locked *string `yaml:"locked"`
+	Prune  *bool   `yaml:"prune"`
+}
+
+func (t *target) short(text string) { t.Folder = &text }
+
+type region struct {
+	policy
+}
+
+type domain struct {
+	LogReaders *string `yaml:"log_readers"`
+	policy
+}
+
+type siteFile struct {
+	Domain *string   `yaml:"domain"`
+	Region *string   `yaml:"region"`
+	Zone   *string   `yaml:"zone"`
+	At     []float64 `yaml:"at"`
+	policy
+}
+
+// rate is bytes per second.
+type rate int64
+
+func (r *rate) parse(text string) error {
+	if text == "unlimited" {
+		*r = 0
+		return nil
+	}
+	n, err := bucket.ParseRate(text)
+	*r = rate(n)
+	return err
+}
+
+// duration is written with one unit: 30d, 2w, 36h or 90m.
+type duration time.Duration
+
+func (d *duration) parse(text string) error {
+	bad := fmt.Errorf("%s: want a number and a unit, such as 90d, 2w, 36h or 30m", quote(text))
+	if text == "" {
+		return bad
+	}
+	unit, ok := map[byte]time.Duration{'m': time.Minute, 'h': time.Hour, 'd': 24 * time.Hour, 'w': 7 * 24 * time.Hour}[text[len(text)-1]]
+	number := text[:len(text)-1]
+	if !ok || !decimal(number) {
+		return bad
+	}
+	n, err := strconv.ParseFloat(number, 64)
+	if v := n * float64(unit); err != nil || v < 0 || v > float64(100*365*24*time.Hour) {
+		return bad
+	}
+	*d = duration(n * float64(unit))
+	return nil
+}
+
+// percent is written with its sign: 25%.
+type percent float64
+
+func (p *percent) parse(text string) error {
+	number, ok := strings.CutSuffix(text, "%")
+	n, err := strconv.ParseFloat(number, 64)
+	if !ok || !decimal(number) || err != nil || n <= 0 || n > 100 {
+		return fmt.Errorf("%s: want a percentage above 0%% and at most 100%%, such as 25%%", quote(text))
+	}
+	*p = percent(n)
+	return nil
+}
