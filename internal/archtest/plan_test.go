@@ -46,6 +46,8 @@ var rooms = []room{
 	{"internal/halt", formats, "the kill switch's orders and their epoch"},
 	{"internal/fleet", formats, "the model: channels, domains, regions, sites and the rules between them"},
 
+	{"internal/wire", packed, "what the Core and its agents say to each other: messages, subjects, signatures"},
+
 	{"internal/bucket", tools, "stores: a directory or S3"},
 	{"internal/bus", tools, "the control plane: NATS server and client, identities, proxies"},
 	{"internal/scan", tools, "the walk over a folder, its patterns and the catalogue of what was seen"},
@@ -61,6 +63,7 @@ var rooms = []room{
 	{"internal/collect", verbs, "gc and fsck"},
 
 	{"internal/config", processes, "the Core's YAML file: strict, with every error at its place"},
+	{"internal/core", processes, "the Core's daemon: states what sites should hold, commits what they report"},
 	{"internal/api", processes, "the local socket: calls, answers, streams, and who asks"},
 
 	{"cmd/nightferry", programs, "the command line"},
@@ -90,8 +93,8 @@ var owners = []owner{
 		"a fault injector has no place in a program that ships"},
 	{"github.com/PlakarKorp/", []string{"internal/chunk"}, nil,
 		"chunk borders are part of the format: one room decides them"},
-	{"github.com/klauspost/compress/", []string{"internal/pack", "internal/publish", "internal/repo"}, nil,
-		"pack sets the bounds on decompression; the other two only carry its encoders and decoders from call to call"},
+	{"github.com/klauspost/compress/", []string{"internal/pack", "internal/publish", "internal/repo", "internal/wire"}, nil,
+		"pack and wire set the bounds on decompression; the other two only carry its encoders and decoders from call to call"},
 	{"github.com/fxamacker/cbor/", []string{"internal/frame"}, nil,
 		"the canonical mode and its bounds are set in one place; a second decoder would accept other bytes"},
 	{"modernc.org/", []string{"internal/ledger", "internal/spool"}, nil,

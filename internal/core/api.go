@@ -1,0 +1,213 @@
+package core
+
+import (
+	"time"
+
+	"nightferry/internal/digest"
+	"nightferry/internal/fleet"
+	"nightferry/internal/ledger"
+	"nightferry/internal/record"
+)
+
+// Event is something that happened, for who follows and for the process's log.
+// It holds no secret.
+type Event struct {
+	At       time.Time     `json:"at"`
+	Kind     EventKind     `json:"kind"`
+	Domain   string        `json:"domain,omitempty"`
+	Site     string        `json:"site,omitempty"`
+	Channel  string        `json:"channel,omitempty"`
+	Run      string        `json:"run,omitempty"` // 32 hexadecimal digits
+	Text     string        `json:"text,omitempty"`
+	Progress *RunProgress  `json:"progress,omitempty"` // of RunProgressed
+	Ended    *ledger.Run   `json:"ended,omitempty"`    // of RunEnded
+	Took     time.Duration `json:"took,omitempty"`
+}
+
+// EventKind is one word.
+type EventKind string
+
+// Kinds of events.
+const (
+	SiteConnected  EventKind = "connected" // a site said hello
+	SiteEnrolled   EventKind = "enrolled"
+	SiteRevoked    EventKind = "revoked"
+	RunStarted     EventKind = "started"
+	RunProgressed  EventKind = "progress"
+	RunEnded       EventKind = "ended"
+	Released       EventKind = "released" // a channel has a new release
+	IncidentOpened EventKind = "incident"
+	IncidentOver   EventKind = "resolved"
+	Refused        EventKind = "refused" // somebody asked for what is not theirs
+	Upkeep         EventKind = "upkeep"  // what daily work removed or renewed
+	Trouble        EventKind = "trouble" // something failed and will be tried again
+)
+
+// RunProgress is how far a run is.
+type RunProgress struct {
+	Phase      string `json:"phase"`
+	FilesDone  int64  `json:"files_done"`
+	FilesTotal int64  `json:"files_total"`
+	BytesDone  int64  `json:"bytes_done"`
+	BytesTotal int64  `json:"bytes_total"`
+	BytesWire  int64  `json:"bytes_wire"`
+}
+
+// IssuedToken is a token that was just made. Text is the secret.
+type IssuedToken struct {
+	ID      string    `json:"id"`
+	Domain  string    `json:"domain"`
+	Site    string    `json:"site"`
+	Expires time.Time `json:"expires"`
+	Text    string    `json:"token"`
+}
+
+// PublishOptions are those of one publish; a channel's own stand in its
+// configuration.
+type PublishOptions struct {
+	AllowDeletes bool
+	AllowEmpty   bool
+	Rehash       bool
+	DryRun       bool
+	// OnProgress is called at most once a second. Nil: nobody wants to know.
+	OnProgress func(RunProgress)
+}
+
+// Published is what became of a publish.
+type Published struct {
+	Run       string        `json:"run"`
+	Channel   string        `json:"channel"`
+	Number    uint64        `json:"number"`
+	Digest    digest.Digest `json:"digest,omitzero"`
+	Tree      digest.Digest `json:"tree"`
+	Unchanged bool          `json:"unchanged"`
+	DryRun    bool          `json:"dry_run,omitempty"`
+	Files     int64         `json:"files"`
+	Bytes     int64         `json:"bytes"`
+	Added     int64         `json:"added"`
+	Changed   int64         `json:"changed"`
+	Touched   int64         `json:"touched"`
+	Removed   int64         `json:"removed"`
+	Skipped   int64         `json:"skipped"`
+	Read      int64         `json:"read"`
+	Sent      int64         `json:"sent"`
+	Sites     int           `json:"sites"` // that should hold it now
+}
+
+// SyncRequest orders sites to start now.
+type SyncRequest struct {
+	Scope  fleet.Scope `json:"scope"`
+	DryRun bool        `json:"dry_run"` // report what would move, change nothing
+	Rehash bool        `json:"rehash"`  // read every byte
+}
+
+// Order is one site's order to bring one channel up to date. The run that
+// obeys it carries Start.
+type Order struct {
+	Domain    string `json:"domain"`
+	Site      string `json:"site"`
+	Channel   string `json:"channel"`
+	Number    uint64 `json:"number"`
+	Start     uint64 `json:"start"`
+	Connected bool   `json:"connected"` // false: it starts when the site comes back
+}
+
+// SiteStatus is what the Core knows of a site.
+type SiteStatus struct {
+	Site        string          `json:"site"`
+	Domain      string          `json:"domain"`
+	Region      string          `json:"region"`
+	Enrolled    time.Time       `json:"enrolled,omitzero"` // zero: it never joined, or was revoked
+	JWTExpires  time.Time       `json:"jwt_expires,omitzero"`
+	Connected   bool            `json:"connected"` // it was heard lately
+	Seen        time.Time       `json:"seen,omitzero"`
+	Version     string          `json:"version,omitempty"`
+	ClockOffset time.Duration   `json:"clock_offset"` // the site's clock minus the Core's
+	Spooled     uint64          `json:"spooled"`      // events not yet committed
+	Revision    uint64          `json:"revision"`     // of the state that it has taken over
+	Wanted      uint64          `json:"wanted"`       // of the state that it should
+	Channels    []ChannelStatus `json:"channels"`
+}
+
+// ChannelStatus is one channel at one site.
+type ChannelStatus struct {
+	Channel  string       `json:"channel"`
+	Target   string       `json:"target"`
+	Wants    uint64       `json:"wants"` // release; 0: none published
+	Holds    uint64       `json:"holds"` // last attested; 0: none
+	Since    time.Time    `json:"since,omitzero"`
+	Verified time.Time    `json:"verified,omitzero"`
+	State    string       `json:"state"`                // current, behind, running, never
+	Run      string       `json:"run,omitempty"`        // the one under way, else the last
+	LastEnd  string       `json:"last_end,omitempty"`   // how the last run ended
+	LastWhy  string       `json:"last_cause,omitempty"` // why not better
+	Progress *RunProgress `json:"progress,omitempty"`
+}
+
+// Status is the fleet in numbers.
+type Status struct {
+	At        time.Time        `json:"at"` // by the store's clock
+	Version   string           `json:"version"`
+	Repo      string           `json:"repo"`
+	Store     string           `json:"store"` // without credentials
+	Revision  uint64           `json:"revision"`
+	Sites     int              `json:"sites"`
+	Enrolled  int              `json:"enrolled"`
+	Connected int              `json:"connected"`
+	Current   int              `json:"current"` // sites that hold all that they should, proven
+	Running   int              `json:"running"` // runs under way
+	Incidents int              `json:"incidents"`
+	Halts     int              `json:"halts"`
+	Channels  []ledger.Release `json:"channels"` // the newest release of each
+}
+
+// Place is where a file of a channel is, at one site.
+type Place struct {
+	Domain   string        `json:"domain"`
+	Site     string        `json:"site"`
+	Release  uint64        `json:"release"` // that the site holds; 0: none
+	Present  bool          `json:"present"` // the release has the file
+	Size     int64         `json:"size"`
+	Digest   digest.Digest `json:"sha256,omitzero"`
+	Since    time.Time     `json:"since,omitzero"`    // the release is there since
+	Verified time.Time     `json:"verified,omitzero"` // the site last proved it
+	Current  bool          `json:"current"`           // it is the file of the newest release
+}
+
+// RunDetail opens what RunShow tells.
+type RunDetail struct {
+	ledger.Run
+	Header record.Header `json:"header"`
+	Log    string        `json:"log,omitempty"` // path of the log file below the logs' folder, once it is complete
+}
+
+// Health says whether the Core works.
+type Health struct {
+	Live    bool     `json:"live"`
+	Ready   bool     `json:"ready"`
+	Reasons []string `json:"reasons"` // why it is not ready, or only partly well
+}
+
+// Metrics is a snapshot of the Core's counters and gauges.
+type Metrics struct {
+	Connections   int            // of the bus, the Core's own too
+	Sites         int            // configured
+	Enrolled      int            //
+	Connected     int            // heard lately
+	RunsOpen      int            //
+	Incidents     map[string]int // open, by kind
+	Messages      map[string]int64
+	Refusals      map[string]int64 // by code
+	Events        int64            // committed
+	Outcomes      int64            // file outcomes committed
+	Commits       int64            // batches
+	CommitTime    time.Duration    // spent in them, all together
+	URLs          int64            // lent
+	StatesSent    int64
+	Rendered      int64 // log files
+	RenderBacklog int
+	Releases      map[string]uint64 // newest, by channel
+	StoreOffset   time.Duration     // the store's clock minus ours
+	LedgerFull    bool
+	CertExpires   time.Time
+}

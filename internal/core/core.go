@@ -1,0 +1,70 @@
+// Package core is the Core's daemon: it owns content, credentials, jobs and
+// records. It publishes releases, states what every site should hold, lends
+// sites the URLs of what they need, commits what they report and renders it
+// into log files.
+//
+// What a site says is believed as far as its subject and its signature go; what
+// it says of a release only where that agrees with the Core's own. Everything
+// that is refused is audited, and an incident.
+//
+// Log files are derived from the ledger, and state is stated again whenever a
+// site is seen to be behind: so a crash anywhere loses nothing and doubles
+// nothing, and no order between the two sides needs to be kept.
+package core
+
+import (
+	"context"
+	"time"
+
+	"nightferry/internal/bucket"
+	"nightferry/internal/bus"
+	"nightferry/internal/fleet"
+	"nightferry/internal/ledger"
+	"nightferry/internal/vault"
+)
+
+// Options are what a Core is started with; a change of them needs a restart.
+type Options struct {
+	Data   string       // folder of vault, ledger, logs and caches, made by Init
+	Logs   string       // folder of the job logs; empty: logs below Data
+	Master vault.Master // opens the vault
+
+	StoreURL string         // s3://… or, where no site pulls through it, file://…
+	Store    bucket.Options // without credentials: those come from Env, else from the vault's secret "s3"
+
+	Addr          string // host:port of the bus; port 0 takes a free one
+	WebSocketAddr string // host:port of its second door; empty: none
+
+	Version string              // of this program
+	Env     func(string) string // nil: no environment
+	Now     func() time.Time    // required
+
+	Beat   time.Duration // between a site's signs of life; 0: 1 minute
+	Silent time.Duration // without one, a site is silent; 0: 5 minutes
+	Poll   time.Duration // between looks at the store for halts, and for releases that others published; 0: 15 seconds
+
+	OnEvent func(Event)             // for the process's log; called by many goroutines. Nil: none
+	BusLog  func(bus.Level, string) // see bus.ServerOptions.Log
+}
+
+// Settings are what Reload can change.
+type Settings struct {
+	Fleet     *fleet.Fleet
+	URLs      []string // that sites dial: tls://host:4222, wss://host. None: the listeners' own addresses
+	Retention ledger.Retention
+}
+
+// WithActor tells, for the audit, on whose behalf a method of Core is called.
+// Without it, it is the Core itself.
+func WithActor(ctx context.Context, who string) context.Context {
+	return context.WithValue(ctx, actorKey{}, who)
+}
+
+type actorKey struct{}
+
+func actor(ctx context.Context) string {
+	if who, ok := ctx.Value(actorKey{}).(string); ok && who != "" {
+		return who
+	}
+	return "core"
+}
