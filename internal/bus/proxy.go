@@ -88,7 +88,7 @@ func connect(ctx context.Context, conn net.Conn, login *url.Userinfo, addr strin
 	}
 	resp.Body.Close() // of a tunnel, it is empty
 	switch {
-	case resp.StatusCode == http.StatusProxyAuthRequired:
+	case resp.StatusCode == http.StatusProxyAuthRequired, resp.StatusCode == http.StatusUnauthorized: // tinyproxy says the latter
 		return fmt.Errorf("it wants a login, or another: answer %d (write it as http://user:password@host:port)", resp.StatusCode)
 	case resp.StatusCode != http.StatusOK:
 		return fmt.Errorf("it refuses the way to %s: answer %d", addr, resp.StatusCode)
