@@ -109,3 +109,12 @@ func clip(s string) string {
 	}
 	return s
 }
+
+// PublicText is the reverse of Ed25519Public.
+func PublicText(key ed25519.PublicKey) (string, error) {
+	b, err := nkeys.Encode(nkeys.PrefixByteUser, key)
+	if err != nil {
+		return "", fmt.Errorf("write a user's public key: %w", err)
+	}
+	return string(b), nil
+}

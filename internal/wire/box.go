@@ -1,0 +1,48 @@
+package wire
+
+import (
+	"crypto/ecdh"
+	"crypto/hpke"
+	"errors"
+	"fmt"
+)
+
+// Box is a site's one-time key pair, to which Grant.Sealed is sealed: the
+// messages of an enrolment pass through a bus that may be somebody else's.
+type Box struct{ key hpke.PrivateKey }
+
+// ErrBox says that what was sealed cannot be opened by this key.
+var ErrBox = errors.New("not sealed for this key")
+
+const boxInfo = "nightferry repository key"
+
+// NewBox makes a key pair.
+func NewBox() (*Box, error) {
+	k, err := hpke.DHKEM(ecdh.X25519()).GenerateKey()
+	if err != nil {
+		return nil, fmt.Errorf("make a key for the enrolment: %w", err)
+	}
+	return &Box{k}, nil
+}
+
+// Public is what Enrol.Box carries, 32 bytes.
+func (b *Box) Public() []byte { return b.key.PublicKey().Bytes() }
+
+// Open opens what SealTo sealed.
+func (b *Box) Open(sealed []byte) ([]byte, error) {
+	p, err := hpke.Open(b.key, hpke.HKDFSHA256(), hpke.AES256GCM(), []byte(boxInfo), sealed)
+	if err != nil {
+		return nil, ErrBox
+	}
+	return p, nil
+}
+
+// SealTo seals a repository's key to the holder of a Box (HPKE, RFC 9180:
+// X25519, HKDF-SHA-256, AES-256-GCM).
+func SealTo(public, key []byte) ([]byte, error) {
+	pk, err := hpke.DHKEM(ecdh.X25519()).NewPublicKey(public)
+	if err != nil {
+		return nil, fmt.Errorf("seal a key: %w", err)
+	}
+	return hpke.Seal(pk, hpke.HKDFSHA256(), hpke.AES256GCM(), []byte(boxInfo), key)
+}
