@@ -53,6 +53,7 @@ var rooms = []room{
 	{"internal/scan", tools, "the walk over a folder, its patterns and the catalogue of what was seen"},
 	{"internal/vault", tools, "secrets by name and version, and an audit record for every read"},
 	{"internal/ledger", tools, "the Core's SQLite: what was released, desired, reported, halted and done"},
+	{"internal/spool", tools, "the agent's SQLite: events not yet acknowledged, outcomes, what the Core said"},
 	{"internal/record", tools, "job log files, their access and their purge"},
 
 	{"internal/repo", repository, "opens a repository: trust chain, head, release, index look-ups, block fetches"},
@@ -65,6 +66,8 @@ var rooms = []room{
 	{"internal/config", processes, "the Core's YAML file: strict, with every error at its place"},
 	{"internal/core", processes, "the Core's daemon: states what sites should hold, commits what they report"},
 	{"internal/api", processes, "the local socket: calls, answers, streams, and who asks"},
+
+	{"internal/agent", processes, "the site's daemon: converges and reports"},
 
 	{"cmd/nightferry", programs, "the command line"},
 	{"cmd/demo", programs, "the whole tour on one machine"},

@@ -1,0 +1,136 @@
+package spool
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"nightferry/internal/wire"
+)
+
+// Append adds events at the end of the sequence, all or none.
+func (s *Spool) Append(ctx context.Context, events ...wire.Event) error {
+	return s.change(ctx, "spool events", func(tx *sql.Tx) error {
+		for i := range events {
+			if err := appendEvent(ctx, tx, &events[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func appendEvent(ctx context.Context, tx *sql.Tx, e *wire.Event) error {
+	_, err := tx.ExecContext(ctx, "INSERT INTO events (run, channel, at, kind, body) VALUES (?, ?, ?, ?, ?)",
+		notNull(e.Run), e.Channel, e.At, e.Kind, notNull(e.Body))
+	return err
+}
+
+func notNull(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
+}
+
+// Batch returns the events from sequence from on, in order, until their bodies
+// are maxBytes together; at least one, if there is one. first is the sequence
+// of the first.
+func (s *Spool) Batch(ctx context.Context, from uint64, maxBytes int) (first uint64, events []wire.Event, err error) {
+	rows, err := s.db.QueryContext(ctx, "SELECT seq, run, channel, at, kind, body FROM events WHERE seq >= ? ORDER BY seq LIMIT 4096", int64(from))
+	if err != nil {
+		return 0, nil, fmt.Errorf("read spooled events: %w", classify(err))
+	}
+	defer rows.Close()
+	size := 0
+	for rows.Next() {
+		var seq uint64
+		var e wire.Event
+		if err := rows.Scan(&seq, &e.Run, &e.Channel, &e.At, &e.Kind, &e.Body); err != nil {
+			return 0, nil, fmt.Errorf("read spooled events: %w", classify(err))
+		}
+		size += len(e.Body) + len(e.Run) + len(e.Channel) + 16
+		if len(events) > 0 && size > maxBytes {
+			break
+		}
+		if len(events) == 0 {
+			first = seq
+		}
+		events = append(events, e)
+	}
+	if err := rows.Err(); err != nil {
+		return 0, nil, fmt.Errorf("read spooled events: %w", classify(err))
+	}
+	return first, events, nil
+}
+
+// Acked forgets the events up to and including a sequence: the Core has them.
+func (s *Spool) Acked(ctx context.Context, upTo uint64) error {
+	return s.change(ctx, "forget acknowledged events", func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, "DELETE FROM events WHERE seq <= ?", int64(upTo))
+		return err
+	})
+}
+
+// Spooled returns the number of events that are not acknowledged, and the
+// sequence that the next one gets.
+func (s *Spool) Spooled(ctx context.Context) (n, next uint64, err error) {
+	err = s.db.QueryRowContext(ctx, "SELECT (SELECT count(*) FROM events), 1 + coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0)").Scan(&n, &next)
+	if err != nil {
+		err = fmt.Errorf("count spooled events: %w", classify(err))
+	}
+	return n, next, err
+}
+
+// Problem spools a problem if it is not open already, or its end if it is open.
+// channel may be empty.
+func (s *Spool) Problem(ctx context.Context, p wire.Problem, channel string) error {
+	return s.change(ctx, "spool a problem", func(tx *sql.Tx) error {
+		var text string
+		err := tx.QueryRowContext(ctx, "SELECT text, since FROM problems WHERE kind = ? AND channel = ?", p.Kind, channel).Scan(&text, new(int64))
+		known := err == nil
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+		if known != p.Over {
+			return nil
+		}
+		if p.Over {
+			err = tx.QueryRowContext(ctx, "DELETE FROM problems WHERE kind = ? AND channel = ? RETURNING since", p.Kind, channel).Scan(&p.Since)
+		} else {
+			_, err = tx.ExecContext(ctx, "INSERT INTO problems VALUES (?, ?, ?, ?)", p.Kind, channel, p.Text, p.Since)
+		}
+		if err != nil {
+			return err
+		}
+		body, err := wire.Encode(&p)
+		if err != nil {
+			return err
+		}
+		return appendEvent(ctx, tx, &wire.Event{Channel: channel, At: s.now().UnixMilli(), Kind: wire.ProblemEvent, Body: body})
+	})
+}
+
+// OpenProblem is one that is not over.
+type OpenProblem struct {
+	Channel string
+	wire.Problem
+}
+
+// Problems returns the open problems.
+func (s *Spool) Problems(ctx context.Context) (all []OpenProblem, err error) {
+	rows, err := s.db.QueryContext(ctx, "SELECT kind, channel, text, since FROM problems ORDER BY kind, channel")
+	if err != nil {
+		return nil, fmt.Errorf("read problems: %w", classify(err))
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var p OpenProblem
+		if err := rows.Scan(&p.Kind, &p.Channel, &p.Text, &p.Since); err != nil {
+			return nil, fmt.Errorf("read problems: %w", classify(err))
+		}
+		all = append(all, p)
+	}
+	return all, rows.Err()
+}

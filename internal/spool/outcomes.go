@@ -1,0 +1,297 @@
+package spool
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"nightferry/internal/wire"
+)
+
+// Outcome is what became, or is about to become, of a path. Path is always
+// set; the outcome names it by ordinal where it can.
+type Outcome struct {
+	Path string
+	wire.Outcome
+}
+
+// The states of outcomes that are not events yet.
+const (
+	told     = iota // of a pass that has committed nothing, so far
+	intended        // of a commit whose journal may be there
+	settled         // of a commit that has happened
+)
+
+const (
+	chunkOutcomes = 2000
+	chunkBytes    = 256 << 10
+	maxCause      = 300
+)
+
+// key stands for a path: two of a run's paths have the same by a chance of one
+// in 10^7 for a million of them, and then the count of one file is lacking.
+func key(path string) uint64 {
+	sum := sha256.Sum256([]byte(path))
+	return binary.BigEndian.Uint64(sum[:])
+}
+
+// group is outcomes on their way into one row.
+type group struct {
+	keys []byte
+	all  []wire.Outcome
+	size int
+}
+
+func (g *group) add(k uint64, o wire.Outcome) {
+	if len(o.Cause) > maxCause {
+		o.Cause = o.Cause[:cut(o.Cause, maxCause)] + "…"
+	}
+	for _, text := range []*string{&o.Path, &o.From, &o.Cause} {
+		*text = strings.ToValidUTF8(*text, "\uFFFD") // the site's own names may be anything
+	}
+	g.keys = binary.BigEndian.AppendUint64(g.keys, k)
+	g.all = append(g.all, o)
+	g.size += len(o.Path) + len(o.From) + len(o.Cause) + 8
+}
+
+// cut is where a text of UTF-8 may be cut off, at most n bytes on.
+func cut(s string, n int) int {
+	for n > 0 && s[n]&0xc0 == 0x80 {
+		n--
+	}
+	return n
+}
+
+func (g *group) full() bool { return len(g.all) >= chunkOutcomes || g.size >= chunkBytes }
+
+func (g *group) write(ctx context.Context, tx *sql.Tx, channel string, state int, pass int64) error {
+	if len(g.all) == 0 {
+		return nil
+	}
+	body, err := wire.EncodeOutcomes(g.all)
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, "INSERT INTO outcomes (channel, state, pass, keys, body) VALUES (?, ?, ?, ?, ?)", channel, state, pass, g.keys, body)
+	g.keys, g.all, g.size = g.keys[:0], g.all[:0], 0
+	return err
+}
+
+// Each calls yield for every outcome until it returns an error.
+type Each func(yield func(Outcome) error) error
+
+// insert writes outcomes, later ones of a path in place of earlier.
+func insert(ctx context.Context, tx *sql.Tx, channel string, state int, pass int64, each Each) error {
+	var g group
+	err := each(func(o Outcome) error {
+		g.add(key(o.Path), o.Outcome)
+		if !g.full() {
+			return nil
+		}
+		return g.write(ctx, tx, channel, state, pass)
+	})
+	if err != nil {
+		return err
+	}
+	return g.write(ctx, tx, channel, state, pass)
+}
+
+// Pass begins one more attempt of the run: what earlier ones have only told is
+// void, because nothing came of them. It returns the attempt's number.
+func (s *Spool) Pass(ctx context.Context, channel string) (pass int64, err error) {
+	err = s.change(ctx, "begin an attempt", func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, "DELETE FROM outcomes WHERE channel = ? AND state = ?", channel, told); err != nil {
+			return err
+		}
+		return tx.QueryRowContext(ctx, "SELECT coalesce(max(pass), 0) + 1 FROM outcomes WHERE channel = ?", channel).Scan(&pass)
+	})
+	return pass, err
+}
+
+// Tell keeps outcomes that need no commit: what could not be done, what is the
+// site's own, what a dry run would do. pass numbers the attempt, from 1 on.
+func (s *Spool) Tell(ctx context.Context, channel string, pass int64, all []Outcome) error {
+	return s.change(ctx, "spool outcomes", func(tx *sql.Tx) error {
+		return insert(ctx, tx, channel, told, pass, func(yield func(Outcome) error) error {
+			for i := range all {
+				if err := yield(all[i]); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
+}
+
+// Intend keeps what a commit is about to do; it must be durable before the
+// commit's journal is. What was intended before did not happen.
+func (s *Spool) Intend(ctx context.Context, channel string, pass int64, each Each) error {
+	return s.change(ctx, "spool what the commit will do", func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, "DELETE FROM outcomes WHERE channel = ? AND state = ?", channel, intended); err != nil {
+			return err
+		}
+		return insert(ctx, tx, channel, intended, pass, each)
+	})
+}
+
+// Settle says that what was intended has happened, but for other, whose
+// outcomes are these. It must be durable before the commit's journal is
+// removed. Said a second time of one commit, it changes nothing.
+func (s *Spool) Settle(ctx context.Context, channel string, pass int64, other []Outcome) error {
+	return s.change(ctx, "spool what the commit has done", func(tx *sql.Tx) error {
+		r, err := tx.ExecContext(ctx, "UPDATE outcomes SET state = ? WHERE channel = ? AND state = ?", settled, channel, intended)
+		if err != nil {
+			return err
+		}
+		if n, err := r.RowsAffected(); err != nil || n == 0 {
+			return err
+		}
+		// The later of a path counts, see merge.
+		ordinals, err := ordinalsOf(ctx, tx, channel, other)
+		if err != nil {
+			return err
+		}
+		return insert(ctx, tx, channel, settled, pass, func(yield func(Outcome) error) error {
+			for _, o := range other {
+				if n, ok := ordinals[key(o.Path)]; ok && o.Outcome.Path != "" {
+					o.Outcome.Path, o.Ordinal = "", n
+				}
+				if err := yield(o); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
+}
+
+// ordinalsOf finds the ordinals of paths among the channel's outcomes: who
+// rolls a commit forward knows only paths.
+func ordinalsOf(ctx context.Context, tx *sql.Tx, channel string, of []Outcome) (map[uint64]uint64, error) {
+	wanted := map[uint64]uint64{}
+	if len(of) == 0 {
+		return nil, nil
+	}
+	search := map[uint64]struct{}{}
+	for i := range of {
+		search[key(of[i].Path)] = struct{}{}
+	}
+	err := rows(ctx, tx, channel, "", func(keys []uint64, body []byte) error {
+		if !slices.ContainsFunc(keys, func(k uint64) bool { _, ok := search[k]; return ok }) {
+			return nil
+		}
+		all, err := wire.DecodeOutcomes(body)
+		if err != nil {
+			return err
+		}
+		for i, k := range keys {
+			if _, ok := search[k]; ok && i < len(all) && all[i].Path == "" {
+				wanted[k] = all[i].Ordinal
+			}
+		}
+		return nil
+	})
+	return wanted, err
+}
+
+// rows calls fn for the channel's rows, where filter says so, oldest first. fn
+// must not use the transaction.
+func rows(ctx context.Context, tx *sql.Tx, channel, filter string, fn func(keys []uint64, body []byte) error) (err error) {
+	r, err := tx.QueryContext(ctx, "SELECT keys, body FROM outcomes WHERE channel = ? "+filter+" ORDER BY n", channel)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	for r.Next() {
+		var raw, body []byte
+		if err := r.Scan(&raw, &body); err != nil {
+			return err
+		}
+		keys := make([]uint64, len(raw)/8)
+		for i := range keys {
+			keys[i] = binary.BigEndian.Uint64(raw[8*i:])
+		}
+		if err := fn(keys, body); err != nil {
+			return err
+		}
+	}
+	return r.Err()
+}
+
+const happened = "AND state <> 1"
+
+// merge makes events of the run's outcomes: of each path the last.
+func merge(ctx context.Context, tx *sql.Tx, r Run, at int64, c *Counts) error {
+	var all []uint64
+	err := rows(ctx, tx, r.Channel, happened, func(keys []uint64, _ []byte) error {
+		all = append(all, keys...)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	// How many more are to come of each path that has several.
+	slices.Sort(all)
+	more := map[uint64]int{}
+	for i := 1; i < len(all); i++ {
+		if all[i] == all[i-1] {
+			more[all[i]]++
+		}
+	}
+	all = nil
+	var last int64
+	if err := tx.QueryRowContext(ctx, "SELECT coalesce(max(n), 0) FROM outcomes WHERE channel = ?", r.Channel).Scan(&last); err != nil {
+		return err
+	}
+	// One row at a time: within the transaction there is one connection, and the whole may be large.
+	for n := int64(0); n < last; {
+		var pass int64
+		var raw, body []byte
+		err := tx.QueryRowContext(ctx, "SELECT n, pass, keys, body FROM outcomes WHERE channel = ? AND n > ? "+happened+" ORDER BY n LIMIT 1", r.Channel, n).Scan(&n, &pass, &raw, &body)
+		if errors.Is(err, sql.ErrNoRows) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		got, err := wire.DecodeOutcomes(body)
+		if err != nil {
+			return err
+		}
+		if len(raw) != 8*len(got) {
+			return fmt.Errorf("%w: outcomes without their paths", errCorrupt)
+		}
+		kept := got[:0]
+		for i := range got {
+			k := binary.BigEndian.Uint64(raw[8*i:])
+			if more[k] > 0 {
+				more[k]--
+				continue
+			}
+			o := got[i]
+			c.Of[o.Kind]++
+			c.Sent++
+			if pass < r.Pass && o.Path == "" {
+				c.Previous++
+			}
+			kept = append(kept, o)
+		}
+		if len(kept) == 0 {
+			continue
+		}
+		if len(kept) < len(raw)/8 {
+			if body, err = wire.EncodeOutcomes(kept); err != nil {
+				return err
+			}
+		}
+		if err := appendEvent(ctx, tx, &wire.Event{Run: r.ID, Channel: r.Channel, At: at, Kind: wire.OutcomesEvent, Body: body}); err != nil {
+			return err
+		}
+	}
+	return nil
+}

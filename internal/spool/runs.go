@@ -1,0 +1,136 @@
+package spool
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"nightferry/internal/digest"
+	"nightferry/internal/wire"
+)
+
+// Run is one that is under way. A channel has one at most.
+type Run struct {
+	ID      []byte // 16 random bytes
+	Channel string
+	Number  uint64
+	Release digest.Digest
+	Target  string
+	Start   uint64 // the order that it obeys; 0: none
+	DryRun  bool
+	Began   int64 // Unix seconds
+	Pass    int64 // the attempt under way, as Pass returned it; not kept
+}
+
+// Begin records a run before anything of it is done, with its first event.
+func (s *Spool) Begin(ctx context.Context, r Run, started wire.Event) error {
+	return s.change(ctx, "begin the run", func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, "DELETE FROM outcomes WHERE channel = ?", r.Channel); err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+			r.Channel, r.ID, int64(r.Number), r.Release[:], r.Target, int64(r.Start), r.DryRun, r.Began); err != nil {
+			return err
+		}
+		return appendEvent(ctx, tx, &started)
+	})
+}
+
+// Runs returns the runs under way: at the start of a process, those that
+// another process has left.
+func (s *Spool) Runs(ctx context.Context) (all []Run, err error) {
+	rows, err := s.db.QueryContext(ctx, "SELECT channel, id, number, release, target, start, dry, began FROM runs ORDER BY channel")
+	if err != nil {
+		return nil, fmt.Errorf("read runs: %w", classify(err))
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var r Run
+		var release []byte
+		if err := rows.Scan(&r.Channel, &r.ID, &r.Number, &release, &r.Target, &r.Start, &r.DryRun, &r.Began); err != nil {
+			return nil, fmt.Errorf("read runs: %w", classify(err))
+		}
+		copy(r.Release[:], release)
+		all = append(all, r)
+	}
+	return all, rows.Err()
+}
+
+// Held is what a channel's target holds, as far as the site knows.
+type Held struct {
+	wire.Held
+	Target string
+}
+
+// Holds returns what each channel holds.
+func (s *Spool) Holds(ctx context.Context) (all []Held, err error) {
+	rows, err := s.db.QueryContext(ctx, "SELECT channel, number, release, verified, target FROM holds ORDER BY channel")
+	if err != nil {
+		return nil, fmt.Errorf("read what is held: %w", classify(err))
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var h Held
+		var release []byte
+		if err := rows.Scan(&h.Channel, &h.Number, &release, &h.Verified, &h.Target); err != nil {
+			return nil, fmt.Errorf("read what is held: %w", classify(err))
+		}
+		copy(h.Release[:], release)
+		all = append(all, h)
+	}
+	return all, rows.Err()
+}
+
+// Obeyed returns the newest order to start that a run of the channel has
+// obeyed.
+func (s *Spool) Obeyed(ctx context.Context, channel string) (start uint64, err error) {
+	err = s.db.QueryRowContext(ctx, "SELECT start FROM orders WHERE channel = ?", channel).Scan(&start)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, nil
+	}
+	return start, classify(err)
+}
+
+// Counts are the outcomes of a run.
+type Counts struct {
+	Of       [9]int64 // by wire.OutcomeKind
+	Sent     int64    // all of them
+	Previous int64    // entries of the release whose outcome comes from an earlier pass, and which the last pass took for unchanged
+}
+
+// Finish ends the channel's run in one transaction: what is settled or told
+// becomes events, then the event that last makes of the counts; the run is no
+// longer under way, its order is obeyed, and hold, if set, is what the target
+// holds from now on. What was only intended did not happen.
+func (s *Spool) Finish(ctx context.Context, r Run, hold *Held, last func(Counts) (wire.Event, error)) error {
+	return s.change(ctx, "finish the run", func(tx *sql.Tx) error {
+		var c Counts
+		if err := merge(ctx, tx, r, s.now().UnixMilli(), &c); err != nil {
+			return err
+		}
+		e, err := last(c)
+		if err != nil {
+			return err
+		}
+		if err := appendEvent(ctx, tx, &e); err != nil {
+			return err
+		}
+		for _, q := range []string{"DELETE FROM outcomes WHERE channel = ?", "DELETE FROM runs WHERE channel = ?"} {
+			if _, err := tx.ExecContext(ctx, q, r.Channel); err != nil {
+				return err
+			}
+		}
+		if r.Start > 0 {
+			if _, err := tx.ExecContext(ctx, "INSERT INTO orders VALUES (?, ?) ON CONFLICT (channel) DO UPDATE SET start = max(start, excluded.start)", r.Channel, int64(r.Start)); err != nil {
+				return err
+			}
+		}
+		if hold == nil {
+			return nil
+		}
+		_, err = tx.ExecContext(ctx, "INSERT INTO holds VALUES (?, ?, ?, ?, ?) ON CONFLICT (channel) DO UPDATE SET number = excluded.number, release = excluded.release, verified = excluded.verified, target = excluded.target",
+			r.Channel, int64(hold.Number), hold.Release[:], hold.Verified, hold.Target)
+		return err
+	})
+}

@@ -1,0 +1,286 @@
+// Package spool is the agent's memory: one SQLite file that holds what the Core
+// has said and what it has not yet acknowledged. It decides nothing.
+//
+// Whatever a method has returned nil for survives a kill and a power cut (WAL,
+// synchronous=FULL). Events have a sequence without gaps, which begins at 1
+// with each generation; a Core that has lost or doubled none of a generation's
+// sequence has lost or doubled nothing.
+//
+// Outcomes are counted exactly once because they are written before they come
+// true. A commit of package apply is bracketed: Intend keeps the outcomes that
+// it is about to have, then comes its journal; Settle says which of them did not
+// come true, then the journal is removed. So whenever the journal is gone, the
+// outcomes are either settled or not true; and whenever it is there, the next
+// process rolls it forward and calls Settle again, which changes nothing the
+// second time. Finish makes events of what is settled, one for each path, in
+// the transaction that ends the run.
+//
+// A file that is corrupt is set aside under a dated name; a new one, with a new
+// generation, tells so in its first event.
+package spool
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"nightferry/internal/durable"
+	"nightferry/internal/wire"
+)
+
+// ErrFull says that the volume, or the spool's bound, is full. Nothing of the
+// call was kept, and the same call works again once there is room.
+var ErrFull = errors.New("the agent's database cannot grow: the disk, or its bound, is full")
+
+var errCorrupt = errors.New("the agent's database is corrupt")
+
+// CorruptProblem is the kind of the problem that a set-aside spool reports.
+const CorruptProblem = "spool"
+
+// Options of a Spool.
+type Options struct {
+	Now      func() time.Time // required
+	MaxBytes int64            // of the file; 0: 4 GiB
+}
+
+// Spool is an open spool, safe for several goroutines. One process at a time
+// may hold it: who opens it takes a lock of its folder first.
+type Spool struct {
+	db         *sql.DB
+	now        func() time.Time
+	generation []byte
+	aside      string
+	page       int64
+}
+
+const schema = `
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS events (seq INTEGER PRIMARY KEY AUTOINCREMENT, run BLOB NOT NULL, channel TEXT NOT NULL, at INTEGER NOT NULL, kind INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS holds (channel TEXT PRIMARY KEY, number INTEGER NOT NULL, release BLOB NOT NULL, verified INTEGER NOT NULL, target TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS orders (channel TEXT PRIMARY KEY, start INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS runs (channel TEXT PRIMARY KEY, id BLOB NOT NULL, number INTEGER NOT NULL, release BLOB NOT NULL, target TEXT NOT NULL, start INTEGER NOT NULL, dry INTEGER NOT NULL, began INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS outcomes (n INTEGER PRIMARY KEY AUTOINCREMENT, channel TEXT NOT NULL, state INTEGER NOT NULL, pass INTEGER NOT NULL, keys BLOB NOT NULL, body BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS outcomes_of ON outcomes (channel, state);
+CREATE TABLE IF NOT EXISTS problems (kind TEXT NOT NULL, channel TEXT NOT NULL, text TEXT NOT NULL, since INTEGER NOT NULL, PRIMARY KEY (kind, channel)) WITHOUT ROWID;
+PRAGMA user_version = 1;
+`
+
+const version = 1
+
+// Open opens the spool at path and makes it when it is missing. The folder must
+// exist. A corrupt file is renamed, see Aside.
+func Open(ctx context.Context, path string, o Options) (*Spool, error) {
+	s, err := open(ctx, path, o)
+	if !errors.Is(err, errCorrupt) {
+		return s, err
+	}
+	aside, rerr := setAside(path, o.Now())
+	if rerr != nil {
+		return nil, errors.Join(err, rerr)
+	}
+	why := err
+	if s, err = open(ctx, path, o); err != nil {
+		return nil, err
+	}
+	s.aside = aside
+	text := fmt.Sprintf("the agent's database was damaged (%v) and is set aside as %q; it was made anew, and what it had not reported is lost: check this machine's disk", why, filepath.Base(aside))
+	if err := s.Problem(ctx, wire.Problem{Kind: CorruptProblem, Text: text, Since: o.Now().Unix()}, ""); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// Aside is the path of the corrupt file that Open has set aside; empty: none.
+func (s *Spool) Aside() string { return s.aside }
+
+func open(ctx context.Context, path string, o Options) (_ *Spool, err error) {
+	if path, err = filepath.Abs(path); err != nil {
+		return nil, fmt.Errorf("open the agent's database: %w", err)
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600) // SQLite would make it readable by others
+	if err == nil {
+		err = f.Close()
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("create the agent's database: %w", err)
+	}
+	p := filepath.ToSlash(path)
+	if !strings.HasPrefix(p, "/") {
+		p = "/" + p
+	}
+	dsn := "file://" + (&url.URL{Path: p}).EscapedPath() + "?mode=rw&_txlock=immediate&_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)" +
+		"&_pragma=synchronous(FULL)&_pragma=trusted_schema(0)&_pragma=cache_size(-1024)"
+	c, err := sqlite.NewConnector(dsn)
+	if err != nil {
+		return nil, fmt.Errorf("open the agent's database: %w", err)
+	}
+	db := sql.OpenDB(c)
+	db.SetMaxOpenConns(1)
+	s := &Spool{db: db, now: o.Now}
+	if err := s.prepare(ctx, o); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the agent's database: %w", err), db.Close())
+	}
+	return s, nil
+}
+
+func (s *Spool) prepare(ctx context.Context, o Options) error {
+	var have int64
+	var check string
+	if err := s.db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&have); err != nil {
+		return classify(err)
+	}
+	if have > version {
+		return fmt.Errorf("it is of version %d, this program knows %d: upgrade nightferry-agent here", have, version)
+	}
+	if err := s.db.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&check); err != nil {
+		return classify(err)
+	}
+	if check != "ok" {
+		return fmt.Errorf("%w: %s", errCorrupt, check)
+	}
+	if _, err := s.db.ExecContext(ctx, schema); err != nil {
+		return classify(err)
+	}
+	if err := s.db.QueryRowContext(ctx, "PRAGMA page_size").Scan(&s.page); err != nil {
+		return classify(err)
+	}
+	if err := s.bound(ctx, o.MaxBytes); err != nil {
+		return err
+	}
+	fresh := make([]byte, 16)
+	if _, err := rand.Read(fresh); err != nil {
+		return err
+	}
+	if _, err := s.db.ExecContext(ctx, "INSERT INTO meta VALUES ('generation', ?) ON CONFLICT DO NOTHING", fresh); err != nil {
+		return classify(err)
+	}
+	var err error
+	s.generation, err = s.meta(ctx, "generation")
+	if err == nil && len(s.generation) != 16 {
+		err = fmt.Errorf("%w: its generation has %d bytes", errCorrupt, len(s.generation))
+	}
+	return err
+}
+
+// bound limits the file: an agent whose Core is gone for months must not fill
+// the disk of the server that it serves.
+func (s *Spool) bound(ctx context.Context, bytes int64) error {
+	if bytes <= 0 {
+		bytes = 4 << 30
+	}
+	_, err := s.db.ExecContext(ctx, fmt.Sprintf("PRAGMA max_page_count = %d", max(1, bytes/s.page)))
+	return classify(err)
+}
+
+// setAside renames the damaged file with what belongs to it.
+func setAside(path string, now time.Time) (string, error) {
+	root, err := durable.Open(filepath.Dir(path), durable.Options{})
+	if err != nil {
+		return "", err
+	}
+	name := filepath.Base(path)
+	to := name + ".damaged-" + now.UTC().Format("20060102T150405.000Z")
+	for _, suffix := range []string{"-wal", "-shm", ""} {
+		if rerr := root.Rename(name+suffix, to+suffix); rerr != nil && !errors.Is(rerr, fs.ErrNotExist) {
+			err = errors.Join(err, rerr)
+		}
+	}
+	return filepath.Join(root.Dir(), to), errors.Join(err, root.SyncDir("."), root.Close())
+}
+
+// Close closes the file.
+func (s *Spool) Close() error { return s.db.Close() }
+
+// Generation is the 16 random bytes that this spool was made with.
+func (s *Spool) Generation() []byte { return s.generation }
+
+func classify(err error) error {
+	var e *sqlite.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	switch e.Code() & 0xff {
+	case sqlite3.SQLITE_FULL:
+		return fmt.Errorf("%w: %w", ErrFull, err)
+	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
+		return fmt.Errorf("%w: %w", errCorrupt, err)
+	}
+	return err
+}
+
+// change runs fn in one transaction.
+func (s *Spool) change(ctx context.Context, act string, fn func(*sql.Tx) error) error {
+	tx, err := s.db.BeginTx(ctx, nil)
+	if err == nil {
+		if err = fn(tx); err == nil {
+			err = tx.Commit()
+		} else if rerr := tx.Rollback(); rerr != nil && !errors.Is(rerr, sql.ErrTxDone) {
+			err = errors.Join(err, rerr)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", act, classify(err))
+	}
+	return nil
+}
+
+func (s *Spool) meta(ctx context.Context, key string) (v []byte, err error) {
+	err = s.db.QueryRowContext(ctx, "SELECT value FROM meta WHERE key = ?", key).Scan(&v)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	return v, classify(err)
+}
+
+const setMeta = "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+
+// Numbered is a signed object with the number that orders it.
+type Numbered struct {
+	Number uint64
+	Object []byte
+}
+
+// The objects that a site keeps, newest only.
+const (
+	State = "state" // wire.State, by revision
+	Chain = "chain" // trust document, by number
+	Halt  = "halt"  // halt object, by epoch
+)
+
+// Keep makes the newest object of a kind durable. An older number than what is
+// kept is refused.
+func (s *Spool) Keep(ctx context.Context, kind string, n Numbered) error {
+	return s.change(ctx, "keep the "+kind, func(tx *sql.Tx) error {
+		var old []byte
+		err := tx.QueryRowContext(ctx, "SELECT value FROM meta WHERE key = ?", kind).Scan(&old)
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+		if len(old) >= 8 && binary.BigEndian.Uint64(old) > n.Number {
+			return fmt.Errorf("number %d is older than %d, which was accepted", n.Number, binary.BigEndian.Uint64(old))
+		}
+		_, err = tx.ExecContext(ctx, setMeta, kind, append(binary.BigEndian.AppendUint64(nil, n.Number), n.Object...))
+		return err
+	})
+}
+
+// Kept returns what Keep has kept; the zero Numbered: nothing.
+func (s *Spool) Kept(ctx context.Context, kind string) (n Numbered, err error) {
+	b, err := s.meta(ctx, kind)
+	if err != nil || len(b) < 8 {
+		return n, err
+	}
+	return Numbered{Number: binary.BigEndian.Uint64(b), Object: b[8:]}, nil
+}
