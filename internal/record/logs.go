@@ -1,7 +1,14 @@
 package record
 
 import (
-	"time"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"sync"
 
 	"nightferry/internal/durable"
 )
@@ -14,44 +21,146 @@ type Access struct {
 	Group string
 }
 
-// Logs is the folder of all logs. It is safe for use by several goroutines.
+// Logs is the folder of all logs. It is safe for use by several goroutines,
+// as long as no two write the log of the same run.
 type Logs struct {
 	root *durable.Root
+	// folders keeps a Purge from removing an empty folder that a Create is about
+	// to put a file into.
+	folders sync.Mutex
 }
 
-// Open opens the folder of all logs, and makes it when it is missing.
-func Open(dir string) (*Logs, error) { panic("later") }
+// Open opens the folder of all logs, and makes it when it is missing: then
+// everybody may pass through it, and only those who know a domain's folder and
+// may read that get further.
+func Open(dir string) (*Logs, error) { return open(dir, nil) }
+
+func open(dir string, obs durable.Observer) (*Logs, error) {
+	_, err := os.Lstat(dir)
+	fresh := errors.Is(err, fs.ErrNotExist)
+	root, err := durable.Open(dir, durable.Options{Create: true, Observer: obs})
+	if err != nil {
+		return nil, fmt.Errorf("open logs: %w", err)
+	}
+	if fresh {
+		if err := root.Chmod(".", 0o711); err != nil {
+			return nil, errors.Join(fmt.Errorf("open logs: %w", err), root.Close())
+		}
+	}
+	return &Logs{root: root}, nil
+}
 
 // Close releases the folder.
-func (l *Logs) Close() error { panic("later") }
+func (l *Logs) Close() error { return l.root.Close() }
 
 // Prepare makes each domain's folder, and the Core's own (domain "core"), and
-// gives what is missing its access. A folder whose access somebody has changed
-// by hand is left as it is and reported in changed: the domain, and how it
-// differs.
+// gives what it makes its access. A folder whose access is another than it
+// should be, itself or one below it, is left as it is and reported in changed:
+// the domain, and how it differs.
 func (l *Logs) Prepare(domains map[string]Access) (changed map[string]string, err error) {
-	panic("later")
+	changed = map[string]string{}
+	var errs []error
+	for d, a := range domains {
+		if !isName(d) {
+			errs = append(errs, fmt.Errorf("prepare logs of domain %q: not a name", d))
+			continue
+		}
+		want, err := resolve(a)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("prepare logs of domain %s: %w", d, err))
+			continue
+		}
+		if err := l.prepare(d, want, changed); err != nil {
+			errs = append(errs, fmt.Errorf("prepare logs of domain %s: %w", d, err))
+		}
+	}
+	return changed, errors.Join(errs...)
 }
 
-// Repair gives a domain's folder, and all below it, the access again.
-func (l *Logs) Repair(domain string, a Access) error { panic("later") }
+func (l *Logs) prepare(domain string, want access, changed map[string]string) error {
+	_, err := l.root.Lstat(domain)
+	if errors.Is(err, fs.ErrNotExist) {
+		return l.make(domain, want)
+	}
+	if err != nil {
+		return err
+	}
+	return l.walk(domain, func(name string, dir bool) error {
+		if !dir || changed[domain] != "" {
+			return nil
+		}
+		how, err := want.differs(l.root, name, name == domain)
+		if how != "" {
+			changed[domain] = fmt.Sprintf("%s: %s", filepath.Join(l.root.Dir(), filepath.FromSlash(name)), how)
+		}
+		return err
+	})
+}
 
-// Create begins a run's log. Nothing is to be seen of it until Close; an older
-// log of the same run is then replaced.
-func (l *Logs) Create(p Place, h Header) (*Writer, error) { panic("later") }
+// make makes a domain's folder under another name and renames it, so that no
+// crash leaves one with an access that nobody chose.
+func (l *Logs) make(domain string, want access) error {
+	temp := ".new-" + domain
+	if err := l.root.RemoveAll(temp); err != nil {
+		return err
+	}
+	if err := l.root.Mkdir(temp, 0o700); err != nil {
+		return err
+	}
+	if err := want.apply(l.root, temp, true, true); err != nil {
+		return err
+	}
+	if err := l.root.Rename(temp, domain); err != nil {
+		return err
+	}
+	return l.root.SyncDir(".")
+}
 
-// Writer writes one log. It is for one goroutine.
-type Writer struct{}
+// Repair gives a domain's folder, and all below it, the access again. It goes
+// on after an error and returns all of them.
+func (l *Logs) Repair(domain string, a Access) error {
+	want, err := resolve(a)
+	if err == nil && !isName(domain) {
+		err = errors.New("not a name")
+	}
+	if err != nil {
+		return fmt.Errorf("repair the access to logs of domain %s: %w", domain, err)
+	}
+	var errs []error
+	err = l.walk(domain, func(name string, dir bool) error {
+		errs = append(errs, want.apply(l.root, name, dir, name == domain))
+		return nil
+	})
+	if err := errors.Join(append(errs, err)...); err != nil {
+		return fmt.Errorf("repair the access to logs of domain %s: %w", domain, err)
+	}
+	return nil
+}
 
-// Line adds a file's line.
-func (w *Writer) Line(f File) error { panic("later") }
-
-// Close adds the closing line, makes the file durable and shows it under its
-// name. After an error there is no new file.
-func (w *Writer) Close(e End) error { panic("later") }
-
-// Abort forgets the log; after Close it does nothing.
-func (w *Writer) Abort() { panic("later") }
+// walk calls fn for a folder and all folders and files below it, the folder
+// first. Links and other special files are passed over.
+func (l *Logs) walk(name string, fn func(name string, dir bool) error) error {
+	if err := fn(name, true); err != nil {
+		return err
+	}
+	list, err := l.root.ReadDir(name)
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		sub := path.Join(name, e.Name())
+		switch {
+		case e.IsDir():
+			err = l.walk(sub, fn)
+		case e.Type().IsRegular():
+			err = fn(sub, false)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // a Purge may be under way
+			return err
+		}
+	}
+	return nil
+}
 
 // Log is one log file, as List finds it.
 type Log struct {
@@ -60,33 +169,105 @@ type Log struct {
 	Size int64
 }
 
-// Filter narrows a list; zero fields narrow nothing.
-type Filter struct {
-	Domain, Site, Channel, Run string
-	Core                       bool      // only the Core's own logs
-	Since, Until               time.Time // by the date folder, in whole days; Until is excluded
+// List calls fn for each log, by path, until fn returns an error, which it
+// returns. What is not named like a log is passed over.
+func (l *Logs) List(f Filter, fn func(Log) error) error {
+	return l.days(func(p Place, folder string) error {
+		if !f.matches(p) {
+			return nil
+		}
+		list, err := l.root.ReadDir(folder)
+		if err != nil {
+			return err
+		}
+		for _, e := range list {
+			run, ok := runOf(e.Name(), suffix)
+			if !ok || !e.Type().IsRegular() || f.Run != "" && f.Run != run {
+				continue
+			}
+			info, err := e.Info()
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if err != nil {
+				return fmt.Errorf("list logs: %w", err)
+			}
+			p.Run = run
+			if err := fn(Log{Place: p, Path: path.Join(folder, e.Name()), Size: info.Size()}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
-// List calls fn for each log, by path, until fn returns an error.
-func (l *Logs) List(f Filter, fn func(Log) error) error { panic("later") }
-
-// Scan reads a log and calls fn for each file's line, until fn returns an
-// error. A file that is not a whole log is ErrDamaged, after its good lines.
-func (l *Logs) Scan(path string, fn func(File) error) (Header, End, error) { panic("later") }
-
-// Purged is what a Purge removed.
-type Purged struct {
-	Files   int64 `json:"files"`
-	Bytes   int64 `json:"bytes"`
-	Folders int64 `json:"folders"`
+func runOf(name, suffix string) (string, bool) {
+	n := len(name) - len(suffix)
+	return name[:max(n, 0)], n > 0 && name[n:] == suffix && isRun(name[:n])
 }
 
-// Purge removes the logs of days that ended longer than keep before now, and
-// the folders that are empty then. It touches only what is named as a log, goes
-// on after an error and returns all of them.
-func (l *Logs) Purge(now time.Time, keep time.Duration) (Purged, error) { panic("later") }
+// days calls fn for each folder of a day, by path; of its place the run is
+// missing.
+func (l *Logs) days(fn func(p Place, folder string) error) error {
+	domains, err := l.names(".")
+	if err != nil {
+		return err
+	}
+	for _, d := range domains {
+		// A folder of the Core's logs has one level less.
+		sites := []string{""}
+		if d != core {
+			if sites, err = l.names(d); err != nil {
+				return err
+			}
+		}
+		for _, s := range sites {
+			channels, err := l.names(path.Join(d, s))
+			if err != nil {
+				return err
+			}
+			for _, c := range channels {
+				if err := l.daysOf(Place{Domain: d, Site: s, Channel: c}, fn); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
 
-// Printable makes a text safe to print: what a terminal would obey, or what
-// would make a text look like another one (control and formatting characters,
-// line separators, bytes that are not UTF-8), is written as an escape.
-func Printable(s string) string { panic("later") }
+func (l *Logs) daysOf(p Place, fn func(p Place, folder string) error) error {
+	folder := path.Join(p.Domain, p.Site, p.Channel)
+	if p.Domain == core {
+		p.Domain = ""
+	}
+	list, err := l.root.ReadDir(folder)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, e := range list {
+		day, ok := parseDay(e.Name())
+		if !ok || !e.IsDir() {
+			continue
+		}
+		p.Date = day
+		if err := fn(p, path.Join(folder, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// names lists the folders that a name of the configuration may have given rise to.
+func (l *Logs) names(folder string) ([]string, error) {
+	list, err := l.root.ReadDir(folder)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	list = slices.DeleteFunc(list, func(e fs.DirEntry) bool { return !e.IsDir() || !isName(e.Name()) })
+	names := make([]string, len(list))
+	for i, e := range list {
+		names[i] = e.Name()
+	}
+	return names, nil
+}

@@ -1,0 +1,94 @@
+//go:build unix
+
+package record
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"strconv"
+	"syscall"
+
+	"nightferry/internal/durable"
+)
+
+// access is an Access with its names looked up. Group -1: no reader but the
+// owner.
+type access struct {
+	group int
+	name  string
+}
+
+func resolve(a Access) (access, error) {
+	if a.Group == "" {
+		return access{group: -1}, nil
+	}
+	if n, err := strconv.ParseUint(a.Group, 10, 31); err == nil {
+		return access{int(n), a.Group}, nil
+	}
+	g, err := user.LookupGroup(a.Group)
+	if err != nil {
+		return access{}, fmt.Errorf("group %q: %w: create it, or name another", a.Group, err)
+	}
+	n, err := strconv.Atoi(g.Gid)
+	if err != nil {
+		return access{}, fmt.Errorf("group %q: id %q: %w", a.Group, g.Gid, err)
+	}
+	return access{n, a.Group}, nil
+}
+
+// mode of a folder or file. The set-group-id bit makes what is created in a
+// folder the group's too.
+func (a access) mode(dir bool) fs.FileMode {
+	m := fs.FileMode(fileMode)
+	if dir {
+		m = folderMode | fs.ModeSetgid
+	}
+	if a.group < 0 {
+		m &^= 0o070
+	}
+	return m
+}
+
+func (a access) apply(root *durable.Root, name string, dir, _ bool) error {
+	if a.group >= 0 {
+		if err := chgrp(root, name, a.group); err != nil {
+			return fmt.Errorf("give %s to group %s: %w: make the account of the Core a member of the group", name, a.name, err)
+		}
+	}
+	return root.Chmod(name, a.mode(dir)) // after the group: to change that clears bits
+}
+
+// chgrp changes the group of the name itself, inside the root.
+func chgrp(root *durable.Root, name string, group int) error {
+	r, err := os.OpenRoot(root.Dir())
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	return r.Lchown(name, -1, group)
+}
+
+// differs tells how a folder's access is not as it should be.
+func (a access) differs(root *durable.Root, name string, _ bool) (string, error) {
+	info, err := root.Lstat(name)
+	if err != nil {
+		return "", err
+	}
+	const bits = fs.ModePerm | fs.ModeSetgid
+	// Below a folder for the owner alone it does not matter what the group's bits are.
+	if got, want := info.Mode()&bits, a.mode(true); got != want && (a.group >= 0 || got&0o077 != 0) {
+		return fmt.Sprintf("its mode is %v, it should be %v", got, want), nil
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && a.group >= 0 && int(st.Gid) != a.group {
+		return fmt.Sprintf("its group is %d, it should be %s (%d)", st.Gid, a.name, a.group), nil
+	}
+	return "", nil
+}
+
+// inherit gives a new folder the mode of its parent, whatever the umask was.
+func inherit(root *durable.Root, name string) error { return likeParent(root, name, true) }
+
+// seal does the same for a file.
+func seal(root *durable.Root, name string) error { return likeParent(root, name, false) }

@@ -1,0 +1,110 @@
+package record
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/windows"
+
+	"nightferry/internal/durable"
+)
+
+// access is the access list that a domain's folder should have: full rights for
+// SYSTEM, the administrators and the Core's own account, the right to read for
+// the group, all inherited by what lies below, nothing inherited from above.
+type access struct{ sd *windows.SECURITY_DESCRIPTOR }
+
+func resolve(a Access) (access, error) {
+	me, err := windows.GetCurrentProcessToken().GetTokenUser()
+	if err != nil {
+		return access{}, fmt.Errorf("find the Core's own account: %w", err)
+	}
+	list := "D:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)(A;OICI;FA;;;" + me.User.Sid.String() + ")"
+	if a.Group != "" {
+		sid, err := windows.StringToSid(a.Group)
+		if err != nil {
+			if sid, _, _, err = windows.LookupSID("", a.Group); err != nil {
+				return access{}, fmt.Errorf("group %q: %w: create it, or name another", a.Group, err)
+			}
+		}
+		list += "(A;OICI;0x1200a9;;;" + sid.String() + ")" // FILE_GENERIC_READ | FILE_GENERIC_EXECUTE
+	}
+	sd, err := windows.SecurityDescriptorFromString(list)
+	if err != nil {
+		return access{}, fmt.Errorf("make the access list %s: %w", list, err)
+	}
+	return access{sd}, nil
+}
+
+func system(root *durable.Root, name string) string {
+	return filepath.Join(root.Dir(), filepath.FromSlash(name))
+}
+
+// apply sets the list on a domain's folder; what lies below inherits it.
+func (a access) apply(root *durable.Root, name string, _, top bool) error {
+	if _, err := root.Lstat(name); err != nil {
+		return err
+	}
+	dacl, _, err := a.sd.DACL()
+	if err != nil {
+		return err
+	}
+	// Below the top: nothing of its own, all inherited.
+	flags := windows.SECURITY_INFORMATION(windows.DACL_SECURITY_INFORMATION | windows.PROTECTED_DACL_SECURITY_INFORMATION)
+	if !top {
+		flags = windows.DACL_SECURITY_INFORMATION | windows.UNPROTECTED_DACL_SECURITY_INFORMATION
+		empty, err := windows.ACLFromEntries(nil, nil)
+		if err != nil {
+			return err
+		}
+		dacl = empty
+	}
+	if err := windows.SetNamedSecurityInfo(system(root, name), windows.SE_FILE_OBJECT, flags, nil, nil, dacl, nil); err != nil {
+		return fmt.Errorf("set the access list of %s: %w", name, err)
+	}
+	return nil
+}
+
+// differs tells how a folder's access is not as it should be. Only the top has
+// entries of its own.
+func (a access) differs(root *durable.Root, name string, top bool) (string, error) {
+	sd, err := windows.GetNamedSecurityInfo(system(root, name), windows.SE_FILE_OBJECT, windows.DACL_SECURITY_INFORMATION)
+	if err != nil {
+		return "", fmt.Errorf("read the access list of %s: %w", name, err)
+	}
+	flags, got := split(sd.String())
+	_, want := split(a.sd.String())
+	switch {
+	case top && (got != want || !strings.Contains(flags, "P")):
+		return fmt.Sprintf("its access list is %s%s, it should be D:P%s", flags, got, want), nil
+	case !top && (own(got) != "" || strings.Contains(flags, "P")):
+		return fmt.Sprintf("it has entries of its own in its access list (%s%s), it should inherit all", flags, own(got)), nil
+	}
+	return "", nil
+}
+
+// split parts the text of an access list into its flags and its entries.
+func split(sddl string) (flags, entries string) {
+	i := strings.IndexByte(sddl, '(')
+	if i < 0 {
+		return sddl, ""
+	}
+	return sddl[:i], sddl[i:]
+}
+
+// own returns the entries that are not inherited.
+func own(entries string) string {
+	var b strings.Builder
+	for e := range strings.SplitAfterSeq(entries, ")") {
+		if f := strings.Split(e, ";"); len(f) > 1 && !strings.Contains(f[1], "ID") {
+			b.WriteString(e)
+		}
+	}
+	return b.String()
+}
+
+// What is made in a folder inherits its list: there is nothing to do.
+func inherit(*durable.Root, string) error { return nil }
+
+func seal(*durable.Root, string) error { return nil }

@@ -1,0 +1,140 @@
+package record
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// Printable makes a text safe to print: what a terminal would obey, or what
+// would make a text look like another one (control and formatting characters,
+// line separators, bytes that are not UTF-8), is written as an escape.
+func Printable(s string) string {
+	if !strings.ContainsFunc(s, unsafe) {
+		return s
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); {
+		r, n := utf8.DecodeRuneInString(s[i:])
+		switch {
+		case r == utf8.RuneError && n == 1:
+			fmt.Fprintf(&b, `\x%02x`, s[i])
+		case unsafe(r):
+			q := strconv.QuoteRuneToASCII(r)
+			b.WriteString(q[1 : len(q)-1])
+		default:
+			b.WriteRune(r)
+		}
+		i += n
+	}
+	return b.String()
+}
+
+// unsafe runes are shown as escapes: all but letters, marks, digits,
+// punctuation, symbols and the ASCII space. The replacement character is among
+// them, so that it is no disguise for a broken byte.
+func unsafe(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }
+
+// appendSafe appends a line of JSON with every unsafe rune as a \u escape.
+// Outside of strings JSON is printable ASCII, so the line means the same.
+func appendSafe(dst, line []byte) []byte {
+	for i := 0; i < len(line); {
+		r, n := utf8.DecodeRune(line[i:])
+		switch {
+		case r < utf8.RuneSelf && !unsafe(r) || !unsafe(r):
+			dst = append(dst, line[i:i+n]...)
+		case r > 0xffff:
+			hi, lo := utf16.EncodeRune(r)
+			dst = fmt.Appendf(dst, `\u%04x\u%04x`, hi, lo)
+		default:
+			dst = fmt.Appendf(dst, `\u%04x`, r)
+		}
+		i += n
+	}
+	return dst
+}
+
+// text is a string that keeps what is not UTF-8: such a byte, 0x80 to 0xff, is
+// written as the lone surrogate \udc80 to \udcff. That is how Python reads and
+// writes file names that are not text, so its json and os.fsencode restore them
+// too; a reader that does not know it shows a replacement character.
+type text string
+
+// MarshalJSON implements json.Marshaler.
+func (t text) MarshalJSON() ([]byte, error) {
+	out := []byte{'"'}
+	for s := string(t); s != ""; {
+		r, n := utf8.DecodeRuneInString(s)
+		switch {
+		case r == utf8.RuneError && n == 1:
+			out = fmt.Appendf(out, `\udc%02x`, s[0])
+		case r == '"' || r == '\\':
+			out = append(out, '\\', byte(r))
+		case r < ' ':
+			out = fmt.Appendf(out, `\u%04x`, r)
+		default:
+			out = append(out, s[:n]...)
+		}
+		s = s[n:]
+	}
+	return append(out, '"'), nil
+}
+
+// UnmarshalJSON implements json.Unmarshaler. b is a whole JSON value.
+func (t *text) UnmarshalJSON(b []byte) error {
+	var out []byte
+	from := 0 // what lies between it and i is plain JSON
+	flush := func(to int) error {
+		var s string
+		if err := json.Unmarshal(append(append([]byte{'"'}, b[from:to]...), '"'), &s); err != nil {
+			return err
+		}
+		out = append(out, s...)
+		return nil
+	}
+	if len(b) < 2 || b[0] != '"' {
+		return fmt.Errorf("want a string")
+	}
+	from = 1
+	for i := 1; i < len(b)-1; {
+		u, ok := escaped(b[i:])
+		switch {
+		case !ok && b[i] == '\\':
+			i += 2
+		case !ok:
+			i++
+		case utf16.IsSurrogate(u) && u < 0xdc00: // the first half of a pair
+			i += 6
+			if low, ok := escaped(b[i:]); ok && utf16.IsSurrogate(low) && low >= 0xdc00 {
+				i += 6
+			}
+		case u >= 0xdc80 && u <= 0xdcff:
+			if err := flush(i); err != nil {
+				return err
+			}
+			out = append(out, byte(u))
+			i += 6
+			from = i
+		default:
+			i += 6
+		}
+	}
+	if err := flush(len(b) - 1); err != nil {
+		return err
+	}
+	*t = text(out)
+	return nil
+}
+
+// escaped reads a \uXXXX at the beginning of b.
+func escaped(b []byte) (rune, bool) {
+	if len(b) < 6 || b[0] != '\\' || b[1] != 'u' {
+		return 0, false
+	}
+	v, err := strconv.ParseUint(string(b[2:6]), 16, 32)
+	return rune(v), err == nil
+}

@@ -1,0 +1,189 @@
+package record
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+
+	"nightferry/internal/durable"
+)
+
+// The modes of Unix: a new file takes its group from its folder.
+const (
+	folderMode = 0o750
+	fileMode   = 0o640
+)
+
+// Writer writes one log. It is for one goroutine.
+type Writer struct {
+	logs *Logs
+	path string
+	file *durable.File
+	out  *bufio.Writer
+	line bytes.Buffer // the line as it is encoded
+	safe []byte       // the same, escaped
+	n    int64
+	err  error // the first; all later calls return it
+}
+
+// fileLine is a File whose texts keep what is not UTF-8.
+type fileLine struct {
+	Path text `json:"path"`
+	File
+	From  text `json:"from,omitempty"`
+	Cause text `json:"cause,omitempty"`
+}
+
+// endLine is the same for an End.
+type endLine struct {
+	End
+	Cause text `json:"cause,omitempty"`
+}
+
+// Create begins a run's log. Nothing is to be seen of it until Close; an older
+// log of the same run is then replaced. The domain's folder must have been
+// prepared: a log in a folder with the wrong access would be readable by the
+// wrong people.
+func (l *Logs) Create(p Place, h Header) (*Writer, error) {
+	if err := p.validate(); err != nil {
+		return nil, fmt.Errorf("create log: %w", err)
+	}
+	w := &Writer{logs: l, path: p.Path()}
+	if err := w.create(p.folder()); err != nil {
+		return nil, fmt.Errorf("create log %s: %w", w.path, err)
+	}
+	h.Version, h.Run, h.Domain, h.Site, h.Channel = Version, p.Run, p.Domain, p.Site, p.Channel
+	if err := w.write(h); err != nil {
+		w.Abort()
+		return nil, fmt.Errorf("create log %s: %w", w.path, err)
+	}
+	return w, nil
+}
+
+func (w *Writer) create(folder string) (err error) {
+	w.logs.folders.Lock()
+	defer w.logs.folders.Unlock()
+	if err := w.logs.folder(folder); err != nil {
+		return err
+	}
+	if w.file, err = w.logs.root.Create(w.path+part, 0); err != nil {
+		return err
+	}
+	w.out = bufio.NewWriterSize(&appender{f: w.file}, 64<<10)
+	return nil
+}
+
+// folder makes the folders below a domain's, which must exist.
+func (l *Logs) folder(name string) error {
+	if _, err := l.root.Lstat(name); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	parent := path.Dir(name)
+	if parent == "." {
+		return fmt.Errorf("the folder of domain %s is not prepared: %w", name, fs.ErrNotExist)
+	}
+	if err := l.folder(parent); err != nil {
+		return err
+	}
+	if err := l.root.Mkdir(name, folderMode); err != nil {
+		return err
+	}
+	if err := inherit(l.root, name); err != nil {
+		return err
+	}
+	return l.root.SyncDir(parent)
+}
+
+// appender writes one byte after the other.
+type appender struct {
+	f   *durable.File
+	off int64
+}
+
+func (a *appender) Write(p []byte) (int, error) {
+	n, err := a.f.WriteAt(p, a.off)
+	a.off += int64(n)
+	return n, err
+}
+
+// Line adds a file's line.
+func (w *Writer) Line(f File) error {
+	if err := w.write(fileLine{Path: text(f.Path), File: f, From: text(f.From), Cause: text(f.Cause)}); err != nil {
+		return fmt.Errorf("write log %s: %w", w.path, err)
+	}
+	w.n++
+	return nil
+}
+
+func (w *Writer) write(v any) error {
+	if w.err != nil {
+		return w.err
+	}
+	w.line.Reset()
+	enc := json.NewEncoder(&w.line)
+	enc.SetEscapeHTML(false) // nobody should have to grep for \u0026
+	if w.err = enc.Encode(v); w.err != nil {
+		return w.err
+	}
+	w.safe = appendSafe(w.safe[:0], bytes.TrimSuffix(w.line.Bytes(), []byte("\n")))
+	_, w.err = w.out.Write(append(w.safe, '\n'))
+	return w.err
+}
+
+// Close adds the closing line, makes the file durable and shows it under its
+// name. After an error there is no new file.
+func (w *Writer) Close(e End) error {
+	if w.err == nil && e.State == "" {
+		w.err = errors.New("the closing line tells no state")
+	}
+	e.Lines = w.n
+	if err := w.write(endLine{End: e, Cause: text(e.Cause)}); err != nil {
+		w.Abort()
+		return fmt.Errorf("close log %s: %w", w.path, err)
+	}
+	if w.err = w.publish(); w.err != nil {
+		err := fmt.Errorf("close log %s: %w", w.path, w.err)
+		w.Abort()
+		return err
+	}
+	w.err = fs.ErrClosed
+	return nil
+}
+
+// publish: the bytes, then the mode, then the name; each before the next.
+func (w *Writer) publish() error {
+	root := w.logs.root
+	err := w.out.Flush()
+	if err == nil {
+		err = seal(root, w.path+part)
+	}
+	if err == nil {
+		err = w.file.Sync()
+	}
+	if err = errors.Join(err, w.file.Close()); err != nil {
+		return err
+	}
+	w.file = nil
+	if err := root.Rename(w.path+part, w.path); err != nil {
+		return err
+	}
+	return root.SyncDir(path.Dir(w.path))
+}
+
+// Abort forgets the log; after Close it does nothing. Where the unfinished file
+// cannot be removed it is left for Purge.
+func (w *Writer) Abort() {
+	if errors.Is(w.err, fs.ErrClosed) {
+		return
+	}
+	if w.file != nil {
+		_ = w.file.Close()
+		w.file = nil
+	}
+	_ = w.logs.root.Remove(w.path + part)
+	w.err = fs.ErrClosed
+}
