@@ -38,7 +38,7 @@ type content struct {
 	_       struct{} `cbor:",toarray"`
 	Keyset  []byte   // Tink's encrypted keyset
 	Entries []entry  // sorted by name, then version
-	Seal    []byte   // of nothing, over all the entries: none was taken out or put back
+	Seal    []byte   // of nothing, over all the rest: no entry was taken out or put back
 
 	master Secret // the one that opened it, and under which it is saved
 	handle *keyset.Handle
@@ -126,7 +126,7 @@ func (c *content) put(name string, version uint32, created time.Time, value []by
 }
 
 func (c *content) sealAAD() ([]byte, error) {
-	b, err := frame.Marshal(c.Entries)
+	b, err := frame.Marshal([]any{c.Keyset, c.Entries})
 	return append([]byte(sealAAD+"\x00"), b...), err
 }
 

@@ -11,21 +11,22 @@ const hidden = "[secret]"
 // it gives [secret], also from within another value. Log handlers of package
 // slog use these ways too.
 type Secret struct {
-	// A pointer, because fmt does not call methods on the unexported fields of
-	// others: it would print the bytes, where it now prints an address.
-	value *[]byte
+	// A function, because fmt does not call methods on the unexported fields of
+	// others: it would print bytes, and what a pointer points to for %s. Of a
+	// function it knows no more than the address.
+	reveal func() []byte
 }
 
 // NewSecret takes value over.
-func NewSecret(value []byte) Secret { return Secret{value: &value} }
+func NewSecret(value []byte) Secret { return Secret{func() []byte { return value }} }
 
 // Reveal returns the value itself. Do not change it, log it or wrap it in an
 // error.
 func (s Secret) Reveal() []byte {
-	if s.value == nil {
+	if s.reveal == nil {
 		return nil
 	}
-	return *s.value
+	return s.reveal()
 }
 
 // String returns [secret].
