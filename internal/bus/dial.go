@@ -105,7 +105,7 @@ func (d *dialer) open(u *url.URL) (net.Conn, error) {
 	}
 	ws, err := upgrade(ctx, conn, u)
 	if err != nil {
-		conn.Close()
+		raw.Close()
 		return nil, err
 	}
 	return ws, nil

@@ -48,8 +48,8 @@ func newWorld(t *testing.T) *world {
 	w.secrets = append(w.secrets, string(w.seeds.Operator), string(w.seeds.Enrol), string(w.seeds.Core))
 	w.certificate(time.Now(), time.Hour, "127.0.0.1", coreHost)
 	w.start("127.0.0.1:0", "127.0.0.1:0")
+	t.Cleanup(w.end) // after all clients are closed
 	w.core = w.dial(w.coreOptions())
-	t.Cleanup(w.end)
 	return w
 }
 
@@ -78,6 +78,8 @@ func (w *world) start(addr, ws string) {
 // end checks that nothing secret was told to anybody by log, event or error.
 func (w *world) end() {
 	w.server.Close()
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	for _, line := range w.lines {
 		for _, s := range w.secrets {
 			if strings.Contains(line, s) {
