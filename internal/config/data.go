@@ -1,0 +1,43 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+)
+
+// DataFolder returns the data folder that the file at path names, whatever
+// else is wrong in it: a mistake in the file must not keep a running Core from
+// being asked. The error is an Errors where the file could be read.
+func DataFolder(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", fmt.Errorf("read configuration: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return "", fmt.Errorf("read configuration: %w", err)
+	}
+	c, err := Parse(filepath.ToSlash(path), data)
+	if err == nil {
+		return c.Data, nil
+	}
+	var all Errors
+	if !errors.As(err, &all) {
+		return "", err
+	}
+	for _, e := range all {
+		if e.Key == "data" || e.Key == "" || e.Key == "version" {
+			return "", err
+		}
+	}
+	d := newDecoder("")
+	var read file
+	if d.decode(data, &read); read.Data == nil {
+		return "", err
+	}
+	return *read.Data, nil
+}
