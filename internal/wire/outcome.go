@@ -127,11 +127,12 @@ func DecodeOutcomes(body []byte) ([]Outcome, error) {
 			return ""
 		}
 		s, c.Texts = c.Texts[0], c.Texts[1:]
+		ok = ok && s != "" // else it would be written without the flag
 		return s
 	}
 	number := func(b *[]byte) int64 {
 		v, n := binary.Uvarint(*b)
-		if n <= 0 || v > 1<<62 {
+		if n <= 0 || v > 1<<62 || !shortest(*b, n) {
 			ok = false
 			return 0
 		}
@@ -148,7 +149,7 @@ func DecodeOutcomes(body []byte) ([]Outcome, error) {
 			o.Path = text()
 		} else {
 			d, n := binary.Varint(c.Ordinals)
-			if n <= 0 || last+d < 0 {
+			if n <= 0 || d > 1<<62 || last+d < 0 || last+d > 1<<62 || !shortest(c.Ordinals, n) {
 				return nil, fmt.Errorf("%w: %w", errColumns, frame.ErrDamaged)
 			}
 			c.Ordinals = c.Ordinals[n:]
@@ -171,3 +172,7 @@ func DecodeOutcomes(body []byte) ([]Outcome, error) {
 	}
 	return all, nil
 }
+
+// shortest reports whether the varint in the first n bytes of b is written as
+// short as it can be: what is read must have one form.
+func shortest(b []byte, n int) bool { return n == 1 || b[n-1] != 0 }
