@@ -85,7 +85,7 @@ func (d *decoder) decode(data []byte, v any) {
 	case len(docs) == 0:
 		d.fail(start, "", "it is empty: want version: 1 and what follows from it")
 	case len(docs) > 1:
-		d.fail(at(docs[1].GetToken()), "", "a second document begins here: want one")
+		d.fail(place(docs[1]), "", "a second document begins here: want one")
 	default:
 		d.value(docs[0], "", reflect.ValueOf(v).Elem())
 	}
@@ -129,6 +129,14 @@ func at(t *token.Token) position {
 	return position{max(1, t.Position.Line), max(1, t.Position.Column)}
 }
 
+// place is where a value begins.
+func place(n ast.Node) position {
+	if m, ok := n.(*ast.MappingNode); ok && len(m.Values) > 0 && !m.IsFlowStyle {
+		return at(m.Values[0].Key.GetToken()) // the library points at the first colon
+	}
+	return at(n.GetToken())
+}
+
 func join(path, key string) string {
 	if path == "" {
 		return key
@@ -137,10 +145,7 @@ func join(path, key string) string {
 }
 
 func (d *decoder) value(n ast.Node, path string, v reflect.Value) {
-	p := at(n.GetToken())
-	if m, ok := n.(*ast.MappingNode); ok && len(m.Values) > 0 && !m.IsFlowStyle {
-		p = at(m.Values[0].Key.GetToken()) // the library points at the first colon
-	}
+	p := place(n)
 	d.at[path] = p
 	switch n.(type) {
 	case *ast.AnchorNode, *ast.AliasNode, *ast.TagNode, *ast.MergeKeyNode:

@@ -38,7 +38,7 @@ func CheckDomainName(name string) error {
 func Suggest(word string, known []string) string {
 	best, dist := "", 3
 	for _, k := range known {
-		if d := distance(word, k, dist); d < dist && d <= max(1, len(word)/3) {
+		if d := distance(word, k, dist); d < dist && d <= len(word)/3 { // of two letters, none is near
 			best, dist = k, d
 		}
 	}
