@@ -278,6 +278,10 @@ func TestIncidentsHaltsAudit(t *testing.T) {
 	must(t, err)
 	same(t, "halts", halts, []Halt{h})
 
+	// An error that leaves the transaction open must not leave it to the next.
+	if err := l.update(ctx, "err", func(x *tx) error { return x.exec("SELECT broken") }); err == nil {
+		t.Fatal("nonsense was obeyed")
+	}
 	must(t, l.Audit(ctx, Deed{Who: "kay", What: "secret read", Object: "smtp", Detail: "mail"}))
 	deeds, err := l.Deeds(ctx, DeedFilter{Who: "kay"})
 	must(t, err)

@@ -51,6 +51,13 @@ func (a access) mode(dir bool) fs.FileMode {
 	return m
 }
 
+func (a access) mkdir(root *durable.Root, name string) error {
+	if err := root.Mkdir(name, 0o700); err != nil {
+		return err
+	}
+	return a.apply(root, name, true, true)
+}
+
 func (a access) apply(root *durable.Root, name string, dir, _ bool) error {
 	if a.group >= 0 {
 		if err := chgrp(root, name, a.group); err != nil {

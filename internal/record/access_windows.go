@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"unsafe"
 
 	"golang.org/x/sys/windows"
 
@@ -39,6 +40,20 @@ func resolve(a Access) (access, error) {
 
 func system(root *durable.Root, name string) string {
 	return filepath.Join(root.Dir(), filepath.FromSlash(name))
+}
+
+// mkdir makes the folder with its list, so that it never has another.
+func (a access) mkdir(root *durable.Root, name string) error {
+	p, err := windows.UTF16PtrFromString(system(root, name))
+	if err != nil {
+		return fmt.Errorf("make folder %s: %w", name, err)
+	}
+	sa := windows.SecurityAttributes{SecurityDescriptor: a.sd}
+	sa.Length = uint32(unsafe.Sizeof(sa))
+	if err := windows.CreateDirectory(p, &sa); err != nil {
+		return fmt.Errorf("make folder %s: %w", name, err)
+	}
+	return nil
 }
 
 // apply sets the list on a domain's folder; what lies below inherits it.

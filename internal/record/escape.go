@@ -14,7 +14,7 @@ import (
 // would make a text look like another one (control and formatting characters,
 // line separators, bytes that are not UTF-8), is written as an escape.
 func Printable(s string) string {
-	if !strings.ContainsFunc(s, unsafe) {
+	if !strings.ContainsFunc(s, unprintable) {
 		return s
 	}
 	var b strings.Builder
@@ -23,7 +23,7 @@ func Printable(s string) string {
 		switch {
 		case r == utf8.RuneError && n == 1:
 			fmt.Fprintf(&b, `\x%02x`, s[i])
-		case unsafe(r):
+		case unprintable(r):
 			q := strconv.QuoteRuneToASCII(r)
 			b.WriteString(q[1 : len(q)-1])
 		default:
@@ -34,18 +34,18 @@ func Printable(s string) string {
 	return b.String()
 }
 
-// unsafe runes are shown as escapes: all but letters, marks, digits,
+// unprintable runes are shown as escapes: all but letters, marks, digits,
 // punctuation, symbols and the ASCII space. The replacement character is among
 // them, so that it is no disguise for a broken byte.
-func unsafe(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }
+func unprintable(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }
 
-// appendSafe appends a line of JSON with every unsafe rune as a \u escape.
+// appendSafe appends a line of JSON with every unprintable rune as a \u escape.
 // Outside of strings JSON is printable ASCII, so the line means the same.
 func appendSafe(dst, line []byte) []byte {
 	for i := 0; i < len(line); {
 		r, n := utf8.DecodeRune(line[i:])
 		switch {
-		case r < utf8.RuneSelf && !unsafe(r) || !unsafe(r):
+		case r < utf8.RuneSelf && !unprintable(r) || !unprintable(r):
 			dst = append(dst, line[i:i+n]...)
 		case r > 0xffff:
 			hi, lo := utf16.EncodeRune(r)

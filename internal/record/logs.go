@@ -104,10 +104,7 @@ func (l *Logs) make(domain string, want access) error {
 	if err := l.root.RemoveAll(temp); err != nil {
 		return err
 	}
-	if err := l.root.Mkdir(temp, 0o700); err != nil {
-		return err
-	}
-	if err := want.apply(l.root, temp, true, true); err != nil {
+	if err := want.mkdir(l.root, temp); err != nil {
 		return err
 	}
 	if err := l.root.Rename(temp, domain); err != nil {
