@@ -91,7 +91,7 @@ func TestValidate(t *testing.T) {
 		{`channel "image": keep: 0:`, func(f *Fleet) { f.Channels[0].Keep = 0 }},
 		{`channel "image": keep_within: -1ns:`, func(f *Fleet) { f.Channels[0].KeepWithin = -1 }},
 		{`channel "image": locked: "x":`, func(f *Fleet) { f.Channels[0].Locked = "x" }},
-		{`region "eu": name: it stands after "zz"`, func(f *Fleet) { f.Regions = []Region{{"ap"}, {"zz"}, {"eu"}} }},
+		{`region "aa": name: it stands after "eu"`, func(f *Fleet) { f.Regions = []Region{{"ap"}, {"eu"}, {"aa"}} }},
 		{`domain "emea": name: two domains have it`, func(f *Fleet) { f.Domains = []Domain{{Name: "apac"}, {Name: "emea"}, {Name: "emea"}} }},
 		{`domain "enrol": name: name "enrol": it is reserved`, func(f *Fleet) { f.Domains = append(f.Domains, Domain{Name: "enrol"}) }},
 		{`site "berlin": domain: it is in no domain`, func(f *Fleet) { f.Sites[0].Domain = "" }},
