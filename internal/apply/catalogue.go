@@ -172,6 +172,15 @@ func (s *site) fillNext(ctx context.Context, w *scan.CatalogueWriter, old *recor
 			err = carry(w, old, e.Path)
 		case c.act == actNone:
 			err = w.Add(scan.NewRecord(e, c.disk, now))
+		case c.act == actTouch:
+			var rec *scan.Record
+			if rec, err = old.find(e.Path); err == nil {
+				checked := now
+				if rec != nil && rec.Stat == c.disk && !s.o.Rehash {
+					checked = rec.Checked // this run has not read it
+				}
+				err = w.Add(scan.NewRecord(e, scan.Stat{Size: e.Size, MTime: e.MTime, CTime: provisional}, checked))
+			}
 		default:
 			err = w.Add(scan.NewRecord(e, scan.Stat{Size: e.Size, MTime: e.MTime, CTime: provisional}, now))
 		}
@@ -236,6 +245,7 @@ func (s *site) record(ctx context.Context, left []op) (wrong int64, err error) {
 		return 0, err
 	}
 	f := &final{s: s, w: w, next: next, failed: s.told}
+	s.forgetProofs()
 	s.lists = map[digest.Digest]struct{}{}
 	if f.deletes, err = s.owned(left); err == nil {
 		err = f.fill(ctx)
@@ -368,7 +378,7 @@ func (f *final) one(rec *scan.Record, it *scan.Item) error {
 	if !ok {
 		f.wrong++
 		if _, told := f.failed[rec.Path]; !told {
-			f.s.emit(Event{Path: rec.Path, Outcome: Failed, Size: e.Size, Digest: e.Digest, Cause: errNotLeft})
+			f.s.differ(Event{Path: rec.Path, Outcome: Failed, Size: e.Size, Digest: e.Digest, Cause: errNotLeft})
 		}
 		if it == nil {
 			return nil
@@ -379,6 +389,7 @@ func (f *final) one(rec *scan.Record, it *scan.Item) error {
 		} else {
 			f.totals.Files++
 			f.totals.Bytes += e.Size
+			f.s.proven(e.Size, rec.Checked)
 		}
 		f.tree.Add(e.Kind, e.Path, e.Digest)
 	}

@@ -64,6 +64,7 @@ type change struct {
 	to     int32  // the change that takes this one's old file, or -1
 	under  int32  // the change with wayFolder that this one must make way for, or -1
 	left   int32  // chunks not staged yet
+	entry  uint32 // 1 + ordinal of the release's entry; 0: none
 	copy   uint32 // tells apart the staged files of one digest
 	mode   uint16
 	act    act

@@ -52,6 +52,7 @@ type Event struct {
 	Kind    Kind
 	Phase   string
 	Path    string
+	Entry   uint64 // 1 + the ordinal of the path's entry in the release's manifest; 0: it has none, or who finishes an earlier run's commit does not know it
 	From    string // of a moved file
 	Outcome Outcome
 	Size    int64         // of the file, bytes
@@ -59,6 +60,8 @@ type Event struct {
 	Fetched int64         // bytes of it that came from the store, before compression
 	Digest  digest.Digest // of the file as the release has it
 	Cause   error
+
+	Committed bool // Options.Intend or Options.Settle was told of it
 
 	FilesDone, FilesTotal int64 // of PhaseStage
 	BytesDone, BytesTotal int64 // of PhaseStage: of the new files' content
@@ -96,6 +99,11 @@ type Result struct {
 	BytesHeld    int64 // of content, from this disk
 	BytesWritten int64 // staged
 	BytesNeeded  int64 // of content that the store has to give; set by a dry run too
+
+	// What Tree rests on: files that this run has read, and files whose size
+	// and times say that they are what was read earlier.
+	ReadFiles, ReadBytes, StatedFiles int64
+	OldestRead                        int64 // Unix seconds: no file's bytes were read longer ago; 0: there is none, or one never was
 }
 
 func (r *Result) count(o Outcome) {

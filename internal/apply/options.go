@@ -42,6 +42,17 @@ type Options struct {
 	// more before the commit: its error stops the run, which resumes later.
 	Gate func(context.Context) error
 
+	// Intend, if set, is told what becomes of every change when the commit
+	// succeeds, just before its journal is written; again if the commit is
+	// taken back and another is tried. Its error ends the run with nothing
+	// committed. Settle, if set, is told that the commit has happened, before
+	// its journal is removed, and which paths have another outcome than Intend
+	// was told. Run and Recover call it too when they finish what another
+	// process has begun; whoever dies at the wrong moment makes them call it
+	// once more.
+	Intend func(each func(yield func(Event) error) error) error
+	Settle func(other []Event) error
+
 	RootKey *trust.Public // the root key to demand; nil: pin the one of first use
 	Key     []byte        // of an encrypted repository
 

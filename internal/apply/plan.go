@@ -21,6 +21,7 @@ type planner struct {
 	cat     *records
 	entries manifest.Next
 	entry   *manifest.Entry // the next one, nil at the end
+	ordinal uint32          // of entry
 	changes []change
 
 	blocked   string // nothing of the release can be put below this path, because of blockedBy
@@ -97,6 +98,7 @@ func (p *planner) meet(w *scan.Item) error {
 			if p.entry, err = p.entries(); err != nil {
 				return err
 			}
+			p.ordinal++
 		}
 		if wi != nil {
 			return nil
@@ -148,6 +150,9 @@ func (p *planner) path(path string, w *scan.Item, c *scan.Record, m *manifest.En
 
 func (p *planner) add(c change) *change {
 	c.from, c.to, c.under = -1, -1, p.clearing
+	if p.entry != nil && p.entry.Path == c.path {
+		c.entry = p.ordinal + 1
+	}
 	p.changes = append(p.changes, c)
 	return &p.changes[len(p.changes)-1]
 }

@@ -172,6 +172,7 @@ func (s *site) current(ctx context.Context) (bool, error) {
 	defer cat.close()
 	var files int64
 	var extras []Event
+	s.forgetProofs()
 	p := &planner{s: s, cat: cat}
 	err = s.walk(ctx, func(it scan.Item) error {
 		rec, err := cat.peek()
@@ -197,6 +198,9 @@ func (s *site) current(ctx context.Context) (bool, error) {
 		}
 		cat.pop()
 		files++
+		if rec.Kind == scan.File {
+			s.proven(rec.Stat.Size, rec.Checked)
+		}
 		if it.Err != nil || it.Kind != rec.Kind || it.Kind == scan.Dir && it.Stat.Mode != rec.Stat.Mode || it.Kind == scan.File && it.Stat != rec.Stat {
 			return errDiffers
 		}
@@ -283,6 +287,9 @@ func (s *site) commit(ctx context.Context, rel *repo.Release, changes []change) 
 	for i, o := range left {
 		if c := changeAt(changes, o.path); c != nil && c.state != stDropped {
 			c.state, c.out, c.cause = stDropped, outcomeOf(why[i]), why[i]
+			if s.o.Settle != nil {
+				s.other = append(s.other, s.event(changes, c))
+			}
 			if err := s.rescue(o, c); err != nil {
 				return err
 			}
@@ -297,7 +304,19 @@ func (s *site) commit(ctx context.Context, rel *repo.Release, changes []change) 
 	if err != nil {
 		return err
 	}
-	s.tell(changes, false)
+	for i := range changes {
+		if changes[i].out == Unchanged {
+			s.same()
+		}
+	}
+	err = s.outcomes(changes, func(e Event) error {
+		e.Committed = s.o.Intend != nil
+		s.emit(e)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
 	if wrong == 0 && len(left) == 0 && !dropped(changes) && s.res.Tree == rel.Tree && s.res.Totals == rel.Totals {
 		s.res.Verdict = Verified
 	}
@@ -325,6 +344,12 @@ func (s *site) prepareCommit(ctx context.Context, rel *repo.Release, changes []c
 	if err := s.writeNext(ctx, rel, changes); err != nil {
 		return err
 	}
+	s.other = nil
+	if s.o.Intend != nil {
+		if err := s.o.Intend(func(yield func(Event) error) error { return s.outcomes(changes, yield) }); err != nil {
+			return err
+		}
+	}
 	_, err = s.writeJournal(s.steps(changes, recase, aside))
 	return err
 }
@@ -337,7 +362,18 @@ func (s *site) settleCommit(ctx context.Context, left []op) (wrong int64, err er
 	if wrong, err = s.record(context.WithoutCancel(ctx), left); err != nil {
 		return wrong, err
 	}
-	return wrong, s.forgetJournal()
+	return wrong, s.settled()
+}
+
+// settled ends a commit that is recorded, or whose record is lost.
+func (s *site) settled() error {
+	if s.o.Settle != nil {
+		if err := s.o.Settle(s.other); err != nil {
+			return err
+		}
+		s.other = nil
+	}
+	return s.forgetJournal()
 }
 
 // rescue puts a moved file that could not be placed where the next run looks
@@ -379,13 +415,13 @@ func (s *site) recover(ctx context.Context) error {
 	s.told = map[string]struct{}{}
 	for i, o := range left {
 		s.told[o.path] = struct{}{}
-		s.emit(Event{Path: o.path, Outcome: outcomeOf(why[i]), Size: o.size, Cause: why[i]})
+		s.differ(Event{Path: o.path, Outcome: outcomeOf(why[i]), Size: o.size, Cause: why[i]})
 	}
 	_, err = s.settleCommit(ctx, left)
 	if errors.Is(err, scan.ErrCorrupt) || errors.Is(err, fs.ErrNotExist) {
 		// The files are in place; only the record of it is lost. The old
 		// catalogue still tells what is ours: what differs from it is read.
-		return errors.Join(s.setAside(nextName, err), s.forgetJournal())
+		return errors.Join(s.setAside(nextName, err), s.settled())
 	}
 	if err != nil {
 		return err
@@ -393,29 +429,48 @@ func (s *site) recover(ctx context.Context) error {
 	return s.sweepStage(len(left) > 0)
 }
 
-// tell emits what became of every change.
+// tell emits what became of every change of a run that commits nothing.
 func (s *site) tell(changes []change, planned bool) {
-	held := s.o.Locked == Wait && dropped(changes) && s.res.Verdict == Incomplete && !planned && s.res.Tree.IsZero()
+	held := s.o.Locked == Wait && dropped(changes) && !planned
 	for i := range changes {
 		c := &changes[i]
 		switch {
 		case c.out == Unchanged:
 			s.same()
-			continue
 		case c.out == Extra, c.to >= 0 && c.act == actRemove:
-			continue // told already; told of the new name
+			// told already; told of the new name
 		case held && c.state != stDropped:
-			continue // not committed
+			// not committed
+		default:
+			s.emit(s.event(changes, c))
 		}
-		e := Event{Path: c.path, Outcome: c.out, Size: c.size, Digest: c.digest, Held: c.held, Cause: c.cause}
-		if c.from >= 0 {
-			e.From = changes[c.from].path
-		}
-		if c.act == actPlace && c.state != stDropped {
-			e.Fetched = c.size - c.held
-		}
-		s.emit(e)
 	}
+}
+
+// outcomes yields what becomes of every change that is committed.
+func (s *site) outcomes(changes []change, yield func(Event) error) error {
+	for i := range changes {
+		c := &changes[i]
+		if c.out == Unchanged || c.out == Extra || c.to >= 0 && c.act == actRemove {
+			continue
+		}
+		if err := yield(s.event(changes, c)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// event is what becomes of a change.
+func (s *site) event(changes []change, c *change) Event {
+	e := Event{Path: c.path, Entry: uint64(c.entry), Outcome: c.out, Size: c.size, Digest: c.digest, Held: c.held, Cause: c.cause}
+	if c.from >= 0 {
+		e.From = changes[c.from].path
+	}
+	if c.act == actPlace && c.state != stDropped {
+		e.Fetched = c.size - c.held
+	}
+	return e
 }
 
 // full tells of each file that nothing became of when a full disk ends the run:
@@ -434,7 +489,7 @@ func (s *site) full(changes []change, err error) {
 		if c.state != stDropped {
 			c.state, c.out, c.cause = stDropped, Failed, err
 		}
-		s.emit(Event{Path: c.path, Outcome: c.out, Size: c.size, Digest: c.digest, Cause: c.cause})
+		s.emit(Event{Path: c.path, Entry: uint64(c.entry), Outcome: c.out, Size: c.size, Digest: c.digest, Cause: c.cause})
 	}
 }
 

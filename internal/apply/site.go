@@ -53,6 +53,8 @@ type site struct {
 	res   Result
 	asked time.Time // when the bucket was last asked for orders to stop
 	wire  atomic.Int64
+	other []Event // for Options.Settle
+	began int64   // Unix seconds
 }
 
 // open takes the target for this process. The caller must call the returned
@@ -62,7 +64,7 @@ func open(target string, o Options) (*site, func() error, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("pull into %q: %w", target, err)
 	}
-	s := &site{o: o, root: root, pages: pageCache{root}}
+	s := &site{o: o, root: root, pages: pageCache{root}, began: o.Now().Unix()}
 	unlock, err := s.prepare()
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("pull into %q: %w", target, err), root.Close())
@@ -194,6 +196,33 @@ func (s *site) emit(e Event) {
 	}
 	if s.o.OnEvent != nil {
 		s.o.OnEvent(e)
+	}
+}
+
+// differ tells of a change that did not become what was intended.
+func (s *site) differ(e Event) {
+	e.Committed = true
+	s.emit(e)
+	if s.o.Settle != nil {
+		s.other = append(s.other, e)
+	}
+}
+
+// forgetProofs begins to count anew.
+func (s *site) forgetProofs() {
+	s.res.ReadFiles, s.res.ReadBytes, s.res.StatedFiles, s.res.OldestRead = 0, 0, 0, 0
+}
+
+// proven counts a file that is what the release says.
+func (s *site) proven(size, checked int64) {
+	if checked >= s.began {
+		s.res.ReadFiles++
+		s.res.ReadBytes += size
+	} else {
+		s.res.StatedFiles++
+	}
+	if s.res.ReadFiles+s.res.StatedFiles == 1 || checked < s.res.OldestRead {
+		s.res.OldestRead = checked
 	}
 }
 
