@@ -75,7 +75,7 @@ func TestKilledWhileCommitting(t *testing.T) {
 	exe, err := os.Executable()
 	must(t, err)
 	var acked [killSites]int
-	rounds := 25
+	rounds := 15
 	if testing.Short() {
 		rounds = 6
 	}
