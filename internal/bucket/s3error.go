@@ -197,6 +197,9 @@ func tail(s string) string {
 }
 
 func isUnsatisfiable(err error) bool {
+	if errors.Is(err, errUnsatisfiable) {
+		return true
+	}
 	var resp *awshttp.ResponseError
 	return errors.As(err, &resp) && resp.HTTPStatusCode() == http.StatusRequestedRangeNotSatisfiable
 }

@@ -13,10 +13,20 @@ import (
 )
 
 func (s *s3Store) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, Info, error) {
+	return getFrom(ctx, s, s.retry, key, off, n)
+}
+
+// getter makes one request for a range, which it may try several times.
+type getter interface {
+	get(ctx context.Context, key, rng, etag string) (*s3.GetObjectOutput, error)
+}
+
+// getFrom is Store.Get by requests of S3's form.
+func getFrom(ctx context.Context, g getter, retry retryOptions, key string, off, n int64) (io.ReadCloser, Info, error) {
 	if err := checkGet(ctx, key, n, off); err != nil {
 		return nil, Info{}, err
 	}
-	out, err := s.get(ctx, key, rangeHeader(off, n), "")
+	out, err := g.get(ctx, key, rangeHeader(off, n), "")
 	if err != nil {
 		if off < 0 && isUnsatisfiable(err) { // the last bytes of nothing are nothing, but S3 calls that an error
 			return io.NopCloser(bytes.NewReader(nil)), Info{Key: key}, nil
@@ -26,12 +36,12 @@ func (s *s3Store) Get(ctx context.Context, key string, off, n int64) (io.ReadClo
 		}
 		return nil, Info{}, s3Error(ctx, "get", key, err)
 	}
-	info, first, length, err := s.answer(key, off, n, out)
+	info, first, length, err := answer(key, off, n, out)
 	if err != nil {
 		out.Body.Close()
 		return nil, Info{}, err
 	}
-	return &s3Body{s: s, ctx: ctx, key: key, etag: info.ETag, pos: first, end: first + length, r: out.Body}, info, nil
+	return &s3Body{g: g, retry: retry, ctx: ctx, key: key, etag: info.ETag, pos: first, end: first + length, r: out.Body}, info, nil
 }
 
 func (s *s3Store) get(ctx context.Context, key, rng, etag string) (*s3.GetObjectOutput, error) {
@@ -47,8 +57,11 @@ func (s *s3Store) get(ctx context.Context, key, rng, etag string) (*s3.GetObject
 
 // answer checks that the store sends what was asked for: a server, or a cache before it, that ignores Range would
 // otherwise hand out bytes of another place.
-func (s *s3Store) answer(key string, off, n int64, out *s3.GetObjectOutput) (info Info, first, length int64, err error) {
+func answer(key string, off, n int64, out *s3.GetObjectOutput) (info Info, first, length int64, err error) {
 	info = Info{Key: key, ETag: aws.ToString(out.ETag), Modified: aws.ToTime(out.LastModified), Date: serverTime(out.ResultMetadata)}
+	if info.Date.IsZero() {
+		info.Date = lentDate(out.ResultMetadata)
+	}
 	sent := aws.ToInt64(out.ContentLength)
 	if out.ContentLength == nil || sent < 0 {
 		return info, 0, 0, &Error{Op: "get", Key: key, Kind: KindIntegrity, Err: fmt.Errorf("the store did not say how long the body is")}
@@ -98,7 +111,8 @@ func parseContentRange(s string) (first, last, size int64, err error) {
 // s3Body reads a range of an object and, when the connection breaks, goes on where it stopped: it asks for the rest on
 // the condition that the object is still the same one.
 type s3Body struct {
-	s        *s3Store
+	g        getter
+	retry    retryOptions
 	ctx      context.Context
 	key      string
 	etag     string
@@ -148,7 +162,7 @@ func (b *s3Body) reopen() error {
 	if b.ctx.Err() != nil {
 		return cause
 	}
-	if b.idle >= b.s.retry.attempts || b.etag == "" {
+	if b.idle >= b.retry.attempts || b.etag == "" {
 		cause.Kind = KindIntegrity
 		cause.Err = fmt.Errorf("%w: %d bytes are missing after %d tries: %w", errShort, b.end-b.pos, b.idle, cause.Err)
 		if cause.Hint == "" {
@@ -156,11 +170,11 @@ func (b *s3Body) reopen() error {
 		}
 		return cause
 	}
-	b.s.retry.tell(cause)
-	if err := sleep(b.ctx, b.s.retry.delay(b.idle)); err != nil {
+	b.retry.tell(cause)
+	if err := sleep(b.ctx, b.retry.delay(b.idle)); err != nil {
 		return s3Error(b.ctx, "get", b.key, err)
 	}
-	out, err := b.s.get(b.ctx, b.key, rangeHeader(b.pos, b.end-b.pos), b.etag)
+	out, err := b.g.get(b.ctx, b.key, rangeHeader(b.pos, b.end-b.pos), b.etag)
 	if err != nil {
 		e := s3Error(b.ctx, "get", b.key, err)
 		if e.Kind == KindPrecondition {
@@ -168,7 +182,7 @@ func (b *s3Body) reopen() error {
 		}
 		return e
 	}
-	info, _, _, err := b.s.answer(b.key, b.pos, b.end-b.pos, out)
+	info, _, _, err := answer(b.key, b.pos, b.end-b.pos, out)
 	if err == nil && info.ETag != b.etag {
 		err = &Error{Op: "get", Key: b.key, Kind: KindIntegrity, Err: fmt.Errorf("while it was read: %w", errChanged), Hint: "run again"}
 	}
