@@ -26,8 +26,9 @@ func cut(t *testing.T, since time.Time, s *site) {
 			if took := time.Since(since); took > time.Second {
 				t.Errorf("it took %v", took)
 			}
-			s.next(Unwelcome) // it tries, and is refused
-			s.next(Unwelcome)
+			for range 4 { // it goes on trying, and is refused
+				s.next(Unwelcome)
+			}
 			if err := s.Publish("nf.up.alpha.rome.beat", nil); !errors.Is(err, ErrAway) {
 				t.Errorf("publish by one who was thrown out: %v", err)
 			}

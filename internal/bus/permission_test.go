@@ -165,6 +165,30 @@ func unwelcome(t *testing.T, w *world, o ClientOptions) {
 	}
 }
 
+// TestAccountKeySignsNobody has somebody find the account's private half, of which no copy is kept: it signs no users.
+func TestAccountKeySignsNobody(t *testing.T) {
+	w := newWorld(t)
+	w.core.Close()
+	w.server.Close()
+	account, err := nkeys.CreateAccount()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w.seeds.Account, err = account.PublicKey(); err != nil {
+		t.Fatal(err)
+	}
+	w.start("127.0.0.1:0", "")
+	seed, public := w.identity()
+	token, err := jwt.NewUserClaims(public).Encode(account)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unwelcome(t, w, w.options(seed, token))
+	if w.site("alpha", "rome").nc.HeadersSupported() {
+		t.Error("headers are let through: they carry orders to the server")
+	}
+}
+
 func TestAuthorityRefuses(t *testing.T) {
 	w := &world{t: t}
 	w.seeds, _ = NewSeeds()
