@@ -109,6 +109,7 @@ func (x *Index) fetch(ctx context.Context, places []Place, o FetchOptions, fn fu
 	if o.Connections <= 0 {
 		o.Connections = 8
 	}
+	x.announce(ctx, places)
 	var mu sync.Mutex
 	g, ctx := errgroup.WithContext(ctx)
 	spans := make(chan span)
@@ -143,6 +144,27 @@ func (x *Index) fetch(ctx context.Context, places []Place, o FetchOptions, fn fu
 		})
 	}
 	return gone, g.Wait()
+}
+
+// announce tells a store that wants to know which objects will be read: one
+// that must ask somebody for leave can do so once for all.
+func (x *Index) announce(ctx context.Context, places []Place) {
+	p, ok := x.repo.store.(interface {
+		Prefetch(ctx context.Context, keys []string)
+	})
+	if !ok {
+		return
+	}
+	var keys []string
+	seen := map[int32]struct{}{}
+	for i := range places {
+		n := int32(places[i].Pack)
+		if _, ok := seen[n]; !ok {
+			seen[n] = struct{}{}
+			keys = append(keys, PackKey(x.packs[places[i].Pack].Digest))
+		}
+	}
+	p.Prefetch(ctx, keys)
 }
 
 // spans sorts places by pack and offset and cuts them into requests.
