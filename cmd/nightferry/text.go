@@ -8,31 +8,12 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"nightferry/internal/record"
 )
 
-// shown makes a name safe to print: what a terminal would obey, or what would
-// make a text look like another one (control and formatting characters, bytes
-// that are not UTF-8), is written as an escape.
-func shown(s string) string {
-	if !strings.ContainsFunc(s, unsafeRune) {
-		return s
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); {
-		r, n := utf8.DecodeRuneInString(s[i:])
-		switch {
-		case r == utf8.RuneError && n == 1:
-			fmt.Fprintf(&b, `\x%02x`, s[i])
-		case unsafeRune(r):
-			q := strconv.QuoteRuneToASCII(r)
-			b.WriteString(q[1 : len(q)-1])
-		default:
-			b.WriteRune(r)
-		}
-		i += n
-	}
-	return b.String()
-}
+// shown makes a name safe to print, as the job logs do.
+func shown(s string) string { return record.Printable(s) }
 
 // shownLines is shown for a text of several lines.
 func shownLines(s string) string {
