@@ -44,6 +44,7 @@ var rooms = []room{
 	{"internal/manifest", packed, "entries, pages, path rules and Diff"},
 	{"internal/trust", formats, "keys, signatures, releases and heads"},
 	{"internal/halt", formats, "the kill switch's orders and their epoch"},
+	{"internal/window", formats, "when a channel may move: wall-clock windows, the dark, rates and cadences"},
 	{"internal/fleet", formats, "the model: channels, domains, regions, sites and the rules between them"},
 
 	{"internal/wire", packed, "what the Core and its agents say to each other: messages, subjects, signatures"},
@@ -62,6 +63,7 @@ var rooms = []room{
 	{"internal/apply", verbs, "pull: a release becomes a folder"},
 	{"internal/verify", verbs, "compares a folder with a release"},
 	{"internal/collect", verbs, "gc and fsck"},
+	{"internal/schedule", verbs, "what starts when, and the forecast; pure"},
 
 	{"internal/config", processes, "the Core's YAML file: strict, with every error at its place"},
 	{"internal/core", processes, "the Core's daemon: states what sites should hold, commits what they report"},
@@ -126,6 +128,8 @@ var owners = []owner{
 		"the schema is for editors; the program has its own, better errors"},
 	{"nightferry/internal/config", []string{"cmd/nightferry", "cmd/demo", "bench"}, nil,
 		"rooms take options; only a program knows that they came from a file"},
+	{"github.com/robfig/cron/", []string{"internal/window"}, nil,
+		"only its parser is used: what a zone's skipped and doubled hours mean is decided once, by us"},
 	{"github.com/spf13/cobra", []string{"cmd/nightferry"}, nil,
 		"command lines end at the program"},
 	{"github.com/schollz/progressbar/", []string{"cmd/nightferry"}, nil,

@@ -1,0 +1,284 @@
+package schedule
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"time"
+
+	"nightferry/internal/window"
+)
+
+// Prices is what moving costs.
+type Prices struct {
+	PerGB              float64 // 1e9 bytes
+	PerThousandRequest float64
+}
+
+// Coming is a release that is expected: by its channel's cadence, and the
+// size of those before it.
+type Coming struct {
+	Channel         string
+	Release         uint64 // 0: its number is not known yet
+	At              time.Time
+	Bytes, Requests int64 // for each site
+}
+
+// Question is what a forecast is asked.
+type Question struct {
+	From   time.Time
+	Days   int // at least 1, at most 366
+	Sites  []Site
+	Due    []Due
+	Coming []Coming
+	Halts  []Halt // lifted ones do not matter here
+	Prices Prices
+	// AssumedRate is for sites that were never measured, in bytes per second;
+	// 0: 1 MB/s.
+	AssumedRate int64
+	Options     Options // Cap does not count, see Forecast
+}
+
+const defaultAssumedRate = 1_000_000
+
+// Item foretells one release at one site.
+type Item struct {
+	Site, Channel string
+	Release       uint64
+	Ready         time.Time     // when it is due
+	Start         time.Time     // of its first run; zero: not within the days
+	End           time.Time     // when it has arrived; zero: not within the days
+	Active        time.Duration // of moving, within the days
+	// Nights is the number of windows that it needs. Where the days do not
+	// suffice it counts on like those seen; 0 when it never comes to an end.
+	Nights  int
+	Halted  bool // by an active halt: nothing else is foretold
+	Assumed bool // the site was never measured
+
+	Bytes, Requests int64
+	Cost            float64 // in the currency of the prices
+}
+
+// Tonight says whether the release arrives in the window in which it starts.
+func (i *Item) Tonight() bool { return i.Nights == 1 && !i.End.IsZero() }
+
+// Forecast follows the fleet's runs for some days, by the order that Plan
+// has, and returns one item for each site and release, in the order of the
+// sites, then of time. A site's runs share its line, so that they count one
+// after the other whatever its slots. It takes for granted that the cap on
+// the whole fleet is not reached: where it is, runs start later.
+func Forecast(q Question) []Item {
+	q.Options.defaults()
+	if q.AssumedRate <= 0 {
+		q.AssumedRate = defaultAssumedRate
+	}
+	f := &forecast{q: &q, to: q.From.AddDate(0, 0, max(1, min(q.Days, 366))),
+		windows: map[placeRule][]window.Window{}, steps: map[placeRule][]window.Step{}}
+	slices.SortStableFunc(q.Coming, func(a, b Coming) int { return a.At.Compare(b.At) })
+	due := make(map[string][]*Due, len(q.Due))
+	for i := range q.Due {
+		due[q.Due[i].Site] = append(due[q.Due[i].Site], &q.Due[i])
+	}
+	items := make([]Item, 0, len(q.Due)+len(q.Coming)*len(q.Sites))
+	for i := range q.Sites {
+		items = f.site(items, &q.Sites[i], due[q.Sites[i].Name])
+	}
+	return items
+}
+
+type forecast struct {
+	q       *Question
+	to      time.Time
+	windows map[placeRule][]window.Window
+	steps   map[placeRule][]window.Step
+}
+
+// lane is what one channel at one site has before it.
+type lane struct {
+	channel *Channel
+	windows []window.Window // what is over is cut off
+	jobs    []job           // in order of time: what is done is cut off
+}
+
+type job struct {
+	due  Due // Bytes counts down
+	item int
+}
+
+func (f *forecast) site(items []Item, s *Site, due []*Due) []Item {
+	first := len(items)
+	var lanes []lane
+	for i := range s.Channels {
+		c := &s.Channels[i]
+		halted := slices.ContainsFunc(f.q.Halts, func(h Halt) bool { return h.Lifted.IsZero() && h.covers(s, c.Name) })
+		l := lane{channel: c}
+		add := func(d Due) {
+			items = append(items, Item{Site: s.Name, Channel: c.Name, Release: d.Release, Ready: d.Since, Halted: halted, Assumed: s.Rate <= 0,
+				Bytes: d.Bytes, Requests: d.Requests,
+				Cost: float64(d.Bytes)/1e9*f.q.Prices.PerGB + float64(d.Requests)/1e3*f.q.Prices.PerThousandRequest})
+			if !halted {
+				l.jobs = append(l.jobs, job{d, len(items) - 1})
+			}
+		}
+		for _, d := range due {
+			if d.Channel == c.Name {
+				add(*d)
+			}
+		}
+		for _, r := range f.q.Coming {
+			if r.Channel == c.Name && r.At.Before(f.to) {
+				add(Due{Site: s.Name, Channel: c.Name, Release: r.Release, Bytes: r.Bytes, Requests: r.Requests, Since: r.At})
+			}
+		}
+		if len(l.jobs) > 0 {
+			l.windows = f.windowsOf(s.Place, c.Windows)
+			lanes = append(lanes, l)
+		}
+	}
+	f.follow(items, s, lanes)
+	for i := range lanes {
+		for _, j := range lanes[i].jobs {
+			f.extend(&items[j.item], j.due.Bytes)
+		}
+	}
+	mine := items[first:]
+	slices.SortStableFunc(mine, func(a, b Item) int {
+		return cmp.Or(a.Ready.Compare(b.Ready), cmp.Compare(a.Channel, b.Channel), cmp.Compare(a.Release, b.Release))
+	})
+	return items
+}
+
+// follow moves one site through time. At each moment at which its line is
+// free, the first of what may run does, until it is done or its window ends.
+func (f *forecast) follow(items []Item, s *Site, lanes []lane) {
+	steps := f.stepsOf(s)
+	for t := f.q.From; t.Before(f.to); {
+		var best candidate
+		var chosen *lane
+		var next time.Time // when something could change
+		for i := range lanes {
+			l := &lanes[i]
+			for len(l.windows) > 0 && !l.windows[0].End.After(t) {
+				l.windows = l.windows[1:]
+			}
+			if len(l.windows) == 0 || len(l.jobs) == 0 {
+				continue
+			}
+			d, w := &l.jobs[0].due, l.windows[0]
+			at := d.Since
+			if w.Start.After(at) {
+				at = w.Start
+			}
+			if at.After(t) {
+				if next.IsZero() || at.Before(next) {
+					next = at
+				}
+				continue
+			}
+			c := newCandidate(d, 0, l.channel, w, t, f.q.Options.Patience)
+			if chosen == nil || first(&c, &best) < 0 {
+				best, chosen = c, l
+			}
+		}
+		if chosen == nil {
+			if next.IsZero() {
+				return
+			}
+			t = next
+			continue
+		}
+		j := &chosen.jobs[0]
+		item := &items[j.item]
+		until := best.window.End
+		if f.to.Before(until) {
+			until = f.to
+		}
+		end, moved, active := f.move(s, steps, t, until, j.due.Bytes)
+		if item.Start.IsZero() {
+			item.Start = t
+		}
+		item.Nights++
+		item.Active += active
+		j.due.Bytes -= moved
+		j.due.Tried = t
+		if j.due.Bytes <= 0 {
+			item.End = end
+			chosen.jobs = chosen.jobs[1:]
+			t = end
+			continue
+		}
+		t = until
+	}
+}
+
+// move returns what moves from from until until at most, and when it ends.
+func (f *forecast) move(s *Site, steps []window.Step, from, until time.Time, need int64) (end time.Time, moved int64, active time.Duration) {
+	measured := s.Rate
+	if measured <= 0 {
+		measured = f.q.AssumedRate
+	}
+	i, exact := slices.BinarySearchFunc(steps, from, func(s window.Step, t time.Time) int { return s.From.Compare(t) })
+	if !exact {
+		i--
+	}
+	for t := from; ; i++ {
+		if need <= moved {
+			return t, need, active
+		}
+		stop := until
+		if i+1 < len(steps) && steps[i+1].From.Before(until) {
+			stop = steps[i+1].From
+		}
+		if rate := min(measured, steps[i].Bytes); rate > 0 {
+			takes := seconds(float64(need-moved) / float64(rate))
+			if takes <= stop.Sub(t) {
+				return t.Add(takes), need, active + takes
+			}
+			moved = min(need, moved+int64(float64(rate)*stop.Sub(t).Seconds()))
+			active += stop.Sub(t)
+		}
+		if !stop.Before(until) {
+			return until, moved, active
+		}
+		t = stop
+	}
+}
+
+// seconds is a duration that does not overflow.
+func seconds(s float64) time.Duration {
+	if s > math.MaxInt64/2/float64(time.Second) {
+		return math.MaxInt64 / 2
+	}
+	return time.Duration(s * float64(time.Second))
+}
+
+// extend guesses the nights of what is not done within the days.
+func (f *forecast) extend(item *Item, left int64) {
+	moved := item.Bytes - left
+	if moved <= 0 || item.Nights == 0 {
+		item.Nights = 0
+		return
+	}
+	item.Nights += int(math.Ceil(float64(left) / (float64(moved) / float64(item.Nights))))
+}
+
+func (f *forecast) windowsOf(at window.Place, rule window.Rule) []window.Window {
+	key := keyOf(at, rule, f.q.From)
+	list, ok := f.windows[key]
+	if !ok {
+		list = window.Between(f.q.From, f.to, at, rule)
+		f.windows[key] = list
+	}
+	return list
+}
+
+func (f *forecast) stepsOf(s *Site) []window.Step {
+	key := keyOf(window.Place{Zone: s.Place.Zone}, window.Rule{}, f.q.From)
+	key.rule = s.Rates.String()
+	list, ok := f.steps[key]
+	if !ok {
+		list = s.Rates.Steps(f.q.From, f.to, s.Place.Zone)
+		f.steps[key] = list
+	}
+	return list
+}

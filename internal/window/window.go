@@ -1,0 +1,218 @@
+// Package window knows when a channel may move at a site: wall-clock windows
+// in the site's own zone, freezes and holidays, the dark of the site's own
+// nights, how fast when, and when the Core publishes. It is pure: it reads no
+// clock, no file and no network, so that the Core, the agent and a simulation
+// of a year agree on every second.
+//
+// Wall-clock time is not a line: it skips an hour in spring and doubles one
+// in autumn. One rule settles every case: a wall-clock time begins at the
+// first instant at which the site's clock shows it or has passed it. A window
+// that starts in the skipped hour starts at its end, and one in the doubled
+// hour runs once, in the first of the two.
+package window
+
+import (
+	"slices"
+	"time"
+	_ "time/tzdata" // Windows has no zones by IANA name, and a small Linux may have none
+)
+
+// Window is a time in which a channel may move: from Start up to but not
+// including End. Both are in the site's zone.
+type Window struct {
+	Start, End time.Time
+}
+
+// Contains says whether t lies in the window.
+func (w Window) Contains(t time.Time) bool { return !t.Before(w.Start) && t.Before(w.End) }
+
+// Length is how long the window is in real time, which at a change of the
+// clocks is not what the wall shows.
+func (w Window) Length() time.Duration { return w.End.Sub(w.Start) }
+
+// Place is what a rule needs to know of a site.
+type Place struct {
+	Zone                *time.Location // nil is UTC
+	Latitude, Longitude *float64       // degrees, north and east positive; both or neither are nil
+}
+
+func (p Place) zone() *time.Location {
+	if p.Zone == nil {
+		return time.UTC
+	}
+	return p.Zone
+}
+
+const (
+	// maxStretch is the longest time that is one window. What is open for
+	// longer, as with the rule all, is cut at each Monday's 00:00, so that a
+	// window always has an end to plan with.
+	maxStretch = 7 * 24 * time.Hour
+	// horizon bounds the search for the next window. It is longer than a leap
+	// day is away, so that no yearly rule is missed.
+	horizon = 8*366 + 7
+)
+
+// Open returns the window that is open at now.
+//
+// Windows that overlap or touch are one. One that is open for longer than 7
+// days is cut at each Monday, 00:00 at the site.
+func Open(now time.Time, at Place, r Rule) (Window, bool) {
+	for _, w := range Between(now, now.Add(1), at, r) {
+		return w, true
+	}
+	return Window{}, false
+}
+
+// Next returns the first window that starts after now. It is false when
+// nothing opens within eight years: a rule that never opens, or one that its
+// freezes cover.
+func Next(now time.Time, at Place, r Rule) (Window, bool) {
+	if len(r.clauses) == 0 {
+		return Window{}, false
+	}
+	from := now
+	for days := 3; days <= 2*horizon; days *= 4 {
+		to := now.AddDate(0, 0, min(days, horizon))
+		for _, w := range Between(from, to, at, r) {
+			if w.Start.After(now) {
+				return w, true
+			}
+		}
+		from = to
+	}
+	return Window{}, false
+}
+
+// Between returns the windows that are open at some time from from up to but
+// not including to, whole (they may start before from and end after to), in
+// order, none touching the next but where a long one is cut.
+func Between(from, to time.Time, at Place, r Rule) []Window {
+	if !from.Before(to) || len(r.clauses) == 0 {
+		return nil
+	}
+	zone := at.zone()
+	first, last := dateOf(from.In(zone)), dateOf(to.In(zone))
+	// A day's windows reach into the next two days at most, and mostly that
+	// is all one must see. Only a window that may go on beyond what was seen,
+	// as on weekends or with the rule all, is worth a wider look.
+	const near, far = 2, 11
+	out, whole := r.between(first.add(-near), last.add(near), from, to, at)
+	if !whole {
+		out, _ = r.between(first.add(-far), last.add(far), from, to, at)
+	}
+	return out
+}
+
+// between returns the windows of the days from first to last that lie in
+// [from, to), and whether other days could not have changed any of them.
+func (r *Rule) between(first, last Date, from, to time.Time, at Place) (out []Window, whole bool) {
+	zone := at.zone()
+	var list []Window
+	for d := first; !last.before(d); d = d.add(1) {
+		list = r.day(list, d, at)
+	}
+	slices.SortFunc(list, func(a, b Window) int { return a.Start.Compare(b.Start) })
+	sure := Window{Start: wall(first.add(1), 0, zone), End: wall(last.add(1), 0, zone)}
+	whole = true
+	for i := 0; i < len(list); {
+		w := list[i]
+		for i++; i < len(list) && !list[i].Start.After(w.End); i++ {
+			if list[i].End.After(w.End) {
+				w.End = list[i].End
+			}
+		}
+		if !w.End.After(from) || !w.Start.Before(to) {
+			continue
+		}
+		whole = whole && !w.Start.Before(sure.Start) && w.End.Before(sure.End)
+		for _, p := range cut(w, zone) {
+			if p.End.After(from) && p.Start.Before(to) {
+				out = append(out, p)
+			}
+		}
+	}
+	return out, whole
+}
+
+// cut divides a window that is too long at its Mondays.
+func cut(w Window, zone *time.Location) []Window {
+	if w.Length() <= maxStretch {
+		return []Window{w}
+	}
+	var out []Window
+	d := dateOf(w.Start)
+	for d = d.add(1); w.Length() > 0; d = d.add(1) {
+		if d.weekday() != time.Monday {
+			continue
+		}
+		end := wall(d, 0, zone)
+		if !end.Before(w.End) {
+			out = append(out, w)
+			break
+		}
+		if end.After(w.Start) {
+			out = append(out, Window{w.Start, end})
+			w.Start = end
+		}
+	}
+	return out
+}
+
+// day appends the windows that begin on d. The morning after belongs to the
+// evening before: a night is frozen, or is a holiday's, by the date of its
+// evening.
+func (r *Rule) day(out []Window, d Date, at Place) []Window {
+	if r.freeze.Contains(d) {
+		return out
+	}
+	zone := at.zone()
+	kind := daySet(1) << d.weekday()
+	if r.holidayClause() && r.holidays.Contains(d) {
+		kind = holidayBit
+	}
+	for i := range r.clauses {
+		c := &r.clauses[i]
+		if c.days&kind == 0 {
+			continue
+		}
+		for _, s := range c.spans {
+			w, ok := s.on(d, at, zone)
+			if !ok {
+				continue
+			}
+			// A freeze also closes what is open when it begins.
+			if r.freeze.Contains(d.add(1)) {
+				if end := wall(d.add(1), 0, zone); end.Before(w.End) {
+					w.End = end
+				}
+			}
+			if w.Start.Before(w.End) {
+				out = append(out, w)
+			}
+		}
+	}
+	return out
+}
+
+// on returns the span as it falls on a date.
+func (s span) on(d Date, at Place, zone *time.Location) (Window, bool) {
+	if s.dark {
+		if at.Latitude == nil || at.Longitude == nil {
+			return Window{}, false
+		}
+		return night(wall(d.add(1), 0, zone), *at.Latitude, *at.Longitude, s.min, s.max), true
+	}
+	start, skipped := wallSkip(d, s.from, zone)
+	end := wall(d, s.to, zone)
+	if !start.Before(end) {
+		// All of it fell into skipped time. An hour that the clocks skip moves
+		// it to the hour's end, at its length; a whole day that a zone skipped,
+		// crossing the date line, has no windows.
+		if skipped >= 12*time.Hour {
+			return Window{}, false
+		}
+		end = start.Add(time.Duration(s.to-s.from) * time.Minute)
+	}
+	return Window{start, end}, true
+}
