@@ -1,0 +1,202 @@
+package core
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"nightferry/internal/ledger"
+	"nightferry/internal/wire"
+)
+
+// alarms opens and resolves incidents. Saying the same again costs nothing, and
+// what the ledger cannot take now, because its disk is full, it gets later.
+type alarms struct {
+	core *Core
+
+	mu      sync.Mutex
+	open    map[alarm]time.Time // when it was last written
+	pending []change
+	full    bool
+	wake    chan struct{}
+
+	flushing sync.Mutex
+}
+
+// alarm is one member's part in an incident.
+type alarm struct {
+	key string
+	at  wire.Address
+}
+
+type change struct {
+	alarm
+	kind Kind
+	text string // empty: it is over
+	when time.Time
+}
+
+const (
+	// again is how often a problem that goes on is written again.
+	again      = time.Minute
+	maxPending = 10_000
+	maxText    = 1 << 10
+)
+
+func keyOf(kind Kind, what string) string {
+	if what == "" {
+		return string(kind)
+	}
+	return string(kind) + "/" + what
+}
+
+// raise opens an incident of a kind about what (empty: there is one for all),
+// or adds the site at to it; the zero address is the Core itself. It never
+// waits for the ledger.
+func (a *alarms) raise(kind Kind, what string, at wire.Address, text string) {
+	m := alarm{keyOf(kind, what), at}
+	now := a.core.o.Now()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if last, ok := a.open[m]; (ok && now.Sub(last) < again) || len(a.pending) >= maxPending {
+		return
+	}
+	a.note(m, now)
+	a.queue(change{alarm: m, kind: kind, text: clip(text), when: now})
+}
+
+func (a *alarms) note(m alarm, now time.Time) {
+	if a.open == nil {
+		a.open = map[alarm]time.Time{}
+	}
+	a.open[m] = now
+}
+
+// noted says that the ledger has opened it already.
+func (a *alarms) noted(kind Kind, what string, at wire.Address) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.note(alarm{keyOf(kind, what), at}, a.core.o.Now())
+}
+
+// over ends the member's part.
+func (a *alarms) over(kind Kind, what string, at wire.Address) {
+	m := alarm{keyOf(kind, what), at}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if _, ok := a.open[m]; !ok {
+		return
+	}
+	delete(a.open, m)
+	a.queue(change{alarm: m, kind: kind, when: a.core.o.Now()})
+}
+
+func (a *alarms) queue(c change) {
+	a.pending = append(a.pending, c)
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+}
+
+// load learns what is open since before.
+func (a *alarms) load(ctx context.Context) error {
+	list, err := a.core.ledger.Incidents(ctx, false)
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, i := range list {
+		for _, m := range i.Members {
+			if m.Left.IsZero() {
+				a.note(alarm{i.Key, wire.Address{Domain: m.Domain, Site: m.Site}}, m.Last)
+			}
+		}
+	}
+	return nil
+}
+
+// flush writes what is pending, in order; what fails stays.
+func (a *alarms) flush(ctx context.Context) {
+	a.flushing.Lock()
+	defer a.flushing.Unlock()
+	a.mu.Lock()
+	todo := a.pending
+	a.pending = nil
+	a.mu.Unlock()
+	for i, c := range todo {
+		if err := a.write(ctx, c); err != nil {
+			a.mu.Lock()
+			a.pending = append(todo[i:len(todo):len(todo)], a.pending...)
+			a.full = errors.Is(err, ledger.ErrFull)
+			a.mu.Unlock()
+			return
+		}
+	}
+}
+
+func (a *alarms) write(ctx context.Context, c change) error {
+	ev := Event{Domain: c.at.Domain, Site: c.at.Site, Text: string(c.kind) + ": " + c.text}
+	if c.text == "" {
+		gone, err := a.core.ledger.Leave(ctx, c.key, c.at.Domain, c.at.Site)
+		if err == nil && gone {
+			ev.Kind, ev.Text = IncidentOver, c.key
+			a.core.say(ev)
+		}
+		return err
+	}
+	scope := "core"
+	if c.at.Site != "" {
+		scope = "site " + c.at.Site
+	}
+	opened, err := a.core.ledger.OpenIncident(ctx, ledger.Problem{Key: c.key, Kind: string(c.kind), Scope: scope, Text: c.text, Domain: c.at.Domain, Site: c.at.Site})
+	if err == nil && opened {
+		ev.Kind = IncidentOpened
+		a.core.say(ev)
+	}
+	return err
+}
+
+// serve writes as soon as there is something to write.
+func (a *alarms) serve(ctx context.Context) error {
+	for {
+		a.flush(ctx)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-a.wake:
+		}
+	}
+}
+
+// waiting tells what could not be written yet.
+func (a *alarms) waiting() (n int, full bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.pending), a.full && len(a.pending) > 0
+}
+
+// clip bounds a text that others wrote.
+func clip(s string) string {
+	if len(s) > maxText {
+		return s[:maxText] + "…"
+	}
+	return s
+}
+
+// ledgerFailed makes an incident of a full disk; other failures are trouble.
+func (c *Core) ledgerFailed(err error) {
+	if errors.Is(err, ledger.ErrFull) {
+		c.count.full.Store(true)
+		c.alarms.raise(Full, "", wire.Address{}, err.Error()+"; sites keep what they report until then")
+	}
+	c.trouble("ledger", err)
+}
+
+func (c *Core) ledgerWorks() {
+	if c.count.full.Swap(false) {
+		c.alarms.over(Full, "", wire.Address{})
+	}
+}

@@ -1,0 +1,206 @@
+package core
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"nightferry/internal/digest"
+	"nightferry/internal/ledger"
+	"nightferry/internal/repo"
+	"nightferry/internal/wire"
+)
+
+// lendFor is how long a lent URL is good: long enough for a site to finish when
+// the Core is gone.
+const lendFor = 24 * time.Hour
+
+// ask answers aside, because finding out what a release needs takes a while.
+func (c *Core) ask(ctx context.Context, m message, v *wire.Ask) {
+	select {
+	case c.asking <- struct{}{}:
+	case <-ctx.Done():
+		return
+	}
+	c.asides.Go(func() {
+		defer func() { <-c.asking }()
+		c.lend(ctx, m, v)
+	})
+}
+
+// lend signs a URL for every key that the site's releases need, and refuses the
+// others.
+func (c *Core) lend(ctx context.Context, m message, v *wire.Ask) {
+	if len(v.Keys) > wire.MaxAsk {
+		c.refuse(ctx, m, "forged", fmt.Sprintf("it asks for %d objects, at most %d at once", len(v.Keys), wire.MaxAsk), Malformed)
+		return
+	}
+	until := c.now().Add(lendFor)
+	out := wire.URLs{ID: v.ID, Until: until.Unix()}
+	b := c.store.Load()
+	var foreign []string
+	var releases []releaseKey
+	for _, key := range v.Keys {
+		if releases == nil {
+			releases = c.readable(ctx, m.from)
+		}
+		absent, err := c.mayRead(ctx, m.from, releases, key)
+		var url string
+		if err == nil && !absent {
+			url, err = b.PresignGet(ctx, key, lendFor)
+		}
+		switch {
+		case absent:
+			out.Refused = append(out.Refused, wire.Refused{Key: key, Absent: true, Why: "the store has no such object"})
+		case errors.Is(err, errForeign):
+			foreign = append(foreign, clip(key))
+			out.Refused = append(out.Refused, wire.Refused{Key: key, Why: err.Error()})
+		case err != nil:
+			c.trouble("lend", err)
+			out.Refused = append(out.Refused, wire.Refused{Key: key, Why: "the Core could not find out now: ask again"})
+		default:
+			out.Lent = append(out.Lent, wire.URL{Key: key, URL: url})
+		}
+	}
+	if len(foreign) > 0 {
+		c.refuseAsk(ctx, m, foreign)
+	}
+	c.count.urls.Add(int64(len(out.Lent)))
+	err := c.send(m.from, wire.VerbURLs, 0, &out)
+	for errors.Is(err, wire.ErrTooLarge) && len(out.Lent) > 1 {
+		for _, u := range out.Lent[len(out.Lent)/2:] {
+			out.Refused = append(out.Refused, wire.Refused{Key: u.Key, Why: "too many for one answer: ask again"})
+		}
+		out.Lent = out.Lent[:len(out.Lent)/2]
+		err = c.send(m.from, wire.VerbURLs, 0, &out)
+	}
+	if err != nil && ctx.Err() == nil {
+		c.trouble("send", err)
+	}
+}
+
+// refuseAsk audits what a site asked for and was not its own.
+func (c *Core) refuseAsk(ctx context.Context, m message, keys []string) {
+	why := fmt.Sprintf("it asked for %q", keys[0])
+	if len(keys) > 1 {
+		why += fmt.Sprintf(" and %d more", len(keys)-1)
+	}
+	c.count.refusal("ask")
+	c.alarms.raise(BadAsk, "", m.from, fmt.Sprintf("site %s: %s, which its releases do not need", m.from.Site, why))
+	c.say(Event{Kind: Refused, Domain: m.from.Domain, Site: m.from.Site, Text: "ask: " + why})
+	if c.auditDue(m.from, "ask") {
+		if err := c.ledger.Audit(ctx, ledger.Deed{Who: m.from.String(), What: "refused ask", Object: m.from.String(), Detail: why}); err != nil {
+			c.ledgerFailed(err)
+		}
+	}
+}
+
+var errForeign = errors.New("none of this site's releases needs it")
+
+// mayRead returns nil when the site may read the object, absent when its absence
+// is what the site wants to know, and errForeign when it is none of its.
+func (c *Core) mayRead(ctx context.Context, a wire.Address, releases []releaseKey, key string) (absent bool, err error) {
+	switch first, rest, _ := strings.Cut(key, "/"); first {
+	case "format", "halt":
+		if rest == "" {
+			return false, nil
+		}
+	case "trust":
+		n, err := strconv.ParseUint(rest, 10, 64)
+		if err != nil || strconv.FormatUint(n, 10) != rest || n == 0 {
+			return false, errForeign
+		}
+		return n > c.repo.Load().Memory().Trust, nil
+	case "index":
+		var d digest.Digest
+		if key == repo.RootKey || (d.UnmarshalText([]byte(rest)) == nil && repo.SegmentKey(d) == key) {
+			return false, nil
+		}
+	case "packs":
+		var d digest.Digest
+		if d.UnmarshalText([]byte(key[strings.LastIndexByte(key, '/')+1:])) != nil || repo.PackKey(d) != key {
+			return false, errForeign
+		}
+		for _, k := range releases {
+			if ok, err := c.shelf.needed(ctx, k, d); ok || err != nil {
+				return false, err
+			}
+		}
+	case "channels":
+		return c.mayReadChannel(ctx, a, key)
+	}
+	return false, errForeign
+}
+
+func (c *Core) mayReadChannel(ctx context.Context, a wire.Address, key string) (absent bool, err error) {
+	r := c.repo.Load()
+	for _, p := range c.settings.Load().Fleet.Site(a.Site).Placements {
+		name := r.Keys().Name(p.Channel)
+		if key == repo.HeadKey(name) {
+			_, published := c.newest.of(p.Channel)
+			return !published, nil
+		}
+		n, err := strconv.ParseUint(key[strings.LastIndexByte(key, '/')+1:], 10, 64)
+		if err == nil && n > 0 && key == repo.ReleaseKey(name, n) {
+			if rel, ok := c.newest.of(p.Channel); ok && rel.Number == n {
+				return false, nil
+			}
+			return c.absent(ctx, key)
+		}
+	}
+	return false, errForeign
+}
+
+// absent asks the store.
+func (c *Core) absent(ctx context.Context, key string) (bool, error) {
+	body, _, err := c.store.Load().Get(ctx, key, 0, 1)
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return false, body.Close()
+}
+
+// readable lists the releases that a site has a reason to read: those that it
+// should hold, those that it holds, and those of runs under way.
+func (c *Core) readable(ctx context.Context, a wire.Address) []releaseKey {
+	keys := []releaseKey{}
+	add := func(channel string, number uint64, d digest.Digest) {
+		k := releaseKey{channel, number, d}
+		if number > 0 && !slices.Contains(keys, k) {
+			keys = append(keys, k)
+		}
+	}
+	x := c.fleet.get(a)
+	x.mu.Lock()
+	for _, d := range x.state.Desired {
+		add(d.Channel, d.Number, d.Release)
+	}
+	x.mu.Unlock()
+	s := c.settings.Load().Fleet.Site(a.Site)
+	own := func(channel string) bool { return s != nil && s.Placement(channel) != nil }
+	held, err := c.ledger.Holdings(ctx, ledger.Filter{Domain: a.Domain, Site: a.Site})
+	for _, h := range held {
+		if own(h.Channel) && h.Verified.Equal(h.Attested) {
+			add(h.Channel, h.Number, h.Release)
+		}
+	}
+	open, err2 := c.ledger.Runs(ctx, ledger.RunFilter{Domain: a.Domain, Site: a.Site, Open: true, Limit: 16})
+	for _, run := range open {
+		// A site says itself what its run is about: it counts if the Core has published it.
+		if rel, err := c.ledger.Release(ctx, run.Channel, run.Number); own(run.Channel) && err == nil && rel.Digest == run.Release {
+			add(run.Channel, run.Number, run.Release)
+		}
+	}
+	if err := errors.Join(err, err2); err != nil {
+		c.trouble("ledger", err)
+	}
+	return keys
+}

@@ -1,0 +1,250 @@
+package core
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"nightferry/internal/bus"
+	"nightferry/internal/durable"
+	"nightferry/internal/ledger"
+	"nightferry/internal/record"
+	"nightferry/internal/repo"
+	"nightferry/internal/vault"
+	"nightferry/internal/wire"
+)
+
+// Core is an open Core. Its methods are safe for concurrent use.
+type Core struct {
+	o      Options
+	dir    *durable.Root
+	state  *durable.Root // what is remembered of the repository, and caches
+	unlock func() error
+	ledger *ledger.Ledger
+	vault  *vault.Vault
+	logs   *record.Logs
+
+	keys      atomic.Pointer[keys]
+	store     atomic.Pointer[backend]
+	repo      atomic.Pointer[repo.Repo]
+	repoMu    sync.Mutex
+	settings  atomic.Pointer[Settings]
+	authority atomic.Pointer[bus.Authority]
+	changeMu  sync.Mutex // one change of settings or identities at a time
+
+	clock  storeClock
+	fleet  sites
+	shelf  shelf // what each release needs of the store
+	pages  pageCache
+	enrols enrolments
+	follow followers
+	alarms alarms
+	count  counters
+
+	desireMu    sync.Mutex // one change of what sites should hold at a time
+	newest      newest
+	lastRelease atomic.Pointer[keptRelease]
+	halt        atomic.Pointer[haltObject]
+
+	publishMu sync.Mutex // the caches of publish are for one at a time
+	busy      busy       // channels that are being published
+	render    chan struct{}
+
+	server     *bus.Server
+	client     *bus.Client
+	cert       atomic.Pointer[tls.Certificate]
+	ready      chan struct{}
+	work       [shards]chan message
+	asking     chan struct{} // bounds the asks that are answered at once
+	asides     sync.WaitGroup
+	lastUpkeep time.Time // of the daily work; used by one goroutine at a time
+}
+
+func newCore(o Options) *Core {
+	c := &Core{o: o, ready: make(chan struct{}), render: make(chan struct{}, 1), asking: make(chan struct{}, 16)}
+	for i := range c.work {
+		c.work[i] = make(chan message, 64)
+	}
+	c.pages.core, c.shelf.core, c.alarms.core = c, c, c
+	c.alarms.wake = make(chan struct{}, 1)
+	c.clock.started = o.Now()
+	return c
+}
+
+func (o *Options) fill() {
+	if o.Logs == "" {
+		o.Logs = joinPath(o.Data, logsName)
+	}
+	if o.Beat == 0 {
+		o.Beat = time.Minute
+	}
+	if o.Silent == 0 {
+		o.Silent = 5 * time.Minute
+	}
+	if o.Poll == 0 {
+		o.Poll = 15 * time.Second
+	}
+	if o.Store.UserAgent == "" {
+		o.Store.UserAgent = "nightferry/" + o.Version
+	}
+	o.Store.Now = o.Now
+}
+
+// Run serves until ctx ends, and returns nil then. It is called once.
+func (c *Core) Run(ctx context.Context) (err error) {
+	g, ctx := errgroup.WithContext(ctx)
+	if err := c.closeOwnRuns(ctx); err != nil {
+		return err
+	}
+	c.look(ctx)
+	if err := c.listen(ctx); err != nil {
+		return err
+	}
+	for i := range c.work {
+		g.Go(func() error { return c.serve(ctx, c.work[i]) })
+	}
+	g.Go(func() error { return c.every(ctx, c.o.Poll, c.look) })
+	g.Go(func() error { return c.every(ctx, 10*time.Second, c.tick) })
+	g.Go(func() error {
+		c.upkeep(ctx)
+		return c.every(ctx, time.Hour, c.upkeep)
+	})
+	g.Go(func() error { return c.renderAll(ctx) })
+	g.Go(func() error { return c.alarms.serve(ctx) })
+	c.kickRender()
+	close(c.ready)
+	c.tellAll(ctx)
+	err = g.Wait()
+	c.asides.Wait()
+	c.client.Close()
+	c.server.Close()
+	c.tick(context.WithoutCancel(ctx)) // the last sightings
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// Ready is closed once Run listens.
+func (c *Core) Ready() <-chan struct{} { return c.ready }
+
+// Addr is where the bus listens, from Ready on.
+func (c *Core) Addr() string { return c.server.Addr() }
+
+// WebSocketAddr is its second door; empty if there is none.
+func (c *Core) WebSocketAddr() string { return c.server.WebSocketAddr() }
+
+// Vault is the open vault; what is asked of it is audited with ctx's actor.
+func (c *Core) Vault() *vault.Vault { return c.vault }
+
+// LogsDir is the folder of the job logs.
+func (c *Core) LogsDir() string { return c.o.Logs }
+
+// every calls fn after each period until ctx ends.
+func (c *Core) every(ctx context.Context, period time.Duration, fn func(context.Context)) error {
+	t := time.NewTicker(period)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-t.C:
+			fn(ctx)
+		}
+	}
+}
+
+// certLife is how long the bus's certificate is good; renewed when a third is
+// left.
+const certLife = 90 * 24 * time.Hour
+
+func (c *Core) newCert() error {
+	hosts := []string{"localhost", "127.0.0.1", "::1"}
+	for _, u := range c.settings.Load().URLs {
+		if p, err := url.Parse(u); err == nil && p.Hostname() != "" {
+			hosts = append(hosts, p.Hostname())
+		}
+	}
+	chain, key, err := c.keys.Load().ca.Server(hosts, c.o.Now(), certLife)
+	if err != nil {
+		return err
+	}
+	pair, err := tls.X509KeyPair(chain, key)
+	if err != nil {
+		return fmt.Errorf("make the bus's certificate: %w", err)
+	}
+	c.cert.Store(&pair)
+	return nil
+}
+
+func (c *Core) listen(ctx context.Context) error {
+	if err := c.newCert(); err != nil {
+		return err
+	}
+	var err error
+	c.server, err = bus.Start(bus.ServerOptions{
+		Name: "nightferry", Addr: c.o.Addr, WebSocketAddr: c.o.WebSocketAddr,
+		Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.cert.Load(), nil },
+		Authority:   c.authority.Load(),
+		Log:         c.busSays,
+	})
+	if err != nil {
+		return err
+	}
+	seed, public, err := bus.NewIdentity() // its own at every start: nobody keeps it
+	if err == nil {
+		c.client, err = bus.Dial(ctx, bus.ClientOptions{
+			Server: c.server, Seed: seed, Name: "core", Now: c.o.Now, Pending: 64 << 20,
+			JWT: func() (string, error) {
+				return c.authority.Load().Core(public, userLife, c.o.Now())
+			},
+			OnEvent: func(e bus.Event) {
+				if e.Err != nil {
+					c.trouble("bus", fmt.Errorf("%s: %w", e.Kind, e.Err))
+				}
+			},
+		})
+	}
+	if err == nil {
+		if err = c.client.Subscribe(wire.AllUp, func(subject string, data []byte) { c.receive(ctx, subject, data) }); err != nil {
+			c.client.Close()
+		}
+	}
+	if err != nil {
+		c.server.Close()
+		return fmt.Errorf("start the bus: %w", err)
+	}
+	return nil
+}
+
+// busSays takes the bus's log. Who tries what is not theirs is an incident.
+func (c *Core) busSays(l bus.Level, text string) {
+	if c.o.BusLog != nil {
+		c.o.BusLog(l, text)
+	}
+	if l == bus.Refused {
+		c.alarms.raise(Denied, "", wire.Address{}, text)
+	}
+}
+
+// urls are what sites dial.
+func (c *Core) urls() []string {
+	if s := c.settings.Load(); len(s.URLs) > 0 {
+		return s.URLs
+	}
+	_, port, _ := net.SplitHostPort(c.server.Addr())
+	urls := []string{"tls://localhost:" + port}
+	if ws := c.server.WebSocketAddr(); ws != "" {
+		_, port, _ = net.SplitHostPort(ws)
+		urls = append(urls, "wss://localhost:"+port)
+	}
+	return urls
+}

@@ -1,0 +1,365 @@
+package core
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"sync"
+
+	"nightferry/internal/fleet"
+	"nightferry/internal/halt"
+	"nightferry/internal/ledger"
+	"nightferry/internal/repo"
+	"nightferry/internal/trust"
+	"nightferry/internal/wire"
+)
+
+// newest is each channel's newest release, as the ledger has it.
+type newest struct {
+	mu  sync.RWMutex
+	all map[string]ledger.Release
+}
+
+func (n *newest) of(channel string) (ledger.Release, bool) {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	r, ok := n.all[channel]
+	return r, ok
+}
+
+func (n *newest) list() []ledger.Release {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	out := make([]ledger.Release, 0, len(n.all))
+	for _, r := range n.all {
+		out = append(out, r)
+	}
+	slices.SortFunc(out, func(a, b ledger.Release) int { return cmp.Compare(a.Channel, b.Channel) })
+	return out
+}
+
+// put notes a release and reports whether it is news.
+func (n *newest) put(r ledger.Release) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.all == nil {
+		n.all = map[string]ledger.Release{}
+	}
+	if old, ok := n.all[r.Channel]; ok && old.Number >= r.Number {
+		return false
+	}
+	n.all[r.Channel] = r
+	return true
+}
+
+// haltObject is the halt object as it lies in the bucket, verified.
+type haltObject struct {
+	raw    []byte
+	epoch  uint64
+	orders *halt.Orders
+}
+
+// maxHalt is how large a halt object may be to travel with a state; a larger
+// one sites read from the bucket.
+const maxHalt = 256 << 10
+
+// look reads what others may have changed in the store: trust, halts, heads;
+// and the store's clock.
+func (c *Core) look(ctx context.Context) {
+	err := c.lookOnce(ctx)
+	if ctx.Err() != nil {
+		return
+	}
+	if err != nil {
+		c.alarms.raise(Store, "", wire.Address{}, fmt.Sprintf("the store: %v; sites go on with what they have", err))
+		c.trouble("store", err)
+		return
+	}
+	c.alarms.over(Store, "", wire.Address{})
+}
+
+func (c *Core) lookOnce(ctx context.Context) error {
+	if err := c.measure(ctx); err != nil {
+		return err
+	}
+	r, err := c.openRepo(ctx, c.store.Load(), c.keys.Load())
+	if err != nil {
+		return err
+	}
+	c.repo.Store(r)
+	if err := c.readHalt(ctx, r); err != nil {
+		return err
+	}
+	news := false
+	var errs []error
+	for _, ch := range c.settings.Load().Fleet.Channels {
+		fresh, err := c.adopt(ctx, ch.Name, ledger.RunID{})
+		news = news || fresh
+		errs = append(errs, err)
+	}
+	if news {
+		errs = append(errs, c.desire(ctx, nil))
+	}
+	return errors.Join(errs...)
+}
+
+// readHalt tells the sites of a newer halt object.
+func (c *Core) readHalt(ctx context.Context, r *repo.Repo) error {
+	orders, epoch, _, err := r.Halts(ctx)
+	if err != nil {
+		return err
+	}
+	old := c.halt.Load()
+	if old != nil && old.epoch == epoch {
+		return nil
+	}
+	body, _, err := r.Store().Get(ctx, "halt", 0, -1)
+	if err != nil {
+		return err
+	}
+	raw, err := io.ReadAll(io.LimitReader(body, halt.Max+1))
+	body.Close()
+	if err != nil {
+		return err
+	}
+	s, err := trust.Parse(halt.Kind, halt.Version, halt.Max, raw)
+	if err != nil || s.Subject.Number != epoch {
+		return err // it changed in between: next time
+	}
+	c.halt.Store(&haltObject{raw: raw, epoch: epoch, orders: orders})
+	if old != nil {
+		c.tellAll(ctx)
+	}
+	return nil
+}
+
+// adopt enters a channel's head into the ledger, if it is news.
+func (c *Core) adopt(ctx context.Context, channel string, run ledger.RunID) (news bool, err error) {
+	r := c.repo.Load()
+	h, err := r.Head(ctx, channel)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if have, ok := c.newest.of(channel); ok && have.Number >= h.Number {
+		return false, nil
+	}
+	rel, err := r.Release(ctx, channel, h.Number, h.Release)
+	if err != nil {
+		return false, err
+	}
+	e := ledger.Release{Channel: channel, Number: h.Number, Digest: rel.Digest, Tree: rel.Tree, Files: rel.Totals.Files, Bytes: rel.Totals.Bytes, Published: unixTime(rel.Created), Run: run}
+	if h.Number > 1 {
+		e.Parent = h.Number - 1
+	}
+	if err := c.ledger.AddRelease(ctx, e); err != nil && !errors.Is(err, ledger.ErrConflict) {
+		return false, err
+	}
+	if !c.newest.put(e) {
+		return false, nil
+	}
+	c.say(Event{Kind: Released, Channel: channel, Text: fmt.Sprintf("release %d", h.Number)})
+	return true, nil
+}
+
+// extra is what a site is told of a channel beyond the ledger's columns.
+type extra struct {
+	_        struct{} `cbor:",toarray"`
+	Desired  wire.Desired
+	SiteRate int64
+	Above    uint64 // a revision that the site has seen, where the ledger knew less
+}
+
+// order is a change of one row that is not the configuration's.
+type order struct {
+	start, dryRun, rehash bool
+	above                 uint64
+}
+
+type rowKey struct {
+	wire.Address
+	channel string
+}
+
+// desire makes what sites should hold follow from the configuration, the newest
+// releases and orders. All that changes has one revision; who is concerned is
+// told.
+func (c *Core) desire(ctx context.Context, orders map[rowKey]order) error {
+	c.desireMu.Lock()
+	defer c.desireMu.Unlock()
+	rows, err := c.ledger.AllDesired(ctx)
+	if err != nil {
+		return err
+	}
+	have := make(map[rowKey]ledger.Desired, len(rows))
+	for _, d := range rows {
+		have[rowKey{wire.Address{Domain: d.Domain, Site: d.Site}, d.Channel}] = d
+	}
+	f, k, by := c.settings.Load().Fleet, c.keys.Load(), actor(ctx)
+	var set []ledger.Desired
+	states := map[wire.Address]*wire.State{}
+	touched := map[wire.Address]bool{}
+	wants := map[rowKey]bool{}
+	for i := range f.Sites {
+		s := &f.Sites[i]
+		a := wire.Address{Domain: s.Domain, Site: s.Name}
+		st := &wire.State{Beat: uint32(c.o.Beat.Seconds()), Rate: s.Rate}
+		for j := range s.Placements {
+			p := &s.Placements[j]
+			key := rowKey{a, p.Channel}
+			wants[key] = true
+			row, w, err := c.row(key, s, p, have[key], orders[key], k)
+			if err != nil {
+				return err
+			}
+			row.By = by
+			st.Desired = append(st.Desired, *w)
+			if old, ok := have[key]; !ok || !sameRow(&old, row) {
+				set = append(set, *row)
+				touched[a] = true
+			}
+		}
+		states[a] = st
+	}
+	var revision uint64
+	if len(set) > 0 {
+		if revision, err = c.ledger.SetDesired(ctx, set); err != nil {
+			c.ledgerFailed(err)
+			return err
+		}
+	}
+	dropped := map[wire.Address]uint64{}
+	for key := range have {
+		if !wants[key] {
+			if dropped[key.Address], err = c.ledger.DropDesired(ctx, key.Domain, key.Site, key.channel); err != nil {
+				return err
+			}
+			touched[key.Address] = true
+		}
+	}
+	var tell []wire.Address
+	for a, st := range states {
+		x := c.fleet.get(a)
+		x.mu.Lock()
+		fresh := x.want == 0
+		rateOnly := x.state.Rate != st.Rate || x.state.Beat != st.Beat
+		x.state = *st
+		switch {
+		case dropped[a] > 0:
+			x.want = max(dropped[a], revision)
+		case touched[a]:
+			x.want = revision
+		}
+		x.mu.Unlock()
+		if fresh && !touched[a] {
+			_, rev, err := c.ledger.DesiredOf(ctx, a.Domain, a.Site)
+			if err != nil {
+				return err
+			}
+			x.mu.Lock()
+			x.want = rev
+			x.mu.Unlock()
+		}
+		if touched[a] || rateOnly {
+			tell = append(tell, a)
+		}
+	}
+	c.fleet.each(func(a wire.Address, x *site) { // no longer configured
+		if states[a] == nil {
+			x.mu.Lock()
+			x.state, x.want = wire.State{}, 0
+			x.mu.Unlock()
+		}
+	})
+	c.tell(ctx, tell)
+	return nil
+}
+
+// row is what a site should hold of a channel.
+func (c *Core) row(key rowKey, s *fleet.Site, p *fleet.Placement, old ledger.Desired, o order, k *keys) (*ledger.Desired, *wire.Desired, error) {
+	var was extra
+	if len(old.Body) > 0 {
+		if err := wire.Decode(old.Body, &was); err != nil {
+			return nil, nil, fmt.Errorf("what %s should hold of %s, in the ledger: %w", key.Address, key.channel, err)
+		}
+	}
+	rel, _ := c.newest.of(key.channel)
+	row := &ledger.Desired{Domain: key.Domain, Site: key.Site, Channel: key.channel, Number: rel.Number, Release: rel.Digest, Tree: rel.Tree, Start: old.Start, DryRun: old.DryRun}
+	rehash := was.Desired.Rehash
+	if o.start {
+		row.Start, row.DryRun, rehash = old.Start+1, o.dryRun, o.rehash
+	}
+	row.Nonce = k.nonceOf(key.Address, key.channel, row.Number, row.Start)
+	w := wire.Desired{
+		Channel: key.channel, Number: row.Number, Release: row.Release, Target: p.Target,
+		Partial: p.Locked == fleet.Partial, Prune: p.Prune, Rate: p.Rate,
+		Nonce: row.Nonce[:], Start: row.Start, DryRun: row.DryRun, Rehash: rehash,
+	}
+	body, err := wire.Encode(&extra{Desired: w, SiteRate: s.Rate, Above: max(was.Above, o.above)})
+	row.Body = body
+	return row, &w, err
+}
+
+func sameRow(a, b *ledger.Desired) bool {
+	return a.Number == b.Number && a.Release == b.Release && a.Tree == b.Tree && a.Nonce == b.Nonce && a.Start == b.Start && a.DryRun == b.DryRun && bytes.Equal(a.Body, b.Body)
+}
+
+// Sync orders sites to start now.
+func (c *Core) Sync(ctx context.Context, r SyncRequest) ([]Order, error) {
+	list, err := c.settings.Load().Fleet.Select(r.Scope)
+	if err != nil {
+		return nil, err
+	}
+	orders := map[rowKey]order{}
+	for _, s := range list {
+		for _, p := range s.Placements {
+			orders[rowKey{wire.Address{Domain: s.Domain, Site: s.Name}, p.Channel}] = order{start: true, dryRun: r.DryRun, rehash: r.Rehash}
+		}
+	}
+	if len(orders) == 0 {
+		return nil, errors.New("sync: no site of this scope holds a channel")
+	}
+	if err := c.audit(ctx, "sync", scopeText(r.Scope), fmt.Sprintf("dry run %t, rehash %t", r.DryRun, r.Rehash)); err != nil {
+		return nil, err
+	}
+	if err := c.desire(ctx, orders); err != nil {
+		return nil, err
+	}
+	var out []Order
+	for _, s := range list {
+		a := wire.Address{Domain: s.Domain, Site: s.Name}
+		x := c.fleet.get(a)
+		x.mu.Lock()
+		for _, d := range x.state.Desired {
+			if _, ok := orders[rowKey{a, d.Channel}]; ok {
+				out = append(out, Order{Domain: a.Domain, Site: a.Site, Channel: d.Channel, Number: d.Number, Start: d.Start, Connected: c.heard(x)})
+			}
+		}
+		x.mu.Unlock()
+	}
+	return out, nil
+}
+
+func scopeText(s fleet.Scope) string {
+	t := ""
+	for _, p := range []struct{ k, v string }{{"domain", s.Domain}, {"region", s.Region}, {"site", s.Site}, {"channel", s.Channel}} {
+		if p.v != "" {
+			t += " " + p.k + " " + p.v
+		}
+	}
+	if t == "" {
+		return "all"
+	}
+	return t[1:]
+}
+
+func (c *Core) audit(ctx context.Context, what, object, detail string) error {
+	return c.ledger.Audit(ctx, ledger.Deed{Who: actor(ctx), What: what, Object: object, Detail: detail})
+}

@@ -1,0 +1,185 @@
+package core
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"nightferry/internal/wire"
+)
+
+// followers hear of events.
+type followers struct {
+	mu  sync.Mutex
+	all map[chan Event]bool
+}
+
+// followBuffer is how many events a follower may be behind before it misses
+// some.
+const followBuffer = 4096
+
+func (c *Core) say(e Event) {
+	e.At = c.o.Now()
+	if c.o.OnEvent != nil {
+		c.o.OnEvent(e)
+	}
+	c.follow.mu.Lock()
+	defer c.follow.mu.Unlock()
+	for ch := range c.follow.all {
+		select {
+		case ch <- e:
+		default:
+		}
+	}
+}
+
+// trouble tells of something that failed and will be tried again.
+func (c *Core) trouble(what string, err error) {
+	c.say(Event{Kind: Trouble, Text: fmt.Sprintf("%s: %v", what, err)})
+}
+
+// Follow calls fn for each event from now on, until ctx ends or fn returns an
+// error, which it returns. Who is too slow misses events.
+func (c *Core) Follow(ctx context.Context, fn func(Event) error) error {
+	ch := make(chan Event, followBuffer)
+	c.follow.mu.Lock()
+	if c.follow.all == nil {
+		c.follow.all = map[chan Event]bool{}
+	}
+	c.follow.all[ch] = true
+	c.follow.mu.Unlock()
+	defer func() {
+		c.follow.mu.Lock()
+		delete(c.follow.all, ch)
+		c.follow.mu.Unlock()
+	}()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case e := <-ch:
+			if err := fn(e); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// counters are what Metrics tells.
+type counters struct {
+	mu       sync.Mutex
+	messages map[string]int64
+	refusals map[string]int64
+
+	events, outcomes, commits, commitTime, urls, states, rendered atomic.Int64
+	backlog                                                       atomic.Int64
+	full                                                          atomic.Bool
+}
+
+func (n *counters) message(verb string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.messages == nil {
+		n.messages = map[string]int64{}
+	}
+	n.messages[verb]++
+}
+
+func (n *counters) refusal(code string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.refusals == nil {
+		n.refusals = map[string]int64{}
+	}
+	n.refusals[code]++
+}
+
+// Metrics returns the counters.
+func (c *Core) Metrics() Metrics {
+	n := &c.count
+	n.mu.Lock()
+	m := Metrics{Messages: maps.Clone(n.messages), Refusals: maps.Clone(n.refusals)}
+	n.mu.Unlock()
+	m.Events, m.Outcomes, m.Commits, m.CommitTime = n.events.Load(), n.outcomes.Load(), n.commits.Load(), time.Duration(n.commitTime.Load())
+	m.URLs, m.StatesSent, m.Rendered, m.RenderBacklog = n.urls.Load(), n.states.Load(), n.rendered.Load(), int(n.backlog.Load())
+	m.LedgerFull = n.full.Load()
+	m.StoreOffset = time.Duration(c.clock.ahead.Load())
+	m.Incidents = map[string]int{}
+	c.alarms.mu.Lock()
+	keys := map[string]bool{}
+	for a := range c.alarms.open {
+		keys[a.key] = true
+	}
+	c.alarms.mu.Unlock()
+	for k := range keys {
+		m.Incidents[kindOfKey(k)]++
+	}
+	m.Releases = map[string]uint64{}
+	for _, r := range c.newest.list() {
+		m.Releases[r.Channel] = r.Number
+	}
+	f := c.settings.Load().Fleet
+	m.Sites = len(f.Sites)
+	c.fleet.each(func(a wire.Address, x *site) {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		if x.identity != nil {
+			m.Enrolled++
+		}
+		if c.heard(x) {
+			m.Connected++
+		}
+		m.RunsOpen += len(x.progress)
+	})
+	select {
+	case <-c.ready:
+		m.Connections = c.server.Connections()
+	default:
+	}
+	if p := c.cert.Load(); p != nil && p.Leaf != nil {
+		m.CertExpires = p.Leaf.NotAfter
+	}
+	return m
+}
+
+// heard reports whether a site was heard lately; x is locked.
+func (c *Core) heard(x *site) bool {
+	return !x.seen.IsZero() && x.seen.After(c.clock.started) && c.o.Now().Sub(x.seen) < c.o.Beat*5/2
+}
+
+// Health says whether the Core works.
+func (c *Core) Health(ctx context.Context) Health {
+	h := Health{Live: true}
+	select {
+	case <-c.ready:
+		h.Ready = true
+	default:
+		h.Reasons = append(h.Reasons, "it is starting")
+	}
+	if c.count.full.Load() {
+		h.Ready = false
+		h.Reasons = append(h.Reasons, "the ledger's disk is full")
+	}
+	if _, err := c.ledger.Revision(ctx); err != nil {
+		h.Live, h.Ready = false, false
+		h.Reasons = append(h.Reasons, err.Error())
+	}
+	c.alarms.mu.Lock()
+	for a := range c.alarms.open {
+		if kindOfKey(a.key) == string(Store) {
+			h.Reasons = append(h.Reasons, "the store does not answer")
+		}
+	}
+	c.alarms.mu.Unlock()
+	return h
+}
+
+// kindOfKey is the kind of the incident with that key.
+func kindOfKey(key string) string {
+	kind, _, _ := strings.Cut(key, "/")
+	return kind
+}

@@ -1,0 +1,246 @@
+package core
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"nightferry/internal/durable"
+	"nightferry/internal/fleet"
+	"nightferry/internal/halt"
+	"nightferry/internal/ledger"
+	"nightferry/internal/publish"
+	"nightferry/internal/scan"
+	"nightferry/internal/wire"
+)
+
+// busy is what is being published.
+type busy struct {
+	mu  sync.Mutex
+	all map[string]bool
+}
+
+func (b *busy) take(channel string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.all == nil {
+		b.all = map[string]bool{}
+	}
+	if b.all[channel] {
+		return false
+	}
+	b.all[channel] = true
+	return true
+}
+
+func (b *busy) free(channel string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.all, channel)
+}
+
+// ErrPublishing says that the channel is being published already.
+var ErrPublishing = errors.New("it is being published already: wait for that to end")
+
+// Publish publishes a channel's source and states the release to its sites.
+// Two of the same channel do not run at once, and those of others wait for each
+// other. Whatever its end, there is a run in the ledger, and a log.
+//
+// Errors are those of publish.Run, and ErrPublishing.
+func (c *Core) Publish(ctx context.Context, channel string, o PublishOptions) (*Published, error) {
+	f := c.settings.Load().Fleet
+	ch := f.Channel(channel)
+	if ch == nil {
+		_, err := f.Select(fleet.Scope{Channel: channel})
+		if err == nil {
+			err = fmt.Errorf("no channel %q is configured", channel)
+		}
+		return nil, err
+	}
+	if !c.busy.take(channel) {
+		return nil, fmt.Errorf("publish %q: %w", channel, ErrPublishing)
+	}
+	defer c.busy.free(channel)
+	c.publishMu.Lock()
+	defer c.publishMu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return c.publish(ctx, ch, o)
+}
+
+func (c *Core) publish(ctx context.Context, ch *fleet.Channel, o PublishOptions) (*Published, error) {
+	var id ledger.RunID
+	rand.Read(id[:]) // never fails (crypto/rand)
+	old, _ := c.newest.of(ch.Name)
+	w := &ownRun{core: c, id: id, channel: ch.Name}
+	// The record is kept also of a run that was broken off.
+	always := context.WithoutCancel(ctx)
+	if err := w.append(always, ledger.Event{Start: &ledger.Start{Number: old.Number, Parent: old.Number, Trigger: "publish", DryRun: o.DryRun}}); err != nil {
+		c.ledgerFailed(err)
+		return nil, fmt.Errorf("publish %q: its run cannot be recorded: %w", ch.Name, err)
+	}
+	if err := c.audit(always, "publish", "channel "+ch.Name, "run "+id.String()); err != nil {
+		return nil, err
+	}
+	c.say(Event{Kind: RunStarted, Channel: ch.Name, Run: id.String()})
+	res, err := c.push(ctx, ch, o, w)
+	p := &Published{Run: id.String(), Channel: ch.Name}
+	end := ledger.Finish{State: failed}
+	if err != nil {
+		end.Cause = bound(err.Error(), maxRunText)
+		guard := (*publish.GuardError)(nil)
+		stop := (*halt.Error)(nil)
+		switch {
+		case errors.As(err, &guard):
+			end.State = "refused"
+		case errors.As(err, &stop), ctx.Err() != nil:
+			end.State = "stopped"
+		}
+		if ctx.Err() == nil {
+			c.alarms.raise(Publishes, ch.Name, wire.Address{}, fmt.Sprintf("channel %s: %v", ch.Name, err))
+		}
+	} else {
+		*p = Published{Run: id.String(), Channel: ch.Name, Number: res.Number, Digest: res.Digest, Tree: res.Tree, Unchanged: res.Unchanged, DryRun: res.DryRun,
+			Files: res.Totals.Files, Bytes: res.Totals.Bytes, Added: res.Added, Changed: res.Changed, Touched: res.Touched, Removed: res.Removed, Skipped: res.Skipped,
+			Read: res.Read, Sent: res.Sent}
+		end.State = "published"
+		switch {
+		case res.DryRun:
+			end.State = "planned"
+		case res.Unchanged:
+			end.State = "nothing"
+		}
+		end.Totals = ledger.Totals{Files: res.Totals.Files, Bytes: res.Totals.Bytes, Added: res.Added, Changed: res.Changed + res.Touched, Deleted: res.Removed,
+			Unchanged: res.Totals.Files - res.Added - res.Changed - res.Touched}
+		if !res.DryRun {
+			w.append(always, ledger.Event{Start: &ledger.Start{Number: res.Number, Release: res.Digest, Tree: res.Tree, Parent: old.Number, Trigger: "publish"}}) //nolint:errcheck // the finish below fails too
+			c.alarms.over(Publishes, ch.Name, wire.Address{})
+		}
+	}
+	if err2 := errors.Join(w.flush(always), w.append(always, ledger.Event{Finish: &end})); err2 != nil {
+		c.ledgerFailed(err2)
+		err = errors.Join(err, err2)
+	}
+	c.kickRender()
+	if run, err := c.ledger.Run(always, id); err == nil {
+		c.say(Event{Kind: RunEnded, Channel: ch.Name, Run: id.String(), Text: run.State, Ended: &run})
+	}
+	if err != nil || o.DryRun {
+		return p, err
+	}
+	if _, err := c.adopt(ctx, ch.Name, id); err != nil {
+		return p, err
+	}
+	if err := c.desire(ctx, nil); err != nil {
+		return p, err
+	}
+	list, err := c.settings.Load().Fleet.Select(fleet.Scope{Channel: ch.Name})
+	p.Sites = len(list)
+	return p, err
+}
+
+func (c *Core) push(ctx context.Context, ch *fleet.Channel, o PublishOptions, w *ownRun) (res *publish.Result, err error) {
+	patterns, err := scan.ParsePatterns(ch.Include, ch.Exclude)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := c.subfolder("publish")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, dir.Close()) }()
+	unlock, err := durable.Lock(dir, "lock")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	host, _ := os.Hostname() // only for halt orders that name it as a site
+	links := publish.Refuse
+	if ch.Links == fleet.Skip {
+		links = publish.Skip
+	}
+	var spoke time.Time
+	return publish.Run(ctx, c.repo.Load(), ch.Source, publish.Options{
+		Channel: ch.Name, Patterns: patterns, Links: links,
+		MaxDelete: ch.MaxDelete, MaxDeleteFiles: ch.MaxDeleteFiles, AllowUnportable: ch.AllowUnportable,
+		AllowDeletes: o.AllowDeletes, AllowEmpty: o.AllowEmpty, Rehash: o.Rehash, DryRun: o.DryRun,
+		Key: c.keys.Load().release, State: dir, Subject: halt.Subject{Site: host, Channel: ch.Name}, Now: c.o.Now,
+		OnEvent: func(e publish.Event) {
+			p := e.Progress
+			if p == nil {
+				w.file(context.WithoutCancel(ctx), ownFile{Path: e.Path, Outcome: string(e.Outcome), Size: e.Size, Digest: e.Digest, Cause: e.Cause})
+				return
+			}
+			if now := c.o.Now(); now.Sub(spoke) >= time.Second {
+				spoke = now
+				rp := RunProgress{Phase: p.Phase, FilesDone: p.Files, FilesTotal: p.TotalFiles, BytesDone: p.Read, BytesTotal: p.ToRead, BytesWire: p.Sent}
+				if o.OnProgress != nil {
+					o.OnProgress(rp)
+				}
+				c.say(Event{Kind: RunProgressed, Channel: ch.Name, Run: w.id.String(), Progress: &rp})
+			}
+		},
+	})
+}
+
+// ownRun records a run of the Core itself.
+type ownRun struct {
+	core    *Core
+	id      ledger.RunID
+	channel string
+	files   []ownFile
+	bytes   int
+	err     error
+}
+
+const (
+	ownBatch      = 2000
+	ownBatchBytes = 256 << 10
+)
+
+func (w *ownRun) append(ctx context.Context, e ledger.Event) error {
+	e.Run, e.Channel, e.At = w.id, w.channel, w.core.o.Now()
+	_, err := w.core.ledger.Append(ctx, "", "", []ledger.Event{e})
+	return err
+}
+
+func (w *ownRun) file(ctx context.Context, f ownFile) {
+	w.files = append(w.files, f)
+	if w.bytes += len(f.Path) + len(f.Cause); len(w.files) >= ownBatch || w.bytes > ownBatchBytes {
+		w.err = errors.Join(w.err, w.flush(ctx))
+	}
+}
+
+// flush hands what was collected to the ledger, and returns what went wrong so
+// far.
+func (w *ownRun) flush(ctx context.Context) error {
+	if len(w.files) == 0 {
+		return w.err
+	}
+	body, err := wire.Encode(w.files)
+	if err == nil {
+		err = w.append(ctx, ledger.Event{Kind: ownEvent, Body: body})
+	}
+	w.files, w.bytes = nil, 0
+	return errors.Join(w.err, err)
+}
+
+// closeOwnRuns ends the runs of the Core that a crash left open.
+func (c *Core) closeOwnRuns(ctx context.Context) error {
+	open, err := c.ledger.Runs(ctx, ledger.RunFilter{Core: true, Open: true})
+	if err != nil {
+		return err
+	}
+	for _, r := range open {
+		w := &ownRun{core: c, id: r.ID, channel: r.Channel}
+		if err := w.append(ctx, ledger.Event{Finish: &ledger.Finish{State: failed, Cause: "the Core stopped while it ran; the next publish goes on from what it had stored"}}); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,282 @@
+package core
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"nightferry/internal/digest"
+	"nightferry/internal/ledger"
+	"nightferry/internal/manifest"
+	"nightferry/internal/record"
+	"nightferry/internal/wire"
+)
+
+// kickRender makes the renderer look at once.
+func (c *Core) kickRender() {
+	select {
+	case c.render <- struct{}{}:
+	default:
+	}
+}
+
+// renderRetry is how long the renderer waits after something failed.
+const renderRetry = 30 * time.Second
+
+// renderAll writes the log file of every run that has ended and has none, one
+// after the other, until ctx ends. A crash between the file and the mark in the
+// ledger only means that the same file is written again.
+func (c *Core) renderAll(ctx context.Context) error {
+	retry := time.NewTimer(renderRetry)
+	defer retry.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-c.render:
+		case <-retry.C:
+		}
+		runs, err := c.ledger.Unrendered(ctx)
+		bad := err
+		c.count.backlog.Store(int64(len(runs)))
+		for i := range runs {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if err := c.renderRun(ctx, &runs[i]); err != nil {
+				bad = fmt.Errorf("log of run %s: %w", runs[i].ID, err)
+				continue
+			}
+			c.count.rendered.Add(1)
+			c.count.backlog.Add(-1)
+		}
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case bad != nil:
+			c.alarms.raise(Rendering, "", wire.Address{}, fmt.Sprintf("%v; it is kept in the ledger and tried again", bad))
+			c.trouble("log", bad)
+		default:
+			c.alarms.over(Rendering, "", wire.Address{})
+		}
+		retry.Reset(renderRetry)
+	}
+}
+
+func (c *Core) renderRun(ctx context.Context, run *ledger.Run) (err error) {
+	w, err := c.logs.Create(placeOf(run), c.header(ctx, run))
+	if err != nil {
+		return err
+	}
+	defer w.Abort()
+	all := false
+	if ch := c.settings.Load().Fleet.Channel(run.Channel); ch != nil {
+		all = ch.LogUnchanged && run.Site != ""
+	}
+	if err := c.lines(ctx, run, all, w.Line); err != nil {
+		return err
+	}
+	if err := w.Close(endOf(run)); err != nil {
+		return err
+	}
+	return c.ledger.MarkRendered(ctx, run.ID)
+}
+
+func placeOf(run *ledger.Run) record.Place {
+	return record.Place{Domain: run.Domain, Site: run.Site, Channel: run.Channel, Date: run.Started, Run: run.ID.String()}
+}
+
+func (c *Core) header(ctx context.Context, run *ledger.Run) record.Header {
+	h := record.Header{Run: run.ID.String(), Domain: run.Domain, Site: run.Site, Channel: run.Channel, Release: run.Number,
+		Parent: run.Parent, Files: run.Totals.Files, Bytes: run.Totals.Bytes, Trigger: run.Trigger, DryRun: run.DryRun, Started: run.Started}
+	if !run.Release.IsZero() {
+		h.Digest = run.Release.String()
+	}
+	tree := run.Tree
+	if rel, err := c.ledger.Release(ctx, run.Channel, run.Number); err == nil && rel.Digest == run.Release {
+		// Also where the run did not get far enough to count.
+		tree, h.Files, h.Bytes = rel.Tree, rel.Files, rel.Bytes
+	}
+	if !tree.IsZero() {
+		h.Tree = tree.String()
+	}
+	return h
+}
+
+func endOf(run *ledger.Run) record.End {
+	t := &run.Totals
+	e := record.End{State: run.State, Cause: run.Cause, Finished: run.Finished, Added: t.Added, Changed: t.Changed, Moved: t.Moved, Repaired: t.Repaired,
+		Deleted: t.Deleted, Unchanged: t.Unchanged, Locked: t.Locked, Failed: t.Failed, Held: t.Held, Fetched: t.Fetched, Reused: t.Reused}
+	if !run.Attestation.IsZero() {
+		e.Attestation = run.Attestation.String()
+	}
+	return e
+}
+
+// outcome is a file's, with the time of the event that told it.
+type outcome struct {
+	wire.Outcome
+	at time.Time
+}
+
+// lines calls fn for each file that the run acted on, or could not; with all,
+// also for the unchanged files of the release. Files of the release come first,
+// in path order, then what it lacks.
+func (c *Core) lines(ctx context.Context, run *ledger.Run, all bool, fn func(record.File) error) error {
+	if run.Site == "" {
+		return c.ownLines(ctx, run, fn)
+	}
+	var entries []outcome // by ordinal
+	paths := map[string]outcome{}
+	var order []string
+	err := c.ledger.RunEvents(ctx, run.ID, func(e ledger.Event) error {
+		if wire.EventKind(e.Kind) != wire.OutcomesEvent {
+			return nil
+		}
+		list, err := wire.DecodeOutcomes(e.Body)
+		if err != nil {
+			return nil // it is an incident already, and nothing else is to be had of it
+		}
+		for _, o := range list {
+			if o.Path == "" {
+				entries = append(entries, outcome{o, e.At})
+				continue
+			}
+			if _, twice := paths[o.Path]; !twice {
+				order = append(order, o.Path)
+			}
+			paths[o.Path] = outcome{o, e.At}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	slices.SortStableFunc(entries, func(a, b outcome) int { return cmp.Compare(a.Ordinal, b.Ordinal) })
+	if len(entries) > 0 || all || len(paths) > 0 {
+		if err := c.merge(ctx, run, entries, paths, all, fn); err != nil {
+			return err
+		}
+	}
+	slices.SortFunc(order, manifest.ComparePaths)
+	for _, p := range order {
+		if o, ok := paths[p]; ok {
+			if err := fn(fileOf(o, nil)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// merge walks the release and the outcomes side by side. It takes from paths
+// what it has told.
+func (c *Core) merge(ctx context.Context, run *ledger.Run, entries []outcome, paths map[string]outcome, all bool, fn func(record.File) error) error {
+	known := false
+	if rel, err := c.ledger.Release(ctx, run.Channel, run.Number); err == nil {
+		known = rel.Digest == run.Release
+	} else if !errors.Is(err, ledger.ErrNotFound) {
+		return err
+	}
+	if !known {
+		// A site can name any release; only ours has a manifest.
+		for _, o := range entries {
+			f := fileOf(o, nil)
+			f.Path = fmt.Sprintf("entry %d", o.Ordinal)
+			if err := fn(f); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	_, next, err := c.entries(ctx, c.repo.Load(), releaseKey{run.Channel, run.Number, run.Release})
+	if err != nil {
+		return err
+	}
+	for ordinal := uint64(0); ; ordinal++ {
+		e, err := next()
+		if err != nil {
+			return err
+		}
+		if e == nil {
+			return nil
+		}
+		told := false
+		for len(entries) > 0 && entries[0].Ordinal <= ordinal {
+			// Of two about one file, which no honest site sends, the last counts.
+			last := entries[0]
+			entries = entries[1:]
+			if last.Ordinal == ordinal && (len(entries) == 0 || entries[0].Ordinal > ordinal) {
+				told = true
+				if err := fn(fileOf(last, e)); err != nil {
+					return err
+				}
+			}
+		}
+		if o, ok := paths[e.Path]; ok && !told && o.Kind != wire.Deleted && o.Kind != wire.Extra {
+			told = true
+			delete(paths, e.Path)
+			if err := fn(fileOf(o, e)); err != nil {
+				return err
+			}
+		}
+		if all && !told && e.Kind == manifest.File {
+			if err := fn(unchanged(e)); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func unchanged(e *manifest.Entry) record.File {
+	return record.File{Path: e.Path, Outcome: "unchanged", Size: e.Size, Held: e.Size, SHA256: e.Digest.String()}
+}
+
+func fileOf(o outcome, e *manifest.Entry) record.File {
+	f := record.File{Path: o.Path, Outcome: o.Kind.String(), Held: o.Held, Fetched: o.Fetched, From: o.From, Cause: o.Cause, At: o.at}
+	if e != nil {
+		f.Path, f.Size = e.Path, e.Size
+		if e.Kind == manifest.File {
+			f.SHA256 = e.Digest.String()
+		}
+	}
+	return f
+}
+
+// ownFile is a file's line of a run of the Core itself.
+type ownFile struct {
+	_       struct{} `cbor:",toarray"`
+	Path    string
+	Outcome string
+	Size    int64
+	Digest  digest.Digest
+	Cause   string
+}
+
+// ownEvent is the kind of the events that hold them, apart from the wire's.
+const ownEvent = 64
+
+func (c *Core) ownLines(ctx context.Context, run *ledger.Run, fn func(record.File) error) error {
+	return c.ledger.RunEvents(ctx, run.ID, func(e ledger.Event) error {
+		if e.Kind != ownEvent {
+			return nil
+		}
+		var list []ownFile
+		if err := wire.Decode(e.Body, &list); err != nil {
+			return err
+		}
+		for _, o := range list {
+			f := record.File{Path: o.Path, Outcome: o.Outcome, Size: o.Size, Cause: o.Cause, At: e.At}
+			if !o.Digest.IsZero() {
+				f.SHA256 = o.Digest.String()
+			}
+			if err := fn(f); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,396 @@
+package core
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"nightferry/internal/digest"
+	"nightferry/internal/ledger"
+	"nightferry/internal/manifest"
+	"nightferry/internal/repo"
+	"nightferry/internal/trust"
+	"nightferry/internal/wire"
+)
+
+// How a run ends, as sites say it.
+const (
+	verified   = "verified"
+	failed     = "failed"
+	maxRunText = 4 << 10
+)
+
+// report commits job data and acknowledges it. What was committed before is
+// acknowledged again; nothing is acknowledged that is not durable.
+func (c *Core) report(ctx context.Context, m message, x *site, key trust.Public, v *wire.Report) {
+	a := m.from
+	if len(v.Generation) != 16 || v.First == 0 {
+		c.refuse(ctx, m, "forged", "a report without a generation or a sequence", Malformed)
+		return
+	}
+	b := ledger.Batch{Domain: a.Domain, Site: a.Site, Generation: [16]byte(v.Generation), First: v.First}
+	t := translator{core: c, ctx: ctx, at: a, key: key, runs: map[ledger.RunID]releaseKey{}}
+	for i := range v.Events {
+		b.Events = append(b.Events, t.event(&v.Events[i]))
+	}
+	before := c.o.Now()
+	done, err := c.ledger.Commit(ctx, b)
+	ack := wire.Ack{Generation: v.Generation}
+	gap := (*ledger.GapError)(nil)
+	switch {
+	case errors.As(err, &gap):
+		if c.skip(ctx, a, x, b.Generation, gap) {
+			return // it will come again
+		}
+		ack.Want = gap.Want
+		c.answer(a, wire.VerbAck, gap.Want-1, &ack)
+		return
+	case errors.Is(err, ledger.ErrForeignRun):
+		c.refuse(ctx, m, "forged", err.Error(), Malformed)
+		return
+	case err != nil:
+		if ctx.Err() != nil {
+			return
+		}
+		c.ledgerFailed(err)
+		ack.Full = true
+		c.answer(a, wire.VerbAck, 0, &ack)
+		return
+	}
+	c.ledgerWorks()
+	x.mu.Lock()
+	x.gaps = 0
+	x.mu.Unlock()
+	c.answer(a, wire.VerbAck, done.Last, &ack)
+	c.count.commits.Add(1)
+	c.count.commitTime.Add(int64(c.o.Now().Sub(before)))
+	c.count.events.Add(int64(done.Fresh))
+	if done.Fresh > 0 {
+		c.count.outcomes.Add(t.outcomes)
+		c.after(ctx, a, x, &t, done)
+	}
+}
+
+// after does what a committed batch leads to.
+func (c *Core) after(ctx context.Context, a wire.Address, x *site, t *translator, done ledger.Committed) {
+	for _, p := range t.problems {
+		what := Kind(SiteSays + "-" + Kind(p.Kind))
+		if p.Over {
+			c.alarms.over(what, "", a)
+		} else {
+			c.alarms.noted(what, "", a)
+		}
+	}
+	for _, k := range done.Opened {
+		c.say(Event{Kind: IncidentOpened, Domain: a.Domain, Site: a.Site, Text: k})
+	}
+	for _, s := range t.started {
+		c.say(Event{Kind: RunStarted, Domain: a.Domain, Site: a.Site, Channel: s.channel, Run: s.run.String()})
+	}
+	for _, id := range done.Finished {
+		run, err := c.ledger.Run(ctx, id)
+		if err != nil {
+			continue
+		}
+		x.mu.Lock()
+		if p, ok := x.progress[run.Channel]; ok && p.run == id {
+			delete(x.progress, run.Channel)
+		}
+		x.mu.Unlock()
+		c.say(Event{Kind: RunEnded, Domain: a.Domain, Site: a.Site, Channel: run.Channel, Run: id.String(), Text: run.State, Ended: &run})
+	}
+	if len(done.Finished) > 0 {
+		c.kickRender()
+	}
+}
+
+// gapsBeforeSkip is how often a site has to insist on its gap.
+const gapsBeforeSkip = 3
+
+// skip gives up on events that a site no longer has: this ledger is a restored
+// backup, and what the site was acknowledged has gone from both.
+func (c *Core) skip(ctx context.Context, a wire.Address, x *site, generation [16]byte, gap *ledger.GapError) bool {
+	x.mu.Lock()
+	if x.gap != gap.Got {
+		x.gap, x.gaps = gap.Got, 0
+	}
+	x.gaps++
+	insists := x.gaps >= gapsBeforeSkip
+	x.mu.Unlock()
+	if !insists {
+		return false
+	}
+	if err := c.ledger.Skip(ctx, a.Domain, a.Site, generation, gap.Got); err != nil {
+		c.ledgerFailed(err)
+		return false
+	}
+	c.alarms.raise(Lost, "", a, fmt.Sprintf("the events %d to %d of site %s are in no ledger and no longer on the site: was the ledger restored from a backup?", gap.Want, gap.Got-1, a.Site))
+	return true
+}
+
+// translator turns what a site said into what the ledger keeps.
+type translator struct {
+	core *Core
+	ctx  context.Context //nolint:containedctx // lives for one message
+	at   wire.Address
+	key  trust.Public
+	runs map[ledger.RunID]releaseKey
+
+	started  []startedRun
+	problems []wire.Problem
+	outcomes int64
+}
+
+type startedRun struct {
+	run     ledger.RunID
+	channel string
+}
+
+// event never fails: an event that makes no sense is kept as it is, so that the
+// site's queue moves on, and is an incident.
+func (t *translator) event(e *wire.Event) ledger.Event {
+	out := ledger.Event{Kind: uint8(e.Kind), At: time.UnixMilli(e.At).UTC(), Body: e.Body}
+	if len(e.Run) == len(out.Run) && wire.ValidName(e.Channel) {
+		out.Run, out.Channel = ledger.RunID(e.Run), e.Channel
+	}
+	var err error
+	switch e.Kind {
+	case wire.StartedEvent:
+		err = t.start(&out)
+	case wire.OutcomesEvent:
+		err = t.files(&out)
+	case wire.FinishedEvent:
+		err = t.finish(&out)
+	case wire.ProblemEvent:
+		err = t.problem(&out)
+	default:
+		err = fmt.Errorf("event kind %d is none that this Core knows", e.Kind)
+	}
+	if err == nil && out.Run.IsZero() && e.Kind != wire.ProblemEvent {
+		err = errors.New("an event of a run that names no run")
+	}
+	if err != nil {
+		t.core.alarms.raise(Malformed, "", t.at, fmt.Sprintf("site %s reported something that makes no sense: %v", t.at.Site, err))
+	}
+	return out
+}
+
+func (t *translator) start(e *ledger.Event) error {
+	var v wire.Started
+	if err := wire.Decode(e.Body, &v); err != nil {
+		return err
+	}
+	s := &ledger.Start{Number: v.Number, Release: v.Release, Parent: v.Parent, Trigger: "desired", DryRun: v.DryRun}
+	if v.Start > 0 {
+		s.Trigger = "sync"
+	}
+	if rel, err := t.core.ledger.Release(t.ctx, e.Channel, v.Number); err == nil && rel.Digest == v.Release {
+		s.Tree = rel.Tree
+	}
+	e.Start = s
+	t.runs[e.Run] = releaseKey{e.Channel, v.Number, v.Release}
+	t.started = append(t.started, startedRun{e.Run, e.Channel})
+	return nil
+}
+
+func (t *translator) files(e *ledger.Event) error {
+	all, err := wire.DecodeOutcomes(e.Body)
+	if err != nil {
+		return err
+	}
+	t.outcomes += int64(len(all))
+	for _, o := range all {
+		if o.Kind != wire.Failed && o.Kind != wire.Locked && o.Kind != wire.Repaired {
+			continue
+		}
+		x := ledger.Exception{Path: o.Path, Outcome: o.Kind.String(), Cause: clip(o.Cause)}
+		if o.Path == "" {
+			x.Path = fmt.Sprintf("entry %d of the release", o.Ordinal)
+			if entry, err := t.core.entryAt(t.ctx, t.run(e.Run), o.Ordinal); err == nil {
+				x.Path, x.Size = entry.Path, entry.Size
+			}
+		}
+		e.Exceptions = append(e.Exceptions, x)
+	}
+	return nil
+}
+
+// run tells what release a run is about.
+func (t *translator) run(id ledger.RunID) releaseKey {
+	k, ok := t.runs[id]
+	if !ok {
+		if r, err := t.core.ledger.Run(t.ctx, id); err == nil && r.Domain == t.at.Domain && r.Site == t.at.Site {
+			k = releaseKey{r.Channel, r.Number, r.Release}
+		}
+		t.runs[id] = k
+	}
+	return k
+}
+
+// entryAt returns the entry of a release with that ordinal.
+func (c *Core) entryAt(ctx context.Context, k releaseKey, ordinal uint64) (*manifest.Entry, error) {
+	rel, err := c.released(ctx, k)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range rel.Pages {
+		if ordinal >= uint64(p.Entries) {
+			ordinal -= uint64(p.Entries)
+			continue
+		}
+		r := c.repo.Load()
+		if err := r.LoadPages(ctx, r.Index, []digest.Digest{p.ID}, &c.pages, repo.FetchOptions{}); err != nil {
+			return nil, err
+		}
+		b, _ := c.pages.Load(p.ID)
+		if r.Keys().ChunkID(b) != p.ID {
+			return nil, fmt.Errorf("page %s: %w", p.ID.Short(), fs.ErrInvalid)
+		}
+		entries, err := manifest.DecodePage(b, rel.Portable)
+		if err != nil || ordinal >= uint64(len(entries)) {
+			return nil, fmt.Errorf("page %s: %w", p.ID.Short(), errors.Join(err, fs.ErrNotExist))
+		}
+		return &entries[ordinal], nil
+	}
+	return nil, fs.ErrNotExist
+}
+
+// released reads a release that the Core has published, remembering the last.
+func (c *Core) released(ctx context.Context, k releaseKey) (*repo.Release, error) {
+	if l := c.lastRelease.Load(); l != nil && l.key == k {
+		return l.rel, nil
+	}
+	if k.number == 0 {
+		return nil, fs.ErrNotExist
+	}
+	rel, err := c.repo.Load().Release(ctx, k.channel, k.number, k.digest)
+	if err == nil {
+		c.lastRelease.Store(&keptRelease{k, rel})
+	}
+	return rel, err
+}
+
+type keptRelease struct {
+	key releaseKey
+	rel *repo.Release
+}
+
+func (t *translator) finish(e *ledger.Event) error {
+	var v wire.Finished
+	if err := wire.Decode(e.Body, &v); err != nil {
+		e.Finish = &ledger.Finish{State: failed, Cause: "the site's closing word makes no sense"}
+		return err
+	}
+	f := &ledger.Finish{State: v.Verdict, Cause: bound(v.Error, maxRunText), Totals: ledger.Totals{
+		Files: v.Files, Bytes: v.Bytes, Added: v.Added, Changed: v.Changed, Moved: v.Moved, Repaired: v.Repaired, Deleted: v.Deleted,
+		Unchanged: v.Unchanged, Locked: v.Locked, Failed: v.Failed, Held: v.Held, Fetched: v.Fetched,
+	}}
+	if !wire.ValidName(f.State) {
+		f.State = failed
+	}
+	e.Finish = f
+	if len(v.Attestation) == 0 {
+		if f.State == verified {
+			f.State, f.Cause = failed, "the site says that it is verified, and attests nothing"
+			t.core.alarms.raise(BadProof, "", t.at, fmt.Sprintf("site %s, channel %s: %s", t.at.Site, e.Channel, f.Cause))
+		}
+		return nil
+	}
+	at, err := t.attestation(e, &v)
+	if err != nil {
+		f.State, f.Cause = failed, "the attestation is refused: "+err.Error()
+		t.core.count.refusal("attestation")
+		t.core.alarms.raise(BadProof, "", t.at, fmt.Sprintf("site %s, channel %s: %s", t.at.Site, e.Channel, f.Cause))
+		if t.core.auditDue(t.at, "attestation") {
+			_ = t.core.ledger.Audit(t.ctx, ledger.Deed{Who: t.at.String(), What: "refused attestation", Object: t.at.String(), Detail: clip(f.Cause)})
+		}
+		return nil
+	}
+	f.Attestation = at
+	t.core.alarms.over(BadProof, "", t.at)
+	return nil
+}
+
+// attestation checks a site's statement against what the Core itself has
+// published: the nonce is one that it gave this site for this release, and the
+// tree is the release's.
+func (t *translator) attestation(e *ledger.Event, v *wire.Finished) (*ledger.Attestation, error) {
+	at, number, err := wire.OpenAttestation(v.Attestation, t.core.repo.Load().ID(), t.at, t.key)
+	if err != nil {
+		return nil, err
+	}
+	if at.Channel != e.Channel {
+		return nil, fmt.Errorf("it is about channel %q", clip(at.Channel))
+	}
+	rel, err := t.core.ledger.Release(t.ctx, at.Channel, number)
+	if err != nil {
+		return nil, fmt.Errorf("release %d: %w", number, err)
+	}
+	if rel.Digest != at.Release {
+		return nil, fmt.Errorf("release %d is %s, it says %s", number, rel.Digest.Short(), at.Release.Short())
+	}
+	if !t.core.gaveNonce(t.at, at.Channel, number, at.Nonce) {
+		return nil, errors.New("its nonce is none that the Core gave this site for this release")
+	}
+	if rel.Tree != at.Tree {
+		return nil, fmt.Errorf("the tree is %s, release %d has %s", at.Tree.Short(), number, rel.Tree.Short())
+	}
+	return &ledger.Attestation{
+		At: time.Unix(at.At, 0).UTC(), Nonce: [16]byte(at.Nonce), Number: number, Release: at.Release, Tree: at.Tree,
+		Files: at.Files, Bytes: at.Bytes, Read: at.ReadFiles, Statted: at.StatedFiles, OldestRead: time.Unix(at.OldestRead, 0).UTC(),
+		Verified: v.Verdict == verified, Signed: v.Attestation,
+	}, nil
+}
+
+// gaveNonce reports whether the nonce was ever the site's for that release: of
+// the order in force, or of one of the last before it.
+func (c *Core) gaveNonce(a wire.Address, channel string, number uint64, nonce []byte) bool {
+	if len(nonce) != 16 {
+		return false
+	}
+	start := uint64(0)
+	x := c.fleet.get(a)
+	x.mu.Lock()
+	for _, d := range x.state.Desired {
+		if d.Channel == channel {
+			start = d.Start
+		}
+	}
+	x.mu.Unlock()
+	k := c.keys.Load()
+	for i := 0; i < 64; i++ {
+		if k.nonceOf(a, channel, number, start) == [16]byte(nonce) {
+			return true
+		}
+		if start == 0 {
+			return false
+		}
+		start--
+	}
+	return false
+}
+
+func (t *translator) problem(e *ledger.Event) error {
+	var v wire.Problem
+	if err := wire.Decode(e.Body, &v); err != nil {
+		return err
+	}
+	if !wire.ValidName(v.Kind) {
+		return fmt.Errorf("a problem of kind %q", clip(v.Kind))
+	}
+	t.problems = append(t.problems, v)
+	if !v.Over {
+		kind := string(SiteSays) + "-" + v.Kind
+		e.Incidents = []ledger.Problem{{Key: kind, Kind: kind, Scope: "site " + t.at.Site, Text: clip(v.Text), Domain: t.at.Domain, Site: t.at.Site}}
+	}
+	return nil
+}
+
+func bound(s string, n int) string {
+	if len(s) > n {
+		return s[:n] + "…"
+	}
+	return s
+}

@@ -1,0 +1,105 @@
+package core
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+
+	"nightferry/internal/fleet"
+	"nightferry/internal/ledger"
+	"nightferry/internal/record"
+	"nightferry/internal/wire"
+)
+
+func joinPath(dir, name string) string { return filepath.Join(dir, name) }
+
+// Reload puts other settings in force, all or none.
+func (c *Core) Reload(ctx context.Context, s Settings) error {
+	if err := c.apply(ctx, s); err != nil {
+		return fmt.Errorf("reload: the settings in force stay: %w", err)
+	}
+	if err := c.newCert(); err != nil {
+		return err
+	}
+	c.look(ctx)
+	return c.ledger.Audit(ctx, ledger.Deed{Who: actor(ctx), What: "reload", Object: "configuration"})
+}
+
+// Refresh reads keys and secrets from the vault again after one was set or
+// rotated: domains' signing keys, S3 credentials, the release key.
+func (c *Core) Refresh(ctx context.Context) error {
+	old := c.store.Load()
+	if err := c.openStore(ctx); err != nil {
+		return fmt.Errorf("what was in force stays: %w", err)
+	}
+	_ = old // requests under way still use it; its idle connections end by themselves
+	if err := c.newAuthority(ctx, c.settings.Load().Fleet); err != nil {
+		return err
+	}
+	c.tellAll(ctx)
+	return nil
+}
+
+// apply checks settings, prepares what they need and puts them in force.
+func (c *Core) apply(ctx context.Context, s Settings) error {
+	if s.Fleet == nil {
+		s.Fleet = &fleet.Fleet{}
+	}
+	var errs []error
+	for _, p := range s.Fleet.Validate() {
+		errs = append(errs, p)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	access := map[string]record.Access{}
+	for _, d := range s.Fleet.Domains {
+		access[d.Name] = record.Access{Group: d.LogGroup}
+	}
+	changed, err := c.logs.Prepare(access)
+	if err != nil {
+		return err
+	}
+	for _, d := range slices.Sorted(maps.Keys(access)) {
+		if how, ok := changed[d]; ok {
+			c.alarms.raise(LogAccess, d, wire.Address{}, fmt.Sprintf("the log folder of domain %s: %s: put it right, or remove it", d, how))
+		} else {
+			c.alarms.over(LogAccess, d, wire.Address{})
+		}
+	}
+	if err := c.newAuthority(ctx, s.Fleet); err != nil {
+		return err
+	}
+	for _, ch := range s.Fleet.Channels {
+		rel, err := c.ledger.Releases(ctx, ch.Name, 1)
+		if err != nil {
+			return err
+		}
+		for _, r := range rel {
+			c.newest.put(r)
+		}
+	}
+	c.settings.Store(&s)
+	return c.desire(ctx, nil)
+}
+
+// newAuthority makes the vault's keys and the ledger's revocations law on the
+// bus: who is no longer welcome is cut before it returns.
+func (c *Core) newAuthority(ctx context.Context, f *fleet.Fleet) error {
+	c.changeMu.Lock()
+	defer c.changeMu.Unlock()
+	a, err := c.openAuthority(ctx, c.keys.Load(), f)
+	if err != nil {
+		return err
+	}
+	if c.server != nil {
+		if err := c.server.Update(a); err != nil {
+			return err
+		}
+	}
+	c.authority.Store(a)
+	return nil
+}

@@ -1,0 +1,190 @@
+package core
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"nightferry/internal/bus"
+	"nightferry/internal/ledger"
+	"nightferry/internal/trust"
+	"nightferry/internal/wire"
+)
+
+// site is what the Core knows of one site while it runs.
+type site struct {
+	mu       sync.Mutex
+	identity *ledger.Identity // nil: it has none
+	key      trust.Public     // of identity
+	ended    time.Time        // of the last identity, where it has none now
+
+	seen     time.Time
+	told     bool // the sighting is in the ledger
+	sighting ledger.Sighting
+	trust    uint64 // newest document that it has seen
+	epoch    uint64 // newest halt that it has seen
+	progress map[string]progress
+
+	state wire.State // what it should hold; without At and Halt
+	want  uint64     // revision of state
+
+	gap   uint64 // the sequence it went on from when it left a gap
+	gaps  int    // how often in a row
+	audit map[string]time.Time
+}
+
+type progress struct {
+	run ledger.RunID
+	at  time.Time
+	RunProgress
+}
+
+// sites holds all that were heard of or configured.
+type sites struct {
+	mu  sync.RWMutex
+	all map[wire.Address]*site
+}
+
+func (s *sites) find(a wire.Address) *site {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.all[a]
+}
+
+func (s *sites) get(a wire.Address) *site {
+	if x := s.find(a); x != nil {
+		return x
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	x := s.all[a]
+	if x == nil {
+		if s.all == nil {
+			s.all = map[wire.Address]*site{}
+		}
+		x = &site{progress: map[string]progress{}, audit: map[string]time.Time{}}
+		s.all[a] = x
+	}
+	return x
+}
+
+func (s *sites) each(fn func(wire.Address, *site)) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for a, x := range s.all {
+		fn(a, x)
+	}
+}
+
+// take makes id the site's identity; nil: it has none any more.
+func (x *site) take(id *ledger.Identity, ended time.Time) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.identity, x.key, x.ended = nil, trust.Public{}, ended
+	if id == nil {
+		return nil
+	}
+	p, err := bus.Ed25519Public(id.Public)
+	if err != nil {
+		return fmt.Errorf("identity of %s/%s: %w", id.Domain, id.Site, err)
+	}
+	x.identity = id
+	copy(x.key[:], p)
+	return nil
+}
+
+// loadSites reads identities and sightings from the ledger.
+func (c *Core) loadSites(ctx context.Context) error {
+	ids, err := c.ledger.Identities(ctx, true)
+	if err != nil {
+		return err
+	}
+	for i := range ids {
+		x := c.fleet.get(wire.Address{Domain: ids[i].Domain, Site: ids[i].Site})
+		switch {
+		case ids[i].Ended.IsZero():
+			if err := x.take(&ids[i], time.Time{}); err != nil {
+				return err
+			}
+		case x.identity == nil && ids[i].Ended.After(x.ended):
+			x.ended = ids[i].Ended
+		}
+	}
+	if err := c.alarms.load(ctx); err != nil {
+		return err
+	}
+	seen, err := c.ledger.Sightings(ctx)
+	if err != nil {
+		return err
+	}
+	for _, s := range seen {
+		x := c.fleet.get(wire.Address{Domain: s.Domain, Site: s.Site})
+		x.seen, x.sighting, x.told = s.Seen, s, true
+	}
+	return nil
+}
+
+// saw notes a sign of life. at is the site's clock in Unix milliseconds.
+func (c *Core) saw(a wire.Address, x *site, at int64, change func(*ledger.Sighting)) {
+	now := c.now()
+	offset := time.UnixMilli(at).Sub(now)
+	x.mu.Lock()
+	x.seen, x.told = c.o.Now(), false
+	x.sighting.Domain, x.sighting.Site, x.sighting.Seen = a.Domain, a.Site, x.seen
+	x.sighting.ClockOffset = offset
+	change(&x.sighting)
+	x.mu.Unlock()
+	c.alarms.over(Silent, "", a)
+	if offset.Abs() > clockIncident {
+		c.alarms.raise(Clock, "", a, fmt.Sprintf("the clock of %s is %s from the store's: set it right; above 15 minutes nothing starts there", a, offset.Round(time.Second)))
+	} else {
+		c.alarms.over(Clock, "", a)
+	}
+}
+
+// clockIncident is how far apart clocks may be.
+const clockIncident = 2 * time.Minute
+
+// tick writes the latest sightings and finds the silent.
+func (c *Core) tick(ctx context.Context) {
+	var list []ledger.Sighting
+	var noted []*site
+	f := c.settings.Load().Fleet
+	now := c.o.Now()
+	c.fleet.each(func(a wire.Address, x *site) {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		if !x.told && !x.seen.IsZero() {
+			list, noted = append(list, x.sighting), append(noted, x)
+			x.told = true
+		}
+		if s := f.Site(a.Site); s == nil || s.Domain != a.Domain || x.identity == nil {
+			return
+		}
+		last := x.seen
+		if last.IsZero() {
+			last = x.identity.Enrolled
+		}
+		// After a start of ours, sites get the time that they need to come back.
+		if last.Before(c.clock.started) {
+			last = c.clock.started
+		}
+		if d := now.Sub(last); d > c.o.Silent {
+			c.alarms.raise(Silent, "", a, fmt.Sprintf("site %s was not heard for %s: is the server up, does the agent run, does its network reach the Core?", a, d.Round(time.Second)))
+		}
+	})
+	if len(list) > 0 {
+		if err := c.ledger.Seen(ctx, list); err != nil {
+			for _, x := range noted {
+				x.mu.Lock()
+				x.told = false
+				x.mu.Unlock()
+			}
+			c.ledgerFailed(err)
+		} else {
+			c.ledgerWorks()
+		}
+	}
+	c.alarms.flush(ctx)
+}

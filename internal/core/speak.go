@@ -1,0 +1,338 @@
+package core
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"time"
+
+	"nightferry/internal/bus"
+	"nightferry/internal/frame"
+	"nightferry/internal/ledger"
+	"nightferry/internal/trust"
+	"nightferry/internal/wire"
+)
+
+// shards is how many messages are worked on at once. Those of one site stay in
+// order; commits that wait together share one sync of the ledger.
+const shards = 32
+
+type message struct {
+	from wire.Address
+	verb string
+	data []byte
+}
+
+// receive takes a message from the bus. Who said it stands in the subject, which
+// the bus lets nobody else use; a reply-to is not looked at.
+func (c *Core) receive(ctx context.Context, subject string, data []byte) {
+	a, verb, err := wire.ParseUp(subject)
+	if err != nil {
+		return // the bus has no such permission to give; nobody to answer to
+	}
+	h := fnv.New32a()
+	h.Write([]byte(a.String()))
+	select {
+	case c.work[h.Sum32()%shards] <- message{a, verb, data}:
+	case <-ctx.Done():
+	}
+}
+
+func (c *Core) serve(ctx context.Context, in <-chan message) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case m := <-in:
+			c.count.message(m.verb)
+			c.hear(ctx, m)
+		}
+	}
+}
+
+// hear works on one message.
+func (c *Core) hear(ctx context.Context, m message) {
+	if m.from.Domain == wire.EnrolDomain {
+		c.hearEnrolment(ctx, m)
+		return
+	}
+	x := c.fleet.find(m.from)
+	var known bool
+	var key trust.Public
+	if x != nil {
+		x.mu.Lock()
+		known, key = x.identity != nil, x.key
+		x.mu.Unlock()
+	}
+	if !known {
+		c.refuse(ctx, m, "revoked", "the Core knows no identity of this site: enrol it again with a new token", Revoked)
+		return
+	}
+	s := c.settings.Load().Fleet.Site(m.from.Site)
+	if s == nil || s.Domain != m.from.Domain {
+		c.refuse(ctx, m, "unknown", "the Core's configuration has no such site in that domain: add it, or revoke the site", Revoked)
+		return
+	}
+	var err error
+	switch m.verb {
+	case wire.VerbHello:
+		var v wire.Hello
+		if err = c.open(m, key, &v); err == nil {
+			c.hello(ctx, m.from, x, &v)
+		}
+	case wire.VerbBeat:
+		var v wire.Beat
+		if err = c.open(m, key, &v); err == nil {
+			c.beat(ctx, m.from, x, &v)
+		}
+	case wire.VerbProgress:
+		var v wire.Progress
+		if err = c.open(m, key, &v); err == nil {
+			c.progressed(m.from, x, &v)
+		}
+	case wire.VerbReport:
+		var v wire.Report
+		if err = c.open(m, key, &v); err == nil {
+			c.report(ctx, m, x, key, &v)
+		}
+	case wire.VerbAsk:
+		var v wire.Ask
+		if err = c.open(m, key, &v); err == nil {
+			c.ask(ctx, m, &v)
+		}
+	case wire.VerbRenew:
+		var v wire.Renew
+		if err = c.open(m, key, &v); err == nil {
+			c.renew(ctx, m, x)
+		}
+	default:
+		err = fmt.Errorf("verb %q is none that this Core knows: %w", clip(m.verb), frame.ErrDamaged)
+	}
+	if err != nil {
+		c.refuseError(ctx, m, err)
+	}
+}
+
+func (c *Core) open(m message, key trust.Public, v any) error {
+	_, err := wire.Open(m.data, c.repo.Load().ID(), m.from, m.verb, wire.By(key), v)
+	return err
+}
+
+// refuseError refuses a message that could not be opened, and says which sort
+// of trouble that is.
+func (c *Core) refuseError(ctx context.Context, m message, err error) {
+	newer := (*frame.NewerError)(nil)
+	switch {
+	case errors.As(err, &newer):
+		c.refuse(ctx, m, "version", fmt.Sprintf("%v; this Core speaks version %d of the protocol", err, wire.Version), Protocol)
+	case errors.Is(err, trust.ErrUntrusted):
+		c.refuse(ctx, m, "forged", err.Error(), Forged)
+	default:
+		c.refuse(ctx, m, "forged", err.Error(), Malformed)
+	}
+}
+
+// refuse tells the sender why, audits it and opens an incident. A flood of
+// refusals is audited once a minute.
+func (c *Core) refuse(ctx context.Context, m message, code, why string, kind Kind) {
+	why = clip(why)
+	c.count.refusal(code)
+	c.alarms.raise(kind, "", m.from, fmt.Sprintf("%s said %s, refused as %s: %s", m.from, clip(m.verb), code, why))
+	c.say(Event{Kind: Refused, Domain: m.from.Domain, Site: m.from.Site, Text: fmt.Sprintf("%s: %s: %s", clip(m.verb), code, why)})
+	if c.auditDue(m.from, code) {
+		if err := c.ledger.Audit(ctx, ledger.Deed{Who: m.from.String(), What: "refused " + clip(m.verb), Object: m.from.String(), Detail: code + ": " + why}); err != nil {
+			c.ledgerFailed(err)
+		}
+	}
+	c.answer(m.from, wire.VerbRefuse, 0, &wire.Refusal{Of: m.verb, Code: code, Why: why})
+}
+
+// auditDue lets one refusal of a kind and sender a minute through.
+func (c *Core) auditDue(a wire.Address, code string) bool {
+	now := c.o.Now()
+	x := c.fleet.find(a)
+	if x == nil { // senders that are no sites share one place, so that they cannot fill the memory
+		x = c.fleet.get(wire.Address{})
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if last, ok := x.audit[code]; ok && now.Sub(last) < again {
+		return false
+	}
+	x.audit[code] = now
+	return true
+}
+
+// answer signs a message and sends it. What is lost on the way will be asked
+// for, or stated, again.
+func (c *Core) answer(a wire.Address, verb string, number uint64, v any) {
+	if err := c.send(a, verb, number, v); err != nil && !errors.Is(err, bus.ErrAway) {
+		c.trouble("send", err)
+	}
+}
+
+func (c *Core) send(a wire.Address, verb string, number uint64, v any) error {
+	r := c.repo.Load()
+	msg, err := wire.Sign(c.keys.Load().release, r.ID(), a, verb, number, v)
+	if err != nil {
+		return err
+	}
+	d := wire.Down{Message: msg}
+	memory := r.Memory()
+	if a.Domain == wire.EnrolDomain || c.trustOf(a) < memory.Trust {
+		d.Trust = memory.TrustDoc
+	}
+	b, err := d.Encode()
+	if err != nil {
+		return err
+	}
+	return c.client.Publish(a.Down(verb), b)
+}
+
+func (c *Core) trustOf(a wire.Address) uint64 {
+	x := c.fleet.find(a)
+	if x == nil {
+		return 0
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.trust
+}
+
+// tellAll states to every site with an identity what it should hold.
+func (c *Core) tellAll(ctx context.Context) {
+	var all []wire.Address
+	c.fleet.each(func(a wire.Address, x *site) { all = append(all, a) })
+	c.tell(ctx, all)
+}
+
+// tell states to sites what they should hold. Who does not hear it will be told
+// when it says hello.
+func (c *Core) tell(ctx context.Context, list []wire.Address) {
+	select {
+	case <-c.ready:
+	default:
+		return // Run tells everybody
+	}
+	h, origin := c.halt.Load(), c.store.Load().origin
+	for _, a := range list {
+		x := c.fleet.find(a)
+		if x == nil || ctx.Err() != nil {
+			continue
+		}
+		x.mu.Lock()
+		st, want, told := x.state, x.want, x.identity != nil
+		if h != nil && x.epoch < h.epoch && len(h.raw) <= maxHalt {
+			st.Halt = h.raw
+		}
+		x.mu.Unlock()
+		if !told {
+			continue
+		}
+		st.At, st.Store = c.now().UnixMilli(), origin
+		c.answer(a, wire.VerbState, want, &st)
+		c.count.states.Add(1)
+	}
+}
+
+func (c *Core) hello(ctx context.Context, a wire.Address, x *site, v *wire.Hello) {
+	x.mu.Lock()
+	x.trust, x.epoch = v.Trust, v.Epoch
+	want := x.want
+	x.mu.Unlock()
+	c.saw(a, x, v.At, func(s *ledger.Sighting) {
+		s.Version, s.Revision = clip(v.Version), v.Revision
+	})
+	c.alarms.over(Forged, "", a)
+	c.alarms.over(Protocol, "", a)
+	c.say(Event{Kind: SiteConnected, Domain: a.Domain, Site: a.Site, Text: clip(v.Version + " " + v.System)})
+	if v.Revision > want {
+		c.overtaken(ctx, a, v.Revision)
+		return
+	}
+	c.tell(ctx, []wire.Address{a})
+}
+
+// overtaken takes a site's word that it has seen a newer state than the ledger
+// knows of: the ledger is a restored backup. What it says from now on is newer.
+func (c *Core) overtaken(ctx context.Context, a wire.Address, seen uint64) {
+	x := c.fleet.find(a)
+	x.mu.Lock()
+	orders := map[rowKey]order{}
+	for _, d := range x.state.Desired {
+		orders[rowKey{a, d.Channel}] = order{above: seen}
+	}
+	x.mu.Unlock()
+	if now, err := c.ledger.Revision(ctx); err == nil && seen > now+maxLeap {
+		c.refuse(ctx, message{from: a, verb: wire.VerbHello}, "forged", fmt.Sprintf("it says that it has seen revision %d, the newest is %d", seen, now), Malformed)
+		return
+	}
+	_, err := c.ledger.AdoptRevision(ctx, seen)
+	if err == nil {
+		err = c.desire(ctx, orders)
+	}
+	if err != nil {
+		c.ledgerFailed(err)
+	}
+}
+
+// maxLeap bounds how far ahead a site can push the revision at once: more than
+// any ledger falls behind by a restore, too little to wear the numbers out.
+const maxLeap = 1 << 40
+
+func (c *Core) beat(ctx context.Context, a wire.Address, x *site, v *wire.Beat) {
+	x.mu.Lock()
+	x.trust, x.epoch = v.Trust, v.Epoch
+	behind := v.Revision < x.want
+	x.mu.Unlock()
+	if h := c.halt.Load(); h != nil && v.Epoch < h.epoch {
+		behind = true
+	}
+	c.saw(a, x, v.At, func(s *ledger.Sighting) { s.Revision, s.Lag = v.Revision, v.Spooled })
+	if behind || v.Trust < c.repo.Load().Memory().Trust {
+		c.tell(ctx, []wire.Address{a})
+	}
+}
+
+func (c *Core) progressed(a wire.Address, x *site, v *wire.Progress) {
+	if !wire.ValidName(v.Channel) || len(v.Run) != len(ledger.RunID{}) {
+		return
+	}
+	p := progress{run: ledger.RunID(v.Run), at: c.o.Now(), RunProgress: RunProgress{
+		Phase: clip(v.Phase), FilesDone: v.FilesDone, FilesTotal: v.FilesTotal, BytesDone: v.BytesDone, BytesTotal: v.BytesTotal, BytesWire: v.BytesWire,
+	}}
+	if c.settings.Load().Fleet.Site(a.Site).Placement(v.Channel) == nil {
+		return
+	}
+	x.mu.Lock()
+	x.progress[v.Channel] = p
+	x.mu.Unlock()
+	c.say(Event{Kind: RunProgressed, Domain: a.Domain, Site: a.Site, Channel: v.Channel, Run: p.run.String(), Progress: &p.RunProgress})
+}
+
+func (c *Core) renew(ctx context.Context, m message, x *site) {
+	x.mu.Lock()
+	id := *x.identity
+	version := x.sighting.Version
+	x.mu.Unlock()
+	now := c.o.Now()
+	jwt, err := c.authority.Load().User(id.Domain, id.Site, id.Public, userLife, now)
+	if err != nil {
+		c.trouble("renew", err)
+		return
+	}
+	if err := c.ledger.Renew(ctx, id.Public, now.Add(userLife), version); err != nil {
+		c.ledgerFailed(err)
+		return
+	}
+	id.JWTExpires = now.Add(userLife)
+	x.mu.Lock()
+	if x.identity != nil && x.identity.Public == id.Public {
+		x.identity = &id
+	}
+	x.mu.Unlock()
+	c.answer(m.from, wire.VerbRenewed, 0, &wire.Renewed{JWT: jwt})
+}
+
+func unixTime(sec int64) time.Time { return time.Unix(sec, 0).UTC() }

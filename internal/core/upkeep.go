@@ -1,0 +1,107 @@
+package core
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"nightferry/internal/ledger"
+	"nightferry/internal/wire"
+)
+
+// upkeep does once a day what has to be done, when it is due.
+func (c *Core) upkeep(ctx context.Context) {
+	now := c.o.Now()
+	if p := c.cert.Load(); p != nil && p.Leaf != nil && p.Leaf.NotAfter.Sub(now) < certLife/3 {
+		if err := c.newCert(); err != nil {
+			c.trouble("certificate", err)
+		} else {
+			c.say(Event{Kind: Upkeep, Text: "the bus's certificate was renewed"})
+		}
+	}
+	if now.Sub(c.lastUpkeep) < 23*time.Hour+30*time.Minute {
+		return
+	}
+	c.lastUpkeep = now
+	c.resign(ctx)
+	if err := c.Purge(ctx); err != nil {
+		c.trouble("upkeep", err)
+	}
+}
+
+// resign signs every head again, so that none expires while nothing is
+// published.
+func (c *Core) resign(ctx context.Context) {
+	for _, ch := range c.settings.Load().Fleet.Channels {
+		if _, ok := c.newest.of(ch.Name); !ok {
+			continue
+		}
+		if _, err := c.repo.Load().Resign(ctx, ch.Name, c.keys.Load().release); err != nil && ctx.Err() == nil {
+			c.alarms.raise(Store, "", wire.Address{}, fmt.Sprintf("channel %s: its head could not be signed again: %v", ch.Name, err))
+			c.trouble("resign", err)
+		}
+	}
+}
+
+// Purge removes the logs and the ledger's rows that are older than the
+// retention, and reports what it removed.
+func (c *Core) Purge(ctx context.Context) error {
+	keep := c.settings.Load().Retention
+	now := c.o.Now()
+	text := ""
+	if keep.Logs > 0 {
+		gone, err := c.logs.Purge(now, keep.Logs)
+		if err != nil {
+			return err
+		}
+		text = fmt.Sprintf("%d log files of %d bytes", gone.Files, gone.Bytes)
+	}
+	rows, err := c.ledger.Prune(ctx, keep)
+	if err != nil {
+		return err
+	}
+	if text != "" {
+		text += "; "
+	}
+	text += fmt.Sprintf("from the ledger %d events, %d exceptions, %d runs, %d attestations, %d incidents, %d halts, %d tokens, %d identities",
+		rows.Events, rows.Exceptions, rows.Runs, rows.Attestations, rows.Incidents, rows.Halts, rows.Tokens, rows.Identities)
+	c.shelf.forget(func(channel string, number uint64) bool {
+		rel, ok := c.newest.of(channel)
+		return !ok || number+8 > rel.Number
+	})
+	if err := c.pages.prune(now); err != nil {
+		return err
+	}
+	c.say(Event{Kind: Upkeep, Text: "removed: " + text})
+	return c.ledger.Audit(ctx, ledger.Deed{Who: actor(ctx), What: "purge", Object: "records", Detail: text})
+}
+
+// Held returns the releases that sites hold or should hold, by channel: what gc
+// must not remove.
+func (c *Core) Held(ctx context.Context) (map[string]map[uint64]bool, error) {
+	out := map[string]map[uint64]bool{}
+	add := func(channel string, number uint64) {
+		if number == 0 {
+			return
+		}
+		if out[channel] == nil {
+			out[channel] = map[uint64]bool{}
+		}
+		out[channel][number] = true
+	}
+	rows, err := c.ledger.AllDesired(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range rows {
+		add(d.Channel, d.Number)
+	}
+	held, err := c.ledger.Holdings(ctx, ledger.Filter{})
+	if err != nil {
+		return nil, err
+	}
+	for _, h := range held {
+		add(h.Channel, h.Number)
+	}
+	return out, nil
+}

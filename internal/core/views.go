@@ -1,0 +1,330 @@
+package core
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"nightferry/internal/digest"
+	"nightferry/internal/fleet"
+	"nightferry/internal/ledger"
+	"nightferry/internal/manifest"
+	"nightferry/internal/record"
+	"nightferry/internal/repo"
+	"nightferry/internal/wire"
+)
+
+// Status counts.
+func (c *Core) Status(ctx context.Context) (*Status, error) {
+	sites, err := c.Sites(ctx, fleet.Scope{})
+	if err != nil {
+		return nil, err
+	}
+	shown, _, _ := strings.Cut(c.o.StoreURL, "?")
+	s := &Status{At: c.now(), Version: c.o.Version, Repo: c.repo.Load().ID().String(), Store: shown, Sites: len(sites), Channels: c.newest.list()}
+	if s.Revision, err = c.ledger.Revision(ctx); err != nil {
+		return nil, err
+	}
+	for i := range sites {
+		x := &sites[i]
+		if !x.Enrolled.IsZero() {
+			s.Enrolled++
+		}
+		if x.Connected {
+			s.Connected++
+		}
+		current := len(x.Channels) > 0
+		for _, ch := range x.Channels {
+			current = current && ch.State == "current"
+		}
+		if current {
+			s.Current++
+		}
+	}
+	open, err := c.ledger.Runs(ctx, ledger.RunFilter{Open: true})
+	if err != nil {
+		return nil, err
+	}
+	s.Running = len(open)
+	incidents, err := c.ledger.Incidents(ctx, false)
+	if err != nil {
+		return nil, err
+	}
+	s.Incidents = len(incidents)
+	if h := c.halt.Load(); h != nil {
+		s.Halts = len(h.orders.Active)
+	}
+	return s, nil
+}
+
+// Sites lists the sites of a scope.
+func (c *Core) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, error) {
+	list, err := c.settings.Load().Fleet.Select(scope)
+	if err != nil {
+		return nil, err
+	}
+	held, err := c.holdings(ctx, ledger.Filter{Domain: scope.Domain, Site: scope.Site, Channel: scope.Channel})
+	if err != nil {
+		return nil, err
+	}
+	last, err := c.lastRuns(ctx, scope)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]SiteStatus, 0, len(list))
+	for _, s := range list {
+		a := wire.Address{Domain: s.Domain, Site: s.Name}
+		x := c.fleet.get(a)
+		x.mu.Lock()
+		st := SiteStatus{Site: s.Name, Domain: s.Domain, Region: s.Region, Connected: c.heard(x), Seen: x.seen, Version: x.sighting.Version,
+			ClockOffset: x.sighting.ClockOffset, Spooled: x.sighting.Lag, Revision: x.sighting.Revision, Wanted: x.want}
+		if x.identity != nil {
+			st.Enrolled, st.JWTExpires = x.identity.Enrolled, x.identity.JWTExpires
+		}
+		moving := map[string]progress{}
+		for ch, p := range x.progress {
+			moving[ch] = p
+		}
+		x.mu.Unlock()
+		for _, p := range s.Placements {
+			key := rowKey{a, p.Channel}
+			st.Channels = append(st.Channels, c.channelStatus(key, p.Target, held[key], last[key], moving))
+		}
+		out = append(out, st)
+	}
+	return out, nil
+}
+
+func (c *Core) channelStatus(key rowKey, target string, h ledger.Holding, run *ledger.Run, moving map[string]progress) ChannelStatus {
+	want, _ := c.newest.of(key.channel)
+	ch := ChannelStatus{Channel: key.channel, Target: target, Wants: want.Number, Holds: h.Number, Since: h.Since, Verified: h.Verified, State: "behind"}
+	switch {
+	case run != nil && run.Finished.IsZero():
+		ch.State = "running"
+	case h.Number == 0 && run == nil:
+		ch.State = "never"
+	case h.Number == want.Number && h.Release == want.Digest && h.Verified.Equal(h.Attested):
+		ch.State = "current"
+	}
+	if run != nil {
+		ch.Run, ch.LastEnd, ch.LastWhy = run.ID.String(), run.State, run.Cause
+		if p, ok := moving[key.channel]; ok && p.run == run.ID {
+			ch.Progress = &p.RunProgress
+		}
+	}
+	return ch
+}
+
+func (c *Core) holdings(ctx context.Context, f ledger.Filter) (map[rowKey]ledger.Holding, error) {
+	list, err := c.ledger.Holdings(ctx, f)
+	out := make(map[rowKey]ledger.Holding, len(list))
+	for _, h := range list {
+		out[rowKey{wire.Address{Domain: h.Domain, Site: h.Site}, h.Channel}] = h
+	}
+	return out, err
+}
+
+// lastRuns finds the newest run of each site and channel among the latest.
+func (c *Core) lastRuns(ctx context.Context, s fleet.Scope) (map[rowKey]*ledger.Run, error) {
+	runs, err := c.ledger.Runs(ctx, ledger.RunFilter{Domain: s.Domain, Site: s.Site, Channel: s.Channel, Limit: 10_000})
+	out := map[rowKey]*ledger.Run{}
+	for i := range runs {
+		key := rowKey{wire.Address{Domain: runs[i].Domain, Site: runs[i].Site}, runs[i].Channel}
+		if out[key] == nil {
+			out[key] = &runs[i]
+		}
+	}
+	return out, err
+}
+
+// Runs lists runs, the newest first.
+func (c *Core) Runs(ctx context.Context, f ledger.RunFilter) ([]ledger.Run, error) {
+	return c.ledger.Runs(ctx, f)
+}
+
+// RunShow calls begin with the run, then fn for each file, until one returns an
+// error. id may be the beginning of one, if it is the only such. With all, it
+// tells of every file of the release, the unchanged ones derived from the
+// manifest, in path order; what the release lacks comes last.
+func (c *Core) RunShow(ctx context.Context, id string, all bool, begin func(RunDetail) error, fn func(record.File) error) error {
+	run, err := c.findRun(ctx, id)
+	if err != nil {
+		return err
+	}
+	d := RunDetail{Run: *run, Header: c.header(ctx, run)}
+	if !run.Rendered.IsZero() {
+		d.Log = logPath(run)
+	}
+	if err := begin(d); err != nil {
+		return err
+	}
+	if run.Rendered.IsZero() {
+		return c.lines(ctx, run, all, fn)
+	}
+	if !all || run.Site == "" {
+		_, _, err := c.logs.Scan(d.Log, fn)
+		return err
+	}
+	return c.allLines(ctx, run, d.Log, fn)
+}
+
+func (c *Core) findRun(ctx context.Context, id string) (*ledger.Run, error) {
+	found, err := c.ledger.FindRuns(ctx, id)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(found) == 0:
+		return nil, fmt.Errorf("run %q: %w", id, ledger.ErrNotFound)
+	case len(found) > 1:
+		return nil, fmt.Errorf("run %q: %d runs or more begin so: give more digits", id, len(found))
+	}
+	return &found[0], nil
+}
+
+func logPath(run *ledger.Run) string {
+	p := placeOf(run)
+	if p.Domain == "" {
+		return path.Join("core", p.Channel, p.Date.UTC().Format(time.DateOnly), p.Run+".jsonl")
+	}
+	return path.Join(p.Domain, p.Site, p.Channel, p.Date.UTC().Format(time.DateOnly), p.Run+".jsonl")
+}
+
+// allLines fills a log's lines up with the files that it does not name.
+func (c *Core) allLines(ctx context.Context, run *ledger.Run, log string, fn func(record.File) error) error {
+	told := map[string]record.File{}
+	var order []string
+	if _, _, err := c.logs.Scan(log, func(f record.File) error {
+		told[f.Path] = f
+		order = append(order, f.Path)
+		return nil
+	}); err != nil {
+		return err
+	}
+	rel, err := c.ledger.Release(ctx, run.Channel, run.Number)
+	if err != nil || rel.Digest != run.Release {
+		return fmt.Errorf("run %s: its release %d is not in the ledger: only the log's lines can be shown", run.ID, run.Number)
+	}
+	_, next, err := c.entries(ctx, c.repo.Load(), releaseKey{run.Channel, run.Number, run.Release})
+	if err != nil {
+		return err
+	}
+	for {
+		e, err := next()
+		if err != nil {
+			return err
+		}
+		if e == nil {
+			break
+		}
+		f, ok := told[e.Path]
+		switch {
+		case ok:
+			delete(told, e.Path)
+		case e.Kind == manifest.File:
+			f = unchanged(e)
+		default:
+			continue
+		}
+		if err := fn(f); err != nil {
+			return err
+		}
+	}
+	for _, p := range order {
+		if f, ok := told[p]; ok {
+			if err := fn(f); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Logs lists log files, by path below LogsDir.
+func (c *Core) Logs(ctx context.Context, f record.Filter, fn func(record.Log) error) error {
+	return c.logs.List(f, func(l record.Log) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		return fn(l)
+	})
+}
+
+// Where tells for each site that should have the channel what it holds of a
+// path of it.
+func (c *Core) Where(ctx context.Context, channel, name string) ([]Place, error) {
+	list, err := c.settings.Load().Fleet.Select(fleet.Scope{Channel: channel})
+	if err != nil {
+		return nil, err
+	}
+	held, err := c.holdings(ctx, ledger.Filter{Channel: channel})
+	if err != nil {
+		return nil, err
+	}
+	found := map[releaseKey]*manifest.Entry{}
+	find := func(k releaseKey) (*manifest.Entry, error) {
+		if e, ok := found[k]; ok {
+			return e, nil
+		}
+		r := c.repo.Load()
+		rel, err := r.Release(ctx, k.channel, k.number, k.digest)
+		if err != nil {
+			return nil, err
+		}
+		e, err := r.Find(ctx, r.Index, rel, name, &c.pages, repo.FetchOptions{})
+		if err == nil {
+			found[k] = e
+		}
+		return e, err
+	}
+	var newest digest.Digest
+	rel, published := c.newest.of(channel)
+	if !published {
+		return nil, fmt.Errorf("channel %q has no release yet", channel)
+	}
+	e, err := find(releaseKey{channel, rel.Number, rel.Digest})
+	if err != nil {
+		return nil, err
+	}
+	if e != nil {
+		newest = e.Digest
+	}
+	anywhere := e != nil
+	var out []Place
+	for _, s := range list {
+		h := held[rowKey{wire.Address{Domain: s.Domain, Site: s.Name}, channel}]
+		p := Place{Domain: s.Domain, Site: s.Name, Release: h.Number, Since: h.Since, Verified: h.Verified}
+		if h.Number > 0 {
+			e, err := find(releaseKey{channel, h.Number, h.Release})
+			if err != nil && !errors.Is(err, fs.ErrNotExist) { // gc may have removed it
+				return nil, err
+			}
+			if e != nil {
+				p.Present, p.Size, p.Digest = true, e.Size, e.Digest
+				anywhere = true
+			}
+			p.Current = e != nil && !newest.IsZero() && e.Digest == newest
+		}
+		out = append(out, p)
+	}
+	if !anywhere {
+		return nil, fmt.Errorf("%q is in no release of %q that a site holds, nor in the newest: %w", name, channel, fs.ErrNotExist)
+	}
+	slices.SortStableFunc(out, func(a, b Place) int { return strings.Compare(a.Site, b.Site) })
+	return out, nil
+}
+
+// Incidents lists incidents: the open ones, or all.
+func (c *Core) Incidents(ctx context.Context, all bool) ([]ledger.Incident, error) {
+	c.alarms.flush(ctx)
+	return c.ledger.Incidents(ctx, all)
+}
+
+// Deeds lists the audit.
+func (c *Core) Deeds(ctx context.Context, f ledger.DeedFilter) ([]ledger.Deed, error) {
+	return c.ledger.Deeds(ctx, f)
+}
