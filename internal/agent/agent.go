@@ -24,7 +24,6 @@ import (
 	"time"
 
 	"nightferry/internal/bus"
-	"nightferry/internal/wire"
 )
 
 // Bus is how the agent speaks with the Core.
@@ -121,31 +120,4 @@ func Run(ctx context.Context, o Options) error {
 	}
 	<-ctx.Done()
 	return nil
-}
-
-// EnrolOptions of Enrol.
-type EnrolOptions struct {
-	StateDir string   // made if missing
-	Allow    []string // target roots that the Core may name targets in or below; absolute
-	Version  string
-	Env      func(string) string // for proxies; nil: none
-	Now      func() time.Time    // required
-	Dial     DialFunc            // nil: Dial
-	Timeout  time.Duration       // of each answer; 0: 30 s
-}
-
-// Enrol redeems a token: it makes the site's identity in StateDir. What a
-// half-done enrolment left there is used again. The token's text is in no
-// error.
-func Enrol(ctx context.Context, token string, o EnrolOptions) (*Identity, error) {
-	return nil, errors.New("enrol: not yet")
-}
-
-// Identity is who a site is, as its state directory says.
-type Identity struct {
-	wire.Address
-	Region string
-	Core   []string // URLs
-	Store  string   // scheme://host[:port]
-	Allow  []string
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"nightferry/internal/digest"
 	"nightferry/internal/durable"
 	"nightferry/internal/halt"
 	"nightferry/internal/manifest"
@@ -26,6 +27,9 @@ const (
 type Options struct {
 	Channel string
 	Release uint64 // 0: the channel's head; else this release, which must not be newer than the head
+	// Digest is that of the release object, where the caller has it from whom
+	// it trusts; zero: the head's, or the release's own signature, counts.
+	Digest digest.Digest
 
 	Prune    bool          // also delete what the site added
 	Ignore   Ignore        // of what the site added: not reported, not pruned; nil: none

@@ -13,6 +13,7 @@ import (
 	"nightferry/internal/frame"
 	"nightferry/internal/repo"
 	"nightferry/internal/scan"
+	"nightferry/internal/trust"
 )
 
 // ErrExpired says that a channel's head has expired, so that nothing newer is
@@ -155,6 +156,12 @@ func (s *site) choose(head *repo.Head, had *scan.Header) (number uint64, want di
 			return 0, want, fmt.Errorf("channel %q has no release %d yet, its head is %d", s.o.Channel, n, head.Number)
 		}
 		number, want = n, digest.Digest{}
+	}
+	if d := s.o.Digest; !d.IsZero() {
+		if !want.IsZero() && want != d {
+			return 0, want, fmt.Errorf("%w: release %d of %q is %s by the channel's head, and %s by whoever asked for it", trust.ErrUntrusted, number, s.o.Channel, want.Short(), d.Short())
+		}
+		want = d
 	}
 	if head.Expired && (had == nil || number > had.Number) {
 		return 0, want, fmt.Errorf("%w on %s, release %d is not accepted: sign it again at the Core (any push does, changed or not)", ErrExpired, head.Expires.UTC().Format("2006-01-02 15:04 MST"), number)

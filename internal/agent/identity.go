@@ -1,0 +1,132 @@
+package agent
+
+import (
+	"crypto/ed25519"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"nightferry/internal/bus"
+	"nightferry/internal/digest"
+	"nightferry/internal/durable"
+	"nightferry/internal/trust"
+	"nightferry/internal/wire"
+)
+
+// Files of a state directory.
+const (
+	siteFile  = "site.json"      // who the site is; no secret
+	seedFile  = "identity.seed"  // the identity's secret
+	jwtFile   = "user.jwt"       // what the bus lets it do; renewed
+	keyFile   = "repository.key" // of an encrypted repository, as hexadecimal digits
+	spoolFile = "agent.db"
+	lockFile  = "lock"
+)
+
+// Identity is who a site is, as its state directory says.
+type Identity struct {
+	Domain string        `json:"domain"`
+	Site   string        `json:"site"`
+	Region string        `json:"region"`
+	Core   []string      `json:"core"`  // URLs
+	CA     digest.Digest `json:"ca"`    // fingerprint of the authority that the Core's certificate must end in
+	Repo   trust.RepoID  `json:"repo"`  // repository id
+	Root   trust.Public  `json:"root"`  // its root key, pinned
+	Trust  []byte        `json:"trust"` // the trust document at enrolment: never go back before it
+	Store  string        `json:"store"` // scheme://host[:port], the only host that content comes from
+	Allow  []string      `json:"allow"` // target roots; edit this list to change it, the Core cannot
+
+	seed []byte
+	key  ed25519.PrivateKey
+	repo []byte // repository key; nil: a plain repository
+}
+
+// Address is how subjects name the site.
+func (id *Identity) Address() wire.Address { return wire.Address{Domain: id.Domain, Site: id.Site} }
+
+// ErrNotEnrolled says that a state directory holds no identity.
+var ErrNotEnrolled = errors.New("this site is not enrolled: run nightferry-agent enroll TOKEN")
+
+// Load reads the identity of a state directory. It refuses secret files that
+// others can read.
+func Load(dir string) (*Identity, error) {
+	b, err := os.ReadFile(filepath.Join(dir, siteFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: %w", dir, ErrNotEnrolled)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the site's identity: %w", err)
+	}
+	id := new(Identity)
+	if err := json.Unmarshal(b, id); err != nil {
+		return nil, fmt.Errorf("read %s: %w: restore it, or enrol this site again", filepath.Join(dir, siteFile), err)
+	}
+	if id.seed, err = readPrivate(filepath.Join(dir, seedFile)); err != nil {
+		return nil, fmt.Errorf("read the site's key: %w", err)
+	}
+	if id.key, err = bus.Ed25519Of(id.seed); err != nil {
+		return nil, err
+	}
+	text, err := readPrivate(filepath.Join(dir, keyFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return id, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the repository's key: %w", err)
+	}
+	if id.repo, err = hex.DecodeString(string(text)); err != nil {
+		return nil, errors.New("read the repository's key: it is damaged: enrol this site again")
+	}
+	return id, nil
+}
+
+func readPrivate(path string) ([]byte, error) {
+	if err := durable.Private(path); err != nil {
+		return nil, err
+	}
+	b, err := os.ReadFile(path)
+	return []byte(strings.TrimSpace(string(b))), err
+}
+
+// readJWT reads the credential, which Renewed replaces.
+func readJWT(root *durable.Root) (string, error) {
+	f, err := root.Open(jwtFile)
+	if err != nil {
+		return "", fmt.Errorf("read the site's credential: %w", err)
+	}
+	b, err := io.ReadAll(io.LimitReader(f, 64<<10))
+	if err = errors.Join(err, f.Close()); err != nil {
+		return "", fmt.Errorf("read the site's credential: %w", err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}
+
+// save makes the identity durable; site.json comes last, since it is what makes
+// a site enrolled.
+func (id *Identity) save(root *durable.Root, jwt string) error {
+	if err := root.WriteFile(jwtFile, []byte(jwt+"\n"), 0o600); err != nil {
+		return err
+	}
+	if id.repo != nil {
+		err := durable.WritePrivate(filepath.Join(root.Dir(), keyFile), []byte(hex.EncodeToString(id.repo)+"\n"))
+		if errors.Is(err, fs.ErrExist) {
+			if err = root.Remove(keyFile); err == nil {
+				err = durable.WritePrivate(filepath.Join(root.Dir(), keyFile), []byte(hex.EncodeToString(id.repo)+"\n"))
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	b, err := json.MarshalIndent(id, "", "  ")
+	if err != nil {
+		return err
+	}
+	return root.WriteFile(siteFile, append(b, '\n'), 0o600)
+}
