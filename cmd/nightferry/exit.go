@@ -6,17 +6,21 @@ import (
 	"io/fs"
 	"strings"
 
+	"nightferry/internal/api"
 	"nightferry/internal/apply"
 	"nightferry/internal/bucket"
 	"nightferry/internal/collect"
+	"nightferry/internal/config"
 	"nightferry/internal/durable"
 	"nightferry/internal/frame"
 	"nightferry/internal/halt"
+	"nightferry/internal/ledger"
 	"nightferry/internal/publish"
 	"nightferry/internal/repo"
 	"nightferry/internal/scan"
 	"nightferry/internal/seal"
 	"nightferry/internal/trust"
+	"nightferry/internal/vault"
 )
 
 // Exit codes that code names itself.
@@ -42,10 +46,10 @@ func exits() []exit {
 		{0, "ok", "done; for verify, diff and fsck: and nothing was found", nil},
 		{exitFailed, "failed", "anything that has no code of its own", nil},
 		{2, "usage", "the command line makes no sense", isUsage},
-		{3, "different", "it worked, and found differences (verify, diff) or problems (fsck)", as[*foundError]},
+		{3, "different", "it worked, and found differences (verify, diff) or problems (fsck, core check)", as[*foundError]},
 		{4, "refused", "a guard stopped it before anything was published or changed", isRefused},
 		{5, "untrusted", "unsigned, altered, signed by a key that does not count, or older than seen before", isUntrusted},
-		{6, "unreachable", "the store does not answer, or kept telling us to slow down", isUnreachable},
+		{6, "unreachable", "the store or the Core does not answer, or kept telling us to slow down", isUnreachable},
 		{7, "denied", "credentials or keys are lacking, wrong, expired, or readable by others", isDenied},
 		{8, "halted", "an active halt order stops it", as[*halt.Error]},
 		{9, "conflict", "another push, pull or init was there first, or is running", isConflict},
@@ -54,6 +58,7 @@ func exits() []exit {
 		{12, "damaged", "an object in the store, or local state, is damaged or missing", isDamaged},
 		{13, "newer", "written by a newer nightferry than this one", as[*frame.NewerError]},
 		{14, "absent", "the repository, channel, release, path or key that was named does not exist", isAbsent},
+		{15, "configuration", "the Core's configuration file has mistakes; nothing was started or changed", as[config.Errors]},
 		{exitInterrupted, "interrupted", "Ctrl-C or SIGTERM; run it again to resume", as[*interruptedError]},
 	}
 }
@@ -61,6 +66,14 @@ func exits() []exit {
 // codeOf returns the exit code of an error.
 func codeOf(err error) int {
 	table := exits()
+	var told *api.Error // by a Core, in the words of its own table
+	if errors.As(err, &told) {
+		for _, x := range table {
+			if x.name == told.Code {
+				return x.code
+			}
+		}
+	}
 	for i := len(table) - 1; i >= 0; i-- {
 		if table[i].is != nil && table[i].is(err) {
 			return table[i].code
@@ -122,20 +135,20 @@ func isUntrusted(err error) bool {
 
 func isUnreachable(err error) bool {
 	k := bucket.KindOf(err)
-	return k == bucket.KindUnreachable || k == bucket.KindThrottled
+	return k == bucket.KindUnreachable || k == bucket.KindThrottled || errors.Is(err, api.ErrDown)
 }
 
 func isDenied(err error) bool {
 	k := bucket.KindOf(err)
-	return k == bucket.KindDenied || k == bucket.KindExpired || errors.Is(err, repo.ErrKey) || errors.Is(err, durable.ErrExposed) || as[*keyError](err)
+	return k == bucket.KindDenied || k == bucket.KindExpired || errors.Is(err, repo.ErrKey) || errors.Is(err, durable.ErrExposed) || errors.Is(err, vault.ErrMaster) || as[*keyError](err)
 }
 
 func isConflict(err error) bool {
-	return errors.Is(err, repo.ErrConflict) || errors.Is(err, repo.ErrExists) || errors.Is(err, repo.ErrTooLong) || errors.Is(err, durable.ErrBusy) || errors.Is(err, collect.ErrBusy)
+	return errors.Is(err, repo.ErrConflict) || errors.Is(err, repo.ErrExists) || errors.Is(err, repo.ErrTooLong) || errors.Is(err, durable.ErrBusy) || errors.Is(err, collect.ErrBusy) || errors.Is(err, ledger.ErrConflict)
 }
 
 func isFull(err error) bool {
-	return durable.IsDiskFull(err) || as[*apply.SpaceError](err) || bucket.KindOf(err) == bucket.KindFull
+	return durable.IsDiskFull(err) || errors.Is(err, ledger.ErrFull) || as[*apply.SpaceError](err) || bucket.KindOf(err) == bucket.KindFull
 }
 
 func isDamaged(err error) bool {
@@ -159,7 +172,7 @@ func isVital(err error) bool {
 }
 
 func isAbsent(err error) bool {
-	return as[*absentError](err) || errors.Is(err, fs.ErrNotExist) && !isDamaged(err) && !isDenied(err)
+	return as[*absentError](err) || errors.Is(err, ledger.ErrNotFound) || errors.Is(err, fs.ErrNotExist) && !isDamaged(err) && !isDenied(err)
 }
 
 // absentError says that what the command line names is not there.

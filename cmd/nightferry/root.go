@@ -13,7 +13,7 @@ func newRoot(e *env) *cobra.Command {
 	root := &cobra.Command{
 		Use:           "nightferry",
 		Short:         "Carries a folder through an S3 bucket to other machines, and proves that it arrived",
-		Long:          wrap("nightferry publishes a folder as a signed, immutable release in an S3 bucket or a directory (push), makes a folder on another machine exactly that release (pull), and proves it (verify).", lineWidth),
+		Long:          wrap("nightferry publishes a folder as a signed, immutable release in an S3 bucket or a directory (push), makes a folder on another machine exactly that release (pull), and proves it (verify). A Core does so for a fleet of sites by itself, and accounts for every file.", lineWidth),
 		Example:       "  nightferry init file:///srv/store\n  nightferry push /srv/packages file:///srv/store package\n  nightferry pull file:///srv/store package /var/packages",
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -22,7 +22,7 @@ func newRoot(e *env) *cobra.Command {
 	p.BoolVar(&e.json, "json", false, "write one line of JSON per event to stdout")
 	p.BoolVar(&e.quiet, "quiet", false, "write nothing but the answer and errors")
 	p.StringVar(&e.stateDir, "state", "", "`DIR` for what is remembered of repositories, and caches (or NIGHTFERRY_STATE)")
-	root.AddGroup(&cobra.Group{ID: groupCarry, Title: "Carry:"}, &cobra.Group{ID: groupLook, Title: "Look:"}, &cobra.Group{ID: groupKeep, Title: "Keep:"})
+	root.AddGroup(&cobra.Group{ID: groupCarry, Title: "Carry:"}, &cobra.Group{ID: groupLook, Title: "Look:"}, &cobra.Group{ID: groupKeep, Title: "Keep:"}, &cobra.Group{ID: groupFleet, Title: "Fleet:"})
 	add := func(group string, cmds ...*cobra.Command) {
 		for _, c := range cmds {
 			c.GroupID = group
@@ -32,6 +32,7 @@ func newRoot(e *env) *cobra.Command {
 	add(groupCarry, newInit(e), newPush(e), newPull(e), newVerify(e))
 	add(groupLook, newReleases(e), newLs(e), newCat(e), newDiff(e), newInspect(e))
 	add(groupKeep, newGC(e), newFsck(e), newRollback(e), newTrust(e), newHalt(e), newResume(e))
+	add(groupFleet, newCore(e), newSite(e), newDomain(e), newSecret(e), newPublish(e), newSync(e), newStatus(e), newSites(e), newRuns(e), newRun(e), newLogs(e), newWhere(e), newIncidents(e), newAudit(e))
 	// Flags are wrapped as everything else is; cobra's own template has them on one line each, however long.
 	root.SetUsageTemplate(strings.NewReplacer(
 		".LocalFlags.FlagUsages", fmt.Sprintf(".LocalFlags.FlagUsagesWrapped %d", lineWidth),
@@ -53,6 +54,7 @@ const (
 	groupCarry = "carry"
 	groupLook  = "look"
 	groupKeep  = "keep"
+	groupFleet = "fleet"
 )
 
 // verb is what each command's file states of it.

@@ -55,3 +55,17 @@ func parseNumber(s string) (uint64, error) {
 	}
 	return n, nil
 }
+
+// parseWhen reads a time: a day, an RFC 3339 time, or how long ago it was.
+func parseWhen(s string, now time.Time) (time.Time, error) {
+	if t, err := time.Parse(time.RFC3339, s); err == nil {
+		return t, nil
+	}
+	if t, err := time.Parse(time.DateOnly, s); err == nil {
+		return t, nil
+	}
+	if d, err := parseDays(strings.TrimSuffix(s, " ago")); err == nil {
+		return now.Add(-d), nil
+	}
+	return time.Time{}, fmt.Errorf("time %q: want a day such as 2026-01-31, a time such as 2026-01-31T22:00:00Z, or how long ago, such as 2d or 6h", s)
+}

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"github.com/spf13/cobra"
+
+	"nightferry/internal/api"
+	"nightferry/internal/config"
+	"nightferry/internal/fleet"
+)
+
+// envConfig names the configuration file.
+const envConfig = "NIGHTFERRY_CONFIG"
+
+// configName is the configuration's name in a Core's folder.
+const configName = "nightferry.yaml"
+
+func newCore(e *env) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "core",
+		Short:   "Set up, check and run the Core of a fleet",
+		Long:    wrap("The Core is the server that owns the content, the configuration and the records of a fleet of sites. init makes one, check judges it without starting anything, run is the daemon, reload gives it a changed configuration, and install makes it a service.", lineWidth),
+		Example: indent("nightferry core init /srv/nightferry --store 's3://bucket/fleet?region=eu-west-1'\nnightferry core run --config /srv/nightferry/nightferry.yaml"),
+	}
+	cmd.AddCommand(newCoreInit(e), newCoreCheck(e), newCoreRun(e), newCoreReload(e), newCoreInstall(e), newCoreUninstall(e))
+	return cmd
+}
+
+// coreFlags find the Core.
+type coreFlags struct{ config string }
+
+func (f *coreFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.config, "config", "", "the Core's configuration `FILE` (or NIGHTFERRY_CONFIG; else nightferry.yaml here, or the system's)")
+}
+
+// path returns the configuration file.
+func (f *coreFlags) path() (string, error) {
+	p := f.config
+	if p == "" {
+		p = os.Getenv(envConfig)
+	}
+	if p != "" {
+		return filepath.Abs(p)
+	}
+	for _, p := range []string{configName, systemConfig()} {
+		if _, err := os.Stat(p); err == nil {
+			return filepath.Abs(p)
+		}
+	}
+	return "", &absentError{fmt.Sprintf("there is no %s here, nor %s", configName, systemConfig()), "name the configuration with --config FILE or " + envConfig + ", or make one: nightferry core init DIR"}
+}
+
+// systemConfig is where a Core's configuration lies if nobody says.
+func systemConfig() string {
+	if runtime.GOOS == "windows" {
+		return filepath.Join(os.Getenv("ProgramData"), "nightferry", configName)
+	}
+	return "/etc/nightferry/" + configName
+}
+
+// load reads the configuration.
+func (f *coreFlags) load() (*config.Config, string, error) {
+	path, err := f.path()
+	if err != nil {
+		return nil, "", err
+	}
+	c, err := config.Load(path)
+	return c, path, err
+}
+
+// downError says that the Core does not run.
+type downError struct{ config string }
+
+func (e *downError) Error() string { return "the Core of " + e.config + " is not running" }
+func (e *downError) Unwrap() error { return api.ErrDown }
+
+// Remedy tells how to start it.
+func (e *downError) Remedy() string {
+	return "start it: nightferry core run --config " + e.config
+}
+
+// asker asks a running Core.
+type asker struct {
+	*api.Client
+	path string
+}
+
+// ask returns a client of the Core. A mistake in its configuration does not
+// keep a running Core from being asked.
+func (f *coreFlags) ask() (*asker, error) {
+	path, err := f.path()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := config.DataFolder(path)
+	if err != nil {
+		return nil, err
+	}
+	return &asker{api.NewClient(dir), path}, nil
+}
+
+func (a *asker) get(ctx context.Context, path string, query url.Values, out any) error {
+	return a.named(a.Call(ctx, http.MethodGet, path, query, nil, out))
+}
+
+func (a *asker) post(ctx context.Context, path string, in, out any) error {
+	return a.named(a.Call(ctx, http.MethodPost, path, nil, in, out))
+}
+
+func (a *asker) stream(ctx context.Context, method, path string, query url.Values, in any, fn func(json.RawMessage) error) error {
+	return a.named(a.Stream(ctx, method, path, query, in, fn))
+}
+
+func (a *asker) named(err error) error {
+	if errors.Is(err, api.ErrDown) {
+		return &downError{a.path}
+	}
+	return err
+}
+
+// siteFlags choose sites and channels.
+type siteFlags struct{ fleet.Scope }
+
+func (f *siteFlags) add(cmd *cobra.Command, channel bool) {
+	cmd.Flags().StringVar(&f.Site, "site", "", "only the site `NAME`")
+	cmd.Flags().StringVar(&f.Region, "region", "", "only sites of region `NAME`")
+	cmd.Flags().StringVar(&f.Domain, "domain", "", "only sites of domain `NAME`")
+	if channel {
+		cmd.Flags().StringVar(&f.Channel, "channel", "", "only the channel `NAME`")
+	}
+}
+
+func (f *siteFlags) query() url.Values {
+	q := url.Values{}
+	for k, v := range map[string]string{"site": f.Site, "region": f.Region, "domain": f.Domain, "channel": f.Channel} {
+		if v != "" {
+			q.Set(k, v)
+		}
+	}
+	return q
+}
+
+// confirmAbsent reports whether a file is not there.
+func confirmAbsent(path string) (bool, error) {
+	_, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
+	return false, err
+}

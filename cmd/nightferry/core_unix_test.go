@@ -1,0 +1,453 @@
+//go:build unix
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"nightferry/internal/testbed"
+	"nightferry/internal/wire"
+)
+
+// coreBox is a Core of its own, run by the real program.
+type coreBox struct {
+	t      *testing.T
+	dir    string
+	config string
+	env    []string
+	secret []string // what may be in no output and in no file
+
+	cmd     *exec.Cmd
+	log     *bytes.Buffer
+	ended   chan struct{}
+	metrics string
+}
+
+func newCoreBox(t *testing.T) *coreBox {
+	b := testbed.S3(t)
+	dir, err := os.MkdirTemp("", "core") // a socket's path must be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	x := &coreBox{t: t, dir: dir, config: filepath.Join(dir, "nightferry.yaml"), env: append(append(os.Environ(), b.Env()...), "NIGHTFERRY_STATE="+filepath.Join(dir, "cli-state"))}
+	x.must("core", "init", dir, "--store", b.URL("fleet"), "--host", "localhost", "--create-repository")
+	return x
+}
+
+// try runs the program, with stdin if it is not empty, and checks what no
+// output may hold.
+func (x *coreBox) try(stdin string, args ...string) (out, complaint string, code int) {
+	x.t.Helper()
+	cmd := exec.Command("nightferry", args...)
+	cmd.Dir, cmd.Env = x.dir, x.env
+	cmd.Stdin = strings.NewReader(stdin)
+	var o, e bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &o, &e
+	if err := cmd.Run(); err != nil {
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) {
+			x.t.Fatal(err)
+		}
+		code = exit.ExitCode()
+	}
+	for _, s := range x.secret {
+		if strings.Contains(o.String()+e.String(), s) {
+			x.t.Errorf("%v tells a secret", args)
+		}
+	}
+	return o.String(), e.String(), code
+}
+
+func (x *coreBox) must(args ...string) string {
+	x.t.Helper()
+	out, complaint, code := x.try("", args...)
+	if code != 0 {
+		x.t.Fatalf("%v: exit code %d\n%s%s", args, code, out, complaint)
+	}
+	return out
+}
+
+func (x *coreBox) fails(want int, args ...string) string {
+	x.t.Helper()
+	out, complaint, code := x.try("", args...)
+	if code != want {
+		x.t.Fatalf("%v: exit code %d, want %d\n%s%s", args, code, want, out, complaint)
+	}
+	return complaint
+}
+
+// table is must for an answer that a person reads: no line is wider than a
+// terminal.
+func (x *coreBox) table(args ...string) string {
+	x.t.Helper()
+	out := x.must(args...)
+	for l := range strings.Lines(out) {
+		if n := utf8.RuneCountInString(strings.TrimSuffix(l, "\n")); n > 80 {
+			x.t.Errorf("%v: %d columns: %s", args, n, l)
+		}
+	}
+	x.t.Logf("%v\n%s", args, out)
+	return out
+}
+
+// lines is must with --json: each line is an object with an event.
+func (x *coreBox) lines(args ...string) (all []map[string]any) {
+	x.t.Helper()
+	for l := range strings.Lines(x.must(append(args, "--json")...)) {
+		var o map[string]any
+		if err := json.Unmarshal([]byte(l), &o); err != nil || o["event"] == nil {
+			x.t.Errorf("%v: %q: %v", args, l, err)
+		}
+		all = append(all, o)
+	}
+	return all
+}
+
+// edit changes the configuration.
+func (x *coreBox) edit(pairs ...string) {
+	x.t.Helper()
+	b, err := os.ReadFile(x.config)
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	s := string(b)
+	for i := 0; i < len(pairs); i += 2 {
+		if !strings.Contains(s, pairs[i]) {
+			x.t.Fatalf("%q is not in the configuration", pairs[i])
+		}
+		s = strings.Replace(s, pairs[i], pairs[i+1], 1)
+	}
+	if err := os.WriteFile(x.config, []byte(s), 0o644); err != nil {
+		x.t.Fatal(err)
+	}
+}
+
+// start runs the daemon until it serves.
+func (x *coreBox) start() {
+	x.t.Helper()
+	x.cmd = exec.Command("nightferry", "core", "run", "--json")
+	x.cmd.Dir, x.cmd.Env = x.dir, x.env
+	pipe, err := x.cmd.StderrPipe()
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	if err := x.cmd.Start(); err != nil {
+		x.t.Fatal(err)
+	}
+	cmd := x.cmd
+	x.t.Cleanup(func() { _ = cmd.Process.Kill() })
+	serves := make(chan string, 1)
+	x.log, x.ended = &bytes.Buffer{}, make(chan struct{})
+	log, ended := x.log, x.ended
+	go func() {
+		defer close(ended)
+		s := bufio.NewScanner(pipe)
+		for s.Scan() {
+			log.Write(append(s.Bytes(), '\n'))
+			var l struct{ Msg, Metrics string }
+			if json.Unmarshal(s.Bytes(), &l) == nil && l.Msg == "the Core serves" {
+				serves <- l.Metrics
+			}
+		}
+	}()
+	select {
+	case x.metrics = <-serves:
+	case <-x.ended:
+		x.t.Fatalf("the Core ended: %v\n%s", x.cmd.Wait(), x.log)
+	case <-time.After(time.Minute):
+		x.t.Fatal("the Core does not serve")
+	}
+}
+
+// stop ends the daemon as a service manager does.
+func (x *coreBox) stop() string {
+	x.t.Helper()
+	if err := x.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		x.t.Fatal(err)
+	}
+	<-x.ended
+	if err := x.cmd.Wait(); err != nil {
+		x.t.Errorf("SIGTERM: %v\n%s", err, x.log)
+	}
+	for l := range strings.Lines(x.log.String()) {
+		if !json.Valid([]byte(l)) && !strings.HasPrefix(l, "nightferry: ") {
+			x.t.Errorf("the log holds %q", l)
+		}
+	}
+	return x.log.String()
+}
+
+func (x *coreBox) http(path string) (int, string) {
+	x.t.Helper()
+	res, err := http.Get("http://" + x.metrics + path)
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	return res.StatusCode, string(b)
+}
+
+func (x *coreBox) mode(name string, want fs.FileMode) {
+	x.t.Helper()
+	info, err := os.Lstat(filepath.Join(x.dir, name))
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	if info.Mode() != want {
+		x.t.Errorf("%s: mode %v, want %v", name, info.Mode(), want)
+	}
+}
+
+func contains(t *testing.T, text string, parts ...string) {
+	t.Helper()
+	for _, p := range parts {
+		if !regexp.MustCompile(p).MatchString(text) {
+			t.Errorf("%q is not in:\n%s", p, text)
+		}
+	}
+}
+
+// TestCore is the life of a Core without sites, by the real program: init,
+// check, run, tokens, secrets, reload, publish, stop.
+func TestCore(t *testing.T) {
+	x := newCoreBox(t)
+	x.mode("data", fs.ModeDir|0o700)
+	x.mode("data/master.key", 0o600)
+	x.mode("data/vault", 0o600)
+	x.mode("nightferry-root.key", 0o600)
+	for _, gone := range []string{"data/nightferry-release.key", "data/init.unfinished"} {
+		if _, err := os.Lstat(filepath.Join(x.dir, gone)); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: %v, want it gone", gone, err)
+		}
+	}
+	if why := x.fails(4, "core", "init", x.dir, "--create-repository"); !strings.Contains(why, "already") {
+		t.Error(why)
+	}
+	x.edit("0.0.0.0:4222", "127.0.0.1:0", "0.0.0.0:443", "off", "127.0.0.1:9469", "127.0.0.1:0",
+		"sites: {}", "sites:\n  berlin: {domain: corp, region: emea, zone: Europe/Berlin}\n  lisbon: {domain: corp, region: emea, zone: Europe/Lisbon}")
+
+	contains(t, x.must("core", "check"), `ok   configuration .*2 sites`, `ok   vault +opens`, `ok   source`)
+	x.checkExposed()
+	contains(t, x.fails(6, "status"), "not running", "remedy: start it")
+
+	// Secrets, with no daemon: the vault is opened here.
+	x.secret = []string{"pass-one-7f3a", "pass-two-7f3a", "typed-by-mistake"}
+	contains(t, x.fails(2, "secret", "set", "smtp", "typed-by-mistake"), "never given on the command line")
+	x.set("secret", "set", "smtp", "pass-one-7f3a")
+
+	x.start()
+	x.mode("data/core.sock", fs.ModeSocket|0o600)
+	x.running()
+	x.reloads()
+	x.publishes()
+	log := x.stop()
+	contains(t, log, "reload refused", "configuration reloaded", "the Core has stopped")
+	if _, err := os.Lstat(filepath.Join(x.dir, "data", "core.sock")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the socket is still there: %v", err)
+	}
+
+	before := x.read("data/master.key")
+	contains(t, x.must("secret", "rekey"), "new master key")
+	if x.read("data/master.key") == before {
+		t.Error("rekey left the master key as it was")
+	}
+	x.start()
+	contains(t, x.table("secret", "list"), `smtp +2 +2`)
+	x.stop()
+	x.noSecrets()
+}
+
+// checkExposed: a key that others can read is a problem, and no Core starts.
+func (x *coreBox) checkExposed() {
+	x.t.Helper()
+	key := filepath.Join(x.dir, "data", "master.key")
+	if err := os.Chmod(key, 0o644); err != nil {
+		x.t.Fatal(err)
+	}
+	out, _, code := x.try("", "core", "check")
+	if code != 3 {
+		x.t.Errorf("an exposed master key: exit code %d, want 3", code)
+	}
+	contains(x.t, out, "BAD  master key .*others can read it")
+	x.fails(7, "core", "run")
+	if err := os.Chmod(key, 0o600); err != nil {
+		x.t.Fatal(err)
+	}
+}
+
+// set gives a secret on standard input.
+func (x *coreBox) set(args ...string) {
+	x.t.Helper()
+	last := len(args) - 1
+	if out, complaint, code := x.try(args[last]+"\n", args[:last]...); code != 0 {
+		x.t.Errorf("%v: exit code %d\n%s%s", args[:last], code, out, complaint)
+	}
+}
+
+// running is what can be asked of a Core without sites.
+func (x *coreBox) running() {
+	x.t.Helper()
+	t := x.t
+	contains(t, x.table("status"), `sites +0 of 2 current, 0 connected, 0 enrolled`, `no channel has a release`)
+	contains(t, x.table("sites"), `SITE`, `berlin +corp +emea +package +- +- +never +not enrolled`)
+	if s := x.lines("status"); len(s) != 1 || s[0]["event"] != "status" || s[0]["sites"] != 2.0 {
+		t.Errorf("status: %v", s)
+	}
+	for path, want := range map[string]string{"/healthz": `"live":true`, "/readyz": `"ready":true`, "/metrics": `nightferry_sites 2`} {
+		if code, body := x.http(path); code != http.StatusOK || !strings.Contains(body, want) {
+			t.Errorf("%s: %d\n%s", path, code, body)
+		}
+	}
+
+	token, complaint, _ := x.try("", "site", "token", "berlin")
+	parsed, err := wire.ParseToken(strings.TrimSpace(token))
+	if err != nil || parsed.Site != "berlin" || parsed.Domain != "corp" {
+		t.Fatalf("token: %v, %v", parsed, err)
+	}
+	contains(t, complaint, "good once, for site berlin")
+	x.secret = append(x.secret, strings.TrimSpace(token))
+	wave := x.must("site", "token", "--wave", "5", "--out", "tokens")
+	contains(t, wave, `tokens/berlin.token`, `tokens/lisbon.token`)
+	x.mode("tokens/lisbon.token", 0o600)
+	contains(t, x.fails(1, "site", "token", "atlantis"), "atlantis")
+	x.fails(2, "site", "token")
+
+	// With the daemon, which refuses to have its vault changed under it.
+	contains(t, x.fails(4, "secret", "rekey"), "running")
+	x.set("secret", "rotate", "smtp", "pass-two-7f3a")
+	x.fails(14, "secret", "rotate", "unheard", "--file", x.config)
+	contains(t, x.fails(4, "secret", "set", "bus/operator", "--file", x.config), "makes itself")
+	contains(t, x.must("secret", "rotate", "domain/corp/signing"), "version 2")
+	contains(t, x.table("secret", "list"), `domain/corp/signing +2 +2`, `smtp +2 +2`)
+	contains(t, x.must("audit"), `vault rotate +smtp`, `vault set +smtp`)
+	contains(t, x.table("incidents"), "no incident")
+}
+
+// reloads: a bad file is refused whole, by command and by signal, and what
+// runs stays; a good one is put in force.
+func (x *coreBox) reloads() {
+	x.t.Helper()
+	t := x.t
+	x.edit("zone: Europe/Lisbon}", "zone: Europe/Lisboa}\n  porto: {domain: corp, region: emea, zone: Europe/Lisbon}", "keep: 10", "keeep: 10")
+	why := x.fails(15, "core", "reload")
+	contains(t, why, `nightferry.yaml:\d+:\d+: .*keeep`, `nightferry.yaml:\d+:\d+: .*Lisboa`)
+	if n := len(x.lines("sites")); n != 2 {
+		t.Errorf("a bad file changed the sites to %d", n)
+	}
+	if err := x.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	x.edit("Europe/Lisboa", "Europe/Lisbon", "keeep", "keep")
+	contains(t, x.must("core", "reload"), "3 sites")
+	if n := len(x.lines("sites")); n != 3 {
+		t.Errorf("a good file left %d sites", n)
+	}
+	x.edit("metrics: 127.0.0.1:0", "metrics: 127.0.0.1:1")
+	contains(t, x.fails(4, "core", "reload"), "cannot change listen")
+	x.edit("metrics: 127.0.0.1:1", "metrics: 127.0.0.1:0")
+}
+
+// publishes is the content's way to where it is shown.
+func (x *coreBox) publishes() {
+	x.t.Helper()
+	t := x.t
+	source := filepath.Join(x.dir, "content", "package")
+	for name, text := range map[string]string{"foo.msi": "one", "sub/bar.msi": "two"} {
+		path := filepath.Join(source, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	contains(t, x.table("publish", "package", "--dry-run"), `would be published`)
+	contains(t, x.table("publish", "package"), `package: release 1 published: 2 files`)
+	contains(t, x.table("publish", "package"), `release 1 is unchanged`)
+	contains(t, x.table("status"), `package +1 +2`)
+	contains(t, x.table("sites"), `berlin +corp +emea +package +- +1`)
+	contains(t, x.table("where", "package/foo.msi"), `berlin +- +nothing yet`)
+	runs := x.lines("runs", "--core", "--channel", "package")
+	if len(runs) == 0 {
+		t.Fatal("no run of the publish")
+	}
+	x.table("runs")
+	id := runs[len(runs)-1]["id"].(string)
+	for _, r := range runs {
+		if r["dry_run"] == nil && r["number"] == 1.0 && r["totals"].(map[string]any)["added"] == 2.0 {
+			id = r["id"].(string)
+		}
+	}
+	contains(t, x.must("run", "show", id[:16]), `added +3 B +foo.msi`, `added +3 B +sub/bar.msi`)
+	if n := len(x.lines("run", "show", id, "--all-files")); n < 3 {
+		t.Errorf("run show --all-files: %d lines", n)
+	}
+	contains(t, x.fails(14, "run", "show", strings.Repeat("f", 32)), "not")
+	logs := strings.Fields(x.must("logs", "--core"))
+	if len(logs) == 0 {
+		t.Fatal("no log file of the publish")
+	}
+	for _, l := range logs {
+		if _, err := os.Stat(l); err != nil {
+			t.Error(err)
+		}
+	}
+	if n := x.lines("sync", "--all", "--dry-run"); len(n) == 0 || n[0]["event"] != "order" {
+		t.Errorf("sync: %v", n)
+	}
+	x.fails(2, "sync")
+}
+
+func (x *coreBox) read(name string) string {
+	x.t.Helper()
+	b, err := os.ReadFile(filepath.Join(x.dir, name))
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	return string(b)
+}
+
+// noSecrets looks for what was given and issued in everything that was written
+// but where it belongs.
+func (x *coreBox) noSecrets() {
+	x.t.Helper()
+	files := 0
+	err := filepath.WalkDir(x.dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() || strings.HasSuffix(path, ".token") {
+			return err
+		}
+		files++
+		b, err := os.ReadFile(path)
+		for _, s := range x.secret {
+			if bytes.Contains(b, []byte(s)) {
+				x.t.Errorf("%s holds a secret", path)
+			}
+		}
+		return err
+	})
+	if err != nil || files < 8 {
+		x.t.Errorf("%d files: %v", files, err)
+	}
+	for _, s := range x.secret {
+		if strings.Contains(x.log.String(), s) {
+			x.t.Error("the log holds a secret")
+		}
+	}
+}

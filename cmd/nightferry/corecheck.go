@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"nightferry/internal/config"
+	"nightferry/internal/core"
+	"nightferry/internal/durable"
+	"nightferry/internal/vault"
+)
+
+func newCoreCheck(e *env) *cobra.Command {
+	var f coreFlags
+	cmd := e.command(verb{
+		use:     "check [flags]",
+		short:   "Judge the configuration and keys, without starting anything",
+		long:    "Reads the configuration and reports every mistake with its line and column, then looks whether keys are private, the vault opens and the sources are there. Nothing is asked over the network, and a Core that runs is not disturbed.",
+		example: "nightferry core check --config /srv/nightferry/nightferry.yaml",
+		run:     func(ctx context.Context, _ []string) error { return e.coreCheck(ctx, &f) },
+	})
+	f.add(cmd)
+	return cmd
+}
+
+// checked is one thing that core check looked at.
+type checked struct {
+	What   string `json:"what"`
+	OK     bool   `json:"ok"`
+	Detail string `json:"detail"`
+}
+
+func (e *env) coreCheck(ctx context.Context, f *coreFlags) error {
+	c, path, err := f.load()
+	if err != nil {
+		return err
+	}
+	bad := 0
+	tell := func(what, good string, err error) {
+		r := checked{what, err == nil, good}
+		mark := "ok "
+		if err != nil {
+			r.Detail, mark = err.Error(), "BAD"
+			bad++
+		}
+		e.event("check", r)
+		if !e.json && !(e.quiet && r.OK) {
+			e.print("%s  %-14s %s", mark, what, shownLines(r.Detail))
+		}
+	}
+	tell("configuration", fmt.Sprintf("%s: %s, %s, %s, %s", path, count(int64(len(c.Fleet.Channels)), "channel"), count(int64(len(c.Fleet.Domains)), "domain"),
+		count(int64(len(c.Fleet.Regions)), "region"), count(int64(len(c.Fleet.Sites)), "site")), nil)
+	tell("store", shownStore(c.Store), nil) // config has checked its form
+	master, err := vault.LoadMaster(c.MasterKeyFile, os.Getenv)
+	where := c.MasterKeyFile
+	if os.Getenv(vault.MasterEnv) != "" {
+		where = "in " + vault.MasterEnv
+	}
+	tell("master key", where, err)
+	if err == nil {
+		text, err := e.checkVault(ctx, c, master)
+		tell("vault", text, err)
+	}
+	for _, ch := range c.Fleet.Channels {
+		tell("source", ch.Source, checkSource(ch.Source))
+	}
+	if c.Bus != nil {
+		tell("nats", "", errOwnNATS)
+	}
+	if bad > 0 {
+		return &foundError{fmt.Sprintf("%s: a Core would not run well like this", count(int64(bad), "problem"))}
+	}
+	return nil
+}
+
+// checkVault opens the vault, unless a running Core has done that.
+func (e *env) checkVault(ctx context.Context, c *config.Config, master vault.Master) (string, error) {
+	if absent, err := confirmAbsent(c.Data); err != nil || absent {
+		return "", errors.Join(err, fmt.Errorf("%s does not exist: nightferry core init makes it", c.Data))
+	}
+	o, err := core.OpenOffline(core.WithActor(ctx, username()), c.Data, master, e.now)
+	if errors.Is(err, durable.ErrBusy) {
+		return "in use by the running Core", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	list, err := o.Vault.List(ctx)
+	return "opens, and holds " + count(int64(len(list)), "secret"), errors.Join(err, o.Close())
+}
+
+func checkSource(dir string) error {
+	info, err := os.Stat(dir)
+	if err == nil && !info.IsDir() {
+		return fmt.Errorf("%s is no folder", dir)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s does not exist: make it, or change the channel's source", dir)
+	}
+	return err
+}

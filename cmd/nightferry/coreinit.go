@@ -1,0 +1,317 @@
+package main
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"nightferry/internal/bucket"
+	"nightferry/internal/config"
+	"nightferry/internal/core"
+	"nightferry/internal/durable"
+	"nightferry/internal/repo"
+	"nightferry/internal/trust"
+	"nightferry/internal/vault"
+)
+
+// coreInitFlags are what core init can be told.
+type coreInitFlags struct {
+	store, host, releaseKey, keyFile, trust string
+	create, encrypt                         bool
+}
+
+func newCoreInit(e *env) *cobra.Command {
+	var f coreInitFlags
+	cmd := e.command(verb{
+		use:   "init [flags] DIR",
+		short: "Make a Core: configuration, keys, vault and folders",
+		long: "Makes in DIR a commented configuration that works, a master key, a vault with a certificate authority and the fleet's keys, and the folders for data, logs and content. With --create-repository it makes the repository too and writes its root key beside: take that away, to a place that is offline. " +
+			"Without, it adopts the repository that is in the store, with its release key. Without --store it writes the configuration alone: name the store in it and run the same command again. One that was interrupted is completed by running it again.",
+		example: "nightferry core init /srv/nightferry --store 's3://bucket/fleet?region=eu-west-1' --create-repository\nnightferry core init /srv/nightferry --store 's3://bucket/fleet' --release-key nightferry-release.key",
+		min:     1, max: 1,
+		run: func(ctx context.Context, args []string) error { return e.coreInit(ctx, args[0], &f) },
+	})
+	fl := cmd.Flags()
+	fl.StringVar(&f.store, "store", "", "`URL` of the store: s3://BUCKET/PREFIX?region=REGION")
+	fl.StringVar(&f.host, "host", "", "the `NAME` under which sites reach this Core (default this host's)")
+	fl.BoolVar(&f.create, "create-repository", false, "make the repository, in an empty store")
+	fl.BoolVar(&f.encrypt, "encrypt", false, "with --create-repository: seal names and content under a repository key")
+	fl.StringVar(&f.releaseKey, "release-key", "", "`FILE` with the release key of the repository to adopt")
+	fl.StringVar(&f.keyFile, "key-file", "", "`FILE` with the key of an encrypted repository to adopt (or the key in NIGHTFERRY_KEY)")
+	fl.StringVar(&f.trust, "trust", "", "the public root `KEY` of the repository to adopt, or a file with it; without it, what is in the store is pinned")
+	return cmd
+}
+
+// coreMade is what core init tells programs.
+type coreMade struct {
+	Config      string `json:"config"`
+	MasterKey   string `json:"master_key,omitempty"` // the file
+	Store       string `json:"store,omitempty"`
+	Repo        string `json:"repo,omitempty"`
+	Root        string `json:"root,omitempty"`     // public half
+	RootKey     string `json:"root_key,omitempty"` // the file to take away
+	Fingerprint string `json:"ca_fingerprint,omitempty"`
+}
+
+func (e *env) coreInit(ctx context.Context, dir string, f *coreInitFlags) error {
+	if (f.releaseKey != "" || f.keyFile != "" || f.trust != "") && f.create {
+		return usage("core init", "--release-key, --key-file and --trust adopt a repository, --create-repository makes one: choose")
+	}
+	if f.encrypt && !f.create {
+		return usage("core init", "--encrypt needs --create-repository")
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	if f.store != "" {
+		if err := bucket.CheckS3(f.store); err != nil {
+			return usage("core init", "--store: %w", err)
+		}
+	}
+	out := coreMade{Config: filepath.Join(dir, configName)}
+	c, err := e.coreConfig(dir, f, out.Config)
+	if err != nil {
+		return err
+	}
+	if err := refuseCore(c.Data); err != nil {
+		return err
+	}
+	master, err := coreMaster(c, &out)
+	if err != nil {
+		return err
+	}
+	if f.store == "" && !f.create && f.releaseKey == "" {
+		e.event("core", out)
+		e.summary("%s\n  the configuration: name the store in it, and the sites\nThen run: nightferry core init %s --create-repository\n(or with --release-key FILE, for a repository that exists)", shown(out.Config), shown(dir))
+		return nil
+	}
+	return e.coreKeys(ctx, dir, c, master, f, &out)
+}
+
+// Names in the data folder. A vault beside the mark is what an interrupted init
+// left: nobody can have used it yet.
+const (
+	vaultName = "vault"
+	initMark  = "init.unfinished"
+)
+
+// refuseCore fails where a whole Core is there already, and removes half of one.
+func refuseCore(data string) error {
+	vault, mark := filepath.Join(data, vaultName), filepath.Join(data, initMark)
+	if absent, err := confirmAbsent(vault); err != nil || absent {
+		return err
+	}
+	if absent, err := confirmAbsent(mark); err != nil {
+		return err
+	} else if absent {
+		return &refusedError{"there is a Core in " + data + " already", "use it as it is, or choose another folder"}
+	}
+	if err := os.Remove(vault); err != nil {
+		return fmt.Errorf("remove the vault of an init that was interrupted: %w", err)
+	}
+	return nil
+}
+
+// coreConfig writes the configuration, unless one is there, and makes the
+// folders that it names.
+func (e *env) coreConfig(dir string, f *coreInitFlags, path string) (*config.Config, error) {
+	absent, err := confirmAbsent(path)
+	if err != nil {
+		return nil, err
+	}
+	host := f.host
+	if host == "" {
+		host = hostname()
+	}
+	if absent {
+		root, err := durable.Open(dir, durable.Options{Create: true})
+		if err != nil {
+			return nil, err
+		}
+		err = root.WriteFile(configName, config.Default(config.Starter{Dir: dir, Store: f.store, Host: host}), 0o644)
+		if err := errors.Join(err, root.Close()); err != nil {
+			return nil, err
+		}
+	}
+	c, err := config.Load(path)
+	if err != nil {
+		return nil, err
+	}
+	if f.store != "" && c.Store != f.store {
+		return nil, &refusedError{fmt.Sprintf("%s names another store than --store", path), "change the file, or leave --store out"}
+	}
+	folders := []string{c.Data, c.LogFolder}
+	if absent {
+		for _, ch := range c.Fleet.Channels {
+			folders = append(folders, ch.Source)
+		}
+	}
+	for i, d := range folders {
+		mode := fs.FileMode(0o755)
+		if i == 0 {
+			mode = 0o700 // keys, ledger and the local socket
+		}
+		if err := os.MkdirAll(d, mode); err != nil {
+			return nil, fmt.Errorf("make a folder: %w", err)
+		}
+	}
+	return c, nil
+}
+
+// coreMaster returns the master key, made where there is none.
+func coreMaster(c *config.Config, out *coreMade) (vault.Master, error) {
+	if os.Getenv(vault.MasterEnv) != "" {
+		return vault.LoadMaster("", os.Getenv)
+	}
+	out.MasterKey = c.MasterKeyFile
+	absent, err := confirmAbsent(c.MasterKeyFile)
+	if err != nil {
+		return vault.Master{}, err
+	}
+	if absent {
+		return vault.NewMasterFile(c.MasterKeyFile)
+	}
+	return vault.LoadMaster(c.MasterKeyFile, os.Getenv)
+}
+
+// coreKeys brings repository and vault together.
+func (e *env) coreKeys(ctx context.Context, dir string, c *config.Config, master vault.Master, f *coreInitFlags, out *coreMade) (err error) {
+	o := core.InitOptions{Data: c.Data, Master: master, StoreURL: c.Store, Store: e.coreStore(), Now: e.now, Name: "nightferry Core " + hostname()}
+	var temporary []string // key files that the vault replaces
+	if f.create {
+		if temporary, err = e.createRepository(ctx, dir, c, f.encrypt, &o, out); err != nil {
+			return err
+		}
+	} else if err = adoptRepository(f, &o); err != nil {
+		return err
+	}
+	root, err := durable.Open(c.Data, durable.Options{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	if err := root.WriteFile(initMark, nil, 0o600); err != nil {
+		return err
+	}
+	made, err := core.Init(core.WithActor(ctx, username()), o)
+	if err != nil {
+		return err
+	}
+	if err := root.Remove(initMark); err != nil {
+		return err
+	}
+	for _, p := range temporary {
+		if err := os.Remove(p); err != nil {
+			e.warn("%v: remove it by hand, since the vault holds it", err)
+		}
+	}
+	out.Store, out.Repo, out.Root, out.Fingerprint = shownStore(c.Store), made.Repo.String(), made.Root.String(), made.Fingerprint
+	e.event("core", out)
+	e.coreSummary(dir, out)
+	return nil
+}
+
+func (e *env) coreSummary(dir string, out *coreMade) {
+	e.summary("Core made in %s for repository %s", shown(dir), out.Repo)
+	e.summary("  %-12s %s", "config", shown(out.Config))
+	if out.MasterKey != "" {
+		e.summary("  %-12s %s\n  %12s keep a copy elsewhere: without it the vault is lost", "master key", shown(out.MasterKey), "")
+	}
+	if out.RootKey != "" {
+		e.summary("  %-12s %s\n  %12s take it away, to a place that is offline: it vouches for all others", "root key", shown(out.RootKey), "")
+	}
+	e.summary("Next: edit the configuration, then nightferry core check, then nightferry core run")
+}
+
+// coreStore is how the Core opens its store.
+func (e *env) coreStore() bucket.Options {
+	return bucket.Options{UserAgent: "nightferry-core/" + version(), Now: e.now}
+}
+
+// createRepository makes the repository with keys that are durable before it
+// exists. What it returns goes away once the vault holds it.
+func (e *env) createRepository(ctx context.Context, dir string, c *config.Config, encrypt bool, o *core.InitOptions, out *coreMade) (temporary []string, err error) {
+	u, err := url.Parse(c.Store)
+	if err != nil || u.Scheme != "s3" {
+		return nil, usage("core init", "store: want an s3:// URL")
+	}
+	rootBase, releaseBase := filepath.Join(dir, rootKeyName), filepath.Join(c.Data, releaseKeyName)
+	fresh, err := confirmAbsent(rootBase + secretExt)
+	if err != nil {
+		return nil, err
+	}
+	rootKey, err := keptPair(rootUse, rootBase)
+	if err != nil {
+		return nil, err
+	}
+	if o.Release, err = keptPair(releaseUse, releaseBase); err != nil {
+		return nil, err
+	}
+	out.RootKey = rootBase + secretExt
+	temporary = []string{releaseBase + secretExt, releaseBase + publicExt}
+	if encrypt {
+		file := filepath.Join(c.Data, repositoryKeyName+secretExt)
+		if o.RepoKey, _, err = initKey(file, c.Data, true); err != nil {
+			return nil, err
+		}
+		temporary = append(temporary, file)
+	}
+	store, err := bucket.Open(ctx, c.Store, o.Store)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, bucket.Close(store)) }()
+	_, err = repo.Init(ctx, store, repo.InitOptions{Key: o.RepoKey, Root: rootKey, Release: o.Release, Grace: 7 * 24 * time.Hour, Now: e.now()})
+	switch {
+	case errors.Is(err, repo.ErrExists) && !fresh:
+		err = nil // an init before this one came so far; were it another's, its root key would not be ours
+	case errors.Is(err, repo.ErrExists):
+		return nil, fmt.Errorf("%w: choose another prefix, or adopt it with --release-key FILE", err)
+	}
+	public := repo.PublicOf(rootKey)
+	o.Root = &public
+	return temporary, err
+}
+
+// keptPair makes a key pair in files, or reads the one that an interrupted init
+// wrote there.
+func keptPair(use, base string) (ed25519.PrivateKey, error) {
+	if absent, err := confirmAbsent(base + secretExt); err != nil {
+		return nil, err
+	} else if !absent {
+		return signingKey(use, base+secretExt)
+	}
+	pair, err := newKeyPair(use, base)
+	if err != nil {
+		return nil, err
+	}
+	return pair.key, pair.write()
+}
+
+// adoptRepository reads the keys of a repository that exists.
+func adoptRepository(f *coreInitFlags, o *core.InitOptions) (err error) {
+	if o.Release, err = signingKey(releaseUse, f.releaseKey); err != nil {
+		if isAbsentKey(err) && f.releaseKey == "" {
+			return &keyError{fmt.Errorf("which release key: %w", fs.ErrNotExist), "make a repository with --create-repository, or adopt the one in the store with --release-key FILE"}
+		}
+		return err
+	}
+	if o.RepoKey, err = repositoryKey(f.keyFile); err != nil {
+		return err
+	}
+	if f.trust != "" {
+		var p trust.Public
+		p, err = publicKey(rootUse, f.trust)
+		o.Root = &p
+	}
+	return err
+}

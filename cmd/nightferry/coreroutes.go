@@ -1,0 +1,250 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"time"
+
+	"nightferry/internal/api"
+	"nightferry/internal/core"
+	"nightferry/internal/fleet"
+	"nightferry/internal/ledger"
+	"nightferry/internal/record"
+)
+
+// routes are what the local socket answers: each a method of the Core, on
+// behalf of whom the system names as the caller.
+func (d *daemon) routes() []api.Route {
+	type call = func(context.Context, *api.Call) (any, error)
+	var all []api.Route
+	add := func(pattern string, handle call) {
+		all = append(all, api.Route{Pattern: pattern, Handle: func(ctx context.Context, c *api.Call) (any, error) {
+			return handle(core.WithActor(ctx, c.Caller.String()), c)
+		}})
+	}
+	add("GET /v1/health", func(ctx context.Context, _ *api.Call) (any, error) { return d.core.Health(ctx), nil })
+	add("GET /v1/status", func(ctx context.Context, _ *api.Call) (any, error) { return d.core.Status(ctx) })
+	add("GET /v1/sites", func(ctx context.Context, c *api.Call) (any, error) { return list(d.core.Sites(ctx, scopeOf(c))) })
+	add("GET /v1/incidents", func(ctx context.Context, c *api.Call) (any, error) {
+		return list(d.core.Incidents(ctx, c.Flag("all")))
+	})
+	add("GET /v1/where", func(ctx context.Context, c *api.Call) (any, error) {
+		return list(d.core.Where(ctx, c.Query("channel"), c.Query("path")))
+	})
+	add("GET /v1/runs", func(ctx context.Context, c *api.Call) (any, error) {
+		f, err := runFilter(c)
+		if err != nil {
+			return nil, err
+		}
+		return list(d.core.Runs(ctx, f))
+	})
+	add("GET /v1/audit", func(ctx context.Context, c *api.Call) (any, error) {
+		since, until, limit, err := period(c)
+		if err != nil {
+			return nil, err
+		}
+		return list(d.core.Deeds(ctx, ledger.DeedFilter{Who: c.Query("who"), What: c.Query("what"), Object: c.Query("object"), Since: since, Until: until, Limit: limit}))
+	})
+	add("GET /v1/runs/{id}", d.runShow)
+	add("GET /v1/logs", d.logs)
+	add("POST /v1/reload", func(ctx context.Context, _ *api.Call) (any, error) { return d.reload(ctx) })
+	add("POST /v1/tokens", d.tokens)
+	add("POST /v1/sites/revoke", func(ctx context.Context, c *api.Call) (any, error) {
+		var r revocation
+		if err := c.Read(&r); err != nil {
+			return nil, err
+		}
+		return []string{r.Name}, d.core.RevokeSite(ctx, r.Name, r.Reason)
+	})
+	add("POST /v1/domains/revoke", func(ctx context.Context, c *api.Call) (any, error) {
+		var r revocation
+		if err := c.Read(&r); err != nil {
+			return nil, err
+		}
+		return list(d.core.RevokeDomain(ctx, r.Name, r.Reason))
+	})
+	add("POST /v1/publish", d.publish)
+	add("POST /v1/sync", d.sync)
+	add("GET /v1/secrets", func(ctx context.Context, _ *api.Call) (any, error) { return list(d.core.Vault().List(ctx)) })
+	for _, op := range []string{"set", "rotate"} {
+		add("POST /v1/secrets/"+op, func(ctx context.Context, c *api.Call) (any, error) { return d.secret(ctx, c, op) })
+	}
+	return all
+}
+
+// list is an answer that is a list also when it is empty.
+func list[T any](items []T, err error) (any, error) {
+	if err != nil {
+		return nil, err
+	}
+	return append([]T{}, items...), nil
+}
+
+func scopeOf(c *api.Call) fleet.Scope {
+	return fleet.Scope{Domain: c.Query("domain"), Region: c.Query("region"), Site: c.Query("site"), Channel: c.Query("channel")}
+}
+
+// period reads since, until and limit.
+func period(c *api.Call) (since, until time.Time, limit int, err error) {
+	for name, t := range map[string]*time.Time{"since": &since, "until": &until} {
+		if text := c.Query(name); text != "" {
+			if *t, err = time.Parse(time.RFC3339Nano, text); err != nil {
+				return since, until, 0, usage("", "%s: %w", name, err)
+			}
+		}
+	}
+	if text := c.Query("limit"); text != "" {
+		if limit, err = strconv.Atoi(text); err != nil || limit < 1 {
+			return since, until, 0, usage("", "limit %q: want a number from 1", text)
+		}
+	}
+	return since, until, limit, nil
+}
+
+func runFilter(c *api.Call) (ledger.RunFilter, error) {
+	since, until, limit, err := period(c)
+	return ledger.RunFilter{
+		Domain: c.Query("domain"), Site: c.Query("site"), Channel: c.Query("channel"), Core: c.Flag("core"),
+		State: c.Query("state"), Open: c.Flag("open"), Since: since, Until: until, Limit: limit,
+	}, err
+}
+
+func (d *daemon) runShow(ctx context.Context, c *api.Call) (any, error) {
+	return nil, d.core.RunShow(ctx, c.Path("id"), c.Flag("all"),
+		func(r core.RunDetail) error { return c.Send(runLine{Run: &r}) },
+		func(f record.File) error { return c.Send(runLine{File: &f}) })
+}
+
+func (d *daemon) logs(ctx context.Context, c *api.Call) (any, error) {
+	since, until, _, err := period(c)
+	if err != nil {
+		return nil, err
+	}
+	f := record.Filter{Domain: c.Query("domain"), Site: c.Query("site"), Channel: c.Query("channel"), Run: c.Query("run"), Core: c.Flag("core"), Since: since, Until: until}
+	return nil, d.core.Logs(ctx, f, func(l record.Log) error { return c.Send(logLine{d.core.LogsDir(), l}) })
+}
+
+func (d *daemon) tokens(ctx context.Context, c *api.Call) (any, error) {
+	var r tokenRequest
+	if err := c.Read(&r); err != nil {
+		return nil, err
+	}
+	if r.Site == "" {
+		return list(d.core.Wave(ctx, r.Scope, r.Wave, r.Life))
+	}
+	t, err := d.core.Token(ctx, r.Site, r.Life)
+	if err != nil {
+		return nil, err
+	}
+	return []core.IssuedToken{*t}, nil
+}
+
+func (d *daemon) publish(ctx context.Context, c *api.Call) (any, error) {
+	var r publishRequest
+	if err := c.Read(&r); err != nil {
+		return nil, err
+	}
+	done, err := d.core.Publish(ctx, r.Channel, core.PublishOptions{
+		AllowDeletes: r.AllowDeletes, AllowEmpty: r.AllowEmpty, Rehash: r.Rehash, DryRun: r.DryRun,
+		OnProgress: func(p core.RunProgress) { _ = c.Send(publishLine{Progress: &p}) }, // who has gone ends it by the context
+	})
+	if err != nil {
+		return nil, err
+	}
+	return nil, c.Send(publishLine{Done: done})
+}
+
+// secret changes the vault, and lets the Core use what changed.
+func (d *daemon) secret(ctx context.Context, c *api.Call, op string) (any, error) {
+	var r secretRequest
+	if err := c.Read(&r); err != nil {
+		return nil, err
+	}
+	a, err := applySecret(ctx, d.core.Vault(), op, r)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.core.Refresh(ctx); err != nil {
+		return nil, errors.Join(err, &refusedError{r.Name + " is stored, but the Core goes on with what it had", "set a value that works"})
+	}
+	return a, nil
+}
+
+// sync orders, and with follow stays until every run of a connected site that
+// obeys has ended.
+func (d *daemon) sync(ctx context.Context, c *api.Call) (any, error) {
+	var r core.SyncRequest
+	if err := c.Read(&r); err != nil {
+		return nil, err
+	}
+	if !c.Flag("follow") {
+		orders, err := d.core.Sync(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		return nil, c.Send(syncLine{Orders: slices.Clip(append([]core.Order{}, orders...))})
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	events := make(chan core.Event, 1024)
+	followed := make(chan error, 1)
+	go func() {
+		followed <- d.core.Follow(ctx, func(ev core.Event) error {
+			select {
+			case events <- ev:
+			case <-ctx.Done():
+			}
+			return nil
+		})
+	}()
+	orders, err := d.core.Sync(ctx, r)
+	if err == nil {
+		err = c.Send(syncLine{Orders: append([]core.Order{}, orders...)})
+	}
+	if err == nil {
+		err = followRuns(ctx, orders, events, func(ev core.Event) error { return c.Send(syncLine{Event: &ev}) })
+	}
+	cancel()
+	<-followed
+	return nil, err
+}
+
+// followRuns sends the events of the runs that obey the orders, until each of
+// them has ended. A run that was under way before does not count: it ends
+// without ever having started here.
+func followRuns(ctx context.Context, orders []core.Order, events <-chan core.Event, send func(core.Event) error) error {
+	type key struct{ site, channel string }
+	waiting := map[key]string{} // by whom, the run that obeys
+	for _, o := range orders {
+		if o.Connected {
+			waiting[key{o.Site, o.Channel}] = ""
+		}
+	}
+	for len(waiting) > 0 {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case ev := <-events:
+			k := key{ev.Site, ev.Channel}
+			run, ok := waiting[k]
+			if !ok || ev.Kind != core.RunStarted && (run == "" || ev.Run != run) {
+				continue
+			}
+			switch ev.Kind {
+			case core.RunStarted:
+				waiting[k] = ev.Run
+			case core.RunEnded:
+				delete(waiting, k)
+			case core.RunProgressed:
+			default:
+				continue
+			}
+			if err := send(ev); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

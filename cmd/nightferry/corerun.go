@@ -1,0 +1,291 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"nightferry/internal/api"
+	"nightferry/internal/bus"
+	"nightferry/internal/config"
+	"nightferry/internal/core"
+	"nightferry/internal/ledger"
+	"nightferry/internal/vault"
+)
+
+// errOwnNATS refuses what the configuration may say but this version cannot do.
+var errOwnNATS = errors.New("nats: this version serves sites by its own embedded server only: take the key out")
+
+func newCoreRun(e *env) *cobra.Command {
+	var f coreFlags
+	var logFile string
+	cmd := e.command(verb{
+		use:   "run [flags]",
+		short: "Run the Core until it is told to stop",
+		long: "Serves the sites over TLS, publishes, keeps the records, and answers the other commands on a local socket that only its own account may use. SIGHUP or nightferry core reload reads the configuration again; SIGTERM or Ctrl-C stops it, which no site minds. " +
+			"It logs to standard error, one line an event, or as JSON with --json. The master key is read from its file, or from NIGHTFERRY_MASTER_KEY.",
+		example: "nightferry core run --config /srv/nightferry/nightferry.yaml",
+		run: func(ctx context.Context, _ []string) error {
+			w, done, err := e.logTo(logFile)
+			if err != nil {
+				return err
+			}
+			return errors.Join(underManager(ctx, func(ctx context.Context) error { return e.serve(ctx, &f, w) }), done())
+		},
+	})
+	f.add(cmd)
+	cmd.Flags().StringVar(&logFile, "log-file", "", "append the log to `FILE` instead of standard error")
+	return cmd
+}
+
+// logTo returns where the daemon logs to.
+func (e *env) logTo(file string) (io.Writer, func() error, error) {
+	if file == "" {
+		return e.stderr, func() error { return nil }, nil
+	}
+	f, err := os.OpenFile(file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
+	if err != nil {
+		return nil, nil, fmt.Errorf("open the log: %w", err)
+	}
+	return f, f.Close, nil
+}
+
+// daemon is the Core with the process around it.
+type daemon struct {
+	e    *env
+	core *core.Core
+	path string
+	log  *slog.Logger
+
+	mu      sync.Mutex     // of a reload
+	running *config.Config // in force
+}
+
+// serve runs the Core until ctx ends. A wish to stop is no error.
+func (e *env) serve(ctx context.Context, f *coreFlags, w io.Writer) (err error) {
+	c, path, err := f.load()
+	if err != nil {
+		return err
+	}
+	if c.Bus != nil {
+		return errOwnNATS
+	}
+	d := &daemon{e: e, path: path, running: c, log: slog.New(slog.NewTextHandler(w, nil))}
+	if e.json {
+		d.log = slog.New(slog.NewJSONHandler(w, nil))
+	}
+	master, err := vault.LoadMaster(c.MasterKeyFile, os.Getenv)
+	if err != nil {
+		return err
+	}
+	d.core, err = core.Open(ctx, core.Options{
+		Data: c.Data, Logs: c.LogFolder, Master: master, StoreURL: c.Store, Store: e.coreStore(),
+		Addr: c.Listen.Control, WebSocketAddr: c.Listen.WebSocket,
+		Version: version(), Env: os.Getenv, Now: e.now, OnEvent: d.event, BusLog: d.busLog,
+	}, settings(c))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.core.Close()) }()
+	door, err := api.Listen(c.Data)
+	if err != nil {
+		return err
+	}
+	metrics, err := listenMetrics(c.Listen.Metrics)
+	if err != nil {
+		return errors.Join(err, door.Close())
+	}
+	return d.run(ctx, door, metrics)
+}
+
+func (d *daemon) run(ctx context.Context, door, metrics net.Listener) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return d.core.Run(ctx) })
+	g.Go(func() error { return api.Serve(ctx, door, api.ServerOptions{Routes: d.routes(), Explain: told}) })
+	if metrics != nil {
+		g.Go(func() error { return serveHTTP(ctx, metrics, d.metricsHandler()) })
+	}
+	g.Go(func() error {
+		select {
+		case <-d.core.Ready():
+		case <-ctx.Done():
+			return nil
+		}
+		attrs := []any{"version", version(), "config", d.path, "control", d.core.Addr(), "websocket", d.core.WebSocketAddr()}
+		if metrics != nil {
+			attrs = append(attrs, "metrics", metrics.Addr().String())
+		}
+		d.log.Info("the Core serves", attrs...)
+		return d.hangups(ctx)
+	})
+	err := g.Wait()
+	if err != nil && !errors.Is(err, context.Canceled) {
+		d.log.Error("the Core stops", "cause", shown(err.Error()))
+		return err
+	}
+	d.log.Info("the Core has stopped")
+	return nil
+}
+
+// hangups reloads at each SIGHUP.
+func (d *daemon) hangups(ctx context.Context) error {
+	signals, stop := notifyReload()
+	defer stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-signals:
+			_, _ = d.reload(core.WithActor(ctx, "SIGHUP")) // it has logged why not
+		}
+	}
+}
+
+// reloaded is what a reload put in force.
+type reloaded struct {
+	Config   string `json:"config"`
+	Channels int    `json:"channels"`
+	Domains  int    `json:"domains"`
+	Sites    int    `json:"sites"`
+}
+
+// reload puts the file in force, or leaves everything as it is.
+func (d *daemon) reload(ctx context.Context) (r reloaded, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c, err := config.Load(d.path)
+	if err == nil {
+		err = fixed(d.running, c)
+	}
+	if err == nil {
+		err = d.core.Reload(ctx, settings(c))
+	}
+	if err != nil {
+		for l := range strings.Lines(err.Error()) {
+			d.log.Error("reload refused, the running configuration stays", "cause", shown(strings.TrimSpace(l)))
+		}
+		return r, err
+	}
+	d.running = c
+	r = reloaded{d.path, len(c.Fleet.Channels), len(c.Fleet.Domains), len(c.Fleet.Sites)}
+	d.log.Info("configuration reloaded", "channels", r.Channels, "domains", r.Domains, "sites", r.Sites)
+	return r, nil
+}
+
+// fixed refuses what a running Core cannot change.
+func fixed(old, changed *config.Config) error {
+	var keys []string
+	for key, same := range map[string]bool{
+		"store": old.Store == changed.Store, "data": old.Data == changed.Data, "log_folder": old.LogFolder == changed.LogFolder,
+		"listen": old.Listen == changed.Listen, "master_key_file": old.MasterKeyFile == changed.MasterKeyFile, "nats": changed.Bus == nil,
+	} {
+		if !same {
+			keys = append(keys, key)
+		}
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	return &refusedError{"a running Core cannot change " + strings.Join(slices.Sorted(slices.Values(keys)), ", "), "restart it for that, or take the change back"}
+}
+
+func settings(c *config.Config) core.Settings {
+	return core.Settings{Fleet: c.Fleet, URLs: c.Public, Retention: ledger.Retention{Logs: c.Retention.Logs, Summaries: c.Retention.Runs}}
+}
+
+// event logs what the Core tells; progress is for those who follow.
+func (d *daemon) event(ev core.Event) {
+	level := slog.LevelInfo
+	switch ev.Kind {
+	case core.RunProgressed:
+		return
+	case core.IncidentOpened, core.Refused, core.Trouble:
+		level = slog.LevelWarn
+	}
+	var attrs []slog.Attr
+	for _, a := range []struct{ key, value string }{{"domain", ev.Domain}, {"site", ev.Site}, {"channel", ev.Channel}, {"run", ev.Run}, {"text", ev.Text}} {
+		if a.value != "" {
+			attrs = append(attrs, slog.String(a.key, shown(a.value)))
+		}
+	}
+	if ev.Ended != nil {
+		attrs = append(attrs, slog.String("end", ev.Ended.State), slog.Uint64("release", ev.Ended.Number), slog.Int64("fetched", ev.Ended.Totals.Fetched))
+	}
+	d.log.LogAttrs(context.Background(), level, string(ev.Kind), attrs...)
+}
+
+// busLog logs what the embedded server says that somebody should look at.
+func (d *daemon) busLog(l bus.Level, text string) {
+	switch l {
+	case bus.Error:
+		d.log.Error("bus", "text", shown(text))
+	case bus.Warning, bus.Refused:
+		d.log.Warn("bus", "text", shown(text))
+	}
+}
+
+func newCoreReload(e *env) *cobra.Command {
+	var f coreFlags
+	cmd := e.command(verb{
+		use:     "reload [flags]",
+		short:   "Let the running Core read its configuration again",
+		long:    "Lets the running Core read its configuration file again, as SIGHUP does. A file with any mistake is refused whole, with all its mistakes listed, and what runs stays as it is.",
+		example: "nightferry core reload --config /srv/nightferry/nightferry.yaml",
+		run: func(ctx context.Context, _ []string) error {
+			a, err := f.ask()
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			var r reloaded
+			if err := a.post(ctx, "/v1/reload", nil, &r); err != nil {
+				return err
+			}
+			e.event("reloaded", r)
+			e.summary("%s is in force: %s, %s, %s", shown(r.Config), count(int64(r.Channels), "channel"), count(int64(r.Domains), "domain"), count(int64(r.Sites), "site"))
+			return nil
+		},
+	})
+	f.add(cmd)
+	return cmd
+}
+
+// told turns an error into what a client is told: the code is the name in the
+// table of exit codes, so that a command ends as if it had done the work itself.
+func told(err error) *api.Error {
+	text, remedy := explain(err)
+	t := &api.Error{Code: "failed", Message: text, Fix: remedy, Paths: pathsOf(err)}
+	code := codeOf(err)
+	for _, x := range exits() {
+		if x.code == code {
+			t.Code = x.name
+		}
+	}
+	return t
+}
+
+// serveHTTP answers until ctx ends.
+func serveHTTP(ctx context.Context, l net.Listener, h http.Handler) error {
+	s := &http.Server{Handler: h, ReadHeaderTimeout: readTimeout, ReadTimeout: readTimeout, WriteTimeout: readTimeout}
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(l) }()
+	select {
+	case err := <-done:
+		return fmt.Errorf("serve metrics: %w", err)
+	case <-ctx.Done():
+	}
+	err := s.Close()
+	<-done
+	return err
+}

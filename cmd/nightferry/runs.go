@@ -1,0 +1,279 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"nightferry/internal/core"
+	"nightferry/internal/ledger"
+	"nightferry/internal/record"
+)
+
+// pastFlags choose what happened: where, and when.
+type pastFlags struct {
+	siteFlags
+	since, until string
+	core         bool
+	limit        int
+}
+
+func (f *pastFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.Site, "site", "", "only the site `NAME`")
+	cmd.Flags().StringVar(&f.Domain, "domain", "", "only sites of domain `NAME`")
+	cmd.Flags().StringVar(&f.Channel, "channel", "", "only the channel `NAME`")
+	cmd.Flags().StringVar(&f.since, "since", "", "only what began after `TIME`: 2d ago, or 2026-01-31")
+	cmd.Flags().StringVar(&f.until, "until", "", "only what began before `TIME`")
+	cmd.Flags().BoolVar(&f.core, "core", false, "only the Core's own: publishes")
+}
+
+func (f *pastFlags) query(now time.Time) (url.Values, error) {
+	q := f.siteFlags.query()
+	for name, text := range map[string]string{"since": f.since, "until": f.until} {
+		if text == "" {
+			continue
+		}
+		t, err := parseWhen(text, now)
+		if err != nil {
+			return nil, usage("", "--%s: %w", name, err)
+		}
+		q.Set(name, t.UTC().Format(time.RFC3339Nano))
+	}
+	if f.core {
+		q.Set("core", "true")
+	}
+	if f.limit > 0 {
+		q.Set("limit", strconv.Itoa(f.limit))
+	}
+	return q, nil
+}
+
+func newRuns(e *env) *cobra.Command {
+	var f coreFlags
+	var p pastFlags
+	var state string
+	var open bool
+	cmd := e.command(verb{
+		use:     "runs [flags]",
+		short:   "List what was done, and how it ended",
+		long:    "Lists runs, the newest first: each attempt to bring a channel at a site to a release, and each publish of the Core. nightferry run show tells of every file of one.",
+		example: "nightferry runs --site osaka --since 2d\nnightferry runs --state incomplete",
+		run: func(ctx context.Context, _ []string) error {
+			q, err := p.query(e.now())
+			if err != nil {
+				return err
+			}
+			if state != "" {
+				q.Set("state", state)
+			}
+			if open {
+				q.Set("open", "true")
+			}
+			a, err := f.ask()
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			var list []ledger.Run
+			if err := a.get(ctx, "/v1/runs", q, &list); err != nil {
+				return err
+			}
+			t := table{head: []string{"RUN", "STARTED", "SITE", "CHANNEL", "REL", "STATE", "FETCHED", "TOOK"}, right: map[int]bool{4: true, 6: true, 7: true}, cut: []int{2, 3}}
+			for _, r := range list {
+				e.event("run", r)
+				t.add(short(r.ID.String()), r.Started.UTC().Format("01-02 15:04Z"), runSite(&r), r.Channel, number(r.Number), runState(&r), size(r.Totals.Fetched), e.runTook(&r))
+			}
+			e.show(&t, "no such run")
+			return nil
+		},
+	})
+	f.add(cmd)
+	p.add(cmd)
+	cmd.Flags().StringVar(&state, "state", "", "only runs that ended so: verified, incomplete, failed, …")
+	cmd.Flags().BoolVar(&open, "open", false, "only runs under way")
+	cmd.Flags().IntVar(&p.limit, "limit", 50, "at most the newest `N`")
+	return cmd
+}
+
+func runSite(r *ledger.Run) string {
+	if r.Site == "" {
+		return "(Core)"
+	}
+	return r.Site
+}
+
+func runState(r *ledger.Run) string {
+	s := r.State
+	if r.Finished.IsZero() {
+		s = "running"
+	}
+	if r.DryRun {
+		s += " (dry)"
+	}
+	return s
+}
+
+func (e *env) runTook(r *ledger.Run) string {
+	end := r.Finished
+	if end.IsZero() {
+		end = e.now()
+	}
+	return took(max(0, end.Sub(r.Started)))
+}
+
+func newRun(e *env) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "run",
+		Short:   "Show one run with its files",
+		Long:    wrap("A run is one attempt to bring one channel at one site to one release, or one publish of the Core. Every file of it has an outcome.", lineWidth),
+		Example: indent("nightferry run show 4f2a91"),
+	}
+	var f coreFlags
+	var all bool
+	show := e.command(verb{
+		use:     "show [flags] ID",
+		short:   "Show a run and what became of each file",
+		long:    "Shows a run's summary and one line for each file that was acted on or could not be. ID may be its beginning. With --all-files there is one line for every file of the release: those that were unchanged are taken from its manifest.",
+		example: "nightferry run show 4f2a91\nnightferry run show 4f2a91 --all-files --json",
+		min:     1, max: 1,
+		run: func(ctx context.Context, args []string) error { return e.runShow(ctx, &f, args[0], all) },
+	})
+	f.add(show)
+	show.Flags().BoolVar(&all, "all-files", false, "also the unchanged files")
+	cmd.AddCommand(show)
+	return cmd
+}
+
+// runLine is one line of the answer to run show: its beginning, or a file.
+type runLine struct {
+	Run  *core.RunDetail `json:"run,omitempty"`
+	File *record.File    `json:"file,omitempty"`
+}
+
+func (e *env) runShow(ctx context.Context, f *coreFlags, id string, all bool) error {
+	a, err := f.ask()
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	defer e.long()()
+	q := url.Values{"all": {strconv.FormatBool(all)}}
+	return a.stream(ctx, http.MethodGet, "/v1/runs/"+url.PathEscape(id), q, nil, func(raw json.RawMessage) error {
+		var l runLine
+		if err := json.Unmarshal(raw, &l); err != nil {
+			return err
+		}
+		switch {
+		case l.Run != nil:
+			e.event("run", l.Run)
+			e.showRun(l.Run)
+		case l.File != nil:
+			e.event("file", l.File)
+			e.showFile(l.File)
+		}
+		return nil
+	})
+}
+
+func (e *env) showRun(r *core.RunDetail) {
+	if e.json {
+		return
+	}
+	e.print("run      %s: %s", r.ID, shown(runState(&r.Run)))
+	if r.Cause != "" {
+		e.print("cause    %s", shown(r.Cause))
+	}
+	where := "the Core"
+	if r.Site != "" {
+		where = r.Site + " (" + r.Domain + ")"
+	}
+	e.print("where    %s, channel %s", shown(where), shown(r.Channel))
+	if r.Number > 0 {
+		e.print("release  %d, %s, %s; before it %s", r.Number, count(r.Totals.Files, "file"), size(r.Totals.Bytes), number(r.Parent))
+		e.print("digest   %s", r.Release)
+		e.print("tree     %s", r.Tree)
+	}
+	e.print("when     %s, took %s, because of: %s", stamp(r.Started), e.runTook(&r.Run), dash(shown(r.Trigger)))
+	t := r.Totals
+	e.print("files    %s", changes([]counted{{t.Added, "added"}, {t.Changed, "changed"}, {t.Moved, "moved"}, {t.Repaired, "repaired"}, {t.Deleted, "deleted"}, {t.Locked, "locked"}, {t.Failed, "failed"}, {t.Unchanged, "unchanged"}}))
+	e.print("bytes    %s fetched, %s reused, %s held", size(t.Fetched), size(t.Reused), size(t.Held))
+	if !r.Attestation.IsZero() {
+		e.print("attested %s", r.Attestation)
+	}
+	if r.Log != "" {
+		e.print("log      %s", shown(r.Log))
+	}
+	e.print("")
+}
+
+func (e *env) showFile(f *record.File) {
+	if e.json {
+		return
+	}
+	line := shown(f.Path)
+	if f.From != "" {
+		line += " (from " + shown(f.From) + ")"
+	}
+	if f.Cause != "" {
+		line += ": " + shown(f.Cause)
+	}
+	e.print("%-9s %8s  %s", shown(f.Outcome), size(f.Size), line)
+}
+
+func newLogs(e *env) *cobra.Command {
+	var f coreFlags
+	var p pastFlags
+	var run string
+	cmd := e.command(verb{
+		use:     "logs [flags]",
+		short:   "List the log files of runs",
+		long:    "Prints the paths of log files, one a line: each holds one run as lines of JSON, and can be searched with grep. The logs of a domain can be read by the group that the configuration gives them to.",
+		example: "nightferry logs --site osaka --since 7d\ngrep -h '\"failed\"' $(nightferry logs --channel package)",
+		run: func(ctx context.Context, _ []string) error {
+			q, err := p.query(e.now())
+			if err != nil {
+				return err
+			}
+			if run != "" {
+				q.Set("run", run)
+			}
+			a, err := f.ask()
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			defer e.long()()
+			return a.stream(ctx, http.MethodGet, "/v1/logs", q, nil, func(raw json.RawMessage) error {
+				var l logLine
+				if err := json.Unmarshal(raw, &l); err != nil {
+					return err
+				}
+				path := filepath.Join(l.Dir, filepath.FromSlash(l.Log.Path))
+				e.event("log", struct {
+					File string `json:"file"`
+					Size int64  `json:"size"`
+				}{path, l.Log.Size})
+				if !e.json {
+					e.print("%s", shown(path))
+				}
+				return nil
+			})
+		},
+	})
+	f.add(cmd)
+	p.add(cmd)
+	cmd.Flags().StringVar(&run, "run", "", "only the run with this whole `ID`")
+	return cmd
+}
+
+// logLine is one log file of an answer.
+type logLine struct {
+	Dir string     `json:"dir"`
+	Log record.Log `json:"log"`
+}

@@ -1,0 +1,217 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"nightferry/internal/core"
+	"nightferry/internal/durable"
+	"nightferry/internal/fleet"
+)
+
+func newSite(e *env) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "site",
+		Short:   "Let sites join the fleet, and cut them off",
+		Long:    wrap("A site joins with a one-time token that the Core issues, and speaks with a key of its own from then on, until it is revoked. The configuration says which sites there are.", lineWidth),
+		Example: indent("nightferry site token osaka\nnightferry site revoke osaka --reason 'stolen'"),
+	}
+	var f coreFlags
+	var s siteFlags
+	list := e.command(verb{
+		use:     "list [flags]",
+		short:   "List the sites and what they hold",
+		long:    "Lists every site with each of its channels, as nightferry sites does.",
+		example: "nightferry site list --region ap",
+		run:     func(ctx context.Context, _ []string) error { return e.sites(ctx, &f, &s) },
+	})
+	f.add(list)
+	s.add(list, true)
+	cmd.AddCommand(newSiteToken(e), newSiteRevoke(e), list)
+	return cmd
+}
+
+// tokenRequest asks for tokens: one of a site, or those of a wave.
+type tokenRequest struct {
+	Site  string        `json:"site,omitempty"`
+	Wave  int           `json:"wave,omitempty"`
+	Scope fleet.Scope   `json:"scope"`
+	Life  time.Duration `json:"life,omitempty"`
+}
+
+func newSiteToken(e *env) *cobra.Command {
+	var f coreFlags
+	var s siteFlags
+	var wave int
+	var life, out string
+	cmd := e.command(verb{
+		use:   "token [flags] [NAME]",
+		short: "Issue the one-time token with which a site joins",
+		long: "Prints a token for the site NAME, good once and for 24 hours. It carries the Core's address, the fingerprint of its certificate authority and the repository's root key; the Core keeps only a hash of it. Whoever has it can join as that site: hand it over as you would a password. " +
+			"--wave issues tokens for so many of the configured sites that have not joined yet, for a script that builds servers; --out writes each into a file NAME.token that only you can read.",
+		example: "nightferry site token osaka > osaka.token\nnightferry site token --wave 20 --region ap --out /srv/tokens",
+		max:     1,
+		run: func(ctx context.Context, args []string) error {
+			req := tokenRequest{Wave: wave, Scope: s.Scope}
+			switch {
+			case len(args) == 1 && wave == 0 && s.Scope == fleet.Scope{}:
+				req.Site = args[0]
+			case len(args) == 1 || wave <= 0:
+				return usage("site token", "want a site's NAME, or --wave N with the sites to choose from")
+			}
+			var err error
+			if req.Life, err = tokenLife(life); err != nil {
+				return err
+			}
+			return e.siteToken(ctx, &f, req, out)
+		},
+	})
+	f.add(cmd)
+	s.add(cmd, false)
+	cmd.Flags().IntVar(&wave, "wave", 0, "tokens for `N` sites that have not joined")
+	cmd.Flags().StringVar(&life, "life", "24h", "how `LONG` the token is good, at most 30d")
+	cmd.Flags().StringVar(&out, "out", "", "write each token into a file in `DIR` instead of printing it")
+	return cmd
+}
+
+func tokenLife(text string) (time.Duration, error) {
+	d, err := parseDays(text)
+	if err == nil && (d < time.Minute || d > 30*24*time.Hour) {
+		err = fmt.Errorf("%s: want 1m to 30d", text)
+	}
+	if err != nil {
+		return 0, usage("site token", "--life: %w", err)
+	}
+	return d, nil
+}
+
+func (e *env) siteToken(ctx context.Context, f *coreFlags, req tokenRequest, out string) error {
+	a, err := f.ask()
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	if out != "" {
+		if err := os.MkdirAll(out, 0o700); err != nil {
+			return fmt.Errorf("make the folder for tokens: %w", err)
+		}
+	}
+	var list []core.IssuedToken
+	if err := a.post(ctx, "/v1/tokens", req, &list); err != nil {
+		return err
+	}
+	var failed error
+	for _, t := range list {
+		where := ""
+		if out != "" {
+			where = filepath.Join(out, t.Site+".token")
+			if err := durable.WritePrivate(where, []byte(t.Text+"\n")); err != nil {
+				failed = errors.Join(failed, fmt.Errorf("write the token of %s: %w", t.Site, err))
+				continue
+			}
+			t.Text = ""
+		}
+		e.event("token", struct {
+			core.IssuedToken
+			File string `json:"file,omitempty"`
+		}{t, where})
+		switch {
+		case e.json:
+		case out != "":
+			e.print("%s", shown(where))
+		case req.Site != "":
+			e.print("%s", t.Text) // alone, so that it can go into a file
+		default:
+			e.print("%s %s", t.Site, t.Text)
+		}
+		if !e.json && req.Site != "" {
+			e.warn("good once, for site %s of domain %s, until %s", t.Site, t.Domain, stamp(t.Expires))
+		}
+	}
+	if len(list) == 0 && !e.json {
+		e.warn("every site that was named has joined already")
+	}
+	return failed
+}
+
+// revocation is whom to cut off, and why.
+type revocation struct {
+	Name   string `json:"name"`
+	Reason string `json:"reason"`
+}
+
+func newSiteRevoke(e *env) *cobra.Command {
+	var f coreFlags
+	var reason string
+	cmd := e.command(verb{
+		use:     "revoke [flags] NAME",
+		short:   "End a site's identity and cut its connection",
+		long:    "Makes the key of the site NAME count for nothing, and cuts its connection at once. What lies on its disk stays. It can join again with a new token.",
+		example: "nightferry site revoke osaka --reason 'server was stolen'",
+		min:     1, max: 1,
+		run: func(ctx context.Context, args []string) error {
+			return e.revokeOne(ctx, &f, "/v1/sites/revoke", args[0], reason, "site")
+		},
+	})
+	f.add(cmd)
+	cmd.Flags().StringVar(&reason, "reason", "", "`TEXT` for the audit")
+	return cmd
+}
+
+func newDomain(e *env) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "domain",
+		Short:   "Cut a whole domain off",
+		Long:    wrap("A domain is a security realm: one credential for all its servers. Revoking it ends every identity of its sites at once.", lineWidth),
+		Example: indent("nightferry domain revoke apac --reason 'directory compromised'"),
+	}
+	var f coreFlags
+	var reason string
+	revoke := e.command(verb{
+		use:     "revoke [flags] NAME",
+		short:   "End the identities of all sites of a domain",
+		long:    "Makes the keys of all sites of the domain NAME count for nothing, cuts their connections at once and replaces the domain's signing key. Each site can join again with a new token.",
+		example: "nightferry domain revoke apac --reason 'directory compromised'",
+		min:     1, max: 1,
+		run: func(ctx context.Context, args []string) error {
+			return e.revokeOne(ctx, &f, "/v1/domains/revoke", args[0], reason, "domain")
+		},
+	})
+	f.add(revoke)
+	revoke.Flags().StringVar(&reason, "reason", "", "`TEXT` for the audit")
+	cmd.AddCommand(revoke)
+	return cmd
+}
+
+func (e *env) revokeOne(ctx context.Context, f *coreFlags, path, name, reason, what string) error {
+	if reason == "" {
+		reason = "no reason given"
+	}
+	a, err := f.ask()
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	var sites []string
+	if err := a.post(ctx, path, revocation{name, reason}, &sites); err != nil {
+		return err
+	}
+	e.event("revoked", struct {
+		Scope string   `json:"scope"`
+		Name  string   `json:"name"`
+		Sites []string `json:"sites"`
+	}{what, name, append([]string{}, sites...)})
+	for _, s := range sites {
+		e.summary("site %s is revoked and cut off", shown(s))
+	}
+	if len(sites) == 0 {
+		e.summary("no site of %s %s was enrolled", what, shown(name))
+	}
+	return nil
+}

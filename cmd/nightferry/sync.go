@@ -1,0 +1,221 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"nightferry/internal/core"
+	"nightferry/internal/ledger"
+)
+
+func newPublish(e *env) *cobra.Command {
+	var f coreFlags
+	var r publishRequest
+	cmd := e.command(verb{
+		use:   "publish [flags] CHANNEL...",
+		short: "Let the Core publish a channel's source to its sites",
+		long: "Publishes the source folder of each CHANNEL as its next release, with the guards of the configuration, and tells every site that should have it. Each publish has a run and a log file of its own. " +
+			"Where the source has not changed there is no new release.",
+		example: "nightferry publish package\nnightferry publish package driver --dry-run",
+		min:     1, max: 100,
+		run: func(ctx context.Context, args []string) error {
+			a, err := f.ask()
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			for _, channel := range args {
+				r.Channel = channel
+				if err := e.publish(ctx, a, r); err != nil {
+					return fmt.Errorf("channel %s: %w", shown(channel), err)
+				}
+			}
+			return nil
+		},
+	})
+	f.add(cmd)
+	fl := cmd.Flags()
+	fl.BoolVar(&r.AllowDeletes, "allow-deletes", false, "remove as many files as it takes")
+	fl.BoolVar(&r.AllowEmpty, "allow-empty", false, "publish a source without any file")
+	fl.BoolVar(&r.Rehash, "rehash", false, "read every file, whatever its size and times say")
+	fl.BoolVar(&r.DryRun, "dry-run", false, "tell what would be published, and store nothing")
+	return cmd
+}
+
+// publishRequest is core.PublishOptions as it travels.
+type publishRequest struct {
+	Channel      string `json:"channel"`
+	AllowDeletes bool   `json:"allow_deletes,omitempty"`
+	AllowEmpty   bool   `json:"allow_empty,omitempty"`
+	Rehash       bool   `json:"rehash,omitempty"`
+	DryRun       bool   `json:"dry_run,omitempty"`
+}
+
+// publishLine is how far a publish is, or what became of it.
+type publishLine struct {
+	Progress *core.RunProgress `json:"progress,omitempty"`
+	Done     *core.Published   `json:"done,omitempty"`
+}
+
+func (e *env) publish(ctx context.Context, a *asker, r publishRequest) error {
+	began := e.now()
+	e.startProgress()
+	defer e.endProgress()
+	return a.stream(ctx, http.MethodPost, "/v1/publish", nil, r, func(raw json.RawMessage) error {
+		var l publishLine
+		if err := json.Unmarshal(raw, &l); err != nil {
+			return err
+		}
+		if p := l.Progress; p != nil {
+			e.tell(meterOf(p))
+			e.event("progress", struct {
+				Channel string `json:"channel"`
+				*core.RunProgress
+			}{r.Channel, p})
+		}
+		if d := l.Done; d != nil {
+			e.endProgress()
+			e.event("published", d)
+			e.publishSummary(d, e.now().Sub(began))
+		}
+		return nil
+	})
+}
+
+func meterOf(p *core.RunProgress) meter {
+	return meter{Phase: p.Phase, Files: p.FilesDone, TotalFiles: p.FilesTotal, Bytes: p.BytesDone, TotalBytes: p.BytesTotal, Moved: p.BytesWire}
+}
+
+func (e *env) publishSummary(d *core.Published, spent time.Duration) {
+	what := "published"
+	switch {
+	case d.Unchanged:
+		what = "is unchanged"
+	case d.DryRun:
+		what = "would be published"
+	}
+	e.summary("%s: release %s %s: %s, %s", shown(d.Channel), group(int64(d.Number)), what, count(d.Files, "file"), size(d.Bytes))
+	if d.Unchanged {
+		return
+	}
+	e.summary("  %s", changes([]counted{{d.Added, "added"}, {d.Changed, "changed"}, {d.Touched, "touched"}, {d.Removed, "removed"}, {d.Skipped, "skipped"}}))
+	e.summary("  read %s, sent %s, %s, for %s; run %s", size(d.Read), size(d.Sent), took(spent), count(int64(d.Sites), "site"), short(d.Run))
+}
+
+func newSync(e *env) *cobra.Command {
+	var f coreFlags
+	var s siteFlags
+	var r core.SyncRequest
+	var all, follow bool
+	cmd := e.command(verb{
+		use:   "sync [flags]",
+		short: "Order sites to start now",
+		long: "Orders sites to bring their channels to the newest release now. Without it they do so by themselves. A site that is away starts when it comes back. " +
+			"--dry-run reports what would move and changes nothing; --follow stays and shows each site's run until all that are connected have ended.",
+		example: "nightferry sync --site osaka --follow\nnightferry sync --region ap --channel package --dry-run --follow\nnightferry sync --all",
+		run: func(ctx context.Context, _ []string) error {
+			if all == (s.Site != "" || s.Region != "" || s.Domain != "") {
+				return usage("sync", "name --site, --region or --domain, or --all")
+			}
+			r.Scope = s.Scope
+			return e.sync(ctx, &f, r, follow)
+		},
+	})
+	f.add(cmd)
+	s.add(cmd, true)
+	cmd.Flags().BoolVar(&all, "all", false, "every site")
+	cmd.Flags().BoolVar(&r.DryRun, "dry-run", false, "report what would move, and change nothing")
+	cmd.Flags().BoolVar(&r.Rehash, "rehash", false, "read every file at the site, whatever its size and times say")
+	cmd.Flags().BoolVar(&follow, "follow", false, "stay until the runs have ended, and show them")
+	return cmd
+}
+
+// syncLine is what a sync tells: the orders once, then events.
+type syncLine struct {
+	Orders []core.Order `json:"orders,omitempty"`
+	Event  *core.Event  `json:"event,omitempty"`
+}
+
+func (e *env) sync(ctx context.Context, f *coreFlags, r core.SyncRequest, follow bool) error {
+	a, err := f.ask()
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	q := url.Values{}
+	if follow {
+		q.Set("follow", "true")
+	}
+	var bad []string
+	err = a.stream(ctx, http.MethodPost, "/v1/sync", q, r, func(raw json.RawMessage) error {
+		var l syncLine
+		if err := json.Unmarshal(raw, &l); err != nil {
+			return err
+		}
+		if l.Orders != nil {
+			e.showOrders(l.Orders)
+		}
+		if l.Event != nil {
+			e.event("site_"+string(l.Event.Kind), l.Event)
+			e.showEvent(l.Event)
+			if run := l.Event.Ended; run != nil && !endedWell(run) {
+				bad = append(bad, run.Site+"/"+run.Channel)
+			}
+		}
+		return nil
+	})
+	if err == nil && len(bad) > 0 {
+		return &incompleteError{strings.Join(bad, ", ") + " did not end well", "nightferry run show tells why"}
+	}
+	return err
+}
+
+func endedWell(r *ledger.Run) bool {
+	switch r.State {
+	case "verified", "planned", "nothing":
+		return true
+	}
+	return false
+}
+
+func (e *env) showOrders(orders []core.Order) {
+	away := 0
+	for _, o := range orders {
+		e.event("order", o)
+		if !o.Connected {
+			away++
+		}
+	}
+	e.summary("%s ordered", count(int64(len(orders)), "run"))
+	if away > 0 {
+		e.summary("  %s away: they start when they come back", count(int64(away), "site"))
+	}
+}
+
+func (e *env) showEvent(ev *core.Event) {
+	if e.json {
+		return
+	}
+	where := fmt.Sprintf("%-16s %-10s", shown(ev.Site), shown(ev.Channel))
+	switch {
+	case ev.Ended != nil:
+		t := ev.Ended.Totals
+		e.summary("%s %-10s %s, %s fetched, run %s", where, runState(ev.Ended),
+			changes([]counted{{t.Added, "added"}, {t.Changed, "changed"}, {t.Moved, "moved"}, {t.Repaired, "repaired"}, {t.Deleted, "deleted"}, {t.Locked, "locked"}, {t.Failed, "failed"}}),
+			size(t.Fetched), short(ev.Ended.ID.String()))
+		if ev.Ended.Cause != "" {
+			e.summary("  %s", shown(ev.Ended.Cause))
+		}
+	case ev.Progress != nil && ev.Progress.BytesTotal > 0:
+		e.summary("%s %-10s %d %% of %s", where, shown(ev.Progress.Phase), 100*ev.Progress.BytesDone/ev.Progress.BytesTotal, size(ev.Progress.BytesTotal))
+	case ev.Kind == core.RunStarted:
+		e.summary("%s started", where)
+	}
+}
