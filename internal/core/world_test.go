@@ -1,0 +1,249 @@
+package core_test
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"nightferry/internal/bucket"
+	"nightferry/internal/bus"
+	"nightferry/internal/core"
+	"nightferry/internal/fleet"
+	"nightferry/internal/ledger"
+	"nightferry/internal/repo"
+	"nightferry/internal/testbed"
+	"nightferry/internal/vault"
+)
+
+// patience bounds every wait; nothing waits that long unless it fails.
+const patience = 30 * time.Second
+
+// world is a Core with all that it needs: a real bus, ledger and vault, and a
+// real S3 server.
+type world struct {
+	t        *testing.T
+	dir      string
+	source   string // of channel package
+	bucket   testbed.Bucket
+	store    bucket.Store
+	root     ed25519.PrivateKey
+	release  ed25519.PrivateKey
+	repoKey  []byte
+	options  core.Options
+	settings core.Settings
+	core     *core.Core
+	stop     func()
+
+	mu     sync.Mutex
+	events []core.Event
+	more   chan struct{}
+	log    strings.Builder // all that the process would have logged
+}
+
+// newWorld makes a Core over three sites in two domains, and starts it.
+func newWorld(t *testing.T, repoKey []byte) *world {
+	t.Helper()
+	w := &world{t: t, dir: t.TempDir(), repoKey: repoKey, more: make(chan struct{}, 1)}
+	w.source = filepath.Join(w.dir, "source")
+	w.bucket = testbed.S3(t)
+	w.store = w.bucket.Open(t)
+	_, w.root, _ = ed25519.GenerateKey(nil)
+	_, w.release, _ = ed25519.GenerateKey(nil)
+	if _, err := repo.Init(t.Context(), w.store, repo.InitOptions{Root: w.root, Release: w.release, Key: repoKey, Now: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	master := vault.NewMaster()
+	store := w.bucket.Options()
+	data := filepath.Join(w.dir, "core")
+	if _, err := core.Init(t.Context(), core.InitOptions{Data: data, Master: master, StoreURL: w.bucket.URL(""), Store: store, Release: w.release, RepoKey: repoKey, Now: time.Now}); err != nil {
+		t.Fatal(err)
+	}
+	// The daemon finds the credentials in the vault.
+	f, err := core.OpenOffline(t.Context(), data, master, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.Vault.Set(t.Context(), core.SecretStore, []byte(store.AccessKey+"\n"+store.SecretKey+"\n"))
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	store.AccessKey, store.SecretKey = "", ""
+	w.options = core.Options{
+		Data: data, Master: master, StoreURL: w.bucket.URL(""), Store: store, Addr: "127.0.0.1:0", WebSocketAddr: "127.0.0.1:0",
+		Version: "test", Now: time.Now, Beat: 2 * time.Second, Poll: 500 * time.Millisecond,
+		OnEvent: w.hear, BusLog: func(_ bus.Level, s string) { w.note("bus: " + s) },
+	}
+	w.settings = core.Settings{Fleet: testFleet(w.source, w.dir), Retention: ledger.Retention{Logs: 30 * 24 * time.Hour, Summaries: 400 * 24 * time.Hour}}
+	w.start()
+	t.Cleanup(func() { w.stop() })
+	return w
+}
+
+func testFleet(source, dir string) *fleet.Fleet {
+	f := &fleet.Fleet{
+		Channels: []fleet.Channel{
+			{Name: "driver", Source: filepath.ToSlash(source) + "-driver", Links: fleet.Refuse, MaxDelete: 50, Keep: 10, Locked: fleet.Wait},
+			{Name: "package", Source: filepath.ToSlash(source), Links: fleet.Refuse, MaxDelete: 50, Keep: 10, Locked: fleet.Wait},
+		},
+		Domains: []fleet.Domain{{Name: "apac"}, {Name: "corp"}},
+		Regions: []fleet.Region{{Name: "ap"}, {Name: "emea"}},
+	}
+	for _, s := range []struct{ name, domain, region string }{{"berlin", "corp", "emea"}, {"osaka", "apac", "ap"}, {"tokyo", "apac", "ap"}} {
+		f.Sites = append(f.Sites, fleet.Site{Name: s.name, Domain: s.domain, Region: s.region, Zone: "UTC", Location: time.UTC,
+			Placements: []fleet.Placement{{Channel: "package", Target: filepath.ToSlash(filepath.Join(dir, "sites", s.name, "package")), Locked: fleet.Wait}}})
+	}
+	// Only berlin has drivers.
+	f.Sites[0].Placements = append([]fleet.Placement{{Channel: "driver", Target: filepath.ToSlash(filepath.Join(dir, "sites", "berlin", "driver")), Locked: fleet.Wait}}, f.Sites[0].Placements...)
+	return f
+}
+
+func (w *world) start() {
+	w.t.Helper()
+	c, err := core.Open(w.t.Context(), w.options, w.settings)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.core = c
+	ctx, cancel := context.WithCancel(context.WithoutCancel(w.t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- c.Run(ctx) }()
+	select {
+	case <-c.Ready():
+	case err := <-done:
+		w.t.Fatal("the Core did not start:", err)
+	case <-time.After(patience):
+		w.t.Fatal("the Core did not start")
+	}
+	w.options.Addr, w.options.WebSocketAddr = c.Addr(), c.WebSocketAddr() // to come back at the same place
+	w.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := errors.Join(<-done, c.Close()); err != nil {
+			w.t.Error(err)
+		}
+	})
+}
+
+func (w *world) restart() {
+	w.t.Helper()
+	w.stop()
+	w.start()
+}
+
+func (w *world) hear(e core.Event) {
+	b, _ := json.Marshal(e)
+	w.note(string(b))
+	w.mu.Lock()
+	w.events = append(w.events, e)
+	w.mu.Unlock()
+	select {
+	case w.more <- struct{}{}:
+	default:
+	}
+}
+
+func (w *world) note(line string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.log.WriteString(line + "\n")
+}
+
+// until waits for a condition, looking again at every event and now and then.
+func (w *world) until(what string, ok func() bool) {
+	w.t.Helper()
+	end := time.Now().Add(patience)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		if time.Now().After(end) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.t.Fatalf("waited in vain for %s; log:\n%s", what, w.log.String())
+		}
+		select {
+		case <-w.more:
+		case <-tick.C:
+		}
+	}
+}
+
+// untilIncident waits for an open incident of a kind, and returns its text.
+func (w *world) untilIncident(kind string) string {
+	w.t.Helper()
+	text := ""
+	w.until("an incident of kind "+kind, func() bool {
+		list, err := w.core.Incidents(w.t.Context(), false)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		for _, i := range list {
+			if i.Kind == kind {
+				text = i.Text
+				return true
+			}
+		}
+		return false
+	})
+	return text
+}
+
+// untilDeed waits for an audit record.
+func (w *world) untilDeed(what, detail string) {
+	w.t.Helper()
+	w.until(fmt.Sprintf("the audit of %q", what), func() bool {
+		list, err := w.core.Deeds(w.t.Context(), ledger.DeedFilter{What: what})
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		for _, d := range list {
+			if strings.Contains(d.Detail, detail) {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+func (w *world) write(name, content string) {
+	w.t.Helper()
+	path := filepath.Join(w.source, filepath.FromSlash(name))
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(content), 0o644)); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) publish(channel string) *core.Published {
+	w.t.Helper()
+	p, err := w.core.Publish(w.t.Context(), channel, core.PublishOptions{AllowDeletes: true})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return p
+}
+
+// logs reads all log files.
+func (w *world) logs() map[string]string {
+	w.t.Helper()
+	out := map[string]string{}
+	err := filepath.WalkDir(w.core.LogsDir(), func(p string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			b, err := os.ReadFile(p)
+			rel, _ := filepath.Rel(w.core.LogsDir(), p)
+			out[filepath.ToSlash(rel)] = string(b)
+			return err
+		}
+		return err
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return out
+}
