@@ -21,14 +21,27 @@ func CheckName(name string) error {
 	if !ok {
 		return fmt.Errorf("name %q: want 1 to %d of a-z, 0-9 and -, and no - first", name, MaxName)
 	}
+	if device(name) {
+		return fmt.Errorf("name %q: Windows keeps it for a device, and names become folders: choose another", name)
+	}
 	return nil
 }
 
+// device reports whether Windows opens a device in place of a file of that name.
+func device(name string) bool {
+	switch name {
+	case "con", "prn", "aux", "nul":
+		return true
+	}
+	return len(name) == 4 && (strings.HasPrefix(name, "com") || strings.HasPrefix(name, "lpt")) && name[3] >= '0' && name[3] <= '9'
+}
+
 // CheckDomainName is CheckName for a domain, which may also not be called
-// enrol: enrolment has that place among the subjects.
+// enrol or core: enrolment has the first among the subjects, the Core's own log
+// files the second among the folders.
 func CheckDomainName(name string) error {
-	if name == "enrol" {
-		return fmt.Errorf("name %q: it is reserved for enrolment: choose another", name)
+	if name == "enrol" || name == "core" {
+		return fmt.Errorf("name %q: nightferry uses it itself: choose another", name)
 	}
 	return CheckName(name)
 }
