@@ -55,7 +55,7 @@ func (c *Core) apply(ctx context.Context, s Settings) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	access := map[string]record.Access{}
+	access := map[string]record.Access{"core": {}} // its own logs, of publishes
 	for _, d := range s.Fleet.Domains {
 		access[d.Name] = record.Access{Group: d.LogGroup}
 	}
