@@ -110,14 +110,3 @@ func (o *Options) validate() error {
 	}
 	return nil
 }
-
-// Run is the daemon. It returns when ctx ends, with nil, or when it cannot go
-// on: the state directory holds no identity, is in use, or is readable by
-// others.
-func Run(ctx context.Context, o Options) error {
-	if err := o.validate(); err != nil {
-		return err
-	}
-	<-ctx.Done()
-	return nil
-}

@@ -1,0 +1,165 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
+
+	"nightferry/internal/spool"
+	"nightferry/internal/wire"
+)
+
+// job is a channel's run in this process.
+type job struct {
+	rate *rate.Limiter
+	stop context.CancelCauseFunc
+}
+
+// converge starts what is due, as long as ctx lasts.
+func (a *agent) converge(ctx context.Context) error {
+	g, gctx := errgroup.WithContext(ctx)
+	err := a.start(ctx, gctx, g)
+	return errors.Join(err, g.Wait())
+}
+
+func (a *agent) start(ctx, gctx context.Context, g *errgroup.Group) error {
+	for {
+		soon, err := a.startDue(gctx, g)
+		if err != nil {
+			return ended(ctx, err)
+		}
+		wait := time.NewTimer(soon)
+		select {
+		case <-gctx.Done():
+			wait.Stop()
+			return nil
+		case <-a.work:
+		case <-wait.C:
+		}
+		wait.Stop()
+	}
+}
+
+// startDue starts what is due and returns how long until that is to be asked
+// again.
+func (a *agent) startDue(ctx context.Context, g *errgroup.Group) (time.Duration, error) {
+	holds, err := a.spool.Holds(ctx)
+	if err != nil {
+		return 0, err
+	}
+	runs, err := a.spool.Runs(ctx)
+	if err != nil {
+		return 0, err
+	}
+	a.mu.Lock()
+	state := a.state
+	a.mu.Unlock()
+	soon := time.Hour
+	if state == nil {
+		return soon, nil
+	}
+	d, _ := a.skew()
+	now := a.o.Now()
+	for i := range state.Desired {
+		want := &state.Desired[i]
+		left := leftover(runs, want.Channel)
+		obeyed, err := a.spool.Obeyed(ctx, want.Channel)
+		if err != nil {
+			return 0, err
+		}
+		at, due := a.due(want, held(holds, want.Channel), obeyed, now)
+		if !due && left == nil {
+			soon = min(soon, max(time.Second, at.Sub(now)))
+			continue
+		}
+		a.mu.Lock()
+		next := a.next[want.Channel].at
+		a.mu.Unlock()
+		if now.Before(next) {
+			soon = min(soon, next.Sub(now))
+			continue
+		}
+		if d > wrong || a.halted(want.Channel) != nil || !wire.ValidName(want.Channel) {
+			continue
+		}
+		a.launch(ctx, g, *want, left)
+	}
+	// A run whose channel the Core no longer wants here is brought to its end.
+	for i := range runs {
+		if desired(state, runs[i].Channel) == nil {
+			a.launch(ctx, g, wire.Desired{Channel: runs[i].Channel}, &runs[i])
+		}
+	}
+	return soon, nil
+}
+
+// due reports whether something is to be done for a channel; else when.
+func (a *agent) due(want *wire.Desired, have *spool.Held, obeyed uint64, now time.Time) (time.Time, bool) {
+	if want.Number == 0 {
+		return now.Add(time.Hour), false
+	}
+	a.mu.Lock()
+	refused := a.refused[want.Channel] == refusal(want)
+	a.mu.Unlock()
+	if refused {
+		return now.Add(time.Hour), false
+	}
+	if have == nil || have.Number != want.Number || have.Release != want.Release || have.Target != want.Target || want.Start > obeyed {
+		return now, true
+	}
+	at := time.Unix(have.Verified, 0).Add(a.o.Recheck)
+	return at, !now.Before(at)
+}
+
+func refusal(want *wire.Desired) string { return fmt.Sprintf("%s\x00%d", want.Target, want.Start) }
+
+func held(all []spool.Held, channel string) *spool.Held {
+	for i := range all {
+		if all[i].Channel == channel {
+			return &all[i]
+		}
+	}
+	return nil
+}
+
+func leftover(runs []spool.Run, channel string) *spool.Run {
+	for i := range runs {
+		if runs[i].Channel == channel {
+			return &runs[i]
+		}
+	}
+	return nil
+}
+
+// launch runs one channel, if it is not running and there is room.
+func (a *agent) launch(ctx context.Context, g *errgroup.Group, want wire.Desired, left *spool.Run) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.running[want.Channel] != nil || len(a.running) >= maxRuns {
+		return
+	}
+	rctx, stop := context.WithCancelCause(ctx)
+	j := &job{rate: newLimiter(want.Rate), stop: stop}
+	a.running[want.Channel] = j
+	g.Go(func() error {
+		again, err := a.bring(ctx, rctx, j, want, left)
+		stop(nil)
+		a.mu.Lock()
+		delete(a.running, want.Channel)
+		if again {
+			n := a.next[want.Channel]
+			n.wait = min(max(2*n.wait, a.o.Retry), maxRetry)
+			n.at = a.o.Now().Add(n.wait)
+			a.next[want.Channel] = n
+		} else {
+			delete(a.next, want.Channel)
+		}
+		a.mu.Unlock()
+		a.work.wake()
+		return ended(ctx, err)
+	})
+}

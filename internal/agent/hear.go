@@ -1,0 +1,269 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"nightferry/internal/bus"
+	"nightferry/internal/frame"
+	"nightferry/internal/halt"
+	"nightferry/internal/seal"
+	"nightferry/internal/spool"
+	"nightferry/internal/trust"
+	"nightferry/internal/wire"
+)
+
+// hear takes one message of the Core. An error ends the agent: its database
+// does not keep what it must.
+func (a *agent) hear(ctx context.Context, subject string, data []byte) error {
+	to, verb, err := wire.ParseDown(subject)
+	if err != nil || to != a.id.Address() {
+		return nil // the bus lets nobody say that
+	}
+	switch verb {
+	case wire.VerbState:
+		var v wire.State
+		m, err := a.open(ctx, data, verb, &v)
+		if err != nil {
+			return a.forged(ctx, err)
+		}
+		return a.accept(ctx, m.Number, &v)
+	case wire.VerbAck:
+		var v wire.Ack
+		m, err := a.open(ctx, data, verb, &v)
+		if err != nil {
+			return a.forged(ctx, err)
+		}
+		if bytes.Equal(v.Generation, a.spool.Generation()) {
+			select {
+			case a.acks <- ack{upTo: m.Number, want: v.Want, full: v.Full}:
+			default: // the one that waits will be late, and the batch be sent again
+			}
+		}
+	case wire.VerbURLs:
+		var v wire.URLs
+		if _, err := a.open(ctx, data, verb, &v); err != nil {
+			return a.forged(ctx, err)
+		}
+		a.urls.Answer(&v)
+	case wire.VerbRenewed:
+		var v wire.Renewed
+		if _, err := a.open(ctx, data, verb, &v); err != nil {
+			return a.forged(ctx, err)
+		}
+		return a.renewed(v.JWT)
+	case wire.VerbRefuse:
+		var v wire.Refusal
+		if _, err := a.open(ctx, data, verb, &v); err != nil {
+			return a.forged(ctx, err)
+		}
+		a.note(Warning, "", fmt.Sprintf("the Core refuses %s as %s", v.Of, v.Code), errors.New(v.Why))
+	}
+	return nil
+}
+
+// errSpool marks what must end the agent.
+type spoolError struct{ error }
+
+func (e spoolError) Unwrap() error { return e.error }
+
+// open checks a message by the chain. A newer trust document is durable before
+// anything that it vouches for is used.
+func (a *agent) open(ctx context.Context, data []byte, verb string, v any) (wire.Signed, error) {
+	a.mu.Lock()
+	next := *a.chain
+	a.mu.Unlock()
+	m, newer, err := next.OpenDown(data, a.id.Address(), verb, v)
+	if newer {
+		if err := a.spool.Keep(ctx, spool.Chain, spool.Numbered{Number: next.Number, Object: next.Object}); err != nil {
+			return m, spoolError{err}
+		}
+		a.mu.Lock()
+		a.chain = &next
+		a.mu.Unlock()
+	}
+	return m, err
+}
+
+// forged reports a message that is not the Core's, or not for us.
+func (a *agent) forged(ctx context.Context, err error) error {
+	if s := (spoolError{}); errors.As(err, &s) {
+		return s
+	}
+	a.note(Error, "", "a message in the Core's name is refused", err)
+	text := fmt.Sprintf("a message in the Core's name was refused: %v: somebody who can write to the message bus may be trying to steer this site", err)
+	if newer := (*frame.NewerError)(nil); errors.As(err, &newer) {
+		text = fmt.Sprintf("the Core speaks a newer protocol: %v: upgrade nightferry-agent here", err)
+	}
+	return a.problem(ctx, ProblemControl, "", text)
+}
+
+// accept makes a state durable, and then acts upon it.
+func (a *agent) accept(ctx context.Context, revision uint64, v *wire.State) error {
+	a.mu.Lock()
+	old := a.revision
+	a.mu.Unlock()
+	if err := a.obeyHalts(ctx, v.Halt); err != nil {
+		return err
+	}
+	if revision < old {
+		return nil // on the way for long
+	}
+	a.coreClock.set(time.UnixMilli(v.At), a.o.Now())
+	if v.Store != a.id.Store {
+		a.note(Error, "", fmt.Sprintf("the Core names %q as the store, enrolled is %q: refused", v.Store, a.id.Store), nil)
+		return a.problem(ctx, ProblemControl, "", fmt.Sprintf("the Core names %q as the store, and this site is enrolled for %q: enrol it again if the store has moved", v.Store, a.id.Store))
+	}
+	kept := *v
+	kept.Halt = nil // kept apart
+	b, err := wire.Encode(&kept)
+	if err != nil {
+		return err
+	}
+	if revision > old || a.state == nil {
+		if err := a.spool.Keep(ctx, spool.State, spool.Numbered{Number: revision, Object: b}); err != nil {
+			return err
+		}
+	}
+	a.mu.Lock()
+	a.state, a.revision = &kept, revision
+	setRate(a.rate, v.Rate)
+	for channel, j := range a.running {
+		if d := desired(a.state, channel); d != nil {
+			setRate(j.rate, d.Rate)
+		}
+	}
+	a.mu.Unlock()
+	if revision > old {
+		a.note(Info, "", fmt.Sprintf("the Core states revision %d", revision), nil)
+		a.mu.Lock()
+		clear(a.next) // somebody may have mended what failed
+		a.mu.Unlock()
+	}
+	if err := a.clocks(ctx); err != nil {
+		return err
+	}
+	if err := a.over(ctx, ProblemControl, ""); err != nil {
+		return err
+	}
+	a.beat.wake()
+	a.work.wake()
+	return nil
+}
+
+// obeyHalts takes a newer halt object: durable first, then every run that it
+// stops is told.
+func (a *agent) obeyHalts(ctx context.Context, object []byte) error {
+	if len(object) == 0 {
+		return nil
+	}
+	s, err := trust.Parse(halt.Kind, halt.Version, halt.Max, object)
+	if err == nil {
+		err = s.Verify(trust.Subject{Kind: halt.Kind, Version: halt.Version, Repo: a.id.Repo, Number: s.Subject.Number})
+	}
+	if err == nil {
+		a.mu.Lock()
+		err = a.chain.AllowHalt(s.Signer)
+		a.mu.Unlock()
+	}
+	if err != nil {
+		return a.forged(ctx, fmt.Errorf("halt: %w", err))
+	}
+	a.mu.Lock()
+	known := a.orders != nil && s.Subject.Number <= a.epoch
+	a.mu.Unlock()
+	if known {
+		return nil
+	}
+	payload, err := a.openHalt(s.Payload)
+	if err != nil {
+		return a.forged(ctx, fmt.Errorf("halt: %w", err))
+	}
+	orders, err := halt.Decode(payload)
+	if err != nil {
+		return a.forged(ctx, err)
+	}
+	if err := a.spool.Keep(ctx, spool.Halt, spool.Numbered{Number: s.Subject.Number, Object: payload}); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.orders, a.epoch = orders, s.Subject.Number
+	for channel, j := range a.running {
+		if o := orders.Find(a.subject(channel)); o != nil {
+			j.stop(&halt.Error{Order: *o})
+		}
+	}
+	a.work.wake()
+	a.hello.wake()
+	return nil
+}
+
+func (a *agent) openHalt(payload []byte) ([]byte, error) {
+	if a.id.repo == nil {
+		return payload, nil
+	}
+	if len(payload) < seal.SaltSize {
+		return nil, fmt.Errorf("sealed payload of %d bytes: %w", len(payload), frame.ErrDamaged)
+	}
+	keys, err := seal.NewKeys(a.id.repo, a.id.Repo)
+	if err != nil {
+		return nil, err
+	}
+	obj, err := keys.Object(halt.Kind, payload[:seal.SaltSize])
+	if err != nil {
+		return nil, err
+	}
+	return obj.Open(nil, payload[seal.SaltSize:], 0)
+}
+
+func (a *agent) subject(channel string) halt.Subject {
+	return halt.Subject{Region: a.id.Region, Domain: a.id.Domain, Site: a.id.Site, Channel: channel}
+}
+
+// halted returns the order that stops a channel, or nil.
+func (a *agent) halted(channel string) *halt.Order {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.orders == nil {
+		return nil
+	}
+	return a.orders.Find(a.subject(channel))
+}
+
+// renewed keeps a new credential, which the next connection uses.
+func (a *agent) renewed(jwt string) error {
+	g, err := bus.ReadGrant(jwt)
+	if err != nil {
+		a.note(Warning, "", "a new credential is refused", err)
+		return nil
+	}
+	old, err := bus.ReadGrant(a.jwt)
+	if err == nil && (g.Public != old.Public || g.Expires.Before(old.Expires)) {
+		a.note(Warning, "", "a new credential is refused: it is for another key, or ends earlier", nil)
+		return nil
+	}
+	if err := a.root.WriteFile(jwtFile, []byte(jwt+"\n"), 0o600); err != nil {
+		return fmt.Errorf("keep the new credential: %w", err)
+	}
+	a.mu.Lock()
+	a.jwt = jwt
+	a.mu.Unlock()
+	a.note(Info, "", "the credential is renewed until "+g.Expires.UTC().Format(time.DateOnly), nil)
+	return nil
+}
+
+func desired(s *wire.State, channel string) *wire.Desired {
+	if s == nil {
+		return nil
+	}
+	for i := range s.Desired {
+		if s.Desired[i].Channel == channel {
+			return &s.Desired[i]
+		}
+	}
+	return nil
+}

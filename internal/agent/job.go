@@ -1,0 +1,346 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"nightferry/internal/apply"
+	"nightferry/internal/bucket"
+	"nightferry/internal/durable"
+	"nightferry/internal/frame"
+	"nightferry/internal/halt"
+	"nightferry/internal/repo"
+	"nightferry/internal/spool"
+	"nightferry/internal/trust"
+	"nightferry/internal/wire"
+)
+
+// The verdicts of a run, beside those of apply.
+const (
+	verdictFailed  = "failed"
+	verdictStopped = "stopped"
+	verdictRefused = "refused"
+)
+
+// errSuperseded ends a run whose release is not wanted any more.
+var errSuperseded = errors.New("the Core wants something else now")
+
+// bring brings one channel to what is wanted, in one run. again says that it is
+// to be tried later. ctx ends with the process, and leaves the run open for the
+// next; rctx also ends with a halt.
+func (a *agent) bring(ctx, rctx context.Context, j *job, want wire.Desired, left *spool.Run) (again bool, err error) {
+	if left != nil && (left.Number != want.Number || left.Release != want.Release || left.Target != want.Target || left.Start != want.Start && want.Start > left.Start) {
+		return false, a.bury(ctx, *left)
+	}
+	target, err := allowed(a.id.Allow, want.Target)
+	if err != nil {
+		return false, a.refuse(ctx, want, left, err)
+	}
+	if err := a.over(ctx, ProblemTarget, want.Channel); err != nil {
+		return false, err
+	}
+	r, err := a.begin(ctx, want, left)
+	if err != nil {
+		return true, a.full(ctx, err)
+	}
+	wait := a.o.Retry
+	for {
+		res, aerr := a.attempt(rctx, j, &r, want, target)
+		switch {
+		case ctx.Err() != nil:
+			return false, nil // goes on under the same id
+		case aerr != nil && transient(aerr) && rctx.Err() == nil:
+			a.note(Warning, r.Channel, "the store is not to be had now", aerr)
+			if err := a.problem(ctx, ProblemStore, r.Channel, fmt.Sprintf("channel %s cannot be fetched: %v", r.Channel, aerr)); err != nil {
+				return false, err
+			}
+			if a.superseded(&r) {
+				aerr = errors.Join(errSuperseded, aerr)
+				break
+			}
+			pause := time.NewTimer(wait)
+			select {
+			case <-rctx.Done():
+			case <-pause.C:
+			}
+			pause.Stop()
+			wait = min(2*wait, maxRetry)
+			if ctx.Err() != nil {
+				return false, nil
+			}
+			continue
+		}
+		return a.finish(ctx, rctx, r, want, res, aerr)
+	}
+}
+
+// superseded reports whether the Core wants another release by now.
+func (a *agent) superseded(r *spool.Run) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	d := desired(a.state, r.Channel)
+	return d == nil || d.Number != r.Number || d.Release != r.Release || d.Target != r.Target
+}
+
+// full ends a run for a full disk, and nothing more.
+func (a *agent) full(ctx context.Context, err error) error {
+	if !errors.Is(err, spool.ErrFull) && !durable.IsDiskFull(err) {
+		return err
+	}
+	a.note(Error, "", "the agent's disk is full: nothing starts", err)
+	return a.problem(ctx, ProblemDisk, "", fmt.Sprintf("the agent's own disk is full: %v: free space there", err))
+}
+
+func (a *agent) begin(ctx context.Context, want wire.Desired, left *spool.Run) (spool.Run, error) {
+	if left != nil {
+		a.note(Info, want.Channel, fmt.Sprintf("goes on with a run of release %d", left.Number), nil)
+		return *left, nil
+	}
+	r := spool.Run{ID: random16(), Channel: want.Channel, Number: want.Number, Release: want.Release, Target: want.Target, Start: want.Start, Began: a.o.Now().Unix()}
+	obeyed, err := a.spool.Obeyed(ctx, want.Channel)
+	if err != nil {
+		return r, err
+	}
+	if want.Start <= obeyed {
+		r.Start = 0 // by itself
+	} else {
+		r.DryRun = want.DryRun
+	}
+	holds, err := a.spool.Holds(ctx)
+	if err != nil {
+		return r, err
+	}
+	s := wire.Started{Number: r.Number, Release: r.Release, Start: r.Start, DryRun: r.DryRun, Target: r.Target}
+	if h := held(holds, r.Channel); h != nil {
+		s.Parent = h.Number
+	}
+	a.mu.Lock()
+	s.Revision = a.revision
+	a.mu.Unlock()
+	body, err := wire.Encode(&s)
+	if err != nil {
+		return r, err
+	}
+	err = a.spool.Begin(ctx, r, wire.Event{Run: r.ID, Channel: r.Channel, At: a.o.Now().UnixMilli(), Kind: wire.StartedEvent, Body: body})
+	a.report.wake()
+	if err == nil {
+		a.note(Info, r.Channel, fmt.Sprintf("release %d begins", r.Number), nil)
+	}
+	return r, err
+}
+
+// options are apply's, but for what a run is for.
+func (a *agent) options(ctx context.Context, r *spool.Run, t *teller) apply.Options {
+	return apply.Options{Channel: r.Channel, Now: a.o.Now, RootKey: &a.id.Root, Key: a.id.repo, Subject: a.subject(r.Channel),
+		OnEvent: t.event,
+		Intend: func(each func(func(apply.Event) error) error) error {
+			return a.spool.Intend(ctx, r.Channel, r.Pass, func(yield func(spool.Outcome) error) error {
+				return each(func(e apply.Event) error {
+					o, ok := outcome(&e)
+					if !ok {
+						return nil
+					}
+					return yield(o)
+				})
+			})
+		},
+		Settle: func(other []apply.Event) error {
+			var all []spool.Outcome
+			for i := range other {
+				if o, ok := outcome(&other[i]); ok {
+					all = append(all, o)
+				}
+			}
+			return a.spool.Settle(ctx, r.Channel, r.Pass, all)
+		}}
+}
+
+// attempt is one try of a run.
+func (a *agent) attempt(ctx context.Context, j *job, r *spool.Run, want wire.Desired, target string) (*apply.Result, error) {
+	var err error
+	if r.Pass, err = a.spool.Pass(ctx, r.Channel); err != nil {
+		return nil, err
+	}
+	// What apply has done must be kept, also when the run is stopped meanwhile.
+	keep := context.WithoutCancel(ctx)
+	t := &teller{a: a, ctx: keep, run: r}
+	o := a.options(keep, r, t)
+	o.Release, o.Digest = r.Number, r.Release
+	o.Prune, o.DryRun, o.Seeds = want.Prune, r.DryRun, a.o.Seeds
+	o.Rehash = want.Rehash && r.Start > 0
+	if want.Partial {
+		o.Locked = apply.Partial
+	}
+	o.Gate = func(ctx context.Context) error {
+		if h := a.halted(r.Channel); h != nil {
+			return &halt.Error{Order: *h}
+		}
+		return t.failed()
+	}
+	s := &store{Store: a.store, urls: a.urls, limits: []*rate.Limiter{a.rate, j.rate}, date: func(d time.Time) { a.storeClock.set(d, a.o.Now()) }}
+	res, err := apply.Run(ctx, s, target, o)
+	if cerr := a.clocks(keep); cerr != nil {
+		err = errors.Join(err, cerr)
+	}
+	return res, errors.Join(err, t.flush())
+}
+
+// finish ends a run, whatever became of it.
+func (a *agent) finish(ctx, rctx context.Context, r spool.Run, want wire.Desired, res *apply.Result, aerr error) (again bool, err error) {
+	f := wire.Finished{Verdict: verdictFailed}
+	if res != nil {
+		f.Verdict = string(res.Verdict)
+		f.Files, f.Bytes = res.Totals.Files, res.Totals.Bytes
+		f.Wire, f.Fetched, f.Held, f.Written, f.Needed = res.BytesWire, res.BytesFetched, res.BytesHeld, res.BytesWritten, res.BytesNeeded
+		f.Extra = res.Extra
+	}
+	var stopped *halt.Error
+	switch {
+	case aerr == nil:
+	case errors.As(aerr, &stopped), errors.Is(aerr, errSuperseded), rctx.Err() != nil:
+		f.Verdict = verdictStopped
+	default:
+		f.Verdict = verdictFailed
+	}
+	if aerr != nil {
+		f.Error = aerr.Error()
+	}
+	var hold *spool.Held
+	if aerr == nil && res.Verdict == apply.Verified {
+		now := a.o.Now().Unix()
+		hold = &spool.Held{Held: wire.Held{Channel: r.Channel, Number: r.Number, Release: r.Release, Verified: now}, Target: r.Target}
+		at := wire.Attestation{Channel: r.Channel, Nonce: want.Nonce, Release: res.Release, Tree: res.Tree, Files: res.Totals.Files, Bytes: res.Totals.Bytes,
+			ReadFiles: res.ReadFiles, ReadBytes: res.ReadBytes, StatedFiles: res.StatedFiles, OldestRead: res.OldestRead, At: now}
+		if f.Attestation, err = wire.SignAttestation(a.id.key, a.id.Repo, a.id.Address(), r.Number, &at); err != nil {
+			return false, err
+		}
+	}
+	done := r
+	if f.Verdict == verdictFailed || f.Verdict == verdictStopped {
+		done.Start = 0 // the order is still to be obeyed
+	}
+	err = a.close(ctx, done, hold, &f, res)
+	if errors.Is(err, spool.ErrFull) {
+		return true, a.full(ctx, err) // the run stays open, with what it has done
+	}
+	if err != nil {
+		return false, err
+	}
+	return hold == nil && f.Verdict != string(apply.Planned) && f.Verdict != verdictStopped, a.troubles(ctx, r.Channel, aerr)
+}
+
+// close makes the run's end durable, with its outcomes.
+func (a *agent) close(ctx context.Context, r spool.Run, hold *spool.Held, f *wire.Finished, res *apply.Result) error {
+	level := Info
+	if f.Error != "" {
+		level = Warning
+	}
+	err := a.spool.Finish(ctx, r, hold, func(c spool.Counts) (wire.Event, error) {
+		f.Added, f.Changed, f.Moved, f.Repaired = c.Of[wire.Added], c.Of[wire.Changed], c.Of[wire.Moved], c.Of[wire.Repaired]
+		f.Deleted, f.Locked, f.Failed = c.Of[wire.Deleted], c.Of[wire.Locked], c.Of[wire.Failed]
+		f.Outcomes = c.Sent
+		if res != nil {
+			// What an earlier process has done, this one found done.
+			f.Unchanged = max(0, res.Unchanged-c.Previous)
+		}
+		body, err := wire.Encode(f)
+		return wire.Event{Run: r.ID, Channel: r.Channel, At: a.o.Now().UnixMilli(), Kind: wire.FinishedEvent, Body: body}, err
+	})
+	if err != nil {
+		return err
+	}
+	a.note(level, r.Channel, fmt.Sprintf("release %d: %s (%d outcomes, %d unchanged)", r.Number, f.Verdict, f.Outcomes, f.Unchanged), textError(f.Error))
+	a.report.wake()
+	a.hello.wake()
+	return nil
+}
+
+func textError(s string) error {
+	if s == "" {
+		return nil
+	}
+	return errors.New(s)
+}
+
+// bury ends a run that an earlier process has left and that nobody wants any
+// more: what it was committing is finished and told.
+func (a *agent) bury(ctx context.Context, r spool.Run) error {
+	var err error
+	if r.Pass, err = a.spool.Pass(ctx, r.Channel); err != nil {
+		return err
+	}
+	f := wire.Finished{Verdict: verdictStopped, Error: errSuperseded.Error()}
+	target, aerr := allowed(a.id.Allow, r.Target)
+	if aerr == nil && !r.DryRun {
+		t := &teller{a: a, ctx: ctx, run: &r}
+		aerr = errors.Join(apply.Recover(ctx, target, a.options(context.WithoutCancel(ctx), &r, t)), t.flush())
+	}
+	if aerr != nil {
+		f.Verdict, f.Error = verdictFailed, aerr.Error()
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	return a.close(ctx, r, nil, &f, nil)
+}
+
+// refuse says no to a target; nothing is touched. Said once of each.
+func (a *agent) refuse(ctx context.Context, want wire.Desired, left *spool.Run, why error) error {
+	a.note(Error, want.Channel, "a target is refused", why)
+	r, err := a.begin(ctx, want, left)
+	if err == nil {
+		err = a.close(ctx, r, nil, &wire.Finished{Verdict: verdictRefused, Error: why.Error()}, nil)
+	}
+	if err == nil {
+		err = a.problem(ctx, ProblemTarget, want.Channel, fmt.Sprintf("channel %s: %v", want.Channel, why))
+	}
+	a.mu.Lock()
+	a.refused[want.Channel] = refusal(&want)
+	a.mu.Unlock()
+	return a.full(ctx, err)
+}
+
+// troubles keeps the open problems of a channel in step with its last run.
+func (a *agent) troubles(ctx context.Context, channel string, err error) error {
+	kind := ""
+	var space *apply.SpaceError
+	switch {
+	case err == nil:
+	case errors.As(err, &space), durable.IsDiskFull(err):
+		kind = ProblemDisk
+	case errors.Is(err, trust.ErrUntrusted), errors.Is(err, repo.ErrOlder), errors.Is(err, apply.ErrExpired), errors.Is(err, frame.ErrDamaged),
+		is[*repo.MissingError](err), is[*repo.CorruptError](err), bucket.KindOf(err) == bucket.KindIntegrity, errors.Is(err, fs.ErrNotExist) && bucket.KindOf(err) == bucket.KindNotExist:
+		kind = ProblemRepository
+	case bucket.KindOf(err) != bucket.KindOther:
+		kind = ProblemStore
+	}
+	var errs []error
+	for _, k := range []string{ProblemDisk, ProblemRepository, ProblemStore} {
+		switch {
+		case k == kind:
+			errs = append(errs, a.problem(ctx, k, channel, fmt.Sprintf("channel %s: %v", channel, err)))
+		case err == nil || k == ProblemStore && kind != "":
+			errs = append(errs, a.over(ctx, k, channel))
+		}
+	}
+	if err == nil {
+		errs = append(errs, a.over(ctx, ProblemDisk, ""))
+	}
+	return errors.Join(errs...)
+}
+
+func is[E error](err error) bool {
+	var e E
+	return errors.As(err, &e)
+}
+
+// transient reports whether only the store, or the way to it, is to blame.
+func transient(err error) bool {
+	k := bucket.KindOf(err)
+	return k == bucket.KindUnreachable || k == bucket.KindThrottled
+}

@@ -1,0 +1,350 @@
+package agent
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
+
+	"nightferry/internal/bucket"
+	"nightferry/internal/bus"
+	"nightferry/internal/durable"
+	"nightferry/internal/halt"
+	"nightferry/internal/spool"
+	"nightferry/internal/wire"
+)
+
+const (
+	defaultBeat = time.Minute
+	// maxRuns is how many channels move at once: more would only share the line.
+	maxRuns = 2
+	// maxRetry bounds the wait before what failed is tried again.
+	maxRetry = 30 * time.Minute
+)
+
+// agent is a running daemon.
+type agent struct {
+	o     Options
+	id    *Identity
+	root  *durable.Root // the state directory
+	spool *spool.Spool
+	bus   Bus
+	urls  *urls
+	store bucket.Store
+	rate  *rate.Limiter // of the whole site
+
+	coreClock, storeClock offset
+
+	hello  signal // what the site holds has changed, or the Core is back
+	work   signal // what should be done may have changed
+	report signal // there is something to send
+	acks   chan ack
+	beat   signal // its period has changed
+
+	mu       sync.Mutex
+	chain    *wire.Chain
+	state    *wire.State // nil: none was accepted yet
+	revision uint64
+	orders   *halt.Orders // nil: none were seen
+	epoch    uint64
+	jwt      string
+	running  map[string]*job
+	next     map[string]attempt // by channel: when it may be tried again
+	refused  map[string]string  // by channel: the target that was refused
+	fatal    error
+}
+
+type attempt struct {
+	at   time.Time
+	wait time.Duration
+}
+
+// signal wakes one waiter; several that come together are one.
+type signal chan struct{}
+
+func (s signal) wake() {
+	select {
+	case s <- struct{}{}:
+	default:
+	}
+}
+
+// Run is the daemon. It returns nil when ctx ends, and an error when it cannot
+// go on: the state directory holds no identity, is in use or is readable by
+// others, or the agent's database has become corrupt, which the next start
+// mends.
+func Run(ctx context.Context, o Options) (err error) {
+	if err := o.validate(); err != nil {
+		return err
+	}
+	id, err := Load(o.StateDir)
+	if err != nil {
+		return err
+	}
+	root, err := durable.Open(o.StateDir, durable.Options{})
+	if err != nil {
+		return fmt.Errorf("agent: %w", err)
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	unlock, err := durable.Lock(root, lockFile)
+	if err != nil {
+		return fmt.Errorf("agent in %q: %w", o.StateDir, err)
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	sp, err := spool.Open(ctx, filepath.Join(root.Dir(), spoolFile), spool.Options{Now: o.Now})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, sp.Close()) }()
+	if sp.Aside() != "" {
+		o.Log(Note{Level: Error, Text: "the agent's database was damaged and is set aside as " + sp.Aside()})
+	}
+	a := &agent{o: o, id: id, root: root, spool: sp, rate: newLimiter(0),
+		hello: make(signal, 1), work: make(signal, 1), report: make(signal, 1), beat: make(signal, 1), acks: make(chan ack, 16),
+		running: map[string]*job{}, next: map[string]attempt{}, refused: map[string]string{}}
+	if err := a.remember(ctx); err != nil {
+		return err
+	}
+	return a.serve(ctx)
+}
+
+// remember takes up what an earlier process has accepted.
+func (a *agent) remember(ctx context.Context) (err error) {
+	if a.jwt, err = readJWT(a.root); err != nil {
+		return err
+	}
+	a.chain = &wire.Chain{Repo: a.id.Repo, Root: a.id.Root}
+	if len(a.id.Trust) > 0 {
+		if _, err := a.chain.Follow(a.id.Trust); err != nil {
+			return fmt.Errorf("the trust document of the enrolment: %w", err)
+		}
+	}
+	kept, err := a.spool.Kept(ctx, spool.Chain)
+	if err != nil {
+		return err
+	}
+	if kept.Number > a.chain.Number {
+		if _, err := a.chain.Follow(kept.Object); err != nil {
+			return fmt.Errorf("the trust document that was kept: %w", err)
+		}
+	}
+	if kept, err = a.spool.Kept(ctx, spool.State); err != nil {
+		return err
+	}
+	if len(kept.Object) > 0 {
+		// It was checked when it was accepted; its signer may be retired by now.
+		var s wire.State
+		if err := wire.Decode(kept.Object, &s); err != nil {
+			return fmt.Errorf("the state that was kept: %w", err)
+		}
+		a.state, a.revision = &s, kept.Number
+		setRate(a.rate, s.Rate)
+	}
+	if kept, err = a.spool.Kept(ctx, spool.Halt); err != nil {
+		return err
+	}
+	if len(kept.Object) > 0 {
+		if a.orders, err = halt.Decode(kept.Object); err != nil {
+			return fmt.Errorf("the halts that were kept: %w", err)
+		}
+		a.epoch = kept.Number
+	}
+	return nil
+}
+
+func (a *agent) serve(ctx context.Context) (err error) {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	a.urls = newURLs(func(q wire.Ask) error { return a.say(wire.VerbAsk, &q) }, a.storeNow, a.o.AckWait)
+	a.store, err = openStore(a.id.Store, a.o.Version, a.o.Env, a.urls, func(err error) { a.note(Info, "", "asking the store again", err) })
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, bucket.Close(a.store)) }()
+	a.bus, err = a.o.Dial(ctx, bus.ClientOptions{URLs: a.id.Core, Pins: []bus.Pin{bus.Pin(a.id.CA)}, Seed: a.id.seed, Name: a.id.Address().String(),
+		JWT: a.credential, Env: a.o.Env, Background: true, OnEvent: a.connection, Now: a.o.Now})
+	if err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	defer a.bus.Close()
+	to := a.id.Address()
+	if err := a.bus.Subscribe(to.AllDown(), func(subject string, data []byte) {
+		err := a.hear(ctx, subject, data)
+		if errors.Is(err, spool.ErrFull) {
+			a.note(Error, "", "what the Core says cannot be kept, and is not obeyed", err)
+		} else if err != nil && ctx.Err() == nil {
+			a.fail(err)
+			stop(err)
+		}
+	}); err != nil {
+		return err
+	}
+	a.note(Info, "", fmt.Sprintf("agent of %s begins, holding revision %d", to, a.revision), nil)
+	g.Go(func() error { return a.speak(ctx) })
+	g.Go(func() error { return a.sendReports(ctx) })
+	g.Go(func() error { return a.converge(ctx) })
+	a.hello.wake()
+	a.work.wake()
+	a.report.wake()
+	err = g.Wait()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.fatal != nil {
+		return a.fatal
+	}
+	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx))) {
+		return nil
+	}
+	return err
+}
+
+// fail keeps the error that ends the agent.
+func (a *agent) fail(err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.fatal == nil {
+		a.fatal = err
+	}
+}
+
+func (a *agent) note(level Level, channel, text string, err error) {
+	a.o.Log(Note{Level: level, Channel: channel, Text: text, Err: err})
+}
+
+func (a *agent) storeNow() time.Time {
+	o := &a.storeClock
+	if !o.known.Load() {
+		o = &a.coreClock // the Core's is corrected by the store's
+	}
+	return a.o.Now().Add(o.get())
+}
+
+func (a *agent) credential() (string, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.jwt, nil
+}
+
+// say signs and publishes; what cannot be sent now is lost.
+func (a *agent) say(verb string, v any) error {
+	to := a.id.Address()
+	b, err := wire.Sign(a.id.key, a.id.Repo, to, verb, 0, v)
+	if err != nil {
+		return err
+	}
+	return a.bus.Publish(to.Up(verb), b)
+}
+
+// connection is told of what happens to the connection.
+func (a *agent) connection(e bus.Event) {
+	switch e.Kind {
+	case bus.Connected:
+		a.note(Info, "", "connected to the Core at "+e.URL, nil)
+		a.hello.wake()
+		a.report.wake()
+		select {
+		case a.acks <- ack{again: true}:
+		default:
+		}
+		a.urls.Again()
+	case bus.Unwelcome, bus.Denied, bus.Slow:
+		a.note(Error, "", "the Core's bus: "+e.Kind.String(), e.Err)
+	case bus.Lost, bus.Failed:
+		a.note(Warning, "", "the Core is away: "+e.Kind.String(), e.Err)
+	}
+}
+
+// speak says hello, and that the site lives.
+func (a *agent) speak(ctx context.Context) error {
+	for {
+		a.mu.Lock()
+		period := defaultBeat
+		if a.state != nil && a.state.Beat > 0 {
+			period = time.Duration(a.state.Beat) * time.Second
+		}
+		a.mu.Unlock()
+		wait := time.NewTimer(period)
+		select {
+		case <-ctx.Done():
+			wait.Stop()
+			return nil
+		case <-a.beat:
+		case <-a.hello:
+			if err := a.sayHello(ctx); err != nil {
+				return err
+			}
+			a.renew()
+		case <-wait.C:
+			if err := a.sayBeat(ctx); err != nil {
+				return err
+			}
+			a.renew()
+		}
+		wait.Stop()
+	}
+}
+
+// away drops the error of something that is said again later.
+func away(err error) error {
+	if errors.Is(err, bus.ErrAway) {
+		return nil
+	}
+	return err
+}
+
+func (a *agent) sayHello(ctx context.Context) error {
+	holds, err := a.spool.Holds(ctx)
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	h := wire.Hello{Generation: a.spool.Generation(), Version: a.o.Version, System: runtime.GOOS + "/" + runtime.GOARCH, At: a.o.Now().UnixMilli(),
+		StoreClock: a.storeClock.ms.Load(), Trust: a.chain.Number, Revision: a.revision, Epoch: a.epoch}
+	a.mu.Unlock()
+	for _, x := range holds {
+		h.Holds = append(h.Holds, x.Held)
+	}
+	return away(a.say(wire.VerbHello, &h))
+}
+
+func (a *agent) sayBeat(ctx context.Context) error {
+	spooled, _, err := a.spool.Spooled(ctx)
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	b := wire.Beat{At: a.o.Now().UnixMilli(), StoreClock: a.storeClock.ms.Load(), Trust: a.chain.Number, Revision: a.revision, Epoch: a.epoch, Spooled: spooled}
+	a.mu.Unlock()
+	return away(a.say(wire.VerbBeat, &b))
+}
+
+// renew asks for a new credential when a third of this one's life is left.
+func (a *agent) renew() {
+	a.mu.Lock()
+	jwt := a.jwt
+	a.mu.Unlock()
+	g, err := bus.ReadGrant(jwt)
+	if err != nil || g.Expires.IsZero() {
+		return
+	}
+	if a.o.Now().Before(g.Expires.Add(-g.Expires.Sub(g.Issued) / 3)) {
+		return
+	}
+	if err := away(a.say(wire.VerbRenew, &wire.Renew{At: a.o.Now().UnixMilli()})); err != nil {
+		a.note(Warning, "", "ask for a new credential", err)
+	}
+}
+
+func random16() []byte {
+	b := make([]byte, 16)
+	rand.Read(b) // never fails
+	return b
+}

@@ -1,0 +1,128 @@
+package agent
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/url"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/http/httpproxy"
+	"golang.org/x/time/rate"
+
+	"nightferry/internal/bucket"
+)
+
+// store is the content as a site sees it: read-only, through lent URLs, within
+// the site's and the channel's rate.
+type store struct {
+	bucket.Store
+	urls   *urls
+	limits []*rate.Limiter
+	date   func(store time.Time)
+}
+
+// proxies chooses proxies as the control connection does, by the same
+// variables.
+func proxies(env func(string) string) func(*http.Request) (*url.URL, error) {
+	get := func(names ...string) string {
+		for _, n := range names {
+			if v := env(n); v != "" {
+				return v
+			}
+		}
+		return ""
+	}
+	all := get("ALL_PROXY", "all_proxy")
+	c := httpproxy.Config{HTTPProxy: get("HTTP_PROXY", "http_proxy"), HTTPSProxy: get("HTTPS_PROXY", "https_proxy"), NoProxy: get("NO_PROXY", "no_proxy")}
+	if c.HTTPProxy == "" {
+		c.HTTPProxy = all
+	}
+	if c.HTTPSProxy == "" {
+		c.HTTPSProxy = all
+	}
+	choose := c.ProxyFunc()
+	return func(r *http.Request) (*url.URL, error) { return choose(r.URL) }
+}
+
+// openStore opens the enrolled store.
+func openStore(host, version string, env func(string) string, u *urls, onRetry func(error)) (bucket.Store, error) {
+	o := bucket.LentOptions{Options: bucket.Options{UserAgent: "nightferry-agent/" + version, OnRetry: onRetry}, Host: host, Lend: u.Lend}
+	if env != nil {
+		o.Proxy = proxies(env)
+	}
+	return bucket.OpenLent(o)
+}
+
+// Prefetch is what package repo looks for.
+func (s *store) Prefetch(ctx context.Context, keys []string) { s.urls.Prefetch(ctx, keys) }
+
+func (s *store) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, bucket.Info, error) {
+	body, info, err := s.Store.Get(ctx, key, off, n)
+	if err != nil {
+		return nil, info, err
+	}
+	if !info.Date.IsZero() {
+		s.date(info.Date)
+	}
+	return &paced{body, ctx, s.limits}, info, nil
+}
+
+// piece bounds what may pass at once, in bytes.
+const piece = 16 << 10
+
+// newLimiter makes a limiter whose rate may change while bodies move; 0: none.
+func newLimiter(bytesPerSecond int64) *rate.Limiter {
+	l := rate.NewLimiter(rate.Inf, piece)
+	setRate(l, bytesPerSecond)
+	return l
+}
+
+func setRate(l *rate.Limiter, bytesPerSecond int64) {
+	if bytesPerSecond <= 0 {
+		l.SetLimit(rate.Inf)
+	} else {
+		l.SetLimit(rate.Limit(bytesPerSecond))
+	}
+}
+
+// paced waits after each piece for as long as it should have taken.
+type paced struct {
+	io.ReadCloser
+	ctx    context.Context
+	limits []*rate.Limiter
+}
+
+func (p *paced) Read(b []byte) (int, error) {
+	for _, l := range p.limits {
+		if l.Limit() != rate.Inf {
+			b = b[:min(len(b), piece)]
+		}
+	}
+	n, err := p.ReadCloser.Read(b)
+	for _, l := range p.limits {
+		for left := n; left > 0; left -= piece {
+			if werr := l.WaitN(p.ctx, min(left, piece)); werr != nil {
+				if cause := context.Cause(p.ctx); cause != nil {
+					werr = cause
+				}
+				return n, &bucket.Error{Op: "get", Key: "", Kind: bucket.KindOther, Err: werr}
+			}
+		}
+	}
+	return n, err
+}
+
+// offset is how far another clock is ahead of ours, in milliseconds.
+type offset struct {
+	ms    atomic.Int64
+	known atomic.Bool
+}
+
+func (o *offset) set(theirs, ours time.Time) {
+	o.ms.Store(theirs.Sub(ours).Milliseconds())
+	o.known.Store(true)
+}
+
+func (o *offset) get() time.Duration { return time.Duration(o.ms.Load()) * time.Millisecond }

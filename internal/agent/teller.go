@@ -1,0 +1,117 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"nightferry/internal/apply"
+	"nightferry/internal/spool"
+	"nightferry/internal/wire"
+)
+
+const (
+	// tellAt is how many outcomes are kept before they are spooled.
+	tellAt = 2000
+	// maxExtra bounds the site's own files that a run names; the rest is
+	// counted. A target may hold any number of them, and the WAN is narrow.
+	maxExtra = 1000
+	// progressEvery is the most often that progress is told.
+	progressEvery = time.Second
+)
+
+// teller takes apply's events: outcomes that no commit stands for go into the
+// spool, progress to the Core.
+type teller struct {
+	a      *agent
+	ctx    context.Context // apply's callbacks have none
+	run    *spool.Run
+	told   []spool.Outcome
+	extras int
+
+	mu  sync.Mutex
+	bad error // why no more can be kept
+
+	progress wire.Progress
+	last     time.Time
+}
+
+// event is called by one goroutine at a time.
+func (t *teller) event(e apply.Event) {
+	switch e.Kind {
+	case apply.FileEvent:
+		if e.Committed || t.failed() != nil {
+			return // the spool has it from Intend and Settle
+		}
+		if e.Outcome == apply.Extra {
+			if t.extras++; t.extras > maxExtra {
+				return
+			}
+		}
+		if o, ok := outcome(&e); ok {
+			if t.told = append(t.told, o); len(t.told) >= tellAt {
+				_ = t.flush() // the gate stops the run
+			}
+		}
+	case apply.PhaseEvent:
+		t.progress.Phase = e.Phase
+		t.tell()
+	case apply.ProgressEvent:
+		p := &t.progress
+		p.FilesDone, p.FilesTotal, p.BytesDone, p.BytesTotal = e.FilesDone, e.FilesTotal, e.BytesDone, e.BytesTotal
+		t.tell()
+	case apply.RetryEvent:
+		t.a.note(Info, t.run.Channel, "tried again", e.Cause)
+	}
+}
+
+func (t *teller) tell() {
+	now := t.a.o.Now()
+	if now.Sub(t.last) < progressEvery {
+		return
+	}
+	t.last = now
+	t.progress.Run, t.progress.Channel = t.run.ID, t.run.Channel
+	if err := away(t.a.say(wire.VerbProgress, &t.progress)); err != nil {
+		t.a.note(Warning, t.run.Channel, "tell progress", err)
+	}
+}
+
+// flush spools what is told; it is called once more when apply has returned.
+func (t *teller) flush() error {
+	if err := t.failed(); err != nil || len(t.told) == 0 {
+		return err
+	}
+	err := t.a.spool.Tell(t.ctx, t.run.Channel, t.run.Pass, t.told)
+	t.told = t.told[:0]
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.bad = err
+	return err
+}
+
+// failed is asked by many goroutines.
+func (t *teller) failed() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.bad
+}
+
+// outcome translates an event; false: there is nothing to tell.
+func outcome(e *apply.Event) (spool.Outcome, bool) {
+	kind, ok := wire.ParseOutcomeKind(string(e.Outcome))
+	if !ok {
+		return spool.Outcome{}, false
+	}
+	o := spool.Outcome{Path: e.Path, Outcome: wire.Outcome{Kind: kind, From: e.From, Held: e.Held, Fetched: e.Fetched}}
+	if e.Entry > 0 {
+		o.Ordinal = e.Entry - 1
+	} else {
+		o.Outcome.Path = e.Path
+	}
+	if e.Cause != nil && !errors.Is(e.Cause, context.Canceled) {
+		o.Cause = e.Cause.Error()
+	}
+	return o, true
+}
