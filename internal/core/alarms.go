@@ -118,6 +118,27 @@ func (a *alarms) load(ctx context.Context) error {
 	return nil
 }
 
+// quiet is how long nothing of the kind may happen until an incident about
+// something that somebody tried is over by itself.
+const quiet = 24 * time.Hour
+
+// expire ends those.
+func (a *alarms) expire() {
+	now := a.core.o.Now()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for m, last := range a.open {
+		kind := Kind(kindOfKey(m.key))
+		switch kind {
+		case Forged, Revoked, Malformed, Denied, TokenBad, BadAsk, Protocol, Lost:
+			if now.Sub(last) > quiet {
+				delete(a.open, m)
+				a.queue(change{alarm: m, kind: kind, when: now})
+			}
+		}
+	}
+}
+
 // flush writes what is pending, in order; what fails stays.
 func (a *alarms) flush(ctx context.Context) {
 	a.flushing.Lock()

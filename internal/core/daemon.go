@@ -214,7 +214,10 @@ func (c *Core) listen(ctx context.Context) error {
 		})
 	}
 	if err == nil {
-		if err = c.client.Subscribe(wire.AllUp, func(subject string, data []byte) { c.receive(ctx, subject, data) }); err != nil {
+		if err = c.client.Subscribe(wire.AllUp, func(subject string, data []byte) { c.receive(ctx, subject, data) }); err == nil {
+			err = c.client.Flush(ctx) // who connects from now on is heard
+		}
+		if err != nil {
 			c.client.Close()
 		}
 	}

@@ -186,5 +186,6 @@ func (c *Core) tick(ctx context.Context) {
 			c.ledgerWorks()
 		}
 	}
+	c.alarms.expire()
 	c.alarms.flush(ctx)
 }

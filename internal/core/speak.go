@@ -244,7 +244,6 @@ func (c *Core) hello(ctx context.Context, a wire.Address, x *site, v *wire.Hello
 	c.saw(a, x, v.At, func(s *ledger.Sighting) {
 		s.Version, s.Revision = clip(v.Version), v.Revision
 	})
-	c.alarms.over(Forged, "", a)
 	c.alarms.over(Protocol, "", a)
 	c.say(Event{Kind: SiteConnected, Domain: a.Domain, Site: a.Site, Text: clip(v.Version + " " + v.System)})
 	if v.Revision > want {

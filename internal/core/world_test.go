@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -47,7 +48,10 @@ type world struct {
 	events []core.Event
 	more   chan struct{}
 	log    strings.Builder // all that the process would have logged
+	ahead  atomic.Int64    // of the Core's clock
 }
+
+func (w *world) now() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }
 
 // newWorld makes a Core over three sites in two domains, and starts it.
 func newWorld(t *testing.T, repoKey []byte) *world {
@@ -79,7 +83,7 @@ func newWorld(t *testing.T, repoKey []byte) *world {
 	store.AccessKey, store.SecretKey = "", ""
 	w.options = core.Options{
 		Data: data, Master: master, StoreURL: w.bucket.URL(""), Store: store, Addr: "127.0.0.1:0", WebSocketAddr: "127.0.0.1:0",
-		Version: "test", Now: time.Now, Beat: 2 * time.Second, Poll: 500 * time.Millisecond,
+		Version: "test", Now: w.now, Beat: 2 * time.Second, Poll: 500 * time.Millisecond,
 		OnEvent: w.hear, BusLog: func(_ bus.Level, s string) { w.note("bus: " + s) },
 	}
 	w.settings = core.Settings{Fleet: testFleet(w.source, w.dir), Retention: ledger.Retention{Logs: 30 * 24 * time.Hour, Summaries: 400 * 24 * time.Hour}}
