@@ -2,6 +2,7 @@ package pains
 
 import (
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -18,6 +19,19 @@ func from(nth int64, f http.HandlerFunc) testbed.Fault {
 		var seen atomic.Int64
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if seen.Add(1) >= nth {
+				f(w, r)
+				return
+			}
+			next.ServeHTTP(w, r)
+		})
+	}
+}
+
+// puts hands the PUTs of objects whose URL holds part to f, in place of the server.
+func puts(part string, f http.HandlerFunc) testbed.Fault {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodPut && strings.Contains(r.URL.Path, part) {
 				f(w, r)
 				return
 			}

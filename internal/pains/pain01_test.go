@@ -58,6 +58,24 @@ func TestPain01_SameSizeEdit(t *testing.T) {
 	})
 }
 
+// A file may change twice within one tick of its clock, so that its times and size say nothing of the second change: what
+// was young when it was read is read again, once.
+func TestPain01_YoungFile(t *testing.T) {
+	w := newWorld(t, plan{})
+	lay(t, w.src, tree{"young": noise(1, 5000)})
+	w.ahead = -time.Hour // its ctime is not before this, however slow the machine is
+	w.mustPush(nil)
+	if p := w.mustPush(nil); p.Read != 5000 || !p.Unchanged {
+		t.Errorf("a file that was young when it was read: %d bytes were read, unchanged: %v; want all 5000", p.Read, p.Unchanged)
+	}
+	w.ahead = time.Hour
+	for _, want := range []int64{5000, 0} {
+		if p := w.mustPush(nil); p.Read != want {
+			t.Errorf("an hour later: %d bytes were read, want %d", p.Read, want)
+		}
+	}
+}
+
 // flipInPlace changes one byte in the middle of a file, as an editor or a bad disk would, and sets its time.
 func flipInPlace(t testing.TB, name string, when time.Time) {
 	t.Helper()

@@ -109,6 +109,17 @@ func TestPain02_StoreThatFailsThePush(t *testing.T) {
 			put(t, w.src, "c", noise(uint64(100+n), 50_000))
 		}
 	}
+	// The store takes everything but one kind of object.
+	for i, part := range []string{"/packs/", "/index/", "/index/root", "/releases/", "/head"} {
+		w.mustPush(nil)
+		w.arrive(site)
+		put(t, w.src, "c", noise(uint64(200+i), 50_000))
+		b, _ := testbed.Through(t, w.bucket, puts(part, forbidden))
+		_, err := w.pushTo(impatient(t, b), nil)
+		if r, perr := w.pull(site, nil); bucket.KindOf(err) != bucket.KindDenied || perr != nil || !r.NoOp {
+			t.Errorf("no %s could be stored (%v): the site sees release %d: %v", part, err, r.Number, perr)
+		}
+	}
 	w.mustPush(nil)
 	w.arrive(site)
 }
