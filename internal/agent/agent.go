@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"nightferry/internal/bus"
+	"nightferry/internal/durable"
 )
 
 // Bus is how the agent speaks with the Core.
@@ -67,6 +68,8 @@ type Options struct {
 	// time up to 30 minutes; 0: 15 s. AckWait is how long an acknowledgement
 	// may take; 0: 15 s.
 	Retry, AckWait time.Duration
+
+	Observer durable.Observer // sees what is done to targets; for tests
 }
 
 // Note is one line of the agent's log.

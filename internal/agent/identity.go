@@ -34,9 +34,10 @@ type Identity struct {
 	Domain string        `json:"domain"`
 	Site   string        `json:"site"`
 	Region string        `json:"region"`
-	Core   []string      `json:"core"`  // URLs
-	CA     digest.Digest `json:"ca"`    // fingerprint of the authority that the Core's certificate must end in
-	Repo   trust.RepoID  `json:"repo"`  // repository id
+	Core   []string      `json:"core"` // URLs
+	CA     digest.Digest `json:"ca"`   // fingerprint of the authority that the Core's certificate must end in
+	Repo   trust.RepoID  `json:"-"`
+	RepoID string        `json:"repo"`  // Repo as hexadecimal digits
 	Root   trust.Public  `json:"root"`  // its root key, pinned
 	Trust  []byte        `json:"trust"` // the trust document at enrolment: never go back before it
 	Store  string        `json:"store"` // scheme://host[:port], the only host that content comes from
@@ -66,6 +67,10 @@ func Load(dir string) (*Identity, error) {
 	id := new(Identity)
 	if err := json.Unmarshal(b, id); err != nil {
 		return nil, fmt.Errorf("read %s: %w: restore it, or enrol this site again", filepath.Join(dir, siteFile), err)
+	}
+	raw, err := hex.DecodeString(id.RepoID)
+	if err != nil || copy(id.Repo[:], raw) != len(raw) || len(raw) != len(id.Repo) {
+		return nil, fmt.Errorf("read %s: the repository's id is damaged: restore it, or enrol this site again", filepath.Join(dir, siteFile))
 	}
 	if id.seed, err = readPrivate(filepath.Join(dir, seedFile)); err != nil {
 		return nil, fmt.Errorf("read the site's key: %w", err)
@@ -124,6 +129,7 @@ func (id *Identity) save(root *durable.Root, jwt string) error {
 			return err
 		}
 	}
+	id.RepoID = id.Repo.String()
 	b, err := json.MarshalIndent(id, "", "  ")
 	if err != nil {
 		return err

@@ -45,7 +45,10 @@ func (a *agent) over(ctx context.Context, kind, channel string) error {
 
 func (a *agent) tellProblem(ctx context.Context, p wire.Problem, channel string) error {
 	err := a.spool.Problem(ctx, p, channel)
-	if errors.Is(err, spool.ErrFull) || ctx.Err() != nil {
+	if ctx.Err() != nil {
+		return nil
+	}
+	if errors.Is(err, spool.ErrFull) {
 		a.note(Error, channel, "a problem cannot be kept: "+p.Text, err)
 		return nil
 	}
