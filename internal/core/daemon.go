@@ -38,7 +38,8 @@ type Core struct {
 	repoMu    sync.Mutex
 	settings  atomic.Pointer[Settings]
 	authority atomic.Pointer[bus.Authority]
-	changeMu  sync.Mutex // one change of settings or identities at a time
+	changeMu  sync.Mutex          // one change of the authority at a time
+	domains   map[string][][]byte // the domains' signing keys in force
 
 	clock  storeClock
 	fleet  sites

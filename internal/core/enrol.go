@@ -256,7 +256,7 @@ func (c *Core) grant(ctx context.Context, m message, v *wire.Enrol, s *fleet.Sit
 		return nil, err
 	}
 	if old != nil && old.Public != public {
-		if err := c.newAuthority(ctx, c.settings.Load().Fleet); err != nil {
+		if err := c.enforceRevocations(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -291,7 +291,7 @@ func (c *Core) RevokeSite(ctx context.Context, name, why string) error {
 			return err
 		}
 	}
-	return c.newAuthority(ctx, c.settings.Load().Fleet)
+	return c.enforceRevocations(ctx)
 }
 
 func (c *Core) revoke(ctx context.Context, a wire.Address, why string) error {
@@ -326,7 +326,7 @@ func (c *Core) RevokeDomain(ctx context.Context, domain, why string) ([]string, 
 	if err := c.vault.Delete(ctx, domainSecret(domain)); err != nil {
 		return nil, err
 	}
-	if err := c.newDomainKey(ctx, domain); err != nil {
+	if err := c.cutDomain(ctx, domain); err != nil {
 		return nil, err
 	}
 	var sites []string

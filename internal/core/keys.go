@@ -184,10 +184,9 @@ func readKeys(ctx context.Context, v *vault.Vault, o *Options) (*keys, error) {
 	return k, nil
 }
 
-// authority opens the bus's authority over the fleet's domains, making the
-// signing keys of those that have none yet.
-func (c *Core) openAuthority(ctx context.Context, k *keys, f *fleet.Fleet) (*bus.Authority, error) {
-	o := bus.AuthorityOptions{Seeds: k.seeds, Domains: map[string][][]byte{}, Revoked: map[string]time.Time{}}
+// readDomains reads the signing keys of the fleet's domains from the vault,
+// making those that there are none of yet. changeMu is held.
+func (c *Core) readDomains(ctx context.Context, f *fleet.Fleet) (map[string][][]byte, error) {
 	have, err := c.vault.List(ctx)
 	if err != nil {
 		return nil, err
@@ -196,6 +195,7 @@ func (c *Core) openAuthority(ctx context.Context, k *keys, f *fleet.Fleet) (*bus
 	for _, i := range have {
 		versions[i.Name] = i.Versions
 	}
+	domains := map[string][][]byte{}
 	for _, d := range f.Domains {
 		name := domainSecret(d.Name)
 		if len(versions[name]) == 0 {
@@ -210,9 +210,15 @@ func (c *Core) openAuthority(ctx context.Context, k *keys, f *fleet.Fleet) (*bus
 			if err != nil {
 				return nil, err
 			}
-			o.Domains[d.Name] = append(o.Domains[d.Name], bytes.TrimSpace(s.Reveal()))
+			domains[d.Name] = append(domains[d.Name], bytes.TrimSpace(s.Reveal()))
 		}
 	}
+	return domains, nil
+}
+
+// openAuthority opens the bus's authority over domains.
+func (c *Core) openAuthority(ctx context.Context, domains map[string][][]byte) (*bus.Authority, error) {
+	o := bus.AuthorityOptions{Seeds: c.keys.Load().seeds, Domains: domains, Revoked: map[string]time.Time{}}
 	ids, err := c.ledger.Identities(ctx, true)
 	if err != nil {
 		return nil, err

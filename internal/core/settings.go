@@ -86,12 +86,38 @@ func (c *Core) apply(ctx context.Context, s Settings) error {
 	return c.desire(ctx, nil)
 }
 
-// newAuthority makes the vault's keys and the ledger's revocations law on the
-// bus: who is no longer welcome is cut before it returns.
+// newAuthority makes the vault's domain keys and the ledger's revocations law on
+// the bus: who is no longer welcome is cut before it returns.
 func (c *Core) newAuthority(ctx context.Context, f *fleet.Fleet) error {
 	c.changeMu.Lock()
 	defer c.changeMu.Unlock()
-	a, err := c.openAuthority(ctx, c.keys.Load(), f)
+	domains, err := c.readDomains(ctx, f)
+	if err != nil {
+		return err
+	}
+	return c.enforce(ctx, domains)
+}
+
+// enforceRevocations makes the ledger's word law, with the domain keys in
+// force.
+func (c *Core) enforceRevocations(ctx context.Context) error {
+	c.changeMu.Lock()
+	defer c.changeMu.Unlock()
+	return c.enforce(ctx, c.domains)
+}
+
+// cutDomain ends all that a domain's keys have signed, at once.
+func (c *Core) cutDomain(ctx context.Context, domain string) error {
+	c.changeMu.Lock()
+	defer c.changeMu.Unlock()
+	left := maps.Clone(c.domains)
+	delete(left, domain)
+	return c.enforce(ctx, left)
+}
+
+// enforce needs changeMu.
+func (c *Core) enforce(ctx context.Context, domains map[string][][]byte) error {
+	a, err := c.openAuthority(ctx, domains)
 	if err != nil {
 		return err
 	}
@@ -100,6 +126,7 @@ func (c *Core) newAuthority(ctx context.Context, f *fleet.Fleet) error {
 			return err
 		}
 	}
+	c.domains = domains
 	c.authority.Store(a)
 	return nil
 }
