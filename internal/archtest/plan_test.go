@@ -55,6 +55,7 @@ var rooms = []room{
 	{"internal/vault", tools, "secrets by name and version, and an audit record for every read"},
 	{"internal/ledger", tools, "the Core's SQLite: what was released, desired, reported, halted and done"},
 	{"internal/spool", tools, "the agent's SQLite: events not yet acknowledged, outcomes, what the Core said"},
+	{"internal/service", tools, "being a systemd unit or a Windows service"},
 	{"internal/record", tools, "job log files, their access and their purge"},
 
 	{"internal/repo", repository, "opens a repository: trust chain, head, release, index look-ups, block fetches"},
@@ -77,6 +78,7 @@ var rooms = []room{
 
 	{"internal/testbed", testRooms, "real servers, faults and counters for tests"},
 	{"internal/pains", testRooms, "the complaints about today's tools, each a test"},
+	{"internal/gates", testRooms, "every gate of a fleet, tried as everybody"},
 	{"internal/crash", testRooms, "proof that killing and power loss are safe"},
 	{"internal/archtest", testRooms, "this table"},
 }
@@ -114,9 +116,7 @@ var owners = []owner{
 		"WebSocket is one door of the bus"},
 	{"github.com/tink-crypto/", []string{"internal/vault"}, nil,
 		"keys at rest are one room's business; the formats derive theirs in seal"},
-	{"github.com/kardianos/service", []string{"cmd/nightferry", "cmd/nightferry-agent"}, nil,
-		"being a service is a program's business"},
-	{"github.com/prometheus/", []string{"cmd/nightferry"}, nil,
+	{"github.com/prometheus/", []string{"cmd/nightferry", "bench"}, nil,
 		"rooms count; the program says it to Prometheus"},
 	{"github.com/Microsoft/go-winio", []string{"internal/api"}, nil,
 		"named pipes are the local socket's door on Windows"},

@@ -1,0 +1,51 @@
+// Package service makes a program a service of its machine: a systemd unit, or
+// a Windows service. It knows nothing of what the program does.
+package service
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+)
+
+// Config describes a service.
+type Config struct {
+	Name        string   // of the unit or service: letters, digits, - and _
+	Display     string   // for people
+	Description string   // one line
+	Args        []string // of the program
+	User        string   // the account that it runs as; empty: root, or LocalSystem
+	Password    string   // of that account, on Windows only, and only where it needs one
+	Reload      bool     // it reads its configuration again on SIGHUP
+	LowPorts    bool     // it listens below port 1024
+}
+
+// ErrExists: there is a service of that name. ErrAbsent: there is none.
+var (
+	ErrExists = errors.New("there is a service of that name already")
+	ErrAbsent = errors.New("there is no service of that name")
+)
+
+func (c *Config) check() error {
+	if !regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$`).MatchString(c.Name) {
+		return fmt.Errorf("service name %q: want letters, digits, - and _", c.Name)
+	}
+	for _, s := range append([]string{c.Display, c.Description, c.User}, c.Args...) {
+		for _, r := range s {
+			if r < ' ' {
+				return fmt.Errorf("service %s: %q holds a control character", c.Name, s)
+			}
+		}
+	}
+	return nil
+}
+
+// executable is this program, by a path that stays.
+func executable() (string, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("find this program: %w", err)
+	}
+	return exe, nil
+}

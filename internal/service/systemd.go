@@ -1,0 +1,115 @@
+//go:build !windows
+
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"nightferry/internal/durable"
+)
+
+// Kind names what runs services here.
+const Kind = "systemd"
+
+// unitDir is where an administrator's units lie.
+const unitDir = "/etc/systemd/system"
+
+// Install writes the unit, lets it start with the machine and starts it.
+func Install(ctx context.Context, c Config) error {
+	if err := c.check(); err != nil {
+		return err
+	}
+	exe, err := executable()
+	if err != nil {
+		return err
+	}
+	if err := write(unitDir, c, exe); err != nil {
+		return err
+	}
+	if err := systemctl(ctx, "daemon-reload"); err != nil {
+		return err
+	}
+	return systemctl(ctx, "enable", "--now", c.Name+".service")
+}
+
+// write adds the unit to a folder that has none of that name.
+func write(dir string, c Config, exe string) (err error) {
+	root, err := durable.Open(dir, durable.Options{})
+	if err != nil {
+		return fmt.Errorf("the folder of systemd's units: %w", err)
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	name := c.Name + ".service"
+	if _, err := root.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
+		return errors.Join(err, fmt.Errorf("%s: %w", filepath.Join(dir, name), ErrExists))
+	}
+	if err := root.WriteFile(name, []byte(unit(&c, exe)), 0o644); err != nil {
+		return fmt.Errorf("write the unit: %w", err)
+	}
+	return nil
+}
+
+// unit is the unit's text.
+func unit(c *Config, exe string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "[Unit]\nDescription=%s\nAfter=network-online.target\nWants=network-online.target\n\n", strings.ReplaceAll(c.Display+": "+c.Description, "%", "%%"))
+	// The program's own path takes no $: only arguments are expanded.
+	fmt.Fprintf(&b, "[Service]\nExecStart=%s", strings.ReplaceAll(quote(exe), "$$", "$"))
+	for _, a := range c.Args {
+		b.WriteString(" " + quote(a))
+	}
+	b.WriteString("\n")
+	if c.Reload {
+		b.WriteString("ExecReload=/bin/kill -HUP $MAINPID\n")
+	}
+	if c.User != "" {
+		fmt.Fprintf(&b, "User=%s\n", strings.ReplaceAll(c.User, "%", "%%"))
+		if c.LowPorts {
+			b.WriteString("AmbientCapabilities=CAP_NET_BIND_SERVICE\n")
+		}
+	}
+	b.WriteString("Restart=on-failure\nRestartSec=5\nTimeoutStopSec=60\nLimitNOFILE=65536\nNoNewPrivileges=yes\nUMask=0027\n\n[Install]\nWantedBy=multi-user.target\n")
+	return b.String()
+}
+
+// quote writes a text as one word of a unit, in which nothing is expanded.
+func quote(s string) string {
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, `%`, `%%`, `$`, `$$`).Replace(s) + `"`
+}
+
+// Uninstall stops the service and removes its unit.
+func Uninstall(ctx context.Context, name string) error {
+	if err := (&Config{Name: name}).check(); err != nil {
+		return err
+	}
+	path := filepath.Join(unitDir, name+".service")
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s: %w", path, ErrAbsent)
+	}
+	if err := systemctl(ctx, "disable", "--now", name+".service"); err != nil {
+		return err
+	}
+	if err := os.Remove(path); err != nil {
+		return fmt.Errorf("remove the unit: %w", err)
+	}
+	return systemctl(ctx, "daemon-reload")
+}
+
+func systemctl(ctx context.Context, args ...string) error {
+	out, err := exec.CommandContext(ctx, "systemctl", args...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("systemctl %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
+
+// Run runs serve: systemd starts programs as anybody does, and stops them by
+// SIGTERM, which the caller's context has to hear of.
+func Run(ctx context.Context, _ string, serve func(context.Context) error) error { return serve(ctx) }
