@@ -21,6 +21,7 @@ import (
 	"nightferry/internal/config"
 	"nightferry/internal/core"
 	"nightferry/internal/ledger"
+	"nightferry/internal/service"
 	"nightferry/internal/vault"
 )
 
@@ -41,7 +42,7 @@ func newCoreRun(e *env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return errors.Join(underManager(ctx, func(ctx context.Context) error { return e.serve(ctx, &f, w) }), done())
+			return errors.Join(service.Run(ctx, serviceName, func(ctx context.Context) error { return e.serve(ctx, &f, w) }), done())
 		},
 	})
 	f.add(cmd)

@@ -19,6 +19,7 @@ import (
 	"nightferry/internal/repo"
 	"nightferry/internal/scan"
 	"nightferry/internal/seal"
+	"nightferry/internal/service"
 	"nightferry/internal/trust"
 	"nightferry/internal/vault"
 )
@@ -144,7 +145,7 @@ func isDenied(err error) bool {
 }
 
 func isConflict(err error) bool {
-	return errors.Is(err, repo.ErrConflict) || errors.Is(err, repo.ErrExists) || errors.Is(err, repo.ErrTooLong) || errors.Is(err, durable.ErrBusy) || errors.Is(err, collect.ErrBusy) || errors.Is(err, ledger.ErrConflict)
+	return errors.Is(err, repo.ErrConflict) || errors.Is(err, repo.ErrExists) || errors.Is(err, repo.ErrTooLong) || errors.Is(err, durable.ErrBusy) || errors.Is(err, collect.ErrBusy) || errors.Is(err, ledger.ErrConflict) || errors.Is(err, service.ErrExists)
 }
 
 func isFull(err error) bool {
@@ -172,7 +173,7 @@ func isVital(err error) bool {
 }
 
 func isAbsent(err error) bool {
-	return as[*absentError](err) || errors.Is(err, ledger.ErrNotFound) || errors.Is(err, fs.ErrNotExist) && !isDamaged(err) && !isDenied(err)
+	return as[*absentError](err) || errors.Is(err, ledger.ErrNotFound) || errors.Is(err, service.ErrAbsent) || errors.Is(err, fs.ErrNotExist) && !isDamaged(err) && !isDenied(err)
 }
 
 // absentError says that what the command line names is not there.

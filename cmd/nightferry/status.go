@@ -141,20 +141,13 @@ func newIncidents(e *env) *cobra.Command {
 			if err := a.get(ctx, "/v1/incidents", q, &list); err != nil {
 				return err
 			}
-			t := table{head: []string{"OPENED", "KIND", "WHO", "TIMES", "WHAT"}, right: map[int]bool{3: true}, cut: []int{4, 2}}
 			for _, x := range list {
 				e.event("incident", x)
-				who := x.Scope
-				if n := len(x.Members); n > 1 {
-					who = count(int64(n), "site")
-				}
-				what := x.Text
-				if !x.Resolved.IsZero() {
-					what = "over: " + what
-				}
-				t.add(minute(x.Opened), x.Kind, who, group(x.Count), what)
+				e.showIncident(&x)
 			}
-			e.show(&t, "no incident is open")
+			if len(list) == 0 {
+				e.summary("no incident is open")
+			}
 			return nil
 		},
 	})
@@ -204,4 +197,27 @@ func newAudit(e *env) *cobra.Command {
 	cmd.Flags().StringVar(&who, "who", "", "only by this `ACCOUNT`")
 	cmd.Flags().StringVar(&what, "what", "", "only this `DEED`")
 	return cmd
+}
+
+// showIncident prints what is wrong, and where: the text is a sentence or two,
+// for which no column is wide enough.
+func (e *env) showIncident(x *ledger.Incident) {
+	if e.json {
+		return
+	}
+	times := "once"
+	if x.Count > 1 {
+		times = group(x.Count) + " times, last " + e.ago(x.Last)
+	}
+	over := ""
+	if !x.Resolved.IsZero() {
+		over = ", over since " + minute(x.Resolved)
+	}
+	e.print("%s  %-12s %s, %s%s", minute(x.Opened), shown(x.Kind), shown(x.Scope), times, over)
+	e.print("%s", indent(wrap(shown(x.Text), lineWidth-2)))
+	for _, m := range x.Members {
+		if m.Site != "" && len(x.Members) > 1 {
+			e.print("    %s, since %s", shown(m.Site), minute(m.First))
+		}
+	}
 }
