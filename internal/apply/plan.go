@@ -32,14 +32,22 @@ type planner struct {
 	ignored   string          // the site's own folder that is to be left alone
 }
 
-// plan walks the target once.
-func (s *site) plan(ctx context.Context, entries manifest.Next) ([]change, []digest.Digest, error) {
+// foreseen bounds the changes that room is made for beforehand: the totals of a
+// release are only a claim.
+const foreseen = 2 << 20
+
+// plan walks the target once. totals are the release's.
+func (s *site) plan(ctx context.Context, entries manifest.Next, totals manifest.Totals) ([]change, []digest.Digest, error) {
 	cat, err := s.openRecords(catalogueName)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer cat.close()
 	p := &planner{s: s, cat: cat, entries: entries, clearing: -1}
+	if cat.r == nil {
+		// A first pull: growing step by step would hold the list twice.
+		p.changes = make([]change, 0, min(totals.Files+totals.Dirs, foreseen))
+	}
 	if p.entry, err = entries(); err != nil {
 		return nil, nil, err
 	}

@@ -103,7 +103,7 @@ func (s *site) bring(ctx context.Context, head *repo.Head) error {
 	if err := s.repo.LoadPages(ctx, s.at, rel.PageIDs(), s.pages, s.fetchOptions()); err != nil {
 		return err
 	}
-	changes, oldLists, err := s.plan(ctx, s.repo.Entries(rel, s.pages))
+	changes, oldLists, err := s.plan(ctx, s.repo.Entries(rel, s.pages), rel.Totals)
 	if err != nil {
 		return err
 	}
