@@ -74,6 +74,7 @@ func Forecast(q Question) []Item {
 	}
 	f := &forecast{q: &q, to: q.From.AddDate(0, 0, max(1, min(q.Days, 366))),
 		windows: map[placeRule][]window.Window{}, steps: map[placeRule][]window.Step{}}
+	q.Coming = slices.Clone(q.Coming)
 	slices.SortStableFunc(q.Coming, func(a, b Coming) int { return a.At.Compare(b.At) })
 	due := make(map[string][]*Due, len(q.Due))
 	for i := range q.Due {
@@ -152,7 +153,18 @@ func (f *forecast) site(items []Item, s *Site, due []*Due) []Item {
 // free, the first of what may run does, until it is done or its window ends.
 func (f *forecast) follow(items []Item, s *Site, lanes []lane) {
 	steps := f.stepsOf(s)
+	step := 0
 	for t := f.q.From; t.Before(f.to); {
+		for step+1 < len(steps) && !steps[step+1].From.After(t) {
+			step++
+		}
+		if steps[step].Bytes == 0 { // nothing starts
+			if step+1 == len(steps) {
+				return
+			}
+			t = steps[step+1].From
+			continue
+		}
 		var best candidate
 		var chosen *lane
 		var next time.Time // when something could change
@@ -193,7 +205,7 @@ func (f *forecast) follow(items []Item, s *Site, lanes []lane) {
 		if f.to.Before(until) {
 			until = f.to
 		}
-		end, moved, active := f.move(s, steps, t, until, j.due.Bytes)
+		end, moved, active := f.move(s, steps[step:], t, until, j.due.Bytes)
 		if item.Start.IsZero() {
 			item.Start = t
 		}
@@ -211,17 +223,14 @@ func (f *forecast) follow(items []Item, s *Site, lanes []lane) {
 	}
 }
 
-// move returns what moves from from until until at most, and when it ends.
+// move returns what moves from from until until at most, and when it ends;
+// the first of the steps is that of from.
 func (f *forecast) move(s *Site, steps []window.Step, from, until time.Time, need int64) (end time.Time, moved int64, active time.Duration) {
 	measured := s.Rate
 	if measured <= 0 {
 		measured = f.q.AssumedRate
 	}
-	i, exact := slices.BinarySearchFunc(steps, from, func(s window.Step, t time.Time) int { return s.From.Compare(t) })
-	if !exact {
-		i--
-	}
-	for t := from; ; i++ {
+	for t, i := from, 0; ; i++ {
 		if need <= moved {
 			return t, need, active
 		}
