@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"slices"
 	"fmt"
 	"strings"
 	"testing"
@@ -94,8 +95,8 @@ func TestValidate(t *testing.T) {
 		{`region "aa": name: it stands after "eu"`, func(f *Fleet) { f.Regions = []Region{{"ap"}, {"eu"}, {"aa"}} }},
 		{`domain "emea": name: two domains have it`, func(f *Fleet) { f.Domains = []Domain{{Name: "apac"}, {Name: "emea"}, {Name: "emea"}} }},
 		{`domain "enrol": name: name "enrol": nightferry uses it itself`, func(f *Fleet) { f.Domains = append(f.Domains, Domain{Name: "enrol"}) }},
-		{`domain "core": name: name "core": nightferry uses it itself`, func(f *Fleet) { f.Domains = []Domain{{Name: "core"}} }},
-		{`domain "lpt1": name: name "lpt1": Windows keeps it`, func(f *Fleet) { f.Domains = []Domain{{Name: "lpt1"}} }},
+		{`domain "core": name: name "core": nightferry uses it itself`, func(f *Fleet) { f.Domains = slices.Insert(f.Domains, 1, Domain{Name: "core"}) }},
+		{`domain "aux": name: name "aux": Windows keeps it`, func(f *Fleet) { f.Domains = slices.Insert(f.Domains, 1, Domain{Name: "aux"}) }},
 		{`site "berlin": domain: it is in no domain`, func(f *Fleet) { f.Sites[0].Domain = "" }},
 		{`site "berlin": region: no region is named "us"`, func(f *Fleet) { f.Sites[0].Region = "us" }},
 		{`site "berlin": zone: "UTC"`, func(f *Fleet) { f.Sites[0].Location = nil }},
