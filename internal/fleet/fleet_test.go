@@ -1,8 +1,8 @@
 package fleet
 
 import (
-	"slices"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
