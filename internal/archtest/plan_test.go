@@ -73,6 +73,7 @@ var rooms = []room{
 	{"internal/agent", processes, "the site's daemon: converges and reports"},
 
 	{"cmd/nightferry", programs, "the command line"},
+	{"cmd/nightferry-agent", programs, "the command line of a site"},
 	{"cmd/demo", programs, "the whole tour on one machine"},
 	{"bench", programs, "the comparison with peers"},
 
@@ -130,11 +131,11 @@ var owners = []owner{
 		"rooms take options; only a program knows that they came from a file"},
 	{"github.com/robfig/cron/", []string{"internal/window"}, nil,
 		"only its parser is used: what a zone's skipped and doubled hours mean is decided once, by us"},
-	{"github.com/spf13/cobra", []string{"cmd/nightferry"}, nil,
+	{"github.com/spf13/cobra", []string{"cmd/nightferry", "cmd/nightferry-agent"}, nil,
 		"command lines end at the program"},
 	{"github.com/schollz/progressbar/", []string{"cmd/nightferry"}, nil,
 		"rooms report events; the program draws them"},
-	{"log/slog", []string{"cmd/nightferry", "cmd/demo", "bench"}, []string{"internal/vault"},
+	{"log/slog", []string{"cmd/nightferry", "cmd/nightferry-agent", "cmd/demo", "bench"}, []string{"internal/vault"},
 		"a library returns its errors; the process's edge logs them once"},
 	{"log", []string{}, nil, "slog, and only at the process's edge"},
 	{"nightferry/internal/testbed", []string{"cmd/demo", "bench"}, []string{"*"},

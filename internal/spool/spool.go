@@ -284,3 +284,12 @@ func (s *Spool) Kept(ctx context.Context, kind string) (n Numbered, err error) {
 	}
 	return Numbered{Number: binary.BigEndian.Uint64(b), Object: b[8:]}, nil
 }
+
+// Look opens an existing spool that another process may hold, to read it. A
+// corrupt one is an error, and stays where it is.
+func Look(ctx context.Context, path string, now func() time.Time) (*Spool, error) {
+	if _, err := os.Stat(path); err != nil {
+		return nil, fmt.Errorf("open the agent's database: %w", err)
+	}
+	return open(ctx, path, Options{Now: now})
+}

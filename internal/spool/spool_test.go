@@ -171,7 +171,9 @@ func TestOutcomesAreCountedOnce(t *testing.T) {
 
 func TestCorruptFileIsSetAside(t *testing.T) {
 	for name, spoil := range map[string]func([]byte) []byte{
-		"no database":   func([]byte) []byte { return []byte("this is no database, and longer than a header of SQLite would be: it has a hundred bytes") },
+		"no database": func([]byte) []byte {
+			return []byte("this is no database, and longer than a header of SQLite would be: it has a hundred bytes")
+		},
 		"zeros within":  func(b []byte) []byte { clear(b[4096:]); return b },
 		"cut off":       func(b []byte) []byte { return b[:len(b)/2+100] },
 		"header is bad": func(b []byte) []byte { copy(b[20:], bytes.Repeat([]byte{0xff}, 60)); return b },

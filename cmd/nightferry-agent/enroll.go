@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"nightferry/internal/agent"
+)
+
+// joinFlags are those of enroll and install.
+type joinFlags struct {
+	tokenFile string
+	allow     []string
+	replace   bool
+}
+
+func (f *joinFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.tokenFile, "token-file", "", "read the token from `FILE`, or from standard input if that is -")
+	cmd.Flags().StringArrayVar(&f.allow, "allow", nil, "let the Core name targets in or below `DIR`; may be given several times; the Core cannot widen it")
+	cmd.Flags().BoolVar(&f.replace, "replace", false, "set an identity that is there already aside")
+}
+
+// join redeems a token.
+func (e *env) join(ctx context.Context, f *joinFlags, args []string) (*agent.Identity, error) {
+	token, err := e.token(f, args)
+	if err != nil {
+		return nil, err
+	}
+	return agent.Enrol(ctx, token, agent.EnrolOptions{StateDir: e.stateDir, Allow: f.allow, Replace: f.replace, Version: version(), Env: os.Getenv, Now: e.now})
+}
+
+func (e *env) token(f *joinFlags, args []string) (string, error) {
+	switch {
+	case len(args) > 0 && f.tokenFile == "":
+		return args[0], nil
+	case len(args) > 0 || f.tokenFile == "":
+		e.started = false // a mistake of the command line
+		return "", errors.New("give the token or --token-file FILE")
+	}
+	r := e.stdin
+	if f.tokenFile != "-" {
+		file, err := os.Open(f.tokenFile)
+		if err != nil {
+			return "", fmt.Errorf("read the token: %w", err)
+		}
+		defer func() { _ = file.Close() }() // it was only read
+		r = file
+	}
+	b, err := io.ReadAll(io.LimitReader(r, 64<<10))
+	if err != nil {
+		return "", fmt.Errorf("read the token: %w", err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}
+
+func newEnroll(e *env) *cobra.Command {
+	var f joinFlags
+	cmd := e.command("enroll [TOKEN | --token-file FILE] --allow DIR [flags]", "Join this server to a Core",
+		"Redeems the one-time token that nightferry site token NAME has printed at the Core: makes this site's key, which never leaves\nit, checks that the server is the Core, and keeps what the Core grants. The token is worthless afterwards. A token on the\ncommand line can be seen by others on this machine until it is used: --token-file hides it.",
+		"nightferry-agent enroll --token-file token.txt --allow /srv/packages", cobra.MaximumNArgs(1),
+		func(ctx context.Context, args []string) error {
+			id, err := e.join(ctx, &f, args)
+			if err != nil {
+				return err
+			}
+			return e.joined(id)
+		})
+	f.add(cmd)
+	return cmd
+}
+
+func (e *env) joined(id *agent.Identity) error {
+	if e.json {
+		return e.answer(map[string]any{"event": "enrolled", "domain": id.Domain, "site": id.Site, "region": id.Region, "core": id.Core, "store": id.Store, "allow": id.Allow})
+	}
+	if err := e.print("this server is site %s of domain %s; content comes from %s", id.Site, id.Domain, id.Store); err != nil {
+		return err
+	}
+	if len(id.Allow) == 0 {
+		return e.print("no folder is allowed yet: name target roots under \"allow\" in site.json in %s", e.stateDir)
+	}
+	return nil
+}

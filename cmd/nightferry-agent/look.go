@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"nightferry/internal/agent"
+)
+
+var errFound = errors.New("something is not as it should be")
+
+func newCheck(e *env) *cobra.Command {
+	return e.command("check", "Prove that this account can do the agent's work, and nothing above it",
+		"Looks whether this account can write each allowed folder, and not the folder above it; whether the identity can be read by\nnobody else; whether Core and store can be reached; and whether the clock is right. Run it as the account that the agent runs as.",
+		"nightferry-agent check", cobra.NoArgs,
+		func(ctx context.Context, _ []string) error {
+			ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+			defer cancel()
+			bad := false
+			for _, f := range agent.Check(ctx, agent.CheckOptions{StateDir: e.stateDir, Env: os.Getenv, Now: e.now}) {
+				bad = bad || f.Err != nil
+				if err := e.finding(f); err != nil {
+					return err
+				}
+			}
+			if bad {
+				return errFound
+			}
+			return nil
+		})
+}
+
+func (e *env) finding(f agent.Finding) error {
+	cause := ""
+	if f.Err != nil {
+		cause = f.Err.Error()
+	}
+	if e.json {
+		return e.answer(map[string]any{"event": "check", "what": f.What, "ok": f.Err == nil, "cause": cause})
+	}
+	if f.Err == nil {
+		return e.print("ok    %s", shown(f.What))
+	}
+	return e.print("wrong %s: %s", shown(f.What), shown(cause))
+}
+
+func newStatus(e *env) *cobra.Command {
+	return e.command("status", "What this site holds, does and has trouble with",
+		"Reads the state directory; the agent may be running or not.", "nightferry-agent status", cobra.NoArgs,
+		func(ctx context.Context, _ []string) error {
+			s, err := agent.ReadStatus(ctx, e.stateDir, e.now)
+			if err != nil {
+				return err
+			}
+			if e.json {
+				return e.statusJSON(&s)
+			}
+			return e.statusText(&s)
+		})
+}
+
+func when(unix int64) string {
+	if unix == 0 {
+		return "never"
+	}
+	return time.Unix(unix, 0).UTC().Format("2006-01-02 15:04 MST")
+}
+
+func (e *env) statusText(s *agent.Status) error {
+	err := e.print("site %s of domain %s, %d events to be reported", s.Identity.Site, s.Identity.Domain, s.Spooled)
+	for _, h := range s.Holds {
+		err = errors.Join(err, e.print("holds    %s release %d in %s, verified %s", h.Channel, h.Number, shown(h.Target), when(h.Verified)))
+	}
+	for _, r := range s.Runs {
+		err = errors.Join(err, e.print("running  %s release %d since %s", r.Channel, r.Number, when(r.Began)))
+	}
+	for _, p := range s.Problems {
+		err = errors.Join(err, e.print("problem  %s since %s: %s", p.Kind, when(p.Since), shown(p.Text)))
+	}
+	return err
+}
+
+func (e *env) statusJSON(s *agent.Status) error {
+	err := e.answer(map[string]any{"event": "site", "domain": s.Identity.Domain, "site": s.Identity.Site, "region": s.Identity.Region, "spooled": s.Spooled})
+	for _, h := range s.Holds {
+		err = errors.Join(err, e.answer(map[string]any{"event": "holds", "channel": h.Channel, "number": h.Number, "release": h.Release, "target": h.Target, "verified": h.Verified}))
+	}
+	for _, r := range s.Runs {
+		err = errors.Join(err, e.answer(map[string]any{"event": "running", "channel": r.Channel, "number": r.Number, "began": r.Began}))
+	}
+	for _, p := range s.Problems {
+		err = errors.Join(err, e.answer(map[string]any{"event": "problem", "kind": p.Kind, "channel": p.Channel, "text": p.Text, "since": p.Since}))
+	}
+	return err
+}

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestCommandLine(t *testing.T) {
+	dir := t.TempDir()
+	secret := "nf1.c2VjcmV0c2VjcmV0c2VjcmV0"
+	file := filepath.Join(dir, "token")
+	if err := os.WriteFile(file, []byte(secret+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name string
+		args []string
+		code int
+		says string
+	}{
+		{"no such verb", []string{"sing"}, exitUsage, "unknown command"},
+		{"no token", []string{"enroll"}, exitUsage, "token-file"},
+		{"two tokens", []string{"enroll", secret, "--token-file", file}, exitUsage, "token-file"},
+		{"half a token", []string{"enroll", secret}, exitUsage, "not a whole token"},
+		{"half a token in a file", []string{"enroll", "--token-file", file}, exitUsage, "not a whole token"},
+		{"no token file", []string{"enroll", "--token-file", filepath.Join(dir, "none")}, 14, "read the token"},
+		{"run without identity", []string{"run"}, 14, "not enrolled"},
+		{"status without identity", []string{"status"}, 14, "not enrolled"},
+		{"install without identity", []string{"install"}, 14, "not enrolled"},
+		{"check without identity", []string{"check"}, 3, "not as it should be"},
+	} {
+		var out, errs bytes.Buffer
+		code := run(t.Context(), append(c.args, "--state", filepath.Join(dir, "state")), strings.NewReader(""), &out, &errs)
+		if code != c.code || !strings.Contains(errs.String(), c.says) {
+			t.Errorf("%s: code %d, want %d: %s", c.name, code, c.code, errs.String())
+		}
+		if strings.Contains(out.String()+errs.String(), "c2VjcmV0") {
+			t.Errorf("%s: the token is shown: %s", c.name, errs.String())
+		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, "state")); err == nil {
+		t.Error("a token that is none has made a state directory")
+	}
+}
+
+func TestJSON(t *testing.T) {
+	var out, errs bytes.Buffer
+	if code := run(t.Context(), []string{"version", "--json"}, nil, &out, &errs); code != 0 {
+		t.Fatal(code, errs.String())
+	}
+	if code := run(t.Context(), []string{"status", "--json", "--state", t.TempDir()}, nil, &out, &errs); code != 14 {
+		t.Errorf("code %d", code)
+	}
+	for line := range strings.Lines(out.String()) {
+		var v map[string]any
+		if err := json.Unmarshal([]byte(line), &v); err != nil || v["event"] == "" {
+			t.Errorf("%q: %v", line, err)
+		}
+	}
+}
+
+func TestExitCodesAreUnique(t *testing.T) {
+	last := -1
+	for _, x := range exits() {
+		if x.code <= last || !strings.Contains(exitHelp(), x.means) {
+			t.Errorf("exit code %d after %d", x.code, last)
+		}
+		last = x.code
+	}
+}

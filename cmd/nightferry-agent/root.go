@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"time"
+	"unicode"
+
+	"github.com/spf13/cobra"
+)
+
+// env is what one run of the program was given.
+type env struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	now            func() time.Time
+	json           bool
+	stateDir       string
+	started        bool // a verb has begun: what fails now is no usage error
+}
+
+// run is the program: it returns an exit code of exit.go's table.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	e := &env{stdin: stdin, stdout: stdout, stderr: stderr, now: time.Now}
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	root := newRoot(e)
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	code := codeOf(err)
+	if !e.started {
+		code = exitUsage
+	}
+	e.fail(err, code)
+	return code
+}
+
+// defaultState is where a site's identity lies unless --state says otherwise.
+func defaultState() string {
+	if runtime.GOOS == "windows" {
+		if d := os.Getenv("ProgramData"); d != "" {
+			return filepath.Join(d, "nightferry-agent")
+		}
+	}
+	return "/var/lib/nightferry-agent"
+}
+
+func newRoot(e *env) *cobra.Command {
+	root := &cobra.Command{
+		Use:           "nightferry-agent",
+		Short:         "Keeps this server's folders at the releases that its Core wants there",
+		Long:          "nightferry-agent joins this server to a Core (enroll), keeps its folders at the releases that the Core wants\nthere (run), and reports what became of every file. It only ever connects outwards.",
+		Example:       "  nightferry-agent install --token-file token.txt --allow /srv/packages\n  nightferry-agent status",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	p := root.PersistentFlags()
+	p.BoolVar(&e.json, "json", false, "write JSON, one object a line")
+	p.StringVar(&e.stateDir, "state", defaultState(), "`DIR` of the site's identity and memory")
+	root.AddCommand(newEnroll(e), newRun(e), newCheck(e), newInstall(e), newUninstall(e), newStatus(e), newVersion(e),
+		&cobra.Command{Use: "exit-codes", Short: "What each exit code means", Long: exitHelp()})
+	return root
+}
+
+// command makes a cobra command whose errors after the arguments are no usage
+// errors.
+func (e *env) command(use, short, long, example string, args cobra.PositionalArgs, do func(ctx context.Context, args []string) error) *cobra.Command {
+	return &cobra.Command{Use: use, Short: short, Long: long, Example: "  " + example, Args: args, DisableFlagsInUseLine: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			e.started = true
+			return do(cmd.Context(), args)
+		}}
+}
+
+// fail reports the error that ends the program.
+func (e *env) fail(err error, code int) {
+	remedy := ""
+	var r interface{ Remedy() string }
+	if errors.As(err, &r) {
+		remedy = r.Remedy()
+	}
+	if e.json {
+		_ = e.answer(map[string]any{"event": "error", "message": err.Error(), "remedy": remedy, "code": code}) // where would one complain about this?
+		return
+	}
+	text := "nightferry-agent: " + shown(err.Error())
+	if remedy != "" {
+		text += "\nremedy: " + shown(remedy)
+	}
+	fmt.Fprintln(e.stderr, text)
+}
+
+// answer writes one object for programs.
+func (e *env) answer(v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(e.stdout, "%s\n", b)
+	return err
+}
+
+func (e *env) print(format string, args ...any) error {
+	_, err := fmt.Fprintf(e.stdout, format+"\n", args...)
+	return err
+}
+
+// shown takes what a terminal would obey out of a text.
+func shown(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r != '\n' && r != '\t' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r)) {
+			return '\uFFFD'
+		}
+		return r
+	}, s)
+}
+
+// version returns the program's version as the Go toolchain stamped it.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" || info.Main.Version == "(devel)" {
+		return "devel"
+	}
+	return info.Main.Version
+}
+
+func newVersion(e *env) *cobra.Command {
+	return e.command("version", "Print the versions of nightferry-agent and Go", "Prints the version of this program, the Go version and the system that it was built for.", "nightferry-agent version", cobra.NoArgs,
+		func(context.Context, []string) error {
+			if e.json {
+				return e.answer(map[string]string{"event": "version", "version": version(), "go": runtime.Version(), "os": runtime.GOOS, "arch": runtime.GOARCH})
+			}
+			return e.print("nightferry-agent %s\n%s %s/%s", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+		})
+}

@@ -1,0 +1,172 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"nightferry/internal/bus"
+	"nightferry/internal/durable"
+	"nightferry/internal/spool"
+)
+
+// Finding is one thing that Check has looked at.
+type Finding struct {
+	What string // what was looked at
+	Err  error  // nil: it is as it should be
+}
+
+// CheckOptions of Check.
+type CheckOptions struct {
+	StateDir string
+	Env      func(string) string
+	Now      func() time.Time // required
+	Dial     DialFunc         // nil: Dial
+}
+
+// Check looks whether this account can do the agent's work, and nothing above
+// it: write each allowed folder and not the one that it lies in, read the
+// identity that nobody else can, reach Core and store, and tell the time. It
+// leaves nothing behind, and may run beside the agent.
+func Check(ctx context.Context, o CheckOptions) []Finding {
+	if o.Dial == nil {
+		o.Dial = Dial
+	}
+	var all []Finding
+	id, err := Load(o.StateDir)
+	all = append(all, Finding{"identity in " + o.StateDir, err})
+	if err != nil {
+		return all
+	}
+	if len(id.Allow) == 0 {
+		all = append(all, Finding{"allowed folders", fmt.Errorf("there are none, so that every target will be refused: name them in %s", filepath.Join(o.StateDir, siteFile))})
+	}
+	for _, dir := range id.Allow {
+		all = append(all, Finding{"write " + dir, writable(dir)}, Finding{"not write above " + dir, notAbove(dir)})
+	}
+	return append(all, Finding{"Core", reach(ctx, id, o)}, Finding{"store " + id.Store + " and clock", tellTime(ctx, id, o)})
+}
+
+const probeName = ".nightferry-check"
+
+func writable(dir string) (err error) {
+	root, err := durable.Open(dir, durable.Options{})
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("it does not exist: make it, and give it to this account: %w", err)
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	if err := root.Mkdir(probeName, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("give this account the right to write: %w", err)
+	}
+	err = root.WriteFile(probeName+"/file", []byte("nightferry-agent check\n"), 0o644)
+	if err == nil {
+		err = root.Rename(probeName+"/file", probeName+"/moved")
+	}
+	return errors.Join(err, root.RemoveAll(probeName))
+}
+
+// notAbove fails where this account can make files in the folder that dir lies
+// in, or replace dir itself.
+func notAbove(dir string) error {
+	f, err := os.CreateTemp(filepath.Dir(dir), probeName+"-*")
+	if errors.Is(err, fs.ErrPermission) {
+		return nil
+	}
+	if err != nil {
+		return nil // a read-only volume, say: it cannot be written
+	}
+	name := f.Name()
+	if err := errors.Join(f.Close(), os.Remove(name)); err != nil {
+		return err
+	}
+	return fmt.Errorf("this account can write %s: give the agent an account of its own that may write the allowed folders only", filepath.Dir(dir))
+}
+
+func reach(ctx context.Context, id *Identity, o CheckOptions) error {
+	root, err := durable.Open(o.StateDir, durable.Options{})
+	if err != nil {
+		return err
+	}
+	jwt, err := readJWT(root)
+	if err := errors.Join(err, root.Close()); err != nil {
+		return err
+	}
+	b, err := o.Dial(ctx, bus.ClientOptions{URLs: id.Core, Pins: []bus.Pin{bus.Pin(id.CA)}, Seed: id.seed, Name: id.Address().String() + " check",
+		JWT: func() (string, error) { return jwt, nil }, Env: o.Env, Now: o.Now})
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	return b.Flush(ctx)
+}
+
+// tellTime asks the store for nothing; any answer has the time.
+func tellTime(ctx context.Context, id *Identity, o CheckOptions) error {
+	t := &http.Transport{TLSHandshakeTimeout: 20 * time.Second, DisableKeepAlives: true}
+	if o.Env != nil {
+		t.Proxy = proxies(o.Env)
+	}
+	c := &http.Client{Transport: t, Timeout: 30 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, id.Store+"/", nil)
+	if err != nil {
+		return err
+	}
+	resp, err := c.Do(req)
+	if err != nil {
+		return err
+	}
+	if err := resp.Body.Close(); err != nil {
+		return err
+	}
+	date, err := http.ParseTime(resp.Header.Get("Date"))
+	if err != nil {
+		return nil // it does not tell
+	}
+	if d := date.Sub(o.Now()).Abs(); d > askew {
+		return fmt.Errorf("this machine's clock and the store's are %s apart: set this machine's clock (time service)", d.Round(time.Second))
+	}
+	return nil
+}
+
+// Status is what a site knows of itself.
+type Status struct {
+	Identity *Identity
+	Holds    []spool.Held
+	Runs     []spool.Run
+	Problems []spool.OpenProblem
+	Spooled  uint64 // events that the Core has not acknowledged
+}
+
+// ReadStatus may be called beside the agent.
+func ReadStatus(ctx context.Context, dir string, now func() time.Time) (s Status, err error) {
+	if s.Identity, err = Load(dir); err != nil {
+		return s, err
+	}
+	sp, err := spool.Look(ctx, filepath.Join(dir, spoolFile), now)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, nil // it has not run yet
+	}
+	if err != nil {
+		return s, err
+	}
+	defer func() { err = errors.Join(err, sp.Close()) }()
+	if s.Holds, err = sp.Holds(ctx); err != nil {
+		return s, err
+	}
+	if s.Runs, err = sp.Runs(ctx); err != nil {
+		return s, err
+	}
+	if s.Problems, err = sp.Problems(ctx); err != nil {
+		return s, err
+	}
+	s.Spooled, _, err = sp.Spooled(ctx)
+	return s, err
+}
