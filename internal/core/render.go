@@ -223,7 +223,7 @@ func (c *Core) merge(ctx context.Context, run *ledger.Run, entries []outcome, pa
 				return err
 			}
 		}
-		if all && !told && e.Kind == manifest.File {
+		if all && !told {
 			if err := fn(unchanged(e)); err != nil {
 				return err
 			}
@@ -231,8 +231,14 @@ func (c *Core) merge(ctx context.Context, run *ledger.Run, entries []outcome, pa
 	}
 }
 
+// unchanged is the line of an entry that no outcome names. Folders have one
+// too: what a site counts, added or unchanged, are entries.
 func unchanged(e *manifest.Entry) record.File {
-	return record.File{Path: e.Path, Outcome: "unchanged", Size: e.Size, Held: e.Size, SHA256: e.Digest.String()}
+	f := record.File{Path: e.Path, Outcome: "unchanged", Size: e.Size, Held: e.Size}
+	if e.Kind == manifest.File {
+		f.SHA256 = e.Digest.String()
+	}
+	return f
 }
 
 func fileOf(o outcome, e *manifest.Entry) record.File {

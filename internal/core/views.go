@@ -222,13 +222,10 @@ func (c *Core) allLines(ctx context.Context, run *ledger.Run, log string, fn fun
 			break
 		}
 		f, ok := told[e.Path]
-		switch {
-		case ok:
+		if ok {
 			delete(told, e.Path)
-		case e.Kind == manifest.File:
+		} else {
 			f = unchanged(e)
-		default:
-			continue
 		}
 		if err := fn(f); err != nil {
 			return err

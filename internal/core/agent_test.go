@@ -1,0 +1,192 @@
+package core_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"nightferry/internal/agent"
+	"nightferry/internal/core"
+	"nightferry/internal/fleet"
+	"nightferry/internal/ledger"
+	"nightferry/internal/record"
+)
+
+// TestAgents runs real agents against a real Core: they enrol, converge, are
+// stopped in the middle, follow a change, and are revoked.
+func TestAgents(t *testing.T) {
+	w := newWorld(t, nil)
+	const files = 300
+	for i := range files {
+		w.write(fmt.Sprintf("d%02d/file-%d.bin", i%17, i), strings.Repeat(fmt.Sprintf("content %d ", i), 1+i*7))
+	}
+	names := []string{"berlin", "osaka", "tokyo"}
+	stops := map[string]func(){}
+	for _, n := range names {
+		stops[n] = w.runAgent(n, true)
+	}
+	w.publish("package")
+	w.untilCurrent(1, names...)
+
+	// Everything is in a log once, and the ledger counts the same.
+	w.untilRendered()
+	w.checkLogs(files)
+
+	// One is stopped while a change comes; it catches up.
+	stops["osaka"]()
+	for i := range 40 {
+		w.write(fmt.Sprintf("d%02d/file-%d.bin", i%17, i), fmt.Sprintf("changed %d", i))
+	}
+	if err := os.Rename(filepath.Join(w.source, "d16"), filepath.Join(w.source, "moved")); err != nil {
+		t.Fatal(err)
+	}
+	w.publish("package")
+	w.untilCurrent(2, "berlin", "tokyo")
+	w.restart()
+	stops["osaka"] = w.runAgent("osaka", false)
+	w.untilCurrent(2, names...)
+	w.untilRendered()
+	w.checkLogs(files)
+	for _, n := range names {
+		if b, err := os.ReadFile(filepath.Join(w.dir, "sites", n, "package", "d03", "file-3.bin")); err != nil || string(b) != "changed 3" {
+			t.Errorf("%s: %.40q, %v", n, b, err)
+		}
+	}
+
+	// An order to start is obeyed, dry.
+	w.until("all to be connected", func() bool {
+		s, err := w.core.Status(t.Context())
+		return err == nil && s.Connected == len(names)
+	})
+	orders, err := w.core.Sync(t.Context(), core.SyncRequest{Scope: fleet.Scope{Site: "tokyo"}, DryRun: true})
+	if err != nil || len(orders) != 1 || !orders[0].Connected {
+		t.Fatalf("%+v, %v", orders, err)
+	}
+	w.until("the dry run", func() bool {
+		runs, err := w.core.Runs(t.Context(), ledger.RunFilter{Site: "tokyo", Limit: 1})
+		return err == nil && len(runs) == 1 && runs[0].DryRun && !runs[0].Finished.IsZero()
+	})
+	if err := w.core.RevokeSite(t.Context(), "tokyo", "test"); err != nil {
+		t.Fatal(err)
+	}
+	w.untilIncident("denied")
+	for _, stop := range stops {
+		stop()
+	}
+}
+
+// runAgent starts a real agent, which it enrols first if join is set, and
+// returns what stops it.
+func (w *world) runAgent(name string, join bool) func() {
+	w.t.Helper()
+	state := filepath.Join(w.dir, "agents", name)
+	if join {
+		allow := filepath.Join(w.dir, "sites", name)
+		if err := os.MkdirAll(allow, 0o755); err != nil {
+			w.t.Fatal(err)
+		}
+		token, err := w.core.Token(w.t.Context(), name, 0)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if _, err := agent.Enrol(w.t.Context(), token.Text, agent.EnrolOptions{StateDir: state, Allow: []string{allow}, Version: "test", Now: time.Now}); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(w.t.Context()))
+	done := make(chan error, 1)
+	go func() {
+		done <- agent.Run(ctx, agent.Options{StateDir: state, Version: "test", Now: time.Now, Retry: 200 * time.Millisecond, AckWait: 2 * time.Second,
+			Log: func(n agent.Note) { w.note(fmt.Sprintf("agent %s: %s %s %v", name, n.Channel, n.Text, n.Err)) }})
+	}()
+	stop := sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
+			w.t.Errorf("agent %s: %v", name, err)
+		}
+	})
+	w.t.Cleanup(stop)
+	return stop
+}
+
+// untilCurrent waits until sites have proven that they hold a release.
+func (w *world) untilCurrent(number uint64, names ...string) {
+	w.t.Helper()
+	w.until(fmt.Sprintf("release %d at %v", number, names), func() bool {
+		for _, n := range names {
+			s, err := w.core.Sites(w.t.Context(), fleet.Scope{Site: n, Channel: "package"})
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			if ch := s[0].Channels[0]; ch.Holds != number || ch.State != "current" {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+func (w *world) untilRendered() {
+	w.t.Helper()
+	w.until("all logs", func() bool {
+		runs, err := w.core.Runs(w.t.Context(), ledger.RunFilter{})
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		for _, r := range runs {
+			if !r.Finished.IsZero() && r.Rendered.IsZero() {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// checkLogs: each file of a release has exactly one outcome in each run, and the
+// log counts what the ledger does.
+func (w *world) checkLogs(files int) {
+	w.t.Helper()
+	runs, err := w.core.Runs(w.t.Context(), ledger.RunFilter{})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	checked := 0
+	for _, r := range runs {
+		if r.Site == "" || r.State != "verified" {
+			continue
+		}
+		checked++
+		seen, kinds := map[string]int{}, map[string]int64{}
+		ofRelease := 0
+		err := w.core.RunShow(w.t.Context(), r.ID.String(), true, func(core.RunDetail) error { return nil }, func(f record.File) error {
+			if seen[f.Path]++; seen[f.Path] > 1 {
+				w.t.Errorf("run %s: %s has two outcomes", r.ID, f.Path)
+			}
+			kinds[f.Outcome]++
+			if f.SHA256 != "" {
+				ofRelease++
+			}
+			return nil
+		})
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if ofRelease != files {
+			w.t.Errorf("run %s at %s: %d files of the release are accounted for, want %d", r.ID, r.Site, ofRelease, files)
+		}
+		for kind, want := range map[string]int64{"added": r.Totals.Added, "changed": r.Totals.Changed, "moved": r.Totals.Moved, "deleted": r.Totals.Deleted, "repaired": r.Totals.Repaired, "unchanged": r.Totals.Unchanged} {
+			if kinds[kind] != want {
+				w.t.Errorf("run %s at %s: %d lines say %s, the ledger counts %d", r.ID, r.Site, kinds[kind], kind, want)
+			}
+		}
+	}
+	if checked < 3 {
+		w.t.Errorf("only %d runs were checked", checked)
+	}
+}
