@@ -135,7 +135,7 @@ func (p *Planner) Plan(in Input) []Start {
 	for i := range in.Due {
 		d := &in.Due[i]
 		at, ok := sites[d.Site]
-		if !ok || running[siteChannel{d.Site, d.Channel}] {
+		if !ok {
 			continue
 		}
 		if c, ok := p.ready(&in, d, at); ok {
@@ -188,7 +188,7 @@ func (p *Planner) ready(in *Input, d *Due, at int) (candidate, bool) {
 // once: each has its own delay, always the same, and never beyond the middle
 // of what is left of its window.
 func (h *Halt) resumes(d *Due, w window.Window, spread time.Duration) time.Time {
-	if !w.Start.Before(h.Lifted) || d.Since.After(h.Lifted) {
+	if d.Since.After(h.Lifted) {
 		return h.Lifted
 	}
 	spread = min(spread, w.End.Sub(h.Lifted)/2)
@@ -197,9 +197,5 @@ func (h *Halt) resumes(d *Due, w window.Window, spread time.Duration) time.Time 
 	}
 	hash := fnv.New64a()
 	hash.Write([]byte(d.Site)) // never fails
-	sum := hash.Sum64()
-	sum ^= sum >> 33 // FNV's high bits hardly differ between short names
-	sum *= 0xff51afd7ed558ccd
-	sum ^= sum >> 33
-	return h.Lifted.Add(time.Duration(sum % uint64(spread)))
+	return h.Lifted.Add(time.Duration(hash.Sum64() % uint64(spread)))
 }

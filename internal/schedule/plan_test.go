@@ -56,11 +56,14 @@ func TestPlan(t *testing.T) {
 		want []string
 	}{
 		{"priority, then the smallest need, one at a site", Input{Now: now, Due: append(all("a"), all("b")[:2]...)}, []string{"a urgent", "b package"}},
+		{"due only since the halt was lifted", Input{Now: utc(3, 20, 2), Due: []Due{due("a", "package", 1), {Site: "b", Channel: "package", Bytes: 1, Since: utc(3, 20, 1)}},
+			Halts: []Halt{{Lifted: utc(3, 20, 0)}}}, []string{"b package"}},
 		{"two slots", Input{Now: now, Due: all("two")}, []string{"two urgent", "two package"}},
 		{"outside the window", Input{Now: utc(3, 19, 59), Due: all("a")}, nil},
 		{"at its end", Input{Now: utc(4, 6, 0), Due: all("a")}, nil},
 		{"its own window", Input{Now: utc(3, 12, 0), Due: all("a")}, []string{"a noon"}},
 		{"one runs already", Input{Now: now, Due: all("a"), Running: []Run{{"a", "noon"}}}, nil},
+		{"and not itself again", Input{Now: now, Due: all("two"), Running: []Run{{"two", "urgent"}}}, []string{"two package"}},
 		{"the cap", Input{Now: now, Due: append(all("a"), all("b")...), Running: []Run{{"two", "image"}}, Options: Options{Cap: 2}}, []string{"a urgent"}},
 		{"once in a window", Input{Now: now, Due: []Due{tried(due("a", "package", 1), utc(3, 20, 0))}}, nil},
 		{"and again in the next", Input{Now: utc(4, 20, 0), Due: []Due{tried(due("a", "package", 1), utc(3, 20, 0))}}, []string{"a package"}},
@@ -85,6 +88,29 @@ func TestPlan(t *testing.T) {
 				t.Errorf("%s: %v is not open", c.name, s.Window)
 			}
 		}
+	}
+}
+
+// TestPlacesAreNotMistaken: a planner remembers windows by rule and place, and
+// places differ where only the sun, or only the clock, does.
+func TestPlacesAreNotMistaken(t *testing.T) {
+	china := zoneOf(t, "Asia/Shanghai")
+	lat, east, west := 31.2, 121.5, 76.0
+	place := func(zone *time.Location, long *float64) window.Place {
+		return window.Place{Zone: zone, Latitude: &lat, Longitude: long}
+	}
+	in := Input{Now: time.Date(2026, 6, 3, 20, 30, 0, 0, china)}
+	for i, at := range []window.Place{place(china, &east), place(china, &west), place(time.FixedZone("", 8*3600), &east), place(time.FixedZone("", 0), &east)} {
+		rule := "dark"
+		if i >= 2 {
+			rule = "20:00-06:00"
+		}
+		name := fmt.Sprint(i)
+		in.Sites = append(in.Sites, Site{Name: name, Place: at, Channels: []Channel{{Name: "patch", Windows: mustRule(t, rule)}}})
+		in.Due = append(in.Due, Due{Site: name, Channel: "patch", Bytes: 1})
+	}
+	if d := cmp.Diff([]string{"0 patch", "2 patch"}, names(Plan(in))); d != "" {
+		t.Error(d)
 	}
 }
 
@@ -117,7 +143,7 @@ func TestAfterAHaltTheFleetStartsSpread(t *testing.T) {
 		if len(in.Running) != 1000 {
 			t.Errorf("lifted at %s: only %d of 1000 started within %s", c.lifted, len(in.Running), c.within)
 		}
-		// What a halt did not stop is not its business.
+		// The night after knows nothing of it.
 		in.Running = nil
 		in.Now = utc(4, 20, 0)
 		if n := len(p.Plan(in)); n != 1000 {

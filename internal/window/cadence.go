@@ -100,11 +100,6 @@ func parseBefore(head string, first word, list []word) (Cadence, error) {
 func parseCron(list []word) (Cadence, error) {
 	fields := make([]string, 5)
 	for i, w := range list[:5] {
-		// The parser knows more than the five fields: @every, which has no
-		// clock, and TZ=, where ours has a field.
-		if strings.ContainsAny(w.text, "=@") {
-			return Cadence{}, w.bad("%s", cadenceForm)
-		}
 		fields[i] = strings.ToLower(w.text)
 	}
 	spec := strings.Join(fields, " ")
@@ -173,9 +168,9 @@ func (c Cadence) nextCron(after time.Time) (time.Time, bool) {
 	y, m, d := local.Date()
 	hour, minute, second := local.Clock()
 	shown := time.Date(y, m, d, hour, minute, second, 0, time.UTC)
-	// In the doubled hour the clock shows less than it has passed, so look
-	// back a little further than any clock is ever put.
-	for next := shown.Add(-25 * time.Hour); ; {
+	// What the clock shows now, or less, it has shown or passed before. So
+	// only later times can name an instant after after.
+	for next := shown; ; {
 		next = c.cron.Next(next)
 		if next.IsZero() {
 			return time.Time{}, false
@@ -187,8 +182,8 @@ func (c Cadence) nextCron(after time.Time) (time.Time, bool) {
 }
 
 func (c Cadence) nextBefore(after time.Time, sites []Opening) (time.Time, bool) {
-	// Dates differ by one around the world, and the lead is a day at most.
-	// From there, a fortnight at a time.
+	// Dates differ by one around the world, and the lead is a day at most. So
+	// begin two days ago, and go on a fortnight at a time.
 	const step = 14
 	today := dateOf(after.UTC())
 	for from := -2; from < horizon; from += step {
@@ -198,7 +193,7 @@ func (c Cadence) nextBefore(after time.Time, sites []Opening) (time.Time, bool) 
 			begin, end := today.add(from), today.add(from+step)
 			for _, w := range Between(wall(begin, 0, zone), wall(end, 0, zone), s.At, s.Rule) {
 				d := dateOf(w.Start.In(zone))
-				if first, ok := starts[d]; !d.before(begin) && (!ok || w.Start.Before(first)) {
+				if first, ok := starts[d]; !ok || w.Start.Before(first) {
 					starts[d] = w.Start
 				}
 			}

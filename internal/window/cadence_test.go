@@ -144,6 +144,13 @@ func TestRates(t *testing.T) {
 			t.Errorf("%s: %d until %s", c.at, rate, got)
 		}
 	}
+	night, err := ParseTimetable("thu 22:00-06:00 1Mbit; else 0", testRate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rate, until := night.Rate(time.Date(2026, 6, 5, 3, 0, 0, 0, zone), zone); rate != 125_000 || until.Format("Mon 15:04") != "Fri 06:00" {
+		t.Errorf("after midnight: %d until %s", rate, until)
+	}
 	weekly, err := ParseTimetable("wed 01:00-02:00 0; else 1Mbit", testRate)
 	if err != nil {
 		t.Fatal(err)
