@@ -163,7 +163,7 @@ func (a *agent) serve(ctx context.Context) (err error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	a.urls = newURLs(func(q wire.Ask) error { return a.say(wire.VerbAsk, &q) }, a.storeNow, a.o.AckWait)
-	a.store, err = openStore(a.id.Store, a.o.Version, a.o.Env, a.urls, func(err error) { a.note(Info, "", "asking the store again", err) })
+	a.store, err = a.openStore()
 	if err != nil {
 		return err
 	}

@@ -47,10 +47,13 @@ func proxies(env func(string) string) func(*http.Request) (*url.URL, error) {
 }
 
 // openStore opens the enrolled store.
-func openStore(host, version string, env func(string) string, u *urls, onRetry func(error)) (bucket.Store, error) {
-	o := bucket.LentOptions{Options: bucket.Options{UserAgent: "nightferry-agent/" + version, OnRetry: onRetry}, Host: host, Lend: u.Lend}
-	if env != nil {
-		o.Proxy = proxies(env)
+func (a *agent) openStore() (bucket.Store, error) {
+	o := bucket.LentOptions{Host: a.id.Store, Lend: a.urls.Lend, Options: bucket.Options{UserAgent: "nightferry-agent/" + a.o.Version,
+		// A run tries again by itself, so a request need not try for long.
+		MaxAttempts: 6, MinBackoff: min(200*time.Millisecond, a.o.Retry),
+		OnRetry: func(err error) { a.note(Info, "", "asking the store again", err) }}}
+	if a.o.Env != nil {
+		o.Proxy = proxies(a.o.Env)
 	}
 	return bucket.OpenLent(o)
 }
