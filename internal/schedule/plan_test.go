@@ -91,6 +91,29 @@ func TestPlan(t *testing.T) {
 	}
 }
 
+// TestNoneStarves: every night a dearer and a smaller run fill the whole
+// window, and still the third has its turn every few nights.
+func TestNoneStarves(t *testing.T) {
+	rule := mustRule(t, "01:00-02:00")
+	site := Site{Name: "s", Channels: []Channel{{"image", rule, 0}, {"urgent", rule, 1}, {"patch", rule, 0}}}
+	tried := map[string]time.Time{}
+	var turns []int
+	for night := range 28 {
+		in := Input{Now: utc(1+night, 1, 0), Sites: []Site{site}, Due: []Due{
+			{Site: "s", Channel: "image", Release: 1, Bytes: 40e9, Since: utc(1, 0, 0), Tried: tried["image"]},
+			{Site: "s", Channel: "urgent", Release: uint64(night), Bytes: 1e9, Since: utc(1+night, 0, 0)},
+			{Site: "s", Channel: "patch", Release: uint64(night), Bytes: 1e6, Since: utc(1+night, 0, 0)}}}
+		for _, s := range Plan(in) {
+			if tried[s.Channel] = in.Now; s.Channel == "image" {
+				turns = append(turns, night)
+			}
+		}
+	}
+	if d := cmp.Diff([]int{3, 7, 11, 15, 19, 23, 27}, turns); d != "" {
+		t.Error(d)
+	}
+}
+
 // TestPlacesAreNotMistaken: a planner remembers windows by rule and place, and
 // places differ where only the sun, or only the clock, does.
 func TestPlacesAreNotMistaken(t *testing.T) {

@@ -181,7 +181,7 @@ func parseDate(text string) (Date, bool) {
 	var n []int
 	for _, p := range strings.Split(text, "-") {
 		v, err := strconv.ParseUint(p, 10, 16)
-		if err != nil || len(p) != 2 && !(len(n) == 0 && len(p) == 4) {
+		if year := len(n) == 0 && len(p) == 4; err != nil || !year && len(p) != 2 {
 			return Date{}, false
 		}
 		n = append(n, int(v))
