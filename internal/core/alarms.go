@@ -18,7 +18,6 @@ type alarms struct {
 	mu      sync.Mutex
 	open    map[alarm]time.Time // when it was last written
 	pending []change
-	full    bool
 	wake    chan struct{}
 
 	flushing sync.Mutex
@@ -151,7 +150,6 @@ func (a *alarms) flush(ctx context.Context) {
 		if err := a.write(ctx, c); err != nil {
 			a.mu.Lock()
 			a.pending = append(todo[i:len(todo):len(todo)], a.pending...)
-			a.full = errors.Is(err, ledger.ErrFull)
 			a.mu.Unlock()
 			return
 		}
@@ -190,13 +188,6 @@ func (a *alarms) serve(ctx context.Context) error {
 		case <-a.wake:
 		}
 	}
-}
-
-// waiting tells what could not be written yet.
-func (a *alarms) waiting() (n int, full bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return len(a.pending), a.full && len(a.pending) > 0
 }
 
 // clip bounds a text that others wrote.

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"errors"
 	"io"
 	"sync"
 	"time"
@@ -56,8 +57,7 @@ func (p *pageCache) Save(id digest.Digest, page []byte) error {
 		return err
 	}
 	if _, err := f.WriteAt(page, 0); err != nil {
-		f.Close()
-		return err
+		return errors.Join(err, f.Close())
 	}
 	return f.Close()
 }

@@ -282,13 +282,11 @@ func (s *wireSite) store() bucket.Store {
 		for _, l := range u.Lent {
 			return l.URL, nil
 		}
-		for _, r := range u.Refused {
-			if r.Absent {
-				return "", &bucket.Error{Op: "get", Key: key, Kind: bucket.KindNotExist, Err: errors.New(r.Why)}
-			}
-			return "", &bucket.Error{Op: "get", Key: key, Kind: bucket.KindDenied, Err: errors.New(r.Why)}
+		kind, r := bucket.KindDenied, u.Refused[0]
+		if r.Absent {
+			kind = bucket.KindNotExist
 		}
-		return "", errors.New("an empty answer")
+		return "", &bucket.Error{Op: "get", Key: key, Kind: kind, Err: errors.New(r.Why)}
 	}})
 	if err != nil {
 		s.w.t.Fatal(err)
