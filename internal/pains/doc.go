@@ -33,4 +33,72 @@
 //	a source file that cannot be read      TestBadInput_UnreadableSource
 //	a file that becomes a folder and back  TestPain05, TestPain06 (one way, killed anywhere); apply TestFileBecomesFolderAndBack
 //	two files that swap names              TestPain05, TestPain06 (killed anywhere); apply TestMovesSwapsAndCase
+//
+// Each protection was switched off once, by an edit of the lines named here, and the test beside it failed for that
+// reason. Where one edit is not enough, because a second protection stands behind the first, both are named with a +.
+// Tests of other rooms are named with the room; (wine) ran as a Windows program under Wine.
+//
+//	 1  publish looksSame: an older time, or only a ctime, is no change        TestPain01_SameSizeEdit
+//	    publish racy: a young file's stat is believed                          TestPain01_YoungFile
+//	    apply current; apply untouched: size and mtime are enough              TestPain01_SameSizeEdit/at_the_site
+//	 2  bucket codes: 403 reads as "not there"                                 TestPain02_StoreThatFails/403, ExitCodes
+//	    bucket stallTransport: no timer                                        TestPain02_StoreThatFails/no_answer (hangs)
+//	    apply bring: a list that does not load is no error                     TestPain02_StoreThatFails
+//	    the same + repo Entries: a lost page ends the list (deletes all)       TestPain02_StoreThatFails
+//	    publish put, checkpoint; repo putRelease: not stored is no error       TestPain02_StoreThatFailsThePush
+//	    publish guard "empty"                                                  TestPain02_SourceThatIsGone
+//	    publish Run makes a missing source + guard "empty"                     TestPain02_SourceThatIsGone/missing
+//	    publish guard "deletes"                                                TestPain02_SourceThatIsGone/a_share_below…
+//	    publish look + tasks + guard "deletes": what cannot be listed is gone  TestBadInput_UnreadableSource
+//	    scan list: a part of a folder is the folder                            TestBadInput_UnreadableSource, scan TestPain02
+//	    cmd exits: no code for refused, for denied                             TestPain02_ExitCodes
+//	 3  publish guard: "deletes" off, MaxDeleteFiles off, >= for >             TestPain03_MassDelete
+//	    publish previous: nothing known without the stat cache                 TestPain03_MassDelete, "cache lost: true"
+//	 4  publish claim: stored again; apply match; match + seed                 TestPain04_CaseOnlyRename
+//	    apply aliases (wine); durable rename (wine)                            apply TestMovesSwapsAndCase; durable TestCaseOnlyRename
+//	    manifest reserved, last dot, last space, windowsForbids, Checker.Add,  TestPain04_NamesThatWindowsCannotHold
+//	    foldRunes; publish look: not asked, or only the first is kept          TestPain04_NamesThatWindowsCannotHold
+//	 5  apply doPlace: written in place, not renamed                           TestPain05_TornFiles
+//	    apply compare: staged chunks are believed + checker: not read back     TestPain05_TornFiles
+//	    apply prepareCommit: no SyncAll                                        apply TestPain05_PowerCut
+//	 6  apply finish (stage): placed as soon as it is staged                   TestPain06_NothingVisibleBeforeAllIsReady
+//	    apply probe; finish (run): Wait goes on with the rest                  TestPain06_LockedFile, TestPain13_LockedFile
+//	    apply tidyStage: nothing is kept                                       TestPain06_LockedFile, TestPain13_FullDisk
+//	    apply recover; clearWay does not ask for journal.moved                 TestPain06_RolledForward
+//	    apply clearWay: no undo, or goes on without what is in use             apply TestLockedInTheBurst
+//	 7  repo open (fetch): chunk ids, of content alone too; + checker, whole   TestPain07_FlippedBits (the last: wrong bytes, verified)
+//	    repo open (fetch): chunk ids                                           TestPain07_FlippedForEver
+//	    repo block, readGood: not fetched again; openSegment: no digest        TestPain07_FlippedBits
+//	    trust Verify: no Ed25519                                               TestPain07_FlippedBits
+//	    bucket Put: no checksum + unsigned payload; damageTries 0              TestPain07_FlippedUploads
+//	    apply whole + checker: not read back                                   apply TestStageIsReadBack
+//	 8  verify read: digests not compared; path: always quick                  TestPain08_LargeImage
+//	    apply bring, untouched: Rehash believes the catalogue                  TestPain08_LargeImage
+//	    verify read: an error passes                                           TestPain08_UnreadableFile
+//	    verify path: kinds; repo LoadPages + Entries: a lost page ends it      TestPain08_CheckThatCannotBeMade
+//	 9  publish openCache: never based; apply bring: never a no-op             TestPain09_ManyFiles (requests)
+//	    apply peek keeps every record                                          TestPain09_ManyFiles (memory)
+//	    not to be seen at 100 000 files: scan aheadDirs, aheadItems; publish's queue without bounds
+//	10  repo spans: a request a block, no gaps read; pack TargetSize 4 MiB     TestPain10_RequestBill
+//	    repo segment kept, trust kept, pages kept; no seeds; no stat cache     TestPain10_RequestBill
+//	    apply bring: never a no-op; a LIST before a pull                       TestPain10_RequestBill
+//	13  manifest MaxPath 260                                                   TestPain13_LongPaths
+//	    durable isLockedErrno: no sharing violation (wine)                     TestPain13_FileHeldByAProgram
+//	    apply outcomeOf, free: a lock is a failure; commit: always verified;   TestPain13_LockedFile
+//	    bring: a no-op though not Complete                                     TestPain13_LockedFile
+//	    apply burst: a step in use ends it                                     apply TestLockedInTheBurst
+//	    durable IsDiskFull; apply full: files not named                        TestPain13_FullDisk
+//	    apply space: off, asked after staging, staged bytes counted again      TestPain13_SpaceIsCheckedBefore
+//	15  repo acceptHead, Head: older, none after some; apply remember          TestPain15_ReplayedRelease
+//	    repo acceptRelease: digest + trust Verify: subject                     TestPain15_ReplayedRelease, ForeignHead
+//	    trust Verify: repository; scope + acceptRelease: digest                TestPain15_ForeignHead
+//	    collect checkPacks: a pack that is not there                           TestPain15_LostContent, MissingObject
+//	    collect run: halt; readChain: release, head; repo Halts: gone is none  TestPain15_MissingObject
+//	    collect readIndex: CheckSegment + Known                                TestPain15_MissingObject
+//	    collect forget: Lost does not grow                                     TestPain15_LostPackIsHealed
+//	    repo PushHead: not Behind; collect retain: not asked for beheaded      TestPain15_LostHead
+//	    repo PushHead: not Behind; Publish: numbers used again                 TestPain15_RestoredBucket
+//
+// Off, and nothing failed, because another stands before it: of 15, the kind in trust's Subject (frame.Decode knows it,
+// and so does the signature), and fsck's look at the trust documents (repo.Open follows them first).
 package pains

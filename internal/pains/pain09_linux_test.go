@@ -62,7 +62,7 @@ func TestPain09_ManyFiles(t *testing.T) {
 	pull := []string{"pull", store, channel, site}
 	step("first push", memory, push...)
 	step("first pull", 2*memory, pull...) // it holds its whole plan, some 200 bytes a file
-	step("second push", memory, push...) // reads what was too young for its times to be believed
+	step("second push", memory, push...)  // reads what was too young for its times to be believed
 	for _, noop := range []struct {
 		name     string
 		args     []string

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"nightferry/internal/apply"
+	"nightferry/internal/collect"
 	"nightferry/internal/manifest"
 	"nightferry/internal/repo"
 	"nightferry/internal/testbed"
@@ -186,9 +187,36 @@ func TestPain15_MissingObject(t *testing.T) {
 	}
 }
 
+// A pack that holds nothing but content is missed by no reader of manifests: fsck names it all the same, also without
+// reading all data.
+func TestPain15_LostContent(t *testing.T) {
+	w := newWorld(t, plan{})
+	lay(t, w.src, tree{"disk.img": noise(1, 40<<20), "small": noise(2, 10)})
+	w.mustPush(nil)
+	packs := testbed.Keys(t, w.store, repo.PacksPrefix)
+	if len(packs) < 2 {
+		t.Fatalf("there are only %d packs: one holds the manifest too", len(packs))
+	}
+	for _, key := range packs {
+		b := testbed.ReadObject(t, w.store, key)
+		testbed.DeleteObject(t, w.store, key)
+		for _, read := range []bool{false, true} {
+			if found, err := w.check(collect.FsckOptions{ReadData: read}); !named(found, err, key) {
+				t.Errorf("%s is gone: fsck, data read: %v, does not name it: %v %v", key, read, found, err)
+			}
+		}
+		testbed.WriteObject(t, w.store, key, b)
+	}
+}
+
 // A lost pack is healed by what the remedy says: forget it, push again.
 func TestPain15_LostPackIsHealed(t *testing.T) {
 	w, template := releasesOfEverything(t, nil)
+	w.ahead = time.Hour // so that the Core believes its stat cache, which says that everything is stored
+	w.mustPush(nil)
+	if again := w.mustPush(nil); again.Read != 0 {
+		t.Fatalf("a push of the same files read %d bytes: the stat cache is not in use", again.Read)
+	}
 	for _, key := range testbed.Keys(t, w.store, repo.PacksPrefix) {
 		testbed.DeleteObject(t, w.store, key)
 	}

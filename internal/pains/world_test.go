@@ -188,6 +188,12 @@ func (w *world) site() string { return filepath.Join(w.t.TempDir(), "site") }
 // fsck returns what a full check says of the store as it is.
 func (w *world) fsck() (found []collect.Finding, err error) {
 	w.t.Helper()
+	return w.check(collect.FsckOptions{ReadData: true})
+}
+
+// check returns the damage that an fsck finds.
+func (w *world) check(o collect.FsckOptions) (found []collect.Finding, err error) {
+	w.t.Helper()
 	ctx := w.t.Context()
 	// Whoever checks needs no memory: the store is judged by itself.
 	r, err := repo.Open(ctx, w.store, repo.Options{Key: w.secret, Now: time.Now})
@@ -197,7 +203,7 @@ func (w *world) fsck() (found []collect.Finding, err error) {
 	dir, err := durable.Open(w.t.TempDir(), durable.Options{})
 	must(w.t, err)
 	defer dir.Close()
-	_, err = collect.Fsck(ctx, r, r.Segments(dir), collect.FsckOptions{ReadData: true}, func(f collect.Finding) {
+	_, err = collect.Fsck(ctx, r, r.Segments(dir), o, func(f collect.Finding) {
 		if f.Severity == collect.Damage {
 			found = append(found, f)
 		}
