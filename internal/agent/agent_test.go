@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -52,5 +53,18 @@ func TestConverges(t *testing.T) {
 	}
 	if packs > 2 {
 		t.Errorf("packs were asked for %d times, once a run is enough", packs)
+	}
+}
+
+// TestDocumentedProblems keeps the table for operators in step.
+func TestDocumentedProblems(t *testing.T) {
+	doc, err := os.ReadFile(filepath.Join("..", "..", "docs", "agent.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range Problems() {
+		if !strings.Contains(string(doc), "\n| `"+kind+"` |") {
+			t.Errorf("docs/agent.md does not list the problem %q", kind)
+		}
 	}
 }
