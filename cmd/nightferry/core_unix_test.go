@@ -44,7 +44,7 @@ func newCoreBox(t *testing.T) *coreBox {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	x := &coreBox{t: t, dir: dir, config: filepath.Join(dir, "nightferry.yaml"), env: append(append(os.Environ(), b.Env()...), "NIGHTFERRY_STATE="+filepath.Join(dir, "cli-state"))}
 	x.must("core", "init", dir, "--store", b.URL("fleet"), "--host", "localhost", "--create-repository")
 	return x
@@ -452,5 +452,54 @@ func (x *coreBox) noSecrets() {
 		if strings.Contains(x.log.String(), s) {
 			x.t.Error("the log holds a secret")
 		}
+	}
+}
+
+// TestCoreInit is what core init meets: no store yet, a repository of others,
+// one that it died on, and one to adopt.
+func TestCoreInit(t *testing.T) {
+	b := testbed.S3(t)
+	base := t.TempDir()
+	x := &coreBox{t: t, dir: base, env: append(append(os.Environ(), b.Env()...), "NIGHTFERRY_STATE="+filepath.Join(base, "state"))}
+	at := func(name string) string { return filepath.Join(base, name) }
+
+	// Without a store there is a configuration to fill in, and then the rest.
+	contains(t, x.must("core", "init", at("a"), "--host", "localhost"), `name the store in it`)
+	x.config = filepath.Join(at("a"), "nightferry.yaml")
+	x.edit("s3://my-bucket/nightferry?region=eu-central-1", b.URL("a"))
+	contains(t, x.fails(4, "core", "init", at("a"), "--store", b.URL("elsewhere"), "--create-repository"), "another store")
+	x.must("core", "init", at("a"), "--create-repository", "--encrypt")
+	x.must("core", "check", "--config", x.config)
+
+	// Somebody else's repository is not taken over.
+	contains(t, x.fails(9, "core", "init", at("b"), "--host", "localhost", "--store", b.URL("a"), "--create-repository"), "adopt it with --release-key")
+	x.fails(7, "core", "init", at("c"), "--host", "localhost", "--store", b.URL("a"), "--release-key", at("none"))
+
+	// One that exists is adopted, with its keys; a wrong one is refused before a vault exists.
+	x.must("init", "--keys", at("keys"), b.URL("old"))
+	x.must("init", "--keys", at("other"), b.URL("other"))
+	x.fails(5, "core", "init", at("d"), "--host", "localhost", "--store", b.URL("old"), "--release-key", at("other/nightferry-release.key"))
+	x.fails(5, "core", "init", at("d"), "--host", "localhost", "--store", b.URL("old"), "--release-key", at("keys/nightferry-release.key"), "--trust", at("other/nightferry-root.pub"))
+	x.must("core", "init", at("d"), "--host", "localhost", "--store", b.URL("old"), "--release-key", at("keys/nightferry-release.key"), "--trust", at("keys/nightferry-root.pub"))
+	if _, err := os.Stat(at("keys/nightferry-release.key")); err != nil {
+		t.Errorf("the key that was brought is gone: %v", err)
+	}
+
+	// An init that died with half a vault is completed; a whole one is never touched.
+	data := filepath.Join(at("e"), "data")
+	contains(t, x.fails(7, "core", "init", at("e"), "--host", "localhost", "--store", b.URL("e")), "remedy: make a repository with --create-repository")
+	for name, text := range map[string]string{"vault": "half", "init.unfinished": ""} {
+		if err := os.WriteFile(filepath.Join(data, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	x.must("core", "init", at("e"), "--create-repository")
+	vault, err := os.ReadFile(filepath.Join(data, "vault"))
+	if err != nil || len(vault) < 100 {
+		t.Fatalf("the vault has %d bytes: %v", len(vault), err)
+	}
+	contains(t, x.fails(4, "core", "init", at("e"), "--create-repository"), "already")
+	if again, err := os.ReadFile(filepath.Join(data, "vault")); err != nil || !bytes.Equal(vault, again) {
+		t.Errorf("a second init changed the vault: %v", err)
 	}
 }

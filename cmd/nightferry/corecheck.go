@@ -49,7 +49,7 @@ func (e *env) coreCheck(ctx context.Context, f *coreFlags) error {
 			bad++
 		}
 		e.event("check", r)
-		if !e.json && !(e.quiet && r.OK) {
+		if !e.json && (!e.quiet || !r.OK) {
 			e.print("%s  %-14s %s", mark, what, shownLines(r.Detail))
 		}
 	}

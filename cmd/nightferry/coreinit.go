@@ -149,7 +149,7 @@ func (e *env) coreConfig(dir string, f *coreInitFlags, path string) (*config.Con
 	if f.store != "" && c.Store != f.store {
 		return nil, &refusedError{fmt.Sprintf("%s names another store than --store", path), "change the file, or leave --store out"}
 	}
-	folders := []string{c.Data, c.LogFolder}
+	folders := []string{c.Data} // that of the logs is made by who writes them, for their readers to pass through and no more
 	if absent {
 		for _, ch := range c.Fleet.Channels {
 			folders = append(folders, ch.Source)

@@ -207,7 +207,7 @@ func (d *daemon) sync(ctx context.Context, c *api.Call) (any, error) {
 		err = followRuns(ctx, orders, events, func(ev core.Event) error { return c.Send(syncLine{Event: &ev}) })
 	}
 	cancel()
-	<-followed
+	_ = <-followed // it ends as ctx does
 	return nil, err
 }
 

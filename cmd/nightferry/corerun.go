@@ -287,6 +287,6 @@ func serveHTTP(ctx context.Context, l net.Listener, h http.Handler) error {
 	case <-ctx.Done():
 	}
 	err := s.Close()
-	<-done
+	_ = <-done // http.ErrServerClosed
 	return err
 }

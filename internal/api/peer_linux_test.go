@@ -43,7 +43,7 @@ func TestAnotherAccountIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	serve(t, dir, ServerOptions{})
 	binary := filepath.Join(dir, "peer.test")
 	exe, err := os.ReadFile(os.Args[0])
