@@ -42,7 +42,7 @@ func (s *Spool) Batch(ctx context.Context, from uint64, maxBytes int) (first uin
 	if err != nil {
 		return 0, nil, fmt.Errorf("read spooled events: %w", classify(err))
 	}
-	defer rows.Close()
+	defer func() { err = errors.Join(err, rows.Close()) }()
 	size := 0
 	for rows.Next() {
 		var seq uint64
@@ -124,7 +124,7 @@ func (s *Spool) Problems(ctx context.Context) (all []OpenProblem, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("read problems: %w", classify(err))
 	}
-	defer rows.Close()
+	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
 		var p OpenProblem
 		if err := rows.Scan(&p.Kind, &p.Channel, &p.Text, &p.Since); err != nil {

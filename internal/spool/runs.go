@@ -44,7 +44,7 @@ func (s *Spool) Runs(ctx context.Context) (all []Run, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("read runs: %w", classify(err))
 	}
-	defer rows.Close()
+	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
 		var r Run
 		var release []byte
@@ -69,7 +69,7 @@ func (s *Spool) Holds(ctx context.Context) (all []Held, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("read what is held: %w", classify(err))
 	}
-	defer rows.Close()
+	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
 		var h Held
 		var release []byte
