@@ -49,7 +49,7 @@ const (
 	darkLowest  = 30 * time.Minute
 	darkHighest = 23 * time.Hour
 	// maxRule bounds a rule's text in bytes: it travels to sites.
-	maxRule = 8 << 10
+	maxRule = 16 << 10
 )
 
 // String returns the canonical text, which ParseRule reads. Two rules with
@@ -71,7 +71,7 @@ func (r *Rule) UnmarshalText(b []byte) (err error) {
 }
 
 // With returns the rule with more holidays and freezes, for calendars that
-// several rules share.
+// several rules share. Check tells when they are too many.
 func (r Rule) With(holidays, freeze Dates) Rule {
 	r.holidays = slices.Concat(r.holidays, holidays)
 	r.freeze = slices.Concat(r.freeze, freeze)
@@ -91,8 +91,12 @@ func (r Rule) Dark() bool {
 	return false
 }
 
-// Check returns an error when the rule cannot work at the place.
+// Check returns an error when the rule cannot work at the place, or cannot
+// travel there.
 func (r Rule) Check(at Place) error {
+	if len(r.text) > maxRule {
+		return fmt.Errorf("window %.40q…: %d bytes with its calendars: a rule holds at most %d: join days to ranges", r.text, len(r.text), maxRule)
+	}
 	if !r.Dark() {
 		return nil
 	}

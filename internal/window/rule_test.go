@@ -90,7 +90,7 @@ func TestErrorsNameThePlaceAndWhatIsAllowed(t *testing.T) {
 		{rule, "all; freeze 2026-02-02..2026-01-02", "swap the dates"},
 		{rule, "all; freeze 2026-02-02..01-02", "give both or neither"},
 		{rule, "all; freeze 2026-02-02..x", "behind the two dots"},
-		{rule, strings.Repeat("all ", 3000), "at most 8192"},
+		{rule, strings.Repeat("all ", 5000), "at most 16384"},
 		{rate, "06:00-20:00", "want times and a rate"},
 		{rate, "06:00-20:00 5", `column 13, "5": no rate (a rate, 0 or unlimited ends each entry): want a rate such as 20Mbit`},
 		{rate, "else 0; 06:00-20:00 0", "it stands last"},
@@ -113,6 +113,61 @@ func TestErrorsNameThePlaceAndWhatIsAllowed(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%.40q: %v; want %q", c.text, err, c.want)
 		}
+	}
+}
+
+// FuzzParse: what parses is written so that it reads the same, and opens
+// nothing that ends before it starts.
+func FuzzParse(f *testing.F) {
+	for _, s := range []string{"mon-fri 20:00-06:00, sat-sun all", "dark 6h..12h", "sat-mon 00:00-24:00 dark; holidays 12-25 2026-04-03; freeze 12-20..01-03",
+		"never", "30 18 * * mon-fri Europe/Berlin", "weekly sun 4h before first window", "06:00-20:00 0; 20:00-22:00 20Mbit; else unlimited"} {
+		f.Add(s)
+	}
+	from := time.Date(2026, 3, 20, 0, 0, 0, 0, time.UTC)
+	f.Fuzz(func(t *testing.T, text string) {
+		if r, err := ParseRule(text); err == nil {
+			if again, err := ParseRule(r.String()); err != nil || again.String() != r.String() {
+				t.Errorf("%q reads as %q, %v", r, again, err)
+			}
+			lat, long := 52.5, 13.4
+			for _, w := range Between(from, from.AddDate(0, 0, 14), Place{time.UTC, &lat, &long}, r) {
+				if !w.Start.Before(w.End) {
+					t.Errorf("%q: %v", r, w)
+				}
+			}
+		}
+		if c, err := ParseCadence(text); err == nil {
+			if again, err := ParseCadence(c.String()); err != nil || again.String() != c.String() {
+				t.Errorf("%q reads as %q, %v", c, again, err)
+			}
+			if next, ok := c.Next(from, nil); ok && !next.After(from) {
+				t.Errorf("%q: %s", c, next)
+			}
+		}
+		if table, err := ParseTimetable(text, testRate); err == nil {
+			if again, err := ParseTimetable(table.String(), testRate); err != nil || again.String() != table.String() {
+				t.Errorf("%q reads as %q, %v", table, again, err)
+			}
+		}
+	})
+}
+
+// TestCalendars: shared ones join a rule, and one too long to travel is told.
+func TestCalendars(t *testing.T) {
+	dates, err := ParseDates("2026-12-24..2026-12-26, 01-01")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := mustRule(t, "20:00-06:00; freeze 05-01").With(nil, dates)
+	if got := r.String(); got != "20:00-06:00; freeze 05-01 2026-12-24..2026-12-26 01-01" || r.Check(Place{}) != nil {
+		t.Error(got)
+	}
+	var many Dates
+	for range 2000 {
+		many = append(many, dates...)
+	}
+	if err := r.With(many, nil).Check(Place{}); err == nil || !strings.Contains(err.Error(), "at most 16384") {
+		t.Error(err)
 	}
 }
 

@@ -88,7 +88,9 @@ func TestDarkIsDark(t *testing.T) {
 func TestDarkAsPublished(t *testing.T) {
 	lat, long := 51.5, -0.116
 	at := Place{time.UTC, &lat, &long}
-	day := func(hour, minute, second int) time.Time { return time.Date(2009, 4, 22, hour, minute, second, 0, time.UTC) }
+	day := func(hour, minute, second int) time.Time {
+		return time.Date(2009, 4, 22, hour, minute, second, 0, time.UTC)
+	}
 	before, ok := Open(day(2, 0, 0), at, mustRule(t, "dark"))
 	if want := day(4, 13, 4); !ok || before.End.Sub(want).Abs() > time.Minute {
 		t.Errorf("dawn at %s, want %s", before.End, want)
