@@ -24,7 +24,7 @@ func TestPain09_ManyFiles(t *testing.T) {
 		perDir = 100
 	)
 	// A no-op holds no list of the files at all: at this number of them, one that does shows.
-	files, lean := 100_000, int64(40<<20)
+	files, lean := 100_000, int64(48<<20)
 	if testbed.Soak() {
 		files, lean = 1_000_000, memory
 	}
