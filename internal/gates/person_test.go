@@ -1,0 +1,224 @@
+//go:build linux
+
+package gates
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"nightferry/internal/bus"
+	"nightferry/internal/trust"
+	"nightferry/internal/wire"
+)
+
+func fromHex(s string) ([]byte, error) { return hex.DecodeString(s) }
+
+// person is somebody at the bus, with what it has to show.
+type person struct {
+	w     *world
+	at    wire.Address // whom it is, or claims to be
+	token *wire.Token
+	seed  string
+	jwt   string
+	key   ed25519.PrivateKey
+	chain *wire.Chain
+	door  *bus.Server // not nil: within the process of this server
+
+	client *bus.Client
+	events chan bus.Event
+	in     chan said
+	tries  int
+}
+
+type said struct {
+	verb string
+	data []byte
+}
+
+// errOut says that somebody is not let in at all.
+var errOut = errors.New("not let in")
+
+// enter connects, or returns errOut.
+func (p *person) enter() error {
+	p.w.t.Helper()
+	ctx, cancel := context.WithTimeout(p.w.t.Context(), patience)
+	defer cancel()
+	p.events, p.in = make(chan bus.Event, 10_000), make(chan said, 10_000)
+	unwelcome := false
+	o := bus.ClientOptions{URLs: []string{"tls://localhost:" + p.w.port}, Pins: []bus.Pin{bus.Pin(p.token.CA)}, JWT: func() (string, error) { return p.jwt, nil },
+		Seed: []byte(p.seed), Name: "gates", MaxBackoff: 100 * time.Millisecond, OnEvent: func(e bus.Event) {
+			unwelcome = unwelcome || e.Kind == bus.Unwelcome
+			p.events <- e
+		}}
+	if p.door != nil {
+		o.URLs, o.Pins, o.Server = nil, nil, p.door
+	}
+	c, err := bus.Dial(ctx, o)
+	if err != nil {
+		for {
+			select {
+			case e := <-p.events:
+				if e.Kind == bus.Unwelcome {
+					return errOut
+				}
+			default:
+				if strings.Contains(strings.ToLower(err.Error()), "authorization") || strings.Contains(strings.ToLower(err.Error()), "authentication") {
+					return errOut
+				}
+				return err
+			}
+		}
+	}
+	p.client = c
+	p.w.t.Cleanup(c.Close)
+	return nil
+}
+
+// may tries a subject, and reports whether the bus let it.
+func (p *person) may(publish bool, subject string) bool {
+	p.w.t.Helper()
+	t := p.w.t
+	p.tries++
+	// A subject that is nobody's comes after it: its refusal says that the other's, if any, has arrived.
+	end := fmt.Sprintf("nobody.%d", p.tries)
+	var err error
+	if publish {
+		err = p.client.Publish(subject, []byte("x"))
+	} else {
+		err = p.client.Subscribe(subject, func(string, []byte) {})
+	}
+	if err == nil {
+		err = p.client.Publish(end, nil)
+	}
+	if err == nil {
+		err = p.client.Flush(t.Context())
+	}
+	if err != nil {
+		t.Fatalf("%s: %q: %v", p.at, subject, err)
+	}
+	refused := false
+	limit := time.After(patience)
+	for {
+		select {
+		case e := <-p.events:
+			switch {
+			case e.Kind != bus.Denied:
+				if e.Kind != bus.Connected {
+					t.Fatalf("%s: %q: %v %v", p.at, subject, e.Kind, e.Err)
+				}
+			case strings.Contains(e.Err.Error(), `"`+end+`"`):
+				return !refused
+			case strings.Contains(e.Err.Error(), `"`+subject+`"`):
+				refused = true
+			}
+		case <-limit:
+			t.Fatalf("%s: %q: the bus does not answer", p.at, subject)
+		}
+	}
+}
+
+// listen hears what the Core says to it.
+func (p *person) listen() {
+	p.w.t.Helper()
+	err := p.client.Subscribe(p.at.AllDown(), func(subject string, data []byte) {
+		if _, verb, err := wire.ParseDown(subject); err == nil {
+			p.in <- said{verb, data}
+		}
+	})
+	if err == nil {
+		err = p.client.Flush(p.w.t.Context())
+	}
+	if err != nil {
+		p.w.t.Fatal(err)
+	}
+}
+
+// sign makes a message about an address by a key.
+func (p *person) sign(key ed25519.PrivateKey, a wire.Address, verb string, v any) []byte {
+	p.w.t.Helper()
+	b, err := wire.Sign(key, p.token.Repo, a, verb, 0, v)
+	if err != nil {
+		p.w.t.Fatal(err)
+	}
+	return b
+}
+
+// say publishes on its own subject.
+func (p *person) say(verb string, msg []byte) {
+	p.w.t.Helper()
+	if err := p.client.Publish(p.at.Up(verb), msg); err != nil {
+		p.w.t.Fatal(err)
+	}
+}
+
+// answer waits for one of the verbs and opens it.
+func (p *person) answer(into map[string]any) string {
+	p.w.t.Helper()
+	limit := time.After(patience)
+	for {
+		select {
+		case s := <-p.in:
+			v, ok := into[s.verb]
+			if !ok {
+				continue
+			}
+			if _, _, err := p.chain.OpenDown(s.data, p.at, s.verb, v); err != nil {
+				p.w.t.Fatalf("%s: what the Core said on %s: %v", p.at, s.verb, err)
+			}
+			return s.verb
+		case <-limit:
+			p.w.t.Fatalf("%s: no answer\n%s", p.at, p.w.out)
+		}
+	}
+}
+
+// hello makes the Core state what the site should hold.
+func (p *person) hello() *wire.State {
+	p.w.t.Helper()
+	p.say(wire.VerbHello, p.sign(p.key, p.at, wire.VerbHello, &wire.Hello{Generation: make([]byte, 16), Version: "test", System: "test/test", At: time.Now().UnixMilli(), Trust: p.chain.Number}))
+	var st wire.State
+	p.answer(map[string]any{wire.VerbState: &st})
+	return &st
+}
+
+// ask asks for URLs. A refusal of the whole is errOut.
+func (p *person) ask(keys ...string) (*wire.URLs, error) {
+	p.w.t.Helper()
+	p.tries++
+	for len(p.in) > 0 {
+		<-p.in
+	}
+	p.say(wire.VerbAsk, p.sign(p.key, p.at, wire.VerbAsk, &wire.Ask{ID: uint64(p.tries), Keys: keys}))
+	var u wire.URLs
+	var no wire.Refusal
+	if p.answer(map[string]any{wire.VerbURLs: &u, wire.VerbRefuse: &no}) == wire.VerbRefuse {
+		return nil, fmt.Errorf("%w: %s", errOut, no.Code)
+	}
+	for _, l := range u.Lent {
+		p.w.hide("URL lent to "+p.at.Site+" of "+l.Key, signature(p.w.t, l.URL))
+	}
+	return &u, nil
+}
+
+// signature returns the part of a presigned URL that makes it worth something.
+func signature(t *testing.T, raw string) string {
+	t.Helper()
+	_, s, ok := strings.Cut(raw, "X-Amz-Signature=")
+	s, _, _ = strings.Cut(s, "&")
+	if !ok || len(s) < 32 {
+		t.Fatal("a lent URL has no signature")
+	}
+	return s
+}
+
+// public of a key.
+func public(key ed25519.PrivateKey) (p trust.Public) {
+	copy(p[:], key.Public().(ed25519.PublicKey))
+	return p
+}
