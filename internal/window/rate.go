@@ -96,7 +96,7 @@ func parseTimetable(text string, parseRate func(string) (int64, error)) (Timetab
 	}
 	var out []string
 	for _, e := range t.entries {
-		out = append(out, e.String()+" "+e.limit.text)
+		out = append(out, e.String()+" "+e.text)
 	}
 	t.text = strings.Join(append(out, "else "+t.otherwise.text), "; ")
 	return t, nil
