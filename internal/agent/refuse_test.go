@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -101,14 +102,21 @@ func TestTargetsOutsideTheAllowList(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := os.Symlink(outside, filepath.Join(root, "link")); err != nil {
+	link := filepath.Join(root, "link")
+	if err := os.Symlink(outside, link); err != nil {
 		t.Fatal(err)
 	}
 	roots, err := cleanRoots([]string{root + "/"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, bad := range []string{outside, base, "/", "", "relative", root + "/../allowed-not", root + "/x/../../allowed-not/y", filepath.Join(root, "link"), filepath.Join(root, "link", "x"), root + "\x00"} {
+	refused := []string{outside, base, "/", "", "relative", root + "/../allowed-not", root + "/x/../../allowed-not/y", root + "\x00"}
+	if info, err := os.Lstat(link); err == nil && info.Mode()&os.ModeSymlink != 0 {
+		refused = append(refused, link, filepath.Join(link, "x"))
+	} else if runtime.GOOS != "windows" { // Wine 8 says that it made a link, but makes a folder or nothing
+		t.Fatalf("no link: %v, %v", info, err)
+	}
+	for _, bad := range refused {
 		if got, err := allowed(roots, bad); err == nil {
 			t.Errorf("%q is allowed as %q", bad, got)
 		}
