@@ -79,6 +79,8 @@ func (b *bench) part(ctx context.Context, part string) error {
 		return b.sparse(ctx)
 	case "index":
 		return b.syntheticIndex(ctx)
+	case "fleet":
+		return b.fleetPart(ctx)
 	}
 	return fmt.Errorf("no part %q", part)
 }

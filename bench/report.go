@@ -61,6 +61,7 @@ func render(r *results, quick, direct bool) string {
 	for _, part := range parts {
 		table(&s, r, part)
 	}
+	fleetReport(&s, r.Fleet)
 	return s.String()
 }
 

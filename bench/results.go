@@ -21,6 +21,7 @@ type results struct {
 	Corpus corpus
 	Tools  map[string]toolInfo
 	All    []result
+	Fleet  *fleetResult // nil: not measured
 	run    string
 	path   string
 }

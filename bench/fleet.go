@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// How large the fleet is. A quick run shows only that the harness works.
+const (
+	fleetSims     = 1000      // simulated agents, all in this process
+	fleetReal     = 70        // real agents, a process each
+	simFiles      = 1000      // files of the release that the simulated ones report, each an outcome per agent
+	realFiles     = 2000      // files of the release that the real ones pull
+	realBytes     = 200 << 20 // of them together
+	changeRounds  = 5         // orders whose way to all agents is timed
+	fleetPatience = 10 * time.Minute
+	idlePeriod    = time.Minute
+)
+
+// fleetSize is what a run is about.
+type fleetSize struct{ sims, reals, simFiles, realFiles, realBytes int }
+
+// fleetResult is what the fleet part measured. Rates and times are of one machine that Core, agents, S3 server and
+// counting relay share.
+type fleetResult struct {
+	Run  string
+	Load float64 // of the machine in the minute before, from others: 1 is one busy core
+
+	Sims        int
+	EnrolWall   time.Duration // of all simulated agents, by the real enrolment
+	ConnectRSS  int64         // the Core's, with all of them connected and nothing to do
+	ChangeP50   time.Duration // from the order until an agent has checked the new state's signature
+	ChangeP99   time.Duration // of the worst round
+	ChangeMax   time.Duration
+	Outcomes    int64         // acknowledged
+	OutcomeWall time.Duration // from the first report until the last acknowledgement
+	OutcomeUp   int64         // bytes that the agents sent for them, TLS and all
+	OutcomeDown int64         // bytes of the acknowledgements
+	RenderWall  time.Duration // from the first report until the last log file
+	Lost        int64         // outcomes that are not exactly once in their run's log, or not in the ledger
+	CoreCPU     time.Duration // the Core's, for the outcomes
+	CorePeak    int64         // the Core's VmHWM, all of the above included
+
+	Reals        int
+	Files, Bytes int64 // of the release
+	Converge     time.Duration
+	PullCPU      time.Duration // of all agents
+	PullUp       int64         // bytes from the agents to the Core during that
+	PullDown     int64
+	Identical    int // targets that equal the source byte for byte
+	AgentPeak    int64
+	AgentRSS     int64 // idle, the largest
+	AgentCPU     float64
+	IdleWire     float64       // bytes per second and agent, both ways together
+	Idle         time.Duration // how long that was watched
+	CoreEnd      int64         // the Core's VmHWM at the very end, the publish of the release included
+}
+
+// fleetPart puts a Core under load: first the simulated agents, then the real ones.
+func (b *bench) fleetPart(ctx context.Context) (err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, fleetPatience, errors.New("the fleet took longer than it may"))
+	defer cancel()
+	size := fleetSize{fleetSims, fleetReal, simFiles, realFiles, realBytes}
+	if b.quick {
+		size = fleetSize{20, 2, 50, 50, 4 << 20}
+	}
+	res := &fleetResult{Run: b.results.run, Sims: size.sims, Reals: size.reals, Load: loadAverage()}
+	if err := b.clean(); err != nil {
+		return err
+	}
+	const bucket = "fleet"
+	if err := os.Mkdir(filepath.Join(b.data, bucket), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("make the bucket: %w", err)
+	}
+	defer func() { err = errors.Join(err, b.drop(bucket)) }()
+	c, err := b.startFleetCore(ctx, bucket, size)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.stop()) }()
+	if err := b.simulate(ctx, c, size, res); err != nil {
+		return fmt.Errorf("simulated agents: %w", err)
+	}
+	if err := b.realAgents(ctx, c, size, res); err != nil {
+		return fmt.Errorf("real agents: %w", err)
+	}
+	if res.CoreEnd, err = statusBytes(c.pid(), "VmHWM"); err != nil {
+		return err
+	}
+	b.results.Fleet = res
+	return nil
+}
+
+// loadAverage is the system's of the last minute; 0 where it has none.
+func loadAverage() float64 {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return 0
+	}
+	first, _, _ := strings.Cut(string(text), " ")
+	load, err := strconv.ParseFloat(first, 64)
+	if err != nil {
+		return 0
+	}
+	return load
+}
+
+// statusBytes reads a size from a process's status: VmRSS, or VmHWM, its peak.
+func statusBytes(pid int, field string) (int64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, fmt.Errorf("read the memory of a process: %w", err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, field+":"); ok {
+			kib, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 10, 64)
+			if err != nil {
+				return 0, fmt.Errorf("read the memory of a process: %w", err)
+			}
+			return kib << 10, nil
+		}
+	}
+	return 0, fmt.Errorf("read the memory of process %d: there is no %s", pid, field)
+}
+
+// cpuTime is the user and system time of a process so far, to 10 ms.
+func cpuTime(pid int) (time.Duration, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, fmt.Errorf("read the time of a process: %w", err)
+	}
+	_, rest, _ := strings.Cut(string(text), ") ") // the name before it may hold blanks
+	fields := strings.Fields(rest)
+	if len(fields) < 13 {
+		return 0, fmt.Errorf("read the time of process %d: too few fields", pid)
+	}
+	user, err := strconv.ParseInt(fields[11], 10, 64)
+	system, err2 := strconv.ParseInt(fields[12], 10, 64)
+	if err := errors.Join(err, err2); err != nil {
+		return 0, fmt.Errorf("read the time of a process: %w", err)
+	}
+	return time.Duration(user+system) * 10 * time.Millisecond, nil
+}
