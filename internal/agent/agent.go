@@ -57,7 +57,7 @@ type Options struct {
 	Env      func(string) string // finds the proxies of the control connection; nil: none. Content's are the process's own
 	Now      func() time.Time    // required
 	Dial     DialFunc            // nil: Dial
-	Log      func(Note)          // what an operator of the site wants to read; nil: nobody
+	Log      func(Note)          // what an operator of the site wants to read, from many goroutines; nil: nobody
 
 	// ReportRate bounds job data on the WAN, in bytes per second; 0: 64 KiB.
 	ReportRate int64

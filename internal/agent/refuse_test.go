@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -193,9 +194,13 @@ func TestHaltStopsARunAndResumeGoesOn(t *testing.T) {
 	on.Store(false)
 	// Neither a restart nor an older halt object lifts it.
 	d = w.start(dir, nil)
-	w.want(func(s *wire.State) { s.Halt = w.orders(w.key, 6) })
-	hellos := 0
-	w.await("hello", func() bool { hellos = w.hellos; return hellos >= 2 })
+	w.want(func(s *wire.State) { s.Halt, s.Beat = w.orders(w.key, 6), 1 })
+	w.twoBeats()
+	w.mu.Lock()
+	if w.finished(1) != nil {
+		t.Error("a halted channel ran again after a restart")
+	}
+	w.mu.Unlock()
 	w.want(func(s *wire.State) { s.Halt = w.orders(w.key, 8) })
 	w.await("run after the halt", func() bool { return w.finished(1) != nil })
 	w.mu.Lock()
@@ -216,9 +221,12 @@ func TestForeignURLs(t *testing.T) {
 	w := newWorld(t)
 	w.lend = func(_, raw string) string { return foreign.URL + "/" + raw[strings.Index(raw[8:], "/")+9:] }
 	base := t.TempDir()
+	var mu sync.Mutex
 	var log strings.Builder
 	d := w.start(w.enrolled(base), func(o *Options) {
 		o.Log = func(n Note) {
+			mu.Lock()
+			defer mu.Unlock()
 			if n.Err != nil {
 				log.WriteString(n.Err.Error())
 			}
@@ -284,6 +292,21 @@ func TestCoreAndStoreGone(t *testing.T) {
 	w.mu.Unlock()
 }
 
+// TestReportsAreSentAgain: what the Core has heard and not committed comes
+// again, with nothing else to say.
+func TestReportsAreSentAgain(t *testing.T) {
+	w := newWorld(t)
+	base := t.TempDir()
+	w.deaf = true
+	w.start(w.enrolled(base), nil)
+	w.publish(tree(3, "one"), filepath.Join(base, "p"))
+	w.await("unacknowledged end", func() bool { return w.dropped[wire.FinishedEvent] > 0 })
+	w.mu.Lock()
+	w.deaf = false
+	w.mu.Unlock()
+	w.await("report", func() bool { return w.finished(0) != nil })
+}
+
 func TestClocks(t *testing.T) {
 	for _, c := range []struct {
 		off  time.Duration
@@ -296,6 +319,9 @@ func TestClocks(t *testing.T) {
 		w.await("clock problem", func() bool { return w.problems()[ProblemClock] != "" })
 		if c.runs {
 			w.await("run", func() bool { return w.finished(0) != nil })
+		} else {
+			w.want(func(s *wire.State) { s.Beat = 1 })
+			w.twoBeats()
 		}
 		d.end()
 		if _, err := os.Lstat(filepath.Join(base, "p")); (err == nil) != c.runs {

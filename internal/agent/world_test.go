@@ -52,6 +52,7 @@ type world struct {
 	events   []wire.Event // by sequence from 1 on
 	twice    int          // reports that came again
 	deaf     bool         // does not acknowledge
+	dropped  map[wire.EventKind]int
 	hellos   int
 	beats    int
 	asks     [][]string
@@ -70,7 +71,7 @@ func (w *world) try(err error) {
 
 func newWorld(t *testing.T, faults ...testbed.Fault) *world {
 	t.Helper()
-	w := &world{t: t, changed: make(chan struct{}, 1), nonces: map[trust.Public][]byte{}, src: t.TempDir()}
+	w := &world{t: t, changed: make(chan struct{}, 1), dropped: map[wire.EventKind]int{}, nonces: map[trust.Public][]byte{}, src: t.TempDir()}
 	var err error
 	w.ca, err = bus.NewCA("test", time.Now())
 	w.try(err)
@@ -260,6 +261,9 @@ func (w *world) commit(r *wire.Report) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.deaf {
+		for _, e := range r.Events {
+			w.dropped[e.Kind]++
+		}
 		return
 	}
 	have := uint64(len(w.events))
@@ -357,6 +361,18 @@ func (w *world) await(what string, ok func() bool) {
 			w.t.Fatalf("no %s within %v", what, patience)
 		}
 	}
+}
+
+// twoBeats waits until what is due by now would have been done.
+func (w *world) twoBeats() {
+	w.t.Helper()
+	beats := -1
+	w.await("two beats", func() bool {
+		if beats < 0 {
+			beats = w.beats
+		}
+		return w.beats >= beats+2
+	})
 }
 
 // finished returns how the n-th run (from 0) ended, or nil.

@@ -139,6 +139,10 @@ func TestOutcomesAreCountedOnce(t *testing.T) {
 		return yield(Outcome{"f7", wire.Outcome{Kind: wire.Changed, Ordinal: 7, Fetched: 5}})
 	}))
 	try(t, s.Settle(ctx, run.Channel, p, nil))
+	// And begins a commit that does not happen.
+	try(t, s.Intend(ctx, run.Channel, p, func(yield func(Outcome) error) error {
+		return yield(Outcome{"f8", wire.Outcome{Kind: wire.Deleted, Ordinal: 8}})
+	}))
 	run.Pass = p
 	var counts Counts
 	try(t, s.Finish(ctx, run, &Held{Held: wire.Held{Number: 3, Verified: 5}, Target: run.Target}, func(c Counts) (wire.Event, error) {

@@ -261,6 +261,9 @@ func TestBounds(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	if _, err := inflate(deflate(make([]byte, MaxInflated+1<<20))); err == nil {
+		t.Error("more was inflated than is allowed")
+	}
 	// A bomb: what inflates to more than is allowed is refused before it has.
 	bomb, err := trust.Sign(key(1), trust.Subject{Kind: "rept", Version: Version, Repo: repo, Scope: here.String()}, deflate(make([]byte, 4*MaxInflated)))
 	if err != nil {
