@@ -49,7 +49,7 @@ func build(run func() int) (code int, err error) {
 	if err := os.Chmod(built.bin, 0o755); err != nil {
 		return 1, err
 	}
-	cmd := exec.CommandContext(context.Background(), "go", "build", "-o", built.bin+string(filepath.Separator), "nightferry/cmd/nightferry")
+	cmd := exec.CommandContext(context.Background(), "go", "build", "-o", built.bin+string(filepath.Separator), "nightferry/cmd/nightferry", "nightferry/cmd/nightferry-agent")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return 1, fmt.Errorf("build the programs: %w\n%s", err, out)
 	}

@@ -122,15 +122,16 @@ func (o *output) until(t *testing.T, text string, ended <-chan error) {
 	}
 }
 
-// newWorld makes a Core and starts it. Host is what the Core's certificate and tokens name.
-func newWorld(t *testing.T, host string) *world {
+// newWorld makes a Core and starts it. Host is what the Core's certificate and tokens name; faults lie before its store.
+func newWorld(t *testing.T, host string, faults ...testbed.Fault) *world {
 	t.Helper()
+	b, _ := testbed.Through(t, testbed.S3(t), faults...)
 	dir, err := os.MkdirTemp("/tmp", "gates") // a socket's path must be short
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	w := &world{t: t, dir: dir, config: filepath.Join(dir, "nightferry.yaml"), bucket: testbed.S3(t), as: coreAccount(), out: newOutput(), secret: map[string]string{}}
+	w := &world{t: t, dir: dir, config: filepath.Join(dir, "nightferry.yaml"), bucket: b, as: coreAccount(), out: newOutput(), secret: map[string]string{}}
 	w.env = append(w.bucket.Env(), "PATH="+os.Getenv("PATH"), "NIGHTFERRY_CONFIG="+w.config, "NIGHTFERRY_STATE="+filepath.Join(dir, "cli"))
 	w.hide("S3 secret", w.bucket.SecretKey)
 	w.port = freePort(t)
