@@ -6,8 +6,8 @@
 // Whatever a method has returned nil for survives a kill and a power cut
 // (WAL, synchronous=FULL). All changes go through one writer, which puts the
 // callers that wait at the same time into one transaction and one sync; each
-// still gets its own result. A caller whose context ends while it waits does
-// not learn whether its change was made.
+// still gets its own result. Of a caller whose context ends before its turn
+// nothing was changed.
 //
 // Times are kept to the microsecond and returned in UTC; the zero time means
 // "never". A full disk is [ErrFull]: nothing of the call was kept, and the

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -18,16 +19,19 @@ var errClosed = errors.New("the ledger is closed")
 
 // change is one caller's wish. do runs on the writer's goroutine, in a savepoint.
 type change struct {
-	ctx  context.Context // the caller's, only to see whether it still waits
 	do   func(*tx) error
 	err  error
 	done chan struct{}
+	// taken is set once, by the writer that begins with it or by the caller that
+	// gives up: do writes to the caller's variables, so a caller must not leave in
+	// the middle.
+	taken atomic.Bool
 }
 
 // update makes a change, together with others that wait, and returns once it
 // is durable. act and thing name it in an error.
 func (l *Ledger) update(ctx context.Context, act string, do func(*tx) error) error {
-	c := &change{ctx: ctx, do: do, done: make(chan struct{})}
+	c := &change{do: do, done: make(chan struct{})}
 	select {
 	case l.changes <- c:
 	case <-l.closing:
@@ -38,7 +42,10 @@ func (l *Ledger) update(ctx context.Context, act string, do func(*tx) error) err
 	select {
 	case <-c.done:
 	case <-ctx.Done():
-		return fmt.Errorf("%s: %w", act, ctx.Err())
+		if c.taken.CompareAndSwap(false, true) {
+			return fmt.Errorf("%s: %w", act, ctx.Err())
+		}
+		<-c.done // one transaction away
 	}
 	if c.err != nil {
 		return fmt.Errorf("%s: %w", act, classify(c.err))
@@ -95,8 +102,8 @@ func (l *Ledger) transact(ctx context.Context, group []*change) (err error) {
 	// rolled back by itself there is nothing to do, and its complaint tells nothing.
 	undo := func() { _ = x.exec("ROLLBACK") }
 	for _, c := range group {
-		if c.err = c.ctx.Err(); c.err != nil {
-			continue
+		if !c.taken.CompareAndSwap(false, true) {
+			continue // the caller has given up
 		}
 		fatal, err := x.run(c.do)
 		if fatal {
