@@ -32,6 +32,7 @@ type wireSite struct {
 	w     *world
 	at    wire.Address
 	token *wire.Token
+	seed  []byte
 	key   ed25519.PrivateKey
 	pin   trust.Public
 	grant wire.Grant
@@ -43,7 +44,7 @@ type wireSite struct {
 	mu         sync.Mutex
 	asked      uint64
 	waiting    map[uint64]chan *wire.URLs
-	lost       chan struct{}
+	lost       chan time.Time
 	generation []byte
 	next       uint64
 }
@@ -72,7 +73,7 @@ func (w *world) enrol(text string, seed []byte) (*wireSite, error) {
 			return nil, err
 		}
 	}
-	s := &wireSite{w: w, token: token, waiting: map[uint64]chan *wire.URLs{}, lost: make(chan struct{}, 8), generation: make([]byte, 16), next: 1}
+	s := &wireSite{w: w, seed: seed, token: token, waiting: map[uint64]chan *wire.URLs{}, lost: make(chan time.Time, 8), generation: make([]byte, 16), next: 1}
 	rand.Read(s.generation)
 	if s.key, err = bus.Ed25519Of(seed); err != nil {
 		return nil, err
@@ -128,7 +129,7 @@ func (s *wireSite) connect(a wire.Address, jwt string, seed []byte) (err error) 
 	s.client, err = s.w.dial(s.token, jwt, seed, func(e bus.Event) {
 		if e.Kind == bus.Lost || e.Kind == bus.Unwelcome {
 			select {
-			case s.lost <- struct{}{}:
+			case s.lost <- time.Now():
 			default:
 			}
 		}
@@ -174,6 +175,30 @@ func (s *wireSite) raw(verb string, b []byte) {
 func (s *wireSite) back() {
 	s.w.t.Helper()
 	s.w.until(s.at.Site+" to be connected again", func() bool { return s.client.Flush(s.w.t.Context()) == nil })
+}
+
+// connected forgets that the connection was lost before.
+func (s *wireSite) connected() {
+	s.back()
+	for len(s.lost) > 0 {
+		<-s.lost
+	}
+}
+
+// mustBeCut demands that the connection ends, and does not come back. It returns
+// when it ended.
+func (s *wireSite) mustBeCut() (at time.Time) {
+	s.w.t.Helper()
+	select {
+	case at = <-s.lost:
+	case <-time.After(patience):
+		s.w.t.Fatalf("%s is still connected", s.at)
+	}
+	if c, err := s.w.dial(s.token, s.grant.JWT, s.seed, nil); err == nil {
+		c.Close()
+		s.w.t.Errorf("%s came back", s.at)
+	}
+	return at
 }
 
 // answer waits for a message of the Core and opens it; a refusal is an error.

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"runtime"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"nightferry/internal/bus"
 	"nightferry/internal/frame"
@@ -215,25 +218,38 @@ func (c *Core) tell(ctx context.Context, list []wire.Address) {
 	default:
 		return // Run tells everybody
 	}
-	h, origin := c.halt.Load(), c.store.Load().origin
-	for _, a := range list {
-		x := c.fleet.find(a)
-		if x == nil || ctx.Err() != nil {
-			continue
-		}
-		x.mu.Lock()
-		st, want, told := x.state, x.want, x.identity != nil
-		if h != nil && x.epoch < h.epoch && len(h.raw) <= maxHalt {
-			st.Halt = h.raw
-		}
-		x.mu.Unlock()
-		if !told {
-			continue
-		}
-		st.At, st.Store = c.now().UnixMilli(), origin
-		c.answer(a, wire.VerbState, want, &st)
-		c.count.states.Add(1)
+	// Signing takes most of the time, and a fleet should not wait for one core.
+	var g errgroup.Group
+	workers := runtime.GOMAXPROCS(0)
+	for w := range workers {
+		g.Go(func() error {
+			for i := w; i < len(list) && ctx.Err() == nil; i += workers {
+				c.tellOne(list[i])
+			}
+			return nil
+		})
 	}
+	_ = g.Wait() // they return nil
+}
+
+func (c *Core) tellOne(a wire.Address) {
+	x := c.fleet.find(a)
+	if x == nil {
+		return
+	}
+	h := c.halt.Load()
+	x.mu.Lock()
+	st, want, told := x.state, x.want, x.identity != nil
+	if h != nil && x.epoch < h.epoch && len(h.raw) <= maxHalt {
+		st.Halt = h.raw
+	}
+	x.mu.Unlock()
+	if !told {
+		return
+	}
+	st.At, st.Store = c.now().UnixMilli(), c.store.Load().origin
+	c.answer(a, wire.VerbState, want, &st)
+	c.count.states.Add(1)
 }
 
 func (c *Core) hello(ctx context.Context, a wire.Address, x *site, v *wire.Hello) {
