@@ -40,7 +40,7 @@ type demo struct {
 }
 
 // run shows the whole, and leaves nothing behind.
-func run(ctx context.Context, out io.Writer) error {
+func run(ctx context.Context, out io.Writer, stay bool) error {
 	goroot, err := goRoot(ctx)
 	if err != nil {
 		return err
@@ -48,7 +48,7 @@ func run(ctx context.Context, out io.Writer) error {
 	return show(ctx, out, []channel{
 		{name: "package", from: filepath.Join(goroot, "src"), skip: "cmd"},
 		{name: "driver", from: filepath.Join(goroot, "src", "cmd")},
-	})
+	}, stay)
 }
 
 func goRoot(ctx context.Context) (string, error) {
@@ -59,7 +59,7 @@ func goRoot(ctx context.Context) (string, error) {
 	return strings.TrimSpace(string(b)), nil
 }
 
-func show(ctx context.Context, out io.Writer, channels []channel) (err error) {
+func show(ctx context.Context, out io.Writer, channels []channel, stay bool) (err error) {
 	began := time.Now()
 	dir, err := os.MkdirTemp("", "nightferry-demo-")
 	if err != nil {
@@ -69,6 +69,10 @@ func show(ctx context.Context, out io.Writer, channels []channel) (err error) {
 	d := &demo{out: out, dir: dir, channels: channels}
 	d.say("A demo of nightferry. All of it lies in a folder that is gone afterwards:\n  %s", dir)
 
+	programs, err := build(ctx, filepath.Join(dir, "bin"))
+	if err != nil {
+		return err
+	}
 	gateway, err := testbed.StartGateway(ctx, filepath.Join(dir, "s3"))
 	if err != nil {
 		return err
@@ -85,6 +89,9 @@ func show(ctx context.Context, out io.Writer, channels []channel) (err error) {
 		return err
 	}
 	d.tables()
+	if err := d.fleet(ctx, programs, gateway.Options(), gateway.URL("demo", "fleet"), stay); err != nil {
+		return err
+	}
 	d.say("\nDone in %.0f s. The same with a bucket of yours: see README.md.", time.Since(began).Seconds())
 	return nil
 }

@@ -22,7 +22,7 @@ func TestDemo(t *testing.T) {
 	err = show(t.Context(), &out, []channel{
 		{name: "package", from: filepath.Join(goroot, "src", "net"), skip: "http"},
 		{name: "driver", from: filepath.Join(goroot, "src", "crypto")},
-	})
+	}, false)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out.String())
 	}
@@ -31,8 +31,8 @@ func TestDemo(t *testing.T) {
 			t.Errorf("%d characters: %s", n, l)
 		}
 	}
-	if n := strings.Count(out.String(), " verified\n"); n != 12 {
-		t.Errorf("%d rows say verified, want 12 (6 pulls as they go, 6 in the table):\n%s", n, out.String())
+	if n := strings.Count(out.String(), " verified\n"); n != 24 {
+		t.Errorf("%d rows say verified, want 24 (6 pulls as they go, 6 in the table, 12 of the fleet):\n%s", n, out.String())
 	}
 	left, err := os.ReadDir(temp)
 	if err != nil || len(left) != 0 {

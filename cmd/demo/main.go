@@ -1,11 +1,15 @@
 // Command demo shows nightferry on one machine that has nothing but Go: it
 // starts an S3 server on loopback, publishes parts of the Go installation as
 // two channels, changes them, publishes again, pulls to two sites that start
-// from different points, verifies both, and prints what moved.
+// from different points, verifies both, and prints what moved. Then it starts a
+// Core and six agents, each a process, enrols them, publishes, kills one in the
+// middle of its transfer, and prints the fleet. With --stay it stays up.
 package main
 
 import (
 	"context"
+	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/signal"
@@ -15,7 +19,14 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, os.Stdout); err != nil {
+	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
+	stay := flags.Bool("stay", false, "keep the fleet up until Ctrl-C")
+	if err := flags.Parse(os.Args[1:]); errors.Is(err, flag.ErrHelp) {
+		return
+	} else if err != nil {
+		os.Exit(2)
+	}
+	if err := run(ctx, os.Stdout, *stay); err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		os.Exit(1)
 	}

@@ -1,0 +1,333 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"nightferry/internal/bucket"
+)
+
+// site is a site of the demo's fleet.
+type site struct{ name, domain, region, zone, rate string }
+
+// The one that is killed in the middle is slow, so that there is a middle.
+func fleetSites() []site {
+	return []site{
+		{"berlin", "corp", "emea", "Europe/Berlin", ""},
+		{"cape-town", "plant", "emea", "Africa/Johannesburg", ""},
+		{"chicago", "corp", "amer", "America/Chicago", ""},
+		{"lima", "plant", "amer", "America/Lima", ""},
+		{"osaka", "plant", "ap", "Asia/Tokyo", "1MB"},
+		{"perth", "corp", "ap", "Australia/Perth", ""},
+	}
+}
+
+const (
+	killedSite = "osaka"
+	middle     = 2 << 20 // bytes that are staged when it is killed
+)
+
+// fleet is the second half of the demo: a Core and six agents, each a process
+// of its own.
+type fleet struct {
+	d      *demo
+	tools  tools
+	dir    string
+	config string
+	core   *daemon
+	agents map[string]*daemon
+}
+
+// fleet plays it. stay keeps it up until ctx ends.
+func (d *demo) fleet(ctx context.Context, t tools, o bucket.Options, url string, stay bool) (err error) {
+	f := &fleet{d: d, tools: t, dir: filepath.Join(d.dir, "fleet"), agents: map[string]*daemon{}}
+	f.config = filepath.Join(f.dir, "core", "nightferry.yaml")
+	f.tools.env = append(os.Environ(), "AWS_ACCESS_KEY_ID="+o.AccessKey, "AWS_SECRET_ACCESS_KEY="+o.SecretKey,
+		"NIGHTFERRY_CONFIG="+f.config, "NIGHTFERRY_STATE="+filepath.Join(f.dir, "state"))
+	defer func() {
+		var all sync.WaitGroup
+		for _, a := range f.agents {
+			all.Go(a.stop)
+		}
+		all.Wait()
+		if f.core != nil {
+			f.core.stop()
+		}
+	}()
+	for _, act := range []func(context.Context) error{
+		func(ctx context.Context) error { return f.startCore(ctx, url) },
+		f.enrol, f.publish, f.killOne,
+		func(ctx context.Context) error { return f.settled(ctx, 2) },
+		f.table,
+	} {
+		if err := act(ctx); err != nil {
+			return f.explain(err)
+		}
+	}
+	if stay {
+		f.stay(ctx)
+	}
+	return nil
+}
+
+// explain adds to an error where to look.
+func (f *fleet) explain(err error) error {
+	if f.core != nil && f.core.ended() {
+		err = fmt.Errorf("%w; the Core ended, its last words: %s", err, last(f.core.log))
+	}
+	for name, a := range f.agents {
+		if a.ended() {
+			err = fmt.Errorf("%w; the agent of %s ended, its last words: %s", err, name, last(a.log))
+		}
+	}
+	return err
+}
+
+func (f *fleet) startCore(ctx context.Context, url string) error {
+	f.d.say("\nNow a fleet: a Core, and six sites in three regions and two domains, each a\nprocess of its own. The Core gets its keys, and a repository:")
+	core := filepath.Dir(f.config)
+	f.d.command("core init core --store s3://demo/fleet --create-repository")
+	if _, err := f.tools.ask(ctx, "", f.tools.core, "core", "init", core, "--store", url, "--create-repository", "--host", "127.0.0.1"); err != nil {
+		return err
+	}
+	control, err := freePort()
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(f.config, []byte(f.yaml(url, control)), 0o600); err != nil {
+		return err
+	}
+	f.d.command("core run")
+	if f.core, err = f.tools.start(filepath.Join(f.dir, "core.log"), f.tools.core, "core", "run"); err != nil {
+		return err
+	}
+	return until(ctx, time.Minute, 100*time.Millisecond, "the start of the Core", func() (bool, error) {
+		if f.core.ended() {
+			return false, errors.New("it ended")
+		}
+		_, err := f.tools.ask(ctx, "", f.tools.core, "status")
+		return err == nil, err
+	})
+}
+
+// yaml is the configuration: as short as it is for seventy sites.
+func (f *fleet) yaml(url, control string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "version: 1\nstore: %s\ndata: %s\nlog_folder: %s\n", quote(url), quote(filepath.Join(f.dir, "core", "data")), quote(filepath.Join(f.dir, "core", "logs")))
+	fmt.Fprintf(&b, "public: ['tls://%s']\nlisten: {control: '%s', websocket: off, metrics: off}\nchannels:\n", control, control)
+	for _, c := range f.d.channels {
+		fmt.Fprintf(&b, "  %s: {source: %s, links: skip}\n", c.name, quote(c.source))
+	}
+	b.WriteString("defaults:\n  targets:\n")
+	for _, c := range f.d.channels {
+		fmt.Fprintf(&b, "    %s: %s\n", c.name, quote(filepath.Join(f.dir, "{site}", c.name)))
+	}
+	b.WriteString("regions: {ap: {}, emea: {}, amer: {}}\ndomains: {corp: {}, plant: {}}\nsites:\n")
+	for _, s := range fleetSites() {
+		rate := ""
+		if s.rate != "" {
+			rate = ", rate: " + s.rate
+		}
+		fmt.Fprintf(&b, "  %s: {domain: %s, region: %s, zone: %s%s}\n", s.name, s.domain, s.region, s.zone, rate)
+	}
+	return b.String()
+}
+
+// quote writes a YAML string.
+func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
+
+func (f *fleet) enrol(ctx context.Context) error {
+	f.d.say("\nEach site joins with a token that is good once; its key never leaves it:")
+	f.d.command("site token berlin > berlin.token")
+	f.d.say("  $ nightferry-agent enroll --token-file berlin.token --allow /srv")
+	for _, s := range fleetSites() {
+		var token string
+		err := until(ctx, time.Minute, 100*time.Millisecond, "the token for "+s.name, func() (ok bool, err error) {
+			token, err = f.tools.ask(ctx, "", f.tools.core, "site", "token", s.name)
+			return err == nil, err // a Core that has just started says so
+		})
+		if err != nil {
+			return err
+		}
+		root := filepath.Join(f.dir, s.name)
+		if err := os.MkdirAll(root, 0o755); err != nil {
+			return err
+		}
+		if _, err := f.tools.ask(ctx, token, f.tools.agent, "enroll", "--token-file", "-", "--allow", root, "--state", f.state(s.name)); err != nil {
+			return err
+		}
+		if err := f.startAgent(s.name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *fleet) state(site string) string { return filepath.Join(f.dir, "state-"+site) }
+
+func (f *fleet) startAgent(site string) (err error) {
+	f.agents[site], err = f.tools.start(filepath.Join(f.dir, site+".log"), f.tools.agent, "run", "--state", f.state(site))
+	return err
+}
+
+func (f *fleet) publish(ctx context.Context) error {
+	f.d.say("\nThe Core publishes; every site converges by itself:")
+	args := []string{"publish"}
+	for _, c := range f.d.channels {
+		args = append(args, c.name)
+	}
+	f.d.command("%s", strings.Join(args, " "))
+	_, err := f.tools.ask(ctx, "", f.tools.core, args...)
+	return err
+}
+
+// killOne kills an agent while its content is on the way, and starts it again.
+func (f *fleet) killOne(ctx context.Context) error {
+	err := until(ctx, time.Minute, 20*time.Millisecond, "the transfer to "+killedSite, func() (bool, error) {
+		n, err := stagedBytes(filepath.Join(f.dir, killedSite))
+		return n > middle, err
+	})
+	if err != nil {
+		return err
+	}
+	f.agents[killedSite].kill()
+	n, err := stagedBytes(filepath.Join(f.dir, killedSite))
+	if err != nil {
+		return err
+	}
+	f.d.say("\nSIGKILL for the agent of %s in the middle of its transfer: %s lie\nstaged, no file is visible yet. It starts again, and goes on from there.", killedSite, size(n))
+	return f.startAgent(killedSite)
+}
+
+// stagedBytes counts what lies in the stages of a site's targets.
+func stagedBytes(root string) (n int64, err error) {
+	err = filepath.WalkDir(root, func(name string, e os.DirEntry, err error) error {
+		if err != nil || e.IsDir() || !strings.Contains(name, filepath.Join(".nightferry", "stage")) {
+			return nil // files come and go while the agent works
+		}
+		if info, err := e.Info(); err == nil {
+			n += info.Size()
+		}
+		return nil
+	})
+	return n, err
+}
+
+// siteLine is what nightferry sites --json says of one site, as far as it is
+// needed here.
+type siteLine struct {
+	Event    string
+	Site     string
+	Domain   string
+	Region   string
+	Channels []struct {
+		Channel string
+		Holds   uint64
+		State   string
+		Run     string
+	}
+}
+
+func (f *fleet) sites(ctx context.Context) (all []siteLine, err error) {
+	return all, f.lines(ctx, func(b []byte) error {
+		var s siteLine
+		if err := json.Unmarshal(b, &s); err != nil {
+			return err
+		}
+		if s.Event == "site" {
+			all = append(all, s)
+		}
+		return nil
+	}, "sites", "--json")
+}
+
+func (f *fleet) lines(ctx context.Context, fn func([]byte) error, args ...string) error {
+	text, err := f.tools.ask(ctx, "", f.tools.core, args...)
+	if err != nil {
+		return err
+	}
+	for l := range strings.Lines(text) {
+		if err := fn([]byte(l)); err != nil {
+			return fmt.Errorf("read the answer of %s: %w", args[0], err)
+		}
+	}
+	return nil
+}
+
+// settled waits until every site holds what it should, of so many channels.
+func (f *fleet) settled(ctx context.Context, channels int) error {
+	return until(ctx, 3*time.Minute, 500*time.Millisecond, "the convergence of the fleet", func() (bool, error) {
+		all, err := f.sites(ctx)
+		if err != nil {
+			return false, err
+		}
+		for _, s := range all {
+			if len(s.Channels) != channels {
+				return false, nil
+			}
+			for _, c := range s.Channels {
+				if c.State != "current" {
+					return false, fmt.Errorf("%s at %s is %s", c.Channel, s.Site, c.State)
+				}
+			}
+		}
+		return len(all) == len(fleetSites()), nil
+	})
+}
+
+// runLine is what nightferry runs --json says of one run.
+type runLine struct {
+	Event   string
+	ID      string
+	Site    string
+	Channel string
+	State   string
+	Totals  struct{ Files, Bytes, Fetched int64 }
+}
+
+func (f *fleet) table(ctx context.Context) error {
+	sites, err := f.sites(ctx)
+	if err != nil {
+		return err
+	}
+	runs := map[string]runLine{}
+	err = f.lines(ctx, func(b []byte) error {
+		var r runLine
+		err := json.Unmarshal(b, &r)
+		runs[r.ID] = r
+		return err
+	}, "runs", "--json")
+	if err != nil {
+		return err
+	}
+	f.d.say("\nThe fleet:")
+	f.d.say("  %-10s %-6s %-6s %-8s %7s %6s %9s %9s %s", "site", "domain", "region", "channel", "release", "files", "fetched", "held", "verdict")
+	for _, s := range sites {
+		for _, c := range s.Channels {
+			r, ok := runs[c.Run]
+			if !ok || r.State != "verified" {
+				return fmt.Errorf("%s at %s: its run %s is %q", c.Channel, s.Site, c.Run, r.State)
+			}
+			f.d.say("  %-10s %-6s %-6s %-8s %7d %6d %9s %9s %s", s.Site, s.Domain, s.Region, c.Channel, c.Holds, r.Totals.Files, size(r.Totals.Fetched), size(r.Totals.Bytes-r.Totals.Fetched), r.State)
+		}
+	}
+	f.d.say("\n  fetched: bytes of content from the bucket; held: bytes that were there already")
+	return nil
+}
+
+// stay keeps the fleet up and tells what to try.
+func (f *fleet) stay(ctx context.Context) {
+	f.d.say("\nThe fleet stays up until Ctrl-C. In another terminal:")
+	f.d.say("  export NIGHTFERRY_CONFIG=%s", f.config)
+	for _, c := range []string{"status", "sites", "runs", "where package/net/ip.go", "sync --site perth --follow", "logs"} {
+		f.d.say("  %s %s", f.tools.core, c)
+	}
+	<-ctx.Done()
+}
