@@ -189,9 +189,10 @@ func (d *daemon) sync(ctx context.Context, c *api.Call) (any, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	events := make(chan core.Event, 1024)
-	followed := make(chan error, 1)
+	followed := make(chan struct{})
 	go func() {
-		followed <- d.core.Follow(ctx, func(ev core.Event) error {
+		defer close(followed)
+		_ = d.core.Follow(ctx, func(ev core.Event) error {
 			select {
 			case events <- ev:
 			case <-ctx.Done():
@@ -207,7 +208,7 @@ func (d *daemon) sync(ctx context.Context, c *api.Call) (any, error) {
 		err = followRuns(ctx, orders, events, func(ev core.Event) error { return c.Send(syncLine{Event: &ev}) })
 	}
 	cancel()
-	_ = <-followed // it ends as ctx does
+	<-followed
 	return nil, err
 }
 

@@ -287,6 +287,8 @@ func serveHTTP(ctx context.Context, l net.Listener, h http.Handler) error {
 	case <-ctx.Done():
 	}
 	err := s.Close()
-	_ = <-done // http.ErrServerClosed
+	if e := <-done; !errors.Is(e, http.ErrServerClosed) {
+		err = errors.Join(err, e)
+	}
 	return err
 }

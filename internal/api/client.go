@@ -120,9 +120,6 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 	defer res.Body.Close()
 	told := &Error{}
 	if b, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer)); err != nil || json.Unmarshal(b, told) != nil || told.Message == "" {
-		if res.StatusCode == http.StatusForbidden {
-			return nil, &Error{Code: "denied", Message: "the Core's local socket refuses this account", Fix: "use the account that the Core runs as, or root"}
-		}
 		return nil, fmt.Errorf("ask the Core: it answers %s", res.Status)
 	}
 	return nil, told

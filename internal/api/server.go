@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"sync"
@@ -93,7 +92,7 @@ func Serve(ctx context.Context, l net.Listener, o ServerOptions) error {
 	mux := http.NewServeMux()
 	for _, r := range o.Routes {
 		mux.HandleFunc(r.Pattern, func(w http.ResponseWriter, req *http.Request) {
-			caller, _ := req.Context().Value(callerKey{}).(Caller)
+			caller, _ := req.Context().Value(callerKey{}).(Caller) // known has seen to it
 			req.Body = http.MaxBytesReader(w, req.Body, MaxBody)
 			answer(&Call{Caller: caller, r: req, w: w}, r.Handle, explain)
 		})
@@ -104,14 +103,15 @@ func Serve(ctx context.Context, l net.Listener, o ServerOptions) error {
 	})
 	// What one waits for ends with ctx at once, what one is doing may finish.
 	s := &http.Server{
-		Handler:           mux,
+		Handler:           known(mux),
 		ReadHeaderTimeout: 10 * time.Second,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			if g, ok := c.(guest); ok {
-				return context.WithValue(ctx, callerKey{}, g.caller)
+			g, ok := c.(guest)
+			if !ok || g.refused != nil {
+				return ctx // without a caller nothing is answered
 			}
-			return ctx
+			return context.WithValue(ctx, callerKey{}, g.caller)
 		},
 	}
 	done := make(chan error, 1)
@@ -163,28 +163,36 @@ func writeJSON(w http.ResponseWriter, code int, v any) {
 	_, _ = w.Write(append(b, '\n'))
 }
 
+// known lets only callers in whom the system has named and whom peer allows.
+// The refusal is an answer: a connection closed in their face would look like a
+// Core that has died.
+func known(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if _, ok := req.Context().Value(callerKey{}).(Caller); !ok {
+			w.Header().Set("Connection", "close")
+			writeJSON(w, http.StatusForbidden, &Error{Code: "denied", Message: "the Core's local socket refuses this account", Fix: "use the account that the Core runs as, or root"})
+			return
+		}
+		next.ServeHTTP(w, req)
+	})
+}
+
 // guest is a connection whose other end is known.
 type guest struct {
 	net.Conn
-	caller Caller
+	caller  Caller
+	refused error
 }
 
-// guarded lets in only whom the system names as allowed. The socket's mode
-// says the same, but only from a moment after the socket exists.
+// guarded asks the system who connects. The socket's mode keeps others out as
+// well, but only from a moment after the socket exists.
 type guarded struct{ net.Listener }
 
 func (g guarded) Accept() (net.Conn, error) {
-	for {
-		c, err := g.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		caller, err := peer(c)
-		if err != nil {
-			_, _ = io.WriteString(c, "HTTP/1.1 403 Forbidden\r\nConnection: close\r\n\r\n")
-			_ = c.Close()
-			continue
-		}
-		return guest{c, caller}, nil
+	c, err := g.Listener.Accept()
+	if err != nil {
+		return nil, err
 	}
+	caller, err := peer(c)
+	return guest{c, caller, err}, nil
 }
