@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -158,8 +159,14 @@ func (a *agent) launch(ctx context.Context, g *errgroup.Group, want wire.Desired
 		} else {
 			delete(a.next, want.Channel)
 		}
+		idle := len(a.running) == 0
 		a.mu.Unlock()
 		a.work.wake()
+		if idle {
+			// What a run needed, an agent that waits for the next night does not: the
+			// runtime by itself would keep it for as long as little is allocated.
+			debug.FreeOSMemory()
+		}
 		return ended(ctx, err)
 	})
 }
