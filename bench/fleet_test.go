@@ -19,7 +19,11 @@ func writeLog(t *testing.T, dir, site string, files []record.File) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer logs.Close()
+	defer func() {
+		if err := logs.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
 	if _, err := logs.Prepare(map[string]record.Access{"lab": {}}); err != nil {
 		t.Fatal(err)
 	}
