@@ -139,7 +139,11 @@ func (c *Core) mayRead(ctx context.Context, a wire.Address, releases []releaseKe
 
 func (c *Core) mayReadChannel(ctx context.Context, a wire.Address, key string) (absent bool, err error) {
 	r := c.repo.Load()
-	for _, p := range c.settings.Load().Fleet.Site(a.Site).Placements {
+	s := c.settings.Load().Fleet.Site(a.Site)
+	if s == nil { // a reload took it away meanwhile
+		return false, errForeign
+	}
+	for _, p := range s.Placements {
 		name := r.Keys().Name(p.Channel)
 		if key == repo.HeadKey(name) {
 			_, published := c.newest.of(p.Channel)
