@@ -19,6 +19,9 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// collectPercent keeps a pull as small as that of nightferry, see there.
+const collectPercent = 40
+
 // env is what one run of the program was given.
 type env struct {
 	stdin          io.Reader
@@ -31,6 +34,9 @@ type env struct {
 
 // run is the program: it returns an exit code of exit.go's table.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(collectPercent)
+	}
 	e := &env{stdin: stdin, stdout: stdout, stderr: stderr, now: time.Now}
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
