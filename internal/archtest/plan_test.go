@@ -81,6 +81,7 @@ var rooms = []room{
 	{"internal/pains", testRooms, "the complaints about today's tools, each a test"},
 	{"internal/gates", testRooms, "every gate of a fleet, tried as everybody"},
 	{"internal/wintest", testRooms, "fleets of Windows and Linux programs, under Wine"},
+	{"internal/chaos", testRooms, "a fleet of real processes while everything around it breaks"},
 	{"internal/crash", testRooms, "proof that killing and power loss are safe"},
 	{"internal/archtest", testRooms, "this table"},
 }

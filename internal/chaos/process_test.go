@@ -1,0 +1,172 @@
+//go:build linux
+
+package chaos
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// bin holds the programs. A variable of the package because only TestMain can make them once, and remove them after
+// the last test.
+var bin string
+
+func TestMain(m *testing.M) {
+	code, err := build(m.Run)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func build(run func() int) (code int, err error) {
+	if bin, err = os.MkdirTemp("", "chaos-bin-"); err != nil {
+		return 1, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(bin)) }()
+	out, err := exec.Command("go", "build", "-o", bin+"/", "nightferry/cmd/nightferry", "nightferry/cmd/nightferry-agent").CombinedOutput()
+	if err != nil {
+		return 1, fmt.Errorf("build the programs: %w\n%s", err, out)
+	}
+	return run(), nil
+}
+
+// daemon is a process that is to stay. Its methods may be called by several goroutines.
+type daemon struct {
+	name string
+	args []string
+	env  []string
+	log  string // file
+
+	mu   sync.Mutex
+	cmd  *exec.Cmd // nil: it does not run
+	done chan struct{}
+	died []string // how it ended without being asked to
+}
+
+// start starts it, unless it runs.
+func (d *daemon) start() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.cmd != nil {
+		return nil
+	}
+	f, err := os.OpenFile(d.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close() // the process has its own
+	cmd := exec.Command(filepath.Join(bin, d.args[0]), d.args[1:]...)
+	cmd.Env, cmd.Stdout, cmd.Stderr = d.env, f, f
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // nothing outlives a test that panics
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	done := make(chan struct{})
+	d.cmd, d.done = cmd, done
+	go func() {
+		err := cmd.Wait()
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if d.cmd == cmd { // nobody has asked for it
+			d.cmd = nil
+			d.died = append(d.died, fmt.Sprintf("%v: %s", err, last(d.log)))
+		}
+		close(done)
+	}()
+	return nil
+}
+
+// signal makes it end, and waits for that. It returns the error of the process.
+func (d *daemon) signal(s os.Signal) error {
+	d.mu.Lock()
+	cmd, done := d.cmd, d.done
+	d.cmd = nil
+	d.mu.Unlock()
+	if cmd == nil {
+		return nil
+	}
+	if err := cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	select {
+	case <-done:
+	case <-time.After(30 * time.Second):
+		_ = cmd.Process.Kill()
+		<-done
+		return fmt.Errorf("%s: it did not end within 30 s of %v", d.name, s)
+	}
+	if s != os.Kill && !cmd.ProcessState.Success() {
+		return fmt.Errorf("%s: %v ends it with %v: %s", d.name, s, cmd.ProcessState, last(d.log))
+	}
+	return nil
+}
+
+func (d *daemon) runs() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.cmd != nil
+}
+
+// deaths returns how it ended without being asked to, and forgets it.
+func (d *daemon) deaths() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	all := d.died
+	d.died = nil
+	return all
+}
+
+// last returns the last line of a log.
+func last(log string) string {
+	b, err := os.ReadFile(log)
+	if err != nil {
+		return err.Error()
+	}
+	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
+	return lines[len(lines)-1]
+}
+
+// ask runs a command to its end and returns what it says.
+func ask(ctx context.Context, env []string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, filepath.Join(bin, args[0]), args[1:]...)
+	cmd.Env = env
+	var out, complaint bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &complaint
+	if err := cmd.Run(); err != nil {
+		return out.String(), fmt.Errorf("%s: %w: %s", strings.Join(args[:min(len(args), 3)], " "), err, strings.TrimSpace(complaint.String()))
+	}
+	return out.String(), nil
+}
+
+// within waits until ready says yes. What it says else is the reason when it does not in time.
+func within(t *testing.T, limit time.Duration, what string, ready func() (bool, error)) {
+	t.Helper()
+	began := time.Now()
+	for {
+		ok, err := ready()
+		if ok {
+			t.Logf("%s after %v", what, time.Since(began).Round(time.Second/10))
+			return
+		}
+		if time.Since(began) > limit {
+			t.Fatalf("%s: not within %v: %v", what, limit, err)
+		}
+		select {
+		case <-t.Context().Done():
+			t.Fatalf("%s: %v", what, t.Context().Err())
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
