@@ -56,6 +56,7 @@ type cast struct {
 	token                         *person
 	stranger, expired             *person // with JWTs of their own making, and of rome's from the right key
 	coreOutside, coreWithin       *person
+	thief                         *person // of gamma's signing key, before that domain was revoked
 }
 
 // TestPermissionMatrix tries every subject, every message, every object, every call and every log as everybody, and
@@ -147,7 +148,7 @@ func (w *world) cast() *cast {
 		w.t.Fatal(err)
 	}
 	c.forge(token)
-	for p, let := range map[*person]bool{c.token: true, c.coreWithin: true, c.stranger: false, c.expired: false, c.coreOutside: false, c.bari: false, c.riga: false} {
+	for p, let := range map[*person]bool{c.token: true, c.coreWithin: true, c.stranger: false, c.expired: false, c.coreOutside: false, c.thief: false, c.bari: false, c.riga: false} {
 		if err := p.enter(); let && err != nil || !let && err != errOut { //nolint:errorlint // enter returns it bare
 			w.t.Fatalf("%s: let in: %v, want %t", p.at, err, let)
 		}
@@ -196,6 +197,9 @@ func (c *cast) forge(token *wire.Token) {
 	c.coreWithin = user(rome, func(public string) (string, error) { return theirs.Core(public, time.Hour, time.Now()) })
 	c.expired = user(rome, func(public string) (string, error) {
 		return theirs.User(rome.Domain, rome.Site, public, time.Minute, time.Now().Add(-time.Hour))
+	})
+	c.thief = user(riga, func(public string) (string, error) {
+		return theirs.User(riga.Domain, riga.Site, public, time.Hour, time.Now())
 	})
 	c.stranger = user(rome, func(public string) (string, error) {
 		seeds, err := bus.NewSeeds()
@@ -274,7 +278,7 @@ func (c *cast) subjects(t *testing.T) *table {
 	in := []*person{c.token, c.rome, c.paris, c.oslo, c.coreWithin}
 	x := &table{
 		title: "**Subjects**: who may publish (P) and subscribe (S). Whoever is not named is not let in: somebody without an identity or with one that no key of the Core has signed, " +
-			"a revoked site, a site of a revoked domain, a user whose JWT has ended, and the Core's own user from outside its process.",
+			"a revoked site, a site of a revoked domain, a new user by that domain's stolen key, a user whose JWT has ended, and the Core's own user from outside its process.",
 		roles: []string{"holder of the token", "rome (alpha)", "paris (alpha)", "oslo (beta)", "the Core, from within"},
 	}
 	for _, class := range classes {

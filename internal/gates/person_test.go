@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"nightferry/internal/bus"
-	"nightferry/internal/trust"
 	"nightferry/internal/wire"
 )
 
@@ -215,10 +214,4 @@ func signature(t *testing.T, raw string) string {
 		t.Fatal("a lent URL has no signature")
 	}
 	return s
-}
-
-// public of a key.
-func public(key ed25519.PrivateKey) (p trust.Public) {
-	copy(p[:], key.Public().(ed25519.PublicKey))
-	return p
 }

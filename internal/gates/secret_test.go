@@ -49,7 +49,7 @@ func TestSecretsStayWhereTheyBelong(t *testing.T) {
 	first := roma.token()
 	roma.must("enroll", "--token-file", first, "--allow", filepath.Join(w.dir, "targets"))
 	w.hideState(roma.state)
-	broken.Store(12)
+	broken.Store(15)
 	roma.start()
 	w.untilFile(filepath.Join(w.dir, "targets", "rome", "a.bin"), "sync", "--site", "rome")
 	if broken.Load() > 0 {
@@ -117,7 +117,7 @@ func tattle(n *atomic.Int64) testbed.Fault {
 				next.ServeHTTP(rw, r)
 				return
 			}
-			switch left % 4 {
+			switch left % 5 {
 			case 0:
 				c, _, err := http.NewResponseController(rw).Hijack()
 				if err == nil {
@@ -130,6 +130,8 @@ func tattle(n *atomic.Int64) testbed.Fault {
 				http.Redirect(rw, r, "http://elsewhere.invalid"+r.URL.RequestURI(), http.StatusTemporaryRedirect)
 			case 3:
 				testbed.S3Error(rw, http.StatusInternalServerError, "InternalError", r.URL.RawQuery)
+			case 4:
+				testbed.S3Error(rw, http.StatusBadRequest, "NobodyKnowsThis", "at http://"+r.Host+r.URL.RequestURI())
 			}
 		})
 	}

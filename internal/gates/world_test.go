@@ -130,7 +130,11 @@ func newWorld(t *testing.T, host string, faults ...testbed.Fault) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
 	w := &world{t: t, dir: dir, config: filepath.Join(dir, "nightferry.yaml"), bucket: b, as: coreAccount(), out: newOutput(), secret: map[string]string{}}
 	w.env = append(w.bucket.Env(), "PATH="+os.Getenv("PATH"), "NIGHTFERRY_CONFIG="+w.config, "NIGHTFERRY_STATE="+filepath.Join(dir, "cli"))
 	w.hide("S3 secret", w.bucket.SecretKey)
@@ -300,7 +304,7 @@ func (w *world) kept(name string) []byte {
 func (w *world) authority() *bus.Authority {
 	w.t.Helper()
 	domains := map[string][][]byte{}
-	for _, d := range []string{"alpha", "beta"} {
+	for _, d := range []string{"alpha", "beta", "gamma"} {
 		domains[d] = [][]byte{w.kept("domain/" + d + "/signing")}
 	}
 	a, err := bus.OpenAuthority(bus.AuthorityOptions{Domains: domains, Seeds: bus.Seeds{
