@@ -74,7 +74,7 @@ func (c *Core) renderRun(ctx context.Context, run *ledger.Run) (err error) {
 	defer w.Abort()
 	all := false
 	if ch := c.settings.Load().Fleet.Channel(run.Channel); ch != nil {
-		all = ch.LogUnchanged && run.Site != ""
+		all = ch.LogUnchanged && run.Site != "" && accounted(run.State)
 	}
 	if err := c.lines(ctx, run, all, w.Line); err != nil {
 		return err
@@ -224,17 +224,26 @@ func (c *Core) merge(ctx context.Context, run *ledger.Run, entries []outcome, pa
 			}
 		}
 		if all && !told {
-			if err := fn(unchanged(e)); err != nil {
+			if err := fn(untold(run, e)); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-// unchanged is the line of an entry that no outcome names. Folders have one
+// accounted reports whether a run that ended so has looked at every file. One
+// that was stopped, or failed, says nothing of the files that it does not name.
+func accounted(state string) bool {
+	return state == verified || state == "incomplete" || state == "planned"
+}
+
+// untold is the line of an entry that no outcome names. Folders have one
 // too: what a site counts, added or unchanged, are entries.
-func unchanged(e *manifest.Entry) record.File {
-	f := record.File{Path: e.Path, Outcome: "unchanged", Size: e.Size, Held: e.Size}
+func untold(run *ledger.Run, e *manifest.Entry) record.File {
+	f := record.File{Path: e.Path, Outcome: "unreached", Size: e.Size}
+	if accounted(run.State) {
+		f.Outcome, f.Held = "unchanged", e.Size
+	}
 	if e.Kind == manifest.File {
 		f.SHA256 = e.Digest.String()
 	}

@@ -291,6 +291,11 @@ func (t *translator) finish(e *ledger.Event) error {
 		f.State = failed
 	}
 	e.Finish = f
+	defer func() {
+		if !accounted(f.State) {
+			f.Totals.Unchanged = 0 // what it had compared when it broke off; nobody can say which files
+		}
+	}()
 	if len(v.Attestation) == 0 {
 		if f.State == verified {
 			f.State, f.Cause = failed, "the site says that it is verified, and attests nothing"

@@ -225,7 +225,7 @@ func (c *Core) allLines(ctx context.Context, run *ledger.Run, log string, fn fun
 		if ok {
 			delete(told, e.Path)
 		} else {
-			f = unchanged(e)
+			f = untold(run, e)
 		}
 		if err := fn(f); err != nil {
 			return err

@@ -1,0 +1,44 @@
+package core_test
+
+import (
+	"testing"
+
+	"nightferry/internal/core"
+	"nightferry/internal/ledger"
+	"nightferry/internal/record"
+	"nightferry/internal/wire"
+)
+
+// TestUnreached: a run that was broken off says nothing of the files that it
+// does not name, so nobody is told that they are unchanged.
+func TestUnreached(t *testing.T) {
+	w := newWorld(t, nil)
+	for _, name := range []string{"a", "b", "c"} {
+		w.write(name, name)
+	}
+	osaka := w.join("osaka")
+	w.publish("package")
+	d := osaka.stateOf("package", 1)
+	id := ledger.RunID{1, 2, 3}
+	osaka.deliver(osaka.events(id, d, []wire.Outcome{{Kind: wire.Added, Ordinal: 1}}, &wire.Finished{Verdict: "stopped", Error: "the Core wants something else now", Files: 3, Added: 1, Unchanged: 2}, nil))
+	var run ledger.Run
+	w.until("the log", func() bool {
+		runs, err := w.core.Runs(t.Context(), ledger.RunFilter{Site: "osaka"})
+		if err != nil || len(runs) != 1 {
+			t.Fatal(runs, err)
+		}
+		run = runs[0]
+		return !run.Rendered.IsZero()
+	})
+	got := map[string]string{}
+	err := w.core.RunShow(t.Context(), id.String(), true, func(core.RunDetail) error { return nil }, func(f record.File) error {
+		got[f.Path] = f.Outcome
+		return nil
+	})
+	if err != nil || len(got) != 3 || got["a"] != "unreached" || got["b"] != "added" || got["c"] != "unreached" {
+		t.Errorf("%v, %v", got, err)
+	}
+	if run.State != "stopped" || run.Totals.Added != 1 || run.Totals.Unchanged != 0 {
+		t.Errorf("%+v", run)
+	}
+}
