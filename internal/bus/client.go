@@ -61,6 +61,8 @@ type ClientOptions struct {
 	// checked against Roots (nil: the system's).
 	CredsFile string
 	Roots     *x509.CertPool
+	// TLSFirst is for a cluster of one's own that does TLS before its greeting, as sites need it. No matter for wss://.
+	TLSFirst bool
 
 	Name string // for the server's log
 	// Env finds HTTPS_PROXY, ALL_PROXY and NO_PROXY, also in lower case. Nil: no proxy.

@@ -162,7 +162,7 @@ func (d *dialer) foreign(n *nats.Options) error {
 		}
 		n.Servers = append(n.Servers, u.String())
 	}
-	n.Secure = true
+	n.Secure, n.TLSHandshakeFirst = true, d.o.TLSFirst && d.urls[0].Scheme == "tls"
 	n.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: d.o.Roots, Time: d.o.Now}
 	n.CustomDialer = plainDialer{d}
 	d.urls = nil // which of them it is, only the library knows

@@ -3,8 +3,11 @@ package bus
 import (
 	"bytes"
 	"crypto/ed25519"
+	"crypto/tls"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -209,5 +212,28 @@ func TestOneKeyTwoForms(t *testing.T) {
 	}
 	if _, err := Ed25519Of(a); err == nil {
 		t.Error("an account's seed was taken for a user's")
+	}
+}
+
+// TestStartWarnsOfNothing: what the server warns of at every start would tell an operator nothing to do.
+func TestStartWarnsOfNothing(t *testing.T) {
+	w := newWorld(t)
+	said := make(chan string, 100)
+	s, err := Start(ServerOptions{Name: "test", Addr: "127.0.0.1:0", WebSocketAddr: "127.0.0.1:0", Authority: w.authority(),
+		Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return w.cert, nil },
+		Log:         func(l Level, text string) { said <- fmt.Sprint(l, " ", text) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	close(said)
+	lines := 0
+	for line := range said {
+		if lines++; !strings.HasPrefix(line, "0 ") {
+			t.Errorf("it says %s", line)
+		}
+	}
+	if lines == 0 {
+		t.Error("it says nothing at all: then this proves nothing")
 	}
 }

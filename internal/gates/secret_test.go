@@ -117,6 +117,8 @@ func tattle(n *atomic.Int64) testbed.Fault {
 				next.ServeHTTP(rw, r)
 				return
 			}
+			// As XML says it: an answer that does not parse is not told on.
+			said := strings.ReplaceAll("http://"+r.Host+r.URL.RequestURI(), "&", "&amp;")
 			switch left % 5 {
 			case 0:
 				c, _, err := http.NewResponseController(rw).Hijack()
@@ -125,13 +127,13 @@ func tattle(n *atomic.Int64) testbed.Fault {
 					_ = c.Close()
 				}
 			case 1:
-				testbed.S3Error(rw, http.StatusForbidden, "SignatureDoesNotMatch", "of http://"+r.Host+r.URL.RequestURI())
+				testbed.S3Error(rw, http.StatusForbidden, "SignatureDoesNotMatch", "of "+said)
 			case 2:
 				http.Redirect(rw, r, "http://elsewhere.invalid"+r.URL.RequestURI(), http.StatusTemporaryRedirect)
 			case 3:
-				testbed.S3Error(rw, http.StatusInternalServerError, "InternalError", r.URL.RawQuery)
+				testbed.S3Error(rw, http.StatusInternalServerError, "InternalError", said)
 			case 4:
-				testbed.S3Error(rw, http.StatusBadRequest, "NobodyKnowsThis", "at http://"+r.Host+r.URL.RequestURI())
+				testbed.S3Error(rw, http.StatusBadRequest, "NobodyKnowsThis", "at "+said)
 			}
 		})
 	}
@@ -140,30 +142,7 @@ func tattle(n *atomic.Int64) testbed.Fault {
 // proxy starts a real one that wants a login, and to which alone coreHost is a name.
 func (w *world) proxy() string {
 	w.t.Helper()
-	t := w.t
-	dir, port := t.TempDir(), freePort(t)
-	hosts, conf := filepath.Join(dir, "hosts"), filepath.Join(dir, "tinyproxy.conf")
-	text := fmt.Sprintf("Port %s\nListen 127.0.0.1\nTimeout 60\nBasicAuth ferry %s\nLogLevel Critical\n", port, proxyWord)
-	if err := errors.Join(os.WriteFile(hosts, []byte("127.0.0.1 "+coreHost+"\n"), 0o644), os.WriteFile(conf, []byte(text), 0o644)); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command("tinyproxy", "-d", "-c", conf)
-	cmd.Env = append(os.Environ(), "LD_PRELOAD=libnss_wrapper.so", "NSS_WRAPPER_HOSTS="+hosts)
-	if err := cmd.Start(); err != nil {
-		t.Fatalf("%v: install tinyproxy-bin and libnss-wrapper", err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill() // it may have ended
-		_ = cmd.Wait()
-	})
-	w.until("the proxy", func() bool {
-		c, err := net.Dial("tcp", "127.0.0.1:"+port)
-		if err == nil {
-			_ = c.Close()
-		}
-		return err == nil
-	})
-	return "127.0.0.1:" + port
+	return testbed.Tinyproxy(w.t, "ferry", proxyWord, coreHost).Addr
 }
 
 // until waits for a condition.

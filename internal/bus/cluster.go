@@ -1,0 +1,84 @@
+package bus
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+
+	"github.com/nats-io/jwt/v2"
+)
+
+// AccountOf reads, from the credentials file of a user on a cluster of one's own, the public key of the user's account.
+// Errors never show what is in the file.
+func AccountOf(credsFile string) (string, error) {
+	text, err := os.ReadFile(credsFile)
+	if err != nil {
+		return "", fmt.Errorf("read the cluster's credentials: %w", err)
+	}
+	defer clear(text)
+	token, err := jwt.ParseDecoratedJWT(text)
+	if err != nil {
+		return "", fmt.Errorf("read the cluster's credentials %s: they hold no user's JWT", credsFile)
+	}
+	c, err := jwt.DecodeUserClaims(token)
+	if err != nil {
+		return "", fmt.Errorf("read the cluster's credentials %s: they hold no user's JWT", credsFile)
+	}
+	if c.IssuerAccount != "" {
+		return c.IssuerAccount, nil
+	}
+	return c.Issuer, nil
+}
+
+// LoadAuthorityFile reads the certificate (PEM) of the authority that signs a cluster's servers: the pin for sites, and
+// the pool for the Core's own client.
+func LoadAuthorityFile(file string) (Pin, *x509.CertPool, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return Pin{}, nil, fmt.Errorf("read the cluster's authority: %w", err)
+	}
+	block, rest := pem.Decode(text)
+	if block == nil || block.Type != "CERTIFICATE" || len(bytes.TrimSpace(rest)) > 0 {
+		return Pin{}, nil, fmt.Errorf("read the cluster's authority %s: want one certificate, as PEM", file)
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err == nil && !cert.IsCA {
+		err = errors.New("it is not an authority's")
+	}
+	if err != nil {
+		return Pin{}, nil, fmt.Errorf("read the cluster's authority %s: %w", file, err)
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(cert)
+	return sha256.Sum256(cert.Raw), pool, nil
+}
+
+// Scope is a signing key that the account of a cluster of one's own must have, and what it may give its users.
+type Scope struct {
+	Role string // "enrolment", or "domain " and the name
+	Key  string // public
+	Pub  string
+	Sub  string
+}
+
+// Scopes lists what an account needs so that it takes this authority's users, in order of role; the Core's own user is
+// not among them.
+func (a *Authority) Scopes() []Scope {
+	var out []Scope
+	core, _ := a.core.PublicKey() // it was read from a seed
+	for _, key := range slices.Sorted(maps.Keys(a.claims.SigningKeys)) {
+		s, ok := a.claims.SigningKeys[key].(*jwt.UserScope)
+		if !ok || key == core {
+			continue
+		}
+		out = append(out, Scope{s.Role, key, s.Template.Pub.Allow[0], s.Template.Sub.Allow[0]})
+	}
+	slices.SortStableFunc(out, func(a, b Scope) int { return bytes.Compare([]byte(a.Role), []byte(b.Role)) })
+	return out
+}

@@ -1,0 +1,137 @@
+package testbed
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Proxy is a real proxy in a process of its own, behind a relay that records what clients say to it. It wants a login,
+// and some names are names to it alone: so that whoever reaches one has left its resolution to the proxy.
+type Proxy struct {
+	Addr string // host:port
+	mu   sync.Mutex
+	said strings.Builder
+}
+
+// Asked returns all that clients have said to the proxy so far, tunnelled bytes included.
+func (p *Proxy) Asked() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.said.String()
+}
+
+// Write implements io.Writer for the relay.
+func (p *Proxy) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.said.Write(b)
+}
+
+// Tinyproxy starts one that speaks HTTP CONNECT.
+func Tinyproxy(t testing.TB, user, password string, names ...string) *Proxy {
+	t.Helper()
+	conf := filepath.Join(t.TempDir(), "tinyproxy.conf")
+	return startProxy(t, names, func(port string) ([]string, error) {
+		text := fmt.Sprintf("Port %s\nListen 127.0.0.1\nTimeout 60\nMaxClients 200\nBasicAuth %s %s\nLogLevel Critical\n", port, user, password)
+		return []string{"tinyproxy", "-d", "-c", conf}, os.WriteFile(conf, []byte(text), 0o644)
+	})
+}
+
+// Microsocks starts one that speaks SOCKS5.
+func Microsocks(t testing.TB, user, password string, names ...string) *Proxy {
+	t.Helper()
+	return startProxy(t, names, func(port string) ([]string, error) {
+		return []string{"microsocks", "-i", "127.0.0.1", "-p", port, "-u", user, "-P", password}, nil
+	})
+}
+
+func startProxy(t testing.TB, names []string, command func(port string) ([]string, error)) *Proxy {
+	t.Helper()
+	hosts := filepath.Join(t.TempDir(), "hosts")
+	var text strings.Builder
+	for _, n := range names {
+		if _, err := net.LookupHost(n); err == nil {
+			t.Fatalf("%s is a name here: then its use through a proxy proves nothing", n)
+		}
+		fmt.Fprintf(&text, "127.0.0.1 %s\n", n)
+	}
+	at, err := freePort()
+	if err = errors.Join(err, os.WriteFile(hosts, []byte(text.String()), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(at)
+	args, err := command(port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Env = append(os.Environ(), "LD_PRELOAD=libnss_wrapper.so", "NSS_WRAPPER_HOSTS="+hosts)
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("%v: install tinyproxy-bin, microsocks and libnss-wrapper, as scripts/test does", err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill() // it may have ended
+		_ = cmd.Wait()
+	})
+	limit, again := time.After(30*time.Second), time.NewTicker(10*time.Millisecond)
+	defer again.Stop()
+	for {
+		conn, err := net.Dial("tcp", at)
+		if err == nil {
+			conn.Close()
+			p := &Proxy{}
+			p.Addr = relay(t, at, p)
+			return p
+		}
+		select {
+		case <-again.C:
+		case <-limit:
+			t.Fatalf("%s does not listen: %v", args[0], err)
+		}
+	}
+}
+
+// relay hands on connections, and records what clients say.
+func relay(t testing.TB, to string, record io.Writer) (addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var running sync.WaitGroup
+	t.Cleanup(func() {
+		l.Close()
+		running.Wait()
+	})
+	running.Go(func() {
+		for {
+			from, err := l.Accept()
+			if err != nil {
+				return
+			}
+			onward, err := net.Dial("tcp", to)
+			if err != nil {
+				from.Close()
+				continue
+			}
+			running.Go(func() {
+				_, _ = io.Copy(from, onward) // until one side ends
+				from.Close()
+			})
+			running.Go(func() {
+				_, _ = io.Copy(io.MultiWriter(record, onward), from)
+				onward.Close()
+			})
+		}
+	})
+	return l.Addr().String()
+}
