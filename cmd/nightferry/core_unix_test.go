@@ -381,6 +381,17 @@ func (x *coreBox) publishes() {
 	contains(t, x.table("publish", "package", "--dry-run"), `would be published`)
 	contains(t, x.table("publish", "package"), `package: release 1 published: 2 files`)
 	contains(t, x.table("publish", "package"), `release 1 is unchanged`)
+	// All that are configured; one that cannot be published keeps no other back.
+	x.edit("channels:\n", "channels:\n  absent: {source: "+filepath.Join(x.dir, "content", "absent")+"}\n")
+	x.must("core", "reload")
+	out, why, code := x.try("", "publish")
+	if contains(t, out, `package: release 1 is unchanged`); code == 0 {
+		t.Error("a channel without a source was published")
+	}
+	contains(t, why, `channel absent: .*content/absent`)
+	x.edit("  absent: {source: "+filepath.Join(x.dir, "content", "absent")+"}\n", "")
+	x.must("core", "reload")
+	contains(t, x.must("publish"), `package: release 1 is unchanged`)
 	contains(t, x.table("status"), `package +1 +2`)
 	x.table("incidents")
 	contains(t, x.table("sites"), `berlin +corp +emea +package +- +1`)

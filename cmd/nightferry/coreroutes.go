@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"time"
@@ -146,14 +147,27 @@ func (d *daemon) publish(ctx context.Context, c *api.Call) (any, error) {
 	if err := c.Read(&r); err != nil {
 		return nil, err
 	}
-	done, err := d.core.Publish(ctx, r.Channel, core.PublishOptions{
-		AllowDeletes: r.AllowDeletes, AllowEmpty: r.AllowEmpty, Rehash: r.Rehash, DryRun: r.DryRun,
-		OnProgress: func(p core.RunProgress) { _ = c.Send(publishLine{Progress: &p}) }, // who has gone ends it by the context
-	})
-	if err != nil {
-		return nil, err
+	channels := []string{r.Channel}
+	if r.Channel == "" {
+		channels = d.core.Channels()
 	}
-	return nil, c.Send(publishLine{Done: done})
+	var failed error // one that cannot be published keeps no other back
+	for _, channel := range channels {
+		done, err := d.core.Publish(ctx, channel, core.PublishOptions{
+			AllowDeletes: r.AllowDeletes, AllowEmpty: r.AllowEmpty, Rehash: r.Rehash, DryRun: r.DryRun,
+			OnProgress: func(p core.RunProgress) { _ = c.Send(publishLine{Channel: channel, Progress: &p}) }, // who has gone ends it by the context
+		})
+		if err != nil && len(channels) > 1 {
+			err = fmt.Errorf("channel %s: %w", channel, err)
+		}
+		if err == nil {
+			err = c.Send(publishLine{Channel: channel, Done: done})
+		}
+		if failed = errors.Join(failed, err); ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, failed
 }
 
 // secret changes the vault, and lets the Core use what changed.

@@ -19,18 +19,21 @@ func newPublish(e *env) *cobra.Command {
 	var f coreFlags
 	var r publishRequest
 	cmd := e.command(verb{
-		use:   "publish [flags] CHANNEL...",
+		use:   "publish [flags] [CHANNEL...]",
 		short: "Let the Core publish a channel's source to its sites",
-		long: "Publishes the source folder of each CHANNEL as its next release, with the guards of the configuration, and tells every site that should have it. Each publish has a run and a log file of its own. " +
+		long: "Publishes the source folder of each CHANNEL, or of all that are configured, as its next release, with the guards of the configuration, and tells every site that should have it. Each publish has a run and a log file of its own. " +
 			"Where the source has not changed there is no new release.",
 		example: "nightferry publish package\nnightferry publish package driver --dry-run",
-		min:     1, max: 100,
+		max:     100,
 		run: func(ctx context.Context, args []string) error {
 			a, err := f.ask()
 			if err != nil {
 				return err
 			}
 			defer a.Close()
+			if len(args) == 0 {
+				return e.publish(ctx, a, r) // all, as the Core that runs has them
+			}
 			for _, channel := range args {
 				r.Channel = channel
 				if err := e.publish(ctx, a, r); err != nil {
@@ -51,7 +54,7 @@ func newPublish(e *env) *cobra.Command {
 
 // publishRequest is core.PublishOptions as it travels.
 type publishRequest struct {
-	Channel      string `json:"channel"`
+	Channel      string `json:"channel,omitempty"` // empty: every one that is configured
 	AllowDeletes bool   `json:"allow_deletes,omitempty"`
 	AllowEmpty   bool   `json:"allow_empty,omitempty"`
 	Rehash       bool   `json:"rehash,omitempty"`
@@ -60,6 +63,7 @@ type publishRequest struct {
 
 // publishLine is how far a publish is, or what became of it.
 type publishLine struct {
+	Channel  string            `json:"channel,omitempty"`
 	Progress *core.RunProgress `json:"progress,omitempty"`
 	Done     *core.Published   `json:"done,omitempty"`
 }
@@ -78,7 +82,7 @@ func (e *env) publish(ctx context.Context, a *asker, r publishRequest) error {
 			e.event("progress", struct {
 				Channel string `json:"channel"`
 				*core.RunProgress
-			}{r.Channel, p})
+			}{l.Channel, p})
 		}
 		if d := l.Done; d != nil {
 			e.endProgress()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -41,6 +42,16 @@ func (b *busy) free(channel string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.all, channel)
+}
+
+// Channels returns the names of the configured channels, sorted.
+func (c *Core) Channels() []string {
+	var names []string
+	for _, ch := range c.settings.Load().Fleet.Channels {
+		names = append(names, ch.Name)
+	}
+	slices.Sort(names)
+	return names
 }
 
 // ErrPublishing says that the channel is being published already.
