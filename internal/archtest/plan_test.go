@@ -113,7 +113,7 @@ var owners = []owner{
 		"keys and nonces are derived in one place"},
 	{"crypto/aes", []string{"internal/seal"}, nil,
 		"keys and nonces are derived in one place"},
-	{"github.com/nats-io/", []string{"internal/bus"}, nil,
+	{"github.com/nats-io/", []string{"internal/bus", "internal/testbed"}, nil,
 		"one room speaks NATS, so that identities and permissions are decided once"},
 	{"github.com/gorilla/websocket", []string{"internal/bus"}, nil,
 		"WebSocket is one door of the bus"},

@@ -181,12 +181,15 @@ func (b *builder) bus() *Bus {
 	if n == nil {
 		return nil
 	}
-	out := &Bus{URLs: b.urls("nats.urls", n.URLs), CredentialsFile: b.folder("nats.credentials_file", n.CredentialsFile, "")}
+	out := &Bus{URLs: b.urls("nats.urls", n.URLs), CredentialsFile: b.folder("nats.credentials_file", n.CredentialsFile, ""), CAFile: b.folder("nats.ca_file", n.CAFile, "")}
 	if len(n.URLs) == 0 {
 		b.bad("nats.urls", "it is missing: want a list such as [tls://nats1.example.com:4222]")
 	}
 	if n.CredentialsFile == nil {
 		b.bad("nats.credentials_file", "it is missing: name the file with the Core's user on your cluster")
+	}
+	if n.CAFile == nil {
+		b.bad("nats.ca_file", "it is missing: name the certificate of the authority that signs your cluster's servers; sites pin it")
 	}
 	return out
 }

@@ -46,6 +46,7 @@ type Listen struct {
 type Bus struct {
 	URLs            []string // tls://host:port or wss://host:port
 	CredentialsFile string   // absolute
+	CAFile          string   // absolute: certificate of the authority of its servers
 }
 
 // Retention says how long records stay.

@@ -253,14 +253,14 @@ func TestLoad(t *testing.T) {
 	if _, err := Load(big); err == nil || !strings.Contains(err.Error(), "at most") {
 		t.Errorf("a file that is too large says %v", err)
 	}
-	own := base + "nats: {urls: ['tls://nats1:4222', 'wss://nats2'], credentials_file: /etc/core.creds}\n"
+	own := base + "nats: {urls: ['tls://nats1:4222', 'wss://nats2'], credentials_file: /etc/core.creds, ca_file: /etc/nats-ca.pem}\n"
 	c, err := Parse("f", []byte(strings.Replace(own, "public: [tls://core:4222]\n", "", 1)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	urls := []string{"tls://nats1:4222", "wss://nats2:443"}
 	if diff := cmp.Diff(&Config{Store: "s3://b/p?region=x", Data: "/data", LogFolder: "/data/logs", MasterKeyFile: "/data/master.key", Public: urls,
-		Listen: Listen{Metrics: "127.0.0.1:9469"}, Bus: &Bus{URLs: urls, CredentialsFile: "/etc/core.creds"},
+		Listen: Listen{Metrics: "127.0.0.1:9469"}, Bus: &Bus{URLs: urls, CredentialsFile: "/etc/core.creds", CAFile: "/etc/nats-ca.pem"},
 		Retention: Retention{Logs: 30 * 24 * time.Hour, Runs: 400 * 24 * time.Hour}}, c, cmpopts.IgnoreFields(Config{}, "Fleet")); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

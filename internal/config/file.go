@@ -39,6 +39,7 @@ type listenFile struct {
 type natsFile struct {
 	URLs            []string `yaml:"urls"`
 	CredentialsFile *string  `yaml:"credentials_file"`
+	CAFile          *string  `yaml:"ca_file"`
 }
 
 type retentionFile struct {

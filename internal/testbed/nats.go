@@ -1,0 +1,183 @@
+package testbed
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nkeys"
+)
+
+// Cluster is a NATS server as somebody else runs it: an operator and an account of their own, certificates of their own
+// authority, TLS before the greeting.
+type Cluster struct {
+	URLs      []string // tls://
+	CAFile    string
+	CredsFile string // of a user who may publish nf.down.> and hear nf.up.>
+	Account   string // public
+
+	t        testing.TB
+	ns       *server.Server
+	options  *server.Options
+	operator nkeys.KeyPair
+	claims   *jwt.AccountClaims
+	resolver *server.MemAccResolver
+}
+
+// NATS starts one, on loopback, until the test ends.
+func NATS(t testing.TB) *Cluster {
+	t.Helper()
+	c := &Cluster{t: t, resolver: &server.MemAccResolver{}}
+	dir := t.TempDir()
+	cert := c.certificate(dir)
+	operator, err1 := nkeys.CreateOperator()
+	account, err2 := nkeys.CreateAccount()
+	c.must(errors.Join(err1, err2))
+	c.operator = operator
+	public := func(k nkeys.KeyPair) string {
+		p, err := k.PublicKey()
+		c.must(err)
+		return p
+	}
+	c.Account = public(account)
+	c.claims = jwt.NewAccountClaims(c.Account)
+	c.store()
+
+	user, err := nkeys.CreateUser()
+	c.must(err)
+	u := jwt.NewUserClaims(public(user))
+	u.Permissions.Pub.Allow.Add("nf.down.>")
+	u.Permissions.Sub.Allow.Add("nf.up.>")
+	token, err := u.Encode(account)
+	c.must(err)
+	seed, err := user.Seed()
+	c.must(err)
+	creds, err := jwt.FormatUserConfig(token, seed)
+	c.must(err)
+	c.CredsFile = filepath.Join(dir, "core.creds")
+	c.must(os.WriteFile(c.CredsFile, creds, 0o600))
+
+	c.options = &server.Options{
+		Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true,
+		TLS: true, TLSHandshakeFirst: true, TLSTimeout: 10,
+		TLSConfig:        &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}},
+		TrustedOperators: []*jwt.OperatorClaims{jwt.NewOperatorClaims(public(operator))}, AccountResolver: c.resolver,
+	}
+	c.Start()
+	t.Cleanup(c.Stop)
+	return c
+}
+
+// Start starts the server; after a Stop, at the same place.
+func (c *Cluster) Start() {
+	c.t.Helper()
+	o := c.options.Clone()
+	o.TrustedOperators, o.AccountResolver = c.options.TrustedOperators, c.resolver
+	var err error
+	c.ns, err = server.NewServer(o)
+	c.must(err)
+	c.ns.Start()
+	if !c.ns.ReadyForConnections(10 * time.Second) {
+		c.t.Fatal("the cluster does not start")
+	}
+	c.options.Port = c.ns.Addr().(*net.TCPAddr).Port
+	c.URLs = []string{"tls://" + c.ns.Addr().String()}
+}
+
+// Stop ends it.
+func (c *Cluster) Stop() {
+	c.ns.Shutdown()
+	c.ns.WaitForShutdown()
+}
+
+// Trust gives the account a signing key whose users may publish and hear these subjects; without any, one without a
+// scope, as a careless administrator would.
+func (c *Cluster) Trust(key string, pubSub ...string) {
+	c.t.Helper()
+	if len(pubSub) == 0 {
+		c.claims.SigningKeys.Add(key)
+	} else {
+		s := jwt.NewUserScope()
+		s.Key = key
+		s.Template.Pub.Allow.Add(pubSub[0])
+		s.Template.Sub.Allow.Add(pubSub[1])
+		c.claims.SigningKeys.AddScopedSigner(s)
+	}
+	c.push()
+}
+
+// Distrust takes a signing key away.
+func (c *Cluster) Distrust(key string) {
+	c.t.Helper()
+	delete(c.claims.SigningKeys, key)
+	c.push()
+}
+
+func (c *Cluster) push() {
+	c.t.Helper()
+	c.store()
+	token, err := c.resolver.Fetch(c.Account)
+	c.must(err)
+	claims, err := jwt.DecodeAccountClaims(token)
+	c.must(err)
+	acc, err := c.ns.LookupAccount(c.Account)
+	c.must(err)
+	c.ns.UpdateAccountClaims(acc, claims)
+}
+
+func (c *Cluster) store() {
+	c.t.Helper()
+	token, err := c.claims.Encode(c.operator)
+	c.must(err)
+	c.must(c.resolver.Store(c.Account, token))
+}
+
+// certificate makes an authority and a server's certificate; the chain that the server shows ends with the authority's.
+func (c *Cluster) certificate(dir string) tls.Certificate {
+	c.t.Helper()
+	var chain [][]byte
+	var parent *x509.Certificate
+	var signer, key *ecdsa.PrivateKey
+	for i, name := range []string{"cluster authority", "cluster"} {
+		var err error
+		key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		c.must(err)
+		t := &x509.Certificate{SerialNumber: big.NewInt(int64(i + 1)), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), BasicConstraintsValid: true}
+		if parent == nil {
+			t.IsCA, t.KeyUsage = true, x509.KeyUsageCertSign
+			parent, signer = t, key
+		} else {
+			t.IPAddresses, t.KeyUsage, t.ExtKeyUsage = []net.IP{net.IPv4(127, 0, 0, 1)}, x509.KeyUsageDigitalSignature, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+		}
+		der, err := x509.CreateCertificate(rand.Reader, t, parent, key.Public(), signer)
+		c.must(err)
+		if t.IsCA {
+			parent, err = x509.ParseCertificate(der)
+			c.must(err)
+			c.CAFile = filepath.Join(dir, "ca.pem")
+			c.must(os.WriteFile(c.CAFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
+		}
+		chain = append([][]byte{der}, chain...)
+	}
+	return tls.Certificate{Certificate: chain, PrivateKey: key}
+}
+
+func (c *Cluster) must(err error) {
+	c.t.Helper()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+}
