@@ -65,6 +65,9 @@ type Channel struct {
 	Prune        bool     // also delete what the site added
 	Ignore       []string // patterns of what a site may keep beside the release, not reported and not pruned
 	LogUnchanged bool     // log a line for each unchanged file too
+
+	Cadence  string // when the Core publishes, as package window reads it; empty: never by itself
+	Priority int    // the higher moves first; with the same, the smaller
 }
 
 // Domain is a security realm.
@@ -89,6 +92,7 @@ type Site struct {
 	Latitude, Longitude *float64       // degrees, north and east positive; both or neither are nil
 
 	Rate       int64       // bytes per second of all channels together; 0: no limit
+	Rates      string      // timetable of the same, as package window reads it; empty: none
 	Placements []Placement // sorted by Channel, each channel once
 }
 
@@ -99,6 +103,7 @@ type Placement struct {
 	Rate    int64  // bytes per second of this channel; 0: no limit but the site's
 	Locked  LockPolicy
 	Prune   bool
+	Windows string // when it may move, as package window reads it; empty: always
 }
 
 func find[T any](list []T, name string, of func(*T) string) *T {

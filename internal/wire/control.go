@@ -13,6 +13,14 @@ type State struct {
 	Rate    int64     // bytes per second of the whole site; 0: no limit
 	Desired []Desired // by channel
 	Halt    []byte    // the signed halt object, the same that lies in the bucket; empty: the site has seen its epoch
+
+	// The site's place, which its windows and timetables are read by, also
+	// while the Core is away.
+	Zone       string  // IANA name; empty: UTC
+	Where      []int64 // latitude and longitude in millionths of a degree; empty: unknown
+	Rates      string  // timetable, as package window writes it; empty: none
+	Limit      string  // timetable that an operator has put in its place; empty: none
+	LimitUntil int64   // Unix seconds when Limit ends; 0: when it is lifted
 }
 
 // Desired is what a site should hold of one channel.
@@ -29,6 +37,11 @@ type Desired struct {
 	Start   uint64        // grows with every order to start now; 0: never ordered
 	DryRun  bool          // the order Start is a dry run: report what would move, change nothing
 	Rehash  bool          // the order Start reads every byte
+
+	Windows  string // rule, as package window writes it; empty: always
+	Now      bool   // the order Start is obeyed also while no window is open
+	Priority int64  // the higher goes first; with the same, the smaller
+	Bytes    int64  // of the release
 }
 
 // Hello is what a site holds.
