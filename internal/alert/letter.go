@@ -1,0 +1,149 @@
+package alert
+
+import (
+	"slices"
+	"time"
+)
+
+// Letter is what one recipient is to get now.
+type Letter struct {
+	To      string
+	ID      string // the same whenever it is tried again with the same notices
+	Notices []Notice
+	// Late: it could not be delivered before; then all is in one letter.
+	Late    bool
+	Dropped int64 // notices that were too many to keep
+
+	covers []string // ids of the notices that it makes void
+}
+
+// Letters returns what is to be sent now. Who was not reached for a while gets
+// one letter with everything, in which an incident that has opened and is over
+// is told once.
+func (s *State) Letters(now time.Time, r *Rules) []Letter {
+	known := r.targets()
+	var out []Letter
+	for _, target := range known {
+		fault := s.Failing[target]
+		if fault != nil && now.Before(fault.Next) {
+			continue
+		}
+		var mine []*Notice
+		for _, n := range s.Queue {
+			if slices.Contains(n.To, target) {
+				mine = append(mine, n)
+			}
+		}
+		if len(mine) == 0 {
+			continue
+		}
+		list := condense(mine, r.scopeOf(target))
+		if fault != nil || len(list) > maxSingle || target == Hook {
+			l := Letter{To: target, ID: mine[len(mine)-1].ID, Late: fault != nil, Dropped: s.Dropped}
+			for _, e := range list {
+				l.Notices = append(l.Notices, e.notice)
+				l.covers = append(l.covers, e.covers...)
+			}
+			out = append(out, l)
+			continue
+		}
+		for _, e := range list {
+			out = append(out, Letter{To: target, ID: e.notice.ID, Notices: []Notice{e.notice}, covers: e.covers})
+		}
+	}
+	return out
+}
+
+type entry struct {
+	notice Notice
+	covers []string
+}
+
+// condense keeps the last word on each incident, as the recipient may see it.
+func condense(list []*Notice, sc scope) []entry {
+	var out []entry
+	at := map[int64]int{}
+	for _, n := range list {
+		c := *n
+		c.To = nil
+		if n.Incident != nil {
+			seen, _ := n.Incident.seenBy(sc)
+			c.Incident = &seen
+			if i, ok := at[seen.ID]; ok {
+				if c.Kind != Resolved && out[i].notice.Kind == Opened {
+					c.Kind = Opened // nobody has heard of it yet
+				}
+				out[i] = entry{c, append(out[i].covers, n.ID)}
+				continue
+			}
+			at[seen.ID] = len(out)
+		}
+		out = append(out, entry{c, []string{n.ID}})
+	}
+	return out
+}
+
+// Delivered notes that a letter has arrived.
+func (s *State) Delivered(l *Letter) {
+	delete(s.Failing, l.To)
+	for _, n := range s.Queue {
+		if slices.Contains(l.covers, n.ID) {
+			n.To = slices.DeleteFunc(n.To, func(t string) bool { return t == l.To })
+		}
+	}
+	s.sweep()
+	if len(s.Queue) == 0 {
+		s.Dropped = 0
+	}
+}
+
+// Failed notes that a recipient could not be reached, and when to try again.
+func (s *State) Failed(now time.Time, target string, why error) {
+	if s.Failing == nil {
+		s.Failing = map[string]*Fault{}
+	}
+	f := s.Failing[target]
+	if f == nil {
+		f = &Fault{Since: now}
+		s.Failing[target] = f
+	}
+	wait := lastRetry
+	if f.Times < 5 {
+		wait = min(firstRetry<<f.Times, lastRetry)
+	}
+	f.Times++
+	f.Next, f.Why = now.Add(wait), why.Error()
+}
+
+// Retarget forgets whom the rules no longer tell. It reports
+// whether there were any.
+func (s *State) Retarget(r *Rules) bool {
+	known := r.targets()
+	changed := false
+	for t := range s.Failing {
+		if !slices.Contains(known, t) {
+			delete(s.Failing, t)
+			changed = true
+		}
+	}
+	for _, n := range s.Queue {
+		before := len(n.To)
+		n.To = slices.DeleteFunc(n.To, func(t string) bool { return !slices.Contains(known, t) || !r.concerns(t, n) })
+		changed = changed || len(n.To) != before
+	}
+	s.sweep()
+	return changed
+}
+
+func (s *State) sweep() {
+	s.Queue = slices.DeleteFunc(s.Queue, func(n *Notice) bool { return len(n.To) == 0 })
+}
+
+// TestNotice is what a test of the alerts says.
+func TestNotice(now time.Time, to string) Letter {
+	id := "test-" + now.UTC().Format("20060102T150405")
+	return Letter{To: to, ID: id, Notices: []Notice{{ID: id, Kind: Test, At: now}}}
+}
+
+// Targets lists all recipients, the webhook last.
+func (r *Rules) Targets() []string { return r.targets() }

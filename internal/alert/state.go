@@ -1,0 +1,228 @@
+package alert
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Kinds of notices.
+const (
+	Opened   = "opened"
+	Grown    = "grown"    // more sites have joined
+	Reminder = "reminder" // it is still open
+	Resolved = "resolved"
+	Morning  = "report"
+	Test     = "test"
+)
+
+// How patient it is.
+const (
+	settle     = time.Minute    // sites with the same cause come one after the other
+	growth     = time.Hour      // between mails about more of them
+	remind     = 24 * time.Hour // between reminders
+	late       = 12 * time.Hour // a report that the Core slept through is sent within it
+	firstRetry = time.Minute
+	lastRetry  = 30 * time.Minute
+	maxQueue   = 2000 // notices; the oldest are dropped, and counted
+	maxSingle  = 5    // notices at once for one recipient; more come as one letter
+)
+
+// State is what was told and what is still to be delivered. The zero State has
+// told nothing. Its JSON form is what its caller stores.
+type State struct {
+	Begun   bool              `json:"begun"`
+	Mark    int64             `json:"mark"` // incidents up to it that are over need no word
+	Told    map[int64]*Told   `json:"told"`
+	Queue   []*Notice         `json:"queue"`
+	Reports map[string]string `json:"reports"` // by region, the day of the last one
+	Failing map[string]*Fault `json:"failing"` // by recipient
+	Dropped int64             `json:"dropped"` // notices, since the last delivery
+}
+
+// Told is what was said about an open incident.
+type Told struct {
+	Incident Incident  `json:"incident"` // as it was then
+	At       time.Time `json:"at"`
+}
+
+// Fault is a recipient that could not be reached.
+type Fault struct {
+	Times int       `json:"times"`
+	Since time.Time `json:"since"`
+	Next  time.Time `json:"next"`
+	Why   string    `json:"why"`
+}
+
+// Notice is one thing to be told. Its JSON form is what a webhook gets, but
+// for To.
+type Notice struct {
+	ID       string    `json:"id"` // the same whenever it is delivered
+	Kind     string    `json:"kind"`
+	At       time.Time `json:"at"`
+	Incident *Incident `json:"incident,omitempty"`
+	Report   *Report   `json:"report,omitempty"`
+	To       []string  `json:"to,omitempty"` // who has not got it yet
+}
+
+// mute: a mail that mail does not work helps nobody.
+func mute(target, kind string) bool {
+	return target == Hook && kind == "webhook" || target != Hook && kind == "mail"
+}
+
+// Update compares incidents, the newest first and those that are over among
+// them, with what was told, and queues what is to be told. It reports whether
+// the state has changed.
+func (s *State) Update(now time.Time, r *Rules, list []Incident) bool {
+	if s.Told == nil {
+		s.Told = map[int64]*Told{}
+	}
+	changed := s.begin(list)
+	mark := s.Mark
+	var unsettled int64
+	found := map[int64]bool{}
+	for i := len(list) - 1; i >= 0; i-- {
+		x := list[i]
+		found[x.ID] = true
+		told := s.Told[x.ID]
+		open := x.Resolved.IsZero()
+		switch {
+		case told == nil && open && now.Sub(x.Opened) < settle:
+			if unsettled == 0 || x.ID < unsettled {
+				unsettled = x.ID
+			}
+		case told == nil && open:
+			s.tell(now, r, Opened, x)
+			changed = true
+		case told == nil && x.ID > s.Mark:
+			s.add(r, &Notice{ID: noticeID(Resolved, x.ID, now), Kind: Resolved, At: now, Incident: &x})
+			changed = true
+		case told != nil && !open:
+			s.end(now, r, x)
+			changed = true
+		case told != nil && now.Sub(told.At) >= remind:
+			s.tell(now, r, Reminder, x)
+			changed = true
+		case told != nil && now.Sub(told.At) >= growth && grown(&told.Incident, &x):
+			s.tell(now, r, Grown, x)
+			changed = true
+		}
+		mark = max(mark, x.ID)
+	}
+	for id, told := range s.Told {
+		if !found[id] { // pruned, or a ledger from a backup
+			x := told.Incident
+			x.Resolved = now
+			s.end(now, r, x)
+			changed = true
+		}
+	}
+	if unsettled > 0 {
+		mark = min(mark, unsettled-1)
+	}
+	if mark > s.Mark {
+		s.Mark, changed = mark, true
+	}
+	return changed
+}
+
+// begin takes what was over before anybody listened as told.
+func (s *State) begin(list []Incident) bool {
+	if s.Begun {
+		return false
+	}
+	s.Begun = true
+	for _, x := range list {
+		if !x.Resolved.IsZero() {
+			s.Mark = max(s.Mark, x.ID)
+		}
+	}
+	return true
+}
+
+func (s *State) tell(now time.Time, r *Rules, kind string, x Incident) {
+	s.Told[x.ID] = &Told{Incident: x, At: now}
+	// A reminder that could not be delivered is made void by the next.
+	s.Queue = slices.DeleteFunc(s.Queue, func(n *Notice) bool {
+		return n.Incident != nil && n.Incident.ID == x.ID && (n.Kind == Reminder || n.Kind == Grown) && kind == Reminder
+	})
+	s.add(r, &Notice{ID: noticeID(kind, x.ID, now), Kind: kind, At: now, Incident: &x})
+}
+
+func (s *State) end(now time.Time, r *Rules, x Incident) {
+	delete(s.Told, x.ID)
+	s.add(r, &Notice{ID: noticeID(Resolved, x.ID, now), Kind: Resolved, At: now, Incident: &x})
+}
+
+func noticeID(kind string, id int64, now time.Time) string {
+	return fmt.Sprintf("incident-%d-%s-%d", id, kind, now.Unix())
+}
+
+func grown(before, now *Incident) bool {
+	for _, m := range now.Members {
+		if m.Left.IsZero() && !slices.ContainsFunc(before.Members, func(b Member) bool { return b.Domain == m.Domain && b.Site == m.Site }) {
+			return true
+		}
+	}
+	return false
+}
+
+// concerns says whether a recipient is to be told.
+func (r *Rules) concerns(target string, n *Notice) bool {
+	sc := r.scopeOf(target)
+	switch {
+	case n.Incident != nil:
+		_, ok := n.Incident.seenBy(sc)
+		return ok && !mute(target, n.Incident.Kind)
+	case n.Report != nil:
+		return sc.all || slices.Contains(sc.regions, n.Report.Region)
+	}
+	return true
+}
+
+// add queues a notice for everybody whom it concerns.
+func (s *State) add(r *Rules, n *Notice) {
+	for _, target := range r.targets() {
+		if r.concerns(target, n) {
+			n.To = append(n.To, target)
+		}
+	}
+	if len(n.To) == 0 {
+		return
+	}
+	s.Queue = append(s.Queue, n)
+	if over := len(s.Queue) - maxQueue; over > 0 {
+		s.Queue = slices.Delete(s.Queue, 0, over)
+		s.Dropped += int64(over)
+	}
+}
+
+// ReportsDue lists the regions whose morning has come, sorted. It forgets
+// mornings that are long past.
+func (s *State) ReportsDue(now time.Time, r *Rules) []string {
+	var due []string
+	for name, region := range r.Regions {
+		d := region.Report
+		if d.Zone == nil || !r.Mail && !r.Webhook {
+			continue
+		}
+		local := now.In(d.Zone)
+		at := time.Date(local.Year(), local.Month(), local.Day(), d.Hour, d.Minute, 0, 0, d.Zone)
+		if now.Before(at) || now.Sub(at) > late || s.Reports[name] == local.Format(time.DateOnly) {
+			continue
+		}
+		due = append(due, name)
+	}
+	slices.Sort(due)
+	return due
+}
+
+// AddReport queues a region's report as today's.
+func (s *State) AddReport(now time.Time, r *Rules, rep Report) {
+	if s.Reports == nil {
+		s.Reports = map[string]string{}
+	}
+	day := now.In(r.Regions[rep.Region].Report.Zone).Format(time.DateOnly)
+	s.Reports[rep.Region] = day
+	s.add(r, &Notice{ID: "report-" + rep.Region + "-" + day, Kind: Morning, At: now, Report: &rep})
+}

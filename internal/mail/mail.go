@@ -1,0 +1,180 @@
+// Package mail delivers letters: by SMTP, with TLS and a login, or as JSON to
+// a webhook. It keeps nothing and tries once; its caller keeps what it could
+// not deliver.
+package mail
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	netmail "net/mail"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/wneessen/go-mail"
+)
+
+// TLS says how a connection to a mail server is protected.
+type TLS string
+
+// The ways.
+const (
+	StartTLS TLS = "starttls" // required, and the certificate checked
+	Implicit TLS = "tls"      // from the first byte, as on port 465
+	NoTLS    TLS = "none"     // for a server on the same machine; without a login
+)
+
+// Server is a mail server.
+type Server struct {
+	Addr   string // host:port
+	TLS    TLS
+	From   string // address of the sender
+	CAFile string // PEM certificates to trust besides the system's; empty: none
+}
+
+// Login is an account at the server. The zero Login is none.
+type Login struct {
+	User, Password string
+}
+
+// Message is one mail to one recipient.
+type Message struct {
+	ID         string // becomes the Message-ID, so that a mail that came twice can be told
+	To         string
+	Subject    string
+	Text, HTML string
+	Date       time.Time
+}
+
+// timeout bounds a whole delivery.
+const timeout = 30 * time.Second
+
+// Send delivers a message. Control characters in the subject are shown as
+// escapes; an address that is none is refused.
+func Send(ctx context.Context, s Server, login Login, m Message) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	msg, err := compose(s, m)
+	if err != nil {
+		return fmt.Errorf("mail to %s: %w", printable(m.To), err)
+	}
+	c, err := client(s, login)
+	if err == nil {
+		err = c.DialAndSendWithContext(ctx, msg)
+	}
+	if err != nil {
+		return fmt.Errorf("mail to %s through %s: %w", m.To, s.Addr, hide(err, login))
+	}
+	return nil
+}
+
+// CheckAddress returns nil for a plain address such as ops@example.com.
+func CheckAddress(text string) error {
+	a, err := netmail.ParseAddress(text)
+	if err != nil || a.Address != text || a.Name != "" || strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || !unicode.IsPrint(r) }) || !strings.Contains(text, "@") {
+		return fmt.Errorf("%q: want an address such as ops@example.com", text)
+	}
+	return nil
+}
+
+func compose(s Server, m Message) (*mail.Msg, error) {
+	for _, a := range []string{s.From, m.To} {
+		if err := CheckAddress(a); err != nil {
+			return nil, err
+		}
+	}
+	msg := mail.NewMsg()
+	if err := errors.Join(msg.FromFormat("nightferry", s.From), msg.EnvelopeFrom(s.From), msg.To(m.To)); err != nil {
+		return nil, err
+	}
+	_, domain, _ := strings.Cut(s.From, "@")
+	msg.SetMessageIDWithValue(idSafe(m.ID) + "@" + domain)
+	msg.SetDateWithValue(m.Date)
+	msg.Subject(printable(m.Subject))
+	msg.SetGenHeader("Auto-Submitted", "auto-generated")
+	msg.SetBodyString(mail.TypeTextPlain, m.Text)
+	if m.HTML != "" {
+		msg.AddAlternativeString(mail.TypeTextHTML, m.HTML)
+	}
+	return msg, nil
+}
+
+func client(s Server, login Login) (*mail.Client, error) {
+	host, port, err := net.SplitHostPort(s.Addr)
+	if err != nil {
+		return nil, err
+	}
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		return nil, err
+	}
+	conf := &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
+	if s.CAFile != "" {
+		pem, err := os.ReadFile(s.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("read ca_file: %w", err)
+		}
+		if conf.RootCAs, err = x509.SystemCertPool(); err != nil {
+			conf.RootCAs = x509.NewCertPool()
+		}
+		if !conf.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("ca_file %s holds no certificate in PEM form", s.CAFile)
+		}
+	}
+	o := []mail.Option{mail.WithPort(n), mail.WithTimeout(timeout), mail.WithTLSConfig(conf)}
+	switch s.TLS {
+	case StartTLS:
+		o = append(o, mail.WithTLSPolicy(mail.TLSMandatory))
+	case Implicit:
+		o = append(o, mail.WithSSL())
+	case NoTLS:
+		if login != (Login{}) {
+			return nil, errors.New("a login is never sent without TLS: use starttls or tls, or remove the secret smtp")
+		}
+		o = append(o, mail.WithTLSPolicy(mail.NoTLS))
+	default:
+		return nil, fmt.Errorf("tls %q: want starttls, tls or none", s.TLS)
+	}
+	if login != (Login{}) {
+		o = append(o, mail.WithSMTPAuth(mail.SMTPAuthAutoDiscover), mail.WithUsername(login.User), mail.WithPassword(login.Password))
+	}
+	return mail.NewClient(host, o...)
+}
+
+// hide keeps a password out of an error, should a server repeat what it was
+// sent.
+func hide(err error, login Login) error {
+	if text := err.Error(); login.Password != "" && strings.Contains(text, login.Password) {
+		return errors.New(printable(strings.ReplaceAll(text, login.Password, "[secret]")))
+	}
+	return err
+}
+
+// printable shows control characters as escapes, so that no text can end a
+// header line.
+func printable(s string) string {
+	var b strings.Builder
+	for _, r := range strings.ToValidUTF8(s, "?") {
+		if unicode.IsPrint(r) {
+			b.WriteRune(r)
+		} else {
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	return b.String()
+}
+
+func idSafe(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < 0x80 && (unicode.IsLetter(r) || unicode.IsDigit(r)) {
+			return r
+		}
+		return '-'
+	}, s)
+}
