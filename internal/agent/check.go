@@ -108,32 +108,42 @@ func reach(ctx context.Context, id *Identity, o CheckOptions) error {
 	return b.Flush(ctx)
 }
 
-// tellTime asks the store for nothing; any answer has the time.
+// tellTime compares this machine's clock with the store's.
 func tellTime(ctx context.Context, id *Identity, o CheckOptions) error {
-	t := &http.Transport{TLSHandshakeTimeout: 20 * time.Second, DisableKeepAlives: true}
-	if o.Env != nil {
-		t.Proxy = proxies(o.Env)
-	}
-	c := &http.Client{Transport: t, Timeout: 30 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, id.Store+"/", nil)
-	if err != nil {
+	date, err := storeTime(ctx, id.Store, o.Env)
+	if err != nil || date.IsZero() {
 		return err
-	}
-	resp, err := c.Do(req)
-	if err != nil {
-		return err
-	}
-	if err := resp.Body.Close(); err != nil {
-		return err
-	}
-	date, err := http.ParseTime(resp.Header.Get("Date"))
-	if err != nil {
-		return nil // it does not tell
 	}
 	if d := date.Sub(o.Now()).Abs(); d > askew {
 		return fmt.Errorf("this machine's clock and the store's are %s apart: set this machine's clock (time service)", d.Round(time.Second))
 	}
 	return nil
+}
+
+// storeTime asks the store for nothing; any answer has the time. It is zero
+// where the store does not tell.
+func storeTime(ctx context.Context, store string, env func(string) string) (time.Time, error) {
+	t := &http.Transport{TLSHandshakeTimeout: 20 * time.Second, DisableKeepAlives: true}
+	if env != nil {
+		t.Proxy = proxies(env)
+	}
+	c := &http.Client{Transport: t, Timeout: 30 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, store+"/", nil)
+	if err != nil {
+		return time.Time{}, err
+	}
+	resp, err := c.Do(req)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if err := resp.Body.Close(); err != nil {
+		return time.Time{}, err
+	}
+	date, err := http.ParseTime(resp.Header.Get("Date"))
+	if err != nil {
+		return time.Time{}, nil //nolint:nilerr // it does not tell
+	}
+	return date, nil
 }
 
 // Status is what a site knows of itself.

@@ -63,8 +63,14 @@ func (a *agent) startDue(ctx context.Context, g *errgroup.Group) (time.Duration,
 	if state == nil {
 		return soon, nil
 	}
-	d, _ := a.skew()
 	now := a.o.Now()
+	d, err := a.clocksAgain(ctx, now)
+	if err != nil {
+		return 0, err
+	}
+	if d > wrong {
+		soon = min(soon, clockRetries*a.o.Retry)
+	}
 	for i := range state.Desired {
 		want := &state.Desired[i]
 		left := leftover(runs, want.Channel)

@@ -314,7 +314,10 @@ func TestClocks(t *testing.T) {
 	}{{5 * time.Minute, true}, {20 * time.Minute, false}} {
 		w := newWorld(t)
 		base := t.TempDir()
-		d := w.start(w.enrolled(base), func(o *Options) { o.Now = func() time.Time { return time.Now().Add(-c.off) } })
+		d := w.start(w.enrolled(base), func(o *Options) {
+			o.Now = func() time.Time { return time.Now().Add(-c.off) }
+			o.Retry = time.Second // leaves room for beats between hellos
+		})
 		w.publish(tree(3, "one"), filepath.Join(base, "p"))
 		w.await("clock problem", func() bool { return w.problems()[ProblemClock] != "" })
 		if c.runs {

@@ -41,6 +41,7 @@ type agent struct {
 	rate  *rate.Limiter // of the whole site
 
 	coreClock, storeClock offset
+	compared              time.Time // when wrong clocks were last measured for nothing else
 
 	hello  signal // what the site holds has changed, or the Core is back
 	work   signal // what should be done may have changed
