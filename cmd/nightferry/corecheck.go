@@ -70,7 +70,8 @@ func (e *env) coreCheck(ctx context.Context, f *coreFlags) error {
 		tell("source", ch.Source, checkSource(ch.Source))
 	}
 	if c.Bus != nil {
-		tell("nats", "", errOwnNATS)
+		account, err := core.CheckCluster(cluster(c))
+		tell("nats", "account "+account, err)
 	}
 	if bad > 0 {
 		return &foundError{fmt.Sprintf("%s: a Core would not run well like this", count(int64(bad), "problem"))}

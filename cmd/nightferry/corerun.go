@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -24,9 +25,6 @@ import (
 	"nightferry/internal/service"
 	"nightferry/internal/vault"
 )
-
-// errOwnNATS refuses what the configuration may say but this version cannot do.
-var errOwnNATS = errors.New("nats: this version serves sites by its own embedded server only: take the key out")
 
 func newCoreRun(e *env) *cobra.Command {
 	var f coreFlags
@@ -79,9 +77,6 @@ func (e *env) serve(ctx context.Context, f *coreFlags, w io.Writer) (err error) 
 	if err != nil {
 		return err
 	}
-	if c.Bus != nil {
-		return errOwnNATS
-	}
 	d := &daemon{e: e, path: path, running: c, log: slog.New(slog.NewTextHandler(w, nil))}
 	if e.json {
 		d.log = slog.New(slog.NewJSONHandler(w, nil))
@@ -92,7 +87,7 @@ func (e *env) serve(ctx context.Context, f *coreFlags, w io.Writer) (err error) 
 	}
 	d.core, err = core.Open(ctx, core.Options{
 		Data: c.Data, Logs: c.LogFolder, Master: master, StoreURL: c.Store, Store: e.coreStore(),
-		Addr: c.Listen.Control, WebSocketAddr: c.Listen.WebSocket,
+		Cluster: cluster(c), Addr: c.Listen.Control, WebSocketAddr: c.Listen.WebSocket,
 		Version: version(), Env: os.Getenv, Now: e.now, OnEvent: d.event, BusLog: d.busLog,
 	}, settings(c))
 	if err != nil {
@@ -189,7 +184,7 @@ func fixed(old, changed *config.Config) error {
 	var keys []string
 	for key, same := range map[string]bool{
 		"store": old.Store == changed.Store, "data": old.Data == changed.Data, "log_folder": old.LogFolder == changed.LogFolder,
-		"listen": old.Listen == changed.Listen, "master_key_file": old.MasterKeyFile == changed.MasterKeyFile, "nats": changed.Bus == nil,
+		"listen": old.Listen == changed.Listen, "master_key_file": old.MasterKeyFile == changed.MasterKeyFile, "nats": reflect.DeepEqual(old.Bus, changed.Bus),
 	} {
 		if !same {
 			keys = append(keys, key)
@@ -199,6 +194,14 @@ func fixed(old, changed *config.Config) error {
 		return nil
 	}
 	return &refusedError{"a running Core cannot change " + strings.Join(slices.Sorted(slices.Values(keys)), ", "), "restart it for that, or take the change back"}
+}
+
+// cluster is the NATS cluster of one's own, if there is one.
+func cluster(c *config.Config) *core.Cluster {
+	if c.Bus == nil {
+		return nil
+	}
+	return &core.Cluster{URLs: c.Bus.URLs, CredsFile: c.Bus.CredentialsFile, CAFile: c.Bus.CAFile}
 }
 
 func settings(c *config.Config) core.Settings {

@@ -65,6 +65,7 @@ type Authority struct {
 	enrol    nkeys.KeyPair
 	core     nkeys.KeyPair
 	domains  map[string]nkeys.KeyPair // that sign
+	signers  map[string]nkeys.KeyPair // all of them, by public key
 	claims   *jwt.AccountClaims
 }
 
@@ -73,7 +74,7 @@ func OpenAuthority(o AuthorityOptions) (*Authority, error) {
 	if !nkeys.IsValidPublicAccountKey(o.Seeds.Account) {
 		return nil, fmt.Errorf("open the authority: account %q is not an account's public key", clip(o.Seeds.Account))
 	}
-	a := &Authority{account: o.Seeds.Account, domains: map[string]nkeys.KeyPair{}, claims: accountClaims(o.Seeds.Account)}
+	a := &Authority{account: o.Seeds.Account, domains: map[string]nkeys.KeyPair{}, signers: map[string]nkeys.KeyPair{}, claims: accountClaims(o.Seeds.Account)}
 	var err error
 	if a.operator, _, err = openKey("operator", o.Seeds.Operator, nkeys.PrefixByteOperator); err != nil {
 		return nil, err
@@ -89,7 +90,7 @@ func OpenAuthority(o AuthorityOptions) (*Authority, error) {
 			return nil, err
 		}
 		for i, seed := range o.Domains[domain] {
-			kp, err := a.scope("domain "+domain, seed, siteScope(domain))
+			kp, err := a.scope(DomainRole(domain), seed, siteScope(domain))
 			if err != nil {
 				return nil, err
 			}
@@ -187,7 +188,7 @@ func (a *Authority) scope(what string, seed []byte, s *jwt.UserScope) (nkeys.Key
 	if _, taken := a.claims.SigningKeys[public]; taken {
 		return nil, fmt.Errorf("open the authority: the key of %s is used twice: make another", what)
 	}
-	s.Key, s.Role = public, what
+	s.Key, s.Role, a.signers[public] = public, what, kp
 	a.claims.SigningKeys.AddScopedSigner(s)
 	return kp, nil
 }

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/nats-io/jwt/v2"
 )
@@ -59,12 +60,24 @@ func LoadAuthorityFile(file string) (Pin, *x509.CertPool, error) {
 	return sha256.Sum256(cert.Raw), pool, nil
 }
 
+// DomainRole is the role of a domain's signing keys.
+func DomainRole(domain string) string { return "domain " + domain }
+
 // Scope is a signing key that the account of a cluster of one's own must have, and what it may give its users.
 type Scope struct {
 	Role string // "enrolment", or "domain " and the name
 	Key  string // public
 	Pub  string
 	Sub  string
+}
+
+// Probe signs the JWT of a user who tries whether an account takes the users of a signing key, given by its public half.
+func (a *Authority) Probe(key, name, public string, life time.Duration, now time.Time) (string, error) {
+	kp, ok := a.signers[key]
+	if !ok {
+		return "", fmt.Errorf("sign a JWT for %q: key %q is not the authority's", name, clip(key))
+	}
+	return a.sign(kp, name, public, life, now)
 }
 
 // Scopes lists what an account needs so that it takes this authority's users, in order of role; the Core's own user is

@@ -129,7 +129,7 @@ func (a *alarms) expire() {
 	for m, last := range a.open {
 		kind := Kind(kindOfKey(m.key))
 		switch kind {
-		case Forged, Revoked, Malformed, Denied, TokenBad, BadAsk, Protocol, Lost:
+		case Forged, Revoked, Malformed, Denied, TokenBad, BadAsk, Protocol, Lost, NotCut:
 			if now.Sub(last) > quiet {
 				delete(a.open, m)
 				a.queue(change{alarm: m, kind: kind, when: now})

@@ -32,8 +32,9 @@ type Options struct {
 	StoreURL string         // s3://… or, where no site pulls through it, file://…
 	Store    bucket.Options // without credentials: those come from Env, else from the vault's secret "s3"
 
-	Addr          string // host:port of the bus; port 0 takes a free one
-	WebSocketAddr string // host:port of its second door; empty: none
+	Cluster       *Cluster // nil: the Core's own bus, at Addr
+	Addr          string   // host:port of the bus; port 0 takes a free one
+	WebSocketAddr string   // host:port of its second door; empty: none
 
 	Version string              // of this program
 	Env     func(string) string // nil: no environment

@@ -59,7 +59,9 @@ type Core struct {
 	busy      busy       // channels that are being published
 	render    chan struct{}
 
-	server     *bus.Server
+	server     *bus.Server // nil with foreign
+	foreign    *foreign    // nil: the bus is our own
+	recheck    chan struct{}
 	client     *bus.Client
 	cert       atomic.Pointer[tls.Certificate]
 	ready      chan struct{}
@@ -70,7 +72,7 @@ type Core struct {
 }
 
 func newCore(o Options) *Core {
-	c := &Core{o: o, ready: make(chan struct{}), render: make(chan struct{}, 1), asking: make(chan struct{}, 16)}
+	c := &Core{o: o, ready: make(chan struct{}), render: make(chan struct{}, 1), recheck: make(chan struct{}, 1), asking: make(chan struct{}, 16)}
 	for i := range c.work {
 		c.work[i] = make(chan message, 64)
 	}
@@ -120,13 +122,18 @@ func (c *Core) Run(ctx context.Context) (err error) {
 	})
 	g.Go(func() error { return c.renderAll(ctx) })
 	g.Go(func() error { return c.alarms.serve(ctx) })
+	if c.foreign != nil {
+		g.Go(func() error { return c.watchCluster(ctx) })
+	}
 	c.kickRender()
 	close(c.ready)
 	c.tellAll(ctx)
 	err = g.Wait()
 	c.asides.Wait()
 	c.client.Close()
-	c.server.Close()
+	if c.server != nil {
+		c.server.Close()
+	}
 	c.tick(context.WithoutCancel(ctx)) // the last sightings
 	if errors.Is(err, context.Canceled) {
 		return nil
@@ -137,11 +144,21 @@ func (c *Core) Run(ctx context.Context) (err error) {
 // Ready is closed once Run listens.
 func (c *Core) Ready() <-chan struct{} { return c.ready }
 
-// Addr is where the bus listens, from Ready on.
-func (c *Core) Addr() string { return c.server.Addr() }
+// Addr is where the bus listens, from Ready on; empty if it is not our own.
+func (c *Core) Addr() string {
+	if c.server == nil {
+		return ""
+	}
+	return c.server.Addr()
+}
 
 // WebSocketAddr is its second door; empty if there is none.
-func (c *Core) WebSocketAddr() string { return c.server.WebSocketAddr() }
+func (c *Core) WebSocketAddr() string {
+	if c.server == nil {
+		return ""
+	}
+	return c.server.WebSocketAddr()
+}
 
 // Vault is the open vault; what is asked of it is audited with ctx's actor.
 func (c *Core) Vault() *vault.Vault { return c.vault }
@@ -168,6 +185,9 @@ func (c *Core) every(ctx context.Context, period time.Duration, fn func(context.
 const certLife = 90 * 24 * time.Hour
 
 func (c *Core) newCert() error {
+	if c.foreign != nil {
+		return nil
+	}
 	hosts := []string{"localhost", "127.0.0.1", "::1"}
 	for _, u := range c.settings.Load().URLs {
 		if p, err := url.Parse(u); err == nil && p.Hostname() != "" {
@@ -187,6 +207,9 @@ func (c *Core) newCert() error {
 }
 
 func (c *Core) listen(ctx context.Context) error {
+	if c.foreign != nil {
+		return c.joinCluster(ctx)
+	}
 	if err := c.newCert(); err != nil {
 		return err
 	}
@@ -241,6 +264,9 @@ func (c *Core) busSays(l bus.Level, text string) {
 
 // urls are what sites dial.
 func (c *Core) urls() []string {
+	if c.foreign != nil {
+		return c.o.Cluster.URLs
+	}
 	if s := c.settings.Load(); len(s.URLs) > 0 {
 		return s.URLs
 	}

@@ -87,7 +87,7 @@ func (c *Core) Token(ctx context.Context, site string, life time.Duration) (*Iss
 	var id [8]byte
 	rand.Read(seed[:]) // never fails (crypto/rand)
 	rand.Read(id[:])
-	t := wire.Token{Core: c.urls(), CA: digest.Digest(c.keys.Load().ca.Fingerprint()), Repo: c.repo.Load().ID(), Root: c.keys.Load().root,
+	t := wire.Token{Core: c.urls(), CA: digest.Digest(c.pin()), Repo: c.repo.Load().ID(), Root: c.keys.Load().root,
 		Domain: s.Domain, Site: s.Name, ID: hex.EncodeToString(id[:]), Seed: seed[:]}
 	_, public, err := bus.IdentityOf(seed)
 	if err != nil {
@@ -256,7 +256,7 @@ func (c *Core) grant(ctx context.Context, m message, v *wire.Enrol, s *fleet.Sit
 		return nil, err
 	}
 	if old != nil && old.Public != public {
-		if err := c.enforceRevocations(ctx); err != nil {
+		if err := errors.Join(c.enforceRevocations(ctx), c.userNotCut(ctx, a, old.Public)); err != nil {
 			return nil, err
 		}
 	}
@@ -305,7 +305,10 @@ func (c *Core) revoke(ctx context.Context, a wire.Address, why string) error {
 	}
 	c.alarms.over(Silent, "", a)
 	c.say(Event{Kind: SiteRevoked, Domain: a.Domain, Site: a.Site, Text: why})
-	return c.audit(ctx, "revoke", "site "+a.Site, "key "+id.Public+": "+why)
+	if err := c.audit(ctx, "revoke", "site "+a.Site, "key "+id.Public+": "+why); err != nil || id.Public == "" {
+		return err
+	}
+	return c.userNotCut(ctx, a, id.Public)
 }
 
 // RevokeDomain ends the identities of all sites of a domain, cuts them and
@@ -322,6 +325,12 @@ func (c *Core) RevokeDomain(ctx context.Context, domain, why string) ([]string, 
 			found = append(found, a)
 		}
 	})
+	var keys []string
+	for _, s := range c.authority.Load().Scopes() {
+		if s.Role == bus.DomainRole(domain) {
+			keys = append(keys, s.Key)
+		}
+	}
 	// The key first: whoever stole it makes no further user.
 	if err := c.vault.Delete(ctx, domainSecret(domain)); err != nil {
 		return nil, err
@@ -338,6 +347,11 @@ func (c *Core) RevokeDomain(ctx context.Context, domain, why string) ([]string, 
 	}
 	if err := c.audit(ctx, "revoke", "domain "+domain, why); err != nil {
 		return sites, err
+	}
+	for _, k := range keys {
+		if err := c.notCut(ctx, wire.Address{}, "domain "+domain, "nsc edit account --name NAME --rm-sk "+k); err != nil {
+			return sites, err
+		}
 	}
 	return sites, c.newAuthority(ctx, c.settings.Load().Fleet)
 }

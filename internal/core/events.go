@@ -137,7 +137,9 @@ func (c *Core) Metrics() Metrics {
 	})
 	select {
 	case <-c.ready:
-		m.Connections = c.server.Connections()
+		if c.server != nil {
+			m.Connections = c.server.Connections()
+		}
 	default:
 	}
 	if p := c.cert.Load(); p != nil && p.Leaf != nil {

@@ -22,10 +22,13 @@ const (
 	Rendering Kind = "log"         // a log file cannot be written
 	Lost      Kind = "lost-events" // a site's events are missing
 	Publishes Kind = "publish"     // a channel could not be published
-	SiteSays  Kind = "site"        // prefix of what a site reports: site-<its kind>
+
+	ClusterBad Kind = "cluster"         // one's own NATS cluster is away, or does not take the Core's users
+	NotCut     Kind = "cluster-revoked" // somebody revoked is still connected to it
+	SiteSays   Kind = "site"            // prefix of what a site reports: site-<its kind>
 )
 
 // Kinds lists them, for the documentation's test.
 func Kinds() []Kind {
-	return []Kind{Forged, Revoked, Protocol, Malformed, Denied, TokenBad, BadAsk, BadProof, Clock, Silent, Full, Store, LogAccess, Rendering, Lost, Publishes, SiteSays}
+	return []Kind{Forged, Revoked, Protocol, Malformed, Denied, TokenBad, BadAsk, BadProof, Clock, Silent, Full, Store, LogAccess, Rendering, Lost, Publishes, ClusterBad, NotCut, SiteSays}
 }

@@ -161,6 +161,11 @@ func Open(ctx context.Context, o Options, s Settings) (_ *Core, err error) {
 			err = errors.Join(err, c.Close())
 		}
 	}()
+	if o.Cluster != nil {
+		if c.foreign, err = o.Cluster.open(); err != nil {
+			return nil, err
+		}
+	}
 	if c.dir, c.unlock, err = lockData(o.Data, false); err != nil {
 		return nil, err
 	}
@@ -217,6 +222,9 @@ func (c *Core) openStore(ctx context.Context) error {
 	}
 	if err := mayControl(r, k.release); err != nil {
 		return errors.Join(err, bucket.Close(store))
+	}
+	if c.foreign != nil {
+		k.seeds.Account = c.foreign.account
 	}
 	c.keys.Store(k)
 	c.store.Store(b)

@@ -128,5 +128,6 @@ func (c *Core) enforce(ctx context.Context, domains map[string][][]byte) error {
 	}
 	c.domains = domains
 	c.authority.Store(a)
+	c.clusterUp()
 	return nil
 }

@@ -56,6 +56,12 @@ func (w *world) now() time.Time { return time.Now().Add(time.Duration(w.ahead.Lo
 // newWorld makes a Core over three sites in two domains, and starts it.
 func newWorld(t *testing.T, repoKey []byte) *world {
 	t.Helper()
+	return newWorldWith(t, repoKey, func(*world) {})
+}
+
+// newWorldWith lets change say how the Core differs.
+func newWorldWith(t *testing.T, repoKey []byte, change func(*world)) *world {
+	t.Helper()
 	w := &world{t: t, dir: t.TempDir(), repoKey: repoKey, more: make(chan struct{}, 1)}
 	w.source = filepath.Join(w.dir, "source")
 	w.bucket = testbed.S3(t)
@@ -87,6 +93,7 @@ func newWorld(t *testing.T, repoKey []byte) *world {
 		OnEvent: w.hear, BusLog: func(_ bus.Level, s string) { w.note("bus: " + s) },
 	}
 	w.settings = core.Settings{Fleet: testFleet(w.source, w.dir), Retention: ledger.Retention{Logs: 30 * 24 * time.Hour, Summaries: 400 * 24 * time.Hour}}
+	change(w)
 	w.start()
 	t.Cleanup(func() { w.stop() })
 	return w
@@ -250,4 +257,29 @@ func (w *world) logs() map[string]string {
 		w.t.Fatal(err)
 	}
 	return out
+}
+
+// texts lists the open incidents of a kind.
+func (w *world) texts(kind string) (out []string) {
+	w.t.Helper()
+	list, err := w.core.Incidents(w.t.Context(), false)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, i := range list {
+		if i.Kind == kind {
+			out = append(out, i.Text)
+		}
+	}
+	return out
+}
+
+// channel is what is known of one channel at a site.
+func (w *world) channel(site, channel string) core.ChannelStatus {
+	w.t.Helper()
+	s, err := w.core.Sites(w.t.Context(), fleet.Scope{Site: site, Channel: channel})
+	if err != nil || len(s) != 1 || len(s[0].Channels) != 1 {
+		w.t.Fatalf("%+v, %v", s, err)
+	}
+	return s[0].Channels[0]
 }
