@@ -11,47 +11,60 @@ import (
 	"nightferry/internal/bucket"
 )
 
-// Bodies both ways share one rate, exact to 5 % over seconds however many there are.
+// Bodies both ways share one rate, exact to 5 % over seconds however many there are. A busy machine can make it slower,
+// so that being too slow counts only when it is so three times; being too fast counts at once.
 func TestLimitIsExact(t *testing.T) {
-	const rate, total = 2 << 20, 5 << 20
+	const rate = 2 << 20
 	for _, bodies := range []int{1, 16} {
-		dir := openDir(t, t.TempDir())
-		s := bucket.Limit(dir, rate)
-		part := noise(total / bodies)
-		if _, err := dir.Put(t.Context(), "in", bucket.Bytes(part), bucket.Cond{}); err != nil {
-			t.Fatal(err)
+		got := 0.0
+		for range 3 {
+			if got = limitedRate(t, rate, bodies); got > 0.95*rate {
+				break
+			}
 		}
-		var moved atomic.Int64
-		var wg sync.WaitGroup
-		start := time.Now()
-		for i := range bodies {
-			wg.Go(func() {
-				if i%2 == 1 {
-					if _, err := s.Put(t.Context(), "out", bucket.Bytes(part), bucket.Cond{}); err != nil {
-						t.Error(err)
-					}
-					moved.Add(int64(len(part)))
-					return
-				}
-				r, _, err := s.Get(t.Context(), "in", 0, -1)
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				defer r.Close()
-				n, err := io.Copy(io.Discard, r)
-				if err != nil {
-					t.Error(err)
-				}
-				moved.Add(n)
-			})
-		}
-		wg.Wait()
-		took := time.Since(start).Seconds()
-		if got := float64(moved.Load()) / took; math.Abs(got/rate-1) > 0.05 {
+		if math.Abs(got/rate-1) > 0.05 {
 			t.Errorf("%d bodies moved %.0f bytes per second, want %d ±5 %%", bodies, got, rate)
 		}
 	}
+}
+
+// limitedRate moves some seconds' worth and returns the bytes per second.
+func limitedRate(t *testing.T, rate int64, bodies int) float64 {
+	t.Helper()
+	const total = 5 << 20
+	dir := openDir(t, t.TempDir())
+	s := bucket.Limit(dir, rate)
+	part := noise(total / bodies)
+	if _, err := dir.Put(t.Context(), "in", bucket.Bytes(part), bucket.Cond{}); err != nil {
+		t.Fatal(err)
+	}
+	var moved atomic.Int64
+	var wg sync.WaitGroup
+	start := time.Now()
+	for i := range bodies {
+		wg.Go(func() {
+			if i%2 == 1 {
+				if _, err := s.Put(t.Context(), "out", bucket.Bytes(part), bucket.Cond{}); err != nil {
+					t.Error(err)
+				}
+				moved.Add(int64(len(part)))
+				return
+			}
+			r, _, err := s.Get(t.Context(), "in", 0, -1)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer r.Close()
+			n, err := io.Copy(io.Discard, r)
+			if err != nil {
+				t.Error(err)
+			}
+			moved.Add(n)
+		})
+	}
+	wg.Wait()
+	return float64(moved.Load()) / time.Since(start).Seconds()
 }
 
 func TestParseRate(t *testing.T) {
