@@ -11,6 +11,7 @@ import (
 
 	"nightferry/internal/digest"
 	"nightferry/internal/durable"
+	"nightferry/internal/halt"
 )
 
 // A file that a program opens in the middle of the burst is tried again for
@@ -49,6 +50,9 @@ func (s *site) burst(ctx context.Context) (left []op, why []error, err error) {
 		if o.kind.first() {
 			return nil
 		}
+		if err := stopped(ctx); err != nil {
+			return err
+		}
 		if err := s.tries(ctx, o); err != nil {
 			left, why = append(left, o), append(why, err)
 		}
@@ -59,6 +63,20 @@ func (s *site) burst(ctx context.Context) (left []op, why []error, err error) {
 		err = s.root.SyncAll()
 	}
 	return left, why, err
+}
+
+// ErrUnfinished says that an order to stop came in the middle of a commit. Each
+// file is whole, the old or the new; the next run begins by finishing it.
+var ErrUnfinished = errors.New("stopped in the middle of a commit, which the next run finishes")
+
+// stopped ends a burst, which nothing else does, for an order to stop: after it
+// nothing is written.
+func stopped(ctx context.Context) error {
+	var order *halt.Error
+	if ctx.Err() != nil && errors.As(context.Cause(ctx), &order) {
+		return fmt.Errorf("%w: %w", ErrUnfinished, order)
+	}
+	return nil
 }
 
 // clearWay does the first half, or, if any of it cannot be done, takes all of
@@ -72,6 +90,9 @@ func (s *site) clearWay(ctx context.Context, sum digest.Digest) error {
 	_, err = s.readJournal(func(o op) error {
 		if !o.kind.first() {
 			return nil
+		}
+		if err := stopped(ctx); err != nil {
+			return err
 		}
 		if err := s.tries(ctx, o); err != nil {
 			return &blockedError{path: o.path, err: err}

@@ -264,6 +264,12 @@ func (r *Repo) History(ctx context.Context, channel string, head *Head, fn func(
 // epoch grows by one. Where the object is gone it starts from no orders at the
 // epoch that was seen last.
 func (r *Repo) PutHalt(ctx context.Context, key ed25519.PrivateKey, change func(o *halt.Orders, epoch uint64) error) (uint64, error) {
+	return r.PutHaltAbove(ctx, key, 0, change)
+}
+
+// PutHaltAbove is PutHalt where the epochs up to floor are used up already:
+// sites have seen them.
+func (r *Repo) PutHaltAbove(ctx context.Context, key ed25519.PrivateKey, floor uint64, change func(o *halt.Orders, epoch uint64) error) (uint64, error) {
 	if err := r.doc.Allows(PublicOf(key), trust.Halts); err != nil {
 		return 0, fmt.Errorf("sign the halt object: %w", err)
 	}
@@ -274,6 +280,7 @@ func (r *Repo) PutHalt(ctx context.Context, key ed25519.PrivateKey, change func(
 		} else if err != nil {
 			return 0, err
 		}
+		epoch = max(epoch, floor)
 		if err := change(orders, epoch+1); err != nil {
 			return 0, err
 		}
@@ -291,15 +298,39 @@ func (r *Repo) PutHalt(ctx context.Context, key ed25519.PrivateKey, change func(
 	return 0, fmt.Errorf("replace the halt object: other writers were faster %d times", casTries)
 }
 
-func (r *Repo) putHalt(ctx context.Context, key ed25519.PrivateKey, epoch uint64, o *halt.Orders, c bucket.Cond) error {
+// SignHalt makes the halt object of an epoch without storing it, so that sites
+// can be told when the store cannot be reached.
+func (r *Repo) SignHalt(key ed25519.PrivateKey, epoch uint64, o *halt.Orders) ([]byte, error) {
 	payload, err := o.Encode()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if payload, err = r.sealPayload(halt.Kind, payload); err != nil {
-		return err
+		return nil, err
 	}
-	b, err := trust.Sign(key, trust.Subject{Kind: halt.Kind, Version: halt.Version, Repo: r.format.Repo, Number: epoch}, payload)
+	return trust.Sign(key, trust.Subject{Kind: halt.Kind, Version: halt.Version, Repo: r.format.Repo, Number: epoch}, payload)
+}
+
+// ReadHalt checks a halt object that SignHalt or PutHalt made, wherever it was
+// kept, and returns its orders and epoch.
+func (r *Repo) ReadHalt(b []byte) (*halt.Orders, uint64, error) {
+	s, err := trust.Parse(halt.Kind, halt.Version, halt.Max, b)
+	if err != nil {
+		return nil, 0, fmt.Errorf("halt: %w", err)
+	}
+	if err := s.Verify(trust.Subject{Kind: halt.Kind, Version: halt.Version, Repo: r.format.Repo, Number: s.Subject.Number}); err != nil {
+		return nil, 0, fmt.Errorf("halt: %w", err)
+	}
+	payload, err := r.openPayload(halt.Kind, s.Payload)
+	if err != nil {
+		return nil, 0, fmt.Errorf("halt: %w", err)
+	}
+	o, err := halt.Decode(payload)
+	return o, s.Subject.Number, err
+}
+
+func (r *Repo) putHalt(ctx context.Context, key ed25519.PrivateKey, epoch uint64, o *halt.Orders, c bucket.Cond) error {
+	b, err := r.SignHalt(key, epoch, o)
 	if err != nil {
 		return err
 	}

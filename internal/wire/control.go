@@ -78,6 +78,28 @@ type Beat struct {
 	Spooled    uint64 // events not yet acknowledged
 }
 
+// Stopped is what of the kill switch a site obeys: complete, so that an order
+// that is missing has been lifted there, or is not yet obeyed.
+type Stopped struct {
+	_      struct{} `cbor:",toarray"`
+	Epoch  uint64   // of the newest halt object accepted
+	Orders []Stop
+}
+
+// Stop is an order that a site obeys: nothing moves there that it forbids.
+type Stop struct {
+	_      struct{} `cbor:",toarray"`
+	Order  uint64   // its id; 0: it was given on the site itself, and is lifted only there
+	Heard  int64    // Unix milliseconds when it came, by the store's clock
+	At     int64    // Unix milliseconds when the last byte had moved, by the store's clock
+	Bytes  int64    // that came from the store between the two
+	By     string   // of order 0: who gave it
+	Reason string   // of order 0
+}
+
+// MaxStops bounds what one Stopped names; a site names the oldest first.
+const MaxStops = 256
+
 // Progress is how far a run is. At most one a second per channel; it may be
 // lost.
 type Progress struct {
@@ -102,7 +124,8 @@ type Ask struct {
 	Keys []string // at most MaxAsk
 }
 
-// URLs lends one read of each object.
+// URLs lends one read of each object, and of the halt object whether asked for
+// or not: no content can be read for longer than the order to stop.
 type URLs struct {
 	_       struct{} `cbor:",toarray"`
 	ID      uint64

@@ -31,6 +31,8 @@ func kindOf(verb string) (string, error) {
 		return "asku", nil
 	case VerbRenew:
 		return "renw", nil
+	case VerbStopped:
+		return "stpd", nil
 	case VerbChallenge:
 		return "chal", nil
 	case VerbEnrol:

@@ -32,6 +32,7 @@ const (
 	VerbReport    = "report"    // Report: job data, acknowledged by VerbAck
 	VerbAsk       = "ask"       // Ask: for URLs, answered by VerbURLs
 	VerbRenew     = "renew"     // Renew: answered by VerbRenewed
+	VerbStopped   = "stopped"   // Stopped: which orders to stop it obeys; after each hello, and with beats while there are any
 	VerbChallenge = "challenge" // Challenge: of an enrolment, answered by VerbNonce
 	VerbEnrol     = "enrol"     // Enrol: answered by VerbGrant
 )

@@ -50,6 +50,7 @@ func messages() []message {
 		{VerbReport, &Report{Generation: []byte{1}, First: 3, Events: []Event{{Run: []byte{9}, Channel: "package", At: 5, Kind: FinishedEvent, Body: []byte{0x80}}}}, &Report{}},
 		{VerbAsk, &Ask{ID: 7, Keys: []string{"head", "packs/ab"}}, &Ask{}},
 		{VerbRenew, &Renew{At: 1}, &Renew{}},
+		{VerbStopped, &Stopped{Epoch: 7, Orders: []Stop{{Order: 7, Heard: 1, At: 2, Bytes: 3}, {Heard: 4, At: 5, By: "root@lyon", Reason: "disk"}}}, &Stopped{}},
 		{VerbChallenge, &Challenge{Public: public(3)}, &Challenge{}},
 		{VerbEnrol, &Enrol{Nonce: []byte{1}, Token: public(4), Proof: []byte{2}, Box: []byte{3}, Version: "1", System: "s"}, &Enrol{}},
 		{VerbState, &State{At: 1, Store: "https://s3.example.com", Beat: 60, Rate: 5, Halt: []byte{1}, Zone: "Asia/Tokyo", Where: []int64{34_690_000, -135_500_000}, Rates: "06:00-20:00 0", Limit: "else 5B", LimitUntil: 9,
