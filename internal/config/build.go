@@ -77,6 +77,7 @@ func (b *builder) build() *Config {
 	}
 	c.Retention = b.retention()
 	c.Fleet = b.fleet()
+	c.Alerts = b.alerts(c.Fleet)
 	for _, ch := range c.Fleet.Channels {
 		if c.Data != "" && fleet.Overlap(ch.Source, c.Data) {
 			b.bad("channels."+ch.Name+".source", "%s overlaps data (%s): the Core would publish its own keys", quote(ch.Source), quote(c.Data))

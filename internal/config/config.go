@@ -32,6 +32,7 @@ type Config struct {
 	Bus    *Bus // nil: the Core's own embedded server
 
 	Retention Retention
+	Alerts    Alerts       // zero: nobody is told
 	Fleet     *fleet.Fleet // valid
 }
 

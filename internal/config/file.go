@@ -23,6 +23,7 @@ type file struct {
 	Listen        listenFile          `yaml:"listen"`
 	NATS          *natsFile           `yaml:"nats"`
 	Retention     retentionFile       `yaml:"retention"`
+	Alerts        alertsFile          `yaml:"alerts"`
 	Channels      map[string]channel  `yaml:"channels"`
 	Defaults      policy              `yaml:"defaults"`
 	Regions       map[string]region   `yaml:"regions"`

@@ -1,0 +1,190 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"nightferry/internal/alert"
+	"nightferry/internal/fleet"
+	"nightferry/internal/mail"
+)
+
+// Alerts say who is told what, and how it reaches them.
+type Alerts struct {
+	Rules   alert.Rules
+	SMTP    mail.Server // empty without Rules.Mail
+	Webhook string      // URL; empty without Rules.Webhook
+}
+
+type alertsFile struct {
+	To      []string                `yaml:"to"`
+	Report  *daily                  `yaml:"report"`
+	Regions map[string]alertsRegion `yaml:"regions"`
+	Domains map[string]alertsDomain `yaml:"domains"`
+	SMTP    *smtpFile               `yaml:"smtp"`
+	Webhook *webhookFile            `yaml:"webhook"`
+}
+
+type alertsRegion struct {
+	To     []string `yaml:"to"`
+	Report *daily   `yaml:"report"`
+}
+
+type alertsDomain struct {
+	To []string `yaml:"to"`
+}
+
+type smtpFile struct {
+	Server *string `yaml:"server"`
+	TLS    *string `yaml:"tls"`
+	From   *string `yaml:"from"`
+	CAFile *string `yaml:"ca_file"`
+}
+
+type webhookFile struct {
+	URL *string `yaml:"url"`
+}
+
+// daily is a time of day and its zone: 07:00 Europe/Berlin.
+type daily string
+
+func (d *daily) parse(text string) error {
+	*d = daily(text)
+	_, err := d.daily()
+	return err
+}
+
+func (d daily) daily() (alert.Daily, error) {
+	text := string(d)
+	if text == off {
+		return alert.Daily{}, nil
+	}
+	clock, zone, _ := strings.Cut(text, " ")
+	at, err := time.Parse("15:04", clock)
+	if err != nil || len(clock) != 5 || zone == "" || zone == "Local" {
+		return alert.Daily{}, fmt.Errorf("%s: want a time and an IANA zone, such as 07:00 Europe/Berlin, or off", quote(text))
+	}
+	where, err := time.LoadLocation(zone)
+	if err != nil {
+		return alert.Daily{}, fmt.Errorf("%s: there is no such time zone: want an IANA name such as Europe/Berlin", quote(zone))
+	}
+	return alert.Daily{Hour: at.Hour(), Minute: at.Minute(), Zone: where}, nil
+}
+
+func (b *builder) alerts(fl *fleet.Fleet) Alerts {
+	f := &b.f.Alerts
+	out := Alerts{Rules: alert.Rules{To: b.addresses("alerts.to", f.To), Domains: map[string][]string{}, Regions: map[string]alert.Region{}}}
+	report := alert.Daily{Hour: 7, Zone: time.UTC}
+	if f.Report != nil {
+		report, _ = f.Report.daily() // what was wrong has been told
+	}
+	for _, r := range fl.Regions {
+		out.Rules.Regions[r.Name] = alert.Region{Report: report}
+	}
+	for _, name := range names(f.Regions) {
+		key := "alerts.regions." + name
+		if fl.Region(name) == nil {
+			b.bad(key, "there is no such region: %s", fleet.Suggest(name, names(b.f.Regions)))
+			continue
+		}
+		r := alert.Region{To: b.addresses(key+".to", f.Regions[name].To), Report: report}
+		if own := f.Regions[name].Report; own != nil {
+			r.Report, _ = own.daily()
+		}
+		out.Rules.Regions[name] = r
+	}
+	for _, name := range names(f.Domains) {
+		key := "alerts.domains." + name
+		if fl.Domain(name) == nil {
+			b.bad(key, "there is no such domain: %s", fleet.Suggest(name, names(b.f.Domains)))
+			continue
+		}
+		out.Rules.Domains[name] = b.addresses(key+".to", f.Domains[name].To)
+	}
+	b.smtp(&out)
+	b.webhook(&out)
+	if !out.Rules.Mail && !out.Rules.Webhook {
+		return Alerts{}
+	}
+	return out
+}
+
+func (b *builder) addresses(key string, given []string) []string {
+	for i, a := range given {
+		if err := mail.CheckAddress(a); err != nil {
+			b.bad(fmt.Sprintf("%s[%d]", key, i), "%v", err)
+		}
+	}
+	return given
+}
+
+func (b *builder) smtp(out *Alerts) {
+	f := b.f.Alerts.SMTP
+	if f == nil {
+		for _, key := range []string{"alerts.to", "alerts.regions", "alerts.domains"} {
+			if b.has(key) {
+				b.bad(key, "nobody can be told without a mail server: give alerts.smtp")
+				return
+			}
+		}
+		return
+	}
+	out.Rules.Mail = true
+	out.SMTP.TLS = mail.StartTLS
+	if f.TLS != nil {
+		out.SMTP.TLS = mail.TLS(*f.TLS)
+	}
+	switch out.SMTP.TLS {
+	case mail.StartTLS, mail.Implicit, mail.NoTLS:
+	default:
+		b.bad("alerts.smtp.tls", "%s: want starttls, tls or none", quote(string(out.SMTP.TLS)))
+	}
+	if f.Server == nil {
+		b.bad("alerts.smtp.server", "it is missing: want HOST:PORT such as mail.example.com:587")
+	} else {
+		host, port, err := net.SplitHostPort(*f.Server)
+		n, perr := strconv.ParseUint(port, 10, 16)
+		if err != nil || perr != nil || n == 0 || host == "" || strings.ContainsAny(host, "/@ ") {
+			b.bad("alerts.smtp.server", "%s: want HOST:PORT such as mail.example.com:587", quote(*f.Server))
+		}
+		out.SMTP.Addr = *f.Server
+	}
+	if f.From == nil {
+		b.bad("alerts.smtp.from", "it is missing: name the address that the mails come from")
+	} else {
+		if err := mail.CheckAddress(*f.From); err != nil {
+			b.bad("alerts.smtp.from", "%v", err)
+		}
+		out.SMTP.From = *f.From
+	}
+	if f.CAFile != nil {
+		out.SMTP.CAFile = b.folder("alerts.smtp.ca_file", f.CAFile, "")
+	}
+	if len(out.Rules.To) == 0 {
+		b.bad("alerts.to", "it is missing: name at least one address, which is told of everything")
+	}
+}
+
+func (b *builder) webhook(out *Alerts) {
+	f := b.f.Alerts.Webhook
+	if f == nil {
+		return
+	}
+	if f.URL == nil {
+		b.bad("alerts.webhook.url", "it is missing: want https://HOST/PATH")
+		return
+	}
+	u, err := url.Parse(*f.URL)
+	switch {
+	case err == nil && u.User != nil:
+		b.bad("alerts.webhook.url", "credentials do not belong into a URL: nightferry secret set webhook") // not repeated
+	case err != nil || u.Hostname() == "" || u.Scheme != "https" && u.Scheme != "http":
+		b.bad("alerts.webhook.url", "want https://HOST/PATH, or http:// within a trusted network")
+	default:
+		out.Rules.Webhook, out.Webhook = true, *f.URL
+	}
+}
