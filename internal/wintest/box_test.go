@@ -3,7 +3,6 @@
 package wintest
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -173,13 +172,21 @@ func (f *fleet) output(name string) *os.File {
 	return out
 }
 
-// try1 runs a program to its end.
-func (f *fleet) try1(s system, stdin, program string, args ...string) (out string, code int) {
+// tell runs a program to its end and returns all that it says.
+func (f *fleet) tell(s system, stdin, program string, args ...string) (said string, code int) {
+	f.t.Helper()
+	out, complaint, code := f.run(s, stdin, program, args...)
+	return out + complaint, code
+}
+
+// run runs a program to its end.
+func (f *fleet) run(s system, stdin, program string, args ...string) (out, complaint string, code int) {
 	f.t.Helper()
 	cmd := f.prepare(s, program, args...)
-	file := f.output(program)
+	file, second := f.output(program), f.output(program)
 	defer file.Close()
-	cmd.Stdout, cmd.Stderr = file, file
+	defer second.Close()
+	cmd.Stdout, cmd.Stderr = file, second
 	if stdin != "" {
 		in := f.in("stdin")
 		f.try(os.WriteFile(in, []byte(stdin), 0o600))
@@ -195,9 +202,16 @@ func (f *fleet) try1(s system, stdin, program string, args ...string) (out strin
 		}
 		code = exit.ExitCode()
 	}
-	b, err := os.ReadFile(file.Name())
-	f.try(err)
-	return strings.ReplaceAll(string(b), "\r\n", "\n"), code
+	return text(file.Name()), text(second.Name()), code
+}
+
+// text is a file's, with the ends of lines that Linux has.
+func text(path string) string {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err.Error()
+	}
+	return strings.ReplaceAll(string(b), "\r\n", "\n")
 }
 
 func (f *fleet) prepare(s system, program string, args ...string) *exec.Cmd {
@@ -207,12 +221,16 @@ func (f *fleet) prepare(s system, program string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// cli runs nightferry where the Core is.
+// cli runs nightferry where the Core is, and returns what it writes to standard
+// output.
 func (f *fleet) cli(args ...string) string {
 	f.t.Helper()
-	out, code := f.try1(f.on, "", "nightferry", args...)
+	out, complaint, code := f.run(f.on, "", "nightferry", args...)
 	if code != 0 {
-		f.t.Fatalf("%v: exit code %d\n%s", args, code, out)
+		f.t.Fatalf("%v: exit code %d\n%s%s", args, code, out, complaint)
+	}
+	if complaint != "" {
+		f.t.Logf("%v: %s", args, complaint)
 	}
 	return out
 }
@@ -265,13 +283,7 @@ func (d *daemon) stop() {
 	}
 }
 
-func (d *daemon) text() string {
-	b, err := os.ReadFile(d.log)
-	if err != nil {
-		return err.Error()
-	}
-	return string(bytes.ReplaceAll(b, []byte("\r\n"), []byte("\n")))
-}
+func (d *daemon) text() string { return text(d.log) }
 
 // says waits until it has said something.
 func (d *daemon) says(what string) {

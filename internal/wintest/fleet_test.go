@@ -36,7 +36,7 @@ func TestWindowsSite(t *testing.T) {
 	berlin = f.agent("berlin", windows)
 	berlin.says("goes on with a run of release 2")
 	f.converged(2, "berlin")
-	if out, code := f.try1(windows, "", "nightferry-agent", "status", "--state", windows.path(f.in("agents", "berlin"))); code != 0 || !strings.Contains(out, "package release 2 in Z:") {
+	if out, code := f.tell(windows, "", "nightferry-agent", "status", "--state", windows.path(f.in("agents", "berlin"))); code != 0 || !strings.Contains(out, "package release 2 in Z:") {
 		t.Errorf("status: exit code %d\n%s", code, out)
 	}
 	berlin.stop()
@@ -61,11 +61,11 @@ func TestWindowsCore(t *testing.T) {
 	f.publish(1)
 	f.converged(1, "berlin", "lisbon")
 
-	if out, code := f.try1(windows, "a secret\n", "nightferry", "secret", "set", "smtp"); code != 0 {
+	if out, code := f.tell(windows, "a secret\n", "nightferry", "secret", "set", "smtp"); code != 0 {
 		t.Errorf("secret set: exit code %d\n%s", code, out)
 	}
 	f.configure("keep: 10", "keeep: 10")
-	if out, code := f.try1(windows, "", "nightferry", "core", "reload"); code != 15 || !strings.Contains(out, "keeep") {
+	if out, code := f.tell(windows, "", "nightferry", "core", "reload"); code != 15 || !strings.Contains(out, "keeep") {
 		t.Errorf("a bad file: exit code %d\n%s", code, out)
 	}
 	f.configure("keeep: 10", "keep: 9")
@@ -141,7 +141,7 @@ func (f *fleet) join(name string, s system) {
 	f.t.Helper()
 	f.cli("site", "token", name, "--out", f.on.path(f.in("tokens")))
 	enroll := func(state string) (string, int) {
-		return f.try1(s, "", "nightferry-agent", "enroll", "--token-file", s.path(f.in("tokens", name+".token")), "--allow", s.path(f.in("sites", name)), "--state", s.path(state))
+		return f.tell(s, "", "nightferry-agent", "enroll", "--token-file", s.path(f.in("tokens", name+".token")), "--allow", s.path(f.in("sites", name)), "--state", s.path(state))
 	}
 	if out, code := enroll(f.in("agents", name)); code != 0 {
 		f.t.Fatalf("enroll %s: exit code %d\n%s", name, code, out)
@@ -192,7 +192,7 @@ func (f *fleet) converged(number uint64, names ...string) {
 		if d := cmp.Diff(want, f.tree(f.in("sites", name, "package"))); d != "" {
 			f.t.Errorf("%s differs from release %d (-want +got):\n%s", name, number, d)
 		}
-		f.run(name, c.Run, want)
+		f.record(name, c.Run, want)
 	}
 }
 
@@ -222,9 +222,9 @@ func (f *fleet) tree(dir string) map[string][]byte {
 	return files
 }
 
-// run checks the record of a run: one line for each file, and a log file with
+// record checks the record of a run: one line for each file, and a log file with
 // one for each that was acted on.
-func (f *fleet) run(site, id string, want map[string][]byte) {
+func (f *fleet) record(site, id string, want map[string][]byte) {
 	f.t.Helper()
 	var run struct {
 		Totals struct{ Added, Changed, Deleted, Moved, Repaired int }
@@ -261,4 +261,36 @@ func (f *fleet) run(site, id string, want map[string][]byte) {
 	if acted, lines := t.Added+t.Changed+t.Deleted+t.Moved+t.Repaired, strings.Count(string(b), "\n")-2; acted != lines || acted == 0 {
 		f.t.Errorf("run %s of %s: the ledger counts %d files, the log has %d:\n%s", id, site, acted, lines, b)
 	}
+}
+
+// TestWindowsService: one command makes a site of a Windows server, as a
+// service, and one ends that and takes it out again. Wine 8 does not let a Go
+// program go on while it waits for the service manager, so what the service
+// does meanwhile cannot be seen here.
+func TestWindowsService(t *testing.T) {
+	f := newFleet(t, linux, map[string]system{"berlin": windows})
+	f.first()
+	f.publish(1)
+	f.cli("site", "token", "berlin", "--out", f.in("tokens"))
+	state := windows.path(f.in("agents", "berlin"))
+	install := func(more ...string) (string, int) {
+		return f.tell(windows, "", "nightferry-agent", append([]string{"install", "--state", state}, more...)...)
+	}
+	uninstall := func() (string, int) { return f.tell(windows, "", "nightferry-agent", "uninstall") }
+	t.Cleanup(func() { _, _ = uninstall() }) // of a test that failed
+	if out, code := install("--token-file", windows.path(f.in("tokens", "berlin.token")), "--allow", windows.path(f.in("sites", "berlin"))); code != 0 {
+		t.Fatalf("install: exit code %d\n%s", code, out)
+	}
+	if out, code := install(); code != 4 {
+		t.Errorf("installed twice: exit code %d\n%s", code, out)
+	}
+	if out, code := uninstall(); code != 0 {
+		t.Fatalf("uninstall: exit code %d\n%s", code, out)
+	}
+	if out, code := uninstall(); code != 14 {
+		t.Errorf("uninstalled twice: exit code %d\n%s", code, out)
+	}
+	// An agent refuses to run beside another: the service has ended.
+	f.agent("berlin", windows).says("connected to the Core")
+	f.converged(1, "berlin")
 }
