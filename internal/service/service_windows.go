@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/windows"
 	"golang.org/x/sys/windows/svc"
@@ -32,7 +33,7 @@ func Install(_ context.Context, c Config) error {
 	}
 	defer func() { _ = m.Disconnect() }()
 	s, err := m.CreateService(c.Name, exe, mgr.Config{
-		DisplayName: c.Display, Description: c.Description, StartType: mgr.StartAutomatic, DelayedAutoStart: true,
+		DisplayName: c.Display, Description: c.Description, StartType: mgr.StartAutomatic,
 		ServiceStartName: c.User, Password: c.Password,
 	}, c.Args...)
 	if errors.Is(err, windows.ERROR_SERVICE_EXISTS) {
@@ -42,17 +43,29 @@ func Install(_ context.Context, c Config) error {
 		return fmt.Errorf("register the service %s: %w", c.Name, err)
 	}
 	defer s.Close()
-	restart := mgr.RecoveryAction{Type: mgr.ServiceRestart, Delay: 5 * time.Second}
-	err = s.SetRecoveryActions([]mgr.RecoveryAction{restart, restart, restart}, 24*60*60)
-	if err == nil {
-		// Without it only a crash counts, and not an exit code.
-		err = s.SetRecoveryActionsOnNonCrashFailures(true)
-	}
-	if err != nil {
+	if err := configure(s); err != nil {
 		return errors.Join(fmt.Errorf("let the service %s be restarted: %w", c.Name, err), s.Delete())
 	}
 	if err := s.Start(); err != nil {
 		return fmt.Errorf("the service %s is registered, but does not start: %w", c.Name, err)
+	}
+	return nil
+}
+
+// configure says when the service starts, and what becomes of it when it fails.
+func configure(s *mgr.Service) error {
+	restart := mgr.RecoveryAction{Type: mgr.ServiceRestart, Delay: 5 * time.Second}
+	if err := s.SetRecoveryActions([]mgr.RecoveryAction{restart, restart, restart}, 24*60*60); err != nil {
+		return err
+	}
+	// Without it only a crash counts, and not an exit code. Wine knows neither level, and nothing hangs on them there.
+	if err := s.SetRecoveryActionsOnNonCrashFailures(true); err != nil && !errors.Is(err, windows.ERROR_INVALID_LEVEL) {
+		return err
+	}
+	delayed := windows.SERVICE_DELAYED_AUTO_START_INFO{IsDelayedAutoStartUp: 1}
+	err := windows.ChangeServiceConfig2(s.Handle, windows.SERVICE_CONFIG_DELAYED_AUTO_START_INFO, (*byte)(unsafe.Pointer(&delayed)))
+	if err != nil && !errors.Is(err, windows.ERROR_INVALID_LEVEL) {
+		return err
 	}
 	return nil
 }
