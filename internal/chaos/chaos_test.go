@@ -5,6 +5,7 @@ package chaos
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -103,9 +104,27 @@ func (w *world) plan(r *rand.Rand, lasts time.Duration) (all []act) {
 		case n < 74:
 			share, seed := r.Float64(), r.Uint64()
 			begin("drop connections to the store", func() error { w.content.drop(rand.New(rand.NewPCG(seed, 0)), share); return nil })
-		case n < 90:
+		case n < 77:
+			begin("kill everything", func() error {
+				var errs []error
+				for _, d := range w.all() {
+					errs = append(errs, d.signal(os.Kill))
+				}
+				return errors.Join(errs...)
+			})
+			end("start everything", func() error {
+				var errs []error
+				for _, d := range w.all() {
+					errs = append(errs, d.start())
+				}
+				return errors.Join(errs...)
+			})
+		case n < 88:
 			f.after = r.IntN(128 << 10)
 			begin("flip a bit of what the store answers", func() error { w.content.flip(down, f); return nil })
+		case n < 92:
+			f.after = r.IntN(32 << 10)
+			begin("flip a bit of what the store is asked", func() error { w.content.flip(up, f); return nil })
 		default:
 			dir := r.IntN(2)
 			f.after /= 8 // little goes over it

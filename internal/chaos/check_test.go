@@ -157,7 +157,10 @@ func (w *world) checkLog(r *runLine, file string) error {
 		}
 	}
 	if r.Site == "" {
-		return nil
+		for i := range files {
+			files[i].Outcome = published[files[i].Outcome]
+		}
+		files = slices.DeleteFunc(files, func(f fileLine) bool { return f.Outcome == "" })
 	}
 	counts, err := once(files)
 	if err != nil {
@@ -174,6 +177,9 @@ func (w *world) checkLog(r *runLine, file string) error {
 	}
 	return nil
 }
+
+// published says as which outcome those of a publish are counted.
+var published = map[string]string{"added": "added", "changed": "changed", "touched": "changed", "removed": "deleted"}
 
 // once counts outcomes, of which no file has two.
 func once(files []fileLine) (map[string]int, error) {
