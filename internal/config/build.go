@@ -75,7 +75,7 @@ func (b *builder) build() *Config {
 	default:
 		b.bad("public", "it is missing: name the URLs at which sites reach this Core, such as [tls://core.example.com:4222, wss://core.example.com:443]")
 	}
-	c.Retention = b.retention()
+	c.Retention, c.Prices = b.retention(), b.prices()
 	c.Fleet = b.fleet()
 	c.Alerts = b.alerts(c.Fleet)
 	for _, ch := range c.Fleet.Channels {

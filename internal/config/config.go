@@ -32,7 +32,8 @@ type Config struct {
 	Bus    *Bus // nil: the Core's own embedded server
 
 	Retention Retention
-	Alerts    Alerts       // zero: nobody is told
+	Alerts    Alerts // zero: nobody is told
+	Prices    Prices
 	Fleet     *fleet.Fleet // valid
 }
 

@@ -190,6 +190,14 @@ func TestRefused(t *testing.T) {
 		{"nothing listens", base + "listen: {control: off, websocket: off}\n", false, []string{`f:6:9: listen: control and websocket are both off: no site could connect`}},
 		{"one port twice", base + "listen: {control: ':443', metrics: '443'}\n", true, []string{
 			`f:6:9: listen.websocket: port 443 is the one of control: give each its own`, `f:6:36: listen.metrics: "443": want ADDRESS:PORT such as 127.0.0.1:9469, or off`}},
+		{"windows", site("windows: 'mon 20:00', targets: {a: {folder: /t, windows: dusk}}"), false, []string{
+			`f:8:55: sites.s.windows: window "mon 20:00": column 5, "20:00": want days (mon, mon-fri, holiday) and times (20:00-06:00, all, dark); a time is 00:00 to 23:59, and 24:00 as an end`,
+			`f:8:103: sites.s.targets.a.windows: window "dusk": column 1, "dusk": unknown day: use mon, tue, wed, thu, fri, sat, sun, a range such as mon-fri, or holiday`}},
+		{"dark without a place", site("windows: dark, targets: {a: /t}"), false, []string{`f:8:9: sites.s: windows of channel a: window dark: the site has no coordinates: give its latitude and longitude, or write times`}},
+		{"timetable", site("rate: 06:00-20:00 20, targets: {a: /t}"), false, []string{`f:8:52: sites.s.rate: rate timetable "06:00-20:00 20": column 13, "20": no rate (a rate, 0 or unlimited ends each entry): rate "20": no unit: write 20Mbit for bits or 20MB for bytes per second`}},
+		{"priority", strings.Replace(base, "source: /src/a", "source: /src/a, priority: 2000", 1), true, []string{"f:5:42: channels.a.priority: 2000: want -1000 to 1000"}},
+		{"cadence", strings.Replace(base, "source: /src/a", "source: /src/a, cadence: nightly", 1), false, []string{`f:5:41: channels.a.cadence: cadence "nightly": column 1, "nightly": want minute, hour, day of month, month, day of week and a zone (30 18 * * mon-fri Europe/Berlin), or daily or weekly DAY, a time or nothing, and before first window (daily 2h before first window)`}},
+		{"prices", base + "prices: {gb: -1, currency: dollars}\n", true, []string{"f:6:14: prices.gb: -1: want no negative price", `f:6:28: prices.currency: "dollars": want its three capital letters, such as EUR`}},
 		{"retention", base + "retention: {logs: 12h, runs: 1h}\n", false, []string{
 			`f:6:19: retention.logs: 12h0m0s: want at least a day`, `f:6:30: retention.runs: 1h0m0s: want at least as long as logs are kept, 12h0m0s`}},
 		{"what is missing", "version: 1\n", true, []string{
@@ -261,7 +269,7 @@ func TestLoad(t *testing.T) {
 	urls := []string{"tls://nats1:4222", "wss://nats2:443"}
 	if diff := cmp.Diff(&Config{Store: "s3://b/p?region=x", Data: "/data", LogFolder: "/data/logs", MasterKeyFile: "/data/master.key", Public: urls,
 		Listen: Listen{Metrics: "127.0.0.1:9469"}, Bus: &Bus{URLs: urls, CredentialsFile: "/etc/core.creds", CAFile: "/etc/nats-ca.pem"},
-		Retention: Retention{Logs: 30 * 24 * time.Hour, Runs: 400 * 24 * time.Hour}}, c, cmpopts.IgnoreFields(Config{}, "Fleet")); diff != "" {
+		Retention: Retention{Logs: 30 * 24 * time.Hour, Runs: 400 * 24 * time.Hour}, Prices: Prices{Currency: "USD"}}, c, cmpopts.IgnoreFields(Config{}, "Fleet")); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
@@ -296,4 +304,39 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestNights pins which level's window and timetable count, and when a channel
+// is published by itself.
+func TestNights(t *testing.T) {
+	c, err := Parse("x", []byte(strings.Replace(base, "b: {source: /src/b}", "b: {source: /src/b, windows: 'sat-sun all', cadence: '30 18 * * mon-fri Europe/Berlin', priority: 5}, image: {source: /src/i}, bare: {source: /src/z}", 1)+`
+defaults: {rate: '06:00-20:00 0; else 20Mbit', targets: {a: /a, b: /b, image: /i, bare: /z}}
+regions: {r: {windows: 'mon-fri 20:00-06:00', rate: 3MB}, s: {}}
+domains: {d: {targets: {image: {windows: dark}, bare: {windows: always}}}}
+sites:
+  one: {domain: d, region: r, zone: Asia/Tokyo, at: [34.69, 135.50]}
+  two: {domain: d, region: s, zone: UTC, windows: always, targets: {image: {windows: 'all'}}}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, s := range c.Fleet.Sites {
+		got[s.Name] = fmt.Sprintf("%d %s", s.Rate, s.Rates)
+		for _, p := range s.Placements {
+			got[s.Name+"/"+p.Channel] = p.Windows
+		}
+	}
+	for _, ch := range c.Fleet.Channels {
+		got[ch.Name] = fmt.Sprintf("%d %s", ch.Priority, ch.Cadence)
+	}
+	night := "mon-fri 20:00-06:00"
+	want := map[string]string{
+		"one": "3000000 ", "one/a": night, "one/b": night, "one/bare": "", "one/image": "dark",
+		"two": "0 06:00-20:00 0; else 20Mbit", "two/a": "", "two/b": "", "two/bare": "", "two/image": "all",
+		"a": "0 daily 2h before first window", "b": "5 30 18 * * mon-fri Europe/Berlin", "image": "0 weekly sun 2h before first window", "bare": "0 ",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
 }

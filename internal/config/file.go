@@ -23,6 +23,7 @@ type file struct {
 	Listen        listenFile          `yaml:"listen"`
 	NATS          *natsFile           `yaml:"nats"`
 	Retention     retentionFile       `yaml:"retention"`
+	Prices        pricesFile          `yaml:"prices"`
 	Alerts        alertsFile          `yaml:"alerts"`
 	Channels      map[string]channel  `yaml:"channels"`
 	Defaults      policy              `yaml:"defaults"`
@@ -48,6 +49,12 @@ type retentionFile struct {
 	Runs *duration `yaml:"runs"`
 }
 
+type pricesFile struct {
+	GB               *float64 `yaml:"gb"`
+	ThousandRequests *float64 `yaml:"thousand_requests"`
+	Currency         *string  `yaml:"currency"`
+}
+
 type channel struct {
 	Source          *string   `yaml:"source"`
 	Include         []string  `yaml:"include"`
@@ -62,21 +69,26 @@ type channel struct {
 	Prune           *bool     `yaml:"prune"`
 	Ignore          []string  `yaml:"ignore"`
 	LogUnchanged    *bool     `yaml:"log_unchanged"`
+	Windows         *rule     `yaml:"windows"`
+	Cadence         *cadence  `yaml:"cadence"`
+	Priority        *int64    `yaml:"priority"`
 }
 
 // policy is what the fleet, a region, a domain and a site may all say.
 type policy struct {
 	Targets map[string]target `yaml:"targets"`
-	Rate    *rate             `yaml:"rate"`
+	Rate    *pace             `yaml:"rate"`
+	Windows *rule             `yaml:"windows"`
 	Locked  *string           `yaml:"locked"`
 	Prune   *bool             `yaml:"prune"`
 }
 
 type target struct {
-	Folder *string `yaml:"folder"`
-	Rate   *rate   `yaml:"rate"`
-	Locked *string `yaml:"locked"`
-	Prune  *bool   `yaml:"prune"`
+	Folder  *string `yaml:"folder"`
+	Rate    *rate   `yaml:"rate"`
+	Windows *rule   `yaml:"windows"`
+	Locked  *string `yaml:"locked"`
+	Prune   *bool   `yaml:"prune"`
 }
 
 func (t *target) short(text string) { t.Folder = &text }

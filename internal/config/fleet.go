@@ -34,6 +34,7 @@ func (b *builder) fleet() *fleet.Fleet {
 	for _, name := range names(b.f.Sites) {
 		f.Sites = append(f.Sites, b.site(name, origin))
 	}
+	b.cadences(f)
 	b.problems(f, origin)
 	return f
 }
@@ -72,6 +73,11 @@ func (b *builder) channel(name string) fleet.Channel {
 	}
 	if c.Keep != nil {
 		out.Keep = int(min(*c.Keep, 1<<30))
+	}
+	if c.Priority != nil {
+		if out.Priority = int(max(min(*c.Priority, maxPriority), -maxPriority)); int64(out.Priority) != *c.Priority {
+			b.bad(key+".priority", "%d: want %d to %d", *c.Priority, -maxPriority, maxPriority)
+		}
 	}
 	if c.KeepWithin != nil {
 		out.KeepWithin = time.Duration(*c.KeepWithin)
@@ -171,7 +177,7 @@ func (b *builder) site(name string, origin map[[2]string]string) fleet.Site {
 	}
 	for _, l := range levels {
 		if l.Rate != nil {
-			out.Rate = int64(*l.Rate)
+			out.Rate, out.Rates = l.Rate.split()
 			break
 		}
 	}
@@ -214,12 +220,14 @@ func (b *builder) placement(s *fleet.Site, ch string, levels []level) (*fleet.Pl
 	var folder, locked *string
 	var prune *bool
 	var speed *rate
+	var when *rule
 	for _, l := range levels {
 		t := l.Targets[ch]
 		if folder == nil && t.Folder != nil {
 			folder, from = t.Folder, l.key+".targets."+ch
 		}
 		speed = first(speed, t.Rate)
+		when = first(when, t.Windows, l.Windows)
 		locked = first(locked, t.Locked, l.Locked)
 		prune = first(prune, t.Prune, l.Prune)
 	}
@@ -234,6 +242,7 @@ func (b *builder) placement(s *fleet.Site, ch string, levels []level) (*fleet.Pl
 	if speed != nil {
 		p.Rate = int64(*speed)
 	}
+	b.windows(s, p, first(when, c.Windows))
 	p.Target, _ = expand(*folder, s.Name, s.Domain, s.Region, ch) // checked where it stands
 	return p, from
 }

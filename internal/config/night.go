@@ -1,0 +1,139 @@
+package config
+
+import (
+	"strings"
+
+	"nightferry/internal/bucket"
+	"nightferry/internal/fleet"
+	"nightferry/internal/window"
+)
+
+// pace is a rate of the whole day, or a timetable in canonical text.
+type pace string
+
+func (p *pace) parse(text string) error {
+	var r rate
+	err := r.parse(text)
+	if err == nil || !timetable(text) {
+		*p = pace(text)
+		return err
+	}
+	t, err := window.ParseTimetable(text, bucket.ParseRate)
+	*p = pace(t.String())
+	return err
+}
+
+// timetable tells one from a plain rate.
+func timetable(text string) bool {
+	return strings.ContainsAny(text, ";:") || strings.HasPrefix(text, "else ")
+}
+
+func (p pace) split() (bytesPerSecond int64, table string) {
+	if timetable(string(p)) {
+		return 0, string(p)
+	}
+	var r rate
+	_ = r.parse(string(p)) // it was parsed before, or refused and told
+	return int64(r), ""
+}
+
+// always is the rule that lifts a window that a wider level sets.
+const always = "always"
+
+// rule says when a channel may move, in canonical text.
+type rule string
+
+func (r *rule) parse(text string) error {
+	if text == always {
+		*r = always
+		return nil
+	}
+	w, err := window.ParseRule(text)
+	*r = rule(w.String())
+	return err
+}
+
+// cadence is one in canonical text.
+type cadence string
+
+func (c *cadence) parse(text string) error {
+	v, err := window.ParseCadence(text)
+	*c = cadence(v.String())
+	return err
+}
+
+// maxPriority bounds a channel's, on both sides.
+const maxPriority = 1000
+
+// weekly are the channels that by default are published once a week: what they
+// hold is large and seldom new.
+var weekly = map[string]bool{"image": true}
+
+// cadences gives channels that have windows somewhere, and no cadence, the
+// usual one. Without windows nothing is published by itself.
+func (b *builder) cadences(f *fleet.Fleet) {
+	windows := map[string]bool{}
+	for i := range f.Sites {
+		for _, p := range f.Sites[i].Placements {
+			windows[p.Channel] = windows[p.Channel] || p.Windows != ""
+		}
+	}
+	for i := range f.Channels {
+		ch := &f.Channels[i]
+		text := "daily before first window"
+		if weekly[ch.Name] {
+			text = "weekly sun before first window"
+		}
+		if given := b.f.Channels[ch.Name].Cadence; given != nil {
+			ch.Cadence = string(*given)
+		} else if c, err := window.ParseCadence(text); err == nil && windows[ch.Name] {
+			ch.Cadence = c.String()
+		}
+	}
+}
+
+// windows puts a placement's rule in, if it works at the site.
+func (b *builder) windows(s *fleet.Site, p *fleet.Placement, r *rule) {
+	if r == nil || *r == always || *r == "" {
+		return
+	}
+	p.Windows = string(*r)
+	w, err := window.ParseRule(p.Windows)
+	if err != nil {
+		return // told where it stands
+	}
+	key := "sites." + s.Name
+	if err := w.Check(window.Place{Zone: s.Location, Latitude: s.Latitude, Longitude: s.Longitude}); err != nil && !b.refused[key] {
+		b.fail(b.at["#"+key], key, "windows of channel %s: %v", p.Channel, err)
+	}
+}
+
+// Prices are what the store takes for moving; in a currency that nobody
+// converts.
+type Prices struct {
+	GB, ThousandRequests float64
+	Currency             string
+}
+
+func (b *builder) prices() Prices {
+	f, p := b.f.Prices, Prices{Currency: "USD"}
+	for _, n := range []struct {
+		key   string
+		given *float64
+		to    *float64
+	}{{"prices.gb", f.GB, &p.GB}, {"prices.thousand_requests", f.ThousandRequests, &p.ThousandRequests}} {
+		if n.given == nil {
+			continue
+		}
+		if *n.to = *n.given; *n.to < 0 {
+			b.bad(n.key, "%v: want no negative price", *n.to)
+		}
+	}
+	if f.Currency != nil {
+		p.Currency = *f.Currency
+		if len(p.Currency) != 3 || strings.ToUpper(p.Currency) != p.Currency {
+			b.bad("prices.currency", "%s: want its three capital letters, such as EUR", quote(p.Currency))
+		}
+	}
+	return p
+}
