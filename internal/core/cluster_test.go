@@ -47,7 +47,9 @@ func TestOwnCluster(t *testing.T) {
 
 	// The cluster goes away and comes back, and nobody has to do anything.
 	cluster.Stop()
-	w.until("the incident", func() bool { return strings.Contains(strings.Join(w.texts("cluster"), " "), "go on with what they have") })
+	w.until("the incident", func() bool {
+		return strings.Contains(strings.Join(w.texts("cluster"), " "), "go on with what they have")
+	})
 	w.write("b.txt", "beta")
 	w.publish("package")
 	cluster.Start()

@@ -46,6 +46,7 @@ type Core struct {
 	shelf  shelf // what each release needs of the store
 	pages  pageCache
 	enrols enrolments
+	joinMu sync.Mutex // one enrolment or revocation at a time
 	follow followers
 	alarms alarms
 	count  counters

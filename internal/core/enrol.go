@@ -195,6 +195,8 @@ func (c *Core) enrol(ctx context.Context, m message, v *wire.Enrol, identity tru
 		c.refuseError(ctx, m, err)
 		return
 	}
+	c.joinMu.Lock() // a site that is being revoked does not slip in meanwhile
+	defer c.joinMu.Unlock()
 	t, err := c.ledger.TakeToken(ctx, m.from.Site, sha256.Sum256(v.Token[:]), public)
 	if err != nil {
 		c.tokenRefused(ctx, m, err)
@@ -271,8 +273,18 @@ func (c *Core) grant(ctx context.Context, m message, v *wire.Enrol, s *fleet.Sit
 	return g, nil
 }
 
-// RevokeSite ends a site's identity and cuts its connection before it returns.
+// RevokeSite ends a site's identity and its outstanding tokens, and cuts its
+// connection before it returns.
 func (c *Core) RevokeSite(ctx context.Context, name, why string) error {
+	c.joinMu.Lock()
+	defer c.joinMu.Unlock()
+	tokens := 0
+	if s := c.settings.Load().Fleet.Site(name); s != nil {
+		var err error
+		if tokens, err = c.endTokens(ctx, s.Domain, name); err != nil {
+			return err
+		}
+	}
 	var found []wire.Address
 	c.fleet.each(func(a wire.Address, x *site) {
 		if a.Site == name {
@@ -283,8 +295,8 @@ func (c *Core) RevokeSite(ctx context.Context, name, why string) error {
 			x.mu.Unlock()
 		}
 	})
-	if len(found) == 0 {
-		return fmt.Errorf("site %q has no identity: nothing to revoke", name)
+	if len(found) == 0 && tokens == 0 {
+		return fmt.Errorf("site %q has no identity and no token: nothing to revoke", name)
 	}
 	for _, a := range found {
 		if err := c.revoke(ctx, a, why); err != nil {
@@ -292,6 +304,19 @@ func (c *Core) RevokeSite(ctx context.Context, name, why string) error {
 		}
 	}
 	return c.enforceRevocations(ctx)
+}
+
+// endTokens ends what nobody should enrol with any more.
+func (c *Core) endTokens(ctx context.Context, domain, site string) (int, error) {
+	n, err := c.ledger.EndTokens(ctx, domain, site)
+	if err != nil || n == 0 {
+		return n, err
+	}
+	object := "domain " + domain
+	if site != "" {
+		object = "site " + site
+	}
+	return n, c.audit(ctx, "revoke", object, fmt.Sprintf("%d unused tokens", n))
 }
 
 func (c *Core) revoke(ctx context.Context, a wire.Address, why string) error {
@@ -311,12 +336,14 @@ func (c *Core) revoke(ctx context.Context, a wire.Address, why string) error {
 	return c.userNotCut(ctx, a, id.Public)
 }
 
-// RevokeDomain ends the identities of all sites of a domain, cuts them and
-// replaces its signing key; it returns the sites.
+// RevokeDomain ends the identities and outstanding tokens of all sites of a
+// domain, cuts them and replaces its signing key; it returns the sites.
 func (c *Core) RevokeDomain(ctx context.Context, domain, why string) ([]string, error) {
 	if c.settings.Load().Fleet.Domain(domain) == nil {
 		return nil, fmt.Errorf("no domain %q is configured", domain)
 	}
+	c.joinMu.Lock()
+	defer c.joinMu.Unlock()
 	var found []wire.Address
 	c.fleet.each(func(a wire.Address, x *site) {
 		x.mu.Lock()
@@ -336,6 +363,9 @@ func (c *Core) RevokeDomain(ctx context.Context, domain, why string) ([]string, 
 		return nil, err
 	}
 	if err := c.cutDomain(ctx, domain); err != nil {
+		return nil, err
+	}
+	if _, err := c.endTokens(ctx, domain, ""); err != nil {
 		return nil, err
 	}
 	var sites []string

@@ -356,3 +356,36 @@ func TestOrders(t *testing.T) {
 		return false
 	})
 }
+
+// TestRevokedTokens: who is revoked does not come back by a token that was given
+// out before.
+func TestRevokedTokens(t *testing.T) {
+	w := newWorld(t, nil)
+	tokens := map[string]string{}
+	for _, n := range []string{"osaka", "tokyo", "berlin"} {
+		issued, err := w.core.Token(t.Context(), n, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tokens[n] = issued.Text
+	}
+	if err := w.core.RevokeSite(t.Context(), "osaka", "lost in the post"); err != nil {
+		t.Fatal(err)
+	}
+	_, err := w.enrol(tokens["osaka"], nil)
+	mustRefuse(t, err, "expired")
+	if err := w.core.RevokeSite(t.Context(), "osaka", "again"); err == nil {
+		t.Error("there was nothing left to revoke")
+	}
+	if _, err := w.core.RevokeDomain(t.Context(), "apac", "test"); err != nil {
+		t.Fatal(err)
+	}
+	_, err = w.enrol(tokens["tokyo"], nil)
+	mustRefuse(t, err, "expired")
+	w.untilDeed("revoke", "1 unused tokens")
+	// A new token is good, and so are those of other domains.
+	if _, err = w.enrol(tokens["berlin"], nil); err != nil {
+		t.Error(err)
+	}
+	w.join("tokyo").hello()
+}

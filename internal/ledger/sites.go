@@ -65,6 +65,20 @@ func (l *Ledger) TakeToken(ctx context.Context, id string, hash [32]byte, public
 	return t, nil
 }
 
+// EndTokens ends the tokens of a site, or with an empty name those of a whole
+// domain, that have not expired, and returns how many nobody had used.
+func (l *Ledger) EndTokens(ctx context.Context, domain, site string) (unused int, err error) {
+	now := l.now()
+	err = l.update(ctx, fmt.Sprintf("end the tokens of site %q of domain %s", site, domain), func(x *tx) error {
+		const which = " WHERE domain = ?1 AND (?2 = '' OR site = ?2) AND expires > ?3"
+		if err := x.row("SELECT count(*) FROM tokens"+which+" AND used = 0", domain, site, micros(now)).Scan(&unused); err != nil {
+			return err
+		}
+		return x.exec("UPDATE tokens SET expires = ?3"+which, domain, site, micros(now))
+	})
+	return unused, err
+}
+
 // Tokens lists all tokens, the newest first.
 func (l *Ledger) Tokens(ctx context.Context) ([]Token, error) {
 	return many(ctx, l.read, "list enrolment tokens", scanToken, "SELECT "+tokenColumns+" FROM tokens ORDER BY issued DESC, id")
