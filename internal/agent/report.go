@@ -15,8 +15,9 @@ import (
 // the rest up meanwhile; it fits a message however badly it compresses.
 const batchBytes = 192 << 10
 
-// fullWait is how long to leave a Core alone that cannot commit.
-const fullWait = 30 * time.Second
+// fullWaits is how long to leave a Core alone that cannot commit: so many times
+// as it may take to acknowledge, 30 s where nobody says otherwise.
+const fullWaits = 2
 
 // ack is what the Core, or the connection, has to say to the sender.
 type ack struct {
@@ -88,7 +89,7 @@ func (a *agent) awaitAck(ctx context.Context, first, end uint64) (uint64, error)
 			}
 			if k.full {
 				a.note(Warning, "", "the Core cannot commit job data now: it waits in the spool", nil)
-				wait := time.NewTimer(fullWait)
+				wait := time.NewTimer(fullWaits * a.o.AckWait)
 				defer wait.Stop()
 				select {
 				case <-ctx.Done():
