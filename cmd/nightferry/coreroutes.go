@@ -66,6 +66,13 @@ func (d *daemon) routes() []api.Route {
 		}
 		return list(d.core.RevokeDomain(ctx, r.Name, r.Reason))
 	})
+	add("POST /v1/alerts/test", func(ctx context.Context, c *api.Call) (any, error) {
+		var r alertRequest
+		if err := c.Read(&r); err != nil {
+			return nil, err
+		}
+		return list(d.core.TestAlerts(ctx, r.To))
+	})
 	add("POST /v1/publish", d.publish)
 	add("POST /v1/sync", d.sync)
 	add("GET /v1/secrets", func(ctx context.Context, _ *api.Call) (any, error) { return list(d.core.Vault().List(ctx)) })

@@ -205,7 +205,7 @@ func cluster(c *config.Config) *core.Cluster {
 }
 
 func settings(c *config.Config) core.Settings {
-	return core.Settings{Fleet: c.Fleet, URLs: c.Public, Retention: ledger.Retention{Logs: c.Retention.Logs, Summaries: c.Retention.Runs}}
+	return core.Settings{Fleet: c.Fleet, URLs: c.Public, Alerts: core.Alerts(c.Alerts), Retention: ledger.Retention{Logs: c.Retention.Logs, Summaries: c.Retention.Runs}}
 }
 
 // event logs what the Core tells; progress is for those who follow.

@@ -51,7 +51,7 @@ func newSecretSet(e *env) *cobra.Command {
 		use:   "set [flags] NAME",
 		short: "Store a value under a name",
 		long: "Reads a value from standard input, or from --file, and stores it as a new version of NAME; a line end after it is dropped. Names that mean something: s3 (access key, secret key and, if any, session token, separated by spaces; the environment comes first), " +
-			"domain/NAME/account, domain/NAME/proxy, smtp.",
+			"domain/NAME/account, domain/NAME/proxy, smtp (user and password, separated by a space), webhook (a bearer token).",
 		example: "nightferry secret set s3 < credentials\nnightferry secret set domain/apac/proxy --file /root/proxy.txt",
 		min:     1, max: 2, // a second one is refused by name
 		run: func(ctx context.Context, args []string) error {

@@ -88,7 +88,7 @@ func (s *State) Update(now time.Time, r *Rules, list []Incident) bool {
 		open := x.Resolved.IsZero()
 		switch {
 		case told == nil && open && now.Sub(x.Opened) < settle:
-			if unsettled == 0 || x.ID < unsettled {
+			if x.ID > 0 && (unsettled == 0 || x.ID < unsettled) {
 				unsettled = x.ID
 			}
 		case told == nil && open:

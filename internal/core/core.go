@@ -53,6 +53,7 @@ type Settings struct {
 	Fleet     *fleet.Fleet
 	URLs      []string // that sites dial: tls://host:4222, wss://host. None: the listeners' own addresses
 	Retention ledger.Retention
+	Alerts    Alerts
 }
 
 // WithActor tells, for the audit, on whose behalf a method of Core is called.

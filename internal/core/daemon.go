@@ -123,6 +123,8 @@ func (c *Core) Run(ctx context.Context) (err error) {
 	})
 	g.Go(func() error { return c.renderAll(ctx) })
 	g.Go(func() error { return c.alarms.serve(ctx) })
+	people := &teller{core: c}
+	g.Go(func() error { return c.every(ctx, c.o.Poll, people.tellPeople) })
 	if c.foreign != nil {
 		g.Go(func() error { return c.watchCluster(ctx) })
 	}

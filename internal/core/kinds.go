@@ -21,6 +21,8 @@ const (
 	LogAccess Kind = "log-access"  // somebody changed who can read a log folder
 	Rendering Kind = "log"         // a log file cannot be written
 	Lost      Kind = "lost-events" // a site's events are missing
+	MailDown  Kind = "mail"        // mails cannot be delivered
+	HookDown  Kind = "webhook"     // the webhook does not take notices
 	Publishes Kind = "publish"     // a channel could not be published
 
 	ClusterBad Kind = "cluster"         // one's own NATS cluster is away, or does not take the Core's users
@@ -30,5 +32,5 @@ const (
 
 // Kinds lists them, for the documentation's test.
 func Kinds() []Kind {
-	return []Kind{Forged, Revoked, Protocol, Malformed, Denied, TokenBad, BadAsk, BadProof, Clock, Silent, Full, Store, LogAccess, Rendering, Lost, Publishes, ClusterBad, NotCut, SiteSays}
+	return []Kind{Forged, Revoked, Protocol, Malformed, Denied, TokenBad, BadAsk, BadProof, Clock, Silent, Full, Store, LogAccess, Rendering, Lost, Publishes, MailDown, HookDown, ClusterBad, NotCut, SiteSays}
 }

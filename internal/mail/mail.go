@@ -52,6 +52,11 @@ type Message struct {
 	Date       time.Time
 }
 
+// ErrRefused: the server took the connection and the login, and refused this
+// sender, recipient or text for good. Trying again helps only after somebody
+// has changed something.
+var ErrRefused = errors.New("refused")
+
 // timeout bounds a whole delivery.
 const timeout = 30 * time.Second
 
@@ -69,7 +74,11 @@ func Send(ctx context.Context, s Server, login Login, m Message) error {
 		err = c.DialAndSendWithContext(ctx, msg)
 	}
 	if err != nil {
-		return fmt.Errorf("mail to %s through %s: %w", m.To, s.Addr, hide(err, login))
+		err = fmt.Errorf("mail to %s through %s: %w", m.To, s.Addr, hide(err, login))
+		if failed, ok := errors.AsType[*mail.SendError](err); ok && !failed.IsTemp() && failed.ErrorCode() >= 500 {
+			err = fmt.Errorf("%w: %w", ErrRefused, err)
+		}
+		return err
 	}
 	return nil
 }

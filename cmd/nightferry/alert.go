@@ -1,0 +1,68 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"nightferry/internal/core"
+)
+
+func newAlert(e *env) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "alert",
+		Short:   "Try whether alerts reach people",
+		Long:    wrap("Incidents and morning reports are told by mail and to a webhook, as the configuration's section alerts says.", lineWidth),
+		Example: indent("nightferry alert test"),
+	}
+	cmd.AddCommand(newAlertTest(e))
+	return cmd
+}
+
+// alertRequest asks for a test.
+type alertRequest struct {
+	To string `json:"to,omitempty"` // empty: everybody
+}
+
+func newAlertTest(e *env) *cobra.Command {
+	var f coreFlags
+	var to string
+	cmd := e.command(verb{
+		use:     "test [flags]",
+		short:   "Send a test to everybody who is told of incidents",
+		long:    "Has the running Core send a test to every recipient of the configuration, now, and tells what the mail server and the webhook said. It tries once and queues nothing. Accepted by the server is not yet read by a person: ask them.",
+		example: "nightferry alert test\nnightferry alert test --to ops@example.com",
+		run: func(ctx context.Context, _ []string) error {
+			a, err := f.ask()
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			var list []core.AlertTest
+			if err := a.post(ctx, "/v1/alerts/test", alertRequest{to}, &list); err != nil {
+				return err
+			}
+			bad := int64(0)
+			for _, x := range list {
+				e.event("alert", x)
+				switch {
+				case e.json:
+				case x.Error == "":
+					e.print("%s: accepted", shown(x.To))
+				default:
+					e.print("%s: FAILED: %s", shown(x.To), shown(x.Error))
+				}
+				if x.Error != "" {
+					bad++
+				}
+			}
+			if bad > 0 {
+				return &refusedError{count(bad, "recipient") + " could not be reached", "see what the server said; the login is the secret smtp, the webhook's token the secret webhook"}
+			}
+			return nil
+		},
+	})
+	f.add(cmd)
+	cmd.Flags().StringVar(&to, "to", "", "only this `ADDRESS`, which need not be in the configuration; webhook for the webhook")
+	return cmd
+}

@@ -1,0 +1,79 @@
+package core
+
+import (
+	"context"
+	"time"
+
+	"nightferry/internal/alert"
+	"nightferry/internal/fleet"
+	"nightferry/internal/ledger"
+	"nightferry/internal/wire"
+)
+
+// night is what a report looks back on.
+const night = 24 * time.Hour
+
+// morning tells how a region's last night was.
+func (c *Core) morning(ctx context.Context, region string, now time.Time) (*alert.Report, error) {
+	sites, err := c.Sites(ctx, fleet.Scope{Region: region})
+	if err != nil {
+		return nil, err
+	}
+	runs, err := c.ledger.Runs(ctx, ledger.RunFilter{Since: now.Add(-night), Limit: 100_000})
+	if err != nil {
+		return nil, err
+	}
+	open, err := c.ledger.Incidents(ctx, false)
+	if err != nil {
+		return nil, err
+	}
+	r := &alert.Report{Region: region, From: now.Add(-night), Until: now, Sites: []alert.SiteLine{}, Missed: []alert.Missed{}, Forecast: []alert.Coming{}}
+	lines := map[wire.Address]int{}
+	for i := range sites {
+		s := &sites[i]
+		lines[wire.Address{Domain: s.Domain, Site: s.Site}] = len(r.Sites)
+		l := alert.SiteLine{Domain: s.Domain, Site: s.Site}
+		for _, ch := range s.Channels {
+			if ch.Wants == 0 {
+				continue // nothing was published
+			}
+			l.Channels++
+			if ch.State == "current" {
+				l.Verified++
+				continue
+			}
+			r.Forecast = append(r.Forecast, alert.Coming{Domain: s.Domain, Site: s.Site, Channel: ch.Channel, Release: ch.Wants, Holds: ch.Holds})
+		}
+		r.Sites = append(r.Sites, l)
+	}
+	newest := map[rowKey]bool{}
+	for i := range runs { // the newest first
+		run := &runs[i]
+		at := wire.Address{Domain: run.Domain, Site: run.Site}
+		n, ok := lines[at]
+		if !ok || run.DryRun || run.Finished.IsZero() {
+			continue
+		}
+		l := &r.Sites[n]
+		l.Runs++
+		t := &run.Totals
+		l.Files += t.Added + t.Changed + t.Moved + t.Repaired + t.Deleted
+		l.Bytes += t.Fetched
+		// A night is missed when its last run did not come to a good end.
+		key := rowKey{at, run.Channel}
+		if !newest[key] && run.State != verified {
+			r.Missed = append(r.Missed, alert.Missed{Domain: run.Domain, Site: run.Site, Channel: run.Channel, At: run.Finished, State: run.State, Cause: run.Cause})
+		}
+		newest[key] = true
+	}
+	for i := range open {
+		x := c.toldAs(open[i])
+		for _, m := range x.Members {
+			if m.Region == region && m.Left.IsZero() {
+				r.Incidents++
+				break
+			}
+		}
+	}
+	return r, nil
+}

@@ -1,0 +1,301 @@
+package core
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+	"sync"
+	"time"
+
+	"nightferry/internal/alert"
+	"nightferry/internal/ledger"
+	"nightferry/internal/mail"
+	"nightferry/internal/wire"
+)
+
+// Alerts say who is told what. The zero Alerts tell nobody.
+type Alerts struct {
+	Rules   alert.Rules
+	SMTP    mail.Server
+	Webhook string // URL
+}
+
+// Secrets of what delivers alerts; both may be missing.
+const (
+	SecretSMTP    = "smtp"    // user and password, separated by white space
+	SecretWebhook = "webhook" // goes along as a bearer token
+)
+
+const alertsName = "alerts.json"
+
+// maxAlerts bounds the file of what was told, in bytes.
+const maxAlerts = 256 << 20
+
+// teller tells people. It is used by one goroutine at a time.
+type teller struct {
+	core   *Core
+	state  alert.State
+	loaded bool
+	unkept bool      // the state in memory is ahead of the file
+	full   time.Time // since when the ledger takes nothing
+}
+
+// hookBody is what a webhook gets.
+type hookBody struct {
+	Version int            `json:"version"`
+	Notices []alert.Notice `json:"notices"`
+}
+
+// tellPeople queues what is new and delivers what is due. What is queued is
+// durable before it is sent, so that a crash doubles a mail at worst.
+func (t *teller) tellPeople(ctx context.Context) {
+	s := t.core.settings.Load()
+	rules := &s.Alerts.Rules
+	if !rules.Mail && !rules.Webhook {
+		return
+	}
+	if !t.loaded {
+		if err := t.load(); err != nil {
+			t.core.trouble("alerts", err)
+			return
+		}
+	}
+	now := t.core.o.Now()
+	changed := t.state.Retarget(rules)
+	list, err := t.incidents(ctx, now)
+	if err != nil {
+		t.core.trouble("alerts", err)
+	} else if t.state.Update(now, rules, list) {
+		changed = true
+	}
+	for _, region := range t.state.ReportsDue(now, rules) {
+		rep, err := t.core.morning(ctx, region, now)
+		if err != nil {
+			t.core.trouble("alerts", fmt.Errorf("report of region %s: %w", region, err))
+			continue
+		}
+		t.state.AddReport(now, rules, *rep)
+		changed = true
+	}
+	t.keep(changed)
+	t.deliver(ctx, &s.Alerts)
+}
+
+// deliver sends letters until none is due. A server that fails once is not
+// asked again in the same round.
+func (t *teller) deliver(ctx context.Context, a *Alerts) {
+	var mailErr error
+	for _, l := range t.state.Letters(t.core.o.Now(), &a.Rules) {
+		if ctx.Err() != nil {
+			return
+		}
+		if f := t.state.Failing[l.To]; f != nil && t.core.o.Now().Before(f.Next) {
+			continue // it failed in this round
+		}
+		err := mailErr
+		if l.To == alert.Hook || err == nil {
+			err = t.core.sendLetter(ctx, a, &l)
+		}
+		now := t.core.o.Now()
+		switch {
+		case err == nil:
+			t.state.Delivered(&l)
+		case ctx.Err() != nil:
+			return
+		default:
+			t.state.Failed(now, l.To, err)
+			if l.To != alert.Hook && unreachable(err) {
+				mailErr = err
+			}
+			t.core.trouble("alerts", err)
+		}
+		t.keep(true)
+	}
+	t.complain()
+}
+
+// unreachable tells a server that did not do its part from one that refused
+// one recipient.
+func unreachable(err error) bool { return !errors.Is(err, mail.ErrRefused) }
+
+// complain makes what cannot be delivered an incident, and ends it.
+func (t *teller) complain() {
+	var mails, hook error
+	for to, f := range t.state.Failing {
+		err := fmt.Errorf("since %s: %s: it is kept and tried again", f.Since.UTC().Format(time.RFC3339), f.Why)
+		if to == alert.Hook {
+			hook = err
+		} else {
+			mails = err
+		}
+	}
+	for kind, err := range map[Kind]error{MailDown: mails, HookDown: hook} {
+		if err != nil {
+			t.core.alarms.raise(kind, "", wire.Address{}, err.Error())
+		} else {
+			t.core.alarms.over(kind, "", wire.Address{})
+		}
+	}
+}
+
+// sendLetter delivers one.
+func (c *Core) sendLetter(ctx context.Context, a *Alerts, l *alert.Letter) error {
+	if l.To == alert.Hook {
+		token, err := c.secret(ctx, SecretWebhook, "tell the webhook")
+		if err != nil {
+			return err
+		}
+		return mail.Post(ctx, a.Webhook, token, hookBody{1, l.Notices})
+	}
+	secret, err := c.secret(ctx, SecretSMTP, "send a mail")
+	if err != nil {
+		return err
+	}
+	var login mail.Login
+	if secret != "" {
+		user, password := secret, ""
+		if i := strings.IndexAny(secret, " \t\r\n"); i >= 0 {
+			user, password = secret[:i], strings.Trim(secret[i:], " \t\r\n")
+		}
+		if user == "" || password == "" {
+			return errors.New("the secret smtp is not USER PASSWORD: set it anew")
+		}
+		login = mail.Login{User: user, Password: password}
+	}
+	subject, text, html, err := alert.Render(l)
+	if err != nil {
+		return err
+	}
+	return mail.Send(ctx, a.SMTP, login, mail.Message{ID: l.ID, To: l.To, Subject: subject, Text: text, HTML: html, Date: c.o.Now()})
+}
+
+// secret reads an optional secret; empty: there is none.
+func (c *Core) secret(ctx context.Context, name, purpose string) (string, error) {
+	s, _, err := c.vault.Get(ctx, name, purpose)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	return string(s.Reveal()), err
+}
+
+// incidents lists them as alerts tell them, the newest first. A ledger on a
+// full disk cannot hold the incident about it, so that one is made up here.
+func (t *teller) incidents(ctx context.Context, now time.Time) ([]alert.Incident, error) {
+	list, err := t.core.ledger.Incidents(ctx, true)
+	if err != nil {
+		return nil, err
+	}
+	open, err := t.core.ledger.Incidents(ctx, false) // those that are older than the newest thousand
+	if err != nil {
+		return nil, err
+	}
+	known := map[int64]bool{}
+	var out []alert.Incident
+	for _, i := range append(list, open...) {
+		if !known[i.ID] && i.Kind != string(Full) {
+			known[i.ID] = true
+			out = append(out, t.core.toldAs(i))
+		}
+	}
+	if !t.core.count.full.Load() {
+		t.full = time.Time{}
+		return out, nil
+	}
+	if t.full.IsZero() {
+		t.full = now
+	}
+	text := ledger.ErrFull.Error() + "; sites keep what they report until then"
+	return append(out, alert.Incident{ID: -1, Key: string(Full), Kind: string(Full), Text: text, Opened: t.full, Last: now, Count: 1,
+		Members: []alert.Member{{Text: text, First: t.full}}}), nil
+}
+
+func (c *Core) toldAs(i ledger.Incident) alert.Incident {
+	x := alert.Incident{ID: i.ID, Key: i.Key, Kind: i.Kind, Text: i.Text, Opened: i.Opened, Last: i.Last, Count: i.Count, Resolved: i.Resolved}
+	f := c.settings.Load().Fleet
+	for _, m := range i.Members {
+		n := alert.Member{Domain: m.Domain, Site: m.Site, Text: m.Text, First: m.First, Left: m.Left}
+		if s := f.Site(m.Site); s != nil && s.Domain == m.Domain {
+			n.Region = s.Region
+		}
+		x.Members = append(x.Members, n)
+	}
+	return x
+}
+
+// load reads what was told before. A file that is damaged is set aside: then
+// what is open is told again.
+func (t *teller) load() error {
+	t.loaded = true
+	f, err := t.core.dir.Open(alertsName)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		var b []byte
+		b, err = io.ReadAll(io.LimitReader(f, maxAlerts))
+		f.Close()
+		if err == nil {
+			if err = json.Unmarshal(b, &t.state); err == nil {
+				return nil
+			}
+		}
+	}
+	t.state = alert.State{Begun: true} // all that is open, and what is over since, is told
+	aside := alertsName + "." + t.core.o.Now().UTC().Format("20060102T150405") + ".damaged"
+	return errors.Join(fmt.Errorf("read %s: %w: it is set aside, and what is open is told again", alertsName, err), t.core.dir.Rename(alertsName, aside))
+}
+
+// keep stores the state. What cannot be stored is told all the same: a full
+// disk is what people must hear of.
+func (t *teller) keep(changed bool) {
+	if t.unkept = t.unkept || changed; !t.unkept {
+		return
+	}
+	b, err := json.Marshal(&t.state)
+	if err == nil {
+		err = t.core.dir.WriteFile(alertsName, b, 0o600)
+	}
+	if err != nil {
+		t.core.trouble("alerts", fmt.Errorf("keep what was told: %w", err))
+		return
+	}
+	t.unkept = false
+}
+
+// AlertTest is what became of one test.
+type AlertTest struct {
+	To    string `json:"to"`
+	Error string `json:"error,omitempty"` // empty: it was accepted
+}
+
+// TestAlerts tells every recipient, or only the one named, that this is a test.
+func (c *Core) TestAlerts(ctx context.Context, only string) ([]AlertTest, error) {
+	a := &c.settings.Load().Alerts
+	if !a.Rules.Mail && !a.Rules.Webhook {
+		return nil, errors.New("the configuration tells nobody: give it alerts.smtp or alerts.webhook")
+	}
+	targets := a.Rules.Targets()
+	if only != "" {
+		targets = []string{only}
+	}
+	out := make([]AlertTest, len(targets))
+	var wait sync.WaitGroup
+	slots := make(chan struct{}, 4)
+	for i, to := range targets {
+		wait.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			l := alert.TestNotice(c.o.Now(), to)
+			out[i].To = to
+			if err := c.sendLetter(ctx, a, &l); err != nil {
+				out[i].Error = err.Error()
+			}
+		})
+	}
+	wait.Wait()
+	return out, ctx.Err()
+}
