@@ -69,6 +69,13 @@ type Options struct {
 	// may take; 0: 15 s.
 	Retry, AckWait time.Duration
 
+	// HaltEvery is how long the Core may be silent while content moves before
+	// the store is asked for orders to stop, and how often then; 0: 10 s.
+	HaltEvery time.Duration
+	// Spread bounds how long a channel waits, by chance, after an order of the
+	// Core to stop was lifted; 0: 30 s.
+	Spread time.Duration
+
 	Observer durable.Observer // sees what is done to targets; for tests
 }
 
@@ -103,7 +110,7 @@ func (o *Options) validate() error {
 	for _, d := range []struct {
 		of  *time.Duration
 		def time.Duration
-	}{{&o.Recheck, 24 * time.Hour}, {&o.Retry, 15 * time.Second}, {&o.AckWait, 15 * time.Second}} {
+	}{{&o.Recheck, 24 * time.Hour}, {&o.Retry, 15 * time.Second}, {&o.AckWait, 15 * time.Second}, {&o.HaltEvery, 10 * time.Second}, {&o.Spread, 30 * time.Second}} {
 		if *d.of <= 0 {
 			*d.of = d.def
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -16,8 +17,11 @@ import (
 
 // job is a channel's run in this process.
 type job struct {
-	rate *rate.Limiter
-	stop context.CancelCauseFunc
+	rate    *rate.Limiter
+	stop    context.CancelCauseFunc
+	moved   atomic.Int64 // bytes that came from the store
+	stops   []pending    // orders to stop that end it; guarded by agent.mu
+	ordered bool         // it obeys an order that windows do not hold back
 }
 
 // converge starts what is due, as long as ctx lasts.
@@ -57,9 +61,9 @@ func (a *agent) startDue(ctx context.Context, g *errgroup.Group) (time.Duration,
 		return 0, err
 	}
 	a.mu.Lock()
-	state := a.state
+	state, night := a.state, a.night
 	a.mu.Unlock()
-	soon := time.Hour
+	soon := a.nightfall(a.o.Now())
 	if state == nil {
 		return soon, nil
 	}
@@ -71,8 +75,7 @@ func (a *agent) startDue(ctx context.Context, g *errgroup.Group) (time.Duration,
 	if d > wrong {
 		soon = min(soon, clockRetries*a.o.Retry)
 	}
-	for i := range state.Desired {
-		want := &state.Desired[i]
+	for _, want := range inOrder(state) {
 		left := leftover(runs, want.Channel)
 		obeyed, err := a.spool.Obeyed(ctx, want.Channel)
 		if err != nil {
@@ -90,15 +93,23 @@ func (a *agent) startDue(ctx context.Context, g *errgroup.Group) (time.Duration,
 			soon = min(soon, next.Sub(now))
 			continue
 		}
+		ordered := want.Now && want.Start > obeyed
+		open, again := night.open(now, want.Channel, ordered)
+		if !again.IsZero() {
+			soon = min(soon, watch, max(again.Sub(now), time.Millisecond))
+		}
+		if !open {
+			continue
+		}
 		if d > wrong || a.halted(want.Channel) != nil || !wire.ValidName(want.Channel) {
 			continue
 		}
-		a.launch(ctx, g, *want, left)
+		a.launch(ctx, g, *want, left, ordered)
 	}
 	// A run whose channel the Core no longer wants here is brought to its end.
 	for i := range runs {
 		if desired(state, runs[i].Channel) == nil {
-			a.launch(ctx, g, wire.Desired{Channel: runs[i].Channel}, &runs[i])
+			a.launch(ctx, g, wire.Desired{Channel: runs[i].Channel}, &runs[i], false)
 		}
 	}
 	return soon, nil
@@ -143,19 +154,20 @@ func leftover(runs []spool.Run, channel string) *spool.Run {
 }
 
 // launch runs one channel, if it is not running and there is room.
-func (a *agent) launch(ctx context.Context, g *errgroup.Group, want wire.Desired, left *spool.Run) {
+func (a *agent) launch(ctx context.Context, g *errgroup.Group, want wire.Desired, left *spool.Run, ordered bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.running[want.Channel] != nil || len(a.running) >= maxRuns {
+	if a.running[want.Channel] != nil || len(a.running) >= maxRuns || a.haltedNow(want.Channel) != nil || a.blind != nil {
 		return
 	}
 	rctx, stop := context.WithCancelCause(ctx)
-	j := &job{rate: newLimiter(want.Rate), stop: stop}
+	j := &job{rate: newLimiter(want.Rate), stop: stop, ordered: ordered}
 	a.running[want.Channel] = j
 	g.Go(func() error {
 		again, err := a.bring(ctx, rctx, j, want, left)
 		stop(nil)
 		a.mu.Lock()
+		a.still(j)
 		delete(a.running, want.Channel)
 		if again {
 			n := a.next[want.Channel]

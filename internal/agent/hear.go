@@ -9,10 +9,7 @@ import (
 
 	"nightferry/internal/bus"
 	"nightferry/internal/frame"
-	"nightferry/internal/halt"
-	"nightferry/internal/seal"
 	"nightferry/internal/spool"
-	"nightferry/internal/trust"
 	"nightferry/internal/wire"
 )
 
@@ -85,6 +82,11 @@ func (a *agent) open(ctx context.Context, data []byte, verb string, v any) (wire
 		a.chain = &next
 		a.mu.Unlock()
 	}
+	if err == nil {
+		a.mu.Lock()
+		a.heard = a.o.Now()
+		a.mu.Unlock()
+	}
 	return m, err
 }
 
@@ -129,8 +131,9 @@ func (a *agent) accept(ctx context.Context, revision uint64, v *wire.State) erro
 		}
 	}
 	a.mu.Lock()
-	a.state, a.revision = &kept, revision
-	setRate(a.rate, v.Rate)
+	a.state, a.night, a.revision = &kept, readNight(&kept), revision
+	refused := a.night.refused
+	a.halting(nil) // a channel that is new here may be halted
 	for channel, j := range a.running {
 		if d := desired(a.state, channel); d != nil {
 			setRate(j.rate, d.Rate)
@@ -146,92 +149,19 @@ func (a *agent) accept(ctx context.Context, revision uint64, v *wire.State) erro
 	if err := a.clocks(ctx); err != nil {
 		return err
 	}
-	if err := a.over(ctx, ProblemControl, ""); err != nil {
+	if refused != nil {
+		a.note(Error, "", "nothing moves", refused)
+		err = a.problem(ctx, ProblemControl, "", refused.Error())
+	} else {
+		err = a.over(ctx, ProblemControl, "")
+	}
+	if err != nil {
 		return err
 	}
+	a.nightfall(a.o.Now()) // at once: the loop may be busy with the spool
 	a.beat.wake()
 	a.work.wake()
 	return nil
-}
-
-// obeyHalts takes a newer halt object: durable first, then every run that it
-// stops is told.
-func (a *agent) obeyHalts(ctx context.Context, object []byte) error {
-	if len(object) == 0 {
-		return nil
-	}
-	s, err := trust.Parse(halt.Kind, halt.Version, halt.Max, object)
-	if err == nil {
-		err = s.Verify(trust.Subject{Kind: halt.Kind, Version: halt.Version, Repo: a.id.Repo, Number: s.Subject.Number})
-	}
-	if err == nil {
-		a.mu.Lock()
-		err = a.chain.AllowHalt(s.Signer)
-		a.mu.Unlock()
-	}
-	if err != nil {
-		return a.forged(ctx, fmt.Errorf("halt: %w", err))
-	}
-	a.mu.Lock()
-	known := a.orders != nil && s.Subject.Number <= a.epoch
-	a.mu.Unlock()
-	if known {
-		return nil
-	}
-	payload, err := a.openHalt(s.Payload)
-	if err != nil {
-		return a.forged(ctx, fmt.Errorf("halt: %w", err))
-	}
-	orders, err := halt.Decode(payload)
-	if err != nil {
-		return a.forged(ctx, err)
-	}
-	if err := a.spool.Keep(ctx, spool.Halt, spool.Numbered{Number: s.Subject.Number, Object: payload}); err != nil {
-		return err
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.orders, a.epoch = orders, s.Subject.Number
-	for channel, j := range a.running {
-		if o := orders.Find(a.subject(channel)); o != nil {
-			j.stop(&halt.Error{Order: *o})
-		}
-	}
-	a.work.wake()
-	a.hello.wake()
-	return nil
-}
-
-func (a *agent) openHalt(payload []byte) ([]byte, error) {
-	if a.id.repo == nil {
-		return payload, nil
-	}
-	if len(payload) < seal.SaltSize {
-		return nil, fmt.Errorf("sealed payload of %d bytes: %w", len(payload), frame.ErrDamaged)
-	}
-	keys, err := seal.NewKeys(a.id.repo, a.id.Repo)
-	if err != nil {
-		return nil, err
-	}
-	obj, err := keys.Object(halt.Kind, payload[:seal.SaltSize])
-	if err != nil {
-		return nil, err
-	}
-	return obj.Open(nil, payload[seal.SaltSize:], 0)
-}
-
-func (a *agent) subject(channel string) halt.Subject {
-	return halt.Subject{Region: a.id.Region, Domain: a.id.Domain, Site: a.id.Site, Channel: channel}
-}
-
-// halted returns the order that stops a channel, or nil.
-func (a *agent) halted(channel string) *halt.Order {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.orders == nil {
-		return nil
-	}
-	return a.orders.Find(a.subject(channel))
 }
 
 // renewed keeps a new credential, which the next connection uses.

@@ -51,7 +51,13 @@ func (a *agent) bring(ctx, rctx context.Context, j *job, want wire.Desired, left
 	wait := a.o.Retry
 	for {
 		res, aerr := a.attempt(rctx, j, &r, want, target)
+		if rctx.Err() != nil {
+			a.rest(j)
+		}
 		switch {
+		case errors.Is(aerr, apply.ErrUnfinished):
+			a.note(Warning, r.Channel, fmt.Sprintf("release %d: stopped in the middle of its commit, and goes on from there", r.Number), nil)
+			return false, nil // under the same id
 		case ctx.Err() != nil:
 			return false, nil // goes on under the same id
 		case aerr != nil && transient(aerr) && rctx.Err() == nil:
@@ -182,7 +188,7 @@ func (a *agent) attempt(ctx context.Context, j *job, r *spool.Run, want wire.Des
 		}
 		return t.failed()
 	}
-	s := &store{Store: a.store, urls: a.urls, limits: []*rate.Limiter{a.rate, j.rate}, date: func(d time.Time) { a.storeClock.set(d, a.o.Now()) }}
+	s := &store{Store: a.store, urls: a.urls, moved: &j.moved, limits: []*rate.Limiter{a.rate, j.rate}, date: func(d time.Time) { a.storeClock.set(d, a.o.Now()) }}
 	res, err := apply.Run(ctx, s, target, o)
 	if cerr := a.clocks(keep); cerr != nil {
 		err = errors.Join(err, cerr)
@@ -231,7 +237,10 @@ func (a *agent) finish(ctx, rctx context.Context, r spool.Run, want wire.Desired
 	if err != nil {
 		return false, err
 	}
-	return hold == nil && f.Verdict != string(apply.Planned) && f.Verdict != verdictStopped, a.troubles(ctx, r.Channel, aerr)
+	// What was stopped goes on when the order ends; one that only the store knows
+	// of yet is asked for again.
+	again = f.Verdict != verdictStopped || stopped != nil && a.halted(r.Channel) == nil
+	return again && hold == nil && f.Verdict != string(apply.Planned), a.troubles(ctx, r.Channel, aerr)
 }
 
 // close makes the run's end durable, with its outcomes.

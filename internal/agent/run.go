@@ -16,7 +16,6 @@ import (
 	"nightferry/internal/bucket"
 	"nightferry/internal/bus"
 	"nightferry/internal/durable"
-	"nightferry/internal/halt"
 	"nightferry/internal/spool"
 	"nightferry/internal/wire"
 )
@@ -52,14 +51,14 @@ type agent struct {
 	mu       sync.Mutex
 	chain    *wire.Chain
 	state    *wire.State // nil: none was accepted yet
+	night    *night      // of state
 	revision uint64
-	orders   *halt.Orders // nil: none were seen
-	epoch    uint64
-	jwt      string
-	running  map[string]*job
-	next     map[string]attempt // by channel: when it may be tried again
-	refused  map[string]string  // by channel: the target that was refused
-	fatal    error
+	halts
+	jwt     string
+	running map[string]*job
+	next    map[string]attempt // by channel: when it may be tried again
+	refused map[string]string  // by channel: the target that was refused
+	fatal   error
 }
 
 type attempt struct {
@@ -109,7 +108,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	a := &agent{o: o, id: id, root: root, spool: sp, rate: newLimiter(0),
 		hello: make(signal, 1), work: make(signal, 1), report: make(signal, 1), beat: make(signal, 1), acks: make(chan ack, 16),
-		running: map[string]*job{}, next: map[string]attempt{}, refused: map[string]string{}}
+		running: map[string]*job{}, next: map[string]attempt{}, refused: map[string]string{}, halts: halts{stops: map[uint64]*stop{}, was: map[string]bool{}}}
 	if err := a.remember(ctx); err != nil {
 		return err
 	}
@@ -142,22 +141,15 @@ func (a *agent) remember(ctx context.Context) (err error) {
 	if len(kept.Object) > 0 {
 		// It was checked when it was accepted; its signer may be retired by now.
 		var s wire.State
+		a.revision = kept.Number
 		if err := wire.Decode(kept.Object, &s); err != nil {
-			return fmt.Errorf("the state that was kept: %w", err)
+			// An older program's: the Core states it again.
+			a.note(Warning, "", "the state that was kept cannot be read, and is asked for again", err)
+		} else {
+			a.state, a.night = &s, readNight(&s)
 		}
-		a.state, a.revision = &s, kept.Number
-		setRate(a.rate, s.Rate)
 	}
-	if kept, err = a.spool.Kept(ctx, spool.Halt); err != nil {
-		return err
-	}
-	if len(kept.Object) > 0 {
-		if a.orders, err = halt.Decode(kept.Object); err != nil {
-			return fmt.Errorf("the halts that were kept: %w", err)
-		}
-		a.epoch = kept.Number
-	}
-	return nil
+	return a.rememberHalts(ctx)
 }
 
 func (a *agent) serve(ctx context.Context) (err error) {
@@ -192,6 +184,8 @@ func (a *agent) serve(ctx context.Context) (err error) {
 	g.Go(func() error { return a.speak(ctx) })
 	g.Go(func() error { return a.sendReports(ctx) })
 	g.Go(func() error { return a.converge(ctx) })
+	g.Go(func() error { return a.watchLocal(ctx) })
+	g.Go(func() error { return a.watchStore(ctx) })
 	a.hello.wake()
 	a.work.wake()
 	a.report.wake()
@@ -279,12 +273,12 @@ func (a *agent) speak(ctx context.Context) error {
 			return nil
 		case <-a.beat:
 		case <-a.hello:
-			if err := a.sayHello(ctx); err != nil {
+			if err := errors.Join(a.sayHello(ctx), a.sayStopped(ctx, true)); err != nil {
 				return err
 			}
 			a.renew()
 		case <-wait.C:
-			if err := a.sayBeat(ctx); err != nil {
+			if err := errors.Join(a.sayBeat(ctx), a.sayStopped(ctx, false)); err != nil {
 				return err
 			}
 			a.renew()

@@ -20,6 +20,7 @@ type store struct {
 	bucket.Store
 	urls   *urls
 	limits []*rate.Limiter
+	moved  *atomic.Int64 // bytes that came
 	date   func(store time.Time)
 }
 
@@ -69,7 +70,7 @@ func (s *store) Get(ctx context.Context, key string, off, n int64) (io.ReadClose
 	if !info.Date.IsZero() {
 		s.date(info.Date)
 	}
-	return &paced{body, ctx, s.limits}, info, nil
+	return &paced{body, ctx, s.limits, s.moved}, info, nil
 }
 
 // piece bounds what may pass at once, in bytes.
@@ -95,6 +96,7 @@ type paced struct {
 	io.ReadCloser
 	ctx    context.Context
 	limits []*rate.Limiter
+	moved  *atomic.Int64
 }
 
 func (p *paced) Read(b []byte) (int, error) {
@@ -104,6 +106,7 @@ func (p *paced) Read(b []byte) (int, error) {
 		}
 	}
 	n, err := p.ReadCloser.Read(b)
+	p.moved.Add(int64(n))
 	for _, l := range p.limits {
 		for left := n; left > 0; left -= piece {
 			if werr := l.WaitN(p.ctx, min(left, piece)); werr != nil {

@@ -38,6 +38,7 @@ type urls struct {
 	lent   map[string]lentURL
 	wanted map[string]*wanted
 	timer  *time.Timer
+	halt   bool // the halt object was lent
 }
 
 type lentURL struct {
@@ -179,6 +180,7 @@ func (u *urls) Answer(m *wire.URLs) {
 			clear(u.lent)
 		}
 	}
+	u.takeHalt(m)
 	for _, l := range m.Lent {
 		// Only what was asked for: else a flood of answers would fill the memory.
 		if w := u.wanted[l.Key]; w != nil {

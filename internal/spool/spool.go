@@ -257,6 +257,7 @@ const (
 	State = "state" // wire.State, by revision
 	Chain = "chain" // trust document, by number
 	Halt  = "halt"  // halt object, by epoch
+	Stops = "stops" // wire.Stopped, by epoch: how the halts are obeyed
 )
 
 // Keep makes the newest object of a kind durable. An older number than what is

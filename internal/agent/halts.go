@@ -1,0 +1,333 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"nightferry/internal/bucket"
+	"nightferry/internal/frame"
+	"nightferry/internal/halt"
+	"nightferry/internal/seal"
+	"nightferry/internal/spool"
+	"nightferry/internal/trust"
+	"nightferry/internal/wire"
+)
+
+// halts are the orders to stop that are in force here, and how far they are
+// obeyed. They are guarded by agent.mu.
+type halts struct {
+	orders *halt.Orders // of the Core; nil: none were seen
+	epoch  uint64
+	local  *halt.Order      // given on this site, and lifted only here; nil: none
+	stops  map[uint64]*stop // by order; 0 is the local one
+	was    map[string]bool  // channels that an order of the Core stopped when last looked
+	blind  error            // why nothing moves though no order says so; nil: nothing is wrong
+	heard  time.Time        // when the Core last said anything
+
+	localAt   time.Time // of local, to the nanosecond
+	saidStops string    // what the Core was last told is obeyed; of one goroutine
+}
+
+// stop is an order that is for this site.
+type stop struct {
+	wire.Stop
+	waits int // jobs that it ends and that still move
+}
+
+// pending is a job's part in a stop.
+type pending struct {
+	stop *stop
+	from int64 // what the job had moved when the order came
+}
+
+// obeyHalts takes the halt object that came with a state.
+func (a *agent) obeyHalts(ctx context.Context, object []byte) error {
+	if len(object) == 0 {
+		return nil
+	}
+	err := a.takeHalts(ctx, object)
+	if kept := (spoolError{}); errors.As(err, &kept) {
+		return kept.error
+	}
+	if err != nil {
+		return a.forged(ctx, err)
+	}
+	return nil
+}
+
+// takeHalts takes a halt object that is newer than what is known: it is durable
+// first, then every run that it stops is told.
+func (a *agent) takeHalts(ctx context.Context, object []byte) error {
+	arrived := a.moved()
+	s, err := trust.Parse(halt.Kind, halt.Version, halt.Max, object)
+	if err == nil {
+		err = s.Verify(trust.Subject{Kind: halt.Kind, Version: halt.Version, Repo: a.id.Repo, Number: s.Subject.Number})
+	}
+	if err == nil {
+		a.mu.Lock()
+		err = a.chain.AllowHalt(s.Signer)
+		a.mu.Unlock()
+	}
+	if err != nil {
+		return fmt.Errorf("halt: %w", err)
+	}
+	a.mu.Lock()
+	known := a.orders != nil && s.Subject.Number <= a.epoch
+	a.mu.Unlock()
+	if known {
+		return nil
+	}
+	payload, err := a.openHalt(s.Payload)
+	if err != nil {
+		return fmt.Errorf("halt: %w", err)
+	}
+	orders, err := halt.Decode(payload)
+	if err != nil {
+		return err
+	}
+	if err := a.spool.Keep(ctx, spool.Halt, spool.Numbered{Number: s.Subject.Number, Object: payload}); err != nil {
+		// Obeyed all the same, but not confirmed: it comes again.
+		a.mu.Lock()
+		a.orders = orders
+		a.halting(arrived)
+		a.mu.Unlock()
+		return spoolError{err}
+	}
+	a.mu.Lock()
+	if a.orders == nil || s.Subject.Number > a.epoch { // the other path may have been faster
+		a.orders, a.epoch = orders, s.Subject.Number
+		a.halting(arrived)
+	}
+	a.mu.Unlock()
+	a.work.wake()
+	a.hello.wake()
+	return nil
+}
+
+func (a *agent) openHalt(payload []byte) ([]byte, error) {
+	if a.id.repo == nil {
+		return payload, nil
+	}
+	if len(payload) < seal.SaltSize {
+		return nil, fmt.Errorf("sealed payload of %d bytes: %w", len(payload), frame.ErrDamaged)
+	}
+	keys, err := seal.NewKeys(a.id.repo, a.id.Repo)
+	if err != nil {
+		return nil, err
+	}
+	obj, err := keys.Object(halt.Kind, payload[:seal.SaltSize])
+	if err != nil {
+		return nil, err
+	}
+	return obj.Open(nil, payload[seal.SaltSize:], 0)
+}
+
+func (a *agent) subject(channel string) halt.Subject {
+	return halt.Subject{Region: a.id.Region, Domain: a.id.Domain, Site: a.id.Site, Channel: channel}
+}
+
+// moved returns what each running job has fetched so far.
+func (a *agent) moved() map[*job]int64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	m := make(map[*job]int64, len(a.running))
+	for _, j := range a.running {
+		m[j] = j.moved.Load()
+	}
+	return m
+}
+
+// halting makes the running jobs obey the orders that are in force now. arrived
+// is what they had moved when the newest came. It is called with a.mu held.
+func (a *agent) halting(arrived map[*job]int64) {
+	active := map[uint64]halt.Order{}
+	if a.local != nil {
+		active[0] = *a.local
+	}
+	if a.orders != nil {
+		for _, o := range a.orders.Active {
+			if a.concerns(o) {
+				active[o.ID] = o
+			}
+		}
+	}
+	for id := range a.stops {
+		if _, ok := active[id]; !ok {
+			delete(a.stops, id)
+		}
+	}
+	now := a.storeNow().UnixMilli()
+	for id, o := range active {
+		if a.stops[id] != nil {
+			continue
+		}
+		s := &stop{Stop: wire.Stop{Order: id, Heard: now}}
+		if id == 0 {
+			s.By, s.Reason = o.By, o.Reason
+		}
+		a.stops[id] = s
+		for channel, j := range a.running {
+			if !stops(o, a.subject(channel)) {
+				continue
+			}
+			from, ok := arrived[j]
+			if !ok {
+				from = j.moved.Load()
+			}
+			j.stops = append(j.stops, pending{s, from})
+			s.waits++
+			j.stop(&halt.Error{Order: o})
+		}
+		if s.waits == 0 {
+			s.At = now
+		}
+	}
+	a.spread()
+}
+
+// concerns reports whether an order stops anything that this site has.
+func (a *agent) concerns(o halt.Order) bool {
+	if stops(o, a.subject("")) {
+		return true
+	}
+	if o.Scope != halt.Channel {
+		return false
+	}
+	return desired(a.state, o.Value) != nil || a.running[o.Value] != nil
+}
+
+func stops(o halt.Order, s halt.Subject) bool {
+	return (&halt.Orders{Active: []halt.Order{o}}).Find(s) != nil
+}
+
+// spread keeps a fleet whose order was just lifted from starting all at once:
+// each channel of each site waits a little, by chance.
+func (a *agent) spread() {
+	if a.state == nil {
+		return
+	}
+	for _, d := range a.state.Desired {
+		now := a.orders != nil && a.orders.Find(a.subject(d.Channel)) != nil
+		if a.was[d.Channel] && !now {
+			n := a.next[d.Channel]
+			n.at = a.o.Now().Add(rand.N(a.o.Spread))
+			a.next[d.Channel] = n
+		}
+		a.was[d.Channel] = now
+	}
+}
+
+// halted returns the order that stops a channel, or nil.
+func (a *agent) halted(channel string) *halt.Order {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.haltedNow(channel)
+}
+
+// haltedNow is called with a.mu held.
+func (a *agent) haltedNow(channel string) *halt.Order {
+	if a.local != nil {
+		return a.local
+	}
+	if a.orders == nil {
+		return nil
+	}
+	return a.orders.Find(a.subject(channel))
+}
+
+// still notes that a job moves nothing any more. It is called with a.mu held.
+func (a *agent) still(j *job) {
+	now := a.storeNow().UnixMilli()
+	for _, p := range j.stops {
+		p.stop.Bytes += j.moved.Load() - p.from
+		if p.stop.waits--; p.stop.waits == 0 {
+			p.stop.At = now
+			a.hello.wake()
+		}
+	}
+	j.stops = nil
+}
+
+// rest notes what a job that was stopped has done, and lets its connections go.
+func (a *agent) rest(j *job) {
+	a.mu.Lock()
+	a.still(j)
+	idle := len(a.running) <= 1
+	a.mu.Unlock()
+	if idle {
+		_ = bucket.Close(a.store) // idle connections only: of the store of this agent, that cannot fail
+	}
+}
+
+// obeyed returns the orders that are obeyed by now, the oldest first.
+func (a *agent) obeyed() wire.Stopped {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	m := wire.Stopped{Epoch: a.epoch}
+	for _, s := range a.stops {
+		if s.At > 0 {
+			m.Orders = append(m.Orders, s.Stop)
+		}
+	}
+	slices.SortFunc(m.Orders, func(x, y wire.Stop) int { return int(min(max(int64(x.Order)-int64(y.Order), -1), 1)) })
+	m.Orders = m.Orders[:min(len(m.Orders), wire.MaxStops)]
+	return m
+}
+
+// sayStopped tells the Core what is obeyed, once it is durable: the proof of a
+// stop must not change with a restart.
+func (a *agent) sayStopped(ctx context.Context, always bool) error {
+	m := a.obeyed()
+	if len(m.Orders) == 0 && !always {
+		return nil
+	}
+	b, err := wire.Encode(&m)
+	if err != nil {
+		return err
+	}
+	if string(b) != a.saidStops {
+		if err := a.spool.Keep(ctx, spool.Stops, spool.Numbered{Number: m.Epoch, Object: b}); err != nil {
+			a.note(Error, "", "that this site has stopped cannot be kept", err)
+		}
+		a.saidStops = string(b)
+		a.confirmLocal(m.Orders)
+	}
+	return away(a.say(wire.VerbStopped, &m))
+}
+
+// rememberHalts takes up the orders that an earlier process has accepted.
+func (a *agent) rememberHalts(ctx context.Context) error {
+	kept, err := a.spool.Kept(ctx, spool.Halt)
+	if err != nil {
+		return err
+	}
+	if len(kept.Object) > 0 {
+		if a.orders, err = halt.Decode(kept.Object); err != nil {
+			return fmt.Errorf("the halts that were kept: %w", err)
+		}
+		a.epoch = kept.Number
+	}
+	if kept, err = a.spool.Kept(ctx, spool.Stops); err != nil {
+		return err
+	}
+	var m wire.Stopped
+	if len(kept.Object) > 0 {
+		if err := wire.Decode(kept.Object, &m); err != nil {
+			return fmt.Errorf("the stops that were kept: %w", err)
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.readLocal()
+	for _, s := range m.Orders {
+		if s.Order != 0 || a.local != nil && s.Heard/1000 >= a.local.At {
+			a.stops[s.Order] = &stop{Stop: s}
+		}
+	}
+	a.halting(nil)
+	return nil
+}

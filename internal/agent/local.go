@@ -1,0 +1,224 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+	"unicode"
+
+	"nightferry/internal/durable"
+	"nightferry/internal/halt"
+	"nightferry/internal/wire"
+)
+
+// Files of a state directory by which a site is stopped by those who run it,
+// whatever becomes of the Core.
+const (
+	haltFile    = "halted.json"  // the order; it lasts until it is removed
+	stoppedFile = "stopped.json" // the running agent's word that it obeys it
+	// localEvery is how often the agent looks for the order.
+	localEvery = 200 * time.Millisecond
+)
+
+// LocalHalt is an order to stop that was given on the site itself.
+type LocalHalt struct {
+	Reason  string    `json:"reason"`
+	By      string    `json:"by"`
+	At      time.Time `json:"at"`
+	Running bool      `json:"-"` // an agent runs
+	Stopped time.Time `json:"-"` // when that agent's last byte had moved; zero: it has not said so
+	Bytes   int64     `json:"-"` // that came from the store between order and stop
+}
+
+// localStop is the content of stoppedFile.
+type localStop struct {
+	Order   time.Time `json:"order"`
+	Stopped time.Time `json:"stopped"`
+	Bytes   int64     `json:"bytes"`
+}
+
+// Halt stops the site of a state directory, until Resume. The order is durable
+// when it returns; LookHalt tells whether a running agent obeys it.
+func Halt(stateDir string, h LocalHalt) error {
+	if _, err := Load(stateDir); err != nil {
+		return err
+	}
+	root, err := durable.Open(stateDir, durable.Options{})
+	if err != nil {
+		return fmt.Errorf("halt: %w", err)
+	}
+	h.Reason, h.By = clean(h.Reason, halt.MaxReason), clean(h.By, halt.MaxValue)
+	b, err := json.Marshal(&h)
+	if err == nil {
+		err = remove(root, stoppedFile)
+	}
+	if err == nil {
+		err = root.WriteFile(haltFile, append(b, '\n'), 0o600)
+	}
+	if err = errors.Join(err, root.Close()); err != nil {
+		return fmt.Errorf("halt: the order cannot be kept: %w", err)
+	}
+	return nil
+}
+
+// Resume lifts what Halt ordered; fs.ErrNotExist: there is no such order.
+func Resume(stateDir string) error {
+	root, err := durable.Open(stateDir, durable.Options{})
+	if err != nil {
+		return fmt.Errorf("resume: %w", err)
+	}
+	err = root.Remove(haltFile)
+	if err == nil {
+		err = errors.Join(root.SyncDir("."), remove(root, stoppedFile))
+	}
+	if err = errors.Join(err, root.Close()); err != nil {
+		return fmt.Errorf("resume: %w", err)
+	}
+	return nil
+}
+
+// LookHalt returns the order that stops the site of a state directory; nil:
+// there is none.
+func LookHalt(stateDir string) (*LocalHalt, error) {
+	h, err := readHaltFile(stateDir)
+	if h == nil || err != nil {
+		return nil, err
+	}
+	root, err := durable.Open(stateDir, durable.Options{})
+	if err != nil {
+		return nil, err
+	}
+	unlock, err := durable.Lock(root, lockFile)
+	switch {
+	case err == nil:
+		err = unlock()
+	case errors.Is(err, durable.ErrBusy):
+		h.Running, err = true, nil
+	}
+	if err = errors.Join(err, root.Close()); err != nil {
+		return nil, err
+	}
+	var s localStop
+	b, err := os.ReadFile(filepath.Join(stateDir, stoppedFile))
+	if err == nil && json.Unmarshal(b, &s) == nil && s.Order.Equal(h.At) {
+		h.Stopped, h.Bytes = s.Stopped, s.Bytes
+	}
+	return h, nil
+}
+
+func readHaltFile(dir string) (*LocalHalt, error) {
+	b, err := os.ReadFile(filepath.Join(dir, haltFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	h := new(LocalHalt)
+	if err := json.Unmarshal(b, h); err != nil {
+		return nil, fmt.Errorf("%s is damaged: nightferry-agent resume lifts the order, halt gives it anew: %w", haltFile, err)
+	}
+	h.Reason, h.By = clean(h.Reason, halt.MaxReason), clean(h.By, halt.MaxValue)
+	return h, nil
+}
+
+func remove(root *durable.Root, name string) error {
+	if err := root.Remove(name); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// clean takes what no order may hold out of a text.
+func clean(s string, most int) string {
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, s)
+	return strings.ToValidUTF8(s[:min(len(s), most)], "")
+}
+
+// readLocal takes up the order on this site, and reports whether it is new or
+// gone. An order that cannot be read stops the site. It is called with a.mu held.
+func (a *agent) readLocal() bool {
+	h, err := readHaltFile(a.root.Dir())
+	var now *halt.Order
+	switch {
+	case err != nil:
+		now = &halt.Order{Scope: halt.Site, Value: a.id.Site, By: "this site", Reason: "the order given here cannot be read: " + clean(err.Error(), 512)}
+	case h != nil:
+		now = &halt.Order{Scope: halt.Site, Value: a.id.Site, By: h.By, Reason: h.Reason, At: h.At.Unix()}
+		a.localAt = h.At
+	}
+	if now == nil && a.local == nil || now != nil && a.local != nil && *now == *a.local {
+		return false
+	}
+	if a.local != nil {
+		delete(a.stops, 0) // another order, or none
+	}
+	a.local = now
+	return true
+}
+
+// watchLocal obeys the order on this site, and its end.
+func (a *agent) watchLocal(ctx context.Context) error {
+	return a.each(ctx, localEvery, func() {
+		arrived := a.moved()
+		a.mu.Lock()
+		changed := a.readLocal()
+		order := a.local
+		if changed {
+			a.halting(arrived)
+		}
+		a.mu.Unlock()
+		if !changed {
+			return
+		}
+		if order != nil {
+			a.note(Warning, "", "stopped on this site by "+order.By+": "+order.Reason, nil)
+		} else {
+			a.note(Info, "", "the order to stop that was given on this site is lifted", nil)
+		}
+		a.work.wake()
+		a.hello.wake()
+	})
+}
+
+// confirmLocal leaves word for who gave the order on this site.
+func (a *agent) confirmLocal(obeyed []wire.Stop) {
+	if len(obeyed) == 0 || obeyed[0].Order != 0 {
+		return
+	}
+	a.mu.Lock()
+	s := localStop{Order: a.localAt, Stopped: time.UnixMilli(obeyed[0].At), Bytes: obeyed[0].Bytes}
+	a.mu.Unlock()
+	b, err := json.Marshal(&s)
+	if err == nil {
+		err = a.root.WriteFile(stoppedFile, append(b, '\n'), 0o600)
+	}
+	if err != nil {
+		a.note(Warning, "", "that this site has stopped cannot be told on it", err)
+	}
+}
+
+// each calls fn after each period until ctx ends.
+func (a *agent) each(ctx context.Context, period time.Duration, fn func()) error {
+	t := time.NewTicker(period)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+			fn()
+		}
+	}
+}

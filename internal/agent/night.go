@@ -1,0 +1,175 @@
+package agent
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"nightferry/internal/bucket"
+	"nightferry/internal/window"
+	"nightferry/internal/wire"
+)
+
+// night is what the Core has stated of when and how fast, so that the site
+// obeys it by its own clock, however long the Core is away.
+type night struct {
+	place   window.Place
+	rates   window.Timetable
+	limit   *window.Timetable // an operator's, in place of rates; nil: none
+	until   time.Time         // when limit ends; zero: when it is lifted
+	rules   map[string]window.Rule
+	flat    int64 // bytes per second of the whole site; 0: no limit
+	refused error // something of it cannot be read: nothing moves
+}
+
+// readNight never fails: what it cannot read keeps everything shut, because a
+// site that moves at the wrong time harms, and one that waits is noticed.
+func readNight(s *wire.State) *night {
+	n := &night{rules: map[string]window.Rule{}, flat: s.Rate}
+	bad := func(err error) *night {
+		n.refused = fmt.Errorf("the Core's windows cannot be read here: %w: nothing moves until nightferry-agent is upgraded, or they are put right", err)
+		return n
+	}
+	var err error
+	if n.place.Zone, err = time.LoadLocation(s.Zone); err != nil {
+		return bad(err)
+	}
+	if len(s.Where) == 2 {
+		lat, long := float64(s.Where[0])/1e6, float64(s.Where[1])/1e6
+		n.place.Latitude, n.place.Longitude = &lat, &long
+	}
+	if s.Rates != "" {
+		if n.rates, err = window.ParseTimetable(s.Rates, bucket.ParseRate); err != nil {
+			return bad(err)
+		}
+	}
+	if s.Limit != "" {
+		t, err := window.ParseTimetable(s.Limit, bucket.ParseRate)
+		if err != nil {
+			return bad(err)
+		}
+		n.limit = &t
+		if s.LimitUntil != 0 {
+			n.until = time.Unix(s.LimitUntil, 0)
+		}
+	}
+	for _, d := range s.Desired {
+		if d.Windows == "" {
+			continue
+		}
+		r, err := window.ParseRule(d.Windows)
+		if err == nil {
+			err = r.Check(n.place)
+		}
+		if err != nil {
+			return bad(err)
+		}
+		n.rules[d.Channel] = r
+	}
+	return n
+}
+
+// rate returns the bytes per second of the whole site (0: nothing moves, or
+// window.Unlimited), and when to ask again; zero: it stays so.
+func (n *night) rate(now time.Time) (bytesPerSecond int64, again time.Time) {
+	r, again := n.rates.Rate(now, n.place.Zone)
+	if n.limit != nil && (n.until.IsZero() || now.Before(n.until)) {
+		r, again = n.limit.Rate(now, n.place.Zone)
+		again = earlier(again, n.until)
+	}
+	if n.flat > 0 {
+		r = min(r, n.flat)
+	}
+	return r, again
+}
+
+// open reports whether a channel may move, and when to ask again; zero: it
+// stays so. With ordered, windows do not matter, but the rate does.
+func (n *night) open(now time.Time, channel string, ordered bool) (ok bool, again time.Time) {
+	if n.refused != nil {
+		return false, time.Time{}
+	}
+	var end time.Time
+	if rule, has := n.rules[channel]; has && !ordered {
+		w, ok := window.Open(now, n.place, rule)
+		if !ok {
+			next, _ := window.Next(now, n.place, rule)
+			return false, next.Start
+		}
+		end = w.End
+	}
+	r, change := n.rate(now)
+	return r > 0, earlier(end, change)
+}
+
+// earlier returns the earlier of two times of which the zero one is never.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// watch is how long the agent trusts its timers over the clock on the wall,
+// which somebody may set, and which goes on while a machine sleeps.
+const watch = time.Minute
+
+// closedError ends a run because nothing may move now.
+type closedError struct{ next time.Time }
+
+func (e *closedError) Error() string {
+	if e.next.IsZero() {
+		return "the window has closed, and no other is foreseen: what was fetched is kept"
+	}
+	return "the window has closed: what was fetched is kept, and the channel goes on in the next, on " + e.next.Format("2006-01-02 15:04 MST")
+}
+
+// nightfall puts the rate of the hour in force and stops what may not move any
+// more. It returns how long until that may change.
+func (a *agent) nightfall(now time.Time) time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.night == nil {
+		return time.Hour
+	}
+	soon := time.Hour
+	ask := func(at time.Time) {
+		if !at.IsZero() {
+			soon = min(soon, watch, max(at.Sub(now), time.Millisecond))
+		}
+	}
+	r, again := a.night.rate(now)
+	ask(again)
+	switch {
+	case r == window.Unlimited:
+		setRate(a.rate, 0)
+	case r > 0:
+		setRate(a.rate, r)
+	}
+	for channel, j := range a.running {
+		if desired(a.state, channel) == nil {
+			continue // it is being buried
+		}
+		ok, again := a.night.open(now, channel, j.ordered)
+		if ok {
+			ask(again)
+			continue
+		}
+		j.stop(&closedError{again})
+	}
+	return soon
+}
+
+// inOrder lists what the Core wants: the higher priority first, then the
+// smaller release, which frees its place soonest.
+func inOrder(s *wire.State) []*wire.Desired {
+	out := make([]*wire.Desired, len(s.Desired))
+	for i := range s.Desired {
+		out[i] = &s.Desired[i]
+	}
+	slices.SortStableFunc(out, func(x, y *wire.Desired) int {
+		return cmp.Or(cmp.Compare(y.Priority, x.Priority), cmp.Compare(x.Bytes, y.Bytes))
+	})
+	return out
+}
