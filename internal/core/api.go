@@ -99,6 +99,7 @@ type SyncRequest struct {
 	Scope  fleet.Scope `json:"scope"`
 	DryRun bool        `json:"dry_run"` // report what would move, change nothing
 	Rehash bool        `json:"rehash"`  // read every byte
+	Now    bool        `json:"now"`     // also while no window is open
 }
 
 // Order is one site's order to bring one channel up to date. The run that
@@ -110,6 +111,9 @@ type Order struct {
 	Number    uint64 `json:"number"`
 	Start     uint64 `json:"start"`
 	Connected bool   `json:"connected"` // false: it starts when the site comes back
+	// Opens is when its next window opens, before which it does not start; zero:
+	// it may start now.
+	Opens time.Time `json:"opens,omitzero"`
 }
 
 // SiteStatus is what the Core knows of a site.

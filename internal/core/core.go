@@ -20,6 +20,7 @@ import (
 	"nightferry/internal/bus"
 	"nightferry/internal/fleet"
 	"nightferry/internal/ledger"
+	"nightferry/internal/schedule"
 	"nightferry/internal/vault"
 )
 
@@ -54,6 +55,10 @@ type Settings struct {
 	URLs      []string // that sites dial: tls://host:4222, wss://host. None: the listeners' own addresses
 	Retention ledger.Retention
 	Alerts    Alerts
+	Prices    schedule.Prices // for Plan
+	Currency  string          // of Prices
+
+	nights *nights // of Fleet
 }
 
 // WithActor tells, for the audit, on whose behalf a method of Core is called.

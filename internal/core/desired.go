@@ -174,13 +174,15 @@ type extra struct {
 	_        struct{} `cbor:",toarray"`
 	Desired  wire.Desired
 	SiteRate int64
+	Night    siteNight
 	Above    uint64 // a revision that the site has seen, where the ledger knew less
 }
 
 // order is a change of one row that is not the configuration's.
 type order struct {
-	start, dryRun, rehash bool
-	above                 uint64
+	start, dryRun, rehash, now bool
+	limit                      *limitOrder
+	above                      uint64
 }
 
 type rowKey struct {
@@ -211,11 +213,13 @@ func (c *Core) desire(ctx context.Context, orders map[rowKey]order) error {
 		s := &f.Sites[i]
 		a := wire.Address{Domain: s.Domain, Site: s.Name}
 		st := &wire.State{Beat: uint32(c.o.Beat.Seconds()), Rate: s.Rate}
+		night := c.nightIn(s, a, have, orders)
+		night.into(st)
 		for j := range s.Placements {
 			p := &s.Placements[j]
 			key := rowKey{a, p.Channel}
 			wants[key] = true
-			row, w, err := c.row(key, s, p, have[key], orders[key], k)
+			row, w, err := c.row(key, s, p, &night, have[key], orders[key], k)
 			if err != nil {
 				return err
 			}
@@ -283,28 +287,57 @@ func (c *Core) desire(ctx context.Context, orders map[rowKey]order) error {
 }
 
 // row is what a site should hold of a channel.
-func (c *Core) row(key rowKey, s *fleet.Site, p *fleet.Placement, old ledger.Desired, o order, k *keys) (*ledger.Desired, *wire.Desired, error) {
-	var was extra
-	if len(old.Body) > 0 {
-		if err := wire.Decode(old.Body, &was); err != nil {
-			return nil, nil, fmt.Errorf("what %s should hold of %s, in the ledger: %w", key.Address, key.channel, err)
-		}
-	}
+func (c *Core) row(key rowKey, s *fleet.Site, p *fleet.Placement, night *siteNight, old ledger.Desired, o order, k *keys) (*ledger.Desired, *wire.Desired, error) {
+	was := extraOf(&old)
 	rel, _ := c.newest.of(key.channel)
 	row := &ledger.Desired{Domain: key.Domain, Site: key.Site, Channel: key.channel, Number: rel.Number, Release: rel.Digest, Tree: rel.Tree, Start: old.Start, DryRun: old.DryRun}
-	rehash := was.Desired.Rehash
+	rehash, now := was.Desired.Rehash, was.Desired.Now
 	if o.start {
-		row.Start, row.DryRun, rehash = old.Start+1, o.dryRun, o.rehash
+		row.Start, row.DryRun, rehash, now = old.Start+1, o.dryRun, o.rehash, o.now
+	}
+	priority := 0
+	if ch := c.settings.Load().Fleet.Channel(key.channel); ch != nil {
+		priority = ch.Priority
 	}
 	row.Nonce = k.nonceOf(key.Address, key.channel, row.Number, row.Start)
 	w := wire.Desired{
 		Channel: key.channel, Number: row.Number, Release: row.Release, Target: p.Target,
 		Partial: p.Locked == fleet.Partial, Prune: p.Prune, Rate: p.Rate,
 		Nonce: row.Nonce[:], Start: row.Start, DryRun: row.DryRun, Rehash: rehash,
+		Windows: p.Windows, Now: now, Priority: int64(priority), Bytes: rel.Bytes,
 	}
-	body, err := wire.Encode(&extra{Desired: w, SiteRate: s.Rate, Above: max(was.Above, o.above)})
+	body, err := wire.Encode(&extra{Desired: w, SiteRate: s.Rate, Night: *night, Above: max(was.Above, o.above)})
 	row.Body = body
 	return row, &w, err
+}
+
+// extraOf reads what stands beside a row. What an older program wrote there
+// cannot be read, and is written anew.
+func extraOf(old *ledger.Desired) (was extra) {
+	if len(old.Body) > 0 && wire.Decode(old.Body, &was) != nil {
+		return extra{}
+	}
+	return was
+}
+
+// nightIn is what a site is told of its nights: the configuration's, with the
+// limit that was last ordered, as long as it lasts.
+func (c *Core) nightIn(s *fleet.Site, a wire.Address, have map[rowKey]ledger.Desired, orders map[rowKey]order) siteNight {
+	n := nightOf(s)
+	now := c.o.Now().Unix()
+	for _, p := range s.Placements {
+		key := rowKey{a, p.Channel}
+		if o := orders[key].limit; o != nil {
+			n.Limit, n.Until = o.table, o.until
+			return n
+		}
+		if old, ok := have[key]; ok {
+			if was := extraOf(&old).Night; was.Limit != "" && (was.Until == 0 || now < was.Until) {
+				n.Limit, n.Until = was.Limit, was.Until
+			}
+		}
+	}
+	return n
 }
 
 func sameRow(a, b *ledger.Desired) bool {
@@ -320,13 +353,13 @@ func (c *Core) Sync(ctx context.Context, r SyncRequest) ([]Order, error) {
 	orders := map[rowKey]order{}
 	for _, s := range list {
 		for _, p := range s.Placements {
-			orders[rowKey{wire.Address{Domain: s.Domain, Site: s.Name}, p.Channel}] = order{start: true, dryRun: r.DryRun, rehash: r.Rehash}
+			orders[rowKey{wire.Address{Domain: s.Domain, Site: s.Name}, p.Channel}] = order{start: true, dryRun: r.DryRun, rehash: r.Rehash, now: r.Now}
 		}
 	}
 	if len(orders) == 0 {
 		return nil, errors.New("sync: no site of this scope holds a channel")
 	}
-	if err := c.audit(ctx, "sync", scopeText(r.Scope), fmt.Sprintf("dry run %t, rehash %t", r.DryRun, r.Rehash)); err != nil {
+	if err := c.audit(ctx, "sync", scopeText(r.Scope), fmt.Sprintf("dry run %t, rehash %t, now %t", r.DryRun, r.Rehash, r.Now)); err != nil {
 		return nil, err
 	}
 	if err := c.desire(ctx, orders); err != nil {
@@ -339,7 +372,11 @@ func (c *Core) Sync(ctx context.Context, r SyncRequest) ([]Order, error) {
 		x.mu.Lock()
 		for _, d := range x.state.Desired {
 			if _, ok := orders[rowKey{a, d.Channel}]; ok {
-				out = append(out, Order{Domain: a.Domain, Site: a.Site, Channel: d.Channel, Number: d.Number, Start: d.Start, Connected: c.heard(x)})
+				o := Order{Domain: a.Domain, Site: a.Site, Channel: d.Channel, Number: d.Number, Start: d.Start, Connected: c.heard(x)}
+				if !r.Now {
+					o.Opens = c.settings.Load().nights.opens(a.Site, d.Channel, c.now())
+				}
+				out = append(out, o)
 			}
 		}
 		x.mu.Unlock()

@@ -55,6 +55,11 @@ func (c *Core) apply(ctx context.Context, s Settings) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
+	n, err := readNights(s.Fleet)
+	if err != nil {
+		return err
+	}
+	s.nights = n
 	access := map[string]record.Access{"core": {}} // its own logs, of publishes
 	for _, d := range s.Fleet.Domains {
 		access[d.Name] = record.Access{Group: d.LogGroup}
