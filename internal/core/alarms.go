@@ -61,8 +61,39 @@ func (a *alarms) raise(kind Kind, what string, at wire.Address, text string) {
 	if last, ok := a.open[m]; (ok && now.Sub(last) < again) || len(a.pending) >= maxPending {
 		return
 	}
+	_, open := a.open[m]
 	a.note(m, now)
 	a.queue(change{alarm: m, kind: kind, text: clip(text), when: now})
+	if kind == Full && !open { // the ledger will not take it for a while
+		a.core.say(Event{Kind: IncidentOpened, Text: string(kind) + ": " + clip(text)})
+	}
+}
+
+// waiting returns the incidents that the ledger could not take yet and does not
+// have open.
+func (a *alarms) waiting(known []ledger.Incident) (out []ledger.Incident) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	have := map[string]bool{}
+	for _, i := range known {
+		have[i.Key] = have[i.Key] || i.Resolved.IsZero()
+	}
+	for _, c := range a.pending {
+		if _, open := a.open[c.alarm]; !open || c.text == "" || have[c.key] {
+			continue
+		}
+		have[c.key] = true
+		out = append(out, ledger.Incident{Key: c.key, Kind: string(c.kind), Scope: scopeOf(c.at), Text: c.text, Opened: c.when, Last: c.when, Count: 1,
+			Members: []ledger.Member{{Domain: c.at.Domain, Site: c.at.Site, Text: c.text, First: c.when, Last: c.when, Count: 1}}})
+	}
+	return out
+}
+
+func scopeOf(at wire.Address) string {
+	if at.Site != "" {
+		return "site " + at.Site
+	}
+	return "core"
 }
 
 func (a *alarms) note(m alarm, now time.Time) {
@@ -166,12 +197,8 @@ func (a *alarms) write(ctx context.Context, c change) error {
 		}
 		return err
 	}
-	scope := "core"
-	if c.at.Site != "" {
-		scope = "site " + c.at.Site
-	}
-	opened, err := a.core.ledger.OpenIncident(ctx, ledger.Problem{Key: c.key, Kind: string(c.kind), Scope: scope, Text: c.text, Domain: c.at.Domain, Site: c.at.Site})
-	if err == nil && opened {
+	opened, err := a.core.ledger.OpenIncident(ctx, ledger.Problem{Key: c.key, Kind: string(c.kind), Scope: scopeOf(c.at), Text: c.text, Domain: c.at.Domain, Site: c.at.Site})
+	if err == nil && opened && c.kind != Full {
 		ev.Kind = IncidentOpened
 		a.core.say(ev)
 	}

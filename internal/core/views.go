@@ -315,10 +315,12 @@ func (c *Core) Where(ctx context.Context, channel, name string) ([]Place, error)
 	return out, nil
 }
 
-// Incidents lists incidents: the open ones, or all.
+// Incidents lists incidents: the open ones, or all. What a full ledger could
+// not take is among them.
 func (c *Core) Incidents(ctx context.Context, all bool) ([]ledger.Incident, error) {
 	c.alarms.flush(ctx)
-	return c.ledger.Incidents(ctx, all)
+	list, err := c.ledger.Incidents(ctx, all)
+	return append(list, c.alarms.waiting(list)...), err
 }
 
 // Deeds lists the audit.

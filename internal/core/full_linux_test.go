@@ -1,0 +1,132 @@
+package core_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"nightferry/internal/ledger"
+	"nightferry/internal/wire"
+)
+
+// TestFullLedger: the ledger's volume fills up. The Core stops accepting and
+// says why, sites keep what they report, and all goes on when there is space.
+func TestFullLedger(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root may mount a file system")
+	}
+	small := t.TempDir()
+	if err := syscall.Mount("nightferry-test", small, "tmpfs", 0, "size=64m"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { // after the Core has stopped
+		if err := syscall.Unmount(small, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	w := newWorldWith(t, nil, func(w *world) {
+		w.options.Logs = filepath.Join(w.dir, "logs")
+		if out, err := exec.CommandContext(t.Context(), "cp", "-a", w.options.Data, small).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		w.options.Data = filepath.Join(small, "core")
+	})
+	const files = 100
+	for i := range files {
+		w.write(fmt.Sprintf("d%d/%d.txt", i%7, i), fmt.Sprintf("content %d", i))
+	}
+	w.publish("package")
+	osaka := w.join("osaka")
+	d := osaka.stateOf("package", 1)
+	run, events := osaka.converge(d)
+	w.runAgent("berlin", true)()
+
+	ballast := w.fill(filepath.Join(small, "ballast"))
+	// Batches until one does not fit: the last pages of the ledger's files take some.
+	var acked uint64
+	fat := make([]wire.Outcome, 500)
+	for i := range fat {
+		fat[i] = wire.Outcome{Kind: wire.Failed, Path: fmt.Sprintf("x/%d", i), Cause: strings.Repeat("c", 500)}
+	}
+	all := append([]wire.Event{}, events[:1]...)
+	for range 40 {
+		body, err := wire.EncodeOutcomes(fat)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, wire.Event{Run: run[:], Channel: "package", At: 1, Kind: wire.OutcomesEvent, Body: body})
+	}
+	all = append(all, events[1:]...)
+	next, full := 0, false
+	for ; next < len(all) && !full; next++ {
+		n, ack, err := osaka.report(uint64(next)+1, all[next:next+1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if full = ack.Full; !full {
+			acked = n
+			if n != uint64(next)+1 {
+				t.Fatalf("acknowledged %d, want %d", n, next+1)
+			}
+		}
+	}
+	if !full {
+		t.Fatal("the volume never became full")
+	}
+	if text := w.untilIncident("ledger-full"); !strings.Contains(text, "sites keep what they report") {
+		t.Error(text)
+	}
+	if h := w.core.Health(t.Context()); !h.Live || h.Ready {
+		t.Errorf("%+v", h)
+	}
+	osaka.hello()                                  // it is still answered
+	if _, err := osaka.ask("format"); err != nil { // and lent what it needs
+		t.Error(err)
+	}
+	// An agent goes on working, and keeps what it has to tell.
+	w.runAgent("berlin", false)
+	w.until("berlin to hold the release", func() bool {
+		_, err := os.Stat(filepath.Join(w.dir, "sites", "berlin", "package", "d3", "3.txt"))
+		return err == nil
+	})
+
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	for i, e := range all[acked:] {
+		if n, ack, err := osaka.report(acked+uint64(i)+1, []wire.Event{e}); err != nil || n != acked+uint64(i)+1 {
+			t.Fatalf("event %d of %d: %d, %+v, %v", acked+uint64(i)+1, len(all), n, ack, err)
+		}
+	}
+	w.until("the incident to be over", func() bool { return len(w.texts("ledger-full")) == 0 })
+	w.untilRendered()
+	w.untilCurrent(1, "berlin")
+	runs, err := w.core.Runs(t.Context(), ledger.RunFilter{Site: "osaka"})
+	if err != nil || len(runs) != 1 || runs[0].State != "verified" || runs[0].Late != 0 {
+		t.Errorf("%+v, %v", runs, err)
+	}
+}
+
+// fill writes until there is no space.
+func (w *world) fill(path string) string {
+	w.t.Helper()
+	f, err := os.Create(path)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer f.Close()
+	for _, size := range []int{1 << 20, 4 << 10} {
+		for b := make([]byte, size); err == nil; _, err = f.Write(b) {
+		}
+		if !errors.Is(err, syscall.ENOSPC) {
+			w.t.Fatal(err)
+		}
+		err = nil
+	}
+	return path
+}
