@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"io"
@@ -21,6 +22,7 @@ import (
 	"unicode/utf8"
 
 	"nightferry/internal/testbed"
+	"nightferry/internal/trust"
 	"nightferry/internal/wire"
 )
 
@@ -29,6 +31,7 @@ type coreBox struct {
 	t      *testing.T
 	dir    string
 	config string
+	store  string
 	env    []string
 	secret []string // what may be in no output and in no file
 
@@ -45,7 +48,7 @@ func newCoreBox(t *testing.T) *coreBox {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	x := &coreBox{t: t, dir: dir, config: filepath.Join(dir, "nightferry.yaml"), env: append(append(os.Environ(), b.Env()...), "NIGHTFERRY_STATE="+filepath.Join(dir, "cli-state"))}
+	x := &coreBox{t: t, dir: dir, store: b.URL("fleet"), config: filepath.Join(dir, "nightferry.yaml"), env: append(append(os.Environ(), b.Env()...), "NIGHTFERRY_STATE="+filepath.Join(dir, "cli-state"))}
 	x.must("core", "init", dir, "--store", b.URL("fleet"), "--host", "localhost", "--create-repository")
 	return x
 }
@@ -260,6 +263,7 @@ func TestCore(t *testing.T) {
 	x.running()
 	x.reloads()
 	x.publishes()
+	x.rotates()
 	log := x.stop()
 	contains(t, log, "reload refused", "configuration reloaded", "the Core has stopped")
 	if _, err := os.Lstat(filepath.Join(x.dir, "data", "core.sock")); !errors.Is(err, fs.ErrNotExist) {
@@ -427,6 +431,31 @@ func (x *coreBox) publishes() {
 		t.Errorf("sync: %v", n)
 	}
 	x.fails(2, "sync")
+}
+
+// rotates replaces the release key in the three steps of the help; at no time
+// does the Core sign with a key that sites refuse.
+func (x *coreBox) rotates() {
+	x.t.Helper()
+	t := x.t
+	foreign := filepath.Join(t.TempDir(), "foreign.key")
+	if err := os.WriteFile(foreign, trust.EncodeSecret("release", ed25519.NewKeyFromSeed(make([]byte, 32))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	contains(t, x.fails(5, "secret", "rotate", "repository/release", "--file", foreign), "stays as it is")
+	rotate := []string{"trust", "rotate", x.store, "--root-key", filepath.Join(x.dir, "nightferry-root.key")}
+	x.must(append(rotate, "--keep-old", "--keys", filepath.Join(x.dir, "new"))...)
+	keys, err := filepath.Glob(filepath.Join(x.dir, "new", "*.key"))
+	if err != nil || len(keys) != 1 {
+		t.Fatal(keys, err)
+	}
+	contains(t, x.must("secret", "rotate", "repository/release", "--file", keys[0]), "version 2 stored")
+	x.must(append(rotate, "--new-key", keys[0])...)
+	if err := os.WriteFile(filepath.Join(x.dir, "content", "package", "rotated.msi"), []byte("three"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	contains(t, x.must("publish"), `package: release \d+ published: 3 files`)
+	contains(t, x.table("incidents"), "no incident")
 }
 
 func (x *coreBox) read(name string) string {

@@ -183,6 +183,11 @@ func (d *daemon) secret(ctx context.Context, c *api.Call, op string) (any, error
 	if err := c.Read(&r); err != nil {
 		return nil, err
 	}
+	if r.Name == core.SecretRelease && r.Value != nil {
+		if err := d.core.MayRelease(ctx, r.Value); err != nil {
+			return nil, errors.Join(err, &refusedError{r.Name + " stays as it is", "give the key file that nightferry trust rotate has made"})
+		}
+	}
 	a, err := applySecret(ctx, d.core.Vault(), op, r)
 	if err != nil {
 		return nil, err

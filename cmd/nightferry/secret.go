@@ -84,6 +84,9 @@ func settable(name string) error {
 	if err := vault.CheckName(name); err != nil {
 		return usage("secret", "%w", err)
 	}
+	if name == core.SecretRelease {
+		return nil // the root key vouches for another one
+	}
 	first, rest, _ := strings.Cut(name, "/")
 	if first == "bus" || first == "ca" || first == "core" || first == "repository" || first == "domain" && strings.HasSuffix(rest, "/signing") {
 		return &refusedError{fmt.Sprintf("%s is a key that the Core makes itself: another value would cut every site off", name), "to replace a domain's signing key: nightferry secret rotate domain/NAME/signing"}
@@ -152,9 +155,9 @@ func newSecretRotate(e *env) *cobra.Command {
 	cmd := e.command(verb{
 		use:   "rotate [flags] NAME",
 		short: "Replace a value that exists",
-		long: "Stores a new version of NAME, which must exist, from standard input or --file; the Core uses it at once. For domain/NAME/signing it makes the new key itself: sites change over as their credentials are renewed. " +
+		long: "Stores a new version of NAME, which must exist, from standard input or --file; the Core uses it at once. For domain/NAME/signing it makes the new key itself: every site that is connected gets a credential by it at once, the others when they come back. For repository/release give the file of a key that nightferry trust rotate has made. " +
 			"The versions before it stay until --prune removes them; a site that still relies on a domain's old key is then cut off.",
-		example: "nightferry secret rotate s3 < credentials\nnightferry secret rotate domain/apac/signing\nnightferry secret rotate domain/apac/signing --prune",
+		example: "nightferry secret rotate s3 < credentials\nnightferry secret rotate domain/apac/signing\nnightferry secret rotate domain/apac/signing --prune\nnightferry secret rotate repository/release --file nightferry-release-1a2b3c4d.key",
 		min:     1, max: 2,
 		run: func(ctx context.Context, args []string) error {
 			if len(args) > 1 {
@@ -237,6 +240,9 @@ func (e *env) secrets(ctx context.Context, f *coreFlags, method, path string, in
 	err = a.Call(ctx, method, path, nil, in, out)
 	if !errors.Is(err, api.ErrDown) {
 		return err
+	}
+	if r, ok := in.(secretRequest); ok && r.Name == core.SecretRelease {
+		return errors.Join(err, &refusedError{"only a running Core can ask the repository whether it trusts the new key", "start it first"})
 	}
 	o, _, err := e.offline(ctx, f)
 	if err != nil {

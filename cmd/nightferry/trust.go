@@ -67,21 +67,24 @@ func (s *session) showTrust() {
 func newTrustRotate(e *env) *cobra.Command {
 	var f storeFlags
 	var rootFile, keys, newFile string
+	var keepOld bool
 	cmd := e.command(verb{
 		use:   "rotate [flags] STORE",
 		short: "Replace the release key by a new one",
 		long: "Makes a new release key, vouches for it with the root key, signs every channel's head and the halt object with it, and only then retires the old keys: at no moment is there a head that sites would refuse. " +
-			"Releases that the old key signed stay good. Run again with --new-key after a crash, it completes what is lacking.",
+			"Releases that the old key signed stay good. Run again with --new-key after a crash, it completes what is lacking. " +
+			"Where a Core signs with the old key: rotate with --keep-old, give the Core the new key (nightferry secret rotate repository/release --file KEY), and run it again with --new-key KEY, which retires the old one. No site needs to be touched.",
 		example: "nightferry trust rotate --root-key /media/offline/nightferry-root.key --keys /etc/nightferry file:///srv/store",
 		min:     1, max: 1,
 		run: func(ctx context.Context, args []string) error {
-			return e.rotate(ctx, args[0], rootFile, keys, newFile, &f)
+			return e.rotate(ctx, args[0], rootFile, keys, newFile, keepOld, &f)
 		},
 	})
 	f.add(cmd)
 	addRootKey(cmd, &rootFile)
 	cmd.Flags().StringVar(&keys, "keys", ".", "`DIR` to write the new key to")
 	cmd.Flags().StringVar(&newFile, "new-key", "", "use the release key in `FILE` instead of making one")
+	cmd.Flags().BoolVar(&keepOld, "keep-old", false, "do not retire the old keys yet: a Core still signs with one")
 	return cmd
 }
 
@@ -89,7 +92,7 @@ func addRootKey(cmd *cobra.Command, file *string) {
 	cmd.Flags().StringVar(file, "root-key", "", "`FILE` with the offline root key (or NIGHTFERRY_ROOT_KEY; default nightferry-root.key)")
 }
 
-func (e *env) rotate(ctx context.Context, rawURL, rootFile, keys, newFile string, f *storeFlags) (err error) {
+func (e *env) rotate(ctx context.Context, rawURL, rootFile, keys, newFile string, keepOld bool, f *storeFlags) (err error) {
 	root, err := signingKey(rootUse, rootFile)
 	if err != nil {
 		return err
@@ -140,6 +143,9 @@ func (e *env) rotate(ctx context.Context, rawURL, rootFile, keys, newFile string
 	if err := s.changeTrust(ctx, root, func(d *trust.Doc) bool {
 		changed := false
 		for i := range d.Keys {
+			if keepOld {
+				break
+			}
 			if k := &d.Keys[i]; k.Public != public && k.Status == trust.Active {
 				k.Status, k.Since, changed = trust.Retired, e.now().Unix(), true
 			}

@@ -38,8 +38,9 @@ type Core struct {
 	repoMu    sync.Mutex
 	settings  atomic.Pointer[Settings]
 	authority atomic.Pointer[bus.Authority]
-	changeMu  sync.Mutex          // one change of the authority at a time
-	domains   map[string][][]byte // the domains' signing keys in force
+	changeMu  sync.Mutex                      // one change of the authority at a time
+	domains   map[string][][]byte             // the domains' signing keys in force
+	rotating  atomic.Pointer[map[string]bool] // domains with an older key that still counts
 
 	clock  storeClock
 	fleet  sites

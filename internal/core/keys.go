@@ -213,6 +213,7 @@ func (c *Core) readDomains(ctx context.Context, f *fleet.Fleet) (map[string][][]
 			domains[d.Name] = append(domains[d.Name], bytes.TrimSpace(s.Reveal()))
 		}
 	}
+	c.keyed(f, versions)
 	return domains, nil
 }
 

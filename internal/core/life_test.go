@@ -64,6 +64,7 @@ func (w *world) agent(state string, change func(*agent.Options)) (stop func()) {
 		}
 	})
 	w.t.Cleanup(stop)
+	w.agents = append(w.agents, stop)
 	return stop
 }
 

@@ -170,13 +170,19 @@ func (c *Core) push(ctx context.Context, ch *fleet.Channel, o PublishOptions, w 
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
+	// A key may have been rotated since the last look, and the halt object be signed by it.
+	r, err := c.openRepo(ctx, c.store.Load(), c.keys.Load())
+	if err != nil {
+		return nil, err
+	}
+	c.repo.Store(r)
 	host, _ := os.Hostname() // only for halt orders that name it as a site
 	links := publish.Refuse
 	if ch.Links == fleet.Skip {
 		links = publish.Skip
 	}
 	var spoke time.Time
-	return publish.Run(ctx, c.repo.Load(), ch.Source, publish.Options{
+	return publish.Run(ctx, r, ch.Source, publish.Options{
 		Channel: ch.Name, Patterns: patterns, Links: links,
 		MaxDelete: ch.MaxDelete, MaxDeleteFiles: ch.MaxDeleteFiles, AllowUnportable: ch.AllowUnportable,
 		AllowDeletes: o.AllowDeletes, AllowEmpty: o.AllowEmpty, Rehash: o.Rehash, DryRun: o.DryRun,

@@ -18,8 +18,21 @@ func joinPath(dir, name string) string { return filepath.Join(dir, name) }
 
 // Reload puts other settings in force, all or none.
 func (c *Core) Reload(ctx context.Context, s Settings) error {
+	old := c.settings.Load().Fleet
 	if err := c.apply(ctx, s); err != nil {
 		return fmt.Errorf("reload: the settings in force stay: %w", err)
+	}
+	// Nobody will try again what is no longer configured.
+	now := c.settings.Load().Fleet
+	for _, ch := range old.Channels {
+		if now.Channel(ch.Name) == nil {
+			c.alarms.over(Publishes, ch.Name, wire.Address{})
+		}
+	}
+	for _, x := range old.Sites {
+		if now.Site(x.Name) == nil {
+			c.alarms.over(Silent, "", wire.Address{Domain: x.Domain, Site: x.Name})
+		}
 	}
 	if err := c.newCert(); err != nil {
 		return err
@@ -39,6 +52,7 @@ func (c *Core) Refresh(ctx context.Context) error {
 	if err := c.newAuthority(ctx, c.settings.Load().Fleet); err != nil {
 		return err
 	}
+	c.rekeyAll(ctx)
 	c.tellAll(ctx)
 	return nil
 }

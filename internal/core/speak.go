@@ -266,6 +266,7 @@ func (c *Core) hello(ctx context.Context, a wire.Address, x *site, v *wire.Hello
 		c.overtaken(ctx, a, v.Revision)
 		return
 	}
+	c.rekey(ctx, a, x)
 	c.tell(ctx, []wire.Address{a})
 }
 
@@ -328,6 +329,10 @@ func (c *Core) progressed(a wire.Address, x *site, v *wire.Progress) {
 
 func (c *Core) renew(ctx context.Context, m message, x *site) {
 	x.mu.Lock()
+	if x.identity == nil { // revoked just now
+		x.mu.Unlock()
+		return
+	}
 	id := *x.identity
 	version := x.sighting.Version
 	x.mu.Unlock()

@@ -49,6 +49,7 @@ type world struct {
 	more   chan struct{}
 	log    strings.Builder // all that the process would have logged
 	ahead  atomic.Int64    // of the Core's clock
+	agents []func()        // stop the real agents
 }
 
 func (w *world) now() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }

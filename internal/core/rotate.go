@@ -1,0 +1,65 @@
+package core
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+
+	"nightferry/internal/fleet"
+	"nightferry/internal/trust"
+	"nightferry/internal/vault"
+	"nightferry/internal/wire"
+)
+
+// SecretRelease is the key that signs releases, heads, halts and control.
+const SecretRelease = secretRelease
+
+// MayRelease says why a release key's file cannot take the place of the one in
+// the vault: it is none, or the repository's newest trust document does not let
+// it. A Core with such a key could not start again.
+func (c *Core) MayRelease(ctx context.Context, file []byte) error {
+	key, err := trust.ParseSecret(releaseUse, bytes.TrimSpace(file))
+	if err != nil {
+		return fmt.Errorf("the new release key: %w", err)
+	}
+	r, err := c.openRepo(ctx, c.store.Load(), c.keys.Load())
+	if err != nil {
+		return err
+	}
+	c.repo.Store(r)
+	return mayControl(r, key)
+}
+
+// keyed notes which domains have an older signing key beside their newest.
+func (c *Core) keyed(f *fleet.Fleet, versions map[string][]vault.Version) {
+	rotating := map[string]bool{}
+	for _, d := range f.Domains {
+		rotating[d.Name] = len(versions[domainSecret(d.Name)]) > 1
+	}
+	c.rotating.Store(&rotating)
+}
+
+// rekey gives a site a credential by its domain's newest key while older ones
+// are still accepted, so that those can be removed without anybody touching the
+// site. Nothing tells which key signed what the site has, so each hello is
+// answered with one.
+func (c *Core) rekey(ctx context.Context, a wire.Address, x *site) {
+	if r := c.rotating.Load(); r != nil && (*r)[a.Domain] {
+		c.renew(ctx, message{from: a}, x)
+	}
+}
+
+// rekeyAll does it for all that are connected.
+func (c *Core) rekeyAll(ctx context.Context) {
+	at := map[wire.Address]*site{}
+	c.fleet.each(func(a wire.Address, x *site) {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		if x.identity != nil && c.heard(x) {
+			at[a] = x
+		}
+	})
+	for a, x := range at {
+		c.rekey(ctx, a, x)
+	}
+}
