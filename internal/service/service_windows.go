@@ -42,7 +42,7 @@ func Install(_ context.Context, c Config) error {
 	if err != nil {
 		return fmt.Errorf("register the service %s: %w", c.Name, err)
 	}
-	defer s.Close()
+	defer func() { _ = s.Close() }()
 	if err := configure(s); err != nil {
 		return errors.Join(fmt.Errorf("let the service %s be restarted: %w", c.Name, err), s.Delete())
 	}
@@ -84,7 +84,7 @@ func Uninstall(ctx context.Context, name string) error {
 	if err != nil {
 		return fmt.Errorf("open the service %s: %w", name, err)
 	}
-	defer s.Close()
+	defer func() { _ = s.Close() }()
 	if err := stop(ctx, s); err != nil {
 		return fmt.Errorf("stop the service %s: %w", name, err)
 	}
