@@ -1,0 +1,183 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"nightferry/internal/wire"
+)
+
+// noise is content that does not compress.
+func noise(n int) string {
+	r := rand.NewChaCha8([32]byte{1})
+	b := make([]byte, n)
+	if _, err := r.Read(b); err != nil {
+		panic(err) // never
+	}
+	return string(b)
+}
+
+// hhmm writes a time of the clock on the wall, in UTC.
+func hhmm(t time.Time) string { return t.UTC().Format("15:04") }
+
+// TestPain11 closes the window in the middle of an image, and restarts the
+// process: the agent stops by its own clock, with nothing said by the Core, and
+// goes on in the next window where it was.
+func TestPain11(t *testing.T) {
+	const size = 40 << 20
+	w := newWorld(t)
+	target := t.TempDir()
+	dir := w.enrolled(target)
+	files := map[string]string{"image.wim": noise(size), "small.inf": "x"}
+	w.publish(files, target)
+
+	// The site's clock is up to a minute ahead, so that a window ends soon.
+	end := time.Now().Add(time.Minute).Truncate(time.Minute).Add(time.Minute)
+	var ahead atomic.Int64
+	ahead.Store(int64(end.Add(-2500 * time.Millisecond).Sub(time.Now())))
+	clock := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	next := end.Add(time.Minute)
+	w.want(func(s *wire.State) {
+		s.Zone, s.Beat, s.Rate = "UTC", 1, 8_000_000
+		s.Desired[0].Windows = fmt.Sprintf("%s-%s, %s-%s", hhmm(end.Add(-5*time.Minute)), hhmm(end), hhmm(next), hhmm(next.Add(5*time.Minute)))
+	})
+	d := w.start(dir, func(o *Options) { o.Now = clock })
+	w.await("the end of the first night", func() bool { return w.finished(0) != nil })
+	stopped := clock()
+	first := w.finished(0)
+	if first.Verdict != verdictStopped || !strings.Contains(first.Error, "the window has closed") || !strings.Contains(first.Error, hhmm(next)) {
+		t.Errorf("the first night ends %s: %s", first.Verdict, first.Error)
+	}
+	if late := stopped.Sub(end); late < 0 || late > 2*time.Second {
+		t.Errorf("it was told %v after the window's end", late)
+	}
+	if first.Wire < size/8 || first.Wire > size*3/4 {
+		t.Fatalf("%d bytes moved in the first night: this test needs its middle", first.Wire)
+	}
+	if left, err := os.ReadDir(target); err != nil || len(left) > 1 {
+		t.Errorf("%d entries in the target, %v: nothing of half a release should be seen", len(left), err)
+	}
+	w.twoBeats() // and nothing starts
+	if w.mu.Lock(); w.finished(1) != nil || len(w.events) != 2 {
+		t.Error("something ran while no window was open")
+	}
+	w.mu.Unlock()
+	d.end()
+
+	ahead.Add(int64(time.Minute))
+	w.start(dir, func(o *Options) { o.Now = clock })
+	w.await("the end of the second night", func() bool { return w.finished(1) != nil })
+	second := w.finished(1)
+	if second.Verdict != "verified" {
+		t.Errorf("the second night ends %s: %s", second.Verdict, second.Error)
+	}
+	w.same(target, files)
+	const blocks = 8 << 20 // one of 1 MiB for each connection
+	if twice := first.Wire + second.Wire - size; twice > blocks {
+		t.Errorf("%d + %d bytes came for %d: %d twice, want less than one block for each connection", first.Wire, second.Wire, size, twice)
+	}
+	t.Logf("%d bytes in the first night, %d in the second, of %d", first.Wire, second.Wire, size)
+}
+
+// TestOrderedNow: a window that never opens keeps everything back but an order
+// that says now, which a rate of 0 still holds.
+func TestOrderedNow(t *testing.T) {
+	w := newWorld(t)
+	target := t.TempDir()
+	dir := w.enrolled(target)
+	files := tree(20, "one")
+	w.publish(files, target)
+	w.want(func(s *wire.State) { s.Beat = 1; s.Desired[0].Windows = "never" })
+	w.start(dir, nil)
+	idle := func(why string) {
+		t.Helper()
+		w.await("the state to be known", func() bool { return w.hellos > 0 })
+		w.twoBeats()
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if len(w.events) > 0 {
+			t.Fatalf("something ran although %s", why)
+		}
+	}
+	idle("no window is open")
+	w.want(func(s *wire.State) { s.Desired[0].Start = 1 })
+	idle("the order does not say now")
+	w.want(func(s *wire.State) { s.Desired[0].Start, s.Desired[0].Now, s.Limit = 2, true, "else 0" })
+	idle("the limit is 0")
+	w.want(func(s *wire.State) { s.Zone = "Nowhere/Land"; s.Limit = "" })
+	w.await("the trouble", func() bool { return w.problems()[ProblemControl] != "" })
+	w.want(func(s *wire.State) { s.Zone = "" })
+	w.await("the run", func() bool { return w.finished(0) != nil })
+	if f := w.finished(0); f.Verdict != "verified" {
+		t.Errorf("it ends %s: %s", f.Verdict, f.Error)
+	}
+	w.same(target, files)
+}
+
+// TestPace measures sixteen connections over ten seconds, right after the rate
+// was changed while they moved.
+func TestPace(t *testing.T) {
+	t.Parallel()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		b := make([]byte, 64<<10)
+		for {
+			if _, err := w.Write(b); err != nil {
+				return
+			}
+		}
+	}))
+	defer s.Close()
+	site := newLimiter(2_000_000)
+	ctx, cancel := context.WithCancel(t.Context())
+	var moved atomic.Int64
+	var all sync.WaitGroup
+	for range 16 {
+		q, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := http.DefaultClient.Do(q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.Go(func() {
+			defer res.Body.Close()
+			p := &paced{ReadCloser: res.Body, ctx: ctx, limits: []*rate.Limiter{site, newLimiter(0)}, moved: new(atomic.Int64)}
+			b := make([]byte, 256<<10)
+			for {
+				n, err := p.Read(b)
+				moved.Add(int64(n))
+				if err != nil {
+					return
+				}
+			}
+		})
+	}
+	within := func(bytesPerSecond int64, span time.Duration) {
+		t.Helper()
+		setRate(site, bytesPerSecond)
+		began, before := time.Now(), moved.Load()
+		<-time.After(span)
+		got := float64(moved.Load()-before) / time.Since(began).Seconds()
+		if off := got/float64(bytesPerSecond) - 1; off < -0.05 || off > 0.05 {
+			t.Errorf("%.0f bytes per second, want %d: %+.1f %%", got, bytesPerSecond, 100*off)
+		} else {
+			t.Logf("%.0f bytes per second of %d: %+.1f %%", got, bytesPerSecond, 100*off)
+		}
+	}
+	within(20_000_000, 2*time.Second)
+	within(2_500_000, 10*time.Second)
+	cancel()
+	all.Wait()
+}
