@@ -56,6 +56,9 @@ type Core struct {
 	newest      newest
 	lastRelease atomic.Pointer[keptRelease]
 	halt        atomic.Pointer[haltObject]
+	haltMu      sync.Mutex // one change of it at a time; nothing remote is waited for meanwhile
+	haltStoreMu sync.Mutex // one writer of the bucket's
+	haltFloor   uint64     // highest epoch that a site has seen; guarded by haltMu
 
 	publishMu sync.Mutex // the caches of publish are for one at a time
 	busy      busy       // channels that are being published
@@ -122,6 +125,11 @@ func (c *Core) Run(ctx context.Context) (err error) {
 		c.upkeep(ctx)
 		return c.every(ctx, time.Hour, c.upkeep)
 	})
+	g.Go(func() error {
+		b := &beats{}
+		return c.every(ctx, min(c.o.Poll, 15*time.Second), func(ctx context.Context) { c.publishDue(ctx, b) })
+	})
+	g.Go(func() error { return c.every(ctx, min(20*c.o.Poll, 5*time.Minute), c.noteMissed) })
 	g.Go(func() error { return c.renderAll(ctx) })
 	g.Go(func() error { return c.alarms.serve(ctx) })
 	people := &teller{core: c}

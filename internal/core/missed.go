@@ -1,0 +1,131 @@
+package core
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"time"
+
+	"nightferry/internal/ledger"
+	"nightferry/internal/window"
+	"nightferry/internal/wire"
+)
+
+const (
+	// missedAfter is how long after a window's end a site has to tell of a run.
+	missedAfter = 10 * time.Minute
+	// missedSince is how far back windows are looked at: more than a Core is
+	// ever restarted for, and less than logs are kept.
+	missedSince = 20 * time.Hour
+	missed      = "missed"
+)
+
+// noteMissed records, for each window that ended without a run although the
+// site lacked a release, a run that was missed. It keeps nothing itself: the
+// runs in the ledger tell what was recorded before.
+func (c *Core) noteMissed(ctx context.Context) {
+	if err := c.noteMissedOnce(ctx); err != nil && ctx.Err() == nil {
+		c.ledgerFailed(err)
+	}
+}
+
+func (c *Core) noteMissedOnce(ctx context.Context) error {
+	s, now := c.settings.Load(), c.o.Now()
+	if len(s.nights.rules) == 0 {
+		return nil
+	}
+	held, err := c.holdings(ctx, ledger.Filter{})
+	if err != nil {
+		return err
+	}
+	for i := range s.Fleet.Sites {
+		site := &s.Fleet.Sites[i]
+		a := wire.Address{Domain: site.Domain, Site: site.Name}
+		x := c.fleet.find(a)
+		if x == nil {
+			continue
+		}
+		x.mu.Lock()
+		id, seen := x.identity, x.seen
+		x.mu.Unlock()
+		if id == nil {
+			continue
+		}
+		for _, p := range site.Placements {
+			rule, ok := s.nights.rules[[2]string{site.Name, p.Channel}]
+			rel, published := c.newest.of(p.Channel)
+			if !ok || !published {
+				continue
+			}
+			w, ok := lastEnded(now, s.nights.places[site.Name], rule)
+			if !ok || !rel.Published.Before(w.Start) || !id.Enrolled.Before(w.Start) {
+				continue
+			}
+			h := held[rowKey{a, p.Channel}]
+			if h.Number == rel.Number && h.Release == rel.Digest && h.Since.Before(w.End) {
+				continue
+			}
+			runs, err := c.ledger.Runs(ctx, ledger.RunFilter{Domain: a.Domain, Site: a.Site, Channel: p.Channel, Since: w.Start.Add(-24 * time.Hour), Limit: 100})
+			if err != nil {
+				return err
+			}
+			if ranIn(runs, w) {
+				continue
+			}
+			why := fmt.Sprintf("the window of %s to %s ended and the site told of no run", w.Start.Format("2006-01-02 15:04"), w.End.Format("15:04 MST"))
+			if seen.Before(w.End) {
+				why += ": it was last heard " + stampOr(seen)
+			}
+			if err := c.miss(ctx, a, p.Channel, w, rel, h.Number, why+"; it tries in its next window"); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func stampOr(t time.Time) string {
+	if t.IsZero() {
+		return "never"
+	}
+	return t.UTC().Format("2006-01-02 15:04 MST")
+}
+
+// lastEnded is the newest window that a site should have told of by now.
+func lastEnded(now time.Time, at window.Place, r window.Rule) (last window.Window, ok bool) {
+	for _, w := range window.Between(now.Add(-missedSince), now, at, r) {
+		if end := w.End; end.Add(missedAfter).Before(now) && end.After(now.Add(-missedSince)) {
+			last, ok = w, true
+		}
+	}
+	return last, ok
+}
+
+// ranIn reports whether a run lay, at least partly, in the window; one that was
+// recorded as missed counts too.
+func ranIn(runs []ledger.Run, w window.Window) bool {
+	for _, r := range runs {
+		if r.Started.Before(w.End) && (r.Finished.IsZero() || !r.Finished.Before(w.Start)) {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *Core) miss(ctx context.Context, a wire.Address, channel string, w window.Window, rel ledger.Release, holds uint64, why string) error {
+	var id ledger.RunID
+	rand.Read(id[:]) // never fails (crypto/rand)
+	start := &ledger.Start{Number: rel.Number, Release: rel.Digest, Tree: rel.Tree, Parent: holds, Trigger: "window"}
+	_, err := c.ledger.Append(ctx, a.Domain, a.Site, []ledger.Event{
+		{Run: id, Channel: channel, At: w.Start, Start: start},
+		{Run: id, Channel: channel, At: w.End, Finish: &ledger.Finish{State: missed, Cause: why}},
+	})
+	if err != nil {
+		return err
+	}
+	c.kickRender()
+	if run, err := c.ledger.Run(ctx, id); err == nil {
+		c.say(Event{Kind: RunEnded, Domain: a.Domain, Site: a.Site, Channel: channel, Run: id.String(), Text: run.State, Ended: &run})
+	}
+	return nil
+}
