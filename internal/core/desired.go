@@ -11,6 +11,7 @@ import (
 	"slices"
 	"sync"
 
+	"nightferry/internal/digest"
 	"nightferry/internal/fleet"
 	"nightferry/internal/halt"
 	"nightferry/internal/ledger"
@@ -158,10 +159,9 @@ func (c *Core) adopt(ctx context.Context, channel string, run ledger.RunID) (new
 	if err != nil {
 		return false, err
 	}
-	e := ledger.Release{Channel: channel, Number: h.Number, Digest: rel.Digest, Tree: rel.Tree, Files: rel.Totals.Files, Bytes: rel.Totals.Bytes, Published: unixTime(rel.Created), Run: run}
-	if h.Number > 1 {
-		e.Parent = h.Number - 1
-	}
+	c.adoptBetween(ctx, r, channel, h.Number)
+	e := releaseEntry(channel, rel)
+	e.Run = run
 	if err := c.ledger.AddRelease(ctx, e); err != nil && !errors.Is(err, ledger.ErrConflict) {
 		return false, err
 	}
@@ -170,6 +170,35 @@ func (c *Core) adopt(ctx context.Context, channel string, run ledger.RunID) (new
 	}
 	c.say(Event{Kind: Released, Channel: channel, Text: fmt.Sprintf("release %d", h.Number)})
 	return true, nil
+}
+
+// maxBetween bounds how many releases are looked up that the ledger missed.
+const maxBetween = 64
+
+// adoptBetween enters releases that the ledger has missed, as far as they are
+// still there: it is a restored backup, and sites may yet attest them.
+func (c *Core) adoptBetween(ctx context.Context, r *repo.Repo, channel string, head uint64) {
+	have, ok := c.newest.of(channel)
+	if !ok {
+		return
+	}
+	first := have.Number + 1
+	if head > maxBetween {
+		first = max(first, head-maxBetween)
+	}
+	for n := first; n < head; n++ {
+		if rel, err := r.Release(ctx, channel, n, digest.Digest{}); err == nil {
+			_ = c.ledger.AddRelease(ctx, releaseEntry(channel, rel)) // the newest one is what counts
+		}
+	}
+}
+
+func releaseEntry(channel string, rel *repo.Release) ledger.Release {
+	e := ledger.Release{Channel: channel, Number: rel.Number, Digest: rel.Digest, Tree: rel.Tree, Files: rel.Totals.Files, Bytes: rel.Totals.Bytes, Published: unixTime(rel.Created)}
+	if e.Number > 1 {
+		e.Parent = e.Number - 1
+	}
+	return e
 }
 
 // extra is what a site is told of a channel beyond the ledger's columns.
@@ -296,7 +325,8 @@ func (c *Core) row(key rowKey, s *fleet.Site, p *fleet.Placement, night *siteNig
 	row := &ledger.Desired{Domain: key.Domain, Site: key.Site, Channel: key.channel, Number: rel.Number, Release: rel.Digest, Tree: rel.Tree, Start: old.Start, DryRun: old.DryRun}
 	rehash, now := was.Desired.Rehash, was.Desired.Now
 	if o.start {
-		row.Start, row.DryRun, rehash, now = old.Start+1, o.dryRun, o.rehash, o.now
+		// There are never more orders than revisions: it is above all that the site has seen, whatever a restored ledger forgot.
+		row.Start, row.DryRun, rehash, now = max(old.Start, was.Above, o.above)+1, o.dryRun, o.rehash, o.now
 	}
 	priority := 0
 	if ch := c.settings.Load().Fleet.Channel(key.channel); ch != nil {

@@ -21,6 +21,7 @@ const (
 	LogAccess Kind = "log-access"  // somebody changed who can read a log folder
 	Rendering Kind = "log"         // a log file cannot be written
 	Lost      Kind = "lost-events" // a site's events are missing
+	Behind    Kind = "behind"      // a site holds a newer release than the Core knows
 	MailDown  Kind = "mail"        // mails cannot be delivered
 	HookDown  Kind = "webhook"     // the webhook does not take notices
 	Publishes Kind = "publish"     // a channel could not be published
@@ -32,5 +33,5 @@ const (
 
 // Kinds lists them, for the documentation's test.
 func Kinds() []Kind {
-	return []Kind{Forged, Revoked, Protocol, Malformed, Denied, TokenBad, BadAsk, BadProof, Clock, Silent, Full, Store, LogAccess, Rendering, Lost, Publishes, MailDown, HookDown, ClusterBad, NotCut, SiteSays}
+	return []Kind{Forged, Revoked, Protocol, Malformed, Denied, TokenBad, BadAsk, BadProof, Clock, Silent, Full, Store, LogAccess, Rendering, Lost, Behind, Publishes, MailDown, HookDown, ClusterBad, NotCut, SiteSays}
 }

@@ -349,6 +349,9 @@ func (t *translator) attestation(e *ledger.Event, v *wire.Finished) (*ledger.Att
 	}, nil
 }
 
+// maxOrders is how many orders back an attestation may be of.
+const maxOrders = 64
+
 // gaveNonce reports whether the nonce was ever the site's for that release: of
 // the order in force, or of one of the last before it.
 func (c *Core) gaveNonce(a wire.Address, channel string, number uint64, nonce []byte) bool {
@@ -364,15 +367,17 @@ func (c *Core) gaveNonce(a wire.Address, channel string, number uint64, nonce []
 		}
 	}
 	x.mu.Unlock()
+	// A restored ledger may know of fewer orders than there were, or have counted on from far above them.
 	k := c.keys.Load()
-	for i := 0; i < 64; i++ {
-		if k.nonceOf(a, channel, number, start) == [16]byte(nonce) {
-			return true
+	for _, last := range []uint64{start, start + maxOrders, maxOrders} {
+		for i := last; i+maxOrders > last; i-- {
+			if k.nonceOf(a, channel, number, i) == [16]byte(nonce) {
+				return true
+			}
+			if i == 0 {
+				break
+			}
 		}
-		if start == 0 {
-			return false
-		}
-		start--
 	}
 	return false
 }

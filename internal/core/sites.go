@@ -22,8 +22,9 @@ type site struct {
 	seen     time.Time
 	told     bool // the sighting is in the ledger
 	sighting ledger.Sighting
-	trust    uint64 // newest document that it has seen
-	epoch    uint64 // newest halt that it has seen
+	trust    uint64            // newest document that it has seen
+	epoch    uint64            // newest halt that it has seen
+	holds    map[string]uint64 // releases, as it said on connecting
 	progress map[string]progress
 
 	state wire.State // what it should hold; without At and Halt

@@ -240,6 +240,12 @@ func (c *Core) tellOne(a wire.Address) {
 	h := c.halt.Load()
 	x.mu.Lock()
 	st, want, told := x.state, x.want, x.identity != nil
+	older := ""
+	for _, d := range st.Desired {
+		if n := x.holds[d.Channel]; n > d.Number {
+			older = fmt.Sprintf("site %s holds release %d of %q, and this Core knows only %d: was the ledger restored from a backup, and the store cannot be read? The site is told nothing until that is read", a, n, d.Channel, d.Number)
+		}
+	}
 	if h != nil && x.epoch < h.epoch && len(h.raw) <= maxHalt {
 		st.Halt = h.raw
 	}
@@ -247,6 +253,11 @@ func (c *Core) tellOne(a wire.Address) {
 	if !told {
 		return
 	}
+	if older != "" { // a state of the past, under a new revision, would take the site back
+		c.alarms.raise(Behind, "", a, older)
+		return
+	}
+	c.alarms.over(Behind, "", a)
 	st.At, st.Store = c.now().UnixMilli(), c.store.Load().origin
 	c.answer(a, wire.VerbState, want, &st)
 	c.count.states.Add(1)
@@ -255,6 +266,14 @@ func (c *Core) tellOne(a wire.Address) {
 func (c *Core) hello(ctx context.Context, a wire.Address, x *site, v *wire.Hello) {
 	x.mu.Lock()
 	x.trust, x.epoch = v.Trust, v.Epoch
+	x.holds = map[string]uint64{}
+	for _, d := range x.state.Desired {
+		for _, h := range v.Holds {
+			if h.Channel == d.Channel {
+				x.holds[d.Channel] = h.Number
+			}
+		}
+	}
 	want := x.want
 	x.mu.Unlock()
 	c.saw(a, x, v.At, func(s *ledger.Sighting) {
@@ -277,7 +296,8 @@ func (c *Core) overtaken(ctx context.Context, a wire.Address, seen uint64) {
 	x.mu.Lock()
 	orders := map[rowKey]order{}
 	for _, d := range x.state.Desired {
-		orders[rowKey{a, d.Channel}] = order{above: seen}
+		// It proves, in its next window, what it holds: the ledger does not know.
+		orders[rowKey{a, d.Channel}] = order{start: true, above: seen}
 	}
 	x.mu.Unlock()
 	if now, err := c.ledger.Revision(ctx); err == nil && seen > now+maxLeap {

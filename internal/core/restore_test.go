@@ -1,0 +1,126 @@
+package core_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"nightferry/internal/core"
+	"nightferry/internal/fleet"
+	"nightferry/internal/ledger"
+	"nightferry/internal/wire"
+)
+
+// TestRestoredLedger: the ledger is yesterday's. No site goes back, none is
+// deaf to orders, what they hold is known again, and no run is there twice.
+func TestRestoredLedger(t *testing.T) {
+	w := newWorld(t, nil)
+	db := filepath.Join(w.options.Data, "ledger.db")
+	w.write("a.txt", "one")
+	stop := w.runAgent("osaka", true)
+	w.runAgent("tokyo", true)
+	w.publish("package")
+	w.untilCurrent(1, "osaka", "tokyo")
+	w.untilRendered()
+
+	w.stop() // checkpoints and closes the file
+	yesterday, err := os.ReadFile(db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.start()
+	for n, text := range []string{"two", "three", "four"} {
+		w.write("a.txt", text)
+		w.publish("package")
+		w.untilCurrent(uint64(n)+2, "osaka", "tokyo")
+	}
+	// Orders of which the restored ledger knows nothing.
+	for range 3 {
+		w.sync("osaka")
+	}
+	w.untilRendered()
+	stop()
+	before := w.logs()
+
+	w.stop()
+	for _, name := range []string{db + "-wal", db + "-shm"} {
+		if err := os.Remove(name); err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(db, yesterday, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.start()
+	w.runAgent("osaka", false)
+	w.untilCurrent(4, "osaka", "tokyo") // proven anew
+	w.untilIncident("lost-events")
+	if w.has("behind") {
+		t.Error("the store was there to be read")
+	}
+	w.sync("osaka") // is obeyed
+	w.write("a.txt", "five")
+	if p := w.publish("package"); p.Number != 5 {
+		t.Errorf("release %d", p.Number)
+	}
+	w.untilCurrent(5, "osaka", "tokyo")
+	w.untilRendered()
+	for name, text := range before {
+		if now, ok := w.logs()[name]; !ok || now != text {
+			t.Errorf("the log %s is not what it was", name)
+		}
+	}
+	w.checkLogs(1)
+	for _, n := range []string{"osaka", "tokyo"} {
+		if b, err := os.ReadFile(filepath.Join(w.dir, "sites", n, "package", "a.txt")); err != nil || string(b) != "five" {
+			t.Errorf("%s: %q, %v", n, b, err)
+		}
+	}
+}
+
+// sync orders a run and waits until it is done.
+func (w *world) sync(site string) {
+	w.t.Helper()
+	last := func() ledger.Run {
+		runs, err := w.core.Runs(w.t.Context(), ledger.RunFilter{Site: site, Limit: 1})
+		if err != nil || len(runs) != 1 {
+			w.t.Fatal(runs, err)
+		}
+		return runs[0]
+	}
+	before := last().ID
+	if _, err := w.core.Sync(w.t.Context(), core.SyncRequest{Scope: fleet.Scope{Site: site}, Now: true}); err != nil {
+		w.t.Fatal(err)
+	}
+	w.until("the ordered run", func() bool {
+		run := last()
+		return run.ID != before && run.Trigger == "sync" && !run.Finished.IsZero()
+	})
+}
+
+func (w *world) has(kind string) bool { return len(w.texts(kind)) > 0 }
+
+// TestBehind: a Core that knows less than a site, and cannot read the store to
+// learn it, tells that site nothing.
+func TestBehind(t *testing.T) {
+	w := newWorld(t, nil)
+	w.write("a.txt", "one")
+	w.publish("package")
+	osaka := w.join("osaka")
+	osaka.stateOf("package", 1)
+	osaka.say(wire.VerbHello, 0, &wire.Hello{Generation: osaka.generation, At: time.Now().UnixMilli(), Trust: osaka.chain.Number, Holds: []wire.Held{{Channel: "package", Number: 2}}})
+	w.untilIncident("behind")
+	for len(osaka.in) > 0 {
+		if h := <-osaka.in; h.verb == wire.VerbState {
+			t.Error("it was told to go back")
+		}
+	}
+	w.write("a.txt", "two")
+	w.publish("package")
+	var st wire.State
+	if err := osaka.answer(wire.VerbState, &st); err != nil || st.Desired[0].Number != 2 {
+		t.Fatal(st, err)
+	}
+	w.until("it to be over", func() bool { return !w.has("behind") })
+}
