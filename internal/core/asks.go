@@ -71,13 +71,25 @@ func (c *Core) lend(ctx context.Context, m message, v *wire.Ask) {
 		c.refuseAsk(ctx, m, foreign)
 	}
 	c.count.urls.Add(int64(len(out.Lent)))
-	err := c.send(m.from, wire.VerbURLs, 0, &out)
+	// With the orders to stop, which can be read for as long as all else.
+	send := func() error {
+		all := out
+		if len(out.Lent) > 0 && !slices.Contains(v.Keys, "halt") {
+			url, err := b.PresignGet(ctx, "halt", lendFor)
+			if err != nil {
+				return err
+			}
+			all.Lent = append(slices.Clone(out.Lent), wire.URL{Key: "halt", URL: url})
+		}
+		return c.send(m.from, wire.VerbURLs, 0, &all)
+	}
+	err := send()
 	for errors.Is(err, wire.ErrTooLarge) && len(out.Lent) > 1 {
 		for _, u := range out.Lent[len(out.Lent)/2:] {
 			out.Refused = append(out.Refused, wire.Refused{Key: u.Key, Why: "too many for one answer: ask again"})
 		}
 		out.Lent = out.Lent[:len(out.Lent)/2]
-		err = c.send(m.from, wire.VerbURLs, 0, &out)
+		err = send()
 	}
 	if err != nil && ctx.Err() == nil {
 		c.trouble("send", err)

@@ -6,17 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"slices"
 	"sync"
 
 	"nightferry/internal/digest"
 	"nightferry/internal/fleet"
-	"nightferry/internal/halt"
 	"nightferry/internal/ledger"
-	"nightferry/internal/repo"
-	"nightferry/internal/trust"
 	"nightferry/internal/wire"
 )
 
@@ -57,17 +53,6 @@ func (n *newest) put(r ledger.Release) bool {
 	n.all[r.Channel] = r
 	return true
 }
-
-// haltObject is the halt object as it lies in the bucket, verified.
-type haltObject struct {
-	raw    []byte
-	epoch  uint64
-	orders *halt.Orders
-}
-
-// maxHalt is how large a halt object may be to travel with a state; a larger
-// one sites read from the bucket.
-const maxHalt = 256 << 10
 
 // look reads what others may have changed in the store: trust, halts, heads;
 // and the store's clock.
@@ -110,36 +95,6 @@ func (c *Core) lookOnce(ctx context.Context) error {
 		errs = append(errs, c.desire(ctx, nil))
 	}
 	return errors.Join(errs...)
-}
-
-// readHalt tells the sites of a newer halt object.
-func (c *Core) readHalt(ctx context.Context, r *repo.Repo) error {
-	orders, epoch, _, err := r.Halts(ctx)
-	if err != nil {
-		return err
-	}
-	old := c.halt.Load()
-	if old != nil && old.epoch == epoch {
-		return nil
-	}
-	body, _, err := r.Store().Get(ctx, "halt", 0, -1)
-	if err != nil {
-		return err
-	}
-	raw, err := io.ReadAll(io.LimitReader(body, halt.Max+1))
-	body.Close()
-	if err != nil {
-		return err
-	}
-	s, err := trust.Parse(halt.Kind, halt.Version, halt.Max, raw)
-	if err != nil || s.Subject.Number != epoch {
-		return err // it changed in between: next time
-	}
-	c.halt.Store(&haltObject{raw: raw, epoch: epoch, orders: orders})
-	if old != nil {
-		c.tellAll(ctx)
-	}
-	return nil
 }
 
 // adopt enters a channel's head into the ledger, if it is news.

@@ -184,6 +184,9 @@ func Open(ctx context.Context, o Options, s Settings) (_ *Core, err error) {
 	if err = c.openStore(ctx); err != nil {
 		return nil, err
 	}
+	if err = c.loadHalt(); err != nil {
+		return nil, err
+	}
 	if err = c.loadSites(ctx); err != nil {
 		return nil, err
 	}

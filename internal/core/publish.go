@@ -22,20 +22,31 @@ import (
 // busy is what is being published.
 type busy struct {
 	mu  sync.Mutex
-	all map[string]bool
+	all map[string]context.CancelCauseFunc
 }
 
-func (b *busy) take(channel string) bool {
+func (b *busy) take(channel string, stop context.CancelCauseFunc) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.all == nil {
-		b.all = map[string]bool{}
+		b.all = map[string]context.CancelCauseFunc{}
 	}
-	if b.all[channel] {
+	if b.all[channel] != nil {
 		return false
 	}
-	b.all[channel] = true
+	b.all[channel] = stop
 	return true
+}
+
+// stop ends the publishes of the channels for which why returns a cause.
+func (b *busy) stop(why func(channel string) error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for channel, stop := range b.all {
+		if err := why(channel); err != nil {
+			stop(err)
+		}
+	}
 }
 
 func (b *busy) free(channel string) {
@@ -72,16 +83,22 @@ func (c *Core) Publish(ctx context.Context, channel string, o PublishOptions) (*
 		}
 		return nil, err
 	}
-	if !c.busy.take(channel) {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	if !c.busy.take(channel, stop) {
 		return nil, fmt.Errorf("publish %q: %w", channel, ErrPublishing)
 	}
 	defer c.busy.free(channel)
 	c.publishMu.Lock()
 	defer c.publishMu.Unlock()
-	if err := ctx.Err(); err != nil {
-		return nil, err
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
 	}
-	return c.publish(ctx, ch, o)
+	p, err := c.publish(ctx, ch, o)
+	if order := (*halt.Error)(nil); errors.As(context.Cause(ctx), &order) && err != nil && !errors.As(err, &order) {
+		err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
+	}
+	return p, err
 }
 
 func (c *Core) publish(ctx context.Context, ch *fleet.Channel, o PublishOptions) (*Published, error) {

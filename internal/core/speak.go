@@ -89,6 +89,11 @@ func (c *Core) hear(ctx context.Context, m message) {
 		if err = c.open(m, key, &v); err == nil {
 			c.beat(ctx, m.from, x, &v)
 		}
+	case wire.VerbStopped:
+		var v wire.Stopped
+		if err = c.open(m, key, &v); err == nil {
+			c.stopped(ctx, m.from, x, &v)
+		}
 	case wire.VerbProgress:
 		var v wire.Progress
 		if err = c.open(m, key, &v); err == nil {
@@ -279,6 +284,7 @@ func (c *Core) hello(ctx context.Context, a wire.Address, x *site, v *wire.Hello
 	c.saw(a, x, v.At, func(s *ledger.Sighting) {
 		s.Version, s.Revision = clip(v.Version), v.Revision
 	})
+	c.seenEpoch(a, v.Epoch)
 	c.alarms.over(Protocol, "", a)
 	c.say(Event{Kind: SiteConnected, Domain: a.Domain, Site: a.Site, Text: clip(v.Version + " " + v.System)})
 	if v.Revision > want {
@@ -320,15 +326,12 @@ const maxLeap = 1 << 40
 func (c *Core) beat(ctx context.Context, a wire.Address, x *site, v *wire.Beat) {
 	x.mu.Lock()
 	x.trust, x.epoch = v.Trust, v.Epoch
-	behind := v.Revision < x.want
 	x.mu.Unlock()
-	if h := c.halt.Load(); h != nil && v.Epoch < h.epoch {
-		behind = true
-	}
+	c.seenEpoch(a, v.Epoch)
 	c.saw(a, x, v.At, func(s *ledger.Sighting) { s.Revision, s.Lag = v.Revision, v.Spooled })
-	if behind || v.Trust < c.repo.Load().Memory().Trust {
-		c.tell(ctx, []wire.Address{a})
-	}
+	// Also to a site that has it: what hears nothing while content moves must
+	// think that nobody could stop it.
+	c.tell(ctx, []wire.Address{a})
 }
 
 func (c *Core) progressed(a wire.Address, x *site, v *wire.Progress) {

@@ -1,0 +1,242 @@
+package core
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"nightferry/internal/fleet"
+	"nightferry/internal/halt"
+	"nightferry/internal/ledger"
+	"nightferry/internal/schedule"
+	"nightferry/internal/window"
+	"nightferry/internal/wire"
+)
+
+// PlanRequest asks what the coming nights will bring.
+type PlanRequest struct {
+	Scope fleet.Scope
+	At    time.Time // from when; zero: now
+	Days  int       // 1 to 366; 0: 1
+}
+
+// PlanItem foretells one release at one site.
+type PlanItem struct {
+	Site     string        `json:"site"`
+	Domain   string        `json:"domain"`
+	Region   string        `json:"region"`
+	Channel  string        `json:"channel"`
+	Release  uint64        `json:"release"` // 0: not published yet
+	Zone     string        `json:"zone"`
+	Ready    time.Time     `json:"ready"`
+	Start    time.Time     `json:"start,omitzero"` // zero: not within the days
+	End      time.Time     `json:"end,omitzero"`   // zero: not within the days
+	Active   time.Duration `json:"active"`         // of moving, within the days
+	Nights   int           `json:"nights"`         // 0: it never comes to an end
+	Tonight  bool          `json:"tonight"`        // it arrives in the window in which it starts
+	Halted   bool          `json:"halted,omitempty"`
+	Assumed  bool          `json:"assumed,omitempty"` // the site's rate was never measured
+	Bytes    int64         `json:"bytes"`
+	Requests int64         `json:"requests"`
+	Cost     float64       `json:"cost"`
+}
+
+// NightPlan is what the coming nights will bring.
+type NightPlan struct {
+	From     time.Time  `json:"from"`
+	Days     int        `json:"days"`
+	Currency string     `json:"currency"`
+	Items    []PlanItem `json:"items"`
+}
+
+const (
+	// bytesPerRequest is what a pull costs in requests: one for 16 MiB and a
+	// handful.
+	bytesPerRequest = 16 << 20
+	handful         = 8
+	// measurable is how much a run must have fetched for its speed to tell
+	// anything of the line.
+	measurable = 1 << 20
+)
+
+// Plan foretells what each site will do, from what the ledger has measured.
+func (c *Core) Plan(ctx context.Context, r PlanRequest) (*NightPlan, error) {
+	if r.Days == 0 {
+		r.Days = 1
+	}
+	if r.Days < 1 || r.Days > 366 {
+		return nil, fmt.Errorf("plan %d days: want 1 to 366", r.Days)
+	}
+	if r.At.IsZero() {
+		r.At = c.now()
+	}
+	s := c.settings.Load()
+	list, err := s.Fleet.Select(r.Scope)
+	if err != nil {
+		return nil, err
+	}
+	held, err := c.holdings(ctx, ledger.Filter{Domain: r.Scope.Domain, Site: r.Scope.Site, Channel: r.Scope.Channel})
+	if err != nil {
+		return nil, err
+	}
+	past, err := c.measures(ctx)
+	if err != nil {
+		return nil, err
+	}
+	q := schedule.Question{From: r.At, Days: r.Days, Prices: s.Prices}
+	always, err := window.ParseRule("all")
+	if err != nil {
+		return nil, err
+	}
+	zones := map[string]*fleet.Site{}
+	for i := range list {
+		site := &list[i]
+		zones[site.Name] = site
+		a := wire.Address{Domain: site.Domain, Site: site.Name}
+		x := schedule.Site{Name: site.Name, Domain: site.Domain, Region: site.Region, Place: s.nights.places[site.Name], Rates: c.ratesOf(site, a, r.At), Rate: past.rate[a]}
+		for _, p := range site.Placements {
+			rule, ok := s.nights.rules[[2]string{site.Name, p.Channel}]
+			if !ok {
+				rule = always
+			}
+			ch := schedule.Channel{Name: p.Channel, Windows: rule}
+			if of := s.Fleet.Channel(p.Channel); of != nil {
+				ch.Priority = of.Priority
+			}
+			x.Channels = append(x.Channels, ch)
+			rel, ok := c.newest.of(p.Channel)
+			if h := held[rowKey{a, p.Channel}]; ok && (h.Number != rel.Number || h.Release != rel.Digest) {
+				need := rel.Bytes
+				if h.Number > 0 {
+					need = past.need(p.Channel, rel)
+				}
+				q.Due = append(q.Due, schedule.Due{Site: site.Name, Channel: p.Channel, Release: rel.Number, Bytes: need, Requests: requests(need), Since: rel.Published})
+			}
+		}
+		q.Sites = append(q.Sites, x)
+	}
+	q.Coming = c.coming(s, r, past)
+	if h := c.halt.Load(); h != nil {
+		q.Halts = haltsOf(h.orders)
+	}
+	out := &NightPlan{From: r.At, Days: r.Days, Currency: s.Currency, Items: []PlanItem{}}
+	for _, it := range schedule.Forecast(q) {
+		site := zones[it.Site]
+		out.Items = append(out.Items, PlanItem{Site: it.Site, Domain: site.Domain, Region: site.Region, Channel: it.Channel, Release: it.Release, Zone: site.Zone,
+			Ready: it.Ready, Start: it.Start, End: it.End, Active: it.Active, Nights: it.Nights, Tonight: it.Tonight(), Halted: it.Halted, Assumed: it.Assumed,
+			Bytes: it.Bytes, Requests: it.Requests, Cost: it.Cost})
+	}
+	return out, nil
+}
+
+// coming lists what the cadences will publish in the days.
+func (c *Core) coming(s *Settings, r PlanRequest, past *measured) (out []schedule.Coming) {
+	end := r.At.AddDate(0, 0, r.Days)
+	for _, ch := range s.Fleet.Channels {
+		if r.Scope.Channel != "" && r.Scope.Channel != ch.Name {
+			continue
+		}
+		rel, ok := c.newest.of(ch.Name)
+		if !ok {
+			continue // of what was never published nobody knows the size
+		}
+		need := past.need(ch.Name, rel)
+		for at := r.At; ; {
+			next, ok := s.nights.cadences[ch.Name].Next(at, s.nights.openings[ch.Name])
+			if !ok || !next.Before(end) {
+				break
+			}
+			out = append(out, schedule.Coming{Channel: ch.Name, At: next, Bytes: need, Requests: requests(need)})
+			at = next
+		}
+	}
+	return out
+}
+
+func requests(bytes int64) int64 { return bytes/bytesPerRequest + handful }
+
+// ratesOf is the timetable in force at a site: an operator's limit, or the
+// configuration's.
+func (c *Core) ratesOf(s *fleet.Site, a wire.Address, at time.Time) window.Timetable {
+	text := configured(s)
+	if x := c.fleet.find(a); x != nil {
+		x.mu.Lock()
+		if l := x.state.Limit; l != "" && (x.state.LimitUntil == 0 || at.Before(unixTime(x.state.LimitUntil))) {
+			text = l
+		}
+		x.mu.Unlock()
+	}
+	t, err := ParseLimit(text)
+	if err != nil {
+		return window.Timetable{} // never: it was written by us
+	}
+	return t
+}
+
+func haltsOf(o *halt.Orders) (out []schedule.Halt) {
+	for _, x := range o.Active {
+		h := schedule.Halt{}
+		switch x.Scope {
+		case halt.Region:
+			h.Region = x.Value
+		case halt.Domain:
+			h.Domain = x.Value
+		case halt.Site:
+			h.Site = x.Value
+		case halt.Channel:
+			h.Channel = x.Value
+		}
+		out = append(out, h)
+	}
+	return out
+}
+
+// measured is what runs of the past tell of those to come.
+type measured struct {
+	rate  map[wire.Address]int64 // bytes per second, of a site's last run that says anything
+	exact map[string]map[uint64]int64
+	usual map[string]int64 // bytes that a site which had the release before has fetched, on the average
+}
+
+func (c *Core) measures(ctx context.Context) (*measured, error) {
+	runs, err := c.ledger.Runs(ctx, ledger.RunFilter{State: "verified", Limit: 5000})
+	if err != nil {
+		return nil, err
+	}
+	m := &measured{rate: map[wire.Address]int64{}, exact: map[string]map[uint64]int64{}, usual: map[string]int64{}}
+	count := map[string]int64{}
+	for _, r := range runs { // the newest first
+		if r.Site == "" || r.DryRun {
+			continue
+		}
+		a := wire.Address{Domain: r.Domain, Site: r.Site}
+		if took := r.Finished.Sub(r.Started).Seconds(); m.rate[a] == 0 && r.Totals.Fetched >= measurable && took > 0 {
+			m.rate[a] = max(1, int64(float64(r.Totals.Fetched)/took))
+		}
+		if r.Parent == 0 || r.Parent == r.Number {
+			continue // all of it, or nothing
+		}
+		if m.exact[r.Channel] == nil {
+			m.exact[r.Channel] = map[uint64]int64{}
+		}
+		m.exact[r.Channel][r.Number] = max(m.exact[r.Channel][r.Number], r.Totals.Fetched)
+		m.usual[r.Channel] += r.Totals.Fetched
+		count[r.Channel]++
+	}
+	for ch, n := range count {
+		m.usual[ch] /= n
+	}
+	return m, nil
+}
+
+// need guesses how much a site must fetch that holds an older release: what
+// others did for this one, else what is usual, else all.
+func (m *measured) need(channel string, rel ledger.Release) int64 {
+	if n, ok := m.exact[channel][rel.Number]; ok {
+		return n
+	}
+	if n, ok := m.usual[channel]; ok {
+		return n
+	}
+	return rel.Bytes
+}
