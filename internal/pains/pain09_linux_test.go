@@ -61,7 +61,7 @@ func TestPain09_ManyFiles(t *testing.T) {
 	push := []string{"push", "--release-key", key, w.src, store, channel}
 	pull := []string{"pull", store, channel, site}
 	step("first push", memory, push...)
-	step("first pull", 2*memory, pull...) // it holds its whole plan, some 200 bytes a file
+	step("first pull", 3*memory, pull...) // it holds its whole plan, some 400 bytes a file
 	step("second push", memory, push...)  // reads what was too young for its times to be believed
 	for _, noop := range []struct {
 		name     string
