@@ -13,6 +13,7 @@ import (
 	"nightferry/internal/digest"
 	"nightferry/internal/fleet"
 	"nightferry/internal/ledger"
+	"nightferry/internal/repo"
 	"nightferry/internal/wire"
 )
 

@@ -22,16 +22,11 @@ type site struct {
 	seen     time.Time
 	told     bool // the sighting is in the ledger
 	sighting ledger.Sighting
-<<<<<<< internal/core/sites.go
-	trust    uint64          // newest document that it has seen
-	epoch    uint64          // newest halt that it has seen
-	stops    map[uint64]bool // orders to stop that it has confirmed
-	local    *wire.Stop      // given on the site itself; nil: none
-=======
 	trust    uint64            // newest document that it has seen
 	epoch    uint64            // newest halt that it has seen
+	stops    map[uint64]bool   // orders to stop that it has confirmed
+	local    *wire.Stop        // given on the site itself; nil: none
 	holds    map[string]uint64 // releases, as it said on connecting
->>>>>>> /tmp/c2wt/internal/core/sites.go
 	progress map[string]progress
 
 	state wire.State // what it should hold; without At and Halt
