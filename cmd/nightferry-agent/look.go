@@ -57,9 +57,9 @@ func newStatus(e *env) *cobra.Command {
 				return err
 			}
 			if e.json {
-				return e.statusJSON(&s)
+				return errors.Join(e.statusJSON(&s), e.showHalt())
 			}
-			return e.statusText(&s)
+			return errors.Join(e.statusText(&s), e.showHalt())
 		})
 }
 

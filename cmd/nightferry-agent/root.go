@@ -79,7 +79,7 @@ func newRoot(e *env) *cobra.Command {
 	p := root.PersistentFlags()
 	p.BoolVar(&e.json, "json", false, "write JSON, one object a line")
 	p.StringVar(&e.stateDir, "state", defaultState(), "`DIR` of the site's identity and memory")
-	root.AddCommand(newEnroll(e), newRun(e), newCheck(e), newInstall(e), newUninstall(e), newStatus(e), newVersion(e),
+	root.AddCommand(newEnroll(e), newRun(e), newCheck(e), newInstall(e), newUninstall(e), newStatus(e), newHalt(e), newResume(e), newVersion(e),
 		&cobra.Command{Use: "exit-codes", Short: "What each exit code means", Long: exitHelp()})
 	return root
 }

@@ -75,6 +75,9 @@ func (d *daemon) routes() []api.Route {
 	})
 	add("POST /v1/publish", d.publish)
 	add("POST /v1/sync", d.sync)
+	add("GET /v1/halts", func(ctx context.Context, c *api.Call) (any, error) { return list(d.core.Halts(ctx, c.Flag("all"))) })
+	add("POST /v1/halt", d.halt)
+	add("POST /v1/resume", d.resume)
 	add("GET /v1/secrets", func(ctx context.Context, _ *api.Call) (any, error) { return list(d.core.Vault().List(ctx)) })
 	for _, op := range []string{"set", "rotate"} {
 		add("POST /v1/secrets/"+op, func(ctx context.Context, c *api.Call) (any, error) { return d.secret(ctx, c, op) })

@@ -48,18 +48,23 @@ func (f *scopeFlags) scope(cmd string) (scope, value string, err error) {
 
 func newHalt(e *env) *cobra.Command {
 	var f storeFlags
+	var core coreFlags
 	var scope scopeFlags
 	var keyFile, reason string
 	cmd := e.command(verb{
-		use:     "halt [flags] STORE",
-		short:   "Order pushes and pulls to stop",
-		long:    "Writes an order to stop into the store. Every push and pull that it is meant for obeys: one that runs stops at the next block it would fetch, a new one does not start, until resume lifts the order. What was staged is kept and used then.",
-		example: "nightferry halt --all --reason 'bad package' file:///srv/store\nnightferry halt --channel driver file:///srv/store\nnightferry halt status file:///srv/store",
-		min:     1, max: 1,
+		use:   "halt [flags] [STORE]",
+		short: "Order sites, pushes and pulls to stop",
+		long: "Orders to stop through the Core: every site that it is meant for stops within a second and says so. A site that the Core cannot reach reads the order from the store. " +
+			"With STORE, and no Core, it writes the order into the store: one that runs stops at the next block it would fetch, a new one does not start. Either way nothing starts again, restarts or not, until resume lifts the order. What was staged is kept and used then.",
+		example: "nightferry halt --all --reason 'bad package'\nnightferry halt --region ap --reason typhoon\nnightferry halt status\nnightferry halt --channel driver file:///srv/store",
+		max:     1,
 		run: func(ctx context.Context, args []string) error {
 			kind, value, err := scope.scope("halt")
 			if err != nil {
 				return err
+			}
+			if len(args) == 0 {
+				return e.haltFleet(ctx, &core, kind, value, reason)
 			}
 			key, err := signingKey(releaseUse, keyFile)
 			if err != nil {
@@ -75,6 +80,7 @@ func newHalt(e *env) *cobra.Command {
 		},
 	})
 	f.add(cmd)
+	core.add(cmd)
 	scope.add(cmd)
 	addReleaseKey(cmd, &keyFile)
 	cmd.Flags().StringVar(&reason, "reason", "", "`TEXT` that everybody sees who is stopped")
@@ -84,22 +90,29 @@ func newHalt(e *env) *cobra.Command {
 
 func newResume(e *env) *cobra.Command {
 	var f storeFlags
+	var core coreFlags
 	var scope scopeFlags
 	var keyFile string
 	var id uint64
 	cmd := e.command(verb{
-		use:     "resume [flags] STORE",
+		use:     "resume [flags] [ORDER | STORE]",
 		short:   "Lift orders to stop",
-		long:    "Lifts the orders that were given for exactly the scope named, or the one with the number of --order. Pushes and pulls then go on where they stopped.",
-		example: "nightferry resume --all file:///srv/store\nnightferry resume --order 12 file:///srv/store",
-		min:     1, max: 1,
+		long:    "Lifts the order with the number ORDER, or those that were given for exactly the scope named, through the Core, or with STORE in the store. What was stopped then goes on where it stopped; the sites of a fleet not all at once.",
+		example: "nightferry resume 12\nnightferry resume --region ap\nnightferry resume --order 12 file:///srv/store",
+		max:     1,
 		run: func(ctx context.Context, args []string) error {
+			id, args, err := orderOf(id, args)
+			if err != nil {
+				return err
+			}
 			var kind, value string
 			if id == 0 {
-				var err error
 				if kind, value, err = scope.scope("resume"); err != nil {
 					return err
 				}
+			}
+			if len(args) == 0 {
+				return e.resumeFleet(ctx, &core, resumeRequest{Order: id, Scope: kind, Value: value})
 			}
 			key, err := signingKey(releaseUse, keyFile)
 			if err != nil {
@@ -118,6 +131,7 @@ func newResume(e *env) *cobra.Command {
 		},
 	})
 	f.add(cmd)
+	core.add(cmd)
 	scope.add(cmd)
 	addReleaseKey(cmd, &keyFile)
 	cmd.Flags().Uint64Var(&id, "order", 0, "lift the order with this `NUMBER`")
@@ -126,13 +140,18 @@ func newResume(e *env) *cobra.Command {
 
 func newHaltStatus(e *env) *cobra.Command {
 	var f storeFlags
+	var core coreFlags
+	var all bool
 	cmd := e.command(verb{
-		use:     "status [flags] STORE",
-		short:   "List the active orders to stop",
-		long:    "Lists the orders that are active in the store: number, scope, who gave it and when, and why.",
-		example: "nightferry halt status file:///srv/store",
-		min:     1, max: 1,
+		use:     "status [flags] [STORE]",
+		short:   "List the orders to stop, and who obeys them",
+		long:    "Lists the active orders: number, scope, who gave it and when, and why; and for each site when it stopped, how much still came after the order had reached it, and which sites have not confirmed. With STORE it lists what the store holds, which no site has a word in.",
+		example: "nightferry halt status\nnightferry halt status --lifted\nnightferry halt status file:///srv/store",
+		max:     1,
 		run: func(ctx context.Context, args []string) (err error) {
+			if len(args) == 0 {
+				return e.haltStatus(ctx, &core, all)
+			}
 			s, err := e.open(ctx, args[0], &f)
 			if err != nil {
 				return err
@@ -150,6 +169,8 @@ func newHaltStatus(e *env) *cobra.Command {
 		},
 	})
 	f.add(cmd)
+	core.add(cmd)
+	cmd.Flags().BoolVar(&all, "lifted", false, "also the orders that were lifted, which only the Core knows")
 	return cmd
 }
 
