@@ -1,0 +1,295 @@
+package alert
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+var dawn = time.Date(2026, 3, 27, 6, 0, 0, 0, time.UTC)
+
+// desk is a State that is stored and read again between any two steps, as a
+// Core that restarts all the time would have it.
+type desk struct {
+	t     *testing.T
+	state State
+	rules Rules
+	list  []Incident // the newest first
+	mails []Letter   // delivered
+	down  bool
+}
+
+func newDesk(t *testing.T) *desk {
+	return &desk{t: t, rules: Rules{
+		Mail: true, To: []string{"ops@x"}, Domains: map[string][]string{"apac": {"apac@x"}},
+		Regions: map[string]Region{"ap": {To: []string{"ap@x"}, Report: Daily{7, 0, time.UTC}}, "emea": {}},
+	}}
+}
+
+func (d *desk) at(now time.Time) []Letter {
+	d.t.Helper()
+	b, err := json.Marshal(&d.state)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.state = State{}
+	if err := json.Unmarshal(b, &d.state); err != nil {
+		d.t.Fatal(err)
+	}
+	d.state.Retarget(&d.rules)
+	d.state.Update(now, &d.rules, d.list)
+	var sent []Letter
+	for _, l := range d.state.Letters(now, &d.rules) {
+		if f := d.state.Failing[l.To]; f != nil && now.Before(f.Next) {
+			continue
+		}
+		if d.down {
+			d.state.Failed(now, l.To, errors.New("connection refused"))
+			continue
+		}
+		d.state.Delivered(&l)
+		sent = append(sent, l)
+	}
+	d.mails = append(d.mails, sent...)
+	return sent
+}
+
+func (d *desk) open(id int64, kind string, at time.Time, sites ...string) {
+	i := Incident{ID: id, Key: kind, Kind: kind, Text: kind + " text", Opened: at, Last: at, Count: 1}
+	for _, s := range sites {
+		i.Members = append(i.Members, member(s, at))
+	}
+	d.list = append([]Incident{i}, d.list...)
+}
+
+// member makes a site of apac, but for those that begin with e.
+func member(site string, at time.Time) Member {
+	m := Member{Domain: "apac", Region: "ap", Site: site, Text: "it is " + site, First: at}
+	if strings.HasPrefix(site, "e") {
+		m.Domain, m.Region = "emea", "emea"
+	}
+	return m
+}
+
+func (d *desk) resolve(id int64, at time.Time) {
+	for i := range d.list {
+		if d.list[i].ID == id {
+			d.list[i].Resolved = at
+			for k := range d.list[i].Members {
+				d.list[i].Members[k].Left = at
+			}
+		}
+	}
+}
+
+func words(list []Letter) []string {
+	var out []string
+	for _, l := range list {
+		var kinds []string
+		for _, n := range l.Notices {
+			kinds = append(kinds, n.Kind)
+		}
+		out = append(out, l.To+" "+strings.Join(kinds, "+"))
+	}
+	return out
+}
+
+func (d *desk) want(got []Letter, want ...string) {
+	d.t.Helper()
+	if w := words(got); !slices.Equal(w, want) {
+		d.t.Errorf("sent %q, want %q", w, want)
+	}
+}
+
+// TestLife: 70 sites with one cause are one mail to each, then one reminder a
+// day, one for those that join, and one at the end.
+func TestLife(t *testing.T) {
+	d := newDesk(t)
+	var sites []string
+	for i := range 70 {
+		sites = append(sites, fmt.Sprintf("s%02d", i))
+	}
+	d.open(1, "silent", dawn, sites[:1]...)
+	d.want(d.at(dawn.Add(10 * time.Second))) // the others are about to come
+	for _, s := range sites[1:] {
+		d.list[0].Members = append(d.list[0].Members, member(s, dawn.Add(20*time.Second)))
+	}
+	got := d.at(dawn.Add(time.Minute))
+	d.want(got, "ap@x opened", "apac@x opened", "ops@x opened")
+	subject, text, html, err := Render(&got[2])
+	if err != nil || !strings.Contains(subject, "70 sites") {
+		t.Errorf("subject %q, %v", subject, err)
+	}
+	for _, s := range sites {
+		if !strings.Contains(text, "- "+s+" ") || !strings.Contains(html, "- "+s+" ") {
+			t.Errorf("site %s is not named", s)
+		}
+	}
+	d.want(d.at(dawn.Add(2 * time.Minute)))
+	d.list[0].Members[3].Left = dawn.Add(3 * time.Minute) // one comes back, and goes again
+	d.want(d.at(dawn.Add(3 * time.Hour)))
+	d.list[0].Members[3].Left = time.Time{}
+	d.want(d.at(dawn.Add(4 * time.Hour)))
+	d.list[0].Members = append(d.list[0].Members, member("extra", dawn.Add(5*time.Hour)))
+	d.want(d.at(dawn.Add(5*time.Hour)), "ap@x grown", "apac@x grown", "ops@x grown")
+	for day := 1; day <= 3; day++ {
+		for h := range 24 { // asked often, told once
+			d.at(dawn.Add(5*time.Hour + time.Duration(day)*24*time.Hour + time.Duration(h)*time.Hour))
+		}
+	}
+	d.want(d.mails[6:], slices.Repeat([]string{"ap@x reminder", "apac@x reminder", "ops@x reminder"}, 3)...)
+	end := dawn.Add(5 * 24 * time.Hour)
+	d.resolve(1, end)
+	d.want(d.at(end), "ap@x resolved", "apac@x resolved", "ops@x resolved")
+	d.want(d.at(end.Add(48 * time.Hour)))
+}
+
+// TestWho: a domain's people hear of their own sites only, the Core's own
+// trouble goes to those who hear everything.
+func TestWho(t *testing.T) {
+	d := newDesk(t)
+	d.open(1, "silent", dawn, "essen", "osaka")
+	d.open(2, "clock", dawn, "essen")
+	d.open(3, "store", dawn)
+	d.list[0].Members = []Member{{Text: "store text", First: dawn}}
+	d.open(4, "mail", dawn, "osaka") // a mail about mail helps nobody
+	got := d.at(dawn.Add(time.Hour))
+	d.want(got, "ap@x opened", "apac@x opened", "ops@x opened", "ops@x opened", "ops@x opened")
+	for _, l := range got[:2] {
+		subject, text, html, _ := Render(&l)
+		if all := subject + text + html; strings.Contains(all, "essen") || !strings.Contains(all, "osaka") {
+			t.Errorf("%s reads\n%s", l.To, all)
+		}
+	}
+}
+
+// TestOutage: what opened and ended while the mail server was away is told
+// once, in one letter, and nothing is forgotten.
+func TestOutage(t *testing.T) {
+	d := newDesk(t)
+	d.down = true
+	now := dawn
+	for id := int64(1); id <= 30; id++ {
+		d.open(id, fmt.Sprintf("kind%02d", id), now, "osaka")
+		d.at(now.Add(2 * time.Minute))
+		if id%3 != 0 {
+			d.resolve(id, now.Add(20*time.Minute))
+		}
+		now = now.Add(48 * time.Minute) // a day in all
+		d.at(now)
+	}
+	now = now.Add(24 * time.Hour)
+	d.at(now) // reminders, too
+	if n := d.state.Failing["ops@x"].Times; n < 10 || n > 100 {
+		t.Errorf("%d tries in two days", n)
+	}
+	d.down = false
+	now = now.Add(time.Hour)
+	got := d.at(now)
+	if len(got) != 3 {
+		t.Fatalf("%d letters, want one for each recipient: %q", len(got), words(got))
+	}
+	_, text, _, err := Render(&got[2])
+	for id := 1; id <= 30; id++ {
+		word := "over: "
+		if id%3 == 0 {
+			word = "new: "
+		}
+		if title := fmt.Sprintf("%skind%02d at osaka\n", word, id); err != nil || strings.Count(text, title) != 1 {
+			t.Errorf("%q is told %d times (%v)", title, strings.Count(text, title), err)
+		}
+	}
+	d.want(d.at(now.Add(time.Hour)))
+}
+
+// TestHostileNames: what a site says ends no header and no tag.
+func TestHostileNames(t *testing.T) {
+	d := newDesk(t)
+	evil := "x\r\nBcc: thief@x\r\n\r\n<script>alert(1)</script>\u202e"
+	d.open(1, evil, dawn, "osaka")
+	d.list[0].Text, d.list[0].Members[0].Text, d.list[0].Members[0].Site = evil, evil, evil
+	got := d.at(dawn.Add(time.Hour))
+	subject, text, html, err := Render(&got[0])
+	if err != nil || strings.ContainsAny(subject, "\r\n\u202e") || strings.Contains(text, "\nBcc") || strings.Contains(text, "\r") || strings.Contains(html, "<script>") || strings.Contains(html, "\u202e") {
+		t.Errorf("%v\n%q\n%s\n%s", err, subject, text, html)
+	}
+}
+
+// TestOld: what was over before anybody listened is not told; what opened and
+// ended between two looks is; an incident that the ledger forgot is over.
+func TestOld(t *testing.T) {
+	d := newDesk(t)
+	d.open(1, "old", dawn, "osaka")
+	d.resolve(1, dawn)
+	d.open(2, "store", dawn, "osaka")
+	d.want(d.at(dawn.Add(time.Hour)), "ap@x opened", "apac@x opened", "ops@x opened")
+	d.open(3, "brief", dawn.Add(time.Hour), "essen")
+	d.resolve(3, dawn.Add(time.Hour))
+	d.want(d.at(dawn.Add(2*time.Hour)), "ops@x resolved")
+	d.list = d.list[:1]
+	d.want(d.at(dawn.Add(3*time.Hour)), "ap@x resolved", "apac@x resolved", "ops@x resolved")
+	d.rules.Regions["ap"] = Region{}
+	d.open(4, "disk", dawn.Add(3*time.Hour), "osaka")
+	d.down = true
+	d.at(dawn.Add(5 * time.Hour))
+	d.down, d.rules.Domains = false, nil // a reload takes them away
+	d.want(d.at(dawn.Add(6*time.Hour)), "ops@x opened")
+	if len(d.state.Queue) != 0 || len(d.state.Failing) != 0 {
+		t.Errorf("left: %+v", d.state)
+	}
+}
+
+// TestReport: each region's comes once a day at its own wall-clock time, also
+// where the clock jumps over it, and reads as it should.
+func TestReport(t *testing.T) {
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := newDesk(t)
+	d.rules.Regions["emea"] = Region{Report: Daily{2, 30, berlin}} // skipped on 2026-03-29
+	var got []string
+	for now := dawn; now.Before(dawn.Add(4 * 24 * time.Hour)); now = now.Add(10 * time.Minute) {
+		for _, region := range d.state.ReportsDue(now, &d.rules) {
+			d.state.AddReport(now, &d.rules, Report{Region: region, From: now.Add(-24 * time.Hour), Until: now,
+				Sites:    []SiteLine{{Domain: "apac", Site: "osaka", Runs: 2, Files: 40, Bytes: 1_500_000, Channels: 2, Verified: 1}},
+				Missed:   []Missed{{Site: "osaka", Channel: "image", At: now, State: "incomplete", Cause: "the window ended"}},
+				Forecast: []Coming{{Site: "osaka", Channel: "image", Release: 7, Holds: 6}}})
+			got = append(got, region+now.Format(" 02 15:04"))
+		}
+	}
+	want := []string{"emea 27 06:00", "ap 27 07:00", "emea 28 01:30", "ap 28 07:00", "emea 29 01:30", "ap 29 07:00", "emea 30 00:30", "ap 30 07:00", "emea 31 00:30"}
+	if !slices.Equal(got, want) {
+		t.Errorf("reports at %q, want %q", got, want)
+	}
+	if due := d.state.ReportsDue(time.Date(2026, 4, 1, 20, 0, 0, 0, time.UTC), &d.rules); len(due) != 0 {
+		t.Errorf("in the evening, the morning of %q is told", due)
+	}
+	letters := d.at(dawn.Add(4 * 24 * time.Hour))
+	d.want(letters[:4], "ap@x report", "ap@x report", "ap@x report", "ap@x report") // and none of emea
+	subject, text, html, err := Render(&letters[0])
+	if subject != "[nightferry] ap: 1 of 2 verified, 1 missed" || err != nil {
+		t.Errorf("subject %q, %v", subject, err)
+	}
+	for _, part := range []string{"40 files, 1.5 MB over the network", "osaka, image", "incomplete: the window ended", "release 7 (holds 6)"} {
+		if !strings.Contains(text, part) || !strings.Contains(html, part) {
+			t.Errorf("no %q in\n%s", part, text)
+		}
+	}
+}
+
+// TestFlood: a storm of different incidents is one letter, too.
+func TestFlood(t *testing.T) {
+	d := newDesk(t)
+	for id := int64(1); id <= 50; id++ {
+		d.open(id, fmt.Sprintf("kind%d", id), dawn, "essen")
+	}
+	got := d.at(dawn.Add(time.Hour))
+	if len(got) != 1 || len(got[0].Notices) != 50 || got[0].Late {
+		t.Errorf("sent %q", words(got))
+	}
+}
