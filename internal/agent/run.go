@@ -152,8 +152,8 @@ func (a *agent) remember(ctx context.Context) (err error) {
 	return a.rememberHalts(ctx)
 }
 
-func (a *agent) serve(ctx context.Context) (err error) {
-	ctx, stop := context.WithCancelCause(ctx)
+func (a *agent) serve(life context.Context) (err error) {
+	ctx, stop := context.WithCancelCause(life)
 	defer stop(nil)
 	a.urls = newURLs(func(q wire.Ask) error { return a.say(wire.VerbAsk, &q) }, a.storeNow, a.o.AckWait)
 	a.store, err = a.openStore()
@@ -195,7 +195,8 @@ func (a *agent) serve(ctx context.Context) (err error) {
 	if a.fatal != nil {
 		return a.fatal
 	}
-	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx))) {
+	// Only who asked it to stop gets no error: ctx, of the group, also ends with the first of its own.
+	if life.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(life))) {
 		return nil
 	}
 	return err
