@@ -29,7 +29,7 @@ const (
 // ServerOptions say where the Core listens.
 type ServerOptions struct {
 	Name          string // of this server, for people
-	Addr          string // host:port for TLS; port 0 takes a free one
+	Addr          string // host:port for TLS; port 0 takes a free one; empty: only the other door
 	WebSocketAddr string // host:port for WebSocket over TLS; empty: no such door
 	// Certificate returns the one to show; it is asked for at every handshake, so that renewal needs no restart.
 	Certificate    func(*tls.ClientHelloInfo) (*tls.Certificate, error)
@@ -94,14 +94,17 @@ func Start(o ServerOptions) (*Server, error) {
 		s.Close()
 		return nil, fmt.Errorf("start the bus on %q and %q: is the address in use, or not this machine's?", o.Addr, o.WebSocketAddr)
 	}
-	s.tls = s.ns.Addr().String()
-	if ports := s.ns.PortsInfo(startTimeout); ports != nil && len(ports.WebSocket) > 0 {
-		s.wss = strings.TrimPrefix(ports.WebSocket[0], "wss://")
+	if o.Addr != "" {
+		s.tls = s.ns.Addr().String()
+	}
+	if o.WebSocketAddr != "" {
+		// Its PortsInfo would wait for a listener that Addr may have left out.
+		s.wss = strings.TrimPrefix(s.ns.WebsocketURL(), "wss://")
 	}
 	return s, nil
 }
 
-// Addr is the address of the TLS listener.
+// Addr is the address of the TLS listener; empty if there is none.
 func (s *Server) Addr() string { return s.tls }
 
 // WebSocketAddr is that of the WebSocket listener; empty if there is none.
@@ -151,13 +154,17 @@ func (s *Server) Close() {
 }
 
 func (o ServerOptions) nats(operator *jwt.OperatorClaims, resolver server.AccountResolver) (*server.Options, error) {
-	host, port, err := split(o.Addr)
-	if err != nil {
-		return nil, err
+	var host string
+	var port int
+	var err error
+	if o.Addr != "" || o.WebSocketAddr == "" {
+		if host, port, err = split(o.Addr); err != nil {
+			return nil, err
+		}
 	}
 	conf := &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: o.Certificate}
 	opts := &server.Options{
-		ServerName: o.Name, Host: host, Port: port,
+		ServerName: o.Name, Host: host, Port: port, DontListen: o.Addr == "",
 		NoSigs: true, NoLog: o.Log == nil,
 		// No system account: its subjects do not even exist.
 		NoSystemAccount: true, TrustedOperators: []*jwt.OperatorClaims{operator}, AccountResolver: resolver,

@@ -282,10 +282,13 @@ func (c *Core) urls() []string {
 	if s := c.settings.Load(); len(s.URLs) > 0 {
 		return s.URLs
 	}
-	_, port, _ := net.SplitHostPort(c.server.Addr())
-	urls := []string{"tls://localhost:" + port}
+	var urls []string
+	if addr := c.server.Addr(); addr != "" {
+		_, port, _ := net.SplitHostPort(addr)
+		urls = append(urls, "tls://localhost:"+port)
+	}
 	if ws := c.server.WebSocketAddr(); ws != "" {
-		_, port, _ = net.SplitHostPort(ws)
+		_, port, _ := net.SplitHostPort(ws)
 		urls = append(urls, "wss://localhost:"+port)
 	}
 	return urls
