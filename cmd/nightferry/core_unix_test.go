@@ -264,11 +264,16 @@ func TestCore(t *testing.T) {
 	x.reloads()
 	x.publishes()
 	x.rotates()
+	if out := x.must("gc", x.store); strings.Contains(out, "no Core was asked") {
+		t.Error(out)
+	}
 	log := x.stop()
 	contains(t, log, "reload refused", "configuration reloaded", "the Core has stopped")
 	if _, err := os.Lstat(filepath.Join(x.dir, "data", "core.sock")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the socket is still there: %v", err)
 	}
+
+	contains(t, x.must("gc", x.store), "no Core was asked .* it does not run")
 
 	before := x.read("data/master.key")
 	contains(t, x.must("secret", "rekey"), "new master key")

@@ -34,6 +34,7 @@ func (d *daemon) routes() []api.Route {
 	add("GET /v1/where", func(ctx context.Context, c *api.Call) (any, error) {
 		return list(d.core.Where(ctx, c.Query("channel"), c.Query("path")))
 	})
+	add("GET /v1/held", func(ctx context.Context, _ *api.Call) (any, error) { return d.held(ctx) })
 	add("GET /v1/runs", func(ctx context.Context, c *api.Call) (any, error) {
 		f, err := runFilter(c)
 		if err != nil {

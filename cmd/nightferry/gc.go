@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/ed25519"
 	"errors"
+	"maps"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -16,13 +18,14 @@ import (
 
 func newGC(e *env) *cobra.Command {
 	var f storeFlags
+	var fleet coreFlags
 	var keyFile, within string
 	var o collect.Options
 	cmd := e.command(verb{
 		use:   "gc [flags] STORE",
 		short: "Remove old releases and what nothing needs any more",
 		long: "Deletes releases that neither --keep nor --keep-within retains, then marks what the others need. Packs that nothing needs are condemned and deleted by a later gc, once the repository's grace period has passed by the store's own clock and they are still not needed. " +
-			"Pushes and pulls may run meanwhile. When anything that is retained cannot be read, nothing is deleted.",
+			"Pushes and pulls may run meanwhile. When anything that is retained cannot be read, nothing is deleted. A Core that runs here, and publishes into this store, is asked what its sites hold: that stays too, and all that is newer.",
 		example: "nightferry gc file:///srv/store\nnightferry gc --keep 30 --keep-within 90d --dry-run file:///srv/store",
 		min:     1, max: 1,
 		run: func(ctx context.Context, args []string) (err error) {
@@ -37,10 +40,11 @@ func newGC(e *env) *cobra.Command {
 			if o.Key, err = keyIfAny(keyFile); err != nil {
 				return err
 			}
-			return e.gc(ctx, args[0], o, &f)
+			return e.gc(ctx, args[0], o, &f, &fleet)
 		},
 	})
 	f.add(cmd)
+	fleet.add(cmd)
 	addReleaseKey(cmd, &keyFile)
 	cmd.Flags().IntVar(&o.Keep, "keep", collect.DefaultKeep, "keep the newest `N` releases of each channel")
 	cmd.Flags().StringVar(&within, "keep-within", "", "keep also what was a channel's newest release within this `TIME`, such as 90d")
@@ -57,7 +61,7 @@ func keyIfAny(file string) (ed25519.PrivateKey, error) {
 	return key, err
 }
 
-func (e *env) gc(ctx context.Context, rawURL string, o collect.Options, f *storeFlags) (err error) {
+func (e *env) gc(ctx context.Context, rawURL string, o collect.Options, f *storeFlags, fleet *coreFlags) (err error) {
 	began := e.now()
 	s, err := e.open(ctx, rawURL, f)
 	if err != nil {
@@ -69,6 +73,10 @@ func (e *env) gc(ctx context.Context, rawURL string, o collect.Options, f *store
 		return err
 	}
 	defer func() { err = errors.Join(err, done()) }()
+	asked, err := e.hold(ctx, s, fleet, &o)
+	if err != nil {
+		return err
+	}
 	o.Connections, o.Subject = f.connections, halt.Subject{Site: hostname()}
 	o.OnEvent = e.collectEvents()
 	e.startProgress()
@@ -79,9 +87,10 @@ func (e *env) gc(ctx context.Context, rawURL string, o collect.Options, f *store
 	}
 	e.event("result", struct {
 		*collect.Report
+		Core     string  `json:"core"` // "", or why it was not asked what sites hold
 		Requests int64   `json:"requests"`
 		Seconds  float64 `json:"seconds"`
-	}{rep, s.traffic.requests.Load(), e.now().Sub(began).Seconds()})
+	}{rep, asked, s.traffic.requests.Load(), e.now().Sub(began).Seconds()})
 	would := ""
 	if rep.DryRun {
 		would = "would be "
@@ -89,6 +98,9 @@ func (e *env) gc(ctx context.Context, rawURL string, o collect.Options, f *store
 	e.summary("%s: %s kept, %s %sdeleted", count(int64(rep.Channels), "channel"), count(int64(rep.Kept), "release"), group(int64(rep.Expired+rep.Abandoned)), would)
 	e.summary("  %s: %s %sdeleted (%s), %s %scondemned (%s), %s waiting", count(rep.Packs, "pack"), group(rep.Deleted+rep.Leftovers), would, size(rep.DeletedBytes+rep.LeftoverBytes),
 		group(rep.Condemned), would, size(rep.CondemnedSize), group(rep.Doomed))
+	if asked != "" {
+		e.summary("  no Core was asked what its sites hold: %s", asked)
+	}
 	if rep.Repacked+rep.Revived > 0 {
 		e.summary("  %s written anew, %s needed after all", count(rep.Repacked, "pack"), group(rep.Revived))
 	}
@@ -96,6 +108,49 @@ func (e *env) gc(ctx context.Context, rawURL string, o collect.Options, f *store
 		return &foundError{group(rep.Lost) + " chunks that releases need are in no pack: run nightferry fsck"}
 	}
 	return nil
+}
+
+// held is what a Core's sites hold or should hold.
+type held struct {
+	Repo     string              `json:"repository"`
+	Releases map[string][]uint64 `json:"releases"` // by channel
+}
+
+func (d *daemon) held(ctx context.Context) (*held, error) {
+	all, err := d.core.Held(ctx)
+	if err != nil {
+		return nil, err
+	}
+	h := &held{Repo: d.core.Repo().String(), Releases: map[string][]uint64{}}
+	for channel, numbers := range all {
+		h.Releases[channel] = slices.Sorted(maps.Keys(numbers))
+	}
+	return h, nil
+}
+
+// hold asks the Core of this repository what must stay, or says why it was not
+// asked.
+func (e *env) hold(ctx context.Context, s *session, f *coreFlags, o *collect.Options) (why string, err error) {
+	a, err := f.ask()
+	if err != nil {
+		if f.config == "" && as[*absentError](err) {
+			return "there is no configuration of one here", nil
+		}
+		return "", err
+	}
+	defer a.Close()
+	var h held
+	err = a.get(ctx, "/v1/held", nil, &h)
+	switch {
+	case as[*downError](err):
+		return "it does not run", nil
+	case err != nil:
+		return "", err
+	case h.Repo != s.ID().String():
+		return "the one here has another repository", nil
+	}
+	o.Hold = h.Releases
+	return "", nil
 }
 
 // segments opens the local copies of the index, for this run alone.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"nightferry/internal/ledger"
+	"nightferry/internal/trust"
 	"nightferry/internal/wire"
 )
 
@@ -76,6 +77,9 @@ func (c *Core) Purge(ctx context.Context) error {
 	return c.ledger.Audit(ctx, ledger.Deed{Who: actor(ctx), What: "purge", Object: "records", Detail: text})
 }
 
+// Repo is the repository that the Core publishes into.
+func (c *Core) Repo() trust.RepoID { return c.repo.Load().ID() }
+
 // Held returns the releases that sites hold or should hold, by channel: what gc
 // must not remove.
 func (c *Core) Held(ctx context.Context) (map[string]map[uint64]bool, error) {
@@ -95,6 +99,15 @@ func (c *Core) Held(ctx context.Context) (map[string]map[uint64]bool, error) {
 	}
 	for _, d := range rows {
 		add(d.Channel, d.Number)
+	}
+	open, err := c.ledger.Runs(ctx, ledger.RunFilter{Open: true, Limit: 100_000})
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range open {
+		if r.Site != "" {
+			add(r.Channel, r.Number) // it stages that
+		}
 	}
 	held, err := c.ledger.Holdings(ctx, ledger.Filter{})
 	if err != nil {
