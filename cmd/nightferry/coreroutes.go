@@ -74,6 +74,7 @@ func (d *daemon) routes() []api.Route {
 		}
 		return list(d.core.TestAlerts(ctx, r.To))
 	})
+	d.nightRoutes(add)
 	add("POST /v1/publish", d.publish)
 	add("POST /v1/sync", d.sync)
 	add("GET /v1/halts", func(ctx context.Context, c *api.Call) (any, error) { return list(d.core.Halts(ctx, c.Flag("all"))) })

@@ -22,6 +22,7 @@ import (
 	"nightferry/internal/config"
 	"nightferry/internal/core"
 	"nightferry/internal/ledger"
+	"nightferry/internal/schedule"
 	"nightferry/internal/service"
 	"nightferry/internal/vault"
 )
@@ -205,7 +206,8 @@ func cluster(c *config.Config) *core.Cluster {
 }
 
 func settings(c *config.Config) core.Settings {
-	return core.Settings{Fleet: c.Fleet, URLs: c.Public, Alerts: core.Alerts(c.Alerts), Retention: ledger.Retention{Logs: c.Retention.Logs, Summaries: c.Retention.Runs}}
+	return core.Settings{Fleet: c.Fleet, URLs: c.Public, Alerts: core.Alerts(c.Alerts), Retention: ledger.Retention{Logs: c.Retention.Logs, Summaries: c.Retention.Runs},
+		Prices: schedule.Prices{PerGB: c.Prices.GB, PerThousandRequest: c.Prices.ThousandRequests}, Currency: c.Prices.Currency}
 }
 
 // event logs what the Core tells; progress is for those who follow.

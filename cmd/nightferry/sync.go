@@ -121,7 +121,7 @@ func newSync(e *env) *cobra.Command {
 	cmd := e.command(verb{
 		use:   "sync [flags]",
 		short: "Order sites to start now",
-		long: "Orders sites to bring their channels to the newest release now. Without it they do so by themselves. A site that is away starts when it comes back. " +
+		long: "Orders sites to bring their channels to the newest release now. Without it they do so by themselves. A site that is away starts when it comes back, and one whose window is closed when that opens, unless --now says not to wait (a rate of 0 still holds it: nightferry limit). " +
 			"--dry-run reports what would move and changes nothing; --follow stays and shows each site's run until all that are connected have ended.",
 		example: "nightferry sync --site osaka --follow\nnightferry sync --region ap --channel package --dry-run --follow\nnightferry sync --all",
 		run: func(ctx context.Context, _ []string) error {
@@ -137,6 +137,7 @@ func newSync(e *env) *cobra.Command {
 	cmd.Flags().BoolVar(&all, "all", false, "every site")
 	cmd.Flags().BoolVar(&r.DryRun, "dry-run", false, "report what would move, and change nothing")
 	cmd.Flags().BoolVar(&r.Rehash, "rehash", false, "read every file at the site, whatever its size and times say")
+	cmd.Flags().BoolVar(&r.Now, "now", false, "do not wait for a window to open")
 	cmd.Flags().BoolVar(&follow, "follow", false, "stay until the runs have ended, and show them")
 	return cmd
 }
@@ -190,9 +191,12 @@ func endedWell(r *ledger.Run) bool {
 }
 
 func (e *env) showOrders(orders []core.Order) {
-	away := 0
+	away, closed := 0, 0
 	for _, o := range orders {
 		e.event("order", o)
+		if !o.Opens.IsZero() {
+			closed++
+		}
 		if !o.Connected {
 			away++
 		}
@@ -200,6 +204,9 @@ func (e *env) showOrders(orders []core.Order) {
 	e.summary("%s ordered", count(int64(len(orders)), "run"))
 	if away > 0 {
 		e.summary("  %s away: they start when they come back", count(int64(away), "site"))
+	}
+	if closed > 0 {
+		e.summary("  %s for a window to open; --now does not", count(int64(closed), "run")+" waiting")
 	}
 }
 

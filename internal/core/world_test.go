@@ -284,3 +284,9 @@ func (w *world) channel(site, channel string) core.ChannelStatus {
 	}
 	return s[0].Channels[0]
 }
+
+// remembers reports whether the Core has noted a channel's cadence.
+func (w *world) remembers(channel string) bool {
+	b, err := os.ReadFile(filepath.Join(w.options.Data, "state", "cadence.json"))
+	return err == nil && strings.Contains(string(b), channel)
+}

@@ -1,0 +1,198 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"nightferry/internal/api"
+	"nightferry/internal/core"
+)
+
+func newPlan(e *env) *cobra.Command {
+	var f coreFlags
+	var s siteFlags
+	var at string
+	var days int
+	cmd := e.command(verb{
+		use:   "plan [flags]",
+		short: "Foretell which site moves what when",
+		long: "Lists for each site and channel that is behind, and for each release that a cadence will bring, when it starts, when it has arrived, how many nights that takes and what it costs, from the rates that were measured, the windows, the timetables and the prices of the configuration. " +
+			"Times are those of each site's own clock. A site that was never measured is reckoned with 1 MB/s, and marked with ~.",
+		example: "nightferry plan\nnightferry plan --region ap --days 7\nnightferry plan --at 2026-12-24T18:00:00Z --json",
+		run: func(ctx context.Context, _ []string) error {
+			q := s.query()
+			q.Set("days", strconv.Itoa(days))
+			if at != "" {
+				from, err := parseMoment(at)
+				if err != nil {
+					return usage("plan", "--at: %w", err)
+				}
+				q.Set("at", from.Format(time.RFC3339))
+			}
+			a, err := f.ask()
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			var p core.NightPlan
+			if err := a.get(ctx, "/v1/plan", q, &p); err != nil {
+				return err
+			}
+			e.showPlan(&p)
+			return nil
+		},
+	})
+	f.add(cmd)
+	s.add(cmd, true)
+	cmd.Flags().StringVar(&at, "at", "", "as seen from `TIME`, such as 2026-01-31T18:00:00Z or 2026-01-31; by default now")
+	cmd.Flags().IntVar(&days, "days", 1, "look `N` days ahead, 1 to 366")
+	return cmd
+}
+
+// parseMoment reads a time to come.
+func parseMoment(text string) (time.Time, error) {
+	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04Z07:00", time.DateOnly} {
+		if t, err := time.Parse(layout, text); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("%q: want 2026-01-31T18:00:00Z, or 2026-01-31 for its midnight in UTC", text)
+}
+
+func (e *env) showPlan(p *core.NightPlan) {
+	t := table{head: []string{"SITE", "CHANNEL", "RELEASE", "START", "END", "MOVES", "NIGHTS", "SIZE", "COST"}, right: map[int]bool{2: true, 5: true, 6: true, 7: true, 8: true}, cut: []int{0, 1}}
+	var bytes int64
+	var cost float64
+	for _, x := range p.Items {
+		e.event("plan", x)
+		bytes, cost = bytes+x.Bytes, cost+x.Cost
+		release := "next"
+		if x.Release > 0 {
+			release = number(x.Release)
+		}
+		start, end, nights := wallTime(x.Start, x.Zone), wallTime(x.End, x.Zone), strconv.Itoa(x.Nights)
+		if x.Nights == 0 {
+			nights = "never"
+		}
+		if x.Halted {
+			start, end, nights = "halted", "-", "-"
+		}
+		moves := took(x.Active)
+		if x.Assumed {
+			moves = "~" + moves
+		}
+		t.add(x.Site, x.Channel, release, start, end, moves, nights, size(x.Bytes), fmt.Sprintf("%.2f", x.Cost))
+	}
+	e.show(&t, "nothing is due, and no cadence brings anything in these days")
+	if len(p.Items) > 0 {
+		e.summary("%s to move, %.2f %s, from %s for %s", size(bytes), cost, shown(p.Currency), minute(p.From), count(int64(p.Days), "day"))
+	}
+}
+
+// wallTime is a time by a site's own clock.
+func wallTime(t time.Time, zone string) string {
+	if t.IsZero() {
+		return "-"
+	}
+	if loc, err := time.LoadLocation(zone); err == nil {
+		t = t.In(loc)
+	}
+	return t.Format("2006-01-02 15:04 MST")
+}
+
+func newLimit(e *env) *cobra.Command {
+	var f coreFlags
+	var s siteFlags
+	var all, off bool
+	var life string
+	cmd := e.command(verb{
+		use:   "limit [flags] [RATE]",
+		short: "Bound how fast sites fetch, from now on",
+		long: "Puts RATE in the place of what the configuration says for these sites: a rate such as 20Mbit, 0 to stop, unlimited, or a timetable by each site's clock such as '06:00-20:00 2Mbit; else unlimited'. " +
+			"Runs that are under way follow at once; a site that is away follows when it comes back. --off lets the configuration count again, and --for does so by itself after a time, also while the Core is away.",
+		example: "nightferry limit --region ap 5Mbit --for 2h\nnightferry limit --site osaka '06:00-20:00 0; else 20Mbit'\nnightferry limit --all --off",
+		max:     1,
+		run: func(ctx context.Context, args []string) error {
+			if all == (s.Site != "" || s.Region != "" || s.Domain != "") {
+				return usage("limit", "name --site, --region or --domain, or --all")
+			}
+			r := core.LimitRequest{Scope: s.Scope}
+			switch {
+			case off == (len(args) == 1) || off && life != "":
+				return usage("limit", "want a RATE, or --off alone")
+			case !off:
+				r.Rate = args[0]
+				if _, err := core.ParseLimit(r.Rate); err != nil || r.Rate == "" {
+					return usage("limit", "%q: %w", args[0], err)
+				}
+			}
+			if life != "" {
+				var err error
+				if r.For, err = time.ParseDuration(life); err != nil || r.For <= 0 {
+					return usage("limit", "--for %q: want a time such as 90m or 8h", life)
+				}
+			}
+			return e.limit(ctx, &f, r)
+		},
+	})
+	f.add(cmd)
+	s.add(cmd, false)
+	cmd.Flags().BoolVar(&all, "all", false, "every site")
+	cmd.Flags().BoolVar(&off, "off", false, "let the configuration's rate count again")
+	cmd.Flags().StringVar(&life, "for", "", "only for `LONG`, such as 90m or 8h")
+	return cmd
+}
+
+func (e *env) limit(ctx context.Context, f *coreFlags, r core.LimitRequest) error {
+	a, err := f.ask()
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	var list []core.Limited
+	if err := a.post(ctx, "/v1/limit", r, &list); err != nil {
+		return err
+	}
+	t := table{head: []string{"SITE", "RATE", "UNTIL", "NOW"}, cut: []int{0, 1}}
+	for _, x := range list {
+		e.event("limit", x)
+		now := "told"
+		if !x.Connected {
+			now = "when it comes back"
+		}
+		t.add(x.Site, x.Rate, minute(x.Until), now)
+	}
+	e.show(&t, "there is no such site")
+	return nil
+}
+
+// nightRoutes are what the local socket answers about nights.
+func (d *daemon) nightRoutes(add func(string, func(context.Context, *api.Call) (any, error))) {
+	add("GET /v1/plan", func(ctx context.Context, c *api.Call) (any, error) {
+		r := core.PlanRequest{Scope: scopeOf(c)}
+		var err error
+		if text := c.Query("days"); text != "" {
+			if r.Days, err = strconv.Atoi(text); err != nil || r.Days < 1 || r.Days > 366 {
+				return nil, usage("", "days %q: want 1 to 366", text)
+			}
+		}
+		if text := c.Query("at"); text != "" {
+			if r.At, err = time.Parse(time.RFC3339, text); err != nil {
+				return nil, usage("", "at: %w", err)
+			}
+		}
+		return d.core.Plan(ctx, r)
+	})
+	add(http.MethodPost+" /v1/limit", func(ctx context.Context, c *api.Call) (any, error) {
+		var r core.LimitRequest
+		if err := c.Read(&r); err != nil {
+			return nil, err
+		}
+		return list(d.core.Limit(ctx, r))
+	})
+}
