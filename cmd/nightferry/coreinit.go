@@ -149,19 +149,16 @@ func (e *env) coreConfig(dir string, f *coreInitFlags, path string) (*config.Con
 	if f.store != "" && c.Store != f.store {
 		return nil, &refusedError{fmt.Sprintf("%s names another store than --store", path), "change the file, or leave --store out"}
 	}
-	folders := []string{c.Data} // that of the logs is made by who writes them, for their readers to pass through and no more
+	// Keys, ledger and the local socket. The folder of the logs is made by who writes them, for their readers to pass
+	// through and no more.
+	if err := durable.MkdirPrivate(c.Data); err != nil {
+		return nil, err
+	}
 	if absent {
 		for _, ch := range c.Fleet.Channels {
-			folders = append(folders, ch.Source)
-		}
-	}
-	for i, d := range folders {
-		mode := fs.FileMode(0o755)
-		if i == 0 {
-			mode = 0o700 // keys, ledger and the local socket
-		}
-		if err := os.MkdirAll(d, mode); err != nil {
-			return nil, fmt.Errorf("make a folder: %w", err)
+			if err := os.MkdirAll(ch.Source, 0o755); err != nil {
+				return nil, fmt.Errorf("make a folder: %w", err)
+			}
 		}
 	}
 	return c, nil

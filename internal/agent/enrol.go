@@ -68,16 +68,14 @@ func Enrol(ctx context.Context, token string, o EnrolOptions) (*Identity, error)
 	if err != nil {
 		return nil, fmt.Errorf("enrol: %w", err)
 	}
-	root, err := durable.Open(o.StateDir, durable.Options{Create: true})
+	if err := durable.MkdirPrivate(o.StateDir); err != nil {
+		return nil, fmt.Errorf("enrol: %w", err)
+	}
+	root, err := durable.Open(o.StateDir, durable.Options{})
 	if err != nil {
 		return nil, fmt.Errorf("enrol: %w", err)
 	}
 	defer func() { _ = root.Close() }() // nothing is written through it after save
-	if runtime.GOOS != "windows" {
-		if err := root.Chmod(".", 0o700); err != nil {
-			return nil, fmt.Errorf("enrol: %w", err)
-		}
-	}
 	unlock, err := durable.Lock(root, lockFile)
 	if err != nil {
 		return nil, fmt.Errorf("enrol in %q: %w: stop the agent first", o.StateDir, err)

@@ -396,3 +396,13 @@ func TestErrorsNameActAndThing(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// A private folder is closed to others from its first moment.
+func TestMkdirPrivate(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a", "b")
+	ok(t, MkdirPrivate(dir))
+	if err := Private(dir); err != nil {
+		t.Error(err)
+	}
+	ok(t, MkdirPrivate(dir))
+}

@@ -2,6 +2,7 @@ package durable
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -24,4 +25,19 @@ func WritePrivate(path string, data []byte) error {
 		return errors.Join(wrap("write key file", path, err), os.Remove(path))
 	}
 	return wrap("write key file", path, syncParent(filepath.Dir(path)))
+}
+
+// MkdirPrivate makes a folder, and its parents where they are missing, that
+// only its owner can look into (on Windows: the owner, SYSTEM and the
+// administrators), with all that will be made in it. One that is there already
+// becomes so; what it holds on Windows inherits that.
+func MkdirPrivate(path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return wrap("create folder", path, err)
+	}
+	err := mkdirPrivate(path)
+	if errors.Is(err, fs.ErrExist) {
+		return wrap("close folder to others", path, closeFolder(path))
+	}
+	return wrap("create folder", path, err)
 }

@@ -85,6 +85,10 @@ func createPrivate(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
 }
 
+func mkdirPrivate(path string) error { return os.Mkdir(path, 0o700) }
+
+func closeFolder(path string) error { return os.Chmod(path, 0o700) }
+
 func syncParent(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
