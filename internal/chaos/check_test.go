@@ -58,7 +58,9 @@ func (w *world) check() {
 		}
 	}
 	w.checkRuns()
-	w.core.checkEnds(w)
+	if err := w.core.signal(syscall.SIGTERM); err != nil {
+		w.t.Error(err)
+	}
 	if out, err := ask(w.t.Context(), w.env, "nightferry", "fsck", "--read-data", w.storeURL, "--trust", filepath.Join(w.dir, "core", "nightferry-root.pub")); err != nil {
 		w.t.Errorf("%v\n%s", err, out)
 	}
@@ -68,13 +70,6 @@ func (w *world) check() {
 				w.t.Errorf("%s still runs", p)
 			}
 		}
-	}
-}
-
-func (d *daemon) checkEnds(w *world) {
-	w.t.Helper()
-	if err := d.signal(syscall.SIGTERM); err != nil {
-		w.t.Error(err)
 	}
 }
 

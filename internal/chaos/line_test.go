@@ -76,14 +76,14 @@ func (x *line) accept() {
 
 // carry joins one connection to the server.
 func (x *line) carry(near *net.TCPConn) {
-	defer near.Close()
+	defer func() { _ = near.Close() }()
 	c, err := net.Dial("tcp", x.to)
 	if err != nil {
 		reset(near)
 		return
 	}
 	far := c.(*net.TCPConn)
-	defer far.Close()
+	defer func() { _ = far.Close() }()
 	x.mu.Lock()
 	lives := x.mode != cut
 	if lives {

@@ -113,12 +113,6 @@ func (d *daemon) signal(s os.Signal) error {
 	return nil
 }
 
-func (d *daemon) runs() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.cmd != nil
-}
-
 // deaths returns how it ended without being asked to, and forgets it.
 func (d *daemon) deaths() []string {
 	d.mu.Lock()
