@@ -122,10 +122,14 @@ func (t *teller) deliver(ctx context.Context, a *Alerts) {
 // one recipient.
 func unreachable(err error) bool { return !errors.Is(err, mail.ErrRefused) }
 
-// complain makes what cannot be delivered an incident, and ends it.
+// complain makes what cannot be delivered an incident, and ends it. One failure
+// is none: some mail servers turn every stranger away once.
 func (t *teller) complain() {
 	var mails, hook error
 	for to, f := range t.state.Failing {
+		if f.Times < 2 {
+			continue
+		}
 		err := fmt.Errorf("since %s: %s: it is kept and tried again", f.Since.UTC().Format(time.RFC3339), f.Why)
 		if to == alert.Hook {
 			hook = err

@@ -10,7 +10,10 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"math/big"
+	"mime"
+	"mime/multipart"
 	"net"
 	"net/mail"
 	"os"
@@ -159,6 +162,38 @@ type Mail struct {
 	To     string // as the envelope said
 	Header mail.Header
 	Raw    string
+	Parts  map[string]string // by media type, decoded
+}
+
+func parseMail(b []byte) (Mail, error) {
+	msg, err := mail.ReadMessage(bytes.NewReader(b))
+	if err != nil {
+		return Mail{}, err
+	}
+	m := Mail{To: msg.Header.Get("Delivered-To"), Header: msg.Header, Raw: string(b), Parts: map[string]string{}}
+	_, params, err := mime.ParseMediaType(msg.Header.Get("Content-Type"))
+	if err != nil {
+		return Mail{}, err
+	}
+	r := multipart.NewReader(msg.Body, params["boundary"])
+	for {
+		p, err := r.NextPart()
+		if errors.Is(err, io.EOF) {
+			return m, nil
+		}
+		if err != nil {
+			return Mail{}, err
+		}
+		text, err := io.ReadAll(p)
+		if err != nil {
+			return Mail{}, err
+		}
+		kind, _, err := mime.ParseMediaType(p.Header.Get("Content-Type"))
+		if err != nil {
+			return Mail{}, err
+		}
+		m.Parts[kind] = string(text)
+	}
 }
 
 // Inbox returns what was delivered, the oldest first.
@@ -182,11 +217,11 @@ func (m *MailServer) Inbox() []Mail {
 		if err != nil {
 			m.t.Fatal(err)
 		}
-		msg, err := mail.ReadMessage(bytes.NewReader(b))
+		one, err := parseMail(b)
 		if err != nil {
 			m.t.Fatal(err)
 		}
-		out = append(out, Mail{To: msg.Header.Get("Delivered-To"), Header: msg.Header, Raw: string(b)})
+		out = append(out, one)
 	}
 	return out
 }

@@ -1,0 +1,226 @@
+package core_test
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"nightferry/internal/alert"
+	"nightferry/internal/core"
+	"nightferry/internal/mail"
+	"nightferry/internal/testbed"
+)
+
+// TestAlerts drives a Core with a real mail server and a webhook: a wrong
+// password, a server that is away while an incident ends and the Core restarts,
+// a test, and the morning's reports.
+func TestAlerts(t *testing.T) {
+	const password, wrong, token = "correct-horse", "wrong-battery", "hook-token"
+	srv := testbed.Postfix(t, "ops", password)
+	hook := newHook(t, token)
+	w := newWorld(t, nil)
+	secret := func(name, value string) {
+		t.Helper()
+		if _, err := w.core.Vault().Set(t.Context(), name, []byte(value)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	secret(core.SecretSMTP, "ops@test "+wrong)
+	secret(core.SecretWebhook, token)
+	w.settings.Alerts = core.Alerts{
+		Rules: alert.Rules{Mail: true, Webhook: true, To: []string{"ops@example.com"}, Domains: map[string][]string{"apac": {"apac@example.com"}}, Regions: map[string]alert.Region{"ap": {}, "emea": {}}},
+		SMTP:  mail.Server{Addr: srv.StartTLS, TLS: mail.StartTLS, From: "nf@example.com", CAFile: srv.CAFile}, Webhook: hook.URL,
+	}
+	if err := w.core.Reload(t.Context(), w.settings); err != nil {
+		t.Fatal(err)
+	}
+	// The Core's clock runs 250 times too fast while something is waited for.
+	over := func(kind string) {
+		t.Helper()
+		w.until(kind+" to be over", func() bool {
+			w.ahead.Add(int64(5 * time.Second))
+			list, err := w.core.Incidents(t.Context(), false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, i := range list {
+				if i.Kind == kind {
+					return false
+				}
+			}
+			return true
+		})
+	}
+	later := func(d time.Duration) { w.ahead.Add(int64(d)) }
+
+	// The source of drivers is missing.
+	if _, err := w.core.Publish(t.Context(), "driver", core.PublishOptions{}); err == nil {
+		t.Fatal("a missing source was published")
+	}
+	w.untilIncident(string(core.Publishes))
+	later(2 * time.Minute)
+	down := func() (text string) {
+		t.Helper()
+		w.until("mail to be down", func() bool {
+			w.ahead.Add(int64(5 * time.Second))
+			list, err := w.core.Incidents(t.Context(), false)
+			for _, i := range list {
+				if i.Kind == string(core.MailDown) {
+					text = i.Text
+				}
+			}
+			return err == nil && text != ""
+		})
+		return text
+	}
+	if text := down(); !strings.Contains(text, "535") {
+		t.Errorf("a wrong password says %q", text)
+	}
+	hook.until(w, "opened publish")
+	secret(core.SecretSMTP, "ops@test "+password)
+	later(2 * time.Minute)
+	inbox := w.inbox(srv, 1)
+	if m := inbox[0]; m.To != "ops@example.com" || !strings.Contains(m.Parts["text/plain"], "new: publish") {
+		t.Errorf("to %s:\n%s", m.To, m.Raw)
+	}
+	over(string(core.MailDown))
+
+	// The mail server is away: what ends meanwhile is told when it is back.
+	srv.Stop()
+	if err := os.MkdirAll(filepath.FromSlash(w.settings.Fleet.Channel("driver").Source), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.FromSlash(w.settings.Fleet.Channel("driver").Source)+"/a.sys", []byte("x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	w.publish("driver")
+	over(string(core.Publishes))
+	down()
+	w.restart()
+	srv.Start()
+	later(time.Hour)
+	inbox = w.inbox(srv, 2)
+	if m := inbox[1]; !strings.Contains(m.Parts["text/plain"], "over: publish") || !strings.Contains(m.Parts["text/html"], "could not be delivered when they were due") {
+		t.Errorf("after the outage:\n%s", m.Raw)
+	}
+	over(string(core.MailDown))
+
+	tested, err := w.core.TestAlerts(t.Context(), "")
+	if err != nil || len(tested) != 3 {
+		t.Fatalf("%v, %v", tested, err)
+	}
+	for _, x := range tested {
+		if x.Error != "" && x.To != alert.Hook { // that one fails every third time
+			t.Errorf("a test: %+v", x)
+		}
+	}
+	w.inbox(srv, 4)
+	later(3 * time.Hour) // what was said of mail and webhook meanwhile is settled
+
+	// Every region's morning is now, once.
+	now := w.now().UTC()
+	morning := alert.Daily{Hour: now.Hour(), Minute: now.Minute(), Zone: time.UTC}
+	w.settings.Alerts.Rules.Regions = map[string]alert.Region{"ap": {Report: morning}, "emea": {Report: morning}}
+	if err := w.core.Reload(t.Context(), w.settings); err != nil {
+		t.Fatal(err)
+	}
+	inbox = w.inbox(srv, 6)
+	if all := inbox[4].Parts["text/plain"] + inbox[5].Parts["text/plain"]; !strings.Contains(all, "ap: 0 of 0 verified") || !strings.Contains(all, "emea: 0 of 1 verified") || !strings.Contains(all, "release 1 (holds nothing yet)") {
+		t.Errorf("reports:\n%s", all)
+	}
+	hook.until(w, "report ap")
+	w.restart()
+	hook.until(w, "report emea")
+	if n := len(srv.Inbox()); n != 6 {
+		for _, m := range srv.Inbox() {
+			t.Log(m.To, m.Header.Get("Subject"))
+		}
+		t.Errorf("%d mails, want 6", n)
+	}
+	if kept, err := os.ReadFile(filepath.Join(w.options.Data, "alerts.json")); err != nil || strings.Contains(string(kept), password) || strings.Contains(string(kept), token) {
+		t.Errorf("what is kept: %v", err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, s := range []string{password, wrong, token} {
+		if strings.Contains(w.log.String(), s) {
+			t.Errorf("%q is in the log", s)
+		}
+	}
+}
+
+// inbox waits until so many mails have arrived.
+func (w *world) inbox(srv *testbed.MailServer, n int) []testbed.Mail {
+	w.t.Helper()
+	w.until("a mail; postfix says\n"+srv.Log(), func() bool { return len(srv.Inbox()) >= n })
+	return srv.Inbox()
+}
+
+// hook is a webhook that fails every third time.
+type hook struct {
+	*httptest.Server
+	mu   sync.Mutex
+	got  []string
+	asks int
+}
+
+func newHook(t *testing.T, token string) *hook {
+	h := &hook{}
+	h.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		var body struct {
+			Version int
+			Notices []alert.Notice
+		}
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.asks++; h.asks%3 == 1 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		if err := json.Unmarshal(b, &body); err != nil || body.Version != 1 || r.Header.Get("Authorization") != "Bearer "+token {
+			t.Errorf("the webhook got %s, %v", b, err)
+		}
+		for _, n := range body.Notices {
+			switch {
+			case n.Incident != nil:
+				h.got = append(h.got, n.Kind+" "+n.Incident.Kind)
+			case n.Report != nil:
+				h.got = append(h.got, n.Kind+" "+n.Report.Region)
+			}
+		}
+	}))
+	t.Cleanup(h.Close)
+	return h
+}
+
+// until waits for a notice while the Core's clock goes on.
+func (h *hook) until(w *world, what string) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
+	defer cancel()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		h.mu.Lock()
+		all := strings.Join(h.got, "\n") + "\n"
+		h.mu.Unlock()
+		if strings.Contains(all, what+"\n") {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			w.t.Fatalf("the webhook did not get %q but\n%s", what, all)
+		case <-tick.C:
+			w.ahead.Add(int64(5 * time.Second)) // past its pause after a failure
+		}
+	}
+}
