@@ -93,15 +93,17 @@ type Missed struct {
 	Cause   string    `json:"cause,omitempty"`
 }
 
-// Coming is what a site still has to get.
+// Coming is what a site will get, as the planner foretells it.
 type Coming struct {
 	Domain  string    `json:"domain"`
 	Site    string    `json:"site"`
 	Channel string    `json:"channel"`
-	Release uint64    `json:"release"`
-	Holds   uint64    `json:"holds"`          // 0: nothing
-	Start   time.Time `json:"start,omitzero"` // zero: as soon as it can
-	End     time.Time `json:"end,omitzero"`   // zero: not known
+	Release uint64    `json:"release"` // 0: not published yet
+	Bytes   int64     `json:"bytes"`
+	Start   time.Time `json:"start,omitzero"` // zero: not within a day
+	End     time.Time `json:"end,omitzero"`   // zero: not within a day
+	Nights  int       `json:"nights"`         // that it needs; 0: it never comes to an end
+	Halted  bool      `json:"halted,omitempty"`
 }
 
 // scope is what one recipient may see.

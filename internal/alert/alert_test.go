@@ -258,7 +258,7 @@ func TestReport(t *testing.T) {
 			d.state.AddReport(now, &d.rules, Report{Region: region, From: now.Add(-24 * time.Hour), Until: now,
 				Sites:    []SiteLine{{Domain: "apac", Site: "osaka", Runs: 2, Files: 40, Bytes: 1_500_000, Channels: 2, Verified: 1}},
 				Missed:   []Missed{{Site: "osaka", Channel: "image", At: now, State: "incomplete", Cause: "the window ended"}},
-				Forecast: []Coming{{Site: "osaka", Channel: "image", Release: 7, Holds: 6}}})
+				Forecast: []Coming{{Site: "osaka", Channel: "image", Release: 7, Bytes: 2_000_000, Start: now, Nights: 3}}})
 			got = append(got, region+now.Format(" 02 15:04"))
 		}
 	}
@@ -275,7 +275,7 @@ func TestReport(t *testing.T) {
 	if subject != "[nightferry] ap: 1 of 2 verified, 1 missed" || err != nil {
 		t.Errorf("subject %q, %v", subject, err)
 	}
-	for _, part := range []string{"40 files, 1.5 MB over the network", "osaka, image", "incomplete: the window ended", "release 7 (holds 6)"} {
+	for _, part := range []string{"40 files, 1.5 MB over the network", "osaka, image", "incomplete: the window ended", "release 7, 2 MB: from 2026-03-27 07:00 UTC, and needs 3 nights"} {
 		if !strings.Contains(text, part) || !strings.Contains(html, part) {
 			t.Errorf("no %q in\n%s", part, text)
 		}

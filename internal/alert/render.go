@@ -161,7 +161,7 @@ func reportSection(r *Report) section {
 		s.After = append(s.After, line)
 	}
 	if len(r.Forecast) == 0 {
-		s.After = append(s.After, "Forecast: nothing is waiting; every site holds what it should.")
+		s.After = append(s.After, "Forecast: nothing is due within a day.")
 	} else {
 		s.After = append(s.After, "Forecast:")
 	}
@@ -172,18 +172,23 @@ func reportSection(r *Report) section {
 }
 
 func forecast(c Coming) string {
-	holds := "holds nothing yet"
-	if c.Holds > 0 {
-		holds = fmt.Sprintf("holds %d", c.Holds)
+	release := "the next release"
+	if c.Release > 0 {
+		release = fmt.Sprintf("release %d", c.Release)
 	}
-	when := "starts as soon as it can"
-	if !c.Start.IsZero() {
-		when = "starts " + stamp(c.Start)
+	when := "does not start within a day"
+	switch {
+	case c.Halted:
+		when = "halted"
+	case c.Start.IsZero():
+	case !c.End.IsZero():
+		when = "from " + stamp(c.Start) + " to " + stamp(c.End)
+	case c.Nights > 0:
+		when = fmt.Sprintf("from %s, and needs %d nights", stamp(c.Start), c.Nights)
+	default:
+		when = "from " + stamp(c.Start) + ", and has no end in sight"
 	}
-	if !c.End.IsZero() {
-		when += ", arrives " + stamp(c.End)
-	}
-	return fmt.Sprintf("%s, %s: release %d (%s): %s", record.Printable(c.Site), record.Printable(c.Channel), c.Release, holds, when)
+	return fmt.Sprintf("%s, %s: %s, %s: %s", record.Printable(c.Site), record.Printable(c.Channel), release, size(c.Bytes), when)
 }
 
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }

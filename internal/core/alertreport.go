@@ -40,11 +40,16 @@ func (c *Core) morning(ctx context.Context, region string, now time.Time) (*aler
 			l.Channels++
 			if ch.State == "current" {
 				l.Verified++
-				continue
 			}
-			r.Forecast = append(r.Forecast, alert.Coming{Domain: s.Domain, Site: s.Site, Channel: ch.Channel, Release: ch.Wants, Holds: ch.Holds})
 		}
 		r.Sites = append(r.Sites, l)
+	}
+	plan, err := c.Plan(ctx, PlanRequest{Scope: fleet.Scope{Region: region}})
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range plan.Items {
+		r.Forecast = append(r.Forecast, alert.Coming{Domain: p.Domain, Site: p.Site, Channel: p.Channel, Release: p.Release, Bytes: p.Bytes, Start: p.Start, End: p.End, Nights: p.Nights, Halted: p.Halted})
 	}
 	newest := map[rowKey]bool{}
 	for i := range runs { // the newest first

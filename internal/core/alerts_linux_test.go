@@ -133,7 +133,7 @@ func TestAlerts(t *testing.T) {
 		t.Fatal(err)
 	}
 	inbox = w.inbox(srv, 6)
-	if all := inbox[4].Parts["text/plain"] + inbox[5].Parts["text/plain"]; !strings.Contains(all, "ap: 0 of 0 verified") || !strings.Contains(all, "emea: 0 of 1 verified") || !strings.Contains(all, "release 1 (holds nothing yet)") {
+	if all := inbox[4].Parts["text/plain"] + inbox[5].Parts["text/plain"]; !strings.Contains(all, "ap: 0 of 0 verified") || !strings.Contains(all, "emea: 0 of 1 verified") || !strings.Contains(all, "berlin, driver: release 1, 1 B: from ") {
 		t.Errorf("reports:\n%s", all)
 	}
 	hook.until(w, "report ap")
