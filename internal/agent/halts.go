@@ -160,7 +160,7 @@ func (a *agent) halting(arrived map[*job]int64) {
 			delete(a.stops, id)
 		}
 	}
-	now := a.storeNow().UnixMilli()
+	now := a.proofTime()
 	for id, o := range active {
 		if a.stops[id] != nil {
 			continue
@@ -187,6 +187,16 @@ func (a *agent) halting(arrived map[*job]int64) {
 		}
 	}
 	a.spread()
+}
+
+// proofTime is the time of a stop, in Unix milliseconds: the store's, but not
+// where the clocks agree as far as the store's whole seconds can tell.
+func (a *agent) proofTime() int64 {
+	now, theirs := a.o.Now(), a.storeNow()
+	if theirs.Sub(now).Abs() <= 2*time.Second {
+		return now.UnixMilli()
+	}
+	return theirs.UnixMilli()
 }
 
 // concerns reports whether an order stops anything that this site has.
@@ -241,7 +251,7 @@ func (a *agent) haltedNow(channel string) *halt.Order {
 
 // still notes that a job moves nothing any more. It is called with a.mu held.
 func (a *agent) still(j *job) {
-	now := a.storeNow().UnixMilli()
+	now := a.proofTime()
 	for _, p := range j.stops {
 		p.stop.Bytes += j.moved.Load() - p.from
 		if p.stop.waits--; p.stop.waits == 0 {

@@ -53,6 +53,10 @@ func (a *agent) bring(ctx, rctx context.Context, j *job, want wire.Desired, left
 		res, aerr := a.attempt(rctx, j, &r, want, target)
 		if rctx.Err() != nil {
 			a.rest(j)
+			// Whoever was waiting for the network only says that it was interrupted.
+			if cause := context.Cause(rctx); aerr != nil && ctx.Err() == nil && !errors.Is(aerr, cause) {
+				aerr = fmt.Errorf("%w (%w)", cause, aerr)
+			}
 		}
 		switch {
 		case errors.Is(aerr, apply.ErrUnfinished):
