@@ -117,6 +117,11 @@ func TestOrderedNow(t *testing.T) {
 	idle("the limit is 0")
 	w.want(func(s *wire.State) { s.Zone = "Nowhere/Land"; s.Limit = "" })
 	w.await("the trouble", func() bool { return w.problems()[ProblemControl] != "" })
+	w.twoBeats()
+	if w.mu.Lock(); w.finished(0) != nil {
+		t.Error("something ran although the site's zone is unknown")
+	}
+	w.mu.Unlock()
 	w.want(func(s *wire.State) { s.Zone = "" })
 	w.await("the run", func() bool { return w.finished(0) != nil })
 	if f := w.finished(0); f.Verdict != "verified" {
