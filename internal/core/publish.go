@@ -120,6 +120,7 @@ func (c *Core) publish(ctx context.Context, ch *fleet.Channel, o PublishOptions)
 	p := &Published{Run: id.String(), Channel: ch.Name}
 	end := ledger.Finish{State: failed}
 	if err != nil {
+		end.Totals = w.totals // of the lines that its log has
 		end.Cause = bound(err.Error(), maxRunText)
 		guard := (*publish.GuardError)(nil)
 		stop := (*halt.Error)(nil)
@@ -229,7 +230,20 @@ type ownRun struct {
 	channel string
 	files   []ownFile
 	bytes   int
+	totals  ledger.Totals // of files
 	err     error
+}
+
+// count adds a file's outcome to those of its run.
+func (f *ownFile) count(t *ledger.Totals) {
+	switch publish.Outcome(f.Outcome) {
+	case publish.Added:
+		t.Added++
+	case publish.Changed, publish.Touched:
+		t.Changed++
+	case publish.Removed:
+		t.Deleted++
+	}
 }
 
 const (
@@ -245,6 +259,7 @@ func (w *ownRun) append(ctx context.Context, e ledger.Event) error {
 
 func (w *ownRun) file(ctx context.Context, f ownFile) {
 	w.files = append(w.files, f)
+	f.count(&w.totals)
 	if w.bytes += len(f.Path) + len(f.Cause); len(w.files) >= ownBatch || w.bytes > ownBatchBytes {
 		w.err = errors.Join(w.err, w.flush(ctx))
 	}
@@ -272,7 +287,10 @@ func (c *Core) closeOwnRuns(ctx context.Context) error {
 	}
 	for _, r := range open {
 		w := &ownRun{core: c, id: r.ID, channel: r.Channel}
-		if err := w.append(ctx, ledger.Event{Finish: &ledger.Finish{State: failed, Cause: "the Core stopped while it ran; the next publish goes on from what it had stored"}}); err != nil {
+		if err := c.ownFiles(ctx, r.ID, func(f *ownFile, _ time.Time) error { f.count(&w.totals); return nil }); err != nil {
+			return err
+		}
+		if err := w.append(ctx, ledger.Event{Finish: &ledger.Finish{State: failed, Totals: w.totals, Cause: "the Core stopped while it ran; the next publish goes on from what it had stored"}}); err != nil {
 			return err
 		}
 	}

@@ -275,7 +275,18 @@ type ownFile struct {
 const ownEvent = 64
 
 func (c *Core) ownLines(ctx context.Context, run *ledger.Run, fn func(record.File) error) error {
-	return c.ledger.RunEvents(ctx, run.ID, func(e ledger.Event) error {
+	return c.ownFiles(ctx, run.ID, func(o *ownFile, at time.Time) error {
+		f := record.File{Path: o.Path, Outcome: o.Outcome, Size: o.Size, Cause: o.Cause, At: at}
+		if !o.Digest.IsZero() {
+			f.SHA256 = o.Digest.String()
+		}
+		return fn(f)
+	})
+}
+
+// ownFiles calls fn for each file that a run of the Core has told of.
+func (c *Core) ownFiles(ctx context.Context, id ledger.RunID, fn func(f *ownFile, at time.Time) error) error {
+	return c.ledger.RunEvents(ctx, id, func(e ledger.Event) error {
 		if e.Kind != ownEvent {
 			return nil
 		}
@@ -283,12 +294,8 @@ func (c *Core) ownLines(ctx context.Context, run *ledger.Run, fn func(record.Fil
 		if err := wire.Decode(e.Body, &list); err != nil {
 			return err
 		}
-		for _, o := range list {
-			f := record.File{Path: o.Path, Outcome: o.Outcome, Size: o.Size, Cause: o.Cause, At: e.At}
-			if !o.Digest.IsZero() {
-				f.SHA256 = o.Digest.String()
-			}
-			if err := fn(f); err != nil {
+		for i := range list {
+			if err := fn(&list[i], e.At); err != nil {
 				return err
 			}
 		}

@@ -1,0 +1,50 @@
+package core_test
+
+import (
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"nightferry/internal/core"
+	"nightferry/internal/ledger"
+	"nightferry/internal/record"
+	"nightferry/internal/testbed"
+)
+
+// TestFailedPublishCounts: the summary of a publish that failed late counts the
+// files that its log names.
+func TestFailedPublishCounts(t *testing.T) {
+	w := newWorld(t, nil)
+	var full atomic.Bool
+	w.through(func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			if full.Load() && r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, "/head") {
+				testbed.S3Error(rw, http.StatusForbidden, "AccessDenied", "no")
+				return
+			}
+			next.ServeHTTP(rw, r)
+		})
+	})
+	for _, name := range []string{"a", "b", "c"} {
+		w.write(name, name)
+	}
+	full.Store(true)
+	if _, err := w.core.Publish(t.Context(), "package", core.PublishOptions{}); err == nil {
+		t.Fatal("published")
+	}
+	runs, err := w.core.Runs(t.Context(), ledger.RunFilter{Core: true, Limit: 1})
+	if err != nil || len(runs) != 1 {
+		t.Fatal(runs, err)
+	}
+	added := int64(0)
+	err = w.core.RunShow(t.Context(), runs[0].ID.String(), false, func(core.RunDetail) error { return nil }, func(f record.File) error {
+		if f.Outcome == "added" {
+			added++
+		}
+		return nil
+	})
+	if err != nil || runs[0].State != "failed" || added != 3 || runs[0].Totals.Added != added {
+		t.Errorf("%v: %d lines say added, the ledger says %+v", err, added, runs[0])
+	}
+}
