@@ -199,8 +199,9 @@ func TestOutage(t *testing.T) {
 		if id%3 == 0 {
 			word = "new: "
 		}
-		if title := fmt.Sprintf("%skind%02d at osaka\n", word, id); err != nil || strings.Count(text, title) != 1 {
-			t.Errorf("%q is told %d times (%v)", title, strings.Count(text, title), err)
+		title := fmt.Sprintf("kind%02d at osaka\n", id)
+		if n := strings.Count(text, title); err != nil || n != 1 || !strings.Contains(text, word+title) {
+			t.Errorf("%q is told %d times, want once as %q (%v)", title, n, word, err)
 		}
 	}
 	d.want(d.at(now.Add(time.Hour)))
