@@ -13,6 +13,10 @@ func TestPost(t *testing.T) {
 	var got, auth string
 	status := http.StatusNoContent
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/elsewhere" {
+			t.Error("it followed a redirect")
+			return
+		}
 		b, _ := io.ReadAll(r.Body)
 		got, auth = string(b), r.Header.Get("Authorization")
 		if status == http.StatusFound {
