@@ -45,7 +45,7 @@ func TestPain11(t *testing.T) {
 	// The site's clock is up to a minute ahead, so that a window ends soon.
 	end := time.Now().Add(time.Minute).Truncate(time.Minute).Add(time.Minute)
 	var ahead atomic.Int64
-	ahead.Store(int64(end.Add(-2500 * time.Millisecond).Sub(time.Now())))
+	ahead.Store(int64(time.Until(end.Add(-2500 * time.Millisecond))))
 	clock := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
 	next := end.Add(time.Minute)
 	w.want(func(s *wire.State) {
