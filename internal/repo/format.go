@@ -153,7 +153,7 @@ func Init(ctx context.Context, s bucket.Store, o InitOptions) (trust.RepoID, err
 	if err != nil {
 		return f.Repo, err
 	}
-	if err := r.putHalt(ctx, o.Release, 1, &halt.Orders{}, bucket.Cond{Absent: true}); err != nil && !(begun && errors.Is(err, fs.ErrExist)) {
+	if err := r.putHalt(ctx, o.Release, 1, &halt.Orders{}, bucket.Cond{Absent: true}); err != nil && (!begun || !errors.Is(err, fs.ErrExist)) {
 		return f.Repo, err
 	}
 	root, err := index.EncodeRoot(&index.Root{Sequence: 1})
