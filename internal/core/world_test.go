@@ -290,3 +290,10 @@ func (w *world) remembers(channel string) bool {
 	b, err := os.ReadFile(filepath.Join(w.options.Data, "state", "cadence.json"))
 	return err == nil && strings.Contains(string(b), channel)
 }
+
+func (w *world) remove(name string) {
+	w.t.Helper()
+	if err := os.Remove(filepath.Join(w.source, filepath.FromSlash(name))); err != nil {
+		w.t.Fatal(err)
+	}
+}

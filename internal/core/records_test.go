@@ -1,0 +1,139 @@
+package core_test
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"nightferry/internal/core"
+	"nightferry/internal/fleet"
+	"nightferry/internal/ledger"
+	"nightferry/internal/repo"
+)
+
+// ended waits for the newest run of a site (or of the Core) in that state, and
+// returns its log's lines.
+func (w *world) ended(site, state string) (run ledger.Run, lines []string) {
+	w.t.Helper()
+	w.until("a run that is "+state+" at "+site, func() bool {
+		runs, err := w.core.Runs(w.t.Context(), ledger.RunFilter{Site: site, Core: site == "", Limit: 1})
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if len(runs) == 0 || runs[0].State != state || runs[0].Rendered.IsZero() {
+			return false
+		}
+		run = runs[0]
+		return true
+	})
+	for name, text := range w.logs() {
+		if strings.HasSuffix(name, run.ID.String()+".jsonl") {
+			return run, strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+		}
+	}
+	w.t.Fatalf("run %s at %q, %s, has no log", run.ID, site, state)
+	return
+}
+
+// TestEveryEndHasALog: whatever became of a run, its log tells it.
+func TestEveryEndHasALog(t *testing.T) {
+	w := newWorldWith(t, nil, func(w *world) { w.settings.Fleet.Channels[1].LogUnchanged = true })
+	w.write("a.txt", "one")
+	w.write("d/b.txt", "two")
+	const entries = 3 // a.txt, d, d/b.txt
+	w.runAgent("osaka", true)
+	w.publish("package")
+	w.untilCurrent(1, "osaka")
+	publish := func(want string, o core.PublishOptions, fails bool) {
+		t.Helper()
+		if _, err := w.core.Publish(t.Context(), "package", o); (err != nil) != fails {
+			t.Fatal(want, err)
+		}
+		w.ended("", want)
+	}
+	last, log := w.ended("osaka", "verified")
+	if len(log) != entries+2 {
+		t.Errorf("%d lines:\n%s", len(log), strings.Join(log, "\n"))
+	}
+	// An order where there is nothing to do, also dry: every unchanged file has a line, as the channel says.
+	for _, dry := range []bool{false, true} {
+		if _, err := w.core.Sync(t.Context(), core.SyncRequest{Scope: fleet.Scope{Site: "osaka"}, Now: true, DryRun: dry}); err != nil {
+			t.Fatal(err)
+		}
+		var run ledger.Run
+		w.until("the order to be obeyed", func() bool {
+			run, log = w.ended("osaka", "verified")
+			return run.ID != last.ID
+		})
+		last = run
+		if text := strings.Join(log, "\n"); run.DryRun != dry || len(log) != entries+2 || strings.Count(text, `"outcome":"unchanged"`) != entries {
+			t.Errorf("dry %t: %+v\n%s", dry, run, text)
+		}
+	}
+	publish("nothing", core.PublishOptions{}, false)
+	w.write("a.txt", "three")
+	publish("planned", core.PublishOptions{DryRun: true}, false)
+	// A guard.
+	w.remove("a.txt")
+	w.remove("d/b.txt")
+	publish("refused", core.PublishOptions{}, true)
+	// A target that the site does not allow.
+	w.settings.Fleet = testFleet(w.source, w.dir)
+	w.settings.Fleet.Sites[1].Placements[0].Target = filepath.ToSlash(filepath.Join(w.dir, "elsewhere"))
+	if err := w.core.Reload(t.Context(), w.settings); err != nil {
+		t.Fatal(err)
+	}
+	w.untilIncident("site-target")
+	run, log := w.ended("osaka", "refused")
+	if run.Cause == "" || len(log) != 2 || !strings.Contains(log[1], "elsewhere") {
+		t.Errorf("%+v\n%s", run, strings.Join(log, "\n"))
+	}
+}
+
+// TestDailyUpkeep: heads are signed again, old logs and rows go, summaries stay,
+// and what went is said.
+func TestDailyUpkeep(t *testing.T) {
+	w := newWorld(t, nil)
+	w.write("a.txt", "one")
+	osaka := w.join("osaka")
+	w.publish("package")
+	run, events := osaka.converge(osaka.stateOf("package", 1))
+	osaka.deliver(events)
+	w.untilRendered()
+	if n := len(w.logs()); n != 2 {
+		t.Fatalf("%d logs", n)
+	}
+	head := func() *repo.Head {
+		t.Helper()
+		r, err := repo.Open(t.Context(), w.store, repo.Options{Now: w.now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h, err := r.Head(t.Context(), "package")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return h
+	}
+	before := head()
+	w.stop()
+	w.ahead.Store(int64(31 * 24 * time.Hour))
+	w.start()
+	w.until("upkeep", func() bool { return len(w.logs()) == 0 })
+	w.untilDeed("purge", "2 log files")
+	w.until("the head to be signed again", func() bool { return head().Expires.After(before.Expires) })
+	if h := head(); h.Number != before.Number || h.Release != before.Release {
+		t.Errorf("%+v, was %+v", h, before)
+	}
+	runs, err := w.core.Runs(t.Context(), ledger.RunFilter{Site: "osaka"})
+	if err != nil || len(runs) != 1 || runs[0].ID != run || runs[0].State != "verified" {
+		t.Errorf("%+v, %v", runs, err)
+	}
+	if err := w.core.Purge(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(w.logs()); n != 0 {
+		t.Errorf("%d logs were written again", n)
+	}
+}
