@@ -143,4 +143,3 @@ func until(ctx context.Context, limit, every time.Duration, what string, ready f
 		}
 	}
 }
-
