@@ -106,12 +106,12 @@ func userOf(pid uint32) string {
 	if err != nil {
 		return "unknown"
 	}
-	defer windows.CloseHandle(p)
+	defer func() { _ = windows.CloseHandle(p) }()
 	var t windows.Token
 	if err := windows.OpenProcessToken(p, windows.TOKEN_QUERY, &t); err != nil {
 		return "unknown"
 	}
-	defer t.Close()
+	defer func() { _ = t.Close() }()
 	u, err := t.GetTokenUser()
 	if err != nil {
 		return "unknown"

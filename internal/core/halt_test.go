@@ -410,7 +410,7 @@ func TestPain14SecondPath(t *testing.T) {
 	}
 	h.quiet(time.Second)
 	berlin()
-	berlin = h.agent("berlin", false)
+	h.agent("berlin", false)
 	h.line.cut(false)
 	h.until("the Core to know of it", func() bool {
 		v := h.view(0)

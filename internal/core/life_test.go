@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
-	"testing"
 	"time"
 
 	"nightferry/internal/agent"
@@ -155,16 +153,4 @@ func (w *world) said(text string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return strings.Contains(w.log.String(), text)
-}
-
-// at moves a URL's host to a name.
-func at(t *testing.T, raw, host string) (named, addr string) {
-	t.Helper()
-	u, err := url.Parse(raw)
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr = u.Host
-	u.Host = host + ":" + u.Port()
-	return u.String(), addr
 }

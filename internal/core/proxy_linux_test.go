@@ -136,3 +136,15 @@ func (w *world) named() {
 	w.settings.URLs = []string{"tls://" + coreName + ":" + port}
 	w.start()
 }
+
+// at moves a URL's host to a name.
+func at(t *testing.T, raw, host string) (named, addr string) {
+	t.Helper()
+	u, err := url.Parse(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr = u.Host
+	u.Host = host + ":" + u.Port()
+	return u.String(), addr
+}
