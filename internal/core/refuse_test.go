@@ -137,8 +137,9 @@ func TestAsks(t *testing.T) {
 	}
 	w.untilIncident("ask")
 	w.untilDeed("refused ask", theirs)
-	if u, err = berlin.ask(theirs, "channels/driver/head"); err != nil || len(u.Lent) != 2 {
-		t.Fatalf("its rightful reader: %+v, %v", u, err)
+	// Its rightful reader, who gets the kill switch along with it.
+	if u, err = berlin.ask(theirs, "channels/driver/head"); err != nil || len(u.Refused) != 0 || len(u.Lent) != 3 || u.Lent[0].Key != theirs || u.Lent[2].Key != "halt" {
+		t.Fatalf("lent %d, refused %+v, %v", len(u.Lent), u.Refused, err)
 	}
 }
 
