@@ -257,10 +257,18 @@ func backoff(limit time.Duration) func(int) time.Duration {
 	}
 }
 
+// leastPayload is what any server must take in bytes: one that says less is not itself.
+const leastPayload = 64 << 10
+
 // Publish sends data of at most MaxPayload bytes, or what a foreign cluster allows. While the connection is away it fails with ErrAway and keeps nothing.
 func (c *Client) Publish(subject string, data []byte) error {
 	err := c.nc.Publish(subject, data)
 	if errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, nats.ErrConnectionClosed) {
+		err = ErrAway
+	}
+	if errors.Is(err, nats.ErrMaxPayload) && c.nc.MaxPayload() < leastPayload {
+		// A server whose account was just changed lets nothing through for a moment.
+		_ = c.nc.ForceReconnect() // fails only when the client is closed
 		err = ErrAway
 	}
 	if err != nil {
