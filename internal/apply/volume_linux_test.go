@@ -10,32 +10,14 @@ import (
 	"testing"
 
 	"nightferry/internal/durable"
+	"nightferry/internal/testbed"
 )
-
-// mount puts a small file system of its own at dir. Only root may.
-func mount(t *testing.T, dir, size string) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("only root may mount a file system")
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
-		t.Skipf("this system forbids to mount a file system: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(dir, 0); err != nil {
-			t.Error(err)
-		}
-	})
-}
 
 func TestPain13_SpaceIsCheckedBefore(t *testing.T) {
 	big := tree{"one": blob(1, 10<<20), "two": blob(2, 10<<20), "zeros": strings.Repeat("\x00", 30<<20)}
 	p, src, dst := dirs(t, big)
 	p.publish(src)
-	mount(t, dst, "24m")
+	testbed.Volume(t, dst, 24<<20)
 	_, err := p.pull(dst, nil)
 	var se *SpaceError
 	if !errors.As(err, &se) || se.Needed < 20<<20 || se.Needed > 32<<20 || se.Free > 24<<20 {
@@ -45,9 +27,7 @@ func TestPain13_SpaceIsCheckedBefore(t *testing.T) {
 	if err != nil || len(staged) > 0 {
 		t.Errorf("staged %v, %v", staged, err)
 	}
-	if err := syscall.Mount("tmpfs", dst, "tmpfs", syscall.MS_REMOUNT, "size=34m"); err != nil {
-		t.Fatal(err)
-	}
+	testbed.Resize(t, dst, 34<<20)
 	p.must(dst, nil) // the holes take nothing
 	sameTree(t, src, dst)
 }
@@ -61,7 +41,7 @@ func TestPain13_SpaceCountsWhatIsStaged(t *testing.T) {
 	}
 	p, src, dst := dirs(t, big)
 	p.publish(src)
-	mount(t, dst, "30m")
+	testbed.Volume(t, dst, 30<<20)
 	written := 0
 	if _, err := p.pull(dst, func(o *Options) {
 		o.Observer = refuser(func(op durable.Op) error {
@@ -84,7 +64,7 @@ func TestPain13_SpaceCountsWhatIsStaged(t *testing.T) {
 func TestPain13_RealDiskFullInMidStage(t *testing.T) {
 	p, src, dst := dirs(t, tree{"one": blob(1, 10<<20), "two": blob(2, 10<<20)})
 	p.publish(src)
-	mount(t, dst, "40m")
+	testbed.Volume(t, dst, 40<<20)
 	hog := filepath.Join(dst, "hog")
 	filled := false
 	_, err := p.pull(dst, func(o *Options) {
@@ -111,7 +91,7 @@ func TestVolumeMountedInsideIsRefused(t *testing.T) {
 	p, src, dst := dirs(t, small)
 	p.publish(src)
 	p.must(dst, nil)
-	mount(t, filepath.Join(dst, "b", "d"), "30m")
+	testbed.Volume(t, filepath.Join(dst, "b", "d"), 30<<20)
 	_, err := p.pull(dst, nil)
 	if err == nil || !strings.Contains(err.Error(), "another volume") {
 		t.Fatalf("error %v", err)

@@ -6,32 +6,23 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"nightferry/internal/testbed"
 )
 
 // TestTargetDiskFull: the target's volume fills up, once before a transfer and
 // once in the middle of it. The agent says so, what was there stays as it was,
 // and it goes on when there is space.
 func TestTargetDiskFull(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("only root may mount a file system")
-	}
 	w := newWorld(t, nil)
 	g := &gate{}
 	w.through(g.fault)
 	target := w.folder("osaka", "package")
-	if err := os.MkdirAll(target, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := syscall.Mount("tmpfs", target, "tmpfs", 0, "size=16m"); err != nil {
-		t.Skipf("this system forbids to mount a file system: %v", err)
-	}
+	testbed.Volume(t, target, 16<<20)
 	var stop func()
 	t.Cleanup(func() {
 		if stop != nil {
 			stop() // it holds the target open
-		}
-		if err := syscall.Unmount(target, 0); err != nil {
-			t.Error(err)
 		}
 	})
 	old := w.noise("a.bin", 1<<20, 1)
@@ -50,9 +41,7 @@ func TestTargetDiskFull(t *testing.T) {
 		t.Errorf("the incident says %q", text)
 	}
 	w.untouched(target, old, "big")
-	if err := syscall.Mount("tmpfs", target, "tmpfs", syscall.MS_REMOUNT, "size=48m"); err != nil {
-		t.Fatal(err)
-	}
+	testbed.Resize(t, target, 48<<20)
 	w.untilCurrent(2, "osaka")
 	w.untilSame(target)
 	w.untilOver("site-disk")

@@ -11,24 +11,15 @@ import (
 	"testing"
 
 	"nightferry/internal/ledger"
+	"nightferry/internal/testbed"
 	"nightferry/internal/wire"
 )
 
 // TestFullLedger: the ledger's volume fills up. The Core stops accepting and
 // says why, sites keep what they report, and all goes on when there is space.
 func TestFullLedger(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("only root may mount a file system")
-	}
 	small := t.TempDir()
-	if err := syscall.Mount("nightferry-test", small, "tmpfs", 0, "size=64m"); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { // after the Core has stopped
-		if err := syscall.Unmount(small, 0); err != nil {
-			t.Error(err)
-		}
-	})
+	testbed.Volume(t, small, 64<<20)
 	w := newWorldWith(t, nil, func(w *world) {
 		w.options.Logs = filepath.Join(w.dir, "logs")
 		if out, err := exec.CommandContext(t.Context(), "cp", "-a", w.options.Data, small).CombinedOutput(); err != nil {
