@@ -111,6 +111,16 @@ type cutWriter struct {
 	left int64
 	wait <-chan struct{} // hang here first, if not nil
 	gone <-chan struct{}
+	cut  bool // the connection is no longer the server's
+}
+
+// FlushError keeps the reverse proxy's timer, which may wait for this Write to
+// end, from flushing a response whose connection was taken away.
+func (c *cutWriter) FlushError() error {
+	if c.cut {
+		return http.ErrAbortHandler
+	}
+	return http.NewResponseController(c.ResponseWriter).Flush()
 }
 
 func (c *cutWriter) Write(p []byte) (int, error) {
@@ -126,6 +136,7 @@ func (c *cutWriter) Write(p []byte) (int, error) {
 		case <-c.gone:
 		}
 	}
+	c.cut = true
 	reset(c.ResponseWriter)
 	panic(http.ErrAbortHandler)
 }
