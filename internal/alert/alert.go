@@ -44,6 +44,7 @@ type Incident struct {
 	Key      string    `json:"key"`
 	Kind     string    `json:"kind"`
 	Text     string    `json:"text"`
+	Remedy   string    `json:"remedy,omitempty"` // what to do
 	Opened   time.Time `json:"opened"`
 	Last     time.Time `json:"last"` // last reported
 	Count    int64     `json:"count"`

@@ -125,7 +125,7 @@ func TestLife(t *testing.T) {
 		t.Errorf("subject %q, %v", subject, err)
 	}
 	for _, s := range sites {
-		if !strings.Contains(text, "- "+s+" ") || !strings.Contains(html, "- "+s+" ") {
+		if !strings.Contains(text, "- "+s+" ") || !strings.Contains(html, "<li>"+s+" ") {
 			t.Errorf("site %s is not named", s)
 		}
 	}
@@ -277,7 +277,7 @@ func TestReport(t *testing.T) {
 		t.Errorf("subject %q, %v", subject, err)
 	}
 	for _, part := range []string{"40 files, 1.5 MB over the network", "osaka, image", "incomplete: the window ended", "release 7, 2 MB: from 2026-03-27 07:00 UTC, and needs 3 nights"} {
-		if !strings.Contains(text, part) || !strings.Contains(html, part) {
+		if !strings.Contains(strings.ReplaceAll(text, "\n  ", " "), part) || !strings.Contains(html, part) {
 			t.Errorf("no %q in\n%s", part, text)
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"html/template"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"nightferry/internal/record"
 )
@@ -13,16 +15,30 @@ import (
 //go:embed letter.html
 var files embed.FS
 
-// maxMembers bounds how many sites of an incident a letter names.
-const maxMembers = 200
+const (
+	// maxMembers bounds how many sites of an incident, and lines of a list, a
+	// letter names.
+	maxMembers = 200
+	// width is that of the text part, in characters: what is quoted in an answer
+	// still fits a narrow window.
+	width = 72
+)
 
 // section is one notice as both parts of a mail show it.
 type section struct {
 	Title string
-	Lines []string   // of an incident
-	Head  []string   // of a report's table
-	Rows  [][]string // of it
-	After []string
+	Lines []string // what it is about
+	Todo  string   // what to do next; empty: nothing
+	Facts []string // since when, and where to look
+	Head  []string // of a report's table
+	Rows  [][]string
+	Lists []sublist
+}
+
+// sublist is a list with what it lists.
+type sublist struct {
+	Title string
+	Items []string // empty: the title says it all
 }
 
 // Render writes a letter. What sites said is shown with control characters as
@@ -32,12 +48,12 @@ func Render(l *Letter) (subject, text, html string, err error) {
 	for i := range l.Notices {
 		list = append(list, sectionOf(&l.Notices[i]))
 	}
-	intro := ""
+	var intro []string
 	if l.Late {
-		intro = "These notices could not be delivered when they were due. What is over by now is told once."
+		intro = append(intro, "These notices could not be delivered when they were due. What is over by now is told once.")
 	}
 	if l.Dropped > 0 {
-		intro += fmt.Sprintf(" %d older notices were too many to keep: see nightferry incidents --all.", l.Dropped)
+		intro = append(intro, fmt.Sprintf("%d older notices were too many to keep: see nightferry incidents --all.", l.Dropped))
 	}
 	subject = "[nightferry] " + list[0].Title
 	if len(list) > 1 {
@@ -48,10 +64,10 @@ func Render(l *Letter) (subject, text, html string, err error) {
 		return "", "", "", err
 	}
 	var b strings.Builder
-	if err := t.Execute(&b, map[string]any{"Intro": intro, "Sections": list}); err != nil {
+	if err := t.Execute(&b, map[string]any{"Intro": strings.Join(intro, " "), "Sections": list}); err != nil {
 		return "", "", "", fmt.Errorf("write a letter: %w", err)
 	}
-	return subject, plain(intro, list), b.String(), nil
+	return subject, plain(strings.Join(intro, " "), list), b.String(), nil
 }
 
 func summary(list []Notice) string {
@@ -99,24 +115,55 @@ func incidentSection(kind string, i *Incident) section {
 			}
 		}
 	}
-	s := section{Title: fmt.Sprintf("%s: %s%s", word, record.Printable(i.Kind), where(here))}
-	s.Lines = append(s.Lines, record.Printable(i.Text))
-	since := "since " + stamp(i.Opened)
-	if kind == Resolved {
-		since = "from " + stamp(i.Opened) + " to " + stamp(i.Resolved)
+	s := section{Title: fmt.Sprintf("%s: %s%s", word, record.Printable(i.Kind), where(here)), Lines: []string{record.Printable(i.Text)}}
+	since := "Since " + stamp(i.Opened) + "."
+	switch {
+	case kind == Resolved:
+		since = "From " + stamp(i.Opened) + " to " + stamp(i.Resolved) + ". Nothing is left to do."
+	case i.Remedy != "":
+		s.Todo = record.Printable(i.Remedy)
 	}
-	s.Lines = append(s.Lines, since+"; "+fmt.Sprintf("incident %d, see nightferry incidents, and docs/operations.md for %s", i.ID, record.Printable(i.Kind)))
-	for k, m := range here {
-		if k == maxMembers {
-			s.Lines = append(s.Lines, fmt.Sprintf("and %d more sites", len(here)-k))
-			break
-		}
+	s.Facts = []string{since, fmt.Sprintf("Incident %d: nightferry incidents; docs/operations.md tells of %s.", i.ID, record.Printable(i.Kind))}
+	var items []string
+	for _, m := range here {
 		if m.Site == "" || len(here) == 1 && m.Text == i.Text {
 			continue
 		}
-		s.Lines = append(s.Lines, fmt.Sprintf("- %s (%s), since %s: %s", record.Printable(m.Site), record.Printable(m.Domain), stamp(m.First), record.Printable(m.Text)))
+		item := fmt.Sprintf("%s (%s), since %s", record.Printable(m.Site), record.Printable(m.Domain), stamp(m.First))
+		if shape(m.Text, m.Site) != shape(i.Text, here[0].Site) {
+			item += ": " + record.Printable(m.Text)
+		}
+		items = append(items, item)
+	}
+	if len(items) > 0 {
+		title := "At one site:"
+		if len(items) > 1 {
+			title = fmt.Sprintf("At %d sites:", len(items))
+		}
+		s.Lists = []sublist{{title, most(items, "sites")}}
 	}
 	return s
+}
+
+// shape is what texts about several sites have in common: one with the same
+// cause differs by the site's name and by numbers.
+func shape(text, site string) string {
+	if site != "" {
+		text = strings.ReplaceAll(text, site, "")
+	}
+	return strings.Map(func(r rune) rune {
+		if unicode.IsDigit(r) {
+			return -1
+		}
+		return r
+	}, text)
+}
+
+func most(items []string, what string) []string {
+	if n := len(items) - maxMembers; n > 0 {
+		items = append(items[:maxMembers:maxMembers], fmt.Sprintf("and %d more %s", n, what))
+	}
+	return items
 }
 
 // where names up to three sites.
@@ -137,60 +184,6 @@ func where(list []Member) string {
 	}
 }
 
-func reportSection(r *Report) section {
-	var verified, channels int
-	var files, bytes int64
-	s := section{Head: []string{"site", "runs", "files moved", "bytes fetched", "channels verified"}}
-	for _, l := range r.Sites {
-		verified, channels, files, bytes = verified+l.Verified, channels+l.Channels, files+l.Files, bytes+l.Bytes
-		s.Rows = append(s.Rows, []string{record.Printable(l.Site), fmt.Sprint(l.Runs), fmt.Sprint(l.Files), size(l.Bytes), fmt.Sprintf("%d of %d", l.Verified, l.Channels)})
-	}
-	s.Title = fmt.Sprintf("%s: %d of %d verified, %d missed", record.Printable(r.Region), verified, channels, len(r.Missed))
-	s.Lines = []string{
-		fmt.Sprintf("Region %s, %d sites, from %s to %s.", record.Printable(r.Region), len(r.Sites), stamp(r.From), stamp(r.Until)),
-		fmt.Sprintf("Moved: %d files, %s over the network. Verified: %d of %d channels. Open incidents: %d.", files, size(bytes), verified, channels, r.Incidents),
-	}
-	if len(r.Missed) > 0 {
-		s.After = append(s.After, "Missed:")
-	}
-	for _, m := range r.Missed {
-		line := fmt.Sprintf("- %s, %s, %s: %s", record.Printable(m.Site), record.Printable(m.Channel), stamp(m.At), record.Printable(m.State))
-		if m.Cause != "" {
-			line += ": " + record.Printable(m.Cause)
-		}
-		s.After = append(s.After, line)
-	}
-	if len(r.Forecast) == 0 {
-		s.After = append(s.After, "Forecast: nothing is due within a day.")
-	} else {
-		s.After = append(s.After, "Forecast:")
-	}
-	for _, c := range r.Forecast {
-		s.After = append(s.After, "- "+forecast(c))
-	}
-	return s
-}
-
-func forecast(c Coming) string {
-	release := "the next release"
-	if c.Release > 0 {
-		release = fmt.Sprintf("release %d", c.Release)
-	}
-	when := "does not start within a day"
-	switch {
-	case c.Halted:
-		when = "halted"
-	case c.Start.IsZero():
-	case !c.End.IsZero():
-		when = "from " + stamp(c.Start) + " to " + stamp(c.End)
-	case c.Nights > 0:
-		when = fmt.Sprintf("from %s, and needs %d nights", stamp(c.Start), c.Nights)
-	default:
-		when = "from " + stamp(c.Start) + ", and has no end in sight"
-	}
-	return fmt.Sprintf("%s, %s: %s, %s: %s", record.Printable(c.Site), record.Printable(c.Channel), release, size(c.Bytes), when)
-}
-
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
 
 // size writes bytes with a unit of a thousand.
@@ -206,28 +199,64 @@ func size(n int64) string {
 	return fmt.Sprintf("%.3g %s", v, units[u])
 }
 
+// plain is the text part.
 func plain(intro string, list []section) string {
 	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	if intro != "" {
-		b.WriteString(strings.TrimSpace(intro) + "\n\n")
+		line("%s\n", wrap(intro, ""))
 	}
 	for i, s := range list {
 		if i > 0 {
-			b.WriteString("\n")
+			line("")
 		}
-		b.WriteString(s.Title + "\n" + strings.Repeat("=", min(len(s.Title), 78)) + "\n")
+		line("%s\n%s", wrap(s.Title, ""), strings.Repeat("=", min(utf8.RuneCountInString(s.Title), width)))
 		for _, l := range s.Lines {
-			b.WriteString(l + "\n")
+			line("%s", wrap(l, ""))
+		}
+		if s.Todo != "" {
+			line("\n%s", wrap("What to do: "+s.Todo, "  "))
+		}
+		if len(s.Facts) > 0 {
+			line("")
+		}
+		for _, l := range s.Facts {
+			line("%s", wrap(l, ""))
 		}
 		if len(s.Rows) > 0 {
-			fmt.Fprintf(&b, "\n%-24s %6s %12s %14s %18s\n", s.Head[0], s.Head[1], s.Head[2], s.Head[3], s.Head[4])
-			for _, r := range s.Rows {
-				fmt.Fprintf(&b, "%-24s %6s %12s %14s %18s\n", r[0], r[1], r[2], r[3], r[4])
+			line("")
+			for _, r := range append([][]string{s.Head}, s.Rows...) {
+				line("%-24s %5s %10s %12s %13s", r[0], r[1], r[2], r[3], r[4])
 			}
 		}
-		if len(s.After) > 0 {
-			b.WriteString("\n" + strings.Join(s.After, "\n") + "\n")
+		for _, l := range s.Lists {
+			line("\n%s", wrap(l.Title, ""))
+			for _, item := range l.Items {
+				line("%s", wrap("- "+item, "  "))
+			}
 		}
+	}
+	return b.String()
+}
+
+// wrap breaks a text into lines between words; those after the first begin with
+// indent.
+func wrap(s, indent string) string {
+	var b strings.Builder
+	col := 0
+	for _, word := range strings.Fields(s) {
+		n := utf8.RuneCountInString(word)
+		switch {
+		case col == 0:
+		case col+1+n > width:
+			b.WriteString("\n" + indent)
+			col = len(indent)
+		default:
+			b.WriteByte(' ')
+			col++
+		}
+		b.WriteString(word)
+		col += n
 	}
 	return b.String()
 }

@@ -1,0 +1,128 @@
+package alert
+
+import (
+	"fmt"
+	"time"
+
+	"nightferry/internal/record"
+)
+
+// maxComing is up to how many releases to come are told one by one; more are
+// told by release, and only those that are not done in a night by name.
+const maxComing = 12
+
+func reportSection(r *Report) section {
+	var verified, channels int
+	var files, bytes int64
+	s := section{Head: []string{"site", "runs", "files", "fetched", "verified"}}
+	for _, l := range r.Sites {
+		verified, channels, files, bytes = verified+l.Verified, channels+l.Channels, files+l.Files, bytes+l.Bytes
+		s.Rows = append(s.Rows, []string{record.Printable(l.Site), fmt.Sprint(l.Runs), fmt.Sprint(l.Files), size(l.Bytes), fmt.Sprintf("%d of %d", l.Verified, l.Channels)})
+	}
+	s.Title = fmt.Sprintf("%s: %d of %d verified, %d missed", record.Printable(r.Region), verified, channels, len(r.Missed))
+	s.Lines = []string{
+		fmt.Sprintf("Region %s, %s, from %s to %s.", record.Printable(r.Region), count(len(r.Sites), "site"), stamp(r.From), stamp(r.Until)),
+		fmt.Sprintf("Moved: %s, %s over the network.", count(int(files), "file"), size(bytes)),
+		fmt.Sprintf("Verified: %d of %s hold what they should, proven.", verified, count(channels, "channel")),
+		fmt.Sprintf("Missed: %s. Open incidents: %d.", count(len(r.Missed), "run"), r.Incidents),
+	}
+	switch {
+	case r.Incidents > 0:
+		s.Todo = "see nightferry incidents; each was told in a mail of its own, with what to do."
+	case len(r.Missed) > 0:
+		s.Todo = "nothing, if the cause below passes by itself: each goes on in its next window. nightferry run show tells what became of each file."
+	case verified < channels:
+		s.Todo = "nothing yet: what is not verified is due in a window to come, see the forecast."
+	}
+	var missed []string
+	for _, m := range r.Missed {
+		line := fmt.Sprintf("%s, %s, %s: %s", record.Printable(m.Site), record.Printable(m.Channel), stamp(m.At), record.Printable(m.State))
+		if m.Cause != "" {
+			line += ": " + record.Printable(m.Cause)
+		}
+		missed = append(missed, line)
+	}
+	if len(missed) > 0 {
+		s.Lists = append(s.Lists, sublist{"Missed:", most(missed, "runs")})
+	}
+	if len(r.Forecast) == 0 {
+		s.Lists = append(s.Lists, sublist{Title: "Forecast: nothing is due within a day."})
+	} else {
+		s.Lists = append(s.Lists, sublist{"Forecast of the coming day:", most(forecasts(r.Forecast), "runs")})
+	}
+	return s
+}
+
+func forecasts(list []Coming) (out []string) {
+	if len(list) <= maxComing {
+		for _, c := range list {
+			out = append(out, record.Printable(c.Site)+", "+record.Printable(c.Channel)+": "+release(c.Release)+", "+size(c.Bytes)+": "+when(c))
+		}
+		return out
+	}
+	type key struct {
+		channel string
+		release uint64
+	}
+	type sum struct {
+		key
+		sites      int
+		bytes      int64
+		start, end time.Time
+	}
+	at := map[key]*sum{}
+	var sums []*sum
+	var single []string
+	for _, c := range list {
+		if c.End.IsZero() || c.Halted {
+			single = append(single, record.Printable(c.Site)+", "+record.Printable(c.Channel)+": "+release(c.Release)+", "+size(c.Bytes)+": "+when(c))
+			continue
+		}
+		k := key{c.Channel, c.Release}
+		x := at[k]
+		if x == nil {
+			x = &sum{key: k, start: c.Start, end: c.End}
+			at[k], sums = x, append(sums, x)
+		}
+		x.sites++
+		x.bytes += c.Bytes
+		if c.Start.Before(x.start) {
+			x.start = c.Start
+		}
+		if c.End.After(x.end) {
+			x.end = c.End
+		}
+	}
+	for _, x := range sums {
+		out = append(out, fmt.Sprintf("%s at %s: %s, %s, done within the day: from %s to %s", record.Printable(x.channel), count(x.sites, "site"), release(x.release), size(x.bytes), stamp(x.start), stamp(x.end)))
+	}
+	return append(out, single...)
+}
+
+func release(n uint64) string {
+	if n == 0 {
+		return "the next release"
+	}
+	return fmt.Sprintf("release %d", n)
+}
+
+func when(c Coming) string {
+	switch {
+	case c.Halted:
+		return "halted"
+	case c.Start.IsZero():
+		return "does not start within a day"
+	case !c.End.IsZero():
+		return "from " + stamp(c.Start) + " to " + stamp(c.End)
+	case c.Nights > 0:
+		return fmt.Sprintf("from %s, and needs %d nights", stamp(c.Start), c.Nights)
+	}
+	return "from " + stamp(c.Start) + ", and has no end in sight"
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
