@@ -36,6 +36,10 @@ type Server struct {
 	TLS    TLS
 	From   string // address of the sender
 	CAFile string // PEM certificates to trust besides the system's; empty: none
+
+	// Folder takes mails as files in place of a server: a pickup folder of
+	// another program, or one that people read. Empty: there is a server.
+	Folder string
 }
 
 // Login is an account at the server. The zero Login is none.
@@ -68,6 +72,9 @@ func Send(ctx context.Context, s Server, login Login, m Message) error {
 	msg, err := compose(s, m)
 	if err != nil {
 		return fmt.Errorf("mail to %s: %w", printable(m.To), err)
+	}
+	if s.Folder != "" {
+		return drop(s.Folder, m, msg)
 	}
 	c, err := client(s, login)
 	if err == nil {
