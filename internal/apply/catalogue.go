@@ -176,7 +176,7 @@ func (s *site) fillNext(ctx context.Context, w *scan.CatalogueWriter, old *recor
 			var rec *scan.Record
 			if rec, err = old.find(e.Path); err == nil {
 				checked := now
-				if rec != nil && rec.Stat == c.disk && !s.o.Rehash {
+				if rec != nil && rec.Stat == c.disk && !s.doubted(e.Path) {
 					checked = rec.Checked // this run has not read it
 				}
 				err = w.Add(scan.NewRecord(e, scan.Stat{Size: e.Size, MTime: e.MTime, CTime: provisional}, checked))

@@ -79,6 +79,13 @@ func (s *site) examine(ctx context.Context, changes []change) error {
 		}
 		// What cannot be read is replaced all the same, if it can be.
 		c.state = stLacking
+		if c.out == Repaired && c.cause == nil {
+			if err != nil {
+				c.cause = s.because(c.path, "unreadable", err.Error())
+			} else {
+				c.cause = s.because(c.path, "hash", "its SHA-256 was "+sum.Short())
+			}
+		}
 		return nil
 	})
 	return err
@@ -88,7 +95,9 @@ func (s *site) examine(ctx context.Context, changes []change) error {
 func (s *site) right(c *change) {
 	c.state, c.act = stReady, actTouch
 	if sameTime(c.disk.MTime, c.mtime) && (!keepsModes || c.disk.Mode&0o777 == c.mode) {
-		c.act, c.out = actNone, Unchanged
+		c.act, c.out, c.cause = actNone, Unchanged, nil
+	} else if c.out == Repaired {
+		c.cause = s.because(c.path, "time", "its time or mode was another")
 	}
 }
 

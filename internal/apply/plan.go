@@ -192,7 +192,7 @@ func (p *planner) block(m *manifest.Entry, owned bool, cause error) {
 // untouched reports whether the file is as it was when its bytes were last
 // known.
 func (p *planner) untouched(w *scan.Item, c *scan.Record) bool {
-	return c != nil && !p.s.o.Rehash && w.Stat == c.Stat
+	return c != nil && w.Stat == c.Stat && !p.s.doubted(c.Path)
 }
 
 // leave reports whether the site wants its own path left alone, with all below
@@ -261,6 +261,7 @@ func (p *planner) folder(w *scan.Item, c *scan.Record, was, m *manifest.Entry) {
 		ch := p.add(newChange(actMkdir, m, Added))
 		if was != nil {
 			ch.out, ch.owned = Repaired, true
+			ch.cause = p.s.because(m.Path, "missing", "the folder was gone")
 		}
 	case w.Err != nil:
 		p.block(m, was != nil, fmt.Errorf("cannot be looked into: %w", w.Err))
@@ -270,6 +271,7 @@ func (p *planner) folder(w *scan.Item, c *scan.Record, was, m *manifest.Entry) {
 			ch.owned = was != nil
 			if was != nil && was.Mode == m.Mode {
 				ch.out = Repaired
+				ch.cause = p.s.because(m.Path, "mode", fmt.Sprintf("it was %04o", w.Stat.Mode&0o777))
 			}
 			return
 		}
@@ -294,6 +296,7 @@ func (p *planner) file(w *scan.Item, c *scan.Record, was, m *manifest.Entry) {
 		ch.state, ch.owned = stLacking, owned
 		if sameAsWas {
 			ch.out = Repaired
+			ch.cause = p.s.because(m.Path, "missing", "the file was gone")
 		} else if owned {
 			ch.out = Changed
 		}
@@ -317,6 +320,9 @@ func (p *planner) file(w *scan.Item, c *scan.Record, was, m *manifest.Entry) {
 		}
 		if sameAsWas {
 			ch.out = Repaired
+			if w.Stat.Size != m.Size {
+				ch.cause = p.s.because(m.Path, "size", fmt.Sprintf("it had %d bytes, the release says %d", w.Stat.Size, m.Size))
+			}
 		}
 	case w.Kind == scan.Dir:
 		ch := p.add(newChange(actPlace, m, Changed))
@@ -325,6 +331,7 @@ func (p *planner) file(w *scan.Item, c *scan.Record, was, m *manifest.Entry) {
 	case owned:
 		ch := p.add(newChange(actPlace, m, Repaired))
 		ch.way, ch.owned, ch.state = wayEntry, true, stLacking
+		ch.cause = p.s.because(m.Path, "kind", fmt.Sprintf("a %s was in its place", w.Kind))
 	default:
 		p.fail(m, false, fmt.Errorf("is a file in the release and a %s of the site's own here: remove it", w.Kind))
 	}

@@ -33,6 +33,9 @@ func Run(ctx context.Context, store bucket.Store, target string, o Options) (*Re
 	}
 	s.res = Result{Channel: o.Channel, Verdict: Incomplete}
 	err = s.run(ctx, store)
+	if err == nil {
+		err = s.verified()
+	}
 	s.res.BytesWire = s.wire.Load()
 	return &s.res, errors.Join(err, done())
 }
@@ -79,7 +82,7 @@ func (s *site) bring(ctx context.Context, head *repo.Head) error {
 		return err
 	}
 	s.res.Number = number
-	if had != nil && had.Complete && had.Number == number && (want.IsZero() || had.Release == want) && !s.o.Rehash {
+	if had != nil && had.Complete && had.Number == number && (want.IsZero() || had.Release == want) && !s.o.Rehash && !s.checks.Any() {
 		s.phase(PhaseCompare)
 		s.res.Release, s.res.Tree, s.res.Totals = had.Release, had.Tree, had.Totals
 		same, err := s.current(ctx)

@@ -280,10 +280,6 @@ func (g *stager) estimate(ctx context.Context, oldLists []digest.Digest) error {
 			}
 		}
 	}
-	for i := range g.wants {
-		if w := &g.wants[i]; !g.done[i] && (i == 0 || g.wants[i-1].id != w.id) {
-			g.s.res.BytesNeeded += int64(w.size)
-		}
-	}
+	g.s.res.BytesNeeded = g.needed()
 	return nil
 }

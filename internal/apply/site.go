@@ -55,6 +55,8 @@ type site struct {
 	wire  atomic.Int64
 	other []Event // for Options.Settle
 	began int64   // Unix seconds
+
+	checks *Checks // what checks have found
 }
 
 // open takes the target for this process. The caller must call the returned
@@ -88,7 +90,8 @@ func (s *site) prepare() (func() error, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(s.sweepState(), s.probeCase()); err != nil {
+	s.checks, err = readChecks(s.root)
+	if err := errors.Join(err, s.sweepState(), s.probeCase()); err != nil {
 		return nil, errors.Join(err, unlock())
 	}
 	for _, dir := range []string{pagesDir, stageDir} {

@@ -58,12 +58,10 @@ func (e *IntegrityError) Error() string {
 	return fmt.Sprintf("%q was fetched twice and does not have the digest %s that the release gives: check this machine's disk and memory, then run nightferry fsck --read-data on the store", e.Path, e.Want.Short())
 }
 
-// stage makes every new file. It returns with all of them proven, or with an
-// error; changes that failed by themselves are dropped.
-func (s *site) stage(ctx context.Context, changes []change, oldLists []digest.Digest) error {
-	var lacking []int32
-	var lists []digest.Digest
-	g := &stager{s: s, changes: changes, exists: map[int32]struct{}{}, pipes: map[int32]*pipe{}}
+// newStager finds the files that are to be made, and the chunk lists that tell
+// what of.
+func (s *site) newStager(changes []change) (g *stager, lacking []int32, lists []digest.Digest) {
+	g = &stager{s: s, changes: changes, exists: map[int32]struct{}{}, pipes: map[int32]*pipe{}}
 	copies := map[digest.Digest]uint32{}
 	for i := range changes {
 		c := &changes[i]
@@ -80,7 +78,13 @@ func (s *site) stage(ctx context.Context, changes []change, oldLists []digest.Di
 			}
 		}
 	}
-	clear(copies)
+	return g, lacking, lists
+}
+
+// stage makes every new file. It returns with all of them proven, or with an
+// error; changes that failed by themselves are dropped.
+func (s *site) stage(ctx context.Context, changes []change, oldLists []digest.Digest) error {
+	g, lacking, lists := s.newStager(changes)
 	if len(lacking) == 0 {
 		return nil
 	}
@@ -213,6 +217,7 @@ func (g *stager) chunks(ctx context.Context, indexes []int32, oldLists []digest.
 	if len(ids) == 0 {
 		return nil
 	}
+	g.s.res.BytesNeeded = max(g.s.res.BytesNeeded, g.needed()) // a second round makes only what went wrong
 	x, err := g.s.at(ctx)
 	if err != nil {
 		return err

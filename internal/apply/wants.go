@@ -185,6 +185,16 @@ func (g *stager) wanted(id digest.Digest) bool {
 	return false
 }
 
+// needed returns the bytes of content that are still wanted, each chunk once.
+func (g *stager) needed() (bytes int64) {
+	for i := range g.wants {
+		if w := &g.wants[i]; !g.done[i] && (i == 0 || g.wants[i-1].id != w.id) {
+			bytes += int64(w.size)
+		}
+	}
+	return bytes
+}
+
 // lacking returns the ids that are still wanted, each once.
 func (g *stager) lacking() []digest.Digest {
 	var ids []digest.Digest
