@@ -47,6 +47,18 @@ type Options struct {
 	Quick   bool                             // names, sizes, times and modes only
 	Workers int                              // files read at once; 0: as many as there are processors
 	Ignore  func(path string, dir bool) bool // of what is not in the release: no finding; for a folder, with all below
+
+	// After resumes: nothing is looked at up to and including this path.
+	After string
+	// Suspect, if set, names files whose bytes are read also with Quick.
+	Suspect func(path string) bool
+	// Limit, if set, is asked to wait for n bytes that were just read, by
+	// several goroutines; its error ends the run.
+	Limit func(ctx context.Context, n int) error
+	// Read, if set, is told of each file whose bytes were read, in path order,
+	// after its findings: all before it have been looked at. It is called by the
+	// goroutine that hands out the findings.
+	Read func(path string, bytes int64)
 }
 
 // Totals are what was looked at.
@@ -113,6 +125,9 @@ func Run(ctx context.Context, target string, entries manifest.Next, o Options, f
 					return context.Cause(gctx)
 				}
 			}
+			if gctx.Err() != nil {
+				return context.Cause(gctx) // who was told to stop has found nothing by that
+			}
 			bytes += j.bytes
 			for _, f := range j.found {
 				if f.Problem == Extra {
@@ -121,6 +136,9 @@ func Run(ctx context.Context, target string, entries manifest.Next, o Options, f
 					findings++
 				}
 				fn(f)
+			}
+			if j.entry != nil && o.Read != nil {
+				o.Read(j.entry.Path, j.bytes)
 			}
 		}
 		return nil
@@ -138,16 +156,31 @@ func Run(ctx context.Context, target string, entries manifest.Next, o Options, f
 
 // compare merges the walk with the release.
 func (r *run) compare(ctx context.Context) (err error) {
-	if r.entry, err = r.entries(); err != nil {
-		return err
+	for {
+		if r.entry, err = r.entries(); err != nil {
+			return err
+		}
+		if r.entry == nil || !r.passed(r.entry.Path) {
+			break
+		}
 	}
 	err = scan.Walk(ctx, r.root.Dir(), scan.WalkOptions{Skip: func(path string, _ bool) bool {
 		return len(path) == len(manifest.StateDir) && strings.EqualFold(path, manifest.StateDir)
-	}}, func(it scan.Item) error { return r.meet(ctx, &it) })
+	}}, func(it scan.Item) error {
+		if r.passed(it.Path) {
+			return nil
+		}
+		return r.meet(ctx, &it)
+	})
 	if err != nil {
 		return err
 	}
 	return r.meet(ctx, nil)
+}
+
+// passed reports whether an earlier run has looked at a path.
+func (r *run) passed(path string) bool {
+	return r.o.After != "" && scan.Compare(path, r.o.After) <= 0
 }
 
 // meet handles the release up to and including the item's path; nil is the end.
@@ -232,7 +265,7 @@ func (r *run) path(ctx context.Context, e *manifest.Entry, it *scan.Item) error 
 	if it.Stat.Size != e.Size {
 		return r.tell(ctx, append(found, Finding{e.Path, Size, fmt.Sprintf("it has %d bytes, the release says %d", it.Stat.Size, e.Size)})...)
 	}
-	if r.o.Quick {
+	if r.o.Quick && (r.o.Suspect == nil || !r.o.Suspect(e.Path)) {
 		return r.tell(ctx, found...)
 	}
 	// The entry lives in its page, which is decoded once for some hundred.
@@ -265,26 +298,38 @@ func (r *run) send(ctx context.Context, j *job) error {
 func (r *run) worker(ctx context.Context) error {
 	buf := make([]byte, bufferSize)
 	for j := range r.work {
+		var err error
 		if ctx.Err() == nil {
-			r.read(ctx, j, buf)
+			err = r.read(ctx, j, buf)
 		}
 		close(j.done)
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// read compares every byte of a file with the release.
-func (r *run) read(ctx context.Context, j *job, buf []byte) {
+// read compares every byte of a file with the release. Its error is that of
+// Options.Limit.
+func (r *run) read(ctx context.Context, j *job, buf []byte) error {
 	e := j.entry
 	sum, n, err := r.sum(ctx, e, buf)
 	j.bytes = n
+	var limited *limitError
 	switch {
+	case errors.As(err, &limited):
+		return limited.error
 	case err != nil:
 		j.found = append(j.found, Finding{e.Path, Unreadable, err.Error()})
 	case sum != e.Digest:
 		j.found = append(j.found, Finding{e.Path, Hash, fmt.Sprintf("its SHA-256 is %s, the release says %s", sum.Short(), e.Digest.Short())})
 	}
+	return nil
 }
+
+// limitError says that the limit, not the file, ended a read.
+type limitError struct{ error }
 
 func (r *run) sum(ctx context.Context, e *manifest.Entry, buf []byte) (d digest.Digest, n int64, err error) {
 	f, err := r.root.Open(e.Path)
@@ -304,6 +349,11 @@ func (r *run) sum(ctx context.Context, e *manifest.Entry, buf []byte) (d digest.
 		n += int64(k)
 		if cerr := ctx.Err(); cerr != nil {
 			return d, n, cerr
+		}
+		if r.o.Limit != nil && k > 0 {
+			if lerr := r.o.Limit(ctx, k); lerr != nil {
+				return d, n, &limitError{lerr}
+			}
 		}
 	}
 	if err != io.EOF {
