@@ -73,6 +73,10 @@ type Totals struct {
 // bufferSize is how much a worker reads at once, in bytes.
 const bufferSize = 1 << 20
 
+// ahead bounds the paths that are looked at before the findings of an earlier
+// one are handed out: what is read again by who resumes.
+const ahead = 64
+
 // job is one path whose findings are handed out in path order.
 type job struct {
 	entry *manifest.Entry // to be read; nil: findings are complete
@@ -105,7 +109,7 @@ func Run(ctx context.Context, target string, entries manifest.Next, o Options, f
 	if o.Workers <= 0 {
 		o.Workers = runtime.GOMAXPROCS(0)
 	}
-	r := &run{o: o, root: root, entries: entries, work: make(chan *job, 256), order: make(chan *job, 1024)}
+	r := &run{o: o, root: root, entries: entries, work: make(chan *job, ahead), order: make(chan *job, ahead)}
 	var bytes, findings, extra int64
 	g, gctx := errgroup.WithContext(ctx)
 	for range o.Workers {

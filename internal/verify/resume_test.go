@@ -1,0 +1,103 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// TestResume: a comparison that is stopped and goes on after the last path it
+// was told of reads every file, and none twice but those that were under way.
+func TestResume(t *testing.T) {
+	many := map[string]string{}
+	for i := range 400 {
+		many[fmt.Sprintf("d%02d/f%03d", i%13, i)] = strings.Repeat("x", 100+i)
+	}
+	dir, entries := lay(t, many)
+	const workers, every = 2, 37
+	read := map[string]int{}
+	var mu sync.Mutex
+	var bytes, whole int64
+	for _, e := range entries {
+		whole += e.Size
+	}
+	after, rounds := "", 0
+	for ; ; rounds++ {
+		ctx, stop := context.WithCancel(t.Context())
+		n := 0
+		_, err := Run(ctx, dir, next(entries), Options{After: after, Workers: workers,
+			Limit: func(_ context.Context, k int) error { mu.Lock(); bytes += int64(k); mu.Unlock(); return nil },
+			Read: func(path string, _ int64) {
+				after = path
+				read[path]++
+				if n++; n == every {
+					stop()
+				}
+			}}, func(f Finding) { t.Errorf("%+v", f) })
+		stop()
+		if err == nil {
+			break
+		}
+		if rounds > 400 {
+			t.Fatal("it does not come forward")
+		}
+	}
+	if len(read) != len(many) {
+		t.Errorf("%d of %d files were read", len(read), len(many))
+	}
+	for p, n := range read {
+		if n != 1 {
+			t.Errorf("%s was told %d times", p, n)
+		}
+	}
+	// What is ahead of the path that was told last is read again.
+	if bound := whole + int64(rounds)*(ahead+2*workers+1)*500; bytes > bound {
+		t.Errorf("%d bytes were read of %d in %d rounds, the bound is %d", bytes, whole, rounds+1, bound)
+	}
+}
+
+// TestRate: checks read as fast as they may, and not faster.
+func TestRate(t *testing.T) {
+	const limit, size = 8 << 20, 16 << 20
+	dir, entries := lay(t, map[string]string{"a": strings.Repeat("a", size/2), "b": strings.Repeat("b", size/4), "c": strings.Repeat("c", size/4)})
+	l := rate.NewLimiter(limit, 1<<20)
+	began := time.Now()
+	totals, err := Run(t.Context(), dir, next(entries), Options{Workers: 1, Limit: func(ctx context.Context, n int) error { return l.WaitN(ctx, n) }}, func(f Finding) { t.Errorf("%+v", f) })
+	if err != nil || totals.Bytes != size {
+		t.Fatalf("%+v, %v", totals, err)
+	}
+	took := time.Since(began).Seconds()
+	if got := float64(size-1<<20) / took; got > 1.1*limit {
+		t.Errorf("%.0f bytes per second, the limit is %d", got, limit)
+	} else {
+		t.Logf("%.1f %% of the limit", 100*got/limit)
+	}
+}
+
+// TestLimitEndsIt: what the limit refuses is no finding.
+func TestLimitEndsIt(t *testing.T) {
+	dir, entries := lay(t, files)
+	bad := errors.New("no more")
+	_, err := Run(t.Context(), dir, next(entries), Options{Limit: func(context.Context, int) error { return bad }}, func(f Finding) { t.Errorf("%+v", f) })
+	if !errors.Is(err, bad) {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestSuspectIsReadByAQuickCheck: and nothing else is.
+func TestSuspectIsReadByAQuickCheck(t *testing.T) {
+	dir, entries := lay(t, files)
+	var read []string
+	_, err := Run(t.Context(), dir, next(entries), Options{Quick: true, Suspect: func(p string) bool { return p == "d/b" || p == "k/deep/f" },
+		Read: func(p string, _ int64) { read = append(read, p) }}, func(f Finding) { t.Errorf("%+v", f) })
+	if err != nil || !slices.Equal(read, []string{"d/b", "k/deep/f"}) {
+		t.Errorf("%q, %v", read, err)
+	}
+}
