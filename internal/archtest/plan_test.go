@@ -63,6 +63,7 @@ var rooms = []room{
 
 	{"internal/publish", verbs, "push: a folder becomes a release"},
 	{"internal/apply", verbs, "pull: a release becomes a folder"},
+	{"internal/measure", verbs, "reads a source for itself and holds it against its release"},
 	{"internal/verify", verbs, "compares a folder with a release"},
 	{"internal/collect", verbs, "gc and fsck"},
 	{"internal/alert", verbs, "whom to tell what, and what was told; pure"},

@@ -221,10 +221,11 @@ func (x *tx) attest(seq int64, domain, site string, e Event, sum digest.Digest) 
 		verified = micros(a.At)
 	}
 	// Since and Verified are about one release: both begin again with another one.
-	return x.exec(`INSERT INTO holdings (domain, site, channel, number, release, tree, since, attested, verified, run) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, ?8, ?9)
+	return x.exec(`INSERT INTO holdings (domain, site, channel, number, release, tree, since, attested, verified, run, files, bytes) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, ?8, ?9, ?10, ?11)
 		ON CONFLICT (domain, site, channel) DO UPDATE SET
 		since = iif(release = excluded.release AND tree = excluded.tree, since, excluded.since),
 		verified = iif(release = excluded.release AND tree = excluded.tree, max(verified, excluded.verified), excluded.verified),
-		number = excluded.number, release = excluded.release, tree = excluded.tree, attested = excluded.attested, run = excluded.run`,
-		domain, site, e.Channel, num, a.Release[:], a.Tree[:], micros(a.At), verified, e.Run[:])
+		number = excluded.number, release = excluded.release, tree = excluded.tree, attested = excluded.attested, run = excluded.run,
+		files = excluded.files, bytes = excluded.bytes`,
+		domain, site, e.Channel, num, a.Release[:], a.Tree[:], micros(a.At), verified, e.Run[:], a.Files, a.Bytes)
 }

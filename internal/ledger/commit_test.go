@@ -163,7 +163,7 @@ func TestRunFromStartToLog(t *testing.T) {
 	hold, err := l.Holdings(ctx, Filter{Channel: "package"})
 	must(t, err)
 	same(t, "holdings", hold, []Holding{{Domain: "apac", Site: "osaka", Channel: "package", Number: 2, Release: d("r2"), Tree: d("t2"),
-		Since: att.At, Attested: again.At, Verified: att.At, Run: runID(2)}})
+		Since: att.At, Attested: again.At, Verified: att.At, Run: runID(2), Files: att.Files, Bytes: att.Bytes}})
 }
 
 func TestConcurrentCommits(t *testing.T) {

@@ -165,6 +165,6 @@ func (l *Ledger) Holdings(ctx context.Context, f Filter) ([]Holding, error) {
 	c.names(f.Domain, f.Site, f.Channel)
 	return many(ctx, l.read, "list what sites hold", func(s scanner, h *Holding) error {
 		return s.Scan(&h.Domain, &h.Site, &h.Channel, &h.Number, sum(&h.Release), sum(&h.Tree), moment{&h.Since}, moment{&h.Attested},
-			moment{&h.Verified}, blob{h.Run[:]})
-	}, "SELECT domain, site, channel, number, release, tree, since, attested, verified, run FROM holdings"+c.where()+" ORDER BY domain, site, channel", c.args...)
+			moment{&h.Verified}, blob{h.Run[:]}, &h.Files, &h.Bytes)
+	}, "SELECT domain, site, channel, number, release, tree, since, attested, verified, run, files, bytes FROM holdings"+c.where()+" ORDER BY domain, site, channel", c.args...)
 }

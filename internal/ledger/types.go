@@ -221,6 +221,8 @@ type Holding struct {
 	Attested time.Time     `json:"attested"`          // last attested
 	Verified time.Time     `json:"verified,omitzero"` // last attested and matching
 	Run      RunID         `json:"run"`               // of the last attestation
+	Files    int64         `json:"files"`             // as last attested; -1: by an older program, which did not keep it
+	Bytes    int64         `json:"bytes"`
 }
 
 // Committed is what became of a batch.

@@ -1,0 +1,67 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"nightferry/internal/digest"
+)
+
+// Measurement is what the Core has found when it read a release's source for
+// itself.
+type Measurement struct {
+	Channel string        `json:"channel"`
+	Number  uint64        `json:"number"`
+	Release digest.Digest `json:"release"`
+	At      time.Time     `json:"at"` // when it ended
+	Took    time.Duration `json:"took"`
+	Run     RunID         `json:"run"` // its log names every path
+
+	// What sites that hold the release must have: as it was read, but for what has
+	// moved on or could not be compared, which counts as the release says.
+	Tree  digest.Digest `json:"tree"`
+	Files int64         `json:"files"`
+	Bytes int64         `json:"bytes"`
+
+	SourceFiles int64 `json:"source_files"` // that lie in the source now
+	SourceBytes int64 `json:"source_bytes"`
+
+	Same       int64 `json:"same"`       // paths that are what the release says
+	Moved      int64 `json:"moved_on"`   // paths that were edited, added or removed since
+	Damaged    int64 `json:"damaged"`    // files with other bytes under the same size and time
+	Unreadable int64 `json:"unreadable"` // paths that could not be looked at
+}
+
+const measurementColumns = "channel, number, release, at, took, run, tree, files, bytes, there, weighs, same, moved, damaged, unreadable"
+
+func scanMeasurement(s scanner, m *Measurement) error {
+	return s.Scan(&m.Channel, &m.Number, sum(&m.Release), moment{&m.At}, &m.Took, blob{m.Run[:]}, sum(&m.Tree), &m.Files, &m.Bytes,
+		&m.SourceFiles, &m.SourceBytes, &m.Same, &m.Moved, &m.Damaged, &m.Unreadable)
+}
+
+// SetMeasurement keeps a measurement, in place of an older one of that release.
+func (l *Ledger) SetMeasurement(ctx context.Context, m Measurement) error {
+	num, err := number("release", m.Number)
+	if err != nil {
+		return err
+	}
+	return l.update(ctx, fmt.Sprintf("keep the measurement of release %d of channel %s", m.Number, m.Channel), func(x *tx) error {
+		return x.exec(`INSERT OR REPLACE INTO measurements (`+measurementColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			m.Channel, num, m.Release[:], micros(m.At), int64(m.Took), m.Run[:], m.Tree[:], m.Files, m.Bytes,
+			m.SourceFiles, m.SourceBytes, m.Same, m.Moved, m.Damaged, m.Unreadable)
+	})
+}
+
+// Measurement returns that of a release, or ErrNotFound.
+func (l *Ledger) Measurement(ctx context.Context, channel string, number uint64) (Measurement, error) {
+	return one(ctx, l.read, fmt.Sprintf("find the measurement of release %d of channel %s", number, channel), scanMeasurement,
+		"SELECT "+measurementColumns+" FROM measurements WHERE channel = ? AND number = ?", channel, int64(number))
+}
+
+// Measurements lists those of the newest n releases of a channel that were
+// measured (0: 1 000), the newest first; an empty channel stands for all.
+func (l *Ledger) Measurements(ctx context.Context, channel string, n int) ([]Measurement, error) {
+	return many(ctx, l.read, "list measurements", scanMeasurement,
+		"SELECT "+measurementColumns+" FROM measurements WHERE channel = ?1 OR ?1 = '' ORDER BY channel, number DESC LIMIT ?2", channel, limit(n))
+}

@@ -1,0 +1,56 @@
+package ledger
+
+import (
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// A release has one measurement: the last.
+func TestMeasurements(t *testing.T) {
+	l, c := newLedger(t)
+	ctx := t.Context()
+	_, err := l.Measurement(ctx, "package", 1)
+	wantErr(t, err, ErrNotFound)
+	one := Measurement{Channel: "package", Number: 1, Release: d("r1"), At: c.now(), Took: 90 * time.Second, Run: runID(1), Tree: d("t1"), Files: 3, Bytes: 30,
+		SourceFiles: 4, SourceBytes: 44, Same: 2, Moved: 5, Damaged: 6, Unreadable: 7}
+	must(t, l.SetMeasurement(ctx, one))
+	two := one
+	two.Number, two.Release = 2, d("r2")
+	must(t, l.SetMeasurement(ctx, two))
+	one.Damaged, one.Run = 0, runID(3)
+	must(t, l.SetMeasurement(ctx, one))
+	got, err := l.Measurement(ctx, "package", 1)
+	must(t, err)
+	same(t, "release 1", got, one)
+	list, err := l.Measurements(ctx, "", 0)
+	must(t, err)
+	same(t, "all", list, []Measurement{two, one})
+	must(t, l.Check(ctx))
+}
+
+// A holding of a ledger of schema 1 says that it does not know what was counted.
+func TestHoldingOfSchema1(t *testing.T) {
+	ctx := t.Context()
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	steps, err := migrations()
+	must(t, err)
+	c := newClock()
+	l, err := open(ctx, path, Options{Now: c.now}, steps[:1])
+	must(t, err)
+	must(t, l.update(ctx, "an older program", func(x *tx) error {
+		r, tree, run := d("r"), d("t"), runID(1)
+		return x.exec("INSERT INTO holdings (domain, site, channel, number, release, tree, since, attested, verified, run) VALUES ('apac', 'osaka', 'package', 1, ?, ?, 1, 1, 1, ?)", r[:], tree[:], run[:])
+	}))
+	must(t, l.Close())
+	l, err = Open(ctx, path, Options{Now: c.now})
+	must(t, err)
+	defer l.Close()
+	h, err := l.Holdings(ctx, Filter{})
+	must(t, err)
+	if len(h) != 1 || h[0].Files != -1 || h[0].Bytes != -1 {
+		t.Error(cmp.Diff(nil, h))
+	}
+}

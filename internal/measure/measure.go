@@ -1,0 +1,310 @@
+// Package measure reads a channel's source for itself and holds it against the
+// release that was published from it. It shares nothing with package publish but
+// the walk: no stat cache, no chunker, no page; every file that the release says
+// is still the same is read to its end, and the tree digest is made by the recipe
+// of docs/format/release.md. So what both agree on, two paths have found.
+package measure
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
+
+	"nightferry/internal/digest"
+	"nightferry/internal/manifest"
+	"nightferry/internal/scan"
+)
+
+// Outcome is how a path of the source differs from the release.
+type Outcome string
+
+// Outcomes. The first three are what people do to a source all day: it moved on.
+const (
+	Moved      Outcome = "moved"      // another size, time or kind than the release's
+	New        Outcome = "new"        // not in the release
+	Gone       Outcome = "gone"       // only in the release
+	Damaged    Outcome = "damaged"    // size and time are the release's, the bytes are not
+	Unreadable Outcome = "unreadable" // it could not be looked at: no pass
+)
+
+// Finding is one such path.
+type Finding struct {
+	Path    string
+	Outcome Outcome
+	Size    int64         // bytes, now; of what is gone, the release's
+	Digest  digest.Digest // of the bytes that were read; zero: none were
+	Cause   string
+}
+
+// Options of [Run].
+type Options struct {
+	Patterns  *scan.Patterns // of what is published; nil: everything
+	SkipLinks bool           // links and special files are left out by the publisher; else each is something new
+	Rate      int64          // bytes read per second; 0: no limit
+	Workers   int            // files read at once; 0: half the processors, at most 4
+	// OnProgress is called after each file, by one goroutine at a time. Nil: nobody wants to know.
+	OnProgress func(Result)
+}
+
+// Result is what was measured.
+type Result struct {
+	Files, Dirs, Bytes int64 // of the source as it lies there, by its names and sizes
+
+	// The paths of the release: what was compared counts as it was read, what has
+	// moved on or could not be compared as the release says. Sites hold that.
+	WantFiles, WantBytes int64
+	Tree                 digest.Digest
+
+	Same       int64 // files and folders that are what the release says; of a file, every byte
+	Moved      int64
+	New        int64
+	Gone       int64
+	Damaged    int64
+	Unreadable int64
+	Read       int64 // bytes
+}
+
+// MovedOn counts the paths that say nothing about the release any more.
+func (r *Result) MovedOn() int64 { return r.Moved + r.New + r.Gone }
+
+// Faults counts the paths that are wrong, or may be.
+func (r *Result) Faults() int64 { return r.Damaged + r.Unreadable }
+
+// bufferSize is how much a worker reads at once, and so the burst of a rate.
+const bufferSize = 128 << 10
+
+// job is one path, or several that need no reading; they are counted in path
+// order.
+type job struct {
+	entry *manifest.Entry // of the release; nil: something new
+	item  scan.Item       // of the source
+	here  bool            // there is an item
+	found *Finding        // nil: the same
+	sum   digest.Digest
+	read  int64
+	done  chan struct{} // closed once it was read; nil: nothing to read
+}
+
+// run is one measurement.
+type run struct {
+	o       Options
+	root    *os.Root
+	limit   *rate.Limiter
+	entries manifest.Next
+	entry   *manifest.Entry // the next of the release, nil at the end
+	work    chan *job
+	order   chan *job
+	blind   string // a folder that cannot be listed: what the release has below was not looked at
+	res     Result
+	tree    treeDigest
+}
+
+// Run measures the folder dir against a release's entries, which come in path
+// order, and calls fn for every difference in path order, by one goroutine. An
+// error says that the measurement did not come to its end, and proves nothing;
+// that the folder is not there is one.
+func Run(ctx context.Context, dir string, entries manifest.Next, o Options, fn func(Finding)) (_ Result, err error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return Result{}, fmt.Errorf("measure the source (is it mounted, may this account read it?): %w", err)
+	}
+	defer root.Close()
+	if o.Workers <= 0 {
+		o.Workers = max(1, min(4, runtime.GOMAXPROCS(0)/2))
+	}
+	r := &run{o: o, root: root, entries: entries, work: make(chan *job, 64), order: make(chan *job, 1024), tree: newTreeDigest()}
+	if o.Rate > 0 {
+		r.limit = rate.NewLimiter(rate.Limit(o.Rate), bufferSize)
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	for range o.Workers {
+		g.Go(func() error { return r.worker(gctx) })
+	}
+	g.Go(func() error {
+		defer close(r.order)
+		defer close(r.work)
+		return r.compare(gctx, dir)
+	})
+	g.Go(func() error { return r.collect(gctx, fn) })
+	if err := g.Wait(); err != nil {
+		return r.res, fmt.Errorf("measure %q: %w", dir, err)
+	}
+	if err := ctx.Err(); err != nil {
+		return r.res, err
+	}
+	r.res.Tree = r.tree.sum()
+	return r.res, nil
+}
+
+// compare merges the walk with the release.
+func (r *run) compare(ctx context.Context, dir string) (err error) {
+	if r.entry, err = r.entries(); err != nil {
+		return err
+	}
+	skip := func(path string, isDir bool) bool {
+		return path == manifest.StateDir || r.o.Patterns != nil && r.o.Patterns.Skip(path, isDir)
+	}
+	err = scan.Walk(ctx, dir, scan.WalkOptions{Skip: skip, Workers: 2}, func(it scan.Item) error { return r.meet(ctx, it) })
+	for err == nil && r.entry != nil {
+		err = r.send(ctx, &job{entry: r.entry})
+		if err == nil {
+			r.entry, err = r.entries()
+		}
+	}
+	return err
+}
+
+// meet handles the release up to and including the item's path.
+func (r *run) meet(ctx context.Context, it scan.Item) error {
+	for r.entry != nil {
+		d := scan.Compare(r.entry.Path, it.Path)
+		if d > 0 {
+			break
+		}
+		j := &job{entry: r.entry}
+		if d == 0 {
+			j.item, j.here = it, true
+		}
+		if err := r.send(ctx, j); err != nil {
+			return err
+		}
+		var err error
+		if r.entry, err = r.entries(); err != nil || d == 0 {
+			return err
+		}
+	}
+	if r.o.SkipLinks && it.Err == nil && (it.Kind == scan.Link || it.Kind == scan.Special) {
+		return nil
+	}
+	return r.send(ctx, &job{item: it, here: true})
+}
+
+// send judges by what the walk has seen, and hands on what has to be read.
+func (r *run) send(ctx context.Context, j *job) error {
+	j.found = r.judge(j)
+	if j.found == nil && j.entry.Kind == manifest.File {
+		j.done = make(chan struct{})
+		select {
+		case r.work <- j:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	select {
+	case r.order <- j:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (r *run) judge(j *job) *Finding {
+	it, e := &j.item, j.entry
+	switch {
+	case !j.here && r.blind != "" && strings.HasPrefix(e.Path, r.blind+"/"):
+		return &Finding{Path: e.Path, Outcome: Unreadable, Size: e.Size, Cause: fmt.Sprintf("the folder %q cannot be listed", r.blind)}
+	case !j.here:
+		return &Finding{Path: e.Path, Outcome: Gone, Size: e.Size, Cause: "it is no longer in the source"}
+	case it.Err != nil:
+		r.blind = it.Path
+		return &Finding{Path: it.Path, Outcome: Unreadable, Size: it.Stat.Size, Cause: it.Err.Error()}
+	case e == nil:
+		return &Finding{Path: it.Path, Outcome: New, Size: it.Stat.Size, Cause: fmt.Sprintf("a %s that is not in the release", it.Kind)}
+	case e.Kind == manifest.Dir && it.Kind != scan.Dir, e.Kind == manifest.File && it.Kind != scan.File:
+		return &Finding{Path: it.Path, Outcome: Moved, Size: it.Stat.Size, Cause: fmt.Sprintf("it is a %s now, a %s in the release", it.Kind, e.Kind)}
+	case e.Kind == manifest.File && (it.Stat.Size != e.Size || it.Stat.MTime != e.MTime):
+		return moved(e, it.Stat.Size, it.Stat.MTime)
+	}
+	return nil
+}
+
+func moved(e *manifest.Entry, size, mtime int64) *Finding {
+	return &Finding{Path: e.Path, Outcome: Moved, Size: size, Cause: fmt.Sprintf("%d bytes of %s now, %d of %s in the release", size, stamp(mtime), e.Size, stamp(e.MTime))}
+}
+
+func stamp(ns int64) string { return time.Unix(0, ns).UTC().Format("2006-01-02 15:04:05.999999999Z") }
+
+// collect counts the paths in their order.
+func (r *run) collect(ctx context.Context, fn func(Finding)) error {
+	for j := range r.order {
+		if j.done != nil {
+			select {
+			case <-j.done:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+		r.count(j)
+		if j.found != nil {
+			fn(*j.found)
+		}
+		if r.o.OnProgress != nil {
+			r.o.OnProgress(r.res)
+		}
+	}
+	return nil
+}
+
+func (r *run) count(j *job) {
+	if j.here && j.item.Err == nil {
+		if j.item.Kind == scan.Dir {
+			r.res.Dirs++
+		} else {
+			r.res.Files++
+			r.res.Bytes += j.item.Stat.Size
+		}
+	}
+	r.res.Read += j.read
+	sum := j.sum
+	if f := j.found; f == nil {
+		r.res.Same++
+	} else {
+		switch f.Outcome {
+		case Moved:
+			r.res.Moved++
+		case New:
+			r.res.New++
+		case Gone:
+			r.res.Gone++
+		case Damaged:
+			r.res.Damaged++
+		case Unreadable:
+			r.res.Unreadable++
+		}
+	}
+	e := j.entry
+	if e == nil {
+		return
+	}
+	if j.found != nil {
+		sum = e.Digest
+	}
+	if e.Kind == manifest.Dir {
+		r.tree.dir(e.Path)
+		return
+	}
+	size := e.Size
+	if j.found == nil {
+		size = j.item.Stat.Size
+	}
+	r.res.WantFiles++
+	r.res.WantBytes += size
+	r.tree.file(e.Path, sum)
+}
+
+func (r *run) worker(ctx context.Context) error {
+	buf := make([]byte, bufferSize)
+	for j := range r.work {
+		if ctx.Err() == nil {
+			r.read(ctx, j, buf)
+		}
+		close(j.done)
+	}
+	return nil
+}
