@@ -247,3 +247,36 @@ func TestProblemIsToldOnceAndEndsOnce(t *testing.T) {
 		t.Errorf("%d events, %v", n, err)
 	}
 }
+
+// TestLent: what was lent ahead is kept by channel, forgotten when it ends, and
+// of what two channels need the one counts that lasts longest.
+func TestLent(t *testing.T) {
+	ctx := t.Context()
+	path := filepath.Join(t.TempDir(), "agent.db")
+	s, err := Open(ctx, path, Options{Now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	try := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	try(s.KeepLent(ctx, "image", []Lent{{"format", "a", 100}, {"old", "b", 10}, {"trust/2", "", 100}}))
+	try(s.KeepLent(ctx, "driver", []Lent{{"format", "c", 200}, {"packs/1", "d", 200}}))
+	try(s.KeepLent(ctx, "driver", []Lent{{"format", "c", 200}}))
+	try(s.Close())
+	s, err = Open(ctx, path, Options{Now: time.Now})
+	try(err)
+	got, err := s.Lent(ctx, 50)
+	try(err)
+	if diff := cmp.Diff([]Lent{{"format", "c", 200}, {"trust/2", "", 100}}, got); diff != "" {
+		t.Error(diff)
+	}
+	try(s.KeepLent(ctx, "image", nil))
+	if got, err = s.Lent(ctx, 50); err != nil || len(got) != 1 {
+		t.Errorf("%v, %v", got, err)
+	}
+	try(s.Close())
+}

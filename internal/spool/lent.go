@@ -1,0 +1,53 @@
+package spool
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+)
+
+// Lent is a read of an object that the Core has lent ahead of use, so that a
+// run can begin while the Core is away.
+type Lent struct {
+	Key   string
+	URL   string // a secret; empty: the Core has said that there is no such object
+	Until int64  // Unix seconds by the store's clock, up to which that counts
+}
+
+// KeepLent keeps what a channel's next run needs, in place of what was kept for
+// the one before; with nothing, it forgets that.
+func (s *Spool) KeepLent(ctx context.Context, channel string, all []Lent) error {
+	return s.change(ctx, "keep what was lent", func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, "DELETE FROM lent WHERE channel = ?", channel); err != nil {
+			return err
+		}
+		for _, l := range all {
+			if _, err := tx.ExecContext(ctx, "INSERT INTO lent VALUES (?, ?, ?, ?)", channel, l.Key, l.URL, l.Until); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Lent returns what is kept for all channels, of each key what counts longest,
+// and forgets what ended before now, in Unix seconds.
+func (s *Spool) Lent(ctx context.Context, now int64) (all []Lent, err error) {
+	if _, err := s.db.ExecContext(ctx, "DELETE FROM lent WHERE until < ?", now); err != nil {
+		return nil, fmt.Errorf("forget what was lent: %w", classify(err))
+	}
+	rows, err := s.db.QueryContext(ctx, "SELECT key, url, max(until) FROM lent GROUP BY key")
+	if err != nil {
+		return nil, fmt.Errorf("read what was lent: %w", classify(err))
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var l Lent
+		if err := rows.Scan(&l.Key, &l.URL, &l.Until); err != nil {
+			return nil, fmt.Errorf("read what was lent: %w", classify(err))
+		}
+		all = append(all, l)
+	}
+	return all, rows.Err()
+}
