@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -29,22 +30,24 @@ import (
 
 func newCoreRun(e *env) *cobra.Command {
 	var f coreFlags
-	var logFile string
+	var logFile, rehearse string
 	cmd := e.command(verb{
 		use:   "run [flags]",
 		short: "Run the Core until it is told to stop",
 		long: "Serves the sites over TLS, publishes, keeps the records, and answers the other commands on a local socket that only its own account may use. SIGHUP or nightferry core reload reads the configuration again; SIGTERM or Ctrl-C stops it, which no site minds. " +
-			"It logs to standard error, one line an event, or as JSON with --json. The master key is read from its file, or from NIGHTFERRY_MASTER_KEY.",
+			"It logs to standard error, one line an event, or as JSON with --json. The master key is read from its file, or from NIGHTFERRY_MASTER_KEY. " +
+			"--rehearse lets a Core of its own, with a data folder and sites of its own, follow its calendar in fast motion: with 2026-03-28T18:00:00Z@720, windows, timetables, cadences, reminders and reports see that evening come and an hour pass in 5 seconds, while content moves as fast as it can, and all that guards something keeps the real time. A restart goes on in the same night.",
 		example: "nightferry core run --config /srv/nightferry/nightferry.yaml",
 		run: func(ctx context.Context, _ []string) error {
 			w, done, err := e.logTo(logFile)
 			if err != nil {
 				return err
 			}
-			return errors.Join(service.Run(ctx, serviceName, func(ctx context.Context) error { return e.serve(ctx, &f, w) }), done())
+			return errors.Join(service.Run(ctx, serviceName, func(ctx context.Context) error { return e.serve(ctx, &f, w, rehearse) }), done())
 		},
 	})
 	f.add(cmd)
+	cmd.Flags().StringVar(&rehearse, "rehearse", "", "follow the calendar from `START@SPEED` on, SPEED times as fast; never with sites at work")
 	cmd.Flags().StringVar(&logFile, "log-file", "", "append the log to `FILE` instead of standard error")
 	return cmd
 }
@@ -73,7 +76,7 @@ type daemon struct {
 }
 
 // serve runs the Core until ctx ends. A wish to stop is no error.
-func (e *env) serve(ctx context.Context, f *coreFlags, w io.Writer) (err error) {
+func (e *env) serve(ctx context.Context, f *coreFlags, w io.Writer, rehearse string) (err error) {
 	c, path, err := f.load()
 	if err != nil {
 		return err
@@ -89,7 +92,7 @@ func (e *env) serve(ctx context.Context, f *coreFlags, w io.Writer) (err error) 
 	d.core, err = core.Open(ctx, core.Options{
 		Data: c.Data, Logs: c.LogFolder, Master: master, StoreURL: c.Store, Store: e.coreStore(),
 		Cluster: cluster(c), Addr: c.Listen.Control, WebSocketAddr: c.Listen.WebSocket,
-		Version: version(), Env: os.Getenv, Now: e.now, OnEvent: d.event, BusLog: d.busLog,
+		Version: version(), Env: os.Getenv, Now: e.now, Rehearse: rehearse, OnEvent: d.event, BusLog: d.busLog,
 	}, settings(c))
 	if err != nil {
 		return err
@@ -122,6 +125,9 @@ func (d *daemon) run(ctx context.Context, door, metrics net.Listener) error {
 		attrs := []any{"version", version(), "config", d.path, "control", d.core.Addr(), "websocket", d.core.WebSocketAddr()}
 		if metrics != nil {
 			attrs = append(attrs, "metrics", metrics.Addr().String())
+		}
+		if r := d.core.Rehearsal(); r != nil {
+			d.log.Warn("THIS IS A REHEARSAL: windows, cadences and records have a time of their own", "time", r.Time.UTC().Format(time.RFC3339), "speed", r.Speed)
 		}
 		d.log.Info("the Core serves", attrs...)
 		return d.hangups(ctx)

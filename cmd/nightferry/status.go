@@ -42,6 +42,9 @@ func (e *env) showStatus(s *core.Status) {
 		return
 	}
 	e.print("Core       %s, revision %s, %s", shown(s.Version), group(int64(s.Revision)), stamp(s.At))
+	if r := s.Rehearsal; r != nil {
+		e.print("rehearsal  it is %s, and time runs %s times as fast", stamp(r.Time), group(r.Speed))
+	}
 	e.print("store      %s", shown(s.Store))
 	e.print("sites      %s of %s current, %s connected, %s enrolled", group(int64(s.Current)), group(int64(s.Sites)), group(int64(s.Connected)), group(int64(s.Enrolled)))
 	e.print("runs       %s under way", group(int64(s.Running)))

@@ -220,11 +220,15 @@ func (a *agent) spread() {
 	if a.state == nil {
 		return
 	}
+	within := a.o.Spread
+	if a.night != nil {
+		within = max(a.night.motion.Real(within), 1)
+	}
 	for _, d := range a.state.Desired {
 		now := a.orders != nil && a.orders.Find(a.subject(d.Channel)) != nil
 		if a.was[d.Channel] && !now {
 			n := a.next[d.Channel]
-			n.at = a.o.Now().Add(rand.N(a.o.Spread))
+			n.at = a.o.Now().Add(rand.N(within))
 			a.next[d.Channel] = n
 		}
 		a.was[d.Channel] = now

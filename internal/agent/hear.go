@@ -131,7 +131,10 @@ func (a *agent) accept(ctx context.Context, revision uint64, v *wire.State) erro
 		}
 	}
 	a.mu.Lock()
+	before := a.night
 	a.state, a.night, a.revision = &kept, readNight(&kept), revision
+	motion := a.night.motion
+	rehearsed := motion.On() && (before == nil || before.motion != motion)
 	refused := a.night.refused
 	a.halting(nil) // a channel that is new here may be halted
 	for channel, j := range a.running {
@@ -145,6 +148,9 @@ func (a *agent) accept(ctx context.Context, revision uint64, v *wire.State) erro
 		a.mu.Lock()
 		clear(a.next) // somebody may have mended what failed
 		a.mu.Unlock()
+	}
+	if rehearsed {
+		a.note(Warning, "", fmt.Sprintf("THIS IS A REHEARSAL of the Core: windows and rates are those of %s, %d times as fast as the real time", motion.At(a.o.Now()).UTC().Format("2006-01-02 15:04 MST"), motion.Speed), nil)
 	}
 	if err := a.clocks(ctx); err != nil {
 		return err

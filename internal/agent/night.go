@@ -19,8 +19,9 @@ type night struct {
 	limit   *window.Timetable // an operator's, in place of rates; nil: none
 	until   time.Time         // when limit ends; zero: when it is lifted
 	rules   map[string]window.Rule
-	flat    int64 // bytes per second of the whole site; 0: no limit
-	refused error // something of it cannot be read: nothing moves
+	motion  window.Motion // the clock of a rehearsal; all that comes in and goes out is real time
+	flat    int64         // bytes per second of the whole site; 0: no limit
+	refused error         // something of it cannot be read: nothing moves
 }
 
 // readNight never fails: what it cannot read keeps everything shut, because a
@@ -30,6 +31,12 @@ func readNight(s *wire.State) *night {
 	bad := func(err error) *night {
 		n.refused = fmt.Errorf("the Core's windows cannot be read here: %w: nothing moves until nightferry-agent is upgraded, or they are put right", err)
 		return n
+	}
+	if len(s.Rehearsal) != 0 && (len(s.Rehearsal) != 3 || s.Rehearsal[2] < 1 || s.Rehearsal[2] > window.MaxSpeed) {
+		return bad(fmt.Errorf("a rehearsal of %v", s.Rehearsal))
+	}
+	if len(s.Rehearsal) == 3 {
+		n.motion = window.Motion{From: time.UnixMilli(s.Rehearsal[0]), To: time.UnixMilli(s.Rehearsal[1]), Speed: s.Rehearsal[2]}
 	}
 	var err error
 	if n.place.Zone, err = time.LoadLocation(s.Zone); err != nil {
@@ -73,6 +80,7 @@ func readNight(s *wire.State) *night {
 // rate returns the bytes per second of the whole site (0: nothing moves, or
 // window.Unlimited), and when to ask again; zero: it stays so.
 func (n *night) rate(now time.Time) (bytesPerSecond int64, again time.Time) {
+	now = n.motion.At(now)
 	r, again := n.rates.Rate(now, n.place.Zone)
 	if n.limit != nil && (n.until.IsZero() || now.Before(n.until)) {
 		r, again = n.limit.Rate(now, n.place.Zone)
@@ -81,7 +89,7 @@ func (n *night) rate(now time.Time) (bytesPerSecond int64, again time.Time) {
 	if n.flat > 0 {
 		r = min(r, n.flat)
 	}
-	return r, again
+	return r, n.motion.When(again)
 }
 
 // open reports whether a channel may move, and when to ask again; zero: it
@@ -92,12 +100,13 @@ func (n *night) open(now time.Time, channel string, ordered bool) (ok bool, agai
 	}
 	var end time.Time
 	if rule, has := n.rules[channel]; has && !ordered {
-		w, ok := window.Open(now, n.place, rule)
+		shown := n.motion.At(now)
+		w, ok := window.Open(shown, n.place, rule)
 		if !ok {
-			next, _ := window.Next(now, n.place, rule)
-			return false, next.Start
+			next, _ := window.Next(shown, n.place, rule)
+			return false, n.motion.When(next.Start)
 		}
-		end = w.End
+		end = n.motion.When(w.End)
 	}
 	r, change := n.rate(now)
 	return r > 0, earlier(end, change)
@@ -156,7 +165,7 @@ func (a *agent) nightfall(now time.Time) time.Duration {
 			ask(again)
 			continue
 		}
-		j.stop(&closedError{again})
+		j.stop(&closedError{a.night.motion.At(again)})
 	}
 	return soon
 }

@@ -43,6 +43,7 @@ type smtpFile struct {
 	TLS    *string `yaml:"tls"`
 	From   *string `yaml:"from"`
 	CAFile *string `yaml:"ca_file"`
+	Folder *string `yaml:"folder"`
 }
 
 type webhookFile struct {
@@ -143,9 +144,15 @@ func (b *builder) smtp(out *Alerts) {
 	default:
 		b.bad("alerts.smtp.tls", "%s: want starttls, tls or none", quote(string(out.SMTP.TLS)))
 	}
-	if f.Server == nil {
-		b.bad("alerts.smtp.server", "it is missing: want HOST:PORT such as mail.example.com:587")
-	} else {
+	out.SMTP.Folder = b.folder("alerts.smtp.folder", f.Folder, "")
+	switch {
+	case f.Folder != nil:
+		if f.Server != nil || f.TLS != nil || f.CAFile != nil {
+			b.bad("alerts.smtp.folder", "mails go into a folder or to a server: remove this, or server, tls and ca_file")
+		}
+	case f.Server == nil:
+		b.bad("alerts.smtp.server", "it is missing: want HOST:PORT such as mail.example.com:587, or folder")
+	default:
 		host, port, err := net.SplitHostPort(*f.Server)
 		n, perr := strconv.ParseUint(port, 10, 16)
 		if err != nil || perr != nil || n == 0 || host == "" || strings.ContainsAny(host, "/@ ") {

@@ -55,7 +55,7 @@ func keyOf(kind Kind, what string) string {
 // waits for the ledger.
 func (a *alarms) raise(kind Kind, what string, at wire.Address, text string) {
 	m := alarm{keyOf(kind, what), at}
-	now := a.core.o.Now()
+	now := a.core.wall()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if last, ok := a.open[m]; (ok && now.Sub(last) < again) || len(a.pending) >= maxPending {
@@ -107,7 +107,7 @@ func (a *alarms) note(m alarm, now time.Time) {
 func (a *alarms) noted(kind Kind, what string, at wire.Address) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.note(alarm{keyOf(kind, what), at}, a.core.o.Now())
+	a.note(alarm{keyOf(kind, what), at}, a.core.wall())
 }
 
 // over ends the member's part.
@@ -119,7 +119,7 @@ func (a *alarms) over(kind Kind, what string, at wire.Address) {
 		return
 	}
 	delete(a.open, m)
-	a.queue(change{alarm: m, kind: kind, when: a.core.o.Now()})
+	a.queue(change{alarm: m, kind: kind, when: a.core.wall()})
 }
 
 func (a *alarms) queue(c change) {
@@ -154,7 +154,7 @@ const quiet = 24 * time.Hour
 
 // expire ends those.
 func (a *alarms) expire() {
-	now := a.core.o.Now()
+	now := a.core.wall()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for m, last := range a.open {

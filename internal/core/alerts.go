@@ -64,7 +64,7 @@ func (t *teller) tellPeople(ctx context.Context) {
 			return
 		}
 	}
-	now := t.core.o.Now()
+	now := t.core.wall()
 	changed := t.state.Retarget(rules)
 	list, err := t.incidents(ctx, now)
 	if err != nil {
@@ -89,18 +89,18 @@ func (t *teller) tellPeople(ctx context.Context) {
 // asked again in the same round.
 func (t *teller) deliver(ctx context.Context, a *Alerts) {
 	var mailErr error
-	for _, l := range t.state.Letters(t.core.o.Now(), &a.Rules) {
+	for _, l := range t.state.Letters(t.core.wall(), &a.Rules) {
 		if ctx.Err() != nil {
 			return
 		}
-		if f := t.state.Failing[l.To]; f != nil && t.core.o.Now().Before(f.Next) {
+		if f := t.state.Failing[l.To]; f != nil && t.core.wall().Before(f.Next) {
 			continue // it failed in this round
 		}
 		err := mailErr
 		if l.To == alert.Hook || err == nil {
 			err = t.core.sendLetter(ctx, a, &l)
 		}
-		now := t.core.o.Now()
+		now := t.core.wall()
 		switch {
 		case err == nil:
 			t.state.Delivered(&l)
@@ -155,26 +155,37 @@ func (c *Core) sendLetter(ctx context.Context, a *Alerts, l *alert.Letter) error
 		}
 		return mail.Post(ctx, a.Webhook, token, hookBody{1, l.Notices})
 	}
-	secret, err := c.secret(ctx, SecretSMTP, "send a mail")
+	login, err := c.login(ctx, a)
 	if err != nil {
 		return err
-	}
-	var login mail.Login
-	if secret != "" {
-		user, password := secret, ""
-		if i := strings.IndexAny(secret, " \t\r\n"); i >= 0 {
-			user, password = secret[:i], strings.Trim(secret[i:], " \t\r\n")
-		}
-		if user == "" || password == "" {
-			return errors.New("the secret smtp is not USER PASSWORD: set it anew")
-		}
-		login = mail.Login{User: user, Password: password}
 	}
 	subject, text, html, err := alert.Render(l)
 	if err != nil {
 		return err
 	}
 	return mail.Send(ctx, a.SMTP, login, mail.Message{ID: l.ID, To: l.To, Subject: subject, Text: text, HTML: html, Date: c.o.Now()})
+}
+
+// login is the account at the mail server; a folder needs none.
+func (c *Core) login(ctx context.Context, a *Alerts) (login mail.Login, err error) {
+	if a.SMTP.Folder != "" {
+		return login, nil
+	}
+	secret, err := c.secret(ctx, SecretSMTP, "send a mail")
+	if err != nil {
+		return login, err
+	}
+	if secret != "" {
+		user, password := secret, ""
+		if i := strings.IndexAny(secret, " \t\r\n"); i >= 0 {
+			user, password = secret[:i], strings.Trim(secret[i:], " \t\r\n")
+		}
+		if user == "" || password == "" {
+			return login, errors.New("the secret smtp is not USER PASSWORD: set it anew")
+		}
+		login = mail.Login{User: user, Password: password}
+	}
+	return login, nil
 }
 
 // secret reads an optional secret; empty: there is none.
@@ -213,12 +224,12 @@ func (t *teller) incidents(ctx context.Context, now time.Time) ([]alert.Incident
 		t.full = now
 	}
 	text := ledger.ErrFull.Error() + "; sites keep what they report until then"
-	return append(out, alert.Incident{ID: -1, Key: string(Full), Kind: string(Full), Text: text, Opened: t.full, Last: now, Count: 1,
+	return append(out, alert.Incident{ID: -1, Key: string(Full), Kind: string(Full), Text: text, Remedy: Remedy(string(Full)), Opened: t.full, Last: now, Count: 1,
 		Members: []alert.Member{{Text: text, First: t.full}}}), nil
 }
 
 func (c *Core) toldAs(i ledger.Incident) alert.Incident {
-	x := alert.Incident{ID: i.ID, Key: i.Key, Kind: i.Kind, Text: i.Text, Opened: i.Opened, Last: i.Last, Count: i.Count, Resolved: i.Resolved}
+	x := alert.Incident{ID: i.ID, Key: i.Key, Kind: i.Kind, Text: i.Text, Remedy: Remedy(i.Kind), Opened: i.Opened, Last: i.Last, Count: i.Count, Resolved: i.Resolved}
 	f := c.settings.Load().Fleet
 	for _, m := range i.Members {
 		n := alert.Member{Domain: m.Domain, Site: m.Site, Text: m.Text, First: m.First, Left: m.Left}
@@ -249,7 +260,7 @@ func (t *teller) load() error {
 		}
 	}
 	t.state = alert.State{Begun: true} // all that is open, and what is over since, is told
-	aside := alertsName + "." + t.core.o.Now().UTC().Format("20060102T150405") + ".damaged"
+	aside := alertsName + "." + t.core.wall().UTC().Format("20060102T150405") + ".damaged"
 	return errors.Join(fmt.Errorf("read %s: %w: it is set aside, and what is open is told again", alertsName, err), t.core.dir.Rename(alertsName, aside))
 }
 

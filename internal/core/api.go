@@ -162,7 +162,8 @@ type Status struct {
 	Running   int              `json:"running"` // runs under way
 	Incidents int              `json:"incidents"`
 	Halts     int              `json:"halts"`
-	Channels  []ledger.Release `json:"channels"` // the newest release of each
+	Rehearsal *Rehearsal       `json:"rehearsal,omitempty"` // nil: what is done is done in the real time
+	Channels  []ledger.Release `json:"channels"`            // the newest release of each
 }
 
 // Place is where a file of a channel is, at one site.

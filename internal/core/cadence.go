@@ -46,7 +46,7 @@ func (c *Core) publishDue(ctx context.Context, b *beats) {
 	}
 	s := c.settings.Load()
 	for _, ch := range s.Fleet.Channels {
-		now := c.o.Now()
+		now := c.wall()
 		cadence := s.nights.cadences[ch.Name]
 		at, text := b.all[ch.Name], cadence.String()
 		if at.Cadence != text || at.Upto.After(now) { // new, or the clock was set back
@@ -67,7 +67,7 @@ func (c *Core) publishDue(ctx context.Context, b *beats) {
 		guard := (*publish.GuardError)(nil)
 		if err != nil && !errors.As(err, &guard) {
 			c.trouble("cadence", fmt.Errorf("publish %s: %w", ch.Name, err))
-			b.retry[ch.Name] = c.o.Now().Add(publishRetry)
+			b.retry[ch.Name] = c.wall().Add(publishRetry)
 			continue
 		}
 		delete(b.retry, ch.Name)

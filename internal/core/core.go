@@ -37,9 +37,10 @@ type Options struct {
 	Addr          string   // host:port of the bus; port 0 takes a free one
 	WebSocketAddr string   // host:port of its second door; empty: none
 
-	Version string              // of this program
-	Env     func(string) string // nil: no environment
-	Now     func() time.Time    // required
+	Version  string              // of this program
+	Env      func(string) string // nil: no environment
+	Now      func() time.Time    // required
+	Rehearse string              // see window.ParseMotion; empty: this is no rehearsal
 
 	Beat   time.Duration // between a site's signs of life; 0: 1 minute
 	Silent time.Duration // without one, a site is silent; 0: 5 minutes

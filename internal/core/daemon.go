@@ -19,6 +19,7 @@ import (
 	"nightferry/internal/record"
 	"nightferry/internal/repo"
 	"nightferry/internal/vault"
+	"nightferry/internal/window"
 	"nightferry/internal/wire"
 )
 
@@ -43,6 +44,7 @@ type Core struct {
 	rotating  atomic.Pointer[map[string]bool] // domains with an older key that still counts
 
 	clock  storeClock
+	motion window.Motion // the calendar's clock, where this is a rehearsal
 	fleet  sites
 	shelf  shelf // what each release needs of the store
 	pages  pageCache
@@ -123,17 +125,17 @@ func (c *Core) Run(ctx context.Context) (err error) {
 	g.Go(func() error { return c.every(ctx, 10*time.Second, c.tick) })
 	g.Go(func() error {
 		c.upkeep(ctx)
-		return c.every(ctx, time.Hour, c.upkeep)
+		return c.every(ctx, c.pace(time.Hour), c.upkeep)
 	})
 	g.Go(func() error {
 		b := &beats{}
-		return c.every(ctx, min(c.o.Poll, 15*time.Second), func(ctx context.Context) { c.publishDue(ctx, b) })
+		return c.every(ctx, c.pace(min(c.o.Poll, 15*time.Second)), func(ctx context.Context) { c.publishDue(ctx, b) })
 	})
-	g.Go(func() error { return c.every(ctx, min(4*c.o.Poll, 5*time.Minute), c.noteMissed) })
+	g.Go(func() error { return c.every(ctx, c.pace(min(4*c.o.Poll, 5*time.Minute)), c.noteMissed) })
 	g.Go(func() error { return c.renderAll(ctx) })
 	g.Go(func() error { return c.alarms.serve(ctx) })
 	people := &teller{core: c}
-	g.Go(func() error { return c.every(ctx, c.o.Poll, people.tellPeople) })
+	g.Go(func() error { return c.every(ctx, c.pace(c.o.Poll), people.tellPeople) })
 	if c.foreign != nil {
 		g.Go(func() error { return c.watchCluster(ctx) })
 	}

@@ -116,7 +116,7 @@ func (c *Core) adopt(ctx context.Context, channel string, run ledger.RunID) (new
 		return false, err
 	}
 	c.adoptBetween(ctx, r, channel, h.Number)
-	e := releaseEntry(channel, rel)
+	e := c.releaseEntry(channel, rel)
 	e.Run = run
 	if err := c.ledger.AddRelease(ctx, e); err != nil && !errors.Is(err, ledger.ErrConflict) {
 		return false, err
@@ -144,13 +144,13 @@ func (c *Core) adoptBetween(ctx context.Context, r *repo.Repo, channel string, h
 	}
 	for n := first; n < head; n++ {
 		if rel, err := r.Release(ctx, channel, n, digest.Digest{}); err == nil {
-			_ = c.ledger.AddRelease(ctx, releaseEntry(channel, rel)) // the newest one is what counts
+			_ = c.ledger.AddRelease(ctx, c.releaseEntry(channel, rel)) // the newest one is what counts
 		}
 	}
 }
 
-func releaseEntry(channel string, rel *repo.Release) ledger.Release {
-	e := ledger.Release{Channel: channel, Number: rel.Number, Digest: rel.Digest, Tree: rel.Tree, Files: rel.Totals.Files, Bytes: rel.Totals.Bytes, Published: unixTime(rel.Created)}
+func (c *Core) releaseEntry(channel string, rel *repo.Release) ledger.Release {
+	e := ledger.Release{Channel: channel, Number: rel.Number, Digest: rel.Digest, Tree: rel.Tree, Files: rel.Totals.Files, Bytes: rel.Totals.Bytes, Published: c.motion.At(unixTime(rel.Created))}
 	if e.Number > 1 {
 		e.Parent = e.Number - 1
 	}
@@ -313,7 +313,8 @@ func extraOf(old *ledger.Desired) (was extra) {
 // limit that was last ordered, as long as it lasts.
 func (c *Core) nightIn(s *fleet.Site, a wire.Address, have map[rowKey]ledger.Desired, orders map[rowKey]order) siteNight {
 	n := nightOf(s)
-	now := c.o.Now().Unix()
+	n.Rehearsal = c.rehearsal()
+	now := c.wall().Unix()
 	for _, p := range s.Placements {
 		key := rowKey{a, p.Channel}
 		if o := orders[key].limit; o != nil {
@@ -363,7 +364,7 @@ func (c *Core) Sync(ctx context.Context, r SyncRequest) ([]Order, error) {
 			if _, ok := orders[rowKey{a, d.Channel}]; ok {
 				o := Order{Domain: a.Domain, Site: a.Site, Channel: d.Channel, Number: d.Number, Start: d.Start, Connected: c.heard(x)}
 				if !r.Now {
-					o.Opens = c.settings.Load().nights.opens(a.Site, d.Channel, c.now())
+					o.Opens = c.settings.Load().nights.opens(a.Site, d.Channel, c.wall())
 				}
 				out = append(out, o)
 			}

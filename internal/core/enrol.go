@@ -104,7 +104,7 @@ func (c *Core) Token(ctx context.Context, site string, life time.Duration) (*Iss
 		return nil, err
 	}
 	key := wire.TokenKey(seed[:])
-	if _, err := c.ledger.AddToken(ctx, ledger.Token{ID: t.ID, Domain: t.Domain, Site: t.Site, IssuedBy: actor(ctx), Expires: expires}, sha256.Sum256(key[:])); err != nil {
+	if _, err := c.ledger.AddToken(ctx, ledger.Token{ID: t.ID, Domain: t.Domain, Site: t.Site, IssuedBy: actor(ctx), Expires: c.motion.At(expires)}, sha256.Sum256(key[:])); err != nil {
 		return nil, err
 	}
 	if err := c.audit(ctx, "token", "site "+s.Name, "token "+t.ID); err != nil {
@@ -240,7 +240,7 @@ func (c *Core) tokenRefused(ctx context.Context, m message, err error) {
 // identity that it supersedes is cut before it returns.
 func (c *Core) grant(ctx context.Context, m message, v *wire.Enrol, s *fleet.Site, public string) (*wire.Grant, error) {
 	now := c.o.Now()
-	id := ledger.Identity{Domain: s.Domain, Site: s.Name, Public: public, Enrolled: now, JWTExpires: now.Add(userLife), Version: clip(v.Version)}
+	id := ledger.Identity{Domain: s.Domain, Site: s.Name, Public: public, Enrolled: c.motion.At(now), JWTExpires: now.Add(userLife), Version: clip(v.Version)}
 	g := &wire.Grant{Core: c.urls(), Store: c.store.Load().origin, Region: s.Region}
 	var err error
 	if key := c.keys.Load().repo; key != nil {

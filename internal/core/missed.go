@@ -30,7 +30,7 @@ func (c *Core) noteMissed(ctx context.Context) {
 }
 
 func (c *Core) noteMissedOnce(ctx context.Context) error {
-	s, now := c.settings.Load(), c.o.Now()
+	s, now := c.settings.Load(), c.wall()
 	if len(s.nights.rules) == 0 {
 		return nil
 	}
@@ -57,7 +57,7 @@ func (c *Core) noteMissedOnce(ctx context.Context) error {
 			if !ok || !published {
 				continue
 			}
-			w, ok := lastEnded(now, s.nights.places[site.Name], rule)
+			w, ok := lastEnded(now, c.missedAfter(), s.nights.places[site.Name], rule)
 			if !ok || !rel.Published.Before(w.Start) || !id.Enrolled.Before(w.Start) {
 				continue
 			}
@@ -73,7 +73,7 @@ func (c *Core) noteMissedOnce(ctx context.Context) error {
 				continue
 			}
 			why := fmt.Sprintf("the window of %s to %s ended and the site told of no run", w.Start.Format("2006-01-02 15:04"), w.End.Format("15:04 MST"))
-			if seen.Before(w.End) {
+			if seen = c.motion.At(seen); seen.Before(w.End) {
 				why += ": it was last heard " + stampOr(seen)
 			}
 			if err := c.miss(ctx, a, p.Channel, w, rel, h.Number, why+"; it tries in its next window"); err != nil {
@@ -92,9 +92,9 @@ func stampOr(t time.Time) string {
 }
 
 // lastEnded is the newest window that a site should have told of by now.
-func lastEnded(now time.Time, at window.Place, r window.Rule) (last window.Window, ok bool) {
+func lastEnded(now time.Time, after time.Duration, at window.Place, r window.Rule) (last window.Window, ok bool) {
 	for _, w := range window.Between(now.Add(-missedSince), now, at, r) {
-		if end := w.End; end.Add(missedAfter).Before(now) && end.After(now.Add(-missedSince)) {
+		if end := w.End; end.Add(after).Before(now) && end.After(now.Add(-missedSince)) {
 			last, ok = w, true
 		}
 	}

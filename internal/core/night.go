@@ -90,6 +90,8 @@ type siteNight struct {
 	Rates string
 	Limit string
 	Until int64 // Unix seconds; 0: until it is lifted
+	// Rehearsal is wire.State's.
+	Rehearsal []int64
 }
 
 func nightOf(s *fleet.Site) siteNight {
@@ -102,6 +104,7 @@ func nightOf(s *fleet.Site) siteNight {
 
 func (n *siteNight) into(s *wire.State) {
 	s.Zone, s.Where, s.Rates, s.Limit, s.LimitUntil = n.Zone, n.Where, n.Rates, n.Limit, n.Until
+	s.Rehearsal = n.Rehearsal
 }
 
 // limitOrder puts a timetable in the place of the configuration's at a site.
@@ -149,7 +152,7 @@ func (c *Core) Limit(ctx context.Context, r LimitRequest) ([]Limited, error) {
 		}
 		o.table = t.String()
 		if r.For > 0 {
-			o.until = c.o.Now().Add(r.For).Unix()
+			o.until = c.wall().Add(r.For).Unix()
 		}
 	}
 	orders := map[rowKey]order{}

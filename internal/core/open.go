@@ -169,7 +169,7 @@ func Open(ctx context.Context, o Options, s Settings) (_ *Core, err error) {
 	if c.dir, c.unlock, err = lockData(o.Data, false); err != nil {
 		return nil, err
 	}
-	if c.ledger, err = ledger.Open(ctx, filepath.Join(o.Data, ledgerName), ledger.Options{Now: o.Now}); err != nil {
+	if c.ledger, err = ledger.Open(ctx, filepath.Join(o.Data, ledgerName), ledger.Options{Now: c.wall}); err != nil {
 		return nil, err
 	}
 	if c.vault, err = openVault(ctx, c.dir, o.Master, c.ledger, o.Now); err != nil {
@@ -179,6 +179,9 @@ func Open(ctx context.Context, o Options, s Settings) (_ *Core, err error) {
 		return nil, err
 	}
 	if c.state, err = durable.Open(filepath.Join(o.Data, stateName), durable.Options{Create: true}); err != nil {
+		return nil, err
+	}
+	if err = c.rehearse(ctx); err != nil {
 		return nil, err
 	}
 	if err = c.openStore(ctx); err != nil {

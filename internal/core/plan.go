@@ -68,7 +68,7 @@ func (c *Core) Plan(ctx context.Context, r PlanRequest) (*NightPlan, error) {
 		return nil, fmt.Errorf("plan %d days: want 1 to 366", r.Days)
 	}
 	if r.At.IsZero() {
-		r.At = c.now()
+		r.At = c.wall()
 	}
 	s := c.settings.Load()
 	list, err := s.Fleet.Select(r.Scope)

@@ -252,7 +252,7 @@ const (
 )
 
 func (w *ownRun) append(ctx context.Context, e ledger.Event) error {
-	e.Run, e.Channel, e.At = w.id, w.channel, w.core.o.Now()
+	e.Run, e.Channel, e.At = w.id, w.channel, w.core.wall()
 	_, err := w.core.ledger.Append(ctx, "", "", []ledger.Event{e})
 	return err
 }

@@ -151,7 +151,7 @@ type startedRun struct {
 // event never fails: an event that makes no sense is kept as it is, so that the
 // site's queue moves on, and is an incident.
 func (t *translator) event(e *wire.Event) ledger.Event {
-	out := ledger.Event{Kind: uint8(e.Kind), At: time.UnixMilli(e.At).UTC(), Body: e.Body}
+	out := ledger.Event{Kind: uint8(e.Kind), At: t.core.motion.At(time.UnixMilli(e.At).UTC()), Body: e.Body}
 	if len(e.Run) == len(out.Run) && wire.ValidName(e.Channel) {
 		out.Run, out.Channel = ledger.RunID(e.Run), e.Channel
 	}
@@ -343,8 +343,8 @@ func (t *translator) attestation(e *ledger.Event, v *wire.Finished) (*ledger.Att
 		return nil, fmt.Errorf("the tree is %s, release %d has %s", at.Tree.Short(), number, rel.Tree.Short())
 	}
 	return &ledger.Attestation{
-		At: time.Unix(at.At, 0).UTC(), Nonce: [16]byte(at.Nonce), Number: number, Release: at.Release, Tree: at.Tree,
-		Files: at.Files, Bytes: at.Bytes, Read: at.ReadFiles, Statted: at.StatedFiles, OldestRead: time.Unix(at.OldestRead, 0).UTC(),
+		At: t.core.motion.At(time.Unix(at.At, 0).UTC()), Nonce: [16]byte(at.Nonce), Number: number, Release: at.Release, Tree: at.Tree,
+		Files: at.Files, Bytes: at.Bytes, Read: at.ReadFiles, Statted: at.StatedFiles, OldestRead: t.core.motion.At(time.Unix(at.OldestRead, 0).UTC()),
 		Verified: v.Verdict == verified, Signed: v.Attestation,
 	}, nil
 }

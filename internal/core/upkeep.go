@@ -20,7 +20,7 @@ func (c *Core) upkeep(ctx context.Context) {
 			c.say(Event{Kind: Upkeep, Text: "the bus's certificate was renewed"})
 		}
 	}
-	if now.Sub(c.lastUpkeep) < 23*time.Hour+30*time.Minute {
+	if now = c.motion.At(now); now.Sub(c.lastUpkeep) < 23*time.Hour+30*time.Minute {
 		return
 	}
 	c.lastUpkeep = now
@@ -48,7 +48,7 @@ func (c *Core) resign(ctx context.Context) {
 // retention, and reports what it removed.
 func (c *Core) Purge(ctx context.Context) error {
 	keep := c.settings.Load().Retention
-	now := c.o.Now()
+	now := c.wall()
 	text := ""
 	if keep.Logs > 0 {
 		gone, err := c.logs.Purge(now, keep.Logs)
@@ -70,7 +70,7 @@ func (c *Core) Purge(ctx context.Context) error {
 		rel, ok := c.newest.of(channel)
 		return !ok || number+8 > rel.Number
 	})
-	if err := c.pages.prune(now); err != nil {
+	if err := c.pages.prune(c.o.Now()); err != nil {
 		return err
 	}
 	c.say(Event{Kind: Upkeep, Text: "removed: " + text})

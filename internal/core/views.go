@@ -27,6 +27,7 @@ func (c *Core) Status(ctx context.Context) (*Status, error) {
 	}
 	shown, _, _ := strings.Cut(c.o.StoreURL, "?")
 	s := &Status{At: c.now(), Version: c.o.Version, Repo: c.repo.Load().ID().String(), Store: shown, Sites: len(sites), Channels: c.newest.list()}
+	s.Rehearsal = c.Rehearsal()
 	if s.Revision, err = c.ledger.Revision(ctx); err != nil {
 		return nil, err
 	}

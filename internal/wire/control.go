@@ -21,6 +21,11 @@ type State struct {
 	Rates      string  // timetable, as package window writes it; empty: none
 	Limit      string  // timetable that an operator has put in its place; empty: none
 	LimitUntil int64   // Unix seconds when Limit ends; 0: when it is lifted
+
+	// Rehearsal is the clock by which this site reads all that is said of when,
+	// see window.Motion: from and to in Unix milliseconds, and the speed; empty:
+	// the real one.
+	Rehearsal []int64
 }
 
 // Desired is what a site should hold of one channel.
