@@ -50,6 +50,8 @@ type world struct {
 	revision uint64
 	state    wire.State
 	events   []wire.Event // by sequence from 1 on
+	from     string       // the generation of the last of them
+	before   uint64       // those of earlier generations
 	twice    int          // reports that came again
 	deaf     bool         // does not acknowledge
 	dropped  map[wire.EventKind]int
@@ -266,7 +268,10 @@ func (w *world) commit(r *wire.Report) {
 		}
 		return
 	}
-	have := uint64(len(w.events))
+	if w.from != string(r.Generation) {
+		w.from, w.before = string(r.Generation), uint64(len(w.events))
+	}
+	have := uint64(len(w.events)) - w.before
 	if r.First > have+1 {
 		w.say(here, wire.VerbAck, have, &wire.Ack{Generation: r.Generation, Want: have + 1})
 		return
@@ -278,7 +283,7 @@ func (w *world) commit(r *wire.Report) {
 		}
 		w.events = append(w.events, e)
 	}
-	w.say(here, wire.VerbAck, uint64(len(w.events)), &wire.Ack{Generation: r.Generation})
+	w.say(here, wire.VerbAck, uint64(len(w.events))-w.before, &wire.Ack{Generation: r.Generation})
 }
 
 func (w *world) answer(q *wire.Ask) {
@@ -299,7 +304,7 @@ func (w *world) answer(q *wire.Ask) {
 		if err != nil {
 			return // the site asks again
 		}
-		raw, err := w.store.(bucket.Presigner).PresignGet(context.Background(), key, time.Hour)
+		raw, _, err := w.store.(bucket.Presigner).PresignGet(context.Background(), key, time.Now(), time.Hour)
 		if err != nil {
 			w.t.Error(err)
 		}

@@ -333,7 +333,7 @@ func TestPresign(t *testing.T) {
 	if _, ok := bucket.Limit(openDir(t, t.TempDir()), 1<<30).(bucket.Presigner); ok {
 		t.Error("a directory store claims to presign")
 	}
-	url, err := p.PresignGet(t.Context(), "packs/aa/x", time.Minute)
+	url, _, err := p.PresignGet(t.Context(), "packs/aa/x", time.Now(), time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -366,7 +366,7 @@ func TestPresign(t *testing.T) {
 		t.Errorf("the URL opens another object: %d", status)
 	}
 	for _, d := range []time.Duration{0, 8 * 24 * time.Hour} {
-		if _, err := p.PresignGet(t.Context(), "k", d); err == nil {
+		if _, _, err := p.PresignGet(t.Context(), "k", time.Now(), d); err == nil {
 			t.Errorf("an expiry of %v was accepted", d)
 		}
 	}

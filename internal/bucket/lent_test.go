@@ -32,7 +32,7 @@ func lentStore(t *testing.T, b testbed.Bucket, change func(n int64, raw, expired
 		Options: bucket.Options{MaxAttempts: 4, MinBackoff: time.Millisecond, MaxBackoff: 5 * time.Millisecond, Stall: 2 * time.Second},
 		Host:    u.Scheme + "://" + u.Host,
 		Lend: func(ctx context.Context, key, expired string) (string, error) {
-			raw, err := signer.PresignGet(ctx, key, time.Hour)
+			raw, _, err := signer.PresignGet(ctx, key, time.Now(), time.Hour)
 			if err == nil && change != nil {
 				raw = change(n.Add(1), raw, expired)
 			}

@@ -203,22 +203,6 @@ func (s *s3Store) List(ctx context.Context, prefix string, fn func(Info) error) 
 	}
 }
 
-// PresignGet implements Presigner.
-func (s *s3Store) PresignGet(ctx context.Context, key string, expires time.Duration) (string, error) {
-	if err := checkKey("presign", key); err != nil {
-		return "", err
-	}
-	if expires < time.Second || expires > 7*24*time.Hour {
-		return "", &Error{Op: "presign", Key: key, Kind: KindOther, Err: fmt.Errorf("an expiry of %s is not within 1s and 168h", expires)}
-	}
-	req, err := s3.NewPresignClient(s.client).PresignGetObject(ctx,
-		&s3.GetObjectInput{Bucket: &s.bucket, Key: aws.String(s.prefix + key)}, s3.WithPresignExpires(expires))
-	if err != nil {
-		return "", s3Error(ctx, "presign", key, err)
-	}
-	return req.URL, nil
-}
-
 // Close lets idle connections go.
 func (s *s3Store) Close() error {
 	s.http.CloseIdleConnections()

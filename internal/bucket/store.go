@@ -83,9 +83,10 @@ func Close(s Store) error {
 
 // Presigner is a store that can lend one read of one object to somebody who has no credentials. Only S3 stores are.
 type Presigner interface {
-	// PresignGet returns a URL that anybody may GET, with or without a Range header, until it expires (at most 7 days,
-	// and no later than the credentials that signed it). The URL is a secret: never log it.
-	PresignGet(ctx context.Context, key string, expires time.Duration) (string, error)
+	// PresignGet returns a URL that anybody may GET, with or without a Range header, from now on for life (1 s to 7 days) or
+	// until the credential ends that signed it, whichever is first; until tells which. now is the store's time, as far as
+	// the caller knows it. The URL is a secret: never log it.
+	PresignGet(ctx context.Context, key string, now time.Time, life time.Duration) (url string, until time.Time, err error)
 }
 
 // Options tune a store. The zero Options suit production.

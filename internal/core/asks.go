@@ -40,9 +40,17 @@ func (c *Core) lend(ctx context.Context, m message, v *wire.Ask) {
 		c.refuse(ctx, m, "forged", fmt.Sprintf("it asks for %d objects, at most %d at once", len(v.Keys), wire.MaxAsk), Malformed)
 		return
 	}
-	until := c.now().Add(lendFor)
-	out := wire.URLs{ID: v.ID, Until: until.Unix()}
+	now := c.now()
+	out := wire.URLs{ID: v.ID, Until: now.Add(lendFor).Unix()}
 	b := c.store.Load()
+	// One end for all of them: the earliest, since a credential may end before.
+	presign := func(key string) (string, error) {
+		raw, until, err := b.PresignGet(ctx, key, now, lendFor)
+		if err == nil {
+			out.Until = min(out.Until, until.Unix())
+		}
+		return raw, err
+	}
 	var foreign []string
 	var releases []releaseKey
 	for _, key := range v.Keys {
@@ -52,7 +60,7 @@ func (c *Core) lend(ctx context.Context, m message, v *wire.Ask) {
 		absent, err := c.mayRead(ctx, m.from, releases, key)
 		var url string
 		if err == nil && !absent {
-			url, err = b.PresignGet(ctx, key, lendFor)
+			url, err = presign(key)
 		}
 		switch {
 		case absent:
@@ -75,10 +83,11 @@ func (c *Core) lend(ctx context.Context, m message, v *wire.Ask) {
 	send := func() error {
 		all := out
 		if len(out.Lent) > 0 && !slices.Contains(v.Keys, "halt") {
-			url, err := b.PresignGet(ctx, "halt", lendFor)
+			url, err := presign("halt")
 			if err != nil {
 				return err
 			}
+			all.Until = out.Until
 			all.Lent = append(slices.Clone(out.Lent), wire.URL{Key: "halt", URL: url})
 		}
 		return c.send(m.from, wire.VerbURLs, 0, &all)

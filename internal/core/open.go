@@ -213,7 +213,7 @@ func (c *Core) openStore(ctx context.Context) error {
 	if !ok {
 		return errors.Join(fmt.Errorf("store %q: sites pull through URLs that only an S3 store can lend", c.o.StoreURL), bucket.Close(store))
 	}
-	raw, err := lender.PresignGet(ctx, "format", time.Minute)
+	raw, _, err := lender.PresignGet(ctx, "format", c.now(), time.Minute)
 	if err != nil {
 		return errors.Join(err, bucket.Close(store))
 	}

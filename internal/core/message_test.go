@@ -1,0 +1,123 @@
+package core_test
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+
+	"nightferry/internal/fleet"
+	"nightferry/internal/ledger"
+	"nightferry/internal/trust"
+	"nightferry/internal/wire"
+)
+
+// TestMessagesThatDoNotParse: a site's own key signs nonsense under each of its
+// verbs. It is refused, named and recorded, nothing of it is kept, and the
+// site is heard again as soon as it makes sense.
+func TestMessagesThatDoNotParse(t *testing.T) {
+	w := newWorld(t, nil)
+	w.write("a.txt", "one")
+	osaka := w.join("osaka")
+	w.publish("package")
+	osaka.stateOf("package", 1)
+	_, before := osaka.hello()
+
+	enc, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bomb := enc.EncodeAll(make([]byte, wire.MaxInflated+1), []byte{1})
+	nested := append([]byte{0}, bytes.Repeat([]byte{0x81}, 10_000)...)
+	kinds := map[string]string{wire.VerbHello: "helo", wire.VerbBeat: "beat", wire.VerbProgress: "prog", wire.VerbReport: "rept",
+		wire.VerbAsk: "asku", wire.VerbRenew: "renw", wire.VerbStopped: "stpd"}
+	for verb, kind := range kinds { // audited once a minute, so that a flood does not fill the ledger
+		for name, payload := range map[string][]byte{
+			"nothing": {}, "no such form": {7}, "an empty list": {0, 0x80}, "a text": {0, 0x61, 'x'}, "a map": {0, 0xa0}, "a broken frame": {1, 2, 3},
+			"a bomb": bomb, "nested without end": nested, "a list without its end": {0, 0x9f, 0x01},
+		} {
+			b, err := trust.Sign(osaka.key, trust.Subject{Kind: kind, Version: wire.Version, Repo: osaka.token.Repo, Scope: osaka.at.String()}, payload)
+			if err != nil {
+				t.Fatal(err)
+			}
+			osaka.raw(verb, b)
+			var no wire.Refusal
+			if err := osaka.answer(wire.VerbRefuse, &no); err != nil || no.Of != verb || no.Why == "" {
+				t.Errorf("%s of %s: %+v, %v", name, verb, no, err)
+			}
+		}
+	}
+	if text := w.untilIncident("malformed"); !strings.Contains(text, "osaka") {
+		t.Error(text)
+	}
+
+	// Good to look at, and nonsense within: an event that is none.
+	for name, e := range map[string]wire.Event{
+		"an unknown kind":         {Run: make([]byte, 16), Channel: "package", At: 1, Kind: 99, Body: []byte{0x80}},
+		"a body that is none":     {Run: make([]byte, 16), Channel: "package", At: 1, Kind: wire.StartedEvent, Body: []byte{0xff}},
+		"a run's id of one byte":  {Run: []byte{1}, Channel: "package", At: 1, Kind: wire.StartedEvent, Body: []byte{0x80}},
+		"outcomes that are noise": {Run: make([]byte, 16), Channel: "package", At: 1, Kind: wire.OutcomesEvent, Body: []byte("noise")},
+	} {
+		if n, _, err := osaka.report(osaka.next, []wire.Event{e}); err == nil && n >= osaka.next {
+			osaka.next = n + 1 // it is acknowledged, or the site would send it for ever
+		}
+		runs, err := w.core.Runs(t.Context(), ledger.RunFilter{Site: "osaka"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range runs {
+			if r.State == "verified" {
+				t.Errorf("%s: it made a run %+v", name, r)
+			}
+		}
+	}
+	if s, err := w.core.Sites(t.Context(), fleet.Scope{Site: "osaka"}); err != nil || s[0].Channels[0].Holds != 0 {
+		t.Errorf("%+v, %v", s, err)
+	}
+
+	st, after := osaka.hello()
+	if after < before || len(st.Desired) != 1 {
+		t.Errorf("revision %d after %d, %+v", after, before, st.Desired)
+	}
+	_, events := osaka.converge(osaka.stateOf("package", 1))
+	osaka.deliver(events)
+	w.until("osaka to be current", func() bool { return w.channel("osaka", "package").Holds == 1 })
+}
+
+// TestLentUntilTheCredentialEnds: what is lent is said to be good for as long as
+// the credential that has signed it, and for the next one's time when it was
+// renewed.
+func TestLentUntilTheCredentialEnds(t *testing.T) {
+	w := newWorld(t, nil)
+	w.write("a.txt", "one")
+	osaka := w.join("osaka")
+	w.publish("package")
+	osaka.stateOf("package", 1)
+	u, err := osaka.ask("format")
+	if err != nil || time.Until(time.Unix(u.Until, 0)) < 12*time.Hour {
+		t.Fatalf("by a key without an end: %v, %v", time.Unix(u.Until, 0), err)
+	}
+
+	w.stop()
+	lease := w.bucket.Lease(t, time.Now().Add(20*time.Minute))
+	w.options.Env = func(name string) string { return map[string]string{"AWS_PROFILE": "the machine's role"}[name] } // comes before the vault
+	w.start()
+	osaka.back()
+	osaka.stateOf("package", 1)
+	lent := func() {
+		t.Helper()
+		u, err := osaka.ask("format", "channels/package/head")
+		until, end := time.Unix(u.Until, 0), lease.End()
+		if err != nil || len(u.Lent) != 3 || until.After(end) || until.Before(end.Add(-5*time.Minute)) {
+			t.Errorf("lent until %s, the credential ends %s: %v", until, end, err)
+		}
+	}
+	lent()
+	lease.Renew(time.Now().Add(6 * time.Hour))
+	if err := w.core.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	lent()
+}
