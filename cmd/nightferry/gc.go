@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"nightferry/internal/api"
 	"nightferry/internal/collect"
 	"nightferry/internal/durable"
 	"nightferry/internal/halt"
@@ -144,6 +145,8 @@ func (e *env) hold(ctx context.Context, s *session, f *coreFlags, o *collect.Opt
 	switch {
 	case as[*downError](err):
 		return "it does not run", nil
+	case denied(err):
+		return "this account may not use its local socket", nil
 	case err != nil:
 		return "", err
 	case h.Repo != s.ID().String():
@@ -151,6 +154,12 @@ func (e *env) hold(ctx context.Context, s *session, f *coreFlags, o *collect.Opt
 	}
 	o.Hold = h.Releases
 	return "", nil
+}
+
+// denied says that a Core's door is shut to this account.
+func denied(err error) bool {
+	var told *api.Error
+	return errors.As(err, &told) && told.Code == "denied"
 }
 
 // segments opens the local copies of the index, for this run alone.

@@ -241,14 +241,26 @@ func (e *env) secrets(ctx context.Context, f *coreFlags, method, path string, in
 	if !errors.Is(err, api.ErrDown) {
 		return err
 	}
-	if r, ok := in.(secretRequest); ok && r.Name == core.SecretRelease {
-		return errors.Join(err, &refusedError{"only a running Core can ask the repository whether it trusts the new key", "start it first"})
-	}
 	o, _, err := e.offline(ctx, f)
 	if err != nil {
 		return err
 	}
-	return errors.Join(offline(core.WithActor(ctx, username()), o.Vault), o.Close())
+	ctx = core.WithActor(ctx, username())
+	if r, ok := in.(secretRequest); ok && r.Name == core.SecretRelease && r.Value != nil {
+		if err := e.mayRelease(ctx, f, o, r.Value); err != nil {
+			return errors.Join(err, &refusedError{r.Name + " stays as it is", "give the key file that nightferry trust rotate has made"}, o.Close())
+		}
+	}
+	return errors.Join(offline(ctx, o.Vault), o.Close())
+}
+
+// mayRelease asks the repository whether it trusts a key.
+func (e *env) mayRelease(ctx context.Context, f *coreFlags, o *core.Offline, key []byte) error {
+	c, _, err := f.load()
+	if err != nil {
+		return err
+	}
+	return o.MayRelease(ctx, core.Options{Data: c.Data, StoreURL: c.Store, Store: e.coreStore(), Env: os.Getenv, Now: e.now}, key)
 }
 
 // offline opens vault and ledger of a Core that does not run.

@@ -41,6 +41,7 @@ type Core struct {
 	authority atomic.Pointer[bus.Authority]
 	changeMu  sync.Mutex                      // one change of the authority at a time
 	domains   map[string][][]byte             // the domains' signing keys in force
+	renewMu   sync.RWMutex                    // held while a credential is signed and sent
 	rotating  atomic.Pointer[map[string]bool] // domains with an older key that still counts
 
 	clock  storeClock

@@ -3,9 +3,12 @@ package core
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 
+	"nightferry/internal/bucket"
 	"nightferry/internal/fleet"
+	"nightferry/internal/repo"
 	"nightferry/internal/trust"
 	"nightferry/internal/vault"
 	"nightferry/internal/wire"
@@ -27,6 +30,31 @@ func (c *Core) MayRelease(ctx context.Context, file []byte) error {
 		return err
 	}
 	c.repo.Store(r)
+	return mayControl(r, key)
+}
+
+// MayRelease is that of a Core that does not run, such as one that cannot start
+// because the key in its vault, from a backup, was retired meanwhile. o names
+// the store.
+func (f *Offline) MayRelease(ctx context.Context, o Options, file []byte) (err error) {
+	key, err := trust.ParseSecret(releaseUse, bytes.TrimSpace(file))
+	if err != nil {
+		return fmt.Errorf("the new release key: %w", err)
+	}
+	o.fill()
+	k, err := readKeys(ctx, f.Vault, &o)
+	if err != nil {
+		return err
+	}
+	store, err := bucket.Open(ctx, o.StoreURL, k.store)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, bucket.Close(store)) }()
+	r, err := repo.Open(ctx, store, repo.Options{Root: &k.root, Key: k.repo, Now: o.Now})
+	if err != nil {
+		return err
+	}
 	return mayControl(r, key)
 }
 

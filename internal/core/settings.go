@@ -146,7 +146,9 @@ func (c *Core) enforce(ctx context.Context, domains map[string][][]byte) error {
 		}
 	}
 	c.domains = domains
+	c.renewMu.Lock() // what is being signed under the old one goes out first
 	c.authority.Store(a)
+	c.renewMu.Unlock()
 	c.clusterUp()
 	return nil
 }

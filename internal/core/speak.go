@@ -359,8 +359,11 @@ func (c *Core) renew(ctx context.Context, m message, x *site) {
 	id := *x.identity
 	version := x.sighting.Version
 	x.mu.Unlock()
-	now := c.o.Now()
-	jwt, err := c.authority.Load().User(id.Domain, id.Site, id.Public, userLife, now)
+	// What an older key signs must not come after what its successor does: the site keeps the last that it hears.
+	c.renewMu.RLock()
+	defer c.renewMu.RUnlock()
+	authority, now := c.authority.Load(), c.o.Now()
+	jwt, err := authority.User(id.Domain, id.Site, id.Public, userLife, now)
 	if err != nil {
 		c.trouble("renew", err)
 		return
