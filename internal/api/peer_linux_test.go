@@ -28,10 +28,15 @@ func TestAllowedAccounts(t *testing.T) {
 // become another account; others test the rule alone, above.
 func TestAnotherAccountIsRefused(t *testing.T) {
 	if dir := os.Getenv("NIGHTFERRY_TEST_DIAL"); dir != "" {
-		err := NewClient(dir).Call(t.Context(), http.MethodGet, "/v1/x", nil, nil, nil)
-		var told *Error
-		if !errors.As(err, &told) || told.Code != "denied" {
-			t.Errorf("another account: %v, want denied", err)
+		// Also who sends much, which nobody wants to read, hears that it is refused, and not that the connection broke.
+		for _, in := range []any{nil, question{}, question{strings.Repeat("x", 200_000)}, question{strings.Repeat("x", MaxBody-100)}, question{strings.Repeat("x", 2*MaxBody)}} {
+			for range 20 {
+				err := NewClient(dir).Call(t.Context(), http.MethodPost, "/v1/x", nil, in, nil)
+				var told *Error
+				if !errors.As(err, &told) || told.Code != "denied" {
+					t.Fatalf("another account: %v, want denied", err)
+				}
+			}
 		}
 		return
 	}

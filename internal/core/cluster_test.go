@@ -10,11 +10,20 @@ import (
 )
 
 // TestOwnCluster: a fleet over somebody else's NATS server, whose owner follows
-// what the incidents say.
+// what the incidents say; by TLS, and by WebSocket alone.
 func TestOwnCluster(t *testing.T) {
+	for name, urls := range map[string]func(*testbed.Cluster) []string{
+		"tls": func(c *testbed.Cluster) []string { return c.URLs },
+		"wss": func(c *testbed.Cluster) []string { return c.WebSocket },
+	} {
+		t.Run(name, func(t *testing.T) { ownCluster(t, urls) })
+	}
+}
+
+func ownCluster(t *testing.T, urls func(*testbed.Cluster) []string) {
 	cluster := testbed.NATS(t)
 	w := newWorldWith(t, nil, func(w *world) {
-		w.options.Cluster = &core.Cluster{URLs: cluster.URLs, CredsFile: cluster.CredsFile, CAFile: cluster.CAFile}
+		w.options.Cluster = &core.Cluster{URLs: urls(cluster), CredsFile: cluster.CredsFile, CAFile: cluster.CAFile}
 	})
 	reload := func() {
 		t.Helper()

@@ -21,21 +21,30 @@ func resolve(a Access) (access, error) {
 	if err != nil {
 		return access{}, fmt.Errorf("find the Core's own account: %w", err)
 	}
-	list := "D:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)(A;OICI;FA;;;" + me.User.Sid.String() + ")"
+	var readers *windows.SID
 	if a.Group != "" {
-		sid, err := windows.StringToSid(a.Group)
-		if err != nil {
-			if sid, _, _, err = windows.LookupSID("", a.Group); err != nil {
+		if readers, err = windows.StringToSid(a.Group); err != nil {
+			if readers, _, _, err = windows.LookupSID("", a.Group); err != nil {
 				return access{}, fmt.Errorf("group %q: %w: create it, or name another", a.Group, err)
 			}
 		}
-		list += "(A;OICI;0x1200a9;;;" + sid.String() + ")" // FILE_GENERIC_READ | FILE_GENERIC_EXECUTE
 	}
+	list := listFor(me.User.Sid, readers)
 	sd, err := windows.SecurityDescriptorFromString(list)
 	if err != nil {
 		return access{}, fmt.Errorf("make the access list %s: %w", list, err)
 	}
 	return access{sd}, nil
+}
+
+// listFor is the list in Windows' words; readers may be nil. Nothing else, not
+// even the right to see names, is anybody's.
+func listFor(core, readers *windows.SID) string {
+	list := "D:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)(A;OICI;FA;;;" + core.String() + ")"
+	if readers != nil {
+		list += "(A;OICI;0x1200a9;;;" + readers.String() + ")" // FILE_GENERIC_READ | FILE_GENERIC_EXECUTE
+	}
+	return list
 }
 
 func system(root *durable.Root, name string) string {

@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/windows"
 )
@@ -52,5 +53,45 @@ func TestEachDomainHasItsReaders(t *testing.T) {
 	must(t, l.Repair("apac", Access{}))
 	if changed, err := l.Prepare(map[string]Access{"apac": {}, "emea": {}}); err != nil || len(changed) != 0 {
 		t.Fatalf("after the repair: %v, %v", changed, err)
+	}
+}
+
+// TestTheListThatIsBuilt: what is asked of Windows, entry by entry, as Windows
+// itself reads it. Wine shows no more of an access list than this.
+func TestTheListThatIsBuilt(t *testing.T) {
+	sid := func(text string) *windows.SID {
+		s, err := windows.StringToSid(text)
+		must(t, err)
+		return s
+	}
+	core, readers := sid("S-1-5-21-1-2-3-1001"), sid("S-1-5-21-1-2-3-2002")
+	const all, read = windows.STANDARD_RIGHTS_REQUIRED | windows.SYNCHRONIZE | 0x1ff, windows.FILE_GENERIC_READ | windows.FILE_GENERIC_EXECUTE
+	rights := func(who *windows.SID) map[string]windows.ACCESS_MASK {
+		sd, err := windows.SecurityDescriptorFromString(listFor(core, who))
+		must(t, err)
+		control, _, err := sd.Control()
+		must(t, err)
+		if control&windows.SE_DACL_PROTECTED == 0 {
+			t.Error("it inherits from above")
+		}
+		dacl, _, err := sd.DACL()
+		must(t, err)
+		out := map[string]windows.ACCESS_MASK{}
+		for i := range uint32(dacl.AceCount) {
+			var ace *windows.ACCESS_ALLOWED_ACE
+			must(t, windows.GetAce(dacl, i, &ace))
+			if ace.Header.AceType != windows.ACCESS_ALLOWED_ACE_TYPE || ace.Header.AceFlags != windows.OBJECT_INHERIT_ACE|windows.CONTAINER_INHERIT_ACE {
+				t.Errorf("entry %d: type %d, flags %x", i, ace.Header.AceType, ace.Header.AceFlags)
+			}
+			out[(*windows.SID)(unsafe.Pointer(&ace.SidStart)).String()] = ace.Mask
+		}
+		return out
+	}
+	want := map[string]windows.ACCESS_MASK{"S-1-5-18": all, "S-1-5-32-544": all, core.String(): all}
+	same(t, "without readers", rights(nil), want)
+	want[readers.String()] = read
+	same(t, "with readers", rights(readers), want)
+	if read&(windows.FILE_WRITE_DATA|windows.FILE_APPEND_DATA|windows.DELETE|windows.WRITE_DAC|windows.WRITE_OWNER) != 0 {
+		t.Error("a reader may write")
 	}
 }

@@ -11,8 +11,10 @@ import (
 	"errors"
 	"math/big"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -25,6 +27,7 @@ import (
 // authority, TLS before the greeting.
 type Cluster struct {
 	URLs      []string // tls://
+	WebSocket []string // wss://, the same server
 	CAFile    string
 	CredsFile string // of a user who may publish nf.down.> and hear nf.up.>
 	Account   string // public
@@ -76,6 +79,7 @@ func NATS(t testing.TB) *Cluster {
 		TLSConfig:        &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}},
 		TrustedOperators: []*jwt.OperatorClaims{jwt.NewOperatorClaims(public(operator))}, AccountResolver: c.resolver,
 	}
+	c.options.Websocket = server.WebsocketOpts{Host: "127.0.0.1", Port: server.RANDOM_PORT, TLSConfig: c.options.TLSConfig}
 	c.Start()
 	t.Cleanup(c.Stop)
 	return c
@@ -95,6 +99,11 @@ func (c *Cluster) Start() {
 	}
 	c.options.Port = c.ns.Addr().(*net.TCPAddr).Port
 	c.URLs = []string{"tls://" + c.ns.Addr().String()}
+	c.WebSocket = []string{c.ns.WebsocketURL()}
+	u, err := url.Parse(c.WebSocket[0])
+	c.must(err)
+	c.options.Websocket.Port, err = strconv.Atoi(u.Port())
+	c.must(err)
 }
 
 // Stop ends it.
