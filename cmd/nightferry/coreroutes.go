@@ -77,6 +77,7 @@ func (d *daemon) routes() []api.Route {
 	d.nightRoutes(add)
 	add("POST /v1/publish", d.publish)
 	add("POST /v1/sync", d.sync)
+	add("POST /v1/verify", d.verify)
 	add("GET /v1/halts", func(ctx context.Context, c *api.Call) (any, error) { return list(d.core.Halts(ctx, c.Flag("all"))) })
 	add("POST /v1/halt", d.halt)
 	add("POST /v1/resume", d.resume)
@@ -217,6 +218,14 @@ func (d *daemon) sync(ctx context.Context, c *api.Call) (any, error) {
 		}
 		return nil, c.Send(syncLine{Orders: slices.Clip(append([]core.Order{}, orders...))})
 	}
+	return nil, d.following(ctx, func() ([]core.Order, error) { return d.core.Sync(ctx, r) },
+		func(orders []core.Order) error { return c.Send(syncLine{Orders: orders}) },
+		func(ev core.Event) error { return c.Send(syncLine{Event: &ev}) })
+}
+
+// following gives orders, and tells of the runs of connected sites that obey
+// them until each has ended.
+func (d *daemon) following(ctx context.Context, order func() ([]core.Order, error), ordered func([]core.Order) error, tell func(core.Event) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	events := make(chan core.Event, 1024)
@@ -231,16 +240,16 @@ func (d *daemon) sync(ctx context.Context, c *api.Call) (any, error) {
 			return nil
 		})
 	}()
-	orders, err := d.core.Sync(ctx, r)
+	orders, err := order()
 	if err == nil {
-		err = c.Send(syncLine{Orders: append([]core.Order{}, orders...)})
+		err = ordered(append([]core.Order{}, orders...))
 	}
 	if err == nil {
-		err = followRuns(ctx, orders, events, func(ev core.Event) error { return c.Send(syncLine{Event: &ev}) })
+		err = followRuns(ctx, orders, events, tell)
 	}
 	cancel()
 	<-followed
-	return nil, err
+	return err
 }
 
 // followRuns sends the events of the runs that obey the orders, until each of
@@ -250,7 +259,7 @@ func followRuns(ctx context.Context, orders []core.Order, events <-chan core.Eve
 	type key struct{ site, channel string }
 	waiting := map[key]string{} // by whom, the run that obeys
 	for _, o := range orders {
-		if o.Connected {
+		if o.Connected && o.Number > 0 {
 			waiting[key{o.Site, o.Channel}] = ""
 		}
 	}

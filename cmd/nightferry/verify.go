@@ -25,14 +25,25 @@ type verifyFlags struct {
 
 func newVerify(e *env) *cobra.Command {
 	var f verifyFlags
+	var v fleetVerify
 	cmd := e.command(verb{
 		use:   "verify [flags] DIR [STORE CHANNEL]",
 		short: "Prove that a folder is exactly a release",
 		long: "Compares every byte of DIR with a release and lists what differs: missing, size, hash, time, mode, kind, unreadable, and extra for what the site added. Without STORE, the release is the one that the last pull into DIR recorded there; with it, that release as the store has it, signed, or the one that --release names. " +
-			"With --repair, what differs is fetched again. The exit code is 3 when something differs; what the site added counts only with --strict.",
-		example: "nightferry verify /var/packages\nnightferry verify --quick /var/packages\nnightferry verify --repair /var/packages file:///srv/store package\nnightferry verify --sha256sums sums.txt /var/packages && (cd /var/packages && sha256sum -c ../sums.txt)",
-		min:     1, max: 3,
+			"With --repair, what differs is fetched again. The exit code is 3 when something differs; what the site added counts only with --strict.\n\n" +
+			"With --site, --region, --domain or --all in place of DIR it orders sites to check now what lies there, whatever their windows: names, sizes and times, or with --full every byte, as fast as scrub_rate lets them. It stays until the sites that are connected have answered, and lists what differs; those that are away are named, and check when they come back. Nothing is changed there but with --repair.",
+		example: "nightferry verify /var/packages\nnightferry verify --quick /var/packages\nnightferry verify --repair /var/packages file:///srv/store package\nnightferry verify --sha256sums sums.txt /var/packages && (cd /var/packages && sha256sum -c ../sums.txt)\nnightferry verify --site osaka --full\nnightferry verify --region ap --channel package --repair",
+		max:     3,
 		run: func(ctx context.Context, args []string) error {
+			if v.given(&f) && len(args) == 0 {
+				return e.verifyFleet(ctx, &f, &v)
+			}
+			if len(args) == 0 {
+				return usage("verify", "name the folder DIR, or sites with --site, --region, --domain or --all")
+			}
+			if v.all || v.full || v.detach || v.channel != "" {
+				return usage("verify", "--all, --full, --channel and --no-follow are for sites, not for a folder")
+			}
 			if len(args) == 2 {
 				return usage("verify", "STORE without CHANNEL: name the channel too")
 			}
@@ -41,7 +52,15 @@ func newVerify(e *env) *cobra.Command {
 	})
 	f.add(cmd)
 	f.addSite(cmd)
+	v.add(cmd)
 	fl := cmd.Flags()
+	for flag, what := range map[string]string{"site": "the site", "region": "the sites of region", "domain": "the sites of domain"} {
+		fl.Lookup(flag).Usage = what + " `NAME`; with a folder: what the pull of --repair is to halt orders"
+	}
+	fl.StringVar(&v.channel, "channel", "", "of sites: only channel `NAME`")
+	fl.BoolVar(&v.all, "all", false, "every site")
+	fl.BoolVar(&v.full, "full", false, "of sites: read every byte")
+	fl.BoolVar(&v.detach, "no-follow", false, "of sites: give the order, and do not wait")
 	fl.Uint64Var(&f.release, "release", 0, "compare with release `N` of the store")
 	fl.BoolVar(&f.quick, "quick", false, "compare names, sizes, times and modes only")
 	fl.BoolVar(&f.repair, "repair", false, "fetch what differs from the store, reading every file")

@@ -22,6 +22,7 @@ type job struct {
 	moved   atomic.Int64 // bytes that came from the store
 	stops   []pending    // orders to stop that end it; guarded by agent.mu
 	ordered bool         // it obeys an order that windows do not hold back
+	scrub   bool         // it only reads what lies here, and makes way for any run
 }
 
 // converge starts what is due, as long as ctx lasts.
@@ -82,6 +83,7 @@ func (a *agent) startDue(ctx context.Context, g *errgroup.Group) (time.Duration,
 			return 0, err
 		}
 		at, due := a.due(want, held(holds, want.Channel), obeyed, now)
+		at, due = a.dueBesides(want, held(holds, want.Channel), obeyed, now, at, due)
 		if !due && left == nil {
 			soon = min(soon, max(time.Second, at.Sub(now)))
 			continue
@@ -111,6 +113,9 @@ func (a *agent) startDue(ctx context.Context, g *errgroup.Group) (time.Duration,
 		if desired(state, runs[i].Channel) == nil {
 			a.launch(ctx, g, wire.Desired{Channel: runs[i].Channel}, &runs[i], false)
 		}
+	}
+	if d <= wrong {
+		soon = min(soon, a.startScrub(ctx, g, state, night, holds, now))
 	}
 	return soon, nil
 }
@@ -168,6 +173,9 @@ func leftover(runs []spool.Run, channel string) *spool.Run {
 func (a *agent) launch(ctx context.Context, g *errgroup.Group, want wire.Desired, left *spool.Run, ordered bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.yield(want.Channel) {
+		return
+	}
 	if a.running[want.Channel] != nil || len(a.running) >= maxRuns || a.haltedNow(want.Channel) != nil || a.blind != nil {
 		return
 	}

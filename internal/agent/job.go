@@ -48,6 +48,9 @@ func (a *agent) bring(ctx, rctx context.Context, j *job, want wire.Desired, left
 	if err != nil {
 		return true, a.full(ctx, err)
 	}
+	if r.Check > 0 {
+		return a.check(ctx, rctx, &want, r, target)
+	}
 	wait := a.o.Retry
 	for {
 		res, aerr := a.attempt(rctx, j, &r, want, target)
@@ -126,9 +129,11 @@ func (a *agent) begin(ctx context.Context, want wire.Desired, left *spool.Run) (
 		return r, err
 	}
 	s := wire.Started{Number: r.Number, Release: r.Release, Start: r.Start, DryRun: r.DryRun, Target: r.Target}
-	if h := held(holds, r.Channel); h != nil {
+	h := held(holds, r.Channel)
+	if h != nil {
 		s.Parent = h.Number
 	}
+	r.Check, s.Trigger = a.mode(&want, obeyed, h)
 	a.mu.Lock()
 	s.Revision = a.revision
 	a.mu.Unlock()
@@ -241,6 +246,9 @@ func (a *agent) finish(ctx, rctx context.Context, r spool.Run, want wire.Desired
 	if err != nil {
 		return false, err
 	}
+	if hold != nil {
+		a.looked(r.Channel)
+	}
 	// What was stopped goes on when the order ends; one that only the store knows
 	// of yet is asked for again.
 	again = f.Verdict != verdictStopped || stopped != nil && a.halted(r.Channel) == nil
@@ -255,7 +263,7 @@ func (a *agent) close(ctx context.Context, r spool.Run, hold *spool.Held, f *wir
 	}
 	err := a.spool.Finish(ctx, r, hold, func(c spool.Counts) (wire.Event, error) {
 		f.Added, f.Changed, f.Moved, f.Repaired = c.Of[wire.Added], c.Of[wire.Changed], c.Of[wire.Moved], c.Of[wire.Repaired]
-		f.Deleted, f.Locked, f.Failed = c.Of[wire.Deleted], c.Of[wire.Locked], c.Of[wire.Failed]
+		f.Deleted, f.Locked, f.Failed, f.Differs = c.Of[wire.Deleted], c.Of[wire.Locked], c.Of[wire.Failed], c.Of[wire.Differs]
 		f.Outcomes = c.Sent
 		if res != nil {
 			// What an earlier process has done, this one found done.

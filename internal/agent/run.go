@@ -54,6 +54,7 @@ type agent struct {
 	night    *night      // of state
 	revision uint64
 	halts
+	scrubbing
 	jwt     string
 	running map[string]*job
 	next    map[string]attempt // by channel: when it may be tried again

@@ -41,7 +41,7 @@ func (a *agent) watchStore(ctx context.Context) error {
 func (a *agent) lookBeyond(ctx context.Context, s *second) {
 	now := a.o.Now()
 	a.mu.Lock()
-	blind, heard, idle := a.blind != nil, a.heard, len(a.running) == 0
+	blind, heard, idle := a.blind != nil, a.heard, !a.transfers()
 	a.mu.Unlock()
 	if idle && !blind {
 		*s = second{rested: now}
@@ -80,6 +80,16 @@ func (a *agent) lookBeyond(ctx context.Context, s *second) {
 	if s.fails >= unreadable && !blind {
 		a.goBlind(ctx, err)
 	}
+}
+
+// transfers reports whether content moves. It is called with a.mu held.
+func (a *agent) transfers() bool {
+	for _, j := range a.running {
+		if !j.scrub {
+			return true
+		}
+	}
+	return false
 }
 
 func (a *agent) readHalts(ctx context.Context) error {

@@ -72,6 +72,9 @@ type channel struct {
 	Windows         *rule     `yaml:"windows"`
 	Cadence         *cadence  `yaml:"cadence"`
 	Priority        *int64    `yaml:"priority"`
+	Scrub           *period   `yaml:"scrub"`
+	ScrubRate       *rate     `yaml:"scrub_rate"`
+	Repair          *bool     `yaml:"repair"`
 }
 
 // policy is what the fleet, a region, a domain and a site may all say.
@@ -81,6 +84,7 @@ type policy struct {
 	Windows *rule             `yaml:"windows"`
 	Locked  *string           `yaml:"locked"`
 	Prune   *bool             `yaml:"prune"`
+	Repair  *bool             `yaml:"repair"`
 }
 
 type target struct {
@@ -89,6 +93,7 @@ type target struct {
 	Windows *rule   `yaml:"windows"`
 	Locked  *string `yaml:"locked"`
 	Prune   *bool   `yaml:"prune"`
+	Repair  *bool   `yaml:"repair"`
 }
 
 func (t *target) short(text string) { t.Folder = &text }
@@ -141,6 +146,29 @@ func (d *duration) parse(text string) error {
 		return bad
 	}
 	*d = duration(n * float64(unit))
+	return nil
+}
+
+// period is how often something is done: never, daily, weekly, monthly, or a
+// duration.
+type period time.Duration
+
+func (p *period) parse(text string) error {
+	day := 24 * time.Hour
+	for _, w := range []struct {
+		word string
+		is   time.Duration
+	}{{"never", 0}, {"daily", day}, {"weekly", 7 * day}, {"monthly", 30 * day}} {
+		if text == w.word {
+			*p = period(w.is)
+			return nil
+		}
+	}
+	var d duration
+	if d.parse(text) != nil || time.Duration(d) < time.Hour {
+		return fmt.Errorf("%s: want never, daily, weekly, monthly, or at least an hour such as 14d", quote(text))
+	}
+	*p = period(d)
 	return nil
 }
 

@@ -13,6 +13,13 @@ import (
 // defaultMaxDelete is what a push has without a Core, too.
 const defaultMaxDelete = 25
 
+// Every byte at a site is read once a week, slowly enough that whoever uses the
+// files does not notice.
+const (
+	defaultScrub     = 7 * 24 * time.Hour
+	defaultScrubRate = 50_000_000 // bytes per second
+)
+
 func (b *builder) fleet() *fleet.Fleet {
 	b.badTargets = map[string]bool{}
 	f := &fleet.Fleet{}
@@ -73,6 +80,13 @@ func (b *builder) channel(name string) fleet.Channel {
 	}
 	if c.Keep != nil {
 		out.Keep = int(min(*c.Keep, 1<<30))
+	}
+	out.Scrub, out.ScrubRate = defaultScrub, defaultScrubRate
+	if c.Scrub != nil {
+		out.Scrub = time.Duration(*c.Scrub)
+	}
+	if c.ScrubRate != nil {
+		out.ScrubRate = int64(*c.ScrubRate)
 	}
 	if c.Priority != nil {
 		if out.Priority = int(max(min(*c.Priority, maxPriority), -maxPriority)); int64(out.Priority) != *c.Priority {
@@ -218,7 +232,7 @@ func (b *builder) placement(s *fleet.Site, ch string, levels []level) (*fleet.Pl
 	p := &fleet.Placement{Channel: ch, Locked: fleet.Wait}
 	var from string
 	var folder, locked *string
-	var prune *bool
+	var prune, repair *bool
 	var speed *rate
 	var when *rule
 	for _, l := range levels {
@@ -230,6 +244,7 @@ func (b *builder) placement(s *fleet.Site, ch string, levels []level) (*fleet.Pl
 		when = first(when, t.Windows, l.Windows)
 		locked = first(locked, t.Locked, l.Locked)
 		prune = first(prune, t.Prune, l.Prune)
+		repair = first(repair, t.Repair, l.Repair)
 	}
 	if folder == nil || *folder == none || b.badTargets[from] {
 		return nil, ""
@@ -239,6 +254,8 @@ func (b *builder) placement(s *fleet.Site, ch string, levels []level) (*fleet.Pl
 		p.Locked = fleet.Partial
 	}
 	p.Prune = prune != nil && *prune
+	repair = first(repair, c.Repair)
+	p.ReportOnly = repair != nil && !*repair
 	if speed != nil {
 		p.Rate = int64(*speed)
 	}

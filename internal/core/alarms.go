@@ -3,6 +3,7 @@ package core
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"time"
 
@@ -146,6 +147,19 @@ func (a *alarms) load(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// retain ends what keep does not want any more.
+func (a *alarms) retain(keep func(kind Kind, what string, at wire.Address) bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for m := range a.open {
+		kind := Kind(kindOfKey(m.key))
+		if !keep(kind, strings.TrimPrefix(strings.TrimPrefix(m.key, string(kind)), "/"), m.at) {
+			delete(a.open, m)
+			a.queue(change{alarm: m, kind: kind, when: a.core.o.Now()})
+		}
+	}
 }
 
 // quiet is how long nothing of the kind may happen until an incident about

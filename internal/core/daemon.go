@@ -133,6 +133,7 @@ func (c *Core) Run(ctx context.Context) (err error) {
 		return c.every(ctx, c.pace(min(c.o.Poll, 15*time.Second)), func(ctx context.Context) { c.publishDue(ctx, b) })
 	})
 	g.Go(func() error { return c.every(ctx, c.pace(min(4*c.o.Poll, 5*time.Minute)), c.noteMissed) })
+	g.Go(func() error { return c.every(ctx, c.pace(min(4*c.o.Poll, 5*time.Minute)), c.noteStale) })
 	g.Go(func() error { return c.renderAll(ctx) })
 	g.Go(func() error { return c.alarms.serve(ctx) })
 	people := &teller{core: c}

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"slices"
 	"sync"
+	"time"
 
 	"nightferry/internal/digest"
 	"nightferry/internal/fleet"
@@ -169,6 +170,8 @@ type extra struct {
 // order is a change of one row that is not the configuration's.
 type order struct {
 	start, dryRun, rehash, now bool
+	check                      uint8
+	verify                     bool
 	limit                      *limitOrder
 	above                      uint64
 }
@@ -279,14 +282,15 @@ func (c *Core) row(key rowKey, s *fleet.Site, p *fleet.Placement, night *siteNig
 	was := extraOf(&old)
 	rel, _ := c.newest.of(key.channel)
 	row := &ledger.Desired{Domain: key.Domain, Site: key.Site, Channel: key.channel, Number: rel.Number, Release: rel.Digest, Tree: rel.Tree, Start: old.Start, DryRun: old.DryRun}
-	rehash, now := was.Desired.Rehash, was.Desired.Now
+	rehash, now, check, verify := was.Desired.Rehash, was.Desired.Now, was.Desired.Check, was.Desired.Verify
 	if o.start {
 		// There are never more orders than revisions: it is above all that the site has seen, whatever a restored ledger forgot.
 		row.Start, row.DryRun, rehash, now = max(old.Start, was.Above, o.above)+1, o.dryRun, o.rehash, o.now
+		check, verify = o.check, o.verify
 	}
-	priority := 0
+	priority, scrub, scrubRate := 0, int64(0), int64(0)
 	if ch := c.settings.Load().Fleet.Channel(key.channel); ch != nil {
-		priority = ch.Priority
+		priority, scrub, scrubRate = ch.Priority, int64(ch.Scrub/time.Second), ch.ScrubRate
 	}
 	row.Nonce = k.nonceOf(key.Address, key.channel, row.Number, row.Start)
 	w := wire.Desired{
@@ -294,6 +298,7 @@ func (c *Core) row(key rowKey, s *fleet.Site, p *fleet.Placement, night *siteNig
 		Partial: p.Locked == fleet.Partial, Prune: p.Prune, Rate: p.Rate,
 		Nonce: row.Nonce[:], Start: row.Start, DryRun: row.DryRun, Rehash: rehash,
 		Windows: p.Windows, Now: now, Priority: int64(priority), Bytes: rel.Bytes,
+		ReportOnly: p.ReportOnly, Scrub: scrub, ScrubRate: scrubRate, Check: check, Verify: verify,
 	}
 	body, err := wire.Encode(&extra{Desired: w, SiteRate: s.Rate, Night: *night, Above: max(was.Above, o.above)})
 	row.Body = body
@@ -336,20 +341,26 @@ func sameRow(a, b *ledger.Desired) bool {
 
 // Sync orders sites to start now.
 func (c *Core) Sync(ctx context.Context, r SyncRequest) ([]Order, error) {
-	list, err := c.settings.Load().Fleet.Select(r.Scope)
+	return c.orderSites(ctx, "sync", r.Scope, order{start: true, dryRun: r.DryRun, rehash: r.Rehash, now: r.Now},
+		fmt.Sprintf("dry run %t, rehash %t, now %t", r.DryRun, r.Rehash, r.Now))
+}
+
+// orderSites gives each site and channel of a scope an order to start.
+func (c *Core) orderSites(ctx context.Context, verb string, scope fleet.Scope, o order, detail string) ([]Order, error) {
+	list, err := c.settings.Load().Fleet.Select(scope)
 	if err != nil {
 		return nil, err
 	}
 	orders := map[rowKey]order{}
 	for _, s := range list {
 		for _, p := range s.Placements {
-			orders[rowKey{wire.Address{Domain: s.Domain, Site: s.Name}, p.Channel}] = order{start: true, dryRun: r.DryRun, rehash: r.Rehash, now: r.Now}
+			orders[rowKey{wire.Address{Domain: s.Domain, Site: s.Name}, p.Channel}] = o
 		}
 	}
 	if len(orders) == 0 {
-		return nil, errors.New("sync: no site of this scope holds a channel")
+		return nil, fmt.Errorf("%s: no site of this scope holds a channel", verb)
 	}
-	if err := c.audit(ctx, "sync", scopeText(r.Scope), fmt.Sprintf("dry run %t, rehash %t, now %t", r.DryRun, r.Rehash, r.Now)); err != nil {
+	if err := c.audit(ctx, verb, scopeText(scope), detail); err != nil {
 		return nil, err
 	}
 	if err := c.desire(ctx, orders); err != nil {
@@ -362,11 +373,11 @@ func (c *Core) Sync(ctx context.Context, r SyncRequest) ([]Order, error) {
 		x.mu.Lock()
 		for _, d := range x.state.Desired {
 			if _, ok := orders[rowKey{a, d.Channel}]; ok {
-				o := Order{Domain: a.Domain, Site: a.Site, Channel: d.Channel, Number: d.Number, Start: d.Start, Connected: c.heard(x)}
-				if !r.Now {
-					o.Opens = c.settings.Load().nights.opens(a.Site, d.Channel, c.wall())
+				ordered := Order{Domain: a.Domain, Site: a.Site, Channel: d.Channel, Number: d.Number, Start: d.Start, Connected: c.heard(x)}
+				if !o.now {
+					ordered.Opens = c.settings.Load().nights.opens(a.Site, d.Channel, c.wall())
 				}
-				out = append(out, o)
+				out = append(out, ordered)
 			}
 		}
 		x.mu.Unlock()

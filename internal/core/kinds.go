@@ -26,6 +26,9 @@ const (
 	HookDown  Kind = "webhook"     // the webhook does not take notices
 	Publishes Kind = "publish"     // a channel could not be published
 
+	Discrepancy Kind = "discrepancy" // a site's files are not what was put there
+	Stale       Kind = "stale"       // a site lacks a release after its window
+
 	ClusterBad Kind = "cluster"         // one's own NATS cluster is away, or does not take the Core's users
 	NotCut     Kind = "cluster-revoked" // somebody revoked is still connected to it
 	SiteSays   Kind = "site"            // prefix of what a site reports: site-<its kind>
@@ -33,5 +36,5 @@ const (
 
 // Kinds lists them, for the documentation's test.
 func Kinds() []Kind {
-	return []Kind{Forged, Revoked, Protocol, Malformed, Denied, TokenBad, BadAsk, BadProof, Clock, Silent, Full, Store, LogAccess, Rendering, Lost, Behind, Publishes, MailDown, HookDown, ClusterBad, NotCut, SiteSays}
+	return []Kind{Forged, Revoked, Protocol, Malformed, Denied, TokenBad, BadAsk, BadProof, Clock, Silent, Full, Store, LogAccess, Rendering, Lost, Behind, Publishes, MailDown, HookDown, Discrepancy, Stale, ClusterBad, NotCut, SiteSays}
 }

@@ -234,7 +234,7 @@ func (c *Core) merge(ctx context.Context, run *ledger.Run, entries []outcome, pa
 // accounted reports whether a run that ended so has looked at every file. One
 // that was stopped, or failed, says nothing of the files that it does not name.
 func accounted(state string) bool {
-	return state == verified || state == "incomplete" || state == "planned"
+	return state == verified || state == "incomplete" || state == "planned" || state == different
 }
 
 // untold is the line of an entry that no outcome names. Folders have one

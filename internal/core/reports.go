@@ -89,10 +89,16 @@ func (c *Core) after(ctx context.Context, a wire.Address, x *site, t *translator
 	for _, s := range t.started {
 		c.say(Event{Kind: RunStarted, Domain: a.Domain, Site: a.Site, Channel: s.channel, Run: s.run.String()})
 	}
+	for _, channel := range t.different {
+		c.alarms.noted(Discrepancy, channel, a)
+	}
 	for _, id := range done.Finished {
 		run, err := c.ledger.Run(ctx, id)
 		if err != nil {
 			continue
+		}
+		if run.State == verified {
+			c.alarms.over(Discrepancy, run.Channel, a)
 		}
 		x.mu.Lock()
 		if p, ok := x.progress[run.Channel]; ok && p.run == id {
@@ -138,9 +144,12 @@ type translator struct {
 	key  trust.Public
 	runs map[ledger.RunID]releaseKey
 
-	started  []startedRun
-	problems []wire.Problem
-	outcomes int64
+	started []startedRun
+
+	differing map[ledger.RunID][]string // what runs told to differ, as incidents name it
+	different []string                  // channels of which an incident was opened
+	problems  []wire.Problem
+	outcomes  int64
 }
 
 type startedRun struct {
@@ -186,6 +195,9 @@ func (t *translator) start(e *ledger.Event) error {
 	if v.Start > 0 {
 		s.Trigger = "sync"
 	}
+	if v.Trigger == "scrub" || v.Trigger == "verify" {
+		s.Trigger = v.Trigger
+	}
 	if rel, err := t.core.ledger.Release(t.ctx, e.Channel, v.Number); err == nil && rel.Digest == v.Release {
 		s.Tree = rel.Tree
 	}
@@ -202,7 +214,7 @@ func (t *translator) files(e *ledger.Event) error {
 	}
 	t.outcomes += int64(len(all))
 	for _, o := range all {
-		if o.Kind != wire.Failed && o.Kind != wire.Locked && o.Kind != wire.Repaired {
+		if o.Kind != wire.Failed && o.Kind != wire.Locked && o.Kind != wire.Repaired && o.Kind != wire.Differs {
 			continue
 		}
 		x := ledger.Exception{Path: o.Path, Outcome: o.Kind.String(), Cause: clip(o.Cause)}
@@ -213,6 +225,9 @@ func (t *translator) files(e *ledger.Event) error {
 			}
 		}
 		e.Exceptions = append(e.Exceptions, x)
+		if o.Kind == wire.Repaired || o.Kind == wire.Differs {
+			t.notedDifference(e.Run, x)
+		}
 	}
 	return nil
 }
@@ -285,12 +300,13 @@ func (t *translator) finish(e *ledger.Event) error {
 	}
 	f := &ledger.Finish{State: v.Verdict, Cause: bound(v.Error, maxRunText), Totals: ledger.Totals{
 		Files: v.Files, Bytes: v.Bytes, Added: v.Added, Changed: v.Changed, Moved: v.Moved, Repaired: v.Repaired, Deleted: v.Deleted,
-		Unchanged: v.Unchanged, Locked: v.Locked, Failed: v.Failed, Held: v.Held, Fetched: v.Fetched,
+		Unchanged: v.Unchanged, Locked: v.Locked, Failed: v.Failed + v.Differs, Held: v.Held, Fetched: v.Fetched,
 	}}
 	if !wire.ValidName(f.State) {
 		f.State = failed
 	}
 	e.Finish = f
+	t.discrepancy(e, &v)
 	defer func() {
 		if !accounted(f.State) {
 			f.Totals.Unchanged = 0 // what it had compared when it broke off; nobody can say which files

@@ -66,6 +66,10 @@ type Channel struct {
 	Ignore       []string // patterns of what a site may keep beside the release, not reported and not pruned
 	LogUnchanged bool     // log a line for each unchanged file too
 
+	// Checks of what lies at the sites.
+	Scrub     time.Duration // from one reading of every byte to the next; 0: never
+	ScrubRate int64         // bytes per second that checks read; 0: no limit
+
 	Cadence  string // when the Core publishes, as package window reads it; empty: never by itself
 	Priority int    // the higher moves first; with the same, the smaller
 }
@@ -103,7 +107,9 @@ type Placement struct {
 	Rate    int64  // bytes per second of this channel; 0: no limit but the site's
 	Locked  LockPolicy
 	Prune   bool
-	Windows string // when it may move, as package window reads it; empty: always
+	// ReportOnly: what is found to differ is reported, and not repaired by itself.
+	ReportOnly bool
+	Windows    string // when it may move, as package window reads it; empty: always
 }
 
 func find[T any](list []T, name string, of func(*T) string) *T {

@@ -19,6 +19,7 @@ type Run struct {
 	Target  string
 	Start   uint64 // the order that it obeys; 0: none
 	DryRun  bool
+	Check   uint8 // it is a check, as wire.Desired has it
 	Began   int64 // Unix seconds
 	Pass    int64 // the attempt under way, as Pass returned it; not kept
 }
@@ -29,8 +30,8 @@ func (s *Spool) Begin(ctx context.Context, r Run, started wire.Event) error {
 		if _, err := tx.ExecContext(ctx, "DELETE FROM outcomes WHERE channel = ?", r.Channel); err != nil {
 			return err
 		}
-		if _, err := tx.ExecContext(ctx, "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-			r.Channel, r.ID, int64(r.Number), r.Release[:], r.Target, int64(r.Start), r.DryRun, r.Began); err != nil {
+		if _, err := tx.ExecContext(ctx, "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+			r.Channel, r.ID, int64(r.Number), r.Release[:], r.Target, int64(r.Start), r.DryRun, r.Began, r.Check); err != nil {
 			return err
 		}
 		return appendEvent(ctx, tx, &started)
@@ -40,7 +41,7 @@ func (s *Spool) Begin(ctx context.Context, r Run, started wire.Event) error {
 // Runs returns the runs under way: at the start of a process, those that
 // another process has left.
 func (s *Spool) Runs(ctx context.Context) (all []Run, err error) {
-	rows, err := s.db.QueryContext(ctx, "SELECT channel, id, number, release, target, start, dry, began FROM runs ORDER BY channel")
+	rows, err := s.db.QueryContext(ctx, "SELECT channel, id, number, release, target, start, dry, began, checking FROM runs ORDER BY channel")
 	if err != nil {
 		return nil, fmt.Errorf("read runs: %w", classify(err))
 	}
@@ -48,7 +49,7 @@ func (s *Spool) Runs(ctx context.Context) (all []Run, err error) {
 	for rows.Next() {
 		var r Run
 		var release []byte
-		if err := rows.Scan(&r.Channel, &r.ID, &r.Number, &release, &r.Target, &r.Start, &r.DryRun, &r.Began); err != nil {
+		if err := rows.Scan(&r.Channel, &r.ID, &r.Number, &release, &r.Target, &r.Start, &r.DryRun, &r.Began, &r.Check); err != nil {
 			return nil, fmt.Errorf("read runs: %w", classify(err))
 		}
 		copy(r.Release[:], release)
@@ -94,9 +95,9 @@ func (s *Spool) Obeyed(ctx context.Context, channel string) (start uint64, err e
 
 // Counts are the outcomes of a run.
 type Counts struct {
-	Of       [9]int64 // by wire.OutcomeKind
-	Sent     int64    // all of them
-	Previous int64    // entries of the release whose outcome comes from an earlier pass, and which the last pass took for unchanged
+	Of       [wire.OutcomeKinds]int64 // by wire.OutcomeKind
+	Sent     int64                    // all of them
+	Previous int64                    // entries of the release whose outcome comes from an earlier pass, and which the last pass took for unchanged
 }
 
 // Finish ends the channel's run in one transaction: what is settled or told

@@ -47,7 +47,19 @@ type Desired struct {
 	Now      bool   // the order Start is obeyed also while no window is open
 	Priority int64  // the higher goes first; with the same, the smaller
 	Bytes    int64  // of the release
+
+	ReportOnly bool  // what is found to differ from a release that the site holds is reported, and not repaired by itself
+	Scrub      int64 // seconds from one reading of every byte to the next; 0: never
+	ScrubRate  int64 // bytes per second that checks read; 0: no limit
+	Check      uint8 // the order Start is a check, which changes nothing: CheckQuick or CheckFull; 0: it is none
+	Verify     bool  // the order Start was given to verify
 }
+
+// The checks of Desired.
+const (
+	CheckQuick = 1 // names, sizes and times
+	CheckFull  = 2 // every byte
+)
 
 // Hello is what a site holds.
 type Hello struct {

@@ -59,18 +59,20 @@ type Started struct {
 	Start    uint64 // the order that it obeys; 0: by itself
 	DryRun   bool
 	Target   string
+	Trigger  string // what asked for it beside State and order: scrub or verify; empty: nothing
 }
 
 // Finished closes a run, whatever its end.
 type Finished struct {
 	_                                                                          struct{} `cbor:",toarray"`
-	Verdict                                                                    string   // verified, incomplete, planned, failed, stopped, refused, nothing
+	Verdict                                                                    string   // verified, different, incomplete, planned, failed, stopped, refused, nothing
 	Error                                                                      string   // why it is not verified
 	Added, Changed, Moved, Repaired, Deleted, Unchanged, Locked, Extra, Failed int64
 	Files, Bytes                                                               int64  // of the release
 	Wire, Fetched, Held, Written, Needed                                       int64  // bytes, as apply.Result has them
 	Outcomes                                                                   int64  // outcomes that were sent
 	Attestation                                                                []byte // signed; empty: the run did not get that far
+	Differs                                                                    int64  // paths that a check found not to be as the release says
 }
 
 // Problem is an incident that a site reports, or says is over.

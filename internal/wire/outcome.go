@@ -37,14 +37,18 @@ const (
 	Locked
 	Extra
 	Failed
-	lastKind = Failed
+	Differs  // a check found it not to be as the release says, and changed nothing
+	lastKind = Differs
 )
+
+// OutcomeKinds is the length of what is counted by kind.
+const OutcomeKinds = int(lastKind) + 1
 
 func (k OutcomeKind) String() string {
 	if k == 0 || k > lastKind {
 		return fmt.Sprintf("outcome %d", uint8(k))
 	}
-	return [...]string{"added", "changed", "moved", "repaired", "deleted", "locked", "extra", "failed"}[k-1]
+	return [...]string{"added", "changed", "moved", "repaired", "deleted", "locked", "extra", "failed", "differs"}[k-1]
 }
 
 // ParseOutcomeKind reads what String wrote.

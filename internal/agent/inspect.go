@@ -1,0 +1,239 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"nightferry/internal/apply"
+	"nightferry/internal/halt"
+	"nightferry/internal/manifest"
+	"nightferry/internal/spool"
+	"nightferry/internal/verify"
+	"nightferry/internal/wire"
+)
+
+// verdictDifferent ends a check that has found something.
+const verdictDifferent = "different"
+
+// mode says whether a run is a check, which compares and changes nothing, and
+// what started it where the order does not say.
+func (a *agent) mode(want *wire.Desired, obeyed uint64, have *spool.Held) (check uint8, trigger string) {
+	if want.Start > obeyed {
+		if want.Verify {
+			trigger = "verify"
+		}
+		return want.Check, trigger
+	}
+	if a.owed(want.Channel) {
+		trigger = "scrub"
+	}
+	if want.ReportOnly && holds(have, want) {
+		check = wire.CheckQuick
+	}
+	return check, trigger
+}
+
+// holds reports whether the site holds what is wanted.
+func holds(have *spool.Held, want *wire.Desired) bool {
+	return have != nil && have.Number == want.Number && have.Release == want.Release && have.Target == want.Target
+}
+
+// check compares the target with what was applied there, in one run that ends
+// verified or different. Neither the store nor the Core is needed.
+func (a *agent) check(ctx, rctx context.Context, want *wire.Desired, r spool.Run, target string) (again bool, err error) {
+	if r.Pass, err = a.spool.Pass(ctx, r.Channel); err != nil {
+		return true, a.full(ctx, err)
+	}
+	keep := context.WithoutCancel(ctx)
+	t := &teller{a: a, ctx: keep, run: &r}
+	e := &examination{a: a, t: t, run: &r, want: want}
+	cerr := errors.Join(e.compare(rctx, target), t.flush())
+	if cerr != nil && ctx.Err() != nil {
+		return false, nil // goes on under the same id
+	}
+	f := wire.Finished{Verdict: verdictDifferent, Files: e.totals.Files, Bytes: e.totals.Bytes, Extra: e.seen.Extra, Unchanged: max(0, e.seen.Files+e.seen.Dirs-e.different)}
+	var hold *spool.Held
+	var stopped *halt.Error
+	done := r
+	switch {
+	case errors.Is(cerr, apply.ErrNothingApplied):
+		f.Error = cerr.Error()
+	case rctx.Err() != nil, errors.As(cerr, &stopped):
+		f.Verdict, f.Error = verdictStopped, cerr.Error()
+	case cerr != nil:
+		f.Verdict, f.Error = verdictFailed, cerr.Error()
+	case e.lacks != "":
+		f.Error = e.lacks
+	case e.different > 0:
+		f.Error = fmt.Sprintf("%d paths differ from release %d", e.different, r.Number)
+	default:
+		f.Verdict = string(apply.Verified)
+		now := a.o.Now().Unix()
+		hold = &spool.Held{Held: wire.Held{Channel: r.Channel, Number: r.Number, Release: r.Release, Verified: now}, Target: r.Target}
+		at := wire.Attestation{Channel: r.Channel, Nonce: want.Nonce, Release: e.release, Tree: e.tree, Files: e.totals.Files, Bytes: e.totals.Bytes,
+			ReadFiles: e.read, ReadBytes: e.seen.Bytes, StatedFiles: e.stated, OldestRead: e.oldest, At: now}
+		if f.Attestation, err = wire.SignAttestation(a.id.key, a.id.Repo, a.id.Address(), r.Number, &at); err != nil {
+			return false, err
+		}
+	}
+	if f.Verdict == verdictFailed || f.Verdict == verdictStopped {
+		done.Start = 0 // the order is still to be obeyed
+	}
+	if err := a.close(ctx, done, hold, &f, nil); err != nil {
+		return true, a.full(ctx, err) // the run stays open
+	}
+	if f.Verdict == verdictDifferent || f.Verdict == string(apply.Verified) {
+		a.looked(r.Channel)
+	}
+	return f.Verdict == verdictFailed, nil
+}
+
+// examination is one check under way.
+type examination struct {
+	a    *agent
+	t    *teller
+	run  *spool.Run
+	want *wire.Desired
+
+	release, tree [32]byte
+	totals        manifest.Totals // of what was applied
+	lacks         string          // why what was applied is not what is wanted
+	seen          verify.Totals
+	read, stated  int64
+	oldest        int64
+	different     int64 // paths
+
+	last  string // the path of cause
+	cause string
+}
+
+func (e *examination) compare(ctx context.Context, target string) (err error) {
+	x, err := apply.Inspect(target, e.run.Channel, e.a.o.Now)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, x.Close()) }()
+	e.release, e.tree, e.totals = x.Release, x.Tree, x.Totals
+	switch {
+	case x.Number != e.run.Number || x.Release != e.run.Release:
+		e.lacks = fmt.Sprintf("the site holds release %d, and release %d is wanted", x.Number, e.run.Number)
+	case !x.Complete:
+		e.lacks = fmt.Sprintf("release %d was not applied completely", x.Number)
+	}
+	full := e.run.Check == wire.CheckFull
+	began := e.a.o.Now().Unix()
+	next, err := e.entries(x, full)
+	if err != nil {
+		return err
+	}
+	found := apply.Checks{Began: x.Checks.Began, Cursor: x.Checks.Cursor, Done: x.Checks.Done}
+	o := readOptions(e.want.ScrubRate)
+	o.Quick = !full
+	o.Suspect = func(path string) bool { _, ok := x.Checks.Why(path); return ok }
+	o.Read = func(_ string, bytes int64) { e.progress(bytes) }
+	e.seen, err = verify.Run(ctx, target, next, o, func(f verify.Finding) {
+		if f.Problem != verify.Extra {
+			found.Suspect(f.Path, string(f.Problem)+": "+f.Detail)
+		}
+		e.tell(f)
+	})
+	e.flush()
+	if err != nil {
+		for _, s := range found.Suspects {
+			x.Checks.Suspect(s.Path, s.Why)
+		}
+		return errors.Join(err, x.Save())
+	}
+	*x.Checks = found // each that was suspect has been read again
+	if !full {
+		return x.Save()
+	}
+	x.Checks.Began = began
+	return x.Passed(ctx)
+}
+
+// entries streams what was applied, and counts what the attestation rests on.
+func (e *examination) entries(x *apply.Inspection, full bool) (manifest.Next, error) {
+	next, err := x.Entries()
+	if err != nil {
+		return nil, err
+	}
+	first := true
+	return func() (*manifest.Entry, error) {
+		entry, checked, err := next()
+		if entry == nil || err != nil || entry.Kind != manifest.File {
+			return entry, err
+		}
+		if _, suspect := x.Checks.Why(entry.Path); full || suspect {
+			e.read++
+			checked = e.run.Began
+		} else {
+			e.stated++
+		}
+		if first || checked < e.oldest {
+			e.oldest, first = checked, false
+		}
+		return entry, nil
+	}, nil
+}
+
+// tell gathers the findings of one path, which come one after the other.
+func (e *examination) tell(f verify.Finding) {
+	if f.Problem == verify.Extra && !e.want.Prune {
+		e.flush()
+		e.t.event(apply.Event{Path: f.Path, Outcome: apply.Extra})
+		return
+	}
+	if f.Path != e.last {
+		e.flush()
+		e.last, e.cause = strings.Clone(f.Path), ""
+		e.different++
+	}
+	if e.cause != "" {
+		e.cause += "; "
+	}
+	e.cause += string(f.Problem) + ": " + f.Detail
+}
+
+func (e *examination) flush() {
+	if e.last == "" {
+		return
+	}
+	e.t.event(apply.Event{Path: e.last, Outcome: differs, Cause: errors.New(e.cause)})
+	e.last, e.cause = "", ""
+}
+
+// differs is the outcome of a path that a check found not to be as the release
+// says.
+const differs = apply.Outcome("differs")
+
+func (e *examination) progress(bytes int64) {
+	p := &e.t.progress
+	e.t.event(apply.Event{Kind: apply.ProgressEvent, FilesDone: p.FilesDone + 1, FilesTotal: e.totals.Files, BytesDone: p.BytesDone + bytes, BytesTotal: e.totals.Bytes})
+}
+
+// readOptions reads at most so many bytes per second; 0: as fast as it goes.
+func readOptions(bytesPerSecond int64) verify.Options {
+	if bytesPerSecond <= 0 {
+		return verify.Options{}
+	}
+	// Half a second's worth at once at most, and never more than is read at once.
+	burst := int(min(max(bytesPerSecond/2, 4<<10), 1<<20))
+	l := rate.NewLimiter(rate.Limit(bytesPerSecond), burst)
+	return verify.Options{Workers: 1, Limit: func(ctx context.Context, n int) error {
+		for ; n > 0; n -= burst {
+			if err := l.WaitN(ctx, min(n, burst)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}}
+}
+
+// never is how long a pass that nobody has asked for is away.
+const never = 365 * 24 * time.Hour

@@ -1,0 +1,209 @@
+package core
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"nightferry/internal/fleet"
+	"nightferry/internal/ledger"
+	"nightferry/internal/wire"
+)
+
+const (
+	// different is how a run ends that compared, and found something.
+	different = "different"
+	// pathsTold is how many paths an incident names; the run's log has them all.
+	pathsTold = 20
+	// staleAfter is when a release that a site lacks is late where no window says
+	// so.
+	staleAfter = 24 * time.Hour
+	// movingFor is how long a release may take whose content moves every night.
+	movingFor = 7 * 24 * time.Hour
+)
+
+// discrepancy makes an incident of a run that found a site's files not to be
+// what was put there, whether it has repaired them or not. It opens in the
+// transaction that commits the run's end.
+func (t *translator) discrepancy(e *ledger.Event, v *wire.Finished) {
+	n := v.Repaired + v.Differs
+	if n == 0 && v.Verdict != different {
+		return
+	}
+	said := slices.Clone(t.differing[e.Run])
+	if int64(len(said)) < min(n, pathsTold) {
+		// An earlier message of the run has named them.
+		old, err := t.core.ledger.Exceptions(t.ctx, ledger.Filter{Run: e.Run, Limit: 10 * pathsTold})
+		if err == nil {
+			for _, x := range old {
+				if x.Outcome == wire.Repaired.String() || x.Outcome == wire.Differs.String() {
+					said = append(said, named(x))
+				}
+			}
+		}
+	}
+	slices.Sort(said)
+	said = slices.Compact(said)
+	said = said[:min(len(said), pathsTold)]
+	text := fmt.Sprintf("site %s, channel %s: %d paths are not as release %d says", t.at.Site, e.Channel, n, t.run(e.Run).number)
+	if n == 0 {
+		text = fmt.Sprintf("site %s, channel %s: %s", t.at.Site, e.Channel, clip(v.Error))
+	}
+	if len(said) > 0 {
+		text += ": " + strings.Join(said, "; ")
+		if more := n - int64(len(said)); more > 0 {
+			text += fmt.Sprintf("; and %d more", more)
+		}
+	}
+	switch {
+	case v.Verdict == verified:
+		text += ". All were repaired, and are verified again"
+	case v.Verdict == different:
+		text += fmt.Sprintf(". Nothing was repaired: nightferry verify --site %s --channel %s --repair", t.at.Site, e.Channel)
+	default:
+		text += ". The run did not end verified: the next one goes on"
+	}
+	t.different = append(t.different, e.Channel)
+	e.Incidents = append(e.Incidents, ledger.Problem{Key: keyOf(Discrepancy, e.Channel), Kind: string(Discrepancy), Scope: "site " + t.at.Site,
+		Text: text, Domain: t.at.Domain, Site: t.at.Site})
+}
+
+// notedDifference keeps the first paths that a run tells of.
+func (t *translator) notedDifference(run ledger.RunID, x ledger.Exception) {
+	if len(t.differing[run]) >= pathsTold {
+		return
+	}
+	if t.differing == nil {
+		t.differing = map[ledger.RunID][]string{}
+	}
+	t.differing[run] = append(t.differing[run], named(x))
+}
+
+// maxTold bounds what an incident says of one path, in bytes.
+const maxTold = 200
+
+func named(x ledger.Exception) string {
+	if x.Cause == "" {
+		return bound(x.Path, maxTold)
+	}
+	return bound(x.Path, maxTold) + " (" + bound(x.Cause, maxTold) + ")"
+}
+
+// VerifyRequest orders sites to compare what lies there with their release now.
+type VerifyRequest struct {
+	Scope  fleet.Scope `json:"scope"`
+	Full   bool        `json:"full"`   // read every byte
+	Repair bool        `json:"repair"` // fetch what differs
+}
+
+// Verify orders sites to check now, also while no window is open. Without
+// Repair they change nothing.
+func (c *Core) Verify(ctx context.Context, r VerifyRequest) ([]Order, error) {
+	o := order{start: true, now: true, verify: true}
+	switch {
+	case r.Repair:
+		o.rehash = r.Full
+	case r.Full:
+		o.check = wire.CheckFull
+	default:
+		o.check = wire.CheckQuick
+	}
+	return c.orderSites(ctx, "verify", r.Scope, o, fmt.Sprintf("full %t, repair %t", r.Full, r.Repair))
+}
+
+// noteStale opens an incident for each site that still lacks a release after
+// the window in which it should have come, and ends it when it has come. What
+// is no longer configured is no discrepancy.
+func (c *Core) noteStale(ctx context.Context) {
+	if err := c.noteStaleOnce(ctx); err != nil && ctx.Err() == nil {
+		c.ledgerFailed(err)
+	}
+}
+
+func (c *Core) noteStaleOnce(ctx context.Context) error {
+	s, now := c.settings.Load(), c.wall()
+	held, err := c.holdings(ctx, ledger.Filter{})
+	if err != nil {
+		return err
+	}
+	here := map[rowKey]bool{}
+	for i := range s.Fleet.Sites {
+		site := &s.Fleet.Sites[i]
+		a := wire.Address{Domain: site.Domain, Site: site.Name}
+		x := c.fleet.find(a)
+		if x == nil {
+			continue
+		}
+		x.mu.Lock()
+		id := x.identity
+		x.mu.Unlock()
+		if id == nil {
+			continue
+		}
+		for _, p := range site.Placements {
+			here[rowKey{a, p.Channel}] = true
+			rel, published := c.newest.of(p.Channel)
+			if !published {
+				continue
+			}
+			h := held[rowKey{a, p.Channel}]
+			if h.Number == rel.Number && h.Release == rel.Digest {
+				c.alarms.over(Stale, p.Channel, a)
+				continue
+			}
+			since := rel.Published
+			if enrolled := c.motion.At(id.Enrolled); enrolled.After(since) {
+				since = enrolled
+			}
+			why := fmt.Sprintf("published %s", rel.Published.UTC().Format("2006-01-02 15:04 MST"))
+			if rule, ok := s.nights.rules[[2]string{site.Name, p.Channel}]; ok {
+				w, ended := lastEnded(now, c.missedAfter(), s.nights.places[site.Name], rule)
+				if !ended || !since.Before(w.Start) {
+					continue
+				}
+				why += ", and its window has closed at " + w.End.Format("2006-01-02 15:04 MST")
+			} else if now.Sub(since) < staleAfter {
+				continue
+			}
+			moving, last, err := c.lastOf(ctx, a, p.Channel)
+			if err != nil {
+				return err
+			}
+			if moving && now.Sub(since) < movingFor {
+				continue // it takes more than one night
+			}
+			c.alarms.raise(Stale, p.Channel, a, fmt.Sprintf("site %s, channel %s: it holds %s, not release %d: %s%s; nightferry sync --site %s --now does not wait for the next", a.Site, p.Channel, releaseOr(h.Number), rel.Number, why, last, a.Site))
+		}
+	}
+	c.alarms.retain(func(kind Kind, what string, at wire.Address) bool {
+		return kind != Stale && kind != Discrepancy || here[rowKey{at, what}]
+	})
+	return nil
+}
+
+func releaseOr(n uint64) string {
+	if n == 0 {
+		return "no release"
+	}
+	return fmt.Sprintf("release %d", n)
+}
+
+// lastOf tells how a site's last run of a channel ended, and whether it moved
+// content and only has not come to its end.
+func (c *Core) lastOf(ctx context.Context, a wire.Address, channel string) (moving bool, text string, err error) {
+	runs, err := c.ledger.Runs(ctx, ledger.RunFilter{Domain: a.Domain, Site: a.Site, Channel: channel, Limit: 1})
+	if err != nil || len(runs) == 0 {
+		return false, "; it told of no run", err
+	}
+	r := &runs[0]
+	if r.Finished.IsZero() {
+		return true, "", nil
+	}
+	text = "; its last run ended " + r.State
+	if r.Cause != "" {
+		text += " (" + clip(r.Cause) + ")"
+	}
+	return r.State == "stopped" && r.Totals.Fetched > 0, text, nil
+}

@@ -1,0 +1,280 @@
+package core_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"nightferry/internal/core"
+	"nightferry/internal/fleet"
+	"nightferry/internal/ledger"
+)
+
+// random is content that no compression makes smaller.
+func random(seed uint64, n int) string {
+	r, b := rand.New(rand.NewPCG(seed, 1)), make([]byte, n)
+	for i := range b {
+		b[i] = byte(r.Uint32())
+	}
+	return string(b)
+}
+
+// at is where a file of channel package lies at a site.
+func (w *world) at(site, name string) string {
+	return filepath.Join(w.dir, "sites", site, "package", filepath.FromSlash(name))
+}
+
+// flip changes one byte of a file at a site, and neither size nor time.
+func (w *world) flip(site, name string) {
+	w.t.Helper()
+	path := w.at(site, name)
+	info, err := os.Stat(path)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	b := make([]byte, 1)
+	if _, err = f.ReadAt(b, info.Size()/2); err == nil {
+		b[0] ^= 1
+		_, err = f.WriteAt(b, info.Size()/2)
+	}
+	if cerr := f.Close(); err != nil || cerr != nil {
+		w.t.Fatal(err, cerr)
+	}
+	if err := os.Chtimes(path, info.ModTime(), info.ModTime()); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// asPublished reports whether a site's file is the source's.
+func (w *world) asPublished(site, name string) bool {
+	have, err := os.ReadFile(w.at(site, name))
+	want, serr := os.ReadFile(filepath.Join(w.source, filepath.FromSlash(name)))
+	return err == nil && serr == nil && string(have) == string(want)
+}
+
+// discrepancy returns the newest incident about a site's files, nil: there was
+// none.
+func (w *world) discrepancy(site string) *ledger.Incident {
+	w.t.Helper()
+	list, err := w.core.Incidents(w.t.Context(), true)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for i := range list {
+		for _, m := range list[i].Members {
+			if list[i].Kind == string(core.Discrepancy) && m.Site == site {
+				return &list[i]
+			}
+		}
+	}
+	return nil
+}
+
+// runs lists a site's runs of channel package that were started so, the newest
+// first, as far as they have ended.
+func (w *world) runs(site, trigger string) (out []ledger.Run) {
+	w.t.Helper()
+	list, err := w.core.Runs(w.t.Context(), ledger.RunFilter{Site: site, Channel: "package"})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, r := range list {
+		if r.Trigger == trigger && !r.Finished.IsZero() {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// scrubbed makes a world whose sites read every byte that often.
+func scrubbed(t *testing.T, every time.Duration, rate int64) *world {
+	return newWorldWith(t, nil, func(w *world) {
+		for i := range w.settings.Fleet.Channels {
+			w.settings.Fleet.Channels[i].Scrub, w.settings.Fleet.Channels[i].ScrubRate = every, rate
+		}
+		for i := range w.settings.Fleet.Sites {
+			if s := &w.settings.Fleet.Sites[i]; s.Name == "osaka" {
+				s.Placements[0].ReportOnly = true
+			}
+		}
+	})
+}
+
+// TestPain15_OneFileChangedAtASite: one byte changed under an unchanged size and
+// time is found by the site itself, told with its path, repaired by fetching
+// only what is wrong, and closed. Where a site only reports, it stays open until
+// somebody orders the repair.
+func TestPain15_OneFileChangedAtASite(t *testing.T) {
+	w := scrubbed(t, 2*time.Second, 0)
+	for i := range 40 {
+		w.write(fmt.Sprintf("d%d/f%02d.bin", i%5, i), random(uint64(i), 3000))
+	}
+	const image = "images/base.wim"
+	w.write(image, random(77, 12<<20))
+	w.runAgent("tokyo", true)
+	w.runAgent("osaka", true)
+	w.publish("package")
+	w.untilCurrent(1, "tokyo", "osaka")
+
+	w.flip("tokyo", image)
+	w.until("an incident that names the file, and ends", func() bool {
+		i := w.discrepancy("tokyo")
+		return i != nil && !i.Resolved.IsZero()
+	})
+	i := w.discrepancy("tokyo")
+	if !strings.Contains(i.Text, image+" (hash: ") || !strings.Contains(i.Text, "1 paths") {
+		t.Errorf("the incident says %q", i.Text)
+	}
+	if !w.asPublished("tokyo", image) {
+		t.Error("the file is not repaired")
+	}
+	repaired := false
+	for _, r := range w.runs("tokyo", "scrub") {
+		if r.Totals.Repaired == 1 {
+			repaired = true
+			if r.State != "verified" || r.Totals.Fetched == 0 || r.Totals.Fetched >= 1<<20 {
+				t.Errorf("the repair ended %s and fetched %d bytes", r.State, r.Totals.Fetched)
+			}
+		}
+	}
+	if !repaired {
+		t.Error("no run of a scrub has repaired it")
+	}
+
+	// The other one reports, and changes nothing.
+	w.flip("osaka", image)
+	if err := os.Remove(w.at("osaka", "d3/f03.bin")); err != nil {
+		t.Fatal(err)
+	}
+	w.until("osaka to tell of both", func() bool {
+		for _, r := range w.runs("osaka", "scrub") {
+			if r.State == "different" && r.Totals.Failed == 2 {
+				return true
+			}
+		}
+		return false
+	})
+	w.until("its incident", func() bool { i := w.discrepancy("osaka"); return i != nil && i.Resolved.IsZero() })
+	if w.asPublished("osaka", image) || w.asPublished("osaka", "d3/f03.bin") {
+		t.Error("it was repaired, although nobody has ordered that")
+	}
+	verify := func(r core.VerifyRequest) ledger.Run {
+		t.Helper()
+		r.Scope = fleet.Scope{Site: "osaka", Channel: "package"}
+		before := len(w.runs("osaka", "verify"))
+		if _, err := w.core.Verify(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+		w.until("the check", func() bool { return len(w.runs("osaka", "verify")) > before })
+		return w.runs("osaka", "verify")[0]
+	}
+	// What was found is not forgotten by a look at names, sizes and times.
+	if r := verify(core.VerifyRequest{}); r.State != "different" || r.Totals.Failed != 2 {
+		t.Errorf("a quick check: %s, %+v", r.State, r.Totals)
+	}
+	if i := w.discrepancy("osaka"); !i.Resolved.IsZero() || !strings.Contains(i.Text, "d3/f03.bin (missing: ") {
+		t.Errorf("%+v", i)
+	}
+	if r := verify(core.VerifyRequest{Repair: true}); r.State != "verified" || r.Totals.Repaired != 2 || r.Totals.Fetched >= 1<<20 {
+		t.Errorf("the repair: %s, %+v, %s", r.State, r.Totals, r.Cause)
+	}
+	w.until("its end", func() bool { return !w.discrepancy("osaka").Resolved.IsZero() })
+	if !w.asPublished("osaka", image) || !w.asPublished("osaka", "d3/f03.bin") {
+		t.Error("it is not repaired")
+	}
+	if r := verify(core.VerifyRequest{Full: true}); r.State != "verified" || r.Totals.Unchanged < 41 {
+		t.Errorf("a full check of what is right: %s, %+v, %s", r.State, r.Totals, r.Cause)
+	}
+	if len(w.texts(string(core.Discrepancy))) != 0 {
+		t.Error("a discrepancy is open")
+	}
+}
+
+// checks reads what a site keeps of its checks.
+func (w *world) checks(site string) (c struct {
+	Began, Done int64
+	Cursor      string
+}) {
+	b, err := os.ReadFile(w.at(site, ".nightferry/checks.json"))
+	if err == nil {
+		_ = json.Unmarshal(b, &c) // half a file is none
+	}
+	return c
+}
+
+// TestScrubGoesOn: a scrub that is stopped, or that a new release comes into,
+// goes on where it was, with the Core away, and reads nothing twice but what
+// was under way.
+func TestScrubGoesOn(t *testing.T) {
+	const files, size = 120, 20 << 10
+	w := scrubbed(t, 3*time.Second, 600<<10) // a pass takes 4 s
+	for i := range files {
+		w.write(fmt.Sprintf("d%02d/f%03d.bin", i%7, i), random(uint64(i), size))
+	}
+	stop := w.runAgent("tokyo", true)
+	w.publish("package")
+	w.untilCurrent(1, "tokyo")
+	w.until("a scrub that is some way", func() bool { return w.checks("tokyo").Began > 0 })
+	w.write("d03/new.bin", "a new one")
+	w.publish("package") // in the middle of it
+	w.untilCurrent(2, "tokyo")
+	c := w.checks("tokyo")
+	if c.Began == 0 || c.Cursor == "" {
+		t.Fatalf("the release has ended the pass: %+v", c)
+	}
+	w.until("it to go on", func() bool {
+		n := w.checks("tokyo")
+		return n.Began == c.Began && n.Cursor > c.Cursor || n.Done == c.Began
+	})
+	stop()
+	first := w.checks("tokyo")
+	w.stop() // the Core
+	w.mu.Lock()
+	w.log.Reset()
+	w.mu.Unlock()
+	stop = w.runAgent("tokyo", false)
+	w.until("the pass to end", func() bool { n := w.checks("tokyo"); return n.Done == first.Began || first.Began == 0 })
+	stop()
+	w.mu.Lock()
+	log := w.log.String()
+	w.mu.Unlock()
+	if first.Began != 0 && !strings.Contains(log, fmt.Sprintf("the scrub goes on after %q", first.Cursor)) {
+		t.Errorf("it did not go on after %q:\n%s", first.Cursor, log)
+	}
+	w.start()
+	w.runAgent("tokyo", false)
+	w.until("the run that tells of it", func() bool { return len(w.runs("tokyo", "scrub")) > 0 })
+	if r := w.runs("tokyo", "scrub"); r[0].State != "verified" {
+		t.Errorf("%+v", r[0])
+	}
+}
+
+// TestStale: a site that still lacks a release when it should have it is an
+// incident, until it has it.
+func TestStale(t *testing.T) {
+	w := newWorld(t, nil)
+	w.write("a", "alpha")
+	stop := w.runAgent("tokyo", true)
+	w.publish("package")
+	w.untilCurrent(1, "tokyo")
+	stop()
+	w.write("a", "beta")
+	w.publish("package")
+	w.ahead.Store(int64(25 * time.Hour))
+	if text := w.untilIncident(string(core.Stale)); !strings.Contains(text, "it holds release 1, not release 2") {
+		t.Errorf("%q", text)
+	}
+	w.ahead.Store(0)
+	w.runAgent("tokyo", false)
+	w.untilCurrent(2, "tokyo")
+	w.until("its end", func() bool { return len(w.texts(string(core.Stale))) == 0 })
+}
