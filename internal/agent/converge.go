@@ -23,6 +23,7 @@ type job struct {
 	stops   []pending    // orders to stop that end it; guarded by agent.mu
 	ordered bool         // it obeys an order that windows do not hold back
 	scrub   bool         // it only reads what lies here, and makes way for any run
+	ahead   bool         // it only prepares a run: no content moves
 }
 
 // converge starts what is due, as long as ctx lasts.
@@ -76,7 +77,7 @@ func (a *agent) startDue(ctx context.Context, g *errgroup.Group) (time.Duration,
 	if d > wrong {
 		soon = min(soon, clockRetries*a.o.Retry)
 	}
-	for _, want := range inOrder(state) {
+	for _, want := range a.inOrder(state) {
 		left := leftover(runs, want.Channel)
 		obeyed, err := a.spool.Obeyed(ctx, want.Channel)
 		if err != nil {
@@ -101,6 +102,9 @@ func (a *agent) startDue(ctx context.Context, g *errgroup.Group) (time.Duration,
 			soon = min(soon, watch, max(again.Sub(now), time.Millisecond))
 		}
 		if !open {
+			if d <= wrong && wire.ValidName(want.Channel) {
+				soon = min(soon, a.prepare(ctx, g, *want, left, now))
+			}
 			continue
 		}
 		if d > wrong || a.halted(want.Channel) != nil || !wire.ValidName(want.Channel) {
@@ -176,7 +180,16 @@ func (a *agent) launch(ctx context.Context, g *errgroup.Group, want wire.Desired
 	if a.yield(want.Channel) {
 		return
 	}
-	if a.running[want.Channel] != nil || len(a.running) >= maxRuns || a.haltedNow(want.Channel) != nil || a.blind != nil {
+	if j := a.running[want.Channel]; j != nil || len(a.running) >= maxRuns {
+		if j == nil {
+			j = a.preparing()
+		}
+		if j != nil && j.ahead {
+			j.stop(errOpened) // what prepares gives way; its end wakes us
+		}
+		return
+	}
+	if a.haltedNow(want.Channel) != nil || a.blind != nil {
 		return
 	}
 	rctx, stop := context.WithCancelCause(ctx)

@@ -81,6 +81,7 @@ func (a *agent) open(ctx context.Context, data []byte, verb string, v any) (wire
 		a.mu.Lock()
 		a.chain = &next
 		a.mu.Unlock()
+		a.urls.forgetAbsent()
 	}
 	if err == nil {
 		a.mu.Lock()
@@ -147,6 +148,9 @@ func (a *agent) accept(ctx context.Context, revision uint64, v *wire.State) erro
 		a.note(Info, "", fmt.Sprintf("the Core states revision %d", revision), nil)
 		a.mu.Lock()
 		clear(a.next) // somebody may have mended what failed
+		for _, p := range a.ahead {
+			p.at = time.Time{} // the index may have moved, or the window
+		}
 		a.mu.Unlock()
 	}
 	if rehearsed {

@@ -63,6 +63,9 @@ func (a *agent) bring(ctx, rctx context.Context, j *job, want wire.Desired, left
 		}
 		switch {
 		case errors.Is(aerr, apply.ErrUnfinished):
+			a.mu.Lock()
+			delete(a.ahead, r.Channel) // it is finished also outside a window, see mend
+			a.mu.Unlock()
 			a.note(Warning, r.Channel, fmt.Sprintf("release %d: stopped in the middle of its commit, and goes on from there", r.Number), nil)
 			return false, nil // under the same id
 		case ctx.Err() != nil:
@@ -183,7 +186,7 @@ func (a *agent) attempt(ctx context.Context, j *job, r *spool.Run, want wire.Des
 	}
 	// What apply has done must be kept, also when the run is stopped meanwhile.
 	keep := context.WithoutCancel(ctx)
-	t := &teller{a: a, ctx: keep, run: r}
+	t := &teller{a: a, ctx: keep, run: r, moved: &j.moved}
 	o := a.options(keep, r, t)
 	o.Release, o.Digest = r.Number, r.Release
 	o.Prune, o.DryRun, o.Seeds = want.Prune, r.DryRun, a.o.Seeds
@@ -235,6 +238,9 @@ func (a *agent) finish(ctx, rctx context.Context, r spool.Run, want wire.Desired
 			return false, err
 		}
 	}
+	if f.Verdict == verdictStopped {
+		a.remains(&r, res)
+	}
 	done := r
 	if f.Verdict == verdictFailed || f.Verdict == verdictStopped {
 		done.Start = 0 // the order is still to be obeyed
@@ -248,6 +254,9 @@ func (a *agent) finish(ctx, rctx context.Context, r spool.Run, want wire.Desired
 	}
 	if hold != nil {
 		a.looked(r.Channel)
+		if err := a.unneeded(ctx, r.Channel); err != nil {
+			return false, a.full(ctx, err)
+		}
 	}
 	// What was stopped goes on when the order ends; one that only the store knows
 	// of yet is asked for again.

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"nightferry/internal/durable"
 	"nightferry/internal/manifest"
@@ -21,6 +22,7 @@ import (
 const (
 	childDir   = "NIGHTFERRY_TEST_AGENT_DIR"
 	childPoint = "NIGHTFERRY_TEST_AGENT_KILL"
+	childAhead = "NIGHTFERRY_TEST_AGENT_AHEAD" // of its clock, as a time.Duration
 )
 
 // killer ends this process, as SIGKILL does, before the n-th operation after
@@ -82,6 +84,9 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	}
 	o := options(dir, func(f string, v ...any) { fmt.Fprintf(os.Stderr, f+"\n", v...) })
+	if ahead, err := time.ParseDuration(os.Getenv(childAhead)); err == nil {
+		o.Now = func() time.Time { return time.Now().Add(ahead) }
+	}
 	if k := points()[os.Getenv(childPoint)]; k != nil {
 		o.Observer = k()
 	}

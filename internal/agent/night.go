@@ -161,6 +161,9 @@ func (a *agent) nightfall(now time.Time) time.Duration {
 			continue // it is being buried
 		}
 		ok, again := a.night.open(now, channel, j.ordered)
+		if j.ahead {
+			ok = a.night.mayAsk(now)
+		}
 		if ok {
 			ask(again)
 			continue
@@ -170,15 +173,22 @@ func (a *agent) nightfall(now time.Time) time.Duration {
 	return soon
 }
 
-// inOrder lists what the Core wants: the higher priority first, then the
-// smaller release, which frees its place soonest.
-func inOrder(s *wire.State) []*wire.Desired {
-	out := make([]*wire.Desired, len(s.Desired))
+// inOrder lists what the Core wants: the higher priority first, then what has
+// least to fetch, which frees its place soonest. Where that is not known yet, the
+// release's size stands for it.
+func (a *agent) inOrder(s *wire.State) []*wire.Desired {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	out, need := make([]*wire.Desired, len(s.Desired)), make(map[string]int64, len(s.Desired))
 	for i := range s.Desired {
-		out[i] = &s.Desired[i]
+		d := &s.Desired[i]
+		out[i], need[d.Channel] = d, d.Bytes
+		if p := a.ahead[d.Channel]; p != nil && p.of == aheadOf(d) && p.needed >= 0 {
+			need[d.Channel] = min(d.Bytes, p.needed)
+		}
 	}
 	slices.SortStableFunc(out, func(x, y *wire.Desired) int {
-		return cmp.Or(cmp.Compare(y.Priority, x.Priority), cmp.Compare(x.Bytes, y.Bytes))
+		return cmp.Or(cmp.Compare(y.Priority, x.Priority), cmp.Compare(need[x.Channel], need[y.Channel]))
 	})
 	return out
 }

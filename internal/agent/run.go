@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"sync"
 	"time"
 
@@ -59,6 +60,7 @@ type agent struct {
 	running map[string]*job
 	next    map[string]attempt // by channel: when it may be tried again
 	refused map[string]string  // by channel: the target that was refused
+	ahead   map[string]*ahead  // by channel: what its next run needs
 	fatal   error
 }
 
@@ -107,13 +109,18 @@ func Run(ctx context.Context, o Options) (err error) {
 	if sp.Aside() != "" {
 		o.Log(Note{Level: Error, Text: "the agent's database was damaged and is set aside as " + sp.Aside()})
 	}
-	a := &agent{o: o, id: id, root: root, spool: sp, rate: newLimiter(0),
-		hello: make(signal, 1), work: make(signal, 1), report: make(signal, 1), beat: make(signal, 1), acks: make(chan ack, 16),
-		running: map[string]*job{}, next: map[string]attempt{}, refused: map[string]string{}, halts: halts{stops: map[uint64]*stop{}, was: map[string]bool{}}}
+	a := newAgent(o, id, root, sp)
 	if err := a.remember(ctx); err != nil {
 		return err
 	}
 	return a.serve(ctx)
+}
+
+func newAgent(o Options, id *Identity, root *durable.Root, sp *spool.Spool) *agent {
+	return &agent{o: o, id: id, root: root, spool: sp, rate: newLimiter(0),
+		hello: make(signal, 1), work: make(signal, 1), report: make(signal, 1), beat: make(signal, 1), acks: make(chan ack, 16),
+		running: map[string]*job{}, next: map[string]attempt{}, refused: map[string]string{}, ahead: map[string]*ahead{},
+		halts: halts{stops: map[uint64]*stop{}, was: map[string]bool{}}}
 }
 
 // remember takes up what an earlier process has accepted.
@@ -157,6 +164,11 @@ func (a *agent) serve(life context.Context) (err error) {
 	ctx, stop := context.WithCancelCause(life)
 	defer stop(nil)
 	a.urls = newURLs(func(q wire.Ask) error { return a.say(wire.VerbAsk, &q) }, a.storeNow, a.o.AckWait)
+	lent, err := a.spool.Lent(ctx, a.storeNow().Unix())
+	if err != nil {
+		return err
+	}
+	a.urls.restore(lent, trustPrefix+strconv.FormatUint(a.chain.Number+1, 10))
 	a.store, err = a.openStore()
 	if err != nil {
 		return err

@@ -85,7 +85,7 @@ func (a *agent) lookBeyond(ctx context.Context, s *second) {
 // transfers reports whether content moves. It is called with a.mu held.
 func (a *agent) transfers() bool {
 	for _, j := range a.running {
-		if !j.scrub {
+		if !j.ahead && !j.scrub {
 			return true
 		}
 	}

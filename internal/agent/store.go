@@ -22,6 +22,8 @@ type store struct {
 	limits []*rate.Limiter
 	moved  *atomic.Int64 // bytes that came
 	date   func(store time.Time)
+	reads  func(key string) // told of each object that is asked for; nil: nobody
+	most   int64            // no more bytes than about so many; 0: any number
 }
 
 // proxies chooses proxies as the control connection does, by the same
@@ -63,6 +65,12 @@ func (a *agent) openStore() (bucket.Store, error) {
 func (s *store) Prefetch(ctx context.Context, keys []string) { s.urls.Prefetch(ctx, keys) }
 
 func (s *store) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, bucket.Info, error) {
+	if s.reads != nil {
+		s.reads(key)
+	}
+	if s.most > 0 && s.moved.Load() > s.most {
+		return nil, bucket.Info{}, tooMuch(key)
+	}
 	body, info, err := s.Store.Get(ctx, key, off, n)
 	if err != nil {
 		return nil, info, err

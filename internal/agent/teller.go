@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"nightferry/internal/apply"
@@ -29,6 +30,7 @@ type teller struct {
 	run    *spool.Run
 	told   []spool.Outcome
 	extras int
+	moved  *atomic.Int64 // bytes that the run has fetched; nil: it fetches none
 
 	mu  sync.Mutex
 	bad error // why no more can be kept
@@ -60,6 +62,9 @@ func (t *teller) event(e apply.Event) {
 	case apply.ProgressEvent:
 		p := &t.progress
 		p.FilesDone, p.FilesTotal, p.BytesDone, p.BytesTotal = e.FilesDone, e.FilesTotal, e.BytesDone, e.BytesTotal
+		if t.moved != nil {
+			p.BytesWire = t.moved.Load()
+		}
 		t.tell()
 	case apply.RetryEvent:
 		t.a.note(Info, t.run.Channel, "tried again", e.Cause)

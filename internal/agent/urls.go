@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"strings"
 	"sync"
 	"time"
 
@@ -36,6 +38,8 @@ type urls struct {
 	mu     sync.Mutex
 	id     uint64
 	lent   map[string]lentURL
+	absent map[string]time.Time // what the Core said is not there, and up to when that counts while it is away
+	kept   map[string]bool      // keys that were lent ahead of use: not forgotten to make room
 	wanted map[string]*wanted
 	timer  *time.Timer
 	halt   bool // the halt object was lent
@@ -57,7 +61,8 @@ type wanted struct {
 }
 
 func newURLs(send func(wire.Ask) error, store func() time.Time, after time.Duration) *urls {
-	return &urls{send: send, store: store, after: after, lent: map[string]lentURL{}, wanted: map[string]*wanted{}}
+	return &urls{send: send, store: store, after: after, lent: map[string]lentURL{}, wanted: map[string]*wanted{},
+		absent: map[string]time.Time{}, kept: map[string]bool{}}
 }
 
 // Lend implements bucket.LentOptions.Lend. It waits for the Core as long as ctx
@@ -73,28 +78,47 @@ func (u *urls) Lend(ctx context.Context, key, expired string) (string, error) {
 		delete(u.lent, key)
 		w := u.want(key)
 		u.mu.Unlock()
-		again := time.NewTimer(u.after)
-		select {
-		case <-ctx.Done():
-			again.Stop()
-			return "", &bucket.Error{Op: "get", Key: key, Kind: bucket.KindOther, Err: context.Cause(ctx)}
-		case <-w.done:
-			again.Stop()
+		away, err := u.await(ctx, key, w)
+		if err != nil {
+			return "", err
+		}
+		if !away {
 			if w.absent {
-				return "", &bucket.Error{Op: "get", Key: key, Kind: bucket.KindNotExist, Err: fmt.Errorf("no such object: %w", fs.ErrNotExist)}
+				return "", noSuch(key)
 			}
 			// An answer is used at least once, whatever our idea of the time says of it: were it asked for again, a wrong
 			// clock would ask without end.
 			return w.url, w.err
-		case <-again.C:
-			u.mu.Lock()
-			if w.asked {
-				w.asked = false
-				u.soon()
-			}
-			u.mu.Unlock()
+		}
+		if u.knownAbsent(key) {
+			return "", noSuch(key)
 		}
 	}
+}
+
+// await waits for an answer. away says that none came in time, and that it was
+// asked for again.
+func (u *urls) await(ctx context.Context, key string, w *wanted) (away bool, err error) {
+	again := time.NewTimer(u.after)
+	defer again.Stop()
+	select {
+	case <-ctx.Done():
+		return false, &bucket.Error{Op: "get", Key: key, Kind: bucket.KindOther, Err: context.Cause(ctx)}
+	case <-w.done:
+		return false, nil
+	case <-again.C:
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if w.asked {
+		w.asked = false
+		u.soon()
+	}
+	return true, nil
+}
+
+func noSuch(key string) error {
+	return &bucket.Error{Op: "get", Key: key, Kind: bucket.KindNotExist, Err: fmt.Errorf("no such object: %w", fs.ErrNotExist)}
 }
 
 // Prefetch asks for keys that will be read.
@@ -177,7 +201,7 @@ func (u *urls) Answer(m *wire.URLs) {
 			}
 		}
 		if len(u.lent) > maxLent {
-			clear(u.lent)
+			maps.DeleteFunc(u.lent, func(key string, _ lentURL) bool { return !u.kept[key] })
 		}
 	}
 	u.takeHalt(m)
@@ -186,6 +210,7 @@ func (u *urls) Answer(m *wire.URLs) {
 		if w := u.wanted[l.Key]; w != nil {
 			u.lent[l.Key] = lentURL{url: l.URL, until: time.Unix(m.Until, 0).Add(-margin)}
 			w.url = l.URL
+			delete(u.absent, l.Key)
 			delete(u.wanted, l.Key)
 			close(w.done)
 		}
@@ -202,7 +227,9 @@ func (u *urls) Answer(m *wire.URLs) {
 			}
 			continue
 		}
-		w.absent = r.Absent
+		if w.absent = r.Absent; w.absent && strings.HasPrefix(r.Key, trustPrefix) {
+			u.absent[r.Key] = now.Add(absentFor)
+		}
 		w.err = &bucket.Error{Op: "get", Key: r.Key, Kind: bucket.KindDenied, Err: fmt.Errorf("%w: %s", errNotLent, r.Why)}
 		delete(u.wanted, r.Key)
 		close(w.done)

@@ -1,0 +1,278 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
+
+	"nightferry/internal/apply"
+	"nightferry/internal/bucket"
+	"nightferry/internal/halt"
+	"nightferry/internal/spool"
+	"nightferry/internal/window"
+	"nightferry/internal/wire"
+)
+
+const (
+	// aheadMost and aheadRate, in bytes and bytes per second, bound what is read
+	// of a release before its window: its plan, which is no content.
+	aheadMost = 64 << 20
+	aheadRate = 256 << 10
+	// aheadWait is how long the Core and the store may take for it.
+	aheadWait = 10 * time.Minute
+	// aheadEvery is how often it is looked whether what was foreseen still holds.
+	aheadEvery = time.Hour
+)
+
+// ahead is what a channel's next run needs, asked for while the Core is there,
+// so that its window can open without it.
+type ahead struct {
+	of     string        // the release and the target that it is about
+	index  uint64        // sequence of the index root that told it; 0: nothing is known yet
+	keys   []string      // objects that the run reads
+	needed int64         // bytes of content that it must fetch; -1: not known
+	at     time.Time     // when to look again
+	wait   time.Duration // before a failure is tried again
+}
+
+func aheadOf(want *wire.Desired) string {
+	return fmt.Sprintf("%d\x00%s\x00%s", want.Number, want.Release, want.Target)
+}
+
+// aheadFor returns what is known of a channel's next run. It is called with a.mu held.
+func (a *agent) aheadFor(want *wire.Desired) *ahead {
+	p := a.ahead[want.Channel]
+	if p == nil || p.of != aheadOf(want) {
+		p = &ahead{of: aheadOf(want), needed: -1}
+		a.ahead[want.Channel] = p
+	}
+	return p
+}
+
+// errOpened ends what is made ready: the run itself begins.
+var errOpened = errors.New("the window has opened")
+
+// prepare makes ready what waits for its window, if it is time, and returns how
+// long until it is. A commit that was interrupted is finished then, too: it
+// moves nothing over the network.
+func (a *agent) prepare(ctx context.Context, g *errgroup.Group, want wire.Desired, left *spool.Run, now time.Time) time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	p := a.aheadFor(&want)
+	if d := p.at.Sub(now); d > 0 {
+		return d
+	}
+	if a.running[want.Channel] != nil || len(a.running) >= maxRuns || a.preparing() != nil || a.haltedNow(want.Channel) != nil || a.blind != nil || !a.night.mayAsk(now) {
+		return watch
+	}
+	rctx, stop := context.WithCancelCause(ctx)
+	j := &job{rate: newLimiter(0), stop: stop, ahead: true}
+	a.running[want.Channel] = j
+	g.Go(func() error {
+		err := a.makeReady(ctx, rctx, j, p, want, left)
+		cause := context.Cause(rctx)
+		stop(nil)
+		if err != nil && cause == nil {
+			a.note(Info, want.Channel, fmt.Sprintf("release %d: what its run needs could not be asked for ahead of its window", want.Number), err)
+		}
+		a.mu.Lock()
+		a.still(j)
+		delete(a.running, want.Channel)
+		p.at = a.o.Now().Add(aheadEvery)
+		if err != nil {
+			p.wait = min(max(2*p.wait, a.o.Retry), maxRetry)
+			p.at = a.o.Now().Add(p.wait)
+		} else {
+			p.wait = 0
+		}
+		a.mu.Unlock()
+		a.work.wake()
+		if kept := (spoolError{}); errors.As(err, &kept) {
+			return ended(ctx, a.full(ctx, kept.error))
+		}
+		return nil
+	})
+	return aheadEvery
+}
+
+// preparing returns the job that prepares a run, or nil. It is called with a.mu
+// held.
+func (a *agent) preparing() *job {
+	for _, j := range a.running {
+		if j.ahead {
+			return j
+		}
+	}
+	return nil
+}
+
+// makeReady finishes what an earlier run was committing, finds out what the next
+// one reads, has it lent and keeps that.
+func (a *agent) makeReady(ctx, rctx context.Context, j *job, p *ahead, want wire.Desired, left *spool.Run) error {
+	target, err := allowed(a.id.Allow, want.Target)
+	if err != nil {
+		return err
+	}
+	if left != nil {
+		if err := a.mend(ctx, rctx, *left); err != nil {
+			return err
+		}
+	}
+	rctx, cancel := context.WithTimeout(rctx, aheadWait)
+	defer cancel()
+	a.mu.Lock()
+	since, subject := p.index, a.subject(want.Channel)
+	a.mu.Unlock()
+	read := &keySet{}
+	s := &store{Store: a.store, urls: a.urls, moved: &j.moved, limits: []*rate.Limiter{newLimiter(aheadRate)}, date: func(d time.Time) { a.storeClock.set(d, a.o.Now()) },
+		reads: read.add, most: aheadMost}
+	f, err := apply.Foresee(rctx, s, target, apply.Options{Channel: want.Channel, Release: want.Number, Digest: want.Release, Prune: want.Prune,
+		Now: a.o.Now, RootKey: &a.id.Root, Key: a.id.repo, Subject: subject, Observer: a.o.Observer,
+		Gate: func(context.Context) error {
+			if h := a.halted(want.Channel); h != nil {
+				return &halt.Error{Order: *h}
+			}
+			return nil
+		}}, since)
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	until := a.night.closes(a.o.Now(), want.Channel)
+	if f != nil {
+		a.urls.release(p.keys)
+		read.add(haltKey)
+		for _, key := range f.Packs[:min(len(f.Packs), maxPrefetch)] {
+			read.add(key)
+		}
+		p.keys = read.sorted()
+		if p.needed < 0 || f.Needed < p.needed { // a run that was stopped knows what it has staged
+			p.needed = f.Needed
+		}
+	}
+	keys := p.keys
+	a.mu.Unlock()
+	lent, err := a.urls.hold(rctx, keys, until)
+	if err != nil {
+		return err
+	}
+	if err := a.spool.KeepLent(ctx, want.Channel, lent); err != nil {
+		return spoolError{err}
+	}
+	if f == nil {
+		return nil
+	}
+	a.mu.Lock()
+	p.index = f.Index
+	a.mu.Unlock()
+	a.note(Info, want.Channel, fmt.Sprintf("release %d is ready for its window: %d bytes at most in %d packs", want.Number, f.Needed, len(f.Packs)), nil)
+	return nil
+}
+
+// mend finishes the commit that an earlier process has left, if there is one.
+// The run stays open: what is settled here is told when it ends.
+func (a *agent) mend(ctx, rctx context.Context, r spool.Run) error {
+	target, err := allowed(a.id.Allow, r.Target)
+	if err != nil || r.DryRun {
+		return err
+	}
+	if r.Pass, err = a.spool.Pass(ctx, r.Channel); err != nil {
+		return spoolError{err}
+	}
+	keep := context.WithoutCancel(ctx)
+	t := &teller{a: a, ctx: keep, run: &r}
+	return errors.Join(apply.Recover(rctx, target, a.options(keep, &r, t)), t.flush())
+}
+
+// unneeded forgets what was lent ahead for a channel: it holds what it should.
+func (a *agent) unneeded(ctx context.Context, channel string) error {
+	a.mu.Lock()
+	p := a.ahead[channel]
+	delete(a.ahead, channel)
+	a.mu.Unlock()
+	if p != nil {
+		a.urls.release(p.keys)
+	}
+	return a.spool.KeepLent(ctx, channel, nil)
+}
+
+// remains notes what a run that was stopped has still to fetch.
+func (a *agent) remains(r *spool.Run, res *apply.Result) {
+	if res == nil || res.BytesNeeded == 0 {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if d := desired(a.state, r.Channel); d != nil && d.Number == r.Number {
+		a.aheadFor(d).needed = max(0, res.BytesNeeded-res.BytesFetched)
+	}
+}
+
+// mayAsk reports whether the plan of a release may be read outside its window.
+// Where an operator's limit is 0, nothing moves; a timetable's 0 is about
+// content.
+func (n *night) mayAsk(now time.Time) bool {
+	if n.refused != nil {
+		return false
+	}
+	shown := n.motion.At(now)
+	if n.limit == nil || !n.until.IsZero() && !shown.Before(n.until) {
+		return true
+	}
+	r, _ := n.limit.Rate(shown, n.place.Zone)
+	return r > 0
+}
+
+// closes returns when a channel's window ends, that is open or comes next; the
+// zero time where it has none.
+func (n *night) closes(now time.Time, channel string) time.Time {
+	rule, has := n.rules[channel]
+	if !has {
+		return time.Time{}
+	}
+	shown := n.motion.At(now)
+	w, ok := window.Open(shown, n.place, rule)
+	if !ok {
+		w, _ = window.Next(shown, n.place, rule)
+	}
+	return n.motion.When(w.End)
+}
+
+// keySet collects keys, from many goroutines.
+type keySet struct {
+	mu  sync.Mutex
+	all map[string]struct{}
+}
+
+func (k *keySet) add(key string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.all == nil {
+		k.all = map[string]struct{}{}
+	}
+	k.all[key] = struct{}{}
+}
+
+func (k *keySet) sorted() []string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	out := make([]string, 0, len(k.all))
+	for key := range k.all {
+		out = append(out, key)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// errMuch ends a plan that is too large to be read outside a window.
+var errMuch = fmt.Errorf("the plan takes more than %d MiB to read: it is read in the window", aheadMost>>20)
+
+func tooMuch(key string) error {
+	return &bucket.Error{Op: "get", Key: key, Kind: bucket.KindOther, Err: errMuch}
+}

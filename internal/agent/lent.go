@@ -1,0 +1,101 @@
+package agent
+
+import (
+	"context"
+	"time"
+
+	"nightferry/internal/spool"
+)
+
+const (
+	trustPrefix = "trust/"
+	// absentFor is how long the Core's word that there is no newer trust document
+	// counts while it is away: as long as a URL may that it lends.
+	absentFor = 7 * 24 * time.Hour
+	// asksFor is the life that is not asked to be longer: the Core lends for a week
+	// at most, and would be asked for the same each hour.
+	asksFor = 6 * 24 * time.Hour
+)
+
+// hold makes sure that keys are lent up to a time, as far as the Core lends for
+// so long, and returns what is to be kept so that another process has it, too.
+func (u *urls) hold(ctx context.Context, keys []string, until time.Time) ([]spool.Lent, error) {
+	u.mu.Lock()
+	if most := u.store().Add(asksFor); until.After(most) {
+		until = most
+	}
+	asked := map[string]*wanted{}
+	for _, key := range keys {
+		u.kept[key] = true
+		if have, ok := u.lent[key]; key != haltKey && (!ok || have.until.Before(until)) {
+			asked[key] = u.want(key)
+		}
+	}
+	u.mu.Unlock()
+	for key, w := range asked {
+		for away := true; away; {
+			var err error
+			if away, err = u.await(ctx, key, w); err != nil {
+				return nil, err
+			}
+		}
+		if w.err != nil && !w.absent {
+			return nil, w.err
+		}
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	var all []spool.Lent
+	for _, key := range keys {
+		if have, ok := u.lent[key]; ok {
+			all = append(all, spool.Lent{Key: key, URL: have.url, Until: have.until.Unix()})
+		} else if end, ok := u.absent[key]; ok {
+			all = append(all, spool.Lent{Key: key, Until: end.Unix()})
+		}
+	}
+	return all, nil
+}
+
+// restore takes up what an earlier process has kept. newest is the key of the
+// first trust document that nobody here has seen: of an older one it is known
+// that it is there.
+func (u *urls) restore(all []spool.Lent, newest string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, l := range all {
+		end := time.Unix(l.Until, 0)
+		switch {
+		case l.URL != "":
+			u.lent[l.Key] = lentURL{url: l.URL, until: end}
+			u.kept[l.Key] = true
+			u.halt = u.halt || l.Key == haltKey
+		case l.Key == newest:
+			u.absent[l.Key] = end
+		}
+	}
+}
+
+// release lets go of keys that are not needed any more.
+func (u *urls) release(keys []string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, key := range keys {
+		delete(u.kept, key)
+	}
+}
+
+// forgetAbsent drops what the Core said of trust documents: there is a newer one.
+func (u *urls) forgetAbsent() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	clear(u.absent)
+}
+
+// knownAbsent reports whether the Core, which does not answer now, has said not
+// too long ago that there is no such object.
+func (u *urls) knownAbsent(key string) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	end, ok := u.absent[key]
+	return ok && u.store().Before(end)
+}
