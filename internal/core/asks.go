@@ -13,12 +13,42 @@ import (
 	"nightferry/internal/digest"
 	"nightferry/internal/ledger"
 	"nightferry/internal/repo"
+	"nightferry/internal/window"
 	"nightferry/internal/wire"
 )
 
-// lendFor is how long a lent URL is good: long enough for a site to finish when
-// the Core is gone.
-const lendFor = 24 * time.Hour
+// lendFor is how long a lent URL is good at least, but for its credential: long
+// enough for a site to finish when the Core is gone. Where a window of the site
+// ends later, it is good until lendSpare after that, so that the window may also
+// open without the Core; and never longer than lendMost, which is what S3 signs.
+const (
+	lendFor   = 24 * time.Hour
+	lendMost  = 7 * 24 * time.Hour
+	lendSpare = time.Hour
+)
+
+// lendLife is how long what a site is lent now is good.
+func (c *Core) lendLife(a wire.Address) time.Duration {
+	s := c.settings.Load()
+	site, now, life := s.Fleet.Site(a.Site), c.wall(), lendFor
+	if site == nil {
+		return life
+	}
+	for _, p := range site.Placements {
+		rule, ok := s.nights.rules[[2]string{site.Name, p.Channel}]
+		if !ok {
+			continue // it may move at any time
+		}
+		w, ok := window.Open(now, s.nights.places[site.Name], rule)
+		if !ok {
+			w, ok = window.Next(now, s.nights.places[site.Name], rule)
+		}
+		if ok {
+			life = max(life, c.motion.Real(w.End.Sub(now))+lendSpare)
+		}
+	}
+	return min(life, lendMost)
+}
 
 // ask answers aside, because finding out what a release needs takes a while.
 func (c *Core) ask(ctx context.Context, m message, v *wire.Ask) {
@@ -40,12 +70,12 @@ func (c *Core) lend(ctx context.Context, m message, v *wire.Ask) {
 		c.refuse(ctx, m, "forged", fmt.Sprintf("it asks for %d objects, at most %d at once", len(v.Keys), wire.MaxAsk), Malformed)
 		return
 	}
-	now := c.now()
-	out := wire.URLs{ID: v.ID, Until: now.Add(lendFor).Unix()}
+	now, life := c.now(), c.lendLife(m.from)
+	out := wire.URLs{ID: v.ID, Until: now.Add(life).Unix()}
 	b := c.store.Load()
 	// One end for all of them: the earliest, since a credential may end before.
 	presign := func(key string) (string, error) {
-		raw, until, err := b.PresignGet(ctx, key, now, lendFor)
+		raw, until, err := b.PresignGet(ctx, key, now, life)
 		if err == nil {
 			out.Until = min(out.Until, until.Unix())
 		}

@@ -31,6 +31,7 @@ const childEnv = "NIGHTFERRY_TEST_CORE"
 type childCore struct {
 	Data, StoreURL, Addr, Source, Dir string
 	Master                            string
+	Windows                           string // of osaka's packages
 }
 
 func TestMain(m *testing.M) {
@@ -54,8 +55,10 @@ func beCore(text string) error {
 		return err
 	}
 	ctx := context.Background()
+	f := testFleet(o.Source, o.Dir)
+	f.Site("osaka").Placement("package").Windows = o.Windows
 	c, err := core.Open(ctx, core.Options{Data: o.Data, Master: master, StoreURL: o.StoreURL, Addr: o.Addr, Version: "test", Now: time.Now, Beat: 2 * time.Second},
-		core.Settings{Fleet: testFleet(o.Source, o.Dir), Retention: ledger.Retention{Logs: 30 * 24 * time.Hour, Summaries: 400 * 24 * time.Hour}})
+		core.Settings{Fleet: f, Retention: ledger.Retention{Logs: 30 * 24 * time.Hour, Summaries: 400 * 24 * time.Hour}})
 	if err != nil {
 		return err
 	}
@@ -79,11 +82,7 @@ func TestKilledWhileRendering(t *testing.T) {
 	osaka := w.join("osaka")
 	d := osaka.stateOf("package", 1)
 	w.stop()
-	child := childCore{w.options.Data, w.options.StoreURL, w.options.Addr, w.source, w.dir, hexOf(w.options.Master.Reveal())}
-	env, err := json.Marshal(child)
-	if err != nil {
-		t.Fatal(err)
-	}
+	child := w.child()
 	outcomes := make([]wire.Outcome, files)
 	for i := range outcomes {
 		outcomes[i] = wire.Outcome{Kind: wire.Changed, Ordinal: uint64(i), Held: 1}
@@ -91,31 +90,15 @@ func TestKilledWhileRendering(t *testing.T) {
 	rng := mrand.New(mrand.NewPCG(20260301, 1))
 	rounds, early := 8, 0
 	ids := map[string]bool{}
-	for round := range rounds {
-		cmd := exec.CommandContext(t.Context(), os.Args[0])
-		cmd.Env = append(os.Environ(), childEnv+"="+string(env))
-		var complaint strings.Builder
-		cmd.Stderr = &complaint
-		out, err := cmd.StdoutPipe()
-		if err == nil {
-			err = cmd.Start()
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "ready\n" {
-			t.Fatalf("round %d: %q, %v, %s", round, line, err, &complaint)
-		}
+	for range rounds {
+		kill := w.startChild(child)
 		osaka.back()
 		var run ledger.RunID
 		rand.Read(run[:])
 		ids[run.String()] = true
 		osaka.deliver(osaka.events(run, d, outcomes, &wire.Finished{Verdict: "stopped", Error: "test", Changed: files}, nil))
 		<-time.After(time.Duration(rng.IntN(120)) * time.Millisecond) // somewhere before, in or after the rendering
-		if err := cmd.Process.Kill(); err != nil {
-			t.Fatal(err)
-		}
-		_ = cmd.Wait() // it was killed
+		kill()
 		if len(w.logsOf(run.String())) == 0 {
 			early++
 		}
@@ -143,6 +126,42 @@ func TestKilledWhileRendering(t *testing.T) {
 		if len(lines) != files+2 || !strings.Contains(lines[0], "nightferry_log") || !strings.Contains(lines[files+1], `"end"`) {
 			t.Errorf("run %s: a log of %d lines, want %d: %s … %s", r.ID, len(lines), files+2, lines[0], lines[len(lines)-1])
 		}
+	}
+}
+
+// child describes the world's Core, for a process of its own.
+func (w *world) child() childCore {
+	return childCore{Data: w.options.Data, StoreURL: w.options.StoreURL, Addr: w.options.Addr, Source: w.source, Dir: w.dir, Master: hexOf(w.options.Master.Reveal())}
+}
+
+// startChild starts a Core as a process and returns what kills it, as SIGKILL
+// does.
+func (w *world) startChild(o childCore) (kill func()) {
+	w.t.Helper()
+	env, err := json.Marshal(o)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	cmd := exec.CommandContext(w.t.Context(), os.Args[0])
+	cmd.Env = append(os.Environ(), childEnv+"="+string(env))
+	var complaint strings.Builder
+	cmd.Stderr = &complaint
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "ready\n" {
+		w.t.Fatalf("%q, %v, %s", line, err, &complaint)
+	}
+	return func() {
+		w.t.Helper()
+		if err := cmd.Process.Kill(); err != nil {
+			w.t.Fatal(err)
+		}
+		_ = cmd.Wait() // it was killed
 	}
 }
 
