@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
 	"path/filepath"
@@ -62,7 +63,7 @@ func newRuns(e *env) *cobra.Command {
 	cmd := e.command(verb{
 		use:     "runs [flags]",
 		short:   "List what was done, and how it ended",
-		long:    "Lists runs, the newest first: each attempt to bring a channel at a site to a release, and each publish of the Core. nightferry run show tells of every file of one.",
+		long:    "Lists runs, the newest first: each attempt to bring a channel at a site to a release, each publish of the Core, and each time that it measured its source. nightferry run show tells of every file of one.",
 		example: "nightferry runs --site osaka --since 2d\nnightferry runs --state incomplete",
 		run: func(ctx context.Context, _ []string) error {
 			q, err := p.query(e.now())
@@ -112,6 +113,16 @@ func runState(r *ledger.Run) string {
 	s := r.State
 	if r.Finished.IsZero() {
 		s = "running"
+	}
+	if r.Trigger == "measure" {
+		switch s {
+		case "same":
+			s = "measured: same"
+		case "moved-on":
+			s = fmt.Sprintf("measured: %s moved on", group(r.Totals.Changed+r.Totals.Added+r.Totals.Deleted))
+		case "damaged":
+			s = fmt.Sprintf("measured: %s damaged", group(r.Totals.Failed))
+		}
 	}
 	if r.DryRun {
 		s += " (dry)"
@@ -205,6 +216,9 @@ func (e *env) showRun(r *core.RunDetail) {
 	e.print("bytes    %s fetched, %s reused, %s held", size(t.Fetched), size(t.Reused), size(t.Held))
 	if !r.Attestation.IsZero() {
 		e.print("attested %s", r.Attestation)
+	}
+	if r.Number > 0 && r.Trigger != "measure" {
+		e.print("source   measured: %s", measured(r.Measured))
 	}
 	if r.Log != "" {
 		e.print("log      %s", shown(r.Log))

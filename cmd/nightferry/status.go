@@ -52,9 +52,15 @@ func (e *env) showStatus(s *core.Status) {
 	if s.Halts > 0 {
 		e.print("halts      %s active: nightferry halt status", group(int64(s.Halts)))
 	}
-	t := table{head: []string{"CHANNEL", "RELEASE", "FILES", "SIZE", "PUBLISHED"}, right: map[int]bool{1: true, 2: true, 3: true}, cut: []int{0}}
+	t := table{head: []string{"CHANNEL", "RELEASE", "FILES", "SIZE", "PUBLISHED", "MEASURED"}, right: map[int]bool{1: true, 2: true, 3: true}, cut: []int{0}}
 	for _, r := range s.Channels {
-		t.add(r.Channel, group(int64(r.Number)), group(r.Files), size(r.Bytes), minute(r.Published))
+		var found *ledger.Measurement
+		for i := range s.Measured {
+			if s.Measured[i].Channel == r.Channel {
+				found = &s.Measured[i]
+			}
+		}
+		t.add(r.Channel, group(int64(r.Number)), group(r.Files), size(r.Bytes), minute(r.Published), measured(found))
 	}
 	if len(t.rows) > 0 {
 		e.print("")
@@ -113,7 +119,45 @@ func (e *env) sites(ctx context.Context, f *coreFlags, s *siteFlags) error {
 		}
 	}
 	e.show(&t, "no such site: the configuration lists them")
+	e.showMeasured(list)
 	return nil
+}
+
+// measured says what the Core found when it read a release's source for itself.
+func measured(m *ledger.Measurement) string {
+	switch {
+	case m == nil:
+		return "not yet"
+	case m.Damaged+m.Unreadable > 0:
+		return group(m.Damaged+m.Unreadable) + " damaged"
+	case m.Moved > 0:
+		return group(m.Moved) + " moved on"
+	}
+	return "same"
+}
+
+// showMeasured tells, for each release that is held, what sites' word on it was
+// compared with.
+func (e *env) showMeasured(list []core.SiteStatus) {
+	if e.json || e.quiet {
+		return
+	}
+	said := map[string]bool{}
+	for _, x := range list {
+		for _, c := range x.Channels {
+			if c.Holds == 0 || c.Verified.IsZero() {
+				continue
+			}
+			line := fmt.Sprintf("%s release %d was compared with the release and, in the Core's source, measured: %s", shown(c.Channel), c.Holds, measured(c.Measured))
+			if c.Measured == nil {
+				line = fmt.Sprintf("%s release %d was compared with the release; the Core has not measured its source", shown(c.Channel), c.Holds)
+			}
+			if !said[line] {
+				said[line] = true
+				e.print("%s", line)
+			}
+		}
+	}
 }
 
 // number writes a release's number, or a dash for none.

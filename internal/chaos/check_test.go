@@ -174,7 +174,8 @@ func (w *world) checkLog(r *runLine, file string) error {
 }
 
 // published says as which outcome those of a publish are counted.
-var published = map[string]string{"added": "added", "changed": "changed", "touched": "changed", "removed": "deleted"}
+var published = map[string]string{"added": "added", "changed": "changed", "touched": "changed", "removed": "deleted",
+	"moved": "changed", "new": "added", "gone": "deleted", "damaged": "failed", "unreadable": "failed"}
 
 // once counts outcomes, of which no file has two.
 func once(files []fileLine) (map[string]int, error) {

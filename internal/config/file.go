@@ -75,6 +75,7 @@ type channel struct {
 	Scrub           *period   `yaml:"scrub"`
 	ScrubRate       *rate     `yaml:"scrub_rate"`
 	Repair          *bool     `yaml:"repair"`
+	MeasureRate     *rate     `yaml:"measure_rate"`
 }
 
 // policy is what the fleet, a region, a domain and a site may all say.

@@ -93,6 +93,9 @@ func (b *builder) channel(name string) fleet.Channel {
 			b.bad(key+".priority", "%d: want %d to %d", *c.Priority, -maxPriority, maxPriority)
 		}
 	}
+	if c.MeasureRate != nil {
+		out.MeasureRate = int64(*c.MeasureRate)
+	}
 	if c.KeepWithin != nil {
 		out.KeepWithin = time.Duration(*c.KeepWithin)
 	}

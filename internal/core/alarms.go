@@ -3,6 +3,7 @@ package core
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"time"
@@ -174,7 +175,7 @@ func (a *alarms) expire() {
 	for m, last := range a.open {
 		kind := Kind(kindOfKey(m.key))
 		switch kind {
-		case Forged, Revoked, Malformed, Denied, TokenBad, BadAsk, Protocol, Lost, NotCut:
+		case Forged, Revoked, Malformed, Denied, TokenBad, BadAsk, Protocol, Lost, NotCut, Inside:
 			if now.Sub(last) > quiet {
 				delete(a.open, m)
 				a.queue(change{alarm: m, kind: kind, when: now})
@@ -239,11 +240,14 @@ func clip(s string) string {
 	return s
 }
 
-// ledgerFailed makes an incident of a full disk; other failures are trouble.
+// ledgerFailed makes an incident of it.
 func (c *Core) ledgerFailed(err error) {
 	if errors.Is(err, ledger.ErrFull) {
 		c.count.full.Store(true)
 		c.alarms.raise(Full, "", wire.Address{}, err.Error()+"; sites keep what they report until then")
+	} else if !errors.Is(err, context.Canceled) {
+		c.count.faulty.Store(true)
+		c.alarms.raise(Ledger, "", wire.Address{}, fmt.Sprintf("the ledger: %v; sites keep what they report until it works", err))
 	}
 	c.trouble("ledger", err)
 }
@@ -251,5 +255,8 @@ func (c *Core) ledgerFailed(err error) {
 func (c *Core) ledgerWorks() {
 	if c.count.full.Swap(false) {
 		c.alarms.over(Full, "", wire.Address{})
+	}
+	if c.count.faulty.Swap(false) {
+		c.alarms.over(Ledger, "", wire.Address{})
 	}
 }

@@ -141,11 +141,13 @@ type ChannelStatus struct {
 	Holds    uint64       `json:"holds"` // last attested; 0: none
 	Since    time.Time    `json:"since,omitzero"`
 	Verified time.Time    `json:"verified,omitzero"`
-	State    string       `json:"state"`                // current, behind, running, never
+	State    string       `json:"state"`                // current, behind, running, never, contradicted (by what the Core measured)
 	Run      string       `json:"run,omitempty"`        // the one under way, else the last
 	LastEnd  string       `json:"last_end,omitempty"`   // how the last run ended
 	LastWhy  string       `json:"last_cause,omitempty"` // why not better
 	Progress *RunProgress `json:"progress,omitempty"`
+	// Measured is what the Core found in its source of the release that the site holds; nil: nothing yet.
+	Measured *ledger.Measurement `json:"measured,omitempty"`
 }
 
 // Status is the fleet in numbers.
@@ -164,6 +166,8 @@ type Status struct {
 	Halts     int              `json:"halts"`
 	Rehearsal *Rehearsal       `json:"rehearsal,omitempty"` // nil: what is done is done in the real time
 	Channels  []ledger.Release `json:"channels"`            // the newest release of each
+	// Measured is what the Core found in its sources of them, as far as they are measured.
+	Measured []ledger.Measurement `json:"measured"`
 }
 
 // Place is where a file of a channel is, at one site.
@@ -177,6 +181,8 @@ type Place struct {
 	Since    time.Time     `json:"since,omitzero"`    // the release is there since
 	Verified time.Time     `json:"verified,omitzero"` // the site last proved it
 	Current  bool          `json:"current"`           // it is the file of the newest release
+	// Measured is what the Core found in its source of the release that the site holds; nil: nothing yet.
+	Measured *ledger.Measurement `json:"measured,omitempty"`
 }
 
 // RunDetail opens what RunShow tells.
@@ -184,6 +190,8 @@ type RunDetail struct {
 	ledger.Run
 	Header record.Header `json:"header"`
 	Log    string        `json:"log,omitempty"` // path of the log file below the logs' folder, once it is complete
+	// Measured is what the Core found in its source of the run's release; nil: nothing yet.
+	Measured *ledger.Measurement `json:"measured,omitempty"`
 }
 
 // Health says whether the Core works.

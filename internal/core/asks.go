@@ -255,7 +255,7 @@ func (c *Core) readable(ctx context.Context, a wire.Address) []releaseKey {
 		}
 	}
 	if err := errors.Join(err, err2); err != nil {
-		c.trouble("ledger", err)
+		c.ledgerFailed(err)
 	}
 	return keys
 }

@@ -66,7 +66,7 @@ func (c *Core) publishDue(ctx context.Context, b *beats) {
 		}
 		guard := (*publish.GuardError)(nil)
 		if err != nil && !errors.As(err, &guard) {
-			c.trouble("cadence", fmt.Errorf("publish %s: %w", ch.Name, err))
+			c.trouble("publish", fmt.Errorf("publish %s: %w", ch.Name, err))
 			b.retry[ch.Name] = c.wall().Add(publishRetry)
 			continue
 		}

@@ -65,6 +65,8 @@ type Core struct {
 
 	publishMu sync.Mutex // the caches of publish are for one at a time
 	busy      busy       // channels that are being published
+	sources   sources
+	healing   atomic.Bool // something was published since the bucket was checked
 	render    chan struct{}
 
 	server     *bus.Server // nil with foreign
@@ -86,6 +88,7 @@ func newCore(o Options) *Core {
 	}
 	c.pages.core, c.shelf.core, c.alarms.core = c, c, c
 	c.alarms.wake = make(chan struct{}, 1)
+	c.sources.wake = make(chan struct{}, 1)
 	c.clock.started = o.Now()
 	return c
 }
@@ -135,6 +138,8 @@ func (c *Core) Run(ctx context.Context) (err error) {
 	g.Go(func() error { return c.every(ctx, c.pace(min(4*c.o.Poll, 5*time.Minute)), c.noteMissed) })
 	g.Go(func() error { return c.every(ctx, c.pace(min(4*c.o.Poll, 5*time.Minute)), c.noteStale) })
 	g.Go(func() error { return c.renderAll(ctx) })
+	g.Go(func() error { return c.measureAll(ctx) })
+	g.Go(func() error { return c.every(ctx, min(4*c.o.Poll, time.Minute), c.checkBucketDue) })
 	g.Go(func() error { return c.alarms.serve(ctx) })
 	people := &teller{core: c}
 	g.Go(func() error { return c.every(ctx, c.pace(c.o.Poll), people.tellPeople) })

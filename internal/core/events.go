@@ -37,9 +37,33 @@ func (c *Core) say(e Event) {
 	}
 }
 
-// trouble tells of something that failed and will be tried again.
+// trouble tells of something that failed and will be tried again. It is an
+// incident, too: one of its own, which whoever calls this has opened where it is
+// due, or else one of the kind Core. docs/operations.md has a row for each word.
 func (c *Core) trouble(what string, err error) {
 	c.say(Event{Kind: Trouble, Text: fmt.Sprintf("%s: %v", what, err)})
+	if incidentOf(what) == Inside {
+		c.alarms.raise(Inside, what, wire.Address{}, fmt.Sprintf("%s: %v; it is tried again", what, err))
+	}
+}
+
+// incidentOf tells as which kind of incident people hear of a trouble.
+func incidentOf(what string) Kind {
+	switch what {
+	case "store", "lend", "halt", "resign":
+		return Store // each look at the store finds the same, and tells when it is over
+	case "ledger":
+		return Ledger
+	case "log":
+		return Rendering
+	case "publish":
+		return Publishes
+	case "measure":
+		return Unmeasured
+	case "bucket":
+		return BucketBad
+	}
+	return Inside
 }
 
 // Follow calls fn for each event from now on, until ctx ends or fn returns an
@@ -78,6 +102,7 @@ type counters struct {
 	events, outcomes, commits, commitTime, urls, states, rendered atomic.Int64
 	backlog                                                       atomic.Int64
 	full                                                          atomic.Bool
+	faulty                                                        atomic.Bool // the ledger failed otherwise
 }
 
 func (n *counters) message(verb string) {

@@ -329,7 +329,7 @@ func (c *Core) seenEpoch(a wire.Address, epoch uint64) {
 	c.haltFloor = max(c.haltFloor, epoch)
 	c.haltMu.Unlock()
 	if news {
-		c.trouble("halt", fmt.Errorf("site %s has seen epoch %d of the orders to stop, the newest here is %d: what it was told is in force there until nightferry resume %d", a.Site, epoch, h.epoch, epoch))
+		c.trouble("epoch", fmt.Errorf("site %s has seen epoch %d of the orders to stop, the newest here is %d: what it was told is in force there until nightferry resume %d", a.Site, epoch, h.epoch, epoch))
 	}
 }
 
@@ -436,13 +436,16 @@ func (c *Core) underHalt(scope, value string) ([]fleet.Site, error) {
 	return c.settings.Load().Fleet.Select(s)
 }
 
-// stopPublishing ends the publishes that an order is for.
+// stopPublishing ends the publishes, and the measurements of sources, that an
+// order is for.
 func (c *Core) stopPublishing(o *halt.Orders) {
 	host, _ := os.Hostname() // only for orders that name it as a site
-	c.busy.stop(func(channel string) error {
+	why := func(channel string) error {
 		if order := o.Find(halt.Subject{Site: host, Channel: channel}); order != nil {
 			return &halt.Error{Order: *order}
 		}
 		return nil
-	})
+	}
+	c.busy.stop(why)
+	c.sources.busy.stop(why)
 }

@@ -26,6 +26,12 @@ const (
 	HookDown  Kind = "webhook"     // the webhook does not take notices
 	Publishes Kind = "publish"     // a channel could not be published
 
+	SourceDamage Kind = "source-damage" // a source's bytes are not those that were published
+	Unmeasured   Kind = "measure"       // a source could not be measured
+	BucketBad    Kind = "bucket"        // the store lacks what releases need
+	Ledger       Kind = "ledger"        // the ledger fails, and its disk is not full
+	Inside       Kind = "core"          // something else of the Core's own fails
+
 	Discrepancy Kind = "discrepancy" // a site's files are not what was put there
 	Stale       Kind = "stale"       // a site lacks a release after its window
 
@@ -36,5 +42,5 @@ const (
 
 // Kinds lists them, for the documentation's test.
 func Kinds() []Kind {
-	return []Kind{Forged, Revoked, Protocol, Malformed, Denied, TokenBad, BadAsk, BadProof, Clock, Silent, Full, Store, LogAccess, Rendering, Lost, Behind, Publishes, MailDown, HookDown, Discrepancy, Stale, ClusterBad, NotCut, SiteSays}
+	return []Kind{Forged, Revoked, Protocol, Malformed, Denied, TokenBad, BadAsk, BadProof, Clock, Silent, Full, Store, LogAccess, Rendering, Lost, Behind, Publishes, MailDown, HookDown, Discrepancy, Stale, SourceDamage, Unmeasured, BucketBad, Ledger, Inside, ClusterBad, NotCut, SiteSays}
 }

@@ -2,6 +2,7 @@ package core_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,7 +22,7 @@ func TestCadence(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return runs
+		return slices.DeleteFunc(runs, func(r ledger.Run) bool { return r.Trigger != "publish" })
 	}
 	// Due twice, at times that lie ahead of this test's clock until it jumps.
 	first := time.Now().UTC().Add(3 * time.Minute)

@@ -49,6 +49,12 @@ func (b *busy) stop(why func(channel string) error) {
 	}
 }
 
+func (b *busy) has(channel string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.all[channel] != nil
+}
+
 func (b *busy) free(channel string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -88,6 +94,7 @@ func (c *Core) Publish(ctx context.Context, channel string, o PublishOptions) (*
 	if !c.busy.take(channel, stop) {
 		return nil, fmt.Errorf("publish %q: %w", channel, ErrPublishing)
 	}
+	defer c.measureSoon(channel) // once it is free
 	defer c.busy.free(channel)
 	c.publishMu.Lock()
 	defer c.publishMu.Unlock()
@@ -97,6 +104,9 @@ func (c *Core) Publish(ctx context.Context, channel string, o PublishOptions) (*
 	p, err := c.publish(ctx, ch, o)
 	if order := (*halt.Error)(nil); errors.As(context.Cause(ctx), &order) && err != nil && !errors.As(err, &order) {
 		err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
+	}
+	if err != nil && ctx.Err() == nil {
+		c.alarms.raise(Publishes, ch.Name, wire.Address{}, fmt.Sprintf("channel %s: %v", ch.Name, err))
 	}
 	return p, err
 }
@@ -130,9 +140,6 @@ func (c *Core) publish(ctx context.Context, ch *fleet.Channel, o PublishOptions)
 		case errors.As(err, &stop), ctx.Err() != nil:
 			end.State = "stopped"
 		}
-		if ctx.Err() == nil {
-			c.alarms.raise(Publishes, ch.Name, wire.Address{}, fmt.Sprintf("channel %s: %v", ch.Name, err))
-		}
 	} else {
 		*p = Published{Run: id.String(), Channel: ch.Name, Number: res.Number, Digest: res.Digest, Tree: res.Tree, Unchanged: res.Unchanged, DryRun: res.DryRun,
 			Files: res.Totals.Files, Bytes: res.Totals.Bytes, Added: res.Added, Changed: res.Changed, Touched: res.Touched, Removed: res.Removed, Skipped: res.Skipped,
@@ -149,6 +156,7 @@ func (c *Core) publish(ctx context.Context, ch *fleet.Channel, o PublishOptions)
 		if !res.DryRun {
 			w.append(always, ledger.Event{Start: &ledger.Start{Number: res.Number, Release: res.Digest, Tree: res.Tree, Parent: old.Number, Trigger: "publish"}}) //nolint:errcheck // the finish below fails too
 			c.alarms.over(Publishes, ch.Name, wire.Address{})
+			c.healing.Store(true)
 		}
 	}
 	if err2 := errors.Join(w.flush(always), w.append(always, ledger.Event{Finish: &end})); err2 != nil {
@@ -254,6 +262,9 @@ const (
 func (w *ownRun) append(ctx context.Context, e ledger.Event) error {
 	e.Run, e.Channel, e.At = w.id, w.channel, w.core.wall()
 	_, err := w.core.ledger.Append(ctx, "", "", []ledger.Event{e})
+	if err == nil {
+		w.core.ledgerWorks()
+	}
 	return err
 }
 
@@ -290,7 +301,11 @@ func (c *Core) closeOwnRuns(ctx context.Context) error {
 		if err := c.ownFiles(ctx, r.ID, func(f *ownFile, _ time.Time) error { f.count(&w.totals); return nil }); err != nil {
 			return err
 		}
-		if err := w.append(ctx, ledger.Event{Finish: &ledger.Finish{State: failed, Totals: w.totals, Cause: "the Core stopped while it ran; the next publish goes on from what it had stored"}}); err != nil {
+		cause := "the Core stopped while it ran; the next publish goes on from what it had stored"
+		if r.Trigger == measureTrigger {
+			cause = "the Core stopped while it measured; what is not measured is begun anew"
+		}
+		if err := w.append(ctx, ledger.Event{Finish: &ledger.Finish{State: failed, Totals: w.totals, Cause: cause}}); err != nil {
 			return err
 		}
 	}

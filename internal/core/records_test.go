@@ -100,8 +100,9 @@ func TestDailyUpkeep(t *testing.T) {
 	w.publish("package")
 	run, events := osaka.converge(osaka.stateOf("package", 1))
 	osaka.deliver(events)
+	w.untilMeasured("package", 1)
 	w.untilRendered()
-	if n := len(w.logs()); n != 2 {
+	if n := len(w.logs()); n != 3 {
 		t.Fatalf("%d logs", n)
 	}
 	head := func() *repo.Head {
@@ -120,8 +121,10 @@ func TestDailyUpkeep(t *testing.T) {
 	w.stop()
 	w.ahead.Store(int64(31 * 24 * time.Hour))
 	w.start()
-	w.until("upkeep", func() bool { return len(w.logs()) == 0 })
-	w.untilDeed("purge", "2 log files")
+	w.untilDeed("purge", "3 log files")
+	if left := w.logs(); len(left) > 0 {
+		t.Errorf("left: %d logs", len(left))
+	}
 	w.until("the head to be signed again", func() bool { return head().Expires.After(before.Expires) })
 	if h := head(); h.Number != before.Number || h.Release != before.Release {
 		t.Errorf("%+v, was %+v", h, before)

@@ -315,7 +315,7 @@ func (t *translator) finish(e *ledger.Event) error {
 	if len(v.Attestation) == 0 {
 		if f.State == verified {
 			f.State, f.Cause = failed, "the site says that it is verified, and attests nothing"
-			t.core.alarms.raise(BadProof, "", t.at, fmt.Sprintf("site %s, channel %s: %s", t.at.Site, e.Channel, f.Cause))
+			t.core.alarms.raise(BadProof, e.Channel, t.at, fmt.Sprintf("site %s, channel %s: %s", t.at.Site, e.Channel, f.Cause))
 		}
 		return nil
 	}
@@ -323,20 +323,20 @@ func (t *translator) finish(e *ledger.Event) error {
 	if err != nil {
 		f.State, f.Cause = failed, "the attestation is refused: "+err.Error()
 		t.core.count.refusal("attestation")
-		t.core.alarms.raise(BadProof, "", t.at, fmt.Sprintf("site %s, channel %s: %s", t.at.Site, e.Channel, f.Cause))
+		t.core.alarms.raise(BadProof, e.Channel, t.at, fmt.Sprintf("site %s, channel %s: %s", t.at.Site, e.Channel, f.Cause))
 		if t.core.auditDue(t.at, "attestation") {
 			_ = t.core.ledger.Audit(t.ctx, ledger.Deed{Who: t.at.String(), What: "refused attestation", Object: t.at.String(), Detail: clip(f.Cause)})
 		}
 		return nil
 	}
 	f.Attestation = at
-	t.core.alarms.over(BadProof, "", t.at)
+	t.core.alarms.over(BadProof, e.Channel, t.at)
 	return nil
 }
 
 // attestation checks a site's statement against what the Core itself has
-// published: the nonce is one that it gave this site for this release, and the
-// tree is the release's.
+// published: the nonce is one that it gave this site for this release, the tree
+// and the counts are the release's, and what the Core has measured in its source.
 func (t *translator) attestation(e *ledger.Event, v *wire.Finished) (*ledger.Attestation, error) {
 	at, number, err := wire.OpenAttestation(v.Attestation, t.core.repo.Load().ID(), t.at, t.key)
 	if err != nil {
@@ -357,6 +357,16 @@ func (t *translator) attestation(e *ledger.Event, v *wire.Finished) (*ledger.Att
 	}
 	if rel.Tree != at.Tree {
 		return nil, fmt.Errorf("the tree is %s, release %d has %s", at.Tree.Short(), number, rel.Tree.Short())
+	}
+	if rel.Files != at.Files || rel.Bytes != at.Bytes {
+		return nil, fmt.Errorf("it counts %d files, %d bytes, release %d has %d, %d", at.Files, at.Bytes, number, rel.Files, rel.Bytes)
+	}
+	m, err := t.core.measurement(t.ctx, at.Channel, number)
+	if err != nil {
+		return nil, err
+	}
+	if err := contradicts(m, &ledger.Holding{Number: number, Release: at.Release, Tree: at.Tree, Files: at.Files, Bytes: at.Bytes}); err != nil {
+		return nil, err
 	}
 	return &ledger.Attestation{
 		At: t.core.motion.At(time.Unix(at.At, 0).UTC()), Nonce: [16]byte(at.Nonce), Number: number, Release: at.Release, Tree: at.Tree,

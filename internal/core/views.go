@@ -47,6 +47,16 @@ func (c *Core) Status(ctx context.Context) (*Status, error) {
 			s.Current++
 		}
 	}
+	s.Measured = []ledger.Measurement{}
+	for _, rel := range s.Channels {
+		m, err := c.measurement(ctx, rel.Channel, rel.Number)
+		if err != nil {
+			return nil, err
+		}
+		if m != nil && m.Release == rel.Digest {
+			s.Measured = append(s.Measured, *m)
+		}
+	}
 	open, err := c.ledger.Runs(ctx, ledger.RunFilter{Open: true})
 	if err != nil {
 		return nil, err
@@ -77,6 +87,7 @@ func (c *Core) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, erro
 	if err != nil {
 		return nil, err
 	}
+	measured := measurements{core: c}
 	out := make([]SiteStatus, 0, len(list))
 	for _, s := range list {
 		a := wire.Address{Domain: s.Domain, Site: s.Name}
@@ -94,7 +105,15 @@ func (c *Core) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, erro
 		x.mu.Unlock()
 		for _, p := range s.Placements {
 			key := rowKey{a, p.Channel}
-			st.Channels = append(st.Channels, c.channelStatus(key, p.Target, held[key], last[key], moving))
+			ch := c.channelStatus(key, p.Target, held[key], last[key], moving)
+			h := held[key]
+			if ch.Measured, err = measured.of(ctx, &h); err != nil {
+				return nil, err
+			}
+			if ch.State == "current" && contradicts(ch.Measured, &h) != nil {
+				ch.State = "contradicted"
+			}
+			st.Channels = append(st.Channels, ch)
 		}
 		out = append(out, st)
 	}
@@ -160,6 +179,10 @@ func (c *Core) RunShow(ctx context.Context, id string, all bool, begin func(RunD
 	d := RunDetail{Run: *run, Header: c.header(ctx, run)}
 	if !run.Rendered.IsZero() {
 		d.Log = logPath(run)
+	}
+	measured := measurements{core: c}
+	if d.Measured, err = measured.of(ctx, &ledger.Holding{Channel: run.Channel, Number: run.Number, Release: run.Release}); err != nil {
+		return err
 	}
 	if err := begin(d); err != nil {
 		return err
@@ -292,10 +315,14 @@ func (c *Core) Where(ctx context.Context, channel, name string) ([]Place, error)
 		newest = e.Digest
 	}
 	anywhere := e != nil
+	measured := measurements{core: c}
 	var out []Place
 	for _, s := range list {
 		h := held[rowKey{wire.Address{Domain: s.Domain, Site: s.Name}, channel}]
 		p := Place{Domain: s.Domain, Site: s.Name, Release: h.Number, Since: h.Since, Verified: h.Verified}
+		if p.Measured, err = measured.of(ctx, &h); err != nil {
+			return nil, err
+		}
 		if h.Number > 0 {
 			e, err := find(releaseKey{channel, h.Number, h.Release})
 			if err != nil && !errors.Is(err, fs.ErrNotExist) { // gc may have removed it

@@ -66,6 +66,8 @@ type Channel struct {
 	Ignore       []string // patterns of what a site may keep beside the release, not reported and not pruned
 	LogUnchanged bool     // log a line for each unchanged file too
 
+	MeasureRate int64 // bytes per second of the Core's own reading of the source; 0: no limit
+
 	// Checks of what lies at the sites.
 	Scrub     time.Duration // from one reading of every byte to the next; 0: never
 	ScrubRate int64         // bytes per second that checks read; 0: no limit

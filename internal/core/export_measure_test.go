@@ -1,0 +1,16 @@
+package core
+
+import (
+	"context"
+	"errors"
+
+	"nightferry/internal/ledger"
+)
+
+// CompareWith makes m what the Core has measured.
+func (c *Core) CompareWith(ctx context.Context, m ledger.Measurement) error {
+	return errors.Join(c.ledger.SetMeasurement(ctx, m), c.compareAll(ctx, &m))
+}
+
+// IncidentOf tells as which kind of incident people hear of a trouble.
+func IncidentOf(what string) Kind { return incidentOf(what) }

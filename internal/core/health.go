@@ -1,0 +1,120 @@
+package core
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"time"
+
+	"nightferry/internal/collect"
+	"nightferry/internal/wire"
+)
+
+// healthFile remembers, below the Core's state, when the bucket was last
+// checked, so that a restart does not check it again.
+const healthFile = "bucket.json"
+
+const (
+	healthEvery = 23*time.Hour + 30*time.Minute
+	healthAgain = time.Hour // where there is damage, or the check failed
+)
+
+// bucketHealth is the last check.
+type bucketHealth struct {
+	At     time.Time `json:"at"`
+	Damage int64     `json:"damage"` // -1: it could not be made
+}
+
+// checkBucketDue looks once a day whether every object that the releases need is
+// in the bucket, in its full size: fsck without reading the content. Where
+// something is amiss it looks again each hour, and after each publish, since that
+// heals.
+func (c *Core) checkBucketDue(ctx context.Context) {
+	last, err := c.lastHealth()
+	if err != nil {
+		c.trouble("bucket", err)
+	}
+	every := healthEvery
+	if last.Damage != 0 {
+		every = healthAgain
+	}
+	now := c.wall()
+	healed := last.Damage != 0 && c.healing.Swap(false)
+	if age := now.Sub(last.At); age >= 0 && age < every && !healed {
+		return
+	}
+	damage, err := c.checkBucket(ctx)
+	if ctx.Err() != nil {
+		return
+	}
+	if err != nil {
+		damage = -1
+		c.alarms.raise(BucketBad, "check", wire.Address{}, fmt.Sprintf("the bucket could not be checked: %v; it is tried again", err))
+		c.trouble("bucket", err)
+	} else {
+		c.alarms.over(BucketBad, "check", wire.Address{})
+	}
+	raw, err := json.Marshal(bucketHealth{now, damage})
+	if err == nil {
+		err = c.state.WriteFile(healthFile, append(raw, '\n'), 0o600)
+	}
+	if err != nil {
+		c.trouble("bucket", err)
+	}
+}
+
+// lastHealth returns the last check; there is one to be made where that is zero.
+func (c *Core) lastHealth() (h bucketHealth, err error) {
+	f, err := c.state.Open(healthFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return h, nil
+	}
+	if err != nil {
+		return h, err
+	}
+	raw, err := io.ReadAll(io.LimitReader(f, 1<<10))
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = json.Unmarshal(raw, &h)
+	}
+	if err != nil {
+		return bucketHealth{}, fmt.Errorf("read %s: %w", healthFile, err)
+	}
+	return h, nil
+}
+
+// checkBucket checks once, and opens or resolves the incident.
+func (c *Core) checkBucket(ctx context.Context) (damage int64, err error) {
+	dir, err := c.subfolder("check")
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, dir.Close()) }()
+	r := c.repo.Load()
+	text, more := "", 0
+	rep, err := collect.Fsck(ctx, r, r.Segments(dir), collect.FsckOptions{}, func(f collect.Finding) {
+		switch s := f.String(); {
+		case f.Severity != collect.Damage:
+		case text != "" && len(text)+len(s) > maxText-100:
+			more++
+		case text != "":
+			text += "; " + s
+		default:
+			text = s
+		}
+	})
+	if err != nil {
+		return 0, err
+	}
+	if rep.Damage == 0 {
+		c.alarms.over(BucketBad, "", wire.Address{})
+		return 0, nil
+	}
+	if more > 0 {
+		text += fmt.Sprintf("; and %d more, which nightferry fsck lists", more)
+	}
+	c.alarms.raise(BucketBad, "", wire.Address{}, "the bucket: "+text)
+	return rep.Damage, nil
+}

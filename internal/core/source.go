@@ -1,0 +1,336 @@
+package core
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"nightferry/internal/fleet"
+	"nightferry/internal/halt"
+	"nightferry/internal/ledger"
+	"nightferry/internal/measure"
+	"nightferry/internal/scan"
+	"nightferry/internal/wire"
+)
+
+const (
+	// measureTrigger marks the runs of the Core that measure a source.
+	measureTrigger = "measure"
+	measureRetry   = 15 * time.Minute // after one that failed
+	// measureAgain is how often a source with damage is looked at again.
+	measureAgain = 23*time.Hour + 30*time.Minute
+	// maxNamed bounds the paths in an incident's text, in bytes; the run's log has all.
+	maxNamed = 500
+)
+
+// sources is what measures the Core's own sources: each channel's newest release
+// once, one at a time. Of what was measured the ledger knows; the rest may be
+// forgotten by a restart, which begins a measurement that it broke off anew.
+type sources struct {
+	busy  busy // channels that are being measured
+	wake  chan struct{}
+	mu    sync.Mutex
+	again map[string]bool // channels whose damage may be mended: they were published since
+}
+
+// measureSoon makes the measurer look at once.
+func (c *Core) measureSoon(channel string) {
+	c.sources.mu.Lock()
+	if c.sources.again == nil {
+		c.sources.again = map[string]bool{}
+	}
+	c.sources.again[channel] = true
+	c.sources.mu.Unlock()
+	select {
+	case c.sources.wake <- struct{}{}:
+	default:
+	}
+}
+
+// measureAll measures what is due, until ctx ends.
+func (c *Core) measureAll(ctx context.Context) error {
+	retry := map[string]time.Time{}
+	t := time.NewTicker(min(4*c.o.Poll, time.Minute))
+	defer t.Stop()
+	for {
+		for _, ch := range c.settings.Load().Fleet.Channels {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if c.o.Now().Before(retry[ch.Name]) {
+				continue
+			}
+			delete(retry, ch.Name)
+			if err := c.measureDue(ctx, &ch); err != nil && ctx.Err() == nil {
+				c.trouble("measure", err)
+				c.measureSoon(ch.Name)
+				retry[ch.Name] = c.o.Now().Add(measureRetry)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-c.sources.wake:
+		case <-t.C:
+		}
+	}
+}
+
+// measureDue measures a channel's source, if its newest release asks for it.
+func (c *Core) measureDue(ctx context.Context, ch *fleet.Channel) error {
+	rel, ok := c.newest.of(ch.Name)
+	if !ok || c.busy.has(ch.Name) { // a publish comes first, and tells when it has ended
+		return nil
+	}
+	if h := c.halt.Load(); h != nil && h.orders.Find(halt.Subject{Channel: ch.Name}) != nil {
+		return nil
+	}
+	old, err := c.measurement(ctx, ch.Name, rel.Number)
+	if err != nil {
+		return err
+	}
+	c.sources.mu.Lock()
+	again := c.sources.again[ch.Name]
+	delete(c.sources.again, ch.Name)
+	c.sources.mu.Unlock()
+	if old != nil && old.Release == rel.Digest {
+		if measuredState(old, &rel) != measuredDamaged || !again && c.wall().Sub(old.At) < measureAgain {
+			return nil
+		}
+	}
+	mctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	if !c.sources.busy.take(ch.Name, stop) {
+		return nil
+	}
+	defer c.sources.busy.free(ch.Name)
+	err = c.measureSource(mctx, ch, &rel)
+	order := (*halt.Error)(nil)
+	switch {
+	case err == nil:
+		c.alarms.over(Unmeasured, ch.Name, wire.Address{})
+	case errors.As(context.Cause(mctx), &order):
+		return nil // it is due again when the order ends
+	case ctx.Err() == nil:
+		c.alarms.raise(Unmeasured, ch.Name, wire.Address{}, fmt.Sprintf("channel %s: the source of release %d could not be measured: %v; it is tried again", ch.Name, rel.Number, err))
+	}
+	return err
+}
+
+// measurement returns what was measured of a release, or nil.
+func (c *Core) measurement(ctx context.Context, channel string, number uint64) (*ledger.Measurement, error) {
+	m, err := c.ledger.Measurement(ctx, channel, number)
+	if errors.Is(err, ledger.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &m, nil
+}
+
+// measureSource measures, records, and compares with what sites attest. There is
+// a run in the ledger, and a log, whatever its end.
+func (c *Core) measureSource(ctx context.Context, ch *fleet.Channel, rel *ledger.Release) error {
+	w := &ownRun{core: c, channel: ch.Name}
+	rand.Read(w.id[:]) // never fails (crypto/rand)
+	always := context.WithoutCancel(ctx)
+	start := &ledger.Start{Number: rel.Number, Release: rel.Digest, Tree: rel.Tree, Parent: rel.Parent, Trigger: measureTrigger}
+	if err := w.append(always, ledger.Event{Start: start}); err != nil {
+		c.ledgerFailed(err)
+		return fmt.Errorf("its run cannot be recorded: %w", err)
+	}
+	c.say(Event{Kind: RunStarted, Channel: ch.Name, Run: w.id.String()})
+	began := c.o.Now()
+	var bad []string
+	res, err := c.readSource(ctx, ch, rel, w, func(f measure.Finding) {
+		if f.Outcome == measure.Damaged || f.Outcome == measure.Unreadable {
+			bad = append(bad, f.Path)
+		}
+		w.file(always, ownFile{Path: f.Path, Outcome: string(f.Outcome), Size: f.Size, Digest: f.Digest, Cause: f.Cause})
+	})
+	end := ledger.Finish{State: failed, Totals: ledger.Totals{Files: res.WantFiles, Bytes: res.WantBytes, Unchanged: res.Same, Changed: res.Moved, Added: res.New,
+		Deleted: res.Gone, Failed: res.Faults(), Held: res.Read}}
+	m := ledger.Measurement{Channel: ch.Name, Number: rel.Number, Release: rel.Digest, At: c.wall(), Took: c.o.Now().Sub(began), Run: w.id, Tree: res.Tree, Files: res.WantFiles,
+		Bytes: res.WantBytes, SourceFiles: res.Files, SourceBytes: res.Bytes, Same: res.Same, Moved: res.MovedOn(), Damaged: res.Damaged, Unreadable: res.Unreadable}
+	switch {
+	case err == nil:
+		end.State = measuredState(&m, rel)
+		// Before the run ends: a crash between the two leaves a run without an end, and not a second measurement.
+		if err = c.ledger.SetMeasurement(always, m); err != nil {
+			end.State = failed
+		}
+	case ctx.Err() != nil:
+		end.State = "stopped"
+	}
+	if err != nil {
+		end.Cause = bound(err.Error(), maxRunText)
+	}
+	if err2 := errors.Join(w.flush(always), w.append(always, ledger.Event{Finish: &end})); err2 != nil {
+		c.ledgerFailed(err2)
+		err = errors.Join(err, err2)
+	}
+	c.kickRender()
+	if run, err := c.ledger.Run(always, w.id); err == nil {
+		c.say(Event{Kind: RunEnded, Channel: ch.Name, Run: w.id.String(), Text: run.State, Ended: &run})
+	}
+	if err != nil {
+		return err
+	}
+	c.judgeSource(&m, rel, bad)
+	return c.compareAll(always, &m)
+}
+
+func (c *Core) readSource(ctx context.Context, ch *fleet.Channel, rel *ledger.Release, w *ownRun, fn func(measure.Finding)) (res measure.Result, err error) {
+	patterns, err := scan.ParsePatterns(ch.Include, ch.Exclude)
+	if err != nil {
+		return res, err
+	}
+	_, entries, err := c.entries(ctx, c.repo.Load(), releaseKey{ch.Name, rel.Number, rel.Digest})
+	if err != nil {
+		return res, err
+	}
+	var spoke time.Time
+	return measure.Run(ctx, ch.Source, entries, measure.Options{Patterns: patterns, SkipLinks: ch.Links == fleet.Skip, Rate: ch.MeasureRate, OnProgress: func(r measure.Result) {
+		if now := c.o.Now(); now.Sub(spoke) >= time.Second {
+			spoke = now
+			c.say(Event{Kind: RunProgressed, Channel: ch.Name, Run: w.id.String(),
+				Progress: &RunProgress{Phase: measureTrigger, FilesDone: r.WantFiles, FilesTotal: rel.Files, BytesDone: r.Read, BytesTotal: rel.Bytes}})
+		}
+	}}, fn)
+}
+
+// How the run of a measurement ends, when it comes to its end.
+const (
+	measuredSame    = "same"
+	measuredMoved   = "moved-on"
+	measuredDamaged = "damaged"
+)
+
+func measuredState(m *ledger.Measurement, rel *ledger.Release) string {
+	switch {
+	case m.Damaged+m.Unreadable > 0, m.Tree != rel.Tree, m.Files != rel.Files, m.Bytes != rel.Bytes:
+		return measuredDamaged
+	case m.Moved > 0:
+		return measuredMoved
+	}
+	return measuredSame
+}
+
+// judgeSource opens or resolves the incident of a source whose bytes are not
+// those that were published.
+func (c *Core) judgeSource(m *ledger.Measurement, rel *ledger.Release, bad []string) {
+	if measuredState(m, rel) != measuredDamaged {
+		c.alarms.over(SourceDamage, m.Channel, wire.Address{})
+		return
+	}
+	text := fmt.Sprintf("channel %s: in the source of release %d, ", m.Channel, m.Number)
+	if m.Damaged > 0 {
+		text += fmt.Sprintf("%s other bytes than were published, under the same size and time", have(m.Damaged))
+	}
+	if m.Unreadable > 0 {
+		if m.Damaged > 0 {
+			text += ", and "
+		}
+		text += fmt.Sprintf("%d cannot be read", m.Unreadable)
+	}
+	if m.Damaged+m.Unreadable == 0 {
+		text += fmt.Sprintf("every file is the same, but they come to %d files, %d bytes, tree %s, and the release says %d, %d, %s: the publisher has a fault",
+			m.Files, m.Bytes, m.Tree.Short(), rel.Files, rel.Bytes, rel.Tree.Short())
+	}
+	text += fmt.Sprintf(" (nightferry run show %s): %s", m.Run.String()[:8], namedPaths(bad))
+	c.alarms.raise(SourceDamage, m.Channel, wire.Address{}, text)
+}
+
+func have(n int64) string {
+	if n == 1 {
+		return "1 file has"
+	}
+	return fmt.Sprintf("%d files have", n)
+}
+
+// namedPaths lists paths as far as an incident's text has room.
+func namedPaths(paths []string) string {
+	var b strings.Builder
+	for i, p := range paths {
+		if b.Len()+len(p) > maxNamed && i > 0 {
+			fmt.Fprintf(&b, " and %d more", len(paths)-i)
+			break
+		}
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, "%q", p)
+	}
+	return b.String()
+}
+
+// compareAll compares what sites attested before with what was measured now.
+func (c *Core) compareAll(ctx context.Context, m *ledger.Measurement) error {
+	held, err := c.ledger.Holdings(ctx, ledger.Filter{Channel: m.Channel})
+	if err != nil {
+		return err
+	}
+	for i := range held {
+		h := &held[i]
+		at := wire.Address{Domain: h.Domain, Site: h.Site}
+		switch why := contradicts(m, h); {
+		case h.Number != m.Number || h.Release != m.Release:
+		case why != nil:
+			c.alarms.raise(BadProof, m.Channel, at, fmt.Sprintf("site %s, channel %s: %v", h.Site, m.Channel, why))
+		default:
+			c.alarms.over(BadProof, m.Channel, at)
+		}
+	}
+	return nil
+}
+
+// contradicts tells how a site's statement about the measured release is not
+// what the Core itself has read. m may be nil: then nothing is known.
+func contradicts(m *ledger.Measurement, h *ledger.Holding) error {
+	if m == nil || h.Number != m.Number || h.Release != m.Release || h.Files < 0 {
+		return nil
+	}
+	if h.Files == m.Files && h.Bytes == m.Bytes && h.Tree == m.Tree {
+		return nil
+	}
+	err := fmt.Errorf("it attests %d files, %d bytes, tree %s of release %d, and the Core has measured %d, %d, %s", h.Files, h.Bytes, h.Tree.Short(), m.Number, m.Files, m.Bytes, m.Tree.Short())
+	if not := m.Moved + m.Damaged + m.Unreadable; not > 0 {
+		err = fmt.Errorf("%w (%d paths of the source are no longer as published and count as the release says)", err, not)
+	}
+	return err
+}
+
+// measurements looks each release's up once.
+type measurements struct {
+	core *Core
+	all  map[releaseKey]*ledger.Measurement
+}
+
+// of returns what was measured of the release that a site holds, or nil.
+func (m *measurements) of(ctx context.Context, h *ledger.Holding) (*ledger.Measurement, error) {
+	if h.Number == 0 {
+		return nil, nil
+	}
+	key := releaseKey{h.Channel, h.Number, h.Release}
+	found, ok := m.all[key]
+	if ok {
+		return found, nil
+	}
+	found, err := m.core.measurement(ctx, h.Channel, h.Number)
+	if err != nil {
+		return nil, err
+	}
+	if found != nil && found.Release != h.Release {
+		found = nil // a restored ledger's
+	}
+	if m.all == nil {
+		m.all = map[releaseKey]*ledger.Measurement{}
+	}
+	m.all[key] = found
+	return found, nil
+}
