@@ -40,7 +40,13 @@ type demo struct {
 }
 
 // run shows the whole, and leaves nothing behind.
-func run(ctx context.Context, out io.Writer, stay bool) error {
+func run(ctx context.Context, out io.Writer, speed int64, stay bool) error {
+	if speed != 0 {
+		if speed < minSpeed || speed > maxSpeed {
+			return fmt.Errorf("--speed %d: want %d to %d", speed, minSpeed, maxSpeed)
+		}
+		return stage(ctx, out, nil, func(d *demo, t tools, g *testbed.Gateway) error { return d.night(ctx, t, g, speed, stay) })
+	}
 	goroot, err := goRoot(ctx)
 	if err != nil {
 		return err
@@ -59,7 +65,19 @@ func goRoot(ctx context.Context) (string, error) {
 	return strings.TrimSpace(string(b)), nil
 }
 
-func show(ctx context.Context, out io.Writer, channels []channel, stay bool) (err error) {
+func show(ctx context.Context, out io.Writer, channels []channel, stay bool) error {
+	return stage(ctx, out, channels, func(d *demo, t tools, g *testbed.Gateway) error {
+		if err := d.play(ctx); err != nil {
+			return err
+		}
+		d.tables()
+		return d.fleet(ctx, t, g.Options(), g.URL("demo", "fleet"), stay)
+	})
+}
+
+// stage has the programs and an S3 server ready for a show, and clears all away
+// after it.
+func stage(ctx context.Context, out io.Writer, channels []channel, play func(*demo, tools, *testbed.Gateway) error) (err error) {
 	began := time.Now()
 	dir, err := os.MkdirTemp("", "nightferry-demo-")
 	if err != nil {
@@ -85,11 +103,7 @@ func show(ctx context.Context, out io.Writer, channels []channel, stay bool) (er
 	if d.store, err = bucket.Open(ctx, d.url, gateway.Options()); err != nil {
 		return err
 	}
-	if err := d.play(ctx); err != nil {
-		return err
-	}
-	d.tables()
-	if err := d.fleet(ctx, programs, gateway.Options(), gateway.URL("demo", "fleet"), stay); err != nil {
+	if err := play(d, programs, gateway); err != nil {
 		return err
 	}
 	d.say("\nDone in %.0f s. The same with a bucket of yours: see README.md.", time.Since(began).Seconds())

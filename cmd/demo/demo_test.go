@@ -39,3 +39,35 @@ func TestDemo(t *testing.T) {
 		t.Errorf("the demo left %v behind, %v", left, err)
 	}
 }
+
+// TestNight plays the night at its highest speed: every scene must hold.
+func TestNight(t *testing.T) {
+	temp := t.TempDir()
+	t.Setenv("TMPDIR", temp)
+	t.Setenv("TMP", temp) // Windows
+	var out bytes.Buffer
+	if err := run(t.Context(), &out, maxSpeed, false); err != nil {
+		t.Fatalf("%v\n%s", err, out.String())
+	}
+	text := out.String()
+	for l := range strings.Lines(text) {
+		if n := utf8.RuneCountInString(strings.TrimSuffix(l, "\n")); n > 80 && !strings.Contains(l, temp) {
+			t.Errorf("%d characters: %s", n, l)
+		}
+	}
+	for _, scene := range []string{
+		"published before the first window", "stopped at the window's end", "goes on, not anew", "ap moved in its own night", "a flipped bit is repaired", "it is mailed",
+		"a halt stops all within a second", "emea moved in its own night", "amer moved in its own night", "each region's morning report",
+	} {
+		if !strings.Contains(text, "  yes "+scene) {
+			t.Errorf("%q did not hold", scene)
+		}
+	}
+	if t.Failed() {
+		t.Log(text)
+	}
+	left, err := os.ReadDir(temp)
+	if err != nil || len(left) != 0 {
+		t.Errorf("the demo left %v behind, %v", left, err)
+	}
+}

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	"nightferry/internal/bucket"
@@ -41,26 +40,18 @@ type fleet struct {
 	tools  tools
 	dir    string
 	config string
+	list   []site
 	core   *daemon
 	agents map[string]*daemon
 }
 
 // fleet plays it. stay keeps it up until ctx ends.
 func (d *demo) fleet(ctx context.Context, t tools, o bucket.Options, url string, stay bool) (err error) {
-	f := &fleet{d: d, tools: t, dir: filepath.Join(d.dir, "fleet"), agents: map[string]*daemon{}}
+	f := &fleet{d: d, tools: t, dir: filepath.Join(d.dir, "fleet"), list: fleetSites(), agents: map[string]*daemon{}}
 	f.config = filepath.Join(f.dir, "core", "nightferry.yaml")
 	f.tools.env = append(os.Environ(), "AWS_ACCESS_KEY_ID="+o.AccessKey, "AWS_SECRET_ACCESS_KEY="+o.SecretKey,
 		"NIGHTFERRY_CONFIG="+f.config, "NIGHTFERRY_STATE="+filepath.Join(f.dir, "state"))
-	defer func() {
-		var all sync.WaitGroup
-		for _, a := range f.agents {
-			all.Go(a.stop)
-		}
-		all.Wait()
-		if f.core != nil {
-			f.core.stop()
-		}
-	}()
+	defer f.stop()
 	for _, act := range []func(context.Context) error{
 		func(ctx context.Context) error { return f.startCore(ctx, url) },
 		f.enrol, f.publish, f.killOne,
@@ -72,7 +63,7 @@ func (d *demo) fleet(ctx context.Context, t tools, o bucket.Options, url string,
 		}
 	}
 	if stay {
-		f.stay(ctx)
+		f.stay(ctx, "status", "sites", "runs", "where package/net/ip.go", "sync --site perth --follow", "logs")
 	}
 	return nil
 }
@@ -108,6 +99,11 @@ func (f *fleet) startCore(ctx context.Context, url string) error {
 	if f.core, err = f.tools.start(filepath.Join(f.dir, "core.log"), f.tools.core, "core", "run"); err != nil {
 		return err
 	}
+	return f.answers(ctx)
+}
+
+// answers waits until the Core does.
+func (f *fleet) answers(ctx context.Context) error {
 	return until(ctx, time.Minute, 100*time.Millisecond, "the start of the Core", func() (bool, error) {
 		if f.core.ended() {
 			return false, errors.New("it ended")
@@ -130,7 +126,7 @@ func (f *fleet) yaml(url, control string) string {
 		fmt.Fprintf(&b, "    %s: %s\n", c.name, quote(filepath.Join(f.dir, "{site}", c.name)))
 	}
 	b.WriteString("regions: {ap: {}, emea: {}, amer: {}}\ndomains: {corp: {}, plant: {}}\nsites:\n")
-	for _, s := range fleetSites() {
+	for _, s := range f.list {
 		rate := ""
 		if s.rate != "" {
 			rate = ", rate: " + s.rate
@@ -147,7 +143,20 @@ func (f *fleet) enrol(ctx context.Context) error {
 	f.d.say("\nEach site joins with a token that is good once; its key never leaves it:")
 	f.d.command("site token berlin > berlin.token")
 	f.d.say("  $ nightferry-agent enroll --token-file berlin.token --allow /srv")
-	for _, s := range fleetSites() {
+	if err := f.join(ctx); err != nil {
+		return err
+	}
+	for _, s := range f.list {
+		if err := f.startAgent(s.name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// join enrols every site.
+func (f *fleet) join(ctx context.Context) error {
+	for _, s := range f.list {
 		var token string
 		err := until(ctx, time.Minute, 100*time.Millisecond, "the token for "+s.name, func() (ok bool, err error) {
 			token, err = f.tools.ask(ctx, "", f.tools.core, "site", "token", s.name)
@@ -161,9 +170,6 @@ func (f *fleet) enrol(ctx context.Context) error {
 			return err
 		}
 		if _, err := f.tools.ask(ctx, token, f.tools.agent, "enroll", "--token-file", "-", "--allow", root, "--state", f.state(s.name)); err != nil {
-			return err
-		}
-		if err := f.startAgent(s.name); err != nil {
 			return err
 		}
 	}
@@ -232,6 +238,12 @@ type siteLine struct {
 		Holds   uint64
 		State   string
 		Run     string
+		LastEnd string `json:"last_end"`
+
+		Progress *struct {
+			BytesDone  int64 `json:"bytes_done"`
+			BytesTotal int64 `json:"bytes_total"`
+		}
 	}
 }
 
@@ -278,7 +290,7 @@ func (f *fleet) settled(ctx context.Context, channels int) error {
 				}
 			}
 		}
-		return len(all) == len(fleetSites()), nil
+		return len(all) == len(f.list), nil
 	})
 }
 
@@ -323,10 +335,10 @@ func (f *fleet) table(ctx context.Context) error {
 }
 
 // stay keeps the fleet up and tells what to try.
-func (f *fleet) stay(ctx context.Context) {
+func (f *fleet) stay(ctx context.Context, commands ...string) {
 	f.d.say("\nThe fleet stays up until Ctrl-C. In another terminal:")
 	f.d.say("  export NIGHTFERRY_CONFIG=%s", f.config)
-	for _, c := range []string{"status", "sites", "runs", "where package/net/ip.go", "sync --site perth --follow", "logs"} {
+	for _, c := range commands {
 		f.d.say("  %s %s", f.tools.core, c)
 	}
 	<-ctx.Done()
