@@ -23,7 +23,7 @@ func newRun(e *env) *cobra.Command {
 	var seeds []string
 	var logFile string
 	cmd := e.command("run [flags]", "Run the agent until it is told to stop",
-		"Connects to the Core and does what it says: SIGTERM or Ctrl-C stops it, and so may anything else, at any point; the next start\ngoes on. It logs to standard error, as JSON with --json. Proxies come from HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY.",
+		"Connects to the Core and does what it says: SIGTERM or Ctrl-C stops it, and so may anything else, at any point; the next start goes on. It logs to standard error, as JSON with --json. Proxies come from HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY.",
 		"nightferry-agent run --seed /mnt/shipped", cobra.NoArgs,
 		func(ctx context.Context, _ []string) error {
 			w, done, err := e.logTo(logFile)
@@ -72,7 +72,7 @@ func newInstall(e *env) *cobra.Command {
 	var seeds []string
 	var account string
 	cmd := e.command("install [TOKEN | --token-file FILE] [--allow DIR] [flags]", "Join this server to a Core and make the agent a service",
-		"Redeems a token, if one is given, and registers the agent as a systemd unit, or as a Windows service, that starts with the\nmachine. It asks nothing, so that the script that builds a server can call it. It needs the rights of an administrator. On\nWindows the log goes to agent.log in the state directory.",
+		"Redeems a token, if one is given, and registers the agent as a systemd unit, or as a Windows service, that starts with the machine. It asks nothing, so that the script that builds a server can call it. It needs the rights of an administrator. On Windows the log goes to agent.log in the state directory.",
 		"nightferry-agent install --token-file token.txt --allow /srv/packages", cobra.MaximumNArgs(1),
 		func(ctx context.Context, args []string) error {
 			if len(args) > 0 || f.tokenFile != "" {

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"nightferry/internal/testbed"
 )
@@ -28,5 +30,33 @@ func TestDocumentedCommands(t *testing.T) {
 	}
 	if whole < 6 || len(lines) < 15 {
 		t.Errorf("found only %d lines in blocks, and %d in all", whole, len(lines))
+	}
+}
+
+// TestHelpFits: help can be read on a narrow terminal; an example may be longer.
+func TestHelpFits(t *testing.T) {
+	root := newRoot(&env{now: time.Now})
+	verbs := 0
+	for _, c := range append(root.Commands(), root) {
+		if c.Name() == "exit-codes" {
+			continue
+		}
+		verbs++
+		var help bytes.Buffer
+		c.SetOut(&help)
+		if err := c.Help(); err != nil {
+			t.Fatal(err)
+		}
+		for l := range strings.Lines(help.String()) {
+			if l = strings.TrimRight(l, "\n"); utf8.RuneCountInString(l) > 80 && !strings.HasPrefix(l, "  nightferry-agent ") {
+				t.Errorf("%s: %d characters: %s", c.Name(), utf8.RuneCountInString(l), l)
+			}
+		}
+		if c.Short == "" || len(c.Long) < 40 || !strings.Contains(c.Example, "nightferry-agent") {
+			t.Errorf("%s: no description or example", c.Name())
+		}
+	}
+	if verbs < 9 {
+		t.Errorf("only %d verbs found", verbs)
 	}
 }

@@ -21,7 +21,7 @@ var errNotStopped = errors.New("the order is kept, but the agent that runs here 
 func newHalt(e *env) *cobra.Command {
 	var reason string
 	cmd := e.command("halt [--reason TEXT]", "Stop this site, whatever the Core says",
-		"Everything that moves here stops within a second; what was staged is kept. It works with the Core gone, survives restarts of\nagent and machine, and is lifted only here, by resume. The Core is told of it.",
+		"Everything that moves here stops within a second; what was staged is kept. It works with the Core gone, survives restarts of agent and machine, and is lifted only here, by resume. The Core is told of it.",
 		"nightferry-agent halt --reason 'the disk is failing'", cobra.NoArgs,
 		func(ctx context.Context, _ []string) error {
 			if reason == "" {

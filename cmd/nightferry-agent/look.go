@@ -14,8 +14,8 @@ import (
 var errFound = errors.New("something is not as it should be")
 
 func newCheck(e *env) *cobra.Command {
-	return e.command("check", "Prove that this account can do the agent's work, and nothing above it",
-		"Looks whether this account can write each allowed folder, and not the folder above it; whether the identity can be read by\nnobody else; whether Core and store can be reached; and whether the clock is right. Run it as the account that the agent runs as.",
+	return e.command("check", "Prove that this account can do the agent's work, no more",
+		"Looks whether this account can write each allowed folder, and not the folder above it; whether the identity can be read by nobody else; whether Core and store can be reached; and whether the clock is right. Run it as the account that the agent runs as.",
 		"nightferry-agent check", cobra.NoArgs,
 		func(ctx context.Context, _ []string) error {
 			ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)

@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 )
@@ -71,7 +72,7 @@ func newRoot(e *env) *cobra.Command {
 	root := &cobra.Command{
 		Use:           "nightferry-agent",
 		Short:         "Keeps this server's folders at the releases that its Core wants there",
-		Long:          "nightferry-agent joins this server to a Core (enroll), keeps its folders at the releases that the Core wants\nthere (run), and reports what became of every file. It only ever connects outwards.",
+		Long:          wrap("nightferry-agent joins this server to a Core (enroll), keeps its folders at the releases that the Core wants there (run), and reports what became of every file. It only ever connects outwards."),
 		Example:       "  nightferry-agent install --token-file token.txt --allow /srv/packages\n  nightferry-agent status",
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -81,13 +82,42 @@ func newRoot(e *env) *cobra.Command {
 	p.StringVar(&e.stateDir, "state", defaultState(), "`DIR` of the site's identity and memory")
 	root.AddCommand(newEnroll(e), newRun(e), newCheck(e), newInstall(e), newUninstall(e), newStatus(e), newHalt(e), newResume(e), newVersion(e),
 		&cobra.Command{Use: "exit-codes", Short: "What each exit code means", Long: exitHelp()})
+	// Flags are wrapped too; cobra's own template has each on one line, however long.
+	root.SetUsageTemplate(strings.NewReplacer(
+		".LocalFlags.FlagUsages", fmt.Sprintf(".LocalFlags.FlagUsagesWrapped %d", lineWidth),
+		".InheritedFlags.FlagUsages", fmt.Sprintf(".InheritedFlags.FlagUsagesWrapped %d", lineWidth),
+	).Replace(root.UsageTemplate()))
 	return root
+}
+
+// lineWidth is how wide help texts are, in characters.
+const lineWidth = 79
+
+// wrap breaks a text into lines at its spaces.
+func wrap(text string) string {
+	var b strings.Builder
+	width := 0
+	for _, word := range strings.Fields(text) {
+		n := utf8.RuneCountInString(word)
+		switch {
+		case width == 0:
+		case width+1+n > lineWidth:
+			b.WriteByte('\n')
+			width = 0
+		default:
+			b.WriteByte(' ')
+			width++
+		}
+		b.WriteString(word)
+		width += n
+	}
+	return b.String()
 }
 
 // command makes a cobra command whose errors after the arguments are no usage
 // errors.
 func (e *env) command(use, short, long, example string, args cobra.PositionalArgs, do func(ctx context.Context, args []string) error) *cobra.Command {
-	return &cobra.Command{Use: use, Short: short, Long: long, Example: "  " + example, Args: args, DisableFlagsInUseLine: true,
+	return &cobra.Command{Use: use, Short: short, Long: wrap(long), Example: "  " + example, Args: args, DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			e.started = true
 			return do(cmd.Context(), args)
