@@ -1,11 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"nightferry/internal/api"
@@ -71,7 +74,11 @@ func (e *env) haltFleet(ctx context.Context, f *coreFlags, scope, value, reason 
 		return err
 	}
 	e.changedHalts("halted", &done)
-	e.summary("order %d is given to %s; lift it with: nightferry resume %d", done.Epoch, count(int64(done.Sites), "site"), done.Epoch)
+	if len(done.Orders) != 1 {
+		return fmt.Errorf("halt: the Core answers with %d orders: is it of another version?", len(done.Orders))
+	}
+	order := done.Orders[0]
+	e.summary("order %d is given to %s; lift it with: nightferry resume %d", order, count(int64(done.Sites), "site"), order)
 	end := time.NewTimer(haltPatience)
 	defer end.Stop()
 	tick := time.NewTicker(100 * time.Millisecond)
@@ -81,7 +88,7 @@ func (e *env) haltFleet(ctx context.Context, f *coreFlags, scope, value, reason 
 		if err := a.get(ctx, "/v1/halts", nil, &list); err != nil {
 			return err
 		}
-		list = slices.DeleteFunc(list, func(v core.HaltView) bool { return v.Order != done.Epoch })
+		list = slices.DeleteFunc(list, func(v core.HaltView) bool { return v.Order != order })
 		waits := false
 		for _, v := range list {
 			waits = waits || slices.ContainsFunc(v.Sites, func(s core.HaltSite) bool { return s.Connected && s.Stopped.IsZero() })
@@ -115,9 +122,6 @@ func (e *env) resumeFleet(ctx context.Context, f *coreFlags, r resumeRequest) er
 	for _, id := range done.Orders {
 		e.summary("order %d is lifted", id)
 	}
-	if len(done.Orders) == 0 {
-		e.summary("what only sites knew of is lifted")
-	}
 	return nil
 }
 
@@ -149,6 +153,8 @@ func (e *env) haltStatus(ctx context.Context, f *coreFlags, all bool) error {
 	return nil
 }
 
+// showHaltViews tells of each order what it says, and who obeys it; those who
+// do not, first.
 func (e *env) showHaltViews(list []core.HaltView) {
 	for _, v := range list {
 		e.event("halt", v)
@@ -160,22 +166,54 @@ func (e *env) showHaltViews(list []core.HaltView) {
 			what += " " + shown(v.Value)
 		}
 		if v.Order == 0 {
-			e.print("%s has stopped itself, by %s at %s: %s", what, shown(v.By), stamp(v.At), shown(v.Reason))
+			e.print("%s has stopped itself; it is resumed there", what)
 		} else {
-			e.print("order %d: stop %s, by %s at %s: %s", v.Order, what, shown(v.By), stamp(v.At), shown(v.Reason))
+			e.print("order %d: stop %s", v.Order, what)
+		}
+		e.print("  given %s by %s", stamp(v.At), shown(v.By))
+		for l := range strings.Lines(wrap(shown(v.Reason), 76)) {
+			e.print("  %s", strings.TrimSuffix(l, "\n"))
 		}
 		if !v.Resumed.IsZero() {
-			e.print("  lifted by %s at %s", shown(v.ResumedBy), stamp(v.Resumed))
+			e.print("  lifted %s by %s", stamp(v.Resumed), shown(v.ResumedBy))
 		}
+		if v.Unstored {
+			e.print("  NOT IN THE STORE YET, which is tried again: a site that cannot hear the")
+			e.print("  Core does not know of it")
+		}
+		if len(v.Sites) == 0 {
+			e.print("  it is for no site that is configured")
+			continue
+		}
+		t := table{head: []string{"  SITE", "STOPPED AT", "AFTER THE ORDER CAME"}, cut: []int{0}}
+		stopped := 0
+		slices.SortStableFunc(v.Sites, func(a, b core.HaltSite) int { return cmp.Compare(confirms(a), confirms(b)) })
 		for _, s := range v.Sites {
-			switch {
-			case !s.Stopped.IsZero():
-				e.print("  %-20s stopped at %s, %s after the order had come", shown(s.Site), s.Stopped.Local().Format("2006-01-02 15:04:05.000 MST"), size(s.BytesAfter))
-			case s.Connected:
-				e.print("  %-20s HAS NOT CONFIRMED", shown(s.Site))
+			switch confirms(s) {
+			case 2:
+				stopped++
+				t.add("  "+s.Site, s.Stopped.UTC().Format("2006-01-02 15:04:05.000Z"), size(s.BytesAfter))
+			case 1:
+				t.add("  "+s.Site, "HAS NOT CONFIRMED", "away: reads the store if it moves")
 			default:
-				e.print("  %-20s HAS NOT CONFIRMED, and is away: if it moves content it reads the order from the store", shown(s.Site))
+				t.add("  "+s.Site, "HAS NOT CONFIRMED", "")
 			}
 		}
+		e.print("  %d of %s confirmed", stopped, count(int64(len(v.Sites)), "site"))
+		for _, l := range t.lines(e.width()) {
+			e.print("%s", l)
+		}
 	}
+}
+
+// confirms is 0 for a site that is connected and has not confirmed, 1 for one
+// that is away, 2 for one that has.
+func confirms(s core.HaltSite) int {
+	switch {
+	case !s.Stopped.IsZero():
+		return 2
+	case s.Connected:
+		return 0
+	}
+	return 1
 }

@@ -91,6 +91,9 @@ func (a *agent) startDue(ctx context.Context, g *errgroup.Group) (time.Duration,
 		}
 		a.mu.Lock()
 		next := a.next[want.Channel].at
+		if after := a.after[want.Channel]; after.After(next) {
+			next = after
+		}
 		a.mu.Unlock()
 		if now.Before(next) {
 			soon = min(soon, next.Sub(now))

@@ -22,11 +22,13 @@ import (
 type halts struct {
 	orders *halt.Orders // of the Core; nil: none were seen
 	epoch  uint64
-	local  *halt.Order      // given on this site, and lifted only here; nil: none
-	stops  map[uint64]*stop // by order; 0 is the local one
-	was    map[string]bool  // channels that an order of the Core stopped when last looked
-	blind  error            // why nothing moves though no order says so; nil: nothing is wrong
-	heard  time.Time        // when the Core last said anything
+	local  *halt.Order          // given on this site, and lifted only here; nil: none
+	stops  map[uint64]*stop     // by order; 0 is the local one
+	was    map[string]bool      // channels that an order of the Core stopped when last looked
+	blind  error                // why nothing moves though no order says so; nil: nothing is wrong
+	heard  time.Time            // when the Core last said anything
+	after  map[string]time.Time // channels whose order was lifted: they do not start before
+	unkept bool                 // the newest orders are obeyed, but not durable: they are not confirmed
 
 	localAt   time.Time // of local, to the nanosecond
 	saidStops string    // what the Core was last told is obeyed; of one goroutine
@@ -35,6 +37,7 @@ type halts struct {
 // stop is an order that is for this site.
 type stop struct {
 	wire.Stop
+	order halt.Order
 	waits int // jobs that it ends and that still move
 }
 
@@ -49,7 +52,7 @@ func (a *agent) obeyHalts(ctx context.Context, object []byte) error {
 	if len(object) == 0 {
 		return nil
 	}
-	err := a.takeHalts(ctx, object)
+	_, err := a.takeHalts(ctx, object)
 	if kept := (spoolError{}); errors.As(err, &kept) {
 		return kept.error
 	}
@@ -60,8 +63,8 @@ func (a *agent) obeyHalts(ctx context.Context, object []byte) error {
 }
 
 // takeHalts takes a halt object that is newer than what is known: it is durable
-// first, then every run that it stops is told.
-func (a *agent) takeHalts(ctx context.Context, object []byte) error {
+// first, then every run that it stops is told. It returns the object's epoch.
+func (a *agent) takeHalts(ctx context.Context, object []byte) (epoch uint64, err error) {
 	arrived := a.moved()
 	s, err := trust.Parse(halt.Kind, halt.Version, halt.Max, object)
 	if err == nil {
@@ -73,39 +76,40 @@ func (a *agent) takeHalts(ctx context.Context, object []byte) error {
 		a.mu.Unlock()
 	}
 	if err != nil {
-		return fmt.Errorf("halt: %w", err)
+		return 0, fmt.Errorf("halt: %w", err)
 	}
+	epoch = s.Subject.Number
 	a.mu.Lock()
-	known := a.orders != nil && s.Subject.Number <= a.epoch
+	known := a.orders != nil && epoch <= a.epoch
 	a.mu.Unlock()
 	if known {
-		return nil
+		return epoch, nil
 	}
 	payload, err := a.openHalt(s.Payload)
 	if err != nil {
-		return fmt.Errorf("halt: %w", err)
+		return epoch, fmt.Errorf("halt: %w", err)
 	}
 	orders, err := halt.Decode(payload)
 	if err != nil {
-		return err
+		return epoch, err
 	}
-	if err := a.spool.Keep(ctx, spool.Halt, spool.Numbered{Number: s.Subject.Number, Object: payload}); err != nil {
+	if err := a.spool.Keep(ctx, spool.Halt, spool.Numbered{Number: epoch, Object: payload}); err != nil {
 		// Obeyed all the same, but not confirmed: it comes again.
 		a.mu.Lock()
-		a.orders = orders
+		a.orders, a.unkept = orders, true
 		a.halting(arrived)
 		a.mu.Unlock()
-		return spoolError{err}
+		return epoch, spoolError{err}
 	}
 	a.mu.Lock()
-	if a.orders == nil || s.Subject.Number > a.epoch { // the other path may have been faster
-		a.orders, a.epoch = orders, s.Subject.Number
+	if a.orders == nil || epoch > a.epoch { // the other path may have been faster
+		a.orders, a.epoch, a.unkept = orders, epoch, false
 		a.halting(arrived)
 	}
 	a.mu.Unlock()
 	a.work.wake()
 	a.hello.wake()
-	return nil
+	return epoch, nil
 }
 
 func (a *agent) openHalt(payload []byte) ([]byte, error) {
@@ -126,8 +130,15 @@ func (a *agent) openHalt(payload []byte) ([]byte, error) {
 	return obj.Open(nil, payload[seal.SaltSize:], 0)
 }
 
+// subject is who this site is to an order. Its region is what the Core said
+// last: the configuration may have moved the site since it was enrolled. It is
+// called with a.mu held.
 func (a *agent) subject(channel string) halt.Subject {
-	return halt.Subject{Region: a.id.Region, Domain: a.id.Domain, Site: a.id.Site, Channel: channel}
+	s := halt.Subject{Region: a.id.Region, Domain: a.id.Domain, Site: a.id.Site, Channel: channel}
+	if a.state != nil && a.state.Region != "" {
+		s.Region = a.state.Region
+	}
+	return s
 }
 
 // moved returns what each running job has fetched so far.
@@ -155,8 +166,10 @@ func (a *agent) halting(arrived map[*job]int64) {
 			}
 		}
 	}
-	for id := range a.stops {
-		if _, ok := active[id]; !ok {
+	for id, s := range a.stops {
+		// A number may have come to stand for another order: of two that were given
+		// at once by different hands, one gets a new number.
+		if o, ok := active[id]; !ok || o != s.order {
 			delete(a.stops, id)
 		}
 	}
@@ -165,7 +178,7 @@ func (a *agent) halting(arrived map[*job]int64) {
 		if a.stops[id] != nil {
 			continue
 		}
-		s := &stop{Stop: wire.Stop{Order: id, Heard: now}}
+		s := &stop{Stop: wire.Stop{Order: id, Heard: now}, order: o}
 		if id == 0 {
 			s.By, s.Reason = o.By, o.Reason
 		}
@@ -227,12 +240,26 @@ func (a *agent) spread() {
 	for _, d := range a.state.Desired {
 		now := a.orders != nil && a.orders.Find(a.subject(d.Channel)) != nil
 		if a.was[d.Channel] && !now {
-			n := a.next[d.Channel]
-			n.at = a.o.Now().Add(rand.N(within))
-			a.next[d.Channel] = n
+			a.after[d.Channel] = a.o.Now().Add(rand.N(within))
 		}
 		a.was[d.Channel] = now
 	}
+}
+
+// orderOf returns the order of a number that is in force, 0 being the local
+// one, or nil. It is called with a.mu held.
+func (a *agent) orderOf(id uint64) *halt.Order {
+	if id == 0 {
+		return a.local
+	}
+	if a.orders != nil {
+		for i := range a.orders.Active {
+			if a.orders.Active[i].ID == id {
+				return &a.orders.Active[i]
+			}
+		}
+	}
+	return nil
 }
 
 // halted returns the order that stops a channel, or nil.
@@ -283,7 +310,7 @@ func (a *agent) obeyed() wire.Stopped {
 	defer a.mu.Unlock()
 	m := wire.Stopped{Epoch: a.epoch}
 	for _, s := range a.stops {
-		if s.At > 0 {
+		if s.At > 0 && (s.Order == 0 || !a.unkept) {
 			m.Orders = append(m.Orders, s.Stop)
 		}
 	}
@@ -338,8 +365,8 @@ func (a *agent) rememberHalts(ctx context.Context) error {
 	defer a.mu.Unlock()
 	a.readLocal()
 	for _, s := range m.Orders {
-		if s.Order != 0 || a.local != nil && s.Heard/1000 >= a.local.At {
-			a.stops[s.Order] = &stop{Stop: s}
+		if o := a.orderOf(s.Order); o != nil && (s.Order != 0 || s.Heard/1000 >= o.At) {
+			a.stops[s.Order] = &stop{Stop: s, order: *o}
 		}
 	}
 	a.halting(nil)

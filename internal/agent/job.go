@@ -154,7 +154,10 @@ func (a *agent) begin(ctx context.Context, want wire.Desired, left *spool.Run) (
 
 // options are apply's, but for what a run is for.
 func (a *agent) options(ctx context.Context, r *spool.Run, t *teller) apply.Options {
-	return apply.Options{Channel: r.Channel, Now: a.o.Now, RootKey: &a.id.Root, Key: a.id.repo, Subject: a.subject(r.Channel),
+	a.mu.Lock()
+	subject := a.subject(r.Channel)
+	a.mu.Unlock()
+	return apply.Options{Channel: r.Channel, Now: a.o.Now, RootKey: &a.id.Root, Key: a.id.repo, Subject: subject,
 		OnEvent: t.event, Observer: a.o.Observer,
 		Intend: func(each func(func(apply.Event) error) error) error {
 			return a.spool.Intend(ctx, r.Channel, r.Pass, func(yield func(spool.Outcome) error) error {

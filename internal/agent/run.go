@@ -120,7 +120,7 @@ func newAgent(o Options, id *Identity, root *durable.Root, sp *spool.Spool) *age
 	return &agent{o: o, id: id, root: root, spool: sp, rate: newLimiter(0),
 		hello: make(signal, 1), work: make(signal, 1), report: make(signal, 1), beat: make(signal, 1), acks: make(chan ack, 16),
 		running: map[string]*job{}, next: map[string]attempt{}, refused: map[string]string{}, ahead: map[string]*ahead{},
-		halts: halts{stops: map[uint64]*stop{}, was: map[string]bool{}}}
+		halts: halts{stops: map[uint64]*stop{}, was: map[string]bool{}, after: map[string]time.Time{}}}
 }
 
 // remember takes up what an earlier process has accepted.

@@ -103,7 +103,17 @@ func (a *agent) readHalts(ctx context.Context) error {
 	if err = errors.Join(err, body.Close()); err != nil {
 		return err
 	}
-	return a.takeHalts(context.WithoutCancel(ctx), b)
+	epoch, err := a.takeHalts(context.WithoutCancel(ctx), b)
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if epoch < a.epoch {
+		// Who puts an old object back keeps newer orders from being read.
+		return fmt.Errorf("the store's orders to stop are of epoch %d, and epoch %d was seen here", epoch, a.epoch)
+	}
+	return nil
 }
 
 // goBlind stops everything.

@@ -57,6 +57,8 @@ type world struct {
 	dropped  map[wire.EventKind]int
 	hellos   int
 	beats    int
+	stopped  []wire.Stopped
+	mute     bool // hears nothing, as a Core that is away
 	asks     [][]string
 	lend     func(key, raw string) string // changes URLs
 	nonces   map[trust.Public][]byte
@@ -211,6 +213,12 @@ func (w *world) hear(subject string, data []byte) {
 		w.t.Error(err)
 		return
 	}
+	w.mu.Lock()
+	mute := w.mute
+	w.mu.Unlock()
+	if mute {
+		return
+	}
 	open := func(v any) bool {
 		by := wire.By(w.site)
 		if from.Domain == wire.EnrolDomain {
@@ -238,6 +246,13 @@ func (w *world) hear(subject string, data []byte) {
 		if open(new(wire.Beat)) {
 			w.mu.Lock()
 			w.beats++
+			w.mu.Unlock()
+		}
+	case wire.VerbStopped:
+		var s wire.Stopped
+		if open(&s) {
+			w.mu.Lock()
+			w.stopped = append(w.stopped, s)
 			w.mu.Unlock()
 		}
 	case wire.VerbReport:
@@ -438,7 +453,7 @@ func (w *world) start(dir string, change func(*Options)) *daemon {
 }
 
 func options(dir string, logf func(string, ...any)) Options {
-	return Options{StateDir: dir, Version: "test", Now: time.Now, Retry: 50 * time.Millisecond, AckWait: 500 * time.Millisecond, ReportRate: 10 << 20,
+	return Options{StateDir: dir, Version: "test", Now: time.Now, Retry: 50 * time.Millisecond, AckWait: 500 * time.Millisecond, ReportRate: 10 << 20, Spread: 50 * time.Millisecond,
 		Log: func(n Note) { logf("%d %s %s %v", n.Level, n.Channel, n.Text, n.Err) }}
 }
 

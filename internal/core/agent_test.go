@@ -102,7 +102,7 @@ func (w *world) runAgent(name string, join bool) func() {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(w.t.Context()))
 	done := make(chan error, 1)
 	go func() {
-		done <- agent.Run(ctx, agent.Options{StateDir: state, Version: "test", Now: time.Now, Retry: 200 * time.Millisecond, AckWait: 2 * time.Second,
+		done <- agent.Run(ctx, agent.Options{StateDir: state, Version: "test", Now: time.Now, Retry: 200 * time.Millisecond, AckWait: 2 * time.Second, Spread: 500 * time.Millisecond,
 			Log: func(n agent.Note) { w.note(fmt.Sprintf("agent %s: %s %s %v", name, n.Channel, n.Text, n.Err)) }})
 	}()
 	stop := sync.OnceFunc(func() {

@@ -24,7 +24,8 @@ type haltObject struct {
 	raw    []byte
 	epoch  uint64
 	orders *halt.Orders
-	stored bool // it is in the bucket
+	stored bool   // it is in the bucket
+	upTo   uint64 // orders up to this number are in the bucket, as far as this process knows
 }
 
 const (
@@ -46,8 +47,8 @@ type HaltRequest struct {
 
 // HaltChange is what became of an order to stop, or of lifting one.
 type HaltChange struct {
-	Orders []uint64 `json:"orders"` // that were given or lifted
-	Epoch  uint64   `json:"epoch"`
+	Orders []uint64 `json:"orders"`            // that were given or lifted
+	Epoch  uint64   `json:"epoch"`             // of the set of orders in force
 	Sites  int      `json:"sites"`             // configured, that it is for
 	Store  string   `json:"trouble,omitempty"` // why the bucket does not have it yet; sites are told, and it is tried again
 }
@@ -55,7 +56,8 @@ type HaltChange struct {
 // HaltView is an order to stop and how each site obeys it.
 type HaltView struct {
 	ledger.Halt
-	Sites []HaltSite `json:"sites"`
+	Unstored bool       `json:"unstored,omitempty"` // the bucket does not have it yet: who cannot hear the Core does not know of it
+	Sites    []HaltSite `json:"sites"`
 }
 
 // HaltSite is one site under an order.
@@ -84,9 +86,25 @@ func (c *Core) Halt(ctx context.Context, r HaltRequest) (*HaltChange, error) {
 		return []uint64{epoch}, nil
 	})
 	if done != nil {
-		done.Sites = len(list)
+		done.Sites, done.Orders = len(list), []uint64{c.numberOf(o)}
 	}
 	return done, err
+}
+
+// numberOf is the number of an order by now: where somebody else had put one of
+// the same number into the bucket, that one keeps it.
+func (c *Core) numberOf(o halt.Order) uint64 {
+	n := o.ID
+	for _, a := range c.halt.Load().orders.Active {
+		id := a.ID
+		if a.ID = o.ID; a != o {
+			continue
+		}
+		if n = id; id == o.ID {
+			break
+		}
+	}
+	return n
 }
 
 // ErrNoOrder says that there is no such order to lift.
@@ -94,7 +112,7 @@ var ErrNoOrder = errors.New("no such order to stop is active")
 
 // Resume lifts an order; 0: all that were given for exactly this scope. An
 // order that only sites know of, because this Core was restored from a backup,
-// is lifted too.
+// is lifted too, by its number or by the newest epoch that they have seen.
 func (c *Core) Resume(ctx context.Context, order uint64, scope, value string) (*HaltChange, error) {
 	return c.changeHalts(ctx, "resume", func(orders *halt.Orders, epoch uint64) ([]uint64, error) {
 		var lifted []uint64
@@ -105,19 +123,26 @@ func (c *Core) Resume(ctx context.Context, order uint64, scope, value string) (*
 			}
 			return hit
 		})
-		if len(lifted) == 0 && (order == 0 || c.haltFloor == 0) {
+		if len(lifted) > 0 {
+			return lifted, nil
+		}
+		if known := c.knownEpoch(); order <= known || order > c.haltFloor {
 			return nil, ErrNoOrder
 		}
-		return lifted, nil
+		// Kept as an order that was lifted, so that it does not come back from the
+		// bucket, should that still hold it.
+		err := c.ledger.AddHalt(ctx, ledger.Halt{Order: order, Scope: halt.All, Reason: forgotten, By: "unknown", At: c.now()})
+		return []uint64{order}, err
 	})
 }
 
 // changeHalts makes the next epoch.
 func (c *Core) changeHalts(ctx context.Context, what string, change func(o *halt.Orders, epoch uint64) ([]uint64, error)) (*HaltChange, error) {
+	ctx = context.WithoutCancel(ctx) // whoever gives the order may be gone before all is done
 	c.haltMu.Lock()
 	old := c.halt.Load()
 	if old == nil {
-		old = &haltObject{orders: &halt.Orders{}, epoch: c.repo.Load().Memory().Halt}
+		old = &haltObject{orders: &halt.Orders{}, epoch: c.knownEpoch(), stored: true}
 	}
 	orders := &halt.Orders{Active: slices.Clone(old.orders.Active)}
 	epoch := max(old.epoch, c.haltFloor) + 1
@@ -131,7 +156,10 @@ func (c *Core) changeHalts(ctx context.Context, what string, change func(o *halt
 		c.haltMu.Unlock()
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
-	h := &haltObject{raw: raw, epoch: epoch, orders: orders}
+	h := &haltObject{raw: raw, epoch: epoch, orders: orders, upTo: old.upTo}
+	if old.stored {
+		h.upTo = old.epoch
+	}
 	// A stop that could not be recorded still stops; a start must be recorded.
 	kept := c.keepHalt(ctx, h)
 	if kept != nil && what == "resume" {
@@ -147,17 +175,25 @@ func (c *Core) changeHalts(ctx context.Context, what string, change func(o *halt
 		kept = errors.Join(kept, err)
 	}
 	done := &HaltChange{Orders: changed, Epoch: epoch}
-	// Whoever gave the order may be gone by now.
-	sctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), haltStore)
+	sctx, cancel := context.WithTimeout(ctx, haltStore)
 	defer cancel()
 	if err := c.storeHalt(sctx, c.repo.Load()); err != nil {
 		done.Store = err.Error()
 		c.trouble("halt", err)
 	}
+	done.Epoch = max(done.Epoch, c.knownEpoch())
 	if kept != nil {
 		return done, fmt.Errorf("%s: the sites are told, but it could not be recorded here: %w", what, kept)
 	}
 	return done, nil
+}
+
+// knownEpoch is the newest that this Core knows.
+func (c *Core) knownEpoch() uint64 {
+	if h := c.halt.Load(); h != nil {
+		return h.epoch
+	}
+	return c.repo.Load().Memory().Halt
 }
 
 // keepHalt makes an object durable: as a file, and its orders in the ledger.
@@ -172,12 +208,20 @@ func (c *Core) keepHalt(ctx context.Context, h *haltObject) error {
 		return errors.Join(err, lerr)
 	}
 	for _, o := range h.orders.Active {
-		if !slices.ContainsFunc(list, func(l ledger.Halt) bool { return l.Order == o.ID }) {
-			aerr := c.ledger.AddHalt(ctx, ledger.Halt{Order: o.ID, Scope: o.Scope, Value: o.Value, Reason: o.Reason, By: o.By, At: unixTime(o.At)})
-			if !errors.Is(aerr, ledger.ErrConflict) { // of an older life of this Core
-				err = errors.Join(err, aerr)
-			}
+		row := rowOf(o)
+		if slices.ContainsFunc(list, func(l ledger.Halt) bool { return sameHalt(&l, &row) }) {
+			continue
 		}
+		aerr := c.ledger.AddHalt(ctx, row)
+		if errors.Is(aerr, ledger.ErrConflict) { // another's, or of an older life of this Core
+			aerr = c.ledger.ReplaceHalt(ctx, row)
+			c.fleet.each(func(_ wire.Address, x *site) {
+				x.mu.Lock()
+				delete(x.stops, o.ID)
+				x.mu.Unlock()
+			})
+		}
+		err = errors.Join(err, aerr)
 	}
 	for _, l := range list {
 		if !slices.ContainsFunc(h.orders.Active, func(o halt.Order) bool { return l.Order == o.ID }) {
@@ -187,6 +231,17 @@ func (c *Core) keepHalt(ctx context.Context, h *haltObject) error {
 		}
 	}
 	return err
+}
+
+func rowOf(o halt.Order) ledger.Halt {
+	return ledger.Halt{Order: o.ID, Scope: o.Scope, Value: o.Value, Reason: o.Reason, By: o.By, At: unixTime(o.At)}
+}
+
+// forgotten is the reason of an order of which only its number is known.
+const forgotten = "given before the backup from which this Core was restored; only sites knew of it"
+
+func sameHalt(a, b *ledger.Halt) bool {
+	return a.Order == b.Order && a.Scope == b.Scope && a.Value == b.Value && a.Reason == b.Reason && a.By == b.By && a.At.Equal(b.At)
 }
 
 // loadHalt takes up what an earlier process has kept.
@@ -215,11 +270,15 @@ func (c *Core) storeHalt(ctx context.Context, r *repo.Repo) error {
 	if h == nil || h.stored {
 		return nil
 	}
-	resumed := map[uint64]bool{}
-	if list, err := c.ledger.Halts(ctx, true); err == nil {
-		for _, l := range list {
-			resumed[l.Order] = !l.Resumed.IsZero()
-		}
+	list, err := c.ledger.Halts(ctx, true)
+	if err != nil {
+		list = nil // what was lifted stays in force: an order too many harms less than one too few
+	}
+	resumed := func(o halt.Order) bool {
+		row := rowOf(o)
+		return slices.ContainsFunc(list, func(l ledger.Halt) bool {
+			return l.Order == o.ID && !l.Resumed.IsZero() && (sameHalt(&l, &row) || l.Reason == forgotten)
+		})
 	}
 	same := true
 	var put *halt.Orders
@@ -256,12 +315,12 @@ func (c *Core) storeHalt(ctx context.Context, r *repo.Repo) error {
 // mergeHalts adds to ours what others have ordered in the bucket, and reports
 // whether that was nothing. An order of ours whose number others have used
 // takes the new epoch's.
-func mergeHalts(ours, theirs []halt.Order, resumed map[uint64]bool, epoch uint64) (all []halt.Order, same bool) {
+func mergeHalts(ours, theirs []halt.Order, resumed func(halt.Order) bool, epoch uint64) (all []halt.Order, same bool) {
 	same, all = true, slices.Clone(ours)
 	for _, t := range theirs {
 		i := slices.IndexFunc(all, func(o halt.Order) bool { return o.ID == t.ID })
 		switch {
-		case i >= 0 && all[i] == t, i < 0 && resumed[t.ID]:
+		case i >= 0 && all[i] == t, i < 0 && resumed(t):
 			continue
 		case i >= 0:
 			moved := all[i]
@@ -376,9 +435,10 @@ func (c *Core) Halts(ctx context.Context, all bool) ([]HaltView, error) {
 	if err != nil {
 		return nil, err
 	}
+	h := c.halt.Load()
 	out := make([]HaltView, 0, len(list))
 	for _, l := range list {
-		v := HaltView{Halt: l}
+		v := HaltView{Halt: l, Unstored: h != nil && !h.stored && l.Order > h.upTo && l.Resumed.IsZero()}
 		sites, err := c.underHalt(l.Scope, l.Value)
 		if err != nil {
 			sites = nil // a name that is configured no more

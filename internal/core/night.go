@@ -84,18 +84,19 @@ func (n *nights) opens(site, channel string, now time.Time) time.Time {
 // each of its rows, so that a change of it is a new revision, which the site
 // keeps.
 type siteNight struct {
-	_     struct{} `cbor:",toarray"`
-	Zone  string
-	Where []int64
-	Rates string
-	Limit string
-	Until int64 // Unix seconds; 0: until it is lifted
+	_      struct{} `cbor:",toarray"`
+	Zone   string
+	Where  []int64
+	Rates  string
+	Limit  string
+	Until  int64  // Unix seconds; 0: until it is lifted
+	Region string // that orders to stop count it to
 	// Rehearsal is wire.State's.
 	Rehearsal []int64
 }
 
 func nightOf(s *fleet.Site) siteNight {
-	n := siteNight{Zone: s.Zone, Rates: s.Rates}
+	n := siteNight{Zone: s.Zone, Rates: s.Rates, Region: s.Region}
 	if s.Latitude != nil && s.Longitude != nil {
 		n.Where = []int64{int64(math.Round(*s.Latitude * 1e6)), int64(math.Round(*s.Longitude * 1e6))}
 	}
@@ -104,6 +105,7 @@ func nightOf(s *fleet.Site) siteNight {
 
 func (n *siteNight) into(s *wire.State) {
 	s.Zone, s.Where, s.Rates, s.Limit, s.LimitUntil = n.Zone, n.Where, n.Rates, n.Limit, n.Until
+	s.Region = n.Region
 	s.Rehearsal = n.Rehearsal
 }
 

@@ -23,6 +23,22 @@ func (l *Ledger) AddHalt(ctx context.Context, h Halt) error {
 	})
 }
 
+// ReplaceHalt makes the number of an order that another one had that of h,
+// active and obeyed by nobody yet.
+func (l *Ledger) ReplaceHalt(ctx context.Context, h Halt) error {
+	return l.update(ctx, fmt.Sprintf("keep halt order %d", h.Order), func(x *tx) error {
+		n, err := x.count("UPDATE halts SET scope = ?, value = ?, reason = ?, by = ?, at = ?, resumed = 0, resumed_by = '' WHERE id = ?",
+			h.Scope, h.Value, h.Reason, h.By, micros(h.At), int64(h.Order))
+		if err == nil && n == 0 {
+			err = ErrNotFound
+		}
+		if err != nil {
+			return err
+		}
+		return x.exec("DELETE FROM stops WHERE halt = ?", int64(h.Order))
+	})
+}
+
 // Resume notes that an order is lifted; ErrNotFound when it is not active.
 func (l *Ledger) Resume(ctx context.Context, order uint64, by string) error {
 	now := l.now()

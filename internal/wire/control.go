@@ -26,6 +26,8 @@ type State struct {
 	// see window.Motion: from and to in Unix milliseconds, and the speed; empty:
 	// the real one.
 	Rehearsal []int64
+
+	Region string // that orders to stop count the site to; empty: the one of its enrolment
 }
 
 // Desired is what a site should hold of one channel.

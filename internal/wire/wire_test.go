@@ -53,7 +53,7 @@ func messages() []message {
 		{VerbStopped, &Stopped{Epoch: 7, Orders: []Stop{{Order: 7, Heard: 1, At: 2, Bytes: 3}, {Heard: 4, At: 5, By: "root@lyon", Reason: "disk"}}}, &Stopped{}},
 		{VerbChallenge, &Challenge{Public: public(3)}, &Challenge{}},
 		{VerbEnrol, &Enrol{Nonce: []byte{1}, Token: public(4), Proof: []byte{2}, Box: []byte{3}, Version: "1", System: "s"}, &Enrol{}},
-		{VerbState, &State{At: 1, Store: "https://s3.example.com", Beat: 60, Rate: 5, Halt: []byte{1}, Zone: "Asia/Tokyo", Where: []int64{34_690_000, -135_500_000}, Rates: "06:00-20:00 0", Limit: "else 5B", LimitUntil: 9, Rehearsal: []int64{1, 2, 720},
+		{VerbState, &State{At: 1, Store: "https://s3.example.com", Beat: 60, Rate: 5, Halt: []byte{1}, Zone: "Asia/Tokyo", Where: []int64{34_690_000, -135_500_000}, Rates: "06:00-20:00 0", Limit: "else 5B", LimitUntil: 9, Rehearsal: []int64{1, 2, 720}, Region: "emea",
 			Desired: []Desired{{Channel: "package", Number: 3, Release: d, Target: "/srv/p", Partial: true, Rate: 1, Nonce: []byte{7}, Start: 2, Rehash: true,
 				Windows: "mon-fri 20:00-06:00", Now: true, Priority: -1, Bytes: 8}}}, &State{}},
 		{VerbAck, &Ack{Generation: []byte{1}, Want: 2, Full: true}, &Ack{}},

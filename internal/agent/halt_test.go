@@ -1,0 +1,311 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"nightferry/internal/durable"
+	"nightferry/internal/halt"
+	"nightferry/internal/spool"
+	"nightferry/internal/testbed"
+	"nightferry/internal/wire"
+)
+
+// slowWorld is a world whose packs hang in the middle until let is called.
+func slowWorld(t *testing.T) (w *world, let func()) {
+	t.Helper()
+	release := make(chan struct{})
+	hold := testbed.HangBody(1000, 100, release)
+	var on atomic.Bool
+	on.Store(true)
+	w = newWorld(t, func(next http.Handler) http.Handler {
+		held := hold(next)
+		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			if on.Load() && strings.Contains(r.URL.Path, "/packs/") && r.Method == http.MethodGet {
+				held.ServeHTTP(rw, r)
+				return
+			}
+			next.ServeHTTP(rw, r)
+		})
+	})
+	let = sync.OnceFunc(func() { on.Store(false); close(release) })
+	t.Cleanup(let)
+	return w, let
+}
+
+// fetching waits until the site has asked for a pack.
+func (w *world) fetching() {
+	w.t.Helper()
+	w.await("URL of a pack", func() bool {
+		for _, keys := range w.asks {
+			for _, k := range keys {
+				if strings.HasPrefix(k, "packs/") {
+					return true
+				}
+			}
+		}
+		return false
+	})
+}
+
+func (w *world) silence(yes bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.mute = yes
+}
+
+// ended reports whether a run has ended so. It is called with w.mu held.
+func (w *world) ended(verdict string) bool {
+	for n := 0; ; n++ {
+		f := w.finished(n)
+		if f == nil {
+			return false
+		}
+		if f.Verdict == verdict {
+			return true
+		}
+	}
+}
+
+// notes keeps what an agent logs.
+type notes struct {
+	mu  sync.Mutex
+	all []string
+}
+
+func (n *notes) log(x Note) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.all = append(n.all, fmt.Sprint(x.Text, " ", x.Err))
+}
+
+func (n *notes) have(part string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, s := range n.all {
+		if strings.Contains(s, part) {
+			return true
+		}
+	}
+	return false
+}
+
+func (n *notes) await(t *testing.T, part string) {
+	t.Helper()
+	for end := time.Now().Add(patience); !n.have(part); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("the agent never said %q: %q", part, n.all[:min(len(n.all), 20)])
+		}
+	}
+}
+
+var big = map[string]string{"big": strings.Repeat("0123456789", 100_000)}
+
+// TestPain14_KilledAgentStaysHalted kills a real agent, as SIGKILL does, in the
+// moment in which it says that it has stopped. Started again with the Core
+// away, it starts nothing; and it goes on when the order is lifted.
+func TestPain14_KilledAgentStaysHalted(t *testing.T) {
+	w, let := slowWorld(t)
+	base := t.TempDir()
+	dir := w.enrolled(base)
+	child := exec.CommandContext(t.Context(), os.Args[0])
+	child.Env = append(os.Environ(), childDir+"="+dir)
+	child.Stderr = os.Stderr
+	w.try(child.Start())
+	w.publish(big, filepath.Join(base, "p"))
+	w.fetching()
+	w.want(func(s *wire.State) {
+		s.Halt = w.orders(w.key, 7, halt.Order{ID: 7, Scope: halt.Domain, Value: here.Domain, Reason: "test", By: "tester"})
+	})
+	w.await("word that it has stopped", func() bool {
+		for _, s := range w.stopped {
+			if len(s.Orders) == 1 && s.Orders[0].Order == 7 && s.Epoch == 7 {
+				return true
+			}
+		}
+		return false
+	})
+	w.try(child.Process.Kill())
+	_ = child.Wait() // it was killed
+	let()
+	w.silence(true)
+	var said notes
+	d := w.start(dir, func(o *Options) { o.Log, o.Spread = said.log, time.Millisecond })
+	said.await(t, "begins, holding revision")
+	time.Sleep(time.Second) // a measurement: what starts, starts at once
+	if said.have("release 1 begins") || said.have("goes on with a run") {
+		t.Errorf("it starts although it was halted when it was killed: %q", said.all)
+	}
+	if _, err := os.Stat(filepath.Join(base, "p", "big")); err == nil {
+		t.Error("content was committed under a halt")
+	}
+	w.silence(false)
+	w.want(func(s *wire.State) { s.Halt = w.orders(w.key, 8) })
+	w.await("a verified run", func() bool { return w.ended("verified") })
+	d.end()
+	w.same(filepath.Join(base, "p"), big)
+}
+
+// TestPain14_OldOrdersAreNoAnswer: while the Core is silent somebody puts an
+// old, well-signed halt object back into the store. That lifts nothing, and
+// says nothing of what is in force now: content does not move on it.
+func TestPain14_OldOrdersAreNoAnswer(t *testing.T) {
+	w, let := slowWorld(t)
+	base := t.TempDir()
+	dir := w.enrolled(base)
+	var said notes
+	d := w.start(dir, func(o *Options) { o.Log, o.HaltEvery = said.log, 200*time.Millisecond })
+	w.want(func(s *wire.State) { s.Halt = w.orders(w.key, 7) }) // none is active; the store's object is of epoch 1
+	w.publish(big, filepath.Join(base, "p"))
+	w.fetching()
+	w.silence(true)
+	said.await(t, "release 1: stopped")
+	if !said.have("epoch 7 was seen here") {
+		t.Errorf("it does not say why: %q", said.all)
+	}
+	let()
+	if _, err := w.repo.PutHaltAbove(t.Context(), w.key, 7, func(*halt.Orders, uint64) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	said.await(t, "orders to stop can be read again")
+	w.silence(false)
+	w.await("a verified run", func() bool { return w.ended("verified") })
+	d.end()
+	w.same(filepath.Join(base, "p"), big)
+}
+
+// TestMissedRunsAreSpread: an order that stopped many sites is lifted. Each
+// channel of each waits for a time of its own.
+func TestMissedRunsAreSpread(t *testing.T) {
+	const sites, tenths = 400, 10
+	now := time.Date(2026, 3, 1, 22, 0, 0, 0, time.UTC)
+	var starts [tenths]int
+	for i := range sites {
+		a := &agent{o: Options{Now: func() time.Time { return now }, Spread: 30 * time.Second},
+			id: &Identity{Domain: here.Domain, Site: fmt.Sprint("site-", i)}, state: &wire.State{Desired: []wire.Desired{{Channel: "driver"}, {Channel: "package"}}},
+			halts: halts{stops: map[uint64]*stop{}, was: map[string]bool{}, after: map[string]time.Time{}}}
+		a.orders = &halt.Orders{Active: []halt.Order{{ID: 2, Scope: halt.All}}}
+		a.halting(nil)
+		if len(a.after) != 0 || a.halted("driver") == nil {
+			t.Fatalf("halted: %v", a.after)
+		}
+		a.orders = &halt.Orders{}
+		a.halting(nil)
+		if len(a.after) != 2 {
+			t.Fatalf("lifted: %v", a.after)
+		}
+		for _, at := range a.after {
+			d := at.Sub(now)
+			if d < 0 || d >= a.o.Spread {
+				t.Fatalf("a channel waits for %v", d)
+			}
+			starts[d*tenths/a.o.Spread]++
+		}
+		before := maps.Clone(a.after)
+		a.halting(nil) // another state of the same epoch changes nothing
+		if !maps.Equal(before, a.after) {
+			t.Fatalf("%v became %v", before, a.after)
+		}
+	}
+	for i, n := range starts {
+		if n < sites*2/tenths/2 || n > sites*2/tenths*2 {
+			t.Errorf("%d of %d starts fall into tenth %d: %v", n, sites*2, i, starts)
+		}
+	}
+}
+
+// TestSpreadOutlivesNews: what the Core states after an order was lifted, as
+// the publishes that it made up for, does not start everything at once.
+func TestSpreadOutlivesNews(t *testing.T) {
+	w := newWorld(t)
+	base := t.TempDir()
+	dir := w.enrolled(base)
+	d := w.start(dir, func(o *Options) { o.Spread = 1e6 * time.Hour }) // by chance, but hardly within this test
+	w.want(func(s *wire.State) {
+		s.Halt, s.Beat = w.orders(w.key, 7, halt.Order{ID: 7, Scope: halt.All, Reason: "test", By: "tester"}), 1
+	})
+	w.publish(big, filepath.Join(base, "p"))
+	w.await("word that it has stopped", func() bool { return len(w.stopped) > 0 && len(w.stopped[len(w.stopped)-1].Orders) == 1 })
+	w.twoBeats()
+	w.want(func(s *wire.State) { s.Halt = w.orders(w.key, 8) })
+	w.want(func(s *wire.State) { s.Rate = 1 << 30 })
+	w.twoBeats()
+	w.mu.Lock()
+	for _, e := range w.events {
+		if e.Kind == wire.StartedEvent {
+			t.Error("a run starts as soon as the order is lifted")
+			break
+		}
+	}
+	w.mu.Unlock()
+	d.end()
+	d = w.start(dir, nil)
+	w.await("a verified run", func() bool { return w.ended("verified") })
+	d.end()
+}
+
+// TestUnkeptHaltIsObeyedNotConfirmed: an order that cannot be made durable here
+// stops the site, which does not say so before it is.
+func TestUnkeptHaltIsObeyedNotConfirmed(t *testing.T) {
+	w := newWorld(t)
+	dir := w.enrolled(t.TempDir())
+	id, err := Load(dir)
+	w.try(err)
+	root, err := durable.Open(dir, durable.Options{})
+	w.try(err)
+	defer func() { w.try(root.Close()) }()
+	open := func() *spool.Spool {
+		sp, err := spool.Open(t.Context(), filepath.Join(dir, spoolFile), spool.Options{Now: time.Now})
+		w.try(err)
+		return sp
+	}
+	a := &agent{o: options(dir, t.Logf), id: id, root: root, spool: open(), hello: make(signal, 1), work: make(signal, 1),
+		halts: halts{stops: map[uint64]*stop{}, was: map[string]bool{}, after: map[string]time.Time{}}}
+	now := time.Now()
+	a.o.Now = func() time.Time { return now }
+	w.try(a.remember(t.Context()))
+	w.try(a.spool.Close()) // its disk is gone
+	object := w.orders(w.key, 3, halt.Order{ID: 3, Scope: halt.All, Reason: "test", By: "tester"})
+	kept := spoolError{}
+	if _, err := a.takeHalts(t.Context(), object); !errors.As(err, &kept) {
+		t.Fatal(err)
+	}
+	if a.halted("package") == nil {
+		t.Error("it does not obey")
+	}
+	if m := a.obeyed(); len(m.Orders) != 0 || m.Epoch != 0 {
+		t.Errorf("it confirms what a restart would forget: %+v", m)
+	}
+	a.spool = open()
+	defer func() { w.try(a.spool.Close()) }()
+	if _, err := a.takeHalts(t.Context(), object); err != nil { // it comes again
+		t.Fatal(err)
+	}
+	if m := a.obeyed(); len(m.Orders) != 1 || m.Epoch != 3 {
+		t.Errorf("it does not confirm: %+v", m)
+	}
+
+	// A number that comes to stand for another order is another order.
+	first := a.obeyed().Orders[0]
+	now = now.Add(time.Second)
+	if _, err := a.takeHalts(t.Context(), w.orders(w.key, 4, halt.Order{ID: 3, Scope: halt.Domain, Value: here.Domain, Reason: "theirs", By: "another"}, halt.Order{ID: 4, Scope: halt.All, Reason: "test", By: "tester"})); err != nil {
+		t.Fatal(err)
+	}
+	if m := a.obeyed(); len(m.Orders) != 2 || m.Orders[0].Order != 3 || m.Orders[0].Heard == first.Heard {
+		t.Errorf("the proof of another order is given for it: %+v, %+v", first, m)
+	}
+	// Neither is one whose key must not order it.
+	if _, err := a.takeHalts(t.Context(), w.orders(w.root, 9)); err == nil || a.halted("package") == nil {
+		t.Errorf("a key without the role lifts orders: %v", err)
+	}
+}

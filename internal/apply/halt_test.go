@@ -1,0 +1,112 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"nightferry/internal/durable"
+	"nightferry/internal/halt"
+)
+
+// stopper gives an order to stop before a run's at-th change, and notes what
+// is changed in the target after it.
+type stopper struct {
+	mu    sync.Mutex
+	at, n int // 0: never
+	give  func()
+	ops   []durable.Op
+	late  []durable.Op
+}
+
+func (s *stopper) Before(op durable.Op) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if op.Kind == durable.Probe {
+		return nil
+	}
+	s.n++
+	op.Data = nil
+	s.ops = append(s.ops, op)
+	if s.n == s.at {
+		s.give()
+	}
+	name := op.Name
+	if op.Kind == durable.Rename {
+		name = op.To
+	}
+	if s.at > 0 && s.n > s.at && !strings.HasPrefix(name, stateDir) {
+		s.late = append(s.late, op)
+	}
+	return nil
+}
+
+// TestPain14_StopInMidCommit gives the order to stop before each change of a
+// commit in turn: nothing more is changed in the target than the step in hand,
+// every file is whole, the old or the new, the run says that it is unfinished,
+// and the next one finishes it without fetching anything.
+func TestPain14_StopInMidCommit(t *testing.T) {
+	p, src, dst := dirs(t, before)
+	p.publish(src)
+	lay(t, src, after)
+	p.publish(src)
+	run := func(n int) (string, *stopper, error) {
+		to := filepath.Join(filepath.Dir(dst), fmt.Sprint("dst", n))
+		p.must(to, func(o *Options) { o.Release = 1 })
+		ctx, cancel := context.WithCancelCause(t.Context())
+		defer cancel(nil)
+		s := &stopper{at: n, give: func() { cancel(&halt.Error{Order: halt.Order{ID: 5, Scope: halt.All, Reason: "test"}}) }}
+		o := options(nil)
+		o.Observer = s
+		_, err := Run(ctx, p.store, to, o)
+		return to, s, err
+	}
+	_, s, err := run(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := 0
+	for i, op := range s.ops {
+		if op.Kind == durable.Rename && op.To == journalName {
+			first = i + 2
+		}
+	}
+	if first == 0 {
+		t.Fatal("the commit has no journal")
+	}
+	unfinished := 0
+	for n := first; n <= len(s.ops); n++ {
+		what := fmt.Sprintf("stopped at change %d of %d, the commit begins at %d", n, len(s.ops), first)
+		to, s, err := run(n)
+		order := (*halt.Error)(nil)
+		switch {
+		case err == nil: // all was done already
+		case !errors.As(err, &order) || order.Order.ID != 5:
+			t.Fatalf("%s: %v", what, err)
+		}
+		whole(t, what, to, before, after)
+		_, jerr := (&site{root: rootOf(t, to)}).readJournal(nil)
+		if err != nil && jerr == nil {
+			unfinished++
+			if !errors.Is(err, ErrUnfinished) {
+				t.Errorf("%s: it does not say that it is unfinished: %v", what, err)
+			}
+			if len(s.late) > 2 { // a step is two changes at most
+				t.Errorf("%s: %d changes of the target after the order: %v", what, len(s.late), s.late)
+			}
+		}
+		r := p.must(to, nil)
+		sameTree(t, src, to)
+		if jerr == nil && r.BytesFetched != 0 {
+			t.Errorf("%s: to finish it %d bytes were fetched", what, r.BytesFetched)
+		}
+	}
+	t.Logf("%d of %d stops left an unfinished commit", unfinished, len(s.ops)-first+1)
+	if unfinished < 15 {
+		t.Errorf("only %d stops hit the commit", unfinished)
+	}
+}
