@@ -81,6 +81,8 @@ func (b *bench) part(ctx context.Context, part string) error {
 		return b.syntheticIndex(ctx)
 	case "fleet":
 		return b.fleetPart(ctx)
+	case "halt":
+		return b.haltPart(ctx)
 	}
 	return fmt.Errorf("no part %q", part)
 }

@@ -25,7 +25,12 @@ const (
 )
 
 // fleetSize is what a run is about.
-type fleetSize struct{ sims, reals, simFiles, realFiles, realBytes int }
+type fleetSize struct {
+	sims, reals, simFiles, realFiles, realBytes int
+
+	rate     int64  // bytes per second of each real site; 0: no limit
+	endpoint string // host:port of the store; empty: the server itself
+}
 
 // fleetResult is what the fleet part measured. Rates and times are of one machine that Core, agents, S3 server and
 // counting relay share.
@@ -67,9 +72,9 @@ type fleetResult struct {
 func (b *bench) fleetPart(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, fleetPatience, errors.New("the fleet took longer than it may"))
 	defer cancel()
-	size := fleetSize{fleetSims, fleetReal, simFiles, realFiles, realBytes}
+	size := fleetSize{sims: fleetSims, reals: fleetReal, simFiles: simFiles, realFiles: realFiles, realBytes: realBytes}
 	if b.quick {
-		size = fleetSize{20, 2, 50, 50, 4 << 20}
+		size = fleetSize{sims: 20, reals: 2, simFiles: 50, realFiles: 50, realBytes: 4 << 20}
 	}
 	res := &fleetResult{Run: b.results.run, Sims: size.sims, Reals: size.reals, Load: loadAverage()}
 	if err := b.clean(); err != nil {

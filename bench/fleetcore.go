@@ -70,7 +70,11 @@ func (b *bench) startFleetCore(ctx context.Context, bucket string, size fleetSiz
 		}
 	}()
 	// Without the counting proxy for content: it would cost a core more than the agents.
-	url := fmt.Sprintf("s3://%s/repo?region=%s&endpoint=http://%s", bucket, region, b.backend)
+	endpoint := b.backend
+	if size.endpoint != "" {
+		endpoint = size.endpoint
+	}
+	url := fmt.Sprintf("s3://%s/repo?region=%s&endpoint=http://%s", bucket, region, endpoint)
 	text := c.config(url, control, size)
 	if err := os.WriteFile(filepath.Join(c.dir, "nightferry.yaml"), []byte(text), 0o644); err != nil {
 		return nil, fmt.Errorf("write the Core's configuration: %w", err)
@@ -102,7 +106,11 @@ func (c *fleetCore) config(url, control string, size fleetSize) string {
 		url, filepath.Join(c.dir, "data"), c.relay.addr, control)
 	fmt.Fprintf(&s, "channels:\n  %s: {source: %q}\n  %s: {source: %q}\n", simChannel, c.source(simChannel), realChannel, c.source(realChannel))
 	s.WriteString("domains: {amer: {}, emea: {}, apac: {}, plant: {}, lab: {}}\n")
-	fmt.Fprintf(&s, "regions:\n  %s: {targets: {%s: '/srv/far/{site}'}}\n  %s: {targets: {%s: %q}}\n", simRegion, simChannel, realRegion, realChannel, c.target("{site}"))
+	limit := ""
+	if size.rate > 0 {
+		limit = fmt.Sprintf("rate: %dMbit, ", size.rate*8/1_000_000)
+	}
+	fmt.Fprintf(&s, "regions:\n  %s: {targets: {%s: '/srv/far/{site}'}}\n  %s: {%stargets: {%s: %q}}\n", simRegion, simChannel, realRegion, limit, realChannel, c.target("{site}"))
 	s.WriteString("sites:\n")
 	for i := range size.sims {
 		fmt.Fprintf(&s, "  %s: {domain: %s, region: %s, zone: Etc/UTC}\n", simSite(i), domainOf(i), simRegion)

@@ -19,9 +19,40 @@ import (
 // realAgents enrols and starts the real agents, publishes a release for them, waits until each has proved that it holds
 // it, and then watches them doing nothing.
 func (b *bench) realAgents(ctx context.Context, c *fleetCore, size fleetSize, res *fleetResult) (err error) {
-	tokens, err := c.tokens(ctx, realRegion, size.reals)
+	agents, stop, err := b.startAgents(ctx, c, size)
+	defer func() { err = errors.Join(err, stop()) }()
 	if err != nil {
 		return err
+	}
+	if err := c.until(ctx, "the agents to connect", 500*time.Millisecond, func() (bool, error) {
+		list, err := c.sites(ctx, agents)
+		return err == nil && !slices.ContainsFunc(list, func(s core.SiteStatus) bool { return !s.Connected }), err
+	}); err != nil {
+		return err
+	}
+	b.log.Info("connected", "real_agents", size.reals)
+	if err := b.converge(ctx, c, agents, res); err != nil {
+		return err
+	}
+	return b.idle(ctx, c, agents, res)
+}
+
+// startAgents enrols the real agents and starts a process of each. stop ends those that were started, and must be called
+// also after an error.
+func (b *bench) startAgents(ctx context.Context, c *fleetCore, size fleetSize) (agents []*process, stop func() error, err error) {
+	agents = make([]*process, size.reals)
+	stop = func() error {
+		var stops errgroup.Group
+		for _, p := range agents {
+			if p != nil {
+				stops.Go(p.stop)
+			}
+		}
+		return stops.Wait()
+	}
+	tokens, err := c.tokens(ctx, realRegion, size.reals)
+	if err != nil {
+		return agents, stop, err
 	}
 	program := filepath.Join(c.bin, "nightferry-agent")
 	g, gctx := errgroup.WithContext(ctx)
@@ -40,35 +71,15 @@ func (b *bench) realAgents(ctx context.Context, c *fleetCore, size fleetSize, re
 		})
 	}
 	if err := g.Wait(); err != nil {
-		return err
+		return agents, stop, err
 	}
-	agents := make([]*process, size.reals)
-	defer func() {
-		var stops errgroup.Group
-		for _, p := range agents {
-			if p != nil {
-				stops.Go(p.stop)
-			}
-		}
-		err = errors.Join(err, stops.Wait())
-	}()
 	for i, t := range tokens {
 		home := filepath.Join(c.dir, "site", t.Site)
 		if agents[i], err = startProcess(ctx, os.Environ(), filepath.Join(home, "agent.log"), program, "run", "--state", filepath.Join(home, "state")); err != nil {
-			return err
+			return agents, stop, err
 		}
 	}
-	if err := c.until(ctx, "the agents to connect", 500*time.Millisecond, func() (bool, error) {
-		list, err := c.sites(ctx, agents)
-		return err == nil && !slices.ContainsFunc(list, func(s core.SiteStatus) bool { return !s.Connected }), err
-	}); err != nil {
-		return err
-	}
-	b.log.Info("connected", "real_agents", size.reals)
-	if err := b.converge(ctx, c, agents, res); err != nil {
-		return err
-	}
-	return b.idle(ctx, c, agents, res)
+	return agents, stop, nil
 }
 
 // sites asks for the real ones; an agent that has ended is an error.

@@ -62,6 +62,7 @@ func render(r *results, quick, direct bool) string {
 		table(&s, r, part)
 	}
 	fleetReport(&s, r.Fleet)
+	haltReport(&s, r.Halt)
 	return s.String()
 }
 

@@ -22,6 +22,7 @@ type results struct {
 	Tools  map[string]toolInfo
 	All    []result
 	Fleet  *fleetResult // nil: not measured
+	Halt   *haltResult  // nil: not measured
 	run    string
 	path   string
 }

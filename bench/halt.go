@@ -1,0 +1,213 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"time"
+
+	"nightferry/internal/core"
+)
+
+// The part halt: how much moves, how fast, and how long it is watched.
+const (
+	haltLimit    = 20_000_000 / 8 // bytes per second of each site: 20 Mbit/s
+	haltBytes    = 280 << 20      // of the release: it lasts two minutes
+	haltFiles    = 280
+	haltWatch    = 10 * time.Second // after the stop
+	haltSample   = 5 * time.Second  // before it, for the rate
+	haltSpread   = 32 * time.Second // agents' own, after an order was lifted, and a little
+	haltBound    = time.Second
+	haltCutBound = 25 * time.Second
+	haltPatience = 10 * time.Minute
+)
+
+// stopResult is what one order to stop did. Times count from the start of the command.
+type stopResult struct {
+	Rate    float64       // bytes a second to all agents, just before
+	Command time.Duration // until it returned
+	Last    time.Duration // the last byte to any agent
+	After   int64         // bytes later than the bound
+	Watched time.Duration // how long, from the bound on
+	Proof   time.Duration // by the sites' own word: the last that stopped
+	Proven  int           // sites that said so
+}
+
+// haltResult is what the part halt measured.
+type haltResult struct {
+	Run       string
+	Load      float64 // before it began, from others: 1 is one busy core
+	Agents    int
+	Limit     int64 // bytes per second of each
+	Bytes     int64 // of the release
+	All       stopResult
+	Cut       stopResult // the second path: the control plane was cut just before
+	Cores     int
+	Remainder int // sites that had the whole release before the second order: they could not stop
+}
+
+// haltPart stops a whole fleet of real agents in the middle of a transfer: by the Core, and with the Core cut off by the
+// store.
+func (b *bench) haltPart(ctx context.Context) (err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, haltPatience, errors.New("the part halt took longer than it may"))
+	defer cancel()
+	size := fleetSize{reals: fleetReal, realFiles: haltFiles, realBytes: haltBytes, rate: haltLimit}
+	if b.quick {
+		size.reals, size.realFiles, size.realBytes = 2, 200, 200<<20
+	}
+	res := &haltResult{Run: b.results.run, Agents: size.reals, Limit: size.rate, Bytes: int64(size.realBytes), Load: loadAverage(), Cores: runtime.NumCPU()}
+	if err := b.clean(); err != nil {
+		return err
+	}
+	const bucket = "halt"
+	if err := os.Mkdir(filepath.Join(b.data, bucket), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("make the bucket: %w", err)
+	}
+	defer func() { err = errors.Join(err, b.drop(bucket)) }()
+	store, err := startContentRelay(ctx, b.backend)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.close()) }()
+	size.endpoint = store.addr
+	c, err := b.startFleetCore(ctx, bucket, size)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.stop()) }()
+	if err := c.publish(ctx, realChannel); err != nil {
+		return err
+	}
+	agents, stop, err := b.startAgents(ctx, c, size)
+	defer func() { err = errors.Join(err, stop()) }()
+	if err != nil {
+		return err
+	}
+	if err := b.untilAllMove(ctx, c, agents, store, size); err != nil {
+		return err
+	}
+	if res.All.Rate, err = store.rate(ctx, haltSample); err != nil {
+		return err
+	}
+	order, err := b.stopFleet(ctx, c, store, haltBound, &res.All)
+	if err != nil {
+		return err
+	}
+	b.log.Info("halted", "last", res.All.Last, "after", res.All.After, "proven", res.All.Proven, "proof", res.All.Proof, "rate", int64(res.All.Rate))
+	if err := tool(ctx, c.dir, c.env, filepath.Join(c.bin, "nightferry"), "resume", fmt.Sprint(order), "--config", filepath.Join(c.dir, "nightferry.yaml")); err != nil {
+		return err
+	}
+	if err := rest(ctx, haltSpread); err != nil {
+		return err
+	}
+	if err := b.untilAllMove(ctx, c, agents, store, size); err != nil {
+		return err
+	}
+	if res.Cut.Rate, err = store.rate(ctx, haltSample); err != nil {
+		return err
+	}
+	list, err := c.sites(ctx, agents)
+	if err != nil {
+		return err
+	}
+	for _, s := range list {
+		if s.Channels[0].State == "current" {
+			res.Remainder++
+		}
+	}
+	if err := c.relay.close(); err != nil { // the control plane is cut
+		return err
+	}
+	if _, err := b.stopFleet(ctx, c, store, haltCutBound, &res.Cut); err != nil {
+		return err
+	}
+	b.log.Info("halted by the second path", "last", res.Cut.Last, "after", res.Cut.After, "rate", int64(res.Cut.Rate), "done_before", res.Remainder)
+	b.results.Halt = res
+	return nil
+}
+
+// untilAllMove waits until every agent tells that content comes, and the rate is near what the limits allow, or does not
+// grow any more.
+func (b *bench) untilAllMove(ctx context.Context, c *fleetCore, agents []*process, store *contentRelay, size fleetSize) error {
+	if err := c.until(ctx, "content to move to all", 500*time.Millisecond, func() (bool, error) {
+		list, err := c.sites(ctx, agents)
+		return err == nil && !slices.ContainsFunc(list, func(s core.SiteStatus) bool {
+			return len(s.Channels) != 1 || s.Channels[0].Progress == nil || s.Channels[0].Progress.BytesDone == 0
+		}), err
+	}); err != nil {
+		return err
+	}
+	want, best := 0.95*float64(size.rate)*float64(size.reals), 0.0
+	for range 8 {
+		rate, err := store.rate(ctx, time.Second)
+		if err != nil {
+			return err
+		}
+		if rate > want || rate < 1.02*best {
+			break
+		}
+		best = rate
+	}
+	return nil
+}
+
+// rate measures for a while how much goes to agents, in bytes per second.
+func (r *contentRelay) rate(ctx context.Context, d time.Duration) (float64, error) {
+	before, began := r.bytes.Load(), time.Now()
+	if err := rest(ctx, d); err != nil {
+		return 0, err
+	}
+	return float64(r.bytes.Load()-before) / time.Since(began).Seconds(), nil
+}
+
+// stopFleet gives the order as a person does, and watches what still passes.
+func (b *bench) stopFleet(ctx context.Context, c *fleetCore, store *contentRelay, bound time.Duration, res *stopResult) (order uint64, err error) {
+	began := time.Now()
+	if err := tool(ctx, c.dir, c.env, filepath.Join(c.bin, "nightferry"), "halt", "--all", "--reason", "benchmark", "--config", filepath.Join(c.dir, "nightferry.yaml")); err != nil {
+		return 0, err
+	}
+	res.Command = time.Since(began)
+	if err := rest(ctx, bound-time.Since(began)); err != nil {
+		return 0, err
+	}
+	atBound := store.bytes.Load()
+	watch := time.Now()
+	if err := rest(ctx, haltWatch); err != nil {
+		return 0, err
+	}
+	res.Watched = time.Since(watch)
+	res.After = store.bytes.Load() - atBound
+	res.Last = time.Unix(0, store.last.Load()).Sub(began)
+	var list []core.HaltView
+	if err := c.client.Call(ctx, "GET", "/v1/halts", url.Values{}, nil, &list); err != nil {
+		return 0, err
+	}
+	for _, v := range list {
+		order = max(order, v.Order)
+		for _, s := range v.Sites {
+			if !s.Stopped.IsZero() {
+				res.Proven++
+				res.Proof = max(res.Proof, s.Stopped.Sub(began))
+			}
+		}
+	}
+	return order, nil
+}
+
+// rest waits, a negative time not at all.
+func rest(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(max(0, d))
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-t.C:
+		return nil
+	}
+}

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// contentRelay stands before the store and counts what goes from it to agents: it tells their connections from the Core's
+// by the name that is in the first request of each.
+type contentRelay struct {
+	addr     string
+	bytes    atomic.Int64 // to agents
+	last     atomic.Int64 // Unix nanoseconds of the last of them
+	listener net.Listener
+	stopped  context.CancelFunc
+	done     sync.WaitGroup
+}
+
+func startContentRelay(ctx context.Context, to string) (*contentRelay, error) {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("start the relay before the store: %w", err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	r := &contentRelay{addr: l.Addr().String(), listener: l, stopped: cancel}
+	r.done.Go(func() {
+		for {
+			near, err := l.Accept()
+			if err != nil {
+				return // closed
+			}
+			r.done.Go(func() { r.carry(ctx, near, to) })
+		}
+	})
+	return r, nil
+}
+
+func (r *contentRelay) carry(ctx context.Context, near net.Conn, to string) {
+	defer near.Close()
+	far, err := (&net.Dialer{}).DialContext(ctx, "tcp", to)
+	if err != nil {
+		return
+	}
+	defer far.Close()
+	cut := context.AfterFunc(ctx, func() { near.Close(); far.Close() })
+	defer cut()
+	first := make([]byte, 16<<10)
+	n, err := near.Read(first)
+	if err != nil {
+		return
+	}
+	first = first[:n]
+	var down io.Writer = plain{near}
+	if bytes.Contains(first, []byte("nightferry-agent/")) {
+		down = &passed{near, r}
+	}
+	if _, err := far.Write(first); err != nil {
+		return
+	}
+	var both sync.WaitGroup
+	both.Go(func() {
+		defer near.Close()
+		defer far.Close()
+		_, _ = io.Copy(far, near)
+	})
+	both.Go(func() {
+		defer near.Close()
+		defer far.Close()
+		_, _ = io.CopyBuffer(down, plainReader{far}, make([]byte, 64<<10))
+	})
+	both.Wait()
+}
+
+// plain and plainReader hide what would let io.Copy go past the counting.
+type plain struct{ io.Writer }
+
+type plainReader struct{ io.Reader }
+
+// passed counts what is written to an agent.
+type passed struct {
+	io.Writer
+	r *contentRelay
+}
+
+func (p *passed) Write(b []byte) (int, error) {
+	n, err := p.Writer.Write(b)
+	if n > 0 {
+		p.r.bytes.Add(int64(n))
+		p.r.last.Store(time.Now().UnixNano())
+	}
+	return n, err
+}
+
+func (r *contentRelay) close() error {
+	r.stopped()
+	err := r.listener.Close()
+	r.done.Wait()
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
