@@ -268,6 +268,7 @@ func TestCore(t *testing.T) {
 	if out := x.must("gc", x.store); strings.Contains(out, "no Core was asked") {
 		t.Error(out)
 	}
+	x.mayNotAsk()
 	log := x.stop()
 	contains(t, log, "reload refused", "configuration reloaded", "the Core has stopped")
 	if _, err := os.Lstat(filepath.Join(x.dir, "data", "core.sock")); !errors.Is(err, fs.ErrNotExist) {
@@ -275,6 +276,8 @@ func TestCore(t *testing.T) {
 	}
 
 	contains(t, x.must("gc", x.store), "no Core was asked .* it does not run")
+
+	contains(t, x.fails(5, "secret", "rotate", "repository/release", "--file", x.foreign()), "stays as it is")
 
 	before := x.read("data/master.key")
 	contains(t, x.must("secret", "rekey"), "new master key")
@@ -285,6 +288,44 @@ func TestCore(t *testing.T) {
 	contains(t, x.table("secret", "list"), `smtp +2 +2`)
 	x.stop()
 	x.noSecrets()
+}
+
+// mayNotAsk: the gc of another account, which has the bucket's credential and not
+// the Core's socket, says that it did not ask, and does its work. Only root can
+// become another account.
+func (x *coreBox) mayNotAsk() {
+	x.t.Helper()
+	if os.Geteuid() != 0 {
+		return
+	}
+	exe, err := exec.LookPath("nightferry")
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("/tmp", "gc") // where another account may go
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	program, err := os.ReadFile(exe)
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	state := filepath.Join(dir, "state")
+	for _, err := range []error{os.WriteFile(filepath.Join(dir, "nightferry"), program, 0o755), os.WriteFile(filepath.Join(dir, "nightferry.yaml"), []byte(x.read("nightferry.yaml")), 0o644),
+		os.Chmod(dir, 0o755), os.Mkdir(state, 0o700), os.Chown(state, 65534, 65534)} {
+		if err != nil {
+			x.t.Fatal(err)
+		}
+	}
+	cmd := exec.Command(filepath.Join(dir, "nightferry"), "gc", x.store)
+	cmd.Dir, cmd.Env = dir, append(x.env, "NIGHTFERRY_STATE="+state)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		x.t.Errorf("%v\n%s", err, out)
+	}
+	contains(x.t, string(out), "no Core was asked .* this account may not use its local socket")
 }
 
 // checkExposed: a key that others can read is a problem, and no Core starts.
@@ -439,16 +480,22 @@ func (x *coreBox) publishes() {
 	x.fails(2, "sync")
 }
 
+// foreign is a release key that nobody vouches for.
+func (x *coreBox) foreign() string {
+	x.t.Helper()
+	file := filepath.Join(x.t.TempDir(), "foreign.key")
+	if err := os.WriteFile(file, trust.EncodeSecret("release", ed25519.NewKeyFromSeed(make([]byte, 32))), 0o600); err != nil {
+		x.t.Fatal(err)
+	}
+	return file
+}
+
 // rotates replaces the release key in the three steps of the help; at no time
 // does the Core sign with a key that sites refuse.
 func (x *coreBox) rotates() {
 	x.t.Helper()
 	t := x.t
-	foreign := filepath.Join(t.TempDir(), "foreign.key")
-	if err := os.WriteFile(foreign, trust.EncodeSecret("release", ed25519.NewKeyFromSeed(make([]byte, 32))), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	contains(t, x.fails(5, "secret", "rotate", "repository/release", "--file", foreign), "stays as it is")
+	contains(t, x.fails(5, "secret", "rotate", "repository/release", "--file", x.foreign()), "stays as it is")
 	rotate := []string{"trust", "rotate", x.store, "--root-key", filepath.Join(x.dir, "nightferry-root.key")}
 	x.must(append(rotate, "--keep-old", "--keys", filepath.Join(x.dir, "new"))...)
 	keys, err := filepath.Glob(filepath.Join(x.dir, "new", "*.key"))

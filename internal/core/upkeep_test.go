@@ -1,9 +1,15 @@
 package core_test
 
 import (
+	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
+	"time"
+
+	"nightferry/internal/ledger"
+	"nightferry/internal/wire"
 )
 
 // TestHeld: gc is told of what sites hold, of what they should hold, and of what
@@ -26,5 +32,90 @@ func TestHeld(t *testing.T) {
 	held, err := w.core.Held(t.Context())
 	if got := slices.Sorted(maps.Keys(held["package"])); err != nil || !slices.Equal(got, []uint64{1, 3, 4}) {
 		t.Errorf("%v, %v", held, err)
+	}
+}
+
+// TestPurgeTellsWhatItRemoved: logs and what hangs on them go after one time,
+// summaries of runs after another, both as configured; the audit and the
+// daemon's log say how much of each.
+func TestPurgeTellsWhatItRemoved(t *testing.T) {
+	w := newWorld(t, nil)
+	const day = 24 * time.Hour
+	if w.settings.Retention != (ledger.Retention{Logs: 30 * day, Summaries: 400 * day}) {
+		t.Fatalf("%+v", w.settings.Retention)
+	}
+	w.write("a.txt", "one")
+	osaka := w.join("osaka")
+	w.publish("package")
+	d := osaka.stateOf("package", 1)
+	run, events := osaka.converge(d)
+	osaka.deliver(events)
+	failed := osaka.events(ledger.RunID{7}, d, []wire.Outcome{{Kind: wire.Failed, Path: "a.txt", Cause: "a test"}}, &wire.Finished{Verdict: "failed", Outcomes: 1, Failed: 1}, nil)
+	osaka.deliver(failed)
+	w.untilRendered()
+	var bytes int
+	for _, text := range w.logs() {
+		bytes += len(text)
+	}
+	if len(w.logs()) != 3 {
+		t.Fatalf("%d logs", len(w.logs()))
+	}
+	runs := func() int {
+		t.Helper()
+		list, err := w.core.Runs(t.Context(), ledger.RunFilter{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(list)
+	}
+	told := func(parts ...string) {
+		t.Helper()
+		deeds, err := w.core.Deeds(t.Context(), ledger.DeedFilter{What: "purge"})
+		if err != nil || len(deeds) == 0 {
+			t.Fatal(deeds, err)
+		}
+		newest := deeds[0]
+		for _, e := range deeds {
+			if e.At.After(newest.At) {
+				newest = e
+			}
+		}
+		for _, p := range parts {
+			if !strings.Contains(newest.Detail, p) || !w.said(p) {
+				t.Errorf("it does not tell %q: %s", p, newest.Detail)
+			}
+		}
+	}
+	w.ahead.Store(int64(29 * day))
+	w.core.UpkeepNow(t.Context())
+	if told("0 log files of 0 bytes", " 0 runs"); len(w.logs()) != 3 {
+		t.Error("too early")
+	}
+	w.ahead.Store(int64(31 * day))
+	w.core.UpkeepNow(t.Context())
+	told(fmt.Sprintf("3 log files of %d bytes", bytes), "1 exceptions", " 0 runs")
+	if len(w.logs()) != 0 || runs() != 3 {
+		t.Errorf("%d logs, %d runs", len(w.logs()), runs())
+	}
+	if r, err := w.core.Runs(t.Context(), ledger.RunFilter{Site: "osaka", Limit: 10}); err != nil || !slices.ContainsFunc(r, func(x ledger.Run) bool { return x.ID == run && x.State == "verified" }) {
+		t.Errorf("the summary: %+v, %v", r, err)
+	}
+	w.ahead.Store(int64(401 * day))
+	w.core.UpkeepNow(t.Context())
+	if told("3 runs"); runs() != 0 {
+		t.Errorf("%d runs are left", runs())
+	}
+	// As it is configured.
+	w.settings.Retention = ledger.Retention{Logs: 2 * day, Summaries: 5 * day}
+	if err := w.core.Reload(t.Context(), w.settings); err != nil {
+		t.Fatal(err)
+	}
+	w.write("a.txt", "two")
+	w.publish("package")
+	w.untilRendered()
+	w.ahead.Add(int64(3 * day))
+	w.core.UpkeepNow(t.Context())
+	if told("1 log files"); len(w.logs()) != 0 || runs() != 1 {
+		t.Errorf("%d logs, %d runs", len(w.logs()), runs())
 	}
 }

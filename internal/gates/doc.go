@@ -8,4 +8,26 @@
 // an account of its own, before a real S3 server. What is found is compared
 // with what docs/threats.md promises; go test ./internal/gates -update writes
 // it there.
+//
+// # What bad input gets
+//
+// Who sends what does not belong is named in the answer, and nothing is changed
+// by it. Where that is proven:
+//
+//	unknown keys                        config.TestRefused, in an editor too
+//	a site in no domain                 config.TestRefused, fleet.TestValidate
+//	overlapping targets                 config.TestRefused, fleet.TestOverlap
+//	a target inside a source            config.TestRefused, fleet.TestValidate
+//	duplicate names                     config.TestRefused, fleet.TestValidate
+//	a zone that does not exist          config.TestRefused
+//	names that Windows has for devices  fleet.TestNames
+//	any bytes as a configuration        config.FuzzParse
+//	a bad file, to a running Core       core.TestOrders, nightferry.TestCore
+//	a token for another Core            core.TestTokens, agent.TestEnrolRefusals
+//	a message that does not parse       core.TestMessagesThatDoNotParse, agent.TestNewerCore, wire.FuzzBody
+//	another protocol version            core.TestForgeries, agent.TestNewerCore, wire.TestOpenRefuses
+//	a damaged agent database            agent.TestDamagedMemory, spool.TestCorruptFileIsSetAside
+//	a damaged catalogue of a target     agent.TestDamagedMemory, apply.TestLostCatalogueDeletesNothing
+//	a ledger on a full disk             core.TestFullLedger, ledger.TestFullVolume
+//	a restored ledger and vault         core.TestYesterday, core.TestRestoredLedger, core.TestBehind
 package gates
