@@ -12,6 +12,7 @@ import (
 	"nightferry/internal/apply"
 	"nightferry/internal/halt"
 	"nightferry/internal/manifest"
+	"nightferry/internal/scan"
 	"nightferry/internal/spool"
 	"nightferry/internal/verify"
 	"nightferry/internal/wire"
@@ -61,7 +62,7 @@ func (a *agent) check(ctx, rctx context.Context, want *wire.Desired, r spool.Run
 	var stopped *halt.Error
 	done := r
 	switch {
-	case errors.Is(cerr, apply.ErrNothingApplied):
+	case errors.Is(cerr, apply.ErrNothingApplied), errors.Is(cerr, scan.ErrCorrupt):
 		f.Error = cerr.Error()
 	case rctx.Err() != nil, errors.As(cerr, &stopped):
 		f.Verdict, f.Error = verdictStopped, cerr.Error()

@@ -11,6 +11,7 @@ import (
 
 	"nightferry/internal/apply"
 	"nightferry/internal/manifest"
+	"nightferry/internal/scan"
 	"nightferry/internal/spool"
 	"nightferry/internal/verify"
 	"nightferry/internal/wire"
@@ -230,7 +231,7 @@ type scrub struct {
 func (s *scrub) run(ctx context.Context, target string) (err error) {
 	now := s.a.o.Now
 	x, err := apply.Inspect(target, s.want.Channel, now)
-	if errors.Is(err, apply.ErrNothingApplied) || errors.Is(err, apply.ErrUnfinished) {
+	if errors.Is(err, apply.ErrNothingApplied) || errors.Is(err, apply.ErrUnfinished) || errors.Is(err, scan.ErrCorrupt) {
 		s.owed = true // a run puts it right
 		return err
 	}

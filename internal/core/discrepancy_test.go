@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -250,12 +252,63 @@ func TestScrubGoesOn(t *testing.T) {
 	if first.Began != 0 && !strings.Contains(log, fmt.Sprintf("the scrub goes on after %q", first.Cursor)) {
 		t.Errorf("it did not go on after %q:\n%s", first.Cursor, log)
 	}
+	left := 0
+	for i := range files {
+		if fmt.Sprintf("d%02d/f%03d.bin", i%7, i) > first.Cursor {
+			left++
+		}
+	}
+	// What the second process read is what the first had not.
+	if m := regexp.MustCompile(`the scrub has read (\d+) files`).FindStringSubmatch(log); first.Began != 0 && (m == nil || m[1] != strconv.Itoa(left) && m[1] != strconv.Itoa(left+1)) {
+		t.Errorf("%d files were left, and it read %q", left, m)
+	}
 	w.start()
 	w.runAgent("tokyo", false)
 	w.until("the run that tells of it", func() bool { return len(w.runs("tokyo", "scrub")) > 0 })
 	if r := w.runs("tokyo", "scrub"); r[0].State != "verified" {
 		t.Errorf("%+v", r[0])
 	}
+}
+
+// TestScrubObeysHalts: a scrub reads nothing more once it is told to stop, and
+// goes on when the order is lifted.
+func TestScrubObeysHalts(t *testing.T) {
+	const files, size = 120, 20 << 10
+	w := scrubbed(t, 3*time.Second, 600<<10)
+	for i := range files {
+		w.write(fmt.Sprintf("f%03d.bin", i), random(uint64(i), size))
+	}
+	w.runAgent("tokyo", true)
+	w.publish("package")
+	w.untilCurrent(1, "tokyo")
+	w.until("a scrub that is under way", func() bool { return w.checks("tokyo").Began > 0 })
+	done, err := w.core.Halt(t.Context(), core.HaltRequest{Scope: "site", Value: "tokyo", Reason: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.until("the site to confirm", func() bool {
+		list, err := w.core.Halts(t.Context(), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(list) == 1 && len(list[0].Sites) == 1 && !list[0].Sites[0].Stopped.IsZero()
+	})
+	stopped := w.checks("tokyo")
+	if stopped.Began == 0 {
+		t.Fatal("the pass was over before the order")
+	}
+	if _, err := w.core.Verify(t.Context(), core.VerifyRequest{Scope: fleet.Scope{Site: "tokyo"}, Full: true}); err != nil {
+		t.Fatal(err)
+	}
+	end := time.Now().Add(time.Second) // in which a scrub reads thirty files
+	w.until("some time to pass", func() bool { return time.Now().After(end) })
+	if now := w.checks("tokyo"); now != stopped || len(w.runs("tokyo", "verify")) > 0 {
+		t.Errorf("the scrub went on from %+v to %+v", stopped, now)
+	}
+	if _, err := w.core.Resume(t.Context(), done.Epoch, "", ""); err != nil {
+		t.Fatal(err)
+	}
+	w.until("both to be done", func() bool { return len(w.runs("tokyo", "verify")) > 0 && w.checks("tokyo").Done >= stopped.Began })
 }
 
 // TestStale: a site that still lacks a release when it should have it is an

@@ -50,7 +50,7 @@ type Header struct {
 // File is one line per file that was acted on, or that could not be.
 type File struct {
 	Path    string    `json:"path"`
-	Outcome string    `json:"outcome"` // added, changed, moved, repaired, deleted, unchanged, locked, failed
+	Outcome string    `json:"outcome"` // added, changed, moved, repaired, deleted, unchanged, locked, failed, differs
 	Size    int64     `json:"size"`
 	Held    int64     `json:"held,omitempty"`    // bytes that lay in place
 	Fetched int64     `json:"fetched,omitempty"` // bytes that came over the network
