@@ -83,6 +83,8 @@ func (b *bench) part(ctx context.Context, part string) error {
 		return b.fleetPart(ctx)
 	case "halt":
 		return b.haltPart(ctx)
+	case "scrub":
+		return b.scrubPart(ctx)
 	}
 	return fmt.Errorf("no part %q", part)
 }
