@@ -80,6 +80,9 @@ func (c *Core) joinCluster(ctx context.Context) error {
 		URLs: c.foreign.urls, CredsFile: c.o.Cluster.CredsFile, Roots: c.foreign.roots, TLSFirst: true, Env: c.o.Env,
 		Name: "core", Now: c.o.Now, Pending: 64 << 20, Background: true, MaxBackoff: 10 * time.Second,
 		OnEvent: func(e bus.Event) {
+			if ctx.Err() != nil {
+				return // the Core's own end is no incident
+			}
 			switch e.Kind {
 			case bus.Connected:
 				c.alarms.over(ClusterBad, "away", wire.Address{})
@@ -90,7 +93,7 @@ func (c *Core) joinCluster(ctx context.Context) error {
 				c.alarms.raise(ClusterBad, "core", wire.Address{}, fmt.Sprintf("the NATS cluster: %v: the Core's user must be allowed to publish nf.down.> and to subscribe %s", e.Err, wire.AllUp))
 			}
 			if e.Err != nil {
-				c.trouble("bus", fmt.Errorf("%s: %w", e.Kind, e.Err))
+				c.trouble("cluster", fmt.Errorf("%s: %w", e.Kind, e.Err))
 			}
 		},
 	})

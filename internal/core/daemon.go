@@ -252,7 +252,7 @@ func (c *Core) listen(ctx context.Context) error {
 				return c.authority.Load().Core(public, userLife, c.o.Now())
 			},
 			OnEvent: func(e bus.Event) {
-				if e.Err != nil {
+				if e.Err != nil && ctx.Err() == nil { // the Core's own end is none
 					c.trouble("bus", fmt.Errorf("%s: %w", e.Kind, e.Err))
 				}
 			},

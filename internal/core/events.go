@@ -62,6 +62,8 @@ func incidentOf(what string) Kind {
 		return Unmeasured
 	case "bucket":
 		return BucketBad
+	case "cluster":
+		return ClusterBad
 	}
 	return Inside
 }

@@ -14,3 +14,6 @@ func (c *Core) CompareWith(ctx context.Context, m ledger.Measurement) error {
 
 // IncidentOf tells as which kind of incident people hear of a trouble.
 func IncidentOf(what string) Kind { return incidentOf(what) }
+
+// LedgerFailed is what becomes of an error of the ledger.
+func (c *Core) LedgerFailed(err error) { c.ledgerFailed(err) }
