@@ -155,6 +155,12 @@ func (w *world) publish(files map[string]string, target string) {
 		w.try(os.WriteFile(path, []byte(content), 0o644))
 		w.try(os.Chtimes(path, time.Time{}, time.Unix(1_700_000_000, 0)))
 	}
+	w.release(target)
+}
+
+// release makes a release of what lies in the source, and wants it at the target.
+func (w *world) release(target string) {
+	w.t.Helper()
 	r, err := repo.Open(w.t.Context(), w.store, repo.Options{Now: time.Now})
 	w.try(err)
 	_, err = publish.Run(w.t.Context(), r, w.src, publish.Options{Channel: "package", Key: w.key, State: w.caches, AllowDeletes: true, Now: time.Now})

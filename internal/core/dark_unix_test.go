@@ -26,10 +26,10 @@ import (
 // Core learns all of it, once, when it is back.
 func TestWindowOpensWithTheCoreGone(t *testing.T) {
 	w := newWorld(t, nil)
-	const files = 60
+	const files, changed = 60, 40 // of 1 MiB: more than a pack
 	rng := rand.NewChaCha8([32]byte{4})
 	write := func(i int) {
-		b := make([]byte, 64<<10)
+		b := make([]byte, 1<<20)
 		if _, err := rng.Read(b); err != nil {
 			t.Fatal(err)
 		}
@@ -51,7 +51,7 @@ func TestWindowOpensWithTheCoreGone(t *testing.T) {
 	if err := w.core.Reload(t.Context(), w.settings); err != nil {
 		t.Fatal(err)
 	}
-	for i := range files / 3 {
+	for i := range changed {
 		write(i)
 	}
 	w.publish("package")
@@ -98,7 +98,7 @@ func TestWindowOpensWithTheCoreGone(t *testing.T) {
 	w.start()
 	w.untilCurrent(2, "osaka")
 	w.untilRendered()
-	w.onlyOnce("osaka", 2, files, files/3)
+	w.onlyOnce("osaka", 2, files, changed)
 }
 
 // onlyOnce checks that the ledger and the log have one run of a release, with
