@@ -85,6 +85,10 @@ func (b *bench) part(ctx context.Context, part string) error {
 		return b.haltPart(ctx)
 	case "scrub":
 		return b.scrubPart(ctx)
+	case "rate":
+		return b.ratePart(ctx)
+	case "plan":
+		return b.planPart(ctx)
 	}
 	return fmt.Errorf("no part %q", part)
 }

@@ -63,6 +63,8 @@ func render(r *results, quick, direct bool) string {
 	}
 	fleetReport(&s, r.Fleet)
 	haltReport(&s, r.Halt)
+	rateReport(&s, r.Rate)
+	planReport(&s, r.Plan)
 	return s.String()
 }
 

@@ -23,6 +23,8 @@ type results struct {
 	All    []result
 	Fleet  *fleetResult // nil: not measured
 	Halt   *haltResult  // nil: not measured
+	Rate   *rateResult  // nil: not measured
+	Plan   *planResult  // nil: not measured
 	run    string
 	path   string
 }
