@@ -256,8 +256,8 @@ func (n *night) corrupt(ctx context.Context) error {
 		return err
 	}
 	n.show(mailed)
-	n.holds(strings.Contains(mailed.text, "What to do") || strings.HasPrefix(mailed.subject, "[nightferry] over"), "it is mailed", "%s", strings.TrimPrefix(mailed.subject, "[nightferry] "))
 	n.holds(done.Totals.Repaired == 1 && bytes.Equal(now, good) && done.Totals.Fetched <= 2<<20, "a flipped bit is repaired", "%d file, %s fetched of %s", done.Totals.Repaired, size(done.Totals.Fetched), size(n.content()))
+	n.holds(strings.Contains(mailed.text, "What to do") || strings.HasPrefix(mailed.subject, "[nightferry] over"), "it is mailed", "%s", strings.TrimPrefix(mailed.subject, "[nightferry] "))
 	return nil
 }
 
@@ -267,7 +267,12 @@ func (n *night) halt(ctx context.Context) error {
 	if err := n.wait(ctx, r.first.End, "the start of "+r.name, func() (bool, error) { return n.any(r, "%"), nil }); err != nil {
 		return err
 	}
-	n.say("night in Europe; and somebody on call has a doubt:")
+	begun, base := time.Now(), n.wire.Counts().Down
+	if err := n.wait(ctx, r.first.End, "content on its way to "+r.name, func() (bool, error) { return n.wire.Counts().Down-base > n.content()/3, nil }); err != nil {
+		return err
+	}
+	speed := float64(n.wire.Counts().Down-base) / time.Since(begun).Seconds() / 1e6
+	n.say("night in Europe, %.1f MB/s; and somebody on call has a doubt:", speed)
 	n.f.d.command("halt --all --reason 'a bad package?'")
 	ordered := time.Now()
 	done := make(chan error, 1)
@@ -292,7 +297,7 @@ func (n *night) halt(ctx context.Context) error {
 	}
 	took := last.Sub(ordered)
 	n.say("the last byte left the store %.2f s after Enter; then 0 B/s", took.Seconds())
-	n.holds(took <= time.Second, "a halt stops all within a second", "last byte after %.2f s, then none", took.Seconds())
+	n.holds(took <= time.Second, "a halt stops all within a second", "%.1f MB/s; last byte after %.2f s", speed, took.Seconds())
 	var given struct{ Orders []uint64 }
 	line, _, _ := strings.Cut(answer, "\n")
 	if err := json.Unmarshal([]byte(line), &given); err != nil || len(given.Orders) != 1 {
