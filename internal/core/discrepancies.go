@@ -47,7 +47,11 @@ func (t *translator) discrepancy(e *ledger.Event, v *wire.Finished) {
 	slices.Sort(said)
 	said = slices.Compact(said)
 	said = said[:min(len(said), pathsTold)]
-	text := fmt.Sprintf("site %s, channel %s: %d paths are not as release %d says", t.at.Site, e.Channel, n, t.run(e.Run).number)
+	what := fmt.Sprintf("%d paths are", n)
+	if n == 1 {
+		what = "1 path is"
+	}
+	text := fmt.Sprintf("site %s, channel %s: %s not as release %d says", t.at.Site, e.Channel, what, t.run(e.Run).number)
 	if n == 0 {
 		text = fmt.Sprintf("site %s, channel %s: %s", t.at.Site, e.Channel, clip(v.Error))
 	}
@@ -154,8 +158,8 @@ func (c *Core) noteStaleOnce(ctx context.Context) error {
 				continue
 			}
 			since := rel.Published
-			if enrolled := c.motion.At(id.Enrolled); enrolled.After(since) {
-				since = enrolled
+			if id.Enrolled.After(since) {
+				since = id.Enrolled
 			}
 			why := fmt.Sprintf("published %s", rel.Published.UTC().Format("2006-01-02 15:04 MST"))
 			if rule, ok := s.nights.rules[[2]string{site.Name, p.Channel}]; ok {
