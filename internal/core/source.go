@@ -148,7 +148,7 @@ func (c *Core) measureSource(ctx context.Context, ch *fleet.Channel, rel *ledger
 	began := c.o.Now()
 	var bad []string
 	res, err := c.readSource(ctx, ch, rel, w, func(f measure.Finding) {
-		if f.Outcome == measure.Damaged || f.Outcome == measure.Unreadable {
+		if (f.Outcome == measure.Damaged || f.Outcome == measure.Unreadable) && len(bad) < maxNamed {
 			bad = append(bad, f.Path)
 		}
 		w.file(always, ownFile{Path: f.Path, Outcome: string(f.Outcome), Size: f.Size, Digest: f.Digest, Cause: f.Cause})
@@ -242,7 +242,7 @@ func (c *Core) judgeSource(m *ledger.Measurement, rel *ledger.Release, bad []str
 		text += fmt.Sprintf("every file is the same, but they come to %d files, %d bytes, tree %s, and the release says %d, %d, %s: the publisher has a fault",
 			m.Files, m.Bytes, m.Tree.Short(), rel.Files, rel.Bytes, rel.Tree.Short())
 	}
-	text += fmt.Sprintf(" (nightferry run show %s): %s", m.Run.String()[:8], namedPaths(bad))
+	text += fmt.Sprintf(" (nightferry run show %s): %s", m.Run.String()[:8], namedPaths(bad, int(m.Damaged+m.Unreadable)))
 	c.alarms.raise(SourceDamage, m.Channel, wire.Address{}, text)
 }
 
@@ -253,12 +253,13 @@ func have(n int64) string {
 	return fmt.Sprintf("%d files have", n)
 }
 
-// namedPaths lists paths as far as an incident's text has room.
-func namedPaths(paths []string) string {
+// namedPaths lists the first of so many paths, as far as an incident's text has
+// room.
+func namedPaths(paths []string, all int) string {
 	var b strings.Builder
 	for i, p := range paths {
 		if b.Len()+len(p) > maxNamed && i > 0 {
-			fmt.Fprintf(&b, " and %d more", len(paths)-i)
+			fmt.Fprintf(&b, " and %d more", all-i)
 			break
 		}
 		if i > 0 {

@@ -1,6 +1,7 @@
 package core_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -79,8 +80,14 @@ func (w *world) untilMeasured(channel string, number uint64) (m ledger.Measureme
 // TestSourceIsMeasured: each release is measured once, also over a restart; what
 // people edit meanwhile is no incident, and there is a log of it.
 func TestSourceIsMeasured(t *testing.T) {
+	for name, key := range map[string][]byte{"plain": nil, "encrypted": bytes.Repeat([]byte{7}, 32)} {
+		t.Run(name, func(t *testing.T) { measuredOnce(t, key) })
+	}
+}
+
+func measuredOnce(t *testing.T, key []byte) {
 	var edit func()
-	w := newWorldWith(t, nil, afterPublish(&edit))
+	w := newWorldWith(t, key, afterPublish(&edit))
 	w.write("a.sys", "alpha")
 	w.write("net/b.inf", "beta")
 	w.write("net/c.cat", "gamma")
