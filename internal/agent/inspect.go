@@ -132,7 +132,7 @@ func (e *examination) compare(ctx context.Context, target string) (err error) {
 	if err != nil {
 		return err
 	}
-	found := apply.Checks{Began: x.Checks.Began, Cursor: x.Checks.Cursor, Done: x.Checks.Done}
+	found := apply.Checks{Began: x.Checks.Began, Cursor: x.Checks.Cursor, Done: x.Checks.Done, Parts: x.Checks.Parts}
 	o := readOptions(e.want.ScrubRate)
 	o.Quick = !full
 	o.Suspect = func(path string) bool { _, ok := x.Checks.Why(path); return ok }

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"maps"
+	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -225,6 +228,9 @@ type scrub struct {
 	found  time.Time // when something was first found; zero: nothing
 	files  int64
 	bad    error
+
+	mu    sync.Mutex // of the Inspection's checks, while files are read
+	parts map[string]verify.Part
 }
 
 // run returns an error only when nothing stopped it.
@@ -246,7 +252,7 @@ func (s *scrub) run(ctx context.Context, target string) (err error) {
 		c.Done = now().Unix() // all was read when it was put there: the first pass comes in its turn
 		return x.Save()
 	case c.Began == 0:
-		c.Began, c.Cursor = now().Unix(), ""
+		c.Began, c.Cursor, c.Parts = now().Unix(), "", nil
 		if err := x.Save(); err != nil {
 			return err
 		}
@@ -263,10 +269,18 @@ func (s *scrub) run(ctx context.Context, target string) (err error) {
 	o := readOptions(s.want.ScrubRate)
 	o.After = c.Cursor
 	o.Read = func(path string, _ int64) { s.read(x, path) }
+	s.parts = map[string]verify.Part{}
+	for _, p := range c.Parts {
+		o.Parts = append(o.Parts, verify.Part(p))
+		s.parts[p.Path] = verify.Part(p)
+	}
+	o.Keep = func(p verify.Part) { s.keep(x, p) }
 	totals, err := verify.Run(ctx, target, func() (*manifest.Entry, error) { e, _, err := next(); return e, err }, o, func(f verify.Finding) {
 		if f.Problem == verify.Extra {
 			return // the next run counts it, or removes it
 		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		c.Suspect(f.Path, string(f.Problem)+": "+f.Detail)
 		if s.found.IsZero() {
 			s.found = now()
@@ -278,9 +292,9 @@ func (s *scrub) run(ctx context.Context, target string) (err error) {
 	case s.bad != nil:
 		return s.bad
 	case err != nil && ctx.Err() != nil:
-		return x.Save()
+		return s.save(x)
 	case err != nil:
-		return errors.Join(err, x.Save())
+		return errors.Join(err, s.save(x))
 	}
 	if err := x.Passed(context.WithoutCancel(ctx)); err != nil {
 		return err
@@ -292,12 +306,28 @@ func (s *scrub) run(ctx context.Context, target string) (err error) {
 
 // read notes that all up to and including a path was read.
 func (s *scrub) read(x *apply.Inspection, path string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	x.Checks.Cursor = path
+	delete(s.parts, path)
 	s.files++
+	s.tick(x)
+}
+
+// keep notes how far a large file was read.
+func (s *scrub) keep(x *apply.Inspection, p verify.Part) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.parts[p.Path] = p
+	s.tick(x)
+}
+
+// tick saves now and then. It is called with s.mu held.
+func (s *scrub) tick(x *apply.Inspection) {
 	now := s.a.o.Now()
 	if now.Sub(s.saved).Abs() >= saveEvery {
 		s.saved = now
-		if err := x.Save(); err != nil {
+		if err := s.save(x); err != nil {
 			s.bad = err
 			s.stop(err)
 		}
@@ -305,4 +335,12 @@ func (s *scrub) read(x *apply.Inspection, path string) {
 	if !s.found.IsZero() && now.Sub(s.found).Abs() >= linger {
 		s.stop(errFound)
 	}
+}
+
+func (s *scrub) save(x *apply.Inspection) error {
+	x.Checks.Parts = x.Checks.Parts[:0]
+	for _, path := range slices.Sorted(maps.Keys(s.parts)) {
+		x.Checks.Parts = append(x.Checks.Parts, apply.Part(s.parts[path]))
+	}
+	return x.Save()
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"nightferry/internal/digest"
 	"nightferry/internal/durable"
 	"nightferry/internal/manifest"
 	"nightferry/internal/scan"
@@ -31,6 +32,17 @@ type Checks struct {
 	Done     int64     `json:"done,omitempty"`   // Unix seconds: when the last whole pass began
 	All      bool      `json:"all,omitempty"`    // every file is suspect
 	Suspects []Suspect `json:"suspects,omitempty"`
+	Parts    []Part    `json:"parts,omitempty"` // large files that the pass has read in part
+}
+
+// Part is verify.Part, which this package only keeps.
+type Part struct {
+	Path   string        `json:"path"`
+	Digest digest.Digest `json:"digest"`
+	Size   int64         `json:"size"`
+	MTime  int64         `json:"mtime"`
+	Offset int64         `json:"offset"`
+	State  []byte        `json:"state"`
 }
 
 // Suspect is a path at which the target was found to differ.
@@ -227,6 +239,7 @@ func (x *Inspection) Passed(ctx context.Context) error {
 		return errors.Join(fmt.Errorf("record that all was read: %w", err), w.Abort())
 	}
 	x.Checks.Done, x.Checks.Began, x.Checks.Cursor = x.Checks.Began, 0, ""
+	x.Checks.Parts = nil
 	return x.Save()
 }
 
@@ -247,7 +260,7 @@ func (s *site) verified() error {
 	}
 	s.checks.clear()
 	if s.o.Rehash {
-		s.checks.Done, s.checks.Began, s.checks.Cursor = s.began, 0, ""
+		s.checks.Done, s.checks.Began, s.checks.Cursor, s.checks.Parts = s.began, 0, "", nil
 	}
 	return writeChecks(s.root, s.checks)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -99,5 +100,74 @@ func TestSuspectIsReadByAQuickCheck(t *testing.T) {
 		Read: func(p string, _ int64) { read = append(read, p) }}, func(f Finding) { t.Errorf("%+v", f) })
 	if err != nil || !slices.Equal(read, []string{"d/b", "k/deep/f"}) {
 		t.Errorf("%q, %v", read, err)
+	}
+}
+
+// TestResumeInALargeFile: a file that is read for minutes goes on where it was
+// stopped; what was changed since is read from its beginning.
+func TestResumeInALargeFile(t *testing.T) {
+	const size = 3*partial + 12345
+	dir, entries := lay(t, map[string]string{"a": "first", "big.wim": strings.Repeat("0123456789abcdef", size/16) + "123456789", "z": "last"})
+	whole := entries[1].Size
+	var part Part
+	stopAt := func(limit int64, o Options) (read int64, found []Finding) {
+		t.Helper()
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		var mu sync.Mutex
+		o.Workers = 1
+		o.Keep = func(p Part) { mu.Lock(); part = p; mu.Unlock() }
+		o.Limit = func(_ context.Context, k int) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if read += int64(k); read >= limit {
+				stop()
+			}
+			return nil
+		}
+		_, _ = Run(ctx, dir, next(entries), o, func(f Finding) { found = append(found, f) })
+		return read, found
+	}
+	first, _ := stopAt(2*partial, Options{})
+	if part.Path != "big.wim" || first-part.Offset > 2<<20 {
+		t.Fatalf("%d bytes were read, and it is at %d of %q", first, part.Offset, part.Path)
+	}
+	kept := part
+	second, found := stopAt(1<<62, Options{After: "a", Parts: []Part{kept}})
+	if len(found) > 0 || second != whole-kept.Offset+int64(len("last")) {
+		t.Errorf("%d bytes were read of the %d that were left: %v", second, whole-kept.Offset, found)
+	}
+	// A part of another file, or that is damaged, is none.
+	for _, bad := range []Part{{Path: kept.Path, Digest: kept.Digest, Size: kept.Size, MTime: kept.MTime + 1, Offset: kept.Offset, State: kept.State},
+		{Path: kept.Path, Digest: kept.Digest, Size: kept.Size, MTime: kept.MTime, Offset: kept.Offset, State: kept.State[:20]}} {
+		if n, found := stopAt(1<<62, Options{After: "a", Parts: []Part{bad}}); len(found) > 0 || n != whole+int64(len("last")) {
+			t.Errorf("%d bytes: %v", n, found)
+		}
+	}
+}
+
+// TestStoppedFindsNothing: a file that was being read when the run was told to
+// stop is not one that could not be read.
+func TestStoppedFindsNothing(t *testing.T) {
+	dir, entries := lay(t, map[string]string{"a": "x", "b": "yy"})
+	for range 40 {
+		ctx, stop := context.WithCancel(t.Context())
+		_, err := Run(ctx, dir, next(entries), Options{Workers: 2,
+			Limit: func(ctx context.Context, k int) error {
+				if k == 2 {
+					<-ctx.Done()
+				}
+				return nil
+			},
+			Read: func(string, int64) {
+				stop()
+				for range 1000 {
+					runtime.Gosched() // let the other file's reader end
+				}
+			}}, func(f Finding) { t.Errorf("%+v", f) })
+		stop()
+		if err == nil {
+			t.Fatal("a stopped run passed")
+		}
 	}
 }

@@ -4,7 +4,6 @@ package verify
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -59,6 +58,11 @@ type Options struct {
 	// after its findings: all before it have been looked at. It is called by the
 	// goroutine that hands out the findings.
 	Read func(path string, bytes int64)
+	// Keep, if set, is told now and then, and when the run is stopped, how far
+	// the reading of a large file is, by several goroutines; with Parts another
+	// run goes on there.
+	Keep  func(Part)
+	Parts []Part
 }
 
 // Totals are what was looked at.
@@ -345,12 +349,17 @@ func (r *run) sum(ctx context.Context, e *manifest.Entry, buf []byte) (d digest.
 	if err != nil {
 		return d, 0, err
 	}
-	h := sha256.New()
+	h, offset, err := r.begin(f, e, before)
+	kept := offset
 	for err == nil {
 		var k int
 		k, err = f.Read(buf)
 		h.Write(buf[:k])
 		n += int64(k)
+		if at := offset + n; at-kept >= partEvery || ctx.Err() != nil {
+			kept = at
+			r.keep(e, before, h, at)
+		}
 		if cerr := ctx.Err(); cerr != nil {
 			return d, n, cerr
 		}
@@ -367,7 +376,7 @@ func (r *run) sum(ctx context.Context, e *manifest.Entry, buf []byte) (d digest.
 	if err != nil {
 		return d, n, err
 	}
-	if n != e.Size || !after.ModTime().Equal(before.ModTime()) {
+	if offset+n != e.Size || !after.ModTime().Equal(before.ModTime()) {
 		return d, n, fmt.Errorf("it was changed while it was read: %w", fs.ErrInvalid)
 	}
 	h.Sum(d[:0])

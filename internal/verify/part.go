@@ -1,0 +1,61 @@
+package verify
+
+import (
+	"crypto/sha256"
+	"encoding"
+	"hash"
+	"io"
+	"io/fs"
+
+	"nightferry/internal/digest"
+	"nightferry/internal/manifest"
+)
+
+// A Part is how far the reading of a large file has come.
+type Part struct {
+	Path   string        `json:"path"`
+	Digest digest.Digest `json:"digest"` // that the release says
+	Size   int64         `json:"size"`
+	MTime  int64         `json:"mtime"` // ns since 1970
+	Offset int64         `json:"offset"`
+	State  []byte        `json:"state"` // of the hash over what is before Offset
+}
+
+const (
+	// partial is the size in bytes from which on a file's reading is kept.
+	partial = 64 << 20
+	// partEvery is how much is read between two parts of a file, in bytes.
+	partEvery = 32 << 20
+)
+
+// begin starts the reading of a file: where an earlier one broke off, if the
+// file is what it was then.
+func (r *run) begin(f io.Seeker, e *manifest.Entry, info fs.FileInfo) (h hash.Hash, offset int64, err error) {
+	for i := range r.o.Parts {
+		p := &r.o.Parts[i]
+		if p.Path != e.Path || p.Digest != e.Digest || p.Size != info.Size() || p.MTime != info.ModTime().UnixNano() || p.Offset > p.Size {
+			continue
+		}
+		h = sha256.New()
+		if u, ok := h.(encoding.BinaryUnmarshaler); !ok || u.UnmarshalBinary(p.State) != nil {
+			break
+		}
+		_, err = f.Seek(p.Offset, io.SeekStart)
+		return h, p.Offset, err
+	}
+	return sha256.New(), 0, nil
+}
+
+// keep tells how far the reading of a large file is.
+func (r *run) keep(e *manifest.Entry, info fs.FileInfo, h hash.Hash, offset int64) {
+	if r.o.Keep == nil || info.Size() < partial {
+		return
+	}
+	m, ok := h.(encoding.BinaryMarshaler)
+	if !ok {
+		return
+	}
+	if state, err := m.MarshalBinary(); err == nil {
+		r.o.Keep(Part{Path: e.Path, Digest: e.Digest, Size: info.Size(), MTime: info.ModTime().UnixNano(), Offset: offset, State: state})
+	}
+}
