@@ -40,6 +40,7 @@ func (c *cast) messages(t *testing.T) *table {
 		}},
 		{wire.VerbBeat, "", func(int) any { return &wire.Beat{At: time.Now().UnixMilli(), Trust: 99} }},
 		{wire.VerbProgress, "", func(int) any { return &wire.Progress{Run: make([]byte, 16), Channel: "package"} }},
+		{wire.VerbStopped, "", func(int) any { return &wire.Stopped{} }},
 		{wire.VerbReport, wire.VerbAck, func(i int) any {
 			body, err := wire.Encode(&wire.Problem{Kind: "test", Text: "a problem"})
 			if err != nil {
