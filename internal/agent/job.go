@@ -133,7 +133,7 @@ func (a *agent) begin(ctx context.Context, want wire.Desired, left *spool.Run) (
 	}
 	s := wire.Started{Number: r.Number, Release: r.Release, Start: r.Start, DryRun: r.DryRun, Target: r.Target}
 	h := held(holds, r.Channel)
-	if h != nil {
+	if h != nil && h.Target == r.Target {
 		s.Parent = h.Number
 	}
 	r.Check, s.Trigger = a.mode(&want, obeyed, h)

@@ -29,7 +29,8 @@ const (
 // transaction that commits the run's end.
 func (t *translator) discrepancy(e *ledger.Event, v *wire.Finished) {
 	n := v.Repaired + v.Differs
-	if n == 0 && v.Verdict != different {
+	anew := t.anew(e, v)
+	if n+anew == 0 && v.Verdict != different {
 		return
 	}
 	said := slices.Clone(t.differing[e.Run])
@@ -52,8 +53,11 @@ func (t *translator) discrepancy(e *ledger.Event, v *wire.Finished) {
 		what = "1 path is"
 	}
 	text := fmt.Sprintf("site %s, channel %s: %s not as release %d says", t.at.Site, e.Channel, what, t.run(e.Run).number)
-	if n == 0 {
+	switch {
+	case n+anew == 0:
 		text = fmt.Sprintf("site %s, channel %s: %s", t.at.Site, e.Channel, clip(v.Error))
+	case n == 0:
+		text = fmt.Sprintf("site %s, channel %s: the record of what was put there was gone, and %d files and folders of release %d were put there anew", t.at.Site, e.Channel, anew, t.run(e.Run).number)
 	}
 	if len(said) > 0 {
 		text += ": " + strings.Join(said, "; ")
@@ -72,6 +76,21 @@ func (t *translator) discrepancy(e *ledger.Event, v *wire.Finished) {
 	t.different = append(t.different, e.Channel)
 	e.Incidents = append(e.Incidents, ledger.Problem{Key: keyOf(Discrepancy, e.Channel), Kind: string(Discrepancy), Scope: "site " + t.at.Site,
 		Text: text, Domain: t.at.Domain, Site: t.at.Site})
+}
+
+// anew counts what a run had to put where, by all that was known, it lay
+// already: a folder that was emptied has lost its record, too.
+func (t *translator) anew(e *ledger.Event, v *wire.Finished) int64 {
+	parent, ok := t.parents[e.Run]
+	if !ok {
+		if r, err := t.core.ledger.Run(t.ctx, e.Run); err == nil && !r.DryRun {
+			parent = r.Parent
+		}
+	}
+	if parent == 0 || parent != t.run(e.Run).number {
+		return 0
+	}
+	return v.Added + v.Changed
 }
 
 // notedDifference keeps the first paths that a run tells of.

@@ -199,6 +199,18 @@ func TestPain15_OneFileChangedAtASite(t *testing.T) {
 	if len(w.texts(string(core.Discrepancy))) != 0 {
 		t.Error("a discrepancy is open")
 	}
+	// A folder that is gone with all that was known of it.
+	if err := os.RemoveAll(filepath.Dir(w.at("tokyo", ".nightferry"))); err != nil {
+		t.Fatal(err)
+	}
+	before := w.discrepancy("tokyo").ID
+	w.until("the folder to be told, and to be whole again", func() bool {
+		i := w.discrepancy("tokyo")
+		return i.ID != before && !i.Resolved.IsZero() && w.asPublished("tokyo", image)
+	})
+	if i := w.discrepancy("tokyo"); !strings.Contains(i.Text, "were put there anew") {
+		t.Errorf("%q", i.Text)
+	}
 }
 
 // checks reads what a site keeps of its checks.
@@ -297,7 +309,12 @@ func TestScrubObeysHalts(t *testing.T) {
 		}
 		return len(list) == 1 && len(list[0].Sites) == 1 && !list[0].Sites[0].Stopped.IsZero()
 	})
-	stopped := w.checks("tokyo")
+	begun := func() int {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return strings.Count(w.log.String(), "the scrub goes on after") + strings.Count(w.log.String(), "a scrub begins")
+	}
+	stopped, begins := w.checks("tokyo"), begun()
 	if stopped.Began == 0 {
 		t.Fatal("the pass was over before the order")
 	}
@@ -306,7 +323,7 @@ func TestScrubObeysHalts(t *testing.T) {
 	}
 	end := time.Now().Add(time.Second) // in which a scrub reads thirty files
 	w.until("some time to pass", func() bool { return time.Now().After(end) })
-	if now := w.checks("tokyo"); now != stopped || len(w.runs("tokyo", "verify")) > 0 {
+	if now := w.checks("tokyo"); now != stopped || begun() != begins || len(w.runs("tokyo", "verify")) > 0 {
 		t.Errorf("the scrub went on from %+v to %+v", stopped, now)
 	}
 	if _, err := w.core.Resume(t.Context(), done.Epoch, "", ""); err != nil {

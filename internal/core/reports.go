@@ -148,6 +148,7 @@ type translator struct {
 
 	differing map[ledger.RunID][]string // what runs told to differ, as incidents name it
 	different []string                  // channels of which an incident was opened
+	parents   map[ledger.RunID]uint64   // what lay there before a run, but of dry ones
 	problems  []wire.Problem
 	outcomes  int64
 }
@@ -203,6 +204,13 @@ func (t *translator) start(e *ledger.Event) error {
 	}
 	e.Start = s
 	t.runs[e.Run] = releaseKey{e.Channel, v.Number, v.Release}
+	if t.parents == nil {
+		t.parents = map[ledger.RunID]uint64{}
+	}
+	t.parents[e.Run] = v.Parent
+	if v.DryRun {
+		t.parents[e.Run] = 0
+	}
 	t.started = append(t.started, startedRun{e.Run, e.Channel})
 	return nil
 }
