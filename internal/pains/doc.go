@@ -13,7 +13,7 @@
 //	 9  memory and time on many files               pain09_linux_test.go
 //	10  the request bill                            pain10_test.go
 //	13  Windows realities                           pain13_test.go, pain13_linux_test.go
-//	15  replayed releases, missing objects          pain15_test.go
+//	15  replayed releases, missing objects          pain15_test.go; a file changed at a site: core discrepancy_test.go
 //
 // What bad input gets, and where that is tested: here from end to end (damage_test.go, badinput_test.go,
 // unreadable_linux_test.go), and where it says so in the room that meets it first.
@@ -98,6 +98,13 @@
 //	    collect forget: Lost does not grow                                     TestPain15_LostPackIsHealed
 //	    repo PushHead: not Behind; collect retain: not asked for beheaded      TestPain15_LostHead
 //	    repo PushHead: not Behind; Publish: numbers used again                 TestPain15_RestoredBucket
+//	    agent startScrub: none; mode: repair false repairs; inspect: a quick   core TestPain15_OneFileChangedAtASite
+//	    check forgets suspects; core discrepancy: none, none of a folder that  core TestPain15_OneFileChangedAtASite
+//	    is gone, not over when verified                                        core TestPain15_OneFileChangedAtASite
+//	    agent scrub: its cursor, its place in the way of a run                 core TestScrubGoesOn
+//	    agent launchScrub: halts; core noteStale: none                         core TestScrubObeysHalts, TestStale
+//	    apply doubted: stat is trusted; readChecks: damage is a good report    apply TestSuspectIsReadAgain
+//	    verify After, Limit: ignored; a stopped run tells findings             verify TestResume, TestRate, TestStoppedFindsNothing
 //
 // Off, and nothing failed, because another stands before it: of 15, the kind in trust's Subject (frame.Decode knows it,
 // and so does the signature), and fsck's look at the trust documents (repo.Open follows them first).
