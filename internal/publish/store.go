@@ -20,7 +20,7 @@ const (
 	// A checkpoint makes stored packs findable, so that a push that is killed
 	// goes on from there.
 	checkpointBytes   = 1 << 30
-	checkpointRecords = 200_000
+	checkpointRecords = 1 << 17
 	// haltEvery is how often a run asks whether it must stop.
 	haltEvery = 10 * time.Second
 )
