@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"maps"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -199,6 +200,7 @@ func (a *agent) launchScrub(ctx context.Context, g *errgroup.Group, want wire.De
 			a.note(Warning, want.Channel, "the scrub has failed, and is tried again", err)
 		}
 		a.work.wake()
+		debug.FreeOSMemory() // as after a run
 		return nil
 	})
 }
