@@ -13,7 +13,8 @@ import (
 )
 
 // A run that was under way before the order does not end the following, nor
-// does one of another site; a site that is away is not waited for.
+// does one of another site; a site that is away is not waited for, nor one for
+// which there is no release yet.
 func TestFollowRuns(t *testing.T) {
 	ev := func(kind core.EventKind, site, run string) core.Event {
 		return core.Event{Kind: kind, Site: site, Channel: "package", Run: run}
@@ -35,7 +36,7 @@ func TestFollowRuns(t *testing.T) {
 	}
 	var got []string
 	err := followRuns(t.Context(), []core.Order{
-		{Site: "osaka", Channel: "package", Connected: true}, {Site: "porto", Channel: "package", Connected: true}, {Site: "quito", Channel: "package"},
+		{Site: "osaka", Channel: "package", Number: 1, Connected: true}, {Site: "porto", Channel: "package", Number: 1, Connected: true}, {Site: "quito", Channel: "package", Number: 1}, {Site: "rome", Channel: "package", Connected: true}, // nothing is published there yet
 	}, events, func(e core.Event) error {
 		got = append(got, string(e.Kind)+" "+e.Site+" "+e.Run)
 		return nil
@@ -46,7 +47,7 @@ func TestFollowRuns(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := followRuns(ctx, []core.Order{{Site: "a", Channel: "b", Connected: true}}, nil, nil); !errors.Is(err, context.Canceled) {
+	if err := followRuns(ctx, []core.Order{{Site: "a", Channel: "b", Number: 1, Connected: true}}, nil, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }
