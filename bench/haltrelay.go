@@ -49,6 +49,9 @@ func (r *contentRelay) carry(ctx context.Context, near net.Conn, to string) {
 		return
 	}
 	defer far.Close()
+	if tcp, ok := near.(*net.TCPConn); ok {
+		_ = tcp.SetWriteBuffer(32 << 10) // what was counted should be on its way, not in this machine's buffers
+	}
 	cut := context.AfterFunc(ctx, func() { near.Close(); far.Close() })
 	defer cut()
 	first := make([]byte, 16<<10)

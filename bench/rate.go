@@ -21,19 +21,18 @@ const (
 	rateBytes    = 600 << 20 // of each channel: it outlasts the measurement
 	rateWatch    = 10 * time.Second
 	rateSettle   = 10 * time.Second // how long a new limit may take to be in force
-	rateStep     = 100 * time.Millisecond
+	rateStep     = 500 * time.Millisecond
 	rateWithin   = 0.05
 	ratePatience = 10 * time.Minute
 )
 
-// rateLimits are in force one after the other, in bits per second; the last is lifted from "unlimited", which leaves the
-// machine's own buffers at their largest.
+// rateLimits are in force one after the other, in bits per second.
 var rateLimits = []int64{20_000_000, 100_000_000, 8_000_000}
 
 // rateSample is one limit.
 type rateSample struct {
 	Limit  int64         // bits per second
-	Settle time.Duration // from the command's return until a tenth of a second was within the limit's reach
+	Settle time.Duration // from the command's return until half a second was within a fifth of the limit
 	Got    float64       // bits per second over the watch
 }
 
@@ -109,7 +108,7 @@ func (b *bench) ratePart(ctx context.Context) (err error) {
 	return nil
 }
 
-// settle waits until what goes to the agent in a tenth of a second is near a rate, for half a second.
+// settle waits until what goes to the agent in half a second is near a rate, for a second.
 func (r *contentRelay) settle(ctx context.Context, bytesPerSecond float64) (time.Duration, error) {
 	began, good := time.Now(), time.Now()
 	for {
@@ -118,10 +117,10 @@ func (r *contentRelay) settle(ctx context.Context, bytesPerSecond float64) (time
 			return 0, err
 		}
 		now := time.Now()
-		if got < 0.5*bytesPerSecond || got > 1.5*bytesPerSecond {
+		if got < 0.8*bytesPerSecond || got > 1.2*bytesPerSecond {
 			good = now
 		}
-		if now.Sub(good) >= 5*rateStep || now.Sub(began) > rateSettle {
+		if now.Sub(good) >= 2*rateStep || now.Sub(began) > rateSettle {
 			return good.Sub(began), nil
 		}
 	}

@@ -153,8 +153,10 @@ func (a *agent) nightfall(now time.Time) time.Duration {
 	switch {
 	case r == window.Unlimited:
 		setRate(a.rate, 0)
+		a.receive.Set(0)
 	case r > 0:
 		setRate(a.rate, r)
+		a.receive.Set(buffered(r))
 	}
 	for channel, j := range a.running {
 		if desired(a.state, channel) == nil {
@@ -171,6 +173,13 @@ func (a *agent) nightfall(now time.Time) time.Duration {
 		j.stop(&closedError{a.night.motion.At(again)})
 	}
 	return soon
+}
+
+// buffered is how much each connection may take off the line ahead of a rate, in
+// bytes: little, so that the line follows the rate, but enough for eight of them
+// to reach it over a round trip of an eighth of a second.
+func buffered(bytesPerSecond int64) int {
+	return int(min(max(bytesPerSecond/64, 16<<10), 1<<20))
 }
 
 // inOrder lists what the Core wants: the higher priority first, then what has

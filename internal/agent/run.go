@@ -40,6 +40,8 @@ type agent struct {
 	store bucket.Store
 	rate  *rate.Limiter // of the whole site
 
+	receive bucket.Receive // keeps what moves to the rate also on the line
+
 	coreClock, storeClock offset
 	compared              time.Time // when wrong clocks were last measured for nothing else
 

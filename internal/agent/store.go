@@ -51,7 +51,7 @@ func proxies(env func(string) string) func(*http.Request) (*url.URL, error) {
 
 // openStore opens the enrolled store.
 func (a *agent) openStore() (bucket.Store, error) {
-	o := bucket.LentOptions{Host: a.id.Store, Lend: a.urls.Lend, Options: bucket.Options{UserAgent: "nightferry-agent/" + a.o.Version,
+	o := bucket.LentOptions{Host: a.id.Store, Lend: a.urls.Lend, Receive: &a.receive, Options: bucket.Options{UserAgent: "nightferry-agent/" + a.o.Version,
 		// A run tries again by itself, so a request need not try for long.
 		MaxAttempts: 6, MinBackoff: min(200*time.Millisecond, a.o.Retry),
 		OnRetry: func(err error) { a.note(Info, "", "asking the store again", err) }}}

@@ -28,6 +28,8 @@ type LentOptions struct {
 	Lend func(ctx context.Context, key, expired string) (string, error)
 	// Proxy chooses the proxy of a request; nil: by the environment, as net/http does.
 	Proxy func(*http.Request) (*url.URL, error)
+	// Receive bounds the receive buffers of connections; nil: the system does.
+	Receive *Receive
 }
 
 // OpenLent opens a store that can only Get. It follows no redirects.
@@ -42,6 +44,10 @@ func OpenLent(o LentOptions) (Store, error) {
 		tune(t)
 		if o.Proxy != nil {
 			t.Proxy = o.Proxy
+		}
+		if o.Receive != nil {
+			t.DialContext = o.Receive.dial(t.DialContext)
+			t.ReadBufferSize = 4 << 10 // small reads are filled up to this; those of content go past it
 		}
 		stall := o.Stall
 		if stall <= 0 {

@@ -1,0 +1,74 @@
+package bucket
+
+import (
+	"context"
+	"net"
+	"sync"
+)
+
+// Receive bounds what the system takes off the line ahead of who reads it. Who
+// paces his reading paces the line only as exactly as these buffers are small:
+// left to itself, the system lets them grow to megabytes for each connection,
+// fills them at the line's speed when a limit comes into force, and then takes
+// them off in lumps. The zero Receive leaves it to the system. It is safe for
+// concurrent use.
+type Receive struct {
+	mu    sync.Mutex
+	bytes int
+	open  map[*received]struct{}
+}
+
+// Set bounds the buffer of each connection, also of those that are open, to
+// about so many bytes. 0 leaves that of new connections to the system; those
+// that were bounded stay it.
+func (r *Receive) Set(bytes int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.bytes == bytes {
+		return
+	}
+	r.bytes = bytes
+	for c := range r.open {
+		c.bound(bytes)
+	}
+}
+
+type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
+
+// dial returns next with its connections bounded.
+func (r *Receive) dial(next dialFunc) dialFunc {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := next(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		x := &received{Conn: c, of: r}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.open == nil {
+			r.open = map[*received]struct{}{}
+		}
+		r.open[x] = struct{}{}
+		x.bound(r.bytes)
+		return x, nil
+	}
+}
+
+// received is a connection whose buffer may be bounded while it is open.
+type received struct {
+	net.Conn
+	of *Receive
+}
+
+func (c *received) bound(bytes int) {
+	if b, ok := c.Conn.(interface{ SetReadBuffer(int) error }); ok && bytes > 0 {
+		_ = b.SetReadBuffer(bytes) // a system that will not do it only paces less exactly
+	}
+}
+
+func (c *received) Close() error {
+	c.of.mu.Lock()
+	delete(c.of.open, c)
+	c.of.mu.Unlock()
+	return c.Conn.Close()
+}
