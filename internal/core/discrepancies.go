@@ -65,10 +65,10 @@ func (t *translator) discrepancy(e *ledger.Event, v *wire.Finished) {
 			text += fmt.Sprintf("; and %d more", more)
 		}
 	}
-	switch {
-	case v.Verdict == verified:
+	switch v.Verdict {
+	case verified:
 		text += ". All were repaired, and are verified again"
-	case v.Verdict == different:
+	case different:
 		text += fmt.Sprintf(". Nothing was repaired: nightferry verify --site %s --channel %s --repair", t.at.Site, e.Channel)
 	default:
 		text += ". The run did not end verified: the next one goes on"
