@@ -57,7 +57,7 @@ func TestNight(t *testing.T) {
 	}
 	for _, scene := range []string{
 		"published before the first window", "stopped at the window's end", "goes on, not anew", "ap moved in its own night", "a flipped bit is repaired", "it is mailed",
-		"a halt stops all within a second", "emea moved in its own night", "amer moved in its own night", "each region's morning report",
+		"a halt stops all within a second", "emea moved in its own night", "amer moved in its own night", "each region's morning report", "the report has the runs' numbers",
 	} {
 		if !strings.Contains(text, "  yes "+scene) {
 			t.Errorf("%q did not hold", scene)

@@ -108,6 +108,24 @@ func (n *night) morning(ctx context.Context) error {
 			good++
 		}
 	}
+	asia, told := n.regions[0], 0
+	for _, s := range asia.sites {
+		runs, err := n.runs(ctx, s)
+		if err != nil {
+			return err
+		}
+		var fetched int64
+		for _, x := range runs {
+			fetched += x.Totals.Fetched
+		}
+		row := fmt.Sprintf("%.3g MB", float64(fetched)/1e6)
+		for line := range strings.Lines(reports[asia.name].text) {
+			if strings.HasPrefix(line, s+" ") && strings.Contains(line, " "+row+" ") {
+				told++
+			}
+		}
+	}
+	n.holds(told == len(asia.sites), "the report has the runs' numbers", "%d of %d sites, as in nightferry runs", told, len(asia.sites))
 	n.holds(good == len(n.regions), "each region's morning report", "%d of %d say 2 of 2 verified, 0 missed", good, len(n.regions))
 	return nil
 }

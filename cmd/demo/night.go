@@ -255,9 +255,6 @@ func (n *night) readClock(ctx context.Context) error {
 // now is the time of the rehearsal.
 func (n *night) now() time.Time { return n.motion.At(time.Now()).UTC() }
 
-// real is so much of the rehearsal's time in real time.
-func (n *night) real(d time.Duration) time.Duration { return n.motion.Real(d) }
-
 // holds adds a row to the verdict.
 func (n *night) holds(ok bool, what, proof string, args ...any) {
 	n.verdict = append(n.verdict, scene{what, fmt.Sprintf(proof, args...), ok})
