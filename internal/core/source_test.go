@@ -255,6 +255,17 @@ func TestMeasuringObeys(t *testing.T) {
 	if r := w.measures()[0]; r.State != "stopped" || r.Totals.Held >= 4<<20 {
 		t.Errorf("%+v", r)
 	}
+	// While it is in force others are measured, and this one is not.
+	for n, text := range []string{"one", "two"} {
+		if err := errors.Join(os.MkdirAll(w.source+"-driver", 0o755), os.WriteFile(filepath.Join(w.source+"-driver", "a"), []byte(text), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+		w.publish("driver")
+		w.untilMeasured("driver", uint64(n+1))
+	}
+	if n := len(w.measures()); n != 3 {
+		t.Errorf("%d measurements, want one that was stopped and two of driver", n)
+	}
 	if _, err := w.core.Resume(t.Context(), order.Orders[0], "", ""); err != nil {
 		t.Fatal(err)
 	}
@@ -265,7 +276,7 @@ func TestMeasuringObeys(t *testing.T) {
 	}
 	w.start()
 	m := w.untilMeasured("package", 1)
-	if m.Same != 1 || len(w.measures()) != 3 || w.has(string(core.Unmeasured)) {
+	if m.Same != 1 || len(w.measures()) != 5 || w.has(string(core.Unmeasured)) {
 		t.Errorf("%+v, %d measurements, %q", m, len(w.measures()), w.texts(string(core.Unmeasured)))
 	}
 }
