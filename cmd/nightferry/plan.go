@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -22,7 +23,7 @@ func newPlan(e *env) *cobra.Command {
 		use:   "plan [flags]",
 		short: "Foretell which site moves what when",
 		long: "Lists for each site and channel that is behind, and for each release that a cadence will bring, when it starts, when it has arrived, how many nights that takes and what it costs, from the rates that were measured, the windows, the timetables and the prices of the configuration. " +
-			"Times are those of each site's own clock. A site that was never measured is reckoned with 1 MB/s, and marked with ~.",
+			"Times are those of each site's own clock; an end of +1 05:00 is five in the morning of the next day. A site that was never measured is reckoned with 1 MB/s, and marked with ~.",
 		example: "nightferry plan\nnightferry plan --region ap --days 7\nnightferry plan --at 2026-12-24T18:00:00Z --json",
 		run: func(ctx context.Context, _ []string) error {
 			q := s.query()
@@ -65,7 +66,11 @@ func parseMoment(text string) (time.Time, error) {
 }
 
 func (e *env) showPlan(p *core.NightPlan) {
-	t := table{head: []string{"SITE", "CHANNEL", "RELEASE", "START", "END", "MOVES", "NIGHTS", "SIZE", "COST"}, right: map[int]bool{2: true, 5: true, 6: true, 7: true, 8: true}, cut: []int{0, 1}}
+	t := table{head: []string{"SITE", "CHANNEL", "REL", "START", "END", "MOVES", "NIGHTS", "SIZE"}, right: map[int]bool{2: true, 4: true, 5: true, 6: true, 7: true, 8: true}, cut: []int{0, 1}}
+	priced := slices.ContainsFunc(p.Items, func(x core.PlanItem) bool { return x.Cost > 0 })
+	if priced {
+		t.head = append(t.head, "COST")
+	}
 	var bytes int64
 	var cost float64
 	for _, x := range p.Items {
@@ -75,9 +80,13 @@ func (e *env) showPlan(p *core.NightPlan) {
 		if x.Release > 0 {
 			release = number(x.Release)
 		}
-		start, end, nights := wallTime(x.Start, x.Zone), wallTime(x.End, x.Zone), strconv.Itoa(x.Nights)
+		start, end := wallTimes(x.Start, x.End, x.Zone)
+		nights := strconv.Itoa(x.Nights)
 		if x.Nights == 0 {
 			nights = "never"
+			if x.Start.IsZero() {
+				nights = "-" // it may well begin after these days
+			}
 		}
 		if x.Halted {
 			start, end, nights = "halted", "-", "-"
@@ -86,7 +95,11 @@ func (e *env) showPlan(p *core.NightPlan) {
 		if x.Assumed {
 			moves = "~" + moves
 		}
-		t.add(x.Site, x.Channel, release, start, end, moves, nights, size(x.Bytes), fmt.Sprintf("%.2f", x.Cost))
+		row := []string{x.Site, x.Channel, release, start, end, moves, nights, size(x.Bytes)}
+		if priced {
+			row = append(row, fmt.Sprintf("%.2f", x.Cost))
+		}
+		t.add(row...)
 	}
 	e.show(&t, "nothing is due, and no cadence brings anything in these days")
 	if len(p.Items) > 0 {
@@ -94,15 +107,33 @@ func (e *env) showPlan(p *core.NightPlan) {
 	}
 }
 
-// wallTime is a time by a site's own clock.
-func wallTime(t time.Time, zone string) string {
-	if t.IsZero() {
-		return "-"
-	}
+// wallTimes are a begin and an end by a site's own clock. The end has the number
+// of days before it, where it is of a later one.
+func wallTimes(from, to time.Time, zone string) (start, end string) {
+	start, end = "-", "-"
 	if loc, err := time.LoadLocation(zone); err == nil {
-		t = t.In(loc)
+		from, to = in(from, loc), in(to, loc)
 	}
-	return t.Format("2006-01-02 15:04 MST")
+	if !from.IsZero() {
+		start = from.Format("01-02 15:04 MST")
+	}
+	if !to.IsZero() {
+		end = to.Format("15:04")
+		y, m, d := from.Date()
+		y2, m2, d2 := to.Date()
+		if n := time.Date(y2, m2, d2, 0, 0, 0, 0, time.UTC).Sub(time.Date(y, m, d, 0, 0, 0, 0, time.UTC)) / (24 * time.Hour); n > 0 {
+			end = fmt.Sprintf("+%d %s", n, end)
+		}
+	}
+	return start, end
+}
+
+// in is a time in a zone; the zero time stays it.
+func in(t time.Time, zone *time.Location) time.Time {
+	if t.IsZero() {
+		return t
+	}
+	return t.In(zone)
 }
 
 func newLimit(e *env) *cobra.Command {

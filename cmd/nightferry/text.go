@@ -48,7 +48,7 @@ func count(n int64, noun string) string {
 	if n == 1 {
 		return "1 " + noun
 	}
-	if strings.HasSuffix(noun, "y") {
+	if n := len(noun); n > 1 && noun[n-1] == 'y' && !strings.ContainsRune("aeiou", rune(noun[n-2])) { // entries, but days
 		noun = strings.TrimSuffix(noun, "y") + "ie"
 	}
 	return group(n) + " " + noun + "s"
