@@ -50,7 +50,7 @@ func (c *cast) objects(t *testing.T, p packs) *table {
 	x := &table{
 		title: "**Objects**: whose URL does the Core lend? rome should hold `package` 2; paris and oslo `image` 1. Asked for what a site's releases do not need, it refuses, audits and opens an incident.",
 		roles: []string{"rome (alpha)", "paris (alpha)", "oslo (beta)", "holder of a token"},
-		notes: "A lent URL is one GET of one object at the store, for a day: with it, PUT, DELETE and HEAD, another key, a later end or a listing are refused by the store. " +
+		notes: "A lent URL is one GET of one object at the store, for a day or until the site's next window has ended, a week at most: with it, PUT, DELETE and HEAD, another key, a later end or a listing are refused by the store. " +
 			"Who is not let into the bus can ask for nothing; a URL that was lent before a site was revoked stays good until its end.",
 	}
 	var lent string

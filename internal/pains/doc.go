@@ -12,8 +12,12 @@
 //	 8  silent downgrade to size-only checks        pain08_test.go
 //	 9  memory and time on many files               pain09_linux_test.go
 //	10  the request bill                            pain10_test.go
+//	11  the window overruns, or begins from zero    agent pain11_test.go, night_test.go; apply TestPain11_ResumesWhereItWasStopped
+//	12  clocks and their changes                    agent pain12_test.go (the daemon); window pain12_test.go (the rules);
+//	                                                rates on the line: bench, part rate
 //	13  Windows realities                           pain13_test.go, pain13_linux_test.go
 //	15  replayed releases, missing objects          pain15_test.go; a file changed at a site: core discrepancy_test.go
+//	                                                the Core: core cut_unix_test.go, health_test.go, source_test.go
 //
 // What bad input gets, and where that is tested: here from end to end (damage_test.go, badinput_test.go,
 // unreadable_linux_test.go), and where it says so in the room that meets it first.
@@ -82,6 +86,15 @@
 //	10  repo spans: a request a block, no gaps read; pack TargetSize 4 MiB     TestPain10_RequestBill
 //	    repo segment kept, trust kept, pages kept; no seeds; no stat cache     TestPain10_RequestBill
 //	    apply bring: never a no-op; a LIST before a pull                       TestPain10_RequestBill
+//	11  agent nightfall: nothing is stopped                                    agent TestPain11_ImageOverTwoNights, TestPain12
+//	    apply tidyStage: nothing is kept                                       agent TestPain11_ImageOverTwoNights (45 MB twice)
+//	    apply stopped: any end of the context ends the burst                   agent TestPain11_BurstAtTheEndOfTheNight
+//	    agent mend: a commit waits for the next window                         agent TestCommitIsFinishedOutsideTheWindow
+//	    agent KeepLent: nothing; knownAbsent: never; hold: not the packs       core TestWindowOpensWithTheCoreGone
+//	    core lendLife: a day                                                   core TestLentToTheEndOfTheNextWindow
+//	12  agent open: windows ignored; readNight: UTC                            agent TestPain12
+//	    agent nightfall: the rate of the hour is not set                       agent TestPain12
+//	    bucket Receive: buffers left to the system                             bucket TestReceiveBoundsWhatIsTakenAhead
 //	13  manifest MaxPath 260                                                   TestPain13_LongPaths
 //	    durable isLockedErrno: no sharing violation (wine)                     TestPain13_FileHeldByAProgram
 //	    apply outcomeOf, free: a lock is a failure; commit: always verified;   TestPain13_LockedFile
@@ -105,6 +118,16 @@
 //	    agent launchScrub: halts; core noteStale: none                         core TestScrubObeysHalts, TestStale
 //	    apply doubted: stat is trusted; readChecks: damage is a good report    apply TestSuspectIsReadAgain
 //	    verify After, Limit: ignored; a stopped run tells findings             verify TestResume, TestRate, TestStoppedFindsNothing
+//	    repo acceptHead: older, of a head put back under a whole fleet         core TestPain15_ReplayInTheFleet
+//	    core checkBucket: damage is no incident; checkBucketDue: once, or      core TestPain15_LostObjectIsNoticed
+//	    not again after a publish                                              core TestPain15_LostObjectIsNoticed
+//	    measure read: the digest; judge: a folder that cannot be listed, what  measure TestOutcomes, TestReleaseThatLies,
+//	    cannot be looked at; count: what moved; sum: not looked at again       TestUnreadable, TestChangedWhileRead
+//	    measure judge + looks: times do not count                              measure TestOutcomes
+//	    core measureDue: the ledger not asked, halts not, damage not again     core TestSourceIsMeasured, TestMeasuringObeys,
+//	    core judgeSource: no incident                                          core TestDamagedSource
+//	    core compareAll; attestation: not compared, counts not; Sites          core TestContradicted, TestCountsAreTheReleases
+//	    core trouble, expire, ledgerFailed: nobody is told                     core TestTroubleInside, TestLedgerFails
 //
 // Off, and nothing failed, because another stands before it: of 15, the kind in trust's Subject (frame.Decode knows it,
 // and so does the signature), and fsck's look at the trust documents (repo.Open follows them first).
