@@ -150,6 +150,14 @@ func (a *alarms) load(ctx context.Context) error {
 	return nil
 }
 
+// has reports whether a member's part of an incident is open.
+func (a *alarms) has(kind Kind, what string, at wire.Address) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_, open := a.open[alarm{keyOf(kind, what), at}]
+	return open
+}
+
 // retain ends what keep does not want any more.
 func (a *alarms) retain(keep func(kind Kind, what string, at wire.Address) bool) {
 	a.mu.Lock()

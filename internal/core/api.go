@@ -141,7 +141,7 @@ type ChannelStatus struct {
 	Holds    uint64       `json:"holds"` // last attested; 0: none
 	Since    time.Time    `json:"since,omitzero"`
 	Verified time.Time    `json:"verified,omitzero"`
-	State    string       `json:"state"`                // current, behind, running, never, contradicted (by what the Core measured)
+	State    string       `json:"state"`                // current, behind, different (an incident names the paths), running, never, contradicted (by what the Core measured)
 	Run      string       `json:"run,omitempty"`        // the one under way, else the last
 	LastEnd  string       `json:"last_end,omitempty"`   // how the last run ended
 	LastWhy  string       `json:"last_cause,omitempty"` // why not better

@@ -169,6 +169,9 @@ func TestPain15_OneFileChangedAtASite(t *testing.T) {
 	if w.asPublished("osaka", image) || w.asPublished("osaka", "d3/f03.bin") {
 		t.Error("it was repaired, although nobody has ordered that")
 	}
+	if s := w.channel("osaka", "package"); s.State != "different" || s.Holds != 1 {
+		t.Errorf("what is known to differ counts as %s", s.State)
+	}
 	verify := func(r core.VerifyRequest) ledger.Run {
 		t.Helper()
 		r.Scope = fleet.Scope{Site: "osaka", Channel: "package"}

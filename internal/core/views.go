@@ -128,6 +128,8 @@ func (c *Core) channelStatus(key rowKey, target string, h ledger.Holding, run *l
 		ch.State = "running"
 	case h.Number == 0 && run == nil:
 		ch.State = "never"
+	case h.Number == want.Number && h.Release == want.Digest && c.alarms.has(Discrepancy, key.channel, key.Address):
+		ch.State = different
 	case h.Number == want.Number && h.Release == want.Digest && h.Verified.Equal(h.Attested):
 		ch.State = "current"
 	}
