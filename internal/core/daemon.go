@@ -40,8 +40,8 @@ type Core struct {
 	settings  atomic.Pointer[Settings]
 	authority atomic.Pointer[bus.Authority]
 	changeMu  sync.Mutex                      // one change of the authority at a time
-	domains   map[string][][]byte             // the domains' signing keys in force
 	renewMu   sync.RWMutex                    // held while a credential is signed and sent
+	domains   map[string][][]byte             // the domains' signing keys in force
 	rotating  atomic.Pointer[map[string]bool] // domains with an older key that still counts
 
 	clock  storeClock
