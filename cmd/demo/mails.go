@@ -80,6 +80,19 @@ func (n *night) show(l letter) {
 	n.f.d.say("")
 }
 
+// mailed lists what the night has brought by mail.
+func (n *night) mailed() error {
+	all, err := n.letters()
+	if err != nil {
+		return err
+	}
+	n.f.d.say("  All mails of the night:")
+	for _, l := range all {
+		n.f.d.say("  - %s", strings.TrimPrefix(l.subject, "[nightferry] "))
+	}
+	return nil
+}
+
 // morning waits for each region's report.
 func (n *night) morning(ctx context.Context) error {
 	r := n.regions[len(n.regions)-1]
@@ -102,6 +115,9 @@ func (n *night) morning(ctx context.Context) error {
 	}
 	n.say("morning: a report for each region, by mail; this is Asia's")
 	n.show(reports[n.regions[0].name])
+	if err := n.mailed(); err != nil {
+		return err
+	}
 	good := 0
 	for _, l := range reports {
 		if strings.Contains(l.subject, "2 of 2 verified, 0 missed") {
