@@ -166,7 +166,7 @@ func (a *alarms) retain(keep func(kind Kind, what string, at wire.Address) bool)
 		kind := Kind(kindOfKey(m.key))
 		if !keep(kind, strings.TrimPrefix(strings.TrimPrefix(m.key, string(kind)), "/"), m.at) {
 			delete(a.open, m)
-			a.queue(change{alarm: m, kind: kind, when: a.core.o.Now()})
+			a.queue(change{alarm: m, kind: kind, when: a.core.wall()})
 		}
 	}
 }
