@@ -47,7 +47,7 @@ func TestHoldingOfSchema1(t *testing.T) {
 	must(t, l.Close())
 	l, err = Open(ctx, path, Options{Now: c.now})
 	must(t, err)
-	defer l.Close()
+	defer func() { must(t, l.Close()) }()
 	h, err := l.Holdings(ctx, Filter{})
 	must(t, err)
 	if len(h) != 1 || h[0].Files != -1 || h[0].Bytes != -1 {
