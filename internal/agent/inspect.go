@@ -103,7 +103,8 @@ type examination struct {
 
 	release, tree [32]byte
 	totals        manifest.Totals // of what was applied
-	lacks         string          // why what was applied is not what is wanted
+	sum           manifest.TreeHash
+	lacks         string // why what was applied is not what is wanted
 	seen          verify.Totals
 	read, stated  int64
 	oldest        int64
@@ -150,6 +151,9 @@ func (e *examination) compare(ctx context.Context, target string) (err error) {
 		}
 		return errors.Join(err, x.Save())
 	}
+	if e.lacks == "" && e.sum.Sum() != x.Tree {
+		e.lacks = fmt.Sprintf("the record of what was applied is not that of release %d: somebody has changed it; nightferry sync --rehash reads every file, and makes it anew", x.Number)
+	}
 	*x.Checks = found // each that was suspect has been read again
 	if !full {
 		return x.Save()
@@ -167,8 +171,12 @@ func (e *examination) entries(x *apply.Inspection, full bool) (manifest.Next, er
 	first := true
 	return func() (*manifest.Entry, error) {
 		entry, checked, err := next()
-		if entry == nil || err != nil || entry.Kind != manifest.File {
-			return entry, err
+		if entry == nil || err != nil {
+			return nil, err
+		}
+		e.sum.Add(entry.Kind, entry.Path, entry.Digest)
+		if entry.Kind != manifest.File {
+			return entry, nil
 		}
 		if _, suspect := x.Checks.Why(entry.Path); full || suspect {
 			e.read++

@@ -277,7 +277,15 @@ func (s *scrub) run(ctx context.Context, target string) (err error) {
 		s.parts[p.Path] = verify.Part(p)
 	}
 	o.Keep = func(p verify.Part) { s.keep(x, p) }
-	totals, err := verify.Run(ctx, target, func() (*manifest.Entry, error) { e, _, err := next(); return e, err }, o, func(f verify.Finding) {
+	var sum manifest.TreeHash
+	entries := func() (*manifest.Entry, error) {
+		e, _, err := next()
+		if e != nil {
+			sum.Add(e.Kind, e.Path, e.Digest)
+		}
+		return e, err
+	}
+	totals, err := verify.Run(ctx, target, entries, o, func(f verify.Finding) {
 		if f.Problem == verify.Extra {
 			return // the next run counts it, or removes it
 		}
@@ -297,6 +305,10 @@ func (s *scrub) run(ctx context.Context, target string) (err error) {
 		return s.save(x)
 	case err != nil:
 		return errors.Join(err, s.save(x))
+	}
+	if x.Complete && sum.Sum() != x.Tree {
+		c.All = true // the record is not the release's: a run reads every file, and makes it anew
+		s.a.note(Warning, s.want.Channel, "the record of what was applied was changed: every file is read again", nil)
 	}
 	if err := x.Passed(context.WithoutCancel(ctx)); err != nil {
 		return err

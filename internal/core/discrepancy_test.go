@@ -2,7 +2,9 @@ package core_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -13,8 +15,12 @@ import (
 	"time"
 
 	"nightferry/internal/core"
+	"nightferry/internal/digest"
+	"nightferry/internal/durable"
 	"nightferry/internal/fleet"
 	"nightferry/internal/ledger"
+	"nightferry/internal/manifest"
+	"nightferry/internal/scan"
 )
 
 // random is content that no compression makes smaller.
@@ -356,4 +362,64 @@ func TestStale(t *testing.T) {
 	w.runAgent("tokyo", false)
 	w.untilCurrent(2, "tokyo")
 	w.until("its end", func() bool { return len(w.texts(string(core.Stale))) == 0 })
+}
+
+// TestForgedRecordIsNoProof: who changes a file and the site's own record of it
+// does not pass a check.
+func TestForgedRecordIsNoProof(t *testing.T) {
+	w := newWorld(t, nil)
+	w.write("a", "alpha")
+	w.write("b", "beta")
+	w.runAgent("tokyo", true)
+	w.publish("package")
+	w.untilCurrent(1, "tokyo")
+	w.flip("tokyo", "b")
+	forged, err := os.ReadFile(w.at("tokyo", "b"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := durable.Open(filepath.Dir(w.at("tokyo", "b")), durable.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, err := scan.OpenCatalogue(root, ".nightferry/catalogue")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := old.Header()
+	out, err := scan.CreateCatalogue(root, ".nightferry/catalogue")
+	for err == nil {
+		var rec *scan.Record
+		if rec, err = old.Next(); err != nil {
+			break
+		}
+		var e *manifest.Entry
+		if e, err = rec.Entry(); err != nil {
+			break
+		}
+		if e.Path == "b" {
+			e.Digest = digest.Of(forged)
+		}
+		err = out.Add(scan.NewRecord(e, rec.Stat, rec.Checked))
+	}
+	if !errors.Is(err, io.EOF) {
+		t.Fatal(err)
+	}
+	if err := errors.Join(old.Close(), out.Commit(h), root.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.core.Verify(t.Context(), core.VerifyRequest{Scope: fleet.Scope{Site: "tokyo"}, Full: true}); err != nil {
+		t.Fatal(err)
+	}
+	w.until("the check", func() bool { return len(w.runs("tokyo", "verify")) > 0 })
+	if r := w.runs("tokyo", "verify")[0]; r.State != "different" || !strings.Contains(r.Cause, "is not that of release 1") {
+		t.Errorf("%s: %s", r.State, r.Cause)
+	}
+	if _, err := w.core.Verify(t.Context(), core.VerifyRequest{Scope: fleet.Scope{Site: "tokyo"}, Full: true, Repair: true}); err != nil {
+		t.Fatal(err)
+	}
+	w.until("the repair", func() bool { return len(w.runs("tokyo", "verify")) > 1 })
+	if r := w.runs("tokyo", "verify")[0]; r.State != "verified" || !w.asPublished("tokyo", "b") {
+		t.Errorf("%s: %s", r.State, r.Cause)
+	}
 }
