@@ -12,7 +12,7 @@ import (
 	"nightferry/internal/window"
 )
 
-// rehearsalFile, below the Core's state, keeps the clock of its rehearsal, so
+// rehearsalFile, in the data folder, keeps the clock of its rehearsal, so
 // that a restart goes on in the same night.
 const rehearsalFile = "rehearsal.json"
 
@@ -108,7 +108,7 @@ func (c *Core) rehearse(ctx context.Context) error {
 	}
 	raw, err := json.Marshal(keptRehearsal{spec, m})
 	if err == nil {
-		err = c.state.WriteFile(rehearsalFile, append(raw, '\n'), 0o600)
+		err = c.dir.WriteFile(rehearsalFile, append(raw, '\n'), 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("keep the rehearsal's clock: %w", err)
@@ -118,7 +118,7 @@ func (c *Core) rehearse(ctx context.Context) error {
 }
 
 func (c *Core) keptRehearsal() (*keptRehearsal, error) {
-	f, err := c.state.Open(rehearsalFile)
+	f, err := c.dir.Open(rehearsalFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
