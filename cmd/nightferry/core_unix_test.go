@@ -474,6 +474,16 @@ func (x *coreBox) publishes() {
 			t.Error(err)
 		}
 	}
+	for began := time.Now(); !strings.Contains(x.must("status"), "same"); { // the source is measured after the publish
+		if time.Since(began) > time.Minute {
+			t.Fatalf("release 1 is not measured\n%s", x.log)
+		}
+	}
+	contains(t, x.table("status"), `package +1 +2 +6 B +\S+ +\S+ +same`)
+	contains(t, x.table("runs", "--core"), `\(Core\) +package +1 +measured: same`)
+	if m := x.lines("status")[0]["measured"].([]any); len(m) != 1 || m[0].(map[string]any)["same"] != 3.0 {
+		t.Errorf("status --json: %v", m)
+	}
 	if n := x.lines("sync", "--all", "--dry-run"); len(n) == 0 || n[0]["event"] != "order" {
 		t.Errorf("sync: %v", n)
 	}

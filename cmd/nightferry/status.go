@@ -136,8 +136,8 @@ func measured(m *ledger.Measurement) string {
 	return "same"
 }
 
-// showMeasured tells, for each release that is held, what sites' word on it was
-// compared with.
+// showMeasured tells, for each release that is held, what the sites' word on it
+// was compared with beside the release itself.
 func (e *env) showMeasured(list []core.SiteStatus) {
 	if e.json || e.quiet {
 		return
@@ -148,10 +148,7 @@ func (e *env) showMeasured(list []core.SiteStatus) {
 			if c.Holds == 0 || c.Verified.IsZero() {
 				continue
 			}
-			line := fmt.Sprintf("%s release %d was compared with the release and, in the Core's source, measured: %s", shown(c.Channel), c.Holds, measured(c.Measured))
-			if c.Measured == nil {
-				line = fmt.Sprintf("%s release %d was compared with the release; the Core has not measured its source", shown(c.Channel), c.Holds)
-			}
+			line := fmt.Sprintf("%s release %d, measured in the source: %s", shown(c.Channel), c.Holds, measured(c.Measured))
 			if !said[line] {
 				said[line] = true
 				e.print("%s", line)
