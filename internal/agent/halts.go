@@ -28,7 +28,8 @@ type halts struct {
 	blind  error                // why nothing moves though no order says so; nil: nothing is wrong
 	heard  time.Time            // when the Core last said anything
 	after  map[string]time.Time // channels whose order was lifted: they do not start before
-	unkept bool                 // the newest orders are obeyed, but not durable: they are not confirmed
+	newest uint64               // epoch of orders; epoch is the newest that is durable
+	unkept bool                 // orders are obeyed, but not durable yet: they are not confirmed
 
 	localAt   time.Time // of local, to the nanosecond
 	saidStops string    // what the Core was last told is obeyed; of one goroutine
@@ -62,8 +63,10 @@ func (a *agent) obeyHalts(ctx context.Context, object []byte) error {
 	return nil
 }
 
-// takeHalts takes a halt object that is newer than what is known: it is durable
-// first, then every run that it stops is told. It returns the object's epoch.
+// takeHalts takes a halt object that is newer than what is known: every run that
+// it stops is told at once, because to make it durable may take as long as a
+// disk is busy; it is confirmed, and counted as seen, when it is durable. It
+// returns the object's epoch.
 func (a *agent) takeHalts(ctx context.Context, object []byte) (epoch uint64, err error) {
 	arrived := a.moved()
 	s, err := trust.Parse(halt.Kind, halt.Version, halt.Max, object)
@@ -80,7 +83,7 @@ func (a *agent) takeHalts(ctx context.Context, object []byte) (epoch uint64, err
 	}
 	epoch = s.Subject.Number
 	a.mu.Lock()
-	known := a.orders != nil && epoch <= a.epoch
+	known := a.orders != nil && (epoch < a.newest || epoch == a.newest && !a.unkept)
 	a.mu.Unlock()
 	if known {
 		return epoch, nil
@@ -93,19 +96,18 @@ func (a *agent) takeHalts(ctx context.Context, object []byte) (epoch uint64, err
 	if err != nil {
 		return epoch, err
 	}
-	if err := a.spool.Keep(ctx, spool.Halt, spool.Numbered{Number: epoch, Object: payload}); err != nil {
-		// Obeyed all the same, but not confirmed: it comes again.
-		a.mu.Lock()
-		a.orders, a.unkept = orders, true
+	a.mu.Lock()
+	if a.orders == nil || epoch > a.newest { // the other path may have been faster
+		a.orders, a.newest, a.unkept = orders, epoch, true
 		a.halting(arrived)
-		a.mu.Unlock()
-		return epoch, spoolError{err}
+	}
+	a.mu.Unlock()
+	if err := a.spool.Keep(ctx, spool.Halt, spool.Numbered{Number: epoch, Object: payload}); err != nil {
+		return epoch, spoolError{err} // obeyed all the same, and it comes again
 	}
 	a.mu.Lock()
-	if a.orders == nil || epoch > a.epoch { // the other path may have been faster
-		a.orders, a.epoch, a.unkept = orders, epoch, false
-		a.halting(arrived)
-	}
+	a.epoch = max(a.epoch, epoch)
+	a.unkept = a.unkept && a.epoch < a.newest
 	a.mu.Unlock()
 	a.work.wake()
 	a.hello.wake()
@@ -350,7 +352,7 @@ func (a *agent) rememberHalts(ctx context.Context) error {
 		if a.orders, err = halt.Decode(kept.Object); err != nil {
 			return fmt.Errorf("the halts that were kept: %w", err)
 		}
-		a.epoch = kept.Number
+		a.epoch, a.newest = kept.Number, kept.Number
 	}
 	if kept, err = a.spool.Kept(ctx, spool.Stops); err != nil {
 		return err

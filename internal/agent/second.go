@@ -109,9 +109,9 @@ func (a *agent) readHalts(ctx context.Context) error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if epoch < a.epoch {
+	if epoch < a.newest {
 		// Who puts an old object back keeps newer orders from being read.
-		return fmt.Errorf("the store's orders to stop are of epoch %d, and epoch %d was seen here", epoch, a.epoch)
+		return fmt.Errorf("the store's orders to stop are of epoch %d, and epoch %d was seen here", epoch, a.newest)
 	}
 	return nil
 }

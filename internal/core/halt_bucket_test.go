@@ -435,7 +435,7 @@ func TestPublishesMissedInAHalt(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return list
+		return slices.DeleteFunc(list, func(r ledger.Run) bool { return r.Trigger != "publish" }) // its sources are measured, too
 	}
 	w.stop()
 	w.ahead.Store(int64(9 * time.Minute)) // both times pass

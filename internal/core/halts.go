@@ -160,17 +160,25 @@ func (c *Core) changeHalts(ctx context.Context, what string, change func(o *halt
 	if old.stored {
 		h.upTo = old.epoch
 	}
-	// A stop that could not be recorded still stops; a start must be recorded.
-	kept := c.keepHalt(ctx, h)
-	if kept != nil && what == "resume" {
-		c.haltMu.Unlock()
-		return nil, fmt.Errorf("resume: %w", kept)
+	// A stop is told at once, because to record it may take as long as a disk is
+	// busy, and holds also where it cannot be recorded; a start must be recorded
+	// first. Nobody is answered before it is.
+	var kept error
+	if what == "resume" {
+		if kept = c.keepHalt(ctx, h); kept != nil {
+			c.haltMu.Unlock()
+			return nil, fmt.Errorf("resume: %w", kept)
+		}
+		c.halt.Store(h)
+		c.tellAll(ctx)
+	} else {
+		c.halt.Store(h)
+		c.tellAll(ctx)
+		c.stopPublishing(orders)
+		kept = c.keepHalt(ctx, h)
 	}
-	c.halt.Store(h)
 	c.haltFloor = 0 // passed
 	c.haltMu.Unlock()
-	c.tellAll(ctx)
-	c.stopPublishing(orders)
 	if err := c.audit(ctx, what, fmt.Sprintf("epoch %d", epoch), fmt.Sprintf("orders %v", changed)); err != nil {
 		kept = errors.Join(kept, err)
 	}
