@@ -169,14 +169,19 @@ func (r *contentRelay) rate(ctx context.Context, d time.Duration) (float64, erro
 // stopFleet gives the order as a person does, and watches what still passes.
 func (b *bench) stopFleet(ctx context.Context, c *fleetCore, store *contentRelay, bound time.Duration, res *stopResult) (order uint64, err error) {
 	began := time.Now()
-	if err := tool(ctx, c.dir, c.env, filepath.Join(c.bin, "nightferry"), "halt", "--all", "--reason", "benchmark", "--config", filepath.Join(c.dir, "nightferry.yaml")); err != nil {
-		return 0, err
-	}
-	res.Command = time.Since(began)
-	if err := rest(ctx, bound-time.Since(began)); err != nil {
-		return 0, err
-	}
+	store.bound.Store(began.Add(bound).UnixNano())
+	defer store.bound.Store(0)
+	done := make(chan error, 1)
+	go func() {
+		err := tool(ctx, c.dir, c.env, filepath.Join(c.bin, "nightferry"), "halt", "--all", "--reason", "benchmark", "--config", filepath.Join(c.dir, "nightferry.yaml"))
+		res.Command = time.Since(began)
+		done <- err
+	}()
+	err = rest(ctx, bound)
 	atBound := store.bytes.Load()
+	if err = errors.Join(err, <-done); err != nil {
+		return 0, err
+	}
 	watch := time.Now()
 	if err := rest(ctx, haltWatch); err != nil {
 		return 0, err
@@ -184,6 +189,11 @@ func (b *bench) stopFleet(ctx context.Context, c *fleetCore, store *contentRelay
 	res.Watched = time.Since(watch)
 	res.After = store.bytes.Load() - atBound
 	res.Last = time.Unix(0, store.last.Load()).Sub(began)
+	if res.After > 0 {
+		store.mu.Lock()
+		b.log.Warn("content after the bound", "bytes", store.late)
+		store.mu.Unlock()
+	}
 	var list []core.HaltView
 	if err := c.client.Call(ctx, "GET", "/v1/halts", url.Values{}, nil, &list); err != nil {
 		return 0, err

@@ -16,8 +16,12 @@ import (
 // by the name that is in the first request of each.
 type contentRelay struct {
 	addr     string
-	bytes    atomic.Int64 // to agents
+	bytes    atomic.Int64 // to agents, but for what follows
 	last     atomic.Int64 // Unix nanoseconds of the last of them
+	orders   atomic.Int64 // bytes of the orders to stop, which an agent reads of itself
+	bound    atomic.Int64 // Unix nanoseconds from which on what passes is late; 0: never
+	mu       sync.Mutex
+	late     map[string]int64 // bytes by object
 	listener net.Listener
 	stopped  context.CancelFunc
 	done     sync.WaitGroup
@@ -61,8 +65,11 @@ func (r *contentRelay) carry(ctx context.Context, near net.Conn, to string) {
 	}
 	first = first[:n]
 	var down io.Writer = plain{near}
+	var asks *asking
 	if bytes.Contains(first, []byte("nightferry-agent/")) {
-		down = &passed{near, r}
+		asks = &asking{Writer: far}
+		asks.look(first)
+		down = &passed{near, r, asks}
 	}
 	if _, err := far.Write(first); err != nil {
 		return
@@ -71,6 +78,10 @@ func (r *contentRelay) carry(ctx context.Context, near net.Conn, to string) {
 	both.Go(func() {
 		defer near.Close()
 		defer far.Close()
+		if asks != nil {
+			_, _ = io.Copy(asks, plainReader{near})
+			return
+		}
 		_, _ = io.Copy(far, near)
 	})
 	both.Go(func() {
@@ -89,14 +100,47 @@ type plainReader struct{ io.Reader }
 // passed counts what is written to an agent.
 type passed struct {
 	io.Writer
-	r *contentRelay
+	r    *contentRelay
+	asks *asking
+}
+
+// asking looks at an agent's requests: which are for the orders to stop.
+type asking struct {
+	io.Writer
+	orders atomic.Bool
+	object atomic.Value // string: the path of the last request
+}
+
+func (a *asking) Write(b []byte) (int, error) {
+	a.look(b)
+	return a.Writer.Write(b)
+}
+
+func (a *asking) look(b []byte) {
+	if line, _, ok := bytes.Cut(b, []byte("?")); ok && bytes.HasPrefix(line, []byte("GET ")) {
+		a.orders.Store(bytes.HasSuffix(line, []byte("/halt")))
+		a.object.Store(string(line[4:]))
+	}
 }
 
 func (p *passed) Write(b []byte) (int, error) {
 	n, err := p.Writer.Write(b)
-	if n > 0 {
+	switch {
+	case n > 0 && p.asks.orders.Load():
+		p.r.orders.Add(int64(n))
+	case n > 0:
+		now := time.Now().UnixNano()
 		p.r.bytes.Add(int64(n))
-		p.r.last.Store(time.Now().UnixNano())
+		p.r.last.Store(now)
+		if bound := p.r.bound.Load(); bound > 0 && now > bound {
+			name, _ := p.asks.object.Load().(string)
+			p.r.mu.Lock()
+			if p.r.late == nil {
+				p.r.late = map[string]int64{}
+			}
+			p.r.late[name] += int64(n)
+			p.r.mu.Unlock()
+		}
 	}
 	return n, err
 }

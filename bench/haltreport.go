@@ -28,7 +28,7 @@ func haltReport(s *strings.Builder, h *haltResult) {
 		return
 	}
 	fmt.Fprintf(s, "\n## Part: halt\n\n%d real agents, a process each, pull a release of %s that does not compress, at most %.0f Mbit/s each; run %s on %d cores, with a load of %.1f from others when it began. "+
-		"A relay before the store counts the bytes that go from it to agents, headers and all; the command is `nightferry halt --all`, a process too, and times count from its start. "+
+		"A relay before the store counts the bytes that go from it to agents, headers and all, but for the orders to stop themselves; the command is `nightferry halt --all`, a process too, and times count from its start. "+
 		"In the second row the control plane is cut just before: agents read the store's orders, every 10 s, as they do anywhere.\n\n", h.Agents, mib(h.Bytes), float64(h.Limit)*8/1e6, h.Run, h.Cores, h.Load)
 	s.WriteString("| | moving before | command returns | last byte | bytes after the bound | watched | sites that said so, the last of them |\n| --- | --- | --- | --- | --- | --- | --- |\n")
 	fmt.Fprintf(s, "| halt | %.0f Mbit/s | %s | %s | %d after 1 s | %s | %d, %s |\n", h.All.Rate*8/1e6, seconds(h.All.Command), seconds(h.All.Last), h.All.After, seconds(h.All.Watched), h.All.Proven, seconds(h.All.Proof))
