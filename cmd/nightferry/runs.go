@@ -31,7 +31,7 @@ func (f *pastFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.Channel, "channel", "", "only the channel `NAME`")
 	cmd.Flags().StringVar(&f.since, "since", "", "only what began after `TIME`: 2d ago, or 2026-01-31")
 	cmd.Flags().StringVar(&f.until, "until", "", "only what began before `TIME`")
-	cmd.Flags().BoolVar(&f.core, "core", false, "only the Core's own: publishes")
+	cmd.Flags().BoolVar(&f.core, "core", false, "only the Core's own: publishes, measurements of sources")
 }
 
 func (f *pastFlags) query(now time.Time) (url.Values, error) {
@@ -85,7 +85,7 @@ func newRuns(e *env) *cobra.Command {
 			if err := a.get(ctx, "/v1/runs", q, &list); err != nil {
 				return err
 			}
-			t := table{head: []string{"RUN", "STARTED", "SITE", "CHANNEL", "REL", "STATE", "FETCHED", "TOOK"}, right: map[int]bool{4: true, 6: true, 7: true}, cut: []int{2, 3}}
+			t := table{head: []string{"RUN", "STARTED", "SITE", "CHANNEL", "REL", "STATE", "FETCHED", "TOOK"}, right: map[int]bool{4: true, 6: true, 7: true}, cut: []int{2, 3, 5}}
 			for _, r := range list {
 				e.event("run", r)
 				t.add(short(r.ID.String()), r.Started.UTC().Format("01-02 15:04Z"), runSite(&r), r.Channel, number(r.Number), runState(&r), size(r.Totals.Fetched), e.runTook(&r))
@@ -142,7 +142,7 @@ func newRun(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "run",
 		Short:   "Show one run with its files",
-		Long:    wrap("A run is one attempt to bring one channel at one site to one release, or one publish of the Core. Every file of it has an outcome.", lineWidth),
+		Long:    wrap("A run is one attempt to bring one channel at one site to one release, one publish of the Core, or one measurement of its source. Every file of it has an outcome.", lineWidth),
 		Example: indent("nightferry run show 4f2a91"),
 	}
 	var f coreFlags

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -119,7 +120,15 @@ func (e *env) sites(ctx context.Context, f *coreFlags, s *siteFlags) error {
 		}
 	}
 	e.show(&t, "no such site: the configuration lists them")
-	e.showMeasured(list)
+	var notes measurements
+	for _, x := range list {
+		for _, c := range x.Channels {
+			if c.Holds > 0 && !c.Verified.IsZero() {
+				notes.add(c.Channel, c.Holds, c.Measured)
+			}
+		}
+	}
+	e.showMeasured(&notes)
 	return nil
 }
 
@@ -136,24 +145,23 @@ func measured(m *ledger.Measurement) string {
 	return "same"
 }
 
-// showMeasured tells, for each release that is held, what the sites' word on it
-// was compared with beside the release itself.
-func (e *env) showMeasured(list []core.SiteStatus) {
+// measurements are notes below a table: what sites' word on the releases that
+// they hold was compared with, beside the releases themselves.
+type measurements []string
+
+func (n *measurements) add(channel string, release uint64, m *ledger.Measurement) {
+	line := fmt.Sprintf("%s release %d, measured in the source: %s", shown(channel), release, measured(m))
+	if !slices.Contains(*n, line) {
+		*n = append(*n, line)
+	}
+}
+
+func (e *env) showMeasured(n *measurements) {
 	if e.json || e.quiet {
 		return
 	}
-	said := map[string]bool{}
-	for _, x := range list {
-		for _, c := range x.Channels {
-			if c.Holds == 0 || c.Verified.IsZero() {
-				continue
-			}
-			line := fmt.Sprintf("%s release %d, measured in the source: %s", shown(c.Channel), c.Holds, measured(c.Measured))
-			if !said[line] {
-				said[line] = true
-				e.print("%s", line)
-			}
-		}
+	for _, line := range *n {
+		e.print("%s", line)
 	}
 }
 

@@ -124,5 +124,13 @@ func TestVerifySites(t *testing.T) {
 		t.Error("it is not repaired")
 	}
 	x.must(append(site, "--full")...)
+	for began := time.Now(); !strings.Contains(x.must("status"), "same"); {
+		if time.Since(began) > time.Minute {
+			t.Fatalf("release 1 is not measured\n%s", x.log)
+		}
+	}
+	for _, table := range [][]string{{"sites"}, {"where", "package/a.msi"}} {
+		contains(t, x.table(table...), `package release 1, measured in the source: same`)
+	}
 	x.stop()
 }

@@ -15,7 +15,7 @@ func newWhere(e *env) *cobra.Command {
 	cmd := e.command(verb{
 		use:     "where [flags] CHANNEL/PATH",
 		short:   "Tell which sites have a file, in which version",
-		long:    "Tells for each site that should have the channel which release it holds, the file's SHA-256 in that release, since when it is there, when the site last proved it, and what the Core found when it measured its own source of that release. STATE says whether that is the file of the newest release.",
+		long:    "Tells for each site that should have the channel which release it holds, the file's SHA-256 in that release, since when it is there and when the site last proved it. STATE says whether that is the file of the newest release. Below stands what the Core found when it measured its own source.",
 		example: "nightferry where package/foo.msi\nnightferry where driver/net/e1000.sys --json",
 		min:     1, max: 1,
 		run: func(ctx context.Context, args []string) error {
@@ -32,7 +32,8 @@ func newWhere(e *env) *cobra.Command {
 			if err := a.get(ctx, "/v1/where", url.Values{"channel": {channel}, "path": {path}}, &list); err != nil {
 				return err
 			}
-			t := table{head: []string{"SITE", "REL", "STATE", "SHA-256", "SINCE", "VERIFIED", "MEASURED"}, right: map[int]bool{1: true}, cut: []int{0}}
+			t := table{head: []string{"SITE", "REL", "STATE", "SHA-256", "SINCE", "VERIFIED"}, right: map[int]bool{1: true}, cut: []int{0}}
+			var notes measurements
 			for _, p := range list {
 				e.event("place", p)
 				state, sum := "absent", "-"
@@ -44,13 +45,13 @@ func newWhere(e *env) *cobra.Command {
 				case p.Present:
 					state, sum = "older", short(p.Digest.String())
 				}
-				source := "-"
-				if p.Release > 0 {
-					source = measured(p.Measured)
+				t.add(p.Site, number(p.Release), state, sum, minute(p.Since), minute(p.Verified))
+				if p.Release > 0 && !p.Verified.IsZero() {
+					notes.add(channel, p.Release, p.Measured)
 				}
-				t.add(p.Site, number(p.Release), state, sum, minute(p.Since), minute(p.Verified), source)
 			}
 			e.show(&t, "no site should have this channel")
+			e.showMeasured(&notes)
 			return nil
 		},
 	})
