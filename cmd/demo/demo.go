@@ -103,6 +103,7 @@ func stage(ctx context.Context, out io.Writer, channels []channel, play func(*de
 	if d.store, err = bucket.Open(ctx, d.url, gateway.Options()); err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, bucket.Close(d.store)) }() // the server waits for idle connections
 	if err := play(d, programs, gateway); err != nil {
 		return err
 	}
