@@ -71,18 +71,21 @@ func TestAbsentCountsForAWeek(t *testing.T) {
 	refuse := func() {
 		go func() { // the Core, once
 			q := <-asks
-			u.Answer(&wire.URLs{ID: q.ID, Until: now.Add(time.Hour).Unix(), Refused: []wire.Refused{{Key: key, Absent: true}}})
+			u.Answer(&wire.URLs{ID: q.ID, Until: now.Add(time.Hour).Unix(), Lent: []wire.URL{{Key: haltKey, URL: "https://store/halt"}}, Refused: []wire.Refused{{Key: key, Absent: true}}})
 		}()
 	}
 	refuse()
 	lent, err := u.hold(t.Context(), []string{key, haltKey}, now.Add(time.Hour))
-	if err != nil || len(lent) != 1 || lent[0] != (spool.Lent{Key: key, Until: now.Add(7 * 24 * time.Hour).Unix()}) {
+	if err != nil || len(lent) != 2 || lent[0] != (spool.Lent{Key: key, Until: now.Add(7 * 24 * time.Hour).Unix()}) || lent[1].Until != now.Add(time.Hour).Unix() {
 		t.Fatalf("%+v, %v", lent, err)
 	}
 	later := newURLs(func(wire.Ask) error { return nil }, func() time.Time { return now }, time.Millisecond)
 	later.restore(lent, "trust/3") // a newer document was seen since
 	if later.knownAbsent(key) {
 		t.Error("a document is absent that was seen")
+	}
+	if !later.HaltLent() {
+		t.Error("after a restart content could move that no order in the store would stop")
 	}
 	later.restore(lent, key)
 	now = now.Add(7*24*time.Hour - time.Second)

@@ -134,6 +134,11 @@ func TestPain11_ImageOverTwoNights(t *testing.T) {
 	}
 	kill()
 	first, _ := m.twice()
+	w.mu.Lock()
+	if told := w.progress.BytesWire; told < first/4 || told > first {
+		t.Errorf("the last that was told of the night are %d bytes of %d", told, first)
+	}
+	w.mu.Unlock()
 	if f := w.finished(0); f.Verdict != verdictStopped || !strings.Contains(f.Error, "the window has closed") {
 		t.Errorf("the first night ends %s: %s", f.Verdict, f.Error)
 	}

@@ -58,7 +58,8 @@ type world struct {
 	hellos   int
 	beats    int
 	stopped  []wire.Stopped
-	mute     bool // hears nothing, as a Core that is away
+	progress wire.Progress // what was told last
+	mute     bool          // hears nothing, as a Core that is away
 	asks     [][]string
 	lend     func(key, raw string) string // changes URLs
 	nonces   map[trust.Public][]byte
@@ -259,6 +260,13 @@ func (w *world) hear(subject string, data []byte) {
 		if open(&s) {
 			w.mu.Lock()
 			w.stopped = append(w.stopped, s)
+			w.mu.Unlock()
+		}
+	case wire.VerbProgress:
+		var p wire.Progress
+		if open(&p) {
+			w.mu.Lock()
+			w.progress = p
 			w.mu.Unlock()
 		}
 	case wire.VerbReport:
