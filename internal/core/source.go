@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -66,6 +67,7 @@ func (c *Core) measureAll(ctx context.Context) error {
 			}
 			delete(retry, ch.Name)
 			if err := c.measureDue(ctx, &ch); err != nil && ctx.Err() == nil {
+				c.alarms.raise(Unmeasured, ch.Name, wire.Address{}, fmt.Sprintf("channel %s: its source could not be measured: %v; it is tried again", ch.Name, err))
 				c.trouble("measure", err)
 				c.measureSoon(ch.Name)
 				retry[ch.Name] = c.o.Now().Add(measureRetry)
@@ -86,7 +88,7 @@ func (c *Core) measureDue(ctx context.Context, ch *fleet.Channel) error {
 	if !ok || c.busy.has(ch.Name) { // a publish comes first, and tells when it has ended
 		return nil
 	}
-	if h := c.halt.Load(); h != nil && h.orders.Find(halt.Subject{Channel: ch.Name}) != nil {
+	if c.haltedHere(ch.Name) {
 		return nil
 	}
 	old, err := c.measurement(ctx, ch.Name, rel.Number)
@@ -98,7 +100,11 @@ func (c *Core) measureDue(ctx context.Context, ch *fleet.Channel) error {
 	delete(c.sources.again, ch.Name)
 	c.sources.mu.Unlock()
 	if old != nil && old.Release == rel.Digest {
-		if measuredState(old, &rel) != measuredDamaged || !again && c.wall().Sub(old.At) < measureAgain {
+		if measuredState(old, &rel) != measuredDamaged {
+			c.alarms.over(Unmeasured, ch.Name, wire.Address{})
+			return nil
+		}
+		if !again && c.wall().Sub(old.At) < measureAgain {
 			return nil
 		}
 	}
@@ -108,6 +114,9 @@ func (c *Core) measureDue(ctx context.Context, ch *fleet.Channel) error {
 		return nil
 	}
 	defer c.sources.busy.free(ch.Name)
+	if c.haltedHere(ch.Name) { // an order that came before it could have stopped this
+		return nil
+	}
 	err = c.measureSource(mctx, ch, &rel)
 	order := (*halt.Error)(nil)
 	switch {
@@ -115,10 +124,15 @@ func (c *Core) measureDue(ctx context.Context, ch *fleet.Channel) error {
 		c.alarms.over(Unmeasured, ch.Name, wire.Address{})
 	case errors.As(context.Cause(mctx), &order):
 		return nil // it is due again when the order ends
-	case ctx.Err() == nil:
-		c.alarms.raise(Unmeasured, ch.Name, wire.Address{}, fmt.Sprintf("channel %s: the source of release %d could not be measured: %v; it is tried again", ch.Name, rel.Number, err))
 	}
 	return err
+}
+
+// haltedHere reports whether an order is in force for the channel at the Core.
+func (c *Core) haltedHere(channel string) bool {
+	host, _ := os.Hostname() // only for orders that name it as a site
+	h := c.halt.Load()
+	return h != nil && h.orders.Find(halt.Subject{Site: host, Channel: channel}) != nil
 }
 
 // measurement returns what was measured of a release, or nil.
