@@ -81,7 +81,7 @@ func (c *Core) lookOnce(ctx context.Context) error {
 	}
 	c.repo.Store(r)
 	if err := mayControl(r, c.keys.Load().release); err != nil {
-		return fmt.Errorf("sites refuse what this Core says: %w; after a rotation: nightferry secret rotate repository/release --file KEY", err)
+		return fmt.Errorf("sites refuse what this Core says: %w", err)
 	}
 	if err := c.readHalt(ctx, r); err != nil {
 		return err

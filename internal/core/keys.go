@@ -247,7 +247,7 @@ func mayControl(r *repo.Repo, k ed25519.PrivateKey) error {
 	p := repo.PublicOf(k)
 	for _, role := range []trust.Role{trust.Releases, trust.Heads, trust.Halts, trust.Control} {
 		if err := doc.Allows(p, role); err != nil {
-			return fmt.Errorf("the Core's release key: trust document %d: %w (nightferry trust, with the root key, lets it)", number, err)
+			return fmt.Errorf("the Core's release key: trust document %d: %w: give it the key that took its place (nightferry secret rotate repository/release --file KEY), or make one with the root key (nightferry trust rotate)", number, err)
 		}
 	}
 	return nil

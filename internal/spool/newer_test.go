@@ -1,0 +1,41 @@
+package spool
+
+import (
+	"bytes"
+	"database/sql"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"nightferry/internal/wire"
+)
+
+// TestNewerDatabase: what a newer agent has made is refused, both versions
+// named, and is neither changed nor taken for damaged.
+func TestNewerDatabase(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "s.db")
+	s := openAt(t, path, 0)
+	try(t, s.Append(t.Context(), wire.Event{Kind: wire.ProblemEvent, Body: []byte("kept")}))
+	try(t, s.Close())
+	db, err := sql.Open("sqlite", path)
+	try(t, err)
+	_, err = db.ExecContext(t.Context(), "PRAGMA user_version = 99")
+	try(t, err)
+	try(t, db.Close())
+	before, err := os.ReadFile(path)
+	try(t, err)
+	_, err = Open(t.Context(), path, Options{Now: time.Now})
+	if err == nil || !strings.Contains(err.Error(), "version 99") || !strings.Contains(err.Error(), "knows 1") || !strings.Contains(err.Error(), "upgrade") {
+		t.Errorf("got %v", err)
+	}
+	after, err := os.ReadFile(path)
+	if err != nil || !bytes.Equal(before, after) {
+		t.Errorf("it was changed: %v", err)
+	}
+	if all, err := filepath.Glob(path + ".damaged*"); err != nil || len(all) != 0 {
+		t.Errorf("set aside: %v, %v", all, err)
+	}
+}
