@@ -205,7 +205,11 @@ func TestRulesOfTheChannel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	linked := os.Symlink("a", s.path("keep/link")) == nil
+	linked := false // not every Windows lets everybody make one
+	if os.Symlink("a", s.path("keep/link")) == nil {
+		st, err := os.Lstat(s.path("keep/link"))
+		linked = err == nil && st.Mode()&fs.ModeSymlink != 0
+	}
 	for _, skip := range []bool{true, false} {
 		var want []string
 		if linked && !skip {
