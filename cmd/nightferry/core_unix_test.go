@@ -261,6 +261,8 @@ func TestCore(t *testing.T) {
 
 	x.start()
 	x.mode("data/core.sock", fs.ModeSocket|0o600)
+	x.mode("data/state", fs.ModeDir|0o700)
+	x.mode("data/ledger.db", 0o600)
 	x.running()
 	x.reloads()
 	x.publishes()

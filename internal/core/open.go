@@ -178,7 +178,10 @@ func Open(ctx context.Context, o Options, s Settings) (_ *Core, err error) {
 	if c.logs, err = record.Open(o.Logs); err != nil {
 		return nil, err
 	}
-	if c.state, err = durable.Open(filepath.Join(o.Data, stateName), durable.Options{Create: true}); err != nil {
+	if err = durable.MkdirPrivate(filepath.Join(o.Data, stateName)); err != nil {
+		return nil, err
+	}
+	if c.state, err = durable.Open(filepath.Join(o.Data, stateName), durable.Options{}); err != nil {
 		return nil, err
 	}
 	if err = c.rehearse(ctx); err != nil {
