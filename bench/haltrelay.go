@@ -124,9 +124,10 @@ func (a *asking) look(b []byte) {
 }
 
 func (p *passed) Write(b []byte) (int, error) {
+	orders := p.asks.orders.Load() // who has read all may ask for something else at once
 	n, err := p.Writer.Write(b)
 	switch {
-	case n > 0 && p.asks.orders.Load():
+	case n > 0 && orders:
 		p.r.orders.Add(int64(n))
 	case n > 0:
 		now := time.Now().UnixNano()
