@@ -16,6 +16,8 @@
 //	12  clocks and their changes                    agent pain12_test.go (the daemon); window pain12_test.go (the rules);
 //	                                                rates on the line: bench, part rate
 //	13  Windows realities                           pain13_test.go, pain13_linux_test.go
+//	14  stop does not stop                          core halt_test.go, halt_bucket_test.go; agent halt_test.go; apply
+//	                                                halt_test.go; cmd/nightferry halt_unix_test.go; 70 sites: bench, part halt
 //	15  replayed releases, missing objects          pain15_test.go; a file changed at a site: core discrepancy_test.go
 //	                                                the Core: core cut_unix_test.go, health_test.go, source_test.go
 //
@@ -102,6 +104,26 @@
 //	    apply burst: a step in use ends it                                     apply TestLockedInTheBurst
 //	    durable IsDiskFull; apply full: files not named                        TestPain13_FullDisk
 //	    apply space: off, asked after staging, staged bytes counted again      TestPain13_SpaceIsCheckedBefore
+//	14  agent halting: nobody is told (bytes go on); + Gate                    core TestPain14Stop
+//	    agent startDue + launch: not asked; rememberHalts: forgotten           agent TestPain14_KilledAgentStaysHalted
+//	    agent takeHalts: confirmed, and not kept                               agent TestPain14_KilledAgentStaysHalted
+//	    agent takeHalts: an older epoch counts; any key orders                 agent TestHaltStopsARun…, TestUnkeptHalt…
+//	    agent obeyed: what is not durable is confirmed; halting: a number is   agent TestUnkeptHaltIsObeyedNotConfirmed
+//	    an order                                                               agent TestUnkeptHaltIsObeyedNotConfirmed
+//	    agent readHalts: an older object is an answer; goBlind: never          agent TestPain14_OldOrdersAreNoAnswer
+//	    agent readHalts: never read; watchLocal: off                           core TestPain14SecondPath
+//	    agent spread: no wait; startDue: does not wait                         agent TestMissedRunsAreSpread, TestSpreadOutlivesNews
+//	    apply stopped: a burst goes on                                         apply TestPain14_StopInMidCommit
+//	    apply connect, publish Run: the store's orders are not asked for       cmd/nightferry TestScripts/halt
+//	    collect GC: not asked                                                  cmd/nightferry TestHaltCommands
+//	    core changeHalts: keepHalt after nothing; keepHalt: no file, no row;   cmd/nightferry TestPain14_CoreKilledBefore…,
+//	    readHalt: not stored again; ends with who gave it                      core TestHaltWithoutTheStore
+//	    core mergeHalts: theirs are dropped; keepHalt: a row is not replaced   core TestMergeHalts, TestTwoOrdersOfOneNumber
+//	    core seenEpoch: not believed; Resume: not kept as lifted               core TestRestoredCoreAndHalts, …Resumes
+//	    core beat: a lost state is not told again                              core TestHaltIsToldUntilItIsSeen
+//	    core lend: content without the halt object                             core TestHaltCanBeReadAsLongAsContent
+//	    core siteNight: the region of the enrolment for ever                   core TestHaltOfTheRegionASiteHasNow
+//	    core publishDue: not asked; underHalt: any name                        core TestPublishesMissedInAHalt, TestHaltsOfOthers
 //	15  repo acceptHead, Head: older, none after some; apply remember          TestPain15_ReplayedRelease
 //	    repo acceptRelease: digest + trust Verify: subject                     TestPain15_ReplayedRelease, ForeignHead
 //	    trust Verify: repository; scope + acceptRelease: digest                TestPain15_ForeignHead
