@@ -17,14 +17,11 @@ import (
 func (w *world) ended(site, state string) (run ledger.Run, lines []string) {
 	w.t.Helper()
 	w.until("a run that is "+state+" at "+site, func() bool {
-		runs, err := w.core.Runs(w.t.Context(), ledger.RunFilter{Site: site, Core: site == "", Limit: 1})
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		if len(runs) == 0 || runs[0].State != state || runs[0].Rendered.IsZero() {
+		newest := w.newest(ledger.RunFilter{Site: site, Core: site == ""})
+		if newest == nil || newest.State != state || newest.Rendered.IsZero() {
 			return false
 		}
-		run = runs[0]
+		run = *newest
 		return true
 	})
 	for name, text := range w.logs() {
@@ -34,6 +31,22 @@ func (w *world) ended(site, state string) (run ledger.Run, lines []string) {
 	}
 	w.t.Fatalf("run %s at %q, %s, has no log", run.ID, site, state)
 	return
+}
+
+// newest returns the newest run but those that measure a source, which come by
+// themselves; nil: there is none.
+func (w *world) newest(f ledger.RunFilter) *ledger.Run {
+	w.t.Helper()
+	runs, err := w.core.Runs(w.t.Context(), f)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for i := range runs {
+		if runs[i].Trigger != "measure" {
+			return &runs[i]
+		}
+	}
+	return nil
 }
 
 // TestEveryEndHasALog: whatever became of a run, its log tells it.
