@@ -44,10 +44,12 @@ func TestTroubleInside(t *testing.T) {
 	if text := w.untilIncident(string(core.Inside)); !strings.Contains(text, "cadence.json") {
 		t.Errorf("%q", text)
 	}
+	w.stop()
 	if err := os.RemoveAll(memory); err != nil {
 		t.Fatal(err)
 	}
 	w.ahead.Store(int64(25 * time.Hour))
+	w.start()
 	w.untilOver(string(core.Inside))
 }
 
