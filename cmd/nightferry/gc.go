@@ -26,7 +26,7 @@ func newGC(e *env) *cobra.Command {
 		use:   "gc [flags] STORE",
 		short: "Remove old releases and what nothing needs any more",
 		long: "Deletes releases that neither --keep nor --keep-within retains, then marks what the others need. Packs that nothing needs are condemned and deleted by a later gc, once the repository's grace period has passed by the store's own clock and they are still not needed. " +
-			"Pushes and pulls may run meanwhile. When anything that is retained cannot be read, nothing is deleted. A Core that runs here, and publishes into this store, is asked what its sites hold: that stays too, and all that is newer.",
+			"Pushes and pulls may run meanwhile. When anything that is retained cannot be read, nothing is deleted. A Core that runs here, and publishes into this store, is asked what its sites hold and its configuration retains (keep, keep_within): that stays too, and all that is newer.",
 		example: "nightferry gc file:///srv/store\nnightferry gc --keep 30 --keep-within 90d --dry-run file:///srv/store",
 		min:     1, max: 1,
 		run: func(ctx context.Context, args []string) (err error) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"nightferry/internal/fleet"
 	"nightferry/internal/ledger"
 	"nightferry/internal/trust"
 	"nightferry/internal/wire"
@@ -80,8 +81,9 @@ func (c *Core) Purge(ctx context.Context) error {
 // Repo is the repository that the Core publishes into.
 func (c *Core) Repo() trust.RepoID { return c.repo.Load().ID() }
 
-// Held returns the releases that sites hold or should hold, by channel: what gc
-// must not remove.
+// Held returns the releases that sites hold or should hold, and the oldest that
+// the configuration retains, by channel: what gc must not remove, nor what is
+// newer.
 func (c *Core) Held(ctx context.Context) (map[string]map[uint64]bool, error) {
 	out := map[string]map[uint64]bool{}
 	add := func(channel string, number uint64) {
@@ -116,5 +118,34 @@ func (c *Core) Held(ctx context.Context) (map[string]map[uint64]bool, error) {
 	for _, h := range held {
 		add(h.Channel, h.Number)
 	}
+	for _, ch := range c.settings.Load().Fleet.Channels {
+		oldest, err := c.retains(ctx, &ch)
+		if err != nil {
+			return nil, err
+		}
+		add(ch.Name, oldest)
+	}
 	return out, nil
+}
+
+// retains returns the oldest release of a channel that its keep and keep_within
+// let stay; 0: there is none.
+func (c *Core) retains(ctx context.Context, ch *fleet.Channel) (uint64, error) {
+	newest, ok := c.newest.of(ch.Name)
+	if !ok {
+		return 0, nil
+	}
+	oldest := newest.Number - min(newest.Number-1, uint64(max(ch.Keep, 1)-1))
+	if ch.KeepWithin <= 0 {
+		return oldest, nil
+	}
+	list, err := c.ledger.Releases(ctx, ch.Name, 0)
+	if err != nil {
+		return 0, err
+	}
+	since := c.wall().Add(-ch.KeepWithin)
+	for i := 1; i < len(list) && !list[i-1].Published.Before(since); i++ { // it was the newest until the one before it in the list came
+		oldest = min(oldest, list[i].Number)
+	}
+	return oldest, nil
 }

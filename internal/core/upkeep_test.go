@@ -136,3 +136,32 @@ func TestPurgeTellsWhatItRemoved(t *testing.T) {
 		t.Errorf("%d logs, %d runs", len(w.logs()), runs())
 	}
 }
+
+// TestHeldByConfiguration: keep and keep_within of a channel bind every gc that
+// asks the Core.
+func TestHeldByConfiguration(t *testing.T) {
+	w := newWorldWith(t, nil, func(w *world) { w.settings.Fleet.Channels[1].Keep = 2 })
+	for n := range 5 {
+		w.write("a.txt", fmt.Sprint("number ", n))
+		w.publish("package")
+	}
+	held := func(want uint64) {
+		t.Helper()
+		all, err := w.core.Held(t.Context())
+		if got := slices.Sorted(maps.Keys(all["package"])); err != nil || len(got) == 0 || got[0] != want {
+			t.Errorf("%v, %v; want from %d on", got, err, want)
+		}
+	}
+	held(4)
+	w.settings.Fleet = testFleet(w.source, w.dir)
+	w.settings.Fleet.Channels[1].Keep, w.settings.Fleet.Channels[1].KeepWithin = 2, time.Hour
+	if err := w.core.Reload(t.Context(), w.settings); err != nil {
+		t.Fatal(err)
+	}
+	held(1)
+	w.ahead.Store(int64(2 * time.Hour))
+	held(4)
+	w.write("a.txt", "another")
+	w.publish("package")
+	held(5) // it was the newest until just now
+}
