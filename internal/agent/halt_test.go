@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"os/exec"
@@ -154,6 +155,64 @@ func TestPain14_KilledAgentStaysHalted(t *testing.T) {
 	w.await("a verified run", func() bool { return w.ended("verified") })
 	d.end()
 	w.same(filepath.Join(base, "p"), big)
+}
+
+// underWay tells when a good part of an answer has gone out.
+type underWay struct {
+	http.ResponseWriter
+	moves chan struct{}
+	sum   int
+}
+
+func (u *underWay) Write(b []byte) (int, error) {
+	n, err := u.ResponseWriter.Write(b)
+	if u.sum += n; u.sum >= 100<<10 {
+		select {
+		case u.moves <- struct{}{}:
+		default:
+		}
+	}
+	return n, err
+}
+
+// TestPain14_BlockIsCutShort: an order that comes while a block is under way on
+// a slow line ends its connection. The block would take half a minute.
+func TestPain14_BlockIsCutShort(t *testing.T) {
+	moves := make(chan struct{}, 1)
+	w := newWorld(t, func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			if strings.Contains(r.URL.Path, "/packs/") && r.Method == http.MethodGet {
+				rw = &underWay{ResponseWriter: rw, moves: moves}
+			}
+			next.ServeHTTP(rw, r)
+		})
+	})
+	base := t.TempDir()
+	dir := w.enrolled(base)
+	content := make([]byte, 1<<20)
+	_, _ = rand.NewChaCha8([32]byte{14}).Read(content)
+	w.want(func(s *wire.State) { s.Rate = 32 << 10 })
+	d := w.start(dir, nil)
+	w.publish(map[string]string{"block": string(content)}, filepath.Join(base, "p"))
+	select {
+	case <-moves:
+	case <-time.After(patience):
+		t.Fatal("no block is fetched")
+	}
+	w.want(func(s *wire.State) {
+		s.Halt = w.orders(w.key, 7, halt.Order{ID: 7, Scope: halt.All, Reason: "test", By: "tester"})
+	})
+	began := time.Now()
+	w.await("word that it has stopped", func() bool { return len(w.stopped) > 0 && len(w.stopped[len(w.stopped)-1].Orders) == 1 })
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	w.mu.Lock()
+	if s := w.stopped[len(w.stopped)-1].Orders[0]; s.Bytes > 256<<10 {
+		t.Errorf("%d bytes came after the order", s.Bytes)
+	}
+	w.mu.Unlock()
+	d.end()
 }
 
 // TestPain14_OldOrdersAreNoAnswer: while the Core is silent somebody puts an

@@ -7,7 +7,9 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"nightferry/internal/durable"
 	"nightferry/internal/halt"
@@ -108,5 +110,36 @@ func TestPain14_StopInMidCommit(t *testing.T) {
 	t.Logf("%d of %d stops left an unfinished commit", unfinished, len(s.ops)-first+1)
 	if unfinished < 15 {
 		t.Errorf("only %d stops hit the commit", unfinished)
+	}
+}
+
+// TestPain14_PullStopsMidway: a pull without a Core asks the store again and
+// again for orders to stop, and obeys one that comes in its middle.
+func TestPain14_PullStopsMidway(t *testing.T) {
+	p, src, dst := dirs(t, tree{"a.img": blob(1, 6_000_000), "b.img": blob(2, 6_000_000)})
+	p.publish(src)
+	var ahead atomic.Int64
+	order := sync.OnceFunc(func() {
+		_, err := p.open().PutHalt(t.Context(), p.key, func(o *halt.Orders, epoch uint64) error {
+			o.Active = append(o.Active, halt.Order{ID: epoch, Scope: halt.Channel, Value: channel, Reason: "test"})
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		ahead.Store(int64(time.Minute))
+	})
+	_, err := p.pull(dst, func(o *Options) {
+		o.Connections = 1
+		o.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+		o.Observer = refuser(func(op durable.Op) error {
+			if op.Kind == durable.Write && strings.HasPrefix(op.Name, stageDir) {
+				order()
+			}
+			return nil
+		})
+	})
+	if stop := (*halt.Error)(nil); !errors.As(err, &stop) || len(seen(t, dst)) != 0 {
+		t.Fatalf("%v; %d names in the target", err, len(seen(t, dst)))
 	}
 }

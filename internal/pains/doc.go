@@ -104,7 +104,8 @@
 //	    apply burst: a step in use ends it                                     apply TestLockedInTheBurst
 //	    durable IsDiskFull; apply full: files not named                        TestPain13_FullDisk
 //	    apply space: off, asked after staging, staged bytes counted again      TestPain13_SpaceIsCheckedBefore
-//	14  agent halting: nobody is told (bytes go on); + Gate                    core TestPain14Stop
+//	14  agent halting: nobody is told + Gate: not asked                        core TestPain14Stop
+//	    agent halting: nobody is told, and the line is slow                    agent TestPain14_BlockIsCutShort
 //	    agent startDue + launch: not asked; rememberHalts: forgotten           agent TestPain14_KilledAgentStaysHalted
 //	    agent takeHalts: confirmed, and not kept                               agent TestPain14_KilledAgentStaysHalted
 //	    agent takeHalts: an older epoch counts; any key orders                 agent TestHaltStopsARun…, TestUnkeptHalt…
@@ -115,6 +116,7 @@
 //	    agent spread: no wait; startDue: does not wait                         agent TestMissedRunsAreSpread, TestSpreadOutlivesNews
 //	    apply stopped: a burst goes on                                         apply TestPain14_StopInMidCommit
 //	    apply connect, publish Run: the store's orders are not asked for       cmd/nightferry TestScripts/halt
+//	    apply gate: not asked again                                            apply TestPain14_PullStopsMidway
 //	    collect GC: not asked                                                  cmd/nightferry TestHaltCommands
 //	    core changeHalts: keepHalt after nothing; keepHalt: no file, no row;   cmd/nightferry TestPain14_CoreKilledBefore…,
 //	    readHalt: not stored again; ends with who gave it                      core TestHaltWithoutTheStore
