@@ -8,8 +8,9 @@ import (
 )
 
 // TestOneSmallFile: the agent for Windows, built as the README says, stays below
-// 30 MiB. The one for Linux differs by some percent; it is not built here,
-// since everything would have to be compiled once more for it.
+// 25 MB, of 30 that are promised: what makes it jump, such as a package that
+// calls methods by name, shows here. The one for Linux differs by some percent;
+// it is not built here, since everything would have to be compiled once more.
 func TestOneSmallFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "agent.exe")
 	cmd := exec.CommandContext(t.Context(), "go", "build", "-ldflags=-s -w", "-o", file, ".")
@@ -21,7 +22,7 @@ func TestOneSmallFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if info.Size() >= 30<<20 {
+	if info.Size() >= 25_000_000 {
 		t.Errorf("%d bytes", info.Size())
 	}
 	t.Logf("%d bytes", info.Size())

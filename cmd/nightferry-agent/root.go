@@ -82,12 +82,52 @@ func newRoot(e *env) *cobra.Command {
 	p.StringVar(&e.stateDir, "state", defaultState(), "`DIR` of the site's identity and memory")
 	root.AddCommand(newEnroll(e), newRun(e), newCheck(e), newInstall(e), newUninstall(e), newStatus(e), newHalt(e), newResume(e), newVersion(e),
 		&cobra.Command{Use: "exit-codes", Short: "What each exit code means", Long: exitHelp()})
-	// Flags are wrapped too; cobra's own template has each on one line, however long.
-	root.SetUsageTemplate(strings.NewReplacer(
-		".LocalFlags.FlagUsages", fmt.Sprintf(".LocalFlags.FlagUsagesWrapped %d", lineWidth),
-		".InheritedFlags.FlagUsages", fmt.Sprintf(".InheritedFlags.FlagUsagesWrapped %d", lineWidth),
-	).Replace(root.UsageTemplate()))
+	root.SetUsageFunc(usageOf)
 	return root
+}
+
+// usageOf is cobra's own usage with its flags wrapped, which has each on one
+// line, however long. It is no template: package text/template calls methods by
+// name, and so makes the linker keep every method there is, 8 MB of them.
+func usageOf(cmd *cobra.Command) error {
+	var b strings.Builder
+	b.WriteString("Usage:")
+	if cmd.Runnable() {
+		b.WriteString("\n  " + cmd.UseLine())
+	}
+	if cmd.HasAvailableSubCommands() {
+		b.WriteString("\n  " + cmd.CommandPath() + " [command]")
+	}
+	if cmd.HasExample() {
+		b.WriteString("\n\nExamples:\n" + cmd.Example)
+	}
+	if cmd.HasAvailableSubCommands() {
+		b.WriteString("\n\nAvailable Commands:")
+		for _, sub := range cmd.Commands() {
+			if sub.IsAvailableCommand() || sub.Name() == "help" {
+				fmt.Fprintf(&b, "\n  %-*s %s", cmd.NamePadding(), sub.Name(), sub.Short)
+			}
+		}
+	}
+	if cmd.HasAvailableLocalFlags() {
+		b.WriteString("\n\nFlags:\n" + strings.TrimRight(cmd.LocalFlags().FlagUsagesWrapped(lineWidth), " \n"))
+	}
+	if cmd.HasAvailableInheritedFlags() {
+		b.WriteString("\n\nGlobal Flags:\n" + strings.TrimRight(cmd.InheritedFlags().FlagUsagesWrapped(lineWidth), " \n"))
+	}
+	if cmd.HasHelpSubCommands() {
+		b.WriteString("\n\nAdditional help topics:")
+		for _, sub := range cmd.Commands() {
+			if sub.IsAdditionalHelpTopicCommand() {
+				fmt.Fprintf(&b, "\n  %-*s %s", sub.CommandPathPadding(), sub.CommandPath(), sub.Short)
+			}
+		}
+	}
+	if cmd.HasAvailableSubCommands() {
+		fmt.Fprintf(&b, "\n\nUse \"%s\" for more information about a command.", cmd.CommandPath()+" [command] --help")
+	}
+	_, err := fmt.Fprintln(cmd.OutOrStderr(), b.String())
+	return err
 }
 
 // lineWidth is how wide help texts are, in characters.
