@@ -16,7 +16,7 @@
 //	12  clocks and their changes                    agent pain12_test.go (the daemon); window pain12_test.go (the rules);
 //	                                                rates on the line: bench, part rate
 //	13  Windows realities                           pain13_test.go, pain13_linux_test.go
-//	14  stop does not stop                          core halt_test.go, halt_bucket_test.go; agent halt_test.go; apply
+//	14  stop does not stop                          core halt_test.go, halt_bucket_test.go; agent halt_test.go; apply and publish
 //	                                                halt_test.go; cmd/nightferry halt_unix_test.go; 70 sites: bench, part halt
 //	15  replayed releases, missing objects          pain15_test.go; a file changed at a site: core discrepancy_test.go
 //	                                                the Core: core cut_unix_test.go, health_test.go, source_test.go
@@ -116,7 +116,7 @@
 //	    agent spread: no wait; startDue: does not wait                         agent TestMissedRunsAreSpread, TestSpreadOutlivesNews
 //	    apply stopped: a burst goes on                                         apply TestPain14_StopInMidCommit
 //	    apply connect, publish Run: the store's orders are not asked for       cmd/nightferry TestScripts/halt
-//	    apply gate: not asked again                                            apply TestPain14_PullStopsMidway
+//	    apply gate, publish gate: not asked again                              apply TestPain14_PullStopsMidway, publish …PushStops…
 //	    collect GC: not asked                                                  cmd/nightferry TestHaltCommands
 //	    core changeHalts: keepHalt after nothing; keepHalt: no file, no row;   cmd/nightferry TestPain14_CoreKilledBefore…,
 //	    readHalt: not stored again; ends with who gave it                      core TestHaltWithoutTheStore
