@@ -291,6 +291,51 @@ func TestRestoredCoreResumes(t *testing.T) {
 	w.untilCurrent(1, "osaka")
 }
 
+// TestOldHaltPutBack: whoever puts an old halt object into the bucket, or
+// removes it, lifts nothing and brings nothing back: the Core stores what is in
+// force again, under a newer epoch than all that were seen, and tells of it.
+func TestOldHaltPutBack(t *testing.T) {
+	w := newWorldWith(t, nil, func(w *world) { w.options.Poll = 50 * time.Millisecond })
+	none := w.object("halt")
+	lifted, err := w.core.Halt(t.Context(), core.HaltRequest{Scope: halt.Site, Value: "osaka", Reason: "lifted again"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	one := w.object("halt")
+	if _, err := w.core.Resume(t.Context(), lifted.Orders[0], "", ""); err != nil {
+		t.Fatal(err)
+	}
+	kept, err := w.core.Halt(t.Context(), core.HaltRequest{Scope: halt.Site, Value: "berlin", Reason: "in force"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	least := kept.Epoch
+	for _, x := range []struct {
+		name string
+		do   func()
+	}{
+		{"the one before any order", func() { w.putObject("halt", none) }},
+		{"one with an order that was lifted", func() { w.putObject("halt", one) }},
+		{"none at all", func() { w.removeObject("halt") }},
+	} {
+		x.do()
+		w.until(x.name+": what is in force to be in the bucket again", func() bool {
+			orders, epoch, _, err := w.others().Halts(t.Context())
+			return err == nil && epoch > least && len(orders.Active) == 1 && orders.Active[0].ID == kept.Orders[0]
+		})
+		_, least = w.inBucket()
+		if m := w.halts(); len(m) != 1 || m[kept.Orders[0]].Reason != "in force" {
+			t.Errorf("%s: in force are %+v", x.name, m)
+		}
+	}
+	list, err := w.core.Incidents(t.Context(), true)
+	if err != nil || !slices.ContainsFunc(list, func(i ledger.Incident) bool {
+		return i.Kind == string(core.Store) && strings.Contains(i.Text, "stored again")
+	}) {
+		t.Errorf("nobody was told: %+v, %v", list, err)
+	}
+}
+
 // TestHaltIsToldUntilItIsSeen: the message with an order is lost. Every sign of
 // life that tells an older epoch gets it again; one that tells this, does not.
 func TestHaltIsToldUntilItIsSeen(t *testing.T) {
@@ -488,6 +533,13 @@ func (w *world) object(key string) []byte {
 func (w *world) putObject(key string, b []byte) {
 	w.t.Helper()
 	if _, err := w.store.Put(w.t.Context(), key, bucket.Bytes(b), bucket.Cond{}); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) removeObject(key string) {
+	w.t.Helper()
+	if err := w.store.Delete(w.t.Context(), key); err != nil {
 		w.t.Fatal(err)
 	}
 }

@@ -350,6 +350,9 @@ func (c *Core) readHalt(ctx context.Context, r *repo.Repo) error {
 		return c.storeHalt(sctx, r)
 	}
 	_, seen, _, err := r.Halts(ctx)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, repo.ErrOlder) {
+		return c.restoreHalt(ctx, r, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -381,6 +384,23 @@ func (c *Core) readHalt(ctx context.Context, r *repo.Repo) error {
 	c.tellAll(ctx)
 	c.stopPublishing(orders)
 	return err
+}
+
+// restoreHalt stores again what is in force, after somebody has removed the
+// object or put an old one back. It returns why, which is told even so.
+func (c *Core) restoreHalt(ctx context.Context, r *repo.Repo, why error) error {
+	c.haltMu.Lock()
+	h := c.halt.Load()
+	if h == nil {
+		c.haltMu.Unlock()
+		return why
+	}
+	c.halt.Store(&haltObject{raw: h.raw, epoch: h.epoch, orders: h.orders})
+	c.haltMu.Unlock()
+	if err := c.storeHalt(ctx, r); err != nil {
+		return errors.Join(why, err)
+	}
+	return fmt.Errorf("%w; the orders in force were stored again: who can write to the bucket?", why)
 }
 
 // seenEpoch takes a site's word that it has seen a newer epoch: this Core was

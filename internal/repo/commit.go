@@ -261,8 +261,8 @@ func (r *Repo) History(ctx context.Context, channel string, head *Head, fn func(
 }
 
 // PutHalt replaces the halt object by what change makes of the orders; the
-// epoch grows by one. Where the object is gone it starts from no orders at the
-// epoch that was seen last.
+// epoch grows by one. Where the object is gone it starts from no orders, and
+// where an old one was put back from that one's, at the epoch that was seen last.
 func (r *Repo) PutHalt(ctx context.Context, key ed25519.PrivateKey, change func(o *halt.Orders, epoch uint64) error) (uint64, error) {
 	return r.PutHaltAbove(ctx, key, 0, change)
 }
@@ -274,10 +274,13 @@ func (r *Repo) PutHaltAbove(ctx context.Context, key ed25519.PrivateKey, floor u
 		return 0, fmt.Errorf("sign the halt object: %w", err)
 	}
 	for range casTries {
-		orders, epoch, etag, err := r.Halts(ctx)
-		if errors.Is(err, fs.ErrNotExist) {
+		orders, epoch, etag, err := r.halts(ctx)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
 			orders, epoch, etag = &halt.Orders{}, r.Memory().Halt, ""
-		} else if err != nil {
+		case errors.Is(err, ErrOlder):
+			epoch = r.Memory().Halt
+		case err != nil:
 			return 0, err
 		}
 		epoch = max(epoch, floor)

@@ -138,6 +138,16 @@ func (r *Repo) Release(ctx context.Context, channel string, number uint64, want 
 
 // Halts reads the active orders and the epoch.
 func (r *Repo) Halts(ctx context.Context) (*halt.Orders, uint64, string, error) {
+	orders, epoch, etag, err := r.halts(ctx)
+	if err != nil {
+		return nil, 0, "", err
+	}
+	return orders, epoch, etag, nil
+}
+
+// halts is Halts, which also returns what it read when that is older than what
+// was seen: whoever writes needs it.
+func (r *Repo) halts(ctx context.Context) (*halt.Orders, uint64, string, error) {
 	var orders *halt.Orders
 	var epoch uint64
 	var etag string
@@ -149,10 +159,7 @@ func (r *Repo) Halts(ctx context.Context) (*halt.Orders, uint64, string, error) 
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, 0, "", fmt.Errorf("the bucket's halt object is gone, nobody could stop this run: restore it with nightferry resume: %w", err)
 	}
-	if err != nil {
-		return nil, 0, "", err
-	}
-	return orders, epoch, etag, nil
+	return orders, epoch, etag, err
 }
 
 func (r *Repo) acceptHalt(b []byte) (*halt.Orders, uint64, error) {
@@ -178,7 +185,7 @@ func (r *Repo) acceptHalt(b []byte) (*halt.Orders, uint64, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if epoch < r.memory.Halt {
-		return nil, 0, fmt.Errorf("halt: epoch %d, %d was seen: %w", epoch, r.memory.Halt, ErrOlder)
+		return orders, epoch, fmt.Errorf("the bucket's halt object has epoch %d, %d was seen: %w: an old state of the bucket was put back", epoch, r.memory.Halt, ErrOlder)
 	}
 	r.memory.Halt = epoch
 	return orders, epoch, nil
