@@ -208,15 +208,15 @@ func (x *Inspection) Entries() (func() (e *manifest.Entry, checked int64, err er
 func (x *Inspection) Save() error { return writeChecks(x.s.root, x.Checks) }
 
 // Passed records that a pass has read every file that is not suspect since
-// Checks.Began, and ends the pass.
+// Checks.Began, and ends the pass. No stream of Entries may be used after it.
 func (x *Inspection) Passed(ctx context.Context) error {
 	old, err := x.s.openRecords(catalogueName)
 	if err != nil {
 		return err
 	}
-	defer old.close()
 	w, err := scan.CreateCatalogue(x.s.root, catalogueName)
 	if err != nil {
+		old.close()
 		return err
 	}
 	for err == nil {
@@ -232,7 +232,9 @@ func (x *Inspection) Passed(ctx context.Context) error {
 			err = w.Add(*rec)
 		}
 	}
-	if err == nil {
+	// Windows replaces no file that anybody has open.
+	old.close()
+	if err = errors.Join(err, x.closeStreams()); err == nil {
 		err = w.Commit(x.Header)
 	}
 	if err != nil {
@@ -243,14 +245,17 @@ func (x *Inspection) Passed(ctx context.Context) error {
 	return x.Save()
 }
 
-// Close lets the target go.
-func (x *Inspection) Close() error {
+func (x *Inspection) closeStreams() error {
 	var errs []error
 	for _, r := range x.cats {
 		errs = append(errs, r.Close())
 	}
-	return errors.Join(append(errs, x.done())...)
+	x.cats = nil
+	return errors.Join(errs...)
 }
+
+// Close lets the target go.
+func (x *Inspection) Close() error { return errors.Join(x.closeStreams(), x.done()) }
 
 // verified forgets the suspects once a run has proven the whole folder; one
 // that has read every byte was a pass, too.

@@ -39,8 +39,9 @@ func rot(t *testing.T, dst, name string) {
 		}
 		return err
 	}))
-	try(t, w.Commit(*old.header()))
+	header := *old.header()
 	old.close()
+	try(t, w.Commit(header))
 	try(t, done())
 }
 
