@@ -91,8 +91,8 @@ func (a *agent) prepare(ctx context.Context, g *errgroup.Group, want wire.Desire
 		} else {
 			p.wait = 0
 		}
-		a.mu.Unlock()
 		a.work.wake()
+		a.mu.Unlock()
 		if kept := (spoolError{}); errors.As(err, &kept) {
 			return ended(ctx, a.full(ctx, kept.error))
 		}

@@ -213,8 +213,8 @@ func (a *agent) launch(ctx context.Context, g *errgroup.Group, want wire.Desired
 			delete(a.next, want.Channel)
 		}
 		idle := len(a.running) == 0
-		a.mu.Unlock()
 		a.work.wake()
+		a.mu.Unlock()
 		if idle {
 			// What a run needed, an agent that waits for the next night does not: the
 			// runtime by itself would keep it for as long as little is allocated.

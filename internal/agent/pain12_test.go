@@ -78,8 +78,9 @@ func newFortnights(t *testing.T) *fortnights {
 	key := ed25519.NewKeyFromSeed([]byte("0123456789abcdef0123456789abcdef"))
 	dir := t.TempDir()
 	var err error
-	x.store, err = bucket.Open(t.Context(), "file://"+filepath.ToSlash(dir), bucket.Options{})
+	x.store, err = bucket.Open(t.Context(), "file:///"+strings.TrimPrefix(filepath.ToSlash(dir), "/"), bucket.Options{})
 	try(err)
+	t.Cleanup(func() { try(bucket.Close(x.store)) })
 	long := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	_, err = repo.Init(t.Context(), x.store, repo.InitOptions{Root: x.root, Release: key, Now: long})
 	try(err)
