@@ -246,7 +246,7 @@ func (w *world) logs() map[string]string {
 	w.t.Helper()
 	out := map[string]string{}
 	err := filepath.WalkDir(w.core.LogsDir(), func(p string, d fs.DirEntry, err error) error {
-		if err == nil && !d.IsDir() {
+		if err == nil && strings.HasSuffix(p, ".jsonl") { // else it is being written
 			b, err := os.ReadFile(p)
 			rel, _ := filepath.Rel(w.core.LogsDir(), p)
 			out[filepath.ToSlash(rel)] = string(b)
