@@ -225,7 +225,7 @@ func (c *Core) openStore(ctx context.Context) error {
 		return errors.New("the store lends URLs that do not parse") // the cause would hold one
 	}
 	b := &backend{Store: store, Presigner: lender, origin: u.Scheme + "://" + u.Host}
-	r, err := c.openRepo(ctx, b, k)
+	r, err := c.openRepoPatiently(ctx, b, k)
 	if err != nil {
 		return errors.Join(err, bucket.Close(store))
 	}
@@ -267,6 +267,28 @@ func (c *Core) openRepo(ctx context.Context, b *backend, k *keys) (*repo.Repo, e
 		return nil, err
 	}
 	return r, repo.SaveMemory(c.state, r.Memory())
+}
+
+// openTries is how often the store is asked when the Core begins, each time a
+// second later than before: one request that arrived damaged must not end it.
+const openTries = 3
+
+func (c *Core) openRepoPatiently(ctx context.Context, b *backend, k *keys) (*repo.Repo, error) {
+	for try := 1; ; try++ {
+		r, err := c.openRepo(ctx, b, k)
+		refused := (*bucket.Error)(nil)
+		if err == nil || try == openTries || !errors.As(err, &refused) || refused.Kind == bucket.KindNotExist {
+			return r, err
+		}
+		c.trouble("store", err)
+		wait := time.NewTimer(time.Duration(try) * time.Second)
+		select {
+		case <-wait.C:
+		case <-ctx.Done():
+			wait.Stop()
+			return nil, errors.Join(context.Cause(ctx), err)
+		}
+	}
 }
 
 // Close releases what Open opened. Run must have returned.

@@ -48,3 +48,12 @@ func TestFailedPublishCounts(t *testing.T) {
 		t.Errorf("%v: %d lines say added, the ledger says %+v", err, added, run)
 	}
 }
+
+// TestDamagedRequestAtTheStart: one answer of the store that nobody would give
+// to what was sent does not keep the Core from beginning.
+func TestDamagedRequestAtTheStart(t *testing.T) {
+	w := newWorld(t, nil)
+	w.through(testbed.Refuse(1, testbed.KindGet, http.StatusBadRequest, "BadRequest", "An error occurred when parsing the HTTP request."))
+	w.write("a", "alpha")
+	w.publish("package")
+}
