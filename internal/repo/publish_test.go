@@ -139,13 +139,17 @@ func (l *late) Put(ctx context.Context, key string, b bucket.Body, c bucket.Cond
 // A push that took longer than half the grace publishes nothing, also where
 // the answer that told the time was lost.
 func TestTooLong(t *testing.T) {
-	p := newPress(t, nil)
-	p.publish("one")
-	for name, store := range map[string]bucket.Store{
-		"late":             &late{Store: p.store, by: DefaultGrace/2 + time.Hour, from: ReleaseKey(testChannel, 2)},
-		"late and no news": testbed.Fail(p.store, testbed.Rule{Op: "put", Prefix: "channels/", Nth: 1, Done: true}),
+	for name, through := range map[string]func(bucket.Store) bucket.Store{
+		"late": func(s bucket.Store) bucket.Store {
+			return &late{Store: s, by: DefaultGrace/2 + time.Hour, from: ReleaseKey(testChannel, 2)}
+		},
+		"late and no news": func(s bucket.Store) bucket.Store {
+			return testbed.Fail(s, testbed.Rule{Op: "put", Prefix: "channels/", Nth: 1, Done: true})
+		},
 	} {
-		r := p.mustOpen(store)
+		p := newPress(t, nil) // of its own: what one leaves behind may be what the other would store
+		p.publish("one")
+		r := p.mustOpen(through(p.store))
 		c := p.commit(r, r.Segments(p.folder()), []byte("two"))
 		c.Started = time.Now()
 		if name != "late" {
