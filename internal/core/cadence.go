@@ -91,19 +91,28 @@ func (c *Core) follows(b *beats, channel string, at followed) {
 
 func (c *Core) readCadences() (map[string]followed, error) {
 	all := map[string]followed{}
-	f, err := c.state.Open(cadenceFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return all, nil
-	}
-	if err != nil {
-		return all, err
-	}
-	raw, err := io.ReadAll(io.LimitReader(f, 1<<20))
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = json.Unmarshal(raw, &all)
-	}
-	if err != nil {
-		return map[string]followed{}, fmt.Errorf("read %s: %w", cadenceFile, err)
+	if err := c.recall(cadenceFile, 1<<20, &all); err != nil {
+		return map[string]followed{}, err
 	}
 	return all, nil
+}
+
+// recall reads a file of the Core's folder of state, of at most so many bytes,
+// into what it was written from; one that is not there leaves that alone.
+func (c *Core) recall(name string, most int64, into any) error {
+	f, err := c.state.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	raw, err := io.ReadAll(io.LimitReader(f, most))
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = json.Unmarshal(raw, into)
+	}
+	if err != nil {
+		return fmt.Errorf("read %s: %w", name, err)
+	}
+	return nil
 }

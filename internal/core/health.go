@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"time"
 
 	"nightferry/internal/collect"
@@ -68,19 +66,8 @@ func (c *Core) checkBucketDue(ctx context.Context) {
 
 // lastHealth returns the last check; there is one to be made where that is zero.
 func (c *Core) lastHealth() (h bucketHealth, err error) {
-	f, err := c.state.Open(healthFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return h, nil
-	}
-	if err != nil {
-		return h, err
-	}
-	raw, err := io.ReadAll(io.LimitReader(f, 1<<10))
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = json.Unmarshal(raw, &h)
-	}
-	if err != nil {
-		return bucketHealth{}, fmt.Errorf("read %s: %w", healthFile, err)
+	if err := c.recall(healthFile, 1<<10, &h); err != nil {
+		return bucketHealth{}, err
 	}
 	return h, nil
 }
