@@ -21,13 +21,13 @@ func (r *Root) Create(name string, size int64) (*File, error) {
 }
 
 func (r *Root) create(name string, size int64, flag int, perm fs.FileMode) (*File, error) {
-	if err := r.check(name, true); err != nil {
+	if err := r.vet(name, true); err != nil {
 		return nil, wrap("create", name, err)
 	}
 	if err := r.before(Op{Kind: Create, Name: name, Size: size, Mode: perm}); err != nil {
 		return nil, wrap("create", name, err)
 	}
-	f, err := r.root.OpenFile(name, os.O_RDWR|os.O_CREATE|flag, perm)
+	f, err := r.openFile(name, os.O_RDWR|os.O_CREATE|flag, perm)
 	if err != nil {
 		return nil, wrap("create", name, err)
 	}
@@ -42,10 +42,10 @@ func (r *Root) create(name string, size int64, flag int, perm fs.FileMode) (*Fil
 
 // OpenRW opens an existing file for reading and writing.
 func (r *Root) OpenRW(name string) (*File, error) {
-	if err := r.check(name, true); err != nil {
+	if err := r.vet(name, true); err != nil {
 		return nil, wrap("open", name, err)
 	}
-	f, err := r.root.OpenFile(name, os.O_RDWR, 0)
+	f, err := r.openFile(name, os.O_RDWR, 0)
 	if err != nil {
 		return nil, wrap("open", name, err)
 	}
@@ -55,10 +55,10 @@ func (r *Root) OpenRW(name string) (*File, error) {
 // Open opens a file for reading. On Windows others may rename and delete it
 // meanwhile.
 func (r *Root) Open(name string) (*os.File, error) {
-	if err := r.check(name, true); err != nil {
+	if err := r.vet(name, true); err != nil {
 		return nil, wrap("open", name, err)
 	}
-	f, err := r.root.Open(name)
+	f, err := r.openFile(name, os.O_RDONLY, 0)
 	if err != nil {
 		return nil, wrap("open", name, err)
 	}

@@ -13,11 +13,16 @@ import (
 )
 
 // Links that somebody planted, leading out and leading inside, in the middle
-// of a name and at its end: nothing is written through any of them.
+// of a name and at its end: nothing is written through any of them, whether a
+// look beforehand refuses them (an observer hears of nothing) or the operation.
 func TestLinksAreRefused(t *testing.T) {
-	outside := t.TempDir()
 	s := &script{}
-	r := open(t, Options{Observer: s})
+	linksAreRefused(t, open(t, Options{Observer: s}), s)
+	linksAreRefused(t, open(t, Options{}), s)
+}
+
+func linksAreRefused(t *testing.T, r *Root, s *script) {
+	outside := t.TempDir()
 	ok(t, r.MkdirAll("real/sub", 0o755))
 	ok(t, r.WriteFile("real/f", []byte("keep"), 0o644))
 	ok(t, os.WriteFile(filepath.Join(outside, "f"), []byte("keep"), 0o644))
@@ -48,6 +53,12 @@ func TestLinksAreRefused(t *testing.T) {
 	if _, err := r.ReadDir("out"); !errors.Is(err, ErrLink) {
 		t.Errorf("ReadDir: %v", err)
 	}
+	if _, err := r.Lstat("out/f"); !errors.Is(err, ErrLink) {
+		t.Errorf("Lstat: %v", err)
+	}
+	if info, err := r.Lstat("out"); err != nil || info.Mode()&fs.ModeSymlink == 0 {
+		t.Errorf("Lstat of a link: %v %v", info, err)
+	}
 	// A link itself can be removed and replaced.
 	ok(t, r.Remove("out"))
 	ok(t, r.RemoveAll("in"))
@@ -57,6 +68,21 @@ func TestLinksAreRefused(t *testing.T) {
 		if b, err := os.ReadFile(path); err != nil || string(b) != want {
 			t.Errorf("%s: %q %v", path, b, err)
 		}
+	}
+}
+
+// Kernels before 5.6, and some sandboxes, have no openat2: the same holds there.
+func TestWithoutOpenat2(t *testing.T) {
+	if r := open(t, Options{}); !r.one {
+		t.Fatal("this kernel has no openat2: the tests of this package show nothing about it")
+	}
+	stepwise = true
+	defer func() { stepwise = false }()
+	for name, test := range map[string]func(*testing.T){
+		"links": TestLinksAreRefused, "swapped": TestSwappedLinkNeverLeadsOut, "files": TestFile, "sequence": TestWriteFileSequence, "leaving": TestNamesThatLeaveAreRefused,
+		"rename": TestRenameRemove, "times": TestTimesAndModes, "stopped": TestObserverStopsEveryChange, "long": TestLongPaths, "volume": TestSpaceAndVolume,
+	} {
+		t.Run(name, test)
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 
 // Lstat describes the name itself, not what a link points to.
 func (r *Root) Lstat(name string) (fs.FileInfo, error) {
-	if err := r.check(name, false); err != nil {
+	if err := r.vet(name, false); err != nil {
 		return nil, wrap("stat", name, err)
 	}
 	info, err := r.lstat(name)
@@ -35,13 +35,13 @@ func (r *Root) ReadDir(name string) ([]fs.DirEntry, error) {
 
 // Mkdir makes one folder; its parent must exist.
 func (r *Root) Mkdir(name string, perm fs.FileMode) error {
-	if err := r.check(name, false); err != nil {
+	if err := r.vet(name, false); err != nil {
 		return wrap("make folder", name, err)
 	}
 	if err := r.before(Op{Kind: Mkdir, Name: name, Mode: perm}); err != nil {
 		return wrap("make folder", name, err)
 	}
-	return wrap("make folder", name, r.root.Mkdir(name, perm))
+	return wrap("make folder", name, r.mkdir(name, perm))
 }
 
 // MkdirAll makes the folder and its missing parents.
@@ -77,9 +77,9 @@ func (r *Root) MkdirAll(name string, perm fs.FileMode) error {
 // takes two steps, and a crash between them leaves the file under a temporary
 // name ([IsTemp]).
 func (r *Root) Rename(from, to string) error {
-	err := r.check(from, false)
+	err := r.vet(from, false)
 	if err == nil {
-		err = r.check(to, false)
+		err = r.vet(to, false)
 	}
 	if err == nil {
 		err = r.before(Op{Kind: Rename, Name: from, To: to})
@@ -147,13 +147,13 @@ func (r *Root) Chmod(name string, mode fs.FileMode) error {
 // Chtimes sets the modification time, as exact as the file system keeps it
 // (100 ns on NTFS), and leaves the access time alone.
 func (r *Root) Chtimes(name string, mtime time.Time) error {
-	if err := r.check(name, true); err != nil {
+	if err := r.vet(name, true); err != nil {
 		return wrap("set time of", name, err)
 	}
 	if err := r.before(Op{Kind: Chtimes, Name: name, Time: mtime}); err != nil {
 		return wrap("set time of", name, err)
 	}
-	return wrap("set time of", name, r.root.Chtimes(name, time.Time{}, mtime))
+	return wrap("set time of", name, r.chtimes(name, mtime))
 }
 
 // SyncDir makes the names in a folder survive a power cut. Windows has no such

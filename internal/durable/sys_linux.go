@@ -3,6 +3,11 @@ package durable
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -12,39 +17,118 @@ const needsFileSync = false
 
 func (r *Root) syncAll() error { return unix.Syncfs(int(r.self.Fd())) }
 
-// resolve looks a path up from the root without following any link.
-func (r *Root) resolve(name string, extra uint64) (int, error) {
-	how := unix.OpenHow{
-		Flags:   unix.O_PATH | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | extra,
-	}
+// openat2 opens a name below the root without following any link.
+func (r *Root) openat2(name string, how unix.OpenHow) (int, error) {
+	how.Flags |= unix.O_CLOEXEC
+	how.Resolve |= unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS
 	for try := 0; ; try++ {
 		fd, err := unix.Openat2(int(r.self.Fd()), name, &how)
 		// EAGAIN: a rename elsewhere on the system raced the look-up.
-		if err == unix.EINTR || (err == unix.EAGAIN && try < 100) {
+		if err == unix.EINTR || err == unix.EAGAIN && try < 100 {
 			continue
+		}
+		runtime.KeepAlive(r)
+		if err == unix.ELOOP {
+			err = fmt.Errorf("%w: remove it", ErrLink)
 		}
 		return fd, err
 	}
 }
 
-// noOpenat2 reports that the kernel is older than 5.6, or that a sandbox
-// forbids the call.
-func noOpenat2(err error) bool {
-	return errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM)
+// looksUpInOne reports that openat2 works: the kernel is 5.6 or newer, and no
+// sandbox forbids the call.
+func looksUpInOne(folder *os.File) bool {
+	fd, err := (&Root{self: folder}).openat2(".", unix.OpenHow{Flags: unix.O_PATH})
+	return err == nil && unix.Close(fd) == nil
 }
 
 func (r *Root) checkChain(name string) error {
-	fd, err := r.resolve(name, 0)
+	if !r.one {
+		return r.checkEach(name)
+	}
+	fd, err := r.openat2(name, unix.OpenHow{Flags: unix.O_PATH})
 	switch {
 	case err == nil:
 		return unix.Close(fd)
-	case err == unix.ELOOP:
-		return fmt.Errorf("%w: remove it", ErrLink)
-	case noOpenat2(err) || err == unix.EAGAIN:
-		return r.checkEach(name)
+	case errors.Is(err, ErrLink):
+		return err
 	}
 	return nil // missing, or not a folder: the operation will say so
+}
+
+func (r *Root) openFile(name string, flag int, perm fs.FileMode) (*os.File, error) {
+	if !r.one {
+		return r.root.OpenFile(name, flag, perm)
+	}
+	how := unix.OpenHow{Flags: uint64(flag) | unix.O_LARGEFILE}
+	if flag&os.O_CREATE != 0 {
+		how.Mode = uint64(perm.Perm())
+	}
+	fd, err := r.openat2(name, how)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), filepath.Join(r.dir, name)), nil
+}
+
+// inFolder calls fn with the folder that holds name, and name's last element.
+func (r *Root) inFolder(name string, fn func(folder int, base string) error) error {
+	cut := lastSlash(name)
+	if cut < 0 {
+		err := fn(int(r.self.Fd()), name)
+		runtime.KeepAlive(r)
+		return err
+	}
+	fd, err := r.openat2(name[:cut], unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY})
+	if err != nil {
+		return err
+	}
+	return errors.Join(fn(fd, name[cut+1:]), unix.Close(fd))
+}
+
+func (r *Root) lstat(name string) (fs.FileInfo, error) {
+	if !r.one {
+		return r.root.Lstat(name)
+	}
+	fd, err := r.openat2(name, unix.OpenHow{Flags: unix.O_PATH | unix.O_NOFOLLOW}) // of a link at the end, the link
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), name)
+	info, err := f.Stat()
+	return info, errors.Join(err, f.Close())
+}
+
+func (r *Root) mkdir(name string, perm fs.FileMode) error {
+	if !r.one {
+		return r.root.Mkdir(name, perm)
+	}
+	return r.inFolder(name, func(folder int, base string) error { return unix.Mkdirat(folder, base, uint32(perm.Perm())) })
+}
+
+func (r *Root) rename(from, to string) error {
+	if !r.one {
+		return r.root.Rename(from, to)
+	}
+	return r.inFolder(from, func(source int, old string) error {
+		return r.inFolder(to, func(target int, base string) error { return unix.Renameat(source, old, target, base) })
+	})
+}
+
+func (r *Root) chtimes(name string, mtime time.Time) error {
+	if !r.one {
+		return r.root.Chtimes(name, time.Time{}, mtime)
+	}
+	fd, err := r.openat2(name, unix.OpenHow{Flags: unix.O_PATH})
+	if err != nil {
+		return err
+	}
+	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, unix.NsecToTimespec(mtime.UnixNano())}
+	err = unix.UtimesNanoAt(fd, "", times, unix.AT_EMPTY_PATH)
+	if err == unix.EINVAL { // Linux before 5.8
+		err = r.root.Chtimes(name, time.Time{}, mtime)
+	}
+	return errors.Join(err, unix.Close(fd))
 }
 
 // sameVolume asks for the device, and whether a mount point is crossed: a bind
@@ -57,16 +141,16 @@ func (r *Root) sameVolume(name string) (bool, error) {
 	if err := unix.Fstat(int(r.self.Fd()), &root); err != nil {
 		return false, err
 	}
-	fd, err := r.resolve(name, unix.RESOLVE_NO_XDEV)
-	if err == nil {
+	if r.one {
+		fd, err := r.openat2(name, unix.OpenHow{Flags: unix.O_PATH, Resolve: unix.RESOLVE_NO_XDEV})
+		if err == unix.EXDEV {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
 		err = errors.Join(unix.Fstat(fd, &st), unix.Close(fd))
 		return err == nil && st.Dev == root.Dev, err
-	}
-	if err == unix.EXDEV {
-		return false, nil
-	}
-	if !noOpenat2(err) {
-		return false, err
 	}
 	info, err := r.lstat(name)
 	if err != nil {
@@ -80,12 +164,12 @@ func (r *Root) probe(name string) error {
 	if err != nil {
 		return err
 	}
-	if !f.Mode().IsRegular() {
-		return nil
+	if !f.Mode().IsRegular() || !r.one {
+		return nil // without openat2 there is nothing more to learn
 	}
-	fd, err := r.resolve(name, 0)
+	fd, err := r.openat2(name, unix.OpenHow{Flags: unix.O_PATH})
 	if err != nil {
-		return nil // no openat2: nothing more to learn
+		return err
 	}
 	defer func() { _ = unix.Close(fd) }()
 	var st unix.Statx_t

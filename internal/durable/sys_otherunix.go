@@ -2,12 +2,31 @@
 
 package durable
 
-import "golang.org/x/sys/unix"
+import (
+	"io/fs"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
 
 // No call flushes a whole volume and waits for it.
 const needsFileSync = true
 
 func (r *Root) syncAll() error { return nil }
+
+func looksUpInOne(*os.File) bool { return false }
+
+func (r *Root) openFile(name string, flag int, perm fs.FileMode) (*os.File, error) {
+	return r.root.OpenFile(name, flag, perm)
+}
+
+func (r *Root) lstat(name string) (fs.FileInfo, error)    { return r.root.Lstat(name) }
+func (r *Root) mkdir(name string, perm fs.FileMode) error { return r.root.Mkdir(name, perm) }
+func (r *Root) rename(from, to string) error              { return r.root.Rename(from, to) }
+func (r *Root) chtimes(name string, mtime time.Time) error {
+	return r.root.Chtimes(name, time.Time{}, mtime)
+}
 
 func (r *Root) checkChain(name string) error { return r.checkEach(name) }
 

@@ -19,10 +19,7 @@ func isLink(info fs.FileInfo) bool           { return info.Mode()&fs.ModeSymlink
 func isVolumeMount(string, fs.FileInfo) bool { return false }
 func setSparse(*os.File) error               { return nil }
 
-func (r *Root) lstat(name string) (fs.FileInfo, error) { return r.root.Lstat(name) }
-
-func (r *Root) rename(from, to string) error { return r.root.Rename(from, to) }
-func (r *Root) remove(name string) error     { return r.root.Remove(name) }
+func (r *Root) remove(name string) error { return r.root.Remove(name) }
 
 func (r *Root) syncDir(name string) error {
 	if err := r.check(name, true); err != nil {

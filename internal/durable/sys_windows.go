@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/windows"
@@ -26,6 +27,17 @@ const shareAll = windows.FILE_SHARE_READ | windows.FILE_SHARE_WRITE | windows.FI
 func (r *Root) syncAll() error       { return nil }
 func (r *Root) syncDir(string) error { return nil }
 func syncParent(string) error        { return nil }
+
+func looksUpInOne(*os.File) bool { return false }
+
+func (r *Root) openFile(name string, flag int, perm fs.FileMode) (*os.File, error) {
+	return r.root.OpenFile(name, flag, perm)
+}
+
+func (r *Root) mkdir(name string, perm fs.FileMode) error { return r.root.Mkdir(name, perm) }
+func (r *Root) chtimes(name string, mtime time.Time) error {
+	return r.root.Chtimes(name, time.Time{}, mtime)
+}
 
 // localName refuses what Windows reads as more than a name: a stream (a:b), a
 // device (aux), another separator.
