@@ -31,16 +31,20 @@ const (
 	Failed                     // an attempt to connect failed; the client goes on trying
 	Unwelcome                  // the server does not take this identity: revoked, expired, unknown; the client goes on trying
 	Denied                     // a subject was refused
+	Limited                    // the server lets this identity subscribe to nothing: its signing key has no scope
 	Slow                       // the handler was too slow, and messages were dropped
 	Closed                     // by Close
 )
 
 func (k EventKind) String() string {
-	return [...]string{"connected", "lost", "failed", "unwelcome", "denied", "slow", "closed"}[min(k, Closed)]
+	return [...]string{"connected", "lost", "failed", "unwelcome", "denied", "limited", "slow", "closed"}[min(k, Closed)]
 }
 
-// ErrAway says that there is no connection now.
-var ErrAway = errors.New("not connected")
+// Errors that callers tell apart.
+var (
+	ErrAway    = errors.New("not connected")                                      // there is no connection now
+	ErrLimited = errors.New("the server lets this identity subscribe to nothing") // what Dial says of Limited, where it hears it first
+)
 
 // ClientOptions say to whom to connect, and as whom: to our own server by URLs, Pins, JWT and Seed; to the one in this
 // process by Server, JWT and Seed; to a NATS cluster of one's own by URLs and CredsFile.
@@ -111,6 +115,9 @@ func Dial(ctx context.Context, o ClientOptions) (*Client, error) {
 	nc, err := opts.Connect()
 	if err != nil {
 		stop()
+		if strings.Contains(err.Error(), nats.MAX_SUBSCRIPTIONS_ERR) { // while connecting, the library makes text of it
+			err = fmt.Errorf("%w: %w", ErrLimited, err)
+		}
 		return nil, fmt.Errorf("connect to the Core at %s: %w", strings.Join(o.URLs, ", "), errors.Join(ctx.Err(), err))
 	}
 	c.mu.Lock()
@@ -219,6 +226,8 @@ func (c *Client) events(n *nats.Options, o *ClientOptions, d *dialer) {
 			tell(Slow, err)
 		case errors.Is(err, nats.ErrPermissionViolation):
 			tell(Denied, err)
+		case errors.Is(err, nats.ErrMaxSubscriptionsExceeded):
+			tell(Limited, err)
 		case verdict(err, Failed) == Unwelcome:
 			tell(Unwelcome, err) // now, or at an attempt to come back
 		default:

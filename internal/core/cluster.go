@@ -117,9 +117,11 @@ func (c *Core) clusterUp() {
 }
 
 // watchCluster checks what the cluster does with the Core's users whenever that
-// may have changed.
+// may have changed, and now and then; soon, while something is amiss: a server
+// whose account was just changed judges wrongly for a moment, and whoever mends
+// an account wants to see it mended.
 func (c *Core) watchCluster(ctx context.Context) error {
-	t := time.NewTicker(5 * time.Minute)
+	t := time.NewTimer(checkEvery)
 	defer t.Stop()
 	for {
 		select {
@@ -129,33 +131,41 @@ func (c *Core) watchCluster(ctx context.Context) error {
 			c.tellAll(ctx)
 		case <-t.C:
 		}
+		next := checkEvery
 		for _, s := range c.authority.Load().Scopes() {
-			c.checkScope(ctx, s)
+			if !c.checkScope(ctx, s) {
+				next = checkAgain
+			}
 		}
+		t.Reset(next)
 	}
 }
 
 const (
-	checkName = "core-check" // the site's name that the check's users have
-	checkWait = 10 * time.Second
+	checkName  = "core-check" // the site's name that the check's users have
+	checkWait  = 10 * time.Second
+	checkEvery = 5 * time.Minute
+	checkAgain = 10 * time.Second
 )
 
-// checkScope connects as a site would and says what is amiss.
-func (c *Core) checkScope(ctx context.Context, s bus.Scope) {
+// checkScope connects as a site would and says what is amiss, if anything.
+func (c *Core) checkScope(ctx context.Context, s bus.Scope) (fine bool) {
 	err := c.tryScope(ctx, s)
 	if ctx.Err() != nil {
-		return
+		return false
 	}
 	if err == nil {
 		c.alarms.over(ClusterBad, s.Key, wire.Address{})
-		return
+		return true
 	}
 	c.alarms.raise(ClusterBad, s.Key, wire.Address{}, fmt.Sprintf("the NATS cluster, signing key of %s: %v. Its account needs: nsc edit account --name NAME --sk %s; nsc edit signing-key --account NAME --sk %s --role %q --allow-pub '%s' --allow-sub '%s'; nsc push. Its servers need TLS with handshake_first, and to show the authority's certificate with their own",
 		s.Role, err, s.Key, s.Key, s.Role, s.Pub, s.Sub))
+	return false
 }
 
-// errWide says that a signing key gives its users more than it should.
-var errWide = errors.New("the cluster lets its users hear what is not theirs: the key has no scope, or a wrong one")
+// errScope says that a signing key gives its users more than it should, or, without any scope, nothing: a user of ours
+// carries no limits of its own, which such a server reads as limits of zero.
+var errScope = errors.New("the cluster lets its users hear what is not theirs, or nothing at all: the key has no scope, or a wrong one")
 
 func (c *Core) tryScope(ctx context.Context, s bus.Scope) error {
 	ctx, cancel := context.WithTimeout(ctx, checkWait)
@@ -168,34 +178,44 @@ func (c *Core) tryScope(ctx context.Context, s bus.Scope) error {
 	if err != nil {
 		return err
 	}
-	denied := make(chan struct{}, 1)
+	verdict := make(chan error, 1)
 	client, err := bus.Dial(ctx, bus.ClientOptions{
 		URLs: c.urls(), Pins: []bus.Pin{c.foreign.pin}, JWT: func() (string, error) { return jwt, nil }, Seed: seed, Env: c.o.Env, Name: checkName, Now: c.o.Now,
 		OnEvent: func(e bus.Event) {
-			if e.Kind == bus.Denied {
-				select {
-				case denied <- struct{}{}:
-				default:
-				}
+			var err error
+			switch e.Kind {
+			case bus.Denied: // as it should be
+			case bus.Limited:
+				err = errScope
+			default:
+				return
+			}
+			select {
+			case verdict <- err:
+			default:
 			}
 		},
 	})
+	if errors.Is(err, bus.ErrLimited) {
+		return errScope
+	}
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	if err := client.Subscribe(wire.AllUp, func(string, []byte) {}); err != nil {
-		return err
+	err = client.Subscribe(wire.AllUp, func(string, []byte) {})
+	if err == nil {
+		err = client.Flush(ctx)
 	}
-	if err := client.Flush(ctx); err != nil {
-		return err
-	}
-	// The refusal comes before the answer to the flush, and is told a moment later.
+	// A refusal comes before the answer to the flush, or in its place when it ends the connection, and is told a moment later.
 	select {
-	case <-denied:
-		return nil
+	case err := <-verdict:
+		return err
 	case <-time.After(time.Second):
-		return errWide
+		if err != nil {
+			return err
+		}
+		return errScope
 	}
 }
 
