@@ -61,14 +61,14 @@ var errOpened = errors.New("the window has opened")
 // prepare makes ready what waits for its window, if it is time, and returns how
 // long until it is. A commit that was interrupted is finished then, too: it
 // moves nothing over the network.
-func (a *agent) prepare(ctx context.Context, g *errgroup.Group, want wire.Desired, left *spool.Run, now time.Time) time.Duration {
+func (a *agent) prepare(ctx context.Context, g *errgroup.Group, busy map[string]*job, want wire.Desired, left *spool.Run, now time.Time) time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	p := a.aheadFor(&want)
 	if d := p.at.Sub(now); d > 0 {
 		return d
 	}
-	if a.running[want.Channel] != nil || len(a.running) >= maxRuns || a.preparing() != nil || a.haltedNow(want.Channel) != nil || a.blind != nil || !a.night.mayAsk(now) {
+	if busy[want.Channel] != nil || a.running[want.Channel] != nil || len(a.running) >= maxRuns || a.preparing() != nil || a.haltedNow(want.Channel) != nil || a.blind != nil || !a.night.mayAsk(now) {
 		return watch
 	}
 	rctx, stop := context.WithCancelCause(ctx)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
@@ -54,6 +55,10 @@ func (a *agent) start(ctx, gctx context.Context, g *errgroup.Group) error {
 // startDue starts what is due and returns how long until that is to be asked
 // again.
 func (a *agent) startDue(ctx context.Context, g *errgroup.Group) (time.Duration, error) {
+	// Whatever runs now may end between the reading of the spool and the launch: what was read of its channel is old then.
+	a.mu.Lock()
+	busy := maps.Clone(a.running)
+	a.mu.Unlock()
 	holds, err := a.spool.Holds(ctx)
 	if err != nil {
 		return 0, err
@@ -106,19 +111,19 @@ func (a *agent) startDue(ctx context.Context, g *errgroup.Group) (time.Duration,
 		}
 		if !open {
 			if d <= wrong && wire.ValidName(want.Channel) {
-				soon = min(soon, a.prepare(ctx, g, *want, left, now))
+				soon = min(soon, a.prepare(ctx, g, busy, *want, left, now))
 			}
 			continue
 		}
 		if d > wrong || a.halted(want.Channel) != nil || !wire.ValidName(want.Channel) {
 			continue
 		}
-		a.launch(ctx, g, *want, left, ordered)
+		a.launch(ctx, g, busy, *want, left, ordered)
 	}
 	// A run whose channel the Core no longer wants here is brought to its end.
 	for i := range runs {
 		if desired(state, runs[i].Channel) == nil {
-			a.launch(ctx, g, wire.Desired{Channel: runs[i].Channel}, &runs[i], false)
+			a.launch(ctx, g, busy, wire.Desired{Channel: runs[i].Channel}, &runs[i], false)
 		}
 	}
 	if d <= wrong {
@@ -176,8 +181,10 @@ func leftover(runs []spool.Run, channel string) *spool.Run {
 	return nil
 }
 
-// launch runs one channel, if it is not running and there is room.
-func (a *agent) launch(ctx context.Context, g *errgroup.Group, want wire.Desired, left *spool.Run, ordered bool) {
+// launch runs one channel, if it is not running and there is room. busy are the
+// jobs that ran when the spool was read for it: the end of one wakes us, to read
+// it again.
+func (a *agent) launch(ctx context.Context, g *errgroup.Group, busy map[string]*job, want wire.Desired, left *spool.Run, ordered bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.yield(want.Channel) {
@@ -192,7 +199,7 @@ func (a *agent) launch(ctx context.Context, g *errgroup.Group, want wire.Desired
 		}
 		return
 	}
-	if a.haltedNow(want.Channel) != nil || a.blind != nil {
+	if busy[want.Channel] != nil || a.haltedNow(want.Channel) != nil || a.blind != nil {
 		return
 	}
 	rctx, stop := context.WithCancelCause(ctx)

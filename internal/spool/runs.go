@@ -103,9 +103,14 @@ type Counts struct {
 // Finish ends the channel's run in one transaction: what is settled or told
 // becomes events, then the event that last makes of the counts; the run is no
 // longer under way, its order is obeyed, and hold, if set, is what the target
-// holds from now on. What was only intended did not happen.
+// holds from now on. What was only intended did not happen. A run that is no
+// longer under way has ended, and nothing becomes of a second end.
 func (s *Spool) Finish(ctx context.Context, r Run, hold *Held, last func(Counts) (wire.Event, error)) error {
 	return s.change(ctx, "finish the run", func(tx *sql.Tx) error {
+		var open int
+		if err := tx.QueryRowContext(ctx, "SELECT count(*) FROM runs WHERE channel = ? AND id = ?", r.Channel, r.ID).Scan(&open); err != nil || open == 0 {
+			return err
+		}
 		var c Counts
 		if err := merge(ctx, tx, r, s.now().UnixMilli(), &c); err != nil {
 			return err

@@ -150,6 +150,11 @@ func TestOutcomesAreCountedOnce(t *testing.T) {
 		return wire.Event{Run: run.ID, Kind: wire.FinishedEvent}, nil
 	}))
 
+	try(t, s.Finish(ctx, run, nil, func(Counts) (wire.Event, error) {
+		t.Error("a run ends twice")
+		return wire.Event{Run: run.ID, Kind: wire.FinishedEvent}, nil
+	}))
+
 	seen := map[uint64]int{}
 	for _, o := range outcomes(t, s) {
 		if o.Kind != wire.Changed || o.Path != "" || (o.Ordinal == 7) != (o.Fetched == 5) {
