@@ -67,6 +67,11 @@ func (c *Core) renderAll(ctx context.Context) error {
 }
 
 func (c *Core) renderRun(ctx context.Context, run *ledger.Run) (err error) {
+	if run.Site != "" && run.Trigger == "" {
+		if kept, err := c.keptLog(ctx, run); kept || err != nil {
+			return err
+		}
+	}
 	w, err := c.logs.Create(placeOf(run), c.header(ctx, run))
 	if err != nil {
 		return err
@@ -83,6 +88,29 @@ func (c *Core) renderRun(ctx context.Context, run *ledger.Run) (err error) {
 		return err
 	}
 	return c.ledger.MarkRendered(ctx, run.ID)
+}
+
+// keptLog looks for the log of a run of which the ledger knows no beginning: of
+// one that it lost (it is a restored copy) the site may tell the end once more,
+// and the log that was written of the whole run says what the ledger no longer
+// does. It stays as it is.
+func (c *Core) keptLog(ctx context.Context, run *ledger.Run) (kept bool, err error) {
+	at := ""
+	f := record.Filter{Domain: run.Domain, Site: run.Site, Channel: run.Channel, Run: run.ID.String()}
+	if err := c.logs.List(f, func(l record.Log) error { at = l.Path; return nil }); err != nil || at == "" {
+		return false, err
+	}
+	h, _, err := c.logs.Scan(at, func(record.File) error { return nil })
+	if err != nil {
+		return false, nil // half a log is no better than what is known
+	}
+	start := ledger.Start{Number: h.Release, Parent: h.Parent, Trigger: h.Trigger, DryRun: h.DryRun}
+	start.Release, _ = digest.Parse(h.Digest) // a run may have come to no release
+	start.Tree, _ = digest.Parse(h.Tree)
+	if _, err := c.ledger.Append(ctx, run.Domain, run.Site, []ledger.Event{{Run: run.ID, Channel: run.Channel, Kind: ownStart, At: h.Started, Start: &start}}); err != nil {
+		return false, err
+	}
+	return true, c.ledger.MarkRendered(ctx, run.ID)
 }
 
 func placeOf(run *ledger.Run) record.Place {
@@ -271,8 +299,11 @@ type ownFile struct {
 	Cause   string
 }
 
-// ownEvent is the kind of the events that hold them, apart from the wire's.
-const ownEvent = 64
+// The kinds of the Core's own events, apart from the wire's: one holds files, one only a run's beginning.
+const (
+	ownEvent = 64
+	ownStart = 65
+)
 
 func (c *Core) ownLines(ctx context.Context, run *ledger.Run, fn func(record.File) error) error {
 	return c.ownFiles(ctx, run.ID, func(o *ownFile, at time.Time) error {

@@ -124,3 +124,55 @@ func TestBehind(t *testing.T) {
 	}
 	w.until("it to be over", func() bool { return !w.has("behind") })
 }
+
+// TestRestoredLedgerKeepsWholeLogs: a site that heard only of the beginning that
+// it was committed tells the end once more. The ledger has lost the rest; the
+// log that was written of it all has not, and stays.
+func TestRestoredLedgerKeepsWholeLogs(t *testing.T) {
+	w := newWorld(t, nil)
+	db := filepath.Join(w.options.Data, "ledger.db")
+	w.write("a.txt", "one")
+	w.publish("package")
+	w.untilMeasured("package", 1)
+	osaka := w.join("osaka")
+	d := osaka.stateOf("package", 1)
+	w.stop()
+	yesterday, err := os.ReadFile(db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.start()
+	osaka.back()
+	run, events := osaka.converge(d)
+	osaka.deliver(events)
+	w.untilRendered()
+	before := w.logsOf(run.String())
+	w.stop()
+	for _, name := range []string{db + "-wal", db + "-shm"} {
+		if err := os.Remove(name); err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(db, yesterday, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.start()
+	osaka.back()
+	last := len(events) - 1
+	osaka.next--
+	for range 2 { // it insists that there is nothing before
+		if n, _, err := osaka.report(osaka.next, events[last:]); err != nil || n != 0 {
+			t.Fatal(n, err)
+		}
+	}
+	osaka.say(wire.VerbReport, 0, &wire.Report{Generation: osaka.generation, First: osaka.next, Events: events[last:]}) // is believed
+	osaka.deliver(events[last:])
+	w.untilRendered()
+	if now := w.logsOf(run.String()); len(before) != 1 || len(now) != 1 || now[0] != before[0] {
+		t.Errorf("the log was\n%q\nand is\n%q", before, now)
+	}
+	runs, err := w.core.Runs(t.Context(), ledger.RunFilter{Site: "osaka"})
+	if err != nil || len(runs) != 1 || runs[0].Number != 1 || runs[0].Release != d.Release || runs[0].Trigger != "desired" || runs[0].State != "verified" {
+		t.Errorf("%+v, %v", runs, err)
+	}
+}
