@@ -45,11 +45,11 @@ func TestPain11(t *testing.T) {
 	// The site's clock is up to a minute ahead, so that a window ends soon.
 	end := time.Now().Add(time.Minute).Truncate(time.Minute).Add(time.Minute)
 	var ahead atomic.Int64
-	ahead.Store(int64(time.Until(end.Add(-2500 * time.Millisecond))))
+	ahead.Store(int64(time.Until(end.Add(-6 * time.Second)))) // of which a busy machine takes some to begin
 	clock := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
 	next := end.Add(time.Minute)
 	w.want(func(s *wire.State) {
-		s.Zone, s.Beat, s.Rate = "UTC", 1, 8_000_000
+		s.Zone, s.Beat, s.Rate = "UTC", 1, 4_000_000
 		s.Desired[0].Windows = fmt.Sprintf("%s-%s, %s-%s", hhmm(end.Add(-5*time.Minute)), hhmm(end), hhmm(next), hhmm(next.Add(5*time.Minute)))
 	})
 	d := w.start(dir, func(o *Options) { o.Now = clock })
@@ -62,7 +62,7 @@ func TestPain11(t *testing.T) {
 	if late := stopped.Sub(end); late < 0 || late > 2*time.Second {
 		t.Errorf("it was told %v after the window's end", late)
 	}
-	if first.Wire < size/8 || first.Wire > size*3/4 {
+	if first.Wire < size/20 || first.Wire > size*3/4 {
 		t.Fatalf("%d bytes moved in the first night: this test needs its middle", first.Wire)
 	}
 	if left, err := os.ReadDir(target); err != nil || len(left) > 1 {
