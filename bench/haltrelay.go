@@ -125,6 +125,7 @@ func (a *asking) look(b []byte) {
 
 func (p *passed) Write(b []byte) (int, error) {
 	orders := p.asks.orders.Load() // who has read all may ask for something else at once
+	name, _ := p.asks.object.Load().(string)
 	n, err := p.Writer.Write(b)
 	switch {
 	case n > 0 && orders:
@@ -134,7 +135,6 @@ func (p *passed) Write(b []byte) (int, error) {
 		p.r.bytes.Add(int64(n))
 		p.r.last.Store(now)
 		if bound := p.r.bound.Load(); bound > 0 && now > bound {
-			name, _ := p.asks.object.Load().(string)
 			p.r.mu.Lock()
 			if p.r.late == nil {
 				p.r.late = map[string]int64{}

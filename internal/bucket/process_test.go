@@ -110,12 +110,12 @@ func proxy(t *testing.T, address string) (url string, plain, tunnels *atomic.Int
 			return
 		}
 		w.WriteHeader(http.StatusOK)
-		from, _, err := http.NewResponseController(w).Hijack()
+		from, said, err := http.NewResponseController(w).Hijack() // the server may have read the client's first bytes already
 		if err != nil {
 			_ = to.Close()
 			return
 		}
-		go func() { _, _ = io.Copy(to, from); _ = to.Close() }()
+		go func() { _, _ = io.Copy(to, said); _ = to.Close() }()
 		_, _ = io.Copy(from, to)
 		_ = from.Close()
 	}))
