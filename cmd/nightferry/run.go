@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -36,6 +37,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	cmd, err := root.ExecuteContextC(ctx)
+	interrupted := errors.Is(context.Cause(ctx), errInterrupted)
+	stop() // what it says comes before the end's own line
 	e.endProgress()
 	if err == nil && e.writeErr != nil {
 		err = fmt.Errorf("write the answer: %w", e.writeErr)
@@ -47,7 +50,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		err = &usageError{cmd: cmd.CommandPath(), err: err}
 	}
 	code := codeOf(err)
-	if errors.Is(context.Cause(ctx), errInterrupted) && code == exitFailed {
+	if interrupted && code == exitFailed {
 		err, code = &interruptedError{err}, exitInterrupted
 	}
 	e.fail(err, code)
@@ -62,7 +65,8 @@ func (e *env) watchSignals(ctx context.Context) (context.Context, func()) {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	done := make(chan struct{})
-	go func() {
+	var watcher sync.WaitGroup
+	watcher.Go(func() {
 		for n := 0; ; n++ {
 			select {
 			case <-done:
@@ -76,12 +80,13 @@ func (e *env) watchSignals(ctx context.Context) (context.Context, func()) {
 			cancel(errInterrupted)
 			e.warn("stopping; what is done so far is kept (again to end at once)")
 		}
-	}()
-	return ctx, func() {
+	})
+	return ctx, sync.OnceFunc(func() {
 		signal.Stop(signals)
 		close(done)
+		watcher.Wait()
 		cancel(nil)
-	}
+	})
 }
 
 // interruptedError is how a run ends that was told to.
