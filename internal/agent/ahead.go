@@ -37,6 +37,7 @@ type ahead struct {
 	index  uint64        // sequence of the index root that told it; 0: nothing is known yet
 	keys   []string      // objects that the run reads
 	needed int64         // bytes of content that it must fetch; -1: not known
+	since  time.Time     // when it was first wanted, as far as this process knows
 	at     time.Time     // when to look again
 	wait   time.Duration // before a failure is tried again
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"nightferry/internal/schedule"
 	"nightferry/internal/spool"
 	"nightferry/internal/wire"
 )
@@ -19,9 +20,11 @@ func TestSmallestNeedFirst(t *testing.T) {
 		{Channel: "patch", Number: 2, Bytes: 9_000, Priority: 1},
 	}}
 	a := newAgent(Options{}, nil, nil, nil)
+	now := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
+	var have []spool.Held
 	order := func() string {
 		var names []string
-		for _, d := range a.inOrder(s) {
+		for _, d := range a.inOrder(s, have, now) {
 			names = append(names, d.Channel)
 		}
 		return strings.Join(names, " ")
@@ -36,6 +39,20 @@ func TestSmallestNeedFirst(t *testing.T) {
 	s.Desired[1].Number = 8
 	if got := order(); got != "patch driver package image" {
 		t.Errorf("what was known of another release counts: %s", got)
+	}
+	// After days of waiting the image goes before what is new and dearer; but not
+	// if it is here, and only to be looked at again.
+	now = now.Add(schedule.Patience + time.Second)
+	s.Desired[3].Number = 3
+	if got := order(); got != "driver package image patch" {
+		t.Errorf("after days: %s", got)
+	}
+	for i := range 3 {
+		d := &s.Desired[i]
+		have = append(have, spool.Held{Held: wire.Held{Channel: d.Channel, Number: d.Number, Release: d.Release}, Target: d.Target})
+	}
+	if got := order(); got != "patch driver package image" {
+		t.Errorf("with all but the patch here: %s", got)
 	}
 }
 

@@ -82,7 +82,7 @@ func (a *agent) startDue(ctx context.Context, g *errgroup.Group) (time.Duration,
 	if d > wrong {
 		soon = min(soon, clockRetries*a.o.Retry)
 	}
-	for _, want := range a.inOrder(state) {
+	for _, want := range a.inOrder(state, holds, now) {
 		left := leftover(runs, want.Channel)
 		obeyed, err := a.spool.Obeyed(ctx, want.Channel)
 		if err != nil {

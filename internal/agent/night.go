@@ -1,12 +1,13 @@
 package agent
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"time"
 
 	"nightferry/internal/bucket"
+	"nightferry/internal/schedule"
+	"nightferry/internal/spool"
 	"nightferry/internal/window"
 	"nightferry/internal/wire"
 )
@@ -182,22 +183,30 @@ func buffered(bytesPerSecond int64) int {
 	return int(min(max(bytesPerSecond/64, 16<<10), 1<<20))
 }
 
-// inOrder lists what the Core wants: the higher priority first, then what has
-// least to fetch, which frees its place soonest. Where that is not known yet, the
-// release's size stands for it.
-func (a *agent) inOrder(s *wire.State) []*wire.Desired {
+// inOrder lists what the Core wants, whose turn it is first: by priority, then by
+// what has least to fetch, but what has waited for days before both. Where it is
+// not known yet what is to be fetched, the release's size stands for it.
+func (a *agent) inOrder(s *wire.State, have []spool.Held, now time.Time) []*wire.Desired {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	out, need := make([]*wire.Desired, len(s.Desired)), make(map[string]int64, len(s.Desired))
+	out, turns := make([]*wire.Desired, len(s.Desired)), make(map[string]*schedule.Turn, len(s.Desired))
 	for i := range s.Desired {
 		d := &s.Desired[i]
-		out[i], need[d.Channel] = d, d.Bytes
-		if p := a.ahead[d.Channel]; p != nil && p.of == aheadOf(d) && p.needed >= 0 {
-			need[d.Channel] = min(d.Bytes, p.needed)
+		t := &schedule.Turn{Channel: d.Channel, Priority: int(d.Priority), Bytes: d.Bytes}
+		p := a.aheadFor(d)
+		if p.since.IsZero() {
+			p.since = now
 		}
+		if p.needed >= 0 {
+			t.Bytes = min(d.Bytes, p.needed)
+		}
+		if !holds(held(have, d.Channel), d) {
+			t.Waited = now.Sub(p.since)
+		}
+		out[i], turns[d.Channel] = d, t
 	}
 	slices.SortStableFunc(out, func(x, y *wire.Desired) int {
-		return cmp.Or(cmp.Compare(y.Priority, x.Priority), cmp.Compare(need[x.Channel], need[y.Channel]))
+		return turns[x.Channel].Compare(turns[y.Channel], schedule.Patience)
 	})
 	return out
 }

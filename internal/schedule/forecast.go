@@ -187,8 +187,8 @@ func (f *forecast) follow(items []Item, s *Site, lanes []lane) {
 				}
 				continue
 			}
-			c := newCandidate(d, 0, l.channel, w, t, f.q.Options.Patience)
-			if chosen == nil || first(&c, &best) < 0 {
+			c := newCandidate(d, 0, l.channel, w, t)
+			if chosen == nil || c.Compare(&best.Turn, f.q.Options.Patience) < 0 {
 				best, chosen = c, l
 			}
 		}

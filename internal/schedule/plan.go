@@ -69,50 +69,53 @@ func (p *Planner) openAt(now time.Time, at window.Place, rule window.Rule) (wind
 	return o.window, o.open
 }
 
-// candidate is a due run that may start now.
-type candidate struct {
-	due      *Due
-	site     int
-	window   window.Window
-	priority int
-	waited   time.Duration
-	starving bool
+// Turn is what decides which of two due runs goes first, in the plan and at a
+// site, which starts its own.
+type Turn struct {
+	Site, Channel string
+	Priority      int
+	Bytes         int64 // that it still needs
+	Waited        time.Duration
 }
 
-// first orders candidates. What waited beyond patience goes before all, the
+// Compare orders turns. What waited longer than patience goes before all, the
 // longest first, so that no stream of smaller or dearer runs can keep it
 // waiting for ever. Then priority, then the smallest need: it frees its place
 // soonest.
-func first(a, b *candidate) int {
-	if a.starving != b.starving {
-		if a.starving {
+func (t *Turn) Compare(u *Turn, patience time.Duration) int {
+	if starving := t.Waited > patience; starving != (u.Waited > patience) {
+		if starving {
 			return -1
 		}
 		return 1
-	}
-	if a.starving {
-		if c := cmp.Compare(b.waited, a.waited); c != 0 {
-			return c
-		}
+	} else if starving && t.Waited != u.Waited {
+		return cmp.Compare(u.Waited, t.Waited)
 	}
 	return cmp.Or(
-		cmp.Compare(b.priority, a.priority),
-		cmp.Compare(a.due.Bytes, b.due.Bytes),
-		cmp.Compare(b.waited, a.waited),
-		cmp.Compare(a.due.Site, b.due.Site),
-		cmp.Compare(a.due.Channel, b.due.Channel),
+		cmp.Compare(u.Priority, t.Priority),
+		cmp.Compare(t.Bytes, u.Bytes),
+		cmp.Compare(u.Waited, t.Waited),
+		cmp.Compare(t.Site, u.Site),
+		cmp.Compare(t.Channel, u.Channel),
 	)
+}
+
+// candidate is a due run that may start now.
+type candidate struct {
+	Turn
+	due    *Due
+	site   int
+	window window.Window
 }
 
 // newCandidate weighs a due run. What waits is counted from its last try, so
 // that a run of many nights takes its turn like any other.
-func newCandidate(d *Due, site int, c *Channel, w window.Window, now time.Time, patience time.Duration) candidate {
+func newCandidate(d *Due, site int, c *Channel, w window.Window, now time.Time) candidate {
 	since := d.Since
 	if d.Tried.After(since) {
 		since = d.Tried
 	}
-	waited := now.Sub(since)
-	return candidate{due: d, site: site, window: w, priority: c.Priority, waited: waited, starving: waited > patience}
+	return candidate{Turn{d.Site, d.Channel, c.Priority, d.Bytes, now.Sub(since)}, d, site, w}
 }
 
 type siteChannel struct{ site, channel string }
@@ -142,7 +145,7 @@ func (p *Planner) Plan(in Input) []Start {
 			list = append(list, c)
 		}
 	}
-	slices.SortFunc(list, func(a, b candidate) int { return first(&a, &b) })
+	slices.SortFunc(list, func(a, b candidate) int { return a.Compare(&b.Turn, in.Options.Patience) })
 	var starts []Start
 	for _, c := range list {
 		if in.Options.Cap > 0 && len(in.Running)+len(starts) >= in.Options.Cap {
@@ -180,7 +183,7 @@ func (p *Planner) ready(in *Input, d *Due, at int) (candidate, bool) {
 	if rate, _ := site.Rates.Rate(in.Now, site.Place.Zone); rate == 0 {
 		return candidate{}, false
 	}
-	return newCandidate(d, at, channel, w, in.Now, in.Options.Patience), true
+	return newCandidate(d, at, channel, w, in.Now), true
 }
 
 // resumes returns when a run that a halt stopped may start again. A halt of

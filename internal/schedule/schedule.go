@@ -71,14 +71,14 @@ type Options struct {
 	Spread   time.Duration // what a halt stopped starts within this time after it, and within half of what is left of its window; default 30 min
 }
 
-const (
-	defaultPatience = 72 * time.Hour
-	defaultSpread   = 30 * time.Minute
-)
+// Patience is the default of [Options].
+const Patience = 72 * time.Hour
+
+const defaultSpread = 30 * time.Minute
 
 func (o *Options) defaults() {
 	if o.Patience <= 0 {
-		o.Patience = defaultPatience
+		o.Patience = Patience
 	}
 	if o.Spread <= 0 {
 		o.Spread = defaultSpread
