@@ -72,6 +72,7 @@ func newTrustRotate(e *env) *cobra.Command {
 		use:   "rotate [flags] STORE",
 		short: "Replace the release key by a new one",
 		long: "Makes a new release key, vouches for it with the root key, signs every channel's head and the halt object with it, and only then retires the old keys: at no moment is there a head that sites would refuse. " +
+			"A head that sites refuse already, by a retired or revoked key, stays as it is and is named: trust resign vouches for it. " +
 			"Releases that the old key signed stay good. Run again with --new-key after a crash, it completes what is lacking. " +
 			"Where a Core signs with the old key: rotate with --keep-old, give the Core the new key (nightferry secret rotate repository/release --file KEY), and run it again with --new-key KEY, which retires the old one. No site needs to be touched.",
 		example: "nightferry trust rotate --root-key /media/offline/nightferry-root.key --keys /etc/nightferry file:///srv/store",
@@ -136,7 +137,15 @@ func (e *env) rotate(ctx context.Context, rawURL, rootFile, keys, newFile string
 		return err
 	}
 	for _, c := range channels {
-		if _, err := s.Resign(ctx, c, pair.key); err != nil {
+		h, err := s.Head(ctx, c)
+		if errors.Is(err, trust.ErrUntrusted) {
+			e.warn("not signed by the new key: %v", err) // nor has any site accepted it before
+			continue
+		}
+		if err == nil {
+			_, err = s.Renew(ctx, c, pair.key, h.Number, h.Release)
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -45,7 +45,7 @@ func (g *gc) fence(ctx context.Context, c *channel) error {
 	if g.o.Key == nil || c.name == "" || len(c.dead) == 0 || slices.Max(c.dead) < c.keep[0].Number {
 		return nil
 	}
-	number, err := g.r.Resign(ctx, c.name, g.o.Key)
+	number, err := g.r.Renew(ctx, c.name, g.o.Key, c.keep[0].Number, c.keep[0].Digest)
 	if errors.Is(err, repo.ErrConflict) {
 		number, err = math.MaxUint64, nil // another is moving the head: leave all to the next run
 	}

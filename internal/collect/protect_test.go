@@ -1,9 +1,11 @@
 package collect
 
 import (
+	"bytes"
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"nightferry/internal/repo"
 	"nightferry/internal/testbed"
@@ -132,6 +134,30 @@ func TestGCFencesOffFrozenPushes(t *testing.T) {
 	}
 	l.healthy()
 	l.mustPush()
+	l.healthy()
+}
+
+// That gc signs the head that it has read, and no other that somebody has put
+// there since: it would vouch for what it has not seen.
+func TestGCSignsOnlyTheHeadThatItHasRead(t *testing.T) {
+	l := dying(t)
+	l.write("a", 1<<20, 1)
+	dead := testbed.Fail(l.store, testbed.Rule{Op: "put", Prefix: repo.HeadKey(labChannel), Nth: 1, Dead: true})
+	if _, err := l.push(dead, "core", labChannel); !errors.Is(err, testbed.ErrFault) {
+		t.Fatal(err)
+	}
+	l.clock.advance(2 * l.grace)
+	var head []byte
+	l.mustGC(Options{Keep: 1, Key: l.key, OnEvent: func(e Event) {
+		if e.Phase == "sweep" {
+			l.mustPush()
+			head = testbed.ReadObject(t, l.store, repo.HeadKey(labChannel))
+			l.clock.advance(time.Minute) // another signature would expire later
+		}
+	}})
+	if !bytes.Equal(head, testbed.ReadObject(t, l.store, repo.HeadKey(labChannel))) {
+		t.Error("gc has signed another head than it had read")
+	}
 	l.healthy()
 }
 

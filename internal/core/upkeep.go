@@ -2,11 +2,13 @@ package core
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"nightferry/internal/fleet"
 	"nightferry/internal/ledger"
+	"nightferry/internal/repo"
 	"nightferry/internal/trust"
 	"nightferry/internal/wire"
 )
@@ -31,17 +33,23 @@ func (c *Core) upkeep(ctx context.Context) {
 	}
 }
 
-// resign signs every head again, so that none expires while nothing is
-// published.
+// resign signs the heads again, so that none expires while nothing is
+// published: those that name the release that this Core has adopted, and no
+// others. What somebody else has put there the next look adopts, or refuses.
 func (c *Core) resign(ctx context.Context) {
 	for _, ch := range c.settings.Load().Fleet.Channels {
-		if _, ok := c.newest.of(ch.Name); !ok {
+		rel, ok := c.newest.of(ch.Name)
+		if !ok {
 			continue
 		}
-		if _, err := c.repo.Load().Resign(ctx, ch.Name, c.keys.Load().release); err != nil && ctx.Err() == nil {
-			c.alarms.raise(Store, "", wire.Address{}, fmt.Sprintf("channel %s: its head could not be signed again: %v", ch.Name, err))
-			c.trouble("resign", err)
+		_, err := c.repo.Load().Renew(ctx, ch.Name, c.keys.Load().release, rel.Number, rel.Digest)
+		if err == nil || ctx.Err() != nil {
+			continue
 		}
+		if !errors.Is(err, repo.ErrConflict) {
+			c.alarms.raise(Store, "", wire.Address{}, fmt.Sprintf("channel %s: its head could not be signed again: %v", ch.Name, err))
+		}
+		c.trouble("resign", err)
 	}
 }
 

@@ -1,6 +1,8 @@
 package core_test
 
 import (
+	"bytes"
+	"crypto/ed25519"
 	"fmt"
 	"maps"
 	"slices"
@@ -8,7 +10,13 @@ import (
 	"testing"
 	"time"
 
+	"nightferry/internal/core"
+	"nightferry/internal/digest"
+	"nightferry/internal/halt"
 	"nightferry/internal/ledger"
+	"nightferry/internal/repo"
+	"nightferry/internal/testbed"
+	"nightferry/internal/trust"
 	"nightferry/internal/wire"
 )
 
@@ -164,4 +172,84 @@ func TestHeldByConfiguration(t *testing.T) {
 	w.write("a.txt", "another")
 	w.publish("package")
 	held(5) // it was the newest until just now
+}
+
+// TestUpkeepVouchesOnlyForWhatIsAdopted: heads are signed again daily where they
+// name the release that the Core has adopted. What a revoked key has signed stays
+// refused, or a day would undo every revocation; what was pushed elsewhere waits
+// until it is adopted, and is no incident.
+func TestUpkeepVouchesOnlyForWhatIsAdopted(t *testing.T) {
+	w := newWorldWith(t, nil, func(w *world) { w.options.Poll = time.Hour }) // it looks when it begins
+	ctx := t.Context()
+	w.write("a.txt", "one")
+	one := w.publish("package")
+	fresh := w.succeed(trust.Revoked)
+	if _, err := w.others().Resign(ctx, "package", fresh); err != nil {
+		t.Fatal(err)
+	}
+	w.restart()
+	at := repo.HeadKey("package")
+	upkeep := func() (signed bool) {
+		t.Helper()
+		before := testbed.ReadObject(t, w.store, at)
+		w.ahead.Add(int64(24 * time.Hour))
+		w.core.UpkeepNow(ctx)
+		return !bytes.Equal(before, testbed.ReadObject(t, w.store, at))
+	}
+	if !upkeep() {
+		t.Error("a head that names what was adopted was not signed again")
+	}
+	good := testbed.ReadObject(t, w.store, at)
+	// By who has the revoked key, and can write to the bucket.
+	for _, number := range []uint64{1, 7} {
+		testbed.WriteObject(t, w.store, at, w.head(w.release, number, one.Digest))
+		if upkeep() {
+			t.Errorf("the Core has signed a head of a revoked key, which names release %d", number)
+		}
+		w.untilIncident("store")
+	}
+	testbed.WriteObject(t, w.store, at, good)
+	w.restart() // it looks again
+	w.untilOver("store")
+	testbed.WriteObject(t, w.store, at, w.head(fresh, 7, one.Digest))
+	if upkeep() || !w.said("it names release 7") || w.has("store") {
+		t.Errorf("a head that waits to be adopted: incidents %q", w.texts("store"))
+	}
+}
+
+// succeed puts another release key in the place of the Core's own, whose status
+// is changed, and returns it.
+func (w *world) succeed(status trust.Status) ed25519.PrivateKey {
+	w.t.Helper()
+	ctx := w.t.Context()
+	_, fresh, _ := ed25519.GenerateKey(nil)
+	w.keys(w.t, func(d *trust.Doc) {
+		d.Keys = append(d.Keys, trust.Key{Public: repo.PublicOf(fresh), Roles: trust.AllRoles, Since: time.Now().Unix()})
+	})
+	_, err := w.others().PutHalt(ctx, fresh, func(*halt.Orders, uint64) error { return nil })
+	if err == nil {
+		_, err = w.core.Vault().Rotate(ctx, core.SecretRelease, trust.EncodeSecret("release", fresh))
+	}
+	if err == nil {
+		err = w.core.Refresh(ctx)
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.keys(w.t, func(d *trust.Doc) { d.Find(repo.PublicOf(w.release)).Status = status })
+	return fresh
+}
+
+// head is a head of channel package.
+func (w *world) head(key ed25519.PrivateKey, number uint64, release digest.Digest) []byte {
+	w.t.Helper()
+	payload, err := (&trust.Head{Release: release, Expires: w.now().Add(time.Hour).Unix()}).Encode()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	b, err := trust.Sign(key, trust.Subject{Kind: trust.HeadKind, Version: trust.HeadVersion, Repo: w.core.Repo(), Scope: "package", Number: number}, payload)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return b
 }

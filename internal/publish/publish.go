@@ -118,7 +118,7 @@ func (p *push) resign(ctx context.Context) error {
 	if p.o.DryRun || p.head.Expires.Sub(p.o.Now()) > repo.HeadLife-resignAfter {
 		return nil
 	}
-	if _, err := p.r.Resign(ctx, p.o.Channel, p.o.Key); err != nil {
+	if _, err := p.r.Renew(ctx, p.o.Channel, p.o.Key, p.head.Number, p.head.Release); err != nil {
 		return fmt.Errorf("nothing has changed, but the head could not be signed again: %w", err)
 	}
 	return nil

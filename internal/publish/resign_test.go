@@ -1,11 +1,17 @@
 package publish
 
 import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
 	"testing"
 	"time"
 
+	"nightferry/internal/bucket"
 	"nightferry/internal/durable"
 	"nightferry/internal/repo"
+	"nightferry/internal/testbed"
 )
 
 // A source that never changes must not let its channel's head expire: a daily push signs it again.
@@ -55,5 +61,46 @@ func TestUnchangedPushSignsTheHeadAgain(t *testing.T) {
 			t.Errorf("after %v: expires %v, before %v", tt.later, h.Expires, before)
 		}
 		first = h
+	}
+}
+
+// afterHead runs something once the head was read for the first time.
+type afterHead struct {
+	bucket.Store
+	then func()
+}
+
+func (s *afterHead) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, bucket.Info, error) {
+	body, info, err := s.Store.Get(ctx, key, off, n)
+	if then := s.then; key == repo.HeadKey("package") && then != nil {
+		s.then = nil
+		then()
+	}
+	return body, info, err
+}
+
+// It signs the head that it has read, and no other that came there meanwhile.
+func TestUnchangedPushSignsNoOtherHead(t *testing.T) {
+	g := newRig(t, nil)
+	g.write("a", []byte("a"))
+	if _, err := g.push(nil); err != nil {
+		t.Fatal(err)
+	}
+	later := time.Now().Add(24 * time.Hour)
+	var head []byte
+	s := &afterHead{Store: g.store, then: func() {
+		another := *g
+		another.source, another.state, another.memory = t.TempDir(), t.TempDir(), nil
+		another.write("b", []byte("b"))
+		if _, err := another.push(func(o *Options) { o.AllowDeletes = true }); err != nil {
+			t.Fatal(err)
+		}
+		head = testbed.ReadObject(t, g.store, repo.HeadKey("package"))
+	}}
+	if res, err := g.pushTo(t.Context(), s, func(o *Options) { o.Now = func() time.Time { return later } }); !errors.Is(err, repo.ErrConflict) {
+		t.Errorf("%+v %v", res, err)
+	}
+	if !bytes.Equal(head, testbed.ReadObject(t, g.store, repo.HeadKey("package"))) {
+		t.Error("the other push's head was signed again")
 	}
 }

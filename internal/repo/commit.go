@@ -157,8 +157,31 @@ func (r *Repo) putHead(ctx context.Context, key ed25519.PrivateKey, channel stri
 
 // Resign signs a channel's head again: same release, new expiry. The head's
 // signature must be good, but its key may be retired or revoked: whoever calls
-// this vouches for what the head names.
+// this vouches for what the head names, and so must have looked. Programs call
+// Renew.
 func (r *Repo) Resign(ctx context.Context, channel string, key ed25519.PrivateKey) (number uint64, err error) {
+	return r.resign(ctx, channel, key, func(*trust.Key, uint64, digest.Digest) error { return nil })
+}
+
+// Renew is Resign for who does not look: the head is signed again only where
+// it names the release that the caller knows to be good, else the error is
+// ErrConflict; and never for a revoked key, whoever knows the release: that
+// would undo the revocation, with trust.ErrUntrusted.
+func (r *Repo) Renew(ctx context.Context, channel string, key ed25519.PrivateKey, number uint64, release digest.Digest) (uint64, error) {
+	return r.resign(ctx, channel, key, func(signer *trust.Key, n uint64, d digest.Digest) error {
+		if signer.Status == trust.Revoked {
+			return fmt.Errorf("%w: its key %s is revoked: look at what it names, then sign it again (nightferry trust resign)", trust.ErrUntrusted, signer.Public)
+		}
+		if n != number || d != release {
+			return fmt.Errorf("%w: it names release %d (%s), not %d (%s)", ErrConflict, n, d.Short(), number, release.Short())
+		}
+		return nil
+	})
+}
+
+// resign signs the head again if vouch, told of its key and of the release that
+// it names, returns nil.
+func (r *Repo) resign(ctx context.Context, channel string, key ed25519.PrivateKey, vouch func(*trust.Key, uint64, digest.Digest) error) (number uint64, err error) {
 	if err := r.doc.Allows(PublicOf(key), trust.Heads); err != nil {
 		return 0, err
 	}
@@ -175,7 +198,8 @@ func (r *Repo) Resign(ctx context.Context, channel string, key ed25519.PrivateKe
 	if err := s.Verify(r.subject(trust.HeadKind, trust.HeadVersion, channel, number)); err != nil {
 		return 0, fmt.Errorf("head of %q: %w", channel, err)
 	}
-	if r.doc.Find(s.Signer) == nil {
+	signer := r.doc.Find(s.Signer)
+	if signer == nil {
 		return 0, fmt.Errorf("head of %q: %w: key %s was never one of this repository's", channel, trust.ErrUntrusted, s.Signer)
 	}
 	h, err := trust.DecodeHead(s.Payload)
@@ -184,6 +208,9 @@ func (r *Repo) Resign(ctx context.Context, channel string, key ed25519.PrivateKe
 	}
 	if seen := r.seen(channel); number < seen {
 		return 0, fmt.Errorf("head of %q is release %d, release %d was seen: %w", channel, number, seen, ErrOlder)
+	}
+	if err := vouch(signer, number, h.Release); err != nil {
+		return 0, fmt.Errorf("head of %q: %w", channel, err)
 	}
 	return number, r.putHead(ctx, key, channel, number, &Release{Digest: h.Release}, info.ETag)
 }

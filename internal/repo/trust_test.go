@@ -70,6 +70,51 @@ func TestRotationAndRevocation(t *testing.T) {
 	})
 }
 
+// Who signs heads again without looking signs only what he knows to be good:
+// else a thief's head, of a key that was revoked, would become a good one.
+func TestRenewSignsWhatIsKnown(t *testing.T) {
+	both(t, func(t *testing.T, p *press) {
+		ctx := t.Context()
+		one := p.publish("one")
+		r := p.mustOpen(nil)
+		other := *one
+		other.Digest = digest.Of([]byte("another release"))
+		for _, tt := range []struct {
+			name   string
+			status trust.Status // of the key that signed the head
+			number uint64       // that the head says
+			names  *Release     // that the head names
+			want   error
+		}{
+			{"the known release", trust.Active, 1, one, nil},
+			{"the known release, by a retired key", trust.Retired, 1, one, nil},
+			{"the known release, by a revoked key", trust.Revoked, 1, one, trust.ErrUntrusted},
+			{"a newer release", trust.Active, 7, &other, ErrConflict},
+			{"a newer release, by a revoked key", trust.Revoked, 7, &other, trust.ErrUntrusted},
+			{"another release by that number", trust.Active, 1, &other, ErrConflict},
+			{"the known release by another number", trust.Retired, 7, one, ErrConflict},
+		} {
+			if err := r.PutTrust(ctx, p.root, keys(key(2, tt.status), key(3, trust.Active))); err != nil {
+				t.Fatal(err)
+			}
+			at := HeadKey(r.Keys().Name(testChannel))
+			if err := p.store.Delete(ctx, at); err != nil {
+				t.Fatal(err)
+			}
+			if err := r.putHead(ctx, p.key, testChannel, tt.number, tt.names, ""); err != nil {
+				t.Fatal(err)
+			}
+			before := p.get(at)
+			if _, err := r.Renew(ctx, testChannel, seedKey(3), 1, one.Digest); !errors.Is(err, tt.want) {
+				t.Errorf("%s: %v, want %v", tt.name, err, tt.want)
+			}
+			if same := string(before) == string(p.get(at)); same != (tt.want != nil) {
+				t.Errorf("%s: the head is the same: %t", tt.name, same)
+			}
+		}
+	})
+}
+
 // What another root key signed is refused, whether it was there from the start
 // or came later.
 func TestWrongRoot(t *testing.T) {
