@@ -221,8 +221,9 @@ func (r *Repo) openSegment(ctx context.Context, ref index.SegmentRef) (*segment,
 	var tail []byte
 	if ref.Size <= wholeSegment {
 		err = r.readGood(ctx, key, ref.Size, func(b []byte, _ bucket.Info) error {
-			if digest.Of(b) != ref.Digest {
-				return fmt.Errorf("%s does not match its digest: %w", key, frame.ErrDamaged)
+			// The root is not signed: that its digest fits says nothing of its length.
+			if int64(len(b)) != ref.Size || digest.Of(b) != ref.Digest {
+				return fmt.Errorf("%s does not match what the index root says of it: %w", key, frame.ErrDamaged)
 			}
 			s.whole = b
 			return nil

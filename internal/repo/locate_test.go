@@ -11,6 +11,7 @@ import (
 
 	"nightferry/internal/bucket"
 	"nightferry/internal/digest"
+	"nightferry/internal/frame"
 	"nightferry/internal/index"
 	"nightferry/internal/testbed"
 )
@@ -190,6 +191,35 @@ func TestLocateAfterAMerge(t *testing.T) {
 		var e *bucket.Error
 		if _, _, err := p.index(r).Locate(t.Context(), ids(r, chunks)); !errors.As(err, &e) {
 			t.Errorf("%v", err)
+		}
+	})
+}
+
+// Whoever can write to the bucket can write the root: a segment that is shorter
+// than it says, by the right digest, is damaged, and no slice out of bounds.
+func TestLocateInAShortSegment(t *testing.T) {
+	both(t, func(t *testing.T, p *press) {
+		r := p.mustOpen(nil)
+		s := r.Segments(p.folder())
+		p.add(r, s, p.chunks(2, 1000)...)
+		good := p.index(r).Root().Segments[0]
+		whole := p.get(SegmentKey(good.Digest))
+		for _, n := range []int64{0, 1, good.Footer - 1, good.Footer, good.Size - 1} {
+			ref := good
+			ref.Digest = digest.Of(whole[:n])
+			p.put(SegmentKey(ref.Digest), whole[:n])
+			if _, err := r.UpdateRoot(t.Context(), func(root *index.Root) error {
+				root.Segments = []index.SegmentRef{ref}
+				return nil
+			}); err != nil {
+				t.Fatal(err)
+			}
+			if _, _, err := p.index(r).Locate(t.Context(), []digest.Digest{{1}}); !errors.Is(err, frame.ErrDamaged) {
+				t.Errorf("%d of %d bytes: %v", n, good.Size, err)
+			}
+			if _, err := s.Known(t.Context(), p.index(r)); !errors.Is(err, frame.ErrDamaged) {
+				t.Errorf("%d of %d bytes, for a local copy: %v", n, good.Size, err)
+			}
 		}
 	})
 }
