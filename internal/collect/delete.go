@@ -167,8 +167,12 @@ type doomed struct {
 
 // leftovers are the packs and segments that no index names and that are older
 // than the grace period: of pushes and merges that died or lost, of a gc that
-// ended before it had deleted all. Packs come before segments.
+// ended before it had deleted all. Packs come before segments. Where chunks are
+// lost it gives none: fsck --rebuild-index may find them there.
 func (g *gc) leftovers(named map[digest.Digest]bool, root *index.Root, drop map[digest.Digest]bool) (out []doomed) {
+	if g.rep.Lost > 0 {
+		return nil
+	}
 	for d, o := range g.packs {
 		if !named[d] && !drop[d] && !g.young(o.modified, g.grace) {
 			out = append(out, doomed{repo.PackKey(d), o.size})

@@ -64,7 +64,7 @@ type Report struct {
 	Abandoned int   `json:"releases_abandoned"` // left by pushes that died, deleted
 	Waiting   int   `json:"releases_waiting"`   // left by pushes that may still run
 	Chunks    int64 `json:"chunks_needed"`
-	Lost      int64 `json:"chunks_lost"` // needed, but in no pack: run fsck
+	Lost      int64 `json:"chunks_lost"` // needed, but in no pack: run fsck; until then no pack is deleted
 
 	Packs         int64 `json:"packs"` // that the index named when gc began
 	PackBytes     int64 `json:"pack_bytes"`
@@ -73,7 +73,7 @@ type Report struct {
 	Condemned     int64 `json:"packs_condemned"`
 	CondemnedSize int64 `json:"condemned_bytes"`
 	Revived       int64 `json:"packs_revived"` // condemned, but needed after all
-	Doomed        int64 `json:"packs_doomed"`  // condemned, the grace period still runs
+	Doomed        int64 `json:"packs_doomed"`  // condemned, and not deleted yet
 	Deleted       int64 `json:"packs_deleted"`
 	DeletedBytes  int64 `json:"deleted_bytes"`
 	Leftovers     int64 `json:"leftovers_deleted"` // packs and segments that no index named
@@ -103,7 +103,9 @@ type object struct {
 }
 
 // GC removes what no retained release needs: release objects first, then packs
-// in two runs with the grace period between them. A run that ends anywhere
+// in two runs with the grace period between them. Where the index lacks a chunk
+// that is needed (Report.Lost), no pack goes: it may be in one of those that the
+// index calls dead, or does not name. A run that ends anywhere
 // leaves garbage, never damage. See docs/ordering.md for why a push or a pull
 // may run beside it.
 //
@@ -277,7 +279,7 @@ func (g *gc) plan(ctx context.Context) (*plan, error) {
 		switch {
 		case condemned && u.live > 0:
 			p.revive[pk.Digest] = true
-		case condemned && !g.young(at, g.grace):
+		case condemned && !g.young(at, g.grace) && g.rep.Lost == 0:
 			p.drop[pk.Digest] = true
 		case condemned:
 			g.rep.Doomed++
@@ -291,9 +293,9 @@ func (g *gc) plan(ctx context.Context) (*plan, error) {
 			room--
 		}
 	}
-	for lost, at := range since { // condemned, but no segment names it any more
-		if !g.young(at, g.grace) {
-			p.drop[lost] = true
+	for unnamed, at := range since { // condemned, but no segment names it any more
+		if !g.young(at, g.grace) && g.rep.Lost == 0 {
+			p.drop[unnamed] = true
 		}
 	}
 	slices.SortFunc(p.victims, func(a, b uint32) int { return int(use[a].live - use[b].live) })

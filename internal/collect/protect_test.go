@@ -3,10 +3,14 @@ package collect
 import (
 	"bytes"
 	"errors"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"nightferry/internal/digest"
+	"nightferry/internal/index"
 	"nightferry/internal/repo"
 	"nightferry/internal/testbed"
 )
@@ -246,4 +250,49 @@ func TestPushAfterADeadPushAndGC(t *testing.T) {
 	}
 	l.mustPush()
 	l.healthy()
+}
+
+// While the index lacks chunks that a release needs, a pack that it does not
+// name, or calls dead, may be the one that has them.
+func TestGCDeletesNoPackWhileChunksAreLost(t *testing.T) {
+	for _, condemned := range []bool{false, true} {
+		l := newLab(t, nil, nil)
+		l.write("a", 20<<20, 1) // one pack of content only, and one with the manifest
+		l.mustPush()
+		r, err := l.open(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		x, err := r.Index(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		known, err := r.Segments(l.dir("look")).Known(t.Context(), x)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lost := slices.MaxFunc(slices.Collect(maps.Values(known.Packs())), func(a, b index.Pack) int { return int(a.Size) - int(b.Size) }).Digest
+		if err := known.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Segments(l.dir("look")).Forget(t.Context(), map[digest.Digest]bool{lost: true}, func(*index.Root) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if condemned {
+			if _, err := r.UpdateRoot(t.Context(), func(root *index.Root) error {
+				root.Condemned = []index.Condemned{{Pack: lost, Since: l.clock.Now().Unix()}}
+				return nil
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l.clock.advance(2 * l.grace)
+		for _, dry := range []bool{true, false} {
+			if rep := l.mustGC(Options{DryRun: dry}); rep.Lost == 0 || rep.Deleted+rep.Leftovers != 0 {
+				t.Errorf("condemned %t, dry %t: %+v", condemned, dry, rep)
+			}
+		}
+		l.fsck(FsckOptions{RebuildIndex: true})
+		l.healthy()
+	}
 }
