@@ -17,7 +17,7 @@ const (
 	KindDenied            // the store knows us and says no; errors.Is(err, fs.ErrPermission)
 	KindExpired           // credentials that were good once
 	KindThrottled         // told to slow down until the tries ran out
-	KindUnreachable       // no answer: DNS, proxy, refused, reset, timed out
+	KindUnreachable       // no answer, none that ends, or none of the store's own: DNS, proxy, refused, reset, timed out
 	KindIntegrity         // bytes are not what they should be: checksum, length, an object that changed while it was read
 	KindFull              // no space left, or a quota
 )

@@ -140,9 +140,31 @@ func TestBrokenBodyGivesUp(t *testing.T) {
 	if err == nil || wire.Counts().Requests() > 9 {
 		t.Fatalf("got %v after %v", err, wire.Counts())
 	}
-	if k := bucket.KindOf(err); k != bucket.KindIntegrity && k != bucket.KindUnreachable {
+	if k := bucket.KindOf(err); k != bucket.KindUnreachable {
 		t.Errorf("kind %v: %v", k, err)
 	}
+}
+
+// A line that lets every answer's headers pass and then breaks is no damage: whoever took it for some would give
+// up good objects.
+func TestLineThatBreaksAfterTheHeaders(t *testing.T) {
+	line := func(http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("ETag", `"tag"`)
+			w.Header().Set("Content-Length", "100")
+			w.WriteHeader(http.StatusOK)
+			_ = http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
+		})
+	}
+	s, _, _ := faulty(t, func(o *bucket.Options) { o.MaxAttempts = 3 }, line)
+	r, _, err := s.Get(t.Context(), "k", 0, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	_, err = io.ReadAll(r)
+	want(t, err, bucket.KindUnreachable, io.ErrUnexpectedEOF, "get", "k")
 }
 
 // A body that is resumed never mixes two objects.
@@ -393,7 +415,7 @@ func TestRangeIgnored(t *testing.T) {
 	s, _, _ := faulty(t, nil, cache)
 	for _, c := range [][2]int64{{2, 3}, {2, -1}, {0, 3}, {-3, -1}} {
 		_, _, err := s.Get(t.Context(), "k", c[0], c[1])
-		want(t, err, bucket.KindIntegrity, nil, "get", "k")
+		want(t, err, bucket.KindUnreachable, nil, "get", "k")
 		if !strings.Contains(err.Error(), "honour ranges") {
 			t.Error(err)
 		}

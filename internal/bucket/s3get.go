@@ -55,8 +55,10 @@ func (s *s3Store) get(ctx context.Context, key, rng, etag string) (*s3.GetObject
 	return s.client.GetObject(ctx, in, s.retry.of("get", key))
 }
 
+const proxyHint = "a proxy or cache on the way does not honour ranges"
+
 // answer checks that the store sends what was asked for: a server, or a cache before it, that ignores Range would
-// otherwise hand out bytes of another place.
+// otherwise hand out bytes of another place. Such an answer is no word on the object, which is not damaged for it.
 func answer(key string, off, n int64, out *s3.GetObjectOutput) (info Info, first, length int64, err error) {
 	info = Info{Key: key, ETag: aws.ToString(out.ETag), Modified: aws.ToTime(out.LastModified), Date: serverTime(out.ResultMetadata)}
 	if info.Date.IsZero() {
@@ -64,13 +66,13 @@ func answer(key string, off, n int64, out *s3.GetObjectOutput) (info Info, first
 	}
 	sent := aws.ToInt64(out.ContentLength)
 	if out.ContentLength == nil || sent < 0 {
-		return info, 0, 0, &Error{Op: "get", Key: key, Kind: KindIntegrity, Err: fmt.Errorf("the store did not say how long the body is")}
+		return info, 0, 0, &Error{Op: "get", Key: key, Kind: KindUnreachable, Err: fmt.Errorf("the store did not say how long the body is"), Hint: proxyHint}
 	}
 	start := int64(0)
 	if cr := aws.ToString(out.ContentRange); cr != "" && sent > 0 { // MinIO says "bytes 0--1/0" of an empty object
 		var end int64
 		if start, end, info.Size, err = parseContentRange(cr); err != nil || end-start+1 != sent {
-			return info, 0, 0, &Error{Op: "get", Key: key, Kind: KindIntegrity, Err: fmt.Errorf("the store answered with the range %q and %d bytes", cr, sent)}
+			return info, 0, 0, &Error{Op: "get", Key: key, Kind: KindUnreachable, Err: fmt.Errorf("the store answered with the range %q and %d bytes", cr, sent), Hint: proxyHint}
 		}
 	} else {
 		info.Size = sent
@@ -80,9 +82,9 @@ func answer(key string, off, n int64, out *s3.GetObjectOutput) (info Info, first
 		return info, 0, 0, rangeError(key, info.Size, off, n)
 	}
 	if first != start || length != sent {
-		return info, 0, 0, &Error{Op: "get", Key: key, Kind: KindIntegrity,
+		return info, 0, 0, &Error{Op: "get", Key: key, Kind: KindUnreachable,
 			Err:  fmt.Errorf("asked for %d bytes from byte %d on, got %d from byte %d on", length, first, sent, start),
-			Hint: "a proxy or cache on the way does not honour ranges"}
+			Hint: proxyHint}
 	}
 	return info, first, length, nil
 }
@@ -163,7 +165,7 @@ func (b *s3Body) reopen() error {
 		return cause
 	}
 	if b.idle >= b.retry.attempts || b.etag == "" {
-		cause.Kind = KindIntegrity
+		// Its kind stays: the line is broken, of the object that says nothing.
 		cause.Err = fmt.Errorf("%w: %d bytes are missing after %d tries: %w", errShort, b.end-b.pos, b.idle, cause.Err)
 		if cause.Hint == "" {
 			cause.Hint = "run again: what arrived is kept"

@@ -1,9 +1,12 @@
 package collect
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"nightferry/internal/bucket"
@@ -167,6 +170,56 @@ func TestRebuildIndex(t *testing.T) {
 				l.healthy()
 			})
 		}
+	})
+}
+
+// The root is replaced only where every pack was read, or has arrived damaged:
+// one that a broken line left out would be gc's, a grace period later.
+func TestRebuildLeavesOutOnlyWhatIsDamaged(t *testing.T) {
+	t.Parallel()
+	sealKeys(t, func(t *testing.T, seal []byte) {
+		l := stocked(t, seal)
+		rebuild := func(s bucket.Store) (*FsckReport, error) {
+			t.Helper()
+			r, err := l.open(s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return Fsck(t.Context(), r, r.Segments(l.dir("fsck")), FsckOptions{RebuildIndex: true}, nil)
+		}
+		root := testbed.ReadObject(t, l.base, repo.RootKey)
+		for _, kind := range []bucket.Kind{bucket.KindOther, bucket.KindUnreachable, bucket.KindIntegrity, bucket.KindNotExist} {
+			for _, begun := range []bool{false, true} {
+				rule := testbed.Rule{Op: "get", Prefix: repo.PacksPrefix, Kind: kind, Done: begun}
+				if _, err := rebuild(testbed.Fail(l.store, rule)); !errors.Is(err, testbed.ErrFault) || !bytes.Equal(root, testbed.ReadObject(t, l.base, repo.RootKey)) {
+					t.Errorf("%v, begun %t: %v, or the root was replaced", kind, begun, err)
+				}
+			}
+		}
+		var once sync.Once
+		flip := testbed.FlipReads(l.store, func(key string, off, n int64) (at int64, flip bool) {
+			if strings.HasPrefix(key, repo.PacksPrefix) && off < 0 {
+				once.Do(func() { at, flip = firstTail-1, true }) // how a pack ends
+			}
+			return at, flip
+		})
+		if rep, err := rebuild(flip); err != nil || rep.Damage != 0 || rep.Indexed != 2 || flip.Flips() != 1 {
+			t.Errorf("damaged on its way, %d times: %+v %v", flip.Flips(), rep, err)
+		}
+		l.healthy()
+		key := testbed.Keys(t, l.base, repo.PacksPrefix)[0]
+		good := testbed.ReadObject(t, l.base, key)
+		for _, n := range []int64{0, 10, int64(len(good)) / 2} {
+			testbed.Truncate(t, l.base, key, n)
+			if rep, err := rebuild(nil); err != nil || rep.Damage == 0 || rep.Indexed != 1 {
+				t.Errorf("cut to %d bytes: %+v %v", n, rep, err)
+			}
+			testbed.WriteObject(t, l.base, key, good)
+		}
+		if rep, err := rebuild(nil); err != nil || rep.Damage != 0 {
+			t.Errorf("%+v %v", rep, err)
+		}
+		l.healthy()
 	})
 }
 

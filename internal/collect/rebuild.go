@@ -15,13 +15,21 @@ import (
 	"nightferry/internal/index"
 	"nightferry/internal/pack"
 	"nightferry/internal/repo"
+	"nightferry/internal/seal"
 )
 
 // firstTail is how much of a pack's end is read at first; the footers of
 // nearly all packs fit.
 const firstTail = 32 << 10
 
-// rebuild makes the index anew from the footers of all packs.
+// footerTries is how often a footer that arrives damaged is read before the
+// damage is taken to be in the store.
+const footerTries = 3
+
+// rebuild makes the index anew from the footers of all packs. A pack is left
+// out for damage alone: one that cannot be read now is one that releases may
+// need, and gc would take it for a leftover. So that ends the run, and the root
+// stays.
 func (f *fsck) rebuild(ctx context.Context) error {
 	packs, err := listObjects(ctx, f.r.Store(), repo.PacksPrefix, repo.PackKey, nil)
 	if err != nil {
@@ -40,10 +48,17 @@ func (f *fsck) rebuild(ctx context.Context) error {
 		for _, d := range todo {
 			g.Go(func() error {
 				p, footer, err := f.readFooter(ctx, d)
+				for try := 1; damaged(err) && try < footerTries; try++ {
+					p, footer, err = f.readFooter(ctx, d)
+				}
 				mu.Lock()
 				defer mu.Unlock()
+				if damaged(err) {
+					f.find(Finding{Kind: KindPack, Key: repo.PackKey(d), Cause: err.Error(), Remedy: "it is left out of the index"})
+					return nil
+				}
 				if err != nil {
-					return f.damage(Finding{Kind: KindPack, Key: repo.PackKey(d), Remedy: "it is left out of the index"}, err)
+					return fmt.Errorf("%s cannot be read, so the index root stays as it is: %w", repo.PackKey(d), err)
 				}
 				batch.AddFooter(p, footer)
 				f.rep.Indexed++
@@ -67,24 +82,33 @@ func (f *fsck) rebuild(ctx context.Context) error {
 	return err
 }
 
+// damaged reports whether bytes arrived, and are not what they should be. That
+// a pack did not arrive, in whatever way, is no damage.
+func damaged(err error) bool {
+	return errors.Is(err, frame.ErrDamaged) || errors.Is(err, seal.ErrOpen)
+}
+
 // readFooter reads a pack's footer with one or two suffix reads, and in an
 // encrypted repository its prelude for the salt.
 func (f *fsck) readFooter(ctx context.Context, d digest.Digest) (p index.Pack, footer *pack.Footer, err error) {
 	key := repo.PackKey(d)
 	var salt []byte
-	if f.r.Keys() != nil {
-		head, _, err := f.get(ctx, key, 0, pack.PreludeSize)
-		if err != nil {
-			return p, nil, err
-		}
-		if salt, err = pack.ParsePrelude(pack.Kind, pack.Version, head); err != nil {
-			return p, nil, err
-		}
-	}
 	for need := int64(firstTail); ; {
 		tail, size, err := f.get(ctx, key, -need, -1)
 		if err != nil {
 			return p, nil, err
+		}
+		if size < minPack {
+			return p, nil, fmt.Errorf("%s has %d bytes, a pack has more: %w", key, size, frame.ErrDamaged)
+		}
+		if f.r.Keys() != nil && salt == nil {
+			head, _, err := f.get(ctx, key, 0, pack.PreludeSize)
+			if err != nil {
+				return p, nil, err
+			}
+			if salt, err = pack.ParsePrelude(pack.Kind, pack.Version, head); err != nil {
+				return p, nil, err
+			}
 		}
 		footer, more, err := pack.ReadFooter(f.r.Keys(), salt, tail, size)
 		if err != nil {
