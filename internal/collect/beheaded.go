@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 
 	"nightferry/internal/digest"
 	"nightferry/internal/repo"
+	"nightferry/internal/trust"
 )
 
 // errBeheaded says that a channel has lost its head. Its releases then look
@@ -17,12 +19,19 @@ var errBeheaded = errors.New("the channel's head is gone, its releases are not")
 
 // beheaded returns an error that wraps errBeheaded when a channel without a
 // head must have had one: a release of it follows another, or this place has
-// seen its head. nil says that its releases may be all of first pushes.
+// seen its head; or when one cannot be read, or counts for nothing since its key
+// was revoked, so that nobody can tell. nil says that its releases may be all of
+// first pushes.
 func beheaded(ctx context.Context, r *repo.Repo, s repo.Stored) error {
+	var unclear error
 	for _, sr := range s.Releases {
 		rel, err := r.StoredRelease(ctx, s.Scope, sr.Number, digest.Digest{})
-		if err != nil && stored(err) {
-			continue // it tells nothing
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // deleted since the list was made
+		}
+		if errors.Is(err, trust.ErrUntrusted) || damaged(err) {
+			unclear = err
+			continue
 		}
 		if err != nil {
 			return err
@@ -36,6 +45,9 @@ func beheaded(ctx context.Context, r *repo.Repo, s repo.Stored) error {
 		default:
 			return err
 		}
+	}
+	if unclear != nil {
+		return fmt.Errorf("channel %s: %w, as far as can be told: %w: push to it again, or delete %s by hand if the channel is of no use", s.Scope, errBeheaded, unclear, path.Join(repo.ChannelsPrefix, s.Scope))
 	}
 	return nil
 }

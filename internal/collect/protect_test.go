@@ -2,6 +2,7 @@ package collect
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"errors"
 	"maps"
 	"slices"
@@ -9,10 +10,14 @@ import (
 	"testing"
 	"time"
 
+	"nightferry/internal/bucket"
 	"nightferry/internal/digest"
+	"nightferry/internal/halt"
 	"nightferry/internal/index"
+	"nightferry/internal/publish"
 	"nightferry/internal/repo"
 	"nightferry/internal/testbed"
+	"nightferry/internal/trust"
 )
 
 // dying makes a repository whose pack of file "a" no release needs any more
@@ -294,5 +299,109 @@ func TestGCDeletesNoPackWhileChunksAreLost(t *testing.T) {
 		}
 		l.fsck(FsckOptions{RebuildIndex: true})
 		l.healthy()
+	}
+}
+
+// revoke puts another release key in the place of the lab's, which counts for
+// nothing from then on, and returns it.
+func (l *lab) revoke() ed25519.PrivateKey {
+	l.t.Helper()
+	r, err := l.open(nil)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	next := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{3}, 32))
+	doc := &trust.Doc{Keys: []trust.Key{{Public: repo.PublicOf(l.key), Roles: trust.AllRoles}, {Public: repo.PublicOf(next), Roles: trust.AllRoles}}}
+	err = r.PutTrust(l.t.Context(), l.root, doc)
+	if err == nil {
+		_, err = r.PutHalt(l.t.Context(), next, func(*halt.Orders, uint64) error { return nil })
+	}
+	if err == nil {
+		_, err = r.Resign(l.t.Context(), labChannel, next)
+	}
+	if err == nil {
+		doc.Keys[0].Status = trust.Revoked
+		err = r.PutTrust(l.t.Context(), l.root, doc)
+	}
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return next
+}
+
+// A channel that has lost its head is not taken for one whose first push died
+// because its releases do not tell any more: their key was revoked, or they are
+// damaged. gc then refuses, until somebody pushes or deletes by hand.
+func TestGCLeavesABeheadedChannelOfWhichNothingCanBeTold(t *testing.T) {
+	release := func(n uint64) string { return repo.ReleaseKey(labChannel, n) }
+	for name, harm := range map[string]func(*lab){
+		"revoked": func(l *lab) { l.key = l.revoke() },
+		"damaged": func(l *lab) {
+			for n := range uint64(3) {
+				testbed.Truncate(l.t, l.store, release(n+1), 10)
+			}
+		},
+	} {
+		l := newLab(t, nil, nil)
+		for i := range 3 {
+			l.write("a", 1<<20, uint64(i))
+			l.mustPush()
+		}
+		seen, err := l.open(nil)
+		if err == nil {
+			_, err = seen.Head(t.Context(), labChannel)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		harm(l)
+		testbed.DeleteObject(t, l.store, repo.HeadKey(labChannel))
+		l.clock.advance(2 * l.grace)
+		before := testbed.Keys(t, l.base, "")
+		if rep, err := l.gc(nil, keepOne); !errors.Is(err, errBeheaded) || !strings.Contains(err.Error(), "by hand") {
+			t.Errorf("%s: %+v %v", name, rep, err)
+		}
+		if after := testbed.Keys(t, l.base, ""); len(after) != len(before) {
+			t.Errorf("%s: %d objects were deleted", name, len(before)-len(after))
+		}
+		if rep, _ := l.fsck(FsckOptions{}); rep.Damage == 0 {
+			t.Errorf("%s: fsck finds nothing", name)
+		}
+		// Who remembers the head is told how to go on.
+		memory := seen.Memory()
+		again, err := repo.Open(t.Context(), l.store, repo.Options{Memory: &memory, Now: l.clock.Now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := again.PushHead(t.Context(), labChannel); err == nil || !strings.Contains(err.Error(), "or delete "+release(3)+", and push") {
+			t.Errorf("%s: %v", name, err)
+		}
+		testbed.DeleteObject(t, l.store, release(3))
+		res, err := publish.Run(t.Context(), again, l.src, publish.Options{Channel: labChannel, Key: l.key, State: l.dir("core"), Now: l.clock.Now})
+		if err != nil || res.Number != 4 {
+			t.Fatalf("%s: %+v %v", name, res, err)
+		}
+		l.clock.advance(2 * l.grace)
+		if rep := l.mustGC(keepOne); rep.Expired != 2 {
+			t.Errorf("%s: %+v", name, rep)
+		}
+		l.healthy()
+	}
+}
+
+// That a release cannot be read now says nothing of its channel.
+func TestGCEndsWhereABeheadedChannelCannotBeRead(t *testing.T) {
+	l := newLab(t, nil, nil)
+	for i := range 2 {
+		l.write("a", 1<<20, uint64(i))
+		l.mustPush()
+	}
+	testbed.DeleteObject(t, l.store, repo.HeadKey(labChannel))
+	l.clock.advance(2 * l.grace)
+	for _, kind := range []bucket.Kind{bucket.KindOther, bucket.KindUnreachable, bucket.KindIntegrity, bucket.KindDenied} {
+		broken := testbed.Fail(l.store, testbed.Rule{Op: "get", Prefix: repo.ChannelsPrefix + labChannel + "/releases/", Kind: kind})
+		if rep, err := l.gc(broken, keepOne); !errors.Is(err, testbed.ErrFault) || errors.Is(err, errBeheaded) {
+			t.Errorf("%v: %+v %v", kind, rep, err)
+		}
 	}
 }

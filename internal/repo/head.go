@@ -9,6 +9,7 @@ import (
 
 	"nightferry/internal/bucket"
 	"nightferry/internal/digest"
+	"nightferry/internal/frame"
 	"nightferry/internal/halt"
 	"nightferry/internal/manifest"
 	"nightferry/internal/trust"
@@ -76,7 +77,12 @@ func (r *Repo) PushHead(ctx context.Context, channel string) (*Head, error) {
 	})
 	if errors.Is(err, fs.ErrNotExist) {
 		// The release that it named tells what it said.
-		rel, err := r.Release(ctx, channel, r.seen(channel), digest.Digest{})
+		seen := r.seen(channel)
+		rel, err := r.Release(ctx, channel, seen, digest.Digest{})
+		if errors.Is(err, trust.ErrUntrusted) || errors.Is(err, frame.ErrDamaged) {
+			return nil, fmt.Errorf("the head of %q is gone, and nothing can build on what it named: %w: put the head back and sign it again (nightferry trust resign), or delete %s, and push: that begins the channel anew, by a higher number",
+				channel, err, ReleaseKey(r.keys.Name(channel), seen))
+		}
 		if err != nil {
 			return nil, err
 		}
