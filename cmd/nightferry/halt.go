@@ -73,7 +73,7 @@ func newHalt(e *env) *cobra.Command {
 			if reason == "" {
 				reason = "no reason given"
 			}
-			return e.changeHalts(ctx, args[0], &f, key, func(o *halt.Orders, epoch uint64) error {
+			return e.changeHalts(ctx, args[0], &f, key, func(o *halt.Orders, epoch uint64, _ bool) error {
 				o.Active = append(o.Active, halt.Order{ID: epoch, Scope: kind, Value: value, Reason: reason, By: username(), At: e.now().Unix()})
 				return nil
 			})
@@ -95,9 +95,10 @@ func newResume(e *env) *cobra.Command {
 	var keyFile string
 	var id uint64
 	cmd := e.command(verb{
-		use:     "resume [flags] [ORDER | STORE]",
-		short:   "Lift orders to stop",
-		long:    "Lifts the order with the number ORDER, or those that were given for exactly the scope named, through the Core, or with STORE in the store. What was stopped then goes on where it stopped; the sites of a fleet not all at once.",
+		use:   "resume [flags] [ORDER | STORE]",
+		short: "Lift orders to stop",
+		long: "Lifts the order with the number ORDER, or those that were given for exactly the scope named, through the Core, or with STORE in the store. What was stopped then goes on where it stopped; the sites of a fleet not all at once. " +
+			"With STORE it also puts right a halt object that is gone, damaged, put back or signed by a key that does not count, whether it has such an order or not: it is written anew, without the orders that only it held.",
 		example: "nightferry resume 12\nnightferry resume --region ap\nnightferry resume --order 12 file:///srv/store",
 		max:     1,
 		run: func(ctx context.Context, args []string) error {
@@ -118,12 +119,12 @@ func newResume(e *env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return e.changeHalts(ctx, args[0], &f, key, func(o *halt.Orders, _ uint64) error {
+			return e.changeHalts(ctx, args[0], &f, key, func(o *halt.Orders, _ uint64, lost bool) error {
 				before := len(o.Active)
 				o.Active = slices.DeleteFunc(o.Active, func(a halt.Order) bool {
 					return id != 0 && a.ID == id || id == 0 && a.Scope == kind && a.Value == value
 				})
-				if len(o.Active) == before {
+				if len(o.Active) == before && !lost {
 					return &absentError{"no such order is active", "nightferry halt status lists those that are"}
 				}
 				return nil
@@ -174,7 +175,9 @@ func newHaltStatus(e *env) *cobra.Command {
 	return cmd
 }
 
-func (e *env) changeHalts(ctx context.Context, rawURL string, f *storeFlags, key ed25519.PrivateKey, change func(*halt.Orders, uint64) error) (err error) {
+// changeHalts changes the orders in the store; change is told whether those that
+// were in force were lost there.
+func (e *env) changeHalts(ctx context.Context, rawURL string, f *storeFlags, key ed25519.PrivateKey, change func(o *halt.Orders, epoch uint64, lost bool) error) (err error) {
 	s, err := e.open(ctx, rawURL, f)
 	if err != nil {
 		return err
@@ -185,7 +188,7 @@ func (e *env) changeHalts(ctx context.Context, rawURL string, f *storeFlags, key
 	if err := doc.Allows(repo.PublicOf(key), trust.Halts); err != nil {
 		return err
 	}
-	if _, err := s.PutHalt(ctx, key, change); err != nil {
+	if err := s.putHalt(ctx, key, change); err != nil {
 		return err
 	}
 	orders, epoch, _, err := s.Halts(ctx)
@@ -196,6 +199,23 @@ func (e *env) changeHalts(ctx context.Context, rawURL string, f *storeFlags, key
 		return err
 	}
 	e.showHalts(orders, epoch)
+	return nil
+}
+
+// putHalt is PutHalt that says so where it cannot know all that was ordered.
+func (s *session) putHalt(ctx context.Context, key ed25519.PrivateKey, change func(o *halt.Orders, epoch uint64, lost bool) error) error {
+	_, _, _, was := s.Halts(ctx)
+	lost := repo.OrdersLost(was)
+	if was != nil && !lost {
+		return was
+	}
+	if _, err := s.PutHalt(ctx, key, func(o *halt.Orders, epoch uint64) error { return change(o, epoch, lost) }); err != nil {
+		return err
+	}
+	if lost {
+		s.e.warn("%v", was)
+		s.e.warn("the halt object is written anew; orders that only the lost one held are discarded: give again those that are still meant")
+	}
 	return nil
 }
 

@@ -288,8 +288,9 @@ func (r *Repo) History(ctx context.Context, channel string, head *Head, fn func(
 }
 
 // PutHalt replaces the halt object by what change makes of the orders; the
-// epoch grows by one. Where the object is gone it starts from no orders, and
-// where an old one was put back from that one's, at the epoch that was seen last.
+// epoch grows by one. Where the store holds no orders that count (OrdersLost)
+// it starts from those of the old object that was put back, else from none, at
+// the epoch that was seen last.
 func (r *Repo) PutHalt(ctx context.Context, key ed25519.PrivateKey, change func(o *halt.Orders, epoch uint64) error) (uint64, error) {
 	return r.PutHaltAbove(ctx, key, 0, change)
 }
@@ -303,10 +304,10 @@ func (r *Repo) PutHaltAbove(ctx context.Context, key ed25519.PrivateKey, floor u
 	for range casTries {
 		orders, epoch, etag, err := r.halts(ctx)
 		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			orders, epoch, etag = &halt.Orders{}, r.Memory().Halt, ""
 		case errors.Is(err, ErrOlder):
 			epoch = r.Memory().Halt
+		case OrdersLost(err):
+			orders, epoch = &halt.Orders{}, r.Memory().Halt
 		case err != nil:
 			return 0, err
 		}

@@ -12,6 +12,7 @@ import (
 	"nightferry/internal/frame"
 	"nightferry/internal/halt"
 	"nightferry/internal/manifest"
+	"nightferry/internal/seal"
 	"nightferry/internal/trust"
 )
 
@@ -151,8 +152,15 @@ func (r *Repo) Halts(ctx context.Context) (*halt.Orders, uint64, string, error) 
 	return orders, epoch, etag, nil
 }
 
+// OrdersLost reports whether an error of Halts says that the store does not hold
+// the orders in force: the object is gone, damaged, an old one that was put back,
+// or signed by a key that does not count. PutHalt replaces such an object.
+func OrdersLost(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrOlder) || errors.Is(err, trust.ErrUntrusted) || errors.Is(err, frame.ErrDamaged) || errors.Is(err, seal.ErrOpen)
+}
+
 // halts is Halts, which also returns what it read when that is older than what
-// was seen: whoever writes needs it.
+// was seen, and the ETag of an object that it refuses: whoever writes needs them.
 func (r *Repo) halts(ctx context.Context) (*halt.Orders, uint64, string, error) {
 	var orders *halt.Orders
 	var epoch uint64
@@ -162,10 +170,16 @@ func (r *Repo) halts(ctx context.Context) (*halt.Orders, uint64, string, error) 
 		etag = info.ETag
 		return err
 	})
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, 0, "", fmt.Errorf("the bucket's halt object is gone, nobody could stop this run: restore it with nightferry resume: %w", err)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, 0, "", fmt.Errorf("the bucket's halt object is gone, nobody could stop this run: restore it with nightferry resume --all: %w", err)
+	case errors.Is(err, ErrOlder) || !OrdersLost(err):
+		return orders, epoch, etag, err
+	case etag == "": // too large to be read at all
+		_, info, _ := read(ctx, r.store, haltKey, halt.Max)
+		etag = info.ETag
 	}
-	return orders, epoch, etag, err
+	return nil, 0, etag, fmt.Errorf("the bucket's halt object does not count, nobody could stop this run: replace it with nightferry resume --all: %w", err)
 }
 
 func (r *Repo) acceptHalt(b []byte) (*halt.Orders, uint64, error) {

@@ -3,14 +3,18 @@ package repo
 import (
 	"errors"
 	"io/fs"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"nightferry/internal/bucket"
 	"nightferry/internal/digest"
+	"nightferry/internal/frame"
 	"nightferry/internal/halt"
+	"nightferry/internal/testbed"
 	"nightferry/internal/trust"
 )
 
@@ -237,6 +241,86 @@ func TestReplays(t *testing.T) {
 		}
 		if _, err := again.CheckTrust(ctx); !errors.Is(err, ErrOlder) {
 			t.Errorf("the chain of a rolled back store: %v", err)
+		}
+	})
+}
+
+// A halt object that says nothing any more stops everybody until it is replaced:
+// whoever may sign halts can, above all epochs that he has seen. What a newer
+// program wrote, and what cannot be read now, stays.
+func TestLostOrdersAreReplaced(t *testing.T) {
+	both(t, func(t *testing.T, p *press) {
+		ctx := t.Context()
+		r := p.mustOpen(nil)
+		if _, err := r.PutHalt(ctx, p.key, func(o *halt.Orders, epoch uint64) error {
+			o.Active = append(o.Active, halt.Order{ID: epoch, Scope: halt.All, Reason: "test", By: "me"})
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		good := p.get(haltKey)
+		site := r.Memory()
+		stranger, err := r.SignHalt(seedKey(5), 99, &halt.Orders{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		altered := slices.Clone(good)
+		altered[len(altered)-1] ^= 1
+		newer := slices.Clone(good)
+		newer[frame.HeaderSize-1]++ // its version
+		if !errors.As(func() error { _, _, err := r.ReadHalt(newer); return err }(), new(*frame.NewerError)) {
+			t.Fatal("that is no newer object")
+		}
+		for _, tt := range []struct {
+			name     string
+			object   []byte // nil: none
+			replaced bool
+		}{
+			{"gone", nil, true},
+			{"empty", []byte{}, true},
+			{"cut short", good[:len(good)-1], true},
+			{"altered", altered, true},
+			{"too large", make([]byte, halt.Max+1), true},
+			{"by a key that nobody knows", stranger, true},
+			{"by a newer program", newer, false},
+		} {
+			testbed.DeleteObject(t, p.store, haltKey)
+			if tt.object != nil {
+				p.put(haltKey, tt.object)
+			}
+			again, err := p.open(nil, &site)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, _, _, err := again.Halts(ctx); OrdersLost(err) != tt.replaced {
+				t.Errorf("%s: %v", tt.name, err)
+			}
+			epoch, err := again.PutHalt(ctx, p.key, func(o *halt.Orders, _ uint64) error {
+				if len(o.Active) != 0 {
+					t.Errorf("%s: orders of nobody: %+v", tt.name, o.Active)
+				}
+				return nil
+			})
+			if !tt.replaced {
+				if err == nil || string(p.get(haltKey)) != string(tt.object) {
+					t.Errorf("%s: it was replaced: %v", tt.name, err)
+				}
+				continue
+			}
+			if err != nil || epoch != site.Halt+1 {
+				t.Errorf("%s: epoch %d, seen %d: %v", tt.name, epoch, site.Halt, err)
+			}
+			if err := again.CheckHalt(ctx, halt.Subject{}); err != nil {
+				t.Errorf("%s: %v", tt.name, err)
+			}
+		}
+		p.put(haltKey, good)
+		broken, err := p.open(testbed.Fail(p.store, testbed.Rule{Op: "get", Prefix: haltKey, Kind: bucket.KindUnreachable}), &site)
+		if err == nil {
+			_, err = broken.PutHalt(ctx, p.key, func(*halt.Orders, uint64) error { return nil })
+		}
+		if !errors.Is(err, testbed.ErrFault) || string(p.get(haltKey)) != string(good) {
+			t.Errorf("one that could not be read: %v, or it was replaced", err)
 		}
 	})
 }
