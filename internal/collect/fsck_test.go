@@ -138,6 +138,37 @@ func TestForgetMissingAndPushHeals(t *testing.T) {
 	}
 }
 
+// A push that is told that a pack is gone publishes nothing on the strength of
+// an index that still names it, and does as the error says.
+func TestPushOverALostPack(t *testing.T) {
+	t.Parallel()
+	for _, change := range []bool{false, true} {
+		l := stocked(t, nil)
+		for _, key := range testbed.Keys(t, l.base, repo.PacksPrefix) {
+			testbed.DeleteObject(t, l.base, key)
+		}
+		if change {
+			l.write("d0/f", 30<<10, 100)
+		}
+		before := testbed.Keys(t, l.base, "")
+		var missing *repo.MissingError
+		if res, err := l.push(nil, "other", labChannel); !errors.As(err, &missing) || missing.Pack == "" || !strings.Contains(err.Error(), "--forget-missing") {
+			t.Errorf("change %t: %+v %v", change, res, err)
+		}
+		if after := testbed.Keys(t, l.base, ""); !slices.Equal(before, after) {
+			t.Errorf("change %t: it stored something: %q, before %q", change, after, before)
+		}
+		l.fsck(FsckOptions{ForgetMissing: true})
+		if res, err := l.push(nil, "other", labChannel); err != nil || res.New == 0 {
+			t.Errorf("change %t: %+v %v", change, res, err)
+		}
+		// An older release may have lost what the source does not hold any more.
+		l.clock.advance(2 * l.grace)
+		l.mustGC(keepOne)
+		l.healthy()
+	}
+}
+
 // With the root and every segment gone, the index comes back from the packs.
 func TestRebuildIndex(t *testing.T) {
 	t.Parallel()

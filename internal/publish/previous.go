@@ -85,12 +85,14 @@ func (p *push) previous(ctx context.Context) (*before, error) {
 	}}, nil
 }
 
-// lost turns a head whose manifest is gone from the store into one of which
-// nothing is known: the push that follows makes it whole again. The deletes
-// guard cannot count then, and says nothing.
+// lost turns a head whose manifest the index does not name any more into one of
+// which nothing is known: the push that follows makes it whole again. The
+// deletes guard cannot count then, and says nothing. Where it is the store that
+// has lost a pack, the index names its chunks still, and a push would take them
+// for stored: fsck --forget-missing comes first.
 func (p *push) lost(err error) (*before, error) {
 	var missing *repo.MissingError
-	if !errors.As(err, &missing) {
+	if !errors.As(err, &missing) || missing.Pack != "" {
 		return nil, err
 	}
 	return &before{next: func() (*known, error) { return nil, nil }, close: func() {}}, nil
