@@ -100,14 +100,16 @@ func (s *store) claim(id digest.Digest) (bool, error) {
 	return true, nil
 }
 
-// block adds a block of content to the pack being filled.
+// block adds a block of content to the pack being filled. Where it cannot, since
+// an upload failed or the run was ended, it returns that: a block that is not
+// added and not missed would be in no pack.
 func (s *store) block(b pack.Block) error {
 	if s.w == nil {
 		var buf []byte
 		select {
 		case buf = <-s.bufs:
 		case <-s.upctx.Done():
-			return s.uploads.Wait()
+			return context.Cause(s.upctx)
 		}
 		if buf == nil {
 			buf = make([]byte, 0, pack.TargetSize+2*pack.MaxStored)

@@ -1,0 +1,31 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"golang.org/x/sync/errgroup"
+
+	"nightferry/internal/pack"
+)
+
+// A block that finds no buffer since the run has ended is not added, and must
+// not look as if it were.
+func TestBlockTellsWhyItWasNotAdded(t *testing.T) {
+	halted, failed := errors.New("halted"), errors.New("the upload failed")
+	for name, end := range map[string]func(s *store, stop context.CancelCauseFunc){
+		"halted":            func(_ *store, stop context.CancelCauseFunc) { stop(halted) },
+		"the upload failed": func(s *store, _ context.CancelCauseFunc) { s.uploads.Go(func() error { return failed }) },
+	} {
+		ctx, stop := context.WithCancelCause(t.Context())
+		s := &store{bufs: make(chan []byte)}
+		s.uploads, s.upctx = errgroup.WithContext(ctx)
+		end(s, stop)
+		if err := s.block(pack.Block{}); err == nil || err.Error() != name {
+			t.Errorf("%s: %v", name, err)
+		}
+		stop(nil)
+		_ = s.uploads.Wait() // ended above
+	}
+}
