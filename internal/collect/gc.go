@@ -236,7 +236,7 @@ func (g *gc) mark(ctx context.Context, channels []*channel) (err error) {
 			g.event(Event{Phase: "mark", Key: repo.ReleaseKey(c.scope, rel.Number), Done: n, Total: int64(g.rep.Kept)})
 		}
 	}
-	// After the others: a page that one of these lacks must not count as seen.
+	// After the others, whose pages most of theirs are.
 	for _, c := range channels {
 		for _, rel := range c.pending {
 			if err := m.markPending(ctx, rel); err != nil {

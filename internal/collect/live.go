@@ -51,6 +51,17 @@ func (l *live) add(ids ...digest.Digest) {
 	}
 }
 
+// merge adds all of other, which nobody else fills meanwhile.
+func (l *live) merge(other *live) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range other.buckets {
+		for _, v := range other.buckets[i].ids {
+			l.buckets[i].add(v)
+		}
+	}
+}
+
 func (b *bucketOf) add(v uint64) {
 	if _, ok := slices.BinarySearch(b.ids[:b.sorted], v); ok {
 		return

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 
 	"nightferry/internal/chunk"
 	"nightferry/internal/digest"
@@ -171,12 +172,20 @@ func (m *marker) need(ctx context.Context, entries []manifest.Entry) error {
 }
 
 // markPending adds a release that no head names yet. Its push may have given
-// up before all of it was safe: what it lacks, it will never need.
+// up before all of it was safe: what it lacks, it will never need. Such a one
+// adds nothing: a page of it that was not read must not count as seen, for
+// another release may share it.
 func (m *marker) markPending(ctx context.Context, rel *repo.Release) error {
-	err := m.mark(ctx, rel)
+	trial := marker{reader: m.reader, seen: maps.Clone(m.seen)}
+	err := trial.mark(ctx, rel)
 	var missing *repo.MissingError
 	if errors.As(err, &missing) {
 		return nil
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	m.seen = trial.seen
+	m.live.merge(&trial.live)
+	return nil
 }

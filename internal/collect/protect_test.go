@@ -14,6 +14,7 @@ import (
 	"nightferry/internal/digest"
 	"nightferry/internal/halt"
 	"nightferry/internal/index"
+	"nightferry/internal/manifest"
 	"nightferry/internal/publish"
 	"nightferry/internal/repo"
 	"nightferry/internal/testbed"
@@ -125,6 +126,42 @@ func TestGCMarksReleasesThatWaitForTheirHead(t *testing.T) {
 	l.clock.advance(2 * l.grace)
 	l.mustGC(keepOne)
 	l.healthy()
+}
+
+// Of two releases that wait for their head one lacks a page: what it shares with
+// the other is marked all the same, and what it lacks is not lost.
+func TestGCMarksWhatABrokenReleaseShares(t *testing.T) {
+	l := dying(t)
+	l.write("c", 1<<20, 3)
+	if _, err := l.push(testbed.Fail(l.store, testbed.Rule{Op: "put", Prefix: repo.HeadKey(labChannel), Nth: 1, Dead: true}), "core", labChannel); !errors.Is(err, testbed.ErrFault) {
+		t.Fatal(err)
+	}
+	r, err := l.open(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good, err := r.StoredRelease(t.Context(), labChannel, 3, digest.Digest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken := good.Release
+	broken.Pages = append(slices.Clone(broken.Pages), manifest.PageRef{ID: digest.Of([]byte("nowhere")), Entries: 1, First: "z"})
+	broken.Totals.Files++
+	for number, rel := range map[uint64]*manifest.Release{3: &broken, 4: &good.Release} {
+		payload, err := manifest.EncodeRelease(rel)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := trust.Sign(l.key, trust.Subject{Kind: manifest.ReleaseKind, Version: manifest.ReleaseVersion, Repo: r.ID(), Scope: labChannel, Number: number}, payload)
+		if err != nil {
+			t.Fatal(err)
+		}
+		testbed.WriteObject(t, l.store, repo.ReleaseKey(labChannel, number), b)
+	}
+	l.clock.advance(l.grace * 6 / 10) // the packs may be condemned, the releases not deleted
+	if rep := l.mustGC(Options{}); rep.Waiting != 2 || rep.Condemned != 0 || rep.Lost != 0 {
+		t.Errorf("%+v", rep)
+	}
 }
 
 // A push that was frozen there for longer finds, when gc has the release key,
