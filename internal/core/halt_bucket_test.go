@@ -88,6 +88,7 @@ func TestMergeHalts(t *testing.T) {
 		{"lifted here", nil, []halt.Order{a}, func(o halt.Order) bool { return o == a }, nil, true},
 		{"another of that number was lifted here", nil, []halt.Order{c}, func(o halt.Order) bool { return o == b }, []halt.Order{c}, false},
 		{"one number", []halt.Order{a, b}, []halt.Order{a, c}, none, []halt.Order{a, c, with(b, 9)}, false},
+		{"two numbers", []halt.Order{a, b}, []halt.Order{with(c, 2), c}, none, []halt.Order{with(c, 2), c, with(b, 8), with(a, 9)}, false},
 	} {
 		got, same := core.MergeHalts(x.ours, x.theirs, x.lifted, 9)
 		if d := cmp.Diff(x.want, got, cmpopts.EquateEmpty(), cmpopts.IgnoreUnexported(halt.Order{})); d != "" || same != x.same {
@@ -138,13 +139,11 @@ func TestTwoOrdersOfOneNumber(t *testing.T) {
 	}
 }
 
-// TestHaltWithoutTheStore: the halt object can be neither read nor written. The
-// control plane alone stops the sites; the answer says what the bucket lacks,
-// and so does the list; a Core that is restarted remembers both; and the bucket
-// gets it when it is back. Whoever gave the order need not stay.
-func TestHaltWithoutTheStore(t *testing.T) {
-	var away atomic.Bool
-	w := newWorldWith(t, nil, func(w *world) {
+// haltAway is a Core in whose bucket the halt object can be neither read nor
+// written while away is true.
+func haltAway(t *testing.T) (w *world, away *atomic.Bool) {
+	away = new(atomic.Bool)
+	return newWorldWith(t, nil, func(w *world) {
 		b, _ := testbed.Through(t, w.bucket, func(next http.Handler) http.Handler {
 			return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 				if away.Load() && strings.HasSuffix(r.URL.Path, "/halt") {
@@ -155,7 +154,65 @@ func TestHaltWithoutTheStore(t *testing.T) {
 			})
 		})
 		w.options.StoreURL = b.URL("")
-	})
+	}), away
+}
+
+// TestSeveralOrdersOfOneNumber: the Core cannot reach the halt object and gives
+// two orders; others, who can, give one or two. All are in force when the bucket
+// is back, theirs under the numbers that they were told.
+func TestSeveralOrdersOfOneNumber(t *testing.T) {
+	for _, n := range []int{1, 2} {
+		t.Run(fmt.Sprint("theirs: ", n), func(t *testing.T) {
+			w, away := haltAway(t)
+			w.runAgent("osaka", true)
+			away.Store(true)
+			for _, reason := range []string{"ours, first", "ours, second"} {
+				if done, err := w.core.Halt(t.Context(), core.HaltRequest{Scope: halt.Channel, Value: "driver", Reason: reason}); err != nil || done.Store == "" {
+					t.Fatalf("%+v, %v", done, err)
+				}
+			}
+			theirs := map[uint64]string{}
+			for i := range n {
+				reason := fmt.Sprint("theirs, ", i)
+				id, err := w.others().PutHalt(t.Context(), w.release, func(o *halt.Orders, epoch uint64) error {
+					o.Active = append(o.Active, halt.Order{ID: epoch, Scope: halt.All, Reason: reason, By: "on call", At: time.Now().Unix()})
+					return nil
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				theirs[id] = reason
+			}
+			away.Store(false)
+			w.until("all to be in the bucket", func() bool { active, _ := w.inBucket(); return len(active) == 2+n })
+			w.until("the Core to say so", func() bool {
+				m := w.halts()
+				for _, v := range m {
+					if v.Unstored {
+						return false
+					}
+				}
+				return len(m) == 2+n
+			})
+			active, _ := w.inBucket()
+			for _, o := range active {
+				if v := w.halts()[o.ID]; v.Reason != o.Reason || theirs[o.ID] != "" && theirs[o.ID] != o.Reason {
+					t.Errorf("the bucket holds %+v under that number, the Core %+v, and others gave %q", o, v, theirs[o.ID])
+				}
+			}
+			for id := range theirs {
+				w.until("osaka to obey what others ordered", w.obeys("osaka", id))
+			}
+		})
+	}
+}
+
+// TestHaltWithoutTheStore: the halt object can be neither read nor written. The
+// control plane alone stops the sites; the answer says what the bucket lacks,
+// and so does the list; a Core that is restarted remembers both; and the bucket
+// gets it when it is back. Whoever gave the order need not stay.
+func TestHaltWithoutTheStore(t *testing.T) {
+	w, away := haltAway(t)
 	w.runAgent("osaka", true)
 	away.Store(true)
 	gone, leave := context.WithCancel(t.Context())

@@ -290,7 +290,13 @@ func (c *Core) storeHalt(ctx context.Context, r *repo.Repo) error {
 	}
 	same := true
 	var put *halt.Orders
-	epoch, err := r.PutHaltAbove(ctx, c.keys.Load().release, h.epoch-1, func(o *halt.Orders, epoch uint64) error {
+	floor := h.epoch - 1
+	if orders, seen, _, err := r.Halts(ctx); err == nil {
+		if n := clashes(h.orders.Active, orders.Active); n > 0 { // each needs a number that nobody has used
+			floor = max(seen, h.epoch) + n - 1
+		}
+	}
+	epoch, err := r.PutHaltAbove(ctx, c.keys.Load().release, floor, func(o *halt.Orders, epoch uint64) error {
 		o.Active, same = mergeHalts(h.orders.Active, o.Active, resumed, epoch)
 		put = o
 		return nil
@@ -321,8 +327,8 @@ func (c *Core) storeHalt(ctx context.Context, r *repo.Repo) error {
 }
 
 // mergeHalts adds to ours what others have ordered in the bucket, and reports
-// whether that was nothing. An order of ours whose number others have used
-// takes the new epoch's.
+// whether that was nothing. Orders of ours whose numbers others have used take
+// the new epoch's and those right before it, which nobody has used.
 func mergeHalts(ours, theirs []halt.Order, resumed func(halt.Order) bool, epoch uint64) (all []halt.Order, same bool) {
 	same, all = true, slices.Clone(ours)
 	for _, t := range theirs {
@@ -333,6 +339,7 @@ func mergeHalts(ours, theirs []halt.Order, resumed func(halt.Order) bool, epoch 
 		case i >= 0:
 			moved := all[i]
 			moved.ID = epoch
+			epoch--
 			all = append(all[:i], all[i+1:]...)
 			all = append(all, moved)
 		}
@@ -340,6 +347,16 @@ func mergeHalts(ours, theirs []halt.Order, resumed func(halt.Order) bool, epoch 
 	}
 	slices.SortFunc(all, func(a, b halt.Order) int { return cmp.Compare(a.ID, b.ID) })
 	return all, same
+}
+
+// clashes counts the orders of ours whose numbers others have used.
+func clashes(ours, theirs []halt.Order) (n uint64) {
+	for _, t := range theirs {
+		if slices.ContainsFunc(ours, func(o halt.Order) bool { return o.ID == t.ID && o != t }) {
+			n++
+		}
+	}
+	return n
 }
 
 // readHalt adopts a newer halt object from the bucket, and tells the sites.

@@ -121,6 +121,7 @@
 //	    core changeHalts: keepHalt after nothing; keepHalt: no file, no row;   cmd/nightferry TestPain14_CoreKilledBefore…,
 //	    readHalt: not stored again; ends with who gave it                      core TestHaltWithoutTheStore
 //	    core mergeHalts: theirs are dropped; keepHalt: a row is not replaced   core TestMergeHalts, TestTwoOrdersOfOneNumber
+//	    core storeHalt: one new number for several orders                      core TestMergeHalts, TestSeveralOrdersOfOneNumber
 //	    core readHalt, repo PutHaltAbove: an old object stays                  core TestOldHaltPutBack
 //	    core seenEpoch: not believed; Resume: not kept as lifted               core TestRestoredCoreAndHalts, …Resumes
 //	    core beat: a lost state is not told again                              core TestHaltIsToldUntilItIsSeen
