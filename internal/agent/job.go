@@ -159,6 +159,12 @@ func (a *agent) options(ctx context.Context, r *spool.Run, t *teller) apply.Opti
 	a.mu.Unlock()
 	return apply.Options{Channel: r.Channel, Now: a.o.Now, RootKey: &a.id.Root, Key: a.id.repo, Subject: subject,
 		OnEvent: t.event, Observer: a.o.Observer,
+		Gate: func(context.Context) error {
+			if h := a.halted(r.Channel); h != nil {
+				return &halt.Error{Order: *h}
+			}
+			return t.failed()
+		},
 		Intend: func(each func(func(apply.Event) error) error) error {
 			return a.spool.Intend(ctx, r.Channel, r.Pass, func(yield func(spool.Outcome) error) error {
 				return each(func(e apply.Event) error {
@@ -196,12 +202,6 @@ func (a *agent) attempt(ctx context.Context, j *job, r *spool.Run, want wire.Des
 	o.Rehash = want.Rehash && r.Start > 0
 	if want.Partial {
 		o.Locked = apply.Partial
-	}
-	o.Gate = func(ctx context.Context) error {
-		if h := a.halted(r.Channel); h != nil {
-			return &halt.Error{Order: *h}
-		}
-		return t.failed()
 	}
 	s := &store{Store: a.store, urls: a.urls, moved: &j.moved, limits: []*rate.Limiter{a.rate, j.rate}, date: func(d time.Time) { a.storeClock.set(d, a.o.Now()) }}
 	res, err := apply.Run(ctx, s, target, o)

@@ -50,7 +50,7 @@ func (s *site) burst(ctx context.Context) (left []op, why []error, err error) {
 		if o.kind.first() {
 			return nil
 		}
-		if err := stopped(ctx); err != nil {
+		if err := s.stopped(ctx); err != nil {
 			return err
 		}
 		if err := s.tries(ctx, o); err != nil {
@@ -70,10 +70,14 @@ func (s *site) burst(ctx context.Context) (left []op, why []error, err error) {
 var ErrUnfinished = errors.New("stopped in the middle of a commit, which the next run finishes")
 
 // stopped ends a burst, which nothing else does, for an order to stop: after it
-// nothing is written.
-func stopped(ctx context.Context) error {
+// nothing is written. Where ctx has ended for another reason, such as the window's
+// end, that hides an order which comes later: Gate knows.
+func (s *site) stopped(ctx context.Context) error {
+	if ctx.Err() == nil {
+		return nil
+	}
 	var order *halt.Error
-	if ctx.Err() != nil && errors.As(context.Cause(ctx), &order) {
+	if errors.As(context.Cause(ctx), &order) || s.o.Gate != nil && errors.As(s.o.Gate(context.WithoutCancel(ctx)), &order) {
 		return fmt.Errorf("%w: %w", ErrUnfinished, order)
 	}
 	return nil
@@ -91,7 +95,7 @@ func (s *site) clearWay(ctx context.Context, sum digest.Digest) error {
 		if !o.kind.first() {
 			return nil
 		}
-		if err := stopped(ctx); err != nil {
+		if err := s.stopped(ctx); err != nil {
 			return err
 		}
 		if err := s.tries(ctx, o); err != nil {

@@ -50,24 +50,32 @@ func (s *stopper) Before(op durable.Op) error {
 // TestPain14_StopInMidCommit gives the order to stop before each change of a
 // commit in turn: nothing more is changed in the target than the step in hand,
 // every file is whole, the old or the new, the run says that it is unfinished,
-// and the next one finishes it without fetching anything.
+// and the next one finishes it without fetching anything. It is the same when
+// the run was ended before by something that lets the commit come to its end.
 func TestPain14_StopInMidCommit(t *testing.T) {
 	p, src, dst := dirs(t, before)
 	p.publish(src)
 	lay(t, src, after)
 	p.publish(src)
-	run := func(n int) (string, *stopper, error) {
-		to := filepath.Join(filepath.Dir(dst), fmt.Sprint("dst", n))
+	run := func(n int, closed bool) (string, *stopper, error) {
+		to := filepath.Join(filepath.Dir(dst), fmt.Sprint("dst", n, closed))
 		p.must(to, func(o *Options) { o.Release = 1 })
 		ctx, cancel := context.WithCancelCause(t.Context())
 		defer cancel(nil)
-		s := &stopper{at: n, give: func() { cancel(&halt.Error{Order: halt.Order{ID: 5, Scope: halt.All, Reason: "test"}}) }}
+		var order error
+		s := &stopper{at: n, give: func() {
+			if closed {
+				cancel(errors.New("the window has closed"))
+			}
+			order = &halt.Error{Order: halt.Order{ID: 5, Scope: halt.All, Reason: "test"}}
+			cancel(order)
+		}}
 		o := options(nil)
-		o.Observer = s
+		o.Observer, o.Gate = s, func(context.Context) error { s.mu.Lock(); defer s.mu.Unlock(); return order }
 		_, err := Run(ctx, p.store, to, o)
 		return to, s, err
 	}
-	_, s, err := run(0)
+	_, s, err := run(0, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,36 +88,38 @@ func TestPain14_StopInMidCommit(t *testing.T) {
 	if first == 0 {
 		t.Fatal("the commit has no journal")
 	}
-	unfinished := 0
-	for n := first; n <= len(s.ops); n++ {
-		what := fmt.Sprintf("stopped at change %d of %d, the commit begins at %d", n, len(s.ops), first)
-		to, s, err := run(n)
-		order := (*halt.Error)(nil)
-		switch {
-		case err == nil: // all was done already
-		case !errors.As(err, &order) || order.Order.ID != 5:
-			t.Fatalf("%s: %v", what, err)
-		}
-		whole(t, what, to, before, after)
-		_, jerr := (&site{root: rootOf(t, to)}).readJournal(nil)
-		if err != nil && jerr == nil {
-			unfinished++
-			if !errors.Is(err, ErrUnfinished) {
-				t.Errorf("%s: it does not say that it is unfinished: %v", what, err)
+	for _, closed := range []bool{false, true} {
+		unfinished := 0
+		for n := first; n <= len(s.ops); n++ {
+			what := fmt.Sprintf("stopped at change %d of %d, the commit begins at %d, the window is closed: %t", n, len(s.ops), first, closed)
+			to, s, err := run(n, closed)
+			order := (*halt.Error)(nil)
+			switch {
+			case err == nil: // all was done already
+			case !errors.As(err, &order) || order.Order.ID != 5:
+				t.Fatalf("%s: %v", what, err)
 			}
-			if len(s.late) > 2 { // a step is two changes at most
-				t.Errorf("%s: %d changes of the target after the order: %v", what, len(s.late), s.late)
+			whole(t, what, to, before, after)
+			_, jerr := (&site{root: rootOf(t, to)}).readJournal(nil)
+			if err != nil && jerr == nil {
+				unfinished++
+				if !errors.Is(err, ErrUnfinished) {
+					t.Errorf("%s: it does not say that it is unfinished: %v", what, err)
+				}
+				if len(s.late) > 2 { // a step is two changes at most
+					t.Errorf("%s: %d changes of the target after the order: %v", what, len(s.late), s.late)
+				}
+			}
+			r := p.must(to, nil)
+			sameTree(t, src, to)
+			if jerr == nil && r.BytesFetched != 0 {
+				t.Errorf("%s: to finish it %d bytes were fetched", what, r.BytesFetched)
 			}
 		}
-		r := p.must(to, nil)
-		sameTree(t, src, to)
-		if jerr == nil && r.BytesFetched != 0 {
-			t.Errorf("%s: to finish it %d bytes were fetched", what, r.BytesFetched)
+		t.Logf("%d of %d stops left an unfinished commit", unfinished, len(s.ops)-first+1)
+		if unfinished < 15 {
+			t.Errorf("only %d stops hit the commit", unfinished)
 		}
-	}
-	t.Logf("%d of %d stops left an unfinished commit", unfinished, len(s.ops)-first+1)
-	if unfinished < 15 {
-		t.Errorf("only %d stops hit the commit", unfinished)
 	}
 }
 

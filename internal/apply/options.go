@@ -43,7 +43,9 @@ type Options struct {
 
 	Subject halt.Subject // who we are, to the kill switch; Channel is filled in
 	// Gate, if set, is asked before each request and each block, and once
-	// more before the commit: its error stops the run, which resumes later.
+	// more before the commit: its error stops the run, which resumes later. In a
+	// commit whose ctx has ended it is asked before each step, and only a
+	// *halt.Error counts.
 	Gate func(context.Context) error
 
 	// Intend, if set, is told what becomes of every change when the commit
