@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -155,6 +156,120 @@ func TestPain14_KilledAgentStaysHalted(t *testing.T) {
 	w.await("a verified run", func() bool { return w.ended("verified") })
 	d.end()
 	w.same(filepath.Join(base, "p"), big)
+}
+
+// inBurst is an Observer that lets the first rename of a burst wait until it may
+// go on, and counts those that come after it.
+type inBurst struct {
+	begun, goOn chan struct{}
+	renames     atomic.Int32
+}
+
+func (b *inBurst) Before(op durable.Op) error {
+	if op.Kind == durable.Rename && !strings.HasPrefix(op.To, state) && strings.HasPrefix(op.Name, state) && b.renames.Add(1) == 1 {
+		close(b.begun)
+		<-b.goOn
+	}
+	return nil
+}
+
+// TestPain14_HaltStopsEveryCommit: a commit is under way, for whatever reason,
+// and was ended perhaps by something that lets it come to its end. An order to
+// stop lets it make no further step. The run is not over: when the order is
+// lifted the commit is finished, and told.
+func TestPain14_HaltStopsEveryCommit(t *testing.T) {
+	end := time.Now().Truncate(time.Minute).Add(2 * time.Minute)
+	never := func(s *wire.State) { s.Desired[0].Windows = "never" }
+	always := func(s *wire.State) { s.Desired[0].Windows = "" }
+	for _, x := range []struct {
+		name   string
+		killed bool                         // an earlier process has begun it
+		before func(w *world, again func()) // it goes on; again makes another release
+		ahead  time.Duration                // of the clock of who goes on
+		then   func(*wire.State)            // ends it, before the order comes
+		ends   []string                     // verdicts
+	}{
+		{"the night ends", false, nil, 0, never, []string{"verified"}},
+		{"nobody wants its release any more", true, func(_ *world, again func()) { again() }, 0, nil, []string{verdictStopped, "verified"}},
+		{"nobody wants its channel any more", true, func(w *world, _ func()) { w.want(func(s *wire.State) { s.Desired = nil }) }, 0, nil, []string{verdictStopped}},
+		{"outside the window, which opens", true, nil, time.Until(end) + time.Minute, always, []string{"verified"}},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			w := newWorld(t)
+			base := t.TempDir()
+			target, files := filepath.Join(base, "p"), tree(60, "one")
+			dir := w.enrolled(base)
+			w.publish(files, target)
+			w.want(func(s *wire.State) {
+				s.Zone, s.Beat, s.Desired[0].Windows = "UTC", 1, hhmm(end.Add(-10*time.Minute))+"-"+hhmm(end)
+			})
+			if x.killed {
+				child := exec.CommandContext(t.Context(), os.Args[0])
+				child.Env = append(os.Environ(), childDir+"="+dir, childPoint+"=the first file")
+				if out, err := child.CombinedOutput(); err == nil {
+					t.Fatalf("the child was not killed\n%s", out)
+				}
+			}
+			if x.before != nil {
+				x.before(w, func() { files = tree(70, "two"); w.publish(files, target) })
+			}
+			b := &inBurst{begun: make(chan struct{}), goOn: make(chan struct{})}
+			goOn := sync.OnceFunc(func() { close(b.goOn) })
+			w.try(Halt(dir, LocalHalt{Reason: "until it knows the state", At: time.Now()}))
+			w.start(dir, func(o *Options) {
+				o.Observer, o.Now = b, func() time.Time { return time.Now().Add(x.ahead) }
+			})
+			t.Cleanup(goOn) // before the agent's end is waited for
+			w.twoBeats()
+			w.try(Resume(dir))
+			select {
+			case <-b.begun:
+			case <-time.After(patience):
+				t.Fatal("no commit goes on")
+			}
+			if x.then != nil {
+				w.want(x.then)
+				w.twoBeats()
+			}
+			obeyed := func(orders int) func() bool {
+				return func() bool {
+					return slices.ContainsFunc(w.stopped, func(s wire.Stopped) bool { return s.Epoch == 7 && len(s.Orders) >= orders })
+				}
+			}
+			w.want(func(s *wire.State) {
+				s.Halt = w.orders(w.key, 7, halt.Order{ID: 7, Scope: halt.All, Reason: "test", By: "tester"})
+			})
+			w.await("word that it knows the order", obeyed(0))
+			goOn()
+			w.await("word that it has stopped", obeyed(1))
+			if n := b.renames.Load(); n > 1 {
+				t.Errorf("%d further renames under the order", n-1)
+			}
+			if _, err := os.Stat(filepath.Join(target, state, "journal")); err != nil {
+				t.Errorf("the commit is not left for later: %v", err)
+			}
+			w.mu.Lock()
+			if f := w.finished(0); f != nil {
+				t.Errorf("the run ended under the order, %s: %s", f.Verdict, f.Error)
+			}
+			w.mu.Unlock()
+			w.want(func(s *wire.State) {
+				s.Halt = w.orders(w.key, 8)
+				for i := range s.Desired {
+					s.Desired[i].Windows = ""
+				}
+			})
+			w.await("the end", func() bool { return w.finished(len(x.ends)-1) != nil })
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			for i, verdict := range x.ends {
+				if f := w.finished(i); f.Verdict != verdict || f.Added < 60 && i == 0 {
+					t.Errorf("run %d ends %s with %d added, want %s: %s", i, f.Verdict, f.Added, verdict, f.Error)
+				}
+			}
+			w.same(target, files)
+		})
+	}
 }
 
 // underWay tells when a good part of an answer has gone out.

@@ -35,7 +35,7 @@ var errSuperseded = errors.New("the Core wants something else now")
 // next; rctx also ends with a halt.
 func (a *agent) bring(ctx, rctx context.Context, j *job, want wire.Desired, left *spool.Run) (again bool, err error) {
 	if left != nil && (left.Number != want.Number || left.Release != want.Release || left.Target != want.Target || left.Start != want.Start && want.Start > left.Start) {
-		return false, a.bury(ctx, *left)
+		return false, a.bury(ctx, rctx, *left)
 	}
 	target, err := allowed(a.id.Allow, want.Target)
 	if err != nil {
@@ -63,11 +63,8 @@ func (a *agent) bring(ctx, rctx context.Context, j *job, want wire.Desired, left
 		}
 		switch {
 		case errors.Is(aerr, apply.ErrUnfinished):
-			a.mu.Lock()
-			delete(a.ahead, r.Channel) // it is finished also outside a window, see mend
-			a.mu.Unlock()
-			a.note(Warning, r.Channel, fmt.Sprintf("release %d: stopped in the middle of its commit, and goes on from there", r.Number), nil)
-			return false, nil // under the same id
+			a.unfinished(&r)
+			return false, nil // goes on under the same id
 		case ctx.Err() != nil:
 			return false, nil // goes on under the same id
 		case aerr != nil && transient(aerr) && rctx.Err() == nil:
@@ -93,6 +90,14 @@ func (a *agent) bring(ctx, rctx context.Context, j *job, want wire.Desired, left
 		}
 		return a.finish(ctx, rctx, r, want, res, aerr)
 	}
+}
+
+// unfinished notes that an order to stop has cut a commit in two.
+func (a *agent) unfinished(r *spool.Run) {
+	a.mu.Lock()
+	delete(a.ahead, r.Channel) // it is finished also outside a window, see mend
+	a.mu.Unlock()
+	a.note(Warning, r.Channel, fmt.Sprintf("release %d: stopped in the middle of its commit, and goes on from there", r.Number), nil)
 }
 
 // superseded reports whether the Core wants another release by now.
@@ -301,8 +306,9 @@ func textError(s string) error {
 }
 
 // bury ends a run that an earlier process has left and that nobody wants any
-// more: what it was committing is finished and told.
-func (a *agent) bury(ctx context.Context, r spool.Run) error {
+// more: what it was committing is finished and told. Where a halt forbids that,
+// it stays open.
+func (a *agent) bury(ctx, rctx context.Context, r spool.Run) error {
 	var err error
 	if r.Pass, err = a.spool.Pass(ctx, r.Channel); err != nil {
 		return err
@@ -310,8 +316,13 @@ func (a *agent) bury(ctx context.Context, r spool.Run) error {
 	f := wire.Finished{Verdict: verdictStopped, Error: errSuperseded.Error()}
 	target, aerr := allowed(a.id.Allow, r.Target)
 	if aerr == nil && !r.DryRun {
-		t := &teller{a: a, ctx: ctx, run: &r}
-		aerr = errors.Join(apply.Recover(ctx, target, a.options(context.WithoutCancel(ctx), &r, t)), t.flush())
+		keep := context.WithoutCancel(ctx)
+		t := &teller{a: a, ctx: keep, run: &r}
+		aerr = errors.Join(apply.Recover(rctx, target, a.options(keep, &r, t)), t.flush())
+	}
+	if errors.Is(aerr, apply.ErrUnfinished) {
+		a.unfinished(&r)
+		return nil
 	}
 	if aerr != nil {
 		f.Verdict, f.Error = verdictFailed, aerr.Error()

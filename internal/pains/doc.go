@@ -115,6 +115,7 @@
 //	    agent readHalts: never read; watchLocal: off                           core TestPain14SecondPath
 //	    agent spread: no wait; startDue: does not wait                         agent TestMissedRunsAreSpread, TestSpreadOutlivesNews
 //	    apply stopped: a burst goes on                                         apply TestPain14_StopInMidCommit
+//	    apply stopped: Gate is not asked; agent bury: not for a halt, ends     agent TestPain14_HaltStopsEveryCommit
 //	    apply connect, publish Run: the store's orders are not asked for       cmd/nightferry TestScripts/halt
 //	    apply gate, publish gate: not asked again                              apply TestPain14_PullStopsMidway, publish …PushStops…
 //	    collect GC: not asked                                                  cmd/nightferry TestHaltCommands
