@@ -17,7 +17,7 @@ import (
 type night struct {
 	place   window.Place
 	rates   window.Timetable
-	limit   *window.Timetable // an operator's, in place of rates; nil: none
+	limit   *window.Timetable // an operator's, in place of rates and flat; nil: none
 	until   time.Time         // when limit ends; zero: when it is lifted
 	rules   map[string]window.Rule
 	motion  window.Motion // the clock of a rehearsal; all that comes in and goes out is real time
@@ -82,11 +82,11 @@ func readNight(s *wire.State) *night {
 // window.Unlimited), and when to ask again; zero: it stays so.
 func (n *night) rate(now time.Time) (bytesPerSecond int64, again time.Time) {
 	now = n.motion.At(now)
-	r, again := n.rates.Rate(now, n.place.Zone)
 	if n.limit != nil && (n.until.IsZero() || now.Before(n.until)) {
-		r, again = n.limit.Rate(now, n.place.Zone)
-		again = earlier(again, n.until)
+		r, again := n.limit.Rate(now, n.place.Zone)
+		return r, n.motion.When(earlier(again, n.until))
 	}
+	r, again := n.rates.Rate(now, n.place.Zone)
 	if n.flat > 0 {
 		r = min(r, n.flat)
 	}

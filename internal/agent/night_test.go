@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"nightferry/internal/window"
 	"nightferry/internal/wire"
 )
 
@@ -128,6 +129,30 @@ func TestOrderedNow(t *testing.T) {
 		t.Errorf("it ends %s: %s", f.Verdict, f.Error)
 	}
 	w.same(target, files)
+}
+
+// TestLimitInPlaceOfTheRate: an operator's limit counts as long as it is in force,
+// below what the configuration says and above it; then that counts again.
+func TestLimitInPlaceOfTheRate(t *testing.T) {
+	noon := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		state wire.State
+		want  int64
+		again time.Time
+	}{
+		{wire.State{Rate: 2_500_000}, 2_500_000, time.Time{}},
+		{wire.State{Rate: 2_500_000, Rates: "else 8Mbit"}, 1_000_000, time.Time{}},
+		{wire.State{Rate: 2_500_000, Limit: "else 8Mbit"}, 1_000_000, time.Time{}},
+		{wire.State{Rate: 2_500_000, Limit: "else 40Mbit"}, 5_000_000, time.Time{}},
+		{wire.State{Rate: 2_500_000, Limit: "else unlimited"}, window.Unlimited, time.Time{}},
+		{wire.State{Rate: 2_500_000, Limit: "else 40Mbit", LimitUntil: noon.Add(time.Hour).Unix()}, 5_000_000, noon.Add(time.Hour)},
+		{wire.State{Rate: 2_500_000, Limit: "else 40Mbit", LimitUntil: noon.Unix()}, 2_500_000, time.Time{}},
+		{wire.State{Rates: "else 20Mbit", Limit: "else 40Mbit"}, 5_000_000, time.Time{}},
+	} {
+		if r, again := readNight(&c.state).rate(noon); r != c.want || !again.Equal(c.again) {
+			t.Errorf("%+v: %d until %v, want %d until %v", c.state, r, again, c.want, c.again)
+		}
+	}
 }
 
 // TestPace measures sixteen connections over ten seconds, right after the rate
