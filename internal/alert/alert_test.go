@@ -134,7 +134,7 @@ func TestLife(t *testing.T) {
 	d.want(d.at(dawn.Add(3 * time.Hour)))
 	d.list[0].Members[3].Left = time.Time{}
 	d.want(d.at(dawn.Add(4 * time.Hour)))
-	d.list[0].Members = append(d.list[0].Members, member("extra", dawn.Add(5*time.Hour)))
+	d.list[0].Members = append(d.list[0].Members, member("one more", dawn.Add(5*time.Hour)))
 	d.want(d.at(dawn.Add(5*time.Hour)), "ap@x grown", "apac@x grown", "ops@x grown")
 	for day := 1; day <= 3; day++ {
 		for h := range 24 { // asked often, told once
@@ -165,6 +165,32 @@ func TestWho(t *testing.T) {
 			t.Errorf("%s reads\n%s", l.To, all)
 		}
 	}
+}
+
+// TestWhoseSitesCameAndWent: whose sites have left an incident is reminded of it
+// no more, and hears of more sites only when one of his own has joined. That the
+// incident grows elsewhere every day keeps no reminder from him.
+func TestWhoseSitesCameAndWent(t *testing.T) {
+	d := newDesk(t)
+	join := func(site string, after time.Duration) []Letter {
+		t.Helper()
+		d.list[0].Members = append(d.list[0].Members, member(site, dawn.Add(after)))
+		return d.at(dawn.Add(after))
+	}
+	d.open(1, "silent", dawn, "osaka")
+	d.want(d.at(dawn.Add(time.Minute)), "ap@x opened", "apac@x opened", "ops@x opened")
+	d.want(join("essen", 3*time.Hour), "ops@x grown")
+	d.want(join("kobe", 3*time.Hour+10*time.Minute)) // so soon nobody
+	d.want(d.at(dawn.Add(4*time.Hour)), "ap@x grown", "apac@x grown", "ops@x grown")
+	d.want(join("emden", 23*time.Hour), "ops@x grown")
+	d.want(d.at(dawn.Add(25*time.Hour)), "ap@x reminder", "apac@x reminder", "ops@x reminder")
+	for _, i := range []int{0, 2} { // osaka and kobe are back
+		d.list[0].Members[i].Left = dawn.Add(26 * time.Hour)
+	}
+	d.want(d.at(dawn.Add(50*time.Hour)), "ops@x reminder")
+	d.want(join("erfurt", 52*time.Hour), "ops@x grown")
+	d.resolve(1, dawn.Add(53*time.Hour))
+	d.want(d.at(dawn.Add(53*time.Hour)), "ap@x resolved", "apac@x resolved", "ops@x resolved")
 }
 
 // TestOutage: what opened and ended while the mail server was away is told

@@ -42,8 +42,9 @@ type State struct {
 
 // Told is what was said about an open incident.
 type Told struct {
-	Incident Incident  `json:"incident"` // as it was then
-	At       time.Time `json:"at"`
+	Incident Incident  `json:"incident"` // as it was last
+	At       time.Time `json:"at"`       // of what everybody was told
+	Grown    time.Time `json:"grown,omitzero"`
 }
 
 // Fault is a recipient that could not be reached.
@@ -95,7 +96,7 @@ func (s *State) Update(now time.Time, r *Rules, list []Incident) bool {
 			s.tell(now, r, Opened, x)
 			changed = true
 		case told == nil && x.ID > s.Mark:
-			s.add(r, &Notice{ID: noticeID(Resolved, x.ID, now), Kind: Resolved, At: now, Incident: &x})
+			s.end(now, r, x)
 			changed = true
 		case told != nil && !open:
 			s.end(now, r, x)
@@ -103,7 +104,7 @@ func (s *State) Update(now time.Time, r *Rules, list []Incident) bool {
 		case told != nil && now.Sub(told.At) >= remind:
 			s.tell(now, r, Reminder, x)
 			changed = true
-		case told != nil && now.Sub(told.At) >= growth && grown(&told.Incident, &x):
+		case told != nil && now.Sub(told.At) >= growth && now.Sub(told.Grown) >= growth && grown(&told.Incident, &x, scope{all: true}):
 			s.tell(now, r, Grown, x)
 			changed = true
 		}
@@ -141,38 +142,53 @@ func (s *State) begin(list []Incident) bool {
 }
 
 func (s *State) tell(now time.Time, r *Rules, kind string, x Incident) {
-	s.Told[x.ID] = &Told{Incident: x, At: now}
+	n := &Notice{ID: noticeID(kind, x.ID, now), Kind: kind, At: now, Incident: &x}
+	n.To = r.whom(n)
+	told := &Told{Incident: x, At: now}
+	if kind == Grown {
+		before := s.Told[x.ID]
+		n.To = slices.DeleteFunc(n.To, func(target string) bool { return !grown(&before.Incident, &x, r.scopeOf(target)) })
+		told.At, told.Grown = before.At, now
+	}
+	s.Told[x.ID] = told
 	// A reminder that could not be delivered is made void by the next.
 	s.Queue = slices.DeleteFunc(s.Queue, func(n *Notice) bool {
 		return n.Incident != nil && n.Incident.ID == x.ID && (n.Kind == Reminder || n.Kind == Grown) && kind == Reminder
 	})
-	s.add(r, &Notice{ID: noticeID(kind, x.ID, now), Kind: kind, At: now, Incident: &x})
+	s.add(n)
 }
 
 func (s *State) end(now time.Time, r *Rules, x Incident) {
 	delete(s.Told, x.ID)
-	s.add(r, &Notice{ID: noticeID(Resolved, x.ID, now), Kind: Resolved, At: now, Incident: &x})
+	n := &Notice{ID: noticeID(Resolved, x.ID, now), Kind: Resolved, At: now, Incident: &x}
+	n.To = r.whom(n)
+	s.add(n)
 }
 
 func noticeID(kind string, id int64, now time.Time) string {
 	return fmt.Sprintf("incident-%d-%s-%d", id, kind, now.Unix())
 }
 
-func grown(before, now *Incident) bool {
+// grown reports whether a site has joined that a recipient may hear of.
+func grown(before, now *Incident, sc scope) bool {
 	for _, m := range now.Members {
-		if m.Left.IsZero() && !slices.ContainsFunc(before.Members, func(b Member) bool { return b.Domain == m.Domain && b.Site == m.Site }) {
+		if m.Left.IsZero() && sc.sees(m.Domain, m.Region) && !slices.ContainsFunc(before.Members, func(b Member) bool { return b.Domain == m.Domain && b.Site == m.Site }) {
 			return true
 		}
 	}
 	return false
 }
 
-// concerns says whether a recipient is to be told.
+// concerns says whether a recipient is to be told. Whose sites have all left an
+// incident hears of it again at its end.
 func (r *Rules) concerns(target string, n *Notice) bool {
 	sc := r.scopeOf(target)
 	switch {
 	case n.Incident != nil:
-		_, ok := n.Incident.seenBy(sc)
+		seen, ok := n.Incident.seenBy(sc)
+		if !sc.all && n.Kind != Resolved {
+			ok = slices.ContainsFunc(seen.Members, func(m Member) bool { return m.Left.IsZero() })
+		}
 		return ok && !mute(target, n.Incident.Kind)
 	case n.Report != nil:
 		return sc.all || slices.Contains(sc.regions, n.Report.Region)
@@ -180,13 +196,13 @@ func (r *Rules) concerns(target string, n *Notice) bool {
 	return true
 }
 
-// add queues a notice for everybody whom it concerns.
-func (s *State) add(r *Rules, n *Notice) {
-	for _, target := range r.targets() {
-		if r.concerns(target, n) {
-			n.To = append(n.To, target)
-		}
-	}
+// whom lists everybody whom a notice concerns.
+func (r *Rules) whom(n *Notice) []string {
+	return slices.DeleteFunc(r.targets(), func(target string) bool { return !r.concerns(target, n) })
+}
+
+// add queues a notice, if there is anybody to get it.
+func (s *State) add(n *Notice) {
 	if len(n.To) == 0 {
 		return
 	}
@@ -224,5 +240,7 @@ func (s *State) AddReport(now time.Time, r *Rules, rep Report) {
 	}
 	day := now.In(r.Regions[rep.Region].Report.Zone).Format(time.DateOnly)
 	s.Reports[rep.Region] = day
-	s.add(r, &Notice{ID: "report-" + rep.Region + "-" + day, Kind: Morning, At: now, Report: &rep})
+	n := &Notice{ID: "report-" + rep.Region + "-" + day, Kind: Morning, At: now, Report: &rep}
+	n.To = r.whom(n)
+	s.add(n)
 }
