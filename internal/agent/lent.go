@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"nightferry/internal/spool"
@@ -46,12 +47,19 @@ func (u *urls) hold(ctx context.Context, keys []string, until time.Time) ([]spoo
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	var all []spool.Lent
+	var last time.Time
 	for _, key := range keys {
 		if have, ok := u.lent[key]; ok {
 			all = append(all, spool.Lent{Key: key, URL: have.url, Until: have.until.Unix()})
+			if have.until.After(last) {
+				last = have.until
+			}
 		} else if end, ok := u.absent[key]; ok {
 			all = append(all, spool.Lent{Key: key, Until: end.Unix()})
 		}
+	}
+	if h, ok := u.haltFor(last); ok && slices.Contains(keys, haltKey) {
+		all = append(all, spool.Lent{Key: haltKey, URL: h.url, Until: h.until.Unix()})
 	}
 	return all, nil
 }
@@ -65,10 +73,11 @@ func (u *urls) restore(all []spool.Lent, newest string) {
 	for _, l := range all {
 		end := time.Unix(l.Until, 0)
 		switch {
+		case l.URL != "" && l.Key == haltKey:
+			u.keepHalt(lentURL{url: l.URL, until: end})
 		case l.URL != "":
 			u.lent[l.Key] = lentURL{url: l.URL, until: end}
 			u.kept[l.Key] = true
-			u.halt = u.halt || l.Key == haltKey
 		case l.Key == newest:
 			u.absent[l.Key] = end
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"nightferry/internal/halt"
@@ -154,12 +155,32 @@ func (u *urls) HaltLent() bool {
 	return u.halt
 }
 
-// takeHalt keeps the URL of the halt object, which comes unasked. It is called
-// with u.mu held.
+// takeHalt keeps the URL of the halt object, which comes unasked. It is the first
+// to be used: of an older one that ends later, the credential may be gone by now.
+// But the content that came with that one may still be read, so it is kept as well.
+// It is called with u.mu held.
 func (u *urls) takeHalt(m *wire.URLs) {
 	for _, l := range m.Lent {
-		if until := time.Unix(m.Until, 0); l.Key == haltKey && !until.Before(u.lent[haltKey].until) {
-			u.lent[haltKey], u.halt = lentURL{url: l.URL, until: until}, true // to its end: no other URL lasts longer
+		if l.Key == haltKey {
+			u.keepHalt(lentURL{url: l.URL, until: time.Unix(m.Until, 0)}) // to its end: no other URL lasts longer
 		}
 	}
+}
+
+// keepHalt is called with u.mu held.
+func (u *urls) keepHalt(l lentURL) {
+	u.halts = append(slices.DeleteFunc(u.halts, func(h lentURL) bool { return !h.until.After(l.until) }), l)
+	u.halts = u.halts[max(0, len(u.halts)-maxHalts):]
+	u.halt = true
+}
+
+// haltFor returns the URL of the halt object to keep for content that may be read
+// until then: the newest that lasts as long. It is called with u.mu held.
+func (u *urls) haltFor(until time.Time) (l lentURL, ok bool) {
+	for _, l = range slices.Backward(u.halts) {
+		if !l.until.Before(until) {
+			break
+		}
+	}
+	return l, len(u.halts) > 0
 }

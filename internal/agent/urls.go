@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -24,6 +25,8 @@ const (
 	maxLent = 16 << 10
 	// maxPrefetch bounds the keys that are asked for ahead of use.
 	maxPrefetch = 4 << 10
+	// maxHalts bounds the URLs of the halt object that are kept.
+	maxHalts = 8
 	// refusals is how often the Core may say no, without saying that the object
 	// is absent, before that is an error: it may be busy.
 	refusals = 3
@@ -37,7 +40,8 @@ type urls struct {
 
 	mu     sync.Mutex
 	id     uint64
-	lent   map[string]lentURL
+	lent   map[string]lentURL   // but for the halt object
+	halts  []lentURL            // of the halt object: the newest is the last, and each before it ends later
 	absent map[string]time.Time // what the Core said is not there, and up to when that counts while it is away
 	kept   map[string]bool      // keys that were lent ahead of use: not forgotten to make room
 	wanted map[string]*wanted
@@ -70,12 +74,10 @@ func newURLs(send func(wire.Ask) error, store func() time.Time, after time.Durat
 func (u *urls) Lend(ctx context.Context, key, expired string) (string, error) {
 	for {
 		u.mu.Lock()
-		have, ok := u.lent[key]
-		if ok && have.url != expired && u.store().Before(have.until) {
+		if raw := u.usable(key, expired); raw != "" {
 			u.mu.Unlock()
-			return have.url, nil
+			return raw, nil
 		}
-		delete(u.lent, key)
 		w := u.want(key)
 		u.mu.Unlock()
 		away, err := u.await(ctx, key, w)
@@ -94,6 +96,25 @@ func (u *urls) Lend(ctx context.Context, key, expired string) (string, error) {
 			return "", noSuch(key)
 		}
 	}
+}
+
+// usable returns a URL that may still be used, or "", and forgets what may not. It
+// is called with u.mu held.
+func (u *urls) usable(key, expired string) string {
+	now := u.store()
+	over := func(l lentURL) bool { return l.url == expired || !now.Before(l.until) }
+	if key == haltKey {
+		u.halts = slices.DeleteFunc(u.halts, over)
+		if n := len(u.halts); n > 0 {
+			return u.halts[n-1].url
+		}
+		return ""
+	}
+	if have, ok := u.lent[key]; ok && !over(have) {
+		return have.url
+	}
+	delete(u.lent, key)
+	return ""
 }
 
 // await waits for an answer. away says that none came in time, and that it was
@@ -208,7 +229,9 @@ func (u *urls) Answer(m *wire.URLs) {
 	for _, l := range m.Lent {
 		// Only what was asked for: else a flood of answers would fill the memory.
 		if w := u.wanted[l.Key]; w != nil {
-			u.lent[l.Key] = lentURL{url: l.URL, until: time.Unix(m.Until, 0).Add(-margin)}
+			if l.Key != haltKey {
+				u.lent[l.Key] = lentURL{url: l.URL, until: time.Unix(m.Until, 0).Add(-margin)}
+			}
 			w.url = l.URL
 			delete(u.absent, l.Key)
 			delete(u.wanted, l.Key)

@@ -62,3 +62,71 @@ func TestLentUntilItsEnd(t *testing.T) {
 		t.Errorf("%d asks too many", n)
 	}
 }
+
+// TestHaltOfTheNewestAnswer: the halt object is read through the URL that came
+// last, because the credential of an older one may be gone; when the store refuses
+// that, or it has ended, through one that lasts longer; and only then is the Core
+// asked. A process that starts again has one that lasts as long as its content.
+func TestHaltOfTheNewestAnswer(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	ends := map[string]time.Time{"old": now.Add(100 * time.Hour), "new": now.Add(6 * time.Hour), "last": now.Add(200 * time.Hour)}
+	next := make(chan string, 1) // what the Core answers with
+	var u *urls
+	u = newURLs(func(a wire.Ask) error {
+		by := "nobody expected an ask"
+		select {
+		case by = <-next:
+		default:
+		}
+		m := &wire.URLs{ID: a.ID, Until: ends[by].Unix(), Lent: []wire.URL{{Key: haltKey, URL: by}}}
+		for _, key := range a.Keys {
+			if key != haltKey {
+				m.Lent = append(m.Lent, wire.URL{Key: key, URL: by + " " + key})
+			}
+		}
+		u.Answer(m)
+		return nil
+	}, func() time.Time { return now }, time.Hour)
+	lend := func(key, expired, want string) {
+		t.Helper()
+		if raw, err := u.Lend(t.Context(), key, expired); err != nil || raw != want {
+			t.Errorf("%s is read through %q, %v; want %q", key, raw, err, want)
+		}
+	}
+	kept := func(want string, keys ...string) {
+		t.Helper()
+		lent, err := u.hold(t.Context(), append(keys, haltKey), now)
+		if err != nil || len(lent) != len(keys)+1 {
+			t.Fatalf("%d are kept, %v", len(lent), err)
+		}
+		again := newURLs(nil, func() time.Time { return now }, time.Hour)
+		again.restore(lent, "")
+		if raw, err := again.Lend(t.Context(), haltKey, ""); err != nil || raw != want || !again.HaltLent() {
+			t.Errorf("a new process reads it through %q, %v; want %q", raw, err, want)
+		}
+	}
+	next <- "old"
+	lend("packs/x", "", "old packs/x")
+	lend(haltKey, "", "old")
+	next <- "new"
+	lend("packs/y", "", "new packs/y")
+	lend(haltKey, "", "new")
+	kept("new", "packs/y")
+	kept("old", "packs/x", "packs/y")
+	lend(haltKey, "new", "old") // refused by the store
+	lend(haltKey, "", "old")
+	next <- "new"
+	lend(haltKey, "old", "new") // and that, too: the Core is asked
+	next <- "old"
+	lend("packs/z", "", "old packs/z")
+	next <- "new"
+	lend("packs/w", "", "new packs/w")
+	lend(haltKey, "", "new")
+	now = ends["new"]
+	lend(haltKey, "", "old")
+	next <- "last"
+	lend("packs/v", "", "last packs/v")
+	lend(haltKey, "", "last")
+	next <- "new"
+	lend(haltKey, "last", "new") // what ends earlier than a newer one is not kept
+}

@@ -127,6 +127,7 @@
 //	    core seenEpoch: not believed; Resume: not kept as lifted               core TestRestoredCoreAndHalts, …Resumes
 //	    core beat: a lost state is not told again                              core TestHaltIsToldUntilItIsSeen
 //	    core lend: content without the halt object                             core TestHaltCanBeReadAsLongAsContent
+//	    agent usable: the URL that ends last; takeHalt: the newest alone       agent TestHaltOfTheNewestAnswer
 //	    core siteNight: the region of the enrolment for ever                   core TestHaltOfTheRegionASiteHasNow
 //	    core publishDue: not asked; underHalt: any name                        core TestPublishesMissedInAHalt, TestHaltsOfOthers
 //	15  repo acceptHead, Head: older, none after some; apply remember          TestPain15_ReplayedRelease
