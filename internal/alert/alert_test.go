@@ -309,6 +309,40 @@ func TestReport(t *testing.T) {
 	}
 }
 
+// TestLateReport: what was due while the Core was away is sent within half a day,
+// also after midnight, once, and keeps the next one from nobody.
+func TestLateReport(t *testing.T) {
+	tokyo, err := time.LoadLocation("Asia/Tokyo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := newDesk(t)
+	d.rules.Regions = map[string]Region{"ap": {Report: Daily{20, 0, tokyo}}}
+	eight := time.Date(2026, 3, 27, 20, 0, 0, 0, tokyo)
+	for _, x := range []struct {
+		at  time.Duration // after eight in the evening
+		due bool
+	}{
+		{-7 * time.Hour, false}, // that of the day before, 17 hours ago
+		{5 * time.Hour, true},   // the Core is back, at one in the morning
+		{6 * time.Hour, false},
+		{23*time.Hour + 59*time.Minute, false},
+		{24 * time.Hour, true},
+		{25 * time.Hour, false},
+		{60 * time.Hour, true}, // it was away again, for half a day
+		{84*time.Hour + time.Minute, false},
+	} {
+		now := eight.Add(x.at)
+		due := d.state.ReportsDue(now, &d.rules)
+		if (len(due) == 1) != x.due {
+			t.Errorf("at %v, due is %q", now, due)
+		}
+		for _, region := range due {
+			d.state.AddReport(now, &d.rules, Report{Region: region})
+		}
+	}
+}
+
 // TestFlood: a storm of different incidents is one letter, too.
 func TestFlood(t *testing.T) {
 	d := newDesk(t)

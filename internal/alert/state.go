@@ -35,7 +35,7 @@ type State struct {
 	Mark    int64             `json:"mark"` // incidents up to it that are over need no word
 	Told    map[int64]*Told   `json:"told"`
 	Queue   []*Notice         `json:"queue"`
-	Reports map[string]string `json:"reports"` // by region, the day of the last one
+	Reports map[string]string `json:"reports"` // by region, the day for which the last one was due
 	Failing map[string]*Fault `json:"failing"` // by recipient
 	Dropped int64             `json:"dropped"` // notices, since the last delivery
 }
@@ -213,32 +213,37 @@ func (s *State) add(n *Notice) {
 	}
 }
 
-// ReportsDue lists the regions whose morning has come, sorted. It forgets
-// mornings that are long past.
+// ReportsDue lists the regions whose report is due, sorted.
 func (s *State) ReportsDue(now time.Time, r *Rules) []string {
 	var due []string
 	for name, region := range r.Regions {
-		d := region.Report
-		if d.Zone == nil || !r.Mail && !r.Webhook {
+		if region.Report.Zone == nil || !r.Mail && !r.Webhook {
 			continue
 		}
-		local := now.In(d.Zone)
-		at := time.Date(local.Year(), local.Month(), local.Day(), d.Hour, d.Minute, 0, 0, d.Zone)
-		if now.Before(at) || now.Sub(at) > late || s.Reports[name] == local.Format(time.DateOnly) {
-			continue
+		if at := region.Report.last(now); now.Sub(at) <= late && s.Reports[name] < at.Format(time.DateOnly) {
+			due = append(due, name)
 		}
-		due = append(due, name)
 	}
 	slices.Sort(due)
 	return due
 }
 
-// AddReport queues a region's report as today's.
+// last is when the report was due last, on the clock of its zone.
+func (d Daily) last(now time.Time) time.Time {
+	local := now.In(d.Zone)
+	at := time.Date(local.Year(), local.Month(), local.Day(), d.Hour, d.Minute, 0, 0, d.Zone)
+	if now.Before(at) { // yesterday's, for which the Core may have been away over midnight
+		at = time.Date(local.Year(), local.Month(), local.Day()-1, d.Hour, d.Minute, 0, 0, d.Zone)
+	}
+	return at
+}
+
+// AddReport queues a region's report as the one that was due last.
 func (s *State) AddReport(now time.Time, r *Rules, rep Report) {
 	if s.Reports == nil {
 		s.Reports = map[string]string{}
 	}
-	day := now.In(r.Regions[rep.Region].Report.Zone).Format(time.DateOnly)
+	day := r.Regions[rep.Region].Report.last(now).Format(time.DateOnly)
 	s.Reports[rep.Region] = day
 	n := &Notice{ID: "report-" + rep.Region + "-" + day, Kind: Morning, At: now, Report: &rep}
 	n.To = r.whom(n)
