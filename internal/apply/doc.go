@@ -13,6 +13,6 @@
 // was seen of the repository, so that nothing older is accepted), catalogue
 // (what was applied, with each file's stat), catalogue.next and journal (a
 // commit under way), journal.moved (its first half is done), stage (files being
-// made), pages (manifest pages, a cache), checks.json (what checks have found),
-// lock.
+// made; in out, for each commit apart, what it has moved out of the way), pages
+// (manifest pages, a cache), checks.json (what checks have found), lock.
 package apply

@@ -2,6 +2,7 @@ package apply
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -339,9 +340,12 @@ func (s *site) commit(ctx context.Context, rel *repo.Release, changes []change) 
 // prepareCommit makes durable what is staged and what is to be done with it.
 func (s *site) prepareCommit(ctx context.Context, rel *repo.Release, changes []change) error {
 	s.phase(PhaseSync)
+	// A slot that is there is a step that is done. So no two commits share one:
+	// what another has left would be taken for this one's.
+	s.out = outDir + "/" + rand.Text()
 	// Before the sync: the journal must not survive without the folder that it
 	// moves files to.
-	if err := s.root.MkdirAll(outDir, 0o755); err != nil {
+	if err := s.root.MkdirAll(s.out, 0o755); err != nil {
 		return err
 	}
 	if err := s.root.SyncAll(); err != nil {

@@ -30,7 +30,7 @@ const (
 	lockName      = stateDir + "/lock"
 	pagesDir      = stateDir + "/pages"
 	stageDir      = stateDir + "/stage"
-	outDir        = stageDir + "/out" // where files wait that are moved out of the way
+	outDir        = stageDir + "/out" // of each commit a folder, where files wait that are moved out of the way
 	damagedSuffix = ".damaged"
 )
 
@@ -45,6 +45,7 @@ type site struct {
 	fold   bool // the target's file system ignores case
 	repo   *repo.Repo
 	index  *repo.Index
+	out    string                     // the commit's own folder in outDir
 	opened map[string]fs.FileMode     // folders that the burst may write to only now, with their own bits
 	told   map[string]struct{}        // paths whose failure has its event elsewhere
 	lists  map[digest.Digest]struct{} // chunk-list pages of what is applied

@@ -7,7 +7,8 @@ import (
 	"nightferry/internal/manifest"
 )
 
-func outSlot(i int32) string { return fmt.Sprintf("%s/%d", outDir, i) }
+// outSlot is where the old file of a change waits.
+func (s *site) outSlot(i int32) string { return fmt.Sprintf("%s/%d", s.out, i) }
 
 // goesFirst reports whether the change makes way for another: the folder it
 // lies in must become a file.
@@ -30,7 +31,7 @@ func (s *site) steps(changes []change, recase []op, aside map[int32]struct{}) fu
 				if c.to < 0 && c.way != wayEntry && !alias && (c.act != actRemove || !goesFirst(changes, c)) {
 					return op{}, false
 				}
-				o := op{kind: opOut, path: c.path, slot: outSlot(i), size: c.disk.Size, mtime: c.disk.MTime}
+				o := op{kind: opOut, path: c.path, slot: s.outSlot(i), size: c.disk.Size, mtime: c.disk.MTime}
 				if !c.onDisk {
 					o.size = -1
 				}
@@ -43,7 +44,7 @@ func (s *site) steps(changes []change, recase []op, aside map[int32]struct{}) fu
 			func(i int32, c *change) (op, bool) {
 				o := op{kind: opPlace, path: c.path, mode: c.mode, size: c.size, mtime: c.mtime}
 				if c.from >= 0 {
-					o.slot = outSlot(c.from)
+					o.slot = s.outSlot(c.from)
 				} else {
 					o.slot = c.stageName()
 				}
@@ -145,7 +146,7 @@ func (s *site) aliases(changes []change) (recase []op, aside map[int32]struct{},
 		case known && !info.IsDir():
 			aside[j] = struct{}{}
 		case !info.IsDir() && info.Mode().IsRegular():
-			recase = append(recase, op{kind: opOut, path: c.path, slot: fmt.Sprintf("%s/alias-%d", outDir, i), size: -1})
+			recase = append(recase, op{kind: opOut, path: c.path, slot: fmt.Sprintf("%s/alias-%d", s.out, i), size: -1})
 		default:
 			s.drop(changes, int32(i), Failed, fmt.Errorf("%w: something of the site's own has this name in another case: move it away", fs.ErrExist))
 		}

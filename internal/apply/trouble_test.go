@@ -565,3 +565,40 @@ func TestStageIsReadBack(t *testing.T) {
 		})
 	}
 }
+
+// What a commit has moved out of the way, and nobody has removed yet, is never
+// taken for what the next one moves.
+func TestLeftoversOfACommitAreNotMovedIntoPlace(t *testing.T) {
+	// Of one size and time, so that only their bytes tell them apart.
+	old := tree{"0": "moved later", "a": "makes way!!", "gone": "deleted"}
+	turned := tree{"0": old["0"], "a/in": "in the folder"}
+	over := false
+	for name, leave := range map[string]refuser{
+		"a delete that a lock forbids": locked(durable.Remove, "gone"),
+		"a kill before the sweep": func(op durable.Op) error {
+			if over && strings.HasPrefix(op.Name, stageDir) {
+				return errKilled
+			}
+			over = over || op.Kind == durable.Remove && op.Name == journalName
+			return nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, src, dst := dirs(t, old)
+			p.publish(src)
+			p.must(dst, nil)
+			lay(t, src, turned)
+			p.publish(src)
+			if r, err := p.pull(dst, func(o *Options) { o.Observer = leave }); err == nil && r.Verdict == Verified {
+				t.Fatal("nothing was left")
+			}
+			if left, err := filepath.Glob(filepath.Join(dst, outDir, "*", "*")); err != nil || len(left) != 1 {
+				t.Fatalf("left: %q, %v", left, err)
+			}
+			lay(t, src, tree{"a/in": turned["a/in"], "z": old["0"]})
+			p.publish(src)
+			p.must(dst, nil)
+			sameTree(t, src, dst)
+		})
+	}
+}
