@@ -30,6 +30,7 @@ type planner struct {
 	clearPath string
 	oldLists  []digest.Digest // chunk-list pages of what lies at changed paths
 	ignored   string          // the site's own folder that is to be left alone
+	extras    []scan.Item     // not told yet; only where case is ignored
 }
 
 // foreseen bounds the changes that room is made for beforehand: the totals of a
@@ -56,6 +57,7 @@ func (s *site) plan(ctx context.Context, entries manifest.Next, totals manifest.
 	if err == nil {
 		err = p.meet(nil)
 	}
+	p.tellExtras()
 	return p.changes, p.oldLists, err
 }
 
@@ -233,9 +235,49 @@ func (p *planner) extra(w *scan.Item) {
 		c.cause = fmt.Errorf("%q is a file in the release and a folder here that holds the site's own %q: move that away, or pull with --prune", p.clearPath, w.Path)
 		p.clearing = -1
 	}
-	if !ignored {
-		p.s.emit(Event{Path: w.Path, Outcome: Extra, Size: w.Stat.Size, Cause: w.Err})
+	switch {
+	case ignored:
+	case p.s.fold:
+		it := *w
+		it.Path = strings.Clone(w.Path)
+		p.extras = append(p.extras, it)
+	default:
+		p.s.extra(w)
 	}
+}
+
+func (s *site) extra(w *scan.Item) {
+	s.emit(Event{Path: w.Path, Outcome: Extra, Size: w.Stat.Size, Cause: w.Err})
+}
+
+// tellExtras tells what the site added, but for what the release has under the
+// same name in another case: that becomes the release's, as it does where the
+// case is the same.
+func (p *planner) tellExtras() {
+	if len(p.extras) == 0 {
+		return
+	}
+	fresh := map[string]*change{}
+	for i := range p.changes {
+		if c := &p.changes[i]; c.state != stDropped && c.meets() {
+			fresh[manifest.Fold(c.path)] = c
+		}
+	}
+	for i := range p.extras {
+		w := &p.extras[i]
+		c := fresh[manifest.Fold(w.Path)]
+		if c != nil && (w.Kind == scan.Dir && c.act == actMkdir || w.Kind == scan.File && c.act == actPlace) {
+			c.out = Changed
+			continue
+		}
+		p.s.extra(w)
+	}
+}
+
+// meets reports whether the change makes a name that, to its path's very case,
+// nothing has: something may have it in another case.
+func (c *change) meets() bool {
+	return !c.onDisk && c.way == wayFree && (c.act == actMkdir || c.act == actPlace)
 }
 
 // gone is what a release put there and this one does not have.

@@ -155,9 +155,9 @@ func (s *site) drop(changes []change, i int32, out Outcome, cause error) {
 	if c.under >= 0 {
 		s.drop(changes, c.under, out, fmt.Errorf("%q must make way: %w", c.path, cause))
 	}
-	if c.way == wayEntry && c.act == actMkdir { // nothing can be put below
+	if c.act == actMkdir { // nothing can be put below
 		for j := int(i) + 1; j < len(changes) && below(c.path, changes[j].path); j++ {
-			s.drop(changes, int32(j), out, fmt.Errorf("%q must make way: %w", c.path, cause))
+			s.drop(changes, int32(j), out, fmt.Errorf("%q cannot be made: %w", c.path, cause))
 		}
 	}
 }

@@ -127,7 +127,7 @@ func (s *site) aliases(changes []change) (recase []op, aside map[int32]struct{},
 	aside = map[int32]struct{}{}
 	for i := range changes {
 		c := &changes[i]
-		if c.state == stDropped || c.onDisk || c.way != wayFree || c.act != actMkdir && c.act != actPlace {
+		if c.state == stDropped || !c.meets() {
 			continue
 		}
 		j, known := old[manifest.Fold(c.path)]
@@ -145,7 +145,7 @@ func (s *site) aliases(changes []change) (recase []op, aside map[int32]struct{},
 			recase = append(recase, op{kind: opRecase, path: from, slot: c.path})
 		case known && !info.IsDir():
 			aside[j] = struct{}{}
-		case !info.IsDir() && info.Mode().IsRegular():
+		case c.act == actPlace && info.Mode().IsRegular():
 			recase = append(recase, op{kind: opOut, path: c.path, slot: fmt.Sprintf("%s/alias-%d", s.out, i), size: -1})
 		default:
 			s.drop(changes, int32(i), Failed, fmt.Errorf("%w: something of the site's own has this name in another case: move it away", fs.ErrExist))
