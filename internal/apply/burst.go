@@ -155,7 +155,7 @@ func (s *site) openUp(o op) (opened bool) {
 	}
 	for _, name := range []string{o.path, o.slot} {
 		dir := path.Dir(name)
-		if name == "" || dir == "." || o.kind == opRecase {
+		if name == "" || dir == "." {
 			continue
 		}
 		info, err := s.root.Lstat(dir)
@@ -224,7 +224,7 @@ func (s *site) doOut(o op) error {
 	if info == nil || err != nil {
 		return err
 	}
-	if info.IsDir() || o.size >= 0 && (info.Size() != o.size || info.ModTime().UnixNano() != o.mtime) {
+	if info.IsDir() != o.dir || o.size >= 0 && (info.Size() != o.size || info.ModTime().UnixNano() != o.mtime) {
 		return errEdited
 	}
 	return s.root.Rename(o.path, o.slot)
@@ -239,10 +239,14 @@ func (s *site) undo(o op) error {
 			return err
 		}
 		return s.root.Rename(o.slot, o.path)
-	case opClear:
+	case opRecase:
+		if slot, err := s.there(o.slot); slot != nil || err != nil {
+			return err
+		}
+		return s.root.Rename(o.path, o.slot)
+	default:
 		return s.doMkdir(o)
 	}
-	return nil // another case does no harm
 }
 
 func (s *site) doClear(o op) error {
@@ -253,22 +257,13 @@ func (s *site) doClear(o op) error {
 	return s.root.Remove(o.path)
 }
 
-// doRecase goes through another name, because some systems keep the old case.
+// doRecase ends what an opOut began: some systems keep the old case unless a
+// folder goes through another name.
 func (s *site) doRecase(o op) error {
-	temp := outDir + "/recase"
-	slot, err := s.there(temp)
-	if err != nil {
+	if slot, err := s.there(o.slot); slot == nil || err != nil {
 		return err
 	}
-	if slot == nil {
-		if info, err := s.there(o.path); info == nil || err != nil {
-			return err
-		}
-		if err := s.root.Rename(o.path, temp); err != nil {
-			return err
-		}
-	}
-	return s.root.Rename(temp, o.slot)
+	return s.root.Rename(o.slot, o.path)
 }
 
 func (s *site) doMkdir(o op) error {

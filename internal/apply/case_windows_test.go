@@ -1,9 +1,13 @@
 package apply
 
 import (
+	"fmt"
+	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"nightferry/internal/durable"
 )
 
 // The site has names of its own that the release has in another case. A file
@@ -63,7 +67,88 @@ func TestNothingMovesIntoAFolderThatCannotBeMade(t *testing.T) {
 	if err != nil || r.Verdict != Incomplete {
 		t.Fatal(r.Verdict, err)
 	}
-	if d := cmp.Diff(with(old, func(tr tree) { tr["Drivers"] = "mine" }), seen(t, dst)); d != "" {
+	if d := cmp.Diff(brief(with(old, func(tr tree) { tr["Drivers"] = "mine" })), brief(seen(t, dst))); d != "" {
 		t.Errorf("the folder (-want +have):\n%s", d)
+	}
+}
+
+// recased are two folders that change their case, each with something of the
+// site's own in it.
+func recased(t *testing.T) (p *press, dst string, old, new tree) {
+	p, src, dst := dirs(t, tree{"Aa/x": "x", "Bb/y": "y"})
+	p.publish(src)
+	lay(t, src, tree{"aA/x": "x", "bB/y": "y"})
+	p.publish(src)
+	return p, dst, tree{"Aa/": "", "Aa/x": "x", "Aa/mine": "mine", "Bb/": "", "Bb/y": "y", "Bb/mine": "mine too"},
+		tree{"aA/": "", "aA/x": "x", "aA/mine": "mine", "bB/": "", "bB/y": "y", "bB/mine": "mine too"}
+}
+
+// TestKilledWhileFoldersChangeCase kills a pull before each of its changes in
+// turn: the site's own is never in what the stage's sweep removes.
+func TestKilledWhileFoldersChangeCase(t *testing.T) {
+	p, dst, old, new := recased(t)
+	journaled := 0
+	for n, total := 0, 0; n <= total; n++ {
+		dst := filepath.Join(filepath.Dir(dst), fmt.Sprint("dst", n))
+		p.must(dst, func(o *Options) { o.Release = 1 })
+		grow(t, dst, tree{"Aa/mine": old["Aa/mine"], "Bb/mine": old["Bb/mine"]})
+		k := &killer{at: n}
+		_, err := p.pull(dst, func(o *Options) { o.Observer = k })
+		if n == 0 {
+			total = k.n
+		}
+		if _, jerr := (&site{root: rootOf(t, dst)}).readJournal(nil); jerr == nil {
+			journaled++
+		}
+		if n == 0 && err != nil {
+			t.Fatal(err)
+		}
+		p.must(dst, nil)
+		if d := cmp.Diff(new, seen(t, dst)); d != "" {
+			t.Fatalf("killed at change %d of %d (-want +have):\n%s", n, total, d)
+		}
+	}
+	if journaled < 8 { // two folders, two renames each
+		t.Errorf("only %d kills hit the commit", journaled)
+	}
+}
+
+// A folder that cannot take its new name gets its old one back, with those that
+// had theirs already. Where even that fails, the next run finishes the commit.
+func TestFolderThatCannotChangeCase(t *testing.T) {
+	for name, c := range map[string]struct {
+		refused []string
+		undone  bool
+	}{
+		"taken back":           {[]string{"bB"}, true},
+		"cannot be taken back": {[]string{"bB", "Bb"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, dst, old, new := recased(t)
+			p.must(dst, func(o *Options) { o.Release = 1 })
+			grow(t, dst, tree{"Aa/mine": old["Aa/mine"], "Bb/mine": old["Bb/mine"]})
+			r, err := p.pull(dst, func(o *Options) {
+				o.Observer = refuser(func(op durable.Op) error {
+					for _, n := range c.refused {
+						if op.Kind == durable.Rename && op.To == n {
+							return durable.ErrLocked
+						}
+					}
+					return nil
+				})
+			})
+			if (err == nil) != c.undone || r.Verdict != Incomplete {
+				t.Errorf("%v, %v", r.Verdict, err)
+			}
+			if c.undone {
+				if d := cmp.Diff(old, seen(t, dst)); d != "" {
+					t.Errorf("not as before (-want +have):\n%s", d)
+				}
+			}
+			p.must(dst, nil)
+			if d := cmp.Diff(new, seen(t, dst)); d != "" {
+				t.Errorf("after the next run (-want +have):\n%s", d)
+			}
+		})
 	}
 }

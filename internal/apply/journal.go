@@ -34,7 +34,7 @@ type opKind uint8
 const (
 	opOut    opKind = iota + 1 // first: move path out to slot
 	opClear                    // first: remove the folder path, which is empty by then
-	opRecase                   // first: give the folder path the name slot, which differs by case only
+	opRecase                   // first: move the folder that waits in slot to path, its name in another case
 	opMkdir                    // second, as all below: make the folder path
 	opPlace                    // move slot to path
 	opTouch                    // set mode and time of the file or folder path
@@ -47,7 +47,7 @@ func (k opKind) first() bool { return k <= opRecase }
 // op is one step.
 type op struct {
 	kind   opKind
-	dir    bool // opTouch: a folder
+	dir    bool // opOut, opTouch: a folder
 	linked bool // opDelete: a link or special file, which has no size and time
 	mode   uint16
 	path   string

@@ -142,11 +142,12 @@ func (s *site) aliases(changes []change) (recase []op, aside map[int32]struct{},
 				from = changes[j].path
 				changes[j].act = actNone
 			}
-			recase = append(recase, op{kind: opRecase, path: from, slot: c.path})
+			recase = append(recase, op{kind: opOut, dir: true, path: from, slot: s.outSlot(int32(i)), size: -1},
+				op{kind: opRecase, path: c.path, slot: s.outSlot(int32(i))})
 		case known && !info.IsDir():
 			aside[j] = struct{}{}
 		case c.act == actPlace && info.Mode().IsRegular():
-			recase = append(recase, op{kind: opOut, path: c.path, slot: fmt.Sprintf("%s/alias-%d", s.out, i), size: -1})
+			recase = append(recase, op{kind: opOut, path: c.path, slot: s.outSlot(int32(i)), size: -1})
 		default:
 			s.drop(changes, int32(i), Failed, fmt.Errorf("%w: something of the site's own has this name in another case: move it away", fs.ErrExist))
 		}
