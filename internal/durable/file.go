@@ -1,6 +1,7 @@
 package durable
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 )
@@ -52,17 +53,33 @@ func (r *Root) OpenRW(name string) (*File, error) {
 	return &File{f: f, r: r, name: name}, nil
 }
 
-// Open opens a file for reading. On Windows others may rename and delete it
-// meanwhile.
+// Open opens a regular file for reading and refuses all else: a pipe that
+// somebody planted must not hold its reader up. On Windows others may rename and
+// delete the file meanwhile.
 func (r *Root) Open(name string) (*os.File, error) {
+	f, err := r.openAny(name)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = errNotRegular
+	}
+	if err != nil {
+		return nil, errors.Join(wrap("open", name, err), f.Close())
+	}
+	return f, nil
+}
+
+var errNotRegular = errors.New("it is not a regular file")
+
+// openAny opens whatever has the name for reading, and waits for nobody.
+func (r *Root) openAny(name string) (*os.File, error) {
 	if err := r.vet(name, true); err != nil {
 		return nil, wrap("open", name, err)
 	}
-	f, err := r.openFile(name, os.O_RDONLY, 0)
-	if err != nil {
-		return nil, wrap("open", name, err)
-	}
-	return f, nil
+	f, err := r.openFile(name, os.O_RDONLY|dontWait, 0)
+	return f, wrap("open", name, err)
 }
 
 // Name returns the name that the file was opened by.

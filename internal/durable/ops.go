@@ -21,7 +21,7 @@ func (r *Root) Lstat(name string) (fs.FileInfo, error) {
 
 // ReadDir lists a folder, sorted by name; "." is the root itself.
 func (r *Root) ReadDir(name string) ([]fs.DirEntry, error) {
-	f, err := r.Open(name)
+	f, err := r.openAny(name)
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Else whoever opens a pipe waits for its other end.
+const dontWait = unix.O_NONBLOCK
+
 // The umask may take bits from a new file's mode, so the mode is set again.
 const umaskFree = false
 

@@ -19,6 +19,9 @@ import (
 // and that flush takes everybody's writes along.
 const needsFileSync = true
 
+// No folder of Windows holds a pipe.
+const dontWait = 0
+
 // A new file takes its rights from the folder, nothing is masked out.
 const umaskFree = true
 

@@ -1,0 +1,30 @@
+//go:build unix
+
+package apply
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// A pipe where a release had put a file, and one in a folder of seeds, are no
+// files to be read.
+func TestPipeInTheWayOfAFile(t *testing.T) {
+	p, src, dst := dirs(t, small)
+	p.publish(src)
+	p.must(dst, nil)
+	seeds := t.TempDir()
+	for _, dir := range []string{dst, seeds} {
+		name := filepath.Join(dir, "a.txt")
+		if dir == dst {
+			try(t, os.Remove(name))
+		}
+		try(t, unix.Mkfifo(name, 0o644))
+	}
+	r := p.must(dst, func(o *Options) { o.Seeds = []string{seeds} })
+	sameTree(t, src, dst)
+	wantOutcomes(t, r, map[string]Outcome{"a.txt": Repaired})
+}
