@@ -152,3 +152,35 @@ func TestFolderThatCannotChangeCase(t *testing.T) {
 		})
 	}
 }
+
+// A folder that becomes a file, and back, in another case each time.
+func TestFolderBecomesFileInAnotherCase(t *testing.T) {
+	p, src, dst := dirs(t, tree{"Foo/sub/x": "x", "Foo/y": "y"})
+	p.publish(src)
+	p.must(dst, nil)
+	for _, tr := range []tree{{"foo": "a file now"}, {"FOO/y": "y"}} {
+		lay(t, src, tr)
+		p.publish(src)
+		p.must(dst, nil)
+		sameTree(t, src, dst)
+	}
+}
+
+// With the policy to wait, nothing of a release is committed whose name the
+// site's own has in another case.
+func TestNameInAnotherCaseHoldsTheWholeReleaseBack(t *testing.T) {
+	p, src, dst := dirs(t, tree{"k": "k"})
+	p.publish(src)
+	p.must(dst, nil)
+	grow(t, dst, tree{"Foo/mine": "mine"})
+	lay(t, src, tree{"k": "k, newer", "foo": "a file"})
+	p.publish(src)
+	r, err := p.pull(dst, nil)
+	if err != nil || r.Verdict != Incomplete {
+		t.Fatal(r.Verdict, err)
+	}
+	wantOutcomes(t, r, map[string]Outcome{"Foo": Extra, "Foo/mine": Extra, "foo": Failed})
+	if d := cmp.Diff(tree{"k": "k", "Foo/": "", "Foo/mine": "mine"}, seen(t, dst)); d != "" {
+		t.Errorf("something became visible (-want +have):\n%s", d)
+	}
+}

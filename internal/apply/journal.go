@@ -101,7 +101,7 @@ func parseOp(b []byte) (o op, err error) {
 
 // writeJournal makes the steps durable. It returns the journal's sum, which
 // ties journal.moved to it.
-func (s *site) writeJournal(steps func(yield func(op) error) error) (sum digest.Digest, err error) {
+func (s *site) writeJournal(steps steps) (sum digest.Digest, err error) {
 	err = s.root.WriteStream(journalName, 0o644, func(w io.Writer) error {
 		h := sha256.New()
 		w = io.MultiWriter(w, h)

@@ -244,11 +244,15 @@ func (s *site) finish(ctx context.Context, rel *repo.Release, changes []change) 
 		return err
 	}
 	for {
+		// A slot that is there is a step that is done. So no two commits share
+		// one: what another has left would be taken for this one's.
+		s.out = outDir + "/" + rand.Text()
+		recase, aside := s.aliases(changes) // before the policy: it drops
 		if s.o.Locked == Wait && dropped(changes) {
 			s.tell(changes, false)
 			return nil
 		}
-		err := s.commit(ctx, rel, changes)
+		err := s.commit(ctx, rel, changes, s.steps(changes, recase, aside))
 		var blocked *blockedError
 		if !errors.As(err, &blocked) {
 			return err
@@ -280,8 +284,8 @@ func (s *site) dropPath(changes []change, b *blockedError) bool {
 }
 
 // commit makes the changes visible in one burst, and records them.
-func (s *site) commit(ctx context.Context, rel *repo.Release, changes []change) error {
-	if err := s.prepareCommit(ctx, rel, changes); err != nil {
+func (s *site) commit(ctx context.Context, rel *repo.Release, changes []change, steps steps) error {
+	if err := s.prepareCommit(ctx, rel, changes, steps); err != nil {
 		s.full(changes, err)
 		if durable.IsDiskFull(err) {
 			err = fmt.Errorf("prepare the commit: disk full: free space on the target's volume and pull again, which goes on from here: %w", err)
@@ -338,21 +342,14 @@ func (s *site) commit(ctx context.Context, rel *repo.Release, changes []change) 
 }
 
 // prepareCommit makes durable what is staged and what is to be done with it.
-func (s *site) prepareCommit(ctx context.Context, rel *repo.Release, changes []change) error {
+func (s *site) prepareCommit(ctx context.Context, rel *repo.Release, changes []change, steps steps) error {
 	s.phase(PhaseSync)
-	// A slot that is there is a step that is done. So no two commits share one:
-	// what another has left would be taken for this one's.
-	s.out = outDir + "/" + rand.Text()
 	// Before the sync: the journal must not survive without the folder that it
 	// moves files to.
 	if err := s.root.MkdirAll(s.out, 0o755); err != nil {
 		return err
 	}
 	if err := s.root.SyncAll(); err != nil {
-		return err
-	}
-	recase, aside, err := s.aliases(changes)
-	if err != nil {
 		return err
 	}
 	if err := s.writeNext(ctx, rel, changes); err != nil {
@@ -364,7 +361,7 @@ func (s *site) prepareCommit(ctx context.Context, rel *repo.Release, changes []c
 			return err
 		}
 	}
-	_, err = s.writeJournal(s.steps(changes, recase, aside))
+	_, err := s.writeJournal(steps)
 	return err
 }
 

@@ -16,9 +16,11 @@ func goesFirst(changes []change, c *change) bool {
 	return c.under >= 0 && changes[c.under].state != stDropped
 }
 
-// steps yields the journal of the changes, in the order in which they are to be
-// made.
-func (s *site) steps(changes []change, recase []op, aside map[int32]struct{}) func(yield func(op) error) error {
+// steps yields a journal, in the order in which its steps are to be made.
+type steps func(yield func(op) error) error
+
+// steps is the journal of the changes.
+func (s *site) steps(changes []change, recase []op, aside map[int32]struct{}) steps {
 	return func(yield func(op) error) error {
 		for _, o := range recase {
 			if err := yield(o); err != nil {
@@ -113,10 +115,10 @@ func backwards(changes []change, pick func(*change) (op, bool), yield func(op) e
 
 // aliases finds, on a file system that ignores case, what the new names would
 // meet under another case: a folder is given its new name, a file is set aside
-// before the new one comes.
-func (s *site) aliases(changes []change) (recase []op, aside map[int32]struct{}, err error) {
+// before the new one comes. What cannot be is dropped.
+func (s *site) aliases(changes []change) (recase []op, aside map[int32]struct{}) {
 	if !s.fold {
-		return nil, nil, nil
+		return nil, nil
 	}
 	old := map[string]int32{}
 	for i := range changes {
@@ -144,6 +146,11 @@ func (s *site) aliases(changes []change) (recase []op, aside map[int32]struct{},
 			}
 			recase = append(recase, op{kind: opOut, dir: true, path: from, slot: s.outSlot(int32(i)), size: -1},
 				op{kind: opRecase, path: c.path, slot: s.outSlot(int32(i))})
+		case c.act == actPlace && known && info.IsDir() && changes[j].act == actRmdir:
+			// A folder of ours becomes a file: all of it makes way.
+			for k := j; k < int32(len(changes)) && (k == j || below(changes[j].path, changes[k].path)); k++ {
+				changes[k].under = int32(i)
+			}
 		case known && !info.IsDir():
 			aside[j] = struct{}{}
 		case c.act == actPlace && info.Mode().IsRegular():
@@ -152,5 +159,5 @@ func (s *site) aliases(changes []change) (recase []op, aside map[int32]struct{},
 			s.drop(changes, int32(i), Failed, fmt.Errorf("%w: something of the site's own has this name in another case: move it away", fs.ErrExist))
 		}
 	}
-	return recase, aside, nil
+	return recase, aside
 }
