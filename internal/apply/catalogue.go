@@ -127,7 +127,7 @@ func (s *site) fillNext(ctx context.Context, w *scan.CatalogueWriter, old *recor
 	now := s.o.Now().Unix()
 	ours := ancestors(func(yield func(string)) {
 		for i := range changes {
-			if c := &changes[i]; c.act == actRemove && c.state == stDropped && c.owned && c.out == Locked {
+			if c := &changes[i]; c.remains() {
 				yield(c.path)
 			}
 		}
@@ -148,7 +148,7 @@ func (s *site) fillNext(ctx context.Context, w *scan.CatalogueWriter, old *recor
 			c := &changes[at]
 			at++
 			_, holds := ours[c.path]
-			if !holds && (c.state != stDropped || !c.owned || c.out != Locked) {
+			if !holds && !c.remains() {
 				continue
 			}
 			complete = false
@@ -190,6 +190,12 @@ func (s *site) fillNext(ctx context.Context, w *scan.CatalogueWriter, old *recor
 	}
 }
 
+// remains reports whether the change is a deletion that is still to be made: the
+// path stays ours.
+func (c *change) remains() bool {
+	return (c.act == actRemove || c.act == actRmdir) && c.state == stDropped && c.owned && c.out != Extra
+}
+
 // ancestors returns the folders that the paths lie in: as long as one of them
 // is still ours to delete, so are these.
 func ancestors(paths func(yield func(string))) map[string]struct{} {
@@ -227,8 +233,8 @@ func (s *site) keep(w *scan.CatalogueWriter, old *records, e *manifest.Entry) er
 
 // record walks the target once more and makes catalogue.next the catalogue,
 // with the stat of every file as it is now. A file that is not as the commit
-// left it is recorded as unknown, so that the next run reads it; a delete that
-// is left keeps its record. It returns the number of paths that are wrong.
+// left it, or cannot be looked at, is recorded as unknown, so that the next run
+// reads it; a delete that is left keeps its record. It returns the number of paths that are wrong.
 func (s *site) record(ctx context.Context, left []op) (wrong int64, err error) {
 	s.phase(PhaseRecord)
 	next, err := s.openRecords(nextName)
@@ -310,6 +316,7 @@ type final struct {
 	tree    manifest.TreeHash
 	totals  manifest.Totals
 	wrong   int64
+	blind   string // a folder that cannot be listed: what is recorded below stays recorded
 }
 
 func (f *final) fill(ctx context.Context) error {
@@ -374,13 +381,16 @@ func (f *final) one(rec *scan.Record, it *scan.Item) error {
 	for _, l := range e.Lists {
 		f.s.lists[l.ID] = struct{}{}
 	}
+	if it != nil && it.Err != nil {
+		f.blind = rec.Path
+	}
 	st, ok := settle(rec, it)
 	if !ok {
 		f.wrong++
 		if _, told := f.failed[rec.Path]; !told {
 			f.s.differ(Event{Path: rec.Path, Outcome: Failed, Size: e.Size, Digest: e.Digest, Cause: errNotLeft})
 		}
-		if it == nil {
+		if it == nil && !below(f.blind, rec.Path) {
 			return nil
 		}
 	} else {

@@ -108,11 +108,12 @@ func (s *site) whose(c *change, sum digest.Digest, err error) {
 		c.state = stReady
 		return
 	}
+	if err != nil {
+		c.state, c.out, c.cause = stDropped, outcomeOf(err), fmt.Errorf("the release deletes it, but it cannot be read: is it still what a release put there? %w", err)
+		return
+	}
 	c.state, c.out, c.act = stDropped, Extra, actNone
 	c.cause = fmt.Errorf("the release deletes it, but it was edited here: left alone")
-	if err != nil {
-		c.cause = fmt.Errorf("the release deletes it, but it cannot be read: left alone: %w", err)
-	}
 	s.emit(Event{Path: c.path, Outcome: Extra, Size: c.disk.Size, Cause: c.cause})
 }
 

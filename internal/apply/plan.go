@@ -24,7 +24,7 @@ type planner struct {
 	ordinal uint32          // of entry
 	changes []change
 
-	blocked   string // nothing of the release can be put below this path, because of blockedBy
+	blocked   string // nothing can be done below this path, because of blockedBy
 	blockedBy error
 	clearing  int32 // the change for whose file the folder at clearPath must go; -1: none
 	clearPath string
@@ -125,8 +125,11 @@ func (p *planner) path(path string, w *scan.Item, c *scan.Record, m *manifest.En
 		p.blocked, p.blockedBy = "", nil
 	}
 	if p.blocked != "" {
-		if m != nil {
+		switch {
+		case m != nil:
 			p.fail(m, c != nil, p.blockedBy)
+		case c != nil:
+			p.stays(c, p.blockedBy)
 		}
 		return nil
 	}
@@ -215,6 +218,15 @@ func (p *planner) leave(w *scan.Item) bool {
 	return true
 }
 
+// stays records that what is ours to delete cannot be, and remains ours.
+func (p *planner) stays(c *scan.Record, cause error) {
+	a := actRemove
+	if c.Kind == scan.Dir {
+		a = actRmdir
+	}
+	p.add(change{path: c.Path, act: a, state: stDropped, out: Failed, cause: cause, owned: true})
+}
+
 // extra is what the site added.
 func (p *planner) extra(w *scan.Item) {
 	ignored := p.leave(w)
@@ -284,7 +296,11 @@ func (c *change) meets() bool {
 func (p *planner) gone(w *scan.Item, c *scan.Record, was *manifest.Entry) {
 	switch {
 	case w == nil:
-	case w.Err != nil || (w.Kind != scan.File || was.Kind != manifest.File) && (w.Kind != scan.Dir || was.Kind != manifest.Dir):
+	case w.Err != nil:
+		cause := fmt.Errorf("the release deletes it, but %q cannot be looked at: %w", c.Path, w.Err)
+		p.stays(c, cause)
+		p.blocked, p.blockedBy = c.Path, cause
+	case (w.Kind != scan.File || was.Kind != manifest.File) && (w.Kind != scan.Dir || was.Kind != manifest.Dir):
 		p.extra(w) // somebody put something else there: it is theirs now
 	case w.Kind == scan.Dir:
 		p.add(change{path: was.Path, act: actRmdir, out: Deleted, owned: true})

@@ -1,0 +1,72 @@
+package apply
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// nobody makes this process, until the test ends, an account that has no rights
+// but the owner's of dir, and may read what lies beside it.
+func nobody(t *testing.T, dir string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		return // it is one
+	}
+	const uid = 65534
+	for p := dir; strings.HasPrefix(p, filepath.Clean(os.TempDir())+"/"); p = filepath.Dir(p) {
+		try(t, os.Chmod(p, 0o755))
+	}
+	try(t, filepath.WalkDir(dir, func(p string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return os.Lchown(p, uid, uid)
+	}))
+	try(t, syscall.Setresuid(-1, uid, -1))
+	t.Cleanup(func() {
+		if err := syscall.Setresuid(-1, 0, -1); err != nil {
+			panic(err) // nothing that runs after this one would be what it says
+		}
+	})
+}
+
+// What the release deletes and cannot be looked at, as it lies in a folder that
+// cannot be listed or was touched and cannot be read, is deleted when it can be.
+func TestDeletionThatCannotBeLookedAt(t *testing.T) {
+	old := tree{"k": "k", "top/d/x": "x", "top/d/sub/y": "y", "touched": "t"}
+	p, src, dst := dirs(t, old)
+	p.publish(src)
+	p.must(dst, nil)
+	lay(t, src, tree{"k": "newer"})
+	p.publish(src)
+	nobody(t, dst)
+	try(t, os.Chtimes(filepath.Join(dst, "touched"), time.Time{}, time.Now()))
+	try(t, os.Chmod(filepath.Join(dst, "touched"), 0))
+	try(t, os.Chmod(filepath.Join(dst, "top/d"), 0))
+	t.Cleanup(func() { _ = os.Chmod(filepath.Join(dst, "top/d"), 0o755) })
+
+	for range 2 { // as often as one pulls
+		r, err := p.pull(dst, func(o *Options) { o.Locked = Partial })
+		if err != nil || r.Verdict != Incomplete {
+			t.Fatal(r.Verdict, err)
+		}
+		for _, path := range []string{"top/d", "top/d/x", "top/d/sub", "top/d/sub/y", "touched"} {
+			if e := r.files[path]; e.Outcome != Failed || e.Cause == nil {
+				t.Errorf("%s: %q, %v", path, e.Outcome, e.Cause)
+			}
+		}
+	}
+	try(t, os.Chmod(filepath.Join(dst, "top/d"), 0o755))
+	try(t, os.Chmod(filepath.Join(dst, "touched"), 0o644))
+	p.must(dst, nil)
+	if d := cmp.Diff(tree{"k": "newer"}, seen(t, dst)); d != "" {
+		t.Errorf("the folder (-want +have):\n%s", d)
+	}
+}
