@@ -514,9 +514,21 @@ func (s *site) sweepStage(needed bool) error {
 		return err
 	}
 	for _, d := range shards {
-		if err := s.root.RemoveAll(path.Join(stageDir, d.Name())); err != nil {
+		if err := s.discard(path.Join(stageDir, d.Name())); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// discard removes what nobody needs of the stage. What a program holds, as one
+// that runs from a file that was moved out of its way, is left to the next
+// run: Windows says of that one that access is denied.
+func (s *site) discard(name string) error {
+	err := s.root.RemoveAll(name)
+	if durable.IsLocked(err) || errors.Is(err, fs.ErrPermission) && (name == outDir || below(outDir, name)) {
+		s.retry(fmt.Errorf("%w: the next run tries again", err))
+		return nil
+	}
+	return err
 }

@@ -158,7 +158,7 @@ func (s *site) tidyStage(changes []change, lacking []int32) (map[string]struct{}
 	}
 	for name := range staged {
 		if !has(keep, name) {
-			if err := s.root.RemoveAll(name); err != nil {
+			if err := s.discard(name); err != nil {
 				return nil, err
 			}
 		}

@@ -602,3 +602,37 @@ func TestLeftoversOfACommitAreNotMovedIntoPlace(t *testing.T) {
 		})
 	}
 }
+
+// A file that was moved out of the way and cannot be deleted, because a program
+// runs from it, holds up neither the commit that is done nor the next ones.
+func TestLeftoverThatCannotBeDeleted(t *testing.T) {
+	for _, denied := range []error{durable.ErrLocked, fs.ErrPermission} {
+		p, src, dst := dirs(t, tree{"turn": "a file"})
+		p.publish(src)
+		p.must(dst, nil)
+		held := func(o *Options) {
+			o.Observer = refuser(func(op durable.Op) error {
+				if op.Kind == durable.Remove && strings.HasPrefix(op.Name, outDir+"/") {
+					return denied
+				}
+				return nil
+			})
+		}
+		lay(t, src, tree{"turn/in": "a folder now"})
+		p.publish(src)
+		if r := p.must(dst, held); len(r.retry) != 1 || !errors.Is(r.retry[0], denied) {
+			t.Errorf("%v: told %v", denied, r.retry)
+		}
+		if r := p.must(dst, held); !r.NoOp {
+			t.Errorf("%v: not a no-op after", denied)
+		}
+		lay(t, src, tree{"turn/in": "another"})
+		p.publish(src)
+		p.must(dst, held)
+		p.must(dst, nil)
+		sameTree(t, src, dst)
+		if left, err := os.ReadDir(filepath.Join(dst, stageDir)); err != nil || len(left) != 0 {
+			t.Errorf("%v: the stage holds %d names, %v", denied, len(left), err)
+		}
+	}
+}
