@@ -147,8 +147,8 @@ func (s *site) tries(ctx context.Context, o op) error {
 
 // openUp gives this account the right to change names in the folders of a
 // step, where only the folders' own bits deny it. It reports whether it changed
-// one. The bits come back in closeUp; should the run die before, the next one
-// finds the folder's mode wrong and mends it.
+// one. The bits come back in closeUp; should the run die before, whoever finishes
+// the commit finds the folder's mode wrong and mends it.
 func (s *site) openUp(o op) (opened bool) {
 	if !keepsModes {
 		return false
@@ -172,15 +172,18 @@ func (s *site) openUp(o op) (opened bool) {
 	return opened
 }
 
-// closeUp takes the rights back that openUp gave. What cannot be taken back is
-// found by the next run.
+// closeUp takes the rights back that openUp gave. What cannot be taken back stays
+// in s.opened, and is recorded as what the next run must look at.
 func (s *site) closeUp() {
 	for dir, mode := range s.opened {
-		if info, err := s.there(dir); err == nil && info != nil && info.IsDir() {
-			_ = s.root.Chmod(dir, mode)
+		info, err := s.there(dir)
+		if err == nil && info != nil && info.IsDir() {
+			err = s.root.Chmod(dir, mode)
+		}
+		if err == nil {
+			delete(s.opened, dir)
 		}
 	}
-	s.opened = nil
 }
 
 // do makes one step, if it is not done already.

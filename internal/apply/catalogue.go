@@ -404,7 +404,18 @@ func (f *final) one(rec *scan.Record, it *scan.Item) error {
 		f.tree.Add(e.Kind, e.Path, e.Digest)
 	}
 	rec.Stat = st
+	if keepsModes && ok && e.Kind == manifest.Dir && st.Mode&0o777 != e.Mode && f.s.leftOpen(rec.Path) {
+		rec.Stat = scan.Stat{} // the next look mends it
+	}
 	return f.w.Add(*rec)
+}
+
+// leftOpen reports whether a folder may have been opened up for a burst and not
+// closed again. Elsewhere a mode that is not the release's is what the file
+// system makes of it.
+func (s *site) leftOpen(dir string) bool {
+	_, open := s.opened[dir]
+	return open || s.late
 }
 
 var errNotLeft = errors.New("it is not as this run left it: a program changed it meanwhile, or it could not be put in its place; the next pull repairs it")

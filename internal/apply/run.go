@@ -414,6 +414,8 @@ func (s *site) recover(ctx context.Context) error {
 		return errors.Join(s.setAside(journalName, err), s.forgetJournal())
 	}
 	s.phase(PhaseRecover)
+	s.late = true
+	defer func() { s.late = false }()
 	left, why, err := s.burst(ctx)
 	var blocked *blockedError
 	if errors.As(err, &blocked) {

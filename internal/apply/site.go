@@ -45,6 +45,7 @@ type site struct {
 	fold   bool // the target's file system ignores case
 	repo   *repo.Repo
 	index  *repo.Index
+	late   bool                       // this run finishes another's commit
 	out    string                     // the commit's own folder in outDir
 	opened map[string]fs.FileMode     // folders that the burst may write to only now, with their own bits
 	told   map[string]struct{}        // paths whose failure has its event elsewhere

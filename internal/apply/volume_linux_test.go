@@ -145,6 +145,21 @@ func TestHolesWithinChunksStayHoles(t *testing.T) {
 	}
 }
 
+// closed answers root, who may write anywhere, as the system answers everybody
+// else.
+func closed(dst string) refuser {
+	return func(op durable.Op) error {
+		for _, n := range []string{op.Name, op.To} {
+			if (op.Kind == durable.Rename || op.Kind == durable.Remove) && n != "" {
+				if info, err := os.Stat(filepath.Join(dst, filepath.Dir(n))); err == nil && info.Mode()&0o200 == 0 {
+					return fs.ErrPermission
+				}
+			}
+		}
+		return nil
+	}
+}
+
 // A release with a folder that nobody may write to can be applied, and changed.
 func TestFolderWithoutWriteRight(t *testing.T) {
 	p, src, dst := dirs(t, tree{"ro/a": "one", "ro/sub/b": "two"})
@@ -169,19 +184,7 @@ func TestFolderWithoutWriteRight(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.publish(src)
-	// Root may write anywhere: answer as the system answers everybody else.
-	p.must(dst, func(o *Options) {
-		o.Observer = refuser(func(op durable.Op) error {
-			for _, n := range []string{op.Name, op.To} {
-				if (op.Kind == durable.Rename || op.Kind == durable.Remove) && n != "" {
-					if info, err := os.Stat(filepath.Join(dst, filepath.Dir(n))); err == nil && info.Mode()&0o200 == 0 {
-						return fs.ErrPermission
-					}
-				}
-			}
-			return nil
-		})
-	})
+	p.must(dst, func(o *Options) { o.Observer = closed(dst) })
 	sameTree(t, src, dst)
 	info, err := os.Stat(filepath.Join(dst, "ro"))
 	if err != nil || info.Mode().Perm() != 0o555 {
@@ -189,5 +192,49 @@ func TestFolderWithoutWriteRight(t *testing.T) {
 	}
 	if !p.must(dst, nil).NoOp {
 		t.Error("not a no-op after")
+	}
+}
+
+// A folder that was opened up for a burst is closed again by whoever finishes
+// the commit, or by the next run where it could not be closed.
+func TestFolderLeftOpen(t *testing.T) {
+	for name, after := range map[string]error{"killed": errKilled, "cannot be closed": fs.ErrPermission} {
+		t.Run(name, func(t *testing.T) {
+			p, src, dst := dirs(t, tree{"ro/a": "one", "ro/b": "two"})
+			try(t, os.Chmod(filepath.Join(src, "ro"), 0o555))
+			t.Cleanup(func() {
+				_ = os.Chmod(filepath.Join(src, "ro"), 0o755)
+				_ = os.Chmod(filepath.Join(dst, "ro"), 0o755)
+			})
+			p.publish(src)
+			p.must(dst, nil)
+			try(t, os.Chmod(filepath.Join(src, "ro"), 0o755))
+			try(t, os.Remove(filepath.Join(src, "ro/b")))
+			try(t, os.Chmod(filepath.Join(src, "ro"), 0o555))
+			p.publish(src)
+			opened := false
+			_, err := p.pull(dst, func(o *Options) {
+				o.Observer = refuser(func(op durable.Op) error {
+					if opened && (after == errKilled || op.Kind == durable.Chmod && op.Name == "ro") {
+						return after
+					}
+					opened = opened || op.Kind == durable.Chmod && op.Name == "ro"
+					return closed(dst)(op)
+				})
+			})
+			if (err != nil) != (after == errKilled) {
+				t.Fatal(err)
+			}
+			if info, err := os.Stat(filepath.Join(dst, "ro")); err != nil || info.Mode().Perm() == 0o555 {
+				t.Fatalf("it was not left open: %v, %v", info.Mode(), err)
+			}
+			p.must(dst, nil)
+			if info, err := os.Stat(filepath.Join(dst, "ro")); err != nil || info.Mode().Perm() != 0o555 {
+				t.Errorf("verified with the mode %v, %v", info.Mode(), err)
+			}
+			if !p.must(dst, nil).NoOp {
+				t.Error("not a no-op after")
+			}
+		})
 	}
 }
