@@ -38,7 +38,7 @@ type Options struct {
 
 	Connections int      // requests under way at once; 0: 8
 	Seeds       []string // folders, read only, that may hold parts of the release already
-	DryRun      bool     // plan and report, change nothing of the target
+	DryRun      bool     // plan and report; change nothing of the target, and nothing that is staged
 	Rehash      bool     // read every byte of the target instead of trusting size and times
 
 	Subject halt.Subject // who we are, to the kill switch; Channel is filled in

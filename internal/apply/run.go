@@ -400,18 +400,22 @@ func (s *site) rescue(o op, c *change) error {
 	return s.root.Rename(o.slot, name)
 }
 
+var errPending = errors.New("an earlier run was cut short in the middle of its commit, and a dry run does not finish it: pull without --dry-run, which begins with that")
+
 // recover finishes a commit that an earlier run has begun.
 func (s *site) recover(ctx context.Context) error {
-	if _, err := s.readJournal(nil); err != nil {
-		if errors.Is(err, errNoJournal) {
-			return nil
-		}
-		if !errors.Is(err, frame.ErrDamaged) {
-			return err
-		}
+	_, err := s.readJournal(nil)
+	switch {
+	case errors.Is(err, errNoJournal):
+		return nil
+	case s.o.DryRun:
+		return errPending
+	case errors.Is(err, frame.ErrDamaged):
 		// It was written whole before anything of it was done: the disk has
 		// lost it. What was done is whole files; the rest is planned anew.
 		return errors.Join(s.setAside(journalName, err), s.forgetJournal())
+	case err != nil:
+		return err
 	}
 	s.phase(PhaseRecover)
 	s.late = true

@@ -157,7 +157,7 @@ func (s *site) tidyStage(changes []change, lacking []int32) (map[string]struct{}
 		}
 	}
 	for name := range staged {
-		if !has(keep, name) {
+		if !has(keep, name) && !s.o.DryRun {
 			if err := s.discard(name); err != nil {
 				return nil, err
 			}

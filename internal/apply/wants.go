@@ -114,8 +114,10 @@ func (g *stager) resume(ctx context.Context, i int32, buf []byte) error {
 		return err
 	}
 	if !ok {
-		if err := g.s.root.Remove(c.stageName()); err != nil {
-			return err
+		if !g.s.o.DryRun {
+			if err := g.s.root.Remove(c.stageName()); err != nil {
+				return err
+			}
 		}
 		have = nil
 	}
