@@ -418,6 +418,61 @@ func TestEditedFileThatTheReleaseDropsIsKept(t *testing.T) {
 	wantOutcomes(t, r, map[string]Outcome{"a.txt": Extra, "b-file": Deleted})
 }
 
+// A folder that the release drops and that something stays in is told as what
+// it is, by a dry run too.
+func TestFolderThatSomethingStaysIn(t *testing.T) {
+	old := tree{"k": "k", "edited/x": "x", "mine/deep/x": "x", "held/deep/x": "x", "gone/x": "x"}
+	p, src, dst := dirs(t, old)
+	p.publish(src)
+	p.must(dst, nil)
+	grow(t, dst, tree{"mine/deep/own": "the site's own", "edited/x": "the site's own words"})
+	lay(t, src, tree{"k": "k"})
+	p.publish(src)
+	want := map[string]Outcome{
+		"edited": Extra, "edited/x": Extra,
+		"mine": Extra, "mine/deep": Extra, "mine/deep/own": Extra, "mine/deep/x": Deleted,
+		"held": Deleted, "held/deep": Deleted, "held/deep/x": Deleted,
+		"gone": Deleted, "gone/x": Deleted,
+	}
+	r, err := p.pull(dst, func(o *Options) { o.DryRun = true })
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantOutcomes(t, r, want)
+
+	want["held"], want["held/deep"], want["held/deep/x"] = Locked, Locked, Locked
+	for _, in := range []durable.OpKind{durable.Probe, durable.Remove} { // before the burst, and in it
+		dst := filepath.Join(filepath.Dir(dst), fmt.Sprint("locked", in))
+		p.must(dst, func(o *Options) { o.Release = 1 })
+		grow(t, dst, tree{"mine/deep/own": "the site's own", "edited/x": "the site's own words"})
+		other := map[string]Outcome{}
+		r, err = p.pull(dst, func(o *Options) {
+			o.Locked, o.Observer = Partial, locked(in, "held/deep/x")
+			o.Settle = func(events []Event) error {
+				for _, e := range events {
+					other[e.Path] = e.Outcome
+				}
+				return nil
+			}
+		})
+		if err != nil || r.Verdict != Incomplete {
+			t.Fatal(r.Verdict, err)
+		}
+		wantOutcomes(t, r, want)
+		settled := map[string]Outcome{}
+		if in == durable.Remove {
+			settled = map[string]Outcome{"held": Locked, "held/deep": Locked, "held/deep/x": Locked}
+		}
+		if d := cmp.Diff(settled, other); d != "" {
+			t.Errorf("settled (-want +have):\n%s", d)
+		}
+		p.must(dst, nil)
+		if d := cmp.Diff(tree{"k": "k", "edited/": "", "edited/x": "the site's own words", "mine/": "", "mine/deep/": "", "mine/deep/own": "the site's own"}, seen(t, dst)); d != "" {
+			t.Errorf("the folder (-want +have):\n%s", d)
+		}
+	}
+}
+
 func TestModeAndTimeOnly(t *testing.T) {
 	p, src, dst := dirs(t, small)
 	p.publish(src)

@@ -93,9 +93,10 @@ func TestKilledWhileFoldersChangeCase(t *testing.T) {
 		p.must(dst, func(o *Options) { o.Release = 1 })
 		grow(t, dst, tree{"Aa/mine": old["Aa/mine"], "Bb/mine": old["Bb/mine"]})
 		k := &killer{at: n}
-		_, err := p.pull(dst, func(o *Options) { o.Observer = k })
+		r, err := p.pull(dst, func(o *Options) { o.Observer = k })
 		if n == 0 {
 			total = k.n
+			wantOutcomes(t, r, map[string]Outcome{"aA": Changed, "aA/x": Moved, "Aa/mine": Extra, "bB": Changed, "bB/y": Moved, "Bb/mine": Extra})
 		}
 		if _, jerr := (&site{root: rootOf(t, dst)}).readJournal(nil); jerr == nil {
 			journaled++

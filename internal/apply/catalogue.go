@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 
@@ -125,13 +126,6 @@ func (s *site) writeNext(ctx context.Context, rel *repo.Release, changes []chang
 
 func (s *site) fillNext(ctx context.Context, w *scan.CatalogueWriter, old *records, rel *repo.Release, changes []change) (complete bool, err error) {
 	now := s.o.Now().Unix()
-	ours := ancestors(func(yield func(string)) {
-		for i := range changes {
-			if c := &changes[i]; c.remains() {
-				yield(c.path)
-			}
-		}
-	})
 	next := s.repo.Entries(rel, s.pages)
 	complete = true
 	at := 0
@@ -147,8 +141,7 @@ func (s *site) fillNext(ctx context.Context, w *scan.CatalogueWriter, old *recor
 		for at < len(changes) && (e == nil || scan.Less(changes[at].path, e.Path)) {
 			c := &changes[at]
 			at++
-			_, holds := ours[c.path]
-			if !holds && !c.remains() {
+			if !c.remains() {
 				continue
 			}
 			complete = false
@@ -194,18 +187,6 @@ func (s *site) fillNext(ctx context.Context, w *scan.CatalogueWriter, old *recor
 // path stays ours.
 func (c *change) remains() bool {
 	return (c.act == actRemove || c.act == actRmdir) && c.state == stDropped && c.owned && c.out != Extra
-}
-
-// ancestors returns the folders that the paths lie in: as long as one of them
-// is still ours to delete, so are these.
-func ancestors(paths func(yield func(string))) map[string]struct{} {
-	dirs := map[string]struct{}{}
-	paths(func(p string) {
-		for d := path.Dir(p); d != "."; d = path.Dir(d) {
-			dirs[d] = struct{}{}
-		}
-	})
-	return dirs
 }
 
 // carry copies the record of what stays as it was.
@@ -280,13 +261,13 @@ func (s *site) owned(left []op) ([]scan.Record, error) {
 	if len(paths) == 0 {
 		return nil, nil
 	}
-	for d := range ancestors(func(yield func(string)) {
-		for _, p := range paths {
-			yield(p)
+	dirs := map[string]struct{}{}
+	for _, p := range paths {
+		for d := path.Dir(p); d != "."; d = path.Dir(d) {
+			dirs[d] = struct{}{}
 		}
-	}) {
-		paths = append(paths, d)
 	}
+	paths = slices.AppendSeq(paths, maps.Keys(dirs))
 	slices.SortFunc(paths, scan.Compare)
 	old, err := s.openRecords(catalogueName)
 	if err != nil {

@@ -59,7 +59,25 @@ func (s *site) examine(ctx context.Context, changes []change) error {
 		return nil
 	}
 	s.phase(PhaseExamine)
-	err := each(ctx, unknown, func(ctx context.Context, i int32, buf []byte) error {
+	if err := s.read(ctx, changes, unknown); err != nil {
+		return err
+	}
+	for _, i := range unknown {
+		c := &changes[i]
+		if c.state != stDropped {
+			continue
+		}
+		for _, dir := range s.hold(changes, c.path, c.out, c.cause) {
+			if c.out == Extra {
+				s.emit(Event{Path: dir, Outcome: Extra})
+			}
+		}
+	}
+	return nil
+}
+
+func (s *site) read(ctx context.Context, changes []change, unknown []int32) error {
+	return each(ctx, unknown, func(ctx context.Context, i int32, buf []byte) error {
 		c := &changes[i]
 		sum, err := s.hash(ctx, c.path, c.disk.Size, buf)
 		if ctx.Err() != nil {
@@ -88,7 +106,6 @@ func (s *site) examine(ctx context.Context, changes []change) error {
 		}
 		return nil
 	})
-	return err
 }
 
 // right settles a file that has the release's content already.

@@ -225,6 +225,7 @@ func (p *planner) stays(c *scan.Record, cause error) {
 		a = actRmdir
 	}
 	p.add(change{path: c.Path, act: a, state: stDropped, out: Failed, cause: cause, owned: true})
+	p.s.hold(p.changes, c.Path, Failed, cause)
 }
 
 // extra is what the site added.
@@ -247,15 +248,23 @@ func (p *planner) extra(w *scan.Item) {
 		c.cause = fmt.Errorf("%q is a file in the release and a folder here that holds the site's own %q: move that away, or pull with --prune", p.clearPath, w.Path)
 		p.clearing = -1
 	}
-	switch {
-	case ignored:
-	case p.s.fold:
-		it := *w
-		it.Path = strings.Clone(w.Path)
-		p.extras = append(p.extras, it)
-	default:
-		p.s.extra(w)
+	for _, dir := range p.s.hold(p.changes, w.Path, Extra, nil) {
+		p.own(&scan.Item{Path: dir, Kind: scan.Dir})
 	}
+	if !ignored {
+		p.own(w)
+	}
+}
+
+// own tells, now or in tellExtras, of what is the site's own.
+func (p *planner) own(w *scan.Item) {
+	if !p.s.fold {
+		p.s.extra(w)
+		return
+	}
+	it := *w
+	it.Path = strings.Clone(w.Path)
+	p.extras = append(p.extras, it)
 }
 
 func (s *site) extra(w *scan.Item) {

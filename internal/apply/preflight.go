@@ -155,11 +155,34 @@ func (s *site) drop(changes []change, i int32, out Outcome, cause error) {
 	if c.under >= 0 {
 		s.drop(changes, c.under, out, fmt.Errorf("%q must make way: %w", c.path, cause))
 	}
+	if c.act == actRemove || c.act == actRmdir {
+		s.hold(changes, c.path, out, cause)
+	}
 	if c.act == actMkdir { // nothing can be put below
 		for j := int(i) + 1; j < len(changes) && below(c.path, changes[j].path); j++ {
 			s.drop(changes, int32(j), out, fmt.Errorf("%q cannot be made: %w", c.path, cause))
 		}
 	}
+}
+
+// hold takes back that the folders which name lies in are deleted: it stays in
+// them. It returns those of which nobody had said so.
+func (s *site) hold(changes []change, name string, out Outcome, cause error) (held []string) {
+	if cause != nil {
+		cause = fmt.Errorf("%q stays in it: %w", name, cause)
+	}
+	for d := path.Dir(name); d != "."; d = path.Dir(d) {
+		c := changeAt(changes, d)
+		if c == nil || c.act != actRmdir || c.state == stDropped {
+			break
+		}
+		c.state, c.out, c.cause = stDropped, out, cause
+		held = append(held, d)
+		if c.under >= 0 {
+			s.drop(changes, c.under, Failed, fmt.Errorf("%q must make way, and %q stays in it", d, name))
+		}
+	}
+	return held
 }
 
 // sleep ends early with the context.

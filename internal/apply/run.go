@@ -302,8 +302,14 @@ func (s *site) commit(ctx context.Context, rel *repo.Release, changes []change, 
 	for i, o := range left {
 		if c := changeAt(changes, o.path); c != nil && c.state != stDropped {
 			c.state, c.out, c.cause = stDropped, outcomeOf(why[i]), why[i]
-			if s.o.Settle != nil {
-				s.other = append(s.other, s.event(changes, c))
+			paths := []string{o.path}
+			if o.kind == opDelete {
+				paths = append(paths, s.hold(changes, o.path, c.out, c.cause)...)
+			}
+			for _, p := range paths {
+				if s.o.Settle != nil {
+					s.other = append(s.other, s.event(changes, changeAt(changes, p)))
+				}
 			}
 			if err := s.rescue(o, c); err != nil {
 				return err
