@@ -132,11 +132,12 @@ func Run(ctx context.Context, dir string, entries manifest.Next, o Options, fn f
 		return r.compare(gctx, dir)
 	})
 	g.Go(func() error { return r.collect(gctx, fn) })
-	if err := g.Wait(); err != nil {
-		return r.res, fmt.Errorf("measure %q: %w", dir, err)
+	err = g.Wait()
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
 	}
-	if err := ctx.Err(); err != nil {
-		return r.res, err
+	if err != nil {
+		return r.res, fmt.Errorf("measure %q: %w", dir, err)
 	}
 	r.res.Tree = r.tree.sum()
 	return r.res, nil
@@ -237,6 +238,11 @@ func (r *run) collect(ctx context.Context, fn func(Finding)) error {
 			select {
 			case <-j.done:
 			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+			// Who was told to stop has not read it, or not to its end: that
+			// says nothing about the file.
+			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
 		}

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"nightferry/internal/digest"
@@ -273,5 +274,30 @@ func TestRateAndStop(t *testing.T) {
 	}, measure.Options{Rate: rate}, func(measure.Finding) {})
 	if err == nil || !res.Tree.IsZero() {
 		t.Errorf("stopped: %v %+v", err, res)
+	}
+}
+
+// A measurement that is told to stop says why, and nothing of the file in whose
+// middle it was: each round has even chances to see it do so.
+func TestStoppedBlamesNoFile(t *testing.T) {
+	s := newSource(t, map[string]string{"a": "a", "b": string(make([]byte, 4<<20)), "c": "c"})
+	why := errors.New("told to stop")
+	for i := range 20 {
+		at := []int64{1, 3}[i%2] // in the middle of b, and after c
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			defer cancel(nil)
+			_, err := measure.Run(ctx, s.dir, s.next(), measure.Options{Workers: 1, Rate: 256 << 10, OnProgress: func(r measure.Result) {
+				if r.Same != at {
+					return
+				}
+				synctest.Wait() // b is being read, and waits for its rate
+				cancel(why)
+				synctest.Wait() // and is not any more
+			}}, func(f measure.Finding) { t.Errorf("told: %+v", f) })
+			if !errors.Is(err, why) {
+				t.Errorf("error %v", err)
+			}
+		})
 	}
 }
