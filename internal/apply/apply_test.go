@@ -526,6 +526,18 @@ func TestDryRunChangesNothing(t *testing.T) {
 	}
 }
 
+// A folder of seeds that is not there, as a disk that is unplugged, is told and
+// costs no more than a fetch.
+func TestSeedFolderThatIsNotThere(t *testing.T) {
+	p, src, dst := dirs(t, small)
+	p.publish(src)
+	r := p.must(dst, func(o *Options) { o.Seeds = []string{filepath.Join(filepath.Dir(dst), "unplugged"), src} })
+	sameTree(t, src, dst)
+	if len(r.retry) != 1 || !strings.Contains(r.retry[0].Error(), "unplugged") || r.BytesFetched != 0 {
+		t.Errorf("told %v, fetched %d bytes of what the other folder has", r.retry, r.BytesFetched)
+	}
+}
+
 // What an earlier run has staged is no garbage to a dry run, of whatever
 // release, and neither is a commit that was cut short.
 func TestDryRunLeavesWhatAnotherRunBegan(t *testing.T) {

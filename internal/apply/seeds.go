@@ -3,6 +3,7 @@ package apply
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 
 	"golang.org/x/sync/errgroup"
@@ -17,8 +18,8 @@ import (
 // seed fills wants with what is on this machine already: the files that the
 // last release put there, whatever becomes of them; files that the site has
 // touched; the folders that the caller names. Every chunk is compared with its
-// id as it is read, so that nothing needs to be known of them. A seed that
-// cannot be read is no error: the store has the chunk.
+// id as it is read, so that nothing needs to be known of them. A seed, or a
+// whole folder of them, that cannot be read is no error: the store has the chunk.
 func (g *stager) seed(ctx context.Context, oldLists []digest.Digest) error {
 	if g.lack == 0 {
 		return nil
@@ -157,9 +158,13 @@ func (g *stager) seedTouched(ctx context.Context) error {
 // seedFolder cuts the files of a folder that the caller names: those with the
 // paths of new files first, then, if something is still wanted, all.
 func (g *stager) seedFolder(ctx context.Context, dir string) error {
+	skip := func(err error) error {
+		g.s.retry(fmt.Errorf("%w: what it may hold comes from the store", err))
+		return nil
+	}
 	root, err := durable.Open(dir, durable.Options{})
 	if err != nil {
-		return err
+		return skip(err)
 	}
 	defer func() { _ = root.Close() }() // it was only read
 	var lacking []int32
@@ -175,6 +180,7 @@ func (g *stager) seedFolder(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
+	var failed error
 	err = scan.Walk(ctx, root.Dir(), scan.WalkOptions{}, func(it scan.Item) error {
 		if g.sated() {
 			return errEnough
@@ -182,12 +188,18 @@ func (g *stager) seedFolder(ctx context.Context, dir string) error {
 		if it.Kind != scan.File || it.Err != nil {
 			return nil
 		}
-		return g.cut(ctx, root, it.Path, split)
+		failed = g.cut(ctx, root, it.Path, split)
+		return failed
 	})
-	if errors.Is(err, errEnough) {
-		err = nil
+	switch {
+	case err == nil, errors.Is(err, errEnough):
+		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case failed == nil:
+		return skip(err)
 	}
-	return err
+	return failed
 }
 
 var errEnough = errors.New("nothing is wanted any more")
