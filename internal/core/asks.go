@@ -50,15 +50,33 @@ func (c *Core) lendLife(a wire.Address) time.Duration {
 	return min(life, lendMost)
 }
 
-// ask answers aside, because finding out what a release needs takes a while.
-func (c *Core) ask(ctx context.Context, m message, v *wire.Ask) {
-	select {
-	case c.asking <- struct{}{}:
-	case <-ctx.Done():
+const (
+	// maxAsks is how many asks of one site wait at once: all that two runs ask for
+	// ahead of use. What is more is dropped, and asked again.
+	maxAsks = 32
+	// siteAsks of them are answered at once, and allAsks of all sites: no site may
+	// keep the others waiting.
+	siteAsks, allAsks = 4, 16
+)
+
+// ask answers aside, because finding out what a release needs takes a while: who
+// waits for that, or for his turn, must not keep others from being heard.
+func (c *Core) ask(ctx context.Context, m message, x *site, v *wire.Ask) {
+	if x.asks.Add(1) > maxAsks {
+		x.asks.Add(-1)
+		c.count.refusal("overrun")
 		return
 	}
 	c.asides.Go(func() {
-		defer func() { <-c.asking }()
+		defer x.asks.Add(-1)
+		for _, turn := range []chan struct{}{x.asking, c.asking} { // its own first: who waits for it holds none of the others'
+			select {
+			case turn <- struct{}{}:
+				defer func() { <-turn }()
+			case <-ctx.Done():
+				return
+			}
+		}
 		c.lend(ctx, m, v)
 	})
 }

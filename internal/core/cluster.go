@@ -100,7 +100,7 @@ func (c *Core) joinCluster(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("use the NATS cluster: %w", err)
 	}
-	if err := client.Subscribe(wire.AllUp, func(subject string, data []byte) { c.receive(ctx, subject, data) }); err != nil {
+	if err := client.Subscribe(wire.AllUp, func(subject string, data []byte) { c.receive(subject, data) }); err != nil {
 		client.Close()
 		return fmt.Errorf("use the NATS cluster: %w", err)
 	}

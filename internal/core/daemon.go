@@ -82,7 +82,7 @@ type Core struct {
 }
 
 func newCore(o Options) *Core {
-	c := &Core{o: o, ready: make(chan struct{}), render: make(chan struct{}, 1), recheck: make(chan struct{}, 1), asking: make(chan struct{}, 16)}
+	c := &Core{o: o, ready: make(chan struct{}), render: make(chan struct{}, 1), recheck: make(chan struct{}, 1), asking: make(chan struct{}, allAsks)}
 	for i := range c.work {
 		c.work[i] = make(chan message, 64)
 	}
@@ -259,7 +259,7 @@ func (c *Core) listen(ctx context.Context) error {
 		})
 	}
 	if err == nil {
-		if err = c.client.Subscribe(wire.AllUp, func(subject string, data []byte) { c.receive(ctx, subject, data) }); err == nil {
+		if err = c.client.Subscribe(wire.AllUp, func(subject string, data []byte) { c.receive(subject, data) }); err == nil {
 			err = c.client.Flush(ctx) // who connects from now on is heard
 		}
 		if err != nil {

@@ -5,9 +5,11 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -141,6 +143,38 @@ func TestAsks(t *testing.T) {
 	if u, err = berlin.ask(theirs, "channels/driver/head"); err != nil || len(u.Refused) != 0 || len(u.Lent) != 3 || u.Lent[0].Key != theirs || u.Lent[2].Key != "halt" {
 		t.Fatalf("lent %d, refused %+v, %v", len(u.Lent), u.Refused, err)
 	}
+}
+
+// TestAsksWithoutEnd: a site asks for more than the Core can find out. The others
+// are heard, and lent what they ask for, meanwhile.
+func TestAsksWithoutEnd(t *testing.T) {
+	w := newWorld(t, nil)
+	held, release := make(chan struct{}, 1000), make(chan struct{})
+	w.through(func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			if strings.Contains(r.URL.Path, "/releases/9") {
+				held <- struct{}{}
+				<-release
+			}
+			next.ServeHTTP(rw, r)
+		})
+	})
+	t.Cleanup(sync.OnceFunc(func() { close(release) }))
+	w.write("a.txt", "one")
+	osaka, tokyo := w.join("osaka"), w.join("tokyo")
+	w.publish("package")
+	tokyo.stateOf("package", 1)
+	const many, waiting = 200, 32
+	for id := range uint64(many) {
+		osaka.say(wire.VerbAsk, 0, &wire.Ask{ID: 1<<32 + id, Keys: []string{"channels/package/releases/9"}})
+	}
+	<-held
+	w.until("all but some asks to be dropped", func() bool { return w.core.Metrics().Refusals["overrun"] == many-waiting })
+	tokyo.hello()
+	if u, err := tokyo.ask("format"); err != nil || len(u.Lent) == 0 {
+		t.Errorf("while another site's asks are not answered: %+v, %v", u, err)
+	}
+	osaka.hello() // itself, too
 }
 
 func packs(t *testing.T, w *world) map[string]bool {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"nightferry/internal/bus"
@@ -31,6 +32,9 @@ type site struct {
 
 	state wire.State // what it should hold; without At and Halt
 	want  uint64     // revision of state
+
+	asks   atomic.Int32  // that wait or are being answered
+	asking chan struct{} // bounds those that are being answered
 
 	gap   uint64 // the sequence it went on from when it left a gap
 	gaps  int    // how often in a row
@@ -66,7 +70,7 @@ func (s *sites) get(a wire.Address) *site {
 		if s.all == nil {
 			s.all = map[wire.Address]*site{}
 		}
-		x = &site{progress: map[string]progress{}, audit: map[string]time.Time{}}
+		x = &site{progress: map[string]progress{}, audit: map[string]time.Time{}, asking: make(chan struct{}, siteAsks)}
 		s.all[a] = x
 	}
 	return x

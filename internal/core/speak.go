@@ -27,9 +27,9 @@ type message struct {
 	data []byte
 }
 
-// receive takes a message from the bus. Who said it stands in the subject, which
+// receive takes a message from the bus, and never waits. Who said it stands in the subject, which
 // the bus lets nobody else use; a reply-to is not looked at.
-func (c *Core) receive(ctx context.Context, subject string, data []byte) {
+func (c *Core) receive(subject string, data []byte) {
 	a, verb, err := wire.ParseUp(subject)
 	if err != nil {
 		return // the bus has no such permission to give; nobody to answer to
@@ -38,7 +38,8 @@ func (c *Core) receive(ctx context.Context, subject string, data []byte) {
 	h.Write([]byte(a.String()))
 	select {
 	case c.work[h.Sum32()%shards] <- message{a, verb, data}:
-	case <-ctx.Done():
+	default: // what is lost is said again; the sites of the other queues must be heard
+		c.count.refusal("overrun")
 	}
 }
 
@@ -107,7 +108,7 @@ func (c *Core) hear(ctx context.Context, m message) {
 	case wire.VerbAsk:
 		var v wire.Ask
 		if err = c.open(m, key, &v); err == nil {
-			c.ask(ctx, m, &v)
+			c.ask(ctx, m, x, &v)
 		}
 	case wire.VerbRenew:
 		var v wire.Renew
