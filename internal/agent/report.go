@@ -12,7 +12,8 @@ import (
 )
 
 // batchBytes bounds the bodies of one report: small, because a slow line holds
-// the rest up meanwhile; it fits a message however badly it compresses.
+// the rest up meanwhile; it fits a message however badly it compresses, and
+// holds no more outcomes than wire.MaxReported: each has four bytes at least.
 const batchBytes = 192 << 10
 
 // fullWaits is how long to leave a Core alone that cannot commit: so many times

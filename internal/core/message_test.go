@@ -2,7 +2,10 @@ package core_test
 
 import (
 	"bytes"
+	"fmt"
+	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -84,6 +87,71 @@ func TestMessagesThatDoNotParse(t *testing.T) {
 	_, events := osaka.converge(osaka.stateOf("package", 1))
 	osaka.deliver(events)
 	w.until("osaka to be current", func() bool { return w.channel("osaka", "package").Holds == 1 })
+}
+
+// TestReportsAreBounded: a few bytes that name much, or what the Core would have
+// to look for, cost it little.
+func TestReportsAreBounded(t *testing.T) {
+	w := newWorld(t, nil)
+	var looked atomic.Int64
+	w.through(func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			if strings.HasSuffix(r.URL.Path, "/releases/77") {
+				looked.Add(1)
+			}
+			next.ServeHTTP(rw, r)
+		})
+	})
+	for i := range 600 { // some pages
+		w.write(fmt.Sprintf("%d/%03d-%s", i%3, i, strings.Repeat("x", 200)), fmt.Sprint(i))
+	}
+	osaka := w.join("osaka")
+	w.publish("package")
+	d := osaka.stateOf("package", 1)
+	failed := make([]wire.Outcome, wire.MaxOutcomes)
+	for i := range failed {
+		failed[i] = wire.Outcome{Kind: wire.Failed, Ordinal: uint64(i % 600)}
+	}
+	run := osaka.events(ledger.RunID{7}, d, failed, &wire.Finished{Verdict: "failed"}, nil)
+
+	var many []wire.Event
+	for range wire.MaxReported/wire.MaxOutcomes + 1 {
+		many = append(many, run[1])
+	}
+	_, _, err := osaka.report(osaka.next, many)
+	mustRefuse(t, err, "forged")
+	_, _, err = osaka.report(osaka.next, make([]wire.Event, wire.MaxEvents+1))
+	mustRefuse(t, err, "forged")
+
+	// A release that nobody has published is looked for once.
+	d.Number = 77
+	unknown := osaka.events(ledger.RunID{8}, d, failed, &wire.Finished{Verdict: "failed"}, nil)
+	osaka.deliver(unknown)
+	if n := looked.Load(); n != 1 {
+		t.Errorf("for one report, a release was looked for %d times", n)
+	}
+
+	// What is good is named, each page read once, and all of it taken.
+	osaka.deliver(append(run[:1:1], many[1:]...))
+	found, err := w.core.Exceptions(t.Context(), ledger.RunID{7})
+	if err != nil || len(found) != wire.MaxReported || strings.HasPrefix(found[0].Path, "entry") {
+		t.Errorf("%d outcomes were kept, %v", len(found), err)
+	}
+	var order []uint64
+	for i := range uint64(600) {
+		order = append(order, i)
+	}
+	pages, err := w.core.PagesRead(t.Context(), "package", 1, osaka.stateOf("package", 1).Release, order)
+	if err != nil || pages < 2 || pages > 10 {
+		t.Errorf("%d pages were read for 600 names: %v", pages, err)
+	}
+	order = order[:0]
+	for range 2000 { // whoever wants it to be as hard as can be
+		order = append(order, 0, 599)
+	}
+	if pages, err = w.core.PagesRead(t.Context(), "package", 1, osaka.stateOf("package", 1).Release, order); err == nil || pages > 1025 {
+		t.Errorf("%d pages were read for one report: %v", pages, err)
+	}
 }
 
 // TestLentUntilTheCredentialEnds: what is lent is said to be good for as long as

@@ -4,13 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"time"
 
-	"nightferry/internal/digest"
 	"nightferry/internal/ledger"
-	"nightferry/internal/manifest"
-	"nightferry/internal/repo"
 	"nightferry/internal/trust"
 	"nightferry/internal/wire"
 )
@@ -30,10 +26,18 @@ func (c *Core) report(ctx context.Context, m message, x *site, key trust.Public,
 		c.refuse(ctx, m, "forged", "a report without a generation or a sequence", Malformed)
 		return
 	}
+	if len(v.Events) > wire.MaxEvents {
+		c.refuse(ctx, m, "forged", fmt.Sprintf("a report of %d events, at most %d at once", len(v.Events), wire.MaxEvents), Malformed)
+		return
+	}
 	b := ledger.Batch{Domain: a.Domain, Site: a.Site, Generation: [16]byte(v.Generation), First: v.First}
-	t := translator{core: c, ctx: ctx, at: a, key: key, runs: map[ledger.RunID]releaseKey{}}
+	t := translator{core: c, ctx: ctx, at: a, key: key, runs: map[ledger.RunID]releaseKey{}, find: finder{core: c}}
 	for i := range v.Events {
 		b.Events = append(b.Events, t.event(&v.Events[i]))
+		if t.outcomes > wire.MaxReported {
+			c.refuse(ctx, m, "forged", fmt.Sprintf("a report of more than %d outcomes", wire.MaxReported), Malformed)
+			return
+		}
 	}
 	before := c.o.Now()
 	done, err := c.ledger.Commit(ctx, b)
@@ -143,6 +147,7 @@ type translator struct {
 	at   wire.Address
 	key  trust.Public
 	runs map[ledger.RunID]releaseKey
+	find finder
 
 	started []startedRun
 
@@ -228,7 +233,7 @@ func (t *translator) files(e *ledger.Event) error {
 		x := ledger.Exception{Path: o.Path, Outcome: o.Kind.String(), Cause: clip(o.Cause)}
 		if o.Path == "" {
 			x.Path = fmt.Sprintf("entry %d of the release", o.Ordinal)
-			if entry, err := t.core.entryAt(t.ctx, t.run(e.Run), o.Ordinal); err == nil {
+			if entry, err := t.find.entry(t.ctx, t.run(e.Run), o.Ordinal); err == nil {
 				x.Path, x.Size = entry.Path, entry.Size
 			}
 		}
@@ -250,54 +255,6 @@ func (t *translator) run(id ledger.RunID) releaseKey {
 		t.runs[id] = k
 	}
 	return k
-}
-
-// entryAt returns the entry of a release with that ordinal.
-func (c *Core) entryAt(ctx context.Context, k releaseKey, ordinal uint64) (*manifest.Entry, error) {
-	rel, err := c.released(ctx, k)
-	if err != nil {
-		return nil, err
-	}
-	for _, p := range rel.Pages {
-		if ordinal >= uint64(p.Entries) {
-			ordinal -= uint64(p.Entries)
-			continue
-		}
-		r := c.repo.Load()
-		if err := r.LoadPages(ctx, r.Index, []digest.Digest{p.ID}, &c.pages, repo.FetchOptions{}); err != nil {
-			return nil, err
-		}
-		b, _ := c.pages.Load(p.ID)
-		if r.Keys().ChunkID(b) != p.ID {
-			return nil, fmt.Errorf("page %s: %w", p.ID.Short(), fs.ErrInvalid)
-		}
-		entries, err := manifest.DecodePage(b, rel.Portable)
-		if err != nil || ordinal >= uint64(len(entries)) {
-			return nil, fmt.Errorf("page %s: %w", p.ID.Short(), errors.Join(err, fs.ErrNotExist))
-		}
-		return &entries[ordinal], nil
-	}
-	return nil, fs.ErrNotExist
-}
-
-// released reads a release that the Core has published, remembering the last.
-func (c *Core) released(ctx context.Context, k releaseKey) (*repo.Release, error) {
-	if l := c.lastRelease.Load(); l != nil && l.key == k {
-		return l.rel, nil
-	}
-	if k.number == 0 {
-		return nil, fs.ErrNotExist
-	}
-	rel, err := c.repo.Load().Release(ctx, k.channel, k.number, k.digest)
-	if err == nil {
-		c.lastRelease.Store(&keptRelease{k, rel})
-	}
-	return rel, err
-}
-
-type keptRelease struct {
-	key releaseKey
-	rel *repo.Release
 }
 
 func (t *translator) finish(e *ledger.Event) error {

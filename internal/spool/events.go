@@ -35,10 +35,10 @@ func notNull(b []byte) []byte {
 }
 
 // Batch returns the events from sequence from on, in order, until their bodies
-// are maxBytes together; at least one, if there is one. first is the sequence
-// of the first.
+// are maxBytes together; at least one, if there is one, and wire.MaxEvents at
+// most. first is the sequence of the first.
 func (s *Spool) Batch(ctx context.Context, from uint64, maxBytes int) (first uint64, events []wire.Event, err error) {
-	rows, err := s.db.QueryContext(ctx, "SELECT seq, run, channel, at, kind, body FROM events WHERE seq >= ? ORDER BY seq LIMIT 4096", int64(from))
+	rows, err := s.db.QueryContext(ctx, "SELECT seq, run, channel, at, kind, body FROM events WHERE seq >= ? ORDER BY seq LIMIT ?", int64(from), wire.MaxEvents)
 	if err != nil {
 		return 0, nil, fmt.Errorf("read spooled events: %w", classify(err))
 	}

@@ -9,12 +9,19 @@ import (
 	"nightferry/internal/trust"
 )
 
+// MaxEvents and MaxReported bound the events of one Report and the outcomes in
+// them: compressed, a few bytes could name millions.
+const (
+	MaxEvents   = 4 << 10
+	MaxReported = 64 << 10
+)
+
 // Report carries events in sequence.
 type Report struct {
 	_          struct{} `cbor:",toarray"`
 	Generation []byte   // of the site's database
 	First      uint64   // sequence of Events[0]; the others follow by one
-	Events     []Event
+	Events     []Event  // at most MaxEvents, with MaxReported outcomes in all
 }
 
 // EventKind tells what an Event's Body is.
