@@ -5,6 +5,8 @@ import (
 
 	"nightferry/internal/digest"
 	"nightferry/internal/ledger"
+	"nightferry/internal/record"
+	"nightferry/internal/wire"
 )
 
 // UpkeepNow is what happens each hour.
@@ -27,4 +29,33 @@ func (c *Core) PagesRead(ctx context.Context, channel string, number uint64, rel
 // Exceptions lists what of a run was told not to be as it should.
 func (c *Core) Exceptions(ctx context.Context, id ledger.RunID) ([]ledger.Exception, error) {
 	return c.ledger.Exceptions(ctx, ledger.Filter{Run: id, Limit: 1 << 20})
+}
+
+// LinesWithin are the lines of a run's log, where most bytes of texts are held.
+func (c *Core) LinesWithin(ctx context.Context, id ledger.RunID, most int) (lines []record.File, err error) {
+	run, err := c.ledger.Run(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return lines, c.linesWithin(ctx, &run, false, most, func(f record.File) error {
+		lines = append(lines, f)
+		return nil
+	})
+}
+
+// HeldOf is how many outcomes, with how many bytes of texts, are held of n that
+// are all told of a release of so many entries.
+func HeldOf(entries uint64, most, n int, tell func(i int) wire.Outcome) (held, texts int) {
+	x := ordered{bound: entries, paths: map[string]outcome{}, most: most}
+	for i := range n {
+		x.add(outcome{Outcome: tell(i)})
+		held = max(held, len(x.entries)+len(x.paths))
+	}
+	for _, o := range x.entries {
+		texts += len(o.From) + len(o.Cause)
+	}
+	for _, o := range x.paths {
+		texts += len(o.Path) + len(o.From) + len(o.Cause)
+	}
+	return held, texts
 }

@@ -1,15 +1,19 @@
 package core_test
 
 import (
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"nightferry/internal/core"
 	"nightferry/internal/fleet"
 	"nightferry/internal/ledger"
 	"nightferry/internal/repo"
+	"nightferry/internal/wire"
 )
 
 // ended waits for the newest run of a site (or of the Core) in that state, and
@@ -101,6 +105,66 @@ func TestEveryEndHasALog(t *testing.T) {
 	run, log := w.ended("osaka", "refused")
 	if run.Cause == "" || len(log) != 2 || !strings.Contains(log[1], "elsewhere") {
 		t.Errorf("%+v\n%s", run, strings.Join(log, "\n"))
+	}
+}
+
+// TestLogOfARunWithoutEnd: whatever a site tells of one run, little of it is held
+// in memory, and its log has all that an honest one tells.
+func TestLogOfARunWithoutEnd(t *testing.T) {
+	w := newWorld(t, nil)
+	w.write("a.txt", "one")
+	w.write("d/b.txt", "two")
+	const entries = 3 // a.txt, d, d/b.txt
+	osaka := w.join("osaka")
+	w.publish("package")
+	d := osaka.stateOf("package", 1)
+	var told []wire.Outcome
+	for i := range 1000 { // files that it names again and again, and some that are none
+		told = append(told, wire.Outcome{Kind: wire.Failed, Ordinal: uint64(i % (2 * entries)), Cause: fmt.Sprint("try ", i)})
+	}
+	paths := []wire.Outcome{{Kind: wire.Deleted, Path: "z"}, {Kind: wire.Deleted, Path: "d/y", Cause: "first"}, {Kind: wire.Added, Path: "a.txt"},
+		{Kind: wire.Deleted, Path: "x"}, {Kind: wire.Deleted, Path: "d/y", Cause: "again"}, {Kind: wire.Deleted, Path: "b"}}
+	osaka.deliver(osaka.events(ledger.RunID{7}, d, append(told, paths...), &wire.Finished{}, nil)[:2])
+	osaka.deliver(osaka.events(ledger.RunID{8}, d, paths, &wire.Finished{}, nil)[:2])
+	for _, want := range []struct {
+		run   ledger.RunID
+		most  int
+		lines []string
+	}{
+		{ledger.RunID{7}, 1 << 20, []string{"a.txt try 996", "d try 997", "d/b.txt try 998", "a.txt ", "b ", "d/y again", "x ", "z "}},
+		{ledger.RunID{8}, 1 << 20, []string{"a.txt ", "b ", "d/y again", "x ", "z "}},
+		{ledger.RunID{8}, 450, []string{"d/y ", "z ", "a.txt ", "x ", "b "}}, // two paths: the others come last, as they were told
+	} {
+		lines, err := w.core.LinesWithin(t.Context(), want.run, want.most)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, f := range lines {
+			got = append(got, f.Path+" "+f.Cause)
+		}
+		if diff := cmp.Diff(want.lines, got); diff != "" {
+			t.Error(want.run, want.most, diff)
+		}
+	}
+
+	const most = 10_000
+	text := strings.Repeat("x", 500)
+	for name, tell := range map[string]func(i int) wire.Outcome{
+		"the same files": func(i int) wire.Outcome {
+			return wire.Outcome{Kind: wire.Failed, Ordinal: uint64(i % 100), Cause: text}
+		},
+		"no such files": func(i int) wire.Outcome {
+			return wire.Outcome{Kind: wire.Failed, Ordinal: uint64(100 + i), Cause: text}
+		},
+		"paths": func(i int) wire.Outcome { return wire.Outcome{Kind: wire.Deleted, Path: fmt.Sprint(i)} },
+		"paths and texts": func(i int) wire.Outcome {
+			return wire.Outcome{Kind: wire.Deleted, Path: fmt.Sprint(i % 10), Cause: text}
+		},
+	} {
+		if held, texts := core.HeldOf(100, most, 100_000, tell); held > 200 || texts > most {
+			t.Errorf("%s: %d outcomes are held, with %d bytes", name, held, texts)
+		}
 	}
 }
 

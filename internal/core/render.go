@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -150,17 +151,75 @@ type outcome struct {
 	at time.Time
 }
 
+// maxHeld bounds, in bytes, the texts that are held while a run's outcomes are
+// put in order: those of a million files that were moved, or deleted. A site can
+// tell of any number.
+const maxHeld = 128 << 20
+
 // lines calls fn for each file that the run acted on, or could not; with all,
 // also for the unchanged files of the release. Files of the release come first,
-// in path order, then what it lacks.
+// in path order, then what it lacks; of that, what is beyond maxHeld comes last,
+// as it was told.
 func (c *Core) lines(ctx context.Context, run *ledger.Run, all bool, fn func(record.File) error) error {
+	return c.linesWithin(ctx, run, all, maxHeld, fn)
+}
+
+func (c *Core) linesWithin(ctx context.Context, run *ledger.Run, all bool, most int, fn func(record.File) error) error {
 	if run.Site == "" {
 		return c.ownLines(ctx, run, fn)
 	}
-	var entries []outcome // by ordinal
-	paths := map[string]outcome{}
-	var order []string
-	err := c.ledger.RunEvents(ctx, run.ID, func(e ledger.Event) error {
+	k, known, err := c.ours(ctx, run)
+	if err != nil {
+		return err
+	}
+	x := ordered{paths: map[string]outcome{}, most: most}
+	err = c.outcomes(ctx, run, func(o outcome) error {
+		if o.Path == "" && !known { // a site can name any release; only ours has a manifest
+			f := fileOf(o, nil)
+			f.Path = fmt.Sprintf("entry %d", o.Ordinal)
+			return fn(f)
+		}
+		if o.Path == "" && x.bound == 0 {
+			rel, err := c.released(ctx, k)
+			if err != nil {
+				return err
+			}
+			for _, p := range rel.Pages {
+				x.bound += uint64(p.Entries)
+			}
+		}
+		x.add(o)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	left := maps.Clone(x.paths)
+	if known && (len(x.entries) > 0 || all || len(left) > 0) {
+		if err := c.merge(ctx, run, k, x.sorted(), left, all, fn); err != nil {
+			return err
+		}
+	}
+	for _, p := range slices.SortedFunc(maps.Keys(left), manifest.ComparePaths) {
+		if err := fn(fileOf(left[p], nil)); err != nil {
+			return err
+		}
+	}
+	if !x.more {
+		return nil
+	}
+	return c.outcomes(ctx, run, func(o outcome) error {
+		if _, told := x.paths[o.Path]; told || o.Path == "" {
+			return nil
+		}
+		return fn(fileOf(o, nil))
+	})
+}
+
+// outcomes calls fn for each outcome that a site has told of a run, in the order
+// in which they came.
+func (c *Core) outcomes(ctx context.Context, run *ledger.Run, fn func(outcome) error) error {
+	return c.ledger.RunEvents(ctx, run.ID, func(e ledger.Event) error {
 		if wire.EventKind(e.Kind) != wire.OutcomesEvent {
 			return nil
 		}
@@ -169,58 +228,82 @@ func (c *Core) lines(ctx context.Context, run *ledger.Run, all bool, fn func(rec
 			return nil // it is an incident already, and nothing else is to be had of it
 		}
 		for _, o := range list {
-			if o.Path == "" {
-				entries = append(entries, outcome{o, e.At})
-				continue
+			if err := fn(outcome{o, e.At}); err != nil {
+				return err
 			}
-			if _, twice := paths[o.Path]; !twice {
-				order = append(order, o.Path)
-			}
-			paths[o.Path] = outcome{o, e.At}
 		}
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	slices.SortStableFunc(entries, func(a, b outcome) int { return cmp.Compare(a.Ordinal, b.Ordinal) })
-	if len(entries) > 0 || all || len(paths) > 0 {
-		if err := c.merge(ctx, run, entries, paths, all, fn); err != nil {
-			return err
-		}
-	}
-	slices.SortFunc(order, manifest.ComparePaths)
-	for _, p := range order {
-		if o, ok := paths[p]; ok {
-			if err := fn(fileOf(o, nil)); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }
 
-// merge walks the release and the outcomes side by side. It takes from paths
-// what it has told.
-func (c *Core) merge(ctx context.Context, run *ledger.Run, entries []outcome, paths map[string]outcome, all bool, fn func(record.File) error) error {
-	known := false
-	if rel, err := c.ledger.Release(ctx, run.Channel, run.Number); err == nil {
-		known = rel.Digest == run.Release
-	} else if !errors.Is(err, ledger.ErrNotFound) {
-		return err
+// ordered holds a run's outcomes: of each file the last. No honest site sends
+// two of one.
+type ordered struct {
+	bound   uint64    // entries of the release
+	entries []outcome // by ordinal once they are sorted, not more than two of each
+	paths   map[string]outcome
+	more    bool // paths that are not held
+	texts   int  // bytes that are held
+	most    int  // of texts
+}
+
+// perPath is what holding a path takes beside its bytes.
+const perPath = 200
+
+func (x *ordered) add(o outcome) {
+	if o.Path == "" && o.Ordinal >= x.bound {
+		return
 	}
-	if !known {
-		// A site can name any release; only ours has a manifest.
-		for _, o := range entries {
-			f := fileOf(o, nil)
-			f.Path = fmt.Sprintf("entry %d", o.Ordinal)
-			if err := fn(f); err != nil {
-				return err
-			}
+	size := len(o.Path) + len(o.From) + len(o.Cause)
+	if o.Path != "" {
+		size += perPath
+	}
+	if x.texts+size > x.most {
+		if _, twice := x.paths[o.Path]; o.Path != "" && !twice {
+			x.more = true
+			return
 		}
-		return nil
+		o.From, o.Cause, size = "", "", 0
 	}
-	_, next, err := c.entries(ctx, c.repo.Load(), releaseKey{run.Channel, run.Number, run.Release})
+	x.texts += size
+	if o.Path != "" {
+		x.paths[o.Path] = o
+		return
+	}
+	if uint64(len(x.entries)) >= 2*x.bound {
+		x.sorted()
+	}
+	x.entries = append(x.entries, o)
+}
+
+// sorted returns the entries by ordinal.
+func (x *ordered) sorted() []outcome {
+	slices.SortStableFunc(x.entries, func(a, b outcome) int { return cmp.Compare(a.Ordinal, b.Ordinal) })
+	last := x.entries[:0]
+	for i, o := range x.entries {
+		if i+1 == len(x.entries) || x.entries[i+1].Ordinal != o.Ordinal {
+			last = append(last, o)
+		}
+	}
+	x.entries = last
+	return last
+}
+
+// ours returns the release that a run is about; known: the Core has published
+// it.
+func (c *Core) ours(ctx context.Context, run *ledger.Run) (k releaseKey, known bool, err error) {
+	k = releaseKey{run.Channel, run.Number, run.Release}
+	rel, err := c.ledger.Release(ctx, run.Channel, run.Number)
+	if errors.Is(err, ledger.ErrNotFound) {
+		return k, false, nil
+	}
+	return k, err == nil && rel.Digest == run.Release, err
+}
+
+// merge walks the release and the outcomes, by ordinal, side by side. It takes
+// from paths what it has told.
+func (c *Core) merge(ctx context.Context, run *ledger.Run, k releaseKey, entries []outcome, paths map[string]outcome, all bool, fn func(record.File) error) error {
+	_, next, err := c.entries(ctx, c.repo.Load(), k)
 	if err != nil {
 		return err
 	}
@@ -233,16 +316,12 @@ func (c *Core) merge(ctx context.Context, run *ledger.Run, entries []outcome, pa
 			return nil
 		}
 		told := false
-		for len(entries) > 0 && entries[0].Ordinal <= ordinal {
-			// Of two about one file, which no honest site sends, the last counts.
-			last := entries[0]
-			entries = entries[1:]
-			if last.Ordinal == ordinal && (len(entries) == 0 || entries[0].Ordinal > ordinal) {
-				told = true
-				if err := fn(fileOf(last, e)); err != nil {
-					return err
-				}
+		if len(entries) > 0 && entries[0].Ordinal == ordinal {
+			told = true
+			if err := fn(fileOf(entries[0], e)); err != nil {
+				return err
 			}
+			entries = entries[1:]
 		}
 		if o, ok := paths[e.Path]; ok && !told && o.Kind != wire.Deleted && o.Kind != wire.Extra {
 			told = true
