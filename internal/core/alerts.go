@@ -14,6 +14,7 @@ import (
 	"nightferry/internal/alert"
 	"nightferry/internal/ledger"
 	"nightferry/internal/mail"
+	"nightferry/internal/vault"
 	"nightferry/internal/wire"
 )
 
@@ -188,13 +189,41 @@ func (c *Core) login(ctx context.Context, a *Alerts) (login mail.Login, err erro
 	return login, nil
 }
 
-// secret reads an optional secret; empty: there is none.
+// secret reads an optional secret; empty: there is none. While the ledger's disk
+// is full, which people must hear of, nothing can be recorded, so the vault gives
+// nothing: then what it gave last counts.
 func (c *Core) secret(ctx context.Context, name, purpose string) (string, error) {
 	s, _, err := c.vault.Get(ctx, name, purpose)
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil
+	switch {
+	case errors.Is(err, vault.ErrAudit) && errors.Is(err, ledger.ErrFull):
+		last, ok := c.given.Load(name)
+		if !ok {
+			return "", err
+		}
+		return string(last.(vault.Secret).Reveal()), nil
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return "", err
 	}
-	return string(s.Reveal()), err
+	c.given.Store(name, s)
+	return string(s.Reveal()), nil
+}
+
+// readSecrets reads what letters will be sent with, as long as that can be
+// recorded.
+func (c *Core) readSecrets(ctx context.Context) {
+	a := &c.settings.Load().Alerts
+	var names []string
+	if a.Rules.Mail && a.SMTP.Folder == "" {
+		names = append(names, SecretSMTP)
+	}
+	if a.Rules.Webhook {
+		names = append(names, SecretWebhook)
+	}
+	for _, name := range names {
+		if _, err := c.secret(ctx, name, "tell of a full disk, too"); err != nil {
+			c.trouble("alerts", err)
+		}
+	}
 }
 
 // incidents lists them as alerts tell them, the newest first. A ledger on a

@@ -31,6 +31,7 @@ type Core struct {
 	unlock func() error
 	ledger *ledger.Ledger
 	vault  *vault.Vault
+	given  sync.Map // vault.Secret, by name, with which letters were last sent
 	logs   *record.Logs
 
 	keys      atomic.Pointer[keys]

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 
+	"nightferry/internal/alert"
+	"nightferry/internal/core"
 	"nightferry/internal/ledger"
 	"nightferry/internal/testbed"
 	"nightferry/internal/wire"
@@ -101,6 +103,40 @@ func TestFullLedger(t *testing.T) {
 	if err != nil || len(runs) != 1 || runs[0].State != "verified" || runs[0].Late != 0 {
 		t.Errorf("%+v, %v", runs, err)
 	}
+}
+
+// TestFullLedgerIsTold: people hear that the ledger's disk is full, though the
+// vault, which can record nothing, gives no secret. What they set anew counts.
+func TestFullLedgerIsTold(t *testing.T) {
+	const token = "hook-token"
+	hook := newHook(t, token)
+	small := t.TempDir()
+	testbed.Volume(t, small, 64<<20)
+	w := newWorldWith(t, nil, func(w *world) {
+		w.options.Logs = filepath.Join(w.dir, "logs")
+		if out, err := exec.CommandContext(t.Context(), "cp", "-a", w.options.Data, small).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		w.options.Data = filepath.Join(small, "core")
+		w.settings.Alerts = core.Alerts{Rules: alert.Rules{Webhook: true}, Webhook: hook.URL}
+	})
+	osaka := w.join("osaka")
+	if _, err := w.core.Vault().Set(t.Context(), core.SecretWebhook, []byte(token)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.core.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.fill(filepath.Join(small, "ballast"))
+	w.until("the ledger to be full", func() bool {
+		n, ack, err := osaka.report(osaka.next, []wire.Event{{Run: append(make([]byte, 15), 7), Channel: "package", At: 1, Kind: wire.OutcomesEvent, Body: make([]byte, 20_000)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		osaka.next = max(osaka.next, n+1)
+		return ack.Full
+	})
+	hook.until(w, "opened ledger-full")
 }
 
 // fill writes until there is no space.

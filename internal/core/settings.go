@@ -52,6 +52,7 @@ func (c *Core) Refresh(ctx context.Context) error {
 	if err := c.newAuthority(ctx, c.settings.Load().Fleet); err != nil {
 		return err
 	}
+	c.readSecrets(ctx)
 	c.rekeyAll(ctx)
 	c.tellAll(ctx)
 	return nil
@@ -102,6 +103,7 @@ func (c *Core) apply(ctx context.Context, s Settings) error {
 		}
 	}
 	c.settings.Store(&s)
+	c.readSecrets(ctx)
 	return c.desire(ctx, nil)
 }
 
