@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -34,11 +33,9 @@ func (a *agent) hear(ctx context.Context, subject string, data []byte) error {
 		if err != nil {
 			return a.forged(ctx, err)
 		}
-		if bytes.Equal(v.Generation, a.spool.Generation()) {
-			select {
-			case a.acks <- ack{upTo: m.Number, want: v.Want, full: v.Full}:
-			default: // the one that waits will be late, and the batch be sent again
-			}
+		select {
+		case a.acks <- ack{of: v.Generation, upTo: m.Number, want: v.Want, full: v.Full}:
+		default: // the one that waits will be late, and the batch be sent again
 		}
 	case wire.VerbURLs:
 		var v wire.URLs

@@ -1,8 +1,10 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -22,6 +24,7 @@ const fullWaits = 2
 
 // ack is what the Core, or the connection, has to say to the sender.
 type ack struct {
+	of         []byte // the generation
 	upTo, want uint64
 	full       bool
 	again      bool // the Core is back: what was sent may be lost
@@ -31,9 +34,13 @@ type ack struct {
 // is acknowledged. It is the only sender, so the sequence arrives in order.
 func (a *agent) sendReports(ctx context.Context) error {
 	pace := rate.NewLimiter(rate.Limit(a.o.ReportRate), wire.MaxMessage)
-	next := uint64(1) // what is to be sent next
+	_, next, err := a.spool.Spooled(ctx)
+	if err != nil {
+		return ended(ctx, err)
+	}
+	s := sending{next: 1, sent: next - 1}
 	for {
-		first, events, err := a.spool.Batch(ctx, next, batchBytes)
+		first, events, err := a.spool.Batch(ctx, s.next, batchBytes)
 		if err != nil {
 			return ended(ctx, err)
 		}
@@ -43,12 +50,13 @@ func (a *agent) sendReports(ctx context.Context) error {
 				return nil
 			case <-a.report:
 			case k := <-a.acks:
-				if next, err = a.acked(ctx, k, next); err != nil {
+				if err = a.acked(ctx, k, &s); err != nil {
 					return ended(ctx, err)
 				}
 			}
 			continue
 		}
+		s.next, s.sent = first, max(s.sent, first+uint64(len(events))-1)
 		to := a.id.Address()
 		b, err := wire.Sign(a.id.key, a.id.Repo, to, wire.VerbReport, first, &wire.Report{Generation: a.spool.Generation(), First: first, Events: events})
 		if err != nil {
@@ -60,10 +68,16 @@ func (a *agent) sendReports(ctx context.Context) error {
 		if err := away(a.bus.Publish(to.Up(wire.VerbReport), b)); err != nil {
 			a.note(Warning, "", "send a report", err)
 		}
-		if next, err = a.awaitAck(ctx, first, first+uint64(len(events))); err != nil {
+		if err := a.awaitAck(ctx, first+uint64(len(events)), &s); err != nil {
 			return ended(ctx, err)
 		}
 	}
+}
+
+// sending is how far the sender is.
+type sending struct {
+	next uint64 // what is to be sent next
+	sent uint64 // the highest sequence that this process, or one before it, can have sent
 }
 
 func ended(ctx context.Context, err error) error {
@@ -73,54 +87,84 @@ func ended(ctx context.Context, err error) error {
 	return err
 }
 
-// awaitAck waits for the acknowledgement of the batch [first, end). It returns
-// what to send next.
-func (a *agent) awaitAck(ctx context.Context, first, end uint64) (uint64, error) {
+// awaitAck waits for the acknowledgement of the batch from s.next to before end.
+func (a *agent) awaitAck(ctx context.Context, end uint64, s *sending) error {
 	late := time.NewTimer(a.o.AckWait)
 	defer late.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return first, nil
+			return nil
 		case <-late.C:
-			return first, nil // once more
+			return nil // once more
 		case k := <-a.acks:
 			if k.again {
-				return first, nil
+				return nil
+			}
+			of := a.spool.Generation()
+			if !bytes.Equal(k.of, of) {
+				continue
 			}
 			if k.full {
 				a.note(Warning, "", "the Core cannot commit job data now: it waits in the spool", nil)
-				wait := time.NewTimer(fullWaits * a.o.AckWait)
-				defer wait.Stop()
-				select {
-				case <-ctx.Done():
-				case <-wait.C:
-				}
-				return first, nil
+				a.pause(ctx)
+				return nil
 			}
-			next, err := a.acked(ctx, k, first)
-			if err != nil || k.want > 0 || next >= end {
-				return next, err
+			err := a.acked(ctx, k, s)
+			if err != nil || k.want > 0 || s.next >= end || !bytes.Equal(of, a.spool.Generation()) {
+				return err
 			}
 		}
 	}
 }
 
+// pause leaves alone what is full.
+func (a *agent) pause(ctx context.Context) {
+	wait := time.NewTimer(fullWaits * a.o.AckWait)
+	defer wait.Stop()
+	select {
+	case <-ctx.Done():
+	case <-wait.C:
+	}
+}
+
 // acked forgets what the Core has.
-func (a *agent) acked(ctx context.Context, k ack, next uint64) (uint64, error) {
-	if k.again || k.full {
-		return next, nil
+func (a *agent) acked(ctx context.Context, k ack, s *sending) error {
+	if k.again || k.full || !bytes.Equal(k.of, a.spool.Generation()) {
+		return nil
+	}
+	if k.upTo > s.sent {
+		return a.putBack(ctx, k, s)
 	}
 	if k.upTo > 0 {
 		if err := a.spool.Acked(ctx, k.upTo); errors.Is(err, spool.ErrFull) {
 			a.note(Error, "", "what the Core has committed cannot be forgotten now", err)
 		} else if err != nil {
-			return next, err
+			return err
 		}
-		next = max(next, k.upTo+1)
+		s.next = max(s.next, k.upTo+1)
 	}
 	if k.want > 0 {
-		next = k.want
+		s.next = k.want
 	}
-	return next, nil
+	return nil
+}
+
+// putBack goes on after the Core has acknowledged what was never sent: this
+// machine was put back to an earlier state. What it tells now has numbers that
+// the Core knows already, and would be taken for a repetition.
+func (a *agent) putBack(ctx context.Context, k ack, s *sending) error {
+	a.note(Warning, "", fmt.Sprintf("the Core has this site's events up to %d, and only %d were ever sent: this machine was put back to an earlier state. What it tells is numbered anew", k.upTo, s.sent), nil)
+	err := a.spool.Renumber(ctx)
+	if errors.Is(err, spool.ErrFull) {
+		a.note(Error, "", "what is to be told cannot be numbered anew now", err)
+		a.pause(ctx)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	*s = sending{next: 1}
+	a.hello.wake()
+	return nil
 }

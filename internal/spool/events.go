@@ -2,6 +2,7 @@ package spool
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -71,6 +72,53 @@ func (s *Spool) Acked(ctx context.Context, upTo uint64) error {
 		_, err := tx.ExecContext(ctx, "DELETE FROM events WHERE seq <= ?", int64(upTo))
 		return err
 	})
+}
+
+// Renumber begins a new generation: what is spooled is numbered from 1 again,
+// after the problems that are open, since who hears of a new generation forgets
+// those of the one before.
+func (s *Spool) Renumber(ctx context.Context) error {
+	open, err := s.Problems(ctx)
+	if err != nil {
+		return err
+	}
+	var fresh [16]byte
+	rand.Read(fresh[:]) // never fails
+	err = s.change(ctx, "begin a new generation", func(tx *sql.Tx) error {
+		var n, least int64
+		if err := tx.QueryRowContext(ctx, "SELECT count(*), coalesce(min(seq), 0) FROM events").Scan(&n, &least); err != nil {
+			return err
+		}
+		for _, q := range []string{"UPDATE events SET seq = -seq", "DELETE FROM sqlite_sequence WHERE name = 'events'"} { // out of the way
+			if _, err := tx.ExecContext(ctx, q); err != nil {
+				return err
+			}
+		}
+		for _, p := range open {
+			body, err := wire.Encode(&p.Problem)
+			if err != nil {
+				return err
+			}
+			if err := appendEvent(ctx, tx, &wire.Event{Channel: p.Channel, At: s.now().UnixMilli(), Kind: wire.ProblemEvent, Body: body}); err != nil {
+				return err
+			}
+		}
+		if _, err := tx.ExecContext(ctx, "UPDATE events SET seq = ? - seq WHERE seq < 0", int64(len(open))+1-least); err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, "DELETE FROM sqlite_sequence WHERE name = 'events'"); err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, "INSERT INTO sqlite_sequence VALUES ('events', ?)", n+int64(len(open))); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, setMeta, "generation", fresh[:])
+		return err
+	})
+	if err == nil {
+		s.generation.Store(&fresh)
+	}
+	return err
 }
 
 // Spooled returns the number of events that are not acknowledged, and the

@@ -4,7 +4,8 @@
 // Whatever a method has returned nil for survives a kill and a power cut (WAL,
 // synchronous=FULL). Events have a sequence without gaps, which begins at 1
 // with each generation; a Core that has lost or doubled none of a generation's
-// sequence has lost or doubled nothing.
+// sequence has lost or doubled nothing. A spool that was put back to an earlier
+// state, with its machine, would give out numbers a second time: see Renumber.
 //
 // Outcomes are counted exactly once because they are written before they come
 // true. A commit of package apply is bracketed: Intend keeps the outcomes that
@@ -31,6 +32,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"modernc.org/sqlite"
@@ -60,7 +62,7 @@ type Options struct {
 type Spool struct {
 	db         *sql.DB
 	now        func() time.Time
-	generation []byte
+	generation atomic.Pointer[[16]byte]
 	aside      string
 	page       int64
 }
@@ -167,10 +169,12 @@ func (s *Spool) prepare(ctx context.Context, o Options) error {
 	if _, err := s.db.ExecContext(ctx, "INSERT INTO meta VALUES ('generation', ?) ON CONFLICT DO NOTHING", fresh); err != nil {
 		return classify(err)
 	}
-	var err error
-	s.generation, err = s.meta(ctx, "generation")
-	if err == nil && len(s.generation) != 16 {
-		err = fmt.Errorf("%w: its generation has %d bytes", errCorrupt, len(s.generation))
+	g, err := s.meta(ctx, "generation")
+	if err == nil && len(g) != 16 {
+		err = fmt.Errorf("%w: its generation has %d bytes", errCorrupt, len(g))
+	}
+	if err == nil {
+		s.generation.Store((*[16]byte)(g))
 	}
 	return err
 }
@@ -204,8 +208,9 @@ func setAside(path string, now time.Time) (string, error) {
 // Close closes the file.
 func (s *Spool) Close() error { return s.db.Close() }
 
-// Generation is the 16 random bytes that this spool was made with.
-func (s *Spool) Generation() []byte { return s.generation }
+// Generation is 16 random bytes: those that this spool was made with, or the
+// last Renumber has made.
+func (s *Spool) Generation() []byte { return s.generation.Load()[:] }
 
 func classify(err error) error {
 	var e *sqlite.Error

@@ -61,6 +61,72 @@ func TestEventsStayUntilAcknowledged(t *testing.T) {
 	}
 }
 
+// TestRenumber: what is spooled begins a new generation, whole and in order,
+// after the problems that are open.
+func TestRenumber(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s.db")
+	s := openAt(t, path, 0)
+	told := func() (all []string) {
+		t.Helper()
+		first, events, err := s.Batch(t.Context(), 1, 1<<20)
+		try(t, err)
+		if len(events) > 0 && first != 1 {
+			t.Errorf("the first event has number %d", first)
+		}
+		for _, e := range events {
+			if e.Kind != wire.ProblemEvent {
+				all = append(all, fmt.Sprint("event ", e.At))
+				continue
+			}
+			var p wire.Problem
+			try(t, wire.Decode(e.Body, &p))
+			all = append(all, fmt.Sprint(p.Kind, " of ", e.Channel, " over ", p.Over))
+		}
+		_, next, err := s.Spooled(t.Context())
+		if err != nil || next != uint64(len(events))+1 {
+			t.Errorf("after %d events comes number %d, %v", len(events), next, err)
+		}
+		return all
+	}
+	generations := map[string]bool{string(s.Generation()): true}
+	renumber := func() {
+		t.Helper()
+		try(t, s.Renumber(t.Context()))
+		generations[string(s.Generation())] = true
+	}
+	renumber()
+	if got := told(); len(got) > 0 {
+		t.Error(got)
+	}
+	problem := func(kind, channel string, over bool) {
+		t.Helper()
+		try(t, s.Problem(t.Context(), wire.Problem{Kind: kind, Text: "x", Since: 1, Over: over}, channel))
+	}
+	problem("disk", "a", false)
+	problem("store", "", false)
+	problem("store", "b", false)
+	for i := range 5 {
+		try(t, s.Append(t.Context(), wire.Event{Kind: wire.OutcomesEvent, At: int64(i)}))
+	}
+	try(t, s.Acked(t.Context(), 5)) // all problems and two events
+	problem("store", "", true)
+	renumber()
+	want := []string{"disk of a over false", "store of b over false", "event 2", "event 3", "event 4", "store of  over true"}
+	if diff := cmp.Diff(want, told()); diff != "" {
+		t.Error(diff)
+	}
+	try(t, s.Close())
+	generation := s.Generation()
+	s = openAt(t, path, 0)
+	if diff := cmp.Diff(want, told()); diff != "" || !bytes.Equal(generation, s.Generation()) {
+		t.Errorf("opened again: %s", diff)
+	}
+	renumber()
+	if len(generations) != 4 {
+		t.Errorf("%d generations", len(generations))
+	}
+}
+
 func TestKeptNeverGoesBack(t *testing.T) {
 	s := openAt(t, filepath.Join(t.TempDir(), "s.db"), 0)
 	try(t, s.Keep(t.Context(), State, Numbered{7, []byte("seven")}))
