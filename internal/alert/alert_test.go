@@ -270,6 +270,52 @@ func TestOld(t *testing.T) {
 	}
 }
 
+// TestBrief: what opens and ends while an older incident waits for its sites
+// is told once, and so is the older one, whether it stays or ends before it was
+// told. That holds from the first look on, and when the clock was set back.
+func TestBrief(t *testing.T) {
+	d := newDesk(t)
+	second := func(n int) time.Time { return dawn.Add(time.Duration(n) * time.Second) }
+	look := func(from, to int) (sent []Letter) {
+		t.Helper()
+		for n := from; n <= to; n += 15 { // as often as a Core does
+			sent = append(sent, d.at(second(n))...)
+		}
+		return sent
+	}
+	d.want(look(0, 0))
+	d.open(1, "token", second(0), "essen")
+	d.open(2, "publish", second(5), "essen")
+	d.resolve(2, second(6))
+	d.want(look(10, 100), "ops@x resolved", "ops@x opened")
+
+	d.open(3, "token", second(110), "essen")
+	d.open(4, "publish", second(112), "essen")
+	d.resolve(4, second(113))
+	d.want(look(115, 145), "ops@x resolved")
+	d.resolve(3, second(150)) // nobody was told of it yet
+	d.want(look(160, 400), "ops@x resolved")
+
+	d.open(5, "token", second(460), "essen")
+	d.open(6, "publish", second(330), "essen") // the clock went back
+	d.want(look(405, 420), "ops@x opened")
+	d.resolve(6, second(430))
+	d.want(look(435, 600), "ops@x resolved", "ops@x opened")
+	if d.state.Mark != 6 || len(d.state.Over) != 0 {
+		t.Errorf("at last %+v", d.state)
+	}
+
+	d.state = State{} // one that only begins to listen
+	d.open(7, "token", second(605), "essen")
+	d.open(8, "publish", second(606), "essen")
+	d.resolve(8, second(607))
+	d.resolve(5, second(607))
+	d.resolve(1, second(607))
+	d.want(look(610, 640))
+	d.resolve(7, second(645))
+	d.want(look(650, 800), "ops@x resolved")
+}
+
 // TestReport: each region's comes once a day at its own wall-clock time, also
 // where the clock jumps over it, and reads as it should.
 func TestReport(t *testing.T) {

@@ -32,7 +32,8 @@ const (
 // told nothing. Its JSON form is what its caller stores.
 type State struct {
 	Begun   bool              `json:"begun"`
-	Mark    int64             `json:"mark"` // incidents up to it that are over need no word
+	Mark    int64             `json:"mark"`           // incidents up to it that are over need no word
+	Over    []int64           `json:"over,omitempty"` // those beyond it that need none either
 	Told    map[int64]*Told   `json:"told"`
 	Queue   []*Notice         `json:"queue"`
 	Reports map[string]string `json:"reports"` // by region, the day for which the last one was due
@@ -95,7 +96,7 @@ func (s *State) Update(now time.Time, r *Rules, list []Incident) bool {
 		case told == nil && open:
 			s.tell(now, r, Opened, x)
 			changed = true
-		case told == nil && x.ID > s.Mark:
+		case told == nil && x.ID > s.Mark && !slices.Contains(s.Over, x.ID):
 			s.end(now, r, x)
 			changed = true
 		case told != nil && !open:
@@ -118,12 +119,13 @@ func (s *State) Update(now time.Time, r *Rules, list []Incident) bool {
 			changed = true
 		}
 	}
-	if unsettled > 0 {
+	if unsettled > 0 { // it may be over before it was told
 		mark = min(mark, unsettled-1)
 	}
 	if mark > s.Mark {
 		s.Mark, changed = mark, true
 	}
+	s.Over = slices.DeleteFunc(s.Over, func(id int64) bool { return id <= s.Mark })
 	return changed
 }
 
@@ -135,7 +137,7 @@ func (s *State) begin(list []Incident) bool {
 	s.Begun = true
 	for _, x := range list {
 		if !x.Resolved.IsZero() {
-			s.Mark = max(s.Mark, x.ID)
+			s.Over = append(s.Over, x.ID)
 		}
 	}
 	return true
@@ -160,6 +162,7 @@ func (s *State) tell(now time.Time, r *Rules, kind string, x Incident) {
 
 func (s *State) end(now time.Time, r *Rules, x Incident) {
 	delete(s.Told, x.ID)
+	s.Over = append(s.Over, x.ID) // until the mark has passed it
 	n := &Notice{ID: noticeID(Resolved, x.ID, now), Kind: Resolved, At: now, Incident: &x}
 	n.To = r.whom(n)
 	s.add(n)
