@@ -72,11 +72,10 @@ func (h *handles) oldest() *durable.File {
 }
 
 // put gives the file back.
-func (h *handles) put(i int32) error {
+func (h *handles) put(i int32) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.files[i].refs--
-	return nil
 }
 
 // drop closes the file: nobody will want it again.

@@ -346,9 +346,6 @@ func (p *planner) folder(w *scan.Item, c *scan.Record, was, m *manifest.Entry) {
 	case was != nil || w.Kind == scan.File && p.s.o.Prune:
 		ch := p.add(newChange(actMkdir, m, Changed))
 		ch.way, ch.disk, ch.owned, ch.onDisk = wayEntry, w.Stat, was != nil, w.Kind == scan.File
-		if w.Kind == scan.File && p.untouched(w, c) && was.Kind == manifest.File {
-			ch.there = was.Digest
-		}
 	default:
 		p.block(m, false, fmt.Errorf("is a folder in the release and a %s of the site's own here: move it away", w.Kind))
 	}

@@ -306,7 +306,8 @@ func (g *stager) write(ctx context.Context, w want, b []byte, held bool) error {
 	} else {
 		_, err = f.WriteAt(b, w.at)
 	}
-	if err := errors.Join(err, g.files.put(w.change)); err != nil {
+	g.files.put(w.change)
+	if err != nil {
 		return stageError(c, err)
 	}
 	p := g.pipes[w.change]
