@@ -281,12 +281,12 @@ func (s *site) doMkdir(o op) error {
 
 func (s *site) doPlace(o op) error {
 	if !strings.HasPrefix(o.slot, outDir+"/") {
-		// A staged file needs nothing more, and is placed already if it is
-		// gone. Most are of this kind: one call each.
+		// A staged file needs nothing more. Most are of this kind: one call
+		// each.
 		err := s.root.Rename(o.slot, o.path)
 		if errors.Is(err, fs.ErrNotExist) {
 			if info, serr := s.there(o.slot); info == nil && serr == nil {
-				return nil
+				return s.placed()
 			}
 		}
 		return err
@@ -296,8 +296,10 @@ func (s *site) doPlace(o op) error {
 		return err
 	}
 	if info == nil {
-		// It was placed already. A power cut may have kept the name and lost
-		// the mode or the time.
+		if err := s.placed(); err != nil {
+			return err
+		}
+		// A power cut may have kept the name and lost the mode or the time.
 		return s.touch(o.path, o)
 	}
 	// A moved file still has its old mode and time.
@@ -306,6 +308,17 @@ func (s *site) doPlace(o op) error {
 	}
 	return s.root.Rename(o.slot, o.path)
 }
+
+// placed says what a slot means that is gone: the file is in its place already,
+// unless no other run has begun with this commit.
+func (s *site) placed() error {
+	if s.late {
+		return nil
+	}
+	return errTaken
+}
+
+var errTaken = errors.New("the new file was taken away before it was in its place: is it a virus scanner that does so? let it leave .nightferry alone, then pull again")
 
 // touch sets mode and time where they differ, of a file only if it has the
 // size that it had when it was proven.

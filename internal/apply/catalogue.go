@@ -365,10 +365,14 @@ func (f *final) one(rec *scan.Record, it *scan.Item) error {
 	if it != nil && it.Err != nil {
 		f.blind = rec.Path
 	}
+	_, told := f.failed[rec.Path]
 	st, ok := settle(rec, it)
+	if told && rec.Stat.CTime == provisional {
+		st, ok = scan.Stat{}, false // size and time may be the old file's as well
+	}
 	if !ok {
 		f.wrong++
-		if _, told := f.failed[rec.Path]; !told {
+		if !told {
 			f.s.differ(Event{Path: rec.Path, Outcome: Failed, Size: e.Size, Digest: e.Digest, Cause: errNotLeft})
 		}
 		if it == nil && !below(f.blind, rec.Path) {

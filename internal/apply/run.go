@@ -403,7 +403,10 @@ func (s *site) rescue(o op, c *change) error {
 	if err := s.root.MkdirAll(path.Dir(name), 0o755); err != nil {
 		return err
 	}
-	return s.root.Rename(o.slot, name)
+	if err := s.root.Rename(o.slot, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 var errPending = errors.New("an earlier run was cut short in the middle of its commit, and a dry run does not finish it: pull without --dry-run, which begins with that")

@@ -636,3 +636,40 @@ func TestLeftoverThatCannotBeDeleted(t *testing.T) {
 		}
 	}
 }
+
+// A new file that does not get to its place, because a program locks the old one
+// or takes the new one off the stage, is not vouched for where size and time
+// are the old one's: only the bytes tell them apart.
+func TestOldBytesAreNotTakenForNewOnes(t *testing.T) {
+	for name, hinder := range map[string]func(t *testing.T, dst string) refuser{
+		"locked in the burst": func(*testing.T, string) refuser { return locked(durable.Rename, "img") },
+		"staged file taken away": func(t *testing.T, dst string) refuser {
+			return func(op durable.Op) error {
+				if op.Kind == durable.Rename && op.To == "img" {
+					try(t, os.Remove(filepath.Join(dst, op.Name)))
+				}
+				return nil
+			}
+		},
+	} {
+		for _, moved := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, moved %v", name, moved), func(t *testing.T) {
+				old, new := tree{"img": blob(1, 5000), "k": "k"}, tree{"img": blob(2, 5000), "k": "k"}
+				if moved {
+					old["a"] = new["img"]
+				}
+				p, src, dst := dirs(t, old)
+				p.publish(src)
+				p.must(dst, nil)
+				lay(t, src, new)
+				p.publish(src)
+				r, err := p.pull(dst, func(o *Options) { o.Observer = hinder(t, dst) })
+				if err != nil || r.Verdict != Incomplete || r.files["img"].Cause == nil {
+					t.Errorf("%v, %v, %v", r.Verdict, err, r.files["img"])
+				}
+				p.must(dst, nil)
+				sameTree(t, src, dst)
+			})
+		}
+	}
+}
