@@ -4,10 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"strings"
+	"syscall"
 
 	"nightferry/internal/bucket"
 	"nightferry/internal/digest"
+	"nightferry/internal/frame"
 	"nightferry/internal/index"
 	"nightferry/internal/pack"
 	"nightferry/internal/repo"
@@ -162,13 +166,21 @@ func (f *fsck) damage(x Finding, err error) error {
 
 // stored reports whether an error is about what the store holds: a check that
 // could not be made must never look like one that found damage, nor like one
-// that passed.
+// that passed. What this machine's disk says, and what a newer program wrote,
+// is no damage.
 func stored(err error) bool {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return false
 	}
 	var b *bucket.Error
-	return !errors.As(err, &b) || b.Kind == bucket.KindNotExist || b.Kind == bucket.KindIntegrity
+	if errors.As(err, &b) {
+		return b.Kind == bucket.KindNotExist || b.Kind == bucket.KindIntegrity
+	}
+	var newer *frame.NewerError
+	var path *fs.PathError
+	var link *os.LinkError
+	var call syscall.Errno
+	return !errors.As(err, &newer) && !errors.As(err, &path) && !errors.As(err, &link) && !errors.As(err, &call)
 }
 
 // readIndex proves the root and every segment. It returns false where the

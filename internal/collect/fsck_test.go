@@ -2,17 +2,25 @@ package collect
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"nightferry/internal/bucket"
+	"nightferry/internal/digest"
+	"nightferry/internal/frame"
 	"nightferry/internal/publish"
 	"nightferry/internal/repo"
+	"nightferry/internal/seal"
 	"nightferry/internal/testbed"
+	"nightferry/internal/trust"
 )
 
 // stocked is a repository of two releases with packs of files and a large one
@@ -276,6 +284,54 @@ func TestFsckThatCannotLook(t *testing.T) {
 		rep, err := Fsck(t.Context(), r, r.Segments(l.dir(fmt.Sprint("b", i))), FsckOptions{ReadData: true}, nil)
 		if err == nil || rep.Damage > 0 {
 			t.Errorf("call %d (%v) was refused: %+v %v", i+1, record.Calls()[i], rep, err)
+		}
+	}
+}
+
+// Only what was read from the store can be damaged: a full disk here is not.
+func TestWhatIsDamage(t *testing.T) {
+	for _, tt := range []struct {
+		err  error
+		want bool
+	}{
+		{fmt.Errorf("a page: %w", frame.ErrDamaged), true},
+		{seal.ErrOpen, true},
+		{trust.ErrUntrusted, true},
+		{repo.ErrOlder, true},
+		{&repo.MissingError{}, true},
+		{&repo.CorruptError{Err: frame.ErrDamaged}, true},
+		{errors.New("the release says more files than its pages hold"), true},
+		{&bucket.Error{Kind: bucket.KindNotExist, Err: syscall.ENOENT}, true},
+		{&bucket.Error{Kind: bucket.KindIntegrity, Err: syscall.EIO}, true},
+		{&bucket.Error{Kind: bucket.KindUnreachable, Err: frame.ErrDamaged}, false},
+		{fmt.Errorf("keep a local copy of the index: %w", &fs.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}), false},
+		{&os.LinkError{Op: "rename", Err: syscall.EACCES}, false},
+		{fmt.Errorf("sync: %w", syscall.EIO), false},
+		{&frame.NewerError{}, false},
+		{context.Canceled, false},
+	} {
+		if got := stored(tt.err); got != tt.want {
+			t.Errorf("%#v: %t", tt.err, got)
+		}
+	}
+}
+
+// A root that a newer program wrote is no damaged one, and is not replaced.
+func TestNewerRootStays(t *testing.T) {
+	l := stocked(t, nil)
+	b := testbed.ReadObject(t, l.base, repo.RootKey)
+	b[frame.HeaderSize-1]++ // its version
+	sum := digest.Of(b[:len(b)-digest.Size])
+	testbed.WriteObject(t, l.base, repo.RootKey, append(b[:len(b)-digest.Size], sum[:]...))
+	for _, rebuild := range []bool{false, true} {
+		r, err := l.open(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var newer *frame.NewerError
+		rep, err := Fsck(t.Context(), r, r.Segments(l.dir("fsck")), FsckOptions{RebuildIndex: rebuild}, nil)
+		if !errors.As(err, &newer) || rep.Damage != 0 || !bytes.Equal(b, testbed.ReadObject(t, l.base, repo.RootKey)) {
+			t.Errorf("rebuild %t: %+v %v, or it was replaced", rebuild, rep, err)
 		}
 	}
 }

@@ -4,17 +4,20 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
 
 	"nightferry/internal/bucket"
+	"nightferry/internal/frame"
 	"nightferry/internal/index"
 )
 
 // Rebuild replaces the whole index by the batches that fill hands to add. The
 // old root, be it good, damaged or gone, stays until all is stored; what it
-// lists as condemned stays condemned. Nothing else may write to the repository
+// lists as condemned stays condemned. One that a newer program wrote stays, with
+// a *frame.NewerError: it may say what this one cannot. Nothing else may write to the repository
 // meanwhile: packs that a push stores during the rebuild would be forgotten,
 // and then uploaded again by the next one.
 func (s *Segments) Rebuild(ctx context.Context, fill func(add func(*Batch) error) error) (*Index, error) {
@@ -24,7 +27,10 @@ func (s *Segments) Rebuild(ctx context.Context, fill func(add func(*Batch) error
 		return nil, err
 	}
 	var root index.Root
-	if was, decErr := index.DecodeRoot(old); decErr == nil {
+	var newer *frame.NewerError
+	if was, decErr := index.DecodeRoot(old); errors.As(decErr, &newer) {
+		return nil, fmt.Errorf("%s: %w", rootKey, decErr)
+	} else if decErr == nil {
 		root = index.Root{Sequence: was.Sequence + 1, Lost: was.Lost + 1, Condemned: was.Condemned}
 	} else {
 		// How far the lost root had counted nobody knows; the time is further.
