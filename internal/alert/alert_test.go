@@ -316,6 +316,27 @@ func TestBrief(t *testing.T) {
 	d.want(look(650, 800), "ops@x resolved")
 }
 
+// TestLost: when nobody knows any more what was told, what is open is, and what
+// has ended within a day, whichever opened first; no more than that.
+func TestLost(t *testing.T) {
+	d := newDesk(t)
+	for id := int64(1); id <= 5; id++ {
+		d.open(id, fmt.Sprint("kind", id), dawn.Add(-100*time.Hour), "essen")
+	}
+	d.resolve(1, dawn.Add(-time.Hour))
+	d.resolve(3, dawn.Add(-25*time.Hour))
+	d.resolve(5, dawn.Add(-99*time.Hour))
+	d.state = Lost(dawn)
+	got := d.at(dawn)
+	d.want(got, "ops@x resolved", "ops@x opened", "ops@x opened")
+	for i, kind := range []string{"kind1", "kind2", "kind4"} {
+		if got[i].Notices[0].Incident.Kind != kind {
+			t.Errorf("%s is told, want %s", got[i].Notices[0].Incident.Kind, kind)
+		}
+	}
+	d.want(d.at(dawn.Add(time.Hour)))
+}
+
 // TestReport: each region's comes once a day at its own wall-clock time, also
 // where the clock jumps over it, and reads as it should.
 func TestReport(t *testing.T) {

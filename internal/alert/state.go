@@ -34,6 +34,7 @@ type State struct {
 	Begun   bool              `json:"begun"`
 	Mark    int64             `json:"mark"`           // incidents up to it that are over need no word
 	Over    []int64           `json:"over,omitempty"` // those beyond it that need none either
+	Since   time.Time         `json:"since,omitzero"` // what was over before needs none either
 	Told    map[int64]*Told   `json:"told"`
 	Queue   []*Notice         `json:"queue"`
 	Reports map[string]string `json:"reports"` // by region, the day for which the last one was due
@@ -96,7 +97,7 @@ func (s *State) Update(now time.Time, r *Rules, list []Incident) bool {
 		case told == nil && open:
 			s.tell(now, r, Opened, x)
 			changed = true
-		case told == nil && x.ID > s.Mark && !slices.Contains(s.Over, x.ID):
+		case told == nil && x.ID > s.Mark && !x.Resolved.Before(s.Since) && !slices.Contains(s.Over, x.ID):
 			s.end(now, r, x)
 			changed = true
 		case told != nil && !open:
@@ -128,6 +129,10 @@ func (s *State) Update(now time.Time, r *Rules, list []Incident) bool {
 	s.Over = slices.DeleteFunc(s.Over, func(id int64) bool { return id <= s.Mark })
 	return changed
 }
+
+// Lost is the State in place of one that was lost: what is open is told, perhaps
+// again, and what has ended within a day.
+func Lost(now time.Time) State { return State{Begun: true, Since: now.Add(-remind)} }
 
 // begin takes what was over before anybody listened as told.
 func (s *State) begin(list []Incident) bool {

@@ -271,25 +271,28 @@ func (c *Core) toldAs(i ledger.Incident) alert.Incident {
 }
 
 // load reads what was told before. A file that is damaged is set aside: then
-// what is open is told again.
+// what is open is told again. One that cannot be read now is left as it is.
 func (t *teller) load() error {
-	t.loaded = true
 	f, err := t.core.dir.Open(alertsName)
 	if errors.Is(err, fs.ErrNotExist) {
+		t.loaded = true
 		return nil
 	}
+	var b []byte
 	if err == nil {
-		var b []byte
 		b, err = io.ReadAll(io.LimitReader(f, maxAlerts))
-		f.Close()
-		if err == nil {
-			if err = json.Unmarshal(b, &t.state); err == nil {
-				return nil
-			}
-		}
+		err = errors.Join(err, f.Close())
 	}
-	t.state = alert.State{Begun: true} // all that is open, and what is over since, is told
-	aside := alertsName + "." + t.core.wall().UTC().Format("20060102T150405") + ".damaged"
+	if err != nil {
+		return fmt.Errorf("read %s: %w: nobody is told anything until that is possible", alertsName, err)
+	}
+	t.loaded = true
+	if err = json.Unmarshal(b, &t.state); err == nil {
+		return nil
+	}
+	now := t.core.wall()
+	t.state = alert.Lost(now)
+	aside := alertsName + "." + now.UTC().Format("20060102T150405") + ".damaged"
 	return errors.Join(fmt.Errorf("read %s: %w: it is set aside, and what is open is told again", alertsName, err), t.core.dir.Rename(alertsName, aside))
 }
 

@@ -3,6 +3,7 @@ package core_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -157,6 +158,72 @@ func TestAlerts(t *testing.T) {
 	}
 }
 
+// TestDamagedAlerts: a Core that has lost what it had told says so, keeps the file,
+// and tells nothing of what was over long ago. A file that it cannot read now it
+// leaves alone, and goes on from it when it can.
+func TestDamagedAlerts(t *testing.T) {
+	hook := newHook(t, "")
+	w := newWorldWith(t, nil, func(w *world) {
+		w.settings.Alerts = core.Alerts{Rules: alert.Rules{Webhook: true, Regions: map[string]alert.Region{"ap": {}, "emea": {}}}, Webhook: hook.URL}
+	})
+	source := filepath.FromSlash(w.settings.Fleet.Channel("driver").Source)
+	fails := func() {
+		t.Helper()
+		if _, err := w.core.Publish(t.Context(), "driver", core.PublishOptions{}); err == nil {
+			t.Fatal("a missing source was published")
+		}
+		w.untilIncident(string(core.Publishes))
+	}
+	fails()
+	hook.until(w, "opened publish")
+	if err := os.MkdirAll(source, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(source, "a.sys"), []byte("x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	w.publish("driver")
+	hook.until(w, "resolved publish")
+	if err := os.RemoveAll(source); err != nil {
+		t.Fatal(err)
+	}
+	w.stop()
+	w.ahead.Add(int64(30 * time.Hour))
+	file := filepath.Join(w.options.Data, "alerts.json")
+	if err := os.WriteFile(file, []byte(`{"begun":`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	hook.forget()
+	w.start()
+	fails()
+	hook.until(w, "opened publish")
+	if all := hook.forget(); strings.Contains(all, "resolved publish") {
+		t.Errorf("what was over 30 hours ago is told:\n%s", all)
+	}
+	if left, err := filepath.Glob(file + ".*.damaged"); err != nil || len(left) != 1 {
+		t.Errorf("set aside: %q, %v", left, err)
+	}
+	w.stop()
+	aside := file + ".for-now"
+	if err := errors.Join(os.Rename(file, aside), os.Mkdir(file, 0o700)); err != nil { // nothing reads a folder
+		t.Fatal(err)
+	}
+	w.start()
+	w.until("the Core to say so", func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return strings.Contains(w.log.String(), "nobody is told anything until that is possible")
+	})
+	if err := errors.Join(os.Remove(file), os.Rename(aside, file)); err != nil {
+		t.Fatal(err)
+	}
+	w.ahead.Add(int64(25 * time.Hour))
+	hook.until(w, "reminder publish")
+	if all := hook.forget(); strings.Contains(all, "opened publish") {
+		t.Errorf("what was told before is told again:\n%s", all)
+	}
+}
+
 // inbox waits until so many mails have arrived.
 func (w *world) inbox(srv *testbed.MailServer, n int) []testbed.Mail {
 	w.t.Helper()
@@ -186,7 +253,7 @@ func newHook(t *testing.T, token string) *hook {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			return
 		}
-		if err := json.Unmarshal(b, &body); err != nil || body.Version != 1 || r.Header.Get("Authorization") != "Bearer "+token {
+		if err := json.Unmarshal(b, &body); err != nil || body.Version != 1 || token != "" && r.Header.Get("Authorization") != "Bearer "+token {
 			t.Errorf("the webhook got %s, %v", b, err)
 		}
 		for _, n := range body.Notices {
@@ -200,6 +267,15 @@ func newHook(t *testing.T, token string) *hook {
 	}))
 	t.Cleanup(h.Close)
 	return h
+}
+
+// forget returns what the webhook has got, and forgets it.
+func (h *hook) forget() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	all := strings.Join(h.got, "\n")
+	h.got = nil
+	return all
 }
 
 // until waits for a notice while the Core's clock goes on.
