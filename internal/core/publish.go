@@ -105,7 +105,7 @@ func (c *Core) Publish(ctx context.Context, channel string, o PublishOptions) (*
 	if order := (*halt.Error)(nil); errors.As(context.Cause(ctx), &order) && err != nil && !errors.As(err, &order) {
 		err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
 	}
-	if err != nil && ctx.Err() == nil {
+	if err != nil && ctx.Err() == nil && !o.DryRun && !errors.As(err, new(*halt.Error)) { // else who asked, or who gave the order, knows
 		c.alarms.raise(Publishes, ch.Name, wire.Address{}, fmt.Sprintf("channel %s: %v", ch.Name, err))
 	}
 	return p, err
