@@ -26,12 +26,12 @@ const (
 
 // discrepancy makes an incident of a run that found a site's files not to be
 // what was put there, whether it has repaired them or not. It opens in the
-// transaction that commits the run's end.
-func (t *translator) discrepancy(e *ledger.Event, v *wire.Finished) {
+// transaction that commits the run's end. It returns whether there is one.
+func (t *translator) discrepancy(e *ledger.Event, v *wire.Finished) bool {
 	n := v.Repaired + v.Differs
 	anew := t.anew(e, v)
 	if n+anew == 0 && v.Verdict != different {
-		return
+		return false
 	}
 	said := slices.Clone(t.differing[e.Run])
 	if int64(len(said)) < min(n, pathsTold) {
@@ -73,9 +73,9 @@ func (t *translator) discrepancy(e *ledger.Event, v *wire.Finished) {
 	default:
 		text += ". The run did not end verified: the next one goes on"
 	}
-	t.different = append(t.different, e.Channel)
 	e.Incidents = append(e.Incidents, ledger.Problem{Key: keyOf(Discrepancy, e.Channel), Kind: string(Discrepancy), Scope: "site " + t.at.Site,
 		Text: text, Domain: t.at.Domain, Site: t.at.Site})
+	return true
 }
 
 // anew counts what a run had to put where, by all that was known, it lay

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"nightferry/internal/ledger"
@@ -80,11 +81,15 @@ func (c *Core) report(ctx context.Context, m message, x *site, key trust.Public,
 // after does what a committed batch leads to.
 func (c *Core) after(ctx context.Context, a wire.Address, x *site, t *translator, done ledger.Committed) {
 	for _, p := range t.problems {
-		what := Kind(SiteSays + "-" + Kind(p.Kind))
-		if p.Over {
-			c.alarms.over(what, "", a)
-		} else {
-			c.alarms.noted(what, "", a)
+		channel := p.channel
+		if p.open {
+			c.alarms.noted(p.kind, channel, a)
+		}
+		if p.over {
+			if !c.alarms.has(p.kind, channel, a) {
+				channel = "" // opened by a Core that did not tell channels apart
+			}
+			c.alarms.over(p.kind, channel, a)
 		}
 	}
 	for _, k := range done.Opened {
@@ -93,15 +98,17 @@ func (c *Core) after(ctx context.Context, a wire.Address, x *site, t *translator
 	for _, s := range t.started {
 		c.say(Event{Kind: RunStarted, Domain: a.Domain, Site: a.Site, Channel: s.channel, Run: s.run.String()})
 	}
-	for _, channel := range t.different {
-		c.alarms.noted(Discrepancy, channel, a)
+	for _, e := range t.ended {
+		if e.differs {
+			c.alarms.noted(Discrepancy, e.channel, a)
+		}
 	}
 	for _, id := range done.Finished {
 		run, err := c.ledger.Run(ctx, id)
 		if err != nil {
 			continue
 		}
-		if run.State == verified {
+		if run.State == verified && !t.differsAfter(id) {
 			c.alarms.over(Discrepancy, run.Channel, a)
 		}
 		x.mu.Lock()
@@ -152,10 +159,30 @@ type translator struct {
 	started []startedRun
 
 	differing map[ledger.RunID][]string // what runs told to differ, as incidents name it
-	different []string                  // channels of which an incident was opened
+	ended     []endedRun                // in order
 	parents   map[ledger.RunID]uint64   // what lay there before a run, but of dry ones
-	problems  []wire.Problem
+	problems  []saidProblem
 	outcomes  int64
+}
+
+type endedRun struct {
+	startedRun
+	differs bool // an incident was opened of it
+}
+
+// differsAfter reports whether a later run of the same channel found a
+// difference.
+func (t *translator) differsAfter(id ledger.RunID) bool {
+	i := slices.IndexFunc(t.ended, func(e endedRun) bool { return e.run == id })
+	return i >= 0 && slices.ContainsFunc(t.ended[i+1:], func(e endedRun) bool { return e.differs && e.channel == t.ended[i].channel })
+}
+
+// saidProblem is what a site has said of one problem.
+type saidProblem struct {
+	kind    Kind
+	channel string
+	open    bool // at least once
+	over    bool // at last
 }
 
 type startedRun struct {
@@ -179,7 +206,7 @@ func (t *translator) event(e *wire.Event) ledger.Event {
 	case wire.FinishedEvent:
 		err = t.finish(&out)
 	case wire.ProblemEvent:
-		err = t.problem(&out)
+		err = t.problem(&out, e.Channel)
 	default:
 		err = fmt.Errorf("event kind %d is none that this Core knows", e.Kind)
 	}
@@ -271,7 +298,7 @@ func (t *translator) finish(e *ledger.Event) error {
 		f.State = failed
 	}
 	e.Finish = f
-	t.discrepancy(e, &v)
+	t.ended = append(t.ended, endedRun{startedRun{e.Run, e.Channel}, t.discrepancy(e, &v)})
 	defer func() {
 		if !accounted(f.State) {
 			f.Totals.Unchanged = 0 // what it had compared when it broke off; nobody can say which files
@@ -373,7 +400,9 @@ func (c *Core) gaveNonce(a wire.Address, channel string, number uint64, nonce []
 	return false
 }
 
-func (t *translator) problem(e *ledger.Event) error {
+// problem opens an incident for each kind and channel. What is over ends it only
+// when all of the batch was heard: see after.
+func (t *translator) problem(e *ledger.Event, channel string) error {
 	var v wire.Problem
 	if err := wire.Decode(e.Body, &v); err != nil {
 		return err
@@ -381,10 +410,19 @@ func (t *translator) problem(e *ledger.Event) error {
 	if !wire.ValidName(v.Kind) {
 		return fmt.Errorf("a problem of kind %q", clip(v.Kind))
 	}
-	t.problems = append(t.problems, v)
+	if !wire.ValidName(channel) {
+		channel = ""
+	}
+	kind := SiteSays + "-" + Kind(v.Kind)
+	i := slices.IndexFunc(t.problems, func(p saidProblem) bool { return p.kind == kind && p.channel == channel })
+	if i < 0 {
+		i = len(t.problems)
+		t.problems = append(t.problems, saidProblem{kind: kind, channel: channel})
+	}
+	p := &t.problems[i]
+	p.open, p.over = p.open || !v.Over, v.Over
 	if !v.Over {
-		kind := string(SiteSays) + "-" + v.Kind
-		e.Incidents = []ledger.Problem{{Key: kind, Kind: kind, Scope: "site " + t.at.Site, Text: clip(v.Text), Domain: t.at.Domain, Site: t.at.Site}}
+		e.Incidents = []ledger.Problem{{Key: keyOf(kind, channel), Kind: string(kind), Scope: "site " + t.at.Site, Text: clip(v.Text), Domain: t.at.Domain, Site: t.at.Site}}
 	}
 	return nil
 }

@@ -1,0 +1,102 @@
+package core_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"nightferry/internal/ledger"
+	"nightferry/internal/wire"
+)
+
+// problem is an event of a site that has one, or no longer.
+func problem(t *testing.T, kind, channel string, over bool) wire.Event {
+	t.Helper()
+	body, err := wire.Encode(&wire.Problem{Kind: kind, Text: kind + " of " + channel, Since: 1, Over: over})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return wire.Event{Channel: channel, At: time.Now().UnixMilli(), Kind: wire.ProblemEvent, Body: body}
+}
+
+// settled waits until all that a site's reports have ended is written: what ends
+// incidents goes in order.
+func (s *wireSite) settled() {
+	s.w.t.Helper()
+	s.deliver([]wire.Event{problem(s.w.t, "marker", "", false)})
+	s.w.until("the marker", func() bool { return s.w.open("site-marker") })
+	s.deliver([]wire.Event{problem(s.w.t, "marker", "", true)})
+	s.w.untilOver("site-marker")
+}
+
+// openKeys lists the open incidents, by key.
+func (w *world) openKeys() (keys []string) {
+	w.t.Helper()
+	list, err := w.core.Incidents(w.t.Context(), false)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, i := range list {
+		keys = append(keys, i.Key)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// TestProblemsStayOpen: what a site says to be over ends that, and nothing else:
+// not the same of another channel, nor what has come again since.
+func TestProblemsStayOpen(t *testing.T) {
+	w := newWorld(t, nil)
+	s := w.join("berlin")
+	say := func(want []string, events ...wire.Event) {
+		t.Helper()
+		s.deliver(events)
+		s.settled()
+		if got := w.openKeys(); !slices.Equal(got, want) {
+			t.Errorf("open are %q, want %q", got, want)
+		}
+	}
+	const opens, ends = false, true
+	say([]string{"site-target/driver", "site-target/package"}, problem(t, "target", "package", opens), problem(t, "target", "driver", opens))
+	say([]string{"site-target/driver"}, problem(t, "target", "package", ends))
+	say([]string{"site-target/driver"}, problem(t, "target", "driver", ends), problem(t, "target", "driver", opens))
+	say([]string{"site-target/driver"}, problem(t, "store", "package", opens), problem(t, "store", "package", ends))
+	say(nil, problem(t, "target", "driver", opens), problem(t, "target", "driver", ends))
+	// A Core of before did not tell channels apart.
+	say([]string{"site-store"}, problem(t, "store", "", opens))
+	say(nil, problem(t, "store", "package", ends))
+}
+
+// TestDifferenceStaysOpen: a run that ends verified ends what was found before
+// it, not what a later one finds, though both are told at once.
+func TestDifferenceStaysOpen(t *testing.T) {
+	w := newWorld(t, nil)
+	w.write("a.txt", "one")
+	s := w.join("osaka")
+	w.publish("package")
+	d := s.stateOf("package", 1)
+	differs := func(n byte) []wire.Event {
+		return s.events(ledger.RunID{n}, d, []wire.Outcome{{Kind: wire.Differs, Cause: "bytes"}}, &wire.Finished{Verdict: "different", Differs: 1, Error: "1 path differs"}, nil)
+	}
+	say := func(want int, events ...[]wire.Event) {
+		t.Helper()
+		s.deliver(slices.Concat(events...))
+		s.settled()
+		if got := w.texts("discrepancy"); len(got) != want {
+			t.Errorf("open are %q, want %d", got, want)
+		}
+	}
+	_, good := s.converge(d)
+	say(1, good, differs(1))
+	_, good = s.converge(d)
+	say(1, differs(2), good, differs(3))
+	_, good = s.converge(d)
+	say(0, differs(4), good)
+	// The end of a batch whose beginning came before.
+	again := differs(5)
+	s.deliver(again)
+	w.until("the difference", func() bool { return w.open("discrepancy") })
+	_, good = s.converge(d)
+	s.next -= uint64(len(again))
+	say(0, again, good)
+}
