@@ -99,9 +99,6 @@ func (d *dirStore) stat(key string, f *os.File) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	if !fi.Mode().IsRegular() {
-		return Info{}, fs.ErrNotExist // a folder of other keys is no object
-	}
 	return d.info(key, fi), nil
 }
 

@@ -9,11 +9,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	mrand "math/rand/v2"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -172,23 +170,6 @@ func (w *world) strays() (all []string) {
 		if !strings.HasSuffix(name, ".jsonl") {
 			all = append(all, name)
 		}
-	}
-	return all
-}
-
-// logsOf reads the logs of a run.
-func (w *world) logsOf(run string) (all []string) {
-	w.t.Helper()
-	err := filepath.WalkDir(filepath.Join(w.options.Data, "logs"), func(p string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || !strings.Contains(d.Name(), run) || !strings.HasSuffix(d.Name(), ".jsonl") {
-			return err
-		}
-		b, err := os.ReadFile(p)
-		all = append(all, string(b))
-		return err
-	})
-	if err != nil {
-		w.t.Fatal(err)
 	}
 	return all
 }

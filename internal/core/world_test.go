@@ -260,6 +260,23 @@ func (w *world) logs() map[string]string {
 	return out
 }
 
+// logsOf reads the logs of a run.
+func (w *world) logsOf(run string) (all []string) {
+	w.t.Helper()
+	err := filepath.WalkDir(filepath.Join(w.options.Data, "logs"), func(p string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.Contains(d.Name(), run) || !strings.HasSuffix(d.Name(), ".jsonl") {
+			return err
+		}
+		b, err := os.ReadFile(p)
+		all = append(all, string(b))
+		return err
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return all
+}
+
 // texts lists the open incidents of a kind.
 func (w *world) texts(kind string) (out []string) {
 	w.t.Helper()

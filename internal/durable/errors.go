@@ -17,6 +17,9 @@ var (
 	// replace or delete it. Ask with [IsLocked], which also knows the system's
 	// own errors.
 	ErrLocked = errors.New("locked by another process")
+	// ErrNotRegular: a file was asked for, and a folder, a pipe or a device has
+	// the name.
+	ErrNotRegular = errors.New("it is not a regular file")
 	// ErrExposed: others can read a key file.
 	ErrExposed = errors.New("others can read it")
 )

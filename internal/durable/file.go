@@ -63,15 +63,13 @@ func (r *Root) Open(name string) (*os.File, error) {
 	}
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
-		err = errNotRegular
+		err = ErrNotRegular
 	}
 	if err != nil {
 		return nil, errors.Join(wrap("open", name, err), f.Close())
 	}
 	return f, nil
 }
-
-var errNotRegular = errors.New("it is not a regular file")
 
 // openAny opens whatever has the name for reading, and waits for nobody.
 func (r *Root) openAny(name string) (*os.File, error) {

@@ -26,7 +26,7 @@ func TestOpenTakesRegularFilesOnly(t *testing.T) {
 		defer w.Close()
 		ok(t, r.Mkdir("folder", 0o755))
 		for _, name := range []string{"alone", "silent", "folder"} {
-			if _, err := r.Open(name); !errors.Is(err, errNotRegular) {
+			if _, err := r.Open(name); !errors.Is(err, ErrNotRegular) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
