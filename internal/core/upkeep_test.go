@@ -181,13 +181,27 @@ func TestHeldByConfiguration(t *testing.T) {
 func TestUpkeepVouchesOnlyForWhatIsAdopted(t *testing.T) {
 	w := newWorldWith(t, nil, func(w *world) { w.options.Poll = time.Hour }) // it looks when it begins
 	ctx := t.Context()
+	purges := func() int {
+		list, err := w.core.Deeds(ctx, ledger.DeedFilter{What: "purge"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(list)
+	}
+	w.until("the upkeep with which it begins", func() bool { return purges() == 1 })
+	restart := func() {
+		t.Helper()
+		n := purges()
+		w.restart()
+		w.until("the upkeep with which it begins", func() bool { return purges() == n+1 })
+	}
 	w.write("a.txt", "one")
 	one := w.publish("package")
 	fresh := w.succeed(trust.Revoked)
 	if _, err := w.others().Resign(ctx, "package", fresh); err != nil {
 		t.Fatal(err)
 	}
-	w.restart()
+	restart()
 	at := repo.HeadKey("package")
 	upkeep := func() (signed bool) {
 		t.Helper()
@@ -209,7 +223,7 @@ func TestUpkeepVouchesOnlyForWhatIsAdopted(t *testing.T) {
 		w.untilIncident("store")
 	}
 	testbed.WriteObject(t, w.store, at, good)
-	w.restart() // it looks again
+	restart() // it looks again
 	w.untilOver("store")
 	testbed.WriteObject(t, w.store, at, w.head(fresh, 7, one.Digest))
 	if upkeep() || !w.said("it names release 7") || w.has("store") {
