@@ -94,6 +94,9 @@ func TestDamagedMemory(t *testing.T) {
 		t.Errorf("the damaged catalogue is not kept: %v", err)
 	}
 	d.end()
+	d = w.start(state, nil)
+	w.await("the end of the problem", func() bool { return w.problems()["spool"] == "" })
+	d.end()
 }
 
 // TestMachinePutBack: a machine goes back to a snapshot, disks and all. What its

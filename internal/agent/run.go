@@ -115,6 +115,11 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err := a.remember(ctx); err != nil {
 		return err
 	}
+	if sp.Aside() == "" { // it is sound, since it was made anew
+		if err := a.over(ctx, ProblemSpool, ""); err != nil {
+			return err
+		}
+	}
 	return a.serve(ctx)
 }
 

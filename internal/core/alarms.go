@@ -171,9 +171,37 @@ func (a *alarms) retain(keep func(kind Kind, what string, at wire.Address) bool)
 	}
 }
 
+// endOrphans ends the incidents of sites that are not configured and enrolled,
+// and of channels that are not theirs: nobody would say that they are over.
+func (c *Core) endOrphans() {
+	enrolled := map[wire.Address]bool{}
+	c.fleet.each(func(a wire.Address, x *site) {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		enrolled[a] = x.identity != nil
+	})
+	f := c.settings.Load().Fleet
+	c.alarms.retain(func(kind Kind, channel string, at wire.Address) bool {
+		if at.Site == "" || expires(kind) {
+			return true
+		}
+		s := f.Site(at.Site)
+		return s != nil && s.Domain == at.Domain && enrolled[at] && (channel == "" || s.Placement(channel) != nil)
+	})
+}
+
 // quiet is how long nothing of the kind may happen until an incident about
 // something that somebody tried is over by itself.
 const quiet = 24 * time.Hour
+
+// expires reports whether an incident is about something that somebody tried.
+func expires(kind Kind) bool {
+	switch kind {
+	case Forged, Revoked, Malformed, Denied, TokenBad, BadAsk, Protocol, Lost, NotCut, Inside:
+		return true
+	}
+	return false
+}
 
 // expire ends those.
 func (a *alarms) expire() {
@@ -181,13 +209,9 @@ func (a *alarms) expire() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for m, last := range a.open {
-		kind := Kind(kindOfKey(m.key))
-		switch kind {
-		case Forged, Revoked, Malformed, Denied, TokenBad, BadAsk, Protocol, Lost, NotCut, Inside:
-			if now.Sub(last) > quiet {
-				delete(a.open, m)
-				a.queue(change{alarm: m, kind: kind, when: now})
-			}
+		if kind := Kind(kindOfKey(m.key)); expires(kind) && now.Sub(last) > quiet {
+			delete(a.open, m)
+			a.queue(change{alarm: m, kind: kind, when: now})
 		}
 	}
 }

@@ -151,7 +151,6 @@ func (c *Core) noteStaleOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	here := map[rowKey]bool{}
 	for i := range s.Fleet.Sites {
 		site := &s.Fleet.Sites[i]
 		a := wire.Address{Domain: site.Domain, Site: site.Name}
@@ -166,7 +165,6 @@ func (c *Core) noteStaleOnce(ctx context.Context) error {
 			continue
 		}
 		for _, p := range site.Placements {
-			here[rowKey{a, p.Channel}] = true
 			rel, published := c.newest.of(p.Channel)
 			if !published {
 				continue
@@ -200,9 +198,7 @@ func (c *Core) noteStaleOnce(ctx context.Context) error {
 			c.alarms.raise(Stale, p.Channel, a, fmt.Sprintf("site %s, channel %s: it holds %s, not release %d: %s%s; nightferry sync --site %s --now does not wait for the next", a.Site, p.Channel, releaseOr(h.Number), rel.Number, why, last, a.Site))
 		}
 	}
-	c.alarms.retain(func(kind Kind, what string, at wire.Address) bool {
-		return kind != Stale && kind != Discrepancy || here[rowKey{at, what}]
-	})
+	c.endOrphans()
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package core_test
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -65,6 +66,49 @@ func TestProblemsStayOpen(t *testing.T) {
 	// A Core of before did not tell channels apart.
 	say([]string{"site-store"}, problem(t, "store", "", opens))
 	say(nil, problem(t, "store", "package", ends))
+}
+
+// TestForgottenProblems: a site whose memory was made anew says of nothing before
+// that it is over. Nor does one that is revoked, or is configured no longer.
+func TestForgottenProblems(t *testing.T) {
+	w := newWorld(t, nil)
+	w.write("a.txt", "one")
+	osaka, tokyo, berlin := w.join("osaka"), w.join("tokyo"), w.join("berlin")
+	w.publish("package")
+	wait := func(want ...string) {
+		t.Helper()
+		w.until(fmt.Sprintf("the incidents %q", want), func() bool { return slices.Equal(w.openKeys(), want) })
+	}
+	osaka.deliver([]wire.Event{problem(t, "store", "package", false), problem(t, "disk", "", false), problem(t, "target", "package", false)})
+	wait("site-disk", "site-store/package", "site-target/package")
+	osaka.generation, osaka.next = make([]byte, 16), 1
+	osaka.deliver([]wire.Event{problem(t, "spool", "", false), problem(t, "target", "package", false)})
+	wait("site-spool", "site-target/package")
+
+	d := tokyo.stateOf("package", 1)
+	tokyo.deliver(append(tokyo.events(ledger.RunID{1}, d, []wire.Outcome{{Kind: wire.Differs}}, &wire.Finished{Verdict: "different", Differs: 1}, nil), problem(t, "store", "package", false)))
+	tokyo.deliver(tokyo.events(ledger.RunID{2}, d, nil, &wire.Finished{Verdict: "verified"}, nil)) // and attests nothing
+	_, err := tokyo.ask("other")
+	if err != nil {
+		t.Fatal(err)
+	}
+	berlin.deliver([]wire.Event{problem(t, "target", "driver", false)})
+	wait("ask", "attestation/package", "discrepancy/package", "site-spool", "site-store/package", "site-target/driver", "site-target/package")
+	osaka.client.Close() // to come back would be an incident of its own
+	if err := w.core.RevokeSite(t.Context(), "osaka", "gone"); err != nil {
+		t.Fatal(err)
+	}
+	wait("ask", "attestation/package", "discrepancy/package", "site-store/package", "site-target/driver")
+	w.settings.Fleet = testFleet(w.source, w.dir)
+	w.settings.Fleet.Sites = w.settings.Fleet.Sites[:2] // without tokyo
+	if err := w.core.Reload(t.Context(), w.settings); err != nil {
+		t.Fatal(err)
+	}
+	wait("ask", "site-target/driver") // the first by itself, when nobody has tried it for a day
+	w.settings.Fleet = testFleet(w.source, w.dir)
+	w.settings.Fleet.Sites[0].Placements = w.settings.Fleet.Sites[0].Placements[1:] // berlin without drivers
+	w.restart()
+	wait("ask")
 }
 
 // TestDifferenceStaysOpen: a run that ends verified ends what was found before

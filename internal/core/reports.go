@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"nightferry/internal/ledger"
@@ -80,6 +81,12 @@ func (c *Core) report(ctx context.Context, m message, x *site, key trust.Public,
 
 // after does what a committed batch leads to.
 func (c *Core) after(ctx context.Context, a wire.Address, x *site, t *translator, done ledger.Committed) {
+	if done.NewGeneration { // a site that has lost its memory says of nothing before that it is over
+		c.alarms.retain(func(kind Kind, channel string, at wire.Address) bool {
+			return at != a || !strings.HasPrefix(string(kind), string(SiteSays)+"-") ||
+				slices.ContainsFunc(t.problems, func(p saidProblem) bool { return p.kind == kind && p.channel == channel })
+		})
+	}
 	for _, p := range t.problems {
 		channel := p.channel
 		if p.open {

@@ -29,11 +29,7 @@ func (c *Core) Reload(ctx context.Context, s Settings) error {
 			c.alarms.over(Publishes, ch.Name, wire.Address{})
 		}
 	}
-	for _, x := range old.Sites {
-		if now.Site(x.Name) == nil {
-			c.alarms.over(Silent, "", wire.Address{Domain: x.Domain, Site: x.Name})
-		}
-	}
+	c.endOrphans()
 	if err := c.newCert(); err != nil {
 		return err
 	}
