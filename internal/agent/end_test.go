@@ -2,8 +2,11 @@ package agent
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,22 +23,54 @@ import (
 func TestOwnErrorEndsIt(t *testing.T) {
 	w := newWorld(t)
 	o := options(w.enrolled(), t.Logf)
-	broken := errors.New("broken for the test")
 	o.Dial = func(ctx context.Context, b bus.ClientOptions) (Bus, error) {
-		c, err := Dial(ctx, b)
-		return brokenBus{c, broken}, err
+		db, err := sql.Open("sqlite", filepath.Join(o.StateDir, spoolFile))
+		if err == nil {
+			_, err = db.ExecContext(ctx, "DROP TABLE holds")
+			err = errors.Join(err, db.Close())
+		}
+		w.try(err)
+		return Dial(ctx, b)
 	}
-	if err := Run(t.Context(), o); !errors.Is(err, broken) {
+	if err := Run(t.Context(), o); err == nil || !strings.Contains(err.Error(), "holds") {
 		t.Errorf("it ends with %v", err)
 	}
 }
 
-type brokenBus struct {
-	Bus
-	err error
+// TestUnsaidWordsDoNotEndIt: what cannot be said for another reason than that
+// the Core is away is said again, too.
+func TestUnsaidWordsDoNotEndIt(t *testing.T) {
+	w := newWorld(t)
+	var broken atomic.Pointer[error]
+	tooLarge := errors.New("too large, for the test")
+	broken.Store(&tooLarge)
+	failed := make(chan struct{}, 1000)
+	w.start(w.enrolled(), func(o *Options) {
+		o.Dial = func(ctx context.Context, b bus.ClientOptions) (Bus, error) {
+			c, err := Dial(ctx, b)
+			return brokenBus{c, &broken, failed}, err
+		}
+	})
+	<-failed // hello
+	<-failed // stopped
+	broken.Store(nil)
+	w.want(func(s *wire.State) { s.Beat = 1 })
+	w.await("a beat", func() bool { return w.beats > 0 })
 }
 
-func (b brokenBus) Publish(string, []byte) error { return b.err }
+type brokenBus struct {
+	Bus
+	err    *atomic.Pointer[error]
+	failed chan struct{}
+}
+
+func (b brokenBus) Publish(subject string, data []byte) error {
+	if err := b.err.Load(); err != nil {
+		b.failed <- struct{}{}
+		return *err
+	}
+	return b.Bus.Publish(subject, data)
+}
 
 // TestNothingStartsFromAnOldReading: what the spool said of a channel whose run
 // ended meanwhile begins nothing, nor brings that run to an end once more.

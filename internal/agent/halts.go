@@ -339,7 +339,8 @@ func (a *agent) sayStopped(ctx context.Context, always bool) error {
 		a.saidStops = string(b)
 		a.confirmLocal(m.Orders)
 	}
-	return away(a.say(wire.VerbStopped, &m))
+	a.tell(wire.VerbStopped, &m)
+	return nil
 }
 
 // rememberHalts takes up the orders that an earlier process has accepted.

@@ -184,7 +184,8 @@ func (a *agent) renewed(jwt string) error {
 		return nil
 	}
 	if err := a.root.WriteFile(jwtFile, []byte(jwt+"\n"), 0o600); err != nil {
-		return fmt.Errorf("keep the new credential: %w", err)
+		a.note(Error, "", "the new credential cannot be kept, and is asked for again", err)
+		return nil
 	}
 	a.mu.Lock()
 	a.jwt = jwt

@@ -35,7 +35,10 @@ var errSuperseded = errors.New("the Core wants something else now")
 // next; rctx also ends with a halt.
 func (a *agent) bring(ctx, rctx context.Context, j *job, want wire.Desired, left *spool.Run) (again bool, err error) {
 	if left != nil && (left.Number != want.Number || left.Release != want.Release || left.Target != want.Target || left.Start != want.Start && want.Start > left.Start) {
-		return false, a.bury(ctx, rctx, *left)
+		if err := a.bury(ctx, rctx, *left); err != nil {
+			return true, a.full(ctx, err) // the run stays open
+		}
+		return false, nil
 	}
 	target, err := allowed(a.id.Allow, want.Target)
 	if err != nil {

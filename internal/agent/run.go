@@ -308,6 +308,13 @@ func (a *agent) speak(ctx context.Context) error {
 	}
 }
 
+// tell says what is said again later, whatever becomes of it now.
+func (a *agent) tell(verb string, v any) {
+	if err := away(a.say(verb, v)); err != nil {
+		a.note(Warning, "", "tell the Core: "+verb, err)
+	}
+}
+
 // away drops the error of something that is said again later.
 func away(err error) error {
 	if errors.Is(err, bus.ErrAway) {
@@ -328,7 +335,8 @@ func (a *agent) sayHello(ctx context.Context) error {
 	for _, x := range holds {
 		h.Holds = append(h.Holds, x.Held)
 	}
-	return away(a.say(wire.VerbHello, &h))
+	a.tell(wire.VerbHello, &h)
+	return nil
 }
 
 func (a *agent) sayBeat(ctx context.Context) error {
@@ -339,7 +347,8 @@ func (a *agent) sayBeat(ctx context.Context) error {
 	a.mu.Lock()
 	b := wire.Beat{At: a.o.Now().UnixMilli(), StoreClock: a.storeClock.ms.Load(), Trust: a.chain.Number, Revision: a.revision, Epoch: a.epoch, Spooled: spooled}
 	a.mu.Unlock()
-	return away(a.say(wire.VerbBeat, &b))
+	a.tell(wire.VerbBeat, &b)
+	return nil
 }
 
 // renew asks for a new credential when a third of this one's life is left.
@@ -354,9 +363,7 @@ func (a *agent) renew() {
 	if a.o.Now().Before(g.Expires.Add(-g.Expires.Sub(g.Issued) / 3)) {
 		return
 	}
-	if err := away(a.say(wire.VerbRenew, &wire.Renew{At: a.o.Now().UnixMilli()})); err != nil {
-		a.note(Warning, "", "ask for a new credential", err)
-	}
+	a.tell(wire.VerbRenew, &wire.Renew{At: a.o.Now().UnixMilli()})
 }
 
 func random16() []byte {
