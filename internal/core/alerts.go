@@ -57,6 +57,8 @@ func (t *teller) tellPeople(ctx context.Context) {
 	s := t.core.settings.Load()
 	rules := &s.Alerts.Rules
 	if !rules.Mail && !rules.Webhook {
+		t.keep(t.state.Retarget(rules))
+		t.complain() // of what is not there any more nothing is wrong
 		return
 	}
 	if !t.loaded {

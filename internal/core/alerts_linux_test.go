@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +17,7 @@ import (
 
 	"nightferry/internal/alert"
 	"nightferry/internal/core"
+	"nightferry/internal/ledger"
 	"nightferry/internal/mail"
 	"nightferry/internal/testbed"
 )
@@ -222,6 +224,32 @@ func TestDamagedAlerts(t *testing.T) {
 	if all := hook.forget(); strings.Contains(all, "opened publish") {
 		t.Errorf("what was told before is told again:\n%s", all)
 	}
+}
+
+// TestWebhookTakenAway: the incident of a webhook that fails ends with the webhook.
+func TestWebhookTakenAway(t *testing.T) {
+	dead := httptest.NewServer(http.NotFoundHandler())
+	dead.Close()
+	w := newWorldWith(t, nil, func(w *world) {
+		w.settings.Alerts = core.Alerts{Rules: alert.Rules{Webhook: true}, Webhook: dead.URL}
+	})
+	if _, err := w.core.Publish(t.Context(), "driver", core.PublishOptions{}); err == nil {
+		t.Fatal("a missing source was published")
+	}
+	down := func() bool {
+		w.ahead.Add(int64(5 * time.Second))
+		list, err := w.core.Incidents(t.Context(), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.ContainsFunc(list, func(i ledger.Incident) bool { return i.Kind == string(core.HookDown) })
+	}
+	w.until("the webhook to be down", down)
+	w.settings.Alerts = core.Alerts{}
+	if err := w.core.Reload(t.Context(), w.settings); err != nil {
+		t.Fatal(err)
+	}
+	w.until("that to be over", func() bool { return !down() })
 }
 
 // inbox waits until so many mails have arrived.
