@@ -24,6 +24,9 @@ var rateUnits = []struct {
 func ParseRate(s string) (int64, error) {
 	text := strings.TrimSuffix(strings.TrimSpace(s), "/s")
 	end := strings.IndexFunc(text, func(r rune) bool { return (r < '0' || r > '9') && r != '.' })
+	if n, err := strconv.ParseFloat(text, 64); err == nil && n == 0 {
+		return 0, fmt.Errorf("rate %q: want at least 1 byte per second, and leave the limit out for none", s)
+	}
 	if end < 0 {
 		return 0, fmt.Errorf("rate %q: no unit: write %sMbit for bits or %sMB for bytes per second", s, text, text)
 	}

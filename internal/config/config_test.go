@@ -194,6 +194,10 @@ func TestRefused(t *testing.T) {
 			`f:8:55: sites.s.windows: window "mon 20:00": column 5, "20:00": want days (mon, mon-fri, holiday) and times (20:00-06:00, all, dark); a time is 00:00 to 23:59, and 24:00 as an end`,
 			`f:8:103: sites.s.targets.a.windows: window "dusk": column 1, "dusk": unknown day: use mon, tue, wed, thu, fri, sat, sun, a range such as mon-fri, or holiday`}},
 		{"dark without a place", site("windows: dark, targets: {a: /t}"), false, []string{`f:8:9: sites.s: windows of channel a: window dark: the site has no coordinates: give its latitude and longitude, or write times`}},
+		{"no rate", site("rate: 0, targets: {a: {folder: /t, rate: 0}}"), false, []string{
+			`f:8:52: sites.s.rate: 0: write "else 0" for a site that is to fetch nothing, and nothing for no limit`,
+			`f:8:87: sites.s.targets.a.rate: rate "0": want at least 1 byte per second, and leave the limit out for none`,
+		}},
 		{"timetable", site("rate: 06:00-20:00 20, targets: {a: /t}"), false, []string{`f:8:52: sites.s.rate: rate timetable "06:00-20:00 20": column 13, "20": no rate (a rate, 0 or unlimited ends each entry): rate "20": no unit: write 20Mbit for bits or 20MB for bytes per second`}},
 		{"priority", strings.Replace(base, "source: /src/a", "source: /src/a, priority: 2000", 1), true, []string{"f:5:42: channels.a.priority: 2000: want -1000 to 1000"}},
 		{"cadence", strings.Replace(base, "source: /src/a", "source: /src/a, cadence: nightly", 1), false, []string{`f:5:41: channels.a.cadence: cadence "nightly": column 1, "nightly": want minute, hour, day of month, month, day of week and a zone (30 18 * * mon-fri Europe/Berlin), or daily or weekly DAY, a time or nothing, and before first window (daily 2h before first window)`}},

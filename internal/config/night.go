@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"strings"
 
 	"nightferry/internal/bucket"
@@ -12,6 +13,9 @@ import (
 type pace string
 
 func (p *pace) parse(text string) error {
+	if text == "0" {
+		return errors.New(`0: write "else 0" for a site that is to fetch nothing, and nothing for no limit`)
+	}
 	var r rate
 	err := r.parse(text)
 	if err == nil || !timetable(text) {
