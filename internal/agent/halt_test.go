@@ -272,6 +272,28 @@ func TestPain14_HaltStopsEveryCommit(t *testing.T) {
 	}
 }
 
+// TestHaltTwiceInASecond: an order on the site that is given again at once, in the
+// same words, is confirmed as the first was.
+func TestHaltTwiceInASecond(t *testing.T) {
+	w := newWorld(t)
+	dir := w.enrolled(t.TempDir())
+	w.start(dir, nil)
+	at := time.Now().Truncate(time.Second)
+	for _, after := range []time.Duration{0, 300 * time.Millisecond} {
+		w.try(Halt(dir, LocalHalt{Reason: "test", By: "tester", At: at.Add(after)}))
+		for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+			h, err := LookHalt(dir)
+			w.try(err)
+			if h.At.Equal(at.Add(after)) && !h.Stopped.IsZero() {
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatalf("the order of %v is not confirmed", h.At)
+			}
+		}
+	}
+}
+
 // underWay tells when a good part of an answer has gone out.
 type underWay struct {
 	http.ResponseWriter

@@ -151,16 +151,18 @@ func clean(s string, most int) string {
 func (a *agent) readLocal() bool {
 	h, err := readHaltFile(a.root.Dir())
 	var now *halt.Order
+	at := a.localAt
 	switch {
 	case err != nil:
 		now = &halt.Order{Scope: halt.Site, Value: a.id.Site, By: "this site", Reason: "the order given here cannot be read: " + clean(err.Error(), 512)}
 	case h != nil:
 		now = &halt.Order{Scope: halt.Site, Value: a.id.Site, By: h.By, Reason: h.Reason, At: h.At.Unix()}
-		a.localAt = h.At
+		at = h.At // of two that are given within a second, each is confirmed
 	}
-	if now == nil && a.local == nil || now != nil && a.local != nil && *now == *a.local {
+	if now == nil && a.local == nil || now != nil && a.local != nil && *now == *a.local && at.Equal(a.localAt) {
 		return false
 	}
+	a.localAt = at
 	if a.local != nil {
 		delete(a.stops, 0) // another order, or none
 	}
