@@ -9,6 +9,7 @@ import (
 
 	"nightferry/internal/fleet"
 	"nightferry/internal/ledger"
+	"nightferry/internal/window"
 	"nightferry/internal/wire"
 )
 
@@ -180,11 +181,11 @@ func (c *Core) noteStaleOnce(ctx context.Context) error {
 			}
 			why := fmt.Sprintf("published %s", rel.Published.UTC().Format("2006-01-02 15:04 MST"))
 			if rule, ok := s.nights.rules[[2]string{site.Name, p.Channel}]; ok {
-				w, ended := lastEnded(now, c.missedAfter(), s.nights.places[site.Name], rule)
-				if !ended || !since.Before(w.Start) {
+				text, late := overdue(now, since, c.missedAfter(), s.nights.places[site.Name], rule)
+				if !late {
 					continue
 				}
-				why += ", and its window has closed at " + w.End.Format("2006-01-02 15:04 MST")
+				why += ", and its window " + text
 			} else if now.Sub(since) < staleAfter {
 				continue
 			}
@@ -200,6 +201,20 @@ func (c *Core) noteStaleOnce(ctx context.Context) error {
 	}
 	c.endOrphans()
 	return nil
+}
+
+// overdue reports whether a release that a site could begin with at a time should
+// have come by now, because a window that began later has closed, or has been open
+// for as long as is enough where there are no windows; and which.
+func overdue(now, since time.Time, after time.Duration, at window.Place, r window.Rule) (which string, late bool) {
+	const form = "2006-01-02 15:04 MST"
+	if w, open := window.Open(now, at, r); open && now.Sub(w.Start) >= staleAfter && now.Sub(since) >= staleAfter {
+		return "has been open since " + w.Start.Format(form), true
+	}
+	if w, ended := lastEnded(now, after, at, r); ended && since.Before(w.Start) {
+		return "has closed at " + w.End.Format(form), true
+	}
+	return "", false
 }
 
 func releaseOr(n uint64) string {

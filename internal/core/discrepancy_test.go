@@ -21,6 +21,7 @@ import (
 	"nightferry/internal/ledger"
 	"nightferry/internal/manifest"
 	"nightferry/internal/scan"
+	"nightferry/internal/window"
 )
 
 // random is content that no compression makes smaller.
@@ -362,6 +363,37 @@ func TestStale(t *testing.T) {
 	w.runAgent("tokyo", false)
 	w.untilCurrent(2, "tokyo")
 	w.until("its end", func() bool { return len(w.texts(string(core.Stale))) == 0 })
+}
+
+// TestOverdue: a release is late after the first window that began when it was
+// there, and after a day in one that is open for longer.
+func TestOverdue(t *testing.T) {
+	at := func(day, hour int) time.Time { return time.Date(2026, 3, day, hour, 0, 0, 0, time.UTC) } // the 2nd is a Monday
+	for _, x := range []struct {
+		rule       string
+		since, now time.Time
+		want       string
+	}{
+		{"20:00-06:00", at(3, 12), at(4, 5), ""},
+		{"20:00-06:00", at(3, 12), at(4, 7), "has closed at 2026-03-04 06:00 UTC"},
+		{"20:00-06:00", at(3, 22), at(4, 7), ""}, // it came in the middle
+		{"all", at(4, 12), at(5, 11), ""},
+		{"all", at(4, 12), at(5, 13), "has been open since 2026-03-02 00:00 UTC"},
+		{"all", at(8, 12), at(9, 13), ""}, // cut on Monday
+		{"all", at(8, 12), at(10, 1), "has been open since 2026-03-09 00:00 UTC"},
+		{"fri 20:00-06:00, sat-sun all", at(4, 12), at(7, 19), ""},
+		{"fri 20:00-06:00, sat-sun all", at(4, 12), at(8, 7), "has been open since 2026-03-06 20:00 UTC"},
+		{"never", at(2, 12), at(20, 12), ""},
+	} {
+		rule, err := window.ParseRule(x.rule)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, late := core.Overdue(x.now, x.since, 10*time.Minute, window.Place{Zone: time.UTC}, rule)
+		if got != x.want || late != (x.want != "") {
+			t.Errorf("%s, published %v, at %v: %q, want %q", x.rule, x.since, x.now, got, x.want)
+		}
+	}
 }
 
 // TestForgedRecordIsNoProof: who changes a file and the site's own record of it

@@ -59,3 +59,6 @@ func HeldOf(entries uint64, most, n int, tell func(i int) wire.Outcome) (held, t
 	}
 	return held, texts
 }
+
+// Overdue tells what noteStale does of windows.
+var Overdue = overdue
