@@ -28,7 +28,7 @@ func newPull(e *env) *cobra.Command {
 		use:   "pull [flags] STORE CHANNEL DIR",
 		short: "Make a folder exactly a release of a channel",
 		long: "Makes DIR exactly the newest release of CHANNEL, fetching only what this machine lacks. Everything is staged and checked before any of it becomes visible, in one burst of renames; whatever is killed or unplugged, every visible file is whole, and the next pull goes on where this one stopped. " +
-			"What was changed by hand is found and repaired. What the site added is reported and stays, unless --prune is set. What is unsigned, altered or older than seen before is refused.",
+			"What was changed by hand is found and repaired. What the site added is reported and stays, unless --prune is set. The root of a volume, and a folder that lies in the store or holds it, are no target. What is unsigned, altered or older than seen before is refused.",
 		example: "nightferry pull file:///srv/store package /var/packages\nnightferry pull --limit-rate 20Mbit --trust nightferry-root.pub 's3://bucket/prefix?region=eu-west-1' driver 'D:\\drivers'",
 		min:     3, max: 3, subject: 2,
 		run: func(ctx context.Context, args []string) error { return e.pull(ctx, args[0], args[1], args[2], &f) },
@@ -86,15 +86,22 @@ func (e *env) pull(ctx context.Context, rawURL, channel, dir string, f *pullFlag
 	if err != nil {
 		return err
 	}
+	if err := refuseTarget(dir, rawURL); err != nil {
+		return err
+	}
 	store, err := e.openStore(ctx, rawURL, &f.storeFlags, false)
 	if err != nil {
 		return err
 	}
 	o.Now = e.now
-	o.OnEvent = e.pullEvents(store, f.dryRun)
+	var extras int64
+	o.OnEvent = e.pullEvents(store, f.dryRun, &extras)
 	e.startProgress()
 	res, err := apply.Run(ctx, store, dir, o)
 	e.endProgress()
+	if extras > maxExtras && !e.json {
+		e.summary("%-8s … and %s more of the site's own: --json lists them all", apply.Extra, group(extras-maxExtras))
+	}
 	if err != nil {
 		return err
 	}
@@ -180,8 +187,12 @@ type pulledFile struct {
 	Cause   string        `json:"cause,omitempty"`
 }
 
-// pullEvents returns what hears of a pull's events.
-func (e *env) pullEvents(t *traffic, dryRun bool) func(apply.Event) {
+// maxExtras bounds the site's own files that a person is told of one by one: a
+// folder that was in use before may have a million of them.
+const maxExtras = 20
+
+// pullEvents returns what hears of a pull's events, and counts extras.
+func (e *env) pullEvents(t *traffic, dryRun bool, extras *int64) func(apply.Event) {
 	var spoke time.Time
 	return func(ev apply.Event) {
 		cause := ""
@@ -203,9 +214,12 @@ func (e *env) pullEvents(t *traffic, dryRun bool) func(apply.Event) {
 				e.event("progress", m)
 			}
 		case apply.FileEvent:
+			if ev.Outcome == apply.Extra {
+				*extras++
+			}
 			e.event("file", pulledFile{ev.Path, ev.From, ev.Outcome, ev.Size, ev.Held, ev.Fetched, ev.Digest, cause})
 			switch {
-			case e.json:
+			case e.json, ev.Outcome == apply.Extra && *extras > maxExtras:
 			case ev.Outcome == apply.Locked, ev.Outcome == apply.Failed:
 				e.complain(fmt.Sprintf("%-8s %s: %s", ev.Outcome, shown(ev.Path), cause))
 			case dryRun, ev.Outcome == apply.Repaired, ev.Outcome == apply.Extra:

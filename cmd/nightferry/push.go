@@ -25,7 +25,7 @@ func newPush(e *env) *cobra.Command {
 		use:   "push [flags] DIR STORE CHANNEL",
 		short: "Publish a folder as the next release of a channel",
 		long: "Publishes what lies in DIR as the next release of CHANNEL. Only what the store lacks is sent, and files that look as they did at the last push (size, times, inode) are not read. " +
-			"Guards stop it before anything is published: an empty or unmounted source, more deletes than --max-delete, names that Windows cannot hold or that collide by case, links and special files. " +
+			"Guards stop it before anything is published: an empty or unmounted source, more deletes than --max-delete, a source that lies in the store or holds it, names that Windows cannot hold or that collide by case, links and special files. " +
 			"A push that is killed leaves the channel as it was; the next one goes on from what it had stored.",
 		example: "nightferry push /srv/packages file:///srv/store package\nnightferry push --exclude '*.tmp' /srv/drivers 's3://bucket/prefix?region=eu-west-1' driver\nnightferry push --dry-run /srv/images file:///srv/store image",
 		min:     3, max: 3,
@@ -69,6 +69,9 @@ func (e *env) push(ctx context.Context, dir, rawURL, channel string, f *pushFlag
 	began := e.now()
 	o, err := f.options()
 	if err != nil {
+		return err
+	}
+	if err := refuseSource(dir, rawURL); err != nil {
 		return err
 	}
 	s, err := e.open(ctx, rawURL, &f.storeFlags)

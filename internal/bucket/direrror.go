@@ -11,6 +11,18 @@ import (
 	"nightferry/internal/durable"
 )
 
+// Folder returns the folder of this system that a file:// URL names; "" for any other store.
+func Folder(rawURL string) string {
+	if scheme, _, ok := strings.Cut(rawURL, "://"); !ok || scheme != "file" {
+		return ""
+	}
+	dir, err := dirOf(rawURL)
+	if err != nil {
+		return "" // Open says so
+	}
+	return dir
+}
+
 // dirOf turns file:///srv/store, file:///D:/store or file://server/share/store into a path of this system.
 func dirOf(raw string) (string, error) {
 	u, err := url.Parse(raw)
