@@ -41,6 +41,7 @@ type progress struct {
 	now   func() time.Time
 
 	m       meter
+	of      meter // that the samples are of
 	samples []sample
 	drawn   int // lines on the terminal now
 	stop    chan struct{}
@@ -124,6 +125,10 @@ func (p *progress) draw() {
 		return
 	}
 	now := p.now()
+	if p.m.Phase != p.of.Phase || p.m.TotalBytes != p.of.TotalBytes {
+		p.samples = nil // what was there before, and what an earlier phase did, tell nothing of the speed
+	}
+	p.of = p.m
 	p.samples = append(p.samples, sample{now, p.m.Bytes, p.m.Moved})
 	for len(p.samples) > 2 && now.Sub(p.samples[0].at) > rateOver {
 		p.samples = p.samples[1:]

@@ -182,3 +182,19 @@ func TestValues(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TestTimeLeftOfWhatIsResumed: what an earlier run has staged is no speed.
+func TestTimeLeftOfWhatIsResumed(t *testing.T) {
+	var out bytes.Buffer
+	now := time.Unix(0, 0)
+	p := &progress{w: &out, width: func() int { return 80 }, now: func() time.Time { return now }}
+	for _, m := range []meter{{Phase: "plan"}, {Phase: "stage"}, {Phase: "stage", Bytes: 900, TotalBytes: 1000}, {Phase: "stage", Bytes: 910, TotalBytes: 1000}} {
+		now = now.Add(5 * time.Second)
+		p.m = m
+		out.Reset()
+		p.draw()
+	}
+	if !strings.Contains(out.String(), "45 s left") {
+		t.Errorf("10 bytes in 5 seconds, 90 to go: %q", out.String())
+	}
+}

@@ -64,7 +64,7 @@ type Event struct {
 	Committed bool // Options.Intend or Options.Settle was told of it
 
 	FilesDone, FilesTotal int64 // of PhaseStage
-	BytesDone, BytesTotal int64 // of PhaseStage: of the new files' content
+	BytesDone, BytesTotal int64 // of PhaseStage: of the new files' content, also of files that are not complete yet
 }
 
 // Verdict is how a run ended.

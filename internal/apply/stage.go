@@ -106,6 +106,7 @@ func (s *site) stage(ctx context.Context, changes []change, oldLists []digest.Di
 	if err := s.space(g); err != nil {
 		return err
 	}
+	g.progress()
 	for round := 0; ; round++ {
 		if err := g.fill(ctx, lacking, oldLists); err != nil {
 			return err
@@ -292,6 +293,10 @@ func (g *stager) write(ctx context.Context, w want, b []byte, held bool) error {
 	g.s.mu.Unlock()
 	if held {
 		atomic.AddInt64(&c.held, int64(len(b)))
+	}
+	g.bytesDone.Add(int64(len(b)))
+	if held {
+		g.progress() // of what is fetched, each block tells
 	}
 	if w.at == 0 && int64(w.size) == c.size {
 		atomic.AddInt32(&c.left, -1)
@@ -542,7 +547,6 @@ func (g *stager) finish(c *change, mode fs.FileMode) error {
 	}
 	c.state = stReady
 	g.filesDone.Add(1)
-	g.bytesDone.Add(c.size)
 	return nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -223,6 +224,55 @@ func TestPain11_ResumesWhereItWasStopped(t *testing.T) {
 		t.Errorf("fetched %d bytes of content, %d on the wire, for %d", fetched, wire, total)
 	}
 	t.Logf("%d bytes of content fetched in four runs for %d", fetched, total)
+}
+
+// TestProgressWithinAFile: the bytes move while a single large file is staged,
+// fetched or found here, and a run that goes on begins where the last one ended.
+func TestProgressWithinAFile(t *testing.T) {
+	const size = 8 << 20
+	p, src, dst := dirs(t, tree{"image.iso": blob(1, size)})
+	p.publish(src)
+	enough := errors.New("enough")
+	pull := func(what string, least, most int64, edit func(*Options)) {
+		t.Helper()
+		within, first, last := 0, int64(-1), int64(0)
+		_, err := p.pull(dst, func(o *Options) {
+			if edit != nil {
+				edit(o)
+			}
+			o.OnEvent = func(e Event) {
+				if e.Kind != ProgressEvent {
+					return
+				}
+				if first < 0 {
+					first = e.BytesDone
+				}
+				if e.BytesDone < last || e.BytesDone > e.BytesTotal || e.BytesTotal != size {
+					t.Errorf("%s: %d of %d bytes after %d", what, e.BytesDone, e.BytesTotal, last)
+				}
+				if last = e.BytesDone; last > 0 && last < size && e.FilesDone == 0 {
+					within++
+				}
+			}
+		})
+		if stopped := errors.Is(err, enough); err != nil && !stopped || within < 2 || !stopped && last != size || first < least || first > most {
+			t.Errorf("%s: told %d times within the file, from %d to %d bytes: %v", what, within, first, last, err)
+		}
+	}
+	pull("found here", 0, 0, func(o *Options) { o.Seeds = []string{src} })
+	try(t, os.RemoveAll(dst))
+	written := atomic.Int64{}
+	pull("stopped", 0, 0, func(o *Options) {
+		o.Connections = 1
+		o.Observer = refuser(func(op durable.Op) error {
+			if op.Kind == durable.Write && strings.HasPrefix(op.Name, stageDir) && written.Add(int64(len(op.Data))) > size/2 {
+				return enough
+			}
+			return nil
+		})
+	})
+	pull("goes on", size/4, size-1, nil)
+	sameTree(t, src, dst)
 }
 
 func TestPlantedLinksLeadNowhere(t *testing.T) {

@@ -79,6 +79,11 @@ func (g *stager) list(ctx context.Context, indexes []int32, staged map[string]st
 	})
 	g.done = make([]bool, len(g.wants))
 	g.lack = len(g.wants)
+	left := int64(0)
+	for i := range g.wants {
+		left += int64(g.wants[i].size)
+	}
+	g.bytesDone.Store(g.bytesTotal - left) // holes, and what an earlier run has staged
 	return nil
 }
 
