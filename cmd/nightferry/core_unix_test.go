@@ -172,7 +172,7 @@ func (x *coreBox) running() {
 	wave := x.must("site", "token", "--wave", "5", "--out", "tokens")
 	contains(t, wave, `tokens/berlin.token`, `tokens/lisbon.token`)
 	x.mode("tokens/lisbon.token", 0o600)
-	contains(t, x.fails(1, "site", "token", "atlantis"), "atlantis")
+	contains(t, x.fails(14, "site", "token", "atlantis"), "atlantis")
 	x.fails(2, "site", "token")
 
 	// With the daemon, which refuses to have its vault changed under it.
@@ -255,6 +255,14 @@ func (x *coreBox) publishes() {
 		t.Errorf("run show --all-files: %d lines", n)
 	}
 	contains(t, x.fails(14, "run", "show", strings.Repeat("f", 32)), "not")
+	for _, no := range []string{"zzzz", "", strings.Repeat("f", 33)} {
+		contains(t, x.fails(2, "run", "show", no), "hexadecimal digits", "remedy: see nightferry run show --help")
+	}
+	contains(t, x.fails(14, "publish", "pakage"), `did you mean "package"`)
+	x.fails(14, "sync", "--region", "apac")
+	x.fails(14, "sync", "--all", "--channel", "pakage")
+	x.fails(14, "sites", "--site", "atlantis")
+	x.fails(14, "where", "pakage/foo.msi")
 	var logs []string
 	for began := time.Now(); len(logs) < len(runs); { // a log file is written a moment after its run's end
 		if logs = strings.Fields(x.must("logs", "--core")); time.Since(began) > time.Minute {

@@ -12,9 +12,11 @@ import (
 	"nightferry/internal/collect"
 	"nightferry/internal/config"
 	"nightferry/internal/durable"
+	"nightferry/internal/fleet"
 	"nightferry/internal/frame"
 	"nightferry/internal/halt"
 	"nightferry/internal/ledger"
+	"nightferry/internal/manifest"
 	"nightferry/internal/publish"
 	"nightferry/internal/repo"
 	"nightferry/internal/scan"
@@ -58,7 +60,7 @@ func exits() []exit {
 		{11, "full", "no space left, on a local disk or in the store", isFull},
 		{12, "damaged", "an object in the store, or local state, is damaged or missing", isDamaged},
 		{13, "newer", "written by a newer nightferry than this one", as[*frame.NewerError]},
-		{14, "absent", "the repository, channel, release, path or key that was named does not exist", isAbsent},
+		{14, "absent", "the bucket, repository, channel, release, path, key, site, region or run that was named does not exist", isAbsent},
 		{15, "configuration", "the Core's configuration file has mistakes; nothing was started or changed", as[config.Errors]},
 		{exitInterrupted, "interrupted", "Ctrl-C or SIGTERM; run it again to resume", as[*interruptedError]},
 	}
@@ -123,7 +125,7 @@ func (e *refusedError) Remedy() string { return e.remedy }
 // isUsage also takes what bucket.Open makes of a URL that names no store.
 func isUsage(err error) bool {
 	var e *bucket.Error
-	return as[*usageError](err) || errors.As(err, &e) && e.Op == "open" && e.Kind == bucket.KindOther
+	return as[*usageError](err) || as[*manifest.NameError](err) || errors.As(err, &e) && e.Op == "open" && e.Kind == bucket.KindOther
 }
 
 func isRefused(err error) bool {
@@ -173,7 +175,7 @@ func isVital(err error) bool {
 }
 
 func isAbsent(err error) bool {
-	return as[*absentError](err) || errors.Is(err, ledger.ErrNotFound) || errors.Is(err, service.ErrAbsent) || errors.Is(err, fs.ErrNotExist) && !isDamaged(err) && !isDenied(err)
+	return as[*absentError](err) || as[*fleet.UnknownError](err) || as[*apply.NoReleaseError](err) || errors.Is(err, bucket.ErrNoBucket) || errors.Is(err, ledger.ErrNotFound) || errors.Is(err, service.ErrAbsent) || errors.Is(err, fs.ErrNotExist) && !isDamaged(err) && !isDenied(err)
 }
 
 // absentError says that what the command line names is not there.

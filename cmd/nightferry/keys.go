@@ -143,6 +143,9 @@ func publicKey(use, text string) (trust.Public, error) {
 		return p, nil
 	}
 	b, err := readKeyFile(text)
+	if errors.Is(err, fs.ErrNotExist) {
+		return trust.Public{}, &absentError{fmt.Sprintf("%s key %q: it is neither 64 hexadecimal digits nor a file", use, text), fmt.Sprintf("name the public half that init wrote, nightferry-%s.pub, or give its digits", use)}
+	}
 	if err != nil {
 		return trust.Public{}, &keyError{fmt.Errorf("%s key %q: it is neither 64 hexadecimal digits nor a file that can be read: %w", use, text, err), ""}
 	}

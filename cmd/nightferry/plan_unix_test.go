@@ -40,7 +40,8 @@ func TestPlanAndLimit(t *testing.T) {
 	}
 	contains(t, x.fails(2, "plan", "--at", "tomorrow"), "--at", "2026-01-31")
 	x.fails(2, "plan", "--days", "0")
-	contains(t, x.fails(1, "plan", "--site", "osako"), "osako")
+	contains(t, x.fails(14, "plan", "--site", "osako"), "osako")
+	x.fails(14, "limit", "--region", "atlantis", "5Mbit")
 
 	contains(t, x.fails(2, "limit", "5Mbit"), "--all")
 	contains(t, x.fails(2, "limit", "--all", "5Mb"), "Mbit")

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -70,6 +71,9 @@ func (e *env) push(ctx context.Context, dir, rawURL, channel string, f *pushFlag
 	o, err := f.options()
 	if err != nil {
 		return err
+	}
+	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
+		return usage("push", "it is a file: name the folder that holds what is to be published")
 	}
 	if err := refuseSource(dir, rawURL); err != nil {
 		return err

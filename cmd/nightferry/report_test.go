@@ -16,8 +16,10 @@ import (
 	"nightferry/internal/bucket"
 	"nightferry/internal/collect"
 	"nightferry/internal/durable"
+	"nightferry/internal/fleet"
 	"nightferry/internal/frame"
 	"nightferry/internal/halt"
+	"nightferry/internal/manifest"
 	"nightferry/internal/publish"
 	"nightferry/internal/repo"
 	"nightferry/internal/scan"
@@ -37,7 +39,11 @@ func TestCodeOf(t *testing.T) {
 		{errors.New("x"), 1},
 		{&usageError{err: errors.New("x")}, 2},
 		{&foundError{"x"}, 3},
+		{&manifest.NameError{Name: "Bad Name"}, 2},
 		{&publish.GuardError{Guard: "empty"}, 4},
+		{&fleet.UnknownError{What: "site", Name: "berlyn"}, 14},
+		{&apply.NoReleaseError{Number: 99}, 14},
+		{&bucket.Error{Op: "get", Key: "halt", Err: bucket.ErrNoBucket}, 14},
 		{&refusedError{}, 4},
 		{durable.ErrLink, 4},
 		{trust.ErrUntrusted, 5},

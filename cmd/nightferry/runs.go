@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -153,12 +154,25 @@ func newRun(e *env) *cobra.Command {
 		long:    "Shows a run's summary and one line for each file that was acted on or could not be. ID may be its beginning. With --all-files there is one line for every file of the release: those that were unchanged are taken from its manifest.",
 		example: "nightferry run show 4f2a91\nnightferry run show 4f2a91 --all-files --json",
 		min:     1, max: 1,
-		run: func(ctx context.Context, args []string) error { return e.runShow(ctx, &f, args[0], all) },
+		run: func(ctx context.Context, args []string) error {
+			if err := checkRunID("run show", args[0]); err != nil {
+				return err
+			}
+			return e.runShow(ctx, &f, args[0], all)
+		},
 	})
 	f.add(show)
 	show.Flags().BoolVar(&all, "all-files", false, "also the unchanged files")
 	cmd.AddCommand(show)
 	return cmd
+}
+
+// checkRunID refuses what no run's id begins with.
+func checkRunID(cmd, id string) error {
+	if n := len(id); n == 0 || n > 2*len(ledger.RunID{}) || strings.Trim(strings.ToLower(id), "0123456789abcdef") != "" {
+		return usage(cmd, "run %q: want the 1 to %d hexadecimal digits that nightferry runs shows", id, 2*len(ledger.RunID{}))
+	}
+	return nil
 }
 
 // runLine is one line of the answer to run show: its beginning, or a file.

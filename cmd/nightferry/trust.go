@@ -203,11 +203,11 @@ func newTrustRevoke(e *env) *cobra.Command {
 }
 
 func (e *env) revoke(ctx context.Context, rawURL, key, rootFile string, f *storeFlags) (err error) {
-	root, err := signingKey(rootUse, rootFile)
+	bad, err := publicKey(releaseUse, key)
 	if err != nil {
 		return err
 	}
-	bad, err := publicKey(releaseUse, key)
+	root, err := signingKey(rootUse, rootFile)
 	if err != nil {
 		return err
 	}

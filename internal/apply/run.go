@@ -21,6 +21,16 @@ import (
 // accepted: whoever holds the bucket may be withholding what is newer still.
 var ErrExpired = errors.New("the channel's head has expired")
 
+// NoReleaseError says that Options.Release is beyond the channel's newest.
+type NoReleaseError struct {
+	Channel        string
+	Number, Newest uint64
+}
+
+func (e *NoReleaseError) Error() string {
+	return fmt.Sprintf("release %d of %q does not exist: its newest is %d", e.Number, e.Channel, e.Newest)
+}
+
 // Run makes the folder target exactly a release of a channel. The Result is
 // valid as far as the run came, also with an error. A file that could not be
 // done is an event and an Incomplete verdict, not an error.
@@ -157,7 +167,7 @@ func (s *site) choose(head *repo.Head, had *scan.Header) (number uint64, want di
 	s.res.Expired = head.Expired
 	if n := s.o.Release; n != 0 && n != head.Number {
 		if n > head.Number {
-			return 0, want, fmt.Errorf("channel %q has no release %d yet, its head is %d", s.o.Channel, n, head.Number)
+			return 0, want, &NoReleaseError{Channel: s.o.Channel, Number: n, Newest: head.Number}
 		}
 		number, want = n, digest.Digest{}
 	}

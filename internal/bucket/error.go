@@ -70,6 +70,9 @@ func KindOf(err error) Kind {
 }
 
 var (
+	// ErrNoBucket says that the store has no such bucket. It is no word on any object.
+	ErrNoBucket = errors.New("no such bucket")
+
 	errUnknownStore = errors.New("not the URL of a store")
 	errAbsent       = errors.New("no such object")
 	errExists       = errors.New("an object is there already")

@@ -95,6 +95,9 @@ func TestRefusals(t *testing.T) {
 			if !strings.Contains(err.Error(), c.text) {
 				t.Errorf("%q does not say %q", err, c.text)
 			}
+			if errors.Is(err, bucket.ErrNoBucket) != (c.code == "NoSuchBucket") {
+				t.Errorf("%q is taken for a missing bucket, or not for one", err)
+			}
 			if errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("%q reads as an absent object", err)
 			}

@@ -31,7 +31,7 @@ var codes = map[string]struct {
 	hint string
 }{
 	"NoSuchKey":                          {KindNotExist, "no such object", ""},
-	"NoSuchBucket":                       {KindOther, "no such bucket", "check the store's URL and its region"},
+	"NoSuchBucket":                       {KindOther, ErrNoBucket.Error(), "check the store's URL and its region"},
 	"PreconditionFailed":                 {KindPrecondition, "the object is there already, or is not the expected one any more", ""},
 	"ConditionalRequestConflict":         {KindPrecondition, "another write to the object is under way", "run again"},
 	"AccessDenied":                       {KindDenied, "", denyHint},
@@ -120,6 +120,9 @@ func answerError(err error, resp *awshttp.ResponseError) *Error {
 		where += ", request " + id
 	}
 	e.Err = fmt.Errorf("%s (%s)", scrub(text), scrub(where))
+	if code == "NoSuchBucket" {
+		e.Err = fmt.Errorf("%w (%s)", ErrNoBucket, scrub(where))
+	}
 	return e
 }
 

@@ -307,7 +307,7 @@ func (c *Core) Where(ctx context.Context, channel, name string) ([]Place, error)
 	var newest digest.Digest
 	rel, published := c.newest.of(channel)
 	if !published {
-		return nil, fmt.Errorf("channel %q has no release yet", channel)
+		return nil, fmt.Errorf("channel %q has no release yet: %w", channel, ledger.ErrNotFound)
 	}
 	e, err := find(releaseKey{channel, rel.Number, rel.Digest})
 	if err != nil {

@@ -153,6 +153,17 @@ type Scope struct {
 	Domain, Region, Site, Channel string
 }
 
+// UnknownError says that the configuration has nothing of a name.
+type UnknownError struct {
+	What string // site, channel, region or domain
+	Name string
+	Hint string // the name that may have been meant, or all that there are
+}
+
+func (e *UnknownError) Error() string {
+	return fmt.Sprintf("no %s is named %q: %s", e.What, e.Name, e.Hint)
+}
+
 // Select returns the sites of a scope in the fleet's order. With a Channel,
 // each has only the placement of that channel, and sites without one are left
 // out. A name that the fleet does not know is an error that suggests one.
@@ -170,7 +181,7 @@ func (f *Fleet) Select(s Scope) ([]Site, error) {
 			continue
 		}
 		if known := n.known(); !slices.Contains(known, n.name) {
-			return nil, fmt.Errorf("no %s is named %q: %s", n.what, n.name, Suggest(n.name, known))
+			return nil, &UnknownError{What: n.what, Name: n.name, Hint: Suggest(n.name, known)}
 		}
 	}
 	var out []Site

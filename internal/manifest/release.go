@@ -113,7 +113,14 @@ func DecodeRelease(b []byte) (*Release, error) {
 	return &r, nil
 }
 
-// CheckChannel refuses a channel name other than 1 to 64 of a-z, 0-9, '-' and
+// NameError says that no channel can have the name.
+type NameError struct{ Name string }
+
+func (e *NameError) Error() string {
+	return fmt.Sprintf("channel name %q: want 1 to 64 of a-z, 0-9, - and _, beginning with a letter or digit", e.Name)
+}
+
+// CheckChannel refuses, with a *NameError, a channel name other than 1 to 64 of a-z, 0-9, '-' and
 // '_', beginning with a letter or digit.
 func CheckChannel(name string) error {
 	ok := len(name) >= 1 && len(name) <= 64 && name[0] != '-' && name[0] != '_'
@@ -121,7 +128,7 @@ func CheckChannel(name string) error {
 		ok = ok && (c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-' || c == '_')
 	}
 	if !ok {
-		return fmt.Errorf("channel name %q: want 1 to 64 of a-z, 0-9, - and _, beginning with a letter or digit", name)
+		return &NameError{name}
 	}
 	return nil
 }
