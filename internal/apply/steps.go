@@ -122,7 +122,8 @@ func (s *site) aliases(changes []change) (recase []op, aside map[int32]struct{})
 	}
 	old := map[string]int32{}
 	for i := range changes {
-		if c := &changes[i]; c.state != stDropped && (c.act == actRemove || c.act == actRmdir) {
+		// Also a folder that the site's own stays in: it still takes the new name.
+		if c := &changes[i]; (c.act == actRemove || c.act == actRmdir) && (c.state != stDropped || c.out == Extra) {
 			old[manifest.Fold(c.path)] = int32(i)
 		}
 	}
@@ -132,7 +133,8 @@ func (s *site) aliases(changes []change) (recase []op, aside map[int32]struct{})
 		if c.state == stDropped || !c.meets() {
 			continue
 		}
-		j, known := old[manifest.Fold(c.path)]
+		j, named := old[manifest.Fold(c.path)]
+		known := named && changes[j].state != stDropped
 		info, err := s.root.Lstat(c.path)
 		if err != nil {
 			continue // nothing there
@@ -140,8 +142,10 @@ func (s *site) aliases(changes []change) (recase []op, aside map[int32]struct{})
 		switch {
 		case c.act == actMkdir && info.IsDir():
 			from := c.path
-			if known {
+			if named {
 				from = changes[j].path
+			}
+			if known {
 				changes[j].act = actNone
 			}
 			recase = append(recase, op{kind: opOut, dir: true, path: from, slot: s.outSlot(int32(i)), size: -1},
