@@ -58,6 +58,7 @@ type Core struct {
 
 	desireMu    sync.Mutex // one change of what sites should hold at a time
 	newest      newest
+	undesired   atomic.Bool // desire has failed: what sites should hold may lag behind
 	lastRelease atomic.Pointer[keptRelease]
 	halt        atomic.Pointer[haltObject]
 	haltMu      sync.Mutex // one change of it at a time; nothing remote is waited for meanwhile

@@ -93,7 +93,7 @@ func (c *Core) lookOnce(ctx context.Context) error {
 		news = news || fresh
 		errs = append(errs, err)
 	}
-	if news {
+	if news || c.undesired.Load() {
 		errs = append(errs, c.desire(ctx, nil))
 	}
 	return errors.Join(errs...)
@@ -184,9 +184,10 @@ type rowKey struct {
 // desire makes what sites should hold follow from the configuration, the newest
 // releases and orders. All that changes has one revision; who is concerned is
 // told.
-func (c *Core) desire(ctx context.Context, orders map[rowKey]order) error {
+func (c *Core) desire(ctx context.Context, orders map[rowKey]order) (err error) {
 	c.desireMu.Lock()
 	defer c.desireMu.Unlock()
+	defer func() { c.undesired.Store(err != nil) }()
 	rows, err := c.ledger.AllDesired(ctx)
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package core_test
 
 import (
+	"context"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -47,6 +48,36 @@ func TestFailedPublishCounts(t *testing.T) {
 	if err != nil || run.State != "failed" || added != 3 || run.Totals.Added != added {
 		t.Errorf("%v: %d lines say added, the ledger says %+v", err, added, run)
 	}
+}
+
+// TestStatedAfterAll: who orders a publish goes away between the release and the
+// word of it. Sites are told all the same.
+func TestStatedAfterAll(t *testing.T) {
+	var leave atomic.Pointer[context.CancelFunc]
+	w := newWorldWith(t, nil, func(w *world) {
+		hear := w.options.OnEvent
+		w.options.OnEvent = func(e core.Event) {
+			if stop := leave.Load(); stop != nil && e.Kind == core.Released {
+				(*stop)()
+			}
+			hear(e)
+		}
+	})
+	w.write("a.txt", "one")
+	osaka := w.join("osaka")
+	w.publish("package")
+	osaka.stateOf("package", 1)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	leave.Store(&stop)
+	w.write("a.txt", "two")
+	if _, err := w.core.Publish(ctx, "package", core.PublishOptions{}); err == nil {
+		t.Fatal("the publish was not left")
+	}
+	w.until("release 2 to be stated", func() bool {
+		st, _ := osaka.hello()
+		return len(st.Desired) == 1 && st.Desired[0].Number == 2
+	})
 }
 
 // TestDamagedRequestAtTheStart: one answer of the store that nobody would give
