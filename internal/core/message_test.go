@@ -57,15 +57,23 @@ func TestMessagesThatDoNotParse(t *testing.T) {
 	}
 
 	// Good to look at, and nonsense within: an event that is none.
+	beyond, err := wire.Encode(&wire.Started{Number: 1 << 63})
+	if err != nil {
+		t.Fatal(err)
+	}
+	parent, err := wire.Encode(&wire.Started{Number: 1, Parent: 1 << 63})
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, e := range map[string]wire.Event{
 		"an unknown kind":         {Run: make([]byte, 16), Channel: "package", At: 1, Kind: 99, Body: []byte{0x80}},
 		"a body that is none":     {Run: make([]byte, 16), Channel: "package", At: 1, Kind: wire.StartedEvent, Body: []byte{0xff}},
 		"a run's id of one byte":  {Run: []byte{1}, Channel: "package", At: 1, Kind: wire.StartedEvent, Body: []byte{0x80}},
+		"a number beyond all":     {Run: append(make([]byte, 15), 1), Channel: "package", At: 1, Kind: wire.StartedEvent, Body: beyond},
+		"a parent beyond all":     {Run: append(make([]byte, 15), 1), Channel: "package", At: 1, Kind: wire.StartedEvent, Body: parent},
 		"outcomes that are noise": {Run: make([]byte, 16), Channel: "package", At: 1, Kind: wire.OutcomesEvent, Body: []byte("noise")},
 	} {
-		if n, _, err := osaka.report(osaka.next, []wire.Event{e}); err == nil && n >= osaka.next {
-			osaka.next = n + 1 // it is acknowledged, or the site would send it for ever
-		}
+		osaka.deliver([]wire.Event{e}) // it is acknowledged, or the site would send it for ever
 		runs, err := w.core.Runs(t.Context(), ledger.RunFilter{Site: "osaka"})
 		if err != nil {
 			t.Fatal(err)
@@ -85,7 +93,14 @@ func TestMessagesThatDoNotParse(t *testing.T) {
 		t.Errorf("revision %d after %d, %+v", after, before, st.Desired)
 	}
 	_, events := osaka.converge(osaka.stateOf("package", 1))
+	for i := range events {
+		events[i].At = 1 << 48 // the year 10889: its log has a folder all the same
+	}
 	osaka.deliver(events)
+	w.untilRendered()
+	if got := append(w.texts("log"), w.texts("ledger")...); len(got) > 0 {
+		t.Errorf("one site's nonsense is an incident of the Core: %q", got)
+	}
 	w.until("osaka to be current", func() bool { return w.channel("osaka", "package").Holds == 1 })
 }
 

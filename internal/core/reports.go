@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -204,6 +205,9 @@ func (t *translator) event(e *wire.Event) ledger.Event {
 	if len(e.Run) == len(out.Run) && wire.ValidName(e.Channel) {
 		out.Run, out.Channel = ledger.RunID(e.Run), e.Channel
 	}
+	if y := out.At.Year(); y < 1970 || y > 9999 { // no log's folder can be named by it
+		out.At = t.core.wall()
+	}
 	var err error
 	switch e.Kind {
 	case wire.StartedEvent:
@@ -230,6 +234,9 @@ func (t *translator) start(e *ledger.Event) error {
 	var v wire.Started
 	if err := wire.Decode(e.Body, &v); err != nil {
 		return err
+	}
+	if v.Number > math.MaxInt64 || v.Parent > math.MaxInt64 { // the ledger could not count so far
+		return fmt.Errorf("a run of release %d, after %d", v.Number, v.Parent)
 	}
 	s := &ledger.Start{Number: v.Number, Release: v.Release, Parent: v.Parent, Trigger: "desired", DryRun: v.DryRun}
 	if v.Start > 0 {
