@@ -252,7 +252,11 @@ func (c *Core) readable(ctx context.Context, a wire.Address) []releaseKey {
 		}
 	}
 	x := c.fleet.get(a)
+	var enrolled time.Time
 	x.mu.Lock()
+	if x.identity != nil {
+		enrolled = x.identity.Enrolled
+	}
 	for _, d := range x.state.Desired {
 		add(d.Channel, d.Number, d.Release)
 	}
@@ -267,8 +271,8 @@ func (c *Core) readable(ctx context.Context, a wire.Address) []releaseKey {
 	}
 	open, err2 := c.ledger.Runs(ctx, ledger.RunFilter{Domain: a.Domain, Site: a.Site, Open: true, Limit: 16})
 	for _, run := range open {
-		// A site says itself what its run is about: it counts if the Core has published it.
-		if rel, err := c.ledger.Release(ctx, run.Channel, run.Number); own(run.Channel) && err == nil && rel.Digest == run.Release {
+		// A site says itself what its run is about: it counts if the Core has published it, and can have told the site so.
+		if rel, err := c.ledger.Release(ctx, run.Channel, run.Number); own(run.Channel) && err == nil && rel.Digest == run.Release && c.wasNewest(ctx, rel, enrolled) {
 			add(run.Channel, run.Number, run.Release)
 		}
 	}
@@ -276,4 +280,20 @@ func (c *Core) readable(ctx context.Context, a wire.Address) []releaseKey {
 		c.ledgerFailed(err)
 	}
 	return keys
+}
+
+// wasNewest reports whether a release was the newest of its channel at some time
+// after since.
+func (c *Core) wasNewest(ctx context.Context, rel ledger.Release, since time.Time) bool {
+	list, err := c.ledger.Releases(ctx, rel.Channel, 0) // the newest first
+	if err != nil {
+		c.ledgerFailed(err)
+		return false
+	}
+	for _, next := range slices.Backward(list) {
+		if next.Number > rel.Number {
+			return !next.Published.Before(since.Truncate(time.Second)) // in which releases are dated
+		}
+	}
+	return true
 }

@@ -5,9 +5,11 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -142,6 +144,32 @@ func TestAsks(t *testing.T) {
 	// Its rightful reader, who gets the kill switch along with it.
 	if u, err = berlin.ask(theirs, "channels/driver/head"); err != nil || len(u.Refused) != 0 || len(u.Lent) != 3 || u.Lent[0].Key != theirs || u.Lent[2].Key != "halt" {
 		t.Fatalf("lent %d, refused %+v, %v", len(u.Lent), u.Refused, err)
+	}
+}
+
+// TestOldReleaseIsNotLent: packs that only an earlier release needs are lent to
+// who may be in the middle of it, not to whoever says so.
+func TestOldReleaseIsNotLent(t *testing.T) {
+	w := newWorld(t, nil)
+	w.noise("a.bin", 1<<20, 1)
+	tokyo := w.join("tokyo")
+	w.publish("package")
+	old := slices.Collect(maps.Keys(packs(t, w)))[0]
+	one := tokyo.stateOf("package", 1)
+	w.noise("a.bin", 1<<20, 2)
+	w.publish("package")
+	w.ahead.Store(int64(2 * time.Second)) // releases are dated by the second
+	osaka := w.join("osaka")              // never heard of release 1
+	for n, s := range map[byte]*wireSite{1: tokyo, 2: osaka} {
+		s.stateOf("package", 2)
+		if u, err := s.ask(old); err != nil || len(u.Lent) > 0 {
+			t.Errorf("%s is lent %d objects that it does not need, %v", s.at, len(u.Lent), err)
+		}
+		s.deliver(s.events(ledger.RunID{n}, one, nil, &wire.Finished{}, nil)[:1])
+		u, err := s.ask(old)
+		if err != nil || (len(u.Lent) > 0) != (s == tokyo) {
+			t.Errorf("%s is lent %d objects for its run of release 1, %v", s.at, len(u.Lent), err)
+		}
 	}
 }
 
