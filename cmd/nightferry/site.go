@@ -53,7 +53,7 @@ func newSiteToken(e *env) *cobra.Command {
 	cmd := e.command(verb{
 		use:   "token [flags] [NAME]",
 		short: "Issue the one-time token with which a site joins",
-		long: "Prints a token for the site NAME, good once and for 24 hours. It carries the Core's address, the fingerprint of its certificate authority and the repository's root key; the Core keeps only a hash of it. Whoever has it can join as that site: hand it over as you would a password. " +
+		long: "Prints a token for the site NAME, good once and for 24 hours. It carries the Core's address, the fingerprint of its certificate authority and the repository's root key; the Core keeps only a hash of it. Whoever has it can join as that site: hand it over as you would a password. Where the site has joined already, who uses the token takes its place, and the agent that was there is cut off: that is said, with since when it has been there. " +
 			"--wave issues tokens for so many of the configured sites that have not joined yet, for a script that builds servers; --out writes each into a file NAME.token that only you can read.",
 		example: "nightferry site token osaka > osaka.token\nnightferry site token --wave 20 --region ap --out /srv/tokens",
 		max:     1,
@@ -131,6 +131,13 @@ func (e *env) siteToken(ctx context.Context, f *coreFlags, req tokenRequest, out
 			e.print("%s %s", t.Site, t.Text)
 		}
 		if !e.json && req.Site != "" {
+			if !t.Joined.IsZero() {
+				heard := "heard last: " + e.ago(t.Seen)
+				if t.Connected {
+					heard = "connected now"
+				}
+				e.warn("site %s has joined already, on %s (agent %s, %s): whoever uses this token takes its place, and that agent is cut off", t.Site, stamp(t.Joined), shown(t.Version), heard)
+			}
 			e.warn("good once, for site %s of domain %s, until %s", t.Site, t.Domain, stamp(t.Expires))
 		}
 	}

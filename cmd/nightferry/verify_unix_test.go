@@ -82,6 +82,9 @@ func TestVerifySites(t *testing.T) {
 			t.Fatalf("the site does not get its release\n%s", x.log)
 		}
 	}
+	second, warning, _ := x.try("", "site", "token", "berlin")
+	contains(t, warning, `site berlin has joined already, on .* \(agent test, connected now\): whoever uses this token takes its place`)
+	x.secret = append(x.secret, strings.TrimSpace(second))
 	site := []string{"verify", "--site", "berlin", "--channel", "package"}
 	contains(t, x.must(append(site, "--full")...), `berlin +package +release 1: verified: 3 unchanged`)
 	info, err := os.Stat(at("a.msi"))

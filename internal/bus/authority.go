@@ -79,7 +79,7 @@ func OpenAuthority(o AuthorityOptions) (*Authority, error) {
 	if a.operator, _, err = openKey("operator", o.Seeds.Operator, nkeys.PrefixByteOperator); err != nil {
 		return nil, err
 	}
-	if a.enrol, err = a.scope("enrolment", o.Seeds.Enrol, siteScope(wire.EnrolDomain)); err != nil {
+	if a.enrol, err = a.scope(EnrolRole, o.Seeds.Enrol, siteScope(wire.EnrolDomain)); err != nil {
 		return nil, err
 	}
 	if a.core, err = a.scope("core", o.Seeds.Core, coreScope()); err != nil {
@@ -106,6 +106,14 @@ func OpenAuthority(o AuthorityOptions) (*Authority, error) {
 		a.claims.RevokeAt(public, at)
 	}
 	return a, nil
+}
+
+// RoleOf is what a signing key signs: a DomainRole, or EnrolRole. Empty: it is none in force.
+func (a *Authority) RoleOf(public string) string {
+	if s, ok := a.claims.SigningKeys[public].(*jwt.UserScope); ok {
+		return s.Role
+	}
+	return ""
 }
 
 // User signs the JWT of a site's key. Its life is counted from now; the time of issue in it is the machine's.

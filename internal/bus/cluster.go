@@ -60,6 +60,9 @@ func LoadAuthorityFile(file string) (Pin, *x509.CertPool, error) {
 	return sha256.Sum256(cert.Raw), pool, nil
 }
 
+// EnrolRole is the role of the key that signs the holders of tokens.
+const EnrolRole = "enrolment"
+
 // DomainRole is the role of a domain's signing keys.
 func DomainRole(domain string) string { return "domain " + domain }
 

@@ -2,13 +2,19 @@ package bus
 
 import (
 	"fmt"
+	"regexp"
+	"strconv"
 	"strings"
 	"unicode"
+
+	"github.com/nats-io/nats-server/v2/server"
 )
 
 // logger hands on what the server says. Names and subjects in it come from whoever connects.
 type logger struct {
-	to func(Level, string)
+	to      func(Level, string)
+	refused func(text string, shown *Grant)
+	server  *server.Server
 }
 
 func (l logger) say(level Level, format string, args []any) {
@@ -29,6 +35,34 @@ func (l logger) say(level Level, format string, args []any) {
 		}
 	}
 	l.to(level, text)
+	if level == Refused && l.refused != nil {
+		l.refused(text, l.shown(text))
+	}
+}
+
+// connection is how the server's lines begin that are about one.
+var connection = regexp.MustCompile(`^\S+ - [cw]id:([0-9]+) - `)
+
+// shown is what the credential of the connection that a line is about says of itself; nil: there is none. The server
+// logs a refusal before it forgets the connection, and holds no lock meanwhile.
+func (l logger) shown(text string) *Grant {
+	m := connection.FindStringSubmatch(text)
+	if m == nil {
+		return nil
+	}
+	id, err := strconv.ParseUint(m[1], 10, 64)
+	if err != nil {
+		return nil
+	}
+	c := l.server.GetClient(id)
+	if c == nil {
+		return nil
+	}
+	g, err := ReadGrant(c.GetOpts().JWT)
+	if err != nil {
+		return nil
+	}
+	return &g
 }
 
 func (l logger) Noticef(format string, args ...any) { l.say(Info, format, args) }

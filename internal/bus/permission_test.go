@@ -149,6 +149,41 @@ func TestStolenDomainKey(t *testing.T) {
 	victim.calm()
 }
 
+// TestRefusedAreNamed: whoever is refused is told of with what his credential says, by whichever door he comes.
+func TestRefusedAreNamed(t *testing.T) {
+	w := newWorld(t)
+	rome := w.site("alpha", "rome")
+	if err := rome.Publish("nf.up.alpha.paris.beat", nil); err != nil {
+		t.Fatal(err)
+	}
+	of := func(act, public string) {
+		t.Helper()
+		line, g := receive(t, "a refusal in the log", w.refused), receive(t, "whose it is", w.shown)
+		if public == "" && g != nil || public != "" && (g == nil || g.Name != "rome" || g.Public != public || w.authority().RoleOf(g.Issuer) != DomainRole("alpha")) {
+			t.Errorf("%s: %q shows %+v", act, line, g)
+		}
+	}
+	of("a subject", rome.public)
+	o, public := w.siteOptions("alpha", "rome")
+	w.revoked[public] = time.Now()
+	w.update()
+	for _, url := range []string{"tls://" + w.server.Addr(), "wss://" + w.server.WebSocketAddr()} {
+		o.URLs = []string{url}
+		if _, err := w.try(o); err == nil {
+			t.Fatal("it was let in")
+		}
+		of(url, public)
+	}
+	o.JWT = func() (string, error) { return "no credential", nil }
+	if _, err := w.try(o); err == nil {
+		t.Fatal("it was let in")
+	}
+	of("nothing", "")
+	if role := w.authority().RoleOf(public); role != "" {
+		t.Errorf("a key that signs nothing has the role %q", role)
+	}
+}
+
 // unwelcome expects the server to refuse that identity, and to record it.
 func unwelcome(t *testing.T, w *world, o ClientOptions) {
 	t.Helper()

@@ -38,6 +38,9 @@ type ServerOptions struct {
 	// Log is told what the server has to say, without control characters and without secrets. It may be called from
 	// many goroutines at once. Nil: nobody wants to know.
 	Log func(Level, string)
+	// Refused is told, besides Log, of each line of that level, and what the credential says that was shown: it is
+	// signed by its issuer, who may be anybody. Nil: none was shown that can be read.
+	Refused func(text string, shown *Grant)
 }
 
 // Level is how much a line of the server's log matters.
@@ -87,7 +90,7 @@ func Start(o ServerOptions) (*Server, error) {
 		return nil, fmt.Errorf("start the bus: %w", err)
 	}
 	if o.Log != nil {
-		s.ns.SetLoggerV2(logger{o.Log}, false, false, false)
+		s.ns.SetLoggerV2(logger{o.Log, o.Refused, s.ns}, false, false, false)
 	}
 	s.ns.Start()
 	if !s.ns.ReadyForConnections(startTimeout) {

@@ -29,12 +29,13 @@ type world struct {
 	cert    *tls.Certificate
 	lines   []string
 	refused chan string
+	shown   chan *Grant // with each of them
 	secrets []string
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, domains: map[string][][]byte{}, revoked: map[string]time.Time{}, refused: make(chan string, 1000)}
+	w := &world{t: t, domains: map[string][][]byte{}, revoked: map[string]time.Time{}, refused: make(chan string, 1000), shown: make(chan *Grant, 1000)}
 	var err error
 	if w.ca, err = NewCA("test", time.Now()); err != nil {
 		t.Fatal(err)
@@ -68,6 +69,7 @@ func (w *world) start(addr, ws string) {
 				w.refused <- text
 			}
 		},
+		Refused: func(_ string, g *Grant) { w.shown <- g },
 	})
 	if err != nil {
 		w.t.Fatal(err)

@@ -60,6 +60,11 @@ type IssuedToken struct {
 	Site    string    `json:"site"`
 	Expires time.Time `json:"expires"`
 	Text    string    `json:"token"`
+	// Joined is since when the site has an identity, which ends when the token is used; zero: it has none.
+	Joined    time.Time `json:"joined,omitzero"`
+	Connected bool      `json:"connected,omitempty"` // that one was heard lately
+	Seen      time.Time `json:"seen,omitzero"`       // when it was heard last
+	Version   string    `json:"version,omitempty"`   // of its agent
 }
 
 // PublishOptions are those of one publish; a channel's own stand in its
@@ -141,7 +146,7 @@ type ChannelStatus struct {
 	Holds    uint64       `json:"holds"` // last attested; 0: none
 	Since    time.Time    `json:"since,omitzero"`
 	Verified time.Time    `json:"verified,omitzero"`
-	State    string       `json:"state"`                // current, behind, different (an incident names the paths), running, never, contradicted (by what the Core measured)
+	State    string       `json:"state"`                // current, behind, different (an incident names the paths), running, never, contradicted (by what the Core measured), unproven (the agent before said so, or it was not verified)
 	Run      string       `json:"run,omitempty"`        // the one under way, else the last
 	LastEnd  string       `json:"last_end,omitempty"`   // how the last run ended
 	LastWhy  string       `json:"last_cause,omitempty"` // why not better

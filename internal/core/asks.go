@@ -265,7 +265,12 @@ func (c *Core) readable(ctx context.Context, a wire.Address) []releaseKey {
 	own := func(channel string) bool { return s != nil && s.Placement(channel) != nil }
 	held, err := c.ledger.Holdings(ctx, ledger.Filter{Domain: a.Domain, Site: a.Site})
 	for _, h := range held {
-		if own(h.Channel) && h.Verified.Equal(h.Attested) {
+		ok := h.Verified.Equal(h.Attested)
+		if h.Verified.IsZero() { // since it has enrolled anew: it counts as what a run is about
+			rel, err := c.ledger.Release(ctx, h.Channel, h.Number)
+			ok = err == nil && rel.Digest == h.Release
+		}
+		if own(h.Channel) && ok {
 			add(h.Channel, h.Number, h.Release)
 		}
 	}

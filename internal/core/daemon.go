@@ -241,7 +241,8 @@ func (c *Core) listen(ctx context.Context) error {
 		Name: "nightferry", Addr: c.o.Addr, WebSocketAddr: c.o.WebSocketAddr,
 		Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.cert.Load(), nil },
 		Authority:   c.authority.Load(),
-		Log:         c.busSays,
+		Log:         c.o.BusLog,
+		Refused:     func(text string, shown *bus.Grant) { c.busRefuses(ctx, text, shown) },
 	})
 	if err != nil {
 		return err
@@ -273,16 +274,6 @@ func (c *Core) listen(ctx context.Context) error {
 		return fmt.Errorf("start the bus: %w", err)
 	}
 	return nil
-}
-
-// busSays takes the bus's log. Who tries what is not theirs is an incident.
-func (c *Core) busSays(l bus.Level, text string) {
-	if c.o.BusLog != nil {
-		c.o.BusLog(l, text)
-	}
-	if l == bus.Refused {
-		c.alarms.raise(Denied, "", wire.Address{}, text)
-	}
 }
 
 // urls are what sites dial.

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -110,7 +111,14 @@ func (c *Core) Token(ctx context.Context, site string, life time.Duration) (*Iss
 	if err := c.audit(ctx, "token", "site "+s.Name, "token "+t.ID); err != nil {
 		return nil, err
 	}
-	return &IssuedToken{ID: t.ID, Domain: t.Domain, Site: t.Site, Expires: expires, Text: text}, nil
+	issued := &IssuedToken{ID: t.ID, Domain: t.Domain, Site: t.Site, Expires: expires, Text: text}
+	x := c.fleet.get(wire.Address{Domain: s.Domain, Site: s.Name})
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.identity != nil {
+		issued.Joined, issued.Connected, issued.Seen, issued.Version = x.identity.Enrolled, c.heard(x), x.seen, cmp.Or(x.sighting.Version, x.identity.Version)
+	}
+	return issued, nil
 }
 
 // Wave makes tokens for the first n sites of a scope that have not joined.
@@ -266,7 +274,11 @@ func (c *Core) grant(ctx context.Context, m message, v *wire.Enrol, s *fleet.Sit
 		return nil, err
 	}
 	c.alarms.over(Revoked, "", a)
-	if err := c.ledger.Audit(ctx, ledger.Deed{Who: "token " + m.from.Site, What: "enrolled", Object: "site " + s.Name, Detail: "key " + public + ", " + clip(strings.TrimSpace(v.Version+" "+v.System))}); err != nil {
+	detail := "key " + public + ", " + clip(strings.TrimSpace(v.Version+" "+v.System))
+	if old != nil && old.Public != public {
+		detail += ", in place of key " + old.Public
+	}
+	if err := c.ledger.Audit(ctx, ledger.Deed{Who: "token " + m.from.Site, What: "enrolled", Object: "site " + s.Name, Detail: detail}); err != nil {
 		return nil, err
 	}
 	c.say(Event{Kind: SiteEnrolled, Domain: a.Domain, Site: a.Site})

@@ -177,7 +177,7 @@ func (c *Core) Metrics() Metrics {
 
 // heard reports whether a site was heard lately; x is locked.
 func (c *Core) heard(x *site) bool {
-	return !x.seen.IsZero() && x.seen.After(c.clock.started) && c.o.Now().Sub(x.seen) < c.o.Beat*5/2
+	return x.spoke && !x.seen.IsZero() && x.seen.After(c.clock.started) && c.o.Now().Sub(x.seen) < c.o.Beat*5/2
 }
 
 // Health says whether the Core works.

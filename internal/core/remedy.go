@@ -8,7 +8,7 @@ func remedies() map[string]string {
 		"revoked":         "stop that agent, or enrol it again with a new token",
 		"protocol":        "upgrade the Core first, then its agents",
 		"malformed":       "upgrade the agent; if it is new, report the fault",
-		"denied":          "find out who that is: a revoked site, an expired credential, or somebody who tries; the text names it",
+		"denied":          "find out who that is: a revoked site, one whose place another server has taken, an expired credential, or somebody who tries; the text names the site, where a credential was shown",
 		"token":           "give a new token; if it was used twice, find out by whom",
 		"ask":             "nothing was lent; look at that server",
 		"attestation":     "nothing was counted as verified; look at that server",

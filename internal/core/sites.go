@@ -21,6 +21,7 @@ type site struct {
 	ended    time.Time        // of the last identity, where it has none now
 
 	seen     time.Time
+	spoke    bool // the identity was heard since it was taken, or since the start
 	told     bool // the sighting is in the ledger
 	sighting ledger.Sighting
 	trust    uint64            // newest document that it has seen
@@ -88,6 +89,7 @@ func (s *sites) each(fn func(wire.Address, *site)) {
 func (x *site) take(id *ledger.Identity, ended time.Time) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	x.spoke = x.spoke && id != nil && x.identity != nil && id.Public == x.identity.Public
 	x.identity, x.key, x.ended = nil, trust.Public{}, ended
 	if id == nil {
 		return nil
@@ -137,7 +139,7 @@ func (c *Core) saw(a wire.Address, x *site, at int64, change func(*ledger.Sighti
 	now := c.now()
 	offset := time.UnixMilli(at).Sub(now)
 	x.mu.Lock()
-	x.seen, x.told = c.o.Now(), false
+	x.seen, x.told, x.spoke = c.o.Now(), false, true
 	x.sighting.Domain, x.sighting.Site, x.sighting.Seen = a.Domain, a.Site, x.seen
 	x.sighting.ClockOffset = offset
 	change(&x.sighting)

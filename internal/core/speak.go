@@ -147,10 +147,15 @@ func (c *Core) refuseError(ctx context.Context, m message, err error) {
 func (c *Core) refuse(ctx context.Context, m message, code, why string, kind Kind) {
 	why = clip(why)
 	c.count.refusal(code)
-	c.alarms.raise(kind, "", m.from, fmt.Sprintf("%s said %s, refused as %s: %s", m.from, clip(m.verb), code, why))
+	at, who := m.from, m.from.String()
+	if at.Domain == wire.EnrolDomain {
+		at, who = c.ofToken(ctx, at.Site)
+		who = "the holder of " + who
+	}
+	c.alarms.raise(kind, "", at, fmt.Sprintf("%s said %s, refused as %s: %s", who, clip(m.verb), code, why))
 	c.say(Event{Kind: Refused, Domain: m.from.Domain, Site: m.from.Site, Text: fmt.Sprintf("%s: %s: %s", clip(m.verb), code, why)})
 	if c.auditDue(m.from, code) {
-		if err := c.ledger.Audit(ctx, ledger.Deed{Who: m.from.String(), What: "refused " + clip(m.verb), Object: m.from.String(), Detail: code + ": " + why}); err != nil {
+		if err := c.ledger.Audit(ctx, ledger.Deed{Who: m.from.String(), What: "refused " + clip(m.verb), Object: at.String(), Detail: code + ": " + why}); err != nil {
 			c.ledgerFailed(err)
 		}
 	}

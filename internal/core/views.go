@@ -132,6 +132,8 @@ func (c *Core) channelStatus(key rowKey, target string, h ledger.Holding, run *l
 		ch.State = different
 	case h.Number == want.Number && h.Release == want.Digest && h.Verified.Equal(h.Attested):
 		ch.State = "current"
+	case h.Number > 0 && h.Number == want.Number && h.Release == want.Digest && h.Verified.IsZero():
+		ch.State = "unproven"
 	}
 	if run != nil {
 		ch.Run, ch.LastEnd, ch.LastWhy = run.ID.String(), run.State, run.Cause

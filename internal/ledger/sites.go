@@ -84,6 +84,12 @@ func (l *Ledger) Tokens(ctx context.Context) ([]Token, error) {
 	return many(ctx, l.read, "list enrolment tokens", scanToken, "SELECT "+tokenColumns+" FROM tokens ORDER BY issued DESC, id")
 }
 
+// Token returns a token that was issued, without its secret; ErrNotFound when
+// there is none.
+func (l *Ledger) Token(ctx context.Context, id string) (t Token, err error) {
+	return one(ctx, l.read, "read an enrolment token", scanToken, "SELECT "+tokenColumns+" FROM tokens WHERE id = ?", id)
+}
+
 const identityColumns = "domain, site, public, enrolled, jwt_expires, version, ended, why"
 
 func scanIdentity(s scanner, i *Identity) error {
@@ -92,7 +98,7 @@ func scanIdentity(s scanner, i *Identity) error {
 
 // Enrol makes id the identity of its site and returns the one that it
 // supersedes, so that it can be revoked, or nil. Ended and Why are ignored; a
-// zero Enrolled is now. Enrolling the site's identity again renews it; a key
+// zero Enrolled is now. What the site held counts as not verified then. Enrolling the site's identity again renews it; a key
 // that was ever another identity is ErrConflict.
 func (l *Ledger) Enrol(ctx context.Context, id Identity) (old *Identity, err error) {
 	now := l.now()
@@ -121,7 +127,11 @@ func (l *Ledger) Enrol(ctx context.Context, id Identity) (old *Identity, err err
 		if err == nil && n == 0 {
 			err = fmt.Errorf("%w: the key was another identity before: make a new one", ErrConflict)
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		// It may be another server: what it holds, it has yet to prove.
+		return x.exec("UPDATE holdings SET verified = 0 WHERE domain = ? AND site = ?", id.Domain, id.Site)
 	})
 	if err != nil {
 		return nil, err

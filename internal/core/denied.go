@@ -1,0 +1,70 @@
+package core
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"nightferry/internal/bus"
+	"nightferry/internal/wire"
+)
+
+// busRefuses makes an incident of somebody who tried on the bus what is not
+// his, and says who that is, as far as he has shown a credential.
+func (c *Core) busRefuses(ctx context.Context, text string, shown *bus.Grant) {
+	at, who := c.whoShows(ctx, shown, strings.Contains(text, "Violation"))
+	c.alarms.raise(Denied, "", at, who+" ("+text+")")
+}
+
+// whoShows tells whose credential that is, and why the bus may not take it. The
+// address is a site's only where a key of the Core's own has signed it for that
+// site, and else zero. With connected, it was taken, and a subject was not.
+func (c *Core) whoShows(ctx context.Context, g *bus.Grant, connected bool) (wire.Address, string) {
+	if g == nil || !wire.ValidName(g.Name) {
+		return wire.Address{}, "somebody without a credential of this Core"
+	}
+	role := c.authority.Load().RoleOf(g.Issuer)
+	domain, ok := strings.CutPrefix(role, bus.DomainRole(""))
+	switch {
+	case role == bus.EnrolRole:
+		at, who := c.ofToken(ctx, g.Name)
+		if at.Domain == wire.EnrolDomain {
+			at = wire.Address{}
+		}
+		return at, "the holder of " + who
+	case !ok:
+		return wire.Address{}, fmt.Sprintf("somebody whose credential calls him %q: the key that signed it is none in force here; if it is a site of this Core, it has to enrol again with a new token", g.Name)
+	}
+	at := wire.Address{Domain: domain, Site: g.Name}
+	now := c.o.Now()
+	why := "its credential is in order, but not shown by the one whom it was given to"
+	x := c.fleet.get(at)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	switch {
+	case connected:
+		why = "it tried a subject that is not its own"
+	case x.identity == nil && x.ended.IsZero():
+		why = "the Core knows no identity of it"
+	case x.identity == nil:
+		why = "it was revoked on " + minuteOf(x.ended)
+	case x.identity.Public != g.Public:
+		why = fmt.Sprintf("another agent has joined in its place on %s, and this one is still running: uninstall it, or enrol it again with a new token", minuteOf(x.identity.Enrolled))
+	case !g.Expires.IsZero() && now.After(g.Expires):
+		why = "its credential ended on " + minuteOf(g.Expires) + ": enrol it again with a new token"
+	}
+	return at, fmt.Sprintf("site %s: %s", at, why)
+}
+
+func minuteOf(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
+
+// ofToken tells for which site a token was made; of one that the ledger does not
+// know, the address of its holder.
+func (c *Core) ofToken(ctx context.Context, id string) (wire.Address, string) {
+	t, err := c.ledger.Token(ctx, id)
+	if err != nil {
+		return wire.Address{Domain: wire.EnrolDomain, Site: id}, "token " + id
+	}
+	return wire.Address{Domain: t.Domain, Site: t.Site}, fmt.Sprintf("token %s for site %s/%s", id, t.Domain, t.Site)
+}
