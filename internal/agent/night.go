@@ -126,13 +126,44 @@ func earlier(a, b time.Time) time.Time {
 const watch = time.Minute
 
 // closedError ends a run because nothing may move now.
-type closedError struct{ next time.Time }
+type closedError struct {
+	next    time.Time // on the clock that people see; zero: none is foreseen
+	zero    bool      // not a window has ended, but the rate is 0
+	limited bool      // by an operator's order, and not by the configuration
+}
 
 func (e *closedError) Error() string {
-	if e.next.IsZero() {
-		return "the window has closed, and no other is foreseen: what was fetched is kept"
+	const kept = ": what was fetched is kept"
+	next := e.next.Format("2006-01-02 15:04 MST")
+	switch {
+	case e.limited && e.next.IsZero():
+		return "nightferry limit has set the rate to 0" + kept + ", and the channel goes on when that is lifted (nightferry limit --off)"
+	case e.limited:
+		return "nightferry limit has set the rate to 0" + kept + ", and the channel goes on when that changes, on " + next + ", or is lifted before (nightferry limit --off)"
+	case e.zero && e.next.IsZero():
+		return "the configuration's rate is 0 at all hours" + kept
+	case e.zero:
+		return "the configuration's rate is 0 at this hour" + kept + ", and the channel goes on when that changes, on " + next
+	case e.next.IsZero():
+		return "the window has closed, and no other is foreseen" + kept
 	}
-	return "the window has closed: what was fetched is kept, and the channel goes on in the next, on " + e.next.Format("2006-01-02 15:04 MST")
+	return "the window has closed" + kept + ", and the channel goes on in the next, on " + next
+}
+
+// closed tells why a channel that is not open may not move now.
+func (n *night) closed(now time.Time, channel string, ordered bool) error {
+	if n.refused != nil {
+		return n.refused
+	}
+	shown := n.motion.At(now)
+	if rule, has := n.rules[channel]; has && !ordered {
+		if _, ok := window.Open(shown, n.place, rule); !ok {
+			next, _ := window.Next(shown, n.place, rule)
+			return &closedError{next: next.Start}
+		}
+	}
+	_, change := n.rate(now)
+	return &closedError{next: n.motion.At(change), zero: true, limited: n.limit != nil && (n.until.IsZero() || shown.Before(n.until))}
 }
 
 // nightfall puts the rate of the hour in force and stops what may not move any
@@ -171,7 +202,7 @@ func (a *agent) nightfall(now time.Time) time.Duration {
 			ask(again)
 			continue
 		}
-		j.stop(&closedError{a.night.motion.At(again)})
+		j.stop(a.night.closed(now, channel, j.ordered || j.ahead)) // what is prepared needs no window
 	}
 	return soon
 }

@@ -155,6 +155,58 @@ func TestLimitInPlaceOfTheRate(t *testing.T) {
 	}
 }
 
+// TestLimitOfNothing: a run that a limit of 0 stops says so, and how it is
+// lifted, and what it was fetching; and goes on when it is.
+func TestLimitOfNothing(t *testing.T) {
+	w := newWorld(t)
+	target := t.TempDir()
+	dir := w.enrolled(target)
+	files := map[string]string{"image.wim": noise(8 << 20)}
+	w.publish(files, target)
+	w.want(func(s *wire.State) { s.Beat, s.Rate = 1, 1_000_000 })
+	w.start(dir, nil)
+	w.await("the run to move", func() bool { return len(w.events) > 0 })
+	w.twoBeats()
+	w.want(func(s *wire.State) { s.Limit = "else 0" })
+	w.await("its end", func() bool { return w.finished(0) != nil })
+	f := w.finished(0)
+	if f.Verdict != verdictStopped || !strings.Contains(f.Error, "get packs/") || !strings.Contains(f.Error, "nightferry limit has set the rate to 0: what was fetched is kept, and the channel goes on when that is lifted (nightferry limit --off)") {
+		t.Errorf("it ends %s: %s", f.Verdict, f.Error)
+	}
+	w.want(func(s *wire.State) { s.Limit, s.Rate = "", 0 })
+	w.await("the next run", func() bool { return w.finished(1) != nil })
+	w.same(target, files)
+}
+
+// TestWhyNothingMoves: what ends a run is called by its name.
+func TestWhyNothingMoves(t *testing.T) {
+	noon := time.Date(2026, 11, 2, 12, 0, 0, 0, time.UTC)
+	night := []wire.Desired{{Channel: "image", Windows: "20:00-06:00"}}
+	for _, c := range []struct {
+		state   wire.State
+		ordered bool
+		want    string
+	}{
+		{wire.State{Desired: night}, false, "the window has closed: what was fetched is kept, and the channel goes on in the next, on 2026-11-02 20:00 UTC"},
+		{wire.State{Desired: night, Limit: "else 0"}, false, "the window has closed: "},
+		{wire.State{Desired: []wire.Desired{{Channel: "image", Windows: "never"}}}, false, "the window has closed, and no other is foreseen: "},
+		{wire.State{Desired: night, Limit: "else 0"}, true, "nightferry limit has set the rate to 0: what was fetched is kept, and the channel goes on when that is lifted"},
+		{wire.State{Limit: "else 0", LimitUntil: noon.Unix() + 3600}, false, "goes on when that changes, on 2026-11-02 13:00 UTC, or is lifted before (nightferry limit --off)"},
+		{wire.State{Limit: "06:00-20:00 0; else 1MB"}, false, "goes on when that changes, on 2026-11-02 20:00 UTC, or"},
+		{wire.State{Rates: "06:00-20:00 0; else 1MB"}, false, "the configuration's rate is 0 at this hour: what was fetched is kept, and the channel goes on when that changes, on 2026-11-02 20:00 UTC"},
+		{wire.State{Rates: "else 0"}, false, "the configuration's rate is 0 at all hours: "},
+		{wire.State{Zone: "Nowhere/Land"}, false, "the Core's windows cannot be read here: "},
+	} {
+		n := readNight(&c.state)
+		if open, _ := n.open(noon, "image", c.ordered); open {
+			t.Errorf("%+v is open", c.state)
+		}
+		if got := n.closed(noon, "image", c.ordered).Error(); !strings.Contains(got, c.want) {
+			t.Errorf("%+v: %s", c.state, got)
+		}
+	}
+}
+
 // TestPace measures sixteen connections over ten seconds, right after the rate
 // was changed while they moved.
 func TestPace(t *testing.T) {

@@ -78,7 +78,7 @@ func (s *store) Get(ctx context.Context, key string, off, n int64) (io.ReadClose
 	if !info.Date.IsZero() {
 		s.date(info.Date)
 	}
-	return &paced{body, ctx, s.limits, s.moved}, info, nil
+	return &paced{body, ctx, key, s.limits, s.moved}, info, nil
 }
 
 // piece bounds what may pass at once, in bytes.
@@ -103,6 +103,7 @@ func setRate(l *rate.Limiter, bytesPerSecond int64) {
 type paced struct {
 	io.ReadCloser
 	ctx    context.Context
+	key    string
 	limits []*rate.Limiter
 	moved  *atomic.Int64
 }
@@ -121,7 +122,7 @@ func (p *paced) Read(b []byte) (int, error) {
 				if cause := context.Cause(p.ctx); cause != nil {
 					werr = cause
 				}
-				return n, &bucket.Error{Op: "get", Key: "", Kind: bucket.KindOther, Err: werr}
+				return n, &bucket.Error{Op: "get", Key: p.key, Kind: bucket.KindOther, Err: werr}
 			}
 		}
 	}
