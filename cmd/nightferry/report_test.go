@@ -19,6 +19,7 @@ import (
 	"nightferry/internal/fleet"
 	"nightferry/internal/frame"
 	"nightferry/internal/halt"
+	"nightferry/internal/ledger"
 	"nightferry/internal/manifest"
 	"nightferry/internal/publish"
 	"nightferry/internal/repo"
@@ -202,5 +203,25 @@ func TestTimeLeftOfWhatIsResumed(t *testing.T) {
 	}
 	if !strings.Contains(out.String(), "45 s left") {
 		t.Errorf("10 bytes in 5 seconds, 90 to go: %q", out.String())
+	}
+}
+
+// TestMovedOn: what people did to a source is told apart.
+func TestMovedOn(t *testing.T) {
+	for want, m := range map[string]ledger.Measurement{
+		"1 new since the publish":                     {Moved: 1, New: 1},
+		"1 new, 12 changed, 3 gone since the publish": {Moved: 16, New: 1, Changed: 12, Gone: 3},
+		"2 gone since the publish":                    {Moved: 2, Gone: 2},
+		"4 new, changed or gone since the publish":    {Moved: 4},
+		"5 damaged": {Moved: 4, Damaged: 2, Unreadable: 3},
+		"same":      {Same: 7},
+	} {
+		if got := measured(&m); got != want {
+			t.Errorf("%+v is told as %q, want %q", m, got, want)
+		}
+	}
+	r := ledger.Run{Trigger: "measure", State: "moved-on", Finished: time.Unix(1, 0), Totals: ledger.Totals{Added: 1, Deleted: 2}}
+	if got := runState(&r); got != "measured: 1 new, 2 gone since the publish" {
+		t.Errorf("the run is told as %q", got)
 	}
 }

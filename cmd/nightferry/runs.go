@@ -120,7 +120,7 @@ func runState(r *ledger.Run) string {
 		case "same":
 			s = "measured: same"
 		case "moved-on":
-			s = fmt.Sprintf("measured: %s moved on", group(r.Totals.Changed+r.Totals.Added+r.Totals.Deleted))
+			s = "measured: " + movedOn(&ledger.Measurement{Changed: r.Totals.Changed, New: r.Totals.Added, Gone: r.Totals.Deleted})
 		case "damaged":
 			s = fmt.Sprintf("measured: %s damaged", group(r.Totals.Failed))
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -140,9 +141,26 @@ func measured(m *ledger.Measurement) string {
 	case m.Damaged+m.Unreadable > 0:
 		return group(m.Damaged+m.Unreadable) + " damaged"
 	case m.Moved > 0:
-		return group(m.Moved) + " moved on"
+		return movedOn(m)
 	}
 	return "same"
+}
+
+// movedOn says what people have done to a source since it was published.
+func movedOn(m *ledger.Measurement) string {
+	var parts []string
+	for _, p := range []struct {
+		n    int64
+		what string
+	}{{m.New, "new"}, {m.Changed, "changed"}, {m.Gone, "gone"}} {
+		if p.n > 0 {
+			parts = append(parts, group(p.n)+" "+p.what)
+		}
+	}
+	if len(parts) == 0 { // the run's record has been removed
+		parts = append(parts, group(m.Moved)+" new, changed or gone")
+	}
+	return strings.Join(parts, ", ") + " since the publish"
 }
 
 // measurements are notes below a table: what sites' word on the releases that

@@ -138,7 +138,7 @@ func measuredOnce(t *testing.T, key []byte) {
 	// A site that holds what was published is right, whatever became of the source.
 	_, events = osaka.converge(osaka.stateOf("package", 2))
 	osaka.deliver(events)
-	if ch := w.channel("osaka", "package"); ch.State != "current" || ch.Measured == nil || ch.Measured.Moved != 3 {
+	if ch := w.channel("osaka", "package"); ch.State != "current" || ch.Measured == nil || ch.Measured.Moved != 3 || ch.Measured.New != 1 || ch.Measured.Changed != 1 || ch.Measured.Gone != 1 {
 		t.Errorf("%+v", ch)
 	}
 	for _, kind := range []core.Kind{core.SourceDamage, core.Unmeasured, core.BadProof} {

@@ -31,16 +31,26 @@ type Measurement struct {
 	Moved      int64 `json:"moved_on"`   // paths that were edited, added or removed since
 	Damaged    int64 `json:"damaged"`    // files with other bytes under the same size and time
 	Unreadable int64 `json:"unreadable"` // paths that could not be looked at
+
+	// Of Moved, as the run counted them; all zero where the ledger has its record no more.
+	Changed int64 `json:"changed"` // another size, time or kind than was published
+	New     int64 `json:"new"`     // lies in the source, and is in no release yet
+	Gone    int64 `json:"gone"`    // was published, and lies there no more
 }
 
 const measurementColumns = "channel, number, release, at, took, run, tree, files, bytes, there, weighs, same, moved, damaged, unreadable"
 
+// measurementRead are they, with what the run of a measurement counted.
+const measurementRead = measurementColumns + `, coalesce((SELECT changed FROM runs WHERE id = run), 0),
+	coalesce((SELECT added FROM runs WHERE id = run), 0), coalesce((SELECT deleted FROM runs WHERE id = run), 0)`
+
 func scanMeasurement(s scanner, m *Measurement) error {
 	return s.Scan(&m.Channel, &m.Number, sum(&m.Release), moment{&m.At}, &m.Took, blob{m.Run[:]}, sum(&m.Tree), &m.Files, &m.Bytes,
-		&m.SourceFiles, &m.SourceBytes, &m.Same, &m.Moved, &m.Damaged, &m.Unreadable)
+		&m.SourceFiles, &m.SourceBytes, &m.Same, &m.Moved, &m.Damaged, &m.Unreadable, &m.Changed, &m.New, &m.Gone)
 }
 
 // SetMeasurement keeps a measurement, in place of an older one of that release.
+// What has moved on is told apart by the run alone.
 func (l *Ledger) SetMeasurement(ctx context.Context, m Measurement) error {
 	num, err := number("release", m.Number)
 	if err != nil {
@@ -56,12 +66,12 @@ func (l *Ledger) SetMeasurement(ctx context.Context, m Measurement) error {
 // Measurement returns that of a release, or ErrNotFound.
 func (l *Ledger) Measurement(ctx context.Context, channel string, number uint64) (Measurement, error) {
 	return one(ctx, l.read, fmt.Sprintf("find the measurement of release %d of channel %s", number, channel), scanMeasurement,
-		"SELECT "+measurementColumns+" FROM measurements WHERE channel = ? AND number = ?", channel, int64(number))
+		"SELECT "+measurementRead+" FROM measurements WHERE channel = ? AND number = ?", channel, int64(number))
 }
 
 // Measurements lists those of the newest n releases of a channel that were
 // measured (0: 1 000), the newest first; an empty channel stands for all.
 func (l *Ledger) Measurements(ctx context.Context, channel string, n int) ([]Measurement, error) {
 	return many(ctx, l.read, "list measurements", scanMeasurement,
-		"SELECT "+measurementColumns+" FROM measurements WHERE channel = ?1 OR ?1 = '' ORDER BY channel, number DESC LIMIT ?2", channel, limit(n))
+		"SELECT "+measurementRead+" FROM measurements WHERE channel = ?1 OR ?1 = '' ORDER BY channel, number DESC LIMIT ?2", channel, limit(n))
 }
