@@ -38,7 +38,7 @@ func reportSection(r *Report) section {
 	for _, m := range r.Missed {
 		line := fmt.Sprintf("%s, %s, %s: %s", record.Printable(m.Site), record.Printable(m.Channel), stamp(m.At), record.Printable(m.State))
 		if m.Cause != "" {
-			line += ": " + record.Printable(m.Cause)
+			line += ": " + record.OneLine(m.Cause)
 		}
 		missed = append(missed, line)
 	}

@@ -28,6 +28,7 @@ const (
 type section struct {
 	Title string
 	Lines []string // what it is about
+	Items []string // what they list
 	Todo  string   // what to do next; empty: nothing
 	Facts []string // since when, and where to look
 	Head  []string // of a report's table
@@ -115,7 +116,10 @@ func incidentSection(kind string, i *Incident) section {
 			}
 		}
 	}
-	s := section{Title: fmt.Sprintf("%s: %s%s", word, record.Printable(i.Kind), where(here)), Lines: []string{record.Printable(i.Text)}}
+	s := section{Title: fmt.Sprintf("%s: %s%s", word, record.Printable(i.Kind), where(here))}
+	if lines := record.Lines(i.Text); len(lines) > 0 {
+		s.Lines, s.Items = lines[:1], most(lines[1:], "lines")
+	}
 	since := "Since " + stamp(i.Opened) + "."
 	switch {
 	case kind == Resolved:
@@ -131,7 +135,7 @@ func incidentSection(kind string, i *Incident) section {
 		}
 		item := fmt.Sprintf("%s (%s), since %s", record.Printable(m.Site), record.Printable(m.Domain), stamp(m.First))
 		if shape(m.Text, m.Site) != shape(i.Text, here[0].Site) {
-			item += ": " + record.Printable(m.Text)
+			item += ": " + record.OneLine(m.Text)
 		}
 		items = append(items, item)
 	}
@@ -213,6 +217,9 @@ func plain(intro string, list []section) string {
 		line("%s\n%s", wrap(s.Title, ""), strings.Repeat("=", min(utf8.RuneCountInString(s.Title), width)))
 		for _, l := range s.Lines {
 			line("%s", wrap(l, ""))
+		}
+		for _, item := range s.Items {
+			line("%s", wrap("- "+item, "  "))
 		}
 		if s.Todo != "" {
 			line("\n%s", wrap("What to do: "+s.Todo, "  "))

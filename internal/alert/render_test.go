@@ -40,6 +40,31 @@ func sample() map[string]Notice {
 	}
 }
 
+// TestSeveralLines: a text that lists something is shown as a list, and in one
+// line where it stands in another list. No text ends its own line otherwise.
+func TestSeveralLines(t *testing.T) {
+	list := "2 names no Windows takes: nothing was published\n  \"a:b\": a colon\n  <i>con</i>\x1b[2J: a device\r\n"
+	i := Incident{ID: 9, Kind: "publish", Text: "channel package: " + list, Remedy: "mend it", Opened: dawn, Last: dawn, Count: 1, Members: []Member{{Text: "channel package: " + list, First: dawn}}}
+	r := Report{Region: "ap", From: dawn, Until: dawn, Missed: []Missed{{Site: "perth", Channel: "image", At: dawn, State: "failed", Cause: list}}}
+	shared := i
+	shared.Members = []Member{member("osaka", dawn), member("perth", dawn)}
+	shared.Members[1].Text = "channel image: " + list
+	for _, c := range []struct {
+		n          Notice
+		text, html string
+	}{
+		{Notice{Kind: Opened, Incident: &i}, "channel package: 2 names no Windows takes: nothing was published\n- \"a:b\": a colon\n- <i>con</i>\\x1b[2J: a device\n\nWhat to do",
+			"<li>&lt;i&gt;con&lt;/i&gt;\\x1b[2J: a device</li>"},
+		{Notice{Kind: Opened, Incident: &shared}, "- perth (apac), since 2026-03-27 06:00 UTC: channel image: 2 names no\n  Windows takes: nothing was published; \"a:b\": a colon;", "channel image: 2 names no Windows takes: nothing was published; &#34;a:b&#34;: a colon; &lt;i&gt;con"},
+		{Notice{Kind: Morning, Report: &r}, "failed: 2 names no Windows takes:\n  nothing was published; \"a:b\": a colon;", "published; &#34;a:b&#34;: a colon; &lt;i&gt;con"},
+	} {
+		subject, text, html, err := Render(&Letter{To: "ops@x", Notices: []Notice{c.n}})
+		if err != nil || !strings.Contains(text, c.text) || !strings.Contains(html, c.html) || strings.Contains(subject+text+html, `\n`) || strings.ContainsAny(subject, "\r\n") {
+			t.Errorf("%v\n%s\n%s", err, text, html)
+		}
+	}
+}
+
 // TestReadable: a mail fits 72 columns, says once what is wrong, what to do
 // next, and lists every site in a line of its own.
 func TestReadable(t *testing.T) {

@@ -23,7 +23,7 @@ type followers struct {
 const followBuffer = 4096
 
 func (c *Core) say(e Event) {
-	e.At = c.o.Now()
+	e.At, e.Text = c.o.Now(), oneLine(e.Text)
 	if c.o.OnEvent != nil {
 		c.o.OnEvent(e)
 	}
@@ -35,6 +35,21 @@ func (c *Core) say(e Event) {
 		default:
 		}
 	}
+}
+
+// oneLine keeps a text with line breaks, such as several errors, in one line of
+// the log; it escapes nothing.
+func oneLine(s string) string {
+	if !strings.Contains(s, "\n") {
+		return s
+	}
+	var lines []string
+	for line := range strings.Lines(s) {
+		if line = strings.TrimSpace(line); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "; ")
 }
 
 // trouble tells of something that failed and will be tried again. It is an

@@ -2,6 +2,8 @@ package core_test
 
 import (
 	"errors"
+	"slices"
+	"strings"
 	"testing"
 
 	"nightferry/internal/core"
@@ -47,5 +49,28 @@ func TestPublishesThatAreNoIncident(t *testing.T) {
 	}
 	if texts := w.texts(string(core.Publishes)); len(texts) != 1 {
 		t.Errorf("incidents of a publish that was refused: %q", texts)
+	}
+
+	// A refusal that lists names keeps its lines in the incident, and is one line of the log.
+	w.write("con.txt", "a device")
+	w.write("aux.txt", "a device")
+	w.settings.Fleet.Channels[0].Source = w.settings.Fleet.Channel("package").Source
+	if err := w.core.Reload(t.Context(), w.settings); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.core.Publish(t.Context(), "driver", core.PublishOptions{}); !errors.As(err, &guard) {
+		t.Errorf("a publish of names that Windows does not take: %v", err)
+	}
+	i := slices.IndexFunc(w.texts(string(core.Publishes)), func(s string) bool { return strings.HasPrefix(s, "channel driver: ") })
+	if i < 0 || strings.Count(w.texts(string(core.Publishes))[i], "\n  ") != 2 {
+		t.Errorf("the incident says %q", w.texts(string(core.Publishes)))
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	i = slices.IndexFunc(w.events, func(e core.Event) bool {
+		return e.Kind == core.IncidentOpened && strings.HasPrefix(e.Text, "publish: channel driver: ")
+	})
+	if i < 0 || strings.Contains(w.events[i].Text, "\n") || !strings.Contains(w.events[i].Text, ": nothing was published; name \"aux.txt\": ") {
+		t.Errorf("the log says %+v", w.events)
 	}
 }

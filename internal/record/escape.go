@@ -34,6 +34,21 @@ func Printable(s string) string {
 	return b.String()
 }
 
+// Lines are those of a text, such as an error that lists names, each safe to
+// print and without space around it; empty ones are left out.
+func Lines(s string) []string {
+	var out []string
+	for line := range strings.Lines(s) {
+		if line = strings.TrimSpace(line); line != "" {
+			out = append(out, Printable(line))
+		}
+	}
+	return out
+}
+
+// OneLine is a text as it stands in one line: its lines, separated by "; ".
+func OneLine(s string) string { return strings.Join(Lines(s), "; ") }
+
 // unprintable runes are shown as escapes: all but letters, marks, digits,
 // punctuation, symbols and the ASCII space. The replacement character is among
 // them, so that it is no disguise for a broken byte.
