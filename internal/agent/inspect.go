@@ -64,7 +64,7 @@ func (a *agent) check(ctx, rctx context.Context, want *wire.Desired, r spool.Run
 	switch {
 	case errors.Is(cerr, apply.ErrNothingApplied), errors.Is(cerr, scan.ErrCorrupt):
 		f.Error = cerr.Error()
-	case rctx.Err() != nil, errors.As(cerr, &stopped):
+	case cerr != nil && rctx.Err() != nil, errors.As(cerr, &stopped): // an order that comes as a check ends well changes nothing
 		f.Verdict, f.Error = verdictStopped, cerr.Error()
 	case cerr != nil:
 		f.Verdict, f.Error = verdictFailed, cerr.Error()

@@ -271,7 +271,7 @@ func (a *agent) connection(e bus.Event) {
 		default:
 		}
 		a.urls.Again()
-	case bus.Unwelcome, bus.Denied, bus.Slow:
+	case bus.Unwelcome, bus.Denied, bus.Limited, bus.Slow:
 		a.note(Error, "", "the Core's bus: "+e.Kind.String(), e.Err)
 	case bus.Lost, bus.Failed:
 		a.note(Warning, "", "the Core is away: "+e.Kind.String(), e.Err)
