@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -11,6 +14,7 @@ import (
 	"nightferry/internal/digest"
 	"nightferry/internal/halt"
 	"nightferry/internal/manifest"
+	"nightferry/internal/trust"
 )
 
 type pullFlags struct {
@@ -97,8 +101,15 @@ func (e *env) pull(ctx context.Context, rawURL, channel, dir string, f *pullFlag
 	var extras int64
 	o.OnEvent = e.pullEvents(store, f.dryRun, &extras)
 	e.startProgress()
+	made, err := confirmAbsent(dir)
+	if err != nil {
+		return err
+	}
 	res, err := apply.Run(ctx, store, dir, o)
 	e.endProgress()
+	if made && res != nil && res.Number == 0 && (isAbsent(err) || isUnreachable(err) || isDenied(err)) {
+		err = errors.Join(err, unmake(dir))
+	}
 	if extras > maxExtras && !e.json {
 		e.summary("%-8s … and %s more of the site's own: --json lists them all", apply.Extra, group(extras-maxExtras))
 	}
@@ -113,6 +124,11 @@ func (e *env) pull(ctx context.Context, rawURL, channel, dir string, f *pullFlag
 			"free the files that are named above, then run it again: it goes on from here"}
 	}
 	return nil
+}
+
+// unmake removes a target that a pull has made and then had no release for.
+func unmake(dir string) error {
+	return errors.Join(os.RemoveAll(filepath.Join(dir, manifest.StateDir)), os.Remove(dir))
 }
 
 // pulled is what a pull tells programs at its end.
@@ -202,6 +218,8 @@ func (e *env) pullEvents(t *traffic, dryRun bool, extras *int64) func(apply.Even
 		switch ev.Kind {
 		case apply.RetryEvent:
 			e.retry(ev.Cause)
+		case apply.PinEvent:
+			e.pinned(ev.Root)
 		case apply.PhaseEvent:
 			e.event("phase", meter{Phase: ev.Phase})
 			e.tell(meter{Phase: ev.Phase})
@@ -226,6 +244,17 @@ func (e *env) pullEvents(t *traffic, dryRun bool, extras *int64) func(apply.Even
 				e.summary("%-8s %s%s", ev.Outcome, shown(ev.Path), from(ev.From))
 			}
 		}
+	}
+}
+
+// pinned tells that a root key is believed because the store has it: whoever
+// gave the store could have given another.
+func (e *env) pinned(root trust.Public) {
+	e.event("pinned", struct {
+		Root trust.Public `json:"root"`
+	}{root})
+	if !e.json && !e.quiet {
+		e.complain(fmt.Sprintf("nightferry: root key pinned on first use: compare it with nightferry-root.pub\n  %s", root))
 	}
 }
 

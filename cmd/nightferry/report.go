@@ -12,8 +12,10 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"nightferry/internal/apply"
 	"nightferry/internal/bucket"
 	"nightferry/internal/publish"
+	"nightferry/internal/repo"
 )
 
 // env is what one run of the program was given, and how it answers: data and
@@ -25,6 +27,7 @@ type env struct {
 	json, quiet    bool
 	stateDir       string
 
+	store   string // the URL of the store that was opened, for errors
 	started bool   // a verb has begun: what fails now is no usage error
 	act     string // what it is about, for errors: push "/srv/packages"
 
@@ -145,7 +148,7 @@ func (e *env) complain(text string) {
 
 // fail reports the error that ends the run.
 func (e *env) fail(err error, code int) {
-	text, remedy := explain(err)
+	text, remedy := e.explain(err)
 	name := ""
 	for _, x := range exits() {
 		if x.code == code {
@@ -186,6 +189,30 @@ func (e *env) fail(err error, code int) {
 
 // maxListed bounds the paths that an error lists for a person.
 const maxListed = 1000
+
+// explain is explain of an error that may come from the store, which it names
+// unless the act does, and whose remedy may depend on the verb.
+func (e *env) explain(err error) (text, remedy string) {
+	text, remedy = explain(err)
+	store := shownStore(e.store)
+	var b *bucket.Error
+	if e.store != "" && !strings.Contains(e.act, store) && errors.As(err, &b) && b.Op != "open" {
+		text = store + ": " + text
+	}
+	switch {
+	case remedy != "":
+	case errors.Is(err, repo.ErrNoRepository):
+		remedy = "check the prefix in the store's URL"
+		if !strings.HasPrefix(e.act, "pull ") && !strings.HasPrefix(e.act, "verify ") {
+			remedy += "; who owns the content makes a repository with nightferry init"
+		}
+	case errors.Is(err, repo.ErrNoRelease):
+		remedy = "nightferry releases STORE lists the channels that have one"
+	case as[*apply.NoReleaseError](err):
+		remedy = "nightferry releases STORE CHANNEL lists them"
+	}
+	return text, remedy
+}
 
 // explain splits an error into what happened and what to do about it.
 func explain(err error) (text, remedy string) {

@@ -56,6 +56,7 @@ func (e *env) openStore(ctx context.Context, rawURL string, f *storeFlags, creat
 	if f.connections < 0 || f.connections > 256 {
 		return nil, usage("", "--connections %d: want 1 to 256", f.connections)
 	}
+	e.store = rawURL
 	s, err := bucket.Open(ctx, rawURL, bucket.Options{
 		UserAgent: "nightferry/" + version(),
 		OnRetry:   func(err error) { e.retry(err) },
@@ -173,7 +174,7 @@ func (s *session) release(ctx context.Context, channel string, number uint64) (*
 		return s.Release(ctx, channel, h.Number, h.Release)
 	}
 	if number > h.Number {
-		return nil, &absentError{fmt.Sprintf("release %d of %q does not exist: its newest is %d", number, channel, h.Number), "nightferry releases lists them"}
+		return nil, &absentError{fmt.Sprintf("release %d of %q does not exist: its newest is %d", number, channel, h.Number), "nightferry releases STORE CHANNEL lists them"}
 	}
 	return s.Release(ctx, channel, number, [32]byte{})
 }

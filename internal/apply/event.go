@@ -31,6 +31,7 @@ const (
 	PhaseEvent                // Phase begins
 	ProgressEvent             // the counters moved
 	RetryEvent                // Cause says what is tried again, or was set aside
+	PinEvent                  // Root is trusted from now on, because nobody said which to trust
 )
 
 // Phases of a run, in order.
@@ -60,6 +61,7 @@ type Event struct {
 	Fetched int64         // bytes of it that came from the store, before compression
 	Digest  digest.Digest // of the file as the release has it
 	Cause   error
+	Root    trust.Public // of a PinEvent
 
 	Committed bool // Options.Intend or Options.Settle was told of it
 

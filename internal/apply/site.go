@@ -286,6 +286,9 @@ func (s *site) connect(ctx context.Context, store bucket.Store) (*repo.Head, err
 	if err != nil {
 		return nil, err
 	}
+	if memory == nil && s.o.RootKey == nil {
+		s.emit(Event{Kind: PinEvent, Root: s.repo.Root()})
+	}
 	s.asked = s.o.Now()
 	err = s.repo.CheckHalt(ctx, s.o.Subject)
 	var head *repo.Head

@@ -41,6 +41,9 @@ func (r *Repo) subject(kind string, version uint16, channel string, number uint6
 	return trust.Subject{Kind: kind, Version: version, Repo: r.format.Repo, Scope: r.keys.Name(channel), Number: number}
 }
 
+// ErrNoRelease says that a channel has no release, or that there is no such.
+var ErrNoRelease = errors.New("has no release yet")
+
 // Head reads a channel's head. It is fs.ErrNotExist where the channel has no
 // release, ErrOlder where the head is older than one seen before, and
 // trust.ErrUntrusted where no active key signed it.
@@ -57,7 +60,7 @@ func (r *Repo) Head(ctx context.Context, channel string) (*Head, error) {
 		if seen := r.seen(channel); seen > 0 {
 			return nil, fmt.Errorf("channel %q has no head, but release %d was seen: %w: somebody removed it; push again from the Core", channel, seen, ErrOlder)
 		}
-		return nil, fmt.Errorf("channel %q has no release yet: %w", channel, err)
+		return nil, fmt.Errorf("channel %q %w: %w", channel, ErrNoRelease, err)
 	}
 	return h, err
 }

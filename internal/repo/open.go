@@ -64,6 +64,9 @@ type Repo struct {
 	unnamed map[digest.Digest]time.Time // packs that were stored and that no segment names yet
 }
 
+// ErrNoRepository says that there is none in the store, below its prefix.
+var ErrNoRepository = errors.New("no repository is here")
+
 // ErrKey says that the repository is encrypted and the key is lacking or wrong.
 var ErrKey = errors.New("repository key")
 
@@ -80,7 +83,7 @@ func Open(ctx context.Context, s bucket.Store, o Options) (*Repo, error) {
 		return err
 	})
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("no repository is here (make one with nightferry init): %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrNoRepository, err)
 	}
 	if err != nil {
 		return nil, err
