@@ -224,6 +224,27 @@ func (x *coreBox) publishes() {
 	contains(t, x.table("publish", "package", "--dry-run"), `would be published`)
 	contains(t, x.table("publish", "package"), `package: release 1 published: 2 files`)
 	contains(t, x.table("publish", "package"), `release 1 is unchanged`)
+	// Names that a guard refuses are told, with what this Core can do about them, and on lines of their own.
+	for _, name := range []string{"aux.txt", "Foo.msi"} {
+		if err := os.WriteFile(filepath.Join(source, name), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	why := x.fails(4, "publish", "package")
+	contains(t, why, `\n  name "aux.txt"`, `(?i)\n  name "foo.msi"`, `set channels.package.unportable_names: allow`)
+	if strings.Contains(why, "--allow-unportable") {
+		t.Error(why)
+	}
+	for _, list := range []string{x.must("run", "show", x.lines("runs", "--core", "--state", "refused")[0]["id"].(string)), x.must("incidents")} {
+		if contains(t, list, `nothing\s+was\s+published;\s+name\s+"aux.txt"`); strings.Contains(list, `\n`) {
+			t.Error(list)
+		}
+	}
+	for _, name := range []string{"aux.txt", "Foo.msi"} {
+		if err := os.Remove(filepath.Join(source, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	// All that are configured; one that cannot be published keeps no other back.
 	x.edit("channels:\n", "channels:\n  absent: {source: "+filepath.Join(x.dir, "content", "absent")+"}\n")
 	x.must("core", "reload")

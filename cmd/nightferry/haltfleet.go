@@ -128,7 +128,7 @@ func (e *env) resumeFleet(ctx context.Context, f *coreFlags, r resumeRequest) er
 func (e *env) changedHalts(event string, done *core.HaltChange) {
 	e.event(event, done)
 	if done.Store != "" {
-		e.summary("the store does not have it yet, which is tried again: %s", shown(done.Store))
+		e.summary("the store does not have it yet, which is tried again: %s", said(done.Store))
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"nightferry/internal/api"
 	"nightferry/internal/apply"
 	"nightferry/internal/bucket"
 	"nightferry/internal/publish"
@@ -217,9 +218,8 @@ func (e *env) explain(err error) (text, remedy string) {
 // explain splits an error into what happened and what to do about it.
 func explain(err error) (text, remedy string) {
 	text = err.Error()
-	var g *publish.GuardError
-	if errors.As(err, &g) {
-		return g.Why + ": nothing was published", g.Remedy // its paths are listed apart
+	if g, of := guardOf(err); g != nil {
+		return of + g.Why + ": nothing was published", g.Remedy // its paths are listed apart
 	}
 	var r interface{ Remedy() string }
 	if errors.As(err, &r) {
@@ -234,11 +234,28 @@ func explain(err error) (text, remedy string) {
 	return text, remedy
 }
 
-// pathsOf returns the paths that an error is about, where it lists some.
+// guardOf returns the guard that an error is of, and what the error says before
+// it; nil where it says more after it, or there is none.
+func guardOf(err error) (g *publish.GuardError, before string) {
+	if !errors.As(err, &g) {
+		return nil, ""
+	}
+	before, last := strings.CutSuffix(err.Error(), g.Error())
+	if !last || strings.Contains(before, "\n") {
+		return nil, "" // there are more reasons than this one
+	}
+	return g, before
+}
+
+// pathsOf returns the paths that an error is about, where it lists some, here
+// or as the Core tells.
 func pathsOf(err error) []string {
-	var g *publish.GuardError
-	if errors.As(err, &g) {
+	if g, _ := guardOf(err); g != nil {
 		return g.Paths
+	}
+	var told *api.Error
+	if errors.As(err, &told) {
+		return told.Paths
 	}
 	return nil
 }

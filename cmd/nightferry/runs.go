@@ -212,14 +212,14 @@ func (e *env) showRun(r *core.RunDetail) {
 	}
 	e.print("run      %s: %s", r.ID, shown(runState(&r.Run)))
 	if r.Cause != "" {
-		e.print("cause    %s", shown(r.Cause))
+		e.print("cause    %s", said(r.Cause))
 	}
 	where := "the Core"
 	if r.Site != "" {
 		where = r.Site + " (" + r.Domain + ")"
 	}
 	e.print("where    %s, channel %s", shown(where), shown(r.Channel))
-	if r.Number > 0 {
+	if r.Number > 0 && !r.Release.IsZero() {
 		e.print("release  %d, %s, %s; before it %s", r.Number, count(r.Totals.Files, "file"), size(r.Totals.Bytes), number(r.Parent))
 		e.print("digest   %s", r.Release)
 		e.print("tree     %s", r.Tree)
@@ -249,7 +249,7 @@ func (e *env) showFile(f *record.File) {
 		line += " (from " + shown(f.From) + ")"
 	}
 	if f.Cause != "" {
-		line += ": " + shown(f.Cause)
+		line += ": " + said(f.Cause)
 	}
 	e.print("%-9s %8s  %s", shown(f.Outcome), size(f.Size), line)
 }

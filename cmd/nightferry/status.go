@@ -284,7 +284,7 @@ func (e *env) showIncident(x *ledger.Incident) {
 		over = ", over since " + minute(x.Resolved)
 	}
 	e.print("%s  %-12s %s, %s%s", minute(x.Opened), shown(x.Kind), shown(x.Scope), times, over)
-	e.print("%s", indent(wrap(shown(x.Text), lineWidth-2)))
+	e.print("%s", indent(wrap(said(x.Text), lineWidth-2)))
 	for _, m := range x.Members {
 		if m.Site != "" && len(x.Members) > 1 {
 			e.print("    %s, since %s", shown(m.Site), minute(m.First))

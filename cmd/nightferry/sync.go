@@ -36,7 +36,11 @@ func newPublish(e *env) *cobra.Command {
 			}
 			for _, channel := range args {
 				r.Channel = channel
-				if err := e.publish(ctx, a, r); err != nil {
+				err := e.publish(ctx, a, r)
+				if err != nil && len(args) == 1 {
+					return err // the act names it
+				}
+				if err != nil {
 					return fmt.Errorf("channel %s: %w", shown(channel), err)
 				}
 			}
@@ -222,7 +226,7 @@ func (e *env) showEvent(ev *core.Event) {
 			changes([]counted{{t.Added, "added"}, {t.Changed, "changed"}, {t.Moved, "moved"}, {t.Repaired, "repaired"}, {t.Deleted, "deleted"}, {t.Locked, "locked"}, {t.Failed, "failed"}}),
 			size(t.Fetched), short(ev.Ended.ID.String()))
 		if ev.Ended.Cause != "" {
-			e.summary("  %s", shown(ev.Ended.Cause))
+			e.summary("  %s", said(ev.Ended.Cause))
 		}
 	case ev.Progress != nil && ev.Progress.BytesTotal > 0:
 		e.summary("%s %-10s %d %% of %s", where, shown(ev.Progress.Phase), 100*ev.Progress.BytesDone/ev.Progress.BytesTotal, size(ev.Progress.BytesTotal))

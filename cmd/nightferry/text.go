@@ -15,6 +15,9 @@ import (
 // shown makes a name safe to print, as the job logs do.
 func shown(s string) string { return record.Printable(s) }
 
+// said makes what a program says safe to print, on one line.
+func said(s string) string { return record.OneLine(s) }
+
 // shownLines is shown for a text of several lines.
 func shownLines(s string) string {
 	lines := strings.Split(s, "\n")

@@ -127,7 +127,7 @@ func (e *env) verifyFleet(ctx context.Context, f *verifyFlags, v *fleetVerify) e
 		if x := l.Differs; x != nil {
 			e.event("finding", x)
 			if !e.json {
-				e.print("  %-10s %s: %s", shown(x.Outcome), shown(x.Path), shown(x.Why))
+				e.print("  %-10s %s: %s", shown(x.Outcome), shown(x.Path), said(x.Why))
 			}
 		}
 		return nil
@@ -174,6 +174,6 @@ func (e *env) showVerified(run *ledger.Run) {
 	}
 	e.summary("%-16s %-10s release %s: %s: %s, %s", shown(run.Site), shown(run.Channel), group(int64(run.Number)), shown(run.State), what, took(run.Finished.Sub(run.Started).Round(time.Millisecond)))
 	if run.Cause != "" {
-		e.summary("  %s", shown(run.Cause))
+		e.summary("  %s", said(run.Cause))
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -127,6 +128,7 @@ func (c *Core) publish(ctx context.Context, ch *fleet.Channel, o PublishOptions)
 	}
 	c.say(Event{Kind: RunStarted, Channel: ch.Name, Run: id.String()})
 	res, err := c.push(ctx, ch, o, w)
+	err = byChannelKey(err, ch.Name)
 	p := &Published{Run: id.String(), Channel: ch.Name}
 	end := ledger.Finish{State: failed}
 	if err != nil {
@@ -179,6 +181,19 @@ func (c *Core) publish(ctx context.Context, ch *fleet.Channel, o PublishOptions)
 	list, err := c.settings.Load().Fleet.Select(fleet.Scope{Channel: ch.Name})
 	p.Sites = len(list)
 	return p, err
+}
+
+// byChannelKey lets a guard name the configuration's key where push has a flag
+// that publish lacks.
+func byChannelKey(err error, channel string) error {
+	guard := (*publish.GuardError)(nil)
+	if !errors.As(err, &guard) {
+		return err
+	}
+	g := *guard
+	key := "channels." + channel
+	g.Why = strings.NewReplacer("use --allow-unportable-names", "set "+key+".unportable_names: allow", "with --links skip", "with "+key+".links: skip").Replace(g.Why)
+	return &g
 }
 
 func (c *Core) push(ctx context.Context, ch *fleet.Channel, o PublishOptions, w *ownRun) (res *publish.Result, err error) {

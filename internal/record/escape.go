@@ -46,8 +46,9 @@ func Lines(s string) []string {
 	return out
 }
 
-// OneLine is a text as it stands in one line: its lines, separated by "; ".
-func OneLine(s string) string { return strings.Join(Lines(s), "; ") }
+// OneLine is a text as it stands in one line: its lines, separated by "; " where
+// a colon does not join them.
+func OneLine(s string) string { return strings.ReplaceAll(strings.Join(Lines(s), "; "), ":; ", ": ") }
 
 // unprintable runes are shown as escapes: all but letters, marks, digits,
 // punctuation, symbols and the ASCII space. The replacement character is among

@@ -263,17 +263,14 @@ func TestPurge(t *testing.T) {
 	}
 }
 
-// TestLines: the lines of a text are kept apart, and whatever else a terminal
+// TestOneLine: the lines of a text are kept apart, and whatever else a terminal
 // would obey is an escape.
-func TestLines(t *testing.T) {
+func TestOneLine(t *testing.T) {
 	for in, want := range map[string]string{
-		"one": "one", "": "", "\n\n": "", "two names:\n  a\n  b\n": "two names:; a; b", "a\r\nb": "a; b", "a\rb\x1b[2J": `a\rb\x1b[2J`, "a\u2028b\n\u202ec": `a\u2028b; \u202ec`,
+		"one": "one", "": "", "\n\n": "", "two names:\n  a\n  b\n": "two names: a; b", "a\r\nb": "a; b", "a\rb\x1b[2J": `a\rb\x1b[2J`, "a\u2028b\n\u202ec": `a\u2028b; \u202ec`,
 	} {
 		if got := OneLine(in); got != want {
 			t.Errorf("%q: got %s, want %s", in, got, want)
-		}
-		if got := strings.Join(Lines(in), "; "); got != want {
-			t.Errorf("the lines of %q: got %s, want %s", in, got, want)
 		}
 	}
 }
