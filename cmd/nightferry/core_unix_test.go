@@ -284,11 +284,26 @@ func (x *coreBox) publishes() {
 	x.fails(14, "sync", "--all", "--channel", "pakage")
 	x.fails(14, "sites", "--site", "atlantis")
 	x.fails(14, "where", "pakage/foo.msi")
+	for _, verb := range []string{"runs", "logs"} {
+		contains(t, x.fails(14, verb, "--site", "berlyn"), `did you mean "berlin"`)
+		x.fails(14, verb, "--channel", "pakage")
+		contains(t, x.fails(2, verb, "--since", "foo"), "remedy: see nightferry "+verb+" --help")
+	}
+	contains(t, x.must("runs", "--site", "berlin"), "no such run")
+	contains(t, x.fails(2, "runs", "--state", "bogus"), "want one of verified")
+	x.must("runs", "--state", "incomplete")
+	x.fails(2, "logs", "--run", "zzzz")
+	x.fails(14, "logs", "--run", strings.Repeat("f", 12))
+	contains(t, x.fails(2, "plan", "--days", "0"), "remedy: see nightferry plan --help")
 	var logs []string
 	for began := time.Now(); len(logs) < len(runs); { // a log file is written a moment after its run's end
 		if logs = strings.Fields(x.must("logs", "--core")); time.Since(began) > time.Minute {
 			t.Fatalf("%d log files of %d runs\n%s", len(logs), len(runs), x.log)
 		}
+	}
+	last := strings.TrimSuffix(filepath.Base(logs[0]), ".jsonl")
+	if one := x.must("logs", "--run", last[:12]); strings.TrimSpace(one) != logs[0] {
+		t.Errorf("logs --run %s: %q, want %q", last[:12], one, logs[0])
 	}
 	for _, l := range logs {
 		if _, err := os.Stat(l); err != nil {

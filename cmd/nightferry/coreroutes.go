@@ -40,7 +40,11 @@ func (d *daemon) routes() []api.Route {
 		if err != nil {
 			return nil, err
 		}
-		return list(d.core.Runs(ctx, f))
+		runs, err := d.core.Runs(ctx, f)
+		if err == nil && len(runs) == 0 {
+			err = d.known(ctx, fleet.Scope{Domain: f.Domain, Site: f.Site, Channel: f.Channel})
+		}
+		return list(runs, err)
 	})
 	add("GET /v1/audit", func(ctx context.Context, c *api.Call) (any, error) {
 		since, until, limit, err := period(c)
@@ -137,7 +141,22 @@ func (d *daemon) logs(ctx context.Context, c *api.Call) (any, error) {
 		return nil, err
 	}
 	f := record.Filter{Domain: c.Query("domain"), Site: c.Query("site"), Channel: c.Query("channel"), Run: c.Query("run"), Core: c.Flag("core"), Since: since, Until: until}
-	return nil, d.core.Logs(ctx, f, func(l record.Log) error { return c.Send(logLine{d.core.LogsDir(), l}) })
+	found := false
+	err = d.core.Logs(ctx, f, func(l record.Log) error { found = true; return c.Send(logLine{d.core.LogsDir(), l}) })
+	if err != nil || found {
+		return nil, err
+	}
+	if f.Run != "" {
+		return nil, &absentError{fmt.Sprintf("no log file is of run %q", f.Run), "nightferry runs lists the runs; one that is under way has no log file yet"}
+	}
+	return nil, d.known(ctx, fleet.Scope{Domain: f.Domain, Site: f.Site, Channel: f.Channel})
+}
+
+// known fails for a name that the configuration does not have. It is asked only
+// about what nothing was found of: what is past may be of a site that is gone.
+func (d *daemon) known(ctx context.Context, s fleet.Scope) error {
+	_, err := d.core.Sites(ctx, s)
+	return err
 }
 
 func (d *daemon) tokens(ctx context.Context, c *api.Call) (any, error) {

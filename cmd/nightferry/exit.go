@@ -29,6 +29,7 @@ import (
 // Exit codes that code names itself.
 const (
 	exitFailed      = 1
+	exitUsage       = 2
 	exitInterrupted = 130
 )
 
@@ -48,7 +49,7 @@ func exits() []exit {
 	return []exit{
 		{0, "ok", "done; for verify, diff and fsck: and nothing was found", nil},
 		{exitFailed, "failed", "anything that has no code of its own", nil},
-		{2, "usage", "the command line makes no sense", isUsage},
+		{exitUsage, "usage", "the command line makes no sense", isUsage},
 		{3, "different", "it worked, and found differences (verify, diff) or problems (fsck, core check)", as[*foundError]},
 		{4, "refused", "a guard stopped it before anything was published or changed", isRefused},
 		{5, "untrusted", "unsigned, altered, signed by a key that does not count, or older than seen before", isUntrusted},

@@ -125,7 +125,7 @@ func newResume(e *env) *cobra.Command {
 					return id != 0 && a.ID == id || id == 0 && a.Scope == kind && a.Value == value
 				})
 				if len(o.Active) == before && !lost {
-					return &absentError{"no such order is active", "nightferry halt status lists those that are"}
+					return &absentError{"no such order is active", "nightferry halt status STORE lists those that are"}
 				}
 				return nil
 			})

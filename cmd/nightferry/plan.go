@@ -158,7 +158,10 @@ func newLimit(e *env) *cobra.Command {
 				return usage("limit", "want a RATE, or --off alone")
 			case !off:
 				r.Rate = args[0]
-				if _, err := core.ParseLimit(r.Rate); err != nil || r.Rate == "" {
+				if r.Rate == "" {
+					return usage("limit", "want a RATE, such as 20Mbit, or --off alone")
+				}
+				if _, err := core.ParseLimit(r.Rate); err != nil {
 					return usage("limit", "%q: %w", args[0], err)
 				}
 			}

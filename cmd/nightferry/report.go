@@ -29,6 +29,7 @@ type env struct {
 	stateDir       string
 
 	store   string // the URL of the store that was opened, for errors
+	verb    string // nightferry push; for errors
 	started bool   // a verb has begun: what fails now is no usage error
 	act     string // what it is about, for errors: push "/srv/packages"
 
@@ -150,6 +151,9 @@ func (e *env) complain(text string) {
 // fail reports the error that ends the run.
 func (e *env) fail(err error, code int) {
 	text, remedy := e.explain(err)
+	if remedy == "" && code == exitUsage {
+		remedy = "see " + e.verb + " --help"
+	}
 	name := ""
 	for _, x := range exits() {
 		if x.code == code {

@@ -75,7 +75,8 @@ func (e *env) command(v verb) *cobra.Command {
 		Example: indent(v.example),
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) < v.min || len(args) > v.max {
-				return fmt.Errorf("%s: %s given: usage: %s", cmd.CommandPath(), count(int64(len(args)), "argument"), cmd.UseLine())
+				e.act = strings.TrimPrefix(cmd.CommandPath(), "nightferry ")
+				return fmt.Errorf("%s given: usage: %s", count(int64(len(args)), "argument"), cmd.UseLine())
 			}
 			return nil
 		},

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -46,8 +47,10 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if err == nil {
 		return 0
 	}
+	e.verb = cmd.CommandPath()
 	if !e.started {
-		err = &usageError{cmd: cmd.CommandPath(), err: err}
+		err = &usageError{cmd: e.verb, err: suggested(err)}
+		e.json = e.json || asksJSON(args) // flags were not read as far as there
 	}
 	code := codeOf(err)
 	if interrupted && code == exitFailed {
@@ -55,6 +58,29 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	e.fail(err, code)
 	return code
+}
+
+// asksJSON reports whether a command line that could not be read asks for JSON.
+func asksJSON(args []string) bool {
+	for _, a := range args {
+		switch a {
+		case "--":
+			return false
+		case "--json", "--json=true":
+			return true
+		}
+	}
+	return false
+}
+
+// suggested puts what cobra suggests, in place of a verb that there is not, on
+// the line of the error.
+func suggested(err error) error {
+	text, list, ok := strings.Cut(err.Error(), "\n\nDid you mean this?")
+	if !ok {
+		return err
+	}
+	return fmt.Errorf("%s: did you mean %s?", text, strings.Join(strings.Fields(list), " or "))
 }
 
 // watchSignals cancels the context at the first Ctrl-C or SIGTERM, so that the
@@ -110,9 +136,17 @@ func (e *usageError) Error() string { return e.err.Error() }
 func (e *usageError) Unwrap() error { return e.err }
 
 // Remedy tells where the command is explained.
-func (e *usageError) Remedy() string { return "see " + e.cmd + " --help" }
+func (e *usageError) Remedy() string {
+	if e.cmd == "" {
+		return "" // who reports it knows
+	}
+	return "see " + e.cmd + " --help"
+}
 
-// usage makes a usage error of a text.
+// usage makes a usage error of a text. cmd is empty in what several verbs share.
 func usage(cmd, format string, args ...any) error {
-	return &usageError{cmd: "nightferry " + cmd, err: fmt.Errorf(format, args...)}
+	if cmd != "" {
+		cmd = "nightferry " + cmd
+	}
+	return &usageError{cmd: cmd, err: fmt.Errorf(format, args...)}
 }

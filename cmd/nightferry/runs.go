@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -86,6 +87,9 @@ func newRuns(e *env) *cobra.Command {
 			if err := a.get(ctx, "/v1/runs", q, &list); err != nil {
 				return err
 			}
+			if !slices.Contains(runStates(), state) && state != "" && len(list) == 0 {
+				return usage("runs", "--state %q: want one of %s; --open lists what is under way", state, strings.Join(runStates(), ", "))
+			}
 			t := table{head: []string{"RUN", "STARTED", "SITE", "CHANNEL", "REL", "STATE", "FETCHED", "TOOK"}, right: map[int]bool{4: true, 6: true, 7: true}, cut: []int{2, 3, 5}}
 			for _, r := range list {
 				e.event("run", r)
@@ -97,10 +101,15 @@ func newRuns(e *env) *cobra.Command {
 	})
 	f.add(cmd)
 	p.add(cmd)
-	cmd.Flags().StringVar(&state, "state", "", "only runs that ended so: verified, incomplete, failed, …")
+	cmd.Flags().StringVar(&state, "state", "", "only runs that ended in `STATE`: verified, incomplete, failed, …")
 	cmd.Flags().BoolVar(&open, "open", false, "only runs under way")
 	cmd.Flags().IntVar(&p.limit, "limit", 50, "at most the newest `N`")
 	return cmd
+}
+
+// runStates are how runs end: at sites, of publishes, of measurements.
+func runStates() []string {
+	return []string{"verified", "incomplete", "different", "planned", "failed", "stopped", "published", "nothing", "refused", "same", "moved-on", "damaged"}
 }
 
 func runSite(r *ledger.Run) string {
@@ -269,7 +278,10 @@ func newLogs(e *env) *cobra.Command {
 				return err
 			}
 			if run != "" {
-				q.Set("run", run)
+				if err := checkRunID("logs", run); err != nil {
+					return err
+				}
+				q.Set("run", strings.ToLower(run))
 			}
 			a, err := f.ask()
 			if err != nil {
@@ -296,7 +308,7 @@ func newLogs(e *env) *cobra.Command {
 	})
 	f.add(cmd)
 	p.add(cmd)
-	cmd.Flags().StringVar(&run, "run", "", "only the run with this whole `ID`")
+	cmd.Flags().StringVar(&run, "run", "", "only the run with this `ID`, or its beginning")
 	return cmd
 }
 

@@ -4,9 +4,10 @@ import "time"
 
 // Filter narrows a list; zero fields narrow nothing.
 type Filter struct {
-	Domain, Site, Channel, Run string
-	Core                       bool      // only the Core's own logs
-	Since, Until               time.Time // by the folder's day, in UTC; both days are included
+	Domain, Site, Channel string
+	Run                   string    // the beginning of its id
+	Core                  bool      // only the Core's own logs
+	Since, Until          time.Time // by the folder's day, in UTC; both days are included
 }
 
 func (f Filter) matches(p Place) bool {

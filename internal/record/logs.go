@@ -8,6 +8,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 
 	"nightferry/internal/durable"
@@ -179,7 +180,7 @@ func (l *Logs) List(f Filter, fn func(Log) error) error {
 		}
 		for _, e := range list {
 			run, ok := runOf(e.Name(), suffix)
-			if !ok || !e.Type().IsRegular() || f.Run != "" && f.Run != run {
+			if !ok || !e.Type().IsRegular() || !strings.HasPrefix(run, f.Run) {
 				continue
 			}
 			info, err := e.Info()
