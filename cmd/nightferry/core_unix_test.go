@@ -284,6 +284,7 @@ func (x *coreBox) publishes() {
 	x.fails(14, "sync", "--all", "--channel", "pakage")
 	x.fails(14, "sites", "--site", "atlantis")
 	x.fails(14, "where", "pakage/foo.msi")
+	contains(t, x.fails(14, "where", "package/sub"), `"sub" is a folder of "package": name a file in it`)
 	for _, verb := range []string{"runs", "logs"} {
 		contains(t, x.fails(14, verb, "--site", "berlyn"), `did you mean "berlin"`)
 		x.fails(14, verb, "--channel", "pakage")

@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -199,11 +201,34 @@ func (e *env) limit(ctx context.Context, f *coreFlags, r core.LimitRequest) erro
 		if !x.Connected {
 			now = "when it comes back"
 		}
-		t.add(x.Site, x.Rate, minute(x.Until), now)
+		t.add(x.Site, shownLimit(x.Rate), minute(x.Until), now)
 	}
 	e.show(&t, "there is no such site")
 	return nil
 }
+
+// shownLimit is a timetable with rates that a person can read: what comes from
+// the configuration has them in bytes.
+func shownLimit(table string) string {
+	table = exactRate.ReplaceAllStringFunc(table, func(rate string) string {
+		n, err := strconv.ParseInt(strings.TrimSuffix(rate, "B"), 10, 64)
+		switch {
+		case err != nil, n == 0:
+			return rate
+		case n%125_000 == 0:
+			return strconv.FormatInt(n/125_000, 10) + "Mbit"
+		case n%125 == 0:
+			return strconv.FormatInt(n/125, 10) + "kbit"
+		case n%1024 == 0:
+			return strconv.FormatInt(n/1024, 10) + "KiB"
+		}
+		return rate
+	})
+	return strings.TrimPrefix(table, "else ")
+}
+
+// exactRate is a rate as timetables have them, in bytes.
+var exactRate = regexp.MustCompile(`\b[0-9]+B\b`)
 
 // nightRoutes are what the local socket answers about nights.
 func (d *daemon) nightRoutes(add func(string, func(context.Context, *api.Call) (any, error))) {

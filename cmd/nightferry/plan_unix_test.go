@@ -47,11 +47,24 @@ func TestPlanAndLimit(t *testing.T) {
 	contains(t, x.fails(2, "limit", "--all", "5Mb"), "Mbit")
 	contains(t, x.fails(2, "limit", "--all", "5Mbit", "--off"), "--off")
 	contains(t, x.fails(2, "limit", "--all", "5Mbit", "--for", "ever"), "--for")
-	contains(t, x.table("limit", "--site", "osaka", "06:00-20:00 0; else 20Mbit", "--for", "2h"), `osaka +06:00-20:00 0; else`, `when it comes back`)
-	contains(t, x.table("limit", "--all", "0"), `osaka +else 0`, `lisbon +else 0`)
-	contains(t, x.table("limit", "--all", "--off"), `osaka +else unlimited`, `lisbon +else unlimited`)
+	contains(t, x.table("limit", "--site", "osaka", "06:00-20:00 0; else 20Mbit", "--for", "2h"), `osaka +06:00-20:00 0; else 20Mbit `, `when it comes back`)
+	contains(t, x.table("limit", "--all", "0"), `osaka +0 `, `lisbon +0 `)
+	contains(t, x.table("limit", "--all", "--off"), `osaka +unlimited`, `lisbon +unlimited`)
+	contains(t, x.table("limit", "--site", "osaka", "5Mbit"), `osaka +5Mbit `)
+	contains(t, x.must("audit"), `limit +site osaka +5Mbit`)
 	if all := x.lines("limit", "--site", "osaka", "8Mbit"); len(all) != 1 || all[0]["event"] != "limit" || all[0]["site"] != "osaka" {
 		t.Errorf("%v", all)
+	}
+}
+
+func TestShownLimit(t *testing.T) {
+	for table, want := range map[string]string{
+		"else 5Mbit": "5Mbit", "else 625000B": "5Mbit", "else 2.5MB": "2.5MB", "else 524288B": "512KiB",
+		"06:00-20:00 0; else 64000B": "06:00-20:00 0; else 512kbit", "else unlimited": "unlimited", "else 7B": "7B",
+	} {
+		if got := shownLimit(table); got != want {
+			t.Errorf("%q: got %q, want %q", table, got, want)
+		}
 	}
 }
 

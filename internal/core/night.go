@@ -166,7 +166,7 @@ func (c *Core) Limit(ctx context.Context, r LimitRequest) ([]Limited, error) {
 	if len(orders) == 0 {
 		return nil, errors.New("limit: there is no such site")
 	}
-	what := o.table
+	what := r.Rate // as it was written
 	if what == "" {
 		what = "the configuration's"
 	}

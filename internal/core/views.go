@@ -315,6 +315,9 @@ func (c *Core) Where(ctx context.Context, channel, name string) ([]Place, error)
 	if err != nil {
 		return nil, err
 	}
+	if e != nil && e.Kind == manifest.Dir {
+		return nil, fmt.Errorf("%q is a folder of %q: name a file in it: %w", name, channel, fs.ErrNotExist)
+	}
 	if e != nil {
 		newest = e.Digest
 	}
