@@ -22,12 +22,16 @@ type joinFlags struct {
 
 func (f *joinFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.tokenFile, "token-file", "", "read the token from `FILE`, or from standard input if that is -")
-	cmd.Flags().StringArrayVar(&f.allow, "allow", nil, "let the Core name targets in or below `DIR`; may be given several times; the Core cannot widen it")
+	cmd.Flags().StringArrayVar(&f.allow, "allow", nil, "required: let the Core name targets in or below `DIR`; may be given several times; the Core cannot widen it")
 	cmd.Flags().BoolVar(&f.replace, "replace", false, "set an identity that is there already aside")
 }
 
 // join redeems a token.
 func (e *env) join(ctx context.Context, f *joinFlags, args []string) (*agent.Identity, error) {
+	if len(f.allow) == 0 {
+		e.started = false // a mistake of the command line; the token stays good
+		return nil, errors.New("name with --allow DIR where the Core may put files: without it, the site could hold nothing")
+	}
 	token, err := e.token(f, args)
 	if err != nil {
 		return nil, err
@@ -79,11 +83,5 @@ func (e *env) joined(id *agent.Identity) error {
 	if e.json {
 		return e.answer(map[string]any{"event": "enrolled", "domain": id.Domain, "site": id.Site, "region": id.Region, "core": id.Core, "store": id.Store, "allow": id.Allow})
 	}
-	if err := e.print("this server is site %s of domain %s; content comes from %s", id.Site, id.Domain, id.Store); err != nil {
-		return err
-	}
-	if len(id.Allow) == 0 {
-		return e.print("no folder is allowed yet: name target roots under \"allow\" in site.json in %s", e.stateDir)
-	}
-	return nil
+	return e.print("this server is site %s of domain %s; content comes from %s", id.Site, id.Domain, id.Store)
 }

@@ -23,11 +23,13 @@ func TestCommandLine(t *testing.T) {
 		says string
 	}{
 		{"no such verb", []string{"sing"}, exitUsage, "unknown command"},
-		{"no token", []string{"enroll"}, exitUsage, "token-file"},
-		{"two tokens", []string{"enroll", secret, "--token-file", file}, exitUsage, "token-file"},
-		{"half a token", []string{"enroll", secret}, exitUsage, "not a whole token"},
-		{"half a token in a file", []string{"enroll", "--token-file", file}, exitUsage, "not a whole token"},
-		{"no token file", []string{"enroll", "--token-file", filepath.Join(dir, "none")}, 14, "read the token"},
+		{"no token", []string{"enroll", "--allow", dir}, exitUsage, "token-file"},
+		{"two tokens", []string{"enroll", secret, "--token-file", file, "--allow", dir}, exitUsage, "token-file"},
+		{"half a token", []string{"enroll", secret, "--allow", dir}, exitUsage, "not a whole token"},
+		{"half a token in a file", []string{"enroll", "--token-file", file, "--allow", dir}, exitUsage, "not a whole token"},
+		{"no token file", []string{"enroll", "--token-file", filepath.Join(dir, "none"), "--allow", dir}, 14, "read the token"},
+		{"no folder", []string{"enroll", "--token-file", filepath.Join(dir, "none")}, exitUsage, "--allow DIR"},
+		{"no folder for a service", []string{"install", secret}, exitUsage, "--allow DIR"},
 		{"run without identity", []string{"run"}, 14, "not enrolled"},
 		{"status without identity", []string{"status"}, 14, "not enrolled"},
 		{"install without identity", []string{"install"}, 14, "not enrolled"},

@@ -406,6 +406,9 @@ func TestCoreInit(t *testing.T) {
 	// Without a store there is a configuration to fill in, and then the rest.
 	contains(t, x.must("core", "init", at("a"), "--host", "localhost"), `name the store in it`)
 	x.config = filepath.Join(at("a"), "nightferry.yaml")
+	if b, err := os.ReadFile(x.config); err != nil || !strings.Contains(string(b), "package: '/srv/depot/package'") {
+		t.Errorf("the configuration names no target of this system: %v", err)
+	}
 	x.edit("s3://my-bucket/nightferry?region=eu-central-1", b.URL("a"))
 	contains(t, x.fails(4, "core", "init", at("a"), "--store", b.URL("elsewhere"), "--create-repository"), "another store")
 	x.must("core", "init", at("a"), "--create-repository", "--encrypt")
@@ -413,6 +416,12 @@ func TestCoreInit(t *testing.T) {
 
 	// Somebody else's repository is not taken over.
 	contains(t, x.fails(9, "core", "init", at("b"), "--host", "localhost", "--store", b.URL("a"), "--create-repository"), "adopt it with --release-key")
+	for _, left := range []string{"nightferry-root.key", "nightferry-root.pub", "data/nightferry-release.key"} {
+		if _, err := os.Lstat(filepath.Join(at("b"), left)); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("a repository of others leaves %s here: %v", left, err)
+		}
+	}
+	contains(t, x.fails(2, "core", "init", at("f"), "--store", "file:///srv/store"), "a Core needs an S3 store")
 	x.fails(7, "core", "init", at("c"), "--host", "localhost", "--store", b.URL("a"), "--release-key", at("none"))
 
 	// One that exists is adopted, with its keys; a wrong one is refused before a vault exists.

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -73,6 +74,9 @@ func (e *env) coreInit(ctx context.Context, dir string, f *coreInitFlags) error 
 		return err
 	}
 	if f.store != "" {
+		if strings.HasPrefix(f.store, "file://") {
+			return usage("core init", "--store: a Core needs an S3 store, from which its sites fetch: a directory will not do")
+		}
 		if err := bucket.CheckS3(f.store); err != nil {
 			return usage("core init", "--store: %w", err)
 		}
@@ -226,7 +230,7 @@ func (e *env) coreSummary(dir string, out *coreMade) {
 	if out.RootKey != "" {
 		e.summary("  %-12s %s\n  %12s take it away, to a place that is offline: it vouches for all others", "root key", shown(out.RootKey), "")
 	}
-	e.summary("Next: edit the configuration, then nightferry core check, then nightferry core run")
+	e.summary("Next: edit the configuration (the channel's source, the sites), then\n  nightferry core check, then nightferry core run")
 }
 
 // coreStore is how the Core opens its store.
@@ -246,6 +250,10 @@ func (e *env) createRepository(ctx context.Context, dir string, c *config.Config
 	if err != nil {
 		return nil, err
 	}
+	unmade, err := confirmAbsent(releaseBase + secretExt)
+	if err != nil {
+		return nil, err
+	}
 	rootKey, err := keptPair(rootUse, rootBase)
 	if err != nil {
 		return nil, err
@@ -262,6 +270,8 @@ func (e *env) createRepository(ctx context.Context, dir string, c *config.Config
 		}
 		temporary = append(temporary, file)
 	}
+	public := repo.PublicOf(rootKey)
+	o.Root = &public
 	store, err := bucket.Open(ctx, c.Store, o.Store)
 	if err != nil {
 		return nil, err
@@ -272,11 +282,28 @@ func (e *env) createRepository(ctx context.Context, dir string, c *config.Config
 	case errors.Is(err, repo.ErrExists) && !fresh:
 		err = nil // an init before this one came so far; were it another's, its root key would not be ours
 	case errors.Is(err, repo.ErrExists):
+		// Keys are removed only once it is sure that the repository is none of theirs: the answer to a write of ours may
+		// have been lost.
+		if _, ours := repo.Open(ctx, store, repo.Options{Key: o.RepoKey, Root: &public, Now: e.now}); ours == nil {
+			return temporary, nil
+		} else if unmade && (errors.Is(ours, trust.ErrUntrusted) || errors.Is(ours, repo.ErrKey)) {
+			err = errors.Join(err, unmakeKeys(rootBase, releaseBase, filepath.Join(c.Data, repositoryKeyName)))
+		}
 		return nil, fmt.Errorf("%w: choose another prefix, or adopt it with --release-key FILE", err)
 	}
-	public := repo.PublicOf(rootKey)
-	o.Root = &public
 	return temporary, err
+}
+
+// unmakeKeys removes keys that were made for a repository that there is not.
+func unmakeKeys(bases ...string) (err error) {
+	for _, base := range bases {
+		for _, ext := range []string{secretExt, publicExt} {
+			if rerr := os.Remove(base + ext); rerr != nil && !errors.Is(rerr, fs.ErrNotExist) {
+				err = errors.Join(err, rerr)
+			}
+		}
+	}
+	return err
 }
 
 // keptPair makes a key pair in files, or reads the one that an interrupted init

@@ -27,11 +27,16 @@ func Default(s Starter) []byte {
 	}
 	_, port, _ := net.SplitHostPort(defaultControl)
 	_, webPort, _ := net.SplitHostPort(defaultWebSocket)
+	target := "/srv/depot/package"
+	if !strings.HasPrefix(s.Dir, "/") {
+		target = `D:\depot\package`
+	}
 	return []byte(strings.NewReplacer(
 		"@STORE@", single(s.Store),
 		"@DATA@", single(below(s.Dir, "data")),
 		"@LOGS@", single(below(s.Dir, "logs")),
 		"@SOURCE@", single(below(below(s.Dir, "content"), "package")),
+		"@TARGET@", single(target),
 		"@CONTROL@", single("tls://"+net.JoinHostPort(s.Host, port)),
 		"@WEBSOCKET@", single("wss://"+net.JoinHostPort(s.Host, webPort)),
 	).Replace(starterText))
