@@ -289,15 +289,14 @@ func followRuns(ctx context.Context, orders []core.Order, events <-chan core.Eve
 		case ev := <-events:
 			k := key{ev.Site, ev.Channel}
 			run, ok := waiting[k]
-			if !ok || ev.Kind != core.RunStarted && (run == "" || ev.Run != run) {
+			switch {
+			case !ok:
 				continue
-			}
-			switch ev.Kind {
-			case core.RunStarted:
+			case ev.Kind == core.RunStarted:
 				waiting[k] = ev.Run
-			case core.RunEnded:
+			case ev.Kind == core.RunProgressed: // also of a run that must end first: who waits for it should see why
+			case ev.Kind == core.RunEnded && ev.Run == run && run != "":
 				delete(waiting, k)
-			case core.RunProgressed:
 			default:
 				continue
 			}

@@ -12,7 +12,7 @@ import (
 	"nightferry/internal/core"
 )
 
-// A run that was under way before the order does not end the following, nor
+// A run that was under way before the order is told of, but does not end the following, nor
 // does one of another site; a site that is away is not waited for, nor one for
 // which there is no release yet.
 func TestFollowRuns(t *testing.T) {
@@ -22,6 +22,7 @@ func TestFollowRuns(t *testing.T) {
 	events := make(chan core.Event, 20)
 	for _, e := range []core.Event{
 		ev(core.RunEnded, "osaka", "old"),
+		ev(core.RunProgressed, "osaka", "older"),
 		ev(core.RunStarted, "lima", "x"),
 		ev(core.RunStarted, "osaka", "new"),
 		ev(core.RunEnded, "osaka", "old"),
@@ -41,7 +42,7 @@ func TestFollowRuns(t *testing.T) {
 		got = append(got, string(e.Kind)+" "+e.Site+" "+e.Run)
 		return nil
 	})
-	want := []string{"started osaka new", "progress osaka new", "started porto p", "ended osaka new", "ended porto p"}
+	want := []string{"progress osaka older", "started osaka new", "progress osaka new", "started porto p", "ended osaka new", "ended porto p"}
 	if d := cmp.Diff(want, got); d != "" || err != nil {
 		t.Errorf("%v\n%s", err, d)
 	}

@@ -214,6 +214,9 @@ func (e *env) showOrders(orders []core.Order) {
 	}
 }
 
+// followEvery is how often a person is told how far one site's channel is.
+const followEvery = 10 * time.Second
+
 func (e *env) showEvent(ev *core.Event) {
 	if e.json {
 		return
@@ -228,7 +231,18 @@ func (e *env) showEvent(ev *core.Event) {
 		if ev.Ended.Cause != "" {
 			e.summary("  %s", said(ev.Ended.Cause))
 		}
-	case ev.Progress != nil && ev.Progress.BytesTotal > 0:
+	case ev.Progress != nil:
+		if e.now().Sub(e.followed[where]) < followEvery {
+			return
+		}
+		if e.followed == nil {
+			e.followed = map[string]time.Time{}
+		}
+		e.followed[where] = e.now()
+		if ev.Progress.BytesTotal == 0 {
+			e.summary("%s %s", where, shown(ev.Progress.Phase))
+			return
+		}
 		e.summary("%s %-10s %d %% of %s", where, shown(ev.Progress.Phase), 100*ev.Progress.BytesDone/ev.Progress.BytesTotal, size(ev.Progress.BytesTotal))
 	case ev.Kind == core.RunStarted:
 		e.summary("%s started", where)
