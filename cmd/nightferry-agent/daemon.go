@@ -71,7 +71,7 @@ func newInstall(e *env) *cobra.Command {
 	var f joinFlags
 	var seeds []string
 	var account string
-	cmd := e.command("install [TOKEN --allow DIR | --token-file FILE --allow DIR] [flags]", "Join this server to a Core and make the agent a service",
+	cmd := e.command("install [[TOKEN | --token-file FILE] --allow DIR] [flags]", "Join this server to a Core and make the agent a service",
 		"Redeems a token, if one is given, and registers the agent as a systemd unit, or as a Windows service, that starts with the machine. It asks nothing, so that the script that builds a server can call it. It needs the rights of an administrator. On Windows the log goes to agent.log in the state directory.",
 		"nightferry-agent install --token-file token.txt --allow /srv/packages", cobra.MaximumNArgs(1),
 		func(ctx context.Context, args []string) error {

@@ -74,7 +74,7 @@ func exitHelp() string {
 	var b strings.Builder
 	b.WriteString("Every verb ends with one of these codes:\n\n")
 	for _, x := range exits() {
-		fmt.Fprintf(&b, "  %3d  %-12s %s\n", x.code, x.name, x.means)
+		fmt.Fprintf(&b, "  %3d  %-12s %s\n", x.code, x.name, strings.ReplaceAll(wrapTo(x.means, lineWidth-20), "\n", "\n"+strings.Repeat(" ", 20)))
 	}
 	return b.String()
 }

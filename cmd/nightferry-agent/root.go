@@ -134,14 +134,16 @@ func usageOf(cmd *cobra.Command) error {
 const lineWidth = 79
 
 // wrap breaks a text into lines at its spaces.
-func wrap(text string) string {
+func wrap(text string) string { return wrapTo(text, lineWidth) }
+
+func wrapTo(text string, most int) string {
 	var b strings.Builder
 	width := 0
 	for _, word := range strings.Fields(text) {
 		n := utf8.RuneCountInString(word)
 		switch {
 		case width == 0:
-		case width+1+n > lineWidth:
+		case width+1+n > most:
 			b.WriteByte('\n')
 			width = 0
 		default:

@@ -13,7 +13,7 @@ func newAlert(e *env) *cobra.Command {
 		Use:     "alert",
 		Short:   "Try whether alerts reach people",
 		Long:    wrap("Incidents and morning reports are told by mail and to a webhook, as the configuration's section alerts says.", lineWidth),
-		Example: indent("nightferry alert test"),
+		Example: examples("nightferry alert test"),
 	}
 	cmd.AddCommand(newAlertTest(e))
 	return cmd

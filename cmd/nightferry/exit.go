@@ -91,7 +91,7 @@ func exitHelp() string {
 	var b strings.Builder
 	b.WriteString("Every verb ends with one of these codes:\n\n")
 	for _, x := range exits() {
-		fmt.Fprintf(&b, "  %3d  %-12s %s\n", x.code, x.name, strings.ReplaceAll(wrap(x.means, 60), "\n", "\n"+strings.Repeat(" ", 20)))
+		fmt.Fprintf(&b, "  %3d  %-13s %s\n", x.code, x.name, strings.ReplaceAll(wrap(x.means, 58), "\n", "\n"+strings.Repeat(" ", 21)))
 	}
 	return b.String()
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -70,6 +71,17 @@ func TestTableFits(t *testing.T) {
 	for i, l := range tab.lines(0) {
 		if l[:len(want[i])] != want[i] {
 			t.Errorf("got %q, want %q…", l, want[i])
+		}
+	}
+}
+
+// TestWidthOfPipes: what is no terminal is cut only if somebody says how wide it is.
+func TestWidthOfPipes(t *testing.T) {
+	e := &env{stdout: io.Discard}
+	for columns, want := range map[string]int{"": 0, "80": 80, "7": 0, "wide": 0} {
+		t.Setenv("COLUMNS", columns)
+		if got := e.width(); got != want {
+			t.Errorf("COLUMNS=%s: %d, want %d", columns, got, want)
 		}
 	}
 }

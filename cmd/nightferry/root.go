@@ -72,7 +72,7 @@ func (e *env) command(v verb) *cobra.Command {
 		Use:     v.use,
 		Short:   v.short,
 		Long:    wrap(v.long, lineWidth),
-		Example: indent(v.example),
+		Example: examples(v.example),
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) < v.min || len(args) > v.max {
 				e.act = strings.TrimPrefix(cmd.CommandPath(), "nightferry ")
@@ -99,6 +99,41 @@ func shownArg(arg string) string {
 		return shownStore(arg)
 	}
 	return arg
+}
+
+// examples indents command lines, and breaks those that a terminal would, as a
+// shell reads them: before a word, never within quotes.
+func examples(s string) string {
+	var b strings.Builder
+	for line := range strings.Lines(strings.TrimSpace(s)) {
+		line = "  " + strings.TrimSuffix(line, "\n")
+		for at := breakAt(line); at > 0; at = breakAt(line) {
+			b.WriteString(line[:at] + " \\\n")
+			line = "      " + line[at+1:]
+		}
+		b.WriteString(line + "\n")
+	}
+	return strings.TrimSuffix(b.String(), "\n")
+}
+
+// breakAt is the last space of a command line at which it can be broken, 0 where
+// it fits or has none.
+func breakAt(line string) int {
+	if len(line) <= lineWidth {
+		return 0
+	}
+	at, quoted := 0, false
+	for i := range min(len(line), lineWidth-1) {
+		switch line[i] {
+		case '\'':
+			quoted = !quoted
+		case ' ':
+			if !quoted && strings.TrimSpace(line[:i]) != "" {
+				at = i
+			}
+		}
+	}
+	return at
 }
 
 func indent(s string) string {

@@ -93,7 +93,7 @@ func newRuns(e *env) *cobra.Command {
 			t := table{head: []string{"RUN", "STARTED", "SITE", "CHANNEL", "REL", "STATE", "FETCHED", "TOOK"}, right: map[int]bool{4: true, 6: true, 7: true}, cut: []int{2, 3, 5}}
 			for _, r := range list {
 				e.event("run", r)
-				t.add(short(r.ID.String()), r.Started.UTC().Format("01-02 15:04Z"), runSite(&r), r.Channel, number(r.Number), runState(&r), size(r.Totals.Fetched), e.runTook(&r))
+				t.add(r.ID.String()[:runDigits], r.Started.UTC().Format("01-02 15:04Z"), runSite(&r), r.Channel, number(r.Number), runState(&r), size(r.Totals.Fetched), e.runTook(&r))
 			}
 			e.show(&t, "no such run")
 			return nil
@@ -111,6 +111,10 @@ func newRuns(e *env) *cobra.Command {
 func runStates() []string {
 	return []string{"verified", "incomplete", "different", "planned", "failed", "stopped", "published", "nothing", "refused", "same", "moved-on", "damaged"}
 }
+
+// runDigits is how many digits of a run's id a list shows: more than enough for
+// run show, which asks for more where two runs begin so.
+const runDigits = 8
 
 func runSite(r *ledger.Run) string {
 	if r.Site == "" {
@@ -153,7 +157,7 @@ func newRun(e *env) *cobra.Command {
 		Use:     "run",
 		Short:   "Show one run with its files",
 		Long:    wrap("A run is one attempt to bring one channel at one site to one release, one publish of the Core, or one measurement of its source. Every file of it has an outcome.", lineWidth),
-		Example: indent("nightferry run show 4f2a91"),
+		Example: examples("nightferry run show 4f2a91"),
 	}
 	var f coreFlags
 	var all bool

@@ -24,7 +24,7 @@ func newSecret(e *env) *cobra.Command {
 		Short: "Set, list and rotate the Core's secrets",
 		Long: wrap("The vault holds credentials and keys by name, encrypted under the master key. Values come from standard input or a file, never from a command line, and no command shows one. Each access is noted in the audit. "+
 			"These commands ask the running Core, or else open the vault themselves.", lineWidth),
-		Example: indent("nightferry secret set s3 < credentials\nnightferry secret list"),
+		Example: examples("nightferry secret set s3 < credentials\nnightferry secret list"),
 	}
 	cmd.AddCommand(newSecretSet(e), newSecretList(e), newSecretRotate(e), newSecretRekey(e))
 	return cmd

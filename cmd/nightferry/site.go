@@ -20,7 +20,7 @@ func newSite(e *env) *cobra.Command {
 		Use:     "site",
 		Short:   "Let sites join the fleet, and cut them off",
 		Long:    wrap("A site joins with a one-time token that the Core issues, and speaks with a key of its own from then on, until it is revoked. The configuration says which sites there are.", lineWidth),
-		Example: indent("nightferry site token osaka\nnightferry site revoke osaka --reason 'stolen'"),
+		Example: examples("nightferry site token osaka\nnightferry site revoke osaka --reason 'stolen'"),
 	}
 	var f coreFlags
 	var s siteFlags
@@ -176,7 +176,7 @@ func newDomain(e *env) *cobra.Command {
 		Use:     "domain",
 		Short:   "Cut a whole domain off",
 		Long:    wrap("A domain is a security realm: one credential for all its servers. Revoking it ends every identity of its sites at once.", lineWidth),
-		Example: indent("nightferry domain revoke apac --reason 'directory compromised'"),
+		Example: examples("nightferry domain revoke apac --reason 'directory compromised'"),
 	}
 	var f coreFlags
 	var reason string

@@ -281,7 +281,7 @@ func (e *env) showIncident(x *ledger.Incident) {
 	}
 	over := ""
 	if !x.Resolved.IsZero() {
-		over = ", over since " + minute(x.Resolved)
+		over = "\n  over since " + minute(x.Resolved)
 	}
 	e.print("%s  %-12s %s, %s%s", minute(x.Opened), shown(x.Kind), shown(x.Scope), times, over)
 	e.print("%s", indent(wrap(said(x.Text), lineWidth-2)))

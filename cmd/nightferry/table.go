@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -83,11 +84,16 @@ func (e *env) show(t *table, nothing string) {
 	}
 }
 
-// width is that of the terminal that stdout is, 0 where it is none.
+// width is that of the terminal that stdout is; where it is none, what COLUMNS
+// says, or 0.
 func (e *env) width() int {
 	f, ok := e.stdout.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
-		return 0
+		n, err := strconv.Atoi(os.Getenv("COLUMNS"))
+		if err != nil || n < 40 {
+			return 0
+		}
+		return n
 	}
 	w, _, err := term.GetSize(int(f.Fd()))
 	if err != nil || w < 40 {

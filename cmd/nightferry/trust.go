@@ -21,7 +21,7 @@ func newTrust(e *env) *cobra.Command {
 		Use:     "trust",
 		Short:   "Show, rotate and revoke the keys that sign",
 		Long:    wrap("The root key, which sites pin, vouches for release keys in numbered documents; release keys sign releases, heads and halts. These commands show the keys, replace a release key (rotate), make one count for nothing (revoke), and sign channels' heads again (resign).", lineWidth),
-		Example: indent("nightferry trust show file:///srv/store\nnightferry trust rotate --keys /etc/nightferry file:///srv/store"),
+		Example: examples("nightferry trust show file:///srv/store\nnightferry trust rotate --keys /etc/nightferry file:///srv/store"),
 	}
 	cmd.AddCommand(newTrustShow(e), newTrustRotate(e), newTrustRevoke(e), newTrustResign(e))
 	return cmd
@@ -60,7 +60,7 @@ func (s *session) showTrust() {
 	}
 	s.e.print("root key %s\ntrust document %d:", s.Root(), n)
 	for _, k := range doc.Keys {
-		s.e.print("  %s  %-8s since %s", k.Public, k.Status, stamp(time.Unix(k.Since, 0)))
+		s.e.print("  %s\n    %s since %s", k.Public, k.Status, stamp(time.Unix(k.Since, 0)))
 	}
 }
 
