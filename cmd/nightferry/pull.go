@@ -51,7 +51,7 @@ func newPull(e *env) *cobra.Command {
 // addSite adds the flags that verify --repair has as well.
 func (f *pullFlags) addSite(cmd *cobra.Command) {
 	fl := cmd.Flags()
-	fl.StringVar(&f.locked, "locked", "wait", "while a file is in use: `wait`, and change nothing before all can change, or partial: go on with the rest")
+	fl.StringVar(&f.locked, "locked", "wait", "while a file is in use, `wait|partial`: change nothing before all can change, or go on with the rest")
 	fl.StringVar(&f.lockWait, "lock-wait", "5m", "wait at most so `LONG` for files in use")
 	fl.StringArrayVar(&f.ignore, "ignore", nil, "of what the site added, neither report nor prune what matches `GLOB`; may be repeated")
 	fl.StringVar(&f.subject.Site, "site", "", "be the site `NAME` to halt orders (default: the host's name)")

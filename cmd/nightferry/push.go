@@ -36,7 +36,7 @@ func newPush(e *env) *cobra.Command {
 	f.patternFlags.add(cmd)
 	addReleaseKey(cmd, &f.releaseKey)
 	fl := cmd.Flags()
-	fl.StringVar(&f.links, "links", "refuse", "`refuse` a source with links or special files, or skip them")
+	fl.StringVar(&f.links, "links", "refuse", "what to do about links and special files in the source: `refuse|skip`")
 	fl.StringVar(&f.maxDelete, "max-delete", "25%", "refuse to remove more than this `SHARE` or number of the last release's files")
 	fl.BoolVar(&f.allowDeletes, "allow-deletes", false, "remove as many files as it takes")
 	fl.BoolVar(&f.allowEmpty, "allow-empty", false, "publish a source without any file")

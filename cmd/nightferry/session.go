@@ -32,7 +32,7 @@ func (f *storeFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.keyFile, "key-file", "", "`FILE` with the key of an encrypted repository (or the key in NIGHTFERRY_KEY)")
 	cmd.Flags().StringVar(&f.trust, "trust", "", "the repository's public root `KEY`, or a file with it; without it, the key is pinned on first use")
 	cmd.Flags().StringVar(&f.rate, "limit-rate", "", "move at most `RATE`, such as 20Mbit, 2.5MB or 512KiB per second")
-	cmd.Flags().IntVar(&f.connections, "connections", 0, "requests under way at once (default 8)")
+	cmd.Flags().IntVar(&f.connections, "connections", 8, "`N` requests under way at once")
 }
 
 // root returns the root key that must be the repository's, nil for any.
@@ -53,7 +53,7 @@ func (e *env) openStore(ctx context.Context, rawURL string, f *storeFlags, creat
 			return nil, usage("", "--limit-rate: %w", err)
 		}
 	}
-	if f.connections < 0 || f.connections > 256 {
+	if f.connections < 1 || f.connections > 256 {
 		return nil, usage("", "--connections %d: want 1 to 256", f.connections)
 	}
 	e.store = rawURL
