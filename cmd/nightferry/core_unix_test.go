@@ -222,7 +222,7 @@ func (x *coreBox) publishes() {
 		}
 	}
 	contains(t, x.table("publish", "package", "--dry-run"), `would be published`)
-	contains(t, x.table("publish", "package"), `package: release 1 published: 2 files`)
+	contains(t, x.table("publish", "package"), `package: release 1 published: 2 files, 1 folder, 6 B`, `3 added`)
 	contains(t, x.table("publish", "package"), `release 1 is unchanged`)
 	// Names that a guard refuses are told, with what this Core can do about them, and on lines of their own.
 	for _, name := range []string{"aux.txt", "Foo.msi"} {

@@ -22,6 +22,7 @@ import (
 	"nightferry/internal/bus"
 	"nightferry/internal/config"
 	"nightferry/internal/core"
+	"nightferry/internal/halt"
 	"nightferry/internal/ledger"
 	"nightferry/internal/schedule"
 	"nightferry/internal/service"
@@ -278,6 +279,10 @@ func newCoreReload(e *env) *cobra.Command {
 func told(err error) *api.Error {
 	text, remedy := explain(err)
 	t := &api.Error{Code: "failed", Message: text, Fix: remedy, Paths: pathsOf(err)}
+	var halted *halt.Error
+	if remedy == "" && errors.As(err, &halted) {
+		t.Fix = fmt.Sprintf("nightferry halt status tells more; nightferry resume %d lifts it", halted.Order.ID)
+	}
 	code := codeOf(err)
 	for _, x := range exits() {
 		if x.code == code {

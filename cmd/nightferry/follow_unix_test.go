@@ -81,4 +81,16 @@ func TestFollowTells(t *testing.T) {
 		t.Error(err)
 	}
 	contains(t, all.String(), `berlin +package +stage +[1-9]?[0-9] % of 3.0 MiB`, `berlin +package +started`, `berlin +package +verified`)
+
+	// What an order keeps behind is halted, and not only behind.
+	x.must("halt", "--site", "berlin", "--reason", "test")
+	if err := os.WriteFile(filepath.Join(source, "more"), []byte("more"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	x.must("publish", "package")
+	for began := time.Now(); !strings.Contains(x.must("sites"), "halted"); {
+		if time.Since(began) > time.Minute {
+			t.Fatalf("the site is not shown as halted\n%s", x.must("sites"))
+		}
+	}
 }

@@ -74,7 +74,7 @@ func TestHaltCommands(t *testing.T) {
 		}
 	}
 	contains(t, x.must("halt", "status", x.store), `stop all`, `stop region emea`, `stop channel package`) // the bucket has them
-	x.fails(8, "publish", "package")
+	contains(t, x.fails(8, "publish", "package"), `remedy: nightferry halt status tells more; nightferry resume \d+ lifts it`)
 	x.fails(8, "pull", x.store, "package", "target")
 	x.fails(8, "gc", x.store)
 

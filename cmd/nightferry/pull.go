@@ -179,7 +179,7 @@ func (e *env) pullSummary(r *apply.Result, t *traffic, d time.Duration) {
 	if r.Verdict == apply.Planned {
 		e.summary("%s: release %s: would fetch %s", r.Channel, group(int64(r.Number)), size(r.BytesNeeded))
 	} else {
-		e.summary("%s: release %s: %s: %s, %s", r.Channel, group(int64(r.Number)), state, count(r.Totals.Files, "file"), size(r.Totals.Bytes))
+		e.summary("%s: release %s: %s: %s", r.Channel, group(int64(r.Number)), state, holding(r.Totals.Files, r.Totals.Dirs, r.Totals.Bytes))
 	}
 	if r.NoOp && r.Extra == 0 {
 		return

@@ -118,7 +118,7 @@ func (e *env) pushSummary(channel string, res *publish.Result, d time.Duration) 
 	default:
 		what += " published"
 	}
-	e.summary("%s: %s: %s, %s", channel, what, count(res.Totals.Files, "file"), size(res.Totals.Bytes))
+	e.summary("%s: %s: %s", channel, what, holding(res.Totals.Files, res.Totals.Dirs, res.Totals.Bytes))
 	if res.Unchanged && res.Read == 0 {
 		return
 	}

@@ -15,6 +15,7 @@ import (
 	"nightferry/internal/api"
 	"nightferry/internal/apply"
 	"nightferry/internal/bucket"
+	"nightferry/internal/halt"
 	"nightferry/internal/publish"
 	"nightferry/internal/repo"
 )
@@ -203,6 +204,7 @@ func (e *env) explain(err error) (text, remedy string) {
 	text, remedy = explain(err)
 	store := shownStore(e.store)
 	var b *bucket.Error
+	var halted *halt.Error
 	if e.store != "" && !strings.Contains(e.act, store) && errors.As(err, &b) && b.Op != "open" {
 		text = store + ": " + text
 	}
@@ -215,6 +217,8 @@ func (e *env) explain(err error) (text, remedy string) {
 		}
 	case errors.Is(err, repo.ErrNoRelease):
 		remedy = "nightferry releases STORE lists the channels that have one"
+	case errors.As(err, &halted):
+		remedy = fmt.Sprintf("nightferry halt status STORE tells more; nightferry resume --order %d STORE lifts it", halted.Order.ID)
 	case as[*apply.NoReleaseError](err):
 		remedy = "nightferry releases STORE CHANNEL lists them"
 	}

@@ -109,7 +109,7 @@ func (e *env) publishSummary(d *core.Published, spent time.Duration) {
 	case d.DryRun:
 		what = "would be published"
 	}
-	e.summary("%s: release %s %s: %s, %s", shown(d.Channel), group(int64(d.Number)), what, count(d.Files, "file"), size(d.Bytes))
+	e.summary("%s: release %s %s: %s", shown(d.Channel), group(int64(d.Number)), what, holding(d.Files, d.Dirs, d.Bytes))
 	if d.Unchanged {
 		return
 	}

@@ -57,6 +57,14 @@ func count(n int64, noun string) string {
 	return group(n) + " " + noun + "s"
 }
 
+// holding writes what a release holds: 3 files, 2 folders, 1.2 KiB.
+func holding(files, folders, bytes int64) string {
+	if folders == 0 {
+		return count(files, "file") + ", " + size(bytes)
+	}
+	return count(files, "file") + ", " + count(folders, "folder") + ", " + size(bytes)
+}
+
 // group writes a number with a comma between thousands.
 func group(n int64) string {
 	s := strconv.FormatInt(n, 10)

@@ -88,6 +88,7 @@ type Published struct {
 	Unchanged bool          `json:"unchanged"`
 	DryRun    bool          `json:"dry_run,omitempty"`
 	Files     int64         `json:"files"`
+	Dirs      int64         `json:"dirs"`
 	Bytes     int64         `json:"bytes"`
 	Added     int64         `json:"added"`
 	Changed   int64         `json:"changed"`
@@ -146,7 +147,7 @@ type ChannelStatus struct {
 	Holds    uint64       `json:"holds"` // last attested; 0: none
 	Since    time.Time    `json:"since,omitzero"`
 	Verified time.Time    `json:"verified,omitzero"`
-	State    string       `json:"state"`                // current, behind, different (an incident names the paths), running, never, contradicted (by what the Core measured), unproven (the agent before said so, or it was not verified)
+	State    string       `json:"state"`                // current, behind, halted (behind, and an order keeps it so), different (an incident names the paths), running, never, contradicted (by what the Core measured), unproven (the agent before said so, or it was not verified)
 	Run      string       `json:"run,omitempty"`        // the one under way, else the last
 	LastEnd  string       `json:"last_end,omitempty"`   // how the last run ended
 	LastWhy  string       `json:"last_cause,omitempty"` // why not better

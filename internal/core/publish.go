@@ -144,7 +144,7 @@ func (c *Core) publish(ctx context.Context, ch *fleet.Channel, o PublishOptions)
 		}
 	} else {
 		*p = Published{Run: id.String(), Channel: ch.Name, Number: res.Number, Digest: res.Digest, Tree: res.Tree, Unchanged: res.Unchanged, DryRun: res.DryRun,
-			Files: res.Totals.Files, Bytes: res.Totals.Bytes, Added: res.Added, Changed: res.Changed, Touched: res.Touched, Removed: res.Removed, Skipped: res.Skipped,
+			Files: res.Totals.Files, Dirs: res.Totals.Dirs, Bytes: res.Totals.Bytes, Added: res.Added, Changed: res.Changed, Touched: res.Touched, Removed: res.Removed, Skipped: res.Skipped,
 			Read: res.Read, Sent: res.Sent}
 		end.State = "published"
 		switch {

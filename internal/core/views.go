@@ -12,6 +12,7 @@ import (
 
 	"nightferry/internal/digest"
 	"nightferry/internal/fleet"
+	"nightferry/internal/halt"
 	"nightferry/internal/ledger"
 	"nightferry/internal/manifest"
 	"nightferry/internal/record"
@@ -110,6 +111,9 @@ func (c *Core) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, erro
 			if ch.Measured, err = measured.of(ctx, &h); err != nil {
 				return nil, err
 			}
+			if (ch.State == "behind" || ch.State == "never" && !st.Enrolled.IsZero()) && c.halted(&s, p.Channel) {
+				ch.State = "halted"
+			}
 			if ch.State == "current" && contradicts(ch.Measured, &h) != nil {
 				ch.State = "contradicted"
 			}
@@ -118,6 +122,12 @@ func (c *Core) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, erro
 		out = append(out, st)
 	}
 	return out, nil
+}
+
+// halted reports whether an order keeps a site from moving a channel.
+func (c *Core) halted(s *fleet.Site, channel string) bool {
+	h := c.halt.Load()
+	return h != nil && h.orders.Find(halt.Subject{Site: s.Name, Region: s.Region, Domain: s.Domain, Channel: channel}) != nil
 }
 
 func (c *Core) channelStatus(key rowKey, target string, h ledger.Holding, run *ledger.Run, moving map[string]progress) ChannelStatus {
