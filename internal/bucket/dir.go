@@ -52,7 +52,7 @@ func openDir(raw string, o Options) (Store, error) {
 	if err != nil {
 		e := dirError("open", dir, err)
 		if e.Kind == KindNotExist {
-			e.Err, e.Hint = errors.New("no such folder"), "check the path, and that its volume is mounted"
+			e.Err, e.Hint = errors.New("no such folder"), "check the path: is the volume mounted?"
 		}
 		return nil, e
 	}
