@@ -59,7 +59,7 @@ func readNight(s *wire.State) *night {
 		}
 		n.limit = &t
 		if s.LimitUntil != 0 {
-			n.until = time.Unix(s.LimitUntil, 0)
+			n.until = time.Unix(s.LimitUntil, 0).In(n.place.Zone)
 		}
 	}
 	for _, d := range s.Desired {

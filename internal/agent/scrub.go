@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"io/fs"
 	"maps"
 	"runtime/debug"
 	"slices"
@@ -190,7 +191,8 @@ func (a *agent) launchScrub(ctx context.Context, g *errgroup.Group, want wire.De
 		a.still(j)
 		delete(a.running, want.Channel)
 		p.began, p.done = s.checks.Began, s.checks.Done
-		p.owed = p.owed || s.owed
+		// Where its own records vanished under it, a run is to find out what else did.
+		p.owed = p.owed || s.owed || errors.Is(err, fs.ErrNotExist)
 		p.retry = time.Time{}
 		if err != nil {
 			p.retry = a.o.Now().Add(scrubRetry)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -574,10 +575,13 @@ func TestDryRunLeavesWhatAnotherRunBegan(t *testing.T) {
 		t.Errorf("the stage (-before +after):\n%s", d)
 	}
 
-	dead := false
+	var dead atomic.Bool
 	_, err = p.pull(dst, func(o *Options) {
 		o.Observer = refuser(func(op durable.Op) error {
-			if dead = dead || op.Kind == durable.Rename && op.To == "other"; dead {
+			if op.Kind == durable.Rename && op.To == "other" {
+				dead.Store(true)
+			}
+			if dead.Load() {
 				return errKilled
 			}
 			return nil

@@ -316,8 +316,9 @@ func TestPain14Stop(t *testing.T) {
 	h.quiet(time.Second)
 
 	fetched := h.content.bytes.Load()
-	for i := range h.settings.Fleet.Sites {
-		h.settings.Fleet.Sites[i].Rate = 0
+	free := h.apart()
+	for i := range free.Sites {
+		free.Sites[i].Rate = 0
 	}
 	if err := h.core.Reload(t.Context(), h.settings); err != nil {
 		t.Fatal(err)
@@ -420,8 +421,9 @@ func TestPain14SecondPath(t *testing.T) {
 	if err := agent.Resume(state("berlin")); err != nil {
 		t.Fatal(err)
 	}
-	for i := range h.settings.Fleet.Sites {
-		h.settings.Fleet.Sites[i].Rate = 0
+	free := h.apart()
+	for i := range free.Sites {
+		free.Sites[i].Rate = 0
 	}
 	if err := h.core.Reload(t.Context(), h.settings); err != nil {
 		t.Fatal(err)

@@ -106,7 +106,8 @@ func TestForgottenProblems(t *testing.T) {
 	}
 	wait("ask", "site-target/driver") // the first by itself, when nobody has tried it for a day
 	w.settings.Fleet = testFleet(w.source, w.dir)
-	w.settings.Fleet.Sites[0].Placements = w.settings.Fleet.Sites[0].Placements[1:] // berlin without drivers
+	f := w.apart()
+	f.Sites[0].Placements = f.Sites[0].Placements[1:] // berlin without drivers
 	w.restart()
 	wait("ask")
 }

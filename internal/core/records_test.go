@@ -97,7 +97,7 @@ func TestEveryEndHasALog(t *testing.T) {
 	publish("refused", core.PublishOptions{}, true)
 	// A target that the site does not allow.
 	w.settings.Fleet = testFleet(w.source, w.dir)
-	w.settings.Fleet.Sites[1].Placements[0].Target = filepath.ToSlash(filepath.Join(w.dir, "elsewhere"))
+	w.apart().Sites[1].Placements[0].Target = filepath.ToSlash(filepath.Join(w.dir, "elsewhere"))
 	if err := w.core.Reload(t.Context(), w.settings); err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -275,6 +276,18 @@ func (w *world) logsOf(run string) (all []string) {
 		w.t.Fatal(err)
 	}
 	return all
+}
+
+// apart gives the test a fleet of its own to change: the Core reads the one that
+// it was given until it is given another.
+func (w *world) apart() *fleet.Fleet {
+	f := *w.settings.Fleet
+	f.Sites = slices.Clone(f.Sites)
+	for i := range f.Sites {
+		f.Sites[i].Placements = slices.Clone(f.Sites[i].Placements)
+	}
+	w.settings.Fleet = &f
+	return &f
 }
 
 // texts lists the open incidents of a kind.
