@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -101,4 +103,49 @@ func TestNothingStartsFromAnOldReading(t *testing.T) {
 		t.Error("it begins with what it had read before that run ended")
 	}
 	w.try(g.Wait())
+}
+
+// dying ends every rename from the n-th on, as a process does that was killed.
+type dying struct{ left int }
+
+func (d *dying) Before(op durable.Op) error {
+	if op.Kind == durable.Rename {
+		d.left--
+	}
+	if d.left < 0 {
+		return errors.New("killed")
+	}
+	return nil
+}
+
+// TestVacatedAfterAKill: a kill at any point of setting an identity aside leaves
+// none that a new one would be mixed with.
+func TestVacatedAfterAKill(t *testing.T) {
+	files := []string{siteFile, seedFile, jwtFile, keyFile, spoolFile}
+	for n := range files {
+		dir := t.TempDir()
+		for _, name := range files {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte("old"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, d := range []*dying{{left: n}, {left: len(files) + 2}} {
+			root, err := durable.Open(dir, durable.Options{Observer: d})
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = vacate(root, EnrolOptions{Replace: true, Now: time.Now})
+			if first := d.left < 0; first != (err != nil) {
+				t.Errorf("killed %v: %v", first, err)
+			}
+			if err := root.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, name := range files {
+			if _, err := os.Lstat(filepath.Join(dir, name)); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("killed at rename %d: %s is still there: %v", n, name, err)
+			}
+		}
+	}
 }

@@ -121,7 +121,9 @@ func public(id *Identity) (p trust.Public) {
 	return p
 }
 
-// vacate makes room for a new identity.
+// vacate makes room for a new identity. What says that there is one goes last:
+// whoever dies before finds it again, and nothing of the old one is taken for
+// the new one's.
 func vacate(root *durable.Root, o EnrolOptions) error {
 	_, err := root.Lstat(siteFile)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -134,7 +136,7 @@ func vacate(root *durable.Root, o EnrolOptions) error {
 		return fmt.Errorf("%q: %w: give --replace to set it aside", root.Dir(), ErrEnrolled)
 	}
 	suffix := ".old-" + o.Now().UTC().Format("20060102T150405.000Z")
-	for _, name := range []string{siteFile, seedFile, jwtFile, keyFile, spoolFile, spoolFile + "-wal", spoolFile + "-shm"} {
+	for _, name := range []string{seedFile, jwtFile, keyFile, spoolFile, spoolFile + "-wal", spoolFile + "-shm", siteFile} {
 		if err := root.Rename(name, name+suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}

@@ -44,14 +44,7 @@ func TestRestoredLedger(t *testing.T) {
 	before := w.logs()
 
 	w.stop()
-	for _, name := range []string{db + "-wal", db + "-shm"} {
-		if err := os.Remove(name); err != nil && !os.IsNotExist(err) {
-			t.Fatal(err)
-		}
-	}
-	if err := os.WriteFile(db, yesterday, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	w.putBack(db, yesterday)
 	w.start()
 	w.runAgent("osaka", false)
 	w.untilCurrent(4, "osaka", "tokyo") // proven anew
@@ -76,6 +69,19 @@ func TestRestoredLedger(t *testing.T) {
 		if b, err := os.ReadFile(filepath.Join(w.dir, "sites", n, "package", "a.txt")); err != nil || string(b) != "five" {
 			t.Errorf("%s: %q, %v", n, b, err)
 		}
+	}
+}
+
+// putBack replaces the ledger of a Core that is stopped.
+func (w *world) putBack(db string, old []byte) {
+	w.t.Helper()
+	for _, name := range []string{db + "-wal", db + "-shm"} {
+		if err := os.Remove(name); err != nil && !os.IsNotExist(err) {
+			w.t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(db, old, 0o600); err != nil {
+		w.t.Fatal(err)
 	}
 }
 
@@ -148,14 +154,7 @@ func TestRestoredLedgerKeepsWholeLogs(t *testing.T) {
 	w.untilRendered()
 	before := w.logsOf(run.String())
 	w.stop()
-	for _, name := range []string{db + "-wal", db + "-shm"} {
-		if err := os.Remove(name); err != nil && !os.IsNotExist(err) {
-			t.Fatal(err)
-		}
-	}
-	if err := os.WriteFile(db, yesterday, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	w.putBack(db, yesterday)
 	w.start()
 	osaka.back()
 	last := len(events) - 1
