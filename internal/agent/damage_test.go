@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"bytes"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -97,59 +96,6 @@ func TestDamagedMemory(t *testing.T) {
 	d = w.start(state, nil)
 	w.await("the end of the problem", func() bool { return w.problems()["spool"] == "" })
 	d.end()
-}
-
-// TestMachinePutBack: a machine goes back to a snapshot, disks and all. What its
-// agent tells then is no repetition of what it told before.
-func TestMachinePutBack(t *testing.T) {
-	w := newWorld(t)
-	base := t.TempDir()
-	target, state := filepath.Join(base, "package"), w.enrolled(base)
-	d := w.start(state, nil)
-	w.publish(tree(5, "one"), target)
-	w.await("run 1", func() bool { return w.finished(0) != nil })
-	d.end()
-	then := t.TempDir()
-	copied := func(to, from string) {
-		t.Helper()
-		w.try(os.RemoveAll(filepath.Join(to, "package")))
-		w.try(os.CopyFS(filepath.Join(to, "package"), os.DirFS(filepath.Join(from, "package"))))
-	}
-	database := func(to, from string) { // one file, since it was closed
-		t.Helper()
-		b, err := os.ReadFile(filepath.Join(from, spoolFile))
-		w.try(err)
-		w.try(os.WriteFile(filepath.Join(to, spoolFile), b, 0o600))
-	}
-	copied(then, base)
-	database(then, state)
-	d = w.start(state, nil)
-	for run := 1; run <= 2; run++ {
-		w.publish(tree(5+run, "one"), target)
-		w.await("a run that will be forgotten", func() bool { return w.finished(run) != nil })
-	}
-	d.end()
-	copied(base, then)
-	database(state, then)
-	w.mu.Lock()
-	told := len(w.events)
-	w.mu.Unlock()
-	d = w.start(state, nil)
-	w.await("the run after it", func() bool {
-		var run []byte
-		for _, e := range w.events[told:] {
-			var s wire.Started
-			if e.Kind == wire.StartedEvent && wire.Decode(e.Body, &s) == nil && s.Number == 3 && s.Parent == 1 {
-				run = e.Run
-			}
-			if e.Kind == wire.FinishedEvent && run != nil && bytes.Equal(e.Run, run) {
-				return true
-			}
-		}
-		return false
-	})
-	d.end()
-	w.same(target, tree(7, "one"))
 }
 
 // TestNewerCore: a Core of a later protocol, or one that signs nonsense, is

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,41 +36,6 @@ func TestOwnErrorEndsIt(t *testing.T) {
 	if err := Run(t.Context(), o); err == nil || !strings.Contains(err.Error(), "holds") {
 		t.Errorf("it ends with %v", err)
 	}
-}
-
-// TestUnsaidWordsDoNotEndIt: what cannot be said for another reason than that
-// the Core is away is said again, too.
-func TestUnsaidWordsDoNotEndIt(t *testing.T) {
-	w := newWorld(t)
-	var broken atomic.Pointer[error]
-	tooLarge := errors.New("too large, for the test")
-	broken.Store(&tooLarge)
-	failed := make(chan struct{}, 1000)
-	w.start(w.enrolled(), func(o *Options) {
-		o.Dial = func(ctx context.Context, b bus.ClientOptions) (Bus, error) {
-			c, err := Dial(ctx, b)
-			return brokenBus{c, &broken, failed}, err
-		}
-	})
-	<-failed // hello
-	<-failed // stopped
-	broken.Store(nil)
-	w.want(func(s *wire.State) { s.Beat = 1 })
-	w.await("a beat", func() bool { return w.beats > 0 })
-}
-
-type brokenBus struct {
-	Bus
-	err    *atomic.Pointer[error]
-	failed chan struct{}
-}
-
-func (b brokenBus) Publish(subject string, data []byte) error {
-	if err := b.err.Load(); err != nil {
-		b.failed <- struct{}{}
-		return *err
-	}
-	return b.Bus.Publish(subject, data)
 }
 
 // TestNothingStartsFromAnOldReading: what the spool said of a channel whose run
