@@ -90,7 +90,11 @@ func TestForgottenRunOnAFullDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer sp.Close()
+	defer func() {
+		if err := sp.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
 	o := options(dir, t.Logf)
 	if err := o.validate(); err != nil {
 		t.Fatal(err)
