@@ -334,6 +334,9 @@ func (a *agent) sayStopped(ctx context.Context, always bool) error {
 	}
 	if string(b) != a.saidStops {
 		if err := a.spool.Keep(ctx, spool.Stops, spool.Numbered{Number: m.Epoch, Object: b}); err != nil {
+			if ctx.Err() != nil {
+				return nil // the agent ends
+			}
 			a.note(Error, "", "that this site has stopped cannot be kept", err)
 		}
 		a.saidStops = string(b)

@@ -129,9 +129,10 @@ func (a *agent) accept(ctx context.Context, revision uint64, v *wire.State) erro
 		}
 	}
 	a.mu.Lock()
-	before := a.night
+	before, beat := a.night, beatOf(a.state)
 	a.state, a.night, a.revision = &kept, readNight(&kept), revision
 	motion := a.night.motion
+	another := beatOf(a.state) != beat
 	rehearsed := motion.On() && (before == nil || before.motion != motion)
 	refused := a.night.refused
 	a.halting(nil) // a channel that is new here may be halted
@@ -166,7 +167,9 @@ func (a *agent) accept(ctx context.Context, revision uint64, v *wire.State) erro
 		return err
 	}
 	a.nightfall(a.o.Now()) // at once: the loop may be busy with the spool
-	a.beat.wake()
+	if another {
+		a.beat.wake() // else a Core that states often would put off each beat
+	}
 	a.work.wake()
 	return nil
 }

@@ -282,12 +282,8 @@ func (a *agent) connection(e bus.Event) {
 func (a *agent) speak(ctx context.Context) error {
 	for {
 		a.mu.Lock()
-		period := defaultBeat
-		if a.state != nil && a.state.Beat > 0 {
-			period = time.Duration(a.state.Beat) * time.Second
-		}
+		wait := time.NewTimer(beatOf(a.state))
 		a.mu.Unlock()
-		wait := time.NewTimer(period)
 		select {
 		case <-ctx.Done():
 			wait.Stop()
@@ -306,6 +302,14 @@ func (a *agent) speak(ctx context.Context) error {
 		}
 		wait.Stop()
 	}
+}
+
+// beatOf is the time between two beats that a state, or none, asks for.
+func beatOf(s *wire.State) time.Duration {
+	if s == nil || s.Beat == 0 {
+		return defaultBeat
+	}
+	return time.Duration(s.Beat) * time.Second
 }
 
 // tell says what is said again later, whatever becomes of it now.

@@ -47,7 +47,7 @@ func TestWindowOpensWithTheCoreGone(t *testing.T) {
 	// Release 2 comes while the window is closed, and the Core is a process.
 	opens := time.Now().UTC().Add(45 * time.Second).Truncate(time.Minute).Add(time.Minute)
 	windows := opens.Format("15:04") + "-" + opens.Add(3*time.Hour).Format("15:04")
-	w.settings.Fleet.Site("osaka").Placement("package").Windows = windows
+	w.apart().Site("osaka").Placement("package").Windows = windows
 	if err := w.core.Reload(t.Context(), w.settings); err != nil {
 		t.Fatal(err)
 	}

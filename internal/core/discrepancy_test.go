@@ -210,10 +210,10 @@ func TestPain15_OneFileChangedAtASite(t *testing.T) {
 		t.Error("a discrepancy is open")
 	}
 	// A folder that is gone with all that was known of it.
-	if err := os.RemoveAll(filepath.Dir(w.at("tokyo", ".nightferry"))); err != nil {
+	before := w.discrepancy("tokyo").ID
+	if err := os.Rename(filepath.Dir(w.at("tokyo", ".nightferry")), filepath.Join(t.TempDir(), "gone")); err != nil {
 		t.Fatal(err)
 	}
-	before := w.discrepancy("tokyo").ID
 	w.until("the folder to be told, and to be whole again", func() bool {
 		i := w.discrepancy("tokyo")
 		return i.ID != before && !i.Resolved.IsZero() && w.asPublished("tokyo", image)

@@ -54,7 +54,10 @@ func TestPublishesThatAreNoIncident(t *testing.T) {
 	// A refusal that lists names keeps its lines in the incident, and is one line of the log.
 	w.write("con.txt", "a device")
 	w.write("aux.txt", "a device")
-	w.settings.Fleet.Channels[0].Source = w.settings.Fleet.Channel("package").Source
+	f := *w.settings.Fleet
+	f.Channels = slices.Clone(f.Channels)
+	f.Channels[0].Source = f.Channel("package").Source
+	w.settings.Fleet = &f
 	if err := w.core.Reload(t.Context(), w.settings); err != nil {
 		t.Fatal(err)
 	}

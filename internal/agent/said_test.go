@@ -1,15 +1,16 @@
-//go:build !windows
-
 package agent
 
 import (
 	"bytes"
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"nightferry/internal/bus"
 	"nightferry/internal/wire"
@@ -31,11 +32,19 @@ func TestMachinePutBack(t *testing.T) {
 		w.try(os.RemoveAll(filepath.Join(to, "package")))
 		w.try(os.CopyFS(filepath.Join(to, "package"), os.DirFS(filepath.Join(from, "package"))))
 	}
-	database := func(to, from string) { // one file, since it was closed
+	database := func(to, from string) { // with whatever SQLite keeps beside it
 		t.Helper()
-		b, err := os.ReadFile(filepath.Join(from, spoolFile))
-		w.try(err)
-		w.try(os.WriteFile(filepath.Join(to, spoolFile), b, 0o600))
+		for _, side := range []string{"", "-wal", "-shm"} {
+			if err := os.Remove(filepath.Join(to, spoolFile+side)); !errors.Is(err, fs.ErrNotExist) {
+				w.try(err)
+			}
+			b, err := os.ReadFile(filepath.Join(from, spoolFile+side))
+			if errors.Is(err, fs.ErrNotExist) && side != "" {
+				continue
+			}
+			w.try(err)
+			w.try(os.WriteFile(filepath.Join(to, spoolFile+side), b, 0o600))
+		}
 	}
 	copied(then, base)
 	database(then, state)
@@ -86,6 +95,21 @@ func TestUnsaidWordsDoNotEndIt(t *testing.T) {
 	<-failed // stopped
 	broken.Store(nil)
 	w.want(func(s *wire.State) { s.Beat = 1 })
+	// Nobody has heard its hello, so that nobody knows when it hears.
+	heard := make(chan struct{})
+	var telling sync.WaitGroup
+	telling.Go(func() {
+		for {
+			select {
+			case <-heard:
+				return
+			case <-time.After(100 * time.Millisecond):
+				w.tell()
+			}
+		}
+	})
+	defer telling.Wait()
+	defer close(heard)
 	w.await("a beat", func() bool { return w.beats > 0 })
 }
 
