@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"nightferry/internal/durable"
 	"nightferry/internal/halt"
 	"nightferry/internal/spool"
@@ -450,23 +452,76 @@ func TestSpreadOutlivesNews(t *testing.T) {
 	d.end()
 }
 
-// TestUnkeptHaltIsObeyedNotConfirmed: an order that cannot be made durable here
-// stops the site, which does not say so before it is.
-func TestUnkeptHaltIsObeyedNotConfirmed(t *testing.T) {
-	w := newWorld(t)
-	dir := w.enrolled(t.TempDir())
+// still makes an agent that does nothing by itself, and what opens its spool again.
+func (w *world) still() (a *agent, open func() *spool.Spool) {
+	w.t.Helper()
+	dir := w.enrolled(w.t.TempDir())
 	id, err := Load(dir)
 	w.try(err)
 	root, err := durable.Open(dir, durable.Options{})
 	w.try(err)
-	defer func() { w.try(root.Close()) }()
-	open := func() *spool.Spool {
-		sp, err := spool.Open(t.Context(), filepath.Join(dir, spoolFile), spool.Options{Now: time.Now})
+	open = func() *spool.Spool {
+		sp, err := spool.Open(w.t.Context(), filepath.Join(dir, spoolFile), spool.Options{Now: time.Now})
 		w.try(err)
 		return sp
 	}
-	a := &agent{o: options(dir, t.Logf), id: id, root: root, spool: open(), hello: make(signal, 1), work: make(signal, 1),
+	a = &agent{o: options(dir, w.t.Logf), id: id, root: root, spool: open(), hello: make(signal, 1), work: make(signal, 1),
 		halts: halts{stops: map[uint64]*stop{}, was: map[string]bool{}, after: map[string]time.Time{}}}
+	w.t.Cleanup(func() { w.try(errors.Join(a.spool.Close(), root.Close())) })
+	return a, open
+}
+
+// TestHaltsByBothPathsAtOnce: the bucket brings orders, and before they are
+// durable the control plane has brought newer ones, which are. The older are no
+// error, and the newer count.
+func TestHaltsByBothPathsAtOnce(t *testing.T) {
+	w := newWorld(t)
+	a, _ := w.still()
+	w.try(a.remember(t.Context()))
+	first, second := halt.Order{ID: 1, Scope: halt.All, Reason: "test", By: "tester"}, halt.Order{ID: 2, Scope: halt.All, Reason: "test", By: "tester"}
+	newest := func() uint64 {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return a.newest
+	}
+	a.keeping.Lock()
+	var older errgroup.Group
+	older.Go(func() error {
+		_, err := a.takeHalts(t.Context(), w.orders(w.key, 1, first))
+		return err
+	})
+	for newest() < 1 {
+		time.Sleep(time.Millisecond)
+	}
+	go func() { // it comes last, and is served first
+		for newest() < 2 {
+			time.Sleep(time.Millisecond)
+		}
+		payload, err := (&halt.Orders{Active: []halt.Order{first, second}}).Encode()
+		if err == nil {
+			err = a.spool.Keep(t.Context(), spool.Halt, spool.Numbered{Number: 2, Object: payload})
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		a.keeping.Unlock()
+	}()
+	if _, err := a.takeHalts(t.Context(), w.orders(w.key, 2, first, second)); err != nil {
+		t.Error(err)
+	}
+	if err := older.Wait(); err != nil {
+		t.Errorf("orders that were overtaken: %v", err)
+	}
+	if m := a.obeyed(); m.Epoch != 2 || len(m.Orders) != 2 {
+		t.Errorf("%+v", m)
+	}
+}
+
+// TestUnkeptHaltIsObeyedNotConfirmed: an order that cannot be made durable here
+// stops the site, which does not say so before it is.
+func TestUnkeptHaltIsObeyedNotConfirmed(t *testing.T) {
+	w := newWorld(t)
+	a, open := w.still()
 	now := time.Now()
 	a.o.Now = func() time.Time { return now }
 	w.try(a.remember(t.Context()))
@@ -483,7 +538,6 @@ func TestUnkeptHaltIsObeyedNotConfirmed(t *testing.T) {
 		t.Errorf("it confirms what a restart would forget: %+v", m)
 	}
 	a.spool = open()
-	defer func() { w.try(a.spool.Close()) }()
 	if _, err := a.takeHalts(t.Context(), object); err != nil { // it comes again
 		t.Fatal(err)
 	}

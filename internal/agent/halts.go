@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"time"
 
 	"nightferry/internal/bucket"
@@ -31,8 +32,9 @@ type halts struct {
 	newest uint64               // epoch of orders; epoch is the newest that is durable
 	unkept bool                 // orders are obeyed, but not durable yet: they are not confirmed
 
-	localAt   time.Time // of local, to the nanosecond
-	saidStops string    // what the Core was last told is obeyed; of one goroutine
+	keeping   sync.Mutex // held while orders are made durable: both paths may bring some at once
+	localAt   time.Time  // of local, to the nanosecond
+	saidStops string     // what the Core was last told is obeyed; of one goroutine
 }
 
 // stop is an order that is for this site.
@@ -102,6 +104,14 @@ func (a *agent) takeHalts(ctx context.Context, object []byte) (epoch uint64, err
 		a.halting(arrived)
 	}
 	a.mu.Unlock()
+	a.keeping.Lock()
+	defer a.keeping.Unlock()
+	a.mu.Lock()
+	late := epoch < a.newest
+	a.mu.Unlock()
+	if late {
+		return epoch, nil // the spool takes nothing older than what it has
+	}
 	if err := a.spool.Keep(ctx, spool.Halt, spool.Numbered{Number: epoch, Object: payload}); err != nil {
 		return epoch, spoolError{err} // obeyed all the same, and it comes again
 	}

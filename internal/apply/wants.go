@@ -204,7 +204,7 @@ func (g *stager) needed() (bytes int64) {
 
 // lacking returns the ids that are still wanted, each once.
 func (g *stager) lacking() []digest.Digest {
-	var ids []digest.Digest
+	ids := make([]digest.Digest, 0, g.lack) // growing step by step would hold a million of them twice
 	for i := range g.wants {
 		if w := &g.wants[i]; !g.done[i] && (len(ids) == 0 || ids[len(ids)-1] != w.id) {
 			ids = append(ids, w.id)

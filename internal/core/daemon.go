@@ -71,16 +71,16 @@ type Core struct {
 	healing   atomic.Bool // something was published since the bucket was checked
 	render    chan struct{}
 
-	server     *bus.Server // nil with foreign
-	foreign    *foreign    // nil: the bus is our own
-	recheck    chan struct{}
-	client     *bus.Client
-	cert       atomic.Pointer[tls.Certificate]
-	ready      chan struct{}
-	work       [shards]chan message
-	asking     chan struct{} // bounds the asks that are answered at once
-	asides     sync.WaitGroup
-	lastUpkeep time.Time // of the daily work; used by one goroutine at a time
+	server                *bus.Server // nil with foreign
+	foreign               *foreign    // nil: the bus is our own
+	recheck               chan struct{}
+	client                *bus.Client
+	cert                  atomic.Pointer[tls.Certificate]
+	ready                 chan struct{}
+	work                  [shards]chan message
+	asking                chan struct{} // bounds the asks that are answered at once
+	asides                sync.WaitGroup
+	lastResign, lastPurge time.Time // of the daily work; used by one goroutine at a time
 }
 
 func newCore(o Options) *Core {

@@ -27,6 +27,7 @@ func (c *Core) Reload(ctx context.Context, s Settings) error {
 	for _, ch := range old.Channels {
 		if now.Channel(ch.Name) == nil {
 			c.alarms.over(Publishes, ch.Name, wire.Address{})
+			c.alarms.over(Store, ch.Name, wire.Address{})
 		}
 	}
 	c.endOrphans()

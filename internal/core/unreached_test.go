@@ -42,3 +42,39 @@ func TestUnreached(t *testing.T) {
 		t.Errorf("%+v", run)
 	}
 }
+
+// TestShownWhileItsLogIsWritten: the events of a run go once its log is there.
+// Who was about to read them is shown the log.
+func TestShownWhileItsLogIsWritten(t *testing.T) {
+	w := newWorld(t, nil)
+	for _, name := range []string{"a", "b", "c"} {
+		w.write(name, name)
+	}
+	osaka := w.join("osaka")
+	w.publish("package")
+	run, events := osaka.converge(osaka.stateOf("package", 1))
+	last := len(events) - 1
+	osaka.deliver(events[:last])
+	for _, all := range []bool{false, true} {
+		count := 0
+		err := w.core.RunShow(t.Context(), run.String(), all, func(d core.RunDetail) error {
+			if all {
+				return nil
+			}
+			if !d.Finished.IsZero() {
+				t.Error("the run has ended before its end was told")
+			}
+			osaka.deliver(events[last:])
+			w.untilRendered()
+			return nil
+		}, func(f record.File) error {
+			if f.Outcome == "added" {
+				count++
+			}
+			return nil
+		})
+		if err != nil || count != 3 {
+			t.Errorf("all %v: %d files, %v", all, count, err)
+		}
+	}
+}

@@ -23,11 +23,15 @@ func (c *Core) upkeep(ctx context.Context) {
 			c.say(Event{Kind: Upkeep, Text: "the bus's certificate was renewed"})
 		}
 	}
-	if now = c.motion.At(now); now.Sub(c.lastUpkeep) < 23*time.Hour+30*time.Minute {
+	now = c.motion.At(now)
+	due := func(last time.Time) bool { return now.Sub(last) >= 23*time.Hour+30*time.Minute }
+	if due(c.lastResign) && c.resign(ctx) {
+		c.lastResign = now // else it is tried again with the next look at what is due
+	}
+	if !due(c.lastPurge) {
 		return
 	}
-	c.lastUpkeep = now
-	c.resign(ctx)
+	c.lastPurge = now
 	if err := c.Purge(ctx); err != nil {
 		c.trouble("upkeep", err)
 	}
@@ -35,22 +39,30 @@ func (c *Core) upkeep(ctx context.Context) {
 
 // resign signs the heads again, so that none expires while nothing is
 // published: those that name the release that this Core has adopted, and no
-// others. What somebody else has put there the next look adopts, or refuses.
-func (c *Core) resign(ctx context.Context) {
+// others. What somebody else has put there the next look adopts, or refuses. It
+// is false when one has failed: that is an incident until it is signed, whatever
+// else of the store works.
+func (c *Core) resign(ctx context.Context) (ok bool) {
+	ok = true
 	for _, ch := range c.settings.Load().Fleet.Channels {
-		rel, ok := c.newest.of(ch.Name)
-		if !ok {
+		rel, known := c.newest.of(ch.Name)
+		if !known {
 			continue
 		}
 		_, err := c.repo.Load().Renew(ctx, ch.Name, c.keys.Load().release, rel.Number, rel.Digest)
-		if err == nil || ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
+			return false
+		case err == nil:
+			c.alarms.over(Store, ch.Name, wire.Address{})
 			continue
-		}
-		if !errors.Is(err, repo.ErrConflict) {
-			c.alarms.raise(Store, "", wire.Address{}, fmt.Sprintf("channel %s: its head could not be signed again: %v", ch.Name, err))
+		case !errors.Is(err, repo.ErrConflict):
+			ok = false
+			c.alarms.raise(Store, ch.Name, wire.Address{}, fmt.Sprintf("channel %s: its head could not be signed again: %v; it is tried again every hour", ch.Name, err))
 		}
 		c.trouble("resign", err)
 	}
+	return ok
 }
 
 // Purge removes the logs and the ledger's rows that are older than the

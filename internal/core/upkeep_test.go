@@ -5,8 +5,10 @@ import (
 	"crypto/ed25519"
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -228,6 +230,52 @@ func TestUpkeepVouchesOnlyForWhatIsAdopted(t *testing.T) {
 	testbed.WriteObject(t, w.store, at, w.head(fresh, 7, one.Digest))
 	if upkeep() || !w.said("it names release 7") || w.has("store") {
 		t.Errorf("a head that waits to be adopted: incidents %q", w.texts("store"))
+	}
+}
+
+// TestHeadThatCannotBeSigned: what keeps a head from being signed again is an
+// incident until it is signed, though everything else of the store works; it is
+// tried again before the next day.
+func TestHeadThatCannotBeSigned(t *testing.T) {
+	w := newWorld(t, nil)
+	w.write("a.txt", "one")
+	w.publish("package")
+	at := repo.HeadKey("package")
+	var denied atomic.Bool
+	w.through(func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			if denied.Load() && r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, at) {
+				rw.Header().Set("Content-Type", "application/xml")
+				rw.WriteHeader(http.StatusForbidden)
+				_, _ = rw.Write([]byte("<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"))
+				return
+			}
+			next.ServeHTTP(rw, r)
+		})
+	})
+	w.untilDeed("purge", "")
+	hours := func(n time.Duration) {
+		w.ahead.Add(int64(n * time.Hour))
+		w.core.UpkeepNow(t.Context())
+	}
+	before := testbed.ReadObject(t, w.store, at)
+	denied.Store(true)
+	hours(24)
+	if text := w.untilIncident("store"); !strings.Contains(text, "channel package: its head could not be signed again") {
+		t.Errorf("%q", text)
+	}
+	if err := w.core.Reload(t.Context(), w.settings); err != nil { // it looks at the store
+		t.Fatal(err)
+	}
+	hours(1)
+	if !w.has("store") {
+		t.Error("a look at the store has ended it")
+	}
+	denied.Store(false)
+	hours(1)
+	w.untilOver("store")
+	if bytes.Equal(before, testbed.ReadObject(t, w.store, at)) {
+		t.Error("it is not signed")
 	}
 }
 

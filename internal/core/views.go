@@ -202,7 +202,16 @@ func (c *Core) RunShow(ctx context.Context, id string, all bool, begin func(RunD
 		return err
 	}
 	if run.Rendered.IsZero() {
-		return c.lines(ctx, run, all, fn)
+		told := false
+		err := c.lines(ctx, run, all, func(f record.File) error { told = true; return fn(f) })
+		if told || !errors.Is(err, ledger.ErrRendered) {
+			return err
+		}
+		// Its log was written since.
+		if run, err = c.findRun(ctx, run.ID.String()); err != nil {
+			return err
+		}
+		d.Log = logPath(run)
 	}
 	if !all || run.Site == "" {
 		_, _, err := c.logs.Scan(d.Log, fn)

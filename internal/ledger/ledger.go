@@ -26,6 +26,8 @@ var (
 	ErrFull = errors.New("the ledger's disk is full: free some space, nothing else needs to be done")
 	// ErrNotFound: no such run, release, identity, incident or order.
 	ErrNotFound = errors.New("not in the ledger")
+	// ErrRendered: the events of a run are gone, its log file says what they did.
+	ErrRendered = errors.New("its log is written")
 	// ErrConflict: the ledger already holds something else under that name.
 	ErrConflict = errors.New("the ledger holds something else")
 	// ErrUnknownToken: no token has that id and secret.

@@ -93,12 +93,25 @@ func (l *Ledger) Runs(ctx context.Context, f RunFilter) ([]Run, error) {
 
 // RunEvents calls fn with the run's events, in the order in which they
 // happened, until fn returns an error, which it returns. Only Run, Channel,
-// Kind, At and Body are set. After MarkRendered there are none.
+// Kind, At and Body are set. After MarkRendered there are none: then it returns
+// ErrRendered, and has called fn with all or with none.
 func (l *Ledger) RunEvents(ctx context.Context, id RunID, fn func(Event) error) error {
-	err := each(ctx, l.read, func(s scanner, e *Event) error {
-		e.Run = id
-		return s.Scan(&e.Channel, &e.Kind, moment{&e.At}, &e.Body)
-	}, fn, "SELECT r.channel, e.kind, e.at, e.body FROM events e JOIN runs r ON r.seq = e.run WHERE r.id = ? ORDER BY e.id", id[:])
+	type row struct {
+		Event
+		rendered, none bool
+	}
+	err := each(ctx, l.read, func(s scanner, r *row) error {
+		r.Run = id
+		return s.Scan(&r.rendered, &r.none, &r.Channel, &r.Kind, moment{&r.At}, &r.Body)
+	}, func(r row) error {
+		switch {
+		case r.rendered:
+			return ErrRendered
+		case r.none:
+			return nil
+		}
+		return fn(r.Event)
+	}, "SELECT r.rendered > 0, e.id IS NULL, r.channel, ifnull(e.kind, 0), ifnull(e.at, 0), e.body FROM runs r LEFT JOIN events e ON e.run = r.seq WHERE r.id = ? ORDER BY e.id", id[:])
 	if err != nil {
 		return fmt.Errorf("read the events of run %s: %w", id, err)
 	}
