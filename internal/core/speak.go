@@ -374,7 +374,10 @@ func (c *Core) renew(ctx context.Context, m message, x *site) {
 		c.trouble("renew", err)
 		return
 	}
-	if err := c.ledger.Renew(ctx, id.Public, now.Add(userLife), version); err != nil {
+	switch err := c.ledger.Renew(ctx, id.Public, now.Add(userLife), version); {
+	case errors.Is(err, ledger.ErrNotFound): // revoked since
+		return
+	case err != nil:
 		c.ledgerFailed(err)
 		return
 	}

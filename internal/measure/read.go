@@ -8,10 +8,10 @@ import (
 	"hash"
 	"io"
 	"io/fs"
-	"path/filepath"
 
 	"nightferry/internal/digest"
 	"nightferry/internal/manifest"
+	"nightferry/internal/scan"
 )
 
 // read reads every byte of a file that looks as the release says.
@@ -38,7 +38,7 @@ func (r *run) read(ctx context.Context, j *job, buf []byte) {
 // sum hashes a file from its start to its end. With errTaken it returns what the
 // file looks like now.
 func (r *run) sum(ctx context.Context, j *job, buf []byte) (fs.FileInfo, error) {
-	f, err := r.root.Open(filepath.FromSlash(j.entry.Path))
+	f, err := scan.Open(r.root, j.entry.Path)
 	if err != nil {
 		return nil, err
 	}

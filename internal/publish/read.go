@@ -8,7 +8,6 @@ import (
 	"hash"
 	"io"
 	"io/fs"
-	"path/filepath"
 	"runtime"
 
 	"github.com/klauspost/compress/zstd"
@@ -120,7 +119,7 @@ func (p *push) readItem(ctx context.Context, it *item, r *reader, g **group, sen
 // readOnce reads a file from its start to its end, and reports whether it was
 // the same file before and after.
 func (p *push) readOnce(ctx context.Context, it *item, r *reader, g **group, send func() error) (bool, error) {
-	f, err := p.root.Open(filepath.FromSlash(it.path))
+	f, err := scan.Open(p.root, it.path)
 	if err != nil {
 		return false, err
 	}
