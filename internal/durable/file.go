@@ -71,12 +71,16 @@ func (r *Root) Open(name string) (*os.File, error) {
 	return f, nil
 }
 
-// openAny opens whatever has the name for reading, and waits for nobody.
+// openAny opens whatever has the name for reading. It waits for no writer of a
+// pipe, but for whoever must give a file back.
 func (r *Root) openAny(name string) (*os.File, error) {
 	if err := r.vet(name, true); err != nil {
 		return nil, wrap("open", name, err)
 	}
 	f, err := r.openFile(name, os.O_RDONLY|dontWait, 0)
+	if isLeased(err) {
+		f, err = r.openFile(name, os.O_RDONLY, 0)
+	}
 	return f, wrap("open", name, err)
 }
 

@@ -80,7 +80,7 @@ func TestWithoutOpenat2(t *testing.T) {
 	defer func() { stepwise = false }()
 	for name, test := range map[string]func(*testing.T){
 		"links": TestLinksAreRefused, "swapped": TestSwappedLinkNeverLeadsOut, "files": TestFile, "sequence": TestWriteFileSequence, "leaving": TestNamesThatLeaveAreRefused,
-		"rename": TestRenameRemove, "times": TestTimesAndModes, "stopped": TestObserverStopsEveryChange, "long": TestLongPaths, "volume": TestSpaceAndVolume,
+		"rename": TestRenameRemove, "times": TestTimesAndModes, "stopped": TestObserverStopsEveryChange, "long": TestLongPaths, "leased": TestLeasedFileIsWaitedFor, "volume": TestSpaceAndVolume,
 	} {
 		t.Run(name, test)
 	}

@@ -14,6 +14,10 @@ import (
 // Else whoever opens a pipe waits for its other end.
 const dontWait = unix.O_NONBLOCK
 
+// isLeased reports whether dontWait has found a file of which somebody has a
+// lease (fcntl(2)): a file server, for its client.
+func isLeased(err error) bool { return errors.Is(err, unix.EWOULDBLOCK) }
+
 // The umask may take bits from a new file's mode, so the mode is set again.
 const umaskFree = false
 

@@ -22,6 +22,8 @@ const needsFileSync = true
 // No folder of Windows holds a pipe.
 const dontWait = 0
 
+func isLeased(error) bool { return false }
+
 // A new file takes its rights from the folder, nothing is masked out.
 const umaskFree = true
 
