@@ -33,6 +33,9 @@ func newPush(e *env) *cobra.Command {
 		run: func(ctx context.Context, args []string) error { return e.push(ctx, args[0], args[1], args[2], &f) },
 	})
 	f.storeFlags.add(cmd)
+	// Each pack that waits to be stored is in memory: with eight, a line that is slower than the source costs 350 MiB.
+	packs := cmd.Flags().Lookup("connections")
+	packs.Usage, packs.DefValue, f.connections = "`N` packs stored at once; each takes 20 MiB of memory", "3", 3
 	f.patternFlags.add(cmd)
 	addReleaseKey(cmd, &f.releaseKey)
 	fl := cmd.Flags()

@@ -163,8 +163,7 @@ func (s *session) head(ctx context.Context, channel string) (*repo.Head, error) 
 	return h, s.remember()
 }
 
-// release reads a release by number, 0 for the head's. It vouches for one that
-// the head leads to; others must be signed by a key that still counts.
+// release reads a release by number, 0 for the head's.
 func (s *session) release(ctx context.Context, channel string, number uint64) (*repo.Release, error) {
 	h, err := s.head(ctx, channel)
 	if err != nil {
@@ -176,7 +175,7 @@ func (s *session) release(ctx context.Context, channel string, number uint64) (*
 	if number > h.Number {
 		return nil, &absentError{fmt.Sprintf("release %d of %q does not exist: its newest is %d", number, channel, h.Number), "nightferry releases STORE CHANNEL lists them"}
 	}
-	return s.Release(ctx, channel, number, [32]byte{})
+	return s.ReleaseBelow(ctx, channel, h, number)
 }
 
 // fetch returns the options of fetches.

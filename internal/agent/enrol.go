@@ -41,7 +41,7 @@ func (e *RefusedError) Remedy() string {
 	case "version":
 		return "install the nightferry-agent that belongs to this Core"
 	}
-	return "look at the Core's incidents: nightferry status"
+	return "look at the Core's incidents: nightferry incidents"
 }
 
 // ErrEnrolled says that the state directory holds an identity already.

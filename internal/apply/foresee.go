@@ -55,7 +55,7 @@ func (s *site) foresee(ctx context.Context, store bucket.Store, since uint64) (*
 	if since != 0 && x.Root().Sequence == since {
 		return nil, nil
 	}
-	rel, err := s.repo.Release(ctx, s.o.Channel, number, want)
+	rel, err := s.release(ctx, head, number, want)
 	if err != nil {
 		return nil, err
 	}

@@ -106,7 +106,7 @@ func (s *site) bring(ctx context.Context, head *repo.Head) error {
 		}
 	}
 	s.phase(PhasePlan)
-	rel, err := s.repo.Release(ctx, s.o.Channel, number, want)
+	rel, err := s.release(ctx, head, number, want)
 	if err != nil {
 		return err
 	}
@@ -160,8 +160,8 @@ func (s *site) applied() (*scan.Header, error) {
 	return h, nil
 }
 
-// choose says which release is wanted. Its digest is zero when only the
-// release's own signature vouches for it.
+// choose says which release is wanted. Its digest is zero for an older one than
+// the head's of which the caller knows only the number.
 func (s *site) choose(head *repo.Head, had *scan.Header) (number uint64, want digest.Digest, err error) {
 	number, want = head.Number, head.Release
 	s.res.Expired = head.Expired
@@ -181,6 +181,14 @@ func (s *site) choose(head *repo.Head, had *scan.Header) (number uint64, want di
 		return 0, want, fmt.Errorf("%w on %s, release %d is not accepted: sign it again at the Core (any push does, changed or not)", ErrExpired, head.Expires.UTC().Format("2006-01-02 15:04 MST"), number)
 	}
 	return number, want, nil
+}
+
+// release reads what choose has chosen.
+func (s *site) release(ctx context.Context, head *repo.Head, number uint64, want digest.Digest) (*repo.Release, error) {
+	if want.IsZero() {
+		return s.repo.ReleaseBelow(ctx, s.o.Channel, head, number)
+	}
+	return s.repo.Release(ctx, s.o.Channel, number, want)
 }
 
 // current reports whether the target is what the catalogue says, by size and

@@ -100,7 +100,7 @@ func (f *fsck) run(ctx context.Context) error {
 		}
 	}
 	if _, _, _, err := f.r.Halts(ctx); err != nil {
-		if err := f.damage(Finding{Kind: KindHalt, Key: "halt", Remedy: "give it anew with nightferry resume --all"}, err); err != nil {
+		if err := f.damage(Finding{Kind: KindHalt, Key: "halt", Remedy: "give it anew with nightferry resume --all STORE"}, err); err != nil {
 			return err
 		}
 	}

@@ -152,7 +152,7 @@ func (c *cast) folders(t *testing.T) *table {
 	x := &table{
 		title: "**Files at the Core**, by account: who can list or read, and the mode and group that do it. Tried with everything above them open to be passed through, `data` too.",
 		roles: []string{"the Core's account", "`log_readers` of alpha", "`log_readers` of beta", "another account", "mode, group"},
-		notes: "On Windows the same is done by access lists: full control for SYSTEM, the administrators and the Core's account, read for the domain's group, nothing inherited from above (`TestDomainFolder` and its neighbours in record, on Windows). " +
+		notes: "On Windows the same is done by access lists: full control for SYSTEM, the administrators and the Core's account, read for the domain's group, nothing inherited from above (`TestEachDomainHasItsReaders` and its neighbours in record, on Windows). " +
 			"root and administrators read everything.",
 	}
 	groups := map[uint32]string{coreID: "the Core's", alphaGroup: "readers of alpha", betaGroup: "readers of beta"}

@@ -170,7 +170,7 @@ func (r *Repo) Resign(ctx context.Context, channel string, key ed25519.PrivateKe
 func (r *Repo) Renew(ctx context.Context, channel string, key ed25519.PrivateKey, number uint64, release digest.Digest) (uint64, error) {
 	return r.resign(ctx, channel, key, func(signer *trust.Key, n uint64, d digest.Digest) error {
 		if signer.Status == trust.Revoked {
-			return fmt.Errorf("%w: its key %s is revoked: look at what it names, then sign it again (nightferry trust resign)", trust.ErrUntrusted, signer.Public)
+			return fmt.Errorf("%w: its key %s is revoked: look at what it names, then sign it again (nightferry trust resign STORE)", trust.ErrUntrusted, signer.Public)
 		}
 		if n != number || d != release {
 			return fmt.Errorf("%w: it names release %d (%s), not %d (%s)", ErrConflict, n, d.Short(), number, release.Short())
@@ -285,6 +285,30 @@ func (r *Repo) History(ctx context.Context, channel string, head *Head, fn func(
 			return nil
 		}
 	}
+}
+
+// ReleaseBelow reads a release that is older than the head's. It is good by its
+// own signer where that key still counts, else where the chain of parents from
+// head names its digest: what was published before a key was revoked.
+func (r *Repo) ReleaseBelow(ctx context.Context, channel string, head *Head, number uint64) (*Release, error) {
+	rel, refused := r.Release(ctx, channel, number, digest.Digest{})
+	if !errors.Is(refused, trust.ErrUntrusted) {
+		return rel, refused
+	}
+	rel = nil
+	err := r.History(ctx, channel, head, func(x *Release) (more bool, err error) {
+		if x.Number == number {
+			rel = x
+		}
+		return x.Number > number, nil
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case rel == nil:
+		return nil, fmt.Errorf("%w, and no newer release leads to it", refused)
+	}
+	return rel, nil
 }
 
 // PutHalt replaces the halt object by what change makes of the orders; the

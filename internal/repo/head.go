@@ -84,7 +84,7 @@ func (r *Repo) PushHead(ctx context.Context, channel string) (*Head, error) {
 		seen := r.seen(channel)
 		rel, err := r.Release(ctx, channel, seen, digest.Digest{})
 		if errors.Is(err, trust.ErrUntrusted) || errors.Is(err, frame.ErrDamaged) {
-			return nil, fmt.Errorf("the head of %q is gone, and nothing can build on what it named: %w: put the head back and sign it again (nightferry trust resign), or delete %s, and push: that begins the channel anew, by a higher number",
+			return nil, fmt.Errorf("the head of %q is gone, and nothing can build on what it named: %w: put the head back and sign it again (nightferry trust resign STORE), or delete %s, and push: that begins the channel anew, by a higher number",
 				channel, err, ReleaseKey(r.keys.Name(channel), seen))
 		}
 		if err != nil {
@@ -109,7 +109,7 @@ func (r *Repo) parseHead(channel string, b []byte, info bucket.Info) (*Head, err
 		return nil, fmt.Errorf("head of %q: %w", channel, err)
 	}
 	if err := r.doc.Allows(s.Signer, trust.Heads); err != nil {
-		return nil, fmt.Errorf("head of %q: %w: sign it again with an active key (nightferry trust resign)", channel, err)
+		return nil, fmt.Errorf("head of %q: %w: sign it again with an active key (nightferry trust resign STORE)", channel, err)
 	}
 	p, err := trust.DecodeHead(s.Payload)
 	if err != nil {
@@ -175,14 +175,14 @@ func (r *Repo) halts(ctx context.Context) (*halt.Orders, uint64, string, error) 
 	})
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, 0, "", fmt.Errorf("the bucket's halt object is gone, nobody could stop this run: restore it with nightferry resume --all: %w", err)
+		return nil, 0, "", fmt.Errorf("the bucket's halt object is gone, nobody could stop this run: restore it with nightferry resume --all STORE: %w", err)
 	case errors.Is(err, ErrOlder) || !OrdersLost(err):
 		return orders, epoch, etag, err
 	case etag == "": // too large to be read at all
 		_, info, _ := read(ctx, r.store, haltKey, halt.Max)
 		etag = info.ETag
 	}
-	return nil, 0, etag, fmt.Errorf("the bucket's halt object does not count, nobody could stop this run: replace it with nightferry resume --all: %w", err)
+	return nil, 0, etag, fmt.Errorf("the bucket's halt object does not count, nobody could stop this run: replace it with nightferry resume --all STORE: %w", err)
 }
 
 func (r *Repo) acceptHalt(b []byte) (*halt.Orders, uint64, error) {

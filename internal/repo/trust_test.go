@@ -74,6 +74,50 @@ func TestRotationAndRevocation(t *testing.T) {
 	})
 }
 
+// What was published before its key was revoked stays usable, where the head
+// leads to it, and nothing else of that key does: a rollback must be possible
+// after a theft.
+func TestOlderReleaseOfARevokedKey(t *testing.T) {
+	both(t, func(t *testing.T, p *press) {
+		ctx := t.Context()
+		one := p.publish("one")
+		r := p.mustOpen(nil)
+		head, err := r.Head(ctx, testChannel)
+		if err != nil {
+			t.Fatal(err)
+		}
+		two := one.Release
+		if _, err := r.Publish(ctx, Commit{Release: two, Parent: head, Key: p.key}); err != nil {
+			t.Fatal(err)
+		}
+		for _, doc := range []*trust.Doc{keys(key(2, trust.Retired), key(3, trust.Active)), keys(key(2, trust.Revoked), key(3, trust.Active))} {
+			if err := r.PutTrust(ctx, p.root, doc); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := r.Resign(ctx, testChannel, seedKey(3)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if head, err = r.Head(ctx, testChannel); err != nil || head.Number != 2 {
+			t.Fatal(head, err)
+		}
+		if _, err := r.Release(ctx, testChannel, 1, digest.Digest{}); !errors.Is(err, trust.ErrUntrusted) {
+			t.Errorf("by its signer: %v", err)
+		}
+		got, err := r.ReleaseBelow(ctx, testChannel, head, 1)
+		if err != nil || got.Digest != one.Digest {
+			t.Errorf("where the head leads to it: %v", err)
+		}
+		// A head that begins the channel anew leads to none before.
+		first := *head
+		first.Release = one.Digest
+		first.Number = 1
+		if _, err := r.ReleaseBelow(ctx, testChannel, &first, 2); !errors.Is(err, trust.ErrUntrusted) {
+			t.Errorf("where it does not: %v", err)
+		}
+	})
+}
+
 // Who signs heads again without looking signs only what he knows to be good:
 // else a thief's head, of a key that was revoked, would become a good one.
 func TestRenewSignsWhatIsKnown(t *testing.T) {
