@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -290,25 +291,19 @@ func (r *Repo) History(ctx context.Context, channel string, head *Head, fn func(
 // ReleaseBelow reads a release that is older than the head's. It is good by its
 // own signer where that key still counts, else where the chain of parents from
 // head names its digest: what was published before a key was revoked.
-func (r *Repo) ReleaseBelow(ctx context.Context, channel string, head *Head, number uint64) (*Release, error) {
-	rel, refused := r.Release(ctx, channel, number, digest.Digest{})
-	if !errors.Is(refused, trust.ErrUntrusted) {
-		return rel, refused
-	}
-	rel = nil
-	err := r.History(ctx, channel, head, func(x *Release) (more bool, err error) {
-		if x.Number == number {
-			rel = x
+func (r *Repo) ReleaseBelow(ctx context.Context, channel string, head *Head, number uint64) (rel *Release, err error) {
+	if slices.ContainsFunc(r.doc.Keys, func(k trust.Key) bool { return k.Status == trust.Revoked }) {
+		err = r.History(ctx, channel, head, func(x *Release) (more bool, err error) {
+			if x.Number == number {
+				rel = x
+			}
+			return x.Number > number, nil
+		})
+		if rel != nil || err != nil {
+			return rel, err
 		}
-		return x.Number > number, nil
-	})
-	switch {
-	case err != nil:
-		return nil, err
-	case rel == nil:
-		return nil, fmt.Errorf("%w, and no newer release leads to it", refused)
 	}
-	return rel, nil
+	return r.Release(ctx, channel, number, digest.Digest{})
 }
 
 // PutHalt replaces the halt object by what change makes of the orders; the
