@@ -82,7 +82,7 @@ func TestRefusesWhatTheCoreDoesNotSay(t *testing.T) {
 	s.Halt = w.orders(stranger, 99, halt.Order{ID: 99, Scope: halt.All, Reason: "x", By: "y"})
 	// What is old is no forgery, but not obeyed either.
 	send(down(sign(w.key, id, here, wire.VerbState, revision-1)))
-	w.await("problem", func() bool { return w.problems()[ProblemControl] != "" })
+	w.await("problem", func() bool { return w.had(ProblemControl) })
 
 	// The Core itself is still heard.
 	w.publish(tree(21, "two"), good)

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -444,6 +445,15 @@ func (w *world) problems() map[string]string {
 		}
 	}
 	return open
+}
+
+// had reports whether the site has ever told a problem of that kind: one that is
+// over at once may come in the same report as its end.
+func (w *world) had(kind string) bool {
+	return slices.ContainsFunc(w.events, func(e wire.Event) bool {
+		var p wire.Problem
+		return e.Kind == wire.ProblemEvent && wire.Decode(e.Body, &p) == nil && p.Kind == kind && !p.Over
+	})
 }
 
 // daemon is an agent in this process.
