@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"regexp"
 	"slices"
 	"strconv"
@@ -247,7 +246,7 @@ func (d *daemon) nightRoutes(add func(string, func(context.Context, *api.Call) (
 		}
 		return d.core.Plan(ctx, r)
 	})
-	add(http.MethodPost+" /v1/limit", func(ctx context.Context, c *api.Call) (any, error) {
+	add("POST /v1/limit", func(ctx context.Context, c *api.Call) (any, error) {
 		var r core.LimitRequest
 		if err := c.Read(&r); err != nil {
 			return nil, err
