@@ -412,7 +412,16 @@ func TestCoreInit(t *testing.T) {
 	x.edit("s3://my-bucket/nightferry?region=eu-central-1", b.URL("a"))
 	contains(t, x.fails(4, "core", "init", at("a"), "--store", b.URL("elsewhere"), "--create-repository"), "another store")
 	x.must("core", "init", at("a"), "--create-repository", "--encrypt")
-	x.must("core", "check", "--config", x.config)
+	contains(t, x.must("core", "check", "--config", x.config), `ok   vault`)
+
+	// The readers of logs that the starter suggests are no group of this system.
+	x.edit("corp: {}", "corp:", "  #  log_readers:", "    log_readers:")
+	out, _, code := x.try("", "core", "check", "--config", x.config)
+	contains(t, out, `BAD  log readers +group "corp-depot-admins": .*create it, or name another`)
+	if code != 3 {
+		t.Errorf("a group that does not exist: exit code %d, want 3", code)
+	}
+	x.edit("corp:", "corp: {}", "    log_readers:", "  #  log_readers:")
 
 	// Somebody else's repository is not taken over.
 	contains(t, x.fails(9, "core", "init", at("b"), "--host", "localhost", "--store", b.URL("a"), "--create-repository"), "adopt it with --release-key")

@@ -12,6 +12,7 @@ import (
 	"nightferry/internal/config"
 	"nightferry/internal/core"
 	"nightferry/internal/durable"
+	"nightferry/internal/record"
 	"nightferry/internal/vault"
 )
 
@@ -20,7 +21,7 @@ func newCoreCheck(e *env) *cobra.Command {
 	cmd := e.command(verb{
 		use:     "check [flags]",
 		short:   "Judge the configuration and keys, without starting anything",
-		long:    "Reads the configuration and reports every mistake with its line and column, then looks whether keys are private, the vault opens and the sources are there. Nothing is asked over the network, and a Core that runs is not disturbed.",
+		long:    "Reads the configuration and reports every mistake with its line and column, then looks whether keys are private, the vault opens, the sources are there and the system knows the groups that may read logs. Nothing is asked over the network, and a Core that runs is not disturbed.",
 		example: "nightferry core check --config /srv/nightferry/nightferry.yaml",
 		run:     func(ctx context.Context, _ []string) error { return e.coreCheck(ctx, &f) },
 	})
@@ -68,6 +69,11 @@ func (e *env) coreCheck(ctx context.Context, f *coreFlags) error {
 	}
 	for _, ch := range c.Fleet.Channels {
 		tell("source", ch.Source, checkSource(ch.Source))
+	}
+	for _, d := range c.Fleet.Domains {
+		if d.LogGroup != "" {
+			tell("log readers", d.LogGroup, record.Access{Group: d.LogGroup}.Check())
+		}
 	}
 	if c.Bus != nil {
 		account, err := core.CheckCluster(cluster(c))

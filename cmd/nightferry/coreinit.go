@@ -34,9 +34,9 @@ func newCoreInit(e *env) *cobra.Command {
 	cmd := e.command(verb{
 		use:   "init [flags] DIR",
 		short: "Make a Core: configuration, keys, vault and folders",
-		long: "Makes in DIR a commented configuration that works, a master key, a vault with a certificate authority and the fleet's keys, and the folders for data, logs and content. With --create-repository it makes the repository too and writes its root key beside: take that away, to a place that is offline. " +
+		long: "Makes in DIR a commented configuration that works, a master key, a vault with a certificate authority and the fleet's keys, and the folders for data and content. With --create-repository it makes the repository too and writes its root key beside: take that away, to a place that is offline. " +
 			"Without, it adopts the repository that is in the store, with its release key. Without --store it writes the configuration alone: name the store in it and run the same command again. One that was interrupted is completed by running it again.",
-		example: "nightferry core init /srv/nightferry --store 's3://bucket/fleet?region=eu-west-1' --create-repository\nnightferry core init /srv/nightferry --store 's3://bucket/fleet' --release-key nightferry-release.key",
+		example: "nightferry core init /srv/nightferry --store 's3://bucket/fleet?region=eu-west-1' --create-repository\nnightferry core init /srv/nightferry --store 's3://bucket/fleet?region=eu-west-1' --release-key nightferry-release.key",
 		min:     1, max: 1,
 		run: func(ctx context.Context, args []string) error { return e.coreInit(ctx, args[0], &f) },
 	})

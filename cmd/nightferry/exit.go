@@ -50,7 +50,7 @@ func exits() []exit {
 		{0, "ok", "done; for verify, diff and fsck: and nothing was found", nil},
 		{exitFailed, "failed", "anything that has no code of its own", nil},
 		{exitUsage, "usage", "the command line makes no sense", isUsage},
-		{3, "different", "it worked, and found differences (verify, diff) or problems (fsck, core check)", as[*foundError]},
+		{3, "different", "it worked, and found differences (verify, diff) or problems (fsck, gc, core check)", as[*foundError]},
 		{4, "refused", "a guard stopped it before anything was published or changed", isRefused},
 		{5, "untrusted", "unsigned, altered, signed by a key that does not count, or older than seen before", isUntrusted},
 		{6, "unreachable", "the store or the Core does not answer, or kept telling us to slow down", isUnreachable},

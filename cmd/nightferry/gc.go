@@ -106,7 +106,7 @@ func (e *env) gc(ctx context.Context, rawURL string, o collect.Options, f *store
 		e.summary("  %s written anew, %s needed after all", count(rep.Repacked, "pack"), group(rep.Revived))
 	}
 	if rep.Lost > 0 {
-		return &foundError{group(rep.Lost) + " chunks that releases need are in no pack that the index names, so no pack was deleted: run nightferry fsck, then fsck --rebuild-index where a pack may hold them"}
+		return &foundError{group(rep.Lost) + " chunks that releases need are in no pack that the index names, so no pack was deleted: run nightferry fsck STORE, then fsck --rebuild-index STORE where a pack may hold them"}
 	}
 	return nil
 }

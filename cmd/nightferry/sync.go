@@ -114,7 +114,11 @@ func (e *env) publishSummary(d *core.Published, spent time.Duration) {
 		return
 	}
 	e.summary("  %s", changes([]counted{{d.Added, "added"}, {d.Changed, "changed"}, {d.Touched, "touched"}, {d.Removed, "removed"}, {d.Skipped, "skipped"}}))
-	e.summary("  read %s, sent %s, %s, for %s; run %s", size(d.Read), size(d.Sent), took(spent), count(int64(d.Sites), "site"), short(d.Run))
+	sent := "sent"
+	if d.DryRun {
+		sent = "would send"
+	}
+	e.summary("  read %s, %s %s, %s, for %s; run %s", size(d.Read), sent, size(d.Sent), took(spent), count(int64(d.Sites), "site"), short(d.Run))
 }
 
 func newSync(e *env) *cobra.Command {

@@ -160,6 +160,14 @@ func (e *env) verifyFleet(ctx context.Context, f *verifyFlags, v *fleetVerify) e
 	return errors.Join(errs...)
 }
 
+// unlike says of how many paths it is that they are not as they should be.
+func unlike(paths int64) string {
+	if paths == 1 {
+		return "1 path differs"
+	}
+	return count(paths, "path") + " differ"
+}
+
 func (e *env) showVerified(run *ledger.Run) {
 	if e.json {
 		return
@@ -168,7 +176,7 @@ func (e *env) showVerified(run *ledger.Run) {
 	what := fmt.Sprintf("%s unchanged", group(t.Unchanged))
 	switch {
 	case run.State == "different":
-		what = fmt.Sprintf("%s, %s", count(t.Failed, "path")+" differ", what)
+		what = fmt.Sprintf("%s, %s", unlike(t.Failed), what)
 	case t.Repaired+t.Added+t.Changed > 0:
 		what = fmt.Sprintf("%s repaired, %s fetched, %s", group(t.Repaired+t.Added+t.Changed), size(t.Fetched), what)
 	}

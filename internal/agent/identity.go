@@ -52,7 +52,7 @@ type Identity struct {
 func (id *Identity) Address() wire.Address { return wire.Address{Domain: id.Domain, Site: id.Site} }
 
 // ErrNotEnrolled says that a state directory holds no identity.
-var ErrNotEnrolled = errors.New("this site is not enrolled: run nightferry-agent enroll TOKEN")
+var ErrNotEnrolled = errors.New("this site is not enrolled: run nightferry-agent enroll TOKEN --allow DIR")
 
 // Load reads the identity of a state directory. It refuses secret files that
 // others can read.

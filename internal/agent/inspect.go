@@ -71,7 +71,11 @@ func (a *agent) check(ctx, rctx context.Context, want *wire.Desired, r spool.Run
 	case e.lacks != "":
 		f.Error = e.lacks
 	case e.different > 0:
-		f.Error = fmt.Sprintf("%d paths differ from release %d", e.different, r.Number)
+		paths := "paths differ"
+		if e.different == 1 {
+			paths = "path differs"
+		}
+		f.Error = fmt.Sprintf("%d %s from release %d", e.different, paths, r.Number)
 	default:
 		f.Verdict = string(apply.Verified)
 		now := a.o.Now().Unix()

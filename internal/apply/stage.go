@@ -55,7 +55,7 @@ type IntegrityError struct {
 }
 
 func (e *IntegrityError) Error() string {
-	return fmt.Sprintf("%q was fetched twice and does not have the digest %s that the release gives: check this machine's disk and memory, then run nightferry fsck --read-data on the store", e.Path, e.Want.Short())
+	return fmt.Sprintf("%q was fetched twice and does not have the digest %s that the release gives: check this machine's disk and memory, then run nightferry fsck --read-data STORE", e.Path, e.Want.Short())
 }
 
 // newStager finds the files that are to be made, and the chunk lists that tell

@@ -56,6 +56,6 @@ func rangeError(key string, size, off, n int64) error {
 	if n < 0 {
 		want = fmt.Sprintf("bytes %d-", off)
 	}
-	return &Error{Op: "get", Key: key, Kind: KindIntegrity, Hint: "the object is cut short, or its index is wrong: run nightferry fsck",
+	return &Error{Op: "get", Key: key, Kind: KindIntegrity, Hint: "the object is cut short, or its index is wrong: run nightferry fsck STORE",
 		Err: fmt.Errorf("%w: %s of %d bytes", errRange, want, size)}
 }

@@ -64,9 +64,9 @@ func (f Finding) String() string {
 
 // Remedies.
 const (
-	remedyRebuild = "rebuild the index with nightferry fsck --rebuild-index"
-	remedyForget  = "run nightferry fsck --forget-missing, then push again: what the source still holds is stored anew"
+	remedyRebuild = "rebuild the index with nightferry fsck --rebuild-index STORE"
+	remedyForget  = "run nightferry fsck --forget-missing STORE, then push again: what the source still holds is stored anew"
 	remedyPush    = "push again from the Core"
-	remedyGC      = "nightferry gc deletes it when the grace period is over"
+	remedyGC      = "nightferry gc STORE deletes it when the grace period is over"
 	remedyRestore = "restore the object from a copy of the bucket"
 )

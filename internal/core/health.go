@@ -100,7 +100,7 @@ func (c *Core) checkBucket(ctx context.Context) (damage int64, err error) {
 		return 0, nil
 	}
 	if more > 0 {
-		text += fmt.Sprintf("; and %d more, which nightferry fsck lists", more)
+		text += fmt.Sprintf("; and %d more, which nightferry fsck STORE lists", more)
 	}
 	c.alarms.raise(BucketBad, "", wire.Address{}, "the bucket: "+text)
 	return rep.Damage, nil

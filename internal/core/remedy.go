@@ -27,7 +27,7 @@ func remedies() map[string]string {
 		"stale":           "see how its last run ended: nightferry runs --site NAME; nightferry sync --site NAME --now does not wait for the next window",
 		"source-damage":   "look at that disk; put the files back from a good copy and nightferry publish again; where the bytes there are meant, nightferry publish --rehash",
 		"measure":         "see whether the source is mounted, and whether the Core's account may read it",
-		"bucket":          "run nightferry fsck --forget-missing, then nightferry publish, which stores again what the source still holds",
+		"bucket":          "run nightferry fsck --forget-missing STORE, then nightferry publish, which stores again what the source still holds",
 		"ledger":          "look at the disk of the data folder; where the file is damaged, restore a backup",
 		"core":            "mend what the text names: mostly the disk of the data folder",
 		"cluster":         "let the cluster's owner run the commands that the text names: docs/operations.md, Your own NATS cluster",
@@ -37,7 +37,7 @@ func remedies() map[string]string {
 		"site-target":     "correct the configuration, or the agent's list of roots",
 		"site-store":      "see to that site's way to the store: DNS, proxy, firewall",
 		"site-disk":       "free space; the run goes on by itself",
-		"site-repository": "run nightferry fsck, and find out who else can write to the bucket",
+		"site-repository": "run nightferry fsck STORE, and find out who else can write to the bucket",
 		"site-control":    "find out whether another Core has the same sites, or who else can write to the message bus",
 	}
 }

@@ -22,6 +22,12 @@ type Access struct {
 	Group string
 }
 
+// Check looks the group up on this machine.
+func (a Access) Check() error {
+	_, err := resolve(a)
+	return err
+}
+
 // Logs is the folder of all logs. It is safe for use by several goroutines,
 // as long as no two write the log of the same run.
 type Logs struct {

@@ -32,7 +32,7 @@ type CorruptError struct {
 }
 
 func (e *CorruptError) Error() string {
-	return fmt.Sprintf("chunk %s in %s is damaged in the store (%v): run nightferry fsck --read-data, then fsck --forget-missing and push again to heal", e.Chunk.Short(), e.Pack, e.Err)
+	return fmt.Sprintf("chunk %s in %s is damaged in the store (%v): run nightferry fsck --read-data STORE, then fsck --forget-missing STORE and push again to heal", e.Chunk.Short(), e.Pack, e.Err)
 }
 
 func (e *CorruptError) Unwrap() error { return e.Err }

@@ -64,7 +64,7 @@ func (e *MissingError) Error() string {
 	if e.Pack != "" {
 		where = e.Pack + " is gone from the store"
 	}
-	return fmt.Sprintf("%d chunks are missing (%s): run nightferry fsck, then fsck --forget-missing and push again to heal", len(e.Chunks), where)
+	return fmt.Sprintf("%d chunks are missing (%s): run nightferry fsck STORE, then fsck --forget-missing STORE and push again to heal", len(e.Chunks), where)
 }
 
 // Index reads the index root; segments are read when Locate needs them.
@@ -79,7 +79,7 @@ func (r *Repo) Index(ctx context.Context) (*Index, error) {
 		return nil
 	})
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("the index root is gone: rebuild it with nightferry fsck --rebuild-index: %w", err)
+		return nil, fmt.Errorf("the index root is gone: rebuild it with nightferry fsck --rebuild-index STORE: %w", err)
 	}
 	return x, err
 }
