@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"strings"
 
 	"nightferry/internal/agent"
@@ -42,6 +43,10 @@ func exits() []exit {
 			return errors.As(err, &r) || errors.Is(err, agent.ErrEnrolled) || errors.Is(err, durable.ErrLink) || errors.Is(err, service.ErrExists)
 		}},
 		{5, "untrusted", "the server is not the Core, or what it says is not signed by its keys", func(err error) bool { return errors.Is(err, trust.ErrUntrusted) || errors.Is(err, bus.ErrPin) }},
+		{6, "unreachable", "the Core does not answer", func(err error) bool {
+			var n net.Error
+			return errors.As(err, &n) || errors.Is(err, agent.ErrNoAnswer)
+		}},
 		{7, "denied", "key files can be read by others, or this account may not do that", func(err error) bool { return errors.Is(err, durable.ErrExposed) || errors.Is(err, fs.ErrPermission) }},
 		{9, "conflict", "another agent runs in that folder", is(durable.ErrBusy)},
 		{11, "full", "no space left", func(err error) bool { return errors.Is(err, spool.ErrFull) || durable.IsDiskFull(err) }},

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"nightferry/internal/wire"
 )
 
 func TestCommandLine(t *testing.T) {
@@ -46,6 +48,19 @@ func TestCommandLine(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(dir, "state")); err == nil {
 		t.Error("a token that is none has made a state directory")
+	}
+}
+
+// A script that joins servers can tell a Core that does not answer from one that refuses: it tries again.
+func TestCoreThatDoesNotAnswer(t *testing.T) {
+	token, err := (&wire.Token{Core: []string{"tls://127.0.0.1:1"}, Domain: "corp", Site: "berlin", ID: "tok1", Seed: make([]byte, 32), JWT: "jwt"}).Text()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out, errs bytes.Buffer
+	code := run(t.Context(), []string{"enroll", token, "--allow", t.TempDir(), "--state", filepath.Join(t.TempDir(), "state")}, nil, &out, &errs)
+	if code != 6 || !strings.Contains(errs.String(), "tls://127.0.0.1:1: dial tcp 127.0.0.1:1: connect") {
+		t.Errorf("code %d, want 6: %s", code, errs.String())
 	}
 }
 

@@ -47,6 +47,9 @@ func (e *RefusedError) Remedy() string {
 // ErrEnrolled says that the state directory holds an identity already.
 var ErrEnrolled = errors.New("this state directory holds an identity already")
 
+// ErrNoAnswer says that the bus is there, and the Core silent.
+var ErrNoAnswer = errors.New("no answer from the Core")
+
 // Enrol redeems a token: it makes the site's identity in StateDir. What a
 // half-done enrolment left there is used again. The token's text is in no
 // error.
@@ -228,7 +231,7 @@ func redeem(ctx context.Context, t *wire.Token, id *Identity, o EnrolOptions) (*
 				}
 			}
 		}
-		return fmt.Errorf("no answer from the Core within %s: is it running?", o.Timeout)
+		return fmt.Errorf("%w within %s: is it running?", ErrNoAnswer, o.Timeout)
 	}
 	var nonce wire.Nonce
 	if err := ask(wire.VerbChallenge, &wire.Challenge{Public: public(id)}, wire.VerbNonce, &nonce); err != nil {

@@ -88,6 +88,7 @@ type Client struct {
 	pending int
 	wait    time.Duration
 	closed  chan struct{}
+	dialer  *dialer
 
 	telling sync.Mutex // one event at a time
 
@@ -115,6 +116,9 @@ func Dial(ctx context.Context, o ClientOptions) (*Client, error) {
 	nc, err := opts.Connect()
 	if err != nil {
 		stop()
+		if cause := c.dialer.failure(); errors.Is(err, nats.ErrNoServers) && cause != nil {
+			err = cause // the library keeps to itself that a connection was refused
+		}
 		if strings.Contains(err.Error(), nats.MAX_SUBSCRIPTIONS_ERR) { // while connecting, the library makes text of it
 			err = fmt.Errorf("%w: %w", ErrLimited, err)
 		}
@@ -158,6 +162,7 @@ func (c *Client) options(life context.Context, o *ClientOptions) (*nats.Options,
 	n.ReconnectBufSize = -1 // what is said meanwhile would be stale when it arrives
 	n.PingInterval, n.MaxPingsOut = pingEvery, 2
 	d := &dialer{o: o, life: life}
+	c.dialer = d
 	c.events(&n, o, d)
 
 	switch {

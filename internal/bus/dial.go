@@ -27,8 +27,22 @@ type dialer struct {
 	// life ends with the client; the library's interface has no context.
 	life context.Context
 
-	mu   sync.Mutex
-	last int // index of the URL that worked last
+	mu     sync.Mutex
+	last   int   // index of the URL that worked last
+	failed error // why the last attempt made no connection
+}
+
+func (d *dialer) failure() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.failed
+}
+
+func (d *dialer) fail(err error) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.failed = err
+	return err
 }
 
 // at names the server that was reached last.
@@ -82,7 +96,7 @@ func (d *dialer) Dial(string, string) (net.Conn, error) {
 		}
 		errs = append(errs, fmt.Errorf("%s: %w", d.urls[at].Redacted(), err))
 	}
-	return nil, errors.Join(errs...)
+	return nil, d.fail(errors.Join(errs...))
 }
 
 // SkipTLSHandshake tells the library that these connections are past it.
@@ -175,7 +189,8 @@ type plainDialer struct{ d *dialer }
 func (p plainDialer) Dial(_, address string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(p.d.life, p.d.o.Timeout)
 	defer cancel()
-	return dialVia(ctx, address, p.d.o.Env)
+	conn, err := dialVia(ctx, address, p.d.o.Env)
+	return conn, p.d.fail(err)
 }
 
 func env(get func(string) string, names ...string) string {

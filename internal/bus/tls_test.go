@@ -6,6 +6,8 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -165,5 +167,25 @@ func TestServerSaysNothingInClear(t *testing.T) {
 	b, err := io.ReadAll(conn)
 	if bytes.Contains(b, []byte("INFO")) || bytes.Contains(b, []byte("PONG")) {
 		t.Errorf("it said %q, %v", b, err)
+	}
+}
+
+// Why no connection was made is told, though the library keeps a refused one to itself.
+func TestRefusedConnectionIsTold(t *testing.T) {
+	w := newWorld(t)
+	ours, _ := w.siteOptions("alpha", "rome")
+	theirs := ClientOptions{CredsFile: filepath.Join(t.TempDir(), "creds")}
+	if err := os.WriteFile(theirs.CredsFile, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, o := range map[string]ClientOptions{"our bus": ours, "their cluster": theirs} {
+		o.URLs, o.Background = []string{"tls://127.0.0.1:1"}, false // nobody listens there
+		c, err := Dial(t.Context(), o)
+		if err == nil {
+			c.Close()
+		}
+		if refused := (*net.OpError)(nil); !errors.As(err, &refused) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
