@@ -164,12 +164,12 @@ func (s *site) fillNext(ctx context.Context, w *scan.CatalogueWriter, old *recor
 			complete = false
 			err = carry(w, old, e.Path)
 		case c.act == actNone:
-			err = w.Add(scan.NewRecord(e, c.disk, now))
+			err = w.Add(scan.NewRecord(e, c.disk(), now))
 		case c.act == actTouch:
 			var rec *scan.Record
 			if rec, err = old.find(e.Path); err == nil {
 				checked := now
-				if rec != nil && rec.Stat == c.disk && !s.doubted(e.Path) {
+				if rec != nil && rec.Stat == c.disk() && !s.doubted(e.Path) {
 					checked = rec.Checked // this run has not read it
 				}
 				err = w.Add(scan.NewRecord(e, scan.Stat{Size: e.Size, MTime: e.MTime, CTime: provisional}, checked))

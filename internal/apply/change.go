@@ -48,6 +48,28 @@ type parts struct {
 	lists  []manifest.ListRef
 }
 
+// lying is what a change met at its path when the plan was made.
+type lying struct {
+	digest digest.Digest // as far as it is known: catalogued and not touched since, or read
+	stat   scan.Stat
+}
+
+// there is the digest of what lies at the path; zero: it is not known, or there is nothing.
+func (c *change) there() digest.Digest {
+	if c.lies == nil {
+		return digest.Digest{}
+	}
+	return c.lies.digest
+}
+
+// disk is of what lies at the path.
+func (c *change) disk() scan.Stat {
+	if c.lies == nil {
+		return scan.Stat{}
+	}
+	return c.lies.stat
+}
+
 // change is one path at which the target differs from the release, or may.
 // There may be very many: keep it small.
 type change struct {
@@ -55,8 +77,7 @@ type change struct {
 	parts  *parts
 	cause  error
 	digest digest.Digest // what the release has, zero for a deletion
-	there  digest.Digest // what lies there now as far as it is known: catalogued and not touched since, or read
-	disk   scan.Stat     // of what lies there, when the plan was made
+	lies   *lying        // nil: nothing that counts
 	size   int64
 	mtime  int64
 	held   int64  // bytes of it from this machine

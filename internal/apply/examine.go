@@ -79,12 +79,12 @@ func (s *site) examine(ctx context.Context, changes []change) error {
 func (s *site) read(ctx context.Context, changes []change, unknown []int32) error {
 	return each(ctx, unknown, func(ctx context.Context, i int32, buf []byte) error {
 		c := &changes[i]
-		sum, err := s.hash(ctx, c.path, c.disk.Size, buf)
+		sum, err := s.hash(ctx, c.path, c.disk().Size, buf)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		if err == nil && sum == c.digest && c.act == actPlace {
-			c.there = sum
+			c.lies.digest = sum
 			s.right(c)
 			return nil
 		}
@@ -93,7 +93,7 @@ func (s *site) read(ctx context.Context, changes []change, unknown []int32) erro
 			return nil
 		}
 		if err == nil {
-			c.there = sum
+			c.lies.digest = sum
 		}
 		// What cannot be read is replaced all the same, if it can be.
 		c.state = stLacking
@@ -111,7 +111,7 @@ func (s *site) read(ctx context.Context, changes []change, unknown []int32) erro
 // right settles a file that has the release's content already.
 func (s *site) right(c *change) {
 	c.state, c.act = stReady, actTouch
-	if sameTime(c.disk.MTime, c.mtime) && (!keepsModes || c.disk.Mode&0o777 == c.mode) {
+	if sameTime(c.disk().MTime, c.mtime) && (!keepsModes || c.disk().Mode&0o777 == c.mode) {
 		c.act, c.out, c.cause = actNone, Unchanged, nil
 	} else if c.out == Repaired {
 		c.cause = s.because(c.path, "time", "its time or mode was another")
@@ -121,7 +121,7 @@ func (s *site) right(c *change) {
 // whose settles a file that the release does not have any more: only what a
 // release put there is deleted.
 func (s *site) whose(c *change, sum digest.Digest, err error) {
-	if err == nil && sum == c.there {
+	if err == nil && sum == c.there() {
 		c.state = stReady
 		return
 	}
@@ -131,7 +131,7 @@ func (s *site) whose(c *change, sum digest.Digest, err error) {
 	}
 	c.state, c.out, c.act = stDropped, Extra, actNone
 	c.cause = fmt.Errorf("the release deletes it, but it was edited here: left alone")
-	s.emit(Event{Path: c.path, Outcome: Extra, Size: c.disk.Size, Cause: c.cause})
+	s.emit(Event{Path: c.path, Outcome: Extra, Size: c.disk().Size, Cause: c.cause})
 }
 
 // hash returns the SHA-256 of a file of size bytes. A file that does not have
@@ -185,7 +185,7 @@ func (s *site) match(ctx context.Context, changes []change) error {
 	var freed []int32
 	for i := range changes {
 		c := &changes[i]
-		if c.state != stDropped && c.onDisk && !c.there.IsZero() && c.there != c.digest && (c.act == actRemove || c.act == actPlace) && c.disk.Size > 0 {
+		if c.state != stDropped && c.onDisk && !c.there().IsZero() && c.there() != c.digest && (c.act == actRemove || c.act == actPlace) && c.disk().Size > 0 {
 			freed = append(freed, int32(i))
 		}
 	}
@@ -193,7 +193,7 @@ func (s *site) match(ctx context.Context, changes []change) error {
 		return nil
 	}
 	slices.SortFunc(freed, func(a, b int32) int {
-		return cmp.Or(changes[a].there.Compare(changes[b].there), cmp.Compare(a, b))
+		return cmp.Or(changes[a].there().Compare(changes[b].there()), cmp.Compare(a, b))
 	})
 	var movers []int32
 	for i := range changes {
@@ -201,8 +201,8 @@ func (s *site) match(ctx context.Context, changes []change) error {
 		if c.state != stLacking || c.act != actPlace || c.size == 0 {
 			continue
 		}
-		at, found := slices.BinarySearchFunc(freed, c.digest, func(f int32, d digest.Digest) int { return changes[f].there.Compare(d) })
-		for ; found && at < len(freed) && changes[freed[at]].there == c.digest; at++ {
+		at, found := slices.BinarySearchFunc(freed, c.digest, func(f int32, d digest.Digest) int { return changes[f].there().Compare(d) })
+		for ; found && at < len(freed) && changes[freed[at]].there() == c.digest; at++ {
 			if old := &changes[freed[at]]; old.to < 0 {
 				old.to, c.from = int32(i), freed[at]
 				movers = append(movers, int32(i))
@@ -213,7 +213,7 @@ func (s *site) match(ctx context.Context, changes []change) error {
 	return each(ctx, movers, func(ctx context.Context, i int32, buf []byte) error {
 		c := &changes[i]
 		old := &changes[c.from]
-		sum, err := s.hash(ctx, old.path, old.disk.Size, buf)
+		sum, err := s.hash(ctx, old.path, old.disk().Size, buf)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}

@@ -232,12 +232,12 @@ func (p *planner) stays(c *scan.Record, cause error) {
 func (p *planner) extra(w *scan.Item) {
 	ignored := p.leave(w)
 	if p.s.o.Prune && !ignored && w.Err == nil {
-		c := change{path: strings.Clone(w.Path), act: actRemove, out: Deleted, disk: w.Stat, onDisk: w.Kind == scan.File}
+		c := change{path: strings.Clone(w.Path), act: actRemove, out: Deleted, onDisk: w.Kind == scan.File}
 		if w.Kind == scan.Dir {
 			c.act = actRmdir
 		}
-		if w.Kind == scan.Link || w.Kind == scan.Special {
-			c.disk = scan.Stat{}
+		if w.Kind == scan.Dir || w.Kind == scan.File {
+			c.lies = &lying{stat: w.Stat}
 		}
 		p.add(c)
 		return
@@ -314,7 +314,7 @@ func (p *planner) gone(w *scan.Item, c *scan.Record, was *manifest.Entry) {
 	case w.Kind == scan.Dir:
 		p.add(change{path: was.Path, act: actRmdir, out: Deleted, owned: true})
 	default:
-		d := change{path: was.Path, act: actRemove, out: Deleted, disk: w.Stat, onDisk: true, owned: true, size: was.Size, there: was.Digest}
+		d := change{path: was.Path, act: actRemove, out: Deleted, lies: &lying{was.Digest, w.Stat}, onDisk: true, owned: true, size: was.Size}
 		if !p.untouched(w, c) {
 			d.state = stUnknown
 		}
@@ -345,7 +345,7 @@ func (p *planner) folder(w *scan.Item, c *scan.Record, was, m *manifest.Entry) {
 		p.s.same()
 	case was != nil || w.Kind == scan.File && p.s.o.Prune:
 		ch := p.add(newChange(actMkdir, m, Changed))
-		ch.way, ch.disk, ch.owned, ch.onDisk = wayEntry, w.Stat, was != nil, w.Kind == scan.File
+		ch.way, ch.lies, ch.owned, ch.onDisk = wayEntry, &lying{stat: w.Stat}, was != nil, w.Kind == scan.File
 	default:
 		p.block(m, false, fmt.Errorf("is a folder in the release and a %s of the site's own here: move it away", w.Kind))
 	}
@@ -372,13 +372,13 @@ func (p *planner) file(w *scan.Item, c *scan.Record, was, m *manifest.Entry) {
 			return
 		}
 		ch := p.add(newChange(actTouch, m, Changed))
-		ch.disk, ch.onDisk, ch.owned, ch.there = w.Stat, true, true, m.Digest
+		ch.lies, ch.onDisk, ch.owned = &lying{m.Digest, w.Stat}, true, true
 	case w.Kind == scan.File:
 		ch := p.add(newChange(actPlace, m, Changed))
-		ch.disk, ch.onDisk, ch.owned, ch.state = w.Stat, true, owned, stLacking
+		ch.lies, ch.onDisk, ch.owned, ch.state = &lying{stat: w.Stat}, true, owned, stLacking
 		switch {
 		case p.untouched(w, c) && was.Kind == manifest.File:
-			ch.there, ch.asWas = was.Digest, true
+			ch.lies.digest, ch.asWas = was.Digest, true
 		default:
 			ch.state = stUnknown
 		}

@@ -33,7 +33,7 @@ func (s *site) steps(changes []change, recase []op, aside map[int32]struct{}) st
 				if c.to < 0 && c.way != wayEntry && !alias && (c.act != actRemove || !goesFirst(changes, c)) {
 					return op{}, false
 				}
-				o := op{kind: opOut, path: c.path, slot: s.outSlot(i), size: c.disk.Size, mtime: c.disk.MTime}
+				o := op{kind: opOut, path: c.path, slot: s.outSlot(i), size: c.disk().Size, mtime: c.disk().MTime}
 				if !c.onDisk {
 					o.size = -1
 				}
@@ -57,7 +57,7 @@ func (s *site) steps(changes []change, recase []op, aside map[int32]struct{}) st
 			},
 			func(i int32, c *change) (op, bool) {
 				_, alias := aside[i]
-				return op{kind: opDelete, path: c.path, size: c.disk.Size, mtime: c.disk.MTime, linked: !c.onDisk},
+				return op{kind: opDelete, path: c.path, size: c.disk().Size, mtime: c.disk().MTime, linked: !c.onDisk},
 					c.act == actRemove && c.to < 0 && !alias && !goesFirst(changes, c)
 			},
 		}
