@@ -114,12 +114,12 @@ func TestPurgeTellsWhatItRemoved(t *testing.T) {
 		}
 	}
 	w.ahead.Store(int64(29 * day))
-	w.core.UpkeepNow(t.Context())
+	w.upkeep()
 	if told("0 log files of 0 bytes", " 0 runs"); len(w.logs()) != all {
 		t.Error("too early")
 	}
 	w.ahead.Store(int64(31 * day))
-	w.core.UpkeepNow(t.Context())
+	w.upkeep()
 	told(fmt.Sprintf("%d log files of %d bytes", all, bytes), "1 exceptions", " 0 runs")
 	if len(w.logs()) != 0 || runs() != all {
 		t.Errorf("%d logs, %d runs", len(w.logs()), runs())
@@ -128,7 +128,7 @@ func TestPurgeTellsWhatItRemoved(t *testing.T) {
 		t.Errorf("the summary: %+v, %v", r, err)
 	}
 	w.ahead.Store(int64(401 * day))
-	w.core.UpkeepNow(t.Context())
+	w.upkeep()
 	if told(fmt.Sprint(all, " runs")); runs() != 0 {
 		t.Errorf("%d runs are left", runs())
 	}
@@ -141,7 +141,7 @@ func TestPurgeTellsWhatItRemoved(t *testing.T) {
 	w.publish("package")
 	measured(1)
 	w.ahead.Add(int64(3 * day))
-	w.core.UpkeepNow(t.Context())
+	w.upkeep()
 	if told("2 log files"); len(w.logs()) != 0 || runs() != 2 {
 		t.Errorf("%d logs, %d runs", len(w.logs()), runs())
 	}
@@ -183,19 +183,11 @@ func TestHeldByConfiguration(t *testing.T) {
 func TestUpkeepVouchesOnlyForWhatIsAdopted(t *testing.T) {
 	w := newWorldWith(t, nil, func(w *world) { w.options.Poll = time.Hour }) // it looks when it begins
 	ctx := t.Context()
-	purges := func() int {
-		list, err := w.core.Deeds(ctx, ledger.DeedFilter{What: "purge"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return len(list)
-	}
-	w.until("the upkeep with which it begins", func() bool { return purges() == 1 })
+	w.begun()
 	restart := func() {
 		t.Helper()
-		n := purges()
 		w.restart()
-		w.until("the upkeep with which it begins", func() bool { return purges() == n+1 })
+		w.begun()
 	}
 	w.write("a.txt", "one")
 	one := w.publish("package")
@@ -209,7 +201,7 @@ func TestUpkeepVouchesOnlyForWhatIsAdopted(t *testing.T) {
 		t.Helper()
 		before := testbed.ReadObject(t, w.store, at)
 		w.ahead.Add(int64(24 * time.Hour))
-		w.core.UpkeepNow(ctx)
+		w.upkeep()
 		return !bytes.Equal(before, testbed.ReadObject(t, w.store, at))
 	}
 	if !upkeep() {
@@ -253,11 +245,11 @@ func TestHeadThatCannotBeSigned(t *testing.T) {
 			next.ServeHTTP(rw, r)
 		})
 	})
-	w.untilDeed("purge", "")
 	hours := func(n time.Duration) {
 		w.ahead.Add(int64(n * time.Hour))
-		w.core.UpkeepNow(t.Context())
+		w.upkeep()
 	}
+	w.begun()
 	before := testbed.ReadObject(t, w.store, at)
 	denied.Store(true)
 	hours(24)

@@ -43,6 +43,7 @@ type world struct {
 	options  core.Options
 	settings core.Settings
 	core     *core.Core
+	purged   int // purges before this Core began
 	stop     func()
 
 	mu     sync.Mutex
@@ -126,6 +127,7 @@ func (w *world) start() {
 		w.t.Fatal(err)
 	}
 	w.core = c
+	w.purged = w.purges()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(w.t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- c.Run(ctx) }()
@@ -223,6 +225,28 @@ func (w *world) untilDeed(what, detail string) {
 		}
 		return false
 	})
+}
+
+func (w *world) purges() int {
+	w.t.Helper()
+	list, err := w.core.Deeds(w.t.Context(), ledger.DeedFilter{What: "purge"})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return len(list)
+}
+
+// begun waits for the upkeep with which this Core begins.
+func (w *world) begun() {
+	w.t.Helper()
+	w.until("the upkeep with which it begins", func() bool { return w.purges() > w.purged })
+}
+
+// upkeep does what happens each hour.
+func (w *world) upkeep() {
+	w.t.Helper()
+	w.begun()
+	w.core.UpkeepNow(w.t.Context())
 }
 
 func (w *world) write(name, content string) {
