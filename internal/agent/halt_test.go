@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -180,23 +181,27 @@ func (b *inBurst) Before(op durable.Op) error {
 // stop lets it make no further step. The run is not over: when the order is
 // lifted the commit is finished, and told.
 func TestPain14_HaltStopsEveryCommit(t *testing.T) {
-	end := time.Now().Truncate(time.Minute).Add(2 * time.Minute)
 	never := func(s *wire.State) { s.Desired[0].Windows = "never" }
 	always := func(s *wire.State) { s.Desired[0].Windows = "" }
 	for _, x := range []struct {
 		name   string
 		killed bool                         // an earlier process has begun it
 		before func(w *world, again func()) // it goes on; again makes another release
-		ahead  time.Duration                // of the clock of who goes on
+		after  bool                         // who goes on does so when the window has closed
 		then   func(*wire.State)            // ends it, before the order comes
 		ends   []string                     // verdicts
 	}{
-		{"the night ends", false, nil, 0, never, []string{"verified"}},
-		{"nobody wants its release any more", true, func(_ *world, again func()) { again() }, 0, nil, []string{verdictStopped, "verified"}},
-		{"nobody wants its channel any more", true, func(w *world, _ func()) { w.want(func(s *wire.State) { s.Desired = nil }) }, 0, nil, []string{verdictStopped}},
-		{"outside the window, which opens", true, nil, time.Until(end) + time.Minute, always, []string{"verified"}},
+		{"the night ends", false, nil, false, never, []string{"verified"}},
+		{"nobody wants its release any more", true, func(_ *world, again func()) { again() }, false, nil, []string{verdictStopped, "verified"}},
+		{"nobody wants its channel any more", true, func(w *world, _ func()) { w.want(func(s *wire.State) { s.Desired = nil }) }, false, nil, []string{verdictStopped}},
+		{"outside the window, which opens", true, nil, true, always, []string{"verified"}},
 	} {
 		t.Run(x.name, func(t *testing.T) {
+			end := time.Now().Truncate(time.Minute).Add(2 * time.Minute)
+			var ahead time.Duration
+			if x.after {
+				ahead = time.Until(end) + time.Minute
+			}
 			w := newWorld(t)
 			base := t.TempDir()
 			target, files := filepath.Join(base, "p"), tree(60, "one")
@@ -206,9 +211,11 @@ func TestPain14_HaltStopsEveryCommit(t *testing.T) {
 				s.Zone, s.Beat, s.Desired[0].Windows = "UTC", 1, hhmm(end.Add(-10*time.Minute))+"-"+hhmm(end)
 			})
 			if x.killed {
-				child := exec.CommandContext(t.Context(), os.Args[0])
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				child := exec.CommandContext(ctx, os.Args[0])
 				child.Env = append(os.Environ(), childDir+"="+dir, childPoint+"=the first file")
-				if out, err := child.CombinedOutput(); err == nil {
+				if out, err := child.CombinedOutput(); err == nil || ctx.Err() != nil {
 					t.Fatalf("the child was not killed\n%s", out)
 				}
 			}
@@ -219,7 +226,7 @@ func TestPain14_HaltStopsEveryCommit(t *testing.T) {
 			goOn := sync.OnceFunc(func() { close(b.goOn) })
 			w.try(Halt(dir, LocalHalt{Reason: "until it knows the state", At: time.Now()}))
 			w.start(dir, func(o *Options) {
-				o.Observer, o.Now = b, func() time.Time { return time.Now().Add(x.ahead) }
+				o.Observer, o.Now = b, func() time.Time { return time.Now().Add(ahead) }
 			})
 			t.Cleanup(goOn) // before the agent's end is waited for
 			w.twoBeats()
@@ -280,6 +287,7 @@ func TestHaltTwiceInASecond(t *testing.T) {
 	w := newWorld(t)
 	dir := w.enrolled(t.TempDir())
 	w.start(dir, nil)
+	w.await("hello", func() bool { return w.hellos > 0 }) // LookHalt tries the agent's lock
 	at := time.Now().Truncate(time.Second)
 	for _, after := range []time.Duration{0, 300 * time.Millisecond} {
 		w.try(Halt(dir, LocalHalt{Reason: "test", By: "tester", At: at.Add(after)}))
@@ -293,6 +301,34 @@ func TestHaltTwiceInASecond(t *testing.T) {
 				t.Fatalf("the order of %v is not confirmed", h.At)
 			}
 		}
+	}
+}
+
+// TestOrderThatIsBeingRead: the agent looks at the order on its site five times a
+// second. Windows keeps a file that is open in its place; who stops a site, or
+// lets it go on, does not hear of that.
+func TestOrderThatIsBeingRead(t *testing.T) {
+	w := newWorld(t)
+	dir := w.enrolled(t.TempDir())
+	reading := func(act func() error) {
+		t.Helper()
+		f, err := os.Open(filepath.Join(dir, haltFile))
+		w.try(err)
+		closed := make(chan error, 1)
+		time.AfterFunc(200*time.Millisecond, func() { closed <- f.Close() })
+		w.try(act())
+		w.try(<-closed)
+	}
+	order := LocalHalt{Reason: "one", At: time.Now()}
+	w.try(Halt(dir, order))
+	order.Reason = "two"
+	reading(func() error { return Halt(dir, order) })
+	if h, err := LookHalt(dir); err != nil || h.Reason != "two" {
+		t.Errorf("%+v, %v", h, err)
+	}
+	reading(func() error { return Resume(dir) })
+	if h, err := LookHalt(dir); err != nil || h != nil {
+		t.Errorf("%+v, %v", h, err)
 	}
 }
 

@@ -58,8 +58,8 @@ func Halt(stateDir string, h LocalHalt) error {
 	if err == nil {
 		err = remove(root, stoppedFile)
 	}
-	if err == nil {
-		err = root.WriteFile(haltFile, append(b, '\n'), 0o600)
+	if err == nil { // a running agent looks into it
+		err = durable.Patiently(func() error { return root.WriteFile(haltFile, append(b, '\n'), 0o600) })
 	}
 	if err = errors.Join(err, root.Close()); err != nil {
 		return fmt.Errorf("halt: the order cannot be kept: %w", err)
@@ -73,7 +73,7 @@ func Resume(stateDir string) error {
 	if err != nil {
 		return fmt.Errorf("resume: %w", err)
 	}
-	err = root.Remove(haltFile)
+	err = durable.Patiently(func() error { return root.Remove(haltFile) })
 	if err == nil {
 		err = errors.Join(root.SyncDir("."), remove(root, stoppedFile))
 	}
@@ -129,7 +129,7 @@ func readHaltFile(dir string) (*LocalHalt, error) {
 }
 
 func remove(root *durable.Root, name string) error {
-	if err := root.Remove(name); !errors.Is(err, fs.ErrNotExist) {
+	if err := durable.Patiently(func() error { return root.Remove(name) }); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
@@ -204,7 +204,7 @@ func (a *agent) confirmLocal(obeyed []wire.Stop) {
 	a.mu.Unlock()
 	b, err := json.Marshal(&s)
 	if err == nil {
-		err = a.root.WriteFile(stoppedFile, append(b, '\n'), 0o600)
+		err = durable.Patiently(func() error { return a.root.WriteFile(stoppedFile, append(b, '\n'), 0o600) }) // LookHalt reads it
 	}
 	if err != nil {
 		a.note(Warning, "", "that this site has stopped cannot be told on it", err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"time"
 )
 
 // The conditions that callers branch on.
@@ -27,6 +28,20 @@ var (
 // IsLocked reports whether err says that a file cannot be replaced or deleted
 // now because another process uses it, so that trying later can succeed.
 func IsLocked(err error) bool { return errors.Is(err, ErrLocked) || isLockedErrno(err) }
+
+// Patiently repeats an act for three seconds while it meets a file that another
+// process has open: Windows before Server 2019, and Wine, neither replace nor
+// delete one that somebody reads, which takes a moment.
+func Patiently(act func() error) error {
+	const step, tries = 10 * time.Millisecond, 300
+	for n := 1; ; n++ {
+		err := act()
+		if err == nil || n == tries || !IsLocked(err) {
+			return err
+		}
+		time.Sleep(step)
+	}
+}
 
 // IsDiskFull reports whether err says that the volume, or the account's quota
 // on it, is full.

@@ -164,21 +164,7 @@ func (c *content) save(dir *durable.Root) error {
 	if _, err := parse(b, []Secret{c.master}); err != nil {
 		return fmt.Errorf("read back: %w", err)
 	}
-	return replace(dir, b)
-}
-
-// replace makes b the vault, within three seconds: Windows before Server 2019,
-// and Wine, replace no file that another process has open to read it, which
-// takes a moment.
-func replace(dir *durable.Root, b []byte) error {
-	const step, tries = 10 * time.Millisecond, 300
-	for n := 1; ; n++ {
-		err := dir.WriteFile(fileName, b, 0o600)
-		if err == nil || n == tries || !durable.IsLocked(err) {
-			return err
-		}
-		time.Sleep(step)
-	}
+	return durable.Patiently(func() error { return dir.WriteFile(fileName, b, 0o600) })
 }
 
 // parse checks a file's bytes to the last one, but for the values themselves.
