@@ -134,10 +134,17 @@ func (n *night) asia(ctx context.Context) error {
 	before := n.wire.Counts().Down
 	n.say("the window closes in the middle: they stop, and keep what they have")
 	next, _ := window.Next(r.first.End, r.place, r.rule)
-	if err := n.wait(ctx, next.Start, "the pause", func() (bool, error) { return n.now().After(next.Start.Add(-n.shown(300 * time.Millisecond))), nil }); err != nil {
+	var paused int64
+	err := n.wait(ctx, next.Start, "the pause", func() (bool, error) {
+		now := n.now()
+		if now.Before(next.Start) { // else what the next window moves would be counted
+			paused = n.wire.Counts().Down - before
+		}
+		return now.After(next.Start.Add(-n.shown(300 * time.Millisecond))), nil
+	})
+	if err != nil {
 		return err
 	}
-	paused := n.wire.Counts().Down - before
 	if err := n.current(ctx, r, next.End); err != nil {
 		return err
 	}

@@ -62,7 +62,12 @@ func TestFollowTells(t *testing.T) {
 			t.Fatalf("the site does not come\n%s", x.log)
 		}
 	}
-	x.must("limit", "--all", "6Mbit")
+	x.must("limit", "--all", "2Mbit")
+	for began := time.Now(); !strings.Contains(x.must("sites"), " %"); { // the first that is told of a run is without bytes
+		if time.Since(began) > time.Minute {
+			t.Fatalf("the site does not begin\n%s", x.must("sites"))
+		}
+	}
 	cmd := exec.Command("nightferry", "sync", "--site", "berlin", "--channel", "package", "--follow")
 	cmd.Dir, cmd.Env = x.dir, x.env
 	out, err := cmd.StdoutPipe()

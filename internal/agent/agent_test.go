@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"nightferry/internal/wire"
 )
@@ -13,7 +14,7 @@ func TestConverges(t *testing.T) {
 	w := newWorld(t)
 	base := t.TempDir()
 	target := filepath.Join(base, "package")
-	d := w.start(w.enrolled(base), nil)
+	d := w.start(w.enrolled(base), func(o *Options) { o.AckWait = 5 * time.Second }) // what is asked again would be counted
 	first := tree(100, "one")
 	w.publish(first, target)
 	w.await("run", func() bool { return w.finished(0) != nil })

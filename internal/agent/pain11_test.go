@@ -129,7 +129,7 @@ func TestPain11_ImageOverTwoNights(t *testing.T) {
 	ahead := time.Until(end) - moved - time.Second
 	kill := w.night(dir, "", ahead)
 	w.await("the end of the first night", func() bool { return w.finished(0) != nil })
-	if late := time.Now().Add(ahead).Sub(end); late < 0 || late > 3*time.Second {
+	if late := time.Now().Add(ahead).Sub(end); late < 0 || late > 6*time.Second {
 		t.Errorf("it was told %v after the window's end", late)
 	}
 	kill()
@@ -200,7 +200,7 @@ func TestPain11_BurstAtTheEndOfTheNight(t *testing.T) {
 		s.Zone, s.Desired[0].Windows = "UTC", hhmm(end.Add(-10*time.Minute))+"-"+hhmm(end)
 	})
 	var ahead atomic.Int64
-	ahead.Store(int64(time.Until(end) - 3*time.Second))
+	ahead.Store(int64(time.Until(end) - 8*time.Second)) // of which a busy machine takes some to begin
 	clock := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
 	inBurst := false
 	w.start(dir, func(o *Options) {

@@ -1,6 +1,7 @@
 package core_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -205,6 +206,10 @@ func TestDamagedAlerts(t *testing.T) {
 	if left, err := filepath.Glob(file + ".*.damaged"); err != nil || len(left) != 1 {
 		t.Errorf("set aside: %q, %v", left, err)
 	}
+	w.until("the Core to know that it was told", func() bool {
+		b, err := os.ReadFile(file)
+		return err == nil && bytes.Contains(b, []byte(`"queue":[]`))
+	})
 	w.stop()
 	aside := file + ".for-now"
 	if err := errors.Join(os.Rename(file, aside), os.Mkdir(file, 0o700)); err != nil { // nothing reads a folder

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"nightferry/internal/core"
 	"nightferry/internal/fleet"
@@ -14,7 +15,7 @@ import (
 // place its user takes is named by its site when it comes back, and nothing
 // that it said counts as said by the other.
 func TestDisplaced(t *testing.T) {
-	w := newWorld(t, nil)
+	w := newWorldWith(t, nil, func(w *world) { w.options.Beat = time.Minute }) // a site is there, though it says little
 	w.write("a.txt", "one")
 	w.publish("package")
 	issue := func(site string) *core.IssuedToken {

@@ -69,6 +69,7 @@ func wholeWay(t *testing.T, key []byte) {
 	if err != nil || len(places) != 3 || !places[1].Current || places[1].Site != "osaka" || places[1].Verified.IsZero() || places[0].Present {
 		t.Fatalf("%+v, %v", places, err)
 	}
+	osaka.hello() // it has been heard of late
 	sites, err := w.core.Sites(t.Context(), fleet.Scope{Site: "osaka"})
 	if err != nil || len(sites) != 1 || sites[0].Channels[0].State != "current" || !sites[0].Connected {
 		t.Fatalf("%+v, %v", sites, err)

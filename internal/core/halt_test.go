@@ -404,7 +404,7 @@ func TestPain14SecondPath(t *testing.T) {
 		l, err = agent.LookHalt(state("berlin"))
 		return err == nil && !l.Stopped.IsZero()
 	})
-	if d := time.Since(at); d > time.Second {
+	if d := time.Since(at); d > 3*time.Second { // a fifth of a second is the agent's
 		t.Errorf("on the spot it took %v", d)
 	} else {
 		t.Logf("on the spot: %v", d)

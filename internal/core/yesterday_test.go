@@ -243,6 +243,7 @@ func TestRenewalMeetsRotation(t *testing.T) {
 	var armed atomic.Bool
 	held, hold := make(chan struct{}), make(chan struct{})
 	w := newWorldWith(t, nil, func(w *world) {
+		w.options.Beat = time.Minute // the site is there, though it says little
 		w.options.Now = func() time.Time {
 			if armed.Load() && calledBy("core.(*Core).renew") && armed.Swap(false) {
 				close(held) // the renewal has read its key, and takes its time
