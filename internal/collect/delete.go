@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"sync"
 	"time"
@@ -38,19 +37,17 @@ func (g *gc) deleteReleases(ctx context.Context, channels []*channel) error {
 	return nil
 }
 
-// fence signs a head again before an unfinished release above it goes: a push
-// that slept since before the grace period, and wakes up now, finds another
-// head than the one it wants to replace, and that it is too late.
+// fence signs a head again before packs go that an unfinished release above it
+// may need: a push that slept since before the grace period, and wakes up now,
+// finds another head than the one it wants to replace, and that it is too late.
 func (g *gc) fence(ctx context.Context, c *channel) error {
-	if g.o.Key == nil || c.name == "" || len(c.dead) == 0 || slices.Max(c.dead) < c.keep[0].Number {
+	if g.o.Key == nil || c.name == "" || !c.above {
 		return nil
 	}
-	number, err := g.r.Renew(ctx, c.name, g.o.Key, c.keep[0].Number, c.keep[0].Digest)
+	_, err := g.r.Renew(ctx, c.name, g.o.Key, c.keep[0].Number, c.keep[0].Digest)
 	if errors.Is(err, repo.ErrConflict) {
-		number, err = math.MaxUint64, nil // another is moving the head: leave all to the next run
+		return nil // another has moved the head meanwhile
 	}
-	// Where the push was faster, its release is no leftover.
-	c.dead = slices.DeleteFunc(c.dead, func(n uint64) bool { return n > c.keep[0].Number && n <= number })
 	return err
 }
 

@@ -68,5 +68,6 @@ const (
 	remedyForget  = "run nightferry fsck --forget-missing STORE, then push again: what the source still holds is stored anew"
 	remedyPush    = "push again from the Core"
 	remedyGC      = "nightferry gc STORE deletes it when the grace period is over"
+	remedyPast    = "the next push goes past it; then nightferry gc STORE deletes it when the grace period is over"
 	remedyRestore = "restore the object from a copy of the bucket"
 )

@@ -34,10 +34,11 @@ func (c *clock) Now() time.Time {
 	return c.now
 }
 
-func (c *clock) advance(d time.Duration) {
+func (c *clock) advance(d time.Duration) time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.now = c.now.Add(d)
+	return c.now
 }
 
 // clocked is a store whose clock is the test's.
@@ -67,15 +68,24 @@ func (s *clocked) Get(ctx context.Context, key string, off, n int64) (io.ReadClo
 }
 
 func (s *clocked) Put(ctx context.Context, key string, b bucket.Body, c bucket.Cond) (bucket.Info, error) {
-	s.c.advance(s.c.tick)
+	// Before the object is there: nobody may see a new one with the time of an old one.
+	now := s.c.advance(s.c.tick)
+	s.mu.Lock()
+	was, before := s.modified[key]
+	s.modified[key] = now
+	s.mu.Unlock()
 	i, err := s.s.Put(ctx, key, b, c)
-	if err != nil {
-		return i, err
+	if err == nil {
+		return s.info(i), nil
 	}
 	s.mu.Lock()
-	s.modified[key] = s.c.Now()
-	s.mu.Unlock()
-	return s.info(i), nil
+	defer s.mu.Unlock()
+	if s.modified[key].Equal(now) { // no other put since
+		if s.modified[key] = was; !before {
+			delete(s.modified, key)
+		}
+	}
+	return i, err
 }
 
 func (s *clocked) Delete(ctx context.Context, key string) error {

@@ -171,7 +171,7 @@ func TestGCFencesOffFrozenPushes(t *testing.T) {
 	l.write("a", 1<<20, 1)
 	s := &gate{Store: l.store, key: "channels/" + labChannel + "/head", before: func() {
 		l.clock.advance(2 * l.grace)
-		if rep := l.mustGC(Options{Keep: 1, Key: l.key}); rep.Abandoned != 1 {
+		if rep := l.mustGC(Options{Keep: 1, Key: l.key}); rep.Abandoned != 0 {
 			t.Errorf("%+v", rep)
 		}
 	}}
@@ -203,6 +203,62 @@ func TestGCSignsOnlyTheHeadThatItHasRead(t *testing.T) {
 	}})
 	if !bytes.Equal(head, testbed.ReadObject(t, l.store, repo.HeadKey(labChannel))) {
 		t.Error("gc has signed another head than it had read")
+	}
+	l.healthy()
+}
+
+// A number above the head that was free again would be the next push's, while
+// another gc, which has listed its old holder, is about to delete it.
+func TestTwoGCsAndANumberThatIsTakenAgain(t *testing.T) {
+	l := dying(t)
+	l.write("a", 1<<20, 1)
+	dead := testbed.Fail(l.store, testbed.Rule{Op: "put", Prefix: repo.HeadKey(labChannel), Nth: 1, Dead: true})
+	if _, err := l.push(dead, "core", labChannel); !errors.Is(err, testbed.ErrFault) {
+		t.Fatal(err)
+	}
+	l.clock.advance(2 * l.grace)
+	pushed := uint64(0)
+	_, err := l.gc(nil, Options{Keep: 1, OnEvent: func(e Event) {
+		if e.Phase != "sweep" || pushed > 0 {
+			return
+		}
+		r, err := l.open(nil)
+		if err == nil {
+			_, err = GC(t.Context(), r, r.Segments(l.dir("other")), Options{Keep: 1})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		pushed = l.mustPush().Number
+	}})
+	if pushed == 0 || err != nil && !errors.Is(err, ErrBusy) {
+		t.Errorf("release %d was pushed: %v", pushed, err)
+	}
+	l.healthy()
+	l.clock.advance(2 * l.grace)
+	l.mustGC(Options{Keep: 1}) // below the head it goes
+	r, err := l.open(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if all, _, err := r.Stored(t.Context()); err != nil || len(all) != 1 || len(all[0].Releases) != 1 || all[0].Releases[0].Number != pushed {
+		t.Errorf("%+v, %v", all, err)
+	}
+}
+
+// However many pushes have died in a row, the next finds a number.
+func TestPushPastManyDeadOnes(t *testing.T) {
+	l := dying(t)
+	for n := range uint64(100) {
+		testbed.WriteObject(t, l.store, repo.ReleaseKey(labChannel, 3+n), []byte("whatever"))
+	}
+	l.write("a", 1<<20, 1)
+	if res := l.mustPush(); res.Number != 103 {
+		t.Errorf("it is release %d", res.Number)
+	}
+	l.clock.advance(2 * l.grace)
+	if rep := l.mustGC(Options{Keep: 1}); rep.Expired+rep.Abandoned != 102 {
+		t.Errorf("%+v", rep)
 	}
 	l.healthy()
 }

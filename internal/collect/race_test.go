@@ -54,23 +54,27 @@ func race(t *testing.T, l *lab, rounds int, least time.Duration) {
 		return total.Deleted > 3 && total.Condemned > 3
 	}
 	pushing.Store(2)
+	var sources [2]string
+	push := func(p int, name string, content []byte) error {
+		if err := os.WriteFile(filepath.Join(sources[p], name), content, 0o644); err != nil {
+			return err
+		}
+		r, err := l.open(nil)
+		if err != nil {
+			return err
+		}
+		_, err = publish.Run(t.Context(), r, sources[p], publish.Options{Channel: fmt.Sprintf("c%d", p), Key: l.key, State: l.dir(fmt.Sprintf("core%d", p)), Now: l.clock.Now, AllowDeletes: true})
+		return err
+	}
 	for p := range 2 {
 		l.dir(fmt.Sprintf("core%d", p))
-		src := t.TempDir()
+		sources[p] = t.TempDir()
 		rnd := rand.New(rand.NewPCG(uint64(p), 7))
 		g.Go(func() error {
 			defer pushing.Add(-1)
 			for i := 0; i < rounds || time.Since(began) < least || i < 30*rounds && !enough(); i++ {
 				// Few contents, so that they come back.
-				name := filepath.Join(src, fmt.Sprintf("f%d", rnd.IntN(6)))
-				if err := os.WriteFile(name, noise(100<<10, uint64(rnd.IntN(12))), 0o644); err != nil {
-					return err
-				}
-				r, err := l.open(nil)
-				if err != nil {
-					return err
-				}
-				_, err = publish.Run(t.Context(), r, src, publish.Options{Channel: fmt.Sprintf("c%d", p), Key: l.key, State: l.dir(fmt.Sprintf("core%d", p)), Now: l.clock.Now, AllowDeletes: true})
+				err := push(p, fmt.Sprintf("f%d", rnd.IntN(6)), noise(100<<10, uint64(rnd.IntN(12))))
 				if err != nil && !errors.Is(err, repo.ErrTooLong) {
 					return fmt.Errorf("push: %w", err)
 				}
@@ -140,6 +144,11 @@ func race(t *testing.T, l *lab, rounds int, least time.Duration) {
 		t.Error("the race proved nothing: gc took nothing, or pushes gave up")
 	}
 	l.healthy()
+	for p := range 2 { // past what a push has left that was the last, and too late
+		if err := push(p, "last", []byte("last")); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for range 4 { // what is left goes in the end, and nothing else
 		l.clock.advance(2 * l.grace)
 		l.mustGC(keepOne)

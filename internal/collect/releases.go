@@ -67,11 +67,11 @@ func (f *fsck) readChain(ctx context.Context, s repo.Stored) error {
 		if inChain[rel.Number] {
 			continue
 		}
-		why := "it is in no head's chain"
+		why, remedy := "it is in no head's chain", remedyGC
 		if rel.Number > top {
-			why = "no head names it: its push died, or is about to end"
+			why, remedy = "no head names it: its push died, or is about to end", remedyPast
 		}
-		f.find(Finding{Severity: Garbage, Kind: KindRelease, Key: repo.ReleaseKey(s.Scope, rel.Number), Channel: c.name, Release: rel.Number, Cause: why, Remedy: remedyGC})
+		f.find(Finding{Severity: Garbage, Kind: KindRelease, Key: repo.ReleaseKey(s.Scope, rel.Number), Channel: c.name, Release: rel.Number, Cause: why, Remedy: remedy})
 	}
 	return nil
 }

@@ -21,7 +21,8 @@ type channel struct {
 	keep    []*repo.Release
 	pending []*repo.Release // newer than the head: a push may be about to make one the head
 	expired []uint64        // of the head's chain, or older than it
-	dead    []uint64        // left by pushes that died
+	dead    []uint64        // left by pushes that died, below the head
+	above   bool            // there are such above it, which stay until the head has passed them
 	waiting int             // left by pushes that may still be alive
 }
 
@@ -86,7 +87,11 @@ func (g *gc) chain(ctx context.Context, c *channel, head *repo.Head, stored []re
 			return err
 		}
 		for _, s := range older[at+1 : i+1] {
-			g.leftover(c, s)
+			if g.young(s.Modified, g.grace) {
+				c.waiting++
+			} else {
+				c.dead = append(c.dead, s.Number)
+			}
 		}
 		if next == nil {
 			return nil
@@ -148,15 +153,20 @@ func unreadable(err error) error {
 	return fmt.Errorf("gc deletes nothing while a release within the retention cannot be read: %w: delete that object by hand if it is of no use", err)
 }
 
-// unborn deals with the releases that are newer than the head.
+// unborn deals with the releases that are newer than the head. None of them is
+// deleted: a number above the head that becomes free is the next push's, and
+// another gc, which has read its list before, would delete that push's release.
+// The next push goes past them; below the head no push takes a number again.
 func (g *gc) unborn(ctx context.Context, c *channel, head *repo.Head, stored []repo.StoredRelease) error {
 	for _, s := range stored {
 		if head != nil && s.Number <= head.Number {
 			continue
 		}
-		if !g.leftover(c, s) {
+		if !g.young(s.Modified, g.grace) {
+			c.above = true
 			continue
 		}
+		c.waiting++
 		rel, err := g.r.StoredRelease(ctx, c.scope, s.Number, digest.Digest{})
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, trust.ErrUntrusted) || errors.Is(err, frame.ErrDamaged) {
 			continue // no head will ever name it
@@ -167,15 +177,4 @@ func (g *gc) unborn(ctx context.Context, c *channel, head *repo.Head, stored []r
 		c.pending = append(c.pending, rel)
 	}
 	return nil
-}
-
-// leftover files a release that no chain holds, and reports whether its push
-// may still be alive.
-func (g *gc) leftover(c *channel, s repo.StoredRelease) bool {
-	if g.young(s.Modified, g.grace) {
-		c.waiting++
-		return true
-	}
-	c.dead = append(c.dead, s.Number)
-	return false
 }

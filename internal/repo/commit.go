@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -106,8 +108,9 @@ func (r *Repo) inTime(since, now time.Time) error {
 // another took without moving the head belongs to a push that died or is about
 // to lose: the head decides, not the number.
 func (r *Repo) putRelease(ctx context.Context, c Commit, number uint64, payload []byte) (*Release, time.Time, error) {
+	const few = 8
 	channel := c.Release.Channel
-	for range casTries {
+	for try := range casTries {
 		b, err := trust.Sign(c.Key, r.subject(manifest.ReleaseKind, manifest.ReleaseVersion, channel, number), payload)
 		if err != nil {
 			return nil, time.Time{}, err
@@ -127,8 +130,26 @@ func (r *Repo) putRelease(ctx context.Context, c Commit, number uint64, payload 
 			return nil, time.Time{}, r.conflict(channel, now.Number)
 		}
 		number++
+		if try >= few { // so many pushes have died since the last that lived
+			if number, err = r.pastAll(ctx, channel, number); err != nil {
+				return nil, time.Time{}, err
+			}
+		}
 	}
 	return nil, time.Time{}, fmt.Errorf("release %d of %q: every number is taken", number, channel)
+}
+
+// pastAll returns the first number, from number on, above which a channel has no
+// release.
+func (r *Repo) pastAll(ctx context.Context, channel string, number uint64) (uint64, error) {
+	scope := r.keys.Name(channel)
+	err := r.store.List(ctx, path.Dir(ReleaseKey(scope, number))+"/", func(i bucket.Info) error {
+		if n, err := strconv.ParseUint(path.Base(i.Key), 10, 64); err == nil && i.Key == ReleaseKey(scope, n) && n < math.MaxUint64 {
+			number = max(number, n+1)
+		}
+		return nil
+	})
+	return number, err
 }
 
 func (r *Repo) conflict(channel string, number uint64) error {
