@@ -183,9 +183,10 @@ func TestGCFencesOffFrozenPushes(t *testing.T) {
 	l.healthy()
 }
 
-// That gc signs the head that it has read, and no other that somebody has put
-// there since: it would vouch for what it has not seen.
-func TestGCSignsOnlyTheHeadThatItHasRead(t *testing.T) {
+// deadAbove is a repository with a release above the head, whose push died a
+// while ago.
+func deadAbove(t *testing.T) *lab {
+	t.Helper()
 	l := dying(t)
 	l.write("a", 1<<20, 1)
 	dead := testbed.Fail(l.store, testbed.Rule{Op: "put", Prefix: repo.HeadKey(labChannel), Nth: 1, Dead: true})
@@ -193,6 +194,13 @@ func TestGCSignsOnlyTheHeadThatItHasRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.clock.advance(2 * l.grace)
+	return l
+}
+
+// That gc signs the head that it has read, and no other that somebody has put
+// there since: it would vouch for what it has not seen.
+func TestGCSignsOnlyTheHeadThatItHasRead(t *testing.T) {
+	l := deadAbove(t)
 	var head []byte
 	l.mustGC(Options{Keep: 1, Key: l.key, OnEvent: func(e Event) {
 		if e.Phase == "sweep" {
@@ -210,13 +218,7 @@ func TestGCSignsOnlyTheHeadThatItHasRead(t *testing.T) {
 // A number above the head that was free again would be the next push's, while
 // another gc, which has listed its old holder, is about to delete it.
 func TestTwoGCsAndANumberThatIsTakenAgain(t *testing.T) {
-	l := dying(t)
-	l.write("a", 1<<20, 1)
-	dead := testbed.Fail(l.store, testbed.Rule{Op: "put", Prefix: repo.HeadKey(labChannel), Nth: 1, Dead: true})
-	if _, err := l.push(dead, "core", labChannel); !errors.Is(err, testbed.ErrFault) {
-		t.Fatal(err)
-	}
-	l.clock.advance(2 * l.grace)
+	l := deadAbove(t)
 	pushed := uint64(0)
 	_, err := l.gc(nil, Options{Keep: 1, OnEvent: func(e Event) {
 		if e.Phase != "sweep" || pushed > 0 {
