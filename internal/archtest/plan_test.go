@@ -13,13 +13,14 @@ const (
 	tools
 	repository
 	verbs
+	services
 	processes
 	programs
 	testRooms // may import any room up to the tools; only tests, the demo and the benchmark import it
 )
 
 func (f floor) String() string {
-	return [...]string{"bedrock", "ground", "formats", "packed formats", "indexed formats", "tools", "repository", "verbs", "processes", "programs", "tests"}[f]
+	return [...]string{"bedrock", "ground", "formats", "packed formats", "indexed formats", "tools", "repository", "verbs", "services", "processes", "programs", "tests"}[f]
 }
 
 // room is one package of the house.
