@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"nightferry/internal/apply"
-	"nightferry/internal/publish"
+	"nightferry/internal/push"
 	"nightferry/internal/repo"
 	"nightferry/internal/testbed"
 	"nightferry/internal/verify"
@@ -40,7 +40,7 @@ func (d *demo) push(ctx context.Context, c channel) error {
 	if err != nil {
 		return err
 	}
-	res, err := publish.Run(ctx, r, c.source, publish.Options{Channel: c.name, Key: d.key, State: d.state, Links: publish.Skip, Now: time.Now})
+	res, err := push.Run(ctx, r, c.source, push.Options{Channel: c.name, Key: d.key, State: d.state, Links: push.Skip, Now: time.Now})
 	if err != nil {
 		return fmt.Errorf("push %s: %w", c.name, err)
 	}

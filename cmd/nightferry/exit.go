@@ -17,7 +17,7 @@ import (
 	"nightferry/internal/halt"
 	"nightferry/internal/ledger"
 	"nightferry/internal/manifest"
-	"nightferry/internal/publish"
+	"nightferry/internal/push"
 	"nightferry/internal/repo"
 	"nightferry/internal/scan"
 	"nightferry/internal/seal"
@@ -130,7 +130,7 @@ func isUsage(err error) bool {
 }
 
 func isRefused(err error) bool {
-	return as[*refusedError](err) || as[*publish.GuardError](err) || errors.Is(err, durable.ErrLink)
+	return as[*refusedError](err) || as[*push.GuardError](err) || errors.Is(err, durable.ErrLink)
 }
 
 func isUntrusted(err error) bool {

@@ -10,7 +10,7 @@ import (
 
 	"nightferry/internal/durable"
 	"nightferry/internal/halt"
-	"nightferry/internal/publish"
+	"nightferry/internal/push"
 )
 
 type pushFlags struct {
@@ -49,14 +49,14 @@ func newPush(e *env) *cobra.Command {
 	return cmd
 }
 
-func (f *pushFlags) options() (o publish.Options, err error) {
+func (f *pushFlags) options() (o push.Options, err error) {
 	if o.MaxDelete, o.MaxDeleteFiles, err = parseMaxDelete(f.maxDelete); err != nil {
 		return o, usage("push", "%w", err)
 	}
 	switch f.links {
 	case "refuse":
 	case "skip":
-		o.Links = publish.Skip
+		o.Links = push.Skip
 	default:
 		return o, usage("push", "--links %q: want refuse or skip", f.links)
 	}
@@ -95,7 +95,7 @@ func (e *env) push(ctx context.Context, dir, rawURL, channel string, f *pushFlag
 	o.Subject = halt.Subject{Site: hostname(), Channel: channel}
 	o.OnEvent = e.pushEvents(f.dryRun)
 	e.startProgress()
-	res, err := publish.Run(ctx, s.Repo, dir, o)
+	res, err := push.Run(ctx, s.Repo, dir, o)
 	e.endProgress()
 	// What was seen counts, whatever became of the push.
 	if err := errors.Join(err, s.remember()); err != nil {
@@ -103,7 +103,7 @@ func (e *env) push(ctx context.Context, dir, rawURL, channel string, f *pushFlag
 	}
 	e.event("result", struct {
 		Channel string `json:"channel"`
-		*publish.Result
+		*push.Result
 		Requests int64   `json:"requests"`
 		Seconds  float64 `json:"seconds"`
 	}{channel, res, s.traffic.requests.Load(), e.now().Sub(began).Seconds()})
@@ -111,7 +111,7 @@ func (e *env) push(ctx context.Context, dir, rawURL, channel string, f *pushFlag
 	return nil
 }
 
-func (e *env) pushSummary(channel string, res *publish.Result, d time.Duration) {
+func (e *env) pushSummary(channel string, res *push.Result, d time.Duration) {
 	what := "release " + group(int64(res.Number))
 	switch {
 	case res.Unchanged:
@@ -138,9 +138,9 @@ func (e *env) pushSummary(channel string, res *publish.Result, d time.Duration) 
 }
 
 // pushEvents returns what hears of a push's events.
-func (e *env) pushEvents(dryRun bool) func(publish.Event) {
+func (e *env) pushEvents(dryRun bool) func(push.Event) {
 	var spoke time.Time
-	return func(ev publish.Event) {
+	return func(ev push.Event) {
 		if p := ev.Progress; p != nil {
 			m := meter{Phase: p.Phase, Files: p.Files, TotalFiles: p.TotalFiles, Bytes: p.Read, TotalBytes: p.ToRead, Moved: p.Sent, Saved: max(0, p.Read-p.Sent)}
 			e.tell(m)
@@ -156,9 +156,9 @@ func (e *env) pushEvents(dryRun bool) func(publish.Event) {
 		e.event("file", ev)
 		switch {
 		case e.json:
-		case ev.Outcome == publish.Reread:
+		case ev.Outcome == push.Reread:
 			e.warn("%s: %q: %s", ev.Outcome, shown(ev.Path), ev.Cause)
-		case dryRun || ev.Outcome == publish.Skipped:
+		case dryRun || ev.Outcome == push.Skipped:
 			e.summary("%-8s %s", ev.Outcome, shown(ev.Path))
 		}
 	}

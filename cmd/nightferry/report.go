@@ -16,7 +16,7 @@ import (
 	"nightferry/internal/apply"
 	"nightferry/internal/bucket"
 	"nightferry/internal/halt"
-	"nightferry/internal/publish"
+	"nightferry/internal/push"
 	"nightferry/internal/repo"
 )
 
@@ -246,7 +246,7 @@ func explain(err error) (text, remedy string) {
 
 // guardOf returns the guard that an error is of, and what the error says before
 // it; nil where it says more after it, or there is none.
-func guardOf(err error) (g *publish.GuardError, before string) {
+func guardOf(err error) (g *push.GuardError, before string) {
 	if !errors.As(err, &g) {
 		return nil, ""
 	}

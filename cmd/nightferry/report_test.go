@@ -21,7 +21,7 @@ import (
 	"nightferry/internal/halt"
 	"nightferry/internal/ledger"
 	"nightferry/internal/manifest"
-	"nightferry/internal/publish"
+	"nightferry/internal/push"
 	"nightferry/internal/repo"
 	"nightferry/internal/scan"
 	"nightferry/internal/seal"
@@ -41,7 +41,7 @@ func TestCodeOf(t *testing.T) {
 		{&usageError{err: errors.New("x")}, 2},
 		{&foundError{"x"}, 3},
 		{&manifest.NameError{Name: "Bad Name"}, 2},
-		{&publish.GuardError{Guard: "empty"}, 4},
+		{&push.GuardError{Guard: "empty"}, 4},
 		{&fleet.UnknownError{What: "site", Name: "berlyn"}, 14},
 		{&apply.NoReleaseError{Number: 99}, 14},
 		{&bucket.Error{Op: "get", Key: "halt", Err: bucket.ErrNoBucket}, 14},

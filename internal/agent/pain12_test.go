@@ -18,7 +18,7 @@ import (
 	"nightferry/internal/bucket"
 	"nightferry/internal/bus"
 	"nightferry/internal/durable"
-	"nightferry/internal/publish"
+	"nightferry/internal/push"
 	"nightferry/internal/repo"
 	"nightferry/internal/spool"
 	"nightferry/internal/wire"
@@ -94,7 +94,7 @@ func newFortnights(t *testing.T) *fortnights {
 		now := func() time.Time { return time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC) }
 		r, err := repo.Open(t.Context(), x.store, repo.Options{Now: now})
 		try(err)
-		_, err = publish.Run(t.Context(), r, src, publish.Options{Channel: channel, Key: key, State: caches, Now: now})
+		_, err = push.Run(t.Context(), r, src, push.Options{Channel: channel, Key: key, State: caches, Now: now})
 		try(err)
 		h, err := r.Head(t.Context(), channel)
 		try(err)

@@ -19,7 +19,7 @@ import (
 	"nightferry/internal/bus"
 	"nightferry/internal/digest"
 	"nightferry/internal/durable"
-	"nightferry/internal/publish"
+	"nightferry/internal/push"
 	"nightferry/internal/repo"
 	"nightferry/internal/testbed"
 	"nightferry/internal/trust"
@@ -165,7 +165,7 @@ func (w *world) release(target string) {
 	w.t.Helper()
 	r, err := repo.Open(w.t.Context(), w.store, repo.Options{Now: time.Now})
 	w.try(err)
-	_, err = publish.Run(w.t.Context(), r, w.src, publish.Options{Channel: "package", Key: w.key, State: w.caches, AllowDeletes: true, Now: time.Now})
+	_, err = push.Run(w.t.Context(), r, w.src, push.Options{Channel: "package", Key: w.key, State: w.caches, AllowDeletes: true, Now: time.Now})
 	w.try(err)
 	h, err := r.Head(w.t.Context(), "package")
 	w.try(err)

@@ -62,7 +62,7 @@ var rooms = []room{
 
 	{"internal/repo", repository, "opens a repository: trust chain, head, release, index look-ups, block fetches"},
 
-	{"internal/publish", verbs, "push: a folder becomes a release"},
+	{"internal/push", verbs, "push: a folder becomes a release"},
 	{"internal/apply", verbs, "pull: a release becomes a folder"},
 	{"internal/measure", verbs, "reads a source for itself and holds it against its release"},
 	{"internal/verify", verbs, "compares a folder with a release"},
@@ -107,7 +107,7 @@ var owners = []owner{
 		"a fault injector has no place in a program that ships"},
 	{"github.com/PlakarKorp/", []string{"internal/chunk"}, nil,
 		"chunk borders are part of the format: one room decides them"},
-	{"github.com/klauspost/compress/", []string{"internal/pack", "internal/publish", "internal/repo", "internal/wire"}, nil,
+	{"github.com/klauspost/compress/", []string{"internal/pack", "internal/push", "internal/repo", "internal/wire"}, nil,
 		"pack and wire set the bounds on decompression; the other two only carry its encoders and decoders from call to call"},
 	{"github.com/fxamacker/cbor/", []string{"internal/frame"}, nil,
 		"the canonical mode and its bounds are set in one place; a second decoder would accept other bytes"},

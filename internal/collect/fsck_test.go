@@ -16,7 +16,7 @@ import (
 	"nightferry/internal/bucket"
 	"nightferry/internal/digest"
 	"nightferry/internal/frame"
-	"nightferry/internal/publish"
+	"nightferry/internal/push"
 	"nightferry/internal/repo"
 	"nightferry/internal/seal"
 	"nightferry/internal/testbed"
@@ -202,7 +202,7 @@ func TestRebuildIndex(t *testing.T) {
 					t.Fatalf("%+v %v", rep, all)
 				}
 				l.write("more", 50<<10, 5)
-				var res *publish.Result
+				var res *push.Result
 				if res = l.mustPush(); res.New > 1<<20 {
 					t.Errorf("%d bytes were stored anew", res.New)
 				}

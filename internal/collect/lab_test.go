@@ -15,7 +15,7 @@ import (
 
 	"nightferry/internal/bucket"
 	"nightferry/internal/durable"
-	"nightferry/internal/publish"
+	"nightferry/internal/push"
 	"nightferry/internal/repo"
 	"nightferry/internal/testbed"
 )
@@ -146,15 +146,15 @@ func (l *lab) dir(name string) *durable.Root {
 }
 
 // push publishes the source from the machine with the given name.
-func (l *lab) push(s bucket.Store, machine, channel string) (*publish.Result, error) {
+func (l *lab) push(s bucket.Store, machine, channel string) (*push.Result, error) {
 	r, err := l.open(s)
 	if err != nil {
 		return nil, err
 	}
-	return publish.Run(l.t.Context(), r, l.src, publish.Options{Channel: channel, Key: l.key, State: l.dir(machine), Now: l.clock.Now, AllowDeletes: true, AllowEmpty: true})
+	return push.Run(l.t.Context(), r, l.src, push.Options{Channel: channel, Key: l.key, State: l.dir(machine), Now: l.clock.Now, AllowDeletes: true, AllowEmpty: true})
 }
 
-func (l *lab) mustPush() *publish.Result {
+func (l *lab) mustPush() *push.Result {
 	l.t.Helper()
 	res, err := l.push(nil, "core", labChannel)
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 	"nightferry/internal/halt"
 	"nightferry/internal/index"
 	"nightferry/internal/manifest"
-	"nightferry/internal/publish"
+	"nightferry/internal/push"
 	"nightferry/internal/repo"
 	"nightferry/internal/testbed"
 	"nightferry/internal/trust"
@@ -472,7 +472,7 @@ func TestGCLeavesABeheadedChannelOfWhichNothingCanBeTold(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		testbed.DeleteObject(t, l.store, release(3))
-		res, err := publish.Run(t.Context(), again, l.src, publish.Options{Channel: labChannel, Key: l.key, State: l.dir("core"), Now: l.clock.Now})
+		res, err := push.Run(t.Context(), again, l.src, push.Options{Channel: labChannel, Key: l.key, State: l.dir("core"), Now: l.clock.Now})
 		if err != nil || res.Number != 4 {
 			t.Fatalf("%s: %+v %v", name, res, err)
 		}

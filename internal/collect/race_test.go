@@ -14,7 +14,7 @@ import (
 
 	"nightferry/internal/apply"
 	"nightferry/internal/bucket"
-	"nightferry/internal/publish"
+	"nightferry/internal/push"
 	"nightferry/internal/repo"
 	"nightferry/internal/testbed"
 )
@@ -63,7 +63,7 @@ func race(t *testing.T, l *lab, rounds int, least time.Duration) {
 		if err != nil {
 			return err
 		}
-		_, err = publish.Run(t.Context(), r, sources[p], publish.Options{Channel: fmt.Sprintf("c%d", p), Key: l.key, State: l.dir(fmt.Sprintf("core%d", p)), Now: l.clock.Now, AllowDeletes: true})
+		_, err = push.Run(t.Context(), r, sources[p], push.Options{Channel: fmt.Sprintf("c%d", p), Key: l.key, State: l.dir(fmt.Sprintf("core%d", p)), Now: l.clock.Now, AllowDeletes: true})
 		return err
 	}
 	for p := range 2 {

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"nightferry/internal/halt"
-	"nightferry/internal/publish"
+	"nightferry/internal/push"
 )
 
 // cadenceFile remembers, below the Core's state, up to when each channel's
@@ -64,7 +64,7 @@ func (c *Core) publishDue(ctx context.Context, b *beats) {
 		if ctx.Err() != nil {
 			return
 		}
-		guard := (*publish.GuardError)(nil)
+		guard := (*push.GuardError)(nil)
 		if err != nil && !errors.As(err, &guard) {
 			c.trouble("publish", fmt.Errorf("publish %s: %w", ch.Name, err))
 			b.retry[ch.Name] = c.wall().Add(publishRetry)

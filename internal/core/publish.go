@@ -15,7 +15,7 @@ import (
 	"nightferry/internal/fleet"
 	"nightferry/internal/halt"
 	"nightferry/internal/ledger"
-	"nightferry/internal/publish"
+	"nightferry/internal/push"
 	"nightferry/internal/scan"
 	"nightferry/internal/wire"
 )
@@ -79,7 +79,7 @@ var ErrPublishing = errors.New("it is being published already: wait for that to 
 // Two of the same channel do not run at once, and those of others wait for each
 // other. Whatever its end, there is a run in the ledger, and a log.
 //
-// Errors are those of publish.Run, and ErrPublishing.
+// Errors are those of push.Run, and ErrPublishing.
 func (c *Core) Publish(ctx context.Context, channel string, o PublishOptions) (*Published, error) {
 	f := c.settings.Load().Fleet
 	ch := f.Channel(channel)
@@ -134,7 +134,7 @@ func (c *Core) publish(ctx context.Context, ch *fleet.Channel, o PublishOptions)
 	if err != nil {
 		end.Totals = w.totals // of the lines that its log has
 		end.Cause = bound(err.Error(), maxRunText)
-		guard := (*publish.GuardError)(nil)
+		guard := (*push.GuardError)(nil)
 		stop := (*halt.Error)(nil)
 		switch {
 		case errors.As(err, &guard):
@@ -186,7 +186,7 @@ func (c *Core) publish(ctx context.Context, ch *fleet.Channel, o PublishOptions)
 // byChannelKey lets a guard name the configuration's key where push has a flag
 // that publish lacks.
 func byChannelKey(err error, channel string) error {
-	guard := (*publish.GuardError)(nil)
+	guard := (*push.GuardError)(nil)
 	if !errors.As(err, &guard) {
 		return err
 	}
@@ -196,7 +196,7 @@ func byChannelKey(err error, channel string) error {
 	return &g
 }
 
-func (c *Core) push(ctx context.Context, ch *fleet.Channel, o PublishOptions, w *ownRun) (res *publish.Result, err error) {
+func (c *Core) push(ctx context.Context, ch *fleet.Channel, o PublishOptions, w *ownRun) (res *push.Result, err error) {
 	patterns, err := scan.ParsePatterns(ch.Include, ch.Exclude)
 	if err != nil {
 		return nil, err
@@ -218,17 +218,17 @@ func (c *Core) push(ctx context.Context, ch *fleet.Channel, o PublishOptions, w 
 	}
 	c.repo.Store(r)
 	host, _ := os.Hostname() // only for halt orders that name it as a site
-	links := publish.Refuse
+	links := push.Refuse
 	if ch.Links == fleet.Skip {
-		links = publish.Skip
+		links = push.Skip
 	}
 	var spoke time.Time
-	return publish.Run(ctx, r, ch.Source, publish.Options{
+	return push.Run(ctx, r, ch.Source, push.Options{
 		Channel: ch.Name, Patterns: patterns, Links: links,
 		MaxDelete: ch.MaxDelete, MaxDeleteFiles: ch.MaxDeleteFiles, AllowUnportable: ch.AllowUnportable,
 		AllowDeletes: o.AllowDeletes, AllowEmpty: o.AllowEmpty, Rehash: o.Rehash, DryRun: o.DryRun,
 		Key: c.keys.Load().release, State: dir, Subject: halt.Subject{Site: host, Channel: ch.Name}, Now: c.o.Now,
-		OnEvent: func(e publish.Event) {
+		OnEvent: func(e push.Event) {
 			p := e.Progress
 			if p == nil {
 				w.file(context.WithoutCancel(ctx), ownFile{Path: e.Path, Outcome: string(e.Outcome), Size: e.Size, Digest: e.Digest, Cause: e.Cause})
@@ -259,12 +259,12 @@ type ownRun struct {
 
 // count adds a file's outcome to those of its run.
 func (f *ownFile) count(t *ledger.Totals) {
-	switch publish.Outcome(f.Outcome) {
-	case publish.Added:
+	switch push.Outcome(f.Outcome) {
+	case push.Added:
 		t.Added++
-	case publish.Changed, publish.Touched:
+	case push.Changed, push.Touched:
 		t.Changed++
-	case publish.Removed:
+	case push.Removed:
 		t.Deleted++
 	}
 }

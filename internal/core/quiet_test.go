@@ -8,7 +8,7 @@ import (
 
 	"nightferry/internal/core"
 	"nightferry/internal/halt"
-	"nightferry/internal/publish"
+	"nightferry/internal/push"
 )
 
 // TestPublishesThatAreNoIncident: what a dry run is refused, and what an order
@@ -19,7 +19,7 @@ func TestPublishesThatAreNoIncident(t *testing.T) {
 	w.write("a.txt", "one")
 	w.publish("package")
 	w.remove("a.txt")
-	guard := (*publish.GuardError)(nil)
+	guard := (*push.GuardError)(nil)
 	if _, err := w.core.Publish(t.Context(), "package", core.PublishOptions{DryRun: true}); !errors.As(err, &guard) {
 		t.Errorf("a dry run of an empty source: %v", err)
 	}

@@ -14,7 +14,7 @@ import (
 	"nightferry/internal/apply"
 	"nightferry/internal/bucket"
 	"nightferry/internal/durable"
-	"nightferry/internal/publish"
+	"nightferry/internal/push"
 	"nightferry/internal/repo"
 	"nightferry/internal/testbed"
 )
@@ -127,7 +127,7 @@ func (o order) carryOut() (r report) {
 	case "init":
 		err = o.init(ctx, store)
 	case "push":
-		var res *publish.Result
+		var res *push.Result
 		if res, err = o.push(ctx, store, k.watch(o.State, "state")); err == nil {
 			r.Number, r.Unchanged, r.Read = res.Number, res.Unchanged, res.Read
 		}
@@ -149,7 +149,7 @@ func (o order) init(ctx context.Context, store bucket.Store) error {
 }
 
 // push does what the command line does.
-func (o order) push(ctx context.Context, store bucket.Store, obs durable.Observer) (*publish.Result, error) {
+func (o order) push(ctx context.Context, store bucket.Store, obs durable.Observer) (*push.Result, error) {
 	state, err := durable.Open(o.State, durable.Options{Observer: obs})
 	if err != nil {
 		return nil, err
@@ -159,7 +159,7 @@ func (o order) push(ctx context.Context, store bucket.Store, obs durable.Observe
 	if err != nil {
 		return nil, err
 	}
-	res, err := publish.Run(ctx, r, o.Source, publish.Options{Channel: channel, AllowDeletes: true, Rehash: o.Rehash, Connections: o.Connections, Key: releaseKey(),
+	res, err := push.Run(ctx, r, o.Source, push.Options{Channel: channel, AllowDeletes: true, Rehash: o.Rehash, Connections: o.Connections, Key: releaseKey(),
 		State: state, Now: clock})
 	return res, errors.Join(err, repo.SaveMemory(state, r.Memory()))
 }

@@ -11,7 +11,7 @@ import (
 
 	"nightferry/internal/bucket"
 	"nightferry/internal/durable"
-	"nightferry/internal/publish"
+	"nightferry/internal/push"
 	"nightferry/internal/testbed"
 )
 
@@ -136,7 +136,7 @@ func (c *cutPush) pushAgain(t *testing.T, store, state string) error {
 	return nil
 }
 
-func (c *cutPush) push(t *testing.T, s bucket.Store, state string, rehash bool) (*publish.Result, error) {
+func (c *cutPush) push(t *testing.T, s bucket.Store, state string, rehash bool) (*push.Result, error) {
 	o := c.f.pushOrder("", state, nil)
 	o.Rehash = rehash
 	return o.push(t.Context(), s, nil)

@@ -19,7 +19,7 @@ import (
 	"nightferry/internal/bucket"
 	"nightferry/internal/collect"
 	"nightferry/internal/durable"
-	"nightferry/internal/publish"
+	"nightferry/internal/push"
 	"nightferry/internal/repo"
 	"nightferry/internal/testbed"
 )
@@ -212,7 +212,7 @@ func (r *racers) pusher(ctx context.Context, name, source, state string, rnd *ra
 	return nil
 }
 
-func (r *racers) push(ctx context.Context, name, source, state string) (*publish.Result, error) {
+func (r *racers) push(ctx context.Context, name, source, state string) (*push.Result, error) {
 	root, err := durable.Open(state, durable.Options{})
 	if err != nil {
 		return nil, err
@@ -222,7 +222,7 @@ func (r *racers) push(ctx context.Context, name, source, state string) (*publish
 	if err != nil {
 		return nil, err
 	}
-	return publish.Run(ctx, rep, source, publish.Options{Channel: name, AllowDeletes: true, Key: releaseKey(), State: root, Now: r.store.now})
+	return push.Run(ctx, rep, source, push.Options{Channel: name, AllowDeletes: true, Key: releaseKey(), State: root, Now: r.store.now})
 }
 
 func (r *racers) puller(ctx context.Context, name, target string) error {

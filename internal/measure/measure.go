@@ -1,5 +1,5 @@
 // Package measure reads a channel's source for itself and holds it against the
-// release that was published from it. It shares nothing with package publish but
+// release that was published from it. It shares nothing with package push but
 // the walk: no stat cache, no chunker, no page; every file that the release says
 // is still the same is read to its end, and the tree digest is made by the recipe
 // of docs/format/release.md. So what both agree on, two paths have found.

@@ -13,14 +13,14 @@ import (
 	"nightferry/internal/bucket"
 	"nightferry/internal/collect"
 	"nightferry/internal/durable"
-	"nightferry/internal/publish"
+	"nightferry/internal/push"
 	"nightferry/internal/repo"
 	"nightferry/internal/testbed"
 )
 
 type (
 	finding        = collect.Finding
-	publishOptions = publish.Options
+	publishOptions = push.Options
 )
 
 // releasesOfEverything returns a repository of two releases that holds every kind of object and every form of file, and
@@ -33,7 +33,7 @@ func releasesOfEverything(t testing.TB, secret []byte) (*world, string) {
 	template := w.site()
 	w.arrive(template)
 	lay(t, w.src, newer())
-	w.mustPush(func(o *publish.Options) { o.AllowDeletes = true })
+	w.mustPush(func(o *push.Options) { o.AllowDeletes = true })
 	return w, template
 }
 

@@ -10,7 +10,7 @@ import (
 
 	"nightferry/internal/apply"
 	"nightferry/internal/bucket"
-	"nightferry/internal/publish"
+	"nightferry/internal/push"
 	"nightferry/internal/repo"
 	"nightferry/internal/testbed"
 )
@@ -28,7 +28,7 @@ func TestPain02_StoreThatFails(t *testing.T) {
 	w.arrive(template)
 	put(t, template, "the site's own", []byte("own")) // which prune would delete
 	lay(t, w.src, tree{"a": noise(4, 1000), "b/c": first["b/c"], "new": noise(5, 300_000)})
-	w.mustPush(func(o *publish.Options) { o.AllowDeletes = true })
+	w.mustPush(func(o *push.Options) { o.AllowDeletes = true })
 	for _, tt := range []struct {
 		name string
 		f    http.HandlerFunc

@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"nightferry/internal/publish"
+	"nightferry/internal/push"
 )
 
 // rclone #1032: one wrong argument, and everything is deleted everywhere.
@@ -15,16 +15,16 @@ func TestPain03_MassDelete(t *testing.T) {
 	tests := []struct {
 		name    string
 		remove  int // of 40 files
-		options publish.Options
+		options push.Options
 		stopped bool
 	}{
-		{"as many per cent as allowed", 10, publish.Options{}, false},
-		{"one more", 11, publish.Options{}, true},
-		{"everything but one", 39, publish.Options{}, true},
-		{"fewer per cent, but too many files", 6, publish.Options{MaxDeleteFiles: 5}, true},
-		{"few files, but too many per cent", 11, publish.Options{MaxDeleteFiles: 20}, true},
-		{"a stricter share", 3, publish.Options{MaxDelete: 5}, true},
-		{"meant", 39, publish.Options{AllowDeletes: true, MaxDeleteFiles: 1}, false},
+		{"as many per cent as allowed", 10, push.Options{}, false},
+		{"one more", 11, push.Options{}, true},
+		{"everything but one", 39, push.Options{}, true},
+		{"fewer per cent, but too many files", 6, push.Options{MaxDeleteFiles: 5}, true},
+		{"few files, but too many per cent", 11, push.Options{MaxDeleteFiles: 20}, true},
+		{"a stricter share", 3, push.Options{MaxDelete: 5}, true},
+		{"meant", 39, push.Options{AllowDeletes: true, MaxDeleteFiles: 1}, false},
 	}
 	for _, lostCache := range []bool{false, true} {
 		for _, tt := range tests {
@@ -43,7 +43,7 @@ func TestPain03_MassDelete(t *testing.T) {
 				if lostCache {
 					w.state = t.TempDir()
 				}
-				p, err := w.push(func(o *publish.Options) {
+				p, err := w.push(func(o *push.Options) {
 					o.MaxDelete, o.MaxDeleteFiles, o.AllowDeletes = tt.options.MaxDelete, tt.options.MaxDeleteFiles, tt.options.AllowDeletes
 				})
 				if !tt.stopped {
@@ -54,7 +54,7 @@ func TestPain03_MassDelete(t *testing.T) {
 					w.arrive(site)
 					return
 				}
-				var guard *publish.GuardError
+				var guard *push.GuardError
 				if !errors.As(err, &guard) || guard.Guard != "deletes" || len(guard.Paths) < tt.remove {
 					t.Fatalf("error %v, want the deletes guard with all %d paths", err, tt.remove)
 				}

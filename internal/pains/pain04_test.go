@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"nightferry/internal/apply"
-	"nightferry/internal/publish"
+	"nightferry/internal/push"
 	"nightferry/internal/testbed"
 )
 
@@ -25,7 +25,7 @@ func TestPain04_CaseOnlyRename(t *testing.T) {
 		must(t, os.Rename(filepath.Join(w.src, name), aside))
 		must(t, os.Rename(aside, filepath.Join(w.src, strings.ToLower(name))))
 	}
-	if p := w.mustPush(func(o *publish.Options) { o.AllowDeletes = true }); p.New > 64<<10 {
+	if p := w.mustPush(func(o *push.Options) { o.AllowDeletes = true }); p.New > 64<<10 {
 		t.Errorf("the push stored %d bytes for two changes of case", p.New)
 	}
 	behind, wire := testbed.CountHTTP(t, w.bucket)
@@ -56,7 +56,7 @@ func TestPain04_NamesThatWindowsCannotHold(t *testing.T) {
 		t.Skip("this file system ignores case: two such names cannot be made here")
 	}
 	_, err := w.push(nil)
-	var guard *publish.GuardError
+	var guard *push.GuardError
 	if !errors.As(err, &guard) || guard.Guard != "names" {
 		t.Fatalf("error %v, want the names guard", err)
 	}

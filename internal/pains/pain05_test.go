@@ -11,7 +11,7 @@ import (
 
 	"nightferry/internal/apply"
 	"nightferry/internal/durable"
-	"nightferry/internal/publish"
+	"nightferry/internal/push"
 	"nightferry/internal/testbed"
 )
 
@@ -56,7 +56,7 @@ func TestPain05_TornFiles(t *testing.T) {
 	template := w.site()
 	w.arrive(template)
 	lay(t, w.src, newer())
-	w.mustPush(func(o *publish.Options) { o.AllowDeletes = true })
+	w.mustPush(func(o *push.Options) { o.AllowDeletes = true })
 
 	var total counter
 	counted := w.site()

@@ -11,7 +11,7 @@ import (
 	"nightferry/internal/apply"
 	"nightferry/internal/durable"
 	"nightferry/internal/manifest"
-	"nightferry/internal/publish"
+	"nightferry/internal/push"
 )
 
 // syncthing #4608: programs see some files of the new version beside some of the old.
@@ -200,6 +200,6 @@ func twoReleases(t testing.TB) (*world, string) {
 	site := w.site()
 	w.arrive(site)
 	lay(t, w.src, newer())
-	w.mustPush(func(o *publish.Options) { o.AllowDeletes = true })
+	w.mustPush(func(o *push.Options) { o.AllowDeletes = true })
 	return w, site
 }

@@ -14,7 +14,7 @@ import (
 	"nightferry/internal/apply"
 	"nightferry/internal/durable"
 	"nightferry/internal/manifest"
-	"nightferry/internal/publish"
+	"nightferry/internal/push"
 	"nightferry/internal/testbed"
 )
 
@@ -43,7 +43,7 @@ func TestPain13_FullDisk(t *testing.T) {
 				put(t, w.src, name, noise(uint64(10+i), 4<<20))
 			}
 			must(t, os.Remove(filepath.Join(w.src, "old")))
-			w.mustPush(func(o *publish.Options) { o.AllowDeletes = true })
+			w.mustPush(func(o *push.Options) { o.AllowDeletes = true })
 			own := filepath.Join(site, "of the site's own")
 			p, err := w.pull(site, func(o *apply.Options) {
 				o.Connections = 1

@@ -23,7 +23,7 @@ import (
 	"nightferry/internal/collect"
 	"nightferry/internal/durable"
 	"nightferry/internal/manifest"
-	"nightferry/internal/publish"
+	"nightferry/internal/push"
 	"nightferry/internal/repo"
 	"nightferry/internal/testbed"
 )
@@ -95,16 +95,16 @@ func (w *world) open(ctx context.Context, s bucket.Store) (*repo.Repo, error) {
 
 // pushed is what a push told.
 type pushed struct {
-	*publish.Result
-	events []publish.Event
+	*push.Result
+	events []push.Event
 }
 
-func (w *world) push(change func(*publish.Options)) (pushed, error) {
+func (w *world) push(change func(*push.Options)) (pushed, error) {
 	w.t.Helper()
 	return w.pushTo(w.store, change)
 }
 
-func (w *world) pushTo(s bucket.Store, change func(*publish.Options)) (out pushed, err error) {
+func (w *world) pushTo(s bucket.Store, change func(*push.Options)) (out pushed, err error) {
 	w.t.Helper()
 	ctx := w.t.Context()
 	r, err := w.open(ctx, s)
@@ -114,18 +114,18 @@ func (w *world) pushTo(s bucket.Store, change func(*publish.Options)) (out pushe
 	state, err := durable.Open(w.state, durable.Options{})
 	must(w.t, err)
 	defer state.Close()
-	o := publish.Options{Channel: channel, Key: w.key, State: state, Now: func() time.Time { return time.Now().Add(w.ahead) },
-		OnEvent: func(e publish.Event) { out.events = append(out.events, e) }}
+	o := push.Options{Channel: channel, Key: w.key, State: state, Now: func() time.Time { return time.Now().Add(w.ahead) },
+		OnEvent: func(e push.Event) { out.events = append(out.events, e) }}
 	if change != nil {
 		change(&o)
 	}
-	out.Result, err = publish.Run(ctx, r, w.src, o)
+	out.Result, err = push.Run(ctx, r, w.src, o)
 	m := r.Memory()
 	w.memory = &m
 	return out, err
 }
 
-func (w *world) mustPush(change func(*publish.Options)) pushed {
+func (w *world) mustPush(change func(*push.Options)) pushed {
 	w.t.Helper()
 	out, err := w.push(change)
 	must(w.t, err)

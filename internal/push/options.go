@@ -1,7 +1,7 @@
-// Package publish reads a content folder and publishes it as the next release
+// Package push reads a content folder and publishes it as the next release
 // of a channel. Run tells the order: survey the source and let the guards
 // judge it, cut and store what is new, then sign. It needs no Core.
-package publish
+package push
 
 import (
 	"crypto/ed25519"
