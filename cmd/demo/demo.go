@@ -15,7 +15,7 @@ import (
 	"nightferry/internal/bucket"
 	"nightferry/internal/durable"
 	"nightferry/internal/repo"
-	"nightferry/internal/testbed"
+	"nightferry/internal/s3test"
 )
 
 // channel is a channel of the demo: a folder that the Core owns.
@@ -45,7 +45,7 @@ func run(ctx context.Context, out io.Writer, speed int64, stay bool) error {
 		if speed < minSpeed || speed > maxSpeed {
 			return fmt.Errorf("--speed %d: want %d to %d", speed, minSpeed, maxSpeed)
 		}
-		return stage(ctx, out, nil, func(d *demo, t tools, g *testbed.Gateway) error { return d.night(ctx, t, g, speed, stay) })
+		return stage(ctx, out, nil, func(d *demo, t tools, g *s3test.Gateway) error { return d.night(ctx, t, g, speed, stay) })
 	}
 	goroot, err := goRoot(ctx)
 	if err != nil {
@@ -66,7 +66,7 @@ func goRoot(ctx context.Context) (string, error) {
 }
 
 func show(ctx context.Context, out io.Writer, channels []channel, stay bool) error {
-	return stage(ctx, out, channels, func(d *demo, t tools, g *testbed.Gateway) error {
+	return stage(ctx, out, channels, func(d *demo, t tools, g *s3test.Gateway) error {
 		if err := d.play(ctx); err != nil {
 			return err
 		}
@@ -77,7 +77,7 @@ func show(ctx context.Context, out io.Writer, channels []channel, stay bool) err
 
 // stage has the programs and an S3 server ready for a show, and clears all away
 // after it.
-func stage(ctx context.Context, out io.Writer, channels []channel, play func(*demo, tools, *testbed.Gateway) error) (err error) {
+func stage(ctx context.Context, out io.Writer, channels []channel, play func(*demo, tools, *s3test.Gateway) error) (err error) {
 	began := time.Now()
 	dir, err := os.MkdirTemp("", "nightferry-demo-")
 	if err != nil {
@@ -91,7 +91,7 @@ func stage(ctx context.Context, out io.Writer, channels []channel, play func(*de
 	if err != nil {
 		return err
 	}
-	gateway, err := testbed.StartGateway(ctx, filepath.Join(dir, "s3"))
+	gateway, err := s3test.StartGateway(ctx, filepath.Join(dir, "s3"))
 	if err != nil {
 		return err
 	}

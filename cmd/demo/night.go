@@ -11,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"nightferry/internal/testbed"
+	"nightferry/internal/s3test"
 	"nightferry/internal/window"
 )
 
@@ -45,7 +45,7 @@ const (
 // night is the demo's second show: one night, in fast motion.
 type night struct {
 	f       *fleet
-	wire    *testbed.Wire
+	wire    *s3test.Wire
 	speed   int64
 	motion  window.Motion
 	regions []*nightRegion
@@ -71,8 +71,8 @@ const (
 )
 
 // night plays it.
-func (d *demo) night(ctx context.Context, t tools, g *testbed.Gateway, speed int64, stay bool) (err error) {
-	wire, err := testbed.StartWire(g.Endpoint)
+func (d *demo) night(ctx context.Context, t tools, g *s3test.Gateway, speed int64, stay bool) (err error) {
+	wire, err := s3test.StartWire(g.Endpoint)
 	if err != nil {
 		return err
 	}

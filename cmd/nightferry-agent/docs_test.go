@@ -7,13 +7,13 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"nightferry/internal/testbed"
+	"nightferry/internal/doctest"
 )
 
 // TestDocumentedCommands: each command line of the agent that the README and
 // docs show is one that the program takes.
 func TestDocumentedCommands(t *testing.T) {
-	lines := testbed.DocCommands(t, "nightferry-agent")
+	lines := doctest.DocCommands(t, "nightferry-agent")
 	whole := 0
 	for _, l := range lines {
 		cmd, rest, err := newRoot(&env{now: time.Now}).Find(l.Args)

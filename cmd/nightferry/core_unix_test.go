@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"nightferry/internal/testbed"
+	"nightferry/internal/s3test"
 	"nightferry/internal/trust"
 	"nightferry/internal/wire"
 )
@@ -398,7 +398,7 @@ func (x *coreBox) noSecrets() {
 // TestCoreInit is what core init meets: no store yet, a repository of others,
 // one that it died on, and one to adopt.
 func TestCoreInit(t *testing.T) {
-	b := testbed.S3(t)
+	b := s3test.S3(t)
 	base := t.TempDir()
 	x := &coreBox{t: t, dir: base, env: append(append(os.Environ(), b.Env()...), "NIGHTFERRY_STATE="+filepath.Join(base, "state"))}
 	at := func(name string) string { return filepath.Join(base, name) }

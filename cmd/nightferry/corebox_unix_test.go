@@ -20,7 +20,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"nightferry/internal/testbed"
+	"nightferry/internal/s3test"
 )
 
 // coreBox is a Core of its own, run by the real program.
@@ -38,9 +38,9 @@ type coreBox struct {
 	metrics string
 }
 
-func newCoreBox(t *testing.T) *coreBox { return newCoreBoxOver(t, testbed.S3(t)) }
+func newCoreBox(t *testing.T) *coreBox { return newCoreBoxOver(t, s3test.S3(t)) }
 
-func newCoreBoxOver(t *testing.T, b testbed.Bucket) *coreBox {
+func newCoreBoxOver(t *testing.T, b s3test.Bucket) *coreBox {
 	dir, err := os.MkdirTemp("", "core") // a socket's path must be short
 	if err != nil {
 		t.Fatal(err)

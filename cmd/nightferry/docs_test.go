@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"nightferry/internal/testbed"
+	"nightferry/internal/doctest"
 )
 
 // placeholder is a word that stands for what the reader puts there.
@@ -19,7 +19,7 @@ var placeholder = regexp.MustCompile(`"[A-Z…][A-Z0-9…]*"`)
 // that the program takes: the verb exists, its flags do, and it is not given too
 // many or too few arguments.
 func TestDocumentedCommands(t *testing.T) {
-	lines := testbed.DocCommands(t, "nightferry")
+	lines := doctest.DocCommands(t, "nightferry")
 	whole := 0
 	for _, l := range lines {
 		if l.Whole {
@@ -59,7 +59,7 @@ func takes(cmd *cobra.Command, rest []string, whole bool) error {
 
 // TestDocumentedPolicies: what is given as JSON is JSON.
 func TestDocumentedPolicies(t *testing.T) {
-	blocks := testbed.DocBlocks(t, "json")
+	blocks := doctest.DocBlocks(t, "json")
 	for _, b := range blocks {
 		if !json.Valid([]byte(b.Text)) {
 			t.Errorf("%s: no JSON:\n%s", b.Where, b.Text)

@@ -14,11 +14,11 @@ import (
 	"testing"
 	"time"
 
-	"nightferry/internal/testbed"
+	"nightferry/internal/s3test"
 )
 
 // haltBox is a coreBox with two sites, which nobody has enrolled.
-func haltBox(t *testing.T, b testbed.Bucket) *coreBox {
+func haltBox(t *testing.T, b s3test.Bucket) *coreBox {
 	x := newCoreBoxOver(t, b)
 	x.edit("0.0.0.0:4222", "127.0.0.1:0", "0.0.0.0:443", "off", "127.0.0.1:9469", "127.0.0.1:0",
 		"sites: {}", "sites:\n  berlin: {domain: corp, region: emea, zone: Europe/Berlin}\n  lisbon: {domain: corp, region: emea, zone: Europe/Lisbon}")
@@ -28,7 +28,7 @@ func haltBox(t *testing.T, b testbed.Bucket) *coreBox {
 // TestHaltCommands: the forms of halt and resume, what they refuse, what they
 // tell, and that pushes, pulls and gc of the store obey without asking the Core.
 func TestHaltCommands(t *testing.T) {
-	x := haltBox(t, testbed.S3(t))
+	x := haltBox(t, s3test.S3(t))
 	x.start()
 	source := filepath.Join(x.dir, "content", "package")
 	if err := os.MkdirAll(source, 0o755); err != nil {
@@ -101,7 +101,7 @@ func TestPain14_CoreKilledBeforeTheBucketHasIt(t *testing.T) {
 	var hold atomic.Bool
 	reached, release := make(chan struct{}, 16), make(chan struct{})
 	defer close(release)
-	b, _ := testbed.Through(t, testbed.S3(t), func(next http.Handler) http.Handler {
+	b, _ := s3test.Through(t, s3test.S3(t), func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 			if hold.Load() && r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, "/halt") {
 				reached <- struct{}{}
@@ -157,10 +157,10 @@ func TestPain14_CoreKilledBeforeTheBucketHasIt(t *testing.T) {
 // learns that those who cannot hear the Core are not.
 func TestHaltWithoutTheStoreSaysSo(t *testing.T) {
 	var away atomic.Bool
-	b, _ := testbed.Through(t, testbed.S3(t), func(next http.Handler) http.Handler {
+	b, _ := s3test.Through(t, s3test.S3(t), func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 			if away.Load() && strings.HasSuffix(r.URL.Path, "/halt") {
-				testbed.S3Error(rw, http.StatusForbidden, "AccessDenied", "down for the test")
+				s3test.S3Error(rw, http.StatusForbidden, "AccessDenied", "down for the test")
 				return
 			}
 			next.ServeHTTP(rw, r)

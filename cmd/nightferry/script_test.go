@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"nightferry/internal/s3test"
 	"nightferry/internal/testbed"
 )
 
@@ -36,7 +37,7 @@ func TestS3Scripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := testbed.S3(t)
+	b := s3test.S3(t)
 	runScripts(t, dir, func(env *testscript.Env) string {
 		return b.URL(filepath.Base(env.WorkDir))
 	}, b.Env())

@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"nightferry/internal/testbed"
+	"nightferry/internal/s3test"
 	"nightferry/internal/trust"
 	"nightferry/internal/wire"
 )
@@ -24,7 +24,7 @@ func TestDamagedMemory(t *testing.T) {
 		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 			if away.Load() {
 				missed.Add(1)
-				testbed.S3Error(rw, http.StatusServiceUnavailable, "ServiceUnavailable", "down for the test")
+				s3test.S3Error(rw, http.StatusServiceUnavailable, "ServiceUnavailable", "down for the test")
 				return
 			}
 			next.ServeHTTP(rw, r)

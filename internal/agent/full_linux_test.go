@@ -7,9 +7,9 @@ import (
 	"time"
 
 	"nightferry/internal/bus"
+	"nightferry/internal/disktest"
 	"nightferry/internal/durable"
 	"nightferry/internal/spool"
-	"nightferry/internal/testbed"
 	"nightferry/internal/wire"
 )
 
@@ -37,7 +37,7 @@ func TestCredentialOnAFullDisk(t *testing.T) {
 	w := newWorld(t)
 	base := t.TempDir()
 	state := filepath.Join(t.TempDir(), "state")
-	testbed.Volume(t, state, 8<<20)
+	disktest.Volume(t, state, 8<<20)
 	enrolled := w.enrolled(base)
 	inside, err := os.ReadDir(enrolled)
 	w.try(err)
@@ -80,7 +80,7 @@ func TestCredentialOnAFullDisk(t *testing.T) {
 // cannot be kept, stays open until there is space.
 func TestForgottenRunOnAFullDisk(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
-	testbed.Volume(t, dir, 4<<20)
+	disktest.Volume(t, dir, 4<<20)
 	root, err := durable.Open(dir, durable.Options{})
 	if err != nil {
 		t.Fatal(err)

@@ -21,8 +21,8 @@ import (
 
 	"nightferry/internal/durable"
 	"nightferry/internal/halt"
+	"nightferry/internal/s3test"
 	"nightferry/internal/spool"
-	"nightferry/internal/testbed"
 	"nightferry/internal/wire"
 )
 
@@ -30,7 +30,7 @@ import (
 func slowWorld(t *testing.T) (w *world, let func()) {
 	t.Helper()
 	release := make(chan struct{})
-	hold := testbed.HangBody(1000, 100, release)
+	hold := s3test.HangBody(1000, 100, release)
 	var on atomic.Bool
 	on.Store(true)
 	w = newWorld(t, func(next http.Handler) http.Handler {

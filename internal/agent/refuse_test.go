@@ -18,7 +18,7 @@ import (
 	"nightferry/internal/digest"
 	"nightferry/internal/halt"
 	"nightferry/internal/repo"
-	"nightferry/internal/testbed"
+	"nightferry/internal/s3test"
 	"nightferry/internal/trust"
 	"nightferry/internal/wire"
 )
@@ -152,7 +152,7 @@ func TestTargetsOutsideTheAllowList(t *testing.T) {
 
 func TestHaltStopsARunAndResumeGoesOn(t *testing.T) {
 	release := make(chan struct{})
-	hold := testbed.HangBody(1000, 100, release)
+	hold := s3test.HangBody(1000, 100, release)
 	var on atomic.Bool
 	w := newWorld(t, func(next http.Handler) http.Handler {
 		held := hold(next)
@@ -251,7 +251,7 @@ func TestCoreAndStoreGone(t *testing.T) {
 	w := newWorld(t, func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 			if down.Load() {
-				testbed.S3Error(rw, http.StatusServiceUnavailable, "ServiceUnavailable", "gone")
+				s3test.S3Error(rw, http.StatusServiceUnavailable, "ServiceUnavailable", "gone")
 				return
 			}
 			next.ServeHTTP(rw, r)

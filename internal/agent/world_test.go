@@ -21,7 +21,7 @@ import (
 	"nightferry/internal/durable"
 	"nightferry/internal/push"
 	"nightferry/internal/repo"
-	"nightferry/internal/testbed"
+	"nightferry/internal/s3test"
 	"nightferry/internal/trust"
 	"nightferry/internal/wire"
 )
@@ -39,7 +39,7 @@ type world struct {
 	authority *bus.Authority
 	server    *bus.Server
 	client    *bus.Client
-	s3        testbed.Bucket
+	s3        s3test.Bucket
 	store     bucket.Store
 	repo      *repo.Repo
 	root, key ed25519.PrivateKey
@@ -75,7 +75,7 @@ func (w *world) try(err error) {
 	}
 }
 
-func newWorld(t *testing.T, faults ...testbed.Fault) *world {
+func newWorld(t *testing.T, faults ...s3test.Fault) *world {
 	t.Helper()
 	w := &world{t: t, changed: make(chan struct{}, 1), dropped: map[wire.EventKind]int{}, nonces: map[trust.Public][]byte{}, src: t.TempDir()}
 	var err error
@@ -96,9 +96,9 @@ func newWorld(t *testing.T, faults ...testbed.Fault) *world {
 	w.try(err)
 	t.Cleanup(w.server.Close)
 
-	w.s3 = testbed.S3(t)
+	w.s3 = s3test.S3(t)
 	if len(faults) > 0 {
-		w.s3, _ = testbed.Through(t, w.s3, faults...)
+		w.s3, _ = s3test.Through(t, w.s3, faults...)
 	}
 	w.store = w.s3.Open(t)
 	w.root, w.key = ed25519.NewKeyFromSeed(make([]byte, 32)), ed25519.NewKeyFromSeed([]byte("0123456789abcdef0123456789abcdef"))

@@ -9,15 +9,15 @@ import (
 	"syscall"
 	"testing"
 
+	"nightferry/internal/disktest"
 	"nightferry/internal/durable"
-	"nightferry/internal/testbed"
 )
 
 func TestPain13_SpaceIsCheckedBefore(t *testing.T) {
 	big := tree{"one": blob(1, 10<<20), "two": blob(2, 10<<20), "zeros": strings.Repeat("\x00", 30<<20)}
 	p, src, dst := dirs(t, big)
 	p.publish(src)
-	testbed.Volume(t, dst, 24<<20)
+	disktest.Volume(t, dst, 24<<20)
 	_, err := p.pull(dst, nil)
 	var se *SpaceError
 	if !errors.As(err, &se) || se.Needed < 20<<20 || se.Needed > 32<<20 || se.Free > 24<<20 {
@@ -27,7 +27,7 @@ func TestPain13_SpaceIsCheckedBefore(t *testing.T) {
 	if err != nil || len(staged) > 0 {
 		t.Errorf("staged %v, %v", staged, err)
 	}
-	testbed.Resize(t, dst, 34<<20)
+	disktest.Resize(t, dst, 34<<20)
 	p.must(dst, nil) // the holes take nothing
 	sameTree(t, src, dst)
 }
@@ -41,7 +41,7 @@ func TestPain13_SpaceCountsWhatIsStaged(t *testing.T) {
 	}
 	p, src, dst := dirs(t, big)
 	p.publish(src)
-	testbed.Volume(t, dst, 30<<20)
+	disktest.Volume(t, dst, 30<<20)
 	written := 0
 	if _, err := p.pull(dst, func(o *Options) {
 		o.Observer = refuser(func(op durable.Op) error {
@@ -64,7 +64,7 @@ func TestPain13_SpaceCountsWhatIsStaged(t *testing.T) {
 func TestPain13_RealDiskFullInMidStage(t *testing.T) {
 	p, src, dst := dirs(t, tree{"one": blob(1, 10<<20), "two": blob(2, 10<<20)})
 	p.publish(src)
-	testbed.Volume(t, dst, 40<<20)
+	disktest.Volume(t, dst, 40<<20)
 	hog := filepath.Join(dst, "hog")
 	filled := false
 	_, err := p.pull(dst, func(o *Options) {
@@ -91,7 +91,7 @@ func TestVolumeMountedInsideIsRefused(t *testing.T) {
 	p, src, dst := dirs(t, small)
 	p.publish(src)
 	p.must(dst, nil)
-	testbed.Volume(t, filepath.Join(dst, "b", "d"), 30<<20)
+	disktest.Volume(t, filepath.Join(dst, "b", "d"), 30<<20)
 	_, err := p.pull(dst, nil)
 	if err == nil || !strings.Contains(err.Error(), "another volume") {
 		t.Fatalf("error %v", err)

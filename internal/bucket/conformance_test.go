@@ -21,6 +21,7 @@ import (
 
 	"nightferry/internal/bucket"
 	"nightferry/internal/digest"
+	"nightferry/internal/s3test"
 	"nightferry/internal/testbed"
 )
 
@@ -31,16 +32,16 @@ func TestConformance(t *testing.T) {
 		"limited": func(t *testing.T) bucket.Store {
 			return bucket.Limit(openDir(t, t.TempDir()), 1<<40) // the wrapper changes nothing but the time
 		},
-		"versitygw": func(t *testing.T) bucket.Store { return testbed.S3(t).Open(t) },
+		"versitygw": func(t *testing.T) bucket.Store { return s3test.S3(t).Open(t) },
 		"prefix": func(t *testing.T) bucket.Store {
-			b := testbed.S3(t)
+			b := s3test.S3(t)
 			other := b.Open(t)
 			for _, k := range []string{"a", "pre/fix.", "pre/fiy/a", "z"} { // neighbours that must never be seen
 				put(t, other, k, "other")
 			}
 			return testbed.OpenStore(t, b.URL("pre/fix"), b.Options())
 		},
-		"minio": func(t *testing.T) bucket.Store { return testbed.MinIO(t).Open(t) },
+		"minio": func(t *testing.T) bucket.Store { return s3test.MinIO(t).Open(t) },
 	}
 	for name, open := range stores {
 		t.Run(name, func(t *testing.T) {

@@ -16,14 +16,15 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"nightferry/internal/bucket"
+	"nightferry/internal/s3test"
 	"nightferry/internal/testbed"
 )
 
 // faulty opens a bucket of the real server with faults on the line to it; good goes past them.
-func faulty(t *testing.T, tweak func(*bucket.Options), faults ...testbed.Fault) (bad, good bucket.Store, wire *testbed.Wire) {
+func faulty(t *testing.T, tweak func(*bucket.Options), faults ...s3test.Fault) (bad, good bucket.Store, wire *s3test.Wire) {
 	t.Helper()
-	direct := testbed.S3(t)
-	b, wire := testbed.Through(t, direct, faults...)
+	direct := s3test.S3(t)
+	b, wire := s3test.Through(t, direct, faults...)
 	o := b.Options()
 	if tweak != nil {
 		tweak(&o)
@@ -40,7 +41,7 @@ func TestSlowDownIsRetried(t *testing.T) {
 			defer mu.Unlock()
 			told = append(told, err)
 		}
-	}, testbed.SlowDown(2))
+	}, s3test.SlowDown(2))
 	put(t, s, "a", "x")
 	if n := wire.Counts().Requests(); n != 3 {
 		t.Errorf("%d requests, want two refused and one good", n)
@@ -52,7 +53,7 @@ func TestSlowDownIsRetried(t *testing.T) {
 }
 
 func TestThrottledToTheEnd(t *testing.T) {
-	s, _, wire := faulty(t, func(o *bucket.Options) { o.MaxAttempts = 3 }, testbed.SlowDown(-1))
+	s, _, wire := faulty(t, func(o *bucket.Options) { o.MaxAttempts = 3 }, s3test.SlowDown(-1))
 	_, _, err := s.Get(t.Context(), "a", 0, -1)
 	want(t, err, bucket.KindThrottled, nil, "get", "a")
 	if !strings.Contains(err.Error(), "after 3 tries") || wire.Counts().Requests() != 3 {
@@ -86,7 +87,7 @@ func TestRefusals(t *testing.T) {
 			refuse := func(http.Handler) http.Handler {
 				return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 					w.Header().Set("X-Amz-Bucket-Region", "eu-north-1")
-					testbed.S3Error(w, c.status, c.code, "said the server")
+					s3test.S3Error(w, c.status, c.code, "said the server")
 				})
 			}
 			s, _, _ := faulty(t, func(o *bucket.Options) { o.MaxAttempts = 2 }, refuse)
@@ -109,7 +110,7 @@ func TestRefusals(t *testing.T) {
 }
 
 func TestBrokenBodyIsResumed(t *testing.T) {
-	s, good, wire := faulty(t, nil, testbed.CutBody(3, 1<<20))
+	s, good, wire := faulty(t, nil, s3test.CutBody(3, 1<<20))
 	big := noise(8 << 20)
 	testbed.WriteObject(t, good, "big", big)
 	got := testbed.ReadObject(t, s, "big")
@@ -122,7 +123,7 @@ func TestBrokenBodyIsResumed(t *testing.T) {
 		t.Errorf("three breaks took %v: want 4 requests, and only what was on its way sent twice", c)
 	}
 	// A range breaks and resumes within itself.
-	s, good, _ = faulty(t, nil, testbed.CutBody(2, 1000))
+	s, good, _ = faulty(t, nil, s3test.CutBody(2, 1000))
 	testbed.WriteObject(t, good, "big", big)
 	for _, c := range [][3]int64{{500, 5000, 500}, {-6000, -1, 8<<20 - 6000}} {
 		got, _ := get(t, s, "big", c[0], c[1])
@@ -133,7 +134,7 @@ func TestBrokenBodyIsResumed(t *testing.T) {
 }
 
 func TestBrokenBodyGivesUp(t *testing.T) {
-	s, good, wire := faulty(t, func(o *bucket.Options) { o.MaxAttempts = 3 }, testbed.CutBody(-1, 0))
+	s, good, wire := faulty(t, func(o *bucket.Options) { o.MaxAttempts = 3 }, s3test.CutBody(-1, 0))
 	testbed.WriteObject(t, good, "k", noise(1<<20))
 	r, _, err := s.Get(t.Context(), "k", 0, -1)
 	if err == nil {
@@ -172,7 +173,7 @@ func TestLineThatBreaksAfterTheHeaders(t *testing.T) {
 
 // A body that is resumed never mixes two objects.
 func TestChangedWhileRead(t *testing.T) {
-	s, good, _ := faulty(t, nil, testbed.CutBody(1, 100<<10))
+	s, good, _ := faulty(t, nil, s3test.CutBody(1, 100<<10))
 	testbed.WriteObject(t, good, "k", noise(1<<20))
 	r, _, err := s.Get(t.Context(), "k", 0, -1)
 	if err != nil {
@@ -194,20 +195,20 @@ func TestStallIsAFailure(t *testing.T) {
 	defer close(release)
 	quick := func(o *bucket.Options) { o.Stall, o.MaxAttempts = stall, 3 }
 
-	s, _, wire := faulty(t, quick, testbed.Hang(1, "", release))
+	s, _, wire := faulty(t, quick, s3test.Hang(1, "", release))
 	put(t, s, "a", "x")
 	if n := wire.Counts().Requests(); n != 2 {
 		t.Errorf("%d requests, want one that hung and one that did not", n)
 	}
 
-	s, good, _ := faulty(t, quick, testbed.HangBody(2, 10<<10, release))
+	s, good, _ := faulty(t, quick, s3test.HangBody(2, 10<<10, release))
 	big := noise(1 << 20)
 	testbed.WriteObject(t, good, "big", big)
 	if !bytes.Equal(testbed.ReadObject(t, s, "big"), big) {
 		t.Error("other bytes came back")
 	}
 
-	s, _, _ = faulty(t, quick, testbed.Hang(-1, "", release))
+	s, _, _ = faulty(t, quick, s3test.Hang(-1, "", release))
 	_, _, err := s.Get(t.Context(), "a", 0, -1)
 	want(t, err, bucket.KindUnreachable, nil, "get", "a")
 	if !strings.Contains(err.Error(), "no byte moved") {
@@ -257,10 +258,10 @@ func (s *slowReads) Seek(off int64, whence int) (int64, error) {
 }
 
 func TestLostAnswers(t *testing.T) {
-	s, _, _ := faulty(t, nil, testbed.LoseAnswer(1, testbed.KindPut))
+	s, _, _ := faulty(t, nil, s3test.LoseAnswer(1, s3test.KindPut))
 	put(t, s, "plain", "x") // tried again, and that is all
 
-	s, good, _ := faulty(t, nil, testbed.LoseAnswer(1, testbed.KindPut))
+	s, good, _ := faulty(t, nil, s3test.LoseAnswer(1, s3test.KindPut))
 	_, err := s.Put(t.Context(), "cond", bucket.Bytes([]byte("mine")), bucket.Cond{Absent: true})
 	// As documented: it happened, but the second try met the first one's object.
 	want(t, err, bucket.KindPrecondition, fs.ErrExist, "put", "cond")
@@ -268,7 +269,7 @@ func TestLostAnswers(t *testing.T) {
 		t.Errorf("the store holds %q", got)
 	}
 
-	s, _, _ = faulty(t, nil, testbed.LoseAnswer(1, testbed.KindDelete), testbed.LoseAnswer(1, testbed.KindList))
+	s, _, _ = faulty(t, nil, s3test.LoseAnswer(1, s3test.KindDelete), s3test.LoseAnswer(1, s3test.KindList))
 	if err := s.Delete(t.Context(), "cond"); err != nil {
 		t.Error(err)
 	}
@@ -278,16 +279,16 @@ func TestLostAnswers(t *testing.T) {
 }
 
 func TestDamagedUploads(t *testing.T) {
-	s, _, wire := faulty(t, nil, testbed.FlipUpload(1, 3))
+	s, _, wire := faulty(t, nil, s3test.FlipUpload(1, 3))
 	body := noise(100 << 10)
 	testbed.WriteObject(t, s, "k", body)
 	if !bytes.Equal(testbed.ReadObject(t, s, "k"), body) {
 		t.Error("other bytes came back")
 	}
-	if c := wire.Counts(); c.Kinds[testbed.KindPut] != 2 || c.Failed != 1 {
+	if c := wire.Counts(); c.Kinds[s3test.KindPut] != 2 || c.Failed != 1 {
 		t.Errorf("want one refusal and one good PUT: %v", c)
 	}
-	s, good, wire := faulty(t, nil, testbed.FlipUpload(-1, 3))
+	s, good, wire := faulty(t, nil, s3test.FlipUpload(-1, 3))
 	_, err := s.Put(t.Context(), "k", bucket.Bytes(body), bucket.Cond{})
 	want(t, err, bucket.KindIntegrity, nil, "put", "k")
 	if got := list(t, good, ""); len(got) != 0 || wire.Counts().Requests() != 3 {
@@ -331,7 +332,7 @@ func TestRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	list(t, s, "")
-	wanted := map[string]int64{testbed.KindPut: 3, testbed.KindGet: 3, testbed.KindDelete: 1, testbed.KindList: 1}
+	wanted := map[string]int64{s3test.KindPut: 3, s3test.KindGet: 3, s3test.KindDelete: 1, s3test.KindList: 1}
 	if diff := cmp.Diff(wanted, wire.Counts().Kinds); diff != "" {
 		t.Error(diff)
 	}
@@ -349,7 +350,7 @@ func (c *countingReads) Read(p []byte) (int, error) {
 }
 
 func TestPresign(t *testing.T) {
-	s := testbed.S3(t).Open(t)
+	s := s3test.S3(t).Open(t)
 	put(t, s, "packs/aa/x", "0123456789")
 	p, ok := bucket.Limit(s, 1<<30).(bucket.Presigner) // also through the limit
 	if !ok {
@@ -398,7 +399,7 @@ func TestPresign(t *testing.T) {
 }
 
 func TestCancelEndsWaiting(t *testing.T) {
-	s, _, _ := faulty(t, func(o *bucket.Options) { o.MinBackoff, o.MaxBackoff = time.Hour, time.Hour }, testbed.SlowDown(-1))
+	s, _, _ := faulty(t, func(o *bucket.Options) { o.MinBackoff, o.MaxBackoff = time.Hour, time.Hour }, s3test.SlowDown(-1))
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	_, _, err := s.Get(ctx, "a", 0, -1)

@@ -15,12 +15,13 @@ import (
 	"time"
 
 	"nightferry/internal/bucket"
+	"nightferry/internal/s3test"
 	"nightferry/internal/testbed"
 )
 
 // lentStore reads b by URLs that b's own credentials sign. change, if set, sees
 // each URL before it is lent.
-func lentStore(t *testing.T, b testbed.Bucket, change func(n int64, raw, expired string) string) bucket.Store {
+func lentStore(t *testing.T, b s3test.Bucket, change func(n int64, raw, expired string) string) bucket.Store {
 	t.Helper()
 	signer := b.Open(t).(bucket.Presigner)
 	u, err := url.Parse(b.Endpoint)
@@ -48,7 +49,7 @@ func lentStore(t *testing.T, b testbed.Bucket, change func(n int64, raw, expired
 
 func TestLentStore(t *testing.T) {
 	body := bytes.Repeat([]byte("0123456789abcdef"), 1<<14)
-	b, _ := testbed.Through(t, testbed.S3(t), testbed.CutBody(2, 50_000), testbed.SlowDown(1))
+	b, _ := s3test.Through(t, s3test.S3(t), s3test.CutBody(2, 50_000), s3test.SlowDown(1))
 	testbed.WriteObject(t, b.Open(t), "packs/aa/x", body)
 	s := lentStore(t, b, nil)
 	for _, r := range []struct{ off, n int64 }{{0, -1}, {100, 200_000}, {-7, 0}} {
@@ -101,7 +102,7 @@ func TestLentURLs(t *testing.T) {
 			next.ServeHTTP(w, r)
 		})
 	}
-	b, _ := testbed.Through(t, testbed.S3(t), redirect)
+	b, _ := s3test.Through(t, s3test.S3(t), redirect)
 	testbed.WriteObject(t, b.Open(t), "head", []byte("head"))
 	get := func(change func(int64, string, string) string) error {
 		rc, _, err := lentStore(t, b, change).Get(t.Context(), "head", 0, -1)

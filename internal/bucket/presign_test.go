@@ -7,11 +7,12 @@ import (
 	"time"
 
 	"nightferry/internal/bucket"
+	"nightferry/internal/s3test"
 	"nightferry/internal/testbed"
 )
 
 // lease opens the store with what a credential service gives.
-func lease(t *testing.T, b testbed.Bucket, end time.Time) (*testbed.Lease, bucket.Presigner) {
+func lease(t *testing.T, b s3test.Bucket, end time.Time) (*s3test.Lease, bucket.Presigner) {
 	t.Helper()
 	l := b.Lease(t, end)
 	o := b.Options()
@@ -32,7 +33,7 @@ func status(t *testing.T, raw string) int {
 // TestPresignEndsWithTheCredential: a URL is never said to be good for longer
 // than what has signed it, and a credential that ends is renewed before.
 func TestPresignEndsWithTheCredential(t *testing.T) {
-	b := testbed.S3(t)
+	b := s3test.S3(t)
 	testbed.WriteObject(t, b.Open(t), "k", []byte("x"))
 	now := time.Now()
 	end := now.Add(30 * time.Minute)
@@ -81,7 +82,7 @@ func TestPresignEndsWithTheCredential(t *testing.T) {
 // TestPresignByTheStoresClock: it is the time given that is signed, not this
 // machine's.
 func TestPresignByTheStoresClock(t *testing.T) {
-	b := testbed.S3(t)
+	b := s3test.S3(t)
 	s := b.Open(t)
 	testbed.WriteObject(t, s, "k", []byte("x"))
 	for _, c := range []struct {

@@ -18,6 +18,7 @@ import (
 	"testing"
 
 	"nightferry/internal/bucket"
+	"nightferry/internal/s3test"
 	"nightferry/internal/testbed"
 )
 
@@ -124,7 +125,7 @@ func proxy(t *testing.T, address string) (url string, plain, tunnels *atomic.Int
 }
 
 func TestProxyFromEnvironment(t *testing.T) {
-	b := testbed.S3(t)
+	b := s3test.S3(t)
 	address := strings.TrimPrefix(b.Endpoint, "http://")
 	addr, plain, _ := proxy(t, address)
 	b.Endpoint = "http://s3.nightferry.test"
@@ -164,7 +165,7 @@ func TestProxyFromEnvironment(t *testing.T) {
 // What a person reads when the line is at fault. None of it may hold a password.
 func TestUnreachable(t *testing.T) {
 	dead := "127.0.0.1:1" // nothing listens on the port of tcpmux
-	env := testbed.Server{AccessKey: "AKIDEXAMPLE", SecretKey: "verysecretkey", Region: "us-east-1"}.Env()
+	env := s3test.Server{AccessKey: "AKIDEXAMPLE", SecretKey: "verysecretkey", Region: "us-east-1"}.Env()
 	for name, c := range map[string]struct {
 		store string
 		env   []string

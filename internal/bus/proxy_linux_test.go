@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"nightferry/internal/testbed"
+	"nightferry/internal/proxytest"
 )
 
 func TestThroughRealProxies(t *testing.T) {
@@ -14,11 +14,11 @@ func TestThroughRealProxies(t *testing.T) {
 	w.secret("wrong-word")
 	port := func(addr string) string { _, p, _ := net.SplitHostPort(addr); return p }
 	urls := []string{"tls://" + coreHost + ":" + port(w.server.Addr()), "wss://" + coreHost + ":" + port(w.server.WebSocketAddr())}
-	http := testbed.Tinyproxy(t, "ferry", "open-sesame", coreHost)
-	socks := testbed.Microsocks(t, "ferry", "open-sesame", coreHost)
+	http := proxytest.Tinyproxy(t, "ferry", "open-sesame", coreHost)
+	socks := proxytest.Microsocks(t, "ferry", "open-sesame", coreHost)
 	for _, p := range []struct {
 		variable, scheme string
-		*testbed.Proxy
+		*proxytest.Proxy
 		ask     string // how the name is asked for
 		refused string // what a wrong password is answered
 	}{

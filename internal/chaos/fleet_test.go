@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"nightferry/internal/testbed"
+	"nightferry/internal/s3test"
 )
 
 // site is one agent, with the line on which it reaches its Core.
@@ -51,7 +51,7 @@ func newWorld(t *testing.T, sites int) *world {
 		}
 		t.Logf("logs and state are kept in %s", dir)
 	})
-	b := testbed.S3(t)
+	b := s3test.S3(t)
 	w := &world{t: t, dir: dir, storeURL: b.URL("fleet")}
 	w.content = newLine(t, host(t, b.Endpoint))
 	far := b

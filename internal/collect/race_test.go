@@ -16,6 +16,7 @@ import (
 	"nightferry/internal/bucket"
 	"nightferry/internal/push"
 	"nightferry/internal/repo"
+	"nightferry/internal/s3test"
 	"nightferry/internal/testbed"
 )
 
@@ -30,7 +31,7 @@ func TestRacePushPullGC(t *testing.T) {
 	}
 	stores := map[string]func(*testing.T) bucket.Store{
 		"directory": func(*testing.T) bucket.Store { return nil },
-		"versitygw": func(t *testing.T) bucket.Store { return testbed.S3(t).Open(t) },
+		"versitygw": func(t *testing.T) bucket.Store { return s3test.S3(t).Open(t) },
 	}
 	for name, base := range stores {
 		for _, key := range [][]byte{nil, []byte("0123456789abcdef0123456789abcdef")} {

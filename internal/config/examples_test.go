@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"nightferry/internal/testbed"
+	"nightferry/internal/doctest"
 )
 
 // TestDocumentedExamples: what the documentation shows as configuration is one
@@ -13,7 +13,7 @@ import (
 func TestDocumentedExamples(t *testing.T) {
 	schema := compileSchema(t)
 	whole, parts := 0, 0
-	for _, b := range testbed.DocBlocks(t, "yaml") {
+	for _, b := range doctest.DocBlocks(t, "yaml") {
 		text := b.Text
 		switch {
 		case strings.HasPrefix(strings.TrimSpace(text), "#"): // a line for an editor

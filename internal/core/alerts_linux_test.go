@@ -20,7 +20,7 @@ import (
 	"nightferry/internal/core"
 	"nightferry/internal/ledger"
 	"nightferry/internal/mail"
-	"nightferry/internal/testbed"
+	"nightferry/internal/mailtest"
 )
 
 // TestAlerts drives a Core with a real mail server and a webhook: a wrong
@@ -28,7 +28,7 @@ import (
 // a test, and the morning's reports.
 func TestAlerts(t *testing.T) {
 	const password, wrong, token = "correct-horse", "wrong-battery", "hook-token"
-	srv := testbed.Postfix(t, "ops", password)
+	srv := mailtest.Postfix(t, "ops", password)
 	hook := newHook(t, token)
 	w := newWorld(t, nil)
 	secret := func(name, value string) {
@@ -258,7 +258,7 @@ func TestWebhookTakenAway(t *testing.T) {
 }
 
 // inbox waits until so many mails have arrived.
-func (w *world) inbox(srv *testbed.MailServer, n int) []testbed.Mail {
+func (w *world) inbox(srv *mailtest.MailServer, n int) []mailtest.Mail {
 	w.t.Helper()
 	w.until("a mail; postfix says\n"+srv.Log(), func() bool { return len(srv.Inbox()) >= n })
 	return srv.Inbox()

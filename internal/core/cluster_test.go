@@ -5,23 +5,23 @@ import (
 	"strings"
 	"testing"
 
+	"nightferry/internal/bustest"
 	"nightferry/internal/core"
-	"nightferry/internal/testbed"
 )
 
 // TestOwnCluster: a fleet over somebody else's NATS server, whose owner follows
 // what the incidents say; by TLS, and by WebSocket alone.
 func TestOwnCluster(t *testing.T) {
-	for name, urls := range map[string]func(*testbed.Cluster) []string{
-		"tls": func(c *testbed.Cluster) []string { return c.URLs },
-		"wss": func(c *testbed.Cluster) []string { return c.WebSocket },
+	for name, urls := range map[string]func(*bustest.Cluster) []string{
+		"tls": func(c *bustest.Cluster) []string { return c.URLs },
+		"wss": func(c *bustest.Cluster) []string { return c.WebSocket },
 	} {
 		t.Run(name, func(t *testing.T) { ownCluster(t, urls) })
 	}
 }
 
-func ownCluster(t *testing.T, urls func(*testbed.Cluster) []string) {
-	cluster := testbed.NATS(t)
+func ownCluster(t *testing.T, urls func(*bustest.Cluster) []string) {
+	cluster := bustest.NATS(t)
 	w := newWorldWith(t, nil, func(w *world) {
 		w.options.Cluster = &core.Cluster{URLs: urls(cluster), CredsFile: cluster.CredsFile, CAFile: cluster.CAFile}
 	})

@@ -7,7 +7,7 @@ import (
 	"syscall"
 	"testing"
 
-	"nightferry/internal/testbed"
+	"nightferry/internal/disktest"
 )
 
 // TestTargetDiskFull: the target's volume fills up, once before a transfer and
@@ -18,7 +18,7 @@ func TestTargetDiskFull(t *testing.T) {
 	g := &gate{}
 	w.through(g.fault)
 	target := w.folder("osaka", "package")
-	testbed.Volume(t, target, 16<<20)
+	disktest.Volume(t, target, 16<<20)
 	var stop func()
 	t.Cleanup(func() {
 		if stop != nil {
@@ -41,7 +41,7 @@ func TestTargetDiskFull(t *testing.T) {
 		t.Errorf("the incident says %q", text)
 	}
 	w.untouched(target, old, "big")
-	testbed.Resize(t, target, 48<<20)
+	disktest.Resize(t, target, 48<<20)
 	w.untilCurrent(2, "osaka")
 	w.untilSame(target)
 	w.untilOver("site-disk")

@@ -12,8 +12,8 @@ import (
 
 	"nightferry/internal/alert"
 	"nightferry/internal/core"
+	"nightferry/internal/disktest"
 	"nightferry/internal/ledger"
-	"nightferry/internal/testbed"
 	"nightferry/internal/wire"
 )
 
@@ -21,7 +21,7 @@ import (
 // says why, sites keep what they report, and all goes on when there is space.
 func TestFullLedger(t *testing.T) {
 	small := t.TempDir()
-	testbed.Volume(t, small, 64<<20)
+	disktest.Volume(t, small, 64<<20)
 	w := newWorldWith(t, nil, func(w *world) {
 		w.options.Logs = filepath.Join(w.dir, "logs")
 		if out, err := exec.CommandContext(t.Context(), "cp", "-a", w.options.Data, small).CombinedOutput(); err != nil {
@@ -111,7 +111,7 @@ func TestFullLedgerIsTold(t *testing.T) {
 	const token = "hook-token"
 	hook := newHook(t, token)
 	small := t.TempDir()
-	testbed.Volume(t, small, 64<<20)
+	disktest.Volume(t, small, 64<<20)
 	w := newWorldWith(t, nil, func(w *world) {
 		w.options.Logs = filepath.Join(w.dir, "logs")
 		if out, err := exec.CommandContext(t.Context(), "cp", "-a", w.options.Data, small).CombinedOutput(); err != nil {

@@ -23,7 +23,7 @@ import (
 	"nightferry/internal/halt"
 	"nightferry/internal/ledger"
 	"nightferry/internal/repo"
-	"nightferry/internal/testbed"
+	"nightferry/internal/s3test"
 	"nightferry/internal/trust"
 	"nightferry/internal/wire"
 )
@@ -143,10 +143,10 @@ func TestTwoOrdersOfOneNumber(t *testing.T) {
 func haltAway(t *testing.T) (w *world, away *atomic.Bool) {
 	away = new(atomic.Bool)
 	return newWorldWith(t, nil, func(w *world) {
-		b, _ := testbed.Through(t, w.bucket, func(next http.Handler) http.Handler {
+		b, _ := s3test.Through(t, w.bucket, func(next http.Handler) http.Handler {
 			return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 				if away.Load() && strings.HasSuffix(r.URL.Path, "/halt") {
-					testbed.S3Error(rw, http.StatusForbidden, "AccessDenied", "down for the test")
+					s3test.S3Error(rw, http.StatusForbidden, "AccessDenied", "down for the test")
 					return
 				}
 				next.ServeHTTP(rw, r)
@@ -299,10 +299,10 @@ func TestRestoredCoreAndHalts(t *testing.T) {
 func TestRestoredCoreResumes(t *testing.T) {
 	var away atomic.Bool
 	w := newWorldWith(t, nil, func(w *world) {
-		b, _ := testbed.Through(t, w.bucket, func(next http.Handler) http.Handler {
+		b, _ := s3test.Through(t, w.bucket, func(next http.Handler) http.Handler {
 			return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 				if away.Load() && strings.HasSuffix(r.URL.Path, "/halt") && !strings.Contains(r.UserAgent(), "agent") {
-					testbed.S3Error(rw, http.StatusForbidden, "AccessDenied", "down for the test")
+					s3test.S3Error(rw, http.StatusForbidden, "AccessDenied", "down for the test")
 					return
 				}
 				next.ServeHTTP(rw, r)

@@ -23,7 +23,7 @@ import (
 	"nightferry/internal/halt"
 	"nightferry/internal/ledger"
 	"nightferry/internal/repo"
-	"nightferry/internal/testbed"
+	"nightferry/internal/s3test"
 )
 
 // content counts what leaves the store for sites, and may refuse the halt object.
@@ -37,7 +37,7 @@ func (c *content) fault(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		switch {
 		case c.closed.Load() && strings.HasSuffix(r.URL.Path, "/halt") && r.Method == http.MethodGet:
-			testbed.S3Error(rw, http.StatusServiceUnavailable, "ServiceUnavailable", "down for the test")
+			s3test.S3Error(rw, http.StatusServiceUnavailable, "ServiceUnavailable", "down for the test")
 		case strings.Contains(r.URL.Path, "/packs/") && r.Method == http.MethodGet:
 			next.ServeHTTP(&contentWriter{rw, c}, r)
 		default:
@@ -129,7 +129,7 @@ const (
 func newHaltWorld(t *testing.T) *haltWorld {
 	h := &haltWorld{world: newWorld(t, nil), names: []string{"berlin", "osaka", "tokyo"}}
 	h.stop()
-	h.bucket, _ = testbed.Through(t, h.bucket, h.content.fault)
+	h.bucket, _ = s3test.Through(t, h.bucket, h.content.fault)
 	h.options.StoreURL = h.bucket.URL("")
 	for i := range h.settings.Fleet.Sites {
 		h.settings.Fleet.Sites[i].Rate = haltRate

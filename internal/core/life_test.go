@@ -13,7 +13,7 @@ import (
 
 	"nightferry/internal/agent"
 	"nightferry/internal/ledger"
-	"nightferry/internal/testbed"
+	"nightferry/internal/s3test"
 )
 
 // enter joins a site as a real agent does, and returns its state directory.
@@ -78,9 +78,9 @@ func (w *world) joined(name string, change func(*agent.Options)) (stop func()) {
 
 // through puts faults, and a counter, between everybody and the store. Sites
 // must enrol after it.
-func (w *world) through(faults ...testbed.Fault) *testbed.Wire {
+func (w *world) through(faults ...s3test.Fault) *s3test.Wire {
 	w.t.Helper()
-	b, wire := testbed.Through(w.t, w.bucket, faults...)
+	b, wire := s3test.Through(w.t, w.bucket, faults...)
 	w.stop()
 	w.options.StoreURL = b.URL("")
 	w.start()

@@ -10,7 +10,7 @@ import (
 	"nightferry/internal/core"
 	"nightferry/internal/ledger"
 	"nightferry/internal/record"
-	"nightferry/internal/testbed"
+	"nightferry/internal/s3test"
 )
 
 // TestFailedPublishCounts: the summary of a publish that failed late counts the
@@ -21,7 +21,7 @@ func TestFailedPublishCounts(t *testing.T) {
 	w.through(func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 			if full.Load() && r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, "/head") {
-				testbed.S3Error(rw, http.StatusForbidden, "AccessDenied", "no")
+				s3test.S3Error(rw, http.StatusForbidden, "AccessDenied", "no")
 				return
 			}
 			next.ServeHTTP(rw, r)
@@ -84,7 +84,7 @@ func TestStatedAfterAll(t *testing.T) {
 // to what was sent does not keep the Core from beginning.
 func TestDamagedRequestAtTheStart(t *testing.T) {
 	w := newWorld(t, nil)
-	w.through(testbed.Refuse(1, testbed.KindGet, http.StatusBadRequest, "BadRequest", "An error occurred when parsing the HTTP request."))
+	w.through(s3test.Refuse(1, s3test.KindGet, http.StatusBadRequest, "BadRequest", "An error occurred when parsing the HTTP request."))
 	w.write("a", "alpha")
 	w.publish("package")
 }

@@ -16,7 +16,7 @@ import (
 
 	"nightferry/internal/agent"
 	"nightferry/internal/bus"
-	"nightferry/internal/testbed"
+	"nightferry/internal/proxytest"
 )
 
 const (
@@ -36,13 +36,13 @@ func TestAgentThroughProxies(t *testing.T) {
 	for _, p := range []struct {
 		site, scheme string
 		variables    []string
-		*testbed.Proxy
+		*proxytest.Proxy
 		ask     func(name string) string // how a name is asked for
 		refused string                   // what a wrong password is answered
 	}{
-		{"osaka", "http", []string{"HTTPS_PROXY"}, testbed.Tinyproxy(t, "ferry", "open-sesame", coreName, storeName),
+		{"osaka", "http", []string{"HTTPS_PROXY"}, proxytest.Tinyproxy(t, "ferry", "open-sesame", coreName, storeName),
 			func(name string) string { return "CONNECT " + name + ":" }, "wants a login"},
-		{"tokyo", "socks5", []string{"ALL_PROXY"}, testbed.Microsocks(t, "ferry", "open-sesame", coreName, storeName),
+		{"tokyo", "socks5", []string{"ALL_PROXY"}, proxytest.Microsocks(t, "ferry", "open-sesame", coreName, storeName),
 			func(name string) string { return "\x05\x01\x00\x03" + string(rune(len(name))) + name }, "authentication"},
 	} {
 		t.Run(p.scheme, func(t *testing.T) {

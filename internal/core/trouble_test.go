@@ -15,7 +15,7 @@ import (
 
 	"nightferry/internal/agent"
 	"nightferry/internal/ledger"
-	"nightferry/internal/testbed"
+	"nightferry/internal/s3test"
 )
 
 // TestOnlyWebSocket: where nothing but 443 is open, that is enough, and the
@@ -104,7 +104,7 @@ type gate struct {
 func (g *gate) fault(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if g.down.Load() {
-			testbed.S3Error(rw, http.StatusServiceUnavailable, "ServiceUnavailable", "gone")
+			s3test.S3Error(rw, http.StatusServiceUnavailable, "ServiceUnavailable", "gone")
 			return
 		}
 		if strings.Contains(r.URL.Path, "/packs/") && r.URL.Query().Has("X-Amz-Signature") { // a site asks

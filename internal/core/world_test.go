@@ -22,7 +22,7 @@ import (
 	"nightferry/internal/fleet"
 	"nightferry/internal/ledger"
 	"nightferry/internal/repo"
-	"nightferry/internal/testbed"
+	"nightferry/internal/s3test"
 	"nightferry/internal/vault"
 )
 
@@ -35,7 +35,7 @@ type world struct {
 	t        *testing.T
 	dir      string
 	source   string // of channel package
-	bucket   testbed.Bucket
+	bucket   s3test.Bucket
 	store    bucket.Store
 	root     ed25519.PrivateKey
 	release  ed25519.PrivateKey
@@ -67,7 +67,7 @@ func newWorldWith(t *testing.T, repoKey []byte, change func(*world)) *world {
 	t.Helper()
 	w := &world{t: t, dir: t.TempDir(), repoKey: repoKey, more: make(chan struct{}, 1)}
 	w.source = filepath.Join(w.dir, "source")
-	w.bucket = testbed.S3(t)
+	w.bucket = s3test.S3(t)
 	w.store = w.bucket.Open(t)
 	_, w.root, _ = ed25519.GenerateKey(nil)
 	_, w.release, _ = ed25519.GenerateKey(nil)

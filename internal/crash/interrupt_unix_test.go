@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"nightferry/internal/pack"
-	"nightferry/internal/testbed"
+	"nightferry/internal/s3test"
 )
 
 const exitInterrupted = 130
@@ -29,7 +29,7 @@ const metadata = 256 << 10
 // pace lets bodies through at some 20 MB/s, so that little is on its way that
 // the program has not taken yet, and there is time to interrupt it. Answers
 // are paced as they leave, requests as they come.
-func pace(t *testing.T) testbed.Fault {
+func pace(t *testing.T) s3test.Fault {
 	tick := time.NewTicker(3 * time.Millisecond)
 	t.Cleanup(tick.Stop)
 	return func(next http.Handler) http.Handler {
@@ -87,8 +87,8 @@ type cli struct {
 	t       *testing.T
 	program string
 	dir     string
-	bucket  testbed.Bucket
-	wire    *testbed.Wire
+	bucket  s3test.Bucket
+	wire    *s3test.Wire
 }
 
 // newCLI builds cmd/nightferry. It comes before the S3 server, which changes
@@ -100,7 +100,7 @@ func newCLI(t *testing.T) *cli {
 	if out, err := exec.Command("go", "build", "-o", c.program, "nightferry/cmd/nightferry").CombinedOutput(); err != nil {
 		t.Fatalf("build nightferry: %v\n%s", err, out)
 	}
-	c.bucket, c.wire = testbed.Through(t, testbed.S3(t), pace(t))
+	c.bucket, c.wire = s3test.Through(t, s3test.S3(t), pace(t))
 	return c
 }
 
@@ -108,7 +108,7 @@ func (c *cli) at(name string) string { return filepath.Join(c.dir, name) }
 
 // run runs the program. With stop, it is interrupted when stop says so of what
 // has gone over the wire since it began; the exit code is returned.
-func (c *cli) run(stop func(testbed.WireCounts) bool, args ...string) (code int, counts testbed.WireCounts) {
+func (c *cli) run(stop func(s3test.WireCounts) bool, args ...string) (code int, counts s3test.WireCounts) {
 	c.t.Helper()
 	var said bytes.Buffer
 	cmd := exec.CommandContext(c.t.Context(), c.program, args...)
@@ -164,7 +164,7 @@ func TestCrashByCtrlC(t *testing.T) {
 	url := c.bucket.URL("")
 	c.run(nil, "init", "--keys", c.at("keys"), url)
 	push := []string{"push", "--release-key", c.at("keys/nightferry-release.key"), "--connections", "1", c.at("source"), url, channel}
-	code, cut := c.run(func(n testbed.WireCounts) bool { return n.Up > 40<<20 }, push...)
+	code, cut := c.run(func(n s3test.WireCounts) bool { return n.Up > 40<<20 }, push...)
 	if code != exitInterrupted {
 		t.Fatalf("the push was not interrupted: exit code %d, %v", code, cut)
 	}
@@ -186,7 +186,7 @@ func TestCrashByCtrlC(t *testing.T) {
 	_, whole := c.run(nil, pull("whole")...)
 	for _, after := range []int64{1 << 20, 23 << 20, whole.Down - 3<<20} {
 		to := fmt.Sprintf("after-%d", after)
-		code, cut := c.run(func(n testbed.WireCounts) bool { return n.Down > after }, pull(to)...)
+		code, cut := c.run(func(n s3test.WireCounts) bool { return n.Down > after }, pull(to)...)
 		if code != exitInterrupted {
 			t.Fatalf("the pull was not interrupted: exit code %d, %v", code, cut)
 		}

@@ -21,7 +21,7 @@ import (
 	"nightferry/internal/durable"
 	"nightferry/internal/push"
 	"nightferry/internal/repo"
-	"nightferry/internal/testbed"
+	"nightferry/internal/s3test"
 )
 
 // In the race the store's clock moves with every change of it, so that grace
@@ -141,7 +141,7 @@ func (r *racers) telling() bool {
 // and in the end fsck passes with all data read.
 func TestRaceOfGCPushAndPull(t *testing.T) {
 	r := &racers{t: t, until: time.Now().Add(time.Duration(share(60, 8)) * time.Second), published: map[string]look{}, n: map[string]int64{}}
-	r.store = &clocked{Store: testbed.S3(t).Open(t), time: time.Now(), modified: map[string]time.Time{}}
+	r.store = &clocked{Store: s3test.S3(t).Open(t), time: time.Now(), modified: map[string]time.Time{}}
 	if _, err := repo.Init(t.Context(), r.store, repo.InitOptions{Root: rootKey(), Release: releaseKey(), Grace: raceGrace, Now: r.store.now()}); err != nil {
 		t.Fatal(err)
 	}

@@ -19,7 +19,8 @@ import (
 	"testing"
 	"time"
 
-	"nightferry/internal/testbed"
+	"nightferry/internal/proxytest"
+	"nightferry/internal/s3test"
 	"nightferry/internal/wire"
 )
 
@@ -105,7 +106,7 @@ func TestSecretsStayWhereTheyBelong(t *testing.T) {
 
 // tattle is a store that tells the world about the URLs that it was lent, in as many ways as there are; so often as n
 // says.
-func tattle(n *atomic.Int64) testbed.Fault {
+func tattle(n *atomic.Int64) s3test.Fault {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 			left := int64(0)
@@ -126,13 +127,13 @@ func tattle(n *atomic.Int64) testbed.Fault {
 					_ = c.Close()
 				}
 			case 1:
-				testbed.S3Error(rw, http.StatusForbidden, "SignatureDoesNotMatch", "of "+said)
+				s3test.S3Error(rw, http.StatusForbidden, "SignatureDoesNotMatch", "of "+said)
 			case 2:
 				http.Redirect(rw, r, "http://elsewhere.invalid"+r.URL.RequestURI(), http.StatusTemporaryRedirect)
 			case 3:
-				testbed.S3Error(rw, http.StatusInternalServerError, "InternalError", said)
+				s3test.S3Error(rw, http.StatusInternalServerError, "InternalError", said)
 			case 4:
-				testbed.S3Error(rw, http.StatusBadRequest, "NobodyKnowsThis", "at "+said)
+				s3test.S3Error(rw, http.StatusBadRequest, "NobodyKnowsThis", "at "+said)
 			}
 		})
 	}
@@ -141,7 +142,7 @@ func tattle(n *atomic.Int64) testbed.Fault {
 // proxy starts a real one that wants a login, and to which alone coreHost is a name.
 func (w *world) proxy() string {
 	w.t.Helper()
-	return testbed.Tinyproxy(w.t, "ferry", proxyWord, coreHost).Addr
+	return proxytest.Tinyproxy(w.t, "ferry", proxyWord, coreHost).Addr
 }
 
 // until waits for a condition.

@@ -21,6 +21,7 @@ import (
 	"nightferry/internal/bus"
 	"nightferry/internal/durable"
 	"nightferry/internal/repo"
+	"nightferry/internal/s3test"
 	"nightferry/internal/testbed"
 	"nightferry/internal/trust"
 	"nightferry/internal/vault"
@@ -69,7 +70,7 @@ type world struct {
 	t       *testing.T
 	dir     string
 	config  string
-	bucket  testbed.Bucket
+	bucket  s3test.Bucket
 	port    string // of the bus
 	metrics string // host:port
 	env     []string
@@ -123,9 +124,9 @@ func (o *output) until(t *testing.T, text string, ended <-chan error) {
 }
 
 // newWorld makes a Core and starts it. Host is what the Core's certificate and tokens name; faults lie before its store.
-func newWorld(t *testing.T, host string, faults ...testbed.Fault) *world {
+func newWorld(t *testing.T, host string, faults ...s3test.Fault) *world {
 	t.Helper()
-	b, _ := testbed.Through(t, testbed.S3(t), faults...)
+	b, _ := s3test.Through(t, s3test.S3(t), faults...)
 	dir, err := os.MkdirTemp("/tmp", "gates") // a socket's path must be short
 	if err != nil {
 		t.Fatal(err)

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"nightferry/internal/mail"
-	"nightferry/internal/testbed"
+	"nightferry/internal/mailtest"
 )
 
 const password = "correct horse"
@@ -16,7 +16,7 @@ const password = "correct horse"
 // TestPostfix sends through a real server with TLS and a login, in every way
 // that is right, and in every way that is not.
 func TestPostfix(t *testing.T) {
-	srv := testbed.Postfix(t, "ops", password)
+	srv := mailtest.Postfix(t, "ops", password)
 	right := mail.Login{User: "ops@test", Password: password}
 	start := mail.Server{Addr: srv.StartTLS, TLS: mail.StartTLS, From: "nf@example.com", CAFile: srv.CAFile}
 	with := func(fn func(*mail.Server)) mail.Server {
@@ -87,7 +87,7 @@ func TestPostfix(t *testing.T) {
 }
 
 // arrived waits for the nth mail.
-func arrived(t *testing.T, srv *testbed.MailServer, n int) testbed.Mail {
+func arrived(t *testing.T, srv *mailtest.MailServer, n int) mailtest.Mail {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()

@@ -10,11 +10,12 @@ import (
 
 	"nightferry/internal/bucket"
 	"nightferry/internal/durable"
+	"nightferry/internal/s3test"
 	"nightferry/internal/testbed"
 )
 
 // from hands the nth request and all that follow to f, in place of the server.
-func from(nth int64, f http.HandlerFunc) testbed.Fault {
+func from(nth int64, f http.HandlerFunc) s3test.Fault {
 	return func(next http.Handler) http.Handler {
 		var seen atomic.Int64
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -28,7 +29,7 @@ func from(nth int64, f http.HandlerFunc) testbed.Fault {
 }
 
 // puts hands the PUTs of objects whose URL holds part to f, in place of the server.
-func puts(part string, f http.HandlerFunc) testbed.Fault {
+func puts(part string, f http.HandlerFunc) s3test.Fault {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.Method == http.MethodPut && strings.Contains(r.URL.Path, part) {
@@ -41,7 +42,7 @@ func puts(part string, f http.HandlerFunc) testbed.Fault {
 }
 
 func forbidden(w http.ResponseWriter, _ *http.Request) {
-	testbed.S3Error(w, http.StatusForbidden, "AccessDenied", "Access Denied")
+	s3test.S3Error(w, http.StatusForbidden, "AccessDenied", "Access Denied")
 }
 
 // silent never answers.
@@ -49,11 +50,11 @@ func silent(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 
 // emptied answers every listing with nothing and everything else with 404, as a bucket does that was emptied.
 func emptied(w http.ResponseWriter, _ *http.Request) {
-	testbed.S3Error(w, http.StatusNotFound, "NoSuchKey", "The specified key does not exist.")
+	s3test.S3Error(w, http.StatusNotFound, "NoSuchKey", "The specified key does not exist.")
 }
 
 // impatient opens a bucket so that what never answers fails soon.
-func impatient(t testing.TB, b testbed.Bucket) bucket.Store {
+func impatient(t testing.TB, b s3test.Bucket) bucket.Store {
 	t.Helper()
 	o := b.Options()
 	o.MaxAttempts, o.Stall = 2, 100*time.Millisecond

@@ -12,7 +12,7 @@ import (
 	"nightferry/internal/bucket"
 	"nightferry/internal/push"
 	"nightferry/internal/repo"
-	"nightferry/internal/testbed"
+	"nightferry/internal/s3test"
 )
 
 // s5cmd #695: the listing fails, so nothing is there, so everything is deleted.
@@ -49,7 +49,7 @@ func TestPain02_StoreThatFails(t *testing.T) {
 				site := w.site()
 				copyTree(t, template, site)
 				kept := untouched(t, site)
-				b, wire := testbed.Through(t, w.bucket, from(n, tt.f))
+				b, wire := s3test.Through(t, w.bucket, from(n, tt.f))
 				p, err := w.pullFrom(impatient(t, b), site, func(o *apply.Options) { o.Prune = true })
 				if err == nil {
 					// It never met the fault, except where a 404 is an answer: nobody has signed newer trust.
@@ -89,7 +89,7 @@ func TestPain02_StoreThatFailsThePush(t *testing.T) {
 			if n > 30 {
 				t.Fatal("a push of two files takes more than 30 requests")
 			}
-			b, wire := testbed.Through(t, w.bucket, from(n, f))
+			b, wire := s3test.Through(t, w.bucket, from(n, f))
 			p, err := w.pushTo(impatient(t, b), nil)
 			if err == nil && wire.Counts().Requests() < n {
 				w.arrive(site)
@@ -114,7 +114,7 @@ func TestPain02_StoreThatFailsThePush(t *testing.T) {
 		w.mustPush(nil)
 		w.arrive(site)
 		put(t, w.src, "c", noise(uint64(200+i), 50_000))
-		b, _ := testbed.Through(t, w.bucket, puts(part, forbidden))
+		b, _ := s3test.Through(t, w.bucket, puts(part, forbidden))
 		_, err := w.pushTo(impatient(t, b), nil)
 		if r, perr := w.pull(site, nil); bucket.KindOf(err) != bucket.KindDenied || perr != nil || !r.NoOp {
 			t.Errorf("no %s could be stored (%v): the site sees release %d: %v", part, err, r.Number, perr)
@@ -173,7 +173,7 @@ func TestPain02_ExitCodes(t *testing.T) {
 		}
 	}
 	kept := untouched(t, site)
-	b, _ := testbed.Through(t, w.bucket, from(1, forbidden))
+	b, _ := s3test.Through(t, w.bucket, from(1, forbidden))
 	if r := w.nightferry("pull", b.URL("cli"), channel, site); r.code != 7 || r.errOut == "" {
 		t.Errorf("pull at 403: exit code %d, want 7: %s", r.code, r.errOut)
 	}

@@ -10,7 +10,7 @@ import (
 
 	"nightferry/internal/apply"
 	"nightferry/internal/push"
-	"nightferry/internal/testbed"
+	"nightferry/internal/s3test"
 )
 
 // aws-cli #9596, azcopy #1226: a change of case alone arrives as a second file, or as none.
@@ -28,7 +28,7 @@ func TestPain04_CaseOnlyRename(t *testing.T) {
 	if p := w.mustPush(func(o *push.Options) { o.AllowDeletes = true }); p.New > 64<<10 {
 		t.Errorf("the push stored %d bytes for two changes of case", p.New)
 	}
-	behind, wire := testbed.CountHTTP(t, w.bucket)
+	behind, wire := s3test.CountHTTP(t, w.bucket)
 	p, err := w.pullFrom(behind.Open(t), site, nil)
 	must(t, err)
 	w.arrived(p, site)

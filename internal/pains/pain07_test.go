@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"nightferry/internal/s3test"
 	"nightferry/internal/testbed"
 )
 
@@ -21,7 +22,7 @@ func TestPain07_FlippedBits(t *testing.T) {
 			site := w.site()
 			for range 2 { // the first pull, then an update
 				f := &flips{seen: map[string]bool{}}
-				b, wire := testbed.Through(t, w.bucket, f.fault)
+				b, wire := s3test.Through(t, w.bucket, f.fault)
 				p, err := w.pullFrom(b.Open(t), site, nil)
 				if err != nil {
 					t.Fatalf("after %d flipped answers: %v", f.hits, err)
@@ -47,7 +48,7 @@ func TestPain07_FlippedForEver(t *testing.T) {
 	lay(t, w.src, tree{"a.img": noise(1, 3_000_000)})
 	w.mustPush(nil)
 	site := w.site()
-	b, _ := testbed.Through(t, w.bucket, func(next http.Handler) http.Handler {
+	b, _ := s3test.Through(t, w.bucket, func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 			f := &flips{seen: map[string]bool{}, hit: func(r *http.Request) bool { return strings.Contains(r.URL.Path, "/packs/") }}
 			f.fault(next).ServeHTTP(rw, r)
@@ -66,13 +67,13 @@ func TestPain07_FlippedForEver(t *testing.T) {
 func TestPain07_FlippedUploads(t *testing.T) {
 	w := newWorld(t, plan{s3: true})
 	lay(t, w.src, tree{"a.img": noise(1, 3_000_000)})
-	bad, _ := testbed.Through(t, w.bucket, testbed.FlipUpload(-1, 20))
+	bad, _ := s3test.Through(t, w.bucket, s3test.FlipUpload(-1, 20))
 	_, err := w.pushTo(bad.Open(t), nil)
 	says(t, err, "packs/", "damaged")
 	if keys := testbed.Keys(t, w.store, ""); len(keys) != 4 {
 		t.Errorf("something was stored: %v", keys)
 	}
-	b, wire := testbed.Through(t, w.bucket, testbed.FlipUpload(1, 20))
+	b, wire := s3test.Through(t, w.bucket, s3test.FlipUpload(1, 20))
 	_, err = w.pushTo(b.Open(t), nil)
 	must(t, err)
 	if wire.Counts().Failed == 0 {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"nightferry/internal/manifest"
+	"nightferry/internal/s3test"
 	"nightferry/internal/testbed"
 )
 
@@ -30,13 +31,13 @@ func TestPain09_ManyFiles(t *testing.T) {
 	}
 	w := newWorld(t, plan{s3: true})
 	site := w.site()
-	counted, wire := testbed.CountHTTP(t, w.bucket)
+	counted, wire := s3test.CountHTTP(t, w.bucket)
 	w.bucket = counted
 	store, key := w.initCLI()
 	began := time.Now()
 	crowd(t, w.src, files, perDir)
 	t.Logf("%d files made in %v", files, time.Since(began).Round(time.Millisecond))
-	step := func(name string, memory int64, args ...string) testbed.WireCounts {
+	step := func(name string, memory int64, args ...string) s3test.WireCounts {
 		t.Helper()
 		wire.Reset()
 		began := time.Now()
@@ -53,7 +54,7 @@ func TestPain09_ManyFiles(t *testing.T) {
 		if peak > memory {
 			t.Errorf("%s took %d MiB of memory, want at most %d", name, peak>>20, memory>>20)
 		}
-		if c.Kinds[testbed.KindList]+c.Kinds[testbed.KindHead] > 0 {
+		if c.Kinds[s3test.KindList]+c.Kinds[s3test.KindHead] > 0 {
 			t.Errorf("%s listed or asked for heads: %v", name, c)
 		}
 		return c

@@ -6,14 +6,14 @@ import (
 	"path/filepath"
 	"testing"
 
-	"nightferry/internal/testbed"
+	"nightferry/internal/s3test"
 )
 
 // rclone #2889, and every chunk store that keeps one object for each chunk: the bill is for requests, not for bytes.
 // They are counted at the wire, as the server gets them.
 func TestPain10_RequestBill(t *testing.T) {
 	w := newWorld(t, plan{s3: true})
-	counted, wire := testbed.CountHTTP(t, w.bucket)
+	counted, wire := s3test.CountHTTP(t, w.bucket)
 	store := counted.Open(t)
 	const images = 6
 	for i := range images {
@@ -29,7 +29,7 @@ func TestPain10_RequestBill(t *testing.T) {
 		if c.Requests() > most {
 			t.Errorf("%s: %d requests for %d bytes, want at most %d", what, c.Requests(), moved, most)
 		}
-		if c.Kinds[testbed.KindList]+c.Kinds[testbed.KindHead] > 0 {
+		if c.Kinds[s3test.KindList]+c.Kinds[s3test.KindHead] > 0 {
 			t.Errorf("%s: no LIST and no HEAD from head to files: %v", what, c)
 		}
 	}

@@ -12,10 +12,10 @@ import (
 	"testing"
 
 	"nightferry/internal/apply"
+	"nightferry/internal/disktest"
 	"nightferry/internal/durable"
 	"nightferry/internal/manifest"
 	"nightferry/internal/push"
-	"nightferry/internal/testbed"
 )
 
 // A disk that fills up, while files are staged or when all are and the commit is prepared: every file that could not be
@@ -35,7 +35,7 @@ func TestPain13_FullDisk(t *testing.T) {
 			lay(t, w.src, tree{"keep": noise(1, 1000), "old": noise(2, 1000)})
 			w.mustPush(nil)
 			site := w.site()
-			testbed.Volume(t, site, 40<<20)
+			disktest.Volume(t, site, 40<<20)
 			w.arrive(site)
 			kept := untouched(t, site)
 			names := []string{"a", "b", "c", "d"}
@@ -104,7 +104,7 @@ func TestPain13_SpaceIsCheckedBefore(t *testing.T) {
 	lay(t, w.src, tree{"a": noise(1, 4<<20), "b": noise(2, 4<<20), "c": noise(3, 4<<20), "d": noise(4, 4<<20)})
 	w.mustPush(nil)
 	site := w.site()
-	testbed.Volume(t, site, 16<<20)
+	disktest.Volume(t, site, 16<<20)
 	var space *apply.SpaceError
 	p, err := w.pull(site, nil)
 	if !errors.As(err, &space) || space.Needed < 16<<20 || space.Free > 16<<20 {
@@ -115,7 +115,7 @@ func TestPain13_SpaceIsCheckedBefore(t *testing.T) {
 		t.Errorf("%d bytes were fetched although they could not be kept; outcomes %v", p.BytesFetched, p.files)
 	}
 	// 16 MiB and the margin fit into 28; with 8 of them staged, 20 are free, and 24 would be needed of anew.
-	testbed.Resize(t, site, 28<<20)
+	disktest.Resize(t, site, 28<<20)
 	enough := errors.New("the window has closed")
 	var done atomic.Int64
 	_, err = w.pull(site, func(o *apply.Options) {

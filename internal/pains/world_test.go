@@ -25,6 +25,7 @@ import (
 	"nightferry/internal/manifest"
 	"nightferry/internal/push"
 	"nightferry/internal/repo"
+	"nightferry/internal/s3test"
 	"nightferry/internal/testbed"
 )
 
@@ -36,7 +37,7 @@ type world struct {
 	t      testing.TB
 	store  bucket.Store // with nothing in between
 	url    string
-	bucket testbed.Bucket // of an S3 store
+	bucket s3test.Bucket // of an S3 store
 	src    string
 	state  string // the Core's caches
 	key    ed25519.PrivateKey
@@ -65,7 +66,7 @@ func newWorld(t testing.TB, p plan) *world {
 		must(t, os.Mkdir(d, 0o755))
 	}
 	if p.s3 {
-		w.bucket = testbed.S3(t)
+		w.bucket = s3test.S3(t)
 		w.url, w.store = w.bucket.URL(""), w.bucket.Open(t)
 	} else {
 		w.url = testbed.FileURL(filepath.Join(base, "store"))

@@ -101,10 +101,13 @@ func (f *Flipper) Get(ctx context.Context, key string, off, n int64) (io.ReadClo
 			return nil, info, fmt.Errorf("flip byte %d of %s", at, key)
 		}
 		f.flips.Add(1)
-		r = &flippedBody{ReadCloser: r, left: at}
+		r = FlipBody(r, at)
 	}
 	return r, info, nil
 }
+
+// FlipBody changes one bit of the byte at position at of r.
+func FlipBody(r io.ReadCloser, at int64) io.ReadCloser { return &flippedBody{r, at} }
 
 type flippedBody struct {
 	io.ReadCloser
@@ -113,6 +116,16 @@ type flippedBody struct {
 
 func (b *flippedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	flip(p[:n], &b.left)
+	FlipOnce(p[:n], &b.left)
 	return n, err
+}
+
+// FlipOnce changes one bit of the byte at position left of a stream, of which p is the next part, and counts left down.
+func FlipOnce(p []byte, left *int64) {
+	if *left >= 0 && *left < int64(len(p)) {
+		p[*left] ^= 0x10
+		*left = -1
+	} else if *left >= 0 {
+		*left -= int64(len(p))
+	}
 }

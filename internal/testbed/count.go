@@ -47,7 +47,7 @@ func (c *Counter) Get(ctx context.Context, key string, off, n int64) (io.ReadClo
 	if err != nil {
 		return nil, info, err
 	}
-	return &countedBody{ReadCloser: r, n: &c.got}, info, nil
+	return CountBody(r, &c.got), info, nil
 }
 
 // Put implements bucket.Store.
@@ -68,6 +68,9 @@ func (c *Counter) List(ctx context.Context, prefix string, fn func(bucket.Info) 
 	c.lists.Add(1)
 	return c.s.List(ctx, prefix, fn)
 }
+
+// CountBody adds the bytes read from r to n.
+func CountBody(r io.ReadCloser, n *atomic.Int64) io.ReadCloser { return &countedBody{r, n} }
 
 type countedBody struct {
 	io.ReadCloser

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"nightferry/internal/testbed"
+	"nightferry/internal/s3test"
 )
 
 // What scripts/wine tells.
@@ -92,7 +92,7 @@ func (s system) command(program string, args ...string) *exec.Cmd {
 // fleet is a Core with its sites, and the folder in which all of them live.
 type fleet struct {
 	t      *testing.T
-	bucket testbed.Bucket
+	bucket s3test.Bucket
 	dir    string
 	on     system // the Core
 	port   string
@@ -104,7 +104,7 @@ type fleet struct {
 // newFleet makes a Core and starts it. sites are the lines of its configuration.
 func newFleet(t *testing.T, on system, sites map[string]system) *fleet {
 	t.Helper()
-	b := testbed.S3(t)
+	b := s3test.S3(t)
 	dir, err := os.MkdirTemp("", "wintest-") // a socket's path must be short
 	f := &fleet{t: t, bucket: b, dir: dir, on: on}
 	f.try(err)

@@ -1,4 +1,4 @@
-package testbed
+package s3test
 
 import (
 	"context"
@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"nightferry/internal/testbed"
 )
 
 // Kind of an S3 request, as a bill counts it.
@@ -157,7 +159,7 @@ func (w *Wire) count(next http.Handler) http.Handler {
 		w.kinds[kind]++
 		w.mu.Unlock()
 		if r.Body != nil && r.Body != http.NoBody {
-			r.Body = &countedBody{r.Body, &w.up}
+			r.Body = testbed.CountBody(r.Body, &w.up)
 		}
 		next.ServeHTTP(&countedWriter{ResponseWriter: rw, w: w}, r)
 	})

@@ -1,4 +1,4 @@
-package testbed
+package s3test
 
 import (
 	"encoding/json"

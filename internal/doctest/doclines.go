@@ -1,4 +1,5 @@
-package testbed
+// Package doctest finds the commands and examples of README and docs, so that tests can run them.
+package doctest
 
 import (
 	"fmt"

@@ -1,4 +1,5 @@
-package testbed
+// Package proxytest starts real HTTP and SOCKS5 proxies that require a login, and records their traffic.
+package proxytest
 
 import (
 	"errors"
@@ -12,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"nightferry/internal/testbed"
 )
 
 // Proxy is a real proxy in a process of its own, behind a relay that records what clients say to it. It wants a login,
@@ -64,7 +67,7 @@ func startProxy(t testing.TB, names []string, command func(port string) ([]strin
 		}
 		fmt.Fprintf(&text, "127.0.0.1 %s\n", n)
 	}
-	at, err := freePort()
+	at, err := testbed.FreeAddr()
 	if err = errors.Join(err, os.WriteFile(hosts, []byte(text.String()), 0o644)); err != nil {
 		t.Fatal(err)
 	}

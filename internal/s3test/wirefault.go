@@ -1,4 +1,4 @@
-package testbed
+package s3test
 
 import (
 	"encoding/xml"
@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/http"
 	"sync/atomic"
+
+	"nightferry/internal/testbed"
 )
 
 // S3Error is the answer of an S3 server that says no.
@@ -83,7 +85,7 @@ func FlipBody(n, at int64) Fault {
 // FlipUpload flips one bit of the bodies of the first n PUTs.
 func FlipUpload(n, at int64) Fault {
 	return first(n, KindPut, func(next http.Handler, w http.ResponseWriter, r *http.Request) {
-		r.Body = &flippedBody{ReadCloser: r.Body, left: at}
+		r.Body = testbed.FlipBody(r.Body, at)
 		next.ServeHTTP(w, r)
 	})
 }
@@ -149,18 +151,8 @@ type flipWriter struct {
 }
 
 func (f *flipWriter) Write(p []byte) (int, error) {
-	flip(p, &f.left)
+	testbed.FlipOnce(p, &f.left)
 	return f.ResponseWriter.Write(p)
 }
 
 func (f *flipWriter) Unwrap() http.ResponseWriter { return f.ResponseWriter }
-
-// flip changes one bit when the stream's byte at position left comes by, once.
-func flip(p []byte, left *int64) {
-	if *left >= 0 && *left < int64(len(p)) {
-		p[*left] ^= 0x10
-		*left = -1
-	} else if *left >= 0 {
-		*left -= int64(len(p))
-	}
-}

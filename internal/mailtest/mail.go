@@ -1,4 +1,5 @@
-package testbed
+// Package mailtest starts a real Postfix with TLS and a login, and reads the mail that it accepted.
+package mailtest
 
 import (
 	"bytes"
@@ -23,6 +24,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"nightferry/internal/testbed"
 )
 
 // MailServer is a real Postfix in processes of its own, with TLS and a login. It takes mail for example.com and refuses
@@ -228,12 +231,11 @@ func (m *MailServer) Inbox() []Mail {
 
 func freeAddr(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := testbed.FreeAddr()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return addr
 }
 
 func said(c *exec.Cmd) error {

@@ -1,20 +1,19 @@
-package testbed
+package s3test
 
 import (
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"sync"
 	"testing"
 
 	"nightferry/internal/bucket"
+	"nightferry/internal/testbed"
 )
 
 // shared is the one Gateway that a process may have, lent to all tests that ask for it and stopped after the last. A
@@ -40,22 +39,7 @@ func (b Bucket) URL(prefix string) string { return b.Server.URL(b.Name, prefix) 
 // Open opens the bucket as a store, with short backoffs.
 func (b Bucket) Open(t testing.TB) bucket.Store {
 	t.Helper()
-	return OpenStore(t, b.URL(""), b.Options())
-}
-
-// OpenStore is bucket.Open for a test that cannot go on without the store. The store is closed when the test ends.
-func OpenStore(t testing.TB, url string, o bucket.Options) bucket.Store {
-	t.Helper()
-	s, err := bucket.Open(t.Context(), url, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := bucket.Close(s); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
+	return testbed.OpenStore(t, b.URL(""), b.Options())
 }
 
 // S3 lends the test an empty bucket of this process's embedded S3 server. See Gateway for what it does to the working
@@ -139,11 +123,11 @@ func findMinIO() (string, error) {
 }
 
 func startMinIO(t testing.TB, program, dir string) (Server, error) {
-	port, err := freePort()
+	port, err := testbed.FreeAddr()
 	if err != nil {
 		return Server{}, err
 	}
-	console, err := freePort()
+	console, err := testbed.FreeAddr()
 	if err != nil {
 		return Server{}, err
 	}
@@ -175,13 +159,4 @@ func startMinIO(t testing.TB, program, dir string) (Server, error) {
 	}
 	t.Cleanup(stop)
 	return s, nil
-}
-
-// FileURL is the store URL of a local folder.
-func FileURL(dir string) string {
-	dir = filepath.ToSlash(dir)
-	if !strings.HasPrefix(dir, "/") {
-		dir = "/" + dir // file:///C:/dir
-	}
-	return (&url.URL{Scheme: "file", Path: dir}).String()
 }

@@ -1,14 +1,14 @@
-// Package testbed starts real S3 servers, counts what goes over the wire, and breaks things on purpose.
+// Package s3test starts real S3 servers (versitygw in this process, MinIO in its own) and relays that count, delay and
+// damage what passes between a client and such a server.
 //
-// It is for tests, the demo and the benchmarks: nothing that ships imports it.
-package testbed
+// Tests, the demo and the benchmarks use it; nothing that ships imports it.
+package s3test
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -21,6 +21,7 @@ import (
 	"github.com/versity/versitygw/embedgw"
 
 	"nightferry/internal/bucket"
+	"nightferry/internal/testbed"
 )
 
 // Server is where an S3 server is reached, and as whom. Whatever a test runs nightferry against is one.
@@ -106,7 +107,7 @@ func (g *Gateway) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	port, err := freePort()
+	port, err := testbed.FreeAddr()
 	if err != nil {
 		return err
 	}
@@ -148,15 +149,6 @@ func (g *Gateway) MakeBucket(name string) error {
 		return fmt.Errorf("make bucket %s: %w", name, err)
 	}
 	return nil
-}
-
-func freePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
 }
 
 // waitHealthy polls until url answers 200. A server that ends before that is an error at once.

@@ -1,4 +1,5 @@
-package testbed
+// Package bustest starts a NATS server with an operator, an account and certificates of its own, as a customer runs one.
+package bustest
 
 import (
 	"crypto/ecdsa"

@@ -1,0 +1,2 @@
+// Package disktest mounts small file systems for tests of full and vanishing disks.
+package disktest
