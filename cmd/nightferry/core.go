@@ -32,7 +32,7 @@ func newCore(e *env) *cobra.Command {
 		Long:    wrap("The Core is the server that owns the content, the configuration and the records of a fleet of sites. init makes one, check judges it without starting anything, run is the daemon, reload gives it a changed configuration, and install makes it a service.", lineWidth),
 		Example: examples("nightferry core init /srv/nightferry --store 's3://bucket/fleet?region=eu-west-1'\nnightferry core run --config /srv/nightferry/nightferry.yaml"),
 	}
-	cmd.AddCommand(newCoreInit(e), newCoreCheck(e), newCoreRun(e), newCoreReload(e), newCoreInstall(e), newCoreUninstall(e))
+	cmd.AddCommand(newCoreInit(e), newCoreCheck(e), newCoreRun(e), newCoreReload(e), newCoreTasks(e), newCoreInstall(e), newCoreUninstall(e))
 	return cmd
 }
 

@@ -28,9 +28,21 @@ func (d *daemon) routes() []api.Route {
 	add("GET /v1/health", func(ctx context.Context, _ *api.Call) (any, error) { return d.core.Health(ctx), nil })
 	add("GET /v1/status", func(ctx context.Context, _ *api.Call) (any, error) { return d.core.Status(ctx) })
 	add("GET /v1/sites", func(ctx context.Context, c *api.Call) (any, error) { return list(d.core.Sites(ctx, scopeOf(c))) })
+	add("GET /v1/tasks", func(context.Context, *api.Call) (any, error) { return d.core.Tasks(), nil })
 	add("GET /v1/incidents", func(ctx context.Context, c *api.Call) (any, error) {
 		return list(d.core.Incidents(ctx, c.Flag("all")))
 	})
+	incident := func(change func(context.Context, int64, string) (core.Incident, error)) call {
+		return func(ctx context.Context, c *api.Call) (any, error) {
+			var r incidentRequest
+			if err := c.Read(&r); err != nil {
+				return nil, err
+			}
+			return change(ctx, r.ID, r.Text)
+		}
+	}
+	add("POST /v1/incidents/close", incident(d.core.CloseIncident))
+	add("POST /v1/incidents/ack", incident(d.core.AckIncident))
 	add("GET /v1/where", func(ctx context.Context, c *api.Call) (any, error) {
 		return list(d.core.Where(ctx, c.Query("channel"), c.Query("path")))
 	})

@@ -205,7 +205,7 @@ func newIncidents(e *env) *cobra.Command {
 				return err
 			}
 			defer a.Close()
-			var list []ledger.Incident
+			var list []core.Incident
 			q := (&siteFlags{}).query()
 			q.Set("all", strconv.FormatBool(all))
 			if err := a.get(ctx, "/v1/incidents", q, &list); err != nil {
@@ -223,6 +223,7 @@ func newIncidents(e *env) *cobra.Command {
 	})
 	f.add(cmd)
 	cmd.Flags().BoolVar(&all, "all", false, "also those that are over")
+	cmd.AddCommand(newIncidentsClose(e), newIncidentsAck(e))
 	return cmd
 }
 
@@ -233,7 +234,7 @@ func newAudit(e *env) *cobra.Command {
 	cmd := e.command(verb{
 		use:     "audit [flags]",
 		short:   "List who did what",
-		long:    "Lists the audit, the newest first: every order, refusal, reload and access to the vault, with the account that asked. Nothing changes or removes it.",
+		long:    "Lists the audit, the newest first: every order, refusal, reload and access to the vault, with the account that asked. Nothing changes it, and nothing removes what is younger than 90 days.",
 		example: "nightferry audit --since 1d\nnightferry audit --what 'vault get' --json",
 		run: func(ctx context.Context, _ []string) error {
 			q, err := p.query(e.now())
@@ -267,27 +268,4 @@ func newAudit(e *env) *cobra.Command {
 	cmd.Flags().StringVar(&who, "who", "", "only by this `ACCOUNT`")
 	cmd.Flags().StringVar(&what, "what", "", "only this `DEED`")
 	return cmd
-}
-
-// showIncident prints what is wrong, and where: the text is a sentence or two,
-// for which no column is wide enough.
-func (e *env) showIncident(x *ledger.Incident) {
-	if e.json {
-		return
-	}
-	times := "once"
-	if x.Count > 1 {
-		times = group(x.Count) + " times, last " + e.ago(x.Last)
-	}
-	over := ""
-	if !x.Resolved.IsZero() {
-		over = "\n  over since " + minute(x.Resolved)
-	}
-	e.print("%s  %-12s %s, %s%s", minute(x.Opened), shown(x.Kind), shown(x.Scope), times, over)
-	e.print("%s", indent(wrap(said(x.Text), lineWidth-2)))
-	for _, m := range x.Members {
-		if m.Site != "" && len(x.Members) > 1 {
-			e.print("    %s, since %s", shown(m.Site), minute(m.First))
-		}
-	}
 }

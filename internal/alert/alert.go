@@ -49,6 +49,7 @@ type Incident struct {
 	Last     time.Time `json:"last"` // last reported
 	Count    int64     `json:"count"`
 	Resolved time.Time `json:"resolved,omitzero"`
+	Acked    bool      `json:"acked,omitempty"` // somebody knows: no reminders
 	Members  []Member  `json:"members"`
 }
 

@@ -44,7 +44,7 @@ func (d *desk) at(now time.Time) []Letter {
 	d.state.Update(now, &d.rules, d.list)
 	var sent []Letter
 	for _, l := range d.state.Letters(now, &d.rules) {
-		if f := d.state.Failing[l.To]; f != nil && now.Before(f.Next) {
+		if f := d.state.Failing[l.To]; f != nil && !f.Due(now) {
 			continue
 		}
 		if d.down {
@@ -419,5 +419,51 @@ func TestFlood(t *testing.T) {
 	got := d.at(dawn.Add(time.Hour))
 	if len(got) != 1 || len(got[0].Notices) != 50 || got[0].Late {
 		t.Errorf("sent %q", words(got))
+	}
+}
+
+// TestClockWasAhead: what was noted under a clock that was a year ahead keeps
+// nobody from being told, and no report from being sent, afterwards.
+func TestClockWasAhead(t *testing.T) {
+	d, later := newDesk(t), dawn.AddDate(1, 0, 0)
+	d.at(later)
+	d.open(1, "a", later, "osaka")
+	d.down = true
+	d.at(later.Add(2 * settle)) // nobody is reached
+	d.down = false
+	d.state.AddReport(later.Add(time.Hour), &d.rules, Report{Region: "ap"})
+	d.open(2, "b", later, "osaka")
+	told := map[string]bool{}
+	for _, l := range d.at(dawn.Add(2 * time.Hour)) {
+		for _, n := range l.Notices {
+			if n.Incident != nil {
+				told[l.To+" "+n.Incident.Key] = true
+			}
+		}
+	}
+	for _, want := range []string{"ops@x a", "ops@x b", "ap@x b"} {
+		if !told[want] {
+			t.Errorf("%s is missing: %v", want, told)
+		}
+	}
+	if due := d.state.ReportsDue(dawn.Add(2*time.Hour), &d.rules); !slices.Equal(due, []string{"ap"}) {
+		t.Errorf("reports due: %v", due)
+	}
+}
+
+// TestAcknowledgedIsNotReminded: who knows of an incident is not reminded of it,
+// and is told that it is over.
+func TestAcknowledgedIsNotReminded(t *testing.T) {
+	d := newDesk(t)
+	d.at(dawn)
+	d.open(1, "a", dawn, "osaka")
+	d.at(dawn.Add(2 * settle))
+	d.list[0].Acked = true
+	if sent := d.at(dawn.Add(2 * remind)); len(sent) > 0 {
+		t.Errorf("reminded: %+v", sent)
+	}
+	d.list[0].Resolved = dawn.Add(2 * remind)
+	if sent := d.at(dawn.Add(2*remind + time.Hour)); len(sent) == 0 {
+		t.Error("its end was not told")
 	}
 }

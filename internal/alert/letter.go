@@ -25,7 +25,7 @@ func (s *State) Letters(now time.Time, r *Rules) []Letter {
 	var out []Letter
 	for _, target := range known {
 		fault := s.Failing[target]
-		if fault != nil && now.Before(fault.Next) {
+		if fault != nil && !fault.Due(now) {
 			continue
 		}
 		var mine []*Notice
@@ -95,6 +95,12 @@ func (s *State) Delivered(l *Letter) {
 	if len(s.Queue) == 0 {
 		s.Dropped = 0
 	}
+}
+
+// Due reports whether the recipient is to be tried now. A next try further away
+// than any wait was set by a clock that was ahead.
+func (f *Fault) Due(now time.Time) bool {
+	return !now.Before(f.Next) || f.Next.Sub(now) > lastRetry
 }
 
 // Failed notes that a recipient could not be reached, and when to try again.

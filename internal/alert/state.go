@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"nightferry/internal/clock"
 )
 
 // Kinds of notices.
@@ -90,7 +92,7 @@ func (s *State) Update(now time.Time, r *Rules, list []Incident) bool {
 		told := s.Told[x.ID]
 		open := x.Resolved.IsZero()
 		switch {
-		case told == nil && open && now.Sub(x.Opened) < settle:
+		case told == nil && open && now.Sub(x.Opened).Abs() < settle:
 			if x.ID > 0 && (unsettled == 0 || x.ID < unsettled) {
 				unsettled = x.ID
 			}
@@ -103,10 +105,10 @@ func (s *State) Update(now time.Time, r *Rules, list []Incident) bool {
 		case told != nil && !open:
 			s.end(now, r, x)
 			changed = true
-		case told != nil && now.Sub(told.At) >= remind:
+		case told != nil && !x.Acked && clock.Passed(told.At, now, remind):
 			s.tell(now, r, Reminder, x)
 			changed = true
-		case told != nil && now.Sub(told.At) >= growth && now.Sub(told.Grown) >= growth && grown(&told.Incident, &x, scope{all: true}):
+		case told != nil && clock.Passed(told.At, now, growth) && clock.Passed(told.Grown, now, growth) && grown(&told.Incident, &x, scope{all: true}):
 			s.tell(now, r, Grown, x)
 			changed = true
 		}
@@ -228,7 +230,9 @@ func (s *State) ReportsDue(now time.Time, r *Rules) []string {
 		if region.Report.Zone == nil || !r.Mail && !r.Webhook {
 			continue
 		}
-		if at := region.Report.last(now); now.Sub(at) <= late && s.Reports[name] < at.Format(time.DateOnly) {
+		at, told := region.Report.last(now), s.Reports[name]
+		ahead := told > now.In(region.Report.Zone).Format(time.DateOnly) // by a clock that was
+		if now.Sub(at) <= late && (told < at.Format(time.DateOnly) || ahead) {
 			due = append(due, name)
 		}
 	}

@@ -35,6 +35,7 @@ type room struct {
 var rooms = []room{
 	{"internal/digest", bedrock, "the SHA-256 digest type and its text form"},
 
+	{"internal/clock", ground, "a type for each clock, and how far this machine's is from the store's"},
 	{"internal/durable", ground, "every rename and sync; writes below an os.Root that survive a power cut"},
 	{"internal/frame", ground, "magic, version and canonical CBOR of every artefact"},
 	{"internal/seal", ground, "keys and AES-GCM of an encrypted repository"},
@@ -69,6 +70,9 @@ var rooms = []room{
 	{"internal/collect", verbs, "gc and fsck"},
 	{"internal/alert", verbs, "whom to tell what, and what was told; pure"},
 	{"internal/schedule", verbs, "what starts when, and the forecast; pure"},
+
+	{"internal/tasks", services, "periodic work: name, period, bound, last success, and what is overdue"},
+	{"internal/incident", services, "the registry of incident kinds; which are open, and how each one ends"},
 
 	{"internal/config", processes, "the Core's YAML file: strict, with every error at its place"},
 	{"internal/core", processes, "the Core's daemon: states what sites should hold, commits what they report"},

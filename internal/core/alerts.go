@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"nightferry/internal/alert"
+	"nightferry/internal/incident"
 	"nightferry/internal/ledger"
 	"nightferry/internal/mail"
 	"nightferry/internal/vault"
@@ -96,7 +97,7 @@ func (t *teller) deliver(ctx context.Context, a *Alerts) {
 		if ctx.Err() != nil {
 			return
 		}
-		if f := t.state.Failing[l.To]; f != nil && t.core.wall().Before(f.Next) {
+		if f := t.state.Failing[l.To]; f != nil && !f.Due(t.core.wall()) {
 			continue // it failed in this round
 		}
 		err := mailErr
@@ -114,7 +115,7 @@ func (t *teller) deliver(ctx context.Context, a *Alerts) {
 			if l.To != alert.Hook && unreachable(err) {
 				mailErr = err
 			}
-			t.core.trouble("alerts", err)
+			t.core.trouble("mail", err)
 		}
 		t.keep(true)
 	}
@@ -140,12 +141,15 @@ func (t *teller) complain() {
 			mails = err
 		}
 	}
-	for kind, err := range map[Kind]error{MailDown: mails, HookDown: hook} {
-		if err != nil {
-			t.core.alarms.raise(kind, "", wire.Address{}, err.Error())
-		} else {
-			t.core.alarms.over(kind, "", wire.Address{})
-		}
+	if mails != nil {
+		t.core.alarms.raise(MailDown, "", wire.Address{}, mails.Error())
+	} else {
+		t.core.alarms.over(MailDown, "", wire.Address{})
+	}
+	if hook != nil {
+		t.core.alarms.raise(HookDown, "", wire.Address{}, hook.Error())
+	} else {
+		t.core.alarms.over(HookDown, "", wire.Address{})
 	}
 }
 
@@ -239,11 +243,12 @@ func (t *teller) incidents(ctx context.Context, now time.Time) ([]alert.Incident
 	if err != nil {
 		return nil, err
 	}
-	known := map[int64]bool{}
+	list = append(list, open...)
+	left := incident.Symptoms(list, now) // one cause is one mail
 	var out []alert.Incident
-	for _, i := range append(list, open...) {
-		if !known[i.ID] && i.Kind != string(Full) {
-			known[i.ID] = true
+	for _, i := range list {
+		if !left[i.ID] && i.Kind != string(Full) {
+			left[i.ID] = true
 			out = append(out, t.core.toldAs(i))
 		}
 	}
@@ -255,12 +260,12 @@ func (t *teller) incidents(ctx context.Context, now time.Time) ([]alert.Incident
 		t.full = now
 	}
 	text := ledger.ErrFull.Error() + "; sites keep what they report until then"
-	return append(out, alert.Incident{ID: -1, Key: string(Full), Kind: string(Full), Text: text, Remedy: Remedy(string(Full)), Opened: t.full, Last: now, Count: 1,
+	return append(out, alert.Incident{ID: -1, Key: string(Full), Kind: string(Full), Text: text, Remedy: incident.Remedy(Full, ""), Opened: t.full, Last: now, Count: 1,
 		Members: []alert.Member{{Text: text, First: t.full}}}), nil
 }
 
 func (c *Core) toldAs(i ledger.Incident) alert.Incident {
-	x := alert.Incident{ID: i.ID, Key: i.Key, Kind: i.Kind, Text: i.Text, Remedy: Remedy(i.Kind), Opened: i.Opened, Last: i.Last, Count: i.Count, Resolved: i.Resolved}
+	x := alert.Incident{ID: i.ID, Key: i.Key, Kind: i.Kind, Text: i.Text, Remedy: incident.Remedy(Kind(i.Kind), i.Text), Opened: i.Opened, Last: i.Last, Count: i.Count, Resolved: i.Resolved, Acked: i.Acked != ""}
 	f := c.settings.Load().Fleet
 	for _, m := range i.Members {
 		n := alert.Member{Domain: m.Domain, Site: m.Site, Text: m.Text, First: m.First, Left: m.Left}
@@ -313,6 +318,7 @@ func (t *teller) keep(changed bool) {
 		return
 	}
 	t.unkept = false
+	t.core.works("alerts")
 }
 
 // AlertTest is what became of one test.

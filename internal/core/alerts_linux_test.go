@@ -18,7 +18,6 @@ import (
 
 	"nightferry/internal/alert"
 	"nightferry/internal/core"
-	"nightferry/internal/ledger"
 	"nightferry/internal/mail"
 	"nightferry/internal/mailtest"
 )
@@ -247,7 +246,7 @@ func TestWebhookTakenAway(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return slices.ContainsFunc(list, func(i ledger.Incident) bool { return i.Kind == string(core.HookDown) })
+		return slices.ContainsFunc(list, func(i core.Incident) bool { return i.Kind == string(core.HookDown) })
 	}
 	w.until("the webhook to be down", down)
 	w.settings.Alerts = core.Alerts{}

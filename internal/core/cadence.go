@@ -7,10 +7,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"sync"
 	"time"
 
+	"nightferry/internal/clock"
 	"nightferry/internal/halt"
 	"nightferry/internal/push"
+	"nightferry/internal/tasks"
 )
 
 // cadenceFile remembers, below the Core's state, up to when each channel's
@@ -27,22 +30,27 @@ type followed struct {
 // publishRetry is how long after a publish that failed the next try is.
 const publishRetry = 15 * time.Minute
 
-// beats is what the cadences' loop keeps; for one goroutine.
+// beats is what the cadences' loop, and the publishes that it starts, keep.
 type beats struct {
-	all   map[string]followed
-	retry map[string]time.Time
+	mu      sync.Mutex
+	all     map[string]followed
+	tried   map[string]time.Time // the last try that failed
+	running map[string]bool
 }
 
-// publishDue publishes every channel whose cadence says so, one after the
-// other. What a halt or a fault holds back stays due; what a guard refuses
-// waits for its next turn, since only a person can change that.
+// publishDue starts to publish every channel whose cadence says so, each by
+// itself: a source that hangs holds up no other channel. What a halt or a fault
+// holds back stays due; what a guard refuses waits for its next turn, since only
+// a person can change that.
 func (c *Core) publishDue(ctx context.Context, b *beats) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if b.all == nil {
 		var err error
 		if b.all, err = c.readCadences(); err != nil {
 			c.trouble("cadence", err)
 		}
-		b.retry = map[string]time.Time{}
+		b.tried, b.running = map[string]time.Time{}, map[string]bool{}
 	}
 	s := c.settings.Load()
 	for _, ch := range s.Fleet.Channels {
@@ -54,30 +62,44 @@ func (c *Core) publishDue(ctx context.Context, b *beats) {
 			continue
 		}
 		next, ok := cadence.Next(at.Upto, s.nights.openings[ch.Name])
-		if !ok || next.After(now) || now.Before(b.retry[ch.Name]) {
+		if !ok || next.After(now) || !clock.Passed(b.tried[ch.Name], now, publishRetry) || b.running[ch.Name] {
 			continue
 		}
 		if h := c.halt.Load(); h != nil && h.orders.Find(halt.Subject{Channel: ch.Name}) != nil {
 			continue
 		}
-		_, err := c.Publish(WithActor(ctx, "cadence "+text), ch.Name, PublishOptions{})
-		if ctx.Err() != nil {
-			return
-		}
-		guard := (*push.GuardError)(nil)
-		if err != nil && !errors.As(err, &guard) {
-			c.trouble("publish", fmt.Errorf("publish %s: %w", ch.Name, err))
-			b.retry[ch.Name] = c.wall().Add(publishRetry)
-			continue
-		}
-		delete(b.retry, ch.Name)
-		c.follows(b, ch.Name, followed{text, next})
 		if later, ok := cadence.Next(next, s.nights.openings[ch.Name]); ok && !later.After(now) {
-			c.follows(b, ch.Name, followed{text, now}) // several were missed: once is enough
+			next = now // several were missed: once is enough
 		}
+		b.running[ch.Name] = true
+		c.asides.Go(func() { c.publishTurn(ctx, b, ch.Name, followed{text, next}) })
 	}
 }
 
+// publishTurn publishes a channel for its cadence, and notes up to when that was
+// followed then.
+func (c *Core) publishTurn(ctx context.Context, b *beats, channel string, then followed) {
+	err := c.tasks.Once(ctx, tasks.Task{Name: publishTask + channel, Bound: lateLong, Do: func(ctx context.Context) error {
+		_, err := c.Publish(WithActor(ctx, "cadence "+then.Cadence), channel, PublishOptions{})
+		return err
+	}})
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.running, channel)
+	if ctx.Err() != nil {
+		return
+	}
+	guard := (*push.GuardError)(nil)
+	if err != nil && !errors.As(err, &guard) {
+		c.trouble("publish", fmt.Errorf("publish %s: %w", channel, err))
+		b.tried[channel] = c.wall()
+		return
+	}
+	delete(b.tried, channel)
+	c.follows(b, channel, then)
+}
+
+// follows notes a channel's place in its cadence. b.mu is held.
 func (c *Core) follows(b *beats, channel string, at followed) {
 	b.all[channel] = at
 	raw, err := json.Marshal(b.all)
@@ -86,7 +108,9 @@ func (c *Core) follows(b *beats, channel string, at followed) {
 	}
 	if err != nil {
 		c.trouble("cadence", err)
+		return
 	}
+	c.works("cadence")
 }
 
 func (c *Core) readCadences() (map[string]followed, error) {

@@ -48,6 +48,8 @@ type Options struct {
 
 	OnEvent func(Event)             // for the process's log; called by many goroutines. Nil: none
 	BusLog  func(bus.Level, string) // see bus.ServerOptions.Log
+
+	wrapStore func(bucket.Store) bucket.Store // for tests
 }
 
 // Settings are what Reload can change.

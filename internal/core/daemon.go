@@ -14,10 +14,12 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"nightferry/internal/bus"
+	"nightferry/internal/clock"
 	"nightferry/internal/durable"
 	"nightferry/internal/ledger"
 	"nightferry/internal/record"
 	"nightferry/internal/repo"
+	"nightferry/internal/tasks"
 	"nightferry/internal/vault"
 	"nightferry/internal/window"
 	"nightferry/internal/wire"
@@ -45,16 +47,18 @@ type Core struct {
 	domains   map[string][][]byte             // the domains' signing keys in force
 	rotating  atomic.Pointer[map[string]bool] // domains with an older key that still counts
 
-	clock  storeClock
-	motion window.Motion // the calendar's clock, where this is a rehearsal
-	fleet  sites
-	shelf  shelf // what each release needs of the store
-	pages  pageCache
-	enrols enrolments
-	joinMu sync.Mutex // one enrolment or revocation at a time
-	follow followers
-	alarms alarms
-	count  counters
+	skew    clock.Skew    // between this machine's clock and the store's
+	started time.Time     // by this machine's clock
+	motion  window.Motion // the calendar's clock, where this is a rehearsal
+	fleet   sites
+	shelf   shelf // what each release needs of the store
+	pages   pageCache
+	enrols  enrolments
+	joinMu  sync.Mutex // one enrolment or revocation at a time
+	follow  followers
+	alarms  alarms
+	count   counters
+	tasks   *tasks.Service
 
 	desireMu    sync.Mutex // one change of what sites should hold at a time
 	newest      newest
@@ -80,7 +84,7 @@ type Core struct {
 	work                  [shards]chan message
 	asking                chan struct{} // bounds the asks that are answered at once
 	asides                sync.WaitGroup
-	lastResign, lastPurge time.Time // of the daily work; used by one goroutine at a time
+	lastResign, lastPurge clock.Calendar // of the daily work; used by one goroutine at a time
 }
 
 func newCore(o Options) *Core {
@@ -88,10 +92,10 @@ func newCore(o Options) *Core {
 	for i := range c.work {
 		c.work[i] = make(chan message, 64)
 	}
-	c.pages.core, c.shelf.core, c.alarms.core = c, c, c
-	c.alarms.wake = make(chan struct{}, 1)
+	c.pages.core, c.shelf.core = c, c
+	c.tasks = c.newTasks()
 	c.sources.wake = make(chan struct{}, 1)
-	c.clock.started = o.Now()
+	c.started = o.Now()
 	return c
 }
 
@@ -120,31 +124,38 @@ func (c *Core) Run(ctx context.Context) (err error) {
 	if err := c.closeOwnRuns(ctx); err != nil {
 		return err
 	}
-	c.look(ctx)
+	_ = c.look(ctx) // told as an incident
 	if err := c.listen(ctx); err != nil {
 		return err
 	}
 	for i := range c.work {
 		g.Go(func() error { return c.serve(ctx, c.work[i]) })
 	}
-	g.Go(func() error { return c.every(ctx, c.o.Poll, c.look) })
-	g.Go(func() error { return c.every(ctx, 10*time.Second, c.tick) })
+	g.Go(func() error { return c.every(ctx, "look at the store", c.o.Poll, lateTask, c.look) })
+	g.Go(func() error { return c.every(ctx, "sightings", 10*time.Second, lateTask, quiet(c.tick)) })
 	g.Go(func() error {
-		c.upkeep(ctx)
-		return c.every(ctx, c.pace(time.Hour), c.upkeep)
+		_ = c.upkeep(ctx) // told as its trouble
+		return c.every(ctx, "upkeep", c.pace(time.Hour), lateLong, c.upkeep)
 	})
 	g.Go(func() error {
 		b := &beats{}
-		return c.every(ctx, c.pace(min(c.o.Poll, 15*time.Second)), func(ctx context.Context) { c.publishDue(ctx, b) })
+		return c.every(ctx, "cadences", c.pace(min(c.o.Poll, 15*time.Second)), lateTask, quiet(func(ctx context.Context) { c.publishDue(ctx, b) }))
 	})
-	g.Go(func() error { return c.every(ctx, c.pace(min(4*c.o.Poll, 5*time.Minute)), c.noteMissed) })
-	g.Go(func() error { return c.every(ctx, c.pace(min(4*c.o.Poll, 5*time.Minute)), c.noteStale) })
+	g.Go(func() error {
+		return c.every(ctx, "missed windows", c.pace(min(4*c.o.Poll, 5*time.Minute)), lateTask, c.noteMissed)
+	})
+	g.Go(func() error {
+		return c.every(ctx, "stale sites", c.pace(min(4*c.o.Poll, 5*time.Minute)), lateTask, c.noteStale)
+	})
 	g.Go(func() error { return c.renderAll(ctx) })
 	g.Go(func() error { return c.measureAll(ctx) })
-	g.Go(func() error { return c.every(ctx, min(4*c.o.Poll, time.Minute), c.checkBucketDue) })
-	g.Go(func() error { return c.alarms.serve(ctx) })
+	g.Go(func() error {
+		return c.every(ctx, "bucket check", min(4*c.o.Poll, time.Minute), lateLong, quiet(c.checkBucketDue))
+	})
+	g.Go(func() error { return c.alarms.Serve(ctx) })
+	g.Go(func() error { return c.tasks.Watch(ctx, time.Minute) })
 	people := &teller{core: c}
-	g.Go(func() error { return c.every(ctx, c.pace(c.o.Poll), people.tellPeople) })
+	g.Go(func() error { return c.every(ctx, "alerts", c.pace(c.o.Poll), lateTask, quiet(people.tellPeople)) })
 	if c.foreign != nil {
 		g.Go(func() error { return c.watchCluster(ctx) })
 	}
@@ -189,20 +200,6 @@ func (c *Core) Vault() *vault.Vault { return c.vault }
 // LogsDir is the folder of the job logs.
 func (c *Core) LogsDir() string { return c.o.Logs }
 
-// every calls fn after each period until ctx ends.
-func (c *Core) every(ctx context.Context, period time.Duration, fn func(context.Context)) error {
-	t := time.NewTicker(period)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-t.C:
-			fn(ctx)
-		}
-	}
-}
-
 // certLife is how long the bus's certificate is good; renewed when a third is
 // left.
 const certLife = 90 * 24 * time.Hour
@@ -217,7 +214,7 @@ func (c *Core) newCert() error {
 			hosts = append(hosts, p.Hostname())
 		}
 	}
-	chain, key, err := c.keys.Load().ca.Server(hosts, c.o.Now(), certLife)
+	chain, key, err := c.keys.Load().ca.Server(hosts, c.now(), certLife)
 	if err != nil {
 		return err
 	}

@@ -9,8 +9,10 @@ import (
 	"io/fs"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
+	"nightferry/internal/bucket"
 	"nightferry/internal/digest"
 	"nightferry/internal/fleet"
 	"nightferry/internal/ledger"
@@ -58,21 +60,35 @@ func (n *newest) put(r ledger.Release) bool {
 
 // look reads what others may have changed in the store: trust, halts, heads;
 // and the store's clock.
-func (c *Core) look(ctx context.Context) {
+func (c *Core) look(ctx context.Context) error {
 	err := c.lookOnce(ctx)
 	if ctx.Err() != nil {
-		return
+		return err
 	}
-	if err != nil {
+	local := localFault(err)
+	switch {
+	case err == nil || local:
+		c.alarms.over(Store, "", wire.Address{})
+	default:
 		c.alarms.raise(Store, "", wire.Address{}, fmt.Sprintf("the store: %v; sites go on with what they have", err))
 		c.trouble("store", err)
-		return
 	}
-	c.alarms.over(Store, "", wire.Address{})
+	if local {
+		c.trouble("state", err)
+	} else if err == nil {
+		c.works("state")
+	}
+	return err
+}
+
+// localFault reports whether nothing but the Core's own disk has failed.
+func localFault(err error) bool {
+	remote, call := (*bucket.Error)(nil), syscall.Errno(0)
+	return !errors.As(err, &remote) && (errors.As(err, &call) || errors.Is(err, ledger.ErrFull))
 }
 
 func (c *Core) lookOnce(ctx context.Context) error {
-	if err := c.measure(ctx); err != nil {
+	if err := c.compareClocks(ctx); err != nil {
 		return err
 	}
 	r, err := c.openRepo(ctx, c.store.Load(), c.keys.Load())

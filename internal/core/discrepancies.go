@@ -27,12 +27,12 @@ const (
 
 // discrepancy makes an incident of a run that found a site's files not to be
 // what was put there, whether it has repaired them or not. It opens in the
-// transaction that commits the run's end. It returns whether there is one.
-func (t *translator) discrepancy(e *ledger.Event, v *wire.Finished) bool {
+// transaction that commits the run's end.
+func (t *translator) discrepancy(e *ledger.Event, v *wire.Finished) {
 	n := v.Repaired + v.Differs
 	anew := t.anew(e, v)
 	if n+anew == 0 && v.Verdict != different {
-		return false
+		return
 	}
 	said := slices.Clone(t.differing[e.Run])
 	if int64(len(said)) < min(n, pathsTold) {
@@ -74,9 +74,7 @@ func (t *translator) discrepancy(e *ledger.Event, v *wire.Finished) bool {
 	default:
 		text += ". The run did not end verified: the next one goes on"
 	}
-	e.Incidents = append(e.Incidents, ledger.Problem{Key: keyOf(Discrepancy, e.Channel), Kind: string(Discrepancy), Scope: "site " + t.at.Site,
-		Text: text, Domain: t.at.Domain, Site: t.at.Site})
-	return true
+	t.opens(e, Discrepancy, e.Channel, text)
 }
 
 // anew counts what a run had to put where, by all that was known, it lay
@@ -140,10 +138,12 @@ func (c *Core) Verify(ctx context.Context, r VerifyRequest) ([]Order, error) {
 // noteStale opens an incident for each site that still lacks a release after
 // the window in which it should have come, and ends it when it has come. What
 // is no longer configured is no discrepancy.
-func (c *Core) noteStale(ctx context.Context) {
-	if err := c.noteStaleOnce(ctx); err != nil && ctx.Err() == nil {
+func (c *Core) noteStale(ctx context.Context) error {
+	err := c.noteStaleOnce(ctx)
+	if err != nil && ctx.Err() == nil {
 		c.ledgerFailed(err)
 	}
+	return err
 }
 
 func (c *Core) noteStaleOnce(ctx context.Context) error {
@@ -199,7 +199,7 @@ func (c *Core) noteStaleOnce(ctx context.Context) error {
 			c.alarms.raise(Stale, p.Channel, a, fmt.Sprintf("site %s, channel %s: it holds %s, not release %d: %s%s; nightferry sync --site %s --now does not wait for the next", a.Site, p.Channel, releaseOr(h.Number), rel.Number, why, last, a.Site))
 		}
 	}
-	c.endOrphans()
+	c.sweepIncidents()
 	return nil
 }
 

@@ -73,7 +73,7 @@ func (w *world) asPublished(site, name string) bool {
 
 // discrepancy returns the newest incident about a site's files, nil: there was
 // none.
-func (w *world) discrepancy(site string) *ledger.Incident {
+func (w *world) discrepancy(site string) *core.Incident {
 	w.t.Helper()
 	list, err := w.core.Incidents(w.t.Context(), true)
 	if err != nil {
@@ -392,7 +392,7 @@ func TestOverdue(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, late := core.Overdue(x.now, x.since, 10*time.Minute, window.Place{Zone: time.UTC}, rule)
+		got, late := core.WindowOverdue(x.now, x.since, 10*time.Minute, window.Place{Zone: time.UTC}, rule)
 		if got != x.want || late != (x.want != "") {
 			t.Errorf("%s, published %v, at %v: %q, want %q", x.rule, x.since, x.now, got, x.want)
 		}

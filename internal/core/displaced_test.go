@@ -8,7 +8,6 @@ import (
 
 	"nightferry/internal/core"
 	"nightferry/internal/fleet"
-	"nightferry/internal/ledger"
 )
 
 // TestDisplaced: a token for a site that has joined says so; the agent whose
@@ -85,7 +84,7 @@ func (w *world) mustConcern(kind core.Kind, domain, site string) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	i := slices.IndexFunc(list, func(i ledger.Incident) bool { return i.Kind == string(kind) })
+	i := slices.IndexFunc(list, func(i core.Incident) bool { return i.Kind == string(kind) })
 	if i < 0 || len(list[i].Members) != 1 || list[i].Members[0].Domain != domain || list[i].Members[0].Site != site {
 		w.t.Errorf("%s: %+v", kind, list)
 	}

@@ -340,7 +340,7 @@ func (c *Core) revoke(ctx context.Context, a wire.Address, why string) error {
 	if err := x.take(nil, c.o.Now()); err != nil {
 		return err
 	}
-	c.endOrphans()
+	c.sweepIncidents()
 	c.say(Event{Kind: SiteRevoked, Domain: a.Domain, Site: a.Site, Text: why})
 	if err := c.audit(ctx, "revoke", "site "+a.Site, "key "+id.Public+": "+why); err != nil || id.Public == "" {
 		return err

@@ -62,6 +62,11 @@ func (c *Core) trouble(what string, err error) {
 	}
 }
 
+// works ends the incident of a trouble: what failed has succeeded.
+func (c *Core) works(what string) {
+	c.alarms.over(Inside, what, wire.Address{})
+}
+
 // incidentOf tells as which kind of incident people hear of a trouble.
 func incidentOf(what string) Kind {
 	switch what {
@@ -77,6 +82,10 @@ func incidentOf(what string) Kind {
 		return Unmeasured
 	case "bucket":
 		return BucketBad
+	case "clock":
+		return Clock
+	case "mail": // opened once the same recipient was not reached twice
+		return MailDown
 	case "cluster":
 		return ClusterBad
 	}
@@ -149,16 +158,11 @@ func (c *Core) Metrics() Metrics {
 	m.Events, m.Outcomes, m.Commits, m.CommitTime = n.events.Load(), n.outcomes.Load(), n.commits.Load(), time.Duration(n.commitTime.Load())
 	m.URLs, m.StatesSent, m.Rendered, m.RenderBacklog = n.urls.Load(), n.states.Load(), n.rendered.Load(), int(n.backlog.Load())
 	m.LedgerFull = n.full.Load()
-	m.StoreOffset = time.Duration(c.clock.ahead.Load())
+	local := c.local()
+	m.StoreOffset = c.skew.Store(local).Time().Sub(local.Time().Round(0))
 	m.Incidents = map[string]int{}
-	c.alarms.mu.Lock()
-	keys := map[string]bool{}
-	for a := range c.alarms.open {
-		keys[a.key] = true
-	}
-	c.alarms.mu.Unlock()
-	for k := range keys {
-		m.Incidents[kindOfKey(k)]++
+	for kind, n := range c.alarms.Kinds() {
+		m.Incidents[string(kind)] = n
 	}
 	m.Releases = map[string]uint64{}
 	for _, r := range c.newest.list() {
@@ -192,7 +196,7 @@ func (c *Core) Metrics() Metrics {
 
 // heard reports whether a site was heard lately; x is locked.
 func (c *Core) heard(x *site) bool {
-	return x.spoke && !x.seen.IsZero() && x.seen.After(c.clock.started) && c.o.Now().Sub(x.seen) < c.o.Beat*5/2
+	return x.spoke && !x.seen.IsZero() && x.seen.After(c.started) && c.o.Now().Sub(x.seen) < c.o.Beat*5/2
 }
 
 // Health says whether the Core works.
@@ -212,18 +216,8 @@ func (c *Core) Health(ctx context.Context) Health {
 		h.Live, h.Ready = false, false
 		h.Reasons = append(h.Reasons, err.Error())
 	}
-	c.alarms.mu.Lock()
-	for a := range c.alarms.open {
-		if kindOfKey(a.key) == string(Store) {
-			h.Reasons = append(h.Reasons, "the store does not answer")
-		}
+	if c.alarms.has(Store, "", wire.Address{}) {
+		h.Reasons = append(h.Reasons, "the store does not answer")
 	}
-	c.alarms.mu.Unlock()
 	return h
-}
-
-// kindOfKey is the kind of the incident with that key.
-func kindOfKey(key string) string {
-	kind, _, _ := strings.Cut(key, "/")
-	return kind
 }

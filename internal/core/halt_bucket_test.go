@@ -21,7 +21,6 @@ import (
 	"nightferry/internal/bucket"
 	"nightferry/internal/core"
 	"nightferry/internal/halt"
-	"nightferry/internal/ledger"
 	"nightferry/internal/repo"
 	"nightferry/internal/s3test"
 	"nightferry/internal/trust"
@@ -385,7 +384,7 @@ func TestOldHaltPutBack(t *testing.T) {
 		}
 	}
 	list, err := w.core.Incidents(t.Context(), true)
-	if err != nil || !slices.ContainsFunc(list, func(i ledger.Incident) bool {
+	if err != nil || !slices.ContainsFunc(list, func(i core.Incident) bool {
 		return i.Kind == string(core.Store) && strings.Contains(i.Text, "stored again")
 	}) {
 		t.Errorf("nobody was told: %+v, %v", list, err)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"nightferry/internal/clock"
 	"nightferry/internal/collect"
 	"nightferry/internal/wire"
 )
@@ -41,7 +42,7 @@ func (c *Core) checkBucketDue(ctx context.Context) {
 	}
 	now := c.wall()
 	healed := last.Damage != 0 && c.healing.Swap(false)
-	if age := now.Sub(last.At); age >= 0 && age < every && !healed {
+	if !clock.Passed(last.At, now, every) && !healed {
 		return
 	}
 	damage, err := c.checkBucket(ctx)

@@ -1,39 +1,18 @@
 package core_test
 
 import (
-	"os"
-	"regexp"
-	"slices"
 	"testing"
 
 	"nightferry/internal/agent"
-	"nightferry/internal/core"
+	"nightferry/internal/incident"
 )
 
-// TestKindsAreDocumented keeps docs/operations.md and the code in step, both
-// ways.
-func TestKindsAreDocumented(t *testing.T) {
-	b, err := os.ReadFile("../../docs/operations.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var rows []string
-	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z-]+)…?`").FindAllStringSubmatch(string(b), -1) {
-		rows = append(rows, m[1])
-	}
-	want := []string{}
-	for _, k := range core.Kinds() {
-		if k == core.SiteSays {
-			k += "-"
-		}
-		want = append(want, string(k))
-	}
+// TestProblemsAreRegistered: the registry has a row for whatever an agent
+// reports.
+func TestProblemsAreRegistered(t *testing.T) {
 	for _, p := range agent.Problems() {
-		want = append(want, string(core.SiteSays)+"-"+p)
-	}
-	slices.Sort(rows)
-	slices.Sort(want)
-	if !slices.Equal(rows, want) {
-		t.Errorf("docs/operations.md has the kinds\n%q, the code\n%q", rows, want)
+		if k := incident.SiteSays + "-" + incident.Kind(p); incident.Of(k).Cause == "" {
+			t.Errorf("kind %s is in no table", k)
+		}
 	}
 }

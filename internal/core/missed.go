@@ -23,10 +23,12 @@ const (
 // noteMissed records, for each window that ended without a run although the
 // site lacked a release, a run that was missed. It keeps nothing itself: the
 // runs in the ledger tell what was recorded before.
-func (c *Core) noteMissed(ctx context.Context) {
-	if err := c.noteMissedOnce(ctx); err != nil && ctx.Err() == nil {
+func (c *Core) noteMissed(ctx context.Context) error {
+	err := c.noteMissedOnce(ctx)
+	if err != nil && ctx.Err() == nil {
 		c.ledgerFailed(err)
 	}
+	return err
 }
 
 func (c *Core) noteMissedOnce(ctx context.Context) error {

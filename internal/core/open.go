@@ -172,6 +172,7 @@ func Open(ctx context.Context, o Options, s Settings) (_ *Core, err error) {
 	if c.ledger, err = ledger.Open(ctx, filepath.Join(o.Data, ledgerName), ledger.Options{Now: c.wall}); err != nil {
 		return nil, err
 	}
+	c.alarms = c.newAlarms()
 	if c.vault, err = openVault(ctx, c.dir, o.Master, c.ledger, o.Now); err != nil {
 		return nil, err
 	}
@@ -199,6 +200,7 @@ func Open(ctx context.Context, o Options, s Settings) (_ *Core, err error) {
 	if err = c.apply(ctx, s); err != nil {
 		return nil, err
 	}
+	c.sweepIncidents()
 	return c, nil
 }
 
@@ -223,6 +225,9 @@ func (c *Core) openStore(ctx context.Context) error {
 	u, err := url.Parse(raw)
 	if err != nil {
 		return errors.New("the store lends URLs that do not parse") // the cause would hold one
+	}
+	if c.o.wrapStore != nil {
+		store = c.o.wrapStore(store)
 	}
 	b := &backend{Store: store, Presigner: lender, origin: u.Scheme + "://" + u.Host}
 	r, err := c.openRepoPatiently(ctx, b, k)

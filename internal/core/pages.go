@@ -71,19 +71,16 @@ func (p *pageCache) prune(now time.Time) error {
 	if err != nil {
 		return nil // none yet
 	}
+	var errs []error
 	for _, d := range dirs {
 		files, err := p.core.state.ReadDir(pagesName + "/" + d.Name())
-		if err != nil {
-			return err
-		}
+		errs = append(errs, err)
 		for _, f := range files {
 			info, err := f.Info()
 			if err == nil && now.Sub(info.ModTime()) > pageLife {
-				if err := p.core.state.Remove(pagesName + "/" + d.Name() + "/" + f.Name()); err != nil {
-					return err
-				}
+				errs = append(errs, p.core.state.Remove(pagesName+"/"+d.Name()+"/"+f.Name()))
 			}
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }

@@ -1,12 +1,18 @@
 package core_test
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"nightferry/internal/core"
 	"nightferry/internal/ledger"
+	"nightferry/internal/repo"
 	"nightferry/internal/wire"
 )
 
@@ -63,9 +69,6 @@ func TestProblemsStayOpen(t *testing.T) {
 	say([]string{"site-target/driver"}, problem(t, "target", "driver", ends), problem(t, "target", "driver", opens))
 	say([]string{"site-target/driver"}, problem(t, "store", "package", opens), problem(t, "store", "package", ends))
 	say(nil, problem(t, "target", "driver", opens), problem(t, "target", "driver", ends))
-	// A Core of before did not tell channels apart.
-	say([]string{"site-store"}, problem(t, "store", "", opens))
-	say(nil, problem(t, "store", "package", ends))
 }
 
 // TestForgottenProblems: a site whose memory was made anew says of nothing before
@@ -144,4 +147,130 @@ func TestDifferenceStaysOpen(t *testing.T) {
 	_, good = s.converge(d)
 	s.next -= uint64(len(again))
 	say(0, again, good)
+}
+
+// TestEndSurvivesAKill: a problem whose end a Core has committed just before it
+// was killed is over, whether its end was kept or the site sends it again.
+func TestEndSurvivesAKill(t *testing.T) {
+	w := newWorld(t, nil)
+	s := w.join("berlin")
+	s.deliver([]wire.Event{problem(t, "disk", "package", false)})
+	w.untilIncident("site-disk")
+	over := problem(t, "disk", "package", true)
+	w.stop()
+	f, err := core.OpenOffline(t.Context(), w.options.Data, w.options.Master, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Ledger.Commit(t.Context(), ledger.Batch{Domain: "corp", Site: "berlin", Generation: [16]byte(s.generation), First: s.next,
+		Events: []ledger.Event{{Channel: over.Channel, Kind: uint8(over.Kind), At: time.Now(), Body: over.Body}}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w.start()
+	s.back()
+	s.deliver([]wire.Event{over})
+	s.settled()
+	w.untilOver("site-disk")
+}
+
+// TestEndIsCommittedWithItsEvent: no step of the Core lies between the two.
+func TestEndIsCommittedWithItsEvent(t *testing.T) {
+	w := newWorld(t, nil)
+	s := w.join("berlin")
+	s.deliver([]wire.Event{problem(t, "disk", "package", false)})
+	w.untilIncident("site-disk")
+	s.deliver([]wire.Event{problem(t, "disk", "package", true)})
+	s.settled() // acknowledged, so committed
+	w.stop()
+	f, err := core.OpenOffline(t.Context(), w.options.Data, w.options.Master, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+		w.start()
+	}()
+	list, err := f.Ledger.Incidents(t.Context(), false)
+	if err != nil || len(list) > 0 {
+		t.Errorf("%+v, %v", list, err)
+	}
+}
+
+// TestSecondFailureIsTold: two runs in a row that failed are an incident with
+// cause and remedy, until one ends well.
+func TestSecondFailureIsTold(t *testing.T) {
+	w := newWorld(t, nil)
+	w.write("a.txt", "one")
+	s := w.join("osaka")
+	w.publish("package")
+	d := s.stateOf("package", 1)
+	fail := func(n byte) {
+		t.Helper()
+		s.deliver(s.events(ledger.RunID{n}, d, nil, &wire.Finished{Verdict: "failed", Error: "open a.txt: read-only file system"}, nil))
+		s.settled()
+	}
+	fail(1)
+	if got := w.texts("run"); len(got) > 0 {
+		t.Errorf("told after one failure: %q", got)
+	}
+	fail(2)
+	if got := w.texts("run"); len(got) != 1 || !strings.Contains(got[0], "read-only file system") {
+		t.Fatalf("%q", got)
+	}
+	list, err := w.core.Incidents(t.Context(), false)
+	if err != nil || len(list) != 1 || !strings.Contains(list[0].Remedy, "mount the target's volume") {
+		t.Errorf("%+v, %v", list, err)
+	}
+	_, good := s.converge(d)
+	s.deliver(good)
+	s.settled()
+	w.untilOver("run")
+}
+
+// TestIncidentsOfGoneChannels: a channel that is configured no more has no open
+// incident, whether it went while the Core was down or by a reload.
+func TestIncidentsOfGoneChannels(t *testing.T) {
+	for _, reload := range []bool{false, true} {
+		w := newWorld(t, nil)
+		if _, err := w.core.Publish(t.Context(), "driver", core.PublishOptions{}); err == nil {
+			t.Fatal("a missing source was published")
+		}
+		w.untilIncident("publish")
+		f := w.apart()
+		f.Channels = f.Channels[1:]
+		f.Sites[0].Placements = f.Sites[0].Placements[1:]
+		if !reload {
+			w.restart()
+		} else if err := w.core.Reload(t.Context(), w.settings); err != nil {
+			t.Fatal(err)
+		}
+		w.untilOver("publish")
+	}
+}
+
+// TestLocalFaultIsNotTheStores: what cannot be kept on the Core's own disk is not
+// told as a fault of the store, and is over once it works.
+func TestLocalFaultIsNotTheStores(t *testing.T) {
+	w := newWorld(t, nil)
+	w.write("a.txt", "one")
+	w.publish("package")
+	file := filepath.Join(w.options.Data, "state", repo.MemoryFile)
+	if err := errors.Join(os.Rename(file, file+".aside"), os.MkdirAll(filepath.Join(file, "in the way"), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	if text := w.untilIncident("core"); !strings.HasPrefix(text, "state: ") {
+		t.Errorf("%q", text)
+	}
+	if w.has("store") {
+		t.Errorf("the store is blamed: %q", w.texts("store"))
+	}
+	if err := errors.Join(os.RemoveAll(file), os.Rename(file+".aside", file)); err != nil {
+		t.Fatal(err)
+	}
+	w.untilOver("core")
 }

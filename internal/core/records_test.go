@@ -171,7 +171,7 @@ func TestLogOfARunWithoutEnd(t *testing.T) {
 // TestDailyUpkeep: heads are signed again, old logs and rows go, summaries stay,
 // and what went is said.
 func TestDailyUpkeep(t *testing.T) {
-	w := newWorld(t, nil)
+	w := newWorldWith(t, nil, func(w *world) { w.settings.Retention.Logs = 24 * time.Hour })
 	w.write("a.txt", "one")
 	osaka := w.join("osaka")
 	w.publish("package")
@@ -196,7 +196,7 @@ func TestDailyUpkeep(t *testing.T) {
 	}
 	before := head()
 	w.stop()
-	w.ahead.Store(int64(31 * 24 * time.Hour))
+	w.ahead.Store(int64(48 * time.Hour)) // as far as a purge goes on
 	w.start()
 	w.untilDeed("purge", "3 log files")
 	if left := w.logs(); len(left) > 0 {

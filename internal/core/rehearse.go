@@ -31,10 +31,6 @@ type keptRehearsal struct {
 	Motion window.Motion `json:"motion"`
 }
 
-// wall is the time that the calendar is followed by and that the records carry.
-// It is the real one, but in a rehearsal. What guards something asks o.Now.
-func (c *Core) wall() time.Time { return c.motion.At(c.o.Now()) }
-
 // pace is how often to look at what the calendar says, of a usual period.
 func (c *Core) pace(period time.Duration) time.Duration {
 	if !c.motion.On() {

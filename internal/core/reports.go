@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"nightferry/internal/incident"
 	"nightferry/internal/ledger"
 	"nightferry/internal/trust"
 	"nightferry/internal/wire"
@@ -77,47 +78,39 @@ func (c *Core) report(ctx context.Context, m message, x *site, key trust.Public,
 	if done.Fresh > 0 {
 		c.count.outcomes.Add(t.outcomes)
 		c.after(ctx, a, x, &t, done)
+		return
+	}
+	for key, open := range t.parts { // committed before, maybe by a Core that did not live to tell
+		if kind, what := incident.CutKey(key); !open {
+			c.alarms.over(kind, what, a)
+		}
 	}
 }
 
 // after does what a committed batch leads to.
 func (c *Core) after(ctx context.Context, a wire.Address, x *site, t *translator, done ledger.Committed) {
 	if done.NewGeneration { // a site that has lost its memory says of nothing before that it is over
-		c.alarms.retain(func(kind Kind, channel string, at wire.Address) bool {
+		c.alarms.Retain(func(kind Kind, channel string, at wire.Address) bool {
 			return at != a || !strings.HasPrefix(string(kind), string(SiteSays)+"-") ||
 				slices.ContainsFunc(t.problems, func(p saidProblem) bool { return p.kind == kind && p.channel == channel })
 		})
 	}
-	for _, p := range t.problems {
-		channel := p.channel
-		if p.open {
-			c.alarms.noted(p.kind, channel, a)
-		}
-		if p.over {
-			if !c.alarms.has(p.kind, channel, a) {
-				channel = "" // opened by a Core that did not tell channels apart
-			}
-			c.alarms.over(p.kind, channel, a)
-		}
+	for key, open := range t.parts {
+		c.alarms.Noted(key, a, open)
 	}
 	for _, k := range done.Opened {
 		c.say(Event{Kind: IncidentOpened, Domain: a.Domain, Site: a.Site, Text: k})
 	}
+	for _, k := range done.Resolved {
+		c.say(Event{Kind: IncidentOver, Domain: a.Domain, Site: a.Site, Text: k})
+	}
 	for _, s := range t.started {
 		c.say(Event{Kind: RunStarted, Domain: a.Domain, Site: a.Site, Channel: s.channel, Run: s.run.String()})
-	}
-	for _, e := range t.ended {
-		if e.differs {
-			c.alarms.noted(Discrepancy, e.channel, a)
-		}
 	}
 	for _, id := range done.Finished {
 		run, err := c.ledger.Run(ctx, id)
 		if err != nil {
 			continue
-		}
-		if run.State == verified && !t.differsAfter(id) {
-			c.alarms.over(Discrepancy, run.Channel, a)
 		}
 		x.mu.Lock()
 		if p, ok := x.progress[run.Channel]; ok && p.run == id {
@@ -168,6 +161,7 @@ type translator struct {
 
 	differing map[ledger.RunID][]string // what runs told to differ, as incidents name it
 	ended     []endedRun                // in order
+	parts     map[string]bool           // of the site in incidents, by key: whether the batch leaves it open
 	parents   map[ledger.RunID]uint64   // what lay there before a run, but of dry ones
 	problems  []saidProblem
 	outcomes  int64
@@ -175,22 +169,68 @@ type translator struct {
 
 type endedRun struct {
 	startedRun
-	differs bool // an incident was opened of it
+	state string
 }
 
-// differsAfter reports whether a later run of the same channel found a
-// difference.
-func (t *translator) differsAfter(id ledger.RunID) bool {
-	i := slices.IndexFunc(t.ended, func(e endedRun) bool { return e.run == id })
-	return i >= 0 && slices.ContainsFunc(t.ended[i+1:], func(e endedRun) bool { return e.differs && e.channel == t.ended[i].channel })
+// opens adds an incident to the transaction that commits an event.
+func (t *translator) opens(e *ledger.Event, kind Kind, what, text string) {
+	key := incident.KeyOf(kind, what)
+	e.Incidents = append(e.Incidents, ledger.Problem{Key: key, Kind: string(kind), Scope: "site " + t.at.Site, Text: clip(text), Domain: t.at.Domain, Site: t.at.Site})
+	t.note(key, true)
+}
+
+// ends ends the site's part of an incident in the transaction that commits an
+// event: what ended it and its end survive together.
+func (t *translator) ends(e *ledger.Event, kind Kind, what string) {
+	key := incident.KeyOf(kind, what)
+	e.Ended = append(e.Ended, key)
+	t.note(key, false)
+}
+
+func (t *translator) note(key string, open bool) {
+	if t.parts == nil {
+		t.parts = map[string]bool{}
+	}
+	t.parts[key] = open
+}
+
+// failing makes an incident of the second run in a row that failed, and ends it
+// with one that ended well.
+func (t *translator) failing(e *ledger.Event, f *ledger.Finish) {
+	switch {
+	case f.State == verified && f.Attestation != nil:
+		t.ends(e, RunFails, e.Channel)
+		t.ends(e, Discrepancy, e.Channel)
+	case fails(f.State) && fails(t.stateBefore(e)):
+		t.opens(e, RunFails, e.Channel, fmt.Sprintf("site %s, channel %s: two runs in a row ended %s: %s", t.at.Site, e.Channel, f.State, f.Cause))
+	}
+}
+
+func fails(state string) bool { return state == failed || state == "incomplete" }
+
+// stateBefore is how the site's run of a channel before this one ended.
+func (t *translator) stateBefore(e *ledger.Event) string {
+	for _, r := range slices.Backward(t.ended) {
+		if r.channel == e.Channel && r.run != e.Run {
+			return r.state
+		}
+	}
+	runs, err := t.core.ledger.Runs(t.ctx, ledger.RunFilter{Domain: t.at.Domain, Site: t.at.Site, Channel: e.Channel, Limit: 5})
+	if err != nil {
+		return ""
+	}
+	for _, r := range runs {
+		if r.ID != e.Run && !r.Finished.IsZero() && !r.DryRun {
+			return r.State
+		}
+	}
+	return ""
 }
 
 // saidProblem is what a site has said of one problem.
 type saidProblem struct {
 	kind    Kind
 	channel string
-	open    bool // at least once
-	over    bool // at last
 }
 
 type startedRun struct {
@@ -302,6 +342,7 @@ func (t *translator) finish(e *ledger.Event) error {
 	var v wire.Finished
 	if err := wire.Decode(e.Body, &v); err != nil {
 		e.Finish = &ledger.Finish{State: failed, Cause: "the site's closing word makes no sense"}
+		t.failing(e, e.Finish)
 		return err
 	}
 	f := &ledger.Finish{State: v.Verdict, Cause: bound(v.Error, maxRunText), Totals: ledger.Totals{
@@ -312,8 +353,10 @@ func (t *translator) finish(e *ledger.Event) error {
 		f.State = failed
 	}
 	e.Finish = f
-	t.ended = append(t.ended, endedRun{startedRun{e.Run, e.Channel}, t.discrepancy(e, &v)})
+	t.discrepancy(e, &v)
 	defer func() {
+		t.failing(e, f)
+		t.ended = append(t.ended, endedRun{startedRun{e.Run, e.Channel}, f.State})
 		if !accounted(f.State) {
 			f.Totals.Unchanged = 0 // what it had compared when it broke off; nobody can say which files
 		}
@@ -336,7 +379,7 @@ func (t *translator) finish(e *ledger.Event) error {
 		return nil
 	}
 	f.Attestation = at
-	t.core.alarms.over(BadProof, e.Channel, t.at)
+	t.ends(e, BadProof, e.Channel)
 	return nil
 }
 
@@ -414,8 +457,7 @@ func (c *Core) gaveNonce(a wire.Address, channel string, number uint64, nonce []
 	return false
 }
 
-// problem opens an incident for each kind and channel. What is over ends it only
-// when all of the batch was heard: see after.
+// problem opens an incident for each kind and channel, or ends it.
 func (t *translator) problem(e *ledger.Event, channel string) error {
 	var v wire.Problem
 	if err := wire.Decode(e.Body, &v); err != nil {
@@ -428,15 +470,11 @@ func (t *translator) problem(e *ledger.Event, channel string) error {
 		channel = ""
 	}
 	kind := SiteSays + "-" + Kind(v.Kind)
-	i := slices.IndexFunc(t.problems, func(p saidProblem) bool { return p.kind == kind && p.channel == channel })
-	if i < 0 {
-		i = len(t.problems)
-		t.problems = append(t.problems, saidProblem{kind: kind, channel: channel})
-	}
-	p := &t.problems[i]
-	p.open, p.over = p.open || !v.Over, v.Over
-	if !v.Over {
-		e.Incidents = []ledger.Problem{{Key: keyOf(kind, channel), Kind: string(kind), Scope: "site " + t.at.Site, Text: clip(v.Text), Domain: t.at.Domain, Site: t.at.Site}}
+	t.problems = append(t.problems, saidProblem{kind: kind, channel: channel})
+	if v.Over {
+		t.ends(e, kind, channel)
+	} else {
+		t.opens(e, kind, channel, v.Text)
 	}
 	return nil
 }

@@ -18,23 +18,14 @@ func joinPath(dir, name string) string { return filepath.Join(dir, name) }
 
 // Reload puts other settings in force, all or none.
 func (c *Core) Reload(ctx context.Context, s Settings) error {
-	old := c.settings.Load().Fleet
 	if err := c.apply(ctx, s); err != nil {
 		return fmt.Errorf("reload: the settings in force stay: %w", err)
 	}
-	// Nobody will try again what is no longer configured.
-	now := c.settings.Load().Fleet
-	for _, ch := range old.Channels {
-		if now.Channel(ch.Name) == nil {
-			c.alarms.over(Publishes, ch.Name, wire.Address{})
-			c.alarms.over(Store, ch.Name, wire.Address{})
-		}
-	}
-	c.endOrphans()
+	c.sweepIncidents()
 	if err := c.newCert(); err != nil {
 		return err
 	}
-	c.look(ctx)
+	_ = c.look(ctx) // told as an incident
 	return c.ledger.Audit(ctx, ledger.Deed{Who: actor(ctx), What: "reload", Object: "configuration"})
 }
 

@@ -58,7 +58,7 @@ func (r *refusal) Error() string { return r.Code + ": " + r.Why }
 func (w *world) dial(t *wire.Token, jwt string, seed []byte, onEvent func(bus.Event)) (*bus.Client, error) {
 	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
 	defer cancel()
-	return bus.Dial(ctx, bus.ClientOptions{URLs: t.Core, Pins: []bus.Pin{bus.Pin(t.CA)}, JWT: func() (string, error) { return jwt, nil }, Seed: seed, Name: "test", OnEvent: onEvent, MaxBackoff: 100 * time.Millisecond})
+	return bus.Dial(ctx, bus.ClientOptions{URLs: t.Core, Pins: []bus.Pin{bus.Pin(t.CA)}, JWT: func() (string, error) { return jwt, nil }, Seed: seed, Name: "test", Now: w.right, OnEvent: onEvent, MaxBackoff: 100 * time.Millisecond})
 }
 
 // enrol redeems a token with a fresh identity, or the given one.
@@ -238,7 +238,7 @@ func (s *wireSite) openDown(h heard, v any) error {
 
 func (s *wireSite) hello() (*wire.State, uint64) {
 	s.w.t.Helper()
-	s.say(wire.VerbHello, 0, &wire.Hello{Generation: s.generation, Version: "test", System: "test/test", At: time.Now().UnixMilli(), Trust: s.chain.Number})
+	s.say(wire.VerbHello, 0, &wire.Hello{Generation: s.generation, Version: "test", System: "test/test", At: s.w.right().UnixMilli(), Trust: s.chain.Number})
 	var st wire.State
 	n, err := s.answerNumber(wire.VerbState, &st)
 	if err != nil {
@@ -348,7 +348,7 @@ func (s *wireSite) converge(d wire.Desired) (run ledger.RunID, events []wire.Eve
 		}
 		out = append(out, o)
 	}
-	at := &wire.Attestation{Channel: d.Channel, Nonce: d.Nonce, Release: res.Release, Tree: res.Tree, Files: res.Totals.Files, Bytes: res.Totals.Bytes, At: time.Now().Unix(), OldestRead: time.Now().Unix()}
+	at := &wire.Attestation{Channel: d.Channel, Nonce: d.Nonce, Release: res.Release, Tree: res.Tree, Files: res.Totals.Files, Bytes: res.Totals.Bytes, At: s.w.right().Unix(), OldestRead: s.w.right().Unix()}
 	return run, s.events(run, d, out, &wire.Finished{Verdict: string(res.Verdict), Added: res.Added, Changed: res.Changed, Moved: res.Moved, Deleted: res.Deleted,
 		Unchanged: res.Unchanged, Files: res.Totals.Files, Bytes: res.Totals.Bytes, Fetched: res.BytesFetched, Held: res.BytesHeld}, at)
 }
@@ -367,7 +367,7 @@ func (s *wireSite) events(run ledger.RunID, d wire.Desired, out []wire.Outcome, 
 		if err != nil {
 			s.w.t.Fatal(err)
 		}
-		events = append(events, wire.Event{Run: run[:], Channel: d.Channel, At: time.Now().UnixMilli(), Kind: kind, Body: body})
+		events = append(events, wire.Event{Run: run[:], Channel: d.Channel, At: s.w.right().UnixMilli(), Kind: kind, Body: body})
 	}
 	body, err := wire.Encode(&wire.Started{Number: d.Number, Release: d.Release, Start: d.Start, Target: d.Target})
 	add(wire.StartedEvent, body, err)

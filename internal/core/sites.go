@@ -120,7 +120,7 @@ func (c *Core) loadSites(ctx context.Context) error {
 			x.ended = ids[i].Ended
 		}
 	}
-	if err := c.alarms.load(ctx); err != nil {
+	if err := c.alarms.Load(ctx); err != nil {
 		return err
 	}
 	seen, err := c.ledger.Sightings(ctx)
@@ -176,8 +176,8 @@ func (c *Core) tick(ctx context.Context) {
 			last = x.identity.Enrolled
 		}
 		// After a start of ours, sites get the time that they need to come back.
-		if last.Before(c.clock.started) {
-			last = c.clock.started
+		if last.Before(c.started) {
+			last = c.started
 		}
 		if d := now.Sub(last); d > c.o.Silent {
 			c.alarms.raise(Silent, "", a, fmt.Sprintf("site %s was not heard for %s: is the server up, does the agent run, does its network reach the Core?", a, d.Round(time.Second)))
@@ -195,6 +195,6 @@ func (c *Core) tick(ctx context.Context) {
 			c.ledgerWorks()
 		}
 	}
-	c.alarms.expire()
-	c.alarms.flush(ctx)
+	c.alarms.Expire()
+	c.alarms.Flush(ctx)
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"nightferry/internal/clock"
 	"nightferry/internal/fleet"
 	"nightferry/internal/halt"
 	"nightferry/internal/ledger"
@@ -104,7 +105,7 @@ func (c *Core) measureDue(ctx context.Context, ch *fleet.Channel) error {
 			c.alarms.over(Unmeasured, ch.Name, wire.Address{})
 			return nil
 		}
-		if !again && c.wall().Sub(old.At) < measureAgain {
+		if !again && !clock.Passed(old.At, c.wall(), measureAgain) {
 			return nil
 		}
 	}

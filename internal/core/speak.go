@@ -183,6 +183,8 @@ func (c *Core) auditDue(a wire.Address, code string) bool {
 func (c *Core) answer(a wire.Address, verb string, number uint64, v any) {
 	if err := c.send(a, verb, number, v); err != nil && !errors.Is(err, bus.ErrAway) {
 		c.trouble("send", err)
+	} else if err == nil {
+		c.works("send")
 	}
 }
 
@@ -374,6 +376,7 @@ func (c *Core) renew(ctx context.Context, m message, x *site) {
 		c.trouble("renew", err)
 		return
 	}
+	c.works("renew")
 	switch err := c.ledger.Renew(ctx, id.Public, now.Add(userLife), version); {
 	case errors.Is(err, ledger.ErrNotFound): // revoked since
 		return

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"nightferry/internal/clock"
 	"nightferry/internal/fleet"
 	"nightferry/internal/ledger"
 	"nightferry/internal/repo"
@@ -13,28 +14,43 @@ import (
 	"nightferry/internal/wire"
 )
 
+// daily is the period of what is done once a day: each day a little earlier, so
+// that none is left out.
+const daily = 23*time.Hour + 30*time.Minute
+
 // upkeep does once a day what has to be done, when it is due.
-func (c *Core) upkeep(ctx context.Context) {
-	now := c.o.Now()
-	if p := c.cert.Load(); p != nil && p.Leaf != nil && p.Leaf.NotAfter.Sub(now) < certLife/3 {
+func (c *Core) upkeep(ctx context.Context) error {
+	if p := c.cert.Load(); p != nil && p.Leaf != nil && p.Leaf.NotAfter.Sub(c.now()) < certLife/3 {
 		if err := c.newCert(); err != nil {
 			c.trouble("certificate", err)
 		} else {
+			c.works("certificate")
 			c.say(Event{Kind: Upkeep, Text: "the bus's certificate was renewed"})
 		}
 	}
-	now = c.motion.At(now)
-	due := func(last time.Time) bool { return now.Sub(last) >= 23*time.Hour+30*time.Minute }
-	if due(c.lastResign) && c.resign(ctx) {
+	if err := c.endLostRuns(ctx); err != nil && ctx.Err() == nil {
+		c.ledgerFailed(err)
+	}
+	now, err := c.agreed(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			c.trouble("clock", err)
+		}
+		return err
+	}
+	if clock.Due(c.lastResign, now, daily) && c.resign(ctx) {
 		c.lastResign = now // else it is tried again with the next look at what is due
 	}
-	if !due(c.lastPurge) {
-		return
+	if !clock.Due(c.lastPurge, now, daily) {
+		return nil
 	}
 	c.lastPurge = now
 	if err := c.Purge(ctx); err != nil {
 		c.trouble("upkeep", err)
+		return err
 	}
+	c.works("upkeep")
+	return nil
 }
 
 // resign signs the heads again, so that none expires while nothing is
@@ -66,36 +82,41 @@ func (c *Core) resign(ctx context.Context) (ok bool) {
 }
 
 // Purge removes the logs and the ledger's rows that are older than the
-// retention, and reports what it removed.
+// retention, as far as the clocks agree, and reports what it removed. It goes on
+// past what cannot be removed, and returns all errors.
 func (c *Core) Purge(ctx context.Context) error {
-	keep := c.settings.Load().Retention
-	now := c.wall()
-	text := ""
-	if keep.Logs > 0 {
-		gone, err := c.logs.Purge(now, keep.Logs)
-		if err != nil {
-			return err
-		}
-		text = fmt.Sprintf("%d log files of %d bytes", gone.Files, gone.Bytes)
-	}
-	rows, err := c.ledger.Prune(ctx, keep)
+	now, err := c.agreed(ctx)
 	if err != nil {
 		return err
 	}
+	if now, err = c.ledger.BeginPurge(ctx, now); err != nil {
+		return err
+	}
+	s := c.settings.Load()
+	keep := s.Retention
+	for _, ch := range s.Fleet.Channels {
+		keep.Releases = max(keep.Releases, ch.KeepWithin)
+	}
+	text := ""
+	if keep.Logs > 0 {
+		gone, logsErr := c.logs.Purge(now, keep.Logs)
+		err = errors.Join(err, logsErr)
+		text = fmt.Sprintf("%d log files of %d bytes", gone.Files, gone.Bytes)
+	}
+	rows, rowsErr := c.ledger.Prune(ctx, now, keep)
+	err = errors.Join(err, rowsErr)
 	if text != "" {
 		text += "; "
 	}
-	text += fmt.Sprintf("from the ledger %d events, %d exceptions, %d runs, %d attestations, %d incidents, %d halts, %d tokens, %d identities",
-		rows.Events, rows.Exceptions, rows.Runs, rows.Attestations, rows.Incidents, rows.Halts, rows.Tokens, rows.Identities)
+	text += "from the ledger " + rows.String()
+	err = errors.Join(err, c.ledger.Shrink(ctx))
 	c.shelf.forget(func(channel string, number uint64) bool {
 		rel, ok := c.newest.of(channel)
 		return !ok || number+8 > rel.Number
 	})
-	if err := c.pages.prune(c.o.Now()); err != nil {
-		return err
-	}
+	err = errors.Join(err, c.pages.prune(c.now()))
 	c.say(Event{Kind: Upkeep, Text: "removed: " + text})
-	return c.ledger.Audit(ctx, ledger.Deed{Who: actor(ctx), What: "purge", Object: "records", Detail: text})
+	return errors.Join(err, c.ledger.Audit(ctx, ledger.Deed{Who: actor(ctx), What: "purge", Object: "records", Detail: text}))
 }
 
 // Repo is the repository that the Core publishes into.
@@ -103,7 +124,7 @@ func (c *Core) Repo() trust.RepoID { return c.repo.Load().ID() }
 
 // Held returns the releases that sites hold or should hold, and the oldest that
 // the configuration retains, by channel: what gc must not remove, nor what is
-// newer.
+// newer. While the clocks differ nobody knows what keep_within retains.
 func (c *Core) Held(ctx context.Context) (map[string]map[uint64]bool, error) {
 	out := map[string]map[uint64]bool{}
 	add := func(channel string, number uint64) {
@@ -114,6 +135,10 @@ func (c *Core) Held(ctx context.Context) (map[string]map[uint64]bool, error) {
 			out[channel] = map[uint64]bool{}
 		}
 		out[channel][number] = true
+	}
+	now, err := c.agreed(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("which releases are retained: %w", err)
 	}
 	rows, err := c.ledger.AllDesired(ctx)
 	if err != nil {
@@ -139,7 +164,7 @@ func (c *Core) Held(ctx context.Context) (map[string]map[uint64]bool, error) {
 		add(h.Channel, h.Number)
 	}
 	for _, ch := range c.settings.Load().Fleet.Channels {
-		oldest, err := c.retains(ctx, &ch)
+		oldest, err := c.retains(ctx, &ch, now)
 		if err != nil {
 			return nil, err
 		}
@@ -150,7 +175,7 @@ func (c *Core) Held(ctx context.Context) (map[string]map[uint64]bool, error) {
 
 // retains returns the oldest release of a channel that its keep and keep_within
 // let stay; 0: there is none.
-func (c *Core) retains(ctx context.Context, ch *fleet.Channel) (uint64, error) {
+func (c *Core) retains(ctx context.Context, ch *fleet.Channel, now clock.Calendar) (uint64, error) {
 	newest, ok := c.newest.of(ch.Name)
 	if !ok {
 		return 0, nil
@@ -163,7 +188,7 @@ func (c *Core) retains(ctx context.Context, ch *fleet.Channel) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	since := c.wall().Add(-ch.KeepWithin)
+	since := now.Time().Add(-ch.KeepWithin)
 	for i := 1; i < len(list) && !list[i-1].Published.Before(since); i++ { // it was the newest until the one before it in the list came
 		oldest = min(oldest, list[i].Number)
 	}

@@ -113,13 +113,11 @@ func TestPurgeTellsWhatItRemoved(t *testing.T) {
 			}
 		}
 	}
-	w.ahead.Store(int64(29 * day))
-	w.upkeep()
+	w.pass(29 * day)
 	if told("0 log files of 0 bytes", " 0 runs"); len(w.logs()) != all {
 		t.Error("too early")
 	}
-	w.ahead.Store(int64(31 * day))
-	w.upkeep()
+	w.pass(31 * day)
 	told(fmt.Sprintf("%d log files of %d bytes", all, bytes), "1 exceptions", " 0 runs")
 	if len(w.logs()) != 0 || runs() != all {
 		t.Errorf("%d logs, %d runs", len(w.logs()), runs())
@@ -127,8 +125,8 @@ func TestPurgeTellsWhatItRemoved(t *testing.T) {
 	if r, err := w.core.Runs(t.Context(), ledger.RunFilter{Site: "osaka", Limit: 10}); err != nil || !slices.ContainsFunc(r, func(x ledger.Run) bool { return x.ID == run && x.State == "verified" }) {
 		t.Errorf("the summary: %+v, %v", r, err)
 	}
-	w.ahead.Store(int64(401 * day))
-	w.upkeep()
+	w.pass(399 * day)
+	w.pass(401 * day)
 	if told(fmt.Sprint(all, " runs")); runs() != 0 {
 		t.Errorf("%d runs are left", runs())
 	}
@@ -140,8 +138,8 @@ func TestPurgeTellsWhatItRemoved(t *testing.T) {
 	w.write("a.txt", "two")
 	w.publish("package")
 	measured(1)
-	w.ahead.Add(int64(3 * day))
-	w.upkeep()
+	w.pass(402 * day)
+	w.pass(404 * day)
 	if told("2 log files"); len(w.logs()) != 0 || runs() != 2 {
 		t.Errorf("%d logs, %d runs", len(w.logs()), runs())
 	}
@@ -306,4 +304,95 @@ func (w *world) head(key ed25519.PrivateKey, number uint64, release digest.Diges
 		w.t.Fatal(err)
 	}
 	return b
+}
+
+// TestWrongClockRemovesNothing: a Core whose clock is wrong for one round of the
+// upkeep removes nothing and signs nothing, tells of it, and does its daily work
+// again once the clock is right.
+func TestWrongClockRemovesNothing(t *testing.T) {
+	for name, wrong := range map[string]time.Duration{"ahead": 410 * 24 * time.Hour, "behind": -410 * 24 * time.Hour, "an hour": time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorldWith(t, nil, func(w *world) { w.settings.Fleet.Channels[1].KeepWithin = time.Hour })
+			w.write("a.txt", "one")
+			osaka := w.join("osaka")
+			w.publish("package")
+			_, events := osaka.converge(osaka.stateOf("package", 1))
+			osaka.deliver(events)
+			w.untilRendered()
+			w.begun()
+			logs, purges := len(w.logs()), w.purges()
+			head := testbed.ReadObject(t, w.store, repo.HeadKey("package"))
+
+			w.wrong.Store(int64(wrong))
+			w.core.UpkeepNow(t.Context())
+			if text := w.untilIncident("clock"); !strings.Contains(text, "the Core: this machine's clock is") {
+				t.Errorf("%q", text)
+			}
+			if err := w.core.Purge(t.Context()); err == nil {
+				t.Error("a purge that a person asks for is not refused")
+			}
+			if _, err := w.core.Held(t.Context()); err == nil {
+				t.Error("gc is told what is retained by a wrong clock")
+			}
+			runs, err := w.core.Runs(t.Context(), ledger.RunFilter{Site: "osaka"})
+			if n := len(w.logs()); err != nil || n < logs || len(runs) != 1 || w.purges() != purges {
+				t.Errorf("%d logs before, %d after; runs %+v, %v", logs, n, runs, err)
+			}
+			if !bytes.Equal(head, testbed.ReadObject(t, w.store, repo.HeadKey("package"))) {
+				t.Error("a head was signed under a wrong clock")
+			}
+
+			w.wrong.Store(0)
+			w.ahead.Add(int64(25 * time.Hour))
+			w.untilOver("clock")
+			w.core.UpkeepNow(t.Context())
+			if w.purges() == purges || bytes.Equal(head, testbed.ReadObject(t, w.store, repo.HeadKey("package"))) {
+				t.Error("the next day's work was not done")
+			}
+		})
+	}
+}
+
+// TestBothClocksWrong: where the store's clock is wrong, too, or shows a time a
+// year ahead as it comes back, a purge removes two days' worth at most.
+func TestBothClocksWrong(t *testing.T) {
+	w := newWorld(t, nil)
+	w.write("a.txt", "one")
+	w.publish("package")
+	w.untilRendered()
+	w.begun()
+	before := len(w.logs())
+	for range 3 {
+		w.ahead.Store(int64(410 * 24 * time.Hour))
+		w.upkeep()
+		w.ahead.Store(0)
+		w.upkeep()
+	}
+	if after := len(w.logs()); after < before {
+		t.Errorf("%d logs before, %d after", before, after)
+	}
+}
+
+// TestPublishUnderAWrongClock: the store's time dates a release and its head.
+func TestPublishUnderAWrongClock(t *testing.T) {
+	w := newWorld(t, nil)
+	w.write("a.txt", "one")
+	w.wrong.Store(int64(40 * 24 * time.Hour))
+	w.untilIncident("clock")
+	rel := w.publish("package")
+	r, err := repo.Open(t.Context(), w.store, repo.Options{Now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := r.Head(t.Context(), "package")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if good := time.Until(h.Expires); good > repo.HeadLife+time.Minute {
+		t.Errorf("the head is good for %s", good)
+	}
+	stored, err := r.Release(t.Context(), "package", rel.Number, rel.Digest)
+	if err != nil || time.Until(time.Unix(stored.Created, 0)) > time.Minute {
+		t.Errorf("release %+v, %v", stored, err)
+	}
 }

@@ -369,14 +369,6 @@ func (c *Core) Where(ctx context.Context, channel, name string) ([]Place, error)
 	return out, nil
 }
 
-// Incidents lists incidents: the open ones, or all. What a full ledger could
-// not take is among them.
-func (c *Core) Incidents(ctx context.Context, all bool) ([]ledger.Incident, error) {
-	c.alarms.flush(ctx)
-	list, err := c.ledger.Incidents(ctx, all)
-	return append(list, c.alarms.waiting(list)...), err
-}
-
 // Deeds lists the audit.
 func (c *Core) Deeds(ctx context.Context, f ledger.DeedFilter) ([]ledger.Deed, error) {
 	return c.ledger.Deeds(ctx, f)

@@ -50,11 +50,17 @@ type world struct {
 	events []core.Event
 	more   chan struct{}
 	log    strings.Builder // all that the process would have logged
-	ahead  atomic.Int64    // of the Core's clock
+	ahead  atomic.Int64    // of the Core's clock, and of the store's
+	wrong  atomic.Int64    // of the Core's clock alone
 	agents []func()        // stop the real agents
 }
 
-func (w *world) now() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }
+func (w *world) now() time.Time {
+	return time.Now().Add(time.Duration(w.ahead.Load() + w.wrong.Load()))
+}
+
+// right is the time that the store shows, and whoever's clock is right.
+func (w *world) right() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }
 
 // newWorld makes a Core over three sites in two domains, and starts it.
 func newWorld(t *testing.T, repoKey []byte) *world {
@@ -95,6 +101,7 @@ func newWorldWith(t *testing.T, repoKey []byte, change func(*world)) *world {
 		Version: "test", Now: w.now, Beat: 2 * time.Second, Poll: 500 * time.Millisecond,
 		OnEvent: w.hear, BusLog: func(_ bus.Level, s string) { w.note("bus: " + s) },
 	}
+	w.options.StoreAhead(func() time.Duration { return time.Duration(w.ahead.Load()) })
 	w.settings = core.Settings{Fleet: testFleet(w.source, w.dir), Retention: ledger.Retention{Logs: 30 * 24 * time.Hour, Summaries: 400 * 24 * time.Hour}}
 	change(w)
 	w.start()
@@ -247,6 +254,17 @@ func (w *world) upkeep() {
 	w.t.Helper()
 	w.begun()
 	w.core.UpkeepNow(w.t.Context())
+}
+
+// pass lets days pass until the clocks are ahead so much. A purge goes on by two
+// days at most.
+func (w *world) pass(until time.Duration) {
+	w.t.Helper()
+	const step = 48 * time.Hour
+	for left := until - time.Duration(w.ahead.Load()); left > 0; left -= step {
+		w.ahead.Add(int64(min(step, left)))
+		w.upkeep()
+	}
 }
 
 func (w *world) write(name, content string) {

@@ -110,6 +110,15 @@ func (x *tx) events(now time.Time, domain, site string, events []Event, c *Commi
 				c.Opened = append(c.Opened, p.Key)
 			}
 		}
+		for _, key := range e.Ended {
+			resolved, err := x.leave(now, key, domain, site)
+			if err != nil {
+				return err
+			}
+			if resolved {
+				c.Resolved = append(c.Resolved, key)
+			}
+		}
 		if e.Run.IsZero() {
 			continue
 		}

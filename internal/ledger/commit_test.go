@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"nightferry/internal/clock"
 	"nightferry/internal/digest"
 )
 
@@ -226,17 +227,17 @@ func TestPrune(t *testing.T) {
 	}
 	c.add(31 * day)
 	finish(3, true)
-	p, err := l.Prune(ctx, keep)
+	p, err := l.Prune(ctx, clock.CalendarAt(c.now()), keep)
 	must(t, err)
-	same(t, "after 31 days", p, Pruned{Exceptions: 2})
+	same(t, "after 31 days", p, Pruned{"exceptions": 2})
 	if got := bodies(t, l, runID(2)); len(got) != 2 {
 		t.Fatal("a run that has no log yet lost its events")
 	}
 	c.add(470 * day)
 	finish(4, true)
-	p, err = l.Prune(ctx, keep)
+	p, err = l.Prune(ctx, clock.CalendarAt(c.now()), keep)
 	must(t, err)
-	same(t, "after 501 days", p, Pruned{Events: 2, Exceptions: 1, Runs: 3, Attestations: 3, Incidents: 1, Halts: 1, Tokens: 1, Identities: 1})
+	same(t, "after 501 days", p, Pruned{"events": 2, "exceptions": 1, "runs": 3, "attestations": 3, "incidents": 1, "halts": 1, "tokens": 1, "identities": 1})
 	runs, err := l.Runs(ctx, RunFilter{})
 	must(t, err)
 	incidents, err := l.Incidents(ctx, true)
@@ -274,5 +275,22 @@ func TestBackup(t *testing.T) {
 	must(t, copied.Check(ctx))
 	if copied.CoreID() != l.CoreID() {
 		t.Fatal("the copy is another Core's")
+	}
+}
+
+// TestPurgeGoesOnByTwoDays: whatever a clock shows, a purge judges ages by a
+// time at most two days after that of the one before; a clock that was set back
+// is followed at once.
+func TestPurgeGoesOnByTwoDays(t *testing.T) {
+	l, c := newLedger(t)
+	start := c.now()
+	for i, x := range []struct{ shown, want time.Duration }{
+		{0, 0}, {24 * time.Hour, 24 * time.Hour}, {400 * 24 * time.Hour, 72 * time.Hour}, {400 * 24 * time.Hour, 120 * time.Hour},
+		{48 * time.Hour, 48 * time.Hour}, {-400 * 24 * time.Hour, -400 * 24 * time.Hour}, {0, 0},
+	} {
+		got, err := l.BeginPurge(t.Context(), clock.CalendarAt(start.Add(x.shown)))
+		if err != nil || !got.Time().Equal(start.Add(x.want)) {
+			t.Errorf("%d: the clock shows %v, the purge is at %v, %v; want %v", i, x.shown, got.Time().Sub(start), err, x.want)
+		}
 	}
 }

@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"fmt"
+	"time"
 )
 
 // AddHalt keeps an order. Adding it again changes nothing; another one with
@@ -89,8 +90,12 @@ func (l *Ledger) Halts(ctx context.Context, all bool) ([]Halt, error) {
 func (l *Ledger) Audit(ctx context.Context, d Deed) error {
 	now := l.now()
 	return l.update(ctx, fmt.Sprintf("write the audit record %q", d.What), func(x *tx) error {
-		return x.exec("INSERT INTO audit (at, who, what, object, detail) VALUES (?, ?, ?, ?, ?)", micros(now), d.Who, d.What, d.Object, d.Detail)
+		return x.audit(now, d)
 	})
+}
+
+func (x *tx) audit(now time.Time, d Deed) error {
+	return x.exec("INSERT INTO audit (at, who, what, object, detail) VALUES (?, ?, ?, ?, ?)", micros(now), d.Who, d.What, d.Object, d.Detail)
 }
 
 // Deeds lists the audit, the newest first.

@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -23,7 +24,7 @@ func (x *tx) open(now time.Time, p Problem) (opened bool, err error) {
 	}
 	var id, count int64
 	err = x.row(`INSERT INTO incidents (key, kind, scope, text, opened, last, count) VALUES (?1, ?2, ?3, ?4, ?5, ?5, 1)
-		ON CONFLICT (key) WHERE resolved = 0 DO UPDATE SET last = excluded.last, count = count + 1 RETURNING id, count`,
+		ON CONFLICT (key) WHERE resolved = 0 DO UPDATE SET text = excluded.text, last = excluded.last, count = count + 1 RETURNING id, count`,
 		p.Key, p.Kind, p.Scope, p.Text, micros(now)).Scan(&id, &count)
 	if err != nil {
 		return false, err
@@ -38,18 +39,56 @@ func (x *tx) open(now time.Time, p Problem) (opened bool, err error) {
 // changes nothing.
 func (l *Ledger) Leave(ctx context.Context, key, domain, site string) (resolved bool, err error) {
 	now := l.now()
-	err = l.update(ctx, fmt.Sprintf("leave incident %s", key), func(x *tx) error {
-		n, err := x.count(`UPDATE members SET left_at = ? WHERE domain = ? AND site = ? AND left_at = 0
-			AND incident = (SELECT id FROM incidents WHERE key = ? AND resolved = 0)`, micros(now), domain, site, key)
-		if err != nil || n == 0 {
-			return err
-		}
-		n, err = x.count(`UPDATE incidents SET resolved = ? WHERE key = ? AND resolved = 0
-			AND NOT EXISTS (SELECT 1 FROM members WHERE incident = id AND left_at = 0)`, micros(now), key)
-		resolved = n == 1
+	err = l.update(ctx, fmt.Sprintf("leave incident %s", key), func(x *tx) (err error) {
+		resolved, err = x.leave(now, key, domain, site)
 		return err
 	})
 	return resolved && err == nil, err
+}
+
+func (x *tx) leave(now time.Time, key, domain, site string) (resolved bool, err error) {
+	n, err := x.count(`UPDATE members SET left_at = ? WHERE domain = ? AND site = ? AND left_at = 0
+		AND incident = (SELECT id FROM incidents WHERE key = ? AND resolved = 0)`, micros(now), domain, site, key)
+	if err != nil || n == 0 {
+		return false, err
+	}
+	n, err = x.count(`UPDATE incidents SET resolved = ? WHERE key = ? AND resolved = 0
+		AND NOT EXISTS (SELECT 1 FROM members WHERE incident = id AND left_at = 0)`, micros(now), key)
+	return n == 1, err
+}
+
+// CloseIncident ends an open incident for all its members on a person's word,
+// and writes the audit in the same transaction. The deed's object is the
+// incident's key.
+func (l *Ledger) CloseIncident(ctx context.Context, id int64, d Deed) (i Incident, err error) {
+	return l.judge(ctx, id, d, "resolved = ?1, closed")
+}
+
+// AckIncident notes that a person knows of an open incident, and writes the
+// audit in the same transaction.
+func (l *Ledger) AckIncident(ctx context.Context, id int64, d Deed) (i Incident, err error) {
+	return l.judge(ctx, id, d, "acked")
+}
+
+// judge puts a person's word into a column of an open incident.
+func (l *Ledger) judge(ctx context.Context, id int64, d Deed, column string) (i Incident, err error) {
+	now := l.now()
+	word := d.Who + ": " + d.Detail
+	err = l.update(ctx, fmt.Sprintf("%s %d", d.What, id), func(x *tx) error {
+		err := x.row("UPDATE incidents SET "+column+" = ?2 WHERE id = ?3 AND resolved = 0 AND ?1 > 0 RETURNING id, key, kind, scope, text", micros(now), word, id).
+			Scan(&i.ID, &i.Key, &i.Kind, &i.Scope, &i.Text)
+		if err != nil {
+			return err
+		}
+		if strings.HasPrefix(column, "resolved") {
+			if err := x.exec("UPDATE members SET left_at = ? WHERE incident = ? AND left_at = 0", micros(now), id); err != nil {
+				return err
+			}
+		}
+		d.Object = fmt.Sprintf("incident %d %s", id, i.Key)
+		return x.audit(now, d)
+	})
+	return i, err
 }
 
 // Resolve ends the open incident with that key; resolved is false when there
@@ -72,8 +111,8 @@ func (l *Ledger) Resolve(ctx context.Context, key string) (resolved bool, err er
 // ones, or with all the newest 1 000.
 func (l *Ledger) Incidents(ctx context.Context, all bool) ([]Incident, error) {
 	list, err := many(ctx, l.read, "list incidents", func(s scanner, i *Incident) error {
-		return s.Scan(&i.ID, &i.Key, &i.Kind, &i.Scope, &i.Text, moment{&i.Opened}, moment{&i.Last}, &i.Count, moment{&i.Resolved})
-	}, `SELECT id, key, kind, scope, text, opened, last, count, resolved FROM incidents WHERE resolved = 0 OR ?1
+		return s.Scan(&i.ID, &i.Key, &i.Kind, &i.Scope, &i.Text, moment{&i.Opened}, moment{&i.Last}, &i.Count, moment{&i.Resolved}, &i.Closed, &i.Acked)
+	}, `SELECT id, key, kind, scope, text, opened, last, count, resolved, closed, acked FROM incidents WHERE resolved = 0 OR ?1
 		ORDER BY id DESC LIMIT iif(?1, ?2, -1)`, all, limitDefault)
 	if err != nil {
 		return nil, err

@@ -14,27 +14,29 @@ import (
 	"nightferry/internal/digest"
 )
 
-// clock is a time that the test moves.
-type clock struct {
+// handClock is a time that the test moves.
+type handClock struct {
 	mu sync.Mutex
 	t  time.Time
 }
 
-func (c *clock) now() time.Time {
+func (c *handClock) now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.t
 }
 
-func (c *clock) add(d time.Duration) {
+func (c *handClock) add(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.t = c.t.Add(d)
 }
 
-func newClock() *clock { return &clock{t: time.Date(2026, 3, 1, 22, 0, 0, 123456000, time.UTC)} }
+func newClock() *handClock {
+	return &handClock{t: time.Date(2026, 3, 1, 22, 0, 0, 123456000, time.UTC)}
+}
 
-func openAt(t *testing.T, path string, c *clock) *Ledger {
+func openAt(t *testing.T, path string, c *handClock) *Ledger {
 	t.Helper()
 	l, err := Open(t.Context(), path, Options{Now: c.now})
 	must(t, err)
@@ -42,7 +44,7 @@ func openAt(t *testing.T, path string, c *clock) *Ledger {
 	return l
 }
 
-func newLedger(t *testing.T) (*Ledger, *clock) {
+func newLedger(t *testing.T) (*Ledger, *handClock) {
 	t.Helper()
 	c := newClock()
 	return openAt(t, filepath.Join(t.TempDir(), "ledger.db"), c), c

@@ -97,7 +97,7 @@ func connect(path, extra string, conns int) (*sql.DB, error) {
 	if !strings.HasPrefix(p, "/") {
 		p = "/" + p // C:/… becomes file:///C:/…
 	}
-	dsn := "file://" + (&url.URL{Path: p}).EscapedPath() + "?mode=rw&_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)" +
+	dsn := "file://" + (&url.URL{Path: p}).EscapedPath() + "?mode=rw&_pragma=busy_timeout(10000)&_pragma=auto_vacuum(2)&_pragma=journal_mode(WAL)" +
 		"&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)&_pragma=trusted_schema(0)&" + extra
 	c, err := sqlite.NewConnector(dsn)
 	if err != nil {

@@ -113,6 +113,7 @@ type Event struct {
 	Exceptions []Exception
 	Finish     *Finish
 	Incidents  []Problem // opened in the same transaction
+	Ended      []string  // keys of incidents in which the site's part ends in the same transaction
 }
 
 // Start opens a run, or completes what is known of it.
@@ -234,8 +235,9 @@ type Committed struct {
 	Fresh int
 	// NewGeneration: the site's spool is another one than before.
 	NewGeneration bool
-	// Opened are the keys of incidents that the batch opened.
-	Opened []string
+	// Opened and Resolved are the keys of incidents that the batch opened, and
+	// ended altogether.
+	Opened, Resolved []string
 	// Finished are the runs that ended with the batch.
 	Finished []RunID
 }
@@ -260,6 +262,8 @@ type Incident struct {
 	Last     time.Time `json:"last"`  // last reported
 	Count    int64     `json:"count"` // reports
 	Resolved time.Time `json:"resolved,omitzero"`
+	Closed   string    `json:"closed,omitempty"` // by whom and why, where a person ended it
+	Acked    string    `json:"acked,omitempty"`  // by whom, with his note, where somebody knows of it
 	Members  []Member  `json:"members"`
 }
 
@@ -316,17 +320,6 @@ type DeedFilter struct {
 // Retention tells how long to keep what. Zero keeps for ever.
 type Retention struct {
 	Logs      time.Duration // events and exceptions of runs that ended
-	Summaries time.Duration // runs, attestations, resolved incidents, lifted halts, spent tokens, ended identities
-}
-
-// Pruned counts the rows that a Prune removed.
-type Pruned struct {
-	Events       int64 `json:"events"`
-	Exceptions   int64 `json:"exceptions"`
-	Runs         int64 `json:"runs"`
-	Attestations int64 `json:"attestations"`
-	Incidents    int64 `json:"incidents"`
-	Halts        int64 `json:"halts"`
-	Tokens       int64 `json:"tokens"`
-	Identities   int64 `json:"identities"`
+	Summaries time.Duration // runs, resolved incidents, lifted halts, spent tokens, ended identities, what is known of sites that are gone, and the audit (90 days at least)
+	Releases  time.Duration // releases that no site holds or should hold; at least as long as Summaries
 }

@@ -5,68 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math"
 	"os"
 	"path/filepath"
-	"time"
 
 	"nightferry/internal/durable"
 )
-
-// pruneStep bounds the rows that one step of a Prune removes, so that commits
-// never wait long behind it.
-const pruneStep = 2000
-
-// Prune removes what is older than r keeps. It never touches an open incident,
-// an active halt, a site's identity, the audit, or the events of a run that
-// ended and whose log file is not complete. It works in small steps, between
-// which others can write; the counts hold what was removed even when it
-// returns an error.
-func (l *Ledger) Prune(ctx context.Context, r Retention) (p Pruned, err error) {
-	now := l.now()
-	logs, old := cutoff(now, r.Logs), cutoff(now, r.Summaries)
-	// A run that never ends (its site is gone) is over when nobody has heard of it for as long as summaries are kept.
-	const past = "(finished > 0 AND finished < ?1 AND rendered > 0 OR last < ?1)"
-	for _, s := range []struct {
-		table, where string
-		before       int64
-		count        *int64
-	}{
-		{"events", "run IN (SELECT seq FROM runs WHERE finished > 0 AND finished < ?1 AND rendered > 0)", logs, &p.Events},
-		{"exceptions", "at < ?1 AND run IN (SELECT seq FROM runs WHERE finished > 0)", logs, &p.Exceptions},
-		// What hangs on a run goes before it, so that it is counted and no step is larger than its bound.
-		{"events", "run IN (SELECT seq FROM runs WHERE " + past + ")", old, &p.Events},
-		{"exceptions", "run IN (SELECT seq FROM runs WHERE " + past + ")", old, &p.Exceptions},
-		{"attestations", "run IN (SELECT seq FROM runs WHERE " + past + ")", old, &p.Attestations},
-		{"runs", past, old, &p.Runs},
-		{"incidents", "resolved > 0 AND resolved < ?1", old, &p.Incidents},
-		{"halts", "resumed > 0 AND resumed < ?1", old, &p.Halts},
-		{"tokens", "max(expires, used) < ?1", old, &p.Tokens},
-		{"identities", "ended > 0 AND max(ended, jwt_expires) < ?1", old, &p.Identities},
-	} {
-		if s.before == math.MinInt64 {
-			continue
-		}
-		query := fmt.Sprintf("DELETE FROM %s WHERE rowid IN (SELECT rowid FROM %s WHERE %s LIMIT %d)", s.table, s.table, s.where, pruneStep)
-		for n := int64(pruneStep); n == pruneStep; {
-			if err := l.update(ctx, "prune "+s.table, func(x *tx) (err error) {
-				n, err = x.count(query, s.before)
-				return err
-			}); err != nil {
-				return p, err
-			}
-			*s.count += n
-		}
-	}
-	return p, nil
-}
-
-func cutoff(now time.Time, keep time.Duration) int64 {
-	if keep <= 0 {
-		return math.MinInt64
-	}
-	return micros(now.Add(-keep))
-}
 
 // Backup writes a consistent copy of the ledger to path, which must not exist,
 // while others go on. The copy is whole or not there, and readable by its owner

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"nightferry/internal/clock"
 	"nightferry/internal/digest"
 	"nightferry/internal/manifest"
 	"nightferry/internal/pack"
@@ -115,7 +116,9 @@ const resignAfter = 23 * time.Hour
 
 // resign signs the head again, if that is due.
 func (p *push) resign(ctx context.Context) error {
-	if p.o.DryRun || p.head.Expires.Sub(p.o.Now()) > repo.HeadLife-resignAfter {
+	left := p.head.Expires.Sub(p.r.StoreTime())
+	// A head that is good for longer was signed under a wrong clock.
+	if p.o.DryRun || left > repo.HeadLife-resignAfter && left <= repo.HeadLife+clock.Tolerance {
 		return nil
 	}
 	if _, err := p.r.Renew(ctx, p.o.Channel, p.o.Key, p.head.Number, p.head.Release); err != nil {

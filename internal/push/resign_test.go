@@ -27,7 +27,7 @@ func TestUnchangedPushSignsTheHeadAgain(t *testing.T) {
 	push := func(later time.Duration, dry bool) (*Result, *repo.Head) {
 		t.Helper()
 		now := func() time.Time { return start.Add(later) }
-		r, err := repo.Open(t.Context(), g.store, repo.Options{Now: now})
+		r, err := repo.Open(t.Context(), dated{g.store, now}, repo.Options{Now: now})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -64,6 +64,53 @@ func TestUnchangedPushSignsTheHeadAgain(t *testing.T) {
 	}
 }
 
+// dated is a store with a clock that the test moves.
+type dated struct {
+	bucket.Store
+	now func() time.Time
+}
+
+func (s dated) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, bucket.Info, error) {
+	body, info, err := s.Store.Get(ctx, key, off, n)
+	info.Date = s.now()
+	return body, info, err
+}
+
+// TestHeadIsGoodByTheStoresTime: a wrong clock of whoever pushes makes no head
+// that is good for longer, and dates no release in the future.
+func TestHeadIsGoodByTheStoresTime(t *testing.T) {
+	g := newRig(t, nil)
+	g.write("a", []byte("a"))
+	state, err := durable.Open(g.state, durable.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer state.Close()
+	real := time.Now()
+	for i, wrong := range []time.Duration{40 * 24 * time.Hour, 80 * 24 * time.Hour} { // the second finds nothing new
+		now := func() time.Time { return real.Add(wrong) }
+		r, err := repo.Open(t.Context(), dated{g.store, func() time.Time { return real }}, repo.Options{Now: now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := Run(t.Context(), r, g.source, Options{Channel: "package", Key: g.key, State: state, Now: now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h, err := r.Head(t.Context(), "package")
+		if err != nil {
+			t.Fatal(err)
+		}
+		rel, err := r.Release(t.Context(), "package", res.Number, res.Digest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if good := h.Expires.Sub(real); good > repo.HeadLife+time.Minute || rel.Created > real.Unix()+60 {
+			t.Errorf("push %d: the head is good for %v, the release is dated %v", i, good, time.Unix(rel.Created, 0))
+		}
+	}
+}
+
 // afterHead runs something once the head was read for the first time.
 type afterHead struct {
 	bucket.Store
@@ -88,7 +135,7 @@ func TestUnchangedPushSignsNoOtherHead(t *testing.T) {
 	}
 	later := time.Now().Add(24 * time.Hour)
 	var head []byte
-	s := &afterHead{Store: g.store, then: func() {
+	s := &afterHead{Store: dated{g.store, func() time.Time { return later }}, then: func() {
 		another := *g
 		another.source, another.state, another.memory = t.TempDir(), t.TempDir(), nil
 		another.write("b", []byte("b"))

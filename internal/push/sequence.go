@@ -156,7 +156,7 @@ type sequencer struct {
 }
 
 func (p *push) newSequencer(cat *scan.CatalogueWriter) *sequencer {
-	s := &sequencer{p: p, cat: cat, check: manifest.Checker{Portable: !p.o.AllowUnportable}, start: p.o.Now()}
+	s := &sequencer{p: p, cat: cat, check: manifest.Checker{Portable: !p.o.AllowUnportable}, start: p.r.StoreTime()}
 	s.pages.Emit = func(page []byte, first string, entries int) error {
 		id, err := p.store.page(page)
 		s.refs = append(s.refs, manifest.PageRef{ID: id, Entries: int64(entries), First: first})

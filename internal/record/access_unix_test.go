@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"nightferry/internal/clock"
 )
 
 // groups are two that this account may give files to: any, as root.
@@ -122,7 +124,7 @@ func TestPurgeFollowsNoLink(t *testing.T) {
 	must(t, os.Symlink(outside, filepath.Join(l.root.Dir(), "apac", "tokyo")))
 	link := filepath.Join(channel, old.Format(dayLayout), at("", "", day, 9).Run+suffix)
 	must(t, os.Symlink(precious, link))
-	p, err := l.Purge(day, 24*60*60*1e9)
+	p, err := l.Purge(clock.CalendarAt(day), 24*60*60*1e9)
 	must(t, err)
 	if p.Files != 1 {
 		t.Fatalf("purged %+v", p)

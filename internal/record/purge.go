@@ -5,6 +5,8 @@ import (
 	"io/fs"
 	"path"
 	"time"
+
+	"nightferry/internal/clock"
 )
 
 // Purged is what a Purge removed.
@@ -18,13 +20,13 @@ type Purged struct {
 // the folders that are empty then; a keep of zero or less removes nothing. It
 // touches only what is named as a log, follows no link, goes on after an error
 // and returns all of them.
-func (l *Logs) Purge(now time.Time, keep time.Duration) (p Purged, err error) {
+func (l *Logs) Purge(now clock.Calendar, keep time.Duration) (p Purged, err error) {
 	if keep <= 0 {
 		return p, nil
 	}
 	var errs []error
 	err = l.days(func(place Place, folder string) error {
-		if place.Date.AddDate(0, 0, 1).After(now.Add(-keep)) {
+		if place.Date.AddDate(0, 0, 1).After(now.Add(-keep).Time()) {
 			return nil
 		}
 		errs = append(errs, l.purgeDay(folder, &p))

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"nightferry/internal/clock"
 	"nightferry/internal/durable"
 )
 
@@ -243,11 +244,11 @@ func TestPurge(t *testing.T) {
 	must(t, os.WriteFile(kept, nil, 0o640))
 
 	for _, keep := range []time.Duration{0, 40*24*time.Hour + 1} {
-		p, err := l.Purge(day, keep)
+		p, err := l.Purge(clock.CalendarAt(day), keep)
 		must(t, err)
 		same(t, "nothing to purge", p, Purged{})
 	}
-	p, err := l.Purge(day, 30*24*time.Hour)
+	p, err := l.Purge(clock.CalendarAt(day), 30*24*time.Hour)
 	must(t, err)
 	if p.Files != 5 || p.Folders != 1+3+2 || p.Bytes == 0 {
 		t.Fatalf("purged %+v", p)

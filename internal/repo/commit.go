@@ -157,7 +157,7 @@ func (r *Repo) conflict(channel string, number uint64) error {
 }
 
 func (r *Repo) putHead(ctx context.Context, key ed25519.PrivateKey, channel string, number uint64, rel *Release, etag string) error {
-	h := trust.Head{Release: rel.Digest, Expires: r.now().Add(HeadLife).Unix()}
+	h := trust.Head{Release: rel.Digest, Expires: r.StoreTime().Add(HeadLife).Unix()}
 	payload, err := h.Encode()
 	if err != nil {
 		return err

@@ -90,7 +90,7 @@ func (r *Repo) PushHead(ctx context.Context, channel string) (*Head, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &Head{Number: rel.Number, Release: rel.Digest, Expires: r.now(), Signer: rel.Signer, Behind: true}, nil
+		return &Head{Number: rel.Number, Release: rel.Digest, Expires: r.StoreTime(), Signer: rel.Signer, Behind: true}, nil
 	}
 	if err != nil {
 		return nil, err

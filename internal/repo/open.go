@@ -12,6 +12,7 @@ import (
 
 	"nightferry/internal/bucket"
 	"nightferry/internal/chunk"
+	"nightferry/internal/clock"
 	"nightferry/internal/digest"
 	"nightferry/internal/frame"
 	"nightferry/internal/seal"
@@ -55,6 +56,7 @@ type Repo struct {
 	format Format
 	keys   *seal.Keys
 	now    func() time.Time
+	clock  clock.Skew
 	doc    *trust.Doc
 
 	onRetry func(error)
@@ -75,7 +77,9 @@ var ErrKey = errors.New("repository key")
 // newer document.
 func Open(ctx context.Context, s bucket.Store, o Options) (*Repo, error) {
 	r := &Repo{store: s, now: o.Now, onRetry: o.OnRetry}
-	err := r.readGood(ctx, formatKey, maxFormat, func(b []byte, _ bucket.Info) error {
+	asked := clock.LocalAt(o.Now())
+	err := r.readGood(ctx, formatKey, maxFormat, func(b []byte, info bucket.Info) error {
+		r.clock.Compare(clock.StoreAt(info.Date), asked, clock.LocalAt(o.Now()))
 		f, err := DecodeFormat(b)
 		if err == nil {
 			r.format = *f
@@ -175,6 +179,12 @@ func (r *Repo) acceptTrust(n uint64, b []byte) error {
 	r.doc = doc
 	r.memory.Root, r.memory.Trust, r.memory.TrustDoc = s.Signer, n, b
 	return nil
+}
+
+// StoreTime is the store's time, which dates what is signed here: a wrong clock
+// of this machine signs nothing that is good for too long, or not good yet.
+func (r *Repo) StoreTime() time.Time {
+	return r.clock.Store(clock.LocalAt(r.now())).Time()
 }
 
 // Memory returns what to remember now.

@@ -34,7 +34,7 @@ func (s *Segments) Rebuild(ctx context.Context, fill func(add func(*Batch) error
 		root = index.Root{Sequence: was.Sequence + 1, Lost: was.Lost + 1, Condemned: was.Condemned}
 	} else {
 		// How far the lost root had counted nobody knows; the time is further.
-		n := uint64(r.now().Unix())
+		n := uint64(r.StoreTime().Unix())
 		root = index.Root{Sequence: n, Lost: n}
 	}
 	done := merges{segs: s}
@@ -44,7 +44,7 @@ func (s *Segments) Rebuild(ctx context.Context, fill func(add func(*Batch) error
 			return err
 		}
 		root.Segments = slices.Insert(root.Segments, 0, ref)
-		return done.shrink(ctx, &root, r.now())
+		return done.shrink(ctx, &root, r.StoreTime())
 	})
 	if err != nil {
 		return nil, err

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"nightferry/internal/tasks"
+)
+
+func newCoreTasks(e *env) *cobra.Command {
+	var f coreFlags
+	cmd := e.command(verb{
+		use:     "tasks [flags]",
+		short:   "List what the running Core does again and again",
+		long:    "Lists the Core's tasks: how often each one is due, how late it may be, and when it last succeeded. A task that is overdue is an incident of kind overdue; it delays no other task.",
+		example: "nightferry core tasks\nnightferry core tasks --json",
+		run: func(ctx context.Context, _ []string) error {
+			a, err := f.ask()
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			var list []tasks.Status
+			if err := a.get(ctx, "/v1/tasks", nil, &list); err != nil {
+				return err
+			}
+			t := table{head: []string{"TASK", "EVERY", "BOUND", "LAST SUCCESS", "STATE"}, cut: []int{4}}
+			for _, x := range list {
+				e.event("task", x)
+				t.add(x.Name, every(x.Period), x.Bound.String(), e.lastOf(x.Success), stateOf(&x))
+			}
+			e.show(&t, "no task is known")
+			return nil
+		},
+	})
+	f.add(cmd)
+	return cmd
+}
+
+func every(period time.Duration) string {
+	if period == 0 {
+		return "when due"
+	}
+	return period.String()
+}
+
+func (e *env) lastOf(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return e.ago(t)
+}
+
+func stateOf(x *tasks.Status) string {
+	switch {
+	case x.Overdue && !x.Running.IsZero():
+		return "OVERDUE, running"
+	case x.Overdue:
+		return "OVERDUE: " + x.Error
+	case !x.Running.IsZero():
+		return "running"
+	case x.Error != "":
+		return "failed: " + x.Error
+	}
+	return "ok"
+}

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"nightferry/internal/core"
+)
+
+// incidentRequest is a person's word about an open incident.
+type incidentRequest struct {
+	ID   int64  `json:"id"`
+	Text string `json:"text"`
+}
+
+// newIncidentWord makes a command that says something of one open incident.
+func newIncidentWord(e *env, name, flag, usage string, v verb) *cobra.Command {
+	var f coreFlags
+	var text string
+	v.use, v.min, v.max = name+" ID [flags]", 1, 1
+	v.run = func(ctx context.Context, args []string) error {
+		id, err := strconv.ParseInt(args[0], 10, 64)
+		if err != nil || id <= 0 {
+			return &usageError{err: fmt.Errorf("incident %q: want the number that nightferry incidents shows", args[0])}
+		}
+		if strings.TrimSpace(text) == "" {
+			return &usageError{err: errors.New("--" + flag + " is required: the audit keeps it")}
+		}
+		a, err := f.ask()
+		if err != nil {
+			return err
+		}
+		defer a.Close()
+		var i core.Incident
+		if err := a.post(ctx, "/v1/incidents/"+name, incidentRequest{id, text}, &i); err != nil {
+			return err
+		}
+		e.event("incident", i)
+		e.summary("incident %d (%s): done", id, shown(i.Key))
+		return nil
+	}
+	cmd := e.command(v)
+	f.add(cmd)
+	cmd.Flags().StringVar(&text, flag, "", usage)
+	return cmd
+}
+
+func newIncidentsClose(e *env) *cobra.Command {
+	return newIncidentWord(e, "close", "reason", "why it is over, as `TEXT` for the audit", verb{
+		short:   "Close an open incident",
+		long:    "Closes an open incident for all its sites. Use it where nothing can show the Core that the cause has gone. If the cause lasts, a new incident opens. The audit keeps the reason.",
+		example: "nightferry incidents close 12 --reason 'the server was scrapped'",
+	})
+}
+
+func newIncidentsAck(e *env) *cobra.Command {
+	return newIncidentWord(e, "ack", "note", "who does what about it, as `TEXT` for the audit", verb{
+		short:   "Acknowledge an open incident",
+		long:    "Notes that somebody knows of an open incident: no daily reminder is sent for it. It stays open until its cause has gone. The audit keeps the note.",
+		example: "nightferry incidents ack 12 --note 'disk is ordered'",
+	})
+}
+
+// sitesTold is how many sites of an incident a line names.
+const sitesTold = 8
+
+// where names the sites that an incident is open at, or was.
+func where(x *core.Incident) string {
+	var names []string
+	for _, m := range x.Members {
+		if m.Site != "" && (m.Left.IsZero() || !x.Resolved.IsZero()) {
+			names = append(names, shown(m.Site))
+		}
+	}
+	switch {
+	case len(names) == 0:
+		return "core"
+	case len(names) == 1:
+		return "site " + names[0]
+	case len(names) > sitesTold:
+		return "sites " + strings.Join(names[:sitesTold], ", ") + " and " + group(int64(len(names)-sitesTold)) + " more"
+	}
+	return "sites " + strings.Join(names, ", ")
+}
+
+// showIncident prints what is wrong, and where: the text is a sentence or two,
+// for which no column is wide enough.
+func (e *env) showIncident(x *core.Incident) {
+	if e.json {
+		return
+	}
+	times := "reported once"
+	if x.Count > 1 {
+		times = "reported " + group(x.Count) + " times, last " + e.ago(x.Last)
+	}
+	e.print("%-4d %s  %s, %s, %s", x.ID, minute(x.Opened), shown(x.Kind), where(x), times)
+	line := func(text string) { e.print("%s", indent(wrap(said(text), lineWidth-2))) }
+	line(x.Text)
+	if x.Resolved.IsZero() {
+		line("Remedy: " + x.Remedy)
+	}
+	if x.Acked != "" {
+		line("Acknowledged by " + x.Acked)
+	}
+	switch {
+	case x.Closed != "":
+		line("Closed " + minute(x.Resolved) + " by " + x.Closed)
+	case !x.Resolved.IsZero():
+		line("Over since " + minute(x.Resolved))
+	}
+}

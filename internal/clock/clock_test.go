@@ -1,0 +1,55 @@
+package clock
+
+import (
+	"errors"
+	"testing"
+	"time"
+)
+
+var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+// TestDue: a last time in the future, which a wrong clock has left, never stops
+// a task.
+func TestDue(t *testing.T) {
+	now := LocalAt(noon)
+	for _, x := range []struct {
+		last Local
+		due  bool
+	}{{Local{}, true}, {now, false}, {now.Add(-time.Hour), true}, {now.Add(-time.Hour + 1), false}, {now.Add(1), true}, {now.Add(9000 * time.Hour), true}} {
+		if got := Due(x.last, now, time.Hour); got != x.due {
+			t.Errorf("last %v: due %t", x.last.Time(), got)
+		}
+	}
+}
+
+// TestSkew: the store's time is known after a comparison; only clocks that were
+// compared lately, and are close, agree.
+func TestSkew(t *testing.T) {
+	var s Skew
+	now := LocalAt(noon)
+	if got := s.Store(now); got.Time() != noon {
+		t.Errorf("before a comparison: %v", got)
+	}
+	if _, err := s.Agreed(now); !errors.Is(err, ErrNotCompared) {
+		t.Errorf("%v", err)
+	}
+	s.Compare(Store{}, now, now) // an answer without a date
+	if _, err := s.Agreed(now); !errors.Is(err, ErrNotCompared) {
+		t.Errorf("%v", err)
+	}
+	s.Compare(StoreAt(noon.Add(-time.Second)), now, now) // as exact as a date of whole seconds can be
+	if got, err := s.Agreed(now); err != nil || got.Time() != noon {
+		t.Errorf("%v, %v", got, err)
+	}
+	if _, err := s.Agreed(now.Add(time.Hour)); !errors.Is(err, ErrNotCompared) {
+		t.Errorf("an hour later: %v", err)
+	}
+	s.Compare(StoreAt(noon.Add(-40*24*time.Hour)), now, now)
+	differ := (*DifferError)(nil)
+	if _, err := s.Agreed(now); !errors.As(err, &differ) || differ.Ahead.Round(time.Minute) != 40*24*time.Hour {
+		t.Errorf("%v", err)
+	}
+	if got, want := s.Store(now.Add(time.Minute)).Time(), noon.Add(-40*24*time.Hour+time.Minute+500*time.Millisecond); !got.Equal(want) {
+		t.Errorf("a minute later: %v, want %v", got, want)
+	}
+}

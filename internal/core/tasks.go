@@ -1,0 +1,44 @@
+package core
+
+import (
+	"context"
+	"time"
+
+	"nightferry/internal/tasks"
+	"nightferry/internal/wire"
+)
+
+// How late the end of a task's turn may be.
+const (
+	lateTask = time.Hour
+	lateLong = 12 * time.Hour // what reads a whole source or the whole bucket
+)
+
+// publishTask begins the name of the task that publishes a channel.
+const publishTask = "publish "
+
+// newTasks makes the tasks, with a clock that no step of the wall clock moves.
+func (c *Core) newTasks() *tasks.Service {
+	return tasks.New(tasks.Options{Alarms: taskAlarms{c}, Now: time.Now})
+}
+
+type taskAlarms struct{ core *Core }
+
+func (a taskAlarms) Overdue(task, text string) {
+	a.core.alarms.raise(Overdue, task, wire.Address{}, text)
+}
+
+func (a taskAlarms) OnTime(task string) { a.core.alarms.over(Overdue, task, wire.Address{}) }
+
+// every takes the turns of a task until ctx ends.
+func (c *Core) every(ctx context.Context, name string, period, bound time.Duration, do func(context.Context) error) error {
+	return c.tasks.Run(ctx, tasks.Task{Name: name, Period: period, Bound: bound, Do: do})
+}
+
+// quiet is a task whose failures are told by what it does.
+func quiet(do func(context.Context)) func(context.Context) error {
+	return func(ctx context.Context) error { do(ctx); return nil }
+}
+
+// Tasks lists what the Core does again and again.
+func (c *Core) Tasks() []tasks.Status { return c.tasks.List() }

@@ -1,0 +1,351 @@
+package incident
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"nightferry/internal/clock"
+	"nightferry/internal/ledger"
+	"nightferry/internal/wire"
+)
+
+// Records is where incidents are kept.
+type Records interface {
+	OpenIncident(ctx context.Context, p ledger.Problem) (opened bool, err error)
+	Leave(ctx context.Context, key, domain, site string) (resolved bool, err error)
+	Incidents(ctx context.Context, all bool) ([]ledger.Incident, error)
+	CloseIncident(ctx context.Context, id int64, d ledger.Deed) (ledger.Incident, error)
+	AckIncident(ctx context.Context, id int64, d ledger.Deed) (ledger.Incident, error)
+}
+
+// Options of a Service.
+type Options struct {
+	Records  Records
+	Now      func() time.Time // the calendar's
+	OnChange func(Change)     // what opened or ended; may be called by many goroutines
+}
+
+// Change is an incident that opened, or ended.
+type Change struct {
+	Kind Kind
+	Key  string
+	At   wire.Address
+	Text string // empty: it has ended
+}
+
+// Service opens and ends incidents. Raising the same again costs nothing, and
+// what the ledger cannot take now, because its disk is full, it gets later. It is
+// safe for concurrent use.
+type Service struct {
+	o Options
+
+	mu      sync.Mutex
+	open    map[part]time.Time // when it was last written
+	pending []change
+	wake    chan struct{}
+
+	flushing sync.Mutex
+}
+
+// part is one member's part in an incident.
+type part struct {
+	key string
+	at  wire.Address
+}
+
+type change struct {
+	part
+	kind Kind
+	text string // empty: it is over
+	when time.Time
+}
+
+const (
+	// again is how often a problem that goes on is written again.
+	again      = time.Minute
+	maxPending = 10_000
+	maxText    = 1 << 10
+)
+
+// New makes a service that knows of nothing yet: Load tells it what is open.
+func New(o Options) *Service {
+	return &Service{o: o, open: map[part]time.Time{}, wake: make(chan struct{}, 1)}
+}
+
+// Raise opens an incident of a kind about what (empty: there is one for all),
+// or adds the site at to it; the zero address is the Core itself. It never
+// waits for the ledger.
+func (s *Service) Raise(kind Kind, what string, at wire.Address, text string) {
+	m := part{KeyOf(kind, what), at}
+	now := s.o.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	last, open := s.open[m]
+	if open && !clock.Passed(last, now, again) || len(s.pending) >= maxPending {
+		return
+	}
+	s.open[m] = now
+	s.queue(change{part: m, kind: kind, text: clip(text), when: now})
+	if kind == Full && !open { // the ledger will not take it for a while
+		s.o.OnChange(Change{kind, m.key, at, clip(text)})
+	}
+}
+
+// Over ends the part of at.
+func (s *Service) Over(kind Kind, what string, at wire.Address) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.end(part{KeyOf(kind, what), at})
+}
+
+// end queues the end of a part that is open. mu is held.
+func (s *Service) end(m part) {
+	if _, ok := s.open[m]; !ok {
+		return
+	}
+	delete(s.open, m)
+	kind, _ := CutKey(m.key)
+	s.queue(change{part: m, kind: kind, when: s.o.Now()})
+}
+
+func (s *Service) queue(c change) {
+	s.pending = append(s.pending, c)
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Noted takes what a transaction of the ledger has opened, or ended, already.
+func (s *Service) Noted(key string, at wire.Address, open bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := part{key, at}
+	if open {
+		s.open[m] = s.o.Now()
+		return
+	}
+	delete(s.open, m)
+	s.pending = slices.DeleteFunc(s.pending, func(c change) bool { return c.part == m }) // it came before
+}
+
+// Has reports whether a part of an incident is open.
+func (s *Service) Has(kind Kind, what string, at wire.Address) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, open := s.open[part{KeyOf(kind, what), at}]
+	return open
+}
+
+// Kinds counts the open incidents by kind.
+func (s *Service) Kinds() map[Kind]int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	keys := map[string]bool{}
+	for m := range s.open {
+		keys[m.key] = true
+	}
+	out := map[Kind]int{}
+	for key := range keys {
+		kind, _ := CutKey(key)
+		out[kind]++
+	}
+	return out
+}
+
+// Load learns what is open since before.
+func (s *Service) Load(ctx context.Context) error {
+	list, err := s.o.Records.Incidents(ctx, false)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, i := range list {
+		for _, m := range i.Members {
+			if m.Left.IsZero() {
+				s.open[part{i.Key, wire.Address{Domain: m.Domain, Site: m.Site}}] = m.Last
+			}
+		}
+	}
+	return nil
+}
+
+// Retain ends what keep does not want any more.
+func (s *Service) Retain(keep func(kind Kind, what string, at wire.Address) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for m := range maps.Clone(s.open) {
+		if kind, what := CutKey(m.key); !keep(kind, what, m.at) {
+			s.end(m)
+		}
+	}
+}
+
+// Known is what the configuration and the identities know.
+type Known struct {
+	Channel, Domain, Task func(name string) bool
+	// Site reports whether a site is configured and enrolled, and has that channel
+	// where one is named.
+	Site func(at wire.Address, channel string) bool
+}
+
+// Sweep ends the incidents that nobody would end: of channels and domains that
+// are configured no more, of sites that are not configured and enrolled, and of
+// channels that are not theirs.
+func (s *Service) Sweep(k Known) {
+	s.Retain(func(kind Kind, what string, at wire.Address) bool {
+		e := Of(kind)
+		switch {
+		case e.Expires > 0:
+			return true
+		case at.Site != "":
+			channel := what
+			if e.Object != Channel {
+				channel = ""
+			}
+			return k.Site(at, channel)
+		case what == "" || e.Object == Other:
+			return true
+		case e.Object == Task:
+			return k.Task(what)
+		case e.Object == Domain:
+			return what == "core" || k.Domain(what)
+		}
+		return k.Channel(what)
+	})
+}
+
+// Expire ends the incidents about attempts of which there were no more for as
+// long as their kind says.
+func (s *Service) Expire() {
+	now := s.o.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for m, last := range s.open {
+		if last.After(now) { // written under a clock that was ahead
+			s.open[m] = now
+			continue
+		}
+		if kind, _ := CutKey(m.key); Of(kind).Expires > 0 && now.Sub(last) > Of(kind).Expires {
+			s.end(m)
+		}
+	}
+}
+
+// Close ends an incident on a person's word. If its cause goes on, a new one
+// opens.
+func (s *Service) Close(ctx context.Context, id int64, who, reason string) (ledger.Incident, error) {
+	s.Flush(ctx)
+	i, err := s.o.Records.CloseIncident(ctx, id, ledger.Deed{Who: who, What: "close incident", Detail: reason})
+	if err != nil {
+		return i, err
+	}
+	s.mu.Lock()
+	for m := range s.open {
+		if m.key == i.Key {
+			delete(s.open, m)
+		}
+	}
+	s.mu.Unlock()
+	s.o.OnChange(Change{Kind: Kind(i.Kind), Key: i.Key})
+	return i, nil
+}
+
+// Ack notes that a person knows of an open incident: nobody is reminded of it.
+func (s *Service) Ack(ctx context.Context, id int64, who, note string) (ledger.Incident, error) {
+	s.Flush(ctx)
+	return s.o.Records.AckIncident(ctx, id, ledger.Deed{Who: who, What: "acknowledge incident", Detail: note})
+}
+
+// List returns the open incidents, or all, the newest first. What a full ledger
+// could not take is among them.
+func (s *Service) List(ctx context.Context, all bool) ([]ledger.Incident, error) {
+	s.Flush(ctx)
+	list, err := s.o.Records.Incidents(ctx, all)
+	return append(list, s.waiting(list)...), err
+}
+
+// waiting returns the incidents that the ledger could not take yet and does not
+// have open.
+func (s *Service) waiting(known []ledger.Incident) (out []ledger.Incident) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	have := map[string]bool{}
+	for _, i := range known {
+		have[i.Key] = have[i.Key] || i.Resolved.IsZero()
+	}
+	for _, c := range s.pending {
+		if _, open := s.open[c.part]; !open || c.text == "" || have[c.key] {
+			continue
+		}
+		have[c.key] = true
+		out = append(out, ledger.Incident{Key: c.key, Kind: string(c.kind), Scope: scopeOf(c.at), Text: c.text, Opened: c.when, Last: c.when, Count: 1,
+			Members: []ledger.Member{{Domain: c.at.Domain, Site: c.at.Site, Text: c.text, First: c.when, Last: c.when, Count: 1}}})
+	}
+	return out
+}
+
+func scopeOf(at wire.Address) string {
+	if at.Site != "" {
+		return "site " + at.Site
+	}
+	return "core"
+}
+
+// Flush writes what is pending, in order; what fails stays.
+func (s *Service) Flush(ctx context.Context) {
+	s.flushing.Lock()
+	defer s.flushing.Unlock()
+	s.mu.Lock()
+	todo := s.pending
+	s.pending = nil
+	s.mu.Unlock()
+	for i, c := range todo {
+		if err := s.write(ctx, c); err != nil {
+			s.mu.Lock()
+			s.pending = append(todo[i:len(todo):len(todo)], s.pending...)
+			s.mu.Unlock()
+			return
+		}
+	}
+}
+
+func (s *Service) write(ctx context.Context, c change) error {
+	if c.text == "" {
+		gone, err := s.o.Records.Leave(ctx, c.key, c.at.Domain, c.at.Site)
+		if err == nil && gone {
+			s.o.OnChange(Change{c.kind, c.key, c.at, ""})
+		}
+		return err
+	}
+	opened, err := s.o.Records.OpenIncident(ctx, ledger.Problem{Key: c.key, Kind: string(c.kind), Scope: scopeOf(c.at), Text: c.text, Domain: c.at.Domain, Site: c.at.Site})
+	if err == nil && opened && c.kind != Full {
+		s.o.OnChange(Change{c.kind, c.key, c.at, c.text})
+	}
+	return err
+}
+
+// Serve writes as soon as there is something to write.
+func (s *Service) Serve(ctx context.Context) error {
+	for {
+		s.Flush(ctx)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.wake:
+		}
+	}
+}
+
+// clip bounds a text that others wrote, at a whole character.
+func clip(text string) string {
+	if len(text) <= maxText {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxText], "") + "…"
+}

@@ -1,0 +1,193 @@
+// Package incident owns the problems of the fleet: which kinds there are, with
+// cause and remedy, which are open, and how each one ends.
+//
+// The registry in this file is the only table of kinds: mails, commands and
+// docs/operations.md take their words from it.
+package incident
+
+import (
+	"strings"
+	"time"
+)
+
+// Kind is what sort of problem an incident is. The words never change.
+type Kind string
+
+// What the Core opens incidents about.
+const (
+	Forged    Kind = "forged"
+	Revoked   Kind = "revoked"
+	Protocol  Kind = "protocol"
+	Malformed Kind = "malformed"
+	Denied    Kind = "denied"
+	TokenBad  Kind = "token"
+	BadAsk    Kind = "ask"
+	BadProof  Kind = "attestation"
+	Clock     Kind = "clock"
+	Silent    Kind = "silent"
+	Full      Kind = "ledger-full"
+	Store     Kind = "store"
+	LogAccess Kind = "log-access"
+	Rendering Kind = "log"
+	Lost      Kind = "lost-events"
+	Behind    Kind = "behind"
+	MailDown  Kind = "mail"
+	HookDown  Kind = "webhook"
+	Publishes Kind = "publish"
+
+	SourceDamage Kind = "source-damage"
+	Unmeasured   Kind = "measure"
+	BucketBad    Kind = "bucket"
+	Ledger       Kind = "ledger"
+	Inside       Kind = "core"
+
+	Discrepancy Kind = "discrepancy"
+	Stale       Kind = "stale"
+	RunFails    Kind = "run"
+	Overdue     Kind = "overdue"
+
+	ClusterBad Kind = "cluster"
+	NotCut     Kind = "cluster-revoked"
+	SiteSays   Kind = "site" // prefix of what a site reports: site-<its kind>
+)
+
+// Object is what the second part of an incident's key names.
+type Object int
+
+// What an incident is about, besides its kind and its members.
+const (
+	Other   Object = iota // nothing that the configuration knows
+	Channel               // a channel
+	Domain                // a domain
+	Task                  // a task of the Core
+)
+
+// Entry is one row of the registry.
+type Entry struct {
+	Kind   Kind
+	Cause  string
+	Remedy string
+	Object Object
+	// Expires is how long nothing of the kind may happen until an incident about
+	// an attempt is over. 0: whoever opened it looks again, and ends it.
+	Expires time.Duration
+	// SymptomOf are the kinds whose incident explains this one: while one is open
+	// nobody is told of this one, too.
+	SymptomOf []Kind
+}
+
+const (
+	anHour = time.Hour
+	aDay   = 24 * time.Hour
+)
+
+var entries = []Entry{
+	{Kind: Forged, Expires: aDay, Cause: "a message on a site's own subject has a bad signature, or claims to be somebody else", Remedy: "find out who else has the site's bus credential; revoke the site and enrol it again"},
+	{Kind: Revoked, Expires: aDay, Cause: "a site without an identity, or one that the configuration does not name, sends messages", Remedy: "stop that agent, or enrol it again with a new token"},
+	{Kind: Protocol, Expires: aDay, Cause: "an agent uses a newer protocol than this Core; both versions are named", Remedy: "upgrade the Core first, then its agents"},
+	{Kind: Malformed, Expires: aDay, Cause: "a message, or something a site reported, does not parse", Remedy: "upgrade the agent; if it is new, report the fault"},
+	{Kind: Denied, Expires: anHour, Cause: "the bus refused a connection or a subject; over after an hour without another try", Remedy: "find out who that is: a revoked site, one whose place another server has taken, an expired credential, or somebody who tries; the text names the site, where a credential was shown"},
+	{Kind: TokenBad, Expires: aDay, Cause: "an enrolment token was used twice, too late, or was never given out; the text names the site that it was for", Remedy: "give a new token; if it was used twice, find out by whom"},
+	{Kind: BadAsk, Expires: aDay, Cause: "a site asked for objects that none of its releases needs", Remedy: "nothing was lent; look at that server"},
+	{Kind: BadProof, Object: Channel, Cause: "a site's statement is not about the release that the Core published, or not what the Core has measured in its own source; the text has both numbers", Remedy: "nothing was counted as verified; look at that server"},
+	{Kind: Clock, Cause: "a site's clock, or the Core's, is more than 2 minutes from the store's; from 15 on, nothing starts at the site. While the Core's differs, it removes nothing by age and signs no head again", Remedy: "set the clock of the machine that the text names, and see to its time service"},
+	{Kind: Silent, Cause: "no message from the site for 5 minutes", Remedy: "see whether the server is up, the agent runs, and its network reaches the Core", SymptomOf: []Kind{ClusterBad}},
+	{Kind: Full, Cause: "the volume of the ledger is full; sites keep what they report until it is not", Remedy: "free some space, nothing else"},
+	{Kind: Store, Object: Channel, Cause: "the store does not answer, or not well; sites go on with what they have", Remedy: "mend what the text names: network, credentials, the bucket"},
+	{Kind: LogAccess, Object: Domain, Cause: "somebody changed who may read a domain's log folder", Remedy: "put it right, or remove the folder while the Core is stopped"},
+	{Kind: Rendering, Cause: "a run's log file cannot be written; it is kept in the ledger and tried again", Remedy: "see to the space and access of the log folder, or to the store, if the text names it", SymptomOf: []Kind{Store, Ledger, Full}},
+	{Kind: Lost, Expires: aDay, Cause: "a site's reports of some runs are in no ledger: the ledger is a restored backup", Remedy: "nothing can be done: those runs have no record"},
+	{Kind: MailDown, Cause: "mails cannot be delivered; they are kept, and sent as one letter later", Remedy: "mend what the server's answer in the text names, or the secret `smtp`; then `nightferry alert test`"},
+	{Kind: HookDown, Cause: "the webhook does not take notices; they are kept", Remedy: "mend what its answer in the text names, or the secret `webhook`; then `nightferry alert test`"},
+	{Kind: Behind, Cause: "a site holds a newer release than this Core knows; it gets no desired state until the store was read", Remedy: "mend what the incident `store` names: the ledger is a restored backup, and the store must be read first", SymptomOf: []Kind{Store}},
+	{Kind: Publishes, Object: Channel, Cause: "a channel could not be published; over with its next publish", Remedy: "mend what the text names, and `nightferry publish` again; where a guard refused what is meant, with its flag", SymptomOf: []Kind{Store, Ledger, Full}},
+	{Kind: Discrepancy, Object: Channel, Cause: "what lies at a site is not what was put there: files are missing, of another size or with other bytes; the first twenty paths are named, `nightferry run show` has them all", Remedy: "nothing, where it says that all was repaired: find out who changes files there; else `nightferry verify --site NAME --repair`"},
+	{Kind: Stale, Object: Channel, Cause: "a site lacks a release although its window has closed since (or for a day, with no window or one that is open for longer)", Remedy: "see how its last run ended: `nightferry runs --site NAME`; `nightferry sync --site NAME --now` does not wait for the next window"},
+	{Kind: RunFails, Object: Channel, Cause: "two runs of a channel at a site failed one after the other; the text has the cause of the last one; over when a run ends well", Remedy: "mend what the text names, then `nightferry sync --site NAME --now`; `nightferry run show RUN` names each file"},
+	{Kind: SourceDamage, Object: Channel, Cause: "files of a channel's source have other bytes than were published, under the same size and time, or cannot be read: a bad disk, malware, or a fault of the publisher; over when the source is measured well again", Remedy: "look at that disk; put the files back from a good copy and `nightferry publish` again; where the bytes there are meant, `nightferry publish --rehash`"},
+	{Kind: Unmeasured, Object: Channel, Cause: "the Core could not read a channel's source to measure it; it tries again every quarter of an hour", Remedy: "see whether the source is mounted, and whether the Core's account may read it", SymptomOf: []Kind{Store, Ledger, Full}},
+	{Kind: BucketBad, Cause: "the daily check of the bucket found an object lost or damaged, or could not be made; over when a check finds nothing", Remedy: "run `nightferry fsck --forget-missing STORE`, then `nightferry publish`, which stores again what the source still holds", SymptomOf: []Kind{Store}},
+	{Kind: Ledger, Cause: "the ledger cannot be read or written, and its disk is not full; sites keep what they report until it works", Remedy: "look at the disk of the data folder; where the file is damaged, restore a backup"},
+	{Kind: Inside, Expires: anHour, Cause: "something else inside the Core fails, and is tried again; the text names it; over when it works, or after an hour without a failure", Remedy: "mend what the text names: mostly the disk of the data folder", SymptomOf: []Kind{Store, Ledger, Full}},
+	{Kind: Overdue, Object: Task, Cause: "a task of the Core hangs, or has not succeeded for longer than its period and its bound; `nightferry core tasks` shows all. The other tasks go on", Remedy: "see whether what the task reads answers: a source on a dead mount, the store, the mail server; restart the Core once it does"},
+	{Kind: ClusterBad, Cause: "your own NATS cluster is away, or does not take the users that the Core makes", Remedy: "let the cluster's owner run the commands that the text names: docs/operations.md, Your own NATS cluster"},
+	{Kind: NotCut, Expires: aDay, Cause: "somebody was revoked whom only the owner of your NATS cluster's account can cut off", Remedy: "let the cluster's owner run the command that the text names"},
+}
+
+// siteEntries are what sites report; over when the site says so, has a new
+// database, is revoked or no longer configured.
+var siteEntries = []Entry{
+	{Kind: "site-spool", Cause: "the agent's own database was damaged; it was set aside under a dated name", Remedy: "check that disk; nothing is deleted at the target until it was read anew"},
+	{Kind: "site-clock", Cause: "the site sees its clock apart from the Core's or the store's", Remedy: "set its clock", SymptomOf: []Kind{Clock}},
+	{Kind: "site-target", Object: Channel, Cause: "the Core names a target folder that the site does not allow", Remedy: "correct the configuration, or the agent's list of roots"},
+	{Kind: "site-store", Object: Channel, Cause: "content cannot be fetched", Remedy: "see to that site's way to the store: DNS, proxy, firewall", SymptomOf: []Kind{Store}},
+	{Kind: "site-disk", Object: Channel, Cause: "a disk of the site is full", Remedy: "free space; the run goes on by itself"},
+	{Kind: "site-repository", Object: Channel, Cause: "what the store gives is not what the repository's keys vouch for", Remedy: "run `nightferry fsck STORE`, and find out who else can write to the bucket"},
+	{Kind: "site-control", Cause: "a message in the Core's name was refused", Remedy: "find out whether another Core has the same sites, or who else can write to the message bus"},
+}
+
+// Entries returns the rows of the Core's own kinds, and those that sites report.
+func Entries() (core, sites []Entry) { return entries, siteEntries }
+
+var byKind = func() map[Kind]*Entry {
+	all := map[Kind]*Entry{}
+	for _, list := range [][]Entry{entries, siteEntries} {
+		for i := range list {
+			all[list[i].Kind] = &list[i]
+		}
+	}
+	return all
+}()
+
+// Of returns the row of a kind. Of one that only a newer agent knows it returns
+// one that sends people to the documentation.
+func Of(k Kind) *Entry {
+	if e := byKind[k]; e != nil {
+		return e
+	}
+	return &Entry{Kind: k, Remedy: "see docs/operations.md, Incidents"}
+}
+
+// causes are remedies for what a run's error text says.
+var causes = []struct{ part, remedy string }{
+	{"read-only file system", "mount the target's volume for writing, and see in the system's log why it was not"},
+	{"permission denied", "let the agent's account write to the target folder and everything below it"},
+	{"Access is denied", "let the agent's account write to the target folder and everything below it"},
+	{"operation not permitted", "look for an immutable attribute (lsattr), an ACL or a security module on what the text names"},
+	{"no space left", "free space at the site; the run goes on by itself"},
+	{"not enough space", "free space at the site; the run goes on by itself"},
+	{"input/output error", "check that disk: it reports read or write errors"},
+	{"belongs to channel", "give each channel a target folder of its own"},
+	{"another channel", "give each channel a target folder of its own"},
+	{"in use", "see which program holds the files that `nightferry run show RUN` names"},
+	{"locked", "see which program holds the files that `nightferry run show RUN` names"},
+}
+
+// Remedy is what to do about an incident, by its kind and by what its text says,
+// as plain text.
+func Remedy(kind Kind, text string) string {
+	e := Of(kind)
+	if kind == RunFails {
+		for _, c := range causes {
+			if strings.Contains(text, c.part) {
+				return strings.ReplaceAll(c.remedy, "`", "")
+			}
+		}
+	}
+	return strings.ReplaceAll(e.Remedy, "`", "")
+}
+
+// KeyOf is the key of the incident of a kind about an object; the same problem
+// has the same key.
+func KeyOf(kind Kind, what string) string {
+	if what == "" {
+		return string(kind)
+	}
+	return string(kind) + "/" + what
+}
+
+// CutKey is the reverse of KeyOf.
+func CutKey(key string) (kind Kind, what string) {
+	k, what, _ := strings.Cut(key, "/")
+	return Kind(k), what
+}

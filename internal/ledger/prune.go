@@ -1,0 +1,191 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"nightferry/internal/clock"
+)
+
+const (
+	// pruneStep bounds the rows that one step of a Prune removes, so that commits
+	// never wait long behind it.
+	pruneStep = 2000
+	// auditFor is how long the audit stays at least: its trigger refuses to remove
+	// a younger row.
+	auditFor = 90 * 24 * time.Hour
+)
+
+// maxPurge is how far the time of a purge may be from that of the one before.
+const maxPurge = 48 * time.Hour
+
+// BeginPurge returns the time by which a purge at now may judge ages: at most
+// two days after that of the purge before, whatever the clock shows, and it is
+// kept for the next. So a clock that is wrong for one purge, or for the first of
+// a restored backup, removes two days' worth and not all.
+func (l *Ledger) BeginPurge(ctx context.Context, now clock.Calendar) (clock.Calendar, error) {
+	err := l.update(ctx, "begin a purge", func(x *tx) error {
+		var last time.Time
+		if err := x.row("SELECT purged FROM meta").Scan(moment{&last}); err != nil {
+			return err
+		}
+		if last.IsZero() { // the first one: judged by when the oldest run was last heard of
+			err := x.row("SELECT ifnull(min(last), 0) FROM runs").Scan(moment{&last})
+			if err != nil {
+				return err
+			}
+		}
+		mark := now
+		if !last.IsZero() {
+			mark = clock.Clamp(now, clock.CalendarAt(last.Add(-maxPurge)), clock.CalendarAt(last.Add(maxPurge)))
+		}
+		if mark.Before(now) {
+			now = mark
+		}
+		return x.exec("UPDATE meta SET purged = ?", micros(mark.Time()))
+	})
+	return now, err
+}
+
+// A run that never ends (its site is gone) is over when nobody has heard of it
+// for as long as summaries are kept.
+const pastRun = "(finished > 0 AND finished < ?1 AND rendered > 0 OR last < ?1)"
+
+// siteGone holds for a row of a site that has no identity any more.
+func siteGone(table string) string {
+	return fmt.Sprintf("NOT EXISTS (SELECT 1 FROM identities i WHERE i.domain = %s.domain AND i.site = %s.site AND i.ended = 0)", table, table)
+}
+
+// ages is everything that goes by its age, in this order: what hangs on a run
+// goes before it, so that it is counted and no step is larger than its bound.
+// where names the cutoff ?1.
+var ages = []struct {
+	table, where string
+	keep         func(Retention) time.Duration
+	small        bool // few rows, without a rowid
+}{
+	{"events", "run IN (SELECT seq FROM runs WHERE finished > 0 AND finished < ?1 AND rendered > 0)", keepLogs, false},
+	{"exceptions", "at < ?1 AND run IN (SELECT seq FROM runs WHERE finished > 0)", keepLogs, false},
+	{"events", "run IN (SELECT seq FROM runs WHERE " + pastRun + ")", keepSummaries, false},
+	{"exceptions", "run IN (SELECT seq FROM runs WHERE " + pastRun + ")", keepSummaries, false},
+	{"attestations", "run IN (SELECT seq FROM runs WHERE " + pastRun + ")", keepSummaries, false},
+	{"runs", pastRun, keepSummaries, false},
+	{"incidents", "resolved > 0 AND resolved < ?1", keepSummaries, false},
+	{"halts", "resumed > 0 AND resumed < ?1", keepSummaries, false},
+	{"tokens", "max(expires, used) < ?1", keepSummaries, false},
+	{"identities", "ended > 0 AND max(ended, jwt_expires) < ?1", keepSummaries, false},
+	{"spools", "last_seen < ?1 AND (" + siteGone("spools") + " OR EXISTS (SELECT 1 FROM spools n WHERE n.domain = spools.domain AND n.site = spools.site AND n.last_seen > spools.last_seen))", keepSummaries, true},
+	{"sightings", "seen < ?1 AND " + siteGone("sightings"), keepSummaries, true},
+	{"holdings", "attested < ?1 AND " + siteGone("holdings"), keepSummaries, true},
+	// Of a site whose last identity has gone by the rule above.
+	{"desired_revisions", "?1 > 0 AND NOT EXISTS (SELECT 1 FROM identities i WHERE i.domain = desired_revisions.domain AND i.site = desired_revisions.site)" +
+		" AND NOT EXISTS (SELECT 1 FROM desired d WHERE d.domain = desired_revisions.domain AND d.site = desired_revisions.site)", keepSummaries, true},
+	{"releases", "published < ?1 AND number < (SELECT max(number) FROM releases n WHERE n.channel = releases.channel)" +
+		" AND NOT EXISTS (SELECT 1 FROM holdings h WHERE h.channel = releases.channel AND h.number <= releases.number)" +
+		" AND NOT EXISTS (SELECT 1 FROM desired d WHERE d.channel = releases.channel AND d.number <= releases.number)", keepReleases, true},
+	{"measurements", "at < ?1 AND NOT EXISTS (SELECT 1 FROM releases r WHERE r.channel = measurements.channel AND r.number = measurements.number)", keepReleases, true},
+	{"audit", "at < ?1", func(r Retention) time.Duration {
+		if r.Summaries <= 0 {
+			return 0
+		}
+		return max(r.Summaries, auditFor)
+	}, false},
+}
+
+func keepLogs(r Retention) time.Duration      { return r.Logs }
+func keepSummaries(r Retention) time.Duration { return r.Summaries }
+func keepReleases(r Retention) time.Duration {
+	if r.Summaries <= 0 {
+		return 0
+	}
+	return max(r.Summaries, r.Releases)
+}
+
+// Prune removes what is older at now than r keeps, and goes on past errors. It
+// never touches an open incident, an active halt, a site's identity, or the
+// events of a run that ended and whose log file is not complete. It works in
+// small steps, between which others can write; the counts hold what was removed
+// even when it returns an error.
+func (l *Ledger) Prune(ctx context.Context, now clock.Calendar, r Retention) (Pruned, error) {
+	p := Pruned{}
+	var errs []error
+	for _, a := range ages {
+		keep := a.keep(r)
+		if keep <= 0 {
+			continue
+		}
+		where, step := a.where, int64(0)
+		if !a.small {
+			where, step = fmt.Sprintf("rowid IN (SELECT rowid FROM %s WHERE %s LIMIT %d)", a.table, a.where, pruneStep), pruneStep
+		}
+		for n := step; n == step; {
+			err := l.update(ctx, "prune "+a.table, func(x *tx) (err error) {
+				n, err = x.count("DELETE FROM "+a.table+" WHERE "+where, micros(now.Add(-keep).Time()))
+				return err
+			})
+			if err != nil {
+				errs = append(errs, err)
+				break
+			}
+			if n > 0 {
+				p[a.table] += n
+			}
+			if a.small {
+				break
+			}
+		}
+	}
+	return p, errors.Join(errs...)
+}
+
+// Pruned counts the rows that a Prune removed, by table.
+type Pruned map[string]int64
+
+// String lists the counts of all tables.
+func (p Pruned) String() string {
+	var parts []string
+	told := map[string]bool{}
+	for _, a := range ages {
+		if !told[a.table] {
+			told[a.table] = true
+			parts = append(parts, fmt.Sprintf("%d %s", p[a.table], strings.ReplaceAll(a.table, "_", " ")))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+const (
+	// spare is how many free pages the file keeps: a night's work uses them again.
+	spare = 1000
+	// shrinkStep bounds the pages that one step gives back to the disk.
+	shrinkStep = 2000
+)
+
+// Shrink gives the file's free pages back to the disk, in small steps.
+func (l *Ledger) Shrink(ctx context.Context) error {
+	for {
+		var free, after int64
+		err := l.update(ctx, "shrink the ledger", func(x *tx) error {
+			if err := x.row("SELECT freelist_count FROM pragma_freelist_count").Scan(&free); err != nil || free <= spare {
+				return err
+			}
+			// The pragma frees a page for each row that is read of it.
+			rows, err := x.conn.QueryContext(x.ctx, fmt.Sprintf("PRAGMA incremental_vacuum(%d)", min(shrinkStep, free-spare)))
+			if err != nil {
+				return err
+			}
+			for rows.Next() {
+			}
+			if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+				return err
+			}
+			return x.row("SELECT freelist_count FROM pragma_freelist_count").Scan(&after)
+		})
+		if err != nil || free <= spare || after >= free {
+			return err
+		}
+	}
+}

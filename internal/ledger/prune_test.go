@@ -1,0 +1,143 @@
+package ledger
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"nightferry/internal/clock"
+)
+
+// TestEveryTableIsBounded: of a site that is gone for as long as summaries are
+// kept, nothing is left in any table, nor of old releases that nobody holds; a
+// table that no rule covers fails this test.
+func TestEveryTableIsBounded(t *testing.T) {
+	l, c := newLedger(t)
+	ctx, began := t.Context(), c.now()
+	const day = 24 * time.Hour
+	keep := Retention{Logs: 30 * day, Summaries: 400 * day}
+	for n := range 3 {
+		must(t, l.AddRelease(ctx, Release{Channel: "package", Number: uint64(n + 1), Digest: d(fmt.Sprint(n)), Published: c.now()}))
+		must(t, l.SetMeasurement(ctx, Measurement{Channel: "package", Number: uint64(n + 1), Release: d(fmt.Sprint(n)), At: c.now()}))
+	}
+	_, err := l.Enrol(ctx, Identity{Domain: "apac", Site: "osaka", Public: "U1", JWTExpires: c.now().Add(day)})
+	must(t, err)
+	_, err = l.SetDesired(ctx, []Desired{{Domain: "apac", Site: "osaka", Channel: "package", Number: 1}})
+	must(t, err)
+	must(t, l.Seen(ctx, []Sighting{{Domain: "apac", Site: "osaka", Seen: c.now()}}))
+	_, err = l.Commit(ctx, batch("apac", "osaka", 1, 3, runID(1)))
+	must(t, err)
+	_, err = l.Append(ctx, "apac", "osaka", []Event{{Run: runID(2), Channel: "package", At: c.now(), Exceptions: []Exception{{Path: "x", Outcome: "failed"}}, Finish: &Finish{State: "verified", Attestation: &Attestation{At: c.now(), Number: 1}}}})
+	must(t, err)
+	_, err = l.OpenIncident(ctx, Problem{Key: "x", Kind: "x", Domain: "apac", Site: "osaka"})
+	must(t, err)
+	_, err = l.Resolve(ctx, "x")
+	must(t, err)
+	must(t, l.AddHalt(ctx, Halt{Order: 1, At: c.now()}))
+	must(t, l.Confirm(ctx, 1, Stop{Domain: "apac", Site: "osaka", Stopped: c.now()}))
+	must(t, l.Resume(ctx, 1, "kay"))
+	_, err = l.AddToken(ctx, Token{ID: "t", Expires: c.now().Add(day)}, [32]byte{})
+	must(t, err)
+	must(t, l.Audit(ctx, Deed{Who: "kay", What: "test"}))
+	_, err = l.Revoke(ctx, "apac", "osaka", "gone")
+	must(t, err)
+	_, err = l.DropDesired(ctx, "apac", "osaka", "package")
+	must(t, err)
+
+	tables, err := many(ctx, l.read, "list the tables", func(s scanner, v *string) error { return s.Scan(v) }, "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'")
+	must(t, err)
+	rows := func() map[string]int {
+		out := map[string]int{}
+		for _, table := range tables {
+			n, err := one(ctx, l.read, "count", func(s scanner, n *int) error { return s.Scan(n) }, "SELECT count(*) FROM "+table)
+			must(t, err)
+			out[table] = n
+		}
+		return out
+	}
+	for table, n := range rows() {
+		if n == 0 && table != "desired" {
+			t.Errorf("this test fills no row of %s", table)
+		}
+	}
+	prune := func(at time.Duration) {
+		t.Helper()
+		_, err := l.Prune(ctx, clock.CalendarAt(began.Add(at)), keep)
+		must(t, err)
+	}
+	must(t, l.update(ctx, "let time pass", func(x *tx) error { return x.exec("UPDATE meta SET purged = ?", micros(began.Add(600*day))) }))
+	prune(399 * day)
+	if n := rows(); n["holdings"] != 1 || n["audit"] == 0 || n["releases"] != 3 {
+		t.Errorf("too early: %v", n)
+	}
+	prune(500 * day)
+	prune(500 * day) // what hangs on what went
+	left := rows()
+	for table, n := range left {
+		bound := map[string]int{"meta": 1, "releases": 1, "measurements": 1}[table]
+		if n != bound {
+			t.Errorf("%d rows of %s are left, want %d", n, table, bound)
+		}
+	}
+	must(t, l.Check(ctx))
+}
+
+// TestAuditOfTheLastDaysStays: not even the ledger's own writer removes it.
+func TestAuditOfTheLastDaysStays(t *testing.T) {
+	l, c := newLedger(t)
+	must(t, l.Audit(t.Context(), Deed{Who: "kay", What: "test"}))
+	now, err := l.BeginPurge(t.Context(), clock.CalendarAt(c.now()))
+	must(t, err)
+	_, err = l.Prune(t.Context(), now.Add(-time.Second), Retention{Logs: 1, Summaries: 1})
+	must(t, err)
+	err = l.update(t.Context(), "tamper", func(x *tx) error { return x.exec("DELETE FROM audit") })
+	if err == nil || !strings.Contains(err.Error(), "append only") {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestShrink: the file gives back what was removed.
+func TestShrink(t *testing.T) {
+	l, _ := newLedger(t)
+	ctx := t.Context()
+	size := func() int64 {
+		must(t, l.update(ctx, "nothing", func(*tx) error { return nil }))
+		_, err := l.write.ExecContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)")
+		must(t, err)
+		info, err := os.Stat(l.path)
+		must(t, err)
+		return info.Size()
+	}
+	for range 20 {
+		must(t, l.update(ctx, "fill", func(x *tx) error {
+			return x.exec("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000) INSERT INTO tokens SELECT hex(randomblob(500)), randomblob(8), '', '', 0, '', 0, 0, '' FROM n")
+		}))
+	}
+	full := size()
+	must(t, l.update(ctx, "empty", func(x *tx) error { return x.exec("DELETE FROM tokens") }))
+	must(t, l.Shrink(ctx))
+	if after := size(); after > 5<<20 || full < 10<<20 {
+		t.Errorf("%d bytes when full, %d after", full, after)
+	}
+	must(t, l.Check(ctx))
+}
+
+// TestPruneGoesOn: a table that cannot be pruned does not keep the others.
+func TestPruneGoesOn(t *testing.T) {
+	l, c := newLedger(t)
+	ctx := t.Context()
+	_, err := l.AddToken(ctx, Token{ID: "t", Expires: c.now()}, [32]byte{})
+	must(t, err)
+	_, err = l.Commit(ctx, batch("apac", "osaka", 1, 3, runID(1)))
+	must(t, err)
+	must(t, l.update(ctx, "break", func(x *tx) error {
+		return x.exec("CREATE TRIGGER stuck BEFORE DELETE ON runs BEGIN SELECT raise(ABORT, 'stuck'); END")
+	}))
+	c.add(500 * 24 * time.Hour)
+	p, err := l.Prune(ctx, clock.CalendarAt(c.now()), Retention{Logs: 1, Summaries: 400 * 24 * time.Hour})
+	if err == nil || !strings.Contains(err.Error(), "stuck") || p["tokens"] != 1 {
+		t.Errorf("%v, %v", p, err)
+	}
+}

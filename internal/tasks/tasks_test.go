@@ -1,0 +1,87 @@
+package tasks
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+type alarms map[string]string
+
+func (a alarms) Overdue(task, text string) { a[task] = text }
+func (a alarms) OnTime(task string)        { delete(a, task) }
+
+// TestOneHangs: a task that hangs is overdue and told; the others go on, and so
+// does it once it is free.
+func TestOneHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		told := alarms{}
+		s := New(Options{Alarms: told, Now: time.Now})
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		free := make(chan struct{})
+		turns := 0
+		go func() {
+			_ = s.Run(ctx, Task{Name: "hangs", Period: time.Minute, Bound: time.Hour, Do: func(context.Context) error { <-free; return nil }})
+		}()
+		go func() {
+			_ = s.Run(ctx, Task{Name: "turns", Period: time.Minute, Bound: time.Hour, Do: func(context.Context) error { turns++; return nil }})
+		}()
+		go func() {
+			_ = s.Run(ctx, Task{Name: "fails", Period: time.Minute, Bound: time.Hour, Do: func(context.Context) error { return errors.New("no disk") }})
+		}()
+		time.Sleep(59 * time.Minute)
+		if s.Check(); len(told) > 0 {
+			t.Errorf("too early: %v", told)
+		}
+		time.Sleep(10 * time.Minute)
+		s.Check()
+		if !strings.Contains(told["hangs"], "has been running for") || !strings.Contains(told["fails"], "no disk") || told["turns"] != "" || turns < 60 {
+			t.Errorf("told %v, %d turns", told, turns)
+		}
+		close(free)
+		time.Sleep(2 * time.Minute)
+		if s.Check(); told["hangs"] != "" {
+			t.Errorf("it goes on, and is told: %q", told["hangs"])
+		}
+		list := s.List()
+		if len(list) != 3 || list[0].Name != "fails" || !list[0].Overdue || list[1].Overdue || list[1].Success.IsZero() {
+			t.Errorf("%+v", list)
+		}
+		stop()
+		synctest.Wait()
+	})
+}
+
+// TestOnce: work that is no periodic task is overdue only while it takes too
+// long, and is forgotten when nobody wants it any more.
+func TestOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		told := alarms{}
+		s := New(Options{Alarms: told, Now: time.Now})
+		free, done := make(chan struct{}), make(chan error)
+		go func() {
+			done <- s.Once(t.Context(), Task{Name: "publish package", Bound: time.Hour, Do: func(context.Context) error { <-free; return errors.New("refused") }})
+		}()
+		time.Sleep(2 * time.Hour)
+		s.Retain(func(string) bool { return false })
+		if s.Check(); told["publish package"] == "" {
+			t.Error("it hangs, and nobody is told")
+		}
+		close(free)
+		if err := <-done; err == nil {
+			t.Error("its error is lost")
+		}
+		time.Sleep(100 * time.Hour)
+		if s.Check(); len(told) > 0 {
+			t.Errorf("%v", told)
+		}
+		s.Retain(func(string) bool { return false })
+		if s.Has("publish package") {
+			t.Error("it is not forgotten")
+		}
+	})
+}
