@@ -235,7 +235,7 @@ func (e *env) coreSummary(dir string, out *coreMade) {
 
 // coreStore is how the Core opens its store.
 func (e *env) coreStore() bucket.Options {
-	return bucket.Options{UserAgent: "nightferry-core/" + version(), Now: e.now}
+	return bucket.Options{UserAgent: "nightferry-core/" + version()}
 }
 
 // createRepository makes the repository with keys that are durable before it

@@ -198,7 +198,7 @@ func (d *daemon) publish(ctx context.Context, c *api.Call) (any, error) {
 	var failed error // one that cannot be published keeps no other back
 	for _, channel := range channels {
 		done, err := d.core.Publish(ctx, channel, core.PublishOptions{
-			AllowDeletes: r.AllowDeletes, AllowEmpty: r.AllowEmpty, Rehash: r.Rehash, DryRun: r.DryRun,
+			AllowDeletes: r.AllowDeletes, AllowEmpty: r.AllowEmpty, AllowUnmounted: r.AllowUnmounted, Rehash: r.Rehash, DryRun: r.DryRun,
 			OnProgress: func(p core.RunProgress) { _ = c.Send(publishLine{Channel: channel, Progress: &p}) }, // who has gone ends it by the context
 		})
 		if err != nil && len(channels) > 1 {

@@ -16,8 +16,8 @@ import (
 type pushFlags struct {
 	storeFlags
 	patternFlags
-	releaseKey, links, maxDelete                              string
-	allowDeletes, allowEmpty, allowUnportable, rehash, dryRun bool
+	releaseKey, links, maxDelete                                              string
+	allowDeletes, allowEmpty, allowUnmounted, allowUnportable, rehash, dryRun bool
 }
 
 func newPush(e *env) *cobra.Command {
@@ -26,7 +26,7 @@ func newPush(e *env) *cobra.Command {
 		use:   "push [flags] DIR STORE CHANNEL",
 		short: "Publish a folder as the next release of a channel",
 		long: "Publishes what lies in DIR as the next release of CHANNEL. Only what the store lacks is sent, and files that look as they did at the last push (size, times, inode) are not read. " +
-			"Guards stop it before anything is published: an empty or unmounted source, more deletes than --max-delete, a source that lies in the store or holds it, names that Windows cannot hold or that collide by case, links and special files. " +
+			"Guards stop it before anything is published: an empty source, or one that lacks volumes of the last release, more deletes than --max-delete, a source that lies in the store or holds it, names that Windows cannot hold or that collide by case, links and special files. " +
 			"A push that is killed leaves the channel as it was; the next one goes on from what it had stored.",
 		example: "nightferry push /srv/packages file:///srv/store package\nnightferry push --exclude '*.tmp' /srv/drivers 's3://bucket/prefix?region=eu-west-1' driver\nnightferry push --dry-run /srv/images file:///srv/store image",
 		min:     3, max: 3,
@@ -43,6 +43,7 @@ func newPush(e *env) *cobra.Command {
 	fl.StringVar(&f.maxDelete, "max-delete", "25%", "refuse to remove more than this `SHARE` or number of the last release's files")
 	fl.BoolVar(&f.allowDeletes, "allow-deletes", false, "remove as many files as it takes")
 	fl.BoolVar(&f.allowEmpty, "allow-empty", false, "publish a source without any file")
+	fl.BoolVar(&f.allowUnmounted, "allow-unmounted", false, "publish a source that lacks volumes which were mounted at the last release")
 	fl.BoolVar(&f.allowUnportable, "allow-unportable-names", false, "publish names that Windows cannot hold, or that differ by case only; Windows sites refuse the release")
 	fl.BoolVar(&f.rehash, "rehash", false, "read every file, whatever its size and times say")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "tell what would be published and what it would cost, and store nothing")
@@ -61,6 +62,7 @@ func (f *pushFlags) options() (o push.Options, err error) {
 		return o, usage("push", "--links %q: want refuse or skip", f.links)
 	}
 	o.AllowDeletes, o.AllowEmpty, o.AllowUnportable = f.allowDeletes, f.allowEmpty, f.allowUnportable
+	o.AllowUnmounted = f.allowUnmounted
 	o.Rehash, o.DryRun, o.Connections = f.rehash, f.dryRun, f.connections
 	if o.Patterns, err = f.patterns(); err != nil {
 		return o, err

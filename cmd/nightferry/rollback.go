@@ -72,7 +72,7 @@ func (e *env) rollback(ctx context.Context, rawURL, channel string, number uint6
 	}
 	rel := old.Release
 	rel.Created, rel.Note = e.now().Unix(), fmt.Sprintf("rollback to release %d", number)
-	done, err := s.Publish(ctx, repo.Commit{Release: rel, Parent: head, Key: key, Started: index.Date()})
+	done, err := s.Publish(ctx, repo.Commit{Release: rel, Parent: head, Key: key, Started: index.Date(), Lost: index.Root().Lost})
 	if err != nil {
 		return err
 	}

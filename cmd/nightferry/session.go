@@ -61,7 +61,6 @@ func (e *env) openStore(ctx context.Context, rawURL string, f *storeFlags, creat
 		UserAgent: "nightferry/" + version(),
 		OnRetry:   func(err error) { e.retry(err) },
 		Create:    create,
-		Now:       e.now,
 	})
 	if err != nil {
 		return nil, err
@@ -134,25 +133,8 @@ func (s *session) close() error {
 	return s.state.Close()
 }
 
-// remember makes durable what was seen. It never goes back: another run may
-// have seen more meanwhile.
-func (s *session) remember() error {
-	m := s.Memory()
-	old, err := repo.LoadMemory(s.state)
-	if err != nil {
-		return err
-	}
-	if old != nil {
-		if old.Trust > m.Trust {
-			m.Trust, m.TrustDoc = old.Trust, old.TrustDoc
-		}
-		m.Halt = max(m.Halt, old.Halt)
-		for c, n := range old.Heads {
-			m.Heads[c] = max(m.Heads[c], n)
-		}
-	}
-	return repo.SaveMemory(s.state, m)
-}
+// remember makes durable what was seen.
+func (s *session) remember() error { return repo.SaveMemory(s.state, s.Memory()) }
 
 // head reads a channel's head and remembers it.
 func (s *session) head(ctx context.Context, channel string) (*repo.Head, error) {

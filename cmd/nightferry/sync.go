@@ -50,6 +50,7 @@ func newPublish(e *env) *cobra.Command {
 	f.add(cmd)
 	fl := cmd.Flags()
 	fl.BoolVar(&r.AllowDeletes, "allow-deletes", false, "remove as many files as it takes")
+	fl.BoolVar(&r.AllowUnmounted, "allow-unmounted", false, "publish a source that lacks volumes which were mounted at the last release")
 	fl.BoolVar(&r.AllowEmpty, "allow-empty", false, "publish a source without any file")
 	fl.BoolVar(&r.Rehash, "rehash", false, "read every file, whatever its size and times say")
 	fl.BoolVar(&r.DryRun, "dry-run", false, "tell what would be published, and store nothing")
@@ -58,11 +59,12 @@ func newPublish(e *env) *cobra.Command {
 
 // publishRequest is core.PublishOptions as it travels.
 type publishRequest struct {
-	Channel      string `json:"channel,omitempty"` // empty: every one that is configured
-	AllowDeletes bool   `json:"allow_deletes,omitempty"`
-	AllowEmpty   bool   `json:"allow_empty,omitempty"`
-	Rehash       bool   `json:"rehash,omitempty"`
-	DryRun       bool   `json:"dry_run,omitempty"`
+	Channel        string `json:"channel,omitempty"` // empty: every one that is configured
+	AllowDeletes   bool   `json:"allow_deletes,omitempty"`
+	AllowEmpty     bool   `json:"allow_empty,omitempty"`
+	AllowUnmounted bool   `json:"allow_unmounted,omitempty"`
+	Rehash         bool   `json:"rehash,omitempty"`
+	DryRun         bool   `json:"dry_run,omitempty"`
 }
 
 // publishLine is how far a publish is, or what became of it.

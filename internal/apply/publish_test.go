@@ -40,7 +40,7 @@ const channel = "package"
 func newPress(t testing.TB, sealKey []byte) *press {
 	t.Helper()
 	dir := t.TempDir()
-	store, err := bucket.Open(t.Context(), storeURL(dir), bucket.Options{Now: time.Now})
+	store, err := bucket.Open(t.Context(), storeURL(dir), bucket.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

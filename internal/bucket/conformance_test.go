@@ -81,7 +81,7 @@ var conformance = []struct {
 
 func openDir(t testing.TB, dir string) bucket.Store {
 	t.Helper()
-	return testbed.OpenStore(t, testbed.FileURL(dir), bucket.Options{Now: time.Now})
+	return testbed.OpenStore(t, testbed.FileURL(dir), bucket.Options{})
 }
 
 func put(t testing.TB, s bucket.Store, key, body string) bucket.Info {

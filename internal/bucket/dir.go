@@ -37,7 +37,6 @@ const (
 // between their look and their rename. The ETag is the SHA-256 of the content.
 type dirStore struct {
 	root  *durable.Root
-	now   func() time.Time
 	turn  chan struct{} // holds one token: this process's turn at the lock file
 	dirs  sync.Map      // folders known to exist and to be synced
 	sweep sync.Once
@@ -56,7 +55,7 @@ func openDir(raw string, o Options) (Store, error) {
 		}
 		return nil, e
 	}
-	d := &dirStore{root: root, now: o.Now, turn: make(chan struct{}, 1)}
+	d := &dirStore{root: root, turn: make(chan struct{}, 1)}
 	d.turn <- struct{}{}
 	return d, nil
 }
@@ -88,7 +87,7 @@ func (d *dirStore) Get(ctx context.Context, key string, off, n int64) (io.ReadCl
 		if _, err := io.ReadFull(f, b); err != nil {
 			return nil, Info{}, dirError("get", key, err)
 		}
-		info.ETag = digest.Of(b).String()
+		info.ETag, info.Date = digest.Of(b).String(), d.date()
 		return io.NopCloser(bytes.NewReader(b)), info, nil
 	}
 	return &dirBody{ctx: ctx, key: key, f: f, r: io.NewSectionReader(f, first, length), left: length}, info, nil
@@ -103,11 +102,27 @@ func (d *dirStore) stat(key string, f *os.File) (Info, error) {
 }
 
 func (d *dirStore) info(key string, fi fs.FileInfo) Info {
-	i := Info{Key: key, Size: fi.Size(), Modified: fi.ModTime()}
-	if d.now != nil {
-		i.Date = d.now()
+	return Info{Key: key, Size: fi.Size(), Modified: fi.ModTime()}
+}
+
+// date returns the time of the file server, which is that of every Modified: from a
+// file just made there. This machine's clock is another, and other machines use the
+// store too. Zero where this account may not write.
+func (d *dirStore) date() time.Time {
+	if d.mkdir(tempDir) != nil {
+		return time.Time{}
 	}
-	return i
+	temp := tempDir + "/" + crand.Text()
+	f, err := d.root.Create(temp, 0)
+	if err != nil {
+		return time.Time{}
+	}
+	defer d.discard(temp)
+	fi, err := f.Stat()
+	if errors.Join(err, f.Close()) != nil {
+		return time.Time{}
+	}
+	return fi.ModTime()
 }
 
 // dirBody reads a range of a file and insists on all of it: a file that another program cuts short is an error.

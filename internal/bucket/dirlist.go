@@ -23,7 +23,11 @@ func (d *dirStore) List(ctx context.Context, prefix string, fn func(Info) error)
 	if i := strings.LastIndexByte(prefix, '/'); i >= 0 {
 		dir = prefix[:i]
 	}
-	err := d.walk(ctx, dir, prefix, fn)
+	date := d.date()
+	err := d.walk(ctx, dir, prefix, func(i Info) error {
+		i.Date = date
+		return fn(i)
+	})
 	var stop *stopList
 	if errors.As(err, &stop) {
 		return stop.err

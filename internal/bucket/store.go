@@ -27,7 +27,7 @@ type Info struct {
 	// Modified is when the object was last written, by the store's clock.
 	Modified time.Time
 	// Date is the store's own clock when it answered. Grace periods are measured with it, never with ours. A directory
-	// store takes it from the file system after a Put, and from Options.Now otherwise (zero if that is nil).
+	// store gives that of the file system, after a Put and in a Get that has an ETag; zero where it may not write.
 	Date time.Time
 }
 
@@ -104,7 +104,6 @@ type Options struct {
 	OnRetry     func(error)   // told of each attempt that will be tried again; from many goroutines
 
 	Create   bool             // a directory store makes its folder if it is missing
-	Now      func() time.Time // the clock of a directory store, see Info.Date
 	Observer durable.Observer // sees a directory store's file operations; for tests
 }
 

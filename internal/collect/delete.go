@@ -175,8 +175,6 @@ func (g *gc) leftovers(named map[digest.Digest]bool, root *index.Root, drop map[
 			out = append(out, doomed{repo.PackKey(d), o.size})
 		}
 	}
-	// A segment that this run has merged away stays for the next run: whoever
-	// has just read the root before is about to read it.
 	for _, ref := range root.Segments {
 		delete(g.segments, ref.Digest)
 	}
@@ -199,12 +197,15 @@ func (g *gc) deleteAll(ctx context.Context, phase string, all []doomed) error {
 	var failed []error
 	for _, o := range all {
 		mu.Lock()
-		stop := len(failed) > 0
+		stop := len(failed) > 0 || ctx.Err() != nil
 		mu.Unlock()
 		if stop {
 			break
 		}
 		group.Go(func() error {
+			if ctx.Err() != nil {
+				return nil
+			}
 			err := g.r.Store().Delete(ctx, o.key)
 			mu.Lock()
 			defer mu.Unlock()
@@ -218,5 +219,5 @@ func (g *gc) deleteAll(ctx context.Context, phase string, all []doomed) error {
 		})
 	}
 	_ = group.Wait() // the errors are in failed
-	return errors.Join(failed...)
+	return errors.Join(append(failed, ctx.Err())...)
 }

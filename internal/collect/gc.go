@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"nightferry/internal/bucket"
@@ -41,9 +42,10 @@ type Options struct {
 	// unfinished release: a push that was frozen for longer than the grace
 	// period then cannot make that release the head. May be nil.
 	Key         ed25519.PrivateKey
-	Subject     halt.Subject // who this is, to halt orders
-	Connections int          // requests under way at once; 0: 8
-	OnEvent     func(Event)  // called from one goroutine at a time; may be nil
+	Subject     halt.Subject  // who this is, to halt orders
+	HaltEvery   time.Duration // how often a run asks whether it must stop, beside each phase; 0: 30 s
+	Connections int           // requests under way at once; 0: 8
+	OnEvent     func(Event)   // called from one goroutine at a time; may be nil
 }
 
 // Event reports a step of a run.
@@ -122,13 +124,42 @@ func GC(ctx context.Context, r *repo.Repo, segs *repo.Segments, o Options) (*Rep
 		o.Connections = 8
 	}
 	g := &gc{r: r, segs: segs, o: o, grace: r.Grace(), rep: Report{DryRun: o.DryRun}}
+	if o.HaltEvery <= 0 {
+		g.o.HaltEvery = 30 * time.Second
+	}
 	if err := r.CheckHalt(ctx, o.Subject); err != nil {
 		return nil, err
 	}
-	if err := g.run(ctx); err != nil {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() { g.watch(ctx, cancel) })
+	err := g.run(ctx)
+	if ctx.Err() != nil && err != nil {
+		err = context.Cause(ctx)
+	}
+	cancel(nil)
+	watching.Wait()
+	if err != nil {
 		return &g.rep, fmt.Errorf("gc: %w", err)
 	}
 	return &g.rep, nil
+}
+
+// watch ends a run whose phase takes long, when it must stop.
+func (g *gc) watch(ctx context.Context, stop context.CancelCauseFunc) {
+	t := time.NewTicker(g.o.HaltEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		if err := g.r.CheckHalt(ctx, g.o.Subject); err != nil && ctx.Err() == nil {
+			stop(err)
+			return
+		}
+	}
 }
 
 func (g *gc) run(ctx context.Context) error {
@@ -151,7 +182,7 @@ func (g *gc) run(ctx context.Context) error {
 	if g.x, err = g.r.Index(ctx); err != nil {
 		return err
 	}
-	if err := g.list(ctx); err != nil {
+	if err := g.list(ctx, first.Root(), g.x.Root()); err != nil {
 		return err
 	}
 	if err := g.mark(ctx, channels); err != nil {
@@ -161,16 +192,20 @@ func (g *gc) run(ctx context.Context) error {
 	if err != nil || g.o.DryRun {
 		return err
 	}
-	if err := g.deleteReleases(ctx, channels); err != nil {
-		return err
+	for _, phase := range []func() error{
+		func() error { return g.deleteReleases(ctx, channels) },
+		func() error { return g.repack(ctx, plan) },
+		func() error { return g.condemn(ctx, plan) },
+		func() error { return g.deletePacks(ctx, plan) },
+	} {
+		if err := g.r.CheckHalt(ctx, g.o.Subject); err != nil {
+			return err
+		}
+		if err := phase(); err != nil {
+			return err
+		}
 	}
-	if err := g.repack(ctx, plan); err != nil {
-		return fmt.Errorf("repack: %w", err)
-	}
-	if err := g.condemn(ctx, plan); err != nil {
-		return err
-	}
-	return g.deletePacks(ctx, plan)
+	return nil
 }
 
 func (g *gc) event(e Event) {
@@ -182,12 +217,19 @@ func (g *gc) event(e Event) {
 // young reports whether something is younger than d by the store's clock.
 func (g *gc) young(t time.Time, d time.Duration) bool { return g.began.Sub(t) < d }
 
-// list notes which packs and segments the store holds.
-func (g *gc) list(ctx context.Context) (err error) {
+// list notes which packs the store holds, and which segments that none of the roots
+// lists which this run has read. What a root lists stays, even if this run merges it
+// away: a reader that has just read that root is about to read the segment.
+func (g *gc) list(ctx context.Context, roots ...*index.Root) (err error) {
 	if g.packs, err = listObjects(ctx, g.r.Store(), repo.PacksPrefix, repo.PackKey, nil); err != nil {
 		return err
 	}
 	g.segments, err = listObjects(ctx, g.r.Store(), repo.IndexPrefix, repo.SegmentKey, nil)
+	for _, root := range roots {
+		for _, ref := range root.Segments {
+			delete(g.segments, ref.Digest)
+		}
+	}
 	return err
 }
 

@@ -29,7 +29,7 @@ func (g *gc) repack(ctx context.Context, p *plan) error {
 			n++
 		}
 		if err := g.move(ctx, left[:n], chunks); err != nil {
-			return err
+			return fmt.Errorf("repack: %w", err)
 		}
 		left = left[n:]
 		g.event(Event{Phase: "repack", Done: int64(len(p.victims) - len(left)), Total: int64(len(p.victims))})

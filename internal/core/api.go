@@ -70,10 +70,11 @@ type IssuedToken struct {
 // PublishOptions are those of one publish; a channel's own stand in its
 // configuration.
 type PublishOptions struct {
-	AllowDeletes bool
-	AllowEmpty   bool
-	Rehash       bool
-	DryRun       bool
+	AllowDeletes   bool
+	AllowEmpty     bool
+	AllowUnmounted bool
+	Rehash         bool
+	DryRun         bool
 	// OnProgress is called at most once a second. Nil: nobody wants to know.
 	OnProgress func(RunProgress)
 }

@@ -33,7 +33,7 @@ func (c *Core) wall() time.Time { return c.calendar().Time() }
 // signed but by a publish, which the store's time dates.
 func (c *Core) compareClocks(ctx context.Context) error {
 	before := c.local()
-	body, info, err := c.store.Load().Get(ctx, "format", 0, 1)
+	body, info, err := c.store.Load().Get(ctx, "format", 0, -1)
 	if err != nil {
 		return err
 	}

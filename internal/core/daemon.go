@@ -115,7 +115,6 @@ func (o *Options) fill() {
 	if o.Store.UserAgent == "" {
 		o.Store.UserAgent = "nightferry/" + o.Version
 	}
-	o.Store.Now = o.Now
 }
 
 // Run serves until ctx ends, and returns nil then. It is called once.

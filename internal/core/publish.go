@@ -226,7 +226,7 @@ func (c *Core) push(ctx context.Context, ch *fleet.Channel, o PublishOptions, w 
 	return push.Run(ctx, r, ch.Source, push.Options{
 		Channel: ch.Name, Patterns: patterns, Links: links,
 		MaxDelete: ch.MaxDelete, MaxDeleteFiles: ch.MaxDeleteFiles, AllowUnportable: ch.AllowUnportable,
-		AllowDeletes: o.AllowDeletes, AllowEmpty: o.AllowEmpty, Rehash: o.Rehash, DryRun: o.DryRun,
+		AllowDeletes: o.AllowDeletes, AllowEmpty: o.AllowEmpty, AllowUnmounted: o.AllowUnmounted, Rehash: o.Rehash, DryRun: o.DryRun,
 		Key: c.keys.Load().release, State: dir, Subject: halt.Subject{Site: host, Channel: ch.Name}, Now: c.o.Now,
 		OnEvent: func(e push.Event) {
 			p := e.Progress

@@ -107,7 +107,7 @@ func (o order) carryOut() (r report) {
 	case "init":
 		k.steps = initSteps
 	}
-	raw, err := bucket.Open(ctx, testbed.FileURL(o.Store), bucket.Options{Now: time.Now, Observer: k.watch(o.Store, "store")})
+	raw, err := bucket.Open(ctx, testbed.FileURL(o.Store), bucket.Options{Observer: k.watch(o.Store, "store")})
 	if err != nil {
 		return report{Err: err.Error()}
 	}

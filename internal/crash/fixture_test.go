@@ -61,7 +61,7 @@ func newFixture(t *testing.T, seed uint64, image int) *fixture {
 	for _, dir := range []string{f.state, f.work} {
 		check(os.MkdirAll(dir, 0o755))
 	}
-	store, err := bucket.Open(t.Context(), testbed.FileURL(f.store), bucket.Options{Create: true, Now: time.Now})
+	store, err := bucket.Open(t.Context(), testbed.FileURL(f.store), bucket.Options{Create: true})
 	check(err)
 	defer bucket.Close(store)
 	_, err = repo.Init(t.Context(), store, repo.InitOptions{Key: f.secret, Root: rootKey(), Release: releaseKey(), Now: time.Now()})
@@ -147,7 +147,7 @@ func (f *fixture) pull(t *testing.T, store bucket.Store, dst string, release uin
 
 // open opens a store of the fixture for reading and writing in this process.
 func (f *fixture) open(t *testing.T, dir string) (bucket.Store, error) {
-	return bucket.Open(t.Context(), testbed.FileURL(dir), bucket.Options{Now: time.Now})
+	return bucket.Open(t.Context(), testbed.FileURL(dir), bucket.Options{})
 }
 
 // fsck reads the whole repository in dir, and fails on any damage.

@@ -7,7 +7,6 @@ import (
 	"path"
 	"strings"
 	"testing"
-	"time"
 
 	"nightferry/internal/bucket"
 	"nightferry/internal/durable"
@@ -55,7 +54,7 @@ func (c *cutPush) record(t *testing.T) error {
 		return err
 	}
 	tape := &recorder{}
-	s, err := bucket.Open(t.Context(), testbed.FileURL(store), bucket.Options{Now: time.Now, Observer: tape.watch("store")})
+	s, err := bucket.Open(t.Context(), testbed.FileURL(store), bucket.Options{Observer: tape.watch("store")})
 	if err != nil {
 		return err
 	}

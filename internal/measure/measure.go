@@ -163,6 +163,9 @@ func (r *run) compare(ctx context.Context, dir string) (err error) {
 
 // meet handles the release up to and including the item's path.
 func (r *run) meet(ctx context.Context, it scan.Item) error {
+	if scan.Vanished(it.Err) {
+		return nil // what the release has there comes with the next path, as gone
+	}
 	for r.entry != nil {
 		d := scan.Compare(r.entry.Path, it.Path)
 		if d > 0 {

@@ -52,7 +52,7 @@ func child(text string) error {
 // killedPull pulls, and dies at the change number At of the target, as by kill -9.
 func (e errand) killedPull() error {
 	ctx := context.Background()
-	store, err := bucket.Open(ctx, e.Store, bucket.Options{Now: time.Now})
+	store, err := bucket.Open(ctx, e.Store, bucket.Options{})
 	if err != nil {
 		return err
 	}

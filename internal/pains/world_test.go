@@ -70,7 +70,7 @@ func newWorld(t testing.TB, p plan) *world {
 		w.url, w.store = w.bucket.URL(""), w.bucket.Open(t)
 	} else {
 		w.url = testbed.FileURL(filepath.Join(base, "store"))
-		w.store = testbed.OpenStore(t, w.url, bucket.Options{Create: true, Now: time.Now})
+		w.store = testbed.OpenStore(t, w.url, bucket.Options{Create: true})
 	}
 	_, err := repo.Init(t.Context(), w.store, repo.InitOptions{Root: w.root, Release: w.key, Key: p.secret, Params: p.params, Now: time.Now()})
 	must(t, err)

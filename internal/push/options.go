@@ -38,6 +38,7 @@ type Options struct {
 	AllowDeletes    bool    // lets more deletes through than both limits
 	AllowEmpty      bool    // lets a source without files through
 	AllowUnportable bool    // lets names through that Windows cannot hold
+	AllowUnmounted  bool    // lets a source through that lacks volumes which the last release had
 
 	Rehash      bool // read every file, whatever its times say
 	DryRun      bool // do everything but store and publish
@@ -106,10 +107,20 @@ type Result struct {
 
 // GuardError says that a guard stopped the push before anything was published.
 type GuardError struct {
-	Guard  string   // "empty", "deletes", "names", "links", "unreadable", "unstable"
+	Guard  string   // "empty", "deletes", "names", "links", "unmounted", "unreadable", "unstable"
 	Why    string   // one line, with the remedy
 	Paths  []string // what it is about, all of it, each with its reason
 	Remedy string
+}
+
+// Passing reports whether the same source may pass without anybody's help: a copy
+// ends, a volume is mounted again.
+func (e *GuardError) Passing() bool {
+	switch e.Guard {
+	case "empty", "unmounted", "unreadable", "unstable":
+		return true
+	}
+	return false
 }
 
 func (e *GuardError) Error() string {

@@ -36,7 +36,8 @@ func (p *push) openCache() (*scan.CatalogueReader, bool, error) {
 		return nil, false, err
 	}
 	h := c.Header()
-	based := p.head != nil && h.Repo == [16]byte(p.r.ID()) && h.Channel == p.o.Channel && h.Release == p.head.Release && h.Lost == p.index.Root().Lost && !p.o.Rehash
+	p.mountedBefore(&h)
+	based := p.head != nil && h.Repo == [16]byte(p.r.ID()) && h.Channel == p.o.Channel && h.Release == p.head.Release && h.Lost == p.lost && !p.o.Rehash
 	return c, based, nil
 }
 
@@ -69,13 +70,15 @@ func (p *push) previous(ctx context.Context) (*before, error) {
 	if err != nil {
 		return nil, err
 	}
-	pages := repo.NewMemoryPages()
-	at := func(context.Context) (*repo.Index, error) { return p.index, nil }
-	if err := p.r.LoadPages(ctx, at, rel.PageIDs(), pages, repo.FetchOptions{}); err != nil {
-		return p.lost(err)
+	if p.pages == nil {
+		pages := repo.NewMemoryPages()
+		at := func(context.Context) (*repo.Index, error) { return p.index, nil }
+		if err := p.r.LoadPages(ctx, at, rel.PageIDs(), pages, repo.FetchOptions{}); err != nil {
+			return unknown(err)
+		}
+		p.pages = pages
 	}
-	p.pages = pages
-	next := p.r.Entries(rel, pages)
+	next := p.r.Entries(rel, p.pages)
 	return &before{close: func() {}, next: func() (*known, error) {
 		e, err := next()
 		if e == nil || err != nil {
@@ -85,12 +88,12 @@ func (p *push) previous(ctx context.Context) (*before, error) {
 	}}, nil
 }
 
-// lost turns a head whose manifest the index does not name any more into one of
+// unknown turns a head whose manifest the index does not name any more into one of
 // which nothing is known: the push that follows makes it whole again. The
 // deletes guard cannot count then, and says nothing. Where it is the store that
 // has lost a pack, the index names its chunks still, and a push would take them
 // for stored: fsck --forget-missing comes first.
-func (p *push) lost(err error) (*before, error) {
+func unknown(err error) (*before, error) {
 	var missing *repo.MissingError
 	if !errors.As(err, &missing) || missing.Pack != "" {
 		return nil, err

@@ -37,7 +37,10 @@ type push struct {
 	head  *repo.Head    // nil: the channel has no release
 	rel   *repo.Release // the head's release, once it was read
 	pages repo.Pages    // of that release, where the survey needed them
+	last  mounted       // what was mounted when it was made
 	index *repo.Index
+	began time.Time // the store's clock when the index was first read
+	lost  uint64    // packs that fsck had forgotten then
 	segs  *repo.Segments
 	store *store
 
@@ -47,10 +50,11 @@ type push struct {
 	payloads sync.Pool // []byte, a group's compressed chunks
 
 	packs, segments int64
+	mounts          []string // folders of the source at which volumes are mounted, as the readers' walk saw them
 
-	mu       sync.Mutex // state, last
+	mu       sync.Mutex // state, told
 	state    Progress
-	last     time.Time
+	told     time.Time
 	reporter sync.Mutex // OnEvent
 }
 
@@ -80,6 +84,8 @@ func Run(ctx context.Context, r *repo.Repo, source string, o Options) (res *Resu
 	if p.index, err = r.Index(ctx); err != nil {
 		return nil, err
 	}
+	// The first answer counts: the index is read again where segments were merged.
+	p.began, p.lost = p.index.Date(), p.index.Root().Lost
 	s, err := p.look(ctx)
 	if err != nil {
 		return nil, err
@@ -175,10 +181,11 @@ func (p *push) publish(ctx context.Context, s *survey) (*Result, error) {
 		}
 	default:
 		p.progress("publish", true)
-		if err := p.store.gate(ctx); err != nil {
+		// The last look, however lately there was one.
+		if err := p.r.CheckHalt(ctx, p.o.Subject); err != nil {
 			return nil, err
 		}
-		out, err := p.r.Publish(ctx, repo.Commit{Release: *rel, Parent: p.head, Key: p.o.Key, Started: p.index.Date()})
+		out, err := p.r.Publish(ctx, repo.Commit{Release: *rel, Parent: p.head, Key: p.o.Key, Started: p.began, Lost: p.lost})
 		if err != nil {
 			return nil, err
 		}
@@ -194,8 +201,9 @@ func (p *push) publish(ctx context.Context, s *survey) (*Result, error) {
 	if p.o.DryRun {
 		return res, nil
 	}
-	h := scan.Header{Repo: [16]byte(p.r.ID()), Channel: p.o.Channel, Number: res.Number, Release: head, Lost: p.index.Root().Lost, Totals: res.Totals, Tree: res.Tree}
-	if err := cat.Commit(h); err != nil {
+	h := scan.Header{Repo: [16]byte(p.r.ID()), Channel: p.o.Channel, Number: res.Number, Release: head, Lost: p.lost, Totals: res.Totals, Tree: res.Tree}
+	err = p.remember(&h)
+	if err := errors.Join(err, cat.Commit(h)); err != nil {
 		return nil, fmt.Errorf("release %d is published, but its stat cache could not be kept: %w", res.Number, err)
 	}
 	x, err := p.r.Index(ctx)
@@ -213,6 +221,15 @@ func (p *push) storeAll(ctx context.Context, s *survey) (*Result, *manifest.Rele
 			return nil, nil, nil, err
 		}
 	}
+	prev, err := p.previous(ctx)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	defer prev.close()
+	sum, err := newTally(prev)
+	if err != nil {
+		return nil, nil, nil, err
+	}
 	cat, err := scan.CreateCatalogue(p.o.State, p.cacheName)
 	if err != nil {
 		return nil, nil, nil, err
@@ -226,7 +243,7 @@ func (p *push) storeAll(ctx context.Context, s *survey) (*Result, *manifest.Rele
 		}
 		p.workers <- &worker{enc: enc}
 	}
-	seq := p.newSequencer(cat)
+	seq := p.newSequencer(sum, cat)
 	// Two groups, so that an error anywhere ends the whole line: the crew
 	// reads and compresses under ctx, the sequencer drains the queue.
 	var line context.Context
@@ -245,7 +262,7 @@ func (p *push) storeAll(ctx context.Context, s *survey) (*Result, *manifest.Rele
 		err = seqErr
 	}
 	if err == nil {
-		err = seq.end(s)
+		err = seq.end()
 	}
 	if finishErr := p.store.finish(ctx); err == nil || errors.Is(err, context.Canceled) && ctx.Err() == nil {
 		err = errors.Join(finishErr, err)
@@ -254,7 +271,7 @@ func (p *push) storeAll(ctx context.Context, s *survey) (*Result, *manifest.Rele
 		_ = cat.Abort() // a leftover temporary file is all it could leave
 		return nil, nil, nil, p.explain(err)
 	}
-	res, rel := seq.result(s)
+	res, rel := seq.result(s.skippedSpecial)
 	return res, rel, cat, nil
 }
 
@@ -265,7 +282,7 @@ func (p *push) explain(err error) error {
 	if !errors.As(err, &file) || !errors.Is(err, errSource) {
 		return err
 	}
-	guard, why := "unreadable", "a file in the source cannot be read (give this account read access, or exclude it)"
+	guard, why := "unreadable", "a file in the source cannot be read (give this account read access, or exclude it; if a program writes it, push again when that is done)"
 	if errors.Is(err, errUnstable) {
 		guard, why = "unstable", fmt.Sprintf("a file in the source changed each of %d times it was read (push again when its writer is done, or exclude it)", maxTries)
 	}
@@ -288,11 +305,11 @@ func (p *push) progress(phase string, now bool) {
 	}
 	p.mu.Lock()
 	t := p.o.Now()
-	if !now && p.state.Phase == phase && t.Sub(p.last) < progressEvery {
+	if !now && p.state.Phase == phase && t.Sub(p.told) < progressEvery {
 		p.mu.Unlock()
 		return
 	}
-	p.last, p.state.Phase = t, phase
+	p.told, p.state.Phase = t, phase
 	state := p.state
 	p.mu.Unlock()
 	p.event(Event{Progress: &state})

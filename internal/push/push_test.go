@@ -40,7 +40,7 @@ type rig struct {
 
 func newRig(t *testing.T, secret []byte) *rig {
 	t.Helper()
-	store, err := bucket.Open(t.Context(), "file://"+t.TempDir(), bucket.Options{Now: time.Now})
+	store, err := bucket.Open(t.Context(), "file://"+t.TempDir(), bucket.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"runtime"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -29,6 +30,7 @@ type item struct {
 	checked int64           // when its bytes were read, Unix seconds
 	refs    []chunk.Ref
 	reread  bool
+	gone    bool // it vanished between the walk and the reading: no release holds it
 }
 
 // task is a run of consecutive items: many small ones, or one large file. Its
@@ -60,13 +62,17 @@ type piece struct {
 }
 
 const (
-	maxTries     = 3    // readings of a file that changes
+	maxTries     = 8 // readings of a file that changes or cannot be read, over six seconds
+	firstWait    = 50 * time.Millisecond
 	maxTaskItems = 1024 // entries decided together
 	taskBytes    = pack.MaxBlock
 )
 
 // errUnstable says that a file changed whenever it was read.
 var errUnstable = errors.New("it changed each time it was read")
+
+// errReplaced says that a name stands for another file than before.
+var errReplaced = errors.New("it was removed and made anew each time it was read")
 
 // reader is what one task's goroutine needs; readers are reused.
 type reader struct {
@@ -99,41 +105,83 @@ func (p *push) read(ctx context.Context, t *task, r *reader) error {
 	return send()
 }
 
+// readItem reads a file until it is the same before and after, with growing
+// pauses: it may be a copy under way, or locked by a writer for a moment.
 func (p *push) readItem(ctx context.Context, it *item, r *reader, g **group, send func() error) error {
-	for try := 1; ; try++ {
-		stable, err := p.readOnce(ctx, it, r, g, send)
-		if err != nil {
+	var births [2]int64 // of the first and the last file under this name
+	for try, wait := 1, firstWait; ; try, wait = try+1, 2*wait {
+		birth, err := p.readOnce(ctx, it, r, g, send)
+		if err == nil || ctx.Err() != nil {
 			return err
 		}
-		if stable {
+		var of *fs.PathError
+		if !errors.As(err, &of) {
+			return err // of the store or of this process
+		}
+		(*g).pieces = append((*g).pieces, piece{it: it, reset: true})
+		if births[1] = birth; try == 1 {
+			births[0] = birth
+		}
+		if replaced := it.old == nil && births[0] != births[1] && min(births[0], births[1]) > 0; p.vanished(err) || try == maxTries && replaced {
+			if replaced {
+				p.event(Event{Path: it.path, Outcome: Skipped, Cause: errReplaced.Error()})
+			}
+			it.gone = true
 			return nil
 		}
 		if try == maxTries {
-			return &fs.PathError{Op: "read", Path: it.path, Err: errUnstable}
+			return err
 		}
 		it.reread = true
-		(*g).pieces = append((*g).pieces, piece{it: it, reset: true})
+		if err := pause(ctx, wait); err != nil {
+			return err
+		}
 	}
 }
 
-// readOnce reads a file from its start to its end, and reports whether it was
-// the same file before and after.
-func (p *push) readOnce(ctx context.Context, it *item, r *reader, g **group, send func() error) (bool, error) {
-	f, err := scan.Open(p.root, it.path)
+// vanished reports whether an error says that a path of the source is gone, and
+// the source is not.
+func (p *push) vanished(err error) bool {
+	if !scan.Vanished(err) {
+		return false
+	}
+	_, err = p.root.Stat(".")
+	return err == nil
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// readOnce reads a file from its start to its end, and returns when that file was
+// made. The error is an *fs.PathError where the file cannot be read, or was
+// another after it was read.
+func (p *push) readOnce(ctx context.Context, it *item, r *reader, g **group, send func() error) (birth int64, err error) {
+	f, err := scan.OpenStill(p.root, it.path)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	defer f.Close()
-	before, err := f.Stat()
+	before, err := scan.StatFile(f)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
-	if !before.Mode().IsRegular() {
-		return false, &fs.PathError{Op: "read", Path: it.path, Err: errors.New("it is not a regular file any more")}
+	if before.Kind != scan.File {
+		return 0, &fs.PathError{Op: "read", Path: it.path, Err: errors.New("it is not a regular file any more")}
 	}
-	size := before.Size()
+	if err := pause(ctx, hides(before.Stat, p.o.Now())); err != nil {
+		return 0, err
+	}
+	size := before.Stat.Size
 	it.checked = p.o.Now().Unix()
-	it.entry = manifest.Entry{Path: it.path, Kind: manifest.File, Size: size, MTime: before.ModTime().UnixNano(), Mode: mode(it.stat, false)}
+	it.entry = manifest.Entry{Path: it.path, Kind: manifest.File, Size: size, MTime: before.Stat.MTime, Mode: mode(it.stat, false)}
 	var n int64
 	if size <= int64(p.r.Params().Min) {
 		n, err = p.readSmall(it, f, int(size), g, send)
@@ -141,14 +189,28 @@ func (p *push) readOnce(ctx context.Context, it *item, r *reader, g **group, sen
 		n, err = p.readLarge(ctx, it, f, r, g, send)
 	}
 	if err != nil {
-		return false, err
+		return before.Birth, err
 	}
 	p.count(func(c *Progress) { c.Read += n })
-	after, err := f.Stat()
-	if err != nil {
-		return false, err
+	after, err := scan.StatFile(f)
+	if err == nil && (n != size || after != before) {
+		err = &fs.PathError{Op: "read", Path: it.path, Err: errUnstable}
 	}
-	return n == size && after.Size() == size && after.ModTime().Equal(before.ModTime()), nil
+	return before.Birth, err
+}
+
+// hides returns for how long a change to a file may still get the time stamp that
+// the file has now, so that comparing stamps would miss it: a tick of the kernel's
+// clock, or FAT's two seconds where the stamp may be FAT's.
+func hides(s scan.Stat, now time.Time) time.Duration {
+	newest, grain := max(s.MTime, s.CTime), 20*time.Millisecond
+	if newest%int64(2*time.Second) == 0 {
+		grain = 2 * time.Second
+	}
+	if age := now.Sub(time.Unix(0, newest)); age >= 0 && age < grain {
+		return grain - age
+	}
+	return 0 // older, or by a clock that is not ours
 }
 
 // readSmall reads a file of one chunk straight into the group.

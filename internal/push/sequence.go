@@ -67,8 +67,14 @@ func (p *push) tasks(ctx context.Context, queue chan<- *task) error {
 		return nil
 	}
 	err = p.walk(ctx, func(it scan.Item) error {
+		if p.vanished(it.Err) {
+			return nil
+		}
 		if it.Err != nil {
 			return sourceError(&fs.PathError{Op: "read", Path: it.Path, Err: it.Err})
+		}
+		if it.Mount {
+			p.mounts = append(p.mounts, it.Path)
 		}
 		if it.Kind == scan.Link || it.Kind == scan.Special {
 			if p.o.Links == Refuse {
@@ -146,6 +152,7 @@ func (p *push) item(old *cache, it scan.Item) (_ *item, err error) {
 // packs, items into entries, and entries into pages.
 type sequencer struct {
 	p     *push
+	tally *tally // of what is published, beside the release before
 	cat   *scan.CatalogueWriter
 	pages manifest.PageBuilder
 	check manifest.Checker
@@ -155,8 +162,8 @@ type sequencer struct {
 	added, changed, touched int64
 }
 
-func (p *push) newSequencer(cat *scan.CatalogueWriter) *sequencer {
-	s := &sequencer{p: p, cat: cat, check: manifest.Checker{Portable: !p.o.AllowUnportable}, start: p.r.StoreTime()}
+func (p *push) newSequencer(t *tally, cat *scan.CatalogueWriter) *sequencer {
+	s := &sequencer{p: p, tally: t, cat: cat, check: manifest.Checker{Portable: !p.o.AllowUnportable}, start: p.r.StoreTime()}
 	s.pages.Emit = func(page []byte, first string, entries int) error {
 		id, err := p.store.page(page)
 		s.refs = append(s.refs, manifest.PageRef{ID: id, Entries: int64(entries), First: first})
@@ -200,6 +207,9 @@ func (s *sequencer) task(ctx context.Context, t *task) error {
 		return sourceError(t.err)
 	}
 	for _, it := range t.items {
+		if it.gone {
+			continue
+		}
 		if err := s.item(it); err != nil {
 			return err
 		}
@@ -236,6 +246,9 @@ func (s *sequencer) item(it *item) error {
 		return err
 	}
 	e := &it.entry
+	if _, err := s.tally.meet(e.Path, e.Kind); err != nil {
+		return err
+	}
 	if err := s.check.Add(e); err != nil {
 		return err
 	}
@@ -294,20 +307,28 @@ func (s *sequencer) report(it *item) error {
 	return nil
 }
 
-// end emits the last page and tells of what is gone.
-func (s *sequencer) end(v *survey) error {
-	for _, path := range v.removed {
+// end emits the last page, and lets the guards judge once more: what they saw
+// first may have gone since, or have been unmounted.
+func (s *sequencer) end() error {
+	if err := s.tally.rest(); err != nil {
+		return err
+	}
+	s.tally.mounts = s.p.mounts
+	if err := s.p.guard(&s.tally.survey); err != nil {
+		return err
+	}
+	for _, path := range s.tally.removed {
 		s.p.event(Event{Path: path, Outcome: Removed})
 	}
 	return s.pages.Finish()
 }
 
-func (s *sequencer) result(v *survey) (*Result, *manifest.Release) {
+func (s *sequencer) result(skipped int64) (*Result, *manifest.Release) {
 	totals, tree := s.check.Sum()
 	p := s.p
 	rel := &manifest.Release{Channel: p.o.Channel, Created: s.start.Unix(), Portable: !p.o.AllowUnportable, Totals: totals, Tree: tree, Pages: s.refs}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return &Result{DryRun: p.o.DryRun, Totals: totals, Tree: tree, Added: s.added, Changed: s.changed, Touched: s.touched,
-		Removed: int64(len(v.removed)), Skipped: v.skippedSpecial, Read: p.state.Read, New: p.state.New, Sent: p.state.Sent, Packs: p.packs}, rel
+		Removed: int64(len(s.tally.removed)), Skipped: skipped, Read: p.state.Read, New: p.state.New, Sent: p.state.Sent, Packs: p.packs}, rel
 }

@@ -21,32 +21,85 @@ type survey struct {
 	names          []string
 	removedFiles   int64
 	skippedSpecial int64
+	mounts         []string // folders at which another volume is mounted
+}
+
+// tally sums up a tree, path by path in path order, beside the release before.
+type tally struct {
+	survey
+	prev *before
+	old  *known
+}
+
+func newTally(prev *before) (*tally, error) {
+	t := &tally{prev: prev}
+	return t, t.next()
+}
+
+func (t *tally) next() (err error) {
+	t.old, err = t.prev.next()
+	return err
+}
+
+// meet counts a path of the tree, and returns what the release before has there.
+func (t *tally) meet(path string, kind manifest.Kind) (old *known, err error) {
+	for t.old != nil && manifest.ComparePaths(t.old.path, path) < 0 {
+		if err := t.gone(); err != nil {
+			return nil, err
+		}
+	}
+	if t.old != nil && t.old.path == path {
+		if old = t.old; old.kind == manifest.File {
+			t.before++
+		}
+		err = t.next()
+	}
+	if kind == manifest.Dir {
+		t.dirs++
+	} else {
+		t.files++
+	}
+	return old, err
+}
+
+// gone counts a path that only the release before has.
+func (t *tally) gone() error {
+	t.changed++
+	if t.old.kind == manifest.File {
+		t.removedFiles++
+		t.before++
+	}
+	t.removed = append(t.removed, t.old.path)
+	return t.next()
+}
+
+// rest counts what the release before has behind the tree's last path.
+func (t *tally) rest() error {
+	for t.old != nil {
+		if err := t.gone(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // look walks the source beside what the release before held and lets the
 // guards judge, so that nothing is stored for a push that will be refused.
 func (p *push) look(ctx context.Context) (*survey, error) {
-	var s survey
 	prev, err := p.previous(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer prev.close()
-	old, err := prev.next()
+	s, err := newTally(prev)
 	if err != nil {
 		return nil, err
 	}
-	gone := func() error {
-		s.changed++
-		if old.kind == manifest.File {
-			s.removedFiles++
-		}
-		s.removed = append(s.removed, old.path)
-		old, err = prev.next()
-		return err
-	}
 	check := manifest.Checker{Portable: !p.o.AllowUnportable}
 	err = p.walk(ctx, func(it scan.Item) error {
+		if p.vanished(it.Err) {
+			return nil
+		}
 		if it.Err != nil {
 			s.unreadable = append(s.unreadable, fmt.Sprintf("%q: %v", it.Path, it.Err))
 			return nil
@@ -58,27 +111,14 @@ func (p *push) look(ctx context.Context) (*survey, error) {
 		if why := p.checkName(&check, it); why != nil {
 			s.names = append(s.names, why.Error())
 		}
-		for old != nil && manifest.ComparePaths(old.path, it.Path) < 0 {
-			if err := gone(); err != nil {
-				return err
-			}
+		if it.Mount {
+			s.mounts = append(s.mounts, it.Path)
 		}
-		same := false
-		if old != nil && old.path == it.Path {
-			same = old.kind == kindOf(it) && old.stat != nil && looksSame(it, *old.stat) && !p.o.Rehash
-			if old.kind == manifest.File {
-				s.before++
-			}
-			if old, err = prev.next(); err != nil {
-				return err
-			}
+		old, err := s.meet(it.Path, kindOf(it))
+		if err != nil {
+			return err
 		}
-		if it.Kind == scan.Dir {
-			s.dirs++
-		} else {
-			s.files++
-		}
-		if !same {
+		if old == nil || old.kind != kindOf(it) || old.stat == nil || !looksSame(it, *old.stat) || p.o.Rehash {
 			s.changed++
 			s.toRead += it.Stat.Size
 		}
@@ -88,15 +128,14 @@ func (p *push) look(ctx context.Context) (*survey, error) {
 		}
 		return nil
 	})
-	for err == nil && old != nil {
-		err = gone()
+	if err == nil {
+		err = s.rest()
 	}
-	s.before += s.removedFiles
-	s.skippedSpecial = int64(len(s.links))
 	if err != nil {
 		return nil, err
 	}
-	return &s, p.guard(&s)
+	s.skippedSpecial = int64(len(s.links))
+	return &s.survey, p.guard(&s.survey)
 }
 
 // looksSame reports whether a path looks as it did. Of a folder only the mode
@@ -131,6 +170,9 @@ func kindOf(it scan.Item) manifest.Kind {
 }
 
 func (p *push) guard(s *survey) error {
+	if err := p.unmounted(s.mounts); err != nil {
+		return err
+	}
 	switch {
 	case len(s.unreadable) > 0:
 		return &GuardError{Guard: "unreadable", Paths: s.unreadable,

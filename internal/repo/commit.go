@@ -27,12 +27,17 @@ var ErrConflict = errors.New("another push was faster")
 // half the grace period, so that gc might delete what it relies on.
 var ErrTooLong = errors.New("this run took longer than half the grace period")
 
+// ErrForgotten says that fsck took packs out of the index while a push relied on
+// what the index said.
+var ErrForgotten = errors.New("fsck has forgotten lost packs since this run began")
+
 // Commit describes a release to publish.
 type Commit struct {
 	Release manifest.Release   // Parent is set by Publish
 	Parent  *Head              // the head it follows; nil for a channel's first
 	Key     ed25519.PrivateKey // must be an active release and head key
 	Started time.Time          // the store's clock when the index root was first read
+	Lost    uint64             // that root's count of forgotten packs
 }
 
 // Publish signs and stores the release, then moves the head by
@@ -64,6 +69,9 @@ func (r *Repo) Publish(ctx context.Context, c Commit) (*Release, error) {
 	if err := r.inTime(c.Started, date); err != nil {
 		return nil, err
 	}
+	if err := forgotNothing(ctx, r, c.Lost); err != nil {
+		return nil, err
+	}
 	err = r.putHead(ctx, c.Key, channel, out.Number, out, etag)
 	for range casTries {
 		if !errors.Is(err, ErrConflict) || c.Parent == nil {
@@ -89,6 +97,19 @@ func (r *Repo) Publish(ctx context.Context, c Commit) (*Release, error) {
 	r.memory.Heads[channel] = out.Number
 	r.mu.Unlock()
 	return out, nil
+}
+
+// forgotNothing returns ErrForgotten when the index root counts other forgotten
+// packs than it did: chunks that were stored then may be lost.
+func forgotNothing(ctx context.Context, r *Repo, before uint64) error {
+	x, err := r.Index(ctx)
+	if err != nil {
+		return err
+	}
+	if x.root.Lost != before {
+		return fmt.Errorf("%w: nothing was published; run it again, it stores what is lacking", ErrForgotten)
+	}
+	return nil
 }
 
 // Grace returns how long a pack stays condemned before it may be deleted.

@@ -129,10 +129,10 @@ func (x *Index) fetch(ctx context.Context, places []Place, o FetchOptions, fn fu
 			f := fetcher{x: x, o: o, fn: fn}
 			defer f.close()
 			for s := range spans {
-				err := f.span(ctx, s)
+				left, err := f.span(ctx, s)
 				if errors.Is(err, errGone) {
 					mu.Lock()
-					gone = append(gone, s.places...)
+					gone = append(gone, left...)
 					mu.Unlock()
 					continue
 				}
@@ -215,29 +215,28 @@ func (f *fetcher) gate(ctx context.Context) error {
 	return f.o.Gate(ctx)
 }
 
-func (f *fetcher) span(ctx context.Context, s span) (err error) {
+// span fetches a run of blocks. With errGone, which may come in the middle, it
+// returns the places that it did not get.
+func (f *fetcher) span(ctx context.Context, s span) (left []Place, err error) {
 	if f.dec == nil {
 		if f.dec, err = pack.NewDecoder(); err != nil {
-			return err
+			return nil, err
 		}
 		f.in = make([]byte, 0, pack.MaxStored)
 		f.out = make([]byte, 0, pack.MaxBlock)
 	}
 	if err := f.gate(ctx); err != nil {
-		return err
+		return nil, err
 	}
 	p := f.x.packs[s.pack]
 	key := PackKey(p.Digest)
 	obj, err := f.x.repo.keys.Object(pack.Kind, p.Salt)
 	if err != nil {
-		return fmt.Errorf("%s: %w", key, err)
+		return nil, fmt.Errorf("%s: %w", key, err)
 	}
 	body, _, err := f.x.repo.store.Get(ctx, key, s.start, s.end-s.start)
-	if errors.Is(err, fs.ErrNotExist) {
-		return errGone
-	}
 	if err != nil {
-		return err
+		return s.places, goneOr(err)
 	}
 	defer body.Close()
 	at := s.start
@@ -247,27 +246,36 @@ func (f *fetcher) span(ctx context.Context, s span) (err error) {
 			n++
 		}
 		if err := f.gate(ctx); err != nil {
-			return err
+			return nil, err
 		}
 		where := places[0].At
 		if int64(where.Block) < at || int(where.Stored) > pack.MaxStored {
-			return &CorruptError{Pack: key, Chunk: places[0].ID, Err: fmt.Errorf("the index places blocks over one another: %w", frame.ErrDamaged)}
+			return nil, &CorruptError{Pack: key, Chunk: places[0].ID, Err: fmt.Errorf("the index places blocks over one another: %w", frame.ErrDamaged)}
 		}
 		if _, err := io.CopyN(io.Discard, body, int64(where.Block)-at); err != nil {
-			return fmt.Errorf("read %s: %w", key, err)
+			return places, goneOr(err)
 		}
 		in := f.in[:where.Stored]
 		if _, err := io.ReadFull(body, in); err != nil {
-			return fmt.Errorf("read %s: %w", key, err)
+			return places, goneOr(err)
 		}
 		f.arrived(int64(where.Block) - at + int64(len(in)))
 		at = int64(where.Block) + int64(len(in))
 		if err := f.block(ctx, key, obj, places[:n], in); err != nil {
-			return err
+			return places, err
 		}
 		places = places[n:]
 	}
-	return nil
+	return nil, nil
+}
+
+// goneOr makes errGone of a store's answer that a pack is not there. It may come
+// while its body is read: a body that broke off is asked for again.
+func goneOr(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return errGone
+	}
+	return err
 }
 
 func (f *fetcher) arrived(n int64) {
@@ -296,7 +304,7 @@ func (f *fetcher) block(ctx context.Context, key string, obj *seal.Object, place
 		}
 		again, err := f.x.repo.readRange(ctx, key, int64(places[0].At.Block), int64(len(in)))
 		if err != nil {
-			return err
+			return goneOr(err)
 		}
 		f.arrived(int64(len(again)))
 		in = again

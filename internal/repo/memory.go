@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"time"
 
 	"nightferry/internal/durable"
+	"nightferry/internal/trust"
 )
 
 // MemoryFile is the name under which a Memory is kept.
@@ -31,13 +34,28 @@ func LoadMemory(dir *durable.Root) (*Memory, error) {
 	return &m, nil
 }
 
-// SaveMemory makes m durable in dir, if it says anything new.
-func SaveMemory(dir *durable.Root, m Memory) error {
+// SaveMemory makes m durable in dir, merged with what another run has seen
+// meanwhile: no number in it ever goes back. Runs take turns on a lock file.
+func SaveMemory(dir *durable.Root, m Memory) (err error) {
+	unlock, err := lockMemory(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	old, err := LoadMemory(dir)
+	if err != nil {
+		return err
+	}
+	if old != nil {
+		if err := m.merge(old); err != nil {
+			return err
+		}
+	}
 	b, err := json.MarshalIndent(&m, "", "  ")
 	if err != nil {
 		return err
 	}
-	if old, err := LoadMemory(dir); err == nil && old != nil {
+	if old != nil {
 		if same, err := json.MarshalIndent(old, "", "  "); err == nil && string(same) == string(b) {
 			return nil
 		}
@@ -46,4 +64,40 @@ func SaveMemory(dir *durable.Root, m Memory) error {
 		return fmt.Errorf("remember what was seen: %w", err)
 	}
 	return nil
+}
+
+// merge takes over what old has seen beyond m.
+func (m *Memory) merge(old *Memory) error {
+	if old.RepoHex != m.RepoHex || old.Root != m.Root {
+		return fmt.Errorf("%w: this place belongs to repository %s with root key %s, not to %s with %s", trust.ErrUntrusted, old.RepoHex, old.Root, m.RepoHex, m.Root)
+	}
+	if old.Trust > m.Trust {
+		m.Trust, m.TrustDoc = old.Trust, old.TrustDoc
+	}
+	m.Halt = max(m.Halt, old.Halt)
+	heads := maps.Clone(m.Heads)
+	if heads == nil {
+		heads = map[string]uint64{}
+	}
+	for channel, n := range old.Heads {
+		heads[channel] = max(heads[channel], n)
+	}
+	m.Heads = heads
+	return nil
+}
+
+// lockMemory waits up to five seconds for a run that holds the lock for the
+// length of one write.
+func lockMemory(dir *durable.Root) (unlock func() error, err error) {
+	const pause = 10 * time.Millisecond
+	for range 5 * time.Second / pause {
+		if unlock, err = durable.Lock(dir, MemoryFile+".lock"); !errors.Is(err, durable.ErrBusy) {
+			break
+		}
+		time.Sleep(pause)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("remember what was seen: %w", err)
+	}
+	return unlock, nil
 }

@@ -40,7 +40,7 @@ func seedKey(b byte) ed25519.PrivateKey {
 func newPress(t testing.TB, sealKey []byte) *press {
 	t.Helper()
 	p := &press{t: t, root: seedKey(1), key: seedKey(2), seal: sealKey, now: time.Unix(1_800_000_000, 0), rnd: rand.NewChaCha8([32]byte{7})}
-	p.store = testbed.OpenStore(t, testbed.FileURL(t.TempDir()), bucket.Options{Now: time.Now})
+	p.store = testbed.OpenStore(t, testbed.FileURL(t.TempDir()), bucket.Options{})
 	if _, err := Init(t.Context(), p.store, InitOptions{Key: sealKey, Root: p.root, Release: p.key, Now: p.now}); err != nil {
 		t.Fatal(err)
 	}

@@ -52,6 +52,8 @@ type Header struct {
 	Lost     uint64          // the index root's count of forgotten packs when it was made
 	Made     int64           // ns since 1970 by this machine's clock, when the walk began: a file changed later proves nothing
 	Rules    string          // the caller's own: what was left out, and how links were treated
+	Volume   string          // the mount point that holds the walked folder
+	Mounts   []string        // folders below it at which another volume was mounted, sorted
 	Records  uint64          // set by Commit
 }
 

@@ -86,6 +86,9 @@ func (c *CatalogueReader) start() error {
 	if err := frame.Unmarshal(body, &c.header); err != nil {
 		return corrupt("%v", err)
 	}
+	if len(c.header.Mounts) == 0 {
+		c.header.Mounts = nil // as it was given
+	}
 	c.left = at - frame.HeaderSize
 	c.in = bufio.NewReaderSize(io.NewSectionReader(c.f, frame.HeaderSize, c.left), 256<<10)
 	return nil

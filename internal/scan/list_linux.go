@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"io"
 	"os"
 	"runtime"
 	"unsafe"
@@ -64,30 +65,79 @@ func (l *lister) open(dir string) (int, error) {
 	}
 }
 
-func (l *lister) list(dir string, skip func(string, bool) bool, s *scratch) (items []Item, err error) {
+func (l *lister) list(dir string, skip func(string, bool) bool, s *scratch) (items []Item, on volume, err error) {
 	fd, err := l.open(dir)
 	if err != nil {
-		return nil, err
+		return nil, on, err
 	}
 	defer func() { err = errors.Join(err, unix.Close(fd)) }()
+	var st unix.Statx_t
+	if err := statx(fd, []byte{0}, unix.AT_EMPTY_PATH, &st); err != nil {
+		return nil, on, err
+	}
+	on = volume{dev: unix.Mkdev(st.Dev_major, st.Dev_minor), root: st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0}
+	items, again, err := s.look(fd, dir, skip, nil)
+	// A name that is listed and is not there was removed since, unless the next
+	// listing has it still: then it was made anew, or the file system cannot
+	// look its own name up, which must not pass for a deletion.
+	for try := 0; err == nil && len(again) > 0; try++ {
+		if _, err = unix.Seek(fd, 0, io.SeekStart); err != nil {
+			break
+		}
+		more, still, lookErr := s.look(fd, dir, skip, again)
+		for _, it := range more {
+			delete(again, it.Path)
+		}
+		for path := range again {
+			switch {
+			case !still[path]:
+				more = append(more, Item{Path: path, Err: unix.ENOENT})
+			case try == lookTries:
+				more = append(more, Item{Path: path, Err: errNameless})
+				delete(still, path)
+			}
+		}
+		items, again, err = append(items, more...), still, lookErr
+	}
+	return items, on, err
+}
+
+var errNameless = errors.New("it is listed, and cannot be looked up by that name: is the file system damaged, or its encoding of names wrong?")
+
+// lookTries is how often a name is looked for that is listed and is not there.
+const lookTries = 8
+
+// look lists an open folder and looks at each name, or only at those of only. It
+// returns those that were not there any more.
+func (s *scratch) look(fd int, dir string, skip func(string, bool) bool, only map[string]bool) (items []Item, vanished map[string]bool, err error) {
 	if err := s.read(fd, dir); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	paths := string(s.names) // one allocation for all paths of the folder
 	items = make([]Item, 0, len(s.ends))
 	for _, e := range s.ends {
 		it := Item{Path: paths[e.start:e.end]}
+		if only != nil && !only[it.Path] {
+			continue
+		}
 		known := e.kind != unix.DT_UNKNOWN
 		if known && skip != nil && skip(it.Path, e.kind == unix.DT_DIR) {
 			continue
 		}
 		it.Kind, it.Stat, it.Err = statAt(fd, s.names[e.name:e.end+1])
+		if it.Err == unix.ENOENT {
+			if vanished == nil {
+				vanished = map[string]bool{}
+			}
+			vanished[it.Path] = true
+			continue
+		}
 		if !known && skip != nil && skip(it.Path, it.Kind == Dir) {
 			continue
 		}
 		items = append(items, it)
 	}
-	return items, nil
+	return items, vanished, nil
 }
 
 // read fills names and ends with the entries of an open folder.
@@ -126,25 +176,35 @@ func (s *scratch) read(fd int, dir string) error {
 	}
 }
 
-// statAt looks at a NUL-terminated name. It calls statx directly because the
+// statx looks at a NUL-terminated name. It makes the call itself because the
 // package's own function allocates each name once more.
-func statAt(fd int, name []byte) (Kind, Stat, error) {
-	const mask = unix.STATX_TYPE | unix.STATX_MODE | unix.STATX_MTIME | unix.STATX_CTIME | unix.STATX_INO | unix.STATX_SIZE
-	const flags = unix.AT_SYMLINK_NOFOLLOW | unix.AT_NO_AUTOMOUNT
-	var st unix.Statx_t
+func statx(fd int, name []byte, flags uintptr, st *unix.Statx_t) error {
+	const mask = unix.STATX_TYPE | unix.STATX_MODE | unix.STATX_MTIME | unix.STATX_CTIME | unix.STATX_INO | unix.STATX_SIZE | unix.STATX_BTIME
 	for {
 		_, _, errno := unix.Syscall6(unix.SYS_STATX, uintptr(fd), uintptr(unsafe.Pointer(&name[0])), flags, mask,
-			uintptr(unsafe.Pointer(&st)), 0)
+			uintptr(unsafe.Pointer(st)), 0)
 		runtime.KeepAlive(name)
 		switch errno {
 		case 0:
+			return nil
 		case unix.EINTR:
-			continue
 		default:
-			return 0, Stat{}, errno
+			return errno
 		}
-		break
 	}
+}
+
+// statAt looks at a NUL-terminated name, and follows no link.
+func statAt(fd int, name []byte) (Kind, Stat, error) {
+	var st unix.Statx_t
+	if err := statx(fd, name, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT, &st); err != nil {
+		return 0, Stat{}, err
+	}
+	kind, out := statOf(&st)
+	return kind, out, nil
+}
+
+func statOf(st *unix.Statx_t) (Kind, Stat) {
 	out := Stat{
 		MTime: st.Mtime.Sec*1e9 + int64(st.Mtime.Nsec),
 		CTime: st.Ctime.Sec*1e9 + int64(st.Ctime.Nsec),
@@ -154,11 +214,11 @@ func statAt(fd int, name []byte) (Kind, Stat, error) {
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
 		out.Size = int64(st.Size)
-		return File, out, nil
+		return File, out
 	case unix.S_IFDIR:
-		return Dir, out, nil
+		return Dir, out
 	case unix.S_IFLNK:
-		return Link, out, nil
+		return Link, out
 	}
-	return Special, out, nil
+	return Special, out
 }

@@ -21,8 +21,9 @@ func openLister(dir string) (*lister, error) {
 
 func (l *lister) close() error { return nil }
 
-func (l *lister) list(dir string, skip func(string, bool) bool, _ *scratch) ([]Item, error) {
-	return listPortable(filepath.Join(l.root, dir), dir, skip)
+func (l *lister) list(dir string, skip func(string, bool) bool, _ *scratch) ([]Item, volume, error) {
+	items, err := listPortable(filepath.Join(l.root, dir), dir, skip)
+	return items, volume{}, err
 }
 
 func unixMode(info fs.FileInfo) uint16 { return uint16(info.Mode().Perm()) }

@@ -93,10 +93,10 @@ func (l *lister) open(dir string) (windows.Handle, error) {
 	return openDir(full, 0)
 }
 
-func (l *lister) list(dir string, skip func(string, bool) bool, s *scratch) (items []Item, err error) {
+func (l *lister) list(dir string, skip func(string, bool) bool, s *scratch) (items []Item, _ volume, err error) {
 	h, err := l.open(dir)
 	if err != nil {
-		return nil, err
+		return nil, volume{}, err
 	}
 	defer func() { err = errors.Join(err, windows.CloseHandle(h)) }()
 	if s.words == nil {
@@ -108,12 +108,13 @@ func (l *lister) list(dir string, skip func(string, bool) bool, s *scratch) (ite
 		switch {
 		case err == nil:
 		case errors.Is(err, windows.ERROR_NO_MORE_FILES), first && errors.Is(err, windows.ERROR_FILE_NOT_FOUND):
-			return items, nil
+			return items, volume{}, nil
 		case first && (errors.Is(err, windows.ERROR_INVALID_PARAMETER) || errors.Is(err, windows.ERROR_INVALID_FUNCTION) ||
 			errors.Is(err, windows.ERROR_NOT_SUPPORTED) || errors.Is(err, windows.ERROR_INVALID_LEVEL)):
-			return listPortable(l.full(dir), dir, skip)
+			items, err = listPortable(l.full(dir), dir, skip)
+			return items, volume{}, err
 		default:
-			return nil, err
+			return nil, volume{}, err
 		}
 		for rest := buf; ; {
 			it, ok := s.item(rest, dir)

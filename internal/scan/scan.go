@@ -43,12 +43,21 @@ type Stat struct {
 	Mode  uint16 // Unix permission bits with setuid, setgid, sticky (07777); 0 on Windows
 }
 
+// Opened is what the file system tells of an open file.
+type Opened struct {
+	Kind  Kind
+	Stat  Stat
+	Birth int64 // when it was made, ns since 1970; 0 where unknown
+}
+
 // Item is one name in the tree.
 type Item struct {
 	Path string // slash-separated, relative to the walked folder; shares memory with its siblings' paths
 	Kind Kind   // 0 when Err kept it from being known
 	Stat Stat
-	Err  error // it could not be looked at, or, for a folder, not be listed: nothing below it is reported
+	// Mount says that a folder is on another volume than the one that holds it. Windows shows such a folder as a Link.
+	Mount bool
+	Err   error // it could not be looked at, or, for a folder, not be listed: nothing below it is reported
 }
 
 // Compare orders paths as a walk meets them; it is manifest.ComparePaths.

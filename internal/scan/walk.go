@@ -31,8 +31,9 @@ const (
 // order; dir itself is not reported, and is the only link that is followed.
 //
 // What cannot be looked at or listed is an Item with Err, never left out and
-// never an empty folder. When dir itself cannot be listed, Walk returns the
-// error. An error of fn ends the walk and is returned as it is.
+// never an empty folder; of what is gone since its name was listed, the error is
+// one of which [Vanished] is true. When dir itself cannot be listed, Walk returns
+// the error. An error of fn ends the walk and is returned as it is.
 func Walk(ctx context.Context, dir string, o WalkOptions, fn func(Item) error) (err error) {
 	l, err := openLister(dir)
 	if err != nil {
@@ -64,7 +65,7 @@ func Walk(ctx context.Context, dir string, o WalkOptions, fn func(Item) error) (
 // use by several goroutines, each with its own scratch.
 //
 //	openLister(dir string) (*lister, error)
-//	(*lister) list(dir string, skip, *scratch) ([]Item, error)   unsorted
+//	(*lister) list(dir string, skip, *scratch) ([]Item, volume, error)   unsorted
 //	(*lister) close() error
 
 type walker struct {
@@ -76,17 +77,26 @@ type walker struct {
 	own    scratch
 }
 
+// volume tells where a folder is: known only when it was opened, since that may
+// mount what is below it.
+type volume struct {
+	dev  uint64 // 0: unknown
+	root bool   // the folder is the top of a mounted file system
+}
+
 // listing is one folder's content, being read or read.
 type listing struct {
 	dir   string
 	done  chan struct{}
 	items []Item
+	on    volume
 	err   error
 }
 
 // level is a folder on the way from the root to where the walk is.
 type level struct {
 	items  []Item
+	on     volume
 	next   int // the next item to report
 	start  int // the next item to hand to the workers, when it is a folder
 	ahead  int // folders handed to the workers and not yet consumed
@@ -94,11 +104,11 @@ type level struct {
 }
 
 func (w *walker) walk(ctx context.Context, root string, fn func(Item) error) error {
-	items, err := w.list("", &w.own)
+	items, on, err := w.list("", &w.own)
 	if err != nil {
 		return fmt.Errorf("list %q: %w", root, err)
 	}
-	top := &level{items: items}
+	top := &level{items: items, on: on}
 	w.prefetch(top)
 	for n := 0; top != nil; n++ {
 		if top.next == len(top.items) {
@@ -116,16 +126,17 @@ func (w *walker) walk(ctx context.Context, root string, fn func(Item) error) err
 			}
 			continue
 		}
-		items, err := w.take(ctx, top, it.Path)
+		items, on, err := w.take(ctx, top, it.Path)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		it.Err = err
+		it.Mount = err == nil && (on.root || on.dev != top.on.dev)
 		if err := fn(*it); err != nil {
 			return err
 		}
 		if len(items) > 0 {
-			top = &level{items: items, parent: top}
+			top = &level{items: items, on: on, parent: top}
 		}
 		w.prefetch(top)
 	}
@@ -133,7 +144,7 @@ func (w *walker) walk(ctx context.Context, root string, fn func(Item) error) err
 }
 
 // take returns the listing of a folder, reading it here when no worker has it.
-func (w *walker) take(ctx context.Context, f *level, dir string) ([]Item, error) {
+func (w *walker) take(ctx context.Context, f *level, dir string) ([]Item, volume, error) {
 	l := w.ahead[dir]
 	if l == nil {
 		return w.list(dir, &w.own)
@@ -143,10 +154,10 @@ func (w *walker) take(ctx context.Context, f *level, dir string) ([]Item, error)
 	select {
 	case <-l.done:
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		return nil, volume{}, context.Cause(ctx)
 	}
 	w.items.Add(-int64(len(l.items)))
-	return l.items, l.err
+	return l.items, l.on, l.err
 }
 
 // prefetch hands the folders that the walk meets next to the workers: those of
@@ -179,18 +190,18 @@ func (w *walker) work(ctx context.Context) {
 	var own scratch
 	for l := range w.jobs {
 		if ctx.Err() == nil {
-			l.items, l.err = w.list(l.dir, &own)
+			l.items, l.on, l.err = w.list(l.dir, &own)
 			w.items.Add(int64(len(l.items)))
 		}
 		close(l.done)
 	}
 }
 
-func (w *walker) list(dir string, s *scratch) ([]Item, error) {
-	items, err := w.lister.list(dir, w.skip, s)
+func (w *walker) list(dir string, s *scratch) ([]Item, volume, error) {
+	items, on, err := w.lister.list(dir, w.skip, s)
 	if err != nil {
-		return nil, err // a part of a folder would look like deletions
+		return nil, volume{}, err // a part of a folder would look like deletions
 	}
 	slices.SortFunc(items, func(a, b Item) int { return strings.Compare(a.Path, b.Path) })
-	return items, nil
+	return items, on, nil
 }

@@ -32,7 +32,7 @@ func TestPortableListingAgrees(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fast, err := l.list("sub", nil, &scratch{})
+	fast, _, err := l.list("sub", nil, &scratch{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,75 @@
+package push
+
+import (
+	"fmt"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"nightferry/internal/scan"
+)
+
+// maxMounts bounds what the stat cache remembers of mount points, in bytes.
+const maxMounts = 32 << 10
+
+// mounted is where volumes were mounted when the last release was made of this
+// source. An empty mount point looks like a source from which all was deleted.
+type mounted struct {
+	volume string   // the mount point that holds the source
+	below  []string // folders of the source
+}
+
+func (p *push) mountedBefore(h *scan.Header) {
+	if h.Repo == [16]byte(p.r.ID()) && h.Channel == p.o.Channel {
+		p.last = mounted{volume: h.Volume, below: h.Mounts}
+	}
+}
+
+// unmounted refuses a source that lacks a volume which the last release had.
+func (p *push) unmounted(now []string) error {
+	if p.o.AllowUnmounted {
+		return nil
+	}
+	volume, err := scan.MountOf(p.source)
+	if err != nil {
+		return fmt.Errorf("find the volume of the source: %w", err)
+	}
+	var gone []string
+	if within(p.last.volume, volume) && p.last.volume != volume {
+		gone = append(gone, fmt.Sprintf("%q: it held the source", p.last.volume))
+	}
+	for _, m := range p.last.below {
+		skipped := false
+		for dir := m; dir != "." && !skipped; dir = path.Dir(dir) {
+			skipped = p.o.Patterns != nil && p.o.Patterns.Skip(dir, true)
+		}
+		if !skipped && !slices.Contains(now, m) {
+			gone = append(gone, fmt.Sprintf("%q", m))
+		}
+	}
+	if len(gone) == 0 {
+		return nil
+	}
+	return &GuardError{Guard: "unmounted", Paths: gone,
+		Why: fmt.Sprintf("volumes that were mounted at the last release are not mounted now: %d (mount them; if the source is meant to be without them, use --allow-unmounted)", len(gone))}
+}
+
+// within reports whether a mount point is another one or below it.
+func within(inner, outer string) bool {
+	sep := string(filepath.Separator)
+	return inner == outer || strings.HasPrefix(inner, strings.TrimSuffix(outer, sep)+sep)
+}
+
+// remember puts what is mounted now into the stat cache's header.
+func (p *push) remember(h *scan.Header) (err error) {
+	h.Volume, err = scan.MountOf(p.source)
+	size := len(h.Volume)
+	for _, m := range p.mounts {
+		if size += len(m) + 8; size > maxMounts {
+			break
+		}
+		h.Mounts = append(h.Mounts, m)
+	}
+	return err
+}

@@ -1,0 +1,186 @@
+package push
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"nightferry/internal/scan"
+)
+
+// churn makes and deletes files and folders in dir until the test ends: some under
+// new names, some under the same one again, some while they are still written.
+func churn(t *testing.T, dir string) {
+	t.Helper()
+	stop, done := make(chan struct{}), make(chan struct{})
+	started := make(chan struct{})
+	go func() {
+		defer close(done)
+		for n := 0; ; n++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			same, fresh := filepath.Join(dir, "same.tmp"), filepath.Join(dir, fmt.Sprintf("%d.tmp", n))
+			_ = os.WriteFile(same, noise(uint64(n), 1<<20), 0o644)
+			_ = os.WriteFile(fresh, noise(uint64(n), 1000), 0o644)
+			_ = os.MkdirAll(filepath.Join(dir, "~folder", "sub"), 0o755)
+			_ = os.WriteFile(filepath.Join(dir, "~folder", "sub", "x"), []byte("x"), 0o644)
+			_ = os.RemoveAll(filepath.Join(dir, "~folder"))
+			_ = os.Remove(same)
+			_ = os.Remove(fresh)
+			if n == 1 {
+				close(started)
+			}
+		}
+	}()
+	<-started
+	t.Cleanup(func() { close(stop); <-done })
+}
+
+// TestTemporaryFilesHoldNoReleaseBack: what is gone at the second look is in no
+// release, and keeps none back.
+func TestTemporaryFilesHoldNoReleaseBack(t *testing.T) {
+	g := newRig(t, nil)
+	g.write("keep/a", noise(1, 300_000))
+	churn(t, g.source)
+	for n := range 10 {
+		want := noise(uint64(n), 1000)
+		g.write("keep/b", want)
+		// A temporary file that held still for a moment may be in a release, and be deleted by the next.
+		res, err := g.push(func(o *Options) { o.AllowDeletes = true })
+		if err != nil {
+			t.Fatalf("push %d: %v", n+1, err)
+		}
+		if res.Unchanged || res.Number != uint64(n+1) {
+			t.Fatalf("push %d: %+v", n+1, res)
+		}
+		if got := g.read(); !bytes.Equal(got["keep/b"], want) || len(got["keep/a"]) != 300_000 {
+			t.Fatalf("release %d lacks what stayed", n+1)
+		}
+	}
+}
+
+// pausing is a push that calls then once it has stored something, while its reader
+// waits before the end of a larger file.
+func (g *rig) pausing(then func()) (*Result, error) {
+	var at atomic.Int64
+	began := time.Now()
+	once := sync.OnceFunc(then)
+	return g.push(func(o *Options) {
+		o.Now = func() time.Time { return began.Add(time.Duration(at.Add(1)) * time.Second) } // each progress is reported
+		o.OnEvent = func(e Event) {
+			g.events = append(g.events, e)
+			if e.Progress != nil && e.Progress.New > 0 {
+				once()
+			}
+		}
+	})
+}
+
+// TestRestoredTimesAreNoticed: a file that is written while it is read, and gets its
+// time back, is not published half old and half new.
+func TestRestoredTimesAreNoticed(t *testing.T) {
+	g := newRig(t, nil)
+	content := noise(1, 16<<20)
+	g.write("image", content)
+	age(t, g.source)
+	image := filepath.Join(g.source, "image")
+	old, err := os.Stat(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = g.pausing(func() {
+		for _, off := range []int{0, len(content) - 1} {
+			content[off] ^= 1
+		}
+		if err := os.WriteFile(image, content, 0o644); err != nil {
+			t.Error(err)
+		}
+		if err := os.Chtimes(image, old.ModTime(), old.ModTime()); err != nil {
+			t.Error(err)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := g.read()["image"]; !bytes.Equal(got, content) {
+		t.Errorf("torn: first byte new: %v, last byte new: %v", got[0] == content[0], got[len(got)-1] == content[len(got)-1])
+	}
+	if !slices.ContainsFunc(g.events, func(e Event) bool { return e.Outcome == Reread }) {
+		t.Error("it was not read again")
+	}
+}
+
+// TestGuardsJudgeWhatIsPublished: a source that empties after it was surveyed is
+// refused as one that was empty then.
+func TestGuardsJudgeWhatIsPublished(t *testing.T) {
+	g := newRig(t, nil)
+	for i := range 20 {
+		g.write(fmt.Sprintf("z%02d", i), noise(uint64(i), 1000))
+	}
+	g.mustPush(nil)
+	g.write("a", noise(99, 16<<20))
+	for i := range 20 {
+		g.write(fmt.Sprintf("z%02d", i), noise(uint64(100+i), 1<<20))
+	}
+	_, err := g.pausing(func() {
+		for i := range 20 {
+			if err := os.Remove(filepath.Join(g.source, fmt.Sprintf("z%02d", i))); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	guard := (*GuardError)(nil)
+	if !errors.As(err, &guard) || guard.Guard != "deletes" {
+		t.Fatalf("%v", err)
+	}
+	if n := len(g.read()); n != 20 {
+		t.Errorf("the head has %d files", n)
+	}
+}
+
+// TestUnmountedVolumes: a source that lacks a volume which the last release had is
+// refused by name, and nothing of it counts as deleted.
+func TestUnmountedVolumes(t *testing.T) {
+	dir := t.TempDir()
+	volume, err := scan.MountOf(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	patterns, err := scan.ParsePatterns(nil, []string{"left-out"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		last    mounted
+		now     []string
+		refused int
+	}{
+		"as before":          {mounted{volume, []string{"a", "b/c"}}, []string{"a", "b/c"}, 0},
+		"one is new":         {mounted{volume, nil}, []string{"a"}, 0},
+		"one is gone":        {mounted{volume, []string{"a", "b/c"}}, []string{"a"}, 1},
+		"all are gone":       {mounted{filepath.Join(dir), []string{"a"}}, nil, 2},
+		"it is excluded now": {mounted{volume, []string{"left-out/x"}}, nil, 0},
+		"nothing is known":   {mounted{}, nil, 0},
+	} {
+		p := &push{source: dir, last: c.last, o: Options{Patterns: patterns}}
+		err := p.unmounted(c.now)
+		guard := (*GuardError)(nil)
+		if errors.As(err, &guard) != (c.refused > 0) || guard != nil && (len(guard.Paths) != c.refused || guard.Guard != "unmounted" || !guard.Passing()) {
+			t.Errorf("%s: %v", name, err)
+		}
+		p.o.AllowUnmounted = true
+		if err := p.unmounted(c.now); err != nil {
+			t.Errorf("%s, allowed: %v", name, err)
+		}
+	}
+}
