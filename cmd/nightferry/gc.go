@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/ed25519"
 	"errors"
+	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -74,7 +76,7 @@ func (e *env) gc(ctx context.Context, rawURL string, o collect.Options, f *store
 		return err
 	}
 	defer func() { err = errors.Join(err, done()) }()
-	asked, err := e.hold(ctx, s, fleet, &o)
+	asked, holders, err := e.hold(ctx, s, fleet, &o)
 	if err != nil {
 		return err
 	}
@@ -88,10 +90,11 @@ func (e *env) gc(ctx context.Context, rawURL string, o collect.Options, f *store
 	}
 	e.event("result", struct {
 		*collect.Report
-		Core     string  `json:"core"` // "", or why it was not asked what sites hold
-		Requests int64   `json:"requests"`
-		Seconds  float64 `json:"seconds"`
-	}{rep, asked, s.traffic.requests.Load(), e.now().Sub(began).Seconds()})
+		Core     string              `json:"core"`              // "", or why it was not asked what sites hold
+		Holders  map[string][]string `json:"holders,omitempty"` // by channel: who keeps the oldest release that stays
+		Requests int64               `json:"requests"`
+		Seconds  float64             `json:"seconds"`
+	}{rep, asked, holders, s.traffic.requests.Load(), e.now().Sub(began).Seconds()})
 	would := ""
 	if rep.DryRun {
 		would = "would be "
@@ -101,6 +104,9 @@ func (e *env) gc(ctx context.Context, rawURL string, o collect.Options, f *store
 		group(rep.Condemned), would, size(rep.CondemnedSize), group(rep.Doomed))
 	if asked != "" {
 		e.summary("  no Core was asked what its sites hold: %s", asked)
+	}
+	for _, channel := range slices.Sorted(maps.Keys(holders)) {
+		e.summary("  %s: release %d and newer stay for %s", channel, o.Hold[channel][0], firstFew(holders[channel]))
 	}
 	if rep.Repacked+rep.Revived > 0 {
 		e.summary("  %s written anew, %s needed after all", count(rep.Repacked, "pack"), group(rep.Revived))
@@ -114,7 +120,8 @@ func (e *env) gc(ctx context.Context, rawURL string, o collect.Options, f *store
 // held is what a Core's sites hold or should hold.
 type held struct {
 	Repo     string              `json:"repository"`
-	Releases map[string][]uint64 `json:"releases"` // by channel
+	Releases map[string][]uint64 `json:"releases"` // by channel, ascending
+	Oldest   map[string][]string `json:"oldest"`   // who holds the first of them
 }
 
 func (d *daemon) held(ctx context.Context) (*held, error) {
@@ -122,38 +129,48 @@ func (d *daemon) held(ctx context.Context) (*held, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &held{Repo: d.core.Repo().String(), Releases: map[string][]uint64{}}
+	h := &held{Repo: d.core.Repo().String(), Releases: map[string][]uint64{}, Oldest: map[string][]string{}}
 	for channel, numbers := range all {
 		h.Releases[channel] = slices.Sorted(maps.Keys(numbers))
+		h.Oldest[channel] = numbers[h.Releases[channel][0]]
 	}
 	return h, nil
 }
 
 // hold asks the Core of this repository what must stay, or says why it was not
 // asked.
-func (e *env) hold(ctx context.Context, s *session, f *coreFlags, o *collect.Options) (why string, err error) {
+func (e *env) hold(ctx context.Context, s *session, f *coreFlags, o *collect.Options) (why string, oldest map[string][]string, err error) {
 	a, err := f.ask()
 	if err != nil {
 		if f.config == "" && as[*absentError](err) {
-			return "there is no configuration of one here", nil
+			return "there is no configuration of one here", nil, nil
 		}
-		return "", err
+		return "", nil, err
 	}
 	defer a.Close()
 	var h held
 	err = a.get(ctx, "/v1/held", nil, &h)
 	switch {
 	case as[*downError](err):
-		return "it does not run", nil
+		return "it does not run", nil, nil
 	case denied(err):
-		return "this account may not use its local socket", nil
+		return "this account may not use its local socket", nil, nil
 	case err != nil:
-		return "", err
+		return "", nil, err
 	case h.Repo != s.ID().String():
-		return "the one here has another repository", nil
+		return "the one here has another repository", nil, nil
 	}
 	o.Hold = h.Releases
-	return "", nil
+	return "", h.Oldest, nil
+}
+
+// firstFew names the first of a list and counts the others.
+func firstFew(all []string) string {
+	const few = 3
+	if len(all) <= few+1 {
+		return strings.Join(all, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(all[:few], ", "), len(all)-few)
 }
 
 // denied says that a Core's door is shut to this account.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"nightferry/internal/clock"
@@ -122,53 +123,90 @@ func (c *Core) Purge(ctx context.Context) error {
 // Repo is the repository that the Core publishes into.
 func (c *Core) Repo() trust.RepoID { return c.repo.Load().ID() }
 
-// Held returns the releases that sites hold or should hold, and the oldest that
-// the configuration retains, by channel: what gc must not remove, nor what is
-// newer. While the clocks differ nobody knows what keep_within retains.
-func (c *Core) Held(ctx context.Context) (map[string]map[uint64]bool, error) {
-	out := map[string]map[uint64]bool{}
-	add := func(channel string, number uint64) {
+// forgetAfter is how long a site may be silent before it holds releases no more: when
+// it comes back it pulls the newest, whatever gc has removed of older ones.
+const forgetAfter = 30 * 24 * time.Hour
+
+// Held returns, by channel and number, who holds a release that gc must not remove,
+// nor what is newer: sites that hold, stage or should hold it, and the configuration
+// for the oldest that it retains. A site counts while it is configured, enrolled, and
+// was heard within the last 30 days. While the clocks differ, none of this is known.
+func (c *Core) Held(ctx context.Context) (map[string]map[uint64][]string, error) {
+	now, err := c.agreed(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("which releases are retained: %w", err)
+	}
+	counts, err := holders(ctx, c.ledger, c.settings.Load().Fleet, c.now().Add(-forgetAfter))
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]map[uint64][]string{}
+	add := func(channel string, number uint64, who string) {
 		if number == 0 {
 			return
 		}
 		if out[channel] == nil {
-			out[channel] = map[uint64]bool{}
+			out[channel] = map[uint64][]string{}
 		}
-		out[channel][number] = true
+		if !slices.Contains(out[channel][number], who) {
+			out[channel][number] = append(out[channel][number], who)
+		}
 	}
-	now, err := c.agreed(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("which releases are retained: %w", err)
+	site := func(domain, name, channel string, number uint64) {
+		if counts[wire.Address{Domain: domain, Site: name}] {
+			add(channel, number, "site "+name)
+		}
 	}
 	rows, err := c.ledger.AllDesired(ctx)
 	if err != nil {
 		return nil, err
 	}
 	for _, d := range rows {
-		add(d.Channel, d.Number)
+		site(d.Domain, d.Site, d.Channel, d.Number)
 	}
 	open, err := c.ledger.Runs(ctx, ledger.RunFilter{Open: true, Limit: 100_000})
 	if err != nil {
 		return nil, err
 	}
 	for _, r := range open {
-		if r.Site != "" {
-			add(r.Channel, r.Number) // it stages that
-		}
+		site(r.Domain, r.Site, r.Channel, r.Number) // it stages that
 	}
 	held, err := c.ledger.Holdings(ctx, ledger.Filter{})
 	if err != nil {
 		return nil, err
 	}
 	for _, h := range held {
-		add(h.Channel, h.Number)
+		site(h.Domain, h.Site, h.Channel, h.Number)
 	}
 	for _, ch := range c.settings.Load().Fleet.Channels {
 		oldest, err := c.retains(ctx, &ch, now)
 		if err != nil {
 			return nil, err
 		}
-		add(ch.Name, oldest)
+		add(ch.Name, oldest, "the configuration")
+	}
+	return out, nil
+}
+
+// holders returns the sites that are configured, enrolled, and were heard since.
+func holders(ctx context.Context, l *ledger.Ledger, f *fleet.Fleet, since time.Time) (map[wire.Address]bool, error) {
+	ids, err := l.Identities(ctx, false)
+	if err != nil {
+		return nil, err
+	}
+	seen, err := l.Sightings(ctx)
+	if err != nil {
+		return nil, err
+	}
+	heard := map[wire.Address]time.Time{}
+	for _, s := range seen {
+		heard[wire.Address{Domain: s.Domain, Site: s.Site}] = s.Seen
+	}
+	out := map[wire.Address]bool{}
+	for _, id := range ids {
+		at := wire.Address{Domain: id.Domain, Site: id.Site}
+		s := f.Site(id.Site)
+		out[at] = s != nil && s.Domain == id.Domain && (id.Enrolled.After(since) || heard[at].After(since))
 	}
 	return out, nil
 }

@@ -45,6 +45,41 @@ func TestHeld(t *testing.T) {
 	}
 }
 
+// TestWhoHoldsNothing: a site that was revoked, is configured no more, or was not heard
+// for a month pins nothing in the bucket; what holds a release is named.
+func TestWhoHoldsNothing(t *testing.T) {
+	w := newWorld(t, nil)
+	w.write("a.txt", "one")
+	osaka := w.join("osaka")
+	w.publish("package")
+	_, events := osaka.converge(osaka.stateOf("package", 1))
+	osaka.deliver(events)
+	w.write("a.txt", "two")
+	w.publish("package")
+	holders := func() []string {
+		t.Helper()
+		held, err := w.core.Held(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return held["package"][1]
+	}
+	if got := holders(); !slices.Contains(got, "site osaka") {
+		t.Fatalf("%q", got)
+	}
+	w.ahead.Store(int64(31 * 24 * time.Hour))
+	if got := holders(); slices.Contains(got, "site osaka") {
+		t.Errorf("not heard for a month: %q", got)
+	}
+	w.ahead.Store(0)
+	if err := w.core.RevokeSite(t.Context(), "osaka", "a test"); err != nil {
+		t.Fatal(err)
+	}
+	if got := holders(); slices.Contains(got, "site osaka") {
+		t.Errorf("revoked: %q", got)
+	}
+}
+
 // TestPurgeTellsWhatItRemoved: logs and what hangs on them go after one time,
 // summaries of runs after another, both as configured; the audit and the
 // daemon's log say how much of each.
