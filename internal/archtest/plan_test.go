@@ -72,6 +72,7 @@ var rooms = []room{
 	{"internal/schedule", verbs, "what starts when, and the forecast; pure"},
 
 	{"internal/tasks", services, "periodic work: name, period, bound, last success, and what is overdue"},
+	{"internal/publishing", services, "which channels are being published and measured, and what stops that"},
 	{"internal/incident", services, "the registry of incident kinds; which are open, and how each one ends"},
 
 	{"internal/config", processes, "the Core's YAML file: strict, with every error at its place"},

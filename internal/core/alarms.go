@@ -42,8 +42,9 @@ func (c *Core) sweepIncidents() {
 	})
 	f := c.settings.Load().Fleet
 	c.tasks.Retain(func(name string) bool {
-		channel, ok := strings.CutPrefix(name, publishTask)
-		return !ok || f.Channel(channel) != nil
+		channel, publishes := strings.CutPrefix(name, publishTask)
+		channel, measures := strings.CutPrefix(channel, measureTask)
+		return !publishes && !measures || f.Channel(channel) != nil
 	})
 	c.alarms.Sweep(incident.Known{
 		Channel: func(name string) bool { return f.Channel(name) != nil },

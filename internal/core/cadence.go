@@ -14,6 +14,7 @@ import (
 	"nightferry/internal/halt"
 	"nightferry/internal/push"
 	"nightferry/internal/tasks"
+	"nightferry/internal/window"
 )
 
 // cadenceFile remembers, below the Core's state, up to when each channel's
@@ -27,21 +28,33 @@ type followed struct {
 	Upto    time.Time `json:"upto"`
 }
 
-// publishRetry is how long after a publish that failed the next try is.
-const publishRetry = 15 * time.Minute
+// How long after a publish that did not succeed the next try is.
+const (
+	publishRetry = 15 * time.Minute // it failed
+	// A guard refused a source that may pass by itself: until the first window
+	// opens, and after that.
+	passingRetry = 5 * time.Minute
+	refusedRetry = time.Hour
+)
+
+// attempt is a publish that did not succeed and is tried again.
+type attempt struct {
+	at   time.Time
+	wait time.Duration
+}
 
 // beats is what the cadences' loop, and the publishes that it starts, keep.
 type beats struct {
 	mu      sync.Mutex
 	all     map[string]followed
-	tried   map[string]time.Time // the last try that failed
+	tried   map[string]attempt
 	running map[string]bool
 }
 
 // publishDue starts to publish every channel whose cadence says so, each by
 // itself: a source that hangs holds up no other channel. What a halt or a fault
 // holds back stays due; what a guard refuses waits for its next turn, since only
-// a person can change that.
+// a person can change that, unless it may pass by itself.
 func (c *Core) publishDue(ctx context.Context, b *beats) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -50,7 +63,7 @@ func (c *Core) publishDue(ctx context.Context, b *beats) {
 		if b.all, err = c.readCadences(); err != nil {
 			c.trouble("cadence", err)
 		}
-		b.tried, b.running = map[string]time.Time{}, map[string]bool{}
+		b.tried, b.running = map[string]attempt{}, map[string]bool{}
 	}
 	s := c.settings.Load()
 	for _, ch := range s.Fleet.Channels {
@@ -62,25 +75,43 @@ func (c *Core) publishDue(ctx context.Context, b *beats) {
 			continue
 		}
 		next, ok := cadence.Next(at.Upto, s.nights.openings[ch.Name])
-		if !ok || next.After(now) || !clock.Passed(b.tried[ch.Name], now, publishRetry) || b.running[ch.Name] {
+		if last := b.tried[ch.Name]; !ok || next.After(now) || !clock.Passed(last.at, now, last.wait) || b.running[ch.Name] {
 			continue
 		}
 		if h := c.halt.Load(); h != nil && h.orders.Find(halt.Subject{Channel: ch.Name}) != nil {
 			continue
 		}
+		deadline := firstOpening(next, s.nights.openings[ch.Name])
 		if later, ok := cadence.Next(next, s.nights.openings[ch.Name]); ok && !later.After(now) {
 			next = now // several were missed: once is enough
 		}
 		b.running[ch.Name] = true
-		c.asides.Go(func() { c.publishTurn(ctx, b, ch.Name, followed{text, next}) })
+		c.asides.Go(func() { c.publishTurn(ctx, b, ch.Name, followed{text, next}, deadline) })
 	}
 }
 
+// firstOpening returns when the first window opens after a time, or that time if none
+// does.
+func firstOpening(after time.Time, openings []window.Opening) time.Time {
+	first := after
+	for _, o := range openings {
+		if w, ok := window.Next(after, o.At, o.Rule); ok && (first.Equal(after) || w.Start.Before(first)) {
+			first = w.Start
+		}
+	}
+	return first
+}
+
 // publishTurn publishes a channel for its cadence, and notes up to when that was
-// followed then.
-func (c *Core) publishTurn(ctx context.Context, b *beats, channel string, then followed) {
+// followed then. A source that may pass by itself is an incident from the deadline on.
+func (c *Core) publishTurn(ctx context.Context, b *beats, channel string, then followed, deadline time.Time) {
+	early := c.wall().Before(deadline)
+	passing := func(err error) bool {
+		guard := (*push.GuardError)(nil)
+		return errors.As(err, &guard) && guard.Passing()
+	}
 	err := c.tasks.Once(ctx, tasks.Task{Name: publishTask + channel, Bound: lateLong, Do: func(ctx context.Context) error {
-		_, err := c.Publish(WithActor(ctx, "cadence "+then.Cadence), channel, PublishOptions{})
+		_, err := c.publishUnless(WithActor(ctx, "cadence "+then.Cadence), channel, PublishOptions{}, func(err error) bool { return early && passing(err) })
 		return err
 	}})
 	b.mu.Lock()
@@ -90,9 +121,16 @@ func (c *Core) publishTurn(ctx context.Context, b *beats, channel string, then f
 		return
 	}
 	guard := (*push.GuardError)(nil)
-	if err != nil && !errors.As(err, &guard) {
+	switch {
+	case passing(err) && early:
+		b.tried[channel] = attempt{c.wall(), passingRetry}
+		return
+	case passing(err):
+		b.tried[channel] = attempt{c.wall(), refusedRetry}
+		return
+	case err != nil && !errors.As(err, &guard):
 		c.trouble("publish", fmt.Errorf("publish %s: %w", channel, err))
-		b.tried[channel] = c.wall()
+		b.tried[channel] = attempt{c.wall(), publishRetry}
 		return
 	}
 	delete(b.tried, channel)

@@ -17,6 +17,7 @@ import (
 	"nightferry/internal/clock"
 	"nightferry/internal/durable"
 	"nightferry/internal/ledger"
+	"nightferry/internal/publishing"
 	"nightferry/internal/record"
 	"nightferry/internal/repo"
 	"nightferry/internal/tasks"
@@ -69,11 +70,10 @@ type Core struct {
 	haltStoreMu sync.Mutex // one writer of the bucket's
 	haltFloor   uint64     // highest epoch that a site has seen; guarded by haltMu
 
-	publishMu sync.Mutex // the caches of publish are for one at a time
-	busy      busy       // channels that are being published
-	sources   sources
-	healing   atomic.Bool // something was published since the bucket was checked
-	render    chan struct{}
+	publishing publishing.Service
+	sources    sources
+	healing    atomic.Bool // something was published since the bucket was checked
+	render     chan struct{}
 
 	server                *bus.Server // nil with foreign
 	foreign               *foreign    // nil: the bus is our own

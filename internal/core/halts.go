@@ -551,6 +551,5 @@ func (c *Core) stopPublishing(o *halt.Orders) {
 		}
 		return nil
 	}
-	c.busy.stop(why)
-	c.sources.busy.stop(why)
+	c.publishing.Stop(why)
 }

@@ -8,59 +8,17 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"nightferry/internal/durable"
 	"nightferry/internal/fleet"
 	"nightferry/internal/halt"
 	"nightferry/internal/ledger"
+	"nightferry/internal/publishing"
 	"nightferry/internal/push"
 	"nightferry/internal/scan"
 	"nightferry/internal/wire"
 )
-
-// busy is what is being published.
-type busy struct {
-	mu  sync.Mutex
-	all map[string]context.CancelCauseFunc
-}
-
-func (b *busy) take(channel string, stop context.CancelCauseFunc) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.all == nil {
-		b.all = map[string]context.CancelCauseFunc{}
-	}
-	if b.all[channel] != nil {
-		return false
-	}
-	b.all[channel] = stop
-	return true
-}
-
-// stop ends the publishes of the channels for which why returns a cause.
-func (b *busy) stop(why func(channel string) error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for channel, stop := range b.all {
-		if err := why(channel); err != nil {
-			stop(err)
-		}
-	}
-}
-
-func (b *busy) has(channel string) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.all[channel] != nil
-}
-
-func (b *busy) free(channel string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	delete(b.all, channel)
-}
 
 // Channels returns the names of the configured channels, sorted.
 func (c *Core) Channels() []string {
@@ -75,12 +33,18 @@ func (c *Core) Channels() []string {
 // ErrPublishing says that the channel is being published already.
 var ErrPublishing = errors.New("it is being published already: wait for that to end")
 
-// Publish publishes a channel's source and states the release to its sites.
-// Two of the same channel do not run at once, and those of others wait for each
-// other. Whatever its end, there is a run in the ledger, and a log.
+// Publish publishes a channel's source and states the release to its sites. Two of
+// the same channel do not run at once. Whatever its end, there is a run in the
+// ledger, and a log.
 //
 // Errors are those of push.Run, and ErrPublishing.
 func (c *Core) Publish(ctx context.Context, channel string, o PublishOptions) (*Published, error) {
+	return c.publishUnless(ctx, channel, o, func(error) bool { return false })
+}
+
+// publishUnless is Publish that opens no incident for an error of which quiet returns
+// true: the caller tries again.
+func (c *Core) publishUnless(ctx context.Context, channel string, o PublishOptions, quiet func(error) bool) (*Published, error) {
 	f := c.settings.Load().Fleet
 	ch := f.Channel(channel)
 	if ch == nil {
@@ -90,23 +54,17 @@ func (c *Core) Publish(ctx context.Context, channel string, o PublishOptions) (*
 		}
 		return nil, err
 	}
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	if !c.busy.take(channel, stop) {
+	ctx, end, ok := c.publishing.Begin(ctx, publishing.Publish, channel)
+	if !ok {
 		return nil, fmt.Errorf("publish %q: %w", channel, ErrPublishing)
 	}
 	defer c.measureSoon(channel) // once it is free
-	defer c.busy.free(channel)
-	c.publishMu.Lock()
-	defer c.publishMu.Unlock()
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
+	defer end()
 	p, err := c.publish(ctx, ch, o)
 	if order := (*halt.Error)(nil); errors.As(context.Cause(ctx), &order) && err != nil && !errors.As(err, &order) {
 		err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
 	}
-	if err != nil && ctx.Err() == nil && !o.DryRun && !errors.As(err, new(*halt.Error)) { // else who asked, or who gave the order, knows
+	if err != nil && ctx.Err() == nil && !o.DryRun && !errors.As(err, new(*halt.Error)) && !quiet(err) { // else who asked, or who gave the order, knows
 		c.alarms.raise(Publishes, ch.Name, wire.Address{}, fmt.Sprintf("channel %s: %v", ch.Name, err))
 	}
 	return p, err
@@ -201,7 +159,8 @@ func (c *Core) push(ctx context.Context, ch *fleet.Channel, o PublishOptions, w 
 	if err != nil {
 		return nil, err
 	}
-	dir, err := c.subfolder("publish")
+	// A folder for each channel: no publish waits for another's caches.
+	dir, err := c.subfolder("publish-" + ch.Name)
 	if err != nil {
 		return nil, err
 	}

@@ -15,7 +15,9 @@ import (
 	"nightferry/internal/halt"
 	"nightferry/internal/ledger"
 	"nightferry/internal/measure"
+	"nightferry/internal/publishing"
 	"nightferry/internal/scan"
+	"nightferry/internal/tasks"
 	"nightferry/internal/wire"
 )
 
@@ -33,10 +35,10 @@ const (
 // once, one at a time. Of what was measured the ledger knows; the rest may be
 // forgotten by a restart, which begins a measurement that it broke off anew.
 type sources struct {
-	busy  busy // channels that are being measured
 	wake  chan struct{}
 	mu    sync.Mutex
-	again map[string]bool // channels whose damage may be mended: they were published since
+	retry map[string]time.Time // channels whose last measurement failed
+	again map[string]bool      // channels whose damage may be mended: they were published since
 }
 
 // measureSoon makes the measurer look at once.
@@ -53,26 +55,17 @@ func (c *Core) measureSoon(channel string) {
 	}
 }
 
-// measureAll measures what is due, until ctx ends.
+// measureAll measures what is due, each channel by itself, until ctx ends.
 func (c *Core) measureAll(ctx context.Context) error {
-	retry := map[string]time.Time{}
 	t := time.NewTicker(min(4*c.o.Poll, time.Minute))
 	defer t.Stop()
 	for {
 		for _, ch := range c.settings.Load().Fleet.Channels {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			if c.o.Now().Before(retry[ch.Name]) {
-				continue
-			}
-			delete(retry, ch.Name)
-			if err := c.measureDue(ctx, &ch); err != nil && ctx.Err() == nil {
-				c.alarms.raise(Unmeasured, ch.Name, wire.Address{}, fmt.Sprintf("channel %s: its source could not be measured: %v; it is tried again", ch.Name, err))
-				c.trouble("measure", err)
-				c.measureSoon(ch.Name)
-				retry[ch.Name] = c.o.Now().Add(measureRetry)
-			}
+			c.asides.Go(func() {
+				if err := c.measureDue(ctx, &ch); err != nil && ctx.Err() == nil {
+					c.unmeasured(ch.Name, err)
+				}
+			})
 		}
 		select {
 		case <-ctx.Done():
@@ -83,10 +76,23 @@ func (c *Core) measureAll(ctx context.Context) error {
 	}
 }
 
+// unmeasured opens the incident of a measurement that failed, and has it tried again.
+func (c *Core) unmeasured(channel string, err error) {
+	c.alarms.raise(Unmeasured, channel, wire.Address{}, fmt.Sprintf("channel %s: its source could not be measured: %v; it is tried again", channel, err))
+	c.trouble("measure", err)
+	c.measureSoon(channel)
+	c.sources.mu.Lock()
+	defer c.sources.mu.Unlock()
+	if c.sources.retry == nil {
+		c.sources.retry = map[string]time.Time{}
+	}
+	c.sources.retry[channel] = c.o.Now().Add(measureRetry)
+}
+
 // measureDue measures a channel's source, if its newest release asks for it.
 func (c *Core) measureDue(ctx context.Context, ch *fleet.Channel) error {
 	rel, ok := c.newest.of(ch.Name)
-	if !ok || c.busy.has(ch.Name) { // a publish comes first, and tells when it has ended
+	if !ok || c.publishing.Running(publishing.Publish, ch.Name) || c.publishing.Running(publishing.Measure, ch.Name) { // a publish comes first, and tells when it has ended
 		return nil
 	}
 	if c.haltedHere(ch.Name) {
@@ -97,9 +103,15 @@ func (c *Core) measureDue(ctx context.Context, ch *fleet.Channel) error {
 		return err
 	}
 	c.sources.mu.Lock()
-	again := c.sources.again[ch.Name]
-	delete(c.sources.again, ch.Name)
+	again, wait := c.sources.again[ch.Name], c.o.Now().Before(c.sources.retry[ch.Name])
+	if !wait {
+		delete(c.sources.again, ch.Name)
+		delete(c.sources.retry, ch.Name)
+	}
 	c.sources.mu.Unlock()
+	if wait {
+		return nil
+	}
 	if old != nil && old.Release == rel.Digest {
 		if measuredState(old, &rel) != measuredDamaged {
 			c.alarms.over(Unmeasured, ch.Name, wire.Address{})
@@ -109,16 +121,15 @@ func (c *Core) measureDue(ctx context.Context, ch *fleet.Channel) error {
 			return nil
 		}
 	}
-	mctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	if !c.sources.busy.take(ch.Name, stop) {
+	mctx, end, ok := c.publishing.Begin(ctx, publishing.Measure, ch.Name)
+	if !ok {
 		return nil
 	}
-	defer c.sources.busy.free(ch.Name)
+	defer end()
 	if c.haltedHere(ch.Name) { // an order that came before it could have stopped this
 		return nil
 	}
-	err = c.measureSource(mctx, ch, &rel)
+	err = c.tasks.Once(mctx, tasks.Task{Name: measureTask + ch.Name, Bound: lateLong, Do: func(ctx context.Context) error { return c.measureSource(ctx, ch, &rel) }})
 	order := (*halt.Error)(nil)
 	switch {
 	case err == nil:

@@ -14,8 +14,11 @@ const (
 	lateLong = 12 * time.Hour // what reads a whole source or the whole bucket
 )
 
-// publishTask begins the name of the task that publishes a channel.
-const publishTask = "publish "
+// What the names of the tasks begin with that publish and measure a channel.
+const (
+	publishTask = "publish "
+	measureTask = "measure "
+)
 
 // newTasks makes the tasks, with a clock that no step of the wall clock moves.
 func (c *Core) newTasks() *tasks.Service {
