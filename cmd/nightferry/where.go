@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net/url"
 	"strings"
 
@@ -15,7 +16,7 @@ func newWhere(e *env) *cobra.Command {
 	cmd := e.command(verb{
 		use:     "where [flags] CHANNEL/PATH",
 		short:   "Tell which sites have a file, in which version",
-		long:    "Tells for each site that should have the channel which release it holds, the file's SHA-256 in that release, since when it is there and when the site last proved it. STATE says whether that is the file of the newest release. Below stands what the Core found when it measured its own source.",
+		long:    "Shows for each site that should have the channel which release it holds, the file's SHA-256 in that release, since when it is there and when the site last proved it. STATE says whether that is the file of the newest release. A later finding overrules the release: missing, differs or unproven, with the time of the finding under SINCE. Below stands what the Core found when it measured its own source.",
 		example: "nightferry where package/foo.msi\nnightferry where driver/net/e1000.sys --json",
 		min:     1, max: 1,
 		run: func(ctx context.Context, args []string) error {
@@ -34,27 +35,41 @@ func newWhere(e *env) *cobra.Command {
 			}
 			t := table{head: []string{"SITE", "REL", "STATE", "SHA-256", "SINCE", "VERIFIED"}, right: map[int]bool{1: true}, cut: []int{0}}
 			var notes measurements
+			var doubts []string
 			for _, p := range list {
 				e.event("place", p)
-				state, sum := "absent", "-"
-				switch {
-				case p.Release == 0:
-					state = "nothing yet"
-				case p.Present && p.Current:
-					state, sum = "current", short(p.Digest.String())
-				case p.Present:
-					state, sum = "older", short(p.Digest.String())
+				sum, since := "-", p.Since
+				if p.Present {
+					sum = short(p.Digest.String())
 				}
-				t.add(p.Site, number(p.Release), state, sum, minute(p.Since), minute(p.Verified))
+				if !p.Found.IsZero() {
+					since = p.Found
+				}
+				t.add(p.Site, number(p.Release), p.State, sum, minute(since), minute(p.Verified))
+				if p.Cause != "" {
+					doubts = append(doubts, doubt(channel, &p))
+				}
 				if p.Release > 0 && !p.Verified.IsZero() {
 					notes.add(channel, p.Release, p.Measured)
 				}
 			}
 			e.show(&t, "no site should have this channel")
+			for _, line := range doubts {
+				e.summary("%s", line)
+			}
 			e.showMeasured(&notes)
 			return nil
 		},
 	})
 	f.add(cmd)
 	return cmd
+}
+
+// doubt says why a site's file is not what its release says, and what to do.
+func doubt(channel string, p *core.Place) string {
+	line := fmt.Sprintf("%s: %s: %s", shown(p.Site), p.State, said(p.Cause))
+	if p.Run == "" {
+		return line
+	}
+	return line + fmt.Sprintf(" (run %s, %s); repair: nightferry verify --site %s --channel %s --repair", p.Run[:8], minute(p.Found), shown(p.Site), shown(channel))
 }

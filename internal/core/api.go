@@ -186,8 +186,15 @@ type Place struct {
 	Size     int64         `json:"size"`
 	Digest   digest.Digest `json:"sha256,omitzero"`
 	Since    time.Time     `json:"since,omitzero"`    // the release is there since
-	Verified time.Time     `json:"verified,omitzero"` // the site last proved it
-	Current  bool          `json:"current"`           // it is the file of the newest release
+	Verified time.Time     `json:"verified,omitzero"` // the site last proved it; zero also if a finding refutes that
+	Current  bool          `json:"current"`           // it is the file of the newest release, and nothing speaks against it
+	// State is one of: nothing yet (the site holds no release), absent (its
+	// release lacks the file), current, older, missing, differs, unproven. The
+	// last three overrule what the site's release says.
+	State string    `json:"state"`
+	Found time.Time `json:"found,omitzero"`  // when a run found it missing, different or in doubt
+	Cause string    `json:"cause,omitempty"` // what the run found, or why nothing is proven
+	Run   string    `json:"run,omitempty"`   // that run
 	// Measured is what the Core found in its source of the release that the site holds; nil: nothing yet.
 	Measured *ledger.Measurement `json:"measured,omitempty"`
 }

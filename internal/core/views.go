@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"nightferry/internal/digest"
 	"nightferry/internal/fleet"
 	"nightferry/internal/halt"
 	"nightferry/internal/ledger"
@@ -88,6 +87,10 @@ func (c *Core) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, erro
 	if err != nil {
 		return nil, err
 	}
+	found, err := c.standing(ctx, ledger.Filter{Domain: scope.Domain, Site: scope.Site, Channel: scope.Channel})
+	if err != nil {
+		return nil, err
+	}
 	measured := measurements{core: c}
 	out := make([]SiteStatus, 0, len(list))
 	for _, s := range list {
@@ -114,8 +117,14 @@ func (c *Core) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, erro
 			if (ch.State == "behind" || ch.State == "never" && !st.Enrolled.IsZero()) && c.halted(&s, p.Channel) {
 				ch.State = "halted"
 			}
-			if ch.State == "current" && contradicts(ch.Measured, &h) != nil {
+			_, differs := found[key]
+			switch {
+			case ch.State == "current" && differs:
+				ch.State = different
+			case ch.State == "current" && contradicts(ch.Measured, &h) != nil:
 				ch.State = "contradicted"
+			case ch.State == "current" && st.Enrolled.IsZero():
+				ch.State = unproven // a site without an identity is not heard: it proves nothing any more
 			}
 			st.Channels = append(st.Channels, ch)
 		}
@@ -142,8 +151,8 @@ func (c *Core) channelStatus(key rowKey, target string, h ledger.Holding, run *l
 		ch.State = different
 	case h.Number == want.Number && h.Release == want.Digest && h.Verified.Equal(h.Attested):
 		ch.State = "current"
-	case h.Number > 0 && h.Number == want.Number && h.Release == want.Digest && h.Verified.IsZero():
-		ch.State = "unproven"
+	case h.Number > 0 && h.Number == want.Number && h.Release == want.Digest:
+		ch.State = unproven
 	}
 	if run != nil {
 		ch.Run, ch.LastEnd, ch.LastWhy = run.ID.String(), run.State, run.Cause
@@ -152,6 +161,25 @@ func (c *Core) channelStatus(key rowKey, target string, h ledger.Holding, run *l
 		}
 	}
 	return ch
+}
+
+// unproven is the state of content whose last proof does not hold any more, or
+// that was never proven.
+const unproven = "unproven"
+
+// standing returns the last run of each site and channel that found a
+// difference and was not followed by a proof.
+func (c *Core) standing(ctx context.Context, f ledger.Filter) (map[rowKey]ledger.Finding, error) {
+	list, err := c.ledger.Findings(ctx, different, f)
+	return findingsBySite(list), err
+}
+
+func findingsBySite(list []ledger.Finding) map[rowKey]ledger.Finding {
+	out := make(map[rowKey]ledger.Finding, len(list))
+	for _, f := range list {
+		out[rowKey{wire.Address{Domain: f.Domain, Site: f.Site}, f.Channel}] = f
+	}
+	return out
 }
 
 func (c *Core) holdings(ctx context.Context, f ledger.Filter) (map[rowKey]ledger.Holding, error) {
@@ -325,27 +353,28 @@ func (c *Core) Where(ctx context.Context, channel, name string) ([]Place, error)
 		}
 		return e, err
 	}
-	var newest digest.Digest
 	rel, published := c.newest.of(channel)
 	if !published {
 		return nil, fmt.Errorf("channel %q has no release yet: %w", channel, ledger.ErrNotFound)
 	}
-	e, err := find(releaseKey{channel, rel.Number, rel.Digest})
+	newest, err := find(releaseKey{channel, rel.Number, rel.Digest})
 	if err != nil {
 		return nil, err
 	}
-	if e != nil && e.Kind == manifest.Dir {
+	if newest != nil && newest.Kind == manifest.Dir {
 		return nil, fmt.Errorf("%q is a folder of %q: name a file in it: %w", name, channel, fs.ErrNotExist)
 	}
-	if e != nil {
-		newest = e.Digest
+	doubts, err := c.doubts(ctx, channel, name)
+	if err != nil {
+		return nil, err
 	}
-	anywhere := e != nil
+	anywhere := newest != nil
 	measured := measurements{core: c}
 	var out []Place
 	for _, s := range list {
-		h := held[rowKey{wire.Address{Domain: s.Domain, Site: s.Name}, channel}]
-		p := Place{Domain: s.Domain, Site: s.Name, Release: h.Number, Since: h.Since, Verified: h.Verified}
+		key := rowKey{wire.Address{Domain: s.Domain, Site: s.Name}, channel}
+		h := held[key]
+		p := Place{Domain: s.Domain, Site: s.Name, Release: h.Number, State: "nothing yet"}
 		if p.Measured, err = measured.of(ctx, &h); err != nil {
 			return nil, err
 		}
@@ -354,12 +383,10 @@ func (c *Core) Where(ctx context.Context, channel, name string) ([]Place, error)
 			if err != nil && !errors.Is(err, fs.ErrNotExist) { // gc may have removed it
 				return nil, err
 			}
-			if e != nil {
-				p.Present, p.Size, p.Digest = true, e.Size, e.Digest
-				anywhere = true
-			}
-			p.Current = e != nil && !newest.IsZero() && e.Digest == newest
+			anywhere = anywhere || e != nil
+			p.set(e, newest, &h)
 		}
+		doubts.apply(&p, key, &h)
 		out = append(out, p)
 	}
 	if !anywhere {
@@ -367,6 +394,87 @@ func (c *Core) Where(ctx context.Context, channel, name string) ([]Place, error)
 	}
 	slices.SortStableFunc(out, func(a, b Place) int { return strings.Compare(a.Site, b.Site) })
 	return out, nil
+}
+
+// set fills in what the release that a site attested has of the file. e is nil
+// if it has not.
+func (p *Place) set(e, newest *manifest.Entry, h *ledger.Holding) {
+	p.State, p.Since, p.Verified = "absent", h.Since, h.Verified
+	if e == nil {
+		return
+	}
+	p.State, p.Present, p.Size, p.Digest = "older", true, e.Size, e.Digest
+	if newest != nil && e.Digest == newest.Digest {
+		p.State, p.Current = "current", true
+	}
+}
+
+// doubts is what speaks against the word of the releases that sites attested.
+type doubts struct {
+	core  *Core
+	path  map[rowKey]ledger.Finding // about the file
+	whole map[rowKey]ledger.Finding // about the channel, and not naming all files
+}
+
+func (c *Core) doubts(ctx context.Context, channel, name string) (*doubts, error) {
+	paths, err := c.ledger.FindingsOf(ctx, channel, name)
+	if err != nil {
+		return nil, err
+	}
+	whole, err := c.standing(ctx, ledger.Filter{Channel: channel})
+	return &doubts{c, findingsBySite(paths), whole}, err
+}
+
+// apply takes back what a finding refutes. Without one, a claim that is not
+// proven is called so.
+func (d *doubts) apply(p *Place, key rowKey, h *ledger.Holding) {
+	if f, ok := d.path[key]; ok {
+		d.refute(p, &f)
+		return
+	}
+	if f, ok := d.whole[key]; ok && f.Unnamed && p.Release > 0 {
+		d.refute(p, &f)
+		return
+	}
+	if p.Release == 0 {
+		return
+	}
+	why := ""
+	switch {
+	case !h.Verified.Equal(h.Attested):
+		why = "the site's last run did not prove all of the release"
+	case contradicts(p.Measured, h) != nil:
+		why = contradicts(p.Measured, h).Error()
+	case !d.core.enrolled(key.Address):
+		why = "the site is not enrolled, so nothing is known of it now"
+	}
+	if why != "" {
+		p.State, p.Current, p.Cause = unproven, false, why
+	}
+}
+
+// refute states a finding in place of the claim.
+func (d *doubts) refute(p *Place, f *ledger.Finding) {
+	p.Current, p.Found, p.Cause, p.Run = false, f.At, f.Cause, f.Run.String()
+	switch {
+	case f.Outcome == wire.Differs.String() && strings.HasPrefix(f.Cause, "missing"):
+		p.State, p.Present = "missing", false
+	case f.Outcome == wire.Differs.String():
+		p.State = "differs"
+	default: // failed, locked, repaired by a run that did not end verified, or of a whole channel
+		p.State = unproven
+	}
+	p.Verified = time.Time{} // of the release: the file's own proof is refuted
+}
+
+func (c *Core) enrolled(a wire.Address) bool {
+	x := c.fleet.find(a)
+	if x == nil {
+		return false
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.identity != nil
 }
 
 // Deeds lists the audit.

@@ -127,6 +127,7 @@ CREATE TABLE runs (
 CREATE INDEX runs_started ON runs (started);
 CREATE INDEX runs_site ON runs (domain, site, channel, started);
 CREATE INDEX runs_open ON runs (started) WHERE finished = 0;
+CREATE INDEX runs_state ON runs (state, domain, site, channel) WHERE state <> '';
 CREATE INDEX runs_unrendered ON runs (finished) WHERE finished > 0 AND rendered = 0;
 
 CREATE TABLE events (
@@ -149,6 +150,7 @@ CREATE TABLE exceptions (
 ) STRICT;
 CREATE INDEX exceptions_run ON exceptions (run);
 CREATE INDEX exceptions_at ON exceptions (at);
+CREATE INDEX exceptions_path ON exceptions (path);
 
 CREATE TABLE attestations (
   id          INTEGER PRIMARY KEY,

@@ -1,0 +1,92 @@
+package core_test
+
+import (
+	"os"
+	"testing"
+	"time"
+
+	"nightferry/internal/core"
+	"nightferry/internal/fleet"
+)
+
+// TestFindingOverrulesRelease proves that a file that a check found missing or
+// different is not shown as current and verified until it is repaired, also
+// after a restart of the Core.
+func TestFindingOverrulesRelease(t *testing.T) {
+	w := scrubbed(t, time.Hour, 0)
+	w.write("a/gone.bin", random(1, 3000))
+	w.write("a/other.bin", random(2, 3000))
+	w.write("a/fine.bin", random(3, 3000))
+	w.runAgent("osaka", true)
+	w.publish("package")
+	w.untilCurrent(1, "osaka")
+	place := func(name string) core.Place {
+		t.Helper()
+		list, err := w.core.Where(t.Context(), "package", name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range list {
+			if p.Site == "osaka" {
+				return p
+			}
+		}
+		t.Fatal("osaka is not listed")
+		return core.Place{}
+	}
+	verify := func(repair bool) {
+		t.Helper()
+		before := len(w.runs("osaka", "verify"))
+		if _, err := w.core.Verify(t.Context(), core.VerifyRequest{Scope: fleet.Scope{Site: "osaka"}, Full: true, Repair: repair}); err != nil {
+			t.Fatal(err)
+		}
+		w.until("the check", func() bool { return len(w.runs("osaka", "verify")) > before })
+	}
+	if p := place("a/gone.bin"); p.State != "current" || !p.Current || p.Verified.IsZero() {
+		t.Fatalf("before any damage: %+v", p)
+	}
+	if err := os.Remove(w.at("osaka", "a/gone.bin")); err != nil {
+		t.Fatal(err)
+	}
+	w.flip("osaka", "a/other.bin")
+	verify(false)
+	for range 2 {
+		if p := place("a/gone.bin"); p.State != "missing" || p.Current || p.Present || !p.Verified.IsZero() || p.Found.IsZero() || p.Run == "" {
+			t.Errorf("what was found missing: %+v", p)
+		}
+		if p := place("a/other.bin"); p.State != "differs" || p.Current || !p.Verified.IsZero() {
+			t.Errorf("what was found to differ: %+v", p)
+		}
+		if p := place("a/fine.bin"); p.State != "current" || p.Verified.IsZero() {
+			t.Errorf("what was found right: %+v", p)
+		}
+		if s, err := w.core.Status(t.Context()); err != nil || s.Current != 0 {
+			t.Errorf("a site with a missing file counts as current: %d, %v", s.Current, err)
+		}
+		w.restart()
+	}
+	w.until("osaka to be back", func() bool { return w.seen("osaka") })
+	verify(true)
+	for _, name := range []string{"a/gone.bin", "a/other.bin"} {
+		w.until(name+" to be proven", func() bool { p := place(name); return p.State == "current" && !p.Verified.IsZero() })
+	}
+	if err := w.core.RevokeSite(t.Context(), "osaka", "test"); err != nil {
+		t.Fatal(err)
+	}
+	if p := place("a/fine.bin"); p.State != "unproven" || p.Current {
+		t.Errorf("of a site that is not enrolled: %+v", p)
+	}
+	if s := w.channel("osaka", "package"); s.State == "current" {
+		t.Error("a revoked site counts as current")
+	}
+}
+
+// seen reports whether a site counts as connected.
+func (w *world) seen(site string) bool {
+	w.t.Helper()
+	s, err := w.core.Sites(w.t.Context(), fleet.Scope{Site: site})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return s[0].Connected
+}
