@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -13,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"nightferry/internal/agent"
+	"nightferry/internal/logfile"
 	"nightferry/internal/service"
 )
 
@@ -33,7 +33,7 @@ func newRun(e *env) *cobra.Command {
 			return errors.Join(service.Run(ctx, serviceName, func(ctx context.Context) error { return e.serve(ctx, w, seeds) }), done())
 		})
 	cmd.Flags().StringArrayVar(&seeds, "seed", nil, "look for content in `DIR` before fetching it, such as a disk that was shipped here; may be given several times")
-	cmd.Flags().StringVar(&logFile, "log-file", "", "append the log to `FILE` instead of standard error")
+	cmd.Flags().StringVar(&logFile, "log-file", "", "append the log to `FILE` instead of standard error; it is rotated at 16 MiB or 7 days, and 8 older files stay")
 	return cmd
 }
 
@@ -42,18 +42,19 @@ func (e *env) logTo(file string) (io.Writer, func() error, error) {
 	if file == "" {
 		return e.stderr, func() error { return nil }, nil
 	}
-	f, err := os.OpenFile(file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
+	f, err := logfile.Open(file, logfile.Options{Now: e.now})
 	if err != nil {
-		return nil, nil, fmt.Errorf("open the log: %w", err)
+		return nil, nil, err
 	}
 	return f, f.Close, nil
 }
 
 func (e *env) serve(ctx context.Context, w io.Writer, seeds []string) error {
-	log := slog.New(slog.NewTextHandler(w, nil))
+	var lines slog.Handler = slog.NewTextHandler(w, nil)
 	if e.json {
-		log = slog.New(slog.NewJSONHandler(w, nil))
+		lines = slog.NewJSONHandler(w, nil)
 	}
+	log := slog.New(logfile.Thin(lines, e.now, "channel"))
 	return agent.Run(ctx, agent.Options{StateDir: e.stateDir, Version: version(), Seeds: seeds, Env: os.Getenv, Now: e.now, Log: func(n agent.Note) {
 		level := map[agent.Level]slog.Level{agent.Info: slog.LevelInfo, agent.Warning: slog.LevelWarn, agent.Error: slog.LevelError}[n.Level]
 		var attrs []any

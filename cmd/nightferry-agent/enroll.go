@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"nightferry/internal/agent"
+	"nightferry/internal/text"
 )
 
 // joinFlags are those of enroll and install.
@@ -58,6 +59,9 @@ func (e *env) token(f *joinFlags, args []string) (string, error) {
 	}
 	b, err := io.ReadAll(io.LimitReader(r, 64<<10))
 	if err != nil {
+		return "", fmt.Errorf("read the token: %w", err)
+	}
+	if b, err = text.Decode(b); err != nil {
 		return "", fmt.Errorf("read the token: %w", err)
 	}
 	return strings.TrimSpace(string(b)), nil

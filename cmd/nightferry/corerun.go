@@ -24,6 +24,7 @@ import (
 	"nightferry/internal/core"
 	"nightferry/internal/halt"
 	"nightferry/internal/ledger"
+	"nightferry/internal/logfile"
 	"nightferry/internal/schedule"
 	"nightferry/internal/service"
 	"nightferry/internal/vault"
@@ -49,7 +50,7 @@ func newCoreRun(e *env) *cobra.Command {
 	})
 	f.add(cmd)
 	cmd.Flags().StringVar(&rehearse, "rehearse", "", "follow the calendar from `START@SPEED` on, SPEED times as fast; never with sites at work")
-	cmd.Flags().StringVar(&logFile, "log-file", "", "append the log to `FILE` instead of standard error")
+	cmd.Flags().StringVar(&logFile, "log-file", "", "append the log to `FILE` instead of standard error; it is rotated at 16 MiB or 7 days, and 8 older files stay")
 	return cmd
 }
 
@@ -58,9 +59,9 @@ func (e *env) logTo(file string) (io.Writer, func() error, error) {
 	if file == "" {
 		return e.stderr, func() error { return nil }, nil
 	}
-	f, err := os.OpenFile(file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
+	f, err := logfile.Open(file, logfile.Options{Now: e.now})
 	if err != nil {
-		return nil, nil, fmt.Errorf("open the log: %w", err)
+		return nil, nil, err
 	}
 	return f, f.Close, nil
 }
@@ -82,10 +83,11 @@ func (e *env) serve(ctx context.Context, f *coreFlags, w io.Writer, rehearse str
 	if err != nil {
 		return err
 	}
-	d := &daemon{e: e, path: path, running: c, log: slog.New(slog.NewTextHandler(w, nil))}
+	var lines slog.Handler = slog.NewTextHandler(w, nil)
 	if e.json {
-		d.log = slog.New(slog.NewJSONHandler(w, nil))
+		lines = slog.NewJSONHandler(w, nil)
 	}
+	d := &daemon{e: e, path: path, running: c, log: slog.New(logfile.Thin(lines, e.now, "domain", "site", "channel"))}
 	master, err := vault.LoadMaster(c.MasterKeyFile, os.Getenv)
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 
 	"nightferry/internal/durable"
 	"nightferry/internal/seal"
+	"nightferry/internal/text"
 	"nightferry/internal/trust"
 )
 
@@ -65,7 +66,7 @@ func readKeyFile(path string) ([]byte, error) {
 	if !info.Mode().IsRegular() || info.Size() > maxKeyFile {
 		return nil, fmt.Errorf("read key file %q: it is no file of at most %d bytes", path, maxKeyFile)
 	}
-	return os.ReadFile(path)
+	return text.ReadFile(path, maxKeyFile)
 }
 
 // repositoryKey returns the key of an encrypted repository: from the file, or
@@ -82,11 +83,11 @@ func repositoryKey(file string) ([]byte, error) {
 		}
 		return key, nil
 	}
-	text := os.Getenv(envRepositoryKey)
-	if text == "" {
+	value := os.Getenv(envRepositoryKey)
+	if value == "" {
 		return nil, nil
 	}
-	key, err := parseRepositoryKey(text)
+	key, err := parseRepositoryKey(value)
 	if err != nil {
 		return nil, &keyError{fmt.Errorf("repository key in %s: %w", envRepositoryKey, err), ""}
 	}
@@ -95,13 +96,13 @@ func repositoryKey(file string) ([]byte, error) {
 
 // parseRepositoryKey reads 32 bytes in hexadecimal or base64. Its errors hold
 // nothing of the key.
-func parseRepositoryKey(text string) ([]byte, error) {
-	text = strings.TrimSpace(text)
-	if b, err := hex.DecodeString(text); err == nil && len(b) == seal.KeySize {
+func parseRepositoryKey(value string) ([]byte, error) {
+	value = strings.TrimSpace(value)
+	if b, err := hex.DecodeString(value); err == nil && len(b) == seal.KeySize {
 		return b, nil
 	}
 	for _, enc := range []*base64.Encoding{base64.StdEncoding, base64.RawStdEncoding, base64.URLEncoding, base64.RawURLEncoding} {
-		if b, err := enc.DecodeString(text); err == nil && len(b) == seal.KeySize {
+		if b, err := enc.DecodeString(value); err == nil && len(b) == seal.KeySize {
 			return b, nil
 		}
 	}
@@ -138,20 +139,20 @@ func signingKey(use, file string) (ed25519.PrivateKey, error) {
 }
 
 // publicKey reads a public key given as 64 hexadecimal digits, or as a file.
-func publicKey(use, text string) (trust.Public, error) {
-	if p, err := trust.ParsePublic(use, []byte(text)); err == nil {
+func publicKey(use, given string) (trust.Public, error) {
+	if p, err := trust.ParsePublic(use, []byte(given)); err == nil {
 		return p, nil
 	}
-	b, err := readKeyFile(text)
+	b, err := readKeyFile(given)
 	if errors.Is(err, fs.ErrNotExist) {
-		return trust.Public{}, &absentError{fmt.Sprintf("%s key %q: it is neither 64 hexadecimal digits nor a file", use, text), fmt.Sprintf("name the public half that init wrote, nightferry-%s.pub, or give its digits", use)}
+		return trust.Public{}, &absentError{fmt.Sprintf("%s key %q: it is neither 64 hexadecimal digits nor a file", use, given), fmt.Sprintf("name the public half that init wrote, nightferry-%s.pub, or give its digits", use)}
 	}
 	if err != nil {
-		return trust.Public{}, &keyError{fmt.Errorf("%s key %q: it is neither 64 hexadecimal digits nor a file that can be read: %w", use, text, err), ""}
+		return trust.Public{}, &keyError{fmt.Errorf("%s key %q: it is neither 64 hexadecimal digits nor a file that can be read: %w", use, given, err), ""}
 	}
 	p, err := trust.ParsePublic(use, b)
 	if err != nil {
-		return p, &keyError{fmt.Errorf("%s key in %q: %w", use, text, err), ""}
+		return p, &keyError{fmt.Errorf("%s key in %q: %w", use, given, err), ""}
 	}
 	return p, nil
 }

@@ -2,14 +2,17 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"runtime"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"nightferry/internal/scan"
+	"nightferry/internal/text"
 )
+
+// maxPatterns bounds a file of patterns, in bytes.
+const maxPatterns = 16 << 20
 
 // patternFlags choose what a push takes.
 type patternFlags struct {
@@ -27,12 +30,12 @@ func (f *patternFlags) add(cmd *cobra.Command) {
 func (f *patternFlags) patterns() (*scan.Patterns, error) {
 	include, exclude := f.include, f.exclude
 	if f.file != "" {
-		b, err := os.ReadFile(f.file)
+		b, err := text.ReadFile(f.file, maxPatterns)
 		if err != nil {
 			return nil, err
 		}
 		for i, line := range strings.Split(string(b), "\n") {
-			line = strings.TrimSpace(strings.TrimPrefix(line, "\ufeff"))
+			line = strings.TrimSpace(line)
 			if line == "" || line[0] == '#' {
 				continue
 			}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"strings"
@@ -15,6 +14,7 @@ import (
 	"nightferry/internal/bus"
 	"nightferry/internal/core"
 	"nightferry/internal/durable"
+	"nightferry/internal/text"
 	"nightferry/internal/vault"
 )
 
@@ -99,19 +99,15 @@ func (e *env) secretValue(name, file string) ([]byte, error) {
 	var b []byte
 	var err error
 	if file != "" {
-		f, err := os.Open(file)
-		if err != nil {
-			return nil, fmt.Errorf("read the value: %w", err)
-		}
-		defer f.Close()
-		b, err = io.ReadAll(io.LimitReader(f, vault.MaxValue+1))
-		if err != nil {
+		if b, err = text.ReadFile(file, 4*vault.MaxValue); err != nil {
 			return nil, fmt.Errorf("read the value: %w", err)
 		}
 	} else if b, err = e.typed("value of " + name); err != nil {
 		return nil, err
 	}
-	b = []byte(strings.TrimSuffix(strings.TrimSuffix(string(b), "\n"), "\r"))
+	if b, err = text.Value(b); err != nil {
+		return nil, usage("secret", "the value of %s: %w", name, err)
+	}
 	if len(b) == 0 || len(b) > vault.MaxValue {
 		return nil, usage("secret", "the value has %d bytes: want 1 to %d", len(b), vault.MaxValue)
 	}

@@ -37,6 +37,7 @@ var rooms = []room{
 
 	{"internal/clock", ground, "a type for each clock, and how far this machine's is from the store's"},
 	{"internal/durable", ground, "every rename and sync; writes below an os.Root that survive a power cut"},
+	{"internal/text", ground, "what people and their shells wrote, whatever its encoding"},
 	{"internal/frame", ground, "magic, version and canonical CBOR of every artefact"},
 	{"internal/seal", ground, "keys and AES-GCM of an encrypted repository"},
 
@@ -59,6 +60,7 @@ var rooms = []room{
 	{"internal/mail", tools, "delivery by SMTP and to a webhook"},
 	{"internal/spool", tools, "the agent's SQLite: events not yet acknowledged, outcomes, what the Core said"},
 	{"internal/service", tools, "being a systemd unit or a Windows service"},
+	{"internal/logfile", tools, "log files of the two daemons: rotation, and a bound for each message"},
 	{"internal/record", tools, "job log files, their access and their purge"},
 
 	{"internal/repo", repository, "opens a repository: trust chain, head, release, index look-ups, block fetches"},
@@ -154,7 +156,7 @@ var owners = []owner{
 		"command lines end at the program"},
 	{"github.com/schollz/progressbar/", []string{"cmd/nightferry"}, nil,
 		"rooms report events; the program draws them"},
-	{"log/slog", []string{"cmd/nightferry", "cmd/nightferry-agent", "cmd/demo", "bench"}, []string{"internal/vault"},
+	{"log/slog", []string{"internal/logfile", "cmd/nightferry", "cmd/nightferry-agent", "cmd/demo", "bench"}, []string{"internal/vault"},
 		"a library returns its errors; the process's edge logs them once"},
 	{"log", []string{}, nil, "slog, and only at the process's edge"},
 	{"nightferry/internal/testbed", []string{"internal/s3test", "internal/mailtest", "internal/proxytest", "cmd/demo", "bench"}, []string{"*"},

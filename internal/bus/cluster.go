@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/nats-io/jwt/v2"
+
+	"nightferry/internal/text"
 )
 
 // AccountOf reads, from the credentials file of a user on a cluster of one's own, the public key of the user's account.
@@ -40,11 +42,11 @@ func AccountOf(credsFile string) (string, error) {
 // LoadAuthorityFile reads the certificate (PEM) of the authority that signs a cluster's servers: the pin for sites, and
 // the pool for the Core's own client.
 func LoadAuthorityFile(file string) (Pin, *x509.CertPool, error) {
-	text, err := os.ReadFile(file)
+	authority, err := text.ReadFile(file, 1<<20)
 	if err != nil {
 		return Pin{}, nil, fmt.Errorf("read the cluster's authority: %w", err)
 	}
-	block, rest := pem.Decode(text)
+	block, rest := pem.Decode(authority)
 	if block == nil || block.Type != "CERTIFICATE" || len(bytes.TrimSpace(rest)) > 0 {
 		return Pin{}, nil, fmt.Errorf("read the cluster's authority %s: want one certificate, as PEM", file)
 	}

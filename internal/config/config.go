@@ -6,13 +6,12 @@ package config
 
 import (
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 	"time"
 	_ "time/tzdata" // Windows has no time zones by IANA name
 
 	"nightferry/internal/fleet"
+	"nightferry/internal/text"
 )
 
 // Version is the configuration version that this program reads.
@@ -60,12 +59,7 @@ type Retention struct {
 // Load reads the file at path. The error is an Errors where the file could be
 // read.
 func Load(path string) (*Config, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("read configuration: %w", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	data, err := text.ReadFile(path, 4*maxFile)
 	if err != nil {
 		return nil, fmt.Errorf("read configuration: %w", err)
 	}

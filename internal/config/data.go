@@ -3,21 +3,16 @@ package config
 import (
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
+
+	"nightferry/internal/text"
 )
 
 // DataFolder returns the data folder that the file at path names, whatever
 // else is wrong in it: a mistake in the file must not keep a running Core from
 // being asked. The error is an Errors where the file could be read.
 func DataFolder(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", fmt.Errorf("read configuration: %w", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	data, err := text.ReadFile(path, 4*maxFile)
 	if err != nil {
 		return "", fmt.Errorf("read configuration: %w", err)
 	}

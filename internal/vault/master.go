@@ -7,10 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"strings"
 
 	"nightferry/internal/durable"
+	"nightferry/internal/text"
 )
 
 const (
@@ -92,12 +92,7 @@ func readMaster(path string) (Master, error) {
 	if err := durable.Private(path); err != nil {
 		return Master{}, err
 	}
-	if info, err := os.Stat(path); err != nil {
-		return Master{}, err
-	} else if info.Size() > maxMaster {
-		return Master{}, fmt.Errorf("%s: %d bytes, not a master key file", path, info.Size())
-	}
-	b, err := os.ReadFile(path)
+	b, err := text.ReadFile(path, maxMaster)
 	if err != nil {
 		return Master{}, err
 	}

@@ -1,0 +1,115 @@
+// Package logfile is a log file that cannot fill a disk: it is rotated by size
+// and age, old files are removed, and a message that repeats is thinned out.
+package logfile
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"nightferry/internal/durable"
+)
+
+// Options bound a log file. Zero fields have defaults.
+type Options struct {
+	Size int64         // bytes at which a file is set aside; 0: 16 MiB
+	Age  time.Duration // after which it is, too; 0: 7 days
+	Keep int           // files that were set aside; 0: 8
+	Now  func() time.Time
+}
+
+// File appends to a log file. It is safe for concurrent use.
+type File struct {
+	o    Options
+	root *durable.Root
+	path string
+	name string
+
+	mu    sync.Mutex
+	f     *os.File
+	size  int64
+	began time.Time
+}
+
+// Open opens or creates the file at path. Files that were set aside are called
+// path.1, path.2 and so on, the newest first.
+func Open(path string, o Options) (*File, error) {
+	if o.Size == 0 {
+		o.Size = 16 << 20
+	}
+	if o.Age == 0 {
+		o.Age = 7 * 24 * time.Hour
+	}
+	if o.Keep == 0 {
+		o.Keep = 8
+	}
+	root, err := durable.Open(filepath.Dir(path), durable.Options{})
+	if err != nil {
+		return nil, fmt.Errorf("open the log: %w", err)
+	}
+	l := &File{o: o, root: root, path: path, name: filepath.Base(path)}
+	if err := l.open(); err != nil {
+		return nil, errors.Join(err, root.Close())
+	}
+	return l, nil
+}
+
+func (l *File) open() error {
+	f, err := os.OpenFile(l.path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
+	if err != nil {
+		return fmt.Errorf("open the log: %w", err)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return errors.Join(fmt.Errorf("open the log: %w", err), f.Close())
+	}
+	l.f, l.size, l.began = f, info.Size(), l.o.Now()
+	if l.size > 0 { // an earlier process began it; the time of its last line is the best that is known
+		l.began = info.ModTime()
+	}
+	return nil
+}
+
+// Write appends p, in a new file if the old one is full or old. A rotation that
+// fails costs no line: the file grows until the next attempt succeeds.
+func (l *File) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.size > 0 && (l.size+int64(len(p)) > l.o.Size || l.o.Now().Sub(l.began) >= l.o.Age) {
+		if err := l.rotate(); err != nil {
+			l.size, l.began = l.size/2, l.o.Now() // the next attempt is some lines away
+			_, _ = fmt.Fprintf(l.f, "cannot rotate the log: %v\n", err)
+		}
+	}
+	n, err := l.f.Write(p)
+	l.size += int64(n)
+	return n, err
+}
+
+// rotate sets the file aside and begins another. On an error the old file is
+// open again: a file cannot be renamed on Windows while it is open.
+func (l *File) rotate() error {
+	if err := l.f.Close(); err != nil {
+		return errors.Join(err, l.open())
+	}
+	aside := func(n int) string { return fmt.Sprintf("%s.%d", l.name, n) }
+	if err := l.root.Remove(aside(l.o.Keep)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return errors.Join(err, l.open())
+	}
+	for n := l.o.Keep - 1; n >= 1; n-- {
+		if err := l.root.Rename(aside(n), aside(n+1)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return errors.Join(err, l.open())
+		}
+	}
+	return errors.Join(l.root.Rename(l.name, aside(1)), l.open())
+}
+
+// Close closes the file.
+func (l *File) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return errors.Join(l.f.Close(), l.root.Close())
+}

@@ -1,0 +1,101 @@
+// Package text reads what people and their shells wrote: tokens, keys,
+// passwords, patterns and configurations. PowerShell writes UTF-16 or a byte
+// order mark, and cmd.exe a space before the line end; none of it is content.
+package text
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+var (
+	markUTF8 = []byte{0xef, 0xbb, 0xbf}
+	markLE   = []byte{0xff, 0xfe}
+	markBE   = []byte{0xfe, 0xff}
+)
+
+// ErrUTF16 says that a text looks like UTF-16 and is not.
+var ErrUTF16 = errors.New("the text is damaged UTF-16: save it as UTF-8")
+
+// Decode returns b as UTF-8 without a byte order mark. It recognizes UTF-16 by
+// its mark, or by zero bytes in every other place. Other bytes stay as they are.
+func Decode(b []byte) ([]byte, error) {
+	switch {
+	case bytes.HasPrefix(b, markUTF8):
+		return b[len(markUTF8):], nil
+	case bytes.HasPrefix(b, markLE):
+		return fromUTF16(b[2:], binary.LittleEndian)
+	case bytes.HasPrefix(b, markBE):
+		return fromUTF16(b[2:], binary.BigEndian)
+	case zeros(b, 1):
+		return fromUTF16(b, binary.LittleEndian)
+	case zeros(b, 0):
+		return fromUTF16(b, binary.BigEndian)
+	}
+	return b, nil
+}
+
+// Value returns a decoded text without spaces, tabs and line ends at its end.
+func Value(b []byte) ([]byte, error) {
+	b, err := Decode(b)
+	return bytes.TrimRight(b, " \t\r\n"), err
+}
+
+// ReadFile reads and decodes a file of at most limit bytes.
+func ReadFile(path string, limit int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	b, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(b)) > limit {
+		return nil, fmt.Errorf("read %q: it has more than %d bytes", path, limit)
+	}
+	if b, err = Decode(b); err != nil {
+		return nil, fmt.Errorf("read %q: %w", path, err)
+	}
+	return b, nil
+}
+
+// zeros reports whether b is ASCII in UTF-16 whose zero bytes are at the odd
+// (from 1) or even (from 0) places.
+func zeros(b []byte, from int) bool {
+	if len(b) < 4 || len(b)%2 != 0 {
+		return false
+	}
+	for i, c := range b {
+		if (c == 0) != (i%2 == from) {
+			return false
+		}
+	}
+	return true
+}
+
+func fromUTF16(b []byte, order binary.ByteOrder) ([]byte, error) {
+	if len(b)%2 != 0 {
+		return nil, ErrUTF16
+	}
+	units := make([]uint16, len(b)/2)
+	for i := range units {
+		units[i] = order.Uint16(b[2*i:])
+	}
+	runes := utf16.Decode(units)
+	out := make([]byte, 0, len(b))
+	for _, r := range runes {
+		if r == utf8.RuneError { // a surrogate without its half
+			return nil, ErrUTF16
+		}
+		out = utf8.AppendRune(out, r)
+	}
+	return out, nil
+}
