@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -42,6 +43,7 @@ type smtpFile struct {
 	Server *string `yaml:"server"`
 	TLS    *string `yaml:"tls"`
 	From   *string `yaml:"from"`
+	Helo   *string `yaml:"helo"`
 	CAFile *string `yaml:"ca_file"`
 	Folder *string `yaml:"folder"`
 }
@@ -123,6 +125,9 @@ func (b *builder) addresses(key string, given []string) []string {
 	return given
 }
 
+// helo is what an EHLO command may name.
+var helo = regexp.MustCompile(`^([A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*|\[[0-9A-Fa-f.:]+\]|\[IPv6:[0-9A-Fa-f.:]+\])$`)
+
 func (b *builder) smtp(out *Alerts) {
 	f := b.f.Alerts.SMTP
 	if f == nil {
@@ -147,8 +152,8 @@ func (b *builder) smtp(out *Alerts) {
 	out.SMTP.Folder = b.folder("alerts.smtp.folder", f.Folder, "")
 	switch {
 	case f.Folder != nil:
-		if f.Server != nil || f.TLS != nil || f.CAFile != nil {
-			b.bad("alerts.smtp.folder", "mails go into a folder or to a server: remove this, or server, tls and ca_file")
+		if f.Server != nil || f.TLS != nil || f.CAFile != nil || f.Helo != nil {
+			b.bad("alerts.smtp.folder", "mails go into a folder or to a server: remove this, or server, tls, helo and ca_file")
 		}
 	case f.Server == nil:
 		b.bad("alerts.smtp.server", "it is missing: want HOST:PORT such as mail.example.com:587, or folder")
@@ -167,6 +172,12 @@ func (b *builder) smtp(out *Alerts) {
 			b.bad("alerts.smtp.from", "%v", err)
 		}
 		out.SMTP.From = *f.From
+	}
+	if f.Helo != nil {
+		if !helo.MatchString(*f.Helo) {
+			b.bad("alerts.smtp.helo", "%s: want a name such as core.example.com, or an address such as [192.0.2.1]", quote(*f.Helo))
+		}
+		out.SMTP.Helo = *f.Helo
 	}
 	if f.CAFile != nil {
 		out.SMTP.CAFile = b.folder("alerts.smtp.ca_file", f.CAFile, "")

@@ -18,7 +18,7 @@ func TestAlerts(t *testing.T) {
   report: 06:30 Asia/Tokyo
   regions: {emea: {to: [e@example.com], report: off}}
   domains: {apac: {to: [a@example.com]}}
-  smtp: {server: 'mail.example.com:465', tls: tls, from: nf@example.com, ca_file: /etc/ca.pem}
+  smtp: {server: 'mail.example.com:465', tls: tls, from: nf@example.com, helo: core.example.com, ca_file: /etc/ca.pem}
   webhook: {url: 'https://hooks.example.com/x'}
 `
 	c, err := Parse("f", []byte(text))
@@ -36,7 +36,7 @@ func TestAlerts(t *testing.T) {
 	want := Alerts{
 		Rules: alert.Rules{Mail: true, Webhook: true, To: []string{"ops@example.com"}, Domains: map[string][]string{"apac": {"a@example.com"}},
 			Regions: map[string]alert.Region{"ap": {}, "emea": {To: []string{"e@example.com"}}}},
-		SMTP:    mail.Server{Addr: "mail.example.com:465", TLS: mail.Implicit, From: "nf@example.com", CAFile: "/etc/ca.pem"},
+		SMTP:    mail.Server{Addr: "mail.example.com:465", TLS: mail.Implicit, From: "nf@example.com", Helo: "core.example.com", CAFile: "/etc/ca.pem"},
 		Webhook: "https://hooks.example.com/x",
 	}
 	if diff := cmp.Diff(want, c.Alerts); diff != "" {
@@ -60,6 +60,7 @@ func TestAlertsRefused(t *testing.T) {
 		{"{to: [a@b], smtp: {from: n@b}}", "want HOST:PORT such as mail.example.com:587, or folder"},
 		{"{to: [a@b], smtp: {server: 'm:25', folder: /var/mail, from: n@b}}", "alerts.smtp.folder: mails go into a folder or to a server"},
 		{"{to: [a@b], smtp: {tls: none, folder: /var/mail, from: n@b}}", "alerts.smtp.folder: mails go into a folder or to a server"},
+		{"{to: [a@b], smtp: {server: 'm:25', from: n@b, helo: 'a b'}}", "alerts.smtp.helo: \"a b\": want a name such as core.example.com"},
 		{"{to: [a@b], smtp: {server: 'm:25', from: n@b, tls: ssl}}", "alerts.smtp.tls: \"ssl\": want starttls, tls or none"},
 		{"{webhook: {url: 'https://u:hunter2@h/x'}}", "alerts.webhook.url: credentials do not belong into a URL"},
 		{"{webhook: {url: 'ftp://h/hunter2'}}", "alerts.webhook.url: want https://"},

@@ -11,13 +11,14 @@ import (
 	"fmt"
 	"net"
 	netmail "net/mail"
-	"os"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
 
 	"github.com/wneessen/go-mail"
+
+	"nightferry/internal/text"
 )
 
 // TLS says how a connection to a mail server is protected.
@@ -35,6 +36,7 @@ type Server struct {
 	Addr   string // host:port
 	TLS    TLS
 	From   string // address of the sender
+	Helo   string // name for the EHLO command; empty: the host's name, or the domain of From if that has none
 	CAFile string // PEM certificates to trust besides the system's; empty: none
 
 	// Folder takes mails as files in place of a server: a pickup folder of
@@ -76,11 +78,7 @@ func Send(ctx context.Context, s Server, login Login, m Message) error {
 	if s.Folder != "" {
 		return drop(s.Folder, m, msg)
 	}
-	c, err := client(s, login)
-	if err == nil {
-		err = c.DialAndSendWithContext(ctx, msg)
-	}
-	if err != nil {
+	if err := deliver(ctx, s, login, msg); err != nil {
 		err = fmt.Errorf("mail to %s through %s: %w", m.To, s.Addr, hide(err, login))
 		if failed, ok := errors.AsType[*mail.SendError](err); ok && !failed.IsTemp() && failed.ErrorCode() >= 500 {
 			err = fmt.Errorf("%w: %w", ErrRefused, err)
@@ -121,7 +119,7 @@ func compose(s Server, m Message) (*mail.Msg, error) {
 	return msg, nil
 }
 
-func client(s Server, login Login) (*mail.Client, error) {
+func client(s Server, l *login) (*mail.Client, error) {
 	host, port, err := net.SplitHostPort(s.Addr)
 	if err != nil {
 		return nil, err
@@ -132,7 +130,7 @@ func client(s Server, login Login) (*mail.Client, error) {
 	}
 	conf := &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
 	if s.CAFile != "" {
-		pem, err := os.ReadFile(s.CAFile)
+		pem, err := text.ReadFile(s.CAFile, 4<<20)
 		if err != nil {
 			return nil, fmt.Errorf("read ca_file: %w", err)
 		}
@@ -143,22 +141,23 @@ func client(s Server, login Login) (*mail.Client, error) {
 			return nil, fmt.Errorf("ca_file %s holds no certificate in PEM form", s.CAFile)
 		}
 	}
-	o := []mail.Option{mail.WithPort(n), mail.WithTimeout(timeout), mail.WithTLSConfig(conf)}
+	o := []mail.Option{mail.WithPort(n), mail.WithTimeout(timeout), mail.WithTLSConfig(conf), mail.WithHELO(greeting(s, hostname()))}
 	switch s.TLS {
 	case StartTLS:
 		o = append(o, mail.WithTLSPolicy(mail.TLSMandatory))
 	case Implicit:
 		o = append(o, mail.WithSSL())
 	case NoTLS:
-		if login != (Login{}) {
+		if l.Login != (Login{}) {
 			return nil, errors.New("a login is never sent without TLS: use starttls or tls, or remove the secret smtp")
 		}
 		o = append(o, mail.WithTLSPolicy(mail.NoTLS))
 	default:
 		return nil, fmt.Errorf("tls %q: want starttls, tls or none", s.TLS)
 	}
-	if login != (Login{}) {
-		o = append(o, mail.WithSMTPAuth(mail.SMTPAuthAutoDiscover), mail.WithUsername(login.User), mail.WithPassword(login.Password))
+	if l.Login != (Login{}) {
+		l.host = host
+		o = append(o, mail.WithSMTPAuthCustom(l))
 	}
 	return mail.NewClient(host, o...)
 }
