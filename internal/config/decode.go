@@ -72,6 +72,10 @@ func (d *decoder) decode(data []byte, v any) {
 			why = syntax.GetMessage()
 			p = at(syntax.GetToken())
 		}
+		if place, text, ok := slip(data, p); ok {
+			d.fail(place, "", "%s", text)
+			return
+		}
 		d.fail(p, "", "not YAML: %s", why)
 		return
 	}
@@ -180,6 +184,10 @@ func (d *decoder) value(n ast.Node, path string, v reflect.Value) {
 		s, ok := n.(*ast.StringNode)
 		if !ok {
 			d.fail(p, path, "want a text, found %s", describe(n))
+			return
+		}
+		if s.Token.Type == token.DoubleQuoteType && escaped(s.Token.Origin, s.Value) {
+			d.fail(p, path, "a backslash in double quotes begins an escape: write the text in single quotes")
 			return
 		}
 		v.SetString(s.Value)
