@@ -3,6 +3,7 @@ package bucket_test
 import (
 	"io"
 	"math"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -70,15 +71,18 @@ func limitedRate(t *testing.T, rate int64, bodies int) float64 {
 func TestParseRate(t *testing.T) {
 	for text, want := range map[string]int64{
 		"20Mbit": 2500000, "2.5MB": 2500000, "512KiB": 524288, "1Gbit": 125000000, "8bit": 1, "100B": 100, "1kB": 1000, "1KB": 1000,
-		"1 MiB": 1 << 20, "1MiB/s": 1 << 20, "20mbit": 2500000, "1GiB": 1 << 30, "0.5GB": 500000000,
+		"1 MiB": 1 << 20, "1MiB/s": 1 << 20, "20mbit": 2500000, "20Mbps": 2500000, "56kbps": 7000, "1GiB": 1 << 30, "0.5GB": 500000000,
 	} {
 		if got, err := bucket.ParseRate(text); err != nil || got != want {
 			t.Errorf("%q: %d, %v; want %d", text, got, err, want)
 		}
 	}
-	for _, text := range []string{"", "20", "Mbit", "20Mb", "20b", "-1MB", "0MB", "1bit", "1.2.3MB", "20Mbps", "20 apples", "1e3MB", "NaNMB", "99999999999999999GB"} {
+	for _, text := range []string{"", "20", "Mbit", "20Mb", "20b", "-1MB", "0MB", "1bit", "1.2.3MB", "20M", "5 k", "20 apples", "1e3MB", "NaNMB", "99999999999999999GB"} {
 		if got, err := bucket.ParseRate(text); err == nil {
 			t.Errorf("%q was read as %d", text, got)
 		}
+	}
+	if _, err := bucket.ParseRate("20M"); err == nil || !strings.Contains(err.Error(), "write 20Mbit for bits or 20MB for bytes") {
+		t.Errorf("20M: %v", err)
 	}
 }

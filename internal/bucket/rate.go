@@ -16,10 +16,11 @@ var rateUnits = []struct {
 	{"kbit", 1e3 / 8}, {"mbit", 1e6 / 8}, {"gbit", 1e9 / 8},
 	{"kib", 1 << 10}, {"mib", 1 << 20}, {"gib", 1 << 30},
 	{"kb", 1e3}, {"mb", 1e6}, {"gb", 1e9},
+	{"kbps", 1e3 / 8}, {"mbps", 1e6 / 8}, {"gbps", 1e9 / 8}, {"bps", 1.0 / 8}, // as network people write bits
 	{"bit", 1.0 / 8}, {"b", 1},
 }
 
-// ParseRate reads a rate such as 20Mbit, 2.5MB or 512KiB (per second; a trailing /s is allowed) and returns bytes per
+// ParseRate reads a rate such as 20Mbit, 2.5MB or 512KiB (per second; a trailing /s is allowed; 20Mbps is 20Mbit) and returns bytes per
 // second, at least 1. The unit is required: a bare number, or an ambiguous 20Mb, is refused.
 func ParseRate(s string) (int64, error) {
 	text := strings.TrimSuffix(strings.TrimSpace(s), "/s")
@@ -37,6 +38,9 @@ func ParseRate(s string) (int64, error) {
 	unit := strings.TrimSpace(text[end:])
 	if strings.HasSuffix(unit, "b") && !strings.HasSuffix(unit, "B") {
 		return 0, fmt.Errorf("rate %q: %q may mean bits or bytes: write %sbit or %sB", s, unit, strings.TrimSuffix(unit, "b"), strings.TrimSuffix(unit, "b"))
+	}
+	if len(unit) == 1 && strings.ContainsAny(unit, "kKmMgG") {
+		return 0, fmt.Errorf("rate %q: %s of what? write %s%sbit for bits or %s%sB for bytes per second", s, unit, text[:end], unit, text[:end], unit)
 	}
 	for _, u := range rateUnits {
 		if u.name != strings.ToLower(unit) {
