@@ -315,6 +315,15 @@ func TestForgeries(t *testing.T) {
 	if text := w.untilIncident("protocol"); !strings.Contains(text, fmt.Sprint("version ", wire.Version)) || !strings.Contains(text, fmt.Sprint(wire.Version+1)) {
 		t.Errorf("both versions should be named: %s", text)
 	}
+	// A protocol of the past is no attack.
+	if b, err = trust.Sign(osaka.key, trust.Subject{Kind: "beat", Version: wire.Version - 1, Repo: osaka.token.Repo, Scope: osaka.at.String()}, []byte{0, 0x80}); err != nil {
+		t.Fatal(err)
+	}
+	osaka.raw(wire.VerbBeat, b)
+	mustRefuse(t, osaka.answer(wire.VerbState, &wire.State{}), "version")
+	if w.has("forged") {
+		t.Error("an older agent counts as an attacker")
+	}
 	// What is not a message at all, and one that nobody knows.
 	osaka.raw(wire.VerbHello, []byte("garbage"))
 	mustRefuse(t, osaka.answer(wire.VerbState, &wire.State{}), "forged")

@@ -131,8 +131,10 @@ func (c *Core) open(m message, key trust.Public, v any) error {
 // refuseError refuses a message that could not be opened, and says which sort
 // of trouble that is.
 func (c *Core) refuseError(ctx context.Context, m message, err error) {
-	newer := (*frame.NewerError)(nil)
+	newer, older := (*frame.NewerError)(nil), (*wire.OlderError)(nil)
 	switch {
+	case errors.As(err, &older):
+		c.refuse(ctx, m, "version", err.Error(), Protocol)
 	case errors.As(err, &newer):
 		c.refuse(ctx, m, "version", fmt.Sprintf("%v; this Core speaks version %d of the protocol", err, wire.Version), Protocol)
 	case errors.Is(err, trust.ErrUntrusted):

@@ -84,7 +84,7 @@ const (
 var entries = []Entry{
 	{Kind: Forged, Expires: aDay, Cause: "a message on a site's own subject has a bad signature, or claims to be somebody else", Remedy: "find out who else has the site's bus credential; revoke the site and enrol it again"},
 	{Kind: Revoked, Expires: aDay, Cause: "a site without an identity, or one that the configuration does not name, sends messages", Remedy: "stop that agent, or enrol it again with a new token"},
-	{Kind: Protocol, Expires: aDay, Cause: "an agent uses a newer protocol than this Core; both versions are named", Remedy: "upgrade the Core first, then its agents"},
+	{Kind: Protocol, Expires: aDay, Cause: "an agent uses a newer or an older protocol than this Core; both versions are named", Remedy: "upgrade the older side, which the text names: the Core first, then its agents"},
 	{Kind: Malformed, Expires: aDay, Cause: "a message, or something a site reported, does not parse", Remedy: "upgrade the agent; if it is new, report the fault"},
 	{Kind: Denied, Expires: anHour, Cause: "the bus refused a connection or a subject; over after an hour without another try", Remedy: "find out who that is: a revoked site, one whose place another server has taken, an expired credential, or somebody who tries; the text names the site, where a credential was shown"},
 	{Kind: TokenBad, Expires: aDay, Cause: "an enrolment token was used twice, too late, or was never given out; the text names the site that it was for", Remedy: "give a new token; if it was used twice, find out by whom"},

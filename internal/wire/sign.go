@@ -14,7 +14,7 @@ import (
 
 // Version is the protocol's version, that of every message's frame. Who meets
 // a newer one refuses it and names both (*frame.NewerError).
-const Version = 1
+const Version = 2
 
 // The kinds of signed messages, by verb.
 func kindOf(verb string) (string, error) {
@@ -91,6 +91,14 @@ type Signed struct {
 	Number uint64
 }
 
+// OlderError says that a message is of an older protocol than this program's.
+// Its signature was not checked: an older message is signed over other bytes.
+type OlderError struct{ Found uint16 }
+
+func (e *OlderError) Error() string {
+	return fmt.Sprintf("the message has protocol version %d, this nightferry speaks version %d: upgrade the older side", e.Found, Version)
+}
+
 // Open checks that b is verb by, or for, a in repo, signed by a key that allow
 // accepts, and decodes it into v. Nothing of a message is looked at before.
 func Open(b []byte, repo trust.RepoID, a Address, verb string, allow func(trust.Public) error, v any) (Signed, error) {
@@ -101,6 +109,9 @@ func Open(b []byte, repo trust.RepoID, a Address, verb string, allow func(trust.
 	s, err := trust.Parse(kind, Version, MaxMessage, b)
 	if err != nil {
 		return Signed{}, fmt.Errorf("%s of %s: %w", verb, a, err)
+	}
+	if s.Subject.Version < Version {
+		return Signed{}, &OlderError{s.Subject.Version}
 	}
 	if err := s.Verify(trust.Subject{Kind: kind, Version: Version, Repo: repo, Scope: a.String(), Number: s.Subject.Number}); err != nil {
 		return Signed{}, fmt.Errorf("%s of %s: %w", verb, a, err)
