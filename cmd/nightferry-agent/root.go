@@ -74,6 +74,7 @@ func newRoot(e *env) *cobra.Command {
 		Short:         "Keeps this server's folders at the releases that its Core wants there",
 		Long:          wrap("nightferry-agent joins this server to a Core (enroll), keeps its folders at the releases that the Core wants there (run), and reports what became of every file. It only ever connects outwards."),
 		Example:       "  nightferry-agent install --token-file token.txt --allow /srv/packages\n  nightferry-agent status",
+		Version:       version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}

@@ -277,7 +277,7 @@ func (x *coreBox) publishes() {
 	}
 	contains(t, x.fails(14, "run", "show", strings.Repeat("f", 32)), "not")
 	for _, no := range []string{"zzzz", "", strings.Repeat("f", 33)} {
-		contains(t, x.fails(2, "run", "show", no), "hexadecimal digits", "remedy: see nightferry run show --help")
+		contains(t, x.fails(14, "run", "show", no), "hexadecimal digits", "remedy: nightferry runs lists the runs")
 	}
 	contains(t, x.fails(14, "publish", "pakage"), `did you mean "package"`)
 	x.fails(14, "sync", "--region", "apac")

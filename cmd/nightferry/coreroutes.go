@@ -29,6 +29,7 @@ func (d *daemon) routes() []api.Route {
 	add("GET /v1/status", func(ctx context.Context, _ *api.Call) (any, error) { return d.core.Status(ctx) })
 	add("GET /v1/sites", func(ctx context.Context, c *api.Call) (any, error) { return list(d.core.Sites(ctx, scopeOf(c))) })
 	add("GET /v1/tasks", func(context.Context, *api.Call) (any, error) { return d.core.Tasks(), nil })
+	add("GET /v1/why", func(ctx context.Context, c *api.Call) (any, error) { return list(d.core.Why(ctx, scopeOf(c))) })
 	add("GET /v1/incidents", func(ctx context.Context, c *api.Call) (any, error) {
 		return list(d.core.Incidents(ctx, c.Flag("all")))
 	})
@@ -63,7 +64,7 @@ func (d *daemon) routes() []api.Route {
 		if err != nil {
 			return nil, err
 		}
-		return list(d.core.Deeds(ctx, ledger.DeedFilter{Who: c.Query("who"), What: c.Query("what"), Object: c.Query("object"), Since: since, Until: until, Limit: limit}))
+		return list(d.core.Deeds(ctx, ledger.DeedFilter{Who: c.Query("who"), What: c.Query("what"), Object: c.Query("object"), NoReads: !c.Flag("reads") && c.Query("what") == "", Since: since, Until: until, Limit: limit}))
 	})
 	add("GET /v1/runs/{id}", d.runShow)
 	add("GET /v1/logs", d.logs)
@@ -249,73 +250,7 @@ func (d *daemon) sync(ctx context.Context, c *api.Call) (any, error) {
 		}
 		return nil, c.Send(syncLine{Orders: slices.Clip(append([]core.Order{}, orders...))})
 	}
-	return nil, d.following(ctx, func() ([]core.Order, error) { return d.core.Sync(ctx, r) },
+	return nil, d.core.FollowOrders(ctx, r.Scope, func() ([]core.Order, error) { return d.core.Sync(ctx, r) },
 		func(orders []core.Order) error { return c.Send(syncLine{Orders: orders}) },
 		func(ev core.Event) error { return c.Send(syncLine{Event: &ev}) })
-}
-
-// following gives orders, and tells of the runs of connected sites that obey
-// them until each has ended.
-func (d *daemon) following(ctx context.Context, order func() ([]core.Order, error), ordered func([]core.Order) error, tell func(core.Event) error) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	events := make(chan core.Event, 1024)
-	followed := make(chan struct{})
-	go func() {
-		defer close(followed)
-		_ = d.core.Follow(ctx, func(ev core.Event) error {
-			select {
-			case events <- ev:
-			case <-ctx.Done():
-			}
-			return nil
-		})
-	}()
-	orders, err := order()
-	if err == nil {
-		err = ordered(append([]core.Order{}, orders...))
-	}
-	if err == nil {
-		err = followRuns(ctx, orders, events, tell)
-	}
-	cancel()
-	<-followed
-	return err
-}
-
-// followRuns sends the events of the runs that obey the orders, until each of
-// them has ended. A run that was under way before does not count: it ends
-// without ever having started here.
-func followRuns(ctx context.Context, orders []core.Order, events <-chan core.Event, send func(core.Event) error) error {
-	type key struct{ site, channel string }
-	waiting := map[key]string{} // by whom, the run that obeys
-	for _, o := range orders {
-		if o.Connected && o.Number > 0 {
-			waiting[key{o.Site, o.Channel}] = ""
-		}
-	}
-	for len(waiting) > 0 {
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case ev := <-events:
-			k := key{ev.Site, ev.Channel}
-			run, ok := waiting[k]
-			switch {
-			case !ok:
-				continue
-			case ev.Kind == core.RunStarted:
-				waiting[k] = ev.Run
-			case ev.Kind == core.RunProgressed: // also of a run that must end first: who waits for it should see why
-			case ev.Kind == core.RunEnded && ev.Run == run && run != "":
-				delete(waiting, k)
-			default:
-				continue
-			}
-			if err := send(ev); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }

@@ -1,58 +1,11 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"io"
 	"testing"
 	"time"
 	"unicode/utf8"
-
-	"github.com/google/go-cmp/cmp"
-
-	"nightferry/internal/core"
 )
-
-// A run that was under way before the order is told of, but does not end the following, nor
-// does one of another site; a site that is away is not waited for, nor one for
-// which there is no release yet.
-func TestFollowRuns(t *testing.T) {
-	ev := func(kind core.EventKind, site, run string) core.Event {
-		return core.Event{Kind: kind, Site: site, Channel: "package", Run: run}
-	}
-	events := make(chan core.Event, 20)
-	for _, e := range []core.Event{
-		ev(core.RunEnded, "osaka", "old"),
-		ev(core.RunProgressed, "osaka", "older"),
-		ev(core.RunStarted, "lima", "x"),
-		ev(core.RunStarted, "osaka", "new"),
-		ev(core.RunEnded, "osaka", "old"),
-		ev(core.RunProgressed, "osaka", "new"),
-		ev(core.SiteConnected, "osaka", ""),
-		ev(core.RunStarted, "porto", "p"),
-		ev(core.RunEnded, "osaka", "new"),
-		ev(core.RunEnded, "porto", "p"),
-		ev(core.RunStarted, "osaka", "later"),
-	} {
-		events <- e
-	}
-	var got []string
-	err := followRuns(t.Context(), []core.Order{
-		{Site: "osaka", Channel: "package", Number: 1, Connected: true}, {Site: "porto", Channel: "package", Number: 1, Connected: true}, {Site: "quito", Channel: "package", Number: 1}, {Site: "rome", Channel: "package", Connected: true}, // nothing is published there yet
-	}, events, func(e core.Event) error {
-		got = append(got, string(e.Kind)+" "+e.Site+" "+e.Run)
-		return nil
-	})
-	want := []string{"progress osaka older", "started osaka new", "progress osaka new", "started porto p", "ended osaka new", "ended porto p"}
-	if d := cmp.Diff(want, got); d != "" || err != nil {
-		t.Errorf("%v\n%s", err, d)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := followRuns(ctx, []core.Order{{Site: "a", Channel: "b", Number: 1, Connected: true}}, nil, nil); !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v", err)
-	}
-}
 
 func TestTableFits(t *testing.T) {
 	tab := table{head: []string{"SITE", "N", "WHAT"}, right: map[int]bool{1: true}, cut: []int{2, 0}}

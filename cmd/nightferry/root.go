@@ -15,6 +15,7 @@ func newRoot(e *env) *cobra.Command {
 		Short:         "Carries a folder through an S3 bucket to other machines, and proves that it arrived",
 		Long:          wrap("nightferry publishes a folder as a signed, immutable release in an S3 bucket or a directory (push), makes a folder on another machine exactly that release (pull), and proves it (verify). A Core does so for a fleet of sites by itself, and accounts for every file.", lineWidth),
 		Example:       "  nightferry init file:///srv/store\n  nightferry push /srv/packages file:///srv/store package\n  nightferry pull file:///srv/store package /var/packages",
+		Version:       version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
@@ -32,7 +33,7 @@ func newRoot(e *env) *cobra.Command {
 	add(groupCarry, newInit(e), newPush(e), newPull(e), newVerify(e))
 	add(groupLook, newReleases(e), newLs(e), newCat(e), newDiff(e), newInspect(e))
 	add(groupKeep, newGC(e), newFsck(e), newRollback(e), newTrust(e), newHalt(e), newResume(e))
-	add(groupFleet, newCore(e), newSite(e), newDomain(e), newSecret(e), newPublish(e), newSync(e), newPlan(e), newLimit(e), newStatus(e), newSites(e), newRuns(e), newRun(e), newLogs(e), newWhere(e), newIncidents(e), newAlert(e), newAudit(e))
+	add(groupFleet, newCore(e), newSite(e), newDomain(e), newSecret(e), newPublish(e), newSync(e), newPlan(e), newLimit(e), newStatus(e), newSites(e), newWhy(e), newRuns(e), newRun(e), newLogs(e), newWhere(e), newIncidents(e), newAlert(e), newAudit(e))
 	// Flags are wrapped as everything else is; cobra's own template has them on one line each, however long.
 	root.SetUsageTemplate(strings.NewReplacer(
 		".LocalFlags.FlagUsages", fmt.Sprintf(".LocalFlags.FlagUsagesWrapped %d", lineWidth),

@@ -183,7 +183,7 @@ func newRun(e *env) *cobra.Command {
 // checkRunID refuses what no run's id begins with.
 func checkRunID(cmd, id string) error {
 	if n := len(id); n == 0 || n > 2*len(ledger.RunID{}) || strings.Trim(strings.ToLower(id), "0123456789abcdef") != "" {
-		return usage(cmd, "run %q: want the 1 to %d hexadecimal digits that nightferry runs shows", id, 2*len(ledger.RunID{}))
+		return &absentError{fmt.Sprintf("no run has the id %q: ids are 1 to %d hexadecimal digits", id, 2*len(ledger.RunID{})), "nightferry runs lists the runs"}
 	}
 	return nil
 }

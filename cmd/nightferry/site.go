@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,7 +25,7 @@ func newSite(e *env) *cobra.Command {
 		Example: examples("nightferry site token osaka\nnightferry site revoke osaka --reason 'stolen'"),
 	}
 	var f coreFlags
-	var s siteFlags
+	var s sitesFlags
 	list := e.command(verb{
 		use:     "list [flags]",
 		short:   "List the sites and what they hold",
@@ -32,7 +34,7 @@ func newSite(e *env) *cobra.Command {
 		run:     func(ctx context.Context, _ []string) error { return e.sites(ctx, &f, &s) },
 	})
 	f.add(list)
-	s.add(list, true)
+	s.addTo(list)
 	cmd.AddCommand(newSiteToken(e), newSiteRevoke(e), list)
 	return cmd
 }
@@ -54,8 +56,8 @@ func newSiteToken(e *env) *cobra.Command {
 		use:   "token [flags] [NAME]",
 		short: "Issue the one-time token with which a site joins",
 		long: "Prints a token for the site NAME, good once and for 24 hours. It carries the Core's address, the fingerprint of its certificate authority and the repository's root key; the Core keeps only a hash of it. Whoever has it can join as that site: hand it over as you would a password. Where the site has joined already, who uses the token takes its place, and the agent that was there is cut off: that is said, with since when it has been there. " +
-			"--wave issues tokens for so many of the configured sites that have not joined yet, for a script that builds servers; --out writes each into a file NAME.token that only you can read.",
-		example: "nightferry site token osaka > osaka.token\nnightferry site token --wave 20 --region ap --out /srv/tokens",
+			"--wave issues tokens for so many of the configured sites that have not joined yet, for a script that builds servers. --out writes the token into a file that only you can read; with --wave it names a folder, which gets a file NAME.token for each.",
+		example: "nightferry site token osaka -o osaka.token\nnightferry site token --wave 20 --region ap --out /srv/tokens",
 		max:     1,
 		run: func(ctx context.Context, args []string) error {
 			req := tokenRequest{Wave: wave, Scope: s.Scope}
@@ -76,8 +78,25 @@ func newSiteToken(e *env) *cobra.Command {
 	s.add(cmd, false)
 	cmd.Flags().IntVar(&wave, "wave", 0, "tokens for `N` sites that have not joined")
 	cmd.Flags().StringVar(&life, "life", "24h", "how `LONG` the token is good, at most 30d")
-	cmd.Flags().StringVar(&out, "out", "", "write each token into a file in `DIR` instead of printing it")
+	cmd.Flags().StringVarP(&out, "out", "o", "", "write the token into `FILE`, or with --wave each into a file of this folder, readable by you alone")
 	return cmd
+}
+
+// keepPrivate takes a file that output was redirected to away from others, since
+// a shell makes it readable by all.
+func keepPrivate(w io.Writer) error {
+	f, ok := w.(*os.File)
+	if !ok {
+		return nil
+	}
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() || info.Mode().Perm()&0o077 == 0 {
+		return err
+	}
+	if runtime.GOOS == "windows" {
+		return errors.New("use --out FILE, which only you can read")
+	}
+	return f.Chmod(0o600)
 }
 
 func tokenLife(text string) (time.Duration, error) {
@@ -97,7 +116,7 @@ func (e *env) siteToken(ctx context.Context, f *coreFlags, req tokenRequest, out
 		return err
 	}
 	defer a.Close()
-	if out != "" {
+	if out != "" && req.Site == "" {
 		if err := os.MkdirAll(out, 0o700); err != nil {
 			return fmt.Errorf("make the folder for tokens: %w", err)
 		}
@@ -110,7 +129,10 @@ func (e *env) siteToken(ctx context.Context, f *coreFlags, req tokenRequest, out
 	for _, t := range list {
 		where := ""
 		if out != "" {
-			where = filepath.Join(out, t.Site+".token")
+			where = out
+			if req.Site == "" {
+				where = filepath.Join(out, t.Site+".token")
+			}
 			if err := durable.WritePrivate(where, []byte(t.Text+"\n")); err != nil {
 				failed = errors.Join(failed, fmt.Errorf("write the token of %s: %w", t.Site, err))
 				continue
@@ -126,6 +148,9 @@ func (e *env) siteToken(ctx context.Context, f *coreFlags, req tokenRequest, out
 		case out != "":
 			e.print("%s", shown(where))
 		case req.Site != "":
+			if err := keepPrivate(e.stdout); err != nil {
+				e.warn("the token goes into a file that others may read: %v", err)
+			}
 			e.print("%s", t.Text) // alone, so that it can go into a file
 		default:
 			e.print("%s %s", t.Site, t.Text)

@@ -70,67 +70,112 @@ func (e *env) showStatus(s *core.Status) {
 	e.show(&t, "no channel has a release: nightferry publish CHANNEL")
 }
 
+// sitesFlags choose what of the sites is listed.
+type sitesFlags struct {
+	siteFlags
+	states   []string
+	problems bool
+	watch    bool
+}
+
+func (f *sitesFlags) addTo(cmd *cobra.Command) {
+	f.add(cmd, true)
+	fl := cmd.Flags()
+	fl.StringSliceVar(&f.states, "state", nil, "only channels in `STATE`: "+strings.Join(core.States(), ", ")+"; may be repeated")
+	fl.BoolVar(&f.problems, "problems", false, "only what somebody should look at")
+	fl.BoolVar(&f.watch, "watch", false, "show it again every 5 seconds until Ctrl-C")
+}
+
+// check refuses a state that does not exist.
+func (f *sitesFlags) check() error {
+	for _, s := range f.states {
+		if !slices.Contains(core.States(), s) {
+			return usage("sites", "--state %q: want one of %s", s, strings.Join(core.States(), ", "))
+		}
+	}
+	return nil
+}
+
+// wants reports whether a channel at a site is to be listed.
+func (f *sitesFlags) wants(c *core.ChannelStatus) bool {
+	return (len(f.states) == 0 || slices.Contains(f.states, c.State)) && (!f.problems || core.Problem(c.State))
+}
+
 func newSites(e *env) *cobra.Command {
 	var f coreFlags
-	var s siteFlags
+	var s sitesFlags
 	cmd := e.command(verb{
-		use:     "sites [flags]",
-		short:   "List the sites and what they hold",
-		long:    "Lists every site with each of its channels: the release that it holds and the one that it should, whether it is current, and when it was last heard. Also as nightferry site list.",
-		example: "nightferry sites\nnightferry sites --region ap --channel package",
+		use:   "sites [flags]",
+		short: "List the sites and what they hold",
+		long: "Lists every site with each of its channels: the release that it holds, the one that it should, the state, why it is not current, and when the Core received its last message. Also as nightferry site list. " +
+			"What does not hold the newest release is waiting (its window is closed), due (it may start now), failing (its last run did not end well), away (not connected), halted, or never. nightferry why SITE says more.",
+		example: "nightferry sites\nnightferry sites --region ap --channel package\nnightferry sites --problems --watch",
 		run:     func(ctx context.Context, _ []string) error { return e.sites(ctx, &f, &s) },
 	})
 	f.add(cmd)
-	s.add(cmd, true)
+	s.addTo(cmd)
 	return cmd
 }
 
-func (e *env) sites(ctx context.Context, f *coreFlags, s *siteFlags) error {
+func (e *env) sites(ctx context.Context, f *coreFlags, s *sitesFlags) error {
+	if err := s.check(); err != nil {
+		return err
+	}
 	a, err := f.ask()
 	if err != nil {
 		return err
 	}
 	defer a.Close()
-	var list []core.SiteStatus
-	if err := a.get(ctx, "/v1/sites", s.query(), &list); err != nil {
-		return err
+	show := func(ctx context.Context) error {
+		var list []core.SiteStatus
+		if err := a.get(ctx, "/v1/sites", s.query(), &list); err != nil {
+			return err
+		}
+		e.showSites(list, s)
+		return nil
 	}
-	t := table{head: []string{"SITE", "DOMAIN", "REGION", "CHANNEL", "HOLDS", "WANTS", "STATE", "HEARD"}, right: map[int]bool{4: true, 5: true}, cut: []int{0, 3, 1, 2}}
+	if s.watch {
+		return e.watch(ctx, show)
+	}
+	return show(ctx)
+}
+
+func (e *env) showSites(list []core.SiteStatus, s *sitesFlags) {
+	t := table{head: []string{"SITE", "DOMAIN", "REGION", "CHANNEL", "HOLDS", "WANTS", "STATE", "WHY", "HEARD"}, right: map[int]bool{4: true, 5: true}, cut: []int{2, 1, 0, 3, 7}}
+	var notes measurements
 	for _, x := range list {
+		x.Channels = slices.DeleteFunc(x.Channels, func(c core.ChannelStatus) bool { return !s.wants(&c) })
+		if len(x.Channels) == 0 && (s.problems || len(s.states) > 0) {
+			continue
+		}
 		e.event("site", x)
 		heard := e.ago(x.Seen)
 		switch {
 		case x.Enrolled.IsZero():
-			heard = "not enrolled"
+			heard = "-"
 		case x.Connected:
 			heard = "connected"
 		}
-		for i, c := range x.Channels {
-			state := c.State
-			if p := c.Progress; p != nil && p.BytesTotal > 0 {
-				state = fmt.Sprintf("%s %d %%", c.State, 100*p.BytesDone/p.BytesTotal)
-			}
-			if i == 0 {
-				t.add(x.Site, x.Domain, x.Region, c.Channel, number(c.Holds), number(c.Wants), state, heard)
-			} else {
-				t.add("", "", "", c.Channel, number(c.Holds), number(c.Wants), state, "")
-			}
-		}
-		if len(x.Channels) == 0 {
-			t.add(x.Site, x.Domain, x.Region, "-", "-", "-", "-", heard)
-		}
-	}
-	e.show(&t, "no such site: the configuration lists them")
-	var notes measurements
-	for _, x := range list {
+		first := []string{x.Site, x.Domain, x.Region}
 		for _, c := range x.Channels {
+			t.add(append(first, c.Channel, number(c.Holds), number(c.Wants), stateText(&c), dash(c.Why), heard)...)
+			first, heard = []string{"", "", ""}, ""
 			if c.Holds > 0 && !c.Verified.IsZero() {
 				notes.add(c.Channel, c.Holds, c.Measured)
 			}
 		}
+		if len(x.Channels) == 0 {
+			t.add(append(first, "-", "-", "-", "-", "-", heard)...)
+		}
 	}
-	e.showMeasured(&notes)
-	return nil
+	nothing := "no such site: the configuration lists them"
+	if s.problems || len(s.states) > 0 {
+		nothing = "no site is so"
+	}
+	e.show(&t, nothing)
+	if len(t.rows) > 0 {
+		e.showMeasured(&notes)
+	}
 }
 
 // measured says what the Core found when it read a release's source for itself.
@@ -231,10 +276,11 @@ func newAudit(e *env) *cobra.Command {
 	var f coreFlags
 	var p pastFlags
 	var who, what string
+	var reads bool
 	cmd := e.command(verb{
 		use:     "audit [flags]",
 		short:   "List who did what",
-		long:    "Lists the audit, the newest first: every order, refusal, reload and access to the vault, with the account that asked. Nothing changes it, and nothing removes what is younger than 90 days.",
+		long:    "Lists the audit, the newest first: every halt, publish, refusal, reload and change of the vault, with the account that asked. --reads adds the reads of the vault, of which there are many a day. Nothing changes it, and nothing removes what is younger than 90 days.",
 		example: "nightferry audit --since 1d\nnightferry audit --what 'vault get' --json",
 		run: func(ctx context.Context, _ []string) error {
 			q, err := p.query(e.now())
@@ -243,6 +289,7 @@ func newAudit(e *env) *cobra.Command {
 			}
 			q.Set("who", who)
 			q.Set("what", what)
+			q.Set("reads", strconv.FormatBool(reads))
 			a, err := f.ask()
 			if err != nil {
 				return err
@@ -267,5 +314,6 @@ func newAudit(e *env) *cobra.Command {
 	cmd.Flags().IntVar(&p.limit, "limit", 100, "at most the newest `N`")
 	cmd.Flags().StringVar(&who, "who", "", "only by this `ACCOUNT`")
 	cmd.Flags().StringVar(&what, "what", "", "only this `DEED`")
+	cmd.Flags().BoolVar(&reads, "reads", false, "also reads of the vault")
 	return cmd
 }

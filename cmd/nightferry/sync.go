@@ -132,7 +132,7 @@ func newSync(e *env) *cobra.Command {
 		use:   "sync [flags]",
 		short: "Order sites to start now",
 		long: "Orders sites to bring their channels to the newest release now. Without it they do so by themselves. A site that is away starts when it comes back, and one whose window is closed when that opens, unless --now says not to wait (a rate of 0 still holds it: nightferry limit). " +
-			"--dry-run reports what would move and changes nothing; --follow stays and shows each site's run until all that are connected have ended.",
+			"--dry-run reports what would move and changes nothing; --follow stays and shows each site's run until all that are connected have ended; if a run has not started within 5 seconds, it shows why.",
 		example: "nightferry sync --site osaka --follow\nnightferry sync --region ap --channel package --dry-run --follow\nnightferry sync --all",
 		run: func(ctx context.Context, _ []string) error {
 			if all == (s.Site != "" || s.Region != "" || s.Domain != "") {
@@ -250,6 +250,8 @@ func (e *env) showEvent(ev *core.Event) {
 			return
 		}
 		e.summary("%s %-10s %d %% of %s", where, shown(ev.Progress.Phase), 100*ev.Progress.BytesDone/ev.Progress.BytesTotal, size(ev.Progress.BytesTotal))
+	case ev.Kind == core.Waiting:
+		e.summary("%s not started: %s", where, said(ev.Text))
 	case ev.Kind == core.RunStarted:
 		e.summary("%s started", where)
 	}

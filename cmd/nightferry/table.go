@@ -84,6 +84,12 @@ func (e *env) show(t *table, nothing string) {
 	}
 }
 
+// terminal reports whether people see stdout as it is written.
+func (e *env) terminal() bool {
+	f, ok := e.stdout.(*os.File)
+	return ok && !e.json && term.IsTerminal(int(f.Fd()))
+}
+
 // width is that of the terminal that stdout is; where it is none, what COLUMNS
 // says, or 0.
 func (e *env) width() int {

@@ -59,7 +59,7 @@ func (d *daemon) verify(ctx context.Context, c *api.Call) (any, error) {
 		}
 		return nil, c.Send(verifyLine{syncLine: syncLine{Orders: append([]core.Order{}, orders...)}})
 	}
-	return nil, d.following(ctx, order,
+	return nil, d.core.FollowOrders(ctx, r.Scope, order,
 		func(orders []core.Order) error { return c.Send(verifyLine{syncLine: syncLine{Orders: orders}}) },
 		func(ev core.Event) error {
 			if err := c.Send(verifyLine{syncLine: syncLine{Event: &ev}}); err != nil || ev.Ended == nil {

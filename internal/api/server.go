@@ -66,11 +66,19 @@ func (c *Call) line(l any) error {
 	if err != nil {
 		return fmt.Errorf("encode an answer: %w", err)
 	}
+	rc := http.NewResponseController(c.w)
+	if err := rc.SetWriteDeadline(time.Now().Add(writeWithin)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
 	if _, err := c.w.Write(append(b, '\n')); err != nil {
 		return err
 	}
-	return http.NewResponseController(c.w).Flush()
+	return rc.Flush()
 }
+
+// writeWithin bounds each write to a client, so that one that stops reading
+// frees what its answer holds.
+const writeWithin = 30 * time.Second
 
 // line is how a stream travels: a stream that does not close with end or error
 // was cut off, and the client must not take it for whole.
@@ -158,6 +166,7 @@ func writeJSON(w http.ResponseWriter, code int, v any) {
 		code = http.StatusInternalServerError
 		b, _ = json.Marshal(&Error{Code: "failed", Message: "encode the answer: " + err.Error()})
 	}
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeWithin)) // without one, the write only takes longer to fail
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
 	_, _ = w.Write(append(b, '\n'))

@@ -148,13 +148,18 @@ type ChannelStatus struct {
 	Holds    uint64       `json:"holds"` // last attested; 0: none
 	Since    time.Time    `json:"since,omitzero"`
 	Verified time.Time    `json:"verified,omitzero"`
-	State    string       `json:"state"`                // current, behind, halted (behind, and an order keeps it so), different (an incident names the paths), running, never, contradicted (by what the Core measured), unproven (the agent before said so, or it was not verified)
+	State    string       `json:"state"`                // one of States
+	Why      string       `json:"why,omitempty"`        // the first reason, in a few words
+	Reasons  []Reason     `json:"reasons,omitempty"`    // what keeps it from being current, the most urgent first
 	Run      string       `json:"run,omitempty"`        // the one under way, else the last
 	LastEnd  string       `json:"last_end,omitempty"`   // how the last run ended
 	LastWhy  string       `json:"last_cause,omitempty"` // why not better
 	Progress *RunProgress `json:"progress,omitempty"`
 	// Measured is what the Core found in its source of the release that the site holds; nil: nothing yet.
 	Measured *ledger.Measurement `json:"measured,omitempty"`
+
+	failed bool      // the last run was for the wanted release, and did not end well
+	lastAt time.Time // when the last run ended
 }
 
 // Status is the fleet in numbers.

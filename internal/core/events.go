@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -92,9 +93,9 @@ func incidentOf(what string) Kind {
 	return Inside
 }
 
-// Follow calls fn for each event from now on, until ctx ends or fn returns an
-// error, which it returns. Who is too slow misses events.
-func (c *Core) Follow(ctx context.Context, fn func(Event) error) error {
+// subscribe returns the events from now on, until stop is called. A subscriber
+// that is more than followBuffer events behind misses some.
+func (c *Core) subscribe() (events <-chan Event, stop func()) {
 	ch := make(chan Event, followBuffer)
 	c.follow.mu.Lock()
 	if c.follow.all == nil {
@@ -102,20 +103,10 @@ func (c *Core) Follow(ctx context.Context, fn func(Event) error) error {
 	}
 	c.follow.all[ch] = true
 	c.follow.mu.Unlock()
-	defer func() {
+	return ch, func() {
 		c.follow.mu.Lock()
 		delete(c.follow.all, ch)
 		c.follow.mu.Unlock()
-	}()
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case e := <-ch:
-			if err := fn(e); err != nil {
-				return err
-			}
-		}
 	}
 }
 
@@ -131,11 +122,18 @@ type counters struct {
 	faulty                                                        atomic.Bool // the ledger failed otherwise
 }
 
+// siteVerbs are the messages that sites send.
+var siteVerbs = []string{wire.VerbHello, wire.VerbBeat, wire.VerbProgress, wire.VerbReport, wire.VerbAsk, wire.VerbRenew, wire.VerbStopped,
+	wire.VerbChallenge, wire.VerbEnrol}
+
 func (n *counters) message(verb string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.messages == nil {
 		n.messages = map[string]int64{}
+	}
+	if !slices.Contains(siteVerbs, verb) {
+		verb = "other" // a site chooses the subject: it must not make labels of the metrics
 	}
 	n.messages[verb]++
 }

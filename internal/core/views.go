@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"nightferry/internal/fleet"
-	"nightferry/internal/halt"
 	"nightferry/internal/ledger"
 	"nightferry/internal/manifest"
 	"nightferry/internal/record"
@@ -41,7 +40,7 @@ func (c *Core) Status(ctx context.Context) (*Status, error) {
 		}
 		current := len(x.Channels) > 0
 		for _, ch := range x.Channels {
-			current = current && ch.State == "current"
+			current = current && ch.State == stateCurrent
 		}
 		if current {
 			s.Current++
@@ -114,17 +113,24 @@ func (c *Core) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, erro
 			if ch.Measured, err = measured.of(ctx, &h); err != nil {
 				return nil, err
 			}
-			if (ch.State == "behind" || ch.State == "never" && !st.Enrolled.IsZero()) && c.halted(&s, p.Channel) {
-				ch.State = "halted"
-			}
-			_, differs := found[key]
+			f, differs := found[key]
 			switch {
-			case ch.State == "current" && differs:
+			case ch.State == "behind" || ch.State == stateNever && !st.Enrolled.IsZero() && c.orderFor(&s, p.Channel) != nil:
+				ch.State = c.stateOf(&s, &st, &ch)
+			case ch.State != stateCurrent:
+			case differs:
 				ch.State = different
-			case ch.State == "current" && contradicts(ch.Measured, &h) != nil:
-				ch.State = "contradicted"
-			case ch.State == "current" && st.Enrolled.IsZero():
+			case contradicts(ch.Measured, &h) != nil:
+				ch.State = stateContradicted
+			case st.Enrolled.IsZero():
 				ch.State = unproven // a site without an identity is not heard: it proves nothing any more
+			}
+			var finding *ledger.Finding
+			if differs {
+				finding = &f
+			}
+			if ch.Reasons = c.reasons(&s, &st, &ch, finding); len(ch.Reasons) > 0 {
+				ch.Why = ch.Reasons[0].What
 			}
 			st.Channels = append(st.Channels, ch)
 		}
@@ -133,29 +139,24 @@ func (c *Core) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, erro
 	return out, nil
 }
 
-// halted reports whether an order keeps a site from moving a channel.
-func (c *Core) halted(s *fleet.Site, channel string) bool {
-	h := c.halt.Load()
-	return h != nil && h.orders.Find(halt.Subject{Site: s.Name, Region: s.Region, Domain: s.Domain, Channel: channel}) != nil
-}
-
 func (c *Core) channelStatus(key rowKey, target string, h ledger.Holding, run *ledger.Run, moving map[string]progress) ChannelStatus {
 	want, _ := c.newest.of(key.channel)
 	ch := ChannelStatus{Channel: key.channel, Target: target, Wants: want.Number, Holds: h.Number, Since: h.Since, Verified: h.Verified, State: "behind"}
 	switch {
 	case run != nil && run.Finished.IsZero():
-		ch.State = "running"
+		ch.State = stateRunning
 	case h.Number == 0 && run == nil:
-		ch.State = "never"
+		ch.State = stateNever
 	case h.Number == want.Number && h.Release == want.Digest && c.alarms.has(Discrepancy, key.channel, key.Address):
 		ch.State = different
 	case h.Number == want.Number && h.Release == want.Digest && h.Verified.Equal(h.Attested):
-		ch.State = "current"
+		ch.State = stateCurrent
 	case h.Number > 0 && h.Number == want.Number && h.Release == want.Digest:
 		ch.State = unproven
 	}
 	if run != nil {
-		ch.Run, ch.LastEnd, ch.LastWhy = run.ID.String(), run.State, run.Cause
+		ch.Run, ch.LastEnd, ch.LastWhy, ch.lastAt = run.ID.String(), run.State, run.Cause, run.Finished
+		ch.failed = run.Number == want.Number && slices.Contains([]string{failed, "incomplete", "refused", "missed"}, run.State)
 		if p, ok := moving[key.channel]; ok && p.run == run.ID {
 			ch.Progress = &p.RunProgress
 		}
@@ -229,23 +230,30 @@ func (c *Core) RunShow(ctx context.Context, id string, all bool, begin func(RunD
 	if err := begin(d); err != nil {
 		return err
 	}
+	sent := int64(0)
 	if run.Rendered.IsZero() {
-		told := false
-		err := c.lines(ctx, run, all, func(f record.File) error { told = true; return fn(f) })
-		if told || !errors.Is(err, ledger.ErrRendered) {
+		err := c.lines(ctx, run, all, func(f record.File) error { sent++; return fn(f) })
+		if !errors.Is(err, ledger.ErrRendered) {
 			return err
 		}
-		// Its log was written since.
+		// Its log was written since, with the same lines in the same order.
 		if run, err = c.findRun(ctx, run.ID.String()); err != nil {
 			return err
 		}
 		d.Log = logPath(run)
 	}
+	rest := func(f record.File) error {
+		if sent > 0 {
+			sent--
+			return nil
+		}
+		return fn(f)
+	}
 	if !all || run.Site == "" {
-		_, _, err := c.logs.Scan(d.Log, fn)
+		_, _, err := c.logs.Scan(d.Log, rest)
 		return err
 	}
-	return c.allLines(ctx, run, d.Log, fn)
+	return c.allLines(ctx, run, d.Log, rest)
 }
 
 func (c *Core) findRun(ctx context.Context, id string) (*ledger.Run, error) {

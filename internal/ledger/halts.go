@@ -106,6 +106,9 @@ func (l *Ledger) Deeds(ctx context.Context, f DeedFilter) ([]Deed, error) {
 			c.add(t.column+" = ?", t.value)
 		}
 	}
+	if f.NoReads {
+		c.add("what <> 'vault get'")
+	}
 	from, to := span(f.Since, f.Until)
 	c.add("at >= ? AND at < ?", from, to)
 	return many(ctx, l.read, "read the audit", func(s scanner, d *Deed) error {

@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -91,31 +92,66 @@ func (l *Ledger) Runs(ctx context.Context, f RunFilter) ([]Run, error) {
 		append(c.args, limit(f.Limit))...)
 }
 
+// Bounds of a page of events: a reader that is slow, such as a client of the
+// local socket, must not hold a connection of the ledger while it reads.
+const (
+	pageEvents = 256
+	pageBytes  = 4 << 20
+)
+
 // RunEvents calls fn with the run's events, in the order in which they
 // happened, until fn returns an error, which it returns. Only Run, Channel,
-// Kind, At and Body are set. After MarkRendered there are none: then it returns
-// ErrRendered, and has called fn with all or with none.
+// Kind, At and Body are set. It reads page by page and holds no connection while
+// fn runs. MarkRendered removes the events: then RunEvents returns ErrRendered,
+// possibly after fn was called with the first ones.
 func (l *Ledger) RunEvents(ctx context.Context, id RunID, fn func(Event) error) error {
-	type row struct {
-		Event
-		rendered, none bool
-	}
-	err := each(ctx, l.read, func(s scanner, r *row) error {
-		r.Run = id
-		return s.Scan(&r.rendered, &r.none, &r.Channel, &r.Kind, moment{&r.At}, &r.Body)
-	}, func(r row) error {
-		switch {
-		case r.rendered:
-			return ErrRendered
-		case r.none:
+	for after := int64(0); ; {
+		page, last, err := l.eventPage(ctx, id, after)
+		if err != nil {
+			return fmt.Errorf("read the events of run %s: %w", id, err)
+		}
+		if len(page) == 0 {
 			return nil
 		}
-		return fn(r.Event)
-	}, "SELECT r.rendered > 0, e.id IS NULL, r.channel, ifnull(e.kind, 0), ifnull(e.at, 0), e.body FROM runs r LEFT JOIN events e ON e.run = r.seq WHERE r.id = ? ORDER BY e.id", id[:])
-	if err != nil {
-		return fmt.Errorf("read the events of run %s: %w", id, err)
+		for _, e := range page {
+			if err := fn(e); err != nil {
+				return err
+			}
+		}
+		after = last
 	}
-	return nil
+}
+
+// eventPage reads events that follow the row after, and returns the last row's
+// id. An empty page is the end.
+func (l *Ledger) eventPage(ctx context.Context, id RunID, after int64) (page []Event, last int64, err error) {
+	type row struct {
+		Event
+		id       int64
+		rendered bool
+	}
+	full, size := errors.New("page full"), 0
+	err = each(ctx, l.read, func(s scanner, r *row) error {
+		r.Run = id
+		return s.Scan(&r.rendered, &r.id, &r.Channel, &r.Kind, moment{&r.At}, &r.Body)
+	}, func(r row) error {
+		if r.rendered {
+			return ErrRendered
+		}
+		if r.id == 0 {
+			return nil // the run has no more events
+		}
+		page, last = append(page, r.Event), r.id
+		if size += len(r.Body); size >= pageBytes {
+			return full
+		}
+		return nil
+	}, `SELECT r.rendered > 0, ifnull(e.id, 0), r.channel, ifnull(e.kind, 0), ifnull(e.at, 0), e.body FROM runs r LEFT JOIN events e ON e.run = r.seq AND e.id > ?
+		WHERE r.id = ? ORDER BY e.id LIMIT ?`, after, id[:], pageEvents)
+	if errors.Is(err, full) {
+		err = nil
+	}
+	return page, last, err
 }
 
 // Unrendered lists the runs that have finished and whose log file is not

@@ -313,6 +313,7 @@ type Deed struct {
 // DeedFilter narrows the audit; zero fields narrow nothing.
 type DeedFilter struct {
 	Who, What, Object string
+	NoReads           bool      // leave out reads of the vault, of which there are many a day
 	Since, Until      time.Time // Until is excluded
 	Limit             int       // the newest so many; 0: 1 000
 }

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"nightferry/internal/core"
+)
+
+func newWhy(e *env) *cobra.Command {
+	var f coreFlags
+	var s siteFlags
+	cmd := e.command(verb{
+		use:   "why [flags] [SITE [CHANNEL]]",
+		short: "Show what is wrong, since when, why, and what to do",
+		long: "Shows for a site, or one channel at a site, everything that keeps it from holding the newest release, proven: halt orders, closed windows, failed runs, findings and open incidents, the most urgent first. " +
+			"Without SITE it shows the whole fleet; --channel narrows it to one channel. Releases that wait for their window are shown only for a named site. Nothing to show ends with 0, too.",
+		example: "nightferry why osaka\nnightferry why osaka package\nnightferry why --channel driver",
+		max:     2,
+		run: func(ctx context.Context, args []string) error {
+			if len(args) > 0 {
+				if s.Site != "" {
+					return usage("why", "name the site once")
+				}
+				s.Site = args[0]
+			}
+			if len(args) > 1 {
+				s.Channel = args[1]
+			}
+			a, err := f.ask()
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			var list []core.Reason
+			if err := a.get(ctx, "/v1/why", s.query(), &list); err != nil {
+				return err
+			}
+			for i := range list {
+				e.event("reason", &list[i])
+				e.showReason(&list[i])
+			}
+			if len(list) == 0 {
+				e.summary("nothing is wrong")
+			}
+			return nil
+		},
+	})
+	f.add(cmd)
+	s.add(cmd, true)
+	return cmd
+}
+
+// showReason prints one reason: where and what on a line, then why and what to
+// do, for which no column is wide enough.
+func (e *env) showReason(r *core.Reason) {
+	if e.json {
+		return
+	}
+	where := "Core"
+	if r.Site != "" {
+		where = r.Site
+	}
+	if r.Channel != "" {
+		where += "/" + r.Channel
+	}
+	since := ""
+	if !r.Since.IsZero() {
+		since = ", since " + minute(r.Since)
+	}
+	e.print("%s: %s%s", shown(where), shown(r.What), since)
+	if r.Cause != "" {
+		e.print("%s", indent(wrap("why: "+said(r.Cause), lineWidth-2)))
+	}
+	if r.Remedy != "" {
+		e.print("%s", indent(wrap("do:  "+said(r.Remedy), lineWidth-2)))
+	}
+}
+
+// watchEvery is how often a list that is watched is asked for again.
+const watchEvery = 5 * time.Second
+
+// watch shows a view again and again until ctx ends. On a terminal it replaces
+// what it showed before.
+func (e *env) watch(ctx context.Context, show func(context.Context) error) error {
+	for {
+		if e.terminal() {
+			e.write("\x1b[H\x1b[2J")
+		}
+		e.summary("%s, every %s; Ctrl-C ends it", stamp(e.now()), took(watchEvery))
+		if err := show(ctx); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(watchEvery):
+		}
+	}
+}
+
+// stateText is a channel's state with how far its run is.
+func stateText(c *core.ChannelStatus) string {
+	if p := c.Progress; p != nil && p.BytesTotal > 0 {
+		return fmt.Sprintf("%s %d %%", c.State, 100*p.BytesDone/p.BytesTotal)
+	}
+	return c.State
+}

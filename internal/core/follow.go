@@ -1,0 +1,186 @@
+package core
+
+import (
+	"context"
+	"time"
+
+	"nightferry/internal/fleet"
+	"nightferry/internal/ledger"
+)
+
+const (
+	// followLook is how often a client that follows orders looks at the ledger,
+	// so that a lost event delays it and does not stop it.
+	followLook = 2 * time.Second
+	// followSilence is how long an order may show nothing before the client is
+	// told why.
+	followSilence = 5 * time.Second
+)
+
+// Waiting is the kind of event that says why an ordered run has not started.
+const Waiting EventKind = "waiting"
+
+// awaited is one order whose run is awaited.
+type awaited struct {
+	Order
+	before string // the newest run before the order
+	run    string // the run that obeys, once it has started
+	why    string // last reason sent
+}
+
+// follower sends the events of the runs that obey orders, until each has ended.
+// It takes events as they come, and looks for what it missed.
+type follower struct {
+	open   map[[2]string]*awaited // by site and channel
+	events <-chan Event
+	last   func(context.Context, *awaited) (*ledger.Run, error) // newest run, or nil
+	why    func(context.Context, *awaited) string
+	send   func(Event) error
+}
+
+// FollowOrders calls order, which gives orders to the sites of a scope, passes
+// them to ordered, and sends the events of the runs of connected sites that obey
+// until each has ended. After some seconds without a start it sends why.
+func (c *Core) FollowOrders(ctx context.Context, scope fleet.Scope, order func() ([]Order, error), ordered func([]Order) error, send func(Event) error) error {
+	before, err := c.lastRuns(ctx, scope)
+	if err != nil {
+		return err
+	}
+	events, stop := c.subscribe()
+	defer stop()
+	orders, err := order()
+	if err != nil {
+		return err
+	}
+	if err := ordered(append([]Order{}, orders...)); err != nil {
+		return err
+	}
+	f := follower{open: map[[2]string]*awaited{}, events: events, send: send, last: c.newestRun, why: c.whyWaiting}
+	for _, o := range orders {
+		if !o.Connected || o.Number == 0 {
+			continue
+		}
+		x := &awaited{Order: o}
+		for key, run := range before {
+			if key.Site == o.Site && key.channel == o.Channel {
+				x.before = run.ID.String()
+			}
+		}
+		f.open[[2]string{o.Site, o.Channel}] = x
+	}
+	look := time.NewTicker(followLook)
+	defer look.Stop()
+	silent := time.NewTicker(followSilence)
+	defer silent.Stop()
+	return f.run(ctx, look.C, silent.C)
+}
+
+func (f *follower) run(ctx context.Context, look, silent <-chan time.Time) error {
+	for len(f.open) > 0 {
+		var err error
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case ev := <-f.events:
+			err = f.handle(ev)
+		case <-look:
+			err = f.look(ctx)
+		case <-silent:
+			err = f.explain(ctx)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// handle sends an event of an awaited channel. A run that was under way before
+// the order does not count: it ends without having started here.
+func (f *follower) handle(ev Event) error {
+	k := [2]string{ev.Site, ev.Channel}
+	x, ok := f.open[k]
+	if !ok {
+		return nil
+	}
+	switch {
+	case ev.Kind == RunStarted && ev.Run != x.run && ev.Run != x.before:
+		x.run = ev.Run
+	case ev.Kind == RunProgressed: // also of a run that must end first, so that its cause is seen
+	case ev.Kind == RunEnded && ev.Run == x.run && x.run != "":
+		delete(f.open, k)
+	default:
+		return nil
+	}
+	return f.send(ev)
+}
+
+// look finds in the ledger what events did not bring.
+func (f *follower) look(ctx context.Context) error {
+	for _, x := range f.open {
+		run, err := f.last(ctx, x)
+		if err != nil {
+			return err
+		}
+		if run == nil || run.ID.String() == x.before {
+			continue
+		}
+		ev := Event{At: run.Started, Kind: RunStarted, Domain: run.Domain, Site: run.Site, Channel: run.Channel, Run: run.ID.String()}
+		if x.run != ev.Run {
+			if err := f.handle(ev); err != nil {
+				return err
+			}
+		}
+		if !run.Finished.IsZero() {
+			ev.Kind, ev.At, ev.Text, ev.Ended = RunEnded, run.Finished, run.State, run
+			if err := f.handle(ev); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// explain sends why nothing has started, once for each reason.
+func (f *follower) explain(ctx context.Context) error {
+	for _, x := range f.open {
+		if x.run != "" {
+			continue
+		}
+		why := f.why(ctx, x)
+		if why == "" || why == x.why {
+			continue
+		}
+		x.why = why
+		if err := f.send(Event{Kind: Waiting, Domain: x.Domain, Site: x.Site, Channel: x.Channel, Text: why}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Core) newestRun(ctx context.Context, x *awaited) (*ledger.Run, error) {
+	runs, err := c.ledger.Runs(ctx, ledger.RunFilter{Domain: x.Domain, Site: x.Site, Channel: x.Channel, Limit: 1})
+	if err != nil || len(runs) == 0 {
+		return nil, err
+	}
+	return &runs[0], nil
+}
+
+// whyWaiting names in a line why an ordered run has not started.
+func (c *Core) whyWaiting(ctx context.Context, x *awaited) string {
+	sites, err := c.Sites(ctx, fleet.Scope{Site: x.Site, Channel: x.Channel})
+	if err != nil || len(sites) == 0 || len(sites[0].Channels) == 0 {
+		return "the configuration does not give the site this channel any more"
+	}
+	ch := &sites[0].Channels[0]
+	for _, r := range ch.Reasons {
+		if r.Cause != "" && r.What != "due" {
+			return r.What + ": " + r.Cause
+		}
+	}
+	if ch.State == stateRunning && ch.Run == x.before {
+		return "the run that was under way must end first"
+	}
+	return "the agent has not reported a start"
+}
