@@ -63,6 +63,8 @@ func exits() []exit {
 		{13, "newer", "written by a newer nightferry than this one", as[*frame.NewerError]},
 		{14, "absent", "the bucket, repository, channel, release, path, key, site, region or run that was named does not exist", isAbsent},
 		{15, "configuration", "the Core's configuration file has mistakes; nothing was started or changed", as[config.Errors]},
+		{16, "endpoint", "the store's URL names the wrong region, the wrong scheme (http, https) or no S3 server", isEndpoint},
+		{17, "unwritable", "this account may not use a local file or folder, or its volume is read-only", isUnwritable},
 		{exitInterrupted, "interrupted", "Ctrl-C or SIGTERM; run it again to resume", as[*interruptedError]},
 	}
 }
@@ -145,6 +147,13 @@ func isUnreachable(err error) bool {
 func isDenied(err error) bool {
 	k := bucket.KindOf(err)
 	return k == bucket.KindDenied || k == bucket.KindExpired || errors.Is(err, repo.ErrKey) || errors.Is(err, durable.ErrExposed) || errors.Is(err, vault.ErrMaster) || as[*keyError](err)
+}
+
+func isEndpoint(err error) bool { return bucket.KindOf(err) == bucket.KindEndpoint }
+
+// isUnwritable takes what the local system refuses, not what a store does.
+func isUnwritable(err error) bool {
+	return durable.IsReadOnly(err) || errors.Is(err, fs.ErrPermission) && !as[*bucket.Error](err) && !isDenied(err)
 }
 
 func isConflict(err error) bool {

@@ -20,9 +20,10 @@ const (
 	KindUnreachable       // no answer, none that ends, or none of the store's own: DNS, proxy, refused, reset, timed out
 	KindIntegrity         // bytes are not what they should be: checksum, length, an object that changed while it was read
 	KindFull              // no space left, or a quota
+	KindEndpoint          // the store's URL is wrong: region, scheme or server
 )
 
-var kindNames = [...]string{"other", "not found", "condition failed", "denied", "expired", "throttled", "unreachable", "integrity", "full"}
+var kindNames = [...]string{"other", "not found", "condition failed", "denied", "expired", "throttled", "unreachable", "integrity", "full", "endpoint"}
 
 func (k Kind) String() string { return kindNames[k] }
 

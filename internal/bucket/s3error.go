@@ -54,9 +54,9 @@ var codes = map[string]struct {
 	"QuotaExceeded":                      {KindFull, "", "raise the bucket's quota, or free space in it"},
 	"XMinioAdminBucketQuotaExceeded":     {KindFull, "", "raise the bucket's quota, or free space in it"},
 	"XMinioStorageFull":                  {KindFull, "", "the store's disk is full"},
-	"PermanentRedirect":                  {KindOther, "the bucket is in another region", "give its region in the store's URL"},
-	"AuthorizationHeaderMalformed":       {KindOther, "", "the region is likely wrong: give the bucket's in the store's URL"},
-	"IllegalLocationConstraintException": {KindOther, "", "the region is likely wrong: give the bucket's in the store's URL"},
+	"PermanentRedirect":                  {KindEndpoint, "the bucket is in another region", "give its region in the store's URL"},
+	"AuthorizationHeaderMalformed":       {KindEndpoint, "", "the region is likely wrong: give the bucket's in the store's URL"},
+	"IllegalLocationConstraintException": {KindEndpoint, "", "the region is likely wrong: give the bucket's in the store's URL"},
 }
 
 // s3Error turns what the SDK returns into an *Error. It chains none of the SDK's errors, whose texts and fields may hold
@@ -111,6 +111,9 @@ func answerError(err error, resp *awshttp.ResponseError) *Error {
 	if region := resp.Response.Header.Get("X-Amz-Bucket-Region"); region != "" && (code == "PermanentRedirect" || strings.HasPrefix(e.Hint, "the region")) {
 		e.Hint = "add ?region=" + region + " to the store's URL"
 	}
+	if status == http.StatusBadRequest && strings.Contains(err.Error(), "HTTP request to an HTTPS server") {
+		e.Kind, e.Hint, text = KindEndpoint, "write endpoint=https://… in the store's URL", "the server at the endpoint speaks https, not http"
+	}
 	if text == "" {
 		text = strings.ToLower(http.StatusText(status))
 	}
@@ -140,12 +143,18 @@ func statusKind(status int) (Kind, string) {
 		return KindFull, ""
 	case http.StatusNotFound, http.StatusMovedPermanently, http.StatusFound, http.StatusTemporaryRedirect:
 		// Without S3's own code this is no word on the object: a 404 of a proxy must never read as "absent".
-		return KindOther, "is there an S3 server at the endpoint, and is the region right?"
+		return KindEndpoint, "is there an S3 server at the endpoint, and is the region right?"
 	}
 	if status >= 500 {
 		return KindUnreachable, "the store, or a proxy before it, has a fault: run again later"
 	}
 	return KindOther, ""
+}
+
+// noCredentials reports whether a request was never sent, for want of a credential.
+func noCredentials(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "get credentials") || strings.Contains(text, "get identity")
 }
 
 // noAnswerError is for requests that brought nothing back.
@@ -157,11 +166,13 @@ func noAnswerError(err error) *Error {
 	var cert *tls.CertificateVerificationError
 	var timeout net.Error
 	switch {
-	case strings.Contains(text, "get credentials") || strings.Contains(text, "get identity"):
+	case noCredentials(err):
 		e.Kind, e.Hint, e.Err = KindDenied, keysHint, errors.New("no usable credentials")
 		if low := strings.ToLower(text); strings.Contains(low, "expired") || strings.Contains(low, "sso") {
 			e.Kind, e.Hint, e.Err = KindExpired, renewHint, errors.New("credentials have expired")
 		}
+	case strings.Contains(text, "server gave HTTP response to HTTPS client"):
+		e.Kind, e.Err, e.Hint = KindEndpoint, errors.New("the server at the endpoint speaks http, not https"), "write endpoint=http://… in the store's URL, or let the server have a certificate"
 	case errors.As(err, &op) && op.Op == "proxyconnect", strings.Contains(text, "proxyconnect"):
 		e.Err, e.Hint = fmt.Errorf("the proxy does not answer: %s", tail(text)), "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY"
 	case errors.As(err, &dns):

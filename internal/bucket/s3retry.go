@@ -62,7 +62,10 @@ var damageCodes = map[string]struct{}{
 	"BadDigest": {}, "XAmzContentSHA256Mismatch": {}, "XAmzContentChecksumMismatch": {},
 }
 
-const damageTries = 2
+const (
+	damageTries  = 2
+	keylessTries = 1 // again, after credentials were not found
+)
 
 // of makes the retryer of one operation; it is not shared, since it counts.
 func (r retryOptions) of(op, key string) func(*s3.Options) {
@@ -82,6 +85,7 @@ type retryer struct {
 	opts    retryOptions
 	op, key string
 	damaged int
+	keyless int
 }
 
 var _ aws.RetryerV2 = (*retryer)(nil)
@@ -90,6 +94,15 @@ func (r *retryer) IsErrorRetryable(err error) bool {
 	var e *Error
 	if errors.As(err, &e) {
 		return false // our own reader failed, not the store
+	}
+	switch classify(context.Background(), err).Kind {
+	case KindEndpoint:
+		return false // it stays wrong
+	case KindDenied, KindExpired:
+		if noCredentials(err) { // asking all sources takes seconds, and they seldom change their mind
+			r.keyless++
+			return r.keyless <= keylessTries
+		}
 	}
 	var api smithy.APIError
 	if errors.As(err, &api) {

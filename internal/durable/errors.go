@@ -47,6 +47,10 @@ func Patiently(act func() error) error {
 // on it, is full.
 func IsDiskFull(err error) bool { return isFullErrno(err) }
 
+// IsReadOnly reports whether err says that a volume is mounted, or protected,
+// against writing.
+func IsReadOnly(err error) bool { return isReadOnlyErrno(err) }
+
 // wrap names the act and the thing once: os's own errors name a system call
 // and the path again, which helps no reader.
 func wrap(act, name string, err error) error {

@@ -55,6 +55,8 @@ func isFullErrno(err error) bool {
 	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
 }
 
+func isReadOnlyErrno(err error) bool { return errors.Is(err, unix.EROFS) }
+
 func lockFile(f *os.File) error {
 	for {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)

@@ -274,6 +274,8 @@ func isLockedErrno(err error) bool {
 	return false
 }
 
+func isReadOnlyErrno(err error) bool { return errors.Is(err, windows.ERROR_WRITE_PROTECT) }
+
 func isFullErrno(err error) bool {
 	for _, e := range []error{windows.ERROR_DISK_FULL, windows.ERROR_HANDLE_DISK_FULL, windows.ERROR_DISK_QUOTA_EXCEEDED} {
 		if errors.Is(err, e) {
