@@ -23,8 +23,8 @@ func newPlan(e *env) *cobra.Command {
 	cmd := e.command(verb{
 		use:   "plan [flags]",
 		short: "Foretell which site moves what when",
-		long: "Lists for each site and channel that is behind, and for each release that a cadence will bring, when it starts, when it has arrived, how many nights that takes and what it costs, from the rates that were measured, the windows, the timetables and the prices of the configuration. " +
-			"Times are those of each site's own clock; an end of +1 05:00 is five in the morning of the next day. A site that was never measured is reckoned with 1 MB/s, and marked with ~.",
+		long: "Lists for each site and channel that is behind, and for each release that a cadence will bring, when it starts, when it has arrived, how many nights that takes and what it costs, from the two manifests, the rates that were measured, the windows, the timetables and the prices of the configuration. " +
+			"Times are those of each site's own clock; an end of +1 05:00 is five in the morning of the next day. SIZE is content that the site lacks, before compression. A site that was never measured is reckoned with 1 MB/s, and marked with ~.",
 		example: "nightferry plan\nnightferry plan --region ap --days 7\nnightferry plan --at 2026-12-24T18:00:00Z --json",
 		run: func(ctx context.Context, _ []string) error {
 			q := s.query()
@@ -91,8 +91,10 @@ func (e *env) showPlan(p *core.NightPlan) {
 		}
 		if x.Halted {
 			start, end, nights = "halted", "-", "-"
+		} else if x.Blocked != "" {
+			start, end, nights = x.Blocked, "-", "-"
 		}
-		moves := took(x.Active)
+		moves := took(time.Duration(x.Active))
 		if x.Assumed {
 			moves = "~" + moves
 		}

@@ -108,7 +108,39 @@ func (e *env) tell(m meter) {
 	defer e.mu.Unlock()
 	if e.progress != nil {
 		e.progress.m = m
+		return
 	}
+	if line := e.stats.line(m, e.now()); line != "" && !e.json && !e.quiet {
+		_, _ = io.WriteString(e.stderr, line+"\n") // a log that cannot be written to is no reason to stop
+	}
+}
+
+// stats writes how far a run is to a log, where no terminal shows it.
+type stats struct {
+	every   time.Duration
+	samples []sample // the first of the run, or of the line before, and the last
+	phase   string
+}
+
+// line returns a line of the log when one is due.
+func (s *stats) line(m meter, now time.Time) string {
+	if s.every <= 0 || m.Phase == "" {
+		return ""
+	}
+	at := sample{now, m.Bytes, m.Moved}
+	if len(s.samples) == 0 || s.phase != m.Phase {
+		s.samples, s.phase = []sample{at}, m.Phase
+		return ""
+	}
+	if now.Sub(s.samples[0].at) < s.every {
+		return ""
+	}
+	lines := render(m, []sample{s.samples[0], at}, 200)
+	s.samples = []sample{at}
+	for i := range lines {
+		lines[i] = strings.TrimSpace(lines[i])
+	}
+	return stamp(now) + " " + strings.Join(lines, ", ")
 }
 
 // hide takes the lines off the terminal, so that other text can be written.

@@ -38,6 +38,7 @@ type env struct {
 	writeErr error         // the first failed write to stdout
 	bulk     *bufio.Writer // set while a long list is written
 	progress *progress
+	stats    stats
 	// followed is when a site's channel was told of last.
 	followed map[string]time.Time
 	// lastRetry is what was said last of something tried again.

@@ -90,7 +90,7 @@ func newRuns(e *env) *cobra.Command {
 			if !slices.Contains(runStates(), state) && state != "" && len(list) == 0 {
 				return usage("runs", "--state %q: want one of %s; --open lists what is under way", state, strings.Join(runStates(), ", "))
 			}
-			t := table{head: []string{"RUN", "STARTED", "SITE", "CHANNEL", "REL", "STATE", "FETCHED", "TOOK"}, right: map[int]bool{4: true, 6: true, 7: true}, cut: []int{2, 3, 5}}
+			t := table{head: []string{"RUN", "STARTED", "SITE", "CHANNEL", "REL", "STATE", "MOVED", "TOOK"}, right: map[int]bool{4: true, 6: true, 7: true}, cut: []int{2, 3, 5}}
 			for _, r := range list {
 				e.event("run", r)
 				t.add(r.ID.String()[:runDigits], r.Started.UTC().Format("01-02 15:04Z"), runSite(&r), r.Channel, number(r.Number), runState(&r), size(r.Totals.Fetched), e.runTook(&r))

@@ -210,6 +210,7 @@ func (a *agent) serve(life context.Context) (err error) {
 	a.work.wake()
 	a.report.wake()
 	err = g.Wait()
+	_ = a.sayBeat(context.WithoutCancel(ctx), true) // if it is lost, the Core notices the silence
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.fatal != nil {
@@ -295,7 +296,7 @@ func (a *agent) speak(ctx context.Context) error {
 			}
 			a.renew()
 		case <-wait.C:
-			if err := errors.Join(a.sayBeat(ctx), a.sayStopped(ctx, false)); err != nil {
+			if err := errors.Join(a.sayBeat(ctx, false), a.sayStopped(ctx, false)); err != nil {
 				return err
 			}
 			a.renew()
@@ -303,6 +304,9 @@ func (a *agent) speak(ctx context.Context) error {
 		wait.Stop()
 	}
 }
+
+// leaveWithin bounds how long an agent that stops waits for its last message.
+const leaveWithin = time.Second
 
 // beatOf is the time between two beats that a state, or none, asks for.
 func beatOf(s *wire.State) time.Duration {
@@ -343,15 +347,22 @@ func (a *agent) sayHello(ctx context.Context) error {
 	return nil
 }
 
-func (a *agent) sayBeat(ctx context.Context) error {
+// sayBeat sends a heartbeat. With leaving it is the last one, and waits a moment
+// until the bus has it.
+func (a *agent) sayBeat(ctx context.Context, leaving bool) error {
 	spooled, _, err := a.spool.Spooled(ctx)
 	if err != nil {
 		return err
 	}
 	a.mu.Lock()
-	b := wire.Beat{At: a.o.Now().UnixMilli(), StoreClock: a.storeClock.ms.Load(), Trust: a.chain.Number, Revision: a.revision, Epoch: a.epoch, Spooled: spooled}
+	b := wire.Beat{At: a.o.Now().UnixMilli(), StoreClock: a.storeClock.ms.Load(), Trust: a.chain.Number, Revision: a.revision, Epoch: a.epoch, Spooled: spooled, Leaving: leaving}
 	a.mu.Unlock()
 	a.tell(wire.VerbBeat, &b)
+	if leaving {
+		ctx, cancel := context.WithTimeout(ctx, leaveWithin)
+		defer cancel()
+		return a.bus.Flush(ctx)
+	}
 	return nil
 }
 

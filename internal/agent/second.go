@@ -57,7 +57,7 @@ func (a *agent) lookBeyond(ctx context.Context, s *second) {
 		a.see(ctx)
 		if silent >= a.o.HaltEvery/2 && now.Sub(s.asked) >= a.o.HaltEvery/4 {
 			s.asked = now
-			if err := a.sayBeat(ctx); err != nil {
+			if err := a.sayBeat(ctx, false); err != nil {
 				a.note(Warning, "", "ask the Core for a sign of life", err)
 			}
 		}

@@ -12,16 +12,15 @@ import (
 // Event is something that happened, for who follows and for the process's log.
 // It holds no secret.
 type Event struct {
-	At       time.Time     `json:"at"`
-	Kind     EventKind     `json:"kind"`
-	Domain   string        `json:"domain,omitempty"`
-	Site     string        `json:"site,omitempty"`
-	Channel  string        `json:"channel,omitempty"`
-	Run      string        `json:"run,omitempty"` // 32 hexadecimal digits
-	Text     string        `json:"text,omitempty"`
-	Progress *RunProgress  `json:"progress,omitempty"` // of RunProgressed
-	Ended    *ledger.Run   `json:"ended,omitempty"`    // of RunEnded
-	Took     time.Duration `json:"took,omitempty"`
+	At       time.Time    `json:"at"`
+	Kind     EventKind    `json:"kind"`
+	Domain   string       `json:"domain,omitempty"`
+	Site     string       `json:"site,omitempty"`
+	Channel  string       `json:"channel,omitempty"`
+	Run      string       `json:"run,omitempty"` // 32 hexadecimal digits
+	Text     string       `json:"text,omitempty"`
+	Progress *RunProgress `json:"progress,omitempty"` // of RunProgressed
+	Ended    *ledger.Run  `json:"ended,omitempty"`    // of RunEnded
 }
 
 // EventKind is one word.
@@ -133,10 +132,10 @@ type SiteStatus struct {
 	Connected   bool            `json:"connected"` // it was heard lately
 	Seen        time.Time       `json:"seen,omitzero"`
 	Version     string          `json:"version,omitempty"`
-	ClockOffset time.Duration   `json:"clock_offset"` // the site's clock minus the Core's
-	Spooled     uint64          `json:"spooled"`      // events not yet committed
-	Revision    uint64          `json:"revision"`     // of the state that it has taken over
-	Wanted      uint64          `json:"wanted"`       // of the state that it should
+	ClockOffset ledger.Seconds  `json:"clock_offset_seconds"` // the site's clock minus the Core's
+	Spooled     uint64          `json:"spooled"`              // events not yet committed
+	Revision    uint64          `json:"revision"`             // of the state that it has taken over
+	Wanted      uint64          `json:"wanted"`               // of the state that it should
 	Channels    []ChannelStatus `json:"channels"`
 }
 

@@ -54,6 +54,7 @@ type Core struct {
 	fleet   sites
 	shelf   shelf // what each release needs of the store
 	pages   pageCache
+	deltas  deltas
 	enrols  enrolments
 	joinMu  sync.Mutex // one enrolment or revocation at a time
 	follow  followers

@@ -90,3 +90,15 @@ func (w *world) seen(site string) bool {
 	}
 	return s[0].Connected
 }
+
+// TestConnectedEndsWithTheAgent: an agent that stops in order is not shown as
+// connected until its silence is noticed.
+func TestConnectedEndsWithTheAgent(t *testing.T) {
+	w := newWorldWith(t, nil, func(w *world) { w.options.Beat = time.Minute })
+	stop := w.runAgent("osaka", true)
+	w.until("osaka to be connected", func() bool { return w.seen("osaka") })
+	stop()
+	w.until("osaka to have left", func() bool { return !w.seen("osaka") })
+	w.runAgent("osaka", false)
+	w.until("osaka to be back", func() bool { return w.seen("osaka") })
+}

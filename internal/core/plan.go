@@ -22,23 +22,24 @@ type PlanRequest struct {
 
 // PlanItem foretells one release at one site.
 type PlanItem struct {
-	Site     string        `json:"site"`
-	Domain   string        `json:"domain"`
-	Region   string        `json:"region"`
-	Channel  string        `json:"channel"`
-	Release  uint64        `json:"release"` // 0: not published yet
-	Zone     string        `json:"zone"`
-	Ready    time.Time     `json:"ready"`
-	Start    time.Time     `json:"start,omitzero"` // zero: not within the days
-	End      time.Time     `json:"end,omitzero"`   // zero: not within the days
-	Active   time.Duration `json:"active"`         // of moving, within the days
-	Nights   int           `json:"nights"`         // 0: it never comes to an end
-	Tonight  bool          `json:"tonight"`        // it arrives in the window in which it starts
-	Halted   bool          `json:"halted,omitempty"`
-	Assumed  bool          `json:"assumed,omitempty"` // the site's rate was never measured
-	Bytes    int64         `json:"bytes"`
-	Requests int64         `json:"requests"`
-	Cost     float64       `json:"cost"`
+	Site     string         `json:"site"`
+	Domain   string         `json:"domain"`
+	Region   string         `json:"region"`
+	Channel  string         `json:"channel"`
+	Release  uint64         `json:"release"` // 0: not published yet
+	Zone     string         `json:"zone"`
+	Ready    time.Time      `json:"ready"`
+	Start    time.Time      `json:"start,omitzero"` // zero: not within the days
+	End      time.Time      `json:"end,omitzero"`   // zero: not within the days
+	Active   ledger.Seconds `json:"active_seconds"` // of moving, within the days
+	Nights   int            `json:"nights"`         // 0: it never comes to an end
+	Tonight  bool           `json:"tonight"`        // it arrives in the window in which it starts
+	Halted   bool           `json:"halted,omitempty"`
+	Blocked  string         `json:"blocked,omitempty"` // why it does not start before somebody acts
+	Assumed  bool           `json:"assumed,omitempty"` // the site's rate was never measured
+	Bytes    int64          `json:"bytes"`             // of content that the site lacks, before compression
+	Requests int64          `json:"requests"`
+	Cost     float64        `json:"cost"`
 }
 
 // NightPlan is what the coming nights will bring.
@@ -89,6 +90,7 @@ func (c *Core) Plan(ctx context.Context, r PlanRequest) (*NightPlan, error) {
 		return nil, err
 	}
 	zones := map[string]*fleet.Site{}
+	blocked := map[[2]string]string{} // by site and channel, why nothing starts there
 	for i := range list {
 		site := &list[i]
 		zones[site.Name] = site
@@ -100,15 +102,19 @@ func (c *Core) Plan(ctx context.Context, r PlanRequest) (*NightPlan, error) {
 				rule = always
 			}
 			ch := schedule.Channel{Name: p.Channel, Windows: rule}
+			if why := c.blocked(a, p.Channel); why != "" {
+				blocked[[2]string{site.Name, p.Channel}] = why
+				q.Halts = append(q.Halts, schedule.Halt{Site: site.Name, Channel: p.Channel})
+			}
 			if of := s.Fleet.Channel(p.Channel); of != nil {
 				ch.Priority = of.Priority
 			}
 			x.Channels = append(x.Channels, ch)
 			rel, ok := c.newest.of(p.Channel)
 			if h := held[rowKey{a, p.Channel}]; ok && (h.Number != rel.Number || h.Release != rel.Digest) {
-				need := rel.Bytes
-				if h.Number > 0 {
-					need = past.need(p.Channel, rel)
+				need, err := c.needOf(ctx, &h, rel, past)
+				if err != nil {
+					return nil, err
 				}
 				q.Due = append(q.Due, schedule.Due{Site: site.Name, Channel: p.Channel, Release: rel.Number, Bytes: need, Requests: requests(need), Since: rel.Published})
 			}
@@ -117,13 +123,13 @@ func (c *Core) Plan(ctx context.Context, r PlanRequest) (*NightPlan, error) {
 	}
 	q.Coming = c.coming(s, r, past)
 	if h := c.halt.Load(); h != nil {
-		q.Halts = haltsOf(h.orders)
+		q.Halts = append(q.Halts, haltsOf(h.orders)...)
 	}
 	out := &NightPlan{From: r.At, Days: r.Days, Currency: s.Currency, Items: []PlanItem{}}
 	for _, it := range schedule.Forecast(q) {
-		site := zones[it.Site]
+		site, why := zones[it.Site], blocked[[2]string{it.Site, it.Channel}]
 		out.Items = append(out.Items, PlanItem{Site: it.Site, Domain: site.Domain, Region: site.Region, Channel: it.Channel, Release: it.Release, Zone: site.Zone,
-			Ready: it.Ready, Start: it.Start, End: it.End, Active: it.Active, Nights: it.Nights, Tonight: it.Tonight(), Halted: it.Halted, Assumed: it.Assumed,
+			Ready: it.Ready, Start: it.Start, End: it.End, Active: ledger.Seconds(it.Active), Nights: it.Nights, Tonight: it.Tonight(), Halted: it.Halted && why == "", Blocked: why, Assumed: it.Assumed,
 			Bytes: it.Bytes, Requests: it.Requests, Cost: it.Cost})
 	}
 	return out, nil
@@ -140,7 +146,7 @@ func (c *Core) coming(s *Settings, r PlanRequest, past *measured) (out []schedul
 		if !ok {
 			continue // of what was never published nobody knows the size
 		}
-		need := past.need(ch.Name, rel)
+		need := past.need(rel)
 		for at := r.At; ; {
 			next, ok := s.nights.cadences[ch.Name].Next(at, s.nights.openings[ch.Name])
 			if !ok || !next.Before(end) {
@@ -191,11 +197,42 @@ func haltsOf(o *halt.Orders) (out []schedule.Halt) {
 	return out
 }
 
+// needOf counts what a site must fetch of a release: by the two manifests, or
+// what is usual if the bucket has no more of the release that the site holds.
+func (c *Core) needOf(ctx context.Context, h *ledger.Holding, rel ledger.Release, past *measured) (int64, error) {
+	if h.Number == 0 {
+		return rel.Bytes, nil
+	}
+	n, known, err := c.delta(ctx, releaseKey{rel.Channel, h.Number, h.Release}, releaseKey{rel.Channel, rel.Number, rel.Digest})
+	if err != nil || known {
+		return n, err
+	}
+	return past.need(rel), nil
+}
+
+// blocked says why a site does not start a channel whatever its windows: it is
+// halted on the spot, or its disk is full.
+func (c *Core) blocked(a wire.Address, channel string) string {
+	x := c.fleet.find(a)
+	if x == nil {
+		return ""
+	}
+	x.mu.Lock()
+	local := x.local != nil
+	x.mu.Unlock()
+	switch {
+	case local:
+		return "halted on the site"
+	case c.alarms.has(SiteSays+"-disk", channel, a), c.alarms.has(SiteSays+"-disk", "", a):
+		return "disk full"
+	}
+	return ""
+}
+
 // measured is what runs of the past tell of those to come.
 type measured struct {
 	rate  map[wire.Address]int64 // bytes per second, of a site's last run that says anything
-	exact map[string]map[uint64]int64
-	usual map[string]int64 // bytes that a site which had the release before has fetched, on the average
+	usual map[string]int64       // bytes that a site which had the release before has fetched, on the average
 }
 
 func (c *Core) measures(ctx context.Context) (*measured, error) {
@@ -203,7 +240,7 @@ func (c *Core) measures(ctx context.Context) (*measured, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &measured{rate: map[wire.Address]int64{}, exact: map[string]map[uint64]int64{}, usual: map[string]int64{}}
+	m := &measured{rate: map[wire.Address]int64{}, usual: map[string]int64{}}
 	count := map[string]int64{}
 	for _, r := range runs { // the newest first
 		if r.Site == "" || r.DryRun {
@@ -216,10 +253,6 @@ func (c *Core) measures(ctx context.Context) (*measured, error) {
 		if r.Parent == 0 || r.Parent == r.Number {
 			continue // all of it, or nothing
 		}
-		if m.exact[r.Channel] == nil {
-			m.exact[r.Channel] = map[uint64]int64{}
-		}
-		m.exact[r.Channel][r.Number] = max(m.exact[r.Channel][r.Number], r.Totals.Fetched)
 		m.usual[r.Channel] += r.Totals.Fetched
 		count[r.Channel]++
 	}
@@ -229,13 +262,10 @@ func (c *Core) measures(ctx context.Context) (*measured, error) {
 	return m, nil
 }
 
-// need guesses how much a site must fetch that holds an older release: what
-// others did for this one, else what is usual, else all.
-func (m *measured) need(channel string, rel ledger.Release) int64 {
-	if n, ok := m.exact[channel][rel.Number]; ok {
-		return n
-	}
-	if n, ok := m.usual[channel]; ok {
+// need guesses how much a site must fetch of a release that comes after the one
+// that it holds: what is usual, else all.
+func (m *measured) need(rel ledger.Release) int64 {
+	if n, ok := m.usual[rel.Channel]; ok {
 		return n
 	}
 	return rel.Bytes

@@ -112,7 +112,7 @@ func (c *Core) publish(ctx context.Context, ch *fleet.Channel, o PublishOptions)
 			end.State = "nothing"
 		}
 		end.Totals = ledger.Totals{Files: res.Totals.Files, Bytes: res.Totals.Bytes, Added: res.Added, Changed: res.Changed + res.Touched, Deleted: res.Removed,
-			Unchanged: res.Totals.Files - res.Added - res.Changed - res.Touched}
+			Unchanged: res.Totals.Files - res.Added - res.Changed - res.Touched, Fetched: res.Sent}
 		if !res.DryRun {
 			w.append(always, ledger.Event{Start: &ledger.Start{Number: res.Number, Release: res.Digest, Tree: res.Tree, Parent: old.Number, Trigger: "publish"}}) //nolint:errcheck // the finish below fails too
 			c.alarms.over(Publishes, ch.Name, wire.Address{})

@@ -181,7 +181,7 @@ func (c *Core) measureSource(ctx context.Context, ch *fleet.Channel, rel *ledger
 	})
 	end := ledger.Finish{State: failed, Totals: ledger.Totals{Files: res.WantFiles, Bytes: res.WantBytes, Unchanged: res.Same, Changed: res.Moved, Added: res.New,
 		Deleted: res.Gone, Failed: res.Faults(), Held: res.Read}}
-	m := ledger.Measurement{Channel: ch.Name, Number: rel.Number, Release: rel.Digest, At: c.wall(), Took: c.o.Now().Sub(began), Run: w.id, Tree: res.Tree, Files: res.WantFiles,
+	m := ledger.Measurement{Channel: ch.Name, Number: rel.Number, Release: rel.Digest, At: c.wall(), Took: ledger.Seconds(c.o.Now().Sub(began)), Run: w.id, Tree: res.Tree, Files: res.WantFiles,
 		Bytes: res.WantBytes, SourceFiles: res.Files, SourceBytes: res.Bytes, Same: res.Same, Moved: res.MovedOn(), Damaged: res.Damaged, Unreadable: res.Unreadable}
 	switch {
 	case err == nil:

@@ -339,6 +339,12 @@ func (c *Core) beat(ctx context.Context, a wire.Address, x *site, v *wire.Beat) 
 	x.mu.Unlock()
 	c.seenEpoch(a, v.Epoch)
 	c.saw(a, x, v.At, func(s *ledger.Sighting) { s.Revision, s.Lag = v.Revision, v.Spooled })
+	if v.Leaving {
+		x.mu.Lock()
+		x.spoke = false
+		x.mu.Unlock()
+		return
+	}
 	// Also to a site that has it: what hears nothing while content moves must
 	// think that nobody could stop it.
 	c.tell(ctx, []wire.Address{a})

@@ -97,7 +97,7 @@ func (c *Core) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, erro
 		x := c.fleet.get(a)
 		x.mu.Lock()
 		st := SiteStatus{Site: s.Name, Domain: s.Domain, Region: s.Region, Connected: c.heard(x), Seen: x.seen, Version: x.sighting.Version,
-			ClockOffset: x.sighting.ClockOffset, Spooled: x.sighting.Lag, Revision: x.sighting.Revision, Wanted: x.want}
+			ClockOffset: ledger.Seconds(x.sighting.ClockOffset), Spooled: x.sighting.Lag, Revision: x.sighting.Revision, Wanted: x.want}
 		if x.identity != nil {
 			st.Enrolled, st.JWTExpires = x.identity.Enrolled, x.identity.JWTExpires
 		}

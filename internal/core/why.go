@@ -83,11 +83,11 @@ func (c *Core) reasons(s *fleet.Site, st *SiteStatus, ch *ChannelStatus, f *ledg
 		}
 		return out
 	}
-	return append(out, c.lacking(s, st, ch)...)
+	return append(out, c.behindFor(s, st, ch)...)
 }
 
-// lacking says why a channel does not hold its newest release yet.
-func (c *Core) lacking(s *fleet.Site, st *SiteStatus, ch *ChannelStatus) (out []Reason) {
+// behindFor says why a channel does not hold its newest release yet.
+func (c *Core) behindFor(s *fleet.Site, st *SiteStatus, ch *ChannelStatus) (out []Reason) {
 	rel, _ := c.newest.of(ch.Channel)
 	add := func(what string, since time.Time, cause, remedy string) {
 		out = append(out, Reason{s.Domain, s.Name, ch.Channel, what, since, cause, remedy})

@@ -150,7 +150,7 @@ func (x *tx) event(now time.Time, domain, site string, e Event, c *Committed) er
 		if err != nil {
 			return err
 		}
-		if err := x.exec("UPDATE runs SET number = ?, release = ?, tree = ?, parent = ?, trigger = ?, dry_run = ?, started = ? WHERE seq = ?",
+		if err := x.exec("UPDATE runs SET number = ?, release = ?, tree = ?, parent = ?, trigger = ?, dry_run = ?, started = min(started, ?) WHERE seq = ?",
 			num, s.Release[:], s.Tree[:], parent, s.Trigger, s.DryRun, micros(e.At), r.seq); err != nil {
 			return err
 		}

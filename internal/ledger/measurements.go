@@ -15,7 +15,7 @@ type Measurement struct {
 	Number  uint64        `json:"number"`
 	Release digest.Digest `json:"release"`
 	At      time.Time     `json:"at"` // when it ended
-	Took    time.Duration `json:"took"`
+	Took    Seconds       `json:"took_seconds"`
 	Run     RunID         `json:"run"` // its log names every path
 
 	// What sites that hold the release must have: as it was read, but for what has

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"encoding/json"
 	"path/filepath"
 	"testing"
 	"time"
@@ -14,7 +15,7 @@ func TestMeasurements(t *testing.T) {
 	ctx := t.Context()
 	_, err := l.Measurement(ctx, "package", 1)
 	wantErr(t, err, ErrNotFound)
-	one := Measurement{Channel: "package", Number: 1, Release: d("r1"), At: c.now(), Took: 90 * time.Second, Run: runID(1), Tree: d("t1"), Files: 3, Bytes: 30,
+	one := Measurement{Channel: "package", Number: 1, Release: d("r1"), At: c.now(), Took: Seconds(90 * time.Second), Run: runID(1), Tree: d("t1"), Files: 3, Bytes: 30,
 		SourceFiles: 4, SourceBytes: 44, Same: 2, Moved: 5, Damaged: 6, Unreadable: 7}
 	must(t, l.SetMeasurement(ctx, one))
 	two := one
@@ -52,5 +53,20 @@ func TestHoldingOfSchema1(t *testing.T) {
 	must(t, err)
 	if len(h) != 1 || h[0].Files != -1 || h[0].Bytes != -1 {
 		t.Error(cmp.Diff(nil, h))
+	}
+}
+
+// TestSeconds: durations are seconds in JSON, both ways.
+func TestSeconds(t *testing.T) {
+	for text, d := range map[string]time.Duration{"1.5": 1500 * time.Millisecond, "0": 0, "-90": -90 * time.Second, "0.000000001": 1, "86400": 24 * time.Hour} {
+		b, err := json.Marshal(Seconds(d))
+		var back Seconds
+		if uerr := json.Unmarshal(b, &back); err != nil || uerr != nil || string(b) != text || back != Seconds(d) {
+			t.Errorf("%v: %s, %v, back %v", d, b, err, time.Duration(back))
+		}
+	}
+	var s Seconds
+	if err := json.Unmarshal([]byte("1e300"), &s); err == nil {
+		t.Error("1e300 seconds were read")
 	}
 }

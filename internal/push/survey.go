@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"unicode/utf8"
 
 	"nightferry/internal/manifest"
 	"nightferry/internal/scan"
@@ -19,6 +20,7 @@ type survey struct {
 	links          []string
 	unreadable     []string
 	names          []string
+	notText        int // of names
 	removedFiles   int64
 	skippedSpecial int64
 	mounts         []string // folders at which another volume is mounted
@@ -110,6 +112,9 @@ func (p *push) look(ctx context.Context) (*survey, error) {
 		}
 		if why := p.checkName(&check, it); why != nil {
 			s.names = append(s.names, why.Error())
+			if !utf8.ValidString(it.Path) {
+				s.notText++
+			}
 		}
 		if it.Mount {
 			s.mounts = append(s.mounts, it.Path)
@@ -180,6 +185,9 @@ func (p *push) guard(s *survey) error {
 	case len(s.links) > 0 && p.o.Links == Refuse:
 		return &GuardError{Guard: "links", Paths: s.links,
 			Why: fmt.Sprintf("the source holds %d links or special files, which a release cannot hold (exclude them, or leave them out with --links skip)", len(s.links))}
+	case s.notText > 0:
+		return &GuardError{Guard: "names", Paths: s.names,
+			Why: fmt.Sprintf("%d names cannot be held by every site, and %d of them by none, since they are not UTF-8 (rename those, such as with convmv -f ISO-8859-1 -t UTF-8 -r --notest DIR, or exclude them)", len(s.names), s.notText)}
 	case len(s.names) > 0:
 		return &GuardError{Guard: "names", Paths: s.names,
 			Why: fmt.Sprintf("%d names cannot be held by every site (rename or exclude them, or, where no site runs Windows, use --allow-unportable-names)", len(s.names))}

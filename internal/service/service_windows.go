@@ -47,9 +47,18 @@ func Install(_ context.Context, c Config) error {
 		return errors.Join(fmt.Errorf("let the service %s be restarted: %w", c.Name, err), s.Delete())
 	}
 	if err := s.Start(); err != nil {
-		return fmt.Errorf("the service %s is registered, but does not start: %w", c.Name, err)
+		// A service that cannot start is taken out again: the next attempt must not meet it.
+		return errors.Join(notStarted(c, err), s.Delete())
 	}
 	return nil
+}
+
+// notStarted names why a service did not start, and what to do.
+func notStarted(c Config, err error) error {
+	if c.User != "" && errors.Is(err, windows.ERROR_SERVICE_LOGON_FAILED) {
+		return fmt.Errorf("start the service %s: the account %s may not log on as a service, or its password is wrong: %w: give it the right \"Log on as a service\" (secpol.msc, Local Policies, User Rights Assignment, or by group policy) and install again", c.Name, c.User, err)
+	}
+	return fmt.Errorf("start the service %s: %w: it is taken out again", c.Name, err)
 }
 
 // configure says when the service starts, and what becomes of it when it fails.

@@ -33,10 +33,14 @@ func Install(ctx context.Context, c Config) error {
 	if err := write(unitDir, c, exe); err != nil {
 		return err
 	}
-	if err := systemctl(ctx, "daemon-reload"); err != nil {
-		return err
+	err = systemctl(ctx, "daemon-reload")
+	if err == nil {
+		err = systemctl(ctx, "enable", "--now", c.Name+".service")
 	}
-	return systemctl(ctx, "enable", "--now", c.Name+".service")
+	if err != nil { // nothing half-made stays: the next attempt must not meet it
+		return errors.Join(err, Uninstall(context.WithoutCancel(ctx), c.Name))
+	}
+	return nil
 }
 
 // write adds the unit to a folder that has none of that name.
@@ -93,11 +97,12 @@ func Uninstall(ctx context.Context, name string) error {
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%s: %w", path, ErrAbsent)
 	}
-	if err := systemctl(ctx, "disable", "--now", name+".service"); err != nil {
-		return err
+	stopped := systemctl(ctx, "disable", "--now", name+".service")
+	if stopped != nil && systemctl(ctx, "is-active", "--quiet", name+".service") == nil {
+		return stopped // it still runs: its unit stays
 	}
 	if err := os.Remove(path); err != nil {
-		return fmt.Errorf("remove the unit: %w", err)
+		return errors.Join(stopped, fmt.Errorf("remove the unit: %w", err))
 	}
 	return systemctl(ctx, "daemon-reload")
 }

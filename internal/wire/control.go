@@ -95,6 +95,7 @@ type Beat struct {
 	Revision   uint64
 	Epoch      uint64
 	Spooled    uint64 // events not yet acknowledged
+	Leaving    bool   // the agent stops now, and is not connected any more
 }
 
 // Stopped is what of the kill switch a site obeys: complete, so that an order
