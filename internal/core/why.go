@@ -178,7 +178,7 @@ func (c *Core) Why(ctx context.Context, scope fleet.Scope) ([]Reason, error) {
 		for _, m := range x.Members {
 			own := m.Site == "" && scope == (fleet.Scope{}) || m.Site == "" && scope.Site == "" && channel != "" && channel == scope.Channel
 			if m.Left.IsZero() && (own || listed[wire.Address{Domain: m.Domain, Site: m.Site}]) {
-				out = append(out, Reason{m.Domain, m.Site, channel, "incident " + x.Kind, m.First, m.Text, Remedy(x.Kind)})
+				out = append(out, Reason{m.Domain, m.Site, channel, "incident " + x.Kind, m.First, m.Text, x.Remedy})
 			}
 		}
 	}
