@@ -250,7 +250,7 @@ func (e *env) showEvent(ev *core.Event) {
 			return
 		}
 		e.summary("%s %-10s %d %% of %s", where, shown(ev.Progress.Phase), 100*ev.Progress.BytesDone/ev.Progress.BytesTotal, size(ev.Progress.BytesTotal))
-	case ev.Kind == core.Waiting:
+	case ev.Kind == core.NotStarted:
 		e.summary("%s not started: %s", where, said(ev.Text))
 	case ev.Kind == core.RunStarted:
 		e.summary("%s started", where)

@@ -17,8 +17,8 @@ const (
 	followSilence = 5 * time.Second
 )
 
-// Waiting is the kind of event that says why an ordered run has not started.
-const Waiting EventKind = "waiting"
+// NotStarted is the kind of event that says why an ordered run has not started.
+const NotStarted EventKind = "not_started"
 
 // awaited is one order whose run is awaited.
 type awaited struct {
@@ -152,7 +152,7 @@ func (f *follower) explain(ctx context.Context) error {
 			continue
 		}
 		x.why = why
-		if err := f.send(Event{Kind: Waiting, Domain: x.Domain, Site: x.Site, Channel: x.Channel, Text: why}); err != nil {
+		if err := f.send(Event{Kind: NotStarted, Domain: x.Domain, Site: x.Site, Channel: x.Channel, Text: why}); err != nil {
 			return err
 		}
 	}

@@ -93,7 +93,7 @@ func TestFollowSurvivesLostEvents(t *testing.T) {
 		if err := f.run(t.Context(), look.C, silent.C); err != nil {
 			t.Fatal(err)
 		}
-		want := []string{"waiting rate is 0", "waiting due", "started 02", "ended 02verified"}
+		want := []string{"not_started rate is 0", "not_started due", "started 02", "ended 02verified"}
 		if d := cmp.Diff(want, got); d != "" {
 			t.Error(d)
 		}
