@@ -6,7 +6,6 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
 
 	"nightferry/internal/bucket"
 )
@@ -30,7 +29,7 @@ func TestWrongEndpoint(t *testing.T) {
 		{plain.URL, "add ?region=eu-west-1"},
 	} {
 		retries := 0
-		s, err := bucket.Open(t.Context(), "s3://bucket/p?endpoint="+tt.endpoint, bucket.Options{AccessKey: "k", SecretKey: "s", OnRetry: func(error) { retries++ }, Now: time.Now})
+		s, err := bucket.Open(t.Context(), "s3://bucket/p?endpoint="+tt.endpoint, bucket.Options{AccessKey: "k", SecretKey: "s", OnRetry: func(error) { retries++ }})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -52,7 +51,7 @@ func TestNoCredentials(t *testing.T) {
 	srv := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(srv.Close)
 	retries := 0
-	s, err := bucket.Open(t.Context(), "s3://bucket/p?endpoint="+srv.URL, bucket.Options{OnRetry: func(error) { retries++ }, Now: time.Now})
+	s, err := bucket.Open(t.Context(), "s3://bucket/p?endpoint="+srv.URL, bucket.Options{OnRetry: func(error) { retries++ }})
 	if err == nil {
 		_, _, err = s.Get(t.Context(), "head", 0, -1)
 	}
