@@ -140,7 +140,7 @@ func TestOpenRefuses(t *testing.T) {
 		}
 	}
 	var n *frame.NewerError
-	if _, err := Open(newer, repo, here, VerbState, By(public(1)), &State{}); !errors.As(err, &n) || n.Version != 2 || n.Supported != Version {
+	if _, err := Open(newer, repo, here, VerbState, By(public(1)), &State{}); !errors.As(err, &n) || n.Version != Version+1 || n.Supported != Version {
 		t.Errorf("a newer protocol: %v", err)
 	}
 }
