@@ -169,3 +169,42 @@ func TestRulesBite(t *testing.T) {
 		})
 	}
 }
+
+// TestArchitecturePage holds the table of docs/architecture.md against the plan: each floor's line names exactly its rooms.
+func TestArchitecturePage(t *testing.T) {
+	page, err := os.ReadFile("../../docs/architecture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, ok := strings.Cut(string(page), "```text\n")
+	table, _, closed := strings.Cut(rest, "\n```")
+	if !ok || !closed {
+		t.Fatal("docs/architecture.md has no ```text block with the floors")
+	}
+	lines := map[string]string{}
+	last := ""
+	for line := range strings.SplitSeq(table, "\n") {
+		if !strings.HasPrefix(line, " ") {
+			last = strings.Fields(line)[0] // the floor's number, or "tests"
+		}
+		lines[last] += line + " "
+	}
+	number := map[floor]string{bedrock: "0", ground: "0", formats: "1", packed: "1", indexed: "1", tools: "2", repository: "3",
+		verbs: "4", services: "5", processes: "6", programs: "7", testRooms: "tests"}
+	named := map[string]bool{}
+	for _, r := range rooms {
+		name := strings.TrimPrefix(r.dir, "internal/")
+		named[number[r.floor]+" "+name] = true
+		if !slices.Contains(strings.FieldsFunc(lines[number[r.floor]], func(c rune) bool { return c == ' ' || c == '·' }), name) {
+			t.Errorf("docs/architecture.md does not name %s on floor %s", name, number[r.floor])
+		}
+	}
+	for at, line := range lines {
+		for _, name := range strings.Split(line, "·") {
+			words := strings.Fields(name)
+			if name := words[len(words)-1]; !named[at+" "+name] {
+				t.Errorf("docs/architecture.md names %s on floor %s, the plan does not", name, at)
+			}
+		}
+	}
+}
