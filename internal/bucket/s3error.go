@@ -111,8 +111,8 @@ func answerError(err error, resp *awshttp.ResponseError) *Error {
 	if region := resp.Response.Header.Get("X-Amz-Bucket-Region"); region != "" && (code == "PermanentRedirect" || strings.HasPrefix(e.Hint, "the region")) {
 		e.Hint = "add ?region=" + region + " to the store's URL"
 	}
-	if status == http.StatusBadRequest && strings.Contains(err.Error(), "HTTP request to an HTTPS server") {
-		e.Kind, e.Hint, text = KindEndpoint, "write endpoint=https://… in the store's URL", "the server at the endpoint speaks https, not http"
+	if req := resp.Response.Request; status == http.StatusBadRequest && code == "" && resp.ServiceRequestID() == "" && req != nil && req.URL.Scheme == "http" {
+		e.Kind, e.Hint, text = KindEndpoint, "write endpoint=https://… in the store's URL, if the server has a certificate", "the answer is not an S3 server's: it likely speaks https, not http"
 	}
 	if text == "" {
 		text = strings.ToLower(http.StatusText(status))
