@@ -293,7 +293,7 @@ func (x *coreBox) publishes() {
 	contains(t, x.must("runs", "--site", "berlin"), "no such run")
 	contains(t, x.fails(2, "runs", "--state", "bogus"), "want one of verified")
 	x.must("runs", "--state", "incomplete")
-	x.fails(2, "logs", "--run", "zzzz")
+	x.fails(14, "logs", "--run", "zzzz")
 	x.fails(14, "logs", "--run", strings.Repeat("f", 12))
 	contains(t, x.fails(2, "plan", "--days", "0"), "remedy: see nightferry plan --help")
 	var logs []string

@@ -38,6 +38,7 @@ func newRoot(e *env) *cobra.Command {
 	// Flags are wrapped as everything else is; cobra's own template has them on one line each, however long.
 	root.SetUsageTemplate(strings.NewReplacer(
 		".LocalFlags.FlagUsages", fmt.Sprintf(".LocalFlags.FlagUsagesWrapped %d", lineWidth),
+		"for more information about a command.", "for more about a command.",
 		".InheritedFlags.FlagUsages", fmt.Sprintf(".InheritedFlags.FlagUsagesWrapped %d", lineWidth),
 	).Replace(root.UsageTemplate()))
 	root.AddCommand(newVersion(e), &cobra.Command{
