@@ -40,7 +40,7 @@ func TestCore(t *testing.T) {
 	x.edit("0.0.0.0:4222", "127.0.0.1:0", "0.0.0.0:443", "off", "127.0.0.1:9469", "127.0.0.1:0",
 		"sites: {}", "sites:\n  berlin: {domain: corp, region: emea, zone: Europe/Berlin}\n  lisbon: {domain: corp, region: emea, zone: Europe/Lisbon}")
 
-	contains(t, x.must("core", "check"), `ok   configuration .*2 sites`, `ok   vault +opens`, `ok   source`)
+	contains(t, x.must("core", "check"), `ok   configuration .*2 sites`, `ok   vault +opens`, `ok   store .*holds the Core`, `ok   source`)
 	x.checkExposed()
 	contains(t, x.fails(6, "status"), "not running", "remedy: start it")
 
@@ -413,6 +413,22 @@ func TestCoreInit(t *testing.T) {
 	contains(t, x.fails(4, "core", "init", at("a"), "--store", b.URL("elsewhere"), "--create-repository"), "another store")
 	x.must("core", "init", at("a"), "--create-repository", "--encrypt")
 	contains(t, x.must("core", "check", "--config", x.config), `ok   vault`)
+
+	// A bucket that does not exist is no store.
+	whole, err := os.ReadFile(x.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bucketless := strings.Replace(string(whole), "s3://"+b.Name, "s3://no-such-bucket", 1)
+	if err := os.WriteFile(x.config, []byte(bucketless), 0o600); err != nil || bucketless == string(whole) {
+		t.Fatal(err, "the store is not in the configuration")
+	}
+	if out, _, code := x.try("", "core", "check", "--config", x.config); code != 3 || !strings.Contains(out, "BAD  store") {
+		t.Errorf("a missing bucket: exit code %d, %s", code, out)
+	}
+	if err := os.WriteFile(x.config, whole, 0o600); err != nil {
+		t.Fatal(err)
+	}
 
 	// The readers of logs that the starter suggests are no group of this system.
 	x.edit("corp: {}", "corp:", "  #  log_readers:", "    log_readers:")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -21,7 +22,7 @@ func newCoreCheck(e *env) *cobra.Command {
 	cmd := e.command(verb{
 		use:     "check [flags]",
 		short:   "Judge the configuration and keys, without starting anything",
-		long:    "Reads the configuration and reports every mistake with its line and column, then looks whether keys are private, the vault opens, the sources are there and the system knows the groups that may read logs. Nothing is asked over the network, and a Core that runs is not disturbed.",
+		long:    "Reads the configuration and reports every mistake with its line and column, then looks whether keys are private, the vault opens, the store answers and holds the Core's repository, the sources are there and the system knows the groups that may read logs. It writes nothing to the store, and a Core that runs is not disturbed.",
 		example: "nightferry core check --config /srv/nightferry/nightferry.yaml",
 		run:     func(ctx context.Context, _ []string) error { return e.coreCheck(ctx, &f) },
 	})
@@ -56,7 +57,6 @@ func (e *env) coreCheck(ctx context.Context, f *coreFlags) error {
 	}
 	tell("configuration", fmt.Sprintf("%s: %s, %s, %s, %s", path, count(int64(len(c.Fleet.Channels)), "channel"), count(int64(len(c.Fleet.Domains)), "domain"),
 		count(int64(len(c.Fleet.Regions)), "region"), count(int64(len(c.Fleet.Sites)), "site")), nil)
-	tell("store", shownStore(c.Store), nil) // config has checked its form
 	master, err := vault.LoadMaster(c.MasterKeyFile, os.Getenv)
 	where := c.MasterKeyFile
 	if os.Getenv(vault.MasterEnv) != "" {
@@ -64,7 +64,8 @@ func (e *env) coreCheck(ctx context.Context, f *coreFlags) error {
 	}
 	tell("master key", where, err)
 	if err == nil {
-		text, err := e.checkVault(ctx, c, master)
+		store := func(text string, err error) { tell("store", shownStore(c.Store)+text, err) }
+		text, err := e.checkVault(ctx, c, master, store)
 		tell("vault", text, err)
 	}
 	for _, ch := range c.Fleet.Channels {
@@ -85,18 +86,29 @@ func (e *env) coreCheck(ctx context.Context, f *coreFlags) error {
 	return nil
 }
 
-// checkVault opens the vault, unless a running Core has done that.
-func (e *env) checkVault(ctx context.Context, c *config.Config, master vault.Master) (string, error) {
+// checkWithin bounds how long the store is waited for.
+const checkWithin = 30 * time.Second
+
+// checkVault opens the vault, and the repository by its keys, unless a running
+// Core has done that. It tells store what became of the repository.
+func (e *env) checkVault(ctx context.Context, c *config.Config, master vault.Master, store func(string, error)) (string, error) {
 	if absent, err := confirmAbsent(c.Data); err != nil || absent {
 		return "", errors.Join(err, fmt.Errorf("%s does not exist: nightferry core init makes it", c.Data))
 	}
 	o, err := core.OpenOffline(core.WithActor(ctx, username()), c.Data, master, e.now)
 	if errors.Is(err, durable.ErrBusy) {
+		store(": in use by the running Core", nil)
 		return "in use by the running Core", nil
 	}
 	if err != nil {
 		return "", err
 	}
+	within, cancel := context.WithTimeoutCause(ctx, checkWithin, fmt.Errorf("no answer within %s", took(checkWithin)))
+	defer cancel()
+	opened := e.coreStore()
+	opened.MaxAttempts = 2
+	err = o.CheckStore(core.WithActor(within, username()), core.Options{Data: c.Data, StoreURL: c.Store, Store: opened, Env: os.Getenv, Now: e.now})
+	store(", and it holds the Core's repository", err)
 	list, err := o.Vault.List(ctx)
 	return "opens, and holds " + count(int64(len(list)), "secret"), errors.Join(err, o.Close())
 }

@@ -28,8 +28,9 @@ type meter struct {
 	TotalFiles int64  `json:"total_files"`
 	Bytes      int64  `json:"bytes"` // of content, done
 	TotalBytes int64  `json:"total_bytes"`
-	Moved      int64  `json:"moved"` // over the wire
-	Saved      int64  `json:"saved"` // of the bytes done, those that needed no wire
+	Moved      int64  `json:"moved"`          // over the wire
+	Saved      int64  `json:"saved"`          // of the bytes done, those that needed no wire
+	Path       string `json:"path,omitempty"` // the file at hand
 	noun       string // what Files counts, if not files
 }
 
@@ -214,6 +215,9 @@ func render(m meter, samples []sample, width int) []string {
 	}
 	if m.Moved > 0 || m.Saved > 0 {
 		parts = append(parts, size(m.Moved)+" moved", size(m.Saved)+" saved")
+	}
+	if m.Path != "" {
+		parts = append(parts, shown(m.Path))
 	}
 	lines := []string{first}
 	if len(parts) > 0 {

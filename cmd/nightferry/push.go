@@ -144,7 +144,7 @@ func (e *env) pushEvents(dryRun bool) func(push.Event) {
 	var spoke time.Time
 	return func(ev push.Event) {
 		if p := ev.Progress; p != nil {
-			m := meter{Phase: p.Phase, Files: p.Files, TotalFiles: p.TotalFiles, Bytes: p.Read, TotalBytes: p.ToRead, Moved: p.Sent, Saved: max(0, p.Read-p.Sent)}
+			m := meter{Phase: p.Phase, Files: p.Files, TotalFiles: p.TotalFiles, Bytes: p.Read, TotalBytes: p.ToRead, Moved: p.Sent, Saved: max(0, p.Read-p.Sent), Path: p.Path}
 			e.tell(m)
 			if e.json && e.now().Sub(spoke) >= speakEvery {
 				spoke = e.now()

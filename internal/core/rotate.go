@@ -41,6 +41,16 @@ func (f *Offline) MayRelease(ctx context.Context, o Options, file []byte) (err e
 	if err != nil {
 		return fmt.Errorf("the new release key: %w", err)
 	}
+	return f.withRepo(ctx, o, func(r *repo.Repo) error { return mayControl(r, key) })
+}
+
+// CheckStore opens the repository in the store that o names, as the Core would,
+// with the credentials and keys of the vault.
+func (f *Offline) CheckStore(ctx context.Context, o Options) error {
+	return f.withRepo(ctx, o, func(*repo.Repo) error { return nil })
+}
+
+func (f *Offline) withRepo(ctx context.Context, o Options, fn func(*repo.Repo) error) (err error) {
 	o.fill()
 	k, err := readKeys(ctx, f.Vault, &o)
 	if err != nil {
@@ -55,7 +65,7 @@ func (f *Offline) MayRelease(ctx context.Context, o Options, file []byte) (err e
 	if err != nil {
 		return err
 	}
-	return mayControl(r, key)
+	return fn(r)
 }
 
 // keyed notes which domains have an older signing key beside their newest.

@@ -79,10 +79,11 @@ type Progress struct {
 	Phase      string `json:"phase"`       // survey, store, publish
 	Files      int64  `json:"files"`       // files decided so far
 	TotalFiles int64  `json:"total_files"` // known once the survey is done
-	Read       int64  `json:"read"`        // bytes read from the source
+	Read       int64  `json:"read"`        // bytes read from the source, also of files that are not whole yet
 	ToRead     int64  `json:"to_read"`     // bytes that will be read in all, as the survey saw them
 	New        int64  `json:"new"`         // bytes of them that no pack held yet
 	Sent       int64  `json:"sent"`        // bytes stored, compressed
+	Path       string `json:"path"`        // file that was read last
 }
 
 // Result of a push.

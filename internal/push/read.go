@@ -183,15 +183,20 @@ func (p *push) readOnce(ctx context.Context, it *item, r *reader, g **group, sen
 	it.checked = p.o.Now().Unix()
 	it.entry = manifest.Entry{Path: it.path, Kind: manifest.File, Size: size, MTime: before.Stat.MTime, Mode: mode(it.stat, false)}
 	var n int64
+	defer func() {
+		if err != nil { // it is read again, or not part of the release
+			p.count(func(c *Progress) { c.Read -= n })
+		}
+	}()
 	if size <= int64(p.r.Params().Min) {
 		n, err = p.readSmall(it, f, int(size), g, send)
+		p.count(func(c *Progress) { c.Read, c.Path = c.Read+n, it.path })
 	} else {
 		n, err = p.readLarge(ctx, it, f, r, g, send)
 	}
 	if err != nil {
 		return before.Birth, err
 	}
-	p.count(func(c *Progress) { c.Read += n })
 	after, err := scan.StatFile(f)
 	if err == nil && (n != size || after != before) {
 		err = &fs.PathError{Op: "read", Path: it.path, Err: errUnstable}
@@ -263,6 +268,7 @@ func (p *push) readLarge(ctx context.Context, it *item, f io.Reader, r *reader, 
 			return n, err
 		}
 		n += int64(len(b))
+		p.count(func(c *Progress) { c.Read, c.Path = c.Read+int64(len(b)), it.path })
 		r.sum.Write(b)
 		pc := piece{it: it, ref: chunk.Ref{Size: int64(len(b))}}
 		if !chunk.Zero(b) {
