@@ -77,7 +77,7 @@ func (c *Core) ask(ctx context.Context, m message, x *site, v *wire.Ask) {
 				return
 			}
 		}
-		c.lend(ctx, m, v)
+		c.guard(m, func() { c.lend(ctx, m, v) })
 	})
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"runtime"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -50,7 +51,39 @@ func (c *Core) serve(ctx context.Context, in <-chan message) error {
 			return ctx.Err()
 		case m := <-in:
 			c.count.message(m.verb)
-			c.hear(ctx, m)
+			c.guard(m, func() { c.hear(ctx, m) })
+		}
+	}
+}
+
+// guard contains a panic at the boundary of one message: it is an incident that
+// names the site and the verb, and the Core continues. Without it, a message
+// that a site sends again after each restart would keep the Core down.
+func (c *Core) guard(m message, handle func()) {
+	defer func() {
+		p := recover()
+		if p == nil {
+			return
+		}
+		c.count.refusal("panic")
+		c.trouble("message", fmt.Errorf("%s of site %s: a fault of the Core: %v at %s", clip(m.verb), m.from, p, panicSite()))
+	}()
+	handle()
+}
+
+// panicSite returns the function and line that panicked. It is called by the
+// deferred function that recovers.
+func panicSite() string {
+	pc := make([]uintptr, 32)
+	frames := runtime.CallersFrames(pc[:runtime.Callers(3, pc)])
+	for panicked := false; ; {
+		f, more := frames.Next()
+		if panicked && !strings.HasPrefix(f.Function, "runtime.") {
+			return fmt.Sprintf("%s:%d", f.Function, f.Line)
+		}
+		panicked = panicked || f.Function == "runtime.gopanic"
+		if !more {
+			return "an unknown place"
 		}
 	}
 }
