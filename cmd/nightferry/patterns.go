@@ -69,14 +69,11 @@ func foldHere(p *scan.Patterns) *scan.Patterns {
 	return p
 }
 
-// ignoring compiles what a site keeps beside a release.
-func ignoring(globs []string) (func(path string, dir bool) bool, error) {
-	if len(globs) == 0 {
-		return nil, nil
-	}
+// parseIgnore compiles the patterns of --ignore.
+func parseIgnore(globs []string) (*scan.Patterns, error) {
 	p, err := scan.ParsePatterns(nil, globs)
 	if err != nil {
 		return nil, &usageError{cmd: "nightferry", err: fmt.Errorf("--ignore: %w", err)}
 	}
-	return foldHere(p).Skip, nil
+	return foldHere(p), nil
 }

@@ -14,6 +14,7 @@ import (
 	"nightferry/internal/digest"
 	"nightferry/internal/halt"
 	"nightferry/internal/manifest"
+	"nightferry/internal/policy"
 	"nightferry/internal/trust"
 )
 
@@ -60,7 +61,7 @@ func (f *pullFlags) addSite(cmd *cobra.Command) {
 }
 
 func (f *pullFlags) options(channel string) (o apply.Options, err error) {
-	o = apply.Options{Channel: channel, Release: f.release, Prune: f.prune, Connections: f.connections, Seeds: f.seeds, DryRun: f.dryRun, Rehash: f.rehash, Subject: f.subject}
+	o = apply.Options{Channel: channel, Release: f.release, Policy: policy.Policy{Prune: f.prune, Ignore: f.ignore}, Connections: f.connections, Seeds: f.seeds, DryRun: f.dryRun, Rehash: f.rehash, Subject: f.subject}
 	if o.Subject.Site == "" {
 		o.Subject.Site = hostname()
 	}
@@ -70,11 +71,11 @@ func (f *pullFlags) options(channel string) (o apply.Options, err error) {
 			return o, usage("pull", "--lock-wait: %w", err)
 		}
 	case "partial":
-		o.Locked = apply.Partial
+		o.Partial = true
 	default:
 		return o, usage("pull", "--locked %q: want wait or partial", f.locked)
 	}
-	if o.Ignore, err = ignoring(f.ignore); err != nil {
+	if _, err := parseIgnore(f.ignore); err != nil {
 		return o, err
 	}
 	if o.Key, err = repositoryKey(f.keyFile); err != nil {

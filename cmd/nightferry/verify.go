@@ -95,7 +95,7 @@ func (e *env) verify(ctx context.Context, args []string, f *verifyFlags) (err er
 	if f.sums != "" {
 		return e.sums(f.sums, next)
 	}
-	ignore, err := ignoring(f.ignore)
+	ignore, err := parseIgnore(f.ignore)
 	if err != nil {
 		return err
 	}

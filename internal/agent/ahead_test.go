@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"nightferry/internal/policy"
 	"nightferry/internal/schedule"
 	"nightferry/internal/spool"
 	"nightferry/internal/wire"
@@ -17,7 +18,7 @@ func TestSmallestNeedFirst(t *testing.T) {
 		{Channel: "driver", Number: 1, Bytes: 200},
 		{Channel: "image", Number: 7, Bytes: 40_000},
 		{Channel: "package", Number: 3, Bytes: 2_000},
-		{Channel: "patch", Number: 2, Bytes: 9_000, Priority: 1},
+		{Channel: "patch", Number: 2, Bytes: 9_000, Policy: policy.Policy{Priority: 1}},
 	}}
 	a := newAgent(Options{}, nil, nil, nil)
 	now := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"nightferry/internal/apply"
 	"nightferry/internal/halt"
 	"nightferry/internal/manifest"
+	"nightferry/internal/policy"
 	"nightferry/internal/scan"
 	"nightferry/internal/spool"
 	"nightferry/internal/verify"
@@ -138,7 +140,10 @@ func (e *examination) compare(ctx context.Context, target string) (err error) {
 		return err
 	}
 	found := apply.Checks{Began: x.Checks.Began, Cursor: x.Checks.Cursor, Done: x.Checks.Done, Parts: x.Checks.Parts}
-	o := readOptions(e.want.ScrubRate)
+	o, err := readOptions(&e.want.Policy)
+	if err != nil {
+		return err
+	}
 	o.Quick = !full
 	o.Suspect = func(path string) bool { _, ok := x.Checks.Why(path); return ok }
 	o.Read = func(_ string, bytes int64) { e.progress(bytes) }
@@ -230,22 +235,30 @@ func (e *examination) progress(bytes int64) {
 	e.t.event(apply.Event{Kind: apply.ProgressEvent, FilesDone: p.FilesDone + 1, FilesTotal: e.totals.Files, BytesDone: p.BytesDone + bytes, BytesTotal: e.totals.Bytes})
 }
 
-// readOptions reads at most so many bytes per second; 0: as fast as it goes.
-func readOptions(bytesPerSecond int64) verify.Options {
-	if bytesPerSecond <= 0 {
-		return verify.Options{}
+// readOptions returns the options of a check under a policy: its scrub rate and
+// what the site may keep.
+func readOptions(p *policy.Policy) (o verify.Options, err error) {
+	if o.Ignore, err = scan.ParsePatterns(nil, p.Ignore); err != nil {
+		return o, fmt.Errorf("ignore: %w", err)
+	}
+	if runtime.GOOS == "windows" {
+		o.Ignore = o.Ignore.FoldCase()
+	}
+	if p.ScrubRate <= 0 {
+		return o, nil
 	}
 	// Half a second's worth at once at most, and never more than is read at once.
-	burst := int(min(max(bytesPerSecond/2, 4<<10), 1<<20))
-	l := rate.NewLimiter(rate.Limit(bytesPerSecond), burst)
-	return verify.Options{Workers: 1, Limit: func(ctx context.Context, n int) error {
+	burst := int(min(max(p.ScrubRate/2, 4<<10), 1<<20))
+	l := rate.NewLimiter(rate.Limit(p.ScrubRate), burst)
+	o.Workers, o.Limit = 1, func(ctx context.Context, n int) error {
 		for ; n > 0; n -= burst {
 			if err := l.WaitN(ctx, min(n, burst)); err != nil {
 				return err
 			}
 		}
 		return nil
-	}}
+	}
+	return o, nil
 }
 
 // never is how long a pass that nobody has asked for is away.

@@ -206,11 +206,8 @@ func (a *agent) attempt(ctx context.Context, j *job, r *spool.Run, want wire.Des
 	t := &teller{a: a, ctx: keep, run: r, moved: &j.moved}
 	o := a.options(keep, r, t)
 	o.Release, o.Digest = r.Number, r.Release
-	o.Prune, o.DryRun, o.Seeds = want.Prune, r.DryRun, a.o.Seeds
+	o.Policy, o.DryRun, o.Seeds = want.Policy, r.DryRun, a.o.Seeds
 	o.Rehash = want.Rehash && r.Start > 0
-	if want.Partial {
-		o.Locked = apply.Partial
-	}
 	s := &store{Store: a.store, urls: a.urls, moved: &j.moved, limits: []*rate.Limiter{a.rate, j.rate}, date: func(d time.Time) { a.storeClock.set(d, a.o.Now()) }}
 	res, err := apply.Run(ctx, s, target, o)
 	if cerr := a.clocks(keep); cerr != nil {

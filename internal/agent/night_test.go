@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"nightferry/internal/policy"
 	"nightferry/internal/window"
 	"nightferry/internal/wire"
 )
@@ -181,7 +182,7 @@ func TestLimitOfNothing(t *testing.T) {
 // TestWhyNothingMoves: what ends a run is called by its name.
 func TestWhyNothingMoves(t *testing.T) {
 	noon := time.Date(2026, 11, 2, 12, 0, 0, 0, time.UTC)
-	night := []wire.Desired{{Channel: "image", Windows: "20:00-06:00"}}
+	night := []wire.Desired{{Channel: "image", Policy: policy.Policy{Windows: "20:00-06:00"}}}
 	for _, c := range []struct {
 		state   wire.State
 		ordered bool
@@ -189,7 +190,7 @@ func TestWhyNothingMoves(t *testing.T) {
 	}{
 		{wire.State{Desired: night}, false, "the window has closed: what was fetched is kept, and the channel goes on in the next, on 2026-11-02 20:00 UTC"},
 		{wire.State{Desired: night, Limit: "else 0"}, false, "the window has closed: "},
-		{wire.State{Desired: []wire.Desired{{Channel: "image", Windows: "never"}}}, false, "the window has closed, and no other is foreseen: "},
+		{wire.State{Desired: []wire.Desired{{Channel: "image", Policy: policy.Policy{Windows: "never"}}}}, false, "the window has closed, and no other is foreseen: "},
 		{wire.State{Desired: night, Limit: "else 0"}, true, "nightferry limit has set the rate to 0: what was fetched is kept, and the channel goes on when that is lifted"},
 		{wire.State{Limit: "else 0", LimitUntil: noon.Unix() + 3600}, false, "goes on when that changes, on 2026-11-02 13:00 UTC, or is lifted before (nightferry limit --off)"},
 		{wire.State{Limit: "06:00-20:00 0; else 1MB"}, false, "goes on when that changes, on 2026-11-02 20:00 UTC, or"},

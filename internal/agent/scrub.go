@@ -148,7 +148,7 @@ func (a *agent) startScrub(ctx context.Context, g *errgroup.Group, state *wire.S
 		if err != nil {
 			continue // told by dueBesides
 		}
-		every := time.Duration(want.Scrub) * time.Second
+		every := want.Scrub
 		last := lastPass(night.motion.At(now), every, a.id.Site, want.Channel)
 		a.mu.Lock()
 		due := p.began != 0 || p.done < night.motion.When(last).Unix()
@@ -270,7 +270,10 @@ func (s *scrub) run(ctx context.Context, target string) (err error) {
 	}
 	s.saved = now()
 	before := len(c.Suspects)
-	o := readOptions(s.want.ScrubRate)
+	o, err := readOptions(&s.want.Policy)
+	if err != nil {
+		return err
+	}
 	o.After = c.Cursor
 	o.Read = func(path string, _ int64) { s.read(x, path) }
 	s.parts = map[string]verify.Part{}

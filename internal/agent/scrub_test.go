@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"nightferry/internal/policy"
 )
 
 // TestPassesAreSpread: each pass is due exactly once in its period, at each site
@@ -42,7 +44,10 @@ func TestPassesAreSpread(t *testing.T) {
 // TestChecksReadAsFastAsTheyMay: not faster than the rate, by a tenth at most.
 func TestChecksReadAsFastAsTheyMay(t *testing.T) {
 	const limit, total = 10 << 20, 20 << 20
-	o := readOptions(limit)
+	o, err := readOptions(&policy.Policy{ScrubRate: limit, Ignore: []string{"own/"}})
+	if err != nil || !o.Ignore.Skip("own", true) {
+		t.Fatal("it does not leave alone what the policy ignores:", err)
+	}
 	began := time.Now()
 	for n := 0; n < total; n += 1 << 20 {
 		if err := o.Limit(t.Context(), 1<<20); err != nil {
@@ -54,7 +59,11 @@ func TestChecksReadAsFastAsTheyMay(t *testing.T) {
 	if got > 1.1*limit {
 		t.Errorf("%.0f bytes per second, the limit is %d", got, limit)
 	}
-	if o.Workers != 1 || readOptions(0).Limit != nil {
-		t.Errorf("%+v", o)
+	free, err := readOptions(&policy.Policy{})
+	if o.Workers != 1 || free.Limit != nil || err != nil {
+		t.Errorf("%+v, %+v, %v", o, free, err)
+	}
+	if _, err := readOptions(&policy.Policy{Ignore: []string{"["}}); err == nil {
+		t.Error("a pattern that cannot be read is ignored")
 	}
 }

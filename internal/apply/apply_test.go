@@ -399,7 +399,7 @@ func TestExtrasStayUnlessPruned(t *testing.T) {
 	wantOutcomes(t, r, map[string]Outcome{"mine": Extra, "b/own": Extra, "b/own/x": Extra, "keep": Extra, "keep/me": Extra})
 	r = p.must(dst, func(o *Options) {
 		o.Prune = true
-		o.Ignore = func(path string, dir bool) bool { return path == "keep" && dir }
+		o.Ignore = []string{"/keep/"}
 	})
 	wantOutcomes(t, r, map[string]Outcome{"mine": Deleted, "b/own": Deleted, "b/own/x": Deleted})
 	try(t, os.RemoveAll(filepath.Join(dst, "keep")))
@@ -446,7 +446,7 @@ func TestFolderThatSomethingStaysIn(t *testing.T) {
 		grow(t, dst, tree{"mine/deep/own": "the site's own", "edited/x": "the site's own words"})
 		other := map[string]Outcome{}
 		r, err = p.pull(dst, func(o *Options) {
-			o.Locked, o.Observer = Partial, locked(in, "held/deep/x")
+			o.Partial, o.Observer = true, locked(in, "held/deep/x")
 			o.Settle = func(events []Event) error {
 				for _, e := range events {
 					other[e.Path] = e.Outcome

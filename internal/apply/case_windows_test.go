@@ -35,7 +35,7 @@ func TestSitesOwnNamesInAnotherCase(t *testing.T) {
 			grow(t, src, tree{"k": "k"})
 			p.publish(src)
 			grow(t, dst, c.own)
-			r, err := p.pull(dst, func(o *Options) { o.Locked = Partial })
+			r, err := p.pull(dst, func(o *Options) { o.Partial = true })
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -63,7 +63,7 @@ func TestNothingMovesIntoAFolderThatCannotBeMade(t *testing.T) {
 	grow(t, dst, tree{"Drivers": "mine"})
 	lay(t, src, tree{"drivers/new": old["old"]})
 	p.publish(src)
-	r, err := p.pull(dst, func(o *Options) { o.Locked = Partial })
+	r, err := p.pull(dst, func(o *Options) { o.Partial = true })
 	if err != nil || r.Verdict != Incomplete {
 		t.Fatal(r.Verdict, err)
 	}

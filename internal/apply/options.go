@@ -9,18 +9,8 @@ import (
 	"nightferry/internal/durable"
 	"nightferry/internal/halt"
 	"nightferry/internal/manifest"
+	"nightferry/internal/policy"
 	"nightferry/internal/trust"
-)
-
-// Policy says what happens when a file of the target cannot be replaced now,
-// because a program has it open or something of the site's own is in its way.
-type Policy uint8
-
-const (
-	// Wait commits nothing of the release until all of it can be committed.
-	Wait Policy = iota
-	// Partial commits the rest; the run ends incomplete.
-	Partial
 )
 
 // Options of [Run].
@@ -31,10 +21,8 @@ type Options struct {
 	// it trusts; zero: the head's, or the release's own signature, counts.
 	Digest digest.Digest
 
-	Prune    bool          // also delete what the site added
-	Ignore   Ignore        // of what the site added: not reported, not pruned; nil: none
-	Locked   Policy        // Wait or Partial
-	LockWait time.Duration // how long to wait for locked files before giving up; 0: not at all
+	policy.Policy               // Partial, Prune and Ignore count here
+	LockWait      time.Duration // how long to wait for locked files before giving up, unless Partial; 0: not at all
 
 	Connections int      // requests under way at once; 0: 8
 	Seeds       []string // folders, read only, that may hold parts of the release already
@@ -66,10 +54,6 @@ type Options struct {
 	OnEvent  func(Event)      // called by one goroutine at a time
 	Observer durable.Observer // for tests
 }
-
-// Ignore reports whether a path of the site's own is to be left alone; for a
-// folder, with all below it.
-type Ignore func(path string, dir bool) bool
 
 func (o *Options) validate() error {
 	if o.Now == nil {

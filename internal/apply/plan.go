@@ -209,7 +209,7 @@ func (p *planner) leave(w *scan.Item) bool {
 	if p.ignored != "" {
 		return true
 	}
-	if p.s.o.Ignore == nil || !p.s.o.Ignore(w.Path, w.Kind == scan.Dir) {
+	if !p.s.ignore.Skip(w.Path, w.Kind == scan.Dir) {
 		return false
 	}
 	if w.Kind == scan.Dir {

@@ -112,7 +112,7 @@ func (s *site) free(ctx context.Context, changes []change) error {
 	if len(held) == 0 {
 		return nil
 	}
-	if s.o.Locked == Wait && s.o.LockWait > 0 {
+	if !s.o.Partial && s.o.LockWait > 0 {
 		s.phase(PhaseWait)
 		until := s.o.Now().Add(s.o.LockWait)
 		for pause := 100 * time.Millisecond; len(held) > 0 && s.o.Now().Before(until); pause = min(2*pause, 5*time.Second) {

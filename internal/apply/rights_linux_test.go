@@ -53,7 +53,7 @@ func TestDeletionThatCannotBeLookedAt(t *testing.T) {
 	t.Cleanup(func() { _ = os.Chmod(filepath.Join(dst, "top/d"), 0o755) })
 
 	for range 2 { // as often as one pulls
-		r, err := p.pull(dst, func(o *Options) { o.Locked = Partial })
+		r, err := p.pull(dst, func(o *Options) { o.Partial = true })
 		if err != nil || r.Verdict != Incomplete {
 			t.Fatal(r.Verdict, err)
 		}

@@ -266,7 +266,7 @@ func (s *site) finish(ctx context.Context, rel *repo.Release, changes []change) 
 		// one: what another has left would be taken for this one's.
 		s.out = outDir + "/" + rand.Text()
 		recase, aside := s.aliases(changes) // before the policy: it drops
-		if s.o.Locked == Wait && dropped(changes) {
+		if !s.o.Partial && dropped(changes) {
 			s.tell(changes, false)
 			return nil
 		}
@@ -475,7 +475,7 @@ func (s *site) recover(ctx context.Context) error {
 
 // tell emits what became of every change of a run that commits nothing.
 func (s *site) tell(changes []change, planned bool) {
-	held := s.o.Locked == Wait && dropped(changes) && !planned
+	held := !s.o.Partial && dropped(changes) && !planned
 	for i := range changes {
 		c := &changes[i]
 		switch {

@@ -17,6 +17,7 @@ import (
 	"nightferry/internal/durable"
 	"nightferry/internal/manifest"
 	"nightferry/internal/repo"
+	"nightferry/internal/scan"
 )
 
 // Names in the target. All but the first are below it.
@@ -42,7 +43,8 @@ type site struct {
 	o      Options
 	root   *durable.Root
 	pages  pageCache
-	fold   bool // the target's file system ignores case
+	fold   bool           // the target's file system ignores case
+	ignore *scan.Patterns // of Options.Ignore
 	repo   *repo.Repo
 	index  *repo.Index
 	late   bool                       // this run finishes another's commit
@@ -93,7 +95,7 @@ func (s *site) prepare() (func() error, error) {
 		return nil, err
 	}
 	s.checks, err = readChecks(s.root)
-	if err := errors.Join(err, s.sweepState(), s.probeCase()); err != nil {
+	if err := errors.Join(err, s.sweepState(), s.probeCase(), s.readIgnore()); err != nil {
 		return nil, errors.Join(err, unlock())
 	}
 	for _, dir := range []string{pagesDir, stageDir} {
@@ -153,6 +155,19 @@ func (s *site) probeCase() error {
 		s.fold = true
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
+	}
+	return nil
+}
+
+// readIgnore compiles the patterns of what the site may keep. A pattern that
+// this program cannot read, a newer Core's, ends the run: without it, a prune
+// would delete what the pattern protects.
+func (s *site) readIgnore() (err error) {
+	if s.ignore, err = scan.ParsePatterns(nil, s.o.Ignore); err != nil {
+		return fmt.Errorf("ignore: %w", err)
+	}
+	if s.fold {
+		s.ignore = s.ignore.FoldCase()
 	}
 	return nil
 }

@@ -100,7 +100,7 @@ func TestLockedPartialDoesTheRest(t *testing.T) {
 	p.must(dst, nil)
 	lay(t, src, after)
 	p.publish(src)
-	r, err := p.pull(dst, func(o *Options) { o.Locked, o.Observer = Partial, locked(durable.Probe, "edit", "gone/x", "a") })
+	r, err := p.pull(dst, func(o *Options) { o.Partial, o.Observer = true, locked(durable.Probe, "edit", "gone/x", "a") })
 	if err != nil || r.Verdict != Incomplete {
 		t.Fatal(r.Verdict, err)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"nightferry/internal/fleet"
+	"nightferry/internal/policy"
 )
 
 func TestStarter(t *testing.T) {
@@ -68,11 +69,13 @@ func TestSeventy(t *testing.T) {
 	}
 	lat, long := 9.19, 45.46
 	lat, long = long, lat
-	wait, partial := fleet.Wait, fleet.Partial
+	p := policy.Policy{Scrub: defaultScrub, ScrubRate: defaultScrubRate}
+	partial := p
+	partial.Partial = true
 	at := func(s string) []fleet.Placement {
 		return []fleet.Placement{
-			{Channel: "driver", Target: s + "driver", Locked: wait}, {Channel: "image", Target: s + "image", Locked: wait},
-			{Channel: "package", Target: s + "package", Locked: wait}, {Channel: "patch", Target: s + "patch", Locked: partial},
+			{Channel: "driver", Target: s + "driver", Policy: p}, {Channel: "image", Target: s + "image", Policy: p},
+			{Channel: "package", Target: s + "package", Policy: p}, {Channel: "patch", Target: s + "patch", Policy: partial},
 		}
 	}
 	want := fleet.Site{Name: "milan", Domain: "emea", Region: "emea", Zone: "Europe/Rome", Latitude: &lat, Longitude: &long,
@@ -81,7 +84,7 @@ func TestSeventy(t *testing.T) {
 		t.Errorf("milan (-want +got):\n%s", diff)
 	}
 	lima := f.Site("lima") // the domain's rate before the region's, the domain takes images away, the site says partial
-	if lima.Rate != 1_250_000 || lima.Placement("image") != nil || lima.Placement("package").Locked != partial {
+	if lima.Rate != 1_250_000 || lima.Placement("image") != nil || !lima.Placement("package").Partial {
 		t.Errorf("lima: %+v", lima)
 	}
 	if diff := cmp.Diff(at("/srv/depot/"), f.Site("hamburg").Placements); diff != "" {
@@ -127,8 +130,8 @@ sites:
 	}
 }
 
-func placed(channel, target string, rate int64, locked fleet.LockPolicy, prune bool) fleet.Placement {
-	return fleet.Placement{Channel: channel, Target: target, Rate: rate, Locked: locked, Prune: prune}
+func placed(channel, target string, rate int64, locked string, prune bool) fleet.Placement {
+	return fleet.Placement{Channel: channel, Target: target, Policy: policy.Policy{Rate: rate, Partial: locked == partial, Prune: prune, Scrub: defaultScrub, ScrubRate: defaultScrubRate}}
 }
 
 const base = `version: 1
@@ -335,7 +338,7 @@ sites:
 		}
 	}
 	for _, ch := range c.Fleet.Channels {
-		got[ch.Name] = fmt.Sprintf("%d %s", ch.Priority, ch.Cadence)
+		got[ch.Name] = fmt.Sprintf("%d %s", c.Fleet.Site("one").Placement(ch.Name).Priority, ch.Cadence)
 	}
 	night := "mon-fri 20:00-06:00"
 	want := map[string]string{

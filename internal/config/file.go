@@ -26,7 +26,7 @@ type file struct {
 	Prices        pricesFile          `yaml:"prices"`
 	Alerts        alertsFile          `yaml:"alerts"`
 	Channels      map[string]channel  `yaml:"channels"`
-	Defaults      policy              `yaml:"defaults"`
+	Defaults      levelFile           `yaml:"defaults"`
 	Regions       map[string]region   `yaml:"regions"`
 	Domains       map[string]domain   `yaml:"domains"`
 	Sites         map[string]siteFile `yaml:"sites"`
@@ -78,8 +78,8 @@ type channel struct {
 	MeasureRate     *rate     `yaml:"measure_rate"`
 }
 
-// policy is what the fleet, a region, a domain and a site may all say.
-type policy struct {
+// levelFile is what the fleet, a region, a domain and a site may all set.
+type levelFile struct {
 	Targets map[string]target `yaml:"targets"`
 	Rate    *pace             `yaml:"rate"`
 	Windows *rule             `yaml:"windows"`
@@ -100,12 +100,12 @@ type target struct {
 func (t *target) short(text string) { t.Folder = &text }
 
 type region struct {
-	policy
+	levelFile
 }
 
 type domain struct {
 	LogReaders *string `yaml:"log_readers"`
-	policy
+	levelFile
 }
 
 type siteFile struct {
@@ -113,7 +113,7 @@ type siteFile struct {
 	Region *string   `yaml:"region"`
 	Zone   *string   `yaml:"zone"`
 	At     []float64 `yaml:"at"`
-	policy
+	levelFile
 }
 
 // rate is bytes per second.

@@ -7,6 +7,7 @@ import (
 
 	"nightferry/internal/collect"
 	"nightferry/internal/fleet"
+	"nightferry/internal/policy"
 	"nightferry/internal/scan"
 )
 
@@ -26,15 +27,15 @@ func (b *builder) fleet() *fleet.Fleet {
 	for _, name := range names(b.f.Channels) {
 		f.Channels = append(f.Channels, b.channel(name))
 	}
-	b.policy("defaults", &b.f.Defaults)
+	b.level("defaults", &b.f.Defaults)
 	for _, name := range names(b.f.Regions) {
 		r := b.f.Regions[name]
-		b.policy("regions."+name, &r.policy)
+		b.level("regions."+name, &r.levelFile)
 		f.Regions = append(f.Regions, fleet.Region{Name: name})
 	}
 	for _, name := range names(b.f.Domains) {
 		d := b.f.Domains[name]
-		b.policy("domains."+name, &d.policy)
+		b.level("domains."+name, &d.levelFile)
 		f.Domains = append(f.Domains, fleet.Domain{Name: name, LogGroup: b.group("domains."+name+".log_readers", d.LogReaders)})
 	}
 	origin := map[[2]string]string{} // site and channel → the key that gave the target
@@ -59,14 +60,13 @@ func (b *builder) group(key string, given *string) string {
 func (b *builder) channel(name string) fleet.Channel {
 	key, c := "channels."+name, b.f.Channels[name]
 	out := fleet.Channel{
-		Name: name, Include: c.Include, Exclude: c.Exclude, Ignore: c.Ignore,
+		Name: name, Include: c.Include, Exclude: c.Exclude,
 		Links:     fleet.LinkPolicy(b.choice(key+".links", c.Links, string(fleet.Refuse), string(fleet.Skip))),
 		MaxDelete: defaultMaxDelete, Keep: collect.DefaultKeep,
 		AllowUnportable: b.choice(key+".unportable_names", c.UnportableNames, "refuse", "allow") == "allow",
-		Locked:          fleet.LockPolicy(b.choice(key+".locked", c.Locked, string(fleet.Wait), string(fleet.Partial))),
-		Prune:           c.Prune != nil && *c.Prune,
 		LogUnchanged:    c.LogUnchanged != nil && *c.LogUnchanged,
 	}
+	b.choice(key+".locked", c.Locked, "wait", partial)
 	if c.Source != nil {
 		out.Source = *c.Source
 	}
@@ -81,17 +81,13 @@ func (b *builder) channel(name string) fleet.Channel {
 	if c.Keep != nil {
 		out.Keep = int(min(*c.Keep, 1<<30))
 	}
-	out.Scrub, out.ScrubRate = defaultScrub, defaultScrubRate
-	if c.Scrub != nil {
-		out.Scrub = time.Duration(*c.Scrub)
+	if c.Priority != nil && (*c.Priority > maxPriority || *c.Priority < -maxPriority) {
+		b.bad(key+".priority", "%d: want %d to %d", *c.Priority, -maxPriority, maxPriority)
 	}
-	if c.ScrubRate != nil {
-		out.ScrubRate = int64(*c.ScrubRate)
-	}
-	if c.Priority != nil {
-		if out.Priority = int(max(min(*c.Priority, maxPriority), -maxPriority)); int64(out.Priority) != *c.Priority {
-			b.bad(key+".priority", "%d: want %d to %d", *c.Priority, -maxPriority, maxPriority)
-		}
+	if n := len(strings.Join(c.Ignore, "")); n > policy.MaxIgnore {
+		b.bad(key+".ignore", "patterns of %d bytes: want at most %d together", n, policy.MaxIgnore)
+		c.Ignore = nil // told here, and not at each site
+		b.f.Channels[name] = c
 	}
 	if c.MeasureRate != nil {
 		out.MeasureRate = int64(*c.MeasureRate)
@@ -127,15 +123,17 @@ func (b *builder) choice(key string, given *string, allowed ...string) string {
 	return allowed[0]
 }
 
-// none as a target takes a channel from a site that its region, say, gives it.
-const none = "none"
+const (
+	none    = "none"    // as a target: removes a channel that a wider level gives the site
+	partial = "partial" // as locked, beside wait
+)
 
-// policy checks what one level says, where it says it.
-func (b *builder) policy(key string, p *policy) {
-	b.choice(key+".locked", p.Locked, string(fleet.Wait), string(fleet.Partial))
+// level checks what one level sets, where it stands.
+func (b *builder) level(key string, p *levelFile) {
+	b.choice(key+".locked", p.Locked, "wait", partial)
 	for _, ch := range names(p.Targets) {
 		here, t := key+".targets."+ch, p.Targets[ch]
-		b.choice(here+".locked", t.Locked, string(fleet.Wait), string(fleet.Partial))
+		b.choice(here+".locked", t.Locked, "wait", partial)
 		if _, ok := b.f.Channels[ch]; !ok {
 			b.fail(b.at["#"+here], here, "no channel is named %s: %s", quote(ch), fleet.Suggest(ch, names(b.f.Channels)))
 		}
@@ -170,7 +168,7 @@ func expand(text, site, domain, region, channel string) (string, error) {
 
 func (b *builder) site(name string, origin map[[2]string]string) fleet.Site {
 	key, s := "sites."+name, b.f.Sites[name]
-	b.policy(key, &s.policy)
+	b.level(key, &s.levelFile)
 	out := fleet.Site{Name: name, Location: time.UTC}
 	if s.Domain != nil {
 		out.Domain = *s.Domain
@@ -187,9 +185,9 @@ func (b *builder) site(name string, origin map[[2]string]string) fleet.Site {
 		}
 	}
 	levels := []level{
-		{key, s.policy},
-		{"domains." + out.Domain, b.f.Domains[out.Domain].policy},
-		{"regions." + out.Region, b.f.Regions[out.Region].policy},
+		{key, s.levelFile},
+		{"domains." + out.Domain, b.f.Domains[out.Domain].levelFile},
+		{"regions." + out.Region, b.f.Regions[out.Region].levelFile},
 		{"defaults", b.f.Defaults},
 	}
 	for _, l := range levels {
@@ -222,17 +220,17 @@ func (b *builder) zone(key string, zone *string, out *fleet.Site) {
 	out.Location = loc
 }
 
-// level is a policy and its key. The nearest one that says something counts.
+// level is what one level sets, and its key. The nearest one that says something counts.
 type level struct {
 	key string
-	policy
+	levelFile
 }
 
 // placement returns where the channel lies at the site and the key that says
 // so, or nil.
 func (b *builder) placement(s *fleet.Site, ch string, levels []level) (*fleet.Placement, string) {
 	c := b.f.Channels[ch]
-	p := &fleet.Placement{Channel: ch, Locked: fleet.Wait}
+	p := &fleet.Placement{Channel: ch, Policy: channelPolicy(&c)}
 	var from string
 	var folder, locked *string
 	var prune, repair *bool
@@ -253,9 +251,7 @@ func (b *builder) placement(s *fleet.Site, ch string, levels []level) (*fleet.Pl
 		return nil, ""
 	}
 	locked, prune = first(locked, c.Locked), first(prune, c.Prune)
-	if locked != nil && fleet.LockPolicy(*locked) == fleet.Partial {
-		p.Locked = fleet.Partial
-	}
+	p.Partial = locked != nil && *locked == partial
 	p.Prune = prune != nil && *prune
 	repair = first(repair, c.Repair)
 	p.ReportOnly = repair != nil && !*repair
@@ -265,6 +261,21 @@ func (b *builder) placement(s *fleet.Site, ch string, levels []level) (*fleet.Pl
 	b.windows(s, p, first(when, c.Windows))
 	p.Target, _ = expand(*folder, s.Name, s.Domain, s.Region, ch) // checked where it stands
 	return p, from
+}
+
+// channelPolicy returns the rules that only a channel has, with their defaults.
+func channelPolicy(c *channel) policy.Policy {
+	p := policy.Policy{Ignore: c.Ignore, Scrub: defaultScrub, ScrubRate: defaultScrubRate}
+	if c.Scrub != nil {
+		p.Scrub = time.Duration(*c.Scrub)
+	}
+	if c.ScrubRate != nil {
+		p.ScrubRate = int64(*c.ScrubRate)
+	}
+	if c.Priority != nil {
+		p.Priority = int(*c.Priority)
+	}
+	return p
 }
 
 func first[T any](list ...*T) *T {

@@ -108,7 +108,7 @@ func TestKeys(t *testing.T) {
 	for i, key := range want {
 		leaf := i+1 == len(want) || !strings.HasPrefix(want[i+1], key+".") // sorted, and no key has a sibling that begins with it and a smaller sign than the dot
 		for _, level := range []string{"sites.NAME", "domains.NAME", "regions.NAME", "defaults"} {
-			if rest, ok := strings.CutPrefix(key, level+"."); ok && slices.Contains(goKeys(reflect.TypeFor[policy](), ""), rest) {
+			if rest, ok := strings.CutPrefix(key, level+"."); ok && slices.Contains(goKeys(reflect.TypeFor[levelFile](), ""), rest) {
 				key = "LEVEL." + strings.Replace(rest, "targets.NAME", "targets.CHANNEL", 1)
 				break
 			}

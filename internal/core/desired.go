@@ -4,13 +4,13 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"slices"
 	"sync"
 	"syscall"
-	"time"
 
 	"nightferry/internal/bucket"
 	"nightferry/internal/digest"
@@ -174,13 +174,18 @@ func (c *Core) releaseEntry(channel string, rel *repo.Release) ledger.Release {
 	return e
 }
 
-// extra is what a site is told of a channel beyond the ledger's columns.
+// extra is what the ledger keeps of a row beyond its columns. It is JSON, so
+// that a program with one field more or less reads the others: an operator's
+// limit outlives every upgrade.
 type extra struct {
-	_        struct{} `cbor:",toarray"`
-	Desired  wire.Desired
-	SiteRate int64
-	Night    siteNight
-	Above    uint64 // a revision that the site has seen, where the ledger knew less
+	Sent       digest.Digest `json:"sent"` // of all that the site is sent of the channel: any change is a new revision
+	Rehash     bool          `json:"rehash,omitempty"`
+	Now        bool          `json:"now,omitempty"`
+	Check      uint8         `json:"check,omitempty"`
+	Verify     bool          `json:"verify,omitempty"`
+	Above      uint64        `json:"above,omitempty"` // a revision that the site has seen, where the ledger knew less
+	Limit      string        `json:"limit,omitempty"` // an operator's timetable for the whole site
+	LimitUntil int64         `json:"limit_until,omitempty"`
 }
 
 // order is a change of one row that is not the configuration's.
@@ -221,7 +226,10 @@ func (c *Core) desire(ctx context.Context, orders map[rowKey]order) (err error) 
 		s := &f.Sites[i]
 		a := wire.Address{Domain: s.Domain, Site: s.Name}
 		st := &wire.State{Beat: uint32(c.o.Beat.Seconds()), Rate: s.Rate}
-		night := c.nightIn(s, a, have, orders)
+		night, err := c.nightIn(s, a, have, orders)
+		if err != nil {
+			return err
+		}
 		night.into(st)
 		for j := range s.Placements {
 			p := &s.Placements[j]
@@ -296,44 +304,51 @@ func (c *Core) desire(ctx context.Context, orders map[rowKey]order) (err error) 
 
 // row is what a site should hold of a channel.
 func (c *Core) row(key rowKey, s *fleet.Site, p *fleet.Placement, night *siteNight, old ledger.Desired, o order, k *keys) (*ledger.Desired, *wire.Desired, error) {
-	was := extraOf(&old)
+	was, err := extraOf(&old)
+	if err != nil {
+		return nil, nil, err
+	}
 	rel, _ := c.newest.of(key.channel)
 	row := &ledger.Desired{Domain: key.Domain, Site: key.Site, Channel: key.channel, Number: rel.Number, Release: rel.Digest, Tree: rel.Tree, Start: old.Start, DryRun: old.DryRun}
-	rehash, now, check, verify := was.Desired.Rehash, was.Desired.Now, was.Desired.Check, was.Desired.Verify
+	rehash, now, check, verify := was.Rehash, was.Now, was.Check, was.Verify
 	if o.start {
 		// There are never more orders than revisions: it is above all that the site has seen, whatever a restored ledger forgot.
 		row.Start, row.DryRun, rehash, now = max(old.Start, was.Above, o.above)+1, o.dryRun, o.rehash, o.now
 		check, verify = o.check, o.verify
 	}
-	priority, scrub, scrubRate := 0, int64(0), int64(0)
-	if ch := c.settings.Load().Fleet.Channel(key.channel); ch != nil {
-		priority, scrub, scrubRate = ch.Priority, int64(ch.Scrub/time.Second), ch.ScrubRate
-	}
 	row.Nonce = k.nonceOf(key.Address, key.channel, row.Number, row.Start)
 	w := wire.Desired{
 		Channel: key.channel, Number: row.Number, Release: row.Release, Target: p.Target,
-		Partial: p.Locked == fleet.Partial, Prune: p.Prune, Rate: p.Rate,
-		Nonce: row.Nonce[:], Start: row.Start, DryRun: row.DryRun, Rehash: rehash,
-		Windows: p.Windows, Now: now, Priority: int64(priority), Bytes: rel.Bytes,
-		ReportOnly: p.ReportOnly, Scrub: scrub, ScrubRate: scrubRate, Check: check, Verify: verify,
+		Nonce: row.Nonce[:], Start: row.Start, DryRun: row.DryRun, Rehash: rehash, Now: now, Bytes: rel.Bytes,
+		Check: check, Verify: verify, Policy: p.Policy,
 	}
-	body, err := wire.Encode(&extra{Desired: w, SiteRate: s.Rate, Night: *night, Above: max(was.Above, o.above)})
-	row.Body = body
+	sent, err := wire.Encode(&struct {
+		_       struct{} `cbor:",toarray"`
+		Desired *wire.Desired
+		Rate    int64
+		Night   *siteNight
+	}{Desired: &w, Rate: s.Rate, Night: night})
+	if err != nil {
+		return nil, nil, err
+	}
+	row.Body, err = json.Marshal(&extra{Sent: digest.Of(sent), Rehash: rehash, Now: now, Check: check, Verify: verify,
+		Above: max(was.Above, o.above), Limit: night.Limit, LimitUntil: night.Until})
 	return row, &w, err
 }
 
-// extraOf reads what stands beside a row. What an older program wrote there
-// cannot be read, and is written anew.
-func extraOf(old *ledger.Desired) (was extra) {
-	if len(old.Body) > 0 && wire.Decode(old.Body, &was) != nil {
-		return extra{}
+func extraOf(old *ledger.Desired) (was extra, err error) {
+	if len(old.Body) == 0 {
+		return was, nil
 	}
-	return was
+	if err := json.Unmarshal(old.Body, &was); err != nil {
+		return was, fmt.Errorf("ledger: desired state of site %q, channel %q: %w", old.Site, old.Channel, err)
+	}
+	return was, nil
 }
 
 // nightIn is what a site is told of its nights: the configuration's, with the
 // limit that was last ordered, as long as it lasts.
-func (c *Core) nightIn(s *fleet.Site, a wire.Address, have map[rowKey]ledger.Desired, orders map[rowKey]order) siteNight {
+func (c *Core) nightIn(s *fleet.Site, a wire.Address, have map[rowKey]ledger.Desired, orders map[rowKey]order) (siteNight, error) {
 	n := nightOf(s)
 	n.Rehearsal = c.rehearsal()
 	now := c.wall().Unix()
@@ -341,15 +356,19 @@ func (c *Core) nightIn(s *fleet.Site, a wire.Address, have map[rowKey]ledger.Des
 		key := rowKey{a, p.Channel}
 		if o := orders[key].limit; o != nil {
 			n.Limit, n.Until = o.table, o.until
-			return n
+			return n, nil
 		}
 		if old, ok := have[key]; ok {
-			if was := extraOf(&old).Night; was.Limit != "" && (was.Until == 0 || now < was.Until) {
-				n.Limit, n.Until = was.Limit, was.Until
+			was, err := extraOf(&old)
+			if err != nil {
+				return n, err
+			}
+			if was.Limit != "" && (was.LimitUntil == 0 || now < was.LimitUntil) {
+				n.Limit, n.Until = was.Limit, was.LimitUntil
 			}
 		}
 	}
-	return n
+	return n, nil
 }
 
 func sameRow(a, b *ledger.Desired) bool {

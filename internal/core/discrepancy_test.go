@@ -108,12 +108,11 @@ func (w *world) runs(site, trigger string) (out []ledger.Run) {
 // scrubbed makes a world whose sites read every byte that often.
 func scrubbed(t *testing.T, every time.Duration, rate int64) *world {
 	return newWorldWith(t, nil, func(w *world) {
-		for i := range w.settings.Fleet.Channels {
-			w.settings.Fleet.Channels[i].Scrub, w.settings.Fleet.Channels[i].ScrubRate = every, rate
-		}
 		for i := range w.settings.Fleet.Sites {
-			if s := &w.settings.Fleet.Sites[i]; s.Name == "osaka" {
-				s.Placements[0].ReportOnly = true
+			s := &w.settings.Fleet.Sites[i]
+			for j := range s.Placements {
+				p := &s.Placements[j]
+				p.Scrub, p.ScrubRate, p.ReportOnly = every, rate, s.Name == "osaka"
 			}
 		}
 	})

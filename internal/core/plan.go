@@ -101,15 +101,11 @@ func (c *Core) Plan(ctx context.Context, r PlanRequest) (*NightPlan, error) {
 			if !ok {
 				rule = always
 			}
-			ch := schedule.Channel{Name: p.Channel, Windows: rule}
 			if why := c.blocked(a, p.Channel); why != "" {
 				blocked[[2]string{site.Name, p.Channel}] = why
 				q.Halts = append(q.Halts, schedule.Halt{Site: site.Name, Channel: p.Channel})
 			}
-			if of := s.Fleet.Channel(p.Channel); of != nil {
-				ch.Priority = of.Priority
-			}
-			x.Channels = append(x.Channels, ch)
+			x.Channels = append(x.Channels, schedule.Channel{Name: p.Channel, Windows: rule, Priority: p.Priority})
 			rel, ok := c.newest.of(p.Channel)
 			if h := held[rowKey{a, p.Channel}]; ok && (h.Number != rel.Number || h.Release != rel.Digest) {
 				need, err := c.needOf(ctx, &h, rel, past)

@@ -112,18 +112,18 @@ func newWorldWith(t *testing.T, repoKey []byte, change func(*world)) *world {
 func testFleet(source, dir string) *fleet.Fleet {
 	f := &fleet.Fleet{
 		Channels: []fleet.Channel{
-			{Name: "driver", Source: filepath.ToSlash(source) + "-driver", Links: fleet.Refuse, MaxDelete: 50, Keep: 10, Locked: fleet.Wait},
-			{Name: "package", Source: filepath.ToSlash(source), Links: fleet.Refuse, MaxDelete: 50, Keep: 10, Locked: fleet.Wait},
+			{Name: "driver", Source: filepath.ToSlash(source) + "-driver", Links: fleet.Refuse, MaxDelete: 50, Keep: 10},
+			{Name: "package", Source: filepath.ToSlash(source), Links: fleet.Refuse, MaxDelete: 50, Keep: 10},
 		},
 		Domains: []fleet.Domain{{Name: "apac"}, {Name: "corp"}},
 		Regions: []fleet.Region{{Name: "ap"}, {Name: "emea"}},
 	}
 	for _, s := range []struct{ name, domain, region string }{{"berlin", "corp", "emea"}, {"osaka", "apac", "ap"}, {"tokyo", "apac", "ap"}} {
 		f.Sites = append(f.Sites, fleet.Site{Name: s.name, Domain: s.domain, Region: s.region, Zone: "UTC", Location: time.UTC,
-			Placements: []fleet.Placement{{Channel: "package", Target: filepath.ToSlash(filepath.Join(dir, "sites", s.name, "package")), Locked: fleet.Wait}}})
+			Placements: []fleet.Placement{{Channel: "package", Target: filepath.ToSlash(filepath.Join(dir, "sites", s.name, "package"))}}})
 	}
 	// Only berlin has drivers.
-	f.Sites[0].Placements = append([]fleet.Placement{{Channel: "driver", Target: filepath.ToSlash(filepath.Join(dir, "sites", "berlin", "driver")), Locked: fleet.Wait}}, f.Sites[0].Placements...)
+	f.Sites[0].Placements = append([]fleet.Placement{{Channel: "driver", Target: filepath.ToSlash(filepath.Join(dir, "sites", "berlin", "driver"))}}, f.Sites[0].Placements...)
 	return f
 }
 

@@ -9,17 +9,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
-)
 
-// LockPolicy says what a site does about a file of the target that it cannot
-// replace now.
-type LockPolicy string
-
-const (
-	// Wait commits nothing of a release until all of it can be committed.
-	Wait LockPolicy = "wait"
-	// Partial commits the rest; the run ends incomplete.
-	Partial LockPolicy = "partial"
+	"nightferry/internal/policy"
 )
 
 // LinkPolicy says what a publish does about links and special files, which a
@@ -59,21 +50,9 @@ type Channel struct {
 	Keep       int           // newest releases, at least 1
 	KeepWithin time.Duration // also what was the newest within this time; 0: nothing more
 
-	// Policies at the sites. Locked and Prune are what a placement has unless
-	// it says otherwise: who applies a release asks the placement.
-	Locked       LockPolicy
-	Prune        bool     // also delete what the site added
-	Ignore       []string // patterns of what a site may keep beside the release, not reported and not pruned
-	LogUnchanged bool     // log a line for each unchanged file too
-
-	MeasureRate int64 // bytes per second of the Core's own reading of the source; 0: no limit
-
-	// Checks of what lies at the sites.
-	Scrub     time.Duration // from one reading of every byte to the next; 0: never
-	ScrubRate int64         // bytes per second that checks read; 0: no limit
-
-	Cadence  string // when the Core publishes, as package window reads it; empty: never by itself
-	Priority int    // the higher moves first; with the same, the smaller
+	LogUnchanged bool   // log a line for each unchanged file too
+	MeasureRate  int64  // bytes per second of the Core's own reading of the source; 0: no limit
+	Cadence      string // when the Core publishes, as package window reads it; empty: never by itself
 }
 
 // Domain is a security realm.
@@ -102,16 +81,11 @@ type Site struct {
 	Placements []Placement // sorted by Channel, each channel once
 }
 
-// Placement says where a channel lies at a site, and how it gets there.
+// Placement is where a channel is stored at a site, and its resolved policy.
 type Placement struct {
 	Channel string
 	Target  string // folder at the site: absolute POSIX, drive or UNC path, see CheckTarget
-	Rate    int64  // bytes per second of this channel; 0: no limit but the site's
-	Locked  LockPolicy
-	Prune   bool
-	// ReportOnly: what is found to differ is reported, and not repaired by itself.
-	ReportOnly bool
-	Windows    string // when it may move, as package window reads it; empty: always
+	policy.Policy
 }
 
 func find[T any](list []T, name string, of func(*T) string) *T {
@@ -142,8 +116,12 @@ func (f *Fleet) Site(name string) *Site {
 	return find(f.Sites, name, func(s *Site) string { return s.Name })
 }
 
-// Placement returns where the channel lies at the site, or nil.
+// Placement returns where the channel lies at the site, or nil. A nil Site has
+// none: a reload can remove a site while one of its messages is handled.
 func (s *Site) Placement(channel string) *Placement {
+	if s == nil {
+		return nil
+	}
 	return find(s.Placements, channel, func(p *Placement) string { return p.Channel })
 }
 

@@ -13,12 +13,12 @@ import (
 
 func model() *Fleet {
 	ch := func(name string) Channel {
-		return Channel{Name: name, Source: "/src/" + name, Links: Refuse, MaxDelete: 25, Keep: 10, Locked: Wait}
+		return Channel{Name: name, Source: "/src/" + name, Links: Refuse, MaxDelete: 25, Keep: 10}
 	}
 	site := func(name, domain, region string, channels ...string) Site {
 		s := Site{Name: name, Domain: domain, Region: region, Zone: "UTC", Location: time.UTC}
 		for _, c := range channels {
-			s.Placements = append(s.Placements, Placement{Channel: c, Target: `D:\` + c, Locked: Wait})
+			s.Placements = append(s.Placements, Placement{Channel: c, Target: `D:\` + c})
 		}
 		return s
 	}
@@ -91,7 +91,6 @@ func TestValidate(t *testing.T) {
 		{`channel "image": max_delete_files: -1:`, func(f *Fleet) { f.Channels[0].MaxDeleteFiles = -1 }},
 		{`channel "image": keep: 0:`, func(f *Fleet) { f.Channels[0].Keep = 0 }},
 		{`channel "image": keep_within: -1ns:`, func(f *Fleet) { f.Channels[0].KeepWithin = -1 }},
-		{`channel "image": locked: "x":`, func(f *Fleet) { f.Channels[0].Locked = "x" }},
 		{`region "aa": name: it stands after "eu"`, func(f *Fleet) { f.Regions = []Region{{"ap"}, {"eu"}, {"aa"}} }},
 		{`domain "emea": name: two domains have it`, func(f *Fleet) { f.Domains = []Domain{{Name: "apac"}, {Name: "emea"}, {Name: "emea"}} }},
 		{`domain "enrol": name: name "enrol": nightferry uses it itself`, func(f *Fleet) { f.Domains = append(f.Domains, Domain{Name: "enrol"}) }},
@@ -108,7 +107,7 @@ func TestValidate(t *testing.T) {
 		{`site "osaka": channel "package": targets: folder "d:/": it is the root`, func(f *Fleet) { f.Sites[1].Placements[0].Target = "d:/" }},
 		{`site "osaka": channel "package": targets: folder "/src" overlaps "/src/image", the source of`, func(f *Fleet) { f.Sites[1].Placements[0].Target = "/src" }},
 		{`site "berlin": channel "package": targets: folder "d:/IMAGE/x" overlaps "D:\\image"`, func(f *Fleet) { f.Sites[0].Placements[1].Target = "d:/IMAGE/x" }},
-		{`site "osaka": channel "package": locked: ""`, func(f *Fleet) { f.Sites[1].Placements[0].Locked = "" }},
+		{`site "osaka": channel "package": ignore: patterns of 16385 bytes: want at most 16384`, func(f *Fleet) { f.Sites[1].Placements[0].Ignore = []string{strings.Repeat("x", 16385)} }},
 	} {
 		f := model()
 		tt.spoil(f)

@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
+
+	"nightferry/internal/policy"
 )
 
 // Problem is one broken rule, and the entry that breaks it. Fields other than
@@ -95,13 +98,6 @@ func (v *validator) channel(c *Channel) {
 	if c.KeepWithin < 0 {
 		v.add(at, "keep_within", "%v: want no negative time", c.KeepWithin)
 	}
-	v.locked(at, c.Locked)
-}
-
-func (v *validator) locked(at Problem, l LockPolicy) {
-	if l != Wait && l != Partial {
-		v.add(at, "locked", "%q: want %s or %s", l, Wait, Partial)
-	}
 }
 
 func (v *validator) site(s *Site) {
@@ -154,8 +150,10 @@ func (v *validator) placement(s *Site, i int) {
 	if i > 0 && s.Placements[i-1].Channel >= p.Channel {
 		v.add(at, "targets", "channel %q stands after %q: sort them by name, each once", p.Channel, s.Placements[i-1].Channel)
 	}
-	v.locked(at, p.Locked)
 	v.rate(at, p.Rate)
+	if n := len(strings.Join(p.Ignore, "")); n > policy.MaxIgnore {
+		v.add(at, "ignore", "patterns of %d bytes: want at most %d together", n, policy.MaxIgnore)
+	}
 	if err := CheckTarget(p.Target); err != nil {
 		v.add(at, "targets", "%v", err)
 		return

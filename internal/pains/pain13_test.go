@@ -32,11 +32,11 @@ func TestPain13_LongPaths(t *testing.T) {
 // A file that a program holds open is named, and the run is never "verified": with wait nothing is done, with partial the
 // rest.
 func TestPain13_LockedFile(t *testing.T) {
-	for _, policy := range []apply.Policy{apply.Wait, apply.Partial} {
+	for _, partial := range []bool{false, true} {
 		w, site := twoReleases(t)
 		was := look(t, site)
 		held := []string{"edit", "gone", "swap-b"}
-		locked := func(o *apply.Options) { o.Locked, o.Observer = policy, locks(held...) }
+		locked := func(o *apply.Options) { o.Partial, o.Observer = partial, locks(held...) }
 		p, err := w.pull(site, locked)
 		must(t, err)
 		if p.Verdict != apply.Incomplete {
@@ -52,12 +52,12 @@ func TestPain13_LockedFile(t *testing.T) {
 			}
 		}
 		want := apply.Added
-		if policy == apply.Wait {
+		if !partial {
 			want = ""
 			same(t, was, now)
 		}
 		if got := p.files["added"].Outcome; got != want {
-			t.Errorf("policy %v: a file that is free was %q, want %q", policy, got, want)
+			t.Errorf("partial %t: a file that is free was %q, want %q", partial, got, want)
 		}
 		// A no-op does not hide it either.
 		if p, err = w.pull(site, locked); err != nil || p.Verdict != apply.Incomplete {

@@ -43,9 +43,9 @@ type Finding struct {
 
 // Options of [Run].
 type Options struct {
-	Quick   bool                             // names, sizes, times and modes only
-	Workers int                              // files read at once; 0: as many as there are processors
-	Ignore  func(path string, dir bool) bool // of what is not in the release: no finding; for a folder, with all below
+	Quick   bool           // names, sizes, times and modes only
+	Workers int            // files read at once; 0: as many as there are processors
+	Ignore  *scan.Patterns // what they skip is no finding, if it is not in the release; nil: nothing
 
 	// After resumes: nothing is looked at up to and including this path.
 	After string
@@ -229,7 +229,7 @@ func (r *run) extra(ctx context.Context, it *scan.Item) error {
 	if below(r.ignored, it.Path) {
 		return nil
 	}
-	if r.o.Ignore != nil && r.o.Ignore(it.Path, it.Kind == scan.Dir) {
+	if r.o.Ignore.Skip(it.Path, it.Kind == scan.Dir) {
 		if it.Kind == scan.Dir {
 			r.ignored = strings.Clone(it.Path)
 		}

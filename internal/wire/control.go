@@ -1,6 +1,9 @@
 package wire
 
-import "nightferry/internal/digest"
+import (
+	"nightferry/internal/digest"
+	"nightferry/internal/policy"
+)
 
 // State is what a site should hold: level-triggered, complete, ordered by the
 // revision that is its signed number. A site drops one that is older than what
@@ -37,24 +40,17 @@ type Desired struct {
 	Number  uint64        // of the release; 0: none published yet
 	Release digest.Digest // of the release object
 	Target  string        // folder at the site
-	Partial bool          // locked files: the rest goes on
-	Prune   bool          // what the site added is deleted
-	Rate    int64         // bytes per second; 0: no limit of its own
 	Nonce   []byte        // 16 bytes, to be repeated in the attestation
 	Start   uint64        // grows with every order to start now; 0: never ordered
 	DryRun  bool          // the order Start is a dry run: report what would move, change nothing
 	Rehash  bool          // the order Start reads every byte
 
-	Windows  string // rule, as package window writes it; empty: always
-	Now      bool   // the order Start is obeyed also while no window is open
-	Priority int64  // the higher goes first; with the same, the smaller
-	Bytes    int64  // of the release
+	Now    bool  // the order Start is obeyed also while no window is open
+	Bytes  int64 // of the release
+	Check  uint8 // the order Start is a check, which changes nothing: CheckQuick or CheckFull; 0: it is none
+	Verify bool  // the order Start was given to verify
 
-	ReportOnly bool  // what is found to differ from a release that the site holds is reported, and not repaired by itself
-	Scrub      int64 // seconds from one reading of every byte to the next; 0: never
-	ScrubRate  int64 // bytes per second that checks read; 0: no limit
-	Check      uint8 // the order Start is a check, which changes nothing: CheckQuick or CheckFull; 0: it is none
-	Verify     bool  // the order Start was given to verify
+	policy.Policy `cbor:"policy"` // the tag makes it one element, an array of its own
 }
 
 // The checks of Desired.

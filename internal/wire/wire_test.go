@@ -11,11 +11,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"nightferry/internal/digest"
 	"nightferry/internal/frame"
+	"nightferry/internal/policy"
 	"nightferry/internal/trust"
 )
 
@@ -54,8 +56,8 @@ func messages() []message {
 		{VerbChallenge, &Challenge{Public: public(3)}, &Challenge{}},
 		{VerbEnrol, &Enrol{Nonce: []byte{1}, Token: public(4), Proof: []byte{2}, Box: []byte{3}, Version: "1", System: "s"}, &Enrol{}},
 		{VerbState, &State{At: 1, Store: "https://s3.example.com", Beat: 60, Rate: 5, Halt: []byte{1}, Zone: "Asia/Tokyo", Where: []int64{34_690_000, -135_500_000}, Rates: "06:00-20:00 0", Limit: "else 5B", LimitUntil: 9, Rehearsal: []int64{1, 2, 720}, Region: "emea",
-			Desired: []Desired{{Channel: "package", Number: 3, Release: d, Target: "/srv/p", Partial: true, Rate: 1, Nonce: []byte{7}, Start: 2, Rehash: true,
-				Windows: "mon-fri 20:00-06:00", Now: true, Priority: -1, Bytes: 8}}}, &State{}},
+			Desired: []Desired{{Channel: "package", Number: 3, Release: d, Target: "/srv/p", Nonce: []byte{7}, Start: 2, Rehash: true, Now: true, Bytes: 8,
+				Policy: policy.Policy{Rate: 1, Windows: "mon-fri 20:00-06:00", Priority: -1, Partial: true, Ignore: []string{"*.tmp", "own/"}, Scrub: time.Hour, ScrubRate: 4}}}}, &State{}},
 		{VerbAck, &Ack{Generation: []byte{1}, Want: 2, Full: true}, &Ack{}},
 		{VerbURLs, &URLs{ID: 7, Until: 9, Lent: []URL{{Key: "k", URL: "https://h/k?s"}}, Refused: []Refused{{Key: "x", Absent: true, Why: "no"}}}, &URLs{}},
 		{VerbRenewed, &Renewed{JWT: "j"}, &Renewed{}},
