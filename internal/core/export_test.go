@@ -56,6 +56,11 @@ func (c *Core) Exceptions(ctx context.Context, id ledger.RunID) ([]ledger.Except
 	return c.ledger.Exceptions(ctx, ledger.Filter{Run: id, Limit: 1 << 20})
 }
 
+// Guard is what a message that panics meets.
+func (c *Core) Guard(from wire.Address, verb string, handle func()) {
+	c.guard(message{from: from, verb: verb}, handle)
+}
+
 // LinesWithin are the lines of a run's log, where most bytes of texts are held.
 func (c *Core) LinesWithin(ctx context.Context, id ledger.RunID, most int) (lines []record.File, err error) {
 	run, err := c.ledger.Run(ctx, id)
