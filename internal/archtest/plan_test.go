@@ -39,6 +39,7 @@ var rooms = []room{
 	{"internal/durable", ground, "every rename and sync; writes below an os.Root that survive a power cut"},
 	{"internal/text", ground, "what people and their shells wrote, whatever its encoding"},
 	{"internal/frame", ground, "magic, version and canonical CBOR of every artefact"},
+	{"internal/policy", ground, "how a channel is treated at a site: one struct from the configuration to apply"},
 	{"internal/seal", ground, "keys and AES-GCM of an encrypted repository"},
 
 	{"internal/chunk", formats, "where a file is cut"},
@@ -49,8 +50,6 @@ var rooms = []room{
 	{"internal/halt", formats, "the kill switch's orders and their epoch"},
 	{"internal/window", formats, "when a channel may move: wall-clock windows, the dark, rates and cadences"},
 	{"internal/fleet", formats, "the model: channels, domains, regions, sites and the rules between them"},
-
-	{"internal/policy", formats, "how a channel is treated at a site: one struct from the configuration to apply"},
 
 	{"internal/wire", packed, "what the Core and its agents say to each other: messages, subjects, signatures"},
 
