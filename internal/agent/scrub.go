@@ -131,6 +131,13 @@ func lastPass(now time.Time, every time.Duration, site, channel string) time.Tim
 	return time.Unix(0, 0).Add(since - since%every + offset)
 }
 
+// passDue reports whether the pass that became due last is still to be made. One
+// that was noted as done in the future was noted by a clock that was ahead: it
+// must not keep the site from checking until then.
+func passDue(done int64, last, now time.Time) bool {
+	return done < last.Unix() || done > now.Unix()
+}
+
 // startScrub starts a scrub, if one is due and nothing else is, and returns how
 // long until that is to be asked again.
 func (a *agent) startScrub(ctx context.Context, g *errgroup.Group, state *wire.State, night *night, have []spool.Held, now time.Time) time.Duration {
@@ -151,7 +158,7 @@ func (a *agent) startScrub(ctx context.Context, g *errgroup.Group, state *wire.S
 		every := want.Scrub
 		last := lastPass(night.motion.At(now), every, a.id.Site, want.Channel)
 		a.mu.Lock()
-		due := p.began != 0 || p.done < night.motion.When(last).Unix()
+		due := p.began != 0 || passDue(p.done, night.motion.When(last), now)
 		retry := p.retry
 		a.mu.Unlock()
 		switch {

@@ -244,11 +244,14 @@ func (t *teller) incidents(ctx context.Context, now time.Time) ([]alert.Incident
 		return nil, err
 	}
 	list = append(list, open...)
-	left := incident.Symptoms(list, now) // one cause is one mail
+	symptom, known := incident.Symptoms(list, now), map[int64]bool{}
 	var out []alert.Incident
 	for _, i := range list {
-		if !left[i.ID] && i.Kind != string(Full) {
-			left[i.ID] = true
+		if known[i.ID] || i.Kind == string(Full) {
+			continue
+		}
+		known[i.ID] = true
+		if !symptom[i.ID] || t.state.Told[i.ID] != nil { // one cause is one mail; what was told is told to its end
 			out = append(out, t.core.toldAs(i))
 		}
 	}

@@ -43,7 +43,7 @@ type world struct {
 	options  core.Options
 	settings core.Settings
 	core     *core.Core
-	purged   int // purges before this Core began
+	purged   int64 // the last purge before this Core began
 	stop     func()
 
 	mu     sync.Mutex
@@ -234,13 +234,17 @@ func (w *world) untilDeed(what, detail string) {
 	})
 }
 
-func (w *world) purges() int {
+// purges numbers the last purge: the audit forgets, too.
+func (w *world) purges() int64 {
 	w.t.Helper()
-	list, err := w.core.Deeds(w.t.Context(), ledger.DeedFilter{What: "purge"})
+	list, err := w.core.Deeds(w.t.Context(), ledger.DeedFilter{What: "purge", Limit: 1})
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return len(list)
+	if len(list) == 0 {
+		return 0
+	}
+	return list[0].ID
 }
 
 // begun waits for the upkeep with which this Core begins.
