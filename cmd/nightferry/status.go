@@ -141,7 +141,13 @@ func (e *env) sites(ctx context.Context, f *coreFlags, s *sitesFlags) error {
 }
 
 func (e *env) showSites(list []core.SiteStatus, s *sitesFlags) {
-	t := table{head: []string{"SITE", "DOMAIN", "REGION", "CHANNEL", "HOLDS", "WANTS", "STATE", "WHY", "HEARD"}, right: map[int]bool{4: true, 5: true}, cut: []int{2, 1, 0, 3, 7}}
+	// A narrow terminal has no room for what the configuration says anyway.
+	places := 3
+	if w := e.width(); w > 0 && w < 100 {
+		places = 1
+	}
+	head := []string{"SITE", "DOMAIN", "REGION"}[:places]
+	t := table{head: append(head, "CHANNEL", "HOLDS", "WANTS", "STATE", "WHY", "HEARD"), right: map[int]bool{places + 1: true, places + 2: true}, cut: []int{0, places, places + 4}}
 	var notes measurements
 	for _, x := range list {
 		x.Channels = slices.DeleteFunc(x.Channels, func(c core.ChannelStatus) bool { return !s.wants(&c) })
@@ -156,10 +162,10 @@ func (e *env) showSites(list []core.SiteStatus, s *sitesFlags) {
 		case x.Connected:
 			heard = "connected"
 		}
-		first := []string{x.Site, x.Domain, x.Region}
+		first := []string{x.Site, x.Domain, x.Region}[:places:places]
 		for _, c := range x.Channels {
 			t.add(append(first, c.Channel, number(c.Holds), number(c.Wants), stateText(&c), dash(c.Why), heard)...)
-			first, heard = []string{"", "", ""}, ""
+			first, heard = make([]string, places), ""
 			if c.Holds > 0 && !c.Verified.IsZero() {
 				notes.add(c.Channel, c.Holds, c.Measured)
 			}

@@ -100,7 +100,7 @@ func (c *Core) behindFor(s *fleet.Site, st *SiteStatus, ch *ChannelStatus) (out 
 	}
 	now := c.wall()
 	if opens := c.settings.Load().nights.opens(s.Name, ch.Channel, now); !opens.IsZero() {
-		add("window opens "+opens.UTC().Format("01-02 15:04Z"), rel.Published, "the release waits for the site's window", fmt.Sprintf("nightferry sync --site %s --channel %s --now does not wait", s.Name, ch.Channel))
+		add("window "+opens.UTC().Format("01-02 15:04Z"), rel.Published, "the release waits for the site's window", fmt.Sprintf("nightferry sync --site %s --channel %s --now does not wait", s.Name, ch.Channel))
 	} else if rate, until := c.ratesOf(s, wire.Address{Domain: s.Domain, Site: s.Name}, now).Rate(now, s.Location); rate == 0 {
 		end := "until it is changed"
 		if !until.IsZero() {

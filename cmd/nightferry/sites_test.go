@@ -1,0 +1,57 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"nightferry/internal/core"
+)
+
+// TestSitesFit: at 80 columns the sites' table still says why, whole.
+func TestSitesFit(t *testing.T) {
+	now := time.Date(2026, 3, 29, 14, 0, 0, 0, time.UTC)
+	list := func() []core.SiteStatus {
+		return []core.SiteStatus{
+			{Site: "kuala-lumpur", Domain: "apac", Region: "ap", Enrolled: now, Connected: true, Channels: []core.ChannelStatus{
+				{Channel: "package", Holds: 12, Wants: 13, State: "waiting", Why: "window 03-29 20:00Z"},
+				{Channel: "driver", Holds: 3, Wants: 3, State: "current"}}},
+			{Site: "lisbon", Domain: "corp", Region: "emea", Enrolled: now, Seen: now.Add(-3 * time.Hour), Channels: []core.ChannelStatus{
+				{Channel: "package", Holds: 12, Wants: 13, State: "away", Why: "no message"}}},
+		}
+	}
+	for _, tt := range []struct {
+		columns, states string
+		want, not       []string
+	}{
+		{"79", "", []string{"window 03-29 20:00Z", "3 hours ago", "kuala-lumpur", "driver"}, []string{"emea"}},
+		{"120", "", []string{"window 03-29 20:00Z", "emea", "apac"}, nil},
+		{"79", "away", []string{"lisbon", "no message"}, []string{"kuala-lumpur"}},
+	} {
+		t.Setenv("COLUMNS", tt.columns)
+		var out bytes.Buffer
+		e := &env{stdout: &out, now: func() time.Time { return now }}
+		s := &sitesFlags{}
+		if tt.states != "" {
+			s.states = []string{tt.states}
+		}
+		e.showSites(list(), s)
+		for line := range strings.Lines(out.String()) {
+			if n := utf8.RuneCountInString(strings.TrimRight(line, "\n")); tt.columns == "79" && n > 79 {
+				t.Errorf("%d columns: %s", n, line)
+			}
+		}
+		for _, w := range tt.want {
+			if !strings.Contains(out.String(), w) {
+				t.Errorf("%+v: no %q in\n%s", tt, w, out.String())
+			}
+		}
+		for _, w := range tt.not {
+			if strings.Contains(out.String(), w) {
+				t.Errorf("%+v: %q in\n%s", tt, w, out.String())
+			}
+		}
+	}
+}
