@@ -121,7 +121,20 @@ func (a *asker) stream(ctx context.Context, method, path string, query url.Value
 	return a.named(a.Stream(ctx, method, path, query, in, fn))
 }
 
+// silentError says that the Core runs and hangs.
+type silentError struct{ error }
+
+func (e *silentError) Unwrap() error { return e.error }
+
+// Remedy names the ways that do not need the Core.
+func (e *silentError) Remedy() string {
+	return "look at its process and its log; to stop sites without it: nightferry halt STORE --all, or nightferry-agent halt on a site"
+}
+
 func (a *asker) named(err error) error {
+	if errors.Is(err, api.ErrSilent) {
+		return &silentError{err}
+	}
 	if errors.Is(err, api.ErrDown) {
 		return &downError{a.path}
 	}

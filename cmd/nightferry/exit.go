@@ -141,7 +141,7 @@ func isUntrusted(err error) bool {
 
 func isUnreachable(err error) bool {
 	k := bucket.KindOf(err)
-	return k == bucket.KindUnreachable || k == bucket.KindThrottled || errors.Is(err, api.ErrDown)
+	return k == bucket.KindUnreachable || k == bucket.KindThrottled || errors.Is(err, api.ErrDown) || errors.Is(err, api.ErrSilent)
 }
 
 func isDenied(err error) bool {

@@ -17,6 +17,10 @@ const MaxBody = 1 << 20
 // ErrDown says that no Core listens where the client looks.
 var ErrDown = errors.New("no Core is running there")
 
+// ErrSilent says that a Core took a call and did not answer it in time. It may
+// still do what it was asked.
+var ErrSilent = errors.New("the Core does not answer")
+
 // Caller is who is at the other end of a connection, as the system knows them.
 type Caller struct {
 	User string // account name, or the number of one that has no name

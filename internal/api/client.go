@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"time"
 )
 
 // maxAnswer bounds an answer, and a line of a stream, in bytes.
@@ -18,25 +19,31 @@ const maxAnswer = 64 << 20
 
 // Client asks the Core whose data folder it was given.
 type Client struct {
-	dir  string
-	http *http.Client
+	dir    string
+	within time.Duration
+	http   *http.Client
 }
 
 // NewClient returns a client for the Core that keeps its data in dir. Nothing
 // is asked yet.
 func NewClient(dir string) *Client {
-	return &Client{dir, &http.Client{Transport: &http.Transport{
+	return &Client{dir, answerWithin, &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, dir) },
 	}}}
 }
+
+// answerWithin bounds how long Call waits for a whole answer.
+const answerWithin = 30 * time.Second
 
 // Close lets go of idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // Call asks and decodes the answer into out, unless that is nil. in is the
-// request's body; nil: none. An error is an *Error where the Core said so, and
-// ErrDown where there is none.
+// request's body; nil: none. An error is an *Error where the Core said so,
+// ErrDown where there is none, and ErrSilent where it takes more than 30 seconds.
 func (c *Client) Call(ctx context.Context, method, path string, query url.Values, in, out any) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, c.within, fmt.Errorf("%w within %s", ErrSilent, c.within))
+	defer cancel()
 	body, err := c.do(ctx, method, path, query, in)
 	if err != nil {
 		return err
