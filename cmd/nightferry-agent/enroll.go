@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"nightferry/internal/agent"
+	"nightferry/internal/durable"
 	"nightferry/internal/text"
 )
 
@@ -48,16 +49,14 @@ func (e *env) token(f *joinFlags, args []string) (string, error) {
 		e.started = false // a mistake of the command line
 		return "", errors.New("give the token or --token-file FILE")
 	}
-	r := e.stdin
-	if f.tokenFile != "-" {
-		file, err := os.Open(f.tokenFile)
-		if err != nil {
-			return "", fmt.Errorf("read the token: %w", err)
-		}
-		defer func() { _ = file.Close() }() // it was only read
-		r = file
+	const most = 64 << 10
+	var b []byte
+	var err error
+	if f.tokenFile == "-" {
+		b, err = io.ReadAll(io.LimitReader(e.stdin, most))
+	} else {
+		b, err = durable.ReadTrusted(f.tokenFile, most)
 	}
-	b, err := io.ReadAll(io.LimitReader(r, 64<<10))
 	if err != nil {
 		return "", fmt.Errorf("read the token: %w", err)
 	}

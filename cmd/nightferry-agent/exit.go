@@ -47,7 +47,9 @@ func exits() []exit {
 			var n net.Error
 			return errors.As(err, &n) || errors.Is(err, agent.ErrNoAnswer)
 		}},
-		{7, "denied", "key files can be read by others, or this account may not do that", func(err error) bool { return errors.Is(err, durable.ErrExposed) || errors.Is(err, fs.ErrPermission) }},
+		{7, "denied", "key files can be read or changed by others, or this account may not do that", func(err error) bool {
+			return errors.Is(err, durable.ErrExposed) || errors.Is(err, durable.ErrUntrusted) || errors.Is(err, fs.ErrPermission)
+		}},
 		{9, "conflict", "another agent runs in that folder", is(durable.ErrBusy)},
 		{11, "full", "no space left", func(err error) bool { return errors.Is(err, spool.ErrFull) || durable.IsDiskFull(err) }},
 		{13, "newer", "the Core, or the agent's database, is newer than this program", func(err error) bool {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"net/http"
 	"net/url"
@@ -40,10 +39,11 @@ func newCore(e *env) *cobra.Command {
 type coreFlags struct{ config string }
 
 func (f *coreFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.config, "config", "", "the Core's configuration `FILE` (or NIGHTFERRY_CONFIG; else nightferry.yaml here, or the system's)")
+	cmd.Flags().StringVar(&f.config, "config", "", "the Core's configuration `FILE` (or NIGHTFERRY_CONFIG; else the system's)")
 }
 
-// path returns the configuration file.
+// path returns the configuration file. The current folder is not searched: it
+// may be another account's, whose Core would get the secret or the halt order.
 func (f *coreFlags) path() (string, error) {
 	p := f.config
 	if p == "" {
@@ -52,12 +52,11 @@ func (f *coreFlags) path() (string, error) {
 	if p != "" {
 		return filepath.Abs(p)
 	}
-	for _, p := range []string{configName, systemConfig()} {
-		if _, err := os.Stat(p); err == nil {
-			return filepath.Abs(p)
-		}
+	p = systemConfig()
+	if absent, err := confirmAbsent(p); err != nil || !absent {
+		return p, err
 	}
-	return "", &absentError{fmt.Sprintf("there is no %s here, nor %s", configName, systemConfig()), "name the configuration with --config FILE or " + envConfig + ", or make one: nightferry core init DIR"}
+	return "", &absentError{"there is no configuration at " + p, "name the configuration with --config FILE or " + envConfig + ", or make one: nightferry core init DIR"}
 }
 
 // systemConfig is where a Core's configuration lies if nobody says.

@@ -111,7 +111,7 @@ func (x *coreBox) mayNotAsk() {
 		}
 	}
 	cmd := exec.Command(filepath.Join(dir, "nightferry"), "gc", x.store)
-	cmd.Dir, cmd.Env = dir, append(x.env, "NIGHTFERRY_STATE="+state)
+	cmd.Dir, cmd.Env = dir, append(x.env, "NIGHTFERRY_STATE="+state, envConfig+"="+filepath.Join(dir, configName))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	out, err := cmd.CombinedOutput()
 	if err != nil {

@@ -46,7 +46,7 @@ func newCoreBoxOver(t *testing.T, b s3test.Bucket) *coreBox {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	x := &coreBox{t: t, dir: dir, store: b.URL("fleet"), config: filepath.Join(dir, "nightferry.yaml"), env: append(append(os.Environ(), b.Env()...), "NIGHTFERRY_STATE="+filepath.Join(dir, "cli-state"))}
+	x := &coreBox{t: t, dir: dir, store: b.URL("fleet"), config: filepath.Join(dir, "nightferry.yaml"), env: append(append(os.Environ(), b.Env()...), "NIGHTFERRY_STATE="+filepath.Join(dir, "cli-state"), envConfig+"="+filepath.Join(dir, configName))}
 	x.must("core", "init", dir, "--store", b.URL("fleet"), "--host", "localhost", "--create-repository")
 	return x
 }

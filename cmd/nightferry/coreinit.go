@@ -137,7 +137,7 @@ func (e *env) coreConfig(dir string, f *coreInitFlags, path string) (*config.Con
 		host = hostname()
 	}
 	if absent {
-		root, err := durable.Open(dir, durable.Options{Create: true})
+		root, err := durable.Open(dir, durable.Options{Create: true, Trusted: true})
 		if err != nil {
 			return nil, err
 		}
@@ -195,7 +195,7 @@ func (e *env) coreKeys(ctx context.Context, dir string, c *config.Config, master
 	} else if err = adoptRepository(f, &o); err != nil {
 		return err
 	}
-	root, err := durable.Open(c.Data, durable.Options{})
+	root, err := durable.Open(c.Data, durable.Options{Trusted: true})
 	if err != nil {
 		return err
 	}

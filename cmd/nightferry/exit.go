@@ -54,7 +54,7 @@ func exits() []exit {
 		{4, "refused", "a guard stopped it before anything was published or changed", isRefused},
 		{5, "untrusted", "unsigned, altered, signed by a key that does not count, or older than seen before", isUntrusted},
 		{6, "unreachable", "the store or the Core does not answer, or kept telling us to slow down", isUnreachable},
-		{7, "denied", "credentials or keys are lacking, wrong, expired, or readable by others", isDenied},
+		{7, "denied", "credentials or keys are lacking, wrong, expired, or readable or changeable by others", isDenied},
 		{8, "halted", "an active halt order stops it", as[*halt.Error]},
 		{9, "conflict", "another push, pull or init was there first, or is running", isConflict},
 		{10, "incomplete", "it ended, but some files are locked or failed", as[*incompleteError]},
@@ -146,7 +146,7 @@ func isUnreachable(err error) bool {
 
 func isDenied(err error) bool {
 	k := bucket.KindOf(err)
-	return k == bucket.KindDenied || k == bucket.KindExpired || errors.Is(err, repo.ErrKey) || errors.Is(err, durable.ErrExposed) || errors.Is(err, vault.ErrMaster) || as[*keyError](err)
+	return k == bucket.KindDenied || k == bucket.KindExpired || errors.Is(err, repo.ErrKey) || errors.Is(err, durable.ErrExposed) || errors.Is(err, durable.ErrUntrusted) || errors.Is(err, vault.ErrMaster) || as[*keyError](err)
 }
 
 func isEndpoint(err error) bool { return bucket.KindOf(err) == bucket.KindEndpoint }

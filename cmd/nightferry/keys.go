@@ -52,21 +52,7 @@ func (e *keyError) Remedy() string { return e.remedy }
 
 // readSecret reads a file that only its owner may read.
 func readSecret(path string) ([]byte, error) {
-	if err := durable.Private(path); err != nil {
-		return nil, err
-	}
-	return readKeyFile(path)
-}
-
-func readKeyFile(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() || info.Size() > maxKeyFile {
-		return nil, fmt.Errorf("read key file %q: it is no file of at most %d bytes", path, maxKeyFile)
-	}
-	return text.ReadFile(path, maxKeyFile)
+	return text.ReadFile(durable.ReadPrivate, path, maxKeyFile)
 }
 
 // repositoryKey returns the key of an encrypted repository: from the file, or
@@ -143,7 +129,7 @@ func publicKey(use, given string) (trust.Public, error) {
 	if p, err := trust.ParsePublic(use, []byte(given)); err == nil {
 		return p, nil
 	}
-	b, err := readKeyFile(given)
+	b, err := text.ReadFile(durable.ReadTrusted, given, maxKeyFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return trust.Public{}, &absentError{fmt.Sprintf("%s key %q: it is neither 64 hexadecimal digits nor a file", use, given), fmt.Sprintf("name the public half that init wrote, nightferry-%s.pub, or give its digits", use)}
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"nightferry/internal/durable"
 	"nightferry/internal/scan"
 	"nightferry/internal/text"
 )
@@ -30,7 +31,7 @@ func (f *patternFlags) add(cmd *cobra.Command) {
 func (f *patternFlags) patterns() (*scan.Patterns, error) {
 	include, exclude := f.include, f.exclude
 	if f.file != "" {
-		b, err := text.ReadFile(f.file, maxPatterns)
+		b, err := text.ReadFile(durable.ReadTrusted, f.file, maxPatterns)
 		if err != nil {
 			return nil, err
 		}

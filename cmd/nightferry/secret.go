@@ -99,7 +99,7 @@ func (e *env) secretValue(name, file string) ([]byte, error) {
 	var b []byte
 	var err error
 	if file != "" {
-		if b, err = text.ReadFile(file, 4*vault.MaxValue); err != nil {
+		if b, err = text.ReadFile(durable.ReadTrusted, file, 4*vault.MaxValue); err != nil {
 			return nil, fmt.Errorf("read the value: %w", err)
 		}
 	} else if b, err = e.typed("value of " + name); err != nil {

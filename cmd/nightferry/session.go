@@ -208,10 +208,11 @@ func (e *env) openState(id trust.RepoID) (*durable.Root, error) {
 		}
 		dir = filepath.Join(cache, "nightferry")
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	dir = filepath.Join(dir, id.String())
+	if err := durable.MkdirPrivate(dir); err != nil {
 		return nil, fmt.Errorf("make the state folder: %w", err)
 	}
-	return durable.Open(filepath.Join(dir, id.String()), durable.Options{Create: true})
+	return durable.Open(dir, durable.Options{Trusted: true})
 }
 
 // shownStore is a store's URL without what may be secret in it.

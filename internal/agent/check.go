@@ -91,7 +91,7 @@ func notAbove(dir string) error {
 }
 
 func reach(ctx context.Context, id *Identity, o CheckOptions) error {
-	root, err := durable.Open(o.StateDir, durable.Options{})
+	root, err := durable.Open(o.StateDir, durable.Options{Trusted: true})
 	if err != nil {
 		return err
 	}
@@ -157,7 +157,7 @@ type Status struct {
 
 // ReadStatus may be called beside the agent.
 func ReadStatus(ctx context.Context, dir string, now func() time.Time) (s Status, err error) {
-	if s.Identity, err = Load(dir); err != nil {
+	if s.Identity, err = loadSite(dir); err != nil {
 		return s, err
 	}
 	sp, err := spool.Look(ctx, filepath.Join(dir, spoolFile), now)

@@ -74,7 +74,7 @@ func Enrol(ctx context.Context, token string, o EnrolOptions) (*Identity, error)
 	if err := durable.MkdirPrivate(o.StateDir); err != nil {
 		return nil, fmt.Errorf("enrol: %w", err)
 	}
-	root, err := durable.Open(o.StateDir, durable.Options{})
+	root, err := durable.Open(o.StateDir, durable.Options{Trusted: true})
 	if err != nil {
 		return nil, fmt.Errorf("enrol: %w", err)
 	}

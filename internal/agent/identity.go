@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -27,6 +26,9 @@ const (
 	keyFile   = "repository.key" // of an encrypted repository, as hexadecimal digits
 	spoolFile = "agent.db"
 	lockFile  = "lock"
+
+	maxSite = 1 << 20 // bytes of siteFile
+	maxKey  = 4 << 10 // bytes of a secret file
 )
 
 // Identity is who a site is, as its state directory says.
@@ -54,10 +56,20 @@ func (id *Identity) Address() wire.Address { return wire.Address{Domain: id.Doma
 // ErrNotEnrolled says that a state directory holds no identity.
 var ErrNotEnrolled = errors.New("this site is not enrolled: run nightferry-agent enroll TOKEN --allow DIR")
 
-// Load reads the identity of a state directory. It refuses secret files that
-// others can read.
-func Load(dir string) (*Identity, error) {
-	b, err := os.ReadFile(filepath.Join(dir, siteFile))
+// loadSite reads who a site is, without its secrets. It refuses a directory or a
+// file that another account can change.
+func loadSite(dir string) (*Identity, error) {
+	root, err := durable.Open(dir, durable.Options{Trusted: true})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: %w", dir, ErrNotEnrolled)
+	}
+	if err == nil {
+		err = root.Close()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the site's identity: %w", err)
+	}
+	b, err := durable.ReadTrusted(filepath.Join(dir, siteFile), maxSite)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: %w", dir, ErrNotEnrolled)
 	}
@@ -71,6 +83,16 @@ func Load(dir string) (*Identity, error) {
 	raw, err := hex.DecodeString(id.RepoID)
 	if err != nil || copy(id.Repo[:], raw) != len(raw) || len(raw) != len(id.Repo) {
 		return nil, fmt.Errorf("read %s: the repository's id is damaged: restore it, or enrol this site again", filepath.Join(dir, siteFile))
+	}
+	return id, nil
+}
+
+// Load reads the identity of a state directory. It refuses what loadSite does,
+// and secret files that others can read.
+func Load(dir string) (*Identity, error) {
+	id, err := loadSite(dir)
+	if err != nil {
+		return nil, err
 	}
 	if id.seed, err = readPrivate(filepath.Join(dir, seedFile)); err != nil {
 		return nil, fmt.Errorf("read the site's key: %w", err)
@@ -92,10 +114,7 @@ func Load(dir string) (*Identity, error) {
 }
 
 func readPrivate(path string) ([]byte, error) {
-	if err := durable.Private(path); err != nil {
-		return nil, err
-	}
-	b, err := os.ReadFile(path)
+	b, err := durable.ReadPrivate(path, maxKey)
 	return []byte(strings.TrimSpace(string(b))), err
 }
 

@@ -46,10 +46,10 @@ type localStop struct {
 // Halt stops the site of a state directory, until Resume. The order is durable
 // when it returns; LookHalt tells whether a running agent obeys it.
 func Halt(stateDir string, h LocalHalt) error {
-	if _, err := Load(stateDir); err != nil {
+	if _, err := loadSite(stateDir); err != nil {
 		return err
 	}
-	root, err := durable.Open(stateDir, durable.Options{})
+	root, err := durable.Open(stateDir, durable.Options{Trusted: true})
 	if err != nil {
 		return fmt.Errorf("halt: %w", err)
 	}
@@ -69,7 +69,7 @@ func Halt(stateDir string, h LocalHalt) error {
 
 // Resume lifts what Halt ordered; fs.ErrNotExist: there is no such order.
 func Resume(stateDir string) error {
-	root, err := durable.Open(stateDir, durable.Options{})
+	root, err := durable.Open(stateDir, durable.Options{Trusted: true})
 	if err != nil {
 		return fmt.Errorf("resume: %w", err)
 	}
@@ -86,13 +86,16 @@ func Resume(stateDir string) error {
 // LookHalt returns the order that stops the site of a state directory; nil:
 // there is none.
 func LookHalt(stateDir string) (*LocalHalt, error) {
-	h, err := readHaltFile(stateDir)
-	if h == nil || err != nil {
-		return nil, err
+	root, err := durable.Open(stateDir, durable.Options{Trusted: true})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
 	}
-	root, err := durable.Open(stateDir, durable.Options{})
 	if err != nil {
 		return nil, err
+	}
+	h, err := readHaltFile(stateDir)
+	if h == nil || err != nil {
+		return nil, errors.Join(err, root.Close())
 	}
 	unlock, err := durable.Lock(root, lockFile)
 	switch {

@@ -93,7 +93,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	root, err := durable.Open(o.StateDir, durable.Options{})
+	root, err := durable.Open(o.StateDir, durable.Options{Trusted: true})
 	if err != nil {
 		return fmt.Errorf("agent: %w", err)
 	}

@@ -52,8 +52,7 @@ func dial(ctx context.Context, dir string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	var d net.Dialer
-	c, err := d.DialContext(ctx, "unix", path)
+	c, err := dialTrusted(ctx, dir, path)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
 		return nil, ErrDown
 	}
@@ -61,6 +60,26 @@ func dial(ctx context.Context, dir string) (net.Conn, error) {
 		return nil, &Error{Code: "denied", Message: fmt.Sprintf("this account may not use the socket %q", path), Fix: "use the account that the Core runs as, or root"}
 	}
 	return c, err
+}
+
+// dialTrusted connects only to a server that a trusted account runs, in a
+// folder that no other account can change: what is sent may be a secret or a
+// halt order.
+func dialTrusted(ctx context.Context, dir, path string) (net.Conn, error) {
+	root, err := durable.Open(dir, durable.Options{Trusted: true})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = root.Close() }() // it was only looked at
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "unix", path)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := peer(c); err != nil {
+		return nil, errors.Join(&Error{Code: "denied", Message: fmt.Sprintf("the server of the socket %q is not trusted: %v", path, err), Fix: "use the account that the Core runs as, and look at who made that socket"}, c.Close())
+	}
+	return c, nil
 }
 
 func socketPath(dir string) (string, error) {

@@ -40,7 +40,7 @@ func Listen(dir string) (net.Listener, error) {
 	name := `\\.\pipe\nightferry-` + hex.EncodeToString(random)
 	l, err := winio.ListenPipe(name, &winio.PipeConfig{
 		// Protected: SYSTEM, the administrators and this account; nobody else, and nobody over the network.
-		SecurityDescriptor: "D:P(D;;GA;;;NU)(A;;GA;;;SY)(A;;GA;;;BA)(A;;GA;;;" + own + ")",
+		SecurityDescriptor: "O:" + own + "D:P(D;;GA;;;NU)(A;;GA;;;SY)(A;;GA;;;BA)(A;;GA;;;" + own + ")",
 	})
 	if err != nil {
 		return nil, fmt.Errorf("listen on the local pipe: %w", err)
@@ -65,16 +65,13 @@ func ownSID() (string, error) {
 
 func dial(ctx context.Context, dir string) (net.Conn, error) {
 	path := filepath.Join(dir, pipeFile)
-	name, err := os.ReadFile(path)
+	name, owner, err := durable.ReadOwned(path, 256)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, ErrDown
 	case errors.Is(err, fs.ErrPermission):
 		return nil, &Error{Code: "denied", Message: fmt.Sprintf("this account may not read %q", path), Fix: "use the account that the Core runs as, or an administrator's elevated prompt"}
 	case err != nil:
-		return nil, err
-	}
-	if err := durable.Private(path); err != nil {
 		return nil, err
 	}
 	if !regexp.MustCompile(`^\\\\\.\\pipe\\nightferry-[0-9a-f]{32}$`).Match(name) {
@@ -84,7 +81,33 @@ func dial(ctx context.Context, dir string) (net.Conn, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, ErrDown
 	}
-	return c, err
+	if err != nil {
+		return nil, err
+	}
+	if err := servedBy(c, owner); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
+}
+
+// servedBy refuses a pipe that another account than the data folder's serves.
+func servedBy(c net.Conn, owner *windows.SID) error {
+	f, ok := c.(interface{ Fd() uintptr })
+	if !ok {
+		return fmt.Errorf("owner of a %T: want a named pipe", c)
+	}
+	sd, err := windows.GetSecurityInfo(windows.Handle(f.Fd()), windows.SE_KERNEL_OBJECT, windows.OWNER_SECURITY_INFORMATION)
+	if err != nil {
+		return fmt.Errorf("owner of the local pipe: %w", err)
+	}
+	server, _, err := sd.Owner()
+	if err != nil || server == nil {
+		return errors.Join(errors.New("the local pipe has no owner"), err)
+	}
+	if !server.Equals(owner) && !durable.Trusts(server) {
+		return &Error{Code: "denied", Message: "the local pipe is served by another account than the Core's data folder belongs to: " + server.String(), Fix: "stop that process, and restart the Core"}
+	}
+	return nil
 }
 
 // peer says who is at the other end. The pipe's access list has let them in.

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// peer says who is at the other end, and refuses everybody but the Core's own
-// account and root.
+// peer returns the account at the other end, of a client or of the server, and
+// refuses all but this process's own account and root.
 func peer(c net.Conn) (Caller, error) {
 	u, ok := c.(*net.UnixConn)
 	if !ok {

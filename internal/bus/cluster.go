@@ -8,19 +8,22 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"time"
 
 	"github.com/nats-io/jwt/v2"
 
+	"nightferry/internal/durable"
 	"nightferry/internal/text"
 )
+
+// maxFile bounds a file of credentials or of a certificate, in bytes.
+const maxFile = 64 << 10
 
 // AccountOf reads, from the credentials file of a user on a cluster of one's own, the public key of the user's account.
 // Errors never show what is in the file.
 func AccountOf(credsFile string) (string, error) {
-	text, err := os.ReadFile(credsFile)
+	text, err := durable.ReadPrivate(credsFile, maxFile)
 	if err != nil {
 		return "", fmt.Errorf("read the cluster's credentials: %w", err)
 	}
@@ -42,7 +45,7 @@ func AccountOf(credsFile string) (string, error) {
 // LoadAuthorityFile reads the certificate (PEM) of the authority that signs a cluster's servers: the pin for sites, and
 // the pool for the Core's own client.
 func LoadAuthorityFile(file string) (Pin, *x509.CertPool, error) {
-	authority, err := text.ReadFile(file, 1<<20)
+	authority, err := text.ReadFile(durable.ReadTrusted, file, maxFile)
 	if err != nil {
 		return Pin{}, nil, fmt.Errorf("read the cluster's authority: %w", err)
 	}

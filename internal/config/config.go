@@ -10,6 +10,7 @@ import (
 	"time"
 	_ "time/tzdata" // Windows has no time zones by IANA name
 
+	"nightferry/internal/durable"
 	"nightferry/internal/fleet"
 	"nightferry/internal/text"
 )
@@ -56,14 +57,23 @@ type Retention struct {
 	Runs time.Duration // run summaries; at least as long
 }
 
-// Load reads the file at path. The error is an Errors where the file could be
-// read.
+// Load reads the file at path, which only trusted accounts may be able to
+// change: else the error is durable.ErrUntrusted. The error is an Errors if
+// the file could be read.
 func Load(path string) (*Config, error) {
-	data, err := text.ReadFile(path, 4*maxFile)
+	data, err := readFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("read configuration: %w", err)
+		return nil, err
 	}
 	return Parse(filepath.ToSlash(path), data)
+}
+
+func readFile(path string) ([]byte, error) {
+	b, err := text.ReadFile(durable.ReadTrusted, path, 4*maxFile)
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	return b, nil
 }
 
 // Parse reads a configuration. name is what errors call the file. The error,

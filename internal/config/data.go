@@ -2,19 +2,16 @@ package config
 
 import (
 	"errors"
-	"fmt"
 	"path/filepath"
-
-	"nightferry/internal/text"
 )
 
 // DataFolder returns the data folder that the file at path names, whatever
 // else is wrong in it: a mistake in the file must not keep a running Core from
 // being asked. The error is an Errors where the file could be read.
 func DataFolder(path string) (string, error) {
-	data, err := text.ReadFile(path, 4*maxFile)
+	data, err := readFile(path)
 	if err != nil {
-		return "", fmt.Errorf("read configuration: %w", err)
+		return "", err
 	}
 	c, err := Parse(filepath.ToSlash(path), data)
 	if err == nil {
@@ -30,9 +27,9 @@ func DataFolder(path string) (string, error) {
 		}
 	}
 	d := newDecoder("")
-	var read file
-	if d.decode(data, &read); read.Data == nil {
+	var f file
+	if d.decode(data, &f); f.Data == nil {
 		return "", err
 	}
-	return *read.Data, nil
+	return *f.Data, nil
 }

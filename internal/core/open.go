@@ -94,7 +94,7 @@ func Init(ctx context.Context, o InitOptions) (made *Made, err error) {
 
 // lockData opens the data folder for this process alone.
 func lockData(path string, create bool) (*durable.Root, func() error, error) {
-	dir, err := durable.Open(path, durable.Options{Create: create})
+	dir, err := durable.Open(path, durable.Options{Create: create, Trusted: true})
 	if err != nil {
 		return nil, nil, fmt.Errorf("open the Core's folder: %w", err)
 	}
@@ -182,7 +182,7 @@ func Open(ctx context.Context, o Options, s Settings) (_ *Core, err error) {
 	if err = durable.MkdirPrivate(filepath.Join(o.Data, stateName)); err != nil {
 		return nil, err
 	}
-	if c.state, err = durable.Open(filepath.Join(o.Data, stateName), durable.Options{}); err != nil {
+	if c.state, err = durable.Open(filepath.Join(o.Data, stateName), durable.Options{Trusted: true}); err != nil {
 		return nil, err
 	}
 	if err = c.rehearse(ctx); err != nil {

@@ -76,6 +76,7 @@ type Observer interface {
 type Options struct {
 	Observer Observer // nil: none
 	Create   bool     // make the folder, and its parents, when it is missing
+	Trusted  bool     // refuse a folder that an account that is not trusted can change: ErrUntrusted
 }
 
 // Root is a folder inside which files are changed. It is safe for use by
@@ -125,6 +126,11 @@ func Open(dir string, o Options) (*Root, error) {
 	// would have led elsewhere.
 	if now, err := self.Stat(); err != nil || (!mounted && !os.SameFile(now, info)) {
 		return nil, errors.Join(fmt.Errorf("open folder %q: it was replaced while it was opened: try again", dir), err, r.Close())
+	}
+	if o.Trusted {
+		if err := judgeFolder(abs, info); err != nil {
+			return nil, errors.Join(wrap("open folder", dir, err), r.Close())
+		}
 	}
 	return r, nil
 }

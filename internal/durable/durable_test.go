@@ -372,7 +372,12 @@ func TestLock(t *testing.T) {
 func TestPrivate(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "key")
 	ok(t, WritePrivate(path, []byte("secret")))
-	ok(t, Private(path))
+	if b, err := ReadPrivate(path, 6); err != nil || string(b) != "secret" {
+		t.Errorf("read %q %v", b, err)
+	}
+	if _, err := ReadPrivate(path, 5); err == nil {
+		t.Error("a file above the limit was read")
+	}
 	if err := WritePrivate(path, []byte("other")); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("overwrite: %v", err)
 	}
@@ -380,10 +385,13 @@ func TestPrivate(t *testing.T) {
 		t.Errorf("read %q %v", b, err)
 	}
 	expose(t, path)
-	if err := Private(path); !errors.Is(err, ErrExposed) {
+	if _, err := ReadPrivate(path, 6); !errors.Is(err, ErrExposed) {
 		t.Errorf("exposed: %v", err)
 	}
-	if err := Private(path + ".none"); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := ReadTrusted(path, 6); err != nil {
+		t.Errorf("no secret, and others may read it: %v", err)
+	}
+	if _, err := ReadPrivate(path+".none", 6); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("missing: %v", err)
 	}
 }
@@ -405,8 +413,8 @@ func TestErrorsNameActAndThing(t *testing.T) {
 func TestMkdirPrivate(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a", "b")
 	ok(t, MkdirPrivate(dir))
-	if err := Private(dir); err != nil {
-		t.Error(err)
-	}
 	ok(t, MkdirPrivate(dir))
+	f, err := openTrusted(dir)
+	ok(t, err)
+	ok(t, errors.Join(judgePrivate(f), f.Close()))
 }

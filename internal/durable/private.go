@@ -29,8 +29,10 @@ func WritePrivate(path string, data []byte) error {
 
 // MkdirPrivate makes a folder, and its parents where they are missing, that
 // only its owner can look into (on Windows: the owner, SYSTEM and the
-// administrators), with all that will be made in it. One that is there already
-// becomes so; what it holds on Windows inherits that.
+// administrators), with all that will be made in it. A folder that is there
+// already becomes so if its owner is trusted, else the error is ErrUntrusted;
+// what it holds on Windows inherits that. Open it with [Options].Trusted, which
+// judges what was put there before.
 func MkdirPrivate(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return wrap("create folder", path, err)

@@ -35,6 +35,9 @@ func (r *Root) openat2(name string, how unix.OpenHow) (int, error) {
 	}
 }
 
+// walkFlags open a folder without the right to read it.
+const walkFlags = unix.O_PATH
+
 // looksUpInOne reports that openat2 works: the kernel is 5.6 or newer, and no
 // sandbox forbids the call.
 func looksUpInOne(folder *os.File) bool {

@@ -4,7 +4,6 @@ package durable
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 
@@ -72,28 +71,11 @@ func lockFile(f *os.File) error {
 
 func unlockFile(f *os.File) error { return unix.Flock(int(f.Fd()), unix.LOCK_UN) }
 
-// Private refuses a key file that others can read: on Unix any permission bit
-// of group or others, on Windows a right to read for anybody but the owner,
-// SYSTEM and the administrators. The error is [ErrExposed] and names the
-// remedy.
-func Private(path string) error {
-	info, err := os.Stat(path)
-	if err != nil {
-		return wrap("check key file", path, err)
-	}
-	if m := info.Mode().Perm(); m&0o077 != 0 {
-		return fmt.Errorf("check key file %q: %w (mode %04o): chmod 600 it, and replace the key if others may have copied it", path, ErrExposed, m)
-	}
-	return nil
-}
-
 func createPrivate(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
 }
 
 func mkdirPrivate(path string) error { return os.Mkdir(path, 0o700) }
-
-func closeFolder(path string) error { return os.Chmod(path, 0o700) }
 
 func syncParent(dir string) error {
 	d, err := os.Open(dir)

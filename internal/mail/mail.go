@@ -18,6 +18,7 @@ import (
 
 	"github.com/wneessen/go-mail"
 
+	"nightferry/internal/durable"
 	"nightferry/internal/text"
 )
 
@@ -119,6 +120,9 @@ func compose(s Server, m Message) (*mail.Msg, error) {
 	return msg, nil
 }
 
+// maxCAFile bounds a file of certificates, in bytes: a whole system's fits.
+const maxCAFile = 4 << 20
+
 func client(s Server, l *login) (*mail.Client, error) {
 	host, port, err := net.SplitHostPort(s.Addr)
 	if err != nil {
@@ -130,7 +134,7 @@ func client(s Server, l *login) (*mail.Client, error) {
 	}
 	conf := &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
 	if s.CAFile != "" {
-		pem, err := text.ReadFile(s.CAFile, 4<<20)
+		pem, err := text.ReadFile(durable.ReadTrusted, s.CAFile, maxCAFile)
 		if err != nil {
 			return nil, fmt.Errorf("read ca_file: %w", err)
 		}

@@ -45,7 +45,7 @@ func Open(dir string) (*Logs, error) { return open(dir, nil) }
 func open(dir string, obs durable.Observer) (*Logs, error) {
 	_, err := os.Lstat(dir)
 	fresh := errors.Is(err, fs.ErrNotExist)
-	root, err := durable.Open(dir, durable.Options{Create: true, Observer: obs})
+	root, err := durable.Open(dir, durable.Options{Create: true, Trusted: true, Observer: obs})
 	if err != nil {
 		return nil, fmt.Errorf("open logs: %w", err)
 	}

@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
+
+	"nightferry/internal/durable"
 )
 
 // Config describes a service.
@@ -41,11 +44,18 @@ func (c *Config) check() error {
 	return nil
 }
 
-// executable is this program, by a path that stays.
+// executable is this program, by a path that stays and that no other account
+// can change: the service may run as a more powerful one.
 func executable() (string, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return "", fmt.Errorf("find this program: %w", err)
+	}
+	if exe, err = filepath.EvalSymlinks(exe); err == nil {
+		err = durable.CheckTrusted(exe)
+	}
+	if err != nil {
+		return "", fmt.Errorf("make a service of this program: %w", err)
 	}
 	return exe, nil
 }

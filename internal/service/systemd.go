@@ -45,7 +45,7 @@ func Install(ctx context.Context, c Config) error {
 
 // write adds the unit to a folder that has none of that name.
 func write(dir string, c Config, exe string) (err error) {
-	root, err := durable.Open(dir, durable.Options{})
+	root, err := durable.Open(dir, durable.Options{Trusted: true})
 	if err != nil {
 		return fmt.Errorf("the folder of systemd's units: %w", err)
 	}

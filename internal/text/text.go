@@ -8,8 +8,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -47,19 +45,11 @@ func Value(b []byte) ([]byte, error) {
 	return bytes.TrimRight(b, " \t\r\n"), err
 }
 
-// ReadFile reads and decodes a file of at most limit bytes.
-func ReadFile(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
+// ReadFile decodes a file of at most limit bytes that read returns.
+func ReadFile(read func(path string, limit int64) ([]byte, error), path string, limit int64) ([]byte, error) {
+	b, err := read(path, limit)
 	if err != nil {
 		return nil, err
-	}
-	defer func() { _ = f.Close() }() // it was only read
-	b, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(b)) > limit {
-		return nil, fmt.Errorf("read %q: it has more than %d bytes", path, limit)
 	}
 	if b, err = Decode(b); err != nil {
 		return nil, fmt.Errorf("read %q: %w", path, err)

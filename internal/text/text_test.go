@@ -2,6 +2,7 @@ package text
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -58,10 +59,16 @@ func TestReadFile(t *testing.T) {
 	if err := os.WriteFile(p, utf16le("+ **\r\n", true), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if b, err := ReadFile(p, 100); err != nil || string(b) != "+ **\r\n" {
+	read := func(path string, limit int64) ([]byte, error) {
+		if limit != 100 {
+			return nil, fs.ErrInvalid
+		}
+		return os.ReadFile(path)
+	}
+	if b, err := ReadFile(read, p, 100); err != nil || string(b) != "+ **\r\n" {
 		t.Errorf("%q, %v", b, err)
 	}
-	if _, err := ReadFile(p, 4); err == nil {
-		t.Error("a file above the limit was read")
+	if _, err := ReadFile(read, p, 4); err == nil {
+		t.Error("an error of the reader is lost")
 	}
 }

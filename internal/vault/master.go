@@ -58,8 +58,8 @@ func (m Master) encode() []byte {
 
 // LoadMaster returns the key in the environment variable MasterEnv, in
 // hexadecimal or base64, or else the one in the file at path, which only its
-// owner may be able to read: else the error is durable.ErrExposed. getenv may
-// be nil.
+// owner may be able to read: else the error is durable.ErrExposed. Its owner
+// must be trusted: else it is durable.ErrUntrusted. getenv may be nil.
 func LoadMaster(path string, getenv func(string) string) (Master, error) {
 	if getenv != nil {
 		if text := getenv(MasterEnv); text != "" {
@@ -88,11 +88,7 @@ func readMaster(path string) (Master, error) {
 	if path == "" {
 		return Master{}, fmt.Errorf("no key file is named: name one, or set %s", MasterEnv)
 	}
-	// Before it is read: a key that others can read is not worth reading.
-	if err := durable.Private(path); err != nil {
-		return Master{}, err
-	}
-	b, err := text.ReadFile(path, maxMaster)
+	b, err := text.ReadFile(durable.ReadPrivate, path, maxMaster)
 	if err != nil {
 		return Master{}, err
 	}

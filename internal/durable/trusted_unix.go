@@ -1,0 +1,260 @@
+//go:build unix
+
+package durable
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxLinks bounds the links in a path, as the kernel does.
+const maxLinks = 40
+
+// openTrusted opens path for reading after it has judged every folder above by
+// its handle. Links above path are followed when a trusted account made them;
+// path itself must not be one. The file itself is not judged.
+func openTrusted(path string) (*os.File, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	w := walker{dir: -1}
+	defer w.close()
+	rest := elements(abs)
+	if err := w.restart(); err != nil {
+		return nil, err
+	}
+	for links := 0; ; {
+		if len(rest) <= 1 {
+			return w.last(rest, abs)
+		}
+		text, err := w.step(rest[0], len(rest) == 2)
+		if err != nil {
+			return nil, err
+		}
+		rest = rest[1:]
+		if text == "" {
+			continue
+		}
+		if links++; links > maxLinks {
+			return nil, unix.ELOOP
+		}
+		if !filepath.IsAbs(text) {
+			text = w.at + "/" + text
+		}
+		rest = append(elements(text), rest...)
+		if err := w.restart(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// elements splits an absolute path. It keeps "..", which the kernel resolves.
+func elements(path string) []string {
+	return strings.FieldsFunc(path, func(r rune) bool { return r == '/' })
+}
+
+// walker stands in one folder of a path.
+type walker struct {
+	dir  int    // handle; -1: none
+	at   string // its path, without links
+	shut bool   // other accounts cannot reach it
+}
+
+func (w *walker) close() {
+	if w.dir >= 0 {
+		_ = unix.Close(w.dir)
+	}
+	w.dir = -1
+}
+
+func (w *walker) restart() error {
+	w.close()
+	fd, err := unix.Open("/", walkFlags|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	w.dir, w.at, w.shut = fd, "", false
+	return w.judge(fd, "/", false)
+}
+
+// step enters a folder, or returns the text of a link. holds says that the
+// folder is the one that holds what is to be opened.
+func (w *walker) step(name string, holds bool) (link string, err error) {
+	if name == "." {
+		return "", nil
+	}
+	at := w.at + "/" + name
+	fd, err := unix.Openat(w.dir, name, walkFlags|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.EMLINK) { // not on Linux, which opens the link itself
+		return w.link(name, at)
+	}
+	if err != nil {
+		return "", fmt.Errorf("%q: %w", at, err)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return "", errors.Join(err, unix.Close(fd))
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFLNK {
+		_ = unix.Close(fd)
+		return w.link(name, at)
+	}
+	if name == ".." {
+		w.shut = false
+	}
+	w.close()
+	w.dir, w.at = fd, at
+	return "", w.judge(fd, at, holds)
+}
+
+// link reads a link that a trusted account made.
+func (w *walker) link(name, at string) (string, error) {
+	var st unix.Stat_t
+	if err := unix.Fstatat(w.dir, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return "", err
+	}
+	if !trusts(st.Uid) {
+		return "", foreign("link", at, st.Uid)
+	}
+	b := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(w.dir, name, b)
+	if err == nil && n == 0 {
+		err = unix.ENOENT
+	}
+	return string(b[:max(n, 0)]), err
+}
+
+// judge refuses a folder in which others could replace what is below. In a
+// sticky folder (/tmp) they can replace their own things only. A folder that
+// others cannot reach is judged by its owner alone, unless it holds the thing.
+func (w *walker) judge(fd int, at string, holds bool) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	mode := uint32(st.Mode)
+	switch {
+	case mode&unix.S_IFMT != unix.S_IFDIR:
+		return fmt.Errorf("%q: %w", at, unix.ENOTDIR)
+	case !trusts(st.Uid):
+		return foreign("folder", at, st.Uid)
+	case mode&0o022 != 0 && mode&unix.S_ISVTX == 0 && (holds || !w.shut):
+		return writable("folder", at, mode)
+	}
+	w.shut = w.shut || mode&0o011 == 0
+	return nil
+}
+
+// last opens the path's end in the folder that was reached.
+func (w *walker) last(rest []string, abs string) (*os.File, error) {
+	name := "."
+	if len(rest) == 1 {
+		name = rest[0]
+	}
+	fd, err := unix.Openat(w.dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.EMLINK) {
+		return nil, fmt.Errorf("%w: name what it points to instead", ErrLink)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), abs), nil
+}
+
+func judgeLast(f *os.File) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return err
+	}
+	mode := uint32(st.Mode)
+	switch {
+	case !trusts(st.Uid):
+		return foreign("it", "", st.Uid)
+	case mode&0o022 != 0:
+		return writable("it", "", mode)
+	}
+	return nil
+}
+
+func judgePrivate(f *os.File) error {
+	info, err := f.Stat()
+	if err == nil && info.Mode().Perm()&0o077 != 0 {
+		err = fmt.Errorf("%w (mode %04o): chmod 600 it, and replace the key if others may have copied it", ErrExposed, info.Mode().Perm())
+	}
+	return err
+}
+
+// judgeEntries refuses a folder that holds something of another account, or a
+// link: it was put there before the folder was closed to others.
+func judgeEntries(f *os.File, dir string) error {
+	names, err := f.Readdirnames(-1)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		var st unix.Stat_t
+		err := unix.Fstatat(int(f.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW)
+		switch at := filepath.Join(dir, name); {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			return fmt.Errorf("%q: %w", at, err)
+		case !trusts(st.Uid):
+			return foreign("file", at, st.Uid)
+		case uint32(st.Mode)&unix.S_IFMT == unix.S_IFLNK:
+			return fmt.Errorf("%w at %q: remove it", ErrLink, at)
+		}
+	}
+	return nil
+}
+
+// trusts reports whether an account may decide what this process does.
+func trusts(uid uint32) bool { return uid == 0 || int64(uid) == int64(os.Geteuid()) }
+
+func foreign(what, at string, uid uint32) error {
+	name := strconv.FormatUint(uint64(uid), 10)
+	as := "account " + name
+	if u, err := user.LookupId(name); err == nil {
+		name, as = u.Username, "sudo -u "+u.Username
+	}
+	return fmt.Errorf("%w: %s belongs to account %s (run this command as that account, %s, or give it to this one)", ErrUntrusted, thing(what, at), name, as)
+}
+
+func writable(what, at string, mode uint32) error {
+	return fmt.Errorf("%w: %s has mode %04o (chmod go-w it, after a look at what it holds)", ErrUntrusted, thing(what, at), mode&0o7777)
+}
+
+func thing(what, at string) string {
+	if at == "" {
+		return what
+	}
+	return fmt.Sprintf("%s %q", what, at)
+}
+
+// closeFolder shuts an existing folder to others, when its owner is trusted.
+func closeFolder(path string) error {
+	f, err := openTrusted(path)
+	if err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	if err = unix.Fstat(int(f.Fd()), &st); err == nil {
+		switch {
+		case uint32(st.Mode)&unix.S_IFMT != unix.S_IFDIR:
+			err = unix.ENOTDIR
+		case !trusts(st.Uid):
+			err = foreign("it", "", st.Uid)
+		case uint32(st.Mode)&0o777 != 0o700:
+			err = f.Chmod(0o700)
+		}
+	}
+	return errors.Join(err, f.Close())
+}
