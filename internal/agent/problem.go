@@ -23,7 +23,7 @@ const (
 
 // Problems lists the kinds.
 func Problems() []string {
-	return []string{ProblemSpool, ProblemClock, ProblemTarget, ProblemStore, ProblemDisk, ProblemRepository, ProblemControl}
+	return wire.ProblemKinds
 }
 
 const (

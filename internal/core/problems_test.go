@@ -30,10 +30,10 @@ func problem(t *testing.T, kind, channel string, over bool) wire.Event {
 // incidents goes in order.
 func (s *wireSite) settled() {
 	s.w.t.Helper()
-	s.deliver([]wire.Event{problem(s.w.t, "marker", "", false)})
-	s.w.until("the marker", func() bool { return s.w.open("site-marker") })
-	s.deliver([]wire.Event{problem(s.w.t, "marker", "", true)})
-	s.w.untilOver("site-marker")
+	s.deliver([]wire.Event{problem(s.w.t, "control", "", false)})
+	s.w.until("the marker", func() bool { return s.w.open("site-control") })
+	s.deliver([]wire.Event{problem(s.w.t, "control", "", true)})
+	s.w.untilOver("site-control")
 }
 
 // openKeys lists the open incidents, by key.

@@ -292,7 +292,7 @@ func TestForgeries(t *testing.T) {
 
 	// A gap is named; after a restore, one that the site insists on is accepted and is an incident.
 	next := osaka.next
-	problem, err := wire.Encode(&wire.Problem{Kind: "disk-full", Text: "no space at D:\\"})
+	problem, err := wire.Encode(&wire.Problem{Kind: "disk", Text: "no space at D:\\"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -301,7 +301,7 @@ func TestForgeries(t *testing.T) {
 		t.Fatalf("a gap: %d, %+v, %v", n, ack, err)
 	}
 	osaka.deliver(ev)
-	if text := w.untilIncident("site-disk-full"); !strings.Contains(text, "no space") {
+	if text := w.untilIncident("site-disk"); !strings.Contains(text, "no space") {
 		t.Error(text)
 	}
 

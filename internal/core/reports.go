@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -28,10 +27,6 @@ func (c *Core) report(ctx context.Context, m message, x *site, key trust.Public,
 	a := m.from
 	if len(v.Generation) != 16 || v.First == 0 {
 		c.refuse(ctx, m, "forged", "a report without a generation or a sequence", Malformed)
-		return
-	}
-	if len(v.Events) > wire.MaxEvents {
-		c.refuse(ctx, m, "forged", fmt.Sprintf("a report of %d events, at most %d at once", len(v.Events), wire.MaxEvents), Malformed)
 		return
 	}
 	b := ledger.Batch{Domain: a.Domain, Site: a.Site, Generation: [16]byte(v.Generation), First: v.First}
@@ -275,9 +270,6 @@ func (t *translator) start(e *ledger.Event) error {
 	if err := wire.Decode(e.Body, &v); err != nil {
 		return err
 	}
-	if v.Number > math.MaxInt64 || v.Parent > math.MaxInt64 { // the ledger could not count so far
-		return fmt.Errorf("a run of release %d, after %d", v.Number, v.Parent)
-	}
 	s := &ledger.Start{Number: v.Number, Release: v.Release, Parent: v.Parent, Trigger: "desired", DryRun: v.DryRun}
 	if v.Start > 0 {
 		s.Trigger = "sync"
@@ -311,7 +303,7 @@ func (t *translator) files(e *ledger.Event) error {
 		if o.Kind != wire.Failed && o.Kind != wire.Locked && o.Kind != wire.Repaired && o.Kind != wire.Differs {
 			continue
 		}
-		x := ledger.Exception{Path: o.Path, Outcome: o.Kind.String(), Cause: clip(o.Cause)}
+		x := ledger.Exception{Path: wire.Text(o.Path), Outcome: o.Kind.String(), Cause: clip(wire.Text(o.Cause))}
 		if o.Path == "" {
 			x.Path = fmt.Sprintf("entry %d of the release", o.Ordinal)
 			if entry, err := t.find.entry(t.ctx, t.run(e.Run), o.Ordinal); err == nil {
@@ -463,11 +455,8 @@ func (t *translator) problem(e *ledger.Event, channel string) error {
 	if err := wire.Decode(e.Body, &v); err != nil {
 		return err
 	}
-	if !wire.ValidName(v.Kind) {
-		return fmt.Errorf("a problem of kind %q", clip(v.Kind))
-	}
-	if !wire.ValidName(channel) {
-		channel = ""
+	if s := t.core.settings.Load().Fleet.Site(t.at.Site); channel != "" && (s == nil || s.Placement(channel) == nil) {
+		return fmt.Errorf("a problem of a channel that this site does not have: %.64q", channel)
 	}
 	kind := SiteSays + "-" + Kind(v.Kind)
 	t.problems = append(t.problems, saidProblem{kind: kind, channel: channel})

@@ -25,8 +25,12 @@ import (
 // HeaderSize is the length in bytes of magic, kind and version.
 const HeaderSize = 8
 
-// MaxArray bounds the elements of any array in a frame.
-const MaxArray = 1 << 20
+// MaxArray bounds the elements of any array in a frame, and MaxSmallArray those
+// that UnmarshalSmall reads.
+const (
+	MaxArray      = 1 << 20
+	MaxSmallArray = 16 << 10
+)
 
 // ErrDamaged is wrapped by every error that says that bytes are not what
 // their writer wrote: a wrong magic, a truncated or non-canonical body.
@@ -54,13 +58,18 @@ var encMode = sync.OnceValue(func() cbor.EncMode {
 	return m
 })
 
-var decMode = sync.OnceValue(func() cbor.DecMode {
+var (
+	decMode      = sync.OnceValue(func() cbor.DecMode { return newDecMode(MaxArray) })
+	decModeSmall = sync.OnceValue(func() cbor.DecMode { return newDecMode(MaxSmallArray) })
+)
+
+func newDecMode(maxArray int) cbor.DecMode {
 	m, err := cbor.DecOptions{
 		DupMapKey:         cbor.DupMapKeyEnforcedAPF,
 		IndefLength:       cbor.IndefLengthForbidden,
 		TagsMd:            cbor.TagsForbidden,
 		MaxNestedLevels:   8,
-		MaxArrayElements:  MaxArray,
+		MaxArrayElements:  maxArray,
 		MaxMapPairs:       1024,
 		ExtraReturnErrors: cbor.ExtraDecErrorUnknownField,
 		UTF8:              cbor.UTF8RejectInvalid,
@@ -69,7 +78,7 @@ var decMode = sync.OnceValue(func() cbor.DecMode {
 		panic(err) // the options are constant: cannot fail
 	}
 	return m
-})
+}
 
 // Header returns the eight bytes that open an artefact of the given kind,
 // which must be four bytes long.
@@ -154,8 +163,14 @@ func Marshal(v any) ([]byte, error) { return encMode().Marshal(v) }
 // have written differently. Errors wrap ErrDamaged. It suits what is small: an
 // array of n elements takes n Go values before the first is looked at, up to a
 // hundred times the bytes read; what may be large is read with a Reader.
-func Unmarshal(data []byte, v any) error {
-	if err := decMode().Unmarshal(data, v); err != nil {
+func Unmarshal(data []byte, v any) error { return unmarshal(decMode(), data, v) }
+
+// UnmarshalSmall is Unmarshal for messages: it refuses an array of more than
+// MaxSmallArray elements, before it takes memory for them.
+func UnmarshalSmall(data []byte, v any) error { return unmarshal(decModeSmall(), data, v) }
+
+func unmarshal(mode cbor.DecMode, data []byte, v any) error {
+	if err := mode.Unmarshal(data, v); err != nil {
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	again, err := encMode().Marshal(v)

@@ -42,7 +42,7 @@ func (c *cast) messages(t *testing.T) *table {
 		{wire.VerbProgress, "", func(int) any { return &wire.Progress{Run: make([]byte, 16), Channel: "package"} }},
 		{wire.VerbStopped, "", func(int) any { return &wire.Stopped{} }},
 		{wire.VerbReport, wire.VerbAck, func(i int) any {
-			body, err := wire.Encode(&wire.Problem{Kind: "test", Text: "a problem"})
+			body, err := wire.Encode(&wire.Problem{Kind: "disk", Text: "a problem"})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -48,9 +48,14 @@ type Event struct {
 // Encode returns an event's body.
 func Encode(v any) ([]byte, error) { return frame.Marshal(v) }
 
-// Decode reads an event's body.
+// Decode reads an event's body. It refuses values that are out of bounds, and
+// cleans texts.
 func Decode(body []byte, v any) error {
-	if err := frame.Unmarshal(body, v); err != nil {
+	err := frame.UnmarshalSmall(body, v)
+	if err == nil {
+		err = checkBounds(v)
+	}
+	if err != nil {
 		return fmt.Errorf("event: %w: %w", frame.ErrDamaged, err)
 	}
 	return nil

@@ -114,7 +114,8 @@ func EncodeOutcomes(all []Outcome) ([]byte, error) {
 
 var errColumns = errors.New("the columns of outcomes do not fit together")
 
-// DecodeOutcomes reads the body of an OutcomesEvent.
+// DecodeOutcomes reads the body of an OutcomesEvent. Its texts are as the site
+// sent them: see Text.
 func DecodeOutcomes(body []byte) ([]Outcome, error) {
 	var c columns
 	if err := Decode(body, &c); err != nil {
@@ -167,6 +168,7 @@ func DecodeOutcomes(body []byte) ([]Outcome, error) {
 			o.Cause = text()
 		}
 		o.Held, o.Fetched = number(&c.Held), number(&c.Fetched)
+		ok = ok && o.Held <= MaxCount && o.Fetched <= MaxCount && len(o.Path) <= maxPath && len(o.From) <= maxPath
 		if !ok {
 			return nil, fmt.Errorf("%w: %w", errColumns, frame.ErrDamaged)
 		}

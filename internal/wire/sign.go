@@ -100,7 +100,8 @@ func (e *OlderError) Error() string {
 }
 
 // Open checks that b is verb by, or for, a in repo, signed by a key that allow
-// accepts, and decodes it into v. Nothing of a message is looked at before.
+// accepts, and decodes it into v. Nothing of a message is looked at before. It
+// refuses values of a site that are out of bounds, and cleans its texts.
 func Open(b []byte, repo trust.RepoID, a Address, verb string, allow func(trust.Public) error, v any) (Signed, error) {
 	kind, err := kindOf(verb)
 	if err != nil {
@@ -119,9 +120,12 @@ func Open(b []byte, repo trust.RepoID, a Address, verb string, allow func(trust.
 	if err := allow(s.Signer); err != nil {
 		return Signed{}, fmt.Errorf("%s of %s: %w", verb, a, err)
 	}
-	body, err := inflate(s.Payload)
+	body, err := inflate(verb, s.Payload)
 	if err == nil {
-		err = frame.Unmarshal(body, v)
+		err = frame.UnmarshalSmall(body, v)
+	}
+	if err == nil {
+		err = checkBounds(v)
 	}
 	if err != nil {
 		return Signed{}, fmt.Errorf("%s of %s: %w: %w", verb, a, frame.ErrDamaged, err)
@@ -160,13 +164,21 @@ var encoder = sync.OnceValue(func() *zstd.Encoder {
 	return e
 })
 
-var decoder = sync.OnceValue(func() *zstd.Decoder {
-	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(2), zstd.WithDecoderMaxMemory(MaxInflated), zstd.WithDecoderLowmem(true))
+var (
+	decoder      = sync.OnceValue(func() *zstd.Decoder { return newDecoder(MaxInflated) })
+	decoderSmall = sync.OnceValue(func() *zstd.Decoder { return newDecoder(maxSmall) })
+)
+
+func newDecoder(most uint64) *zstd.Decoder {
+	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(2), zstd.WithDecoderMaxMemory(most), zstd.WithDecoderLowmem(true))
 	if err != nil {
 		panic(err) // the options are constant: cannot fail
 	}
 	return d
-})
+}
+
+// maxSmall bounds a payload of all but reports and what the Core sends.
+const maxSmall = 512 << 10
 
 func deflate(body []byte) []byte {
 	if len(body) >= worth {
@@ -177,7 +189,7 @@ func deflate(body []byte) []byte {
 	return append([]byte{plain}, body...)
 }
 
-func inflate(p []byte) ([]byte, error) {
+func inflate(verb string, p []byte) ([]byte, error) {
 	if len(p) == 0 {
 		return nil, errors.New("an empty payload")
 	}
@@ -185,6 +197,10 @@ func inflate(p []byte) ([]byte, error) {
 	case plain:
 		return p[1:], nil
 	case compressed:
+		switch verb {
+		case VerbHello, VerbBeat, VerbProgress, VerbAsk, VerbRenew, VerbStopped, VerbChallenge, VerbEnrol, verbAttest:
+			return decoderSmall().DecodeAll(p[1:], nil)
+		}
 		return decoder().DecodeAll(p[1:], nil)
 	}
 	return nil, fmt.Errorf("payload of form %d", p[0])
