@@ -54,7 +54,7 @@ func (e *env) serve(ctx context.Context, w io.Writer, seeds []string) error {
 	if e.json {
 		lines = slog.NewJSONHandler(w, nil)
 	}
-	log := slog.New(logfile.Thin(lines, e.now, "channel"))
+	log := slog.New(thinned{lines, logfile.NewThinner(e.now)})
 	return agent.Run(ctx, agent.Options{StateDir: e.stateDir, Version: version(), Seeds: seeds, Env: os.Getenv, Now: e.now, Log: func(n agent.Note) {
 		level := map[agent.Level]slog.Level{agent.Info: slog.LevelInfo, agent.Warning: slog.LevelWarn, agent.Error: slog.LevelError}[n.Level]
 		var attrs []any

@@ -87,7 +87,7 @@ func (e *env) serve(ctx context.Context, f *coreFlags, w io.Writer, rehearse str
 	if e.json {
 		lines = slog.NewJSONHandler(w, nil)
 	}
-	d := &daemon{e: e, path: path, running: c, log: slog.New(logfile.Thin(lines, e.now, "domain", "site", "channel"))}
+	d := &daemon{e: e, path: path, running: c, log: slog.New(thinned{lines, logfile.NewThinner(e.now)})}
 	master, err := vault.LoadMaster(c.MasterKeyFile, os.Getenv)
 	if err != nil {
 		return err
@@ -115,7 +115,9 @@ func (e *env) serve(ctx context.Context, f *coreFlags, w io.Writer, rehearse str
 func (d *daemon) run(ctx context.Context, door, metrics net.Listener) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return d.core.Run(ctx) })
-	g.Go(func() error { return api.Serve(ctx, door, api.ServerOptions{Routes: d.routes(), Explain: told}) })
+	g.Go(func() error {
+		return api.Serve(ctx, door, api.ServerOptions{Now: d.e.now, Routes: d.routes(), Explain: told})
+	})
 	if metrics != nil {
 		g.Go(func() error { return serveHTTP(ctx, metrics, d.metricsHandler()) })
 	}

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -41,7 +42,7 @@ type question struct{ Name string }
 
 func TestCallsAndErrors(t *testing.T) {
 	refusal := errors.New("the store is away")
-	c := serve(t, t.TempDir(), ServerOptions{
+	c := serve(t, t.TempDir(), ServerOptions{Now: time.Now,
 		Explain: func(err error) *Error {
 			return &Error{Code: "unreachable", Message: err.Error(), Fix: "look at the network", Paths: []string{"a", "b"}}
 		},
@@ -90,7 +91,7 @@ func TestCallsAndErrors(t *testing.T) {
 
 // A stream that was cut off must not look like a whole one.
 func TestStreams(t *testing.T) {
-	c := serve(t, t.TempDir(), ServerOptions{Routes: []Route{
+	c := serve(t, t.TempDir(), ServerOptions{Now: time.Now, Routes: []Route{
 		{"GET /v1/lines", func(ctx context.Context, c *Call) (any, error) {
 			for i := range 3 {
 				if err := c.Send(map[string]int{"n": i}); err != nil {
@@ -153,7 +154,7 @@ func TestOneCoreListens(t *testing.T) {
 	if err := away.Call(t.Context(), http.MethodGet, "/", nil, nil, nil); !errors.Is(err, ErrDown) {
 		t.Errorf("no Core: %v, want ErrDown", err)
 	}
-	serve(t, dir, ServerOptions{})
+	serve(t, dir, ServerOptions{Now: time.Now})
 	if _, err := Listen(dir); !errors.Is(err, durable.ErrBusy) {
 		t.Errorf("a second Core: %v, want ErrBusy", err)
 	}

@@ -10,11 +10,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestSocketIsPrivate(t *testing.T) {
 	dir := t.TempDir()
-	serve(t, dir, ServerOptions{})
+	serve(t, dir, ServerOptions{Now: time.Now})
 	info, err := os.Lstat(filepath.Join(dir, SocketName))
 	if err != nil {
 		t.Fatal(err)

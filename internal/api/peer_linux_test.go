@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 func TestAllowedAccounts(t *testing.T) {
@@ -49,7 +50,7 @@ func TestAnotherAccountIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	serve(t, dir, ServerOptions{})
+	serve(t, dir, ServerOptions{Now: time.Now})
 	binary := filepath.Join(dir, "peer.test")
 	exe, err := os.ReadFile(os.Args[0])
 	if err != nil {

@@ -14,6 +14,8 @@ import (
 // ServerOptions say what is served.
 type ServerOptions struct {
 	Routes []Route
+	// Now is the time by which writes to clients are bounded.
+	Now func() time.Time
 	// Explain turns an error into what the client is told. It must hold no
 	// secret. Nil: code failed and the error's own text.
 	Explain func(error) *Error
@@ -23,6 +25,7 @@ type ServerOptions struct {
 type Call struct {
 	Caller Caller
 
+	now    func() time.Time
 	r      *http.Request
 	w      http.ResponseWriter
 	mu     sync.Mutex
@@ -67,7 +70,7 @@ func (c *Call) line(l any) error {
 		return fmt.Errorf("encode an answer: %w", err)
 	}
 	rc := http.NewResponseController(c.w)
-	if err := rc.SetWriteDeadline(time.Now().Add(writeWithin)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	if err := rc.SetWriteDeadline(c.now().Add(writeWithin)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return err
 	}
 	if _, err := c.w.Write(append(b, '\n')); err != nil {
@@ -102,7 +105,7 @@ func Serve(ctx context.Context, l net.Listener, o ServerOptions) error {
 		mux.HandleFunc(r.Pattern, func(w http.ResponseWriter, req *http.Request) {
 			caller, _ := req.Context().Value(callerKey{}).(Caller) // known has seen to it
 			req.Body = http.MaxBytesReader(w, req.Body, MaxBody)
-			answer(&Call{Caller: caller, r: req, w: w}, r.Handle, explain)
+			answer(&Call{Caller: caller, now: o.Now, r: req, w: w}, r.Handle, explain)
 		})
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, req *http.Request) {
@@ -153,6 +156,7 @@ func answer(c *Call, handle func(context.Context, *Call) (any, error), explain f
 		_ = c.line(line{Error: told, End: told == nil}) // a client that has gone hears nothing
 		return
 	}
+	_ = http.NewResponseController(c.w).SetWriteDeadline(c.now().Add(writeWithin)) // without one, the write only takes longer to fail
 	if told != nil {
 		writeJSON(c.w, status(told.Code), told)
 		return
@@ -166,7 +170,6 @@ func writeJSON(w http.ResponseWriter, code int, v any) {
 		code = http.StatusInternalServerError
 		b, _ = json.Marshal(&Error{Code: "failed", Message: "encode the answer: " + err.Error()})
 	}
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeWithin)) // without one, the write only takes longer to fail
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
 	_, _ = w.Write(append(b, '\n'))

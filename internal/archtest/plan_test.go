@@ -157,7 +157,7 @@ var owners = []owner{
 		"command lines end at the program"},
 	{"github.com/schollz/progressbar/", []string{"cmd/nightferry"}, nil,
 		"rooms report events; the program draws them"},
-	{"log/slog", []string{"internal/logfile", "cmd/nightferry", "cmd/nightferry-agent", "cmd/demo", "bench"}, []string{"internal/vault"},
+	{"log/slog", []string{"cmd/nightferry", "cmd/nightferry-agent", "cmd/demo", "bench"}, []string{"internal/vault"},
 		"a library returns its errors; the process's edge logs them once"},
 	{"log", []string{}, nil, "slog, and only at the process's edge"},
 	{"nightferry/internal/testbed", []string{"internal/s3test", "internal/mailtest", "internal/proxytest", "cmd/demo", "bench"}, []string{"*"},

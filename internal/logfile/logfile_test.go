@@ -1,9 +1,7 @@
 package logfile
 
 import (
-	"bytes"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -73,25 +71,26 @@ func TestRotates(t *testing.T) {
 	}
 }
 
-// TestThin: 5,000 equal lines a second become a few, which say how many they
-// stand for; another site's line and another message pass.
+// TestThin: 5,000 equal messages a second become a few, which say how many they
+// stand for; another site's message and another text pass.
 func TestThin(t *testing.T) {
-	var b bytes.Buffer
 	now := time.Now()
-	log := slog.New(Thin(slog.NewTextHandler(&b, nil), func() time.Time { return now }, "site"))
-	for range 300_000 { // a minute
+	x := NewThinner(func() time.Time { return now })
+	passed, told := 0, int64(0)
+	const minute = 300_000
+	for range minute {
 		now = now.Add(200 * time.Microsecond)
-		log.Warn("trying again", "cause", "no credential", "site", "osaka")
+		if ok, n := x.Pass("WARN", "trying again", "osaka"); ok {
+			passed++
+			told += n
+		}
 	}
-	log.Warn("trying again", "site", "lisbon")
-	log.Info("started")
-	if n := strings.Count(b.String(), "site=osaka"); n < burst || n > burst+7 {
-		t.Errorf("%d lines of one message", n)
+	if passed < burst || passed > burst+7 || told < minute/2 {
+		t.Errorf("%d messages passed, and they stand for %d", passed, told)
 	}
-	if !strings.Contains(b.String(), "suppressed=") || !strings.Contains(b.String(), "lisbon") || !strings.Contains(b.String(), "started") {
-		t.Error(b.String())
-	}
-	if _, ok := log.With("a", 1).Handler().(*thin); !ok {
-		t.Error("a logger with attributes is not thinned")
+	for _, other := range [][]string{{"WARN", "trying again", "lisbon"}, {"INFO", "started"}} {
+		if ok, n := x.Pass(other...); !ok || n != 0 {
+			t.Errorf("%q: %v, %d", other, ok, n)
+		}
 	}
 }
