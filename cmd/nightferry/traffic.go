@@ -15,6 +15,13 @@ type traffic struct {
 	requests, got, sent atomic.Int64 // bytes of payload
 }
 
+// Reconnect is the store's own, if it has it.
+func (t *traffic) Reconnect() {
+	if s, ok := t.Store.(interface{ Reconnect() }); ok {
+		s.Reconnect()
+	}
+}
+
 func (t *traffic) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, bucket.Info, error) {
 	t.requests.Add(1)
 	rc, info, err := t.Store.Get(ctx, key, off, n)

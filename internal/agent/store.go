@@ -64,6 +64,13 @@ func (a *agent) openStore() (bucket.Store, error) {
 // Prefetch is what package repo looks for.
 func (s *store) Prefetch(ctx context.Context, keys []string) { s.urls.Prefetch(ctx, keys) }
 
+// Reconnect is the store's own, if it has it.
+func (s *store) Reconnect() {
+	if r, ok := s.Store.(interface{ Reconnect() }); ok {
+		r.Reconnect()
+	}
+}
+
 func (s *store) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, bucket.Info, error) {
 	if s.reads != nil {
 		s.reads(key)

@@ -241,6 +241,9 @@ func (l *lent) List(_ context.Context, prefix string, _ func(Info) error) error 
 	return readOnly("list", prefix)
 }
 
+// Reconnect makes the next request use a new connection.
+func (l *lent) Reconnect() { l.client.CloseIdleConnections() }
+
 // Close lets idle connections go.
 func (l *lent) Close() error {
 	l.client.CloseIdleConnections()

@@ -203,6 +203,9 @@ func (s *s3Store) List(ctx context.Context, prefix string, fn func(Info) error) 
 	}
 }
 
+// Reconnect makes the next request use a new connection.
+func (s *s3Store) Reconnect() { s.http.CloseIdleConnections() }
+
 // Close lets idle connections go.
 func (s *s3Store) Close() error {
 	s.http.CloseIdleConnections()

@@ -19,12 +19,11 @@ import (
 	"nightferry/internal/seal"
 )
 
-// maxTries is how often a block that arrives damaged is fetched before the
-// damage is taken to be in the store.
-const maxTries = 3
+// maxTries is how often what arrives damaged is fetched at most.
+const maxTries = 8
 
-// CorruptError says that a stored chunk does not match its id, however often
-// it is fetched.
+// CorruptError reports a chunk that never matches its id, however often it is
+// fetched. Whether the store or the line is at fault, another reader can tell.
 type CorruptError struct {
 	Pack  string // key of the pack
 	Chunk digest.Digest
@@ -32,8 +31,25 @@ type CorruptError struct {
 }
 
 func (e *CorruptError) Error() string {
-	return fmt.Sprintf("chunk %s in %s is damaged in the store (%v): run nightferry fsck --read-data STORE, then fsck --forget-missing STORE and push again to heal", e.Chunk.Short(), e.Pack, e.Err)
+	return fmt.Sprintf("chunk %s in %s arrives damaged, however often it is fetched (%v)", e.Chunk.Short(), e.Pack, e.Err)
 }
+
+// Remedy tells how to find out what is at fault, and what to do then.
+func (e *CorruptError) Remedy() string {
+	return "run nightferry fsck --read-data STORE where the content is pushed: if it finds damage, run fsck --forget-missing STORE and push again; if not, the line or a proxy between this machine and the store changes bytes"
+}
+
+// ArrivalError reports data that arrived damaged and is fetched again.
+type ArrivalError struct {
+	Key string // of the object
+	Err error
+}
+
+func (e *ArrivalError) Error() string {
+	return fmt.Sprintf("%s arrived damaged (%v), fetching it again", e.Key, e.Err)
+}
+
+func (e *ArrivalError) Unwrap() error { return e.Err }
 
 func (e *CorruptError) Unwrap() error { return e.Err }
 
@@ -284,24 +300,32 @@ func (f *fetcher) arrived(n int64) {
 	}
 }
 
-// block proves the wanted chunks of one block, fetching it again where they
-// do not match, and hands it on.
+// block proves the wanted chunks of one block and hands it on. If they do not
+// match, it is fetched again over another connection, until it is right, or has
+// come three times with the same damage, which then is not the line's.
 func (f *fetcher) block(ctx context.Context, key string, obj *seal.Object, places []Place, in []byte) error {
-	for try := 1; ; try++ {
+	var copies arrivals
+	for {
 		raw, bad, err := f.open(obj, places, in)
+		if err != nil {
+			copies = append(copies, in)
+			if vote := copies.vote(); vote != nil {
+				raw, _, err = f.open(obj, places, vote)
+			}
+		}
 		if err == nil {
 			return f.fn(ctx, &Block{Places: places, Raw: raw, Stored: len(in)})
 		}
-		corrupt := &CorruptError{Pack: key, Chunk: bad, Err: err}
-		if try == maxTries {
-			return corrupt
+		if len(copies) == maxTries || copies.same() == 3 {
+			return &CorruptError{Pack: key, Chunk: bad, Err: err}
 		}
 		if f.o.OnRetry != nil {
-			f.o.OnRetry(fmt.Errorf("chunk %s in %s arrived damaged (%w), fetching it again", bad.Short(), key, err))
+			f.o.OnRetry(&ArrivalError{Key: "chunk " + bad.Short() + " in " + key, Err: err})
 		}
 		if err := f.gate(ctx); err != nil {
 			return err
 		}
+		f.x.repo.reconnect()
 		again, err := f.x.repo.readRange(ctx, key, int64(places[0].At.Block), int64(len(in)))
 		if err != nil {
 			return goneOr(err)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -203,4 +204,28 @@ func TestFetchByALyingIndex(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	})
+}
+
+// A line that flips a bit in everything it carries, each time another one, is
+// healed: no block ever arrives whole, and what most copies have is right.
+func TestFetchOverALineThatFlipsBits(t *testing.T) {
+	p := newPress(t, nil)
+	var n atomic.Int64
+	flip := testbed.FlipReads(p.store, func(key string, off, size int64) (int64, bool) {
+		return n.Add(7919) % max(size, 1), strings.HasPrefix(key, "packs/")
+	})
+	r := p.mustOpen(flip)
+	chunks := p.chunks(1, 300_000)
+	p.add(r, r.Segments(p.folder()), chunks...)
+	var told atomic.Int64
+	o := FetchOptions{OnRetry: func(err error) {
+		if a := (*ArrivalError)(nil); errors.As(err, &a) {
+			told.Add(1)
+		}
+	}}
+	got, err := fetchAll(t, r, p.index(r), ids(r, chunks), o)
+	if err != nil || flip.Flips() < 3 || told.Load() != flip.Flips()-1 {
+		t.Fatalf("%d flips, told of %d, %v", flip.Flips(), told.Load(), err)
+	}
+	same(t, r, got, chunks)
 }

@@ -358,7 +358,7 @@ func (s *segment) readRun(ctx context.Context, pages []int, start, end int64, fn
 		at = off + n
 		recs, err := s.footer.OpenPage(s.obj, pages[0], stored)
 		if err != nil && body != nil {
-			s.repo.tellRetry(fmt.Errorf("%s arrived damaged (%w), reading it again", SegmentKey(s.ref.Digest), err))
+			s.repo.tellRetry(&ArrivalError{Key: SegmentKey(s.ref.Digest), Err: err})
 			err = s.repo.readRangeGood(ctx, SegmentKey(s.ref.Digest), off, n, func(b []byte) (err error) {
 				recs, err = s.footer.OpenPage(s.obj, pages[0], b)
 				return err

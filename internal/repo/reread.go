@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 
 	"nightferry/internal/bucket"
 )
@@ -25,9 +24,46 @@ func (r *Repo) readGood(ctx context.Context, key string, max int64, accept func(
 		if err == nil || errors.Is(err, ErrOlder) || try == maxTries || try > 1 && bytes.Equal(b, before) {
 			return err
 		}
-		r.tellRetry(fmt.Errorf("%s arrived damaged (%w), reading it again", key, err))
+		r.tellRetry(&ArrivalError{Key: key, Err: err})
+		r.reconnect()
 		before = b
 	}
+}
+
+// reconnect makes the next request use a new connection: a damaged one may damage
+// more.
+func (r *Repo) reconnect() {
+	if s, ok := r.store.(interface{ Reconnect() }); ok {
+		s.Reconnect()
+	}
+}
+
+// arrivals are copies of the same bytes that all arrived damaged.
+type arrivals [][]byte
+
+// same counts how often the last copy has arrived.
+func (a arrivals) same() (n int) {
+	for _, b := range a {
+		if bytes.Equal(b, a[len(a)-1]) {
+			n++
+		}
+	}
+	return n
+}
+
+// vote returns what most of the last three copies have at each bit, nil if there
+// are not so many: a line that flips a bit now and then does not flip the same one
+// twice.
+func (a arrivals) vote() []byte {
+	if len(a) < 3 {
+		return nil
+	}
+	x, y, z := a[len(a)-3], a[len(a)-2], a[len(a)-1]
+	out := make([]byte, len(x))
+	for i := range out {
+		out[i] = x[i]&y[i] | x[i]&z[i] | y[i]&z[i]
+	}
+	return out
 }
 
 // readRangeGood is readGood for a part of an object.
@@ -41,7 +77,8 @@ func (r *Repo) readRangeGood(ctx context.Context, key string, off, n int64, acce
 		if err = accept(b); err == nil || try == maxTries || try > 1 && bytes.Equal(b, before) {
 			return err
 		}
-		r.tellRetry(fmt.Errorf("%s arrived damaged (%w), reading it again", key, err))
+		r.tellRetry(&ArrivalError{Key: key, Err: err})
+		r.reconnect()
 		before = b
 	}
 }

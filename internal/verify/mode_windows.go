@@ -1,4 +1,0 @@
-package verify
-
-// keepsModes: Windows has no permission bits.
-const keepsModes = false
