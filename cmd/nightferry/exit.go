@@ -185,7 +185,7 @@ func isVital(err error) bool {
 }
 
 func isAbsent(err error) bool {
-	return as[*absentError](err) || as[*fleet.UnknownError](err) || as[*apply.NoReleaseError](err) || errors.Is(err, bucket.ErrNoBucket) || errors.Is(err, ledger.ErrNotFound) || errors.Is(err, service.ErrAbsent) || errors.Is(err, fs.ErrNotExist) && !isDamaged(err) && !isDenied(err)
+	return as[*absentError](err) || as[*fleet.UnknownError](err) || as[*apply.NoReleaseError](err) || as[*apply.EmptiedError](err) || errors.Is(err, bucket.ErrNoBucket) || errors.Is(err, ledger.ErrNotFound) || errors.Is(err, service.ErrAbsent) || errors.Is(err, fs.ErrNotExist) && !isDamaged(err) && !isDenied(err)
 }
 
 // absentError says that what the command line names is not there.

@@ -20,11 +20,11 @@ import (
 
 type pullFlags struct {
 	storeFlags
-	release               uint64
-	prune, dryRun, rehash bool
-	locked, lockWait      string
-	seeds, ignore         []string
-	subject               halt.Subject
+	release                              uint64
+	prune, dryRun, rehash, adopt, byTime bool
+	locked, lockWait                     string
+	seeds, ignore                        []string
+	subject                              halt.Subject
 }
 
 func newPull(e *env) *cobra.Command {
@@ -44,6 +44,7 @@ func newPull(e *env) *cobra.Command {
 	fl.BoolVar(&f.prune, "prune", false, "delete what the site added")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "tell what would change and what it would cost, and change nothing")
 	fl.BoolVar(&f.rehash, "rehash", false, "read every file of DIR, whatever its size and times say")
+	fl.BoolVar(&f.byTime, "ignore-inode", false, "take a file of unchanged size and modification time for unchanged, whatever its change time and inode number are")
 	f.addSite(cmd)
 	fl.StringArrayVar(&f.seeds, "seed", nil, "look in `DIR` for content first, such as a copy brought on a disk; may be repeated")
 	return cmd
@@ -52,6 +53,7 @@ func newPull(e *env) *cobra.Command {
 // addSite adds the flags that verify --repair has as well.
 func (f *pullFlags) addSite(cmd *cobra.Command) {
 	fl := cmd.Flags()
+	fl.BoolVar(&f.adopt, "adopt", false, "fill DIR although it held a release and has no record of it any more")
 	fl.StringVar(&f.locked, "locked", "wait", "while a file is in use, `wait|partial`: change nothing before all can change, or go on with the rest")
 	fl.StringVar(&f.lockWait, "lock-wait", "5m", "wait at most so `LONG` for files in use")
 	fl.StringArrayVar(&f.ignore, "ignore", nil, "of what the site added, neither report nor prune what matches `GLOB`; may be repeated")
@@ -61,7 +63,7 @@ func (f *pullFlags) addSite(cmd *cobra.Command) {
 }
 
 func (f *pullFlags) options(channel string) (o apply.Options, err error) {
-	o = apply.Options{Channel: channel, Release: f.release, Policy: policy.Policy{Prune: f.prune, Ignore: f.ignore}, Connections: f.connections, Seeds: f.seeds, DryRun: f.dryRun, Rehash: f.rehash, Subject: f.subject}
+	o = apply.Options{Channel: channel, Release: f.release, Policy: policy.Policy{Prune: f.prune, Ignore: f.ignore}, Connections: f.connections, Seeds: f.seeds, DryRun: f.dryRun, Rehash: f.rehash, Adopt: f.adopt, ByTime: f.byTime, Subject: f.subject}
 	if o.Subject.Site == "" {
 		o.Subject.Site = hostname()
 	}
@@ -106,8 +108,14 @@ func (e *env) pull(ctx context.Context, rawURL, channel, dir string, f *pullFlag
 	if err != nil {
 		return err
 	}
+	if o.Held, err = e.targetRecorded(dir, channel); err != nil {
+		return err
+	}
 	res, err := apply.Run(ctx, store, dir, o)
 	e.endProgress()
+	if err == nil && !o.Held && (res.Verdict == apply.Verified || !res.Tree.IsZero()) {
+		err = e.recordTarget(dir, channel)
+	}
 	if made && res != nil && res.Number == 0 && (isAbsent(err) || isUnreachable(err) || isDenied(err)) {
 		err = errors.Join(err, unmake(dir))
 	}
@@ -120,6 +128,10 @@ func (e *env) pull(ctx context.Context, rawURL, channel, dir string, f *pullFlag
 	d := e.now().Sub(began)
 	e.event("result", describePull(res, store, d))
 	e.pullSummary(res, store, d)
+	if res.Unowned {
+		return &incompleteError{"ownership lost: files that a release dropped cannot be told from the site's own",
+			"pull with --adopt to leave them as the site's own, or with --prune to delete them"}
+	}
 	if res.Verdict == apply.Incomplete {
 		return &incompleteError{fmt.Sprintf("release %d is not in place as a whole: %s", res.Number, changes([]counted{{res.Locked, "locked"}, {res.Failed, "failed"}})),
 			"free the files that are named above, then run it again: it goes on from here"}
@@ -154,6 +166,7 @@ type pulled struct {
 	Extra     int64 `json:"extra"`
 	Failed    int64 `json:"failed"`
 
+	Damaged  int64   `json:"damaged"` // blocks and objects that arrived damaged and were fetched again
 	Wire     int64   `json:"wire"`    // bytes received
 	Fetched  int64   `json:"fetched"` // bytes of content that the store gave
 	Held     int64   `json:"held"`    // bytes of content that were here
@@ -166,10 +179,13 @@ type pulled struct {
 func describePull(r *apply.Result, t *traffic, d time.Duration) pulled {
 	return pulled{Repo: r.Repo.String(), Channel: r.Channel, Number: r.Number, Release: r.Release, Tree: r.Tree, Totals: r.Totals, Verdict: r.Verdict, NoOp: r.NoOp, Expired: r.Expired,
 		Added: r.Added, Changed: r.Changed, Moved: r.Moved, Repaired: r.Repaired, Deleted: r.Deleted, Unchanged: r.Unchanged, Locked: r.Locked, Extra: r.Extra, Failed: r.Failed,
-		Wire: t.got.Load(), Fetched: r.BytesFetched, Held: r.BytesHeld, Needed: r.BytesNeeded, Written: r.BytesWritten, Requests: t.requests.Load(), Seconds: d.Seconds()}
+		Damaged: r.Damaged, Wire: t.got.Load(), Fetched: r.BytesFetched, Held: r.BytesHeld, Needed: r.BytesNeeded, Written: r.BytesWritten, Requests: t.requests.Load(), Seconds: d.Seconds()}
 }
 
 func (e *env) pullSummary(r *apply.Result, t *traffic, d time.Duration) {
+	if r.Damaged > 0 {
+		e.warn("%s arrived damaged and were fetched again: the line, or a proxy on it, changes bytes", count(r.Damaged, "block"))
+	}
 	if r.Expired {
 		e.warn("%s: the channel's head has expired: nothing newer is accepted until it is signed again", r.Channel)
 	}

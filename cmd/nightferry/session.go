@@ -197,6 +197,19 @@ func readObject(ctx context.Context, store bucket.Store, key string, max int64) 
 // openState opens the folder in which this account keeps what it remembers of
 // a repository, and its caches.
 func (e *env) openState(id trust.RepoID) (*durable.Root, error) {
+	dir, err := e.stateFolder()
+	if err != nil {
+		return nil, err
+	}
+	dir = filepath.Join(dir, id.String())
+	if err := durable.MkdirPrivate(dir); err != nil {
+		return nil, fmt.Errorf("make the state folder: %w", err)
+	}
+	return durable.Open(dir, durable.Options{Trusted: true})
+}
+
+// stateFolder returns the folder for all of this account's state, and makes it.
+func (e *env) stateFolder() (string, error) {
 	dir := e.stateDir
 	if dir == "" {
 		dir = os.Getenv("NIGHTFERRY_STATE")
@@ -204,15 +217,14 @@ func (e *env) openState(id trust.RepoID) (*durable.Root, error) {
 	if dir == "" {
 		cache, err := os.UserCacheDir()
 		if err != nil {
-			return nil, fmt.Errorf("where to keep state: %w: name a folder with --state DIR or NIGHTFERRY_STATE", err)
+			return "", fmt.Errorf("where to keep state: %w: name a folder with --state DIR or NIGHTFERRY_STATE", err)
 		}
 		dir = filepath.Join(cache, "nightferry")
 	}
-	dir = filepath.Join(dir, id.String())
-	if err := durable.MkdirPrivate(dir); err != nil {
-		return nil, fmt.Errorf("make the state folder: %w", err)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("make the state folder: %w", err)
 	}
-	return durable.Open(dir, durable.Options{Trusted: true})
+	return dir, nil
 }
 
 // shownStore is a store's URL without what may be secret in it.

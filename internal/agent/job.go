@@ -44,9 +44,6 @@ func (a *agent) bring(ctx, rctx context.Context, j *job, want wire.Desired, left
 	if err != nil {
 		return false, a.refuse(ctx, want, left, err)
 	}
-	if err := a.over(ctx, ProblemTarget, want.Channel); err != nil {
-		return false, err
-	}
 	r, err := a.begin(ctx, want, left)
 	if err != nil {
 		return true, a.full(ctx, err)
@@ -165,7 +162,7 @@ func (a *agent) options(ctx context.Context, r *spool.Run, t *teller) apply.Opti
 	a.mu.Lock()
 	subject := a.subject(r.Channel)
 	a.mu.Unlock()
-	return apply.Options{Channel: r.Channel, Now: a.o.Now, RootKey: &a.id.Root, Key: a.id.repo, Subject: subject,
+	return apply.Options{Channel: r.Channel, Held: a.filled(ctx, r.Channel, r.Target), Now: a.o.Now, RootKey: &a.id.Root, Key: a.id.repo, Subject: subject,
 		OnEvent: t.event, Observer: a.o.Observer,
 		Gate: func(context.Context) error {
 			if h := a.halted(r.Channel); h != nil {
@@ -195,6 +192,14 @@ func (a *agent) options(ctx context.Context, r *spool.Run, t *teller) apply.Opti
 		}}
 }
 
+// filled reports whether this site once held a release of a channel in a target, or
+// may have: its record of that is kept here, not in the target.
+func (a *agent) filled(ctx context.Context, channel, target string) bool {
+	holds, err := a.spool.Holds(ctx)
+	h := held(holds, channel)
+	return err != nil || h != nil && h.Target == target
+}
+
 // attempt is one try of a run.
 func (a *agent) attempt(ctx context.Context, j *job, r *spool.Run, want wire.Desired, target string) (*apply.Result, error) {
 	var err error
@@ -208,6 +213,12 @@ func (a *agent) attempt(ctx context.Context, j *job, r *spool.Run, want wire.Des
 	o.Release, o.Digest = r.Number, r.Release
 	o.Policy, o.DryRun, o.Seeds = want.Policy, r.DryRun, a.o.Seeds
 	o.Rehash = want.Rehash && r.Start > 0
+	o.Adopt = want.Adopt && r.Start > 0
+	checks, err := readOptions(&want.Policy)
+	if err != nil {
+		return nil, err
+	}
+	o.Limit = checks.Limit
 	s := &store{Store: a.store, urls: a.urls, moved: &j.moved, limits: []*rate.Limiter{a.rate, j.rate}, date: func(d time.Time) { a.storeClock.set(d, a.o.Now()) }}
 	res, err := apply.Run(ctx, s, target, o)
 	if cerr := a.clocks(keep); cerr != nil {
@@ -235,6 +246,8 @@ func (a *agent) finish(ctx, rctx context.Context, r spool.Run, want wire.Desired
 	}
 	if aerr != nil {
 		f.Error = aerr.Error()
+	} else if res.Unowned {
+		f.Error = "ownership lost: what a release dropped cannot be told from the site's own: sync with --adopt leaves it, prune: true deletes it"
 	}
 	var hold *spool.Held
 	if aerr == nil && res.Verdict == apply.Verified {
@@ -269,7 +282,7 @@ func (a *agent) finish(ctx, rctx context.Context, r spool.Run, want wire.Desired
 	// What was stopped goes on when the order ends; one that only the store knows
 	// of yet is asked for again.
 	again = f.Verdict != verdictStopped || stopped != nil && a.halted(r.Channel) == nil
-	return again && hold == nil && f.Verdict != string(apply.Planned), a.troubles(ctx, r.Channel, aerr)
+	return again && hold == nil && f.Verdict != string(apply.Planned), errors.Join(a.troubles(ctx, r.Channel, aerr), a.damaged(ctx, r.Channel, res, aerr))
 }
 
 // close makes the run's end durable, with its outcomes.
@@ -357,6 +370,8 @@ func (a *agent) troubles(ctx context.Context, channel string, err error) error {
 	case err == nil:
 	case errors.As(err, &space), durable.IsDiskFull(err):
 		kind = ProblemDisk
+	case is[*apply.EmptiedError](err):
+		kind = ProblemTarget
 	case errors.Is(err, trust.ErrUntrusted), errors.Is(err, repo.ErrOlder), errors.Is(err, apply.ErrExpired), errors.Is(err, frame.ErrDamaged),
 		is[*repo.MissingError](err), is[*repo.CorruptError](err), bucket.KindOf(err) == bucket.KindIntegrity, errors.Is(err, fs.ErrNotExist) && bucket.KindOf(err) == bucket.KindNotExist:
 		kind = ProblemRepository
@@ -364,10 +379,10 @@ func (a *agent) troubles(ctx context.Context, channel string, err error) error {
 		kind = ProblemStore
 	}
 	var errs []error
-	for _, k := range []string{ProblemDisk, ProblemRepository, ProblemStore} {
+	for _, k := range []string{ProblemDisk, ProblemTarget, ProblemRepository, ProblemStore} {
 		switch {
 		case k == kind:
-			errs = append(errs, a.problem(ctx, k, channel, fmt.Sprintf("channel %s: %v", channel, err)))
+			errs = append(errs, a.problem(ctx, k, channel, fmt.Sprintf("channel %s: %s", channel, withRemedy(err))))
 		case err == nil || k == ProblemStore && kind != "":
 			errs = append(errs, a.over(ctx, k, channel))
 		}
@@ -376,6 +391,26 @@ func (a *agent) troubles(ctx context.Context, channel string, err error) error {
 		errs = append(errs, a.over(ctx, ProblemDisk, ""))
 	}
 	return errors.Join(errs...)
+}
+
+// damaged reports content that arrived damaged, also if it was healed.
+func (a *agent) damaged(ctx context.Context, channel string, res *apply.Result, err error) error {
+	switch {
+	case res != nil && res.Damaged > 0:
+		return a.problem(ctx, ProblemLine, channel, fmt.Sprintf("channel %s: %d blocks arrived damaged in one run and were fetched again", channel, res.Damaged))
+	case err == nil:
+		return a.over(ctx, ProblemLine, channel)
+	}
+	return nil
+}
+
+// withRemedy returns an error's text with what to do about it.
+func withRemedy(err error) string {
+	var r interface{ Remedy() string }
+	if errors.As(err, &r) {
+		return err.Error() + ": " + r.Remedy()
+	}
+	return err.Error()
 }
 
 func is[E error](err error) bool {

@@ -14,8 +14,9 @@ import (
 const (
 	ProblemSpool      = spool.CorruptProblem
 	ProblemClock      = "clock"      // two of site's, Core's and store's clocks are far apart
-	ProblemTarget     = "target"     // the Core names a target that this site does not allow
+	ProblemTarget     = "target"     // a target that this site does not allow, or that lost its release
 	ProblemStore      = "store"      // content cannot be fetched
+	ProblemLine       = "line"       // content arrives damaged
 	ProblemDisk       = "disk"       // a disk is full
 	ProblemRepository = "repository" // what the store gives is not what the Core's keys vouch for
 	ProblemControl    = "control"    // a message in the Core's name was refused

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path"
 	"strings"
 	"time"
 
@@ -76,6 +75,11 @@ func (s *site) stopped(ctx context.Context) error {
 	if ctx.Err() == nil {
 		return nil
 	}
+	return s.halted(ctx)
+}
+
+// halted returns ErrUnfinished if ctx or Gate reports a halt order.
+func (s *site) halted(ctx context.Context) error {
 	var order *halt.Error
 	if errors.As(context.Cause(ctx), &order) || s.o.Gate != nil && errors.As(s.o.Gate(context.WithoutCancel(ctx)), &order) {
 		return fmt.Errorf("%w: %w", ErrUnfinished, order)
@@ -150,14 +154,14 @@ func (s *site) tries(ctx context.Context, o op) error {
 // one. The bits come back in closeUp; should the run die before, whoever finishes
 // the commit finds the folder's mode wrong and mends it.
 func (s *site) openUp(o op) (opened bool) {
-	if !keepsModes {
+	if !s.keeps.Modes {
 		return false
 	}
-	for _, name := range []string{o.path, o.slot} {
-		dir := path.Dir(name)
-		if name == "" || dir == "." {
+	for i := range o.path {
+		if o.path[i] != '/' {
 			continue
 		}
+		dir := o.path[:i]
 		info, err := s.root.Lstat(dir)
 		if err != nil || !info.IsDir() || info.Mode().Perm()&0o700 == 0o700 {
 			continue
@@ -227,7 +231,7 @@ func (s *site) doOut(o op) error {
 	if info == nil || err != nil {
 		return err
 	}
-	if info.IsDir() != o.dir || o.size >= 0 && (info.Size() != o.size || info.ModTime().UnixNano() != o.mtime) {
+	if info.IsDir() != o.dir || o.size >= 0 && (info.Size() != o.size || durable.Nanoseconds(info.ModTime()) != o.mtime) {
 		return errEdited
 	}
 	return s.root.Rename(o.path, o.slot)
@@ -283,7 +287,7 @@ func (s *site) doPlace(o op) error {
 	if !strings.HasPrefix(o.slot, outDir+"/") {
 		// A staged file needs nothing more. Most are of this kind: one call
 		// each.
-		err := s.root.Rename(o.slot, o.path)
+		err := s.place(o)
 		if errors.Is(err, fs.ErrNotExist) {
 			if info, serr := s.there(o.slot); info == nil && serr == nil {
 				return s.placed()
@@ -306,7 +310,14 @@ func (s *site) doPlace(o op) error {
 	if err := s.touch(o.slot, o); err != nil {
 		return err
 	}
-	return s.root.Rename(o.slot, o.path)
+	return s.place(o)
+}
+
+func (s *site) place(o op) error {
+	if s.placer == nil {
+		s.placer = s.root.Placer(stageDir)
+	}
+	return s.placer.Place(o.slot, o.path, o.over)
 }
 
 // placed says what a slot means that is gone: the file is in its place already,
@@ -327,15 +338,13 @@ func (s *site) touch(name string, o op) error {
 	if info == nil || err != nil || info.IsDir() != o.dir || !o.dir && (!info.Mode().IsRegular() || info.Size() != o.size) {
 		return err
 	}
-	if keepsModes && info.Mode().Perm() != fs.FileMode(o.mode) {
-		if err := s.root.Chmod(name, fs.FileMode(o.mode)); err != nil {
-			return err
-		}
+	if err := s.tolerate(s.setMode(name, info, o.mode)); err != nil {
+		return err
 	}
-	if o.dir || sameTime(info.ModTime().UnixNano(), o.mtime) {
+	if o.dir || s.keeps.SameTime(durable.Nanoseconds(info.ModTime()), o.mtime) {
 		return nil
 	}
-	return s.root.Chtimes(name, time.Unix(0, o.mtime))
+	return s.tolerate(s.root.Chtimes(name, time.Unix(0, s.keeps.Time(o.mtime))))
 }
 
 func (s *site) doDelete(o op) error {
@@ -344,7 +353,7 @@ func (s *site) doDelete(o op) error {
 		return err
 	}
 	if info.IsDir() || o.linked == info.Mode().IsRegular() ||
-		!o.linked && (info.Size() != o.size || info.ModTime().UnixNano() != o.mtime) {
+		!o.linked && (info.Size() != o.size || durable.Nanoseconds(info.ModTime()) != o.mtime) {
 		return nil // somebody put something else there: it is theirs
 	}
 	return s.root.Remove(o.path)

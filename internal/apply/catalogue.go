@@ -169,7 +169,7 @@ func (s *site) fillNext(ctx context.Context, w *scan.CatalogueWriter, old *recor
 			var rec *scan.Record
 			if rec, err = old.find(e.Path); err == nil {
 				checked := now
-				if rec != nil && rec.Stat == c.disk() && !s.doubted(e.Path) {
+				if rec != nil && s.sameStat(rec.Stat, c.disk()) && !s.doubted(e.Path) {
 					checked = rec.Checked // this run has not read it
 				}
 				err = w.Add(scan.NewRecord(e, scan.Stat{Size: e.Size, MTime: e.MTime, CTime: provisional}, checked))
@@ -241,7 +241,9 @@ func (s *site) record(ctx context.Context, left []op) (wrong int64, err error) {
 		tree := f.tree.Sum()
 		s.res.Tree, s.res.Totals = tree, f.totals
 		h.Complete = h.Complete && f.wrong == 0 && len(left) == 0 && tree == h.Tree && f.totals == h.Totals
-		err = w.Commit(*h)
+		if err = s.keepBefore(h); err == nil {
+			err = w.Commit(*h)
+		}
 	}
 	if err != nil {
 		return 0, errors.Join(err, w.Abort())
@@ -269,7 +271,7 @@ func (s *site) owned(left []op) ([]scan.Record, error) {
 	}
 	paths = slices.AppendSeq(paths, maps.Keys(dirs))
 	slices.SortFunc(paths, scan.Compare)
-	old, err := s.openRecords(catalogueName)
+	old, err := s.openOld()
 	if err != nil {
 		return nil, err
 	}
@@ -366,7 +368,7 @@ func (f *final) one(rec *scan.Record, it *scan.Item) error {
 		f.blind = rec.Path
 	}
 	_, told := f.failed[rec.Path]
-	st, ok := settle(rec, it)
+	st, ok := f.s.settle(rec, it)
 	if told && rec.Stat.CTime == provisional {
 		st, ok = scan.Stat{}, false // size and time may be the old file's as well
 	}
@@ -389,7 +391,7 @@ func (f *final) one(rec *scan.Record, it *scan.Item) error {
 		f.tree.Add(e.Kind, e.Path, e.Digest)
 	}
 	rec.Stat = st
-	if keepsModes && ok && e.Kind == manifest.Dir && st.Mode&0o777 != e.Mode && f.s.leftOpen(rec.Path) {
+	if ok && e.Kind == manifest.Dir && !f.s.sameMode(rec.Path, st.Mode, e.SiteMode()) && f.s.leftOpen(rec.Path) {
 		rec.Stat = scan.Stat{} // the next look mends it
 	}
 	return f.w.Add(*rec)
@@ -407,7 +409,7 @@ var errNotLeft = errors.New("it is not as this run left it: a program changed it
 
 // settle compares a record with what lies there and returns the stat to keep:
 // the zero Stat matches nothing.
-func settle(rec *scan.Record, it *scan.Item) (scan.Stat, bool) {
+func (s *site) settle(rec *scan.Record, it *scan.Item) (scan.Stat, bool) {
 	if it == nil || it.Err != nil || it.Kind != rec.Kind {
 		return scan.Stat{}, false
 	}
@@ -415,10 +417,10 @@ func settle(rec *scan.Record, it *scan.Item) (scan.Stat, bool) {
 	case rec.Kind == scan.Dir:
 		return scan.Stat{Mode: it.Stat.Mode}, true
 	case rec.Stat.CTime == provisional:
-		if it.Stat.Size == rec.Stat.Size && nearTime(it.Stat.MTime, rec.Stat.MTime) {
+		if it.Stat.Size == rec.Stat.Size && s.keeps.SameTime(it.Stat.MTime, rec.Stat.MTime) {
 			return it.Stat, true
 		}
-	case rec.Stat == it.Stat:
+	case s.sameStat(rec.Stat, it.Stat):
 		return it.Stat, true
 	}
 	return scan.Stat{}, false

@@ -73,29 +73,30 @@ func (c *change) disk() scan.Stat {
 // change is one path at which the target differs from the release, or may.
 // There may be very many: keep it small.
 type change struct {
-	path   string
-	parts  *parts
-	cause  error
-	digest digest.Digest // what the release has, zero for a deletion
-	lies   *lying        // nil: nothing that counts
-	size   int64
-	mtime  int64
-	held   int64  // bytes of it from this machine
-	from   int32  // the change whose old file is moved here, or -1
-	to     int32  // the change that takes this one's old file, or -1
-	under  int32  // the change with wayFolder that this one must make way for, or -1
-	left   int32  // chunks not staged yet
-	entry  uint32 // 1 + ordinal of the release's entry; 0: none
-	copy   uint32 // tells apart the staged files of one digest
-	mode   uint16
-	act    act
-	way    inTheWay
-	state  state
-	out    Outcome
-	onDisk bool // a file lies at path
-	asWas  bool // and, by its stat, it is what the last release put there: the catalogue knows its chunks
-	owned  bool // the catalogue has the path
-	fresh  bool // this run made the staged file: what it has not written there is zeros
+	path     string
+	parts    *parts
+	cause    error
+	digest   digest.Digest // what the release has, zero for a deletion
+	lies     *lying        // nil: nothing that counts
+	size     int64
+	mtime    int64
+	held     int64  // bytes of it from this machine
+	from     int32  // the change whose old file is moved here, or -1
+	to       int32  // the change that takes this one's old file, or -1
+	under    int32  // the change with wayFolder that this one must make way for, or -1
+	left     int32  // chunks not staged yet
+	entry    uint32 // 1 + ordinal of the release's entry; 0: none
+	copy     uint32 // tells apart the staged files of one digest
+	mode     uint16
+	act      act
+	way      inTheWay
+	state    state
+	out      Outcome
+	onDisk   bool // a file lies at path
+	asWas    bool // and, by its stat, it is what the last release put there: the catalogue knows its chunks
+	owned    bool // the catalogue has the path
+	restated bool // only inode number, change time or mode are new
+	fresh    bool // this run made the staged file: what it has not written there is zeros
 }
 
 // below reports whether path lies below dir.

@@ -33,6 +33,11 @@ type Checks struct {
 	All      bool      `json:"all,omitempty"`    // every file is suspect
 	Suspects []Suspect `json:"suspects,omitempty"`
 	Parts    []Part    `json:"parts,omitempty"` // large files that the pass has read in part
+
+	Applied *Applied `json:"applied,omitempty"` // nil: none was
+	// Unowned: the record of what releases have put there is lost. Files that a
+	// release dropped cannot be told from the site's own.
+	Unowned bool `json:"unowned,omitempty"`
 }
 
 // Part is verify.Part, which this package only keeps.
@@ -49,6 +54,12 @@ type Part struct {
 type Suspect struct {
 	Path string `json:"path"`
 	Why  string `json:"why"` // the problem, one word, ": " and the detail
+}
+
+// Applied names the release that was applied last, in case the catalogue is lost.
+type Applied struct {
+	Number  uint64        `json:"number"`
+	Release digest.Digest `json:"release"`
 }
 
 // Any reports whether anything is suspect.
@@ -139,15 +150,13 @@ type Inspection struct {
 // Inspect takes a target for this process. Errors are [ErrNothingApplied]; and
 // [ErrUnfinished] where a commit is to be finished first, which a [Run] does.
 func Inspect(target, channel string, now func() time.Time) (*Inspection, error) {
-	root, err := durable.Open(target, durable.Options{})
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("check %q: %w", target, ErrNothingApplied)
+	// A folder without any record is left as it is: it may be a mount point.
+	there, err := has(target, memoryName)
+	if err == nil && !there {
+		err = ErrNothingApplied
 	}
 	if err != nil {
 		return nil, fmt.Errorf("check %q: %w", target, err)
-	}
-	if err := root.Close(); err != nil {
-		return nil, err
 	}
 	s, done, err := open(target, Options{Channel: channel, Now: now})
 	if err != nil {

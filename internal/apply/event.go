@@ -91,11 +91,13 @@ type Result struct {
 	Tree    digest.Digest   // tree digest of what lies there now; zero when the run changed nothing or did not end
 	Totals  manifest.Totals // of what lies there now
 	Verdict Verdict
+	Unowned bool // the record of what is ours is lost, and the target holds more than the release: what of it is the site's own is unknown
 	NoOp    bool // the folder was that release already
 	Expired bool // the head has expired: nothing newer is accepted until it is signed again
 
 	Added, Changed, Moved, Repaired, Deleted, Unchanged, Locked, Extra, Failed int64 // files, and of the deleted also folders
 
+	Damaged      int64 // blocks and objects that arrived damaged and were fetched again
 	BytesWire    int64 // received, as stored and compressed
 	BytesFetched int64 // of content, from the store
 	BytesHeld    int64 // of content, from this disk

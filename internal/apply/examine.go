@@ -59,6 +59,7 @@ func (s *site) examine(ctx context.Context, changes []change) error {
 		return nil
 	}
 	s.phase(PhaseExamine)
+	s.tellRestated(changes, unknown)
 	if err := s.read(ctx, changes, unknown); err != nil {
 		return err
 	}
@@ -79,7 +80,11 @@ func (s *site) examine(ctx context.Context, changes []change) error {
 func (s *site) read(ctx context.Context, changes []change, unknown []int32) error {
 	return each(ctx, unknown, func(ctx context.Context, i int32, buf []byte) error {
 		c := &changes[i]
-		sum, err := s.hash(ctx, c.path, c.disk().Size, buf)
+		var limit func(context.Context, int) error
+		if c.restated {
+			limit = s.o.Limit
+		}
+		sum, err := s.hash(ctx, c.path, c.disk().Size, limit, buf)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -111,7 +116,7 @@ func (s *site) read(ctx context.Context, changes []change, unknown []int32) erro
 // right settles a file that has the release's content already.
 func (s *site) right(c *change) {
 	c.state, c.act = stReady, actTouch
-	if sameTime(c.disk().MTime, c.mtime) && (!keepsModes || c.disk().Mode&0o777 == c.mode) {
+	if s.keeps.SameTime(c.disk().MTime, c.mtime) && s.sameMode(c.path, c.disk().Mode, c.mode) {
 		c.act, c.out, c.cause = actNone, Unchanged, nil
 	} else if c.out == Repaired {
 		c.cause = s.because(c.path, "time", "its time or mode was another")
@@ -134,9 +139,9 @@ func (s *site) whose(c *change, sum digest.Digest, err error) {
 	s.emit(Event{Path: c.path, Outcome: Extra, Size: c.disk().Size, Cause: c.cause})
 }
 
-// hash returns the SHA-256 of a file of size bytes. A file that does not have
+// hash returns the SHA-256 of a file of size bytes, as fast as limit lets it. A file that does not have
 // that size, or changes it while it is read, is an error.
-func (s *site) hash(ctx context.Context, name string, size int64, buf []byte) (digest.Digest, error) {
+func (s *site) hash(ctx context.Context, name string, size int64, limit func(context.Context, int) error, buf []byte) (digest.Digest, error) {
 	f, err := s.root.Open(name)
 	if err != nil {
 		return digest.Digest{}, err
@@ -149,7 +154,11 @@ func (s *site) hash(ctx context.Context, name string, size int64, buf []byte) (d
 	if info.Size() != size {
 		return digest.Digest{}, fmt.Errorf("read %q: %w", name, errResized)
 	}
-	return hashReader(ctx, io.LimitReader(f, size+1), size, buf)
+	r := io.LimitReader(f, size+1)
+	if limit != nil {
+		r = &limited{r: r, limit: func(n int) error { return limit(ctx, n) }}
+	}
+	return hashReader(ctx, r, size, buf)
 }
 
 var errResized = fmt.Errorf("its size changed while it was read: %w", fs.ErrInvalid)
@@ -213,7 +222,7 @@ func (s *site) match(ctx context.Context, changes []change) error {
 	return each(ctx, movers, func(ctx context.Context, i int32, buf []byte) error {
 		c := &changes[i]
 		old := &changes[c.from]
-		sum, err := s.hash(ctx, old.path, old.disk().Size, buf)
+		sum, err := s.hash(ctx, old.path, old.disk().Size, nil, buf)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}

@@ -36,7 +36,7 @@ func Foresee(ctx context.Context, store bucket.Store, target string, o Options, 
 }
 
 func (s *site) foresee(ctx context.Context, store bucket.Store, since uint64) (*Foreseen, error) {
-	head, err := s.connect(ctx, store)
+	head, err := s.connect(ctx, store, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -48,6 +48,7 @@ func (k opKind) first() bool { return k <= opRecase }
 type op struct {
 	kind   opKind
 	dir    bool // opOut, opTouch: a folder
+	over   bool // opPlace: a file may be at path, whose rights the new one gets
 	linked bool // opDelete: a link or special file, which has no size and time
 	mode   uint16
 	path   string
@@ -64,6 +65,9 @@ func (o *op) append(b []byte) []byte {
 	if o.linked {
 		flags |= 2
 	}
+	if o.over {
+		flags |= 4
+	}
 	b = append(b, byte(o.kind), flags)
 	b = binary.AppendUvarint(b, uint64(o.mode))
 	b = binary.AppendVarint(b, o.size)
@@ -78,7 +82,7 @@ func parseOp(b []byte) (o op, err error) {
 	if len(b) < 2 || opKind(b[0]) < opOut || opKind(b[0]) > opRmdir {
 		return o, bad
 	}
-	o.kind, o.dir, o.linked = opKind(b[0]), b[1]&1 != 0, b[1]&2 != 0
+	o.kind, o.dir, o.linked, o.over = opKind(b[0]), b[1]&1 != 0, b[1]&2 != 0, b[1]&4 != 0
 	b = b[2:]
 	mode, n := binary.Uvarint(b)
 	if n <= 0 {

@@ -21,13 +21,26 @@ type Options struct {
 	// it trusts; zero: the head's, or the release's own signature, counts.
 	Digest digest.Digest
 
+	// Held promises that a release of the channel was applied to the target before.
+	// If the target has no record of that, the run ends with an *EmptiedError
+	// instead of filling what may be the mount point of an absent volume. Adopt is
+	// the order to fill it all the same.
+	Held, Adopt bool
+
 	policy.Policy               // Partial, Prune and Ignore count here
 	LockWait      time.Duration // how long to wait for locked files before giving up, unless Partial; 0: not at all
 
 	Connections int      // requests under way at once; 0: 8
 	Seeds       []string // folders, read only, that may hold parts of the release already
 	DryRun      bool     // plan and report; change nothing of the target, and nothing that is staged
-	Rehash      bool     // read every byte of the target instead of trusting size and times
+	// ByTime takes a file of unchanged size and modification time for unchanged,
+	// for volumes whose change times or inode numbers do not last.
+	ByTime bool
+	// Limit, if set, is asked to wait for n bytes that were just read of a file of
+	// which only change time or inode number are new; its error ends the run.
+	Limit func(ctx context.Context, n int) error
+
+	Rehash bool // read every byte of the target instead of trusting size and times
 
 	Subject halt.Subject // who we are, to the kill switch; Channel is filled in
 	// Gate, if set, is asked before each request and each block, and once

@@ -171,7 +171,7 @@ func (p *planner) add(c change) *change {
 }
 
 func newChange(a act, m *manifest.Entry, out Outcome) change {
-	c := change{path: m.Path, act: a, out: out, digest: m.Digest, size: m.Size, mtime: m.MTime, mode: m.Mode}
+	c := change{path: m.Path, act: a, out: out, digest: m.Digest, size: m.Size, mtime: m.MTime, mode: m.SiteMode()}
 	if len(m.Chunks)+len(m.Lists) > 0 {
 		c.parts = &parts{chunks: m.Chunks, lists: m.Lists}
 	}
@@ -197,7 +197,7 @@ func (p *planner) block(m *manifest.Entry, owned bool, cause error) {
 // untouched reports whether the file is as it was when its bytes were last
 // known.
 func (p *planner) untouched(w *scan.Item, c *scan.Record) bool {
-	return c != nil && w.Stat == c.Stat && !p.s.doubted(c.Path)
+	return c != nil && p.s.sameStat(w.Stat, c.Stat) && !p.s.doubted(c.Path)
 }
 
 // leave reports whether the site wants its own path left alone, with all below
@@ -258,7 +258,7 @@ func (p *planner) extra(w *scan.Item) {
 
 // own tells, now or in tellExtras, of what is the site's own.
 func (p *planner) own(w *scan.Item) {
-	if !p.s.fold {
+	if !p.s.keeps.Fold {
 		p.s.extra(w)
 		return
 	}
@@ -333,7 +333,7 @@ func (p *planner) folder(w *scan.Item, c *scan.Record, was, m *manifest.Entry) {
 	case w.Err != nil:
 		p.block(m, was != nil, fmt.Errorf("cannot be looked into: %w", w.Err))
 	case w.Kind == scan.Dir:
-		if keepsModes && w.Stat.Mode&0o777 != m.Mode {
+		if !p.s.sameMode(m.Path, w.Stat.Mode, m.SiteMode()) {
 			ch := p.add(newChange(actTouch, m, Changed))
 			ch.owned = was != nil
 			if was != nil && was.Mode == m.Mode {
@@ -381,6 +381,7 @@ func (p *planner) file(w *scan.Item, c *scan.Record, was, m *manifest.Entry) {
 			ch.lies.digest, ch.asWas = was.Digest, true
 		default:
 			ch.state = stUnknown
+			ch.restated = c != nil && looksSame(w.Stat, c.Stat) && !p.s.doubted(c.Path)
 		}
 		if sameAsWas {
 			ch.out = Repaired

@@ -31,10 +31,10 @@ func (e *SpaceError) Error() string {
 		(e.Needed+(1<<20-1))>>20, e.Free>>20, (e.Needed-e.Free+(1<<20-1))>>20)
 }
 
-// space compares what is still to be written with what is free. Holes take
-// nothing, and what an earlier run staged is there already.
+// space compares what is still to be written with what is free. The holes of a
+// sparse file take nothing, and what an earlier run staged is there already.
 func (s *site) space(g *stager) error {
-	need := int64(spaceMargin)
+	need := spaceMargin + g.filled
 	last := int32(-1)
 	files := map[int32]struct{}{}
 	for i := range g.wants {

@@ -45,6 +45,9 @@ func Run(ctx context.Context, store bucket.Store, target string, o Options) (*Re
 	s.res = Result{Channel: o.Channel, Verdict: Incomplete}
 	err = s.run(ctx, store)
 	if err == nil {
+		err = s.owns()
+	}
+	if err == nil {
 		err = s.verified()
 	}
 	s.res.BytesWire = s.wire.Load()
@@ -62,21 +65,19 @@ func Recover(ctx context.Context, target string, o Options) error {
 }
 
 func (s *site) run(ctx context.Context, store bucket.Store) error {
-	if err := s.recover(ctx); err != nil {
-		return err
-	}
 	s.phase(PhaseOpen)
-	head, err := s.connect(ctx, store)
+	// A halt order also stops a commit that was interrupted: it is read first.
+	head, err := s.connect(ctx, store, s.recover)
 	if err != nil {
 		return err
 	}
 	s.res.Repo = s.repo.ID()
 	err = s.bring(ctx, head)
 	if errors.Is(err, scan.ErrCorrupt) {
-		// A lost catalogue costs time, and for one run no deletes.
-		if err := s.setAside(catalogueName, err); err != nil {
+		if err := s.rebuild(ctx, err); err != nil {
 			return err
 		}
+		s.res = Result{Repo: s.res.Repo, Channel: s.res.Channel, Verdict: Incomplete}
 		err = s.bring(ctx, head)
 	}
 	return err
@@ -152,7 +153,7 @@ func (s *site) applied() (*scan.Header, error) {
 	defer cat.close()
 	h := cat.header()
 	if h == nil {
-		return nil, nil
+		return nil, s.unrecorded()
 	}
 	if h.Repo != s.repo.ID() || h.Channel != s.o.Channel {
 		return nil, fmt.Errorf("this folder holds channel %q, not %q: give each channel a folder of its own", h.Channel, s.o.Channel)
@@ -230,7 +231,7 @@ func (s *site) current(ctx context.Context) (bool, error) {
 		if rec.Kind == scan.File {
 			s.proven(rec.Stat.Size, rec.Checked)
 		}
-		if it.Err != nil || it.Kind != rec.Kind || it.Kind == scan.Dir && it.Stat.Mode != rec.Stat.Mode || it.Kind == scan.File && it.Stat != rec.Stat {
+		if it.Err != nil || it.Kind != rec.Kind || it.Kind == scan.Dir && it.Stat.Mode != rec.Stat.Mode || it.Kind == scan.File && !s.sameStat(it.Stat, rec.Stat) {
 			return errDiffers
 		}
 		return nil
@@ -440,8 +441,14 @@ func (s *site) recover(ctx context.Context) error {
 	case errors.Is(err, frame.ErrDamaged):
 		// It was written whole before anything of it was done: the disk has
 		// lost it. What was done is whole files; the rest is planned anew.
+		if err := s.keepMoved(); err != nil {
+			return err
+		}
 		return errors.Join(s.setAside(journalName, err), s.forgetJournal())
 	case err != nil:
+		return err
+	}
+	if err := s.halted(ctx); err != nil {
 		return err
 	}
 	s.phase(PhaseRecover)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,10 +24,13 @@ const (
 	stateDir      = manifest.StateDir
 	memoryName    = stateDir + "/memory.json"
 	catalogueName = stateDir + "/catalogue"
+	beforeName    = stateDir + "/catalogue.before"
 	nextName      = stateDir + "/catalogue.next"
 	journalName   = stateDir + "/journal"
 	movedName     = stateDir + "/journal.moved"
 	lockName      = stateDir + "/lock"
+	asideDir      = stateDir + "/aside" // files that a lost journal had moved out of the way
+	traitsName    = stateDir + "/traits.json"
 	pagesDir      = stateDir + "/pages"
 	stageDir      = stateDir + "/stage"
 	outDir        = stageDir + "/out" // of each commit a folder, where files wait that are moved out of the way
@@ -43,11 +45,12 @@ type site struct {
 	o      Options
 	root   *durable.Root
 	pages  pageCache
-	fold   bool           // the target's file system ignores case
+	keeps  durable.Traits // what the target's file system keeps of a file
 	ignore *scan.Patterns // of Options.Ignore
 	repo   *repo.Repo
 	index  *repo.Index
-	late   bool                       // this run finishes another's commit
+	late   bool // this run finishes another's commit
+	placer *durable.Placer
 	out    string                     // the commit's own folder in outDir
 	opened map[string]fs.FileMode     // folders that the burst may write to only now, with their own bits
 	told   map[string]struct{}        // paths whose failure has its event elsewhere
@@ -66,7 +69,10 @@ type site struct {
 // open takes the target for this process. The caller must call the returned
 // function, whatever happens after.
 func open(target string, o Options) (*site, func() error, error) {
-	root, err := durable.Open(target, durable.Options{Observer: o.Observer, Create: true})
+	if err := kept(target, o); err != nil {
+		return nil, nil, fmt.Errorf("pull into %q: %w", target, err)
+	}
+	root, err := durable.Open(target, durable.Options{Observer: o.Observer, Create: true, Ours: stateDir})
 	if err != nil {
 		return nil, nil, fmt.Errorf("pull into %q: %w", target, err)
 	}
@@ -95,7 +101,7 @@ func (s *site) prepare() (func() error, error) {
 		return nil, err
 	}
 	s.checks, err = readChecks(s.root)
-	if err := errors.Join(err, s.sweepState(), s.probeCase(), s.readIgnore()); err != nil {
+	if err := errors.Join(err, s.sweepState(), s.learn(), s.readIgnore()); err != nil {
 		return nil, errors.Join(err, unlock())
 	}
 	for _, dir := range []string{pagesDir, stageDir} {
@@ -147,16 +153,16 @@ func (s *site) sweepTemps(list []fs.DirEntry) error {
 	return nil
 }
 
-// probeCase asks the target's file system whether it ignores case: some Linux
-// folders do, and some of Windows do not.
-func (s *site) probeCase() error {
-	switch _, err := s.root.Lstat(strings.ToUpper(lockName)); {
-	case err == nil:
-		s.fold = true
-	case !errors.Is(err, fs.ErrNotExist):
+// learn finds out what the target's file system keeps, and records it for checks
+// that may not write there.
+func (s *site) learn() (err error) {
+	if s.keeps, err = s.root.Probe(stateDir); err != nil {
 		return err
 	}
-	return nil
+	if old, err := durable.ReadTraits(s.root, traitsName); err == nil && old == s.keeps {
+		return nil
+	}
+	return durable.WriteTraits(s.root, traitsName, s.keeps)
 }
 
 // readIgnore compiles the patterns of what the site may keep. A pattern that
@@ -166,7 +172,7 @@ func (s *site) readIgnore() (err error) {
 	if s.ignore, err = scan.ParsePatterns(nil, s.o.Ignore); err != nil {
 		return fmt.Errorf("ignore: %w", err)
 	}
-	if s.fold {
+	if s.keeps.Fold {
 		s.ignore = s.ignore.FoldCase()
 	}
 	return nil
@@ -248,7 +254,14 @@ func (s *site) proven(size, checked int64) {
 
 func (s *site) phase(name string) { s.emit(Event{Kind: PhaseEvent, Phase: name}) }
 
-func (s *site) retry(err error) { s.emit(Event{Kind: RetryEvent, Cause: err}) }
+func (s *site) retry(err error) {
+	if a := (*repo.ArrivalError)(nil); errors.As(err, &a) {
+		s.mu.Lock()
+		s.res.Damaged++
+		s.mu.Unlock()
+	}
+	s.emit(Event{Kind: RetryEvent, Cause: err})
+}
 
 // at returns the index, read once and only when something is lacking.
 func (s *site) at(ctx context.Context) (*repo.Index, error) {
@@ -290,9 +303,9 @@ func (s *site) fetchOptions() repo.FetchOptions {
 		OnBytes: func(n int64) { s.wire.Add(n) }}
 }
 
-// connect opens the repository, obeys the kill switch and reads the head. It
-// persists what it saw before it returns.
-func (s *site) connect(ctx context.Context, store bucket.Store) (*repo.Head, error) {
+// connect opens the repository, obeys the kill switch, calls permitted if that is
+// not nil, and reads the head. It persists what it saw before it returns.
+func (s *site) connect(ctx context.Context, store bucket.Store, permitted func(context.Context) error) (*repo.Head, error) {
 	memory, err := s.remembered()
 	if err != nil {
 		return nil, err
@@ -306,6 +319,9 @@ func (s *site) connect(ctx context.Context, store bucket.Store) (*repo.Head, err
 	}
 	s.asked = s.o.Now()
 	err = s.repo.CheckHalt(ctx, s.o.Subject)
+	if err == nil && permitted != nil {
+		err = permitted(ctx)
+	}
 	var head *repo.Head
 	if err == nil {
 		head, err = s.repo.Head(ctx, s.o.Channel)

@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
+	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,6 +30,9 @@ type stager struct {
 	pipes   map[int32]*pipe // of large files; written only before any chunk is
 
 	wants []want // sorted by id; not written to while chunks arrive
+
+	thin   map[int32]struct{} // files whose holes are worth that the file is sparse
+	filled int64              // bytes of holes that take space all the same
 
 	mu     sync.Mutex
 	done   []bool             // of each want: it is written, or being written
@@ -61,7 +67,7 @@ func (e *IntegrityError) Error() string {
 // newStager finds the files that are to be made, and the chunk lists that tell
 // what of.
 func (s *site) newStager(changes []change) (g *stager, lacking []int32, lists []digest.Digest) {
-	g = &stager{s: s, changes: changes, exists: map[int32]struct{}{}, pipes: map[int32]*pipe{}}
+	g = &stager{s: s, changes: changes, exists: map[int32]struct{}{}, pipes: map[int32]*pipe{}, thin: map[int32]struct{}{}}
 	copies := map[digest.Digest]uint32{}
 	for i := range changes {
 		c := &changes[i]
@@ -153,12 +159,12 @@ func (s *site) tidyStage(changes []change, lacking []int32) (map[string]struct{}
 		if len(staged) == 0 {
 			continue
 		}
-		if name := c.stageName(); has(staged, name) {
+		if name := c.stageName(); in(staged, name) {
 			keep[name] = struct{}{}
 		}
 	}
 	for name := range staged {
-		if !has(keep, name) && !s.o.DryRun {
+		if !in(keep, name) && !s.o.DryRun {
 			if err := s.discard(name); err != nil {
 				return nil, err
 			}
@@ -175,7 +181,7 @@ func (s *site) tidyStage(changes []change, lacking []int32) (map[string]struct{}
 	return keep, nil
 }
 
-func has(m map[string]struct{}, k string) bool { _, ok := m[k]; return ok }
+func in(m map[string]struct{}, k string) bool { _, ok := m[k]; return ok }
 
 // fill writes all wanted chunks: first from this machine, then from the store.
 func (g *stager) fill(ctx context.Context, indexes []int32, oldLists []digest.Digest) error {
@@ -355,8 +361,8 @@ func (g *stager) open(i int32) (*durable.File, error) {
 	if there {
 		return g.s.root.OpenRW(c.stageName())
 	}
-	f, err := g.s.root.Create(c.stageName(), c.size)
-	if err == nil && c.parts != nil {
+	f, err := g.s.root.CreatePrivate(c.stageName(), c.size)
+	if _, thin := g.thin[i]; thin && err == nil {
 		err = f.SetSparse()
 	}
 	c.fresh = err == nil
@@ -368,7 +374,20 @@ func (g *stager) open(i int32) (*durable.File, error) {
 const (
 	page    = 4 << 10
 	minHole = 64 << 10
+	// minThin is how many bytes of holes make a file sparse. Sparse files fragment,
+	// and some programs refuse them.
+	minThin = 1 << 20
 )
+
+// refusesSparse reports whether a file must never be sparse on Windows: Hyper-V
+// does not open such a disk image.
+func refusesSparse(name string) bool {
+	switch strings.ToLower(path.Ext(name)) {
+	case ".vhd", ".vhdx", ".avhd", ".avhdx":
+		return runtime.GOOS == "windows"
+	}
+	return false
+}
 
 // writeSparse writes b at byte at of a file that holds zeros, and leaves long
 // runs of zeros unwritten: a chunk that begins in a hole of the source and ends
@@ -409,12 +428,12 @@ var zeroPage [page]byte // read only
 // whole stages a file of a single chunk in one go: most files are.
 func (g *stager) whole(ctx context.Context, i int32, b []byte) error {
 	c := &g.changes[i]
-	f, err := g.s.root.Create(c.stageName(), 0)
+	f, err := g.s.root.CreatePrivate(c.stageName(), 0)
 	if err != nil {
 		return stageError(c, err)
 	}
 	_, err = f.WriteAt(b, 0)
-	if err == nil && durable.NeedsFileSync() {
+	if err == nil && g.s.root.NeedsFileSync() {
 		err = f.Sync()
 	}
 	var mode fs.FileMode
@@ -498,7 +517,7 @@ func (g *stager) readBack(ctx context.Context, k check, buf []byte) (sum digest.
 	if err != nil {
 		return sum, 0, err
 	}
-	if durable.NeedsFileSync() {
+	if g.s.root.NeedsFileSync() {
 		if err := f.Sync(); err != nil {
 			return sum, 0, errors.Join(err, f.Close())
 		}
@@ -537,13 +556,15 @@ func (r *fromStart) Read(p []byte) (int, error) {
 // finish gives a proven file its mode and time.
 func (g *stager) finish(c *change, mode fs.FileMode) error {
 	name := c.stageName()
-	if keepsModes && mode != fs.FileMode(c.mode) {
-		if err := g.s.root.Chmod(name, fs.FileMode(c.mode)); err != nil {
+	if g.s.keeps.Modes && mode != fs.FileMode(c.mode) {
+		if err := g.s.tolerate(g.s.root.Chmod(name, fs.FileMode(c.mode))); err != nil {
 			return stageError(c, err)
 		}
 	}
-	if err := g.s.root.Chtimes(name, time.Unix(0, c.mtime)); err != nil {
-		return stageError(c, err)
+	if g.s.keeps.Grain > 0 {
+		if err := g.s.tolerate(g.s.root.Chtimes(name, time.Unix(0, g.s.keeps.Time(c.mtime)))); err != nil {
+			return stageError(c, err)
+		}
 	}
 	c.state = stReady
 	g.filesDone.Add(1)

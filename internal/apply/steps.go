@@ -44,7 +44,7 @@ func (s *site) steps(changes []change, recase []op, aside map[int32]struct{}) st
 				return op{kind: opMkdir, path: c.path, mode: c.mode}, c.act == actMkdir
 			},
 			func(i int32, c *change) (op, bool) {
-				o := op{kind: opPlace, path: c.path, mode: c.mode, size: c.size, mtime: c.mtime}
+				o := op{kind: opPlace, over: c.onDisk, path: c.path, mode: c.mode, size: c.size, mtime: c.mtime}
 				if c.from >= 0 {
 					o.slot = s.outSlot(c.from)
 				} else {
@@ -90,7 +90,7 @@ func (s *site) steps(changes []change, recase []op, aside map[int32]struct{}) st
 		// Last, because a folder that must not be written to could not have
 		// been filled.
 		return backwards(changes, func(c *change) (op, bool) {
-			return op{kind: opTouch, dir: true, path: c.path, mode: c.mode}, keepsModes && (c.act == actMkdir || c.act == actTouch && c.isDir())
+			return op{kind: opTouch, dir: true, path: c.path, mode: c.mode}, s.keeps.Modes && (c.act == actMkdir || c.act == actTouch && c.isDir())
 		}, yield)
 	}
 }
@@ -117,7 +117,7 @@ func backwards(changes []change, pick func(*change) (op, bool), yield func(op) e
 // meet under another case: a folder is given its new name, a file is set aside
 // before the new one comes. What cannot be is dropped.
 func (s *site) aliases(changes []change) (recase []op, aside map[int32]struct{}) {
-	if !s.fold {
+	if !s.keeps.Fold {
 		return nil, nil
 	}
 	old := map[string]int32{}

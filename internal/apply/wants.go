@@ -54,7 +54,7 @@ func (s *site) staged() (map[string]struct{}, error) {
 // list fills g.wants with every chunk that the given changes lack, sorted by
 // id. What an earlier run staged is read and not wanted again.
 func (g *stager) list(ctx context.Context, indexes []int32, staged map[string]struct{}) error {
-	g.wants = g.wants[:0]
+	g.wants, g.filled = g.wants[:0], 0
 	var resumed []int32
 	for _, i := range indexes {
 		c := &g.changes[i]
@@ -95,13 +95,23 @@ func (g *stager) want(i int32, refs []chunk.Ref, have []bool) {
 	if p := newPipe(refs, have); p != nil {
 		g.pipes[i] = p
 	}
-	var at int64
+	var at, holes int64
 	for n, r := range refs {
+		if r.Hole() {
+			holes += r.Size
+		}
 		if !r.Hole() && (have == nil || !have[n]) {
 			g.wants = append(g.wants, want{id: r.ID, at: at, change: i, size: int32(r.Size)})
 			c.left++
 		}
 		at += r.Size
+	}
+	switch {
+	case have != nil: // it is there, as whoever made it chose
+	case holes >= minThin && g.s.keeps.Sparse && !refusesSparse(c.path):
+		g.thin[i] = struct{}{}
+	default:
+		g.filled += holes
 	}
 }
 

@@ -106,6 +106,7 @@ type SyncRequest struct {
 	DryRun bool        `json:"dry_run"` // report what would move, change nothing
 	Rehash bool        `json:"rehash"`  // read every byte
 	Now    bool        `json:"now"`     // also while no window is open
+	Adopt  bool        `json:"adopt"`   // fill a target that held a release and has no record of it any more
 }
 
 // Order is one site's order to bring one channel up to date. The run that

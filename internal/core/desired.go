@@ -180,6 +180,7 @@ func (c *Core) releaseEntry(channel string, rel *repo.Release) ledger.Release {
 type extra struct {
 	Sent       digest.Digest `json:"sent"` // of all that the site is sent of the channel: any change is a new revision
 	Rehash     bool          `json:"rehash,omitempty"`
+	Adopt      bool          `json:"adopt,omitempty"`
 	Now        bool          `json:"now,omitempty"`
 	Check      uint8         `json:"check,omitempty"`
 	Verify     bool          `json:"verify,omitempty"`
@@ -190,11 +191,11 @@ type extra struct {
 
 // order is a change of one row that is not the configuration's.
 type order struct {
-	start, dryRun, rehash, now bool
-	check                      uint8
-	verify                     bool
-	limit                      *limitOrder
-	above                      uint64
+	start, dryRun, rehash, adopt, now bool
+	check                             uint8
+	verify                            bool
+	limit                             *limitOrder
+	above                             uint64
 }
 
 type rowKey struct {
@@ -310,17 +311,17 @@ func (c *Core) row(key rowKey, s *fleet.Site, p *fleet.Placement, night *siteNig
 	}
 	rel, _ := c.newest.of(key.channel)
 	row := &ledger.Desired{Domain: key.Domain, Site: key.Site, Channel: key.channel, Number: rel.Number, Release: rel.Digest, Tree: rel.Tree, Start: old.Start, DryRun: old.DryRun}
-	rehash, now, check, verify := was.Rehash, was.Now, was.Check, was.Verify
+	rehash, adopt, now, check, verify := was.Rehash, was.Adopt, was.Now, was.Check, was.Verify
 	if o.start {
 		// There are never more orders than revisions: it is above all that the site has seen, whatever a restored ledger forgot.
-		row.Start, row.DryRun, rehash, now = max(old.Start, was.Above, o.above)+1, o.dryRun, o.rehash, o.now
+		row.Start, row.DryRun, rehash, adopt, now = max(old.Start, was.Above, o.above)+1, o.dryRun, o.rehash, o.adopt, o.now
 		check, verify = o.check, o.verify
 	}
 	row.Nonce = k.nonceOf(key.Address, key.channel, row.Number, row.Start)
 	w := wire.Desired{
 		Channel: key.channel, Number: row.Number, Release: row.Release, Target: p.Target,
 		Nonce: row.Nonce[:], Start: row.Start, DryRun: row.DryRun, Rehash: rehash, Now: now, Bytes: rel.Bytes,
-		Check: check, Verify: verify, Policy: p.Policy,
+		Check: check, Verify: verify, Adopt: adopt, Policy: p.Policy,
 	}
 	sent, err := wire.Encode(&struct {
 		_       struct{} `cbor:",toarray"`
@@ -331,7 +332,7 @@ func (c *Core) row(key rowKey, s *fleet.Site, p *fleet.Placement, night *siteNig
 	if err != nil {
 		return nil, nil, err
 	}
-	row.Body, err = json.Marshal(&extra{Sent: digest.Of(sent), Rehash: rehash, Now: now, Check: check, Verify: verify,
+	row.Body, err = json.Marshal(&extra{Sent: digest.Of(sent), Rehash: rehash, Adopt: adopt, Now: now, Check: check, Verify: verify,
 		Above: max(was.Above, o.above), Limit: night.Limit, LimitUntil: night.Until})
 	return row, &w, err
 }
@@ -377,8 +378,8 @@ func sameRow(a, b *ledger.Desired) bool {
 
 // Sync orders sites to start now.
 func (c *Core) Sync(ctx context.Context, r SyncRequest) ([]Order, error) {
-	return c.orderSites(ctx, "sync", r.Scope, order{start: true, dryRun: r.DryRun, rehash: r.Rehash, now: r.Now},
-		fmt.Sprintf("dry run %t, rehash %t, now %t", r.DryRun, r.Rehash, r.Now))
+	return c.orderSites(ctx, "sync", r.Scope, order{start: true, dryRun: r.DryRun, rehash: r.Rehash, adopt: r.Adopt, now: r.Now},
+		fmt.Sprintf("dry run %t, rehash %t, adopt %t, now %t", r.DryRun, r.Rehash, r.Adopt, r.Now))
 }
 
 // orderSites gives each site and channel of a scope an order to start.

@@ -77,16 +77,22 @@ type Options struct {
 	Observer Observer // nil: none
 	Create   bool     // make the folder, and its parents, when it is missing
 	Trusted  bool     // refuse a folder that an account that is not trusted can change: ErrUntrusted
+	// Ours, if set, names a folder in which every file was made by this program.
+	// If a mode or the read-only attribute denies an operation below it, the
+	// account gives itself the right back and repeats the operation.
+	Ours string
 }
 
 // Root is a folder inside which files are changed. It is safe for use by
 // several goroutines. On Windows the folder cannot be removed while it is open.
 type Root struct {
-	root *os.Root
-	dir  string
-	self *os.File // the folder itself, for the calls that os.Root does not have
-	obs  Observer
-	one  bool // the system looks a name up and refuses links in one call
+	root  *os.Root
+	dir   string
+	self  *os.File // the folder itself, for the calls that os.Root does not have
+	obs   Observer
+	ours  string // Options.Ours
+	whole bool   // SyncAll suffices
+	one   bool   // the system looks a name up and refuses links in one call
 }
 
 // Open opens dir. It refuses a dir whose last element is a symlink, a junction
@@ -121,7 +127,7 @@ func Open(dir string, o Options) (*Root, error) {
 	if err != nil {
 		return nil, errors.Join(wrap("open folder", dir, err), root.Close())
 	}
-	r := &Root{root: root, dir: abs, self: self, obs: o.Observer, one: looksUpInOne(self)}
+	r := &Root{root: root, dir: abs, self: self, obs: o.Observer, ours: o.Ours, one: looksUpInOne(self), whole: syncsWhole(self)}
 	// OpenRoot follows links: a link planted between the look and the open
 	// would have led elsewhere.
 	if now, err := self.Stat(); err != nil || (!mounted && !os.SameFile(now, info)) {

@@ -14,11 +14,17 @@ type File struct {
 	name string
 }
 
-// Create creates the file, or empties the one that is there. With size > 0 it
-// also sets the length: the bytes not yet written read as zero and take no
-// space where the file system can do that.
+// Create creates the file, or empties the one that is there. Whatever the umask
+// is, only the owner may write to it. With size > 0 it also sets the length: the
+// bytes not yet written read as zero and take no space where the file system can
+// do that.
 func (r *Root) Create(name string, size int64) (*File, error) {
-	return r.create(name, size, os.O_TRUNC, 0o666)
+	return r.create(name, size, os.O_TRUNC, 0o644)
+}
+
+// CreatePrivate is [Root.Create] for a file that only its owner may read, too.
+func (r *Root) CreatePrivate(name string, size int64) (*File, error) {
+	return r.create(name, size, os.O_TRUNC, 0o600)
 }
 
 func (r *Root) create(name string, size int64, flag int, perm fs.FileMode) (*File, error) {
@@ -28,7 +34,7 @@ func (r *Root) create(name string, size int64, flag int, perm fs.FileMode) (*Fil
 	if err := r.before(Op{Kind: Create, Name: name, Size: size, Mode: perm}); err != nil {
 		return nil, wrap("create", name, err)
 	}
-	f, err := r.openFile(name, os.O_RDWR|os.O_CREATE|flag, perm)
+	f, err := r.openOurs(name, os.O_RDWR|os.O_CREATE|flag, perm)
 	if err != nil {
 		return nil, wrap("create", name, err)
 	}
@@ -46,7 +52,7 @@ func (r *Root) OpenRW(name string) (*File, error) {
 	if err := r.vet(name, true); err != nil {
 		return nil, wrap("open", name, err)
 	}
-	f, err := r.openFile(name, os.O_RDWR, 0)
+	f, err := r.openOurs(name, os.O_RDWR, 0)
 	if err != nil {
 		return nil, wrap("open", name, err)
 	}
@@ -77,11 +83,20 @@ func (r *Root) openAny(name string) (*os.File, error) {
 	if err := r.vet(name, true); err != nil {
 		return nil, wrap("open", name, err)
 	}
-	f, err := r.openFile(name, os.O_RDONLY|dontWait, 0)
+	f, err := r.openOurs(name, os.O_RDONLY|dontWait, 0)
 	if isLeased(err) {
 		f, err = r.openFile(name, os.O_RDONLY, 0)
 	}
 	return f, wrap("open", name, err)
+}
+
+// openOurs is openFile for a file that may be below Options.Ours.
+func (r *Root) openOurs(name string, flag int, perm fs.FileMode) (f *os.File, err error) {
+	err = r.retake(name, true, func() error {
+		f, err = r.openFile(name, flag, perm)
+		return err
+	})
+	return f, err
 }
 
 // Name returns the name that the file was opened by.

@@ -15,7 +15,11 @@ func (r *Root) Lstat(name string) (fs.FileInfo, error) {
 	if err := r.vet(name, false); err != nil {
 		return nil, wrap("stat", name, err)
 	}
-	info, err := r.lstat(name)
+	var info fs.FileInfo
+	err := r.retake(name, false, func() (err error) {
+		info, err = r.lstat(name)
+		return err
+	})
 	return info, wrap("stat", name, err)
 }
 
@@ -41,7 +45,7 @@ func (r *Root) Mkdir(name string, perm fs.FileMode) error {
 	if err := r.before(Op{Kind: Mkdir, Name: name, Mode: perm}); err != nil {
 		return wrap("make folder", name, err)
 	}
-	return wrap("make folder", name, r.mkdir(name, perm))
+	return wrap("make folder", name, r.retake(name, false, func() error { return r.mkdir(name, perm) }))
 }
 
 // MkdirAll makes the folder and its missing parents.
@@ -85,7 +89,9 @@ func (r *Root) Rename(from, to string) error {
 		err = r.before(Op{Kind: Rename, Name: from, To: to})
 	}
 	if err == nil {
-		err = r.rename(from, to)
+		err = r.retake(from, false, func() error {
+			return r.retake(to, false, func() error { return r.rename(from, to) })
+		})
 	}
 	return wrap(fmt.Sprintf("rename %q to", from), to, err)
 }
@@ -99,7 +105,7 @@ func (r *Root) Remove(name string) error {
 	if err := r.before(Op{Kind: Remove, Name: name}); err != nil {
 		return wrap("remove", name, err)
 	}
-	return wrap("remove", name, r.remove(name))
+	return wrap("remove", name, r.retake(name, false, func() error { return r.remove(name) }))
 }
 
 // RemoveAll deletes a name with all below it, without following links. That
@@ -144,6 +150,10 @@ func (r *Root) Chmod(name string, mode fs.FileMode) error {
 	return wrap("set mode of", name, r.root.Chmod(name, mode))
 }
 
+// HasAccessList reports whether a file has a POSIX access list with more in it than
+// its permission bits. The bits of the group are then the list's mask.
+func (r *Root) HasAccessList(name string) bool { return r.hasAccessList(name) }
+
 // Chtimes sets the modification time, as exact as the file system keeps it
 // (100 ns on NTFS), and leaves the access time alone.
 func (r *Root) Chtimes(name string, mtime time.Time) error {
@@ -168,7 +178,7 @@ func (r *Root) SyncDir(name string) error {
 
 // SyncAll makes everything written to the root's volume before the call
 // survive a power cut, where the system can (Linux: syncfs). Where it cannot it
-// does nothing, and [NeedsFileSync] tells writers to sync each file.
+// does nothing, and [Root.NeedsFileSync] tells writers to sync each file.
 func (r *Root) SyncAll() error {
 	if err := r.before(Op{Kind: SyncAll, Name: "."}); err != nil {
 		return wrap("sync volume of", r.dir, err)
@@ -176,9 +186,10 @@ func (r *Root) SyncAll() error {
 	return wrap("sync volume of", r.dir, r.syncAll())
 }
 
-// NeedsFileSync reports whether SyncAll does nothing here, so that each writer
-// must sync its own files and folders.
-func NeedsFileSync() bool { return needsFileSync }
+// NeedsFileSync reports whether SyncAll cannot be relied on here, so that each
+// writer must sync its own files and folders: other systems than Linux, kernels
+// before 5.8, and file systems that do not flush the disk or hide errors.
+func (r *Root) NeedsFileSync() bool { return !r.whole }
 
 // Free returns how many bytes this account may still write to the root's
 // volume.

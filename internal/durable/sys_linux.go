@@ -12,10 +12,41 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// syncfs flushes everything in one call, many files at the disk's own speed.
-const needsFileSync = false
-
+// syncAll flushes everything in one call, many files at the disk's own speed.
 func (r *Root) syncAll() error { return unix.Syncfs(int(r.self.Fd())) }
+
+// syncsWhole reports whether syncfs(2) flushes a folder's volume to the disk and
+// reports failed writes. Before Linux 5.8 it reports none. FUSE does not ask its
+// server to flush, and overlayfs and NFS hid errors in some kernels, so that only
+// file systems known to do both are trusted.
+func syncsWhole(folder *os.File) bool {
+	var u unix.Utsname
+	var st unix.Statfs_t
+	if unix.Uname(&u) != nil || unix.Fstatfs(int(folder.Fd()), &st) != nil {
+		return false
+	}
+	switch int64(st.Type) {
+	case unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.F2FS_SUPER_MAGIC, unix.TMPFS_MAGIC:
+		return release(unix.ByteSliceToString(u.Release[:])) >= 5<<16|8
+	}
+	return false
+}
+
+// release returns a kernel's major and minor number as one, 0 if text has none.
+func release(text string) (n int) {
+	var major, minor int
+	if _, err := fmt.Sscanf(text, "%d.%d", &major, &minor); err != nil {
+		return 0
+	}
+	return major<<16 | minor
+}
+
+// keepsInodes reports whether inode numbers and change times outlive a remount:
+// FAT and exFAT have neither on the disk.
+func (r *Root) keepsInodes() bool {
+	var st unix.Statfs_t
+	return unix.Fstatfs(int(r.self.Fd()), &st) == nil && st.Type != unix.MSDOS_SUPER_MAGIC && st.Type != unix.EXFAT_SUPER_MAGIC
+}
 
 // openat2 opens a name below the root without following any link.
 func (r *Root) openat2(name string, how unix.OpenHow) (int, error) {

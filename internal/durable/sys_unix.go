@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,6 +18,9 @@ const dontWait = unix.O_NONBLOCK
 // lease (fcntl(2)): a file server, for its client.
 func isLeased(err error) bool { return errors.Is(err, unix.EWOULDBLOCK) }
 
+// Permission bits exist here, though not every file system keeps them.
+const hasModes = true
+
 // The umask may take bits from a new file's mode, so the mode is set again.
 const umaskFree = false
 
@@ -24,6 +28,12 @@ func localName(string) bool                  { return true }
 func isLink(info fs.FileInfo) bool           { return info.Mode()&fs.ModeSymlink != 0 }
 func isVolumeMount(string, fs.FileInfo) bool { return false }
 func setSparse(*os.File) error               { return nil }
+
+// isSparse reports whether a file that was only made longer takes no space.
+func isSparse(_ *Root, info fs.FileInfo) bool {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && st.Blocks == 0
+}
 
 func (r *Root) remove(name string) error { return r.root.Remove(name) }
 

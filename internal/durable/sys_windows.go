@@ -15,9 +15,28 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// Each writer flushes its own files: only an administrator may flush a volume,
-// and that flush takes everybody's writes along.
-const needsFileSync = true
+// syncsWhole: each writer flushes its own files, because only an administrator may
+// flush a volume, and that flush takes everybody's writes along.
+func syncsWhole(*os.File) bool { return false }
+
+// The read-only attribute is no permission bit.
+const hasModes = false
+
+func (r *Root) hasAccessList(string) bool { return false }
+
+// isSparse asks for what setSparse needs.
+func isSparse(r *Root, _ fs.FileInfo) bool {
+	var flags uint32
+	err := windows.GetVolumeInformationByHandle(windows.Handle(r.self.Fd()), nil, 0, nil, nil, &flags, nil, 0)
+	return err == nil && flags&windows.FILE_SUPPORTS_SPARSE_FILES != 0
+}
+
+// keepsInodes: FAT has no file ids that outlive a remount.
+func (r *Root) keepsInodes() bool {
+	var flags uint32
+	err := windows.GetVolumeInformationByHandle(windows.Handle(r.self.Fd()), nil, 0, nil, nil, &flags, nil, 0)
+	return err != nil || flags&windows.FILE_PERSISTENT_ACLS != 0
+}
 
 // No folder of Windows holds a pipe.
 const dontWait = 0

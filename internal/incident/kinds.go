@@ -119,8 +119,9 @@ var entries = []Entry{
 var siteEntries = []Entry{
 	{Kind: "site-spool", Cause: "the agent's own database was damaged; it was set aside under a dated name", Remedy: "check that disk; nothing is deleted at the target until it was read anew"},
 	{Kind: "site-clock", Cause: "the site sees its clock apart from the Core's or the store's", Remedy: "set its clock", SymptomOf: []Kind{Clock}},
-	{Kind: "site-target", Object: Channel, Cause: "the Core names a target folder that the site does not allow", Remedy: "correct the configuration, or the agent's list of roots"},
+	{Kind: "site-target", Object: Channel, Cause: "the Core names a target folder that the site does not allow, or a target that held a release has no record of it any more, as when its volume is not mounted", Remedy: "correct the configuration, or the agent's list of roots; if the target lost its release, mount its volume, or fill it anew with `nightferry sync --site NAME --adopt`"},
 	{Kind: "site-store", Object: Channel, Cause: "content cannot be fetched", Remedy: "see to that site's way to the store: DNS, proxy, firewall", SymptomOf: []Kind{Store}},
+	{Kind: "site-line", Object: Channel, Cause: "content arrived damaged at the site and was fetched again; over when a run ends well without that", Remedy: "look for a network device or a proxy between that site and the store that changes bytes; use https, which tells damage apart sooner"},
 	{Kind: "site-disk", Object: Channel, Cause: "a disk of the site is full", Remedy: "free space; the run goes on by itself"},
 	{Kind: "site-repository", Object: Channel, Cause: "what the store gives is not what the repository's keys vouch for", Remedy: "run `nightferry fsck STORE`, and find out who else can write to the bucket"},
 	{Kind: "site-control", Cause: "a message in the Core's name was refused", Remedy: "find out whether another Core has the same sites, or who else can write to the message bus"},

@@ -77,6 +77,15 @@ func (e *Entry) SameContent(o *Entry) bool {
 	return e.Kind == o.Kind && e.Size == o.Size && e.Digest == o.Digest
 }
 
+// SiteMode returns the mode that the entry gets at a site. The owner can always
+// read a file and list a folder: without that, nothing there could be proven.
+func (e *Entry) SiteMode() uint16 {
+	if e.Kind == Dir {
+		return e.Mode | 0o500
+	}
+	return e.Mode | 0o400
+}
+
 // Validate checks the entry by itself: bounds, and that its parts add up.
 func (e *Entry) Validate(portable bool) error {
 	if err := CheckPath(e.Path, portable); err != nil {

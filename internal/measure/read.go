@@ -10,6 +10,7 @@ import (
 	"io/fs"
 
 	"nightferry/internal/digest"
+	"nightferry/internal/durable"
 	"nightferry/internal/manifest"
 	"nightferry/internal/scan"
 )
@@ -27,7 +28,7 @@ func (r *run) read(ctx context.Context, j *job, buf []byte) {
 		}
 		j.found = &Finding{Path: e.Path, Outcome: Damaged, Size: e.Size, Digest: j.sum, Cause: why}
 	case errors.Is(err, errTaken):
-		j.found = moved(e, after.Size(), after.ModTime().UnixNano())
+		j.found = moved(e, after.Size(), durable.Nanoseconds(after.ModTime()))
 	case errors.Is(err, fs.ErrNotExist):
 		j.found = &Finding{Path: e.Path, Outcome: Gone, Size: e.Size, Cause: "it was removed while the source was measured"}
 	default:
@@ -81,7 +82,7 @@ func (r *run) sum(ctx context.Context, j *job, buf []byte) (fs.FileInfo, error) 
 }
 
 func looks(st fs.FileInfo, e *manifest.Entry) bool {
-	return st.Mode().IsRegular() && st.Size() == e.Size && st.ModTime().UnixNano() == e.MTime
+	return st.Mode().IsRegular() && st.Size() == e.Size && durable.Nanoseconds(st.ModTime()) == e.MTime
 }
 
 // treeDigest follows the recipe of docs/format/release.md: the SHA-256 of one

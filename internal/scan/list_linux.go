@@ -7,9 +7,12 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"nightferry/internal/durable"
 )
 
 // lister reads folders with getdents and statx relative to the folder's own
@@ -206,8 +209,8 @@ func statAt(fd int, name []byte) (Kind, Stat, error) {
 
 func statOf(st *unix.Statx_t) (Kind, Stat) {
 	out := Stat{
-		MTime: st.Mtime.Sec*1e9 + int64(st.Mtime.Nsec),
-		CTime: st.Ctime.Sec*1e9 + int64(st.Ctime.Nsec),
+		MTime: durable.Nanoseconds(time.Unix(st.Mtime.Sec, int64(st.Mtime.Nsec))),
+		CTime: durable.Nanoseconds(time.Unix(st.Ctime.Sec, int64(st.Ctime.Nsec))),
 		ID:    st.Ino,
 		Mode:  st.Mode & 0o7777,
 	}

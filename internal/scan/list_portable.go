@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path"
+
+	"nightferry/internal/durable"
 )
 
 // listPortable reads a folder with what every system has: no change time, no
@@ -30,7 +32,7 @@ func listPortable(full, dir string, skip func(string, bool) bool) ([]Item, error
 			items = append(items, it)
 			continue
 		}
-		it.Stat = Stat{MTime: info.ModTime().UnixNano(), Mode: unixMode(info)}
+		it.Stat = Stat{MTime: durable.Nanoseconds(info.ModTime()), Mode: unixMode(info)}
 		switch m := info.Mode(); {
 		case m.IsRegular():
 			it.Kind, it.Stat.Size = File, info.Size()

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io/fs"
+	"math"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -147,7 +148,7 @@ func (s *scratch) item(b []byte, dir string) (Item, bool) {
 		s.path = append(append(s.path, dir...), '/')
 	}
 	it := Item{Path: string(appendName(s.path, s.name)), Kind: File}
-	it.Stat = Stat{Size: int64(u64(40)), MTime: unixNano(u64(24)), CTime: unixNano(u64(32)), ID: u64(96)}
+	it.Stat = Stat{Size: int64(u64(40)), MTime: unixNano(u64(24)), CTime: changed(u64(32)), ID: u64(96)}
 	attrs, tag := u32(56), u32(64) // for a reparse point EaSize holds the tag
 	switch {
 	case attrs&windows.FILE_ATTRIBUTE_REPARSE_POINT != 0 && tag&reparseNameSurrogate != 0:
@@ -177,12 +178,25 @@ func appendName(path []byte, name []uint16) []byte {
 	return path
 }
 
-// unixNano turns 100 ns since 1601 into ns since 1970; 0 stays "unknown".
+// unixNano turns 100 ns since 1601 into ns since 1970, or the nearest that 64 bits
+// can hold, as durable.Nanoseconds does.
 func unixNano(t uint64) int64 {
+	const since = 116444736000000000 // 1970
+	switch {
+	case t < since+math.MinInt64/1_000_000_000*10_000_000:
+		return math.MinInt64
+	case t >= since+math.MaxInt64/1_000_000_000*10_000_000:
+		return math.MaxInt64
+	}
+	return (int64(t) - since) * 100
+}
+
+// changed is unixNano of a change time: 0 stays "unknown".
+func changed(t uint64) int64 {
 	if t == 0 {
 		return 0
 	}
-	return (int64(t) - 116444736000000000) * 100
+	return unixNano(t)
 }
 
 // Windows has no permission bits.

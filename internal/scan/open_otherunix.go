@@ -5,6 +5,8 @@ package scan
 import (
 	"io/fs"
 	"os"
+
+	"nightferry/internal/durable"
 )
 
 // StatFile looks at an open file. Two equal answers, one before and one after its
@@ -15,7 +17,7 @@ func StatFile(f *os.File) (Opened, error) {
 	if err != nil {
 		return Opened{}, err
 	}
-	o := Opened{Kind: Special, Stat: Stat{Size: info.Size(), MTime: info.ModTime().UnixNano(), Mode: unixMode(info)}}
+	o := Opened{Kind: Special, Stat: Stat{Size: info.Size(), MTime: durable.Nanoseconds(info.ModTime()), Mode: unixMode(info)}}
 	if info.Mode()&fs.ModeType == 0 {
 		o.Kind = File
 	}

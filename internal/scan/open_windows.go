@@ -42,7 +42,7 @@ func StatFile(f *os.File) (Opened, error) {
 		return Opened{}, &os.PathError{Op: "stat", Path: f.Name(), Err: err}
 	}
 	o := Opened{Kind: File, Birth: basic.CreationTime.Nanoseconds(), Stat: Stat{
-		Size: int64(basic.FileSizeHigh)<<32 | int64(basic.FileSizeLow), MTime: basic.LastWriteTime.Nanoseconds(),
+		Size: int64(basic.FileSizeHigh)<<32 | int64(basic.FileSizeLow), MTime: unixNano(uint64(basic.LastWriteTime.HighDateTime)<<32 | uint64(basic.LastWriteTime.LowDateTime)),
 		ID: uint64(basic.FileIndexHigh)<<32 | uint64(basic.FileIndexLow)}}
 	if basic.FileAttributes&windows.FILE_ATTRIBUTE_DIRECTORY != 0 {
 		o.Kind = Dir

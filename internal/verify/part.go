@@ -8,6 +8,7 @@ import (
 	"io/fs"
 
 	"nightferry/internal/digest"
+	"nightferry/internal/durable"
 	"nightferry/internal/manifest"
 )
 
@@ -33,7 +34,7 @@ const (
 func (r *run) begin(f io.Seeker, e *manifest.Entry, info fs.FileInfo) (h hash.Hash, offset int64, err error) {
 	for i := range r.o.Parts {
 		p := &r.o.Parts[i]
-		if p.Path != e.Path || p.Digest != e.Digest || p.Size != info.Size() || p.MTime != info.ModTime().UnixNano() || p.Offset > p.Size {
+		if p.Path != e.Path || p.Digest != e.Digest || p.Size != info.Size() || p.MTime != durable.Nanoseconds(info.ModTime()) || p.Offset > p.Size {
 			continue
 		}
 		h = sha256.New()
@@ -56,6 +57,6 @@ func (r *run) keep(e *manifest.Entry, info fs.FileInfo, h hash.Hash, offset int6
 		return
 	}
 	if state, err := m.MarshalBinary(); err == nil {
-		r.o.Keep(Part{Path: e.Path, Digest: e.Digest, Size: info.Size(), MTime: info.ModTime().UnixNano(), Offset: offset, State: state})
+		r.o.Keep(Part{Path: e.Path, Digest: e.Digest, Size: info.Size(), MTime: durable.Nanoseconds(info.ModTime()), Offset: offset, State: state})
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"runtime"
 	"strings"
 
@@ -93,6 +94,7 @@ type job struct {
 type run struct {
 	o       Options
 	root    *durable.Root
+	keeps   durable.Traits // what the target's file system keeps
 	entries manifest.Next
 	entry   *manifest.Entry // the next of the release, nil at the end
 	totals  Totals
@@ -113,7 +115,7 @@ func Run(ctx context.Context, target string, entries manifest.Next, o Options, f
 	if o.Workers <= 0 {
 		o.Workers = runtime.GOMAXPROCS(0)
 	}
-	r := &run{o: o, root: root, entries: entries, work: make(chan *job, ahead), order: make(chan *job, ahead)}
+	r := &run{o: o, root: root, keeps: traits(root), entries: entries, work: make(chan *job, ahead), order: make(chan *job, ahead)}
 	var bytes, findings, extra int64
 	g, gctx := errgroup.WithContext(ctx)
 	for range o.Workers {
@@ -184,6 +186,22 @@ func (r *run) compare(ctx context.Context) (err error) {
 		return err
 	}
 	return r.meet(ctx, nil)
+}
+
+// traits returns what a pull has found out about the target's file system. Without
+// that, as in a folder that no pull has made, everything is expected of it.
+func traits(root *durable.Root) durable.Traits {
+	t, err := durable.ReadTraits(root, manifest.StateDir+"/traits.json")
+	if err != nil {
+		return durable.Traits{Modes: runtime.GOOS != "windows", Grain: 100, Earliest: math.MinInt64, Latest: math.MaxInt64} // NTFS keeps 100 ns
+	}
+	return t
+}
+
+// sameMode is apply's: the group's bits of a file with an access list are the
+// list's mask, which is the site's own.
+func (r *run) sameMode(name string, have, want uint16) bool {
+	return !r.keeps.Modes || have == want || (have^want)&0o707 == 0 && r.root.HasAccessList(name)
 }
 
 // passed reports whether an earlier run has looked at a path.
@@ -261,13 +279,13 @@ func (r *run) path(ctx context.Context, e *manifest.Entry, it *scan.Item) error 
 		return r.tell(ctx, Finding{e.Path, Kind, fmt.Sprintf("it is a %s, the release has a %s", it.Kind, e.Kind)})
 	}
 	var found []Finding
-	if keepsModes && it.Stat.Mode&0o777 != e.Mode {
-		found = append(found, Finding{e.Path, Mode, fmt.Sprintf("it is %04o, the release says %04o", it.Stat.Mode&0o777, e.Mode)})
+	if want := e.SiteMode(); !r.sameMode(e.Path, it.Stat.Mode&0o777, want) {
+		found = append(found, Finding{e.Path, Mode, fmt.Sprintf("it is %04o, the release says %04o", it.Stat.Mode&0o777, want)})
 	}
 	if e.Kind == manifest.Dir {
 		return r.tell(ctx, found...)
 	}
-	if d := it.Stat.MTime - e.MTime; d <= -100 || d >= 100 { // NTFS keeps 100 ns
+	if !r.keeps.SameTime(it.Stat.MTime, e.MTime) {
 		found = append(found, Finding{e.Path, Time, fmt.Sprintf("it is %s, the release says %s", stamp(it.Stat.MTime), stamp(e.MTime))})
 	}
 	if it.Stat.Size != e.Size {

@@ -25,7 +25,7 @@ const (
 )
 
 // ProblemKinds are the kinds of Problem; docs/agent.md lists them.
-var ProblemKinds = []string{"spool", "clock", "target", "store", "disk", "repository", "control"}
+var ProblemKinds = []string{"spool", "clock", "target", "store", "line", "disk", "repository", "control"}
 
 // verdicts are how a run ends.
 var verdicts = []string{"verified", "different", "incomplete", "planned", "failed", "stopped", "refused", "nothing"}

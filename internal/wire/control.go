@@ -49,6 +49,7 @@ type Desired struct {
 	Bytes  int64 // of the release
 	Check  uint8 // the order Start is a check, which changes nothing: CheckQuick or CheckFull; 0: it is none
 	Verify bool  // the order Start was given to verify
+	Adopt  bool  // the order Start fills a target that held a release and has no record of it any more
 
 	policy.Policy `cbor:"policy"` // the tag makes it one element, an array of its own
 }

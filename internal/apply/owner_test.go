@@ -1,0 +1,137 @@
+package apply
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"nightferry/internal/durable"
+)
+
+// A catalogue that is damaged, cut short or gone costs no ownership: what a later
+// release drops is still deleted, and what the site added stays.
+func TestLostCatalogueKeepsOwnership(t *testing.T) {
+	for name, lose := range map[string]func(t *testing.T, cat string){
+		"a flipped bit in a block":    func(t *testing.T, cat string) { flip(t, cat, 20) },
+		"a flipped bit in the header": func(t *testing.T, cat string) { flip(t, cat, -30) },
+		"cut short":                   func(t *testing.T, cat string) { try(t, os.Truncate(cat, 100)) },
+		"gone":                        func(t *testing.T, cat string) { try(t, os.Remove(cat)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, src, dst := dirs(t, tree{"keep": "0"})
+			p.publish(src)
+			p.must(dst, nil)
+			lay(t, src, tree{"keep": "1", "gone": "2", "d/gone": "3"})
+			p.publish(src)
+			p.must(dst, nil)
+			grow(t, dst, tree{"own": "the site's", "gone.txt": "too"})
+			lose(t, filepath.Join(dst, catalogueName))
+			lay(t, src, tree{"keep": "1x"})
+			p.publish(src)
+			r := p.must(dst, nil)
+			want := tree{"keep": "1x", "own": "the site's", "gone.txt": "too"}
+			if r.files["gone"].Outcome != Deleted {
+				t.Errorf("told: %v", r.outcomes())
+			}
+			if d := cmp.Diff(want, seen(t, dst)); d != "" {
+				t.Errorf("the folder (-want +have):\n%s", d)
+			}
+			if !p.must(dst, nil).NoOp {
+				t.Error("not a no-op after")
+			}
+		})
+	}
+}
+
+// flip changes one bit of a file, counted from its end if at is negative.
+func flip(t *testing.T, name string, at int) {
+	t.Helper()
+	b, err := os.ReadFile(name)
+	try(t, err)
+	if at < 0 {
+		at += len(b)
+	}
+	b[at] ^= 1
+	try(t, os.WriteFile(name, b, 0o644))
+}
+
+// Where all that says what is ours is gone, the folder is never verified while
+// something is there that may be ours to delete; an order ends that.
+func TestOwnershipLost(t *testing.T) {
+	for name, order := range map[string]func(*Options){
+		"adopt": func(o *Options) { o.Adopt = true },
+		"prune": func(o *Options) { o.Prune = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, src, dst := dirs(t, tree{"keep": "1", "gone": "2"})
+			p.publish(src)
+			p.must(dst, nil)
+			for _, f := range []string{catalogueName, beforeName, checksName} {
+				if err := os.Remove(filepath.Join(dst, f)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+					t.Fatal(err)
+				}
+			}
+			lay(t, src, tree{"keep": "1x"})
+			p.publish(src)
+			held := func(o *Options) { o.Held = true }
+			for range 3 { // as often as one pulls
+				r, err := p.pull(dst, held)
+				if err != nil || r.Verdict != Incomplete || !r.Unowned {
+					t.Fatalf("%v, %v, unowned %t", err, r.Verdict, r.Unowned)
+				}
+			}
+			p.must(dst, func(o *Options) { held(o); order(o) })
+			p.must(dst, held)
+			_, err := os.Lstat(filepath.Join(dst, "gone"))
+			if (err == nil) != (name == "adopt") {
+				t.Errorf("the file that was dropped: %v", err)
+			}
+		})
+	}
+	t.Run("nothing but the release is there", func(t *testing.T) {
+		p, src, dst := dirs(t, tree{"keep": "1"})
+		p.publish(src)
+		p.must(dst, nil)
+		for _, f := range []string{catalogueName, checksName} {
+			try(t, os.Remove(filepath.Join(dst, f)))
+		}
+		p.must(dst, func(o *Options) { o.Held = true })
+	})
+}
+
+// What an interrupted commit had moved out of the way survives the loss of its
+// journal.
+func TestLostJournalKeepsWhatWasMoved(t *testing.T) {
+	p, src, dst := dirs(t, tree{"turn": "ours"})
+	p.publish(src)
+	p.must(dst, nil)
+	lay(t, src, tree{"turn/in": "a folder now"})
+	p.publish(src)
+	grow(t, dst, tree{"turn": "the site's edit"})
+	moved := false
+	if _, err := p.pull(dst, func(o *Options) {
+		o.Observer = refuser(func(op durable.Op) error {
+			if moved {
+				return errKilled
+			}
+			moved = op.Kind == durable.Rename && op.Name == "turn"
+			return nil
+		})
+	}); err == nil {
+		t.Fatal("was not interrupted")
+	}
+	flip(t, filepath.Join(dst, journalName), 20)
+	r := p.must(dst, nil)
+	sameTree(t, src, dst)
+	kept, err := filepath.Glob(filepath.Join(dst, asideDir, "*", "*", "*"))
+	if err != nil || len(kept) != 1 {
+		t.Fatalf("kept %q, %v: %v", kept, err, r.retry)
+	}
+	if b, err := os.ReadFile(kept[0]); err != nil || string(b) != "the site's edit" {
+		t.Errorf("kept %q, %v", b, err)
+	}
+}

@@ -1,0 +1,51 @@
+package apply
+
+import (
+	"fmt"
+	"io"
+
+	"nightferry/internal/scan"
+)
+
+// sameStat reports whether two stats of one name say that its bytes are the same.
+// Inode number and change time count only where they last.
+func (s *site) sameStat(a, b scan.Stat) bool {
+	if !s.keeps.Inodes || s.o.ByTime {
+		a.ID, a.CTime = b.ID, b.CTime
+	}
+	return a == b
+}
+
+// looksSame reports whether only inode number, change time or mode of a file are
+// new since its bytes were known.
+func looksSame(a, b scan.Stat) bool { return a.Size == b.Size && a.MTime == b.MTime }
+
+// tellRestated reports why files of which only that is new are read.
+func (s *site) tellRestated(changes []change, unknown []int32) {
+	var files, bytes int64
+	for _, i := range unknown {
+		if changes[i].restated {
+			files++
+			bytes += changes[i].disk().Size
+		}
+	}
+	if files > 0 {
+		s.retry(fmt.Errorf("%d files of %d bytes have the size and time that they had, but another change time, inode number or mode, as after a restore or a change of labels: their bytes are read again", files, bytes))
+	}
+}
+
+// limited reads as fast as Options.Limit lets it.
+type limited struct {
+	r     io.Reader
+	limit func(n int) error
+}
+
+func (l *limited) Read(p []byte) (int, error) {
+	n, err := l.r.Read(p)
+	if n > 0 {
+		if lerr := l.limit(n); lerr != nil {
+			return n, lerr
+		}
+	}
+	return n, err
+}

@@ -1,0 +1,130 @@
+package durable
+
+import (
+	"encoding/binary"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// The attributes that hold a file's POSIX access list, and the one that a folder
+// passes on to what is made in it.
+const (
+	accessList  = "system.posix_acl_access"
+	defaultList = "system.posix_acl_default"
+)
+
+// attribute reads an extended attribute, "" where there is none. The name is looked
+// up below the root; /proc turns the result into a path that xattr(7) takes.
+func (r *Root) attribute(name, key string) (value string) {
+	_ = r.byPath(name, func(path string) error {
+		b := make([]byte, 4<<10)
+		n, err := unix.Getxattr(path, key, b)
+		if err == nil {
+			value = string(b[:n])
+		}
+		return err
+	})
+	return value
+}
+
+func (r *Root) byPath(name string, fn func(path string) error) error {
+	fd, err := r.openat2(name, unix.OpenHow{Flags: unix.O_PATH | unix.O_NOFOLLOW})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	return fn("/proc/self/fd/" + strconv.Itoa(fd))
+}
+
+func (r *Root) hasAccessList(name string) bool {
+	return r.one && r.attribute(name, accessList) != ""
+}
+
+// legacy is what a folder passes on.
+type legacy struct {
+	list  string // its default list; "": none
+	group int    // the folder's group, if new files get it; else -1
+}
+
+func (r *Root) legacyOf(dir string) legacy {
+	l := legacy{group: -1}
+	if !r.one {
+		return l
+	}
+	l.list = r.attribute(dir, defaultList)
+	if info, err := r.lstat(dir); err == nil {
+		if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Mode&unix.S_ISGID != 0 {
+			l.group = int(st.Gid)
+		}
+	}
+	return l
+}
+
+// endow gives the file from the rights that it is to have as to.
+func (r *Root) endow(from, to string, over bool, have, want legacy) (after func()) {
+	if !r.one {
+		return nil
+	}
+	list, narrow := want.list, true
+	if over {
+		if old := r.attribute(to, accessList); old != "" {
+			list, narrow = old, false // people gave it
+		}
+	}
+	if list == "" && have.list == "" && (want.group < 0 || want.group == have.group) {
+		return nil
+	}
+	info, err := r.lstat(from)
+	if err != nil {
+		return nil // the rename will tell
+	}
+	mode := info.Mode().Perm()
+	_ = r.byPath(from, func(path string) error {
+		if want.group >= 0 && want.group != have.group {
+			_ = unix.Chown(path, -1, want.group)
+		}
+		if list = fit(list, uint16(mode), narrow); list != "" {
+			return unix.Setxattr(path, accessList, []byte(list), 0)
+		}
+		if have.list != "" && unix.Removexattr(path, accessList) == nil {
+			return unix.Chmod(path, uint32(mode))
+		}
+		return nil
+	})
+	return nil
+}
+
+// The tags of acl(5), as the attribute has them.
+const (
+	aclOwner = 1
+	aclMask  = 0x10
+	aclOther = 0x20
+)
+
+// fit makes of a list the one of a file with a mode: its owner's and other's
+// entries are the mode's. With narrow, the list is inherited, and the mode limits
+// what it grants. It returns "" for a list that says no more than a mode, or that
+// does not parse.
+func fit(list string, mode uint16, narrow bool) string {
+	b := []byte(list)
+	if len(b) < 4 || (len(b)-4)%8 != 0 || len(b) <= 4+3*8 {
+		return ""
+	}
+	for e := b[4:]; len(e) > 0; e = e[8:] {
+		perm := binary.LittleEndian.Uint16(e[2:])
+		switch binary.LittleEndian.Uint16(e) {
+		case aclOwner:
+			perm = mode >> 6 & 7
+		case aclOther:
+			perm = mode & 7
+		case aclMask:
+			if narrow {
+				perm &= mode >> 3 & 7
+			}
+		}
+		binary.LittleEndian.PutUint16(e[2:], perm)
+	}
+	return string(b)
+}

@@ -1,0 +1,35 @@
+package durable
+
+import "path"
+
+// A Placer renames new files into place. A file gets the rights that it would have
+// if it had been created in its folder: those of the file that it replaces, else
+// what the folder passes on. Rights that this account may not set are left out. It
+// is for one goroutine.
+type Placer struct {
+	r     *Root
+	stage legacy // of the folder in which new files are made
+	dir   string // of the last file
+	last  legacy // of dir
+}
+
+// Placer returns a Placer for files that were made in the folder stage.
+func (r *Root) Placer(stage string) *Placer {
+	l := r.legacyOf(stage)
+	return &Placer{r: r, stage: l, dir: stage, last: l}
+}
+
+// Place renames a file, as [Root.Rename] does. With over, it may replace one.
+func (p *Placer) Place(from, to string, over bool) error {
+	if dir := path.Dir(to); dir != p.dir {
+		p.dir, p.last = dir, p.r.legacyOf(dir)
+	}
+	after := p.r.endow(from, to, over, p.stage, p.last)
+	if err := p.r.Rename(from, to); err != nil {
+		return err
+	}
+	if after != nil {
+		after()
+	}
+	return nil
+}

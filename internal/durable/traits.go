@@ -1,0 +1,160 @@
+package durable
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"math"
+	"os"
+	"path"
+	"strings"
+	"time"
+)
+
+// Traits are what a root's file system keeps of a file. Readers that judge a file
+// by its metadata use them, so that a file system that cannot keep a mode or a
+// time is not taken for one that was changed.
+type Traits struct {
+	Modes    bool  `json:"modes"`    // permission bits
+	Fold     bool  `json:"fold"`     // names that differ in case alone are the same name
+	Sparse   bool  `json:"sparse"`   // ranges that were never written take no space
+	Inodes   bool  `json:"inodes"`   // inode numbers and change times survive a remount
+	Grain    int64 `json:"grain"`    // resolution of modification times, nanoseconds; 0: none are kept
+	Earliest int64 `json:"earliest"` // the first modification time, nanoseconds since 1970
+	Latest   int64 `json:"latest"`   // the last one
+}
+
+// Time returns what the file system makes of a modification time that is outside
+// its range: the nearest one inside. Both are nanoseconds since 1970.
+func (t *Traits) Time(want int64) int64 { return min(max(want, t.Earliest), t.Latest) }
+
+// SameTime reports whether a file's modification time is what the file system
+// made of want.
+func (t *Traits) SameTime(have, want int64) bool {
+	if t.Grain == 0 {
+		return true
+	}
+	return within(have, t.Time(want), t.Grain)
+}
+
+// within reports whether a and b are less than d apart.
+func within(a, b, d int64) bool {
+	apart := max(a, b) - min(a, b)
+	return apart >= 0 && apart < d // less than 0: an overflow
+}
+
+// Nanoseconds returns a time as nanoseconds since 1970. A time that 64 bits cannot
+// hold, before 1677 or after 2262, becomes the nearest one that they can.
+func Nanoseconds(t time.Time) int64 {
+	switch s := t.Unix(); {
+	case s < math.MinInt64/1_000_000_000:
+		return math.MinInt64
+	case s >= math.MaxInt64/1_000_000_000:
+		return math.MaxInt64
+	}
+	return t.UnixNano()
+}
+
+// ReadTraits returns traits that [WriteTraits] has kept.
+func ReadTraits(r *Root, name string) (t Traits, err error) {
+	f, err := r.Open(name)
+	if err != nil {
+		return t, err
+	}
+	err = json.NewDecoder(io.LimitReader(f, 1<<10)).Decode(&t)
+	return t, errors.Join(wrap("read", name, err), f.Close())
+}
+
+// WriteTraits keeps traits in a file of the root.
+func WriteTraits(r *Root, name string, t Traits) error {
+	b, err := json.Marshal(t)
+	if err != nil {
+		return wrap("write", name, err)
+	}
+	return r.WriteFile(name, b, 0o644)
+}
+
+// Probe finds the traits out with a temporary file in the folder dir. The file
+// never reaches an Observer: it holds nothing that a crash could lose.
+func (r *Root) Probe(dir string) (t Traits, err error) {
+	name := tempName(path.Join(dir, "x"))
+	f, err := r.openOurs(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return t, wrap("probe the file system in", dir, err)
+	}
+	defer func() { err = errors.Join(err, wrap("remove", name, r.remove(name))) }()
+	const hole = 1 << 20
+	if f.Truncate(hole) == nil {
+		info, serr := f.Stat()
+		t.Sparse = serr == nil && isSparse(r, info)
+	}
+	if err := f.Close(); err != nil {
+		return t, wrap("probe the file system in", dir, err)
+	}
+	switch _, err := r.lstat(path.Join(dir, strings.ToUpper(path.Base(name)))); {
+	case err == nil:
+		t.Fold = true
+	case !errors.Is(err, fs.ErrNotExist):
+		return t, wrap("probe the file system in", dir, err)
+	}
+	t.Modes = hasModes && r.keeps(name, 0o640) && r.keeps(name, 0o751)
+	t.Inodes = r.keepsInodes()
+	t.times(func(want int64) (int64, bool) {
+		if r.chtimes(name, time.Unix(0, want)) != nil {
+			return 0, false
+		}
+		info, err := r.lstat(name)
+		if err != nil {
+			return 0, false
+		}
+		return Nanoseconds(info.ModTime()), true
+	})
+	return t, nil
+}
+
+// keeps reports whether a file keeps a mode.
+func (r *Root) keeps(name string, mode fs.FileMode) bool {
+	if r.root.Chmod(name, mode) != nil {
+		return false
+	}
+	info, err := r.lstat(name)
+	return err == nil && info.Mode().Perm() == mode
+}
+
+// times finds resolution and range out. set sets a time and returns what was made
+// of it.
+func (t *Traits) times(set func(want int64) (int64, bool)) {
+	const usual = 1_000_000_001_123_456_789 // of 2001, an odd second
+	have, ok := set(usual)
+	if !ok {
+		return
+	}
+	for _, grain := range []int64{100, 1e3, 1e6, 1e7, 1e9, 2e9} {
+		if within(have, usual, grain) {
+			t.Grain = grain
+			break
+		}
+	}
+	// The limits are tried from the widest on. A system that makes of one what is
+	// far from it, as a counter that overflows, is not asked to.
+	year := func(y int) int64 { return time.Date(y, 1, 2, 0, 0, 0, 0, time.UTC).UnixNano() }
+	t.Earliest, t.Latest = year(1981), year(2037)
+	have, ok = set(-usual)
+	before := ok && within(have, -usual, t.Grain) // ntfs-3g rounds what is before 1970
+	for _, at := range []int64{math.MinInt64, math.MinInt32 * 1e9, 0, year(1980)} {
+		if at < 0 && !before {
+			continue
+		}
+		if have, ok := set(at); ok && (have >= at || within(have, at, t.Grain)) && have <= t.Earliest {
+			t.Earliest = have
+			break
+		}
+	}
+	for _, at := range []int64{math.MaxInt64, math.MaxUint32 * 1e9, math.MaxInt32 * 1e9} {
+		if have, ok := set(at); ok && have <= at && have >= t.Latest {
+			t.Latest = have
+			break
+		}
+	}
+}

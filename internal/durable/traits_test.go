@@ -1,0 +1,112 @@
+package durable
+
+import (
+	"math"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+func at(year int) int64 { return time.Date(year, 3, 4, 5, 6, 7, 123456789, time.UTC).UnixNano() }
+
+// What a file system makes of a time counts as that time, and nothing else does.
+func TestTraitsOfTimes(t *testing.T) {
+	seconds := func(ns int64) int64 { return ns / 1e9 * 1e9 }
+	kept := func(first, last, grain int64) func(int64) (int64, bool) {
+		return func(ns int64) (int64, bool) {
+			ns = min(max(ns, first), last)
+			return ns - ns%grain, true
+		}
+	}
+	fat := [2]int64{time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC).UnixNano(), time.Date(2107, 12, 31, 23, 59, 58, 0, time.UTC).UnixNano()}
+	for name, c := range map[string]struct {
+		set   func(int64) (int64, bool)
+		grain int64
+	}{
+		"everything": {kept(math.MinInt64, math.MaxInt64, 1), 100},
+		"NTFS":       {kept(math.MinInt64, math.MaxInt64, 100), 100},
+		"old ext4":   {kept(math.MinInt32*1e9, math.MaxInt32*1e9, 1e9), 1e9},
+		"FAT":        {kept(fat[0], fat[1], 2e9), 2e9},
+		"ntfs-3g": {func(ns int64) (int64, bool) {
+			if ns < 0 {
+				return seconds(ns), true
+			}
+			return ns - ns%100, true
+		}, 100},
+		"a refusal":   {func(ns int64) (int64, bool) { return seconds(ns), ns >= 0 && ns < math.MaxInt32*1e9 }, 1e9},
+		"an overflow": {func(ns int64) (int64, bool) { return int64(int32(ns/1e9)) * 1e9, true }, 1e9},
+		"none":        {func(int64) (int64, bool) { return 0, false }, 0},
+	} {
+		var tr Traits
+		tr.times(c.set)
+		if tr.Grain != c.grain {
+			t.Errorf("%s: a grain of %d ns, want %d", name, tr.Grain, c.grain)
+		}
+		for _, year := range []int{1678, 1899, 1971, 1979, 1999, 2036, 2039, 2108, 2261} {
+			if have, ok := c.set(tr.Time(at(year))); ok && !tr.SameTime(have, at(year)) {
+				t.Errorf("%s: %d became %v, which does not count as it", name, year, time.Unix(0, have))
+			}
+		}
+		if c.grain > 0 && (tr.SameTime(at(1999)+3e9, at(1999)) || tr.SameTime(at(1999), at(2001))) {
+			t.Errorf("%s: another time counts as the same", name)
+		}
+	}
+}
+
+func TestNanoseconds(t *testing.T) {
+	for year, want := range map[int]int64{1: math.MinInt64, 1601: math.MinInt64, 1999: at(1999), 2300: math.MaxInt64, 9999: math.MaxInt64} {
+		if have := Nanoseconds(time.Date(year, 3, 4, 5, 6, 7, 123456789, time.UTC)); have != want {
+			t.Errorf("%d: %d, want %d", year, have, want)
+		}
+	}
+}
+
+// Probing leaves nothing behind, and finds here what these tests rely on.
+func TestProbe(t *testing.T) {
+	dir := t.TempDir()
+	r, err := Open(dir, Options{})
+	ok(t, err)
+	tr, err := r.Probe(".")
+	ok(t, err)
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left %v, %v", left, err)
+	}
+	if tr.Grain == 0 || tr.Modes != hasModes {
+		t.Errorf("%+v", tr)
+	}
+	ok(t, WriteTraits(r, "traits", tr))
+	if again, err := ReadTraits(r, "traits"); err != nil || again != tr {
+		t.Errorf("read %+v, %v", again, err)
+	}
+	ok(t, r.Close())
+}
+
+// In a folder of ours a mode denies nothing for long; elsewhere it does.
+func TestOurs(t *testing.T) {
+	if os.Geteuid() == 0 {
+		t.Skip("modes deny root nothing: TestModesStopNothing of apply tries this as another account")
+	}
+	dir := t.TempDir()
+	for _, name := range []string{"ours/d/f", "other/d/f"} {
+		ok(t, os.MkdirAll(filepath.Join(dir, filepath.Dir(name)), 0o755))
+		ok(t, os.WriteFile(filepath.Join(dir, name), nil, 0o400))
+		ok(t, os.Chmod(filepath.Join(dir, filepath.Dir(name)), 0o500))
+	}
+	t.Cleanup(func() { _ = os.Chmod(filepath.Join(dir, "other/d"), 0o700) })
+	r, err := Open(dir, Options{Ours: "ours"})
+	ok(t, err)
+	for name, want := range map[string]bool{"ours/d/f": true, "other/d/f": false} {
+		f, err := r.OpenRW(name)
+		if err == nil {
+			ok(t, f.Close())
+		}
+		if (err == nil) != want {
+			t.Errorf("open %s: %v", name, err)
+		}
+		if err := r.Remove(name); (err == nil) != want {
+			t.Errorf("remove %s: %v", name, err)
+		}
+	}
+	ok(t, r.Close())
+}
