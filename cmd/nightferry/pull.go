@@ -108,13 +108,13 @@ func (e *env) pull(ctx context.Context, rawURL, channel, dir string, f *pullFlag
 	if err != nil {
 		return err
 	}
-	if o.Held, err = e.targetRecorded(dir, channel); err != nil {
+	if o.Held, err = targetRecorded(e.stateDir, dir, channel); err != nil {
 		return err
 	}
 	res, err := apply.Run(ctx, store, dir, o)
 	e.endProgress()
 	if err == nil && !o.Held && (res.Verdict == apply.Verified || !res.Tree.IsZero()) {
-		err = e.recordTarget(dir, channel)
+		err = recordTarget(e.stateDir, dir, channel)
 	}
 	if made && res != nil && res.Number == 0 && (isAbsent(err) || isUnreachable(err) || isDenied(err)) {
 		err = errors.Join(err, unmake(dir))

@@ -197,7 +197,7 @@ func readObject(ctx context.Context, store bucket.Store, key string, max int64) 
 // openState opens the folder in which this account keeps what it remembers of
 // a repository, and its caches.
 func (e *env) openState(id trust.RepoID) (*durable.Root, error) {
-	dir, err := e.stateFolder()
+	dir, err := stateFolder(e.stateDir)
 	if err != nil {
 		return nil, err
 	}
@@ -208,9 +208,9 @@ func (e *env) openState(id trust.RepoID) (*durable.Root, error) {
 	return durable.Open(dir, durable.Options{Trusted: true})
 }
 
-// stateFolder returns the folder for all of this account's state, and makes it.
-func (e *env) stateFolder() (string, error) {
-	dir := e.stateDir
+// stateFolder returns the folder for all of this account's state, and makes it. dir
+// is the one that the command line names, if it does.
+func stateFolder(dir string) (string, error) {
 	if dir == "" {
 		dir = os.Getenv("NIGHTFERRY_STATE")
 	}

@@ -18,12 +18,12 @@ const targetsDir = "targets"
 // targetFile names the file of one target and one channel.
 func targetFile(dir, channel string) (string, error) {
 	abs, err := filepath.Abs(dir)
-	return digest.Of([]byte(channel+"\x00"+abs)).String(), err
+	return digest.Of([]byte(channel + "\x00" + abs)).String(), err
 }
 
 // targetRecorded reports whether a pull of this account has brought the channel to a folder.
-func (e *env) targetRecorded(dir, channel string) (held bool, err error) {
-	err = e.inState(dir, channel, func(state *durable.Root, name string) error {
+func targetRecorded(stateDir, dir, channel string) (held bool, err error) {
+	err = inState(stateDir, dir, channel, func(state *durable.Root, name string) error {
 		_, err := state.Lstat(name)
 		held = err == nil
 		if errors.Is(err, fs.ErrNotExist) {
@@ -35,8 +35,8 @@ func (e *env) targetRecorded(dir, channel string) (held bool, err error) {
 }
 
 // recordTarget remembers that a pull has brought the channel to a folder.
-func (e *env) recordTarget(dir, channel string) error {
-	return e.inState(dir, channel, func(state *durable.Root, name string) error {
+func recordTarget(stateDir, dir, channel string) error {
+	return inState(stateDir, dir, channel, func(state *durable.Root, name string) error {
 		return state.WriteStream(name, 0o600, func(w io.Writer) error {
 			_, err := io.WriteString(w, channel+" in "+dir+"\n")
 			return err
@@ -44,8 +44,8 @@ func (e *env) recordTarget(dir, channel string) error {
 	})
 }
 
-func (e *env) inState(dir, channel string, fn func(state *durable.Root, name string) error) error {
-	folder, err := e.stateFolder()
+func inState(stateDir, dir, channel string, fn func(state *durable.Root, name string) error) error {
+	folder, err := stateFolder(stateDir)
 	if err != nil {
 		return err
 	}

@@ -97,7 +97,7 @@ func (a *agent) check(ctx, rctx context.Context, want *wire.Desired, r spool.Run
 	if f.Verdict == verdictDifferent || f.Verdict == string(apply.Verified) {
 		a.looked(r.Channel)
 	}
-	if errors.Is(cerr, apply.ErrNothingApplied) && a.filled(ctx, r.Channel, r.Target) {
+	if errors.Is(cerr, apply.ErrNothingApplied) && filled(ctx, a.spool, r.Channel, r.Target) {
 		return false, a.troubles(ctx, r.Channel, &apply.EmptiedError{Target: target, Channel: r.Channel})
 	}
 	return f.Verdict == verdictFailed, nil

@@ -162,7 +162,7 @@ func (a *agent) options(ctx context.Context, r *spool.Run, t *teller) apply.Opti
 	a.mu.Lock()
 	subject := a.subject(r.Channel)
 	a.mu.Unlock()
-	return apply.Options{Channel: r.Channel, Held: a.filled(ctx, r.Channel, r.Target), Now: a.o.Now, RootKey: &a.id.Root, Key: a.id.repo, Subject: subject,
+	return apply.Options{Channel: r.Channel, Held: filled(ctx, a.spool, r.Channel, r.Target), Now: a.o.Now, RootKey: &a.id.Root, Key: a.id.repo, Subject: subject,
 		OnEvent: t.event, Observer: a.o.Observer,
 		Gate: func(context.Context) error {
 			if h := a.halted(r.Channel); h != nil {
@@ -194,8 +194,8 @@ func (a *agent) options(ctx context.Context, r *spool.Run, t *teller) apply.Opti
 
 // filled reports whether this site once held a release of a channel in a target, or
 // may have: its record of that is kept here, not in the target.
-func (a *agent) filled(ctx context.Context, channel, target string) bool {
-	holds, err := a.spool.Holds(ctx)
+func filled(ctx context.Context, s *spool.Spool, channel, target string) bool {
+	holds, err := s.Holds(ctx)
 	h := held(holds, channel)
 	return err != nil || h != nil && h.Target == target
 }
@@ -282,7 +282,7 @@ func (a *agent) finish(ctx, rctx context.Context, r spool.Run, want wire.Desired
 	// What was stopped goes on when the order ends; one that only the store knows
 	// of yet is asked for again.
 	again = f.Verdict != verdictStopped || stopped != nil && a.halted(r.Channel) == nil
-	return again && hold == nil && f.Verdict != string(apply.Planned), errors.Join(a.troubles(ctx, r.Channel, aerr), a.damaged(ctx, r.Channel, res, aerr))
+	return again && hold == nil && f.Verdict != string(apply.Planned), errors.Join(a.troubles(ctx, r.Channel, aerr), damaged(ctx, a, r.Channel, res, aerr))
 }
 
 // close makes the run's end durable, with its outcomes.
@@ -394,7 +394,7 @@ func (a *agent) troubles(ctx context.Context, channel string, err error) error {
 }
 
 // damaged reports content that arrived damaged, also if it was healed.
-func (a *agent) damaged(ctx context.Context, channel string, res *apply.Result, err error) error {
+func damaged(ctx context.Context, a *agent, channel string, res *apply.Result, err error) error {
 	switch {
 	case res != nil && res.Damaged > 0:
 		return a.problem(ctx, ProblemLine, channel, fmt.Sprintf("channel %s: %d blocks arrived damaged in one run and were fetched again", channel, res.Damaged))

@@ -14,11 +14,17 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"nightferry/internal/commit"
 	"nightferry/internal/durable"
 )
 
 // keepsModes: permission bits are part of a release here.
 const keepsModes = runtime.GOOS != "windows"
+
+// pending is nil if the target has a commit under way.
+func pending(root *durable.Root) error {
+	return commit.New(root, commit.Options{Dir: stateDir, Stage: stageDir}).Pending()
+}
 
 // tree is a folder's content: a path that ends in a slash is a folder.
 type tree map[string]string

@@ -98,7 +98,7 @@ func TestKilledWhileFoldersChangeCase(t *testing.T) {
 			total = k.n
 			wantOutcomes(t, r, map[string]Outcome{"aA": Changed, "aA/x": Moved, "Aa/mine": Extra, "bB": Changed, "bB/y": Moved, "Bb/mine": Extra})
 		}
-		if _, jerr := (&site{root: rootOf(t, dst)}).readJournal(nil); jerr == nil {
+		if jerr := pending(rootOf(t, dst)); jerr == nil {
 			journaled++
 		}
 		if n == 0 && err != nil {

@@ -10,7 +10,9 @@ import (
 	"path"
 	"slices"
 
+	"nightferry/internal/commit"
 	"nightferry/internal/digest"
+	"nightferry/internal/durable"
 	"nightferry/internal/manifest"
 	"nightferry/internal/repo"
 	"nightferry/internal/scan"
@@ -216,7 +218,7 @@ func (s *site) keep(w *scan.CatalogueWriter, old *records, e *manifest.Entry) er
 // with the stat of every file as it is now. A file that is not as the commit
 // left it, or cannot be looked at, is recorded as unknown, so that the next run
 // reads it; a delete that is left keeps its record. It returns the number of paths that are wrong.
-func (s *site) record(ctx context.Context, left []op) (wrong int64, err error) {
+func (s *site) record(ctx context.Context, left []commit.Left) (wrong int64, err error) {
 	s.phase(PhaseRecord)
 	next, err := s.openRecords(nextName)
 	if err != nil {
@@ -253,11 +255,11 @@ func (s *site) record(ctx context.Context, left []op) (wrong int64, err error) {
 
 // owned returns the records of files whose deletion is left, and of the folders
 // they lie in, in path order.
-func (s *site) owned(left []op) ([]scan.Record, error) {
+func (s *site) owned(left []commit.Left) ([]scan.Record, error) {
 	var paths []string
 	for _, o := range left {
-		if o.kind == opDelete {
-			paths = append(paths, o.path)
+		if o.Kind == commit.Delete {
+			paths = append(paths, o.Path)
 		}
 	}
 	if len(paths) == 0 {
@@ -391,18 +393,10 @@ func (f *final) one(rec *scan.Record, it *scan.Item) error {
 		f.tree.Add(e.Kind, e.Path, e.Digest)
 	}
 	rec.Stat = st
-	if ok && e.Kind == manifest.Dir && !f.s.sameMode(rec.Path, st.Mode, e.SiteMode()) && f.s.leftOpen(rec.Path) {
+	if ok && e.Kind == manifest.Dir && !durable.SameMode(f.s.root, &f.s.keeps, rec.Path, st.Mode, e.SiteMode()) && f.s.commit.LeftOpen(rec.Path) {
 		rec.Stat = scan.Stat{} // the next look mends it
 	}
 	return f.w.Add(*rec)
-}
-
-// leftOpen reports whether a folder may have been opened up for a burst and not
-// closed again. Elsewhere a mode that is not the release's is what the file
-// system makes of it.
-func (s *site) leftOpen(dir string) bool {
-	_, open := s.opened[dir]
-	return open || s.late
 }
 
 var errNotLeft = errors.New("it is not as this run left it: a program changed it meanwhile, or it could not be put in its place; the next pull repairs it")

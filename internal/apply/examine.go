@@ -116,7 +116,7 @@ func (s *site) read(ctx context.Context, changes []change, unknown []int32) erro
 // right settles a file that has the release's content already.
 func (s *site) right(c *change) {
 	c.state, c.act = stReady, actTouch
-	if s.keeps.SameTime(c.disk().MTime, c.mtime) && s.sameMode(c.path, c.disk().Mode, c.mode) {
+	if s.keeps.SameTime(c.disk().MTime, c.mtime) && durable.SameMode(s.root, &s.keeps, c.path, c.disk().Mode, c.mode) {
 		c.act, c.out, c.cause = actNone, Unchanged, nil
 	} else if c.out == Repaired {
 		c.cause = s.because(c.path, "time", "its time or mode was another")

@@ -100,7 +100,7 @@ func TestPain14_StopInMidCommit(t *testing.T) {
 				t.Fatalf("%s: %v", what, err)
 			}
 			whole(t, what, to, before, after)
-			_, jerr := (&site{root: rootOf(t, to)}).readJournal(nil)
+			jerr := pending(rootOf(t, to))
 			if err != nil && jerr == nil {
 				unfinished++
 				if !errors.Is(err, ErrUnfinished) {

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"nightferry/internal/digest"
+	"nightferry/internal/durable"
 	"nightferry/internal/manifest"
 	"nightferry/internal/scan"
 )
@@ -333,7 +334,7 @@ func (p *planner) folder(w *scan.Item, c *scan.Record, was, m *manifest.Entry) {
 	case w.Err != nil:
 		p.block(m, was != nil, fmt.Errorf("cannot be looked into: %w", w.Err))
 	case w.Kind == scan.Dir:
-		if !p.s.sameMode(m.Path, w.Stat.Mode, m.SiteMode()) {
+		if !durable.SameMode(p.s.root, &p.s.keeps, m.Path, w.Stat.Mode, m.SiteMode()) {
 			ch := p.add(newChange(actTouch, m, Changed))
 			ch.owned = was != nil
 			if was != nil && was.Mode == m.Mode {

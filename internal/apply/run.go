@@ -9,6 +9,7 @@ import (
 	"path"
 
 	"nightferry/internal/bucket"
+	"nightferry/internal/commit"
 	"nightferry/internal/digest"
 	"nightferry/internal/durable"
 	"nightferry/internal/frame"
@@ -271,8 +272,9 @@ func (s *site) finish(ctx context.Context, rel *repo.Release, changes []change) 
 			s.tell(changes, false)
 			return nil
 		}
-		err := s.commit(ctx, rel, changes, s.steps(changes, recase, aside))
-		var blocked *blockedError
+		p := &stepper{changes: changes, out: s.out, modes: s.keeps.Modes, recase: recase, aside: aside}
+		err := s.apply(ctx, rel, changes, p.steps)
+		var blocked *commit.BlockedError
 		if !errors.As(err, &blocked) {
 			return err
 		}
@@ -292,18 +294,18 @@ func dropped(changes []change) bool {
 	return false
 }
 
-func (s *site) dropPath(changes []change, b *blockedError) bool {
+func (s *site) dropPath(changes []change, b *commit.BlockedError) bool {
 	for i := range changes {
-		if c := &changes[i]; c.path == b.path && c.state != stDropped {
-			s.drop(changes, int32(i), outcomeOf(b.err), b.err)
+		if c := &changes[i]; c.path == b.Path && c.state != stDropped {
+			s.drop(changes, int32(i), outcomeOf(b.Err), b.Err)
 			return true
 		}
 	}
 	return false
 }
 
-// commit makes the changes visible in one burst, and records them.
-func (s *site) commit(ctx context.Context, rel *repo.Release, changes []change, steps steps) error {
+// apply makes the changes visible in one go, and records them.
+func (s *site) apply(ctx context.Context, rel *repo.Release, changes []change, steps commit.Steps) error {
 	if err := s.prepareCommit(ctx, rel, changes, steps); err != nil {
 		s.full(changes, err)
 		if durable.IsDiskFull(err) {
@@ -313,24 +315,24 @@ func (s *site) commit(ctx context.Context, rel *repo.Release, changes []change, 
 	}
 	// From here on the commit is finished, by this run or by the next.
 	s.phase(PhaseCommit)
-	left, why, err := s.burst(ctx)
+	left, err := s.commit.Replay(ctx, false)
 	if err != nil {
 		return err
 	}
 	s.told = map[string]struct{}{}
-	for i, o := range left {
-		if c := changeAt(changes, o.path); c != nil && c.state != stDropped {
-			c.state, c.out, c.cause = stDropped, outcomeOf(why[i]), why[i]
-			paths := []string{o.path}
-			if o.kind == opDelete {
-				paths = append(paths, s.hold(changes, o.path, c.out, c.cause)...)
+	for _, l := range left {
+		if c := changeAt(changes, l.Path); c != nil && c.state != stDropped {
+			c.state, c.out, c.cause = stDropped, outcomeOf(l.Err), l.Err
+			paths := []string{l.Path}
+			if l.Kind == commit.Delete {
+				paths = append(paths, s.hold(changes, l.Path, c.out, c.cause)...)
 			}
 			for _, p := range paths {
 				if s.o.Settle != nil {
 					s.other = append(s.other, s.event(changes, changeAt(changes, p)))
 				}
 			}
-			if err := s.rescue(o, c); err != nil {
+			if err := s.rescue(l.Step, c); err != nil {
 				return err
 			}
 		}
@@ -367,14 +369,14 @@ func (s *site) commit(ctx context.Context, rel *repo.Release, changes []change, 
 }
 
 // prepareCommit makes durable what is staged and what is to be done with it.
-func (s *site) prepareCommit(ctx context.Context, rel *repo.Release, changes []change, steps steps) error {
+func (s *site) prepareCommit(ctx context.Context, rel *repo.Release, changes []change, steps commit.Steps) error {
 	s.phase(PhaseSync)
 	// Before the sync: the journal must not survive without the folder that it
 	// moves files to.
 	if err := s.root.MkdirAll(s.out, 0o755); err != nil {
 		return err
 	}
-	if err := s.root.SyncAll(); err != nil {
+	if err := s.syncStage(changes); err != nil {
 		return err
 	}
 	if err := s.writeNext(ctx, rel, changes); err != nil {
@@ -386,14 +388,31 @@ func (s *site) prepareCommit(ctx context.Context, rel *repo.Release, changes []c
 			return err
 		}
 	}
-	_, err := s.writeJournal(steps)
-	return err
+	return s.commit.Write(steps)
+}
+
+// syncStage makes what is staged durable, with its names.
+func (s *site) syncStage(changes []change) error {
+	if durable.NeedsFileSync(s.root) {
+		dirs := map[string]struct{}{s.out: {}, outDir: {}, stageDir: {}, stateDir: {}}
+		for i := range changes {
+			if c := &changes[i]; c.act == actPlace && c.state == stReady && c.from < 0 {
+				dirs[path.Dir(c.stageName())] = struct{}{}
+			}
+		}
+		for dir := range dirs {
+			if err := s.root.SyncDir(dir); err != nil {
+				return err
+			}
+		}
+	}
+	return s.root.SyncAll()
 }
 
 // settleCommit records what the burst has made and ends the commit. What is
 // left is planned anew by the next run: a delete stays ours to do, a new file
 // stays on the stage.
-func (s *site) settleCommit(ctx context.Context, left []op) (wrong int64, err error) {
+func (s *site) settleCommit(ctx context.Context, left []commit.Left) (wrong int64, err error) {
 	// Even a run that is told to stop records what it has committed.
 	if wrong, err = s.record(context.WithoutCancel(ctx), left); err != nil {
 		return wrong, err
@@ -409,20 +428,20 @@ func (s *site) settled() error {
 		}
 		s.other = nil
 	}
-	return s.forgetJournal()
+	return s.commit.Forget()
 }
 
 // rescue puts a moved file that could not be placed where the next run looks
 // for staged files.
-func (s *site) rescue(o op, c *change) error {
-	if o.kind != opPlace || c.from < 0 {
+func (s *site) rescue(step commit.Step, c *change) error {
+	if step.Kind != commit.Place || c.from < 0 {
 		return nil
 	}
 	name := c.stageName()
 	if err := s.root.MkdirAll(path.Dir(name), 0o755); err != nil {
 		return err
 	}
-	if err := s.root.Rename(o.slot, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := s.root.Rename(step.Slot, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
@@ -432,9 +451,9 @@ var errPending = errors.New("an earlier run was cut short in the middle of its c
 
 // recover finishes a commit that an earlier run has begun.
 func (s *site) recover(ctx context.Context) error {
-	_, err := s.readJournal(nil)
+	err := s.commit.Pending()
 	switch {
-	case errors.Is(err, errNoJournal):
+	case errors.Is(err, commit.ErrNone):
 		return nil
 	case s.o.DryRun:
 		return errPending
@@ -444,7 +463,7 @@ func (s *site) recover(ctx context.Context) error {
 		if err := s.keepMoved(); err != nil {
 			return err
 		}
-		return errors.Join(s.setAside(journalName, err), s.forgetJournal())
+		return errors.Join(s.setAside(journalName, err), s.commit.Forget())
 	case err != nil:
 		return err
 	}
@@ -452,10 +471,8 @@ func (s *site) recover(ctx context.Context) error {
 		return err
 	}
 	s.phase(PhaseRecover)
-	s.late = true
-	defer func() { s.late = false }()
-	left, why, err := s.burst(ctx)
-	var blocked *blockedError
+	left, err := s.commit.Replay(ctx, true)
+	var blocked *commit.BlockedError
 	if errors.As(err, &blocked) {
 		s.retry(err)
 		return nil // it was taken back; the run plans anew
@@ -464,9 +481,9 @@ func (s *site) recover(ctx context.Context) error {
 		return err
 	}
 	s.told = map[string]struct{}{}
-	for i, o := range left {
-		s.told[o.path] = struct{}{}
-		s.differ(Event{Path: o.path, Outcome: outcomeOf(why[i]), Size: o.size, Cause: why[i]})
+	for _, l := range left {
+		s.told[l.Path] = struct{}{}
+		s.differ(Event{Path: l.Path, Outcome: outcomeOf(l.Err), Size: l.Size, Cause: l.Err})
 	}
 	_, err = s.settleCommit(ctx, left)
 	if errors.Is(err, scan.ErrCorrupt) || errors.Is(err, fs.ErrNotExist) {

@@ -12,8 +12,10 @@ import (
 	"time"
 
 	"nightferry/internal/bucket"
+	"nightferry/internal/commit"
 	"nightferry/internal/digest"
 	"nightferry/internal/durable"
+	"nightferry/internal/halt"
 	"nightferry/internal/manifest"
 	"nightferry/internal/repo"
 	"nightferry/internal/scan"
@@ -26,8 +28,8 @@ const (
 	catalogueName = stateDir + "/catalogue"
 	beforeName    = stateDir + "/catalogue.before"
 	nextName      = stateDir + "/catalogue.next"
-	journalName   = stateDir + "/journal"
-	movedName     = stateDir + "/journal.moved"
+	journalName   = stateDir + "/" + commit.Journal
+	movedName     = stateDir + "/" + commit.Moved
 	lockName      = stateDir + "/lock"
 	asideDir      = stateDir + "/aside" // files that a lost journal had moved out of the way
 	traitsName    = stateDir + "/traits.json"
@@ -49,10 +51,8 @@ type site struct {
 	ignore *scan.Patterns // of Options.Ignore
 	repo   *repo.Repo
 	index  *repo.Index
-	late   bool // this run finishes another's commit
-	placer *durable.Placer
+	commit *commit.Commit
 	out    string                     // the commit's own folder in outDir
-	opened map[string]fs.FileMode     // folders that the burst may write to only now, with their own bits
 	told   map[string]struct{}        // paths whose failure has its event elsewhere
 	lists  map[digest.Digest]struct{} // chunk-list pages of what is applied
 
@@ -109,7 +109,39 @@ func (s *site) prepare() (func() error, error) {
 			return nil, errors.Join(err, unlock())
 		}
 	}
+	s.commit = commit.New(s.root, commit.Options{Dir: stateDir, Stage: stageDir, Out: outDir, Next: nextName, Keeps: s.keeps, Stopped: s.stopped, OnDecline: s.retry})
 	return unlock, nil
+}
+
+// removeFile removes a file that may be gone already.
+func (s *site) removeFile(name string) error {
+	if err := s.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// ErrUnfinished reports that a halt order came in the middle of a commit. Each file
+// is whole, the old or the new; the next run finishes it first.
+var ErrUnfinished = errors.New("stopped in the middle of a commit, which the next run finishes")
+
+// stopped ends a commit, which nothing else does, for a halt order: after it nothing
+// is written. If ctx has ended for another reason, such as the window's end, a halt
+// order that comes later is hidden, but known to Gate.
+func (s *site) stopped(ctx context.Context) error {
+	if ctx.Err() == nil {
+		return nil
+	}
+	return s.halted(ctx)
+}
+
+// halted returns ErrUnfinished if ctx or Gate reports a halt order.
+func (s *site) halted(ctx context.Context) error {
+	var order *halt.Error
+	if errors.As(context.Cause(ctx), &order) || s.o.Gate != nil && errors.As(s.o.Gate(context.WithoutCancel(ctx)), &order) {
+		return fmt.Errorf("%w: %w", ErrUnfinished, order)
+	}
+	return nil
 }
 
 // sweepState removes what a run that died was about to give its name, and what
@@ -156,7 +188,7 @@ func (s *site) sweepTemps(list []fs.DirEntry) error {
 // learn finds out what the target's file system keeps, and records it for checks
 // that may not write there.
 func (s *site) learn() (err error) {
-	if s.keeps, err = s.root.Probe(stateDir); err != nil {
+	if s.keeps, err = durable.ProbeTraits(s.root, stateDir); err != nil {
 		return err
 	}
 	if old, err := durable.ReadTraits(s.root, traitsName); err == nil && old == s.keeps {

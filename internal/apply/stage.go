@@ -361,7 +361,7 @@ func (g *stager) open(i int32) (*durable.File, error) {
 	if there {
 		return g.s.root.OpenRW(c.stageName())
 	}
-	f, err := g.s.root.CreatePrivate(c.stageName(), c.size)
+	f, err := durable.CreatePrivate(g.s.root, c.stageName(), c.size)
 	if _, thin := g.thin[i]; thin && err == nil {
 		err = f.SetSparse()
 	}
@@ -428,12 +428,12 @@ var zeroPage [page]byte // read only
 // whole stages a file of a single chunk in one go: most files are.
 func (g *stager) whole(ctx context.Context, i int32, b []byte) error {
 	c := &g.changes[i]
-	f, err := g.s.root.CreatePrivate(c.stageName(), 0)
+	f, err := durable.CreatePrivate(g.s.root, c.stageName(), 0)
 	if err != nil {
 		return stageError(c, err)
 	}
 	_, err = f.WriteAt(b, 0)
-	if err == nil && g.s.root.NeedsFileSync() {
+	if err == nil && durable.NeedsFileSync(g.s.root) {
 		err = f.Sync()
 	}
 	var mode fs.FileMode
@@ -517,7 +517,7 @@ func (g *stager) readBack(ctx context.Context, k check, buf []byte) (sum digest.
 	if err != nil {
 		return sum, 0, err
 	}
-	if g.s.root.NeedsFileSync() {
+	if durable.NeedsFileSync(g.s.root) {
 		if err := f.Sync(); err != nil {
 			return sum, 0, errors.Join(err, f.Close())
 		}
@@ -557,12 +557,12 @@ func (r *fromStart) Read(p []byte) (int, error) {
 func (g *stager) finish(c *change, mode fs.FileMode) error {
 	name := c.stageName()
 	if g.s.keeps.Modes && mode != fs.FileMode(c.mode) {
-		if err := g.s.tolerate(g.s.root.Chmod(name, fs.FileMode(c.mode))); err != nil {
+		if err := g.s.commit.Tolerate(g.s.root.Chmod(name, fs.FileMode(c.mode))); err != nil {
 			return stageError(c, err)
 		}
 	}
 	if g.s.keeps.Grain > 0 {
-		if err := g.s.tolerate(g.s.root.Chtimes(name, time.Unix(0, g.s.keeps.Time(c.mtime)))); err != nil {
+		if err := g.s.commit.Tolerate(g.s.root.Chtimes(name, time.Unix(0, g.s.keeps.Time(c.mtime)))); err != nil {
 			return stageError(c, err)
 		}
 	}

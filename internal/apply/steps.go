@@ -4,119 +4,133 @@ import (
 	"fmt"
 	"io/fs"
 
+	"nightferry/internal/commit"
 	"nightferry/internal/manifest"
 )
 
-// outSlot is where the old file of a change waits.
-func (s *site) outSlot(i int32) string { return fmt.Sprintf("%s/%d", s.out, i) }
+// outSlot is where the old file of a change waits, in a commit's own folder.
+func outSlot(out string, i int32) string { return fmt.Sprintf("%s/%d", out, i) }
 
-// goesFirst reports whether the change makes way for another: the folder it
-// lies in must become a file.
+// goesFirst reports whether the change makes way for another: the folder that it is
+// in must become a file.
 func goesFirst(changes []change, c *change) bool {
 	return c.under >= 0 && changes[c.under].state != stDropped
 }
 
-// steps yields a journal, in the order in which its steps are to be made.
-type steps func(yield func(op) error) error
+// stepper makes the steps of a commit out of changes.
+type stepper struct {
+	changes []change
+	out     string             // the commit's own folder for what makes way
+	modes   bool               // the target keeps modes
+	recase  []commit.Step      // of aliases: they come first
+	aside   map[int32]struct{} // of aliases: files that make way for a name in another case
+}
 
-// steps is the journal of the changes.
-func (s *site) steps(changes []change, recase []op, aside map[int32]struct{}) steps {
-	return func(yield func(op) error) error {
-		for _, o := range recase {
-			if err := yield(o); err != nil {
-				return err
-			}
-		}
-		passes := [...]func(i int32, c *change) (op, bool){
-			func(i int32, c *change) (op, bool) { // out of the way
-				_, alias := aside[i]
-				if c.to < 0 && c.way != wayEntry && !alias && (c.act != actRemove || !goesFirst(changes, c)) {
-					return op{}, false
-				}
-				o := op{kind: opOut, path: c.path, slot: s.outSlot(i), size: c.disk().Size, mtime: c.disk().MTime}
-				if !c.onDisk {
-					o.size = -1
-				}
-				return o, true
-			},
-			nil, // clears, in reverse
-			func(_ int32, c *change) (op, bool) {
-				return op{kind: opMkdir, path: c.path, mode: c.mode}, c.act == actMkdir
-			},
-			func(i int32, c *change) (op, bool) {
-				o := op{kind: opPlace, over: c.onDisk, path: c.path, mode: c.mode, size: c.size, mtime: c.mtime}
-				if c.from >= 0 {
-					o.slot = s.outSlot(c.from)
-				} else {
-					o.slot = c.stageName()
-				}
-				return o, c.act == actPlace
-			},
-			func(_ int32, c *change) (op, bool) {
-				return op{kind: opTouch, path: c.path, mode: c.mode, size: c.size, mtime: c.mtime}, c.act == actTouch && !c.isDir()
-			},
-			func(i int32, c *change) (op, bool) {
-				_, alias := aside[i]
-				return op{kind: opDelete, path: c.path, size: c.disk().Size, mtime: c.disk().MTime, linked: !c.onDisk},
-					c.act == actRemove && c.to < 0 && !alias && !goesFirst(changes, c)
-			},
-		}
-		for n, pass := range passes {
-			if pass == nil {
-				if err := backwards(changes, func(c *change) (op, bool) {
-					return op{kind: opClear, path: c.path, mode: 0o755}, c.way == wayFolder || c.act == actRmdir && goesFirst(changes, c)
-				}, yield); err != nil {
-					return err
-				}
-				continue
-			}
-			for i := range changes {
-				c := &changes[i]
-				if c.state == stDropped {
-					continue
-				}
-				if o, ok := passes[n](int32(i), c); ok {
-					if err := yield(o); err != nil {
-						return err
-					}
-				}
-			}
-		}
-		if err := backwards(changes, func(c *change) (op, bool) {
-			return op{kind: opRmdir, path: c.path}, c.act == actRmdir && !goesFirst(changes, c)
-		}, yield); err != nil {
-			return err
-		}
-		// Last, because a folder that must not be written to could not have
-		// been filled.
-		return backwards(changes, func(c *change) (op, bool) {
-			return op{kind: opTouch, dir: true, path: c.path, mode: c.mode}, s.keeps.Modes && (c.act == actMkdir || c.act == actTouch && c.isDir())
-		}, yield)
+// phase is one pass over the changes.
+type phase struct {
+	name     string
+	backward bool // what is in a folder comes before it
+	pick     func(p *stepper, i int32, c *change) (commit.Step, bool)
+}
+
+// phases are the passes, in order.
+func phases() []phase {
+	return []phase{
+		{"move out of the way", false, (*stepper).moveOut},
+		{"clear folders", true, (*stepper).clearFolder},
+		{"make folders", false, (*stepper).mkdir},
+		{"place files", false, (*stepper).place},
+		{"touch files", false, (*stepper).touchFile},
+		{"delete files", false, (*stepper).remove},
+		{"remove folders", true, (*stepper).rmdir},
+		// Last, because a folder that must not be written to could not have been
+		// filled.
+		{"touch folders", true, (*stepper).touchFolder},
 	}
 }
 
-// isDir reports whether the release has a folder there.
-func (c *change) isDir() bool { return c.digest.IsZero() }
-
-// backwards yields in reverse path order: what lies in a folder before it.
-func backwards(changes []change, pick func(*change) (op, bool), yield func(op) error) error {
-	for i := len(changes) - 1; i >= 0; i-- {
-		if changes[i].state == stDropped {
-			continue
+// steps yields the journal.
+func (p *stepper) steps(yield func(commit.Step) error) error {
+	for _, s := range p.recase {
+		if err := yield(s); err != nil {
+			return err
 		}
-		if o, ok := pick(&changes[i]); ok {
-			if err := yield(o); err != nil {
-				return err
+	}
+	for _, ph := range phases() {
+		for n := range p.changes {
+			i := n
+			if ph.backward {
+				i = len(p.changes) - 1 - n
+			}
+			c := &p.changes[i]
+			if c.state == stDropped {
+				continue
+			}
+			if s, ok := ph.pick(p, int32(i), c); ok {
+				if err := yield(s); err != nil {
+					return fmt.Errorf("%s: %w", ph.name, err)
+				}
 			}
 		}
 	}
 	return nil
 }
 
+func (p *stepper) moveOut(i int32, c *change) (commit.Step, bool) {
+	_, alias := p.aside[i]
+	if c.to < 0 && c.way != wayEntry && !alias && (c.act != actRemove || !goesFirst(p.changes, c)) {
+		return commit.Step{}, false
+	}
+	s := commit.Step{Kind: commit.Out, Path: c.path, Slot: outSlot(p.out, i), Size: c.disk().Size, MTime: c.disk().MTime}
+	if !c.onDisk {
+		s.Size = -1
+	}
+	return s, true
+}
+
+func (p *stepper) clearFolder(_ int32, c *change) (commit.Step, bool) {
+	return commit.Step{Kind: commit.Clear, Path: c.path, Mode: 0o755}, c.way == wayFolder || c.act == actRmdir && goesFirst(p.changes, c)
+}
+
+func (p *stepper) mkdir(_ int32, c *change) (commit.Step, bool) {
+	return commit.Step{Kind: commit.Mkdir, Path: c.path, Mode: c.mode}, c.act == actMkdir
+}
+
+func (p *stepper) place(_ int32, c *change) (commit.Step, bool) {
+	s := commit.Step{Kind: commit.Place, Over: c.onDisk, Path: c.path, Mode: c.mode, Size: c.size, MTime: c.mtime}
+	if c.from >= 0 {
+		s.Slot = outSlot(p.out, c.from)
+	} else {
+		s.Slot = c.stageName()
+	}
+	return s, c.act == actPlace
+}
+
+func (p *stepper) touchFile(_ int32, c *change) (commit.Step, bool) {
+	return commit.Step{Kind: commit.Touch, Path: c.path, Mode: c.mode, Size: c.size, MTime: c.mtime}, c.act == actTouch && !c.isDir()
+}
+
+func (p *stepper) remove(i int32, c *change) (commit.Step, bool) {
+	_, alias := p.aside[i]
+	return commit.Step{Kind: commit.Delete, Path: c.path, Size: c.disk().Size, MTime: c.disk().MTime, Linked: !c.onDisk},
+		c.act == actRemove && c.to < 0 && !alias && !goesFirst(p.changes, c)
+}
+
+func (p *stepper) rmdir(_ int32, c *change) (commit.Step, bool) {
+	return commit.Step{Kind: commit.Rmdir, Path: c.path}, c.act == actRmdir && !goesFirst(p.changes, c)
+}
+
+func (p *stepper) touchFolder(_ int32, c *change) (commit.Step, bool) {
+	return commit.Step{Kind: commit.Touch, Dir: true, Path: c.path, Mode: c.mode}, p.modes && (c.act == actMkdir || c.act == actTouch && c.isDir())
+}
+
+// isDir reports whether the release has a folder there.
+func (c *change) isDir() bool { return c.digest.IsZero() }
+
 // aliases finds, on a file system that ignores case, what the new names would
 // meet under another case: a folder is given its new name, a file is set aside
 // before the new one comes. What cannot be is dropped.
-func (s *site) aliases(changes []change) (recase []op, aside map[int32]struct{}) {
+func (s *site) aliases(changes []change) (recase []commit.Step, aside map[int32]struct{}) {
 	if !s.keeps.Fold {
 		return nil, nil
 	}
@@ -148,8 +162,8 @@ func (s *site) aliases(changes []change) (recase []op, aside map[int32]struct{})
 			if known {
 				changes[j].act = actNone
 			}
-			recase = append(recase, op{kind: opOut, dir: true, path: from, slot: s.outSlot(int32(i)), size: -1},
-				op{kind: opRecase, path: c.path, slot: s.outSlot(int32(i))})
+			recase = append(recase, commit.Step{Kind: commit.Out, Dir: true, Path: from, Slot: outSlot(s.out, int32(i)), Size: -1},
+				commit.Step{Kind: commit.Recase, Path: c.path, Slot: outSlot(s.out, int32(i))})
 		case c.act == actPlace && known && info.IsDir() && changes[j].act == actRmdir:
 			// A folder of ours becomes a file: all of it makes way.
 			for k := j; k < int32(len(changes)) && (k == j || below(changes[j].path, changes[k].path)); k++ {
@@ -158,7 +172,7 @@ func (s *site) aliases(changes []change) (recase []op, aside map[int32]struct{})
 		case known && !info.IsDir():
 			aside[j] = struct{}{}
 		case c.act == actPlace && info.Mode().IsRegular():
-			recase = append(recase, op{kind: opOut, path: c.path, slot: s.outSlot(int32(i)), size: -1})
+			recase = append(recase, commit.Step{Kind: commit.Out, Path: c.path, Slot: outSlot(s.out, int32(i)), Size: -1})
 		default:
 			s.drop(changes, int32(i), Failed, fmt.Errorf("%w: something of the site's own has this name in another case: move it away", fs.ErrExist))
 		}

@@ -64,6 +64,7 @@ var rooms = []room{
 	{"internal/logfile", tools, "log files of the two daemons: rotation, and a bound for each message"},
 	{"internal/record", tools, "job log files, their access and their purge"},
 
+	{"internal/commit", repository, "the journal of a folder's changes, and its replay after a crash"},
 	{"internal/repo", repository, "opens a repository: trust chain, head, release, index look-ups, block fetches"},
 
 	{"internal/push", verbs, "push: a folder becomes a release"},

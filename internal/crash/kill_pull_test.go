@@ -296,7 +296,7 @@ func litter(dst string) error {
 	}
 	for _, e := range list {
 		switch e.Name() {
-		case "catalogue", "lock", "memory.json", "pages", "stage":
+		case "catalogue", "catalogue.before", "checks.json", "lock", "memory.json", "pages", "stage", "traits.json":
 		default:
 			return fmt.Errorf("%s is left over", e.Name())
 		}

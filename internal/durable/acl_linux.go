@@ -17,8 +17,8 @@ const (
 
 // attribute reads an extended attribute, "" where there is none. The name is looked
 // up below the root; /proc turns the result into a path that xattr(7) takes.
-func (r *Root) attribute(name, key string) (value string) {
-	_ = r.byPath(name, func(path string) error {
+func attribute(r *Root, name, key string) (value string) {
+	_ = byPath(r, name, func(path string) error {
 		b := make([]byte, 4<<10)
 		n, err := unix.Getxattr(path, key, b)
 		if err == nil {
@@ -29,7 +29,7 @@ func (r *Root) attribute(name, key string) (value string) {
 	return value
 }
 
-func (r *Root) byPath(name string, fn func(path string) error) error {
+func byPath(r *Root, name string, fn func(path string) error) error {
 	fd, err := r.openat2(name, unix.OpenHow{Flags: unix.O_PATH | unix.O_NOFOLLOW})
 	if err != nil {
 		return err
@@ -38,8 +38,8 @@ func (r *Root) byPath(name string, fn func(path string) error) error {
 	return fn("/proc/self/fd/" + strconv.Itoa(fd))
 }
 
-func (r *Root) hasAccessList(name string) bool {
-	return r.one && r.attribute(name, accessList) != ""
+func hasAccessList(r *Root, name string) bool {
+	return r.one && attribute(r, name, accessList) != ""
 }
 
 // legacy is what a folder passes on.
@@ -48,12 +48,12 @@ type legacy struct {
 	group int    // the folder's group, if new files get it; else -1
 }
 
-func (r *Root) legacyOf(dir string) legacy {
+func legacyOf(r *Root, dir string) legacy {
 	l := legacy{group: -1}
 	if !r.one {
 		return l
 	}
-	l.list = r.attribute(dir, defaultList)
+	l.list = attribute(r, dir, defaultList)
 	if info, err := r.lstat(dir); err == nil {
 		if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Mode&unix.S_ISGID != 0 {
 			l.group = int(st.Gid)
@@ -63,13 +63,13 @@ func (r *Root) legacyOf(dir string) legacy {
 }
 
 // endow gives the file from the rights that it is to have as to.
-func (r *Root) endow(from, to string, over bool, have, want legacy) (after func()) {
+func endow(r *Root, from, to string, over bool, have, want legacy) (after func()) {
 	if !r.one {
 		return nil
 	}
 	list, narrow := want.list, true
 	if over {
-		if old := r.attribute(to, accessList); old != "" {
+		if old := attribute(r, to, accessList); old != "" {
 			list, narrow = old, false // people gave it
 		}
 	}
@@ -81,7 +81,7 @@ func (r *Root) endow(from, to string, over bool, have, want legacy) (after func(
 		return nil // the rename will tell
 	}
 	mode := info.Mode().Perm()
-	_ = r.byPath(from, func(path string) error {
+	_ = byPath(r, from, func(path string) error {
 		if want.group >= 0 && want.group != have.group {
 			_ = unix.Chown(path, -1, want.group)
 		}

@@ -10,14 +10,14 @@ import (
 // another folder's where what is inherited does.
 type legacy struct{ list string }
 
-func (r *Root) security(name string) (*windows.SECURITY_DESCRIPTOR, error) {
-	return windows.GetNamedSecurityInfo(r.path(name), windows.SE_FILE_OBJECT, windows.DACL_SECURITY_INFORMATION)
+func security(r *Root, name string) (*windows.SECURITY_DESCRIPTOR, error) {
+	return windows.GetNamedSecurityInfo(fullPath(r, name), windows.SE_FILE_OBJECT, windows.DACL_SECURITY_INFORMATION)
 }
 
-func (r *Root) path(name string) string { return filepath.Join(r.dir, filepath.FromSlash(name)) }
+func fullPath(r *Root, name string) string { return filepath.Join(r.dir, filepath.FromSlash(name)) }
 
-func (r *Root) legacyOf(dir string) legacy {
-	sd, err := r.security(dir)
+func legacyOf(r *Root, dir string) legacy {
+	sd, err := security(r, dir)
 	if err != nil {
 		return legacy{}
 	}
@@ -26,8 +26,8 @@ func (r *Root) legacyOf(dir string) legacy {
 
 // endow keeps the list of the file to. A renamed file keeps what it inherited from
 // its old folder, so the list is inherited anew when it is in place.
-func (r *Root) endow(_, to string, over bool, have, want legacy) (after func()) {
-	sd, err := r.security(to)
+func endow(r *Root, _, to string, over bool, have, want legacy) (after func()) {
+	sd, err := security(r, to)
 	replaces := over && err == nil
 	if !replaces && have == want {
 		return nil
@@ -47,5 +47,7 @@ func (r *Root) endow(_, to string, over bool, have, want legacy) (after func()) 
 	} else if acl, err = windows.ACLFromEntries(nil, nil); err != nil {
 		return nil
 	}
-	return func() { _ = windows.SetNamedSecurityInfo(r.path(to), windows.SE_FILE_OBJECT, info, nil, nil, acl, nil) }
+	return func() {
+		_ = windows.SetNamedSecurityInfo(fullPath(r, to), windows.SE_FILE_OBJECT, info, nil, nil, acl, nil)
+	}
 }

@@ -23,7 +23,7 @@ func (r *Root) Create(name string, size int64) (*File, error) {
 }
 
 // CreatePrivate is [Root.Create] for a file that only its owner may read, too.
-func (r *Root) CreatePrivate(name string, size int64) (*File, error) {
+func CreatePrivate(r *Root, name string, size int64) (*File, error) {
 	return r.create(name, size, os.O_TRUNC, 0o600)
 }
 
@@ -34,7 +34,7 @@ func (r *Root) create(name string, size int64, flag int, perm fs.FileMode) (*Fil
 	if err := r.before(Op{Kind: Create, Name: name, Size: size, Mode: perm}); err != nil {
 		return nil, wrap("create", name, err)
 	}
-	f, err := r.openOurs(name, os.O_RDWR|os.O_CREATE|flag, perm)
+	f, err := openOurs(r, name, os.O_RDWR|os.O_CREATE|flag, perm)
 	if err != nil {
 		return nil, wrap("create", name, err)
 	}
@@ -52,7 +52,7 @@ func (r *Root) OpenRW(name string) (*File, error) {
 	if err := r.vet(name, true); err != nil {
 		return nil, wrap("open", name, err)
 	}
-	f, err := r.openOurs(name, os.O_RDWR, 0)
+	f, err := openOurs(r, name, os.O_RDWR, 0)
 	if err != nil {
 		return nil, wrap("open", name, err)
 	}
@@ -83,7 +83,7 @@ func (r *Root) openAny(name string) (*os.File, error) {
 	if err := r.vet(name, true); err != nil {
 		return nil, wrap("open", name, err)
 	}
-	f, err := r.openOurs(name, os.O_RDONLY|dontWait, 0)
+	f, err := openOurs(r, name, os.O_RDONLY|dontWait, 0)
 	if isLeased(err) {
 		f, err = r.openFile(name, os.O_RDONLY, 0)
 	}
@@ -91,8 +91,8 @@ func (r *Root) openAny(name string) (*os.File, error) {
 }
 
 // openOurs is openFile for a file that may be below Options.Ours.
-func (r *Root) openOurs(name string, flag int, perm fs.FileMode) (f *os.File, err error) {
-	err = r.retake(name, true, func() error {
+func openOurs(r *Root, name string, flag int, perm fs.FileMode) (f *os.File, err error) {
+	err = retake(r, name, true, func() error {
 		f, err = r.openFile(name, flag, perm)
 		return err
 	})

@@ -16,7 +16,7 @@ func Lock(r *Root, name string) (unlock func() error, err error) {
 	}
 	// Not through the observer: the lock file holds nothing that a crash or a
 	// replay could lose.
-	f, err := r.openOurs(name, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := openOurs(r, name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, wrap("lock", name, err)
 	}

@@ -16,7 +16,7 @@ func (r *Root) Lstat(name string) (fs.FileInfo, error) {
 		return nil, wrap("stat", name, err)
 	}
 	var info fs.FileInfo
-	err := r.retake(name, false, func() (err error) {
+	err := retake(r, name, false, func() (err error) {
 		info, err = r.lstat(name)
 		return err
 	})
@@ -45,7 +45,7 @@ func (r *Root) Mkdir(name string, perm fs.FileMode) error {
 	if err := r.before(Op{Kind: Mkdir, Name: name, Mode: perm}); err != nil {
 		return wrap("make folder", name, err)
 	}
-	return wrap("make folder", name, r.retake(name, false, func() error { return r.mkdir(name, perm) }))
+	return wrap("make folder", name, retake(r, name, false, func() error { return r.mkdir(name, perm) }))
 }
 
 // MkdirAll makes the folder and its missing parents.
@@ -89,8 +89,8 @@ func (r *Root) Rename(from, to string) error {
 		err = r.before(Op{Kind: Rename, Name: from, To: to})
 	}
 	if err == nil {
-		err = r.retake(from, false, func() error {
-			return r.retake(to, false, func() error { return r.rename(from, to) })
+		err = retake(r, from, false, func() error {
+			return retake(r, to, false, func() error { return r.rename(from, to) })
 		})
 	}
 	return wrap(fmt.Sprintf("rename %q to", from), to, err)
@@ -105,7 +105,7 @@ func (r *Root) Remove(name string) error {
 	if err := r.before(Op{Kind: Remove, Name: name}); err != nil {
 		return wrap("remove", name, err)
 	}
-	return wrap("remove", name, r.retake(name, false, func() error { return r.remove(name) }))
+	return wrap("remove", name, retake(r, name, false, func() error { return r.remove(name) }))
 }
 
 // RemoveAll deletes a name with all below it, without following links. That
@@ -152,7 +152,31 @@ func (r *Root) Chmod(name string, mode fs.FileMode) error {
 
 // HasAccessList reports whether a file has a POSIX access list with more in it than
 // its permission bits. The bits of the group are then the list's mask.
-func (r *Root) HasAccessList(name string) bool { return r.hasAccessList(name) }
+func HasAccessList(r *Root, name string) bool { return hasAccessList(r, name) }
+
+// SameMode reports whether a file's permission bits are what its file system makes
+// of the mode want. If the file has an access list, the bits of the group are that
+// list's mask, which belongs to whoever made the list.
+func SameMode(r *Root, keeps *Traits, name string, have, want uint16) bool {
+	have &= 0o777
+	return !keeps.Modes || have == want || (have^want)&0o707 == 0 && HasAccessList(r, name)
+}
+
+// SetMode sets a file's permission bits to want, if they differ. The mask of an
+// access list stays, and so do a folder's setgid and sticky bits.
+func SetMode(r *Root, keeps *Traits, name string, info fs.FileInfo, want uint16) error {
+	if SameMode(r, keeps, name, uint16(info.Mode().Perm()), want) {
+		return nil
+	}
+	mode := fs.FileMode(want)
+	if info.IsDir() {
+		mode |= info.Mode() & (fs.ModeSetgid | fs.ModeSticky)
+	}
+	if HasAccessList(r, name) {
+		mode = mode&^0o070 | info.Mode()&0o070
+	}
+	return r.Chmod(name, mode)
+}
 
 // Chtimes sets the modification time, as exact as the file system keeps it
 // (100 ns on NTFS), and leaves the access time alone.
@@ -178,7 +202,7 @@ func (r *Root) SyncDir(name string) error {
 
 // SyncAll makes everything written to the root's volume before the call
 // survive a power cut, where the system can (Linux: syncfs). Where it cannot it
-// does nothing, and [Root.NeedsFileSync] tells writers to sync each file.
+// does nothing, and [NeedsFileSync] tells writers to sync each file.
 func (r *Root) SyncAll() error {
 	if err := r.before(Op{Kind: SyncAll, Name: "."}); err != nil {
 		return wrap("sync volume of", r.dir, err)
@@ -189,7 +213,7 @@ func (r *Root) SyncAll() error {
 // NeedsFileSync reports whether SyncAll cannot be relied on here, so that each
 // writer must sync its own files and folders: other systems than Linux, kernels
 // before 5.8, and file systems that do not flush the disk or hide errors.
-func (r *Root) NeedsFileSync() bool { return !r.whole }
+func NeedsFileSync(r *Root) bool { return !r.whole }
 
 // Free returns how many bytes this account may still write to the root's
 // volume.

@@ -10,7 +10,7 @@ import (
 // retake runs act. If act fails for want of permission on a name below
 // Options.Ours, retake restores the owner's rights and runs act once more. With
 // self, the name's own mode counts as well as those of the folders it is in.
-func (r *Root) retake(name string, self bool, act func() error) error {
+func retake(r *Root, name string, self bool, act func() error) error {
 	err := act()
 	if r.ours == "" || !errors.Is(err, fs.ErrPermission) || name != r.ours && !strings.HasPrefix(name, r.ours+"/") {
 		return err
@@ -18,7 +18,7 @@ func (r *Root) retake(name string, self bool, act func() error) error {
 	if !self {
 		name = path.Dir(name)
 	}
-	if !r.regain(name) {
+	if !regain(r, name) {
 		return err
 	}
 	return act()
@@ -26,7 +26,7 @@ func (r *Root) retake(name string, self bool, act func() error) error {
 
 // regain gives the owner the right to read and write a name, and to search the
 // folders on the way to it from Options.Ours. It reports whether it changed any.
-func (r *Root) regain(name string) (changed bool) {
+func regain(r *Root, name string) (changed bool) {
 	for i := len(r.ours); i <= len(name); i++ {
 		if i < len(name) && name[i] != '/' {
 			continue

@@ -13,18 +13,18 @@ type Placer struct {
 	last  legacy // of dir
 }
 
-// Placer returns a Placer for files that were made in the folder stage.
-func (r *Root) Placer(stage string) *Placer {
-	l := r.legacyOf(stage)
+// NewPlacer returns a Placer for files that were made in the folder stage.
+func NewPlacer(r *Root, stage string) *Placer {
+	l := legacyOf(r, stage)
 	return &Placer{r: r, stage: l, dir: stage, last: l}
 }
 
 // Place renames a file, as [Root.Rename] does. With over, it may replace one.
 func (p *Placer) Place(from, to string, over bool) error {
 	if dir := path.Dir(to); dir != p.dir {
-		p.dir, p.last = dir, p.r.legacyOf(dir)
+		p.dir, p.last = dir, legacyOf(p.r, dir)
 	}
-	after := p.r.endow(from, to, over, p.stage, p.last)
+	after := endow(p.r, from, to, over, p.stage, p.last)
 	if err := p.r.Rename(from, to); err != nil {
 		return err
 	}

@@ -43,7 +43,7 @@ func release(text string) (n int) {
 
 // keepsInodes reports whether inode numbers and change times outlive a remount:
 // FAT and exFAT have neither on the disk.
-func (r *Root) keepsInodes() bool {
+func keepsInodes(r *Root) bool {
 	var st unix.Statfs_t
 	return unix.Fstatfs(int(r.self.Fd()), &st) == nil && st.Type != unix.MSDOS_SUPER_MAGIC && st.Type != unix.EXFAT_SUPER_MAGIC
 }

@@ -22,7 +22,7 @@ func syncsWhole(*os.File) bool { return false }
 // The read-only attribute is no permission bit.
 const hasModes = false
 
-func (r *Root) hasAccessList(string) bool { return false }
+func hasAccessList(*Root, string) bool { return false }
 
 // isSparse asks for what setSparse needs.
 func isSparse(r *Root, _ fs.FileInfo) bool {
@@ -32,7 +32,7 @@ func isSparse(r *Root, _ fs.FileInfo) bool {
 }
 
 // keepsInodes: FAT has no file ids that outlive a remount.
-func (r *Root) keepsInodes() bool {
+func keepsInodes(r *Root) bool {
 	var flags uint32
 	err := windows.GetVolumeInformationByHandle(windows.Handle(r.self.Fd()), nil, 0, nil, nil, &flags, nil, 0)
 	return err != nil || flags&windows.FILE_PERSISTENT_ACLS != 0

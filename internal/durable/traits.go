@@ -75,11 +75,11 @@ func WriteTraits(r *Root, name string, t Traits) error {
 	return r.WriteFile(name, b, 0o644)
 }
 
-// Probe finds the traits out with a temporary file in the folder dir. The file
+// ProbeTraits finds the traits out with a temporary file in the folder dir. The file
 // never reaches an Observer: it holds nothing that a crash could lose.
-func (r *Root) Probe(dir string) (t Traits, err error) {
+func ProbeTraits(r *Root, dir string) (t Traits, err error) {
 	name := tempName(path.Join(dir, "x"))
-	f, err := r.openOurs(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := openOurs(r, name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return t, wrap("probe the file system in", dir, err)
 	}
@@ -98,8 +98,8 @@ func (r *Root) Probe(dir string) (t Traits, err error) {
 	case !errors.Is(err, fs.ErrNotExist):
 		return t, wrap("probe the file system in", dir, err)
 	}
-	t.Modes = hasModes && r.keeps(name, 0o640) && r.keeps(name, 0o751)
-	t.Inodes = r.keepsInodes()
+	t.Modes = hasModes && keepsMode(r, name, 0o640) && keepsMode(r, name, 0o751)
+	t.Inodes = keepsInodes(r)
 	t.times(func(want int64) (int64, bool) {
 		if r.chtimes(name, time.Unix(0, want)) != nil {
 			return 0, false
@@ -114,7 +114,7 @@ func (r *Root) Probe(dir string) (t Traits, err error) {
 }
 
 // keeps reports whether a file keeps a mode.
-func (r *Root) keeps(name string, mode fs.FileMode) bool {
+func keepsMode(r *Root, name string, mode fs.FileMode) bool {
 	if r.root.Chmod(name, mode) != nil {
 		return false
 	}

@@ -67,7 +67,7 @@ func TestProbe(t *testing.T) {
 	dir := t.TempDir()
 	r, err := Open(dir, Options{})
 	ok(t, err)
-	tr, err := r.Probe(".")
+	tr, err := ProbeTraits(r, ".")
 	ok(t, err)
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 		t.Errorf("left %v, %v", left, err)

@@ -325,7 +325,7 @@ func (f *fetcher) block(ctx context.Context, key string, obj *seal.Object, place
 		if err := f.gate(ctx); err != nil {
 			return err
 		}
-		f.x.repo.reconnect()
+		reconnect(f.x.repo.store)
 		again, err := f.x.repo.readRange(ctx, key, int64(places[0].At.Block), int64(len(in)))
 		if err != nil {
 			return goneOr(err)

@@ -25,15 +25,15 @@ func (r *Repo) readGood(ctx context.Context, key string, max int64, accept func(
 			return err
 		}
 		r.tellRetry(&ArrivalError{Key: key, Err: err})
-		r.reconnect()
+		reconnect(r.store)
 		before = b
 	}
 }
 
 // reconnect makes the next request use a new connection: a damaged one may damage
 // more.
-func (r *Repo) reconnect() {
-	if s, ok := r.store.(interface{ Reconnect() }); ok {
+func reconnect(store bucket.Store) {
+	if s, ok := store.(interface{ Reconnect() }); ok {
 		s.Reconnect()
 	}
 }
@@ -78,7 +78,7 @@ func (r *Repo) readRangeGood(ctx context.Context, key string, off, n int64, acce
 			return err
 		}
 		r.tellRetry(&ArrivalError{Key: key, Err: err})
-		r.reconnect()
+		reconnect(r.store)
 		before = b
 	}
 }

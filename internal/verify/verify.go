@@ -198,12 +198,6 @@ func traits(root *durable.Root) durable.Traits {
 	return t
 }
 
-// sameMode is apply's: the group's bits of a file with an access list are the
-// list's mask, which is the site's own.
-func (r *run) sameMode(name string, have, want uint16) bool {
-	return !r.keeps.Modes || have == want || (have^want)&0o707 == 0 && r.root.HasAccessList(name)
-}
-
 // passed reports whether an earlier run has looked at a path.
 func (r *run) passed(path string) bool {
 	return r.o.After != "" && scan.Compare(path, r.o.After) <= 0
@@ -279,7 +273,7 @@ func (r *run) path(ctx context.Context, e *manifest.Entry, it *scan.Item) error 
 		return r.tell(ctx, Finding{e.Path, Kind, fmt.Sprintf("it is a %s, the release has a %s", it.Kind, e.Kind)})
 	}
 	var found []Finding
-	if want := e.SiteMode(); !r.sameMode(e.Path, it.Stat.Mode&0o777, want) {
+	if want := e.SiteMode(); !durable.SameMode(r.root, &r.keeps, e.Path, it.Stat.Mode, want) {
 		found = append(found, Finding{e.Path, Mode, fmt.Sprintf("it is %04o, the release says %04o", it.Stat.Mode&0o777, want)})
 	}
 	if e.Kind == manifest.Dir {

@@ -1,0 +1,196 @@
+package commit
+
+import (
+	"errors"
+	"io/fs"
+	"strings"
+	"syscall"
+	"time"
+
+	"nightferry/internal/durable"
+)
+
+// do makes one step, if it is not made already.
+func (c *Commit) do(s Step) error {
+	switch s.Kind {
+	case Out:
+		return c.out(s)
+	case Clear:
+		return c.clear(s)
+	case Recase:
+		return c.recase(s)
+	case Mkdir:
+		return c.mkdir(s)
+	case Place:
+		return c.place(s)
+	case Touch:
+		delete(c.opened, s.Path)
+		return c.touch(s.Path, s)
+	case Delete:
+		return c.delete(s)
+	default:
+		return c.rmdir(s)
+	}
+}
+
+// undo takes a step of the first half back.
+func (c *Commit) undo(s Step) error {
+	from, to := s.Slot, s.Path
+	switch s.Kind {
+	case Clear:
+		return c.mkdir(s)
+	case Recase:
+		from, to = to, from
+	}
+	// The slot tells whether the step was made.
+	if slot, err := c.there(s.Slot); err != nil || (slot == nil) != (s.Kind == Recase) {
+		return err
+	}
+	return c.root.Rename(from, to)
+}
+
+// there describes a name, nil if nothing has it. A name below something that is no
+// folder has nothing either.
+func (c *Commit) there(name string) (fs.FileInfo, error) {
+	info, err := c.root.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) || notFolder(err) {
+		return nil, nil
+	}
+	return info, err
+}
+
+// notFolder reports that a file stands where a name has a folder.
+func notFolder(err error) bool { return errors.Is(err, syscall.ENOTDIR) }
+
+func (s *Step) unchanged(info fs.FileInfo) bool {
+	return info.Size() == s.Size && durable.Nanoseconds(info.ModTime()) == s.MTime
+}
+
+func (c *Commit) out(s Step) error {
+	if slot, err := c.there(s.Slot); slot != nil || err != nil {
+		return err
+	}
+	info, err := c.there(s.Path)
+	if info == nil || err != nil {
+		return err
+	}
+	if info.IsDir() != s.Dir || s.Size >= 0 && !s.unchanged(info) {
+		return errEdited
+	}
+	return c.root.Rename(s.Path, s.Slot)
+}
+
+func (c *Commit) clear(s Step) error {
+	info, err := c.there(s.Path)
+	if info == nil || err != nil || !info.IsDir() {
+		return err
+	}
+	return c.root.Remove(s.Path)
+}
+
+// recase ends what an Out started: some systems keep the old case unless a folder
+// goes through another name.
+func (c *Commit) recase(s Step) error {
+	if slot, err := c.there(s.Slot); slot == nil || err != nil {
+		return err
+	}
+	return c.root.Rename(s.Slot, s.Path)
+}
+
+func (c *Commit) mkdir(s Step) error {
+	err := c.root.Mkdir(s.Path, fs.FileMode(s.Mode)|0o700)
+	if errors.Is(err, fs.ErrExist) {
+		if info, lerr := c.root.Lstat(s.Path); lerr == nil && info.IsDir() {
+			return nil
+		}
+	}
+	return err
+}
+
+func (c *Commit) place(s Step) error {
+	if !strings.HasPrefix(s.Slot, c.o.Out+"/") {
+		// A staged file needs nothing more. Most are of this kind: one call
+		// each.
+		err := c.placer.Place(s.Slot, s.Path, s.Over)
+		if errors.Is(err, fs.ErrNotExist) {
+			if info, serr := c.there(s.Slot); info == nil && serr == nil {
+				return c.placed()
+			}
+		}
+		return err
+	}
+	info, err := c.there(s.Slot)
+	if err != nil {
+		return err
+	}
+	if info == nil {
+		if err := c.placed(); err != nil {
+			return err
+		}
+		// A power cut may have kept the name and lost the mode or the time.
+		return c.touch(s.Path, s)
+	}
+	// A moved file still has its old mode and time.
+	if err := c.touch(s.Slot, s); err != nil {
+		return err
+	}
+	return c.placer.Place(s.Slot, s.Path, s.Over)
+}
+
+// placed says what a slot means that is gone: the file is in its place already,
+// unless no other process has started this commit.
+func (c *Commit) placed() error {
+	if c.late {
+		return nil
+	}
+	return errTaken
+}
+
+// touch sets mode and time if they differ, of a file only if it has the size that
+// it had when it was proven.
+func (c *Commit) touch(name string, s Step) error {
+	info, err := c.there(name)
+	if info == nil || err != nil || info.IsDir() != s.Dir || !s.Dir && (!info.Mode().IsRegular() || info.Size() != s.Size) {
+		return err
+	}
+	if err := c.Tolerate(durable.SetMode(c.root, &c.o.Keeps, name, info, s.Mode)); err != nil {
+		return err
+	}
+	if s.Dir || c.o.Keeps.SameTime(durable.Nanoseconds(info.ModTime()), s.MTime) {
+		return nil
+	}
+	return c.Tolerate(c.root.Chtimes(name, time.Unix(0, c.o.Keeps.Time(s.MTime))))
+}
+
+// Tolerate reports a mode or a time that the target refuses to Options.OnDecline,
+// and returns every other error.
+func (c *Commit) Tolerate(err error) error {
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) {
+		c.o.OnDecline(err)
+		return nil
+	}
+	return err
+}
+
+func (c *Commit) delete(s Step) error {
+	info, err := c.there(s.Path)
+	if info == nil || err != nil {
+		return err
+	}
+	if info.IsDir() || s.Linked == info.Mode().IsRegular() || !s.Linked && !s.unchanged(info) {
+		return nil // something else was put there: it is the site's own
+	}
+	return c.root.Remove(s.Path)
+}
+
+func (c *Commit) rmdir(s Step) error {
+	info, err := c.there(s.Path)
+	if info == nil || err != nil || !info.IsDir() {
+		return err
+	}
+	list, err := c.root.ReadDir(s.Path)
+	if err != nil || len(list) > 0 {
+		return err // the site's own keeps the folder
+	}
+	return c.root.Remove(s.Path)
+}

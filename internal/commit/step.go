@@ -1,0 +1,85 @@
+package commit
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"nightferry/internal/frame"
+)
+
+// Kind is one kind of step.
+type Kind uint8
+
+// The steps. Those of the first half only clear the way; none of the second starts
+// before all of the first are done and the journal's companion says so, because a
+// path that was cleared may then have something new.
+const (
+	Out    Kind = iota + 1 // first: move Path out to Slot
+	Clear                  // first: remove the folder Path, which is empty by then
+	Recase                 // first: move the folder that waits in Slot to Path, its name in another case
+	Mkdir                  // second, as all below: make the folder Path
+	Place                  // move Slot to Path
+	Touch                  // set mode and time of the file or folder Path
+	Delete                 // delete the file or link Path, if it is still the one of Size and MTime
+	Rmdir                  // remove the folder Path, if it is empty
+)
+
+func (k Kind) first() bool { return k <= Recase }
+
+// Step is one change.
+type Step struct {
+	Kind   Kind
+	Dir    bool // Out, Touch: a folder
+	Linked bool // Delete: a link or special file, which has no size and time
+	Over   bool // Place: a file may be at Path, whose rights the new one gets
+	Mode   uint16
+	Path   string
+	Slot   string // where a moved file waits, or where the new one is staged
+	Size   int64  // bytes; Out: less than 0 for any size
+	MTime  int64  // nanoseconds since 1970
+}
+
+// Steps yields steps in the order in which they are to be made.
+type Steps func(yield func(Step) error) error
+
+func (s *Step) append(b []byte) []byte {
+	flags := byte(0)
+	for i, set := range [...]bool{s.Dir, s.Linked, s.Over} {
+		if set {
+			flags |= 1 << i
+		}
+	}
+	b = append(b, byte(s.Kind), flags)
+	b = binary.AppendUvarint(b, uint64(s.Mode))
+	b = binary.AppendVarint(b, s.Size)
+	b = binary.AppendVarint(b, s.MTime)
+	b = binary.AppendUvarint(b, uint64(len(s.Path)))
+	b = append(b, s.Path...)
+	return append(b, s.Slot...)
+}
+
+func parseStep(b []byte) (s Step, err error) {
+	bad := fmt.Errorf("journal record: %w", frame.ErrDamaged)
+	if len(b) < 2 || Kind(b[0]) < Out || Kind(b[0]) > Rmdir {
+		return s, bad
+	}
+	s.Kind, s.Dir, s.Linked, s.Over = Kind(b[0]), b[1]&1 != 0, b[1]&2 != 0, b[1]&4 != 0
+	b = b[2:]
+	mode, n := binary.Uvarint(b)
+	if n <= 0 {
+		return s, bad
+	}
+	s.Mode, b = uint16(mode), b[n:]
+	for _, v := range []*int64{&s.Size, &s.MTime} {
+		if *v, n = binary.Varint(b); n <= 0 {
+			return s, bad
+		}
+		b = b[n:]
+	}
+	l, n := binary.Uvarint(b)
+	if n <= 0 || l > uint64(len(b)-n) {
+		return s, bad
+	}
+	s.Path, s.Slot = string(b[n:n+int(l)]), string(b[n+int(l):])
+	return s, nil
+}
