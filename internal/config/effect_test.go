@@ -34,7 +34,7 @@ var effects = map[string]struct {
 	"retention.logs": {value: "2d"}, "retention.runs": {value: "90d"}, "prices.gb": {value: 0.5}, "prices.thousand_requests": {value: 0.5}, "prices.currency": {value: "EUR"},
 	"alerts.to": {value: []string{"c@example.com"}}, "alerts.report": {value: "08:00 UTC"}, "alerts.regions.NAME.to": {value: []string{"c@example.com"}},
 	"alerts.regions.NAME.report": {value: "08:00 UTC"}, "alerts.domains.NAME.to": {value: []string{"c@example.com"}},
-	"alerts.smtp.server": {value: "other:25"}, "alerts.smtp.tls": {value: "none"}, "alerts.smtp.from": {value: "c@example.com"}, "alerts.smtp.ca_file": {value: "/ca"},
+	"alerts.smtp.server": {value: "other:25"}, "alerts.smtp.tls": {value: "none"}, "alerts.smtp.from": {value: "c@example.com"}, "alerts.smtp.helo": {value: "core.example.com"}, "alerts.smtp.ca_file": {value: "/ca"},
 	"alerts.smtp.folder": {value: "/mails", with: mailFolder}, "alerts.webhook.url": {value: "https://other/x"},
 	"channels.NAME.source": {value: "/other"}, "channels.NAME.include": {value: []string{"*.x"}}, "channels.NAME.exclude": {value: []string{"*.x"}},
 	"channels.NAME.links": {value: "skip"}, "channels.NAME.max_delete": {value: "1%"}, "channels.NAME.max_delete_files": {value: 7}, "channels.NAME.unportable_names": {value: "allow"},
