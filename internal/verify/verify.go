@@ -40,6 +40,7 @@ type Finding struct {
 	Path    string  `json:"path"`
 	Problem Problem `json:"problem"`
 	Detail  string  `json:"detail"`
+	Folder  bool    `json:"-"` // Extra: it is a folder
 }
 
 // Options of [Run].
@@ -251,7 +252,7 @@ func (r *run) extra(ctx context.Context, it *scan.Item) error {
 	if it.Err != nil {
 		detail += ": " + it.Err.Error()
 	}
-	return r.tell(ctx, Finding{it.Path, Extra, detail})
+	return r.tell(ctx, Finding{Path: it.Path, Problem: Extra, Detail: detail, Folder: it.Kind == scan.Dir})
 }
 
 func (r *run) path(ctx context.Context, e *manifest.Entry, it *scan.Item) error {
@@ -262,28 +263,28 @@ func (r *run) path(ctx context.Context, e *manifest.Entry, it *scan.Item) error 
 	}
 	switch {
 	case it == nil && below(r.other, e.Path):
-		return r.tell(ctx, Finding{e.Path, Unreadable, fmt.Sprintf("%q stands in its way", r.other)})
+		return r.tell(ctx, Finding{Path: e.Path, Problem: Unreadable, Detail: fmt.Sprintf("%q stands in its way", r.other)})
 	case it == nil:
-		return r.tell(ctx, Finding{e.Path, Missing, "the release has it"})
+		return r.tell(ctx, Finding{Path: e.Path, Problem: Missing, Detail: "the release has it"})
 	case it.Err != nil:
 		r.other = e.Path
-		return r.tell(ctx, Finding{e.Path, Unreadable, it.Err.Error()})
+		return r.tell(ctx, Finding{Path: e.Path, Problem: Unreadable, Detail: it.Err.Error()})
 	case e.Kind == manifest.Dir && it.Kind != scan.Dir || e.Kind == manifest.File && it.Kind != scan.File:
 		r.other = e.Path
-		return r.tell(ctx, Finding{e.Path, Kind, fmt.Sprintf("it is a %s, the release has a %s", it.Kind, e.Kind)})
+		return r.tell(ctx, Finding{Path: e.Path, Problem: Kind, Detail: fmt.Sprintf("it is a %s, the release has a %s", it.Kind, e.Kind)})
 	}
 	var found []Finding
 	if want := e.SiteMode(); !durable.SameMode(r.root, &r.keeps, e.Path, it.Stat.Mode, want) {
-		found = append(found, Finding{e.Path, Mode, fmt.Sprintf("it is %04o, the release says %04o", it.Stat.Mode&0o777, want)})
+		found = append(found, Finding{Path: e.Path, Problem: Mode, Detail: fmt.Sprintf("it is %04o, the release says %04o", it.Stat.Mode&0o777, want)})
 	}
 	if e.Kind == manifest.Dir {
 		return r.tell(ctx, found...)
 	}
 	if !r.keeps.SameTime(it.Stat.MTime, e.MTime) {
-		found = append(found, Finding{e.Path, Time, fmt.Sprintf("it is %s, the release says %s", stamp(it.Stat.MTime), stamp(e.MTime))})
+		found = append(found, Finding{Path: e.Path, Problem: Time, Detail: fmt.Sprintf("it is %s, the release says %s", stamp(it.Stat.MTime), stamp(e.MTime))})
 	}
 	if it.Stat.Size != e.Size {
-		return r.tell(ctx, append(found, Finding{e.Path, Size, fmt.Sprintf("it has %d bytes, the release says %d", it.Stat.Size, e.Size)})...)
+		return r.tell(ctx, append(found, Finding{Path: e.Path, Problem: Size, Detail: fmt.Sprintf("it has %d bytes, the release says %d", it.Stat.Size, e.Size)})...)
 	}
 	if r.o.Quick && (r.o.Suspect == nil || !r.o.Suspect(e.Path)) {
 		return r.tell(ctx, found...)
@@ -341,9 +342,9 @@ func (r *run) read(ctx context.Context, j *job, buf []byte) error {
 	case errors.As(err, &limited):
 		return limited.error
 	case err != nil:
-		j.found = append(j.found, Finding{e.Path, Unreadable, err.Error()})
+		j.found = append(j.found, Finding{Path: e.Path, Problem: Unreadable, Detail: err.Error()})
 	case sum != e.Digest:
-		j.found = append(j.found, Finding{e.Path, Hash, fmt.Sprintf("its SHA-256 is %s, the release says %s", sum.Short(), e.Digest.Short())})
+		j.found = append(j.found, Finding{Path: e.Path, Problem: Hash, Detail: fmt.Sprintf("its SHA-256 is %s, the release says %s", sum.Short(), e.Digest.Short())})
 	}
 	return nil
 }
