@@ -14,6 +14,7 @@ import (
 
 	"nightferry/internal/agent"
 	"nightferry/internal/bus"
+	"nightferry/internal/runs"
 	"nightferry/internal/wire"
 )
 
@@ -221,11 +222,11 @@ func (a *simAgent) run(d *wire.Desired, revision uint64, tree [32]byte, sizes []
 		r.Events = append(r.Events, wire.Event{Run: id, Channel: d.Channel, At: now.UnixMilli(), Kind: kind, Body: body})
 		err = errors.Join(err, err2)
 	}
-	body, e := wire.Encode(&wire.Started{Number: d.Number, Release: d.Release, Revision: revision, Start: d.Start, Target: d.Target})
+	body, e := wire.Encode(&wire.Started{Number: d.Number, Release: d.Release, Start: d.Start})
 	add(wire.StartedEvent, body, e)
 	body, e = wire.EncodeOutcomes(outcomes)
 	add(wire.OutcomesEvent, body, e)
-	body, e = wire.Encode(&wire.Finished{Verdict: "verified", Added: n, Files: n, Bytes: total, Wire: total, Fetched: total, Written: total, Needed: total, Outcomes: n, Attestation: proof})
+	body, e = wire.Encode(&wire.Finished{Verdict: "verified", Totals: runs.Totals{Files: n, Bytes: total, Counts: runs.Counts{Added: n}, Fetched: total, Wire: total}, Attestation: proof})
 	add(wire.FinishedEvent, body, e)
 	return r, err
 }

@@ -13,6 +13,7 @@ import (
 	"nightferry/internal/fleet"
 	"nightferry/internal/ledger"
 	"nightferry/internal/record"
+	"nightferry/internal/runs"
 )
 
 // routes are what the local socket answers: each a method of the Core, on
@@ -138,7 +139,7 @@ func runFilter(c *api.Call) (ledger.RunFilter, error) {
 	since, until, limit, err := period(c)
 	return ledger.RunFilter{
 		Domain: c.Query("domain"), Site: c.Query("site"), Channel: c.Query("channel"), Core: c.Flag("core"),
-		State: c.Query("state"), Open: c.Flag("open"), Since: since, Until: until, Limit: limit,
+		State: runs.State(c.Query("state")), Open: c.Flag("open"), Since: since, Until: until, Limit: limit,
 	}, err
 }
 
@@ -200,7 +201,7 @@ func (d *daemon) publish(ctx context.Context, c *api.Call) (any, error) {
 	for _, channel := range channels {
 		done, err := d.core.Publish(ctx, channel, core.PublishOptions{
 			AllowDeletes: r.AllowDeletes, AllowEmpty: r.AllowEmpty, AllowUnmounted: r.AllowUnmounted, Rehash: r.Rehash, DryRun: r.DryRun,
-			OnProgress: func(p core.RunProgress) { _ = c.Send(publishLine{Channel: channel, Progress: &p}) }, // who has gone ends it by the context
+			OnProgress: func(p runs.Progress) { _ = c.Send(publishLine{Channel: channel, Progress: &p}) }, // who has gone ends it by the context
 		})
 		if err != nil && len(channels) > 1 {
 			err = fmt.Errorf("channel %s: %w", channel, err)

@@ -15,6 +15,7 @@ import (
 	"nightferry/internal/halt"
 	"nightferry/internal/manifest"
 	"nightferry/internal/policy"
+	"nightferry/internal/runs"
 	"nightferry/internal/trust"
 )
 
@@ -152,19 +153,11 @@ type pulled struct {
 	Release digest.Digest   `json:"release"`
 	Tree    digest.Digest   `json:"tree,omitzero"`
 	Totals  manifest.Totals `json:"totals"`
-	Verdict apply.Verdict   `json:"verdict"`
+	Verdict runs.State      `json:"verdict"`
 	NoOp    bool            `json:"no_op"`
 	Expired bool            `json:"expired,omitempty"`
 
-	Added     int64 `json:"added"`
-	Changed   int64 `json:"changed"`
-	Moved     int64 `json:"moved"`
-	Repaired  int64 `json:"repaired"`
-	Deleted   int64 `json:"deleted"`
-	Unchanged int64 `json:"unchanged"`
-	Locked    int64 `json:"locked"`
-	Extra     int64 `json:"extra"`
-	Failed    int64 `json:"failed"`
+	runs.Counts
 
 	Damaged  int64   `json:"damaged"` // blocks and objects that arrived damaged and were fetched again
 	Wire     int64   `json:"wire"`    // bytes received
@@ -178,7 +171,7 @@ type pulled struct {
 
 func describePull(r *apply.Result, t *traffic, d time.Duration) pulled {
 	return pulled{Repo: r.Repo.String(), Channel: r.Channel, Number: r.Number, Release: r.Release, Tree: r.Tree, Totals: r.Totals, Verdict: r.Verdict, NoOp: r.NoOp, Expired: r.Expired,
-		Added: r.Added, Changed: r.Changed, Moved: r.Moved, Repaired: r.Repaired, Deleted: r.Deleted, Unchanged: r.Unchanged, Locked: r.Locked, Extra: r.Extra, Failed: r.Failed,
+		Counts:  r.Counts,
 		Damaged: r.Damaged, Wire: t.got.Load(), Fetched: r.BytesFetched, Held: r.BytesHeld, Needed: r.BytesNeeded, Written: r.BytesWritten, Requests: t.requests.Load(), Seconds: d.Seconds()}
 }
 

@@ -23,6 +23,7 @@ import (
 	"nightferry/internal/manifest"
 	"nightferry/internal/push"
 	"nightferry/internal/repo"
+	"nightferry/internal/runs"
 	"nightferry/internal/scan"
 	"nightferry/internal/seal"
 	"nightferry/internal/trust"
@@ -220,7 +221,7 @@ func TestMovedOn(t *testing.T) {
 			t.Errorf("%+v is told as %q, want %q", m, got, want)
 		}
 	}
-	r := ledger.Run{Trigger: "measure", State: "moved-on", Finished: time.Unix(1, 0), Totals: ledger.Totals{Added: 1, Deleted: 2}}
+	r := ledger.Run{Trigger: "measure", State: "moved-on", Finished: time.Unix(1, 0), Totals: runs.Totals{Counts: runs.Counts{Added: 1, Deleted: 2}}}
 	if got := runState(&r); got != "measured: 1 new, 2 gone since the publish" {
 		t.Errorf("the run is told as %q", got)
 	}

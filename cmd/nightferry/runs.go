@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,6 +16,7 @@ import (
 	"nightferry/internal/core"
 	"nightferry/internal/ledger"
 	"nightferry/internal/record"
+	"nightferry/internal/runs"
 )
 
 // pastFlags choose what happened: where, and when.
@@ -73,6 +73,9 @@ func newRuns(e *env) *cobra.Command {
 				return err
 			}
 			if state != "" {
+				if !runs.State(state).Valid() {
+					return usage("runs", "--state %q: want one of %s; --open lists what is under way", state, runStates())
+				}
 				q.Set("state", state)
 			}
 			if open {
@@ -86,9 +89,6 @@ func newRuns(e *env) *cobra.Command {
 			var list []ledger.Run
 			if err := a.get(ctx, "/v1/runs", q, &list); err != nil {
 				return err
-			}
-			if !slices.Contains(runStates(), state) && state != "" && len(list) == 0 {
-				return usage("runs", "--state %q: want one of %s; --open lists what is under way", state, strings.Join(runStates(), ", "))
 			}
 			t := table{head: []string{"RUN", "STARTED", "SITE", "CHANNEL", "REL", "STATE", "MOVED", "TOOK"}, right: map[int]bool{4: true, 6: true, 7: true}, cut: []int{2, 3, 5}}
 			for _, r := range list {
@@ -107,9 +107,13 @@ func newRuns(e *env) *cobra.Command {
 	return cmd
 }
 
-// runStates are how runs end: at sites, of publishes, of measurements.
-func runStates() []string {
-	return []string{"verified", "incomplete", "different", "planned", "failed", "stopped", "published", "nothing", "refused", "same", "moved-on", "damaged"}
+// runStates lists how runs end: at sites, of publishes, of measurements.
+func runStates() string {
+	var list []string
+	for _, s := range runs.All() {
+		list = append(list, string(s))
+	}
+	return strings.Join(list, ", ")
 }
 
 // runDigits is how many digits of a run's id a list shows: more than enough for
@@ -124,7 +128,7 @@ func runSite(r *ledger.Run) string {
 }
 
 func runState(r *ledger.Run) string {
-	s := r.State
+	s := string(r.State)
 	if r.Finished.IsZero() {
 		s = "running"
 	}
@@ -239,8 +243,8 @@ func (e *env) showRun(r *core.RunDetail) {
 	}
 	e.print("when     %s, took %s, because of: %s", stamp(r.Started), e.runTook(&r.Run), dash(shown(r.Trigger)))
 	t := r.Totals
-	e.print("files    %s", changes([]counted{{t.Added, "added"}, {t.Changed, "changed"}, {t.Moved, "moved"}, {t.Repaired, "repaired"}, {t.Deleted, "deleted"}, {t.Locked, "locked"}, {t.Failed, "failed"}, {t.Unchanged, "unchanged"}}))
-	e.print("bytes    %s fetched, %s reused, %s held", size(t.Fetched), size(t.Reused), size(t.Held))
+	e.print("files    %s", changes([]counted{{t.Added, "added"}, {t.Changed, "changed"}, {t.Moved, "moved"}, {t.Repaired, "repaired"}, {t.Deleted, "deleted"}, {t.Locked, "locked"}, {t.Failed, "failed"}, {t.Differs, "different"}, {t.Extra, "of the site's own"}, {t.Unchanged, "unchanged"}}))
+	e.print("bytes    %s fetched as %s, %s from the site's own disk", size(t.Fetched), size(t.Wire), size(t.Held))
 	if !r.Attestation.IsZero() {
 		e.print("attested %s", r.Attestation)
 	}

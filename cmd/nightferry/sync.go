@@ -13,6 +13,7 @@ import (
 
 	"nightferry/internal/core"
 	"nightferry/internal/ledger"
+	"nightferry/internal/runs"
 )
 
 func newPublish(e *env) *cobra.Command {
@@ -69,9 +70,9 @@ type publishRequest struct {
 
 // publishLine is how far a publish is, or what became of it.
 type publishLine struct {
-	Channel  string            `json:"channel,omitempty"`
-	Progress *core.RunProgress `json:"progress,omitempty"`
-	Done     *core.Published   `json:"done,omitempty"`
+	Channel  string          `json:"channel,omitempty"`
+	Progress *runs.Progress  `json:"progress,omitempty"`
+	Done     *core.Published `json:"done,omitempty"`
 }
 
 func (e *env) publish(ctx context.Context, a *asker, r publishRequest) error {
@@ -87,7 +88,7 @@ func (e *env) publish(ctx context.Context, a *asker, r publishRequest) error {
 			e.tell(meterOf(p))
 			e.event("progress", struct {
 				Channel string `json:"channel"`
-				*core.RunProgress
+				*runs.Progress
 			}{l.Channel, p})
 		}
 		if d := l.Done; d != nil {
@@ -99,7 +100,7 @@ func (e *env) publish(ctx context.Context, a *asker, r publishRequest) error {
 	})
 }
 
-func meterOf(p *core.RunProgress) meter {
+func meterOf(p *runs.Progress) meter {
 	return meter{Phase: p.Phase, Files: p.FilesDone, TotalFiles: p.FilesTotal, Bytes: p.BytesDone, TotalBytes: p.BytesTotal, Moved: p.BytesWire}
 }
 
@@ -233,7 +234,7 @@ func (e *env) showEvent(ev *core.Event) {
 	case ev.Ended != nil:
 		t := ev.Ended.Totals
 		e.summary("%s %-10s %s, %s fetched, run %s", where, runState(ev.Ended),
-			changes([]counted{{t.Added, "added"}, {t.Changed, "changed"}, {t.Moved, "moved"}, {t.Repaired, "repaired"}, {t.Deleted, "deleted"}, {t.Locked, "locked"}, {t.Failed, "failed"}}),
+			changes([]counted{{t.Added, "added"}, {t.Changed, "changed"}, {t.Moved, "moved"}, {t.Repaired, "repaired"}, {t.Deleted, "deleted"}, {t.Locked, "locked"}, {t.Failed, "failed"}, {t.Differs, "different"}}),
 			size(t.Fetched), short(ev.Ended.ID.String()))
 		if ev.Ended.Cause != "" {
 			e.summary("  %s", said(ev.Ended.Cause))

@@ -176,11 +176,11 @@ func (e *env) showVerified(run *ledger.Run) {
 	what := fmt.Sprintf("%s unchanged", group(t.Unchanged))
 	switch {
 	case run.State == "different":
-		what = fmt.Sprintf("%s, %s", unlike(t.Failed), what)
+		what = fmt.Sprintf("%s, %s", unlike(t.Differs), what)
 	case t.Repaired+t.Added+t.Changed > 0:
 		what = fmt.Sprintf("%s repaired, %s fetched, %s", group(t.Repaired+t.Added+t.Changed), size(t.Fetched), what)
 	}
-	e.summary("%-16s %-10s release %s: %s: %s, %s", shown(run.Site), shown(run.Channel), group(int64(run.Number)), shown(run.State), what, took(run.Finished.Sub(run.Started).Round(time.Millisecond)))
+	e.summary("%-16s %-10s release %s: %s: %s, %s", shown(run.Site), shown(run.Channel), group(int64(run.Number)), shown(string(run.State)), what, took(run.Finished.Sub(run.Started).Round(time.Millisecond)))
 	if run.Cause != "" {
 		e.summary("  %s", said(run.Cause))
 	}

@@ -212,10 +212,7 @@ func (a *agent) launch(ctx context.Context, g *errgroup.Group, busy map[string]*
 		a.still(j)
 		delete(a.running, want.Channel)
 		if again {
-			n := a.next[want.Channel]
-			n.wait = min(max(2*n.wait, a.o.Retry), maxRetry)
-			n.at = a.o.Now().Add(n.wait)
-			a.next[want.Channel] = n
+			a.next[want.Channel] = a.retryAfter(a.next[want.Channel], want.Channel)
 		} else {
 			delete(a.next, want.Channel)
 		}
@@ -229,4 +226,34 @@ func (a *agent) launch(ctx context.Context, g *errgroup.Group, busy map[string]*
 		}
 		return ended(ctx, err)
 	})
+}
+
+// attempt is when a channel whose run failed may be tried again.
+type attempt struct {
+	at     time.Time
+	wait   time.Duration
+	why    string // how the last run ended; empty: in a way that ends by itself
+	before string // how the one before ended
+}
+
+// unchangedWait is when an unchanged failure of a channel without windows is
+// tried again.
+const unchangedWait = 24 * time.Hour
+
+// retryAfter returns when a failed run is tried again: after a wait that doubles
+// up to maxRetry, and then, while the failure is unchanged, once a window. A new
+// state forgets all of it. It is called with a.mu held.
+func (a *agent) retryAfter(n attempt, channel string) attempt {
+	now := a.o.Now()
+	settled := n.wait >= maxRetry && n.why != "" && n.why == n.before
+	n.before = n.why
+	n.wait = min(max(2*n.wait, a.o.Retry), maxRetry)
+	n.at = now.Add(n.wait)
+	if settled && a.night != nil {
+		n.at = now.Add(unchangedWait)
+		if end := a.night.closes(now, channel); !end.IsZero() {
+			n.at = end
+		}
+	}
+	return n
 }

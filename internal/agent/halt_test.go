@@ -21,6 +21,7 @@ import (
 
 	"nightferry/internal/durable"
 	"nightferry/internal/halt"
+	"nightferry/internal/runs"
 	"nightferry/internal/s3test"
 	"nightferry/internal/spool"
 	"nightferry/internal/wire"
@@ -76,7 +77,7 @@ func (w *world) ended(verdict string) bool {
 		if f == nil {
 			return false
 		}
-		if f.Verdict == verdict {
+		if string(f.Verdict) == verdict {
 			return true
 		}
 	}
@@ -189,12 +190,12 @@ func TestPain14_HaltStopsEveryCommit(t *testing.T) {
 		before func(w *world, again func()) // it goes on; again makes another release
 		after  bool                         // who goes on does so when the window has closed
 		then   func(*wire.State)            // ends it, before the order comes
-		ends   []string                     // verdicts
+		ends   []runs.State
 	}{
-		{"the night ends", false, nil, false, never, []string{"verified"}},
-		{"nobody wants its release any more", true, func(_ *world, again func()) { again() }, false, nil, []string{verdictStopped, "verified"}},
-		{"nobody wants its channel any more", true, func(w *world, _ func()) { w.want(func(s *wire.State) { s.Desired = nil }) }, false, nil, []string{verdictStopped}},
-		{"outside the window, which opens", true, nil, true, always, []string{"verified"}},
+		{"the night ends", false, nil, false, never, []runs.State{runs.Verified}},
+		{"nobody wants its release any more", true, func(_ *world, again func()) { again() }, false, nil, []runs.State{runs.Stopped, runs.Verified}},
+		{"nobody wants its channel any more", true, func(w *world, _ func()) { w.want(func(s *wire.State) { s.Desired = nil }) }, false, nil, []runs.State{runs.Stopped}},
+		{"outside the window, which opens", true, nil, true, always, []runs.State{runs.Verified}},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			end := time.Now().Truncate(time.Minute).Add(2 * time.Minute)

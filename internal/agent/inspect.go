@@ -14,14 +14,12 @@ import (
 	"nightferry/internal/halt"
 	"nightferry/internal/manifest"
 	"nightferry/internal/policy"
+	"nightferry/internal/runs"
 	"nightferry/internal/scan"
 	"nightferry/internal/spool"
 	"nightferry/internal/verify"
 	"nightferry/internal/wire"
 )
-
-// verdictDifferent ends a check that has found something.
-const verdictDifferent = "different"
 
 // mode says whether a run is a check, which compares and changes nothing, and
 // what started it where the order does not say.
@@ -59,7 +57,8 @@ func (a *agent) check(ctx, rctx context.Context, want *wire.Desired, r spool.Run
 	if cerr != nil && ctx.Err() != nil {
 		return false, nil // goes on under the same id
 	}
-	f := wire.Finished{Verdict: verdictDifferent, Files: e.totals.Files, Bytes: e.totals.Bytes, Extra: e.seen.Extra, Unchanged: max(0, e.seen.Files+e.seen.Dirs-e.different)}
+	f := wire.Finished{Verdict: runs.Different, Totals: runs.Totals{Files: e.totals.Files, Bytes: e.totals.Bytes,
+		Counts: runs.Counts{Extra: e.seen.Extra, Unchanged: max(0, e.seen.Files+e.seen.Dirs-e.different)}}}
 	var hold *spool.Held
 	var stopped *halt.Error
 	done := r
@@ -67,9 +66,9 @@ func (a *agent) check(ctx, rctx context.Context, want *wire.Desired, r spool.Run
 	case errors.Is(cerr, apply.ErrNothingApplied), errors.Is(cerr, scan.ErrCorrupt):
 		f.Error = cerr.Error()
 	case cerr != nil && rctx.Err() != nil, errors.As(cerr, &stopped): // an order that comes as a check ends well changes nothing
-		f.Verdict, f.Error = verdictStopped, cerr.Error()
+		f.Verdict, f.Error = runs.Stopped, cerr.Error()
 	case cerr != nil:
-		f.Verdict, f.Error = verdictFailed, cerr.Error()
+		f.Verdict, f.Error = runs.Failed, cerr.Error()
 	case e.lacks != "":
 		f.Error = e.lacks
 	case e.different > 0:
@@ -79,7 +78,7 @@ func (a *agent) check(ctx, rctx context.Context, want *wire.Desired, r spool.Run
 		}
 		f.Error = fmt.Sprintf("%d %s from release %d", e.different, paths, r.Number)
 	default:
-		f.Verdict = string(apply.Verified)
+		f.Verdict = runs.Verified
 		now := a.o.Now().Unix()
 		hold = &spool.Held{Held: wire.Held{Channel: r.Channel, Number: r.Number, Release: r.Release, Verified: now}, Target: r.Target}
 		at := wire.Attestation{Channel: r.Channel, Nonce: want.Nonce, Release: e.release, Tree: e.tree, Files: e.totals.Files, Bytes: e.totals.Bytes,
@@ -88,19 +87,19 @@ func (a *agent) check(ctx, rctx context.Context, want *wire.Desired, r spool.Run
 			return false, err
 		}
 	}
-	if f.Verdict == verdictFailed || f.Verdict == verdictStopped {
+	if f.Verdict == runs.Failed || f.Verdict == runs.Stopped {
 		done.Start = 0 // the order is still to be obeyed
 	}
 	if err := a.close(ctx, done, hold, &f, nil); err != nil {
 		return true, a.full(ctx, err) // the run stays open
 	}
-	if f.Verdict == verdictDifferent || f.Verdict == string(apply.Verified) {
+	if f.Verdict == runs.Different || f.Verdict == runs.Verified {
 		a.looked(r.Channel)
 	}
 	if errors.Is(cerr, apply.ErrNothingApplied) && filled(ctx, a.spool, r.Channel, r.Target) {
 		return false, a.troubles(ctx, r.Channel, &apply.EmptiedError{Target: target, Channel: r.Channel})
 	}
-	return f.Verdict == verdictFailed, nil
+	return f.Verdict == runs.Failed, nil
 }
 
 // examination is one check under way.
@@ -205,7 +204,8 @@ func (e *examination) entries(x *apply.Inspection, full bool) (manifest.Next, er
 
 // tell gathers the findings of one path, which come one after the other.
 func (e *examination) tell(f verify.Finding) {
-	if f.Problem == verify.Extra && !e.want.Prune {
+	// A folder that is pruned otherwise stays if it holds what the policy ignores.
+	if f.Problem == verify.Extra && (!e.want.Prune || f.Folder && len(e.want.Ignore) > 0) {
 		e.flush()
 		e.t.event(apply.Event{Path: f.Path, Outcome: apply.Extra})
 		return

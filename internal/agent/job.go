@@ -15,16 +15,10 @@ import (
 	"nightferry/internal/frame"
 	"nightferry/internal/halt"
 	"nightferry/internal/repo"
+	"nightferry/internal/runs"
 	"nightferry/internal/spool"
 	"nightferry/internal/trust"
 	"nightferry/internal/wire"
-)
-
-// The verdicts of a run, beside those of apply.
-const (
-	verdictFailed  = "failed"
-	verdictStopped = "stopped"
-	verdictRefused = "refused"
 )
 
 // errSuperseded ends a run whose release is not wanted any more.
@@ -136,15 +130,12 @@ func (a *agent) begin(ctx context.Context, want wire.Desired, left *spool.Run) (
 	if err != nil {
 		return r, err
 	}
-	s := wire.Started{Number: r.Number, Release: r.Release, Start: r.Start, DryRun: r.DryRun, Target: r.Target}
+	s := wire.Started{Number: r.Number, Release: r.Release, Start: r.Start, DryRun: r.DryRun}
 	h := held(holds, r.Channel)
 	if h != nil && h.Target == r.Target {
 		s.Parent = h.Number
 	}
 	r.Check, s.Trigger = a.mode(&want, obeyed, h)
-	a.mu.Lock()
-	s.Revision = a.revision
-	a.mu.Unlock()
 	body, err := wire.Encode(&s)
 	if err != nil {
 		return r, err
@@ -221,6 +212,10 @@ func (a *agent) attempt(ctx context.Context, j *job, r *spool.Run, want wire.Des
 	o.Limit = checks.Limit
 	s := &store{Store: a.store, urls: a.urls, moved: &j.moved, limits: []*rate.Limiter{a.rate, j.rate}, date: func(d time.Time) { a.storeClock.set(d, a.o.Now()) }}
 	res, err := apply.Run(ctx, s, target, o)
+	if res != nil && res.BytesWire > 0 {
+		r.Fetched, r.Wire = r.Fetched+res.BytesFetched, r.Wire+res.BytesWire
+		err = errors.Join(err, a.spool.AddFetched(keep, r.Channel, res.BytesFetched, res.BytesWire))
+	}
 	if cerr := a.clocks(keep); cerr != nil {
 		err = errors.Join(err, cerr)
 	}
@@ -229,20 +224,19 @@ func (a *agent) attempt(ctx context.Context, j *job, r *spool.Run, want wire.Des
 
 // finish ends a run, whatever became of it.
 func (a *agent) finish(ctx, rctx context.Context, r spool.Run, want wire.Desired, res *apply.Result, aerr error) (again bool, err error) {
-	f := wire.Finished{Verdict: verdictFailed}
+	f := wire.Finished{Verdict: runs.Failed}
 	if res != nil {
-		f.Verdict = string(res.Verdict)
-		f.Files, f.Bytes = res.Totals.Files, res.Totals.Bytes
-		f.Wire, f.Fetched, f.Held, f.Written, f.Needed = res.BytesWire, res.BytesFetched, res.BytesHeld, res.BytesWritten, res.BytesNeeded
-		f.Extra = res.Extra
+		f.Verdict = res.Verdict
+		earlier := r.Fetched - res.BytesFetched // it lies staged, and counts as held for the last attempt
+		f.Totals = runs.Totals{Files: res.Totals.Files, Bytes: res.Totals.Bytes, Counts: runs.Counts{Extra: res.Extra}, Fetched: r.Fetched, Wire: r.Wire, Held: max(0, res.BytesHeld-earlier)}
 	}
 	var stopped *halt.Error
 	switch {
 	case aerr == nil:
 	case errors.As(aerr, &stopped), errors.Is(aerr, errSuperseded), rctx.Err() != nil:
-		f.Verdict = verdictStopped
+		f.Verdict = runs.Stopped
 	default:
-		f.Verdict = verdictFailed
+		f.Verdict = runs.Failed
 	}
 	if aerr != nil {
 		f.Error = aerr.Error()
@@ -250,7 +244,7 @@ func (a *agent) finish(ctx, rctx context.Context, r spool.Run, want wire.Desired
 		f.Error = "ownership lost: what a release dropped cannot be told from the site's own: sync with --adopt leaves it, prune: true deletes it"
 	}
 	var hold *spool.Held
-	if aerr == nil && res.Verdict == apply.Verified {
+	if aerr == nil && res.Verdict == runs.Verified {
 		now := a.o.Now().Unix()
 		hold = &spool.Held{Held: wire.Held{Channel: r.Channel, Number: r.Number, Release: r.Release, Verified: now}, Target: r.Target}
 		at := wire.Attestation{Channel: r.Channel, Nonce: want.Nonce, Release: res.Release, Tree: res.Tree, Files: res.Totals.Files, Bytes: res.Totals.Bytes,
@@ -259,11 +253,11 @@ func (a *agent) finish(ctx, rctx context.Context, r spool.Run, want wire.Desired
 			return false, err
 		}
 	}
-	if f.Verdict == verdictStopped {
+	if f.Verdict == runs.Stopped {
 		a.remains(&r, res)
 	}
 	done := r
-	if f.Verdict == verdictFailed || f.Verdict == verdictStopped {
+	if f.Verdict == runs.Failed || f.Verdict == runs.Stopped {
 		done.Start = 0 // the order is still to be obeyed
 	}
 	err = a.close(ctx, done, hold, &f, res)
@@ -273,6 +267,14 @@ func (a *agent) finish(ctx, rctx context.Context, r spool.Run, want wire.Desired
 	if err != nil {
 		return false, err
 	}
+	a.mu.Lock()
+	n := a.next[r.Channel]
+	n.why = fmt.Sprintf("%s %d %d %s", f.Verdict, f.Locked, f.Failed, f.Error)
+	if f.Locked > 0 && f.Failed == 0 {
+		n.why = "" // a file in use is soon free
+	}
+	a.next[r.Channel] = n
+	a.mu.Unlock()
 	if hold != nil {
 		a.looked(r.Channel)
 		if err := a.unneeded(ctx, r.Channel); err != nil {
@@ -281,8 +283,8 @@ func (a *agent) finish(ctx, rctx context.Context, r spool.Run, want wire.Desired
 	}
 	// What was stopped goes on when the order ends; one that only the store knows
 	// of yet is asked for again.
-	again = f.Verdict != verdictStopped || stopped != nil && a.halted(r.Channel) == nil
-	return again && hold == nil && f.Verdict != string(apply.Planned), errors.Join(a.troubles(ctx, r.Channel, aerr), damaged(ctx, a, r.Channel, res, aerr))
+	again = f.Verdict != runs.Stopped || stopped != nil && a.halted(r.Channel) == nil
+	return again && hold == nil && f.Verdict != runs.Planned, errors.Join(a.troubles(ctx, r.Channel, aerr), damaged(ctx, a, r.Channel, res, aerr))
 }
 
 // close makes the run's end durable, with its outcomes.
@@ -291,10 +293,11 @@ func (a *agent) close(ctx context.Context, r spool.Run, hold *spool.Held, f *wir
 	if f.Error != "" {
 		level = Warning
 	}
+	var sent int64
 	err := a.spool.Finish(ctx, r, hold, func(c spool.Counts) (wire.Event, error) {
 		f.Added, f.Changed, f.Moved, f.Repaired = c.Of[wire.Added], c.Of[wire.Changed], c.Of[wire.Moved], c.Of[wire.Repaired]
 		f.Deleted, f.Locked, f.Failed, f.Differs = c.Of[wire.Deleted], c.Of[wire.Locked], c.Of[wire.Failed], c.Of[wire.Differs]
-		f.Outcomes = c.Sent
+		sent = c.Sent
 		if res != nil {
 			// What an earlier process has done, this one found done.
 			f.Unchanged = max(0, res.Unchanged-c.Previous)
@@ -305,7 +308,7 @@ func (a *agent) close(ctx context.Context, r spool.Run, hold *spool.Held, f *wir
 	if err != nil {
 		return err
 	}
-	a.note(level, r.Channel, fmt.Sprintf("release %d: %s (%d outcomes, %d unchanged)", r.Number, f.Verdict, f.Outcomes, f.Unchanged), textError(f.Error))
+	a.note(level, r.Channel, fmt.Sprintf("release %d: %s (%d outcomes, %d unchanged)", r.Number, f.Verdict, sent, f.Unchanged), textError(f.Error))
 	a.report.wake()
 	a.hello.wake()
 	return nil
@@ -326,7 +329,7 @@ func (a *agent) bury(ctx, rctx context.Context, r spool.Run) error {
 	if r.Pass, err = a.spool.Pass(ctx, r.Channel); err != nil {
 		return err
 	}
-	f := wire.Finished{Verdict: verdictStopped, Error: errSuperseded.Error()}
+	f := wire.Finished{Verdict: runs.Stopped, Error: errSuperseded.Error()}
 	target, aerr := allowed(a.id.Allow, r.Target)
 	if aerr == nil && !r.DryRun {
 		keep := context.WithoutCancel(ctx)
@@ -338,7 +341,7 @@ func (a *agent) bury(ctx, rctx context.Context, r spool.Run) error {
 		return nil
 	}
 	if aerr != nil {
-		f.Verdict, f.Error = verdictFailed, aerr.Error()
+		f.Verdict, f.Error = runs.Failed, aerr.Error()
 	}
 	if ctx.Err() != nil {
 		return nil
@@ -351,7 +354,7 @@ func (a *agent) refuse(ctx context.Context, want wire.Desired, left *spool.Run, 
 	a.note(Error, want.Channel, "a target is refused", why)
 	r, err := a.begin(ctx, want, left)
 	if err == nil {
-		err = a.close(ctx, r, nil, &wire.Finished{Verdict: verdictRefused, Error: why.Error()}, nil)
+		err = a.close(ctx, r, nil, &wire.Finished{Verdict: runs.Refused, Error: why.Error()}, nil)
 	}
 	if err == nil {
 		err = a.problem(ctx, ProblemTarget, want.Channel, fmt.Sprintf("channel %s: %v", want.Channel, why))

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"nightferry/internal/policy"
+	"nightferry/internal/runs"
 	"nightferry/internal/window"
 	"nightferry/internal/wire"
 )
@@ -58,7 +59,7 @@ func TestPain11(t *testing.T) {
 	w.await("the end of the first night", func() bool { return w.finished(0) != nil })
 	stopped := clock()
 	first := w.finished(0)
-	if first.Verdict != verdictStopped || !strings.Contains(first.Error, "the window has closed") || !strings.Contains(first.Error, hhmm(next)) {
+	if first.Verdict != runs.Stopped || !strings.Contains(first.Error, "the window has closed") || !strings.Contains(first.Error, hhmm(next)) {
 		t.Errorf("the first night ends %s: %s", first.Verdict, first.Error)
 	}
 	if late := stopped.Sub(end); late < 0 || late > 6*time.Second {
@@ -171,7 +172,7 @@ func TestLimitOfNothing(t *testing.T) {
 	w.want(func(s *wire.State) { s.Limit = "else 0" })
 	w.await("its end", func() bool { return w.finished(0) != nil })
 	f := w.finished(0)
-	if f.Verdict != verdictStopped || !strings.Contains(f.Error, "get packs/") || !strings.Contains(f.Error, "nightferry limit has set the rate to 0: what was fetched is kept, and the channel goes on when that is lifted (nightferry limit --off)") {
+	if f.Verdict != runs.Stopped || !strings.Contains(f.Error, "get packs/") || !strings.Contains(f.Error, "nightferry limit has set the rate to 0: what was fetched is kept, and the channel goes on when that is lifted (nightferry limit --off)") {
 		t.Errorf("it ends %s: %s", f.Verdict, f.Error)
 	}
 	w.want(func(s *wire.State) { s.Limit, s.Rate = "", 0 })

@@ -20,6 +20,7 @@ import (
 	"nightferry/internal/durable"
 	"nightferry/internal/push"
 	"nightferry/internal/repo"
+	"nightferry/internal/runs"
 	"nightferry/internal/spool"
 	"nightferry/internal/wire"
 )
@@ -347,7 +348,7 @@ func (f *fortnight) lived() map[string][]span {
 				open[e.Channel] = at
 			case wire.FinishedEvent:
 				var fin wire.Finished
-				if err := wire.Decode(e.Body, &fin); err != nil || fin.Verdict != verdictStopped || !strings.Contains(fin.Error, "the window has closed") {
+				if err := wire.Decode(e.Body, &fin); err != nil || fin.Verdict != runs.Stopped || !strings.Contains(fin.Error, "the window has closed") {
 					f.t.Errorf("%s: a run ends %s at %s: %s, %v", e.Channel, fin.Verdict, at.In(f.zone), fin.Error, err)
 				}
 				out[e.Channel] = append(out[e.Channel], span{open[e.Channel], at})

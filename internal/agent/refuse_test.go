@@ -18,6 +18,7 @@ import (
 	"nightferry/internal/digest"
 	"nightferry/internal/halt"
 	"nightferry/internal/repo"
+	"nightferry/internal/runs"
 	"nightferry/internal/s3test"
 	"nightferry/internal/trust"
 	"nightferry/internal/wire"
@@ -140,7 +141,7 @@ func TestTargetsOutsideTheAllowList(t *testing.T) {
 	w.mu.Lock()
 	f := w.finished(0)
 	w.mu.Unlock()
-	if f.Verdict != verdictRefused || !strings.Contains(f.Error, "allow") {
+	if f.Verdict != runs.Refused || !strings.Contains(f.Error, "allow") {
 		t.Errorf("it ends as %s: %s", f.Verdict, f.Error)
 	}
 	if _, err := os.Lstat(filepath.Join(outside, "x")); err == nil {
@@ -185,7 +186,7 @@ func TestHaltStopsARunAndResumeGoesOn(t *testing.T) {
 	})
 	w.await("halted run", func() bool { return w.finished(0) != nil })
 	w.mu.Lock()
-	if f := w.finished(0); f.Verdict != verdictStopped {
+	if f := w.finished(0); f.Verdict != runs.Stopped {
 		t.Errorf("a halted run ends as %s: %s", f.Verdict, f.Error)
 	}
 	w.mu.Unlock()
@@ -286,8 +287,8 @@ func TestCoreAndStoreGone(t *testing.T) {
 	w.mu.Unlock()
 	w.await("report", func() bool { return w.finished(1) != nil && w.problems()[ProblemStore] == "" })
 	w.mu.Lock()
-	if f := w.finished(1); f.Verdict != "verified" || f.Outcomes != 31 {
-		t.Errorf("%s with %d outcomes", f.Verdict, f.Outcomes)
+	if f := w.finished(1); f.Verdict != "verified" || f.Added+f.Changed != 31 {
+		t.Errorf("%s, %d added, %d changed", f.Verdict, f.Added, f.Changed)
 	}
 	w.mu.Unlock()
 }

@@ -66,11 +66,6 @@ type agent struct {
 	fatal   error
 }
 
-type attempt struct {
-	at   time.Time
-	wait time.Duration
-}
-
 // signal wakes one waiter; several that come together are one.
 type signal chan struct{}
 

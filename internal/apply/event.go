@@ -3,6 +3,7 @@ package apply
 import (
 	"nightferry/internal/digest"
 	"nightferry/internal/manifest"
+	"nightferry/internal/runs"
 	"nightferry/internal/trust"
 )
 
@@ -69,17 +70,11 @@ type Event struct {
 	BytesDone, BytesTotal int64 // of PhaseStage: of the new files' content, also of files that are not complete yet
 }
 
-// Verdict is how a run ended.
-type Verdict string
-
+// The states that a run ends in.
 const (
-	// Verified: every file is what the release says, by digest: read back
-	// in this run, or untouched since it was.
-	Verified Verdict = "verified"
-	// Incomplete: some file is not, or could not be checked.
-	Incomplete Verdict = "incomplete"
-	// Planned: a dry run.
-	Planned Verdict = "planned"
+	Verified   = runs.Verified // every file was read back in this run, or is untouched since it was
+	Incomplete = runs.Incomplete
+	Planned    = runs.Planned
 )
 
 // Result is what a run did.
@@ -90,12 +85,12 @@ type Result struct {
 	Release digest.Digest   // of the release object
 	Tree    digest.Digest   // tree digest of what lies there now; zero when the run changed nothing or did not end
 	Totals  manifest.Totals // of what lies there now
-	Verdict Verdict
-	Unowned bool // the record of what is ours is lost, and the target holds more than the release: what of it is the site's own is unknown
-	NoOp    bool // the folder was that release already
-	Expired bool // the head has expired: nothing newer is accepted until it is signed again
+	Verdict runs.State      // Verified, Incomplete or Planned
+	Unowned bool            // the record of what is ours is lost, and the target holds more than the release: what of it is the site's own is unknown
+	NoOp    bool            // the folder was that release already
+	Expired bool            // the head has expired: nothing newer is accepted until it is signed again
 
-	Added, Changed, Moved, Repaired, Deleted, Unchanged, Locked, Extra, Failed int64 // files, and of the deleted also folders
+	runs.Counts
 
 	Damaged      int64 // blocks and objects that arrived damaged and were fetched again
 	BytesWire    int64 // received, as stored and compressed

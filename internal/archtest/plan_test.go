@@ -51,6 +51,8 @@ var rooms = []room{
 	{"internal/window", formats, "when a channel may move: wall-clock windows, the dark, rates and cadences"},
 	{"internal/fleet", formats, "the model: channels, domains, regions, sites and the rules between them"},
 
+	{"internal/runs", formats, "the nouns of a run: states, counts, totals, progress"},
+
 	{"internal/wire", packed, "what the Core and its agents say to each other: messages, subjects, signatures"},
 
 	{"internal/bucket", tools, "stores: a directory or S3"},

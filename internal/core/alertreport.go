@@ -7,6 +7,7 @@ import (
 	"nightferry/internal/alert"
 	"nightferry/internal/fleet"
 	"nightferry/internal/ledger"
+	"nightferry/internal/runs"
 	"nightferry/internal/wire"
 )
 
@@ -19,7 +20,7 @@ func (c *Core) morning(ctx context.Context, region string, now time.Time) (*aler
 	if err != nil {
 		return nil, err
 	}
-	runs, err := c.ledger.Runs(ctx, ledger.RunFilter{Since: now.Add(-night), Limit: 100_000})
+	list, err := c.ledger.Runs(ctx, ledger.RunFilter{Since: now.Add(-night), Limit: 100_000})
 	if err != nil {
 		return nil, err
 	}
@@ -52,8 +53,8 @@ func (c *Core) morning(ctx context.Context, region string, now time.Time) (*aler
 		r.Forecast = append(r.Forecast, alert.Coming{Domain: p.Domain, Site: p.Site, Channel: p.Channel, Release: p.Release, Bytes: p.Bytes, Start: p.Start, End: p.End, Nights: p.Nights, Halted: p.Halted})
 	}
 	newest := map[rowKey]bool{}
-	for i := range runs { // the newest first
-		run := &runs[i]
+	for i := range list { // the newest first
+		run := &list[i]
 		at := wire.Address{Domain: run.Domain, Site: run.Site}
 		n, ok := lines[at]
 		if !ok || run.DryRun || run.Finished.IsZero() {
@@ -66,8 +67,8 @@ func (c *Core) morning(ctx context.Context, region string, now time.Time) (*aler
 		l.Bytes += t.Fetched
 		// A night is missed when its last run did not come to a good end.
 		key := rowKey{at, run.Channel}
-		if !newest[key] && run.State != verified {
-			r.Missed = append(r.Missed, alert.Missed{Domain: run.Domain, Site: run.Site, Channel: run.Channel, At: run.Finished, State: run.State, Cause: run.Cause})
+		if !newest[key] && run.State != runs.Verified {
+			r.Missed = append(r.Missed, alert.Missed{Domain: run.Domain, Site: run.Site, Channel: run.Channel, At: run.Finished, State: string(run.State), Cause: run.Cause})
 		}
 		newest[key] = true
 	}

@@ -7,20 +7,21 @@ import (
 	"nightferry/internal/fleet"
 	"nightferry/internal/ledger"
 	"nightferry/internal/record"
+	"nightferry/internal/runs"
 )
 
 // Event is something that happened, for who follows and for the process's log.
 // It holds no secret.
 type Event struct {
-	At       time.Time    `json:"at"`
-	Kind     EventKind    `json:"kind"`
-	Domain   string       `json:"domain,omitempty"`
-	Site     string       `json:"site,omitempty"`
-	Channel  string       `json:"channel,omitempty"`
-	Run      string       `json:"run,omitempty"` // 32 hexadecimal digits
-	Text     string       `json:"text,omitempty"`
-	Progress *RunProgress `json:"progress,omitempty"` // of RunProgressed
-	Ended    *ledger.Run  `json:"ended,omitempty"`    // of RunEnded
+	At       time.Time      `json:"at"`
+	Kind     EventKind      `json:"kind"`
+	Domain   string         `json:"domain,omitempty"`
+	Site     string         `json:"site,omitempty"`
+	Channel  string         `json:"channel,omitempty"`
+	Run      string         `json:"run,omitempty"` // 32 hexadecimal digits
+	Text     string         `json:"text,omitempty"`
+	Progress *runs.Progress `json:"progress,omitempty"` // of RunProgressed
+	Ended    *ledger.Run    `json:"ended,omitempty"`    // of RunEnded
 }
 
 // EventKind is one word.
@@ -41,16 +42,6 @@ const (
 	Upkeep         EventKind = "upkeep"  // what daily work removed or renewed
 	Trouble        EventKind = "trouble" // something failed and will be tried again
 )
-
-// RunProgress is how far a run is.
-type RunProgress struct {
-	Phase      string `json:"phase"`
-	FilesDone  int64  `json:"files_done"`
-	FilesTotal int64  `json:"files_total"`
-	BytesDone  int64  `json:"bytes_done"`
-	BytesTotal int64  `json:"bytes_total"`
-	BytesWire  int64  `json:"bytes_wire"`
-}
 
 // IssuedToken is a token that was just made. Text is the secret.
 type IssuedToken struct {
@@ -75,7 +66,7 @@ type PublishOptions struct {
 	Rehash         bool
 	DryRun         bool
 	// OnProgress is called at most once a second. Nil: nobody wants to know.
-	OnProgress func(RunProgress)
+	OnProgress func(runs.Progress)
 }
 
 // Published is what became of a publish.
@@ -142,19 +133,19 @@ type SiteStatus struct {
 
 // ChannelStatus is one channel at one site.
 type ChannelStatus struct {
-	Channel  string       `json:"channel"`
-	Target   string       `json:"target"`
-	Wants    uint64       `json:"wants"` // release; 0: none published
-	Holds    uint64       `json:"holds"` // last attested; 0: none
-	Since    time.Time    `json:"since,omitzero"`
-	Verified time.Time    `json:"verified,omitzero"`
-	State    string       `json:"state"`                // one of States
-	Why      string       `json:"why,omitempty"`        // the first reason, in a few words
-	Reasons  []Reason     `json:"reasons,omitempty"`    // what keeps it from being current, the most urgent first
-	Run      string       `json:"run,omitempty"`        // the one under way, else the last
-	LastEnd  string       `json:"last_end,omitempty"`   // how the last run ended
-	LastWhy  string       `json:"last_cause,omitempty"` // why not better
-	Progress *RunProgress `json:"progress,omitempty"`
+	Channel  string         `json:"channel"`
+	Target   string         `json:"target"`
+	Wants    uint64         `json:"wants"` // release; 0: none published
+	Holds    uint64         `json:"holds"` // last attested; 0: none
+	Since    time.Time      `json:"since,omitzero"`
+	Verified time.Time      `json:"verified,omitzero"`
+	State    string         `json:"state"`                // one of States
+	Why      string         `json:"why,omitempty"`        // the first reason, in a few words
+	Reasons  []Reason       `json:"reasons,omitempty"`    // what keeps it from being current, the most urgent first
+	Run      string         `json:"run,omitempty"`        // the one under way, else the last
+	LastEnd  string         `json:"last_end,omitempty"`   // how the last run ended
+	LastWhy  string         `json:"last_cause,omitempty"` // why not better
+	Progress *runs.Progress `json:"progress,omitempty"`
 	// Measured is what the Core found in its source of the release that the site holds; nil: nothing yet.
 	Measured *ledger.Measurement `json:"measured,omitempty"`
 

@@ -9,13 +9,12 @@ import (
 
 	"nightferry/internal/fleet"
 	"nightferry/internal/ledger"
+	"nightferry/internal/runs"
 	"nightferry/internal/window"
 	"nightferry/internal/wire"
 )
 
 const (
-	// different is how a run ends that compared, and found something.
-	different = "different"
 	// pathsTold is how many paths an incident names; the run's log has them all.
 	pathsTold = 20
 	// staleAfter is when a release that a site lacks is late where no window says
@@ -31,13 +30,13 @@ const (
 func (t *translator) discrepancy(e *ledger.Event, v *wire.Finished) {
 	n := v.Repaired + v.Differs
 	anew := t.anew(e, v)
-	if n+anew == 0 && v.Verdict != different {
+	if n+anew == 0 && v.Verdict != runs.Different {
 		return
 	}
 	said := slices.Clone(t.differing[e.Run])
 	if int64(len(said)) < min(n, pathsTold) {
 		// An earlier message of the run has named them.
-		old, err := t.core.ledger.Exceptions(t.ctx, ledger.Filter{Run: e.Run, Limit: 10 * pathsTold})
+		old, err := t.core.ledger.Exceptions(t.ctx, ledger.Filter{Domain: t.at.Domain, Site: t.at.Site, Channel: e.Channel, Run: e.Run, Limit: 10 * pathsTold})
 		if err == nil {
 			for _, x := range old {
 				if x.Outcome == wire.Repaired.String() || x.Outcome == wire.Differs.String() {
@@ -67,9 +66,9 @@ func (t *translator) discrepancy(e *ledger.Event, v *wire.Finished) {
 		}
 	}
 	switch v.Verdict {
-	case verified:
+	case runs.Verified:
 		text += ". All were repaired, and are verified again"
-	case different:
+	case runs.Different:
 		text += fmt.Sprintf(". Nothing was repaired: nightferry verify --site %s --channel %s --repair", t.at.Site, e.Channel)
 	default:
 		text += ". The run did not end verified: the next one goes on"
@@ -227,17 +226,17 @@ func releaseOr(n uint64) string {
 // lastOf tells how a site's last run of a channel ended, and whether it moved
 // content and only has not come to its end.
 func (c *Core) lastOf(ctx context.Context, a wire.Address, channel string) (moving bool, text string, err error) {
-	runs, err := c.ledger.Runs(ctx, ledger.RunFilter{Domain: a.Domain, Site: a.Site, Channel: channel, Limit: 1})
-	if err != nil || len(runs) == 0 {
+	list, err := c.ledger.Runs(ctx, ledger.RunFilter{Domain: a.Domain, Site: a.Site, Channel: channel, Limit: 1})
+	if err != nil || len(list) == 0 {
 		return false, "; it told of no run", err
 	}
-	r := &runs[0]
+	r := &list[0]
 	if r.Finished.IsZero() {
 		return true, "", nil
 	}
-	text = "; its last run ended " + r.State
+	text = "; its last run ended " + string(r.State)
 	if r.Cause != "" {
 		text += " (" + clip(r.Cause) + ")"
 	}
-	return r.State == "stopped" && r.Totals.Fetched > 0, text, nil
+	return r.State == runs.Stopped && r.Totals.Fetched > 0, text, nil
 }

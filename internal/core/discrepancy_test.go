@@ -166,7 +166,7 @@ func TestPain15_OneFileChangedAtASite(t *testing.T) {
 	}
 	w.until("osaka to tell of both", func() bool {
 		for _, r := range w.runs("osaka", "scrub") {
-			if r.State == "different" && r.Totals.Failed == 2 {
+			if r.State == "different" && r.Totals.Differs == 2 {
 				return true
 			}
 		}
@@ -190,7 +190,7 @@ func TestPain15_OneFileChangedAtASite(t *testing.T) {
 		return w.runs("osaka", "verify")[0]
 	}
 	// What was found is not forgotten by a look at names, sizes and times.
-	if r := verify(core.VerifyRequest{}); r.State != "different" || r.Totals.Failed != 2 {
+	if r := verify(core.VerifyRequest{}); r.State != "different" || r.Totals.Differs != 2 {
 		t.Errorf("a quick check: %s, %+v", r.State, r.Totals)
 	}
 	if i := w.discrepancy("osaka"); !i.Resolved.IsZero() || !slices.ContainsFunc(i.Members, func(m ledger.Member) bool {

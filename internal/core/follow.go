@@ -132,7 +132,7 @@ func (f *follower) look(ctx context.Context) error {
 			}
 		}
 		if !run.Finished.IsZero() {
-			ev.Kind, ev.At, ev.Text, ev.Ended = RunEnded, run.Finished, run.State, run
+			ev.Kind, ev.At, ev.Text, ev.Ended = RunEnded, run.Finished, string(run.State), run
 			if err := f.handle(ev); err != nil {
 				return err
 			}

@@ -55,7 +55,6 @@ type keys struct {
 	ca      *bus.CA
 	seeds   bus.Seeds
 	store   bucket.Options
-	storeBy string // fingerprint of the credentials, so that a rotation is noticed
 }
 
 // nonceOf is what a site has to repeat in its attestation of a release. It is
@@ -160,8 +159,6 @@ func readKeys(ctx context.Context, v *vault.Vault, o *Options) (*keys, error) {
 	if err != nil {
 		return nil, err
 	}
-	sum := sha256.Sum256([]byte(k.store.AccessKey + "\x00" + k.store.SecretKey + "\x00" + k.store.SessionToken))
-	k.storeBy = hex.EncodeToString(sum[:8])
 	i := bytes.Index(pems, []byte("-----END CERTIFICATE-----"))
 	if i < 0 {
 		return nil, fmt.Errorf("read secret %q: it holds no certificate", secretCA)

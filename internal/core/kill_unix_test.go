@@ -18,6 +18,7 @@ import (
 
 	"nightferry/internal/core"
 	"nightferry/internal/ledger"
+	"nightferry/internal/runs"
 	"nightferry/internal/vault"
 	"nightferry/internal/wire"
 )
@@ -94,7 +95,7 @@ func TestKilledWhileRendering(t *testing.T) {
 		var run ledger.RunID
 		rand.Read(run[:])
 		ids[run.String()] = true
-		osaka.deliver(osaka.events(run, d, outcomes, &wire.Finished{Verdict: "stopped", Error: "test", Changed: files}, nil))
+		osaka.deliver(osaka.events(run, d, outcomes, &wire.Finished{Verdict: "stopped", Error: "test", Totals: runs.Totals{Counts: runs.Counts{Changed: files}}}, nil))
 		<-time.After(time.Duration(rng.IntN(120)) * time.Millisecond) // somewhere before, in or after the rendering
 		kill()
 		if len(w.logsOf(run.String())) == 0 {

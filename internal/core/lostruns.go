@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"nightferry/internal/ledger"
+	"nightferry/internal/runs"
 	"nightferry/internal/wire"
 )
 
@@ -33,13 +34,13 @@ func (c *Core) endLostRuns(ctx context.Context) error {
 		if why == "" {
 			continue
 		}
-		_, err = c.ledger.Append(ctx, r.Domain, r.Site, []ledger.Event{{Run: r.ID, Channel: r.Channel, At: c.wall(), Finish: &ledger.Finish{State: failed, Cause: why}}})
+		_, err = c.ledger.Append(ctx, r.Domain, r.Site, []ledger.Event{{Run: r.ID, Channel: r.Channel, At: c.wall(), Finish: &ledger.Finish{State: runs.Failed, Cause: why}}})
 		if err != nil {
 			errs = append(errs, fmt.Errorf("end run %s: %w", r.ID, err))
 			continue
 		}
 		if run, err := c.ledger.Run(ctx, r.ID); err == nil {
-			c.say(Event{Kind: RunEnded, Domain: r.Domain, Site: r.Site, Channel: r.Channel, Run: r.ID.String(), Text: run.State, Ended: &run})
+			c.say(Event{Kind: RunEnded, Domain: r.Domain, Site: r.Site, Channel: r.Channel, Run: r.ID.String(), Text: string(run.State), Ended: &run})
 		}
 		c.kickRender()
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"nightferry/internal/ledger"
+	"nightferry/internal/runs"
 	"nightferry/internal/window"
 	"nightferry/internal/wire"
 )
@@ -17,7 +18,6 @@ const (
 	// missedSince is how far back windows are looked at: more than a Core is
 	// ever restarted for, and less than logs are kept.
 	missedSince = 20 * time.Hour
-	missed      = "missed"
 )
 
 // noteMissed records, for each window that ended without a run although the
@@ -120,14 +120,14 @@ func (c *Core) miss(ctx context.Context, a wire.Address, channel string, w windo
 	start := &ledger.Start{Number: rel.Number, Release: rel.Digest, Tree: rel.Tree, Parent: holds, Trigger: "window"}
 	_, err := c.ledger.Append(ctx, a.Domain, a.Site, []ledger.Event{
 		{Run: id, Channel: channel, At: w.Start, Start: start},
-		{Run: id, Channel: channel, At: w.End, Finish: &ledger.Finish{State: missed, Cause: why}},
+		{Run: id, Channel: channel, At: w.End, Finish: &ledger.Finish{State: runs.Missed, Cause: why}},
 	})
 	if err != nil {
 		return err
 	}
 	c.kickRender()
 	if run, err := c.ledger.Run(ctx, id); err == nil {
-		c.say(Event{Kind: RunEnded, Domain: a.Domain, Site: a.Site, Channel: channel, Run: id.String(), Text: run.State, Ended: &run})
+		c.say(Event{Kind: RunEnded, Domain: a.Domain, Site: a.Site, Channel: channel, Run: id.String(), Text: string(run.State), Ended: &run})
 	}
 	return nil
 }

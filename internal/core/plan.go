@@ -8,6 +8,7 @@ import (
 	"nightferry/internal/fleet"
 	"nightferry/internal/halt"
 	"nightferry/internal/ledger"
+	"nightferry/internal/runs"
 	"nightferry/internal/schedule"
 	"nightferry/internal/window"
 	"nightferry/internal/wire"
@@ -232,7 +233,7 @@ type measured struct {
 }
 
 func (c *Core) measures(ctx context.Context) (*measured, error) {
-	runs, err := c.ledger.Runs(ctx, ledger.RunFilter{State: "verified", Limit: 5000})
+	runs, err := c.ledger.Runs(ctx, ledger.RunFilter{State: runs.Verified, Limit: 5000})
 	if err != nil {
 		return nil, err
 	}

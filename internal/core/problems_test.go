@@ -13,6 +13,7 @@ import (
 	"nightferry/internal/core"
 	"nightferry/internal/ledger"
 	"nightferry/internal/repo"
+	"nightferry/internal/runs"
 	"nightferry/internal/wire"
 )
 
@@ -49,6 +50,9 @@ func (w *world) openKeys() (keys []string) {
 	slices.Sort(keys)
 	return keys
 }
+
+// differing are the totals of a check that found one path to differ.
+var differing = runs.Totals{Counts: runs.Counts{Differs: 1}}
 
 // TestProblemsStayOpen: what a site says to be over ends that, and nothing else:
 // not the same of another channel, nor what has come again since.
@@ -89,7 +93,7 @@ func TestForgottenProblems(t *testing.T) {
 	wait("site-spool", "site-target/package")
 
 	d := tokyo.stateOf("package", 1)
-	tokyo.deliver(append(tokyo.events(ledger.RunID{1}, d, []wire.Outcome{{Kind: wire.Differs}}, &wire.Finished{Verdict: "different", Differs: 1}, nil), problem(t, "store", "package", false)))
+	tokyo.deliver(append(tokyo.events(ledger.RunID{1}, d, []wire.Outcome{{Kind: wire.Differs}}, &wire.Finished{Verdict: "different", Totals: differing}, nil), problem(t, "store", "package", false)))
 	tokyo.deliver(tokyo.events(ledger.RunID{2}, d, nil, &wire.Finished{Verdict: "verified"}, nil)) // and attests nothing
 	_, err := tokyo.ask("other")
 	if err != nil {
@@ -124,7 +128,7 @@ func TestDifferenceStaysOpen(t *testing.T) {
 	w.publish("package")
 	d := s.stateOf("package", 1)
 	differs := func(n byte) []wire.Event {
-		return s.events(ledger.RunID{n}, d, []wire.Outcome{{Kind: wire.Differs, Cause: "bytes"}}, &wire.Finished{Verdict: "different", Differs: 1, Error: "1 path differs"}, nil)
+		return s.events(ledger.RunID{n}, d, []wire.Outcome{{Kind: wire.Differs, Cause: "bytes"}}, &wire.Finished{Verdict: "different", Totals: differing, Error: "1 path differs"}, nil)
 	}
 	say := func(want int, events ...[]wire.Event) {
 		t.Helper()

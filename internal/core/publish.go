@@ -16,6 +16,7 @@ import (
 	"nightferry/internal/ledger"
 	"nightferry/internal/publishing"
 	"nightferry/internal/push"
+	"nightferry/internal/runs"
 	"nightferry/internal/scan"
 	"nightferry/internal/wire"
 )
@@ -88,7 +89,7 @@ func (c *Core) publish(ctx context.Context, ch *fleet.Channel, o PublishOptions)
 	res, err := c.push(ctx, ch, o, w)
 	err = byChannelKey(err, ch.Name)
 	p := &Published{Run: id.String(), Channel: ch.Name}
-	end := ledger.Finish{State: failed}
+	end := ledger.Finish{State: runs.Failed}
 	if err != nil {
 		end.Totals = w.totals // of the lines that its log has
 		end.Cause = bound(err.Error(), maxRunText)
@@ -96,23 +97,24 @@ func (c *Core) publish(ctx context.Context, ch *fleet.Channel, o PublishOptions)
 		stop := (*halt.Error)(nil)
 		switch {
 		case errors.As(err, &guard):
-			end.State = "refused"
+			end.State = runs.Refused
 		case errors.As(err, &stop), ctx.Err() != nil:
-			end.State = "stopped"
+			end.State = runs.Stopped
 		}
 	} else {
 		*p = Published{Run: id.String(), Channel: ch.Name, Number: res.Number, Digest: res.Digest, Tree: res.Tree, Unchanged: res.Unchanged, DryRun: res.DryRun,
 			Files: res.Totals.Files, Dirs: res.Totals.Dirs, Bytes: res.Totals.Bytes, Added: res.Added, Changed: res.Changed, Touched: res.Touched, Removed: res.Removed, Skipped: res.Skipped,
 			Read: res.Read, Sent: res.Sent}
-		end.State = "published"
+		end.State = runs.Published
 		switch {
 		case res.DryRun:
-			end.State = "planned"
+			end.State = runs.Planned
 		case res.Unchanged:
-			end.State = "nothing"
+			end.State = runs.Nothing
 		}
-		end.Totals = ledger.Totals{Files: res.Totals.Files, Bytes: res.Totals.Bytes, Added: res.Added, Changed: res.Changed + res.Touched, Deleted: res.Removed,
-			Unchanged: res.Totals.Files - res.Added - res.Changed - res.Touched, Fetched: res.Sent}
+		// What a push counts are entries, of files and folders.
+		end.Totals = runs.Totals{Files: res.Totals.Files, Bytes: res.Totals.Bytes, Counts: runs.Counts{Added: res.Added, Changed: res.Changed + res.Touched, Deleted: res.Removed,
+			Unchanged: res.Totals.Files + res.Totals.Dirs - res.Added - res.Changed - res.Touched}, Fetched: res.Sent}
 		if !res.DryRun {
 			w.append(always, ledger.Event{Start: &ledger.Start{Number: res.Number, Release: res.Digest, Tree: res.Tree, Parent: old.Number, Trigger: "publish"}}) //nolint:errcheck // the finish below fails too
 			c.alarms.over(Publishes, ch.Name, wire.Address{})
@@ -125,7 +127,7 @@ func (c *Core) publish(ctx context.Context, ch *fleet.Channel, o PublishOptions)
 	}
 	c.kickRender()
 	if run, err := c.ledger.Run(always, id); err == nil {
-		c.say(Event{Kind: RunEnded, Channel: ch.Name, Run: id.String(), Text: run.State, Ended: &run})
+		c.say(Event{Kind: RunEnded, Channel: ch.Name, Run: id.String(), Text: string(run.State), Ended: &run})
 	}
 	if err != nil || o.DryRun {
 		return p, err
@@ -195,7 +197,7 @@ func (c *Core) push(ctx context.Context, ch *fleet.Channel, o PublishOptions, w 
 			}
 			if now := c.o.Now(); now.Sub(spoke) >= time.Second {
 				spoke = now
-				rp := RunProgress{Phase: p.Phase, FilesDone: p.Files, FilesTotal: p.TotalFiles, BytesDone: p.Read, BytesTotal: p.ToRead, BytesWire: p.Sent}
+				rp := runs.Progress{Phase: p.Phase, FilesDone: p.Files, FilesTotal: p.TotalFiles, BytesDone: p.Read, BytesTotal: p.ToRead, BytesWire: p.Sent}
 				if o.OnProgress != nil {
 					o.OnProgress(rp)
 				}
@@ -212,12 +214,12 @@ type ownRun struct {
 	channel string
 	files   []ownFile
 	bytes   int
-	totals  ledger.Totals // of files
+	totals  runs.Totals // of files
 	err     error
 }
 
 // count adds a file's outcome to those of its run.
-func (f *ownFile) count(t *ledger.Totals) {
+func (f *ownFile) count(t *runs.Totals) {
 	switch push.Outcome(f.Outcome) {
 	case push.Added:
 		t.Added++
@@ -279,7 +281,7 @@ func (c *Core) closeOwnRuns(ctx context.Context) error {
 		if r.Trigger == measureTrigger {
 			cause = "the Core stopped while it measured; what is not measured is begun anew"
 		}
-		if err := w.append(ctx, ledger.Event{Finish: &ledger.Finish{State: failed, Totals: w.totals, Cause: cause}}); err != nil {
+		if err := w.append(ctx, ledger.Event{Finish: &ledger.Finish{State: runs.Failed, Totals: w.totals, Cause: cause}}); err != nil {
 			return err
 		}
 	}

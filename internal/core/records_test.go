@@ -22,7 +22,7 @@ func (w *world) ended(site, state string) (run ledger.Run, lines []string) {
 	w.t.Helper()
 	w.until("a run that is "+state+" at "+site, func() bool {
 		newest := w.newest(ledger.RunFilter{Site: site, Core: site == ""})
-		if newest == nil || newest.State != state || newest.Rendered.IsZero() {
+		if newest == nil || string(newest.State) != state || newest.Rendered.IsZero() {
 			return false
 		}
 		run = *newest

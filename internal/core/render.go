@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"nightferry/internal/ledger"
 	"nightferry/internal/manifest"
 	"nightferry/internal/record"
+	"nightferry/internal/repo"
 	"nightferry/internal/wire"
 )
 
@@ -80,7 +82,7 @@ func (c *Core) renderRun(ctx context.Context, run *ledger.Run) (err error) {
 	defer w.Abort()
 	all := false
 	if ch := c.settings.Load().Fleet.Channel(run.Channel); ch != nil {
-		all = ch.LogUnchanged && run.Site != "" && accounted(run.State)
+		all = ch.LogUnchanged && run.Site != "" && run.State.Accounted()
 	}
 	if err := c.lines(ctx, run, all, w.Line); err != nil {
 		return err
@@ -136,9 +138,7 @@ func (c *Core) header(ctx context.Context, run *ledger.Run) record.Header {
 }
 
 func endOf(run *ledger.Run) record.End {
-	t := &run.Totals
-	e := record.End{State: run.State, Cause: run.Cause, Finished: run.Finished, Added: t.Added, Changed: t.Changed, Moved: t.Moved, Repaired: t.Repaired,
-		Deleted: t.Deleted, Unchanged: t.Unchanged, Locked: t.Locked, Failed: t.Failed, Held: t.Held, Fetched: t.Fetched, Reused: t.Reused}
+	e := record.End{State: run.State, Cause: run.Cause, Finished: run.Finished, Totals: run.Totals}
 	if !run.Attestation.IsZero() {
 		e.Attestation = run.Attestation.String()
 	}
@@ -172,8 +172,25 @@ func (c *Core) linesWithin(ctx context.Context, run *ledger.Run, all bool, most 
 	if err != nil {
 		return err
 	}
+	err = c.siteLines(ctx, run, k, known, all, most, fn)
+	if known && gone(err) {
+		err = c.siteLines(ctx, run, k, false, all, most, fn)
+	}
+	return err
+}
+
+// gone reports whether the store has no release, or no page of it, any more: gc
+// removed it before the site could report. The log then has ordinals for names.
+func gone(err error) bool {
+	missing := (*repo.MissingError)(nil)
+	return errors.Is(err, fs.ErrNotExist) || errors.As(err, &missing)
+}
+
+// siteLines are the lines of a site's run. With known, its release names the
+// entries, and nothing is handed out before all of the release was found.
+func (c *Core) siteLines(ctx context.Context, run *ledger.Run, k releaseKey, known, all bool, most int, fn func(record.File) error) error {
 	x := ordered{paths: map[string]outcome{}, most: most}
-	err = c.outcomes(ctx, run, func(o outcome) error {
+	err := c.outcomes(ctx, run, func(o outcome) error {
 		if o.Path == "" && !known { // a site can name any release; only ours has a manifest
 			f := fileOf(o, nil)
 			f.Path = fmt.Sprintf("entry %d", o.Ordinal)
@@ -338,17 +355,11 @@ func (c *Core) merge(ctx context.Context, run *ledger.Run, k releaseKey, entries
 	}
 }
 
-// accounted reports whether a run that ended so has looked at every file. One
-// that was stopped, or failed, says nothing of the files that it does not name.
-func accounted(state string) bool {
-	return state == verified || state == "incomplete" || state == "planned" || state == different
-}
-
 // untold is the line of an entry that no outcome names. Folders have one
 // too: what a site counts, added or unchanged, are entries.
 func untold(run *ledger.Run, e *manifest.Entry) record.File {
 	f := record.File{Path: e.Path, Outcome: "unreached", Size: e.Size}
-	if accounted(run.State) {
+	if run.State.Accounted() {
 		f.Outcome, f.Held = "unchanged", e.Size
 	}
 	if e.Kind == manifest.File {

@@ -10,16 +10,13 @@ import (
 
 	"nightferry/internal/incident"
 	"nightferry/internal/ledger"
+	"nightferry/internal/runs"
 	"nightferry/internal/trust"
 	"nightferry/internal/wire"
 )
 
-// How a run ends, as sites say it.
-const (
-	verified   = "verified"
-	failed     = "failed"
-	maxRunText = 4 << 10
-)
+// maxRunText bounds the cause of a run's end, in bytes.
+const maxRunText = 4 << 10
 
 // report commits job data and acknowledges it. What was committed before is
 // acknowledged again; nothing is acknowledged that is not durable.
@@ -30,7 +27,7 @@ func (c *Core) report(ctx context.Context, m message, x *site, key trust.Public,
 		return
 	}
 	b := ledger.Batch{Domain: a.Domain, Site: a.Site, Generation: [16]byte(v.Generation), First: v.First}
-	t := translator{core: c, ctx: ctx, at: a, key: key, runs: map[ledger.RunID]releaseKey{}, find: finder{core: c}}
+	t := translator{core: c, ctx: ctx, at: a, key: key, about: map[ledger.RunID]releaseKey{}, find: finder{core: c}}
 	for i := range v.Events {
 		b.Events = append(b.Events, t.event(&v.Events[i]))
 		if t.outcomes > wire.MaxReported {
@@ -112,7 +109,7 @@ func (c *Core) after(ctx context.Context, a wire.Address, x *site, t *translator
 			delete(x.progress, run.Channel)
 		}
 		x.mu.Unlock()
-		c.say(Event{Kind: RunEnded, Domain: a.Domain, Site: a.Site, Channel: run.Channel, Run: id.String(), Text: run.State, Ended: &run})
+		c.say(Event{Kind: RunEnded, Domain: a.Domain, Site: a.Site, Channel: run.Channel, Run: id.String(), Text: string(run.State), Ended: &run})
 	}
 	if len(done.Finished) > 0 {
 		c.kickRender()
@@ -145,12 +142,12 @@ func (c *Core) skip(ctx context.Context, a wire.Address, x *site, generation [16
 
 // translator turns what a site said into what the ledger keeps.
 type translator struct {
-	core *Core
-	ctx  context.Context //nolint:containedctx // lives for one message
-	at   wire.Address
-	key  trust.Public
-	runs map[ledger.RunID]releaseKey
-	find finder
+	core  *Core
+	ctx   context.Context //nolint:containedctx // lives for one message
+	at    wire.Address
+	key   trust.Public
+	about map[ledger.RunID]releaseKey // what runs are about
+	find  finder
 
 	started []startedRun
 
@@ -164,7 +161,7 @@ type translator struct {
 
 type endedRun struct {
 	startedRun
-	state string
+	state runs.State
 }
 
 // opens adds an incident to the transaction that commits an event.
@@ -193,7 +190,7 @@ func (t *translator) note(key string, open bool) {
 // with one that ended well.
 func (t *translator) failing(e *ledger.Event, f *ledger.Finish) {
 	switch {
-	case f.State == verified && f.Attestation != nil:
+	case f.State == runs.Verified && f.Attestation != nil:
 		t.ends(e, RunFails, e.Channel)
 		t.ends(e, Discrepancy, e.Channel)
 	case fails(f.State) && fails(t.stateBefore(e)):
@@ -201,20 +198,20 @@ func (t *translator) failing(e *ledger.Event, f *ledger.Finish) {
 	}
 }
 
-func fails(state string) bool { return state == failed || state == "incomplete" }
+func fails(s runs.State) bool { return s == runs.Failed || s == runs.Incomplete }
 
 // stateBefore is how the site's run of a channel before this one ended.
-func (t *translator) stateBefore(e *ledger.Event) string {
+func (t *translator) stateBefore(e *ledger.Event) runs.State {
 	for _, r := range slices.Backward(t.ended) {
 		if r.channel == e.Channel && r.run != e.Run {
 			return r.state
 		}
 	}
-	runs, err := t.core.ledger.Runs(t.ctx, ledger.RunFilter{Domain: t.at.Domain, Site: t.at.Site, Channel: e.Channel, Limit: 5})
+	list, err := t.core.ledger.Runs(t.ctx, ledger.RunFilter{Domain: t.at.Domain, Site: t.at.Site, Channel: e.Channel, Limit: 5})
 	if err != nil {
 		return ""
 	}
-	for _, r := range runs {
+	for _, r := range list {
 		if r.ID != e.Run && !r.Finished.IsZero() && !r.DryRun {
 			return r.State
 		}
@@ -233,10 +230,16 @@ type startedRun struct {
 	channel string
 }
 
-// event never fails: an event that makes no sense is kept as it is, so that the
-// site's queue moves on, and is an incident.
-func (t *translator) event(e *wire.Event) ledger.Event {
-	out := ledger.Event{Kind: uint8(e.Kind), At: t.core.motion.At(time.UnixMilli(e.At).UTC()), Body: e.Body}
+// event never fails: an event that makes no sense, or whose handling panics, is
+// kept as it is, so that the site's queue moves on, and is an incident.
+func (t *translator) event(e *wire.Event) (out ledger.Event) {
+	defer func() {
+		if p := recover(); p != nil {
+			out.Start, out.Exceptions, out.Finish, out.Incidents = nil, nil, nil, nil
+			t.core.trouble("message", fmt.Errorf("an event of kind %d of site %s: a fault of the Core: %v at %s", e.Kind, t.at, p, panicSite()))
+		}
+	}()
+	out = ledger.Event{Kind: uint8(e.Kind), At: t.core.motion.At(time.UnixMilli(e.At).UTC()), Body: e.Body}
 	if len(e.Run) == len(out.Run) && wire.ValidName(e.Channel) {
 		out.Run, out.Channel = ledger.RunID(e.Run), e.Channel
 	}
@@ -281,7 +284,7 @@ func (t *translator) start(e *ledger.Event) error {
 		s.Tree = rel.Tree
 	}
 	e.Start = s
-	t.runs[e.Run] = releaseKey{e.Channel, v.Number, v.Release}
+	t.about[e.Run] = releaseKey{e.Channel, v.Number, v.Release}
 	if t.parents == nil {
 		t.parents = map[ledger.RunID]uint64{}
 	}
@@ -320,12 +323,12 @@ func (t *translator) files(e *ledger.Event) error {
 
 // run tells what release a run is about.
 func (t *translator) run(id ledger.RunID) releaseKey {
-	k, ok := t.runs[id]
+	k, ok := t.about[id]
 	if !ok {
 		if r, err := t.core.ledger.Run(t.ctx, id); err == nil && r.Domain == t.at.Domain && r.Site == t.at.Site {
 			k = releaseKey{r.Channel, r.Number, r.Release}
 		}
-		t.runs[id] = k
+		t.about[id] = k
 	}
 	return k
 }
@@ -333,36 +336,33 @@ func (t *translator) run(id ledger.RunID) releaseKey {
 func (t *translator) finish(e *ledger.Event) error {
 	var v wire.Finished
 	if err := wire.Decode(e.Body, &v); err != nil {
-		e.Finish = &ledger.Finish{State: failed, Cause: "the site's closing word makes no sense"}
+		e.Finish = &ledger.Finish{State: runs.Failed, Cause: "the site's closing word makes no sense"}
 		t.failing(e, e.Finish)
 		return err
 	}
-	f := &ledger.Finish{State: v.Verdict, Cause: bound(v.Error, maxRunText), Totals: ledger.Totals{
-		Files: v.Files, Bytes: v.Bytes, Added: v.Added, Changed: v.Changed, Moved: v.Moved, Repaired: v.Repaired, Deleted: v.Deleted,
-		Unchanged: v.Unchanged, Locked: v.Locked, Failed: v.Failed + v.Differs, Held: v.Held, Fetched: v.Fetched,
-	}}
-	if !wire.ValidName(f.State) {
-		f.State = failed
+	f := &ledger.Finish{State: v.Verdict, Cause: bound(v.Error, maxRunText), Totals: v.Totals}
+	if !f.State.Valid() {
+		f.State = runs.Failed
 	}
 	e.Finish = f
 	t.discrepancy(e, &v)
 	defer func() {
 		t.failing(e, f)
 		t.ended = append(t.ended, endedRun{startedRun{e.Run, e.Channel}, f.State})
-		if !accounted(f.State) {
+		if !f.State.Accounted() {
 			f.Totals.Unchanged = 0 // what it had compared when it broke off; nobody can say which files
 		}
 	}()
 	if len(v.Attestation) == 0 {
-		if f.State == verified {
-			f.State, f.Cause = failed, "the site says that it is verified, and attests nothing"
+		if f.State == runs.Verified {
+			f.State, f.Cause = runs.Failed, "the site says that it is verified, and attests nothing"
 			t.core.alarms.raise(BadProof, e.Channel, t.at, fmt.Sprintf("site %s, channel %s: %s", t.at.Site, e.Channel, f.Cause))
 		}
 		return nil
 	}
 	at, err := t.attestation(e, &v)
 	if err != nil {
-		f.State, f.Cause = failed, "the attestation is refused: "+err.Error()
+		f.State, f.Cause = runs.Failed, "the attestation is refused: "+err.Error()
 		t.core.count.refusal("attestation")
 		t.core.alarms.raise(BadProof, e.Channel, t.at, fmt.Sprintf("site %s, channel %s: %s", t.at.Site, e.Channel, f.Cause))
 		if t.core.auditDue(t.at, "attestation") {
@@ -412,7 +412,7 @@ func (t *translator) attestation(e *ledger.Event, v *wire.Finished) (*ledger.Att
 	return &ledger.Attestation{
 		At: t.core.motion.At(time.Unix(at.At, 0).UTC()), Nonce: [16]byte(at.Nonce), Number: number, Release: at.Release, Tree: at.Tree,
 		Files: at.Files, Bytes: at.Bytes, Read: at.ReadFiles, Statted: at.StatedFiles, OldestRead: t.core.motion.At(time.Unix(at.OldestRead, 0).UTC()),
-		Verified: v.Verdict == verified, Signed: v.Attestation,
+		Verified: v.Verdict == runs.Verified, Signed: v.Attestation,
 	}, nil
 }
 

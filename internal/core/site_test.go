@@ -17,6 +17,7 @@ import (
 	"nightferry/internal/bus"
 	"nightferry/internal/ledger"
 	"nightferry/internal/repo"
+	"nightferry/internal/runs"
 	"nightferry/internal/trust"
 	"nightferry/internal/wire"
 )
@@ -349,8 +350,8 @@ func (s *wireSite) converge(d wire.Desired) (run ledger.RunID, events []wire.Eve
 		out = append(out, o)
 	}
 	at := &wire.Attestation{Channel: d.Channel, Nonce: d.Nonce, Release: res.Release, Tree: res.Tree, Files: res.Totals.Files, Bytes: res.Totals.Bytes, At: s.w.right().Unix(), OldestRead: s.w.right().Unix()}
-	return run, s.events(run, d, out, &wire.Finished{Verdict: string(res.Verdict), Added: res.Added, Changed: res.Changed, Moved: res.Moved, Deleted: res.Deleted,
-		Unchanged: res.Unchanged, Files: res.Totals.Files, Bytes: res.Totals.Bytes, Fetched: res.BytesFetched, Held: res.BytesHeld}, at)
+	return run, s.events(run, d, out, &wire.Finished{Verdict: res.Verdict, Totals: runs.Totals{Files: res.Totals.Files, Bytes: res.Totals.Bytes, Counts: res.Counts,
+		Fetched: res.BytesFetched, Held: res.BytesHeld, Wire: res.BytesWire}}, at)
 }
 
 // events is a run as it is reported.
@@ -369,7 +370,7 @@ func (s *wireSite) events(run ledger.RunID, d wire.Desired, out []wire.Outcome, 
 		}
 		events = append(events, wire.Event{Run: run[:], Channel: d.Channel, At: s.w.right().UnixMilli(), Kind: kind, Body: body})
 	}
-	body, err := wire.Encode(&wire.Started{Number: d.Number, Release: d.Release, Start: d.Start, Target: d.Target})
+	body, err := wire.Encode(&wire.Started{Number: d.Number, Release: d.Release, Start: d.Start})
 	add(wire.StartedEvent, body, err)
 	body, err = wire.EncodeOutcomes(out)
 	add(wire.OutcomesEvent, body, err)

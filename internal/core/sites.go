@@ -9,6 +9,7 @@ import (
 
 	"nightferry/internal/bus"
 	"nightferry/internal/ledger"
+	"nightferry/internal/runs"
 	"nightferry/internal/trust"
 	"nightferry/internal/wire"
 )
@@ -44,8 +45,7 @@ type site struct {
 
 type progress struct {
 	run ledger.RunID
-	at  time.Time
-	RunProgress
+	runs.Progress
 }
 
 // sites holds all that were heard of or configured.

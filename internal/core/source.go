@@ -16,6 +16,7 @@ import (
 	"nightferry/internal/ledger"
 	"nightferry/internal/measure"
 	"nightferry/internal/publishing"
+	"nightferry/internal/runs"
 	"nightferry/internal/scan"
 	"nightferry/internal/tasks"
 	"nightferry/internal/wire"
@@ -113,7 +114,7 @@ func (c *Core) measureDue(ctx context.Context, ch *fleet.Channel) error {
 		return nil
 	}
 	if old != nil && old.Release == rel.Digest {
-		if measuredState(old, &rel) != measuredDamaged {
+		if measuredState(old, &rel) != runs.Damaged {
 			c.alarms.over(Unmeasured, ch.Name, wire.Address{})
 			return nil
 		}
@@ -179,8 +180,8 @@ func (c *Core) measureSource(ctx context.Context, ch *fleet.Channel, rel *ledger
 		}
 		w.file(always, ownFile{Path: f.Path, Outcome: string(f.Outcome), Size: f.Size, Digest: f.Digest, Cause: f.Cause})
 	})
-	end := ledger.Finish{State: failed, Totals: ledger.Totals{Files: res.WantFiles, Bytes: res.WantBytes, Unchanged: res.Same, Changed: res.Moved, Added: res.New,
-		Deleted: res.Gone, Failed: res.Faults(), Held: res.Read}}
+	end := ledger.Finish{State: runs.Failed, Totals: runs.Totals{Files: res.WantFiles, Bytes: res.WantBytes, Held: res.Read,
+		Counts: runs.Counts{Unchanged: res.Same, Changed: res.Moved, Added: res.New, Deleted: res.Gone, Failed: res.Faults()}}}
 	m := ledger.Measurement{Channel: ch.Name, Number: rel.Number, Release: rel.Digest, At: c.wall(), Took: ledger.Seconds(c.o.Now().Sub(began)), Run: w.id, Tree: res.Tree, Files: res.WantFiles,
 		Bytes: res.WantBytes, SourceFiles: res.Files, SourceBytes: res.Bytes, Same: res.Same, Moved: res.MovedOn(), Damaged: res.Damaged, Unreadable: res.Unreadable}
 	switch {
@@ -188,10 +189,10 @@ func (c *Core) measureSource(ctx context.Context, ch *fleet.Channel, rel *ledger
 		end.State = measuredState(&m, rel)
 		// Before the run ends: a crash between the two leaves a run without an end, and not a second measurement.
 		if err = c.ledger.SetMeasurement(always, m); err != nil {
-			end.State = failed
+			end.State = runs.Failed
 		}
 	case ctx.Err() != nil:
-		end.State = "stopped"
+		end.State = runs.Stopped
 	}
 	if err != nil {
 		end.Cause = bound(err.Error(), maxRunText)
@@ -202,7 +203,7 @@ func (c *Core) measureSource(ctx context.Context, ch *fleet.Channel, rel *ledger
 	}
 	c.kickRender()
 	if run, err := c.ledger.Run(always, w.id); err == nil {
-		c.say(Event{Kind: RunEnded, Channel: ch.Name, Run: w.id.String(), Text: run.State, Ended: &run})
+		c.say(Event{Kind: RunEnded, Channel: ch.Name, Run: w.id.String(), Text: string(run.State), Ended: &run})
 	}
 	if err != nil {
 		return err
@@ -225,32 +226,26 @@ func (c *Core) readSource(ctx context.Context, ch *fleet.Channel, rel *ledger.Re
 		if now := c.o.Now(); now.Sub(spoke) >= time.Second {
 			spoke = now
 			c.say(Event{Kind: RunProgressed, Channel: ch.Name, Run: w.id.String(),
-				Progress: &RunProgress{Phase: measureTrigger, FilesDone: r.WantFiles, FilesTotal: rel.Files, BytesDone: r.Read, BytesTotal: rel.Bytes}})
+				Progress: &runs.Progress{Phase: measureTrigger, FilesDone: r.WantFiles, FilesTotal: rel.Files, BytesDone: r.Read, BytesTotal: rel.Bytes}})
 		}
 	}}, fn)
 }
 
-// How the run of a measurement ends, when it comes to its end.
-const (
-	measuredSame    = "same"
-	measuredMoved   = "moved-on"
-	measuredDamaged = "damaged"
-)
-
-func measuredState(m *ledger.Measurement, rel *ledger.Release) string {
+// measuredState is how the run of a measurement ends that came to its end.
+func measuredState(m *ledger.Measurement, rel *ledger.Release) runs.State {
 	switch {
 	case m.Damaged+m.Unreadable > 0, m.Tree != rel.Tree, m.Files != rel.Files, m.Bytes != rel.Bytes:
-		return measuredDamaged
+		return runs.Damaged
 	case m.Moved > 0:
-		return measuredMoved
+		return runs.MovedOn
 	}
-	return measuredSame
+	return runs.Same
 }
 
 // judgeSource opens or resolves the incident of a source whose bytes are not
 // those that were published.
 func (c *Core) judgeSource(m *ledger.Measurement, rel *ledger.Release, bad []string) {
-	if measuredState(m, rel) != measuredDamaged {
+	if measuredState(m, rel) != runs.Damaged {
 		c.alarms.over(SourceDamage, m.Channel, wire.Address{})
 		return
 	}

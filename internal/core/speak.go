@@ -387,16 +387,15 @@ func (c *Core) progressed(a wire.Address, x *site, v *wire.Progress) {
 	if !wire.ValidName(v.Channel) || len(v.Run) != len(ledger.RunID{}) {
 		return
 	}
-	p := progress{run: ledger.RunID(v.Run), at: c.o.Now(), RunProgress: RunProgress{
-		Phase: clip(v.Phase), FilesDone: v.FilesDone, FilesTotal: v.FilesTotal, BytesDone: v.BytesDone, BytesTotal: v.BytesTotal, BytesWire: v.BytesWire,
-	}}
+	p := progress{run: ledger.RunID(v.Run), Progress: v.Progress}
+	p.Phase = clip(p.Phase)
 	if c.settings.Load().Fleet.Site(a.Site).Placement(v.Channel) == nil {
 		return
 	}
 	x.mu.Lock()
 	x.progress[v.Channel] = p
 	x.mu.Unlock()
-	c.say(Event{Kind: RunProgressed, Domain: a.Domain, Site: a.Site, Channel: v.Channel, Run: p.run.String(), Progress: &p.RunProgress})
+	c.say(Event{Kind: RunProgressed, Domain: a.Domain, Site: a.Site, Channel: v.Channel, Run: p.run.String(), Progress: &p.Progress})
 }
 
 func (c *Core) renew(ctx context.Context, m message, x *site) {

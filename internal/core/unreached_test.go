@@ -6,6 +6,7 @@ import (
 	"nightferry/internal/core"
 	"nightferry/internal/ledger"
 	"nightferry/internal/record"
+	"nightferry/internal/runs"
 	"nightferry/internal/wire"
 )
 
@@ -20,7 +21,7 @@ func TestUnreached(t *testing.T) {
 	w.publish("package")
 	d := osaka.stateOf("package", 1)
 	id := ledger.RunID{1, 2, 3}
-	osaka.deliver(osaka.events(id, d, []wire.Outcome{{Kind: wire.Added, Ordinal: 1}}, &wire.Finished{Verdict: "stopped", Error: "the Core wants something else now", Files: 3, Added: 1, Unchanged: 2}, nil))
+	osaka.deliver(osaka.events(id, d, []wire.Outcome{{Kind: wire.Added, Ordinal: 1}}, &wire.Finished{Verdict: "stopped", Error: "the Core wants something else now", Totals: runs.Totals{Files: 3, Counts: runs.Counts{Added: 1, Unchanged: 2}}}, nil))
 	var run ledger.Run
 	w.until("the log", func() bool {
 		runs, err := w.core.Runs(t.Context(), ledger.RunFilter{Site: "osaka"})

@@ -15,6 +15,7 @@ import (
 	"nightferry/internal/manifest"
 	"nightferry/internal/record"
 	"nightferry/internal/repo"
+	"nightferry/internal/runs"
 	"nightferry/internal/wire"
 )
 
@@ -155,10 +156,10 @@ func (c *Core) channelStatus(key rowKey, target string, h ledger.Holding, run *l
 		ch.State = unproven
 	}
 	if run != nil {
-		ch.Run, ch.LastEnd, ch.LastWhy, ch.lastAt = run.ID.String(), run.State, run.Cause, run.Finished
-		ch.failed = run.Number == want.Number && slices.Contains([]string{failed, "incomplete", "refused", "missed"}, run.State)
+		ch.Run, ch.LastEnd, ch.LastWhy, ch.lastAt = run.ID.String(), string(run.State), run.Cause, run.Finished
+		ch.failed = run.Number == want.Number && slices.Contains([]runs.State{runs.Failed, runs.Incomplete, runs.Refused, runs.Missed}, run.State)
 		if p, ok := moving[key.channel]; ok && p.run == run.ID {
-			ch.Progress = &p.RunProgress
+			ch.Progress = &p.Progress
 		}
 	}
 	return ch
@@ -171,7 +172,7 @@ const unproven = "unproven"
 // standing returns the last run of each site and channel that found a
 // difference and was not followed by a proof.
 func (c *Core) standing(ctx context.Context, f ledger.Filter) (map[rowKey]ledger.Finding, error) {
-	list, err := c.ledger.Findings(ctx, different, f)
+	list, err := c.ledger.Findings(ctx, runs.Different, f)
 	return findingsBySite(list), err
 }
 

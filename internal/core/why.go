@@ -10,6 +10,7 @@ import (
 	"nightferry/internal/fleet"
 	"nightferry/internal/halt"
 	"nightferry/internal/ledger"
+	"nightferry/internal/runs"
 	"nightferry/internal/wire"
 )
 
@@ -24,6 +25,7 @@ const (
 	stateHalted  = "halted"  // a halt order stops it
 	stateRunning = "running"
 	stateNever   = "never" // it holds nothing, and no run was reported
+	different    = string(runs.Different)
 	// contradicted: the site's statement is not what the Core measured in its source.
 	stateContradicted = "contradicted"
 )

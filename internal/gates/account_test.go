@@ -210,7 +210,7 @@ func (p *person) runOnce(t *testing.T) {
 	}
 	// A generation of its own: what was reported before is not its business.
 	p.say(wire.VerbReport, p.sign(p.key, p.at, wire.VerbReport, &wire.Report{Generation: []byte("the second gener"), First: 1, Events: []wire.Event{
-		event(wire.StartedEvent, &wire.Started{Number: d.Number, Release: d.Release, Target: d.Target}),
+		event(wire.StartedEvent, &wire.Started{Number: d.Number, Release: d.Release}),
 		event(wire.FinishedEvent, &wire.Finished{Verdict: "failed", Error: "this is a test"}),
 	}}))
 	var ack wire.Ack

@@ -155,15 +155,44 @@ func (x *tx) event(now time.Time, domain, site string, e Event, c *Committed) er
 			return err
 		}
 	}
-	for _, ex := range e.Exceptions {
-		if err := x.exec("INSERT INTO exceptions (run, at, path, outcome, cause, size) VALUES (?, ?, ?, ?, ?, ?)",
-			r.seq, micros(e.At), ex.Path, ex.Outcome, ex.Cause, ex.Size); err != nil {
-			return err
-		}
+	if err := x.exceptions(domain, site, e); err != nil {
+		return err
 	}
 	if e.Finish != nil {
 		c.Finished = append(c.Finished, e.Run)
 		return x.finish(r.seq, domain, site, e)
+	}
+	return nil
+}
+
+// exceptions keeps what an event says of single files: one row for each path of
+// a site's channel. An unchanged outcome only counts up.
+func (x *tx) exceptions(domain, site string, e Event) error {
+	if len(e.Exceptions) == 0 {
+		return nil
+	}
+	var kept int
+	if err := x.row("SELECT count(*) FROM exceptions WHERE domain = ? AND site = ?", domain, site).Scan(&kept); err != nil {
+		return err
+	}
+	for _, ex := range e.Exceptions {
+		const same = "outcome = ?5 AND cause = ?6"
+		n, err := x.count(`UPDATE exceptions SET outcome = ?5, cause = ?6, size = ?7, last = ?8, run = ?9,
+			first = iif(`+same+`, first, ?8), count = iif(`+same+`, count, 0) + 1, as_run = iif(`+same+`, as_run, ?9)
+			WHERE domain = ?1 AND site = ?2 AND channel = ?3 AND path = ?4`,
+			domain, site, e.Channel, ex.Path, ex.Outcome, ex.Cause, ex.Size, micros(e.At), e.Run[:])
+		if err != nil {
+			return err
+		}
+		if n > 0 || kept >= MaxExceptions {
+			continue
+		}
+		kept++
+		if err := x.exec(`INSERT INTO exceptions (domain, site, channel, path, outcome, cause, size, first, last, count, as_run, run)
+			VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, 1, ?9, ?9)`,
+			domain, site, e.Channel, ex.Path, ex.Outcome, ex.Cause, ex.Size, micros(e.At), e.Run[:]); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -203,9 +232,9 @@ func (x *tx) finish(seq int64, domain, site string, e Event) error {
 		att = digest.Of(f.Attestation.Signed)
 	}
 	if err := x.exec(`UPDATE runs SET finished = ?, state = ?, cause = ?, files = ?, bytes = ?, added = ?, changed = ?, moved = ?, repaired = ?,
-		deleted = ?, unchanged = ?, locked = ?, failed = ?, held = ?, fetched = ?, reused = ?, attestation = ? WHERE seq = ?`,
-		micros(e.At), f.State, f.Cause, t.Files, t.Bytes, t.Added, t.Changed, t.Moved, t.Repaired, t.Deleted, t.Unchanged, t.Locked, t.Failed,
-		t.Held, t.Fetched, t.Reused, att[:], seq); err != nil {
+		deleted = ?, unchanged = ?, locked = ?, failed = ?, extra = ?, differs = ?, held = ?, fetched = ?, wire = ?, attestation = ? WHERE seq = ?`,
+		micros(e.At), string(f.State), f.Cause, t.Files, t.Bytes, t.Added, t.Changed, t.Moved, t.Repaired, t.Deleted, t.Unchanged, t.Locked, t.Failed,
+		t.Extra, t.Differs, t.Held, t.Fetched, t.Wire, att[:], seq); err != nil {
 		return err
 	}
 	if f.Attestation == nil {

@@ -10,6 +10,7 @@ import (
 
 	"nightferry/internal/clock"
 	"nightferry/internal/digest"
+	"nightferry/internal/runs"
 )
 
 var gen = [16]byte{0xaa}
@@ -105,7 +106,7 @@ func TestRunFromStartToLog(t *testing.T) {
 	b := Batch{Domain: "apac", Site: "osaka", Generation: gen, First: 1, Events: []Event{
 		{Run: run, Channel: "package", Kind: 1, At: at, Start: &Start{Number: 2, Release: d("r2"), Tree: d("t2"), Parent: 1, Trigger: "desired"}},
 		{Run: run, Channel: "package", Kind: 3, At: at.Add(time.Second), Body: []byte("outcomes"), Exceptions: []Exception{{Path: "a\x01b", Outcome: "locked", Cause: "in use", Size: 9}}},
-		{Run: run, Channel: "package", Kind: 4, At: at.Add(2 * time.Second), Finish: &Finish{State: "incomplete", Cause: "locked", Totals: Totals{Files: 3, Bytes: 30, Added: 2, Locked: 1, Fetched: 21}, Attestation: att}},
+		{Run: run, Channel: "package", Kind: 4, At: at.Add(2 * time.Second), Finish: &Finish{State: "incomplete", Cause: "locked", Totals: runs.Totals{Files: 3, Bytes: 30, Counts: runs.Counts{Added: 2, Locked: 1}, Fetched: 21}, Attestation: att}},
 		{Kind: 9, Incidents: []Problem{{Key: "locked osaka", Kind: "locked", Domain: "apac", Site: "osaka"}}},
 	}}
 	c, err := l.Commit(ctx, b)
@@ -113,7 +114,7 @@ func TestRunFromStartToLog(t *testing.T) {
 	same(t, "committed", c, Committed{Last: 4, Fresh: 4, Opened: []string{"locked osaka"}, Finished: []RunID{run}})
 	want := Run{ID: run, Domain: "apac", Site: "osaka", Channel: "package", Number: 2, Release: d("r2"), Tree: d("t2"), Parent: 1, Trigger: "desired",
 		Started: at, Finished: at.Add(2 * time.Second), State: "incomplete", Cause: "locked",
-		Totals: Totals{Files: 3, Bytes: 30, Added: 2, Locked: 1, Fetched: 21}, Attestation: digest.Of([]byte("signed"))}
+		Totals: runs.Totals{Files: 3, Bytes: 30, Counts: runs.Counts{Added: 2, Locked: 1}, Fetched: 21}, Attestation: digest.Of([]byte("signed"))}
 	un, err := l.Unrendered(ctx)
 	must(t, err)
 	same(t, "unrendered", un, []Run{want})
@@ -147,7 +148,8 @@ func TestRunFromStartToLog(t *testing.T) {
 
 	ex, err := l.Exceptions(ctx, Filter{Site: "osaka"})
 	must(t, err)
-	same(t, "exceptions", ex, []Exception{{Run: run, Domain: "apac", Site: "osaka", Channel: "package", At: at.Add(time.Second), Path: "a\x01b", Outcome: "locked", Cause: "in use", Size: 9}})
+	same(t, "exceptions", ex, []Exception{{Domain: "apac", Site: "osaka", Channel: "package", Path: "a\x01b", Outcome: "locked", Cause: "in use", Size: 9,
+		First: at.Add(time.Second), Last: at.Add(time.Second), Count: 1, As: run, Run: run}})
 	atts, err := l.Attestations(ctx, Filter{Run: run})
 	must(t, err)
 	stated := *att
@@ -201,7 +203,7 @@ func TestPrune(t *testing.T) {
 	keep := Retention{Logs: 30 * day, Summaries: 400 * day}
 	finish := func(n int, render bool) {
 		t.Helper()
-		_, err := l.Append(ctx, "apac", "osaka", []Event{{Run: runID(n), Channel: "package", At: c.now(), Exceptions: []Exception{{Path: "x", Outcome: "failed"}}},
+		_, err := l.Append(ctx, "apac", "osaka", []Event{{Run: runID(n), Channel: "package", At: c.now(), Exceptions: []Exception{{Path: fmt.Sprint("x", n), Outcome: "failed"}}},
 			{Run: runID(n), Channel: "package", At: c.now(), Finish: &Finish{State: "verified", Attestation: &Attestation{At: c.now(), Verified: true}}}})
 		must(t, err)
 		if render {

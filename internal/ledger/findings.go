@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"nightferry/internal/runs"
 )
 
 // Finding is what a run last found at a site, and no later attestation has
@@ -11,7 +13,7 @@ import (
 type Finding struct {
 	Domain, Site, Channel string
 	Run                   RunID
-	State                 string // how that run ended; empty: it has not
+	State                 runs.State // how that run ended; empty: it has not
 	At                    time.Time
 	Path, Outcome, Cause  string // empty with a finding about the whole channel
 	// Unnamed: the run found more than the exceptions that the ledger still has.
@@ -29,15 +31,14 @@ func (l *Ledger) FindingsOf(ctx context.Context, channel, path string) ([]Findin
 	list, err := many(ctx, l.read, fmt.Sprintf("find what was found of %q", path), func(s scanner, f *Finding) error {
 		f.Channel, f.Path = channel, path
 		return s.Scan(&f.Domain, &f.Site, blob{f.Run[:]}, &f.State, moment{&f.At}, &f.Outcome, &f.Cause)
-	}, `SELECT r.domain, r.site, r.id, r.state, x.at, x.outcome, x.cause FROM exceptions x JOIN runs r ON r.seq = x.run`+standing+
-		` AND x.path = ? AND r.channel = ? AND x.id = (SELECT max(y.id) FROM exceptions y JOIN runs q ON q.seq = y.run
-			WHERE y.path = x.path AND q.domain = r.domain AND q.site = r.site AND q.channel = r.channel)`, path, channel)
+	}, `SELECT r.domain, r.site, r.id, r.state, x.last, x.outcome, x.cause FROM exceptions x JOIN runs r ON r.id = x.run`+standing+
+		` AND x.path = ? AND x.channel = ?`, path, channel)
 	return list, err
 }
 
 // Findings lists, for each site and channel of the filter, the newest run that
 // ended in the given state and stands.
-func (l *Ledger) Findings(ctx context.Context, state string, f Filter) ([]Finding, error) {
+func (l *Ledger) Findings(ctx context.Context, state runs.State, f Filter) ([]Finding, error) {
 	c := clause{}
 	for _, t := range []struct{ column, value string }{{"domain", f.Domain}, {"site", f.Site}, {"channel", f.Channel}} {
 		if t.value != "" {
@@ -45,12 +46,12 @@ func (l *Ledger) Findings(ctx context.Context, state string, f Filter) ([]Findin
 		}
 	}
 	query := `SELECT r.domain, r.site, r.channel, r.id, r.state, r.finished, r.cause,
-		(SELECT count(*) FROM exceptions x WHERE x.run = r.seq) < max(r.failed, 1) FROM runs r` + standing + ` AND r.state = ?`
+		(SELECT count(*) FROM exceptions x WHERE x.domain = r.domain AND x.site = r.site AND x.run = r.id) < max(r.failed + r.differs, 1) FROM runs r` + standing + ` AND r.state = ?`
 	for _, t := range c.terms {
 		query += " AND " + t
 	}
 	query += ` AND r.seq = (SELECT max(q.seq) FROM runs q WHERE q.domain = r.domain AND q.site = r.site AND q.channel = r.channel AND q.state = r.state)`
 	return many(ctx, l.read, "find what sites found", func(s scanner, f *Finding) error {
 		return s.Scan(&f.Domain, &f.Site, &f.Channel, blob{f.Run[:]}, &f.State, moment{&f.At}, &f.Cause, &f.Unnamed)
-	}, query, append([]any{state}, c.args...)...)
+	}, query, append([]any{string(state)}, c.args...)...)
 }

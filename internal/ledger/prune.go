@@ -68,9 +68,8 @@ var ages = []struct {
 	small        bool // few rows, without a rowid
 }{
 	{"events", "run IN (SELECT seq FROM runs WHERE finished > 0 AND finished < ?1 AND rendered > 0)", keepLogs, false},
-	{"exceptions", "at < ?1 AND run IN (SELECT seq FROM runs WHERE finished > 0)", keepLogs, false},
+	{"exceptions", "last < ?1", keepLogs, false},
 	{"events", "run IN (SELECT seq FROM runs WHERE " + pastRun + ")", keepSummaries, false},
-	{"exceptions", "run IN (SELECT seq FROM runs WHERE " + pastRun + ")", keepSummaries, false},
 	{"attestations", "run IN (SELECT seq FROM runs WHERE " + pastRun + ")", keepSummaries, false},
 	{"runs", pastRun, keepSummaries, false},
 	{"incidents", "resolved > 0 AND resolved < ?1", keepSummaries, false},

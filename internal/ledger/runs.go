@@ -9,13 +9,13 @@ import (
 )
 
 const runColumns = `id, domain, site, channel, number, release, tree, parent, trigger, dry_run, started, finished, state, cause, files, bytes,
-	added, changed, moved, repaired, deleted, unchanged, locked, failed, held, fetched, reused, attestation, rendered, late`
+	added, changed, moved, repaired, deleted, unchanged, locked, failed, extra, differs, held, fetched, wire, attestation, rendered, late`
 
 func scanRun(s scanner, r *Run) error {
 	t := &r.Totals
 	return s.Scan(blob{r.ID[:]}, &r.Domain, &r.Site, &r.Channel, &r.Number, sum(&r.Release), sum(&r.Tree), &r.Parent, &r.Trigger, &r.DryRun,
 		moment{&r.Started}, moment{&r.Finished}, &r.State, &r.Cause, &t.Files, &t.Bytes, &t.Added, &t.Changed, &t.Moved, &t.Repaired, &t.Deleted,
-		&t.Unchanged, &t.Locked, &t.Failed, &t.Held, &t.Fetched, &t.Reused, sum(&r.Attestation), moment{&r.Rendered}, &r.Late)
+		&t.Unchanged, &t.Locked, &t.Failed, &t.Extra, &t.Differs, &t.Held, &t.Fetched, &t.Wire, sum(&r.Attestation), moment{&r.Rendered}, &r.Late)
 }
 
 // Run returns a run, or ErrNotFound.
@@ -81,7 +81,7 @@ func (l *Ledger) Runs(ctx context.Context, f RunFilter) ([]Run, error) {
 		c.add("domain = '' AND site = ''")
 	}
 	if f.State != "" {
-		c.add("state = ?", f.State)
+		c.add("state = ?", string(f.State))
 	}
 	if f.Open {
 		c.add("finished = 0")
@@ -174,31 +174,31 @@ func (l *Ledger) MarkRendered(ctx context.Context, id RunID) error {
 	})
 }
 
-// filter is the common part of exceptions and attestations.
-func (f Filter) clause(at string) clause {
+// clause is the common part of exceptions and attestations.
+func (f Filter) clause(at, run string) clause {
 	var c clause
 	c.names(f.Domain, f.Site, f.Channel)
 	if !f.Run.IsZero() {
-		c.add("r.id = ?", f.Run[:])
+		c.add(run+" = ?", f.Run[:])
 	}
 	from, to := span(f.Since, f.Until)
 	c.add(at+" >= ? AND "+at+" < ?", from, to)
 	return c
 }
 
-// Exceptions lists files that failed, were locked or repaired, the newest
-// first.
+// Exceptions lists files that failed, were locked or repaired, by their last
+// report, the newest first. Filter.Run is the run of that report.
 func (l *Ledger) Exceptions(ctx context.Context, f Filter) ([]Exception, error) {
-	c := f.clause("x.at")
+	c := f.clause("last", "run")
 	return many(ctx, l.read, "list exceptions", func(s scanner, e *Exception) error {
-		return s.Scan(blob{e.Run[:]}, &e.Domain, &e.Site, &e.Channel, moment{&e.At}, &e.Path, &e.Outcome, &e.Cause, &e.Size)
-	}, "SELECT r.id, r.domain, r.site, r.channel, x.at, x.path, x.outcome, x.cause, x.size FROM exceptions x JOIN runs r ON r.seq = x.run"+
-		c.where()+" ORDER BY x.at DESC, x.id DESC LIMIT ?", append(c.args, limit(f.Limit))...)
+		return s.Scan(&e.Domain, &e.Site, &e.Channel, &e.Path, &e.Outcome, &e.Cause, &e.Size, moment{&e.First}, moment{&e.Last}, &e.Count, blob{e.As[:]}, blob{e.Run[:]})
+	}, "SELECT domain, site, channel, path, outcome, cause, size, first, last, count, as_run, run FROM exceptions"+
+		c.where()+" ORDER BY last DESC, id DESC LIMIT ?", append(c.args, limit(f.Limit))...)
 }
 
 // Attestations lists what sites stated, the newest first.
 func (l *Ledger) Attestations(ctx context.Context, f Filter) ([]Attestation, error) {
-	c := f.clause("a.at")
+	c := f.clause("a.at", "r.id")
 	return many(ctx, l.read, "list attestations", func(s scanner, a *Attestation) error {
 		return s.Scan(blob{a.Run[:]}, &a.Domain, &a.Site, &a.Channel, moment{&a.At}, blob{a.Nonce[:]}, &a.Number, sum(&a.Release), sum(&a.Tree),
 			&a.Files, &a.Bytes, &a.Read, &a.Statted, moment{&a.OldestRead}, &a.Verified, sum(&a.Digest), &a.Signed)

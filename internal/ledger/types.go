@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"nightferry/internal/digest"
+	"nightferry/internal/runs"
 )
 
 // Token is a one-time permission to enrol one site. The ledger never sees its
@@ -74,23 +75,6 @@ type Desired struct {
 	Revision uint64        `json:"revision"`     // given by the ledger: of the last change of this row
 }
 
-// Totals of a run.
-type Totals struct {
-	Files     int64 `json:"files"` // of the release
-	Bytes     int64 `json:"bytes"`
-	Added     int64 `json:"added"`
-	Changed   int64 `json:"changed"`
-	Moved     int64 `json:"moved"`
-	Repaired  int64 `json:"repaired"`
-	Deleted   int64 `json:"deleted"`
-	Unchanged int64 `json:"unchanged"`
-	Locked    int64 `json:"locked"`
-	Failed    int64 `json:"failed"`
-	Held      int64 `json:"held"`    // bytes that lay in place
-	Fetched   int64 `json:"fetched"` // bytes that came over the network
-	Reused    int64 `json:"reused"`  // bytes found elsewhere on the site's disk
-}
-
 // Batch is a stretch of a site's spool: event i has sequence First+i.
 type Batch struct {
 	Domain, Site string
@@ -128,24 +112,34 @@ type Start struct {
 
 // Finish ends a run.
 type Finish struct {
-	State       string // how: "verified", "incomplete", "missed"… never empty
-	Cause       string // why not better; empty when there is nothing to say
-	Totals      Totals
+	State       runs.State // never empty
+	Cause       string     // why not better; empty when there is nothing to say
+	Totals      runs.Totals
 	Attestation *Attestation
 }
 
-// Exception is a file that a person may ask about: failed, locked, repaired.
+// Exception is a file that a person may ask about: failed, locked, repaired. A
+// site and channel have one for each path, however many runs report it.
 type Exception struct {
-	Run     RunID     `json:"run"`     // given by the ledger
-	Domain  string    `json:"domain"`  // given by the ledger
-	Site    string    `json:"site"`    // given by the ledger
-	Channel string    `json:"channel"` // given by the ledger
-	At      time.Time `json:"at"`      // given by the ledger: the event's
-	Path    string    `json:"path"`
-	Outcome string    `json:"outcome"`
-	Cause   string    `json:"cause,omitempty"`
-	Size    int64     `json:"size"`
+	Domain  string `json:"domain"`  // given by the ledger
+	Site    string `json:"site"`    // given by the ledger
+	Channel string `json:"channel"` // given by the ledger
+	Path    string `json:"path"`
+	Outcome string `json:"outcome"`
+	Cause   string `json:"cause,omitempty"`
+	Size    int64  `json:"size"`
+	// Since First, in run As, each of Count reports had this outcome and cause;
+	// the newest is of Run, at Last. All are given by the ledger.
+	First time.Time `json:"first"`
+	Last  time.Time `json:"last"`
+	Count int64     `json:"count"`
+	As    RunID     `json:"as"`
+	Run   RunID     `json:"run"`
 }
+
+// MaxExceptions bounds the exceptions that the ledger keeps of one site: no site
+// can fill the disk that all others report to. The logs of runs name every file.
+const MaxExceptions = 100_000
 
 // Attestation is a site's signed statement, with the columns to search it by.
 type Attestation struct {
@@ -184,9 +178,9 @@ type Run struct {
 	DryRun      bool          `json:"dry_run,omitempty"`
 	Started     time.Time     `json:"started"`
 	Finished    time.Time     `json:"finished,omitzero"`
-	State       string        `json:"state,omitempty"` // empty while it runs
+	State       runs.State    `json:"state,omitempty"` // empty while it runs
 	Cause       string        `json:"cause,omitempty"`
-	Totals      Totals        `json:"totals"`
+	Totals      runs.Totals   `json:"totals"`
 	Attestation digest.Digest `json:"attestation,omitzero"`
 	Rendered    time.Time     `json:"rendered,omitzero"` // when its log file was complete
 	Late        int64         `json:"late,omitempty"`    // events that came after that: they are not in the log
@@ -196,7 +190,7 @@ type Run struct {
 type RunFilter struct {
 	Domain, Site, Channel string
 	Core                  bool // only the Core's own runs
-	State                 string
+	State                 runs.State
 	Open                  bool      // only those that have not finished
 	Since, Until          time.Time // by start; Until is excluded
 	Limit                 int       // the newest so many; 0: 1 000
@@ -320,7 +314,7 @@ type DeedFilter struct {
 
 // Retention tells how long to keep what. Zero keeps for ever.
 type Retention struct {
-	Logs      time.Duration // events and exceptions of runs that ended
+	Logs      time.Duration // events of runs that ended, and exceptions since their last report
 	Summaries time.Duration // runs, resolved incidents, lifted halts, spent tokens, ended identities, what is known of sites that are gone, and the audit (90 days at least)
 	Releases  time.Duration // releases that no site holds or should hold; at least as long as Summaries
 }

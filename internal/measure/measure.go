@@ -54,7 +54,7 @@ type Options struct {
 
 // Result is what was measured.
 type Result struct {
-	Files, Dirs, Bytes int64 // of the source as it lies there, by its names and sizes
+	Files, Bytes int64 // of the source as it lies there, by its names and sizes
 
 	// The paths of the release: what was compared counts as it was read, what has
 	// moved on or could not be compared as the release says. Sites hold that.
@@ -262,9 +262,7 @@ func (r *run) collect(ctx context.Context, fn func(Finding)) error {
 
 func (r *run) count(j *job) {
 	if j.here && j.item.Err == nil {
-		if j.item.Kind == scan.Dir {
-			r.res.Dirs++
-		} else {
+		if j.item.Kind != scan.Dir {
 			r.res.Files++
 			r.res.Bytes += j.item.Stat.Size
 		}

@@ -12,7 +12,7 @@ import (
 
 // survey is what a walk of the source shows before any file is read.
 type survey struct {
-	files, dirs    int64 // in the source now
+	files          int64 // in the source now
 	before         int64 // files in the release before
 	changed        int64 // paths that are new, gone, or look different
 	toRead         int64 // bytes of files that must be read
@@ -56,9 +56,7 @@ func (t *tally) meet(path string, kind manifest.Kind) (old *known, err error) {
 		}
 		err = t.next()
 	}
-	if kind == manifest.Dir {
-		t.dirs++
-	} else {
+	if kind != manifest.Dir {
 		t.files++
 	}
 	return old, err

@@ -10,6 +10,8 @@ package record
 import (
 	"errors"
 	"time"
+
+	"nightferry/internal/runs"
 )
 
 // ErrDamaged: a file is not a log, or not a whole one.
@@ -52,9 +54,8 @@ type File struct {
 	Path    string    `json:"path"`
 	Outcome string    `json:"outcome"` // added, changed, moved, repaired, deleted, unchanged, locked, failed, differs
 	Size    int64     `json:"size"`
-	Held    int64     `json:"held,omitempty"`    // bytes that lay in place
-	Fetched int64     `json:"fetched,omitempty"` // bytes that came over the network
-	Reused  int64     `json:"reused,omitempty"`  // bytes found elsewhere on the site's disk
+	Held    int64     `json:"held,omitempty"`    // bytes of it that were on the site's disk already
+	Fetched int64     `json:"fetched,omitempty"` // bytes of it that came from the store
 	SHA256  string    `json:"sha256,omitempty"`
 	From    string    `json:"from,omitempty"` // the old path of what moved
 	Cause   string    `json:"cause,omitempty"`
@@ -63,20 +64,10 @@ type File struct {
 
 // End is the closing line. A log without one is not whole.
 type End struct {
-	State       string    `json:"end"` // how the run ended; never empty
-	Cause       string    `json:"cause,omitempty"`
-	Finished    time.Time `json:"finished"`
-	Lines       int64     `json:"lines"` // of files; given by Close
-	Added       int64     `json:"added"`
-	Changed     int64     `json:"changed"`
-	Moved       int64     `json:"moved"`
-	Repaired    int64     `json:"repaired"`
-	Deleted     int64     `json:"deleted"`
-	Unchanged   int64     `json:"unchanged"`
-	Locked      int64     `json:"locked"`
-	Failed      int64     `json:"failed"`
-	Held        int64     `json:"held"`
-	Fetched     int64     `json:"fetched"`
-	Reused      int64     `json:"reused"`
-	Attestation string    `json:"attestation,omitempty"` // SHA-256 of the site's signed statement
+	State    runs.State `json:"end"` // never empty
+	Cause    string     `json:"cause,omitempty"`
+	Finished time.Time  `json:"finished"`
+	Lines    int64      `json:"lines"` // of files; given by Close
+	runs.Totals
+	Attestation string `json:"attestation,omitempty"` // SHA-256 of the site's signed statement
 }

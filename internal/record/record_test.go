@@ -17,6 +17,7 @@ import (
 
 	"nightferry/internal/clock"
 	"nightferry/internal/durable"
+	"nightferry/internal/runs"
 )
 
 var day = time.Date(2026, 3, 1, 23, 59, 0, 0, time.UTC)
@@ -52,7 +53,7 @@ func write(t *testing.T, l *Logs, p Place, files ...File) {
 	for _, f := range files {
 		must(t, w.Line(f))
 	}
-	must(t, w.Close(End{State: "verified", Finished: p.Date.Add(time.Minute), Added: int64(len(files))}))
+	must(t, w.Close(End{State: "verified", Finished: p.Date.Add(time.Minute), Totals: runs.Totals{Counts: runs.Counts{Added: int64(len(files))}}}))
 }
 
 func read(t *testing.T, l *Logs, path string) (Header, []File, End) {
@@ -100,7 +101,7 @@ func TestALogIsWrittenWholeAndFound(t *testing.T) {
 	h, got, e := read(t, l, want)
 	same(t, "header", h, Header{Version: 1, Run: p.Run, Domain: "apac", Site: "osaka", Channel: "package", Release: 7, Files: 2, Started: day})
 	same(t, "lines", got, files)
-	same(t, "end", e, End{State: "verified", Finished: day.Add(time.Minute), Lines: 2, Added: 2})
+	same(t, "end", e, End{State: "verified", Finished: day.Add(time.Minute), Lines: 2, Totals: runs.Totals{Counts: runs.Counts{Added: 2}}})
 
 	write(t, l, p) // rendered again
 	if _, got, _ := read(t, l, want); len(got) != 0 {

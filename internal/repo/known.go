@@ -36,7 +36,6 @@ func (r *Repo) Segments(dir *durable.Root) *Segments { return &Segments{repo: r,
 
 // local is an open local copy.
 type local struct {
-	ref    index.SegmentRef
 	file   *os.File
 	footer *index.Footer
 }
@@ -99,7 +98,7 @@ func (s *Segments) openCopy(name string, ref index.SegmentRef, sum string) (l *l
 	if err != nil {
 		return nil, err
 	}
-	return &local{ref: ref, file: f, footer: footer}, nil
+	return &local{file: f, footer: footer}, nil
 }
 
 func (s *Segments) fetch(ctx context.Context, ref index.SegmentRef) (name, sum string, err error) {

@@ -21,6 +21,8 @@ type Run struct {
 	DryRun  bool
 	Check   uint8 // it is a check, as wire.Desired has it
 	Began   int64 // Unix seconds
+	Fetched int64 // bytes of content that its attempts have fetched
+	Wire    int64 // bytes that came for that
 	Pass    int64 // the attempt under way, as Pass returned it; not kept
 }
 
@@ -30,18 +32,27 @@ func (s *Spool) Begin(ctx context.Context, r Run, started wire.Event) error {
 		if _, err := tx.ExecContext(ctx, "DELETE FROM outcomes WHERE channel = ?", r.Channel); err != nil {
 			return err
 		}
-		if _, err := tx.ExecContext(ctx, "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-			r.Channel, r.ID, int64(r.Number), r.Release[:], r.Target, int64(r.Start), r.DryRun, r.Began, r.Check); err != nil {
+		if _, err := tx.ExecContext(ctx, "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+			r.Channel, r.ID, int64(r.Number), r.Release[:], r.Target, int64(r.Start), r.DryRun, r.Began, r.Check, r.Fetched, r.Wire); err != nil {
 			return err
 		}
 		return appendEvent(ctx, tx, &started)
 	})
 }
 
+// AddFetched adds what an attempt of the channel's run has fetched: bytes of
+// content, and bytes that came for it. An attempt that is killed adds nothing.
+func (s *Spool) AddFetched(ctx context.Context, channel string, content, wire int64) error {
+	return s.change(ctx, "count what was fetched", func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, "UPDATE runs SET fetched = fetched + ?, wire = wire + ? WHERE channel = ?", content, wire, channel)
+		return err
+	})
+}
+
 // Runs returns the runs under way: at the start of a process, those that
 // another process has left.
 func (s *Spool) Runs(ctx context.Context) (all []Run, err error) {
-	rows, err := s.db.QueryContext(ctx, "SELECT channel, id, number, release, target, start, dry, began, checking FROM runs ORDER BY channel")
+	rows, err := s.db.QueryContext(ctx, "SELECT channel, id, number, release, target, start, dry, began, checking, fetched, wire FROM runs ORDER BY channel")
 	if err != nil {
 		return nil, fmt.Errorf("read runs: %w", classify(err))
 	}
@@ -49,7 +60,7 @@ func (s *Spool) Runs(ctx context.Context) (all []Run, err error) {
 	for rows.Next() {
 		var r Run
 		var release []byte
-		if err := rows.Scan(&r.Channel, &r.ID, &r.Number, &release, &r.Target, &r.Start, &r.DryRun, &r.Began, &r.Check); err != nil {
+		if err := rows.Scan(&r.Channel, &r.ID, &r.Number, &release, &r.Target, &r.Start, &r.DryRun, &r.Began, &r.Check, &r.Fetched, &r.Wire); err != nil {
 			return nil, fmt.Errorf("read runs: %w", classify(err))
 		}
 		copy(r.Release[:], release)

@@ -184,15 +184,15 @@ func (v *Report) bound(b *bounds) {
 }
 
 func (v *Started) bound(b *bounds) {
-	b.numbers("number", v.Number, v.Parent, v.Revision, v.Start)
-	v.Target, v.Trigger = text(v.Target, maxTexts), text(v.Trigger, maxWord)
+	b.numbers("number", v.Number, v.Parent, v.Start)
+	v.Trigger = text(v.Trigger, maxWord)
 }
 
 func (v *Finished) bound(b *bounds) {
-	b.word("verdict", v.Verdict, verdicts)
+	b.word("verdict", string(v.Verdict), verdicts)
 	v.Error = text(v.Error, maxTexts)
 	b.counts("count", v.Added, v.Changed, v.Moved, v.Repaired, v.Deleted, v.Unchanged, v.Locked, v.Extra, v.Failed,
-		v.Files, v.Bytes, v.Wire, v.Fetched, v.Held, v.Written, v.Needed, v.Outcomes, v.Differs)
+		v.Differs, v.Files, v.Bytes, v.Wire, v.Fetched, v.Held)
 }
 
 func (v *Problem) bound(b *bounds) {

@@ -3,6 +3,7 @@ package wire
 import (
 	"nightferry/internal/digest"
 	"nightferry/internal/policy"
+	"nightferry/internal/runs"
 )
 
 // State is what a site should hold: level-triggered, complete, ordered by the
@@ -120,15 +121,10 @@ const MaxStops = 256
 // Progress is how far a run is. At most one a second per channel; it may be
 // lost.
 type Progress struct {
-	_          struct{} `cbor:",toarray"`
-	Run        []byte
-	Channel    string
-	Phase      string
-	FilesDone  int64
-	FilesTotal int64
-	BytesDone  int64
-	BytesTotal int64
-	BytesWire  int64
+	_             struct{} `cbor:",toarray"`
+	Run           []byte
+	Channel       string
+	runs.Progress `cbor:"progress"`
 }
 
 // MaxAsk bounds the keys of one Ask, so that the answer fits a message.

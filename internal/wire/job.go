@@ -6,6 +6,7 @@ import (
 
 	"nightferry/internal/digest"
 	"nightferry/internal/frame"
+	"nightferry/internal/runs"
 	"nightferry/internal/trust"
 )
 
@@ -63,28 +64,22 @@ func Decode(body []byte, v any) error {
 
 // Started opens a run.
 type Started struct {
-	_        struct{} `cbor:",toarray"`
-	Number   uint64
-	Release  digest.Digest
-	Parent   uint64 // release that lay there before; 0: none
-	Revision uint64 // of the State that asked for it
-	Start    uint64 // the order that it obeys; 0: by itself
-	DryRun   bool
-	Target   string
-	Trigger  string // what asked for it beside State and order: scrub or verify; empty: nothing
+	_       struct{} `cbor:",toarray"`
+	Number  uint64
+	Release digest.Digest
+	Parent  uint64 // release that lay there before; 0: none
+	Start   uint64 // the order that it obeys; 0: by itself
+	DryRun  bool
+	Trigger string // what asked for it beside State and order: scrub or verify; empty: nothing
 }
 
 // Finished closes a run, whatever its end.
 type Finished struct {
-	_                                                                          struct{} `cbor:",toarray"`
-	Verdict                                                                    string   // verified, different, incomplete, planned, failed, stopped, refused, nothing
-	Error                                                                      string   // why it is not verified
-	Added, Changed, Moved, Repaired, Deleted, Unchanged, Locked, Extra, Failed int64
-	Files, Bytes                                                               int64  // of the release
-	Wire, Fetched, Held, Written, Needed                                       int64  // bytes, as apply.Result has them
-	Outcomes                                                                   int64  // outcomes that were sent
-	Attestation                                                                []byte // signed; empty: the run did not get that far
-	Differs                                                                    int64  // paths that a check found not to be as the release says
+	_           struct{} `cbor:",toarray"`
+	Verdict     runs.State
+	Error       string // why it is not verified
+	runs.Totals `cbor:"totals"`
+	Attestation []byte // signed; empty: the run did not get that far
 }
 
 // Problem is an incident that a site reports, or says is over.

@@ -116,9 +116,11 @@ CREATE TABLE runs (
   unchanged   INTEGER NOT NULL DEFAULT 0,
   locked      INTEGER NOT NULL DEFAULT 0,
   failed      INTEGER NOT NULL DEFAULT 0,
+  extra       INTEGER NOT NULL DEFAULT 0,
+  differs     INTEGER NOT NULL DEFAULT 0,
   held        INTEGER NOT NULL DEFAULT 0,
   fetched     INTEGER NOT NULL DEFAULT 0,
-  reused      INTEGER NOT NULL DEFAULT 0,
+  wire        INTEGER NOT NULL DEFAULT 0,
   attestation BLOB    NOT NULL DEFAULT (zeroblob(32)),
   rendered    INTEGER NOT NULL DEFAULT 0,
   late        INTEGER NOT NULL DEFAULT 0,
@@ -141,15 +143,21 @@ CREATE INDEX events_run ON events (run);
 
 CREATE TABLE exceptions (
   id      INTEGER PRIMARY KEY,
-  run     INTEGER NOT NULL REFERENCES runs (seq) ON DELETE CASCADE,
-  at      INTEGER NOT NULL,
+  domain  TEXT    NOT NULL,
+  site    TEXT    NOT NULL,
+  channel TEXT    NOT NULL,
   path    TEXT    NOT NULL,
   outcome TEXT    NOT NULL,
   cause   TEXT    NOT NULL,
-  size    INTEGER NOT NULL
+  size    INTEGER NOT NULL,
+  first   INTEGER NOT NULL,
+  last    INTEGER NOT NULL,
+  count   INTEGER NOT NULL,
+  as_run  BLOB    NOT NULL, -- the run that reported this outcome and cause first
+  run     BLOB    NOT NULL  -- the run that reported it last
 ) STRICT;
-CREATE INDEX exceptions_run ON exceptions (run);
-CREATE INDEX exceptions_at ON exceptions (at);
+CREATE UNIQUE INDEX exceptions_of ON exceptions (domain, site, channel, path);
+CREATE INDEX exceptions_last ON exceptions (last);
 CREATE INDEX exceptions_path ON exceptions (path);
 
 CREATE TABLE attestations (

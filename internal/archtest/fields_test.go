@@ -1,0 +1,403 @@
+package archtest
+
+import (
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/build"
+	"go/importer"
+	"go/parser"
+	"go/token"
+	"go/types"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// allowedFields are written and never read, or read and never written, for a reason. The key is room.Type.Field.
+var allowedFields = map[string]string{
+	"bucket.Options.MaxBackoff":        "an option that only tests set",
+	"bucket.Options.Stall":             "an option that only tests set",
+	"bus.ServerOptions.MaxConnections": "an option that only tests set",
+	"schedule.Options.Cap":             "an option that only tests set",
+	"schedule.Site.Slots":              "an option that only tests set",
+	"service.Config.Password":          "an option that only tests set",
+	"spool.Options.MaxBytes":           "an option that only tests set",
+
+	"durable.Op.Data": "observers in tests read it",
+	"durable.Op.Kind": "observers in tests read it",
+	"durable.Op.Mode": "observers in tests read it",
+	"durable.Op.Off":  "observers in tests read it",
+	"durable.Op.Size": "observers in tests read it",
+	"durable.Op.Time": "observers in tests read it",
+
+	"schedule.Coming.Release": "the planner's, which only its simulation drives so far",
+	"schedule.Run.Channel":    "the planner's, which only its simulation drives so far",
+	"schedule.Run.Site":       "the planner's, which only its simulation drives so far",
+	"schedule.Start.Channel":  "the planner's, which only its simulation drives so far",
+	"schedule.Start.Release":  "the planner's, which only its simulation drives so far",
+	"schedule.Start.Site":     "the planner's, which only its simulation drives so far",
+	"schedule.Start.Window":   "the planner's, which only its simulation drives so far",
+
+	"manifest.list.Chunks":  "a format carries it, for people and for other readers",
+	"manifest.page.Entries": "a format carries it, for people and for other readers",
+	"repo.Block.Stored":     "a format carries it, for people and for other readers",
+	"repo.Head.Signer":      "a format carries it, for people and for other readers",
+	"repo.Memory.Repo":      "a format carries it, for people and for other readers",
+	"scan.Header.Made":      "a format carries it, for people and for other readers",
+	"scan.Header.Rules":     "a format carries it, for people and for other readers",
+
+	"wire.Hello.Generation": "the message carries it, and the Core does not look at it yet",
+	"wire.URLs.ID":          "the message carries it, and the Core does not look at it yet",
+
+	"api.Caller.PID":         "for whoever calls the room",
+	"core.Made.Encrypted":    "for whoever calls the room",
+	"core.Made.Release":      "for whoever calls the room",
+	"incident.Entry.Cause":   "for whoever calls the room",
+	"ledger.Finding.Path":    "for whoever calls the room",
+	"push.GuardError.Remedy": "for whoever calls the room",
+
+	"apply.stager.had": "to be removed by its room",
+	"collect.reader.r": "to be removed by its room",
+}
+
+// TestFields: each field of a struct of the product is written somewhere and read somewhere. A field that one side
+// fills in and no side looks at is a promise that nobody keeps: a documented key once deleted files so. Tests do not
+// count, and a field with a JSON or YAML name has its other side outside of the program.
+func TestFields(t *testing.T) {
+	all := uses{}
+	for _, system := range []string{"linux", "windows"} {
+		if err := all.load("../..", system); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(all) < 500 {
+		t.Fatalf("only %d fields were found: what is checked is not the product", len(all))
+	}
+	for _, bad := range all.bad(allowedFields) {
+		t.Error(bad)
+	}
+}
+
+// use is how a field is used.
+type use struct{ read, written bool }
+
+// uses are those of fields, by room.Type.Field.
+type uses map[string]*use
+
+func (u uses) bad(allowed map[string]string) (out []string) {
+	for name, f := range u {
+		why := ""
+		switch {
+		case f.read && f.written:
+		case f.written:
+			why = "is written and never read"
+		case f.read:
+			why = "is read and never written"
+		default:
+			why = "is never used"
+		}
+		_, ok := allowed[name]
+		switch {
+		case why != "" && !ok:
+			out = append(out, name+" "+why+": use it, or remove it")
+		case why == "" && ok:
+			out = append(out, name+" is read and written by now: take it out of allowedFields")
+		}
+	}
+	for name := range allowed {
+		if u[name] == nil {
+			out = append(out, name+" is allowed, and there is no such field")
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// checker checks the types of the module's packages, each once, from source. Packages of other modules are empty: what
+// is of their types has none, and all else of an expression is still looked at.
+type checker struct {
+	root  string
+	ctx   build.Context
+	fset  *token.FileSet
+	std   types.Importer
+	made  map[string]*types.Package
+	uses  uses
+	named map[*types.Var]string // field → its name in uses
+}
+
+func (u uses) load(root, system string) error {
+	was := build.Default
+	defer func() { build.Default = was }()
+	goroot, err := exec.Command("go", "env", "GOROOT").Output() // a test built with -trimpath does not know it
+	if err != nil {
+		return fmt.Errorf("go env GOROOT: %w", err)
+	}
+	build.Default.GOROOT = strings.TrimSpace(string(goroot))
+	build.Default.GOOS, build.Default.CgoEnabled = system, false // the source importer looks here
+	c := &checker{root: root, ctx: build.Default, fset: token.NewFileSet(), made: map[string]*types.Package{}, uses: u, named: map[*types.Var]string{}}
+	c.std = importer.ForCompiler(c.fset, "source", nil)
+	for _, r := range rooms {
+		if r.floor == testRooms || r.dir == "cmd/demo" || r.dir == "bench" {
+			continue
+		}
+		if _, err := c.Import(module + "/" + r.dir); err != nil {
+			return fmt.Errorf("%s: %w", r.dir, err)
+		}
+	}
+	return nil
+}
+
+// Import makes checker a types.Importer.
+func (c *checker) Import(path string) (*types.Package, error) {
+	if p := c.made[path]; p != nil {
+		return p, nil
+	}
+	dir, ours := strings.CutPrefix(path, module+"/")
+	if !ours {
+		if first, _, _ := strings.Cut(path, "/"); !strings.Contains(first, ".") {
+			return c.std.Import(path)
+		}
+		p := types.NewPackage(path, path[strings.LastIndexByte(path, '/')+1:])
+		p.MarkComplete()
+		c.made[path] = p
+		return p, nil
+	}
+	files, err := c.parse(dir)
+	if err != nil {
+		return nil, err
+	}
+	info := &types.Info{Types: map[ast.Expr]types.TypeAndValue{}, Defs: map[*ast.Ident]types.Object{}, Uses: map[*ast.Ident]types.Object{}, Selections: map[*ast.SelectorExpr]*types.Selection{}}
+	conf := types.Config{Importer: c, Error: func(error) {}}
+	p, _ := conf.Check(path, c.fset, files, info) // of other modules nothing is known
+	c.made[path] = p
+	for _, f := range files {
+		c.declare(dir, f, info)
+	}
+	for _, f := range files {
+		c.visit(f, info)
+	}
+	return p, nil
+}
+
+func (c *checker) parse(dir string) (files []*ast.File, err error) {
+	list, err := os.ReadDir(filepath.Join(c.root, dir))
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range list {
+		name := e.Name()
+		if filepath.Ext(name) != ".go" || strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		if ok, err := c.ctx.MatchFile(filepath.Join(c.root, dir), name); err != nil || !ok {
+			continue
+		}
+		f, err := parser.ParseFile(c.fset, filepath.Join(c.root, dir, name), nil, parser.SkipObjectResolution)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, f)
+	}
+	if len(files) == 0 {
+		return nil, errors.New("it has no Go file")
+	}
+	return files, nil
+}
+
+// declare names the fields of the structs that a file declares by a type's name.
+func (c *checker) declare(dir string, f *ast.File, info *types.Info) {
+	ast.Inspect(f, func(n ast.Node) bool {
+		spec, ok := n.(*ast.TypeSpec)
+		if !ok {
+			return true
+		}
+		body, ok := spec.Type.(*ast.StructType)
+		if !ok {
+			return true
+		}
+		for _, field := range body.Fields.List {
+			idents := field.Names
+			if len(idents) == 0 { // embedded
+				idents = []*ast.Ident{lastIdent(field.Type)}
+			}
+			for _, id := range idents {
+				v, ok := info.Defs[id].(*types.Var)
+				if !ok { // of an embedded field, the identifier uses a type
+					v = embeddedVar(info.Defs[spec.Name], id)
+				}
+				if v == nil || id.Name == "_" {
+					continue
+				}
+				name := strings.TrimPrefix(dir, "internal/") + "." + spec.Name.Name + "." + id.Name
+				c.named[v] = name
+				if c.uses[name] == nil {
+					c.uses[name] = &use{}
+				}
+				if named := outside(field.Tag); named || v.Embedded() {
+					c.uses[name].read, c.uses[name].written = true, true
+				}
+			}
+		}
+		return true
+	})
+}
+
+func lastIdent(e ast.Expr) *ast.Ident {
+	switch e := e.(type) {
+	case *ast.Ident:
+		return e
+	case *ast.StarExpr:
+		return lastIdent(e.X)
+	case *ast.SelectorExpr:
+		return e.Sel
+	case *ast.IndexExpr:
+		return lastIdent(e.X)
+	}
+	return ast.NewIdent("_")
+}
+
+func embeddedVar(of types.Object, id *ast.Ident) *types.Var {
+	if of == nil {
+		return nil
+	}
+	s, ok := of.Type().Underlying().(*types.Struct)
+	if !ok {
+		return nil
+	}
+	for i := range s.NumFields() {
+		if f := s.Field(i); f.Embedded() && f.Name() == id.Name {
+			return f
+		}
+	}
+	return nil
+}
+
+// outside reports whether the field has a name in JSON or YAML: its other side is a person or another program.
+func outside(tag *ast.BasicLit) bool {
+	if tag == nil {
+		return false
+	}
+	t := reflect.StructTag(strings.Trim(tag.Value, "`"))
+	return t.Get("yaml") != "" || t.Get("json") != "" && t.Get("json") != "-"
+}
+
+// visit notes what a file does with fields.
+func (c *checker) visit(f *ast.File, info *types.Info) {
+	onlyWritten := map[*ast.SelectorExpr]bool{}
+	ast.Inspect(f, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.AssignStmt:
+			for _, l := range n.Lhs {
+				if s, ok := l.(*ast.SelectorExpr); ok {
+					onlyWritten[s] = true
+				}
+			}
+		case *ast.IncDecStmt:
+			if s, ok := n.X.(*ast.SelectorExpr); ok {
+				onlyWritten[s] = true
+			}
+		case *ast.UnaryExpr: // what has its address is written to
+			if s, ok := n.X.(*ast.SelectorExpr); ok && n.Op == token.AND && info.Selections[s] != nil {
+				if v, ok := info.Selections[s].Obj().(*types.Var); ok {
+					c.note(v, use{written: true})
+				}
+			}
+		case *ast.SelectorExpr:
+			c.selected(info.Selections[n], onlyWritten[n])
+		case *ast.CompositeLit:
+			c.literal(n, info)
+		case *ast.BinaryExpr: // a comparison reads every field
+			if n.Op == token.EQL || n.Op == token.NEQ {
+				c.whole(info.TypeOf(n.X), use{read: true})
+			}
+		case *ast.MapType:
+			c.whole(info.TypeOf(n.Key), use{read: true})
+		case *ast.CallExpr: // a conversion reads one type's fields and writes the other's
+			if tv, ok := info.Types[n.Fun]; ok && tv.IsType() && len(n.Args) == 1 {
+				c.whole(tv.Type, use{written: true})
+				c.whole(info.TypeOf(n.Args[0]), use{read: true})
+			}
+		}
+		return true
+	})
+}
+
+func (c *checker) note(v *types.Var, how use) {
+	if name, ok := c.named[v.Origin()]; ok {
+		c.uses[name].read = c.uses[name].read || how.read
+		c.uses[name].written = c.uses[name].written || how.written
+	}
+}
+
+func (c *checker) selected(s *types.Selection, written bool) {
+	if s == nil || s.Kind() != types.FieldVal {
+		return
+	}
+	v, ok := s.Obj().(*types.Var)
+	if !ok {
+		return
+	}
+	if written {
+		c.note(v, use{written: true})
+		return
+	}
+	// Its address may be taken, or what it holds changed, without that it is assigned to.
+	basic, ok := v.Type().Underlying().(*types.Basic)
+	c.note(v, use{read: true, written: !ok || basic.Kind() == types.Invalid})
+}
+
+func (c *checker) literal(n *ast.CompositeLit, info *types.Info) {
+	t := info.TypeOf(n)
+	if t == nil {
+		return
+	}
+	s, ok := t.Underlying().(*types.Struct)
+	if !ok {
+		return
+	}
+	for i, e := range n.Elts {
+		kv, keyed := e.(*ast.KeyValueExpr)
+		if !keyed {
+			if i < s.NumFields() {
+				c.note(s.Field(i), use{written: true})
+			}
+			continue
+		}
+		if id, ok := kv.Key.(*ast.Ident); ok {
+			if v, ok := info.Uses[id].(*types.Var); ok {
+				c.note(v, use{written: true})
+			}
+		}
+	}
+}
+
+// whole notes a use of every field of a struct, also of those within it.
+func (c *checker) whole(t types.Type, how use) {
+	if t == nil {
+		return
+	}
+	s, ok := t.Underlying().(*types.Struct)
+	if !ok {
+		return
+	}
+	for i := range s.NumFields() {
+		c.note(s.Field(i), how)
+		c.whole(s.Field(i).Type(), how)
+	}
+}
+
+// TestFieldsBite: a field that is not read, one that is not written and one that is not used are each found.
+func TestFieldsBite(t *testing.T) {
+	u := uses{"a.T.Sent": {written: true}, "a.T.Asked": {read: true}, "a.T.Dead": {}, "a.T.Good": {true, true}, "a.T.Kept": {written: true}, "a.T.Used": {true, true}}
+	got := u.bad(map[string]string{"a.T.Kept": "for later", "a.T.Used": "no longer", "a.T.Gone": "no longer"})
+	want := []string{"a.T.Asked is read and never written: use it, or remove it", "a.T.Dead is never used: use it, or remove it", "a.T.Gone is allowed, and there is no such field",
+		"a.T.Sent is written and never read: use it, or remove it", "a.T.Used is read and written by now: take it out of allowedFields"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got\n%s", strings.Join(got, "\n"))
+	}
+}

@@ -1,0 +1,62 @@
+package ledger
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+// TestRepeatedFailure: a file that fails in every run is one exception, which
+// tells since when, how often and in which run first; another cause starts anew.
+func TestRepeatedFailure(t *testing.T) {
+	l, c := newLedger(t)
+	ctx := t.Context()
+	start := c.now()
+	report := func(n int, cause string) time.Time {
+		t.Helper()
+		c.add(time.Hour)
+		_, err := l.Append(ctx, "apac", "osaka", []Event{{Run: runID(n), Channel: "package", At: c.now(), Exceptions: []Exception{
+			{Path: "a", Outcome: "failed", Cause: cause, Size: 1}, {Path: "b", Outcome: "locked", Size: 2}}}})
+		must(t, err)
+		return c.now()
+	}
+	for n := range 40 {
+		report(n+1, "access denied")
+	}
+	last := report(41, "disk full")
+	got, err := l.Exceptions(ctx, Filter{Domain: "apac", Site: "osaka"})
+	must(t, err)
+	same(t, "exceptions", got, []Exception{
+		{Domain: "apac", Site: "osaka", Channel: "package", Path: "b", Outcome: "locked", Size: 2, First: start.Add(time.Hour), Last: last, Count: 41, As: runID(1), Run: runID(41)},
+		{Domain: "apac", Site: "osaka", Channel: "package", Path: "a", Outcome: "failed", Cause: "disk full", Size: 1, First: last, Last: last, Count: 1, As: runID(41), Run: runID(41)}})
+	// Another site's or channel's path is another exception.
+	_, err = l.Append(ctx, "apac", "tokyo", []Event{{Run: runID(50), Channel: "package", At: c.now(), Exceptions: []Exception{{Path: "a", Outcome: "failed"}}}})
+	must(t, err)
+	if got, err = l.Exceptions(ctx, Filter{Run: runID(50)}); err != nil || len(got) != 1 || got[0].Count != 1 {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// TestExceptionsAreBounded: one site cannot fill the ledger for all.
+func TestExceptionsAreBounded(t *testing.T) {
+	l, c := newLedger(t)
+	ctx := t.Context()
+	var many []Exception
+	for i := range MaxExceptions + 10 {
+		many = append(many, Exception{Path: fmt.Sprintf("file-%06d", i), Outcome: "failed"})
+	}
+	for n := range 2 {
+		_, err := l.Append(ctx, "apac", "osaka", []Event{{Run: runID(n + 1), Channel: "package", At: c.now(), Exceptions: many}})
+		must(t, err)
+	}
+	_, err := l.Append(ctx, "apac", "tokyo", []Event{{Run: runID(9), Channel: "package", At: c.now(), Exceptions: many[:1]}})
+	must(t, err)
+	got, err := l.Exceptions(ctx, Filter{Site: "osaka", Limit: 2 * MaxExceptions})
+	must(t, err)
+	if len(got) != MaxExceptions || got[0].Count != 2 {
+		t.Errorf("%d exceptions of one site are kept, want %d; the first was reported %d times", len(got), MaxExceptions, got[0].Count)
+	}
+	if got, err = l.Exceptions(ctx, Filter{Site: "tokyo"}); err != nil || len(got) != 1 {
+		t.Errorf("another site's: %+v, %v", got, err)
+	}
+}
