@@ -216,6 +216,10 @@ func TestPain15_OneFileChangedAtASite(t *testing.T) {
 	if err := os.Rename(filepath.Dir(w.at("tokyo", ".nightferry")), filepath.Join(t.TempDir(), "gone")); err != nil {
 		t.Fatal(err)
 	}
+	w.untilIncident(string(core.SiteSays) + "-target") // it is filled anew only by an order
+	if _, err := w.core.Sync(t.Context(), core.SyncRequest{Scope: fleet.Scope{Site: "tokyo"}, Adopt: true}); err != nil {
+		t.Fatal(err)
+	}
 	w.until("the folder to be told, and to be whole again", func() bool {
 		i := w.discrepancy("tokyo")
 		return i.ID != before && !i.Resolved.IsZero() && w.asPublished("tokyo", image)
