@@ -6,6 +6,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"nightferry/internal/runs"
 )
 
 // What a site may send. Nothing else enters the Core: a time that no calendar
@@ -27,8 +29,8 @@ const (
 // ProblemKinds are the kinds of Problem; docs/agent.md lists them.
 var ProblemKinds = []string{"spool", "clock", "target", "store", "line", "disk", "repository", "control"}
 
-// verdicts are how a run ends.
-var verdicts = []string{"verified", "different", "incomplete", "planned", "failed", "stopped", "refused", "nothing"}
+// verdicts are how a site says that a run ended.
+var verdicts = []runs.State{runs.Verified, runs.Different, runs.Incomplete, runs.Planned, runs.Failed, runs.Stopped, runs.Refused}
 
 // bounded is a message or an event's body that a site sends.
 type bounded interface{ bound(*bounds) }
@@ -108,20 +110,22 @@ func (b *bounds) channel(s string) {
 // without control characters, line separators and marks of the reading direction.
 func Text(s string) string { return text(s, maxTexts) }
 
-// text cuts a text and replaces what a terminal or a browser would obey.
+// text replaces what a terminal or a browser would obey, and cuts the result,
+// which is longer than s if much was replaced.
 func text(s string, most int) string {
-	if len(s) > most {
-		s = s[:most]
-		for s != "" && !utf8.ValidString(s) { // cut within a character
-			s = s[:len(s)-1]
-		}
-	}
-	return strings.Map(func(r rune) rune {
+	s = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == '\u2028' || r == '\u2029' {
 			return unicode.ReplacementChar
 		}
 		return r
-	}, s)
+	}, s[:min(len(s), most)])
+	if len(s) <= most {
+		return s
+	}
+	for !utf8.RuneStart(s[most]) {
+		most--
+	}
+	return s[:most]
 }
 
 func (v *Hello) bound(b *bounds) {
@@ -189,7 +193,9 @@ func (v *Started) bound(b *bounds) {
 }
 
 func (v *Finished) bound(b *bounds) {
-	b.word("verdict", string(v.Verdict), verdicts)
+	if !slices.Contains(verdicts, v.Verdict) {
+		b.fail("verdict", fmt.Sprintf("%.64q", v.Verdict))
+	}
 	v.Error = text(v.Error, maxTexts)
 	b.counts("count", v.Added, v.Changed, v.Moved, v.Repaired, v.Deleted, v.Unchanged, v.Locked, v.Extra, v.Failed,
 		v.Differs, v.Files, v.Bytes, v.Wire, v.Fetched, v.Held)
