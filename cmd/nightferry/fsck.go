@@ -13,24 +13,26 @@ import (
 func newFsck(e *env) *cobra.Command {
 	var f storeFlags
 	var o collect.FsckOptions
+	var verbose bool
 	cmd := e.command(verb{
 		use:   "fsck [flags] STORE",
 		short: "Prove that everything in a store is there and intact",
 		long: "Checks every object that any release needs: the trust documents, the halt object, the index, each channel's releases and manifests, that every chunk is in a pack, and that every pack is there in its full size. With --read-data every byte is read and checked. " +
-			"What is damaged or missing is listed with its remedy, and what nothing needs as garbage. The exit code is 3 when there is damage. " +
+			"It lists damaged and missing objects with their remedy, and counts the garbage that gc will delete; --verbose lists that too. The exit code is 3 when there is damage. " +
 			"--forget-missing takes lost and damaged packs out of the index, so that the next push stores their content anew.",
 		example: "nightferry fsck file:///srv/store\nnightferry fsck --read-data file:///srv/store\nnightferry fsck --read-data --forget-missing file:///srv/store",
 		min:     1, max: 1,
-		run: func(ctx context.Context, args []string) error { return e.fsck(ctx, args[0], o, &f) },
+		run: func(ctx context.Context, args []string) error { return e.fsck(ctx, args[0], o, &f, verbose) },
 	})
 	f.add(cmd)
+	cmd.Flags().BoolVar(&verbose, "verbose", false, "list each object that gc will delete")
 	cmd.Flags().BoolVar(&o.ReadData, "read-data", false, "read every pack and check every chunk")
 	cmd.Flags().BoolVar(&o.ForgetMissing, "forget-missing", false, "take lost and damaged packs out of the index, so that the next push heals them")
 	cmd.Flags().BoolVar(&o.RebuildIndex, "rebuild-index", false, "first make the index anew from the packs alone; nothing else may write meanwhile")
 	return cmd
 }
 
-func (e *env) fsck(ctx context.Context, rawURL string, o collect.FsckOptions, f *storeFlags) (err error) {
+func (e *env) fsck(ctx context.Context, rawURL string, o collect.FsckOptions, f *storeFlags, verbose bool) (err error) {
 	began := e.now()
 	s, err := e.open(ctx, rawURL, f)
 	if err != nil {
@@ -46,7 +48,10 @@ func (e *env) fsck(ctx context.Context, rawURL string, o collect.FsckOptions, f 
 	e.startProgress()
 	rep, err := collect.Fsck(ctx, s.Repo, segs, o, func(found collect.Finding) {
 		e.event("finding", found)
-		if !e.json && (found.Severity == collect.Damage || !e.quiet) {
+		// A healthy store always holds garbage that is too young for gc. An object of
+		// another program stays until a person deletes it.
+		listed := found.Severity == collect.Damage || !e.quiet && (verbose || found.Kind == collect.KindObject)
+		if !e.json && listed {
 			e.print("%s", shown(found.String()))
 		}
 	})
