@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"nightferry/internal/bucket"
 	"nightferry/internal/bus"
 	"nightferry/internal/durable"
 	"nightferry/internal/spool"
@@ -125,7 +126,10 @@ func tellTime(ctx context.Context, id *Identity, o CheckOptions) error {
 func storeTime(ctx context.Context, store string, env func(string) string) (time.Time, error) {
 	t := &http.Transport{TLSHandshakeTimeout: 20 * time.Second, DisableKeepAlives: true}
 	if env != nil {
-		t.Proxy = proxies(env)
+		t.Proxy = bucket.Proxies(env)
+		if err := bucket.TrustBundle(t, env); err != nil {
+			return time.Time{}, err
+		}
 	}
 	c := &http.Client{Transport: t, Timeout: 30 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, store+"/", nil)

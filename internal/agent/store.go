@@ -3,12 +3,9 @@ package agent
 import (
 	"context"
 	"io"
-	"net/http"
-	"net/url"
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/net/http/httpproxy"
 	"golang.org/x/time/rate"
 
 	"nightferry/internal/bucket"
@@ -26,38 +23,12 @@ type store struct {
 	most   int64            // no more bytes than about so many; 0: any number
 }
 
-// proxies chooses proxies as the control connection does, by the same
-// variables.
-func proxies(env func(string) string) func(*http.Request) (*url.URL, error) {
-	get := func(names ...string) string {
-		for _, n := range names {
-			if v := env(n); v != "" {
-				return v
-			}
-		}
-		return ""
-	}
-	all := get("ALL_PROXY", "all_proxy")
-	c := httpproxy.Config{HTTPProxy: get("HTTP_PROXY", "http_proxy"), HTTPSProxy: get("HTTPS_PROXY", "https_proxy"), NoProxy: get("NO_PROXY", "no_proxy")}
-	if c.HTTPProxy == "" {
-		c.HTTPProxy = all
-	}
-	if c.HTTPSProxy == "" {
-		c.HTTPSProxy = all
-	}
-	choose := c.ProxyFunc()
-	return func(r *http.Request) (*url.URL, error) { return choose(r.URL) }
-}
-
 // openStore opens the enrolled store.
 func (a *agent) openStore() (bucket.Store, error) {
-	o := bucket.LentOptions{Host: a.id.Store, Lend: a.urls.Lend, Receive: &a.receive, Options: bucket.Options{UserAgent: "nightferry-agent/" + a.o.Version,
+	o := bucket.LentOptions{Env: a.o.Env, Host: a.id.Store, Lend: a.urls.Lend, Receive: &a.receive, Options: bucket.Options{UserAgent: "nightferry-agent/" + a.o.Version,
 		// A run tries again by itself, so a request need not try for long.
 		MaxAttempts: 6, MinBackoff: min(200*time.Millisecond, a.o.Retry),
 		OnRetry: func(err error) { a.note(Info, "", "asking the store again", err) }}}
-	if a.o.Env != nil {
-		o.Proxy = proxies(a.o.Env)
-	}
 	return bucket.OpenLent(o)
 }
 

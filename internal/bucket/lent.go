@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -26,8 +27,8 @@ type LentOptions struct {
 	// Lend returns a URL for the object. expired, if not empty, is the one that
 	// the store has just refused. Its errors end the Get: an *Error as it is.
 	Lend func(ctx context.Context, key, expired string) (string, error)
-	// Proxy chooses the proxy of a request; nil: by the environment, as net/http does.
-	Proxy func(*http.Request) (*url.URL, error)
+	// Env finds HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY and AWS_CA_BUNDLE; nil: in this process's environment.
+	Env func(string) string
 	// Receive bounds the receive buffers of connections; nil: the system does.
 	Receive *Receive
 }
@@ -42,8 +43,12 @@ func OpenLent(o LentOptions) (Store, error) {
 	if client == nil {
 		t := http.DefaultTransport.(*http.Transport).Clone()
 		tune(t)
-		if o.Proxy != nil {
-			t.Proxy = o.Proxy
+		if o.Env == nil {
+			o.Env = os.Getenv
+		}
+		t.Proxy = Proxies(o.Env)
+		if err := TrustBundle(t, o.Env); err != nil {
+			return nil, &Error{Op: "open", Key: host, Kind: KindOther, Err: err, Hint: "mend or remove the variable"}
 		}
 		if o.Receive != nil {
 			t.DialContext = o.Receive.dial(t.DialContext)
@@ -209,6 +214,9 @@ func refusal(resp *http.Response) *Error {
 		}
 	} else {
 		e.Kind, e.Hint = statusKind(resp.StatusCode)
+	}
+	if resp.StatusCode == http.StatusProxyAuthRequired {
+		e.Hint = signInHint(resp.Header.Values("Proxy-Authenticate"))
 	}
 	if e.Kind == KindDenied || e.Kind == KindExpired {
 		e.Hint = "the URLs that the Core lends are not accepted by the store: compare their clocks, and check the Core's credentials"

@@ -135,6 +135,9 @@ func TestProxyFromEnvironment(t *testing.T) {
 	if plain.Load() != 2 {
 		t.Errorf("%d requests came by the proxy", plain.Load())
 	}
+	if got := child(t, "roundtrip", b.URL("p"), append(b.Env(), "ALL_PROXY="+addr)...)(); got != "hello" || plain.Load() != 4 {
+		t.Errorf("by ALL_PROXY: %s, %d requests came by the proxy", got, plain.Load())
+	}
 	// The same over TLS, through a tunnel, with a certificate that only AWS_CA_BUNDLE vouches for.
 	target, err := url.Parse("http://" + address)
 	if err != nil {

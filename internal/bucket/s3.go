@@ -32,7 +32,10 @@ type s3Store struct {
 }
 
 // address is what an s3:// URL says.
-type address struct{ bucket, prefix, region, endpoint string }
+type address struct {
+	bucket, prefix, region, endpoint string
+	style                            string // "path" or "virtual"; empty: path where there is an endpoint
+}
 
 func parseS3(raw string) (address, error) {
 	u, err := url.Parse(raw)
@@ -58,8 +61,12 @@ func parseS3(raw string) (address, error) {
 			a.region = v[0]
 		case "endpoint":
 			a.endpoint = strings.TrimSuffix(v[0], "/")
+		case "style":
+			if a.style = v[0]; a.style != "path" && a.style != "virtual" {
+				return a, fmt.Errorf("style=%q: want path (the bucket's name in the path) or virtual (in the host name)", quoteKey(a.style))
+			}
 		default:
-			return a, fmt.Errorf("unknown parameter %q, the known ones are region and endpoint", quoteKey(k))
+			return a, fmt.Errorf("unknown parameter %q, the known ones are region, endpoint and style", quoteKey(k))
 		}
 	}
 	if a.endpoint != "" {

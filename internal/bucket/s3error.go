@@ -21,6 +21,8 @@ const (
 	keysHint  = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
 	clockHint = "set this machine's clock: S3 refuses requests that are more than 15 minutes off"
 	denyHint  = "the credentials need s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket here (without the last, S3 calls an absent object forbidden)"
+	storeHint = "use a store that has conditional writes (If-None-Match and If-Match), ranged reads and SHA-256 checksums, such as AWS S3 or MinIO"
+	styleHint = "add style=virtual to the store's URL"
 	slowHint  = "the store is overloaded: run again later, or with fewer connections"
 )
 
@@ -57,6 +59,9 @@ var codes = map[string]struct {
 	"PermanentRedirect":                  {KindEndpoint, "the bucket is in another region", "give its region in the store's URL"},
 	"AuthorizationHeaderMalformed":       {KindEndpoint, "", "the region is likely wrong: give the bucket's in the store's URL"},
 	"IllegalLocationConstraintException": {KindEndpoint, "", "the region is likely wrong: give the bucket's in the store's URL"},
+	"NotImplemented":                     {KindEndpoint, "the store does not support this request", storeHint},
+	"SecondLevelDomainForbidden":         {KindEndpoint, "the store wants the bucket's name in the host name", styleHint},
+	"PathStyleRequestNotAllowed":         {KindEndpoint, "the store wants the bucket's name in the host name", styleHint},
 }
 
 // s3Error turns what the SDK returns into an *Error. It chains none of the SDK's errors, whose texts and fields may hold
@@ -108,6 +113,9 @@ func answerError(err error, resp *awshttp.ResponseError) *Error {
 	} else {
 		e.Kind, e.Hint = statusKind(status)
 	}
+	if status == http.StatusProxyAuthRequired {
+		e.Hint = signInHint(resp.Response.Header.Values("Proxy-Authenticate"))
+	}
 	if region := resp.Response.Header.Get("X-Amz-Bucket-Region"); region != "" && (code == "PermanentRedirect" || strings.HasPrefix(e.Hint, "the region")) {
 		e.Hint = "add ?region=" + region + " to the store's URL"
 	}
@@ -136,7 +144,11 @@ func statusKind(status int) (Kind, string) {
 	case http.StatusPreconditionFailed:
 		return KindPrecondition, ""
 	case http.StatusProxyAuthRequired:
-		return KindUnreachable, "the proxy asks for a password: put it into HTTPS_PROXY or HTTP_PROXY"
+		return KindUnreachable, signInHint(nil)
+	case http.StatusNotImplemented:
+		return KindEndpoint, storeHint
+	case http.StatusBadRequest:
+		return KindOther, "is there an S3 server at the endpoint, and does it speak what the URL says, http or https?"
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		return KindThrottled, slowHint
 	case http.StatusInsufficientStorage:
@@ -165,12 +177,15 @@ func noAnswerError(err error) *Error {
 	var op *net.OpError
 	var cert *tls.CertificateVerificationError
 	var timeout net.Error
+	var auth *proxyAuthError
 	switch {
 	case noCredentials(err):
 		e.Kind, e.Hint, e.Err = KindDenied, keysHint, errors.New("no usable credentials")
 		if low := strings.ToLower(text); strings.Contains(low, "expired") || strings.Contains(low, "sso") {
 			e.Kind, e.Hint, e.Err = KindExpired, renewHint, errors.New("credentials have expired")
 		}
+	case errors.As(err, &auth):
+		e.Err, e.Hint = auth, signInHint(auth.offers)
 	case strings.Contains(text, "server gave HTTP response to HTTPS client"):
 		e.Kind, e.Err, e.Hint = KindEndpoint, errors.New("the server at the endpoint speaks http, not https"), "write endpoint=http://… in the store's URL, or let the server have a certificate"
 	case errors.As(err, &op) && op.Op == "proxyconnect", strings.Contains(text, "proxyconnect"):
@@ -180,8 +195,7 @@ func noAnswerError(err error) *Error {
 	case errors.As(err, &cert):
 		e.Err, e.Hint = errors.New(scrub(cert.Error())), "if a proxy inspects TLS here, set AWS_CA_BUNDLE to its certificates"
 	case strings.Contains(text, "Proxy Authentication Required"):
-		_, e.Hint = statusKind(http.StatusProxyAuthRequired)
-		e.Err = errors.New("the proxy asks for a password")
+		e.Err, e.Hint = &proxyAuthError{}, signInHint(nil)
 	case errors.As(err, &op):
 		e.Err, e.Hint = errors.New(scrub(op.Error())), "check the endpoint, the line and the firewall"
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 
@@ -62,7 +63,7 @@ func openS3(ctx context.Context, raw string, o Options) (Store, error) {
 			so.BaseEndpoint = &a.endpoint
 		}
 		// Servers other than AWS seldom have a DNS name per bucket.
-		so.UsePathStyle = so.BaseEndpoint != nil
+		so.UsePathStyle = so.BaseEndpoint != nil && a.style != "virtual" || a.style == "path"
 		if so.Region == "" && so.BaseEndpoint != nil {
 			so.Region = "us-east-1" // what such servers expect unless they were told otherwise
 		}
@@ -97,7 +98,8 @@ func httpClient(cfg aws.Config, o Options) *http.Client {
 // tune makes the transport fit many ranged GETs on connections of their own: HTTP/1.1, since one HTTP/2 connection is
 // one TCP window; no compression, since packs do not compress.
 func tune(t *http.Transport) {
-	t.Proxy = http.ProxyFromEnvironment
+	t.Proxy = Proxies(os.Getenv)
+	t.OnProxyConnectResponse = onConnect
 	t.DialContext = (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 15 * time.Second}).DialContext
 	t.TLSHandshakeTimeout = 20 * time.Second
 	t.ExpectContinueTimeout = time.Second

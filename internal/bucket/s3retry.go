@@ -95,6 +95,9 @@ func (r *retryer) IsErrorRetryable(err error) bool {
 	if errors.As(err, &e) {
 		return false // our own reader failed, not the store
 	}
+	if auth := (*proxyAuthError)(nil); errors.As(err, &auth) {
+		return false // a person has to sign in
+	}
 	switch classify(context.Background(), err).Kind {
 	case KindEndpoint:
 		return false // it stays wrong
