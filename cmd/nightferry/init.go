@@ -103,6 +103,9 @@ func (e *env) init(ctx context.Context, rawURL string, f *initFlags) error {
 		out.Files = append(out.Files, k.base+secretExt, k.base+publicExt)
 	}
 	id, err := repo.Init(ctx, store, repo.InitOptions{Key: key, Root: root.key, Release: release.key, Grace: grace, Now: e.now()})
+	if err == nil {
+		err = repo.Probe(ctx, store)
+	}
 	if err != nil {
 		if len(out.Files) > 0 {
 			e.warn("the key files in %s are kept, since the repository may exist", f.keys)

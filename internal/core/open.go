@@ -65,6 +65,9 @@ func Init(ctx context.Context, o InitOptions) (made *Made, err error) {
 	if err := mayControl(r, o.Release); err != nil {
 		return nil, err
 	}
+	if err := repo.Probe(ctx, store); err != nil {
+		return nil, err
+	}
 	dir, unlock, err := lockData(o.Data, true)
 	if err != nil {
 		return nil, err

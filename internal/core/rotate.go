@@ -45,9 +45,9 @@ func (f *Offline) MayRelease(ctx context.Context, o Options, file []byte) (err e
 }
 
 // CheckStore opens the repository in the store that o names, as the Core would,
-// with the credentials and keys of the vault.
+// with the credentials and keys of the vault, and returns what the store lacks.
 func (f *Offline) CheckStore(ctx context.Context, o Options) error {
-	return f.withRepo(ctx, o, func(*repo.Repo) error { return nil })
+	return f.withRepo(ctx, o, func(r *repo.Repo) error { return repo.Probe(ctx, r.Store()) })
 }
 
 func (f *Offline) withRepo(ctx context.Context, o Options, fn func(*repo.Repo) error) (err error) {

@@ -163,6 +163,15 @@ func Init(ctx context.Context, s bucket.Store, o InitOptions) (trust.RepoID, err
 	return f.Repo, putNew(ctx, s, rootKey, root)
 }
 
+// Probe returns what the store of a repository lacks that a repository needs, see
+// bucket.Probe.
+func Probe(ctx context.Context, s bucket.Store) error {
+	if err := bucket.Probe(ctx, s, formatKey); err != nil {
+		return fmt.Errorf("this store cannot hold a repository: %w", err)
+	}
+	return nil
+}
+
 func newFormat(id trust.RepoID, o InitOptions) (*Format, *seal.Keys, error) {
 	f := &Format{Format: 1, Repo: id, Chunker: o.Params, Grace: int64(o.Grace / time.Second)}
 	if o.Key == nil {

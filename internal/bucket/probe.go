@@ -1,0 +1,63 @@
+package bucket
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+)
+
+// Probe returns what a store lacks that two writers at once rely on, by an object of at least four bytes that is there:
+// conditional writes both ways, ranged reads, and a clock. It writes nothing but that object's own bytes, and these only
+// where the store ignores a condition. Errors are joined; each names its remedy.
+func Probe(ctx context.Context, s Store, key string) error {
+	body, info, err := s.Get(ctx, key, 0, -1)
+	if err != nil {
+		return err
+	}
+	b, err := io.ReadAll(body)
+	if err = errors.Join(err, body.Close()); err != nil {
+		return err
+	}
+	var lacks []error
+	lack := func(what string) {
+		lacks = append(lacks, &Error{Op: "probe", Key: key, Kind: KindOther, Err: errors.New(what), Hint: storeHint})
+	}
+	for _, c := range []struct {
+		cond Cond
+		what string
+	}{
+		{Cond{Absent: true}, "the store ignores If-None-Match: of two pushes at once both would publish"},
+		{Cond{ETag: `"00000000000000000000000000000000"`}, "the store ignores If-Match: of two pushes at once both would publish"},
+	} {
+		if _, err := s.Put(ctx, key, Bytes(b), c.cond); err == nil {
+			lack(c.what)
+		} else if !errors.Is(err, fs.ErrExist) {
+			lacks = append(lacks, err)
+		}
+	}
+	if err := probeRange(ctx, s, key, b); err != nil {
+		lacks = append(lacks, err)
+	}
+	if info.Date.IsZero() {
+		lack("the store does not tell the time (Date), which grace periods are measured with")
+	}
+	return errors.Join(lacks...)
+}
+
+func probeRange(ctx context.Context, s Store, key string, whole []byte) error {
+	body, info, err := s.Get(ctx, key, 1, 2)
+	if err != nil {
+		return err
+	}
+	got, err := io.ReadAll(body)
+	if err = errors.Join(err, body.Close()); err != nil {
+		return err
+	}
+	if !bytes.Equal(got, whole[1:3]) || info.Size != int64(len(whole)) {
+		return &Error{Op: "probe", Key: key, Kind: KindIntegrity, Err: fmt.Errorf("2 bytes from offset 1 of %d came as %d bytes of %d", len(whole), len(got), info.Size), Hint: storeHint}
+	}
+	return nil
+}
