@@ -3,6 +3,7 @@ package core
 import (
 	"errors"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -62,25 +63,53 @@ func (p *pageCache) Save(id digest.Digest, page []byte) error {
 	return f.Close()
 }
 
-// pageLife is how long a page stays that nobody fetched again.
-const pageLife = 60 * 24 * time.Hour
+const (
+	// pageLife is how long a page stays that no one fetched again.
+	pageLife = 60 * 24 * time.Hour
+	// maxPages bounds the pages in bytes: those of some ten thousand small
+	// releases, or of the newest large ones.
+	maxPages = 256 << 20
+)
 
-// prune removes old pages; they come back when they are needed.
+// keptPage is one page on the disk.
+type keptPage struct {
+	name  string
+	size  int64
+	saved time.Time
+}
+
+// prune removes pages that are old, or too many; they come back when they are needed.
 func (p *pageCache) prune(now time.Time) error {
 	dirs, err := p.core.state.ReadDir(pagesName)
 	if err != nil {
 		return nil // none yet
 	}
 	var errs []error
+	var all []keptPage
 	for _, d := range dirs {
 		files, err := p.core.state.ReadDir(pagesName + "/" + d.Name())
 		errs = append(errs, err)
 		for _, f := range files {
-			info, err := f.Info()
-			if err == nil && now.Sub(info.ModTime()) > pageLife {
-				errs = append(errs, p.core.state.Remove(pagesName+"/"+d.Name()+"/"+f.Name()))
+			if info, err := f.Info(); err == nil {
+				all = append(all, keptPage{pagesName + "/" + d.Name() + "/" + f.Name(), info.Size(), info.ModTime()})
 			}
 		}
 	}
+	for _, page := range stalePages(all, now, maxPages) {
+		errs = append(errs, p.core.state.Remove(page.name))
+	}
 	return errors.Join(errs...)
+}
+
+// stalePages returns the pages that exceed pageLife, and the oldest of the others
+// until these fit into most bytes.
+func stalePages(all []keptPage, now time.Time, most int64) []keptPage {
+	slices.SortFunc(all, func(a, b keptPage) int { return b.saved.Compare(a.saved) }) // newest first
+	total := int64(0)
+	for i, page := range all {
+		if total += page.size; total > most || now.Sub(page.saved) > pageLife {
+			return all[i:]
+		}
+	}
+	return nil
 }
