@@ -37,6 +37,7 @@ const (
 // between their look and their rename. The ETag is the SHA-256 of the content.
 type dirStore struct {
 	root  *durable.Root
+	clock *durable.Root // the same folder, unobserved: a file that only tells the time holds nothing to lose
 	turn  chan struct{} // holds one token: this process's turn at the lock file
 	dirs  sync.Map      // folders known to exist and to be synced
 	sweep sync.Once
@@ -55,7 +56,11 @@ func openDir(raw string, o Options) (Store, error) {
 		}
 		return nil, e
 	}
-	d := &dirStore{root: root, turn: make(chan struct{}, 1)}
+	clock, err := durable.Open(dir, durable.Options{})
+	if err != nil {
+		return nil, errors.Join(dirError("open", dir, err), root.Close())
+	}
+	d := &dirStore{root: root, clock: clock, turn: make(chan struct{}, 1)}
 	d.turn <- struct{}{}
 	return d, nil
 }
@@ -113,11 +118,11 @@ func (d *dirStore) date() time.Time {
 		return time.Time{}
 	}
 	temp := tempDir + "/" + crand.Text()
-	f, err := d.root.Create(temp, 0)
+	f, err := d.clock.Create(temp, 0)
 	if err != nil {
 		return time.Time{}
 	}
-	defer d.discard(temp)
+	defer func() { _ = d.clock.Remove(temp) }() // else removeStale gets it another day
 	fi, err := f.Stat()
 	if errors.Join(err, f.Close()) != nil {
 		return time.Time{}
@@ -240,7 +245,7 @@ func (d *dirStore) patiently(ctx context.Context, do func() error) error {
 }
 
 // Close lets go of the folder, which on Windows nobody can remove while it is open. The store must not be used again.
-func (d *dirStore) Close() error { return d.root.Close() }
+func (d *dirStore) Close() error { return errors.Join(d.root.Close(), d.clock.Close()) }
 
 // check reports whether cond holds of what is under key now.
 func (d *dirStore) check(key string, cond Cond) error {

@@ -66,9 +66,9 @@ func (p *pageCache) Save(id digest.Digest, page []byte) error {
 const (
 	// pageLife is how long a page stays that no one fetched again.
 	pageLife = 60 * 24 * time.Hour
-	// maxPages bounds the pages in bytes: those of some ten thousand small
+	// maxPageBytes bounds the pages in bytes: those of some ten thousand small
 	// releases, or of the newest large ones.
-	maxPages = 256 << 20
+	maxPageBytes = 256 << 20
 )
 
 // keptPage is one page on the disk.
@@ -95,7 +95,7 @@ func (p *pageCache) prune(now time.Time) error {
 			}
 		}
 	}
-	for _, page := range stalePages(all, now, maxPages) {
+	for _, page := range stalePages(all, now, maxPageBytes) {
 		errs = append(errs, p.core.state.Remove(page.name))
 	}
 	return errors.Join(errs...)
