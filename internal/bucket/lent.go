@@ -105,7 +105,7 @@ func (l *lent) get(ctx context.Context, key, rng, etag string) (*s3.GetObjectOut
 		}
 		expired = ""
 		if host, err := hostOf(raw); err != nil || host != l.host {
-			return nil, &Error{Op: "get", Key: key, Kind: KindDenied, Err: errForeign, Hint: "if the store has moved, enrol this site again"}
+			return nil, &Error{Op: "get", Key: key, Kind: KindDenied, Err: errForeign, Hint: "if the store has moved, enroll this site again"}
 		}
 		out, err := l.once(ctx, raw, key, rng, etag)
 		if err == nil {

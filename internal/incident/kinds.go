@@ -82,12 +82,12 @@ const (
 )
 
 var entries = []Entry{
-	{Kind: Forged, Expires: aDay, Cause: "a message on a site's own subject has a bad signature, or claims to be somebody else", Remedy: "find out who else has the site's bus credential; revoke the site and enrol it again"},
-	{Kind: Revoked, Expires: aDay, Cause: "a site without an identity, or one that the configuration does not name, sends messages", Remedy: "stop that agent, or enrol it again with a new token"},
+	{Kind: Forged, Expires: aDay, Cause: "a message on a site's own subject has a bad signature, or claims to be somebody else", Remedy: "find out who else has the site's bus credential; revoke the site and enroll it again"},
+	{Kind: Revoked, Expires: aDay, Cause: "a site without an identity, or one that the configuration does not name, sends messages", Remedy: "stop that agent, or enroll it again with a new token"},
 	{Kind: Protocol, Expires: aDay, Cause: "an agent uses a newer or an older protocol than this Core; both versions are named", Remedy: "upgrade the older side, which the text names: the Core first, then its agents"},
 	{Kind: Malformed, Expires: aDay, Cause: "a message, or something a site reported, does not parse", Remedy: "upgrade the agent; if it is new, report the fault"},
 	{Kind: Denied, Expires: anHour, Cause: "the bus refused a connection or a subject; over after an hour without another try", Remedy: "find out who that is: a revoked site, one whose place another server has taken, an expired credential, or somebody who tries; the text names the site, where a credential was shown"},
-	{Kind: TokenBad, Expires: aDay, Cause: "an enrolment token was used twice, too late, or was never given out; the text names the site that it was for", Remedy: "give a new token; if it was used twice, find out by whom"},
+	{Kind: TokenBad, Expires: aDay, Cause: "an enrollment token was used twice, too late, or was never given out; the text names the site that it was for", Remedy: "give a new token; if it was used twice, find out by whom"},
 	{Kind: BadAsk, Expires: aDay, Cause: "a site asked for objects that none of its releases needs", Remedy: "nothing was lent; look at that server"},
 	{Kind: BadProof, Object: Channel, Cause: "a site's statement is not about the release that the Core published, or not what the Core has measured in its own source; the text has both numbers", Remedy: "nothing was counted as verified; look at that server"},
 	{Kind: Clock, Cause: "a site's clock, or the Core's, is more than 2 minutes from the store's; from 15 on, nothing starts at the site. While the Core's differs, it removes nothing by age and signs no head again", Remedy: "set the clock of the machine that the text names, and see to its time service"},

@@ -31,11 +31,11 @@ var (
 	// ErrConflict: the ledger already holds something else under that name.
 	ErrConflict = errors.New("the ledger holds something else")
 	// ErrUnknownToken: no token has that id and secret.
-	ErrUnknownToken = errors.New("unknown enrolment token: ask for a new one")
+	ErrUnknownToken = errors.New("unknown enrollment token: ask for a new one")
 	// ErrUsedToken: the token was used before, by another key.
-	ErrUsedToken = errors.New("enrolment token was used before: ask for a new one, and find out who used it")
+	ErrUsedToken = errors.New("enrollment token was used before: ask for a new one, and find out who used it")
 	// ErrExpiredToken: the token is too old.
-	ErrExpiredToken = errors.New("enrolment token has expired: ask for a new one")
+	ErrExpiredToken = errors.New("enrollment token has expired: ask for a new one")
 	// ErrForeignRun: a site reports about a run of another site or channel.
 	ErrForeignRun = errors.New("the run belongs to another site or channel")
 )

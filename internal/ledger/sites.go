@@ -17,7 +17,7 @@ func scanToken(s scanner, t *Token) error {
 // the ledger; Used and UsedBy are ignored.
 func (l *Ledger) AddToken(ctx context.Context, t Token, hash [32]byte) (Token, error) {
 	t.Issued, t.Used, t.UsedBy = l.now().UTC().Truncate(time.Microsecond), time.Time{}, ""
-	err := l.update(ctx, fmt.Sprintf("keep enrolment token %s", t.ID), func(x *tx) error {
+	err := l.update(ctx, fmt.Sprintf("keep enrollment token %s", t.ID), func(x *tx) error {
 		n, err := x.count(`INSERT INTO tokens (id, hash, domain, site, issued, issued_by, expires) VALUES (?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT DO NOTHING`, t.ID, hash[:], t.Domain, t.Site, micros(t.Issued), t.IssuedBy, micros(t.Expires))
 		if err == nil && n == 0 {
@@ -35,7 +35,7 @@ func (l *Ledger) AddToken(ctx context.Context, t Token, hash [32]byte) (Token, e
 // a wrong secret too.
 func (l *Ledger) TakeToken(ctx context.Context, id string, hash [32]byte, public string) (t Token, err error) {
 	now := l.now()
-	err = l.update(ctx, fmt.Sprintf("take enrolment token %q", id), func(x *tx) error {
+	err = l.update(ctx, fmt.Sprintf("take enrollment token %q", id), func(x *tx) error {
 		var known []byte
 		if err := x.row("SELECT hash FROM tokens WHERE id = ?", id).Scan(&known); classify(err) == ErrNotFound {
 			return ErrUnknownToken
@@ -81,13 +81,13 @@ func (l *Ledger) EndTokens(ctx context.Context, domain, site string) (unused int
 
 // Tokens lists all tokens, the newest first.
 func (l *Ledger) Tokens(ctx context.Context) ([]Token, error) {
-	return many(ctx, l.read, "list enrolment tokens", scanToken, "SELECT "+tokenColumns+" FROM tokens ORDER BY issued DESC, id")
+	return many(ctx, l.read, "list enrollment tokens", scanToken, "SELECT "+tokenColumns+" FROM tokens ORDER BY issued DESC, id")
 }
 
 // Token returns a token that was issued, without its secret; ErrNotFound when
 // there is none.
 func (l *Ledger) Token(ctx context.Context, id string) (t Token, err error) {
-	return one(ctx, l.read, "read an enrolment token", scanToken, "SELECT "+tokenColumns+" FROM tokens WHERE id = ?", id)
+	return one(ctx, l.read, "read an enrollment token", scanToken, "SELECT "+tokenColumns+" FROM tokens WHERE id = ?", id)
 }
 
 const identityColumns = "domain, site, public, enrolled, jwt_expires, version, ended, why"

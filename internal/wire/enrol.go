@@ -56,15 +56,15 @@ func (t *Token) Text() (string, error) {
 func ParseToken(s string) (*Token, error) {
 	s = strings.TrimSpace(s)
 	if len(s) > MaxToken || !strings.HasPrefix(s, tokenPrefix) {
-		return nil, fmt.Errorf("enrol: %w: it begins with %q and is one line", ErrToken, tokenPrefix)
+		return nil, fmt.Errorf("enroll: %w: it begins with %q and is one line", ErrToken, tokenPrefix)
 	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(s[len(tokenPrefix):])
 	if err != nil {
-		return nil, fmt.Errorf("enrol: %w: copy it again, to its end", ErrToken)
+		return nil, fmt.Errorf("enroll: %w: copy it again, to its end", ErrToken)
 	}
 	body, err := frame.CutSum(tokenKind, Version, b)
 	if newer := (*frame.NewerError)(nil); errors.As(err, &newer) {
-		return nil, fmt.Errorf("enrol: %w", err)
+		return nil, fmt.Errorf("enroll: %w", err)
 	}
 	var t Token
 	if err == nil {
@@ -74,7 +74,7 @@ func ParseToken(s string) (*Token, error) {
 		err = t.validate()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("enrol: %w: copy it again, to its end", ErrToken)
+		return nil, fmt.Errorf("enroll: %w: copy it again, to its end", ErrToken)
 	}
 	return &t, nil
 }
