@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"nightferry/internal/agent"
 	"nightferry/internal/collect"
 	"nightferry/internal/core"
 	"nightferry/internal/durable"
@@ -64,7 +65,7 @@ func TestPain15_LostObjectIsNoticed(t *testing.T) {
 			}
 			w.publish("package") // the source has not changed
 			w.untilOver(string(core.BucketBad))
-			w.joined("tokyo", nil)
+			w.joined("tokyo", func(o *agent.Options) { o.Now = w.right })
 			w.untilCurrent(1, "tokyo")
 		})
 	}
