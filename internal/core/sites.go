@@ -16,6 +16,7 @@ import (
 
 // site is what the Core knows of one site while it runs.
 type site struct {
+	inbox    *inbox
 	mu       sync.Mutex
 	identity *ledger.Identity // nil: it has none
 	key      trust.Public     // of identity
@@ -71,7 +72,7 @@ func (s *sites) get(a wire.Address) *site {
 		if s.all == nil {
 			s.all = map[wire.Address]*site{}
 		}
-		x = &site{progress: map[string]progress{}, audit: map[string]time.Time{}, asking: make(chan struct{}, siteAsks)}
+		x = &site{inbox: newInbox(), progress: map[string]progress{}, audit: map[string]time.Time{}, asking: make(chan struct{}, siteAsks)}
 		s.all[a] = x
 	}
 	return x

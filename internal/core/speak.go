@@ -7,9 +7,11 @@ import (
 	"hash/fnv"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 
 	"nightferry/internal/bus"
 	"nightferry/internal/frame"
@@ -26,6 +28,7 @@ type message struct {
 	from wire.Address
 	verb string
 	data []byte
+	by   *site // whose inbox it left; the shared one's for who is no site
 }
 
 // receive takes a message from the bus, and never waits. Who said it stands in the subject, which
@@ -35,14 +38,50 @@ func (c *Core) receive(subject string, data []byte) {
 	if err != nil {
 		return // the bus has no such permission to give; nobody to answer to
 	}
+	x := c.fleet.find(a)
+	if x == nil { // senders that are no sites share one budget
+		x = c.fleet.get(wire.Address{})
+	}
+	if !x.inbox.admit() {
+		c.count.refusal("overrun")
+		return
+	}
 	h := fnv.New32a()
 	h.Write([]byte(a.String()))
 	select {
-	case c.work[h.Sum32()%shards] <- message{a, verb, data}:
-	default: // what is lost is said again; the sites of the other queues must be heard
+	case c.work[h.Sum32()%shards] <- message{a, verb, data, x}:
+	default: // lost messages are sent again; the sites of the other queues must not wait
+		x.inbox.done()
 		c.count.refusal("overrun")
 	}
 }
+
+// What one site may send: so many messages a second, in bursts, and so many
+// that wait in the queue that it shares with others.
+const (
+	siteRate    = 100
+	siteBurst   = 400
+	siteWaiting = 32
+)
+
+// inbox counts one site's messages.
+type inbox struct {
+	rate    *rate.Limiter
+	waiting atomic.Int32
+}
+
+func newInbox() *inbox { return &inbox{rate: rate.NewLimiter(siteRate, siteBurst)} }
+
+// admit reports whether one more message is accepted; done must follow.
+func (i *inbox) admit() bool {
+	if i.waiting.Add(1) <= siteWaiting && i.rate.Allow() {
+		return true
+	}
+	i.done()
+	return false
+}
+
+func (i *inbox) done() { i.waiting.Add(-1) }
 
 func (c *Core) serve(ctx context.Context, in <-chan message) error {
 	for {
@@ -52,6 +91,7 @@ func (c *Core) serve(ctx context.Context, in <-chan message) error {
 		case m := <-in:
 			c.count.message(m.verb)
 			c.guard(m, func() { c.hear(ctx, m) })
+			m.by.inbox.done()
 		}
 	}
 }
