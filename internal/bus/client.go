@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -188,6 +189,9 @@ func (c *Client) options(life context.Context, o *ClientOptions) (*nats.Options,
 	}
 	n.UserJWT = o.JWT
 	n.SignatureCB = func(nonce []byte) ([]byte, error) {
+		if !isNonce(nonce) {
+			return nil, errors.New("sign the server's nonce: it is none: the server may want another text signed")
+		}
 		kp, err := nkeys.FromSeed(o.Seed)
 		if err != nil {
 			return nil, fmt.Errorf("sign the server's nonce: %w", err)
@@ -195,6 +199,15 @@ func (c *Client) options(life context.Context, o *ClientOptions) (*nats.Options,
 		return kp.Sign(nonce)
 	}
 	return &n, nil
+}
+
+// isNonce accepts what a NATS server sends, a few characters of base64. The same
+// key signs messages: their signed form is binary, so that no server gets a
+// signature that is good for one.
+func isNonce(b []byte) bool {
+	return len(b) > 0 && len(b) <= 64 && !bytes.ContainsFunc(b, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("-_+/=", r)
+	})
 }
 
 // events makes events of the library's callbacks.

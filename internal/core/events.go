@@ -215,7 +215,7 @@ func (c *Core) Health(ctx context.Context) Health {
 	}
 	if _, err := c.ledger.Revision(ctx); err != nil {
 		h.Live, h.Ready = false, false
-		h.Reasons = append(h.Reasons, err.Error())
+		h.Reasons = append(h.Reasons, "the ledger cannot be read") // why is for the log: anybody may ask, and the cause names paths
 	}
 	if c.alarms.has(Store, "", wire.Address{}) {
 		h.Reasons = append(h.Reasons, "the store does not answer")
