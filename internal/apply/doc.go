@@ -1,18 +1,24 @@
 // Package apply makes a folder exactly one release: it is the verb pull, usable
 // with no Core.
 //
-// [Run] reads from top to bottom: roll a journal forward, open the repository,
-// compare the folder with the catalogue of what was applied; if they differ,
-// plan, check that it can be done, stage every new file beside the target,
-// prove each against the release, and only then commit in one burst of renames
-// and deletes. Until the journal is written the target is untouched; after it,
-// whoever dies rolls forward. Every file that anybody can see is whole: the old
-// one or the new one.
+// [Run] opens the repository and obeys its halt orders, finishes a commit that was
+// interrupted, and compares the folder with the catalogue of what was applied. If
+// they differ, it plans, checks that the plan can be carried out, stages every new
+// file beside the target, proves each against the release, and only then commits
+// all changes in one go; package commit does that. Until the journal is written the
+// target is untouched; after it, the next run rolls forward. Every visible file is
+// whole: the old one or the new one.
 //
-// What it keeps lies in the target's own folder .nightferry: memory.json (what
-// was seen of the repository, so that nothing older is accepted), catalogue
-// (what was applied, with each file's stat), catalogue.next and journal (a
-// commit under way), journal.moved (its first half is done), stage (files being
-// made; in out, for each commit apart, what it has moved out of the way), pages
-// (manifest pages, a cache), checks.json (what checks have found), lock.
+// Its state is in the target's own folder .nightferry:
+//
+//	memory.json          what was seen of the repository, so that nothing older is accepted
+//	traits.json          what the target's file system keeps
+//	catalogue            what was applied, with each file's stat
+//	catalogue.before     the catalogue before it, in case it is lost
+//	checks.json          what checks have found, and which release was applied
+//	journal, journal.moved, catalogue.next   a commit under way
+//	stage                files being made; in out, what each commit has moved out of the way
+//	aside                what a commit had moved out of the way whose journal was lost
+//	pages                manifest pages, a cache
+//	lock
 package apply

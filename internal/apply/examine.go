@@ -80,11 +80,18 @@ func (s *site) examine(ctx context.Context, changes []change) error {
 func (s *site) read(ctx context.Context, changes []change, unknown []int32) error {
 	return each(ctx, unknown, func(ctx context.Context, i int32, buf []byte) error {
 		c := &changes[i]
-		var limit func(context.Context, int) error
-		if c.restated {
-			limit = s.o.Limit
+		var limit func(int) error
+		var ended error
+		if c.restated && s.o.Limit != nil {
+			limit = func(n int) error {
+				ended = s.o.Limit(ctx, n)
+				return ended
+			}
 		}
 		sum, err := s.hash(ctx, c.path, c.disk().Size, limit, buf)
+		if ended != nil {
+			return ended
+		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -141,7 +148,7 @@ func (s *site) whose(c *change, sum digest.Digest, err error) {
 
 // hash returns the SHA-256 of a file of size bytes, as fast as limit lets it. A file that does not have
 // that size, or changes it while it is read, is an error.
-func (s *site) hash(ctx context.Context, name string, size int64, limit func(context.Context, int) error, buf []byte) (digest.Digest, error) {
+func (s *site) hash(ctx context.Context, name string, size int64, limit func(n int) error, buf []byte) (digest.Digest, error) {
 	f, err := s.root.Open(name)
 	if err != nil {
 		return digest.Digest{}, err
@@ -156,7 +163,7 @@ func (s *site) hash(ctx context.Context, name string, size int64, limit func(con
 	}
 	r := io.LimitReader(f, size+1)
 	if limit != nil {
-		r = &limited{r: r, limit: func(n int) error { return limit(ctx, n) }}
+		r = &limited{r: r, limit: limit}
 	}
 	return hashReader(ctx, r, size, buf)
 }

@@ -22,6 +22,7 @@ type fileSystem struct {
 	name  string
 	make  []string // makes it in a file; empty: there is nothing to make
 	mount []string // mounts that file; empty: the folder is used as it is
+	block bool     // the file must be a block device
 }
 
 func fileSystems() []fileSystem {
@@ -32,7 +33,7 @@ func fileSystems() []fileSystem {
 		{name: "ext4 of seconds", make: []string{"mkfs.ext4", "-q", "-I", "128"}, mount: []string{"mount", "-o", "loop"}},
 		{name: "ntfs-3g", make: []string{"mkfs.ntfs", "-q", "-F"}, mount: []string{"ntfs-3g"}},
 		{name: "vfat", make: []string{"mkfs.vfat"}, mount: []string{"mount", "-t", "vfat", "-o", "loop,umask=000"}},
-		{name: "exfat", make: []string{"mkfs.exfat", "-q"}, mount: []string{"mount.exfat-fuse", "-o", "umask=000,allow_other"}},
+		{name: "exfat", make: []string{"mkfs.exfat"}, mount: []string{"mount.exfat-fuse", "-o", "umask=000,allow_other"}, block: true},
 	}
 }
 
@@ -48,17 +49,23 @@ func (f *fileSystem) lend(t *testing.T, dir string) {
 		t.Skip("only root may mount a file system")
 	}
 	source := "none"
-	run := func(args ...string) {
+	run := func(args ...string) string {
 		t.Helper()
-		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+		out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
+		if err != nil {
 			t.Skipf("%s cannot be mounted on this machine: %v: %s", f.name, err, out)
 		}
+		return strings.TrimSpace(string(out))
 	}
 	if len(f.make) > 0 {
 		source = filepath.Join(t.TempDir(), "volume")
 		try(t, os.WriteFile(source, nil, 0o600))
 		try(t, os.Truncate(source, 64<<20))
 		run(append(f.make, source)...)
+	}
+	if f.block {
+		source = run("losetup", "--find", "--show", source)
+		t.Cleanup(func() { try(t, exec.Command("losetup", "--detach", source).Run()) })
 	}
 	run(append(f.mount, source, dir)...)
 	t.Cleanup(func() {

@@ -85,7 +85,8 @@ func (r *Root) WriteStream(name string, perm fs.FileMode, fill func(io.Writer) e
 		return err
 	}
 	if perm&0o200 == 0 || !umaskFree {
-		if err := r.Chmod(temp, perm); err != nil {
+		// A file system that refuses modes has none: a share, exFAT.
+		if err := r.Chmod(temp, perm); err != nil && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, errors.ErrUnsupported) {
 			return err
 		}
 	}
