@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"nightferry/internal/core"
+	"nightferry/internal/halt"
 )
 
 // The part halt: how much moves, how fast, and how long it is watched.
@@ -100,7 +101,7 @@ func (b *bench) haltPart(ctx context.Context) (err error) {
 		return err
 	}
 	b.log.Info("halted", "last", res.All.Last, "after", res.All.After, "proven", res.All.Proven, "proof", res.All.Proof, "rate", int64(res.All.Rate))
-	if err := tool(ctx, c.dir, c.env, filepath.Join(c.bin, "nightferry"), "resume", fmt.Sprint(order), "--config", filepath.Join(c.dir, "nightferry.yaml")); err != nil {
+	if err := tool(ctx, c.dir, c.env, filepath.Join(c.bin, "nightferry"), "resume", order.String(), "--config", filepath.Join(c.dir, "nightferry.yaml")); err != nil {
 		return err
 	}
 	if err := rest(ctx, haltSpread); err != nil {
@@ -167,7 +168,7 @@ func (r *contentRelay) rate(ctx context.Context, d time.Duration) (float64, erro
 }
 
 // stopFleet gives the order as a person does, and watches what still passes.
-func (b *bench) stopFleet(ctx context.Context, c *fleetCore, store *contentRelay, bound time.Duration, res *stopResult) (order uint64, err error) {
+func (b *bench) stopFleet(ctx context.Context, c *fleetCore, store *contentRelay, bound time.Duration, res *stopResult) (order halt.ID, err error) {
 	began := time.Now()
 	store.bound.Store(began.Add(bound).UnixNano())
 	defer store.bound.Store(0)
@@ -180,11 +181,11 @@ func (b *bench) stopFleet(ctx context.Context, c *fleetCore, store *contentRelay
 	err = rest(ctx, bound)
 	atBound := store.bytes.Load()
 	if err = errors.Join(err, <-done); err != nil {
-		return 0, err
+		return order, err
 	}
 	watch := time.Now()
 	if err := rest(ctx, haltWatch); err != nil {
-		return 0, err
+		return order, err
 	}
 	res.Watched = time.Since(watch)
 	res.After = store.bytes.Load() - atBound
@@ -196,10 +197,10 @@ func (b *bench) stopFleet(ctx context.Context, c *fleetCore, store *contentRelay
 	}
 	var list []core.HaltView
 	if err := c.client.Call(ctx, "GET", "/v1/halts", url.Values{}, nil, &list); err != nil {
-		return 0, err
+		return order, err
 	}
 	for _, v := range list {
-		order = max(order, v.Order)
+		order = v.Order // the only one
 		for _, s := range v.Sites {
 			if !s.Stopped.IsZero() {
 				res.Proven++

@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -306,12 +305,12 @@ func (n *night) halt(ctx context.Context) error {
 	took := last.Sub(ordered)
 	n.say("the last byte left the store %.2f s after Enter; then 0 B/s", took.Seconds())
 	n.holds(took <= time.Second, "a halt stops all within a second", "%.1f MB/s; last byte after %.2f s", speed, took.Seconds())
-	var given struct{ Orders []uint64 }
+	var given struct{ Orders []string }
 	line, _, _ := strings.Cut(answer, "\n")
 	if err := json.Unmarshal([]byte(line), &given); err != nil || len(given.Orders) != 1 {
 		return fmt.Errorf("the answer to halt is %q: %w", line, err)
 	}
-	order := strconv.FormatUint(given.Orders[0], 10)
+	order := given.Orders[0]
 	n.f.d.command("resume %s", order)
 	if _, err := n.f.tools.ask(ctx, "", n.f.tools.core, "resume", order); err != nil {
 		return err

@@ -4,12 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -114,6 +116,13 @@ func (a *asker) get(ctx context.Context, path string, query url.Values, out any)
 
 func (a *asker) post(ctx context.Context, path string, in, out any) error {
 	return a.named(a.Call(ctx, http.MethodPost, path, nil, in, out))
+}
+
+// within is a call with a shorter deadline than the client's own.
+func (a *asker) within(ctx context.Context, limit time.Duration, method, path string, query url.Values, in, out any) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%w within %s", api.ErrSilent, limit))
+	defer cancel()
+	return a.named(a.Call(ctx, method, path, query, in, out))
 }
 
 func (a *asker) stream(ctx context.Context, method, path string, query url.Values, in any, fn func(json.RawMessage) error) error {

@@ -285,7 +285,7 @@ func told(err error) *api.Error {
 	t := &api.Error{Code: "failed", Message: text, Fix: remedy, Paths: pathsOf(err)}
 	var halted *halt.Error
 	if remedy == "" && errors.As(err, &halted) {
-		t.Fix = fmt.Sprintf("nightferry halt status tells more; nightferry resume %d lifts it", halted.Order.ID)
+		t.Fix = fmt.Sprintf("nightferry halt status tells more; nightferry resume %s lifts it", halted.Order.ID.Short())
 	}
 	code := codeOf(err)
 	for _, x := range exits() {

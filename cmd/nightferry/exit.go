@@ -128,7 +128,7 @@ func (e *refusedError) Remedy() string { return e.remedy }
 // isUsage also takes what bucket.Open makes of a URL that names no store.
 func isUsage(err error) bool {
 	var e *bucket.Error
-	return as[*usageError](err) || as[*manifest.NameError](err) || errors.As(err, &e) && e.Op == "open" && e.Kind == bucket.KindOther
+	return as[*usageError](err) || errors.Is(err, halt.ErrAmbiguous) || as[*manifest.NameError](err) || errors.As(err, &e) && e.Op == "open" && e.Kind == bucket.KindOther
 }
 
 func isRefused(err error) bool {

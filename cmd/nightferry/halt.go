@@ -73,8 +73,8 @@ func newHalt(e *env) *cobra.Command {
 			if reason == "" {
 				reason = "no reason given"
 			}
-			return e.changeHalts(ctx, args[0], &f, key, func(o *halt.Orders, epoch uint64, _ bool) error {
-				o.Active = append(o.Active, halt.Order{ID: epoch, Scope: kind, Value: value, Reason: reason, By: username(), At: e.now().Unix()})
+			return e.changeHalts(ctx, args[0], &f, key, func(o *halt.Orders, _ bool) error {
+				o.Add(halt.Order{ID: halt.NewID(), Scope: kind, Value: value, Reason: reason, By: username(), At: e.now().Unix()})
 				return nil
 			})
 		},
@@ -93,13 +93,13 @@ func newResume(e *env) *cobra.Command {
 	var core coreFlags
 	var scope scopeFlags
 	var keyFile string
-	var id uint64
+	var id string
 	cmd := e.command(verb{
 		use:   "resume [flags] [ORDER | STORE]",
 		short: "Lift orders to stop",
-		long: "Lifts the order with the number ORDER, or those that were given for exactly the scope named, through the Core, or with STORE in the store. What was stopped then goes on where it stopped; the sites of a fleet not all at once. " +
+		long: "Lifts the order whose id begins with ORDER, or the orders that were given for exactly the scope named, through the Core, or with STORE in the store. --all lifts every order. What was stopped then continues where it stopped; the sites of a fleet not all at once. " +
 			"With STORE it also puts right a halt object that is gone, damaged, put back or signed by a key that does not count, whether it has such an order or not: it is written anew, without the orders that only it held.",
-		example: "nightferry resume 12\nnightferry resume --region ap\nnightferry resume --order 12 file:///srv/store",
+		example: "nightferry resume 3f9a1c02\nnightferry resume --region ap\nnightferry resume --order 3f9a1c02 file:///srv/store",
 		max:     1,
 		run: func(ctx context.Context, args []string) error {
 			id, args, err := orderOf(id, args)
@@ -107,7 +107,7 @@ func newResume(e *env) *cobra.Command {
 				return err
 			}
 			var kind, value string
-			if id == 0 {
+			if id == "" {
 				if kind, value, err = scope.scope("resume"); err != nil {
 					return err
 				}
@@ -119,15 +119,13 @@ func newResume(e *env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return e.changeHalts(ctx, args[0], &f, key, func(o *halt.Orders, _ uint64, lost bool) error {
-				before := len(o.Active)
-				o.Active = slices.DeleteFunc(o.Active, func(a halt.Order) bool {
-					return id != 0 && a.ID == id || id == 0 && a.Scope == kind && a.Value == value
-				})
-				if len(o.Active) == before && !lost {
-					return &absentError{"no such order is active", "nightferry halt status STORE lists those that are"}
+			return e.changeHalts(ctx, args[0], &f, key, func(o *halt.Orders, lost bool) error {
+				lift, err := chosen(o, id, kind, value)
+				if err == nil && len(lift) == 0 && !lost {
+					err = &absentError{"no such order is active", "nightferry halt status STORE lists those that are"}
 				}
-				return nil
+				o.Active = slices.DeleteFunc(o.Active, func(a halt.Order) bool { return slices.Contains(lift, a) })
+				return err
 			})
 		},
 	})
@@ -135,7 +133,7 @@ func newResume(e *env) *cobra.Command {
 	core.add(cmd)
 	scope.add(cmd)
 	addReleaseKey(cmd, &keyFile)
-	cmd.Flags().Uint64Var(&id, "order", 0, "lift the order with this `NUMBER`")
+	cmd.Flags().StringVar(&id, "order", "", "lift the order whose id begins with `ID`")
 	return cmd
 }
 
@@ -146,7 +144,7 @@ func newHaltStatus(e *env) *cobra.Command {
 	cmd := e.command(verb{
 		use:     "status [flags] [STORE]",
 		short:   "List the orders to stop, and who obeys them",
-		long:    "Lists the active orders: number, scope, who gave it and when, and why; and for each site when it stopped, how much still came after the order had reached it, and which sites have not confirmed. With STORE it lists what the store holds, which no site has a word in.",
+		long:    "Lists the active orders: id, scope, who gave it and when, and why; and for each site when it stopped, how much still came after the order had reached it, and which sites have not confirmed. With STORE it lists what the store holds, which no site has a word in.",
 		example: "nightferry halt status\nnightferry halt status --lifted\nnightferry halt status file:///srv/store",
 		max:     1,
 		run: func(ctx context.Context, args []string) (err error) {
@@ -177,7 +175,7 @@ func newHaltStatus(e *env) *cobra.Command {
 
 // changeHalts changes the orders in the store; change is told whether those that
 // were in force were lost there.
-func (e *env) changeHalts(ctx context.Context, rawURL string, f *storeFlags, key ed25519.PrivateKey, change func(o *halt.Orders, epoch uint64, lost bool) error) (err error) {
+func (e *env) changeHalts(ctx context.Context, rawURL string, f *storeFlags, key ed25519.PrivateKey, change func(o *halt.Orders, lost bool) error) (err error) {
 	s, err := e.open(ctx, rawURL, f)
 	if err != nil {
 		return err
@@ -203,13 +201,13 @@ func (e *env) changeHalts(ctx context.Context, rawURL string, f *storeFlags, key
 }
 
 // putHalt is PutHalt that says so where it cannot know all that was ordered.
-func (s *session) putHalt(ctx context.Context, key ed25519.PrivateKey, change func(o *halt.Orders, epoch uint64, lost bool) error) error {
+func (s *session) putHalt(ctx context.Context, key ed25519.PrivateKey, change func(o *halt.Orders, lost bool) error) error {
 	_, _, _, was := s.Halts(ctx)
 	lost := repo.OrdersLost(was)
 	if was != nil && !lost {
 		return was
 	}
-	if _, err := s.PutHalt(ctx, key, func(o *halt.Orders, epoch uint64) error { return change(o, epoch, lost) }); err != nil {
+	if _, err := s.PutHalt(ctx, key, func(o *halt.Orders) error { return change(o, lost) }); err != nil {
 		return err
 	}
 	if lost {
@@ -235,8 +233,21 @@ func (e *env) showHalts(o *halt.Orders, epoch uint64) {
 		if a.Value != "" {
 			what += " " + shown(a.Value)
 		}
-		e.print("order %d: stop %s, by %s at %s: %s", a.ID, what, shown(a.By), stamp(time.Unix(a.At, 0)), shown(a.Reason))
+		e.print("order %s: stop %s, by %s at %s: %s", a.ID.Short(), what, shown(a.By), stamp(time.Unix(a.At, 0)), shown(a.Reason))
 	}
+}
+
+// chosen returns the orders that a resume names: one by the beginning of its
+// ID, else those of a scope.
+func chosen(o *halt.Orders, id, scope, value string) ([]halt.Order, error) {
+	if id == "" {
+		return o.Given(scope, value), nil
+	}
+	found, err := o.Match(id)
+	if found == nil {
+		return nil, err
+	}
+	return []halt.Order{*found}, nil
 }
 
 // username is who gives an order, as this host knows them.

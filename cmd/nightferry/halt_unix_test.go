@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -56,12 +57,12 @@ func TestHaltCommands(t *testing.T) {
 		_, rest, _ := strings.Cut(out, "nightferry resume ")
 		order, _, _ := strings.Cut(rest, "\n")
 		orders = append(orders, order)
-		contains(t, out, fmt.Sprintf(`order %s is given to %d site`, order, sites), `berlin +HAS NOT CONFIRMED +away`, fmt.Sprintf(`0 of %d`, sites))
+		contains(t, out, fmt.Sprintf(`order %s is given to %d site`, order, sites), `berlin +NOT ENROLLED`, fmt.Sprintf(`0 of %d`, sites))
 		if i == 0 {
 			contains(t, out, "no reason given")
 		}
 	}
-	contains(t, x.table("halt", "status"), `order \d+: stop all\n`, `stop region emea\n`, `stop domain corp\n`, `stop site berlin\n`, `stop channel package\n`, `the package of tonight`)
+	contains(t, x.table("halt", "status"), `order [0-9a-f]{8}: stop all\n`, `stop region emea\n`, `stop domain corp\n`, `stop site berlin\n`, `stop channel package\n`, `the package of tonight`)
 	lines := x.lines("halt", "status")
 	if len(lines) != 5 {
 		t.Fatalf("%d lines for 5 orders", len(lines))
@@ -74,13 +75,13 @@ func TestHaltCommands(t *testing.T) {
 		}
 	}
 	contains(t, x.must("halt", "status", x.store), `stop all`, `stop region emea`, `stop channel package`) // the bucket has them
-	contains(t, x.fails(8, "publish", "package"), `remedy: nightferry halt status tells more; nightferry resume \d+ lifts it`)
+	contains(t, x.fails(8, "publish", "package"), `remedy: nightferry halt status tells more; nightferry resume [0-9a-f]{8} lifts it`)
 	x.fails(8, "pull", x.store, "package", "target")
 	x.fails(8, "gc", x.store)
 
 	x.fails(2, "resume")
-	x.fails(14, "resume", "999")
-	x.fails(2, "resume", "0")
+	x.fails(14, "resume", "99999999")
+	x.fails(2, "resume", "--order", "9")
 	for _, o := range orders[:4] {
 		contains(t, x.must("resume", o), "order "+o+" is lifted")
 	}
@@ -151,6 +152,25 @@ func TestPain14_CoreKilledBeforeTheBucketHasIt(t *testing.T) {
 		}
 	}
 	x.stop()
+}
+
+// TestHaltOfACoreThatHangs: the Core's process is stopped with its socket open,
+// and then it is gone. halt gives up in time and names the two ways that work;
+// what was given up is not carried out when the Core wakes.
+func TestHaltOfACoreThatHangs(t *testing.T) {
+	x := haltBox(t, s3test.S3(t))
+	x.start()
+	if err := x.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	out := x.fails(6, "halt", "--all")
+	if err := x.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	contains(t, out, "does not answer within 10s", "nothing was ordered", "nightferry halt --all STORE", "nightferry-agent halt")
+	contains(t, x.must("halt", "status"), "no order to stop is active")
+	x.stop()
+	contains(t, x.fails(6, "halt", "--all"), "is not running", "nightferry halt --all STORE", "nightferry-agent halt")
 }
 
 // TestHaltWithoutTheStoreSaysSo: the sites are told, and whoever orders it

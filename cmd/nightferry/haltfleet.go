@@ -5,9 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -16,13 +16,40 @@ import (
 	"nightferry/internal/halt"
 )
 
-// haltPatience is how long halt waits for sites to confirm, before it tells
-// which have not.
-const haltPatience = 3 * time.Second
+const (
+	// haltPatience is how long halt waits, from its start on, for sites to confirm
+	// and for the store, before it shows which have not.
+	haltPatience = time.Second
+	// haltLimit bounds a call of the kill switch. A halt that comes to its turn
+	// later is not carried out.
+	haltLimit = 10 * time.Second
+)
+
+// unheardError is a kill switch that the Core does not carry out: it is not
+// running, or it hangs.
+type unheardError struct{ error }
+
+func (e unheardError) Error() string {
+	return e.error.Error() + ": nothing was ordered, and this Core will not carry it out later"
+}
+
+func (e unheardError) Unwrap() error { return e.error }
+
+// Remedy names the two ways that work without the Core.
+func (e unheardError) Remedy() string {
+	return "nightferry halt --all STORE orders it in the store, which sites read within 25 s while they move content; nightferry-agent halt, on a site, stops that site at once"
+}
+
+func haltWays(err error) error {
+	if errors.Is(err, api.ErrDown) || errors.Is(err, api.ErrSilent) {
+		return unheardError{err}
+	}
+	return err
+}
 
 // resumeRequest lifts one order, or those of a scope.
 type resumeRequest struct {
-	Order uint64 `json:"order,omitempty"`
+	Order string `json:"order,omitempty"` // the beginning of its id
 	Scope string `json:"scope,omitempty"`
 	Value string `json:"value,omitempty"`
 }
@@ -47,19 +74,21 @@ func (d *daemon) resume(ctx context.Context, c *api.Call) (any, error) {
 	return done, err
 }
 
-// orderOf takes an argument that is a number as an order's.
-func orderOf(id uint64, args []string) (uint64, []string, error) {
-	if len(args) == 0 {
-		return id, args, nil
+// orderOf takes an argument that is the beginning of an id as an order's. A
+// store is a URL or a path, and a path of hexadecimal digits alone needs a ./
+// before it.
+func orderOf(id string, args []string) (string, []string, error) {
+	named := id != ""
+	if len(args) > 0 && halt.IsPrefix(args[0]) {
+		if named {
+			return "", nil, usage("resume", "name one order")
+		}
+		return args[0], nil, nil
 	}
-	n, err := strconv.ParseUint(args[0], 10, 64)
-	if err != nil {
-		return id, args, nil
+	if named && !halt.IsPrefix(id) {
+		return "", nil, usage("resume", "--order %q: want the first %d or more hexadecimal digits of an order's id", id, halt.MinPrefix)
 	}
-	if id != 0 || n == 0 {
-		return 0, nil, usage("resume", "name one order, numbered from 1")
-	}
-	return n, nil, nil
+	return id, args, nil
 }
 
 // haltFleet orders, and waits a little for the proof.
@@ -69,23 +98,25 @@ func (e *env) haltFleet(ctx context.Context, f *coreFlags, scope, value, reason 
 		return err
 	}
 	defer a.Close()
+	began := e.now()
 	var done core.HaltChange
-	if err := a.post(ctx, "/v1/halt", core.HaltRequest{Scope: scope, Value: value, Reason: reason}, &done); err != nil {
-		return err
+	r := core.HaltRequest{Scope: scope, Value: value, Reason: reason, Until: began.Add(haltLimit)}
+	if err := a.within(ctx, haltLimit, http.MethodPost, "/v1/halt", nil, r, &done); err != nil {
+		return haltWays(err)
 	}
 	e.changedHalts("halted", &done)
 	if len(done.Orders) != 1 {
 		return fmt.Errorf("halt: the Core answers with %d orders: is it of another version?", len(done.Orders))
 	}
 	order := done.Orders[0]
-	e.summary("order %d is given to %s; lift it with: nightferry resume %d", order, count(int64(done.Sites), "site"), order)
-	end := time.NewTimer(haltPatience)
+	e.summary("order %s is given to %s; lift it with: nightferry resume %s", order.Short(), count(int64(done.Sites), "site"), order.Short())
+	end := time.NewTimer(max(0, haltPatience-e.now().Sub(began)))
 	defer end.Stop()
-	tick := time.NewTicker(100 * time.Millisecond)
+	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		var list []core.HaltView
-		if err := a.get(ctx, "/v1/halts", nil, &list); err != nil {
+		if err := a.within(ctx, haltLimit, http.MethodGet, "/v1/halts", nil, nil, &list); err != nil {
 			return err
 		}
 		list = slices.DeleteFunc(list, func(v core.HaltView) bool { return v.Order != order })
@@ -115,12 +146,12 @@ func (e *env) resumeFleet(ctx context.Context, f *coreFlags, r resumeRequest) er
 	}
 	defer a.Close()
 	var done core.HaltChange
-	if err := a.post(ctx, "/v1/resume", r, &done); err != nil {
+	if err := a.within(ctx, haltLimit, http.MethodPost, "/v1/resume", nil, r, &done); err != nil {
 		return err
 	}
 	e.changedHalts("resumed", &done)
 	for _, id := range done.Orders {
-		e.summary("order %d is lifted", id)
+		e.summary("order %s is lifted", id.Short())
 	}
 	return nil
 }
@@ -143,13 +174,20 @@ func (e *env) haltStatus(ctx context.Context, f *coreFlags, all bool) error {
 		q.Set("all", "true")
 	}
 	var list []core.HaltView
-	if err := a.get(ctx, "/v1/halts", q, &list); err != nil {
+	if err := a.within(ctx, haltLimit, http.MethodGet, "/v1/halts", q, nil, &list); err != nil {
 		return err
 	}
 	if len(list) == 0 && !e.json {
 		e.print("no order to stop is active")
 	}
 	e.showHaltViews(list)
+	var s core.Status
+	if err := a.within(ctx, haltLimit, http.MethodGet, "/v1/status", nil, nil, &s); err != nil {
+		return err
+	}
+	if s.Unread != "" {
+		e.warn("not known: what was ordered in the store%s: %s", since(s.StoreRead), said(s.Unread))
+	}
 	return nil
 }
 
@@ -165,10 +203,10 @@ func (e *env) showHaltViews(list []core.HaltView) {
 		if v.Scope != halt.All {
 			what += " " + shown(v.Value)
 		}
-		if v.Order == 0 {
+		if v.Order.IsZero() {
 			e.print("%s has stopped itself; it is resumed there", what)
 		} else {
-			e.print("order %d: stop %s", v.Order, what)
+			e.print("order %s: stop %s", v.Order.Short(), what)
 		}
 		e.print("  given %s by %s", stamp(v.At), shown(v.By))
 		for l := range strings.Lines(wrap(shown(v.Reason), 76)) {
@@ -193,6 +231,8 @@ func (e *env) showHaltViews(list []core.HaltView) {
 			case 2:
 				stopped++
 				t.add("  "+s.Site, s.Stopped.UTC().Format("2006-01-02 15:04:05.000Z"), size(s.BytesAfter))
+			case 3:
+				t.add("  "+s.Site, "NOT ENROLLED", "no agent of this site can move anything")
 			case 1:
 				t.add("  "+s.Site, "HAS NOT CONFIRMED", "away: reads the store if it moves")
 			default:
@@ -207,9 +247,11 @@ func (e *env) showHaltViews(list []core.HaltView) {
 }
 
 // confirms is 0 for a site that is connected and has not confirmed, 1 for one
-// that is away, 2 for one that has.
+// that is away, 2 for one that has, 3 for one that has no identity.
 func confirms(s core.HaltSite) int {
 	switch {
+	case !s.Enrolled:
+		return 3
 	case !s.Stopped.IsZero():
 		return 2
 	case s.Connected:

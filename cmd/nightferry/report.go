@@ -219,7 +219,7 @@ func (e *env) explain(err error) (text, remedy string) {
 	case errors.Is(err, repo.ErrNoRelease):
 		remedy = "nightferry releases STORE lists the channels that have one"
 	case errors.As(err, &halted):
-		remedy = fmt.Sprintf("nightferry halt status STORE tells more; nightferry resume --order %d STORE lifts it", halted.Order.ID)
+		remedy = fmt.Sprintf("nightferry halt status STORE tells more; nightferry resume --order %s STORE lifts it", halted.Order.ID.Short())
 	case as[*apply.NoReleaseError](err):
 		remedy = "nightferry releases STORE CHANNEL lists them"
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -51,6 +52,9 @@ func (e *env) showStatus(s *core.Status) {
 	e.print("sites      %s of %s current, %s connected, %s enrolled", group(int64(s.Current)), group(int64(s.Sites)), group(int64(s.Connected)), group(int64(s.Enrolled)))
 	e.print("runs       %s under way", group(int64(s.Running)))
 	e.print("incidents  %s open", group(int64(s.Incidents)))
+	if s.Unread != "" {
+		e.print("not known  what was ordered or published in the store%s: %s", since(s.StoreRead), said(s.Unread))
+	}
 	if s.Halts > 0 {
 		e.print("halts      %s active: nightferry halt status", group(int64(s.Halts)))
 	}
@@ -99,6 +103,14 @@ func (f *sitesFlags) check() error {
 // wants reports whether a channel at a site is to be listed.
 func (f *sitesFlags) wants(c *core.ChannelStatus) bool {
 	return (len(f.states) == 0 || slices.Contains(f.states, c.State)) && (!f.problems || core.Problem(c.State))
+}
+
+// since is from when on something is not known; zero: it never was.
+func since(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return " since " + stamp(t)
 }
 
 func newSites(e *env) *cobra.Command {

@@ -69,7 +69,7 @@ func (a *agent) prepare(ctx context.Context, g *errgroup.Group, busy map[string]
 	if d := p.at.Sub(now); d > 0 {
 		return d
 	}
-	if busy[want.Channel] != nil || a.running[want.Channel] != nil || len(a.running) >= maxRuns || a.preparing() != nil || a.haltedNow(want.Channel) != nil || a.blind != nil || !a.night.mayAsk(now) {
+	if busy[want.Channel] != nil || a.running[want.Channel] != nil || len(a.running) >= maxRuns || a.preparing() != nil || a.haltedNow(want.Channel) != nil || a.failSafe != nil || !a.night.mayAsk(now) {
 		return watch
 	}
 	rctx, stop := context.WithCancelCause(ctx)

@@ -199,7 +199,7 @@ func (a *agent) launch(ctx context.Context, g *errgroup.Group, busy map[string]*
 		}
 		return
 	}
-	if busy[want.Channel] != nil || a.haltedNow(want.Channel) != nil || a.blind != nil {
+	if busy[want.Channel] != nil || a.haltedNow(want.Channel) != nil || a.failSafe != nil {
 		return
 	}
 	rctx, stop := context.WithCancelCause(ctx)

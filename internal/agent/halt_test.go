@@ -21,6 +21,7 @@ import (
 
 	"nightferry/internal/durable"
 	"nightferry/internal/halt"
+	"nightferry/internal/repo"
 	"nightferry/internal/runs"
 	"nightferry/internal/s3test"
 	"nightferry/internal/spool"
@@ -131,11 +132,11 @@ func TestPain14_KilledAgentStaysHalted(t *testing.T) {
 	w.publish(big, filepath.Join(base, "p"))
 	w.fetching()
 	w.want(func(s *wire.State) {
-		s.Halt = w.orders(w.key, 7, halt.Order{ID: 7, Scope: halt.Domain, Value: here.Domain, Reason: "test", By: "tester"})
+		s.Halt = w.orders(w.key, 7, halt.Order{ID: halt.ID{7}, Scope: halt.Domain, Value: here.Domain, Reason: "test", By: "tester"})
 	})
 	w.await("word that it has stopped", func() bool {
 		for _, s := range w.stopped {
-			if len(s.Orders) == 1 && s.Orders[0].Order == 7 && s.Epoch == 7 {
+			if len(s.Orders) == 1 && s.Orders[0].Order == (halt.ID{7}) && s.Epoch == 7 {
 				return true
 			}
 		}
@@ -247,7 +248,7 @@ func TestPain14_HaltStopsEveryCommit(t *testing.T) {
 				}
 			}
 			w.want(func(s *wire.State) {
-				s.Halt = w.orders(w.key, 7, halt.Order{ID: 7, Scope: halt.All, Reason: "test", By: "tester"})
+				s.Halt = w.orders(w.key, 7, halt.Order{ID: halt.ID{7}, Scope: halt.All, Reason: "test", By: "tester"})
 			})
 			w.await("word that it knows the order", obeyed(0))
 			goOn()
@@ -376,7 +377,7 @@ func TestPain14_BlockIsCutShort(t *testing.T) {
 		t.Fatal("no block is fetched")
 	}
 	w.want(func(s *wire.State) {
-		s.Halt = w.orders(w.key, 7, halt.Order{ID: 7, Scope: halt.All, Reason: "test", By: "tester"})
+		s.Halt = w.orders(w.key, 7, halt.Order{ID: halt.ID{7}, Scope: halt.All, Reason: "test", By: "tester"})
 	})
 	began := time.Now()
 	w.await("word that it has stopped", func() bool { return len(w.stopped) > 0 && len(w.stopped[len(w.stopped)-1].Orders) == 1 })
@@ -409,7 +410,7 @@ func TestPain14_OldOrdersAreNoAnswer(t *testing.T) {
 		t.Errorf("it does not say why: %q", said.all)
 	}
 	let()
-	if _, err := w.repo.PutHaltAbove(t.Context(), w.key, 7, func(*halt.Orders, uint64) error { return nil }); err != nil {
+	if _, err := w.repo.MergeHalt(t.Context(), w.key, func(*repo.HaltObject, bool) (uint64, error) { return 7, nil }); err != nil {
 		t.Fatal(err)
 	}
 	said.await(t, "orders to stop can be read again")
@@ -417,6 +418,125 @@ func TestPain14_OldOrdersAreNoAnswer(t *testing.T) {
 	w.await("a verified run", func() bool { return w.ended("verified") })
 	d.end()
 	w.same(filepath.Join(base, "p"), big)
+}
+
+// TestStopIsConfirmedUntilAcknowledged: the Core does not take the site's word
+// that it has stopped. The site repeats it within a second, unchanged, and stops
+// repeating it when the Core has acknowledged it; a Core that was away gets it
+// again.
+func TestStopIsConfirmedUntilAcknowledged(t *testing.T) {
+	w := newWorld(t)
+	dir := w.enrolled(t.TempDir())
+	w.mu.Lock()
+	w.unanswered = true
+	w.mu.Unlock()
+	d := w.start(dir, nil)
+	w.want(func(s *wire.State) {
+		s.Halt = w.orders(w.key, 7, halt.Order{ID: halt.ID{7}, Scope: halt.All, Reason: "test", By: "tester"})
+	})
+	stops := func() (list []wire.Stopped) {
+		for _, s := range w.stopped {
+			if len(s.Orders) == 1 {
+				list = append(list, s)
+			}
+		}
+		return list
+	}
+	w.await("the word that it has stopped", func() bool { return len(stops()) > 0 })
+	w.await("the same word again", func() bool { return len(stops()) > 1 })
+	w.mu.Lock()
+	if l := stops(); l[0].Number != l[1].Number || l[0].Orders[0] != l[1].Orders[0] {
+		t.Errorf("%+v became %+v", l[0], l[1])
+	}
+	w.unanswered = false
+	w.mu.Unlock()
+	answered := func() bool { // it has repeated nothing for longer than its longest wait so far
+		w.mu.Lock()
+		n := len(w.stopped)
+		w.mu.Unlock()
+		w.twoBeats()
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return len(w.stopped) == n
+	}
+	w.want(func(s *wire.State) { s.Beat = 1 })
+	for end := time.Now().Add(patience); !answered(); {
+		if time.Now().After(end) {
+			t.Fatal("it repeats what was acknowledged")
+		}
+	}
+	w.mu.Lock()
+	before := len(stops())
+	w.mu.Unlock()
+	d.end()
+	w.start(dir, nil)
+	w.await("the word of the next process", func() bool { return len(stops()) > before })
+}
+
+// TestStoreLiftsWhatItOrders: the Core hangs while its connections stay open. An
+// order of it that is lifted in the store lets the site continue, with the URLs
+// that it has.
+func TestStoreLiftsWhatItOrders(t *testing.T) {
+	w, let := slowWorld(t)
+	base := t.TempDir()
+	dir := w.enrolled(base)
+	d := w.start(dir, func(o *Options) { o.HaltEvery = 400 * time.Millisecond })
+	w.publish(big, filepath.Join(base, "p"))
+	w.fetching()
+	w.want(func(s *wire.State) {
+		s.Halt = w.orders(w.key, 7, halt.Order{ID: halt.ID{7}, Scope: halt.All, Reason: "test", By: "tester"})
+	})
+	w.await("word that it has stopped", func() bool { return len(w.stopped) > 0 && len(w.stopped[len(w.stopped)-1].Orders) == 1 })
+	w.silence(true)
+	let()
+	if _, err := w.repo.MergeHalt(t.Context(), w.key, func(*repo.HaltObject, bool) (uint64, error) { return 7, nil }); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		if b, err := os.ReadFile(filepath.Join(base, "p", "big")); err == nil && string(b) == big["big"] {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("it stays stopped while the Core is silent")
+		}
+	}
+	w.silence(false)
+	d.end()
+}
+
+// TestRecordedStateIsNoSignOfLife: while the Core is silent, what it once sent is
+// sent again and again. The order in the store still stops the site.
+func TestRecordedStateIsNoSignOfLife(t *testing.T) {
+	w, _ := slowWorld(t)
+	base := t.TempDir()
+	dir := w.enrolled(base)
+	d := w.start(dir, func(o *Options) { o.HaltEvery = 400 * time.Millisecond })
+	w.publish(big, filepath.Join(base, "p"))
+	w.fetching()
+	w.mu.Lock()
+	s, revision := w.state, w.revision
+	w.mu.Unlock()
+	old := w.sign(here, wire.VerbState, revision, &s)
+	w.silence(true)
+	if _, err := w.repo.MergeHalt(t.Context(), w.key, func(h *repo.HaltObject, _ bool) (uint64, error) {
+		h.Orders.Add(halt.Order{ID: halt.ID{8}, Scope: halt.All, Reason: "test", By: "tester"})
+		return 7, nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		if err := w.client.Publish(here.Down(wire.VerbState), old); err != nil {
+			t.Fatal(err)
+		}
+		if st, err := ReadStatus(t.Context(), dir, time.Now); err == nil && len(st.Runs) == 0 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("it does not read the store's orders")
+		}
+	}
+	w.silence(false)
+	d.end()
 }
 
 // TestMissedRunsAreSpread: an order that stopped many sites is lifted. Each
@@ -428,8 +548,8 @@ func TestMissedRunsAreSpread(t *testing.T) {
 	for i := range sites {
 		a := &agent{o: Options{Now: func() time.Time { return now }, Spread: 30 * time.Second},
 			id: &Identity{Domain: here.Domain, Site: fmt.Sprint("site-", i)}, state: &wire.State{Desired: []wire.Desired{{Channel: "driver"}, {Channel: "package"}}},
-			halts: halts{stops: map[uint64]*stop{}, was: map[string]bool{}, after: map[string]time.Time{}}}
-		a.orders = &halt.Orders{Active: []halt.Order{{ID: 2, Scope: halt.All}}}
+			halts: halts{answers: newConfirmations(time.Now()), stops: map[halt.ID]*stop{}, was: map[string]bool{}, after: map[string]time.Time{}}}
+		a.orders = &halt.Orders{Active: []halt.Order{{ID: halt.ID{2}, Scope: halt.All}}}
 		a.halting(nil)
 		if len(a.after) != 0 || a.halted("driver") == nil {
 			t.Fatalf("halted: %v", a.after)
@@ -467,7 +587,7 @@ func TestSpreadOutlivesNews(t *testing.T) {
 	dir := w.enrolled(base)
 	d := w.start(dir, func(o *Options) { o.Spread = 1e6 * time.Hour }) // by chance, but hardly within this test
 	w.want(func(s *wire.State) {
-		s.Halt, s.Beat = w.orders(w.key, 7, halt.Order{ID: 7, Scope: halt.All, Reason: "test", By: "tester"}), 1
+		s.Halt, s.Beat = w.orders(w.key, 7, halt.Order{ID: halt.ID{7}, Scope: halt.All, Reason: "test", By: "tester"}), 1
 	})
 	w.publish(big, filepath.Join(base, "p"))
 	w.await("word that it has stopped", func() bool { return len(w.stopped) > 0 && len(w.stopped[len(w.stopped)-1].Orders) == 1 })
@@ -503,7 +623,7 @@ func (w *world) still() (a *agent, open func() *spool.Spool) {
 		return sp
 	}
 	a = &agent{o: options(dir, w.t.Logf), id: id, root: root, spool: open(), hello: make(signal, 1), work: make(signal, 1),
-		halts: halts{stops: map[uint64]*stop{}, was: map[string]bool{}, after: map[string]time.Time{}}}
+		halts: halts{answers: newConfirmations(time.Now()), stops: map[halt.ID]*stop{}, was: map[string]bool{}, after: map[string]time.Time{}}}
 	w.t.Cleanup(func() { w.try(errors.Join(a.spool.Close(), root.Close())) })
 	return a, open
 }
@@ -515,7 +635,7 @@ func TestHaltsByBothPathsAtOnce(t *testing.T) {
 	w := newWorld(t)
 	a, _ := w.still()
 	w.try(a.remember(t.Context()))
-	first, second := halt.Order{ID: 1, Scope: halt.All, Reason: "test", By: "tester"}, halt.Order{ID: 2, Scope: halt.All, Reason: "test", By: "tester"}
+	first, second := halt.Order{ID: halt.ID{1}, Scope: halt.All, Reason: "test", By: "tester"}, halt.Order{ID: halt.ID{2}, Scope: halt.All, Reason: "test", By: "tester"}
 	newest := func() uint64 {
 		a.mu.Lock()
 		defer a.mu.Unlock()
@@ -534,11 +654,7 @@ func TestHaltsByBothPathsAtOnce(t *testing.T) {
 		for newest() < 2 {
 			time.Sleep(time.Millisecond)
 		}
-		payload, err := (&halt.Orders{Active: []halt.Order{first, second}}).Encode()
-		if err == nil {
-			err = a.spool.Keep(t.Context(), spool.Halt, spool.Numbered{Number: 2, Object: payload})
-		}
-		if err != nil {
+		if err := a.spool.Keep(t.Context(), spool.Halt, spool.Numbered{Number: 2, Object: w.orders(w.key, 2, first, second)}); err != nil {
 			t.Error(err)
 		}
 		a.keeping.Unlock()
@@ -549,7 +665,7 @@ func TestHaltsByBothPathsAtOnce(t *testing.T) {
 	if err := older.Wait(); err != nil {
 		t.Errorf("orders that were overtaken: %v", err)
 	}
-	if m := a.obeyed(); m.Epoch != 2 || len(m.Orders) != 2 {
+	if m, _ := a.obeyed(); m.Epoch != 2 || len(m.Orders) != 2 {
 		t.Errorf("%+v", m)
 	}
 }
@@ -559,11 +675,9 @@ func TestHaltsByBothPathsAtOnce(t *testing.T) {
 func TestUnkeptHaltIsObeyedNotConfirmed(t *testing.T) {
 	w := newWorld(t)
 	a, open := w.still()
-	now := time.Now()
-	a.o.Now = func() time.Time { return now }
 	w.try(a.remember(t.Context()))
 	w.try(a.spool.Close()) // its disk is gone
-	object := w.orders(w.key, 3, halt.Order{ID: 3, Scope: halt.All, Reason: "test", By: "tester"})
+	object := w.orders(w.key, 3, halt.Order{ID: halt.ID{3}, Scope: halt.All, Reason: "test", By: "tester"})
 	kept := spoolError{}
 	if _, err := a.takeHalts(t.Context(), object); !errors.As(err, &kept) {
 		t.Fatal(err)
@@ -571,27 +685,18 @@ func TestUnkeptHaltIsObeyedNotConfirmed(t *testing.T) {
 	if a.halted("package") == nil {
 		t.Error("it does not obey")
 	}
-	if m := a.obeyed(); len(m.Orders) != 0 || m.Epoch != 0 {
+	if m, _ := a.obeyed(); len(m.Orders) != 0 || m.Epoch != 0 {
 		t.Errorf("it confirms what a restart would forget: %+v", m)
 	}
 	a.spool = open()
 	if _, err := a.takeHalts(t.Context(), object); err != nil { // it comes again
 		t.Fatal(err)
 	}
-	if m := a.obeyed(); len(m.Orders) != 1 || m.Epoch != 3 {
+	if m, _ := a.obeyed(); len(m.Orders) != 1 || m.Epoch != 3 {
 		t.Errorf("it does not confirm: %+v", m)
 	}
 
-	// A number that comes to stand for another order is another order.
-	first := a.obeyed().Orders[0]
-	now = now.Add(time.Second)
-	if _, err := a.takeHalts(t.Context(), w.orders(w.key, 4, halt.Order{ID: 3, Scope: halt.Domain, Value: here.Domain, Reason: "theirs", By: "another"}, halt.Order{ID: 4, Scope: halt.All, Reason: "test", By: "tester"})); err != nil {
-		t.Fatal(err)
-	}
-	if m := a.obeyed(); len(m.Orders) != 2 || m.Orders[0].Order != 3 || m.Orders[0].Heard == first.Heard {
-		t.Errorf("the proof of another order is given for it: %+v, %+v", first, m)
-	}
-	// Neither is one whose key must not order it.
+	// A key that may not give orders lifts none.
 	if _, err := a.takeHalts(t.Context(), w.orders(w.root, 9)); err == nil || a.halted("package") == nil {
 		t.Errorf("a key without the role lifts orders: %v", err)
 	}

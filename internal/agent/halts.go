@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"time"
 
@@ -21,26 +20,27 @@ import (
 // halts are the orders to stop that are in force here, and how far they are
 // obeyed. They are guarded by agent.mu.
 type halts struct {
-	orders *halt.Orders // of the Core; nil: none were seen
-	epoch  uint64
-	local  *halt.Order          // given on this site, and lifted only here; nil: none
-	stops  map[uint64]*stop     // by order; 0 is the local one
-	was    map[string]bool      // channels that an order of the Core stopped when last looked
-	blind  error                // why nothing moves though no order says so; nil: nothing is wrong
-	heard  time.Time            // when the Core last said anything
-	after  map[string]time.Time // channels whose order was lifted: they do not start before
-	newest uint64               // epoch of orders; epoch is the newest that is durable
-	unkept bool                 // orders are obeyed, but not durable yet: they are not confirmed
+	orders   *halt.Orders // of the Core; nil: none were seen
+	epoch    uint64
+	object   []byte               // that orders came in, signed
+	local    *halt.Order          // given on this site, and lifted only here; nil: none
+	stops    map[halt.ID]*stop    // by order; the zero ID is the local one
+	was      map[string]bool      // channels that an order of the Core stopped when last looked
+	failSafe error                // why nothing moves though no order says so; nil: nothing is wrong
+	heard    time.Time            // when the newest proof came that the Core is there: see alive
+	proved   int64                // the time in that proof
+	after    map[string]time.Time // channels whose order was lifted: they do not start before
+	newest   uint64               // epoch of orders; epoch is the newest that is durable
+	unkept   bool                 // orders are obeyed, but not durable yet: they are not confirmed
 
-	keeping   sync.Mutex // held while orders are made durable: both paths may bring some at once
-	localAt   time.Time  // of local, to the nanosecond
-	saidStops string     // what the Core was last told is obeyed; of one goroutine
+	keeping sync.Mutex // held while orders are made durable: both paths may bring some at once
+	localAt time.Time  // of local, to the nanosecond
+	answers *confirmations
 }
 
 // stop is an order that is for this site.
 type stop struct {
 	wire.Stop
-	order halt.Order
 	waits int // jobs that it ends and that still move
 }
 
@@ -90,17 +90,13 @@ func (a *agent) takeHalts(ctx context.Context, object []byte) (epoch uint64, err
 	if known {
 		return epoch, nil
 	}
-	payload, err := a.openHalt(s.Payload)
-	if err != nil {
-		return epoch, fmt.Errorf("halt: %w", err)
-	}
-	orders, err := halt.Decode(payload)
+	orders, err := a.readOrders(s)
 	if err != nil {
 		return epoch, err
 	}
 	a.mu.Lock()
 	if a.orders == nil || epoch > a.newest { // the other path may have been faster
-		a.orders, a.newest, a.unkept = orders, epoch, true
+		a.orders, a.object, a.newest, a.unkept = orders, object, epoch, true
 		a.halting(arrived)
 	}
 	a.mu.Unlock()
@@ -112,7 +108,7 @@ func (a *agent) takeHalts(ctx context.Context, object []byte) (epoch uint64, err
 	if late {
 		return epoch, nil // the spool takes nothing older than what it has
 	}
-	if err := a.spool.Keep(ctx, spool.Halt, spool.Numbered{Number: epoch, Object: payload}); err != nil {
+	if err := a.spool.Keep(ctx, spool.Halt, spool.Numbered{Number: epoch, Object: object}); err != nil {
 		return epoch, spoolError{err} // obeyed all the same, and it comes again
 	}
 	a.mu.Lock()
@@ -120,8 +116,17 @@ func (a *agent) takeHalts(ctx context.Context, object []byte) (epoch uint64, err
 	a.unkept = a.unkept && a.epoch < a.newest
 	a.mu.Unlock()
 	a.work.wake()
-	a.hello.wake()
+	a.answers.changed.wake()
 	return epoch, nil
+}
+
+// readOrders returns the orders of a halt object whose signature was checked.
+func (a *agent) readOrders(s *trust.Signed) (*halt.Orders, error) {
+	payload, err := a.openHalt(s.Payload)
+	if err != nil {
+		return nil, fmt.Errorf("halt: %w", err)
+	}
+	return halt.Decode(payload)
 }
 
 func (a *agent) openHalt(payload []byte) ([]byte, error) {
@@ -167,9 +172,9 @@ func (a *agent) moved() map[*job]int64 {
 // halting makes the running jobs obey the orders that are in force now. arrived
 // is what they had moved when the newest came. It is called with a.mu held.
 func (a *agent) halting(arrived map[*job]int64) {
-	active := map[uint64]halt.Order{}
+	active := map[halt.ID]halt.Order{}
 	if a.local != nil {
-		active[0] = *a.local
+		active[halt.ID{}] = *a.local
 	}
 	if a.orders != nil {
 		for _, o := range a.orders.Active {
@@ -178,10 +183,8 @@ func (a *agent) halting(arrived map[*job]int64) {
 			}
 		}
 	}
-	for id, s := range a.stops {
-		// A number may have come to stand for another order: of two that were given
-		// at once by different hands, one gets a new number.
-		if o, ok := active[id]; !ok || o != s.order {
+	for id := range a.stops {
+		if _, ok := active[id]; !ok {
 			delete(a.stops, id)
 		}
 	}
@@ -190,8 +193,8 @@ func (a *agent) halting(arrived map[*job]int64) {
 		if a.stops[id] != nil {
 			continue
 		}
-		s := &stop{Stop: wire.Stop{Order: id, Heard: now}, order: o}
-		if id == 0 {
+		s := &stop{Stop: wire.Stop{Order: id, Heard: now}}
+		if id.IsZero() {
 			s.By, s.Reason = o.By, o.Reason
 		}
 		a.stops[id] = s
@@ -211,6 +214,7 @@ func (a *agent) halting(arrived map[*job]int64) {
 			s.At = now
 		}
 	}
+	a.answers.changed.wake()
 	a.spread()
 }
 
@@ -258,10 +262,10 @@ func (a *agent) spread() {
 	}
 }
 
-// orderOf returns the order of a number that is in force, 0 being the local
-// one, or nil. It is called with a.mu held.
-func (a *agent) orderOf(id uint64) *halt.Order {
-	if id == 0 {
+// orderOf returns the order of an ID that is in force, the zero one being the
+// local one, or nil. It is called with a.mu held.
+func (a *agent) orderOf(id halt.ID) *halt.Order {
+	if id.IsZero() {
 		return a.local
 	}
 	if a.orders != nil {
@@ -299,7 +303,7 @@ func (a *agent) still(j *job) {
 		p.stop.Bytes += j.moved.Load() - p.from
 		if p.stop.waits--; p.stop.waits == 0 {
 			p.stop.At = now
-			a.hello.wake()
+			a.answers.changed.wake()
 		}
 	}
 	j.stops = nil
@@ -316,46 +320,6 @@ func (a *agent) rest(j *job) {
 	}
 }
 
-// obeyed returns the orders that are obeyed by now, the oldest first.
-func (a *agent) obeyed() wire.Stopped {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	m := wire.Stopped{Epoch: a.epoch}
-	for _, s := range a.stops {
-		if s.At > 0 && (s.Order == 0 || !a.unkept) {
-			m.Orders = append(m.Orders, s.Stop)
-		}
-	}
-	slices.SortFunc(m.Orders, func(x, y wire.Stop) int { return int(min(max(int64(x.Order)-int64(y.Order), -1), 1)) })
-	m.Orders = m.Orders[:min(len(m.Orders), wire.MaxStops)]
-	return m
-}
-
-// sayStopped tells the Core what is obeyed, once it is durable: the proof of a
-// stop must not change with a restart.
-func (a *agent) sayStopped(ctx context.Context, always bool) error {
-	m := a.obeyed()
-	if len(m.Orders) == 0 && !always {
-		return nil
-	}
-	b, err := wire.Encode(&m)
-	if err != nil {
-		return err
-	}
-	if string(b) != a.saidStops {
-		if err := a.spool.Keep(ctx, spool.Stops, spool.Numbered{Number: m.Epoch, Object: b}); err != nil {
-			if ctx.Err() != nil {
-				return nil // the agent ends
-			}
-			a.note(Error, "", "that this site has stopped cannot be kept", err)
-		}
-		a.saidStops = string(b)
-		a.confirmLocal(m.Orders)
-	}
-	a.tell(wire.VerbStopped, &m)
-	return nil
-}
-
 // rememberHalts takes up the orders that an earlier process has accepted.
 func (a *agent) rememberHalts(ctx context.Context) error {
 	kept, err := a.spool.Kept(ctx, spool.Halt)
@@ -363,10 +327,15 @@ func (a *agent) rememberHalts(ctx context.Context) error {
 		return err
 	}
 	if len(kept.Object) > 0 {
-		if a.orders, err = halt.Decode(kept.Object); err != nil {
+		// It was checked when it was accepted; its signer may be retired by now.
+		s, err := trust.Parse(halt.Kind, halt.Version, halt.Max, kept.Object)
+		if err == nil {
+			a.orders, err = a.readOrders(s)
+		}
+		if err != nil {
 			return fmt.Errorf("the halts that were kept: %w", err)
 		}
-		a.epoch, a.newest = kept.Number, kept.Number
+		a.object, a.epoch, a.newest = kept.Object, kept.Number, kept.Number
 	}
 	if kept, err = a.spool.Kept(ctx, spool.Stops); err != nil {
 		return err
@@ -381,8 +350,8 @@ func (a *agent) rememberHalts(ctx context.Context) error {
 	defer a.mu.Unlock()
 	a.readLocal()
 	for _, s := range m.Orders {
-		if o := a.orderOf(s.Order); o != nil && (s.Order != 0 || s.Heard/1000 >= o.At) {
-			a.stops[s.Order] = &stop{Stop: s, order: *o}
+		if o := a.orderOf(s.Order); o != nil && (!s.Order.IsZero() || s.Heard/1000 >= o.At) {
+			a.stops[s.Order] = &stop{Stop: s}
 		}
 	}
 	a.halting(nil)

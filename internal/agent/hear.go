@@ -43,6 +43,12 @@ func (a *agent) hear(ctx context.Context, subject string, data []byte) error {
 			return a.forged(ctx, err)
 		}
 		a.urls.Answer(&v)
+	case wire.VerbConfirmed:
+		var v wire.Confirmed
+		if _, err := a.open(ctx, data, verb, &v); err != nil {
+			return a.forged(ctx, err)
+		}
+		a.answers.taken(&v)
 	case wire.VerbRenewed:
 		var v wire.Renewed
 		if _, err := a.open(ctx, data, verb, &v); err != nil {
@@ -80,11 +86,6 @@ func (a *agent) open(ctx context.Context, data []byte, verb string, v any) (wire
 		a.mu.Unlock()
 		a.urls.forgetAbsent()
 	}
-	if err == nil {
-		a.mu.Lock()
-		a.heard = a.o.Now()
-		a.mu.Unlock()
-	}
 	return m, err
 }
 
@@ -106,6 +107,7 @@ func (a *agent) accept(ctx context.Context, revision uint64, v *wire.State) erro
 	a.mu.Lock()
 	old := a.revision
 	a.mu.Unlock()
+	a.alive(v.At)
 	if err := a.obeyHalts(ctx, v.Halt); err != nil {
 		return err
 	}

@@ -167,7 +167,7 @@ func (a *agent) readLocal() bool {
 	}
 	a.localAt = at
 	if a.local != nil {
-		delete(a.stops, 0) // another order, or none
+		delete(a.stops, halt.ID{}) // another order, or none
 	}
 	a.local = now
 	return true
@@ -193,13 +193,12 @@ func (a *agent) watchLocal(ctx context.Context) error {
 			a.note(Info, "", "the order to stop that was given on this site is lifted", nil)
 		}
 		a.work.wake()
-		a.hello.wake()
 	})
 }
 
 // confirmLocal leaves word for who gave the order on this site.
 func (a *agent) confirmLocal(obeyed []wire.Stop) {
-	if len(obeyed) == 0 || obeyed[0].Order != 0 {
+	if len(obeyed) == 0 || !obeyed[0].Order.IsZero() {
 		return
 	}
 	a.mu.Lock()

@@ -80,7 +80,7 @@ func TestRefusesWhatTheCoreDoesNotSay(t *testing.T) {
 	w.try(err)
 	send((&wire.Down{Trust: forged, Message: sign(stranger, id, here, wire.VerbState, revision+1)}).Encode())
 	// A halt that the stranger has signed, in a state that the Core has.
-	s.Halt = w.orders(stranger, 99, halt.Order{ID: 99, Scope: halt.All, Reason: "x", By: "y"})
+	s.Halt = w.orders(stranger, 99, halt.Order{ID: halt.ID{99}, Scope: halt.All, Reason: "x", By: "y"})
 	// What is old is no forgery, but not obeyed either.
 	send(down(sign(w.key, id, here, wire.VerbState, revision-1)))
 	w.await("problem", func() bool { return w.had(ProblemControl) })
@@ -182,7 +182,7 @@ func TestHaltStopsARunAndResumeGoesOn(t *testing.T) {
 		return false
 	})
 	w.want(func(s *wire.State) {
-		s.Halt = w.orders(w.key, 7, halt.Order{ID: 7, Scope: halt.Site, Value: here.Site, Reason: "test", By: "tester"})
+		s.Halt = w.orders(w.key, 7, halt.Order{ID: halt.ID{7}, Scope: halt.Site, Value: here.Site, Reason: "test", By: "tester"})
 	})
 	w.await("halted run", func() bool { return w.finished(0) != nil })
 	w.mu.Lock()

@@ -17,6 +17,7 @@ import (
 	"nightferry/internal/bucket"
 	"nightferry/internal/bus"
 	"nightferry/internal/durable"
+	"nightferry/internal/halt"
 	"nightferry/internal/spool"
 	"nightferry/internal/wire"
 )
@@ -122,7 +123,7 @@ func newAgent(o Options, id *Identity, root *durable.Root, sp *spool.Spool) *age
 	return &agent{o: o, id: id, root: root, spool: sp, rate: newLimiter(0),
 		hello: make(signal, 1), work: make(signal, 1), report: make(signal, 1), beat: make(signal, 1), acks: make(chan ack, 16),
 		running: map[string]*job{}, next: map[string]attempt{}, refused: map[string]string{}, ahead: map[string]*ahead{},
-		halts: halts{stops: map[uint64]*stop{}, was: map[string]bool{}, after: map[string]time.Time{}}}
+		halts: halts{answers: newConfirmations(o.Now()), stops: map[halt.ID]*stop{}, was: map[string]bool{}, after: map[string]time.Time{}}}
 }
 
 // remember takes up what an earlier process has accepted.
@@ -200,7 +201,8 @@ func (a *agent) serve(life context.Context) (err error) {
 	g.Go(func() error { return a.sendReports(ctx) })
 	g.Go(func() error { return a.converge(ctx) })
 	g.Go(func() error { return a.watchLocal(ctx) })
-	g.Go(func() error { return a.watchStore(ctx) })
+	g.Go(func() error { return a.confirmHalts(ctx) })
+	g.Go(func() error { return a.pollHalts(ctx) })
 	a.hello.wake()
 	a.work.wake()
 	a.report.wake()
@@ -286,12 +288,13 @@ func (a *agent) speak(ctx context.Context) error {
 			return nil
 		case <-a.beat:
 		case <-a.hello:
-			if err := errors.Join(a.sayHello(ctx), a.sayStopped(ctx, true)); err != nil {
+			if err := a.sayHello(ctx); err != nil {
 				return err
 			}
+			a.answers.again.wake()
 			a.renew()
 		case <-wait.C:
-			if err := errors.Join(a.sayBeat(ctx, false), a.sayStopped(ctx, false)); err != nil {
+			if err := a.sayBeat(ctx, false); err != nil {
 				return err
 			}
 			a.renew()

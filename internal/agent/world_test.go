@@ -47,25 +47,26 @@ type world struct {
 	caches    *durable.Root
 	site      trust.Public
 
-	mu       sync.Mutex
-	revision uint64
-	state    wire.State
-	events   []wire.Event // by sequence from 1 on
-	from     string       // the generation of the last of them
-	before   uint64       // those of earlier generations
-	twice    int          // reports that came again
-	deaf     bool         // does not acknowledge
-	dropped  map[wire.EventKind]int
-	hellos   int
-	beats    int
-	stopped  []wire.Stopped
-	progress wire.Progress // what was told last
-	mute     bool          // hears nothing, as a Core that is away
-	asks     [][]string
-	lend     func(key, raw string) string // changes URLs
-	nonces   map[trust.Public][]byte
-	used     bool
-	changed  chan struct{}
+	mu         sync.Mutex
+	revision   uint64
+	state      wire.State
+	events     []wire.Event // by sequence from 1 on
+	from       string       // the generation of the last of them
+	before     uint64       // those of earlier generations
+	twice      int          // reports that came again
+	deaf       bool         // does not acknowledge
+	dropped    map[wire.EventKind]int
+	hellos     int
+	beats      int
+	stopped    []wire.Stopped
+	unanswered bool          // the Core does not acknowledge what is stopped
+	progress   wire.Progress // what was told last
+	mute       bool          // hears nothing, as a Core that is away
+	asks       [][]string
+	lend       func(key, raw string) string // changes URLs
+	nonces     map[trust.Public][]byte
+	used       bool
+	changed    chan struct{}
 }
 
 func (w *world) try(err error) {
@@ -258,14 +259,22 @@ func (w *world) hear(subject string, data []byte) {
 		if open(new(wire.Beat)) {
 			w.mu.Lock()
 			w.beats++
+			known := w.revision > 0
 			w.mu.Unlock()
+			if known {
+				w.tell() // as the Core does: an agent that hears nothing while content moves asks the store
+			}
 		}
 	case wire.VerbStopped:
 		var s wire.Stopped
 		if open(&s) {
 			w.mu.Lock()
 			w.stopped = append(w.stopped, s)
+			unanswered := w.unanswered
 			w.mu.Unlock()
+			if !unanswered {
+				w.say(here, wire.VerbConfirmed, 0, &wire.Confirmed{Number: s.Number})
+			}
 		}
 	case wire.VerbProgress:
 		var p wire.Progress

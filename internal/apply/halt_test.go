@@ -67,7 +67,7 @@ func TestPain14_StopInMidCommit(t *testing.T) {
 			if closed {
 				cancel(errors.New("the window has closed"))
 			}
-			order = &halt.Error{Order: halt.Order{ID: 5, Scope: halt.All, Reason: "test"}}
+			order = &halt.Error{Order: halt.Order{ID: halt.ID{5}, Scope: halt.All, Reason: "test"}}
 			cancel(order)
 		}}
 		o := options(nil)
@@ -96,7 +96,7 @@ func TestPain14_StopInMidCommit(t *testing.T) {
 			order := (*halt.Error)(nil)
 			switch {
 			case err == nil: // all was done already
-			case !errors.As(err, &order) || order.Order.ID != 5:
+			case !errors.As(err, &order) || order.Order.ID != halt.ID{5}:
 				t.Fatalf("%s: %v", what, err)
 			}
 			whole(t, what, to, before, after)
@@ -130,8 +130,8 @@ func TestPain14_PullStopsMidway(t *testing.T) {
 	p.publish(src)
 	var ahead atomic.Int64
 	order := sync.OnceFunc(func() {
-		_, err := p.open().PutHalt(t.Context(), p.key, func(o *halt.Orders, epoch uint64) error {
-			o.Active = append(o.Active, halt.Order{ID: epoch, Scope: halt.Channel, Value: channel, Reason: "test"})
+		_, err := p.open().PutHalt(t.Context(), p.key, func(o *halt.Orders) error {
+			o.Add(halt.Order{ID: halt.NewID(), Scope: halt.Channel, Value: channel, Reason: "test"})
 			return nil
 		})
 		if err != nil {

@@ -47,7 +47,7 @@ func TestHaltHoldsAnInterruptedCommit(t *testing.T) {
 	if old() != 2 {
 		t.Fatalf("%d of 3 files are old", old())
 	}
-	order := halt.Order{ID: 7, Scope: halt.All, Reason: "wrong drivers", By: "me"}
+	order := halt.Order{ID: halt.ID{7}, Scope: halt.All, Reason: "wrong drivers", By: "me"}
 	gate := func(o *Options) { o.Gate = func(ctx context.Context) error { return &halt.Error{Order: order} } }
 	var stopped *halt.Error
 	if _, err := p.pull(dst, gate); !errors.As(err, &stopped) || old() != 2 {
@@ -60,13 +60,13 @@ func TestHaltHoldsAnInterruptedCommit(t *testing.T) {
 	}
 	set := func(active ...halt.Order) {
 		t.Helper()
-		_, err := p.open().PutHalt(t.Context(), p.key, func(o *halt.Orders, epoch uint64) error {
+		_, err := p.open().PutHalt(t.Context(), p.key, func(o *halt.Orders) error {
 			o.Active = active
 			return nil
 		})
 		try(t, err)
 	}
-	order.ID = 1
+	order.ID = halt.NewID()
 	set(order)
 	if _, err := p.pull(dst, nil); !errors.As(err, &stopped) || old() != 2 {
 		t.Errorf("by the store: %v, %d of 3 files are old", err, old())

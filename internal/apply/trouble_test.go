@@ -392,8 +392,8 @@ func TestSiteFileInAFolderThatBecomesAFile(t *testing.T) {
 func TestHaltStopsAndResumes(t *testing.T) {
 	p, src, dst := dirs(t, small)
 	p.publish(src)
-	order := func(o *halt.Orders, epoch uint64) error {
-		o.Active = append(o.Active, halt.Order{ID: epoch, Scope: halt.Site, Value: "berlin", Reason: "test", By: "us", At: 1})
+	order := func(o *halt.Orders) error {
+		o.Add(halt.Order{ID: halt.NewID(), Scope: halt.Site, Value: "berlin", Reason: "test", By: "us", At: 1})
 		return nil
 	}
 	if _, err := p.open().PutHalt(t.Context(), p.key, order); err != nil {
@@ -407,7 +407,7 @@ func TestHaltStopsAndResumes(t *testing.T) {
 		t.Error("something was applied")
 	}
 	p.must(dst, func(o *Options) { o.Subject.Site = "paris" })
-	if _, err := p.open().PutHalt(t.Context(), p.key, func(o *halt.Orders, _ uint64) error { o.Active = nil; return nil }); err != nil {
+	if _, err := p.open().PutHalt(t.Context(), p.key, func(o *halt.Orders) error { o.Active = nil; return nil }); err != nil {
 		t.Fatal(err)
 	}
 	p.must(dst, func(o *Options) { o.Subject.Site = "berlin" })

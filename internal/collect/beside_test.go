@@ -152,8 +152,8 @@ func TestHaltEndsGC(t *testing.T) {
 					return
 				}
 				halted = true
-				_, err := r.PutHalt(t.Context(), l.key, func(o *halt.Orders, epoch uint64) error {
-					o.Active = append(o.Active, halt.Order{ID: epoch, Scope: halt.All, Reason: "test"})
+				_, err := r.PutHalt(t.Context(), l.key, func(o *halt.Orders) error {
+					o.Add(halt.Order{ID: halt.NewID(), Scope: halt.All, Reason: "test"})
 					return nil
 				})
 				if err != nil {

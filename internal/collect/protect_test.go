@@ -409,7 +409,7 @@ func (l *lab) revoke() ed25519.PrivateKey {
 	doc := &trust.Doc{Keys: []trust.Key{{Public: repo.PublicOf(l.key), Roles: trust.AllRoles}, {Public: repo.PublicOf(next), Roles: trust.AllRoles}}}
 	err = r.PutTrust(l.t.Context(), l.root, doc)
 	if err == nil {
-		_, err = r.PutHalt(l.t.Context(), next, func(*halt.Orders, uint64) error { return nil })
+		_, err = r.PutHalt(l.t.Context(), next, func(*halt.Orders) error { return nil })
 	}
 	if err == nil {
 		_, err = r.Resign(l.t.Context(), labChannel, next)

@@ -167,8 +167,10 @@ type Status struct {
 	Running   int              `json:"running"` // runs under way
 	Incidents int              `json:"incidents"`
 	Halts     int              `json:"halts"`
-	Rehearsal *Rehearsal       `json:"rehearsal,omitempty"` // nil: what is done is done in the real time
-	Channels  []ledger.Release `json:"channels"`            // the newest release of each
+	StoreRead time.Time        `json:"store_read,omitzero"`   // when this process read the store last; zero: not yet
+	Unread    string           `json:"store_error,omitempty"` // why that failed since: what others ordered or published there is not known
+	Rehearsal *Rehearsal       `json:"rehearsal,omitempty"`   // nil: what is done is done in the real time
+	Channels  []ledger.Release `json:"channels"`              // the newest release of each
 	// Measured is what the Core found in its sources of them, as far as they are measured.
 	Measured []ledger.Measurement `json:"measured"`
 }

@@ -78,7 +78,7 @@ func (c *Core) publishDue(ctx context.Context, b *beats) {
 		if last := b.tried[ch.Name]; !ok || next.After(now) || !clock.Passed(last.at, now, last.wait) || b.running[ch.Name] {
 			continue
 		}
-		if h := c.halt.Load(); h != nil && h.orders.Find(halt.Subject{Channel: ch.Name}) != nil {
+		if c.halting.Current().Find(halt.Subject{Channel: ch.Name}) != nil {
 			continue
 		}
 		deadline := firstOpening(next, s.nights.openings[ch.Name])

@@ -16,6 +16,7 @@ import (
 	"nightferry/internal/bus"
 	"nightferry/internal/clock"
 	"nightferry/internal/durable"
+	"nightferry/internal/halting"
 	"nightferry/internal/ledger"
 	"nightferry/internal/publishing"
 	"nightferry/internal/record"
@@ -66,10 +67,10 @@ type Core struct {
 	newest      newest
 	undesired   atomic.Bool // desire has failed: what sites should hold may lag behind
 	lastRelease atomic.Pointer[keptRelease]
-	halt        atomic.Pointer[haltObject]
-	haltMu      sync.Mutex // one change of it at a time; nothing remote is waited for meanwhile
-	haltStoreMu sync.Mutex // one writer of the bucket's
-	haltFloor   uint64     // highest epoch that a site has seen; guarded by haltMu
+	halting     *halting.Service
+	halts       *haltRecord // of halting
+	looked      looked
+	catching    atomic.Bool // a site's newer halt orders are being learned
 
 	publishing publishing.Service
 	sources    sources
@@ -120,18 +121,28 @@ func (o *Options) fill() {
 
 // Run serves until ctx ends, and returns nil then. It is called once.
 func (c *Core) Run(ctx context.Context) (err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	g, ctx := errgroup.WithContext(ctx)
-	if err := c.closeOwnRuns(ctx); err != nil {
+	looked := make(chan struct{})
+	g.Go(func() error {
+		_ = c.look(ctx) // told as an incident
+		close(looked)
+		return c.every(ctx, "look at the store", c.o.Poll, lateTask, c.look)
+	})
+	c.awaitStore(ctx, looked)
+	if err := c.listen(ctx); err != nil {
+		cancel()
+		_ = g.Wait() // it was told to end
 		return err
 	}
-	_ = c.look(ctx) // told as an incident
-	if err := c.listen(ctx); err != nil {
-		return err
+	if err := c.closeOwnRuns(ctx); err != nil {
+		c.ledgerFailed(err) // the next start tries it again
 	}
 	for i := range c.work {
 		g.Go(func() error { return c.serve(ctx, c.work[i]) })
 	}
-	g.Go(func() error { return c.every(ctx, "look at the store", c.o.Poll, lateTask, c.look) })
+	g.Go(func() error { return c.halting.Run(ctx) })
 	g.Go(func() error { return c.every(ctx, "sightings", 10*time.Second, lateTask, quiet(c.tick)) })
 	g.Go(func() error {
 		_ = c.upkeep(ctx) // told as its trouble
@@ -173,6 +184,22 @@ func (c *Core) Run(ctx context.Context) (err error) {
 		return nil
 	}
 	return err
+}
+
+// firstLook bounds how long the bus waits for the first look at the store: with
+// it, sites get what is newest at once.
+const firstLook = 5 * time.Second
+
+// awaitStore returns when the store was looked at, or does not answer.
+func (c *Core) awaitStore(ctx context.Context, looked <-chan struct{}) {
+	late := time.NewTimer(firstLook)
+	defer late.Stop()
+	select {
+	case <-looked:
+	case <-ctx.Done():
+	case <-late.C:
+		c.trouble("store", fmt.Errorf("it has not answered within %s: the Core serves without it, with what it knew last, and tries again", firstLook))
+	}
 }
 
 // Ready is closed once Run listens.

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"sync"
 	"syscall"
+	"time"
 
 	"nightferry/internal/bucket"
 	"nightferry/internal/digest"
@@ -65,6 +66,7 @@ func (c *Core) look(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return err
 	}
+	c.looked.note(err, c.now())
 	local := localFault(err)
 	switch {
 	case err == nil || local:
@@ -88,18 +90,18 @@ func localFault(err error) bool {
 }
 
 func (c *Core) lookOnce(ctx context.Context) error {
-	if err := c.compareClocks(ctx); err != nil {
+	if err := c.probe(ctx); err != nil {
 		return err
 	}
-	r, err := c.openRepo(ctx, c.store.Load(), c.keys.Load())
-	if err != nil {
-		return err
+	r, unkept := c.openRepo(ctx, c.store.Load(), c.keys.Load())
+	if r == nil {
+		return unkept
 	}
 	c.repo.Store(r)
 	if err := mayControl(r, c.keys.Load().release); err != nil {
 		return fmt.Errorf("sites refuse what this Core says: %w", err)
 	}
-	if err := c.readHalt(ctx, r); err != nil {
+	if err := errors.Join(c.halting.Look(ctx), unkept); err != nil {
 		return err
 	}
 	news := false
@@ -113,6 +115,49 @@ func (c *Core) lookOnce(ctx context.Context) error {
 		errs = append(errs, c.desire(ctx, nil))
 	}
 	return errors.Join(errs...)
+}
+
+// looked is how the last look at the store ended.
+type looked struct {
+	mu   sync.Mutex
+	read time.Time // of the last that worked
+	err  error     // of the last
+}
+
+func (l *looked) note(err error, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err = err; err == nil {
+		l.read = now
+	}
+}
+
+// last returns when the store was read last, and why it was not since.
+func (l *looked) last() (read time.Time, why string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.err != nil:
+		why = l.err.Error()
+	case l.read.IsZero():
+		why = "it has not answered yet"
+	}
+	return l.read, why
+}
+
+// probeTime bounds the first request of a look: a store that says nothing must
+// not hold up the looks after it is back.
+const probeTime = 10 * time.Second
+
+// probe compares the clocks, and so finds whether the store answers.
+func (c *Core) probe(ctx context.Context) error {
+	pctx, cancel := context.WithTimeout(ctx, probeTime)
+	defer cancel()
+	err := c.compareClocks(pctx)
+	if err != nil && pctx.Err() != nil && ctx.Err() == nil {
+		return fmt.Errorf("it has not answered within %s: %w", probeTime, err)
+	}
+	return err
 }
 
 // adopt enters a channel's head into the ledger, if it is news.

@@ -344,7 +344,7 @@ func TestScrubObeysHalts(t *testing.T) {
 	if now := w.checks("tokyo"); now != stopped || reading() || len(w.runs("tokyo", "verify")) > 0 {
 		t.Errorf("the scrub went on from %+v to %+v", stopped, now)
 	}
-	if _, err := w.core.Resume(t.Context(), done.Epoch, "", ""); err != nil {
+	if _, err := w.core.Resume(t.Context(), done.Orders[0].String(), "", ""); err != nil {
 		t.Fatal(err)
 	}
 	w.until("both to be done", func() bool { return len(w.runs("tokyo", "verify")) > 0 && w.checks("tokyo").Done >= stopped.Began })

@@ -265,6 +265,7 @@ func (c *Core) grant(ctx context.Context, m message, v *wire.Enrol, s *fleet.Sit
 	if err := x.take(&id, time.Time{}); err != nil {
 		return nil, err
 	}
+	c.replaced(ctx, a, x)
 	if old != nil && old.Public != public {
 		if err := errors.Join(c.enforceRevocations(ctx), c.userNotCut(ctx, a, old.Public)); err != nil {
 			return nil, err
@@ -340,6 +341,7 @@ func (c *Core) revoke(ctx context.Context, a wire.Address, why string) error {
 	if err := x.take(nil, c.o.Now()); err != nil {
 		return err
 	}
+	c.replaced(ctx, a, x)
 	c.sweepIncidents()
 	c.say(Event{Kind: SiteRevoked, Domain: a.Domain, Site: a.Site, Text: why})
 	if err := c.audit(ctx, "revoke", "site "+a.Site, "key "+id.Public+": "+why); err != nil || id.Public == "" {

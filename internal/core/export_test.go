@@ -37,9 +37,6 @@ func (s *aheadStore) Put(ctx context.Context, key string, b bucket.Body, cond bu
 // UpkeepNow is what happens each hour.
 func (c *Core) UpkeepNow(ctx context.Context) { _ = c.upkeep(ctx) } // told as its trouble
 
-// MergeHalts is what storeHalt makes of two sets of orders.
-var MergeHalts = mergeHalts
-
 // PagesRead is how many pages it takes to name those entries in one report.
 func (c *Core) PagesRead(ctx context.Context, channel string, number uint64, release digest.Digest, ordinals []uint64) (int, error) {
 	f := finder{core: c}

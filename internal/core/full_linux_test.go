@@ -13,6 +13,7 @@ import (
 	"nightferry/internal/alert"
 	"nightferry/internal/core"
 	"nightferry/internal/disktest"
+	"nightferry/internal/halt"
 	"nightferry/internal/ledger"
 	"nightferry/internal/wire"
 )
@@ -137,6 +138,59 @@ func TestFullLedgerIsTold(t *testing.T) {
 		return ack.Full
 	})
 	hook.until(w, "opened ledger-full")
+}
+
+// TestHaltOnAFullDisk: the Core's volume is full to the last byte. An order is
+// given, confirmed and shown; a Core that starts there has it, and lifts it; and
+// the one after that knows that it was lifted.
+func TestHaltOnAFullDisk(t *testing.T) {
+	small := t.TempDir()
+	disktest.Volume(t, small, 64<<20)
+	w := newWorldWith(t, nil, func(w *world) {
+		if out, err := exec.CommandContext(t.Context(), "cp", "-a", w.options.Data, small).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		w.options.Data = filepath.Join(small, "core")
+	})
+	w.runAgent("osaka", true)
+	berlin := w.join("berlin")
+	full := func() {
+		w.fill(filepath.Join(small, "ballast"+fmt.Sprint(len(w.halts()))))
+		w.until("the ledger to be full", func() bool {
+			n, ack, err := berlin.report(berlin.next, []wire.Event{{Run: append(make([]byte, 15), 7), Channel: "package", At: 1, Kind: wire.OutcomesEvent, Body: make([]byte, 20_000)}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			berlin.next = max(berlin.next, n+1)
+			return ack.Full
+		})
+	}
+	full()
+	done, err := w.core.Halt(t.Context(), core.HaltRequest{Scope: halt.All, Reason: "full"})
+	if err != nil {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	id := done.Orders[0]
+	w.until("osaka to obey", w.obeys("osaka", id))
+	w.restart()
+	if v := w.halts()[id]; v.Reason != "full" {
+		t.Errorf("after a start on the full disk: %+v", v)
+	}
+	w.until("osaka to be seen to obey again", w.obeys("osaka", id))
+	if _, err := w.core.Status(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if _, err := w.core.Resume(t.Context(), id.Short(), "", ""); err != nil {
+		t.Fatal(err)
+	}
+	if m := w.halts(); len(m) != 0 {
+		t.Errorf("%+v", m)
+	}
+	w.fill(filepath.Join(small, "more"))
+	w.restart()
+	if m := w.halts(); len(m) != 0 {
+		t.Errorf("what was lifted is back: %+v", m)
+	}
 }
 
 // fill writes until there is no space.

@@ -2,6 +2,7 @@ package core_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -14,9 +15,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"nightferry/internal/bucket"
 	"nightferry/internal/core"
@@ -47,14 +45,14 @@ func (w *world) inBucket() ([]halt.Order, uint64) {
 	return orders.Active, epoch
 }
 
-// halts lists the Core's active orders by number.
-func (w *world) halts() map[uint64]core.HaltView {
+// halts lists the Core's active orders by ID.
+func (w *world) halts() map[halt.ID]core.HaltView {
 	w.t.Helper()
 	list, err := w.core.Halts(w.t.Context(), false)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	m := map[uint64]core.HaltView{}
+	m := map[halt.ID]core.HaltView{}
 	for _, v := range list {
 		m[v.Order] = v
 	}
@@ -62,56 +60,36 @@ func (w *world) halts() map[uint64]core.HaltView {
 }
 
 // obeys reports whether a site has confirmed an order.
-func (w *world) obeys(site string, order uint64) func() bool {
+func (w *world) obeys(site string, order halt.ID) func() bool {
 	return func() bool {
 		return slices.ContainsFunc(w.halts()[order].Sites, func(s core.HaltSite) bool { return s.Site == site && !s.Stopped.IsZero() })
 	}
 }
 
-// TestMergeHalts: what others have ordered in the bucket stays, what was lifted
-// here does not come back, and of two with one number ours gets another.
-func TestMergeHalts(t *testing.T) {
-	a, b, c := halt.Order{ID: 2, Scope: halt.Site, Value: "a"}, halt.Order{ID: 3, Scope: halt.Site, Value: "b"}, halt.Order{ID: 3, Scope: halt.All, By: "another"}
-	with := func(o halt.Order, id uint64) halt.Order { o.ID = id; return o }
-	none := func(halt.Order) bool { return false }
-	for _, x := range []struct {
-		name         string
-		ours, theirs []halt.Order
-		lifted       func(halt.Order) bool
-		want         []halt.Order
-		same         bool
-	}{
-		{"theirs is older", []halt.Order{a, b}, []halt.Order{a}, none, []halt.Order{a, b}, true},
-		{"they know one more", []halt.Order{a}, []halt.Order{a, c}, none, []halt.Order{a, c}, false},
-		{"lifted here", nil, []halt.Order{a}, func(o halt.Order) bool { return o == a }, nil, true},
-		{"another of that number was lifted here", nil, []halt.Order{c}, func(o halt.Order) bool { return o == b }, []halt.Order{c}, false},
-		{"one number", []halt.Order{a, b}, []halt.Order{a, c}, none, []halt.Order{a, c, with(b, 9)}, false},
-		{"two numbers", []halt.Order{a, b}, []halt.Order{with(c, 2), c}, none, []halt.Order{with(c, 2), c, with(b, 8), with(a, 9)}, false},
-	} {
-		got, same := core.MergeHalts(x.ours, x.theirs, x.lifted, 9)
-		if d := cmp.Diff(x.want, got, cmpopts.EquateEmpty(), cmpopts.IgnoreUnexported(halt.Order{})); d != "" || same != x.same {
-			t.Errorf("%s: same is %t\n%s", x.name, same, d)
-		}
+// elsewhere gives an order by the store, as a program without a Core does.
+func (w *world) elsewhere(scope, value, reason string) halt.ID {
+	w.t.Helper()
+	o := halt.Order{ID: halt.NewID(), Scope: scope, Value: value, Reason: reason, By: "on call", At: time.Now().Unix()}
+	if _, err := w.others().PutHalt(w.t.Context(), w.release, func(orders *halt.Orders) error {
+		orders.Add(o)
+		return nil
+	}); err != nil {
+		w.t.Fatal(err)
 	}
+	return o.ID
 }
 
-// TestTwoOrdersOfOneNumber: somebody without the Core and the Core order at
-// once, under the same number. Both are in force, each under its own, here, in
-// the bucket and at the sites, and each is lifted by itself.
-func TestTwoOrdersOfOneNumber(t *testing.T) {
+// TestTwoOrdersAtOnce: a program without the Core and the Core give an order at
+// once. Both are in force here, in the bucket and at the sites, and each is
+// lifted by itself.
+func TestTwoOrdersAtOnce(t *testing.T) {
 	w := newWorldWith(t, nil, func(w *world) { w.options.Poll = time.Hour }) // it looks when it starts, and not again
 	w.runAgent("osaka", true)
 	w.runAgent("berlin", true)
-	theirs, err := w.others().PutHalt(t.Context(), w.release, func(o *halt.Orders, epoch uint64) error {
-		o.Active = append(o.Active, halt.Order{ID: epoch, Scope: halt.Region, Value: "ap", Reason: "typhoon", By: "somebody", At: time.Now().Unix()})
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	theirs := w.elsewhere(halt.Region, "ap", "typhoon")
 	done, err := w.core.Halt(t.Context(), core.HaltRequest{Scope: halt.All, Reason: "ours"})
 	if err != nil || done.Store != "" || len(done.Orders) != 1 || done.Orders[0] == theirs {
-		t.Fatalf("order %+v beside %d: %v", done, theirs, err)
+		t.Fatalf("order %+v beside %s: %v", done, theirs, err)
 	}
 	ours := done.Orders[0]
 	w.until("all to obey", func() bool {
@@ -120,20 +98,52 @@ func TestTwoOrdersOfOneNumber(t *testing.T) {
 	if m := w.halts(); len(m) != 2 || m[theirs].Reason != "typhoon" || m[theirs].Scope != halt.Region || m[ours].Reason != "ours" || m[ours].Scope != halt.All {
 		t.Errorf("%+v", m)
 	}
-	if active, epoch := w.inBucket(); len(active) != 2 || active[0].Reason != "typhoon" || active[1].ID != ours || epoch != done.Epoch {
+	if active, epoch := w.inBucket(); len(active) != 2 || epoch != done.Epoch {
 		t.Errorf("the bucket holds %+v, epoch %d", active, epoch)
 	}
-	if _, err := w.core.Resume(t.Context(), ours, "", ""); err != nil {
+	if _, err := w.core.Resume(t.Context(), ours.Short(), "", ""); err != nil {
 		t.Fatal(err)
 	}
 	if active, _ := w.inBucket(); len(active) != 1 || active[0].ID != theirs || len(w.halts()) != 1 {
 		t.Errorf("the bucket holds %+v", active)
 	}
-	if _, err := w.core.Resume(t.Context(), theirs, "", ""); err != nil {
+	if _, err := w.core.Resume(t.Context(), theirs.String(), "", ""); err != nil {
 		t.Fatal(err)
 	}
 	if active, _ := w.inBucket(); len(active) != 0 || len(w.halts()) != 0 {
 		t.Errorf("the bucket holds %+v", active)
+	}
+}
+
+// TestResumeAll: scope all lifts every order, whatever it was given for.
+func TestResumeAll(t *testing.T) {
+	w := newWorld(t, nil)
+	for _, r := range []core.HaltRequest{{Scope: halt.All}, {Scope: halt.Site, Value: "osaka"}, {Scope: halt.Channel, Value: "driver"}} {
+		if _, err := w.core.Halt(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	done, err := w.core.Resume(t.Context(), "", halt.All, "")
+	if err != nil || len(done.Orders) != 3 || len(w.halts()) != 0 {
+		t.Errorf("%+v, %v; in force are %+v", done, err, w.halts())
+	}
+	if _, err := w.core.Resume(t.Context(), "", halt.All, ""); !errors.Is(err, core.ErrNoOrder) {
+		t.Errorf("nothing is lifted: %v", err)
+	}
+}
+
+// TestHaltGivenUp: a halt whose caller has given up before its turn is not
+// carried out.
+func TestHaltGivenUp(t *testing.T) {
+	w := newWorld(t, nil)
+	if _, err := w.core.Halt(t.Context(), core.HaltRequest{Scope: halt.All, Until: time.Now().Add(-time.Second)}); !errors.Is(err, core.ErrLate) {
+		t.Errorf("error is %v", err)
+	}
+	if _, err := w.core.Halt(t.Context(), core.HaltRequest{Scope: halt.Site, Value: "osaka", Until: time.Now().Add(time.Minute)}); err != nil {
+		t.Error(err)
+	}
+	if m := w.halts(); len(m) != 1 {
+		t.Errorf("%+v", m)
 	}
 }
 
@@ -155,35 +165,34 @@ func haltAway(t *testing.T) (w *world, away *atomic.Bool) {
 	}), away
 }
 
-// TestSeveralOrdersOfOneNumber: the Core cannot reach the halt object and gives
-// two orders; others, who can, give one or two. All are in force when the bucket
-// is back, theirs under the numbers that they were told.
-func TestSeveralOrdersOfOneNumber(t *testing.T) {
+// TestSeveralOrdersAtOnce: the Core cannot reach the halt object, gives two
+// orders and lifts one that the bucket has; others, who can, give one or two. All
+// that is not lifted is in force when the bucket is back.
+func TestSeveralOrdersAtOnce(t *testing.T) {
 	for _, n := range []int{1, 2} {
 		t.Run(fmt.Sprint("theirs: ", n), func(t *testing.T) {
 			w, away := haltAway(t)
 			w.runAgent("osaka", true)
+			before, err := w.core.Halt(t.Context(), core.HaltRequest{Scope: halt.Site, Value: "osaka", Reason: "to be lifted"})
+			if err != nil {
+				t.Fatal(err)
+			}
 			away.Store(true)
 			for _, reason := range []string{"ours, first", "ours, second"} {
 				if done, err := w.core.Halt(t.Context(), core.HaltRequest{Scope: halt.Channel, Value: "driver", Reason: reason}); err != nil || done.Store == "" {
 					t.Fatalf("%+v, %v", done, err)
 				}
 			}
-			theirs := map[uint64]string{}
+			if _, err := w.core.Resume(t.Context(), before.Orders[0].String(), "", ""); err != nil {
+				t.Fatal(err)
+			}
+			var theirs []halt.ID
 			for i := range n {
-				reason := fmt.Sprint("theirs, ", i)
-				id, err := w.others().PutHalt(t.Context(), w.release, func(o *halt.Orders, epoch uint64) error {
-					o.Active = append(o.Active, halt.Order{ID: epoch, Scope: halt.All, Reason: reason, By: "on call", At: time.Now().Unix()})
-					return nil
-				})
-				if err != nil {
-					t.Fatal(err)
-				}
-				theirs[id] = reason
+				theirs = append(theirs, w.elsewhere(halt.All, "", fmt.Sprint("theirs, ", i)))
 			}
 			away.Store(false)
 			w.until("all to be in the bucket", func() bool { active, _ := w.inBucket(); return len(active) == 2+n })
-			w.until("the Core to say so", func() bool {
+			w.until("the Core to show it", func() bool {
 				m := w.halts()
 				for _, v := range m {
 					if v.Unstored {
@@ -194,11 +203,11 @@ func TestSeveralOrdersOfOneNumber(t *testing.T) {
 			})
 			active, _ := w.inBucket()
 			for _, o := range active {
-				if v := w.halts()[o.ID]; v.Reason != o.Reason || theirs[o.ID] != "" && theirs[o.ID] != o.Reason {
-					t.Errorf("the bucket holds %+v under that number, the Core %+v, and others gave %q", o, v, theirs[o.ID])
+				if v := w.halts()[o.ID]; v.Reason != o.Reason || o.ID == before.Orders[0] {
+					t.Errorf("the bucket holds %+v, the Core %+v", o, v)
 				}
 			}
-			for id := range theirs {
+			for _, id := range theirs {
 				w.until("osaka to obey what others ordered", w.obeys("osaka", id))
 			}
 		})
@@ -237,10 +246,9 @@ func TestHaltWithoutTheStore(t *testing.T) {
 	}
 }
 
-// TestRestoredCoreAndHalts: data folder and bucket are put back to before an
-// order to stop. The site that obeys it stays stopped; the Core takes its word
-// for the epoch, so that what it orders is newer; and can lift what only the
-// site knows, also by a bucket that holds it again later.
+// TestRestoredCoreAndHalts: data folder and bucket are put back to before three
+// orders to stop. The site that obeys them stays stopped; the Core learns them
+// from it, shows them, and what it orders is newer.
 func TestRestoredCoreAndHalts(t *testing.T) {
 	w := newWorld(t, nil)
 	w.write("a.txt", "one")
@@ -271,30 +279,36 @@ func TestRestoredCoreAndHalts(t *testing.T) {
 	copyPath(t, yesterday, w.options.Data)
 	w.putObject("halt", then)
 	w.start()
-	w.until("the site's word", func() bool {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		return strings.Contains(w.log.String(), fmt.Sprintf("nightferry resume %d", seen))
+	w.until("the Core to learn what only osaka knows", func() bool { return len(w.halts()) == 3 })
+	w.until("osaka to be seen to obey", func() bool {
+		for id, v := range w.halts() {
+			if v.Reason != "of yesterday's tomorrow" || !w.obeys("osaka", id)() {
+				return false
+			}
+		}
+		return true
 	})
+	w.until("the bucket to have them again", func() bool { active, _ := w.inBucket(); return len(active) == 3 })
 	w.write("a.txt", "two")
 	w.publish("package")
-	if _, err := w.core.Resume(t.Context(), seen+1, "", ""); err == nil {
-		t.Error("an order that nobody gave is lifted")
+	if _, err := w.core.Resume(t.Context(), halt.NewID().String(), "", ""); !errors.Is(err, core.ErrNoOrder) {
+		t.Errorf("an order that was never given is lifted: %v", err)
 	}
 	other, err := w.core.Halt(t.Context(), core.HaltRequest{Scope: halt.Channel, Value: "driver", Reason: "of today"})
-	if err != nil || other.Orders[0] <= seen {
-		t.Fatalf("an order under %d, and %d was seen: %v", other.Orders, seen, err)
+	if err != nil || other.Epoch <= seen {
+		t.Fatalf("epoch %d, and %d was seen: %v", other.Epoch, seen, err)
 	}
-	// Newer than what osaka knew, and without it: what it was told is over.
+	if _, err := w.core.Resume(t.Context(), "", halt.Site, "osaka"); err != nil {
+		t.Fatal(err)
+	}
 	w.untilCurrent(2, "osaka")
 	if m := w.halts(); len(m) != 1 {
 		t.Errorf("%+v", m)
 	}
 }
 
-// TestRestoredCoreResumes: as before, and the first thing that is done is to
-// lift what the incident names, while the bucket cannot be read; what it holds
-// under that number does not come back.
+// TestRestoredCoreResumes: as before, and the order is lifted while the bucket,
+// which still has it, cannot be read. It does not come back from there.
 func TestRestoredCoreResumes(t *testing.T) {
 	var away atomic.Bool
 	w := newWorldWith(t, nil, func(w *world) {
@@ -331,12 +345,8 @@ func TestRestoredCoreResumes(t *testing.T) {
 	copyPath(t, yesterday, w.options.Data)
 	away.Store(true)
 	w.start()
-	w.until("the site's word", func() bool {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		return strings.Contains(w.log.String(), fmt.Sprintf("nightferry resume %d", done.Epoch))
-	})
-	lifted, err := w.core.Resume(t.Context(), done.Epoch, "", "")
+	w.until("the Core to learn what only osaka knows", func() bool { return len(w.halts()) == 1 })
+	lifted, err := w.core.Resume(t.Context(), done.Orders[0].String(), "", "")
 	if err != nil || lifted.Epoch <= done.Epoch {
 		t.Fatalf("%+v, %v", lifted, err)
 	}
@@ -357,7 +367,7 @@ func TestOldHaltPutBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	one := w.object("halt")
-	if _, err := w.core.Resume(t.Context(), lifted.Orders[0], "", ""); err != nil {
+	if _, err := w.core.Resume(t.Context(), lifted.Orders[0].String(), "", ""); err != nil {
 		t.Fatal(err)
 	}
 	kept, err := w.core.Halt(t.Context(), core.HaltRequest{Scope: halt.Site, Value: "berlin", Reason: "in force"})

@@ -79,7 +79,7 @@ func TestPublishesMissedInAHalt(t *testing.T) {
 	if n := len(runs()); n != 0 || len(looked) == 0 {
 		t.Fatalf("%d publishes under a halt", n)
 	}
-	if _, err := w.core.Resume(t.Context(), done.Orders[0], "", ""); err != nil {
+	if _, err := w.core.Resume(t.Context(), done.Orders[0].String(), "", ""); err != nil {
 		t.Fatal(err)
 	}
 	w.until("both publishes", func() bool {

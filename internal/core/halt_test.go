@@ -234,7 +234,7 @@ func (h *haltWorld) disk() string {
 	return b.String()
 }
 
-func (h *haltWorld) view(order uint64) core.HaltView {
+func (h *haltWorld) view(order halt.ID) core.HaltView {
 	h.t.Helper()
 	list, err := h.core.Halts(h.t.Context(), true)
 	if err != nil {
@@ -248,7 +248,7 @@ func (h *haltWorld) view(order uint64) core.HaltView {
 	return core.HaltView{}
 }
 
-func (h *haltWorld) confirmed(order uint64) func() bool {
+func (h *haltWorld) confirmed(order halt.ID) func() bool {
 	return func() bool {
 		v := h.view(order)
 		for _, s := range v.Sites {
@@ -273,10 +273,10 @@ func TestPain14Stop(t *testing.T) {
 	h.allMoving()
 	began := time.Now()
 	done, err := h.core.Halt(t.Context(), core.HaltRequest{Scope: halt.All, Reason: "bad package"})
-	if err != nil || done.Store != "" || done.Sites != 3 {
+	if err != nil || done.Sites != 3 {
 		t.Fatalf("%+v, %v", done, err)
 	}
-	h.until("all to confirm", h.confirmed(done.Epoch))
+	h.until("all to confirm", h.confirmed(done.Orders[0]))
 	confirmed := time.Since(began)
 	time.Sleep(max(0, time.Second-time.Since(began)))
 	h.quiet(2 * time.Second)
@@ -285,12 +285,13 @@ func TestPain14Stop(t *testing.T) {
 	} else {
 		t.Logf("last byte after %v, last confirmation after %v", last, confirmed)
 	}
-	v := h.view(done.Epoch)
+	v := h.view(done.Orders[0])
 	for _, s := range v.Sites {
 		if d := s.Stopped.Sub(began); d < 0 || d > time.Second || s.BytesAfter < 0 || s.BytesAfter > haltRate {
 			t.Errorf("%s says that it stopped %v after the order, %d bytes later", s.Site, d, s.BytesAfter)
 		}
 	}
+	h.until("the bucket to have it", func() bool { return !h.view(done.Orders[0]).Unstored })
 	r, err := repo.Open(t.Context(), h.store, repo.Options{Now: time.Now})
 	if err != nil {
 		t.Fatal(err)
@@ -323,10 +324,10 @@ func TestPain14Stop(t *testing.T) {
 	if err := h.core.Reload(t.Context(), h.settings); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.core.Resume(t.Context(), done.Epoch+7, "", ""); !errors.Is(err, core.ErrNoOrder) {
+	if _, err := h.core.Resume(t.Context(), halt.NewID().String(), "", ""); !errors.Is(err, core.ErrNoOrder) {
 		t.Errorf("an order that nobody gave is lifted: %v", err)
 	}
-	if _, err := h.core.Resume(t.Context(), done.Epoch, "", ""); err != nil {
+	if _, err := h.core.Resume(t.Context(), done.Orders[0].String(), "", ""); err != nil {
 		t.Fatal(err)
 	}
 	h.untilCurrent(1, h.names...)
@@ -335,7 +336,7 @@ func TestPain14Stop(t *testing.T) {
 	if all := h.content.bytes.Load(); all > 3*60<<20+3*16*3<<19 {
 		t.Errorf("%d MiB left the store, %d MiB before the stop", all>>20, fetched>>20)
 	}
-	if v := h.view(done.Epoch); v.Resumed.IsZero() {
+	if v := h.view(done.Orders[0]); v.Resumed.IsZero() {
 		t.Error("the ledger does not know that the order is lifted")
 	}
 	runs, err := h.core.Runs(t.Context(), ledger.RunFilter{Site: "osaka", State: "stopped"})
@@ -390,7 +391,7 @@ func TestPain14SecondPath(t *testing.T) {
 	h.quiet(time.Second)
 	h.content.closed.Store(false)
 	h.line.cut(false)
-	h.until("the cut-off to confirm", h.confirmed(done.Epoch))
+	h.until("the cut-off to confirm", h.confirmed(done.Orders[0]))
 
 	// Somebody stops berlin on the spot, without the Core.
 	h.moving()
@@ -414,7 +415,7 @@ func TestPain14SecondPath(t *testing.T) {
 	h.agent("berlin", false)
 	h.line.cut(false)
 	h.until("the Core to know of it", func() bool {
-		v := h.view(0)
+		v := h.view(halt.ID{})
 		return len(v.Sites) == 1 && v.Sites[0].Site == "berlin" && v.Reason == "disk"
 	})
 	h.quiet(time.Second)
@@ -429,7 +430,7 @@ func TestPain14SecondPath(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.untilCurrent(1, "berlin")
-	if _, err := h.core.Resume(t.Context(), 0, halt.Domain, "apac"); err != nil {
+	if _, err := h.core.Resume(t.Context(), "", halt.Domain, "apac"); err != nil {
 		t.Fatal(err)
 	}
 	h.untilCurrent(1, h.names...)
@@ -448,14 +449,15 @@ func TestHaltsOfOthers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	theirs, err := r.PutHalt(t.Context(), w.release, func(o *halt.Orders, epoch uint64) error {
-		o.Active = append(o.Active, halt.Order{ID: epoch, Scope: halt.Region, Value: "ap", Reason: "typhoon", By: "somebody"})
+	theirs := halt.NewID()
+	_, err = r.PutHalt(t.Context(), w.release, func(o *halt.Orders) error {
+		o.Add(halt.Order{ID: theirs, Scope: halt.Region, Value: "ap", Reason: "typhoon", By: "somebody"})
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	confirmed := func(order uint64) func() bool {
+	confirmed := func(order halt.ID) func() bool {
 		return func() bool {
 			list, err := w.core.Halts(t.Context(), false)
 			if err != nil {
@@ -476,13 +478,13 @@ func TestHaltsOfOthers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.until("ours", confirmed(ours.Epoch))
-	if _, err := w.core.Resume(t.Context(), theirs, "", ""); err != nil {
+	w.until("ours", confirmed(ours.Orders[0]))
+	if _, err := w.core.Resume(t.Context(), theirs.String(), "", ""); err != nil {
 		t.Fatal(err)
 	}
 	w.restart()
 	list, err := w.core.Halts(t.Context(), false)
-	if err != nil || len(list) != 1 || list[0].Order != ours.Epoch {
+	if err != nil || len(list) != 1 || list[0].Order != ours.Orders[0] {
 		t.Errorf("%+v, %v", list, err)
 	}
 	_, err = w.core.Sites(t.Context(), fleet.Scope{})

@@ -172,6 +172,9 @@ func Open(ctx context.Context, o Options, s Settings) (_ *Core, err error) {
 	if c.dir, c.unlock, err = lockData(o.Data, false); err != nil {
 		return nil, err
 	}
+	if err = c.freeReserve(); err != nil {
+		return nil, err
+	}
 	if c.ledger, err = ledger.Open(ctx, filepath.Join(o.Data, ledgerName), ledger.Options{Now: c.wall}); err != nil {
 		return nil, err
 	}
@@ -194,9 +197,7 @@ func Open(ctx context.Context, o Options, s Settings) (_ *Core, err error) {
 	if err = c.openStore(ctx); err != nil {
 		return nil, err
 	}
-	if err = c.loadHalt(); err != nil {
-		return nil, err
-	}
+	c.openHalting(ctx)
 	if err = c.loadSites(ctx); err != nil {
 		return nil, err
 	}
@@ -204,6 +205,9 @@ func Open(ctx context.Context, o Options, s Settings) (_ *Core, err error) {
 		return nil, err
 	}
 	c.sweepIncidents()
+	if err := c.keepReserve(); err != nil {
+		c.trouble("state", fmt.Errorf("keep room for the next start: %w", err))
+	}
 	return c, nil
 }
 
@@ -233,7 +237,7 @@ func (c *Core) openStore(ctx context.Context) error {
 		store = c.o.wrapStore(store)
 	}
 	b := &backend{Store: store, Presigner: lender, origin: u.Scheme + "://" + u.Host}
-	r, err := c.openRepoPatiently(ctx, b, k)
+	r, err := c.firstRepo(ctx, b, k)
 	if err != nil {
 		return errors.Join(err, bucket.Close(store))
 	}
@@ -256,7 +260,9 @@ type backend struct {
 	origin string // scheme://host[:port] of what it lends
 }
 
-// openRepo opens the repository anew, and so sees newer trust documents.
+// openRepo opens the repository anew, and so sees newer trust documents. If only
+// that could not be made durable, it returns both the repository and an error:
+// halt orders may be read, and nothing may be adopted.
 func (c *Core) openRepo(ctx context.Context, b *backend, k *keys) (*repo.Repo, error) {
 	c.repoMu.Lock()
 	defer c.repoMu.Unlock()
@@ -270,11 +276,52 @@ func (c *Core) openRepo(ctx context.Context, b *backend, k *keys) (*repo.Repo, e
 			return nil, err
 		}
 	}
-	r, err := repo.Open(ctx, b.Store, repo.Options{Memory: m, Root: &k.root, Key: k.repo, Now: c.o.Now, OnRetry: func(err error) { c.trouble("store", err) }})
+	r, err := repo.Open(ctx, b.Store, c.repoOptions(m, k))
 	if err != nil {
 		return nil, err
 	}
 	return r, repo.SaveMemory(c.state, r.Memory())
+}
+
+// openTime bounds the first request for a repository that is known.
+const openTime = 3 * time.Second
+
+// firstRepo opens the repository. If the store does not answer, or refuses, it
+// opens it as it was seen last: the kill switch must work meanwhile, and each
+// look asks the store again. A Core that has never seen its repository, or whose
+// store has none, cannot start.
+func (c *Core) firstRepo(ctx context.Context, b *backend, k *keys) (*repo.Repo, error) {
+	m, err := repo.LoadMemory(c.state)
+	if err != nil {
+		return nil, err
+	}
+	remembered, err := repo.OpenRemembered(b.Store, c.repoOptions(m, k))
+	if errors.Is(err, repo.ErrNoRepository) {
+		return c.openRepoPatiently(ctx, b, k)
+	}
+	if err != nil {
+		return nil, err
+	}
+	octx, cancel := context.WithTimeout(ctx, openTime)
+	defer cancel()
+	r, err := c.openRepo(octx, b, k)
+	switch {
+	case err == nil:
+		return r, nil
+	case r != nil:
+		c.trouble("state", err)
+		return r, nil
+	case ctx.Err() != nil || errors.Is(err, repo.ErrNoRepository) || errors.Is(err, bucket.ErrNoBucket):
+		return nil, err
+	case octx.Err() != nil || errors.As(err, new(*bucket.Error)):
+		c.trouble("store", fmt.Errorf("%w: the Core starts with what it knew last", err))
+		return remembered, nil
+	}
+	return nil, err
+}
+
+func (c *Core) repoOptions(m *repo.Memory, k *keys) repo.Options {
+	return repo.Options{Memory: m, Root: &k.root, Key: k.repo, Now: c.o.Now, OnRetry: func(err error) { c.trouble("store", err) }}
 }
 
 // openTries is how often the store is asked when the Core begins, each time a
@@ -304,6 +351,10 @@ func (c *Core) Close() error {
 	var errs []error
 	if b := c.store.Load(); b != nil {
 		errs = append(errs, bucket.Close(b.Store))
+	}
+	if c.halting != nil {
+		c.halting.Close()
+		errs = append(errs, c.halts.Close())
 	}
 	if c.state != nil {
 		errs = append(errs, c.state.Close())

@@ -119,9 +119,7 @@ func (c *Core) Plan(ctx context.Context, r PlanRequest) (*NightPlan, error) {
 		q.Sites = append(q.Sites, x)
 	}
 	q.Coming = c.coming(s, r, past)
-	if h := c.halt.Load(); h != nil {
-		q.Halts = append(q.Halts, haltsOf(h.orders)...)
-	}
+	q.Halts = append(q.Halts, haltsOf(c.halting.Current().Orders)...)
 	out := &NightPlan{From: r.At, Days: r.Days, Currency: s.Currency, Items: []PlanItem{}}
 	for _, it := range schedule.Forecast(q) {
 		site, why := zones[it.Site], blocked[[2]string{it.Site, it.Channel}]

@@ -37,7 +37,7 @@ func TestPublishesThatAreNoIncident(t *testing.T) {
 			t.Errorf("under a halt, dry run %v: %v", dry, err)
 		}
 	}
-	if _, err := w.core.Resume(t.Context(), done.Epoch, "", ""); err != nil {
+	if _, err := w.core.Resume(t.Context(), done.Orders[0].String(), "", ""); err != nil {
 		t.Fatal(err)
 	}
 	if texts := w.texts(string(core.Publishes)); len(texts) != 0 {

@@ -357,8 +357,8 @@ func TestOrders(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	epoch, err := r.PutHalt(t.Context(), w.release, func(o *halt.Orders, epoch uint64) error {
-		o.Active = append(o.Active, halt.Order{ID: epoch, Scope: halt.Site, Value: "berlin", Reason: "test", By: "alice", At: time.Now().Unix()})
+	epoch, err := r.PutHalt(t.Context(), w.release, func(o *halt.Orders) error {
+		o.Add(halt.Order{ID: halt.NewID(), Scope: halt.Site, Value: "berlin", Reason: "test", By: "alice", At: time.Now().Unix()})
 		return nil
 	})
 	if err != nil {

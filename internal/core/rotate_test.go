@@ -68,7 +68,7 @@ func (w *world) rotateRelease(t *testing.T) {
 	})
 	r, err := repo.Open(t.Context(), w.store, repo.Options{Now: time.Now})
 	if err == nil {
-		_, err = r.PutHalt(t.Context(), fresh, func(*halt.Orders, uint64) error { return nil })
+		_, err = r.PutHalt(t.Context(), fresh, func(*halt.Orders) error { return nil })
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -28,8 +28,8 @@ type site struct {
 	sighting ledger.Sighting
 	trust    uint64            // newest document that it has seen
 	epoch    uint64            // newest halt that it has seen
-	stops    map[uint64]bool   // orders to stop that it has confirmed
 	local    *wire.Stop        // given on the site itself; nil: none
+	caughtUp time.Time         // when its newer halt orders were last looked for
 	holds    map[string]uint64 // releases, as it said on connecting
 	progress map[string]progress
 
@@ -198,4 +198,7 @@ func (c *Core) tick(ctx context.Context) {
 	}
 	c.alarms.Expire()
 	c.alarms.Flush(ctx)
+	if err := c.keepReserve(); err != nil {
+		c.trouble("state", fmt.Errorf("keep room for the next start: %w", err))
+	}
 }

@@ -144,8 +144,7 @@ func (c *Core) measureDue(ctx context.Context, ch *fleet.Channel) error {
 // haltedHere reports whether an order is in force for the channel at the Core.
 func (c *Core) haltedHere(channel string) bool {
 	host, _ := os.Hostname() // only for orders that name it as a site
-	h := c.halt.Load()
-	return h != nil && h.orders.Find(halt.Subject{Site: host, Channel: channel}) != nil
+	return c.halting.Current().Find(halt.Subject{Site: host, Channel: channel}) != nil
 }
 
 // measurement returns what was measured of a release, or nil.

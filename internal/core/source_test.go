@@ -266,7 +266,7 @@ func TestMeasuringObeys(t *testing.T) {
 	if n := len(w.measures()); n != 3 {
 		t.Errorf("%d measurements, want one that was stopped and two of driver", n)
 	}
-	if _, err := w.core.Resume(t.Context(), order.Orders[0], "", ""); err != nil {
+	if _, err := w.core.Resume(t.Context(), order.Orders[0].String(), "", ""); err != nil {
 		t.Fatal(err)
 	}
 	w.until("another measurement", underWay)

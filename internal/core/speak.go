@@ -325,7 +325,7 @@ func (c *Core) tellOne(a wire.Address) {
 	if x == nil {
 		return
 	}
-	h := c.halt.Load()
+	h := c.halting.Current()
 	x.mu.Lock()
 	st, want, told := x.state, x.want, x.identity != nil
 	older := ""
@@ -334,8 +334,8 @@ func (c *Core) tellOne(a wire.Address) {
 			older = fmt.Sprintf("site %s holds release %d of %q, and this Core knows only %d: was the ledger restored from a backup, and the store cannot be read? The site is told nothing until that is read", a, n, d.Channel, d.Number)
 		}
 	}
-	if h != nil && x.epoch < h.epoch && len(h.raw) <= maxHalt {
-		st.Halt = h.raw
+	if h.Object != nil && x.epoch < h.Epoch && len(h.Object) <= maxHalt {
+		st.Halt = h.Object
 	}
 	x.mu.Unlock()
 	if !told {
@@ -367,7 +367,6 @@ func (c *Core) hello(ctx context.Context, a wire.Address, x *site, v *wire.Hello
 	c.saw(a, x, v.At, func(s *ledger.Sighting) {
 		s.Version, s.Revision = clip(v.Version), v.Revision
 	})
-	c.seenEpoch(a, v.Epoch)
 	c.alarms.over(Protocol, "", a)
 	c.say(Event{Kind: SiteConnected, Domain: a.Domain, Site: a.Site, Text: clip(v.Version + " " + v.System)})
 	if v.Revision > want {
@@ -410,7 +409,6 @@ func (c *Core) beat(ctx context.Context, a wire.Address, x *site, v *wire.Beat) 
 	x.mu.Lock()
 	x.trust, x.epoch = v.Trust, v.Epoch
 	x.mu.Unlock()
-	c.seenEpoch(a, v.Epoch)
 	c.saw(a, x, v.At, func(s *ledger.Sighting) { s.Revision, s.Lag = v.Revision, v.Spooled })
 	if v.Leaving {
 		x.mu.Lock()

@@ -314,7 +314,7 @@ func (w *world) succeed(status trust.Status) ed25519.PrivateKey {
 	w.keys(w.t, func(d *trust.Doc) {
 		d.Keys = append(d.Keys, trust.Key{Public: repo.PublicOf(fresh), Roles: trust.AllRoles, Since: time.Now().Unix()})
 	})
-	_, err := w.others().PutHalt(ctx, fresh, func(*halt.Orders, uint64) error { return nil })
+	_, err := w.others().PutHalt(ctx, fresh, func(*halt.Orders) error { return nil })
 	if err == nil {
 		_, err = w.core.Vault().Rotate(ctx, core.SecretRelease, trust.EncodeSecret("release", fresh))
 	}

@@ -28,6 +28,7 @@ func (c *Core) Status(ctx context.Context) (*Status, error) {
 	shown, _, _ := strings.Cut(c.o.StoreURL, "?")
 	s := &Status{At: c.now(), Version: c.o.Version, Repo: c.repo.Load().ID().String(), Store: shown, Sites: len(sites), Channels: c.newest.list()}
 	s.Rehearsal = c.Rehearsal()
+	s.StoreRead, s.Unread = c.looked.last()
 	if s.Revision, err = c.ledger.Revision(ctx); err != nil {
 		return nil, err
 	}
@@ -39,7 +40,7 @@ func (c *Core) Status(ctx context.Context) (*Status, error) {
 		if x.Connected {
 			s.Connected++
 		}
-		current := len(x.Channels) > 0
+		current := len(x.Channels) > 0 && !x.Enrolled.IsZero()
 		for _, ch := range x.Channels {
 			current = current && ch.State == stateCurrent
 		}
@@ -67,9 +68,14 @@ func (c *Core) Status(ctx context.Context) (*Status, error) {
 		return nil, err
 	}
 	s.Incidents = len(incidents)
-	if h := c.halt.Load(); h != nil {
-		s.Halts = len(h.orders.Active)
-	}
+	s.Halts = len(c.halting.Current().Orders.Active)
+	c.fleet.each(func(_ wire.Address, x *site) {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		if x.local != nil {
+			s.Halts++
+		}
+	})
 	return s, nil
 }
 

@@ -61,7 +61,11 @@ func (c *Core) reasons(s *fleet.Site, st *SiteStatus, ch *ChannelStatus, f *ledg
 		add("not enrolled", time.Time{}, "the site has no identity: it never joined, or it was revoked", "nightferry site token "+s.Name)
 	}
 	if o := c.orderFor(s, ch.Channel); o != nil {
-		add("halted by order "+fmt.Sprint(o.ID), time.Unix(o.At, 0).UTC(), o.Reason, fmt.Sprintf("nightferry resume %d", o.ID))
+		if o.ID.IsZero() {
+			add("halted on the site", time.Unix(o.At, 0).UTC(), o.Reason, "nightferry-agent resume, on that server")
+		} else {
+			add("halted by order "+o.ID.Short(), time.Unix(o.At, 0).UTC(), o.Reason, "nightferry resume "+o.ID.Short())
+		}
 	}
 	if !st.Enrolled.IsZero() && !st.Connected {
 		add("no message", st.Seen, "the agent has stopped, or cannot reach the Core", "start the agent on the server; nightferry-agent check shows what it cannot reach")
@@ -116,13 +120,17 @@ func (c *Core) behindFor(s *fleet.Site, st *SiteStatus, ch *ChannelStatus) (out 
 	return out
 }
 
-// orderFor returns the halt order that keeps a site from moving a channel, or nil.
+// orderFor returns the halt order that keeps a site from moving a channel, or
+// nil. An order that was given on the site itself has no ID.
 func (c *Core) orderFor(s *fleet.Site, channel string) *halt.Order {
-	h := c.halt.Load()
-	if h == nil {
+	if o := c.halting.Current().Find(halt.Subject{Site: s.Name, Region: s.Region, Domain: s.Domain, Channel: channel}); o != nil {
+		return o
+	}
+	_, local := c.haltSite(s)
+	if local == nil {
 		return nil
 	}
-	return h.orders.Find(halt.Subject{Site: s.Name, Region: s.Region, Domain: s.Domain, Channel: channel})
+	return &halt.Order{Scope: halt.Site, Value: s.Name, By: local.By, Reason: local.Reason, At: local.Heard / 1000}
 }
 
 // stateOf names the state of a channel that does not hold its newest release.

@@ -162,7 +162,7 @@ func TestYesterday(t *testing.T) {
 		}
 	}
 	// The halt is lifted by the restored Core, under an epoch that no site has seen.
-	if _, err := w.core.Resume(t.Context(), ordered.Orders[0], "", ""); err != nil {
+	if _, err := w.core.Resume(t.Context(), ordered.Orders[0].String(), "", ""); err != nil {
 		t.Fatal(err)
 	}
 	w.until("berlin to be told", func() bool {
@@ -193,7 +193,7 @@ func (w *world) newReleaseKey(t *testing.T, publish func()) []byte {
 	})
 	r, err := repo.Open(t.Context(), w.store, repo.Options{Now: time.Now})
 	if err == nil {
-		_, err = r.PutHalt(t.Context(), fresh, func(*halt.Orders, uint64) error { return nil })
+		_, err = r.PutHalt(t.Context(), fresh, func(*halt.Orders) error { return nil })
 	}
 	if err != nil {
 		t.Fatal(err)

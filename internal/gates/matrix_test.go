@@ -242,7 +242,7 @@ func (c *cast) forge(token *wire.Token) {
 // subjects tries publishing and subscribing.
 func (c *cast) subjects(t *testing.T) *table {
 	up := []string{wire.VerbHello, wire.VerbBeat, wire.VerbProgress, wire.VerbReport, wire.VerbAsk, wire.VerbRenew, wire.VerbStopped, wire.VerbChallenge, wire.VerbEnrol}
-	down := []string{wire.VerbState, wire.VerbAck, wire.VerbURLs, wire.VerbRenewed, wire.VerbNonce, wire.VerbGrant, wire.VerbRefuse}
+	down := []string{wire.VerbState, wire.VerbAck, wire.VerbConfirmed, wire.VerbURLs, wire.VerbRenewed, wire.VerbNonce, wire.VerbGrant, wire.VerbRefuse}
 	each := func(a wire.Address, say func(wire.Address, string) string, verbs []string) (all []string) {
 		for _, v := range verbs {
 			all = append(all, say(a, v))

@@ -5,7 +5,10 @@
 package halt
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -37,10 +40,13 @@ const (
 	Channel = "channel"
 )
 
+// ErrAmbiguous says that several orders begin with the digits given.
+var ErrAmbiguous = errors.New("several orders begin with these digits: give more of them")
+
 // Order is one active order to stop.
 type Order struct {
 	_      struct{} `cbor:",toarray"`
-	ID     uint64   `json:"id"` // the epoch at which it was given; never reused
+	ID     ID       `json:"id"`
 	Scope  string   `json:"scope"`
 	Value  string   `json:"value"`
 	Reason string   `json:"reason"`
@@ -48,8 +54,8 @@ type Order struct {
 	At     int64    `json:"at"` // Unix seconds
 }
 
-// Orders is the payload of the halt object: every active order. The signed
-// number is the epoch, which grows with every change.
+// Orders is the payload of the halt object: every active order, the oldest
+// first. The signed number is the epoch, which grows with every change.
 type Orders struct {
 	_      struct{} `cbor:",toarray"`
 	Active []Order  `json:"active"`
@@ -63,15 +69,48 @@ type Subject struct{ Region, Domain, Site, Channel string }
 // staged stays and is used on resume.
 type Error struct{ Order Order }
 
-func (e *Error) Error() string {
-	what := e.Order.Scope
-	if e.Order.Value != "" {
-		what += " " + e.Order.Value
+// Target is whom an order is for, in words.
+func (o *Order) Target() string {
+	if o.Scope == All {
+		return All
 	}
-	return fmt.Sprintf("halted by order %d (%s) from %s: %s", e.Order.ID, what, e.Order.By, e.Order.Reason)
+	return o.Scope + " " + o.Value
 }
 
-// Find returns the first active order that stops s, or nil.
+func (e *Error) Error() string {
+	return fmt.Sprintf("halted by order %s (%s) from %s: %s", e.Order.ID.Short(), e.Order.Target(), e.Order.By, e.Order.Reason)
+}
+
+// Add adds orders that are not in the set yet, each at its place.
+func (o *Orders) Add(more ...Order) {
+	for _, a := range more {
+		if !o.Has(a.ID) {
+			o.Active = append(o.Active, a)
+		}
+	}
+	slices.SortFunc(o.Active, compare)
+}
+
+// Given returns the active orders that were given for exactly this scope, and
+// for All every order.
+func (o *Orders) Given(scope, value string) (list []Order) {
+	for _, a := range o.Active {
+		if scope == All || a.Scope == scope && a.Value == value {
+			list = append(list, a)
+		}
+	}
+	return list
+}
+
+// Has reports whether an order is active.
+func (o *Orders) Has(id ID) bool {
+	return slices.ContainsFunc(o.Active, func(a Order) bool { return a.ID == id })
+}
+
+// compare is the order of orders: by time, then by ID.
+func compare(a, b Order) int { return cmp.Or(cmp.Compare(a.At, b.At), a.ID.Compare(b.ID)) }
+
+// Find returns the oldest active order that stops s, or nil.
 func (o *Orders) Find(s Subject) *Order {
 	for i, a := range o.Active {
 		if a.Scope == All || a.Value != "" && a.Value == s.field(a.Scope) {
@@ -128,29 +167,41 @@ func (o *Orders) Validate() error {
 	if len(o.Active) > MaxOrders {
 		return fmt.Errorf("halt: %d orders: %w", len(o.Active), frame.ErrDamaged)
 	}
+	seen := make(map[ID]bool, len(o.Active))
 	for i, a := range o.Active {
-		switch a.Scope {
-		case All:
-			if a.Value != "" {
-				return fmt.Errorf("halt: order %d: all takes no value: %w", a.ID, frame.ErrDamaged)
-			}
-		case Region, Domain, Site, Channel:
-			if a.Value == "" {
-				return fmt.Errorf("halt: order %d: %s needs a value: %w", a.ID, a.Scope, frame.ErrDamaged)
-			}
-		default:
-			return fmt.Errorf("halt: order %d: scope %q is not known: %w", a.ID, a.Scope, frame.ErrDamaged)
+		if err := a.validate(); err != nil {
+			return fmt.Errorf("halt: order %s: %w: %w", a.ID.Short(), err, frame.ErrDamaged)
 		}
-		if len(a.Value) > MaxValue || len(a.Reason) > MaxReason || len(a.By) > MaxValue || a.At < 0 {
-			return fmt.Errorf("halt: order %d: text or time out of bounds: %w", a.ID, frame.ErrDamaged)
+		if seen[a.ID] || i > 0 && compare(o.Active[i-1], a) >= 0 {
+			return fmt.Errorf("halt: order %s: out of order: %w", a.ID.Short(), frame.ErrDamaged)
 		}
-		if a.ID == 0 || i > 0 && o.Active[i-1].ID >= a.ID {
-			return fmt.Errorf("halt: order %d: out of order: %w", a.ID, frame.ErrDamaged)
+		seen[a.ID] = true
+	}
+	return nil
+}
+
+func (o *Order) validate() error {
+	switch o.Scope {
+	case All:
+		if o.Value != "" {
+			return errors.New("all takes no value")
 		}
-		// They are shown to people, on terminals that obey control characters.
-		if strings.ContainsFunc(a.Value+a.Reason+a.By, unicode.IsControl) {
-			return fmt.Errorf("halt: order %d: holds a control character: %w", a.ID, frame.ErrDamaged)
+	case Region, Domain, Site, Channel:
+		if o.Value == "" {
+			return fmt.Errorf("%s needs a value", o.Scope)
 		}
+	default:
+		return fmt.Errorf("unknown scope %q", o.Scope)
+	}
+	if o.ID.IsZero() {
+		return errors.New("no id")
+	}
+	if len(o.Value) > MaxValue || len(o.Reason) > MaxReason || len(o.By) > MaxValue || o.At < 0 {
+		return errors.New("text or time out of bounds")
+	}
+	// They are shown to people, on terminals that obey control characters.
+	if strings.ContainsFunc(o.Value+o.Reason+o.By, unicode.IsControl) {
+		return errors.New("holds a control character")
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package halt
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"strings"
@@ -15,17 +16,23 @@ import (
 
 var equal = []cmp.Option{cmpopts.EquateEmpty(), cmp.AllowUnexported(Orders{}, Order{})}
 
+// id is an ID that is easy to tell from others.
+func id(n uint64) (i ID) {
+	binary.BigEndian.PutUint64(i[:], n)
+	return i
+}
+
 func orders() *Orders {
 	return &Orders{Active: []Order{
-		{ID: 2, Scope: Site, Value: "tokyo-1", Reason: "disk failing", By: "ops@core", At: 1_700_000_000},
-		{ID: 3, Scope: Region, Value: "AP", Reason: "typhoon", By: "ops@core", At: 1_700_000_001},
-		{ID: 7, Scope: Channel, Value: "patch", By: "ops@core"},
-		{ID: 1 << 40, Scope: Domain, Value: "corp.example", Reason: "ключ", By: "ops@core"},
+		{ID: id(7), Scope: Channel, Value: "patch", By: "ops@core"},
+		{ID: id(1 << 40), Scope: Domain, Value: "corp.example", Reason: "ключ", By: "ops@core"},
+		{ID: id(2), Scope: Site, Value: "tokyo-1", Reason: "disk failing", By: "ops@core", At: 1_700_000_000},
+		{ID: id(3), Scope: Region, Value: "AP", Reason: "typhoon", By: "ops@core", At: 1_700_000_001},
 	}}
 }
 
 func TestRoundTrip(t *testing.T) {
-	for _, want := range []*Orders{orders(), {}, {Active: []Order{{ID: 1, Scope: All}}}} {
+	for _, want := range []*Orders{orders(), {}, {Active: []Order{{ID: id(1), Scope: All}}}} {
 		b, err := want.Encode()
 		if err != nil {
 			t.Fatal(err)
@@ -55,28 +62,23 @@ func TestFind(t *testing.T) {
 		{Subject{Site: "AP", Channel: "AP", Domain: "AP"}, 0}, // a value counts in its own scope only
 	} {
 		o := orders().Find(c.s)
-		if got := func() uint64 {
-			if o == nil {
-				return 0
-			}
-			return o.ID
-		}(); got != c.want {
-			t.Errorf("%+v: stopped by %d, want %d", c.s, got, c.want)
+		if o == nil && c.want != 0 || o != nil && o.ID != id(c.want) {
+			t.Errorf("%+v: stopped by %+v, want %d", c.s, o, c.want)
 		}
 	}
-	all := &Orders{Active: []Order{{ID: 9, Scope: All, Reason: "stop", By: "ops"}}}
+	all := &Orders{Active: []Order{{ID: id(9), Scope: All, Reason: "stop", By: "ops"}}}
 	o := all.Find(Subject{})
 	if o == nil {
 		t.Fatal("an order to all does not stop one who names nothing")
 	}
-	if s := (&Error{Order: *o}).Error(); s != "halted by order 9 (all) from ops: stop" {
+	if s := (&Error{Order: *o}).Error(); s != "halted by order 00000000 (all) from ops: stop" {
 		t.Error(s)
 	}
-	if s := (&Error{Order: orders().Active[0]}).Error(); !strings.Contains(s, "site tokyo-1") {
+	if s := (&Error{Order: orders().Active[2]}).Error(); !strings.Contains(s, "site tokyo-1") {
 		t.Error(s)
 	}
 	// One who names no site is not stopped by an order that Validate would refuse.
-	if (&Orders{Active: []Order{{ID: 1, Scope: Site}}}).Find(Subject{}) != nil {
+	if (&Orders{Active: []Order{{ID: id(1), Scope: Site}}}).Find(Subject{}) != nil {
 		t.Error("an order without a value stops everybody")
 	}
 }
@@ -85,21 +87,23 @@ func TestRefuses(t *testing.T) {
 	for name, change := range map[string]func(*Orders){
 		"a scope that is not known": func(o *Orders) { o.Active[0].Scope = "planet" },
 		"all with a value":          func(o *Orders) { o.Active[0].Scope = All },
-		"a site without a value":    func(o *Orders) { o.Active[0].Value = "" },
-		"a channel without a value": func(o *Orders) { o.Active[2].Value = "" },
+		"a site without a value":    func(o *Orders) { o.Active[2].Value = "" },
+		"a channel without a value": func(o *Orders) { o.Active[0].Value = "" },
 		"a long value":              func(o *Orders) { o.Active[0].Value = strings.Repeat("x", MaxValue+1) },
 		"a long reason":             func(o *Orders) { o.Active[0].Reason = strings.Repeat("x", MaxReason+1) },
 		"a long name":               func(o *Orders) { o.Active[0].By = strings.Repeat("x", MaxValue+1) },
 		"a time before time began":  func(o *Orders) { o.Active[0].At = -1 },
-		"an id twice":               func(o *Orders) { o.Active[1].ID = 2 },
-		"ids out of order":          func(o *Orders) { o.Active[1].ID = 1 },
-		"no id":                     func(o *Orders) { o.Active[0].ID = 0 },
+		"an id twice":               func(o *Orders) { o.Active[1].ID = o.Active[0].ID },
+		"an id twice, at two times": func(o *Orders) { o.Active[3].ID = o.Active[0].ID },
+		"times out of order":        func(o *Orders) { o.Active[3].At = 1_600_000_000 },
+		"ids out of order":          func(o *Orders) { o.Active[1].ID = id(6) },
+		"no id":                     func(o *Orders) { o.Active[0].ID = ID{} },
 		"a terminal's escape":       func(o *Orders) { o.Active[0].Reason = "\x1b[2J" },
 		"a newline in a value":      func(o *Orders) { o.Active[0].Value = "a\nb" },
 		"a C1 control in a name":    func(o *Orders) { o.Active[0].By = "a\u009b" },
 		"more orders than there may": func(o *Orders) {
 			for i := range MaxOrders {
-				o.Active = append(o.Active, Order{ID: 1<<41 + uint64(i), Scope: All})
+				o.Active = append(o.Active, Order{ID: id(1<<41 + uint64(i)), Scope: All, At: 1 << 40})
 			}
 		},
 	} {
@@ -132,9 +136,36 @@ func TestRefuses(t *testing.T) {
 func TestEncodeRefusesWhatNobodyCouldRead(t *testing.T) {
 	var o Orders
 	for i := range MaxOrders {
-		o.Active = append(o.Active, Order{ID: uint64(i + 1), Scope: Site, Value: strings.Repeat("v", MaxValue), Reason: strings.Repeat("r", MaxReason)})
+		o.Active = append(o.Active, Order{ID: id(uint64(i + 1)), Scope: Site, Value: strings.Repeat("v", MaxValue), Reason: strings.Repeat("r", MaxReason)})
 	}
 	if _, err := o.Encode(); err == nil || !strings.Contains(err.Error(), "lift some") {
 		t.Errorf("error is %v", err)
+	}
+}
+
+// TestMatch: an order is named by the beginning of its id, if no other begins
+// so.
+func TestMatch(t *testing.T) {
+	a, b := ID{0xab, 0xcd, 1}, ID{0xab, 0xcd, 2}
+	o := &Orders{}
+	o.Add(Order{ID: a, Scope: All}, Order{ID: b, Scope: All}, Order{ID: a, Scope: All})
+	if len(o.Active) != 2 {
+		t.Fatalf("%+v", o.Active)
+	}
+	for prefix, want := range map[string]ID{"abcd01": a, "ABCD02": b, b.String(): b} {
+		if got, err := o.Match(prefix); err != nil || got == nil || got.ID != want {
+			t.Errorf("%s: %+v, %v", prefix, got, err)
+		}
+	}
+	if got, err := o.Match("abcd"); !errors.Is(err, ErrAmbiguous) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if got, err := o.Match("abce"); got != nil || err != nil {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for s, want := range map[string]bool{"abc": false, "abcd": true, "ABCD": true, "abcg": false, strings.Repeat("a", 33): false, "file:///x": false} {
+		if IsPrefix(s) != want {
+			t.Errorf("%q: %t", s, !want)
+		}
 	}
 }

@@ -218,9 +218,7 @@ func TestPrune(t *testing.T) {
 	must(t, err)
 	_, err = l.Resolve(ctx, "old and resolved")
 	must(t, err)
-	must(t, l.AddHalt(ctx, Halt{Order: 1, At: c.now()}))
-	must(t, l.AddHalt(ctx, Halt{Order: 2, At: c.now()}))
-	must(t, l.Resume(ctx, 2, "kay"))
+	must(t, l.KeepHalts(ctx, []Halt{{Order: [16]byte{1}, At: c.now()}, {Order: [16]byte{2}, At: c.now(), Resumed: c.now(), ResumedBy: "kay"}}))
 	_, err = l.AddToken(ctx, Token{ID: "t", Expires: c.now().Add(day)}, [32]byte{})
 	must(t, err)
 	for _, key := range []string{"U1", "U2"} {

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"nightferry/internal/digest"
+	"nightferry/internal/halt"
 )
 
 // handClock is a time that the test moves.
@@ -262,20 +263,24 @@ func TestIncidentsHaltsAudit(t *testing.T) {
 		t.Fatalf("incidents: open %v, all %v", open, all)
 	}
 
-	h := Halt{Order: 5, Scope: "region", Value: "ap", Reason: "outage", By: "kay", At: c.now()}
-	must(t, l.AddHalt(ctx, h))
-	must(t, l.AddHalt(ctx, h))
-	bad := h
-	bad.Value = "emea"
-	wantErr(t, l.AddHalt(ctx, bad), ErrConflict)
+	h := Halt{Order: halt.ID{5}, Scope: "region", Value: "ap", Reason: "outage", By: "kay", At: c.now()}
+	must(t, l.KeepHalts(ctx, []Halt{h}))
 	stop := Stop{Domain: "apac", Site: "osaka", Stopped: c.now(), BytesAfter: 12}
-	must(t, l.Confirm(ctx, 5, stop))
-	must(t, l.Confirm(ctx, 5, Stop{Domain: "apac", Site: "osaka", Stopped: c.now().Add(time.Hour), BytesAfter: 1}))
-	wantErr(t, l.Confirm(ctx, 6, stop), ErrNotFound)
+	kept := h
+	kept.Confirmed = []Stop{stop, {Domain: "apac", Site: "perth", Stopped: c.now()}}
+	must(t, l.KeepHalts(ctx, []Halt{kept}))
+	later := kept
+	later.Confirmed = []Stop{{Domain: "apac", Site: "osaka", Stopped: c.now().Add(time.Hour), BytesAfter: 1}}
+	must(t, l.KeepHalts(ctx, []Halt{later}))
+	must(t, l.ForgetStops(ctx, "apac", "perth"))
 	c.add(time.Minute)
-	must(t, l.Resume(ctx, 5, "lee"))
-	wantErr(t, l.Resume(ctx, 5, "lee"), ErrNotFound)
-	h.Resumed, h.ResumedBy, h.Confirmed = c.now(), "lee", []Stop{stop}
+	h.Resumed, h.ResumedBy = c.now(), "lee"
+	must(t, l.KeepHalts(ctx, []Halt{h}))
+	again := h
+	again.Resumed, again.ResumedBy = c.now().Add(time.Hour), "kay"
+	must(t, l.KeepHalts(ctx, []Halt{again}))
+	must(t, l.ForgetStops(ctx, "apac", "osaka")) // of active orders alone: what was lifted is history
+	h.Confirmed = []Stop{stop}
 	halts, err := l.Halts(ctx, true)
 	must(t, err)
 	same(t, "halts", halts, []Halt{h})

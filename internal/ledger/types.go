@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"nightferry/internal/digest"
+	"nightferry/internal/halt"
 	"nightferry/internal/runs"
 )
 
@@ -274,7 +275,7 @@ type Member struct {
 
 // Halt is an order to stop, with the sites that confirmed it.
 type Halt struct {
-	Order     uint64    `json:"order"` // its id, as in halt.Order
+	Order     halt.ID   `json:"order"`
 	Scope     string    `json:"scope"`
 	Value     string    `json:"value"`
 	Reason    string    `json:"reason"`

@@ -109,22 +109,21 @@
 //	    agent startDue + launch: not asked; rememberHalts: forgotten           agent TestPain14_KilledAgentStaysHalted
 //	    agent takeHalts: confirmed, and not kept                               agent TestPain14_KilledAgentStaysHalted
 //	    agent takeHalts: an older epoch counts; any key orders                 agent TestHaltStopsARun…, TestUnkeptHalt…
-//	    agent obeyed: what is not durable is confirmed; halting: a number is   agent TestUnkeptHaltIsObeyedNotConfirmed
-//	    an order                                                               agent TestUnkeptHaltIsObeyedNotConfirmed
-//	    agent readHalts: an older object is an answer; goBlind: never          agent TestPain14_OldOrdersAreNoAnswer
-//	    agent readHalts: never read; watchLocal: off                           core TestPain14SecondPath
+//	    agent obeyed: what is not durable is confirmed                         agent TestUnkeptHaltIsObeyedNotConfirmed
+//	    agent readStoreHalts: an older object counts; no fail-safe             agent TestPain14_OldOrdersAreNoAnswer
+//	    agent readStoreHalts: never read; watchLocal: off                      core TestPain14SecondPath
 //	    agent spread: no wait; startDue: does not wait                         agent TestMissedRunsAreSpread, TestSpreadOutlivesNews
 //	    apply stopped: a burst goes on                                         apply TestPain14_StopInMidCommit
 //	    apply stopped: Gate is not asked; agent bury: not for a halt, ends     agent TestPain14_HaltStopsEveryCommit
 //	    apply connect, publish Run: the store's orders are not asked for       cmd/nightferry TestScripts/halt
 //	    apply gate, publish gate: not asked again                              apply TestPain14_PullStopsMidway, publish …PushStops…
 //	    collect GC: not asked                                                  cmd/nightferry TestHaltCommands
-//	    core changeHalts: keepHalt after nothing; keepHalt: no file, no row;   cmd/nightferry TestPain14_CoreKilledBefore…,
-//	    readHalt: not stored again; ends with who gave it                      core TestHaltWithoutTheStore
-//	    core mergeHalts: theirs are dropped; keepHalt: a row is not replaced   core TestMergeHalts, TestTwoOrdersOfOneNumber
-//	    core storeHalt: one new number for several orders                      core TestMergeHalts, TestSeveralOrdersOfOneNumber
-//	    core readHalt, repo PutHaltAbove: an old object stays                  core TestOldHaltPutBack
-//	    core seenEpoch: not believed; Resume: not kept as lifted               core TestRestoredCoreAndHalts, …Resumes
+//	    halting change: record after nothing; record: no object                cmd/nightferry TestPain14_CoreKilledBefore…
+//	    halting change: ends with the caller; Look: not stored again           core TestHaltWithoutTheStore
+//	    halting Merge: theirs are dropped; what was lifted comes back          halting TestMerge, core TestTwoOrdersAtOnce
+//	    halting store: one epoch for two sets                                  core TestSeveralOrdersAtOnce
+//	    halting storeAgain, repo MergeHalt: an old object stays                core TestOldHaltPutBack
+//	    core catchUp: not asked for; halting Adopt: nothing                    core TestRestoredCoreAndHalts, …Resumes
 //	    core beat: a lost state is not told again                              core TestHaltIsToldUntilItIsSeen
 //	    core lend: content without the halt object                             core TestHaltCanBeReadAsLongAsContent
 //	    agent usable: the URL that ends last; takeHalt: the newest alone       agent TestHaltOfTheNewestAnswer

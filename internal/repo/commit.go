@@ -348,46 +348,57 @@ func (r *Repo) ReleaseBelow(ctx context.Context, channel string, head *Head, num
 	return r.Release(ctx, channel, number, digest.Digest{})
 }
 
-// PutHalt replaces the halt object by what change makes of the orders; the
-// epoch grows by one. Where the store holds no orders that count (OrdersLost)
-// it starts from those of the old object that was put back, else from none, at
-// the epoch that was seen last.
-func (r *Repo) PutHalt(ctx context.Context, key ed25519.PrivateKey, change func(o *halt.Orders, epoch uint64) error) (uint64, error) {
-	return r.PutHaltAbove(ctx, key, 0, change)
+// PutHalt replaces the halt object with the orders that change leaves; the
+// epoch grows by one. If the store holds no orders that count (OrdersLost), it
+// starts from the orders of the old object that was put back, else from none,
+// at the epoch that was seen last.
+func (r *Repo) PutHalt(ctx context.Context, key ed25519.PrivateKey, change func(o *halt.Orders) error) (uint64, error) {
+	h, err := r.MergeHalt(ctx, key, func(stored *HaltObject, _ bool) (uint64, error) { return 0, change(stored.Orders) })
+	if err != nil {
+		return 0, err
+	}
+	return h.Epoch, nil
 }
 
-// PutHaltAbove is PutHalt where the epochs up to floor are used up already:
-// sites have seen them.
-func (r *Repo) PutHaltAbove(ctx context.Context, key ed25519.PrivateKey, floor uint64, change func(o *halt.Orders, epoch uint64) error) (uint64, error) {
+// MergeHalt is PutHalt for a caller that has orders of its own. change sees
+// what the store holds and whether those orders were lost there; the new epoch
+// is above the one stored, and above the floor that change returns.
+func (r *Repo) MergeHalt(ctx context.Context, key ed25519.PrivateKey, change func(stored *HaltObject, lost bool) (floor uint64, err error)) (*HaltObject, error) {
 	if err := r.doc.Allows(PublicOf(key), trust.Halts); err != nil {
-		return 0, fmt.Errorf("sign the halt object: %w", err)
+		return nil, fmt.Errorf("sign the halt object: %w", err)
 	}
 	for range casTries {
-		orders, epoch, etag, err := r.halts(ctx)
+		h, etag, err := r.readHalt(ctx)
+		lost := OrdersLost(err)
 		switch {
-		case errors.Is(err, ErrOlder):
-			epoch = r.Memory().Halt
-		case OrdersLost(err):
-			orders, epoch = &halt.Orders{}, r.Memory().Halt
-		case err != nil:
-			return 0, err
+		case err != nil && !lost:
+			return nil, err
+		case lost && !errors.Is(err, ErrOlder):
+			h = &HaltObject{Orders: &halt.Orders{}}
 		}
-		epoch = max(epoch, floor)
-		if err := change(orders, epoch+1); err != nil {
-			return 0, err
+		if lost {
+			h.Epoch = r.Memory().Halt
 		}
-		err = r.putHalt(ctx, key, epoch+1, orders, cond(etag))
+		floor, err := change(h, lost)
+		if err != nil {
+			return nil, err
+		}
+		h.Epoch = max(h.Epoch, floor) + 1
+		if h.Raw, err = r.SignHalt(key, h.Epoch, h.Orders); err != nil {
+			return nil, err
+		}
+		_, err = put(ctx, r.store, haltKey, h.Raw, cond(etag))
 		if err == nil {
 			r.mu.Lock()
 			defer r.mu.Unlock()
-			r.memory.Halt = max(r.memory.Halt, epoch+1)
-			return epoch + 1, nil
+			r.memory.Halt = max(r.memory.Halt, h.Epoch)
+			return h, nil
 		}
 		if !errors.Is(err, fs.ErrExist) {
-			return 0, err
+			return nil, err
 		}
 	}
-	return 0, fmt.Errorf("replace the halt object: other writers were faster %d times", casTries)
+	return nil, fmt.Errorf("replace the halt object: other writers were faster %d times", casTries)
 }
 
 // SignHalt makes the halt object of an epoch without storing it, so that sites
@@ -403,22 +414,21 @@ func (r *Repo) SignHalt(key ed25519.PrivateKey, epoch uint64, o *halt.Orders) ([
 	return trust.Sign(key, trust.Subject{Kind: halt.Kind, Version: halt.Version, Repo: r.format.Repo, Number: epoch}, payload)
 }
 
-// ReadHalt checks a halt object that SignHalt or PutHalt made, wherever it was
-// kept, and returns its orders and epoch.
-func (r *Repo) ReadHalt(b []byte) (*halt.Orders, uint64, error) {
-	s, err := trust.Parse(halt.Kind, halt.Version, halt.Max, b)
-	if err != nil {
-		return nil, 0, fmt.Errorf("halt: %w", err)
+// OpenHalt reads a halt object, wherever it was kept, and checks its signature.
+// An object that comes from a site must also be signed by a key that may sign
+// halts now: AllowsHalt.
+func (r *Repo) OpenHalt(b []byte) (*HaltObject, error) {
+	h, _, err := r.openHalt(b)
+	return h, err
+}
+
+// AllowsHalt reports whether the signer of a halt object may sign halts now.
+func (r *Repo) AllowsHalt(b []byte) error {
+	_, signer, err := r.openHalt(b)
+	if err == nil {
+		err = r.doc.Allows(signer, trust.Halts)
 	}
-	if err := s.Verify(trust.Subject{Kind: halt.Kind, Version: halt.Version, Repo: r.format.Repo, Number: s.Subject.Number}); err != nil {
-		return nil, 0, fmt.Errorf("halt: %w", err)
-	}
-	payload, err := r.openPayload(halt.Kind, s.Payload)
-	if err != nil {
-		return nil, 0, fmt.Errorf("halt: %w", err)
-	}
-	o, err := halt.Decode(payload)
-	return o, s.Subject.Number, err
+	return err
 }
 
 func (r *Repo) putHalt(ctx context.Context, key ed25519.PrivateKey, epoch uint64, o *halt.Orders, c bucket.Cond) error {

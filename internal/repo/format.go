@@ -142,8 +142,8 @@ func Init(ctx context.Context, s bucket.Store, o InitOptions) (trust.RepoID, err
 	err = r.putTrust(ctx, o.Root, 1, &doc)
 	if begun && errors.Is(err, fs.ErrExist) {
 		// Ours, if the same keys made it.
-		root := PublicOf(o.Root)
-		if err = r.followTrust(ctx, &root); err == nil {
+		r.memory.Root = PublicOf(o.Root)
+		if err = r.followTrust(ctx); err == nil {
 			err = r.doc.Allows(PublicOf(o.Release), trust.Heads)
 		}
 		if err != nil {

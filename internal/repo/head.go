@@ -146,13 +146,29 @@ func (r *Repo) Release(ctx context.Context, channel string, number uint64, want 
 	return r.releaseAt(ctx, r.keys.Name(channel), fmt.Sprintf("release %d of %q", number, channel), number, want)
 }
 
+// HaltObject is a halt object that was read and verified.
+type HaltObject struct {
+	Raw    []byte // as it is stored and sent to sites
+	Epoch  uint64
+	Orders *halt.Orders
+}
+
 // Halts reads the active orders and the epoch.
 func (r *Repo) Halts(ctx context.Context) (*halt.Orders, uint64, string, error) {
-	orders, epoch, etag, err := r.halts(ctx)
+	h, etag, err := r.readHalt(ctx)
 	if err != nil {
 		return nil, 0, "", err
 	}
-	return orders, epoch, etag, nil
+	return h.Orders, h.Epoch, etag, nil
+}
+
+// Halt reads the halt object.
+func (r *Repo) Halt(ctx context.Context) (*HaltObject, error) {
+	h, _, err := r.readHalt(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return h, nil
 }
 
 // OrdersLost reports whether an error of Halts says that the store does not hold
@@ -162,56 +178,59 @@ func OrdersLost(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrOlder) || errors.Is(err, trust.ErrUntrusted) || errors.Is(err, frame.ErrDamaged) || errors.Is(err, seal.ErrOpen)
 }
 
-// halts is Halts, which also returns what it read when that is older than what
-// was seen, and the ETag of an object that it refuses: whoever writes needs them.
-func (r *Repo) halts(ctx context.Context) (*halt.Orders, uint64, string, error) {
-	var orders *halt.Orders
-	var epoch uint64
-	var etag string
-	err := r.readGood(ctx, haltKey, halt.Max, func(b []byte, info bucket.Info) (err error) {
-		orders, epoch, err = r.acceptHalt(b)
+// readHalt is Halt, which also returns an object that is older than what was
+// seen, and the ETag of an object that it refuses: a writer needs them.
+func (r *Repo) readHalt(ctx context.Context) (h *HaltObject, etag string, err error) {
+	err = r.readGood(ctx, haltKey, halt.Max, func(b []byte, info bucket.Info) (err error) {
+		h, err = r.acceptHalt(b)
 		etag = info.ETag
 		return err
 	})
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, 0, "", fmt.Errorf("the bucket's halt object is gone, nobody could stop this run: restore it with nightferry resume --all STORE: %w", err)
+		return nil, "", fmt.Errorf("the bucket's halt object is gone, nobody could stop this run: restore it with nightferry resume --all STORE: %w", err)
 	case errors.Is(err, ErrOlder) || !OrdersLost(err):
-		return orders, epoch, etag, err
+		return h, etag, err
 	case etag == "": // too large to be read at all
 		_, info, _ := read(ctx, r.store, haltKey, halt.Max)
 		etag = info.ETag
 	}
-	return nil, 0, etag, fmt.Errorf("the bucket's halt object does not count, nobody could stop this run: replace it with nightferry resume --all STORE: %w", err)
+	return nil, etag, fmt.Errorf("the bucket's halt object does not count, nobody could stop this run: replace it with nightferry resume --all STORE: %w", err)
 }
 
-func (r *Repo) acceptHalt(b []byte) (*halt.Orders, uint64, error) {
+// openHalt checks that an object is what its signer has signed.
+func (r *Repo) openHalt(b []byte) (*HaltObject, trust.Public, error) {
 	s, err := trust.Parse(halt.Kind, halt.Version, halt.Max, b)
 	if err != nil {
-		return nil, 0, fmt.Errorf("halt: %w", err)
+		return nil, trust.Public{}, fmt.Errorf("halt: %w", err)
 	}
 	epoch := s.Subject.Number
 	if err := s.Verify(trust.Subject{Kind: halt.Kind, Version: halt.Version, Repo: r.format.Repo, Number: epoch}); err != nil {
-		return nil, 0, fmt.Errorf("halt: %w", err)
-	}
-	if err := r.doc.Allows(s.Signer, trust.Halts); err != nil {
-		return nil, 0, fmt.Errorf("halt: %w", err)
+		return nil, s.Signer, fmt.Errorf("halt: %w", err)
 	}
 	payload, err := r.openPayload(halt.Kind, s.Payload)
 	if err != nil {
-		return nil, 0, fmt.Errorf("halt: %w", err)
+		return nil, s.Signer, fmt.Errorf("halt: %w", err)
 	}
 	orders, err := halt.Decode(payload)
+	return &HaltObject{Raw: b, Epoch: epoch, Orders: orders}, s.Signer, err
+}
+
+func (r *Repo) acceptHalt(b []byte) (*HaltObject, error) {
+	h, signer, err := r.openHalt(b)
+	if err == nil {
+		err = r.doc.Allows(signer, trust.Halts)
+	}
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if epoch < r.memory.Halt {
-		return orders, epoch, fmt.Errorf("the bucket's halt object has epoch %d, %d was seen: %w: an old state of the bucket was put back", epoch, r.memory.Halt, ErrOlder)
+	if h.Epoch < r.memory.Halt {
+		return h, fmt.Errorf("the bucket's halt object has epoch %d, %d was seen: %w: an old state of the bucket was put back", h.Epoch, r.memory.Halt, ErrOlder)
 	}
-	r.memory.Halt = epoch
-	return orders, epoch, nil
+	r.memory.Halt = h.Epoch
+	return h, nil
 }
 
 // CheckHalt returns a *halt.Error when an active order stops s, nil when none

@@ -29,6 +29,7 @@ var ErrOlder = errors.New("older than seen before")
 type Memory struct {
 	Repo     trust.RepoID      `json:"-"`
 	RepoHex  string            `json:"repo"`
+	Format   []byte            `json:"format"` // the format object, so that the repository can be opened while the store is away
 	Root     trust.Public      `json:"root"`
 	Trust    uint64            `json:"trust"`     // highest trust document seen
 	TrustDoc []byte            `json:"trust_doc"` // that object, so that it need not be fetched again
@@ -77,12 +78,13 @@ var ErrKey = errors.New("repository key")
 // newer document.
 func Open(ctx context.Context, s bucket.Store, o Options) (*Repo, error) {
 	r := &Repo{store: s, now: o.Now, onRetry: o.OnRetry}
+	var format []byte
 	asked := clock.LocalAt(o.Now())
 	err := r.readGood(ctx, formatKey, maxFormat, func(b []byte, info bucket.Info) error {
 		r.clock.Compare(clock.StoreAt(info.Date), asked, clock.LocalAt(o.Now()))
 		f, err := DecodeFormat(b)
 		if err == nil {
-			r.format = *f
+			r.format, format = *f, b
 		}
 		return err
 	})
@@ -105,14 +107,50 @@ func Open(ctx context.Context, s bucket.Store, o Options) (*Repo, error) {
 			return nil, fmt.Errorf("%w: the store holds repository %s, this place belongs to %s: check the store's address", trust.ErrUntrusted, f.Repo, r.memory.RepoHex)
 		}
 	}
-	r.memory.Repo, r.memory.RepoHex = f.Repo, f.Repo.String()
+	if err := r.begin(format, &o); err != nil {
+		return nil, err
+	}
+	return r, r.followTrust(ctx)
+}
+
+// OpenRemembered opens the repository that o.Memory is of, without a request:
+// its trust document is the newest that was seen. It is for a program that must
+// sign halts while the store is away. Without a memory it is ErrNoRepository.
+func OpenRemembered(s bucket.Store, o Options) (*Repo, error) {
+	if o.Memory == nil || len(o.Memory.Format) == 0 || o.Memory.Trust == 0 {
+		return nil, fmt.Errorf("%w: none was seen yet", ErrNoRepository)
+	}
+	f, err := DecodeFormat(o.Memory.Format)
+	if err != nil {
+		return nil, fmt.Errorf("remembered format: %w", err)
+	}
+	r := &Repo{store: s, now: o.Now, onRetry: o.OnRetry, format: *f, memory: *o.Memory}
+	r.memory.Heads = maps.Clone(o.Memory.Heads)
+	return r, r.begin(o.Memory.Format, &o)
+}
+
+// begin completes the memory, unlocks an encrypted repository and accepts the
+// trust document that is remembered.
+func (r *Repo) begin(format []byte, o *Options) error {
+	r.memory.Repo, r.memory.RepoHex, r.memory.Format = r.format.Repo, r.format.Repo.String(), format
 	if r.memory.Heads == nil {
 		r.memory.Heads = map[string]uint64{}
 	}
 	if err := r.unlock(o.Key); err != nil {
-		return nil, err
+		return err
 	}
-	return r, r.followTrust(ctx, o.Root)
+	if o.Root != nil {
+		if r.memory.Root != (trust.Public{}) && r.memory.Root != *o.Root {
+			return fmt.Errorf("%w: this place is pinned to root key %s, --trust says %s", trust.ErrUntrusted, r.memory.Root, *o.Root)
+		}
+		r.memory.Root = *o.Root
+	}
+	if r.memory.Trust > 0 {
+		if err := r.acceptTrust(r.memory.Trust, r.memory.TrustDoc); err != nil {
+			return fmt.Errorf("remembered trust document: %w", err)
+		}
+	}
+	return nil
 }
 
 func (r *Repo) unlock(key []byte) (err error) {
@@ -131,18 +169,7 @@ func (r *Repo) unlock(key []byte) (err error) {
 	return nil
 }
 
-func (r *Repo) followTrust(ctx context.Context, root *trust.Public) error {
-	if root != nil {
-		if r.memory.Root != (trust.Public{}) && r.memory.Root != *root {
-			return fmt.Errorf("%w: this place is pinned to root key %s, --trust says %s", trust.ErrUntrusted, r.memory.Root, *root)
-		}
-		r.memory.Root = *root
-	}
-	if r.memory.Trust > 0 {
-		if err := r.acceptTrust(r.memory.Trust, r.memory.TrustDoc); err != nil {
-			return fmt.Errorf("remembered trust document: %w", err)
-		}
-	}
+func (r *Repo) followTrust(ctx context.Context) error {
 	for {
 		n := r.memory.Trust + 1
 		err := r.readGood(ctx, trustKey(n), trust.MaxDoc, func(b []byte, _ bucket.Info) error {

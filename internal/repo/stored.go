@@ -134,8 +134,8 @@ func (r *Repo) acceptRelease(b []byte, scope string, number uint64, want digest.
 // site would, and returns the number of the last.
 func (r *Repo) CheckTrust(ctx context.Context) (uint64, error) {
 	fresh := &Repo{store: r.store, format: r.format, keys: r.keys, now: r.now, onRetry: r.onRetry}
-	root := r.Root()
-	if err := fresh.followTrust(ctx, &root); err != nil {
+	fresh.memory.Root = r.Root()
+	if err := fresh.followTrust(ctx); err != nil {
 		return fresh.memory.Trust, err
 	}
 	if n := fresh.memory.Trust; n < r.memory.Trust {

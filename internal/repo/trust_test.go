@@ -219,8 +219,8 @@ func TestReplays(t *testing.T) {
 		oldHead, oldHalt := p.get(headKey), p.get(haltKey)
 		p.publish("two")
 		r := p.mustOpen(nil)
-		if _, err := r.PutHalt(ctx, p.key, func(o *halt.Orders, epoch uint64) error {
-			o.Active = append(o.Active, halt.Order{ID: epoch, Scope: halt.All, Reason: "test", By: "me"})
+		if _, err := r.PutHalt(ctx, p.key, func(o *halt.Orders) error {
+			o.Add(halt.Order{ID: halt.NewID(), Scope: halt.All, Reason: "test", By: "me"})
 			return nil
 		}); err != nil {
 			t.Fatal(err)
@@ -296,8 +296,8 @@ func TestLostOrdersAreReplaced(t *testing.T) {
 	both(t, func(t *testing.T, p *press) {
 		ctx := t.Context()
 		r := p.mustOpen(nil)
-		if _, err := r.PutHalt(ctx, p.key, func(o *halt.Orders, epoch uint64) error {
-			o.Active = append(o.Active, halt.Order{ID: epoch, Scope: halt.All, Reason: "test", By: "me"})
+		if _, err := r.PutHalt(ctx, p.key, func(o *halt.Orders) error {
+			o.Add(halt.Order{ID: halt.NewID(), Scope: halt.All, Reason: "test", By: "me"})
 			return nil
 		}); err != nil {
 			t.Fatal(err)
@@ -312,7 +312,7 @@ func TestLostOrdersAreReplaced(t *testing.T) {
 		altered[len(altered)-1] ^= 1
 		newer := slices.Clone(good)
 		newer[frame.HeaderSize-1]++ // its version
-		if !errors.As(func() error { _, _, err := r.ReadHalt(newer); return err }(), new(*frame.NewerError)) {
+		if !errors.As(func() error { _, err := r.OpenHalt(newer); return err }(), new(*frame.NewerError)) {
 			t.Fatal("that is no newer object")
 		}
 		for _, tt := range []struct {
@@ -339,7 +339,7 @@ func TestLostOrdersAreReplaced(t *testing.T) {
 			if _, _, _, err := again.Halts(ctx); OrdersLost(err) != tt.replaced {
 				t.Errorf("%s: %v", tt.name, err)
 			}
-			epoch, err := again.PutHalt(ctx, p.key, func(o *halt.Orders, _ uint64) error {
+			epoch, err := again.PutHalt(ctx, p.key, func(o *halt.Orders) error {
 				if len(o.Active) != 0 {
 					t.Errorf("%s: orders of nobody: %+v", tt.name, o.Active)
 				}
@@ -361,7 +361,7 @@ func TestLostOrdersAreReplaced(t *testing.T) {
 		p.put(haltKey, good)
 		broken, err := p.open(testbed.Fail(p.store, testbed.Rule{Op: "get", Prefix: haltKey, Kind: bucket.KindUnreachable}), &site)
 		if err == nil {
-			_, err = broken.PutHalt(ctx, p.key, func(*halt.Orders, uint64) error { return nil })
+			_, err = broken.PutHalt(ctx, p.key, func(*halt.Orders) error { return nil })
 		}
 		if !errors.Is(err, testbed.ErrFault) || string(p.get(haltKey)) != string(good) {
 			t.Errorf("one that could not be read: %v, or it was replaced", err)

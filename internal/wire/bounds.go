@@ -7,6 +7,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"nightferry/internal/halt"
 	"nightferry/internal/runs"
 )
 
@@ -155,11 +156,11 @@ func (v *Beat) bound(b *bounds) {
 }
 
 func (v *Stopped) bound(b *bounds) {
-	b.numbers("epoch", v.Epoch)
+	b.numbers("number", v.Number, v.Epoch)
 	b.length("number of halt orders", len(v.Orders), MaxStops)
+	b.length("size of the halt object", len(v.Object), halt.Max)
 	for i := range v.Orders {
 		o := &v.Orders[i]
-		b.numbers("halt order", o.Order)
 		b.millis("time", o.Heard, o.At)
 		b.counts("bytes", o.Bytes)
 		o.By, o.Reason = text(o.By, 256), text(o.Reason, maxTexts)

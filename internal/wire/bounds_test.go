@@ -72,7 +72,7 @@ func TestBoundsLetTheFieldThrough(t *testing.T) {
 // takes their memory.
 func TestBombIsRefusedCheaply(t *testing.T) {
 	for verb, v := range map[string]any{
-		VerbStopped: &Stopped{Orders: make([]Stop, 1<<20-1)}, VerbHello: &Hello{Holds: make([]Held, 100_000)},
+		VerbStopped: &Stopped{Orders: make([]Stop, 200_000)}, VerbHello: &Hello{Holds: make([]Held, 100_000)},
 		VerbAsk: &Ask{Keys: make([]string, 1<<20-1)}, VerbReport: &Report{Events: make([]Event, 1<<20-1)},
 	} {
 		b, err := Sign(key(1), repo, here, verb, 1, v)

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"nightferry/internal/digest"
+	"nightferry/internal/halt"
 	"nightferry/internal/policy"
 	"nightferry/internal/runs"
 )
@@ -96,26 +97,36 @@ type Beat struct {
 	Leaving    bool   // the agent stops now, and is not connected any more
 }
 
-// Stopped is what of the kill switch a site obeys: complete, so that an order
-// that is missing has been lifted there, or is not yet obeyed.
+// Stopped lists the halt orders that a site obeys. The site sends it until the
+// Core answers with Confirmed. It always has the order that was given on the
+// site itself; if that is missing, it was lifted.
 type Stopped struct {
 	_      struct{} `cbor:",toarray"`
+	Number uint64   // grows with each change; repeated in Confirmed
 	Epoch  uint64   // of the newest halt object accepted
 	Orders []Stop
+	Object []byte // that halt object, if the Core has asked for it
+}
+
+// Confirmed answers a Stopped: the Core has taken all that it says.
+type Confirmed struct {
+	_      struct{} `cbor:",toarray"`
+	Number uint64   // of the Stopped
+	Want   bool     // the Core does not know the halt object of that epoch: send it
 }
 
 // Stop is an order that a site obeys: nothing moves there that it forbids.
 type Stop struct {
 	_      struct{} `cbor:",toarray"`
-	Order  uint64   // its id; 0: it was given on the site itself, and is lifted only there
+	Order  halt.ID  // zero: it was given on the site itself, and is lifted only there
 	Heard  int64    // Unix milliseconds when it came, by the store's clock
 	At     int64    // Unix milliseconds when the last byte had moved, by the store's clock
 	Bytes  int64    // that came from the store between the two
-	By     string   // of order 0: who gave it
-	Reason string   // of order 0
+	By     string   // of the order given on the site: who gave it
+	Reason string   // of the order given on the site
 }
 
-// MaxStops bounds what one Stopped names; a site names the oldest first.
+// MaxStops bounds the orders of one Stopped.
 const MaxStops = 256
 
 // Progress is how far a run is. At most one a second per channel; it may be

@@ -43,6 +43,8 @@ func kindOf(verb string) (string, error) {
 		return "ackn", nil
 	case VerbURLs:
 		return "urls", nil
+	case VerbConfirmed:
+		return "cfmd", nil
 	case VerbRenewed:
 		return "rnwd", nil
 	case VerbNonce:

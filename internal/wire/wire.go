@@ -32,20 +32,21 @@ const (
 	VerbReport    = "report"    // Report: job data, acknowledged by VerbAck
 	VerbAsk       = "ask"       // Ask: for URLs, answered by VerbURLs
 	VerbRenew     = "renew"     // Renew: answered by VerbRenewed
-	VerbStopped   = "stopped"   // Stopped: which orders to stop it obeys; after each hello, and with beats while there are any
+	VerbStopped   = "stopped"   // Stopped: which halt orders it obeys; after each hello and change, until answered by VerbConfirmed
 	VerbChallenge = "challenge" // Challenge: of an enrolment, answered by VerbNonce
 	VerbEnrol     = "enrol"     // Enrol: answered by VerbGrant
 )
 
 // What the Core says:
 const (
-	VerbState   = "state"   // State: what the site should hold
-	VerbAck     = "ack"     // Ack: job data that is committed
-	VerbURLs    = "urls"    // URLs
-	VerbRenewed = "renewed" // Renewed
-	VerbNonce   = "nonce"   // Nonce
-	VerbGrant   = "grant"   // Grant
-	VerbRefuse  = "refuse"  // Refusal: of any of the above
+	VerbState     = "state"     // State: what the site should hold
+	VerbAck       = "ack"       // Ack: job data that is committed
+	VerbURLs      = "urls"      // URLs
+	VerbRenewed   = "renewed"   // Renewed
+	VerbNonce     = "nonce"     // Nonce
+	VerbGrant     = "grant"     // Grant
+	VerbConfirmed = "confirmed" // Confirmed
+	VerbRefuse    = "refuse"    // Refusal: of any of the above
 )
 
 // ErrSubject says that a subject is none of ours.

@@ -17,6 +17,7 @@ import (
 
 	"nightferry/internal/digest"
 	"nightferry/internal/frame"
+	"nightferry/internal/halt"
 	"nightferry/internal/policy"
 	"nightferry/internal/runs"
 	"nightferry/internal/trust"
@@ -53,13 +54,14 @@ func messages() []message {
 		{VerbReport, &Report{Generation: []byte{1}, First: 3, Events: []Event{{Run: []byte{9}, Channel: "package", At: 5, Kind: FinishedEvent, Body: []byte{0x80}}}}, &Report{}},
 		{VerbAsk, &Ask{ID: 7, Keys: []string{"head", "packs/ab"}}, &Ask{}},
 		{VerbRenew, &Renew{At: 1}, &Renew{}},
-		{VerbStopped, &Stopped{Epoch: 7, Orders: []Stop{{Order: 7, Heard: 1, At: 2, Bytes: 3}, {Heard: 4, At: 5, By: "root@lyon", Reason: "disk"}}}, &Stopped{}},
+		{VerbStopped, &Stopped{Number: 3, Epoch: 7, Orders: []Stop{{Order: halt.ID{7}, Heard: 1, At: 2, Bytes: 3}, {Heard: 4, At: 5, By: "root@lyon", Reason: "disk"}}, Object: []byte{}}, &Stopped{}},
 		{VerbChallenge, &Challenge{Public: public(3)}, &Challenge{}},
 		{VerbEnrol, &Enrol{Nonce: []byte{1}, Token: public(4), Proof: []byte{2}, Box: []byte{3}, Version: "1", System: "s"}, &Enrol{}},
 		{VerbState, &State{At: 1, Store: "https://s3.example.com", Beat: 60, Rate: 5, Halt: []byte{1}, Zone: "Asia/Tokyo", Where: []int64{34_690_000, -135_500_000}, Rates: "06:00-20:00 0", Limit: "else 5B", LimitUntil: 9, Rehearsal: []int64{1, 2, 720}, Region: "emea",
 			Desired: []Desired{{Channel: "package", Number: 3, Release: d, Target: "/srv/p", Nonce: []byte{7}, Start: 2, Rehash: true, Now: true, Bytes: 8,
 				Policy: policy.Policy{Rate: 1, Windows: "mon-fri 20:00-06:00", Priority: -1, Partial: true, Ignore: []string{"*.tmp", "own/"}, Scrub: time.Hour, ScrubRate: 4}}}}, &State{}},
 		{VerbAck, &Ack{Generation: []byte{1}, Want: 2, Full: true}, &Ack{}},
+		{VerbConfirmed, &Confirmed{Number: 3, Want: true}, &Confirmed{}},
 		{VerbURLs, &URLs{ID: 7, Until: 9, Lent: []URL{{Key: "k", URL: "https://h/k?s"}}, Refused: []Refused{{Key: "x", Absent: true, Why: "no"}}}, &URLs{}},
 		{VerbRenewed, &Renewed{JWT: "j"}, &Renewed{}},
 		{VerbNonce, &Nonce{Nonce: []byte{5}}, &Nonce{}},

@@ -220,7 +220,7 @@ CREATE TABLE members (
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE halts (
-  id         INTEGER PRIMARY KEY, -- the order
+  id         BLOB    PRIMARY KEY, -- the order's 16 bytes
   scope      TEXT    NOT NULL,
   value      TEXT    NOT NULL,
   reason     TEXT    NOT NULL,
@@ -231,7 +231,7 @@ CREATE TABLE halts (
 ) STRICT;
 
 CREATE TABLE stops (
-  halt        INTEGER NOT NULL REFERENCES halts (id) ON DELETE CASCADE,
+  halt        BLOB    NOT NULL REFERENCES halts (id) ON DELETE CASCADE,
   domain      TEXT    NOT NULL,
   site        TEXT    NOT NULL,
   stopped     INTEGER NOT NULL,

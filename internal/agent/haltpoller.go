@@ -1,0 +1,234 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"nightferry/internal/halt"
+	"nightferry/internal/wire"
+)
+
+const (
+	haltKey = "halt"
+	// haltWait is how long one read of the halt object may take.
+	haltWait = 3 * time.Second
+	// unreadable is how often in a row it may fail.
+	unreadable = 2
+)
+
+// errNoHaltPath stops what moves although no order could stop it.
+var errNoHaltPath = errors.New("neither the Core nor the store's orders to stop can be read")
+
+// haltPoller is the second path of the kill switch.
+type haltPoller struct {
+	fails  int
+	read   time.Time // when the halt object was last asked for
+	asked  time.Time // when the Core was last asked for a sign of life
+	rested time.Time // when there was nothing to stop or to lift last
+}
+
+// pollHalts reads the halt object from the store while the Core is silent and
+// content moves, or a halt order keeps it from moving: what the store orders,
+// it also lifts. If content moves and two reads fail, everything stops until the
+// Core or the store is back: content must not move if nothing could stop it.
+func (a *agent) pollHalts(ctx context.Context) error {
+	var p haltPoller
+	return a.each(ctx, max(a.o.HaltEvery/20, 10*time.Millisecond), func() { a.pollHalt(ctx, &p) })
+}
+
+func (a *agent) pollHalt(ctx context.Context, p *haltPoller) {
+	now := a.o.Now()
+	a.mu.Lock()
+	stopped, heard, moves, held := a.failSafe != nil, a.heard, a.transfers(), a.held()
+	a.mu.Unlock()
+	if !moves && !held && !stopped {
+		*p = haltPoller{rested: now}
+		return
+	}
+	if heard.Before(p.rested) {
+		heard = p.rested // an idle Core has nothing to send
+	}
+	silent := now.Sub(heard)
+	if silent < a.o.HaltEvery {
+		p.fails = 0
+		a.leaveFailSafe(ctx)
+		if held {
+			a.urls.wantHalt()
+		}
+		if silent >= a.o.HaltEvery/2 && now.Sub(p.asked) >= a.o.HaltEvery/4 {
+			p.asked = now
+			if err := a.sayBeat(ctx, false); err != nil {
+				a.note(Warning, "", "ask the Core for a sign of life", err)
+			}
+		}
+		return
+	}
+	if now.Sub(p.read) < a.o.HaltEvery || !a.urls.HaltLent() {
+		return // nothing can move through URLs that were never lent
+	}
+	p.read = now
+	err := a.readStoreHalts(ctx)
+	if ctx.Err() != nil {
+		return
+	}
+	if err == nil {
+		p.fails = 0
+		a.leaveFailSafe(ctx)
+		return
+	}
+	p.fails++
+	a.note(Warning, "", fmt.Sprintf("the Core is silent, and the orders to stop in the store cannot be read (%d)", p.fails), err)
+	if moves && p.fails >= unreadable && !stopped {
+		a.enterFailSafe(ctx, err)
+	}
+}
+
+// transfers reports whether content moves. It is called with a.mu held.
+func (a *agent) transfers() bool {
+	for _, j := range a.running {
+		if !j.ahead && !j.scrub {
+			return true
+		}
+	}
+	return false
+}
+
+// held reports whether an order that the store may lift stops something here.
+// It is called with a.mu held.
+func (a *agent) held() bool {
+	for id := range a.stops {
+		if !id.IsZero() {
+			return true
+		}
+	}
+	return false
+}
+
+// alive takes the time of a message in which the Core states what is so now. A
+// message that somebody has recorded and sends again proves nothing: its time is
+// not newer than what was seen, or lies far back by the store's clock.
+func (a *agent) alive(at int64) {
+	now := a.o.Now()
+	if a.storeClock.known.Load() && a.storeNow().Sub(time.UnixMilli(at)) > staleState {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if at > a.proved {
+		a.proved, a.heard = at, now
+	}
+}
+
+// staleState is how old a message may be, by the store's clock, and still prove
+// that the Core is there. Both clocks are the store's, to the second.
+const staleState = time.Minute
+
+func (a *agent) readStoreHalts(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, haltWait)
+	defer cancel()
+	body, _, err := a.store.Get(ctx, haltKey, 0, -1)
+	if err != nil {
+		return err
+	}
+	b, err := io.ReadAll(io.LimitReader(body, halt.Max+1))
+	if err = errors.Join(err, body.Close()); err != nil {
+		return err
+	}
+	epoch, err := a.takeHalts(context.WithoutCancel(ctx), b)
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if epoch < a.newest {
+		// An old object that was put back keeps newer orders from being read.
+		return fmt.Errorf("the store's orders to stop are of epoch %d, and epoch %d was seen here", epoch, a.newest)
+	}
+	return nil
+}
+
+// enterFailSafe stops everything.
+func (a *agent) enterFailSafe(ctx context.Context, cause error) {
+	err := fmt.Errorf("%w: %w", errNoHaltPath, cause)
+	a.mu.Lock()
+	a.failSafe = err
+	for _, j := range a.running {
+		j.stop(err)
+	}
+	a.mu.Unlock()
+	text := fmt.Sprintf("all has stopped: %v; it continues when one of them is back", err)
+	if err := a.problem(ctx, ProblemStore, "", text); err != nil {
+		a.note(Error, "", "a problem cannot be kept: "+text, err)
+	}
+}
+
+// leaveFailSafe lets continue what enterFailSafe has stopped.
+func (a *agent) leaveFailSafe(ctx context.Context) {
+	a.mu.Lock()
+	stopped := a.failSafe != nil
+	a.failSafe = nil
+	a.mu.Unlock()
+	if !stopped {
+		return
+	}
+	a.note(Info, "", "orders to stop can be read again", nil)
+	if err := a.over(ctx, ProblemStore, ""); err != nil {
+		a.note(Error, "", "the end of a problem cannot be kept", err)
+	}
+	a.work.wake()
+}
+
+// haltAhead is how long before its end the URL of the halt object is asked for
+// anew, while an order stops this site.
+const haltAhead = 30 * time.Minute
+
+// wantHalt asks for the URL of the halt object if none is kept that lasts: a
+// stopped site asks for no content, with which it would come.
+func (u *urls) wantHalt() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if n := len(u.halts); n == 0 || u.halts[n-1].until.Sub(u.store()) < haltAhead {
+		u.want(haltKey)
+	}
+}
+
+// HaltLent reports whether the halt object was ever lent.
+func (u *urls) HaltLent() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.halt
+}
+
+// takeHalt keeps the URL of the halt object, which comes unasked. It is the first
+// to be used: of an older one that ends later, the credential may be gone by now.
+// But the content that came with that one may still be read, so it is kept as well.
+// It is called with u.mu held.
+func (u *urls) takeHalt(m *wire.URLs) {
+	for _, l := range m.Lent {
+		if l.Key == haltKey {
+			u.keepHalt(lentURL{url: l.URL, until: time.Unix(m.Until, 0)}) // to its end: no other URL lasts longer
+		}
+	}
+}
+
+// keepHalt is called with u.mu held.
+func (u *urls) keepHalt(l lentURL) {
+	u.halts = append(slices.DeleteFunc(u.halts, func(h lentURL) bool { return !h.until.After(l.until) }), l)
+	u.halts = u.halts[max(0, len(u.halts)-maxHalts):]
+	u.halt = true
+}
+
+// haltFor returns the URL of the halt object to keep for content that may be read
+// until then: the newest that lasts as long. It is called with u.mu held.
+func (u *urls) haltFor(until time.Time) (l lentURL, ok bool) {
+	for _, l = range slices.Backward(u.halts) {
+		if !l.until.Before(until) {
+			break
+		}
+	}
+	return l, len(u.halts) > 0
+}

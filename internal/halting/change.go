@@ -1,0 +1,303 @@
+package halting
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"nightferry/internal/halt"
+	"nightferry/internal/ledger"
+	"nightferry/internal/repo"
+	"nightferry/internal/wire"
+)
+
+const (
+	// storeTime bounds one write of the store's object, storeGrace how long a
+	// caller waits for it. The sites have the order by then.
+	storeTime  = 8 * time.Second
+	storeGrace = 500 * time.Millisecond
+	// ledgerGrace bounds how long a caller waits for the ledger.
+	ledgerGrace = 500 * time.Millisecond
+)
+
+// Change is what became of giving or lifting orders.
+type Change struct {
+	Orders []halt.Order // that were given or lifted
+	Epoch  uint64
+	Store  error // why the store does not have the set yet, which is tried again
+}
+
+// Give orders a stop. If the order is in force but not recorded, it returns
+// both a Change and an error.
+func (s *Service) Give(ctx context.Context, o halt.Order) (*Change, error) {
+	return s.change(ctx, false, func(orders *halt.Orders) ([]halt.Order, error) {
+		orders.Add(o)
+		return []halt.Order{o}, nil
+	}, "")
+}
+
+// Lift lifts the orders that which chooses; by is on whose behalf. ErrNoOrder:
+// it chose none.
+func (s *Service) Lift(ctx context.Context, by string, which func(*halt.Orders) ([]halt.Order, error)) (*Change, error) {
+	return s.change(ctx, true, func(orders *halt.Orders) ([]halt.Order, error) {
+		list, err := which(orders)
+		if err == nil && len(list) == 0 {
+			err = ErrNoOrder
+		}
+		for _, o := range list {
+			remove(orders, o.ID)
+		}
+		return list, err
+	}, by)
+}
+
+func remove(o *halt.Orders, id halt.ID) {
+	o.Active = slices.DeleteFunc(o.Active, func(a halt.Order) bool { return a.ID == id })
+}
+
+// change makes the next set.
+func (s *Service) change(ctx context.Context, lift bool, edit func(*halt.Orders) ([]halt.Order, error), by string) (*Change, error) {
+	ctx = context.WithoutCancel(ctx) // the caller may be gone before all is done
+	s.changing.Lock()
+	old := s.set.Load()
+	orders := &halt.Orders{Active: slices.Clone(old.Orders.Active)}
+	changed, err := edit(orders)
+	if err != nil {
+		s.changing.Unlock()
+		return nil, err
+	}
+	next, err := s.sign(old.Epoch+1, orders)
+	if err != nil {
+		s.changing.Unlock()
+		return nil, err
+	}
+	if lift {
+		err = s.record(next, by)
+	}
+	if err != nil {
+		s.changing.Unlock()
+		return nil, fmt.Errorf("record that halt orders are lifted: %w", err)
+	}
+	s.enter(next, by)
+	s.o.Changed(ctx, next)
+	if !lift {
+		err = s.record(next, by)
+	}
+	s.changing.Unlock()
+	if err != nil {
+		err = fmt.Errorf("the sites have the order, but it could not be recorded here: %w", err)
+	}
+	return s.settle(ctx, &Change{Orders: changed, Epoch: next.Epoch}), err
+}
+
+// settle lets the ledger and the store take a change, as far as they do so
+// soon.
+func (s *Service) settle(ctx context.Context, done *Change) *Change {
+	stored := make(chan error, 1)
+	s.asides.Go(func() {
+		sctx, cancel := context.WithTimeout(ctx, storeTime)
+		defer cancel()
+		stored <- s.store(sctx)
+	})
+	lctx, cancel := context.WithTimeout(ctx, ledgerGrace)
+	defer cancel()
+	s.flush(lctx)
+	late := time.NewTimer(storeGrace)
+	defer late.Stop()
+	select {
+	case done.Store = <-stored:
+	case <-late.C:
+		done.Store = fmt.Errorf("put the orders to stop into the store: it has not answered within %v", storeGrace)
+	}
+	done.Epoch = max(done.Epoch, s.set.Load().Epoch)
+	return done
+}
+
+func (s *Service) sign(epoch uint64, o *halt.Orders) (*Set, error) {
+	object, err := s.o.Repository().SignHalt(epoch, o)
+	if err != nil {
+		return nil, err
+	}
+	return &Set{Object: object, Epoch: epoch, Orders: o}, nil
+}
+
+// enter makes next the newest set: orders that it adds can be confirmed, orders
+// that it lacks are lifted. It is called with s.changing held.
+func (s *Service) enter(next *Set, by string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, o := range next.Orders.Active {
+		if r := s.rows[o.ID]; r == nil || !r.Resumed.IsZero() {
+			s.rows[o.ID] = newRow(o)
+		}
+	}
+	for id, r := range s.rows {
+		if r.Resumed.IsZero() && !next.Orders.Has(id) {
+			r.Resumed, r.ResumedBy, r.dirty = s.o.Now().UTC(), by, true
+		}
+		if !r.Resumed.IsZero() {
+			r.stored = next.Stored
+		}
+		if r.stored && !r.dirty {
+			delete(s.rows, id)
+		}
+	}
+	s.set.Store(next)
+	s.kick()
+}
+
+// record makes a set durable. It is called with s.changing held, and may come
+// before enter.
+func (s *Service) record(next *Set, by string) error {
+	s.mu.Lock()
+	r := recorded{Object: next.Object, Stored: next.Stored, Base: slices.SortedFunc(maps.Keys(s.base), halt.ID.Compare)}
+	for id, x := range s.rows {
+		if next.Orders.Has(id) {
+			continue
+		}
+		l := x.Halt
+		l.Confirmed = nil // the sites confirm again after a restart
+		if l.Resumed.IsZero() {
+			l.Resumed, l.ResumedBy = s.o.Now().UTC(), by
+		}
+		r.Lifted = append(r.Lifted, l)
+	}
+	s.mu.Unlock()
+	b, err := json.Marshal(&r)
+	if err != nil {
+		return err
+	}
+	return s.o.Record.Write(b)
+}
+
+// flush writes to the ledger what it lacks.
+func (s *Service) flush(ctx context.Context) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	s.mu.Lock()
+	var list []ledger.Halt
+	for _, r := range s.rows {
+		if r.dirty {
+			l := r.Halt
+			l.Confirmed = slices.Clone(r.Confirmed)
+			list = append(list, l)
+			r.dirty = false
+		}
+	}
+	s.mu.Unlock()
+	if len(list) == 0 {
+		return
+	}
+	err := s.o.Ledger.KeepHalts(ctx, list)
+	s.mu.Lock()
+	for _, l := range list {
+		r := s.rows[l.Order]
+		switch {
+		case r == nil:
+		case err != nil:
+			r.dirty = true
+		case r.stored && !r.dirty:
+			delete(s.rows, l.Order)
+		}
+	}
+	s.mu.Unlock()
+	if ctx.Err() == nil {
+		s.failed("ledger", err)
+	}
+}
+
+// Forget drops a site's confirmations of active orders: another server has
+// taken its place, or none has.
+func (s *Service) Forget(ctx context.Context, a wire.Address) error {
+	s.writing.Lock() // so that no flush brings them back
+	defer s.writing.Unlock()
+	s.mu.Lock()
+	for _, r := range s.rows {
+		if r.Resumed.IsZero() {
+			r.Confirmed = slices.DeleteFunc(slices.Clone(r.Confirmed), func(c ledger.Stop) bool { return c.Domain == a.Domain && c.Site == a.Site })
+		}
+	}
+	s.mu.Unlock()
+	return s.o.Ledger.ForgetStops(ctx, a.Domain, a.Site)
+}
+
+// List returns the active orders, and with all also those that were lifted, the
+// newest first. If the history cannot be read, it returns the active orders and
+// the error.
+func (s *Service) List(ctx context.Context, all bool) ([]ledger.Halt, error) {
+	var out []ledger.Halt
+	s.mu.Lock()
+	for _, r := range s.rows {
+		if all || r.Resumed.IsZero() {
+			l := r.Halt
+			l.Confirmed = slices.Clone(r.Confirmed)
+			out = append(out, l)
+		}
+	}
+	s.mu.Unlock()
+	var err error
+	if all {
+		var past []ledger.Halt
+		past, err = s.o.Ledger.Halts(ctx, true)
+		for _, l := range past {
+			if !l.Resumed.IsZero() && !slices.ContainsFunc(out, func(o ledger.Halt) bool { return o.Order == l.Order }) {
+				out = append(out, l)
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b ledger.Halt) int {
+		if c := b.At.Compare(a.At); c != 0 {
+			return c
+		}
+		return b.Order.Compare(a.Order)
+	})
+	return out, err
+}
+
+// InStore reports whether the store is known to hold an active order.
+func (s *Service) InStore(id halt.ID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.set.Load().Stored || s.base[id]
+}
+
+// Merge returns the union of both sets, less what was lifted on either side:
+// what ours has lifted, and what the store held once (base) and holds no more.
+func Merge(ours, theirs *halt.Orders, base map[halt.ID]bool, lifted func(halt.ID) bool) *halt.Orders {
+	out := &halt.Orders{}
+	for _, o := range theirs.Active {
+		if ours.Has(o.ID) || !lifted(o.ID) {
+			out.Add(o)
+		}
+	}
+	for _, o := range ours.Active {
+		if !base[o.ID] {
+			out.Add(o)
+		}
+	}
+	return out
+}
+
+// merge merges the newest set with an object of the store or of a site.
+func (s *Service) merge(ours *Set, theirs *repo.HaltObject) *halt.Orders {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	base := s.base
+	if a := s.adopted; a != nil && theirs.Epoch > a.Epoch { // the store has passed what the site had
+		base = maps.Clone(base)
+		for _, o := range a.Orders.Active {
+			base[o.ID] = true
+		}
+	}
+	return Merge(ours.Orders, theirs.Orders, base, func(id halt.ID) bool {
+		r := s.rows[id]
+		return r != nil && !r.Resumed.IsZero()
+	})
+}
+
+func sameOrders(a, b *halt.Orders) bool {
+	return slices.EqualFunc(a.Active, b.Active, func(x, y halt.Order) bool { return x.ID == y.ID })
+}

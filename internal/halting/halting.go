@@ -1,0 +1,229 @@
+// Package halting is the Core's half of the kill switch. It owns the set of
+// active halt orders, its newest signed object, and which sites have confirmed
+// which order.
+//
+// A stop is sent to the sites before anything is written, because a disk or a
+// store may be slow; a start is made durable first. Durable is the record: one
+// file whose room was taken when it was made, so that the kill switch also
+// works and survives while the Core's volume is full. The ledger gets the same
+// rows as soon as it can take them, and the store gets the object as soon as it
+// answers. What the service shows never waits for either.
+//
+// Sets are merged by union, less what was lifted. A set is never merged by
+// epoch: the epoch only tells which of two objects is newer.
+package halting
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"nightferry/internal/halt"
+	"nightferry/internal/ledger"
+	"nightferry/internal/repo"
+	"nightferry/internal/wire"
+)
+
+// Repository signs halt objects and keeps them in the store.
+type Repository interface {
+	SignHalt(epoch uint64, o *halt.Orders) ([]byte, error)
+	OpenHalt(object []byte) (*repo.HaltObject, error)
+	AllowsHalt(object []byte) error
+	Halt(ctx context.Context) (*repo.HaltObject, error)
+	MergeHalt(ctx context.Context, change func(stored *repo.HaltObject, lost bool) (floor uint64, err error)) (*repo.HaltObject, error)
+}
+
+// Ledger keeps the history of orders and confirmations.
+type Ledger interface {
+	Halts(ctx context.Context, all bool) ([]ledger.Halt, error)
+	KeepHalts(ctx context.Context, list []ledger.Halt) error
+	ForgetStops(ctx context.Context, domain, site string) error
+}
+
+// Record keeps one value, also while the volume is full.
+type Record interface {
+	Write([]byte) error
+}
+
+// MaxRecord bounds the bytes that are given to the Record.
+const MaxRecord = 2 << 20
+
+// Options of a Service. All are required.
+type Options struct {
+	Repository func() Repository // the one in use now
+	Ledger     Ledger
+	Record     Record
+	Recorded   []byte // what Record holds; nil: nothing yet
+	Epoch      uint64 // the highest one that was seen in the store
+	Now        func() time.Time
+
+	// Changed is called with each newer set, before it is recorded if it may only
+	// stop. It sends the set to the sites and ends what it stops here.
+	Changed func(ctx context.Context, s *Set)
+	// Failed reports what is tried again: "ledger" or "store". Nil: it works.
+	Failed func(what string, err error)
+}
+
+// Set is one set of active orders. It is never changed.
+type Set struct {
+	Object []byte // signed; nil: no object was made or seen yet
+	Epoch  uint64
+	Orders *halt.Orders
+	Stored bool // the store has it
+}
+
+// Find returns the oldest order that stops s, or nil.
+func (s *Set) Find(x halt.Subject) *halt.Order { return s.Orders.Find(x) }
+
+// ErrNoOrder says that there is no such order to lift.
+var ErrNoOrder = errors.New("no such order to stop is active")
+
+// Service is safe for concurrent use.
+type Service struct {
+	o   Options
+	set atomic.Pointer[Set]
+
+	changing sync.Mutex // held for one change of the set; nothing remote is waited for meanwhile
+	storing  sync.Mutex // held by the one writer of the store's object
+	writing  sync.Mutex // held by the one writer of the ledger's rows
+
+	mu      sync.Mutex
+	rows    map[halt.ID]*row // of active orders, and of others that the ledger or the store lacks
+	base    map[halt.ID]bool // the orders that the store is known to have held when it was last seen
+	adopted *repo.HaltObject // a newer object that a site had and the store did not
+	failing map[string]bool  // what Failed has reported
+	wake    chan struct{}    // there are rows for the ledger, or a set for the store
+	asides  sync.WaitGroup   // writes to the store that a caller no longer waits for
+}
+
+// row is an order as the ledger keeps it.
+type row struct {
+	ledger.Halt
+	dirty  bool // the ledger lacks something of it
+	stored bool // lifted, and the store has a set without it
+}
+
+// recorded is the record's content.
+type recorded struct {
+	Object []byte        `json:"object"`
+	Stored bool          `json:"stored"`
+	Base   []halt.ID     `json:"base,omitempty"`
+	Lifted []ledger.Halt `json:"lifted,omitempty"` // which the ledger or the store may not know yet
+}
+
+// Open takes up what an earlier process has recorded. A record that cannot be
+// used is an error beside the service, which then knows of no order until Look
+// has read the store.
+func Open(ctx context.Context, o Options) (*Service, error) {
+	s := &Service{o: o, rows: map[halt.ID]*row{}, base: map[halt.ID]bool{}, failing: map[string]bool{}, wake: make(chan struct{}, 1)}
+	s.set.Store(&Set{Epoch: o.Epoch, Orders: &halt.Orders{}, Stored: true})
+	err := s.restore()
+	list, lerr := o.Ledger.Halts(ctx, false)
+	if lerr != nil {
+		return s, errors.Join(err, fmt.Errorf("who has confirmed halt orders: %w", lerr))
+	}
+	for _, l := range list {
+		if r := s.rows[l.Order]; r != nil {
+			r.Confirmed, r.dirty = l.Confirmed, r.dirty && !r.Resumed.IsZero()
+		}
+	}
+	return s, err
+}
+
+func (s *Service) restore() error {
+	if s.o.Recorded == nil {
+		return nil
+	}
+	var r recorded
+	if err := json.Unmarshal(s.o.Recorded, &r); err != nil {
+		return fmt.Errorf("the recorded halt orders: %w", err)
+	}
+	h, err := s.o.Repository().OpenHalt(r.Object)
+	if err != nil {
+		return fmt.Errorf("the recorded halt orders: %w", err)
+	}
+	for _, id := range r.Base {
+		s.base[id] = true
+	}
+	for _, l := range r.Lifted {
+		s.rows[l.Order] = &row{Halt: l, dirty: true, stored: r.Stored}
+	}
+	for _, o := range h.Orders.Active {
+		s.rows[o.ID] = newRow(o)
+	}
+	s.set.Store(&Set{Object: h.Raw, Epoch: h.Epoch, Orders: h.Orders, Stored: r.Stored})
+	return nil
+}
+
+func newRow(o halt.Order) *row {
+	return &row{dirty: true, Halt: ledger.Halt{Order: o.ID, Scope: o.Scope, Value: o.Value, Reason: o.Reason, By: o.By, At: time.Unix(o.At, 0).UTC()}}
+}
+
+// Current returns the newest set.
+func (s *Service) Current() *Set { return s.set.Load() }
+
+// Close waits for the writes to the store that callers no longer wait for.
+func (s *Service) Close() { s.asides.Wait() }
+
+// Run writes rows to the ledger, again after each failure, until ctx ends. The
+// store is Look's.
+func (s *Service) Run(ctx context.Context) error {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.wake:
+		case <-t.C:
+		}
+		s.flush(ctx)
+	}
+}
+
+func (s *Service) kick() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// failed reports the beginning and the end of a failure.
+func (s *Service) failed(what string, err error) {
+	s.mu.Lock()
+	news := (err != nil) != s.failing[what]
+	s.failing[what] = err != nil
+	s.mu.Unlock()
+	if news {
+		s.o.Failed(what, err)
+	}
+}
+
+// Confirm takes a site's word that it obeys orders. The first word counts. An
+// order is known from the moment in which sites can know it.
+func (s *Service) Confirm(a wire.Address, list []wire.Stop) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, stop := range list {
+		r := s.rows[stop.Order]
+		if r == nil || r.confirmed(a) {
+			continue
+		}
+		r.Confirmed = append(r.Confirmed, ledger.Stop{Domain: a.Domain, Site: a.Site, Stopped: time.UnixMilli(stop.At).UTC(), BytesAfter: stop.Bytes})
+		r.dirty = true
+		s.kick()
+	}
+}
+
+func (r *row) confirmed(a wire.Address) bool {
+	for _, c := range r.Confirmed {
+		if c.Domain == a.Domain && c.Site == a.Site {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,393 @@
+package halting_test
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"nightferry/internal/halt"
+	"nightferry/internal/halting"
+	"nightferry/internal/ledger"
+	"nightferry/internal/repo"
+	"nightferry/internal/wire"
+)
+
+// bucket is a store with a halt object, and a signer that everybody trusts.
+type bucket struct {
+	mu     sync.Mutex
+	object *repo.HaltObject // nil: gone
+	seen   uint64
+	down   error
+}
+
+func (b *bucket) SignHalt(epoch uint64, o *halt.Orders) ([]byte, error) {
+	payload, err := o.Encode()
+	return append(binary.BigEndian.AppendUint64(nil, epoch), payload...), err
+}
+
+func (b *bucket) OpenHalt(object []byte) (*repo.HaltObject, error) {
+	if len(object) < 8 {
+		return nil, errors.New("too short")
+	}
+	o, err := halt.Decode(object[8:])
+	return &repo.HaltObject{Raw: object, Epoch: binary.BigEndian.Uint64(object), Orders: o}, err
+}
+
+func (b *bucket) AllowsHalt([]byte) error { return nil }
+
+func (b *bucket) Halt(context.Context) (*repo.HaltObject, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.read()
+}
+
+func (b *bucket) read() (*repo.HaltObject, error) {
+	switch {
+	case b.down != nil:
+		return nil, b.down
+	case b.object == nil:
+		return nil, fmt.Errorf("gone: %w", fs.ErrNotExist)
+	case b.object.Epoch < b.seen:
+		return b.object, repo.ErrOlder
+	}
+	b.seen = b.object.Epoch
+	return b.object, nil
+}
+
+func (b *bucket) MergeHalt(_ context.Context, change func(*repo.HaltObject, bool) (uint64, error)) (*repo.HaltObject, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	h, err := b.read()
+	lost := repo.OrdersLost(err)
+	if err != nil && !lost {
+		return nil, err
+	}
+	next := &repo.HaltObject{Orders: &halt.Orders{}, Epoch: b.seen}
+	if h != nil {
+		next.Orders.Active = slices.Clone(h.Orders.Active)
+	}
+	floor, err := change(next, lost)
+	if err != nil {
+		return nil, err
+	}
+	next.Epoch = max(next.Epoch, floor) + 1
+	if next.Raw, err = b.SignHalt(next.Epoch, next.Orders); err != nil {
+		return nil, err
+	}
+	b.object, b.seen = next, next.Epoch
+	return next, nil
+}
+
+// put changes the store's orders as another program does.
+func (b *bucket) put(edit func(*halt.Orders)) {
+	_, _ = b.MergeHalt(context.Background(), func(h *repo.HaltObject, _ bool) (uint64, error) { edit(h.Orders); return 0, nil })
+}
+
+// book is a ledger that may be full.
+type book struct {
+	mu   sync.Mutex
+	rows map[halt.ID]ledger.Halt
+	full bool
+}
+
+func (b *book) Halts(_ context.Context, all bool) (list []ledger.Halt, _ error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, h := range b.rows {
+		if all || h.Resumed.IsZero() {
+			list = append(list, h)
+		}
+	}
+	return list, nil
+}
+
+func (b *book) KeepHalts(_ context.Context, list []ledger.Halt) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.full {
+		return ledger.ErrFull
+	}
+	for _, h := range list {
+		b.rows[h.Order] = h
+	}
+	return nil
+}
+
+func (b *book) ForgetStops(_ context.Context, domain, site string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for id, h := range b.rows {
+		h.Confirmed = slices.DeleteFunc(slices.Clone(h.Confirmed), func(s ledger.Stop) bool { return s.Domain == domain && s.Site == site })
+		b.rows[id] = h
+	}
+	return nil
+}
+
+// page is a record.
+type page struct {
+	mu   sync.Mutex
+	b    []byte
+	fail error
+}
+
+func (p *page) Write(b []byte) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.fail != nil {
+		return p.fail
+	}
+	p.b = slices.Clone(b)
+	return nil
+}
+
+// desk is a Core's room with the service in it.
+type desk struct {
+	t *testing.T
+	*halting.Service
+	store   bucket
+	book    book
+	page    page
+	changed func(*halting.Set)
+	failed  []string
+}
+
+func newDesk(t *testing.T) *desk {
+	d := &desk{t: t, book: book{rows: map[halt.ID]ledger.Halt{}}, changed: func(*halting.Set) {}}
+	d.store.put(func(*halt.Orders) {})
+	d.open()
+	return d
+}
+
+// open starts the service anew, from its record.
+func (d *desk) open() {
+	d.t.Helper()
+	s, err := halting.Open(d.t.Context(), halting.Options{
+		Repository: func() halting.Repository { return &d.store }, Ledger: &d.book, Record: &d.page, Recorded: d.page.b, Epoch: d.store.seen, Now: time.Now,
+		Changed: func(_ context.Context, s *halting.Set) { d.changed(s) }, Failed: func(what string, err error) { d.failed = append(d.failed, fmt.Sprint(what, err)) },
+	})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.Service = s
+	d.t.Cleanup(s.Close)
+}
+
+func (d *desk) give(reason string) halt.ID {
+	d.t.Helper()
+	o := halt.Order{ID: halt.NewID(), Scope: halt.All, Reason: reason, By: "test", At: 1}
+	if _, err := d.Give(d.t.Context(), o); err != nil {
+		d.t.Fatal(err)
+	}
+	return o.ID
+}
+
+func (d *desk) lift(id halt.ID) {
+	d.t.Helper()
+	if _, err := d.Lift(d.t.Context(), "test", func(o *halt.Orders) ([]halt.Order, error) {
+		found, err := o.Match(id.String())
+		if found == nil {
+			return nil, err
+		}
+		return []halt.Order{*found}, nil
+	}); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// active lists what is shown as in force.
+func (d *desk) active() map[halt.ID]ledger.Halt {
+	d.t.Helper()
+	list, err := d.List(d.t.Context(), false)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	m := map[halt.ID]ledger.Halt{}
+	for _, l := range list {
+		m[l.Order] = l
+	}
+	return m
+}
+
+var osaka = wire.Address{Domain: "apac", Site: "osaka"}
+
+// TestConfirmedBeforeItIsRecorded: a site is faster than the Core's disk. Its
+// word counts.
+func TestConfirmedBeforeItIsRecorded(t *testing.T) {
+	d := newDesk(t)
+	d.changed = func(s *halting.Set) {
+		if len(d.page.b) > 0 || len(d.book.rows) > 0 {
+			t.Error("the order is recorded before it is sent")
+		}
+		d.Confirm(osaka, []wire.Stop{{Order: s.Orders.Active[0].ID, At: 5, Bytes: 7}})
+	}
+	id := d.give("now")
+	for what, h := range map[string]ledger.Halt{"shown": d.active()[id], "in the ledger": d.book.rows[id]} {
+		if len(h.Confirmed) != 1 || h.Confirmed[0].BytesAfter != 7 {
+			t.Errorf("%s: %+v", what, h.Confirmed)
+		}
+	}
+	d.Confirm(osaka, []wire.Stop{{Order: id, At: 9, Bytes: 1}, {Order: halt.NewID(), At: 9}})
+	if c := d.active()[id].Confirmed; len(c) != 1 || c[0].BytesAfter != 7 {
+		t.Errorf("the first word does not count: %+v", c)
+	}
+	// Another server takes the site's place.
+	if err := d.Forget(t.Context(), osaka); err != nil {
+		t.Fatal(err)
+	}
+	if c := append(d.active()[id].Confirmed, d.book.rows[id].Confirmed...); len(c) != 0 {
+		t.Errorf("the word of a replaced server counts: %+v", c)
+	}
+	d.Confirm(osaka, []wire.Stop{{Order: id, At: 9, Bytes: 1}})
+	if c := d.active()[id].Confirmed; len(c) != 1 || c[0].BytesAfter != 1 {
+		t.Errorf("the new server's word does not count: %+v", c)
+	}
+}
+
+// TestFullLedgerAndHalts: while the ledger can take nothing, orders are given,
+// shown, confirmed, survive a kill, and are lifted; the ledger learns all when it
+// can.
+func TestFullLedgerAndHalts(t *testing.T) {
+	d := newDesk(t)
+	d.book.full = true
+	first, second := d.give("one"), d.give("two")
+	d.Confirm(osaka, []wire.Stop{{Order: first, At: 5}})
+	if m := d.active(); len(m) != 2 || len(m[first].Confirmed) != 1 {
+		t.Errorf("shown: %+v", m)
+	}
+	d.open() // killed
+	if m := d.active(); len(m) != 2 || m[second].Reason != "two" {
+		t.Errorf("after a kill: %+v", m)
+	}
+	d.lift(first)
+	d.open()
+	if m := d.active(); len(m) != 1 || m[second].Reason != "two" {
+		t.Errorf("after a lift and a kill: %+v", m)
+	}
+	if all, err := d.List(t.Context(), true); err != nil || len(all) != 2 {
+		t.Errorf("%+v, %v", all, err)
+	}
+	d.book.full = false
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- d.Run(ctx) }()
+	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		d.book.mu.Lock()
+		complete := len(d.book.rows) == 2 && !d.book.rows[first].Resumed.IsZero() && d.book.rows[second].Resumed.IsZero()
+		d.book.mu.Unlock()
+		if complete {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%+v", d.book.rows)
+		}
+	}
+	stop()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+// TestLiftedMustBeRecorded: an order that cannot be recorded as lifted stays in
+// force, because a kill would bring it back; one that cannot be recorded as given
+// is in force all the same.
+func TestLiftedMustBeRecorded(t *testing.T) {
+	d := newDesk(t)
+	id := d.give("one")
+	d.page.fail = errors.New("broken disk")
+	if _, err := d.Lift(t.Context(), "test", func(o *halt.Orders) ([]halt.Order, error) { return o.Active, nil }); err == nil || len(d.active()) != 1 {
+		t.Errorf("%v, in force are %+v", err, d.active())
+	}
+	if done, err := d.Give(t.Context(), halt.Order{ID: halt.NewID(), Scope: halt.All}); err == nil || done == nil || len(d.active()) != 2 {
+		t.Errorf("%+v, %v, in force are %+v", done, err, d.active())
+	}
+	d.page.fail = nil
+	d.lift(id)
+	if len(d.active()) != 1 {
+		t.Errorf("%+v", d.active())
+	}
+}
+
+// TestStoreAway: orders are given and lifted on both sides while the Core cannot
+// reach the store. All of it counts when it can, after a kill, too.
+func TestStoreAway(t *testing.T) {
+	d := newDesk(t)
+	old, mine := d.give("old"), d.give("to be lifted by the store")
+	d.store.down = errors.New("away")
+	kept := d.give("ours")
+	d.lift(old)
+	if d.InStore(kept) || !d.InStore(mine) {
+		t.Error("what the store has is not told")
+	}
+	theirs := halt.NewID()
+	d.store.down = nil
+	d.store.put(func(o *halt.Orders) {
+		o.Active = slices.DeleteFunc(o.Active, func(a halt.Order) bool { return a.ID == mine })
+		o.Add(halt.Order{ID: theirs, Scope: halt.All, Reason: "theirs", At: 2})
+	})
+	d.open() // killed
+	if err := d.Look(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if m := d.active(); len(m) != 2 || m[kept].Reason != "ours" || m[theirs].Reason != "theirs" {
+		t.Errorf("%+v", m)
+	}
+	if !sameSet(d.store.object.Orders, kept, theirs) || d.store.object.Epoch != d.Current().Epoch {
+		t.Errorf("the store holds %+v", d.store.object)
+	}
+	// One that another program lifts is over here, too.
+	d.store.put(func(o *halt.Orders) { o.Active = nil })
+	if err := d.Look(t.Context()); err != nil || len(d.active()) != 0 {
+		t.Errorf("%v, in force are %+v", err, d.active())
+	}
+}
+
+// TestAdopt: a Core that was restored from a backup learns from a site what the
+// store no longer has; what the store has lifted since does not come back.
+func TestAdopt(t *testing.T) {
+	d := newDesk(t)
+	id := d.give("today")
+	object := d.Current().Object
+	d.page.b, d.book.rows = nil, map[halt.ID]ledger.Halt{}
+	restored := *d.store.object
+	for name, x := range map[string]struct {
+		store func()
+		left  int
+	}{
+		"the store was restored, too": {func() {
+			d.store.object, d.store.seen = &repo.HaltObject{Orders: &halt.Orders{}}, 0
+			d.store.put(func(*halt.Orders) {})
+		}, 1},
+		"the store has it":                 {func() {}, 1},
+		"it was lifted by the store since": {func() { d.store.put(func(o *halt.Orders) { o.Active = nil }) }, 0},
+	} {
+		again := restored
+		d.store.object, d.store.seen, d.page.b = &again, restored.Epoch, nil
+		x.store()
+		d.store.seen = 1
+		d.open()
+		d.store.down = errors.New("away")
+		if err := d.Adopt(t.Context(), object); err != nil {
+			t.Fatal(err)
+		}
+		if m := d.active(); len(m) != 1 || m[id].Reason != "today" {
+			t.Errorf("%s: %+v", name, m)
+		}
+		d.store.down = nil
+		if err := d.Look(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if m := d.active(); len(m) != x.left || len(d.store.object.Orders.Active) != x.left {
+			t.Errorf("%s: in force are %+v, the store holds %+v", name, m, d.store.object.Orders)
+		}
+	}
+}
+
+func sameSet(o *halt.Orders, ids ...halt.ID) bool {
+	return len(o.Active) == len(ids) && !slices.ContainsFunc(ids, func(id halt.ID) bool { return !o.Has(id) })
+}

@@ -1,0 +1,150 @@
+package halting
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"nightferry/internal/halt"
+	"nightferry/internal/repo"
+)
+
+// Look compares the newest set with the store's: it adopts a newer one, stores
+// one that the store lacks, and stores it again if the store has lost it.
+func (s *Service) Look(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, storeTime)
+	defer cancel()
+	if !s.set.Load().Stored {
+		return s.store(ctx)
+	}
+	h, err := s.o.Repository().Halt(ctx)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, repo.ErrOlder) {
+		return s.storeAgain(ctx, err)
+	}
+	if err != nil {
+		return err
+	}
+	if old := s.set.Load(); old.Object != nil && old.Epoch == h.Epoch {
+		return nil
+	}
+	return s.adopt(ctx, h, true)
+}
+
+// storeAgain stores the newest set after the store's object was removed or an
+// old one was put back. It returns why, even if that worked.
+func (s *Service) storeAgain(ctx context.Context, why error) error {
+	s.changing.Lock()
+	old := s.set.Load()
+	if old.Object == nil {
+		s.changing.Unlock()
+		return why
+	}
+	lost := *old
+	lost.Stored = false
+	s.set.Store(&lost)
+	s.changing.Unlock()
+	if err := s.store(ctx); err != nil {
+		return errors.Join(why, err)
+	}
+	return fmt.Errorf("%w; the orders in force were stored again: who can write to the bucket?", why)
+}
+
+// store puts the newest set into the store. Orders that another program has
+// given there stay in force.
+func (s *Service) store(ctx context.Context) error {
+	s.storing.Lock()
+	defer s.storing.Unlock()
+	set := s.set.Load()
+	if set.Stored {
+		return nil
+	}
+	h, err := s.o.Repository().MergeHalt(ctx, func(stored *repo.HaltObject, lost bool) (uint64, error) {
+		if lost {
+			stored.Orders = &halt.Orders{Active: slices.Clone(set.Orders.Active)}
+			return set.Epoch - 1, nil
+		}
+		stored.Orders = s.merge(set, stored)
+		if sameOrders(stored.Orders, set.Orders) {
+			return set.Epoch - 1, nil // the sites have this set, by this epoch
+		}
+		return set.Epoch, nil
+	})
+	if err != nil {
+		err = fmt.Errorf("put the orders to stop into the store: %w", err)
+		s.failed("store", err)
+		return err
+	}
+	s.failed("store", nil)
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	s.held(h.Orders)
+	if now := s.set.Load(); now != set { // a newer order came meanwhile, and is stored next
+		return s.record(now, "another program")
+	}
+	return s.replace(ctx, set, &Set{Object: h.Raw, Epoch: h.Epoch, Orders: h.Orders, Stored: true})
+}
+
+// held notes what the store holds now.
+func (s *Service) held(o *halt.Orders) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.adopted = nil
+	clear(s.base)
+	for _, a := range o.Active {
+		s.base[a.ID] = true
+	}
+}
+
+// replace makes a set the newest that the store or a site had. It is called
+// with s.changing held.
+func (s *Service) replace(ctx context.Context, old, next *Set) error {
+	s.enter(next, "another program")
+	if next.Epoch != old.Epoch || old.Object == nil {
+		s.o.Changed(ctx, next)
+	}
+	return s.record(next, "another program")
+}
+
+// Adopt takes a signed object that a site has seen and this Core has not: the
+// Core was restored from a backup, and the store too. An epoch that is not
+// newer changes nothing.
+func (s *Service) Adopt(ctx context.Context, object []byte) error {
+	r := s.o.Repository()
+	h, err := r.OpenHalt(object)
+	if err == nil {
+		err = r.AllowsHalt(object)
+	}
+	if err != nil {
+		return err
+	}
+	return s.adopt(ctx, h, false)
+}
+
+func (s *Service) adopt(ctx context.Context, h *repo.HaltObject, inStore bool) (err error) {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	old := s.set.Load()
+	if old.Object != nil && h.Epoch <= old.Epoch { // given here meanwhile; storing it settles the rest
+		return nil
+	}
+	next := &Set{Object: h.Raw, Epoch: h.Epoch, Orders: h.Orders, Stored: inStore}
+	if merged := s.merge(old, h); !sameOrders(merged, h.Orders) {
+		if next, err = s.sign(h.Epoch+1, merged); err != nil {
+			return err
+		}
+	}
+	if inStore {
+		s.held(h.Orders)
+	} else {
+		s.mu.Lock()
+		s.adopted = h
+		s.mu.Unlock()
+	}
+	err = s.replace(ctx, old, next)
+	if !next.Stored {
+		s.kick()
+	}
+	return err
+}
