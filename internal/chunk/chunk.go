@@ -22,9 +22,9 @@ import (
 	"nightferry/internal/frame"
 )
 
-// Algorithm is the name of the chunker in the format object. The name of the
-// library's first, frozen parametrization: unlike its "fastcdc", the masks
-// follow the average, so that 128 KiB is what comes out.
+// Algorithm is the name of the chunker in the format object. It is the
+// library's first, frozen parametrization. Unlike in the library's "fastcdc",
+// the masks follow the average, so that chunks really average about 128 KiB.
 const Algorithm = "fastcdc-v1.0.0"
 
 // MaxSize bounds a chunk in every repository of format 1, in bytes.
@@ -45,7 +45,7 @@ func Default() Params {
 	return Params{Algorithm: Algorithm, Min: 32 << 10, Avg: 128 << 10, Max: MaxSize}
 }
 
-// Validate refuses parameters that this program cannot cut by.
+// Validate refuses parameters that this program does not support.
 func (p Params) Validate() error {
 	if p.Algorithm != Algorithm {
 		return fmt.Errorf("chunker %q is not known, this nightferry has %q", p.Algorithm, Algorithm)
@@ -63,7 +63,7 @@ type Ref struct {
 	Size int64         `json:"size"` // bytes; 1 to MaxSize, a hole 1 to 1<<44
 }
 
-// Hole reports whether the run is all zeros and stored nowhere.
+// Hole reports whether the run is all zeros and not stored.
 func (r Ref) Hole() bool { return r.ID.IsZero() }
 
 // MaxHole bounds one hole, in bytes.
@@ -81,8 +81,9 @@ func (r Ref) Validate() error {
 // an array, an id, a size.
 const RefSize = 1 + 2 + digest.Size + 1
 
-// ReadRefs reads an array of at most max references and checks each, and that
-// no hole follows a hole: Append joins them, so that one file has one form.
+// ReadRefs reads an array of at most max references. It checks each of them,
+// and that no hole follows a hole: Append joins holes, so that a file has
+// only one form.
 func ReadRefs(r *frame.Reader, max int) ([]Ref, error) {
 	n := r.Array(max, RefSize)
 	if n == 0 {
@@ -127,7 +128,8 @@ var zeros [64 << 10]byte
 
 // Zero reports whether b holds nothing but zeros.
 func Zero(b []byte) bool {
-	// Most chunks differ in their first byte: ask it before comparing in bulk.
+	// Most chunks differ in their first byte: test it before comparing in
+	// bulk.
 	if len(b) > 0 && (b[0] != 0 || b[len(b)-1] != 0) {
 		return false
 	}
@@ -146,7 +148,7 @@ type Splitter struct {
 	c *chunkers.Chunker
 }
 
-// NewSplitter returns a Splitter that wants a Reset before use.
+// NewSplitter returns a Splitter; call Reset before the first Next.
 func NewSplitter(p Params) (*Splitter, error) {
 	if err := p.Validate(); err != nil {
 		return nil, err
@@ -160,14 +162,14 @@ func NewSplitter(p Params) (*Splitter, error) {
 	return &Splitter{c: c}, nil
 }
 
-// Reset starts on another stream.
+// Reset starts a new stream.
 func (s *Splitter) Reset(r io.Reader) { s.c.Reset(r) }
 
-// Next returns the next chunk, valid until the next call, or io.EOF when the
-// stream has been cut to its end.
+// Next returns the next chunk, valid until the next call, or io.EOF at the
+// end of the stream.
 func (s *Splitter) Next() ([]byte, error) {
 	b, err := s.c.Next()
-	// The library hands the last chunk out together with io.EOF.
+	// The library returns the last chunk together with io.EOF.
 	if errors.Is(err, io.EOF) && len(b) > 0 {
 		err = nil
 	}

@@ -49,7 +49,7 @@ func splitter(t testing.TB) *Splitter {
 }
 
 // TestAverageSize also shows that the masks follow the average: with the
-// library's "fastcdc" the chunks of these bytes come out at a third of it.
+// library's "fastcdc", chunks of these bytes would average a third of it.
 func TestAverageSize(t *testing.T) {
 	data := noise(1, 32<<20)
 	chunks := cut(t, splitter(t), bytes.NewReader(data))
@@ -61,16 +61,16 @@ func TestAverageSize(t *testing.T) {
 			t.Errorf("chunk %d has %d bytes", i, len(c))
 		}
 	}
-	// Normalized chunking lands above the nominal average: few cuts before it,
-	// then one in 32 KiB. 146 KiB is what the masks give on random bytes.
+	// Normalized chunking exceeds the nominal average: few cuts before it,
+	// then one in 32 KiB. The masks give 146 KiB on random bytes.
 	t.Logf("%d chunks, %d KiB on average", len(chunks), len(data)/len(chunks)>>10)
 	if avg := len(data) / len(chunks); avg < 120<<10 || avg > 160<<10 {
 		t.Errorf("the average chunk has %d KiB", avg>>10)
 	}
 }
 
-// TestCutsAreFrozen holds the cuts of format 1: a library that cut elsewhere
-// would make every site fetch everything again.
+// TestCutsAreFrozen checks the cuts of format 1: if the library cut
+// elsewhere, every site would download everything again.
 func TestCutsAreFrozen(t *testing.T) {
 	h := sha256.New()
 	var sizes []int
@@ -100,8 +100,8 @@ func TestReadsDoNotMoveCuts(t *testing.T) {
 	}
 }
 
-// TestEditMovesFewCuts inserts, deletes and changes bytes anywhere: what is
-// far from the edit keeps its chunks.
+// TestEditMovesFewCuts inserts, deletes and changes bytes anywhere: chunks
+// far from the edit must stay the same.
 func TestEditMovesFewCuts(t *testing.T) {
 	data := noise(4, 6<<20)
 	s := splitter(t)
@@ -157,7 +157,7 @@ func TestReadErrorIsReported(t *testing.T) {
 			break
 		}
 	}
-	// A Splitter that failed serves the next file as if nothing had been.
+	// A Splitter that failed cuts the next file as usual.
 	if got := cut(t, s, bytes.NewReader([]byte("next"))); len(got) != 1 || string(got[0]) != "next" {
 		t.Errorf("after an error: %q", got)
 	}

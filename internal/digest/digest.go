@@ -1,7 +1,7 @@
-// Package digest holds the one hash that nightferry speaks: SHA-256.
+// Package digest defines nightferry's only hash, SHA-256.
 //
 // A file's digest is the plain SHA-256 of its bytes, so anyone can check it
-// with sha256sum; objects in the bucket are named by the same digest.
+// with sha256sum. Objects in the bucket are named by the same digest.
 package digest
 
 import (
@@ -14,8 +14,8 @@ import (
 // Size is the length of a Digest in bytes.
 const Size = sha256.Size
 
-// Digest is a SHA-256 sum. The zero Digest is no sum of anything that is
-// stored: it marks "none" (and, in a chunk reference, a hole).
+// Digest is a SHA-256 sum. The zero Digest marks "none" and, in a chunk
+// reference, a hole. No stored object has it.
 type Digest [Size]byte
 
 // Of returns the SHA-256 of b.

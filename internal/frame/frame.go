@@ -1,5 +1,5 @@
-// Package frame is the outer shape of everything that nightferry stores: a
-// magic that names the kind, a version, then deterministic CBOR.
+// Package frame defines the outer layout of every stored artefact: a magic
+// that names the kind, a version, then deterministic CBOR.
 //
 //	offset  bytes  field
 //	0       2      "nf"
@@ -32,11 +32,11 @@ const (
 	MaxSmallArray = 16 << 10
 )
 
-// ErrDamaged is wrapped by every error that says that bytes are not what
-// their writer wrote: a wrong magic, a truncated or non-canonical body.
+// ErrDamaged is wrapped by every error about bytes that no writer produces: a
+// wrong magic, a truncated or non-canonical body.
 var ErrDamaged = errors.New("damaged")
 
-// NewerError says that an artefact was written by a newer nightferry.
+// NewerError reports an artefact that a newer nightferry wrote.
 type NewerError struct {
 	Kind      string // the four letters
 	Version   uint16 // found
@@ -107,8 +107,8 @@ func CheckHeader(kind string, supported uint16, data []byte) error {
 	return nil
 }
 
-// Kind returns the four letters of an artefact's kind, or "" where data does
-// not open with nightferry's magic.
+// Kind returns the four letters of an artefact's kind, or "" if data does not
+// start with nightferry's magic.
 func Kind(data []byte) string {
 	if len(data) < HeaderSize || string(data[:2]) != "nf" {
 		return ""
@@ -139,8 +139,8 @@ func Decode(kind string, supported uint16, max int, data []byte, v any) error {
 	return nil
 }
 
-// Body checks the header and the length as Decode does, and returns what
-// follows, for a kind that is read with a Reader.
+// Body checks header and length as Decode does and returns the bytes after
+// the header, for kinds that are read with a Reader.
 func Body(kind string, supported uint16, max int, data []byte) ([]byte, error) {
 	if err := CheckHeader(kind, supported, data); err != nil {
 		return nil, err
@@ -154,15 +154,16 @@ func Body(kind string, supported uint16, max int, data []byte) ([]byte, error) {
 // Version returns the version in a header that CheckHeader has accepted.
 func Version(data []byte) uint16 { return binary.BigEndian.Uint16(data[6:HeaderSize]) }
 
-// Marshal returns v in deterministic CBOR, without a header. A struct says
-// `cbor:",toarray"` and is then an array of its exported fields; json tags
-// change nothing, except that "-" leaves a field out.
+// Marshal returns v in deterministic CBOR, without a header. A struct tagged
+// `cbor:",toarray"` becomes an array of its exported fields. json tags have
+// no effect, except that "-" omits a field.
 func Marshal(v any) ([]byte, error) { return encMode().Marshal(v) }
 
 // Unmarshal reads deterministic CBOR and refuses anything that Marshal would
-// have written differently. Errors wrap ErrDamaged. It suits what is small: an
-// array of n elements takes n Go values before the first is looked at, up to a
-// hundred times the bytes read; what may be large is read with a Reader.
+// have written differently. Errors wrap ErrDamaged. Use it for small input
+// only: it allocates n Go values for an array of n elements before it reads
+// the first, up to a hundred times the bytes read. Read large input with a
+// Reader.
 func Unmarshal(data []byte, v any) error { return unmarshal(decMode(), data, v) }
 
 // UnmarshalSmall is Unmarshal for messages: it refuses an array of more than

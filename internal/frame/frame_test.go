@@ -13,7 +13,7 @@ import (
 
 type id [4]byte
 
-// id speaks text in JSON; CBOR must take no notice of it.
+// id has a text form for JSON, which CBOR must ignore.
 func (i id) MarshalText() ([]byte, error) { return []byte("text"), nil }
 
 type inner struct {
@@ -33,7 +33,7 @@ type sample struct {
 }
 
 func TestEncodingIsAnArrayOfEveryField(t *testing.T) {
-	// Six elements, each in its shortest form; json tags count for nothing.
+	// Six elements, each in its shortest form; json tags have no effect.
 	const want = "6e66" + "74657374" + "0001" + "86" + "4401020304" + "60" + "20" + "40" + "81" + "8244000000000a" + "f5"
 	got, err := Encode("test", 1, &sample{ID: id{1, 2, 3, 4}, Size: -1, Inner: []inner{{N: 10}}, On: true})
 	if err != nil || hex.EncodeToString(got) != want {
@@ -56,8 +56,8 @@ func TestNilAndEmptyHaveOneEncoding(t *testing.T) {
 	}
 }
 
-// TestUnmarshalRefuses holds bytes that say what a sample could say, but not
-// as Marshal would say it.
+// TestUnmarshalRefuses decodes valid CBOR for a sample that Marshal would
+// have encoded differently.
 func TestUnmarshalRefuses(t *testing.T) {
 	const good = "86" + "4401020304" + "6161" + "01" + "4101" + "80" + "f4"
 	var s sample

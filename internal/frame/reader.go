@@ -7,12 +7,12 @@ import (
 	"unicode/utf8"
 )
 
-// Reader reads deterministic CBOR field by field, for artefacts of many
-// entries. It accepts exactly what Unmarshal accepts, in a quarter of the time
-// (nothing is encoded again to be compared: each head must be the shortest
-// there is), and never makes room for more elements than the bytes left could
-// hold. The first error sticks and every later read returns zero, so callers
-// look at Close alone.
+// Reader reads deterministic CBOR field by field, for artefacts with many
+// entries. It accepts exactly the bytes that Unmarshal accepts, in a quarter
+// of the time: it requires the shortest form of each head instead of encoding
+// the value again. It never allocates for more elements than the remaining
+// bytes can hold. After the first error, every read returns zero, so callers
+// only need to check Close.
 type Reader struct {
 	b   []byte
 	err error
@@ -166,7 +166,7 @@ func (r *Reader) Text(max int) string {
 // Err returns the first error so far. Errors wrap ErrDamaged.
 func (r *Reader) Err() error { return r.err }
 
-// Close returns the first error, or one when bytes are left.
+// Close returns the first error, or an error if bytes are left.
 func (r *Reader) Close() error {
 	if r.err == nil && len(r.b) > 0 {
 		r.fail("has %d bytes too many", len(r.b))

@@ -27,7 +27,7 @@ func read(body []byte) (s sample, err error) {
 		r.Fixed(s.Inner[i].ID[:])
 		s.Inner[i].N = uint32(r.Uint(math.MaxUint32))
 	}
-	switch b := r.Uint(math.MaxUint64); b { // a Reader has no Bool: no artefact that it reads has one
+	switch b := r.Uint(math.MaxUint64); b { // a Reader has no Bool: no artefact that it reads holds one
 	case 0, 1:
 		s.On = b == 1
 	default:
@@ -36,7 +36,7 @@ func read(body []byte) (s sample, err error) {
 	return s, r.Close()
 }
 
-// bools makes the sample's last byte, a CBOR bool, the number that read wants.
+// bools replaces the sample's last byte, a CBOR bool, by a number for read.
 func bools(body []byte, from, to [2]byte) []byte {
 	b := bytes.Clone(body)
 	for i := range from {
@@ -123,8 +123,8 @@ func TestReaderAllocatesNothingForClaims(t *testing.T) {
 	}
 }
 
-// FuzzReader holds the Reader against the decoder that everything else is
-// read with: they must accept the same bytes and read the same from them.
+// FuzzReader compares the Reader with the decoder that Unmarshal uses: both
+// must accept the same bytes and return the same values.
 func FuzzReader(f *testing.F) {
 	needSeeds(f)
 	f.Fuzz(func(t *testing.T, body []byte) {
@@ -149,8 +149,8 @@ func FuzzReader(f *testing.F) {
 	})
 }
 
-// needSeeds fails a fuzz test whose committed seeds are gone: it would pass
-// without having looked at anything.
+// needSeeds fails a fuzz test whose committed seeds are missing: without
+// seeds it would pass without testing anything.
 func needSeeds(f *testing.F) {
 	seeds, err := filepath.Glob("testdata/fuzz/" + f.Name() + "/*")
 	if err != nil || len(seeds) == 0 {

@@ -7,16 +7,16 @@ import (
 )
 
 // AppendSum appends the SHA-256 of all of b. The format object and the index
-// root end with one: no signature and no name of their own would show a
-// flipped bit in them.
+// root end with this sum, because neither a signature nor their key would
+// reveal a flipped bit.
 func AppendSum(b []byte) []byte {
 	sum := digest.Of(b)
 	return append(b, sum[:]...)
 }
 
-// CutSum returns data without the sum that AppendSum put there. An object of a
-// newer version is a *NewerError, whatever it ends with; all else that does
-// not match wraps ErrDamaged.
+// CutSum returns data without the sum that AppendSum appended. For an object
+// of a newer version it returns a *NewerError without checking the sum. All
+// other errors wrap ErrDamaged.
 func CutSum(kind string, supported uint16, data []byte) ([]byte, error) {
 	if err := CheckHeader(kind, supported, data); err != nil {
 		return nil, err

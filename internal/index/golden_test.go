@@ -17,8 +17,9 @@ import (
 	"nightferry/internal/seal"
 )
 
-// golden reads an artefact of format 1 as it was written when the format was
-// frozen. These files never change: what does not read them reads no bucket.
+// golden reads an artefact of format 1 that was written when the format was
+// frozen. These files never change: a program that cannot read them cannot
+// read any bucket.
 func golden(t testing.TB, name string) []byte {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("testdata", "format1", name+".hex"))
@@ -32,8 +33,8 @@ func golden(t testing.TB, name string) []byte {
 	return b
 }
 
-// needSeeds fails a fuzz test whose committed seeds are gone: it would pass
-// without having looked at anything.
+// needSeeds fails a fuzz test whose committed seeds are missing: without
+// seeds it would pass without testing anything.
 func needSeeds(f *testing.F) {
 	f.Helper()
 	seeds, err := filepath.Glob(filepath.Join("testdata", "fuzz", f.Name(), "*"))
@@ -95,7 +96,7 @@ func TestGolden(t *testing.T) {
 		if d := cmp.Diff(goldenRecords(), []Record{r.At(0), r.At(1)}); d != "" {
 			t.Error(d)
 		}
-		// Written again with that prelude, it is the same.
+		// Written again with that prelude, the bytes are the same.
 		body, err := frame.Marshal(f)
 		if err != nil {
 			t.Fatal(err)
@@ -119,7 +120,8 @@ func FuzzDecodeRoot(f *testing.F) {
 	needSeeds(f)
 	sum := digest.Size
 	f.Add(golden(f, "root")[:len(golden(f, "root"))-sum])
-	// The checksum is added here: what it refuses would never be parsed.
+	// The fuzzer adds the checksum: CutSum would refuse nearly all other
+	// input.
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var got *Root
 		var err error
@@ -169,8 +171,8 @@ func FuzzParseFooter(f *testing.F) {
 	})
 }
 
-// FuzzOpenPage: every record of a page that opens points into its pack and is
-// written the same.
+// FuzzOpenPage checks that every record of an opened page points into its
+// pack and encodes to the same bytes.
 func FuzzOpenPage(f *testing.F) {
 	needSeeds(f)
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -1,10 +1,10 @@
 // Package index is the format of the index: segments, which map chunk ids to
-// places in packs, and the root, which lists the live segments. See
+// locations in packs, and the root, which lists the live segments. See
 // docs/format/segment.md and docs/format/index-root.md.
 //
 // A segment is a sorted table cut into pages of PageRecords records. Its
-// footer holds each page's first id and SHA-256, so that a reader who wants a
-// few chunks of a large repository fetches a few pages, and proves them.
+// footer holds each page's first id and SHA-256. So a reader that needs a few
+// chunks of a large repository fetches only a few pages, and can verify them.
 package index
 
 import (
@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	// Kind and Version open every segment.
+	// Kind and Version identify a segment in its header.
 	Kind    = "segm"
 	Version = 1
 
@@ -46,7 +46,7 @@ type Pack struct {
 	Size   uint32        `json:"size"`           // of the whole object, bytes
 }
 
-// Record maps one chunk to its place.
+// Record maps one chunk to its location.
 type Record struct {
 	ID   digest.Digest
 	Pack uint32 // ordinal in the segment's table of packs
@@ -70,7 +70,7 @@ func parseRecord(b []byte) (r Record) {
 	return r
 }
 
-// validate checks what a record claims against what a pack can hold.
+// validate checks a record's numbers against the limits of a pack.
 func (r *Record) validate(packs int) error {
 	if !fits(packs, uint64(r.Pack), uint64(r.At.Block), uint64(r.At.Stored), uint64(r.At.Offset), uint64(r.At.Size)) {
 		return fmt.Errorf("segment: record %s points outside of a pack: %w", r.ID.Short(), frame.ErrDamaged)
@@ -78,20 +78,20 @@ func (r *Record) validate(packs int) error {
 	return nil
 }
 
-// fits takes its numbers as uint64, in which no sum of two of them wraps.
+// fits takes its numbers as uint64, so that no sum of two overflows.
 func fits(packs int, ordinal, block, stored, offset, size uint64) bool {
 	return ordinal < uint64(packs) && block >= pack.PreludeSize && stored >= 1 && stored <= pack.MaxStored &&
 		block+stored <= pack.MaxSize && size >= 1 && offset+size <= pack.MaxBlock
 }
 
-// Page is what a footer tells of one page.
+// Page describes one page in a footer.
 type Page struct {
 	_      struct{}      `cbor:",toarray"`
 	First  digest.Digest `json:"first"`  // the id of its first record
 	Digest digest.Digest `json:"digest"` // SHA-256 of the page as stored
 }
 
-// Footer tells what a segment holds.
+// Footer describes the content of a segment.
 type Footer struct {
 	_       struct{} `cbor:",toarray"`
 	Records uint64   `json:"records"`
@@ -99,7 +99,7 @@ type Footer struct {
 	Packs   []Pack   `json:"packs"`
 }
 
-// Validate checks the footer against itself.
+// Validate checks the footer for internal consistency.
 func (f *Footer) Validate() error {
 	if f.Records > MaxRecords || uint64(len(f.Pages)) != (f.Records+PageRecords-1)/PageRecords {
 		return fmt.Errorf("segment footer: %d records in %d pages: %w", f.Records, len(f.Pages), frame.ErrDamaged)
@@ -120,8 +120,8 @@ func (f *Footer) Validate() error {
 	return nil
 }
 
-// PageRange returns where page i lies in the segment, given whether pages are
-// sealed.
+// PageRange returns the offset and length of page i in the segment. overhead
+// is the number of bytes that sealing adds to a page.
 func (f *Footer) PageRange(i, overhead int) (offset, length int64) {
 	n := PageRecords
 	if i == len(f.Pages)-1 {
@@ -139,8 +139,8 @@ func (f *Footer) Find(id digest.Digest) int {
 	return i
 }
 
-// OpenPage proves page i against the footer, opens it and checks every record
-// in it, so that nothing it says points outside of a pack.
+// OpenPage verifies page i against the footer, opens it and checks that every
+// record in it points into a pack.
 func (f *Footer) OpenPage(obj *seal.Object, i int, stored []byte) (Records, error) {
 	off, n := f.PageRange(i, obj.Overhead())
 	if int64(len(stored)) != n || digest.Of(stored) != f.Pages[i].Digest {

@@ -182,8 +182,8 @@ func TestOpenPageRefuses(t *testing.T) {
 	})
 }
 
-// TestOpenPageChecksRecords proves pages that a footer vouches for, but whose
-// records point elsewhere: the index is not signed.
+// TestOpenPageChecksRecords opens pages that match the footer but whose
+// records point outside of a pack: the index is not signed.
 func TestOpenPageChecksRecords(t *testing.T) {
 	good := Record{ID: id(1), At: pack.Location{Block: pack.PreludeSize, Stored: 10, Offset: 5, Size: 5}}
 	records := func(rs ...Record) (b []byte) {

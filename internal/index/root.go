@@ -11,19 +11,20 @@ import (
 )
 
 const (
-	// RootKind and RootVersion open the index root.
+	// RootKind and RootVersion identify an index root in its header.
 	RootKind    = "root"
 	RootVersion = 1
 	// MaxRoot bounds the index root in bytes.
 	MaxRoot = 64 << 20
-	// MaxSegments is how many live segments a root may list; a writer merges
-	// before it publishes more.
+	// MaxSegments bounds the live segments of a root; a writer merges
+	// segments before it would exceed it.
 	MaxSegments = 12
 	// MaxCondemned bounds the condemned packs.
 	MaxCondemned = 1 << 20
 )
 
-// SegmentRef is what a reader must know of a segment to read any part of it.
+// SegmentRef holds the fields that a reader needs to read any part of a
+// segment.
 type SegmentRef struct {
 	_            struct{}      `cbor:",toarray"`
 	Digest       digest.Digest `json:"digest"` // SHA-256 of the object, its key
@@ -34,7 +35,8 @@ type SegmentRef struct {
 	Salt         []byte        `json:"salt,omitempty"`
 }
 
-// Condemned is a pack that gc will delete unless a later mark finds it alive.
+// Condemned is a pack that gc will delete unless a later mark finds it in
+// use.
 type Condemned struct {
 	_     struct{}      `cbor:",toarray"`
 	Pack  digest.Digest `json:"pack"`
@@ -46,12 +48,12 @@ type Condemned struct {
 type Root struct {
 	_         struct{}     `cbor:",toarray"`
 	Sequence  uint64       `json:"sequence"` // grows by one with every replacement
-	Lost      uint64       `json:"lost"`     // grows when fsck forgets lost packs: a publisher's cache from before proves nothing
+	Lost      uint64       `json:"lost"`     // grows when fsck drops lost packs; older caches of publishers are then invalid
 	Segments  []SegmentRef `json:"segments"`
 	Condemned []Condemned  `json:"condemned"`
 }
 
-// Validate checks the bounds of what the root refers to.
+// Validate checks the bounds of the root's segments and condemned packs.
 func (r *Root) Validate() error {
 	if len(r.Segments) > MaxSegments || len(r.Condemned) > MaxCondemned {
 		return fmt.Errorf("index root lists %d segments and %d condemned packs, at most %d and %d are allowed: %w", len(r.Segments), len(r.Condemned), MaxSegments, MaxCondemned, frame.ErrDamaged)
@@ -74,8 +76,8 @@ func (r *Root) Validate() error {
 	return nil
 }
 
-// validate holds the ref against the shape of a segment: full pages, the last
-// one excepted, from the prelude to the footer.
+// validate checks the ref against the layout of a segment: pages from the
+// prelude to the footer, all full except the last.
 func (s *SegmentRef) validate() error {
 	var overhead uint64
 	switch len(s.Salt) {

@@ -14,7 +14,8 @@ import (
 )
 
 // Writer streams a segment: records in ascending order of their ids, then the
-// footer. Memory stays at one page and the footer, however many records pass.
+// footer. It holds one page and the footer in memory, for any number of
+// records.
 type Writer struct {
 	w      io.Writer
 	sum    hash.Hash
@@ -26,8 +27,8 @@ type Writer struct {
 	footer Footer
 }
 
-// NewWriter starts a segment on w. packs is the table that the records' Pack
-// ordinals index, at most MaxPacks.
+// NewWriter starts a segment on w. The Pack ordinals of the records index
+// packs, which has at most MaxPacks elements.
 func NewWriter(w io.Writer, keys *seal.Keys, packs []Pack) (*Writer, error) {
 	if err := (&Footer{Packs: packs}).Validate(); err != nil {
 		return nil, fmt.Errorf("write segment: %w", err)
@@ -50,7 +51,7 @@ func (s *Writer) write(b []byte) error {
 	return nil
 }
 
-// Add appends one record, whose id must be greater than the one before.
+// Add appends one record, whose id must be greater than the previous one.
 func (s *Writer) Add(r Record) error {
 	if s.footer.Records > 0 && s.last.Compare(r.ID) >= 0 {
 		return fmt.Errorf("segment: record %s is out of order", r.ID.Short())
@@ -86,7 +87,7 @@ func (s *Writer) flush() error {
 	return s.write(stored)
 }
 
-// Finish writes the footer and returns how the root refers to the segment.
+// Finish writes the footer and returns the reference for the root.
 func (s *Writer) Finish() (SegmentRef, error) {
 	if err := s.flush(); err != nil {
 		return SegmentRef{}, err
@@ -110,7 +111,7 @@ func (s *Writer) Finish() (SegmentRef, error) {
 		Footer: at, FooterDigest: digest.Of(stored), Salt: s.salt}, nil
 }
 
-// Build writes sorted records into memory, for a segment that is small.
+// Build writes a small segment of sorted records into memory.
 func Build(keys *seal.Keys, packs []Pack, records []Record) ([]byte, SegmentRef, error) {
 	var buf bytes.Buffer
 	w, err := NewWriter(&buf, keys, packs)

@@ -9,8 +9,8 @@ import (
 	"nightferry/internal/digest"
 )
 
-// sample makes a tree like a driver store: folders of 200 files, one file in
-// ten of two chunks. It is n files and as many folders as they need.
+// sample makes a tree like a driver store: n files, 200 to a folder, one in
+// ten with two chunks, and as many folders as needed.
 func sample(n int) []Entry {
 	sum := func(i, j int) digest.Digest { return sha256.Sum256(fmt.Append(nil, i, j)) }
 	es := []Entry{{Path: "drivers", Kind: Dir, Mode: 0o755}}

@@ -51,7 +51,8 @@ func TestDiff(t *testing.T) {
 	}
 }
 
-// TestDiffAppliedGivesTheOther holds Diff against its meaning.
+// TestDiffAppliedGivesTheOther checks that applying a Diff to one tree gives
+// the other.
 func TestDiffAppliedGivesTheOther(t *testing.T) {
 	tree := rapid.Custom(func(t *rapid.T) (es []Entry) {
 		for _, p := range rapid.SliceOfDistinct(rapid.StringMatching(`[ab.]{1,4}`), rapid.ID[string]).Draw(t, "paths") {

@@ -1,6 +1,6 @@
 // Package manifest is the format of a release's tree: entries in path order,
-// cut into pages at content-defined places, and the release that lists the
-// pages. It touches no file, no network and no clock. See
+// cut into pages at content-defined places, and the release object, which
+// lists the pages. It uses no files, network or clock. See
 // docs/format/manifest-page.md, chunk-list-page.md and release.md.
 package manifest
 
@@ -32,7 +32,7 @@ func (k Kind) String() string {
 // Bounds of an entry.
 const (
 	// MaxInline is the number of chunk references an entry holds itself; a
-	// file of more refers to chunk-list pages.
+	// file with more refers to chunk-list pages.
 	MaxInline = 64
 	// MaxLists bounds the chunk-list pages of one file, and with them the
 	// size of a file: about 1 TiB at the default chunk size.
@@ -48,10 +48,10 @@ type ListRef struct {
 
 // Entry is one file or folder of a release.
 //
-// A file's bytes are nothing (Size 0); or one chunk whose id is the file's
-// digest (no Chunks, no Lists; only where ids are plain SHA-256, and the file
-// is not all zeros); or Chunks, at most MaxInline; or else Lists. Each file
-// has the first of these forms that can hold it.
+// The content of a file is given in one of four forms: empty (Size 0); one
+// chunk whose id is the file's digest (no Chunks, no Lists; only if ids are
+// plain SHA-256 and the file is not all zeros); Chunks, at most MaxInline; or
+// Lists. A file uses the first of these forms that can hold it.
 type Entry struct {
 	_      struct{}      `cbor:",toarray"`
 	Path   string        `json:"path"` // slash-separated, relative, checked by CheckPath
@@ -72,13 +72,13 @@ func (e *Entry) Refs() []chunk.Ref {
 	return e.Chunks
 }
 
-// SameContent reports whether both name the same bytes, or are both folders.
+// SameContent reports whether both have the same bytes, or are both folders.
 func (e *Entry) SameContent(o *Entry) bool {
 	return e.Kind == o.Kind && e.Size == o.Size && e.Digest == o.Digest
 }
 
-// SiteMode returns the mode that the entry gets at a site. The owner can always
-// read a file and list a folder: without that, nothing there could be proven.
+// SiteMode returns the entry's mode at a site. The owner can always read a
+// file and list a folder; otherwise the site could not verify its content.
 func (e *Entry) SiteMode() uint16 {
 	if e.Kind == Dir {
 		return e.Mode | 0o500
@@ -86,7 +86,7 @@ func (e *Entry) SiteMode() uint16 {
 	return e.Mode | 0o400
 }
 
-// Validate checks the entry by itself: bounds, and that its parts add up.
+// Validate checks the entry alone: its bounds, and that its sizes add up.
 func (e *Entry) Validate(portable bool) error {
 	if err := CheckPath(e.Path, portable); err != nil {
 		return err

@@ -18,7 +18,7 @@ import (
 
 func id(s string) digest.Digest { return digest.Of([]byte(s)) }
 
-// one returns a valid entry of each form.
+// forms returns a valid entry of each form.
 func forms() map[string]Entry {
 	return map[string]Entry{
 		"dir":    {Path: "d", Kind: Dir, Mode: 0o755},
@@ -42,8 +42,7 @@ func TestEntryValidateTakes(t *testing.T) {
 	}
 }
 
-// refused holds entries that no reader may take, each one change away from a
-// form that it takes.
+// refused returns invalid entries, each one change away from a valid form.
 func refused() map[string]Entry {
 	out := map[string]Entry{}
 	change := func(name, form string, fn func(*Entry)) {
@@ -129,7 +128,7 @@ func TestRefs(t *testing.T) {
 
 var equal = []cmp.Option{cmpopts.EquateEmpty(), cmp.AllowUnexported(chunk.Ref{}, Entry{}, ListRef{}, Release{}, PageRef{}, Totals{})}
 
-// entries draws a valid page's worth, in path order.
+// entries draws the entries of a valid page, in path order.
 func entries() *rapid.Generator[[]Entry] {
 	return rapid.Custom(func(t *rapid.T) (out []Entry) {
 		n := rapid.IntRange(1, 30).Draw(t, "n")

@@ -16,8 +16,9 @@ import (
 	"nightferry/internal/frame"
 )
 
-// golden reads an artefact of format 1 as it was written when the format was
-// frozen. These files never change: what does not read them reads no bucket.
+// golden reads an artefact of format 1 that was written when the format was
+// frozen. These files never change: a program that cannot read them cannot
+// read any bucket.
 func golden(t testing.TB, name string) []byte {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("testdata", "format1", name+".hex"))
@@ -31,8 +32,8 @@ func golden(t testing.TB, name string) []byte {
 	return b
 }
 
-// needSeeds fails a fuzz test whose committed seeds are gone: it would pass
-// without having looked at anything.
+// needSeeds fails a fuzz test whose committed seeds are missing: without
+// seeds it would pass without testing anything.
 func needSeeds(f *testing.F) {
 	f.Helper()
 	seeds, err := filepath.Glob(filepath.Join("testdata", "fuzz", f.Name(), "*"))
@@ -41,7 +42,8 @@ func needSeeds(f *testing.F) {
 	}
 }
 
-// goldenEntries are what the golden page holds: every form of an entry.
+// goldenEntries returns the entries of the golden page: every form of an
+// entry.
 func goldenEntries() []Entry {
 	return []Entry{
 		{Path: "drivers", Kind: Dir, Mode: 0o755},
@@ -109,8 +111,9 @@ func TestGolden(t *testing.T) {
 	})
 }
 
-// FuzzDecodePage: what parses encodes to the same bytes; the reader agrees
-// with the general decoder; memory stays in proportion to the bytes.
+// FuzzDecodePage checks that every page that parses encodes to the same
+// bytes, that the reader agrees with the general decoder, and that memory
+// stays in proportion to the input.
 func FuzzDecodePage(f *testing.F) {
 	needSeeds(f)
 	f.Add(golden(f, "page"))
@@ -165,7 +168,8 @@ func FuzzDecodeRelease(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var got *Release
 		var err error
-		// Signed before it is parsed, it may take what 2^20 page references do.
+		// A release is verified before it is parsed, so it may use the memory
+		// of 2^20 page references.
 		if took := allocated(func() { got, err = DecodeRelease(b) }); took > uint64(256*len(b))+80<<20 {
 			t.Fatalf("%d bytes took %d bytes of memory", len(b), took)
 		}
@@ -178,8 +182,8 @@ func FuzzDecodeRelease(f *testing.F) {
 	})
 }
 
-// FuzzCheckPath: a path that is taken stays inside of its target, is the same
-// after cleaning, and comes in one folder with nothing that it is an alias of.
+// FuzzCheckPath checks that an accepted path stays inside its target, is the
+// same after cleaning, and shares a folder with no alias of itself.
 func FuzzCheckPath(f *testing.F) {
 	needSeeds(f)
 	for _, e := range goldenEntries() {

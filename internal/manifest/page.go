@@ -11,10 +11,10 @@ import (
 )
 
 const (
-	// PageKind and PageVersion open a manifest page.
+	// PageKind and PageVersion identify a manifest page in its header.
 	PageKind    = "page"
 	PageVersion = 1
-	// ListKind and ListVersion open a chunk-list page.
+	// ListKind and ListVersion identify a chunk-list page in its header.
 	ListKind    = "list"
 	ListVersion = 1
 
@@ -49,9 +49,9 @@ type list struct {
 	Chunks []chunk.Ref
 }
 
-// EncodePage returns the page that holds entries, at least one. It refuses
-// what DecodePage would refuse of a release that need not be portable, so that
-// no page leaves that nobody can read.
+// EncodePage returns the page that holds entries, at least one. It applies
+// the checks that DecodePage applies to a release that need not be portable,
+// so that it never writes an unreadable page.
 func EncodePage(entries []Entry) ([]byte, error) {
 	if err := checkPage(entries, false); err != nil {
 		return nil, err
@@ -64,7 +64,7 @@ func EncodePage(entries []Entry) ([]byte, error) {
 }
 
 // DecodePage reads a page and validates each entry and their order. portable
-// is what the release says: see CheckPath.
+// is the flag of the release: see CheckPath.
 func DecodePage(b []byte, portable bool) ([]Entry, error) {
 	body, err := frame.Body(PageKind, PageVersion, MaxPage, b)
 	if err != nil {
@@ -161,10 +161,10 @@ func DecodeList(b []byte, size int64) ([]chunk.Ref, error) {
 	return refs, nil
 }
 
-// PageBuilder cuts a stream of entries into pages. Whether a page ends after
-// an entry is told by a hash of its path, in proportion to the bytes that the
-// entry takes, so that editing, adding or removing one entry changes one page
-// and, but for rare neighbours of the bounds, moves no other cut.
+// PageBuilder cuts a stream of entries into pages. A hash of an entry's path,
+// weighted by the entry's encoded size, decides whether a page ends after it.
+// So a change of one entry changes one page and, except rarely near the size
+// bounds, moves no other cut.
 type PageBuilder struct {
 	// Emit takes each finished page: its bytes, its first path, its entries.
 	Emit func(page []byte, first string, entries int) error
@@ -212,7 +212,7 @@ func (b *PageBuilder) flush() error {
 func (b *PageBuilder) Finish() error { return b.flush() }
 
 // CutLists cuts the chunk references of a large file into chunk-list pages at
-// content-defined places and hands each to emit, which returns its id.
+// content-defined places. It passes each page to emit, which returns its id.
 func CutLists(refs []chunk.Ref, emit func(page []byte) (digest.Digest, error)) ([]ListRef, error) {
 	var out []ListRef
 	for len(refs) > 0 {

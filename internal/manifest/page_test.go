@@ -59,8 +59,8 @@ func TestDecodePageRefuses(t *testing.T) {
 	}
 }
 
-// TestPageOfClaimsTakesNoMemory decodes half a MiB of elements that are no
-// entries: a decoder that made room for them first would take 70 MB.
+// TestPageOfClaimsTakesNoMemory decodes half a MiB of array elements that are
+// not entries: a decoder that allocated for them first would take 70 MB.
 func TestPageOfClaimsTakesNoMemory(t *testing.T) {
 	bomb := append(frame.Header(PageKind, 1), 0x81, 0x9a, 0, 7, 0, 0)
 	bomb = append(bomb, make([]byte, 7<<16)...)
@@ -154,7 +154,7 @@ func build(t testing.TB, es []Entry) (out []builtPage) {
 	return out
 }
 
-// readBack tells that the pages hold the entries, and what Emit says of them.
+// readBack checks that the pages hold es, and the values that Emit gets.
 func readBack(t *testing.T, es []Entry) {
 	t.Helper()
 	var got []Entry
@@ -192,8 +192,8 @@ func changed(a, b []builtPage) (n int) {
 	return n
 }
 
-// trees are the shapes that the cut must serve: many small files, and large
-// files whose entries take kilobytes.
+// trees returns the two typical trees: many small files, and large files
+// whose entries take kilobytes.
 func trees() map[string][]Entry {
 	small := sample(8000)
 	var large []Entry
@@ -226,7 +226,7 @@ func TestPagesAreOfUsefulSize(t *testing.T) {
 }
 
 // TestOneEditChangesOnePage edits, adds and removes one entry anywhere: one
-// page changes, or two or three where the edit touches a cut.
+// page changes, or two or three if the edit touches a cut.
 func TestOneEditChangesOnePage(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	const tries = 6
@@ -276,8 +276,8 @@ func TestPageBuilderHoldsTheLargestEntry(t *testing.T) {
 	}
 }
 
-// TestPageBuilderCutsWhatNothingElseCuts adds entries none of whose paths ends
-// a page: the size alone must.
+// TestPageBuilderCutsWhatNothingElseCuts adds entries none of whose paths
+// ends a page, so that the builder must cut by size.
 func TestPageBuilderCutsWhatNothingElseCuts(t *testing.T) {
 	var es []Entry
 	for i := range 20000 {
@@ -327,8 +327,8 @@ func TestPageBuilderStopsAtErrors(t *testing.T) {
 	}
 }
 
-// TestCutLists cuts a 40 GiB file's references and changes one: the other
-// chunk-list pages stay.
+// TestCutLists cuts the references of a 40 GiB file and changes one: the
+// other chunk-list pages must stay the same.
 func TestCutLists(t *testing.T) {
 	refs := make([]chunk.Ref, 0, 300000)
 	var size int64
@@ -383,7 +383,7 @@ func TestCutLists(t *testing.T) {
 }
 
 func TestCutListsRefusesTooLargeAFile(t *testing.T) {
-	// Ids that end a list wherever they may: the smallest such file.
+	// Every id ends a list if it may: this is the smallest such file.
 	refs := slices.Repeat([]chunk.Ref{{ID: digest.Digest{31: 1}, Size: 1}}, minListRefs*MaxLists+1)
 	emitted := 0
 	_, err := CutLists(refs, func([]byte) (digest.Digest, error) { emitted++; return digest.Digest{1}, nil })

@@ -8,8 +8,8 @@ import (
 	"unicode/utf8"
 )
 
-// StateDir is the folder that nightferry keeps for itself at the top of a
-// target; no release may hold it.
+// StateDir is the folder for nightferry's own files at the top of a target;
+// no release may contain it.
 const StateDir = ".nightferry"
 
 // Bounds of a path.
@@ -18,7 +18,7 @@ const (
 	MaxName = 255  // bytes and UTF-16 units of one component
 )
 
-// PathError says why a path cannot be part of a release.
+// PathError reports why a path cannot be part of a release.
 type PathError struct {
 	Path string
 	Why  string
@@ -27,8 +27,8 @@ type PathError struct {
 func (e *PathError) Error() string { return fmt.Sprintf("name %q: %s", e.Path, e.Why) }
 
 // ComparePaths orders paths so that a folder's subtree directly follows it:
-// byte order, with the slash before every other byte. It is the order in
-// which a walk with sorted names meets them.
+// byte order, with the slash before every other byte. A walk that sorts the
+// names of each folder visits paths in this order.
 func ComparePaths(a, b string) int {
 	n := min(len(a), len(b))
 	for i := range n {
@@ -47,9 +47,10 @@ func ComparePaths(a, b string) int {
 	return len(a) - len(b)
 }
 
-// CheckPath refuses a path that could leave a target, or that cannot be made
-// the same on every site. portable adds what Windows cannot hold: it is the
-// default, and the only kind of release that a Windows site takes.
+// CheckPath refuses a path that could leave a target, or that cannot be
+// created identically on every site. portable also refuses names that Windows
+// cannot store. It is the default, and Windows sites accept only portable
+// releases.
 func CheckPath(p string, portable bool) error {
 	bad := func(why string) error { return &PathError{Path: p, Why: why} }
 	switch {
@@ -78,9 +79,9 @@ func CheckPath(p string, portable bool) error {
 }
 
 // aliasesState reports whether name means StateDir on some file system: in
-// another case, with what Windows drops at the end, or as the short name that
-// NTFS may give it (NIGHTF~1, or NI and a hash of four digits when four such
-// names are taken).
+// another case, with the trailing characters that Windows drops, or as the
+// short name that NTFS may assign (NIGHTF~1, or NI and a hash of four digits
+// if four such names are taken).
 func aliasesState(name string) bool {
 	name = strings.TrimRight(name, ". ")
 	if strings.EqualFold(name, StateDir) {
@@ -105,7 +106,7 @@ func checkName(name string, portable bool) string {
 	}
 	for i := range len(name) {
 		switch c := name[i]; {
-		// C1 controls are C2 80 to C2 9F: a terminal may obey them as well.
+		// C1 controls are C2 80 to C2 9F; some terminals interpret them too.
 		case c < 0x20 || c == 0x7f || c == 0xc2 && i+1 < len(name) && name[i+1] < 0xa0:
 			return "holds a control character"
 		case portable && windowsForbids(c):
@@ -132,9 +133,9 @@ func windowsForbids(c byte) bool {
 	return false
 }
 
-// reserved reports whether Windows takes name for a device: CON, PRN, AUX,
-// NUL, CONIN$, CONOUT$, COM0-9, LPT0-9 (superscript digits too), whatever
-// follows a dot (Microsoft, "Naming Files, Paths, and Namespaces").
+// reserved reports whether Windows treats name as a device: CON, PRN, AUX,
+// NUL, CONIN$, CONOUT$, COM0-9, LPT0-9 (superscript digits too), with any
+// suffix after a dot (Microsoft, "Naming Files, Paths, and Namespaces").
 func reserved(name string) bool {
 	if len(name) < 3 || !strings.ContainsRune("CPANLcpanl", rune(name[0])) {
 		return false // most names end here
@@ -158,9 +159,9 @@ func reserved(name string) bool {
 	return false
 }
 
-// Fold returns a name as a file system that ignores case tells it apart:
-// each UTF-16 unit in upper case, as NTFS's own table does for all but a
-// handful of letters.
+// Fold returns the form of a name by which a case-insensitive file system
+// compares it: each UTF-16 unit in upper case, which matches NTFS's own table
+// for all but a handful of letters.
 func Fold(name string) string { return string(appendFold(nil, name)) }
 
 func appendFold(b []byte, name string) []byte {

@@ -74,8 +74,8 @@ func TestFold(t *testing.T) {
 	}
 }
 
-// TestComparePathsIsAWalksOrder compares with what filepath.WalkDir, which
-// sorts the names of each folder, meets in a real tree.
+// TestComparePathsIsAWalksOrder compares the order with filepath.WalkDir,
+// which sorts the names of each folder, on a real tree.
 func TestComparePathsIsAWalksOrder(t *testing.T) {
 	dir := t.TempDir()
 	for _, p := range []string{"a", "a b", "a-b/x", "a.txt", "a/b", "a!", "aa", "b/c/d", "b/c.d", "b/c-d", "B", "é/x", "~"} {

@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	// ReleaseKind and ReleaseVersion open a release.
+	// ReleaseKind and ReleaseVersion identify a release in its header.
 	ReleaseKind    = "rels"
 	ReleaseVersion = 1
 	// MaxRelease bounds a release object in bytes.
@@ -20,11 +20,11 @@ const (
 	// MaxNote bounds a release's note in bytes.
 	MaxNote = 1 << 10
 
-	// envelope is what signing and sealing add to a payload at most.
+	// envelope bounds the bytes that signing and sealing add to a payload.
 	envelope = 1 << 10
 )
 
-// Totals are what a release holds.
+// Totals count the content of a release.
 type Totals struct {
 	_     struct{} `cbor:",toarray"`
 	Files int64    `json:"files"`
@@ -55,7 +55,7 @@ type Release struct {
 	Pages    []PageRef     `json:"pages"`
 }
 
-// Validate checks the release against itself.
+// Validate checks the release for internal consistency.
 func (r *Release) Validate() error {
 	if err := CheckChannel(r.Channel); err != nil {
 		return fmt.Errorf("release: %w: %w", frame.ErrDamaged, err)
@@ -113,15 +113,15 @@ func DecodeRelease(b []byte) (*Release, error) {
 	return &r, nil
 }
 
-// NameError says that no channel can have the name.
+// NameError reports an invalid channel name.
 type NameError struct{ Name string }
 
 func (e *NameError) Error() string {
 	return fmt.Sprintf("channel name %q: want 1 to 64 of a-z, 0-9, - and _, beginning with a letter or digit", e.Name)
 }
 
-// CheckChannel refuses, with a *NameError, a channel name other than 1 to 64 of a-z, 0-9, '-' and
-// '_', beginning with a letter or digit.
+// CheckChannel returns a *NameError unless name is 1 to 64 of a-z, 0-9, '-'
+// and '_', starting with a letter or digit.
 func CheckChannel(name string) error {
 	ok := len(name) >= 1 && len(name) <= 64 && name[0] != '-' && name[0] != '_'
 	for _, c := range []byte(name) {

@@ -85,8 +85,8 @@ func TestReleaseRefuses(t *testing.T) {
 	}
 }
 
-// TestBillionEntries makes manifests that claim or hold a billion entries:
-// the error names the number and the bound, and costs no memory.
+// TestBillionEntries makes manifests that declare or hold a billion entries:
+// the error must give the number and the limit, without allocating memory.
 func TestBillionEntries(t *testing.T) {
 	r := release()
 	r.Pages, r.Totals = nil, Totals{}

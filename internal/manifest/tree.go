@@ -12,10 +12,11 @@ import (
 	"nightferry/internal/frame"
 )
 
-// TreeHash computes the tree digest of entries in path order: the SHA-256 of
-// one line for each, "<64 hex digits>  <path>\n" for a file as sha256sum
-// prints it, "dir  <path>\n" for a folder. It covers names and content, not
-// times and modes, so that anyone can compute it with coreutils.
+// TreeHash computes the tree digest of entries in path order. It is the
+// SHA-256 of one line per entry: "<64 hex digits>  <path>\n" for a file, as
+// sha256sum prints it, and "dir  <path>\n" for a folder. It covers names and
+// content but not times and modes, so that anyone can compute it with
+// coreutils.
 type TreeHash struct {
 	h   hash.Hash
 	buf []byte
@@ -37,7 +38,7 @@ func (t *TreeHash) Add(kind Kind, path string, d digest.Digest) {
 	t.buf = b
 }
 
-// Sum returns the tree digest of what was added.
+// Sum returns the tree digest of the entries added so far.
 func (t *TreeHash) Sum() digest.Digest {
 	if t.h == nil {
 		return digest.Of(nil)
@@ -45,13 +46,13 @@ func (t *TreeHash) Sum() digest.Digest {
 	return digest.Digest(t.h.Sum(nil))
 }
 
-// Checker validates a whole tree as its entries stream by: order across
-// pages, every parent a folder that came before, no two names in a folder
-// that differ only by case, and at the end totals and tree digest. Memory is
-// bounded by the folders on the path to the current entry: a hash for each of
-// their names. Among a million names in one folder the odds that two hashes
-// meet by chance are 1 to 10^7; the seed changes with every Checker, so that
-// another try passes.
+// Checker validates a whole tree from a stream of entries. It checks the
+// order across pages, that every parent is an earlier folder, that no two
+// names in a folder differ only by case, and finally totals and tree digest.
+// Its memory is a hash for each name in the folders on the path to the
+// current entry. Among a million names in one folder, the odds of a hash
+// collision are 1 to 10^7. The seed differs for every Checker, so a second
+// try passes.
 type Checker struct {
 	Portable bool
 
@@ -69,7 +70,7 @@ type folder struct {
 	names map[uint64]struct{} // folded names seen, hashed
 }
 
-// AliasError says that a name cannot stand beside another on Windows.
+// AliasError reports a name that cannot exist beside another on Windows.
 type AliasError struct{ Path string }
 
 func (e *AliasError) Error() string {
@@ -77,7 +78,8 @@ func (e *AliasError) Error() string {
 }
 
 // Add takes the next entry. Errors are *PathError, *AliasError or wrap
-// frame.ErrDamaged; after an *AliasError the Checker can go on, to list all.
+// frame.ErrDamaged. After an *AliasError the caller can add further entries,
+// to list all aliases.
 func (c *Checker) Add(e *Entry) error {
 	if c.stack == nil {
 		c.seed = maphash.MakeSeed()
@@ -114,7 +116,8 @@ func (c *Checker) Add(e *Entry) error {
 	return nil
 }
 
-// add notes a name of the folder, or returns false where its alias is there.
+// add records a name of the folder. It returns false if an alias of it is
+// there.
 func (f *folder) add(c *Checker, name string) bool {
 	c.fold = appendFold(c.fold[:0], name)
 	key := maphash.Bytes(c.seed, c.fold)
@@ -133,7 +136,7 @@ func (f *folder) add(c *Checker, name string) bool {
 // leave drops the innermost folder: no later entry can be in it.
 func (c *Checker) leave() {
 	n := len(c.stack) - 1
-	// Emptying a large map costs more than making a small one.
+	// Clearing a large map costs more than making a small one.
 	if m := c.stack[n].names; m != nil && len(m) <= 256 {
 		clear(m)
 		c.spare = append(c.spare, m)
@@ -141,10 +144,11 @@ func (c *Checker) leave() {
 	c.stack = c.stack[:n]
 }
 
-// Sum returns the totals and the tree digest of what was added.
+// Sum returns the totals and the tree digest of the entries added so far.
 func (c *Checker) Sum() (Totals, digest.Digest) { return c.totals, c.tree.Sum() }
 
-// Finish compares what was added with what the release claims.
+// Finish compares the added entries with the release's totals and tree
+// digest.
 func (c *Checker) Finish(r *Release) error {
 	if t, d := c.Sum(); t != r.Totals || d != r.Tree {
 		return fmt.Errorf("manifest holds %d files, %d folders, %d bytes, tree %s; the release says %d, %d, %d, %s: %w",

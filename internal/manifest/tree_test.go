@@ -25,7 +25,7 @@ func sumOf(es []Entry) (Totals, digest.Digest) {
 }
 
 // TestTreeDigestIsReproducibleWithCoreutils makes a real tree with names that
-// sort and quote badly, and lets sha256sum, sort and tr compute its digest.
+// sort and quote badly, and computes its digest with sha256sum, sort and tr.
 func TestTreeDigestIsReproducibleWithCoreutils(t *testing.T) {
 	recipe := recipe(t)
 	for _, tool := range []string{"sh", "find", "xargs", "sha256sum", "tr", "sort", "sed"} {
@@ -78,8 +78,8 @@ func TestTreeDigestIsReproducibleWithCoreutils(t *testing.T) {
 	}
 }
 
-// recipe is the shell script in docs/format/release.md, so that what is
-// written there is what is tested.
+// recipe returns the shell script in docs/format/release.md, so that the test
+// runs the documented script.
 func recipe(t *testing.T) string {
 	b, err := os.ReadFile("../../docs/format/release.md")
 	if err != nil {
@@ -173,8 +173,8 @@ func TestCheckerFindsAliases(t *testing.T) {
 	}
 }
 
-// TestCheckerForgetsFolders reuses the sets of names: what one folder held
-// must not be an alias in the next.
+// TestCheckerForgetsFolders reuses the sets of names: a name in one folder
+// must not be an alias of a name in the next.
 func TestCheckerForgetsFolders(t *testing.T) {
 	c := Checker{Portable: true}
 	for i := range 1000 {

@@ -23,7 +23,7 @@ func TestOpenBlockRefuses(t *testing.T) {
 		"nothing": nil, "a codec that is not known": {2, 0}, "no frame": {Zstd, 1, 2, 3}, "cut short": good[:len(good)-1],
 		"bytes after the frame": append(bytes.Clone(good), 1, 2, 3), "too long": make([]byte, MaxStored+1),
 		"stored above the bound": make([]byte, MaxBlock+2),
-		// A frame that decoders skip (RFC 8878 §3.1.2) behind the good one.
+		// A frame that decoders skip (RFC 8878 §3.1.2) after the good one.
 		"a MiB of nothing": append(append(bytes.Clone(good), 0x50, 0x2a, 0x4d, 0x18, 0, 0, 0x10, 0), make([]byte, 1<<20)...),
 	} {
 		if raw, err := OpenBlock(nil, dec, nil, b, 48); !errors.Is(err, frame.ErrDamaged) {
@@ -52,7 +52,7 @@ func TestOpenBlockRefuses(t *testing.T) {
 	}
 }
 
-// bombs are small blocks that a trusting decoder makes gigabytes of.
+// bombs returns small blocks that a naive decoder expands to gigabytes.
 func bombs(t testing.TB) map[string][]byte {
 	t.Helper()
 	block := func(last bool, kind byte, size int) []byte { // RFC 8878 §3.1.1.2

@@ -15,8 +15,9 @@ import (
 	"nightferry/internal/seal"
 )
 
-// golden reads an artefact of format 1 as it was written when the format was
-// frozen. These files never change: what does not read them reads no bucket.
+// golden reads an artefact of format 1 that was written when the format was
+// frozen. These files never change: a program that cannot read them cannot
+// read any bucket.
 func golden(t testing.TB, name string) []byte {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("testdata", "format1", name+".hex"))
@@ -30,8 +31,8 @@ func golden(t testing.TB, name string) []byte {
 	return b
 }
 
-// needSeeds fails a fuzz test whose committed seeds are gone: it would pass
-// without having looked at anything.
+// needSeeds fails a fuzz test whose committed seeds are missing: without
+// seeds it would pass without testing anything.
 func needSeeds(f *testing.F) {
 	f.Helper()
 	seeds, err := filepath.Glob(filepath.Join("testdata", "fuzz", f.Name(), "*"))
@@ -40,12 +41,12 @@ func needSeeds(f *testing.F) {
 	}
 }
 
-// goldenRaws are the blocks of the golden packs: one that compresses, of two
-// chunks, and one that is stored.
+// goldenRaws returns the blocks of the golden packs: one of two chunks that
+// compresses, and one that is stored.
 func goldenRaws() [][]byte { return [][]byte{text(600), noise(40)} }
 
-// reassemble writes a parsed pack again: the prelude and the blocks as they
-// are, the footer from what was parsed.
+// reassemble writes a parsed pack again: it copies prelude and blocks, and
+// encodes the footer from the parsed value.
 func reassemble(t testing.TB, b []byte, f *Footer, obj *seal.Object) []byte {
 	t.Helper()
 	end := PreludeSize
@@ -103,8 +104,9 @@ func allocated(fn func()) uint64 {
 	return after.TotalAlloc - before.TotalAlloc
 }
 
-// FuzzParse: what parses, plain or sealed, is written the same; a footer's
-// memory stays in proportion to its bytes.
+// FuzzParse checks that every pack that parses, plain or sealed, encodes to
+// the same bytes, and that a footer's memory stays in proportion to its
+// bytes.
 func FuzzParse(f *testing.F) {
 	needSeeds(f)
 	f.Add(golden(f, "pack-plain"))
@@ -125,7 +127,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// FuzzParseFooter holds the reader of footers against the general decoder.
+// FuzzParseFooter compares the footer reader with the general decoder.
 func FuzzParseFooter(f *testing.F) {
 	needSeeds(f)
 	f.Fuzz(func(t *testing.T, body []byte) {
@@ -155,8 +157,8 @@ func endOf(f *Footer) int {
 	return end
 }
 
-// FuzzOpenBlock: a block never opens to more than MaxBlock, nor in more memory
-// than a few times that.
+// FuzzOpenBlock checks that a block never opens to more than MaxBlock, and
+// uses only a small multiple of that in memory.
 func FuzzOpenBlock(f *testing.F) {
 	needSeeds(f)
 	for _, b := range bombs(f) {

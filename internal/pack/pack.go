@@ -1,5 +1,5 @@
 // Package pack is the format of packs: objects of 16 to 32 MiB that hold
-// blocks of chunks and, at their end, a footer that tells what they hold, so
+// blocks of chunks and end with a footer. The footer lists the blocks, so
 // that the index can be rebuilt from packs alone. See docs/format/pack.md.
 package pack
 
@@ -19,17 +19,17 @@ import (
 )
 
 const (
-	// Kind and Version open every pack.
+	// Kind and Version identify a pack in its header.
 	Kind    = "pack"
 	Version = 1
 
-	// PreludeSize is what comes before the first block: the header, the
-	// cipher, seven zero bytes, the salt.
+	// PreludeSize is the length of everything before the first block: the
+	// header, the cipher, seven zero bytes, the salt.
 	PreludeSize = frame.HeaderSize + 8 + seal.SaltSize
-	// TrailerSize is the footer's stored length and the closing magic.
+	// TrailerSize covers the footer's stored length and the closing magic.
 	TrailerSize = 8
 
-	// TargetSize is where a writer closes a pack, in bytes.
+	// TargetSize is the length in bytes at which a writer closes a pack.
 	TargetSize = 18 << 20
 	// MaxSize bounds a pack, in bytes.
 	MaxSize = 32 << 20
@@ -52,9 +52,9 @@ const (
 var closing = [4]byte{'n', 'f', 'p', 'e'}
 
 // Prelude returns the first PreludeSize bytes of a sealed or plain object. A
-// plain object has no use for the salt, but gets a random one all the same: no
-// object is ever made twice, so that gc, deleting an old one, cannot hit the
-// twin that a push has just made.
+// plain object does not use the salt but gets a random one nevertheless. So
+// no two objects are identical, and gc that deletes an old one cannot hit the
+// same object just written by a push.
 func Prelude(kind string, version uint16, cipher uint8, salt []byte) []byte {
 	b := make([]byte, PreludeSize)
 	copy(b, frame.Header(kind, version))
@@ -98,12 +98,11 @@ type Block struct {
 	Chunks  []chunk.Ref
 }
 
-// Compress makes a block of raw, the chunks one after another, and appends
-// the payload to dst. A block that zstd would not make at least 3 % smaller is
-// stored, so that a site does not decompress for nothing. The encoder itself
-// gives up early on what does not compress: random bytes pass at 9 GB/s and
-// zip files at 2.5 GB/s where programs take 300 MB/s, so that looking before
-// compressing would save nothing.
+// Compress makes a block of raw, the concatenated chunks, and appends the
+// payload to dst. If zstd saves less than 3 %, the block is stored, which
+// saves the site a useless decompression. The encoder itself gives up early
+// on incompressible data: random bytes pass at 9 GB/s, zip files at 2.5 GB/s
+// and programs at 300 MB/s, so testing before compressing would save nothing.
 func Compress(enc *zstd.Encoder, dst, raw []byte, chunks []chunk.Ref) Block {
 	payload := enc.EncodeAll(raw, dst)
 	if len(payload)-len(dst) < len(raw)-len(raw)/32 {
@@ -113,14 +112,14 @@ func Compress(enc *zstd.Encoder, dst, raw []byte, chunks []chunk.Ref) Block {
 	return Block{Codec: Stored, Payload: payload[len(dst):], Raw: len(raw), Chunks: chunks}
 }
 
-// NewEncoder returns the encoder that Compress wants, for one goroutine.
+// NewEncoder returns an encoder for Compress, for one goroutine.
 func NewEncoder() (*zstd.Encoder, error) {
 	return zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1),
 		zstd.WithWindowSize(MaxBlock), zstd.WithEncoderCRC(false), zstd.WithLowerEncoderMem(true))
 }
 
-// NewDecoder returns the decoder that OpenBlock wants, for one goroutine. It
-// refuses to make more than MaxBlock bytes, whatever a frame claims.
+// NewDecoder returns a decoder for OpenBlock, for one goroutine. It refuses
+// to produce more than MaxBlock bytes, whatever size a frame declares.
 func NewDecoder() (*zstd.Decoder, error) {
 	return zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(MaxBlock),
 		zstd.WithDecoderMaxWindow(MaxBlock), zstd.WithDecoderLowmem(true))
@@ -149,8 +148,9 @@ func OpenBlock(obj *seal.Object, dec *zstd.Decoder, dst, stored []byte, offset u
 		}
 		return append(dst, payload...), nil
 	case Zstd:
-		// The decoder stops at MaxBlock bytes (see NewDecoder), and counts what
-		// dst holds already: hand it the room behind that.
+		// The decoder stops at MaxBlock bytes (see NewDecoder) and counts the
+		// bytes already in dst, so it gets only the spare capacity after
+		// them.
 		room := dst[len(dst):]
 		out, err := dec.DecodeAll(payload, room)
 		if err != nil {
@@ -159,13 +159,13 @@ func OpenBlock(obj *seal.Object, dec *zstd.Decoder, dst, stored []byte, offset u
 		if len(dst) == 0 {
 			return out, nil
 		}
-		return append(dst, out...), nil // copies onto itself where the room sufficed
+		return append(dst, out...), nil // copies onto itself if the room sufficed
 	default:
 		return nil, fmt.Errorf("codec %d is not known: %w", stored[0], frame.ErrDamaged)
 	}
 }
 
-// FooterBlock is what a footer tells of one block.
+// FooterBlock describes one block in a footer.
 type FooterBlock struct {
 	_      struct{}    `cbor:",toarray"`
 	Stored uint32      `json:"stored"` // bytes in the pack, codec and sealing included
@@ -173,7 +173,7 @@ type FooterBlock struct {
 	Chunks []chunk.Ref `json:"chunks"`
 }
 
-// Footer tells what a pack holds, block by block from PreludeSize on.
+// Footer lists the blocks of a pack, starting at PreludeSize.
 type Footer struct {
 	_      struct{}      `cbor:",toarray"`
 	Blocks []FooterBlock `json:"blocks"`
@@ -206,7 +206,7 @@ func (f *Footer) Validate(end int) error {
 	return nil
 }
 
-// Location says where a chunk lies within its pack.
+// Location is the position of a chunk in its pack.
 type Location struct {
 	Block  uint32 // offset of the block in the pack
 	Stored uint32 // the block's length there
@@ -252,7 +252,8 @@ func (w *Writer) Size() int { return len(w.buf) }
 // Chunks returns the number of chunks added so far.
 func (w *Writer) Chunks() int { return w.chunks }
 
-// Full reports whether the pack should be finished before another block.
+// Full reports whether the caller should finish the pack before adding a
+// block.
 func (w *Writer) Full() bool { return len(w.buf) >= TargetSize || w.chunks >= MaxChunks*3/4 }
 
 // Add appends a block, which must not hold more than MaxBlock bytes or
@@ -276,8 +277,8 @@ type Finished struct {
 	Footer Footer
 }
 
-// Finish appends the footer, reads it back and compares, so that a pack that
-// nobody could open never leaves the process.
+// Finish appends the footer, reads it back and compares, so that an unreadable
+// pack never leaves the process.
 func (w *Writer) Finish() (Finished, error) {
 	body, err := frame.Marshal(&w.footer)
 	if err != nil {
@@ -314,9 +315,9 @@ func Parse(keys *seal.Keys, b []byte) (*Footer, *seal.Object, error) {
 	return f, obj, err
 }
 
-// ReadFooter reads the footer from the tail of a pack of size bytes, whose
-// prelude gave salt. When tail is too short for it, it returns how many bytes
-// of tail are needed instead.
+// ReadFooter reads the footer from the tail of a pack of size bytes. salt is
+// from the pack's prelude. If tail is too short, ReadFooter returns how many
+// bytes of tail it needs.
 func ReadFooter(keys *seal.Keys, salt, tail []byte, size int64) (f *Footer, need int64, err error) {
 	obj, err := keys.Object(Kind, salt)
 	if err != nil {

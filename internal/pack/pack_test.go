@@ -48,7 +48,7 @@ func noise(n int) []byte {
 	return b
 }
 
-// text is compressible: a driver's inf file is no more regular.
+// text is compressible, about as regular as a driver's inf file.
 func text(n int) []byte { return []byte(strings.Repeat("[Version] Signature=$CHICAGO$ ", n/30+1)[:n]) }
 
 // refs names raw cut into chunks of the given sizes.
@@ -138,8 +138,8 @@ func TestCompressChoosesTheCodec(t *testing.T) {
 	}
 }
 
-// TestNoPackIsMadeTwice: gc deletes by name; the same blocks pushed again
-// must get another.
+// TestNoPackIsMadeTwice checks that pushing the same blocks again gives
+// another name, because gc deletes by name.
 func TestNoPackIsMadeTwice(t *testing.T) {
 	both(t, func(t *testing.T, k *seal.Keys) {
 		raws := blocks(t, k)
@@ -184,9 +184,9 @@ func TestReadFooterFromTheTail(t *testing.T) {
 	})
 }
 
-// TestAnyAlteredByteIsFound flips each byte of a small pack: the object's
-// digest always tells; parsing tells too, but for the blocks, whose chunks'
-// ids tell, and the salt of a plain pack, which means nothing.
+// TestAnyAlteredByteIsFound flips each byte of a small pack. The object's
+// digest always detects it. Parsing detects it too, except in the blocks,
+// where the chunk ids do, and in the unused salt of a plain pack.
 func TestAnyAlteredByteIsFound(t *testing.T) {
 	both(t, func(t *testing.T, k *seal.Keys) {
 		p := write(t, k, [][]byte{noise(100)})
@@ -202,7 +202,7 @@ func TestAnyAlteredByteIsFound(t *testing.T) {
 			block := i >= PreludeSize && i < first
 			salt := k == nil && i >= frame.HeaderSize+8 && i < PreludeSize
 			if !block && !salt {
-				// A chunk's id in a plain footer may become another id: nothing that a block holds.
+				// A chunk's id in a plain footer may become another id that no block holds.
 				found := true
 				f.Each(func(id digest.Digest, at Location) {
 					raw, err := OpenBlock(obj, dec, nil, bad[at.Block:at.Block+at.Stored], at.Block)
@@ -252,8 +252,8 @@ func alter(b []byte, i int) []byte {
 	return b
 }
 
-// TestMaxFooterIsEnforced: a trailer that claims more than MaxFooter is refused
-// before its bytes are looked at, even in a pack that is large enough.
+// TestMaxFooterIsEnforced checks that a trailer with a length above MaxFooter
+// is refused before its bytes are read, even in a pack that is large enough.
 func TestMaxFooterIsEnforced(t *testing.T) {
 	b := make([]byte, 8<<20)
 	copy(b, Prelude(Kind, Version, seal.Plain, nil))
@@ -307,7 +307,8 @@ func TestFooterRefuses(t *testing.T) {
 	}
 }
 
-// TestWriterRefusesToLetABadPackOut makes the mistakes that a caller could.
+// TestWriterRefusesToLetABadPackOut makes the mistakes that a caller could
+// make.
 func TestWriterRefusesToLetABadPackOut(t *testing.T) {
 	raw := noise(100)
 	for name, add := range map[string]func(*Writer){
@@ -398,7 +399,7 @@ func TestParsePreludeRefuses(t *testing.T) {
 			t.Errorf("%s: error is %v", name, err)
 		}
 	}
-	// Sealed where the repository is plain, and the reverse.
+	// Sealed packs in a plain repository, and the reverse.
 	sealed, plain := write(t, keysOf(t), [][]byte{noise(9)}), write(t, nil, [][]byte{noise(9)})
 	if _, _, err := Parse(nil, sealed.Bytes); err == nil {
 		t.Error("a sealed pack was parsed without a key")

@@ -1,7 +1,8 @@
 package seal
 
-// What format 1 makes of key 01…01, repository 0200…00, salt 07…07. These
-// never change: a program that computes something else reads no repository.
+// The values that format 1 derives from key 01…01, repository 0200…00 and
+// salt 07…07. They never change: a program that derives other values cannot
+// read existing repositories.
 const (
 	frozenName   = "6a8f786e53a0daf17621ab49d6e83784"
 	frozenID     = "474a62a45c9defb2f88cef65d6c99e697fbf8e74dc3f3e6b420a73b2a746e610"

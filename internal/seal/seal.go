@@ -1,15 +1,16 @@
-// Package seal encrypts what an encrypted repository stores, and names its
-// chunks and channels so that the bucket tells neither names nor content.
+// Package seal encrypts the objects of an encrypted repository. It also
+// derives the ids of chunks and the names of channels, so that the bucket
+// reveals neither names nor content.
 //
-// A nil *Keys stands for a plain repository: its methods then hash without a
-// key and seal nothing, so that callers have one way through.
+// A nil *Keys stands for a plain repository: its methods hash without a key
+// and seal nothing, so that callers need only one code path.
 //
-// One 32-byte repository key is the root of everything, through HKDF-SHA-256
-// (RFC 5869): a chunk-id key, a name key, and for each stored object a key of
-// its own from a random 32-byte salt. Parts of an object are sealed with
-// AES-256-GCM (NIST SP 800-38D); the nonce is the part's offset in its
-// object, unique under that object's key, and the additional data binds the
-// repository, the format, the object's kind and the offset.
+// All keys are derived from one 32-byte repository key by HKDF-SHA-256 (RFC
+// 5869): a chunk-id key, a name key, and one key per stored object from a
+// random 32-byte salt. Parts of an object are sealed with AES-256-GCM (NIST
+// SP 800-38D). The nonce is the part's offset in its object, unique under
+// that object's key. The additional data binds the repository, the format,
+// the object's kind and the offset.
 package seal
 
 import (
@@ -33,7 +34,7 @@ const KeySize = 32
 // SaltSize is the length of an object's salt in bytes.
 const SaltSize = 32
 
-// Overhead is the number of bytes by which sealing makes a part longer.
+// Overhead is the number of bytes that sealing adds to a part.
 const Overhead = 16
 
 // Cipher numbers, as the format object and each prelude state them.
@@ -42,8 +43,8 @@ const (
 	AES256GCM = 1
 )
 
-// ErrOpen says that a sealed part is not what was sealed: the key is another,
-// or the bytes were altered.
+// ErrOpen reports that a sealed part failed to open: the key is wrong or the
+// bytes were altered.
 var ErrOpen = errors.New("sealed data does not open: wrong key, or altered")
 
 // Keys derives all keys of one encrypted repository. It is safe for
@@ -88,8 +89,9 @@ func (k *Keys) Cipher() uint8 {
 	return AES256GCM
 }
 
-// ChunkID names a chunk: its SHA-256 in a plain repository, its HMAC-SHA-256
-// in an encrypted one, so that nobody can test the bucket for a known chunk.
+// ChunkID returns a chunk's id: its SHA-256 in a plain repository, its
+// HMAC-SHA-256 in an encrypted one, so that an outsider cannot test whether
+// the bucket holds a known chunk.
 func (k *Keys) ChunkID(b []byte) digest.Digest {
 	if k == nil {
 		return digest.Of(b)
@@ -101,8 +103,8 @@ func (k *Keys) ChunkID(b []byte) digest.Digest {
 	return d
 }
 
-// Name returns how a channel is called in object keys: its own name, or in an
-// encrypted repository 32 hexadecimal digits that do not tell it.
+// Name returns a channel's name in object keys: its own name or, in an
+// encrypted repository, 32 hexadecimal digits that do not reveal it.
 func (k *Keys) Name(channel string) string {
 	if k == nil {
 		return channel
@@ -112,8 +114,8 @@ func (k *Keys) Name(channel string) string {
 	return hex.EncodeToString(m.Sum(nil)[:16])
 }
 
-// Check returns 16 bytes that differ for another key: the format object holds
-// them so that a wrong key is told before anything is read with it.
+// Check returns 16 bytes that depend on the key. The format object holds
+// them, so that a wrong key is detected before anything is read with it.
 func (k *Keys) Check() []byte {
 	if k == nil {
 		return nil
@@ -167,7 +169,7 @@ func (k *Keys) Object(kind string, salt []byte) (*Object, error) {
 	return &Object{aead: aead, aad: aad}, nil
 }
 
-// Overhead returns by how many bytes Seal makes a part longer.
+// Overhead returns the number of bytes that Seal adds to a part.
 func (o *Object) Overhead() int {
 	if o == nil {
 		return 0
@@ -181,7 +183,7 @@ func (o *Object) bind(offset uint64) (nonce [12]byte, aad []byte) {
 	return nonce, aad
 }
 
-// Seal appends the sealed part to dst. offset is where the part begins in its
+// Seal appends the sealed part to dst. offset is the part's offset in its
 // object; no two parts of one object may share it.
 func (o *Object) Seal(dst, part []byte, offset uint64) []byte {
 	if o == nil {

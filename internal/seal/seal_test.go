@@ -52,8 +52,8 @@ func TestSealOpens(t *testing.T) {
 	}
 }
 
-// TestOpenRefuses tells that a part opens with its own key, repository, kind,
-// salt and offset only, and unaltered.
+// TestOpenRefuses checks that a part opens only unaltered, and only with its
+// own key, repository, kind, salt and offset.
 func TestOpenRefuses(t *testing.T) {
 	k := testKeys(t, 1, 2)
 	o := testObject(t, k, "pack", salt)
@@ -146,7 +146,8 @@ func TestNamesTellNothing(t *testing.T) {
 	}
 }
 
-// hkdf32 is RFC 5869 by hand, for 32 bytes: one block of expansion.
+// hkdf32 computes 32 bytes of RFC 5869 without the library: one block of
+// expansion.
 func hkdf32(key, salt []byte, info string) []byte {
 	if salt == nil {
 		salt = make([]byte, 32)
@@ -159,8 +160,8 @@ func hkdf32(key, salt []byte, info string) []byte {
 	return mac(mac(salt, key), append([]byte(info), 1))
 }
 
-// TestDerivationIsFrozen computes format 1's derivations by hand, and holds
-// them and one sealed part against what they were when the format was frozen.
+// TestDerivationIsFrozen computes format 1's derivations independently. It
+// compares them, and one sealed part, with the values of the frozen format.
 func TestDerivationIsFrozen(t *testing.T) {
 	k := testKeys(t, 1, 2)
 	master, repo := bytes.Repeat([]byte{1}, KeySize), string(append([]byte{2}, make([]byte, 15)...))

@@ -8,10 +8,10 @@ import (
 )
 
 const (
-	// DocKind and DocVersion open a trust document.
+	// DocKind and DocVersion identify a trust document in its header.
 	DocKind    = "trus"
 	DocVersion = 1
-	// HeadKind and HeadVersion open a head.
+	// HeadKind and HeadVersion identify a head in its header.
 	HeadKind    = "head"
 	HeadVersion = 1
 	// MaxDoc and MaxHead bound the objects in bytes.
@@ -21,7 +21,7 @@ const (
 	MaxKeys = 1024
 )
 
-// Role is a set of what a key may sign.
+// Role is a set of the object kinds that a key may sign.
 type Role uint8
 
 // Roles of a key.
@@ -29,7 +29,7 @@ const (
 	Releases Role = 1 << iota
 	Heads
 	Halts
-	Control  // what a Core tells the agents of its sites
+	Control  // messages from a Core to the agents of its sites
 	AllRoles = Releases | Heads | Halts | Control
 )
 
@@ -37,12 +37,12 @@ const (
 type Status uint8
 
 const (
-	// Active keys sign.
+	// Active keys may sign.
 	Active Status = iota
-	// Retired keys sign nothing new; releases they signed stay good.
+	// Retired keys sign nothing new; releases they signed stay valid.
 	Retired
-	// Revoked keys count for nothing: a release that one signed is good only
-	// where a valid head names its digest.
+	// Revoked keys are not trusted: a release signed by one is valid only if
+	// a valid head names its digest.
 	Revoked
 )
 
@@ -51,7 +51,7 @@ func (s Status) String() string { return [...]string{"active", "retired", "revok
 // MarshalText makes a status a word in JSON.
 func (s Status) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// Key is one key that the root vouches for.
+// Key is one key that the root certifies.
 type Key struct {
 	_      struct{} `cbor:",toarray"`
 	Public Public   `json:"public"`
@@ -60,8 +60,8 @@ type Key struct {
 	Since  int64    `json:"since"` // Unix seconds of the last change of status
 }
 
-// Doc is the payload of trust/<n>, signed by the offline root key: the
-// complete set of keys, so that the highest number alone tells everything.
+// Doc is the payload of trust/<n>, signed by the offline root key. It holds
+// the complete set of keys, so that only the highest number matters.
 type Doc struct {
 	_    struct{} `cbor:",toarray"`
 	Keys []Key    `json:"keys"`
@@ -115,8 +115,8 @@ func (d *Doc) Find(p Public) *Key {
 	return nil
 }
 
-// Allows returns nil when signer may sign for role now. A retired key is
-// good for releases that exist, and for nothing else.
+// Allows returns nil if signer may sign for role now. A retired key is valid
+// only for releases that exist already.
 func (d *Doc) Allows(signer Public, role Role) error {
 	k := d.Find(signer)
 	switch {
@@ -130,11 +130,12 @@ func (d *Doc) Allows(signer Public, role Role) error {
 	return fmt.Errorf("%w: key %s is %s", ErrUntrusted, signer, k.Status)
 }
 
-// Head is the payload of a channel's head; the signed number is the release's.
+// Head is the payload of a channel's head; the envelope's Number is the
+// release number.
 type Head struct {
 	_       struct{}      `cbor:",toarray"`
 	Release digest.Digest `json:"release"` // SHA-256 of the release object
-	Expires int64         `json:"expires"` // Unix seconds; later, it vouches for nothing new
+	Expires int64         `json:"expires"` // Unix seconds; after it, the head proves nothing new
 }
 
 // Encode returns the payload.
@@ -160,7 +161,7 @@ func DecodeHead(b []byte) (*Head, error) {
 	return &h, nil
 }
 
-// Validate refuses a head that names no release or no time.
+// Validate refuses a head without a release digest or an expiry time.
 func (h *Head) Validate() error {
 	if h.Release.IsZero() || h.Expires <= 0 {
 		return fmt.Errorf("head: release %s, expires %d: out of bounds: %w", h.Release.Short(), h.Expires, frame.ErrDamaged)

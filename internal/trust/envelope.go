@@ -1,10 +1,10 @@
 // Package trust is the format of everything signed: the envelope, the trust
-// document that tells which keys may sign what, and the head. It holds no
-// file and asks no clock. See docs/format/trust.md, head.md, release.md.
+// document, which lists the keys and their roles, and the head. It reads no
+// files and no clock. See docs/format/trust.md, head.md, release.md.
 //
 // A signature is Ed25519 (RFC 8032) over type, repository id, scope, number
-// and payload, so that no signed thing passes for another: a release of one
-// channel for a release of another, or release 4 for release 5.
+// and payload, so that no signed object can stand in for another: a release
+// of one channel for a release of another, or release 4 for release 5.
 package trust
 
 import (
@@ -44,14 +44,14 @@ func (p *Public) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// ErrUntrusted is wrapped by every error that says that a signature does not
-// make its object acceptable.
+// ErrUntrusted is wrapped by every error about a signature that is invalid or
+// whose signer is not allowed to sign.
 var ErrUntrusted = errors.New("not trusted")
 
 // MaxScope bounds a scope in bytes.
 const MaxScope = 128
 
-// Subject is what a signature is about.
+// Subject identifies what a signature covers.
 type Subject struct {
 	Kind    string // four letters: "rels", "head", "trus", "halt"
 	Version uint16 // of the kind's format
@@ -60,8 +60,8 @@ type Subject struct {
 	Number  uint64 // release number, trust number or halt epoch
 }
 
-// Signed is a signed object: what was signed, by whom, and the payload, whose
-// meaning the kind defines.
+// Signed is a parsed signed object: its subject, signer and payload. The kind
+// defines the payload's meaning.
 type Signed struct {
 	Subject Subject       `json:"subject"`
 	Signer  Public        `json:"signer"`
@@ -105,8 +105,8 @@ func Sign(key ed25519.PrivateKey, s Subject, payload []byte) ([]byte, error) {
 }
 
 // Parse reads a signed object of at most max bytes without trusting any of
-// it: the caller must Verify before it looks further. version is the newest
-// that the caller reads.
+// it: the caller must call Verify before using the payload. version is the
+// newest version that the caller can read.
 func Parse(kind string, version uint16, max int, b []byte) (*Signed, error) {
 	var e envelope
 	if err := frame.Decode(kind, version, max, b, &e); err != nil {
@@ -119,9 +119,9 @@ func Parse(kind string, version uint16, max int, b []byte) (*Signed, error) {
 		Signer: e.Signer, Payload: e.Payload, Digest: digest.Of(b), sig: e.Sig}, nil
 }
 
-// Verify returns nil when the signature is good, by its signer, and about
-// want, in want's version or an older one. It does not say whether the signer
-// may sign that: see Doc.Allows.
+// Verify returns nil if the signature is valid for its signer and covers
+// want, in want's version or an older one. It does not check that the signer
+// may sign: see Doc.Allows.
 func (s *Signed) Verify(want Subject) error {
 	if s.Subject.Version < want.Version {
 		want.Version = s.Subject.Version

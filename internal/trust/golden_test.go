@@ -13,8 +13,9 @@ import (
 	"nightferry/internal/digest"
 )
 
-// golden reads an artefact of format 1 as it was written when the format was
-// frozen. These files never change: what does not read them reads no bucket.
+// golden reads an artefact of format 1 that was written when the format was
+// frozen. These files never change: a program that cannot read them cannot
+// read any bucket.
 func golden(t testing.TB, name string) []byte {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("testdata", "format1", name+".hex"))
@@ -28,8 +29,8 @@ func golden(t testing.TB, name string) []byte {
 	return b
 }
 
-// needSeeds fails a fuzz test whose committed seeds are gone: it would pass
-// without having looked at anything.
+// needSeeds fails a fuzz test whose committed seeds are missing: without
+// seeds it would pass without testing anything.
 func needSeeds(f *testing.F) {
 	f.Helper()
 	seeds, err := filepath.Glob(filepath.Join("testdata", "fuzz", f.Name(), "*"))
@@ -40,7 +41,7 @@ func needSeeds(f *testing.F) {
 
 func goldenHead() *Head { return &Head{Release: digest.Of([]byte("release")), Expires: 1_701_209_600} }
 
-// goldenSubjects are what the golden objects are about.
+// goldenSubjects returns the subjects of the golden objects.
 func goldenSubjects() map[string]Subject {
 	return map[string]Subject{
 		"trust": {Kind: DocKind, Version: DocVersion, Repo: RepoID{5}, Number: 2},
@@ -48,8 +49,8 @@ func goldenSubjects() map[string]Subject {
 	}
 }
 
-// TestGolden reads what key 01…01 signed when format 1 was frozen, and signs
-// it again: Ed25519 has one signature for each message.
+// TestGolden reads objects that key 01…01 signed when format 1 was frozen,
+// and signs them again: Ed25519 is deterministic.
 func TestGolden(t *testing.T) {
 	for name, s := range goldenSubjects() {
 		b := golden(t, name)
@@ -90,8 +91,8 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// FuzzParse: what parses is signed into the same bytes, but for the signature,
-// and verifies only where it is the golden one.
+// FuzzParse checks that every object that parses is signed into the same
+// bytes, except for the signature, and verifies only if it is a golden one.
 func FuzzParse(f *testing.F) {
 	needSeeds(f)
 	f.Add(golden(f, "trust"))
@@ -107,7 +108,8 @@ func FuzzParse(f *testing.F) {
 			if err != nil || len(again) != len(b) {
 				t.Fatalf("%x is signed as %x, %v", b, again, err)
 			}
-			// Put the signer and signature of b into it: all the rest must be the same.
+			// Copy b's signer and signature into again: all other bytes must
+			// be equal.
 			copy(again[len(again)-64:], b[len(b)-64:])
 			again = bytes.Replace(again, append([]byte{0x58, 32}, pub(1)...), append([]byte{0x58, 32}, p.Signer[:]...), 1)
 			if !bytes.Equal(again, b) {
@@ -120,7 +122,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// seeded tells an object that a seed of the corpus signed.
+// seeded reports whether a seed of the corpus signed the object.
 func seeded(b []byte) bool { return bytes.Contains(b, []byte("seeded")) }
 
 func pub(n byte) []byte { p := public(n); return p[:] }
@@ -151,7 +153,7 @@ func FuzzDecodeHead(f *testing.F) {
 	})
 }
 
-// FuzzKeyFiles: whatever is read as a key is written as that key.
+// FuzzKeyFiles checks that every key that parses is written as the same key.
 func FuzzKeyFiles(f *testing.F) {
 	needSeeds(f)
 	f.Fuzz(func(t *testing.T, b []byte) {

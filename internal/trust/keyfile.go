@@ -13,7 +13,7 @@ const (
 )
 
 // EncodeSecret returns the one line of a secret key file. use ("root",
-// "release") tells a person what the key is for.
+// "release") describes the purpose of the key.
 func EncodeSecret(use string, key ed25519.PrivateKey) []byte {
 	return fmt.Appendf(nil, "%s%s %s\n", secretPrefix, use, base64.StdEncoding.EncodeToString(key.Seed()))
 }
@@ -23,7 +23,7 @@ func EncodePublic(use string, key Public) []byte {
 	return fmt.Appendf(nil, "%s%s %s\n", publicPrefix, use, base64.StdEncoding.EncodeToString(key[:]))
 }
 
-// ParseSecret reads a secret key file for the given use. Its errors hold
+// ParseSecret reads a secret key file for the given use. Its errors reveal
 // nothing of the file's content.
 func ParseSecret(use string, b []byte) (ed25519.PrivateKey, error) {
 	seed, err := parseKey(secretPrefix, use, b)

@@ -56,8 +56,8 @@ func TestSignedRoundTrip(t *testing.T) {
 	}
 }
 
-// TestVerifyRefusesAnotherSubject moves a good object to where it does not
-// belong: another kind, repository, channel or number.
+// TestVerifyRefusesAnotherSubject verifies a valid object against another
+// kind, repository, channel or number.
 func TestVerifyRefusesAnotherSubject(t *testing.T) {
 	s, err := Parse("rels", 1, 1<<10, sign(t, subject(), "payload"))
 	if err != nil {
@@ -84,8 +84,9 @@ func TestVerifyRefusesAnotherSubject(t *testing.T) {
 	}
 }
 
-// TestVerifyRefusesAnotherSubjectInItsBytes also rewrites the fields, as one
-// who can write to the bucket could: the signature covers them all.
+// TestVerifyRefusesAnotherSubjectInItsBytes also rewrites the fields, as an
+// attacker with write access to the bucket could: the signature covers them
+// all.
 func TestVerifyRefusesAnotherSubjectInItsBytes(t *testing.T) {
 	e := envelope{Repo: RepoID{5}, Scope: "driver", Number: 4, Signer: public(1), Payload: []byte("payload")}
 	m, err := message(subject(), e.Signer, e.Payload)
@@ -193,7 +194,7 @@ func doc() *Doc {
 	}}
 }
 
-// TestAllows is the whole table of who may sign what.
+// TestAllows tests every combination of key status and role.
 func TestAllows(t *testing.T) {
 	d := doc()
 	for _, c := range []struct {
@@ -201,7 +202,7 @@ func TestAllows(t *testing.T) {
 		releases, heads, halts bool
 	}{
 		{1, true, true, true},
-		{2, true, false, false}, // retired: what it released stays good
+		{2, true, false, false}, // retired: its releases stay valid
 		{3, false, false, false},
 		{4, false, true, false},
 		{5, false, false, false}, // unknown
