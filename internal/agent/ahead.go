@@ -133,7 +133,7 @@ func (a *agent) makeReady(ctx, rctx context.Context, j *job, p *ahead, want wire
 	read := &keySet{}
 	s := &store{Store: a.store, urls: a.urls, moved: &j.moved, limits: []*rate.Limiter{newLimiter(aheadRate)}, date: func(d time.Time) { a.storeClock.set(d, a.o.Now()) },
 		reads: read.add, most: aheadMost}
-	f, err := apply.Foresee(rctx, s, target, apply.Options{Channel: want.Channel, Release: want.Number, Digest: want.Release, Policy: want.Policy,
+	f, err := apply.Foresee(rctx, s, target, apply.Options{Channel: want.Channel, Root: a.opener(want.Target), Release: want.Number, Digest: want.Release, Policy: want.Policy,
 		Held: filled(ctx, a.spool, want.Channel, want.Target), Adopt: want.Adopt,
 		Now: a.o.Now, RootKey: &a.id.Root, Key: a.id.repo, Subject: subject, Observer: a.o.Observer,
 		Gate: func(context.Context) error {

@@ -31,16 +31,64 @@ func cleanRoots(roots []string) (clean []string, err error) {
 	return clean, nil
 }
 
+// coversState refuses an allowed folder in which the agent's own state lies, or
+// which lies in that: the Core could replace the site's identity and this list.
+func coversState(root, stateDir string) error {
+	for _, r := range spellings(root) {
+		for _, s := range spellings(stateDir) {
+			_, in := below(r, s)
+			if _, out := below(s, r); in || out {
+				return fmt.Errorf("allowed folder %q: %w: the agent keeps its state in %q: name another folder, or keep the state elsewhere with --state", root, ErrTarget, stateDir)
+			}
+		}
+	}
+	return nil
+}
+
+// spellings are a path as it is written and as its links resolve.
+func spellings(path string) []string {
+	all := []string{path}
+	if abs, err := filepath.Abs(path); err == nil {
+		all = append(all, abs)
+	}
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		all = append(all, real)
+	}
+	return all
+}
+
 // allowed returns the cleaned target if it is one of roots or lies below one,
 // with no link on the way from there.
 func allowed(roots []string, target string) (string, error) {
-	refuse := func(why string) (string, error) {
-		return "", fmt.Errorf("%q: %w: %s (allowed: %s; change the list in %s)", target, ErrTarget, why, strings.Join(roots, ", "), siteFile)
+	clean, _, _, err := placed(roots, target)
+	return clean, err
+}
+
+// openAllowed opens a target anew, for one try of a run: it is judged and opened
+// through the allowed folder, so that nothing is written outside of that,
+// whatever is swapped for a link meanwhile.
+func openAllowed(roots []string, target string, o durable.Options) (*durable.Root, error) {
+	_, root, rest, err := placed(roots, target)
+	if err != nil {
+		return nil, err
+	}
+	return durable.OpenBelow(root, filepath.ToSlash(rest), o)
+}
+
+// opener returns what apply opens a target with.
+func (a *agent) opener(target string) func(durable.Options) (*durable.Root, error) {
+	return func(o durable.Options) (*durable.Root, error) { return openAllowed(a.id.Allow, target, o) }
+}
+
+// placed also returns the allowed folder, and what of the target is below it.
+func placed(roots []string, target string) (clean, root, rest string, err error) {
+	refuse := func(why string) (string, string, string, error) {
+		return "", "", "", fmt.Errorf("%q: %w: %s (allowed: %s; change the list in %s)", target, ErrTarget, why, strings.Join(roots, ", "), siteFile)
 	}
 	if !filepath.IsAbs(target) || strings.ContainsRune(target, 0) {
 		return refuse("it is no absolute path")
 	}
-	clean := filepath.Clean(target)
+	clean = filepath.Clean(target)
 	for _, part := range strings.FieldsFunc(target, func(r rune) bool { return r == '/' || r == filepath.Separator }) {
 		if part == ".." {
 			return refuse("it holds ..")
@@ -59,13 +107,13 @@ func allowed(roots []string, target string) (string, error) {
 				break
 			}
 			if err != nil {
-				return "", fmt.Errorf("target %q: %w", target, err)
+				return "", "", "", fmt.Errorf("target %q: %w", target, err)
 			}
 			if !info.IsDir() || info.Mode()&(fs.ModeSymlink|fs.ModeIrregular) != 0 {
-				return "", fmt.Errorf("target %q: %q: %w", target, at, durable.ErrLink)
+				return "", "", "", fmt.Errorf("target %q: %q: %w", target, at, durable.ErrLink)
 			}
 		}
-		return clean, nil
+		return clean, root, rest, nil
 	}
 	return refuse("it lies elsewhere")
 }

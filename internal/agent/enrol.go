@@ -71,6 +71,11 @@ func Enrol(ctx context.Context, token string, o EnrolOptions) (*Identity, error)
 	if err != nil {
 		return nil, fmt.Errorf("enrol: %w", err)
 	}
+	for _, dir := range allow {
+		if err := coversState(dir, o.StateDir); err != nil {
+			return nil, fmt.Errorf("enrol: %w", err)
+		}
+	}
 	if err := durable.MkdirPrivate(o.StateDir); err != nil {
 		return nil, fmt.Errorf("enrol: %w", err)
 	}

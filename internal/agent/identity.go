@@ -84,6 +84,11 @@ func loadSite(dir string) (*Identity, error) {
 	if err != nil || copy(id.Repo[:], raw) != len(raw) || len(raw) != len(id.Repo) {
 		return nil, fmt.Errorf("read %s: the repository's id is damaged: restore it, or enrol this site again", filepath.Join(dir, siteFile))
 	}
+	for _, root := range id.Allow {
+		if err := coversState(root, dir); err != nil {
+			return nil, fmt.Errorf("read %s: %w", filepath.Join(dir, siteFile), err)
+		}
+	}
 	return id, nil
 }
 

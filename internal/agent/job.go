@@ -153,7 +153,7 @@ func (a *agent) options(ctx context.Context, r *spool.Run, t *teller) apply.Opti
 	a.mu.Lock()
 	subject := a.subject(r.Channel)
 	a.mu.Unlock()
-	return apply.Options{Channel: r.Channel, Held: filled(ctx, a.spool, r.Channel, r.Target), Now: a.o.Now, RootKey: &a.id.Root, Key: a.id.repo, Subject: subject,
+	return apply.Options{Channel: r.Channel, Root: a.opener(r.Target), Held: filled(ctx, a.spool, r.Channel, r.Target), Now: a.o.Now, RootKey: &a.id.Root, Key: a.id.repo, Subject: subject,
 		OnEvent: t.event, Observer: a.o.Observer,
 		Gate: func(context.Context) error {
 			if h := a.halted(r.Channel); h != nil {

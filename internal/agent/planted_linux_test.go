@@ -27,7 +27,7 @@ func TestPlantedStateIsRefused(t *testing.T) {
 	key := filepath.Join(state, seedFile)
 	w.try(os.WriteFile(key, append(seed, '\n'), 0o600))
 	enrol := func() error {
-		_, err := Enrol(t.Context(), w.token("tok1"), EnrolOptions{StateDir: state, Allow: []string{parent}, Version: "test", Now: time.Now, Timeout: 10 * time.Second})
+		_, err := Enrol(t.Context(), w.token("tok1"), EnrolOptions{StateDir: state, Allow: []string{t.TempDir()}, Version: "test", Now: time.Now, Timeout: 10 * time.Second})
 		return err
 	}
 	for _, planted := range []string{key, state} {

@@ -247,7 +247,7 @@ type scrub struct {
 // run returns an error only when nothing stopped it.
 func (s *scrub) run(ctx context.Context, target string) (err error) {
 	now := s.a.o.Now
-	x, err := apply.Inspect(target, s.want.Channel, now)
+	x, err := apply.Inspect(target, apply.Options{Channel: s.want.Channel, Root: s.a.opener(s.want.Target), Now: now})
 	if errors.Is(err, apply.ErrNothingApplied) || errors.Is(err, apply.ErrUnfinished) || errors.Is(err, scan.ErrCorrupt) {
 		s.owed = true // a run puts it right
 		return err

@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"slices"
-	"time"
 
 	"nightferry/internal/digest"
 	"nightferry/internal/durable"
@@ -147,9 +146,10 @@ type Inspection struct {
 	cats []*scan.CatalogueReader
 }
 
-// Inspect takes a target for this process. Errors are [ErrNothingApplied]; and
+// Inspect takes a target for this process. Of the options it takes Channel, Now
+// and Root. Errors are [ErrNothingApplied]; and
 // [ErrUnfinished] where a commit is to be finished first, which a [Run] does.
-func Inspect(target, channel string, now func() time.Time) (*Inspection, error) {
+func Inspect(target string, o Options) (*Inspection, error) {
 	// A folder without any record is left as it is: it may be a mount point.
 	there, err := has(target, memoryName)
 	if err == nil && !there {
@@ -158,7 +158,7 @@ func Inspect(target, channel string, now func() time.Time) (*Inspection, error) 
 	if err != nil {
 		return nil, fmt.Errorf("check %q: %w", target, err)
 	}
-	s, done, err := open(target, Options{Channel: channel, Now: now})
+	s, done, err := open(target, o)
 	if err != nil {
 		return nil, err
 	}

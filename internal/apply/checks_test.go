@@ -57,7 +57,7 @@ func TestSuspectIsReadAgain(t *testing.T) {
 	}
 	inspect := func(fn func(*Inspection)) {
 		t.Helper()
-		x, err := Inspect(dst, "package", time.Now)
+		x, err := Inspect(dst, Options{Channel: "package", Now: time.Now})
 		try(t, err)
 		fn(x)
 		try(t, x.Close())
@@ -112,17 +112,17 @@ func TestRepairSaysWhy(t *testing.T) {
 }
 
 func TestInspectRefuses(t *testing.T) {
-	if _, err := Inspect(filepath.Join(t.TempDir(), "none"), "package", time.Now); err == nil {
+	if _, err := Inspect(filepath.Join(t.TempDir(), "none"), Options{Channel: "package", Now: time.Now}); err == nil {
 		t.Error("a folder that is not there was inspected")
 	}
 	dst := t.TempDir()
-	if _, err := Inspect(dst, "package", time.Now); err == nil {
+	if _, err := Inspect(dst, Options{Channel: "package", Now: time.Now}); err == nil {
 		t.Error("a folder without a record was inspected")
 	}
 	p, src, dst := dirs(t, small)
 	p.publish(src)
 	p.must(dst, nil)
-	if _, err := Inspect(dst, "other", time.Now); err == nil {
+	if _, err := Inspect(dst, Options{Channel: "other", Now: time.Now}); err == nil {
 		t.Error("another channel's folder was inspected")
 	}
 }

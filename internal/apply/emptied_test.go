@@ -45,7 +45,7 @@ func TestEmptiedTarget(t *testing.T) {
 			if _, err := Foresee(t.Context(), p.store, dir, o, 0); !errors.As(err, &gone) {
 				t.Errorf("foresee: %v", err)
 			}
-			if _, err := Inspect(dir, channel, time.Now); !errors.Is(err, ErrNothingApplied) {
+			if _, err := Inspect(dir, Options{Channel: channel, Now: time.Now}); !errors.Is(err, ErrNothingApplied) {
 				t.Errorf("inspect: %v", err)
 			}
 			after, err := filepath.Glob(filepath.Join(dir, "*"))

@@ -180,7 +180,7 @@ func interruptAt(where string) refuser {
 // checkField reads every byte as verify does, and expects nothing to differ.
 func checkField(t *testing.T, dst string) {
 	t.Helper()
-	x, err := Inspect(dst, channel, time.Now)
+	x, err := Inspect(dst, Options{Channel: channel, Now: time.Now})
 	try(t, err)
 	next, err := x.Entries()
 	try(t, err)

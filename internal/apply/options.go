@@ -15,6 +15,10 @@ import (
 
 // Options of [Run].
 type Options struct {
+	// Root, if set, opens the target in place of its path, anew in each call;
+	// the call closes it.
+	Root func(durable.Options) (*durable.Root, error)
+
 	Channel string
 	Release uint64 // 0: the channel's head; else this release, which must not be newer than the head
 	// Digest is that of the release object, where the caller has it from whom

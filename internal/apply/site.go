@@ -72,7 +72,7 @@ func open(target string, o Options) (*site, func() error, error) {
 	if err := kept(target, o); err != nil {
 		return nil, nil, fmt.Errorf("pull into %q: %w", target, err)
 	}
-	root, err := durable.Open(target, durable.Options{Observer: o.Observer, Create: true, Ours: stateDir})
+	root, err := o.openRoot(target)
 	if err != nil {
 		return nil, nil, fmt.Errorf("pull into %q: %w", target, err)
 	}
@@ -82,6 +82,14 @@ func open(target string, o Options) (*site, func() error, error) {
 		return nil, nil, errors.Join(fmt.Errorf("pull into %q: %w", target, err), root.Close())
 	}
 	return s, func() error { return errors.Join(unlock(), root.Close()) }, nil
+}
+
+func (o *Options) openRoot(target string) (*durable.Root, error) {
+	how := durable.Options{Observer: o.Observer, Create: true, Ours: stateDir}
+	if o.Root != nil {
+		return o.Root(how)
+	}
+	return durable.Open(target, how)
 }
 
 func (s *site) prepare() (func() error, error) {

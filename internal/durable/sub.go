@@ -28,6 +28,30 @@ func (r *Root) Sub(name string) (*Root, error) {
 	return s, nil
 }
 
+// OpenBelow opens the folder rest below base, by its slash-separated name. No
+// link below base is followed, and nothing that another account puts there
+// meanwhile leads outside base. base is opened as Open does.
+func OpenBelow(base, rest string, o Options) (_ *Root, err error) {
+	if rest == "" {
+		return Open(base, o)
+	}
+	outer, err := Open(base, Options{Create: o.Create})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, outer.Close()) }()
+	if o.Create {
+		if err := outer.MkdirAll(rest, 0o755); err != nil {
+			return nil, err
+		}
+	}
+	r, err := outer.Sub(rest)
+	if err == nil {
+		r.obs, r.ours, r.whole = o.Observer, o.Ours, syncsWhole(r.self)
+	}
+	return r, err
+}
+
 // subObserver tells an observer of the outer root what happens in a folder.
 type subObserver struct {
 	outer Observer
