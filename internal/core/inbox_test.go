@@ -33,7 +33,7 @@ func TestInboxIsBounded(t *testing.T) {
 	for _, verb := range []string{"hello", "v1", "v2", "v3"} {
 		n.message(verb)
 	}
-	if len(n.messages) != 2 || n.messages["unknown"] != 3 {
+	if len(n.messages) != 2 || n.messages["other"] != 3 {
 		t.Errorf("labels %v", n.messages)
 	}
 }

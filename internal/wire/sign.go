@@ -59,12 +59,6 @@ func kindOf(verb string) (string, error) {
 	return "", fmt.Errorf("%w: verb %q", ErrSubject, verb)
 }
 
-// IsVerb reports whether a message of that name exists.
-func IsVerb(verb string) bool {
-	_, err := kindOf(verb)
-	return err == nil
-}
-
 // ErrTooLarge says that a message is over MaxMessage or MaxInflated: split it.
 var ErrTooLarge = errors.New("message too large")
 
