@@ -18,6 +18,7 @@ const (
 	BadProof     = incident.BadProof
 	Clock        = incident.Clock
 	Silent       = incident.Silent
+	Absent       = incident.Absent
 	Full         = incident.Full
 	Store        = incident.Store
 	LogAccess    = incident.LogAccess

@@ -146,6 +146,7 @@ func (c *Core) saw(a wire.Address, x *site, at int64, change func(*ledger.Sighti
 	change(&x.sighting)
 	x.mu.Unlock()
 	c.alarms.over(Silent, "", a)
+	c.alarms.over(Absent, "", a)
 	if offset.Abs() > clockIncident {
 		c.alarms.raise(Clock, "", a, fmt.Sprintf("the clock of %s is %s from the store's: set it right; above 15 minutes nothing starts there", a, offset.Round(time.Second)))
 	} else {
@@ -162,6 +163,7 @@ func (c *Core) tick(ctx context.Context) {
 	var noted []*site
 	f := c.settings.Load().Fleet
 	now := c.o.Now()
+	_, agreed := c.skew.Agreed(c.local()) // a wrong clock makes no site absent
 	c.fleet.each(func(a wire.Address, x *site) {
 		x.mu.Lock()
 		defer x.mu.Unlock()
@@ -175,6 +177,9 @@ func (c *Core) tick(ctx context.Context) {
 		last := x.seen
 		if last.IsZero() {
 			last = x.identity.Enrolled
+		}
+		if d := now.Sub(last); d > forgetAfter && agreed == nil {
+			c.alarms.raise(Absent, "", a, fmt.Sprintf("site %s was not heard for %d days: it keeps no release in the bucket any more", a, d/(24*time.Hour)))
 		}
 		// After a start of ours, sites get the time that they need to come back.
 		if last.Before(c.started) {

@@ -33,7 +33,7 @@ const (
 )
 
 // sources is what measures the Core's own sources: each channel's newest release
-// once, one at a time. Of what was measured the ledger knows; the rest may be
+// once, each channel by itself. Of what was measured the ledger knows; the rest may be
 // forgotten by a restart, which begins a measurement that it broke off anew.
 type sources struct {
 	wake  chan struct{}

@@ -72,6 +72,7 @@ func TestWhoHoldsNothing(t *testing.T) {
 	if got := holders(); slices.Contains(got, "site osaka") {
 		t.Errorf("not heard for a month: %q", got)
 	}
+	w.untilIncident("absent")
 	w.ahead.Store(0)
 	if err := w.core.RevokeSite(t.Context(), "osaka", "a test"); err != nil {
 		t.Fatal(err)

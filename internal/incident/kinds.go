@@ -25,6 +25,7 @@ const (
 	BadProof  Kind = "attestation"
 	Clock     Kind = "clock"
 	Silent    Kind = "silent"
+	Absent    Kind = "absent"
 	Full      Kind = "ledger-full"
 	Store     Kind = "store"
 	LogAccess Kind = "log-access"
@@ -92,6 +93,7 @@ var entries = []Entry{
 	{Kind: BadProof, Object: Channel, Cause: "a site's statement is not about the release that the Core published, or not what the Core has measured in its own source; the text has both numbers", Remedy: "nothing was counted as verified; look at that server"},
 	{Kind: Clock, Cause: "a site's clock, or the Core's, is more than 2 minutes from the store's; from 15 on, nothing starts at the site. While the Core's differs, it removes nothing by age and signs no head again", Remedy: "set the clock of the machine that the text names, and see to its time service"},
 	{Kind: Silent, Cause: "no message from the site for 5 minutes", Remedy: "see whether the server is up, the agent runs, and its network reaches the Core", SymptomOf: []Kind{ClusterBad}},
+	{Kind: Absent, Cause: "no message from the site for 30 days, so that it keeps no release in the bucket any more", Remedy: "bring the site back: it then pulls the newest release; if it is gone for good, revoke it and remove it from the configuration"},
 	{Kind: Full, Cause: "the volume of the ledger is full; sites keep what they report until it is not", Remedy: "free some space, nothing else"},
 	{Kind: Store, Object: Channel, Cause: "the store does not answer, or not well; sites go on with what they have", Remedy: "mend what the text names: network, credentials, the bucket"},
 	{Kind: LogAccess, Object: Domain, Cause: "somebody changed who may read a domain's log folder", Remedy: "put it right, or remove the folder while the Core is stopped"},
