@@ -138,8 +138,9 @@ func (s *wireSite) connect(a wire.Address, jwt string, seed []byte) (err error) 
 	if err != nil {
 		return err
 	}
+	in, ended := s.in, make(chan struct{})
 	s.w.t.Cleanup(s.client.Close)
-	in := s.in
+	s.w.t.Cleanup(func() { close(ended) }) // first: Close waits for what nobody reads
 	if err := s.client.Subscribe(a.AllDown(), func(subject string, data []byte) {
 		_, verb, err := wire.ParseDown(subject)
 		if err != nil {
@@ -149,7 +150,10 @@ func (s *wireSite) connect(a wire.Address, jwt string, seed []byte) (err error) 
 			s.lent(data)
 			return
 		}
-		in <- heard{verb, data}
+		select {
+		case in <- heard{verb, data}:
+		case <-ended:
+		}
 	}); err != nil {
 		return err
 	}

@@ -20,9 +20,9 @@ const (
 	measureTask = "measure "
 )
 
-// newTasks makes the tasks, with a clock that no step of the wall clock moves.
+// newTasks makes the tasks.
 func (c *Core) newTasks() *tasks.Service {
-	return tasks.New(tasks.Options{Alarms: taskAlarms{c}, Now: time.Now})
+	return tasks.New(tasks.Options{Alarms: taskAlarms{c}, Now: c.o.Now})
 }
 
 type taskAlarms struct{ core *Core }

@@ -21,6 +21,7 @@ const daily = 23*time.Hour + 30*time.Minute
 
 // upkeep does once a day what has to be done, when it is due.
 func (c *Core) upkeep(ctx context.Context) error {
+	now, err := c.agreed(ctx) // first, since it also tells what the store's time is
 	if p := c.cert.Load(); p != nil && p.Leaf != nil && p.Leaf.NotAfter.Sub(c.now()) < certLife/3 {
 		if err := c.newCert(); err != nil {
 			c.trouble("certificate", err)
@@ -29,10 +30,9 @@ func (c *Core) upkeep(ctx context.Context) error {
 			c.say(Event{Kind: Upkeep, Text: "the bus's certificate was renewed"})
 		}
 	}
-	if err := c.endLostRuns(ctx); err != nil && ctx.Err() == nil {
-		c.ledgerFailed(err)
+	if lost := c.endLostRuns(ctx); lost != nil && ctx.Err() == nil {
+		c.ledgerFailed(lost)
 	}
-	now, err := c.agreed(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
 			c.trouble("clock", err)

@@ -176,6 +176,7 @@ func (l *Ledger) Shrink(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
+			defer rows.Close()
 			for rows.Next() {
 			}
 			if err := errors.Join(rows.Err(), rows.Close()); err != nil {

@@ -22,7 +22,7 @@ type Alarms interface {
 // Options of a Service.
 type Options struct {
 	Alarms Alarms
-	Now    func() time.Time // this machine's clock
+	Now    func() time.Time // for people; what is late is counted by Watch, which no step of a clock moves
 }
 
 // Task is work that is done again and again, or while there is any.
@@ -53,10 +53,11 @@ type Service struct {
 
 type entry struct {
 	task    Task
-	from    time.Time // since when it is known
 	running time.Time
 	success time.Time
 	failure string
+	turn    time.Duration // how long the turn under way has taken
+	idle    time.Duration // since the last success, or since it is known
 }
 
 // New makes a service without tasks.
@@ -88,7 +89,7 @@ func (s *Service) Once(ctx context.Context, t Task) error {
 		e.failure = err.Error()
 		return err
 	}
-	e.success, e.failure = s.o.Now(), ""
+	e.success, e.failure, e.idle = s.o.Now(), "", 0
 	return nil
 }
 
@@ -97,10 +98,10 @@ func (s *Service) begin(t Task, now time.Time) *entry {
 	defer s.mu.Unlock()
 	e := s.all[t.Name]
 	if e == nil {
-		e = &entry{from: s.o.Now()}
+		e = &entry{}
 		s.all[t.Name] = e
 	}
-	e.task, e.running = t, now
+	e.task, e.running, e.turn = t, now, 0
 	return e
 }
 
@@ -123,29 +124,24 @@ func (s *Service) Has(name string) bool {
 }
 
 // late returns by how much a task is overdue; 0 or less: it is not.
-func (e *entry) late(now time.Time) time.Duration {
+func (e *entry) late() time.Duration {
 	late := time.Duration(0)
 	if !e.running.IsZero() {
-		late = now.Sub(e.running) - e.task.Bound
+		late = e.turn - e.task.Bound
 	}
 	if e.task.Period > 0 {
-		last := e.from
-		if e.success.After(last) {
-			last = e.success
-		}
-		late = max(late, now.Sub(last)-e.task.Period-e.task.Bound)
+		late = max(late, e.idle-e.task.Period-e.task.Bound)
 	}
 	return late
 }
 
 // List returns the tasks, by name.
 func (s *Service) List() []Status {
-	now := s.o.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var out []Status
 	for name, e := range s.all {
-		out = append(out, Status{Name: name, Period: e.task.Period, Bound: e.task.Bound, Running: e.running, Success: e.success, Error: e.failure, Overdue: e.late(now) > 0})
+		out = append(out, Status{Name: name, Period: e.task.Period, Bound: e.task.Bound, Running: e.running, Success: e.success, Error: e.failure, Overdue: e.late() > 0})
 	}
 	slices.SortFunc(out, func(a, b Status) int { return cmp.Compare(a.Name, b.Name) })
 	return out
@@ -156,33 +152,42 @@ func (s *Service) Watch(ctx context.Context, every time.Duration) error {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
-		s.Check()
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-tick.C:
+			s.check(every)
 		}
 	}
 }
 
-// Check tells Alarms of each task once.
-func (s *Service) Check() {
-	now := s.o.Now()
-	for _, x := range s.List() {
-		if !x.Overdue {
-			s.o.Alarms.OnTime(x.Name)
-			continue
+// check counts the time that has passed, and tells Alarms of each task.
+func (s *Service) check(passed time.Duration) {
+	late := map[string]string{} // empty: it is not
+	s.mu.Lock()
+	for name, e := range s.all {
+		e.idle += passed
+		if !e.running.IsZero() {
+			e.turn += passed
 		}
-		s.o.Alarms.Overdue(x.Name, x.why(now))
+		late[name] = ""
+		if e.late() > 0 {
+			late[name] = e.why()
+		}
+	}
+	s.mu.Unlock()
+	for name, text := range late {
+		if text == "" {
+			s.o.Alarms.OnTime(name)
+		} else {
+			s.o.Alarms.Overdue(name, text)
+		}
 	}
 }
 
-func (x *Status) why(now time.Time) string {
-	switch {
-	case !x.Running.IsZero():
-		return fmt.Sprintf("task %s has been running for %s, and may take %s", x.Name, now.Sub(x.Running).Round(time.Second), x.Bound)
-	case x.Success.IsZero():
-		return fmt.Sprintf("task %s has not succeeded since the Core started: %s", x.Name, x.Error)
+func (e *entry) why() string {
+	if !e.running.IsZero() {
+		return fmt.Sprintf("task %s has been running for %s, and may take %s", e.task.Name, e.turn, e.task.Bound)
 	}
-	return fmt.Sprintf("task %s last succeeded %s ago, and is due every %s: %s", x.Name, now.Sub(x.Success).Round(time.Second), x.Period, x.Error)
+	return fmt.Sprintf("task %s has not succeeded for %s, and is due every %s: %s", e.task.Name, e.idle, e.task.Period, e.failure)
 }

@@ -33,18 +33,21 @@ func TestOneHangs(t *testing.T) {
 		go func() {
 			_ = s.Run(ctx, Task{Name: "fails", Period: time.Minute, Bound: time.Hour, Do: func(context.Context) error { return errors.New("no disk") }})
 		}()
-		time.Sleep(59 * time.Minute)
-		if s.Check(); len(told) > 0 {
+		go func() { _ = s.Watch(ctx, time.Minute) }()
+		time.Sleep(59*time.Minute + time.Second)
+		synctest.Wait()
+		if len(told) > 0 {
 			t.Errorf("too early: %v", told)
 		}
 		time.Sleep(10 * time.Minute)
-		s.Check()
+		synctest.Wait()
 		if !strings.Contains(told["hangs"], "has been running for") || !strings.Contains(told["fails"], "no disk") || told["turns"] != "" || turns < 60 {
 			t.Errorf("told %v, %d turns", told, turns)
 		}
 		close(free)
-		time.Sleep(2 * time.Minute)
-		if s.Check(); told["hangs"] != "" {
+		time.Sleep(3 * time.Minute)
+		synctest.Wait()
+		if told["hangs"] != "" {
 			t.Errorf("it goes on, and is told: %q", told["hangs"])
 		}
 		list := s.List()
@@ -66,17 +69,17 @@ func TestOnce(t *testing.T) {
 		go func() {
 			done <- s.Once(t.Context(), Task{Name: "publish package", Bound: time.Hour, Do: func(context.Context) error { <-free; return errors.New("refused") }})
 		}()
-		time.Sleep(2 * time.Hour)
+		synctest.Wait()
+		s.check(2 * time.Hour)
 		s.Retain(func(string) bool { return false })
-		if s.Check(); told["publish package"] == "" {
+		if told["publish package"] == "" {
 			t.Error("it hangs, and nobody is told")
 		}
 		close(free)
 		if err := <-done; err == nil {
 			t.Error("its error is lost")
 		}
-		time.Sleep(100 * time.Hour)
-		if s.Check(); len(told) > 0 {
+		if s.check(100 * time.Hour); len(told) > 0 {
 			t.Errorf("%v", told)
 		}
 		s.Retain(func(string) bool { return false })
