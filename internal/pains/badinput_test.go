@@ -18,7 +18,7 @@ import (
 	"nightferry/internal/testbed"
 )
 
-// A store that a newer nightferry has written to, whichever object shows it: both numbers are named.
+// A store holds an object from a newer nightferry. Whichever object it is, the error must give both version numbers.
 func TestBadInput_NewerFormat(t *testing.T) {
 	w := newWorld(t, plan{params: smallChunks})
 	lay(t, w.src, older())
@@ -31,7 +31,7 @@ func TestBadInput_NewerFormat(t *testing.T) {
 		err := w.refused(key)
 		var newer *frame.NewerError
 		switch {
-		case key == repo.ReleaseKey(channel, 1): // another digest than the head's is told first
+		case key == repo.ReleaseKey(channel, 1): // a digest that differs from the head's is reported first
 		case !errors.As(err, &newer) || newer.Version != 7 || newer.Supported != 1:
 			t.Errorf("%s of version 7: %v", key, err)
 		default:
@@ -42,7 +42,8 @@ func TestBadInput_NewerFormat(t *testing.T) {
 	w.arrive(w.site())
 }
 
-// A signed release with names that lead out of the target, or to what is no file: nothing is made, nowhere.
+// A signed release holds names that lead out of the target, or to something other than a file. No file may be created
+// anywhere.
 func TestBadInput_PathsThatLeave(t *testing.T) {
 	content := []byte("owned")
 	for _, path := range []string{
@@ -68,7 +69,7 @@ func TestBadInput_PathsThatLeave(t *testing.T) {
 			t.Errorf("first %q: %v, want a PathError", path, err)
 		}
 	}
-	// Two names that are one, a file that is a folder, and other trees that are none.
+	// Two names with one alias, a file that is also a folder, and other invalid trees.
 	setuid := file("a", content)
 	setuid.Mode = 0o4755
 	for what, entries := range map[string][]anyEntry{
@@ -89,7 +90,7 @@ func TestBadInput_PathsThatLeave(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	// A tree that is not the one that the release gives the digest of.
+	// A tree that differs from the tree digest in the release.
 	w := newWorld(t, plan{})
 	f := newForger(w)
 	f.store(content)
@@ -98,7 +99,7 @@ func TestBadInput_PathsThatLeave(t *testing.T) {
 	if err := w.refused("another tree", "tree"); !errors.Is(err, frame.ErrDamaged) {
 		t.Errorf("another tree: %v", err)
 	}
-	// The same forger with good names is believed: it is the names that were refused.
+	// The same forger's release with good names is accepted, so the names were the reason for the refusal.
 	w = newWorld(t, plan{})
 	f = newForger(w)
 	f.store(content)
@@ -109,7 +110,7 @@ func TestBadInput_PathsThatLeave(t *testing.T) {
 	}
 }
 
-// A link in the target's own path, planted by whoever may write there, leads no write and no delete elsewhere.
+// An attacker with write access plants a link in the target's path: it must not redirect any write or delete.
 func TestBadInput_PlantedLinks(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("making a symlink takes a right that tests do not have; internal/durable tests junctions")
@@ -141,7 +142,7 @@ func TestBadInput_PlantedLinks(t *testing.T) {
 			p, err := w.pull(site, nil)
 			kept()
 			if err == nil && p.Verdict == apply.Verified {
-				// A link in the place of what a release had put there is replaced; then all is a real file again.
+				// A link in place of a file of the release is replaced; then every file is regular again.
 				same(t, look(t, w.src), look(t, site))
 			}
 			if link, lerr := os.Lstat(at); p.Verdict != apply.Verified && err == nil && len(p.files) == 0 || lerr == nil && link.Mode()&os.ModeSymlink != 0 && p.Verdict == apply.Verified {
@@ -151,7 +152,7 @@ func TestBadInput_PlantedLinks(t *testing.T) {
 	}
 }
 
-// A link that stays inside leads out of nothing, but into what is the site's own.
+// A link from nightferry's state folder to the site's own files stays inside the target, but must not be followed.
 func TestBadInput_LinksToTheSitesOwn(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("making a symlink takes a right that tests do not have; internal/durable tests junctions")
@@ -166,7 +167,7 @@ func TestBadInput_LinksToTheSitesOwn(t *testing.T) {
 		at := filepath.Join(site, manifest.StateDir, planted)
 		must(t, os.RemoveAll(at))
 		must(t, os.MkdirAll(filepath.Dir(at), 0o755))
-		// Relative: an absolute link would be refused as one that leads out.
+		// Relative, because an absolute link would be refused as leading out.
 		up, err := filepath.Rel(filepath.Dir(at), own)
 		must(t, err)
 		must(t, os.Symlink(up, at))
@@ -179,7 +180,7 @@ func TestBadInput_LinksToTheSitesOwn(t *testing.T) {
 	}
 }
 
-// A link that is planted when everything has been looked at, and the commit begins.
+// A link is planted after all checks, when the commit starts.
 func TestBadInput_LinkPlantedMeanwhile(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("making a symlink takes a right that tests do not have; internal/durable tests junctions")
@@ -200,7 +201,7 @@ func TestBadInput_LinkPlantedMeanwhile(t *testing.T) {
 			told(e)
 			if e.Kind == apply.PhaseEvent && e.Phase == apply.PhaseCommit {
 				must(t, os.Rename(sub, aside))
-				must(t, os.Symlink("../own", sub)) // an absolute link would be refused as one that leads out
+				must(t, os.Symlink("../own", sub)) // an absolute link would be refused as leading out
 			}
 		}
 	})
@@ -218,7 +219,7 @@ func TestBadInput_LinkPlantedMeanwhile(t *testing.T) {
 	w.arrived(p, site)
 }
 
-// A page, a release that claims a billion entries: refused at the claim, in little memory.
+// A page or release claims a billion entries: it is refused at the claim, without much memory.
 func TestBadInput_BillionEntries(t *testing.T) {
 	billion := []byte{0x9a, 0x3b, 0x9a, 0xca, 0x00} // a CBOR array of 1 000 000 000
 	for what, forge := range map[string]func(f *forger){
@@ -248,7 +249,7 @@ func TestBadInput_BillionEntries(t *testing.T) {
 	}
 }
 
-// A block of a few KB that decompresses to a GiB, in place of content and of a page.
+// A block of a few KB decompresses to a GiB; it stands in for content and for a page.
 func TestBadInput_ZstdBomb(t *testing.T) {
 	enc, err := pack.NewEncoder()
 	must(t, err)
@@ -277,7 +278,7 @@ func TestBadInput_ZstdBomb(t *testing.T) {
 	}
 }
 
-// allocated returns how many bytes fn asked for.
+// allocated returns how many bytes fn allocated.
 func allocated(fn func()) uint64 {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)

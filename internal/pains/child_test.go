@@ -15,7 +15,7 @@ import (
 	"nightferry/internal/durable"
 )
 
-// errand is what a child is to do.
+// errand is the job of a child process.
 type errand struct {
 	Job   string
 	Store string // URL
@@ -23,7 +23,7 @@ type errand struct {
 	At    int // the change of Dir at which a pull kills itself
 }
 
-// command returns this binary, about to do the errand in a process of its own.
+// command returns a command that runs this binary as a child with the errand.
 func (e errand) command(t testing.TB) *exec.Cmd {
 	t.Helper()
 	b, err := json.Marshal(e)
@@ -35,7 +35,7 @@ func (e errand) command(t testing.TB) *exec.Cmd {
 	return cmd
 }
 
-// child does an errand.
+// child runs an errand.
 func child(text string) error {
 	var e errand
 	if err := json.Unmarshal([]byte(text), &e); err != nil {
@@ -49,7 +49,8 @@ func child(text string) error {
 	}
 }
 
-// killedPull pulls, and dies at the change number At of the target, as by kill -9.
+// killedPull pulls and kills itself at the target's change number At, as kill
+// -9 would.
 func (e errand) killedPull() error {
 	ctx := context.Background()
 	store, err := bucket.Open(ctx, e.Store, bucket.Options{})
@@ -66,7 +67,7 @@ func (e errand) killedPull() error {
 			err = self.Kill()
 		}
 		if err == nil {
-			select {} // it takes a moment
+			select {} // the kill takes a moment
 		}
 		return err
 	})})

@@ -23,8 +23,8 @@ type (
 	publishOptions = push.Options
 )
 
-// releasesOfEverything returns a repository of two releases that holds every kind of object and every form of file, and
-// a site that has the first.
+// releasesOfEverything returns a repository of two releases with every kind of object and every form of file, and a
+// site that holds the first release.
 func releasesOfEverything(t testing.TB, secret []byte) (*world, string) {
 	t.Helper()
 	w := newWorld(t, plan{secret: secret, params: smallChunks})
@@ -37,9 +37,9 @@ func releasesOfEverything(t testing.TB, secret []byte) (*world, string) {
 	return w, template
 }
 
-// tryDamaged pulls the damaged repository into a copy of a site, or where that is "", into a new folder. It must end with
-// every byte of the new release, or with every byte as it was and an error that names the damaged object; and once the
-// object is as it was, nothing that was kept of the damage may stand in the way.
+// tryDamaged pulls the damaged repository into a copy of template, or into a new folder if template is "". The pull
+// must end with every byte of the new release, or change nothing and return an error that names the damaged object.
+// When the object is repaired, nothing cached from the damage may prevent the next pull.
 func (w *world) tryDamaged(what, template, key string) {
 	t := w.t
 	t.Helper()
@@ -66,7 +66,7 @@ func (w *world) tryDamaged(what, template, key string) {
 	}
 }
 
-// tells reports whether an error names an object, by its key or as people call it.
+// tells reports whether an error names an object, by its key or by its user-visible name.
 func tells(err error, key string) bool {
 	text := err.Error()
 	words := []string{key}
@@ -90,7 +90,7 @@ func tells(err error, key string) bool {
 	return false
 }
 
-// forgetMissing runs fsck as its own remedy says.
+// forgetMissing runs fsck as its own remedy describes.
 func (w *world) forgetMissing() {
 	t := w.t
 	t.Helper()
@@ -103,7 +103,7 @@ func (w *world) forgetMissing() {
 	must(t, err)
 }
 
-// gc runs a garbage collection so much later, with what the Core remembers.
+// gc runs a garbage collection, later by the given time, with the state that the Core keeps.
 func (w *world) gc(later time.Duration) error {
 	t := w.t
 	t.Helper()
@@ -117,7 +117,7 @@ func (w *world) gc(later time.Duration) error {
 	return err
 }
 
-// laterStore is a store whose clock is ahead: what was written is so much older.
+// laterStore is a store whose clock is ahead by the given time, so that its objects appear older.
 type laterStore struct {
 	bucket.Store
 	by time.Duration
@@ -135,7 +135,7 @@ func (s *laterStore) Put(ctx context.Context, key string, b bucket.Body, c bucke
 	return info, err
 }
 
-// Flipped bits and cut ends, in every object of a repository.
+// Flipped bits and truncation, in every object of a repository.
 func TestBadInput_FlippedAndTruncated(t *testing.T) {
 	flips, cuts := 4, 4
 	if testbed.Soak() {

@@ -14,7 +14,7 @@ import (
 	"nightferry/internal/testbed"
 )
 
-// from hands the nth request and all that follow to f, in place of the server.
+// from passes the nth request and all later ones to f instead of the server.
 func from(nth int64, f http.HandlerFunc) s3test.Fault {
 	return func(next http.Handler) http.Handler {
 		var seen atomic.Int64
@@ -28,7 +28,7 @@ func from(nth int64, f http.HandlerFunc) s3test.Fault {
 	}
 }
 
-// puts hands the PUTs of objects whose URL holds part to f, in place of the server.
+// puts passes PUTs of objects whose URL contains part to f instead of the server.
 func puts(part string, f http.HandlerFunc) s3test.Fault {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -48,12 +48,12 @@ func forbidden(w http.ResponseWriter, _ *http.Request) {
 // silent never answers.
 func silent(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 
-// emptied answers every listing with nothing and everything else with 404, as a bucket does that was emptied.
+// emptied answers as an emptied bucket does: an empty listing for every LIST and 404 for everything else.
 func emptied(w http.ResponseWriter, _ *http.Request) {
 	s3test.S3Error(w, http.StatusNotFound, "NoSuchKey", "The specified key does not exist.")
 }
 
-// impatient opens a bucket so that what never answers fails soon.
+// impatient opens a bucket with short timeouts, so that a server that never answers fails soon.
 func impatient(t testing.TB, b s3test.Bucket) bucket.Store {
 	t.Helper()
 	o := b.Options()
@@ -61,12 +61,12 @@ func impatient(t testing.TB, b s3test.Bucket) bucket.Store {
 	return testbed.OpenStore(t, b.URL(""), o)
 }
 
-// observer is a function that is told of each change that a run makes of a folder.
+// observer is called before each change that a run makes to a folder.
 type observer func(durable.Op) error
 
 func (o observer) Before(op durable.Op) error { return o(op) }
 
-// flips is a fault that flips one bit of the first answer to each different request, in the middle of its body.
+// flips is a fault that flips one bit in the middle of the first response to each distinct request.
 type flips struct {
 	mu   sync.Mutex
 	seen map[string]bool
@@ -100,7 +100,7 @@ func (f *flips) fault(next http.Handler) http.Handler {
 	})
 }
 
-// body keeps an answer until it is complete.
+// body buffers a response until it is complete.
 type body struct {
 	http.ResponseWriter
 	status int

@@ -18,8 +18,8 @@ import (
 	"nightferry/internal/trust"
 )
 
-// forger has the release key and bad intentions, or a bug: what it publishes is signed and named as it should be, and
-// what it holds no encoder of ours would write.
+// forger has the release key and acts as an attacker or as a buggy publisher: its objects are correctly signed and
+// named, but our encoder would never write their content.
 type forger struct {
 	w    *world
 	r    *repo.Repo
@@ -36,7 +36,7 @@ func newForger(w *world) *forger {
 	return &forger{w, r, r.Segments(dir)}
 }
 
-// The forms of the formats, with nothing checked.
+// The structures of the formats, without any checks.
 type (
 	anyEntry struct {
 		_      struct{} `cbor:",toarray"`
@@ -60,7 +60,7 @@ func file(path string, content []byte) anyEntry {
 	return anyEntry{Path: path, Size: int64(len(content)), MTime: longAgo.UnixNano(), Mode: 0o644, Digest: digest.Of(content)}
 }
 
-// store puts chunks into the repository, as they are and where they belong.
+// store adds chunks to the repository, unchanged and under their proper keys.
 func (f *forger) store(chunks ...[]byte) []digest.Digest {
 	t := f.w.t
 	t.Helper()
@@ -83,7 +83,7 @@ func (f *forger) store(chunks ...[]byte) []digest.Digest {
 	return ids
 }
 
-// blob puts an object of any bytes where packs are, and has the index say that one block of it holds a chunk.
+// blob stores an object of any bytes as a pack, and adds an index entry that says that one block of it holds a chunk.
 func (f *forger) blob(stored []byte, id digest.Digest, size int64) {
 	t := f.w.t
 	t.Helper()
@@ -105,7 +105,7 @@ func (f *forger) page(entries ...anyEntry) []byte {
 	return b
 }
 
-// release signs a release as the next one, and a head that names it.
+// release signs a release with the next number, and a head that names it.
 func (f *forger) release(rel *manifest.Release) {
 	t := f.w.t
 	t.Helper()
@@ -137,7 +137,7 @@ func (f *forger) release(rel *manifest.Release) {
 	must(t, err)
 }
 
-// publish signs a release of one page, which holds the entries and is right about them.
+// publish signs a release of one page that holds the entries, with correct totals.
 func (f *forger) publish(first string, entries ...anyEntry) {
 	f.w.t.Helper()
 	rel := manifest.Release{}
@@ -156,7 +156,7 @@ func (f *forger) publish(first string, entries ...anyEntry) {
 	f.release(&rel)
 }
 
-// within returns an entry with the folders that it is in.
+// within returns an entry together with its parent folders.
 func within(e anyEntry) (all []anyEntry) {
 	for i, c := range e.Path {
 		if c == '/' {
@@ -166,8 +166,8 @@ func within(e anyEntry) (all []anyEntry) {
 	return append(all, e)
 }
 
-// refused pulls into a new folder inside a folder of its own, and fails the test unless the pull ends with an error that
-// says so, and nothing is there, neither in the folder nor around it.
+// refused pulls into a new folder inside a folder of its own. The test fails unless the pull returns an error with
+// these words and leaves nothing behind, neither in the folder nor around it.
 func (w *world) refused(what string, words ...string) error {
 	w.t.Helper()
 	around := w.t.TempDir()

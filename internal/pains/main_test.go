@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// What the tests of one process share: the module's root, taken before the embedded S3 server changes the working
-// directory, and the program, built for the first test that asks for it.
+// shared holds what all tests of the process share: the module's root, read before the embedded S3 server changes the
+// working directory, and the program, built for the first test that needs it.
 var shared struct {
 	module  string
 	build   sync.Once
@@ -22,7 +22,7 @@ var shared struct {
 	err     error
 }
 
-// childJob is the environment variable that makes this binary do one job and end, in place of testing.
+// childJob is the environment variable that makes this binary run one job and exit instead of testing.
 const childJob = "NIGHTFERRY_PAINS_CHILD"
 
 func TestMain(m *testing.M) {
@@ -50,7 +50,7 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-// program builds nightferry as it ships, once for all tests.
+// program builds nightferry as released, once for all tests.
 func program(t testing.TB) string {
 	t.Helper()
 	shared.build.Do(func() {
@@ -69,7 +69,7 @@ func program(t testing.TB) string {
 	return shared.program
 }
 
-// ran is how a run of the program ended.
+// ran is the result of running the program.
 type ran struct {
 	code        int
 	out, errOut string
@@ -77,7 +77,7 @@ type ran struct {
 	peak        int64 // bytes of memory
 }
 
-// initCLI makes a repository with the program's own init, and returns its URL and the file of its release key.
+// initCLI creates a repository with `nightferry init`, and returns its URL and its release key file.
 func (w *world) initCLI() (store, key string) {
 	w.t.Helper()
 	dir := filepath.Join(w.t.TempDir(), "keys")
@@ -91,7 +91,7 @@ func (w *world) initCLI() (store, key string) {
 	return store, filepath.Join(dir, "nightferry-release.key")
 }
 
-// nightferry runs the program as a person would, who keeps its state in the world's folder.
+// nightferry runs the program as an operator would, with its state in the world's folder.
 func (w *world) nightferry(args ...string) ran {
 	w.t.Helper()
 	return w.run(program(w.t), args...)
@@ -110,14 +110,13 @@ func (w *world) run(name string, args ...string) ran {
 		w.t.Fatal(err)
 	}
 	peak := watchMemory(cmd.Process.Pid)
-	_ = cmd.Wait() // the exit code tells
+	_ = cmd.Wait() // the exit code is checked instead
 	return ran{cmd.ProcessState.ExitCode(), out.String(), errOut.String(), cmd.ProcessState, peak()}
 }
 
-// watchMemory follows the peak memory of a process, in bytes, until the
-// returned function is called; 0 where the system does not tell. The rusage
-// that a parent gets will not do: the kernel counts into it what the parent
-// itself had resident when it forked.
+// watchMemory follows the peak memory of a process, in bytes, until the returned function is called. It returns 0 if
+// the system has no such figure. It does not use the rusage of the child, because the kernel counts the parent's
+// resident memory at the fork into it.
 func watchMemory(pid int) (peak func() int64) {
 	stop, done := make(chan struct{}), make(chan int64)
 	go func() {

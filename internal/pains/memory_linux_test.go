@@ -8,9 +8,9 @@ import (
 	"nightferry/internal/testbed"
 )
 
-// inMemory makes the folder for temporary files a file system in memory, where root runs the tests and no soak is
-// asked for: they make and sync hundreds of thousands of files, and none is about the disk. The function that it
-// returns takes that back.
+// inMemory puts the folder for temporary files on a file system in memory, if root runs the tests and this is no soak
+// test. The tests create and sync hundreds of thousands of files, and none of them tests the disk. The returned
+// function undoes it.
 func inMemory() (undo func(), err error) {
 	if os.Getuid() != 0 || testbed.Soak() {
 		return func() {}, nil

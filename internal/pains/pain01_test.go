@@ -10,11 +10,11 @@ import (
 	"nightferry/internal/apply"
 )
 
-// aws-cli #9693 and #3273: an edit that keeps the size is not carried, because the time says that the file is older.
-// Here it is carried even if both size and time are as they were, and found at a site as well.
+// aws-cli #9693 and #3273: an edit that keeps the size is not transferred, because its time is older. nightferry must
+// transfer it even if size and time are unchanged, and must also find such an edit at a site.
 func TestPain01_SameSizeEdit(t *testing.T) {
 	w := newWorld(t, plan{s3: true})
-	w.ahead = time.Hour // so that the Core believes its stat cache, young as the files are
+	w.ahead = time.Hour // so that the Core trusts its stat cache although the files are recent
 	lay(t, w.src, tree{"small.inf": []byte("version=1.0"), "large.img": noise(1, 3_000_000), "other": noise(2, 50_000)})
 	w.mustPush(nil)
 	near, far := w.site(), w.site()
@@ -28,7 +28,7 @@ func TestPain01_SameSizeEdit(t *testing.T) {
 		when time.Time
 	}{
 		{"size kept, time older", longAgo.Add(-24 * time.Hour)},
-		{"size and time kept", longAgo.Add(-24 * time.Hour)}, // as the edit before has left it
+		{"size and time kept", longAgo.Add(-24 * time.Hour)}, // as the previous edit has left it
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := *w
@@ -58,12 +58,12 @@ func TestPain01_SameSizeEdit(t *testing.T) {
 	})
 }
 
-// A file may change twice within one tick of its clock, so that its times and size say nothing of the second change: what
-// was young when it was read is read again, once.
+// A file may change twice within one tick of its clock, so that time and size do not reveal the second change. Files
+// that were recent when they were read must be read again, once.
 func TestPain01_YoungFile(t *testing.T) {
 	w := newWorld(t, plan{})
 	lay(t, w.src, tree{"young": noise(1, 5000)})
-	w.ahead = -time.Hour // its ctime is not before this, however slow the machine is
+	w.ahead = -time.Hour // its ctime is later than this, however slow the machine is
 	w.mustPush(nil)
 	if p := w.mustPush(nil); p.Read != 5000 || !p.Unchanged {
 		t.Errorf("a file that was young when it was read: %d bytes were read, unchanged: %v; want all 5000", p.Read, p.Unchanged)

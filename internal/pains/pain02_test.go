@@ -15,10 +15,10 @@ import (
 	"nightferry/internal/s3test"
 )
 
-// s5cmd #695: the listing fails, so nothing is there, so everything is deleted.
+// s5cmd #695: the listing fails and is taken for an empty one, so everything is deleted.
 //
-// Two sites hold release 1. Release 2 deletes, adds and changes. The store breaks at the first, second, third…
-// request of the pull of it, until a pull needs no more requests than it gets.
+// Two sites hold release 1. Release 2 deletes, adds and changes files. The store fails at the first, second, third…
+// request of its pull, until a pull needs fewer requests than that.
 func TestPain02_StoreThatFails(t *testing.T) {
 	w := newWorld(t, plan{s3: true})
 	first := tree{"a": noise(1, 1000), "b/c": noise(2, 700_000), "d/e/f": noise(3, 10)}
@@ -26,7 +26,7 @@ func TestPain02_StoreThatFails(t *testing.T) {
 	w.mustPush(nil)
 	template := w.site()
 	w.arrive(template)
-	put(t, template, "the site's own", []byte("own")) // which prune would delete
+	put(t, template, "the site's own", []byte("own")) // prune would delete this file
 	lay(t, w.src, tree{"a": noise(4, 1000), "b/c": first["b/c"], "new": noise(5, 300_000)})
 	w.mustPush(func(o *push.Options) { o.AllowDeletes = true })
 	for _, tt := range []struct {
@@ -52,7 +52,7 @@ func TestPain02_StoreThatFails(t *testing.T) {
 				b, wire := s3test.Through(t, w.bucket, from(n, tt.f))
 				p, err := w.pullFrom(impatient(t, b), site, func(o *apply.Options) { o.Prune = true })
 				if err == nil {
-					// It never met the fault, except where a 404 is an answer: nobody has signed newer trust.
+					// The pull never met the fault, or a 404 is a valid answer: there is no newer trust document.
 					ended = wire.Counts().Requests() < n
 					if !ended && tt.kind != bucket.KindNotExist {
 						t.Errorf("request %d failed and the pull did not: %v", n, wire.Counts())
@@ -76,7 +76,7 @@ func TestPain02_StoreThatFails(t *testing.T) {
 	}
 }
 
-// The same of a push: the channel stays as it was, and so does every site.
+// The same for a push: the channel and every site stay as they were.
 func TestPain02_StoreThatFailsThePush(t *testing.T) {
 	w := newWorld(t, plan{s3: true})
 	lay(t, w.src, tree{"a": noise(1, 1000), "b": noise(2, 200_000)})
@@ -109,7 +109,7 @@ func TestPain02_StoreThatFailsThePush(t *testing.T) {
 			put(t, w.src, "c", noise(uint64(100+n), 50_000))
 		}
 	}
-	// The store takes everything but one kind of object.
+	// The store accepts everything except one kind of object.
 	for i, part := range []string{"/packs/", "/index/", "/index/root", "/releases/", "/head"} {
 		w.mustPush(nil)
 		w.arrive(site)
@@ -124,7 +124,7 @@ func TestPain02_StoreThatFailsThePush(t *testing.T) {
 	w.arrive(site)
 }
 
-// A source that is not there is not an empty release.
+// A missing source is not an empty release.
 func TestPain02_SourceThatIsGone(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
@@ -161,7 +161,7 @@ func TestPain02_SourceThatIsGone(t *testing.T) {
 	}
 }
 
-// What a scheduler sees: the exit code.
+// A scheduler sees the exit code.
 func TestPain02_ExitCodes(t *testing.T) {
 	w := newWorld(t, plan{s3: true})
 	store, signing := w.initCLI()

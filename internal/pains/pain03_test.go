@@ -10,7 +10,7 @@ import (
 	"nightferry/internal/push"
 )
 
-// rclone #1032: one wrong argument, and everything is deleted everywhere.
+// rclone #1032: one wrong argument deletes everything everywhere.
 func TestPain03_MassDelete(t *testing.T) {
 	tests := []struct {
 		name    string

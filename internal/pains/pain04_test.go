@@ -13,14 +13,14 @@ import (
 	"nightferry/internal/s3test"
 )
 
-// aws-cli #9596, azcopy #1226: a change of case alone arrives as a second file, or as none.
+// aws-cli #9596, azcopy #1226: a rename that only changes case creates a second file, or is not transferred.
 func TestPain04_CaseOnlyRename(t *testing.T) {
 	w := newWorld(t, plan{s3: true})
 	lay(t, w.src, tree{"Setup.EXE": noise(1, 9_000_000), "Lang/de.txt": noise(2, 300_000), "keep": []byte("as it is")})
 	w.mustPush(nil)
 	site := w.site()
 	w.arrive(site)
-	for _, name := range []string{"Setup.EXE", "Lang"} { // in two steps: Wine 8 keeps the old case when asked at once
+	for _, name := range []string{"Setup.EXE", "Lang"} { // in two steps: Wine 8 keeps the old case if the rename is done in one
 		aside := filepath.Join(w.src, "aside")
 		must(t, os.Rename(filepath.Join(w.src, name), aside))
 		must(t, os.Rename(aside, filepath.Join(w.src, strings.ToLower(name))))

@@ -15,7 +15,7 @@ import (
 	"nightferry/internal/testbed"
 )
 
-// counter counts from several goroutines.
+// counter is a counter that is safe for concurrent use.
 type counter struct {
 	mu sync.Mutex
 	n  int
@@ -28,7 +28,7 @@ func (c *counter) next() int {
 	return c.n
 }
 
-// older and newer are two releases with everything between them that an update can bring.
+// older and newer are two releases that differ in every way that an update can.
 func older() tree {
 	return tree{
 		"edit": noise(1, 300_000), "grow.img": noise(2, 2_000_000), "gone": noise(3, 5000), "gone-dir/x": noise(4, 50), "empty": {},
@@ -47,8 +47,8 @@ func newer() tree {
 	}
 }
 
-// s5cmd #493: whoever stops a download finds half of a file under its name. A real pull is killed at random changes of
-// the target; internal/crash does that in depth.
+// s5cmd #493: an interrupted download leaves half a file under its name. A real pull is killed at random changes of the
+// target; internal/crash does this exhaustively.
 func TestPain05_TornFiles(t *testing.T) {
 	w := newWorld(t, plan{})
 	lay(t, w.src, older())
@@ -74,7 +74,7 @@ func TestPain05_TornFiles(t *testing.T) {
 		site := w.site()
 		copyTree(t, template, site)
 		if out, err := (errand{Job: "killed pull", Store: w.url, Dir: site, At: at}).command(t).CombinedOutput(); err == nil || strings.Contains(string(out), "it ended") {
-			// Goroutines meet in another order each time, so that the last changes may not come.
+			// Goroutines interleave differently each time, so the last changes may not happen.
 			if at < total.n-total.n/10 {
 				t.Errorf("killed at change %d of %d: %v %s", at, total.n, err, out)
 			}
@@ -88,8 +88,8 @@ func TestPain05_TornFiles(t *testing.T) {
 	t.Logf("killed at %d of %d changes", points, total.n)
 }
 
-// whole fails the test unless each visible file is one that one of the releases has there, and each that no release
-// changes is there.
+// whole fails the test unless each visible file matches one of the releases, and each file that is the same in all
+// releases is there.
 func whole(t testing.TB, site string, releases ...tree) {
 	t.Helper()
 	for p := range look(t, site) {

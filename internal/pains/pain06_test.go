@@ -14,10 +14,10 @@ import (
 	"nightferry/internal/push"
 )
 
-// syncthing #4608: programs see some files of the new version beside some of the old.
+// syncthing #4608: programs see files of the new version beside files of the old.
 //
-// Everything that a pull does to the target is observed. Up to the commit nothing outside of nightferry's own folder
-// may change; the commit may only rename, make and remove: no byte of content is written in it.
+// The test observes each change that a pull makes to the target. Before the commit, nothing outside nightferry's own
+// folder may change. The commit may only rename, make and remove, and must not write content.
 func TestPain06_NothingVisibleBeforeAllIsReady(t *testing.T) {
 	w, site := twoReleases(t)
 	kept := untouched(t, site)
@@ -71,8 +71,8 @@ func outside(name string) bool {
 	return name != manifest.StateDir && !strings.HasPrefix(name, manifest.StateDir+"/")
 }
 
-// staged fails the test unless each file of the new release with content that the site does not have lies whole on the
-// stage.
+// staged fails the test unless each file of the new release whose content is new to the site is complete in the staging
+// folder.
 func staged(t testing.TB, site string) {
 	t.Helper()
 	have := map[string]bool{}
@@ -88,10 +88,10 @@ func staged(t testing.TB, site string) {
 	}
 }
 
-// content is what look says of a file but for its time.
+// content strips the time from a description by look.
 func content(what string) string { return what[:strings.LastIndexByte(what, ',')+1] }
 
-// A file in use holds everything back, and nothing is fetched again once it is free.
+// A file in use delays the whole commit. When it is free, nothing is fetched again.
 func TestPain06_LockedFile(t *testing.T) {
 	w, site := twoReleases(t)
 	kept := untouched(t, site)
@@ -124,8 +124,8 @@ func TestPain06_LockedFile(t *testing.T) {
 	}
 }
 
-// A run that dies in the burst leaves a mixed tree for as long as it takes to start again: that rolls the commit
-// forward from the disk alone, before anything is asked of the store.
+// A run that dies during the commit leaves a mixed tree only until the restart, which rolls the commit forward from the
+// disk alone before it sends the store any request.
 func TestPain06_RolledForward(t *testing.T) {
 	errDied := errors.New("died")
 	mixed := 0
@@ -191,7 +191,7 @@ func differences(a, b seen) (names []string) {
 	return names
 }
 
-// twoReleases returns a site that holds the older release, of which the newer has been published.
+// twoReleases returns a site with the older release and a repository in which the newer is published.
 func twoReleases(t testing.TB) (*world, string) {
 	t.Helper()
 	w := newWorld(t, plan{})

@@ -9,10 +9,10 @@ import (
 	"nightferry/internal/testbed"
 )
 
-// s5cmd #563, aws-cli #6710: what arrives is not compared with what was sent.
+// s5cmd #563, aws-cli #6710: received bytes are not compared with those sent.
 //
-// A proxy flips one bit of the first answer to every request: of packs, of the index, of heads and signatures. Each is
-// found, told, and fetched again; the run ends with every byte right.
+// A proxy flips one bit of the first response to every request, for packs, index, heads and signatures. Each flip must
+// be detected, reported and repaired by a second request; the run ends with every byte right.
 func TestPain07_FlippedBits(t *testing.T) {
 	for name, secret := range map[string][]byte{"plain": nil, "encrypted": noise(9, 32)} {
 		t.Run(name, func(t *testing.T) {
@@ -42,7 +42,7 @@ func TestPain07_FlippedBits(t *testing.T) {
 	}
 }
 
-// A line that flips bits for ever ends in an error that says so, not in a file.
+// A connection that flips bits forever ends in an error that reports it, not in a file.
 func TestPain07_FlippedForEver(t *testing.T) {
 	w := newWorld(t, plan{s3: true})
 	lay(t, w.src, tree{"a.img": noise(1, 3_000_000)})
@@ -62,8 +62,8 @@ func TestPain07_FlippedForEver(t *testing.T) {
 	w.arrive(site)
 }
 
-// The same on the way up: the server compares every PUT with its SHA-256, and the push sends it again. A line that damages
-// whatever is sent ends the push with nothing published.
+// The same for uploads: the server checks the SHA-256 of every PUT, and the push retries. If the connection damages
+// every upload, the push fails without publishing.
 func TestPain07_FlippedUploads(t *testing.T) {
 	w := newWorld(t, plan{s3: true})
 	lay(t, w.src, tree{"a.img": noise(1, 3_000_000)})

@@ -19,10 +19,10 @@ import (
 	"nightferry/internal/verify"
 )
 
-// rclone #7881 and #4855: what was uploaded in parts has no hash that anybody could compare, so only its size is.
+// rclone #7881 and #4855: a multipart upload has no comparable hash, so only its size is compared.
 //
-// An image of several packs is verified by the plain SHA-256 of all its bytes; one bit that changes without the size and
-// the times is found, wherever it is.
+// An image of several packs is verified by the plain SHA-256 of all its bytes. A flipped bit that leaves size and times
+// unchanged is found wherever it is.
 func TestPain08_LargeImage(t *testing.T) {
 	w := newWorld(t, plan{s3: true})
 	size := 45 << 20 // more than two packs, more than one part of any multipart upload
@@ -58,8 +58,8 @@ func TestPain08_LargeImage(t *testing.T) {
 	}
 }
 
-// believe makes a site's catalogue say that every file was proven as it looks now. A disk that rots changes bytes and
-// nothing that a stat tells; an edit always changes a file's ctime.
+// believe changes a site's catalogue so that every file counts as verified in its present state. A failing disk changes
+// bytes without changing any stat field, while an edit always changes the ctime.
 func believe(t testing.TB, site string) {
 	t.Helper()
 	const name = manifest.StateDir + "/catalogue"
@@ -105,7 +105,7 @@ func flipAt(t testing.TB, name string, at int64, when time.Time) {
 	must(t, os.Chtimes(name, when, when))
 }
 
-// A check that cannot be made is no pass: not of a file, and not of a release whose list of files cannot be read.
+// A check that cannot run does not pass: neither for a file, nor for a release whose file list cannot be read.
 func TestPain08_CheckThatCannotBeMade(t *testing.T) {
 	w := newWorld(t, plan{})
 	lay(t, w.src, tree{"good": noise(1, 100_000), "dir/secret": noise(2, 1000)})
@@ -154,7 +154,7 @@ func (w *world) entries(ctx context.Context) (manifest.Next, error) {
 	return r.Entries(rel, pages), r.LoadPages(ctx, r.Index, rel.PageIDs(), pages, repo.FetchOptions{})
 }
 
-// verify compares a folder with the head, and returns what it found, but for what the site added.
+// verify compares a folder with the head, and returns the findings without those about the site's own files.
 func (w *world) verify(site string, o verify.Options) (found []verify.Finding, totals verify.Totals) {
 	w.t.Helper()
 	next, err := w.entries(w.t.Context())

@@ -15,16 +15,16 @@ import (
 	"nightferry/internal/testbed"
 )
 
-// aws-cli #661, kopia #93: the memory grows with the number of files, and so do the requests.
+// aws-cli #661, kopia #93: memory and requests grow with the number of files.
 //
-// The program that ships runs in processes of its own, whose peak memory the kernel tells. Times are logged, not
-// asserted: the machine may be busy.
+// The test runs the released program in its own processes and reads their peak memory from the kernel. It logs times
+// but does not assert them, because the machine may be busy.
 func TestPain09_ManyFiles(t *testing.T) {
 	const (
 		memory = 256 << 20 // bytes
 		perDir = 100
 	)
-	// A no-op holds no list of the files at all: at this number of them, one that does shows.
+	// A no-op must not hold a list of all files; with this many files, such a list would exceed the limit.
 	files, lean := 100_000, int64(48<<20)
 	if testbed.Soak() {
 		files, lean = 1_000_000, memory
@@ -63,11 +63,11 @@ func TestPain09_ManyFiles(t *testing.T) {
 	pull := []string{"pull", store, channel, site}
 	step("first push", memory, push...)
 	step("first pull", 3*memory, pull...) // it holds its whole plan, some 400 bytes a file
-	step("second push", memory, push...)  // reads what was too young for its times to be believed
+	step("second push", memory, push...)  // reads again the files that were too recent to trust their times
 	for _, noop := range []struct {
 		name     string
 		args     []string
-		requests int64 // the format, newer trust, halt, head; a push reads the index root as well
+		requests int64 // format, newer trust, halt, head; a push also reads the index root
 	}{{"no-op push", push, 5}, {"no-op pull", pull, 4}} {
 		if c := step(noop.name, lean, noop.args...); c.Requests() > noop.requests || c.Down+c.Up > 64<<10 {
 			t.Errorf("%s took %v, want at most %d requests and next to no bytes", noop.name, c, noop.requests)

@@ -9,8 +9,8 @@ import (
 	"nightferry/internal/s3test"
 )
 
-// rclone #2889, and every chunk store that keeps one object for each chunk: the bill is for requests, not for bytes.
-// They are counted at the wire, as the server gets them.
+// rclone #2889, and every chunk store with one object per chunk: requests, not bytes, dominate the bill. The test
+// counts requests as the server receives them.
 func TestPain10_RequestBill(t *testing.T) {
 	w := newWorld(t, plan{s3: true})
 	counted, wire := s3test.CountHTTP(t, w.bucket)
@@ -52,7 +52,7 @@ func TestPain10_RequestBill(t *testing.T) {
 	push("first push")
 	pull("first pull", site)
 
-	// The next release: an edit in the middle of an image, a new one, some drivers changed, some gone, some moved.
+	// The next release: an edit in the middle of an image, a new image, some drivers changed, some gone, some moved.
 	img := filepath.Join(w.src, "images/3.wim")
 	info, err := os.Stat(img)
 	must(t, err)
@@ -73,7 +73,7 @@ func TestPain10_RequestBill(t *testing.T) {
 	}
 	pull("repair of scattered files", site)
 
-	w.ahead = 3600e9 // so that nothing is too young for its times to be believed
+	w.ahead = 3600e9 // so that no file is too recent to trust its times
 	push("push that looks again")
 	for _, noop := range []string{"no-op push", "no-op pull"} {
 		if noop == "no-op push" {

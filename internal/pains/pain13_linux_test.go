@@ -18,14 +18,14 @@ import (
 	"nightferry/internal/push"
 )
 
-// A disk that fills up, while files are staged or when all are and the commit is prepared: every file that could not be
-// brought is named, the target is as it was, and the next run goes on from there.
+// The disk fills up while files are staged, or when the commit is prepared. Every missing file must be named, the
+// target must stay as it was, and the next run must resume.
 func TestPain13_FullDisk(t *testing.T) {
 	stage, next := manifest.StateDir+"/stage/", manifest.StateDir+"/catalogue.next"
 	for _, tt := range []struct {
 		name, of string
 		after    int   // bytes written of that
-		fetched  int64 // at most, by the second run
+		fetched  int64 // limit for the second run
 	}{
 		{"in mid-stage", stage, 5 << 20, 13 << 20},
 		{"before the commit", next, 0, 0},
@@ -83,7 +83,7 @@ func TestPain13_FullDisk(t *testing.T) {
 	}
 }
 
-// fill takes all space of a volume.
+// fill fills a volume.
 func fill(t testing.TB, name string) {
 	f, err := os.Create(name)
 	must(t, err)
@@ -98,7 +98,7 @@ func fill(t testing.TB, name string) {
 	must(t, f.Close())
 }
 
-// Space is asked for before anything is staged, and what an interrupted run has staged counts as had.
+// Space is checked before staging, and bytes staged by an interrupted run are counted as present.
 func TestPain13_SpaceIsCheckedBefore(t *testing.T) {
 	w := newWorld(t, plan{})
 	lay(t, w.src, tree{"a": noise(1, 4<<20), "b": noise(2, 4<<20), "c": noise(3, 4<<20), "d": noise(4, 4<<20)})
@@ -114,7 +114,8 @@ func TestPain13_SpaceIsCheckedBefore(t *testing.T) {
 	if p.BytesFetched > 0 || p.files["a"].Outcome != apply.Failed {
 		t.Errorf("%d bytes were fetched although they could not be kept; outcomes %v", p.BytesFetched, p.files)
 	}
-	// 16 MiB and the margin fit into 28; with 8 of them staged, 20 are free, and 24 would be needed of anew.
+	// 16 MiB and the margin fit into 28. With 8 MiB of them staged, 20 are free; without counting them, 24 would be
+	// needed.
 	disktest.Resize(t, site, 28<<20)
 	enough := errors.New("the window has closed")
 	var done atomic.Int64

@@ -8,9 +8,9 @@ import (
 	"nightferry/internal/durable"
 )
 
-// aws-cli #3514, s5cmd #260, rclone #759: what Windows does to a copy. This file runs under Wine as well.
+// aws-cli #3514, s5cmd #260, rclone #759: copies that fail on Windows. This file runs under Wine as well.
 
-// Paths that are longer than the 260 characters of old Windows arrive like any other.
+// Paths longer than the old Windows limit of 260 characters arrive like any other.
 func TestPain13_LongPaths(t *testing.T) {
 	w := newWorld(t, plan{})
 	deep := strings.Repeat("a folder of forty characters, more or less/", 8) + "file.txt"
@@ -29,8 +29,8 @@ func TestPain13_LongPaths(t *testing.T) {
 	w.arrive(site)
 }
 
-// A file that a program holds open is named, and the run is never "verified": with wait nothing is done, with partial the
-// rest.
+// A file that a program holds open is named, and the run is never "verified". With wait, nothing is changed; with
+// partial, all other files are.
 func TestPain13_LockedFile(t *testing.T) {
 	for _, partial := range []bool{false, true} {
 		w, site := twoReleases(t)
@@ -59,7 +59,7 @@ func TestPain13_LockedFile(t *testing.T) {
 		if got := p.files["added"].Outcome; got != want {
 			t.Errorf("partial %t: a file that is free was %q, want %q", partial, got, want)
 		}
-		// A no-op does not hide it either.
+		// A no-op must report it, too.
 		if p, err = w.pull(site, locked); err != nil || p.Verdict != apply.Incomplete {
 			t.Errorf("again: verdict %q, %v", p.Verdict, err)
 		}
@@ -67,7 +67,7 @@ func TestPain13_LockedFile(t *testing.T) {
 	}
 }
 
-// locks makes the system say that programs hold these files, whenever it is asked, and whatever is tried with them.
+// locks returns an observer that reports these files as in use for every operation.
 func locks(names ...string) observer {
 	return func(op durable.Op) error {
 		for _, n := range names {

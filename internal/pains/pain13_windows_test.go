@@ -10,7 +10,7 @@ import (
 	"nightferry/internal/durable"
 )
 
-// A program that opens a file as most programs do, sharing it for reading only.
+// A program opens a file as most programs do, with read sharing only.
 func TestPain13_FileHeldByAProgram(t *testing.T) {
 	for _, partial := range []bool{false, true} {
 		w, site := twoReleases(t)

@@ -20,8 +20,8 @@ import (
 	"nightferry/internal/trust"
 )
 
-// An old release, signed and whole, is put back into the bucket: a driver with a hole in it that was fixed since.
-// Sites that have seen a newer one refuse it, and keep nothing of it.
+// An attacker puts an old, signed and complete release back into the bucket, with a driver that has a hole fixed since.
+// Sites that have seen a newer release refuse it, and keep nothing of it.
 func TestPain15_ReplayedRelease(t *testing.T) {
 	w := newWorld(t, plan{s3: true})
 	lay(t, w.src, tree{"driver.sys": []byte("with a hole"), "a": noise(1, 100_000), "only in 1": noise(2, 1000)})
@@ -71,7 +71,7 @@ func TestPain15_ReplayedRelease(t *testing.T) {
 			w.t = t
 			replace(t, &w, tt.replay)
 			defer replace(t, &w, newest)
-			// Something is to be done, so that a pull that trusted the head would fetch.
+			// There is work to do, so that a pull that trusted the head would fetch.
 			must(t, os.RemoveAll(filepath.Join(site, "a")))
 			kept, state := untouched(t, site), cached(t, site)
 			p, err := w.pull(site, nil)
@@ -89,7 +89,7 @@ func TestPain15_ReplayedRelease(t *testing.T) {
 	w.arrive(late)
 }
 
-// A head of another channel, or of another repository with the same keys, is no head of this one.
+// A head of another channel, or of another repository with the same keys, is not valid here.
 func TestPain15_ForeignHead(t *testing.T) {
 	w, other := newWorld(t, plan{}), newWorld(t, plan{}) // the same keys sign both
 	for _, x := range []*world{w, other} {
@@ -117,8 +117,8 @@ func TestPain15_ForeignHead(t *testing.T) {
 		}
 		kept()
 	}
-	// The other repository as a whole, but for the format object, which names it: everything fits together, and the keys
-	// are the right ones.
+	// Copy the whole other repository except the format object, which holds its id: it is consistent, and signed with
+	// the right keys.
 	for _, key := range testbed.Keys(t, other.store, "") {
 		if key != "format" {
 			testbed.WriteObject(t, w.store, key, testbed.ReadObject(t, other.store, key))
@@ -141,7 +141,7 @@ func TestPain15_ForeignHead(t *testing.T) {
 	}
 }
 
-// replace makes the store hold these objects under their keys; nil removes one.
+// replace stores these objects under their keys; nil removes one.
 func replace(t testing.TB, w *world, objects map[string][]byte) {
 	t.Helper()
 	for _, key := range slices.Sorted(maps.Keys(objects)) {
@@ -153,7 +153,7 @@ func replace(t testing.TB, w *world, objects map[string][]byte) {
 	}
 }
 
-// cached is what a site keeps of a repository: pages, staged files, the catalogue, and what was seen.
+// cached returns a site's cached data of a repository: pages, staged files, the catalogue, and the last accepted head.
 func cached(t testing.TB, site string) seen {
 	t.Helper()
 	all := look(t, filepath.Join(site, manifest.StateDir))
@@ -163,8 +163,8 @@ func cached(t testing.TB, site string) seen {
 	return all
 }
 
-// One object is lost from the bucket. Whichever it is, fsck names it before a user meets it; a site that needs it gets an
-// error that names it, and keeps what it has; and where another push can heal it, that does.
+// One object is lost from the bucket, each in turn. fsck must name it before a user needs it. A site that needs it gets
+// an error that names it, and keeps its files. If another push can repair the loss, it does.
 func TestPain15_MissingObject(t *testing.T) {
 	for name, secret := range map[string][]byte{"plain": nil, "encrypted": noise(9, 32)} {
 		t.Run(name, func(t *testing.T) {
@@ -173,7 +173,7 @@ func TestPain15_MissingObject(t *testing.T) {
 				b := testbed.ReadObject(t, w.store, key)
 				testbed.DeleteObject(t, w.store, key)
 				found, err := w.fsck()
-				// A release before the head is what gc removes: that it is gone is no damage.
+				// gc removes releases before the head, so a missing one is not damage.
 				if !named(found, err, key) && !strings.HasSuffix(key, "/releases/1") {
 					t.Errorf("%s is gone: fsck does not name it: %v %v", key, found, err)
 				}
@@ -187,8 +187,8 @@ func TestPain15_MissingObject(t *testing.T) {
 	}
 }
 
-// A pack that holds nothing but content is missed by no reader of manifests: fsck names it all the same, also without
-// reading all data.
+// No reader of manifests misses a pack that holds only content: fsck must name it nevertheless, even without reading
+// all data.
 func TestPain15_LostContent(t *testing.T) {
 	w := newWorld(t, plan{})
 	lay(t, w.src, tree{"disk.img": noise(1, 40<<20), "small": noise(2, 10)})
@@ -209,10 +209,10 @@ func TestPain15_LostContent(t *testing.T) {
 	}
 }
 
-// A lost pack is healed by what the remedy says: forget it, push again.
+// A lost pack is repaired as the remedy says: forget it, push again.
 func TestPain15_LostPackIsHealed(t *testing.T) {
 	w, template := releasesOfEverything(t, nil)
-	w.ahead = time.Hour // so that the Core believes its stat cache, which says that everything is stored
+	w.ahead = time.Hour // so that the Core trusts its stat cache, by which everything is stored
 	w.mustPush(nil)
 	if again := w.mustPush(nil); again.Read != 0 {
 		t.Fatalf("a push of the same files read %d bytes: the stat cache is not in use", again.Read)
@@ -233,7 +233,7 @@ func TestPain15_LostPackIsHealed(t *testing.T) {
 		t.Error(err)
 	} else {
 		for _, f := range found {
-			// Release 1 is gone for good: its content is nowhere any more.
+			// Release 1 is lost for good: its content no longer exists anywhere.
 			if f.Release != 1 {
 				t.Errorf("still: %v", f)
 			}
@@ -241,8 +241,8 @@ func TestPain15_LostPackIsHealed(t *testing.T) {
 	}
 }
 
-// The head is lost. That must not look as if no push had ever ended: gc keeps everything, fsck names it, and the next
-// push makes a head that sites accept.
+// The head is lost. This must not look like a repository without a finished push: gc keeps everything, fsck names the
+// head, and the next push makes a head that sites accept.
 func TestPain15_LostHead(t *testing.T) {
 	for name, secret := range map[string][]byte{"plain": nil, "encrypted": noise(9, 32)} {
 		for _, remembered := range []bool{true, false} {
@@ -265,7 +265,7 @@ func TestPain15_LostHead(t *testing.T) {
 					t.Errorf("gc deleted something: %v, of %v", after, before)
 				}
 				if !remembered {
-					return // who has lost its memory as well can restore it from a site's, or by hand
+					return // without the Core's memory, the operator restores the head from a site's copy, or by hand
 				}
 				p := w.mustPush(nil) // nothing has changed in the source
 				if p.Unchanged || p.Number != 3 || p.Sent > 64<<10 {
@@ -281,8 +281,8 @@ func TestPain15_LostHead(t *testing.T) {
 	}
 }
 
-// A bucket that was restored from an old copy: sites refuse it, and the next push puts it right with a number that none of
-// them has seen.
+// A bucket is restored from an old copy: sites refuse it, and the next push repairs it with a release number that no
+// site has seen.
 func TestPain15_RestoredBucket(t *testing.T) {
 	w := newWorld(t, plan{})
 	lay(t, w.src, tree{"a": noise(1, 10_000)})
@@ -320,7 +320,7 @@ func headKey(t testing.TB, w *world) string {
 	return ""
 }
 
-// named reports whether fsck, by a finding or by its error, names an object.
+// named reports whether fsck names an object, in a finding or in its error.
 func named(found []finding, err error, key string) bool {
 	for _, f := range found {
 		if f.Key == key {

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// mortal runs the program without root's right to read everything, which the machines that run tests as root have.
+// mortal runs the program without root's right to read every file, if the tests run as root.
 func (w *world) mortal(args ...string) ran {
 	w.t.Helper()
 	if os.Getuid() != 0 {
@@ -21,7 +21,7 @@ func (w *world) mortal(args ...string) ran {
 	return w.run(setpriv, append([]string{"--bounding-set=-dac_override,-dac_read_search", program(w.t)}, args...)...)
 }
 
-// What cannot be read is not what the release says, however good its size and its times look.
+// An unreadable file does not match the release, even if its size and times do.
 func TestPain08_UnreadableFile(t *testing.T) {
 	w := newWorld(t, plan{})
 	store, key := w.initCLI()
@@ -43,7 +43,7 @@ func TestPain08_UnreadableFile(t *testing.T) {
 	}
 }
 
-// A file of the source that cannot be read is not left out of the release.
+// An unreadable file of the source is not silently left out of the release.
 func TestBadInput_UnreadableSource(t *testing.T) {
 	w := newWorld(t, plan{})
 	store, key := w.initCLI()

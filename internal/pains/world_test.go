@@ -31,13 +31,13 @@ import (
 
 const channel = "package"
 
-// world is one repository in a real store, the Core that publishes to it, and what it takes to read it. The Core's
-// folder is src; sites are any folders.
+// world is one repository in a real store, the Core that publishes to it, and everything needed to read it. src is the
+// Core's folder; a site may be any folder.
 type world struct {
 	t      testing.TB
-	store  bucket.Store // with nothing in between
+	store  bucket.Store // without any proxy
 	url    string
-	bucket s3test.Bucket // of an S3 store
+	bucket s3test.Bucket // if the store is S3
 	src    string
 	state  string // the Core's caches
 	key    ed25519.PrivateKey
@@ -54,7 +54,7 @@ type plan struct {
 	params chunk.Params
 }
 
-// smallChunks makes files of a few 100 KB have everything that large ones have, chunk-list pages too.
+// smallChunks gives files of a few 100 KB all structures of large ones, including chunk-list pages.
 var smallChunks = chunk.Params{Algorithm: chunk.Algorithm, Min: 2 << 10, Avg: 8 << 10, Max: 32 << 10}
 
 func newWorld(t testing.TB, p plan) *world {
@@ -94,7 +94,7 @@ func (w *world) open(ctx context.Context, s bucket.Store) (*repo.Repo, error) {
 	return r, nil
 }
 
-// pushed is what a push told.
+// pushed is the result of a push with its events.
 type pushed struct {
 	*push.Result
 	events []push.Event
@@ -133,7 +133,7 @@ func (w *world) mustPush(change func(*push.Options)) pushed {
 	return out
 }
 
-// pulled is what a pull told.
+// pulled is the result of a pull with its events.
 type pulled struct {
 	*apply.Result
 	files   map[string]apply.Event
@@ -166,7 +166,7 @@ func (w *world) pullFrom(s bucket.Store, dir string, change func(*apply.Options)
 	return out, err
 }
 
-// arrive pulls, and proves by an independent reading that dir holds what the Core's folder holds.
+// arrive pulls, and checks by an independent read that dir equals the Core's folder.
 func (w *world) arrive(dir string) pulled {
 	w.t.Helper()
 	out, err := w.pull(dir, nil)
@@ -186,7 +186,7 @@ func (w *world) arrived(out pulled, dir string) {
 // site returns a folder that does not exist yet.
 func (w *world) site() string { return filepath.Join(w.t.TempDir(), "site") }
 
-// fsck returns what a full check says of the store as it is.
+// fsck returns the findings of a full check of the store.
 func (w *world) fsck() (found []collect.Finding, err error) {
 	w.t.Helper()
 	return w.check(collect.FsckOptions{ReadData: true})
@@ -196,7 +196,7 @@ func (w *world) fsck() (found []collect.Finding, err error) {
 func (w *world) check(o collect.FsckOptions) (found []collect.Finding, err error) {
 	w.t.Helper()
 	ctx := w.t.Context()
-	// Whoever checks needs no memory: the store is judged by itself.
+	// A check needs no memory of earlier runs: it judges the store alone.
 	r, err := repo.Open(ctx, w.store, repo.Options{Key: w.secret, Now: time.Now})
 	if err != nil {
 		return nil, err
@@ -215,7 +215,7 @@ func (w *world) check(o collect.FsckOptions) (found []collect.Finding, err error
 // tree is a folder's content; a path that ends in a slash is a folder.
 type tree map[string][]byte
 
-// noise returns n bytes that no other seed gives and that do not compress.
+// noise returns n incompressible bytes that differ for each seed.
 func noise(seed uint64, n int) []byte {
 	b := make([]byte, n)
 	r := rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8), byte(seed >> 16), byte(seed >> 24)})
@@ -225,7 +225,7 @@ func noise(seed uint64, n int) []byte {
 
 var longAgo = time.Date(2023, 4, 5, 6, 7, 8, 123456700, time.UTC)
 
-// lay makes dir hold exactly what the tree holds.
+// lay replaces the content of dir by the tree.
 func lay(t testing.TB, dir string, tr tree) {
 	t.Helper()
 	must(t, os.RemoveAll(dir))
@@ -251,7 +251,7 @@ func put(t testing.TB, dir, p string, b []byte) {
 // seen describes one path: for a file the SHA-256 of its bytes, its size and its time.
 type seen map[string]string
 
-// look reads a folder with nothing of ours, but leaves out what nightferry keeps there.
+// look reads a folder without nightferry code, and leaves out nightferry's own files.
 func look(t testing.TB, dir string) seen {
 	t.Helper()
 	out := seen{}
@@ -283,7 +283,7 @@ func look(t testing.TB, dir string) seen {
 			return err
 		}
 		sum := sha256.Sum256(b)
-		// FAT and NTFS keep less of a time than ext4.
+		// FAT and NTFS store times with less precision than ext4.
 		out[rel] = fmt.Sprintf("%s %d bytes, %s", hex.EncodeToString(sum[:]), len(b), info.ModTime().UTC().Truncate(100*time.Nanosecond).Format(time.RFC3339Nano))
 		return nil
 	})
@@ -336,7 +336,7 @@ func copyTree(t testing.TB, from, to string) {
 	}))
 }
 
-// says fails the test unless an error is there and tells all that a reader needs.
+// says fails the test unless err contains all the words.
 func says(t testing.TB, err error, words ...string) {
 	t.Helper()
 	if err == nil {
