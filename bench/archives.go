@@ -16,9 +16,9 @@ import (
 	"time"
 )
 
-// makeArchives adds what large content looks like to the tree in dir: a tar, a zip, a raw disk image with a file system
-// in it and free space that reads as zeros, and a WIM. before is the older tree whose image is edited as a machine's
-// disk would be, file by file; empty for the first.
+// makeArchives adds typical large content to the tree in dir: a tar, a zip, a WIM, and a raw disk image with a file
+// system whose free space reads as zeros. before is the older tree: its image is copied and edited file by file, as a
+// running machine would. It is empty for the first version.
 func makeArchives(ctx context.Context, dir, before string, imageSize int64) error {
 	for _, d := range []string{"archives", "images"} {
 		// v2 is linked from v1: new folders, so that writing does not change the older tree's files.
@@ -104,7 +104,7 @@ func editImage(ctx context.Context, from, to, before, now string) error {
 		if err == nil && os.SameFile(was, is) {
 			return nil
 		}
-		// debugfs goes on after a file that the image does not hold.
+		// debugfs continues after a file that the image does not hold.
 		fmt.Fprintf(&script, "rm /%s\n", rel)
 		if err == nil {
 			fmt.Fprintf(&script, "write %s /%s\n", filepath.Join(now, rel), rel)
@@ -124,7 +124,7 @@ func editImage(ctx context.Context, from, to, before, now string) error {
 	return errors.Join(err, os.Remove(commands), os.Chtimes(to, time.Unix(1700003600, 0), time.Unix(1700003600, 0)))
 }
 
-// members calls fn for each regular file whose path holds part, in sorted order.
+// members calls fn for each regular file whose path contains part, in sorted order.
 func members(dir, part string, fn func(rel string, i fs.FileInfo, r io.Reader) error) error {
 	return filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || !strings.Contains(p, "/"+part+"/") {

@@ -18,14 +18,14 @@ import (
 type bench struct {
 	options
 	counter *counter
-	server  string // host:port that the tools talk to: the proxy, or the server itself with -direct
+	server  string // host:port for the tools: the proxy, or the server itself with -direct
 	backend string // host:port of the S3 server
 	data    string // the server's folder
 	log     *slog.Logger
 	results *results
 }
 
-// compare runs the parts asked for and writes the report after each, so that an interrupted run keeps what it has.
+// compare runs the selected parts. It writes the report after each, so that an interrupted run keeps its results.
 func compare(ctx context.Context, o options, log *slog.Logger) (err error) {
 	if err := os.MkdirAll(o.dir, 0o755); err != nil {
 		return fmt.Errorf("make the cache: %w", err)
@@ -93,7 +93,7 @@ func (b *bench) part(ctx context.Context, part string) error {
 	return fmt.Errorf("no part %q", part)
 }
 
-// scratch is where targets and what tools remember are put; it is removed at the end and before each tool.
+// scratch is the folder for targets and the tools' caches. It is removed at the end and before each tool.
 func (b *bench) scratch() string { return filepath.Join(b.dir, "scratch") }
 
 func (b *bench) clean() error { return os.RemoveAll(b.scratch()) }
@@ -107,7 +107,7 @@ func (b *bench) open(ctx context.Context, name, bucket, src string) (*peer, erro
 	if err := errors.Join(os.MkdirAll(home, 0o700), os.MkdirAll(b.target(), 0o755)); err != nil {
 		return nil, err
 	}
-	// On one drive MinIO takes a folder at the top of its data for a bucket.
+	// MinIO on one drive treats a folder at the top of its data as a bucket.
 	if err := os.Mkdir(filepath.Join(b.data, bucket), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("make the bucket: %w", err)
 	}
@@ -124,7 +124,7 @@ func (b *bench) open(ctx context.Context, name, bucket, src string) (*peer, erro
 	return p, nil
 }
 
-// drop frees the disk that a tool's bucket and target took.
+// drop frees the disk space of a tool's bucket and target.
 func (b *bench) drop(bucket string) error {
 	return errors.Join(os.RemoveAll(filepath.Join(b.data, bucket)), b.clean())
 }
@@ -143,7 +143,7 @@ func (b *bench) timed(ctx context.Context, part, work string, p *peer, c command
 	return u, nil
 }
 
-// check judges what a tool made of dst against the source, and keeps the verdict beside the measured work.
+// check compares a tool's result in dst with the source, and keeps the verdict with the measured work.
 func (b *bench) check(ctx context.Context, part, work string, p *peer, dst string, want sums) error {
 	got, err := sumTree(ctx, p.result(dst))
 	if err != nil {

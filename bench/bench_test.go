@@ -16,7 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestMain lets this test program play the small process that spawn starts.
+// TestMain lets this test program act as the small process that spawn starts.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == spawnFlag {
 		os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
@@ -28,7 +28,7 @@ func TestSpawnTellsWhatACommandUsed(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("the benchmark runs on Linux only: it needs wait4's figures and syncfs")
 	}
-	// This process grows first: a command's peak must not be that of the one that measures it.
+	// Grow this process first: a command's peak must not include that of the process that measures it.
 	ballast := make([]byte, 200<<20)
 	for i := range ballast {
 		ballast[i] = 1

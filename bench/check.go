@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// sums maps slash-separated paths to the hex SHA-256 of the files. It is computed here, not by any of the tools.
+// sums maps slash-separated paths to the hex SHA-256 of the files. bench computes it itself, without the tools.
 type sums map[string]string
 
 // sumTree reads every regular file below dir.
@@ -74,11 +74,11 @@ func sumTree(ctx context.Context, dir string) (sums, error) {
 	return out, nil
 }
 
-// verdict is how a tool's result compares with the source.
+// verdict is the difference between a tool's result and the source.
 type verdict struct {
 	Files                 int
-	Missing, Stale, Extra int    // Stale: there, but with other bytes than the source's
-	Example               string // one path that is not as it should be
+	Missing, Stale, Extra int    // Stale: present, but with other bytes than in the source
+	Example               string // one path that differs
 }
 
 func (v verdict) identical() bool { return v.Missing+v.Stale+v.Extra == 0 }
@@ -99,7 +99,7 @@ func (v verdict) String() string {
 	return strings.Join(s, ", ")
 }
 
-// compareSums judges what a tool made against the source.
+// compareSums compares a tool's result with the source.
 func compareSums(want, got sums) verdict {
 	v := verdict{Files: len(want)}
 	for _, p := range slices.Sorted(maps.Keys(want)) {

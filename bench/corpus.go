@@ -15,14 +15,14 @@ import (
 	"strings"
 )
 
-// corpus is content in two versions. The trees share the files that do not change (as hard links, so that a file that
-// did not change keeps its inode and its times, as it would in a folder that somebody edits).
+// corpus is content in two versions. The trees share unchanged files as hard links, so that they keep their inode and
+// times, as in a folder that is edited in place.
 type corpus struct {
 	Packages       int // of Debian
 	Updated        int // of those in two versions
 	V1, V2         shape
 	V1Sums, V2Sums sums
-	Edits          map[string]int // what was done by hand to v2, and to how many files
+	Edits          map[string]int // edits to v2 by kind, with their number of files
 	dir            string
 }
 
@@ -34,11 +34,11 @@ type shape struct {
 func (c *corpus) v1() string { return filepath.Join(c.dir, "v1") }
 func (c *corpus) v2() string { return filepath.Join(c.dir, "v2") }
 
-// src is where the tools find the source: one path whatever the version, since some tools recognise by its path what
-// they have seen before.
+// src is the path of the source for the tools. It is the same for both versions, since some tools recognise known files
+// by their path.
 func (c *corpus) src() string { return filepath.Join(c.dir, "src") }
 
-// sizes bound the corpus: packages are unpacked while they fit.
+// sizes bound the corpus: packages are unpacked as long as they fit.
 type sizes struct {
 	packages []string
 	files    int
@@ -54,7 +54,7 @@ func corpusSizes(quick bool) sizes {
 	return sizes{mixed, 22500, 1600 << 20, 2 << 30, 100}
 }
 
-// openCorpus builds the corpus in dir, or takes the one that an earlier run left there.
+// openCorpus builds the corpus in dir, or reuses that of an earlier run.
 func openCorpus(ctx context.Context, dir string, quick bool, log *slog.Logger) (*corpus, error) {
 	c := &corpus{dir: dir, Edits: map[string]int{}}
 	done := filepath.Join(dir, "corpus.json")
@@ -91,7 +91,7 @@ func openCorpus(ctx context.Context, dir string, quick bool, log *slog.Logger) (
 	return c, errors.Join(saveJSON(done, c), c.use(0))
 }
 
-// use puts version 1 or 2 in place as the source, or neither (0).
+// use makes version 1 or 2 the source, or removes the source (0).
 func (c *corpus) use(version int) error {
 	for n, dir := range []string{"", c.v1(), c.v2()} {
 		if n == 0 {
@@ -147,7 +147,8 @@ func (c *corpus) build(ctx context.Context, size sizes, log *slog.Logger) error 
 	return makeArchives(ctx, c.v2(), c.v1(), size.image)
 }
 
-// unpack fills dir with the packages of one version and what they unpack to, while they fit; it returns those that did.
+// unpack fills dir with the packages of one version and their unpacked files, as long as they fit. It returns those
+// packages.
 func (c *corpus) unpack(ctx context.Context, dir, pool string, pairs [][2]string, version int, size sizes) ([]string, error) {
 	var kept []string
 	var have shape
@@ -194,7 +195,7 @@ func (c *corpus) update(ctx context.Context, pool string, p [2]string, unpacked 
 	if err := extract(ctx, filepath.Join(pool, p[1]), at); err != nil {
 		return err
 	}
-	// A file that the update left alone keeps its inode.
+	// A file that the update did not change keeps its inode.
 	return shareEqual(filepath.Join(c.v1(), "unpacked", packageName(p[0])), at)
 }
 
@@ -285,7 +286,7 @@ func fetch(ctx context.Context, pool, name, version string) (string, error) {
 	return "", fmt.Errorf("download %s %s: apt-get succeeded but left no file", name, version)
 }
 
-// tool runs a program of the system; its output is told only when it fails.
+// tool runs a system program; its output is reported only on failure.
 func tool(ctx context.Context, dir string, env []string, name string, args ...string) error {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir, cmd.Env = dir, append(os.Environ(), env...)

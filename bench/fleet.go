@@ -12,19 +12,19 @@ import (
 	"time"
 )
 
-// How large the fleet is. A quick run shows only that the harness works.
+// The size of the fleet. A quick run only shows that the harness works.
 const (
 	fleetSims     = 1000      // simulated agents, all in this process
 	fleetReal     = 70        // real agents, a process each
-	simFiles      = 1000      // files of the release that the simulated ones report, each an outcome per agent
-	realFiles     = 2000      // files of the release that the real ones pull
-	realBytes     = 200 << 20 // of them together
-	changeRounds  = 5         // orders whose way to all agents is timed
+	simFiles      = 1000      // files of the release that the simulated agents report, each an outcome per agent
+	realFiles     = 2000      // files of the release that the real agents pull
+	realBytes     = 200 << 20 // of these files together
+	changeRounds  = 5         // changes whose propagation to all agents is timed
 	fleetPatience = 10 * time.Minute
 	idlePeriod    = time.Minute
 )
 
-// fleetSize is what a run is about.
+// fleetSize is the size of a run.
 type fleetSize struct {
 	sims, reals, simFiles, realFiles, realBytes int
 
@@ -32,26 +32,26 @@ type fleetSize struct {
 	endpoint string // host:port of the store; empty: the server itself
 }
 
-// fleetResult is what the fleet part measured. Rates and times are of one machine that Core, agents, S3 server and
-// counting relay share.
+// fleetResult holds the results of the fleet part. Core, agents, S3 server and counting relay share one machine, which
+// limits all rates and times.
 type fleetResult struct {
 	Run  string
-	Load float64 // of the machine in the minute before, from others: 1 is one busy core
+	Load float64 // of the machine in the minute before, by other processes: 1 is one busy core
 
 	Sims        int
 	EnrolWall   time.Duration // of all simulated agents, by the real enrolment
-	ConnectRSS  int64         // the Core's, with all of them connected and nothing to do
-	ChangeP50   time.Duration // from the order until an agent has checked the new state's signature
+	ConnectRSS  int64         // of the Core, with all agents connected and idle
+	ChangeP50   time.Duration // from the request until an agent has checked the new state's signature
 	ChangeP99   time.Duration // of the worst round
 	ChangeMax   time.Duration
 	Outcomes    int64         // acknowledged
 	OutcomeWall time.Duration // from the first report until the last acknowledgement
-	OutcomeUp   int64         // bytes that the agents sent for them, TLS and all
+	OutcomeUp   int64         // bytes that the agents sent for them, including TLS
 	OutcomeDown int64         // bytes of the acknowledgements
 	RenderWall  time.Duration // from the first report until the last log file
-	Lost        int64         // outcomes that are not exactly once in their run's log, or not in the ledger
-	CoreCPU     time.Duration // the Core's, for the outcomes
-	CorePeak    int64         // the Core's VmHWM, all of the above included
+	Lost        int64         // outcomes that are missing from the ledger, or not exactly once in their run's log
+	CoreCPU     time.Duration // of the Core, for the outcomes
+	CorePeak    int64         // VmHWM of the Core, with all of the above
 
 	Reals        int
 	Files, Bytes int64 // of the release
@@ -63,9 +63,9 @@ type fleetResult struct {
 	AgentPeak    int64
 	AgentRSS     int64 // idle, the largest
 	AgentCPU     float64
-	IdleWire     float64       // bytes per second and agent, both ways together
-	Idle         time.Duration // how long that was watched
-	CoreEnd      int64         // the Core's VmHWM at the very end, the publish of the release included
+	IdleWire     float64       // bytes per second and agent, both directions together
+	Idle         time.Duration // duration of that measurement
+	CoreEnd      int64         // VmHWM of the Core at the end, including the publish of the release
 }
 
 // fleetPart puts a Core under load: first the simulated agents, then the real ones.
@@ -103,7 +103,7 @@ func (b *bench) fleetPart(ctx context.Context) (err error) {
 	return nil
 }
 
-// loadAverage is the system's of the last minute; 0 where it has none.
+// loadAverage returns the load of the last minute, or 0 if it is unknown.
 func loadAverage() float64 {
 	text, err := os.ReadFile("/proc/loadavg")
 	if err != nil {
@@ -141,7 +141,7 @@ func cpuTime(pid int) (time.Duration, error) {
 	if err != nil {
 		return 0, fmt.Errorf("read the time of a process: %w", err)
 	}
-	_, rest, _ := strings.Cut(string(text), ") ") // the name before it may hold blanks
+	_, rest, _ := strings.Cut(string(text), ") ") // the name before it may contain blanks
 	fields := strings.Fields(rest)
 	if len(fields) < 13 {
 		return 0, fmt.Errorf("read the time of process %d: too few fields", pid)

@@ -115,7 +115,8 @@ func TestRelayCountsBothWays(t *testing.T) {
 	if up, down := r.up.Load(), r.down.Load(); up != 15 || down != 18 {
 		t.Errorf("counted %d up and %d down, want 15 and 18", up, down)
 	}
-	// One that nobody ends must not keep the relay from closing.
+	// A connection that neither side closes must not keep the relay from
+	// closing.
 	c, err := net.Dial("tcp", r.addr)
 	if err != nil {
 		t.Fatal(err)

@@ -19,13 +19,13 @@ import (
 	"nightferry/internal/fleet"
 )
 
-// The two halves of the fleet: a region and a channel each.
+// The two halves of the fleet, with one region and one channel each.
 const (
 	simRegion, simChannel   = "far", "driver"
 	realRegion, realChannel = "near", "package"
 )
 
-// fleetCore is a Core: a real process, with the relay that counts what its sites and it say to each other.
+// fleetCore is a Core in a real process, with the relay that counts the traffic between it and its sites.
 type fleetCore struct {
 	dir    string
 	bin    string // folder of the programs
@@ -43,7 +43,7 @@ func (c *fleetCore) source(channel string) string { return filepath.Join(c.dir, 
 // target is the folder of a real site.
 func (c *fleetCore) target(site string) string { return filepath.Join(c.dir, "site", site, "depot") }
 
-// startFleetCore makes a Core as its handbook says, over an empty bucket, and waits until it serves.
+// startFleetCore sets up a Core as the handbook describes, over an empty bucket, and waits until it serves.
 func (b *bench) startFleetCore(ctx context.Context, bucket string, size fleetSize) (_ *fleetCore, err error) {
 	c := &fleetCore{dir: filepath.Join(b.scratch(), "core"), bin: filepath.Join(b.dir, "bin")}
 	for _, name := range []string{"nightferry", "nightferry-agent"} {
@@ -69,7 +69,7 @@ func (b *bench) startFleetCore(ctx context.Context, bucket string, size fleetSiz
 			err = errors.Join(err, c.stop())
 		}
 	}()
-	// Without the counting proxy for content: it would cost a core more than the agents.
+	// Content bypasses the counting proxy, which would use more CPU than the agents.
 	endpoint := b.backend
 	if size.endpoint != "" {
 		endpoint = size.endpoint
@@ -94,7 +94,7 @@ func (b *bench) startFleetCore(ctx context.Context, bucket string, size fleetSiz
 	})
 }
 
-// domains are realms that the sites are spread over.
+// domainOf spreads the sites over domains.
 func domainOf(i int) string { return [...]string{"amer", "emea", "apac", "plant", "lab"}[i%5] }
 
 func simSite(i int) string  { return fmt.Sprintf("far-%04d", i) }
@@ -121,8 +121,8 @@ func (c *fleetCore) config(url, control string, size fleetSize) string {
 	return s.String()
 }
 
-// writeContent fills a folder with n files of about total bytes, which do not compress: so are packages. Their sizes
-// differ as those of real files do, many small and few large; the same every time.
+// writeContent fills a folder with n files of about total bytes that do not compress, like packages. As in real
+// content, many files are small and few are large. The content is the same in every run.
 func writeContent(dir string, n, total int) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -156,7 +156,7 @@ func (c *fleetCore) publish(ctx context.Context, channel string) error {
 	return nil
 }
 
-// tokens issues one for each site of a region.
+// tokens issues an enrollment token for each site of a region.
 func (c *fleetCore) tokens(ctx context.Context, region string, n int) ([]core.IssuedToken, error) {
 	in := map[string]any{"wave": n, "scope": fleet.Scope{Region: region}, "life": time.Hour}
 	var out []core.IssuedToken
@@ -169,7 +169,7 @@ func (c *fleetCore) tokens(ctx context.Context, region string, n int) ([]core.Is
 	return out, nil
 }
 
-// until looks again and again whether something is so, and fails as soon as the Core has ended.
+// until polls until a condition holds, and fails at once when the Core has ended.
 func (c *fleetCore) until(ctx context.Context, what string, every time.Duration, so func() (bool, error)) error {
 	t := time.NewTicker(every)
 	defer t.Stop()
@@ -210,11 +210,11 @@ func (c *fleetCore) stop() error {
 type process struct {
 	cmd   *exec.Cmd
 	file  string        // its log
-	ended chan struct{} // closed once it has
-	err   error         // how it ended; set before ended closes
+	ended chan struct{} // closed at the end of the process
+	err   error         // its exit error; set before ended closes
 }
 
-// startProcess starts a program whose output goes to a file. It ends with ctx, and with this process.
+// startProcess starts a program with its output in a file. It ends with ctx, and with this process.
 func startProcess(ctx context.Context, env []string, log string, args ...string) (*process, error) {
 	f, err := os.Create(log)
 	if err != nil {
@@ -234,7 +234,7 @@ func startProcess(ctx context.Context, env []string, log string, args ...string)
 	return p, nil
 }
 
-// stop asks the program to end, and insists after a while.
+// stop sends SIGTERM, and kills the program if it does not end soon.
 func (p *process) stop() error {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("stop %s: %w", p.cmd.Path, err)
@@ -251,7 +251,7 @@ func (p *process) stop() error {
 	return fmt.Errorf("stop %s: it did not end within 20 s", p.cmd.Path)
 }
 
-// log is the end of what it said.
+// log returns the end of the program's output.
 func (p *process) log() string {
 	text, err := os.ReadFile(p.file)
 	if err != nil {

@@ -23,7 +23,7 @@ import (
 	"nightferry/internal/ledger"
 )
 
-// simulate enrols and connects the simulated agents, changes what they should hold, and lets each report a run.
+// simulate enrols and connects the simulated agents, changes their desired state, and lets each report a run.
 func (b *bench) simulate(ctx context.Context, c *fleetCore, size fleetSize, res *fleetResult) (err error) {
 	if err := c.publish(ctx, simChannel); err != nil {
 		return err
@@ -98,7 +98,7 @@ func (b *bench) simulate(ctx context.Context, c *fleetCore, size fleetSize, res 
 	return err
 }
 
-// hearAll waits until n sites have taken over a state with at least that start, and notes when.
+// hearAll waits until n sites have applied a state with at least that start, and calls at for each.
 func hearAll(ctx context.Context, news <-chan simNews, n int, start uint64, at func(simNews)) error {
 	seen := make(map[string]bool, n)
 	for len(seen) < n {
@@ -117,8 +117,8 @@ func hearAll(ctx context.Context, news <-chan simNews, n int, start uint64, at f
 	return nil
 }
 
-// changes orders all simulated sites to start, again and again, and times how the order reaches them: from before the
-// Core is asked, so the ledger's transaction and its sync to the disk are in it.
+// changes repeatedly gives all simulated sites a new start and times how the change reaches them. The time counts from
+// before the request to the Core, so it includes the ledger's transaction and its sync to disk.
 func (b *bench) changes(ctx context.Context, c *fleetCore, size fleetSize, news chan simNews, res *fleetResult) error {
 	var middle []time.Duration
 	for round := range changeRounds {
@@ -144,7 +144,7 @@ func (b *bench) changes(ctx context.Context, c *fleetCore, size fleetSize, news 
 	return nil
 }
 
-// reports lets every simulated agent report a run of the whole release at once, and then looks for each outcome in the
+// reports lets every simulated agent report a run of the whole release at once. Then it checks each outcome in the
 // ledger and in the log files.
 func (b *bench) reports(ctx context.Context, c *fleetCore, sims []*simAgent, size fleetSize, res *fleetResult) error {
 	var st core.Status
@@ -216,7 +216,7 @@ func (b *bench) reports(ctx context.Context, c *fleetCore, sims []*simAgent, siz
 	return nil
 }
 
-// runs asks for those of a channel.
+// runs requests the runs of a channel.
 func (c *fleetCore) runs(ctx context.Context, channel, site string, limit int) (out []ledger.Run, err error) {
 	q := url.Values{"channel": {channel}, "limit": {strconv.Itoa(limit)}}
 	if site != "" {
@@ -225,8 +225,8 @@ func (c *fleetCore) runs(ctx context.Context, channel, site string, limit int) (
 	return out, c.client.Call(ctx, "GET", "/v1/runs", q, nil, &out)
 }
 
-// countLogs counts, for each site, the files that its log of the channel tells exactly once, with the outcome and the
-// size that were reported. A log without its closing line counts for nothing.
+// countLogs counts, for each site, the files that occur exactly once in its logs of the channel, with the reported
+// outcome and size. A log without its closing line is ignored.
 func countLogs(dir, channel string, sizes []int64) (map[string]int64, error) {
 	out := map[string]int64{}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {

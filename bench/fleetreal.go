@@ -16,8 +16,8 @@ import (
 	"nightferry/internal/core"
 )
 
-// realAgents enrols and starts the real agents, publishes a release for them, waits until each has proved that it holds
-// it, and then watches them doing nothing.
+// realAgents enrols and starts the real agents and publishes a release for them. It waits until each has attested the
+// release, and then measures them while idle.
 func (b *bench) realAgents(ctx context.Context, c *fleetCore, size fleetSize, res *fleetResult) (err error) {
 	agents, stop, err := b.startAgents(ctx, c, size)
 	defer func() { err = errors.Join(err, stop()) }()
@@ -37,8 +37,8 @@ func (b *bench) realAgents(ctx context.Context, c *fleetCore, size fleetSize, re
 	return b.idle(ctx, c, agents, res)
 }
 
-// startAgents enrols the real agents and starts a process of each. stop ends those that were started, and must be called
-// also after an error.
+// startAgents enrols the real agents and starts a process for each. stop ends the started processes; call it even after
+// an error.
 func (b *bench) startAgents(ctx context.Context, c *fleetCore, size fleetSize) (agents []*process, stop func() error, err error) {
 	agents = make([]*process, size.reals)
 	stop = func() error {
@@ -82,7 +82,7 @@ func (b *bench) startAgents(ctx context.Context, c *fleetCore, size fleetSize) (
 	return agents, stop, nil
 }
 
-// sites asks for the real ones; an agent that has ended is an error.
+// sites requests the status of the real sites. It fails if an agent has ended.
 func (c *fleetCore) sites(ctx context.Context, agents []*process) (out []core.SiteStatus, err error) {
 	for _, p := range agents {
 		select {
@@ -98,7 +98,7 @@ func (c *fleetCore) sites(ctx context.Context, agents []*process) (out []core.Si
 	return out, err
 }
 
-// converge publishes, and takes the time from there until the last agent's attestation is in the ledger.
+// converge publishes and measures the time until the last agent's attestation is in the ledger.
 func (b *bench) converge(ctx context.Context, c *fleetCore, agents []*process, res *fleetResult) error {
 	before, err := cpuOf(agents)
 	if err != nil {
@@ -162,7 +162,7 @@ func (b *bench) converge(ctx context.Context, c *fleetCore, agents []*process, r
 	return nil
 }
 
-// idle watches the agents with nothing to do.
+// idle measures the idle agents.
 func (b *bench) idle(ctx context.Context, c *fleetCore, agents []*process, res *fleetResult) error {
 	before, err := cpuOf(agents)
 	if err != nil {

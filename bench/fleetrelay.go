@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 )
 
-// relay stands before the Core's control port and counts the bytes of its connections, TLS and all.
+// relay is a proxy for the Core's control port that counts the bytes of its connections, including TLS.
 type relay struct {
 	addr     string
 	up, down atomic.Int64 // to the Core, from it
@@ -19,7 +19,7 @@ type relay struct {
 	done     sync.WaitGroup
 }
 
-// startRelay relays to the address to until close.
+// startRelay relays to the address until close is called.
 func startRelay(ctx context.Context, to string) (*relay, error) {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -54,7 +54,7 @@ func (r *relay) carry(ctx context.Context, near net.Conn, to string) {
 		n        *atomic.Int64
 	}{{near, far, &r.up}, {far, near, &r.down}} {
 		both.Go(func() {
-			// Whatever ends one way ends the other: nobody here closes half a connection.
+			// When one direction ends, close both: neither side uses half-closed connections.
 			defer near.Close()
 			defer far.Close()
 			_, _ = io.Copy(tally{way.to, way.n}, way.from)
@@ -63,7 +63,7 @@ func (r *relay) carry(ctx context.Context, near net.Conn, to string) {
 	both.Wait()
 }
 
-// tally counts what is written through it.
+// tally counts the bytes written through it.
 type tally struct {
 	io.Writer
 	n *atomic.Int64

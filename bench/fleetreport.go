@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// fleetTargets judges the fleet part; nil: it was not measured.
+// fleetTargets judges the fleet part; nil means that it was not measured.
 func fleetTargets(f *fleetResult) []row {
 	var rows []row
 	add := func(work, target string, judge func() (string, bool)) {
@@ -47,7 +47,8 @@ func perFile(bytes, files int64) float64 { return float64(bytes) / float64(max(1
 
 func milliseconds(d time.Duration) string { return fmt.Sprintf("%d ms", d.Milliseconds()) }
 
-// fleetReport writes what was measured of the fleet, and how.
+// fleetReport writes the results of the fleet part and how they were
+// measured.
 func fleetReport(s *strings.Builder, f *fleetResult) {
 	if f == nil {
 		return

@@ -18,8 +18,8 @@ import (
 	"nightferry/internal/wire"
 )
 
-// simAgent is a site with all that a Core can tell from a real one: an identity and a JWT by the real enrolment, a TLS
-// connection of its own, and signed messages. It holds state and reports; it moves no content.
+// simAgent is a site that the Core cannot tell from a real one: it has an identity and a JWT from a real enrollment,
+// its own TLS connection, and signed messages. It holds state and sends reports, but transfers no content.
 type simAgent struct {
 	id   *agent.Identity
 	seed []byte
@@ -28,7 +28,7 @@ type simAgent struct {
 	bus  *bus.Client
 	news chan<- simNews
 
-	mu         sync.Mutex // of what the handler and the others share
+	mu         sync.Mutex // guards the fields that the handler shares with others
 	chain      wire.Chain
 	state      wire.State
 	revision   uint64
@@ -38,14 +38,14 @@ type simAgent struct {
 	bad        error
 }
 
-// simNews is a state that an agent has taken over.
+// simNews is a state that an agent has applied.
 type simNews struct {
 	site  string
 	start uint64 // of its first channel
 	at    time.Time
 }
 
-// enrolSim joins a site by its token, and reads back what it keeps of that.
+// enrolSim enrols a site by its token, and reads its stored identity back.
 func enrolSim(ctx context.Context, dir, token string, news chan<- simNews) (*simAgent, error) {
 	id, err := agent.Enrol(ctx, token, agent.EnrolOptions{StateDir: dir, Allow: []string{filepath.Join(dir, "target")}, Version: "simulated", Now: time.Now, Timeout: time.Minute})
 	if err != nil {
@@ -72,7 +72,7 @@ func enrolSim(ctx context.Context, dir, token string, news chan<- simNews) (*sim
 	return a, err
 }
 
-// connect dials, listens and says hello.
+// connect dials, subscribes and sends the first hello.
 func (a *simAgent) connect(ctx context.Context) error {
 	var err error
 	a.bus, err = bus.Dial(ctx, bus.ClientOptions{URLs: a.id.Core, Pins: []bus.Pin{bus.Pin(a.id.CA)}, JWT: func() (string, error) { return a.jwt, nil }, Seed: a.seed,
@@ -106,7 +106,7 @@ func (a *simAgent) say(verb string, v any) error {
 	return a.bus.Publish(a.id.Address().Up(verb), b)
 }
 
-// hear checks everything as a site does: a message that is not the Core's, or makes no sense, spoils the measurement.
+// hear checks each message as a site does: an invalid or malformed message fails the measurement.
 func (a *simAgent) hear(subject string, data []byte) {
 	_, verb, err := wire.ParseDown(subject)
 	a.mu.Lock()
@@ -118,7 +118,7 @@ func (a *simAgent) hear(subject string, data []byte) {
 		var m wire.Signed
 		if m, _, err = a.chain.OpenDown(data, a.id.Address(), verb, &s); err == nil && m.Number >= a.revision && len(s.Desired) > 0 {
 			a.state, a.revision = s, m.Number
-			a.news <- simNews{a.id.Site, s.Desired[0].Start, time.Now()} // room for all that is ever sent
+			a.news <- simNews{a.id.Site, s.Desired[0].Start, time.Now()} // has room for every message of the measurement
 		}
 	case verb == wire.VerbAck:
 		var k wire.Ack
@@ -144,7 +144,7 @@ func (a *simAgent) hear(subject string, data []byte) {
 	}
 }
 
-// live beats until ctx ends.
+// live sends heartbeats until ctx ends.
 func (a *simAgent) live(ctx context.Context) {
 	first := time.Duration(rand.Int64N(int64(30 * time.Second)))
 	for wait := first; ; {
@@ -163,7 +163,7 @@ func (a *simAgent) live(ctx context.Context) {
 	}
 }
 
-// report says what became of every file of a first pull, and waits for the acknowledgement as long as ctx lasts.
+// report sends the outcome of every file of a first pull, and waits for the acknowledgement until ctx ends.
 func (a *simAgent) report(ctx context.Context, tree [32]byte, sizes []int64) error {
 	a.mu.Lock()
 	state, revision := a.state, a.revision
@@ -198,7 +198,7 @@ func (a *simAgent) report(ctx context.Context, tree [32]byte, sizes []int64) err
 	}
 }
 
-// run makes the job data of a run: its start, an outcome per file, its end with the attestation.
+// run makes the job data of a run: its start, an outcome per file, and its end with the attestation.
 func (a *simAgent) run(d *wire.Desired, revision uint64, tree [32]byte, sizes []int64) (*wire.Report, error) {
 	id := make([]byte, 16)
 	copy(id, a.generation)

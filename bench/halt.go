@@ -21,7 +21,7 @@ const (
 	haltLimit    = 20_000_000 / 8 // bytes per second of each site: 20 Mbit/s
 	haltBytes    = 280 << 20      // of the release: it lasts two minutes
 	haltFiles    = 280
-	haltWatch    = 10 * time.Second // after the stop
+	haltWatch    = 10 * time.Second // after the halt
 	haltSample   = 5 * time.Second  // before it, for the rate
 	haltSpread   = 32 * time.Second // agents' own, after an order was lifted, and a little
 	haltBound    = time.Second
@@ -29,32 +29,32 @@ const (
 	haltPatience = 10 * time.Minute
 )
 
-// stopResult is what one order to stop did. Times count from the start of the command.
+// stopResult is the effect of one halt order. Times count from the start of the command.
 type stopResult struct {
 	Rate    float64       // bytes a second to all agents, just before
-	Command time.Duration // until it returned
+	Command time.Duration // until the command returned
 	Last    time.Duration // the last byte to any agent
-	After   int64         // bytes later than the bound
-	Watched time.Duration // how long, from the bound on
-	Proof   time.Duration // by the sites' own word: the last that stopped
-	Proven  int           // sites that said so
+	After   int64         // bytes after the limit
+	Watched time.Duration // duration of the watch, from the limit on
+	Proof   time.Duration // when the last site stopped, by the sites' own reports
+	Proven  int           // sites that reported their stop
 }
 
-// haltResult is what the part halt measured.
+// haltResult holds the results of the part halt.
 type haltResult struct {
 	Run       string
-	Load      float64 // before it began, from others: 1 is one busy core
+	Load      float64 // before the part, by other processes: 1 is one busy core
 	Agents    int
-	Limit     int64 // bytes per second of each
+	Limit     int64 // bytes per second of each site
 	Bytes     int64 // of the release
 	All       stopResult
 	Cut       stopResult // the second path: the control plane was cut just before
 	Cores     int
-	Remainder int // sites that had the whole release before the second order: they could not stop
+	Remainder int // sites that had the whole release before the second order, so had nothing to stop
 }
 
-// haltPart stops a whole fleet of real agents in the middle of a transfer: by the Core, and with the Core cut off by the
-// store.
+// haltPart halts a whole fleet of real agents during a transfer: once through the Core, and once, with the Core
+// disconnected, through the store.
 func (b *bench) haltPart(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, haltPatience, errors.New("the part halt took longer than it may"))
 	defer cancel()
@@ -122,7 +122,7 @@ func (b *bench) haltPart(ctx context.Context) (err error) {
 			res.Remainder++
 		}
 	}
-	if err := c.relay.close(); err != nil { // the control plane is cut
+	if err := c.relay.close(); err != nil { // disconnect the control plane
 		return err
 	}
 	if _, err := b.stopFleet(ctx, c, store, haltCutBound, &res.Cut); err != nil {
@@ -133,8 +133,8 @@ func (b *bench) haltPart(ctx context.Context) (err error) {
 	return nil
 }
 
-// untilAllMove waits until every agent tells that content comes, and the rate is near what the limits allow, or does not
-// grow any more.
+// untilAllMove waits until every agent reports that it receives content, and until the rate is near the configured
+// limits or no longer grows.
 func (b *bench) untilAllMove(ctx context.Context, c *fleetCore, agents []*process, store *contentRelay, size fleetSize) error {
 	if err := c.until(ctx, "content to move to all", 500*time.Millisecond, func() (bool, error) {
 		list, err := c.sites(ctx, agents)
@@ -158,7 +158,7 @@ func (b *bench) untilAllMove(ctx context.Context, c *fleetCore, agents []*proces
 	return nil
 }
 
-// rate measures for a while how much goes to agents, in bytes per second.
+// rate measures the bytes per second to all agents over d.
 func (r *contentRelay) rate(ctx context.Context, d time.Duration) (float64, error) {
 	before, began := r.bytes.Load(), time.Now()
 	if err := rest(ctx, d); err != nil {
@@ -167,7 +167,7 @@ func (r *contentRelay) rate(ctx context.Context, d time.Duration) (float64, erro
 	return float64(r.bytes.Load()-before) / time.Since(began).Seconds(), nil
 }
 
-// stopFleet gives the order as a person does, and watches what still passes.
+// stopFleet gives the halt order as an operator would, and measures the traffic after it.
 func (b *bench) stopFleet(ctx context.Context, c *fleetCore, store *contentRelay, bound time.Duration, res *stopResult) (order halt.ID, err error) {
 	began := time.Now()
 	store.bound.Store(began.Add(bound).UnixNano())
@@ -211,7 +211,7 @@ func (b *bench) stopFleet(ctx context.Context, c *fleetCore, store *contentRelay
 	return order, nil
 }
 
-// rest waits, a negative time not at all.
+// rest waits for d, or not at all if d is negative.
 func rest(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(max(0, d))
 	defer t.Stop()

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// TestContentRelayCountsWhatGoesToAgents: not what the Core reads, and not the orders to stop.
+// TestContentRelayCountsWhatGoesToAgents checks that the relay counts neither the Core's reads nor halt orders.
 func TestContentRelayCountsWhatGoesToAgents(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, strings.Repeat("x", 100_000))

@@ -12,14 +12,14 @@ import (
 	"time"
 )
 
-// contentRelay stands before the store and counts what goes from it to agents: it tells their connections from the Core's
-// by the name that is in the first request of each.
+// contentRelay is a proxy for the store that counts bytes sent to agents. It distinguishes their connections from the
+// Core's by the object name in the first request of each.
 type contentRelay struct {
 	addr     string
-	bytes    atomic.Int64 // to agents, but for what follows
-	last     atomic.Int64 // Unix nanoseconds of the last of them
-	orders   atomic.Int64 // bytes of the orders to stop, which an agent reads of itself
-	bound    atomic.Int64 // Unix nanoseconds from which on what passes is late; 0: never
+	bytes    atomic.Int64 // to agents, except halt orders
+	last     atomic.Int64 // Unix nanoseconds of the last byte to agents
+	orders   atomic.Int64 // bytes of halt orders, which agents poll
+	bound    atomic.Int64 // Unix nanoseconds after which bytes to agents count as late; 0: never
 	mu       sync.Mutex
 	late     map[string]int64 // bytes by object
 	listener net.Listener
@@ -54,7 +54,7 @@ func (r *contentRelay) carry(ctx context.Context, near net.Conn, to string) {
 	}
 	defer far.Close()
 	if tcp, ok := near.(*net.TCPConn); ok {
-		_ = tcp.SetWriteBuffer(32 << 10) // what was counted should be on its way, not in this machine's buffers
+		_ = tcp.SetWriteBuffer(32 << 10) // small, so that few counted bytes wait in this machine's buffers
 	}
 	cut := context.AfterFunc(ctx, func() { near.Close(); far.Close() })
 	defer cut()
@@ -92,19 +92,19 @@ func (r *contentRelay) carry(ctx context.Context, near net.Conn, to string) {
 	both.Wait()
 }
 
-// plain and plainReader hide what would let io.Copy go past the counting.
+// plain and plainReader hide the methods by which io.Copy would bypass the counting.
 type plain struct{ io.Writer }
 
 type plainReader struct{ io.Reader }
 
-// passed counts what is written to an agent.
+// passed counts bytes written to an agent.
 type passed struct {
 	io.Writer
 	r    *contentRelay
 	asks *asking
 }
 
-// asking looks at an agent's requests: which are for the orders to stop.
+// asking inspects an agent's requests for those that read halt orders.
 type asking struct {
 	io.Writer
 	orders atomic.Bool
@@ -124,7 +124,7 @@ func (a *asking) look(b []byte) {
 }
 
 func (p *passed) Write(b []byte) (int, error) {
-	orders := p.asks.orders.Load() // who has read all may ask for something else at once
+	orders := p.asks.orders.Load() // read first: after the last byte, the agent may send another request
 	name, _ := p.asks.object.Load().(string)
 	n, err := p.Writer.Write(b)
 	switch {

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// haltTargets judges the part halt; nil: it was not measured.
+// haltTargets judges the part halt; nil means that it was not measured.
 func haltTargets(h *haltResult) []row {
 	judge := func(target string, s func(*haltResult) *stopResult, bound time.Duration) row {
 		w := row{work: fmt.Sprintf("halt of %d transferring agents", fleetReal), target: target}
@@ -22,7 +22,7 @@ func haltTargets(h *haltResult) []row {
 	}
 }
 
-// haltReport writes what was measured of the kill switch, and how.
+// haltReport writes the results of the part halt and how they were measured.
 func haltReport(s *strings.Builder, h *haltResult) {
 	if h == nil {
 		return

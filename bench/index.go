@@ -23,17 +23,17 @@ import (
 	"nightferry/internal/repo"
 )
 
-// The index part runs two pieces of its own in processes of their own, so that their memory is measured like a tool's.
+// The index part runs two of its steps in separate processes, so that their memory is measured like a tool's.
 const (
 	buildFlag = "-build-index"
 	planFlag  = "-plan-index"
 )
 
-// chunksPerPack is what a pack of 24 MiB holds of chunks of 128 KiB.
+// chunksPerPack is the number of 128 KiB chunks in a pack of 24 MiB.
 const chunksPerPack = 192
 
-// syntheticIndex measures what a pull pays for a large repository: finding 1 % of its chunks, spread evenly, which is
-// the worst case, since it touches every page of the index. It runs the same code as pull does, against the same server.
+// syntheticIndex measures the cost of a pull from a large repository: finding 1 % of its chunks, spread evenly. This is
+// the worst case, since it touches every page of the index. It runs the same code as pull, against the same server.
 func (b *bench) syntheticIndex(ctx context.Context) error {
 	n := 10_000_000
 	if b.quick {
@@ -59,7 +59,7 @@ func (b *bench) syntheticIndex(ctx context.Context) error {
 	return b.drop(s.bucket)
 }
 
-// indexChild is the program's entry in those two processes.
+// indexChild is the entry point of these two processes.
 func indexChild(ctx context.Context, args []string, stderr io.Writer) int {
 	n, err := strconv.Atoi(args[2])
 	if err == nil {
@@ -79,7 +79,7 @@ func indexChild(ctx context.Context, args []string, stderr io.Writer) int {
 	return 0
 }
 
-// syntheticID is the i-th of n chunk ids: evenly spread and sorted, as digests are.
+// syntheticID returns the i-th of n chunk ids, evenly spread and sorted, as digests are.
 func syntheticID(i, n int) digest.Digest {
 	var seed [8]byte
 	binary.BigEndian.PutUint64(seed[:], uint64(i))
@@ -88,7 +88,7 @@ func syntheticID(i, n int) digest.Digest {
 	return d
 }
 
-// buildIndex makes a repository whose index holds n chunks; the packs that it names do not exist.
+// buildIndex makes a repository whose index holds n chunks; the packs in it do not exist.
 func buildIndex(ctx context.Context, s bucket.Store, n int) error {
 	_, root, err := ed25519.GenerateKey(nil)
 	if err != nil {
@@ -119,7 +119,7 @@ func buildIndex(ctx context.Context, s bucket.Store, n int) error {
 	if err != nil {
 		return err
 	}
-	// Eight chunks to a block, blocks one after another in a pack; neighbours in the index are in unlike packs.
+	// Eight chunks to a block, consecutive blocks in a pack; neighbours in the index are in different packs.
 	rnd := rand.New(rand.NewPCG(3, 4))
 	for i := range n {
 		block := uint32(rnd.IntN(chunksPerPack / 8))

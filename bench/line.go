@@ -10,15 +10,16 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// The long line: 100 ms for each request to arrive, 1 Gbit/s for all connections together. Toxiproxy delays what is
-// sent; it models no congestion and no slow start, and its own bandwidth limit holds per connection, so the shared one
-// is the counting proxy's.
+// The long line: 100 ms for each request to arrive, 1 Gbit/s for all connections together. Toxiproxy only delays sent
+// data; it models neither congestion nor slow start. Its bandwidth limit is per connection, so the counting proxy
+// applies the shared limit.
 const (
 	lineDelay = 100         // milliseconds
 	lineRate  = 125_000_000 // bytes per second
 )
 
-// longLine puts the line before the server at addr; it returns the line's near end and what takes it away.
+// longLine puts the line in front of the server at addr. It returns the near end's address and a function that removes
+// it.
 func (b *bench) longLine(addr string) (near string, hangUp func() error, err error) {
 	if b.direct {
 		return "", nil, fmt.Errorf("lay the long line: its rate is kept by the counting proxy, run it without -direct")

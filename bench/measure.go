@@ -11,22 +11,22 @@ import (
 	"time"
 )
 
-// spawnFlag makes this program run one command and report what it used. A command's peak memory is never reported
-// below that of the process that started it (Linux hands the high-water mark on at exec), so the starter must be a
-// small process of its own and not the one that runs the proxy.
+// spawnFlag makes this program run one command and report its usage. Linux passes the memory high-water mark on at
+// exec, so a command's peak is never below that of its starter. The starter must therefore be a small process, not the
+// one that runs the proxy.
 const spawnFlag = "-spawn"
 
-// usage is what one run of a tool cost.
+// usage is the cost of one run of a tool.
 type usage struct {
 	Wall time.Duration // from start to exit, and the sync of the target's file system after it
 	Sync time.Duration // the part of Wall that was the sync
 	CPU  time.Duration // user and system time of the tool and its children
-	RSS  int64         // peak resident bytes; of the largest process where a tool starts several
+	RSS  int64         // peak resident bytes; of the largest process if a tool starts several
 	Net  traffic
 	Exit int
 }
 
-// command is a tool to run: its working directory, its arguments and what it needs in the environment.
+// command is a tool to run: its working directory, arguments and environment variables.
 type command struct {
 	dir  string
 	args []string
@@ -35,8 +35,8 @@ type command struct {
 
 func (c command) String() string { return strings.Join(c.args, " ") }
 
-// measure runs c, then syncs the file system that target lies on, and tells what both cost. Every file system is
-// synced before as well, so that no tool pays for what its predecessor left in memory.
+// measure runs c, then syncs the file system of target, and returns the cost of both. It also syncs every file system
+// before, so that no tool pays for the dirty pages of the previous one.
 func (b *bench) measure(ctx context.Context, c command, target string) (usage, error) {
 	if err := syncDisk(target); err != nil {
 		return usage{}, err
@@ -56,7 +56,7 @@ func (b *bench) measure(ctx context.Context, c command, target string) (usage, e
 	return u, nil
 }
 
-// spawn runs c by way of a small process of our own. A tool that fails is an error with the end of what it said.
+// spawn runs c through a small process of our own. If the tool fails, the error holds the end of its output.
 func spawn(ctx context.Context, c command) (usage, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -80,7 +80,7 @@ func spawn(ctx context.Context, c command) (usage, error) {
 	return u, nil
 }
 
-// spawned is the other side of spawn: it prints the usage as JSON. What the tool prints goes to stderr.
+// spawned is the other side of spawn: it prints the usage as JSON. The tool's output goes to stderr.
 func spawned(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Stdout, cmd.Stderr = stderr, stderr
@@ -104,7 +104,7 @@ func spawned(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// tail keeps the last few KiB written to it: a tool that fails says why at the end.
+// tail keeps the last few KiB written to it, because a failing tool reports the reason at the end.
 type tail struct{ text []byte }
 
 func (t *tail) Write(p []byte) (int, error) {

@@ -1,7 +1,7 @@
 package main
 
-// mixed names the Debian packages of the corpus. Those with a security or point-release update are there in two
-// versions, and the update is real: what changes between v1 and v2 is what changed for Debian's users.
+// mixed lists the Debian packages of the corpus. Packages with a security or point-release update are included in two
+// versions, so the update from v1 to v2 is one that Debian's users received.
 var mixed = []string{
 	"git", "git-man", "vim-runtime", "perl-modules-5.36", "libpython3.11-stdlib", "python3.11-doc", "libpython3.11-dev",
 	"samba-libs", "samba-dev", "postgresql-15", "postgresql-doc-15", "mariadb-server-core", "php8.2-common", "php8.2-cli",
@@ -14,5 +14,5 @@ var mixed = []string{
 	"libwine", "clang-14", "rustc", "libstd-rust-dev",
 }
 
-// few is the corpus of -quick.
+// few lists the packages of -quick.
 var few = []string{"git", "git-man", "libkrad0", "apache2-utils", "iperf3", "libass9"}

@@ -15,15 +15,15 @@ type peer struct {
 	version string
 	bin     string
 	env     []string
-	init    []string                 // makes the repository, where the tool has one
+	init    []string                 // creates the repository, if the tool has one
 	push    func(src string) command // source folder to bucket
 	pull    func(dst string) command // bucket to target folder
-	result  func(dst string) string  // where below dst the files are
-	own     string                   // folder of the target that is the tool's own, not content
-	note    string                   // what a reader must know to judge its numbers
+	result  func(dst string) string  // the folder below dst that holds the files
+	own     string                   // the tool's own folder in the target, not content
+	note    string                   // remark that readers need to judge its numbers
 }
 
-// store says where a tool finds its bucket, and where it may keep what it remembers.
+// store gives a tool its bucket and a folder for its cache.
 type store struct {
 	addr   string // host:port of the proxy or the server
 	bucket string
@@ -42,7 +42,7 @@ func (s store) env() []string {
 
 func same(dst string) string { return dst }
 
-// newPeer sets a tool up as its manual proposes for this kind of work; what differs from its defaults is in the report.
+// newPeer sets a tool up as its manual recommends for this work; the report lists deviations from its defaults.
 func (b *bench) newPeer(ctx context.Context, name string, s store) (*peer, error) {
 	switch name {
 	case "nightferry":
@@ -105,7 +105,7 @@ func rclone(ctx context.Context, s store) (*peer, error) {
 }
 
 func awscli(ctx context.Context, s store) (*peer, error) {
-	// Debian's, even where another one comes first on the PATH.
+	// Debian's, even if another one comes first on the PATH.
 	bin := "/usr/bin/aws"
 	if _, err := os.Stat(bin); err != nil {
 		return nil, fmt.Errorf("find aws-cli: %w: apt-get install awscli", err)
@@ -121,7 +121,7 @@ func awscli(ctx context.Context, s store) (*peer, error) {
 	return p, p.ask(ctx, "--version")
 }
 
-// ask reads the tool's own account of its version.
+// ask reads the tool's version from its own output.
 func (p *peer) ask(ctx context.Context, arg string) error {
 	cmd := exec.CommandContext(ctx, p.bin, arg)
 	cmd.Env = append(os.Environ(), p.env...)
@@ -130,7 +130,7 @@ func (p *peer) ask(ctx context.Context, arg string) error {
 		return fmt.Errorf("ask %s for its version: %w", p.name, err)
 	}
 	p.version, _, _ = strings.Cut(strings.TrimSpace(string(out)), "\n")
-	// What a tool says of the kernel and the machine belongs to no report.
+	// Drop details of the kernel and the machine from the version.
 	if f := strings.Fields(p.version); len(f) > 2 {
 		p.version = strings.Join(f[:2], " ")
 	} else if len(f) == 1 && strings.Contains(p.version, "/") {

@@ -13,23 +13,23 @@ import (
 	"nightferry/internal/window"
 )
 
-// How much is planned.
+// The size of the plan.
 const (
 	planSites = 10_000
 	planDays  = 7
 )
 
-// planResult is what planning takes.
+// planResult is the cost of planning.
 type planResult struct {
 	Run              string
 	Load             float64
-	Forecast, Due    time.Duration // a forecast of the days; what to start now
+	Forecast, Due    time.Duration // a forecast of all days; the list of runs to start now
 	Items, Sites     int
 	Channels, Starts int
 	Bytes            int64 // allocated for the forecast
 }
 
-// planPart foretells the nights of a large fleet, and decides what starts at once in it.
+// planPart forecasts the nights of a large fleet, and decides which runs start now.
 func (b *bench) planPart(context.Context) error {
 	q, err := planQuestion()
 	if err != nil {
@@ -60,8 +60,8 @@ func (b *bench) planPart(context.Context) error {
 	return nil
 }
 
-// planQuestion is a fleet around the world: ordinary windows, weekends, and the dark of each site; half of the sites with
-// a timetable; something new every day, and an image a week.
+// planQuestion returns a worldwide fleet with ordinary windows, weekends, and each site's night. Half of the sites have
+// a timetable. There is a new release every day, and an image every week.
 func planQuestion() (q schedule.Question, err error) {
 	var rules []window.Rule
 	for _, text := range []string{"20:00-06:00", "mon-fri 22:00-05:00, sat-sun all", "dark 6h..12h"} {
@@ -114,7 +114,7 @@ func planTargets(p *planResult) []row {
 	return []row{w}
 }
 
-// planReport writes what was measured.
+// planReport writes the results.
 func planReport(s *strings.Builder, p *planResult) {
 	if p == nil {
 		return

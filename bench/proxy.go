@@ -17,14 +17,14 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// traffic is what passed the proxy: requests by kind, and the bytes of bodies each way (headers are not counted).
+// traffic counts the requests by kind, and the bytes of bodies each way, without headers.
 type traffic struct {
 	Requests map[string]int64
 	Up, Down int64
-	Failed   int64 // answers of 400 and above that are not 404 or 412
+	Failed   int64 // responses of 400 and above, except 404 and 412
 }
 
-// total is the number of requests of the kinds given, or of all.
+// total returns the number of requests of the given kinds, or of all.
 func (t traffic) total(kinds ...string) int64 {
 	var n int64
 	if len(kinds) == 0 {
@@ -38,7 +38,7 @@ func (t traffic) total(kinds ...string) int64 {
 	return n
 }
 
-// counter is a reverse proxy before the S3 server that counts what passes.
+// counter is a counting reverse proxy in front of the S3 server.
 type counter struct {
 	up, down, failed atomic.Int64
 	mu               sync.Mutex
@@ -65,7 +65,7 @@ func (c *counter) read() traffic {
 	return t
 }
 
-// kind names a request as a bill does.
+// kind returns the name of a request's kind as in a bill.
 func kind(r *http.Request) string {
 	_, key, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	q := r.URL.Query()
@@ -73,13 +73,13 @@ func kind(r *http.Request) string {
 	case r.Method == http.MethodGet && (q.Has("list-type") || q.Has("prefix") || q.Has("versions") || q.Has("uploads")):
 		return "LIST"
 	case r.Method == http.MethodGet && key == "" && len(q) == 0:
-		return "LIST" // of buckets, or of a bucket in the first version of the protocol
+		return "LIST" // of buckets, or of a bucket in protocol version 1
 	default:
 		return r.Method
 	}
 }
 
-// serve runs the proxy before target until ctx ends; it returns its address and a function that waits for its end.
+// serve runs the proxy for target until ctx ends. It returns its address and a function that waits for its end.
 func (c *counter) serve(ctx context.Context, target string) (addr string, wait func() error, err error) {
 	to, err := url.Parse(target)
 	if err != nil {
@@ -88,7 +88,7 @@ func (c *counter) serve(ctx context.Context, target string) (addr string, wait f
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(to)
-			r.Out.Host = r.In.Host // it is signed
+			r.Out.Host = r.In.Host // the signature covers it
 		},
 		Transport: &http.Transport{
 			MaxIdleConnsPerHost: 512, DisableCompression: true, ReadBufferSize: 256 << 10, WriteBufferSize: 256 << 10,
@@ -124,12 +124,12 @@ func (c *counter) serve(ctx context.Context, target string) (addr string, wait f
 	}, nil
 }
 
-// counted adds what is read through it to n, at the shared pace where there is one.
+// counted adds the bytes read through it to n, at the shared rate if there is one.
 type counted struct {
 	io.ReadCloser
 	n     *atomic.Int64
 	limit *rate.Limiter
-	ctx   context.Context // of the proxy: a body is read by code that has no other
+	ctx   context.Context // of the proxy: no other context reaches the code that reads the body
 }
 
 func (c *counted) Read(p []byte) (int, error) {

@@ -15,28 +15,28 @@ import (
 	"nightferry/internal/fleet"
 )
 
-// The part rate: one site, both of its runs with all of their connections, and limits that are changed while they move.
+// The part rate: one site with two runs and all of their connections. The limits change during the transfers.
 const (
 	rateFiles    = 300
-	rateBytes    = 600 << 20 // of each channel: it outlasts the measurement
+	rateBytes    = 600 << 20 // of each channel: enough for the whole measurement
 	rateWatch    = 10 * time.Second
-	rateSettle   = 10 * time.Second // how long a new limit may take to be in force
+	rateSettle   = 10 * time.Second // maximum time for a new limit to take effect
 	rateStep     = 500 * time.Millisecond
 	rateWithin   = 0.05
 	ratePatience = 10 * time.Minute
 )
 
-// rateLimits are in force one after the other, in bits per second.
+// rateLimits are applied one after the other, in bits per second.
 var rateLimits = []int64{20_000_000, 100_000_000, 8_000_000}
 
-// rateSample is one limit.
+// rateSample is the result for one limit.
 type rateSample struct {
 	Limit  int64         // bits per second
 	Settle time.Duration // from the command's return until half a second was within a fifth of the limit
 	Got    float64       // bits per second over the watch
 }
 
-// rateResult is what the part rate measured.
+// rateResult holds the results of the part rate.
 type rateResult struct {
 	Run     string
 	Load    float64
@@ -108,7 +108,7 @@ func (b *bench) ratePart(ctx context.Context) (err error) {
 	return nil
 }
 
-// settle waits until what goes to the agent in half a second is near a rate, for a second.
+// settle waits until the rate to the agent, measured over half a second, stays near the given rate for a second.
 func (r *contentRelay) settle(ctx context.Context, bytesPerSecond float64) (time.Duration, error) {
 	began, good := time.Now(), time.Now()
 	for {
@@ -126,7 +126,7 @@ func (r *contentRelay) settle(ctx context.Context, bytesPerSecond float64) (time
 	}
 }
 
-// startRateCore makes a Core with one site of two channels, and publishes both.
+// startRateCore sets up a Core with one site of two channels, and publishes both.
 func (b *bench) startRateCore(ctx context.Context, bucket, endpoint string) (_ *fleetCore, err error) {
 	c := &fleetCore{dir: filepath.Join(b.scratch(), "core"), bin: filepath.Join(b.dir, "bin")}
 	for _, name := range []string{"nightferry", "nightferry-agent"} {
@@ -203,7 +203,7 @@ func (c *fleetCore) rateAgent(ctx context.Context) (*process, error) {
 	return startProcess(ctx, os.Environ(), filepath.Join(home, "agent.log"), program, "run", "--state", state)
 }
 
-// limit is nightferry limit.
+// limit does the same as `nightferry limit`.
 func (c *fleetCore) limit(ctx context.Context, bits int64) error {
 	var out []core.Limited
 	in := core.LimitRequest{Scope: fleet.Scope{Region: realRegion}, Rate: fmt.Sprintf("%dkbit", bits/1000)}
@@ -229,7 +229,7 @@ func rateTargets(r *rateResult) []row {
 	return []row{w}
 }
 
-// rateReport writes what was measured, and how.
+// rateReport writes the results and how they were measured.
 func rateReport(s *strings.Builder, r *rateResult) {
 	if r == nil {
 		return

@@ -14,10 +14,10 @@ import (
 	"time"
 )
 
-// notesMark divides the report: what stands below it is written by people and kept when the report is written again.
+// notesMark divides the report: the text below it is written by hand and kept when the report is regenerated.
 const notesMark = "<!-- notes: written by hand, kept by go run ./bench -->"
 
-// writeReport writes the report to path and keeps the notes of the one that is there.
+// writeReport writes the report to path and keeps the notes of the existing one.
 func writeReport(path string, r *results, quick, direct bool) error {
 	notes := "\n## What the profiles say\n\nNot written yet.\n"
 	old, err := os.ReadFile(path)
@@ -68,7 +68,7 @@ func render(r *results, quick, direct bool) string {
 	return s.String()
 }
 
-// method says what was measured, on what and how, without which no number can be judged.
+// method describes the corpus, the machine and the method, without which readers cannot judge the numbers.
 func method(s *strings.Builder, r *results) {
 	c := r.Corpus
 	fmt.Fprintf(s, "\n## How it was measured\n\n- %d cores, Linux, %s. Tools, server and proxy share them.\n", runtime.NumCPU(), runtime.Version())
@@ -134,7 +134,7 @@ func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds())
 
 func mib(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
 
-// number is empty for what could not be computed.
+// number returns "" for values that could not be computed.
 func number(x float64) string {
 	if math.IsNaN(x) {
 		return ""
@@ -142,7 +142,7 @@ func number(x float64) string {
 	return fmt.Sprintf("%.2f", x)
 }
 
-// join leaves out what could not be computed.
+// join omits values that could not be computed.
 func join(a, b string, x, y float64) string {
 	switch {
 	case math.IsNaN(x) && math.IsNaN(y):

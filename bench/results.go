@@ -11,12 +11,12 @@ import (
 // result is one measured piece of work of one tool.
 type result struct {
 	Part, Work, Tool string
-	Run              string // when the run began: only results of one run are put into one ratio
+	Run              string // start of the run: ratios only use results of the same run
 	Usage            usage
-	Verdict          *verdict // nil where there is nothing to compare, as after a push
+	Verdict          *verdict // nil if there is nothing to compare, as after a push
 }
 
-// results are all that was measured, of this run and of earlier ones that measured other parts.
+// results holds all results, of this run and of earlier runs with other parts.
 type results struct {
 	Corpus corpus
 	Tools  map[string]toolInfo
@@ -44,7 +44,7 @@ func (r *results) save() error { return saveJSON(r.path, r) }
 
 func (r *results) tool(p *peer) { r.Tools[p.name] = toolInfo{p.version, p.note} }
 
-// add keeps a result in place of an earlier one of the same work and tool.
+// add stores a result and replaces an earlier one of the same work and tool.
 func (r *results) add(n result) {
 	n.Run = r.run
 	r.All = slices.DeleteFunc(r.All, func(o result) bool { return o.Part == n.Part && o.Work == n.Work && o.Tool == n.Tool })
@@ -57,7 +57,7 @@ func (r *results) judge(part, work, tool string, v verdict) {
 	}
 }
 
-// find returns the result of that work; nil when it has not been measured.
+// find returns the result of that work, or nil if it was not measured.
 func (r *results) find(part, work, tool string) *result {
 	for i := range r.All {
 		if o := &r.All[i]; o.Part == part && o.Work == work && o.Tool == tool {

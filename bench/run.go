@@ -15,14 +15,14 @@ import (
 // parts are the pieces of the comparison, in the order in which they run.
 var parts = []string{"corpus", "million", "wan", "sparse", "index", "fleet", "halt", "scrub", "rate", "plan"}
 
-// options are the command line.
+// options are the command-line options.
 type options struct {
 	dir    string   // cache of the corpus and scratch space
 	only   []string // parts to run
 	tools  []string // tools to run
-	quick  bool     // a small corpus, to see that the harness works; its ratios mean nothing
-	direct bool     // no counting proxy: to see how much it distorts
-	report string   // where the report goes
+	quick  bool     // a small corpus, to test the harness; its ratios mean nothing
+	direct bool     // no counting proxy, to measure its overhead
+	report string   // path of the report
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {

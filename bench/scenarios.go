@@ -9,7 +9,7 @@ import (
 	"slices"
 )
 
-// The pieces of work, as the report names them.
+// The names of the work in the report.
 const (
 	firstPush  = "first push"
 	firstPull  = "first pull"
@@ -21,7 +21,7 @@ const (
 	plainCopy  = "copy of the same files"
 )
 
-// mixedCorpus runs every tool over the corpus: first, unchanged, and changed content, both ways.
+// mixedCorpus runs every tool over the corpus: first, unchanged and changed content, in both directions.
 func (b *bench) mixedCorpus(ctx context.Context) error {
 	c, err := openCorpus(ctx, filepath.Join(b.dir, "corpus"), b.quick, b.log)
 	if err != nil {
@@ -42,7 +42,7 @@ func (b *bench) mixedCorpus(ctx context.Context) error {
 	return nil
 }
 
-// copyCorpus measures what writing the same bytes costs without any tool: the floor under every first pull.
+// copyCorpus measures the cost of writing the same bytes without any tool: the lower bound of every first pull.
 func (b *bench) copyCorpus(ctx context.Context, c *corpus) error {
 	if err := b.clean(); err != nil {
 		return err
@@ -50,7 +50,7 @@ func (b *bench) copyCorpus(ctx context.Context, c *corpus) error {
 	if err := os.MkdirAll(b.target(), 0o755); err != nil {
 		return err
 	}
-	// Once unmeasured: every tool then finds the source in memory, the first one too.
+	// Once unmeasured: then every tool finds the source in memory, even the first.
 	for _, work := range []string{"", plainCopy} {
 		if err := errors.Join(os.RemoveAll(b.target()), os.MkdirAll(b.target(), 0o755)); err != nil {
 			return err
@@ -105,8 +105,8 @@ func (b *bench) oneTool(ctx context.Context, c *corpus, name, bucket string) err
 	return nil
 }
 
-// million measures a no-op over very many files. Only nightferry: a peer that keeps an object per file would need an
-// hour and a million objects to get there.
+// million measures a no-op over very many files, for nightferry only: a peer that keeps an object per file would first
+// need an hour and a million objects.
 func (b *bench) million(ctx context.Context) error {
 	n := 1_000_000
 	if b.quick {
@@ -142,9 +142,8 @@ func (b *bench) million(ctx context.Context) error {
 	return errors.Join(b.check(ctx, "million", noopPull, p, b.target(), want), b.drop("million"))
 }
 
-// sparse measures the cost of one changed chunk in a very large file. The file is a disk image in miniature: in each
-// 128 KiB there is a page of unlike bytes, the rest is a hole, so that every chunk is one of its own and the file still
-// fits on a small disk.
+// sparse measures the cost of one changed chunk in a very large file, a miniature disk image. Each 128 KiB hold one
+// page of unique bytes and otherwise a hole. So every chunk is unique, and the file fits on a small disk.
 func (b *bench) sparse(ctx context.Context) error {
 	size := int64(40 << 30)
 	if b.quick {

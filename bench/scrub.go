@@ -9,14 +9,14 @@ import (
 	"slices"
 )
 
-// scrubWork is the reading of every byte that lies at a site, against the record of what was applied.
+// scrubWork is the work of reading every byte at a site and comparing it with the record of the applied release.
 const scrubWork = "read and compare every byte"
 
-// scrubRounds is how often each tool is measured, in turn; the median counts.
+// scrubRounds is the number of measurements of each tool, in turn; the median is used.
 const scrubRounds = 3
 
-// scrubPart compares a full check of a pulled folder with sha256sum over the same files. The check is the one that the
-// agent's scrub is made of, without a rate; both find the files in memory. sha256sum is told their names by find.
+// scrubPart compares a full check of a pulled folder with sha256sum over the same files. The check is the agent's scrub
+// without a rate limit. Both find the files in memory. find passes the names to sha256sum.
 func (b *bench) scrubPart(ctx context.Context) error {
 	small, large := 20_000, 100
 	if b.quick {
@@ -48,7 +48,7 @@ func (b *bench) scrubPart(ctx context.Context) error {
 				return err
 			}
 			b.log.Info("measured", "work", scrubWork, "tool", tools[i].name, "wall", u.Wall, "cpu", u.CPU)
-			if round > 0 { // the first reads into memory
+			if round > 0 { // the first round reads into memory
 				tools[i].all = append(tools[i].all, u)
 			}
 		}
@@ -60,7 +60,7 @@ func (b *bench) scrubPart(ctx context.Context) error {
 	return b.drop("scrub")
 }
 
-// scrubTargets judges its speed.
+// scrubTargets judges the speed of the check.
 func scrubTargets(r *results) []row {
 	w := row{work: scrubWork, target: "≥ 0.8 × the speed of sha256sum"}
 	ours, theirs := r.find("scrub", scrubWork, "nightferry"), r.find("scrub", scrubWork, "sha256sum")

@@ -13,14 +13,14 @@ import (
 	"time"
 )
 
-// The server listens on loopback only and lives as long as the run.
+// Credentials of the server, which listens on loopback only and for one run.
 const (
 	accessKey = "benchmark"
 	secretKey = "benchmark-only"
 	region    = "us-east-1"
 )
 
-// startMinIO starts one MinIO process with fresh data and returns its address and a function that ends it and removes
+// startMinIO starts one MinIO process with fresh data. It returns its address and a function that stops it and removes
 // the data.
 func startMinIO(ctx context.Context, dir string) (addr string, stop func() error, err error) {
 	bin, err := find("minio", "run scripts/test once, it installs MinIO")
@@ -42,7 +42,7 @@ func startMinIO(ctx context.Context, dir string) (addr string, stop func() error
 	if err := l.Close(); err != nil {
 		return "", nil, fmt.Errorf("find a free port: %w", err)
 	}
-	// Not CommandContext: at an interrupt the tools must end first.
+	// Not CommandContext: on an interrupt the tools must end first.
 	cmd := exec.Command(bin, "server", data, "--address", addr, "--quiet")
 	cmd.Env = append(os.Environ(), "MINIO_ROOT_USER="+accessKey, "MINIO_ROOT_PASSWORD="+secretKey,
 		"MINIO_BROWSER=off", "MINIO_UPDATE=off")
@@ -51,7 +51,7 @@ func startMinIO(ctx context.Context, dir string) (addr string, stop func() error
 	if err := cmd.Start(); err != nil {
 		return "", nil, fmt.Errorf("start minio: %w", err)
 	}
-	var ended error // how it ended; set before exited closes
+	var ended error // its exit error; set before exited closes
 	exited := make(chan struct{})
 	go func() { ended = cmd.Wait(); close(exited) }()
 	stop = func() error {
@@ -59,7 +59,7 @@ func startMinIO(ctx context.Context, dir string) (addr string, stop func() error
 			return fmt.Errorf("stop minio: %w", err)
 		}
 		select {
-		case <-exited: // stopped on purpose: how it ended is of no interest
+		case <-exited: // stopped on purpose: ignore the exit error
 		case <-time.After(20 * time.Second):
 			if err := cmd.Process.Kill(); err != nil {
 				return fmt.Errorf("kill minio: %w", err)
@@ -95,7 +95,7 @@ func ready(ctx context.Context, addr string) bool {
 	return res.StatusCode == http.StatusOK
 }
 
-// find looks a program up on the PATH and where go install puts it.
+// find searches a program on the PATH and in the folder of go install.
 func find(name, remedy string) (string, error) {
 	if p, err := exec.LookPath(name); err == nil {
 		return p, nil

@@ -11,10 +11,10 @@ import (
 	"time"
 )
 
-// made is when everything synthetic was "last changed", so that a tree made again is the same tree.
+// made is the modification time of all synthetic content, so that a regenerated tree is identical.
 var made = time.Unix(1_700_000_000, 0)
 
-// manyFiles makes n files of size bytes that do not compress, in folders of perFolder. A complete tree is left as it is.
+// manyFiles makes n incompressible files of size bytes, in folders of perFolder. It leaves a complete tree unchanged.
 func manyFiles(dir string, n, perFolder, size int) error {
 	done := dir + ".complete"
 	if _, err := os.Stat(done); err == nil {
@@ -105,7 +105,7 @@ func (b *bench) wan(ctx context.Context) error {
 	near := b.server
 	for _, name := range b.tools {
 		if name == "aws" {
-			continue // no target names it, and one request at a time over this line takes it hours
+			continue // no target needs it, and one request at a time over this line takes hours
 		}
 		bucket := "wan-" + name
 		p, err := b.open(ctx, name, bucket, src)

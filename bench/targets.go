@@ -8,13 +8,13 @@ import (
 	"time"
 )
 
-// row is one target of the project and what was measured for it. ok has no meaning while measured is empty.
+// row is one target of the project and the measured value. ok has no meaning if measured is empty.
 type row struct {
 	work, target, measured string
 	ok                     bool
 }
 
-// targets judges each row of the table: it is judged from the results alone, so that the report cannot say more than was measured.
+// targets judges each row of the table from the results alone, so that the report claims only measured values.
 func targets(r *results) []row {
 	ours := func(part, work string) *result { return r.find(part, work, "nightferry") }
 	wall := func(x *result) float64 { return x.Usage.Wall.Seconds() }
@@ -24,7 +24,7 @@ func targets(r *results) []row {
 		w.measured, w.ok = judge()
 		rows = append(rows, w)
 	}
-	// ratio compares two results of one run; it is no number where one is missing.
+	// ratio compares two results of one run; it is NaN if one is missing.
 	ratio := func(of func(*result) float64, a, b *result) float64 {
 		if a == nil || b == nil || a.Run != b.Run || of(b) == 0 {
 			return math.NaN()
@@ -50,7 +50,7 @@ func targets(r *results) []row {
 			if x == nil {
 				return "", false
 			}
-			// The sync after a no-op is the disk's matter: it is part of the wall time all the same.
+			// The sync after a no-op depends on the disk, but is part of the wall time.
 			n := x.Usage.Net.total()
 			return fmt.Sprintf("%s, %d requests", seconds(x.Usage.Wall), n), x.Usage.Wall <= 500*time.Millisecond && n <= 5
 		})
@@ -84,7 +84,7 @@ func targets(r *results) []row {
 			for _, tool := range []string{"restic", "rclone", "aws"} {
 				p, after := r.find("corpus", d.work, tool), r.find("corpus", updatePull, tool)
 				if p == nil || after == nil || after.Verdict == nil || after.Verdict.Stale+after.Verdict.Missing > 0 {
-					continue // a tool that skips changed files is fast for the wrong reason
+					continue // skipping changed files makes this tool fast for the wrong reason
 				}
 				peers = append(peers, p)
 			}

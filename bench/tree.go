@@ -67,7 +67,7 @@ func linkTree(from, to string) error {
 	})
 }
 
-// shareEqual replaces each file below now that equals the one below before by a link to it.
+// shareEqual replaces each file below now by a link to the file below before, if they are equal.
 func shareEqual(before, now string) error {
 	return filepath.WalkDir(now, func(p string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
@@ -95,8 +95,8 @@ func shareEqual(before, now string) error {
 	})
 }
 
-// edit changes files below dir as people and installers do, n of each kind, chosen by a fixed seed. An edited file's
-// time moves by an hour and stays in the past: tools that compare a local time with the time of the upload miss it.
+// edit changes n files of each kind below dir as users and installers do, chosen by a fixed seed. An edited file's time
+// moves by an hour and stays in the past, so tools that compare it with the upload time miss the edit.
 func edit(dir string, n int) (map[string]int, error) {
 	var names []string
 	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
@@ -154,7 +154,7 @@ func edit(dir string, n int) (map[string]int, error) {
 	return done, nil
 }
 
-// rewrite puts new bytes at p without touching the file that other names link to.
+// rewrite writes new bytes at p without changing the file that other names link to.
 func rewrite(p string, text []byte) error {
 	i, err := os.Stat(p)
 	if err != nil {

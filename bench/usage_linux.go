@@ -9,7 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// peakRSS is the peak resident size in bytes of a process that has ended.
+// peakRSS returns the peak resident size in bytes of a process that has
+// ended.
 func peakRSS(p *os.ProcessState) (int64, error) {
 	r, ok := p.SysUsage().(*syscall.Rusage)
 	if !ok {
@@ -18,7 +19,7 @@ func peakRSS(p *os.ProcessState) (int64, error) {
 	return r.Maxrss << 10, nil // Linux counts KiB
 }
 
-// syncDisk writes out all that is in memory of the file system that path lies on.
+// syncDisk flushes the file system that holds path.
 func syncDisk(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
