@@ -14,7 +14,7 @@ import (
 	"nightferry/internal/mail"
 )
 
-// Alerts say who is told what, and how it reaches them.
+// Alerts configure the recipients of alerts, their rules and their transport.
 type Alerts struct {
 	Rules   alert.Rules
 	SMTP    mail.Server // empty without Rules.Mail
@@ -83,7 +83,7 @@ func (b *builder) alerts(fl *fleet.Fleet) Alerts {
 	out := Alerts{Rules: alert.Rules{To: b.addresses("alerts.to", f.To), Domains: map[string][]string{}, Regions: map[string]alert.Region{}}}
 	report := alert.Daily{Hour: 7, Zone: time.UTC}
 	if f.Report != nil {
-		report, _ = f.Report.daily() // what was wrong has been told
+		report, _ = f.Report.daily() // errors were reported before
 	}
 	for _, r := range fl.Regions {
 		out.Rules.Regions[r.Name] = alert.Region{Report: report}
@@ -125,7 +125,7 @@ func (b *builder) addresses(key string, given []string) []string {
 	return given
 }
 
-// helo is what an EHLO command may name.
+// helo matches the valid arguments of an EHLO command.
 var helo = regexp.MustCompile(`^([A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*|\[[0-9A-Fa-f.:]+\]|\[IPv6:[0-9A-Fa-f.:]+\])$`)
 
 func (b *builder) smtp(out *Alerts) {

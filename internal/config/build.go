@@ -14,7 +14,7 @@ import (
 	"nightferry/internal/fleet"
 )
 
-// Defaults that docs/config.md tells.
+// Defaults, as documented in docs/config.md.
 const (
 	defaultControl   = "0.0.0.0:4222"
 	defaultWebSocket = "0.0.0.0:443"
@@ -25,17 +25,17 @@ const (
 	off = "off"
 )
 
-// builder makes a Config of a file. After an error it goes on with a value
-// that is right, so that one mistake is one error.
+// builder builds a Config from a file. After an error it continues with a
+// valid value, so that one mistake gives one error.
 type builder struct {
 	*decoder
 	f *file
 
-	refused    map[string]bool // keys whose value was of the wrong kind
-	badTargets map[string]bool // keys of targets that were refused where they stand
+	refused    map[string]bool // keys whose value had the wrong type
+	badTargets map[string]bool // keys of targets that were refused at their own level
 }
 
-// where returns the place of a key's value, or of the nearest key above it.
+// where returns the position of a key's value, or of its nearest parent's.
 func (b *builder) where(key string) position {
 	for key != "" {
 		if p, ok := b.at[key]; ok {
@@ -50,7 +50,7 @@ func (b *builder) where(key string) position {
 	return position{1, 1}
 }
 
-// bad reports a value, unless the decoder has done that already.
+// bad reports a value, unless the decoder has already done so.
 func (b *builder) bad(key, format string, args ...any) {
 	if !b.refused[key] {
 		b.fail(b.where(key), key, format, args...)
@@ -88,7 +88,7 @@ func (b *builder) build() *Config {
 
 func (b *builder) has(key string) bool { _, ok := b.at[key]; return ok }
 
-// below joins in the manner of the folder's own system.
+// below joins dir and name with the separator of dir's operating system.
 func below(dir, name string) string {
 	if dir == "" {
 		return ""

@@ -1,7 +1,7 @@
-// Package config reads the Core's configuration: one strict YAML file, of
-// which every key, default and rule is in docs/config.md, and for editors in
-// schema/nightferry.schema.json. What it returns has all defaults filled in;
-// what it refuses, it refuses with every error at once, each at its place.
+// Package config reads the Core's configuration, one strict YAML file. Every
+// key, default and rule is documented in docs/config.md and, for editors, in
+// schema/nightferry.schema.json. The result has all defaults filled in. If
+// the file is invalid, the error lists every mistake with its position.
 package config
 
 import (
@@ -20,7 +20,7 @@ const Version = 1
 
 // Config is a valid configuration with its defaults filled in.
 type Config struct {
-	Store         string // s3:// URL, as bucket.Open takes it
+	Store         string // s3:// URL, as accepted by bucket.Open
 	Data          string // folder of ledger, vault, keys and caches; absolute
 	LogFolder     string // folder of the job logs; absolute
 	MasterKeyFile string // absolute
@@ -32,34 +32,34 @@ type Config struct {
 	Bus    *Bus // nil: the Core's own embedded server
 
 	Retention Retention
-	Alerts    Alerts // zero: nobody is told
+	Alerts    Alerts // zero: no alerts are sent
 	Prices    Prices
 	Fleet     *fleet.Fleet // valid
 }
 
-// Listen holds host:port pairs; empty ones are off. Port 0 is any free one.
+// Listen holds host:port pairs; an empty one is off. Port 0 is any free one.
 type Listen struct {
 	Control   string // NATS over TLS
 	WebSocket string // the same as WebSocket
 	Metrics   string // plain HTTP: /metrics, /healthz, /readyz
 }
 
-// Bus is a NATS cluster of the user's own.
+// Bus is an external NATS cluster.
 type Bus struct {
 	URLs            []string // tls://host:port or wss://host:port
 	CredentialsFile string   // absolute
-	CAFile          string   // absolute: certificate of the authority of its servers
+	CAFile          string   // absolute: CA certificate of its servers
 }
 
-// Retention says how long records stay.
+// Retention sets how long records are kept.
 type Retention struct {
 	Logs time.Duration // job logs, and exceptions in the ledger; at least a day
 	Runs time.Duration // run summaries; at least as long
 }
 
-// Load reads the file at path, which only trusted accounts may be able to
-// change: else the error is durable.ErrUntrusted. The error is an Errors if
-// the file could be read.
+// Load reads the file at path. Only trusted accounts may be able to change
+// it, otherwise Load fails with durable.ErrUntrusted. If the file could be
+// read, the error is an Errors.
 func Load(path string) (*Config, error) {
 	data, err := readFile(path)
 	if err != nil {
@@ -76,8 +76,8 @@ func readFile(path string) ([]byte, error) {
 	return b, nil
 }
 
-// Parse reads a configuration. name is what errors call the file. The error,
-// if any, is an Errors with everything that is wrong.
+// Parse reads a configuration. Errors use name for the file. Any error is an
+// Errors that lists every mistake.
 func Parse(name string, data []byte) (*Config, error) {
 	d := newDecoder(name)
 	var f file
@@ -96,7 +96,7 @@ func Parse(name string, data []byte) (*Config, error) {
 	return c, nil
 }
 
-// checkVersion reports whether the rest of the file can be judged at all.
+// checkVersion reports whether the rest of the file can be checked at all.
 func (d *decoder) checkVersion(f *file) bool {
 	if len(d.at) == 0 { // not YAML at all
 		return false
@@ -106,7 +106,7 @@ func (d *decoder) checkVersion(f *file) bool {
 	case !ok:
 		d.fail(position{1, 1}, "version", "it is missing: write version: %d at the top", Version)
 	case f.Version > Version:
-		d.errs = nil // a newer version's keys are not errors
+		d.errs = nil // keys of a newer version are no errors
 		d.fail(p, "version", "%d: this nightferry reads version %d: upgrade it, or use the configuration that came with it", f.Version, Version)
 		return false
 	case f.Version < Version:

@@ -34,7 +34,7 @@ func TestStarter(t *testing.T) {
 		if !strings.HasPrefix(c.Data, s.Dir) || !strings.HasPrefix(c.MasterKeyFile, c.Data) || len(c.Fleet.Channels) != 1 {
 			t.Errorf("%+v gives %+v", s, c)
 		}
-		// The lines that are commented out are an invitation.
+		// Uncomment the lines that users are meant to uncomment.
 		invited := strings.NewReplacer("sites: {}", "sites:", "#  berlin:", "  berlin:", "#  lisbon:", "  lisbon:",
 			"# rate:", "rate:", "# windows:", "windows:", "# cadence:", "cadence:", "#alerts:", "alerts:", "#  to:", "  to:", "#  report:", "  report:", "#  smtp:", "  smtp:", "corp: {}", "corp:", "  #  log_readers:", "    log_readers:").Replace(string(text))
 		c, err = Parse("nightferry.yaml", []byte(invited))
@@ -83,7 +83,7 @@ func TestSeventy(t *testing.T) {
 	if diff := cmp.Diff(want, *f.Site("milan"), cmpopts.IgnoreFields(fleet.Site{}, "Location")); diff != "" {
 		t.Errorf("milan (-want +got):\n%s", diff)
 	}
-	lima := f.Site("lima") // the domain's rate before the region's, the domain takes images away, the site says partial
+	lima := f.Site("lima") // the domain's rate overrides the region's, the domain removes images, the site sets partial
 	if lima.Rate != 1_250_000 || lima.Placement("image") != nil || !lima.Placement("package").Partial {
 		t.Errorf("lima: %+v", lima)
 	}
@@ -98,7 +98,7 @@ func TestSeventy(t *testing.T) {
 	}
 }
 
-// TestLevels pins which level counts, key by key.
+// TestLevels pins which level takes effect, key by key.
 func TestLevels(t *testing.T) {
 	c, err := Parse("x", []byte(base+`
 defaults: {rate: 1MB, locked: partial, prune: true, targets: {a: '/{region}/{domain}/{site}/{channel}', b: {folder: /b, rate: 9MB}}}
@@ -147,8 +147,8 @@ func site(rest string) string {
 	return base + group + "sites: {s: {domain: d, region: r, zone: UTC, " + rest + "}}\n"
 }
 
-// TestRefused gives each kind of mistake: the whole text of the error, and
-// whether an editor with the schema sees it too.
+// TestRefused tests each kind of mistake: the whole text of the error, and
+// whether an editor with the schema marks it too.
 func TestRefused(t *testing.T) {
 	schema := compileSchema(t)
 	for _, tt := range []struct {
@@ -249,7 +249,7 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// TestLineEnds reads a file as a Windows editor writes it.
+// TestLineEnds reads a file as written by a Windows editor.
 func TestLineEnds(t *testing.T) {
 	text := site("targets: {a: /t}, at: [91, 0]")
 	for _, mangle := range []string{text, strings.ReplaceAll(text, "\n", "\r\n"), "\ufeff" + text} {
@@ -284,8 +284,8 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-// FuzzParse: whatever the bytes, there is a valid fleet or there are errors
-// with a place, and no panic.
+// FuzzParse checks that any input gives either a valid fleet or errors with
+// positions, and never a panic.
 func FuzzParse(f *testing.F) {
 	seventy, err := os.ReadFile("../../docs/examples/seventy.yaml")
 	if err != nil {
@@ -316,8 +316,8 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// TestNights pins which level's window and timetable count, and when a channel
-// is published by itself.
+// TestNights pins which level's window and timetable take effect, and which
+// channels are published automatically.
 func TestNights(t *testing.T) {
 	c, err := Parse("x", []byte(strings.Replace(base, "b: {source: /src/b}", "b: {source: /src/b, windows: 'sat-sun all', cadence: '30 18 * * mon-fri Europe/Berlin', priority: 5}, image: {source: /src/i}, bare: {source: /src/z}", 1)+`
 defaults: {rate: '06:00-20:00 0; else 20Mbit', targets: {a: /a, b: /b, image: /i, bare: /z}}

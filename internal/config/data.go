@@ -5,9 +5,10 @@ import (
 	"path/filepath"
 )
 
-// DataFolder returns the data folder that the file at path names, whatever
-// else is wrong in it: a mistake in the file must not keep a running Core from
-// being asked. The error is an Errors where the file could be read.
+// DataFolder returns the data folder that the file at path names, even if the
+// rest of the file is invalid. So a mistake in the file does not prevent
+// commands from reaching a running Core. If the file could be read, the error
+// is an Errors.
 func DataFolder(path string) (string, error) {
 	data, err := readFile(path)
 	if err != nil {

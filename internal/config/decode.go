@@ -27,16 +27,17 @@ const (
 // position is a place in the file, counted from 1.
 type position struct{ line, column int }
 
-// scalar is a value of a kind that YAML does not know.
+// scalar is a value of a type that YAML does not have.
 type scalar interface{ parse(text string) error }
 
-// shorthand is a mapping for which a text alone may stand.
+// shorthand is a mapping that may be written as a plain text.
 type shorthand interface{ short(text string) }
 
-// decoder fills Go values from the file. Unlike the library's own it goes on
-// after an error, so that a person sees all of them at once. It takes the part
-// of YAML that a configuration needs: no anchors, aliases, tags or merge keys,
-// through which a line could mean something that is written elsewhere.
+// decoder fills Go values from the file. Unlike the library's decoder it
+// continues after an error, so that users see all mistakes at once. It
+// supports only the part of YAML that a configuration needs. It refuses
+// anchors, aliases, tags and merge keys, because they move the meaning of a
+// line elsewhere.
 type decoder struct {
 	file string
 	errs Errors
@@ -52,7 +53,7 @@ func (d *decoder) fail(p position, key, format string, args ...any) {
 // decode fills v, a pointer to a struct.
 func (d *decoder) decode(data []byte, v any) {
 	start := position{1, 1}
-	data = bytes.TrimPrefix(data, []byte("\ufeff")) // some editors write it
+	data = bytes.TrimPrefix(data, []byte("\ufeff")) // some editors write a byte order mark
 	switch {
 	case len(data) > maxFile:
 		d.fail(start, "", "%d bytes, at most %d are allowed", len(data), maxFile)
@@ -95,7 +96,8 @@ func (d *decoder) decode(data []byte, v any) {
 	}
 }
 
-// parse keeps a parser's panic from ending a Core that was told to reload.
+// parse recovers from a parser's panic, which would otherwise end a Core that
+// reloads.
 func parse(data []byte) (f *ast.File, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -133,7 +135,7 @@ func at(t *token.Token) position {
 	return position{max(1, t.Position.Line), max(1, t.Position.Column)}
 }
 
-// place is where a value begins.
+// place returns the position of a value.
 func place(n ast.Node) position {
 	if m, ok := n.(*ast.MappingNode); ok && len(m.Values) > 0 && !m.IsFlowStyle {
 		return at(m.Values[0].Key.GetToken()) // the library points at the first colon
@@ -306,7 +308,7 @@ func keysOf(t reflect.Type) []string {
 	return out
 }
 
-// scalarText returns the text of a single value as it stands in the file.
+// scalarText returns the text of a single value as written in the file.
 func scalarText(n ast.Node) (string, bool) {
 	switch n := n.(type) {
 	case *ast.StringNode:
@@ -334,7 +336,7 @@ func describe(n ast.Node) string {
 	return "something else"
 }
 
-// quote shortens what somebody may have pasted.
+// quote shortens a text, which may be a long paste.
 func quote(text string) string {
 	const max = 80
 	if r := []rune(text); len(r) > max {

@@ -11,8 +11,8 @@ import (
 
 type tree = map[string]any
 
-// complete returns a configuration that has every section, so that each key can
-// be set by itself.
+// complete returns a configuration with every section, so that each key can
+// be set alone.
 func complete() tree {
 	return tree{
 		"version": 1, "store": "s3://b/p?region=x", "data": "/data", "public": []string{"tls://core:4222"},
@@ -22,8 +22,8 @@ func complete() tree {
 	}
 }
 
-// effects has for each key a value that is not its default, and what else must
-// be so for it to count.
+// effects maps each key to a value that is not its default, and to the other
+// settings that it needs to take effect.
 var effects = map[string]struct {
 	value any
 	with  func(tree)
@@ -46,7 +46,7 @@ var effects = map[string]struct {
 	"sites.NAME.at": {value: []float64{3, 4}},
 }
 
-// levelEffects are those of each level, below it.
+// levelEffects are the keys below each level.
 var levelEffects = map[string]any{
 	"rate": "1MB", "windows": "20:00-06:00", "locked": "partial", "prune": true, "repair": false,
 	"targets.NAME.folder": "/elsewhere", "targets.NAME.rate": "1MB", "targets.NAME.windows": "20:00-06:00", "targets.NAME.locked": "partial",
@@ -89,8 +89,9 @@ func parsed(t *testing.T, c tree) *Config {
 	return conf
 }
 
-// TestEveryKeyCounts: setting any key to a value that is not its default changes
-// what the configuration means. The archtest then demands a reader of each field.
+// TestEveryKeyCounts checks that setting any key to a value other than its
+// default changes the configuration. archtest then requires a reader for each
+// field.
 func TestEveryKeyCounts(t *testing.T) {
 	keys := goKeys(reflect.TypeFor[file](), "")
 	slices.Sort(keys)
@@ -103,7 +104,7 @@ func TestEveryKeyCounts(t *testing.T) {
 			for _, level := range []string{"sites.NAME.", "domains.NAME.", "regions.NAME.", "defaults."} {
 				if rest, found := strings.CutPrefix(key, level); found && !ok {
 					e.value, ok = levelEffects[rest]
-					e.with = func(c tree) { // no narrower level says it
+					e.with = func(c tree) { // remove it from narrower levels
 						if level != "sites.NAME." && rest == "targets.NAME.folder" {
 							delete(section(c, "sites.NAME").(tree), "targets")
 							section(c, "defaults.targets").(tree)["NAME"] = tree{"folder": "/t"}

@@ -7,12 +7,12 @@ import (
 	"strings"
 )
 
-// Error is one thing that is wrong in a configuration file.
+// Error is one mistake in a configuration file.
 type Error struct {
 	File         string
 	Line, Column int    // from 1
 	Key          string // the path of keys, such as sites.osaka.zone; empty for the file as a whole
-	Why          string // with the value, and what is allowed
+	Why          string // includes the value and the allowed values
 }
 
 func (e *Error) Error() string {
@@ -23,7 +23,7 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s:%d:%d: %s%s", e.File, e.Line, e.Column, key, e.Why)
 }
 
-// Errors is everything that is wrong in a file, in its order.
+// Errors lists all mistakes in a file, in their order.
 type Errors []*Error
 
 func (e Errors) Error() string {
@@ -34,7 +34,7 @@ func (e Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Unwrap gives each of them.
+// Unwrap returns the single errors.
 func (e Errors) Unwrap() []error {
 	out := make([]error, len(e))
 	for i, one := range e {
@@ -43,8 +43,8 @@ func (e Errors) Unwrap() []error {
 	return out
 }
 
-// sorted drops repetitions: one wrong default is one error, however many sites
-// have it.
+// sorted removes repetitions: one wrong default is one error for any number
+// of sites.
 func (e Errors) sorted() Errors {
 	slices.SortStableFunc(e, func(a, b *Error) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))

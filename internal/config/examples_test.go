@@ -7,9 +7,9 @@ import (
 	"nightferry/internal/doctest"
 )
 
-// TestDocumentedExamples: what the documentation shows as configuration is one
-// that core check takes, and an editor with the schema does not mark. A block
-// without a version is a part of one: the rest is filled in.
+// TestDocumentedExamples checks that core check accepts every configuration
+// in the documentation, and that an editor with the schema marks none. If a
+// block has no version, the test adds the missing parts.
 func TestDocumentedExamples(t *testing.T) {
 	schema := compileSchema(t)
 	whole, parts := 0, 0

@@ -9,9 +9,9 @@ import (
 	"nightferry/internal/bucket"
 )
 
-// The file as it is written. Every key has a place in the schema and in
-// docs/config.md; tests hold the three together. A pointer that is nil was not
-// given.
+// The structure of the file. Every key is also in the schema and in
+// docs/config.md; tests compare the three. A nil pointer means that the key
+// is missing.
 
 type file struct {
 	Version       int64               `yaml:"version"`
@@ -78,7 +78,8 @@ type channel struct {
 	MeasureRate     *rate     `yaml:"measure_rate"`
 }
 
-// levelFile is what the fleet, a region, a domain and a site may all set.
+// levelFile holds the keys that the fleet, a region, a domain and a site can
+// set.
 type levelFile struct {
 	Targets map[string]target `yaml:"targets"`
 	Rate    *pace             `yaml:"rate"`
@@ -150,8 +151,7 @@ func (d *duration) parse(text string) error {
 	return nil
 }
 
-// period is how often something is done: never, daily, weekly, monthly, or a
-// duration.
+// period is an interval: never, daily, weekly, monthly, or a duration.
 type period time.Duration
 
 func (p *period) parse(text string) error {

@@ -11,11 +11,11 @@ import (
 	"nightferry/internal/scan"
 )
 
-// defaultMaxDelete is what a push has without a Core, too.
+// defaultMaxDelete is also the default of a push without a Core.
 const defaultMaxDelete = 25
 
-// Every byte at a site is read once a week, slowly enough that whoever uses the
-// files does not notice.
+// Defaults of the scrub: every byte at a site is read once a week, slowly
+// enough not to disturb users of the files.
 const (
 	defaultScrub     = 7 * 24 * time.Hour
 	defaultScrubRate = 50_000_000 // bytes per second
@@ -38,7 +38,7 @@ func (b *builder) fleet() *fleet.Fleet {
 		b.level("domains."+name, &d.levelFile)
 		f.Domains = append(f.Domains, fleet.Domain{Name: name, LogGroup: b.group("domains."+name+".log_readers", d.LogReaders)})
 	}
-	origin := map[[2]string]string{} // site and channel → the key that gave the target
+	origin := map[[2]string]string{} // site and channel → the key that set the target
 	for _, name := range names(b.f.Sites) {
 		f.Sites = append(f.Sites, b.site(name, origin))
 	}
@@ -71,7 +71,7 @@ func (b *builder) channel(name string) fleet.Channel {
 		out.Source = *c.Source
 	}
 	if c.MaxDelete != nil {
-		if *c.MaxDelete > 0 { // else it has been refused
+		if *c.MaxDelete > 0 { // otherwise it was refused before
 			out.MaxDelete = float64(*c.MaxDelete)
 		}
 	}
@@ -86,7 +86,7 @@ func (b *builder) channel(name string) fleet.Channel {
 	}
 	if n := len(strings.Join(c.Ignore, "")); n > policy.MaxIgnore {
 		b.bad(key+".ignore", "patterns of %d bytes: want at most %d together", n, policy.MaxIgnore)
-		c.Ignore = nil // told here, and not at each site
+		c.Ignore = nil // reported here, and not at each site
 		b.f.Channels[name] = c
 	}
 	if c.MeasureRate != nil {
@@ -108,8 +108,8 @@ func (b *builder) channel(name string) fleet.Channel {
 	return out
 }
 
-// choice returns the given text if it is one of those allowed, of which the
-// first is the default.
+// choice returns the given text if it is one of allowed, whose first element
+// is the default.
 func (b *builder) choice(key string, given *string, allowed ...string) string {
 	if given == nil {
 		return allowed[0]
@@ -128,7 +128,7 @@ const (
 	partial = "partial" // as locked, beside wait
 )
 
-// level checks what one level sets, where it stands.
+// level checks the keys of one level at that level.
 func (b *builder) level(key string, p *levelFile) {
 	b.choice(key+".locked", p.Locked, "wait", partial)
 	for _, ch := range names(p.Targets) {
@@ -157,7 +157,7 @@ func (b *builder) level(key string, p *levelFile) {
 	}
 }
 
-// expand fills a target's placeholders in.
+// expand fills in a target's placeholders.
 func expand(text, site, domain, region, channel string) (string, error) {
 	out := strings.NewReplacer("{site}", site, "{domain}", domain, "{region}", region, "{channel}", channel).Replace(text)
 	if strings.ContainsAny(out, "{}") {
@@ -220,14 +220,15 @@ func (b *builder) zone(key string, zone *string, out *fleet.Site) {
 	out.Location = loc
 }
 
-// level is what one level sets, and its key. The nearest one that says something counts.
+// level holds the settings of one level, and its key. The nearest level with
+// a setting takes effect.
 type level struct {
 	key string
 	levelFile
 }
 
-// placement returns where the channel lies at the site and the key that says
-// so, or nil.
+// placement returns the channel's placement at the site and the key that set
+// it, or nil.
 func (b *builder) placement(s *fleet.Site, ch string, levels []level) (*fleet.Placement, string) {
 	c := b.f.Channels[ch]
 	p := &fleet.Placement{Channel: ch, Policy: channelPolicy(&c)}
@@ -259,11 +260,12 @@ func (b *builder) placement(s *fleet.Site, ch string, levels []level) (*fleet.Pl
 		p.Rate = int64(*speed)
 	}
 	b.windows(s, p, first(when, c.Windows))
-	p.Target, _ = expand(*folder, s.Name, s.Domain, s.Region, ch) // checked where it stands
+	p.Target, _ = expand(*folder, s.Name, s.Domain, s.Region, ch) // checked at its own level
 	return p, from
 }
 
-// channelPolicy returns the rules that only a channel has, with their defaults.
+// channelPolicy returns the rules that only a channel can set, with their
+// defaults.
 func channelPolicy(c *channel) policy.Policy {
 	p := policy.Policy{Ignore: c.Ignore, Scrub: defaultScrub, ScrubRate: defaultScrubRate}
 	if c.Scrub != nil {
@@ -287,7 +289,7 @@ func first[T any](list ...*T) *T {
 	return nil
 }
 
-// problems puts what the model refuses at its place in the file.
+// problems reports the model's errors at their positions in the file.
 func (b *builder) problems(f *fleet.Fleet, origin map[[2]string]string) {
 	type shared struct{ key, why string }
 	told := map[shared]*Error{}
@@ -299,7 +301,7 @@ func (b *builder) problems(f *fleet.Fleet, origin map[[2]string]string) {
 				b.bad(key, "%s", p.Why)
 				continue
 			}
-			// A default that is wrong is wrong at every site that has it, and is told once.
+			// A wrong default is wrong at every site that has it; report it once.
 			id := shared{key, strings.ReplaceAll(p.Why, p.Site, "{site}")}
 			if e := told[id]; e != nil {
 				more[e]++

@@ -9,7 +9,7 @@ import (
 	"nightferry/internal/window"
 )
 
-// pace is a rate of the whole day, or a timetable in canonical text.
+// pace is a rate for the whole day, or a timetable in canonical text.
 type pace string
 
 func (p *pace) parse(text string) error {
@@ -27,7 +27,7 @@ func (p *pace) parse(text string) error {
 	return err
 }
 
-// timetable tells one from a plain rate.
+// timetable reports whether text is a timetable and not a plain rate.
 func timetable(text string) bool {
 	return strings.ContainsAny(text, ";:") || strings.HasPrefix(text, "else ")
 }
@@ -37,14 +37,14 @@ func (p pace) split() (bytesPerSecond int64, table string) {
 		return 0, string(p)
 	}
 	var r rate
-	_ = r.parse(string(p)) // it was parsed before, or refused and told
+	_ = r.parse(string(p)) // it was parsed before, or refused with an error
 	return int64(r), ""
 }
 
-// always is the rule that lifts a window that a wider level sets.
+// always is the rule that removes a window set by a wider level.
 const always = "always"
 
-// rule says when a channel may move, in canonical text.
+// rule is a window in canonical text.
 type rule string
 
 func (r *rule) parse(text string) error {
@@ -57,7 +57,7 @@ func (r *rule) parse(text string) error {
 	return err
 }
 
-// cadence is one in canonical text.
+// cadence is a cadence in canonical text.
 type cadence string
 
 func (c *cadence) parse(text string) error {
@@ -66,15 +66,15 @@ func (c *cadence) parse(text string) error {
 	return err
 }
 
-// maxPriority bounds a channel's, on both sides.
+// maxPriority bounds the absolute value of a channel's priority.
 const maxPriority = 1000
 
-// weekly are the channels that by default are published once a week: what they
-// hold is large and seldom new.
+// weekly lists the channels that are published once a week by default,
+// because their content is large and changes seldom.
 var weekly = map[string]bool{"image": true}
 
-// cadences gives channels that have windows somewhere, and no cadence, the
-// usual one. Without windows nothing is published by itself.
+// cadences sets the default cadence of channels that have windows somewhere
+// but no cadence. Channels without windows are not published automatically.
 func (b *builder) cadences(f *fleet.Fleet) {
 	windows := map[string]bool{}
 	for i := range f.Sites {
@@ -96,7 +96,7 @@ func (b *builder) cadences(f *fleet.Fleet) {
 	}
 }
 
-// windows puts a placement's rule in, if it works at the site.
+// windows sets a placement's rule, if it is valid at the site.
 func (b *builder) windows(s *fleet.Site, p *fleet.Placement, r *rule) {
 	if r == nil || *r == always || *r == "" {
 		return
@@ -104,7 +104,7 @@ func (b *builder) windows(s *fleet.Site, p *fleet.Placement, r *rule) {
 	p.Windows = string(*r)
 	w, err := window.ParseRule(p.Windows)
 	if err != nil {
-		return // told where it stands
+		return // reported at its own level
 	}
 	key := "sites." + s.Name
 	if err := w.Check(window.Place{Zone: s.Location, Latitude: s.Latitude, Longitude: s.Longitude}); err != nil && !b.refused[key] {
@@ -112,8 +112,8 @@ func (b *builder) windows(s *fleet.Site, p *fleet.Placement, r *rule) {
 	}
 }
 
-// Prices are what the store takes for moving; in a currency that nobody
-// converts.
+// Prices are the store's prices for transfers, in a currency that is never
+// converted.
 type Prices struct {
 	GB, ThousandRequests float64
 	Currency             string

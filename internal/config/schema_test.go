@@ -25,7 +25,8 @@ func read(t *testing.T, path string) []byte {
 	return b
 }
 
-// goKeys lists the paths of keys that the program reads, with NAME for a name.
+// goKeys lists the paths of keys that the program reads, with NAME for a
+// name.
 func goKeys(typ reflect.Type, path string) []string {
 	switch typ.Kind() {
 	case reflect.Pointer:
@@ -48,8 +49,8 @@ func goKeys(typ reflect.Type, path string) []string {
 	return nil
 }
 
-// schemaKeys lists the paths of keys that the schema knows. It fails where an
-// object lets unknown keys through.
+// schemaKeys lists the paths of keys in the schema. It fails if an object
+// allows unknown keys.
 func schemaKeys(t *testing.T, root, node map[string]any, path string) []string {
 	if ref, ok := node["$ref"].(string); ok {
 		node = root["$defs"].(map[string]any)[strings.TrimPrefix(ref, "#/$defs/")].(map[string]any)
@@ -82,7 +83,7 @@ func schemaKeys(t *testing.T, root, node map[string]any, path string) []string {
 
 func list(v any) []any { l, _ := v.([]any); return l }
 
-// TestKeys holds program, schema and documentation together.
+// TestKeys compares program, schema and documentation.
 func TestKeys(t *testing.T) {
 	want := goKeys(reflect.TypeFor[file](), "")
 	slices.Sort(want)
@@ -142,7 +143,7 @@ func compileSchema(t *testing.T) *jsonschema.Schema {
 	return s
 }
 
-// validate says what an editor would.
+// validate returns the error that an editor would show.
 func validate(t *testing.T, s *jsonschema.Schema, text []byte) error {
 	t.Helper()
 	j, err := yaml.YAMLToJSON(text)

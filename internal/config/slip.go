@@ -15,9 +15,9 @@ var (
 	odd         = regexp.MustCompile(`:\s+([@%` + "`" + `].*)$`)
 )
 
-// slip finds what a person most likely did wrong where the parser gave up, and
-// says what to write. It looks at the failing line and those before it; p is the
-// parser's place. ok is false if it finds nothing.
+// slip finds the most likely mistake near the place where the parser failed,
+// and suggests a correction. It checks the failing line and those before it;
+// p is the parser's position. ok is false if it finds nothing.
 func slip(data []byte, p position) (at position, why string, ok bool) {
 	lines := strings.Split(string(data), "\n")
 	for i := range lines {
@@ -48,7 +48,7 @@ func slip(data []byte, p position) (at position, why string, ok bool) {
 	return p, "", false
 }
 
-// leftEmpty finds a {} or [] that was left in before entries.
+// leftEmpty finds a {} or [] that was left before entries.
 func leftEmpty(lines []string, until int) (position, string, bool) {
 	for i := min(until, len(lines)) - 1; i >= 0; i-- {
 		m := emptyBefore.FindStringSubmatchIndex(lines[i])
@@ -71,7 +71,7 @@ func leftEmpty(lines []string, until int) (position, string, bool) {
 	return position{}, "", false
 }
 
-// slipIn judges a line for itself.
+// slipIn checks a single line.
 func slipIn(line string) (why string, column int) {
 	if m := quoted.FindStringSubmatchIndex(line); m != nil {
 		return fmt.Sprintf("a backslash in double quotes begins an escape: write '%s' in single quotes", line[m[2]:m[3]]), m[0] + 1
@@ -86,7 +86,7 @@ func slipIn(line string) (why string, column int) {
 }
 
 // misplaced returns the indent of a line that matches no line before it, and
-// what would.
+// the indents that would match.
 func misplaced(lines []string, line int) (have int, want string) {
 	text := strings.TrimLeft(lines[line-1], " ")
 	have = len(lines[line-1]) - len(text)
@@ -118,8 +118,8 @@ func misplaced(lines []string, line int) (have int, want string) {
 	return have, strings.Join(parts, " or ")
 }
 
-// escaped reports whether a value in double quotes holds what only an escape can
-// have made, such as the line break in "D:\new".
+// escaped reports whether a value in double quotes holds a character that
+// only an escape can produce, such as the line break in "D:\new".
 func escaped(source string, value string) bool {
 	return strings.Contains(source, `\`) && bytes.ContainsFunc([]byte(value), func(r rune) bool { return r < ' ' || r == 0x7f || r == 0x85 || r == 0xa0 })
 }

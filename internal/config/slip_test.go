@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestSlips: what people get wrong in YAML is named with its line and with what
-// to write instead.
+// TestSlips checks that common YAML mistakes are reported with their line and
+// a correction.
 func TestSlips(t *testing.T) {
 	const top = "version: 1\nstore: s3://b/p?region=eu-west-1\ndata: /srv/nf\npublic: [tls://c:4222]\n"
 	for _, tt := range []struct{ text, want string }{
@@ -29,7 +29,7 @@ func TestSlips(t *testing.T) {
 			t.Errorf("%q\n  gives %v\n  want  %s", tt.text, err, tt.want)
 		}
 	}
-	// What is right is not called wrong.
+	// Valid input must not be reported.
 	for _, right := range []string{"channels:\n  package:\n    source: 'D:\\new'\n", "channels:\n  package:\n    source: \"D:\\\\new\"\n"} {
 		if _, err := Parse("f", []byte(top+right)); err != nil {
 			t.Errorf("%q: %v", right, err)

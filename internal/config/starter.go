@@ -9,15 +9,15 @@ import (
 //go:embed starter.yaml
 var starterText string
 
-// Starter fills the starter file in.
+// Starter holds the values for the starter file.
 type Starter struct {
-	Dir   string // the folder that the Core lives in, absolute
+	Dir   string // the Core's folder, absolute
 	Store string // s3:// URL; empty: an example that must be changed
-	Host  string // the name or address under which sites reach the Core; empty: an example
+	Host  string // the name or address by which sites reach the Core; empty: an example
 }
 
-// Default returns a commented configuration to begin with. It is valid as long
-// as the Starter is.
+// Default returns a commented starter configuration. It is valid if the
+// values of the Starter are.
 func Default(s Starter) []byte {
 	if s.Store == "" {
 		s.Store = "s3://my-bucket/nightferry?region=eu-central-1"
@@ -42,5 +42,6 @@ func Default(s Starter) []byte {
 	).Replace(starterText))
 }
 
-// single quotes a text for YAML in the one style that leaves backslashes alone.
+// single quotes a text for YAML in the one style that does not interpret
+// backslashes.
 func single(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// BenchmarkWalk: 23 000 files in 1 000 folders. NIGHTFERRY_BENCH_TREE names
-// another tree to walk instead.
+// BenchmarkWalk walks 23 000 files in 1 000 folders, or the tree that
+// NIGHTFERRY_BENCH_TREE names.
 func BenchmarkWalk(b *testing.B) {
 	dir := os.Getenv("NIGHTFERRY_BENCH_TREE")
 	if dir == "" {

@@ -35,11 +35,10 @@ const (
 	headerOrdinal    = 1<<64 - 1
 )
 
-// ErrCorrupt says that a catalogue is not what was written: cut short,
-// damaged, or of another version. The remedy is to make it anew.
+// ErrCorrupt reports that a catalogue is truncated, damaged, or of another version. The remedy is to rebuild it.
 var ErrCorrupt = errors.New("the catalogue is damaged")
 
-// Header says what a catalogue is of. It is small: 64 KiB at most in CBOR.
+// Header describes a catalogue. It takes at most 64 KiB in CBOR.
 type Header struct {
 	_        struct{} `cbor:",toarray"`
 	Repo     [16]byte // the repository's id
@@ -48,23 +47,23 @@ type Header struct {
 	Release  digest.Digest
 	Totals   manifest.Totals // of the release
 	Tree     digest.Digest   // of the release
-	Complete bool            // every file of the release is as the release says
+	Complete bool            // every file of the release matches the release
 	Lost     uint64          // the index root's count of forgotten packs when it was made
-	Made     int64           // ns since 1970 by this machine's clock, when the walk began: a file changed later proves nothing
-	Rules    string          // the caller's own: what was left out, and how links were treated
+	Made     int64           // ns since 1970 by this machine's clock at the start of the walk; a file changed later proves nothing
+	Rules    string          // the caller's own: excluded paths, and the treatment of links
 	Volume   string          // the mount point that holds the walked folder
 	Mounts   []string        // folders below it at which another volume was mounted, sorted
 	Records  uint64          // set by Commit
 }
 
-// Record is one file or folder of a catalogue. Records that a reader has
-// returned stay valid; they share memory in groups of some hundred.
+// Record is one file or folder of a catalogue. Records that a reader has returned stay valid; about a hundred of them
+// share one memory block.
 type Record struct {
 	Path    string
 	Kind    Kind
 	Stat    Stat
-	Checked int64  // unix seconds when its bytes were last read and matched; 0: never
-	Raw     []byte // the entry in this file's own form, see Entry; to copy a record, keep it as it is
+	Checked int64  // Unix seconds when its bytes were last read and matched; 0: never
+	Raw     []byte // the entry in this file's own form, see Entry; copy it unchanged
 }
 
 // NewRecord makes a record of an entry.

@@ -47,7 +47,7 @@ func corrupt(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrCorrupt, fmt.Sprintf(format, args...))
 }
 
-// start checks both ends of the file; a file that was cut short has no end.
+// start checks both ends of the file; a truncated file lacks its end.
 func (c *CatalogueReader) start() error {
 	info, err := c.f.Stat()
 	if err != nil {
@@ -87,14 +87,14 @@ func (c *CatalogueReader) start() error {
 		return corrupt("%v", err)
 	}
 	if len(c.header.Mounts) == 0 {
-		c.header.Mounts = nil // as it was given
+		c.header.Mounts = nil // keep nil if the writer had nil
 	}
 	c.left = at - frame.HeaderSize
 	c.in = bufio.NewReaderSize(io.NewSectionReader(c.f, frame.HeaderSize, c.left), 256<<10)
 	return nil
 }
 
-// Header returns what the catalogue is of.
+// Header returns the catalogue's header.
 func (c *CatalogueReader) Header() Header { return c.header }
 
 // Close closes the file.
@@ -152,8 +152,8 @@ func (c *CatalogueReader) read() error {
 	return nil
 }
 
-// parse decodes a block. All its paths are built in one piece of memory, and
-// the records' entries stay where they are.
+// parse decodes a block. It builds all paths in one allocation, and the
+// records' entries alias the block.
 func (c *CatalogueReader) parse(body []byte) error {
 	type span struct{ start, end int }
 	var (

@@ -32,7 +32,7 @@ func root(t testing.TB, o durable.Options) *durable.Root {
 	return r
 }
 
-// sample makes n records; the path's digits keep them in path order.
+// sample makes n records; the digits in their paths keep them in path order.
 func sample(n int) []Record {
 	recs := make([]Record, n)
 	for i := range recs {
@@ -136,7 +136,8 @@ func TestEntryRoundTrip(t *testing.T) {
 	})
 }
 
-// The entry's form is our own: a field that manifest adds must be added here.
+// The encoding of an entry is our own: add every new field of manifest.Entry
+// here.
 func TestEntryFormHasEveryField(t *testing.T) {
 	for typ, want := range map[reflect.Type]int{reflect.TypeFor[manifest.Entry](): 9, reflect.TypeFor[chunk.Ref](): 3, reflect.TypeFor[manifest.ListRef](): 3} {
 		if typ.NumField() != want {
@@ -145,8 +146,8 @@ func TestEntryFormHasEveryField(t *testing.T) {
 	}
 }
 
-// Whatever byte is changed and wherever the file is cut, the reader says so
-// and returns no wrong record.
+// If any byte is changed or the file is truncated anywhere, the reader must
+// report it and return no wrong record.
 func TestCatalogueDamage(t *testing.T) {
 	r := root(t, durable.Options{})
 	want := sample(1500)
@@ -227,7 +228,7 @@ func (f *failAt) Before(op durable.Op) error {
 	return nil
 }
 
-// Whatever fails, the catalogue that was there stays.
+// Whichever operation fails, the existing catalogue stays.
 func TestCatalogueCommitIsWhole(t *testing.T) {
 	o := &failAt{err: errors.New("disk full")}
 	r := root(t, durable.Options{Observer: o})

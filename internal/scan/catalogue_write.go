@@ -14,7 +14,7 @@ import (
 )
 
 // CatalogueWriter writes a catalogue beside the one that it will replace.
-// After an error only Abort is of use.
+// After an error, call only Abort.
 type CatalogueWriter struct {
 	r     *durable.Root
 	f     *durable.File
@@ -30,12 +30,12 @@ type CatalogueWriter struct {
 	done  bool
 }
 
-// writeBuffer is how much is handed to the file at once.
+// writeBuffer is the number of bytes per write to the file.
 const writeBuffer = 1 << 20
 
-// CreateCatalogue begins a catalogue. Until Commit, name keeps what it has;
-// what a writer that died has left is overwritten. One at a time may be open
-// for a name.
+// CreateCatalogue starts a catalogue. Until Commit, name keeps its content.
+// It overwrites the remains of a writer that died. Only one writer per name
+// may be open at a time.
 func CreateCatalogue(r *durable.Root, name string) (*CatalogueWriter, error) {
 	f, err := r.Create(name+".new", 0)
 	if err != nil {
@@ -53,7 +53,7 @@ func (w *CatalogueWriter) open() {
 	w.fresh = true
 }
 
-// Add appends a record, which must come after the one before in path order.
+// Add appends a record, which must follow the previous one in path order.
 func (w *CatalogueWriter) Add(r Record) error {
 	if w.count > 0 && manifest.ComparePaths(r.Path, string(w.last)) <= 0 || r.Path == "" {
 		return fmt.Errorf("write catalogue: %q does not come after %q in path order", r.Path, w.last)
@@ -95,7 +95,7 @@ func (w *CatalogueWriter) Add(r Record) error {
 	return nil
 }
 
-// seal fills the open block's head in.
+// seal writes the head of the open block.
 func (w *CatalogueWriter) seal() {
 	body := w.buf[w.start+blockHead:]
 	binary.LittleEndian.PutUint32(w.buf[w.start:], uint32(len(body)))
@@ -113,8 +113,9 @@ func (w *CatalogueWriter) flush() error {
 	return nil
 }
 
-// Commit ends the catalogue with its header and makes it durable, then
-// visible under its name: after a crash that has the old one or all of the new.
+// Commit ends the catalogue with its header, makes it durable and renames it
+// to its name. After a crash, name holds the old catalogue or the complete
+// new one.
 func (w *CatalogueWriter) Commit(h Header) (err error) {
 	defer func() {
 		if err != nil {
@@ -157,7 +158,7 @@ func (w *CatalogueWriter) Commit(h Header) (err error) {
 	return w.r.SyncDir(path.Dir(w.name))
 }
 
-// Abort gives the catalogue up; after Commit it does nothing.
+// Abort discards the catalogue; after Commit it does nothing.
 func (w *CatalogueWriter) Abort() error {
 	if w.done {
 		return nil

@@ -45,8 +45,8 @@ func openLister(dir string) (*lister, error) {
 
 func (l *lister) close() error { return l.root.Close() }
 
-// open opens a folder below the root; a link that has taken its place since it
-// was seen is an error.
+// open opens a folder below the root. It fails if a link has replaced the
+// folder since the walk listed it.
 func (l *lister) open(dir string) (int, error) {
 	if dir == "" {
 		dir = "."
@@ -80,9 +80,9 @@ func (l *lister) list(dir string, skip func(string, bool) bool, s *scratch) (ite
 	}
 	on = volume{dev: unix.Mkdev(st.Dev_major, st.Dev_minor), root: st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0}
 	items, again, err := s.look(fd, dir, skip, nil)
-	// A name that is listed and is not there was removed since, unless the next
-	// listing has it still: then it was made anew, or the file system cannot
-	// look its own name up, which must not pass for a deletion.
+	// A name that is listed but missing was removed, unless the next listing
+	// still has it. Then it was recreated, or the file system cannot look up
+	// its own name; that case must not be taken for a deletion.
 	for try := 0; err == nil && len(again) > 0; try++ {
 		if _, err = unix.Seek(fd, 0, io.SeekStart); err != nil {
 			break
@@ -107,11 +107,11 @@ func (l *lister) list(dir string, skip func(string, bool) bool, s *scratch) (ite
 
 var errNameless = errors.New("it is listed, and cannot be looked up by that name: is the file system damaged, or its encoding of names wrong?")
 
-// lookTries is how often a name is looked for that is listed and is not there.
+// lookTries is the number of lookups of a name that is listed but missing.
 const lookTries = 8
 
-// look lists an open folder and looks at each name, or only at those of only. It
-// returns those that were not there any more.
+// look lists an open folder and stats each name, or only the names in only.
+// It returns the names that are missing.
 func (s *scratch) look(fd int, dir string, skip func(string, bool) bool, only map[string]bool) (items []Item, vanished map[string]bool, err error) {
 	if err := s.read(fd, dir); err != nil {
 		return nil, nil, err
@@ -179,8 +179,8 @@ func (s *scratch) read(fd int, dir string) error {
 	}
 }
 
-// statx looks at a NUL-terminated name. It makes the call itself because the
-// package's own function allocates each name once more.
+// statx stats a NUL-terminated name. It makes the system call itself because
+// the package's own function allocates a copy of each name.
 func statx(fd int, name []byte, flags uintptr, st *unix.Statx_t) error {
 	const mask = unix.STATX_TYPE | unix.STATX_MODE | unix.STATX_MTIME | unix.STATX_CTIME | unix.STATX_INO | unix.STATX_SIZE | unix.STATX_BTIME
 	for {
@@ -197,7 +197,7 @@ func statx(fd int, name []byte, flags uintptr, st *unix.Statx_t) error {
 	}
 }
 
-// statAt looks at a NUL-terminated name, and follows no link.
+// statAt stats a NUL-terminated name without following links.
 func statAt(fd int, name []byte) (Kind, Stat, error) {
 	var st unix.Statx_t
 	if err := statx(fd, name, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT, &st); err != nil {

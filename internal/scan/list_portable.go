@@ -10,8 +10,8 @@ import (
 	"nightferry/internal/durable"
 )
 
-// listPortable reads a folder with what every system has: no change time, no
-// file id. It also serves the Windows shares that do not know the fast call.
+// listPortable reads a folder with portable calls only: without change times
+// and file ids. It also serves Windows shares that lack the fast call.
 func listPortable(full, dir string, skip func(string, bool) bool) ([]Item, error) {
 	list, err := os.ReadDir(full)
 	if err != nil {

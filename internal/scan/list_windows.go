@@ -64,13 +64,14 @@ func openDir(path string, flags uint32) (windows.Handle, error) {
 		windows.OPEN_EXISTING, windows.FILE_FLAG_BACKUP_SEMANTICS|flags, 0)
 }
 
-// reparseNameSurrogate marks the reparse tags that stand for another name.
+// reparseNameSurrogate marks the reparse tags of links to another name.
 const reparseNameSurrogate = 0x20000000
 
 var errReplaced = errors.New("it was replaced by a link while the folder was read")
 
-// open opens a folder; a link that has taken its place since it was seen is an
-// error. Other reparse points (deduplicated, in the cloud) are opened through.
+// open opens a folder. It fails if a link has replaced the folder since the
+// walk listed it. Other reparse points (deduplicated, cloud files) are opened
+// normally.
 func (l *lister) open(dir string) (windows.Handle, error) {
 	if dir == "" {
 		return openDir(l.root, 0)
@@ -83,7 +84,7 @@ func (l *lister) open(dir string) (windows.Handle, error) {
 	var tag struct{ Attributes, Tag uint32 }
 	err = windows.GetFileInformationByHandleEx(h, windows.FileAttributeTagInfo, (*byte)(unsafe.Pointer(&tag)), uint32(unsafe.Sizeof(tag)))
 	if err != nil || tag.Attributes&windows.FILE_ATTRIBUTE_REPARSE_POINT == 0 {
-		return h, nil // a file system without reparse points may not know the call
+		return h, nil // a file system without reparse points may not support the call
 	}
 	if err := windows.CloseHandle(h); err != nil {
 		return 0, err
@@ -164,8 +165,8 @@ func (s *scratch) item(b []byte, dir string) (Item, bool) {
 	return it, true
 }
 
-// appendName adds a name as UTF-8. What is no valid UTF-16 (a lone surrogate)
-// takes the slow way, which keeps it apart from every other name.
+// appendName adds a name as UTF-8. Invalid UTF-16 (a lone surrogate) takes
+// the slow path, which keeps the name distinct from all others.
 func appendName(path []byte, name []uint16) []byte {
 	for _, c := range name {
 		if c >= 0xd800 && c < 0xe000 {
@@ -178,8 +179,8 @@ func appendName(path []byte, name []uint16) []byte {
 	return path
 }
 
-// unixNano turns 100 ns since 1601 into ns since 1970, or the nearest that 64 bits
-// can hold, as durable.Nanoseconds does.
+// unixNano converts 100 ns since 1601 to ns since 1970, limited to the range
+// of int64, as durable.Nanoseconds does.
 func unixNano(t uint64) int64 {
 	const since = 116444736000000000 // 1970
 	switch {
@@ -191,7 +192,7 @@ func unixNano(t uint64) int64 {
 	return (int64(t) - since) * 100
 }
 
-// changed is unixNano of a change time: 0 stays "unknown".
+// changed converts a change time by unixNano; 0 stays "unknown".
 func changed(t uint64) int64 {
 	if t == 0 {
 		return 0

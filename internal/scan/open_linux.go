@@ -7,9 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// StatFile looks at an open file. Two equal answers, one before and one after its
-// bytes were read, say that it did not change meanwhile, as far as the clock of
-// the file system is finer than the changes.
+// StatFile stats an open file. If it returns the same before and after the
+// bytes are read, the file did not change meanwhile, except for changes
+// within one tick of the file system's clock.
 func StatFile(f *os.File) (o Opened, err error) {
 	conn, err := f.SyscallConn()
 	if err != nil {
@@ -28,7 +28,7 @@ func StatFile(f *os.File) (o Opened, err error) {
 	return o, nil
 }
 
-// MountOf returns the folder at which the volume is mounted that holds a folder.
+// MountOf returns the mount point of the volume that holds dir.
 func MountOf(dir string) (string, error) {
 	dir, err := filepath.EvalSymlinks(dir)
 	if err != nil {

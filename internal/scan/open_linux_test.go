@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestOpenWaitsForNoWriter: a pipe that has taken a file's place is opened at once,
-// so that the caller can see what it is; a file that somebody holds a lease of is
-// opened as soon as it is given back.
+// TestOpenWaitsForNoWriter checks that a pipe that has replaced a file opens
+// at once, so that the caller can detect it. A file on which another process
+// holds a lease must open as soon as the lease is released.
 func TestOpenWaitsForNoWriter(t *testing.T) {
 	root, err := os.OpenRoot(t.TempDir())
 	if err != nil {
@@ -42,7 +42,7 @@ func TestOpenWaitsForNoWriter(t *testing.T) {
 		}
 	case <-time.After(10 * time.Second):
 		t.Error("it waits for a writer")
-		f, err := os.OpenFile(pipe, os.O_RDWR, 0) // let it go
+		f, err := os.OpenFile(pipe, os.O_RDWR, 0) // let the open of the pipe return
 		if err == nil {
 			_ = f.Close()
 		}

@@ -9,9 +9,9 @@ import (
 	"nightferry/internal/durable"
 )
 
-// StatFile looks at an open file. Two equal answers, one before and one after its
-// bytes were read, say that it did not change meanwhile, as far as this system's
-// portable stat shows it.
+// StatFile stats an open file. If it returns the same before and after the
+// bytes are read, the file did not change meanwhile, as far as this system's
+// portable stat shows changes.
 func StatFile(f *os.File) (Opened, error) {
 	info, err := f.Stat()
 	if err != nil {
@@ -24,5 +24,5 @@ func StatFile(f *os.File) (Opened, error) {
 	return o, nil
 }
 
-// MountOf does not know the mounts of this system.
+// MountOf returns "": the mounts of this system are unknown.
 func MountOf(string) (string, error) { return "", nil }

@@ -10,22 +10,23 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// Open opens a path of a walk for reading. No folder of Windows holds a pipe.
+// Open opens a path of a walk for reading. Windows folders hold no pipes.
 func Open(root *os.Root, path string) (*os.File, error) {
 	return root.Open(filepath.FromSlash(path))
 }
 
 var procReOpenFile = windows.NewLazySystemDLL("kernel32.dll").NewProc("ReOpenFile")
 
-// OpenStill is [Open] for who needs the bytes to stay as they are: while the file
-// is open, nobody can open it to write, and while somebody has, it is an error.
+// OpenStill is [Open] for callers whose bytes must not change while they
+// read: no other process can open the file for writing meanwhile. It fails if
+// one already has.
 func OpenStill(root *os.Root, path string) (*os.File, error) {
 	f, err := Open(root, path)
 	if err != nil {
 		return nil, err
 	}
-	// os.Root shares writing. The handle that it gives is proven to be below
-	// the root, so the same file is opened once more from there.
+	// os.Root opens with write sharing. Its handle is known to be below the
+	// root, so reopen the same file from that handle without write sharing.
 	r, _, callErr := procReOpenFile.Call(f.Fd(), windows.GENERIC_READ, windows.FILE_SHARE_READ|windows.FILE_SHARE_DELETE, windows.FILE_FLAG_SEQUENTIAL_SCAN)
 	if h := windows.Handle(r); h != windows.InvalidHandle {
 		return os.NewFile(r, f.Name()), f.Close()
@@ -33,8 +34,8 @@ func OpenStill(root *os.Root, path string) (*os.File, error) {
 	return nil, errors.Join(&os.PathError{Op: "open", Path: path, Err: fmt.Errorf("another program writes it: %w", callErr)}, f.Close())
 }
 
-// StatFile looks at an open file. Two equal answers, one before and one after its
-// bytes were read, say that it did not change meanwhile.
+// StatFile stats an open file. If it returns the same before and after the
+// bytes are read, the file did not change meanwhile.
 func StatFile(f *os.File) (Opened, error) {
 	var basic windows.ByHandleFileInformation
 	h := windows.Handle(f.Fd())
@@ -51,15 +52,15 @@ func StatFile(f *os.File) (Opened, error) {
 		Creation, Access, Write, Change int64
 		Attributes, _                   uint32
 	}
-	// A share that does not know the change time is judged by the rest.
+	// If a share does not support the change time, the other fields decide.
 	if windows.GetFileInformationByHandleEx(h, windows.FileBasicInfo, (*byte)(unsafe.Pointer(&times)), uint32(unsafe.Sizeof(times))) == nil {
 		o.Stat.CTime = unixNano(uint64(times.Change))
 	}
 	return o, nil
 }
 
-// Vanished reports whether an error says that a path, which was there, is gone. A
-// file server that does not answer says something else.
+// Vanished reports whether an error means that a path no longer exists. A
+// file server that does not answer returns another error.
 func Vanished(err error) bool {
 	return errors.Is(err, windows.ERROR_FILE_NOT_FOUND) || errors.Is(err, windows.ERROR_PATH_NOT_FOUND) || errors.Is(err, windows.ERROR_DELETE_PENDING)
 }

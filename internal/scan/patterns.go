@@ -9,17 +9,17 @@ import (
 	"nightferry/internal/manifest"
 )
 
-// Patterns choose among paths with the usual globs. In a pattern, * and ?
-// match within one name, ** any number of folders, [a-z] one of several bytes
-// and {x,y} alternatives.
+// Patterns select paths with the usual globs. In a pattern, * and ? match
+// within one name, ** any number of folders, [a-z] one of several bytes and
+// {x,y} alternatives.
 //
 //   - A pattern without a slash matches a name at any level: *.tmp.
-//   - One with a slash, first or in the middle, matches from the top: /tmp, a/*.log.
+//   - One with a slash at the start or in the middle matches from the top: /tmp, a/*.log.
 //   - A slash at its end matches folders only: cache/.
-//   - What matches a folder matches all below it.
+//   - A pattern that matches a folder also matches everything below it.
 //
-// A path is chosen when an include matches it or there are none, and no
-// exclude matches it: excludes win. A nil *Patterns chooses everything.
+// A path is selected if it matches an include, or there are none, and if it
+// matches no exclude: excludes win. A nil *Patterns selects everything.
 type Patterns struct {
 	include, exclude []pattern
 	fold             bool
@@ -32,7 +32,7 @@ type pattern struct {
 }
 
 // ParsePatterns checks and compiles patterns. An error names the pattern and
-// what to write instead.
+// suggests a correction.
 func ParsePatterns(include, exclude []string) (*Patterns, error) {
 	p := &Patterns{}
 	for _, list := range []struct {
@@ -81,8 +81,8 @@ func compile(text string) (pattern, error) {
 	return c, nil
 }
 
-// FoldCase returns the same patterns for names that Windows treats as equal
-// whatever their case.
+// FoldCase returns the same patterns, matching names as Windows does, without
+// regard to case.
 func (p *Patterns) FoldCase() *Patterns {
 	if p == nil || p.fold {
 		return p
@@ -133,10 +133,11 @@ func covered(list []pattern, path string, dir bool) bool {
 	return anyMatch(list, path, dir)
 }
 
-// Skip reports whether a walk leaves the path out, and for a folder all below
-// it: it fits [WalkOptions]. It relies on the walk having asked about the
-// folders above. A folder that no include matches is not skipped while
-// something below it could match; [Patterns.Selects] tells the two apart.
+// Skip reports whether a walk omits the path and, for a folder, everything
+// below it; it fits [WalkOptions]. It assumes that the walk has already asked
+// about the parent folders. It does not skip a folder that matches no include
+// as long as something below it could match; [Patterns.Selects] distinguishes
+// the two.
 func (p *Patterns) Skip(path string, dir bool) bool {
 	if p == nil {
 		return false
@@ -153,9 +154,9 @@ func (p *Patterns) Skip(path string, dir bool) bool {
 	return !dir || !p.leads(path)
 }
 
-// Selects reports whether the path itself is chosen, as opposed to a folder
-// that is only on the way to what may be. It looks at the folders above by
-// itself, so that it can be asked about any path.
+// Selects reports whether the path itself is selected, not only a parent
+// folder of paths that may be. It checks the parent folders itself, so it can
+// be called for any path.
 func (p *Patterns) Selects(path string, dir bool) bool {
 	if p == nil {
 		return true

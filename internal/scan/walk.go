@@ -12,11 +12,12 @@ import (
 
 // WalkOptions of [Walk].
 type WalkOptions struct {
-	// Skip, when set, leaves out a path, and for a folder all below it. It is
-	// called by several goroutines at once.
+	// Skip, if set, omits a path and, for a folder, everything below it. It
+	// is called by several goroutines at once.
 	Skip func(path string, dir bool) bool
-	// Workers list folders ahead of fn. 0: as many as there are processors,
-	// at least 4, because a share on the network answers slowly.
+	// Workers is the number of goroutines that list folders ahead of fn. 0:
+	// one per processor but at least 4, because network shares respond
+	// slowly.
 	Workers int
 }
 
@@ -27,13 +28,15 @@ const (
 	aheadItems = 32 << 10
 )
 
-// Walk calls fn, on the caller's goroutine, for everything below dir in path
-// order; dir itself is not reported, and is the only link that is followed.
+// Walk calls fn for everything below dir, in path order, on the caller's
+// goroutine. It does not report dir itself, which is the only link it
+// follows.
 //
-// What cannot be looked at or listed is an Item with Err, never left out and
-// never an empty folder; of what is gone since its name was listed, the error is
-// one of which [Vanished] is true. When dir itself cannot be listed, Walk returns
-// the error. An error of fn ends the walk and is returned as it is.
+// If a path cannot be stat'ed or listed, Walk reports an Item with Err; it
+// never omits the path or treats it as an empty folder. If the path was
+// removed after its name was listed, [Vanished] is true for the error. If dir
+// itself cannot be listed, Walk returns the error. An error of fn ends the
+// walk and is returned unchanged.
 func Walk(ctx context.Context, dir string, o WalkOptions, fn func(Item) error) (err error) {
 	l, err := openLister(dir)
 	if err != nil {
@@ -73,18 +76,18 @@ type walker struct {
 	skip   func(string, bool) bool
 	jobs   chan *listing
 	ahead  map[string]*listing // handed to workers, not yet consumed
-	items  atomic.Int64        // entries in finished listings that nobody has consumed
+	items  atomic.Int64        // entries in finished listings, not yet consumed
 	own    scratch
 }
 
-// volume tells where a folder is: known only when it was opened, since that may
-// mount what is below it.
+// volume identifies the volume of a folder. It is known only after the folder
+// is opened, because opening may mount a file system there.
 type volume struct {
 	dev  uint64 // 0: unknown
 	root bool   // the folder is the top of a mounted file system
 }
 
-// listing is one folder's content, being read or read.
+// listing is one folder's content, complete or still being read.
 type listing struct {
 	dir   string
 	done  chan struct{}
@@ -93,12 +96,12 @@ type listing struct {
 	err   error
 }
 
-// level is a folder on the way from the root to where the walk is.
+// level is a folder on the path from the root to the current item.
 type level struct {
 	items  []Item
 	on     volume
 	next   int // the next item to report
-	start  int // the next item to hand to the workers, when it is a folder
+	start  int // the next item to hand to the workers, if it is a folder
 	ahead  int // folders handed to the workers and not yet consumed
 	parent *level
 }
@@ -143,7 +146,8 @@ func (w *walker) walk(ctx context.Context, root string, fn func(Item) error) err
 	return nil
 }
 
-// take returns the listing of a folder, reading it here when no worker has it.
+// take returns the listing of a folder, and reads it itself if no worker has
+// it.
 func (w *walker) take(ctx context.Context, f *level, dir string) ([]Item, volume, error) {
 	l := w.ahead[dir]
 	if l == nil {
@@ -160,8 +164,8 @@ func (w *walker) take(ctx context.Context, f *level, dir string) ([]Item, volume
 	return l.items, l.on, l.err
 }
 
-// prefetch hands the folders that the walk meets next to the workers: those of
-// the innermost level first.
+// prefetch hands the next folders of the walk to the workers, starting with
+// the innermost level.
 func (w *walker) prefetch(f *level) {
 	for inner := true; f != nil; f = f.parent {
 		f.start = max(f.start, f.next)
@@ -200,7 +204,7 @@ func (w *walker) work(ctx context.Context) {
 func (w *walker) list(dir string, s *scratch) ([]Item, volume, error) {
 	items, on, err := w.lister.list(dir, w.skip, s)
 	if err != nil {
-		return nil, volume{}, err // a part of a folder would look like deletions
+		return nil, volume{}, err // a partial listing would look like deletions
 	}
 	slices.SortFunc(items, func(a, b Item) int { return strings.Compare(a.Path, b.Path) })
 	return items, on, nil

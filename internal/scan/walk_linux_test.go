@@ -47,8 +47,8 @@ func TestWalkMode(t *testing.T) {
 	}
 }
 
-// A folder that is a link by the time it is listed is not followed, and is not
-// empty.
+// A folder that is replaced by a link before it is listed is neither followed
+// nor reported as empty.
 func TestWalkFolderSwappedForLink(t *testing.T) {
 	dir := t.TempDir()
 	plant(t, dir, map[string]string{"a": "", "real/f": "", "real/sub/g": "", "z/sub/f": ""})
@@ -70,8 +70,7 @@ func TestWalkFolderSwappedForLink(t *testing.T) {
 	}
 }
 
-// A path that is longer than the system can open is an error, not an empty
-// folder.
+// A path too long for the system to open is an error, not an empty folder.
 func TestPain02_UnreachableFolderIsAnError(t *testing.T) {
 	dir := t.TempDir()
 	name := strings.Repeat("n", 200)

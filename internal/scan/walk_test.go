@@ -83,7 +83,8 @@ func TestWalkOrder(t *testing.T) {
 	}
 }
 
-// Any tree, any number of workers: the same as a plain sorted walk.
+// For any tree and any number of workers, Walk agrees with a plain sorted
+// walk.
 func TestWalkAgreesWithFilepath(t *testing.T) {
 	base := t.TempDir()
 	n := 0
@@ -144,8 +145,9 @@ func TestWalkErrors(t *testing.T) {
 	}
 }
 
-// A folder that is deleted after its name was seen is an item with an error,
-// not an empty folder: an empty one would delete its files at every site.
+// A folder that is deleted after its name was listed is an item with an
+// error, not an empty folder: an empty one would delete its files at every
+// site.
 func TestPain02_VanishedFolderIsAnError(t *testing.T) {
 	dir := t.TempDir()
 	files := map[string]string{}

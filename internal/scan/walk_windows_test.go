@@ -23,8 +23,8 @@ func TestLongPath(t *testing.T) {
 	}
 }
 
-// The listing for shares that do not know the fast call says the same, but for
-// what it cannot know.
+// The listing for shares without the fast call returns the same, except for
+// the fields that it cannot read.
 func TestPortableListingAgrees(t *testing.T) {
 	dir := t.TempDir()
 	plant(t, dir, map[string]string{"sub/a": "1", "sub/b/x": "", "sub/ü": "333"})
