@@ -13,8 +13,8 @@ import (
 	"nightferry/internal/durable"
 )
 
-// access is an Access with its names looked up. Group -1: no reader but the
-// owner.
+// access is an Access with its names resolved. Group -1: only the owner can
+// read.
 type access struct {
 	group int
 	name  string
@@ -38,8 +38,8 @@ func resolve(a Access) (access, error) {
 	return access{n, a.Group}, nil
 }
 
-// mode of a folder or file. The set-group-id bit makes what is created in a
-// folder the group's too.
+// mode returns the mode of a folder or file. The set-group-id bit gives
+// everything created in a folder the folder's group.
 func (a access) mode(dir bool) fs.FileMode {
 	m := fs.FileMode(fileMode)
 	if dir {
@@ -64,10 +64,11 @@ func (a access) apply(root *durable.Root, name string, dir, _ bool) error {
 			return fmt.Errorf("give %s to group %s: %w: make the account of the Core a member of the group", name, a.name, err)
 		}
 	}
-	return root.Chmod(name, a.mode(dir)) // after the group: to change that clears bits
+	return root.Chmod(name, a.mode(dir)) // after chgrp, which clears bits
 }
 
-// chgrp changes the group of the name itself, inside the root.
+// chgrp changes the group of the name itself (never of a link's target),
+// inside the root.
 func chgrp(root *durable.Root, name string, group int) error {
 	r, err := os.OpenRoot(root.Dir())
 	if err != nil {
@@ -77,14 +78,15 @@ func chgrp(root *durable.Root, name string, group int) error {
 	return r.Lchown(name, -1, group)
 }
 
-// differs tells how a folder's access is not as it should be.
+// differs describes how a folder's access differs from the configured one.
 func (a access) differs(root *durable.Root, name string, _ bool) (string, error) {
 	info, err := root.Lstat(name)
 	if err != nil {
 		return "", err
 	}
 	const bits = fs.ModePerm | fs.ModeSetgid
-	// Below a folder for the owner alone it does not matter what the group's bits are.
+	// A folder for the owner alone may have any mode as long as group and
+	// others have no rights.
 	if got, want := info.Mode()&bits, a.mode(true); got != want && (a.group >= 0 || got&0o077 != 0) {
 		return fmt.Sprintf("its mode is %v, it should be %v", got, want), nil
 	}
@@ -94,7 +96,7 @@ func (a access) differs(root *durable.Root, name string, _ bool) (string, error)
 	return "", nil
 }
 
-// inherit gives a new folder the mode of its parent, whatever the umask was.
+// inherit gives a new folder the mode of its parent, regardless of the umask.
 func inherit(root *durable.Root, name string) error { return likeParent(root, name, true) }
 
 // seal does the same for a file.

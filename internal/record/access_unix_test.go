@@ -15,7 +15,8 @@ import (
 	"nightferry/internal/clock"
 )
 
-// groups are two that this account may give files to: any, as root.
+// groups returns two groups that this account may assign to files; root may
+// assign any.
 func groups(t *testing.T) (string, string) {
 	t.Helper()
 	if os.Geteuid() == 0 {
@@ -33,11 +34,11 @@ func mode(t *testing.T, name string) (fs.FileMode, uint32) {
 }
 
 func TestEachDomainHasItsReaders(t *testing.T) {
-	old := syscall.Umask(0o077) // the strictest: it must not matter
+	old := syscall.Umask(0o077) // the strictest: it must have no effect
 	defer syscall.Umask(old)
 	dir := filepath.Join(t.TempDir(), "logs")
 	for d := filepath.Dir(dir); d != os.TempDir() && strings.HasPrefix(d, os.TempDir()); d = filepath.Dir(d) {
-		must(t, os.Chmod(d, 0o755)) // so that other accounts get to the logs at all
+		must(t, os.Chmod(d, 0o755)) // so that other accounts can reach the logs
 	}
 	l, err := Open(dir)
 	must(t, err)
@@ -88,7 +89,7 @@ func TestEachDomainHasItsReaders(t *testing.T) {
 	}
 
 	if os.Geteuid() != 0 {
-		return // only root can become somebody else
+		return // only root can change to another account
 	}
 	if changed, _ := l.Prepare(map[string]Access{"apac": {Group: b}}); !strings.Contains(changed["apac"], "group") {
 		t.Fatalf("a folder of another group: %v", changed)

@@ -11,9 +11,9 @@ import (
 	"nightferry/internal/durable"
 )
 
-// access is the access list that a domain's folder should have: full rights for
-// SYSTEM, the administrators and the Core's own account, the right to read for
-// the group, all inherited by what lies below, nothing inherited from above.
+// access is the access list of a domain's folder: full rights for SYSTEM, the
+// administrators and the Core's own account, and read rights for the group.
+// Everything below inherits it; it inherits nothing from above.
 type access struct{ sd *windows.SECURITY_DESCRIPTOR }
 
 func resolve(a Access) (access, error) {
@@ -37,8 +37,8 @@ func resolve(a Access) (access, error) {
 	return access{sd}, nil
 }
 
-// listFor is the list in Windows' words; readers may be nil. Nothing else, not
-// even the right to see names, is anybody's.
+// listFor returns the list in SDDL; readers may be nil. No other account has
+// any right, not even to see names.
 func listFor(core, readers *windows.SID) string {
 	list := "D:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)(A;OICI;FA;;;" + core.String() + ")"
 	if readers != nil {
@@ -51,7 +51,7 @@ func system(root *durable.Root, name string) string {
 	return filepath.Join(root.Dir(), filepath.FromSlash(name))
 }
 
-// mkdir makes the folder with its list, so that it never has another.
+// mkdir creates the folder with its list, so that it never has another.
 func (a access) mkdir(root *durable.Root, name string) error {
 	p, err := windows.UTF16PtrFromString(system(root, name))
 	if err != nil {
@@ -65,7 +65,7 @@ func (a access) mkdir(root *durable.Root, name string) error {
 	return nil
 }
 
-// apply sets the list on a domain's folder; what lies below inherits it.
+// apply sets the list on a domain's folder; its content inherits the list.
 func (a access) apply(root *durable.Root, name string, _, top bool) error {
 	if _, err := root.Lstat(name); err != nil {
 		return err
@@ -74,7 +74,7 @@ func (a access) apply(root *durable.Root, name string, _, top bool) error {
 	if err != nil {
 		return err
 	}
-	// Below the top: nothing of its own, all inherited.
+	// Folders below the top have no entries of their own and inherit all.
 	flags := windows.SECURITY_INFORMATION(windows.DACL_SECURITY_INFORMATION | windows.PROTECTED_DACL_SECURITY_INFORMATION)
 	if !top {
 		flags = windows.DACL_SECURITY_INFORMATION | windows.UNPROTECTED_DACL_SECURITY_INFORMATION
@@ -90,8 +90,8 @@ func (a access) apply(root *durable.Root, name string, _, top bool) error {
 	return nil
 }
 
-// differs tells how a folder's access is not as it should be. Only the top has
-// entries of its own.
+// differs describes how a folder's access differs from the configured one.
+// Only the top has entries of its own.
 func (a access) differs(root *durable.Root, name string, top bool) (string, error) {
 	sd, err := windows.GetNamedSecurityInfo(system(root, name), windows.SE_FILE_OBJECT, windows.DACL_SECURITY_INFORMATION)
 	if err != nil {
@@ -108,7 +108,7 @@ func (a access) differs(root *durable.Root, name string, top bool) (string, erro
 	return "", nil
 }
 
-// split parts the text of an access list into its flags and its entries.
+// split returns the flags and the entries of an access list.
 func split(sddl string) (flags, entries string) {
 	i := strings.IndexByte(sddl, '(')
 	if i < 0 {
@@ -128,7 +128,7 @@ func own(entries string) string {
 	return b.String()
 }
 
-// What is made in a folder inherits its list: there is nothing to do.
+// New files inherit the list of their folder, so inherit and seal do nothing.
 func inherit(*durable.Root, string) error { return nil }
 
 func seal(*durable.Root, string) error { return nil }

@@ -25,7 +25,7 @@ func TestEachDomainHasItsReaders(t *testing.T) {
 		must(t, err)
 		return sd.String()
 	}
-	// Everybody, the users, the authenticated ones.
+	// Everyone, Users, Authenticated Users.
 	readers := func(name string) bool {
 		s := list(name)
 		return strings.Contains(s, ";WD)") || strings.Contains(s, ";BU)") || strings.Contains(s, ";AU)") || strings.Contains(s, users)
@@ -56,8 +56,8 @@ func TestEachDomainHasItsReaders(t *testing.T) {
 	}
 }
 
-// TestTheListThatIsBuilt: what is asked of Windows, entry by entry, as Windows
-// itself reads it. Wine shows no more of an access list than this.
+// TestTheListThatIsBuilt checks the requested list, entry by entry, as
+// Windows parses it. Wine shows no more of an access list than this.
 func TestTheListThatIsBuilt(t *testing.T) {
 	sid := func(text string) *windows.SID {
 		s, err := windows.StringToSid(text)

@@ -10,9 +10,9 @@ import (
 	"unicode/utf8"
 )
 
-// Printable makes a text safe to print: what a terminal would obey, or what
-// would make a text look like another one (control and formatting characters,
-// line separators, bytes that are not UTF-8), is written as an escape.
+// Printable makes a text safe to print. It escapes everything that a terminal
+// would interpret, or that could disguise a text: control and formatting
+// characters, line separators, bytes that are not UTF-8.
 func Printable(s string) string {
 	if !strings.ContainsFunc(s, unprintable) {
 		return s
@@ -34,8 +34,8 @@ func Printable(s string) string {
 	return b.String()
 }
 
-// Lines are those of a text, such as an error that lists names, each safe to
-// print and without space around it; empty ones are left out.
+// Lines returns the lines of a text, such as an error that lists names. Each
+// is safe to print and trimmed; empty lines are omitted.
 func Lines(s string) []string {
 	var out []string
 	for line := range strings.Lines(s) {
@@ -46,13 +46,14 @@ func Lines(s string) []string {
 	return out
 }
 
-// OneLine is a text as it stands in one line: its lines, separated by "; " where
-// a colon does not join them.
+// OneLine returns a text as one line: its lines, joined by "; ", or by a
+// space after a colon.
 func OneLine(s string) string { return strings.ReplaceAll(strings.Join(Lines(s), "; "), ":; ", ": ") }
 
-// unprintable runes are shown as escapes: all but letters, marks, digits,
-// punctuation, symbols and the ASCII space. The replacement character is among
-// them, so that it is no disguise for a broken byte.
+// unprintable reports whether a rune is escaped: every rune except letters,
+// marks, digits, punctuation, symbols and the ASCII space. The replacement
+// character is escaped too, so that it cannot be mistaken for an invalid
+// byte.
 func unprintable(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }
 
 // appendSafe appends a line of JSON with every unprintable rune as a \u escape.
@@ -74,10 +75,10 @@ func appendSafe(dst, line []byte) []byte {
 	return dst
 }
 
-// text is a string that keeps what is not UTF-8: such a byte, 0x80 to 0xff, is
-// written as the lone surrogate \udc80 to \udcff. That is how Python reads and
-// writes file names that are not text, so its json and os.fsencode restore them
-// too; a reader that does not know it shows a replacement character.
+// text is a string that preserves bytes that are not UTF-8: a byte 0x80 to
+// 0xff is written as the lone surrogate \udc80 to \udcff. Python reads and
+// writes such file names in the same way, so its json and os.fsencode restore
+// them. Other readers show a replacement character.
 type text string
 
 // MarshalJSON implements json.Marshaler.
@@ -103,7 +104,7 @@ func (t text) MarshalJSON() ([]byte, error) {
 // UnmarshalJSON implements json.Unmarshaler. b is a whole JSON value.
 func (t *text) UnmarshalJSON(b []byte) error {
 	var out []byte
-	from := 0 // what lies between it and i is plain JSON
+	from := 0 // the bytes from it to i are plain JSON
 	flush := func(to int) error {
 		var s string
 		if err := json.Unmarshal(append(append([]byte{'"'}, b[from:to]...), '"'), &s); err != nil {
@@ -146,7 +147,7 @@ func (t *text) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// escaped reads a \uXXXX at the beginning of b.
+// escaped parses a \uXXXX at the start of b.
 func escaped(b []byte) (rune, bool) {
 	if len(b) < 6 || b[0] != '\\' || b[1] != 'u' {
 		return 0, false

@@ -2,10 +2,10 @@ package record
 
 import "time"
 
-// Filter narrows a list; zero fields narrow nothing.
+// Filter narrows a list; zero fields match everything.
 type Filter struct {
 	Domain, Site, Channel string
-	Run                   string    // the beginning of its id
+	Run                   string    // prefix of its id
 	Core                  bool      // only the Core's own logs
 	Since, Until          time.Time // by the folder's day, in UTC; both days are included
 }

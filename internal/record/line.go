@@ -1,7 +1,7 @@
-// Package record writes and reads the job logs: one file of JSON lines per run,
-// that a person can grep and that only the readers of its domain may open. A log
-// file is derived from the ledger and written whole, so that a crash leaves no
-// half of one and doubles no line. See docs/format/record.md.
+// Package record writes and reads the job logs: one file of JSON lines per
+// run, which can be searched with grep and read only by the readers of its
+// domain. A log file is derived from the ledger and written as a whole. So a
+// crash leaves no partial log and repeats no line. See docs/format/record.md.
 //
 // The logs lie below one folder, as <domain>/<site>/<channel>/<date>/<run>.jsonl
 // and core/<channel>/<date>/<run>.jsonl.
@@ -14,20 +14,20 @@ import (
 	"nightferry/internal/runs"
 )
 
-// ErrDamaged: a file is not a log, or not a whole one.
+// ErrDamaged reports that a file is not a log, or not a complete one.
 var ErrDamaged = errors.New("damaged log file")
 
 // Version of the lines' format; every header carries it.
 const Version = 1
 
-// Place says which run's log it is. With an empty Domain and Site it is the
-// Core's own. Names are those of the configuration; Run is the run's id as 32
-// hexadecimal digits.
+// Place identifies a run's log. If Domain and Site are empty, it is a log of
+// the Core itself. Names are those of the configuration; Run is the run's id
+// as 32 hexadecimal digits.
 type Place struct {
 	Domain  string
 	Site    string
 	Channel string
-	Date    time.Time // when the run started; the folder is named by its date in UTC
+	Date    time.Time // start of the run; the folder is named by its date in UTC
 	Run     string
 }
 
@@ -41,7 +41,7 @@ type Header struct {
 	Release uint64    `json:"release"`
 	Digest  string    `json:"digest,omitempty"` // of the release
 	Tree    string    `json:"tree,omitempty"`
-	Parent  uint64    `json:"parent,omitempty"` // the release that was held before
+	Parent  uint64    `json:"parent,omitempty"` // the site's previous release
 	Files   int64     `json:"files"`            // of the release
 	Bytes   int64     `json:"bytes"`
 	Trigger string    `json:"trigger,omitempty"`
@@ -49,20 +49,20 @@ type Header struct {
 	Started time.Time `json:"started"`
 }
 
-// File is one line per file that was acted on, or that could not be.
+// File is the line of one file that was processed, or that failed.
 type File struct {
 	Path    string    `json:"path"`
 	Outcome string    `json:"outcome"` // added, changed, moved, repaired, deleted, unchanged, locked, failed, differs
 	Size    int64     `json:"size"`
-	Held    int64     `json:"held,omitempty"`    // bytes of it that were on the site's disk already
+	Held    int64     `json:"held,omitempty"`    // bytes of it that were already on the site's disk
 	Fetched int64     `json:"fetched,omitempty"` // bytes of it that came from the store
 	SHA256  string    `json:"sha256,omitempty"`
-	From    string    `json:"from,omitempty"` // the old path of what moved
+	From    string    `json:"from,omitempty"` // the old path of a moved file
 	Cause   string    `json:"cause,omitempty"`
 	At      time.Time `json:"at,omitzero"`
 }
 
-// End is the closing line. A log without one is not whole.
+// End is the closing line. A log without it is incomplete.
 type End struct {
 	State    runs.State `json:"end"` // never empty
 	Cause    string     `json:"cause,omitempty"`

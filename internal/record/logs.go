@@ -14,7 +14,7 @@ import (
 	"nightferry/internal/durable"
 )
 
-// Access says who may read one domain's logs.
+// Access names the readers of one domain's logs.
 type Access struct {
 	// Group that may read: a name or a number on Unix, a name or a SID on
 	// Windows. Empty: only the Core's own account (and on Windows the
@@ -22,24 +22,24 @@ type Access struct {
 	Group string
 }
 
-// Check looks the group up on this machine.
+// Check resolves the group on this machine.
 func (a Access) Check() error {
 	_, err := resolve(a)
 	return err
 }
 
-// Logs is the folder of all logs. It is safe for use by several goroutines,
-// as long as no two write the log of the same run.
+// Logs is the folder of all logs. It is safe for concurrent use, except that
+// no two goroutines may write the log of the same run.
 type Logs struct {
 	root *durable.Root
-	// folders keeps a Purge from removing an empty folder that a Create is about
-	// to put a file into.
+	// folders prevents a Purge from removing an empty folder in which a
+	// Create is about to put a file.
 	folders sync.Mutex
 }
 
-// Open opens the folder of all logs, and makes it when it is missing: then
-// everybody may pass through it, and only those who know a domain's folder and
-// may read that get further.
+// Open opens the folder of all logs, and creates it if it is missing. Then
+// every account may traverse it; to get further, an account must know the
+// name of a domain's folder and be allowed to read that folder.
 func Open(dir string) (*Logs, error) { return open(dir, nil) }
 
 func open(dir string, obs durable.Observer) (*Logs, error) {
@@ -60,10 +60,10 @@ func open(dir string, obs durable.Observer) (*Logs, error) {
 // Close releases the folder.
 func (l *Logs) Close() error { return l.root.Close() }
 
-// Prepare makes each domain's folder, and the Core's own (domain "core"), and
-// gives what it makes its access. A folder whose access is another than it
-// should be, itself or one below it, is left as it is and reported in changed:
-// the domain, and how it differs.
+// Prepare creates the missing folders of the domains and of the Core (domain
+// "core"), with their access. It does not change existing folders. If the
+// access of one, or of a folder below it, differs from the configuration,
+// changed maps the domain to a description.
 func (l *Logs) Prepare(domains map[string]Access) (changed map[string]string, err error) {
 	changed = map[string]string{}
 	var errs []error
@@ -104,8 +104,8 @@ func (l *Logs) prepare(domain string, want access, changed map[string]string) er
 	})
 }
 
-// make makes a domain's folder under another name and renames it, so that no
-// crash leaves one with an access that nobody chose.
+// make creates a domain's folder under a temporary name and renames it, so
+// that a crash never leaves a folder with the wrong access.
 func (l *Logs) make(domain string, want access) error {
 	temp := ".new-" + domain
 	if err := l.root.RemoveAll(temp); err != nil {
@@ -120,8 +120,8 @@ func (l *Logs) make(domain string, want access) error {
 	return l.root.SyncDir(".")
 }
 
-// Repair gives a domain's folder, and all below it, the access again. It goes
-// on after an error and returns all of them.
+// Repair sets the access of a domain's folder and everything below it again.
+// It continues after an error and returns all errors.
 func (l *Logs) Repair(domain string, a Access) error {
 	want, err := resolve(a)
 	if err == nil && !isName(domain) {
@@ -141,8 +141,8 @@ func (l *Logs) Repair(domain string, a Access) error {
 	return nil
 }
 
-// walk calls fn for a folder and all folders and files below it, the folder
-// first. Links and other special files are passed over.
+// walk calls fn for a folder and then for all folders and files below it. It
+// skips links and other special files.
 func (l *Logs) walk(name string, fn func(name string, dir bool) error) error {
 	if err := fn(name, true); err != nil {
 		return err
@@ -159,22 +159,22 @@ func (l *Logs) walk(name string, fn func(name string, dir bool) error) error {
 		case e.Type().IsRegular():
 			err = fn(sub, false)
 		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) { // a Purge may be under way
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // a Purge may run concurrently
 			return err
 		}
 	}
 	return nil
 }
 
-// Log is one log file, as List finds it.
+// Log is one log file found by List.
 type Log struct {
 	Place
 	Path string // slash-separated, relative to the logs' folder
 	Size int64
 }
 
-// List calls fn for each log, by path, until fn returns an error, which it
-// returns. What is not named like a log is passed over.
+// List calls fn for each log, in path order. If fn returns an error, List
+// stops and returns it. It skips files that are not named like a log.
 func (l *Logs) List(f Filter, fn func(Log) error) error {
 	return l.days(func(p Place, folder string) error {
 		if !f.matches(p) {
@@ -210,8 +210,8 @@ func runOf(name, suffix string) (string, bool) {
 	return name[:max(n, 0)], n > 0 && name[n:] == suffix && isRun(name[:n])
 }
 
-// days calls fn for each folder of a day, by path; of its place the run is
-// missing.
+// days calls fn for each folder of a day, in path order. The place has no
+// run.
 func (l *Logs) days(fn func(p Place, folder string) error) error {
 	domains, err := l.names(".")
 	if err != nil {
@@ -262,7 +262,7 @@ func (l *Logs) daysOf(p Place, fn func(p Place, folder string) error) error {
 	return nil
 }
 
-// names lists the folders that a name of the configuration may have given rise to.
+// names lists the folders whose names can be those of the configuration.
 func (l *Logs) names(folder string) ([]string, error) {
 	list, err := l.root.ReadDir(folder)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

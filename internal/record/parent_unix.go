@@ -8,8 +8,8 @@ import (
 	"nightferry/internal/durable"
 )
 
-// likeParent gives what was just made the access of the folder it was made in:
-// a Writer does not know the domain's, and the folder is where it is kept.
+// likeParent gives a new file or folder the access of its parent. A Writer
+// does not know the domain's access, which is stored only in the folder.
 func likeParent(root *durable.Root, name string, dir bool) error {
 	info, err := root.Lstat(path.Dir(name))
 	if err != nil {

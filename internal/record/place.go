@@ -10,11 +10,11 @@ import (
 const (
 	core      = "core" // the folder of the Core's own logs
 	suffix    = ".jsonl"
-	part      = ".part" // of a log that is being written
+	part      = ".part" // suffix of a log that is being written
 	dayLayout = "2006-01-02"
 )
 
-// folder returns the path of the folder that the log belongs in.
+// folder returns the path of the log's folder.
 func (p Place) folder() string {
 	day := p.Date.UTC().Format(dayLayout)
 	if p.Domain == "" {

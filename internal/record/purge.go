@@ -9,17 +9,16 @@ import (
 	"nightferry/internal/clock"
 )
 
-// Purged is what a Purge removed.
+// Purged counts what a Purge removed.
 type Purged struct {
 	Files   int64 `json:"files"`
 	Bytes   int64 `json:"bytes"`
 	Folders int64 `json:"folders"`
 }
 
-// Purge removes the logs of days that ended longer than keep before now, and
-// the folders that are empty then; a keep of zero or less removes nothing. It
-// touches only what is named as a log, follows no link, goes on after an error
-// and returns all of them.
+// Purge removes the logs of days that ended more than keep before now, and then the empty folders. If keep is zero or
+// less, it removes nothing. It touches only files named as logs and follows no links. It continues after an error and
+// returns all errors.
 func (l *Logs) Purge(now clock.Calendar, keep time.Duration) (p Purged, err error) {
 	if keep <= 0 {
 		return p, nil
@@ -30,7 +29,7 @@ func (l *Logs) Purge(now clock.Calendar, keep time.Duration) (p Purged, err erro
 			return nil
 		}
 		errs = append(errs, l.purgeDay(folder, &p))
-		// The day's folder, the channel's, the site's; never the domain's, which carries the access.
+		// Remove the folders of the day, the channel and the site, but never the domain's, which carries the access.
 		for f := folder; path.Dir(f) != "."; f = path.Dir(f) {
 			removed, err := l.removeEmpty(f)
 			errs = append(errs, err)

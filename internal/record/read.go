@@ -13,9 +13,9 @@ import (
 // take far less.
 const maxLine = 4 << 20
 
-// Scan reads a log and calls fn for each file's line, until fn returns an
-// error, which it returns. A file that is not a whole log is ErrDamaged, after
-// its good lines.
+// Scan reads a log and calls fn for each file's line. If fn returns an error,
+// Scan stops and returns it. If the log is incomplete, Scan returns
+// ErrDamaged after its good lines.
 func (l *Logs) Scan(path string, fn func(File) error) (h Header, e End, err error) {
 	f, err := l.root.Open(path)
 	if err != nil {
@@ -83,7 +83,7 @@ func scan(r io.Reader, fn func(File) error) (h Header, e End, err error) {
 	return h, e, nil
 }
 
-// wholeLines passes over a last line that has no end: it was cut off.
+// wholeLines skips a last line without a newline: it was truncated.
 func wholeLines(data []byte, eof bool) (advance int, token []byte, err error) {
 	if i := bytes.IndexByte(data, '\n'); i >= 0 {
 		return i + 1, data[:i], nil

@@ -128,7 +128,7 @@ func TestNamesComeBackAsTheyWere(t *testing.T) {
 	})
 }
 
-// failing answers the n-th change with an error.
+// failing returns an error for the n-th change.
 type failing struct{ n int }
 
 var errFailing = errors.New("disk full")
@@ -140,7 +140,7 @@ func (f *failing) Before(durable.Op) error {
 	return nil
 }
 
-// Whatever step fails, the name shows the old log or the new one.
+// Whichever step fails, the name holds the old log or the new one.
 func TestNoHalfLogIsSeen(t *testing.T) {
 	for n := 1; ; n++ {
 		obs := &failing{}
@@ -236,7 +236,7 @@ func TestPurge(t *testing.T) {
 	write(t, l, at("apac", "osaka", day, 2))
 	write(t, l, at("emea", "paris", old, 3), File{Path: "x"})
 	write(t, l, at("", "", old, 4))
-	w, err := l.Create(at("emea", "paris", old, 5), Header{}) // killed while it was written
+	w, err := l.Create(at("emea", "paris", old, 5), Header{}) // killed while writing
 	must(t, err)
 	must(t, w.out.Flush())
 	must(t, w.file.Close())
@@ -265,8 +265,8 @@ func TestPurge(t *testing.T) {
 	}
 }
 
-// TestOneLine: the lines of a text are kept apart, and whatever else a terminal
-// would obey is an escape.
+// TestOneLine checks that lines stay separated, and that all other characters
+// that a terminal would interpret are escaped.
 func TestOneLine(t *testing.T) {
 	for in, want := range map[string]string{
 		"one": "one", "": "", "\n\n": "", "two names:\n  a\n  b\n": "two names: a; b", "a\r\nb": "a; b", "a\rb\x1b[2J": `a\rb\x1b[2J`, "a\u2028b\n\u202ec": `a\u2028b; \u202ec`,

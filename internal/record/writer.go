@@ -12,7 +12,7 @@ import (
 	"nightferry/internal/durable"
 )
 
-// The modes of Unix: a new file takes its group from its folder.
+// Unix modes. A new file takes its group from its folder.
 const (
 	folderMode = 0o750
 	fileMode   = 0o640
@@ -24,13 +24,13 @@ type Writer struct {
 	path string
 	file *durable.File
 	out  *bufio.Writer
-	line bytes.Buffer // the line as it is encoded
+	line bytes.Buffer // the encoded line
 	safe []byte       // the same, escaped
 	n    int64
-	err  error // the first; all later calls return it
+	err  error // the first error; all later calls return it
 }
 
-// fileLine is a File whose texts keep what is not UTF-8.
+// fileLine is a File whose texts preserve bytes that are not UTF-8.
 type fileLine struct {
 	Path text `json:"path"`
 	File
@@ -44,10 +44,9 @@ type endLine struct {
 	Cause text `json:"cause,omitempty"`
 }
 
-// Create begins a run's log. Nothing is to be seen of it until Close; an older
-// log of the same run is then replaced. The domain's folder must have been
-// prepared: a log in a folder with the wrong access would be readable by the
-// wrong people.
+// Create starts a run's log. The log is visible only after Close, which
+// replaces an older log of the same run. The domain's folder must be prepared
+// before: otherwise the wrong accounts could read the log.
 func (l *Logs) Create(p Place, h Header) (*Writer, error) {
 	if err := p.validate(); err != nil {
 		return nil, fmt.Errorf("create log: %w", err)
@@ -77,7 +76,7 @@ func (w *Writer) create(folder string) (err error) {
 	return nil
 }
 
-// folder makes the folders below a domain's, which must exist.
+// folder creates the folders below a domain's folder, which must exist.
 func (l *Logs) folder(name string) error {
 	if _, err := l.root.Lstat(name); err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -98,7 +97,7 @@ func (l *Logs) folder(name string) error {
 	return l.root.SyncDir(parent)
 }
 
-// appender writes one byte after the other.
+// appender writes sequentially.
 type appender struct {
 	f   *durable.File
 	off int64
@@ -125,7 +124,7 @@ func (w *Writer) write(v any) error {
 	}
 	w.line.Reset()
 	enc := json.NewEncoder(&w.line)
-	enc.SetEscapeHTML(false) // nobody should have to grep for \u0026
+	enc.SetEscapeHTML(false) // keep & readable for grep
 	if w.err = enc.Encode(v); w.err != nil {
 		return w.err
 	}
@@ -134,7 +133,7 @@ func (w *Writer) write(v any) error {
 	return w.err
 }
 
-// Close adds the closing line, makes the file durable and shows it under its
+// Close adds the closing line, makes the file durable and renames it to its
 // name. After an error there is no new file.
 func (w *Writer) Close(e End) error {
 	if w.err == nil && e.State == "" {
@@ -154,7 +153,7 @@ func (w *Writer) Close(e End) error {
 	return nil
 }
 
-// publish: the bytes, then the mode, then the name; each before the next.
+// publish writes the bytes, then the mode, then the name, in this order.
 func (w *Writer) publish() error {
 	root := w.logs.root
 	err := w.out.Flush()
@@ -174,8 +173,8 @@ func (w *Writer) publish() error {
 	return root.SyncDir(path.Dir(w.path))
 }
 
-// Abort forgets the log; after Close it does nothing. Where the unfinished file
-// cannot be removed it is left for Purge.
+// Abort discards the log; after Close it does nothing. If the unfinished file
+// cannot be removed, Purge removes it later.
 func (w *Writer) Abort() {
 	if errors.Is(w.err, fs.ErrClosed) {
 		return
