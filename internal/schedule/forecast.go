@@ -9,14 +9,14 @@ import (
 	"nightferry/internal/window"
 )
 
-// Prices is what moving costs.
+// Prices are the store's prices for transfers.
 type Prices struct {
 	PerGB              float64 // 1e9 bytes
 	PerThousandRequest float64
 }
 
-// Coming is a release that is expected: by its channel's cadence, and the
-// size of those before it.
+// Coming is an expected release: its channel's cadence gives the time, the
+// previous releases its size.
 type Coming struct {
 	Channel         string
 	Release         uint64 // 0: its number is not known yet
@@ -24,49 +24,50 @@ type Coming struct {
 	Bytes, Requests int64 // for each site
 }
 
-// Question is what a forecast is asked.
+// Question is the input of a forecast.
 type Question struct {
 	From   time.Time
 	Days   int // at least 1, at most 366
 	Sites  []Site
 	Due    []Due
 	Coming []Coming
-	Halts  []Halt // lifted ones do not matter here
+	Halts  []Halt // lifted halts have no effect here
 	Prices Prices
-	// AssumedRate is for sites that were never measured, in bytes per second;
-	// 0: 1 MB/s.
+	// AssumedRate applies to sites that were never measured, in bytes per
+	// second; 0: 1 MB/s.
 	AssumedRate int64
-	Options     Options // Cap does not count, see Forecast
+	Options     Options // Cap is ignored, see Forecast
 }
 
 const defaultAssumedRate = 1_000_000
 
-// Item foretells one release at one site.
+// Item is the forecast of one release at one site.
 type Item struct {
 	Site, Channel string
 	Release       uint64
 	Ready         time.Time     // when it is due
 	Start         time.Time     // of its first run; zero: not within the days
-	End           time.Time     // when it has arrived; zero: not within the days
-	Active        time.Duration // of moving, within the days
-	// Nights is the number of windows that it needs. Where the days do not
-	// suffice it counts on like those seen; 0 when it never comes to an end.
+	End           time.Time     // when it is complete; zero: not within the days
+	Active        time.Duration // transfer time, within the days
+	// Nights is the number of windows that it needs. If it takes longer than
+	// the days, the number is extrapolated; 0 if it would never complete.
 	Nights  int
-	Halted  bool // by an active halt: nothing else is foretold
+	Halted  bool // by an active halt: then nothing else is forecast
 	Assumed bool // the site was never measured
 
 	Bytes, Requests int64
 	Cost            float64 // in the currency of the prices
 }
 
-// Tonight says whether the release arrives in the window in which it starts.
+// Tonight reports whether the release completes in the window in which it
+// starts.
 func (i *Item) Tonight() bool { return i.Nights == 1 && !i.End.IsZero() }
 
-// Forecast follows the fleet's runs for some days, by the order that Plan
-// has, and returns one item for each site and release, in the order of the
-// sites, then of time. A site's runs share its line, so that they count one
-// after the other whatever its slots. It takes for granted that the cap on
-// the whole fleet is not reached: where it is, runs start later.
+// Forecast simulates the fleet's runs for some days, in Plan's order. It
+// returns one item for each site and release, in the order of the sites, then
+// of time. A site's runs share its line, so Forecast runs them one after the
+// other, whatever the site's slots. It assumes that the cap on the whole
+// fleet is not reached; otherwise runs start later.
 func Forecast(q Question) []Item {
 	q.Options.defaults()
 	if q.AssumedRate <= 0 {
@@ -94,11 +95,11 @@ type forecast struct {
 	steps   map[placeRule][]window.Step
 }
 
-// lane is what one channel at one site has before it.
+// lane is the queue of one channel at one site.
 type lane struct {
 	channel *Channel
-	windows []window.Window // what is over is cut off
-	jobs    []job           // in order of time: what is done is cut off
+	windows []window.Window // past windows are removed
+	jobs    []job           // in order of time; finished jobs are removed
 }
 
 type job struct {
@@ -149,8 +150,8 @@ func (f *forecast) site(items []Item, s *Site, due []*Due) []Item {
 	return items
 }
 
-// follow moves one site through time. At each moment at which its line is
-// free, the first of what may run does, until it is done or its window ends.
+// follow simulates one site. Whenever its line is free, the first of the runs
+// that may start does, until it completes or its window ends.
 func (f *forecast) follow(items []Item, s *Site, lanes []lane) {
 	steps := f.stepsOf(s)
 	step := 0
@@ -167,7 +168,7 @@ func (f *forecast) follow(items []Item, s *Site, lanes []lane) {
 		}
 		var best candidate
 		var chosen *lane
-		var next time.Time // when something could change
+		var next time.Time // the next moment at which something can change
 		for i := range lanes {
 			l := &lanes[i]
 			for len(l.windows) > 0 && !l.windows[0].End.After(t) {
@@ -223,8 +224,8 @@ func (f *forecast) follow(items []Item, s *Site, lanes []lane) {
 	}
 }
 
-// move returns what moves from from until until at most, and when it ends;
-// the first of the steps is that of from.
+// move returns the bytes moved between from and until, at most need, and when
+// the transfer ends. The first of the steps applies at from.
 func (f *forecast) move(s *Site, steps []window.Step, from, until time.Time, need int64) (end time.Time, moved int64, active time.Duration) {
 	measured := s.Rate
 	if measured <= 0 {
@@ -253,7 +254,7 @@ func (f *forecast) move(s *Site, steps []window.Step, from, until time.Time, nee
 	}
 }
 
-// seconds is a duration that does not overflow.
+// seconds converts to a duration without overflow.
 func seconds(s float64) time.Duration {
 	if s > math.MaxInt64/2/float64(time.Second) {
 		return math.MaxInt64 / 2
@@ -261,7 +262,8 @@ func seconds(s float64) time.Duration {
 	return time.Duration(s * float64(time.Second))
 }
 
-// extend guesses the nights of what is not done within the days.
+// extend extrapolates the nights of an item that does not complete within the
+// days.
 func (f *forecast) extend(item *Item, left int64) {
 	moved := item.Bytes - left
 	if moved <= 0 || item.Nights == 0 {

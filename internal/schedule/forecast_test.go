@@ -68,14 +68,14 @@ func TestForecast(t *testing.T) {
 		"tiny package 7: Fri 20:00 to -, 29h0m0s, 104 nights, tonight false, 0.3241 halted false assumed false",
 		"tiny package 8: - to -, 0s, 0 nights, tonight false, 0.0000 halted false assumed false",
 	}
-	// The last window that the three days see is cut at their end, Monday noon, not before.
+	// The days end on Monday noon, which also cuts the last window.
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
 }
 
 // TestForecastIsWhatPlanDoes runs one site by Plan, minute by minute, and
-// compares with what was foretold.
+// compares it with the forecast.
 func TestForecastIsWhatPlanDoes(t *testing.T) {
 	zones := []string{"Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe"}
 	rules := []string{"20:00-06:00", "dark 6h..9h", "mon-fri 22:00-02:00, sat-sun all", "01:00-03:00 12:00-13:00", "20:00-21:00; freeze 03-27..03-29"}
@@ -117,11 +117,11 @@ func TestForecastIsWhatPlanDoes(t *testing.T) {
 		for _, i := range Forecast(q) {
 			s := seen{i.Start, i.End, i.Nights}
 			if i.End.IsZero() {
-				s.nights = 0 // a guess
+				s.nights = 0 // an extrapolation
 			}
 			got[fmt.Sprint(i.Channel, i.Release)] = s
 		}
-		// The same week, lived.
+		// The same week, simulated with Plan.
 		want := map[string]seen{}
 		queue := map[string][]Due{}
 		for _, c := range q.Coming {
@@ -195,7 +195,7 @@ func bigQuestion(b *testing.B) Question {
 	q := Question{From: utc(3, 12, 0), Days: 7, Prices: Prices{0.09, 0.0004}}
 	for i := range 10_000 {
 		lat, long := float64(i%120-60), float64(0)
-		zone := zoneOf(b, seventy[i%len(seventy)]) // each site its own copy, as when they are loaded one by one
+		zone := zoneOf(b, seventy[i%len(seventy)]) // each site has its own copy, as when sites are loaded one by one
 		_, offset := q.From.In(zone).Zone()
 		long = float64(offset)/240 + float64(i%7)
 		s := Site{Name: fmt.Sprintf("site-%05d", i), Place: window.Place{Zone: zone, Latitude: &lat, Longitude: &long}, Rate: int64(1+i%5) * 1e6}

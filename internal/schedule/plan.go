@@ -9,17 +9,17 @@ import (
 	"nightferry/internal/window"
 )
 
-// Planner is Plan with a memory of windows computed before, which changes no
-// answer. The zero Planner is ready. It is for one goroutine at a time.
+// Planner is Plan with a cache of computed windows, which changes no result.
+// The zero Planner is ready. It is for one goroutine at a time.
 type Planner struct {
 	open map[placeRule]opening
 }
 
-// placeRule names a rule at a place by value: each site may have loaded its
-// own copy of a zone.
+// placeRule identifies a rule at a place by value, because each site may have
+// loaded its own copy of a zone.
 type placeRule struct {
 	zone                string
-	offset              int // tells zones apart that have no name
+	offset              int // distinguishes zones without a name
 	rule                string
 	latitude, longitude float64
 }
@@ -36,7 +36,7 @@ func keyOf(at window.Place, rule window.Rule, now time.Time) placeRule {
 	return k
 }
 
-// opening is what holds from from up to until: a window, or none.
+// opening is the window that is open between from and until, or none.
 type opening struct {
 	from, until time.Time
 	window      window.Window
@@ -54,23 +54,23 @@ func (p *Planner) openAt(now time.Time, at window.Place, rule window.Rule) (wind
 	if o.window, o.open = window.Open(now, at, rule); o.open {
 		o.from, o.until = o.window.Start, o.window.End
 	} else {
-		// Closed until the next one opens. Look no further than two days: a
-		// look is cheap, and a search through years is not.
+		// Closed until the next window opens. Search two days at most: that
+		// is cheap, while a search through years is not.
 		o.from, o.until = now, now.Add(48*time.Hour)
 		for _, w := range window.Between(now, o.until, at, rule) {
 			o.until = w.Start
 			break
 		}
 	}
-	if p.open == nil || len(p.open) > maxMemory { // rules of configurations long gone
+	if p.open == nil || len(p.open) > maxMemory { // drop the rules of old configurations
 		p.open = map[placeRule]opening{}
 	}
 	p.open[key] = o
 	return o.window, o.open
 }
 
-// Turn is what decides which of two due runs goes first, in the plan and at a
-// site, which starts its own.
+// Turn holds the fields that decide which of two due runs goes first, in the
+// plan and at a site, which starts its own runs.
 type Turn struct {
 	Site, Channel string
 	Priority      int
@@ -78,10 +78,10 @@ type Turn struct {
 	Waited        time.Duration
 }
 
-// Compare orders turns. What waited longer than patience goes before all, the
-// longest first, so that no stream of smaller or dearer runs can keep it
-// waiting for ever. Then priority, then the smallest need: it frees its place
-// soonest.
+// Compare orders turns. Runs that waited longer than patience come first, the
+// longest first, so that smaller or more urgent runs cannot delay them
+// forever. Then the higher priority wins, then the smaller need, which frees
+// its place soonest.
 func (t *Turn) Compare(u *Turn, patience time.Duration) int {
 	if starving := t.Waited > patience; starving != (u.Waited > patience) {
 		if starving {
@@ -108,8 +108,8 @@ type candidate struct {
 	window window.Window
 }
 
-// newCandidate weighs a due run. What waits is counted from its last try, so
-// that a run of many nights takes its turn like any other.
+// newCandidate computes the turn of a due run. Its waiting time counts from
+// its last try, so that a run of many nights takes turns like any other.
 func newCandidate(d *Due, site int, c *Channel, w window.Window, now time.Time) candidate {
 	since := d.Since
 	if d.Tried.After(since) {
@@ -120,7 +120,7 @@ func newCandidate(d *Due, site int, c *Channel, w window.Window, now time.Time) 
 
 type siteChannel struct{ site, channel string }
 
-// Plan returns what to start now, in the order in which to start it.
+// Plan returns the runs to start now, in this order.
 func (p *Planner) Plan(in Input) []Start {
 	in.Options.defaults()
 	sites := make(map[string]int, len(in.Sites))
@@ -162,7 +162,8 @@ func (p *Planner) Plan(in Input) []Start {
 	return starts
 }
 
-// ready says whether a due run may start now, places aside.
+// ready reports whether a due run may start now, ignoring the cap and the
+// slots.
 func (p *Planner) ready(in *Input, d *Due, at int) (candidate, bool) {
 	site := &in.Sites[at]
 	i := slices.IndexFunc(site.Channels, func(c Channel) bool { return c.Name == d.Channel })
@@ -186,10 +187,10 @@ func (p *Planner) ready(in *Input, d *Due, at int) (candidate, bool) {
 	return newCandidate(d, at, channel, w, in.Now), true
 }
 
-// resumes returns when a run that a halt stopped may start again. A halt of
-// the whole fleet that is lifted at night must not make every site ask at
-// once: each has its own delay, always the same, and never beyond the middle
-// of what is left of its window.
+// resumes returns when a run stopped by a halt may start again. When a halt
+// of the whole fleet is lifted at night, the sites must not all send requests
+// at once. So each site has its own constant delay, at most half of the rest
+// of its window.
 func (h *Halt) resumes(d *Due, w window.Window, spread time.Duration) time.Time {
 	if d.Since.After(h.Lifted) {
 		return h.Lifted

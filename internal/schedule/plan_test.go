@@ -14,7 +14,7 @@ func utc(day, hour, minute int) time.Time {
 	return time.Date(2026, 6, day, hour, minute, 0, 0, time.UTC)
 }
 
-// testRate knows megabytes.
+// testRate parses megabytes only.
 func testRate(s string) (n int64, err error) {
 	_, err = fmt.Sscanf(s, "%dMB", &n)
 	return n * 1_000_000, err
@@ -91,8 +91,8 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-// TestNoneStarves: every night a dearer and a smaller run fill the whole
-// window, and still the third has its turn every few nights.
+// TestNoneStarves fills the whole window with a more urgent and a smaller run
+// every night; the third must still run every few nights.
 func TestNoneStarves(t *testing.T) {
 	rule := mustRule(t, "01:00-02:00")
 	site := Site{Name: "s", Channels: []Channel{{"image", rule, 0}, {"urgent", rule, 1}, {"patch", rule, 0}}}
@@ -114,8 +114,8 @@ func TestNoneStarves(t *testing.T) {
 	}
 }
 
-// TestPlacesAreNotMistaken: a planner remembers windows by rule and place, and
-// places differ where only the sun, or only the clock, does.
+// TestPlacesAreNotMistaken checks the cache of windows by rule and place:
+// places that differ only in their sun or only in their clock are distinct.
 func TestPlacesAreNotMistaken(t *testing.T) {
 	china := zoneOf(t, "Asia/Shanghai")
 	lat, east, west := 31.2, 121.5, 76.0
@@ -137,7 +137,7 @@ func TestPlacesAreNotMistaken(t *testing.T) {
 	}
 }
 
-// TestAfterAHaltTheFleetStartsSpread: a thousand sites in one zone, halted in
+// TestAfterAHaltTheFleetStartsSpread halts a thousand sites of one zone in
 // the middle of their night, or just before its end.
 func TestAfterAHaltTheFleetStartsSpread(t *testing.T) {
 	rule := mustRule(t, "20:00-06:00")
@@ -166,7 +166,7 @@ func TestAfterAHaltTheFleetStartsSpread(t *testing.T) {
 		if len(in.Running) != 1000 {
 			t.Errorf("lifted at %s: only %d of 1000 started within %s", c.lifted, len(in.Running), c.within)
 		}
-		// The night after knows nothing of it.
+		// The halt has no effect on the following night.
 		in.Running = nil
 		in.Now = utc(4, 20, 0)
 		if n := len(p.Plan(in)); n != 1000 {

@@ -1,10 +1,10 @@
-// Package schedule decides which site starts which channel when, and foretells
-// how long and how dear that will be. It is pure: it reads no clock and does
-// no I/O, so that a year of a fleet is simulated in seconds.
+// Package schedule decides which site starts which channel when, and
+// forecasts duration and cost. It is pure: it reads no clock and does no I/O,
+// so that a year of a fleet is simulated in seconds.
 //
-// Plan is level-triggered. It keeps nothing: each call is told all that is
-// due, running and halted, and says what to start now. A call too many starts
-// nothing twice, and a call that was missed loses nothing.
+// Plan is level-triggered and stateless: each call gets all due, running and
+// halted items, and returns the runs to start now. An extra call starts
+// nothing twice, and a missed call loses nothing.
 package schedule
 
 import (
@@ -13,7 +13,7 @@ import (
 	"nightferry/internal/window"
 )
 
-// Site is a target server as a plan sees it.
+// Site is the planner's view of a target server.
 type Site struct {
 	Name, Domain, Region string
 
@@ -28,7 +28,7 @@ type Site struct {
 type Channel struct {
 	Name     string
 	Windows  window.Rule
-	Priority int // the higher goes first; with the same, the smaller need does
+	Priority int // the higher goes first; if equal, the smaller need
 }
 
 // Due is a release that a site lacks. A site has at most one for each channel.
@@ -38,24 +38,25 @@ type Due struct {
 	Bytes, Requests int64 // that it still needs
 
 	Since time.Time // when it became due
-	// Tried is when a run toward this release last started. It starts once in
-	// a window, and goes on in the next. Zero when no run has, or when the last
-	// was cut short by a halt or a crash, so that it starts again tonight.
+	// Tried is the start of the last run toward this release. A release
+	// starts once per window, and continues in the next. It is zero if there
+	// was no run, or if a halt or a crash ended the last one, so that it
+	// starts again tonight.
 	Tried time.Time
 }
 
-// Run is a run that is going on.
+// Run is an active run.
 type Run struct {
 	Site, Channel string
 }
 
-// Halt stops what it names; empty fields stop all.
+// Halt stops the named scope; empty fields match everything.
 type Halt struct {
 	Domain, Region, Site, Channel string
 
-	// Lifted is when it was lifted; zero while it is active. A plan should be
-	// told of lifted halts for a day: what they stopped starts spread over
-	// some time, not all at once.
+	// Lifted is when it was lifted; zero while it is active. Callers should
+	// pass lifted halts for a day, because the runs that they stopped restart
+	// spread over some time and not all at once.
 	Lifted time.Time
 }
 
@@ -64,11 +65,11 @@ func (h *Halt) covers(s *Site, channel string) bool {
 		(h.Site == "" || h.Site == s.Name) && (h.Channel == "" || h.Channel == channel)
 }
 
-// Options are what a plan is bounded by. Zero fields have the defaults.
+// Options are the limits of a plan. Zero fields have the defaults.
 type Options struct {
-	Cap      int           // runs in the whole fleet at the same time; 0: no bound
-	Patience time.Duration // what waited longer goes before every priority; default 72 h
-	Spread   time.Duration // what a halt stopped starts within this time after it, and within half of what is left of its window; default 30 min
+	Cap      int           // runs in the whole fleet at the same time; 0: no limit
+	Patience time.Duration // runs that waited longer go before every priority; default 72 h
+	Spread   time.Duration // runs stopped by a halt restart within this time after it, and within half of the rest of their window; default 30 min
 }
 
 // Patience is the default of [Options].
@@ -85,11 +86,11 @@ func (o *Options) defaults() {
 	}
 }
 
-// Input is all that a plan depends on.
+// Input is everything that a plan depends on.
 type Input struct {
 	Now     time.Time
 	Sites   []Site
-	Due     []Due // of unknown sites and channels: left out
+	Due     []Due // unknown sites and channels are ignored
 	Running []Run
 	Halts   []Halt
 	Options Options
@@ -99,8 +100,8 @@ type Input struct {
 type Start struct {
 	Site, Channel string
 	Release       uint64
-	Window        window.Window // it must have stopped at its end
+	Window        window.Window // the run must stop at its end
 }
 
-// Plan returns what to start now, in the order in which to start it.
+// Plan returns the runs to start now, in this order.
 func Plan(in Input) []Start { return new(Planner).Plan(in) }

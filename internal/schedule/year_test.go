@@ -27,8 +27,8 @@ func zoneOf(t testing.TB, name string) *time.Location {
 	return z
 }
 
-// seventy are the zones of seventy sites: every offset that people live in,
-// and every way to change the clocks.
+// seventy lists the zones of seventy sites: every inhabited offset, and every
+// kind of clock change.
 var seventy = []string{
 	"Pacific/Kiritimati", "Pacific/Apia", "Pacific/Tongatapu", "Pacific/Chatham", "Pacific/Auckland", "Pacific/Fiji", "Asia/Kamchatka",
 	"Pacific/Norfolk", "Pacific/Guadalcanal", "Australia/Lord_Howe", "Australia/Sydney", "Australia/Brisbane", "Australia/Adelaide", "Australia/Darwin",
@@ -42,9 +42,10 @@ var seventy = []string{
 	"America/Los_Angeles", "America/Anchorage", "Pacific/Marquesas",
 }
 
-// kinds are the rules of the year's sites, and what a person with a watch
-// would say: may it move now? local is what the site's clock shows, solar the
-// hour by its sun, before the day of the evening that a small hour belongs to.
+// kinds are the rules of the year's sites, each with an independent check of
+// whether a transfer may run now. local is the time on the site's clock,
+// solar the hour by its sun; hours after midnight count to the evening
+// before.
 var kinds = []struct {
 	rule string
 	may  func(local time.Time, solar float64) bool
@@ -67,7 +68,7 @@ var kinds = []struct {
 	{"dark 6h..14h", func(_ time.Time, solar float64) bool { return solar > 16.5 || solar < 7.5 }},
 }
 
-// year is a fleet that lives.
+// year simulates a fleet.
 type year struct {
 	t       *testing.T
 	in      Input

@@ -12,8 +12,9 @@ import (
 	"nightferry/internal/durable"
 )
 
-// change loads, audits what plan says, lets it edit, and saves. plan returns
-// the version for the audit record and the edit; a nil edit saves nothing.
+// change loads the vault, calls plan, writes the audit record, applies the
+// edit and saves. plan returns the version for the audit record and the edit;
+// with a nil edit, nothing is saved.
 func (v *Vault) change(ctx context.Context, a Access, plan func(*content) (int, func(*content) error, error)) error {
 	unlock, err := lock(ctx, v.dir)
 	if err != nil {
@@ -27,7 +28,7 @@ func (v *Vault) change(ctx context.Context, a Access, plan func(*content) (int, 
 		var edit func(*content) error
 		var planned error
 		a.Version, edit, planned = plan(c)
-		// What is refused is recorded too.
+		// Refused changes are recorded too.
 		if err := v.audit(ctx, a); err != nil {
 			return err
 		}
@@ -43,12 +44,13 @@ func (v *Vault) change(ctx context.Context, a Access, plan func(*content) (int, 
 }
 
 // Set stores value as a new version of name and returns its number. Older
-// versions stay until [Vault.Prune], so that whoever still uses one can go on.
+// versions stay until [Vault.Prune], so that their users are not interrupted.
 func (v *Vault) Set(ctx context.Context, name string, value []byte) (int, error) {
 	return v.add(ctx, OpSet, name, value)
 }
 
-// Rotate is Set for a name that must exist: else the error is fs.ErrNotExist.
+// Rotate is Set for an existing name. If name is missing, the error is
+// fs.ErrNotExist.
 func (v *Vault) Rotate(ctx context.Context, name string, value []byte) (int, error) {
 	return v.add(ctx, OpRotate, name, value)
 }
@@ -129,10 +131,10 @@ func (v *Vault) remove(ctx context.Context, op Op, name string, keep int) (remov
 	return removed, nil
 }
 
-// Rekey encrypts every value anew, under a new data key and the new master
-// key. A crash leaves the old vault or the new one. Other processes that have
-// the vault open must open it again. Where the master key lies in a file,
-// [Vault.RekeyFile] changes both.
+// Rekey encrypts every value again, under a new data key and the new master
+// key. A crash leaves the old vault or the new one. Other processes must open
+// the vault again. If the master key is in a file, use [Vault.RekeyFile],
+// which changes both.
 func (v *Vault) Rekey(ctx context.Context, master Master) error {
 	err := v.change(ctx, Access{Op: OpRekey}, func(*content) (int, func(*content) error, error) {
 		if len(master.keys) != 1 {
@@ -159,7 +161,8 @@ func (v *Vault) Rekey(ctx context.Context, master Master) error {
 				}
 			}
 			c.master, c.handle, c.data = fresh.master, fresh.handle, fresh.data
-			// Both, until the new file is there: a save that fails may have happened.
+			// Keep both keys until the new file is in place: a failed save
+			// may have succeeded on disk.
 			v.master.set(append([]Secret{master.keys[0]}, v.master.get()...)...)
 			return nil
 		}, nil
@@ -171,9 +174,9 @@ func (v *Vault) Rekey(ctx context.Context, master Master) error {
 	return nil
 }
 
-// RekeyFile makes a new master key, rekeys the vault and replaces the key file
-// at path, in an order in which a crash at any time leaves files that
-// [LoadMaster] and [Open] take; calling it again then completes it.
+// RekeyFile makes a new master key, rekeys the vault and replaces the key
+// file at path. After a crash at any point, [LoadMaster] and [Open] accept
+// the files, and calling RekeyFile again completes the change.
 func (v *Vault) RekeyFile(ctx context.Context, path string) error {
 	next, err := readMaster(path + nextSuffix)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -191,7 +194,7 @@ func (v *Vault) RekeyFile(ctx context.Context, path string) error {
 	return nil
 }
 
-// replaceKey gives the new key file the name of the old.
+// replaceKey renames the new key file to the name of the old one.
 func replaceKey(path string) error {
 	dir, err := durable.Open(filepath.Dir(path), durable.Options{})
 	if err != nil {

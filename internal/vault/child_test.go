@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// runChildren runs the calling test in n processes of its own at once.
+// runChildren runs the calling test in n concurrent processes.
 func runChildren(t *testing.T, n int, env string) {
 	t.Helper()
 	self, err := os.Executable()

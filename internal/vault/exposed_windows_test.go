@@ -18,7 +18,7 @@ func TestExposedKeyFile(t *testing.T) {
 	if _, err := LoadMaster(path, nil); err != nil {
 		t.Errorf("a private file: %v", err)
 	}
-	sd, err := windows.SecurityDescriptorFromString("D:P(A;;FA;;;OW)(A;;FR;;;BU)") // its users may read it
+	sd, err := windows.SecurityDescriptorFromString("D:P(A;;FA;;;OW)(A;;FR;;;BU)") // Users may read it
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -33,16 +33,16 @@ const (
 	sealAAD   = "nightferry vault 1 seal"
 )
 
-// content is the file's body, and the key that its entries are sealed with.
+// content is the file's body, and the key that seals its entries.
 type content struct {
 	_       struct{} `cbor:",toarray"`
 	Keyset  []byte   // Tink's encrypted keyset
 	Entries []entry  // sorted by name, then version
-	Seal    []byte   // of nothing, over all the rest: no entry was taken out or put back
+	Seal    []byte   // of an empty value, authenticating all other fields: it detects removed and reinserted entries
 
-	master Secret // the one that opened it, and under which it is saved
+	master Secret // the master key that opened it, and that seals it again
 	handle *keyset.Handle
-	data   tink.AEAD // of handle, once used
+	data   tink.AEAD // of handle; set at first use
 }
 
 type entry struct {
@@ -53,8 +53,8 @@ type entry struct {
 	Sealed  []byte
 }
 
-// aad binds a sealed value to its name and version: moved to another entry, it
-// does not open.
+// aad binds a sealed value to its name and version: it does not open in
+// another entry.
 func (e *entry) aad() []byte {
 	b := append([]byte(entryAAD), 0)
 	b = binary.BigEndian.AppendUint32(b, e.Version)
@@ -73,7 +73,8 @@ func newContent(master Secret) (*content, error) {
 	return &content{master: master, handle: h}, nil
 }
 
-// find returns a version, the newest for 0, or nil.
+// find returns a version, or the newest for 0. It returns nil if there is
+// none.
 func (c *content) find(name string, version int) *entry {
 	var found *entry
 	for i := range c.Entries {
@@ -107,7 +108,7 @@ func (c *content) open(e *entry) ([]byte, error) {
 	return value, nil
 }
 
-// put seals value into a new entry.
+// put seals value as a new entry.
 func (c *content) put(name string, version uint32, created time.Time, value []byte) error {
 	a, err := c.cipher()
 	if err != nil {
@@ -160,14 +161,14 @@ func (c *content) save(dir *durable.Root) error {
 	if len(b) > maxFile {
 		return fmt.Errorf("the vault would take %d bytes, at most %d are allowed: prune old versions", len(b), maxFile)
 	}
-	// What does not read back must not replace what does.
+	// A file that does not read back must not replace one that does.
 	if _, err := parse(b, []Secret{c.master}); err != nil {
 		return fmt.Errorf("read back: %w", err)
 	}
 	return durable.Patiently(func() error { return dir.WriteFile(fileName, b, 0o600) })
 }
 
-// parse checks a file's bytes to the last one, but for the values themselves.
+// parse checks every byte of a file, but does not open the values.
 func parse(b []byte, masters []Secret) (*content, error) {
 	if len(b) > maxFile {
 		return nil, fmt.Errorf("%d bytes, at most %d are allowed: %w", len(b), maxFile, frame.ErrDamaged)
@@ -191,7 +192,7 @@ func parse(b []byte, masters []Secret) (*content, error) {
 		}
 	}
 	if c.handle == nil {
-		return nil, ErrMaster // the checksum fits, so the bytes are most likely those that were written
+		return nil, ErrMaster // the checksum matches, so the file is most likely undamaged and the key is wrong
 	}
 	a, err := c.cipher()
 	if err != nil {
@@ -207,7 +208,7 @@ func parse(b []byte, masters []Secret) (*content, error) {
 	return &c, nil
 }
 
-// load reads the file as it is now.
+// load reads the current file.
 func (v *Vault) load() (*content, error) {
 	f, err := v.dir.Open(fileName)
 	if err != nil {
@@ -250,8 +251,8 @@ func (m *masterBox) set(keys ...Secret) {
 	m.keys = keys
 }
 
-// lock waits until no other process or goroutine changes the vault, and for
-// ten seconds at most: a change takes milliseconds.
+// lock waits until no other process or goroutine changes the vault, for ten
+// seconds at most. A change takes milliseconds.
 func lock(ctx context.Context, dir *durable.Root) (func() error, error) {
 	const step, tries = 20 * time.Millisecond, 500
 	for n := 1; ; n++ {

@@ -17,7 +17,7 @@ func goldenMaster() Master {
 }
 
 // TestGolden opens a vault of format 1 that was written when the format was
-// made: every later nightferry must.
+// defined. Every later nightferry must open it.
 func TestGolden(t *testing.T) {
 	b, err := os.ReadFile("testdata/vault-1")
 	if err != nil {
@@ -48,8 +48,8 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// FuzzParse feeds bodies whose checksum is right: what opens was written by
-// somebody with the master key, and nothing panics.
+// FuzzParse parses bodies with a correct checksum: only bodies written with
+// the master key may open, and nothing may panic.
 func FuzzParse(f *testing.F) {
 	b, err := os.ReadFile("testdata/vault-1")
 	if err != nil {

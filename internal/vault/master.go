@@ -24,8 +24,9 @@ const (
 	nextSuffix   = ".new"  // the key file that an interrupted RekeyFile left
 )
 
-// Master is the key that opens a vault, or the two of which one does while
-// its change from one to the other was interrupted. It does not print.
+// Master is the key that opens a vault. After an interrupted change of the
+// master key it holds both keys, one of which opens the vault. It does not
+// print.
 type Master struct {
 	Secret
 	keys []Secret
@@ -42,8 +43,8 @@ func masterOf(keys ...Secret) Master {
 	return Master{Secret: keys[0], keys: keys}
 }
 
-// NewMasterFile writes a new random master key to path, readable by its owner
-// alone. It never overwrites: an existing file is fs.ErrExist.
+// NewMasterFile writes a new random master key to path, readable only by its
+// owner. It never overwrites: if the file exists, the error is fs.ErrExist.
 func NewMasterFile(path string) (Master, error) {
 	m := NewMaster()
 	if err := durable.WritePrivate(path, m.encode()); err != nil {
@@ -57,9 +58,9 @@ func (m Master) encode() []byte {
 }
 
 // LoadMaster returns the key in the environment variable MasterEnv, in
-// hexadecimal or base64, or else the one in the file at path, which only its
-// owner may be able to read: else the error is durable.ErrExposed. Its owner
-// must be trusted: else it is durable.ErrUntrusted. getenv may be nil.
+// hexadecimal or base64, or else the key in the file at path. The file must
+// be readable only by its owner (else durable.ErrExposed), and the owner must
+// be trusted (else durable.ErrUntrusted). getenv may be nil.
 func LoadMaster(path string, getenv func(string) string) (Master, error) {
 	if getenv != nil {
 		if text := getenv(MasterEnv); text != "" {
@@ -100,7 +101,7 @@ func readMaster(path string) (Master, error) {
 }
 
 // ParseMaster reads a key file's content, or the bare key in hexadecimal or
-// base64. Its errors hold nothing of it.
+// base64. Its errors reveal nothing of it.
 func ParseMaster(b []byte) (Master, error) {
 	text := strings.TrimPrefix(strings.TrimSpace(string(b)), masterPrefix)
 	for _, decode := range []func(string) ([]byte, error){

@@ -12,7 +12,7 @@ import (
 
 var errCrash = errors.New("crashed")
 
-// crash lets so many changes happen, and none after.
+// crash allows a number of changes and fails all later ones.
 type crash struct{ left int }
 
 func (c *crash) Before(durable.Op) error {
@@ -24,8 +24,8 @@ func (c *crash) Before(durable.Op) error {
 }
 
 // TestRekeyCrash dies before each change that a rekey makes to the disk. One
-// of the two master keys opens what is left, with every value in it; the
-// process that saw the failure goes on as well.
+// of the two master keys must open the remaining vault, with every value in
+// it. The process that saw the failure must continue to work as well.
 func TestRekeyCrash(t *testing.T) {
 	done := false
 	for n := 0; !done; n++ {
@@ -71,8 +71,8 @@ func TestRekeyCrash(t *testing.T) {
 	}
 }
 
-// TestRekeyFile leaves each state in which a crash can leave key file and
-// vault, and completes it.
+// TestRekeyFile creates each state in which a crash can leave key file and
+// vault, and completes the change.
 func TestRekeyFile(t *testing.T) {
 	steps := []string{"before", "new key file", "vault rekeyed", "done"}
 	for crashed, name := range steps {
@@ -104,7 +104,7 @@ func TestRekeyFile(t *testing.T) {
 					}
 				}
 			}
-			v = load(t, dir, path, l) // as a process that starts after the crash
+			v = load(t, dir, path, l) // as in a process started after the crash
 			wantValue(t, v, "smtp", "password")
 			if err := v.RekeyFile(t.Context(), path); err != nil {
 				t.Fatal(err)
@@ -134,8 +134,8 @@ func load(t *testing.T, dir *durable.Root, path string, l *log) *Vault {
 	return v
 }
 
-// TestProcesses lets four processes add versions of one name and of their own
-// names at once: none is lost, and no number is given twice.
+// TestProcesses lets four processes concurrently add versions of one shared
+// name and of their own names: none is lost, and no number is given twice.
 func TestProcesses(t *testing.T) {
 	const children, each = 4, 15
 	if dir := os.Getenv("NIGHTFERRY_TEST_VAULT"); dir != "" {

@@ -8,16 +8,16 @@ import (
 const hidden = "[secret]"
 
 // Secret is a value that does not print: every way of formatting or encoding
-// it gives [secret], also from within another value. Log handlers of package
-// slog use these ways too.
+// it gives [secret], even inside another value. The handlers of log/slog use
+// these ways too.
 type Secret struct {
-	// A function, because fmt does not call methods on the unexported fields of
-	// others: it would print bytes, and what a pointer points to for %s. Of a
-	// function it knows no more than the address.
+	// A function, because fmt does not call methods of unexported fields. It
+	// would print the bytes of a slice and, for %s, the target of a pointer.
+	// Of a function it prints only the address.
 	reveal func() []byte
 }
 
-// NewSecret takes value over.
+// NewSecret takes ownership of value.
 func NewSecret(value []byte) Secret { return Secret{func() []byte { return value }} }
 
 // Reveal returns the value itself. Do not change it, log it or wrap it in an

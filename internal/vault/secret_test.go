@@ -19,7 +19,8 @@ import (
 	"nightferry/internal/frame"
 )
 
-// TestSecretDoesNotPrint tries every way in which a value gets out by mistake.
+// TestSecretDoesNotPrint tries every way in which a value may be printed by
+// mistake.
 func TestSecretDoesNotPrint(t *testing.T) {
 	const text = "hunter2hunter2"
 	s := NewSecret([]byte(text))

@@ -1,14 +1,14 @@
-// Package vault keeps secrets: passwords, seeds and private keys, each by name
-// and version, encrypted with AES-256-GCM under a key that is itself encrypted
-// under the master key.
+// Package vault stores secrets: passwords, seeds and private keys, each by
+// name and version. They are encrypted with AES-256-GCM under a data key,
+// which is itself encrypted under the master key.
 //
-// Nothing is answered before an audit record of the question has been written;
-// a vault without a place to write them does not open. Nothing is kept in
-// memory between two calls but the master key: each call reads the file again,
-// so that a value that another process has rotated is seen at once.
+// Each access is first written to the audit log, and a vault without an audit
+// log does not open. Between two calls only the master key stays in memory.
+// Each call reads the file again, so that a value rotated by another process
+// is visible at once.
 //
-// The file's format and what it does not protect from are in
-// docs/format/vault.md.
+// docs/format/vault.md describes the file's format, and the attacks that it
+// does not protect from.
 package vault
 
 import (
@@ -21,16 +21,17 @@ import (
 	"nightferry/internal/durable"
 )
 
-// The conditions that callers branch on. A name or version that does not
-// exist is fs.ErrNotExist, bytes that are not what was written frame.ErrDamaged.
+// The errors that callers branch on. A missing name or version is
+// fs.ErrNotExist, damaged bytes are frame.ErrDamaged.
 var (
-	// ErrMaster: the master key is not the one that this vault was made with.
+	// ErrMaster: this vault was made with another master key.
 	ErrMaster = errors.New("this master key does not open the vault")
-	// ErrAudit: the record of the access could not be written, so there was none.
+	// ErrAudit: the audit record could not be written, so the access was
+	// denied.
 	ErrAudit = errors.New("the audit record could not be written")
 )
 
-// Bounds of what a vault holds.
+// Limits of a vault.
 const (
 	MaxName    = 200      // bytes of a name
 	MaxValue   = 64 << 10 // bytes of a value
@@ -42,7 +43,7 @@ const (
 	lockName = "vault.lock"
 )
 
-// Op names what was done to a vault.
+// Op names an operation on a vault.
 type Op string
 
 // The operations that are audited.
@@ -57,11 +58,11 @@ const (
 	OpRekey  Op = "rekey"
 )
 
-// Access is what an audit record holds. It never holds a value.
+// Access is the content of an audit record. It never holds a value.
 type Access struct {
 	Op      Op        `json:"op"`
 	Name    string    `json:"name,omitempty"`
-	Version int       `json:"version,omitempty"` // asked for, or about to be made; 0: none of that name
+	Version int       `json:"version,omitempty"` // requested, or about to be made; 0: none of that name
 	Purpose string    `json:"purpose,omitempty"`
 	At      time.Time `json:"at"`
 }
@@ -74,16 +75,16 @@ type Options struct {
 	Now   func() time.Time
 }
 
-// Vault is an open vault. It may be used by several goroutines, and by several
-// processes at once.
+// Vault is an open vault. It is safe for concurrent use by goroutines and by
+// processes.
 type Vault struct {
 	dir    *durable.Root
 	opts   Options
 	master *masterBox
 }
 
-// Create makes an empty vault in dir, which must not hold one: then the error
-// is fs.ErrExist.
+// Create makes an empty vault in dir. If dir holds one already, the error is
+// fs.ErrExist.
 func Create(ctx context.Context, dir *durable.Root, master Master) error {
 	unlock, err := lock(ctx, dir)
 	if err != nil {
@@ -110,8 +111,8 @@ func Create(ctx context.Context, dir *durable.Root, master Master) error {
 	return nil
 }
 
-// Open opens the vault in dir and audits that. The vault must be intact and
-// the master key the right one.
+// Open opens the vault in dir and writes an audit record. The vault must be
+// intact and the master key the right one.
 func Open(ctx context.Context, dir *durable.Root, master Master, o Options) (*Vault, error) {
 	if o.Audit == nil || o.Now == nil {
 		return nil, errors.New("open vault: Options.Audit and Options.Now must be set: it does not open unrecorded")
@@ -193,7 +194,7 @@ type Version struct {
 	Created time.Time `json:"created"`
 }
 
-// List returns what the vault holds, by name.
+// List returns the names and versions in the vault, ordered by name.
 func (v *Vault) List(ctx context.Context) ([]Info, error) {
 	c, err := v.load()
 	if err != nil {
@@ -213,8 +214,8 @@ func (v *Vault) List(ctx context.Context) ([]Info, error) {
 	return out, nil
 }
 
-// CheckName returns nil for a name: words of a-z, 0-9, '-', '_' and '.',
-// joined by slashes, such as domain/apac/signing.
+// CheckName returns nil if name is valid: words of a-z, 0-9, '-', '_' and
+// '.', joined by slashes, such as domain/apac/signing.
 func CheckName(name string) error {
 	bad := fmt.Errorf("name %q: want words of a-z, 0-9, -, _ and . joined by /, at most %d bytes, such as domain/apac/signing", name, MaxName)
 	if name == "" || len(name) > MaxName {

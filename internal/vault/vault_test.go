@@ -97,7 +97,7 @@ func TestVersions(t *testing.T) {
 	if n, err := v.Rotate(t.Context(), "smtp", []byte("mail 2")); n != 2 || err != nil {
 		t.Errorf("Rotate: %d, %v", n, err)
 	}
-	// Whoever still uses the version before can read it until it is pruned.
+	// Users of the previous version can read it until it is pruned.
 	if s, err := v.GetVersion(t.Context(), "domain/apac/signing", 3, "still in use"); err != nil || string(s.Reveal()) != "value 3" {
 		t.Errorf("version 3: %q, %v", s.Reveal(), err)
 	}
@@ -139,8 +139,8 @@ func TestVersions(t *testing.T) {
 	}
 }
 
-// TestDamage flips a bit of every byte, once as a disk would and once as
-// somebody who also mends the checksum.
+// TestDamage flips a bit of every byte: once as a disk would, and once as an
+// attacker who also corrects the checksum.
 func TestDamage(t *testing.T) {
 	v, m, dir, l := fresh(t)
 	set(t, v, "s3", "secret key")
@@ -183,8 +183,9 @@ func TestDamage(t *testing.T) {
 	}
 }
 
-// TestMovedValues plays a bug, or somebody who holds the data key but not the
-// values: the entries' own binding to name and version must hold by itself.
+// TestMovedValues simulates a bug, or an attacker with the data key but
+// without the values: the binding of entries to name and version must detect
+// it alone.
 func TestMovedValues(t *testing.T) {
 	for name, move := range map[string]func(a, b *entry){
 		"to another name":    func(a, b *entry) { a.Sealed, b.Sealed = b.Sealed, a.Sealed },
@@ -208,7 +209,7 @@ func TestMovedValues(t *testing.T) {
 			if err := v.Rekey(t.Context(), NewMaster()); !errors.Is(err, frame.ErrDamaged) {
 				t.Errorf("Rekey says %v, want frame.ErrDamaged: it would lose what it cannot read", err)
 			}
-			// An entry taken out is seen by the seal over all of them.
+			// The seal over all entries detects a removed one.
 			c, err = v.load()
 			if err != nil {
 				t.Fatal(err)
@@ -232,8 +233,9 @@ func TestWrongMaster(t *testing.T) {
 	}
 }
 
-// TestNothingUnrecorded lets each call fail at its record: it answers nothing
-// and changes nothing. And the record comes first.
+// TestNothingUnrecorded lets each call fail at its audit record: the call
+// must return no value and change nothing. It also checks that the record
+// comes first.
 func TestNothingUnrecorded(t *testing.T) {
 	v, m, dir, l := fresh(t)
 	for _, o := range []Options{{Now: start}, {Audit: l.audit}} {

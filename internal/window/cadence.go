@@ -8,10 +8,9 @@ import (
 	"github.com/robfig/cron/v3"
 )
 
-// Cadence says when the Core publishes a channel. It is immutable. The zero
-// Cadence never does.
+// Cadence decides when the Core publishes a channel. It is immutable. The zero Cadence never publishes.
 type Cadence struct {
-	cron *cron.SpecSchedule // in UTC, and read as wall-clock time of zone
+	cron *cron.SpecSchedule // in UTC, but read as wall-clock time of zone
 	zone *time.Location
 
 	before bool // before the first window
@@ -28,8 +27,7 @@ type Opening struct {
 }
 
 const (
-	// DefaultLead is how long before the first window a publish begins where
-	// the cadence does not say.
+	// DefaultLead is the time from the start of a publish to the first window, if the cadence does not give one.
 	DefaultLead = 2 * time.Hour
 	maxLead     = 24 * time.Hour
 )
@@ -139,20 +137,17 @@ func (c *Cadence) UnmarshalText(b []byte) (err error) {
 	return err
 }
 
-// NeedsOpenings says whether Next reads the sites' windows.
+// NeedsOpenings reports whether Next reads the sites' windows.
 func (c Cadence) NeedsOpenings() bool { return c.before }
 
-// Next returns the first time after after at which the channel is published;
-// false when there is none.
+// Next returns the first time after after at which the channel is published; false if there is none.
 //
-// A cron time is one of the zone's wall clock. Where the clocks skip it, it
-// is the end of the skipped time, and times that meet there are one; where
-// they double it, it is the first of the two. So a daily publish runs once on
-// every day, and an hourly one leaves the second of the doubled hours out.
+// A cron time is a time on the zone's wall clock. If the clock skips it, it means the end of the skipped time, and
+// several such times count once. If the clock shows it twice, it means the first of the two. So a daily publish runs
+// once every day, and an hourly one omits the second of the doubled hours.
 //
-// Before the first window is counted by the sites' own dates: of all windows
-// that begin on Tuesday where they are, the first to begin anywhere is the
-// one that counts, and there is one publish for that Tuesday.
+// "Before first window" uses the sites' own dates. Of all windows that start on a site's Tuesday, the first one
+// worldwide determines the single publish for that Tuesday.
 func (c Cadence) Next(after time.Time, sites []Opening) (time.Time, bool) {
 	switch {
 	case c.cron != nil:
@@ -168,8 +163,8 @@ func (c Cadence) nextCron(after time.Time) (time.Time, bool) {
 	y, m, d := local.Date()
 	hour, minute, second := local.Clock()
 	shown := time.Date(y, m, d, hour, minute, second, 0, time.UTC)
-	// What the clock shows now, or less, it has shown or passed before. So
-	// only later times can name an instant after after.
+	// The clock has already shown or passed its present time and all earlier ones. So only later times can name an
+	// instant after after.
 	for next := shown; ; {
 		next = c.cron.Next(next)
 		if next.IsZero() {
@@ -182,8 +177,8 @@ func (c Cadence) nextCron(after time.Time) (time.Time, bool) {
 }
 
 func (c Cadence) nextBefore(after time.Time, sites []Opening) (time.Time, bool) {
-	// Dates differ by one around the world, and the lead is a day at most. So
-	// begin two days ago, and go on a fortnight at a time.
+	// Dates differ by one around the world, and the lead is a day at most. So start two days ago, and advance by a
+	// fortnight.
 	const step = 14
 	today := dateOf(after.UTC())
 	for from := -2; from < horizon; from += step {

@@ -16,7 +16,7 @@ func mustCadence(t *testing.T, text string) Cadence {
 	return c
 }
 
-// times lists what a cadence names in some days.
+// times lists the times of a cadence within some days.
 func times(t *testing.T, c Cadence, from time.Time, days int, sites []Opening) []time.Time {
 	t.Helper()
 	var out []time.Time
@@ -32,7 +32,7 @@ func times(t *testing.T, c Cadence, from time.Time, days int, sites []Opening) [
 	}
 }
 
-// TestCronRunsOnceADay: each day of two years, whatever its clocks do.
+// TestCronRunsOnceADay checks each day of two years, across all clock changes.
 func TestCronRunsOnceADay(t *testing.T) {
 	for _, zone := range []string{"Europe/Berlin", "America/New_York", "America/Nuuk", "America/Havana", "Australia/Lord_Howe", "Africa/Casablanca", "UTC"} {
 		for _, spec := range []string{"30 2 * * *", "30 1 * * *", "0 0 * * *", "15 2 * * *", "30 23 * * *"} {
@@ -70,7 +70,7 @@ func TestCronAtTheChanges(t *testing.T) {
 			got = append(got, at.Format("01-02 15:04 -0700"))
 		}
 		if c.want == nil && len(got) > 0 {
-			// 24 hours on the wall are 25: the second of the doubled hours is left out.
+			// 24 hours on the wall are 25 in real time: the second of the doubled hours is omitted.
 			if len(got) != 24-1 {
 				t.Errorf("%s: %d times", c.cadence, len(got))
 			}
@@ -100,7 +100,7 @@ func TestBeforeTheFirstWindow(t *testing.T) {
 		days    int
 		want    []string
 	}{
-		// Tuesday begins at 20:00 in Kiritimati, at 06:00 UTC, but at 02:00 in Berlin, at 00:00 UTC.
+		// Tuesday starts at 20:00 in Kiritimati (06:00 UTC), but at 02:00 in Berlin (00:00 UTC).
 		{"daily 2h before first window", world, 3, []string{"Mon 01 22:00", "Tue 02 22:00", "Wed 03 22:00"}},
 		{"daily 2h before first window", world[:2], 3, []string{"Mon 01 04:00", "Tue 02 04:00", "Wed 03 04:00"}},
 		{"weekly wed before first window", world[:2], 14, []string{"Wed 03 04:00", "Wed 10 04:00"}},

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Date is a calendar day, in no zone.
+// Date is a calendar day without a zone.
 type Date struct {
 	Year  int // 0: every year, in a DateRange
 	Month time.Month
@@ -32,7 +32,7 @@ func (d Date) before(o Date) bool {
 	return d.Month < o.Month || d.Month == o.Month && d.Day < o.Day
 }
 
-// String writes 2026-12-24, or 12-24 for a day of every year.
+// String returns 2026-12-24, or 12-24 for a day of every year.
 func (d Date) String() string {
 	if d.Year == 0 {
 		return fmt.Sprintf("%02d-%02d", int(d.Month), d.Day)
@@ -47,9 +47,9 @@ func wall(d Date, minute int, zone *time.Location) time.Time {
 	return t
 }
 
-// wallSkip is wall, and says how much time the clock skipped when it never
-// showed that minute. time.Date alone would not do: in skipped and doubled
-// hours it promises no particular answer.
+// wallSkip is wall, and also returns how much time the clock skipped if it
+// never showed that minute. time.Date is not enough: for skipped and doubled
+// hours its result is unspecified.
 func wallSkip(d Date, minute int, zone *time.Location) (time.Time, time.Duration) {
 	t := time.Date(d.Year, d.Month, d.Day, 0, minute, 0, 0, zone)
 	start, end := t.ZoneBounds()
@@ -74,8 +74,8 @@ func wallSkip(d Date, minute int, zone *time.Location) (time.Time, time.Duration
 	return t, 0
 }
 
-// skip is by how much clocks go forward at a change, and doubled by how much
-// they go back.
+// skip returns how far the clocks move forward at a change; it is negative if
+// they move back.
 func skip(change time.Time) time.Duration {
 	_, before := change.Add(-time.Second).Zone()
 	_, after := change.Zone()
@@ -84,13 +84,13 @@ func skip(change time.Time) time.Duration {
 
 func doubled(change time.Time) time.Duration { return -skip(change) }
 
-// DateRange is a run of days, both ends included. Without years it is that of
-// every year, and may run over the New Year.
+// DateRange is a range of days that includes both ends. Without years it
+// applies to every year, and may span the New Year.
 type DateRange struct {
 	From, To Date
 }
 
-// Contains says whether d lies in the range.
+// Contains reports whether d is in the range.
 func (r DateRange) Contains(d Date) bool {
 	if r.From.Year != 0 {
 		return !d.before(r.From) && !r.To.before(d)
@@ -102,7 +102,7 @@ func (r DateRange) Contains(d Date) bool {
 	return !d.before(r.From) && !r.To.before(d)
 }
 
-// String writes 2026-12-24..2027-01-02, or one day alone.
+// String returns 2026-12-24..2027-01-02, or a single day.
 func (r DateRange) String() string {
 	if r.From == r.To {
 		return r.From.String()
@@ -113,7 +113,7 @@ func (r DateRange) String() string {
 // Dates is a calendar of holidays or freezes.
 type Dates []DateRange
 
-// Contains says whether d is one of the days.
+// Contains reports whether d is one of the days.
 func (l Dates) Contains(d Date) bool {
 	for _, r := range l {
 		if r.Contains(d) {
@@ -123,7 +123,7 @@ func (l Dates) Contains(d Date) bool {
 	return false
 }
 
-// String writes the ranges with spaces between them, as ParseDates reads them.
+// String returns the ranges separated by spaces, as ParseDates reads them.
 func (l Dates) String() string {
 	words := make([]string, len(l))
 	for i, r := range l {
@@ -141,11 +141,11 @@ func (l *Dates) UnmarshalText(b []byte) (err error) {
 	return err
 }
 
-// maxDates bounds a calendar: rules travel to sites.
+// maxDates bounds a calendar, because rules are sent to sites.
 const maxDates = 400
 
-// ParseDates reads days and ranges of days with spaces or commas between
-// them: 2026-12-24..2027-01-02, or 12-25 and 12-24..01-02 for every year.
+// ParseDates reads days and ranges of days, separated by spaces or commas:
+// 2026-12-24..2027-01-02, or 12-25 and 12-24..01-02 for every year.
 func ParseDates(text string) (Dates, error) { return parseDates(words(text, 0, ", \t\n")) }
 
 func parseDates(list []word) (Dates, error) {

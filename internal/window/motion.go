@@ -7,25 +7,25 @@ import (
 	"time"
 )
 
-// MaxSpeed bounds a Motion: what is faster than two hours in a second tells
-// nobody anything.
+// MaxSpeed bounds a Motion. It is about 2.8 hours per second; nothing useful can
+// be observed in a faster one.
 const MaxSpeed = 10_000
 
-// Motion is the time of a rehearsal: a clock of its own that began to show To
-// at the real time From, and runs Speed times as fast since. What lies before
-// From lies as far before To, at the usual pace. The zero Motion is no
-// rehearsal: it shows the real time.
+// Motion is the time of a rehearsal: a clock that shows To at the real time
+// From and runs Speed times as fast afterwards. Before From it runs at the
+// normal speed. The zero Motion is no rehearsal: it shows the real time.
 //
-// Windows, timetables and cadences are asked in the shown time; whatever guards
-// something, such as signatures, credentials and URLs that end, never is.
+// Windows, timetables and cadences use the shown time. Everything that
+// protects something, such as signatures, credentials and URL expiry, uses
+// the real time.
 type Motion struct {
 	From  time.Time `json:"from"`
 	To    time.Time `json:"to"`
 	Speed int64     `json:"speed"` // 1 to MaxSpeed; 0: no rehearsal
 }
 
-// ParseMotion reads START@SPEED, such as 2026-03-28T18:00:00Z@720: a rehearsal
-// that begins at now, which a clock has told. START may be the word now.
+// ParseMotion reads START@SPEED, such as 2026-03-28T18:00:00Z@720: a
+// rehearsal that starts at the real time now. START may be the word now.
 func ParseMotion(text string, now time.Time) (Motion, error) {
 	start, speed, ok := strings.Cut(text, "@")
 	m := Motion{From: now, To: now}
@@ -41,10 +41,10 @@ func ParseMotion(text string, now time.Time) (Motion, error) {
 	return m, nil
 }
 
-// On says whether it is a rehearsal.
+// On reports whether it is a rehearsal.
 func (m Motion) On() bool { return m.Speed > 0 }
 
-// At is the time that is shown at a real one.
+// At returns the time shown at the real time t.
 func (m Motion) At(t time.Time) time.Time {
 	if !m.On() || t.IsZero() {
 		return t
@@ -56,8 +56,8 @@ func (m Motion) At(t time.Time) time.Time {
 	return m.To.Add(d).In(t.Location())
 }
 
-// When is the real time at which one is shown; the zero time, which is never,
-// stays it.
+// When returns the real time at which shown is shown. The zero time, which
+// means never, stays zero.
 func (m Motion) When(shown time.Time) time.Time {
 	if !m.On() || shown.IsZero() {
 		return shown
@@ -69,7 +69,7 @@ func (m Motion) When(shown time.Time) time.Time {
 	return m.From.Add(d).In(shown.Location())
 }
 
-// Real is how long really passes while the clock goes on by shown.
+// Real returns how much real time passes while the clock advances by shown.
 func (m Motion) Real(shown time.Duration) time.Duration {
 	if !m.On() {
 		return shown

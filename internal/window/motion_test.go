@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// TestMotion: the clock of a rehearsal and the real one are told from each
-// other without a loss, windows are asked in its time, and no rehearsal changes
+// TestMotion checks that shown and real time convert into each other without
+// loss, that windows use the shown time, and that the zero Motion changes
 // nothing.
 func TestMotion(t *testing.T) {
 	now := time.Date(2026, 11, 22, 22, 40, 0, 0, time.UTC)
@@ -19,7 +19,7 @@ func TestMotion(t *testing.T) {
 		now:                       m.To,
 		now.Add(5 * time.Second):  m.To.Add(time.Hour),
 		now.Add(2 * time.Minute):  day,
-		now.Add(-3 * time.Minute): m.To.Add(-3 * time.Minute), // before it began
+		now.Add(-3 * time.Minute): m.To.Add(-3 * time.Minute), // before the rehearsal started
 		{}:                        {},
 	} {
 		if got := m.At(real); !got.Equal(shown) {
@@ -32,7 +32,8 @@ func TestMotion(t *testing.T) {
 	if got := m.Real(time.Hour); got != 5*time.Second {
 		t.Errorf("an hour takes %v", got)
 	}
-	// The night in which Berlin's clocks change is an hour shorter here, too.
+	// The night in which Berlin's clocks change is an hour shorter in a
+	// rehearsal, too.
 	berlin, err := time.LoadLocation("Europe/Berlin")
 	if err != nil {
 		t.Fatal(err)

@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// TestPain12_EachWindowOpensOnceAndClosesOnTime lives through 14 days in five
-// zones over both of their clock changes, five minutes at a time (each window
-// and each change is at a multiple of that).
+// TestPain12_EachWindowOpensOnceAndClosesOnTime simulates 14 days in five
+// zones across both of their clock changes, in steps of five minutes (each
+// window and each change is at a multiple of that).
 func TestPain12_EachWindowOpensOnceAndClosesOnTime(t *testing.T) {
 	zones := []struct {
 		zone           string
@@ -19,12 +19,12 @@ func TestPain12_EachWindowOpensOnceAndClosesOnTime(t *testing.T) {
 		{"Australia/Lord_Howe", Date{2026, 10, 4}, Date{2026, 4, 5}}, // by 30 minutes
 		{"Asia/Kathmandu", Date{2026, 3, 29}, Date{2026, 10, 25}},    // +05:45, never
 	}
-	// Lengths are of ordinary days; opens and closes is what the site's clock
-	// shows on the day of the change.
+	// Lengths are of ordinary days. opens and closes are the times on the
+	// site's clock on the day of the change.
 	rules := []struct {
 		rule   string
 		length time.Duration
-		spring map[string]string // by zone, where the change touches it
+		spring map[string]string // by zone, if the change affects it
 		autumn map[string]string
 	}{
 		{"20:00-06:00", 10 * time.Hour, nil, nil},
@@ -104,8 +104,8 @@ func TestPain12_EachWindowOpensOnceAndClosesOnTime(t *testing.T) {
 	}
 }
 
-// TestPain12_TheNightsOfTheChangesAreAsLongAsTheyAre: on the wall each night
-// is ten hours.
+// TestPain12_TheNightsOfTheChangesAreAsLongAsTheyAre checks the real length
+// of nights that take ten hours on the wall clock.
 func TestPain12_TheNightsOfTheChangesAreAsLongAsTheyAre(t *testing.T) {
 	berlin := Place{Zone: zoneOf(t, "Europe/Berlin")}
 	for _, c := range []struct {
@@ -119,7 +119,7 @@ func TestPain12_TheNightsOfTheChangesAreAsLongAsTheyAre(t *testing.T) {
 	}
 }
 
-// TestPain12_RatesChangeOnTime: the timetable of the same 14 days.
+// TestPain12_RatesChangeOnTime checks the timetable over the same 14 days.
 func TestPain12_RatesChangeOnTime(t *testing.T) {
 	table, err := ParseTimetable("06:00-20:00 0; 20:00-22:00 20Mbit; 04:00-05:00 1Mbit; else unlimited", testRate)
 	if err != nil {
@@ -149,7 +149,7 @@ func TestPain12_RatesChangeOnTime(t *testing.T) {
 		}
 		days := time.Duration(14)
 		if dateOf(wall(c.near, 0, zone)) != c.near {
-			days = 13 // the day that was not
+			days = 13 // one day was skipped
 		}
 		if zero != days*14*time.Hour || slow != days*time.Hour {
 			t.Errorf("%s %s: stopped for %s and slow for %s in %d days", c.zone, c.near, zero, slow, days)

@@ -19,7 +19,8 @@ func (w word) bad(format string, args ...any) error {
 	return fmt.Errorf("column %d, %q: %w", w.column, w.text, fmt.Errorf(format, args...))
 }
 
-// words cuts text, which begins at a column offset, at any of the separators.
+// words splits text, which starts at a column offset, at any of the
+// separators.
 func words(text string, offset int, separators string) []word {
 	var out []word
 	for i := 0; i < len(text); {
@@ -37,7 +38,7 @@ func words(text string, offset int, separators string) []word {
 	return out
 }
 
-// pieces cuts text at every separator, and keeps empty pieces.
+// pieces splits text at every separator, and keeps empty pieces.
 func pieces(text string, offset int, separator string) []word {
 	var out []word
 	for {
@@ -61,10 +62,11 @@ const blank = " \t\n"
 //	mon-fri dark 6h..12h, holiday all; holidays 12-25 2026-04-03; freeze 12-20..01-03
 //	never
 //
-// Each clause names days (none: every day; holiday: the dates listed as
-// holidays, which then count as no weekday) and the times that begin on them,
-// HH:MM-HH:MM, all, or dark with the least and most that a night may be. An
-// error names the column, what stands there and what is allowed.
+// Each clause names days and the times that start on them. Without days it
+// applies to every day; holiday means the dates listed as holidays, which then
+// count as no weekday. Times are HH:MM-HH:MM, all, or dark with the minimum and
+// maximum length of a night. An error gives the column, the text found there
+// and the allowed values.
 func ParseRule(text string) (Rule, error) {
 	if len(text) > maxRule {
 		return Rule{}, fmt.Errorf("window: %d bytes: a rule holds at most %d", len(text), maxRule)
@@ -132,7 +134,8 @@ func parseClause(p word) (clause, error) {
 	return c, nil
 }
 
-// parseDays reads the days that a clause begins with; none are every day.
+// parseDays reads the days at the start of a clause; without any, it means
+// every day.
 func parseDays(list []word) (c clause, rest []word, err error) {
 	for len(list) > 0 {
 		w := list[0]

@@ -9,12 +9,12 @@ import (
 	"time"
 )
 
-// Unlimited is the rate of no limit. It is the highest number, so that the
-// smaller of two rates is the one to keep.
+// Unlimited is the rate without a limit. It is the highest number, so that
+// the smaller of two rates applies.
 const Unlimited int64 = math.MaxInt64
 
-// Timetable says how fast a site may move, by its own wall clock. It is
-// immutable. The zero Timetable never limits.
+// Timetable limits a site's rate by its own wall clock. It is immutable. The
+// zero Timetable never limits.
 type Timetable struct {
 	entries   []entry
 	otherwise limit
@@ -31,15 +31,15 @@ type limit struct {
 	text  string
 }
 
-// ParseTimetable reads entries with semicolons between them, the first that
-// holds wins:
+// ParseTimetable reads entries separated by semicolons. The first that applies
+// wins:
 //
 //	06:00-20:00 0; 20:00-22:00 20Mbit; else unlimited
 //	mon-fri 06:00-20:00 2Mbit
 //
-// Days and times are those of a Rule but holiday and dark. A rate is 0 (stop),
-// unlimited, or what parseRate reads, which returns bytes per second and is
-// called with neither of them. Without else, the rest is unlimited.
+// Days and times are those of a Rule, except holiday and dark. A rate is 0
+// (stop), unlimited, or a text for parseRate, which returns bytes per second.
+// Without else, the rest is unlimited.
 func ParseTimetable(text string, parseRate func(string) (int64, error)) (Timetable, error) {
 	t, err := parseTimetable(text, parseRate)
 	if err != nil {
@@ -130,16 +130,16 @@ func (t Timetable) String() string {
 // MarshalText is String.
 func (t Timetable) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
 
-// Rate returns the bytes per second that are allowed at now (0: stop, or
-// Unlimited), and until when; the zero time when that never changes.
+// Rate returns the bytes per second allowed at now (0: stop, or Unlimited),
+// and the time until which that applies; zero if it never changes.
 func (t Timetable) Rate(now time.Time, zone *time.Location) (bytesPerSecond int64, until time.Time) {
 	if len(t.entries) == 0 {
 		return t.at(), time.Time{}
 	}
 	at := Place{Zone: zone}
 	today := dateOf(now.In(at.zone()))
-	// A timetable repeats weekly, so what does not change within the next
-	// eight days never does. Mostly it changes today.
+	// A timetable repeats weekly, so a rate that does not change within the
+	// next eight days never does. Usually it changes today.
 	for _, days := range []int{1, 9} {
 		spans := make([][]Window, len(t.entries))
 		var edges []time.Time
@@ -167,7 +167,7 @@ func (t Timetable) Rate(now time.Time, zone *time.Location) (bytesPerSecond int6
 	panic("unreachable")
 }
 
-// at is the rate where no entry holds.
+// at returns the rate if no entry applies.
 func (t *Timetable) at() int64 {
 	if t.text == "" {
 		return Unlimited
@@ -186,14 +186,14 @@ func (t *Timetable) during(now time.Time, spans [][]Window) int64 {
 	return t.at()
 }
 
-// Step is a time of one rate.
+// Step is a period with one rate.
 type Step struct {
 	From  time.Time // up to the next step's
 	Bytes int64     // per second; 0: stop, or Unlimited
 }
 
-// Steps returns the rates from from up to to, in order; the first begins at
-// from.
+// Steps returns the rates between from and to, excluding to, in order. The
+// first step starts at from.
 func (t Timetable) Steps(from, to time.Time, zone *time.Location) []Step {
 	var out []Step
 	for at := from; at.Before(to); {

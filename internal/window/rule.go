@@ -17,8 +17,8 @@ const (
 	everyDay   daySet = weekdays | holidayBit
 )
 
-// Rule says when a channel may move at a site. It is immutable. The zero Rule
-// opens never.
+// Rule decides when a channel may transfer at a site. It is immutable. The
+// zero Rule never opens.
 type Rule struct {
 	clauses  []clause
 	holidays Dates
@@ -31,8 +31,8 @@ type clause struct {
 	spans []span
 }
 
-// span is a part of a day and its night: minutes of the wall clock, or the
-// dark.
+// span is a part of a day and the following night: minutes of the wall clock,
+// or the dark.
 type span struct {
 	from, to int // minutes after 00:00; to is above from, and above 1440 past midnight
 	dark     bool
@@ -40,20 +40,20 @@ type span struct {
 }
 
 const (
-	// DefaultDarkMin and DefaultDarkMax are the caps of a night where a rule
-	// says just dark: the light nights of summer still leave a window, and the
-	// polar night a day.
+	// DefaultDarkMin and DefaultDarkMax limit the length of a night if a rule
+	// says just dark. So the light nights of summer still leave a window, and
+	// the polar night still ends.
 	DefaultDarkMin = 4 * time.Hour
 	DefaultDarkMax = 16 * time.Hour
-	// A cap of no time would be never, and one of a day always.
+	// A minimum of zero would mean never, a maximum of a day always.
 	darkLowest  = 30 * time.Minute
 	darkHighest = 23 * time.Hour
-	// maxRule bounds a rule's text in bytes: it travels to sites.
+	// maxRule bounds a rule's text in bytes, because rules are sent to sites.
 	maxRule = 16 << 10
 )
 
-// String returns the canonical text, which ParseRule reads. Two rules with
-// the same text are the same.
+// String returns the canonical text, which ParseRule reads. Two rules are
+// equal if their texts are.
 func (r Rule) String() string {
 	if r.text == "" {
 		return "never"
@@ -70,8 +70,8 @@ func (r *Rule) UnmarshalText(b []byte) (err error) {
 	return err
 }
 
-// With returns the rule with more holidays and freezes, for calendars that
-// several rules share. Check tells when they are too many.
+// With returns the rule with additional holidays and freezes, for calendars
+// that several rules share. Check fails if there are too many.
 func (r Rule) With(holidays, freeze Dates) Rule {
 	r.holidays = slices.Concat(r.holidays, holidays)
 	r.freeze = slices.Concat(r.freeze, freeze)
@@ -79,7 +79,7 @@ func (r Rule) With(holidays, freeze Dates) Rule {
 	return r
 }
 
-// Dark says whether the rule needs the site's coordinates.
+// Dark reports whether the rule needs the site's coordinates.
 func (r Rule) Dark() bool {
 	for _, c := range r.clauses {
 		for _, s := range c.spans {
@@ -91,8 +91,8 @@ func (r Rule) Dark() bool {
 	return false
 }
 
-// Check returns an error when the rule cannot work at the place, or cannot
-// travel there.
+// Check returns an error if the rule cannot work at the place, or is too long
+// to be sent there.
 func (r Rule) Check(at Place) error {
 	if len(r.text) > maxRule {
 		return fmt.Errorf("window %.40q…: %d bytes with its calendars: a rule holds at most %d: join days to ranges", r.text, len(r.text), maxRule)
@@ -144,10 +144,10 @@ func (c clause) String() string {
 	return strings.Join(out, " ")
 }
 
-// weekNames are the days in the order in which people count them.
+// weekNames lists the days in the usual order, from Monday.
 var weekNames = [7]string{"mon", "tue", "wed", "thu", "fri", "sat", "sun"}
 
-// bit is the set of the i-th of weekNames.
+// bit returns the set that holds the i-th of weekNames.
 func bit(i int) daySet { return 1 << ((i + 1) % 7) }
 
 func (d daySet) String() string {

@@ -20,7 +20,7 @@ func mustRule(t testing.TB, text string) Rule {
 	return r
 }
 
-// testRate knows one unit.
+// testRate parses one unit only.
 func testRate(s string) (int64, error) {
 	n, ok := strings.CutSuffix(s, "Mbit")
 	if v, err := time.ParseDuration(n + "s"); ok && err == nil {
@@ -116,8 +116,8 @@ func TestErrorsNameThePlaceAndWhatIsAllowed(t *testing.T) {
 	}
 }
 
-// FuzzParse: what parses is written so that it reads the same, and opens
-// nothing that ends before it starts.
+// FuzzParse checks that every parsed rule is written so that it parses to the
+// same rule, and that no window ends before it starts.
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{"mon-fri 20:00-06:00, sat-sun all", "dark 6h..12h", "sat-mon 00:00-24:00 dark; holidays 12-25 2026-04-03; freeze 12-20..01-03",
 		"never", "30 18 * * mon-fri Europe/Berlin", "weekly sun 4h before first window", "06:00-20:00 0; 20:00-22:00 20Mbit; else unlimited"} {
@@ -152,7 +152,8 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// TestCalendars: shared ones join a rule, and one too long to travel is told.
+// TestCalendars checks that shared calendars are added to a rule, and that
+// Check refuses a rule that is too long.
 func TestCalendars(t *testing.T) {
 	dates, err := ParseDates("2026-12-24..2026-12-26, 01-01")
 	if err != nil {
@@ -171,7 +172,7 @@ func TestCalendars(t *testing.T) {
 	}
 }
 
-// in tells windows by the wall clock.
+// in formats windows by the wall clock.
 func in(list []Window) []string {
 	var out []string
 	for _, w := range list {
@@ -222,7 +223,7 @@ func TestNext(t *testing.T) {
 	now := wall(Date{2026, 6, 4}, 21*60, zone)
 	for _, c := range []struct{ rule, want string }{
 		{"20:00-06:00", "2026-06-05 20:00"},
-		{"21:00-06:00", "2026-06-05 21:00"}, // it started now: not after
+		{"21:00-06:00", "2026-06-05 21:00"}, // it started now, not after now
 		{"all", "2026-06-08 00:00"},
 		{"20:00-06:00; freeze 2026-06-05..2027-06-30", "2027-07-01 20:00"},
 		{"holiday 01:00-02:00; holidays 02-29", "2028-02-29 01:00"},
@@ -274,8 +275,8 @@ func genPlace(t *rapid.T) Place {
 	return Place{zone, &p.lat, &p.long}
 }
 
-// TestViewsAgree: however one looks, at a moment, at a week or at a year, the
-// same windows are seen, and they lie apart.
+// TestViewsAgree checks that Open, Next and Between return the same windows
+// for a moment, a week and a year, and that windows do not touch.
 func TestViewsAgree(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r, at := genRule(t), genPlace(t)

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// dusk is how far below the horizon the sun's centre is when a night begins
-// and ends: civil twilight, in degrees.
+// dusk is the altitude of the sun's centre at which a night starts and ends:
+// civil twilight, in degrees.
 const dusk = -6
 
 const degree = math.Pi / 180
@@ -38,10 +38,10 @@ func sun(t time.Time) (declination, equation float64) {
 	return declination, equation
 }
 
-// night returns the night whose middle, the sun's lowest point, lies nearest
-// to midnight, in whole minutes. A night shorter than least or longer than
-// most, as near the poles, is made so about its middle: never never, and never
-// always.
+// night returns the night whose middle, the sun's lowest point, is nearest to
+// midnight, in whole minutes. A night shorter than least or longer than most,
+// near the poles, is adjusted about its middle, so that it is never empty and
+// never endless.
 func night(midnight time.Time, latitude, longitude float64, least, most time.Duration) Window {
 	zone := midnight.Location()
 	middle := midnight
@@ -52,7 +52,8 @@ func night(midnight time.Time, latitude, longitude float64, least, most time.Dur
 		is := float64(utc.Hour()*60+utc.Minute()) + float64(utc.Second())/60
 		middle = middle.Add(minutes(math.Remainder(lowest-is, 1440)))
 	}
-	// The declination moves as well, so each end is found with its own.
+	// The declination changes as well, so compute each end with its own
+	// value.
 	before, after := half(middle, latitude), half(middle, latitude)
 	before, after = half(middle.Add(-before), latitude), half(middle.Add(after), latitude)
 	switch length := before + after; {
@@ -64,8 +65,8 @@ func night(midnight time.Time, latitude, longitude float64, least, most time.Dur
 	return Window{middle.Add(-before).Round(time.Minute).In(zone), middle.Add(after).Round(time.Minute).In(zone)}
 }
 
-// half is the time from the middle of a night to its end, from 0 to 12 hours,
-// as if the sun stayed at its declination of t.
+// half returns the time from the middle of a night to its end, from 0 to 12
+// hours, as if the sun kept its declination of t.
 func half(t time.Time, latitude float64) time.Duration {
 	dec, _ := sun(t)
 	latitude = max(-89.9, min(89.9, latitude)) // at a pole itself there is no hour of the day
@@ -77,8 +78,8 @@ func half(t time.Time, latitude float64) time.Duration {
 
 func minutes(m float64) time.Duration { return time.Duration(m * float64(time.Minute)) }
 
-// check refuses coordinates that are none, or that lie half a world away from
-// the zone: with those, dark would be noon.
+// check refuses invalid coordinates, and those half a world away from the
+// zone: there, dark would be at noon.
 func (p Place) check() error {
 	lat, long := *p.Latitude, *p.Longitude
 	if !(lat >= -90 && lat <= 90) || !(long >= -180 && long <= 180) {

@@ -6,9 +6,10 @@ import (
 	"time"
 )
 
-// altitude is the sun's, in degrees, by the low-precision formulas of the US
-// Naval Observatory (https://aa.usno.navy.mil/faq/sun_approx, good to an
-// arcminute and quite other than those under test).
+// altitude returns the sun's altitude in degrees by the low-precision
+// formulas of the US Naval Observatory
+// (https://aa.usno.navy.mil/faq/sun_approx). They are accurate to an
+// arcminute and independent of those under test.
 func altitude(t time.Time, latitude, longitude float64) float64 {
 	days := float64(t.Unix())/86400 + 2440587.5 - 2451545
 	anomaly := (357.529 + 0.98560028*days) * degree
@@ -22,8 +23,8 @@ func altitude(t time.Time, latitude, longitude float64) float64 {
 	return math.Asin(math.Sin(latitude*degree)*math.Sin(declination)+math.Cos(latitude*degree)*math.Cos(declination)*math.Cos(hour)) / degree
 }
 
-// TestDarkIsDark follows the nights of a year at places of all latitudes with
-// another formula for the sun.
+// TestDarkIsDark checks the nights of a year at places of all latitudes with
+// an independent formula for the sun.
 func TestDarkIsDark(t *testing.T) {
 	caps := [2]time.Duration{DefaultDarkMin, DefaultDarkMax}
 	for _, c := range []struct {
@@ -63,9 +64,10 @@ func TestDarkIsDark(t *testing.T) {
 				continue
 			}
 			exact++
-			// The sun climbs by a quarter of a degree a minute at most, less where it
-			// is aslant. Half a minute is rounding, the rest the formula. Where it
-			// grazes the horizon, minutes mean little and degrees still do.
+			// The sun climbs by at most a quarter of a degree a minute, and
+			// less if its path is slanted. Rounding accounts for half a
+			// minute, the formula for the rest. If the sun grazes the
+			// horizon, compare degrees, not minutes.
 			near := 0.125*math.Cos(c.lat*degree) + 0.03
 			for _, e := range []time.Time{w.Start, w.End} {
 				if a := altitude(e, c.lat, c.long); math.Abs(c.lat) < 89 && math.Abs(a-dusk) > near {
@@ -82,9 +84,9 @@ func TestDarkIsDark(t *testing.T) {
 	}
 }
 
-// TestDarkAsPublished compares with an example that the astral project
-// publishes: London on 2009-04-22, civil dawn and dusk in UTC. Programs differ
-// by half a minute, and ours are whole minutes.
+// TestDarkAsPublished compares with an example published by the astral
+// project: London on 2009-04-22, civil dawn and dusk in UTC. Programs differ
+// by half a minute, and ours rounds to whole minutes.
 func TestDarkAsPublished(t *testing.T) {
 	lat, long := 51.5, -0.116
 	at := Place{time.UTC, &lat, &long}

@@ -14,8 +14,8 @@ func zoneOf(t testing.TB, name string) *time.Location {
 	return z
 }
 
-// changes are zones at which clocks do something that a careless program gets
-// wrong, and a day near it.
+// changes lists zones with clock changes that programs often get wrong, each
+// with a day near the change.
 var changes = []struct {
 	zone string
 	near Date
@@ -29,23 +29,23 @@ var changes = []struct {
 	{"Africa/Cairo", Date{2026, 4, 24}}, {"Africa/Cairo", Date{2026, 10, 29}},
 	{"Asia/Beirut", Date{2026, 3, 29}}, {"Africa/Casablanca", Date{2026, 2, 15}}, {"Africa/Casablanca", Date{2026, 3, 22}},
 	{"Pacific/Chatham", Date{2026, 4, 5}}, {"Pacific/Chatham", Date{2026, 9, 27}}, // 12:45
-	{"Pacific/Apia", Date{2011, 12, 30}},                                        // the day that was not
-	{"Pacific/Kiritimati", Date{1994, 12, 31}},                                  // another
-	{"Pacific/Kwajalein", Date{1993, 8, 21}},                                    // and one that its books have
-	{"America/Juneau", Date{1867, 10, 18}}, {"Asia/Manila", Date{1844, 12, 31}}, // long ago, one day twice and one not at all
+	{"Pacific/Apia", Date{2011, 12, 30}},                                        // a skipped day
+	{"Pacific/Kiritimati", Date{1994, 12, 31}},                                  // another skipped day
+	{"Pacific/Kwajalein", Date{1993, 8, 21}},                                    // and one in the zone database
+	{"America/Juneau", Date{1867, 10, 18}}, {"Asia/Manila", Date{1844, 12, 31}}, // long ago: one day twice, and one skipped
 	{"Europe/Istanbul", Date{2016, 9, 7}}, {"America/Caracas", Date{2016, 5, 1}}, {"Asia/Pyongyang", Date{2015, 8, 15}},
 	{"Asia/Pyongyang", Date{2018, 5, 5}}, {"Europe/Moscow", Date{2014, 10, 26}}, {"Asia/Kathmandu", Date{1986, 1, 1}},
 	{"America/Mexico_City", Date{2022, 10, 30}}, {"Europe/Kyiv", Date{2026, 10, 25}}, {"Asia/Gaza", Date{2026, 3, 28}},
 }
 
-// TestWallIsTheFirstTimeThatTheClockShows walks through the days around each
-// change minute by minute, with nothing but a clock to look at.
+// TestWallIsTheFirstTimeThatTheClockShows steps through the days around each
+// change minute by minute, and looks only at the clock.
 func TestWallIsTheFirstTimeThatTheClockShows(t *testing.T) {
 	for _, c := range changes {
 		zone := zoneOf(t, c.zone)
 		first := c.near.add(-2)
 		at := first.utc().Add(-26 * time.Hour).Truncate(time.Hour)
-		// Old zones are off by seconds: walk so that no change is missed.
+		// Old zones have offsets with seconds: use steps that miss no change.
 		step := time.Minute
 		if c.near.Year < 1900 {
 			step = time.Second

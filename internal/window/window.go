@@ -1,14 +1,14 @@
-// Package window knows when a channel may move at a site: wall-clock windows
-// in the site's own zone, freezes and holidays, the dark of the site's own
-// nights, how fast when, and when the Core publishes. It is pure: it reads no
-// clock, no file and no network, so that the Core, the agent and a simulation
-// of a year agree on every second.
+// Package window decides when and how fast a channel may transfer at a site,
+// and when the Core publishes. Its rules are wall-clock windows in the site's
+// own zone, freezes and holidays, and the dark of the site's nights. It is
+// pure: it reads no clock, no file and no network, so that the Core, the
+// agent and a simulation of a year agree on every second.
 //
-// Wall-clock time is not a line: it skips an hour in spring and doubles one
-// in autumn. One rule settles every case: a wall-clock time begins at the
+// Wall-clock time is not continuous: it skips an hour in spring and repeats
+// one in autumn. One rule settles every case: a wall-clock time means the
 // first instant at which the site's clock shows it or has passed it. A window
-// that starts in the skipped hour starts at its end, and one in the doubled
-// hour runs once, in the first of the two.
+// that starts in the skipped hour starts at the end of that hour. One in the
+// doubled hour runs once, in the first of the two.
 package window
 
 import (
@@ -17,20 +17,20 @@ import (
 	_ "time/tzdata" // Windows has no zones by IANA name, and a small Linux may have none
 )
 
-// Window is a time in which a channel may move: from Start up to but not
-// including End. Both are in the site's zone.
+// Window is a period in which a channel may transfer: from Start up to but
+// not including End. Both are in the site's zone.
 type Window struct {
 	Start, End time.Time
 }
 
-// Contains says whether t lies in the window.
+// Contains reports whether t is in the window.
 func (w Window) Contains(t time.Time) bool { return !t.Before(w.Start) && t.Before(w.End) }
 
-// Length is how long the window is in real time, which at a change of the
-// clocks is not what the wall shows.
+// Length returns the real duration of the window, which differs from the
+// wall-clock time across a clock change.
 func (w Window) Length() time.Duration { return w.End.Sub(w.Start) }
 
-// Place is what a rule needs to know of a site.
+// Place holds the properties of a site that a rule needs.
 type Place struct {
 	Zone                *time.Location // nil is UTC
 	Latitude, Longitude *float64       // degrees, north and east positive; both or neither are nil
@@ -44,19 +44,19 @@ func (p Place) zone() *time.Location {
 }
 
 const (
-	// maxStretch is the longest time that is one window. What is open for
-	// longer, as with the rule all, is cut at each Monday's 00:00, so that a
-	// window always has an end to plan with.
+	// maxStretch is the maximum length of a window. A longer one, as with the
+	// rule all, is split at each Monday's 00:00, so that every window has an
+	// end to plan with.
 	maxStretch = 7 * 24 * time.Hour
-	// horizon bounds the search for the next window. It is longer than a leap
-	// day is away, so that no yearly rule is missed.
+	// horizon bounds the search for the next window. It exceeds the longest
+	// time between leap days, so that no yearly rule is missed.
 	horizon = 8*366 + 7
 )
 
 // Open returns the window that is open at now.
 //
-// Windows that overlap or touch are one. One that is open for longer than 7
-// days is cut at each Monday, 00:00 at the site.
+// Windows that overlap or touch are merged. A window longer than 7 days is
+// split at each Monday, 00:00 at the site.
 func Open(now time.Time, at Place, r Rule) (Window, bool) {
 	for _, w := range Between(now, now.Add(1), at, r) {
 		return w, true
@@ -64,9 +64,8 @@ func Open(now time.Time, at Place, r Rule) (Window, bool) {
 	return Window{}, false
 }
 
-// Next returns the first window that starts after now. It is false when
-// nothing opens within eight years: a rule that never opens, or one that its
-// freezes cover.
+// Next returns the first window that starts after now. It returns false if
+// none opens within eight years: the rule never opens, or freezes cover it.
 func Next(now time.Time, at Place, r Rule) (Window, bool) {
 	if len(r.clauses) == 0 {
 		return Window{}, false
@@ -84,18 +83,18 @@ func Next(now time.Time, at Place, r Rule) (Window, bool) {
 	return Window{}, false
 }
 
-// Between returns the windows that are open at some time from from up to but
-// not including to, whole (they may start before from and end after to), in
-// order, none touching the next but where a long one is cut.
+// Between returns the windows that are open at some time in [from, to), in
+// order. They are complete, so they may start before from and end after to.
+// None touches the next, except if a long one is split.
 func Between(from, to time.Time, at Place, r Rule) []Window {
 	if !from.Before(to) || len(r.clauses) == 0 {
 		return nil
 	}
 	zone := at.zone()
 	first, last := dateOf(from.In(zone)), dateOf(to.In(zone))
-	// A day's windows reach into the next two days at most, and mostly that
-	// is all one must see. Only a window that may go on beyond what was seen,
-	// as on weekends or with the rule all, is worth a wider look.
+	// A day's windows extend at most into the next two days, so a few days
+	// usually suffice. Only if a window may extend beyond them, as on
+	// weekends or with the rule all, search a wider range.
 	const near, far = 2, 11
 	out, whole := r.between(first.add(-near), last.add(near), from, to, at)
 	if !whole {
@@ -104,8 +103,8 @@ func Between(from, to time.Time, at Place, r Rule) []Window {
 	return out
 }
 
-// between returns the windows of the days from first to last that lie in
-// [from, to), and whether other days could not have changed any of them.
+// between returns the windows of the days from first to last that overlap
+// [from, to), and whether other days could not change any of them.
 func (r *Rule) between(first, last Date, from, to time.Time, at Place) (out []Window, whole bool) {
 	zone := at.zone()
 	var list []Window
@@ -135,7 +134,7 @@ func (r *Rule) between(first, last Date, from, to time.Time, at Place) (out []Wi
 	return out, whole
 }
 
-// cut divides a window that is too long at its Mondays.
+// cut splits a window that is too long at its Mondays.
 func cut(w Window, zone *time.Location) []Window {
 	if w.Length() <= maxStretch {
 		return []Window{w}
@@ -159,9 +158,9 @@ func cut(w Window, zone *time.Location) []Window {
 	return out
 }
 
-// day appends the windows that begin on d. The morning after belongs to the
-// evening before: a night is frozen, or is a holiday's, by the date of its
-// evening.
+// day appends the windows that start on d. The morning after belongs to the
+// evening before: the evening's date decides whether a night is frozen or a
+// holiday's.
 func (r *Rule) day(out []Window, d Date, at Place) []Window {
 	if r.freeze.Contains(d) {
 		return out
@@ -181,7 +180,7 @@ func (r *Rule) day(out []Window, d Date, at Place) []Window {
 			if !ok {
 				continue
 			}
-			// A freeze also closes what is open when it begins.
+			// A freeze also closes a window that is open when it starts.
 			if r.freeze.Contains(d.add(1)) {
 				if end := wall(d.add(1), 0, zone); end.Before(w.End) {
 					w.End = end
@@ -195,7 +194,7 @@ func (r *Rule) day(out []Window, d Date, at Place) []Window {
 	return out
 }
 
-// on returns the span as it falls on a date.
+// on returns the window of the span on a date.
 func (s span) on(d Date, at Place, zone *time.Location) (Window, bool) {
 	if s.dark {
 		if at.Latitude == nil || at.Longitude == nil {
@@ -206,9 +205,9 @@ func (s span) on(d Date, at Place, zone *time.Location) (Window, bool) {
 	start, skipped := wallSkip(d, s.from, zone)
 	end := wall(d, s.to, zone)
 	if !start.Before(end) {
-		// All of it fell into skipped time. An hour that the clocks skip moves
-		// it to the hour's end, at its length; a whole day that a zone skipped,
-		// crossing the date line, has no windows.
+		// All of it is in skipped time. If the clocks skip an hour, the
+		// window moves to the end of that hour and keeps its length. A whole
+		// day that a zone skips, by crossing the date line, has no windows.
 		if skipped >= 12*time.Hour {
 			return Window{}, false
 		}
