@@ -23,7 +23,7 @@ func TestHouse(t *testing.T) {
 	}
 }
 
-// violations lists every breach of the plan, each with the reason for the rule.
+// violations lists every violation of the plan, each with the reason for the rule.
 func violations(rooms []room, owners []owner, all []source) []string {
 	var out []string
 	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
@@ -68,7 +68,7 @@ func violations(rooms []room, owners []owner, all []source) []string {
 	return out
 }
 
-// refused says why this file must not import that path; empty if it may.
+// refused returns why this file must not import that path, or "" if it may.
 func refused(plan map[string]room, owners []owner, s source, imp string) string {
 	for _, o := range owners {
 		if imp != o.path && (!strings.HasSuffix(o.path, "/") || !strings.HasPrefix(imp, o.path)) {
@@ -92,14 +92,14 @@ func refused(plan map[string]room, owners []owner, s source, imp string) string 
 	case path.Dir(rest) == "cmd" || rest == "bench":
 		return "a program is not a library"
 	case to.floor == testRooms:
-		return "" // the owners' table decides
+		return "" // the table of owners decides
 	case from.floor == testRooms && !s.test:
 		if to.floor > tools {
 			return "the testbed serves every room from the tools up, so it stands on the tools and below"
 		}
 		return ""
 	case s.test && to.floor <= from.floor:
-		return "" // a test may set its scene with a neighbour: a pull needs a push to have happened
+		return "" // a test may use a neighbour for its setup: a pull needs a previous push
 	case to.floor >= from.floor:
 		return fmt.Sprintf("%s is on floor %q and %s on floor %q; imports go only down",
 			from.dir, from.floor, to.dir, to.floor)
@@ -107,7 +107,7 @@ func refused(plan map[string]room, owners []owner, s source, imp string) string 
 	return ""
 }
 
-// TestRulesBite breaks each rule once in a small made-up house: a check that cannot fail protects nothing.
+// TestRulesBite breaks each rule once in a small made-up tree: a check that cannot fail protects nothing.
 func TestRulesBite(t *testing.T) {
 	plan := []room{
 		{"internal/low", ground, ""}, {"internal/twin", ground, ""}, {"internal/high", tools, ""},
@@ -115,7 +115,7 @@ func TestRulesBite(t *testing.T) {
 	}
 	own := []owner{
 		{"github.com/aws/", []string{"internal/high"}, nil, "sole importer"},
-		{"log", nil, nil, "not log"}, // which leaves log/slog alone
+		{"log", nil, nil, "not log"}, // matches log, but not log/slog
 		{"nightferry/internal/testbed", nil, []string{"*"}, "tests only"},
 	}
 	sound := map[string]string{
@@ -170,7 +170,8 @@ func TestRulesBite(t *testing.T) {
 	}
 }
 
-// TestArchitecturePage holds the table of docs/architecture.md against the plan: each floor's line names exactly its rooms.
+// TestArchitecturePage compares the table of docs/architecture.md with the plan: each floor's line names exactly its
+// rooms.
 func TestArchitecturePage(t *testing.T) {
 	page, err := os.ReadFile("../../docs/architecture.md")
 	if err != nil {

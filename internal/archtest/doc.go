@@ -1,4 +1,4 @@
-// Package archtest enforces the house's plan: which rooms (packages) there are, on which floor each one stands, and
-// who alone may import what. It holds tests only. A rule that exists only in a document is broken within a month by
-// somebody in a hurry; here each rule carries its reason, and breaking it prints that reason.
+// Package archtest enforces the architecture: the list of rooms (packages), the floor of each room, and the rooms that
+// may import certain packages. It holds only tests. Rules that exist only in a document are soon broken. Here each rule
+// includes its reason, and the test prints it when the rule is broken.
 package archtest

@@ -18,7 +18,7 @@ import (
 	"testing"
 )
 
-// allowedFields are written and never read, or read and never written, for a reason. The key is room.Type.Field.
+// allowedFields lists fields that are only written or only read, with the reason. The key is room.Type.Field.
 var allowedFields = map[string]string{
 	"bucket.Options.MaxBackoff":        "an option that only tests set",
 	"bucket.Options.Stall":             "an option that only tests set",
@@ -65,9 +65,9 @@ var allowedFields = map[string]string{
 	"collect.reader.r": "to be removed by its room",
 }
 
-// TestFields: each field of a struct of the product is written somewhere and read somewhere. A field that one side
-// fills in and no side looks at is a promise that nobody keeps: a documented key once deleted files so. Tests do not
-// count, and a field with a JSON or YAML name has its other side outside of the program.
+// TestFields checks that each field of a struct of the product is both written and read. A field that one side fills in
+// but no code reads makes a false promise: a documented key once deleted files because of that. Tests do not count. A
+// field with a JSON or YAML name has its other side outside of the program.
 func TestFields(t *testing.T) {
 	all := uses{}
 	for _, system := range []string{"linux", "windows"} {
@@ -86,7 +86,7 @@ func TestFields(t *testing.T) {
 // use is how a field is used.
 type use struct{ read, written bool }
 
-// uses are those of fields, by room.Type.Field.
+// uses maps room.Type.Field to the uses of that field.
 type uses map[string]*use
 
 func (u uses) bad(allowed map[string]string) (out []string) {
@@ -118,8 +118,8 @@ func (u uses) bad(allowed map[string]string) (out []string) {
 	return out
 }
 
-// checker checks the types of the module's packages, each once, from source. Packages of other modules are empty: what
-// is of their types has none, and all else of an expression is still looked at.
+// checker type-checks the module's packages from source, each once. Packages of other modules are empty, so expressions
+// of their types have no type; the rest of such an expression is still checked.
 type checker struct {
 	root  string
 	ctx   build.Context
@@ -133,12 +133,12 @@ type checker struct {
 func (u uses) load(root, system string) error {
 	was := build.Default
 	defer func() { build.Default = was }()
-	goroot, err := exec.Command("go", "env", "GOROOT").Output() // a test built with -trimpath does not know it
+	goroot, err := exec.Command("go", "env", "GOROOT").Output() // a test built with -trimpath has no GOROOT
 	if err != nil {
 		return fmt.Errorf("go env GOROOT: %w", err)
 	}
 	build.Default.GOROOT = strings.TrimSpace(string(goroot))
-	build.Default.GOOS, build.Default.CgoEnabled = system, false // the source importer looks here
+	build.Default.GOOS, build.Default.CgoEnabled = system, false // read by the source importer
 	c := &checker{root: root, ctx: build.Default, fset: token.NewFileSet(), made: map[string]*types.Package{}, uses: u, named: map[*types.Var]string{}}
 	c.std = importer.ForCompiler(c.fset, "source", nil)
 	for _, r := range rooms {
@@ -173,7 +173,7 @@ func (c *checker) Import(path string) (*types.Package, error) {
 	}
 	info := &types.Info{Types: map[ast.Expr]types.TypeAndValue{}, Defs: map[*ast.Ident]types.Object{}, Uses: map[*ast.Ident]types.Object{}, Selections: map[*ast.SelectorExpr]*types.Selection{}}
 	conf := types.Config{Importer: c, Error: func(error) {}}
-	p, _ := conf.Check(path, c.fset, files, info) // of other modules nothing is known
+	p, _ := conf.Check(path, c.fset, files, info) // errors are expected, because other modules are empty
 	c.made[path] = p
 	for _, f := range files {
 		c.declare(dir, f, info)
@@ -209,7 +209,7 @@ func (c *checker) parse(dir string) (files []*ast.File, err error) {
 	return files, nil
 }
 
-// declare names the fields of the structs that a file declares by a type's name.
+// declare records the names of the fields of struct types that a file declares.
 func (c *checker) declare(dir string, f *ast.File, info *types.Info) {
 	ast.Inspect(f, func(n ast.Node) bool {
 		spec, ok := n.(*ast.TypeSpec)
@@ -227,7 +227,7 @@ func (c *checker) declare(dir string, f *ast.File, info *types.Info) {
 			}
 			for _, id := range idents {
 				v, ok := info.Defs[id].(*types.Var)
-				if !ok { // of an embedded field, the identifier uses a type
+				if !ok { // the identifier of an embedded field refers to a type
 					v = embeddedVar(info.Defs[spec.Name], id)
 				}
 				if v == nil || id.Name == "_" {
@@ -277,7 +277,7 @@ func embeddedVar(of types.Object, id *ast.Ident) *types.Var {
 	return nil
 }
 
-// outside reports whether the field has a name in JSON or YAML: its other side is a person or another program.
+// outside reports whether the field has a name in JSON or YAML, so that a person or another program is its other side.
 func outside(tag *ast.BasicLit) bool {
 	if tag == nil {
 		return false
@@ -286,7 +286,7 @@ func outside(tag *ast.BasicLit) bool {
 	return t.Get("yaml") != "" || t.Get("json") != "" && t.Get("json") != "-"
 }
 
-// visit notes what a file does with fields.
+// visit records the uses of fields in a file.
 func (c *checker) visit(f *ast.File, info *types.Info) {
 	onlyWritten := map[*ast.SelectorExpr]bool{}
 	ast.Inspect(f, func(n ast.Node) bool {
@@ -301,7 +301,7 @@ func (c *checker) visit(f *ast.File, info *types.Info) {
 			if s, ok := n.X.(*ast.SelectorExpr); ok {
 				onlyWritten[s] = true
 			}
-		case *ast.UnaryExpr: // what has its address is written to
+		case *ast.UnaryExpr: // taking its address counts as a write
 			if s, ok := n.X.(*ast.SelectorExpr); ok && n.Op == token.AND && info.Selections[s] != nil {
 				if v, ok := info.Selections[s].Obj().(*types.Var); ok {
 					c.note(v, use{written: true})
@@ -346,7 +346,7 @@ func (c *checker) selected(s *types.Selection, written bool) {
 		c.note(v, use{written: true})
 		return
 	}
-	// Its address may be taken, or what it holds changed, without that it is assigned to.
+	// Its address may be taken, or its content changed, without an assignment to it.
 	basic, ok := v.Type().Underlying().(*types.Basic)
 	c.note(v, use{read: true, written: !ok || basic.Kind() == types.Invalid})
 }
@@ -376,7 +376,7 @@ func (c *checker) literal(n *ast.CompositeLit, info *types.Info) {
 	}
 }
 
-// whole notes a use of every field of a struct, also of those within it.
+// whole records a use of every field of a struct, including nested structs.
 func (c *checker) whole(t types.Type, how use) {
 	if t == nil {
 		return
@@ -391,7 +391,7 @@ func (c *checker) whole(t types.Type, how use) {
 	}
 }
 
-// TestFieldsBite: a field that is not read, one that is not written and one that is not used are each found.
+// TestFieldsBite checks that a field that is never read, never written or never used is reported.
 func TestFieldsBite(t *testing.T) {
 	u := uses{"a.T.Sent": {written: true}, "a.T.Asked": {read: true}, "a.T.Dead": {}, "a.T.Good": {true, true}, "a.T.Kept": {written: true}, "a.T.Used": {true, true}}
 	got := u.bad(map[string]string{"a.T.Kept": "for later", "a.T.Used": "no longer", "a.T.Gone": "no longer"})

@@ -20,8 +20,8 @@ import (
 
 var update = flag.Bool("update", false, "write THIRD_PARTY.md anew")
 
-// licences are those that MIT-licensed programs may be built from, told by words that stand only in their texts. Of those
-// that begin alike, the one with more words comes first.
+// licences are those allowed for dependencies of an MIT-licensed program, with words that occur only in their texts. If
+// two start alike, the one with more words comes first.
 var licences = []struct {
 	name  string
 	words []string
@@ -38,8 +38,8 @@ var licences = []struct {
 	{"Unlicense", []string{"This is free and unencumbered software released into the public domain"}},
 }
 
-// TestLicences lists every module that the programs and the tests are built from, on Linux and on Windows, and fails
-// when one has a licence that is not on the list or when THIRD_PARTY.md tells something else.
+// TestLicences lists every module that the programs and the tests are built from, on Linux and on Windows. It fails if
+// a licence is not on the list, or if THIRD_PARTY.md differs.
 func TestLicences(t *testing.T) {
 	shipped := modules(t, false, "./cmd/nightferry")
 	all := modules(t, true, "./...")
@@ -106,7 +106,7 @@ func modules(t *testing.T, tests bool, pattern string) map[string]string {
 	return found
 }
 
-// licenceOf names the licence of the module in dir.
+// licenceOf returns the licence of the module in dir.
 func licenceOf(dir string) (string, error) {
 	files, err := filepath.Glob(filepath.Join(dir, "*"))
 	if err != nil {
@@ -129,9 +129,9 @@ func licenceOf(dir string) (string, error) {
 	return "", fmt.Errorf("no licence file in %s", dir)
 }
 
-// classify names the licence that a text begins with: some modules add those of what they copied from others.
+// classify returns the licence at the start of a text: some modules append the licences of code that they copied.
 func classify(text string) string {
-	// Texts differ in where their lines break.
+	// Texts differ in their line breaks.
 	text = strings.ToLower(strings.Join(strings.Fields(text), " "))
 	name, first := "", len(text)
 	for _, l := range licences {

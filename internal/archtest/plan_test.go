@@ -1,13 +1,13 @@
 package archtest
 
 // floor is a storey of the house. Production code imports only rooms of a lower floor, so that a room can be read,
-// tested and replaced knowing only what lies below it.
+// tested and replaced by a reader who knows only the lower floors.
 type floor int
 
 const (
 	bedrock floor = iota // the one type that even the ground floor is built of
 	ground
-	formats // what needs no other format
+	formats // need no other format
 	packed  // formats of chunks
 	indexed // formats of packs
 	tools
@@ -30,8 +30,8 @@ type room struct {
 	owns  string
 }
 
-// rooms is the whole house. A room that is not listed fails the test, and so does a listed one that is gone: a table
-// that no longer matches the tree protects nothing.
+// rooms lists all rooms. An unlisted room fails the test, and so does a listed room that is gone: a table that does not
+// match the tree protects nothing.
 var rooms = []room{
 	{"internal/digest", bedrock, "the SHA-256 digest type and its text form"},
 
@@ -108,7 +108,7 @@ var rooms = []room{
 	{"internal/archtest", testRooms, "this table"},
 }
 
-// owner says that only the rooms in dirs may import path; a path that ends in a slash stands for all below it.
+// owner says that only the rooms in dirs may import path; a path that ends in a slash includes everything below it.
 type owner struct {
 	path  string
 	dirs  []string

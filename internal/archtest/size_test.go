@@ -14,12 +14,11 @@ import (
 	"testing/fstest"
 )
 
-// maxMethods is how many methods one type may have. A type with more holds several jobs, and faults fall through the
-// seams between them.
+// maxMethods bounds the methods of one type. A type with more usually has several jobs, and faults hide between them.
 const maxMethods = 40
 
-// largeTypes are the types that still exceed maxMethods, with the count that they must not pass. A number here may only
-// become smaller; a type that fits must leave the list.
+// largeTypes are the types that still exceed maxMethods, with their maximum. A number here may only become smaller; a
+// type within maxMethods must leave the list.
 var largeTypes = map[string]int{
 	"internal/core.Core":     235,
 	"internal/apply.site":    97,
@@ -64,8 +63,8 @@ func tooLarge(counts, known map[string]int) (problems []string) {
 	return problems
 }
 
-// methods counts the methods of each named type in the product's code: bench, tests and test machinery are left out. A
-// method that exists in one variant for each system counts once.
+// methods counts the methods of each named type in the product's code, without bench, tests and test machinery. A
+// method with one variant for each system counts once.
 func methods(fsys fs.FS) (map[string]int, error) {
 	seen := map[string]map[string]bool{}
 	err := fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
@@ -101,7 +100,7 @@ func methods(fsys fs.FS) (map[string]int, error) {
 	return counts, err
 }
 
-// receiver is the name of a method's type, without its pointer and type parameters.
+// receiver returns the name of a method's type, without its pointer and type parameters.
 func receiver(e ast.Expr) string {
 	switch e := e.(type) {
 	case *ast.StarExpr:
@@ -116,7 +115,7 @@ func receiver(e ast.Expr) string {
 	return "?"
 }
 
-// The bound is broken once in each way in a small made-up tree.
+// TestMethodsBite breaks the limit once in each way in a small made-up tree.
 func TestMethodsBite(t *testing.T) {
 	var text strings.Builder
 	text.WriteString("package big\ntype T[K any] struct{}\n")

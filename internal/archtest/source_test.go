@@ -13,8 +13,8 @@ import (
 
 const module = "nightferry"
 
-// source is what the rules need to know of one Go file. Files are parsed one by one and not loaded as packages, so
-// that those of every operating system and build tag are seen on every machine.
+// source holds the data of one Go file that the rules need. Files are parsed one by one and not loaded as packages, so
+// that files for every operating system and build tag are seen on every machine.
 type source struct {
 	file    string
 	dir     string
@@ -24,7 +24,7 @@ type source struct {
 	imports []string
 }
 
-// load reads every Go file of the tree but for hidden folders and testdata.
+// load reads every Go file of the tree, except in hidden folders and testdata.
 func load(fsys fs.FS) ([]source, error) {
 	var all []source
 	err := fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {

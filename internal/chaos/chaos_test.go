@@ -19,14 +19,14 @@ import (
 	"nightferry/internal/testbed"
 )
 
-// act is one thing that the plan does.
+// act is one step of the plan.
 type act struct {
 	at   time.Duration
 	what string
 	do   func() error
 }
 
-// TestChaos lets everything around a fleet break at once, and then looks whether anybody can tell.
+// TestChaos breaks everything around a fleet at once, and then checks that no damage remains.
 func TestChaos(t *testing.T) {
 	sites, lasts := 6, 20*time.Second
 	if testbed.Soak() {
@@ -61,11 +61,11 @@ func TestChaos(t *testing.T) {
 	w.check()
 }
 
-// play does what is planned, when it is.
+// play runs each act at its time.
 func (w *world) play(acts []act) {
 	began := time.Now()
 	for _, a := range acts {
-		time.Sleep(a.at - time.Since(began)) // nothing is waited for: this is the plan's clock
+		time.Sleep(a.at - time.Since(began)) // not a wait for a condition: this is the plan's clock
 		w.t.Logf("%6.2fs %s", time.Since(began).Seconds(), a.what)
 		if err := a.do(); err != nil {
 			w.t.Errorf("%s: %v", a.what, err)
@@ -73,7 +73,7 @@ func (w *world) play(acts []act) {
 	}
 }
 
-// plan is what breaks, when, and for how long. Everything in it ends within lasts.
+// plan returns the faults with their times and durations. All of them end within lasts.
 func (w *world) plan(r *rand.Rand, lasts time.Duration) (all []act) {
 	for at := 300 * time.Millisecond; at < lasts; at += time.Duration(200+r.IntN(1000)) * time.Millisecond {
 		s := w.sites[r.IntN(len(w.sites))]
@@ -127,7 +127,7 @@ func (w *world) plan(r *rand.Rand, lasts time.Duration) (all []act) {
 			begin("flip a bit of what the store is asked", func() error { w.content.flip(up, f); return nil })
 		default:
 			dir := r.IntN(2)
-			f.after /= 8 // little goes over it
+			f.after /= 8 // little traffic flows in this direction
 			begin(fmt.Sprintf("flip a bit between %s and the Core", s.site), func() error { s.control.flip(dir, f); return nil })
 		}
 	}
@@ -135,7 +135,7 @@ func (w *world) plan(r *rand.Rand, lasts time.Duration) (all []act) {
 	return all
 }
 
-// work is what people do meanwhile. Most of it may fail.
+// work runs an operator's commands meanwhile. Most of them may fail.
 func (w *world) work(ctx context.Context, r *rand.Rand) {
 	tried, done := 0, 0
 	try := func(args ...string) {
@@ -182,7 +182,7 @@ func (w *world) work(ctx context.Context, r *rand.Rand) {
 	w.t.Logf("meanwhile, %d of %d publishes and syncs were answered", done, tried)
 }
 
-// publish publishes a channel, and remembers the source as that release.
+// publish publishes a channel, and records the source as that release.
 func (w *world) publish(ctx context.Context, c *content) error {
 	out, err := ask(ctx, w.env, "nightferry", "publish", c.name, "--json")
 	if err != nil {
@@ -204,7 +204,7 @@ func (w *world) publish(ctx context.Context, c *content) error {
 	return fmt.Errorf("it says nothing of a release: %s", out)
 }
 
-// calm ends whatever still breaks.
+// calm ends all active faults.
 func (w *world) calm() {
 	w.content.set(carries)
 	hits := w.content.calm()
@@ -223,7 +223,7 @@ func (w *world) calm() {
 	}
 }
 
-// siteLine is what nightferry sites says of one.
+// siteLine is one site in the output of `nightferry sites`.
 type siteLine struct {
 	Site     string
 	Channels []struct {
@@ -233,7 +233,7 @@ type siteLine struct {
 	}
 }
 
-// settle publishes once more, and waits until every site holds that and has told everything.
+// settle publishes once more, and waits until every site holds that release and has reported everything.
 func (w *world) settle(r *rand.Rand) {
 	w.t.Helper()
 	w.serves()

@@ -16,7 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// runLine is what nightferry runs says of one.
+// runLine is one run in the output of `nightferry runs`.
 type runLine struct {
 	ID                 string
 	Domain, Site       string
@@ -29,7 +29,7 @@ type runLine struct {
 	Totals             map[string]int64
 }
 
-// fileLine is a file's line, in a log or of run show.
+// fileLine is a file's line, in a log or in the output of `run show`.
 type fileLine struct {
 	Path, Outcome string
 	SHA256        string
@@ -40,7 +40,7 @@ func (w *world) runs() []runLine {
 	return lines[runLine](w, "run", "runs", "--limit", "100000")
 }
 
-// check is all that has to be so afterwards.
+// check tests every condition that must hold at the end.
 func (w *world) check() {
 	w.t.Helper()
 	for _, c := range w.channels {
@@ -73,7 +73,7 @@ func (w *world) check() {
 	}
 }
 
-// kinds are the outcomes that are counted, and by which name.
+// kinds lists the counted outcomes by name.
 var kinds = []string{"added", "changed", "moved", "repaired", "deleted", "unchanged", "locked", "failed"}
 
 func (w *world) checkRuns() {
@@ -117,7 +117,7 @@ func (w *world) checkRuns() {
 	w.t.Logf("%d runs: %v", len(runs), states)
 }
 
-// checkLog reads a log as anybody may: a header, a line for each file, and an end that counts them.
+// checkLog parses a log as any reader could: a header, a line for each file, and an end that counts the lines.
 func (w *world) checkLog(r *runLine, file string) error {
 	b, err := os.ReadFile(file)
 	if err != nil {
@@ -173,11 +173,11 @@ func (w *world) checkLog(r *runLine, file string) error {
 	return nil
 }
 
-// published says as which outcome those of a publish are counted.
+// published maps the outcomes of a publish to the names under which they are counted.
 var published = map[string]string{"added": "added", "changed": "changed", "touched": "changed", "removed": "deleted",
 	"moved": "changed", "new": "added", "gone": "deleted", "damaged": "failed", "unreadable": "failed"}
 
-// once counts outcomes, of which no file has two.
+// once counts outcomes and checks that no file has two.
 func once(files []fileLine) (map[string]int, error) {
 	counts, seen := map[string]int{}, map[string]string{}
 	for _, f := range files {
@@ -190,7 +190,7 @@ func once(files []fileLine) (map[string]int, error) {
 	return counts, nil
 }
 
-// checkShown asks for every file of a run.
+// checkShown requests every file of a run.
 func (w *world) checkShown(r *runLine) error {
 	files := lines[fileLine](w, "file", "run", "show", r.ID, "--all-files")
 	counts, err := once(files)
@@ -205,7 +205,7 @@ func (w *world) checkShown(r *runLine) error {
 	i := slices.IndexFunc(w.channels, func(c *content) bool { return c.name == r.Channel })
 	want, ok := w.channels[i].releases[r.Number]
 	if !ok || r.State != "verified" {
-		return nil // nobody knows what it was, or it is not all there
+		return nil // the release's content is unknown, or the run is not complete
 	}
 	got := tree{}
 	for _, f := range files {

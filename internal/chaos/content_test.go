@@ -16,14 +16,14 @@ import (
 	"testing"
 )
 
-// tree is what a folder holds: the SHA-256 of each file, "folder" of each folder.
+// tree is a folder's content: the SHA-256 of each file, and "folder" for each folder.
 type tree map[string]string
 
-// content is the source of a channel, and what it was at each release.
+// content is the source of a channel, and its state at each release.
 type content struct {
 	name, dir string
 	made      int
-	releases  map[uint64]tree // of those whose publish was answered
+	releases  map[uint64]tree // of the releases whose publish returned a response
 }
 
 func newContent(dir, name string) *content {
@@ -38,7 +38,7 @@ func (c *content) fill(t *testing.T, r *rand.Rand) {
 	}
 }
 
-// size is that of the kind of content: drivers are many and small, packages have large ones among them.
+// size returns a size typical for the channel: drivers are many and small, some packages are large.
 func (c *content) size(r *rand.Rand) int {
 	switch {
 	case c.name == "driver":
@@ -75,7 +75,7 @@ func noise(r *rand.Rand, n int) []byte {
 	return b
 }
 
-// mutate does what people do to a folder: adds, edits, moves, swaps, deletes.
+// mutate changes a folder as users do: it adds, edits, moves, swaps and deletes files.
 func (c *content) mutate(t *testing.T, r *rand.Rand) {
 	t.Helper()
 	now := look(t, c.dir)
@@ -118,7 +118,7 @@ func (c *content) rename(t *testing.T, from, to string) {
 	}
 }
 
-// look reads a folder to its last byte, but for nightferry's own.
+// look reads a folder completely, except nightferry's own files.
 func look(t *testing.T, dir string) tree {
 	t.Helper()
 	out := tree{}

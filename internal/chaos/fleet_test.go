@@ -18,7 +18,7 @@ import (
 	"nightferry/internal/s3test"
 )
 
-// site is one agent, with the line on which it reaches its Core.
+// site is one agent, with the line to its Core.
 type site struct {
 	*daemon
 	site, domain, region string
@@ -26,16 +26,16 @@ type site struct {
 	control              *line
 }
 
-// world is a Core, its agents and what lies between them.
+// world is a Core, its agents and the lines between them.
 type world struct {
 	t        *testing.T
 	dir      string
 	env      []string
-	storeURL string // past the line
+	storeURL string // bypasses the line
 	core     *daemon
 	sites    []*site
-	control  *line // of those who have not joined yet
-	content  *line // of all, to the store
+	control  *line // for sites that are not yet enrolled
+	content  *line // from all sites to the store
 	channels []*content
 }
 
@@ -65,7 +65,7 @@ func newWorld(t *testing.T, sites int) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := l.Addr().String() // stays the same from start to start
+	addr := l.Addr().String() // stays the same across restarts
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func (w *world) yaml(store, addr string) string {
 	fmt.Fprintf(&b, "version: 1\nstore: '%s'\ndata: '%s'\nlog_folder: '%s'\n", store, filepath.Join(w.dir, "core", "data"), filepath.Join(w.dir, "logs"))
 	fmt.Fprintf(&b, "public: ['tls://%s']\nlisten: {control: '%s', websocket: off, metrics: off}\nchannels:\n", w.control.addr, addr)
 	for _, c := range w.channels {
-		// Every release stays, so that every run can be shown; and of one channel the log holds every file.
+		// Keep every release, so that every run can be shown. The log of one channel lists every file.
 		fmt.Fprintf(&b, "  %s: {source: '%s', max_delete: 90%%, keep: 1000, log_unchanged: %v}\n", c.name, c.dir, c.name == "driver")
 	}
 	b.WriteString("defaults:\n  targets:\n")
@@ -116,7 +116,7 @@ func host(t *testing.T, endpoint string) string {
 	return u.Host
 }
 
-// must is a command of the Core that has to succeed.
+// must runs a command of the Core that has to succeed.
 func (w *world) must(args ...string) string {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.t.Context(), 2*time.Minute)
@@ -128,7 +128,7 @@ func (w *world) must(args ...string) string {
 	return out
 }
 
-// lines is must with --json, for the objects with that event.
+// lines runs must with --json, and returns the objects with that event.
 func lines[T any](w *world, event string, args ...string) (all []T) {
 	w.t.Helper()
 	for l := range strings.Lines(w.must(append(args, "--json")...)) {
@@ -144,7 +144,7 @@ func lines[T any](w *world, event string, args ...string) (all []T) {
 	return all
 }
 
-// serves waits until the Core answers.
+// serves waits until the Core responds.
 func (w *world) serves() {
 	w.t.Helper()
 	within(w.t, time.Minute, "the Core serves", func() (bool, error) {
@@ -156,7 +156,7 @@ func (w *world) serves() {
 	})
 }
 
-// join enrols every site, and then gives each a line of its own.
+// join enrols every site, and then gives each its own line.
 func (w *world) join() {
 	w.t.Helper()
 	tokens := filepath.Join(w.dir, "tokens")

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// line stands between two processes as a network does: it carries bytes, and can be cut, stalled, or flip bits.
+// line is a proxy between two processes that simulates a network: it can reset or stall connections, or flip bits.
 type line struct {
 	addr string // where to dial
 	to   string
@@ -19,7 +19,7 @@ type line struct {
 	wg   sync.WaitGroup
 
 	mu    sync.Mutex
-	open  sync.Cond // mode has changed
+	open  sync.Cond // signals a change of mode
 	mode  mode
 	links map[*net.TCPConn]*net.TCPConn // from the dialer's end to the server's
 	flips [2]flip
@@ -30,7 +30,7 @@ type mode int
 
 const (
 	carries mode = iota
-	cut          // connections are reset, and no new one lives
+	cut          // connections are reset, and new ones too
 	stalled      // nothing arrives, and nothing is lost
 )
 
@@ -40,7 +40,7 @@ const (
 	down
 )
 
-// flip waits for the byte at which it flips a bit.
+// flip is a pending bit flip at a certain byte.
 type flip struct {
 	armed bool
 	after int // bytes from now, over all links
@@ -74,7 +74,7 @@ func (x *line) accept() {
 	}
 }
 
-// carry joins one connection to the server.
+// carry connects one connection to the server.
 func (x *line) carry(near *net.TCPConn) {
 	defer func() { _ = near.Close() }()
 	c, err := net.Dial("tcp", x.to)
@@ -125,7 +125,7 @@ func (x *line) pump(to, from *net.TCPConn, dir int) {
 	}
 }
 
-// pass does to bytes what the line does at the time.
+// pass applies the line's present faults to bytes.
 func (x *line) pass(b []byte, dir int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -144,7 +144,7 @@ func (x *line) pass(b []byte, dir int) {
 	}
 }
 
-// set changes what the line does.
+// set changes the mode of the line.
 func (x *line) set(m mode) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -159,7 +159,7 @@ func (x *line) set(m mode) {
 	}
 }
 
-// drop resets each connection with the chance of share.
+// drop resets each connection with the probability share.
 func (x *line) drop(r *rand.Rand, share float64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -171,7 +171,7 @@ func (x *line) drop(r *rand.Rand, share float64) {
 	}
 }
 
-// flip flips a bit of what passes next.
+// flip arms a bit flip in the following bytes.
 func (x *line) flip(dir int, f flip) {
 	f.armed = true
 	x.mu.Lock()
@@ -179,7 +179,7 @@ func (x *line) flip(dir int, f flip) {
 	x.flips[dir] = f
 }
 
-// calm forgets a flip that has hit nothing yet, and returns how many have.
+// calm disarms pending flips, and returns how many were executed.
 func (x *line) calm() int {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -187,7 +187,7 @@ func (x *line) calm() int {
 	return x.hits
 }
 
-// reset ends a connection so that the other end sees a break.
+// reset ends a connection so that the other end gets a connection reset.
 func reset(c *net.TCPConn) {
 	_ = c.SetLinger(0)
 	_ = c.Close()

@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// bin holds the programs. A variable of the package because only TestMain can make them once, and remove them after
-// the last test.
+// bin is the folder of the programs. It is a package variable because only TestMain can build them once, and remove
+// them after the last test.
 var bin string
 
 func TestMain(m *testing.M) {
@@ -42,7 +42,7 @@ func build(run func() int) (code int, err error) {
 	return run(), nil
 }
 
-// daemon is a process that is to stay. Its methods may be called by several goroutines.
+// daemon is a long-running process. Its methods are safe for concurrent use.
 type daemon struct {
 	name string
 	args []string
@@ -50,12 +50,12 @@ type daemon struct {
 	log  string // file
 
 	mu   sync.Mutex
-	cmd  *exec.Cmd // nil: it does not run
+	cmd  *exec.Cmd // nil if it is not running
 	done chan struct{}
-	died []string // how it ended without being asked to
+	died []string // its unexpected exits
 }
 
-// start starts it, unless it runs.
+// start starts the process, unless it is running.
 func (d *daemon) start() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -69,7 +69,7 @@ func (d *daemon) start() error {
 	defer f.Close() // the process has its own
 	cmd := exec.Command(filepath.Join(bin, d.args[0]), d.args[1:]...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = d.env, f, f
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // nothing outlives a test that panics
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // no process outlives a test that panics
 	if err := cmd.Start(); err != nil {
 		return err
 	}
@@ -79,7 +79,7 @@ func (d *daemon) start() error {
 		err := cmd.Wait()
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		if d.cmd == cmd { // nobody has asked for it
+		if d.cmd == cmd { // the exit was unexpected
 			d.cmd = nil
 			d.died = append(d.died, fmt.Sprintf("%v: %s", err, last(d.log)))
 		}
@@ -88,7 +88,7 @@ func (d *daemon) start() error {
 	return nil
 }
 
-// signal makes it end, and waits for that. It returns the error of the process.
+// signal sends a signal, waits for the exit and returns its error.
 func (d *daemon) signal(s os.Signal) error {
 	d.mu.Lock()
 	cmd, done := d.cmd, d.done
@@ -113,7 +113,7 @@ func (d *daemon) signal(s os.Signal) error {
 	return nil
 }
 
-// deaths returns how it ended without being asked to, and forgets it.
+// deaths returns the unexpected exits, and clears the list.
 func (d *daemon) deaths() []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -132,7 +132,7 @@ func last(log string) string {
 	return lines[len(lines)-1]
 }
 
-// ask runs a command to its end and returns what it says.
+// ask runs a command and returns its output.
 func ask(ctx context.Context, env []string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, filepath.Join(bin, args[0]), args[1:]...)
 	cmd.Env = env
@@ -144,7 +144,7 @@ func ask(ctx context.Context, env []string, args ...string) (string, error) {
 	return out.String(), nil
 }
 
-// within waits until ready says yes. What it says else is the reason when it does not in time.
+// within waits until ready returns true. On a timeout it reports the last error of ready.
 func within(t *testing.T, limit time.Duration, what string, ready func() (bool, error)) {
 	t.Helper()
 	began := time.Now()

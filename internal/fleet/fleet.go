@@ -1,7 +1,7 @@
-// Package fleet is the model of who gets what: channels, domains, regions and
-// sites, with every default resolved. It holds values and rules about values;
-// it reads no file, no network and no clock. Package config makes a Fleet out
-// of the configuration file.
+// Package fleet is the model of the fleet: channels, domains, regions and
+// sites, with every default resolved. It holds values and their rules; it
+// reads no file, no network and no clock. Package config builds a Fleet from
+// the configuration file.
 package fleet
 
 import (
@@ -13,19 +13,19 @@ import (
 	"nightferry/internal/policy"
 )
 
-// LinkPolicy says what a publish does about links and special files, which a
+// LinkPolicy decides how a publish handles links and special files, which a
 // release cannot hold.
 type LinkPolicy string
 
 const (
 	// Refuse publishes nothing and lists them.
 	Refuse LinkPolicy = "refuse"
-	// Skip leaves them out and reports each.
+	// Skip omits them and reports each.
 	Skip LinkPolicy = "skip"
 )
 
-// Fleet is everything that the Core serves. Each list is sorted by Name and
-// holds no name twice; lookups rely on it.
+// Fleet is everything that the Core serves. Each list is sorted by Name
+// without duplicates; lookups rely on it.
 type Fleet struct {
 	Channels []Channel
 	Domains  []Domain
@@ -36,32 +36,32 @@ type Fleet struct {
 // Channel is one kind of content with its own source and policy.
 type Channel struct {
 	Name    string
-	Source  string   // folder at the Core, absolute, as the configuration wrote it
+	Source  string   // folder at the Core, absolute, as written in the configuration
 	Include []string // patterns as package scan reads them; none: everything
 	Exclude []string
 	Links   LinkPolicy
 
 	// Guards of a publish.
-	MaxDelete       float64 // percent of the files of the release before, above 0 and at most 100
+	MaxDelete       float64 // percent of the previous release's files, above 0 and at most 100
 	MaxDeleteFiles  int64   // 0: no limit in files
-	AllowUnportable bool    // lets names through that Windows cannot hold
+	AllowUnportable bool    // allows names that Windows cannot store
 
 	// Retention in the store.
 	Keep       int           // newest releases, at least 1
-	KeepWithin time.Duration // also what was the newest within this time; 0: nothing more
+	KeepWithin time.Duration // also every release that was the newest within this time; 0: none of these
 
 	LogUnchanged bool   // log a line for each unchanged file too
-	MeasureRate  int64  // bytes per second of the Core's own reading of the source; 0: no limit
-	Cadence      string // when the Core publishes, as package window reads it; empty: never by itself
+	MeasureRate  int64  // limit for the Core's own reads of the source, in bytes per second; 0: no limit
+	Cadence      string // when the Core publishes, as package window parses it; empty: never automatically
 }
 
 // Domain is a security realm.
 type Domain struct {
 	Name     string
-	LogGroup string // the group (on Windows a name or SID) that may read the logs of its sites; empty: nobody but the Core's account
+	LogGroup string // the group (on Windows a name or SID) that may read the logs of its sites; empty: only the Core's account
 }
 
-// Region is a set of sites that share a rule about when and how fast.
+// Region is a set of sites that share windows and rates.
 type Region struct {
 	Name string
 }
@@ -77,11 +77,12 @@ type Site struct {
 	Latitude, Longitude *float64       // degrees, north and east positive; both or neither are nil
 
 	Rate       int64       // bytes per second of all channels together; 0: no limit
-	Rates      string      // timetable of the same, as package window reads it; empty: none
+	Rates      string      // timetable of the rate, as package window parses it; empty: none
 	Placements []Placement // sorted by Channel, each channel once
 }
 
-// Placement is where a channel is stored at a site, and its resolved policy.
+// Placement is the target folder of a channel at a site, with its resolved
+// policy.
 type Placement struct {
 	Channel string
 	Target  string // folder at the site: absolute POSIX, drive or UNC path, see CheckTarget
@@ -116,8 +117,8 @@ func (f *Fleet) Site(name string) *Site {
 	return find(f.Sites, name, func(s *Site) string { return s.Name })
 }
 
-// Placement returns where the channel lies at the site, or nil. A nil Site has
-// none: a reload can remove a site while one of its messages is handled.
+// Placement returns the channel's placement at the site, or nil. A nil Site
+// has none: a reload can remove a site while one of its messages is handled.
 func (s *Site) Placement(channel string) *Placement {
 	if s == nil {
 		return nil
@@ -125,17 +126,17 @@ func (s *Site) Placement(channel string) *Placement {
 	return find(s.Placements, channel, func(p *Placement) string { return p.Channel })
 }
 
-// Scope chooses sites and channels. Empty fields choose all; filled ones must
-// all hold.
+// Scope selects sites and channels. Empty fields match all; set fields must
+// all match.
 type Scope struct {
 	Domain, Region, Site, Channel string
 }
 
-// UnknownError says that the configuration has nothing of a name.
+// UnknownError reports a name that the configuration does not contain.
 type UnknownError struct {
 	What string // site, channel, region or domain
 	Name string
-	Hint string // the name that may have been meant, or all that there are
+	Hint string // the name that was probably meant, or all names
 }
 
 func (e *UnknownError) Error() string {
@@ -143,8 +144,8 @@ func (e *UnknownError) Error() string {
 }
 
 // Select returns the sites of a scope in the fleet's order. With a Channel,
-// each has only the placement of that channel, and sites without one are left
-// out. A name that the fleet does not know is an error that suggests one.
+// each site has only the placement of that channel, and sites without one are
+// omitted. For an unknown name it returns an error that suggests a known one.
 func (f *Fleet) Select(s Scope) ([]Site, error) {
 	for _, n := range []struct {
 		what, name string

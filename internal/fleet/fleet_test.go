@@ -74,7 +74,7 @@ func TestSelect(t *testing.T) {
 	}
 }
 
-// TestValidate breaks each rule by itself.
+// TestValidate breaks each rule alone.
 func TestValidate(t *testing.T) {
 	if p := model().Validate(); len(p) > 0 {
 		t.Fatalf("a sound fleet is refused: %v", p[0])
@@ -132,7 +132,7 @@ func TestCheckTarget(t *testing.T) {
 	}
 }
 
-// TestOverlap compares the rule on texts with one on lists of names.
+// TestOverlap compares the rule on path texts with a rule on lists of names.
 func TestOverlap(t *testing.T) {
 	name := rapid.SampledFrom([]string{"a", "b", "A", "ab"})
 	rapid.Check(t, func(t *rapid.T) {

@@ -9,9 +9,9 @@ import (
 // MaxName bounds the names of channels, domains, regions and sites in bytes.
 const MaxName = 63
 
-// CheckName returns nil for a name that a channel, region, site or domain may
-// have: [a-z0-9][a-z0-9-]{0,62}. Names are parts of subjects, of paths and of
-// keys in the store, where nothing else is safe everywhere.
+// CheckName returns nil if a channel, region, site or domain may have the
+// name: [a-z0-9][a-z0-9-]{0,62}. Names are parts of subjects, paths and keys
+// in the store; only these characters are safe in all of them.
 func CheckName(name string) error {
 	ok := name != "" && len(name) <= MaxName && name[0] != '-'
 	for i := 0; ok && i < len(name); i++ {
@@ -27,7 +27,8 @@ func CheckName(name string) error {
 	return nil
 }
 
-// device reports whether Windows opens a device in place of a file of that name.
+// device reports whether Windows opens a device instead of a file of that
+// name.
 func device(name string) bool {
 	switch name {
 	case "con", "prn", "aux", "nul":
@@ -36,9 +37,9 @@ func device(name string) bool {
 	return len(name) == 4 && (strings.HasPrefix(name, "com") || strings.HasPrefix(name, "lpt")) && name[3] >= '0' && name[3] <= '9'
 }
 
-// CheckDomainName is CheckName for a domain, which may also not be called
-// enrol or core: enrolment has the first among the subjects, the Core's own log
-// files the second among the folders.
+// CheckDomainName is CheckName for a domain, which also must not be named
+// enrol or core: enrollment uses the first in subjects, the Core's own logs
+// use the second as a folder.
 func CheckDomainName(name string) error {
 	if name == "enrol" || name == "core" {
 		return fmt.Errorf("name %q: nightferry uses it itself: choose another", name)
@@ -46,12 +47,12 @@ func CheckDomainName(name string) error {
 	return CheckName(name)
 }
 
-// Suggest ends an error about an unknown word: the known one that is near
-// it, or all of them.
+// Suggest returns the end of an error about an unknown word: the most similar
+// known word, or all of them.
 func Suggest(word string, known []string) string {
 	best, dist := "", 3
 	for _, k := range known {
-		if d := distance(word, k, dist); d < dist && d <= len(word)/3 { // of two letters, none is near
+		if d := distance(word, k, dist); d < dist && d <= len(word)/3 { // among two-letter words, none is similar
 			best, dist = k, d
 		}
 	}
@@ -70,7 +71,7 @@ func Suggest(word string, known []string) string {
 }
 
 // distance counts the inserted, deleted, replaced and swapped letters between
-// two words, and stops counting at limit.
+// two words. It stops counting at limit.
 func distance(a, b string, limit int) int {
 	if d := len(a) - len(b); d >= limit || -d >= limit {
 		return limit

@@ -5,18 +5,18 @@ import (
 	"strings"
 )
 
-// A Core on one system names folders of sites on another, so these rules read
-// the text of a path and never ask the system they run on.
+// A Core on one system names folders of sites on another, so these rules use
+// only the text of a path, and no property of the local system.
 
-// place is an absolute path taken apart.
+// place is a parsed absolute path.
 type place struct {
 	volume  string // "" for POSIX, "c:", or "//server/share", folded where windows
 	parts   []string
 	windows bool
 }
 
-// parsePath takes an absolute path of either world apart. What it refuses is
-// ambiguous, or means another folder than it seems to.
+// parsePath parses an absolute POSIX or Windows path. It refuses texts that
+// are ambiguous, or that mean another folder than they seem to.
 func parsePath(text string) (place, error) {
 	bad := func(why string) (place, error) { return place{}, fmt.Errorf("folder %q: %s", text, why) }
 	if text != strings.TrimSpace(text) || text == "" {
@@ -48,7 +48,8 @@ func parsePath(text string) (place, error) {
 		p = place{volume: strings.ToLower(slashed[:2]), windows: true}
 		rest = slashed[3:]
 	case text[0] == '/':
-		// A backslash is a legal byte of a POSIX name, but never one that somebody meant.
+		// A backslash is legal in a POSIX name, but is almost certainly a
+		// mistake.
 		if strings.Contains(text, `\`) {
 			return bad(`it mixes / and \`)
 		}
@@ -80,14 +81,14 @@ func parsePath(text string) (place, error) {
 func isLetter(c byte) bool { return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' }
 
 // CheckFolder returns nil for an absolute POSIX, drive or UNC path in its
-// plain form, on whatever system it is asked. It looks at the text alone.
+// plain form, on any system. It checks only the text.
 func CheckFolder(path string) error {
 	_, err := parsePath(path)
 	return err
 }
 
-// CheckTarget is CheckFolder for a folder that releases are written to, which
-// may not be the root of a volume or share: a release owns all of its target.
+// CheckTarget is CheckFolder for a target. A target must not be the root of a
+// volume or share, because a release owns all of its target.
 func CheckTarget(path string) error {
 	p, err := parsePath(path)
 	if err == nil && len(p.parts) == 0 {
@@ -96,9 +97,9 @@ func CheckTarget(path string) error {
 	return err
 }
 
-// Within reports whether the folder inner is outer or lies below it, as far as
-// their text tells: letter case counts in POSIX paths only. It is false when
-// either is no path that CheckFolder takes.
+// Within reports whether the folder inner is outer or below it, judged by
+// their text. Case matters only in POSIX paths. If CheckFolder refuses either
+// path, it returns false.
 func Within(inner, outer string) bool {
 	i, err1 := parsePath(inner)
 	o, err2 := parsePath(outer)
@@ -113,5 +114,5 @@ func Within(inner, outer string) bool {
 	return true
 }
 
-// Overlap reports whether one of two folders lies within the other.
+// Overlap reports whether one of two folders is within the other.
 func Overlap(a, b string) bool { return Within(a, b) || Within(b, a) }

@@ -9,12 +9,11 @@ import (
 	"nightferry/internal/policy"
 )
 
-// Problem is one broken rule, and the entry that breaks it. Fields other than
-// Why are empty where they do not apply.
+// Problem is one broken rule, and the entry that breaks it. All fields except Why are empty if they do not apply.
 type Problem struct {
 	Channel, Domain, Region, Site string // the entry: at most one of them, or Site and Channel for a placement
 	Field                         string // name, source, target, zone, …
-	Why                           string // with the value and what is allowed
+	Why                           string // includes the value and the allowed values
 }
 
 func (p *Problem) Error() string {
@@ -27,9 +26,8 @@ func (p *Problem) Error() string {
 	return where + p.Field + ": " + p.Why
 }
 
-// Validate returns every broken rule, in a stable order; nil when there is
-// none. It needs no file, so that a fleet made by other means obeys the same
-// rules. Patterns and whether folders exist are not its business.
+// Validate returns every broken rule in a stable order, or nil if there is none. It reads no file, so a fleet from any
+// source obeys the same rules. It does not check patterns or whether folders exist.
 func (f *Fleet) Validate() []*Problem {
 	v := validator{f: f}
 	sorted(&v, "channel", f.Channels, func(c *Channel) string { return c.Name }, func(n string) *Problem { return &Problem{Channel: n} })
@@ -163,7 +161,8 @@ func (v *validator) placement(s *Site, i int) {
 			v.add(at, "targets", "folder %q overlaps %q of channel %q: two releases would delete each other's files", p.Target, q.Target, q.Channel)
 		}
 	}
-	// Core and site may be one host. Both directions: a source below a target would be overwritten by what it publishes.
+	// Core and site may be one host. Check both directions: a source below a target would be overwritten by its own
+	// release.
 	if j := slices.IndexFunc(v.f.Channels, func(c Channel) bool { return Overlap(p.Target, c.Source) }); j >= 0 {
 		v.add(at, "targets", "folder %q overlaps %q, the source of channel %q: a site must not write what the Core reads", p.Target, v.f.Channels[j].Source, v.f.Channels[j].Name)
 	}

@@ -1,8 +1,7 @@
-// Package measure reads a channel's source for itself and holds it against the
-// release that was published from it. It shares nothing with package push but
-// the walk: no stat cache, no chunker, no page; every file that the release says
-// is still the same is read to its end, and the tree digest is made by the recipe
-// of docs/format/release.md. So what both agree on, two paths have found.
+// Package measure reads a channel's source independently and compares it with the release that was published from it.
+// It shares only the walk with package push, but no stat cache, no chunker and no manifest pages. It reads every file
+// that seems unchanged to its end, and computes the tree digest by the recipe of docs/format/release.md. So if both
+// agree, two independent implementations have found the same result.
 package measure
 
 import (
@@ -21,47 +20,47 @@ import (
 	"nightferry/internal/scan"
 )
 
-// Outcome is how a path of the source differs from the release.
+// Outcome is the kind of difference between a path of the source and the release.
 type Outcome string
 
-// Outcomes. The first three are what people do to a source all day: it moved on.
+// Outcomes. The first three come from normal changes to a source: it has moved on.
 const (
-	Moved      Outcome = "moved"      // another size, time or kind than the release's
+	Moved      Outcome = "moved"      // size, time or kind differs from the release's
 	New        Outcome = "new"        // not in the release
 	Gone       Outcome = "gone"       // only in the release
-	Damaged    Outcome = "damaged"    // size and time are the release's, the bytes are not
-	Unreadable Outcome = "unreadable" // it could not be looked at: no pass
+	Damaged    Outcome = "damaged"    // size and time are the release's, the bytes differ
+	Unreadable Outcome = "unreadable" // it could not be read or stat'ed, so it does not pass
 )
 
-// Finding is one such path.
+// Finding is one path that differs.
 type Finding struct {
 	Path    string
 	Outcome Outcome
-	Size    int64         // bytes, now; of what is gone, the release's
-	Digest  digest.Digest // of the bytes that were read; zero: none were
+	Size    int64         // present bytes; for a path that is gone, the release's
+	Digest  digest.Digest // of the bytes that were read; zero if none were
 	Cause   string
 }
 
 // Options of [Run].
 type Options struct {
-	Patterns  *scan.Patterns // of what is published; nil: everything
-	SkipLinks bool           // links and special files are left out by the publisher; else each is something new
+	Patterns  *scan.Patterns // of the publish; nil: everything
+	SkipLinks bool           // the publisher skips links and special files; otherwise each is New
 	Rate      int64          // bytes read per second; 0: no limit
 	Workers   int            // files read at once; 0: half the processors, at most 4
-	// OnProgress is called after each file, by one goroutine at a time. Nil: nobody wants to know.
+	// OnProgress is called after each file, by one goroutine at a time. It may be nil.
 	OnProgress func(Result)
 }
 
-// Result is what was measured.
+// Result is the result of a measurement.
 type Result struct {
-	Files, Bytes int64 // of the source as it lies there, by its names and sizes
+	Files, Bytes int64 // of the present source, by names and sizes
 
-	// The paths of the release: what was compared counts as it was read, what has
-	// moved on or could not be compared as the release says. Sites hold that.
+	// The paths of the release: compared paths with their measured values, paths that have moved on or could not be
+	// compared with the release's. These are the values that sites must hold.
 	WantFiles, WantBytes int64
 	Tree                 digest.Digest
 
-	Same       int64 // files and folders that are what the release says; of a file, every byte
+	Same       int64 // unchanged files and folders; of a file, every byte was compared
 	Moved      int64
 	New        int64
 	Gone       int64
@@ -70,25 +69,24 @@ type Result struct {
 	Read       int64 // bytes
 }
 
-// MovedOn counts the paths that say nothing about the release any more.
+// MovedOn counts the paths that no longer allow a conclusion about the release.
 func (r *Result) MovedOn() int64 { return r.Moved + r.New + r.Gone }
 
-// Faults counts the paths that are wrong, or may be.
+// Faults counts the paths that are damaged, or may be.
 func (r *Result) Faults() int64 { return r.Damaged + r.Unreadable }
 
-// bufferSize is how much a worker reads at once, and so the burst of a rate.
+// bufferSize is the size of a worker's reads, and so the burst of a rate.
 const bufferSize = 128 << 10
 
-// job is one path, or several that need no reading; they are counted in path
-// order.
+// job is one path, or several paths that need no reading. Jobs are counted in path order.
 type job struct {
-	entry *manifest.Entry // of the release; nil: something new
+	entry *manifest.Entry // of the release; nil: New
 	item  scan.Item       // of the source
-	here  bool            // there is an item
-	found *Finding        // nil: the same
+	here  bool            // item is set
+	found *Finding        // nil: no difference
 	sum   digest.Digest
 	read  int64
-	done  chan struct{} // closed once it was read; nil: nothing to read
+	done  chan struct{} // closed after reading; nil: nothing to read
 }
 
 // run is one measurement.
@@ -100,15 +98,14 @@ type run struct {
 	entry   *manifest.Entry // the next of the release, nil at the end
 	work    chan *job
 	order   chan *job
-	blind   string // a folder that cannot be listed: what the release has below was not looked at
+	blind   string // a folder that cannot be listed: the release's paths below it were not checked
 	res     Result
 	tree    treeDigest
 }
 
-// Run measures the folder dir against a release's entries, which come in path
-// order, and calls fn for every difference in path order, by one goroutine. An
-// error says that the measurement did not come to its end, and proves nothing;
-// that the folder is not there is one.
+// Run compares the folder dir with a release's entries, which come in path order. It calls fn for every difference in
+// path order, from one goroutine. If Run returns an error, for example because the folder is missing, the measurement
+// is incomplete and proves nothing.
 func Run(ctx context.Context, dir string, entries manifest.Next, o Options, fn func(Finding)) (_ Result, err error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -164,7 +161,7 @@ func (r *run) compare(ctx context.Context, dir string) (err error) {
 // meet handles the release up to and including the item's path.
 func (r *run) meet(ctx context.Context, it scan.Item) error {
 	if scan.Vanished(it.Err) {
-		return nil // what the release has there comes with the next path, as gone
+		return nil // the release's entry there follows with the next path, as gone
 	}
 	for r.entry != nil {
 		d := scan.Compare(r.entry.Path, it.Path)
@@ -189,7 +186,7 @@ func (r *run) meet(ctx context.Context, it scan.Item) error {
 	return r.send(ctx, &job{item: it, here: true})
 }
 
-// send judges by what the walk has seen, and hands on what has to be read.
+// send compares an entry with the walk's data, and queues files that must be read.
 func (r *run) send(ctx context.Context, j *job) error {
 	j.found = r.judge(j)
 	if j.found == nil && j.entry.Kind == manifest.File {
@@ -234,7 +231,7 @@ func moved(e *manifest.Entry, size, mtime int64) *Finding {
 
 func stamp(ns int64) string { return time.Unix(0, ns).UTC().Format("2006-01-02 15:04:05.999999999Z") }
 
-// collect counts the paths in their order.
+// collect counts the paths in path order.
 func (r *run) collect(ctx context.Context, fn func(Finding)) error {
 	for j := range r.order {
 		if j.done != nil {
@@ -243,8 +240,7 @@ func (r *run) collect(ctx context.Context, fn func(Finding)) error {
 			case <-ctx.Done():
 				return context.Cause(ctx)
 			}
-			// Who was told to stop has not read it, or not to its end: that
-			// says nothing about the file.
+			// If the measurement was stopped, this file was not read completely. That proves nothing about the file.
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}

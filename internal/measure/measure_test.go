@@ -21,7 +21,7 @@ import (
 	"nightferry/internal/scan"
 )
 
-// source is a folder with the entries that a publish of it would have made.
+// source is a folder with the entries that publishing it would produce.
 type source struct {
 	t       *testing.T
 	dir     string
@@ -53,7 +53,8 @@ func (s *source) write(name, text string) {
 	s.must(os.WriteFile(s.path(name), []byte(text), 0o644))
 }
 
-// publish notes what lies there, by another walk than the one under test.
+// publish records the folder's content, with another walk than the one under
+// test.
 func (s *source) publish() {
 	s.t.Helper()
 	s.entries = nil
@@ -99,7 +100,7 @@ func (s *source) measure(o measure.Options) (measure.Result, []string) {
 	return res, found
 }
 
-// keep changes a file and gives it its old time back.
+// keep changes a file and restores its old time.
 func (s *source) keep(name string, change func(b []byte) []byte) {
 	s.t.Helper()
 	st, err := os.Stat(s.path(name))
@@ -117,7 +118,8 @@ func content() map[string]string {
 	}
 }
 
-// Every kind of change is told from every other, by path, and the rest still counts.
+// Each kind of change gets its own outcome, by path, and all other paths
+// count as the same.
 func TestOutcomes(t *testing.T) {
 	s := newSource(t, content())
 	whole, found := s.measure(measure.Options{})
@@ -140,13 +142,14 @@ func TestOutcomes(t *testing.T) {
 	if res.Moved != 4 || res.New != 1 || res.Gone != 3 || res.Damaged != 1 || res.Unreadable != 0 || res.Same != int64(len(s.entries))-8 {
 		t.Errorf("%+v", res)
 	}
-	// Sites must have what was published, whatever became of the source.
+	// Sites must hold the published content, whatever happens to the source
+	// later.
 	if res.Tree != whole.Tree || res.WantFiles != whole.WantFiles || res.WantBytes != whole.WantBytes {
 		t.Errorf("expected of sites: %+v, before %+v", res, whole)
 	}
 }
 
-// A release that claims other bytes, or a file that nobody ever had, is never
+// A release with wrong digests, or with a file that never existed, is never
 // taken for the same.
 func TestReleaseThatLies(t *testing.T) {
 	s := newSource(t, content())
@@ -162,7 +165,7 @@ func TestReleaseThatLies(t *testing.T) {
 	}
 }
 
-// The tree digest is the one that the page on the format lets anybody compute.
+// The tree digest equals the one computed by the recipe in the format's page.
 func TestTreeIsTheRecipes(t *testing.T) {
 	page, err := os.ReadFile("../../docs/format/release.md")
 	if err != nil {
@@ -183,7 +186,7 @@ func TestTreeIsTheRecipes(t *testing.T) {
 		t.Errorf("measured %s, a manifest has %s", res.Tree, tree.Sum())
 	}
 	if _, err := exec.LookPath("sha256sum"); err != nil {
-		return // another system: the manifest's own test has proven the recipe
+		return // another system: manifest's own test covers the recipe
 	}
 	cmd := exec.CommandContext(t.Context(), "sh", "-ec", script)
 	cmd.Dir = s.dir
@@ -196,7 +199,7 @@ func TestTreeIsTheRecipes(t *testing.T) {
 	}
 }
 
-// What the channel's rules leave out is not looked at.
+// Paths excluded by the channel's rules are not checked.
 func TestRulesOfTheChannel(t *testing.T) {
 	s := newSource(t, map[string]string{"keep/a": "a", "b": "b"})
 	s.write("c.tmp", "left out")
@@ -206,7 +209,7 @@ func TestRulesOfTheChannel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	linked := false // not every Windows lets everybody make one
+	linked := false // not every Windows account may create one
 	if os.Symlink("a", s.path("keep/link")) == nil {
 		st, err := os.Lstat(s.path("keep/link"))
 		linked = err == nil && st.Mode()&fs.ModeSymlink != 0
@@ -223,7 +226,7 @@ func TestRulesOfTheChannel(t *testing.T) {
 	}
 }
 
-// A source that is not there is an error, not an empty one.
+// A missing source is an error, not an empty source.
 func TestNoSource(t *testing.T) {
 	s := newSource(t, nil)
 	if _, err := measure.Run(t.Context(), s.path("nowhere"), s.next(), measure.Options{}, nil); !errors.Is(err, fs.ErrNotExist) {
@@ -254,7 +257,7 @@ func TestChangedWhileRead(t *testing.T) {
 	}
 }
 
-// The rate holds, and a measurement that is stopped stops and proves nothing.
+// The rate is kept, and a stopped measurement ends and proves nothing.
 func TestRateAndStop(t *testing.T) {
 	const size, rate = 3 << 20, 1 << 20
 	s := newSource(t, map[string]string{"a": strings.Repeat("z", size/2), "b": strings.Repeat("y", size/2)})
@@ -277,8 +280,9 @@ func TestRateAndStop(t *testing.T) {
 	}
 }
 
-// A measurement that is told to stop says why, and nothing of the file in whose
-// middle it was: each round has even chances to see it do so.
+// A stopped measurement returns the cause, and reports nothing about the file
+// that it was reading. Each round detects a mistake with a probability of one
+// half only, so the test runs many rounds.
 func TestStoppedBlamesNoFile(t *testing.T) {
 	s := newSource(t, map[string]string{"a": "a", "b": string(make([]byte, 4<<20)), "c": "c"})
 	why := errors.New("told to stop")
@@ -293,7 +297,7 @@ func TestStoppedBlamesNoFile(t *testing.T) {
 				}
 				synctest.Wait() // b is being read, and waits for its rate
 				cancel(why)
-				synctest.Wait() // and is not any more
+				synctest.Wait() // the reading has ended
 			}}, func(f measure.Finding) { t.Errorf("told: %+v", f) })
 			if !errors.Is(err, why) {
 				t.Errorf("error %v", err)

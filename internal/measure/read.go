@@ -15,7 +15,7 @@ import (
 	"nightferry/internal/scan"
 )
 
-// read reads every byte of a file that looks as the release says.
+// read reads every byte of a file whose size and time match the release.
 func (r *run) read(ctx context.Context, j *job, buf []byte) {
 	e := j.entry
 	after, err := r.sum(ctx, j, buf)
@@ -36,8 +36,8 @@ func (r *run) read(ctx context.Context, j *job, buf []byte) {
 	}
 }
 
-// sum hashes a file from its start to its end. With errTaken it returns what the
-// file looks like now.
+// sum hashes a whole file. With errTaken it also returns the file's present
+// stat.
 func (r *run) sum(ctx context.Context, j *job, buf []byte) (fs.FileInfo, error) {
 	f, err := scan.Open(r.root, j.entry.Path)
 	if err != nil {
@@ -97,5 +97,5 @@ func (t treeDigest) dir(path string) { fmt.Fprintf(t.h, "dir  %s\n", path) }
 
 func (t treeDigest) sum() digest.Digest { return digest.Digest(t.h.Sum(nil)) }
 
-// errTaken says that the file was changed since the walk has seen it.
+// errTaken reports that the file was changed after the walk listed it.
 var errTaken = errors.New("it changed while it was read")

@@ -17,8 +17,8 @@ import (
 	"nightferry/internal/measure"
 )
 
-// childEnv makes this test binary measure a folder as an account that may not
-// read all of it; it is its own publisher before, by what the parent lists.
+// childEnv makes this test binary measure a folder as an account that cannot
+// read all of it. The child builds the entries of the release itself.
 const childEnv = "NIGHTFERRY_TEST_MEASURE"
 
 func TestMain(m *testing.M) {
@@ -42,8 +42,8 @@ func TestMain(m *testing.M) {
 	fmt.Println(res.Unreadable, res.Same, err)
 }
 
-// What cannot be read is no pass: neither a file, nor what lies in a folder that
-// cannot be listed.
+// Unreadable paths do not pass: neither a file, nor the content of a folder
+// that cannot be listed.
 func TestUnreadable(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"d/x", "d/y", "e/", "f"} {
@@ -73,12 +73,12 @@ func TestUnreadable(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), exe)
-	if os.Geteuid() == 0 { // who may read everything: be somebody else
+	if os.Geteuid() == 0 { // root can read everything: use another account
 		b, err := os.ReadFile(exe)
 		if err != nil {
 			t.Fatal(err)
 		}
-		public := filepath.Join(t.TempDir(), "measure.test")   // where the other account gets to
+		public := filepath.Join(t.TempDir(), "measure.test")   // a path that the other account can reach
 		if err := os.WriteFile(public, b, 0o755); err != nil { //nolint:gosec // it is a program
 			t.Fatal(err)
 		}

@@ -1,7 +1,7 @@
-// Package s3test starts real S3 servers (versitygw in this process, MinIO in its own) and relays that count, delay and
-// damage what passes between a client and such a server.
+// Package s3test starts real S3 servers (versitygw in this process, MinIO in its own). It also provides proxies that
+// count, delay and damage the traffic between a client and such a server.
 //
-// Tests, the demo and the benchmarks use it; nothing that ships imports it.
+// Tests, the demo and the benchmarks use it; no released program imports it.
 package s3test
 
 import (
@@ -24,7 +24,7 @@ import (
 	"nightferry/internal/testbed"
 )
 
-// Server is where an S3 server is reached, and as whom. Whatever a test runs nightferry against is one.
+// Server holds the address and the credentials of an S3 server.
 type Server struct {
 	Endpoint  string // http://127.0.0.1:PORT
 	Region    string
@@ -32,18 +32,18 @@ type Server struct {
 	SecretKey string
 }
 
-// URL is the store URL of a prefix (which may be empty) of a bucket on the server.
+// URL returns the store URL of a prefix (which may be empty) of a bucket on the server.
 func (s Server) URL(bucketName, prefix string) string {
 	return "s3://" + strings.TrimSuffix(bucketName+"/"+prefix, "/") + "?region=" + s.Region + "&endpoint=" + s.Endpoint
 }
 
-// Env is what a child process needs in its environment to be let in.
+// Env returns the environment variables with which a child process can log in.
 func (s Server) Env() []string {
 	return []string{"AWS_ACCESS_KEY_ID=" + s.AccessKey, "AWS_SECRET_ACCESS_KEY=" + s.SecretKey, "AWS_REGION=" + s.Region,
 		"AWS_EC2_METADATA_DISABLED=true"}
 }
 
-// Options lets this process in, without its environment.
+// Options returns the options with which this process can log in, independent of its environment.
 func (s Server) Options() bucket.Options {
 	return bucket.Options{AccessKey: s.AccessKey, SecretKey: s.SecretKey, UserAgent: "nightferry-testbed/1",
 		MinBackoff: 5 * time.Millisecond, MaxBackoff: 50 * time.Millisecond}
@@ -51,8 +51,9 @@ func (s Server) Options() bucket.Options {
 
 // Gateway is versitygw, an S3 server over a folder, running inside this process on a loopback port.
 //
-// There can be one per process. It makes its data folder the process's working directory, since its backend uses
-// relative names: whoever needs a relative path makes it absolute before StartGateway. Close goes back.
+// There can be one per process. It makes its data folder the process's working directory, because its backend uses
+// relative names. So callers must make relative paths absolute before StartGateway. Close restores the working
+// directory.
 type Gateway struct {
 	Server
 	dir    string
@@ -61,8 +62,8 @@ type Gateway struct {
 	done   chan error
 }
 
-// StartGateway starts the server over dir/data, where buckets are folders, and returns when it answers. It needs a file
-// system with extended attributes; on one without, and on Windows, it keeps metadata in dir/meta.
+// StartGateway starts the server over dir/data, in which buckets are folders, and returns when it responds. It needs a
+// file system with extended attributes; without them, and on Windows, it keeps metadata in dir/meta.
 func StartGateway(ctx context.Context, dir string) (*Gateway, error) {
 	back, err := os.Getwd()
 	if err != nil {
@@ -75,7 +76,7 @@ func StartGateway(ctx context.Context, dir string) (*Gateway, error) {
 	g := &Gateway{dir: dir, back: back, done: make(chan error, 1),
 		Server: Server{Region: "us-east-1", AccessKey: "nightferry", SecretKey: "nightferry-secret"}}
 	for try := 0; ; try++ {
-		// The port is free when it is chosen, but another process may take it before the server does.
+		// The chosen port is free, but another process may take it before the server does.
 		err = g.start(ctx)
 		if err == nil {
 			return g, nil
@@ -118,7 +119,7 @@ func (g *Gateway) start(ctx context.Context) error {
 	g.done = done
 	go func() {
 		done <- embedgw.RunVersityGW(run, be, &embedgw.Config{
-			// Given here because the default one greets on standard output.
+			// set because the default one prints a greeting on standard output
 			IAMService:     auth.NewIAMServiceSingle(auth.Account{Access: g.AccessKey, Secret: g.SecretKey, Role: auth.RoleAdmin}),
 			RootUserAccess: g.AccessKey, RootUserSecret: g.SecretKey, Region: g.Region, Ports: []string{port},
 			MaxConnections: 4096, MaxRequests: 4096, MultipartMaxParts: 10000,
@@ -132,7 +133,7 @@ func (g *Gateway) start(ctx context.Context) error {
 	return nil
 }
 
-// Close stops the server, and returns when it has. It does not delete the data.
+// Close stops the server, and returns when it has stopped. It does not delete the data.
 func (g *Gateway) Close() error {
 	g.cancel()
 	err := <-g.done
@@ -142,7 +143,7 @@ func (g *Gateway) Close() error {
 	return errors.Join(err, os.Chdir(g.back))
 }
 
-// MakeBucket makes an empty bucket; that it is there already is no error.
+// MakeBucket makes an empty bucket. It succeeds if the bucket exists.
 func (g *Gateway) MakeBucket(name string) error {
 	err := os.Mkdir(filepath.Join(g.dir, "data", name), 0o755)
 	if err != nil && !errors.Is(err, os.ErrExist) {
@@ -151,7 +152,7 @@ func (g *Gateway) MakeBucket(name string) error {
 	return nil
 }
 
-// waitHealthy polls until url answers 200. A server that ends before that is an error at once.
+// waitHealthy polls until url returns 200. It fails at once if the server ends before.
 func waitHealthy(ctx context.Context, url string, done <-chan error) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()

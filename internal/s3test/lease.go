@@ -11,13 +11,13 @@ import (
 	"time"
 )
 
-// Lease hands out a credential that ends, as a cloud's metadata service does to
-// a machine that has a role.
+// Lease issues a credential that expires, as a cloud's metadata service does for
+// a machine with a role.
 type Lease struct{ end, asked atomic.Int64 }
 
-// Lease makes the AWS SDK's own chain find such a credential for the server, by
-// this process's environment, until the test ends. Who opens a store then must
-// give no keys.
+// Lease sets this process's environment so that, until the test ends, the AWS
+// SDK's own chain finds such a credential for the server. Callers must open
+// the store without keys.
 func (s Server) Lease(t testing.TB, end time.Time) *Lease {
 	t.Helper()
 	l := &Lease{}
@@ -40,14 +40,14 @@ func (s Server) Lease(t testing.TB, end time.Time) *Lease {
 	return l
 }
 
-// End is when the credential ends that is given out now, to the second.
+// End returns the expiry of the present credential, to the second.
 func (l *Lease) End() time.Time { return time.Unix(l.end.Load(), 0) }
 
-// Renew lets the next one end later, and returns when.
+// Renew gives the next credential a later expiry, and returns it.
 func (l *Lease) Renew(end time.Time) time.Time {
 	l.end.Store(end.Unix())
 	return l.End()
 }
 
-// Asked counts how often it was given out.
+// Asked returns how often the credential was issued.
 func (l *Lease) Asked() int64 { return l.asked.Load() }

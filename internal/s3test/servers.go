@@ -16,8 +16,8 @@ import (
 	"nightferry/internal/testbed"
 )
 
-// shared is the one Gateway that a process may have, lent to all tests that ask for it and stopped after the last. A
-// package variable because the server's own limit is one per process.
+// shared is the process's single Gateway, shared by all tests that need it and stopped after the last. It is a package
+// variable because the server's own limit is one per process.
 var shared struct {
 	sync.Mutex
 	users int
@@ -26,14 +26,14 @@ var shared struct {
 	names int
 }
 
-// Bucket is an empty bucket of its own on a real S3 server, for one test.
+// Bucket is an empty bucket on a real S3 server, for one test alone.
 type Bucket struct {
 	Server
 	Name string
 	Dir  string // where the server keeps the bucket's objects as plain files; empty for MinIO
 }
 
-// URL is the store URL of a prefix (which may be empty) of the bucket.
+// URL returns the store URL of a prefix (which may be empty) of the bucket.
 func (b Bucket) URL(prefix string) string { return b.Server.URL(b.Name, prefix) }
 
 // Open opens the bucket as a store, with short backoffs.
@@ -42,7 +42,7 @@ func (b Bucket) Open(t testing.TB) bucket.Store {
 	return testbed.OpenStore(t, b.URL(""), b.Options())
 }
 
-// S3 lends the test an empty bucket of this process's embedded S3 server. See Gateway for what it does to the working
+// S3 gives the test an empty bucket of this process's embedded S3 server. See Gateway for its effect on the working
 // directory.
 func S3(t testing.TB) Bucket {
 	t.Helper()
@@ -78,8 +78,8 @@ func S3(t testing.TB) Bucket {
 	return Bucket{Server: shared.gate.Server, Name: name, Dir: filepath.Join(shared.dir, "data", name)}
 }
 
-// MinIO starts a MinIO process for the test alone and lends it an empty bucket. The test fails if there is no minio
-// program: a second real server is part of what is proved.
+// MinIO starts a MinIO process for the test alone and returns an empty bucket. The test fails if there is no minio
+// program, because the proof needs a second real server.
 func MinIO(t testing.TB) Bucket {
 	t.Helper()
 	program, err := findMinIO()
@@ -87,7 +87,7 @@ func MinIO(t testing.TB) Bucket {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	// A folder in the data folder of a fresh single-disk server is a bucket.
+	// On a fresh single-disk server, a folder in the data folder is a bucket.
 	if err := os.MkdirAll(filepath.Join(dir, "data", "test"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +152,7 @@ func startMinIO(t testing.TB, program, dir string) (Server, error) {
 		cancel()
 		<-gone
 	}
-	// Ready, not live: a live MinIO may still answer 503 to everything.
+	// Wait for ready, not live: a live MinIO may still return 503 for everything.
 	if err := waitHealthy(t.Context(), s.Endpoint+"/minio/health/ready", done); err != nil {
 		stop()
 		return Server{}, fmt.Errorf("start %s: %w\n%s", program, err, log)

@@ -26,7 +26,7 @@ func TestServersAreReal(t *testing.T) {
 	}
 }
 
-// The gateway can be started again after it was closed: tests that run one after the other share nothing.
+// The gateway can be started again after it was closed: consecutive tests share no state.
 func TestGatewayStartsAgain(t *testing.T) {
 	for range 3 {
 		t.Run("", func(t *testing.T) {

@@ -18,7 +18,7 @@ import (
 	"nightferry/internal/testbed"
 )
 
-// Kind of an S3 request, as a bill counts it.
+// Kind of an S3 request, as it is billed.
 const (
 	KindGet    = "GET"
 	KindHead   = "HEAD"
@@ -28,14 +28,14 @@ const (
 	KindOther  = "OTHER"
 )
 
-// WireCounts is what went over the wire.
+// WireCounts are the counts of the traffic.
 type WireCounts struct {
-	Kinds    map[string]int64 // requests by kind; no entry where there was none
+	Kinds    map[string]int64 // requests by kind, without zero entries
 	Up, Down int64            // bytes of bodies, retries included
-	Failed   int64            // answers of status 400 and up
+	Failed   int64            // responses with status 400 and above
 }
 
-// Requests is the number of requests of all kinds.
+// Requests returns the number of requests of all kinds.
 func (c WireCounts) Requests() int64 {
 	var n int64
 	for _, v := range c.Kinds {
@@ -48,22 +48,21 @@ func (c WireCounts) String() string {
 	return fmt.Sprintf("%v, %d bytes up, %d down, %d failed", c.Kinds, c.Up, c.Down, c.Failed)
 }
 
-// Wire stands before a server as a reverse proxy and counts the real requests, whoever makes them.
+// Wire is a reverse proxy in front of a server that counts the real requests of all clients.
 type Wire struct {
 	Endpoint string
 	srv      *http.Server
-	idle     func() // lets go of the connections to the server, which would wait for them when it stops
+	idle     func() // closes idle connections to the server, which would delay its stop
 	mu       sync.Mutex
 	kinds    map[string]int64
 	up, down atomic.Int64
 	failed   atomic.Int64
 }
 
-// Fault is a layer in front of the server that may answer in its place or break the connection.
+// Fault is a layer in front of the server that may answer instead of the server or break the connection.
 type Fault func(next http.Handler) http.Handler
 
-// StartWire starts a proxy on a loopback port before endpoint. Requests meet the faults in their order after they were
-// counted.
+// StartWire starts a proxy for endpoint on a loopback port. Requests are counted and then pass the faults in order.
 func StartWire(endpoint string, faults ...Fault) (*Wire, error) {
 	target, err := url.Parse(endpoint)
 	if err != nil {
@@ -95,8 +94,8 @@ func StartWire(endpoint string, faults ...Fault) (*Wire, error) {
 	return w, nil
 }
 
-// shallow keeps what was counted from waiting in this machine's own buffers, where it would be nowhere: loopback lets
-// them grow to megabytes for a client that reads slowly.
+// shallow limits the write buffer, so that counted bytes do not stay in this machine's buffers. On loopback these grow
+// to megabytes for a client that reads slowly.
 func shallow(ctx context.Context, c net.Conn) context.Context {
 	if tcp, ok := c.(*net.TCPConn); ok {
 		_ = tcp.SetWriteBuffer(32 << 10) // a larger one only counts less exactly
@@ -104,7 +103,7 @@ func shallow(ctx context.Context, c net.Conn) context.Context {
 	return ctx
 }
 
-// Through lends the bucket of b through a Wire, for one test.
+// Through returns the bucket of b as seen through a Wire, for one test.
 func Through(t testing.TB, b Bucket, faults ...Fault) (Bucket, *Wire) {
 	t.Helper()
 	w, err := StartWire(b.Endpoint, faults...)
@@ -129,7 +128,7 @@ func (w *Wire) Close() error {
 	return err
 }
 
-// Counts returns what was counted so far.
+// Counts returns the counts so far.
 func (w *Wire) Counts() WireCounts {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -140,7 +139,7 @@ func (w *Wire) Counts() WireCounts {
 	return c
 }
 
-// Reset counts from zero again and returns what had been counted.
+// Reset sets the counts to zero and returns the previous ones.
 func (w *Wire) Reset() WireCounts {
 	c := w.Counts()
 	w.mu.Lock()
@@ -165,7 +164,7 @@ func (w *Wire) count(next http.Handler) http.Handler {
 	})
 }
 
-// RequestKind tells what a request to a path-style S3 endpoint is billed as.
+// RequestKind returns the billed kind of a request to a path-style S3 endpoint.
 func RequestKind(r *http.Request) string {
 	q := r.URL.Query()
 	switch r.Method {
@@ -184,7 +183,7 @@ func RequestKind(r *http.Request) string {
 		if q.Has("delete") {
 			return KindDelete
 		}
-		return KindPut // the parts and the end of a multipart upload are billed as one
+		return KindPut // the parts and the end of a multipart upload are billed as PUTs
 	}
 	return KindOther
 }

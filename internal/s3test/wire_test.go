@@ -10,7 +10,7 @@ import (
 	"nightferry/internal/testbed"
 )
 
-// The wire counts every program's requests, and passes bodies whole.
+// The wire counts the requests of every program, and passes bodies unchanged.
 func TestWireCounts(t *testing.T) {
 	b, w := CountHTTP(t, S3(t))
 	s := b.Open(t)

@@ -10,7 +10,7 @@ import (
 	"nightferry/internal/testbed"
 )
 
-// S3Error is the answer of an S3 server that says no.
+// S3Error writes an S3 error response.
 func S3Error(w http.ResponseWriter, status int, code, message string) {
 	w.Header().Set("Content-Type", "application/xml")
 	w.Header().Set("X-Amz-Request-Id", "TESTBED0000")
@@ -18,7 +18,7 @@ func S3Error(w http.ResponseWriter, status int, code, message string) {
 	fmt.Fprintf(w, "%s<Error><Code>%s</Code><Message>%s</Message><RequestId>TESTBED0000</RequestId></Error>", xml.Header, code, message)
 }
 
-// first passes the first n requests of a kind ("" for any; n < 0 for all) to f, and the others on.
+// first passes the first n requests of a kind ("" for any; n < 0 for all) to f, and all others to the next layer.
 func first(n int64, kind string, f func(next http.Handler, w http.ResponseWriter, r *http.Request)) Fault {
 	return func(next http.Handler) http.Handler {
 		var seen atomic.Int64
@@ -32,7 +32,7 @@ func first(n int64, kind string, f func(next http.Handler, w http.ResponseWriter
 	}
 }
 
-// Refuse answers the first n requests of a kind with an error of S3.
+// Refuse answers the first n requests of a kind with an S3 error.
 func Refuse(n int64, kind string, status int, code, message string) Fault {
 	return first(n, kind, func(_ http.Handler, w http.ResponseWriter, _ *http.Request) { S3Error(w, status, code, message) })
 }
@@ -42,7 +42,7 @@ func SlowDown(n int64) Fault {
 	return Refuse(n, "", http.StatusServiceUnavailable, "SlowDown", "Please reduce your request rate.")
 }
 
-// LoseAnswer lets the first n requests of a kind happen, and then resets the connection in place of the answer.
+// LoseAnswer executes the first n requests of a kind, but resets the connection instead of sending the response.
 func LoseAnswer(n int64, kind string) Fault {
 	return first(n, kind, func(next http.Handler, w http.ResponseWriter, r *http.Request) {
 		next.ServeHTTP(discard{http.Header{}}, r)
@@ -50,14 +50,14 @@ func LoseAnswer(n int64, kind string) Fault {
 	})
 }
 
-// CutBody resets the connection of the first n GETs after so many bytes of their bodies.
+// CutBody resets the connection of the first n GETs after the given number of bytes of their bodies.
 func CutBody(n, after int64) Fault {
 	return first(n, KindGet, func(next http.Handler, w http.ResponseWriter, r *http.Request) {
 		next.ServeHTTP(&cutWriter{ResponseWriter: w, left: after}, r)
 	})
 }
 
-// Hang holds the first n requests of a kind without an answer until release is closed.
+// Hang holds the first n requests of a kind without a response until release is closed.
 func Hang(n int64, kind string, release <-chan struct{}) Fault {
 	return first(n, kind, func(_ http.Handler, w http.ResponseWriter, r *http.Request) {
 		select {
@@ -68,14 +68,14 @@ func Hang(n int64, kind string, release <-chan struct{}) Fault {
 	})
 }
 
-// HangBody stops the bodies of the first n GETs after so many bytes, until release is closed.
+// HangBody stops the bodies of the first n GETs after the given number of bytes, until release is closed.
 func HangBody(n, after int64, release <-chan struct{}) Fault {
 	return first(n, KindGet, func(next http.Handler, w http.ResponseWriter, r *http.Request) {
 		next.ServeHTTP(&cutWriter{ResponseWriter: w, left: after, wait: release, gone: r.Context().Done()}, r)
 	})
 }
 
-// FlipBody flips one bit of the bodies of the first n GETs, at byte offset at of each body that is so long.
+// FlipBody flips one bit of the bodies of the first n GETs, at byte offset at of each body that is long enough.
 func FlipBody(n, at int64) Fault {
 	return first(n, KindGet, func(next http.Handler, w http.ResponseWriter, r *http.Request) {
 		next.ServeHTTP(&flipWriter{ResponseWriter: w, left: at}, r)
@@ -90,7 +90,7 @@ func FlipUpload(n, at int64) Fault {
 	})
 }
 
-// reset ends the connection with a TCP RST, so that the client sees a break and not an end.
+// reset ends the connection with a TCP RST, so that the client sees an abort and not an end.
 func reset(w http.ResponseWriter) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -113,11 +113,11 @@ type cutWriter struct {
 	left int64
 	wait <-chan struct{} // hang here first, if not nil
 	gone <-chan struct{}
-	cut  bool // the connection is no longer the server's
+	cut  bool // the connection was hijacked
 }
 
-// FlushError keeps the reverse proxy's timer, which may wait for this Write to
-// end, from flushing a response whose connection was taken away.
+// FlushError prevents the reverse proxy's timer, which may wait for this Write to end, from flushing a response whose
+// connection was hijacked.
 func (c *cutWriter) FlushError() error {
 	if c.cut {
 		return http.ErrAbortHandler

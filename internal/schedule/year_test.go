@@ -94,9 +94,9 @@ func id(key siteChannel, release uint64) string {
 
 const tick = 15 * time.Minute
 
-// TestAYearOfSeventySites: each due run starts exactly once, and again only
-// where a window's end, a failure or a halt had cut it; none starts or goes on outside
-// its window; and no site is starved.
+// TestAYearOfSeventySites checks that each due run starts exactly once, and again
+// only after a window's end, a failure or a halt. No run starts or continues
+// outside its window, and no site is starved.
 func TestAYearOfSeventySites(t *testing.T) {
 	random := rand.New(rand.NewPCG(4, 70))
 	y := &year{t: t, may: map[string]func(time.Time, float64) bool{}, long: map[string]float64{}, due: map[siteChannel]*Due{},
@@ -132,12 +132,12 @@ func TestAYearOfSeventySites(t *testing.T) {
 		y.live(now, random)
 	}
 	for key, n := range y.starts {
-		if n != y.cut[key]+1 && n != y.cut[key] { // the last may still be waiting for its next night
+		if n != y.cut[key]+1 && n != y.cut[key] { // the last may still wait for its next night
 			t.Errorf("%s started %d times, and was cut %d times", key, n, y.cut[key])
 		}
 	}
 	t.Logf("%d releases arrived in %d runs; at most %d at the same time; the longest wait was %s", y.arrived, sum(y.starts), y.most, y.longest)
-	// Patience is three days, and the freeze as long.
+	// Patience is three days, and so is the freeze.
 	if y.arrived < 70*3*350 || y.most != 12 || y.longest > 6*24*time.Hour {
 		t.Error("that is not a healthy fleet, or not a busy one")
 	}
@@ -150,8 +150,8 @@ func sum(m map[string]int) (n int) {
 	return n
 }
 
-// publish makes a release due where the one before has arrived. One that has
-// not stays due: each must have its start.
+// publish makes a release due if the previous one has arrived. Otherwise the
+// previous one stays due, because each must start.
 func (y *year) publish(key siteChannel, release uint64, bytes int64, now time.Time) {
 	if old := y.due[key]; old != nil {
 		if y.starts[id(key, old.Release)] == 0 {
@@ -162,7 +162,7 @@ func (y *year) publish(key siteChannel, release uint64, bytes int64, now time.Ti
 	y.due[key] = &Due{Site: key.site, Channel: key.channel, Release: release, Bytes: bytes, Since: now}
 }
 
-// halts stops some of the fleet now and then, for two hours.
+// halts sometimes halts a part of the fleet, for two hours.
 func (y *year) halts(now time.Time, random *rand.Rand) {
 	keep := y.in.Halts[:0]
 	for _, h := range y.in.Halts {
@@ -198,7 +198,7 @@ func (y *year) live(now time.Time, random *rand.Rand) {
 			y.arrived++
 			delete(y.due, key)
 			delete(y.running, key)
-		case !now.Before(run.Window.End), random.IntN(200) == 0: // it failed: the next night will do
+		case !now.Before(run.Window.End), random.IntN(200) == 0: // it failed: try again the next night
 			y.cut[id(key, d.Release)]++
 			delete(y.running, key)
 		default:
@@ -246,7 +246,7 @@ func (y *year) live(now time.Time, random *rand.Rand) {
 	}
 }
 
-// check looks at the site's clock and sun.
+// check uses only the site's clock and sun.
 func (y *year) check(key siteChannel, now time.Time, what string) {
 	solar := float64(now.Hour()) + float64(now.Minute())/60 + y.long[key.site]/15
 	for solar < 0 {

@@ -17,17 +17,17 @@ import (
 	"nightferry/internal/s3test"
 )
 
-// What scripts/wine tells.
+// Environment variables set by scripts/wine.
 const (
 	envWine  = "NIGHTFERRY_WINE"       // the program that runs Windows programs
-	envFlags = "NIGHTFERRY_WINE_FLAGS" // of go build, for them
+	envFlags = "NIGHTFERRY_WINE_FLAGS" // go build flags for these programs
 )
 
 // patience bounds every wait; a busy machine runs Wine slowly.
 const patience = 3 * time.Minute
 
-// built is where the programs are. A variable of the package because only
-// TestMain can make them once, and remove them after the last test.
+// built holds the folder of the programs. It is a package variable because
+// only TestMain can build them once, and remove them after the last test.
 var built struct{ dir, wine string }
 
 func TestMain(m *testing.M) {
@@ -58,7 +58,7 @@ func build(run func() int) (code int, err error) {
 	return run(), nil
 }
 
-// system is where a program runs.
+// system is the operating system of a program.
 type system int
 
 const (
@@ -66,7 +66,7 @@ const (
 	windows
 )
 
-// path is how a file is called there. Wine shows the root as drive Z.
+// path returns a file's path on that system. Wine shows the root as drive Z.
 func (s system) path(p string) string {
 	if s == windows {
 		return "Z:" + strings.ReplaceAll(p, "/", `\`)
@@ -74,7 +74,7 @@ func (s system) path(p string) string {
 	return p
 }
 
-// here is path's inverse.
+// here is the inverse of path.
 func (s system) here(p string) string {
 	if s == windows {
 		p = strings.ReplaceAll(strings.TrimPrefix(p, "Z:"), `\`, "/")
@@ -89,19 +89,20 @@ func (s system) command(program string, args ...string) *exec.Cmd {
 	return exec.Command(filepath.Join(built.dir, program), args...)
 }
 
-// fleet is a Core with its sites, and the folder in which all of them live.
+// fleet is a Core with its sites, and the folder that holds all of them.
 type fleet struct {
 	t      *testing.T
 	bucket s3test.Bucket
 	dir    string
-	on     system // the Core
+	on     system // the Core's
 	port   string
 	core   *daemon
 	env    []string
 	serial int
 }
 
-// newFleet makes a Core and starts it. sites are the lines of its configuration.
+// newFleet makes a Core and starts it. sites maps the site names in its
+// configuration to their systems.
 func newFleet(t *testing.T, on system, sites map[string]system) *fleet {
 	t.Helper()
 	b := s3test.S3(t)
@@ -134,12 +135,12 @@ func (f *fleet) try(err error) {
 	}
 }
 
-// in names a file of the fleet.
+// in returns the path of a file of the fleet.
 func (f *fleet) in(parts ...string) string {
 	return filepath.Join(append([]string{f.dir}, parts...)...)
 }
 
-// configure changes the Core's file.
+// configure changes the Core's configuration file.
 func (f *fleet) configure(pairs ...string) {
 	f.t.Helper()
 	path := f.in("core", "nightferry.yaml")
@@ -162,8 +163,8 @@ func (f *fleet) serve() {
 	f.core.says("the Core serves")
 }
 
-// output is a file for what a program says: Wine's own processes inherit it and
-// live on, so a pipe would not end with the program.
+// output returns a file for a program's output. A pipe would not end with the
+// program, because Wine's own processes inherit it and keep running.
 func (f *fleet) output(name string) *os.File {
 	f.t.Helper()
 	f.serial++
@@ -172,7 +173,7 @@ func (f *fleet) output(name string) *os.File {
 	return out
 }
 
-// tell runs a program to its end and returns all that it says.
+// tell runs a program and returns all of its output.
 func (f *fleet) tell(s system, stdin, program string, args ...string) (said string, code int) {
 	f.t.Helper()
 	out, complaint, code := f.run(s, stdin, program, args...)
@@ -205,7 +206,7 @@ func (f *fleet) run(s system, stdin, program string, args ...string) (out, compl
 	return text(file.Name()), text(second.Name()), code
 }
 
-// text is a file's, with the ends of lines that Linux has.
+// text returns a file's content with Linux line ends.
 func text(path string) string {
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -221,8 +222,7 @@ func (f *fleet) prepare(s system, program string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// cli runs nightferry where the Core is, and returns what it writes to standard
-// output.
+// cli runs nightferry on the Core's system, and returns its standard output.
 func (f *fleet) cli(args ...string) string {
 	f.t.Helper()
 	out, complaint, code := f.run(f.on, "", "nightferry", args...)
@@ -235,14 +235,14 @@ func (f *fleet) cli(args ...string) string {
 	return out
 }
 
-// daemon is a program that runs on.
+// daemon is a long-running program.
 type daemon struct {
 	f    *fleet
 	name string
 	cmd  *exec.Cmd
 	log  string // file
 	done chan struct{}
-	err  error // once done
+	err  error // set before done closes
 }
 
 func (f *fleet) start(s system, program string, args ...string) *daemon {
@@ -262,14 +262,13 @@ func (f *fleet) start(s system, program string, args ...string) *daemon {
 	return d
 }
 
-// kill ends it in the middle of whatever it does: SIGKILL, which is no
-// Windows program's to notice either.
+// kill sends SIGKILL, which Windows programs cannot notice either.
 func (d *daemon) kill() {
 	_ = d.cmd.Process.Kill()
 	<-d.done
 }
 
-// stop asks it to end, as Ctrl-C does, and wants that to be no error.
+// stop stops it as Ctrl-C does. The test fails if it exits with an error.
 func (d *daemon) stop() {
 	d.f.t.Helper()
 	d.f.try(d.cmd.Process.Signal(os.Interrupt))
@@ -285,7 +284,7 @@ func (d *daemon) stop() {
 
 func (d *daemon) text() string { return text(d.log) }
 
-// says waits until it has said something.
+// says waits until the text is in its output.
 func (d *daemon) says(what string) {
 	d.f.t.Helper()
 	d.f.until(d.name+": "+what, func() bool {
@@ -298,7 +297,7 @@ func (d *daemon) says(what string) {
 	})
 }
 
-// until waits until ok.
+// until waits until ok returns true.
 func (f *fleet) until(what string, ok func() bool) {
 	f.t.Helper()
 	limit := time.NewTimer(patience)

@@ -16,8 +16,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestWindowsSite: a Windows agent of a Linux Core enrols, converges, is killed
-// in the middle of a transfer, goes on with the same run, and is cut off.
+// TestWindowsSite: a Windows agent of a Linux Core enrols, converges, is
+// killed during a transfer, resumes the same run, and is finally revoked.
 func TestWindowsSite(t *testing.T) {
 	f := newFleet(t, linux, map[string]system{"berlin": windows})
 	f.first()
@@ -47,9 +47,9 @@ func TestWindowsSite(t *testing.T) {
 	f.core.stop()
 }
 
-// TestWindowsCore: a Windows Core, spoken to through its named pipe, publishes
-// from a Windows folder to a Windows and a Linux site, is killed, and serves
-// both again.
+// TestWindowsCore: a Windows Core, controlled through its named pipe,
+// publishes from a Windows folder to a Windows and a Linux site, is killed,
+// and serves both again.
 func TestWindowsCore(t *testing.T) {
 	sites := map[string]system{"berlin": windows, "lisbon": linux}
 	f := newFleet(t, windows, sites)
@@ -99,7 +99,7 @@ func (f *fleet) source(name string) string {
 	return f.in("core", "content", "package", filepath.FromSlash(name))
 }
 
-// first is what release 1 holds.
+// first writes the content of release 1.
 func (f *fleet) first() {
 	f.t.Helper()
 	files := map[string][]byte{"empty": nil, "Setup.EXE": noise(1, 300<<10), "swap": []byte("a file"), "ünïcode ☃.txt": []byte("names")}
@@ -109,7 +109,7 @@ func (f *fleet) first() {
 	f.content(files)
 }
 
-// second turns it into release 2: some 10 MB more, and every kind of change.
+// second changes it to release 2: some 10 MB more, and every kind of change.
 func (f *fleet) second() {
 	f.t.Helper()
 	f.try(os.Remove(f.source("swap")))
@@ -136,7 +136,7 @@ func (f *fleet) publish(number uint64) {
 	}
 }
 
-// join enrols a site with a token, which is then worthless.
+// join enrols a site with a token, which is invalid afterwards.
 func (f *fleet) join(name string, s system) {
 	f.t.Helper()
 	f.cli("site", "token", name, "--out", f.on.path(f.in("tokens")))
@@ -156,7 +156,7 @@ func (f *fleet) agent(name string, s system) *daemon {
 	return f.start(s, "nightferry-agent", "run", "--json", "--state", s.path(f.in("agents", name)))
 }
 
-// channel is what the Core says of a site's one channel.
+// channel is the Core's status of a site's only channel.
 type channel struct {
 	Holds    uint64
 	State    string
@@ -178,8 +178,8 @@ func (f *fleet) site(name string) channel {
 	return s.Channels[0]
 }
 
-// converged waits until sites are proven to hold a release, and believes
-// nobody: it compares the folders, and the run's log with its files.
+// converged waits until the Core reports that the sites hold a release. Then
+// it checks this independently, by comparing the folders and the run's log.
 func (f *fleet) converged(number uint64, names ...string) {
 	f.t.Helper()
 	want := f.tree(f.source(""))
@@ -196,7 +196,7 @@ func (f *fleet) converged(number uint64, names ...string) {
 	}
 }
 
-// tree is what lies below a folder.
+// tree returns the files below a folder.
 func (f *fleet) tree(dir string) map[string][]byte {
 	f.t.Helper()
 	files := map[string][]byte{}
@@ -222,8 +222,8 @@ func (f *fleet) tree(dir string) map[string][]byte {
 	return files
 }
 
-// record checks the record of a run: one line for each file, and a log file with
-// one for each that was acted on.
+// record checks the record of a run: one line per file, and a log file with
+// one line per processed file.
 func (f *fleet) record(site, id string, want map[string][]byte) {
 	f.t.Helper()
 	var run struct {
@@ -263,10 +263,10 @@ func (f *fleet) record(site, id string, want map[string][]byte) {
 	}
 }
 
-// TestWindowsService: one command makes a site of a Windows server, as a
-// service, and one ends that and takes it out again. Wine 8 does not let a Go
-// program go on while it waits for the service manager, so what the service
-// does meanwhile cannot be seen here.
+// TestWindowsService installs a site on a Windows server as a service with
+// one command, and removes it with another. Under Wine 8, a Go program that
+// waits for the service manager does not continue, so the test cannot observe
+// the running service.
 func TestWindowsService(t *testing.T) {
 	f := newFleet(t, linux, map[string]system{"berlin": windows})
 	f.first()
@@ -290,7 +290,7 @@ func TestWindowsService(t *testing.T) {
 	if out, code := uninstall(); code != 14 {
 		t.Errorf("uninstalled twice: exit code %d\n%s", code, out)
 	}
-	// An agent refuses to run beside another: the service has ended.
+	// An agent refuses to run beside another, so the service has ended.
 	f.agent("berlin", windows).says("connected to the Core")
 	f.converged(1, "berlin")
 }
