@@ -121,7 +121,8 @@ func hearAll(ctx context.Context, news <-chan simNews, n int, start uint64, at f
 // before the request to the Core, so it includes the ledger's transaction and its sync to disk.
 func (b *bench) changes(ctx context.Context, c *fleetCore, size fleetSize, news chan simNews, res *fleetResult) error {
 	var middle []time.Duration
-	for round := range changeRounds {
+	var last uint64
+	for range changeRounds {
 		var took []time.Duration
 		began := time.Now()
 		var ordered errgroup.Group
@@ -129,7 +130,10 @@ func (b *bench) changes(ctx context.Context, c *fleetCore, size fleetSize, news 
 			in := core.SyncRequest{Scope: fleet.Scope{Region: simRegion}}
 			return c.client.Stream(ctx, "POST", "/v1/sync", nil, in, func(json.RawMessage) error { return nil })
 		})
-		err := hearAll(ctx, news, size.sims, uint64(round)+1, func(x simNews) { took = append(took, x.at.Sub(began)) })
+		err := hearAll(ctx, news, size.sims, last+1, func(x simNews) {
+			took = append(took, x.at.Sub(began))
+			last = max(last, x.start)
+		})
 		if err := errors.Join(ordered.Wait(), err); err != nil {
 			return err
 		}

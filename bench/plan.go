@@ -43,14 +43,16 @@ func (b *bench) planPart(context.Context) error {
 	res.Forecast = time.Since(began)
 	runtime.ReadMemStats(&after)
 	res.Items, res.Bytes = len(items), int64(after.TotalAlloc-before.TotalAlloc)
-	in := schedule.Input{Now: q.From, Sites: q.Sites}
-	for _, s := range q.Sites {
-		for _, c := range s.Channels {
-			in.Due = append(in.Due, schedule.Due{Site: s.Name, Channel: c.Name, Release: 1, Bytes: 1e9, Since: q.From})
-		}
-	}
 	began = time.Now()
-	res.Starts = len(schedule.Plan(in))
+	for _, s := range q.Sites {
+		m := schedule.Moment{Now: q.From, Rate: s.Rate}
+		for _, c := range s.Channels {
+			w, _ := window.Open(q.From, s.Place, c.Windows)
+			m.Waiting = append(m.Waiting, schedule.Candidate{Channel: c.Name, Priority: c.Priority, Bytes: 1e9, Since: q.From, Window: w})
+		}
+		_, starts, _ := schedule.Next(m)
+		res.Starts += len(starts)
+	}
 	res.Due = time.Since(began)
 	if res.Items == 0 || res.Starts == 0 {
 		return errors.New("nothing was planned")

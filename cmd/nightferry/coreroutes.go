@@ -78,6 +78,13 @@ func (d *daemon) routes() []api.Route {
 		}
 		return []string{r.Name}, d.core.RevokeSite(ctx, r.Name, r.Reason)
 	})
+	add("POST /v1/sites/confirm", func(ctx context.Context, c *api.Call) (any, error) {
+		var r revocation
+		if err := c.Read(&r); err != nil {
+			return nil, err
+		}
+		return []string{r.Name}, d.core.ConfirmSite(ctx, r.Name, r.Reason)
+	})
 	add("POST /v1/domains/revoke", func(ctx context.Context, c *api.Call) (any, error) {
 		var r revocation
 		if err := c.Read(&r); err != nil {

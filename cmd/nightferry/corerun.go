@@ -166,7 +166,14 @@ type reloaded struct {
 	Channels int    `json:"channels"`
 	Domains  int    `json:"domains"`
 	Sites    int    `json:"sites"`
+	// Former are public addresses that were in force before, and Unmoved the
+	// sites that know no others yet.
+	Former  []string `json:"former,omitempty"`
+	Unmoved []string `json:"unmoved,omitempty"`
 }
+
+// learnWait is how long a reload waits until sites have learned new addresses.
+const learnWait = 5 * time.Second
 
 // reload puts the file in force, or leaves everything as it is.
 func (d *daemon) reload(ctx context.Context) (r reloaded, err error) {
@@ -185,8 +192,17 @@ func (d *daemon) reload(ctx context.Context) (r reloaded, err error) {
 		}
 		return r, err
 	}
+	r = reloaded{Config: d.path, Channels: len(c.Fleet.Channels), Domains: len(c.Fleet.Domains), Sites: len(c.Fleet.Sites)}
+	for _, u := range d.running.Public {
+		if !slices.Contains(c.Public, u) {
+			r.Former = append(r.Former, u)
+		}
+	}
 	d.running = c
-	r = reloaded{d.path, len(c.Fleet.Channels), len(c.Fleet.Domains), len(c.Fleet.Sites)}
+	if len(r.Former) > 0 {
+		r.Unmoved = d.core.Unmoved(learnWait)
+		d.log.Warn("former addresses have to stay reachable until all sites have learned the new ones", "former", r.Former, "sites", r.Unmoved)
+	}
 	d.log.Info("configuration reloaded", "channels", r.Channels, "domains", r.Domains, "sites", r.Sites)
 	return r, nil
 }
@@ -271,6 +287,10 @@ func newCoreReload(e *env) *cobra.Command {
 			}
 			e.event("reloaded", r)
 			e.summary("%s is in force: %s, %s, %s", shown(r.Config), count(int64(r.Channels), "channel"), count(int64(r.Domains), "domain"), count(int64(r.Sites), "site"))
+			if len(r.Unmoved) > 0 {
+				e.summary("  %s would be cut off without %s: keep it reachable until they have connected once: %s",
+					count(int64(len(r.Unmoved)), "site"), strings.Join(r.Former, ", "), strings.Join(r.Unmoved, ", "))
+			}
 			return nil
 		},
 	})

@@ -35,7 +35,7 @@ func newSite(e *env) *cobra.Command {
 	})
 	f.add(list)
 	s.addTo(list)
-	cmd.AddCommand(newSiteToken(e), newSiteRevoke(e), list)
+	cmd.AddCommand(newSiteToken(e), newSiteConfirm(e), newSiteRevoke(e), list)
 	return cmd
 }
 
@@ -188,7 +188,25 @@ func newSiteRevoke(e *env) *cobra.Command {
 		example: "nightferry site revoke osaka --reason 'server was stolen'",
 		min:     1, max: 1,
 		run: func(ctx context.Context, args []string) error {
-			return e.revokeOne(ctx, &f, "/v1/sites/revoke", args[0], reason, "site")
+			return e.endOne(ctx, &f, "/v1/sites/revoke", "revoked", args[0], reason, "site")
+		},
+	})
+	f.add(cmd)
+	cmd.Flags().StringVar(&reason, "reason", "", "`TEXT` for the audit")
+	return cmd
+}
+
+func newSiteConfirm(e *env) *cobra.Command {
+	var f coreFlags
+	var reason string
+	cmd := e.command(verb{
+		use:     "confirm [flags] NAME",
+		short:   "Confirm that only one machine uses a site's identity",
+		long:    "Ends the incident cloned of the site NAME, after you have made sure that the other machine is gone for good. The site then proves anew what it holds. If both machines are still running, the incident opens again.",
+		example: "nightferry site confirm osaka --reason 'the copy is deleted'",
+		min:     1, max: 1,
+		run: func(ctx context.Context, args []string) error {
+			return e.endOne(ctx, &f, "/v1/sites/confirm", "confirmed", args[0], reason, "site")
 		},
 	})
 	f.add(cmd)
@@ -212,7 +230,7 @@ func newDomain(e *env) *cobra.Command {
 		example: "nightferry domain revoke apac --reason 'directory compromised'",
 		min:     1, max: 1,
 		run: func(ctx context.Context, args []string) error {
-			return e.revokeOne(ctx, &f, "/v1/domains/revoke", args[0], reason, "domain")
+			return e.endOne(ctx, &f, "/v1/domains/revoke", "revoked", args[0], reason, "domain")
 		},
 	})
 	f.add(revoke)
@@ -221,7 +239,8 @@ func newDomain(e *env) *cobra.Command {
 	return cmd
 }
 
-func (e *env) revokeOne(ctx context.Context, f *coreFlags, path, name, reason, what string) error {
+// endOne revokes, or confirms, what is named.
+func (e *env) endOne(ctx context.Context, f *coreFlags, path, event, name, reason, what string) error {
 	if reason == "" {
 		reason = "no reason given"
 	}
@@ -234,13 +253,17 @@ func (e *env) revokeOne(ctx context.Context, f *coreFlags, path, name, reason, w
 	if err := a.post(ctx, path, revocation{name, reason}, &sites); err != nil {
 		return err
 	}
-	e.event("revoked", struct {
+	e.event(event, struct {
 		Scope string   `json:"scope"`
 		Name  string   `json:"name"`
 		Sites []string `json:"sites"`
 	}{what, name, append([]string{}, sites...)})
 	for _, s := range sites {
-		e.summary("site %s is revoked and cut off", shown(s))
+		if event == "confirmed" {
+			e.summary("site %s is confirmed, and proves anew what it holds", shown(s))
+		} else {
+			e.summary("site %s is revoked and cut off", shown(s))
+		}
 	}
 	if len(sites) == 0 {
 		e.summary("no site of %s %s was enrolled", what, shown(name))

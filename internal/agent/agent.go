@@ -33,6 +33,8 @@ type Bus interface {
 	Publish(subject string, data []byte) error
 	Subscribe(subject string, handler func(subject string, data []byte)) error
 	Flush(ctx context.Context) error
+	// SetURLs replaces the addresses that the next attempt to connect uses.
+	SetURLs(urls []string) error
 	// Close waits for handlers.
 	Close()
 }

@@ -14,6 +14,7 @@ import (
 	"nightferry/internal/apply"
 	"nightferry/internal/bucket"
 	"nightferry/internal/halt"
+	"nightferry/internal/schedule"
 	"nightferry/internal/spool"
 	"nightferry/internal/window"
 	"nightferry/internal/wire"
@@ -37,7 +38,6 @@ type ahead struct {
 	index  uint64        // sequence of the index root that told it; 0: nothing is known yet
 	keys   []string      // objects that the run reads
 	needed int64         // bytes of content that it must fetch; -1: not known
-	since  time.Time     // when it was first wanted, as far as this process knows
 	at     time.Time     // when to look again
 	wait   time.Duration // before a failure is tried again
 }
@@ -69,35 +69,26 @@ func (a *agent) prepare(ctx context.Context, g *errgroup.Group, busy map[string]
 	if d := p.at.Sub(now); d > 0 {
 		return d
 	}
-	if busy[want.Channel] != nil || a.running[want.Channel] != nil || len(a.running) >= maxRuns || a.preparing() != nil || a.haltedNow(want.Channel) != nil || a.failSafe != nil || !a.night.mayAsk(now) {
+	if busy[want.Channel] != nil || a.running[want.Channel] != nil || len(a.running) >= schedule.MaxRuns || a.preparing() != nil || a.haltedNow(want.Channel) != nil || a.failSafe != nil || !a.night.mayAsk(now) {
 		return watch
 	}
-	rctx, stop := context.WithCancelCause(ctx)
-	j := &job{rate: newLimiter(0), stop: stop, ahead: true}
-	a.running[want.Channel] = j
-	g.Go(func() error {
-		err := a.makeReady(ctx, rctx, j, p, want, left)
-		cause := context.Cause(rctx)
-		stop(nil)
-		if err != nil && cause == nil {
-			a.note(Info, want.Channel, fmt.Sprintf("release %d: what its run needs could not be asked for ahead of its window", want.Number), err)
+	j := &job{rate: newLimiter(0), ahead: true}
+	var failed error
+	a.spawn(ctx, g, want.Channel, j, func(rctx context.Context) error {
+		if failed = a.makeReady(ctx, rctx, j, p, want, left); failed != nil && context.Cause(rctx) == nil {
+			a.note(Info, want.Channel, fmt.Sprintf("release %d: what its run needs could not be asked for ahead of its window", want.Number), failed)
 		}
-		a.mu.Lock()
-		a.still(j)
-		delete(a.running, want.Channel)
-		p.at = a.o.Now().Add(aheadEvery)
-		if err != nil {
-			p.wait = min(max(2*p.wait, a.o.Retry), maxRetry)
-			p.at = a.o.Now().Add(p.wait)
-		} else {
-			p.wait = 0
-		}
-		a.work.wake()
-		a.mu.Unlock()
-		if kept := (spoolError{}); errors.As(err, &kept) {
-			return ended(ctx, a.full(ctx, kept.error))
+		if kept := (spoolError{}); errors.As(failed, &kept) {
+			return a.full(ctx, kept.error)
 		}
 		return nil
+	}, func() {
+		wait := p.wait
+		p.at, p.wait = a.o.Now().Add(aheadEvery), 0
+		if failed != nil {
+			p.wait = min(max(2*wait, a.o.Retry), maxRetry)
+			p.at = a.o.Now().Add(p.wait)
+		}
 	})
 	return aheadEvery
 }

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -20,40 +21,31 @@ func TestSmallestNeedFirst(t *testing.T) {
 		{Channel: "package", Number: 3, Bytes: 2_000},
 		{Channel: "patch", Number: 2, Bytes: 9_000, Policy: policy.Policy{Priority: 1}},
 	}}
-	a := newAgent(Options{}, nil, nil, nil)
 	now := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
-	var have []spool.Held
-	order := func() string {
-		var names []string
-		for _, d := range a.inOrder(s, have, now) {
-			names = append(names, d.Channel)
-		}
-		return strings.Join(names, " ")
-	}
-	if got := order(); got != "patch driver package image" {
+	a := resting(t, filepath.Join(t.TempDir(), "agent.db"), func() time.Time { return now }, s)
+	if got := turns(a, now); got != "patch driver package image" {
 		t.Errorf("%s", got)
 	}
-	a.aheadFor(&s.Desired[1]).needed = 150 // most of it lies here
-	if got := order(); got != "patch image driver package" {
+	a.aheadFor(&s.Desired[1]).needed = 150 // most of it is here already
+	if got := turns(a, now); got != "patch image driver package" {
 		t.Errorf("with most of the image here: %s", got)
 	}
 	s.Desired[1].Number = 8
-	if got := order(); got != "patch driver package image" {
+	if got := turns(a, now); got != "patch driver package image" {
 		t.Errorf("what was known of another release counts: %s", got)
 	}
-	// After days of waiting the image goes before what is new and dearer; but not
-	// if it is here, and only to be looked at again.
-	now = now.Add(schedule.Patience + time.Second)
-	s.Desired[3].Number = 3
-	if got := order(); got != "driver package image patch" {
+	// A channel that has waited for days goes before what is new and more
+	// important, but not if it holds its release, and is only checked again.
+	a.since["image"] = now.Add(-schedule.Patience - time.Second)
+	if got := turns(a, now); got != "image patch driver package" {
 		t.Errorf("after days: %s", got)
 	}
-	for i := range 3 {
-		d := &s.Desired[i]
-		have = append(have, spool.Held{Held: wire.Held{Channel: d.Channel, Number: d.Number, Release: d.Release}, Target: d.Target})
+	d := &s.Desired[1]
+	if err := a.await(t.Context(), s, []spool.Held{{Held: wire.Held{Channel: d.Channel, Number: d.Number, Release: d.Release}, Target: d.Target}}, now); err != nil {
+		t.Fatal(err)
 	}
-	if got := order(); got != "patch driver package image" {
-		t.Errorf("with all but the patch here: %s", got)
+	if got := turns(a, now); got != "patch driver package image" {
+		t.Errorf("with the image here: %s", got)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
 
+	"nightferry/internal/schedule"
 	"nightferry/internal/spool"
 	"nightferry/internal/wire"
 )
@@ -26,6 +27,9 @@ type job struct {
 	scrub   bool         // it only reads what lies here, and makes way for any run
 	ahead   bool         // it only prepares a run: no content moves
 }
+
+// moves reports whether content moves; other jobs yield to those.
+func (j *job) moves() bool { return !j.ahead && !j.scrub }
 
 // converge starts what is due, as long as ctx lasts.
 func (a *agent) converge(ctx context.Context) error {
@@ -75,61 +79,110 @@ func (a *agent) startDue(ctx context.Context, g *errgroup.Group) (time.Duration,
 		return soon, nil
 	}
 	now := a.o.Now()
-	d, err := a.clocksAgain(ctx, now)
+	skew, err := a.clocksAgain(ctx, now)
 	if err != nil {
 		return 0, err
 	}
-	if d > wrong {
+	if skew > wrong {
 		soon = min(soon, clockRetries*a.o.Retry)
 	}
-	for _, want := range a.inOrder(state, holds, now) {
-		left := leftover(runs, want.Channel)
-		obeyed, err := a.spool.Obeyed(ctx, want.Channel)
-		if err != nil {
-			return 0, err
+	if err := a.await(ctx, state, holds, now); err != nil {
+		return 0, err
+	}
+	due, at, err := a.dueNow(ctx, state, holds, runs, now)
+	if err != nil {
+		return 0, err
+	}
+	soon = min(soon, at)
+	m := a.moment(night, due, skew, now)
+	verdicts, starts, again := schedule.Next(m)
+	if !again.IsZero() {
+		soon = min(soon, watch, max(again.Sub(now), time.Millisecond))
+	}
+	for _, i := range starts {
+		a.launch(ctx, g, busy, due[i])
+	}
+	for i, v := range verdicts {
+		if (v == schedule.Shut || v == schedule.Stopped) && wire.ValidName(due[i].Channel) {
+			soon = min(soon, a.prepare(ctx, g, busy, due[i].Desired, due[i].left, now))
 		}
-		at, due := a.due(want, held(holds, want.Channel), obeyed, now)
-		at, due = a.dueBesides(want, held(holds, want.Channel), obeyed, now, at, due)
-		if !due && left == nil {
-			soon = min(soon, max(time.Second, at.Sub(now)))
-			continue
-		}
-		a.mu.Lock()
-		next := a.next[want.Channel].at
-		if after := a.after[want.Channel]; after.After(next) {
-			next = after
-		}
-		a.mu.Unlock()
-		if now.Before(next) {
-			soon = min(soon, next.Sub(now))
-			continue
-		}
-		ordered := want.Now && want.Start > obeyed
-		open, again := night.open(now, want.Channel, ordered)
-		if !again.IsZero() {
-			soon = min(soon, watch, max(again.Sub(now), time.Millisecond))
-		}
-		if !open {
-			if d <= wrong && wire.ValidName(want.Channel) {
-				soon = min(soon, a.prepare(ctx, g, busy, *want, left, now))
-			}
-			continue
-		}
-		if d > wrong || a.halted(want.Channel) != nil || !wire.ValidName(want.Channel) {
-			continue
-		}
-		a.launch(ctx, g, busy, *want, left, ordered)
 	}
 	// A run whose channel the Core no longer wants here is brought to its end.
 	for i := range runs {
 		if desired(state, runs[i].Channel) == nil {
-			a.launch(ctx, g, busy, wire.Desired{Channel: runs[i].Channel}, &runs[i], false)
+			a.launch(ctx, g, busy, dueChannel{Desired: wire.Desired{Channel: runs[i].Channel}, left: &runs[i]})
 		}
 	}
-	if d <= wrong {
+	if skew <= wrong {
 		soon = min(soon, a.startScrub(ctx, g, state, night, holds, now))
 	}
+	a.waiting(due, verdicts, m)
 	return soon, nil
+}
+
+// dueChannel is a channel for which something is to be done.
+type dueChannel struct {
+	wire.Desired
+	left    *spool.Run // that an earlier process has begun; nil: none
+	ordered bool       // it obeys a request that windows do not hold back
+	held    wire.Wait  // why it does not start, where windows, rates and turns do not decide that; Why 0: nothing does
+}
+
+// dueNow returns the channels that are due, and how long until another may be.
+func (a *agent) dueNow(ctx context.Context, state *wire.State, holds []spool.Held, runs []spool.Run, now time.Time) (list []dueChannel, soon time.Duration, err error) {
+	soon = never
+	for i := range state.Desired {
+		want := &state.Desired[i]
+		d := dueChannel{Desired: *want, left: leftover(runs, want.Channel)}
+		obeyed, err := a.spool.Obeyed(ctx, want.Channel)
+		if err != nil {
+			return nil, 0, err
+		}
+		at, due := a.due(want, held(holds, want.Channel), obeyed, now)
+		at, due = a.dueBesides(want, held(holds, want.Channel), obeyed, now, at, due)
+		if !due && d.left == nil && !a.isRefused(want) {
+			soon = min(soon, max(time.Second, at.Sub(now)))
+			continue
+		}
+		d.ordered = want.Now && want.Start > obeyed
+		list = append(list, d)
+	}
+	return list, soon, nil
+}
+
+// moment is what decides which of the due channels start now. Where it is not
+// known yet what is to be fetched, the release's size stands for it. It fills in
+// what holds each of them.
+func (a *agent) moment(night *night, due []dueChannel, skew time.Duration, now time.Time) schedule.Moment {
+	m := schedule.Moment{Now: now, Patience: a.shortened(schedule.Patience)}
+	m.Rate, m.Change = night.rate(now)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, j := range a.running {
+		if j.moves() {
+			m.Running++
+		}
+	}
+	for i := range due {
+		d := &due[i]
+		c := schedule.Candidate{Channel: d.Channel, Priority: int(d.Priority), Bytes: d.Bytes, Since: now}
+		if p := a.aheadFor(&d.Desired); p.needed >= 0 {
+			c.Bytes = min(d.Bytes, p.needed)
+		}
+		if since, waits := a.since[d.Channel]; waits {
+			c.Since = since
+		}
+		c.Window, c.Always = night.windowOf(now, d.Channel, d.ordered)
+		c.After = a.next[d.Channel].at
+		if after := a.after[d.Channel]; after.After(c.After) {
+			c.After = after
+		}
+		d.held = a.heldBack(&d.Desired, night, skew)
+		j := a.running[d.Channel]
+		c.Held = d.held.Why != 0 || j != nil && j.moves()
+		m.Waiting = append(m.Waiting, c)
+	}
+	return m
 }
 
 // due reports whether something is to be done for a channel; else when.
@@ -137,10 +190,7 @@ func (a *agent) due(want *wire.Desired, have *spool.Held, obeyed uint64, now tim
 	if want.Number == 0 {
 		return now.Add(time.Hour), false
 	}
-	a.mu.Lock()
-	refused := a.refused[want.Channel] == refusal(want)
-	a.mu.Unlock()
-	if refused {
+	if a.isRefused(want) {
 		return now.Add(time.Hour), false
 	}
 	if have == nil || have.Number != want.Number || have.Release != want.Release || have.Target != want.Target || want.Start > obeyed {
@@ -159,6 +209,13 @@ func (a *agent) shortened(d time.Duration) time.Duration {
 		return d
 	}
 	return a.night.motion.Real(d)
+}
+
+// isRefused reports whether the target was refused, and nothing has changed since.
+func (a *agent) isRefused(want *wire.Desired) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.refused[want.Channel] == refusal(want)
 }
 
 func refusal(want *wire.Desired) string { return fmt.Sprintf("%s\x00%d", want.Target, want.Start) }
@@ -184,13 +241,14 @@ func leftover(runs []spool.Run, channel string) *spool.Run {
 // launch runs one channel, if it is not running and there is room. busy are the
 // jobs that ran when the spool was read for it: the end of one wakes us, to read
 // it again.
-func (a *agent) launch(ctx context.Context, g *errgroup.Group, busy map[string]*job, want wire.Desired, left *spool.Run, ordered bool) {
+func (a *agent) launch(ctx context.Context, g *errgroup.Group, busy map[string]*job, due dueChannel) {
+	want, left := due.Desired, due.left
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.yield(want.Channel) {
 		return
 	}
-	if j := a.running[want.Channel]; j != nil || len(a.running) >= maxRuns {
+	if j := a.running[want.Channel]; j != nil || len(a.running) >= schedule.MaxRuns {
 		if j == nil {
 			j = a.preparing()
 		}
@@ -202,20 +260,37 @@ func (a *agent) launch(ctx context.Context, g *errgroup.Group, busy map[string]*
 	if busy[want.Channel] != nil || a.haltedNow(want.Channel) != nil || a.failSafe != nil {
 		return
 	}
+	if _, waited := a.since[want.Channel]; waited {
+		a.since[want.Channel], a.turned = a.o.Now(), true
+	}
+	j := &job{rate: newLimiter(want.Rate), ordered: due.ordered}
+	var again bool
+	a.spawn(ctx, g, want.Channel, j, func(rctx context.Context) (err error) {
+		again, err = a.bring(ctx, rctx, j, want, left)
+		return err
+	}, func() {
+		if !again {
+			delete(a.next, want.Channel)
+			return
+		}
+		a.next[want.Channel] = a.retryAfter(a.next[want.Channel], want.Channel)
+	})
+}
+
+// spawn starts a job of a channel. Work ends with its context; done is called
+// afterwards, with a.mu held, before the end wakes the planner. An error of work
+// ends the agent. It is called with a.mu held.
+func (a *agent) spawn(ctx context.Context, g *errgroup.Group, channel string, j *job, work func(rctx context.Context) error, done func()) {
 	rctx, stop := context.WithCancelCause(ctx)
-	j := &job{rate: newLimiter(want.Rate), stop: stop, ordered: ordered}
-	a.running[want.Channel] = j
+	j.stop = stop
+	a.running[channel] = j
 	g.Go(func() error {
-		again, err := a.bring(ctx, rctx, j, want, left)
+		err := work(rctx)
 		stop(nil)
 		a.mu.Lock()
 		a.still(j)
-		delete(a.running, want.Channel)
-		if again {
-			a.next[want.Channel] = a.retryAfter(a.next[want.Channel], want.Channel)
-		} else {
-			delete(a.next, want.Channel)
-		}
+		delete(a.running, channel)
+		done()
 		idle := len(a.running) == 0
 		a.work.wake()
 		a.mu.Unlock()

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -120,7 +121,7 @@ func TestNewerCore(t *testing.T) {
 	}
 	w.await("the problem", func() bool { // of the first: it is one problem
 		text := w.problems()[ProblemControl]
-		return strings.Contains(text, "version 2") && strings.Contains(text, "up to 1") && strings.Contains(text, "upgrade nightferry-agent")
+		return strings.Contains(text, fmt.Sprint("version ", wire.Version+1)) && strings.Contains(text, fmt.Sprint("up to ", wire.Version)) && strings.Contains(text, "upgrade nightferry-agent")
 	})
 	// It goes on with a Core that speaks its language.
 	target := filepath.Join(base, "package")

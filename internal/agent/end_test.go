@@ -57,12 +57,13 @@ func TestNothingStartsFromAnOldReading(t *testing.T) {
 
 	g, ctx := errgroup.WithContext(t.Context())
 	want := wire.Desired{Channel: "package", Number: 2}
-	a.launch(ctx, g, nil, want, &old, false)
+	due := dueChannel{Desired: want, left: &old}
+	a.launch(ctx, g, nil, due)
 	w.try(g.Wait())
 	if runs, err := sp.Runs(t.Context()); err != nil || len(runs) != 0 {
 		t.Fatalf("the old run has not ended: %v %v", runs, err)
 	}
-	a.launch(ctx, g, map[string]*job{"package": {}}, want, &old, false) // as of before its end
+	a.launch(ctx, g, map[string]*job{"package": {}}, due) // as of before its end
 	if len(a.running) != 0 {
 		t.Error("it begins with what it had read before that run ended")
 	}

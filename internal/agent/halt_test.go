@@ -546,8 +546,8 @@ func TestMissedRunsAreSpread(t *testing.T) {
 	now := time.Date(2026, 3, 1, 22, 0, 0, 0, time.UTC)
 	var starts [tenths]int
 	for i := range sites {
-		a := &agent{o: Options{Now: func() time.Time { return now }, Spread: 30 * time.Second},
-			id: &Identity{Domain: here.Domain, Site: fmt.Sprint("site-", i)}, state: &wire.State{Desired: []wire.Desired{{Channel: "driver"}, {Channel: "package"}}},
+		a := &agent{session: session{o: Options{Now: func() time.Time { return now }, Spread: 30 * time.Second},
+			id: &Identity{Domain: here.Domain, Site: fmt.Sprint("site-", i)}}, state: &wire.State{Desired: []wire.Desired{{Channel: "driver"}, {Channel: "package"}}},
 			halts: halts{answers: newConfirmations(time.Now()), stops: map[halt.ID]*stop{}, was: map[string]bool{}, after: map[string]time.Time{}}}
 		a.orders = &halt.Orders{Active: []halt.Order{{ID: halt.ID{2}, Scope: halt.All}}}
 		a.halting(nil)
@@ -622,8 +622,7 @@ func (w *world) still() (a *agent, open func() *spool.Spool) {
 		w.try(err)
 		return sp
 	}
-	a = &agent{o: options(dir, w.t.Logf), id: id, root: root, spool: open(), hello: make(signal, 1), work: make(signal, 1),
-		halts: halts{answers: newConfirmations(time.Now()), stops: map[halt.ID]*stop{}, was: map[string]bool{}, after: map[string]time.Time{}}}
+	a = newAgent(options(dir, w.t.Logf), id, root, open())
 	w.t.Cleanup(func() { w.try(errors.Join(a.spool.Close(), root.Close())) })
 	return a, open
 }

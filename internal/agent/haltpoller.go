@@ -90,7 +90,7 @@ func (a *agent) pollHalt(ctx context.Context, p *haltPoller) {
 // transfers reports whether content moves. It is called with a.mu held.
 func (a *agent) transfers() bool {
 	for _, j := range a.running {
-		if !j.ahead && !j.scrub {
+		if j.moves() {
 			return true
 		}
 	}

@@ -220,8 +220,8 @@ func (a *agent) halting(arrived map[*job]int64) {
 
 // proofTime is the time of a stop, in Unix milliseconds: the store's, but not
 // where the clocks agree as far as the store's whole seconds can tell.
-func (a *agent) proofTime() int64 {
-	now, theirs := a.o.Now(), a.storeNow()
+func (c *session) proofTime() int64 {
+	now, theirs := c.o.Now(), c.storeNow()
 	if theirs.Sub(now).Abs() <= 2*time.Second {
 		return now.UnixMilli()
 	}

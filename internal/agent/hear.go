@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"nightferry/internal/bus"
@@ -119,6 +121,7 @@ func (a *agent) accept(ctx context.Context, revision uint64, v *wire.State) erro
 		a.note(Error, "", fmt.Sprintf("the Core names %q as the store, enrolled is %q: refused", v.Store, a.id.Store), nil)
 		return a.problem(ctx, ProblemControl, "", fmt.Sprintf("the Core names %q as the store, and this site is enrolled for %q: enrol it again if the store has moved", v.Store, a.id.Store))
 	}
+	a.moveCore(v.Core)
 	kept := *v
 	kept.Halt = nil // kept apart
 	b, err := wire.Encode(&kept)
@@ -176,26 +179,53 @@ func (a *agent) accept(ctx context.Context, revision uint64, v *wire.State) erro
 	return nil
 }
 
+// maxCore bounds the addresses of the Core that a site keeps.
+const maxCore = 16
+
+// moveCore keeps the addresses by which the Core is to be reached from now on.
+// The former ones stay behind them: the new ones may be a mistake.
+func (c *session) moveCore(urls []string) {
+	all := slices.Clone(urls)
+	for _, u := range c.id.Core {
+		if !slices.Contains(all, u) {
+			all = append(all, u)
+		}
+	}
+	all = all[:min(len(all), maxCore)]
+	if len(urls) == 0 || slices.Equal(all, c.id.Core) {
+		return
+	}
+	err := c.bus.SetURLs(all)
+	if err == nil {
+		err = c.id.keepCore(c.root, all)
+	}
+	if err != nil {
+		c.note(Error, "", "the Core's new addresses are not kept", err)
+		return
+	}
+	c.note(Info, "", "the Core is at "+strings.Join(urls, ", "), nil)
+}
+
 // renewed keeps a new credential, which the next connection uses.
-func (a *agent) renewed(jwt string) error {
+func (c *session) renewed(jwt string) error {
 	g, err := bus.ReadGrant(jwt)
 	if err != nil {
-		a.note(Warning, "", "a new credential is refused", err)
+		c.note(Warning, "", "a new credential is refused", err)
 		return nil
 	}
-	old, err := bus.ReadGrant(a.jwt)
+	old, err := bus.ReadGrant(c.jwt)
 	if err == nil && (g.Public != old.Public || g.Expires.Before(old.Expires)) {
-		a.note(Warning, "", "a new credential is refused: it is for another key, or ends earlier", nil)
+		c.note(Warning, "", "a new credential is refused: it is for another key, or ends earlier", nil)
 		return nil
 	}
-	if err := a.root.WriteFile(jwtFile, []byte(jwt+"\n"), 0o600); err != nil {
-		a.note(Error, "", "the new credential cannot be kept, and is asked for again", err)
+	if err := c.root.WriteFile(jwtFile, []byte(jwt+"\n"), 0o600); err != nil {
+		c.note(Error, "", "the new credential cannot be kept, and is asked for again", err)
 		return nil
 	}
-	a.mu.Lock()
-	a.jwt = jwt
-	a.mu.Unlock()
-	a.note(Info, "", "the credential is renewed until "+g.Expires.UTC().Format(time.DateOnly), nil)
+	c.mu.Lock()
+	c.jwt = jwt
+	c.mu.Unlock()
+	c.note(Info, "", "the credential is renewed until "+g.Expires.UTC().Format(time.DateOnly), nil)
 	return nil
 }
 

@@ -153,6 +153,26 @@ func (id *Identity) save(root *durable.Root, jwt string) error {
 			return err
 		}
 	}
+	return id.write(root)
+}
+
+// keepCore makes other addresses of the Core durable. Whatever else was edited in
+// the file meanwhile stays.
+func (id *Identity) keepCore(root *durable.Root, urls []string) error {
+	now, err := Load(root.Dir())
+	if err != nil {
+		return err
+	}
+	now.Core = urls
+	if err := now.write(root); err != nil {
+		return err
+	}
+	id.Core = urls
+	return nil
+}
+
+// write makes site.json durable.
+func (id *Identity) write(root *durable.Root) error {
 	id.RepoID = id.Repo.String()
 	b, err := json.MarshalIndent(id, "", "  ")
 	if err != nil {

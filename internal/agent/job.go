@@ -103,12 +103,12 @@ func (a *agent) superseded(r *spool.Run) bool {
 }
 
 // full ends a run for a full disk, and nothing more.
-func (a *agent) full(ctx context.Context, err error) error {
+func (c *session) full(ctx context.Context, err error) error {
 	if !errors.Is(err, spool.ErrFull) && !durable.IsDiskFull(err) {
 		return err
 	}
-	a.note(Error, "", "the agent's disk is full: nothing starts", err)
-	return a.problem(ctx, ProblemDisk, "", fmt.Sprintf("the agent's own disk is full: %v: free space there", err))
+	c.note(Error, "", "the agent's disk is full: nothing starts", err)
+	return c.problem(ctx, ProblemDisk, "", fmt.Sprintf("the agent's own disk is full: %v: free space there", err))
 }
 
 func (a *agent) begin(ctx context.Context, want wire.Desired, left *spool.Run) (spool.Run, error) {
@@ -308,6 +308,9 @@ func (a *agent) close(ctx context.Context, r spool.Run, hold *spool.Held, f *wir
 	if err != nil {
 		return err
 	}
+	a.mu.Lock()
+	a.failures[r.Channel] = f.Error
+	a.mu.Unlock()
 	a.note(level, r.Channel, fmt.Sprintf("release %d: %s (%d outcomes, %d unchanged)", r.Number, f.Verdict, sent, f.Unchanged), textError(f.Error))
 	a.report.wake()
 	a.hello.wake()

@@ -1,12 +1,13 @@
 package agent
 
 import (
+	"context"
+	"errors"
 	"fmt"
-	"slices"
+	"maps"
 	"time"
 
 	"nightferry/internal/bucket"
-	"nightferry/internal/schedule"
 	"nightferry/internal/spool"
 	"nightferry/internal/window"
 	"nightferry/internal/wire"
@@ -93,24 +94,33 @@ func (n *night) rate(now time.Time) (bytesPerSecond int64, again time.Time) {
 	return r, n.motion.When(again)
 }
 
+// windowOf returns the window of a channel that is open or opens next, in real
+// time; the zero Window never opens. always: the channel needs none.
+func (n *night) windowOf(now time.Time, channel string, ordered bool) (w window.Window, always bool) {
+	rule, has := n.rules[channel]
+	if !has || ordered {
+		return w, true
+	}
+	shown := n.motion.At(now)
+	w, ok := window.Open(shown, n.place, rule)
+	if !ok {
+		w, _ = window.Next(shown, n.place, rule)
+	}
+	return window.Window{Start: n.motion.When(w.Start), End: n.motion.When(w.End)}, false
+}
+
 // open reports whether a channel may move, and when to ask again; zero: it
 // stays so. With ordered, windows do not matter, but the rate does.
 func (n *night) open(now time.Time, channel string, ordered bool) (ok bool, again time.Time) {
 	if n.refused != nil {
 		return false, time.Time{}
 	}
-	var end time.Time
-	if rule, has := n.rules[channel]; has && !ordered {
-		shown := n.motion.At(now)
-		w, ok := window.Open(shown, n.place, rule)
-		if !ok {
-			next, _ := window.Next(shown, n.place, rule)
-			return false, n.motion.When(next.Start)
-		}
-		end = n.motion.When(w.End)
+	w, always := n.windowOf(now, channel, ordered)
+	if !always && !w.Contains(now) {
+		return false, w.Start
 	}
 	r, change := n.rate(now)
-	return r > 0, earlier(end, change)
+	return r > 0, earlier(w.End, change)
 }
 
 // earlier returns the earlier of two times of which the zero one is never.
@@ -214,30 +224,33 @@ func buffered(bytesPerSecond int64) int {
 	return int(min(max(bytesPerSecond/64, 16<<10), 1<<20))
 }
 
-// inOrder lists what the Core wants, whose turn it is first: by priority, then by
-// what has least to fetch, but what has waited for days before both. Where it is
-// not known yet what is to be fetched, the release's size stands for it.
-func (a *agent) inOrder(s *wire.State, have []spool.Held, now time.Time) []*wire.Desired {
+// await notes since when each channel that the site does not hold as it should
+// waits for its turn: since it last held what it should, or last had its turn.
+// That is durable, since neither a newer release nor a restart may begin the
+// wait anew: a channel that gets one each day would wait for ever.
+func (a *agent) await(ctx context.Context, s *wire.State, have []spool.Held, now time.Time) error {
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	out, turns := make([]*wire.Desired, len(s.Desired)), make(map[string]*schedule.Turn, len(s.Desired))
+	next, changed := map[string]time.Time{}, false
 	for i := range s.Desired {
 		d := &s.Desired[i]
-		t := &schedule.Turn{Channel: d.Channel, Priority: int(d.Priority), Bytes: d.Bytes}
-		p := a.aheadFor(d)
-		if p.since.IsZero() {
-			p.since = now
+		if d.Number == 0 || holds(held(have, d.Channel), d) {
+			continue
 		}
-		if p.needed >= 0 {
-			t.Bytes = min(d.Bytes, p.needed)
+		since, known := a.since[d.Channel]
+		if !known || since.After(now) { // the clock was set back
+			since, changed = now, true
 		}
-		if !holds(held(have, d.Channel), d) {
-			t.Waited = now.Sub(p.since)
-		}
-		out[i], turns[d.Channel] = d, t
+		next[d.Channel] = since
 	}
-	slices.SortStableFunc(out, func(x, y *wire.Desired) int {
-		return turns[x.Channel].Compare(turns[y.Channel], schedule.Patience)
-	})
-	return out
+	changed = changed || a.turned || len(next) != len(a.since)
+	a.since, a.turned = next, false
+	kept := maps.Clone(next)
+	a.mu.Unlock()
+	if !changed {
+		return nil
+	}
+	if err := a.spool.SetWaiting(ctx, kept); err != nil && !errors.Is(err, spool.ErrFull) {
+		return err
+	}
+	return nil
 }

@@ -31,6 +31,7 @@ type gone struct{}
 func (gone) Publish(string, []byte) error                 { return bus.ErrAway }
 func (gone) Subscribe(string, func(string, []byte)) error { return nil }
 func (gone) Flush(context.Context) error                  { return bus.ErrAway }
+func (gone) SetURLs([]string) error                       { return nil }
 func (gone) Close()                                       {}
 
 // endless is a store whose content never comes to its end.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"nightferry/internal/spool"
@@ -36,30 +37,30 @@ const (
 
 // problem reports one, if it is not reported already. A full disk must not end
 // the agent for that.
-func (a *agent) problem(ctx context.Context, kind, channel, text string) error {
-	return a.tellProblem(ctx, wire.Problem{Kind: kind, Text: text, Since: a.o.Now().Unix()}, channel)
+func (c *session) problem(ctx context.Context, kind, channel, text string) error {
+	return c.tellProblem(ctx, wire.Problem{Kind: kind, Text: text, Since: c.o.Now().Unix()}, channel)
 }
 
-func (a *agent) over(ctx context.Context, kind, channel string) error {
-	return a.tellProblem(ctx, wire.Problem{Kind: kind, Over: true}, channel)
+func (c *session) over(ctx context.Context, kind, channel string) error {
+	return c.tellProblem(ctx, wire.Problem{Kind: kind, Over: true}, channel)
 }
 
-func (a *agent) tellProblem(ctx context.Context, p wire.Problem, channel string) error {
-	err := a.spool.Problem(ctx, p, channel)
+func (c *session) tellProblem(ctx context.Context, p wire.Problem, channel string) error {
+	err := c.spool.Problem(ctx, p, channel)
 	if ctx.Err() != nil {
 		return nil
 	}
 	if errors.Is(err, spool.ErrFull) {
-		a.note(Error, channel, "a problem cannot be kept: "+p.Text, err)
+		c.note(Error, channel, "a problem cannot be kept: "+p.Text, err)
 		return nil
 	}
-	a.report.wake()
+	c.report.wake()
 	return err
 }
 
 // skew returns how far the clocks are apart, and which.
-func (a *agent) skew() (time.Duration, string) {
-	core, store := a.coreClock.get().Abs(), a.storeClock.get().Abs()
+func (c *session) skew() (time.Duration, string) {
+	core, store := c.coreClock.get().Abs(), c.storeClock.get().Abs()
 	if store > core {
 		return store, "the store's"
 	}
@@ -70,11 +71,24 @@ func (a *agent) skew() (time.Duration, string) {
 // compared again.
 const clockRetries = 4
 
+// unknownSkew stands for clocks that this process has not compared yet. Nothing
+// starts then: the site's clock may be the wrong one.
+const unknownSkew = time.Duration(math.MaxInt64)
+
+// skewKnown returns how far the clocks are apart, or unknownSkew.
+func (c *session) skewKnown() time.Duration {
+	if !c.coreClock.known.Load() && !c.storeClock.known.Load() {
+		return unknownSkew
+	}
+	d, _ := c.skew()
+	return d
+}
+
 // clocksAgain returns how far the clocks are apart. While that stops
-// everything, nothing would measure it again: so it does, that nobody who has
-// set a clock, and no cache that has told an old date, stops the site for good.
+// everything, it compares them again: nothing else would, and a clock that was
+// set right, or a cache with an old date, must not stop the site for good.
 func (a *agent) clocksAgain(ctx context.Context, now time.Time) (time.Duration, error) {
-	d, _ := a.skew()
+	d := a.skewKnown()
 	if d <= wrong || now.Sub(a.compared).Abs() < clockRetries*a.o.Retry {
 		return d, nil
 	}
@@ -90,19 +104,18 @@ func (a *agent) clocksAgain(ctx context.Context, now time.Time) (time.Duration, 
 	if err := a.clocks(ctx); err != nil {
 		return d, err
 	}
-	d, _ = a.skew()
-	return d, nil
+	return a.skewKnown(), nil
 }
 
 // clocks reports clocks that are too far apart, or no longer.
-func (a *agent) clocks(ctx context.Context) error {
-	d, whose := a.skew()
+func (c *session) clocks(ctx context.Context) error {
+	d, whose := c.skew()
 	if d <= askew {
-		return a.over(ctx, ProblemClock, "")
+		return c.over(ctx, ProblemClock, "")
 	}
 	text := fmt.Sprintf("this site's clock and %s are %s apart: set this machine's clock (time service)", whose, d.Round(time.Second))
 	if d > wrong {
 		text += "; nothing starts until then"
 	}
-	return a.problem(ctx, ProblemClock, "", text)
+	return c.problem(ctx, ProblemClock, "", text)
 }

@@ -32,15 +32,15 @@ type ack struct {
 
 // sendReports sends what is spooled, one batch after the other, each until it
 // is acknowledged. It is the only sender, so the sequence arrives in order.
-func (a *agent) sendReports(ctx context.Context) error {
-	pace := rate.NewLimiter(rate.Limit(a.o.ReportRate), wire.MaxMessage)
-	_, next, err := a.spool.Spooled(ctx)
+func (c *session) sendReports(ctx context.Context) error {
+	pace := rate.NewLimiter(rate.Limit(c.o.ReportRate), wire.MaxMessage)
+	_, next, err := c.spool.Spooled(ctx)
 	if err != nil {
 		return ended(ctx, err)
 	}
 	s := sending{next: 1, sent: next - 1}
 	for {
-		first, events, err := a.spool.Batch(ctx, s.next, batchBytes)
+		first, events, err := c.spool.Batch(ctx, s.next, batchBytes)
 		if err != nil {
 			return ended(ctx, err)
 		}
@@ -48,27 +48,27 @@ func (a *agent) sendReports(ctx context.Context) error {
 			select {
 			case <-ctx.Done():
 				return nil
-			case <-a.report:
-			case k := <-a.acks:
-				if err = a.acked(ctx, k, &s); err != nil {
+			case <-c.report:
+			case k := <-c.acks:
+				if err = c.acked(ctx, k, &s); err != nil {
 					return ended(ctx, err)
 				}
 			}
 			continue
 		}
 		s.next, s.sent = first, max(s.sent, first+uint64(len(events))-1)
-		to := a.id.Address()
-		b, err := wire.Sign(a.id.key, a.id.Repo, to, wire.VerbReport, first, &wire.Report{Generation: a.spool.Generation(), First: first, Events: events})
+		to := c.id.Address()
+		b, err := wire.Sign(c.id.key, c.id.Repo, to, wire.VerbReport, first, &wire.Report{Generation: c.spool.Generation(), First: first, Events: events})
 		if err != nil {
 			return err
 		}
 		if err := pace.WaitN(ctx, len(b)); err != nil {
 			return nil
 		}
-		if err := away(a.bus.Publish(to.Up(wire.VerbReport), b)); err != nil {
-			a.note(Warning, "", "send a report", err)
+		if err := away(c.bus.Publish(to.Up(wire.VerbReport), b)); err != nil {
+			c.note(Warning, "", "send a report", err)
 		}
-		if err := a.awaitAck(ctx, first+uint64(len(events)), &s); err != nil {
+		if err := c.awaitAck(ctx, first+uint64(len(events)), &s); err != nil {
 			return ended(ctx, err)
 		}
 	}
@@ -88,8 +88,8 @@ func ended(ctx context.Context, err error) error {
 }
 
 // awaitAck waits for the acknowledgement of the batch from s.next to before end.
-func (a *agent) awaitAck(ctx context.Context, end uint64, s *sending) error {
-	late := time.NewTimer(a.o.AckWait)
+func (c *session) awaitAck(ctx context.Context, end uint64, s *sending) error {
+	late := time.NewTimer(c.o.AckWait)
 	defer late.Stop()
 	for {
 		select {
@@ -97,21 +97,21 @@ func (a *agent) awaitAck(ctx context.Context, end uint64, s *sending) error {
 			return nil
 		case <-late.C:
 			return nil // once more
-		case k := <-a.acks:
+		case k := <-c.acks:
 			if k.again {
 				return nil
 			}
-			of := a.spool.Generation()
+			of := c.spool.Generation()
 			if !bytes.Equal(k.of, of) {
 				continue
 			}
 			if k.full {
-				a.note(Warning, "", "the Core cannot commit job data now: it waits in the spool", nil)
-				a.pause(ctx)
+				c.note(Warning, "", "the Core cannot commit job data now: it waits in the spool", nil)
+				c.pause(ctx)
 				return nil
 			}
-			err := a.acked(ctx, k, s)
-			if err != nil || k.want > 0 || s.next >= end || !bytes.Equal(of, a.spool.Generation()) {
+			err := c.acked(ctx, k, s)
+			if err != nil || k.want > 0 || s.next >= end || !bytes.Equal(of, c.spool.Generation()) {
 				return err
 			}
 		}
@@ -119,8 +119,8 @@ func (a *agent) awaitAck(ctx context.Context, end uint64, s *sending) error {
 }
 
 // pause leaves alone what is full.
-func (a *agent) pause(ctx context.Context) {
-	wait := time.NewTimer(fullWaits * a.o.AckWait)
+func (c *session) pause(ctx context.Context) {
+	wait := time.NewTimer(fullWaits * c.o.AckWait)
 	defer wait.Stop()
 	select {
 	case <-ctx.Done():
@@ -129,16 +129,16 @@ func (a *agent) pause(ctx context.Context) {
 }
 
 // acked forgets what the Core has.
-func (a *agent) acked(ctx context.Context, k ack, s *sending) error {
-	if k.again || k.full || !bytes.Equal(k.of, a.spool.Generation()) {
+func (c *session) acked(ctx context.Context, k ack, s *sending) error {
+	if k.again || k.full || !bytes.Equal(k.of, c.spool.Generation()) {
 		return nil
 	}
 	if k.upTo > s.sent {
-		return a.putBack(ctx, k, s)
+		return c.putBack(ctx, k, s)
 	}
 	if k.upTo > 0 {
-		if err := a.spool.Acked(ctx, k.upTo); errors.Is(err, spool.ErrFull) {
-			a.note(Error, "", "what the Core has committed cannot be forgotten now", err)
+		if err := c.spool.Acked(ctx, k.upTo); errors.Is(err, spool.ErrFull) {
+			c.note(Error, "", "what the Core has committed cannot be forgotten now", err)
 		} else if err != nil {
 			return err
 		}
@@ -153,18 +153,18 @@ func (a *agent) acked(ctx context.Context, k ack, s *sending) error {
 // putBack goes on after the Core has acknowledged what was never sent: this
 // machine was put back to an earlier state. What it tells now has numbers that
 // the Core knows already, and would be taken for a repetition.
-func (a *agent) putBack(ctx context.Context, k ack, s *sending) error {
-	a.note(Warning, "", fmt.Sprintf("the Core has this site's events up to %d, and only %d were ever sent: this machine was put back to an earlier state. What it tells is numbered anew", k.upTo, s.sent), nil)
-	err := a.spool.Renumber(ctx)
+func (c *session) putBack(ctx context.Context, k ack, s *sending) error {
+	c.note(Warning, "", fmt.Sprintf("the Core has this site's events up to %d, and only %d were ever sent: this machine was put back to an earlier state. What it tells is numbered anew", k.upTo, s.sent), nil)
+	err := c.spool.Renumber(ctx)
 	if errors.Is(err, spool.ErrFull) {
-		a.note(Error, "", "what is to be told cannot be numbered anew now", err)
-		a.pause(ctx)
+		c.note(Error, "", "what is to be told cannot be numbered anew now", err)
+		c.pause(ctx)
 		return nil
 	}
 	if err != nil {
 		return err
 	}
 	*s = sending{next: 1}
-	a.hello.wake()
+	c.hello.wake()
 	return nil
 }

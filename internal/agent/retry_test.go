@@ -18,7 +18,7 @@ func TestUnchangedFailure(t *testing.T) {
 	}{{"20:00-06:00", time.Date(2026, 3, 3, 6, 0, 0, 0, time.UTC)}, {"", now.Add(24 * time.Hour)}} {
 		s := &wire.State{Zone: "UTC", Desired: []wire.Desired{{Channel: "package"}}}
 		s.Desired[0].Windows = tt.windows
-		a := &agent{o: Options{Now: func() time.Time { return now }, Retry: 15 * time.Second}, night: readNight(s)}
+		a := &agent{session: session{o: Options{Now: func() time.Time { return now }, Retry: 15 * time.Second}}, night: readNight(s)}
 		n := attempt{}
 		for range 8 { // 15 s, 30 s, … 32 min, of which the last is 30 min
 			n.why = "incomplete 0 3"

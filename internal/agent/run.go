@@ -5,9 +5,12 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net"
+	"os"
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -24,33 +27,21 @@ import (
 
 const (
 	defaultBeat = time.Minute
-	// maxRuns is how many channels move at once: more would only share the line.
-	maxRuns = 2
 	// maxRetry bounds the wait before what failed is tried again.
 	maxRetry = 30 * time.Minute
 )
 
 // agent is a running daemon.
 type agent struct {
-	o     Options
-	id    *Identity
-	root  *durable.Root // the state directory
-	spool *spool.Spool
-	bus   Bus
+	session
 	urls  *urls
 	store bucket.Store
 	rate  *rate.Limiter // of the whole site
 
 	receive bucket.Receive // keeps what moves to the rate also on the line
 
-	coreClock, storeClock offset
-	compared              time.Time // when wrong clocks were last measured for nothing else
-
-	hello  signal // what the site holds has changed, or the Core is back
-	work   signal // what should be done may have changed
-	report signal // there is something to send
-	acks   chan ack
-	beat   signal // its period has changed
+	compared time.Time // when wrong clocks were last measured for nothing else
+	work     signal    // what should be done may have changed
 
 	mu       sync.Mutex
 	chain    *wire.Chain
@@ -59,12 +50,17 @@ type agent struct {
 	revision uint64
 	halts
 	scrubbing
-	jwt     string
 	running map[string]*job
-	next    map[string]attempt // by channel: when it may be tried again
-	refused map[string]string  // by channel: the target that was refused
-	ahead   map[string]*ahead  // by channel: what its next run needs
+	next    map[string]attempt   // by channel: when it may be tried again
+	refused map[string]string    // by channel: the target that was refused
+	ahead   map[string]*ahead    // by channel: what its next run needs
+	since   map[string]time.Time // by channel: since when it waits for its turn
+	turned  bool                 // since has changed and is not durable yet
+	waits   []wire.Wait          // why due channels have not started
+	beaten  uint64               // revision that the Core knows to be accepted, or will hear of with the next heartbeat
 	fatal   error
+
+	failures map[string]string // by channel: why its last run did not end well
 }
 
 // signal wakes one waiter; several that come together are one.
@@ -120,8 +116,7 @@ func Run(ctx context.Context, o Options) (err error) {
 }
 
 func newAgent(o Options, id *Identity, root *durable.Root, sp *spool.Spool) *agent {
-	return &agent{o: o, id: id, root: root, spool: sp, rate: newLimiter(0),
-		hello: make(signal, 1), work: make(signal, 1), report: make(signal, 1), beat: make(signal, 1), acks: make(chan ack, 16),
+	return &agent{session: newSession(o, id, root, sp), rate: newLimiter(0), work: make(signal, 1), failures: map[string]string{},
 		running: map[string]*job{}, next: map[string]attempt{}, refused: map[string]string{}, ahead: map[string]*ahead{},
 		halts: halts{answers: newConfirmations(o.Now()), stops: map[halt.ID]*stop{}, was: map[string]bool{}, after: map[string]time.Time{}}}
 }
@@ -159,6 +154,9 @@ func (a *agent) remember(ctx context.Context) (err error) {
 		} else {
 			a.state, a.night = &s, readNight(&s)
 		}
+	}
+	if a.since, err = a.spool.Waiting(ctx); err != nil {
+		return err
 	}
 	return a.rememberHalts(ctx)
 }
@@ -229,32 +227,32 @@ func (a *agent) fail(err error) {
 	}
 }
 
-func (a *agent) note(level Level, channel, text string, err error) {
-	a.o.Log(Note{Level: level, Channel: channel, Text: text, Err: err})
+func (c *session) note(level Level, channel, text string, err error) {
+	c.o.Log(Note{Level: level, Channel: channel, Text: text, Err: err})
 }
 
-func (a *agent) storeNow() time.Time {
-	o := &a.storeClock
+func (c *session) storeNow() time.Time {
+	o := &c.storeClock
 	if !o.known.Load() {
-		o = &a.coreClock // the Core's is corrected by the store's
+		o = &c.coreClock // the Core's is corrected by the store's
 	}
-	return a.o.Now().Add(o.get())
+	return c.o.Now().Add(o.get())
 }
 
-func (a *agent) credential() (string, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.jwt, nil
+func (c *session) credential() (string, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.jwt, nil
 }
 
 // say signs and publishes; what cannot be sent now is lost.
-func (a *agent) say(verb string, v any) error {
-	to := a.id.Address()
-	b, err := wire.Sign(a.id.key, a.id.Repo, to, verb, 0, v)
+func (c *session) say(verb string, v any) error {
+	to := c.id.Address()
+	b, err := wire.Sign(c.id.key, c.id.Repo, to, verb, 0, v)
 	if err != nil {
 		return err
 	}
-	return a.bus.Publish(to.Up(verb), b)
+	return c.bus.Publish(to.Up(verb), b)
 }
 
 // connection is told of what happens to the connection.
@@ -287,6 +285,9 @@ func (a *agent) speak(ctx context.Context) error {
 			wait.Stop()
 			return nil
 		case <-a.beat:
+			if err := a.sayBeat(ctx, false); err != nil {
+				return err
+			}
 		case <-a.hello:
 			if err := a.sayHello(ctx); err != nil {
 				return err
@@ -315,9 +316,9 @@ func beatOf(s *wire.State) time.Duration {
 }
 
 // tell says what is said again later, whatever becomes of it now.
-func (a *agent) tell(verb string, v any) {
-	if err := away(a.say(verb, v)); err != nil {
-		a.note(Warning, "", "tell the Core: "+verb, err)
+func (c *session) tell(verb string, v any) {
+	if err := away(c.say(verb, v)); err != nil {
+		c.note(Warning, "", "tell the Core: "+verb, err)
 	}
 }
 
@@ -336,7 +337,8 @@ func (a *agent) sayHello(ctx context.Context) error {
 	}
 	a.mu.Lock()
 	h := wire.Hello{Generation: a.spool.Generation(), Version: a.o.Version, System: runtime.GOOS + "/" + runtime.GOARCH, At: a.o.Now().UnixMilli(),
-		StoreClock: a.storeClock.ms.Load(), Trust: a.chain.Number, Revision: a.revision, Epoch: a.epoch}
+		StoreClock: a.storeClock.ms.Load(), Trust: a.chain.Number, Revision: a.revision, Epoch: a.epoch, Instance: a.instance, Machine: machine()}
+	a.beaten = a.revision
 	a.mu.Unlock()
 	for _, x := range holds {
 		h.Holds = append(h.Holds, x.Held)
@@ -353,7 +355,8 @@ func (a *agent) sayBeat(ctx context.Context, leaving bool) error {
 		return err
 	}
 	a.mu.Lock()
-	b := wire.Beat{At: a.o.Now().UnixMilli(), StoreClock: a.storeClock.ms.Load(), Trust: a.chain.Number, Revision: a.revision, Epoch: a.epoch, Spooled: spooled, Leaving: leaving}
+	b := wire.Beat{At: a.o.Now().UnixMilli(), StoreClock: a.storeClock.ms.Load(), Trust: a.chain.Number, Revision: a.revision, Epoch: a.epoch, Spooled: spooled, Instance: a.instance, Waits: a.waits, Leaving: leaving}
+	a.beaten = a.revision
 	a.mu.Unlock()
 	a.tell(wire.VerbBeat, &b)
 	if leaving {
@@ -365,18 +368,38 @@ func (a *agent) sayBeat(ctx context.Context, leaving bool) error {
 }
 
 // renew asks for a new credential when a third of this one's life is left.
-func (a *agent) renew() {
-	a.mu.Lock()
-	jwt := a.jwt
-	a.mu.Unlock()
+func (c *session) renew() {
+	c.mu.Lock()
+	jwt := c.jwt
+	c.mu.Unlock()
 	g, err := bus.ReadGrant(jwt)
 	if err != nil || g.Expires.IsZero() {
 		return
 	}
-	if a.o.Now().Before(g.Expires.Add(-g.Expires.Sub(g.Issued) / 3)) {
+	if c.o.Now().Before(g.Expires.Add(-g.Expires.Sub(g.Issued) / 3)) {
 		return
 	}
-	a.tell(wire.VerbRenew, &wire.Renew{At: a.o.Now().UnixMilli()})
+	c.tell(wire.VerbRenew, &wire.Renew{At: c.o.Now().UnixMilli()})
+}
+
+// machine names this machine for people: its host name and addresses.
+func machine() string {
+	name, err := os.Hostname()
+	if err != nil {
+		name = "unknown host"
+	}
+	var ips []string
+	addresses, _ := net.InterfaceAddrs() // none: the name is what there is
+	for _, a := range addresses {
+		if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() {
+			ips = append(ips, n.IP.String())
+		}
+	}
+	text := name
+	if len(ips) > 0 {
+		text += " (" + strings.Join(ips[:min(len(ips), 4)], ", ") + ")"
+	}
+	return strings.ToValidUTF8(text[:min(len(text), wire.MaxMachine)], "")
 }
 
 func random16() []byte {

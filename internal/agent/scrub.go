@@ -7,7 +7,6 @@ import (
 	"hash/fnv"
 	"io/fs"
 	"maps"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -17,6 +16,7 @@ import (
 	"nightferry/internal/apply"
 	"nightferry/internal/manifest"
 	"nightferry/internal/scan"
+	"nightferry/internal/schedule"
 	"nightferry/internal/spool"
 	"nightferry/internal/verify"
 	"nightferry/internal/wire"
@@ -187,30 +187,23 @@ func (a *agent) launchScrub(ctx context.Context, g *errgroup.Group, want wire.De
 	if len(a.running) > 0 || a.haltedNow(want.Channel) != nil || a.failSafe != nil {
 		return
 	}
-	sctx, stop := context.WithCancelCause(ctx)
-	j := &job{rate: newLimiter(0), stop: stop, scrub: true}
-	a.running[want.Channel] = j
-	g.Go(func() error {
-		s := &scrub{a: a, want: &want, stop: stop}
-		err := s.run(sctx, target)
-		stop(nil)
-		a.mu.Lock()
-		a.still(j)
-		delete(a.running, want.Channel)
-		p.began, p.done = s.checks.Began, s.checks.Done
-		// Where its own records vanished under it, a run is to find out what else did.
-		p.owed = p.owed || s.owed || errors.Is(err, fs.ErrNotExist)
+	j := &job{rate: newLimiter(0), scrub: true}
+	var sc *scrub
+	var failed error
+	a.spawn(ctx, g, want.Channel, j, func(rctx context.Context) error {
+		sc = &scrub{a: a, want: &want, stop: j.stop}
+		if failed = sc.run(rctx, target); failed != nil {
+			a.note(Warning, want.Channel, "the scrub has failed, and is tried again", failed)
+		}
+		return nil
+	}, func() {
+		p.began, p.done = sc.checks.Began, sc.checks.Done
+		// If its own records vanished under it, a run has to find out what else did.
+		p.owed = p.owed || sc.owed || errors.Is(failed, fs.ErrNotExist)
 		p.retry = time.Time{}
-		if err != nil {
+		if failed != nil {
 			p.retry = a.o.Now().Add(scrubRetry)
 		}
-		a.mu.Unlock()
-		if err != nil {
-			a.note(Warning, want.Channel, "the scrub has failed, and is tried again", err)
-		}
-		a.work.wake()
-		debug.FreeOSMemory() // as after a run
-		return nil
 	})
 }
 
@@ -219,7 +212,7 @@ func (a *agent) launchScrub(ctx context.Context, g *errgroup.Group, want wire.De
 func (a *agent) yield(channel string) bool {
 	found := false
 	for name, j := range a.running {
-		if j.scrub && (name == channel || len(a.running) >= maxRuns) {
+		if j.scrub && (name == channel || len(a.running) >= schedule.MaxRuns) {
 			j.stop(errYield)
 			found = true
 		}

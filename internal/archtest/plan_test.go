@@ -81,6 +81,7 @@ var rooms = []room{
 	{"internal/publishing", services, "which channels are being published and measured, and what stops that"},
 	{"internal/incident", services, "the registry of incident kinds; which are open, and how each one ends"},
 	{"internal/halting", services, "the active halt orders, their newest object and who obeys them"},
+	{"internal/desired", services, "what every site should hold: a pure plan, one transaction, and each site's present state"},
 
 	{"internal/config", processes, "the Core's YAML file: strict, with every error at its place"},
 	{"internal/core", processes, "the Core's daemon: states what sites should hold, commits what they report"},

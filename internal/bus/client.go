@@ -340,6 +340,10 @@ func (c *Client) Flush(ctx context.Context) error {
 	return nil
 }
 
+// SetURLs replaces the addresses of our own server; the next attempt to connect
+// uses them. The connection stays.
+func (c *Client) SetURLs(urls []string) error { return c.dialer.parse(urls) }
+
 // Close ends the connection. It waits for running handlers, and so must not be called from one.
 func (c *Client) Close() {
 	c.stop()

@@ -27,9 +27,9 @@ type dialer struct {
 	// life ends with the client; the library's interface has no context.
 	life context.Context
 
-	mu     sync.Mutex
-	last   int   // index of the URL that worked last
-	failed error // why the last attempt made no connection
+	mu     sync.Mutex // of urls, too
+	last   int        // index of the URL that worked last
+	failed error      // why the last attempt made no connection
 }
 
 func (d *dialer) failure() error {
@@ -59,14 +59,17 @@ func (d *dialer) check() error {
 	if len(d.o.Pins) == 0 {
 		return errors.New("no fingerprint of the Core's certificate authority is given")
 	}
-	return d.parse()
+	return d.parse(d.o.URLs)
 }
 
-func (d *dialer) parse() error {
-	if len(d.o.URLs) == 0 {
+// parse takes other URLs, and begins with the one that worked last, if that is
+// among them.
+func (d *dialer) parse(list []string) error {
+	if len(list) == 0 {
 		return errors.New("no address is given")
 	}
-	for _, s := range d.o.URLs {
+	var urls []*url.URL
+	for _, s := range list {
 		u, err := url.Parse(s)
 		if err != nil || u.User != nil || u.Hostname() == "" || (u.Scheme != "tls" && u.Scheme != "wss") {
 			return errors.New("an address is not of the form tls://host:port or wss://host:port") // it may hold a password
@@ -74,27 +77,34 @@ func (d *dialer) parse() error {
 		if u.Port() == "" {
 			u.Host = net.JoinHostPort(u.Hostname(), map[string]string{"tls": "4222", "wss": "443"}[u.Scheme])
 		}
-		d.urls = append(d.urls, u)
+		urls = append(urls, u)
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	last := 0
+	if len(d.urls) > 0 {
+		last = max(0, slices.IndexFunc(urls, func(u *url.URL) bool { return *u == *d.urls[d.last] }))
+	}
+	d.urls, d.last = urls, last
 	return nil
 }
 
 // Dial tries every URL once. The library's own address is a placeholder.
 func (d *dialer) Dial(string, string) (net.Conn, error) {
 	d.mu.Lock()
-	first := d.last
+	first, urls := d.last, d.urls
 	d.mu.Unlock()
 	var errs []error
-	for i := range d.urls {
-		at := (first + i) % len(d.urls)
-		conn, err := d.open(d.urls[at])
+	for i := range urls {
+		at := (first + i) % len(urls)
+		conn, err := d.open(urls[at])
 		if err == nil {
 			d.mu.Lock()
-			d.last = at
+			d.last = max(0, slices.Index(d.urls, urls[at])) // they may be others by now
 			d.mu.Unlock()
 			return conn, nil
 		}
-		errs = append(errs, fmt.Errorf("%s: %w", d.urls[at].Redacted(), err))
+		errs = append(errs, fmt.Errorf("%s: %w", urls[at].Redacted(), err))
 	}
 	return nil, d.fail(errors.Join(errs...))
 }
@@ -167,7 +177,7 @@ func (d *dialer) verify(host string, chain []*x509.Certificate) error {
 // foreign sets the library up for a cluster that is not ours: there TLS comes after the server's greeting, so the
 // library does it, and this only dials.
 func (d *dialer) foreign(n *nats.Options) error {
-	if err := d.parse(); err != nil {
+	if err := d.parse(d.o.URLs); err != nil {
 		return err
 	}
 	for _, u := range d.urls {

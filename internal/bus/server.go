@@ -148,6 +148,18 @@ func (s *Server) Update(a *Authority) error {
 	return nil
 }
 
+// KeepNewest closes all connections of a user but the newest.
+func (s *Server) KeepNewest(public string) error {
+	list, err := s.ns.Connz(&server.ConnzOptions{Username: true, User: public, Sort: server.ByStart})
+	if err != nil {
+		return fmt.Errorf("list the connections of a user: %w", err)
+	}
+	for i := 0; i+1 < len(list.Conns); i++ {
+		_ = s.ns.DisconnectClientByID(list.Conns[i].Cid) // an error: it has ended by itself
+	}
+	return nil
+}
+
 // Close ends all connections and waits until the server is down.
 func (s *Server) Close() {
 	s.closeOnce.Do(func() {

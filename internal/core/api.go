@@ -121,7 +121,8 @@ type SiteStatus struct {
 	Region      string          `json:"region"`
 	Enrolled    time.Time       `json:"enrolled,omitzero"` // zero: it never joined, or was revoked
 	JWTExpires  time.Time       `json:"jwt_expires,omitzero"`
-	Connected   bool            `json:"connected"` // it was heard lately
+	Contested   string          `json:"contested,omitempty"` // two machines use its identity: which; nothing is claimed of it
+	Connected   bool            `json:"connected"`           // it was heard lately
 	Seen        time.Time       `json:"seen,omitzero"`
 	Version     string          `json:"version,omitempty"`
 	ClockOffset ledger.Seconds  `json:"clock_offset_seconds"` // the site's clock minus the Core's
@@ -146,11 +147,23 @@ type ChannelStatus struct {
 	LastEnd  string         `json:"last_end,omitempty"`   // how the last run ended
 	LastWhy  string         `json:"last_cause,omitempty"` // why not better
 	Progress *runs.Progress `json:"progress,omitempty"`
+	// Waiting is why the site has not started what it should; nil: it holds that, is running, or has not sent a reason.
+	Waiting *Waiting `json:"waiting,omitempty"`
 	// Measured is what the Core found in its source of the release that the site holds; nil: nothing yet.
 	Measured *ledger.Measurement `json:"measured,omitempty"`
 
 	failed bool      // the last run was for the wanted release, and did not end well
 	lastAt time.Time // when the last run ended
+}
+
+// Waiting is why a channel at a site has not started what it should.
+type Waiting struct {
+	// Why is a word of wire.Why (unreadable, refused, clock, halted, silent,
+	// window, rate, retry, lifted, turn), or away: the site is not connected, or
+	// unconfirmed: it has not confirmed the newest desired state yet.
+	Why   string    `json:"why"`
+	Until time.Time `json:"until,omitzero"` // when it ends by itself; zero: not known
+	Text  string    `json:"text,omitempty"` // details, as the site sent them
 }
 
 // Status is the fleet in numbers.

@@ -257,10 +257,10 @@ func (c *Core) readable(ctx context.Context, a wire.Address) []releaseKey {
 	if x.identity != nil {
 		enrolled = x.identity.Enrolled
 	}
-	for _, d := range x.state.Desired {
+	x.mu.Unlock()
+	for _, d := range c.desired.Of(a).Desired {
 		add(d.Channel, d.Number, d.Release)
 	}
-	x.mu.Unlock()
 	s := c.settings.Load().Fleet.Site(a.Site)
 	own := func(channel string) bool { return s != nil && s.Placement(channel) != nil }
 	held, err := c.ledger.Holdings(ctx, ledger.Filter{Domain: a.Domain, Site: a.Site})

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,6 +14,7 @@ import (
 
 	"nightferry/internal/bus"
 	"nightferry/internal/clock"
+	"nightferry/internal/desired"
 	"nightferry/internal/durable"
 	"nightferry/internal/halting"
 	"nightferry/internal/ledger"
@@ -63,9 +63,8 @@ type Core struct {
 	count   counters
 	tasks   *tasks.Service
 
-	desireMu    sync.Mutex // one change of what sites should hold at a time
+	desired     *desired.Service
 	newest      newest
-	undesired   atomic.Bool // desire has failed: what sites should hold may lag behind
 	lastRelease atomic.Pointer[keptRelease]
 	halting     *halting.Service
 	halts       *haltRecord // of halting
@@ -235,12 +234,7 @@ func (c *Core) newCert() error {
 	if c.foreign != nil {
 		return nil
 	}
-	hosts := []string{"localhost", "127.0.0.1", "::1"}
-	for _, u := range c.settings.Load().URLs {
-		if p, err := url.Parse(u); err == nil && p.Hostname() != "" {
-			hosts = append(hosts, p.Hostname())
-		}
-	}
+	hosts := append([]string{"localhost", "127.0.0.1", "::1"}, c.publicNames()...)
 	chain, key, err := c.keys.Load().ca.Server(hosts, c.now(), certLife)
 	if err != nil {
 		return err
@@ -302,11 +296,8 @@ func (c *Core) listen(ctx context.Context) error {
 
 // urls are what sites dial.
 func (c *Core) urls() []string {
-	if c.foreign != nil {
-		return c.o.Cluster.URLs
-	}
-	if s := c.settings.Load(); len(s.URLs) > 0 {
-		return s.URLs
+	if urls := c.publicURLs(); len(urls) > 0 {
+		return urls
 	}
 	var urls []string
 	if addr := c.server.Addr(); addr != "" {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"nightferry/internal/desired"
 	"nightferry/internal/fleet"
 	"nightferry/internal/ledger"
 	"nightferry/internal/runs"
@@ -122,16 +123,16 @@ type VerifyRequest struct {
 // Verify orders sites to check now, also while no window is open. Without
 // Repair they change nothing.
 func (c *Core) Verify(ctx context.Context, r VerifyRequest) ([]Order, error) {
-	o := order{start: true, now: true, verify: true}
+	o := desired.Request{Now: true, Verify: true}
 	switch {
 	case r.Repair:
-		o.rehash = r.Full
+		o.Rehash = r.Full
 	case r.Full:
-		o.check = wire.CheckFull
+		o.Check = wire.CheckFull
 	default:
-		o.check = wire.CheckQuick
+		o.Check = wire.CheckQuick
 	}
-	return c.orderSites(ctx, "verify", r.Scope, o, fmt.Sprintf("full %t, repair %t", r.Full, r.Repair))
+	return c.request(ctx, "verify", r.Scope, o, fmt.Sprintf("full %t, repair %t", r.Full, r.Repair))
 }
 
 // noteStale opens an incident for each site that still lacks a release after

@@ -275,6 +275,7 @@ func (c *Core) grant(ctx context.Context, m message, v *wire.Enrol, s *fleet.Sit
 		return nil, err
 	}
 	c.alarms.over(Revoked, "", a)
+	c.alarms.over(Cloned, "", a)
 	detail := "key " + public + ", " + clip(strings.TrimSpace(v.Version+" "+v.System))
 	if old != nil && old.Public != public {
 		detail += ", in place of key " + old.Public

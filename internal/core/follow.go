@@ -179,6 +179,9 @@ func (c *Core) whyWaiting(ctx context.Context, x *awaited) string {
 			return r.What + ": " + r.Cause
 		}
 	}
+	if ch.Waiting != nil {
+		return ch.Waiting.String()
+	}
 	if ch.State == stateRunning && ch.Run == x.before {
 		return "the run that was under way must end first"
 	}

@@ -209,6 +209,9 @@ func (r *haltRecord) Close() error {
 // stopped takes a site's word of the orders that it obeys, and answers so that
 // the site need not repeat it.
 func (c *Core) stopped(ctx context.Context, a wire.Address, x *site, v *wire.Stopped) {
+	if c.contested(a) {
+		return // the other machine may still move
+	}
 	if len(v.Orders) > wire.MaxStops {
 		return
 	}

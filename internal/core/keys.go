@@ -57,16 +57,18 @@ type keys struct {
 	store   bucket.Options
 }
 
-// nonceOf is what a site has to repeat in its attestation of a release. It is
-// derived, so that an attestation of any earlier order can be checked after a
-// restart too.
+// nonceOf returns the value that a site has to repeat in its attestation of a
+// release: the number of the sync request, and eight bytes of a MAC over it. It
+// is derived, so that the Core can check an attestation of any earlier request,
+// also one that a restored ledger has lost.
 func (k *keys) nonceOf(a wire.Address, channel string, number uint64, start uint64) (n [16]byte) {
 	h := hmac.New(sha256.New, k.nonce)
 	for _, s := range []string{a.Domain, a.Site, channel} {
 		h.Write(append([]byte(s), 0)) // names hold no zero byte
 	}
 	h.Write(binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, number), start))
-	copy(n[:], h.Sum(nil))
+	binary.BigEndian.PutUint64(n[:8], start)
+	copy(n[8:], h.Sum(nil))
 	return n
 }
 

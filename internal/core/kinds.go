@@ -17,6 +17,7 @@ const (
 	BadAsk       = incident.BadAsk
 	BadProof     = incident.BadProof
 	Clock        = incident.Clock
+	Cloned       = incident.Cloned
 	Silent       = incident.Silent
 	Absent       = incident.Absent
 	Full         = incident.Full

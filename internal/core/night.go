@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"strings"
 	"time"
 
 	"nightferry/internal/bucket"
+	"nightferry/internal/desired"
 	"nightferry/internal/fleet"
 	"nightferry/internal/window"
 	"nightferry/internal/wire"
@@ -80,41 +80,6 @@ func (n *nights) opens(site, channel string, now time.Time) time.Time {
 	return next.Start
 }
 
-// siteNight is what a site is told of when and how fast, in the ledger beside
-// each of its rows, so that a change of it is a new revision, which the site
-// keeps.
-type siteNight struct {
-	_      struct{} `cbor:",toarray"`
-	Zone   string
-	Where  []int64
-	Rates  string
-	Limit  string
-	Until  int64  // Unix seconds; 0: until it is lifted
-	Region string // that orders to stop count it to
-	// Rehearsal is wire.State's.
-	Rehearsal []int64
-}
-
-func nightOf(s *fleet.Site) siteNight {
-	n := siteNight{Zone: s.Zone, Rates: s.Rates, Region: s.Region}
-	if s.Latitude != nil && s.Longitude != nil {
-		n.Where = []int64{int64(math.Round(*s.Latitude * 1e6)), int64(math.Round(*s.Longitude * 1e6))}
-	}
-	return n
-}
-
-func (n *siteNight) into(s *wire.State) {
-	s.Zone, s.Where, s.Rates, s.Limit, s.LimitUntil = n.Zone, n.Where, n.Rates, n.Limit, n.Until
-	s.Region = n.Region
-	s.Rehearsal = n.Rehearsal
-}
-
-// limitOrder puts a timetable in the place of the configuration's at a site.
-type limitOrder struct {
-	table string // empty: the configuration's counts again
-	until int64
-}
-
 // LimitRequest bounds how fast sites move, from now on.
 type LimitRequest struct {
 	Scope fleet.Scope   `json:"scope"` // without a channel
@@ -146,51 +111,49 @@ func (c *Core) Limit(ctx context.Context, r LimitRequest) ([]Limited, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := &limitOrder{}
+	var limit desired.Limit
 	if r.Rate != "" {
 		t, err := ParseLimit(r.Rate)
 		if err != nil {
 			return nil, fmt.Errorf("limit: %w", err)
 		}
-		o.table = t.String()
+		limit.Timetable = t.String()
 		if r.For > 0 {
-			o.until = c.wall().Add(r.For).Unix()
+			limit.Until = c.wall().Add(r.For).Unix()
 		}
 	}
-	orders := map[rowKey]order{}
+	ch := desired.Change{Limits: map[wire.Address]desired.Limit{}}
 	for _, s := range list {
-		for _, p := range s.Placements {
-			orders[rowKey{wire.Address{Domain: s.Domain, Site: s.Name}, p.Channel}] = order{limit: o}
-		}
+		ch.Only = append(ch.Only, s.Name)
+		ch.Limits[wire.Address{Domain: s.Domain, Site: s.Name}] = limit
 	}
-	if len(orders) == 0 {
+	if len(list) == 0 {
 		return nil, errors.New("limit: there is no such site")
 	}
 	what := r.Rate // as it was written
 	if what == "" {
 		what = "the configuration's"
 	}
-	if o.until != 0 {
-		what += " until " + unixTime(o.until).Format(time.RFC3339)
+	if limit.Until != 0 {
+		what += " until " + unixTime(limit.Until).Format(time.RFC3339)
 	}
 	if err := c.audit(ctx, "limit", scopeText(r.Scope), what); err != nil {
 		return nil, err
 	}
-	if err := c.desire(ctx, orders); err != nil {
+	if err := c.desire(ctx, ch); err != nil {
 		return nil, err
 	}
 	var out []Limited
 	for _, s := range list {
-		x := c.fleet.get(wire.Address{Domain: s.Domain, Site: s.Name})
-		x.mu.Lock()
-		l := Limited{Domain: s.Domain, Site: s.Name, Rate: x.state.Limit, Connected: c.heard(x)}
-		if x.state.LimitUntil != 0 {
-			l.Until = unixTime(x.state.LimitUntil)
+		a := wire.Address{Domain: s.Domain, Site: s.Name}
+		st := c.desired.Of(a)
+		l := Limited{Domain: s.Domain, Site: s.Name, Rate: st.Limit, Connected: c.connected(a)}
+		if st.LimitUntil != 0 {
+			l.Until = unixTime(st.LimitUntil)
 		}
 		if l.Rate == "" {
 			l.Rate = configured(&s)
 		}
-		x.mu.Unlock()
 		out = append(out, l)
 	}
 	return out, nil

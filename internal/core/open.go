@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"nightferry/internal/bucket"
+	"nightferry/internal/desired"
 	"nightferry/internal/durable"
 	"nightferry/internal/ledger"
 	"nightferry/internal/record"
@@ -178,6 +179,7 @@ func Open(ctx context.Context, o Options, s Settings) (_ *Core, err error) {
 	if c.ledger, err = ledger.Open(ctx, filepath.Join(o.Data, ledgerName), ledger.Options{Now: c.wall}); err != nil {
 		return nil, err
 	}
+	c.desired = desired.New(c.ledger)
 	c.alarms = c.newAlarms()
 	if c.vault, err = openVault(ctx, c.dir, o.Master, c.ledger, o.Now); err != nil {
 		return nil, err

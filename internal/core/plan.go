@@ -160,12 +160,8 @@ func requests(bytes int64) int64 { return bytes/bytesPerRequest + handful }
 // configuration's.
 func (c *Core) ratesOf(s *fleet.Site, a wire.Address, at time.Time) window.Timetable {
 	text := configured(s)
-	if x := c.fleet.find(a); x != nil {
-		x.mu.Lock()
-		if l := x.state.Limit; l != "" && (x.state.LimitUntil == 0 || at.Before(unixTime(x.state.LimitUntil))) {
-			text = l
-		}
-		x.mu.Unlock()
+	if st := c.desired.Of(a); st.Limit != "" && (st.LimitUntil == 0 || at.Before(unixTime(st.LimitUntil))) {
+		text = st.Limit
 	}
 	t, err := ParseLimit(text)
 	if err != nil {

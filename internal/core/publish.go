@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"nightferry/internal/desired"
 	"nightferry/internal/durable"
 	"nightferry/internal/fleet"
 	"nightferry/internal/halt"
@@ -135,7 +136,7 @@ func (c *Core) publish(ctx context.Context, ch *fleet.Channel, o PublishOptions)
 	if _, err := c.adopt(ctx, ch.Name, id); err != nil {
 		return p, err
 	}
-	if err := c.desire(ctx, nil); err != nil {
+	if err := c.desire(ctx, desired.Change{}); err != nil {
 		return p, err
 	}
 	list, err := c.settings.Load().Fleet.Select(fleet.Scope{Channel: ch.Name})

@@ -2,6 +2,8 @@ package core
 
 import (
 	"context"
+	"crypto/hmac"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -416,37 +418,14 @@ func (t *translator) attestation(e *ledger.Event, v *wire.Finished) (*ledger.Att
 	}, nil
 }
 
-// maxOrders is how many orders back an attestation may be of.
-const maxOrders = 64
-
-// gaveNonce reports whether the nonce was ever the site's for that release: of
-// the order in force, or of one of the last before it.
+// gaveNonce reports whether the Core made the nonce for that site, channel and
+// release.
 func (c *Core) gaveNonce(a wire.Address, channel string, number uint64, nonce []byte) bool {
 	if len(nonce) != 16 {
 		return false
 	}
-	start := uint64(0)
-	x := c.fleet.get(a)
-	x.mu.Lock()
-	for _, d := range x.state.Desired {
-		if d.Channel == channel {
-			start = d.Start
-		}
-	}
-	x.mu.Unlock()
-	// A restored ledger may know of fewer orders than there were, or have counted on from far above them.
-	k := c.keys.Load()
-	for _, last := range []uint64{start, start + maxOrders, maxOrders} {
-		for i := last; i+maxOrders > last; i-- {
-			if k.nonceOf(a, channel, number, i) == [16]byte(nonce) {
-				return true
-			}
-			if i == 0 {
-				break
-			}
-		}
-	}
-	return false
+	want := c.keys.Load().nonceOf(a, channel, number, binary.BigEndian.Uint64(nonce))
+	return hmac.Equal(want[:], nonce)
 }
 
 // problem opens an incident for each kind and channel, or ends it.

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"nightferry/internal/desired"
 	"nightferry/internal/fleet"
 	"nightferry/internal/ledger"
 	"nightferry/internal/record"
@@ -92,7 +93,7 @@ func (c *Core) apply(ctx context.Context, s Settings) error {
 	}
 	c.settings.Store(&s)
 	c.readSecrets(ctx)
-	return c.desire(ctx, nil)
+	return c.desire(ctx, desired.Change{})
 }
 
 // newAuthority makes the vault's domain keys and the ledger's revocations law on

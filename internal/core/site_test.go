@@ -8,6 +8,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -48,6 +50,8 @@ type wireSite struct {
 	lost       chan time.Time
 	generation []byte
 	next       uint64
+	instance   []byte               // 16 bytes of this process
+	holds      map[string]wire.Held // by channel
 }
 
 // refusal is the Core's no.
@@ -74,8 +78,9 @@ func (w *world) enrol(text string, seed []byte) (*wireSite, error) {
 			return nil, err
 		}
 	}
-	s := &wireSite{w: w, seed: seed, token: token, waiting: map[uint64]chan *wire.URLs{}, lost: make(chan time.Time, 8), generation: make([]byte, 16), next: 1}
+	s := &wireSite{w: w, seed: seed, token: token, waiting: map[uint64]chan *wire.URLs{}, lost: make(chan time.Time, 8), generation: make([]byte, 16), next: 1, instance: make([]byte, 16), holds: map[string]wire.Held{}}
 	rand.Read(s.generation)
+	rand.Read(s.instance)
 	if s.key, err = bus.Ed25519Of(seed); err != nil {
 		return nil, err
 	}
@@ -243,7 +248,8 @@ func (s *wireSite) openDown(h heard, v any) error {
 
 func (s *wireSite) hello() (*wire.State, uint64) {
 	s.w.t.Helper()
-	s.say(wire.VerbHello, 0, &wire.Hello{Generation: s.generation, Version: "test", System: "test/test", At: s.w.right().UnixMilli(), Trust: s.chain.Number})
+	s.say(wire.VerbHello, 0, &wire.Hello{Generation: s.generation, Version: "test", System: "test/test", At: s.w.right().UnixMilli(), Trust: s.chain.Number,
+		Instance: s.instance, Machine: hexOf(s.instance), Holds: slices.Collect(maps.Values(s.holds))})
 	var st wire.State
 	n, err := s.answerNumber(wire.VerbState, &st)
 	if err != nil {
@@ -366,6 +372,7 @@ func (s *wireSite) events(run ledger.RunID, d wire.Desired, out []wire.Outcome, 
 		if fin.Attestation, err = wire.SignAttestation(s.key, s.token.Repo, s.at, d.Number, at); err != nil {
 			s.w.t.Fatal(err)
 		}
+		s.holds[d.Channel] = wire.Held{Channel: d.Channel, Number: d.Number, Release: d.Release, Verified: at.At}
 	}
 	var events []wire.Event
 	add := func(kind wire.EventKind, body []byte, err error) {

@@ -32,9 +32,8 @@ type site struct {
 	caughtUp time.Time         // when its newer halt orders were last looked for
 	holds    map[string]uint64 // releases, as it said on connecting
 	progress map[string]progress
-
-	state wire.State // what it should hold; without At and Halt
-	want  uint64     // revision of state
+	waits    map[string]Waiting // by channel, as the last heartbeat has them
+	processes
 
 	asks   atomic.Int32  // that wait or are being answered
 	asking chan struct{} // bounds those that are being answered
@@ -92,6 +91,7 @@ func (x *site) take(id *ledger.Identity, ended time.Time) error {
 	defer x.mu.Unlock()
 	x.spoke = x.spoke && id != nil && x.identity != nil && id.Public == x.identity.Public
 	x.identity, x.key, x.ended = nil, trust.Public{}, ended
+	x.processes = processes{}
 	if id == nil {
 		return nil
 	}

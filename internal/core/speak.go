@@ -14,6 +14,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"nightferry/internal/bus"
+	"nightferry/internal/desired"
 	"nightferry/internal/frame"
 	"nightferry/internal/ledger"
 	"nightferry/internal/trust"
@@ -326,8 +327,9 @@ func (c *Core) tellOne(a wire.Address) {
 		return
 	}
 	h := c.halting.Current()
+	st := c.desired.Of(a)
 	x.mu.Lock()
-	st, want, told := x.state, x.want, x.identity != nil
+	told := x.identity != nil
 	older := ""
 	for _, d := range st.Desired {
 		if n := x.holds[d.Channel]; n > d.Number {
@@ -347,29 +349,31 @@ func (c *Core) tellOne(a wire.Address) {
 	}
 	c.alarms.over(Behind, "", a)
 	st.At, st.Store = c.now().UnixMilli(), c.store.Load().origin
-	c.answer(a, wire.VerbState, want, &st)
+	c.answer(a, wire.VerbState, st.Revision, &st.State)
 	c.count.states.Add(1)
 }
 
 func (c *Core) hello(ctx context.Context, a wire.Address, x *site, v *wire.Hello) {
+	st := c.desired.Of(a)
 	x.mu.Lock()
 	x.trust, x.epoch = v.Trust, v.Epoch
 	x.holds = map[string]uint64{}
-	for _, d := range x.state.Desired {
+	for _, d := range st.Desired {
 		for _, h := range v.Holds {
 			if h.Channel == d.Channel {
 				x.holds[d.Channel] = h.Number
 			}
 		}
 	}
-	want := x.want
 	x.mu.Unlock()
+	c.heardFrom(ctx, a, x, v.Instance, v.At, v.Machine)
+	c.disproven(ctx, a, v.Holds)
 	c.saw(a, x, v.At, func(s *ledger.Sighting) {
 		s.Version, s.Revision = clip(v.Version), v.Revision
 	})
 	c.alarms.over(Protocol, "", a)
 	c.say(Event{Kind: SiteConnected, Domain: a.Domain, Site: a.Site, Text: clip(v.Version + " " + v.System)})
-	if v.Revision > want {
+	if v.Revision > st.Revision {
 		c.overtaken(ctx, a, v.Revision)
 		return
 	}
@@ -380,21 +384,18 @@ func (c *Core) hello(ctx context.Context, a wire.Address, x *site, v *wire.Hello
 // overtaken takes a site's word that it has seen a newer state than the ledger
 // knows of: the ledger is a restored backup. What it says from now on is newer.
 func (c *Core) overtaken(ctx context.Context, a wire.Address, seen uint64) {
-	x := c.fleet.find(a)
-	x.mu.Lock()
-	orders := map[rowKey]order{}
-	for _, d := range x.state.Desired {
+	ch := desired.Change{Only: []string{a.Site}, Requests: map[desired.Key]desired.Request{}}
+	for _, d := range c.desired.Of(a).Desired {
 		// It proves, in its next window, what it holds: the ledger does not know.
-		orders[rowKey{a, d.Channel}] = order{start: true, above: seen}
+		ch.Requests[desired.Key{Address: a, Channel: d.Channel}] = desired.Request{}
 	}
-	x.mu.Unlock()
 	if now, err := c.ledger.Revision(ctx); err == nil && seen > now+maxLeap {
 		c.refuse(ctx, message{from: a, verb: wire.VerbHello}, "forged", fmt.Sprintf("it says that it has seen revision %d, the newest is %d", seen, now), Malformed)
 		return
 	}
 	_, err := c.ledger.AdoptRevision(ctx, seen)
 	if err == nil {
-		err = c.desire(ctx, orders)
+		err = c.desire(ctx, ch)
 	}
 	if err != nil {
 		c.ledgerFailed(err)
@@ -408,7 +409,9 @@ const maxLeap = 1 << 40
 func (c *Core) beat(ctx context.Context, a wire.Address, x *site, v *wire.Beat) {
 	x.mu.Lock()
 	x.trust, x.epoch = v.Trust, v.Epoch
+	x.waits = c.waitsOf(v.Waits)
 	x.mu.Unlock()
+	c.heardFrom(ctx, a, x, v.Instance, v.At, "")
 	c.saw(a, x, v.At, func(s *ledger.Sighting) { s.Revision, s.Lag = v.Revision, v.Spooled })
 	if v.Leaving {
 		x.mu.Lock()

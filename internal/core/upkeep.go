@@ -157,11 +157,11 @@ func (c *Core) Held(ctx context.Context) (map[string]map[uint64][]string, error)
 			add(channel, number, "site "+name)
 		}
 	}
-	rows, err := c.ledger.AllDesired(ctx)
+	stored, err := c.ledger.DesiredState(ctx, "", "")
 	if err != nil {
 		return nil, err
 	}
-	for _, d := range rows {
+	for _, d := range stored.Rows {
 		site(d.Domain, d.Site, d.Channel, d.Number)
 	}
 	open, err := c.ledger.Runs(ctx, ledger.RunFilter{Open: true, Limit: 100_000})

@@ -104,10 +104,11 @@ func (c *Core) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, erro
 		x := c.fleet.get(a)
 		x.mu.Lock()
 		st := SiteStatus{Site: s.Name, Domain: s.Domain, Region: s.Region, Connected: c.heard(x), Seen: x.seen, Version: x.sighting.Version,
-			ClockOffset: ledger.Seconds(x.sighting.ClockOffset), Spooled: x.sighting.Lag, Revision: x.sighting.Revision, Wanted: x.want}
+			ClockOffset: ledger.Seconds(x.sighting.ClockOffset), Spooled: x.sighting.Lag, Revision: x.sighting.Revision, Wanted: c.desired.Of(a).Revision}
 		if x.identity != nil {
-			st.Enrolled, st.JWTExpires = x.identity.Enrolled, x.identity.JWTExpires
+			st.Enrolled, st.JWTExpires, st.Contested = x.identity.Enrolled, x.identity.JWTExpires, x.identity.Contest
 		}
+		waits := x.waits
 		moving := map[string]progress{}
 		for ch, p := range x.progress {
 			moving[ch] = p
@@ -132,6 +133,10 @@ func (c *Core) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, erro
 			case st.Enrolled.IsZero():
 				ch.State = unproven // a site without an identity is not heard: it proves nothing any more
 			}
+			if st.Contested != "" {
+				ch.State = stateContested
+			}
+			ch.Waiting = st.waiting(&ch, waits)
 			var finding *ledger.Finding
 			if differs {
 				finding = &f
@@ -194,7 +199,11 @@ func (c *Core) holdings(ctx context.Context, f ledger.Filter) (map[rowKey]ledger
 	list, err := c.ledger.Holdings(ctx, f)
 	out := make(map[rowKey]ledger.Holding, len(list))
 	for _, h := range list {
-		out[rowKey{wire.Address{Domain: h.Domain, Site: h.Site}, h.Channel}] = h
+		a := wire.Address{Domain: h.Domain, Site: h.Site}
+		if c.contested(a) {
+			h.Verified = time.Time{}
+		}
+		out[rowKey{a, h.Channel}] = h
 	}
 	return out, err
 }

@@ -28,11 +28,13 @@ const (
 	different    = string(runs.Different)
 	// contradicted: the site's statement is not what the Core measured in its source.
 	stateContradicted = "contradicted"
+	// contested: two machines use the site's identity, so that nothing is claimed of it.
+	stateContested = "contested"
 )
 
 // States lists them, for filters and for the documentation.
 func States() []string {
-	return []string{stateCurrent, stateRunning, stateWaiting, stateDue, stateFailing, stateAway, stateHalted, stateNever, different, unproven, stateContradicted}
+	return []string{stateCurrent, stateRunning, stateWaiting, stateDue, stateFailing, stateAway, stateHalted, stateNever, different, unproven, stateContradicted, stateContested}
 }
 
 // Problem reports whether somebody should look at a channel in that state.
@@ -56,6 +58,9 @@ type Reason struct {
 func (c *Core) reasons(s *fleet.Site, st *SiteStatus, ch *ChannelStatus, f *ledger.Finding) (out []Reason) {
 	add := func(what string, since time.Time, cause, remedy string) {
 		out = append(out, Reason{s.Domain, s.Name, ch.Channel, what, since, cause, remedy})
+	}
+	if st.Contested != "" {
+		add("contested", time.Time{}, st.Contested, "nightferry site token "+s.Name+", then enrol one of the two again; nightferry site confirm "+s.Name+" if the other is gone for good")
 	}
 	if st.Enrolled.IsZero() {
 		add("not enrolled", time.Time{}, "the site has no identity: it never joined, or it was revoked", "nightferry site token "+s.Name)
@@ -113,6 +118,9 @@ func (c *Core) behindFor(s *fleet.Site, st *SiteStatus, ch *ChannelStatus) (out 
 			end = "until " + until.UTC().Format("01-02 15:04Z")
 		}
 		add("rate is 0", rel.Published, "the site's timetable, or an operator's limit, allows nothing "+end, "nightferry limit shows and changes it")
+	}
+	if w := ch.Waiting; len(out) == 0 && w != nil {
+		add("waits", rel.Published, w.String(), fmt.Sprintf("nightferry runs --site %s --channel %s shows the last runs", s.Name, ch.Channel))
 	}
 	if len(out) == 0 && st.Connected {
 		add("due", rel.Published, "the agent may start it now", fmt.Sprintf("nightferry sync --site %s --channel %s --follow", s.Name, ch.Channel))

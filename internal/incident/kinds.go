@@ -24,6 +24,7 @@ const (
 	BadAsk    Kind = "ask"
 	BadProof  Kind = "attestation"
 	Clock     Kind = "clock"
+	Cloned    Kind = "cloned"
 	Silent    Kind = "silent"
 	Absent    Kind = "absent"
 	Full      Kind = "ledger-full"
@@ -92,6 +93,7 @@ var entries = []Entry{
 	{Kind: BadAsk, Expires: aDay, Cause: "a site asked for objects that none of its releases needs", Remedy: "nothing was lent; look at that server"},
 	{Kind: BadProof, Object: Channel, Cause: "a site's statement is not about the release that the Core published, or not what the Core has measured in its own source; the text has both numbers", Remedy: "nothing was counted as verified; look at that server"},
 	{Kind: Clock, Cause: "a site's clock, or the Core's, is more than 2 minutes from the store's; from 15 on, nothing starts at the site. While the Core's differs, it removes nothing by age and signs no head again", Remedy: "set the clock of the machine that the text names, and see to its time service"},
+	{Kind: Cloned, Cause: "two machines use the identity of one site, because a server was copied after it had enrolled; the text names both. Until this is settled, the site counts as *contested*: nothing there is current or verified, and no stop there is proven", Remedy: "stop one of the two and enrol the site again: `nightferry site token NAME`, then `nightferry-agent enroll --replace`; if the other machine is gone for good: `nightferry site confirm NAME`"},
 	{Kind: Silent, Cause: "no message from the site for 5 minutes", Remedy: "see whether the server is up, the agent runs, and its network reaches the Core", SymptomOf: []Kind{ClusterBad}},
 	{Kind: Absent, Cause: "no message from the site for 30 days, so that it keeps no release in the bucket any more", Remedy: "bring the site back: it then pulls the newest release; if it is gone for good, revoke it and remove it from the configuration"},
 	{Kind: Full, Cause: "the volume of the ledger is full; sites keep what they report until it is not", Remedy: "free some space, nothing else"},

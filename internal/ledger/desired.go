@@ -75,59 +75,75 @@ func (l *Ledger) Releases(ctx context.Context, channel string, n int) ([]Release
 		"SELECT "+releaseColumns+" FROM releases WHERE channel = ?1 OR ?1 = '' ORDER BY channel, number DESC LIMIT ?2", channel, limit(n))
 }
 
-const desiredColumns = "domain, site, channel, number, release, tree, nonce, start, dry_run, body, by, set_at, revision"
+const desiredColumns = "domain, site, channel, number, release, tree, nonce, start, dry_run, mode, body, by, set_at, revision"
 
 func scanDesired(s scanner, d *Desired) error {
 	return s.Scan(&d.Domain, &d.Site, &d.Channel, &d.Number, sum(&d.Release), sum(&d.Tree), blob{d.Nonce[:]}, &d.Start,
-		&d.DryRun, &d.Body, &d.By, moment{&d.Set}, &d.Revision)
+		&d.DryRun, &d.Mode, &d.Body, &d.By, moment{&d.Set}, &d.Revision)
 }
 
-// SetDesired sets what sites should hold, all or nothing, and returns the
-// revision of the change. Rows that say what is there already change nothing
-// (By does not count); when none does, no new revision is taken and the one in
-// force is returned.
-func (l *Ledger) SetDesired(ctx context.Context, list []Desired) (revision uint64, err error) {
+// ChangeDesired changes what sites should hold, all or nothing, and returns the
+// revision of the change: one for all of it, which every site that it concerns
+// has from then on. An empty change returns the revision in force.
+func (l *Ledger) ChangeDesired(ctx context.Context, c DesiredChange) (revision uint64, err error) {
 	now := l.now()
-	err = l.update(ctx, "set what sites should hold", func(x *tx) error {
-		before, err := x.next()
+	err = l.update(ctx, "change what sites should hold", func(x *tx) error {
+		if len(c.Set) == 0 && len(c.Drop) == 0 {
+			if err := x.row("SELECT revision FROM meta").Scan(&revision); err != nil {
+				return err
+			}
+			return x.setLimits(c.Limits)
+		}
+		if revision, err = x.next(); err != nil {
+			return err
+		}
+		for _, d := range c.Set {
+			d.Set, d.Revision = now, revision
+			if err := x.setDesired(&d); err != nil {
+				return err
+			}
+		}
+		for _, k := range c.Drop {
+			if err := x.exec("DELETE FROM desired WHERE domain = ? AND site = ? AND channel = ?", k.Domain, k.Site, k.Channel); err != nil {
+				return err
+			}
+			if err := x.touch(k.Domain, k.Site, revision); err != nil {
+				return err
+			}
+		}
+		return x.setLimits(c.Limits)
+	})
+	return revision, err
+}
+
+func (x *tx) setDesired(d *Desired) error {
+	num, err := number("release", d.Number)
+	if err != nil {
+		return err
+	}
+	start, err := number("start", d.Start)
+	if err != nil {
+		return err
+	}
+	err = x.exec("INSERT OR REPLACE INTO desired ("+desiredColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		d.Domain, d.Site, d.Channel, num, d.Release[:], d.Tree[:], d.Nonce[:], start, d.DryRun, int64(d.Mode), bytesOf(d.Body), d.By, micros(d.Set), int64(d.Revision))
+	if err != nil {
+		return err
+	}
+	return x.touch(d.Domain, d.Site, d.Revision)
+}
+
+func (x *tx) setLimits(limits map[SiteKey]Limit) error {
+	for k, m := range limits {
+		err := x.exec("DELETE FROM limits WHERE domain = ? AND site = ?", k.Domain, k.Site)
+		if err == nil && m.Timetable != "" {
+			err = x.exec("INSERT INTO limits (domain, site, timetable, until) VALUES (?, ?, ?, ?)", k.Domain, k.Site, m.Timetable, m.Until)
+		}
 		if err != nil {
 			return err
 		}
-		changed := false
-		for _, d := range list {
-			num, err := number("release", d.Number)
-			if err != nil {
-				return err
-			}
-			start, err := number("start", d.Start)
-			if err != nil {
-				return err
-			}
-			n, err := x.count(`INSERT INTO desired (`+desiredColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-				ON CONFLICT (domain, site, channel) DO UPDATE SET number = excluded.number, release = excluded.release, tree = excluded.tree,
-				nonce = excluded.nonce, start = excluded.start, dry_run = excluded.dry_run, body = excluded.body, by = excluded.by,
-				set_at = excluded.set_at, revision = excluded.revision
-				WHERE (number, release, tree, nonce, start, dry_run, body) IS NOT (excluded.number, excluded.release, excluded.tree,
-				excluded.nonce, excluded.start, excluded.dry_run, excluded.body)`,
-				d.Domain, d.Site, d.Channel, num, d.Release[:], d.Tree[:], d.Nonce[:], start, d.DryRun, bytesOf(d.Body), d.By, micros(now), int64(before))
-			if err != nil {
-				return err
-			}
-			if n > 0 {
-				changed = true
-				if err := x.touch(d.Domain, d.Site, before); err != nil {
-					return err
-				}
-			}
-		}
-		revision = before
-		if !changed {
-			revision--
-			return x.exec("UPDATE meta SET revision = ?", int64(revision))
-		}
-		return nil
-	})
-	return revision, err
+	}
+	return nil
 }
 
 // touch gives a site's state its revision.
@@ -136,42 +152,38 @@ func (x *tx) touch(domain, site string, revision uint64) error {
 		ON CONFLICT (domain, site) DO UPDATE SET revision = excluded.revision`, domain, site, int64(revision))
 }
 
-// DropDesired forgets what a site should hold of a channel, and returns the
-// site's revision, which grows when there was anything.
-func (l *Ledger) DropDesired(ctx context.Context, domain, site, channel string) (revision uint64, err error) {
-	err = l.update(ctx, fmt.Sprintf("drop channel %s of site %s of domain %s", channel, site, domain), func(x *tx) error {
-		n, err := x.count("DELETE FROM desired WHERE domain = ? AND site = ? AND channel = ?", domain, site, channel)
-		if err != nil {
-			return err
-		}
-		if n > 0 {
-			if revision, err = x.next(); err != nil {
-				return err
-			}
-			return x.touch(domain, site, revision)
-		}
-		return x.row("SELECT ifnull((SELECT revision FROM desired_revisions WHERE domain = ? AND site = ?), 0)", domain, site).Scan(&revision)
-	})
-	return revision, err
-}
-
-// DesiredOf returns what a site should hold, by channel, and the revision of
-// its last change (0: never any).
-func (l *Ledger) DesiredOf(ctx context.Context, domain, site string) (list []Desired, revision uint64, err error) {
-	act := fmt.Sprintf("read what site %s of domain %s should hold", site, domain)
-	// The revision first: a change between the two then makes the site ask again, instead of missing it.
-	revision, err = one(ctx, l.read, act, func(s scanner, n *uint64) error { return s.Scan(n) },
-		"SELECT ifnull((SELECT revision FROM desired_revisions WHERE domain = ? AND site = ?), 0)", domain, site)
-	if err != nil {
-		return nil, 0, err
+// DesiredState returns what a site should hold, or all sites if both names are
+// empty, by domain, site and channel.
+func (l *Ledger) DesiredState(ctx context.Context, domain, site string) (*DesiredState, error) {
+	const act = "read what sites should hold"
+	which, args := "", []any(nil)
+	if site != "" {
+		which, args = " WHERE domain = ? AND site = ?", []any{domain, site}
 	}
-	list, err = many(ctx, l.read, act, scanDesired,
-		"SELECT "+desiredColumns+" FROM desired WHERE domain = ? AND site = ? ORDER BY channel", domain, site)
-	return list, revision, err
-}
-
-// AllDesired returns what all sites should hold, by domain, site and channel.
-func (l *Ledger) AllDesired(ctx context.Context) ([]Desired, error) {
-	return many(ctx, l.read, "read what all sites should hold", scanDesired,
-		"SELECT "+desiredColumns+" FROM desired ORDER BY domain, site, channel")
+	s := &DesiredState{Revisions: map[SiteKey]uint64{}, Limits: map[SiteKey]Limit{}}
+	type named struct {
+		key      SiteKey
+		revision uint64
+		limit    Limit
+	}
+	// The revisions first: a change between the two then makes the site ask again, instead of missing it.
+	revisions, err := many(ctx, l.read, act, func(s scanner, n *named) error { return s.Scan(&n.key.Domain, &n.key.Site, &n.revision) },
+		"SELECT domain, site, revision FROM desired_revisions"+which, args...)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range revisions {
+		s.Revisions[r.key] = r.revision
+	}
+	limits, err := many(ctx, l.read, act, func(s scanner, n *named) error {
+		return s.Scan(&n.key.Domain, &n.key.Site, &n.limit.Timetable, &n.limit.Until)
+	}, "SELECT domain, site, timetable, until FROM limits"+which, args...)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range limits {
+		s.Limits[m.key] = m.limit
+	}
+	s.Rows, err = many(ctx, l.read, act, scanDesired, "SELECT "+desiredColumns+" FROM desired"+which+" ORDER BY domain, site, channel", args...)
+	return s, err
 }

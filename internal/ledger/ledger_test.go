@@ -194,17 +194,23 @@ func TestDesired(t *testing.T) {
 	l, c := newLedger(t)
 	ctx := t.Context()
 	want := Desired{Domain: "apac", Site: "osaka", Channel: "package", Number: 3, Release: d("r3"), Tree: d("t3"), Nonce: [16]byte{7}, By: "kay", Body: []byte("x")}
-	rev, err := l.SetDesired(ctx, []Desired{want})
+	want.Mode = 5
+	key := SiteKey{"apac", "osaka"}
+	limit := map[SiteKey]Limit{key: {"else 5B", 9}}
+	rev, err := l.ChangeDesired(ctx, DesiredChange{Set: []Desired{want}, Limits: limit})
 	must(t, err)
 	same(t, "revision", rev, uint64(1))
-	again := want
-	again.By = "somebody else"
-	rev, err = l.SetDesired(ctx, []Desired{again})
+	other := want
+	other.Site = "tokyo"
+	rev, err = l.ChangeDesired(ctx, DesiredChange{Set: []Desired{other}})
 	must(t, err)
-	same(t, "revision of no change", rev, uint64(1))
+	same(t, "revision of another site", rev, uint64(2))
+	rev, err = l.ChangeDesired(ctx, DesiredChange{Limits: limit})
+	must(t, err)
+	same(t, "revision of no change of rows", rev, uint64(2))
 	n, err := l.NextRevision(ctx)
 	must(t, err)
-	same(t, "next", n, uint64(2))
+	same(t, "next", n, uint64(3))
 	n, err = l.AdoptRevision(ctx, 50)
 	must(t, err)
 	same(t, "adopted", n, uint64(50))
@@ -212,25 +218,30 @@ func TestDesired(t *testing.T) {
 	must(t, err)
 	same(t, "adopted", n, uint64(50))
 	want.Set, want.Revision = c.now(), 1
-	list, rev, err := l.DesiredOf(ctx, "apac", "osaka")
+	state, err := l.DesiredState(ctx, "apac", "osaka")
 	must(t, err)
-	same(t, "desired", list, []Desired{want})
-	same(t, "the site's revision", rev, uint64(1))
-	rev, err = l.DropDesired(ctx, "apac", "osaka", "package")
+	same(t, "desired", *state, DesiredState{Rows: []Desired{want}, Revisions: map[SiteKey]uint64{key: 1}, Limits: limit})
+	all, err := l.DesiredState(ctx, "", "")
+	must(t, err)
+	same(t, "rows of all sites", len(all.Rows), 2)
+	rev, err = l.ChangeDesired(ctx, DesiredChange{Drop: []DesiredKey{{"apac", "osaka", "package"}}})
 	must(t, err)
 	same(t, "revision of a drop", rev, uint64(51))
-	list, rev, err = l.DesiredOf(ctx, "apac", "osaka")
+	state, err = l.DesiredState(ctx, "apac", "osaka")
 	must(t, err)
-	if len(list) != 0 || rev != 51 {
-		t.Fatalf("after the drop: %v, revision %d", list, rev)
-	}
+	same(t, "after the drop", *state, DesiredState{Revisions: map[SiteKey]uint64{key: 51}, Limits: limit})
+	_, err = l.ChangeDesired(ctx, DesiredChange{Limits: map[SiteKey]Limit{key: {}}})
+	must(t, err)
+	state, err = l.DesiredState(ctx, "apac", "osaka")
+	must(t, err)
+	same(t, "limits when it is lifted", len(state.Limits), 0)
 
 	rel := Release{Channel: "package", Number: 3, Digest: d("r3"), Tree: d("t3"), Files: 10, Bytes: 100, Published: c.now(), Run: runID(1)}
 	must(t, l.AddRelease(ctx, rel))
 	must(t, l.AddRelease(ctx, rel))
-	other := rel
-	other.Digest = d("other")
-	wantErr(t, l.AddRelease(ctx, other), ErrConflict)
+	another := rel
+	another.Digest = d("other")
+	wantErr(t, l.AddRelease(ctx, another), ErrConflict)
 	rels, err := l.Releases(ctx, "", 0)
 	must(t, err)
 	same(t, "releases", rels, []Release{rel})

@@ -82,6 +82,7 @@ var ages = []struct {
 	// Of a site whose last identity has gone by the rule above.
 	{"desired_revisions", "?1 > 0 AND NOT EXISTS (SELECT 1 FROM identities i WHERE i.domain = desired_revisions.domain AND i.site = desired_revisions.site)" +
 		" AND NOT EXISTS (SELECT 1 FROM desired d WHERE d.domain = desired_revisions.domain AND d.site = desired_revisions.site)", keepSummaries, true},
+	{"limits", "?1 > 0 AND NOT EXISTS (SELECT 1 FROM desired_revisions r WHERE r.domain = limits.domain AND r.site = limits.site)", keepSummaries, true},
 	{"releases", "published < ?1 AND number < (SELECT max(number) FROM releases n WHERE n.channel = releases.channel)" +
 		" AND NOT EXISTS (SELECT 1 FROM holdings h WHERE h.channel = releases.channel AND h.number <= releases.number)" +
 		" AND NOT EXISTS (SELECT 1 FROM desired d WHERE d.channel = releases.channel AND d.number <= releases.number)", keepReleases, true},

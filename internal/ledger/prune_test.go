@@ -24,7 +24,7 @@ func TestEveryTableIsBounded(t *testing.T) {
 	}
 	_, err := l.Enrol(ctx, Identity{Domain: "apac", Site: "osaka", Public: "U1", JWTExpires: c.now().Add(day)})
 	must(t, err)
-	_, err = l.SetDesired(ctx, []Desired{{Domain: "apac", Site: "osaka", Channel: "package", Number: 1}})
+	_, err = l.ChangeDesired(ctx, DesiredChange{Set: []Desired{{Domain: "apac", Site: "osaka", Channel: "package", Number: 1}}, Limits: map[SiteKey]Limit{{"apac", "osaka"}: {Timetable: "else 0"}}})
 	must(t, err)
 	must(t, l.Seen(ctx, []Sighting{{Domain: "apac", Site: "osaka", Seen: c.now()}}))
 	_, err = l.Commit(ctx, batch("apac", "osaka", 1, 3, runID(1)))
@@ -41,7 +41,7 @@ func TestEveryTableIsBounded(t *testing.T) {
 	must(t, l.Audit(ctx, Deed{Who: "kay", What: "test"}))
 	_, err = l.Revoke(ctx, "apac", "osaka", "gone")
 	must(t, err)
-	_, err = l.DropDesired(ctx, "apac", "osaka", "package")
+	_, err = l.ChangeDesired(ctx, DesiredChange{Drop: []DesiredKey{{"apac", "osaka", "package"}}})
 	must(t, err)
 
 	tables, err := many(ctx, l.read, "list the tables", func(s scanner, v *string) error { return s.Scan(v) }, "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'")

@@ -90,10 +90,10 @@ func (l *Ledger) Token(ctx context.Context, id string) (t Token, err error) {
 	return one(ctx, l.read, "read an enrollment token", scanToken, "SELECT "+tokenColumns+" FROM tokens WHERE id = ?", id)
 }
 
-const identityColumns = "domain, site, public, enrolled, jwt_expires, version, ended, why"
+const identityColumns = "domain, site, public, enrolled, jwt_expires, version, ended, why, contested, contest"
 
 func scanIdentity(s scanner, i *Identity) error {
-	return s.Scan(&i.Domain, &i.Site, &i.Public, moment{&i.Enrolled}, moment{&i.JWTExpires}, &i.Version, moment{&i.Ended}, &i.Why)
+	return s.Scan(&i.Domain, &i.Site, &i.Public, moment{&i.Enrolled}, moment{&i.JWTExpires}, &i.Version, moment{&i.Ended}, &i.Why, moment{&i.Contested}, &i.Contest)
 }
 
 // Enrol makes id the identity of its site and returns the one that it
@@ -163,6 +163,39 @@ func (l *Ledger) Revoke(ctx context.Context, domain, site, why string) (id Ident
 		return Identity{}, err
 	}
 	return id, nil
+}
+
+// Contest notes that two machines use the identity of a site, and returns the
+// identity. What the site has attested counts as not verified then.
+func (l *Ledger) Contest(ctx context.Context, domain, site, text string) (id Identity, err error) {
+	now := l.now()
+	err = l.update(ctx, fmt.Sprintf("contest site %s of domain %s", site, domain), func(x *tx) error {
+		if err := scanIdentity(x.row("UPDATE identities SET contested = ?, contest = ? WHERE domain = ? AND site = ? AND ended = 0 RETURNING "+identityColumns,
+			micros(now), text, domain, site), &id); err != nil {
+			return err
+		}
+		return x.exec("UPDATE holdings SET verified = 0 WHERE domain = ? AND site = ?", domain, site)
+	})
+	return id, err
+}
+
+// Settle ends what Contest began. What was attested meanwhile counts as not
+// verified.
+func (l *Ledger) Settle(ctx context.Context, domain, site string) (id Identity, err error) {
+	err = l.update(ctx, fmt.Sprintf("settle site %s of domain %s", site, domain), func(x *tx) error {
+		if err := scanIdentity(x.row("UPDATE identities SET contested = 0, contest = '' WHERE domain = ? AND site = ? AND ended = 0 RETURNING "+identityColumns, domain, site), &id); err != nil {
+			return err
+		}
+		return x.exec("UPDATE holdings SET verified = 0 WHERE domain = ? AND site = ?", domain, site)
+	})
+	return id, err
+}
+
+// Unprove notes that what a site holds of a channel is not verified any more.
+func (l *Ledger) Unprove(ctx context.Context, domain, site, channel string) error {
+	return l.update(ctx, fmt.Sprintf("unprove channel %s of site %s of domain %s", channel, site, domain), func(x *tx) error {
+		return x.exec("UPDATE holdings SET verified = 0 WHERE domain = ? AND site = ? AND channel = ?", domain, site, channel)
+	})
 }
 
 // Identity returns the site's identity, or ErrNotFound.

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"maps"
 	"time"
 
 	"nightferry/internal/digest"
@@ -33,6 +34,9 @@ type Identity struct {
 	// site's identity.
 	Ended time.Time `json:"ended,omitzero"`
 	Why   string    `json:"why,omitempty"` // "superseded", or the reason of the revocation
+	// Contested is since when two machines use the key; zero: one does. Contest names them.
+	Contested time.Time `json:"contested,omitzero"`
+	Contest   string    `json:"contest,omitempty"`
 }
 
 // Sighting is what the Core last knew of a live agent.
@@ -68,12 +72,52 @@ type Desired struct {
 	Release  digest.Digest `json:"release"`
 	Tree     digest.Digest `json:"tree"`
 	Nonce    [16]byte      `json:"-"`            // comes back in the attestation
-	Start    uint64        `json:"start"`        // grows by one for every order to start now
+	Start    uint64        `json:"start"`        // the newest request to start now: a revision of its own; 0: none
 	DryRun   bool          `json:"dry_run"`      // report what would move, change nothing
-	Body     []byte        `json:"-"`            // whatever else the caller says to the site
+	Mode     uint32        `json:"-"`            // of the request Start, as the caller encodes it
+	Body     []byte        `json:"-"`            // whatever else the caller sends to the site, so that a change is noticed
 	By       string        `json:"by"`           // who wanted it
 	Set      time.Time     `json:"set,omitzero"` // given by the ledger
 	Revision uint64        `json:"revision"`     // given by the ledger: of the last change of this row
+}
+
+// SiteKey names a site.
+type SiteKey struct{ Domain, Site string }
+
+// DesiredKey names a channel at a site.
+type DesiredKey struct{ Domain, Site, Channel string }
+
+// Limit is an operator's timetable in place of the configured rates of a site. It
+// outlives the site's rows.
+type Limit struct {
+	Timetable string
+	Until     int64 // Unix seconds of the calendar; 0: until it is lifted
+}
+
+// DesiredState is what sites should hold.
+type DesiredState struct {
+	Rows      []Desired
+	Revisions map[SiteKey]uint64 // of each site's last change
+	Limits    map[SiteKey]Limit
+}
+
+// Add joins the state of other sites.
+func (s *DesiredState) Add(other *DesiredState) {
+	s.Rows = append(s.Rows, other.Rows...)
+	maps.Copy(s.Revisions, other.Revisions)
+	maps.Copy(s.Limits, other.Limits)
+}
+
+// DesiredChange is a change of desired state.
+type DesiredChange struct {
+	Set    []Desired // Set and Revision are given by the ledger
+	Drop   []DesiredKey
+	Limits map[SiteKey]Limit // an empty timetable lifts one
+}
+
+// Empty reports whether nothing changes.
+func (c *DesiredChange) Empty() bool {
+	return len(c.Set) == 0 && len(c.Drop) == 0 && len(c.Limits) == 0
 }
 
 // Batch is a stretch of a site's spool: event i has sequence First+i.

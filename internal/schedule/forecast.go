@@ -9,14 +9,14 @@ import (
 	"nightferry/internal/window"
 )
 
-// Prices are the store's prices for transfers.
+// Prices is what moving costs.
 type Prices struct {
 	PerGB              float64 // 1e9 bytes
 	PerThousandRequest float64
 }
 
-// Coming is an expected release: its channel's cadence gives the time, the
-// previous releases its size.
+// Coming is a release that is expected: by its channel's cadence, and the
+// size of those before it.
 type Coming struct {
 	Channel         string
 	Release         uint64 // 0: its number is not known yet
@@ -24,52 +24,48 @@ type Coming struct {
 	Bytes, Requests int64 // for each site
 }
 
-// Question is the input of a forecast.
+// Question is what a forecast is asked.
 type Question struct {
 	From   time.Time
 	Days   int // at least 1, at most 366
 	Sites  []Site
 	Due    []Due
 	Coming []Coming
-	Halts  []Halt // lifted halts have no effect here
+	Halts  []Halt // the active ones
 	Prices Prices
-	// AssumedRate applies to sites that were never measured, in bytes per
-	// second; 0: 1 MB/s.
+	// AssumedRate is for sites that were never measured, in bytes per second;
+	// 0: 1 MB/s.
 	AssumedRate int64
-	Options     Options // Cap is ignored, see Forecast
+	Patience    time.Duration // 0: the constant
 }
 
 const defaultAssumedRate = 1_000_000
 
-// Item is the forecast of one release at one site.
+// Item foretells one release at one site.
 type Item struct {
 	Site, Channel string
 	Release       uint64
 	Ready         time.Time     // when it is due
 	Start         time.Time     // of its first run; zero: not within the days
-	End           time.Time     // when it is complete; zero: not within the days
-	Active        time.Duration // transfer time, within the days
-	// Nights is the number of windows that it needs. If it takes longer than
-	// the days, the number is extrapolated; 0 if it would never complete.
+	End           time.Time     // when it has arrived; zero: not within the days
+	Active        time.Duration // of moving, within the days
+	// Nights is the number of windows that it needs. Where the days do not
+	// suffice it counts on like those seen; 0 when it never comes to an end.
 	Nights  int
-	Halted  bool // by an active halt: then nothing else is forecast
+	Halted  bool // by an active halt: nothing else is foretold
 	Assumed bool // the site was never measured
 
 	Bytes, Requests int64
 	Cost            float64 // in the currency of the prices
 }
 
-// Tonight reports whether the release completes in the window in which it
-// starts.
+// Tonight says whether the release arrives in the window in which it starts.
 func (i *Item) Tonight() bool { return i.Nights == 1 && !i.End.IsZero() }
 
-// Forecast simulates the fleet's runs for some days, in Plan's order. It
-// returns one item for each site and release, in the order of the sites, then
-// of time. A site's runs share its line, so Forecast runs them one after the
-// other, whatever the site's slots. It assumes that the cap on the whole
-// fleet is not reached; otherwise runs start later.
+// Forecast follows the fleet's runs for some days by what Next decides, and
+// returns one item for each site and release, in the order of the sites, then of
+// time. Runs of a site that move at once share its line evenly. No run fails.
 func Forecast(q Question) []Item {
-	q.Options.defaults()
 	if q.AssumedRate <= 0 {
 		q.AssumedRate = defaultAssumedRate
 	}
@@ -95,11 +91,14 @@ type forecast struct {
 	steps   map[placeRule][]window.Step
 }
 
-// lane is the queue of one channel at one site.
+// lane is one channel of a site.
 type lane struct {
 	channel *Channel
-	windows []window.Window // past windows are removed
-	jobs    []job           // in order of time; finished jobs are removed
+	windows []window.Window // those that have ended are removed
+	jobs    []job           // in order of time; those that are done are removed
+	moves   bool
+	since   time.Time     // it waits for its turn, or has had it
+	counted window.Window // the last that counts as a night of the first job
 }
 
 type job struct {
@@ -112,7 +111,7 @@ func (f *forecast) site(items []Item, s *Site, due []*Due) []Item {
 	var lanes []lane
 	for i := range s.Channels {
 		c := &s.Channels[i]
-		halted := slices.ContainsFunc(f.q.Halts, func(h Halt) bool { return h.Lifted.IsZero() && h.covers(s, c.Name) })
+		halted := slices.ContainsFunc(f.q.Halts, func(h Halt) bool { return h.covers(s, c.Name) })
 		l := lane{channel: c}
 		add := func(d Due) {
 			items = append(items, Item{Site: s.Name, Channel: c.Name, Release: d.Release, Ready: d.Since, Halted: halted, Assumed: s.Rate <= 0,
@@ -150,111 +149,125 @@ func (f *forecast) site(items []Item, s *Site, due []*Due) []Item {
 	return items
 }
 
-// follow simulates one site. Whenever its line is free, the first of the runs
-// that may start does, until it completes or its window ends.
+// follow moves one site through time, from one moment at which something changes
+// to the next.
 func (f *forecast) follow(items []Item, s *Site, lanes []lane) {
 	steps := f.stepsOf(s)
-	step := 0
 	for t := f.q.From; t.Before(f.to); {
-		for step+1 < len(steps) && !steps[step+1].From.After(t) {
-			step++
+		for len(steps) > 1 && !steps[1].From.After(t) {
+			steps = steps[1:]
 		}
-		if steps[step].Bytes == 0 { // nothing starts
-			if step+1 == len(steps) {
-				return
-			}
-			t = steps[step+1].From
+		m := Moment{Now: t, Rate: steps[0].Bytes, Patience: f.q.Patience}
+		next := f.to
+		if len(steps) > 1 {
+			m.Change = steps[1].From
+			next = earlier(next, m.Change)
+		}
+		waiting := f.waiting(&m, lanes, &next)
+		_, starts, again := Next(m)
+		next = earlier(next, again)
+		for _, i := range starts {
+			waiting[i].begin(items, t)
+		}
+		t = f.advance(items, s, lanes, t, next, m.Rate)
+	}
+}
+
+// waiting fills in what moves and what waits at a moment, and returns the lanes
+// of the candidates. next becomes the next moment at which that changes.
+func (f *forecast) waiting(m *Moment, lanes []lane, next *time.Time) (waiting []*lane) {
+	for i := range lanes {
+		l := &lanes[i]
+		for len(l.windows) > 0 && !l.windows[0].End.After(m.Now) {
+			l.windows, l.moves = l.windows[1:], false
+		}
+		switch {
+		case len(l.windows) == 0 || len(l.jobs) == 0:
+			l.moves = false
+			continue
+		case l.moves && m.Rate > 0:
+			m.Running++
+			*next = earlier(*next, l.windows[0].End)
 			continue
 		}
-		var best candidate
-		var chosen *lane
-		var next time.Time // the next moment at which something can change
-		for i := range lanes {
-			l := &lanes[i]
-			for len(l.windows) > 0 && !l.windows[0].End.After(t) {
-				l.windows = l.windows[1:]
-			}
-			if len(l.windows) == 0 || len(l.jobs) == 0 {
-				continue
-			}
-			d, w := &l.jobs[0].due, l.windows[0]
-			at := d.Since
-			if w.Start.After(at) {
-				at = w.Start
-			}
-			if at.After(t) {
-				if next.IsZero() || at.Before(next) {
-					next = at
-				}
-				continue
-			}
-			c := newCandidate(d, 0, l.channel, w, t)
-			if chosen == nil || c.Compare(&best.Turn, f.q.Options.Patience) < 0 {
-				best, chosen = c, l
-			}
-		}
-		if chosen == nil {
-			if next.IsZero() {
-				return
-			}
-			t = next
+		l.moves = false
+		d := &l.jobs[0].due
+		if d.Since.After(m.Now) {
+			*next = earlier(*next, d.Since)
 			continue
 		}
-		j := &chosen.jobs[0]
-		item := &items[j.item]
-		until := best.window.End
-		if f.to.Before(until) {
-			until = f.to
+		since := d.Since
+		if l.since.After(since) {
+			since = l.since
 		}
-		end, moved, active := f.move(s, steps[step:], t, until, j.due.Bytes)
-		if item.Start.IsZero() {
-			item.Start = t
-		}
+		m.Waiting = append(m.Waiting, Candidate{Channel: l.channel.Name, Priority: l.channel.Priority, Bytes: d.Bytes, Since: since, Window: l.windows[0]})
+		waiting = append(waiting, l)
+	}
+	return waiting
+}
+
+// begin starts, or continues, the lane's first job.
+func (l *lane) begin(items []Item, t time.Time) {
+	l.moves, l.since = true, t
+	item := &items[l.jobs[0].item]
+	if item.Start.IsZero() {
+		item.Start = t
+	}
+	if l.counted != l.windows[0] {
+		l.counted = l.windows[0]
 		item.Nights++
-		item.Active += active
-		j.due.Bytes -= moved
-		j.due.Tried = t
-		if j.due.Bytes <= 0 {
-			item.End = end
-			chosen.jobs = chosen.jobs[1:]
-			t = end
+	}
+}
+
+// advance moves the content of what runs up to next, or up to the first end of a
+// run before that, and returns when that is.
+func (f *forecast) advance(items []Item, s *Site, lanes []lane, t, next time.Time, limit int64) time.Time {
+	rate, moving := s.Rate, 0
+	if rate <= 0 {
+		rate = f.q.AssumedRate
+	}
+	rate = min(rate, limit)
+	for i := range lanes {
+		if lanes[i].moves {
+			moving++
+			next = earlier(next, lanes[i].windows[0].End)
+		}
+	}
+	share := float64(rate) / float64(max(1, moving))
+	takes := func(l *lane) time.Duration { return seconds(float64(max(0, l.jobs[0].due.Bytes)) / share) }
+	for i := range lanes {
+		if l := &lanes[i]; l.moves && takes(l) < next.Sub(t) {
+			next = t.Add(takes(l))
+		}
+	}
+	spent := next.Sub(t)
+	for i := range lanes {
+		l := &lanes[i]
+		if !l.moves {
 			continue
 		}
-		t = until
+		j := &l.jobs[0]
+		item := &items[j.item]
+		item.Active += spent
+		if takes(l) > spent {
+			j.due.Bytes -= int64(share * spent.Seconds())
+			continue
+		}
+		item.End = next
+		l.jobs, l.moves, l.since, l.counted = l.jobs[1:], false, time.Time{}, window.Window{}
 	}
+	return next
 }
 
-// move returns the bytes moved between from and until, at most need, and when
-// the transfer ends. The first of the steps applies at from.
-func (f *forecast) move(s *Site, steps []window.Step, from, until time.Time, need int64) (end time.Time, moved int64, active time.Duration) {
-	measured := s.Rate
-	if measured <= 0 {
-		measured = f.q.AssumedRate
+// earlier returns the earlier of two times of which the zero one is never.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
 	}
-	for t, i := from, 0; ; i++ {
-		if need <= moved {
-			return t, need, active
-		}
-		stop := until
-		if i+1 < len(steps) && steps[i+1].From.Before(until) {
-			stop = steps[i+1].From
-		}
-		if rate := min(measured, steps[i].Bytes); rate > 0 {
-			takes := seconds(float64(need-moved) / float64(rate))
-			if takes <= stop.Sub(t) {
-				return t.Add(takes), need, active + takes
-			}
-			moved = min(need, moved+int64(float64(rate)*stop.Sub(t).Seconds()))
-			active += stop.Sub(t)
-		}
-		if !stop.Before(until) {
-			return until, moved, active
-		}
-		t = stop
-	}
+	return a
 }
 
-// seconds converts to a duration without overflow.
+// seconds is a duration that does not overflow.
 func seconds(s float64) time.Duration {
 	if s > math.MaxInt64/2/float64(time.Second) {
 		return math.MaxInt64 / 2
@@ -262,8 +275,7 @@ func seconds(s float64) time.Duration {
 	return time.Duration(s * float64(time.Second))
 }
 
-// extend extrapolates the nights of an item that does not complete within the
-// days.
+// extend guesses the nights of what is not done within the days.
 func (f *forecast) extend(item *Item, left int64) {
 	moved := item.Bytes - left
 	if moved <= 0 || item.Nights == 0 {
@@ -271,6 +283,27 @@ func (f *forecast) extend(item *Item, left int64) {
 		return
 	}
 	item.Nights += int(math.Ceil(float64(left) / (float64(moved) / float64(item.Nights))))
+}
+
+// placeRule names a rule at a place by value: each site may have loaded its
+// own copy of a zone.
+type placeRule struct {
+	zone                string
+	offset              int // tells zones apart that have no name
+	rule                string
+	latitude, longitude float64
+}
+
+func keyOf(at window.Place, rule window.Rule, now time.Time) placeRule {
+	k := placeRule{zone: "UTC", rule: rule.String()}
+	if at.Zone != nil {
+		k.zone = at.Zone.String()
+		_, k.offset = now.In(at.Zone).Zone()
+	}
+	if rule.Dark() && at.Latitude != nil && at.Longitude != nil {
+		k.latitude, k.longitude = *at.Latitude, *at.Longitude
+	}
+	return k
 }
 
 func (f *forecast) windowsOf(at window.Place, rule window.Rule) []window.Window {

@@ -3,6 +3,7 @@ package schedule
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -27,8 +28,8 @@ func zoneOf(t testing.TB, name string) *time.Location {
 	return z
 }
 
-// seventy lists the zones of seventy sites: every inhabited offset, and every
-// kind of clock change.
+// seventy are the zones of seventy sites: every offset that people live in,
+// and every way to change the clocks.
 var seventy = []string{
 	"Pacific/Kiritimati", "Pacific/Apia", "Pacific/Tongatapu", "Pacific/Chatham", "Pacific/Auckland", "Pacific/Fiji", "Asia/Kamchatka",
 	"Pacific/Norfolk", "Pacific/Guadalcanal", "Australia/Lord_Howe", "Australia/Sydney", "Australia/Brisbane", "Australia/Adelaide", "Australia/Darwin",
@@ -42,10 +43,9 @@ var seventy = []string{
 	"America/Los_Angeles", "America/Anchorage", "Pacific/Marquesas",
 }
 
-// kinds are the rules of the year's sites, each with an independent check of
-// whether a transfer may run now. local is the time on the site's clock,
-// solar the hour by its sun; hours after midnight count to the evening
-// before.
+// kinds are the rules of the year's sites, and what a person with a watch
+// would say: may it move now? local is what the site's clock shows, solar the
+// hour by its sun, before the day of the evening that a small hour belongs to.
 var kinds = []struct {
 	rule string
 	may  func(local time.Time, solar float64) bool
@@ -68,77 +68,93 @@ var kinds = []struct {
 	{"dark 6h..14h", func(_ time.Time, solar float64) bool { return solar > 16.5 || solar < 7.5 }},
 }
 
-// year simulates a fleet.
+// year is a fleet that lives.
 type year struct {
-	t       *testing.T
-	in      Input
-	planner Planner
-	may     map[string]func(time.Time, float64) bool
-	long    map[string]float64
-	due     map[siteChannel]*Due
-	running map[siteChannel]*Start
-	zone    map[string]*time.Location
-	index   map[string]int
+	t     *testing.T
+	sites []*yearSite
+	halts []Halt
 
-	lastWindow map[siteChannel]string // release and window of the last start
-	starts     map[string]int         // by site, channel and release
-	cut        map[string]int         // of them, before they were done
-	arrived    int
-	longest    time.Duration // that a release waited for its first start
-	most       int           // runs at the same time
+	starts  map[string]int // by site, channel and release
+	cut     map[string]int // of them, before they were done
+	arrived int
+	longest time.Duration // that a release waited for its first start
 }
 
-func id(key siteChannel, release uint64) string {
-	return fmt.Sprintf("%s %s %d", key.site, key.channel, release)
+// yearSite is a site and what it knows, as an agent does.
+type yearSite struct {
+	Site
+	may   func(time.Time, float64) bool
+	long  float64
+	lanes map[string]*yearLane
 }
 
-const tick = 15 * time.Minute
+type yearLane struct {
+	due    *Due
+	since  time.Time     // it waits for its turn
+	after  time.Time     // it does not start before
+	wait   time.Duration // before what failed is tried again
+	window window.Window // in which it moves; zero: it does not
+	next   window.Window // that is open, or opens next
+	was    bool          // halted, when last looked
+}
 
-// TestAYearOfSeventySites checks that each due run starts exactly once, and again
-// only after a window's end, a failure or a halt. No run starts or continues
-// outside its window, and no site is starved.
+func id(site, channel string, release uint64) string {
+	return fmt.Sprintf("%s %s %d", site, channel, release)
+}
+
+const (
+	tick = 15 * time.Minute
+	// retry and spread are an agent's.
+	retry, maxRetry = 15 * time.Second, 30 * time.Minute
+	spread          = 30 * time.Second
+)
+
+// TestAYearOfSeventySites: each due run starts once, and again only where a
+// window's end, a failure or a halt had cut it; none starts or continues outside
+// its window or under a halt; and no channel is starved.
 func TestAYearOfSeventySites(t *testing.T) {
 	random := rand.New(rand.NewPCG(4, 70))
-	y := &year{t: t, may: map[string]func(time.Time, float64) bool{}, long: map[string]float64{}, due: map[siteChannel]*Due{},
-		running: map[siteChannel]*Start{}, zone: map[string]*time.Location{}, index: map[string]int{},
-		lastWindow: map[siteChannel]string{}, starts: map[string]int{}, cut: map[string]int{}}
+	y := &year{t: t, starts: map[string]int{}, cut: map[string]int{}}
 	from := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	for i, name := range seventy {
 		zone := zoneOf(t, name)
 		_, offset := from.In(zone).Zone()
 		long, lat := min(180, max(-180, float64(offset)/240)), []float64{-52, -20, 0, 35, 60, 78}[i%6]
-		site := fmt.Sprintf("site-%02d", i)
 		kind := kinds[i%len(kinds)]
 		rule := mustRule(t, kind.rule)
-		y.may[site], y.long[site], y.zone[site], y.index[site] = kind.may, long, zone, i
-		y.in.Sites = append(y.in.Sites, Site{Name: site, Region: []string{"ap", "emea", "amer"}[i*3/70],
+		s := &yearSite{may: kind.may, long: long, lanes: map[string]*yearLane{}, Site: Site{Name: fmt.Sprintf("site-%02d", i), Region: []string{"ap", "emea", "amer"}[i*3/70],
 			Place: window.Place{Zone: zone, Latitude: &lat, Longitude: &long}, Rate: int64(1+i%4) * 1_000_000,
-			Channels: []Channel{{"driver", rule, 0}, {"image", rule, 0}, {"package", rule, 1}, {"patch", rule, 0}}})
+			Channels: []Channel{{"driver", rule, 0}, {"image", rule, 0}, {"package", rule, 1}, {"patch", rule, 0}}}}
+		for _, c := range s.Channels {
+			s.lanes[c.Name] = &yearLane{}
+		}
+		y.sites = append(y.sites, s)
 	}
-	y.in.Options.Cap = 12
 	for now := from; now.Before(from.AddDate(1, 0, 0)); now = now.Add(tick) {
 		if now.Equal(now.Truncate(24 * time.Hour).Add(10 * time.Hour)) {
 			day := uint64(now.YearDay())
-			for _, s := range y.in.Sites {
+			for _, s := range y.sites {
 				for channel, bytes := range map[string]int64{"driver": 200e6, "package": 900e6, "patch": 2e9} {
-					y.publish(siteChannel{s.Name, channel}, day, random.Int64N(bytes), now)
+					y.publish(s, channel, day, random.Int64N(bytes), now)
 				}
 				if now.Weekday() == time.Tuesday {
-					y.publish(siteChannel{s.Name, "image"}, day, 20e9+random.Int64N(40e9), now)
+					y.publish(s, "image", day, 20e9+random.Int64N(40e9), now)
 				}
 			}
 		}
-		y.halts(now, random)
-		y.live(now, random)
+		y.halt(random)
+		for _, s := range y.sites {
+			y.live(s, now, random)
+		}
 	}
 	for key, n := range y.starts {
-		if n != y.cut[key]+1 && n != y.cut[key] { // the last may still wait for its next night
+		if n != y.cut[key]+1 && n != y.cut[key] { // the last may still be waiting for its next night
 			t.Errorf("%s started %d times, and was cut %d times", key, n, y.cut[key])
 		}
 	}
-	t.Logf("%d releases arrived in %d runs; at most %d at the same time; the longest wait was %s", y.arrived, sum(y.starts), y.most, y.longest)
-	// Patience is three days, and so is the freeze.
-	if y.arrived < 70*3*350 || y.most != 12 || y.longest > 6*24*time.Hour {
+	t.Logf("%d releases arrived in %d runs; the longest wait was %s", y.arrived, sum(y.starts), y.longest)
+	// Patience is three days, and the freeze as long.
+	if y.arrived < 70*3*350 || y.longest > 6*24*time.Hour {
 		t.Error("that is not a healthy fleet, or not a busy one")
 	}
 }
@@ -150,112 +166,93 @@ func sum(m map[string]int) (n int) {
 	return n
 }
 
-// publish makes a release due if the previous one has arrived. Otherwise the
-// previous one stays due, because each must start.
-func (y *year) publish(key siteChannel, release uint64, bytes int64, now time.Time) {
-	if old := y.due[key]; old != nil {
-		if y.starts[id(key, old.Release)] == 0 {
-			y.longest = max(y.longest, now.Sub(old.Since))
+// publish makes a release due where the one before has arrived. One that has
+// not stays due: each must have its start.
+func (y *year) publish(s *yearSite, channel string, release uint64, bytes int64, now time.Time) {
+	l := s.lanes[channel]
+	if l.due != nil {
+		if y.starts[id(s.Name, channel, l.due.Release)] == 0 {
+			y.longest = max(y.longest, now.Sub(l.due.Since))
 		}
 		return
 	}
-	y.due[key] = &Due{Site: key.site, Channel: key.channel, Release: release, Bytes: bytes, Since: now}
+	l.due, l.since = &Due{Release: release, Bytes: bytes, Since: now}, now
 }
 
-// halts sometimes halts a part of the fleet, for two hours.
-func (y *year) halts(now time.Time, random *rand.Rand) {
-	keep := y.in.Halts[:0]
-	for _, h := range y.in.Halts {
-		if h.Lifted.IsZero() && random.IntN(8) == 0 {
-			h.Lifted = now
-		}
-		if h.Lifted.IsZero() || now.Sub(h.Lifted) < 24*time.Hour {
-			keep = append(keep, h)
-		}
-	}
-	y.in.Halts = keep
+// halt stops some of the fleet now and then, for two hours or so.
+func (y *year) halt(random *rand.Rand) {
+	y.halts = slices.DeleteFunc(y.halts, func(Halt) bool { return random.IntN(8) == 0 })
 	if random.IntN(400) == 0 {
-		h := []Halt{{}, {Region: "emea"}, {Channel: "patch"}, {Site: "site-07"}}[random.IntN(4)]
-		y.in.Halts = append(y.in.Halts, h)
-		for key := range y.running {
-			if h.covers(&y.in.Sites[y.index[key.site]], key.channel) {
-				y.due[key].Tried = time.Time{}
-				y.cut[id(key, y.due[key].Release)]++
-				y.lastWindow[key] = ""
-				delete(y.running, key)
-			}
-		}
+		y.halts = append(y.halts, []Halt{{}, {Region: "emea"}, {Channel: "patch"}, {Site: "site-07"}}[random.IntN(4)])
 	}
 }
 
-func (y *year) live(now time.Time, random *rand.Rand) {
-	perSite := map[string]int{}
-	for key, run := range y.running {
-		d := y.due[key]
-		d.Bytes -= y.in.Sites[y.index[key.site]].Rate * int64(tick/time.Second)
+// live is one look of a site at its channels.
+func (y *year) live(s *yearSite, now time.Time, random *rand.Rand) {
+	m := Moment{Now: now, Rate: s.Rate}
+	for _, c := range s.Channels {
+		l := s.lanes[c.Name]
+		halted := slices.ContainsFunc(y.halts, func(h Halt) bool { return h.covers(&s.Site, c.Name) })
+		if l.was && !halted {
+			l.after = now.Add(time.Duration(random.Int64N(int64(spread))))
+		}
+		l.was = halted
+		if l.window.End.IsZero() {
+			continue
+		}
+		l.due.Bytes -= s.Rate / MaxRuns * int64(tick/time.Second)
 		switch {
-		case d.Bytes <= 0:
+		case l.due.Bytes <= 0:
 			y.arrived++
-			delete(y.due, key)
-			delete(y.running, key)
-		case !now.Before(run.Window.End), random.IntN(200) == 0: // it failed: try again the next night
-			y.cut[id(key, d.Release)]++
-			delete(y.running, key)
-		default:
-			y.check(key, now, "goes on")
-			perSite[key.site]++
+			l.due, l.window, l.wait = nil, window.Window{}, 0
+			continue
+		case random.IntN(200) == 0: // it failed
+			l.wait = min(max(2*l.wait, retry), maxRetry)
+			l.after = now.Add(l.wait)
+		case !halted && now.Before(l.window.End):
+			y.check(s, now, c.Name+" continues")
+			m.Running++
+			continue
+		}
+		y.cut[id(s.Name, c.Name, l.due.Release)]++
+		l.window = window.Window{}
+	}
+	for _, c := range s.Channels {
+		if l := s.lanes[c.Name]; l.due != nil && l.window.End.IsZero() {
+			l.next = upcoming(l.next, now, s.Place, c.Windows)
+			m.Waiting = append(m.Waiting, Candidate{Channel: c.Name, Priority: c.Priority, Bytes: l.due.Bytes, Since: l.since, Window: l.next, Held: l.was, After: l.after})
 		}
 	}
-	y.in.Now, y.in.Due, y.in.Running = now, y.in.Due[:0], y.in.Running[:0]
-	for _, d := range y.due {
-		y.in.Due = append(y.in.Due, *d)
-	}
-	for key := range y.running {
-		y.in.Running = append(y.in.Running, Run{key.site, key.channel})
-	}
-	for _, s := range y.planner.Plan(y.in) {
-		key := siteChannel{s.Site, s.Channel}
-		d := y.due[key]
-		if y.running[key] != nil {
-			y.t.Errorf("%s %s: started while it runs", now, id(key, s.Release))
+	_, starts, _ := Next(m)
+	for _, i := range starts {
+		c := m.Waiting[i]
+		l := s.lanes[c.Channel]
+		if m.Running++; m.Running > MaxRuns {
+			y.t.Errorf("%s %s: %d runs at the same time", now, s.Name, m.Running)
 		}
-		if perSite[s.Site]++; perSite[s.Site] > 1 {
-			y.t.Errorf("%s %s: two runs at the same time", now, s.Site)
+		if slices.ContainsFunc(y.halts, func(h Halt) bool { return h.covers(&s.Site, c.Channel) }) {
+			y.t.Errorf("%s %s: %s started under a halt", now, s.Name, c.Channel)
 		}
-		if mark := fmt.Sprint(s.Release, s.Window.Start); y.lastWindow[key] == mark {
-			y.t.Errorf("%s %s: started twice in one window", now, id(key, s.Release))
-		} else {
-			y.lastWindow[key] = mark
+		y.check(s, now, c.Channel+" starts")
+		key := id(s.Name, c.Channel, l.due.Release)
+		if y.starts[key] == 0 {
+			y.longest = max(y.longest, now.Sub(l.due.Since))
 		}
-		for i := range y.in.Halts {
-			if h := &y.in.Halts[i]; h.Lifted.IsZero() && h.covers(&y.in.Sites[y.index[s.Site]], s.Channel) {
-				y.t.Errorf("%s %s: started under a halt", now, id(key, s.Release))
-			}
-		}
-		y.check(key, now, "starts")
-		if y.starts[id(key, s.Release)] == 0 {
-			y.longest = max(y.longest, now.Sub(d.Since))
-		}
-		y.starts[id(key, s.Release)]++
-		d.Tried = now
-		y.running[key] = &s
-	}
-	y.most = max(y.most, len(y.running))
-	if len(y.running) > y.in.Options.Cap {
-		y.t.Errorf("%s: %d runs at the same time", now, len(y.running))
+		y.starts[key]++
+		l.window, l.since = c.Window, now
 	}
 }
 
-// check uses only the site's clock and sun.
-func (y *year) check(key siteChannel, now time.Time, what string) {
-	solar := float64(now.Hour()) + float64(now.Minute())/60 + y.long[key.site]/15
+// check looks at the site's clock and sun.
+func (y *year) check(s *yearSite, now time.Time, what string) {
+	solar := float64(now.Hour()) + float64(now.Minute())/60 + s.long/15
 	for solar < 0 {
 		solar += 24
 	}
 	for solar >= 24 {
 		solar -= 24
 	}
-	if local := now.In(y.zone[key.site]); !y.may[key.site](local, solar) {
-		y.t.Errorf("%v %s outside of its windows, at %s, sun's hour %.1f", key, what, local, solar)
+	if local := now.In(s.Place.Zone); !s.may(local, solar) {
+		y.t.Errorf("%s %s outside of its windows, at %s, sun's hour %.1f", s.Name, what, local, solar)
 	}
 }

@@ -130,8 +130,9 @@ func text(s string, most int) string {
 }
 
 func (v *Hello) bound(b *bounds) {
-	v.Version, v.System = text(v.Version, maxWord), text(v.System, maxWord)
+	v.Version, v.System, v.Machine = text(v.Version, maxWord), text(v.System, maxWord), text(v.Machine, MaxMachine)
 	b.millis("time", v.At)
+	b.length("length of an instance", len(v.Instance), maxInstance)
 	b.skew(v.StoreClock)
 	b.numbers("number", v.Trust, v.Revision, v.Epoch)
 	b.length("number of held releases", len(v.Holds), maxHolds)
@@ -153,7 +154,18 @@ func (v *Beat) bound(b *bounds) {
 	b.skew(v.StoreClock)
 	b.numbers("number", v.Trust, v.Revision, v.Epoch)
 	b.counts("number of events", int64(min(v.Spooled, maxNumber)))
+	b.length("length of an instance", len(v.Instance), maxInstance)
+	b.length("number of waits", len(v.Waits), MaxWaits)
+	for i := range v.Waits {
+		w := &v.Waits[i]
+		b.channel(w.Channel)
+		b.seconds("time", w.Until)
+		w.Text = text(w.Text, MaxWaitText)
+	}
 }
+
+// maxInstance is the length of an agent's instance in bytes.
+const maxInstance = 16
 
 func (v *Stopped) bound(b *bounds) {
 	b.numbers("number", v.Number, v.Epoch)

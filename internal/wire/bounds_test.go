@@ -14,7 +14,7 @@ import (
 // Every number and text of what a site sends is bounded: each field in turn is
 // set to values that no view, sum or table stands.
 func TestExtremesAreRefused(t *testing.T) {
-	for _, m := range []any{&Hello{}, &Beat{}, &Stopped{Orders: make([]Stop, 1)}, &Progress{}, &Renew{}, &Report{}, &Started{}, &Finished{Verdict: "failed"}, &Problem{Kind: "disk"}, &Attestation{}} {
+	for _, m := range []any{&Hello{}, &Beat{Waits: make([]Wait, 1)}, &Stopped{Orders: make([]Stop, 1)}, &Progress{}, &Renew{}, &Report{}, &Started{}, &Finished{Verdict: "failed"}, &Problem{Kind: "disk"}, &Attestation{}} {
 		each(reflect.ValueOf(m).Elem(), func(name string, f reflect.Value) {
 			was := reflect.New(f.Type()).Elem()
 			was.Set(f)

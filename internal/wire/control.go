@@ -33,6 +33,8 @@ type State struct {
 	Rehearsal []int64
 
 	Region string // that orders to stop count the site to; empty: the one of its enrolment
+
+	Core []string // URLs that the site dials from now on; empty: those that it knows
 }
 
 // Desired is what a site should hold of one channel.
@@ -74,6 +76,8 @@ type Hello struct {
 	Revision   uint64   // newest State accepted
 	Epoch      uint64   // newest halt epoch seen
 	Holds      []Held
+	Instance   []byte // 16 random bytes of this process: two that alternate are two machines with one identity
+	Machine    string // the machine's name and addresses, for people
 }
 
 // Held is a release that a site holds, as far as it knows.
@@ -85,7 +89,8 @@ type Held struct {
 	Verified int64 // Unix seconds of the last attestation
 }
 
-// Beat says that a site lives, cheaply.
+// Beat is the site's heartbeat. It is also sent at once when what the site waits
+// for changes, and when it has accepted a new revision.
 type Beat struct {
 	_          struct{} `cbor:",toarray"`
 	At         int64    // Unix milliseconds, the site's clock
@@ -94,8 +99,55 @@ type Beat struct {
 	Revision   uint64
 	Epoch      uint64
 	Spooled    uint64 // events not yet acknowledged
+	Instance   []byte // as in Hello
+	Waits      []Wait // at most MaxWaits, by channel
 	Leaving    bool   // the agent stops now, and is not connected any more
 }
+
+// Wait is why a channel has not started what it should. A channel that holds
+// what it should, or is running, has none.
+type Wait struct {
+	_       struct{} `cbor:",toarray"`
+	Channel string
+	Why     Why
+	Until   int64  // Unix seconds, when it ends by itself; 0: not known
+	Text    string // details for people; at most MaxWaitText bytes
+}
+
+// Why is the reason of a Wait.
+type Why uint8
+
+// The reasons, in the order in which the agent looks for them.
+const (
+	WhyUnreadable Why = iota + 1 // the windows of the desired state cannot be read: the agent is too old
+	WhyRefused                   // the site does not allow the target
+	WhyClock                     // no clock was compared since the agent started, or clocks are too far apart
+	WhyHalted                    // by a halt order
+	WhySilent                    // neither the Core nor the store's halt orders can be read
+	WhyWindow                    // the window is closed
+	WhyRate                      // the rate is 0
+	WhyRetry                     // the last try failed: Text tells why
+	WhyLifted                    // a halt was lifted: starts are spread
+	WhyTurn                      // other channels have their turn before
+)
+
+var whyNames = [...]string{WhyUnreadable: "unreadable", WhyRefused: "refused", WhyClock: "clock", WhyHalted: "halted", WhySilent: "silent",
+	WhyWindow: "window", WhyRate: "rate", WhyRetry: "retry", WhyLifted: "lifted", WhyTurn: "turn"}
+
+// String is the reason as views show it; empty: none that is known.
+func (w Why) String() string {
+	if int(w) < len(whyNames) {
+		return whyNames[w]
+	}
+	return ""
+}
+
+// Bounds of what a site tells of its waits and of itself.
+const (
+	MaxWaits    = 256
+	MaxWaitText = 512 // bytes
+	MaxMachine  = 256 // bytes
+)
 
 // Stopped lists the halt orders that a site obeys. The site sends it until the
 // Core answers with Confirmed. It always has the order that was given on the

@@ -27,7 +27,9 @@ CREATE TABLE identities (
   jwt_expires INTEGER NOT NULL,
   version     TEXT    NOT NULL,
   ended       INTEGER NOT NULL DEFAULT 0,
-  why         TEXT    NOT NULL DEFAULT ''
+  why         TEXT    NOT NULL DEFAULT '',
+  contested   INTEGER NOT NULL DEFAULT 0, -- since when two machines use it
+  contest     TEXT    NOT NULL DEFAULT ''
 ) STRICT;
 CREATE UNIQUE INDEX identities_site ON identities (domain, site) WHERE ended = 0;
 
@@ -65,11 +67,21 @@ CREATE TABLE desired (
   nonce       BLOB    NOT NULL,
   start       INTEGER NOT NULL,
   dry_run     INTEGER NOT NULL,
+  mode        INTEGER NOT NULL, -- of the request to start, as the Core encodes it
   body        BLOB    NOT NULL,
   by          TEXT    NOT NULL,
   set_at      INTEGER NOT NULL,
   revision    INTEGER NOT NULL,
   PRIMARY KEY (domain, site, channel)
+) STRICT, WITHOUT ROWID;
+
+-- An operator's limit outlives the site's rows.
+CREATE TABLE limits (
+  domain    TEXT    NOT NULL,
+  site      TEXT    NOT NULL,
+  timetable TEXT    NOT NULL,
+  until     INTEGER NOT NULL, -- Unix seconds of the calendar; 0: until it is lifted
+  PRIMARY KEY (domain, site)
 ) STRICT, WITHOUT ROWID;
 
 -- A site's revision outlives the rows of desired: dropping one is a change too.

@@ -1,0 +1,84 @@
+package agent
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"nightferry/internal/schedule"
+	"nightferry/internal/wire"
+)
+
+// heldBack returns why a due channel does not start whatever its window, its rate
+// and its turn, the most decisive reason first; Why 0: nothing holds it. It is
+// called with a.mu held.
+func (a *agent) heldBack(want *wire.Desired, night *night, skew time.Duration) wire.Wait {
+	w := wire.Wait{Channel: want.Channel}
+	halted := a.haltedNow(want.Channel)
+	switch {
+	case night.refused != nil:
+		w.Why, w.Text = wire.WhyUnreadable, night.refused.Error()
+	case !wire.ValidName(want.Channel):
+		w.Why, w.Text = wire.WhyRefused, "the channel's name is not valid"
+	case a.refused[want.Channel] == refusal(want):
+		w.Why, w.Text = wire.WhyRefused, a.failures[want.Channel]
+	case skew == unknownSkew:
+		w.Why, w.Text = wire.WhyClock, "no clock was compared since the agent started: neither the Core nor the store has answered"
+	case skew > wrong:
+		_, whose := a.skew()
+		w.Why, w.Text = wire.WhyClock, fmt.Sprintf("this site's clock and %s are %s apart", whose, skew.Round(time.Second))
+	case halted != nil:
+		w.Why, w.Text = wire.WhyHalted, fmt.Sprintf("by %s: %s", halted.By, halted.Reason)
+	case a.failSafe != nil:
+		w.Why, w.Text = wire.WhySilent, a.failSafe.Error()
+	}
+	return w
+}
+
+// why translates the planner's verdict on a candidate that nothing holds back.
+func (a *agent) why(v schedule.Verdict, c *schedule.Candidate, m *schedule.Moment) wire.Wait {
+	w := wire.Wait{Channel: c.Channel, Why: wire.WhyTurn}
+	until := time.Time{}
+	switch v {
+	case schedule.Shut:
+		w.Why, until = wire.WhyWindow, c.Window.Start
+	case schedule.Stopped:
+		w.Why, until = wire.WhyRate, m.Change
+	case schedule.Later:
+		w.Why, until = wire.WhyLifted, c.After
+		if a.next[c.Channel].at.Equal(c.After) {
+			w.Why, w.Text = wire.WhyRetry, a.failures[c.Channel]
+		}
+	}
+	if !until.IsZero() {
+		w.Until = until.Unix()
+	}
+	return w
+}
+
+// waiting takes what the due channels wait for, and sends it to the Core at once
+// when it has changed or the Core does not know that its newest state was
+// accepted. It is called when what is due was started.
+func (a *agent) waiting(due []dueChannel, verdicts []schedule.Verdict, m schedule.Moment) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var all []wire.Wait
+	for i := range due {
+		w := due[i].held
+		if j := a.running[due[i].Channel]; j != nil && j.moves() {
+			continue
+		}
+		if w.Why == 0 {
+			w = a.why(verdicts[i], &m.Waiting[i], &m)
+		}
+		w.Text = strings.ToValidUTF8(w.Text[:min(len(w.Text), wire.MaxWaitText)], "")
+		all = append(all, w)
+	}
+	slices.SortFunc(all, func(x, y wire.Wait) int { return strings.Compare(x.Channel, y.Channel) })
+	all = all[:min(len(all), wire.MaxWaits)]
+	if !slices.Equal(all, a.waits) || a.beaten != a.revision {
+		a.waits, a.beaten = all, a.revision
+		a.beat.wake()
+	}
+}

@@ -1,0 +1,172 @@
+package core
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"nightferry/internal/desired"
+	"nightferry/internal/fleet"
+	"nightferry/internal/ledger"
+	"nightferry/internal/wire"
+)
+
+// process is an agent that uses a site's identity, as its hellos name it.
+type process struct {
+	id      string // 16 random bytes
+	machine string // for people
+	since   time.Time
+	at      int64 // Unix milliseconds, its own clock, when it was heard first
+}
+
+// maxProcesses bounds the earlier processes that are remembered for each site.
+const maxProcesses = 8
+
+// processes are the agents that were heard with one identity. Of those on one
+// machine, each begins after the one before has ended. So an earlier process
+// that is heard again is a second machine: a copy of the server.
+type processes struct {
+	now    process
+	before []process
+}
+
+// note takes a message of a process. It returns true when the process is new,
+// and the other machine when there are two.
+func (p *processes) note(n process) (isNew bool, other *process) {
+	switch {
+	case n.id == p.now.id:
+		if n.machine != "" {
+			p.now.machine = n.machine
+		}
+		return false, nil
+	case p.now.id == "":
+		p.now = n
+		return false, nil
+	}
+	for i := range p.before {
+		if p.before[i].id != n.id {
+			continue
+		}
+		// What it sent before the other began may still have been on the way.
+		if n.at > p.now.at || n.since.Sub(p.now.since) > 2*time.Second {
+			return false, &p.before[i]
+		}
+		return false, nil
+	}
+	p.before = append(p.before, p.now)
+	p.before = p.before[max(0, len(p.before)-maxProcesses):]
+	p.now = n
+	return true, nil
+}
+
+// heardFrom notes which process of a site sent a message. When a new one appears,
+// the connections of the others are closed: if the agent was restarted there are
+// none, and if the server was copied, the other comes back at once and is found
+// out.
+func (c *Core) heardFrom(ctx context.Context, a wire.Address, x *site, instance []byte, at int64, machine string) {
+	if len(instance) != 16 {
+		return
+	}
+	x.mu.Lock()
+	isNew, other := x.note(process{string(instance), clip(machine[:min(len(machine), wire.MaxMachine)]), c.o.Now(), at})
+	now, id := x.processes.now, x.identity
+	contested := id != nil && !id.Contested.IsZero()
+	x.mu.Unlock()
+	switch {
+	case id == nil || contested:
+	case other != nil:
+		c.contest(ctx, a, x, fmt.Sprintf("two machines use the identity of site %s: %s and %s. Nothing that they report is believed: stop one of them and enrol the site again, or, if the other one is gone for good, nightferry site confirm %s",
+			a.Site, machineText(other.machine), machineText(now.machine), a.Site))
+	case isNew && c.server != nil:
+		if err := c.server.KeepNewest(id.Public); err != nil {
+			c.trouble("bus", err)
+		}
+	}
+}
+
+func machineText(s string) string {
+	if s == "" {
+		return "one that has not said its name"
+	}
+	return s
+}
+
+// contest marks a site whose identity two machines use. It lasts until the site
+// is enrolled again, revoked or confirmed.
+func (c *Core) contest(ctx context.Context, a wire.Address, x *site, text string) {
+	id, err := c.ledger.Contest(ctx, a.Domain, a.Site, text)
+	if err != nil {
+		c.ledgerFailed(err)
+		return
+	}
+	x.mu.Lock()
+	if x.identity != nil && x.identity.Public == id.Public {
+		x.identity, x.local = &id, nil
+	}
+	x.mu.Unlock()
+	if err := c.halting.Forget(ctx, a); err != nil { // the other machine may still move
+		c.ledgerFailed(err)
+	}
+	c.alarms.raise(Cloned, "", a, text)
+	if err := c.audit(ctx, "contested", "site "+a.Site, text); err != nil {
+		c.ledgerFailed(err)
+	}
+}
+
+// contested reports whether two machines use the site's identity, so that
+// nothing can be claimed of it.
+func (c *Core) contested(a wire.Address) bool {
+	x := c.fleet.find(a)
+	if x == nil {
+		return false
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.identity != nil && !x.identity.Contested.IsZero()
+}
+
+// ConfirmSite takes an operator's word that only one machine is left that uses
+// the site's identity. What the site holds has to be proven anew.
+func (c *Core) ConfirmSite(ctx context.Context, name, reason string) error {
+	s := c.settings.Load().Fleet.Site(name)
+	if s == nil {
+		return fmt.Errorf("no site %q is configured: %w", name, ledger.ErrNotFound)
+	}
+	a := wire.Address{Domain: s.Domain, Site: s.Name}
+	if !c.contested(a) {
+		return fmt.Errorf("site %q: no two machines use its identity: nothing to confirm", name)
+	}
+	id, err := c.ledger.Settle(ctx, a.Domain, a.Site)
+	if err != nil {
+		return err
+	}
+	x := c.fleet.get(a)
+	x.mu.Lock()
+	if x.identity != nil && x.identity.Public == id.Public {
+		x.identity, x.processes = &id, processes{}
+	}
+	x.mu.Unlock()
+	c.alarms.over(Cloned, "", a)
+	_, err = c.request(ctx, "confirm", fleet.Scope{Site: name}, desired.Request{}, reason)
+	return err
+}
+
+// disproven notes that a site holds less than it has attested to: it was put
+// back to an earlier state.
+func (c *Core) disproven(ctx context.Context, a wire.Address, holds []wire.Held) {
+	list, err := c.ledger.Holdings(ctx, ledger.Filter{Domain: a.Domain, Site: a.Site})
+	if err != nil {
+		c.ledgerFailed(err)
+		return
+	}
+	for _, h := range list {
+		i := slices.IndexFunc(holds, func(x wire.Held) bool { return x.Channel == h.Channel })
+		if h.Verified.IsZero() || i >= 0 && holds[i].Number >= h.Number {
+			continue
+		}
+		if err := c.ledger.Unprove(ctx, a.Domain, a.Site, h.Channel); err != nil {
+			c.ledgerFailed(err)
+		}
+	}
+}

@@ -1,0 +1,162 @@
+package core_test
+
+import (
+	"crypto/rand"
+	"strings"
+	"testing"
+	"time"
+
+	"nightferry/internal/core"
+	"nightferry/internal/fleet"
+	"nightferry/internal/halt"
+	"nightferry/internal/wire"
+)
+
+// clone is a copy of the site's server, which starts beside it.
+func (s *wireSite) clone() *wireSite {
+	s.w.t.Helper()
+	c := &wireSite{w: s.w, seed: s.seed, key: s.key, pin: s.pin, token: s.token, grant: s.grant, repo: s.repo, chain: s.chain, waiting: map[uint64]chan *wire.URLs{},
+		lost: make(chan time.Time, 8), generation: s.generation, next: s.next, instance: make([]byte, 16), holds: s.holds}
+	rand.Read(c.instance)
+	if err := c.connect(s.at, s.grant.JWT, s.seed); err != nil {
+		s.w.t.Fatal(err)
+	}
+	return c
+}
+
+// TestClonedSite: two machines with one identity are found out at once, and
+// nothing is claimed of the site until that is settled.
+func TestClonedSite(t *testing.T) {
+	w := newWorld(t, nil)
+	w.write("a.txt", "one")
+	w.publish("package")
+	osaka := w.join("osaka")
+	run := func() {
+		t.Helper()
+		_, events := osaka.converge(osaka.stateOf("package", 1))
+		osaka.deliver(events)
+	}
+	state := func(want string) {
+		t.Helper()
+		w.until("osaka to be "+want, func() bool { return w.channel("osaka", "package").State == want })
+	}
+	run()
+	osaka.hello()
+	state("current")
+	if _, err := w.core.Halt(t.Context(), core.HaltRequest{Scope: halt.Site, Value: "osaka", Reason: "test"}); err != nil {
+		t.Fatal(err)
+	}
+	stopped := func(s *wireSite) {
+		t.Helper()
+		list, err := w.core.Halts(t.Context(), false)
+		if err != nil || len(list) != 1 {
+			t.Fatal(list, err)
+		}
+		now := time.Now().UnixMilli()
+		s.say(wire.VerbStopped, 0, &wire.Stopped{Orders: []wire.Stop{{Order: list[0].Order, Heard: now, At: now}}})
+	}
+	proven := func() bool {
+		t.Helper()
+		list, err := w.core.Halts(t.Context(), false)
+		if err != nil || len(list) != 1 || len(list[0].Sites) != 1 {
+			t.Fatal(list, err)
+		}
+		return !list[0].Sites[0].Stopped.IsZero()
+	}
+	stopped(osaka)
+	w.until("the proof of the stop", proven)
+
+	// A restarted agent is no clone.
+	osaka.connected()
+	again := osaka.clone()
+	osaka.client.Close()
+	again.hello()
+	osaka = again
+	osaka.hello()
+	if w.has("cloned") {
+		t.Error("a restarted agent counts as a clone")
+	}
+
+	clone := osaka.clone()
+	clone.hello() // the older connection is closed
+	select {
+	case <-osaka.lost:
+	case <-time.After(patience):
+		t.Fatal("the older connection stays")
+	}
+	osaka.back()
+	osaka.hello()
+	text := w.untilIncident("cloned")
+	for _, s := range []*wireSite{osaka, clone} {
+		if !strings.Contains(text, hexOf(s.instance)) {
+			t.Errorf("machine %x is missing in %q", s.instance, text)
+		}
+	}
+	state("contested")
+	stopped(clone)
+	stopped(osaka)
+	osaka.hello() // it is handled after them
+	if proven() {
+		t.Error("a stop is proven at a contested site")
+	}
+	if places, err := w.core.Where(t.Context(), "package", "a.txt"); err != nil || places[1].Current || !places[1].Verified.IsZero() {
+		t.Errorf("%+v, %v", places, err)
+	}
+	if s, err := w.core.Status(t.Context()); err != nil || s.Current != 0 {
+		t.Errorf("%+v, %v", s, err)
+	}
+	w.restart() // it is still known then
+	state("contested")
+
+	clone.client.Close()
+	osaka.back()
+	if err := w.core.ConfirmSite(t.Context(), "osaka", "the copy is deleted"); err != nil {
+		t.Fatal(err)
+	}
+	if w.channel("osaka", "package").State == "current" {
+		t.Error("the site need not prove anew what it holds")
+	}
+	osaka.hello()
+	run()
+	state("current")
+	stopped(osaka)
+	w.until("the proof of the stop", proven)
+
+	// Enrolled again, it is one machine, too.
+	clone = osaka.clone()
+	clone.hello()
+	osaka.back()
+	osaka.hello()
+	state("contested")
+	osaka = w.join("osaka")
+	osaka.hello()
+	w.until("the end of the incident", func() bool { return !w.has("cloned") && w.channel("osaka", "package").State != "contested" })
+}
+
+// TestPutBack: a site that holds less than it has attested to proves nothing.
+func TestPutBack(t *testing.T) {
+	w := newWorld(t, nil)
+	w.write("a.txt", "one")
+	w.publish("package")
+	osaka := w.join("osaka")
+	_, events := osaka.converge(osaka.stateOf("package", 1))
+	osaka.deliver(events)
+	before := osaka.holds["package"]
+	w.write("a.txt", "two")
+	w.publish("package")
+	_, events = osaka.converge(osaka.stateOf("package", 2))
+	osaka.deliver(events)
+	osaka.hello()
+	if s := w.channel("osaka", "package").State; s != "current" {
+		t.Fatal(s)
+	}
+	osaka.holds["package"] = before // a snapshot was restored
+	osaka.hello()
+	if ch := w.channel("osaka", "package"); ch.State == "current" || !ch.Verified.IsZero() {
+		t.Errorf("%+v", ch)
+	}
+	sites, err := w.core.Sites(t.Context(), fleet.Scope{Site: "osaka"})
+	if err != nil || sites[0].Contested != "" {
+		t.Errorf("%+v, %v", sites, err)
+	}
+}
