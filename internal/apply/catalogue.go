@@ -18,18 +18,18 @@ import (
 	"nightferry/internal/scan"
 )
 
-// provisional is the CTime of a record whose file is about to be put in its
-// place: only its size and time are known yet.
+// provisional is the CTime of a record whose file is not yet in place: only its size and modification time are
+// known.
 const provisional = -1
 
-// records is a catalogue read with one record in hand.
+// records reads a catalogue with one record of lookahead.
 type records struct {
-	r   *scan.CatalogueReader // nil: there is none
+	r   *scan.CatalogueReader // nil: there is no catalogue
 	rec *scan.Record
 	end bool
 }
 
-// openRecords opens a catalogue. Where there is none it has no records.
+// openRecords opens a catalogue. If the file is missing, the result has no records.
 func (s *site) openRecords(name string) (*records, error) {
 	r, err := scan.OpenCatalogue(s.root, name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -47,7 +47,7 @@ func (r *records) close() {
 	}
 }
 
-// header returns nil where there is no catalogue.
+// header returns nil if there is no catalogue.
 func (r *records) header() *scan.Header {
 	if r.r == nil {
 		return nil
@@ -74,8 +74,7 @@ func (r *records) peek() (*scan.Record, error) {
 
 func (r *records) pop() { r.rec = nil }
 
-// find returns the record of a path, skipping those before it, nil where there
-// is none.
+// find returns the record of a path, or nil if there is none. It skips the records before it.
 func (r *records) find(path string) (*scan.Record, error) {
 	for {
 		rec, err := r.peek()
@@ -93,7 +92,7 @@ func (r *records) find(path string) (*scan.Record, error) {
 	}
 }
 
-// setAside keeps a damaged file for whoever wants to look at it.
+// setAside renames a damaged file, to keep it for later analysis.
 func (s *site) setAside(name string, why error) error {
 	s.retry(fmt.Errorf("%q is set aside as %q: %w", name, name+damagedSuffix, why))
 	if err := s.root.Rename(name, name+damagedSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -102,9 +101,8 @@ func (s *site) setAside(name string, why error) error {
 	return nil
 }
 
-// writeNext writes, before the commit, the catalogue that will be true after
-// it, so that a commit can be finished with no repository at hand. It reads
-// the release once more, the old catalogue and the changes, in path order.
+// writeNext writes the post-commit catalogue before the commit, so that the commit can be finished without a
+// repository. It merges the release, the old catalogue and the changes in path order.
 func (s *site) writeNext(ctx context.Context, rel *repo.Release, changes []change) error {
 	old, err := s.openRecords(catalogueName)
 	if err != nil {
@@ -139,7 +137,7 @@ func (s *site) fillNext(ctx context.Context, w *scan.CatalogueWriter, old *recor
 		if err != nil {
 			return false, err
 		}
-		// What the release does not have, but is still ours to delete.
+		// Paths that the release does not have but that are still ours to delete.
 		for at < len(changes) && (e == nil || scan.Less(changes[at].path, e.Path)) {
 			c := &changes[at]
 			at++
@@ -185,13 +183,12 @@ func (s *site) fillNext(ctx context.Context, w *scan.CatalogueWriter, old *recor
 	}
 }
 
-// remains reports whether the change is a deletion that is still to be made: the
-// path stays ours.
+// remains reports whether the change is a deletion that is still to be made. The catalogue keeps the path then.
 func (c *change) remains() bool {
 	return (c.act == actRemove || c.act == actRmdir) && c.state == stDropped && c.owned && c.out != Extra
 }
 
-// carry copies the record of what stays as it was.
+// carry copies the record of a path that stays unchanged.
 func carry(w *scan.CatalogueWriter, old *records, path string) error {
 	rec, err := old.find(path)
 	if rec == nil || err != nil {
@@ -200,7 +197,7 @@ func carry(w *scan.CatalogueWriter, old *records, path string) error {
 	return w.Add(*rec)
 }
 
-// keep writes the release's entry with what was known of the file.
+// keep writes the release's entry with the stat and last read time from the old catalogue.
 func (s *site) keep(w *scan.CatalogueWriter, old *records, e *manifest.Entry) error {
 	rec, err := old.find(e.Path)
 	if err != nil {
@@ -214,10 +211,9 @@ func (s *site) keep(w *scan.CatalogueWriter, old *records, e *manifest.Entry) er
 	return w.Add(scan.NewRecord(e, st, checked))
 }
 
-// record walks the target once more and makes catalogue.next the catalogue,
-// with the stat of every file as it is now. A file that is not as the commit
-// left it, or cannot be looked at, is recorded as unknown, so that the next run
-// reads it; a delete that is left keeps its record. It returns the number of paths that are wrong.
+// record walks the target again and replaces the catalogue by catalogue.next, with the current stat of every file.
+// A file that differs from the commit's result, or that cannot be looked at, gets an unknown stat, so that the next
+// run reads it. A deletion that is left keeps its record. record returns the number of wrong paths.
 func (s *site) record(ctx context.Context, left []commit.Left) (wrong int64, err error) {
 	s.phase(PhaseRecord)
 	next, err := s.openRecords(nextName)
@@ -253,8 +249,7 @@ func (s *site) record(ctx context.Context, left []commit.Left) (wrong int64, err
 	return f.wrong, nil
 }
 
-// owned returns the records of files whose deletion is left, and of the folders
-// they lie in, in path order.
+// owned returns the records of files whose deletion is left, and of the folders above them, in path order.
 func (s *site) owned(left []commit.Left) ([]scan.Record, error) {
 	var paths []string
 	for _, o := range left {
@@ -291,17 +286,17 @@ func (s *site) owned(left []commit.Left) ([]scan.Record, error) {
 	return recs, nil
 }
 
-// final is the making of the catalogue after a commit.
+// final writes the catalogue after a commit.
 type final struct {
 	s       *site
 	w       *scan.CatalogueWriter
 	next    *records
 	deletes []scan.Record       // still to come, in path order
-	failed  map[string]struct{} // paths whose outcome is told elsewhere
+	failed  map[string]struct{} // paths whose outcome is reported elsewhere
 	tree    manifest.TreeHash
 	totals  manifest.Totals
 	wrong   int64
-	blind   string // a folder that cannot be listed: what is recorded below stays recorded
+	blind   string // a folder that cannot be listed: the records below it are kept
 }
 
 func (f *final) fill(ctx context.Context) error {
@@ -343,8 +338,7 @@ func (f *final) upTo(it *scan.Item) error {
 	}
 }
 
-// owe writes the records of deletions that are left, up to a path; "" is the
-// end.
+// owe writes the records of the deletions that are left, up to a path; "" means all.
 func (f *final) owe(path string) error {
 	for len(f.deletes) > 0 && (path == "" || scan.Compare(f.deletes[0].Path, path) <= 0) {
 		// A folder may be in the new release as well.
@@ -401,8 +395,8 @@ func (f *final) one(rec *scan.Record, it *scan.Item) error {
 
 var errNotLeft = errors.New("it is not as this run left it: a program changed it meanwhile, or it could not be put in its place; the next pull repairs it")
 
-// settle compares a record with what lies there and returns the stat to keep:
-// the zero Stat matches nothing.
+// settle compares a record with the entry on disk and returns the stat to keep, and whether they match. The zero
+// Stat matches nothing.
 func (s *site) settle(rec *scan.Record, it *scan.Item) (scan.Stat, bool) {
 	if it == nil || it.Err != nil || it.Kind != rec.Kind {
 		return scan.Stat{}, false

@@ -15,15 +15,15 @@ import (
 type act uint8
 
 const (
-	actNone   act = iota // nothing on the disk: a file that turned out to be right
+	actNone   act = iota // no change on disk: the file turned out to be right
 	actMkdir             // make the folder
 	actPlace             // put a new file there, replacing a file or nothing
 	actTouch             // mode and time only
 	actRemove            // delete a file
-	actRmdir             // delete a folder if it is empty by then
+	actRmdir             // delete a folder, if it is empty then
 )
 
-// inTheWay is what must leave the path before the change can be made.
+// inTheWay says which entry must leave the path before the change can be made.
 type inTheWay uint8
 
 const (
@@ -39,7 +39,7 @@ const (
 	stReady   state = iota // to be done; for actPlace: staged and proven
 	stUnknown              // content on the disk must be read first
 	stLacking              // actPlace: not staged yet
-	stDropped              // not done, its outcome is told already
+	stDropped              // not done, its outcome was reported already
 )
 
 // parts are the chunk references of a file that is more than one chunk.
@@ -48,13 +48,13 @@ type parts struct {
 	lists  []manifest.ListRef
 }
 
-// lying is what a change met at its path when the plan was made.
+// lying is the entry found at a change's path when the plan was made.
 type lying struct {
-	digest digest.Digest // as far as it is known: catalogued and not touched since, or read
+	digest digest.Digest // zero unless known: catalogued and untouched since, or read
 	stat   scan.Stat
 }
 
-// there is the digest of what lies at the path; zero: it is not known, or there is nothing.
+// there returns the digest of the entry at the path; zero if it is unknown or there is none.
 func (c *change) there() digest.Digest {
 	if c.lies == nil {
 		return digest.Digest{}
@@ -62,7 +62,7 @@ func (c *change) there() digest.Digest {
 	return c.lies.digest
 }
 
-// disk is of what lies at the path.
+// disk returns the stat of the entry at the path.
 func (c *change) disk() scan.Stat {
 	if c.lies == nil {
 		return scan.Stat{}
@@ -76,36 +76,36 @@ type change struct {
 	path     string
 	parts    *parts
 	cause    error
-	digest   digest.Digest // what the release has, zero for a deletion
-	lies     *lying        // nil: nothing that counts
+	digest   digest.Digest // of the release's file, zero for a deletion
+	lies     *lying        // nil: no entry that matters
 	size     int64
 	mtime    int64
 	held     int64  // bytes of it from this machine
 	from     int32  // the change whose old file is moved here, or -1
 	to       int32  // the change that takes this one's old file, or -1
-	under    int32  // the change with wayFolder that this one must make way for, or -1
+	under    int32  // the wayFolder change for which this one must make way, or -1
 	left     int32  // chunks not staged yet
 	entry    uint32 // 1 + ordinal of the release's entry; 0: none
-	copy     uint32 // tells apart the staged files of one digest
+	copy     uint32 // distinguishes the staged files of one digest
 	mode     uint16
 	act      act
 	way      inTheWay
 	state    state
 	out      Outcome
-	onDisk   bool // a file lies at path
-	asWas    bool // and, by its stat, it is what the last release put there: the catalogue knows its chunks
+	onDisk   bool // there is a file at path
+	asWas    bool // and its stat shows that it is the last release's: the catalogue knows its chunks
 	owned    bool // the catalogue has the path
 	restated bool // only inode number, change time or mode are new
-	fresh    bool // this run made the staged file: what it has not written there is zeros
+	fresh    bool // this run made the staged file: ranges not written are zeros
 }
 
-// below reports whether path lies below dir.
+// below reports whether path is inside dir.
 func below(dir, path string) bool {
 	return len(path) > len(dir) && path[len(dir)] == '/' && strings.HasPrefix(path, dir)
 }
 
-// stageName is where the change's new file is made. It follows from the
-// content, so that another run finds it, whatever release it is for.
+// stageName returns the path of the staged file. It depends only on the content, so that a later run finds the
+// file, for any release.
 func (c *change) stageName() string {
 	s := c.digest.String()
 	b := make([]byte, 0, len(stageDir)+len(s)+8)
@@ -126,7 +126,7 @@ func changeAt(changes []change, path string) *change {
 	return &changes[i]
 }
 
-// outcomeOf tells a lock, which goes away, from what must be mended.
+// outcomeOf returns Locked for a lock, which may go away, and Failed for any other error.
 func outcomeOf(err error) Outcome {
 	if durable.IsLocked(err) {
 		return Locked

@@ -15,31 +15,30 @@ import (
 	"nightferry/internal/scan"
 )
 
-// checksName is what is known of a target beyond its catalogue.
+// checksName is the file that stores Checks.
 const checksName = stateDir + "/checks.json"
 
 // maxSuspects bounds the paths that are kept by name; when there are more,
 // every file is suspect.
 const maxSuspects = 10_000
 
-// Checks is what checks of a target have found, and how far the one under way
-// has come. A [Run] reads the bytes of every suspect, whatever its size and
-// times say, and forgets them when the folder is verified.
+// Checks records findings of checks of a target and the progress of the pass under way. A [Run] reads the bytes of
+// every suspect, regardless of its size and times. It forgets the suspects when the folder is verified.
 type Checks struct {
-	Began    int64     `json:"began,omitempty"`  // Unix seconds: when the pass under way began; 0: none is
+	Began    int64     `json:"began,omitempty"`  // Unix seconds: start of the pass under way; 0: none is under way
 	Cursor   string    `json:"cursor,omitempty"` // the pass has read all up to and including this path
-	Done     int64     `json:"done,omitempty"`   // Unix seconds: when the last whole pass began
+	Done     int64     `json:"done,omitempty"`   // Unix seconds: start of the last complete pass
 	All      bool      `json:"all,omitempty"`    // every file is suspect
 	Suspects []Suspect `json:"suspects,omitempty"`
 	Parts    []Part    `json:"parts,omitempty"` // large files that the pass has read in part
 
-	Applied *Applied `json:"applied,omitempty"` // nil: none was
-	// Unowned: the record of what releases have put there is lost. Files that a
-	// release dropped cannot be told from the site's own.
+	Applied *Applied `json:"applied,omitempty"` // nil: no release was applied
+	// Unowned: the record of the files that releases have put there is lost. Files that a release dropped can then
+	// not be distinguished from the site's own.
 	Unowned bool `json:"unowned,omitempty"`
 }
 
-// Part is verify.Part, which this package only keeps.
+// Part mirrors verify.Part; this package only stores it.
 type Part struct {
 	Path   string        `json:"path"`
 	Digest digest.Digest `json:"digest"`
@@ -73,7 +72,7 @@ func (c *Checks) Why(path string) (string, bool) {
 	return c.Suspects[i].Why, true
 }
 
-// Suspect adds a path, in place of what was known of it.
+// Suspect adds a path or replaces its entry. Beyond maxSuspects paths it marks every file as suspect.
 func (c *Checks) Suspect(path, why string) {
 	i, found := slices.BinarySearchFunc(c.Suspects, path, func(s Suspect, p string) int { return scan.Compare(s.Path, p) })
 	switch {
@@ -86,10 +85,10 @@ func (c *Checks) Suspect(path, why string) {
 	}
 }
 
-// clear forgets the suspects: all of the folder is as it should be.
+// clear forgets the suspects.
 func (c *Checks) clear() { c.All, c.Suspects = false, nil }
 
-// readChecks never takes a damaged file for a good report: then all is suspect.
+// readChecks returns All if the file is damaged, so that damage never passes for a clean result.
 func readChecks(root *durable.Root) (*Checks, error) {
 	f, err := root.Open(checksName)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -118,8 +117,8 @@ func writeChecks(root *durable.Root, c *Checks) error {
 	return root.WriteFile(checksName, b, 0o644)
 }
 
-// ReadChecks tells, beside whoever works on the target, what checks of it have
-// found. A folder that is not there has no checks.
+// ReadChecks returns the stored Checks of a target. It takes no lock, so another process may be working on the
+// target. For a missing folder it returns empty Checks.
 func ReadChecks(target string) (*Checks, error) {
 	root, err := durable.Open(target, durable.Options{})
 	if errors.Is(err, fs.ErrNotExist) {
@@ -132,23 +131,23 @@ func ReadChecks(target string) (*Checks, error) {
 	return c, errors.Join(err, root.Close())
 }
 
-// ErrNothingApplied says that a folder has no record of what was applied.
+// ErrNothingApplied means that a folder has no record of an applied release.
 var ErrNothingApplied = errors.New("there is no record of a release in this folder")
 
-// Inspection holds a target, so that nobody changes it while it is compared
-// with what was applied. Nothing but nightferry's own folder is written to.
+// Inspection holds a target's lock while the target is compared with its catalogue. It writes only to nightferry's
+// own folder.
 type Inspection struct {
 	scan.Header
-	Checks *Checks // what is changed here Save keeps
+	Checks *Checks // Save stores changes made here
 
 	s    *site
 	done func() error
 	cats []*scan.CatalogueReader
 }
 
-// Inspect takes a target for this process. Of the options it takes Channel, Now
-// and Root. Errors are [ErrNothingApplied]; and
-// [ErrUnfinished] where a commit is to be finished first, which a [Run] does.
+// Inspect locks a target for this process. It uses only Channel, Now and Root of the options. It returns
+// [ErrNothingApplied] if there is no record of a release, and [ErrUnfinished] if a [Run] must first finish an
+// interrupted commit.
 func Inspect(target string, o Options) (*Inspection, error) {
 	// A folder without any record is left as it is: it may be a mount point.
 	there, err := has(target, memoryName)
@@ -192,8 +191,8 @@ func (x *Inspection) begin() error {
 	return nil
 }
 
-// Entries streams what was applied, in path order, with the Unix seconds when
-// each file's bytes were last read and found right.
+// Entries streams the catalogue's entries in path order. checked is the time, in Unix seconds, when a file's bytes
+// were last read and found right.
 func (x *Inspection) Entries() (func() (e *manifest.Entry, checked int64, err error), error) {
 	r, err := scan.OpenCatalogue(x.s.root, catalogueName)
 	if err != nil {
@@ -216,8 +215,8 @@ func (x *Inspection) Entries() (func() (e *manifest.Entry, checked int64, err er
 // Save makes Checks durable.
 func (x *Inspection) Save() error { return writeChecks(x.s.root, x.Checks) }
 
-// Passed records that a pass has read every file that is not suspect since
-// Checks.Began, and ends the pass. No stream of Entries may be used after it.
+// Passed ends the pass: it records that every file that is not suspect was read since Checks.Began. It closes all
+// streams of Entries.
 func (x *Inspection) Passed(ctx context.Context) error {
 	old, err := x.s.openRecords(catalogueName)
 	if err != nil {
@@ -241,7 +240,7 @@ func (x *Inspection) Passed(ctx context.Context) error {
 			err = w.Add(*rec)
 		}
 	}
-	// Windows replaces no file that anybody has open.
+	// Windows does not replace a file that is open.
 	old.close()
 	if err = errors.Join(err, x.closeStreams()); err == nil {
 		err = w.Commit(x.Header)
@@ -263,11 +262,11 @@ func (x *Inspection) closeStreams() error {
 	return errors.Join(errs...)
 }
 
-// Close lets the target go.
+// Close releases the target.
 func (x *Inspection) Close() error { return errors.Join(x.closeStreams(), x.done()) }
 
-// verified forgets the suspects once a run has proven the whole folder; one
-// that has read every byte was a pass, too.
+// verified forgets the suspects after a run that verified the whole folder. A run with Rehash also counts as a
+// pass, because it has read every byte.
 func (s *site) verified() error {
 	if s.res.Verdict != Verified || s.o.DryRun || !s.checks.Any() && !s.o.Rehash {
 		return nil
@@ -279,7 +278,7 @@ func (s *site) verified() error {
 	return writeChecks(s.root, s.checks)
 }
 
-// doubted reports whether a file's bytes must be read, whatever its stat says.
+// doubted reports whether a file's bytes must be read, regardless of its stat.
 func (s *site) doubted(path string) bool {
 	if s.o.Rehash {
 		return true
@@ -288,7 +287,7 @@ func (s *site) doubted(path string) bool {
 	return suspect
 }
 
-// because says why what was put at a path had to be repaired.
+// because returns the reason for a repair: the finding of a check if there is one, else problem and detail.
 func (s *site) because(path, problem, detail string) error {
 	if why, _ := s.checks.Why(path); why != "" {
 		return errors.New(why)

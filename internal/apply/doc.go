@@ -9,16 +9,16 @@
 // target is untouched; after it, the next run rolls forward. Every visible file is
 // whole: the old one or the new one.
 //
-// Its state is in the target's own folder .nightferry:
+// Its state is kept in the folder .nightferry inside the target:
 //
-//	memory.json          what was seen of the repository, so that nothing older is accepted
-//	traits.json          what the target's file system keeps
-//	catalogue            what was applied, with each file's stat
+//	memory.json          the repository state last seen, so that nothing older is accepted
+//	traits.json          the metadata that the target's file system keeps
+//	catalogue            the applied files, with each file's stat
 //	catalogue.before     the catalogue before it, in case it is lost
-//	checks.json          what checks have found, and which release was applied
+//	checks.json          findings of checks, and the release that was applied
 //	journal, journal.moved, catalogue.next   a commit under way
-//	stage                files being made; in out, what each commit has moved out of the way
-//	aside                what a commit had moved out of the way whose journal was lost
+//	stage                files being made; in out, the files that each commit has moved out of the way
+//	aside                files that a commit had moved out of the way before its journal was lost
 //	pages                manifest pages, a cache
 //	lock
 package apply

@@ -7,7 +7,7 @@ import (
 	"nightferry/internal/trust"
 )
 
-// Outcome is what became of one file.
+// Outcome is the result for one file.
 type Outcome string
 
 // The outcomes.
@@ -15,7 +15,7 @@ const (
 	Added     Outcome = "added"
 	Changed   Outcome = "changed"   // content, mode or time differ from the release before
 	Moved     Outcome = "moved"     // renamed from Event.From, no byte copied
-	Repaired  Outcome = "repaired"  // it was not what the release before had put there
+	Repaired  Outcome = "repaired"  // differed from the release before, which had put it there
 	Deleted   Outcome = "deleted"   // also a folder
 	Unchanged Outcome = "unchanged" // counted, never an event
 	Locked    Outcome = "locked"    // a program has it open: not done
@@ -29,10 +29,10 @@ type Kind uint8
 // The kinds of events.
 const (
 	FileEvent     Kind = iota // Path and Outcome are set
-	PhaseEvent                // Phase begins
+	PhaseEvent                // Phase starts
 	ProgressEvent             // the counters moved
-	RetryEvent                // Cause says what is tried again, or was set aside
-	PinEvent                  // Root is trusted from now on, because nobody said which to trust
+	RetryEvent                // Cause describes the retry, or the file that was set aside
+	PinEvent                  // Root is trusted from now on, because the caller named no root key
 )
 
 // Phases of a run, in order.
@@ -54,39 +54,39 @@ type Event struct {
 	Kind    Kind
 	Phase   string
 	Path    string
-	Entry   uint64 // 1 + the ordinal of the path's entry in the release's manifest; 0: it has none, or who finishes an earlier run's commit does not know it
+	Entry   uint64 // 1 + the ordinal of the path's entry in the release's manifest; 0: it has none, or it is unknown because this run finishes an earlier run's commit
 	From    string // of a moved file
 	Outcome Outcome
 	Size    int64         // of the file, bytes
-	Held    int64         // bytes of it that were on this machine already
+	Held    int64         // bytes of it that were already on this machine
 	Fetched int64         // bytes of it that came from the store, before compression
 	Digest  digest.Digest // of the file as the release has it
 	Cause   error
 	Root    trust.Public // of a PinEvent
 
-	Committed bool // Options.Intend or Options.Settle was told of it
+	Committed bool // the path was passed to Options.Intend or Options.Settle
 
 	FilesDone, FilesTotal int64 // of PhaseStage
-	BytesDone, BytesTotal int64 // of PhaseStage: of the new files' content, also of files that are not complete yet
+	BytesDone, BytesTotal int64 // of PhaseStage: content of the new files, including files that are not complete yet
 }
 
-// The states that a run ends in.
+// The final states of a run.
 const (
 	Verified   = runs.Verified // every file was read back in this run, or is untouched since it was
 	Incomplete = runs.Incomplete
 	Planned    = runs.Planned
 )
 
-// Result is what a run did.
+// Result summarizes a run.
 type Result struct {
 	Repo    trust.RepoID
 	Channel string
 	Number  uint64          // of the release
 	Release digest.Digest   // of the release object
-	Tree    digest.Digest   // tree digest of what lies there now; zero when the run changed nothing or did not end
-	Totals  manifest.Totals // of what lies there now
+	Tree    digest.Digest   // tree digest of the target's current content; zero if the run changed nothing or did not finish
+	Totals  manifest.Totals // of the target's current content
 	Verdict runs.State      // Verified, Incomplete or Planned
-	Unowned bool            // the record of what is ours is lost, and the target holds more than the release: what of it is the site's own is unknown
+	Unowned bool            // the record of the files put there by releases is lost, and the target holds more than the release: the site's own files are unknown
 	NoOp    bool            // the folder was that release already
 	Expired bool            // the head has expired: nothing newer is accepted until it is signed again
 
@@ -97,12 +97,11 @@ type Result struct {
 	BytesFetched int64 // of content, from the store
 	BytesHeld    int64 // of content, from this disk
 	BytesWritten int64 // staged
-	BytesNeeded  int64 // of content that the store has to give; set by a dry run too
+	BytesNeeded  int64 // of content that must come from the store; also set by a dry run
 
-	// What Tree rests on: files that this run has read, and files whose size
-	// and times say that they are what was read earlier.
+	// The evidence for Tree: files that this run has read, and files whose size and times match an earlier read.
 	ReadFiles, ReadBytes, StatedFiles int64
-	OldestRead                        int64 // Unix seconds: no file's bytes were read longer ago; 0: there is none, or one never was
+	OldestRead                        int64 // Unix seconds of the oldest last read of any file; 0: no file, or one was never read
 }
 
 func (r *Result) count(o Outcome) {

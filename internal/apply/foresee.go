@@ -9,19 +9,17 @@ import (
 	"nightferry/internal/repo"
 )
 
-// Foreseen is what a run would need of the store.
+// Foreseen describes the data that a run would need from the store.
 type Foreseen struct {
-	Index  uint64   // sequence of the index root that told it
-	Needed int64    // bytes of content, at most: what lies here and was touched or moved counts as lacking
-	Packs  []string // keys of the packs that have it, each once
+	Index  uint64   // sequence of the index root that it is based on
+	Needed int64    // bytes of content, at most: files here that were touched or moved count as lacking
+	Packs  []string // keys of the packs that hold it, each once
 }
 
-// Foresee reads of the store what Run would read before its first chunk, and
-// finds out which packs it would need then, so that who must ask somebody for
-// leave can ask ahead. It keeps the pages that it fetched for that Run, reads
-// none of the target's files and changes none. It returns nil when the index
-// root is still the one of sequence since, which is not 0: what was foreseen
-// with it holds.
+// Foresee reads from the store everything that Run reads before its first chunk, and returns the packs that the run
+// would need. An agent can thus request presigned URLs ahead of the run. Foresee caches the manifest pages that it
+// fetches. It reads and changes none of the target's files. It returns nil if the sequence of the index root is
+// still since, and since is not 0: the previous result still holds.
 func Foresee(ctx context.Context, store bucket.Store, target string, o Options, since uint64) (*Foreseen, error) {
 	o.DryRun, o.OnEvent = true, nil
 	if err := o.validate(); err != nil {
@@ -71,7 +69,7 @@ func (s *site) foresee(ctx context.Context, store bucket.Store, since uint64) (*
 	}
 	for i := range changes {
 		if c := &changes[i]; c.state == stUnknown && c.act == actPlace {
-			c.state = stLacking // only reading it would tell
+			c.state = stLacking // known only after reading the file
 		}
 	}
 	g, lacking, lists := s.newStager(changes)

@@ -12,12 +12,12 @@ import (
 	"nightferry/internal/scan"
 )
 
-// The catalogue says which files releases have put there, and are therefore ours
-// to delete. If it is lost, the manifest of the applied release says so again, and
-// the catalogue before it, which every commit keeps.
+// The catalogue records which files were put there by releases, and are therefore ours to delete. If it is lost,
+// the same facts come from the manifest of the applied release and from the previous catalogue, which every commit
+// keeps.
 
-// keepBefore keeps the catalogue that is about to be replaced. A commit that is
-// repeated may have kept it already.
+// keepBefore renames the catalogue that is about to be replaced. When a commit is repeated, this may have happened
+// already.
 func (s *site) keepBefore(h *scan.Header) error {
 	if err := s.root.Rename(catalogueName, beforeName); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -30,7 +30,7 @@ func (s *site) keepBefore(h *scan.Header) error {
 	return writeChecks(s.root, s.checks)
 }
 
-// openOld opens the catalogue of before the commit under way.
+// openOld opens the catalogue that preceded the commit under way.
 func (s *site) openOld() (*records, error) {
 	r, err := s.openRecords(catalogueName)
 	if err == nil && r.r == nil {
@@ -51,8 +51,8 @@ func (s *site) unrecorded() error {
 	return err
 }
 
-// rebuild makes the catalogue anew after it was lost, and sets the old one aside.
-// Every file is read again by the run that follows.
+// rebuild makes a new catalogue after the old one was lost, and sets the old one aside. The run that follows reads
+// every file again.
 func (s *site) rebuild(ctx context.Context, why error) error {
 	before, err := s.openRecords(beforeName)
 	if errors.Is(err, scan.ErrCorrupt) {
@@ -114,8 +114,8 @@ func isMissing(err error) bool {
 	return errors.As(err, &missing)
 }
 
-// headerLeft returns the header of the lost catalogue, or what is known of it. If
-// it comes from the catalogue before, or is nil, ownership is not sure.
+// headerLeft returns the header of the lost catalogue, or its best substitute. If it comes from catalogue.before,
+// or is nil, ownership is not sure.
 func (s *site) headerLeft(before *records) (h *scan.Header, sure bool) {
 	if r, err := scan.OpenCatalogue(s.root, catalogueName); err == nil {
 		h := r.Header()
@@ -128,8 +128,8 @@ func (s *site) headerLeft(before *records) (h *scan.Header, sure bool) {
 	return before.header(), false
 }
 
-// unite writes the entries of a release and the records of an older catalogue that
-// the release does not have. Nothing is known of any file's stat.
+// unite writes the entries of a release, and those records of an older catalogue that the release does not have.
+// All stats are unknown.
 func unite(w *scan.CatalogueWriter, next manifest.Next, before *records) error {
 	e, err := next()
 	for err == nil {
@@ -156,8 +156,8 @@ func unite(w *scan.CatalogueWriter, next manifest.Next, before *records) error {
 
 var errUnowned = errors.New("ownership lost: the record of what releases have put here is gone, so files that a release dropped cannot be told from the site's own and stay")
 
-// owns withholds the verdict of a target whose ownership is lost, until nothing is
-// there but the release, or an order says whose the rest is.
+// owns withholds the verdict of a target whose ownership is lost until the target holds only the release, or Adopt
+// declares the rest to be the site's own.
 func (s *site) owns() error {
 	if !s.checks.Unowned || s.res.Verdict != Verified {
 		return nil
@@ -171,8 +171,8 @@ func (s *site) owns() error {
 	return writeChecks(s.root, s.checks)
 }
 
-// keepMoved keeps what a commit, whose journal is lost, had moved out of the way:
-// it may be the site's own.
+// keepMoved keeps the files that a commit had moved out of the way before its journal was lost: they may be the
+// site's own.
 func (s *site) keepMoved() error {
 	list, err := s.root.ReadDir(outDir)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(list) == 0 {

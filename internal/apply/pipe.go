@@ -12,13 +12,11 @@ import (
 	"nightferry/internal/digest"
 )
 
-// pipeEvery is how many more bytes of a large file must stand one after
-// another before they are read back.
+// pipeEvery is the number of further contiguous bytes of a large file that triggers the next read-back.
 const pipeEvery = 8 << 20
 
-// pipe reads a large file back while the rest of it is still being written, so
-// that its proof does not begin when everything else is over. Chunks come in
-// any order; what is hashed is the file's beginning, as far as it is complete.
+// pipe reads a large file back while the rest is still being written, so that most of its verification is done when
+// the last chunk arrives. Chunks arrive in any order; only the contiguous complete start of the file is hashed.
 type pipe struct {
 	reading sync.Mutex // guards h and at
 	h       hash.Hash
@@ -27,12 +25,12 @@ type pipe struct {
 	mu     sync.Mutex
 	ends   []int64 // of each chunk and hole, bytes
 	done   []bool
-	next   int   // the first that is not done
-	asked  int64 // how far somebody was asked to hash
-	queued bool  // somebody was asked and has not begun
+	next   int   // index of the first chunk that is not done
+	asked  int64 // offset up to which hashing was requested
+	queued bool  // a read was requested and has not started
 }
 
-// newPipe returns nil for a file that is not worth it.
+// newPipe returns nil if the file has too few chunks for a pipe to pay.
 func newPipe(refs []chunk.Ref, have []bool) *pipe {
 	if len(refs) <= 64 {
 		return nil
@@ -47,8 +45,7 @@ func newPipe(refs []chunk.Ref, have []bool) *pipe {
 	return p
 }
 
-// wrote takes note of the chunk at an offset, and reports whether somebody
-// should read on.
+// wrote marks the chunk at an offset as written and reports whether the caller should request a read.
 func (p *pipe) wrote(at int64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -61,7 +58,7 @@ func (p *pipe) wrote(at int64) bool {
 	return true
 }
 
-// ready returns up to where the file is complete. The caller holds mu.
+// ready returns the offset up to which the file is complete. The caller holds mu.
 func (p *pipe) ready() int64 {
 	for p.next < len(p.done) && p.done[p.next] {
 		p.next++
@@ -72,7 +69,7 @@ func (p *pipe) ready() int64 {
 	return p.ends[p.next-1]
 }
 
-// read hashes what is complete, or, with size ≥ 0, all that is left up to size.
+// read hashes the complete part of the file, or, if size ≥ 0, everything up to size.
 func (p *pipe) read(ctx context.Context, f io.ReaderAt, size int64, buf []byte) error {
 	p.mu.Lock()
 	p.queued = false
@@ -97,7 +94,7 @@ func (p *pipe) read(ctx context.Context, f io.ReaderAt, size int64, buf []byte) 
 	return nil
 }
 
-// sum returns the digest of all that was read.
+// sum returns the digest of all bytes read.
 func (p *pipe) sum() (d digest.Digest) {
 	p.reading.Lock()
 	defer p.reading.Unlock()

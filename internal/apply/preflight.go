@@ -12,17 +12,16 @@ import (
 	"nightferry/internal/repo"
 )
 
-// Room that is wanted beyond the new files' bytes.
+// Extra space required beyond the new files' bytes.
 const (
-	spaceMargin = 8 << 20 // for the catalogue, the journal and whoever else writes
+	spaceMargin = 8 << 20 // for the catalogue, the journal and other programs that write to the volume
 	perFile     = 4 << 10 // a file's last block and its name
 )
 
-// SpaceError says that the target's volume cannot hold the new files. Nothing
-// was staged for it.
+// SpaceError means that the target's volume cannot hold the new files. Staging was not started.
 type SpaceError struct {
 	Dir    string
-	Needed int64 // bytes, counting what is staged already as had
+	Needed int64 // bytes still to be written; staged files are not counted
 	Free   int64 // bytes
 }
 
@@ -31,8 +30,8 @@ func (e *SpaceError) Error() string {
 		(e.Needed+(1<<20-1))>>20, e.Free>>20, (e.Needed-e.Free+(1<<20-1))>>20)
 }
 
-// space compares what is still to be written with what is free. The holes of a
-// sparse file take nothing, and what an earlier run staged is there already.
+// space fails if the volume has too little free space for the bytes still to be written. Holes of sparse files and
+// files staged by an earlier run need none.
 func (s *site) space(g *stager) error {
 	need := spaceMargin + g.filled
 	last := int32(-1)
@@ -56,7 +55,7 @@ func (s *site) space(g *stager) error {
 	return nil
 }
 
-// suits refuses a release that this target could not hold as it is.
+// suits refuses a release that this target's system cannot store unchanged.
 func (s *site) suits(rel *repo.Release) error {
 	if !rel.Portable && runtime.GOOS == "windows" {
 		return fmt.Errorf("release %d of %q was published with names that Windows cannot hold: push it with portable names", rel.Number, rel.Channel)
@@ -64,8 +63,8 @@ func (s *site) suits(rel *repo.Release) error {
 	return nil
 }
 
-// volumes refuses a target inside which another volume is mounted where the
-// commit would have to rename: a file cannot be renamed across.
+// volumes fails if another volume is mounted inside the target in a folder that the commit must rename into or out
+// of. Files cannot be renamed across volumes.
 func (s *site) volumes(changes []change) error {
 	seen := map[string]struct{}{}
 	for i := range changes {
@@ -100,8 +99,8 @@ func (s *site) volumes(changes []change) error {
 	return nil
 }
 
-// free waits until no program holds a file that the commit will touch, as long
-// as the policy says. Those that are still held are dropped.
+// free waits, for at most the policy's time, until no program holds a file that the commit will touch. It drops the
+// files that are still held.
 func (s *site) free(ctx context.Context, changes []change) error {
 	var held []int32
 	for i := range changes {
@@ -138,8 +137,8 @@ func (s *site) free(ctx context.Context, changes []change) error {
 	return nil
 }
 
-// drop takes a change back, with those that depend on it: a file that was to
-// be moved, and what was to make way.
+// drop cancels a change and the changes that depend on it: moves from or to it, and the change for which it was to
+// make way.
 func (s *site) drop(changes []change, i int32, out Outcome, cause error) {
 	c := &changes[i]
 	if c.state == stDropped {
@@ -165,8 +164,8 @@ func (s *site) drop(changes []change, i int32, out Outcome, cause error) {
 	}
 }
 
-// hold takes back that the folders which name lies in are deleted: it stays in
-// them. It returns those of which nobody had said so.
+// hold cancels the deletion of all folders above name, because name stays in them. It returns the folders whose
+// deletion it has cancelled.
 func (s *site) hold(changes []change, name string, out Outcome, cause error) (held []string) {
 	if cause != nil {
 		cause = fmt.Errorf("%q stays in it: %w", name, cause)
@@ -185,7 +184,7 @@ func (s *site) hold(changes []change, name string, out Outcome, cause error) (he
 	return held
 }
 
-// sleep ends early with the context.
+// sleep waits for d or until the context ends.
 func sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()

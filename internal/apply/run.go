@@ -18,11 +18,11 @@ import (
 	"nightferry/internal/trust"
 )
 
-// ErrExpired says that a channel's head has expired, so that nothing newer is
-// accepted: whoever holds the bucket may be withholding what is newer still.
+// ErrExpired means that a channel's head has expired. Newer releases are refused then, because an attacker who
+// controls the bucket may be withholding a still newer one.
 var ErrExpired = errors.New("the channel's head has expired")
 
-// NoReleaseError says that Options.Release is beyond the channel's newest.
+// NoReleaseError means that Options.Release is newer than the channel's newest release.
 type NoReleaseError struct {
 	Channel        string
 	Number, Newest uint64
@@ -32,9 +32,8 @@ func (e *NoReleaseError) Error() string {
 	return fmt.Sprintf("release %d of %q does not exist: its newest is %d", e.Number, e.Channel, e.Newest)
 }
 
-// Run makes the folder target exactly a release of a channel. The Result is
-// valid as far as the run came, also with an error. A file that could not be
-// done is an event and an Incomplete verdict, not an error.
+// Run makes the folder target exactly a release of a channel. If it fails, the Result describes the run up to the
+// error. A file that could not be changed is an event and an Incomplete verdict, not an error.
 func Run(ctx context.Context, store bucket.Store, target string, o Options) (*Result, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
@@ -55,8 +54,7 @@ func Run(ctx context.Context, store bucket.Store, target string, o Options) (*Re
 	return &s.res, errors.Join(err, done())
 }
 
-// Recover finishes a commit that was interrupted, with no store at hand. It
-// does nothing where there is none.
+// Recover finishes an interrupted commit without a store. If there is none, it does nothing.
 func Recover(ctx context.Context, target string, o Options) error {
 	s, done, err := open(target, o)
 	if err != nil {
@@ -144,8 +142,8 @@ func (s *site) bring(ctx context.Context, head *repo.Head) error {
 	return s.finish(ctx, rel, changes)
 }
 
-// applied returns the header of the catalogue, nil where there is none, and
-// refuses a folder that holds something else.
+// applied returns the catalogue's header, or nil if there is no catalogue. It fails if the folder holds another
+// channel or repository.
 func (s *site) applied() (*scan.Header, error) {
 	cat, err := s.openRecords(catalogueName)
 	if err != nil {
@@ -162,8 +160,8 @@ func (s *site) applied() (*scan.Header, error) {
 	return h, nil
 }
 
-// choose says which release is wanted. Its digest is zero for an older one than
-// the head's of which the caller knows only the number.
+// choose returns the number and digest of the wanted release. The digest is zero if the release is older than the
+// head and the caller gave only its number.
 func (s *site) choose(head *repo.Head, had *scan.Header) (number uint64, want digest.Digest, err error) {
 	number, want = head.Number, head.Release
 	s.res.Expired = head.Expired
@@ -185,7 +183,7 @@ func (s *site) choose(head *repo.Head, had *scan.Header) (number uint64, want di
 	return number, want, nil
 }
 
-// release reads what choose has chosen.
+// release reads the release that choose returned.
 func (s *site) release(ctx context.Context, head *repo.Head, number uint64, want digest.Digest) (*repo.Release, error) {
 	if want.IsZero() {
 		return s.repo.ReleaseBelow(ctx, s.o.Channel, head, number)
@@ -193,8 +191,8 @@ func (s *site) release(ctx context.Context, head *repo.Head, number uint64, want
 	return s.repo.Release(ctx, s.o.Channel, number, want)
 }
 
-// current reports whether the target is what the catalogue says, by size and
-// times, with nothing of a release lacking. Extras are reported.
+// current reports whether the target matches the catalogue, by size and times, with no file of the release missing.
+// It emits an event for each extra.
 func (s *site) current(ctx context.Context) (bool, error) {
 	cat, err := s.openRecords(catalogueName)
 	if err != nil {

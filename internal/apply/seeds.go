@@ -15,16 +15,15 @@ import (
 	"nightferry/internal/scan"
 )
 
-// seed fills wants with what is on this machine already: the files that the
-// last release put there, whatever becomes of them; files that the site has
-// touched; the folders that the caller names. Every chunk is compared with its
-// id as it is read, so that nothing needs to be known of them. A seed, or a
-// whole folder of them, that cannot be read is no error: the store has the chunk.
+// seed fills wants from data already on this machine: the last release's files, even those that will be replaced or
+// deleted; files that the site has changed; and the folders in Options.Seeds. Every chunk is compared with its id,
+// so a seed needs no other proof. A seed file or folder that cannot be read is not an error, because the store has
+// the chunks.
 func (g *stager) seed(ctx context.Context, oldLists []digest.Digest) error {
 	if g.lack == 0 {
 		return nil
 	}
-	// A page that the store does not have any more only costs a fetch.
+	// If a page is gone from the store, its chunks only have to be fetched.
 	if err := g.s.repo.LoadPages(ctx, g.s.at, oldLists, g.s.pages, g.s.fetchOptions()); err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -42,21 +41,21 @@ func (g *stager) seed(ctx context.Context, oldLists []digest.Digest) error {
 	return nil
 }
 
-// sated reports whether nothing is wanted any more.
+// sated reports whether all wants are filled.
 func (g *stager) sated() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.lack == 0
 }
 
-// hits are the chunks that are wanted of one file.
+// hits are the wanted chunks in one file.
 type hits struct {
 	path string
 	refs []chunk.Ref
 	at   []int64
 }
 
-// seedCatalogue looks through all files of the last release.
+// seedCatalogue searches all files of the last release.
 func (g *stager) seedCatalogue(ctx context.Context) error {
 	cat, err := g.s.openRecords(catalogueName)
 	if err != nil {
@@ -143,8 +142,8 @@ func (g *stager) seedHits(ctx context.Context, h hits, buf []byte) error {
 	return nil
 }
 
-// seedTouched cuts the files anew that lie where a new one is wanted and that
-// the catalogue does not know, or not as they are.
+// seedTouched splits into chunks the files that are to be replaced and that the catalogue does not know, or not in
+// their current state.
 func (g *stager) seedTouched(ctx context.Context) error {
 	var touched []int32
 	for i := range g.changes {
@@ -155,8 +154,8 @@ func (g *stager) seedTouched(ctx context.Context) error {
 	return g.cutEach(ctx, g.s.root, touched)
 }
 
-// seedFolder cuts the files of a folder that the caller names: those with the
-// paths of new files first, then, if something is still wanted, all.
+// seedFolder splits the files of a folder in Options.Seeds into chunks: first those with the paths of new files,
+// then, if chunks are still wanted, all.
 func (g *stager) seedFolder(ctx context.Context, dir string) error {
 	skip := func(err error) error {
 		g.s.retry(fmt.Errorf("%w: what it may hold comes from the store", err))
@@ -226,7 +225,7 @@ func (g *stager) cutEach(ctx context.Context, root *durable.Root, indexes []int3
 	})
 }
 
-// cut cuts one file as publish would, and takes what is wanted of it.
+// cut splits one file as publish does and delivers the wanted chunks.
 func (g *stager) cut(ctx context.Context, root *durable.Root, name string, split *chunk.Splitter) error {
 	f, err := root.Open(name)
 	if err != nil {
@@ -251,7 +250,7 @@ func (g *stager) cut(ctx context.Context, root *durable.Root, name string, split
 		}
 		b, err := split.Next()
 		if err != nil {
-			return nil // its end, or no seed from here on
+			return nil // end of the file, or unreadable from here
 		}
 		if chunk.Zero(b) {
 			continue
@@ -262,8 +261,8 @@ func (g *stager) cut(ctx context.Context, root *durable.Root, name string, split
 	}
 }
 
-// estimate counts, for a dry run, what the store would have to give: the
-// chunks that are in no file of the last release.
+// estimate counts, for a dry run, the bytes that must come from the store: the chunks that no file of the last
+// release holds.
 func (g *stager) estimate(ctx context.Context, oldLists []digest.Digest) error {
 	_ = g.s.repo.LoadPages(ctx, g.s.at, oldLists, g.s.pages, g.s.fetchOptions()) // best effort, as in seed
 	cat, err := g.s.openRecords(catalogueName)

@@ -20,41 +20,39 @@ import (
 	"nightferry/internal/repo"
 )
 
-// stager makes the new files, each under a name of its own on the target's
-// volume, and proves each before anybody may rename it into place.
+// stager makes the new files, each under its own name on the target's volume. It verifies every file before the
+// commit may rename it into place.
 type stager struct {
 	s       *site
 	changes []change
 	files   *handles
 	check   chan check
-	pipes   map[int32]*pipe // of large files; written only before any chunk is
+	pipes   map[int32]*pipe // of large files; written only before the first chunk arrives
 
 	wants []want // sorted by id; not written to while chunks arrive
 
-	thin   map[int32]struct{} // files whose holes are worth that the file is sparse
-	filled int64              // bytes of holes that take space all the same
+	thin   map[int32]struct{} // files that are made sparse, because their holes are large enough
+	filled int64              // bytes of holes in files that are not made sparse
 
 	mu     sync.Mutex
 	done   []bool             // of each want: it is written, or being written
 	lack   int                // wants that are not done
 	exists map[int32]struct{} // staged files that an earlier run or chunk has made
-	bad    []int32            // files whose chunks are all right but whose whole is not
+	bad    []int32            // files whose chunks are all right but whose digest is wrong
 	had    int64              // bytes that an earlier run had staged
 
 	filesDone, bytesDone   atomic.Int64
 	filesTotal, bytesTotal int64
 }
 
-// check asks for a file to be read back: to its end, when its last chunk was
-// written, or as far as it is complete.
+// check requests that a file is read back: to its end if its last chunk was written, else as far as it is complete.
 type check struct {
 	change int32
 	last   bool
 }
 
-// IntegrityError says that a file does not come out as the release says,
-// although every chunk of it does: the release contradicts itself, or the
-// target's disk does not return what was written.
+// IntegrityError means that a file does not have the release's digest although each of its chunks is right. Either
+// the release contradicts itself, or the target's disk does not return the bytes that were written.
 type IntegrityError struct {
 	Path string
 	Want digest.Digest
@@ -64,8 +62,7 @@ func (e *IntegrityError) Error() string {
 	return fmt.Sprintf("%q was fetched twice and does not have the digest %s that the release gives: check this machine's disk and memory, then run nightferry fsck --read-data STORE", e.Path, e.Want.Short())
 }
 
-// newStager finds the files that are to be made, and the chunk lists that tell
-// what of.
+// newStager finds the files to make, and the chunk-list pages that name their chunks.
 func (s *site) newStager(changes []change) (g *stager, lacking []int32, lists []digest.Digest) {
 	g = &stager{s: s, changes: changes, exists: map[int32]struct{}{}, pipes: map[int32]*pipe{}, thin: map[int32]struct{}{}}
 	copies := map[digest.Digest]uint32{}
@@ -87,8 +84,7 @@ func (s *site) newStager(changes []change) (g *stager, lacking []int32, lists []
 	return g, lacking, lists
 }
 
-// stage makes every new file. It returns with all of them proven, or with an
-// error; changes that failed by themselves are dropped.
+// stage makes every new file. It returns when all are verified, or with an error. It drops changes that fail alone.
 func (s *site) stage(ctx context.Context, changes []change, oldLists []digest.Digest) error {
 	g, lacking, lists := s.newStager(changes)
 	if len(lacking) == 0 {
@@ -120,8 +116,7 @@ func (s *site) stage(ctx context.Context, changes []change, oldLists []digest.Di
 		if len(g.bad) == 0 {
 			return nil
 		}
-		// Every chunk was right when it was written: what was read back was
-		// not. Start these files anew, once.
+		// Every chunk was right when it was written, but the read-back differs. Make these files again, once.
 		lacking, g.bad = g.bad, nil
 		for _, i := range lacking {
 			c := &changes[i]
@@ -144,8 +139,8 @@ func (s *site) stage(ctx context.Context, changes []change, oldLists []digest.Di
 	}
 }
 
-// tidyStage removes what an earlier run staged and nobody wants any more, and
-// makes the folders. It returns the names that are there.
+// tidyStage removes staged files of earlier runs that are no longer wanted, and makes the staging folders. It
+// returns the names of the files that it kept.
 func (s *site) tidyStage(changes []change, lacking []int32) (map[string]struct{}, error) {
 	staged, err := s.staged()
 	if err != nil {
@@ -224,7 +219,7 @@ func (g *stager) chunks(ctx context.Context, indexes []int32, oldLists []digest.
 	if len(ids) == 0 {
 		return nil
 	}
-	g.s.res.BytesNeeded = max(g.s.res.BytesNeeded, g.needed()) // a second round makes only what went wrong
+	g.s.res.BytesNeeded = max(g.s.res.BytesNeeded, g.needed()) // a second round stages only the bad files
 	x, err := g.s.at(ctx)
 	if err != nil {
 		return err
@@ -251,7 +246,7 @@ func (g *stager) chunks(ctx context.Context, indexes []int32, oldLists []digest.
 	return err
 }
 
-// missing names a file for the chunks that the store does not have.
+// missing adds the path of a file that needs one of the missing chunks.
 func (g *stager) missing(err *repo.MissingError) error {
 	for _, id := range err.Chunks {
 		if from, to := g.find(id); from < to {
@@ -261,8 +256,8 @@ func (g *stager) missing(err *repo.MissingError) error {
 	return err
 }
 
-// deliver writes a chunk, whose id was checked, wherever it is wanted. held
-// says that it was on this machine.
+// deliver writes a chunk to every place that wants it. The caller has checked its id. held means that the chunk was
+// already on this machine.
 func (g *stager) deliver(ctx context.Context, id digest.Digest, b []byte, held bool) error {
 	from, to := g.find(id)
 	for n := from; n < to; n++ {
@@ -302,7 +297,7 @@ func (g *stager) write(ctx context.Context, w want, b []byte, held bool) error {
 	}
 	g.bytesDone.Add(int64(len(b)))
 	if held {
-		g.progress() // of what is fetched, each block tells
+		g.progress() // for fetched chunks, each block emits progress
 	}
 	if w.at == 0 && int64(w.size) == c.size {
 		atomic.AddInt32(&c.left, -1)
@@ -339,8 +334,7 @@ func (g *stager) write(ctx context.Context, w want, b []byte, held bool) error {
 	return g.complete(ctx, w.change)
 }
 
-// stageError names the act and, for the one error that people meet, says what
-// to do.
+// stageError adds the act and the path. If the disk is full, it adds the remedy.
 func stageError(c *change, err error) error {
 	if durable.IsDiskFull(err) {
 		return fmt.Errorf("stage %q: disk full: free space on the target's volume and pull again, which goes on from here: %w", c.path, err)
@@ -348,8 +342,8 @@ func stageError(c *change, err error) error {
 	return fmt.Errorf("stage %q: %w", c.path, err)
 }
 
-// open opens the staged file, making it at its full length when it is not
-// there: what is never written stays a hole.
+// open opens the staged file. If the file is missing, open makes it at its full length; ranges that are never
+// written stay holes.
 func (g *stager) open(i int32) (*durable.File, error) {
 	c := &g.changes[i]
 	g.mu.Lock()
@@ -369,8 +363,7 @@ func (g *stager) open(i int32) (*durable.File, error) {
 	return f, err
 }
 
-// A hole is worth having from this length on; shorter ones cost more in
-// scattered extents than they save.
+// minHole is the shortest hole that is left unwritten. Shorter ones cost more in fragmentation than they save.
 const (
 	page    = 4 << 10
 	minHole = 64 << 10
@@ -389,9 +382,8 @@ func refusesSparse(name string) bool {
 	return false
 }
 
-// writeSparse writes b at byte at of a file that holds zeros, and leaves long
-// runs of zeros unwritten: a chunk that begins in a hole of the source and ends
-// in data takes no more space here than there.
+// writeSparse writes b at offset at of a file of zeros and skips long runs of zeros. A chunk that starts in a hole
+// of the source and ends in data therefore takes no more space here than there.
 func writeSparse(f *durable.File, b []byte, at int64) error {
 	for done := 0; done < len(b); {
 		data, zeros := nextHole(b[done:], at+int64(done))
@@ -405,9 +397,8 @@ func writeSparse(f *durable.File, b []byte, at int64) error {
 	return nil
 }
 
-// nextHole returns the length of what comes before the first hole of at least
-// minHole bytes, and the length of that hole; 0 where there is none. Holes
-// begin and end at multiples of page in the file.
+// nextHole returns the number of bytes before the first hole of at least minHole bytes, and the length of that
+// hole, or 0 if there is none. Holes start and end at multiples of page in the file.
 func nextHole(b []byte, at int64) (data, zeros int) {
 	start := int(-at & (page - 1))
 	for start+minHole <= len(b) {
@@ -425,7 +416,7 @@ func nextHole(b []byte, at int64) (data, zeros int) {
 
 var zeroPage [page]byte // read only
 
-// whole stages a file of a single chunk in one go: most files are.
+// whole stages a single-chunk file in one step. Most files have one chunk.
 func (g *stager) whole(ctx context.Context, i int32, b []byte) error {
 	c := &g.changes[i]
 	f, err := durable.CreatePrivate(g.s.root, c.stageName(), 0)
@@ -463,11 +454,10 @@ func (g *stager) whole(ctx context.Context, i int32, b []byte) error {
 	return g.finish(c, mode)
 }
 
-// scratch holds the buffers that small files are read back into: one of
-// readSize for each goroutine that stages.
+// scratch holds buffers of readSize, one per staging goroutine, into which small files are read back.
 var scratch = sync.Pool{New: func() any { b := make([]byte, readSize); return &b }}
 
-// complete hands a file whose bytes are all there to the checkers.
+// complete queues a completely written file for the checkers.
 func (g *stager) complete(ctx context.Context, i int32) error {
 	select {
 	case g.check <- check{i, true}:
@@ -477,7 +467,7 @@ func (g *stager) complete(ctx context.Context, i int32) error {
 	}
 }
 
-// checker reads complete files back and proves each against the release.
+// checker reads files back and compares complete ones with the release's digests.
 func (g *stager) checker(ctx context.Context) error {
 	buf := make([]byte, readSize)
 	for k := range g.check {
@@ -532,7 +522,7 @@ func (g *stager) readBack(ctx context.Context, k check, buf []byte) (sum digest.
 	default:
 		sum, err = hashReader(ctx, &fromStart{f: f}, c.size, buf)
 		if errors.Is(err, errResized) {
-			err = nil // a zero sum: made again
+			err = nil // a zero sum makes the file be staged again
 		}
 	}
 	if err == nil {
@@ -541,7 +531,7 @@ func (g *stager) readBack(ctx context.Context, k check, buf []byte) (sum digest.
 	return sum, mode, errors.Join(err, f.Close())
 }
 
-// fromStart reads a File from its first byte on.
+// fromStart reads a File from its first byte.
 type fromStart struct {
 	f  *durable.File
 	at int64
@@ -553,7 +543,7 @@ func (r *fromStart) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// finish gives a proven file its mode and time.
+// finish sets the mode and time of a verified file.
 func (g *stager) finish(c *change, mode fs.FileMode) error {
 	name := c.stageName()
 	if g.s.keeps.Modes && mode != fs.FileMode(c.mode) {

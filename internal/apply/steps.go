@@ -8,28 +8,27 @@ import (
 	"nightferry/internal/manifest"
 )
 
-// outSlot is where the old file of a change waits, in a commit's own folder.
+// outSlot returns the name, in the commit's own folder, to which a change's old file is moved.
 func outSlot(out string, i int32) string { return fmt.Sprintf("%s/%d", out, i) }
 
-// goesFirst reports whether the change makes way for another: the folder that it is
-// in must become a file.
+// goesFirst reports whether the change makes way for another: its folder must become a file.
 func goesFirst(changes []change, c *change) bool {
 	return c.under >= 0 && changes[c.under].state != stDropped
 }
 
-// stepper makes the steps of a commit out of changes.
+// stepper turns changes into the steps of a commit.
 type stepper struct {
 	changes []change
-	out     string             // the commit's own folder for what makes way
+	out     string             // the commit's own folder for entries moved out of the way
 	modes   bool               // the target keeps modes
-	recase  []commit.Step      // of aliases: they come first
-	aside   map[int32]struct{} // of aliases: files that make way for a name in another case
+	recase  []commit.Step      // from aliases: these steps come first
+	aside   map[int32]struct{} // from aliases: files that make way for a name in another case
 }
 
 // phase is one pass over the changes.
 type phase struct {
 	name     string
-	backward bool // what is in a folder comes before it
+	backward bool // a folder's content comes before the folder
 	pick     func(p *stepper, i int32, c *change) (commit.Step, bool)
 }
 
@@ -43,8 +42,7 @@ func phases() []phase {
 		{"touch files", false, (*stepper).touchFile},
 		{"delete files", false, (*stepper).remove},
 		{"remove folders", true, (*stepper).rmdir},
-		// Last, because a folder that must not be written to could not have been
-		// filled.
+		// Last, because a read-only folder could not be filled.
 		{"touch folders", true, (*stepper).touchFolder},
 	}
 }
@@ -124,19 +122,19 @@ func (p *stepper) touchFolder(_ int32, c *change) (commit.Step, bool) {
 	return commit.Step{Kind: commit.Touch, Dir: true, Path: c.path, Mode: c.mode}, p.modes && (c.act == actMkdir || c.act == actTouch && c.isDir())
 }
 
-// isDir reports whether the release has a folder there.
+// isDir reports whether the release has a folder at the path.
 func (c *change) isDir() bool { return c.digest.IsZero() }
 
-// aliases finds, on a file system that ignores case, what the new names would
-// meet under another case: a folder is given its new name, a file is set aside
-// before the new one comes. What cannot be is dropped.
+// aliases handles file systems that ignore case: it finds existing names that differ from new ones only in case. It
+// renames such a folder, and sets such a file aside before the new one comes. It drops changes for which neither is
+// possible.
 func (s *site) aliases(changes []change) (recase []commit.Step, aside map[int32]struct{}) {
 	if !s.keeps.Fold {
 		return nil, nil
 	}
 	old := map[string]int32{}
 	for i := range changes {
-		// Also a folder that the site's own stays in: it still takes the new name.
+		// Include folders that stay because the site's own files are in them: they still take the new name.
 		if c := &changes[i]; (c.act == actRemove || c.act == actRmdir) && (c.state != stDropped || c.out == Extra) {
 			old[manifest.Fold(c.path)] = int32(i)
 		}
@@ -165,7 +163,7 @@ func (s *site) aliases(changes []change) (recase []commit.Step, aside map[int32]
 			recase = append(recase, commit.Step{Kind: commit.Out, Dir: true, Path: from, Slot: outSlot(s.out, int32(i)), Size: -1},
 				commit.Step{Kind: commit.Recase, Path: c.path, Slot: outSlot(s.out, int32(i))})
 		case c.act == actPlace && known && info.IsDir() && changes[j].act == actRmdir:
-			// A folder of ours becomes a file: all of it makes way.
+			// A folder of ours becomes a file: all its content makes way.
 			for k := j; k < int32(len(changes)) && (k == j || below(changes[j].path, changes[k].path)); k++ {
 				changes[k].under = int32(i)
 			}
