@@ -388,7 +388,7 @@ func (f *final) one(rec *scan.Record, it *scan.Item) error {
 	}
 	rec.Stat = st
 	if ok && e.Kind == manifest.Dir && !durable.SameMode(f.s.root, &f.s.keeps, rec.Path, st.Mode, e.SiteMode()) && f.s.commit.LeftOpen(rec.Path) {
-		rec.Stat = scan.Stat{} // the next look mends it
+		rec.Stat = scan.Stat{} // the next run repairs the mode
 	}
 	return f.w.Add(*rec)
 }

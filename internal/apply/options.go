@@ -15,56 +15,52 @@ import (
 
 // Options of [Run].
 type Options struct {
-	// Root, if set, opens the target in place of its path, anew in each call;
-	// the call closes it.
+	// Root, if set, opens the target instead of its path. Each call opens it again and closes it.
 	Root func(durable.Options) (*durable.Root, error)
 
 	Channel string
-	Release uint64 // 0: the channel's head; else this release, which must not be newer than the head
-	// Digest is that of the release object, where the caller has it from whom
-	// it trusts; zero: the head's, or the release's own signature, counts.
+	Release uint64 // 0: the channel's head; else this release, at most the head's number
+	// Digest is the release object's digest, if the caller has it from a trusted source. If it is zero, the head's
+	// digest or the release's own signature decides.
 	Digest digest.Digest
 
-	// Held promises that a release of the channel was applied to the target before.
-	// If the target has no record of that, the run ends with an *EmptiedError
-	// instead of filling what may be the mount point of an absent volume. Adopt is
-	// the order to fill it all the same.
+	// Held means that a release of the channel was applied to the target before. If the target has no record of it,
+	// the run ends with an *EmptiedError, because the folder may be the mount point of an absent volume. Adopt
+	// orders the run to fill the folder in spite of that.
 	Held, Adopt bool
 
-	policy.Policy               // Partial, Prune and Ignore count here
-	LockWait      time.Duration // how long to wait for locked files before giving up, unless Partial; 0: not at all
+	policy.Policy               // only Partial, Prune and Ignore are used here
+	LockWait      time.Duration // maximum time to wait for locked files, unless Partial; 0: do not wait
 
-	Connections int      // requests under way at once; 0: 8
-	Seeds       []string // folders, read only, that may hold parts of the release already
-	DryRun      bool     // plan and report; change nothing of the target, and nothing that is staged
-	// ByTime takes a file of unchanged size and modification time for unchanged,
-	// for volumes whose change times or inode numbers do not last.
+	Connections int      // concurrent requests; 0: 8
+	Seeds       []string // folders that may hold parts of the release already; only read
+	DryRun      bool     // plan and report; change neither the target nor staged files
+	// ByTime treats a file of unchanged size and modification time as unchanged. It is for volumes whose change
+	// times or inode numbers are not stable.
 	ByTime bool
-	// Limit, if set, is asked to wait for n bytes that were just read of a file of
-	// which only change time or inode number are new; its error ends the run.
+	// Limit, if set, is called after n bytes were read of a file whose only change is its change time or inode
+	// number. It may wait; its error ends the run.
 	Limit func(ctx context.Context, n int) error
 
 	Rehash bool // read every byte of the target instead of trusting size and times
 
-	Subject halt.Subject // who we are, to the kill switch; Channel is filled in
-	// Gate, if set, is asked before each request and each block, and once
-	// more before the commit: its error stops the run, which resumes later. In a
-	// commit whose ctx has ended it is asked before each step, and only a
+	Subject halt.Subject // this site, for matching halt orders; Run fills in Channel
+	// Gate, if set, is called before each request and each block, and once more before the commit. Its error stops
+	// the run, which can be resumed. In a commit whose ctx has ended it is called before each step, and only a
 	// *halt.Error counts.
 	Gate func(context.Context) error
 
-	// Intend, if set, is told what becomes of every change when the commit
-	// succeeds, just before its journal is written; again if the commit is
-	// taken back and another is tried. Its error ends the run with nothing
-	// committed. Settle, if set, is told that the commit has happened, before
-	// its journal is removed, and which paths have another outcome than Intend
-	// was told. Run and Recover call it too when they finish what another
-	// process has begun; whoever dies at the wrong moment makes them call it
-	// once more.
+	// Intend, if set, is called just before the commit's journal is written. It gets the outcome that each change
+	// will have if the commit succeeds. It is called again if the commit is rolled back and another is tried. Its
+	// error ends the run with nothing committed.
+	//
+	// Settle, if set, is called after the commit, before its journal is removed. It gets the paths whose outcome
+	// differs from the one passed to Intend. Run and Recover also call it when they finish a commit of another
+	// process. If a process dies at the wrong moment, Settle is called once more.
 	Intend func(each func(yield func(Event) error) error) error
 	Settle func(other []Event) error
 
-	RootKey *trust.Public // the root key to demand; nil: pin the one of first use
+	RootKey *trust.Public // the root key to require; nil: pin the root key seen at first use
 	Key     []byte        // of an encrypted repository
 
 	Now      func() time.Time // required

@@ -14,9 +14,8 @@ import (
 
 func appendInt(b []byte, n int64) []byte { return strconv.AppendInt(b, n, 10) }
 
-// planner merges three streams in path order — what lies on the disk, what the
-// catalogue says was put there, what the release wants — and collects what
-// must change. It holds one item of each at a time.
+// planner merges three streams in path order: the entries on disk, the catalogue's records and the release's
+// entries. It collects the changes to make. It holds one item of each stream at a time.
 type planner struct {
 	s       *site
 	cat     *records
@@ -25,20 +24,19 @@ type planner struct {
 	ordinal uint32          // of entry
 	changes []change
 
-	blocked   string // nothing can be done below this path, because of blockedBy
+	blocked   string // no change is possible below this path, because of blockedBy
 	blockedBy error
-	clearing  int32 // the change for whose file the folder at clearPath must go; -1: none
+	clearing  int32 // the change whose file replaces the folder at clearPath; -1: none
 	clearPath string
-	oldLists  []digest.Digest // chunk-list pages of what lies at changed paths
-	ignored   string          // the site's own folder that is to be left alone
-	extras    []scan.Item     // not told yet; only where case is ignored
+	oldLists  []digest.Digest // chunk-list pages of the catalogued files at changed paths
+	ignored   string          // the site's own folder that an ignore pattern matches
+	extras    []scan.Item     // not reported yet; used only if the file system ignores case
 }
 
-// foreseen bounds the changes that room is made for beforehand: the totals of a
-// release are only a claim.
+// foreseen limits the preallocated changes, because a release's totals are only a claim.
 const foreseen = 2 << 20
 
-// plan walks the target once. totals are the release's.
+// plan walks the target once. totals are those of the release.
 func (s *site) plan(ctx context.Context, entries manifest.Next, totals manifest.Totals) ([]change, []digest.Digest, error) {
 	cat, err := s.openRecords(catalogueName)
 	if err != nil {
@@ -47,7 +45,7 @@ func (s *site) plan(ctx context.Context, entries manifest.Next, totals manifest.
 	defer cat.close()
 	p := &planner{s: s, cat: cat, entries: entries, clearing: -1}
 	if cat.r == nil {
-		// A first pull: growing step by step would hold the list twice.
+		// A first pull: growing the slice would copy the list and use twice its memory.
 		p.changes = make([]change, 0, min(totals.Files+totals.Dirs, foreseen))
 	}
 	if p.entry, err = entries(); err != nil {
@@ -62,14 +60,14 @@ func (s *site) plan(ctx context.Context, entries manifest.Next, totals manifest.
 	return p.changes, p.oldLists, err
 }
 
-// walk streams the target without nightferry's own folder.
+// walk streams the target's entries, except nightferry's own folder.
 func (s *site) walk(ctx context.Context, fn func(scan.Item) error) error {
 	return scan.Walk(ctx, s.root.Dir(), scan.WalkOptions{Skip: func(path string, _ bool) bool {
 		return len(path) == len(stateDir) && strings.EqualFold(path, stateDir)
 	}}, fn)
 }
 
-// meet handles every path up to and including the item's; nil is the end.
+// meet handles every path up to and including the item's; a nil item means the end.
 func (p *planner) meet(w *scan.Item) error {
 	for {
 		c, err := p.cat.peek()
@@ -117,7 +115,7 @@ func (p *planner) meet(w *scan.Item) error {
 	}
 }
 
-// path decides about one path. Of the three, those that have it are not nil.
+// path decides about one path. An argument is nil if its stream does not have the path.
 func (p *planner) path(path string, w *scan.Item, c *scan.Record, m *manifest.Entry) error {
 	if p.clearing >= 0 && !below(p.clearPath, path) {
 		p.clearing = -1
@@ -179,7 +177,7 @@ func newChange(a act, m *manifest.Entry, out Outcome) change {
 	return c
 }
 
-// fail records that the release's entry cannot be put there.
+// fail records that the release's entry cannot be put in place.
 func (p *planner) fail(m *manifest.Entry, owned bool, cause error) {
 	c := newChange(actPlace, m, Failed)
 	if m.Kind == manifest.Dir {
@@ -189,20 +187,18 @@ func (p *planner) fail(m *manifest.Entry, owned bool, cause error) {
 	p.add(c)
 }
 
-// block also fails all that the release has below.
+// block also fails all entries of the release below it.
 func (p *planner) block(m *manifest.Entry, owned bool, cause error) {
 	p.fail(m, owned, cause)
 	p.blocked, p.blockedBy = m.Path, cause
 }
 
-// untouched reports whether the file is as it was when its bytes were last
-// known.
+// untouched reports whether the file is unchanged since its bytes were last read or written.
 func (p *planner) untouched(w *scan.Item, c *scan.Record) bool {
 	return c != nil && p.s.sameStat(w.Stat, c.Stat) && !p.s.doubted(c.Path)
 }
 
-// leave reports whether the site wants its own path left alone, with all below
-// it.
+// leave reports whether an ignore pattern protects the site's own path, or a folder above it.
 func (p *planner) leave(w *scan.Item) bool {
 	if p.ignored != "" && !below(p.ignored, w.Path) {
 		p.ignored = ""
@@ -219,7 +215,7 @@ func (p *planner) leave(w *scan.Item) bool {
 	return true
 }
 
-// stays records that what is ours to delete cannot be, and remains ours.
+// stays records that a path of ours cannot be deleted and remains ours.
 func (p *planner) stays(c *scan.Record, cause error) {
 	a := actRemove
 	if c.Kind == scan.Dir {
@@ -229,7 +225,7 @@ func (p *planner) stays(c *scan.Record, cause error) {
 	p.s.hold(p.changes, c.Path, Failed, cause)
 }
 
-// extra is what the site added.
+// extra handles an entry that the site added.
 func (p *planner) extra(w *scan.Item) {
 	ignored := p.leave(w)
 	if p.s.o.Prune && !ignored && w.Err == nil {
@@ -257,7 +253,7 @@ func (p *planner) extra(w *scan.Item) {
 	}
 }
 
-// own tells, now or in tellExtras, of what is the site's own.
+// own reports an entry of the site's own, now or later in tellExtras.
 func (p *planner) own(w *scan.Item) {
 	if !p.s.keeps.Fold {
 		p.s.extra(w)
@@ -272,9 +268,8 @@ func (s *site) extra(w *scan.Item) {
 	s.emit(Event{Path: w.Path, Outcome: Extra, Size: w.Stat.Size, Cause: w.Err})
 }
 
-// tellExtras tells what the site added, but for what the release has under the
-// same name in another case: that becomes the release's, as it does where the
-// case is the same.
+// tellExtras reports the entries that the site added. It skips an entry whose name the release has in another case:
+// that entry becomes the release's, as with the same case.
 func (p *planner) tellExtras() {
 	if len(p.extras) == 0 {
 		return
@@ -296,13 +291,13 @@ func (p *planner) tellExtras() {
 	}
 }
 
-// meets reports whether the change makes a name that, to its path's very case,
-// nothing has: something may have it in another case.
+// meets reports whether the change makes a name that does not exist in exactly this case. The name may exist in
+// another case.
 func (c *change) meets() bool {
 	return !c.onDisk && c.way == wayFree && (c.act == actMkdir || c.act == actPlace)
 }
 
-// gone is what a release put there and this one does not have.
+// gone handles a path that an earlier release put there and that this release does not have.
 func (p *planner) gone(w *scan.Item, c *scan.Record, was *manifest.Entry) {
 	switch {
 	case w == nil:
@@ -311,7 +306,7 @@ func (p *planner) gone(w *scan.Item, c *scan.Record, was *manifest.Entry) {
 		p.stays(c, cause)
 		p.blocked, p.blockedBy = c.Path, cause
 	case (w.Kind != scan.File || was.Kind != manifest.File) && (w.Kind != scan.Dir || was.Kind != manifest.Dir):
-		p.extra(w) // somebody put something else there: it is theirs now
+		p.extra(w) // the site put another kind of entry there: it is the site's own now
 	case w.Kind == scan.Dir:
 		p.add(change{path: was.Path, act: actRmdir, out: Deleted, owned: true})
 	default:
@@ -403,5 +398,5 @@ func (p *planner) file(w *scan.Item, c *scan.Record, was, m *manifest.Entry) {
 	}
 }
 
-// same counts a file or folder at which nothing is to be done.
+// same counts a file or folder that needs no change.
 func (s *site) same() { s.res.Unchanged++ }

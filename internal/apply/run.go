@@ -253,7 +253,7 @@ func (s *site) current(ctx context.Context) (bool, error) {
 
 var errDiffers = errors.New("the target differs from the catalogue")
 
-// finish commits what is staged, as the policy says, and records it.
+// finish commits the staged changes according to the policy and records the result.
 func (s *site) finish(ctx context.Context, rel *repo.Release, changes []change) error {
 	if err := s.free(ctx, changes); err != nil {
 		return err
@@ -262,10 +262,10 @@ func (s *site) finish(ctx context.Context, rel *repo.Release, changes []change) 
 		return err
 	}
 	for {
-		// A slot that is there is a step that is done. So no two commits share
-		// one: what another has left would be taken for this one's.
+		// A step whose slot exists counts as done. So no two commits may share a slot: a leftover of another commit
+		// would count as done in this one.
 		s.out = outDir + "/" + rand.Text()
-		recase, aside := s.aliases(changes) // before the policy: it drops
+		recase, aside := s.aliases(changes) // before the policy check, because it may drop changes
 		if !s.o.Partial && dropped(changes) {
 			s.tell(changes, false)
 			return nil
@@ -282,7 +282,7 @@ func (s *site) finish(ctx context.Context, rel *repo.Release, changes []change) 
 	}
 }
 
-// dropped reports whether something of the release cannot be done.
+// dropped reports whether any change of the release was dropped.
 func dropped(changes []change) bool {
 	for i := range changes {
 		if c := &changes[i]; c.state == stDropped && c.out != Extra {
@@ -302,7 +302,7 @@ func (s *site) dropPath(changes []change, b *commit.BlockedError) bool {
 	return false
 }
 
-// apply makes the changes visible in one go, and records them.
+// apply makes all changes visible in one commit and records them.
 func (s *site) apply(ctx context.Context, rel *repo.Release, changes []change, steps commit.Steps) error {
 	if err := s.prepareCommit(ctx, rel, changes, steps); err != nil {
 		s.full(changes, err)
@@ -366,11 +366,10 @@ func (s *site) apply(ctx context.Context, rel *repo.Release, changes []change, s
 	return errors.Join(s.pages.sweep(s.lists), s.sweepStage(len(left) > 0))
 }
 
-// prepareCommit makes durable what is staged and what is to be done with it.
+// prepareCommit makes the staged files and the journal durable.
 func (s *site) prepareCommit(ctx context.Context, rel *repo.Release, changes []change, steps commit.Steps) error {
 	s.phase(PhaseSync)
-	// Before the sync: the journal must not survive without the folder that it
-	// moves files to.
+	// Before the sync: the journal must not survive without the folder to which it moves files.
 	if err := s.root.MkdirAll(s.out, 0o755); err != nil {
 		return err
 	}
@@ -389,7 +388,7 @@ func (s *site) prepareCommit(ctx context.Context, rel *repo.Release, changes []c
 	return s.commit.Write(steps)
 }
 
-// syncStage makes what is staged durable, with its names.
+// syncStage makes the staged files and their names durable.
 func (s *site) syncStage(changes []change) error {
 	if durable.NeedsFileSync(s.root) {
 		dirs := map[string]struct{}{s.out: {}, outDir: {}, stageDir: {}, stateDir: {}}
@@ -407,11 +406,10 @@ func (s *site) syncStage(changes []change) error {
 	return s.root.SyncAll()
 }
 
-// settleCommit records what the burst has made and ends the commit. What is
-// left is planned anew by the next run: a delete stays ours to do, a new file
-// stays on the stage.
+// settleCommit records the result of the commit and ends it. The next run plans again for the steps that are left:
+// a path to delete stays ours, and a new file stays staged.
 func (s *site) settleCommit(ctx context.Context, left []commit.Left) (wrong int64, err error) {
-	// Even a run that is told to stop records what it has committed.
+	// Even a run that was stopped records its commit.
 	if wrong, err = s.record(context.WithoutCancel(ctx), left); err != nil {
 		return wrong, err
 	}
@@ -429,8 +427,7 @@ func (s *site) settled() error {
 	return s.commit.Forget()
 }
 
-// rescue puts a moved file that could not be placed where the next run looks
-// for staged files.
+// rescue moves a file that could not be placed back to the staging folder, where the next run finds it.
 func (s *site) rescue(step commit.Step, c *change) error {
 	if step.Kind != commit.Place || c.from < 0 {
 		return nil
@@ -447,7 +444,7 @@ func (s *site) rescue(step commit.Step, c *change) error {
 
 var errPending = errors.New("an earlier run was cut short in the middle of its commit, and a dry run does not finish it: pull without --dry-run, which begins with that")
 
-// recover finishes a commit that an earlier run has begun.
+// recover finishes a commit that an earlier run started.
 func (s *site) recover(ctx context.Context) error {
 	err := s.commit.Pending()
 	switch {
@@ -456,8 +453,8 @@ func (s *site) recover(ctx context.Context) error {
 	case s.o.DryRun:
 		return errPending
 	case errors.Is(err, frame.ErrDamaged):
-		// It was written whole before anything of it was done: the disk has
-		// lost it. What was done is whole files; the rest is planned anew.
+		// The journal was complete before its first step ran, so the disk has lost it. Each executed step left
+		// whole files; the run plans the rest again.
 		if err := s.keepMoved(); err != nil {
 			return err
 		}
@@ -473,7 +470,7 @@ func (s *site) recover(ctx context.Context) error {
 	var blocked *commit.BlockedError
 	if errors.As(err, &blocked) {
 		s.retry(err)
-		return nil // it was taken back; the run plans anew
+		return nil // it was rolled back; the run plans again
 	}
 	if err != nil {
 		return err
@@ -485,8 +482,8 @@ func (s *site) recover(ctx context.Context) error {
 	}
 	_, err = s.settleCommit(ctx, left)
 	if errors.Is(err, scan.ErrCorrupt) || errors.Is(err, fs.ErrNotExist) {
-		// The files are in place; only the record of it is lost. The old
-		// catalogue still tells what is ours: what differs from it is read.
+		// The files are in place; only their record is lost. The old catalogue still says which paths are ours; the
+		// next run reads the files that differ from it.
 		return errors.Join(s.setAside(nextName, err), s.settled())
 	}
 	if err != nil {
@@ -495,7 +492,7 @@ func (s *site) recover(ctx context.Context) error {
 	return s.sweepStage(len(left) > 0)
 }
 
-// tell emits what became of every change of a run that commits nothing.
+// tell emits the outcome of every change in a run that commits nothing.
 func (s *site) tell(changes []change, planned bool) {
 	held := !s.o.Partial && dropped(changes) && !planned
 	for i := range changes {
@@ -504,7 +501,7 @@ func (s *site) tell(changes []change, planned bool) {
 		case c.out == Unchanged:
 			s.same()
 		case c.out == Extra, c.to >= 0 && c.act == actRemove:
-			// told already; told of the new name
+			// reported already; a move is reported under its new name
 		case held && c.state != stDropped:
 			// not committed
 		default:
@@ -513,7 +510,7 @@ func (s *site) tell(changes []change, planned bool) {
 	}
 }
 
-// outcomes yields what becomes of every change that is committed.
+// outcomes yields the outcome of every change that is committed.
 func (s *site) outcomes(changes []change, yield func(Event) error) error {
 	for i := range changes {
 		c := &changes[i]
@@ -527,7 +524,7 @@ func (s *site) outcomes(changes []change, yield func(Event) error) error {
 	return nil
 }
 
-// event is what becomes of a change.
+// event returns the event for a change.
 func (s *site) event(changes []change, c *change) Event {
 	e := Event{Path: c.path, Entry: uint64(c.entry), Outcome: c.out, Size: c.size, Digest: c.digest, Held: c.held, Cause: c.cause}
 	if c.from >= 0 {
@@ -539,9 +536,8 @@ func (s *site) event(changes []change, c *change) Event {
 	return e
 }
 
-// full tells of each file that nothing became of when a full disk ends the run:
-// of a run that is interrupted that goes without saying, but here somebody has
-// to act.
+// full emits a failure for each change that was not made because the disk is full. An interrupted run needs no such
+// events, but a full disk needs an operator.
 func (s *site) full(changes []change, err error) {
 	var space *SpaceError
 	if !errors.As(err, &space) && !durable.IsDiskFull(err) {
@@ -559,7 +555,7 @@ func (s *site) full(changes []change, err error) {
 	}
 }
 
-// sweepStage empties the stage, but for what a journal still needs.
+// sweepStage empties the staging folder unless a journal still needs its files.
 func (s *site) sweepStage(needed bool) error {
 	if needed {
 		return nil
@@ -576,9 +572,8 @@ func (s *site) sweepStage(needed bool) error {
 	return nil
 }
 
-// discard removes what nobody needs of the stage. What a program holds, as one
-// that runs from a file that was moved out of its way, is left to the next
-// run: Windows says of that one that access is denied.
+// discard removes an unneeded entry of the staging folder. If a program holds a file, discard leaves it to the next
+// run. For a running program whose file was moved out of the way, Windows reports "access denied".
 func (s *site) discard(name string) error {
 	err := s.root.RemoveAll(name)
 	if durable.IsLocked(err) || errors.Is(err, fs.ErrPermission) && (name == outDir || below(outDir, name)) {

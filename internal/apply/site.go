@@ -35,11 +35,11 @@ const (
 	traitsName    = stateDir + "/traits.json"
 	pagesDir      = stateDir + "/pages"
 	stageDir      = stateDir + "/stage"
-	outDir        = stageDir + "/out" // of each commit a folder, where files wait that are moved out of the way
+	outDir        = stageDir + "/out" // one folder for each commit, with the files that it has moved out of the way
 	damagedSuffix = ".damaged"
 )
 
-// haltEvery is how often a long fetch asks the bucket for orders to stop.
+// haltEvery is how often a long fetch checks the bucket for halt orders.
 const haltEvery = 30 * time.Second
 
 // site is the target during one run.
@@ -47,27 +47,26 @@ type site struct {
 	o      Options
 	root   *durable.Root
 	pages  pageCache
-	keeps  durable.Traits // what the target's file system keeps of a file
+	keeps  durable.Traits // the metadata that the target's file system keeps
 	ignore *scan.Patterns // of Options.Ignore
 	repo   *repo.Repo
 	index  *repo.Index
 	commit *commit.Commit
 	out    string                     // the commit's own folder in outDir
-	told   map[string]struct{}        // paths whose failure has its event elsewhere
-	lists  map[digest.Digest]struct{} // chunk-list pages of what is applied
+	told   map[string]struct{}        // paths whose failure is reported elsewhere
+	lists  map[digest.Digest]struct{} // chunk-list pages of the applied release
 
 	mu    sync.Mutex // events, res, halted
 	res   Result
-	asked time.Time // when the bucket was last asked for orders to stop
+	asked time.Time // time of the last check for halt orders in the bucket
 	wire  atomic.Int64
 	other []Event // for Options.Settle
 	began int64   // Unix seconds
 
-	checks *Checks // what checks have found
+	checks *Checks // findings of checks
 }
 
-// open takes the target for this process. The caller must call the returned
-// function, whatever happens after.
+// open locks the target for this process. The caller must call the returned function in every case.
 func open(target string, o Options) (*site, func() error, error) {
 	if err := kept(target, o); err != nil {
 		return nil, nil, fmt.Errorf("pull into %q: %w", target, err)
@@ -129,13 +128,12 @@ func (s *site) removeFile(name string) error {
 	return nil
 }
 
-// ErrUnfinished reports that a halt order came in the middle of a commit. Each file
-// is whole, the old or the new; the next run finishes it first.
+// ErrUnfinished means that a halt order stopped a commit midway. Each file is whole, the old or the new one. The
+// next run finishes the commit first.
 var ErrUnfinished = errors.New("stopped in the middle of a commit, which the next run finishes")
 
-// stopped ends a commit, which nothing else does, for a halt order: after it nothing
-// is written. If ctx has ended for another reason, such as the window's end, a halt
-// order that comes later is hidden, but known to Gate.
+// stopped ends a commit for a halt order, and for no other reason; nothing is written after it. If ctx has ended
+// for another reason, such as the window's end, it does not show a later halt order, but Gate does.
 func (s *site) stopped(ctx context.Context) error {
 	if ctx.Err() == nil {
 		return nil
@@ -152,8 +150,8 @@ func (s *site) halted(ctx context.Context) error {
 	return nil
 }
 
-// sweepState removes what a run that died was about to give its name, and what
-// it had not yet removed of a commit that was over.
+// sweepState removes files that a killed run had not yet renamed to their final names, and leftovers of a finished
+// commit.
 func (s *site) sweepState() error {
 	list, err := s.root.ReadDir(stateDir)
 	if err != nil {
@@ -163,13 +161,13 @@ func (s *site) sweepState() error {
 	for _, e := range list {
 		switch name := stateDir + "/" + e.Name(); name {
 		case journalName:
-			return s.sweepTemps(list) // it is not over
+			return s.sweepTemps(list) // the commit is not finished
 		case movedName, nextName, nextName + ".new", catalogueName + ".new":
 			over = append(over, name)
 		}
 	}
 	if len(over) > 0 {
-		// A journal that is gone must not come back without these.
+		// A removed journal must not reappear without these files.
 		if err := s.root.SyncDir(stateDir); err != nil {
 			return err
 		}
@@ -193,8 +191,8 @@ func (s *site) sweepTemps(list []fs.DirEntry) error {
 	return nil
 }
 
-// learn finds out what the target's file system keeps, and records it for checks
-// that may not write there.
+// learn probes which metadata the target's file system keeps. It records the result for checks, which must not
+// write there.
 func (s *site) learn() (err error) {
 	if s.keeps, err = durable.ProbeTraits(s.root, stateDir); err != nil {
 		return err
@@ -205,9 +203,8 @@ func (s *site) learn() (err error) {
 	return durable.WriteTraits(s.root, traitsName, s.keeps)
 }
 
-// readIgnore compiles the patterns of what the site may keep. A pattern that
-// this program cannot read, a newer Core's, ends the run: without it, a prune
-// would delete what the pattern protects.
+// readIgnore compiles the patterns of the files that the site may keep. A pattern that this version cannot parse,
+// sent by a newer Core, ends the run: without it, a prune would delete files that the pattern protects.
 func (s *site) readIgnore() (err error) {
 	if s.ignore, err = scan.ParsePatterns(nil, s.o.Ignore); err != nil {
 		return fmt.Errorf("ignore: %w", err)
@@ -218,8 +215,8 @@ func (s *site) readIgnore() (err error) {
 	return nil
 }
 
-// remembered loads what was seen of the repository, nil at first use. A damaged
-// memory is an error: going on without it would accept what is older.
+// remembered loads the repository state last seen, or nil at first use. A damaged memory is an error: without it,
+// older data would be accepted.
 func (s *site) remembered() (*repo.Memory, error) {
 	f, err := s.root.Open(memoryName)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -239,7 +236,7 @@ func (s *site) remembered() (*repo.Memory, error) {
 	return m, nil
 }
 
-// remember keeps, durably, what was seen, before anything of it is cached.
+// remember saves the repository state durably, before any of the data is cached.
 func (s *site) remember(old *repo.Memory) error {
 	now, err := json.Marshal(s.repo.Memory())
 	if err != nil {
@@ -253,7 +250,7 @@ func (s *site) remember(old *repo.Memory) error {
 	return s.root.WriteFile(memoryName, now, 0o644)
 }
 
-// emit hands an event to the caller, one at a time, and counts it.
+// emit counts an event and passes it to the caller, one at a time.
 func (s *site) emit(e Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -265,7 +262,7 @@ func (s *site) emit(e Event) {
 	}
 }
 
-// differ tells of a change that did not become what was intended.
+// differ emits an outcome that differs from the intended one and keeps it for Settle.
 func (s *site) differ(e Event) {
 	e.Committed = true
 	s.emit(e)
@@ -274,12 +271,12 @@ func (s *site) differ(e Event) {
 	}
 }
 
-// forgetProofs begins to count anew.
+// forgetProofs resets the counts.
 func (s *site) forgetProofs() {
 	s.res.ReadFiles, s.res.ReadBytes, s.res.StatedFiles, s.res.OldestRead = 0, 0, 0, 0
 }
 
-// proven counts a file that is what the release says.
+// proven counts a file that matches the release.
 func (s *site) proven(size, checked int64) {
 	if checked >= s.began {
 		s.res.ReadFiles++
@@ -303,7 +300,7 @@ func (s *site) retry(err error) {
 	s.emit(Event{Kind: RetryEvent, Cause: err})
 }
 
-// at returns the index, read once and only when something is lacking.
+// at returns the index. It reads it once, when it is first needed.
 func (s *site) at(ctx context.Context) (*repo.Index, error) {
 	if s.index == nil {
 		x, err := s.repo.Index(ctx)
@@ -315,7 +312,7 @@ func (s *site) at(ctx context.Context) (*repo.Index, error) {
 	return s.index, nil
 }
 
-// gate is asked before each request and each block.
+// gate is called before each request and each block.
 func (s *site) gate(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
@@ -343,8 +340,8 @@ func (s *site) fetchOptions() repo.FetchOptions {
 		OnBytes: func(n int64) { s.wire.Add(n) }}
 }
 
-// connect opens the repository, obeys the kill switch, calls permitted if that is
-// not nil, and reads the head. It persists what it saw before it returns.
+// connect opens the repository, obeys its halt orders, calls permitted unless it is nil, and reads the head. It
+// saves the repository state before it returns.
 func (s *site) connect(ctx context.Context, store bucket.Store, permitted func(context.Context) error) (*repo.Head, error) {
 	memory, err := s.remembered()
 	if err != nil {
@@ -366,6 +363,6 @@ func (s *site) connect(ctx context.Context, store bucket.Store, permitted func(c
 	if err == nil {
 		head, err = s.repo.Head(ctx, s.o.Channel)
 	}
-	// What was seen counts even if the run stops here: a halt is an epoch.
+	// Save the state even if the run stops here: a halt order advances the epoch.
 	return head, errors.Join(err, s.remember(memory))
 }
