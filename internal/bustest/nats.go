@@ -1,4 +1,4 @@
-// Package bustest starts a NATS server with an operator, an account and certificates of its own, as a customer runs one.
+// Package bustest starts a NATS server with its own operator, account and certificates, as a customer would run it.
 package bustest
 
 import (
@@ -24,13 +24,13 @@ import (
 	"github.com/nats-io/nkeys"
 )
 
-// Cluster is a NATS server as somebody else runs it: an operator and an account of their own, certificates of their own
-// authority, TLS before the greeting.
+// Cluster is a NATS server as run by a customer: it has its own operator and account, certificates of its own CA, and
+// TLS before the greeting.
 type Cluster struct {
 	URLs      []string // tls://
 	WebSocket []string // wss://, the same server
 	CAFile    string
-	CredsFile string // of a user who may publish nf.down.> and hear nf.up.>
+	CredsFile string // of a user who may publish nf.down.> and subscribe to nf.up.>
 	Account   string // public
 
 	t        testing.TB
@@ -41,7 +41,7 @@ type Cluster struct {
 	resolver *server.MemAccResolver
 }
 
-// NATS starts one, on loopback, until the test ends.
+// NATS starts a Cluster on loopback that runs until the test ends.
 func NATS(t testing.TB) *Cluster {
 	t.Helper()
 	c := &Cluster{t: t, resolver: &server.MemAccResolver{}}
@@ -86,7 +86,7 @@ func NATS(t testing.TB) *Cluster {
 	return c
 }
 
-// Start starts the server; after a Stop, at the same place.
+// Start starts the server; after a Stop, at the same addresses.
 func (c *Cluster) Start() {
 	c.t.Helper()
 	o := c.options.Clone()
@@ -107,14 +107,14 @@ func (c *Cluster) Start() {
 	c.must(err)
 }
 
-// Stop ends it.
+// Stop stops the server.
 func (c *Cluster) Stop() {
 	c.ns.Shutdown()
 	c.ns.WaitForShutdown()
 }
 
-// Trust gives the account a signing key whose users may publish and hear these subjects; without any, one without a
-// scope, as a careless administrator would.
+// Trust adds a signing key to the account. Its users may publish and subscribe to these subjects. Without subjects, the
+// key has no scope, as a careless administrator might set it up.
 func (c *Cluster) Trust(key string, pubSub ...string) {
 	c.t.Helper()
 	if len(pubSub) == 0 {
@@ -129,7 +129,7 @@ func (c *Cluster) Trust(key string, pubSub ...string) {
 	c.push()
 }
 
-// Distrust takes a signing key away.
+// Distrust removes a signing key.
 func (c *Cluster) Distrust(key string) {
 	c.t.Helper()
 	delete(c.claims.SigningKeys, key)
@@ -155,7 +155,7 @@ func (c *Cluster) store() {
 	c.must(c.resolver.Store(c.Account, token))
 }
 
-// certificate makes an authority and a server's certificate; the chain that the server shows ends with the authority's.
+// certificate makes a CA and a server certificate. The chain sent by the server ends with the CA's certificate.
 func (c *Cluster) certificate(dir string) tls.Certificate {
 	c.t.Helper()
 	var chain [][]byte

@@ -1,11 +1,11 @@
-// Package clock gives every clock that nightferry reads a type of its own, so
-// that the compiler refuses to compare the time of one with the time of
-// another.
+// Package clock gives every clock that nightferry reads its own type, so that
+// the compiler refuses to compare the time of one with the time of another.
 //
-// Three clocks count. Local is this machine's: it measures how long something
-// takes, and may be wrong. Store is the store's: signatures, credentials and
-// everything that is deleted by its age follow it. Calendar is what windows,
-// cadences and records follow: the store's time, unless a rehearsal moves it.
+// There are three clocks. Local is this machine's clock: it measures
+// durations, and may be wrong. Store is the store's clock: signatures,
+// credentials and deletion by age use it. Calendar is the clock of windows,
+// cadences and records: it shows the store's time, unless a rehearsal changes
+// it.
 package clock
 
 import "time"
@@ -23,17 +23,17 @@ type (
 	Calendar = Time[calendar]
 )
 
-// Time is a moment as one clock shows it. The zero Time means never.
+// Time is a moment on one of the clocks. The zero Time means never.
 type Time[C local | store | calendar] struct{ t time.Time }
 
-// LocalAt is a reading of this machine's clock. It keeps the monotonic reading,
-// by which a step of the clock does not change how long something took.
+// LocalAt returns a reading of this machine's clock. It keeps the monotonic
+// reading, so that a step of the clock does not change measured durations.
 func LocalAt(t time.Time) Local { return Local{t} }
 
-// StoreAt is a reading of the store's clock.
+// StoreAt returns a reading of the store's clock.
 func StoreAt(t time.Time) Store { return Store{t.Round(0)} }
 
-// CalendarAt is a reading of the calendar.
+// CalendarAt returns a reading of the calendar.
 func CalendarAt(t time.Time) Calendar { return Calendar{t.Round(0)} }
 
 // Time returns the moment without its clock, for messages and records.
@@ -42,7 +42,7 @@ func (a Time[C]) Time() time.Time { return a.t }
 // Add returns the moment d later.
 func (a Time[C]) Add(d time.Duration) Time[C] { return Time[C]{a.t.Add(d)} }
 
-// Sub returns how long a is after b.
+// Sub returns the duration from b to a.
 func (a Time[C]) Sub(b Time[C]) time.Duration { return a.t.Sub(b.t) }
 
 // Before reports whether a is before b.
@@ -62,14 +62,14 @@ func Clamp[C local | store | calendar](a, lo, hi Time[C]) Time[C] {
 	return a
 }
 
-// Due reports whether what was done last is to be done again. A last time in
-// the future is due: the clock has been set back since, and waiting for it to
-// come so far again would stop the task.
+// Due reports whether a periodic task, last done at last, is due. It is also
+// due if last is in the future: then the clock was set back, and waiting for
+// that time would stop the task.
 func Due[C local | store | calendar](last, now Time[C], period time.Duration) bool {
 	return Passed(last.t, now.t, period)
 }
 
-// Passed is Due for times that were kept without their clock, both of the same.
+// Passed is Due for two times of the same clock that are stored without it.
 func Passed(last, now time.Time, period time.Duration) bool {
 	age := now.Sub(last)
 	return last.IsZero() || age < 0 || age >= period

@@ -8,8 +8,8 @@ import (
 
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-// TestDue: a last time in the future, which a wrong clock has left, never stops
-// a task.
+// TestDue: a last time in the future, left by a wrong clock, never stops a
+// task.
 func TestDue(t *testing.T) {
 	now := LocalAt(noon)
 	for _, x := range []struct {
@@ -22,8 +22,8 @@ func TestDue(t *testing.T) {
 	}
 }
 
-// TestSkew: the store's time is known after a comparison; only clocks that were
-// compared lately, and are close, agree.
+// TestSkew: the store's time is known after a comparison. Clocks agree only
+// if they were compared recently and are close.
 func TestSkew(t *testing.T) {
 	var s Skew
 	now := LocalAt(noon)
@@ -33,7 +33,7 @@ func TestSkew(t *testing.T) {
 	if _, err := s.Agreed(now); !errors.Is(err, ErrNotCompared) {
 		t.Errorf("%v", err)
 	}
-	s.Compare(Store{}, now, now) // an answer without a date
+	s.Compare(Store{}, now, now) // a response without a date
 	if _, err := s.Agreed(now); !errors.Is(err, ErrNotCompared) {
 		t.Errorf("%v", err)
 	}

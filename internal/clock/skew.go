@@ -8,20 +8,20 @@ import (
 )
 
 const (
-	// Tolerance is how far two clocks may be apart and still agree.
+	// Tolerance is the maximum difference between two clocks that agree.
 	Tolerance = 2 * time.Minute
-	// fresh is how old a comparison may be that proves that two clocks agree.
+	// fresh is the maximum age of a comparison that proves agreement.
 	fresh = 5 * time.Minute
-	// resolution is what a store's answer cannot tell: its dates have whole seconds.
+	// resolution bounds the error of a store's date, which has whole seconds.
 	resolution = 2 * time.Second
 )
 
-// ErrNotCompared says that the store's clock was not read lately.
+// ErrNotCompared reports that the store's clock was not read recently.
 var ErrNotCompared = errors.New("this machine's clock could not be compared with the store's")
 
-// DifferError says that the clocks are too far apart.
+// DifferError reports that the clocks are too far apart.
 type DifferError struct {
-	Ahead time.Duration // this machine's clock before the store's
+	Ahead time.Duration // this machine's clock minus the store's
 	Store Store
 }
 
@@ -34,17 +34,17 @@ func (e *DifferError) Error() string {
 }
 
 // Skew relates the store's clock to this machine's. It is safe for concurrent
-// use; the zero Skew knows nothing yet and takes the two to be the same.
+// use. The zero Skew assumes that both clocks are equal.
 type Skew struct{ last atomic.Pointer[pair] }
 
-// pair is what both clocks showed at one moment.
+// pair is a reading of both clocks at one moment.
 type pair struct {
 	local Local
 	store Store
 }
 
-// Compare takes the date of the store's answer to a request that was sent at
-// before and answered at after. An answer without a date tells nothing.
+// Compare takes the date of a response to a request that was sent at before;
+// the response arrived at after. It ignores a response without a date.
 func (s *Skew) Compare(date Store, before, after Local) {
 	if date.IsZero() {
 		return
@@ -57,8 +57,8 @@ func (s *Skew) Compare(date Store, before, after Local) {
 	s.last.Store(&pair{middle, theirs})
 }
 
-// Store is the store's time, as well as it is known. A step of the local clock
-// does not change it where the local readings carry a monotonic clock.
+// Store returns the best estimate of the store's time. If the local readings
+// carry a monotonic clock, a step of the local clock does not change it.
 func (s *Skew) Store(now Local) Store {
 	p := s.last.Load()
 	if p == nil {
@@ -68,8 +68,8 @@ func (s *Skew) Store(now Local) Store {
 }
 
 // Agreed returns the store's time if a recent comparison proves that this
-// machine's clock agrees with it. Whatever deletes by age, and whatever signs
-// without being asked, asks for this proof.
+// machine's clock agrees with it. Code that deletes by age, or that signs
+// automatically, requires this proof.
 func (s *Skew) Agreed(now Local) (Store, error) {
 	p := s.last.Load()
 	if p == nil || now.Sub(p.local).Abs() > fresh {

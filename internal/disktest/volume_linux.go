@@ -7,10 +7,10 @@ import (
 	"testing"
 )
 
-// Volume mounts a file system of its own over dir, in memory, of so many bytes,
-// until the test ends; dir is made where it is missing. What still has a file
-// open there then fails the test. Only root may mount, as which scripts/test
-// runs: for anybody else the test is skipped.
+// Volume mounts an in-memory file system of the given size over dir until the
+// test ends; it creates dir if it is missing. The test fails if a file is
+// still open there at its end. Only root may mount, and scripts/test runs as
+// root: for other accounts the test is skipped.
 func Volume(t testing.TB, dir string, bytes int64) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -23,12 +23,12 @@ func Volume(t testing.TB, dir string, bytes int64) {
 	t.Cleanup(func() {
 		if err := syscall.Unmount(dir, 0); err != nil {
 			t.Errorf("unmount %s: %v", dir, err)
-			_ = syscall.Unmount(dir, syscall.MNT_DETACH) // so that at least nothing is left mounted
+			_ = syscall.Unmount(dir, syscall.MNT_DETACH) // so that nothing stays mounted
 		}
 	})
 }
 
-// Resize gives a Volume another size.
+// Resize changes the size of a Volume.
 func Resize(t testing.TB, dir string, bytes int64) {
 	t.Helper()
 	mount(t, dir, bytes, syscall.MS_REMOUNT)

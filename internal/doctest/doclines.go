@@ -10,18 +10,17 @@ import (
 	"testing"
 )
 
-// DocLine is a command line that the documentation gives its reader.
+// DocLine is a command line in the documentation.
 type DocLine struct {
 	Where string // file:line, for the message of a test
 	Args  []string
-	Whole bool // from a block, to be typed as it is; else from the text, where arguments may be left out
+	Whole bool // from a block, to be typed as it is; otherwise from the text, where arguments may be omitted
 }
 
 // DocBlock is a fenced block.
 type DocBlock struct{ Where, Lang, Text string }
 
-// docFiles are the README and the pages of docs, by path, from a package two
-// folders below the top.
+// docFiles returns the README and the pages of docs by path, for a package two folders below the top.
 func docFiles(t testing.TB) map[string]string {
 	t.Helper()
 	top := filepath.Join("..", "..")
@@ -32,7 +31,7 @@ func docFiles(t testing.TB) map[string]string {
 	all := map[string]string{}
 	for _, p := range append(pages, filepath.Join(top, "README.md")) {
 		if filepath.Base(p) == "benchmarks.md" {
-			continue // written by a program, and no page to follow
+			continue // generated, not a page to follow
 		}
 		b, err := os.ReadFile(p)
 		if err != nil {
@@ -71,8 +70,8 @@ var (
 	docShell = regexp.MustCompile(`^(sh|bash|powershell|bat)?$`)
 )
 
-// DocCommands returns the command lines of a program that the README and docs
-// show: those of shell blocks and of indented ones, and those within the text.
+// DocCommands returns the command lines of a program in the README and docs: from shell blocks, from indented blocks,
+// and from the text.
 func DocCommands(t testing.TB, program string) (all []DocLine) {
 	t.Helper()
 	for name, text := range docFiles(t) {
@@ -85,7 +84,7 @@ func DocCommands(t testing.TB, program string) (all []DocLine) {
 			}
 			if fenced && shell || !fenced && strings.HasPrefix(l, "    ") {
 				l = pending + strings.TrimSpace(l)
-				if pending = ""; strings.HasSuffix(l, `\`) && fenced { // goes on in the next line
+				if pending = ""; strings.HasSuffix(l, `\`) && fenced { // continues in the next line
 					pending = strings.TrimSuffix(l, `\`)
 					continue
 				}
@@ -111,7 +110,7 @@ func DocCommands(t testing.TB, program string) (all []DocLine) {
 	return all
 }
 
-// ofProgram returns the arguments of a command line if it is one of program.
+// ofProgram returns the arguments of a command line if it runs program.
 func ofProgram(words []string, program string) ([]string, bool) {
 	for len(words) > 0 && (words[0] == "sudo" || words[0] == "do" || words[0] == "-u" || words[0] == "then" || strings.Contains(words[0], "=")) {
 		if words[0] == "-u" && len(words) > 1 {
@@ -126,9 +125,9 @@ func ofProgram(words []string, program string) ([]string, bool) {
 	return words[1:], strings.TrimSuffix(name, ".exe") == program
 }
 
-// shellCommands splits a line into commands and these into words, as far as the
-// documentation goes: quotes, comments, redirections, and ; & | between
-// commands. A backslash is a letter, since Windows' paths have it.
+// shellCommands splits a line into commands and these into words, as far as the documentation needs it: quotes,
+// comments, redirections, and ; & | between commands. A backslash is an ordinary letter, because Windows paths contain
+// it.
 func shellCommands(line string) (all [][]string) {
 	var words []string
 	word, started, quote, skip := "", false, rune(0), false

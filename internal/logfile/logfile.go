@@ -1,5 +1,5 @@
-// Package logfile is a log file that cannot fill a disk: it is rotated by size
-// and age, old files are removed, and a message that repeats is thinned out.
+// Package logfile is a log file that cannot fill a disk. It is rotated by
+// size and age, old files are removed, and repeated messages are limited.
 package logfile
 
 import (
@@ -15,9 +15,9 @@ import (
 
 // Options bound a log file. Zero fields have defaults.
 type Options struct {
-	Size int64         // bytes at which a file is set aside; 0: 16 MiB
-	Age  time.Duration // after which it is, too; 0: 7 days
-	Keep int           // files that were set aside; 0: 8
+	Size int64         // at which a file is rotated; 0: 16 MiB
+	Age  time.Duration // after which a file is rotated; 0: 7 days
+	Keep int           // number of rotated files to keep; 0: 8
 	Now  func() time.Time
 }
 
@@ -34,8 +34,8 @@ type File struct {
 	began time.Time
 }
 
-// Open opens or creates the file at path. Files that were set aside are called
-// path.1, path.2 and so on, the newest first.
+// Open opens or creates the file at path. Rotated files are named path.1,
+// path.2 and so on, the newest first.
 func Open(path string, o Options) (*File, error) {
 	if o.Size == 0 {
 		o.Size = 16 << 20
@@ -67,20 +67,20 @@ func (l *File) open() error {
 		return errors.Join(fmt.Errorf("open the log: %w", err), f.Close())
 	}
 	l.f, l.size, l.began = f, info.Size(), l.o.Now()
-	if l.size > 0 { // an earlier process began it; the time of its last line is the best that is known
+	if l.size > 0 { // an earlier process started it; the time of its last line is the best estimate
 		l.began = info.ModTime()
 	}
 	return nil
 }
 
-// Write appends p, in a new file if the old one is full or old. A rotation that
-// fails costs no line: the file grows until the next attempt succeeds.
+// Write appends p, to a new file if the old one is full or too old. A failed
+// rotation loses no line: the file grows until the next attempt succeeds.
 func (l *File) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.size > 0 && (l.size+int64(len(p)) > l.o.Size || l.o.Now().Sub(l.began) >= l.o.Age) {
 		if err := l.rotate(); err != nil {
-			l.size, l.began = l.size/2, l.o.Now() // the next attempt is some lines away
+			l.size, l.began = l.size/2, l.o.Now() // delay the next attempt by some lines
 			_, _ = fmt.Fprintf(l.f, "cannot rotate the log: %v\n", err)
 		}
 	}
@@ -89,8 +89,8 @@ func (l *File) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// rotate sets the file aside and begins another. On an error the old file is
-// open again: a file cannot be renamed on Windows while it is open.
+// rotate renames the file and starts a new one. On an error it reopens the
+// old file, which it must close first: Windows cannot rename an open file.
 func (l *File) rotate() error {
 	if err := l.f.Close(); err != nil {
 		return errors.Join(err, l.open())

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// TestRotates: a file is set aside by size and by age, no line is lost or torn
-// until a file is the oldest, and an earlier process's file is continued.
+// TestRotates: a file is rotated by size and by age, no line is lost or torn
+// until its file is the oldest, and an earlier process's file is continued.
 func TestRotates(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "agent.log")
@@ -71,8 +71,8 @@ func TestRotates(t *testing.T) {
 	}
 }
 
-// TestThin: 5,000 equal messages a second become a few, which say how many they
-// stand for; another site's message and another text pass.
+// TestThin: of 5,000 equal messages a second only a few pass, with the number
+// of suppressed ones. Messages of another site or with another text pass.
 func TestThin(t *testing.T) {
 	now := time.Now()
 	x := NewThinner(func() time.Time { return now })

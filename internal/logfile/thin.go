@@ -6,15 +6,15 @@ import (
 	"time"
 )
 
-// Bounds of one message: burst lines at once, then one every refill.
+// Limits of one message: burst lines at once, then one every refill.
 const (
 	burst  = 20
 	refill = 10 * time.Second
-	// maxMessages bounds the buckets that are remembered.
+	// maxMessages bounds the number of buckets.
 	maxMessages = 4096
 )
 
-// Thinner bounds how often equal messages pass: 20 at once, then one every 10
+// Thinner limits how often equal messages pass: 20 at once, then one every 10
 // seconds. It is safe for concurrent use.
 type Thinner struct {
 	now func() time.Time
@@ -28,14 +28,14 @@ type bucket struct {
 	suppressed int64
 }
 
-// NewThinner returns one that has seen no message.
+// NewThinner returns a Thinner without any history.
 func NewThinner(now func() time.Time) *Thinner {
 	return &Thinner{now: now, all: map[string]*bucket{}}
 }
 
-// Pass reports whether a message passes. Messages are equal if their parts are,
-// such as the level, the text and the site. suppressed counts those that did
-// not pass since the last one that did.
+// Pass reports whether a message passes. Messages are equal if their parts
+// are, such as the level, the text and the site. suppressed is the number of
+// equal messages since the last one that passed.
 func (t *Thinner) Pass(parts ...string) (pass bool, suppressed int64) {
 	id := strings.Join(parts, "\x00")
 	t.mu.Lock()

@@ -11,9 +11,9 @@ import (
 	"nightferry/internal/durable"
 )
 
-// drop writes a message into a folder, whole or not at all. The same message to
-// the same recipient is the same file, so that one that comes twice is there
-// once.
+// drop writes a message into a folder atomically. The same message to the
+// same recipient always has the same file name, so that a repeated delivery
+// leaves one file.
 func drop(folder string, m Message, msg *mail.Msg) error {
 	var b bytes.Buffer
 	_, err := msg.WriteTo(&b)

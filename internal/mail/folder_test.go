@@ -10,8 +10,8 @@ import (
 	"nightferry/internal/mail"
 )
 
-// TestFolder: a mail becomes one file, however often it is delivered, that a
-// mail program reads; a recipient that is none becomes no file.
+// TestFolder: a mail becomes one file that mail programs can read, however
+// often it is delivered. An invalid recipient becomes no file.
 func TestFolder(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "pickup")
 	s := mail.Server{Folder: dir, From: "nf@example.com"}

@@ -11,9 +11,9 @@ import (
 	"net/url"
 )
 
-// Post sends body as JSON to a webhook. token, if any, goes along as a bearer.
-// It follows no redirect; errors name the host and no more of the address,
-// which may hold a secret.
+// Post sends body as JSON to a webhook. A non-empty token is sent as a bearer
+// token. Post follows no redirect. Errors contain only the host of the
+// address, because the rest may hold a secret.
 func Post(ctx context.Context, address, token string, body any) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -39,12 +39,12 @@ func Post(ctx context.Context, address, token string, body any) error {
 	if err != nil {
 		var wrapped *url.Error
 		if errors.As(err, &wrapped) {
-			err = wrapped.Err // its text would be the whole address
+			err = wrapped.Err // its text would contain the whole address
 		}
 		return fmt.Errorf("webhook %s: %w", u.Host, err)
 	}
 	defer res.Body.Close()
-	_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, 1<<20)) // so that the connection can end in peace
+	_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, 1<<20)) // so that the connection can be reused
 	if res.StatusCode < 200 || res.StatusCode > 299 {
 		return fmt.Errorf("webhook %s: it answers %d", u.Host, res.StatusCode)
 	}

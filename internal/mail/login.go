@@ -12,16 +12,16 @@ import (
 	"github.com/wneessen/go-mail/smtp"
 )
 
-// methods are the ways to log in, in the order in which they are tried. NTLM is
-// last: servers offer it that accept it from members of their domain only.
+// methods lists the login methods in the order of attempts. NTLM is last:
+// some servers offer it but accept it only from members of their domain.
 var methods = []string{"SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN", "LOGIN", "CRAM-MD5", "NTLM"}
 
-// maxMethods bounds the attempts of one delivery, so that a wrong password does
-// not lock an account.
+// maxMethods bounds the attempts of one delivery, so that a wrong password
+// does not lock an account.
 const maxMethods = 3
 
-// login logs in by the first method that the server offers and that was not
-// refused before. It lives for one delivery and its repetitions.
+// login logs in by the first method that the server offers and has not
+// refused before. It is used for one delivery and its retries.
 type login struct {
 	Login
 	host    string
@@ -68,8 +68,9 @@ func (l *login) Next(challenge []byte, more bool) ([]byte, error) {
 	return answer, err
 }
 
-// deliver connects, logs in and sends. A refused login is tried again by the
-// next method, over a new connection, since the library closes the first one.
+// deliver connects, logs in and sends. If a login is refused, it tries the
+// next method over a new connection, because the library closes the first
+// one.
 func deliver(ctx context.Context, s Server, who Login, msg *mail.Msg) error {
 	l := &login{Login: who}
 	var errs []error
@@ -96,8 +97,8 @@ func deliver(ctx context.Context, s Server, who Login, msg *mail.Msg) error {
 	}
 }
 
-// greeting is the name that the EHLO command gives: many servers refuse one
-// without a domain.
+// greeting returns the name for the EHLO command. It has a domain, because
+// many servers refuse names without one.
 func greeting(s Server, hostname string) string {
 	if s.Helo != "" {
 		return s.Helo
@@ -113,6 +114,6 @@ func greeting(s Server, hostname string) string {
 }
 
 func hostname() string {
-	name, _ := os.Hostname() // without one, greeting finds another
+	name, _ := os.Hostname() // without a host name, greeting uses another name
 	return name
 }

@@ -21,7 +21,8 @@ import (
 	"time"
 )
 
-// relay is a small mail server that offers some login methods and accepts some.
+// relay is a small mail server that offers some login methods and accepts
+// some.
 type relay struct {
 	addr, ca       string
 	offers         string
@@ -118,7 +119,7 @@ func (r *relay) serve(conn net.Conn) {
 }
 
 // TestLoginOrder: NTLM is tried after LOGIN, a refused method is followed by
-// the next, and a wrong password is not tried more than three times.
+// the next, and a wrong password is tried at most three times.
 func TestLoginOrder(t *testing.T) {
 	for _, tt := range []struct {
 		offers  string

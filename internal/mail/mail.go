@@ -1,6 +1,6 @@
-// Package mail delivers letters: by SMTP, with TLS and a login, or as JSON to
-// a webhook. It keeps nothing and tries once; its caller keeps what it could
-// not deliver.
+// Package mail delivers messages: by SMTP, with TLS and a login, or as JSON
+// to a webhook. It stores nothing and tries once; its caller keeps
+// undelivered messages.
 package mail
 
 import (
@@ -22,10 +22,10 @@ import (
 	"nightferry/internal/text"
 )
 
-// TLS says how a connection to a mail server is protected.
+// TLS is the protection of a connection to a mail server.
 type TLS string
 
-// The ways.
+// The kinds of protection.
 const (
 	StartTLS TLS = "starttls" // required, and the certificate checked
 	Implicit TLS = "tls"      // from the first byte, as on port 465
@@ -40,12 +40,12 @@ type Server struct {
 	Helo   string // name for the EHLO command; empty: the host's name, or the domain of From if that has none
 	CAFile string // PEM certificates to trust besides the system's; empty: none
 
-	// Folder takes mails as files in place of a server: a pickup folder of
-	// another program, or one that people read. Empty: there is a server.
+	// Folder, if set, receives mails as files instead of a server: a pickup
+	// folder of another program, or a folder read by people.
 	Folder string
 }
 
-// Login is an account at the server. The zero Login is none.
+// Login is an account at the server. The zero Login means none.
 type Login struct {
 	User, Password string
 }
@@ -59,16 +59,15 @@ type Message struct {
 	Date       time.Time
 }
 
-// ErrRefused: the server took the connection and the login, and refused this
-// sender, recipient or text for good. Trying again helps only after somebody
-// has changed something.
+// ErrRefused: the server accepted the connection and the login, and refused
+// this sender, recipient or text permanently. Retry only after a change.
 var ErrRefused = errors.New("refused")
 
 // timeout bounds a whole delivery.
 const timeout = 30 * time.Second
 
-// Send delivers a message. Control characters in the subject are shown as
-// escapes; an address that is none is refused.
+// Send delivers a message. It escapes control characters in the subject, and
+// refuses an invalid address.
 func Send(ctx context.Context, s Server, login Login, m Message) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -120,7 +119,8 @@ func compose(s Server, m Message) (*mail.Msg, error) {
 	return msg, nil
 }
 
-// maxCAFile bounds a file of certificates, in bytes: a whole system's fits.
+// maxCAFile bounds a certificate file, in bytes; the CA bundle of a whole
+// system fits.
 const maxCAFile = 4 << 20
 
 func client(s Server, l *login) (*mail.Client, error) {
@@ -166,8 +166,7 @@ func client(s Server, l *login) (*mail.Client, error) {
 	return mail.NewClient(host, o...)
 }
 
-// hide keeps a password out of an error, should a server repeat what it was
-// sent.
+// hide removes the password from an error, in case a server echoes its input.
 func hide(err error, login Login) error {
 	if text := err.Error(); login.Password != "" && strings.Contains(text, login.Password) {
 		return errors.New(printable(strings.ReplaceAll(text, login.Password, "[secret]")))
@@ -175,8 +174,8 @@ func hide(err error, login Login) error {
 	return err
 }
 
-// printable shows control characters as escapes, so that no text can end a
-// header line.
+// printable escapes control characters, so that no text can end a header
+// line.
 func printable(s string) string {
 	var b strings.Builder
 	for _, r := range strings.ToValidUTF8(s, "?") {

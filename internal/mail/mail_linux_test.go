@@ -13,8 +13,8 @@ import (
 
 const password = "correct horse"
 
-// TestPostfix sends through a real server with TLS and a login, in every way
-// that is right, and in every way that is not.
+// TestPostfix sends through a real server with TLS and a login, with every
+// correct setting and with every kind of wrong one.
 func TestPostfix(t *testing.T) {
 	srv := mailtest.Postfix(t, "ops", password)
 	right := mail.Login{User: "ops@test", Password: password}

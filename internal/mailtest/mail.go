@@ -28,12 +28,12 @@ import (
 	"nightferry/internal/testbed"
 )
 
-// MailServer is a real Postfix in processes of its own, with TLS and a login. It takes mail for example.com and refuses
+// MailServer is a real Postfix in its own processes, with TLS and a login. It accepts mail for example.com and refuses
 // every other domain.
 type MailServer struct {
 	t        testing.TB
 	dir      string
-	StartTLS string // host:port where TLS is asked for, and required
+	StartTLS string // host:port that requires STARTTLS
 	Implicit string // host:port of TLS from the first byte
 	Plain    string // host:port without TLS and login
 	CAFile   string // certificate to trust
@@ -91,10 +91,10 @@ retry unix - - n - - error
 postlog unix-dgram n - n - 1 postlogd
 `
 
-// Postfix starts one. It needs root, as Postfix does.
+// Postfix starts a MailServer. It needs root, as Postfix does.
 func Postfix(t testing.TB, user, password string) *MailServer {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "nightferry-mail-") // short: there are sockets in it
+	dir, err := os.MkdirTemp("", "nightferry-mail-") // short: it contains sockets
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +111,7 @@ func Postfix(t testing.TB, user, password string) *MailServer {
 			t.Fatalf("start postfix (it needs root, and the packages postfix and sasl2-bin): %v", err)
 		}
 	}
-	must(os.Chmod(dir, 0o755)) // its parts run under accounts of their own
+	must(os.Chmod(dir, 0o755)) // its parts run under their own accounts
 	for _, d := range []string{"conf", "conf/sasl", "queue", "data", "mail"} {
 		must(os.Mkdir(filepath.Join(dir, d), 0o755))
 	}
@@ -132,13 +132,13 @@ func Postfix(t testing.TB, user, password string) *MailServer {
 	return m
 }
 
-// Start starts it again after Stop.
+// Start restarts the server after Stop.
 func (m *MailServer) Start() {
 	m.t.Helper()
 	if err := said(exec.Command("postfix", "-c", filepath.Join(m.dir, "conf"), "start")); err != nil {
 		m.t.Fatal(err)
 	}
-	for range 200 { // the listeners are there when it returns; this is for slow machines
+	for range 200 { // it usually listens already; this is for slow machines
 		c, err := net.Dial("tcp", m.StartTLS)
 		if err == nil {
 			c.Close()
@@ -149,12 +149,12 @@ func (m *MailServer) Start() {
 	m.t.Fatal("postfix does not listen")
 }
 
-// Stop stops it; nobody answers at its addresses then.
+// Stop stops the server; its addresses then refuse connections.
 func (m *MailServer) Stop() {
 	_ = said(exec.Command("postfix", "-c", filepath.Join(m.dir, "conf"), "stop")) // it may be stopped already
 }
 
-// Log is what it has logged.
+// Log returns the server's log.
 func (m *MailServer) Log() string {
 	b, _ := os.ReadFile(filepath.Join(m.dir, "log"))
 	return string(b)
@@ -162,7 +162,7 @@ func (m *MailServer) Log() string {
 
 // Mail is one delivered mail.
 type Mail struct {
-	To     string // as the envelope said
+	To     string // from the envelope
 	Header mail.Header
 	Raw    string
 	Parts  map[string]string // by media type, decoded
@@ -199,7 +199,7 @@ func parseMail(b []byte) (Mail, error) {
 	}
 }
 
-// Inbox returns what was delivered, the oldest first.
+// Inbox returns the delivered mails, the oldest first.
 func (m *MailServer) Inbox() []Mail {
 	m.t.Helper()
 	files, err := filepath.Glob(filepath.Join(m.dir, "mail", "inbox", "new", "*"))

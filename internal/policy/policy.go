@@ -1,28 +1,29 @@
-// Package policy is the one definition of how a channel is treated at a site.
+// Package policy defines the treatment of a channel at a site, in one place.
 // The configuration resolves a Policy, the fleet's model holds it, the Core
-// sends it to the site unchanged, and the agent hands it to apply and verify. A
-// new rule is a new field here, and nowhere else.
+// sends it to the site unchanged, and the agent passes it to apply and
+// verify. A new rule is a new field here, and nowhere else.
 package policy
 
 import "time"
 
-// Policy is how one channel is treated at one site. Its zero value is valid.
+// Policy is the treatment of one channel at one site. Its zero value is
+// valid.
 type Policy struct {
 	_ struct{} `cbor:",toarray"`
 
 	Rate     int64  // bytes per second of the channel; 0: no limit but the site's
-	Windows  string // when it may move, as package window reads it; empty: always
-	Priority int    // the higher moves first; with the same, the smaller
+	Windows  string // when it may transfer, as package window parses it; empty: always
+	Priority int    // the higher goes first; if equal, the smaller need
 
-	Partial    bool     // locked files: the rest is committed, and the run ends incomplete; false: nothing is committed until all can be
-	Prune      bool     // also delete what the site added
-	Ignore     []string // exclude patterns, as package scan reads them, of what the site may keep: not reported and not pruned
-	ReportOnly bool     // differences from a release that the site holds are reported, and repaired only on request
+	Partial    bool     // true: if files are locked, commit the others, and the run ends incomplete; false: commit nothing until all files can be
+	Prune      bool     // also delete files that the site added
+	Ignore     []string // exclude patterns, as package scan parses them, of files that the site may keep: neither reported nor pruned
+	ReportOnly bool     // report differences from a release that the site holds, and repair them only on request
 
-	Scrub     time.Duration // from one reading of every byte to the next; 0: never
-	ScrubRate int64         // bytes per second that checks read; 0: no limit
+	Scrub     time.Duration // interval between complete reads of all bytes; 0: never
+	ScrubRate int64         // read rate of checks in bytes per second; 0: no limit
 }
 
-// MaxIgnore bounds the bytes of a Policy's Ignore together, so that the desired
+// MaxIgnore bounds the total bytes of a Policy's Ignore, so that the desired
 // state of a site with many channels fits one message.
 const MaxIgnore = 16 << 10

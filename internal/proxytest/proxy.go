@@ -17,15 +17,15 @@ import (
 	"nightferry/internal/testbed"
 )
 
-// Proxy is a real proxy in a process of its own, behind a relay that records what clients say to it. It wants a login,
-// and some names are names to it alone: so that whoever reaches one has left its resolution to the proxy.
+// Proxy is a real proxy in its own process, behind a relay that records the bytes from clients. It requires a login.
+// Only the proxy can resolve certain names, so a client that reaches them has left the resolution to the proxy.
 type Proxy struct {
 	Addr string // host:port
 	mu   sync.Mutex
 	said strings.Builder
 }
 
-// Asked returns all that clients have said to the proxy so far, tunnelled bytes included.
+// Asked returns all bytes that clients have sent to the proxy so far, including tunnelled ones.
 func (p *Proxy) Asked() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -39,7 +39,7 @@ func (p *Proxy) Write(b []byte) (int, error) {
 	return p.said.Write(b)
 }
 
-// Tinyproxy starts one that speaks HTTP CONNECT.
+// Tinyproxy starts a proxy for HTTP CONNECT.
 func Tinyproxy(t testing.TB, user, password string, names ...string) *Proxy {
 	t.Helper()
 	conf := filepath.Join(t.TempDir(), "tinyproxy.conf")
@@ -49,7 +49,7 @@ func Tinyproxy(t testing.TB, user, password string, names ...string) *Proxy {
 	})
 }
 
-// Microsocks starts one that speaks SOCKS5.
+// Microsocks starts a proxy for SOCKS5.
 func Microsocks(t testing.TB, user, password string, names ...string) *Proxy {
 	t.Helper()
 	return startProxy(t, names, func(port string) ([]string, error) {
@@ -103,7 +103,7 @@ func startProxy(t testing.TB, names []string, command func(port string) ([]strin
 	}
 }
 
-// relay hands on connections, and records what clients say.
+// relay forwards connections, and records the bytes from clients.
 func relay(t testing.TB, to string, record io.Writer) (addr string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -1,5 +1,5 @@
-// Package service makes a program a service of its machine: a systemd unit, or
-// a Windows service. It knows nothing of what the program does.
+// Package service installs and runs a program as a system service: a systemd
+// unit or a Windows service. It is independent of the program's task.
 package service
 
 import (
@@ -18,13 +18,13 @@ type Config struct {
 	Display     string   // for people
 	Description string   // one line
 	Args        []string // of the program
-	User        string   // the account that it runs as; empty: root, or LocalSystem
-	Password    string   // of that account, on Windows only, and only where it needs one
+	User        string   // the account of the service; empty: root, or LocalSystem
+	Password    string   // of that account, on Windows only, and only if it needs one
 	Reload      bool     // it reads its configuration again on SIGHUP
 	LowPorts    bool     // it listens below port 1024
 }
 
-// ErrExists: there is a service of that name. ErrAbsent: there is none.
+// ErrExists and ErrAbsent report whether a service of that name exists.
 var (
 	ErrExists = errors.New("there is a service of that name already")
 	ErrAbsent = errors.New("there is no service of that name")
@@ -44,8 +44,8 @@ func (c *Config) check() error {
 	return nil
 }
 
-// executable is this program, by a path that stays and that no other account
-// can change: the service may run as a more powerful one.
+// executable returns this program's permanent path, which no other account
+// can change: the service may run as a more powerful account.
 func executable() (string, error) {
 	exe, err := os.Executable()
 	if err != nil {

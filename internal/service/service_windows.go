@@ -12,13 +12,13 @@ import (
 	"golang.org/x/sys/windows/svc/mgr"
 )
 
-// Kind names what runs services here.
+// Kind names the system's service manager.
 const Kind = "Windows service"
 
-// stopWithin bounds how long a service is waited for.
+// stopWithin bounds the wait for a service to stop.
 const stopWithin = time.Minute
 
-// Install registers the service, lets it start with the machine and starts it.
+// Install registers the service, enables it at boot and starts it.
 func Install(_ context.Context, c Config) error {
 	if err := c.check(); err != nil {
 		return err
@@ -47,13 +47,13 @@ func Install(_ context.Context, c Config) error {
 		return errors.Join(fmt.Errorf("let the service %s be restarted: %w", c.Name, err), s.Delete())
 	}
 	if err := s.Start(); err != nil {
-		// A service that cannot start is taken out again: the next attempt must not meet it.
+		// Remove a service that cannot start, so that the next attempt does not find it.
 		return errors.Join(notStarted(c, err), s.Delete())
 	}
 	return nil
 }
 
-// notStarted names why a service did not start, and what to do.
+// notStarted returns an error with the cause and the remedy.
 func notStarted(c Config, err error) error {
 	if c.User != "" && errors.Is(err, windows.ERROR_SERVICE_LOGON_FAILED) {
 		return fmt.Errorf("start the service %s: the account %s may not log on as a service, or its password is wrong: %w: give it the right \"Log on as a service\" (secpol.msc, Local Policies, User Rights Assignment, or by group policy) and install again", c.Name, c.User, err)
@@ -61,13 +61,14 @@ func notStarted(c Config, err error) error {
 	return fmt.Errorf("start the service %s: %w: it is taken out again", c.Name, err)
 }
 
-// configure says when the service starts, and what becomes of it when it fails.
+// configure sets how the service starts, and how it restarts after a failure.
 func configure(s *mgr.Service) error {
 	restart := mgr.RecoveryAction{Type: mgr.ServiceRestart, Delay: 5 * time.Second}
 	if err := s.SetRecoveryActions([]mgr.RecoveryAction{restart, restart, restart}, 24*60*60); err != nil {
 		return err
 	}
-	// Without it only a crash counts, and not an exit code. Wine knows neither level, and nothing hangs on them there.
+	// Without it only a crash counts as a failure, not an exit code. Wine does not support either level, and does not
+	// need them.
 	if err := s.SetRecoveryActionsOnNonCrashFailures(true); err != nil && !errors.Is(err, windows.ERROR_INVALID_LEVEL) {
 		return err
 	}
@@ -79,7 +80,7 @@ func configure(s *mgr.Service) error {
 	return nil
 }
 
-// Uninstall stops the service and takes it out.
+// Uninstall stops and removes the service.
 func Uninstall(ctx context.Context, name string) error {
 	m, err := mgr.Connect()
 	if err != nil {
@@ -103,7 +104,7 @@ func Uninstall(ctx context.Context, name string) error {
 	return nil
 }
 
-// stop waits until the service has ended: the manager tells only who asks.
+// stop waits until the service has ended, by polling: the manager sends no notification.
 func stop(ctx context.Context, s *mgr.Service) error {
 	ctx, cancel := context.WithTimeout(ctx, stopWithin)
 	defer cancel()
@@ -126,8 +127,7 @@ func stop(ctx context.Context, s *mgr.Service) error {
 	}
 }
 
-// Run runs serve; where the service manager started this process, until that
-// says stop.
+// Run runs serve. If the service manager started this process, Run ends serve on the manager's stop request.
 func Run(ctx context.Context, name string, serve func(context.Context) error) error {
 	managed, err := svc.IsWindowsService()
 	if err != nil {
@@ -143,15 +143,14 @@ func Run(ctx context.Context, name string, serve func(context.Context) error) er
 	return h.err
 }
 
-// handler speaks with the service manager.
+// handler handles the requests of the service manager.
 type handler struct {
 	ctx   context.Context // of Run: svc.Run has no place for it
 	serve func(context.Context) error
 	err   error
 }
 
-// failed is the exit code that the manager sees of a service that ended by
-// itself.
+// failed is the exit code reported to the manager if the service ends without a stop request.
 const failed = 1
 
 // Execute implements svc.Handler.

@@ -15,13 +15,13 @@ import (
 	"nightferry/internal/durable"
 )
 
-// Kind names what runs services here.
+// Kind names the system's service manager.
 const Kind = "systemd"
 
-// unitDir is where an administrator's units lie.
+// unitDir is the folder of an administrator's units.
 const unitDir = "/etc/systemd/system"
 
-// Install writes the unit, lets it start with the machine and starts it.
+// Install writes the unit, enables it at boot and starts it.
 func Install(ctx context.Context, c Config) error {
 	if err := c.check(); err != nil {
 		return err
@@ -37,13 +37,13 @@ func Install(ctx context.Context, c Config) error {
 	if err == nil {
 		err = systemctl(ctx, "enable", "--now", c.Name+".service")
 	}
-	if err != nil { // nothing half-made stays: the next attempt must not meet it
+	if err != nil { // leave nothing half-made for the next attempt
 		return errors.Join(err, Uninstall(context.WithoutCancel(ctx), c.Name))
 	}
 	return nil
 }
 
-// write adds the unit to a folder that has none of that name.
+// write adds the unit to a folder that has no unit of that name.
 func write(dir string, c Config, exe string) (err error) {
 	root, err := durable.Open(dir, durable.Options{Trusted: true})
 	if err != nil {
@@ -60,11 +60,11 @@ func write(dir string, c Config, exe string) (err error) {
 	return nil
 }
 
-// unit is the unit's text.
+// unit returns the unit's text.
 func unit(c *Config, exe string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "[Unit]\nDescription=%s\nAfter=network-online.target\nWants=network-online.target\n\n", strings.ReplaceAll(c.Display+": "+c.Description, "%", "%%"))
-	// The program's own path takes no $: only arguments are expanded.
+	// Do not escape $ in the program's path: systemd expands only arguments.
 	fmt.Fprintf(&b, "[Service]\nExecStart=%s", strings.ReplaceAll(quote(exe), "$$", "$"))
 	for _, a := range c.Args {
 		b.WriteString(" " + quote(a))
@@ -83,7 +83,7 @@ func unit(c *Config, exe string) string {
 	return b.String()
 }
 
-// quote writes a text as one word of a unit, in which nothing is expanded.
+// quote returns a text as one word of a unit, protected from any expansion.
 func quote(s string) string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, `%`, `%%`, `$`, `$$`).Replace(s) + `"`
 }
@@ -99,7 +99,7 @@ func Uninstall(ctx context.Context, name string) error {
 	}
 	stopped := systemctl(ctx, "disable", "--now", name+".service")
 	if stopped != nil && systemctl(ctx, "is-active", "--quiet", name+".service") == nil {
-		return stopped // it still runs: its unit stays
+		return stopped // it is still running, so keep its unit
 	}
 	if err := os.Remove(path); err != nil {
 		return errors.Join(stopped, fmt.Errorf("remove the unit: %w", err))
@@ -115,6 +115,6 @@ func systemctl(ctx context.Context, args ...string) error {
 	return nil
 }
 
-// Run runs serve: systemd starts programs as anybody does, and stops them by
-// SIGTERM, which the caller's context has to hear of.
+// Run runs serve. systemd starts programs normally and stops them by SIGTERM;
+// the caller's context must end on that signal.
 func Run(ctx context.Context, _ string, serve func(context.Context) error) error { return serve(ctx) }

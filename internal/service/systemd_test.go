@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// The unit is judged by systemd itself where that is installed.
+// systemd itself checks the unit, if it is installed.
 func TestUnit(t *testing.T) {
 	dir := t.TempDir()
 	exe := filepath.Join(dir, `a 50% ferry`)

@@ -25,7 +25,7 @@ func ReadObject(t testing.TB, s bucket.Store, key string) []byte {
 	return b
 }
 
-// WriteObject replaces an object, as an intruder or a bad disk would: with no condition.
+// WriteObject replaces an object, without a condition, as an attacker or a bad disk would.
 func WriteObject(t testing.TB, s bucket.Store, key string, b []byte) {
 	t.Helper()
 	if _, err := s.Put(t.Context(), key, bucket.Bytes(b), bucket.Cond{}); err != nil {
@@ -50,7 +50,7 @@ func Truncate(t testing.TB, s bucket.Store, key string, size int64) {
 	WriteObject(t, s, key, ReadObject(t, s, key)[:size])
 }
 
-// DeleteObject removes an object, which must be there.
+// DeleteObject removes an object, which must exist.
 func DeleteObject(t testing.TB, s bucket.Store, key string) {
 	t.Helper()
 	ReadObject(t, s, key)
@@ -72,19 +72,19 @@ func Keys(t testing.TB, s bucket.Store, prefix string) []string {
 	return keys
 }
 
-// Flipper is a store that flips one bit in the bodies of some Gets on their way; what lies in the store stays good.
+// Flipper is a store that flips one bit in the bodies of some Gets. The stored objects stay intact.
 type Flipper struct {
 	bucket.Store
 	pick  func(key string, off, n int64) (at int64, flip bool)
 	flips atomic.Int64
 }
 
-// FlipReads wraps s. pick is asked of each Get and says at which byte of its body to flip a bit, if at all.
+// FlipReads wraps s. It calls pick for each Get, which returns whether to flip a bit, and at which byte of the body.
 func FlipReads(s bucket.Store, pick func(key string, off, n int64) (at int64, flip bool)) *Flipper {
 	return &Flipper{Store: s, pick: pick}
 }
 
-// Flips is how many bodies were meant to be hit so far.
+// Flips returns the number of bodies selected for a flip so far.
 func (f *Flipper) Flips() int64 { return f.flips.Load() }
 
 // Close closes the store below.
@@ -120,7 +120,7 @@ func (b *flippedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// FlipOnce changes one bit of the byte at position left of a stream, of which p is the next part, and counts left down.
+// FlipOnce flips one bit of the byte at offset left of a stream. p is the next part of the stream; left counts down.
 func FlipOnce(p []byte, left *int64) {
 	if *left >= 0 && *left < int64(len(p)) {
 		p[*left] ^= 0x10

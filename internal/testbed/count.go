@@ -8,16 +8,16 @@ import (
 	"nightferry/internal/bucket"
 )
 
-// Counts is what a store was asked for, and the payload bytes each way.
+// Counts are the numbers of calls to a store, and the payload bytes each way.
 type Counts struct {
 	Gets, Puts, Deletes, Lists int64
-	Got, Sent                  int64 // bytes of bodies; a Put that failed counts what was read of its body
+	Got, Sent                  int64 // bytes of bodies; a failed Put counts the bytes read of its body
 }
 
 // Requests is the number of calls of all kinds.
 func (c Counts) Requests() int64 { return c.Gets + c.Puts + c.Deletes + c.Lists }
 
-// Counter is a store that counts the calls made of it. Retries below it are not seen: see Wire for those.
+// Counter is a store that counts the calls to it. It does not see retries below it: see Wire for those.
 type Counter struct {
 	s                          bucket.Store
 	gets, puts, deletes, lists atomic.Int64
@@ -27,12 +27,12 @@ type Counter struct {
 // Count wraps s.
 func Count(s bucket.Store) *Counter { return &Counter{s: s} }
 
-// Counts returns what was counted so far.
+// Counts returns the counts so far.
 func (c *Counter) Counts() Counts {
 	return Counts{Gets: c.gets.Load(), Puts: c.puts.Load(), Deletes: c.deletes.Load(), Lists: c.lists.Load(), Got: c.got.Load(), Sent: c.sent.Load()}
 }
 
-// Reset counts from zero again and returns what had been counted.
+// Reset sets the counts to zero and returns the previous ones.
 func (c *Counter) Reset() Counts {
 	return Counts{Gets: c.gets.Swap(0), Puts: c.puts.Swap(0), Deletes: c.deletes.Swap(0), Lists: c.lists.Swap(0), Got: c.got.Swap(0), Sent: c.sent.Swap(0)}
 }

@@ -11,30 +11,30 @@ import (
 	"nightferry/internal/bucket"
 )
 
-// ErrFault is the cause of an error that a Rule made up.
+// ErrFault is the cause of an injected error.
 var ErrFault = errors.New("a fault made for the test")
 
 // ErrDead is the cause of every error after a Rule with Dead.
 var ErrDead = errors.New("this process was killed for the test")
 
-// Rule says which call of a store fails, and how.
+// Rule selects the calls of a store that fail, and the kind of failure.
 type Rule struct {
 	Op     string // get, put, delete or list; "" for any
 	Prefix string // of the key
-	Nth    int    // the first matching call is 1; 0: every one
-	// Done makes the call happen and then fail, as when the answer is lost. For a get: its body breaks off half way.
+	Nth    int    // the first matching call is 1; 0: every call
+	// Done executes the call and then fails, as if the response were lost. For a get, the body ends half way.
 	Done bool
 	Kind bucket.Kind // of the error; KindOther by default
-	// Dead makes every later call fail too, without happening, as if the process had died here.
+	// Dead also fails every later call without executing it, as if the process had died here.
 	Dead bool
-	// Do is called at the fault (after the call happened, if Done): the place to kill a real process.
+	// Do is called at the fault (after the call, if Done): use it to kill a real process.
 	Do func()
 }
 
-// Call is one call that a Faulty store has seen.
+// Call is one recorded call to a Faulty store.
 type Call struct{ Op, Key string }
 
-// Faulty is a store whose calls fail by plan.
+// Faulty is a store whose calls fail according to rules.
 type Faulty struct {
 	s     bucket.Store
 	mu    sync.Mutex
@@ -44,19 +44,20 @@ type Faulty struct {
 	calls []Call
 }
 
-// Fail wraps s. With no rules it only records the calls: run once without, and then once with a fault at each of them.
+// Fail wraps s. Without rules it only records the calls: run once without rules, and then once with a fault at each
+// call.
 func Fail(s bucket.Store, rules ...Rule) *Faulty {
 	return &Faulty{s: s, rules: rules, seen: make([]int, len(rules))}
 }
 
-// Calls returns the calls so far, in the order in which they began.
+// Calls returns the calls so far, in the order of their start.
 func (f *Faulty) Calls() []Call {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return append([]Call(nil), f.calls...)
 }
 
-// meet records a call and returns the rule that it falls under, if any.
+// meet records a call and returns the matching rule, if any.
 func (f *Faulty) meet(op, key string) (rule Rule, hit bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -76,7 +77,7 @@ func (f *Faulty) meet(op, key string) (rule Rule, hit bool) {
 	return Rule{}, false
 }
 
-// run carries out a call under the plan.
+// run executes a call under the rules.
 func (f *Faulty) run(op, key string, call func() error) error {
 	r, hit := f.meet(op, key)
 	if !hit {

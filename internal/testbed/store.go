@@ -1,7 +1,7 @@
 // Package testbed opens stores for tests, counts calls to them, and breaks them on purpose.
 //
 // It links no server: s3test, bustest, mailtest, proxytest and disktest start those, so that the tests of a room link
-// only the servers that they use. Nothing that ships imports any of them.
+// only the servers that they use. No released program imports any of them.
 package testbed
 
 import (
@@ -14,7 +14,7 @@ import (
 	"nightferry/internal/bucket"
 )
 
-// OpenStore is bucket.Open for a test that cannot go on without the store. The store is closed when the test ends.
+// OpenStore calls bucket.Open and fails the test on an error. The store is closed when the test ends.
 func OpenStore(t testing.TB, url string, o bucket.Options) bucket.Store {
 	t.Helper()
 	s, err := bucket.Open(t.Context(), url, o)
@@ -29,7 +29,7 @@ func OpenStore(t testing.TB, url string, o bucket.Options) bucket.Store {
 	return s
 }
 
-// FileURL is the store URL of a local folder.
+// FileURL returns the store URL of a local folder.
 func FileURL(dir string) string {
 	dir = filepath.ToSlash(dir)
 	if !strings.HasPrefix(dir, "/") {
@@ -38,7 +38,7 @@ func FileURL(dir string) string {
 	return (&url.URL{Scheme: "file", Path: dir}).String()
 }
 
-// FreeAddr returns 127.0.0.1:PORT with a port that was free a moment ago, for a server in a process of its own.
+// FreeAddr returns 127.0.0.1:PORT with a port that was free a moment ago, for a server in another process.
 func FreeAddr() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

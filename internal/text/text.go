@@ -1,4 +1,4 @@
-// Package text reads what people and their shells wrote: tokens, keys,
+// Package text reads texts written by people and their shells: tokens, keys,
 // passwords, patterns and configurations. PowerShell writes UTF-16 or a byte
 // order mark, and cmd.exe a space before the line end; none of it is content.
 package text
@@ -18,11 +18,12 @@ var (
 	markBE   = []byte{0xfe, 0xff}
 )
 
-// ErrUTF16 says that a text looks like UTF-16 and is not.
+// ErrUTF16 reports a text that looks like UTF-16 but is invalid.
 var ErrUTF16 = errors.New("the text is damaged UTF-16: save it as UTF-8")
 
-// Decode returns b as UTF-8 without a byte order mark. It recognizes UTF-16 by
-// its mark, or by zero bytes in every other place. Other bytes stay as they are.
+// Decode returns b as UTF-8 without a byte order mark. It recognizes UTF-16
+// by its mark, or by zero bytes at every other position. Other bytes stay
+// unchanged.
 func Decode(b []byte) ([]byte, error) {
 	switch {
 	case bytes.HasPrefix(b, markUTF8):
@@ -39,13 +40,13 @@ func Decode(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// Value returns a decoded text without spaces, tabs and line ends at its end.
+// Value returns a decoded text without trailing spaces, tabs and line ends.
 func Value(b []byte) ([]byte, error) {
 	b, err := Decode(b)
 	return bytes.TrimRight(b, " \t\r\n"), err
 }
 
-// ReadFile decodes a file of at most limit bytes that read returns.
+// ReadFile reads a file of at most limit bytes by read, and decodes it.
 func ReadFile(read func(path string, limit int64) ([]byte, error), path string, limit int64) ([]byte, error) {
 	b, err := read(path, limit)
 	if err != nil {
@@ -57,8 +58,8 @@ func ReadFile(read func(path string, limit int64) ([]byte, error), path string, 
 	return b, nil
 }
 
-// zeros reports whether b is ASCII in UTF-16 whose zero bytes are at the odd
-// (from 1) or even (from 0) places.
+// zeros reports whether b is ASCII in UTF-16 with its zero bytes at the odd
+// (from 1) or even (from 0) positions.
 func zeros(b []byte, from int) bool {
 	if len(b) < 4 || len(b)%2 != 0 {
 		return false
@@ -82,7 +83,7 @@ func fromUTF16(b []byte, order binary.ByteOrder) ([]byte, error) {
 	runes := utf16.Decode(units)
 	out := make([]byte, 0, len(b))
 	for _, r := range runes {
-		if r == utf8.RuneError { // a surrogate without its half
+		if r == utf8.RuneError { // half of a surrogate pair
 			return nil, ErrUTF16
 		}
 		out = utf8.AppendRune(out, r)

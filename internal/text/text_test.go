@@ -9,7 +9,7 @@ import (
 	"unicode/utf16"
 )
 
-// utf16le is a text as PowerShell 5.1 redirects it.
+// utf16le returns a text as PowerShell 5.1 writes it to a file.
 func utf16le(s string, mark bool) (b []byte) {
 	if mark {
 		b = append(b, 0xff, 0xfe)
@@ -41,7 +41,7 @@ func TestDecode(t *testing.T) {
 	if got, err := Value(utf16le("key \r\n", false)); err != nil || string(got) != "key" {
 		t.Errorf("without a mark: %q, %v", got, err)
 	}
-	// Bytes that are no text stay as they are.
+	// Bytes that are not text stay unchanged.
 	for _, raw := range []string{"", "a", "\x00\x00\x00\x00", "\xffraw\xfe", "a\x00b"} {
 		if got, err := Decode([]byte(raw)); err != nil || string(got) != raw {
 			t.Errorf("%q became %q, %v", raw, got, err)
