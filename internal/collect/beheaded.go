@@ -12,16 +12,16 @@ import (
 	"nightferry/internal/trust"
 )
 
-// errBeheaded says that a channel has lost its head. Its releases then look
-// like those of pushes that died before they moved the head, but must not be
-// deleted as such.
+// errBeheaded means that a channel has lost its head. Its releases then look
+// like leftovers of pushes that died before they moved the head, but must not
+// be deleted as such.
 var errBeheaded = errors.New("the channel's head is gone, its releases are not")
 
-// beheaded returns an error that wraps errBeheaded when a channel without a
-// head must have had one: a release of it follows another, or this place has
-// seen its head; or when one cannot be read, or counts for nothing since its key
-// was revoked, so that nobody can tell. nil says that its releases may be all of
-// first pushes.
+// beheaded returns an error that wraps errBeheaded if a channel without a head
+// must have had one. Proof is a release with a parent, or a head of this
+// channel in the local memory. The error is also returned if a release is
+// damaged or signed by a revoked key, because the channel's past is then
+// unknown. nil means that all releases may come from first pushes.
 func beheaded(ctx context.Context, r *repo.Repo, s repo.Stored) error {
 	var unclear error
 	for _, sr := range s.Releases {

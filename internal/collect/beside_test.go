@@ -17,8 +17,8 @@ import (
 	"nightferry/internal/testbed"
 )
 
-// TestMergedSegmentsStay: a segment that the root listed when gc began is there when
-// gc ends, for a reader that has just read that root.
+// TestMergedSegmentsStay checks that gc keeps the segments that the root listed
+// when gc began. A reader that has just read that root still needs them.
 func TestMergedSegmentsStay(t *testing.T) {
 	l := newLab(t, nil, nil)
 	for n := range uint64(2) {
@@ -54,8 +54,9 @@ func TestMergedSegmentsStay(t *testing.T) {
 	}
 }
 
-// TestForgetBesideAPush: a push that took chunks for stored which fsck forgets before
-// the head moves publishes nothing, and the next one heals.
+// TestForgetBesideAPush runs a push that relies on stored chunks, which fsck
+// forgets before the head moves. The push publishes nothing, and the next push
+// heals the repository.
 func TestForgetBesideAPush(t *testing.T) {
 	l := newLab(t, nil, nil)
 	l.write("a", 1<<20, 1)
@@ -79,8 +80,9 @@ func TestForgetBesideAPush(t *testing.T) {
 	}
 }
 
-// TestDirectoryStoreHasOneClock: a machine whose clock is ahead by more than the grace
-// period runs gc beside a push of another one, and deletes nothing of it.
+// TestDirectoryStoreHasOneClock runs gc on a machine whose clock is ahead by
+// more than the grace period, beside a push from another machine. gc deletes
+// none of the push's objects.
 func TestDirectoryStoreHasOneClock(t *testing.T) {
 	l := newLab(t, nil, nil)
 	url := testbed.FileURL(t.TempDir())
@@ -123,8 +125,8 @@ func TestDirectoryStoreHasOneClock(t *testing.T) {
 	}
 }
 
-// TestHaltEndsGC: an order that comes while gc works ends it before its next phase,
-// and within a phase that takes long.
+// TestHaltEndsGC checks that a halt order that arrives during gc ends it before
+// the next phase, and also within a long phase.
 func TestHaltEndsGC(t *testing.T) {
 	for _, phase := range []string{"mark", "condemn", "delete packs"} {
 		t.Run(phase, func(t *testing.T) {
@@ -160,7 +162,7 @@ func TestHaltEndsGC(t *testing.T) {
 					t.Error(err)
 				}
 				if phase == "delete packs" {
-					slow.wait = true // what is deleted now waits for the order
+					slow.wait = true // deletions now wait for the halt order
 				}
 			}})
 			if stop := (*halt.Error)(nil); !errors.As(err, &stop) {
@@ -173,7 +175,8 @@ func TestHaltEndsGC(t *testing.T) {
 	}
 }
 
-// slowDelete deletes, once it is told to wait, only what is given up.
+// slowDelete blocks each deletion, once wait is set, until its context is
+// cancelled.
 type slowDelete struct {
 	bucket.Store
 	wait bool
@@ -187,8 +190,8 @@ func (s *slowDelete) Delete(ctx context.Context, key string) error {
 	return s.Store.Delete(ctx, key)
 }
 
-// TestPackGoesWhileItIsRead: a pack that gc deletes while its body is read is looked
-// up once more, and read from where its chunks are now.
+// TestPackGoesWhileItIsRead: gc deletes a pack while its body is being read.
+// The reader looks its chunks up again and reads them from their new place.
 func TestPackGoesWhileItIsRead(t *testing.T) {
 	l := newLab(t, nil, nil)
 	l.write("a", 1<<20, 1)
@@ -213,8 +216,8 @@ func TestPackGoesWhileItIsRead(t *testing.T) {
 	}
 }
 
-// breaking breaks the first body of a pack off after some bytes, and says, as a store
-// does that is asked for the rest, that the object is gone.
+// breaking cuts the first body of a pack short. The request for the rest then
+// fails because the object is gone.
 type breaking struct {
 	bucket.Store
 	then func()

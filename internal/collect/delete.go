@@ -16,9 +16,9 @@ import (
 	"nightferry/internal/repo"
 )
 
-// deleteReleases deletes the releases that nothing keeps, the oldest first, so
-// that a chain never has a hole. It comes before any pack is condemned: what
-// cannot be read any more, nobody can publish anew.
+// deleteReleases deletes the releases that no rule retains, the oldest first,
+// so that a chain never has a hole. It runs before any pack is condemned: a
+// deleted release cannot be published again.
 func (g *gc) deleteReleases(ctx context.Context, channels []*channel) error {
 	for _, c := range channels {
 		if err := g.fence(ctx, c); err != nil {
@@ -37,9 +37,10 @@ func (g *gc) deleteReleases(ctx context.Context, channels []*channel) error {
 	return nil
 }
 
-// fence signs a head again before packs go that an unfinished release above it
-// may need: a push that slept since before the grace period, and wakes up now,
-// finds another head than the one it wants to replace, and that it is too late.
+// fence signs the head again before gc deletes packs that an unfinished release
+// above the head may need. A push that was suspended for longer than the grace
+// period then finds a different head than the one it wants to replace, and
+// fails.
 func (g *gc) fence(ctx context.Context, c *channel) error {
 	if g.o.Key == nil || c.name == "" || !c.above {
 		return nil
@@ -78,13 +79,13 @@ func (g *gc) condemn(ctx context.Context, p *plan) error {
 		if x.Date().Sub(since) <= g.grace/4 {
 			return nil
 		}
-		// The write took so long that pushes which began meanwhile would have
-		// less than the grace period: count it from here.
+		// The write took so long that pushes that began meanwhile would have
+		// less than the grace period: count the grace from here.
 	}
 }
 
-// verdicts returns the condemned packs after a run: those of before, without
-// the revived, and the newly doomed since now, rounded up.
+// verdicts returns the condemned packs after a run: the earlier ones without
+// the revived ones, and the newly doomed ones, condemned at now, rounded up.
 func verdicts(before []index.Condemned, doomed []index.Pack, revive map[digest.Digest]bool, now time.Time) []index.Condemned {
 	fresh := map[digest.Digest]bool{}
 	for _, pk := range doomed {
@@ -98,12 +99,13 @@ func verdicts(before []index.Condemned, doomed []index.Pack, revive map[digest.D
 	return out
 }
 
-// deletePacks takes the packs whose grace has run out and that are still dead
-// out of the index, and deletes them and the leftovers.
+// deletePacks removes from the index the packs whose grace has ended and that
+// are still dead. It then deletes them and the leftovers.
 //
-// The index root is replaced after the list was made and before names are
-// looked up: whoever was about to name a pack of that list must read the root
-// again, and finds out that the pack is too old to be named.
+// The index root is replaced after the packs were listed and before the names
+// in it are looked up. A push that was about to name a listed pack must
+// therefore read the root again, and then finds that the pack is too old to be
+// named.
 func (g *gc) deletePacks(ctx context.Context, p *plan) error {
 	if len(p.drop) == 0 && len(g.leftovers(g.namedBy(g.x), g.x.Root(), nil)) == 0 {
 		return nil
@@ -156,16 +158,17 @@ func (g *gc) namedBy(x *repo.Index) map[digest.Digest]bool {
 	return named
 }
 
-// doomed is an object that goes.
+// doomed is an object to delete.
 type doomed struct {
 	key  string
 	size int64
 }
 
-// leftovers are the packs and segments that no index names and that are older
-// than the grace period: of pushes and merges that died or lost, of a gc that
-// ended before it had deleted all. Packs come before segments. Where chunks are
-// lost it gives none: fsck --rebuild-index may find them there.
+// leftovers returns the packs and segments that no index names and that are
+// older than the grace period. They come from pushes and merges that died or
+// lost a race, or from a gc that ended early. Packs come before segments. If
+// chunks are lost, it returns none: fsck --rebuild-index may find the chunks
+// there.
 func (g *gc) leftovers(named map[digest.Digest]bool, root *index.Root, drop map[digest.Digest]bool) (out []doomed) {
 	if g.rep.Lost > 0 {
 		return nil
@@ -187,8 +190,8 @@ func (g *gc) leftovers(named map[digest.Digest]bool, root *index.Root, drop map[
 	return out
 }
 
-// deleteAll deletes objects, several at once, and goes on to the end of those
-// under way when one fails.
+// deleteAll deletes several objects at once. If one deletion fails, it starts
+// no more and waits for those under way.
 func (g *gc) deleteAll(ctx context.Context, phase string, all []doomed) error {
 	var mu sync.Mutex
 	var done int64

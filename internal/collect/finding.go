@@ -9,12 +9,12 @@ type Severity string
 const (
 	// Damage: something that is needed is missing, altered or contradictory.
 	Damage Severity = "damage"
-	// Garbage: something is stored that nothing needs; gc deletes it when it
-	// is old enough to be nobody's.
+	// Garbage: an object is stored that no release needs. gc deletes it when it
+	// is too old to belong to a running push.
 	Garbage Severity = "garbage"
 )
 
-// Kind says what a finding is about.
+// Kind names the type of object that a finding is about.
 type Kind string
 
 // Kinds.
@@ -31,7 +31,7 @@ const (
 	KindObject  Kind = "object" // of no known kind
 )
 
-// Finding is one thing that fsck has to say.
+// Finding is one result of fsck.
 type Finding struct {
 	Severity Severity `json:"severity"`
 	Kind     Kind     `json:"kind"`

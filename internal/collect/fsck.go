@@ -24,12 +24,12 @@ const maxPaths = 1000
 type FsckOptions struct {
 	ReadData      bool // read every pack, every block and every chunk
 	ForgetMissing bool // take lost and damaged packs out of the index
-	RebuildIndex  bool // first make the index anew from the packs alone
+	RebuildIndex  bool // first rebuild the index from the packs alone
 	Connections   int  // packs that are read at once, 33 MiB each; 0: 3, at most 4
 	OnEvent       func(Event)
 }
 
-// FsckReport sums a check up.
+// FsckReport summarises a check.
 type FsckReport struct {
 	Damage       int64  `json:"damage"`  // findings
 	Garbage      int64  `json:"garbage"` // findings
@@ -39,10 +39,10 @@ type FsckReport struct {
 	Releases     int    `json:"releases"`
 	Files        int64  `json:"files"` // entries checked, in all releases
 	Segments     int    `json:"segments"`
-	Packs        int64  `json:"packs"` // that the index names
+	Packs        int64  `json:"packs"` // named by the index
 	PackBytes    int64  `json:"pack_bytes"`
-	Chunks       int64  `json:"chunks"`      // that releases need
-	LostChunks   int64  `json:"lost_chunks"` // of them, that cannot be read
+	Chunks       int64  `json:"chunks"`      // needed by releases
+	LostChunks   int64  `json:"lost_chunks"` // needed, but unreadable
 	ReadPacks    int64  `json:"packs_read"`
 	ReadBytes    int64  `json:"bytes_read"`
 	Indexed      int64  `json:"packs_indexed"`   // by RebuildIndex
@@ -63,19 +63,19 @@ type fsck struct {
 	chains   []*chain
 	x        *repo.Index
 	known    *repo.Known
-	bad      map[digest.Digest]bad // packs that the index names and that cannot be relied on
+	bad      map[digest.Digest]bad // damaged or missing packs that the index names
 }
 
-// bad says why a pack is.
+// bad describes why a pack cannot be relied on.
 type bad struct {
 	cause string
-	there bool // some of it may be saved
+	there bool // the object exists, so some chunks may be saved
 }
 
-// Fsck checks a repository and tells fn of everything that is wrong with it,
-// or in the way; it may run beside pushes, pulls and gc, unless it is to
-// repair. The error is only of what kept it from looking: a repository with
-// damage is a report with Damage above 0.
+// Fsck checks a repository and calls fn for each finding of damage or garbage.
+// It may run beside pushes, pulls and gc, unless it repairs. It returns an
+// error only if it could not check: for a damaged repository it returns a
+// report with Damage above 0.
 func Fsck(ctx context.Context, r *repo.Repo, segs *repo.Segments, o FsckOptions, fn func(Finding)) (*FsckReport, error) {
 	if o.Connections <= 0 {
 		o.Connections = 3
@@ -109,8 +109,9 @@ func (f *fsck) run(ctx context.Context) error {
 			return fmt.Errorf("rebuild the index: %w", err)
 		}
 	}
-	// Heads before the index, the index before the packs: whatever a head
-	// names was in the index then, whatever the index names was in the store.
+	// Read heads before the index, and the index before the packs. Everything
+	// that a head named was then in the index, and everything that the index
+	// named was then in the store.
 	strange, err := f.readChains(ctx)
 	if err != nil {
 		return err
@@ -153,8 +154,8 @@ func (f *fsck) find(x Finding) {
 	}
 }
 
-// damage makes a finding of an error, unless it tells of the store or of us
-// rather than of what is stored: then it ends the check.
+// damage turns err into a finding. If err is about the store or this machine
+// rather than about stored data, damage returns it, which ends the check.
 func (f *fsck) damage(x Finding, err error) error {
 	if !stored(err) {
 		return err
@@ -164,10 +165,9 @@ func (f *fsck) damage(x Finding, err error) error {
 	return nil
 }
 
-// stored reports whether an error is about what the store holds: a check that
-// could not be made must never look like one that found damage, nor like one
-// that passed. What this machine's disk says, and what a newer program wrote,
-// is no damage.
+// stored reports whether an error is about stored data. A check that could not
+// run must never look like one that found damage, nor like one that passed.
+// Local disk errors and formats of newer programs are no damage.
 func stored(err error) bool {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return false
@@ -183,8 +183,8 @@ func stored(err error) bool {
 	return !errors.As(err, &newer) && !errors.As(err, &path) && !errors.As(err, &link) && !errors.As(err, &call)
 }
 
-// readIndex proves the root and every segment. It returns false where the
-// index cannot be used, so that nothing that depends on it can be checked.
+// readIndex proves the root and every segment. It returns false if the index
+// cannot be used, so that nothing that depends on it can be checked.
 func (f *fsck) readIndex(ctx context.Context) (ok bool, err error) {
 	for try := 0; ; try++ {
 		x, err := f.r.Index(ctx)
@@ -219,7 +219,7 @@ func (f *fsck) readIndex(ctx context.Context) (ok bool, err error) {
 	}
 }
 
-// listAll lists every object and sorts it.
+// listAll lists every object and sorts it by its kind.
 func (f *fsck) listAll(ctx context.Context, strange []bucket.Info) error {
 	f.packs, f.segments = map[digest.Digest]object{}, map[digest.Digest]object{}
 	f.event(Event{Phase: "list"})
@@ -252,7 +252,7 @@ func (f *fsck) listAll(ctx context.Context, strange []bucket.Info) error {
 	return nil
 }
 
-// checkPacks holds what the index says of packs against what the store holds.
+// checkPacks compares the index's records of packs with the store.
 func (f *fsck) checkPacks(ctx context.Context) error {
 	var none live
 	use, err := sweep(ctx, f.segs, f.x, &none, nil)
@@ -291,8 +291,8 @@ func (f *fsck) checkPacks(ctx context.Context) error {
 	return nil
 }
 
-// confirm lets go of packs that the index has stopped naming meanwhile: gc was
-// at work.
+// confirm drops findings about packs that the index no longer names: gc has
+// removed them meanwhile.
 func (f *fsck) confirm(ctx context.Context) (err error) {
 	x, err := f.r.Index(ctx)
 	if err != nil {
@@ -311,9 +311,9 @@ func (f *fsck) confirm(ctx context.Context) (err error) {
 	return known.Close()
 }
 
-// forget saves what can be saved of damaged packs and takes all bad ones out of
-// the index. The count of Lost tells publishers that what they remember of
-// their last push proves nothing.
+// forget saves the readable chunks of damaged packs and removes all bad packs
+// from the index. The root's Lost counter makes publishers distrust what they
+// remember of their last push.
 func (f *fsck) forget(ctx context.Context) error {
 	if err := f.salvage(ctx); err != nil {
 		return fmt.Errorf("save the good chunks of damaged packs: %w", err)
@@ -333,9 +333,9 @@ func (f *fsck) forget(ctx context.Context) error {
 	return f.segs.Prune(x.Root())
 }
 
-// salvage copies the chunks of damaged packs that can still be read, and that no
-// good pack holds, to new packs, one block at a time. All of them: where a
-// manifest is lost too, nobody knows which are needed.
+// salvage copies the readable chunks of damaged packs that no good pack holds
+// to new packs, one block at a time. It copies all of them: if a manifest is
+// lost too, the needed ones are unknown.
 func (f *fsck) salvage(ctx context.Context) error {
 	var places []repo.Place
 	err := f.segs.Walk(ctx, f.x, func(all []repo.Place) error {
@@ -368,14 +368,15 @@ func (f *fsck) salvage(ctx context.Context) error {
 	return m.finish(ctx)
 }
 
-// lost reports whether a fetch failed because of what the store holds.
+// lost reports whether a fetch failed because stored data is missing or
+// damaged.
 func lost(err error) bool {
 	var corrupt *repo.CorruptError
 	var missing *repo.MissingError
 	return errors.As(err, &corrupt) || errors.As(err, &missing) || bucket.KindOf(err) == bucket.KindIntegrity
 }
 
-// blockOf tells a block of a pack.
+// blockOf identifies a block of a pack.
 type blockOf struct{ pack, at uint32 }
 
 func byBlock(places []repo.Place) map[blockOf][]repo.Place {

@@ -46,7 +46,8 @@ func TestFsckOfAHealthyRepository(t *testing.T) {
 	})
 }
 
-// Every object is hit in every way, and fsck says which, and says what to do.
+// TestFsckFindsDamageAnywhere damages every object in every way. fsck must name
+// the object and a remedy.
 func TestFsckFindsDamageAnywhere(t *testing.T) {
 	t.Parallel()
 	sealKeys(t, func(t *testing.T, seal []byte) {
@@ -89,8 +90,8 @@ func TestFsckFindsDamageAnywhere(t *testing.T) {
 				hit := slices.ContainsFunc(all, func(f Finding) bool {
 					return f.Severity == Damage && f.Kind == kindOf(key) && f.Key == key && f.Remedy != ""
 				})
-				// An older release that is gone leaves nothing: gc may have
-				// removed it.
+				// A missing older release is no finding: gc may have removed
+				// it.
 				if name == "gone" && strings.HasSuffix(key, "/releases/1") {
 					hit = rep.Releases == 1
 				}
@@ -104,9 +105,9 @@ func TestFsckFindsDamageAnywhere(t *testing.T) {
 	})
 }
 
-// Lost and damaged packs are forgotten, what is good of them is saved, and the
-// next push stores the rest anew, from the same machine with its stat cache or
-// from another.
+// TestForgetMissingAndPushHeals: fsck forgets lost and damaged packs and saves
+// their good chunks. The next push stores the rest again, from the same machine
+// with its stat cache or from another.
 func TestForgetMissingAndPushHeals(t *testing.T) {
 	for _, machine := range []string{"core", "other"} {
 		for name, harm := range map[string]func(testing.TB, bucket.Store, string){
@@ -146,8 +147,9 @@ func TestForgetMissingAndPushHeals(t *testing.T) {
 	}
 }
 
-// A push that is told that a pack is gone publishes nothing on the strength of
-// an index that still names it, and does as the error says.
+// TestPushOverALostPack: a push that learns that a pack is gone publishes
+// nothing, although the index still names the pack. Its error names the remedy,
+// which works.
 func TestPushOverALostPack(t *testing.T) {
 	t.Parallel()
 	for _, change := range []bool{false, true} {
@@ -170,14 +172,16 @@ func TestPushOverALostPack(t *testing.T) {
 		if res, err := l.push(nil, "other", labChannel); err != nil || res.New == 0 {
 			t.Errorf("change %t: %+v %v", change, res, err)
 		}
-		// An older release may have lost what the source does not hold any more.
+		// An older release may have lost chunks that the source no longer
+		// holds.
 		l.clock.advance(2 * l.grace)
 		l.mustGC(keepOne)
 		l.healthy()
 	}
 }
 
-// With the root and every segment gone, the index comes back from the packs.
+// TestRebuildIndex: with the root and every segment gone, fsck rebuilds the
+// index from the packs.
 func TestRebuildIndex(t *testing.T) {
 	t.Parallel()
 	sealKeys(t, func(t *testing.T, seal []byte) {
@@ -212,8 +216,9 @@ func TestRebuildIndex(t *testing.T) {
 	})
 }
 
-// The root is replaced only where every pack was read, or has arrived damaged:
-// one that a broken line left out would be gc's, a grace period later.
+// TestRebuildLeavesOutOnlyWhatIsDamaged: the root is replaced only if every
+// pack was read or has arrived damaged. gc would delete a pack that was left
+// out because of a connection error, a grace period later.
 func TestRebuildLeavesOutOnlyWhatIsDamaged(t *testing.T) {
 	t.Parallel()
 	sealKeys(t, func(t *testing.T, seal []byte) {
@@ -238,7 +243,7 @@ func TestRebuildLeavesOutOnlyWhatIsDamaged(t *testing.T) {
 		var once sync.Once
 		flip := testbed.FlipReads(l.store, func(key string, off, n int64) (at int64, flip bool) {
 			if strings.HasPrefix(key, repo.PacksPrefix) && off < 0 {
-				once.Do(func() { at, flip = firstTail-1, true }) // how a pack ends
+				once.Do(func() { at, flip = firstTail-1, true }) // the last bytes of a pack
 			}
 			return at, flip
 		})
@@ -262,7 +267,8 @@ func TestRebuildLeavesOutOnlyWhatIsDamaged(t *testing.T) {
 	})
 }
 
-// A check that could not be made is an error, never a pass and never damage.
+// TestFsckThatCannotLook: a check that could not run is an error, never a pass
+// and never damage.
 func TestFsckThatCannotLook(t *testing.T) {
 	l := stocked(t, nil)
 	record := testbed.Fail(l.store)
@@ -288,7 +294,8 @@ func TestFsckThatCannotLook(t *testing.T) {
 	}
 }
 
-// Only what was read from the store can be damaged: a full disk here is not.
+// TestWhatIsDamage: only data read from the store can be damaged; a full local
+// disk is no damage.
 func TestWhatIsDamage(t *testing.T) {
 	for _, tt := range []struct {
 		err  error
@@ -316,7 +323,8 @@ func TestWhatIsDamage(t *testing.T) {
 	}
 }
 
-// A root that a newer program wrote is no damaged one, and is not replaced.
+// TestNewerRootStays: a root that a newer program wrote is not damaged, and is
+// not replaced.
 func TestNewerRootStays(t *testing.T) {
 	l := stocked(t, nil)
 	b := testbed.ReadObject(t, l.base, repo.RootKey)
@@ -336,7 +344,8 @@ func TestNewerRootStays(t *testing.T) {
 	}
 }
 
-// What is in nobody's way is said, and is no damage.
+// TestFsckNamesGarbage: fsck reports harmless objects as garbage, not as
+// damage.
 func TestFsckNamesGarbage(t *testing.T) {
 	l := stocked(t, nil)
 	testbed.WriteObject(t, l.base, "notes.txt", []byte("x"))

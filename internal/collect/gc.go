@@ -17,33 +17,34 @@ import (
 )
 
 const (
-	// DefaultKeep is how many releases of a channel stay, unless Options says
-	// otherwise.
+	// DefaultKeep is how many releases of a channel are kept if Options does
+	// not set Keep.
 	DefaultKeep = 10
-	// DefaultRepack is the needed share below which a pack is written anew.
+	// DefaultRepack is the share of needed bytes below which a pack is
+	// rewritten.
 	DefaultRepack = 0.5
 	// maxCondemned bounds how many packs are condemned at a time (about
 	// 1.8 TB), so that the index root stays small; the next run does more.
 	maxCondemned = 100_000
 )
 
-// ErrBusy says that another gc or fsck changed the index meanwhile.
+// ErrBusy means that another gc or fsck changed the index meanwhile.
 var ErrBusy = errors.New("another gc or fsck is at work on this repository")
 
-// Options tune a gc. The zero Options suit.
+// Options tune a gc. The zero value is usable.
 type Options struct {
-	Keep       int                 // newest releases of each channel that stay, the head one of them; 0: DefaultKeep
-	KeepWithin time.Duration       // releases that were current within this time stay too, by the store's clock
-	Hold       map[string][]uint64 // by channel: releases that stay, with all that are newer
-	Repack     float64             // packs of which less than this share is needed are written anew; 0: DefaultRepack; negative: none
+	Keep       int                 // number of newest releases kept per channel, including the head; 0: DefaultKeep
+	KeepWithin time.Duration       // also keep releases that were current within this time, by the store's clock
+	Hold       map[string][]uint64 // by channel: releases to keep, with all newer ones
+	Repack     float64             // rewrite packs whose needed share is below this; 0: DefaultRepack; negative: never
 	DryRun     bool                // decide and report, change nothing
 
-	// Key, a release key, lets gc sign a head again before it deletes an
-	// unfinished release: a push that was frozen for longer than the grace
+	// Key is a release key with which gc signs a head again before it deletes
+	// an unfinished release. A push that was frozen for longer than the grace
 	// period then cannot make that release the head. May be nil.
 	Key         ed25519.PrivateKey
-	Subject     halt.Subject  // who this is, to halt orders
-	HaltEvery   time.Duration // how often a run asks whether it must stop, beside each phase; 0: 30 s
+	Subject     halt.Subject  // identity that halt orders are matched against
+	HaltEvery   time.Duration // interval between checks for halt orders, besides one before each phase; 0: 30 s
 	Connections int           // requests under way at once; 0: 8
 	OnEvent     func(Event)   // called from one goroutine at a time; may be nil
 }
@@ -56,8 +57,8 @@ type Event struct {
 	Total int64  `json:"total,omitempty"`
 }
 
-// Report tells what a gc did, or in a dry run would do now. Bytes are stored
-// bytes, of whole objects.
+// Report describes the work of a gc, or of a dry run the work that a gc would
+// do now. Bytes are stored bytes, of whole objects.
 type Report struct {
 	DryRun    bool  `json:"dry_run,omitempty"`
 	Channels  int   `json:"channels"`
@@ -68,7 +69,7 @@ type Report struct {
 	Chunks    int64 `json:"chunks_needed"`
 	Lost      int64 `json:"chunks_lost"` // needed, but in no pack: run fsck; until then no pack is deleted
 
-	Packs         int64 `json:"packs"` // that the index named when gc began
+	Packs         int64 `json:"packs"` // named by the index when gc began
 	PackBytes     int64 `json:"pack_bytes"`
 	Repacked      int64 `json:"packs_repacked"`
 	RepackedBytes int64 `json:"repacked_bytes"` // stored anew
@@ -98,21 +99,21 @@ type gc struct {
 	live     *live
 }
 
-// object is what a list says of a pack or segment.
+// object is a pack or segment as listed.
 type object struct {
 	size     int64
 	modified time.Time
 }
 
-// GC removes what no retained release needs: release objects first, then packs
-// in two runs with the grace period between them. Where the index lacks a chunk
-// that is needed (Report.Lost), no pack goes: it may be in one of those that the
-// index calls dead, or does not name. A run that ends anywhere
-// leaves garbage, never damage. See docs/ordering.md for why a push or a pull
+// GC removes everything that no retained release needs: first release objects,
+// then packs in two runs with the grace period between them. If the index lacks
+// a needed chunk (Report.Lost), GC deletes no pack: the chunk may be in a pack
+// that the index calls dead or does not name. A run that ends at any point
+// leaves garbage, never damage. docs/ordering.md explains why a push or a pull
 // may run beside it.
 //
-// Errors: *halt.Error, ErrBusy, *repo.MissingError where a manifest cannot be
-// read (gc then deletes nothing), and those of the store.
+// Errors: *halt.Error, ErrBusy, *repo.MissingError if a manifest cannot be read
+// (gc then deletes nothing), and those of the store.
 func GC(ctx context.Context, r *repo.Repo, segs *repo.Segments, o Options) (*Report, error) {
 	if o.Keep <= 0 {
 		o.Keep = DefaultKeep
@@ -145,7 +146,7 @@ func GC(ctx context.Context, r *repo.Repo, segs *repo.Segments, o Options) (*Rep
 	return &g.rep, nil
 }
 
-// watch ends a run whose phase takes long, when it must stop.
+// watch cancels the run when a halt order matches it, even during a long phase.
 func (g *gc) watch(ctx context.Context, stop context.CancelCauseFunc) {
 	t := time.NewTicker(g.o.HaltEvery)
 	defer t.Stop()
@@ -163,8 +164,9 @@ func (g *gc) watch(ctx context.Context, stop context.CancelCauseFunc) {
 }
 
 func (g *gc) run(ctx context.Context) error {
-	// The clock is read before any head: what is condemned for the grace
-	// period by then, and dead by what is read after, is dead for good.
+	// Read the clock before any head. A pack that has been condemned for the
+	// grace period by then, and is dead by what is read afterwards, can never
+	// be needed again.
 	first, err := g.r.Index(ctx)
 	if err != nil {
 		return err
@@ -177,8 +179,9 @@ func (g *gc) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// After the heads: it names all that they need. Before the list: every
-	// pack that it names and that is there is in the list.
+	// Read the index after the heads, so that it names everything they need.
+	// Read it before the list, so that the list has every existing pack that
+	// the index names.
 	if g.x, err = g.r.Index(ctx); err != nil {
 		return err
 	}
@@ -217,9 +220,9 @@ func (g *gc) event(e Event) {
 // young reports whether something is younger than d by the store's clock.
 func (g *gc) young(t time.Time, d time.Duration) bool { return g.began.Sub(t) < d }
 
-// list notes which packs the store holds, and which segments that none of the roots
-// lists which this run has read. What a root lists stays, even if this run merges it
-// away: a reader that has just read that root is about to read the segment.
+// list records the packs in the store, and the segments that no root read by
+// this run lists. It keeps segments that a root lists, even if this run merges
+// them: a reader that has just read that root is about to read them.
 func (g *gc) list(ctx context.Context, roots ...*index.Root) (err error) {
 	if g.packs, err = listObjects(ctx, g.r.Store(), repo.PacksPrefix, repo.PackKey, nil); err != nil {
 		return err
@@ -233,8 +236,8 @@ func (g *gc) list(ctx context.Context, roots ...*index.Root) (err error) {
 	return err
 }
 
-// listObjects lists the objects below prefix that are named as key names them,
-// and tells strange of all others.
+// listObjects lists the objects below prefix whose keys have the form of key,
+// and calls strange for all others.
 func listObjects(ctx context.Context, s bucket.Store, prefix string, key func(digest.Digest) string, strange func(bucket.Info)) (map[digest.Digest]object, error) {
 	out := map[digest.Digest]object{}
 	err := s.List(ctx, prefix, func(i bucket.Info) error {
@@ -278,7 +281,8 @@ func (g *gc) mark(ctx context.Context, channels []*channel) (err error) {
 			g.event(Event{Phase: "mark", Key: repo.ReleaseKey(c.scope, rel.Number), Done: n, Total: int64(g.rep.Kept)})
 		}
 	}
-	// After the others, whose pages most of theirs are.
+	// Pending releases come last: they share most of their pages with the
+	// others.
 	for _, c := range channels {
 		for _, rel := range c.pending {
 			if err := m.markPending(ctx, rel); err != nil {
@@ -289,7 +293,7 @@ func (g *gc) mark(ctx context.Context, channels []*channel) (err error) {
 	return nil
 }
 
-// plan sorts the packs.
+// plan holds the decision about each pack.
 type plan struct {
 	condemn []index.Pack
 	victims []uint32 // ordinals of packs to repack, least needed first

@@ -12,7 +12,8 @@ func sealKeys(t *testing.T, run func(*testing.T, []byte)) {
 	t.Run("encrypted", func(t *testing.T) { run(t, []byte("0123456789abcdef0123456789abcdef")) })
 }
 
-// What no retained release needs goes in two runs with the grace between them.
+// TestGCFrees: unneeded objects are deleted in two runs with the grace between
+// them.
 func TestGCFrees(t *testing.T) {
 	sealKeys(t, func(t *testing.T, key []byte) {
 		l := newLab(t, nil, key)
@@ -51,7 +52,7 @@ func TestGCFrees(t *testing.T) {
 	})
 }
 
-// A pack that a push has come to need within the grace is kept.
+// TestGCRevives: gc keeps a pack that a push has come to need within the grace.
 func TestGCRevives(t *testing.T) {
 	l := newLab(t, nil, nil)
 	l.write("a", 1<<20, 1)
@@ -62,7 +63,8 @@ func TestGCRevives(t *testing.T) {
 	l.mustPush()
 	l.clock.advance(l.grace)
 
-	// A push reads the root, gc condemns what it relies on, the push ends.
+	// A push reads the root, gc condemns a pack that it relies on, and the push
+	// ends.
 	l.write("a", 1<<20, 1)
 	s := &gate{Store: l.store, key: "channels/" + labChannel + "/releases/3"}
 	s.before = func() {
@@ -81,7 +83,8 @@ func TestGCRevives(t *testing.T) {
 	l.healthy()
 }
 
-// Packs of which little is needed are written anew, and nothing is lost.
+// TestGCRepacks: gc rewrites packs of which little is needed, and loses
+// nothing.
 func TestGCRepacks(t *testing.T) {
 	sealKeys(t, func(t *testing.T, key []byte) {
 		l := newLab(t, nil, key)

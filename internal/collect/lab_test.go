@@ -20,8 +20,8 @@ import (
 	"nightferry/internal/testbed"
 )
 
-// clock is the store's clock: it moves by tick with every put, and when a test
-// says so.
+// clock is the store's clock. It advances by tick with every put, and when a
+// test advances it.
 type clock struct {
 	mu   sync.Mutex
 	now  time.Time
@@ -41,7 +41,7 @@ func (c *clock) advance(d time.Duration) time.Time {
 	return c.now
 }
 
-// clocked is a store whose clock is the test's.
+// clocked is a store that uses the test's clock.
 type clocked struct {
 	s        bucket.Store
 	c        *clock
@@ -68,7 +68,8 @@ func (s *clocked) Get(ctx context.Context, key string, off, n int64) (io.ReadClo
 }
 
 func (s *clocked) Put(ctx context.Context, key string, b bucket.Body, c bucket.Cond) (bucket.Info, error) {
-	// Before the object is there: nobody may see a new one with the time of an old one.
+	// Set the time before the object exists: no reader may see a new object
+	// with the time of an old one.
 	now := s.c.advance(s.c.tick)
 	s.mu.Lock()
 	was, before := s.modified[key]
@@ -209,7 +210,7 @@ func (l *lab) healthy() *FsckReport {
 	return rep
 }
 
-// write makes a file of size bytes that tell of its seed.
+// write makes a file of size bytes that are derived from seed.
 func (l *lab) write(name string, size int, seed uint64) {
 	l.t.Helper()
 	p := filepath.Join(l.src, filepath.FromSlash(name))

@@ -10,14 +10,15 @@ import (
 )
 
 const (
-	liveShift   = 52 // of an id's first 64 bits; the rest tells the bucket
+	liveShift   = 52 // of an id's first 64 bits; the rest selects the bucket
 	liveBuckets = 1 << (64 - liveShift)
 )
 
-// live is the set of chunks that retained releases need: the first 64 bits of
-// their ids, sorted, about 9 bytes for each. Two ids that share those bits keep
-// each other alive; among 10 000 000 that is one case in 3 000 repositories,
-// and what it keeps is garbage. It may be filled from many goroutines.
+// live is the set of chunks that retained releases need. It holds the first 64
+// bits of their ids, sorted, about 9 bytes for each. Two ids that share those
+// bits keep each other alive. Among 10 000 000 ids this happens in one of 3 000
+// repositories, and then keeps only garbage. live may be filled from many
+// goroutines.
 type live struct {
 	mu      sync.Mutex
 	buckets [liveBuckets]bucketOf
@@ -29,9 +30,9 @@ type bucketOf struct {
 	sorted int
 }
 
-// expect makes room for n ids, as many as the index has: growing bit by bit
-// would leave as much garbage again. What is not filled is never touched, and
-// so takes no memory.
+// expect makes room for n ids, the number in the index. Growing step by step
+// would leave as much garbage again. Unused room is never touched, and so takes
+// no memory.
 func (l *live) expect(n uint64) {
 	mean := float64(n) / liveBuckets
 	room := int(mean*1.1+6*math.Sqrt(mean)) + 16 // ids are uniform: few buckets exceed six sigma
@@ -51,7 +52,7 @@ func (l *live) add(ids ...digest.Digest) {
 	}
 }
 
-// merge adds all of other, which nobody else fills meanwhile.
+// merge adds all of other, which no other goroutine may fill meanwhile.
 func (l *live) merge(other *live) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -91,14 +92,14 @@ func (l *live) len() (n int64) {
 	return n
 }
 
-// cursor walks a settled set once, beside an index that is walked in the same
-// order.
+// cursor walks a settled set once, in step with an index that is walked in the
+// same order.
 type cursor struct {
 	l       *live
 	bucket  int
 	at      int
 	matched bool
-	missing func(uint64) // told of each id that was not asked for; may be nil
+	missing func(uint64) // called for each id that was not asked for; may be nil
 }
 
 // has reports whether the set holds v, which must not be less than before.
@@ -116,7 +117,7 @@ func (c *cursor) has(v uint64) bool {
 	}
 }
 
-// finish tells missing of the rest.
+// finish calls missing for the remaining ids.
 func (c *cursor) finish() {
 	for {
 		have, ok := c.peek()

@@ -18,8 +18,8 @@ func idOf(v uint64) (d digest.Digest) {
 	return d
 }
 
-// The set holds exactly what was added, and a cursor beside any ascending walk
-// tells what is missing from the walk.
+// The set holds exactly the added ids, and a cursor beside any ascending walk
+// reports the ids that the walk lacks.
 func TestLiveIsASet(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		// Few values, near one another and at both ends, so that they meet.

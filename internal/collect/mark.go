@@ -144,8 +144,8 @@ func (m *marker) refs(refs []chunk.Ref) error {
 	return nil
 }
 
-// mark adds a release. What cannot be read stops it: whoever deletes on
-// partial knowledge deletes what is needed.
+// mark adds a release. It fails if a page cannot be read: a gc that deletes on
+// partial knowledge deletes needed chunks.
 func (m *marker) mark(ctx context.Context, rel *repo.Release) error {
 	err := m.release(ctx, rel, m.done, func(entries []manifest.Entry) error { return m.need(ctx, entries) })
 	if err != nil {
@@ -171,10 +171,10 @@ func (m *marker) need(ctx context.Context, entries []manifest.Entry) error {
 	return m.lists(ctx, lists, m.refs)
 }
 
-// markPending adds a release that no head names yet. Its push may have given
-// up before all of it was safe: what it lacks, it will never need. Such a one
-// adds nothing: a page of it that was not read must not count as seen, for
-// another release may share it.
+// markPending adds a release that no head names yet. Its push may have given up
+// before all of its objects were stored, so missing objects are no error. A
+// release that lacks a page adds nothing: a page that was not read must not
+// count as seen, because another release may share it.
 func (m *marker) markPending(ctx context.Context, rel *repo.Release) error {
 	trial := marker{reader: m.reader, seen: maps.Clone(m.seen)}
 	err := trial.mark(ctx, rel)

@@ -13,7 +13,7 @@ import (
 	"nightferry/internal/testbed"
 )
 
-// mode is how a call of the store goes wrong.
+// mode is one way in which a store call fails.
 type mode struct {
 	name string
 	rule testbed.Rule
@@ -26,7 +26,7 @@ var modes = []mode{
 	{"killed after", testbed.Rule{Dead: true, Done: true}},
 }
 
-// scene is a lab that can be had again and again as it was.
+// scene is a lab that can be restored to its initial state any number of times.
 type scene struct {
 	l   *lab
 	dir string // of the store
@@ -53,8 +53,8 @@ func (s *scene) again(t *testing.T) *lab {
 	return &l
 }
 
-// matrix runs work once to see its calls, and then once for each call and
-// mode, in a lab of its own; check judges what is left and tries again.
+// matrix runs work once to record its calls, and then once for each call and
+// mode, in a fresh lab. check judges the result and tries again.
 func (s *scene) matrix(t *testing.T, work func(*lab, bucket.Store) error, check func(*testing.T, *lab)) {
 	l := s.again(t)
 	record := testbed.Fail(l.store)
@@ -66,7 +66,7 @@ func (s *scene) matrix(t *testing.T, work func(*lab, bucket.Store) error, check 
 	t.Logf("%d calls", len(calls))
 	stride := 1
 	if l.seal != nil && !testbed.Soak() {
-		stride = 4 // the calls are those of a plain repository: a sample will do
+		stride = 4 // the calls equal those of a plain repository: a sample is enough
 	}
 	for i, call := range calls {
 		if i%stride != 0 {
@@ -74,7 +74,7 @@ func (s *scene) matrix(t *testing.T, work func(*lab, bucket.Store) error, check 
 		}
 		for _, m := range modes {
 			if m.rule.Dead && !m.rule.Done && call.Op != "put" && call.Op != "delete" {
-				continue // to die before a read is to die after the call before it
+				continue // dying before a read equals dying after the call before it
 			}
 			t.Run(fmt.Sprintf("%02d %s %.30s %s", i+1, call.Op, call.Key, m.name), func(t *testing.T) {
 				t.Parallel()
@@ -91,7 +91,7 @@ func (s *scene) matrix(t *testing.T, work func(*lab, bucket.Store) error, check 
 	}
 }
 
-// head returns the number of the channel's head, 0 where it has none.
+// head returns the number of the channel's head, 0 if it has none.
 func (l *lab) head(channel string) uint64 {
 	l.t.Helper()
 	r, err := l.open(nil)
@@ -108,9 +108,9 @@ func (l *lab) head(channel string) uint64 {
 	return h.Number
 }
 
-// At whatever call a push fails or dies, and whether or not that call has
-// happened: the repository is whole, the head is the old or the new release,
-// and another push makes up for it.
+// TestFaultMatrixOfPush lets a push fail or die at each call, before or after
+// the call takes effect. The repository must be whole, the head must be the old
+// or the new release, and another push must complete the work.
 func TestFaultMatrixOfPush(t *testing.T) {
 	sealKeys(t, func(t *testing.T, seal []byte) {
 		for _, first := range []bool{true, false} {
@@ -145,8 +145,8 @@ func TestFaultMatrixOfPush(t *testing.T) {
 	})
 }
 
-// The same for a gc that deletes a release, writes a pack anew, condemns,
-// revives, and deletes packs and leftovers, all in one run.
+// TestFaultMatrixOfGC does the same with a gc that deletes a release, rewrites
+// a pack, condemns, revives, and deletes packs and leftovers, all in one run.
 func TestFaultMatrixOfGC(t *testing.T) {
 	sealKeys(t, func(t *testing.T, seal []byte) {
 		s := newScene(t, seal)
@@ -172,7 +172,7 @@ func TestFaultMatrixOfGC(t *testing.T) {
 		}
 		l.remove("z")
 		for i := range 8 {
-			l.write(fmt.Sprint("m", i), 40<<10, uint64(10+i)) // their pack will be written anew
+			l.write(fmt.Sprint("m", i), 40<<10, uint64(10+i)) // their pack will be rewritten
 		}
 		l.mustPush()
 		for i := range 7 {

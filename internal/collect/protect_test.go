@@ -21,8 +21,8 @@ import (
 	"nightferry/internal/trust"
 )
 
-// dying makes a repository whose pack of file "a" no release needs any more
-// and gc may condemn.
+// dying makes a repository in which no release needs the pack of file "a" any
+// more, so that gc may condemn it.
 func dying(t *testing.T) *lab {
 	l := newLab(t, nil, nil)
 	l.write("a", 1<<20, 1)
@@ -37,8 +37,8 @@ func dying(t *testing.T) *lab {
 
 var keepOne = Options{Keep: 1}
 
-// A push that begins when a pack is condemned stores its chunks anew, for gc
-// may delete the pack before the push ends.
+// A push that begins after a pack was condemned stores its chunks again,
+// because gc may delete the pack before the push ends.
 func TestPushDoesNotRelyOnCondemnedPacks(t *testing.T) {
 	l := dying(t)
 	l.mustGC(keepOne)
@@ -56,8 +56,8 @@ func TestPushDoesNotRelyOnCondemnedPacks(t *testing.T) {
 	l.healthy()
 }
 
-// A push that runs longer than half the grace gives up: what it relied on may
-// be gone.
+// A push that runs longer than half the grace gives up: gc may have deleted
+// packs that it relied on.
 func TestPushGivesUpInTime(t *testing.T) {
 	l := dying(t)
 	l.write("a", 1<<20, 1)
@@ -78,8 +78,8 @@ func TestPushGivesUpInTime(t *testing.T) {
 	l.healthy()
 }
 
-// Packs that a push stored long ago and that no segment names are deleted; a
-// push that wakes up then must not name them.
+// gc deletes packs that a push stored long ago and that no segment names. If
+// that push then resumes, it must not name them.
 func TestNoSegmentNamesADeletedPack(t *testing.T) {
 	for _, at := range []string{"before the segment is stored", "between the root's read and its write"} {
 		t.Run(at, func(t *testing.T) {
@@ -107,8 +107,8 @@ func TestNoSegmentNamesADeletedPack(t *testing.T) {
 	}
 }
 
-// A push that was frozen after its release was stored, and wakes up within the
-// grace, still finds all that its release needs.
+// A push that was frozen after it stored its release, and resumes within the
+// grace, still finds everything that its release needs.
 func TestGCMarksReleasesThatWaitForTheirHead(t *testing.T) {
 	l := dying(t)
 	l.write("a", 1<<20, 1)
@@ -128,8 +128,9 @@ func TestGCMarksReleasesThatWaitForTheirHead(t *testing.T) {
 	l.healthy()
 }
 
-// Of two releases that wait for their head one lacks a page: what it shares with
-// the other is marked all the same, and what it lacks is not lost.
+// Two releases wait for their head, and one lacks a page. The pages that it
+// shares with the other are marked all the same, and the missing page does not
+// count as lost.
 func TestGCMarksWhatABrokenReleaseShares(t *testing.T) {
 	l := dying(t)
 	l.write("c", 1<<20, 3)
@@ -164,8 +165,8 @@ func TestGCMarksWhatABrokenReleaseShares(t *testing.T) {
 	}
 }
 
-// A push that was frozen there for longer finds, when gc has the release key,
-// that the head is another.
+// A push that was frozen there for longer finds a different head if gc has the
+// release key.
 func TestGCFencesOffFrozenPushes(t *testing.T) {
 	l := dying(t)
 	l.write("a", 1<<20, 1)
@@ -197,8 +198,8 @@ func deadAbove(t *testing.T) *lab {
 	return l
 }
 
-// That gc signs the head that it has read, and no other that somebody has put
-// there since: it would vouch for what it has not seen.
+// gc signs only the head that it has read, not one that another writer has
+// stored since: it would vouch for a head that it has not seen.
 func TestGCSignsOnlyTheHeadThatItHasRead(t *testing.T) {
 	l := deadAbove(t)
 	var head []byte
@@ -215,8 +216,8 @@ func TestGCSignsOnlyTheHeadThatItHasRead(t *testing.T) {
 	l.healthy()
 }
 
-// A number above the head that was free again would be the next push's, while
-// another gc, which has listed its old holder, is about to delete it.
+// If a number above the head became free, the next push would take it. Another
+// gc that has listed its old holder would then delete that push's release.
 func TestTwoGCsAndANumberThatIsTakenAgain(t *testing.T) {
 	l := deadAbove(t)
 	pushed := uint64(0)
@@ -248,7 +249,7 @@ func TestTwoGCsAndANumberThatIsTakenAgain(t *testing.T) {
 	}
 }
 
-// However many pushes have died in a row, the next finds a number.
+// A push finds a number after any number of dead pushes in a row.
 func TestPushPastManyDeadOnes(t *testing.T) {
 	l := dying(t)
 	for n := range uint64(100) {
@@ -265,7 +266,7 @@ func TestPushPastManyDeadOnes(t *testing.T) {
 	l.healthy()
 }
 
-// A head that was merely signed again is no conflict.
+// A head that was only signed again is no conflict.
 func TestResignDuringAPush(t *testing.T) {
 	l := dying(t)
 	l.write("a", 1<<20, 3)
@@ -331,8 +332,8 @@ func TestGCStopsAtAnUnreadablePage(t *testing.T) {
 	l.healthy()
 }
 
-// A push that died after it had stored everything must not make the next one
-// believe, when gc has cleaned up between them, that its chunks are there.
+// If gc cleans up after a push that died when it had stored everything, the
+// next push must not believe that its chunks are stored.
 func TestPushAfterADeadPushAndGC(t *testing.T) {
 	l := newLab(t, nil, nil)
 	l.write("b", 1<<20, 2)
@@ -352,8 +353,8 @@ func TestPushAfterADeadPushAndGC(t *testing.T) {
 	l.healthy()
 }
 
-// While the index lacks chunks that a release needs, a pack that it does not
-// name, or calls dead, may be the one that has them.
+// While the index lacks chunks that a release needs, they may be in a pack that
+// it does not name, or calls dead. gc then deletes no pack.
 func TestGCDeletesNoPackWhileChunksAreLost(t *testing.T) {
 	for _, condemned := range []bool{false, true} {
 		l := newLab(t, nil, nil)
@@ -397,8 +398,8 @@ func TestGCDeletesNoPackWhileChunksAreLost(t *testing.T) {
 	}
 }
 
-// revoke puts another release key in the place of the lab's, which counts for
-// nothing from then on, and returns it.
+// revoke replaces the lab's release key, revokes the old one, and returns the
+// new one.
 func (l *lab) revoke() ed25519.PrivateKey {
 	l.t.Helper()
 	r, err := l.open(nil)
@@ -424,9 +425,9 @@ func (l *lab) revoke() ed25519.PrivateKey {
 	return next
 }
 
-// A channel that has lost its head is not taken for one whose first push died
-// because its releases do not tell any more: their key was revoked, or they are
-// damaged. gc then refuses, until somebody pushes or deletes by hand.
+// A channel has lost its head, and its releases cannot show it, because their
+// key was revoked or they are damaged. gc must not treat it as a channel whose
+// first push died. It refuses until a person pushes or deletes by hand.
 func TestGCLeavesABeheadedChannelOfWhichNothingCanBeTold(t *testing.T) {
 	release := func(n uint64) string { return repo.ReleaseKey(labChannel, n) }
 	for name, harm := range map[string]func(*lab){
@@ -462,7 +463,7 @@ func TestGCLeavesABeheadedChannelOfWhichNothingCanBeTold(t *testing.T) {
 		if rep, _ := l.fsck(FsckOptions{}); rep.Damage == 0 {
 			t.Errorf("%s: fsck finds nothing", name)
 		}
-		// Who remembers the head is told how to go on.
+		// A machine that remembers the head gets the remedy.
 		memory := seen.Memory()
 		again, err := repo.Open(t.Context(), l.store, repo.Options{Memory: &memory, Now: l.clock.Now})
 		if err != nil {
@@ -484,7 +485,7 @@ func TestGCLeavesABeheadedChannelOfWhichNothingCanBeTold(t *testing.T) {
 	}
 }
 
-// That a release cannot be read now says nothing of its channel.
+// A temporary read error of a release proves nothing about its channel.
 func TestGCEndsWhereABeheadedChannelCannotBeRead(t *testing.T) {
 	l := newLab(t, nil, nil)
 	for i := range 2 {

@@ -21,9 +21,9 @@ import (
 )
 
 // Two pushers, two pullers and two gcs work on one store at once. Its clock
-// runs so fast that the grace passes many times; contents come back again and
-// again, so that pushes rely on what gc is about to take. In the end all is
-// whole.
+// runs so fast that the grace passes many times. Contents come back again and
+// again, so that pushes rely on packs that gc is about to delete. In the end
+// the repository is whole.
 func TestRacePushPullGC(t *testing.T) {
 	rounds, least := 12, time.Duration(0)
 	if testbed.Soak() {
@@ -49,7 +49,7 @@ func race(t *testing.T, l *lab, rounds int, least time.Duration) {
 	var pushes, late int
 	var g errgroup.Group
 	var pushing atomic.Int32
-	enough := func() bool { // or it proves nothing
+	enough := func() bool { // otherwise the test proves nothing
 		l.clock.mu.Lock()
 		defer l.clock.mu.Unlock()
 		return total.Deleted > 3 && total.Condemned > 3
@@ -120,7 +120,7 @@ func race(t *testing.T, l *lab, rounds int, least time.Duration) {
 			return nil
 		})
 	}
-	g.Go(func() error { // what it sees half done is no damage
+	g.Go(func() error { // unfinished writes of others are no damage
 		for pushing.Load() > 0 {
 			r, err := l.open(nil)
 			if err != nil {
@@ -145,12 +145,12 @@ func race(t *testing.T, l *lab, rounds int, least time.Duration) {
 		t.Error("the race proved nothing: gc took nothing, or pushes gave up")
 	}
 	l.healthy()
-	for p := range 2 { // past what a push has left that was the last, and too late
+	for p := range 2 { // go past the leftovers of a last push that was too late
 		if err := push(p, "last", []byte("last")); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for range 4 { // what is left goes in the end, and nothing else
+	for range 4 { // the leftovers are deleted in the end, and nothing else
 		l.clock.advance(2 * l.grace)
 		l.mustGC(keepOne)
 	}

@@ -17,8 +17,8 @@ import (
 	"nightferry/internal/repo"
 )
 
-// readPacks reads every pack of the store, whole. chunks tells how many chunks
-// the index places in each pack that it names.
+// readPacks reads every pack of the store completely. chunks holds the number
+// of chunks that the index places in each pack.
 func (f *fsck) readPacks(ctx context.Context, chunks map[digest.Digest]int64) error {
 	todo := make([]digest.Digest, 0, len(f.packs))
 	for d := range f.packs {
@@ -73,7 +73,7 @@ func (f *fsck) readPacks(ctx context.Context, chunks map[digest.Digest]int64) er
 	return g.Wait()
 }
 
-// located is a chunk where a pack's own footer has it.
+// located is a chunk at the place that a pack's own footer names.
 type located struct {
 	id digest.Digest
 	at pack.Location
@@ -127,8 +127,8 @@ func (f *fsck) readPack(ctx context.Context, d digest.Digest, buf []byte) (chunk
 	return chunks, b, nil
 }
 
-// compare holds a pack's footer against what the index says of the pack: every
-// one of the want records must be where the footer has it.
+// compare checks the index's records of a pack against the pack's footer: each
+// of the want records must be where the footer has it.
 func (f *fsck) compare(d digest.Digest, chunks []located, want int64) error {
 	seen := map[digest.Digest]bool{}
 	for _, c := range chunks {
@@ -144,7 +144,7 @@ func (f *fsck) compare(d digest.Digest, chunks []located, want int64) error {
 			if f.x.Packs()[p.Pack].Digest != d {
 				continue
 			}
-			// A pack may hold a chunk twice; then any of the two will do.
+			// A pack may hold a chunk twice; then either place is right.
 			if p.At != c.at && !slices.Contains(chunks, located{c.id, p.At}) {
 				return fmt.Errorf("the index places chunk %s elsewhere in it than its footer: %w", c.id.Short(), frame.ErrDamaged)
 			}

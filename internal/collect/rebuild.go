@@ -22,13 +22,13 @@ import (
 // nearly all packs fit.
 const firstTail = 32 << 10
 
-// footerTries is how often a footer that arrives damaged is read before the
-// damage is taken to be in the store.
+// footerTries is how often a damaged footer is read again before the damage is
+// attributed to the store.
 const footerTries = 3
 
-// rebuild makes the index anew from the footers of all packs. A pack is left
-// out for damage alone: one that cannot be read now is one that releases may
-// need, and gc would take it for a leftover. So that ends the run, and the root
+// rebuild makes a new index from the footers of all packs. It leaves out a pack
+// only if it is damaged. A pack that cannot be read now may be needed, and gc
+// would delete it as a leftover: so a read error ends the run, and the root
 // stays.
 func (f *fsck) rebuild(ctx context.Context) error {
 	packs, err := listObjects(ctx, f.r.Store(), repo.PacksPrefix, repo.PackKey, nil)
@@ -82,8 +82,8 @@ func (f *fsck) rebuild(ctx context.Context) error {
 	return err
 }
 
-// damaged reports whether bytes arrived, and are not what they should be. That
-// a pack did not arrive, in whatever way, is no damage.
+// damaged reports whether bytes arrived but are wrong. A pack that did not
+// arrive, for any reason, is not damaged.
 func damaged(err error) bool {
 	return errors.Is(err, frame.ErrDamaged) || errors.Is(err, seal.ErrOpen)
 }

@@ -14,7 +14,7 @@ import (
 	"nightferry/internal/repo"
 )
 
-// chain is what fsck found of one channel.
+// chain is one channel as fsck found it.
 type chain struct {
 	scope    string
 	name     string
@@ -76,8 +76,8 @@ func (f *fsck) readChain(ctx context.Context, s repo.Stored) error {
 	return nil
 }
 
-// nameOf returns a channel's name; where the head or what it names is damaged,
-// any release of the channel tells it.
+// nameOf returns a channel's name. If the head or its release is damaged, it
+// takes the name from any release of the channel.
 func (f *fsck) nameOf(ctx context.Context, s repo.Stored) (string, error) {
 	name, err := f.r.ChannelOf(ctx, s.Scope)
 	if err == nil || !stored(err) {
@@ -93,8 +93,8 @@ func (f *fsck) nameOf(ctx context.Context, s repo.Stored) (string, error) {
 	return "", err
 }
 
-// follow walks a chain. It may end before the first release, where gc has
-// removed the older ones.
+// follow walks a chain. The chain may end before the first release, because gc
+// removes older ones.
 func (f *fsck) follow(ctx context.Context, c *chain, rel *repo.Release, releases []repo.StoredRelease, inChain map[uint64]bool) error {
 	for {
 		c.releases = append(c.releases, rel)
@@ -120,10 +120,10 @@ func (f *fsck) follow(ctx context.Context, c *chain, rel *repo.Release, releases
 			if !stored(err) {
 				return err
 			}
-			// Another's release, or the parent, altered: a leftover at least
-			// has a good signature.
+			// A release of another push, or the altered parent: a leftover at
+			// least has a good signature.
 			if _, err := f.r.StoredRelease(ctx, c.scope, s.Number, digest.Digest{}); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				inChain[s.Number] = true // said here, not as garbage
+				inChain[s.Number] = true // reported here, not as garbage
 				if err := f.damage(Finding{Kind: KindRelease, Key: repo.ReleaseKey(c.scope, s.Number), Channel: c.name, Release: s.Number, Remedy: remedyRestore}, err); err != nil {
 					return err
 				}
@@ -137,7 +137,7 @@ func (f *fsck) follow(ctx context.Context, c *chain, rel *repo.Release, releases
 }
 
 // checkReleases proves the manifests of all releases and finds the chunks that
-// they need and nobody can read.
+// they need and that cannot be read.
 func (f *fsck) checkReleases(ctx context.Context) error {
 	m := newMarker(reader{r: f.r, x: f.x, known: f.known})
 	for _, c := range f.chains {
@@ -178,7 +178,8 @@ func (f *fsck) checkReleases(ctx context.Context) error {
 	return nil
 }
 
-// checkRelease reads a release's pages in order and proves what it claims.
+// checkRelease reads a release's pages in order and proves the release's claims
+// about them.
 func (f *fsck) checkRelease(ctx context.Context, m *marker, c *chain, rel *repo.Release) error {
 	check := manifest.Checker{Portable: rel.Portable}
 	page := 0
@@ -207,7 +208,7 @@ func (f *fsck) checkRelease(ctx context.Context, m *marker, c *chain, rel *repo.
 		if _, there := f.r.StoredRelease(ctx, c.scope, rel.Number, rel.Digest); errors.Is(there, fs.ErrNotExist) {
 			return nil // gc has removed the release meanwhile
 		}
-		// The pages that could not be read are needed all the same.
+		// Unreadable pages are needed all the same.
 		for _, p := range rel.Pages {
 			m.done(p.ID)
 		}
@@ -256,7 +257,7 @@ func (f *fsck) nameFiles(ctx context.Context, m *marker, c *chain, rel *repo.Rel
 		f.find(Finding{Kind: KindFile, Channel: c.name, Release: rel.Number, Cause: fmt.Sprintf("%d more files lack chunks", more), Remedy: remedyForget})
 	}
 	if err != nil && stored(err) {
-		return nil // that its manifest cannot be read has been said
+		return nil // the unreadable manifest has been reported
 	}
 	return err
 }

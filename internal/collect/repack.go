@@ -11,16 +11,16 @@ import (
 )
 
 const (
-	// repackRound bounds how many chunks are moved at a time: their places
-	// are in memory.
+	// repackRound bounds how many chunks are moved at a time, because their
+	// places are kept in memory.
 	repackRound = 400_000
-	// A segment is made of so much at most, as a push does.
+	// A segment covers at most this much, as in a push.
 	segmentBytes   = 1 << 30
 	segmentRecords = 200_000
 )
 
-// repack copies what is needed of the plan's victims into new packs and makes
-// it findable there, so that the victims can be condemned.
+// repack copies the needed chunks of the plan's victims into new packs and
+// indexes them there, so that the victims can be condemned.
 func (g *gc) repack(ctx context.Context, p *plan) error {
 	for left := p.victims; len(left) > 0; {
 		n, chunks := 0, int64(0)
@@ -37,7 +37,7 @@ func (g *gc) repack(ctx context.Context, p *plan) error {
 	return nil
 }
 
-// move copies the needed chunks of some packs; there must be want of them.
+// move copies the needed chunks of some packs. Their number must be want.
 func (g *gc) move(ctx context.Context, victims []uint32, want int64) error {
 	from := map[uint32]bool{}
 	for _, v := range victims {
@@ -68,8 +68,8 @@ func (g *gc) move(ctx context.Context, victims []uint32, want int64) error {
 	}
 	g.rep.RepackedBytes += m.bytes
 	if err == nil && m.moved != want {
-		// Also where pushes have merged segments since the sweep: never condemn
-		// on two opinions.
+		// This also happens if pushes have merged segments since the sweep:
+		// never condemn a pack while two counts differ.
 		err = fmt.Errorf("%d chunks were moved, %d are needed: %w", m.moved, want, ErrBusy)
 	}
 	return err
@@ -164,7 +164,7 @@ func (m *mover) segment(ctx context.Context) error {
 	return nil
 }
 
-// finish stores what is left and makes all of it findable.
+// finish stores the remaining chunks and indexes all of them.
 func (m *mover) finish(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

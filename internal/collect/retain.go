@@ -14,7 +14,7 @@ import (
 	"nightferry/internal/trust"
 )
 
-// channel is what gc will do with the releases of one channel.
+// channel is gc's decision about the releases of one channel.
 type channel struct {
 	scope   string
 	name    string // "" where no head tells it
@@ -57,9 +57,9 @@ func (g *gc) retain(ctx context.Context) ([]*channel, error) {
 	return out, nil
 }
 
-// chain walks from the head back along the parents as long as the rules keep
-// releases. What lies below goes. Numbers may have gaps and leftovers where
-// pushes died, so the parent is found by its digest.
+// chain walks from the head back along the parents while the rules keep
+// releases. Older releases are deleted. Numbers may have gaps and leftovers of
+// dead pushes, so the parent is found by its digest.
 func (g *gc) chain(ctx context.Context, c *channel, head *repo.Head, stored []repo.StoredRelease) error {
 	rel, err := g.r.StoredRelease(ctx, c.scope, head.Number, head.Release)
 	if err != nil {
@@ -102,11 +102,12 @@ func (g *gc) chain(ctx context.Context, c *channel, head *repo.Head, stored []re
 	return nil
 }
 
-// keeps reports whether the parent of rel, the oldest release kept so far,
-// stays. A release was current until its child was made: that is its age, so
-// that everything that was current within KeepWithin can be brought back.
+// keeps reports whether the parent of rel, the oldest release kept so far, is
+// kept. A release was current until its child was made. Its age counts from
+// then, so that every release that was current within KeepWithin can be
+// restored.
 func (g *gc) keeps(c *channel, rel *repo.Release, modified time.Time, number uint64) bool {
-	// The store's clock and the publisher's: whichever keeps it longer.
+	// Use the later time of the store's clock and the publisher's.
 	left := time.Unix(rel.Created, 0)
 	if modified.After(left) {
 		left = modified
@@ -114,13 +115,13 @@ func (g *gc) keeps(c *channel, rel *repo.Release, modified time.Time, number uin
 	return len(c.keep) < g.o.Keep || g.began.Sub(left) < g.o.KeepWithin || slices.ContainsFunc(g.o.Hold[c.name], func(n uint64) bool { return n <= number })
 }
 
-// parent finds the parent of rel among older releases. Where it is gone, as
-// after somebody deleted it, the next one below that a trusted key signed
-// stands in: a hole must not let go of all that lies behind it. at is -1 where
-// there is none.
+// parent finds the parent of rel among older releases. If the parent is
+// missing, for example because a person deleted it, the next older release with
+// a trusted signature replaces it: a gap must not drop all releases behind it.
+// at is -1 if there is neither.
 func (g *gc) parent(ctx context.Context, c *channel, rel *repo.Release, older []repo.StoredRelease) (at int, found *repo.Release, err error) {
 	if rel.Parent.IsZero() {
-		return -1, nil, nil // the first release: what is older are leftovers
+		return -1, nil, nil // the first release: older ones are leftovers
 	}
 	standIn, standAt := (*repo.Release)(nil), -1
 	for i := len(older) - 1; i >= 0; i-- {
@@ -144,8 +145,8 @@ func (g *gc) parent(ctx context.Context, c *channel, rel *repo.Release, older []
 	return standAt, standIn, nil
 }
 
-// unreadable says what to do about a release that is neither the parent nor a
-// good leftover: gc cannot know what it would let go.
+// unreadable adds the remedy to the error of a release that is neither the
+// parent nor a good leftover. gc cannot know what it would drop.
 func unreadable(err error) error {
 	if !errors.Is(err, trust.ErrUntrusted) && !errors.Is(err, frame.ErrDamaged) {
 		return err
@@ -153,10 +154,10 @@ func unreadable(err error) error {
 	return fmt.Errorf("gc deletes nothing while a release within the retention cannot be read: %w: delete that object by hand if it is of no use", err)
 }
 
-// unborn deals with the releases that are newer than the head. None of them is
-// deleted: a number above the head that becomes free is the next push's, and
-// another gc, which has read its list before, would delete that push's release.
-// The next push goes past them; below the head no push takes a number again.
+// unborn handles the releases that are newer than the head. It deletes none of
+// them. If a number above the head became free, the next push would take it,
+// and another gc with an older list would delete that push's release. The next
+// push skips these numbers; below the head no push takes a number again.
 func (g *gc) unborn(ctx context.Context, c *channel, head *repo.Head, stored []repo.StoredRelease) error {
 	for _, s := range stored {
 		if head != nil && s.Number <= head.Number {

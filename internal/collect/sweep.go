@@ -6,18 +6,18 @@ import (
 	"nightferry/internal/repo"
 )
 
-// packUse is what the index says of one pack.
+// packUse is how the index and the live set use one pack.
 type packUse struct {
 	chunks  int64  // records that name it
 	raw     uint64 // bytes of those chunks
-	live    int64  // chunks that are needed and that a reader would take from here
+	live    int64  // needed chunks that a reader would take from here
 	liveRaw uint64
 }
 
-// sweep walks the index beside the live set and tells, for each of x.Packs(),
-// what is needed of it. A chunk that is in several packs counts only where
-// readers look first: the newest segment whose pack is not condemned. missing
-// is told of needed chunks that the index lacks, by their prefixes.
+// sweep walks the index in step with the live set and returns the use of each
+// of x.Packs(). A chunk that is in several packs counts only where readers look
+// first: in the newest segment whose pack is not condemned. sweep calls missing
+// with the prefix of each needed chunk that the index lacks.
 func sweep(ctx context.Context, segs *repo.Segments, x *repo.Index, l *live, missing func(uint64)) ([]packUse, error) {
 	l.len()
 	c := cursor{l: l, missing: missing}
@@ -52,7 +52,7 @@ func sweep(ctx context.Context, segs *repo.Segments, x *repo.Index, l *live, mis
 	return use, nil
 }
 
-// serving returns the place that readers take.
+// serving returns the place that readers use.
 func serving(x *repo.Index, places []repo.Place) repo.Place {
 	for _, p := range places {
 		if !x.Condemned(x.Packs()[p.Pack].Digest) {
@@ -62,9 +62,9 @@ func serving(x *repo.Index, places []repo.Place) repo.Place {
 	return places[0]
 }
 
-// share estimates which part of a pack is needed, from 0 to 1. Records that
-// merging dropped, because a newer pack holds their chunk too, are missing in
-// raw: the pack's own size bounds what it held from below.
+// share estimates which part of a pack is needed, from 0 to 1. raw lacks the
+// records that merging dropped because a newer pack holds their chunk too. The
+// pack's own size is therefore a lower bound of its contents.
 func (u *packUse) share(size uint32) float64 {
 	return float64(u.liveRaw) / float64(max(u.raw, uint64(size), 1))
 }

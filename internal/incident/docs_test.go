@@ -16,7 +16,7 @@ const (
 	end   = "<!-- End of the kinds. -->\n"
 )
 
-// tables are what docs/operations.md says of every kind.
+// tables returns the incident tables of docs/operations.md.
 func tables() string {
 	var b strings.Builder
 	head := "| kind | cause | remedy |\n| --- | --- | --- |\n"

@@ -13,7 +13,7 @@ import (
 	"nightferry/internal/wire"
 )
 
-// Records is where incidents are kept.
+// Records stores incidents.
 type Records interface {
 	OpenIncident(ctx context.Context, p ledger.Problem) (opened bool, err error)
 	Leave(ctx context.Context, key, domain, site string) (resolved bool, err error)
@@ -26,10 +26,10 @@ type Records interface {
 type Options struct {
 	Records  Records
 	Now      func() time.Time // the calendar's
-	OnChange func(Change)     // what opened or ended; may be called by many goroutines
+	OnChange func(Change)     // called when an incident opens or ends; may be called by many goroutines
 }
 
-// Change is an incident that opened, or ended.
+// Change is an incident that opened or ended.
 type Change struct {
 	Kind Kind
 	Key  string
@@ -37,9 +37,9 @@ type Change struct {
 	Text string // empty: it has ended
 }
 
-// Service opens and ends incidents. Raising the same again costs nothing, and
-// what the ledger cannot take now, because its disk is full, it gets later. It is
-// safe for concurrent use.
+// Service opens and ends incidents. Raising the same incident again costs
+// nothing. If the ledger cannot be written because its disk is full, Service
+// writes later. It is safe for concurrent use.
 type Service struct {
 	o Options
 
@@ -60,25 +60,25 @@ type part struct {
 type change struct {
 	part
 	kind Kind
-	text string // empty: it is over
+	text string // empty: it has ended
 	when time.Time
 }
 
 const (
-	// again is how often a problem that goes on is written again.
+	// again is how often an unresolved incident is written again.
 	again      = time.Minute
 	maxPending = 10_000
 	maxText    = 1 << 10
 )
 
-// New makes a service that knows of nothing yet: Load tells it what is open.
+// New makes a service without incidents; call Load to read the open ones.
 func New(o Options) *Service {
 	return &Service{o: o, open: map[part]time.Time{}, wake: make(chan struct{}, 1)}
 }
 
-// Raise opens an incident of a kind about what (empty: there is one for all),
-// or adds the site at to it; the zero address is the Core itself. It never
-// waits for the ledger.
+// Raise opens an incident of a kind about the object what (empty: the kind has
+// only one incident), or adds the site at to it. The zero address is the Core
+// itself. Raise never waits for the ledger.
 func (s *Service) Raise(kind Kind, what string, at wire.Address, text string) {
 	m := part{KeyOf(kind, what), at}
 	now := s.o.Now()
@@ -90,7 +90,7 @@ func (s *Service) Raise(kind Kind, what string, at wire.Address, text string) {
 	}
 	s.open[m] = now
 	s.queue(change{part: m, kind: kind, text: clip(text), when: now})
-	if kind == Full && !open { // the ledger will not take it for a while
+	if kind == Full && !open { // the ledger cannot be written for a while
 		s.o.OnChange(Change{kind, m.key, at, clip(text)})
 	}
 }
@@ -120,7 +120,8 @@ func (s *Service) queue(c change) {
 	}
 }
 
-// Noted takes what a transaction of the ledger has opened, or ended, already.
+// Noted records a part that a transaction of the ledger has already opened or
+// ended.
 func (s *Service) Noted(key string, at wire.Address, open bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -157,7 +158,7 @@ func (s *Service) Kinds() map[Kind]int {
 	return out
 }
 
-// Load learns what is open since before.
+// Load reads the open incidents from the ledger.
 func (s *Service) Load(ctx context.Context) error {
 	list, err := s.o.Records.Incidents(ctx, false)
 	if err != nil {
@@ -175,7 +176,7 @@ func (s *Service) Load(ctx context.Context) error {
 	return nil
 }
 
-// Retain ends what keep does not want any more.
+// Retain ends the parts for which keep returns false.
 func (s *Service) Retain(keep func(kind Kind, what string, at wire.Address) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -186,17 +187,17 @@ func (s *Service) Retain(keep func(kind Kind, what string, at wire.Address) bool
 	}
 }
 
-// Known is what the configuration and the identities know.
+// Known answers whether the configuration and the identities know an object.
 type Known struct {
 	Channel, Domain, Task func(name string) bool
-	// Site reports whether a site is configured and enrolled, and has that channel
-	// where one is named.
+	// Site reports whether a site is configured and enrolled, and has the
+	// channel if one is named.
 	Site func(at wire.Address, channel string) bool
 }
 
-// Sweep ends the incidents that nobody would end: of channels and domains that
-// are configured no more, of sites that are not configured and enrolled, and of
-// channels that are not theirs.
+// Sweep ends incidents whose cause is no longer configured: of removed channels
+// and domains, of sites that are not configured and enrolled, and of channels
+// that a site does not have.
 func (s *Service) Sweep(k Known) {
 	s.Retain(func(kind Kind, what string, at wire.Address) bool {
 		e := Of(kind)
@@ -220,8 +221,8 @@ func (s *Service) Sweep(k Known) {
 	})
 }
 
-// Expire ends the incidents about attempts of which there were no more for as
-// long as their kind says.
+// Expire ends incidents about attempts if no further attempt was made for the
+// time that their kind sets.
 func (s *Service) Expire() {
 	now := s.o.Now()
 	s.mu.Lock()
@@ -237,8 +238,8 @@ func (s *Service) Expire() {
 	}
 }
 
-// Close ends an incident on a person's word. If its cause goes on, a new one
-// opens.
+// Close ends an incident on an operator's request. If its cause persists, a new
+// one opens.
 func (s *Service) Close(ctx context.Context, id int64, who, reason string) (ledger.Incident, error) {
 	s.Flush(ctx)
 	i, err := s.o.Records.CloseIncident(ctx, id, ledger.Deed{Who: who, What: "close incident", Detail: reason})
@@ -256,22 +257,23 @@ func (s *Service) Close(ctx context.Context, id int64, who, reason string) (ledg
 	return i, nil
 }
 
-// Ack notes that a person knows of an open incident: nobody is reminded of it.
+// Ack records that a person knows of an open incident, which stops the
+// reminders.
 func (s *Service) Ack(ctx context.Context, id int64, who, note string) (ledger.Incident, error) {
 	s.Flush(ctx)
 	return s.o.Records.AckIncident(ctx, id, ledger.Deed{Who: who, What: "acknowledge incident", Detail: note})
 }
 
-// List returns the open incidents, or all, the newest first. What a full ledger
-// could not take is among them.
+// List returns the open incidents, or all, the newest first. It includes those
+// that a full ledger could not store.
 func (s *Service) List(ctx context.Context, all bool) ([]ledger.Incident, error) {
 	s.Flush(ctx)
 	list, err := s.o.Records.Incidents(ctx, all)
 	return append(list, s.waiting(list)...), err
 }
 
-// waiting returns the incidents that the ledger could not take yet and does not
-// have open.
+// waiting returns the incidents that the ledger could not store yet and does
+// not have open.
 func (s *Service) waiting(known []ledger.Incident) (out []ledger.Incident) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -297,7 +299,7 @@ func scopeOf(at wire.Address) string {
 	return "core"
 }
 
-// Flush writes what is pending, in order; what fails stays.
+// Flush writes the pending changes, in order. Failed changes stay in the queue.
 func (s *Service) Flush(ctx context.Context) {
 	s.flushing.Lock()
 	defer s.flushing.Unlock()
@@ -330,7 +332,7 @@ func (s *Service) write(ctx context.Context, c change) error {
 	return err
 }
 
-// Serve writes as soon as there is something to write.
+// Serve writes pending changes as soon as there are any.
 func (s *Service) Serve(ctx context.Context) error {
 	for {
 		s.Flush(ctx)
@@ -342,7 +344,7 @@ func (s *Service) Serve(ctx context.Context) error {
 	}
 }
 
-// clip bounds a text that others wrote, at a whole character.
+// clip bounds a text from outside, at a whole character.
 func clip(text string) string {
 	if len(text) <= maxText {
 		return text

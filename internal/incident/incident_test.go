@@ -37,7 +37,8 @@ func newDesk(t *testing.T) *desk {
 	return d
 }
 
-// restart is a Core that was killed and begins again: what was not written is lost.
+// restart simulates a Core that was killed and starts again: unwritten changes
+// are lost.
 func (d *desk) restart() {
 	d.Service = New(Options{Records: d.l, Now: func() time.Time { return d.now }, OnChange: func(Change) {}})
 	if err := d.Load(d.t.Context()); err != nil {
@@ -67,8 +68,8 @@ func (d *desk) want(keys ...string) {
 	}
 }
 
-// TestEveryKindEnds: whatever of the registry is open, about anything, ends by
-// itself once nothing of it is configured and its time has passed.
+// TestEveryKindEnds: every incident of the registry, about any object, ends by
+// itself once its objects are no longer configured and its time has passed.
 func TestEveryKindEnds(t *testing.T) {
 	d := newDesk(t)
 	core, sites := Entries()
@@ -87,7 +88,7 @@ func TestEveryKindEnds(t *testing.T) {
 	d.want()
 }
 
-// TestSweepKeepsWhatIsThere: of what is configured nothing is ended.
+// TestSweepKeepsWhatIsThere: Sweep ends no incident about a configured object.
 func TestSweepKeepsWhatIsThere(t *testing.T) {
 	d := newDesk(t)
 	d.Raise(Publishes, "package", wire.Address{}, "x")
@@ -104,8 +105,8 @@ func TestSweepKeepsWhatIsThere(t *testing.T) {
 	d.want("clock", "clock/core", "log-access/apac", "publish/package", "stale/package", "store")
 }
 
-// TestCloseAndAck: a person ends an incident, or says that he knows of it; both
-// are audited, and what goes on opens again.
+// TestCloseAndAck: a person ends an incident or acknowledges it. Both are
+// audited, and an incident whose cause persists opens again.
 func TestCloseAndAck(t *testing.T) {
 	d := newDesk(t)
 	ctx := t.Context()
@@ -139,7 +140,7 @@ func TestCloseAndAck(t *testing.T) {
 	d.want("silent")
 }
 
-// TestTextFollows: an incident tells what was found last.
+// TestTextFollows: an incident shows the latest text.
 func TestTextFollows(t *testing.T) {
 	d := newDesk(t)
 	d.Raise(Publishes, "package", wire.Address{}, "disk full")
@@ -151,8 +152,8 @@ func TestTextFollows(t *testing.T) {
 	}
 }
 
-// TestClockWasAhead: what was noted under a clock that was ahead neither hides
-// what happens now, nor stays for ever.
+// TestClockWasAhead: times written under a clock that was ahead neither hide
+// new events nor stay for ever.
 func TestClockWasAhead(t *testing.T) {
 	d := newDesk(t)
 	now := d.now
@@ -172,7 +173,8 @@ func TestClockWasAhead(t *testing.T) {
 	d.want()
 }
 
-// TestSymptoms: one cause is told once; what outlives it is told by itself.
+// TestSymptoms: an alert is sent for the cause alone. A symptom that outlives
+// its cause gets its own.
 func TestSymptoms(t *testing.T) {
 	now := time.Date(2026, 3, 1, 22, 0, 0, 0, time.UTC)
 	at := func(m int) time.Time { return now.Add(time.Duration(m) * time.Minute) }

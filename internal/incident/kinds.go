@@ -1,5 +1,5 @@
-// Package incident owns the problems of the fleet: which kinds there are, with
-// cause and remedy, which are open, and how each one ends.
+// Package incident owns the fleet's incidents: their kinds, with cause and
+// remedy, the open ones, and how each one ends.
 //
 // The registry in this file is the only table of kinds: mails, commands and
 // docs/operations.md take their words from it.
@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// Kind is what sort of problem an incident is. The words never change.
+// Kind is the type of an incident. The words never change.
 type Kind string
 
-// What the Core opens incidents about.
+// Kinds of incidents that the Core opens.
 const (
 	Forged    Kind = "forged"
 	Revoked   Kind = "revoked"
@@ -50,13 +50,13 @@ const (
 
 	ClusterBad Kind = "cluster"
 	NotCut     Kind = "cluster-revoked"
-	SiteSays   Kind = "site" // prefix of what a site reports: site-<its kind>
+	SiteSays   Kind = "site" // prefix of kinds that sites report: site-<its kind>
 )
 
-// Object is what the second part of an incident's key names.
+// Object is the type of object that the second part of an incident's key names.
 type Object int
 
-// What an incident is about, besides its kind and its members.
+// Types of objects.
 const (
 	Other   Object = iota // nothing that the configuration knows
 	Channel               // a channel
@@ -70,11 +70,11 @@ type Entry struct {
 	Cause  string
 	Remedy string
 	Object Object
-	// Expires is how long nothing of the kind may happen until an incident about
-	// an attempt is over. 0: whoever opened it looks again, and ends it.
+	// Expires is the time without another event after which an incident about
+	// an attempt ends. 0: the code that opened it checks again, and ends it.
 	Expires time.Duration
-	// SymptomOf are the kinds whose incident explains this one: while one is open
-	// nobody is told of this one, too.
+	// SymptomOf lists the kinds that explain this one: while an incident of
+	// them is open, no alert is sent for this one.
 	SymptomOf []Kind
 }
 
@@ -118,8 +118,9 @@ var entries = []Entry{
 	{Kind: NotCut, Expires: aDay, Cause: "somebody was revoked whom only the owner of your NATS cluster's account can cut off", Remedy: "let the cluster's owner run the command that the text names"},
 }
 
-// siteEntries are what sites report; over when the site says so, has a new
-// database, is revoked or no longer configured.
+// siteEntries are the kinds that sites report. Their incidents end when the
+// site reports the end, has a new database, is revoked or is no longer
+// configured.
 var siteEntries = []Entry{
 	{Kind: "site-spool", Cause: "the agent's own database was damaged; it was set aside under a dated name", Remedy: "check that disk; nothing is deleted at the target until it was read anew"},
 	{Kind: "site-clock", Cause: "the site sees its clock apart from the Core's or the store's", Remedy: "set its clock", SymptomOf: []Kind{Clock}},
@@ -131,7 +132,8 @@ var siteEntries = []Entry{
 	{Kind: "site-control", Cause: "a message in the Core's name was refused", Remedy: "find out whether another Core has the same sites, or who else can write to the message bus"},
 }
 
-// Entries returns the rows of the Core's own kinds, and those that sites report.
+// Entries returns the rows of the Core's own kinds and of the kinds that sites
+// report.
 func Entries() (core, sites []Entry) { return entries, siteEntries }
 
 var byKind = func() map[Kind]*Entry {
@@ -144,8 +146,8 @@ var byKind = func() map[Kind]*Entry {
 	return all
 }()
 
-// Of returns the row of a kind. Of one that only a newer agent knows it returns
-// one that sends people to the documentation.
+// Of returns the row of a kind. For a kind that only a newer agent knows it
+// returns a row that refers to the documentation.
 func Of(k Kind) *Entry {
 	if e := byKind[k]; e != nil {
 		return e
@@ -153,7 +155,7 @@ func Of(k Kind) *Entry {
 	return &Entry{Kind: k, Remedy: "see docs/operations.md, Incidents"}
 }
 
-// causes are remedies for what a run's error text says.
+// causes maps parts of a run's error text to remedies.
 var causes = []struct{ part, remedy string }{
 	{"read-only file system", "mount the target's volume for writing, and see in the system's log why it was not"},
 	{"permission denied", "let the agent's account write to the target folder and everything below it"},
@@ -168,8 +170,8 @@ var causes = []struct{ part, remedy string }{
 	{"locked", "see which program holds the files that `nightferry run show RUN` names"},
 }
 
-// Remedy is what to do about an incident, by its kind and by what its text says,
-// as plain text.
+// Remedy returns the remedy for an incident, by its kind and its text, as plain
+// text.
 func Remedy(kind Kind, text string) string {
 	e := Of(kind)
 	if kind == RunFails {
@@ -182,8 +184,8 @@ func Remedy(kind Kind, text string) string {
 	return strings.ReplaceAll(e.Remedy, "`", "")
 }
 
-// KeyOf is the key of the incident of a kind about an object; the same problem
-// has the same key.
+// KeyOf returns the key of the incident of a kind about an object. Equal
+// incidents have equal keys.
 func KeyOf(kind Kind, what string) string {
 	if what == "" {
 		return string(kind)

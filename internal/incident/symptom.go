@@ -7,12 +7,12 @@ import (
 	"nightferry/internal/ledger"
 )
 
-// near is how far apart a cause and its symptoms may show.
+// near is the maximum time between a cause and its symptoms.
 const near = 10 * time.Minute
 
-// Symptoms returns the ids of the incidents that another one explains: it is of
-// a kind that causes theirs, and was open, give or take a few minutes, when they
-// opened. What is still open a while after its cause ended is a problem of its
+// Symptoms returns the ids of the incidents that another one explains: its kind
+// causes theirs, and it was open, give or take a few minutes, when they opened.
+// An incident that is still open a while after its cause ended counts as its
 // own.
 func Symptoms(list []ledger.Incident, now time.Time) map[int64]bool {
 	out := map[int64]bool{}
