@@ -9,14 +9,14 @@ import (
 	"nightferry/internal/window"
 )
 
-// Prices is what moving costs.
+// Prices are the store's prices for transfers.
 type Prices struct {
 	PerGB              float64 // 1e9 bytes
 	PerThousandRequest float64
 }
 
-// Coming is a release that is expected: by its channel's cadence, and the
-// size of those before it.
+// Coming is an expected release: its channel's cadence gives the time, the
+// previous releases its size.
 type Coming struct {
 	Channel         string
 	Release         uint64 // 0: its number is not known yet
@@ -24,7 +24,7 @@ type Coming struct {
 	Bytes, Requests int64 // for each site
 }
 
-// Question is what a forecast is asked.
+// Question is the input of a forecast.
 type Question struct {
 	From   time.Time
 	Days   int // at least 1, at most 366
@@ -33,38 +33,40 @@ type Question struct {
 	Coming []Coming
 	Halts  []Halt // the active ones
 	Prices Prices
-	// AssumedRate is for sites that were never measured, in bytes per second;
-	// 0: 1 MB/s.
+	// AssumedRate applies to sites that were never measured, in bytes per
+	// second; 0: 1 MB/s.
 	AssumedRate int64
 	Patience    time.Duration // 0: the constant
 }
 
 const defaultAssumedRate = 1_000_000
 
-// Item foretells one release at one site.
+// Item is the forecast of one release at one site.
 type Item struct {
 	Site, Channel string
 	Release       uint64
 	Ready         time.Time     // when it is due
 	Start         time.Time     // of its first run; zero: not within the days
-	End           time.Time     // when it has arrived; zero: not within the days
-	Active        time.Duration // of moving, within the days
-	// Nights is the number of windows that it needs. Where the days do not
-	// suffice it counts on like those seen; 0 when it never comes to an end.
+	End           time.Time     // when it is complete; zero: not within the days
+	Active        time.Duration // transfer time, within the days
+	// Nights is the number of windows that it needs. If it takes longer than
+	// the days, the number is extrapolated; 0 if it would never complete.
 	Nights  int
-	Halted  bool // by an active halt: nothing else is foretold
+	Halted  bool // by an active halt: then nothing else is forecast
 	Assumed bool // the site was never measured
 
 	Bytes, Requests int64
 	Cost            float64 // in the currency of the prices
 }
 
-// Tonight says whether the release arrives in the window in which it starts.
+// Tonight reports whether the release completes in the window in which it
+// starts.
 func (i *Item) Tonight() bool { return i.Nights == 1 && !i.End.IsZero() }
 
-// Forecast follows the fleet's runs for some days by what Next decides, and
-// returns one item for each site and release, in the order of the sites, then of
-// time. Runs of a site that move at once share its line evenly. No run fails.
+// Forecast simulates the fleet's runs for some days with Next. It returns one
+// item for each site and release, in the order of the sites, then of time.
+// Concurrent runs of a site share its line evenly. It assumes that no run
+// fails.
 func Forecast(q Question) []Item {
 	if q.AssumedRate <= 0 {
 		q.AssumedRate = defaultAssumedRate
@@ -94,10 +96,10 @@ type forecast struct {
 // lane is one channel of a site.
 type lane struct {
 	channel *Channel
-	windows []window.Window // those that have ended are removed
-	jobs    []job           // in order of time; those that are done are removed
+	windows []window.Window // past windows are removed
+	jobs    []job           // in order of time; finished jobs are removed
 	moves   bool
-	since   time.Time     // it waits for its turn, or has had it
+	since   time.Time     // start of its wait, or of its last turn
 	counted window.Window // the last that counts as a night of the first job
 }
 
@@ -149,8 +151,8 @@ func (f *forecast) site(items []Item, s *Site, due []*Due) []Item {
 	return items
 }
 
-// follow moves one site through time, from one moment at which something changes
-// to the next.
+// follow simulates one site, from one moment at which something changes to
+// the next.
 func (f *forecast) follow(items []Item, s *Site, lanes []lane) {
 	steps := f.stepsOf(s)
 	for t := f.q.From; t.Before(f.to); {
@@ -173,8 +175,8 @@ func (f *forecast) follow(items []Item, s *Site, lanes []lane) {
 	}
 }
 
-// waiting fills in what moves and what waits at a moment, and returns the lanes
-// of the candidates. next becomes the next moment at which that changes.
+// waiting fills in the running count and the candidates of m, and returns the
+// candidates' lanes. It sets next to the next moment at which these change.
 func (f *forecast) waiting(m *Moment, lanes []lane, next *time.Time) (waiting []*lane) {
 	for i := range lanes {
 		l := &lanes[i]
@@ -219,8 +221,8 @@ func (l *lane) begin(items []Item, t time.Time) {
 	}
 }
 
-// advance moves the content of what runs up to next, or up to the first end of a
-// run before that, and returns when that is.
+// advance moves the running transfers forward to next, or to the first end of
+// a run if that is earlier, and returns that time.
 func (f *forecast) advance(items []Item, s *Site, lanes []lane, t, next time.Time, limit int64) time.Time {
 	rate, moving := s.Rate, 0
 	if rate <= 0 {
@@ -259,7 +261,7 @@ func (f *forecast) advance(items []Item, s *Site, lanes []lane, t, next time.Tim
 	return next
 }
 
-// earlier returns the earlier of two times of which the zero one is never.
+// earlier returns the earlier of two times; a zero time means never.
 func earlier(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b
@@ -267,7 +269,7 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// seconds is a duration that does not overflow.
+// seconds converts to a duration without overflow.
 func seconds(s float64) time.Duration {
 	if s > math.MaxInt64/2/float64(time.Second) {
 		return math.MaxInt64 / 2
@@ -275,7 +277,8 @@ func seconds(s float64) time.Duration {
 	return time.Duration(s * float64(time.Second))
 }
 
-// extend guesses the nights of what is not done within the days.
+// extend extrapolates the nights of an item that does not complete within the
+// days.
 func (f *forecast) extend(item *Item, left int64) {
 	moved := item.Bytes - left
 	if moved <= 0 || item.Nights == 0 {
@@ -285,11 +288,11 @@ func (f *forecast) extend(item *Item, left int64) {
 	item.Nights += int(math.Ceil(float64(left) / (float64(moved) / float64(item.Nights))))
 }
 
-// placeRule names a rule at a place by value: each site may have loaded its
-// own copy of a zone.
+// placeRule identifies a rule at a place by value, because each site may have
+// loaded its own copy of a zone.
 type placeRule struct {
 	zone                string
-	offset              int // tells zones apart that have no name
+	offset              int // distinguishes zones without a name
 	rule                string
 	latitude, longitude float64
 }

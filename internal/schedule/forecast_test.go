@@ -50,7 +50,7 @@ func TestForecast(t *testing.T) {
 		got = append(got, fmt.Sprintf("%s %s %d: %s to %s, %s, %d nights, tonight %v, %.4f halted %v assumed %v", i.Site, i.Channel, i.Release, text(i.Start), text(i.End),
 			i.Active, i.Nights, i.Tonight(), i.Cost, i.Halted, i.Assumed))
 	}
-	// The night to Sunday has nine hours. On Friday both share the line until the package is there.
+	// The night to Sunday has nine hours. On Friday both share the line until the package is complete.
 	want := []string{
 		"plain image 5: Fri 20:00 to Sun 22:00, 21h0m0s, 3 nights, tonight false, 6.4820 halted false assumed false",
 		"plain package 7: Fri 20:00 to Fri 22:00, 2h0m0s, 1 nights, tonight true, 0.3241 halted false assumed false",
@@ -68,20 +68,19 @@ func TestForecast(t *testing.T) {
 		"tiny package 7: Fri 20:00 to -, 29h0m0s, 207 nights, tonight false, 0.3241 halted false assumed false",
 		"tiny package 8: - to -, 0s, 0 nights, tonight false, 0.0000 halted false assumed false",
 	}
-	// The last window that the three days see is cut at their end, Monday noon, not before.
+	// The days end on Monday noon, which also cuts the last window.
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
 }
 
-// lived is what became of one release.
+// lived is the simulated course of one release.
 type lived struct {
 	start, end time.Time
 	nights     int
 }
 
-// TestForecastIsWhatHappens lives random weeks of one site, and compares them
-// with what was foretold.
+// TestForecastIsWhatHappens simulates random weeks of one site, and compares them with the forecast.
 func TestForecastIsWhatHappens(t *testing.T) {
 	zones := []string{"Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe"}
 	rules := []string{"20:00-06:00", "dark 6h..9h", "mon-fri 22:00-02:00, sat-sun all", "01:00-03:00 12:00-13:00", "20:00-21:00; freeze 03-27..03-29"}
@@ -115,7 +114,7 @@ func TestForecastIsWhatHappens(t *testing.T) {
 		for _, i := range Forecast(q) {
 			s := lived{i.Start, i.End, i.Nights}
 			if i.End.IsZero() {
-				s.nights = 0 // a guess
+				s.nights = 0 // an extrapolation
 			}
 			got[fmt.Sprint(i.Channel, i.Release)] = s
 		}
@@ -126,7 +125,7 @@ func TestForecastIsWhatHappens(t *testing.T) {
 	})
 }
 
-// week is one site that lives through a Question.
+// week simulates one site of a Question.
 type week struct {
 	q     *Question
 	site  *Site
@@ -139,8 +138,7 @@ type week struct {
 	seen  map[string]lived
 }
 
-// upcoming returns the window that is open or opens next: the last one, as long
-// as it has not ended.
+// upcoming returns the window that is open or opens next. It returns last as long as that has not ended.
 func upcoming(last window.Window, now time.Time, at window.Place, rule window.Rule) window.Window {
 	if now.Before(last.End) {
 		return last
@@ -152,7 +150,7 @@ func upcoming(last window.Window, now time.Time, at window.Place, rule window.Ru
 	return w
 }
 
-// live goes minute by minute, and looks also whenever a run ends.
+// live simulates minute by minute, and also stops whenever a run ends.
 func live(q *Question) map[string]lived {
 	w := &week{q: q, site: &q.Sites[0], queue: map[string][]Due{}, left: map[string]float64{}, turn: map[string]time.Time{},
 		runs: map[string]window.Window{}, night: map[string]window.Window{}, open: map[string]window.Window{}, seen: map[string]lived{}}
@@ -181,7 +179,7 @@ func live(q *Question) map[string]lived {
 	return w.seen
 }
 
-// look ends what may not move any more, and starts what may.
+// look ends the runs that may not continue, and starts those that may.
 func (w *week) look(now time.Time, rate int64) {
 	for channel, win := range w.runs {
 		if rate == 0 || !now.Before(win.End) {
@@ -223,8 +221,8 @@ func (w *week) look(now time.Time, rate int64) {
 	}
 }
 
-// move moves all runs, each at a share, up to the first end of one or the next
-// minute, and returns when that is.
+// move advances all runs, each at a share of the rate, to the first end of a run or to the next minute, and returns
+// that time.
 func (w *week) move(now time.Time, share float64) time.Time {
 	next := now.Truncate(time.Minute).Add(time.Minute)
 	for channel := range w.runs {
@@ -259,7 +257,7 @@ func bigQuestion(b *testing.B) Question {
 	q := Question{From: utc(3, 12, 0), Days: 7, Prices: Prices{0.09, 0.0004}}
 	for i := range 10_000 {
 		lat, long := float64(i%120-60), float64(0)
-		zone := zoneOf(b, seventy[i%len(seventy)]) // each site its own copy, as when they are loaded one by one
+		zone := zoneOf(b, seventy[i%len(seventy)]) // each site has its own copy, as when sites are loaded one by one
 		_, offset := q.From.In(zone).Zone()
 		long = float64(offset)/240 + float64(i%7)
 		s := Site{Name: fmt.Sprintf("site-%05d", i), Place: window.Place{Zone: zone, Latitude: &lat, Longitude: &long}, Rate: int64(1+i%5) * 1e6}

@@ -8,14 +8,14 @@ import (
 	"nightferry/internal/window"
 )
 
-// Moment is all that decides what a site starts now.
+// Moment is the input for deciding which runs a site starts now.
 type Moment struct {
 	Now      time.Time
-	Rate     int64         // bytes per second that the site may move; 0: nothing starts
+	Rate     int64         // allowed bytes per second of the site; 0: nothing starts
 	Change   time.Time     // when Rate changes; zero: never
-	Running  int           // channels that move
+	Running  int           // number of running channels
 	Patience time.Duration // 0: the constant
-	Waiting  []Candidate   // due channels that do not move
+	Waiting  []Candidate   // due channels that are not running
 }
 
 // Candidate is a channel that is due.
@@ -23,15 +23,15 @@ type Candidate struct {
 	Channel  string
 	Priority int
 	Bytes    int64     // that it still needs
-	Since    time.Time // since when it waits for its turn
+	Since    time.Time // start of its wait
 
 	Window window.Window // that is open, or opens next; zero: it never opens
-	Always bool          // no window matters
-	Held   bool          // by something that is not of time, such as a halt
-	After  time.Time     // it does not start before, as after a failure; zero: it may
+	Always bool          // windows do not apply
+	Held   bool          // by a condition other than time, such as a halt
+	After  time.Time     // it does not start earlier, as after a failure; zero: no limit
 }
 
-// Verdict is why a candidate does not start, or that it does.
+// Verdict is the reason why a candidate does not start, or Starts.
 type Verdict uint8
 
 // The verdicts.
@@ -41,11 +41,12 @@ const (
 	Shut            // its window is not open
 	Stopped         // the rate is 0
 	Later           // see Candidate.After
-	Turn            // others have their turn before
+	Turn            // others go first
 )
 
-// Next returns a verdict for each waiting channel, the order in which those that
-// start do, and when to ask again if nothing else changes; zero: never.
+// Next returns a verdict for each waiting channel, the order of the channels
+// that start, and the time of the next call if nothing else changes (zero:
+// never).
 func Next(m Moment) (verdicts []Verdict, starts []int, again time.Time) {
 	verdicts = make([]Verdict, len(m.Waiting))
 	ask := func(at time.Time) {
@@ -83,10 +84,10 @@ func Next(m Moment) (verdicts []Verdict, starts []int, again time.Time) {
 	return verdicts, starts[:min(len(starts), places)], again
 }
 
-// compare orders candidates. A channel that has waited longer than the patience
-// goes first, the longest before, so that no stream of smaller or more important
-// runs keeps it waiting for ever. Then the priority decides, then the smallest
-// need: it frees its place soonest.
+// compare orders candidates. Channels that waited longer than patience come
+// first, the longest first, so that smaller or more important runs cannot
+// delay them forever. Then the higher priority wins, then the smaller need,
+// which frees its place soonest.
 func (c *Candidate) compare(d *Candidate, now time.Time, patience time.Duration) int {
 	waited, other := now.Sub(c.Since), now.Sub(d.Since)
 	if starving := waited > patience; starving != (other > patience) {

@@ -14,7 +14,7 @@ func utc(day, hour, minute int) time.Time {
 	return time.Date(2026, 6, day, hour, minute, 0, 0, time.UTC)
 }
 
-// testRate knows megabytes.
+// testRate parses megabytes only.
 func testRate(s string) (n int64, err error) {
 	_, err = fmt.Sscanf(s, "%dMB", &n)
 	return n * 1_000_000, err
@@ -70,8 +70,8 @@ func TestNext(t *testing.T) {
 	}
 }
 
-// TestNoneStarves: every night more important and smaller runs fill the whole
-// window, and still the last channel has its turn every few nights.
+// TestNoneStarves fills the whole window with more important and smaller runs
+// every night; the last channel must still run every few nights.
 func TestNoneStarves(t *testing.T) {
 	turned := utc(1, 0, 0)
 	var turns []int
@@ -96,8 +96,8 @@ func TestNoneStarves(t *testing.T) {
 	}
 }
 
-// TestPlacesAreNotMistaken: a forecast remembers windows by rule and place, and
-// places differ where only the sun, or only the clock, does.
+// TestPlacesAreNotMistaken checks the cache of windows by rule and place:
+// places that differ only in their sun or only in their clock are distinct.
 func TestPlacesAreNotMistaken(t *testing.T) {
 	china := zoneOf(t, "Asia/Shanghai")
 	lat, east, west := 31.2, 121.5, 76.0

@@ -1,9 +1,9 @@
-// Package schedule decides which channel a site starts when, and forecasts how
-// long and how expensive that will be. It is pure: it reads no clock and does no
-// I/O, so a year of a fleet is simulated in seconds.
+// Package schedule decides which channel a site starts when, and forecasts
+// duration and cost. It is pure: it reads no clock and does no I/O, so that a
+// year of a fleet is simulated in seconds.
 //
-// Next is the one planner. An agent starts what Next returns, Forecast iterates
-// it, and the simulated year of the tests proves it.
+// Next is the only planner. An agent starts the runs that Next returns,
+// Forecast iterates Next, and the tests check it over a simulated year.
 package schedule
 
 import (
@@ -12,15 +12,15 @@ import (
 	"nightferry/internal/window"
 )
 
-// MaxRuns is how many channels of a site move at once: more would only share the
-// line.
+// MaxRuns is the number of channels of a site that run at once: more would
+// only share the line.
 const MaxRuns = 2
 
-// Patience is how long a channel waits at most for its turn before it goes ahead
-// of every priority.
+// Patience is the maximum wait of a channel before it precedes every
+// priority.
 const Patience = 72 * time.Hour
 
-// Site is a target server as a forecast sees it.
+// Site is the forecast's view of a target server.
 type Site struct {
 	Name, Domain, Region string
 
@@ -34,7 +34,7 @@ type Site struct {
 type Channel struct {
 	Name     string
 	Windows  window.Rule
-	Priority int // the higher goes first; with the same, the smaller need does
+	Priority int // the higher goes first; if equal, the smaller need
 }
 
 // Due is a release that a site lacks.
@@ -45,7 +45,7 @@ type Due struct {
 	Since           time.Time
 }
 
-// Halt stops what it names; empty fields stop all.
+// Halt stops the named scope; empty fields match everything.
 type Halt struct {
 	Domain, Region, Site, Channel string
 }

@@ -28,8 +28,8 @@ func zoneOf(t testing.TB, name string) *time.Location {
 	return z
 }
 
-// seventy are the zones of seventy sites: every offset that people live in,
-// and every way to change the clocks.
+// seventy lists the zones of seventy sites: every inhabited offset, and every
+// kind of clock change.
 var seventy = []string{
 	"Pacific/Kiritimati", "Pacific/Apia", "Pacific/Tongatapu", "Pacific/Chatham", "Pacific/Auckland", "Pacific/Fiji", "Asia/Kamchatka",
 	"Pacific/Norfolk", "Pacific/Guadalcanal", "Australia/Lord_Howe", "Australia/Sydney", "Australia/Brisbane", "Australia/Adelaide", "Australia/Darwin",
@@ -43,9 +43,10 @@ var seventy = []string{
 	"America/Los_Angeles", "America/Anchorage", "Pacific/Marquesas",
 }
 
-// kinds are the rules of the year's sites, and what a person with a watch
-// would say: may it move now? local is what the site's clock shows, solar the
-// hour by its sun, before the day of the evening that a small hour belongs to.
+// kinds are the rules of the year's sites, each with an independent check of
+// whether a transfer may run now. local is the time on the site's clock,
+// solar the hour by its sun; hours after midnight count to the evening
+// before.
 var kinds = []struct {
 	rule string
 	may  func(local time.Time, solar float64) bool
@@ -68,7 +69,7 @@ var kinds = []struct {
 	{"dark 6h..14h", func(_ time.Time, solar float64) bool { return solar > 16.5 || solar < 7.5 }},
 }
 
-// year is a fleet that lives.
+// year simulates a fleet.
 type year struct {
 	t     *testing.T
 	sites []*yearSite
@@ -80,7 +81,7 @@ type year struct {
 	longest time.Duration // that a release waited for its first start
 }
 
-// yearSite is a site and what it knows, as an agent does.
+// yearSite is a site with the state of its agent.
 type yearSite struct {
 	Site
 	may   func(time.Time, float64) bool
@@ -90,12 +91,12 @@ type yearSite struct {
 
 type yearLane struct {
 	due    *Due
-	since  time.Time     // it waits for its turn
-	after  time.Time     // it does not start before
-	wait   time.Duration // before what failed is tried again
-	window window.Window // in which it moves; zero: it does not
+	since  time.Time     // start of its wait
+	after  time.Time     // it does not start earlier
+	wait   time.Duration // before a retry after a failure
+	window window.Window // of the present run; zero: not running
 	next   window.Window // that is open, or opens next
-	was    bool          // halted, when last looked
+	was    bool          // whether it was halted at the last step
 }
 
 func id(site, channel string, release uint64) string {
@@ -104,14 +105,14 @@ func id(site, channel string, release uint64) string {
 
 const (
 	tick = 15 * time.Minute
-	// retry and spread are an agent's.
+	// retry and spread are those of an agent.
 	retry, maxRetry = 15 * time.Second, 30 * time.Minute
 	spread          = 30 * time.Second
 )
 
-// TestAYearOfSeventySites: each due run starts once, and again only where a
-// window's end, a failure or a halt had cut it; none starts or continues outside
-// its window or under a halt; and no channel is starved.
+// TestAYearOfSeventySites checks that each due run starts once, and again
+// only after a window's end, a failure or a halt. No run starts or continues
+// outside its window or under a halt, and no channel is starved.
 func TestAYearOfSeventySites(t *testing.T) {
 	random := rand.New(rand.NewPCG(4, 70))
 	y := &year{t: t, starts: map[string]int{}, cut: map[string]int{}}
@@ -148,12 +149,12 @@ func TestAYearOfSeventySites(t *testing.T) {
 		}
 	}
 	for key, n := range y.starts {
-		if n != y.cut[key]+1 && n != y.cut[key] { // the last may still be waiting for its next night
+		if n != y.cut[key]+1 && n != y.cut[key] { // the last may still wait for its next night
 			t.Errorf("%s started %d times, and was cut %d times", key, n, y.cut[key])
 		}
 	}
 	t.Logf("%d releases arrived in %d runs; the longest wait was %s", y.arrived, sum(y.starts), y.longest)
-	// Patience is three days, and the freeze as long.
+	// Patience is three days, and so is the freeze.
 	if y.arrived < 70*3*350 || y.longest > 6*24*time.Hour {
 		t.Error("that is not a healthy fleet, or not a busy one")
 	}
@@ -166,8 +167,8 @@ func sum(m map[string]int) (n int) {
 	return n
 }
 
-// publish makes a release due where the one before has arrived. One that has
-// not stays due: each must have its start.
+// publish makes a release due if the previous one has arrived. Otherwise the
+// previous one stays due, because each must start.
 func (y *year) publish(s *yearSite, channel string, release uint64, bytes int64, now time.Time) {
 	l := s.lanes[channel]
 	if l.due != nil {
@@ -179,7 +180,7 @@ func (y *year) publish(s *yearSite, channel string, release uint64, bytes int64,
 	l.due, l.since = &Due{Release: release, Bytes: bytes, Since: now}, now
 }
 
-// halt stops some of the fleet now and then, for two hours or so.
+// halt sometimes halts a part of the fleet, for about two hours.
 func (y *year) halt(random *rand.Rand) {
 	y.halts = slices.DeleteFunc(y.halts, func(Halt) bool { return random.IntN(8) == 0 })
 	if random.IntN(400) == 0 {
@@ -187,7 +188,7 @@ func (y *year) halt(random *rand.Rand) {
 	}
 }
 
-// live is one look of a site at its channels.
+// live simulates one step of a site.
 func (y *year) live(s *yearSite, now time.Time, random *rand.Rand) {
 	m := Moment{Now: now, Rate: s.Rate}
 	for _, c := range s.Channels {
@@ -243,7 +244,7 @@ func (y *year) live(s *yearSite, now time.Time, random *rand.Rand) {
 	}
 }
 
-// check looks at the site's clock and sun.
+// check uses only the site's clock and sun.
 func (y *year) check(s *yearSite, now time.Time, what string) {
 	solar := float64(now.Hour()) + float64(now.Minute())/60 + s.long/15
 	for solar < 0 {
