@@ -14,10 +14,10 @@ import (
 	"nightferry/internal/wire"
 )
 
-// TestDamagedMemory: the agent's database and the target's own memory are both
-// damaged while the agent is down. They are set aside and reported, and until
-// they are rebuilt nothing is deleted, though the wanted release no longer has
-// half of what lies there.
+// TestDamagedMemory damages the agent's database and the target's catalogue
+// while the agent is down. Both are set aside and reported. Until the applied
+// release can be read, nothing is deleted. Then ownership is rebuilt from its
+// manifest: files that the next release drops go, the site's own file stays.
 func TestDamagedMemory(t *testing.T) {
 	var away atomic.Bool
 	var missed atomic.Int64
@@ -86,14 +86,15 @@ func TestDamagedMemory(t *testing.T) {
 		t.Errorf("what is set aside (%q) is not what was there", kept)
 	}
 
-	// The store is back: the target is read anew, and in that run nothing is deleted.
+	// The store is back: the applied release proves which files are a release's.
 	away.Store(false)
 	w.await("the run after the damage", func() bool {
 		f := w.finished(1)
 		return f != nil && f.Verdict != "failed"
 	})
-	w.same(target, with)
-	if f := w.finished(1); f.Deleted != 0 {
+	second["own.txt"] = "the site's own"
+	w.same(target, second)
+	if f := w.finished(1); f.Deleted != int64(len(first)-20) {
 		t.Errorf("%+v", f)
 	}
 	if _, err := os.Stat(catalogue + ".damaged"); err != nil {
