@@ -177,7 +177,7 @@ func (l *Ledger) Shrink(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			defer rows.Close()
+			defer func() { _ = rows.Close() }() // a second Close does nothing
 			for rows.Next() {
 			}
 			if err := errors.Join(rows.Err(), rows.Close()); err != nil {
