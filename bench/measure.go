@@ -35,8 +35,8 @@ type command struct {
 
 func (c command) String() string { return strings.Join(c.args, " ") }
 
-// measure runs c, then syncs the file system of target, and returns the cost of both. It also syncs every file system
-// before, so that no tool pays for the dirty pages of the previous one.
+// measure runs c, then syncs the file system of target, and returns the cost of both. It syncs that file system
+// before as well, so that no tool pays for the dirty pages of the previous one.
 func (b *bench) measure(ctx context.Context, c command, target string) (usage, error) {
 	if err := syncDisk(target); err != nil {
 		return usage{}, err

@@ -2,8 +2,8 @@
 //
 // The cut points come from FastCDC with normalized chunking (Xia et al.,
 // "FastCDC: a Fast and Efficient Content-Defined Chunking Approach for Data
-// Deduplication", USENIX ATC 2016), so that an insertion moves no cut but its
-// own. A file no larger than the minimum is one chunk and never enters the
+// Deduplication", USENIX ATC 2016), so that an insertion moves only the cuts near
+// it. A file no larger than the minimum is one chunk and never enters the
 // chunker. A chunk of nothing but zeros is a hole: it has no id, is never
 // stored, and a site makes it by writing nothing.
 package chunk

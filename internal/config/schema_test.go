@@ -107,7 +107,7 @@ func TestKeys(t *testing.T) {
 	}
 	known := map[string]bool{}
 	for i, key := range want {
-		leaf := i+1 == len(want) || !strings.HasPrefix(want[i+1], key+".") // sorted, and no key has a sibling that begins with it and a smaller sign than the dot
+		leaf := i+1 == len(want) || !strings.HasPrefix(want[i+1], key+".") // sorted; no sibling continues a key with a character that sorts before the dot
 		for _, level := range []string{"sites.NAME", "domains.NAME", "regions.NAME", "defaults"} {
 			if rest, ok := strings.CutPrefix(key, level+"."); ok && slices.Contains(goKeys(reflect.TypeFor[levelFile](), ""), rest) {
 				key = "LEVEL." + strings.Replace(rest, "targets.NAME", "targets.CHANNEL", 1)

@@ -52,7 +52,7 @@ type Login struct {
 
 // Message is one mail to one recipient.
 type Message struct {
-	ID         string // becomes the Message-ID, so that a mail that came twice can be told
+	ID         string // becomes the Message-ID, so that a repeated mail can be recognized
 	To         string
 	Subject    string
 	Text, HTML string

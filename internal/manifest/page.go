@@ -208,7 +208,7 @@ func (b *PageBuilder) flush() error {
 	return b.Emit(p, first, n)
 }
 
-// Finish emits what is left.
+// Finish emits the last page.
 func (b *PageBuilder) Finish() error { return b.flush() }
 
 // CutLists cuts the chunk references of a large file into chunk-list pages at

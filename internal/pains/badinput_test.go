@@ -193,7 +193,7 @@ func TestBadInput_LinkPlantedMeanwhile(t *testing.T) {
 	lay(t, w.src, tree{"dir/sub/a": noise(4, 1000), "dir/sub/new": noise(5, 1000), "b": noise(3, 10)})
 	w.mustPush(func(o *publishOptions) { o.AllowDeletes = true })
 	own, sub, aside := filepath.Join(site, "own"), filepath.Join(site, "dir", "sub"), filepath.Join(site, "aside")
-	lay(t, own, tree{"a": []byte("precious"), "gone": noise(2, 1000)}) // just what the release deletes
+	lay(t, own, tree{"a": []byte("precious"), "gone": noise(2, 1000)}) // the paths that the release deletes
 	kept := untouched(t, own)
 	p, err := w.pull(site, func(o *apply.Options) {
 		told := o.OnEvent

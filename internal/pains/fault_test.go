@@ -48,7 +48,7 @@ func forbidden(w http.ResponseWriter, _ *http.Request) {
 // silent never answers.
 func silent(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 
-// emptied answers as an emptied bucket does: an empty listing for every LIST and 404 for everything else.
+// emptied answers every request with 404, as a bucket does for missing objects.
 func emptied(w http.ResponseWriter, _ *http.Request) {
 	s3test.S3Error(w, http.StatusNotFound, "NoSuchKey", "The specified key does not exist.")
 }

@@ -83,7 +83,7 @@ func (f *forger) store(chunks ...[]byte) []digest.Digest {
 	return ids
 }
 
-// blob stores an object of any bytes as a pack, and adds an index entry that says that one block of it holds a chunk.
+// blob stores any bytes as a pack object, and adds an index entry that locates a chunk in one block of it.
 func (f *forger) blob(stored []byte, id digest.Digest, size int64) {
 	t := f.w.t
 	t.Helper()

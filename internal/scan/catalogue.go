@@ -56,8 +56,8 @@ type Header struct {
 	Records  uint64          // set by Commit
 }
 
-// Record is one file or folder of a catalogue. Records that a reader has returned stay valid; about a hundred of them
-// share one memory block.
+// Record is one file or folder of a catalogue. Records that a reader has
+// returned stay valid; several hundred of them share one memory block.
 type Record struct {
 	Path    string
 	Kind    Kind
