@@ -18,7 +18,7 @@ import (
 	"nightferry/internal/durable"
 )
 
-// keepsModes: permission bits are part of a release here.
+// keepsModes: permission bits are part of a release on this system.
 const keepsModes = runtime.GOOS != "windows"
 
 // pending is nil if the target has a commit under way.
@@ -26,10 +26,10 @@ func pending(root *durable.Root) error {
 	return commit.New(root, commit.Options{Dir: stateDir, Stage: stageDir}).Pending()
 }
 
-// tree is a folder's content: a path that ends in a slash is a folder.
+// tree is a folder's content. A path that ends in a slash is a folder.
 type tree map[string]string
 
-// blob returns n bytes that no other seed gives.
+// blob returns n bytes that are unique to the seed.
 func blob(seed uint64, n int) string {
 	r := rand.New(rand.NewPCG(seed, 1))
 	b := make([]byte, n)
@@ -41,8 +41,7 @@ func blob(seed uint64, n int) string {
 
 var epoch = time.Date(2024, 5, 6, 7, 8, 9, 123456700, time.UTC)
 
-// lay makes dir hold exactly the tree. Each file's time follows from its
-// content, so that equal trees are equal.
+// lay makes dir hold exactly the tree. Each file's time depends on its content, so that equal trees are equal.
 func lay(t testing.TB, dir string, tr tree) {
 	t.Helper()
 	if err := os.RemoveAll(dir); err != nil {
@@ -77,7 +76,7 @@ func grow(t testing.TB, dir string, tr tree) {
 	}
 }
 
-// seen is what lies in dir, without nightferry's own folder.
+// seen returns the content of dir without nightferry's own folder.
 func seen(t testing.TB, dir string) tree {
 	t.Helper()
 	tr := tree{}
@@ -160,7 +159,7 @@ func hashOf(s string) uint64 {
 	return h
 }
 
-// pull runs a pull and returns what it told, by outcome.
+// pull runs a pull and returns the reported paths by outcome.
 type told struct {
 	*Result
 	files map[string]Event
@@ -191,7 +190,7 @@ func (p *press) pull(target string, edit func(*Options)) (told, error) {
 	return out, err
 }
 
-// must is pull that ends verified.
+// must runs a pull that must end verified.
 func (p *press) must(target string, edit func(*Options)) told {
 	p.t.Helper()
 	r, err := p.pull(target, edit)
@@ -351,7 +350,7 @@ func TestDriftIsRepairedByFetchingOnlyWhatItNeeds(t *testing.T) {
 	p.publish(src)
 	p.must(dst, nil)
 	big := filepath.Join(dst, "b/d/big.img")
-	// Same size and time: only the change time and --rehash tell.
+	// Same size and time: only the change time and --rehash detect it.
 	f, err := os.OpenFile(big, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -402,8 +401,8 @@ func TestEditedFileThatTheReleaseDropsIsKept(t *testing.T) {
 	wantOutcomes(t, r, map[string]Outcome{"a.txt": Extra, "b-file": Deleted})
 }
 
-// A folder that the release drops and that something stays in is told as what
-// it is, by a dry run too.
+// A folder that the release drops, but that still holds an entry, is reported with its real outcome, also by a dry
+// run.
 func TestFolderThatSomethingStaysIn(t *testing.T) {
 	old := tree{"k": "k", "edited/x": "x", "mine/deep/x": "x", "held/deep/x": "x", "gone/x": "x"}
 	p, src, dst := dirs(t, old)
@@ -425,7 +424,7 @@ func TestFolderThatSomethingStaysIn(t *testing.T) {
 	wantOutcomes(t, r, want)
 
 	want["held"], want["held/deep"], want["held/deep/x"] = Locked, Locked, Locked
-	for _, in := range []durable.OpKind{durable.Probe, durable.Remove} { // before the burst, and in it
+	for _, in := range []durable.OpKind{durable.Probe, durable.Remove} { // before the commit, and during it
 		dst := filepath.Join(filepath.Dir(dst), fmt.Sprint("locked", in))
 		p.must(dst, func(o *Options) { o.Release = 1 })
 		grow(t, dst, tree{"mine/deep/own": "the site's own", "edited/x": "the site's own words"})
@@ -490,8 +489,7 @@ func TestSeedFolders(t *testing.T) {
 	}
 }
 
-// A folder of seeds that is not there, as a disk that is unplugged, is told and
-// costs no more than a fetch.
+// A missing folder of seeds, such as an unplugged disk, is reported and costs only a fetch.
 func TestSeedFolderThatIsNotThere(t *testing.T) {
 	p, src, dst := dirs(t, small)
 	p.publish(src)

@@ -10,8 +10,8 @@ import (
 	"nightferry/internal/durable"
 )
 
-// The site has names of its own that the release has in another case. A file
-// or folder of the same kind becomes the release's, and nothing else does.
+// The site has names of its own that differ from the release's only in case. A file or folder of the same kind
+// becomes the release's; nothing else does.
 func TestSitesOwnNamesInAnotherCase(t *testing.T) {
 	for _, c := range []struct {
 		name              string
@@ -53,8 +53,7 @@ func TestSitesOwnNamesInAnotherCase(t *testing.T) {
 	}
 }
 
-// A file that was to be moved into a folder that cannot be made stays where it
-// is.
+// A file that was to be moved into a folder that cannot be made stays in place.
 func TestNothingMovesIntoAFolderThatCannotBeMade(t *testing.T) {
 	old := tree{"old": blob(1, 1000)}
 	p, src, dst := dirs(t, old)
@@ -72,8 +71,7 @@ func TestNothingMovesIntoAFolderThatCannotBeMade(t *testing.T) {
 	}
 }
 
-// recased are two folders that change their case, each with something of the
-// site's own in it.
+// recased returns two folders that change their case. Each holds a file of the site's own.
 func recased(t *testing.T) (p *press, dst string, old, new tree) {
 	p, src, dst := dirs(t, tree{"Aa/x": "x", "Bb/y": "y"})
 	p.publish(src)
@@ -83,8 +81,8 @@ func recased(t *testing.T) (p *press, dst string, old, new tree) {
 		tree{"aA/": "", "aA/x": "x", "aA/mine": "mine", "bB/": "", "bB/y": "y", "bB/mine": "mine too"}
 }
 
-// TestKilledWhileFoldersChangeCase kills a pull before each of its changes in
-// turn: the site's own is never in what the stage's sweep removes.
+// TestKilledWhileFoldersChangeCase kills a pull before each of its changes in turn. The sweep of the staging folder
+// never removes the site's own files.
 func TestKilledWhileFoldersChangeCase(t *testing.T) {
 	p, dst, old, new := recased(t)
 	journaled := 0
@@ -114,8 +112,8 @@ func TestKilledWhileFoldersChangeCase(t *testing.T) {
 	}
 }
 
-// A folder that cannot take its new name gets its old one back, with those that
-// had theirs already. Where even that fails, the next run finishes the commit.
+// If a folder cannot take its new name, it gets its old one back, as do folders that were renamed before it. If
+// even that fails, the next run finishes the commit.
 func TestFolderThatCannotChangeCase(t *testing.T) {
 	for name, c := range map[string]struct {
 		refused []string
@@ -154,7 +152,7 @@ func TestFolderThatCannotChangeCase(t *testing.T) {
 	}
 }
 
-// A folder that becomes a file, and back, in another case each time.
+// A folder becomes a file and a folder again, in another case each time.
 func TestFolderBecomesFileInAnotherCase(t *testing.T) {
 	p, src, dst := dirs(t, tree{"Foo/sub/x": "x", "Foo/y": "y"})
 	p.publish(src)
@@ -167,8 +165,8 @@ func TestFolderBecomesFileInAnotherCase(t *testing.T) {
 	}
 }
 
-// With the policy to wait, nothing of a release is committed whose name the
-// site's own has in another case.
+// Under the waiting policy, nothing is committed if the site's own files have one of the release's names in another
+// case.
 func TestNameInAnotherCaseHoldsTheWholeReleaseBack(t *testing.T) {
 	p, src, dst := dirs(t, tree{"k": "k"})
 	p.publish(src)

@@ -10,9 +10,8 @@ import (
 	"nightferry/internal/scan"
 )
 
-// rot flips a byte of a file so that no stat tells of it, not even on a system
-// that keeps the time of the change: the catalogue takes the new stat for what
-// was applied. So does a disk that loses a bit.
+// rot flips a byte of a file without changing its stat. If the file system keeps change times, rot writes the new
+// stat to the catalogue. A disk that loses a bit has the same effect.
 func rot(t *testing.T, dst, name string) {
 	t.Helper()
 	path := filepath.Join(dst, filepath.FromSlash(name))
@@ -45,8 +44,8 @@ func rot(t *testing.T, dst, name string) {
 	try(t, done())
 }
 
-// TestSuspectIsReadAgain: what a check has found is repaired although no stat
-// tells of it, by fetching only what is wrong; and then it is forgotten.
+// TestSuspectIsReadAgain: a finding of a check is repaired although the file's stat is unchanged. Only the wrong
+// chunks are fetched, and the finding is then forgotten.
 func TestSuspectIsReadAgain(t *testing.T) {
 	p, src, dst := dirs(t, small)
 	p.publish(src)
@@ -83,14 +82,14 @@ func TestSuspectIsReadAgain(t *testing.T) {
 	if r := p.must(dst, nil); !r.NoOp || r.OldestRead < time.Now().Unix()+50 {
 		t.Errorf("the pass is not what the run rests on: %+v", r.Result)
 	}
-	// What cannot be read any more is no good report.
+	// An unreadable file must not count as a clean result.
 	rot(t, dst, "b/d/big.img")
 	try(t, os.WriteFile(filepath.Join(dst, checksName), []byte("{"), 0o644))
 	wantOutcomes(t, p.must(dst, nil), map[string]Outcome{"b/d/big.img": Repaired})
 	sameTree(t, src, dst)
 }
 
-// TestRepairSaysWhy: each repaired file says what was wrong with it.
+// TestRepairSaysWhy: each event for a repaired file contains the reason.
 func TestRepairSaysWhy(t *testing.T) {
 	p, src, dst := dirs(t, small)
 	p.publish(src)

@@ -14,8 +14,7 @@ import (
 	"nightferry/internal/testbed"
 )
 
-// killer is a process that dies at its n-th change: nothing it does afterwards
-// reaches the disk.
+// killer simulates a process that dies at its n-th change: no later change reaches the disk.
 type killer struct {
 	mu   sync.Mutex
 	at   int // 0: never
@@ -77,7 +76,7 @@ func whole(t *testing.T, what, dst string, old, new tree) {
 			t.Fatalf("%s: %q is neither the old nor the new file: %d bytes", what, p, len(text))
 		}
 	}
-	// What both releases have may be missing only while it is being moved.
+	// A file of both releases may be missing only while it is being moved.
 	have := seen(t, dst)
 	for p := range old {
 		if _, inNew := new[p]; inNew && p != "a" && p != "b" && !strings.HasSuffix(p, "/") {
@@ -88,8 +87,8 @@ func whole(t *testing.T, what, dst string, old, new tree) {
 	}
 }
 
-// TestKilledAtEveryChange kills a pull before each of its changes to the disk
-// in turn: every visible file is whole, and the next pull finishes the work.
+// TestKilledAtEveryChange kills a pull before each of its changes to the disk in turn. Every visible file is whole,
+// and the next pull finishes the work.
 func TestPain05_KilledAtEveryChange(t *testing.T) {
 	p, src, dst := dirs(t, before)
 	p.publish(src)
@@ -114,7 +113,7 @@ func TestPain05_KilledAtEveryChange(t *testing.T) {
 			continue
 		}
 		if err == nil {
-			// Concurrency moves the numbers a little: it had ended before.
+			// Concurrency varies the number of changes slightly: this run had finished before.
 			continue
 		}
 		what := fmt.Sprintf("killed at change %d of %d", n, total)
@@ -124,7 +123,7 @@ func TestPain05_KilledAtEveryChange(t *testing.T) {
 		} else {
 			for path, text := range before {
 				if !strings.HasSuffix(path, "/") && seen(t, dst)[path] != text {
-					// Without a journal the commit has not begun or is over.
+					// Without a journal the commit has not started or is finished.
 					whole(t, what+": no journal, but changed", dst, after, after)
 					break
 				}
@@ -152,8 +151,8 @@ func rootOf(t *testing.T, dir string) *durable.Root {
 	return r
 }
 
-// TestPain05_PowerCut replays what a power cut may leave: what was synced, and
-// of the rest any part.
+// TestPain05_PowerCut replays possible disk states after a power cut: all synced changes and any subset of the
+// others.
 func TestPain05_PowerCut(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("the disk that is simulated keeps Linux's rules")
@@ -194,7 +193,7 @@ func powerCut(t *testing.T, old, new tree) {
 		disk.cut(k.ops[:n], rnd).lay(t, dst)
 		what := fmt.Sprintf("power cut %d after change %d of %d (%v %s)", i, n, len(k.ops), k.ops[n-1].Kind, k.ops[n-1].Name)
 		whole(t, what, dst, old, new)
-		if i == 0 { // the run had ended: what it vouched for is there
+		if i == 0 { // the run had finished: everything it reported is on disk
 			whole(t, what, dst, new, new)
 		}
 		if err := pending(rootOf(t, dst)); err == nil {
@@ -216,7 +215,7 @@ func powerCut(t *testing.T, old, new tree) {
 	}
 }
 
-// commitStart is where the journal got its name.
+// commitStart returns the index of the rename that gives the journal its name.
 func commitStart(ops []durable.Op) int {
 	for i, op := range ops {
 		if op.Kind == durable.Rename && op.To == journalName {

@@ -31,8 +31,7 @@ func TestDryRunChangesNothing(t *testing.T) {
 	}
 }
 
-// What an earlier run has staged is no garbage to a dry run, of whatever
-// release, and neither is a commit that was cut short.
+// A dry run keeps files that an earlier run staged for any release, and an interrupted commit.
 func TestDryRunLeavesWhatAnotherRunBegan(t *testing.T) {
 	p, src, dst := dirs(t, tree{"img": blob(1, 2_000_000), "other": "o"})
 	p.publish(src)
@@ -58,7 +57,7 @@ func TestDryRunLeavesWhatAnotherRunBegan(t *testing.T) {
 	if err != nil || len(names) != 2 {
 		t.Fatalf("staged: %q, %v", names, err)
 	}
-	try(t, os.Truncate(names[0], 3)) // of no use, but a dry run removes nothing
+	try(t, os.Truncate(names[0], 3)) // useless now, but a dry run removes nothing
 	staged := snapshot(t, filepath.Join(dst, stageDir))
 	for release := range uint64(2) {
 		try(t, dry(release+1))

@@ -8,21 +8,21 @@ import (
 	"nightferry/internal/durable"
 )
 
-// EmptiedError reports that a target which held a release has no record of it any
-// more. As a rule its volume is not mounted. Nothing was written.
+// EmptiedError means that a target that held a release no longer has a record of it. The usual cause is a volume
+// that is not mounted. Nothing was written.
 type EmptiedError struct{ Target, Channel string }
 
 func (e *EmptiedError) Error() string {
 	return fmt.Sprintf("target %q held a release of %q, and no record of that is left there", e.Target, e.Channel)
 }
 
-// Remedy tells what to do about it.
+// Remedy returns the advice for the operator.
 func (e *EmptiedError) Remedy() string {
 	return "mount the target's volume; if the folder is meant to be filled anew, order that with --adopt"
 }
 
-// kept returns an EmptiedError if Options.Held promises a record that is gone. It
-// must be called before anything is created in the target.
+// kept returns an EmptiedError if Options.Held is set but the target has no record. Call it before anything is
+// created in the target.
 func kept(target string, o Options) error {
 	if !o.Held || o.Adopt {
 		return nil
@@ -34,7 +34,7 @@ func kept(target string, o Options) error {
 	return err
 }
 
-// has reports whether a target has a file, and creates nothing.
+// has reports whether a target has a file. It creates nothing.
 func has(target, name string) (bool, error) {
 	root, err := durable.Open(target, durable.Options{})
 	if errors.Is(err, fs.ErrNotExist) {

@@ -10,8 +10,8 @@ import (
 	"nightferry/internal/durable"
 )
 
-// A target that held a release and has no record of it any more, as a mount point
-// without its volume, is left as it is by everything but the order to adopt it.
+// A target that held a release and has no record of it, such as a mount point without its volume, is not changed by
+// any run without Adopt.
 func TestEmptiedTarget(t *testing.T) {
 	p, src, _ := dirs(t, small)
 	p.publish(src)
@@ -53,7 +53,7 @@ func TestEmptiedTarget(t *testing.T) {
 			if _, err := os.Lstat(filepath.Join(dir, stateDir)); len(after) != len(before) || (err == nil) != (statErr == nil) {
 				t.Errorf("the folder was written to: %q, was %q", after, before)
 			}
-			// The order to adopt holds until it is carried out.
+			// The order to adopt stays in force until it is carried out.
 			if _, err := p.pull(dir, func(o *Options) {
 				held(o)
 				o.Adopt = true

@@ -17,15 +17,13 @@ import (
 	"nightferry/internal/durable"
 )
 
-// readSize is how much is read at once when a file is hashed, in bytes.
+// readSize is the size in bytes of one read when a file is hashed.
 const readSize = 1 << 20
 
-// workers is how many goroutines hash: as many as there are processors, since
-// each keeps one busy.
+// workers returns the number of hashing goroutines: one per processor, because each keeps one busy.
 func workers() int { return max(2, runtime.GOMAXPROCS(0)) }
 
-// each runs fn over the indexes from several goroutines, each with a buffer of
-// its own of readSize bytes.
+// each runs fn over the indexes from several goroutines. Each has its own buffer of readSize bytes.
 func each(ctx context.Context, indexes []int32, fn func(ctx context.Context, i int32, buf []byte) error) error {
 	g, ctx := errgroup.WithContext(ctx)
 	var next atomic.Int64
@@ -46,8 +44,8 @@ func each(ctx context.Context, indexes []int32, fn func(ctx context.Context, i i
 	return g.Wait()
 }
 
-// examine reads every file whose content the plan could not know: the target
-// is new to us, the catalogue was lost, or somebody touched the file.
+// examine reads every file whose content the plan could not determine: the target is new, the catalogue was lost,
+// or the file was changed.
 func (s *site) examine(ctx context.Context, changes []change) error {
 	var unknown []int32
 	for i := range changes {
@@ -107,7 +105,7 @@ func (s *site) read(ctx context.Context, changes []change, unknown []int32) erro
 		if err == nil {
 			c.lies.digest = sum
 		}
-		// What cannot be read is replaced all the same, if it can be.
+		// A file that cannot be read is still replaced if possible.
 		c.state = stLacking
 		if c.out == Repaired && c.cause == nil {
 			if err != nil {
@@ -120,7 +118,7 @@ func (s *site) read(ctx context.Context, changes []change, unknown []int32) erro
 	})
 }
 
-// right settles a file that has the release's content already.
+// right settles a file that already has the release's content.
 func (s *site) right(c *change) {
 	c.state, c.act = stReady, actTouch
 	if s.keeps.SameTime(c.disk().MTime, c.mtime) && durable.SameMode(s.root, &s.keeps, c.path, c.disk().Mode, c.mode) {
@@ -130,8 +128,7 @@ func (s *site) right(c *change) {
 	}
 }
 
-// whose settles a file that the release does not have any more: only what a
-// release put there is deleted.
+// whose settles a file that the release no longer has. It is deleted only if a release put this content there.
 func (s *site) whose(c *change, sum digest.Digest, err error) {
 	if err == nil && sum == c.there() {
 		c.state = stReady
@@ -146,8 +143,8 @@ func (s *site) whose(c *change, sum digest.Digest, err error) {
 	s.emit(Event{Path: c.path, Outcome: Extra, Size: c.disk().Size, Cause: c.cause})
 }
 
-// hash returns the SHA-256 of a file of size bytes, as fast as limit lets it. A file that does not have
-// that size, or changes it while it is read, is an error.
+// hash returns the SHA-256 of a file of size bytes, as fast as limit allows. It fails if the file has another size
+// or changes its size during the read.
 func (s *site) hash(ctx context.Context, name string, size int64, limit func(n int) error, buf []byte) (digest.Digest, error) {
 	f, err := s.root.Open(name)
 	if err != nil {
@@ -194,9 +191,9 @@ func hashReader(ctx context.Context, r io.Reader, size int64, buf []byte) (d dig
 	return d, nil
 }
 
-// match finds for each new file an old one with the same content that is
-// about to go, and moves that instead: renames, moves, swaps, changes of case.
-// The old file's bytes are read first: they are what will be vouched for.
+// match finds for each new file an old one with the same content that is about to be removed, and moves it instead.
+// This covers renames, moves, swaps and changes of case. match reads the old file's bytes first, to verify the
+// content that the run reports.
 func (s *site) match(ctx context.Context, changes []change) error {
 	var freed []int32
 	for i := range changes {
@@ -242,7 +239,7 @@ func (s *site) match(ctx context.Context, changes []change) error {
 	})
 }
 
-// probe asks of each path that the commit will touch whether it is free.
+// probe returns an error if a program holds the file that the change will touch.
 func (s *site) probe(c *change) error {
 	if !c.onDisk || c.state == stDropped || c.act == actNone {
 		return nil
@@ -250,5 +247,5 @@ func (s *site) probe(c *change) error {
 	if err := s.root.ProbeLocked(c.path); durable.IsLocked(err) {
 		return err
 	}
-	return nil // anything else the commit will meet, and say
+	return nil // the commit reports any other error
 }

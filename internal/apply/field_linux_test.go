@@ -17,11 +17,11 @@ import (
 	"nightferry/internal/verify"
 )
 
-// fileSystem is one that sites have their targets on.
+// fileSystem is a file system used for targets in the field.
 type fileSystem struct {
 	name  string
-	make  []string // makes it in a file; empty: there is nothing to make
-	mount []string // mounts that file; empty: the folder is used as it is
+	make  []string // command that makes it in a file; empty: none is needed
+	mount []string // command that mounts that file; empty: use the folder as it is
 	block bool     // the file must be a block device
 }
 
@@ -37,8 +37,8 @@ func fileSystems() []fileSystem {
 	}
 }
 
-// lend mounts the file system over dir until the test ends. A machine that cannot
-// skips the test, which scripts/test lists.
+// lend mounts the file system over dir until the test ends. If the machine cannot mount it, lend skips the test;
+// scripts/test lists skipped tests.
 func (f *fileSystem) lend(t *testing.T, dir string) {
 	t.Helper()
 	try(t, os.MkdirAll(dir, 0o755))
@@ -76,8 +76,8 @@ func (f *fileSystem) lend(t *testing.T, dir string) {
 	})
 }
 
-// field is what real releases hold: files and folders of all modes, and times that
-// few file systems can keep.
+// field makes content like that of real releases: files and folders of all modes, and times that few file systems
+// can store.
 func field(t *testing.T, src string, second bool) {
 	t.Helper()
 	tr := tree{"ro": "r", "secret": "s", "run": "#!", "empty": "", "shut/in": "i", "shut/deep/in": "d",
@@ -103,9 +103,8 @@ func field(t *testing.T, src string, second bool) {
 	}
 }
 
-// TestField pulls, interrupts, resumes, verifies and updates on the file systems,
-// by the accounts and under the umasks that sites have: what a target cannot keep
-// is neither an error nor damage, and nothing is done twice.
+// TestField pulls, interrupts, resumes, verifies and updates on the file systems, accounts and umasks that sites
+// use. Metadata that a target cannot store is neither an error nor damage, and no work is done twice.
 func TestField(t *testing.T) {
 	for _, f := range fileSystems() {
 		for _, root := range []bool{true, false} {
@@ -163,7 +162,7 @@ func inField(t *testing.T, f fileSystem, root bool, umask int) {
 	}
 }
 
-// interruptAt kills a run when it writes the journal, or in the middle of its commit.
+// interruptAt kills a run when it writes the journal, or during its commit.
 func interruptAt(where string) refuser {
 	places := 0
 	return func(op durable.Op) error {
@@ -177,7 +176,7 @@ func interruptAt(where string) refuser {
 	}
 }
 
-// checkField reads every byte as verify does, and expects nothing to differ.
+// checkField reads every byte as verify does, and expects no difference.
 func checkField(t *testing.T, dst string) {
 	t.Helper()
 	x, err := Inspect(dst, Options{Channel: channel, Now: time.Now})

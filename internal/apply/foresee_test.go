@@ -12,7 +12,7 @@ import (
 	"nightferry/internal/bucket"
 )
 
-// reading notes which objects are read.
+// reading records which objects are read.
 type reading struct {
 	bucket.Store
 	mu   sync.Mutex
@@ -26,8 +26,8 @@ func (r *reading) Get(ctx context.Context, key string, off, n int64) (io.ReadClo
 	return r.Store.Get(ctx, key, off, n)
 }
 
-// TestForeseen: what was foreseen is all that the run then reads, it changes
-// nothing of the target, and it is told once for an index.
+// TestForeseen: the run reads only the foreseen packs. Foresee changes nothing in the target and returns a result
+// only once for the same index.
 func TestForeseen(t *testing.T) {
 	p, src, dst := dirs(t, small)
 	p.publish(src)

@@ -15,8 +15,7 @@ import (
 	"nightferry/internal/halt"
 )
 
-// stopper gives an order to stop before a run's at-th change, and notes what
-// is changed in the target after it.
+// stopper issues a halt order before a run's at-th change, and records changes in the target after it.
 type stopper struct {
 	mu    sync.Mutex
 	at, n int // 0: never
@@ -47,11 +46,10 @@ func (s *stopper) Before(op durable.Op) error {
 	return nil
 }
 
-// TestPain14_StopInMidCommit gives the order to stop before each change of a
-// commit in turn: nothing more is changed in the target than the step in hand,
-// every file is whole, the old or the new, the run says that it is unfinished,
-// and the next one finishes it without fetching anything. It is the same when
-// the run was ended before by something that lets the commit come to its end.
+// TestPain14_StopInMidCommit issues a halt order before each change of a commit in turn. Only the current step may
+// still change the target. Every file is whole, the old or the new one. The run returns ErrUnfinished, and the next
+// run finishes the commit without fetching. The result is the same if the run's context had ended before for a
+// reason that lets the commit finish.
 func TestPain14_StopInMidCommit(t *testing.T) {
 	p, src, dst := dirs(t, before)
 	p.publish(src)
@@ -123,8 +121,8 @@ func TestPain14_StopInMidCommit(t *testing.T) {
 	}
 }
 
-// TestPain14_PullStopsMidway: a pull without a Core asks the store again and
-// again for orders to stop, and obeys one that comes in its middle.
+// TestPain14_PullStopsMidway: a pull without a Core checks the store repeatedly for halt orders, and obeys one that
+// arrives during the pull.
 func TestPain14_PullStopsMidway(t *testing.T) {
 	p, src, dst := dirs(t, tree{"a.img": blob(1, 6_000_000), "b.img": blob(2, 6_000_000)})
 	p.publish(src)

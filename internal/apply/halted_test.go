@@ -11,9 +11,8 @@ import (
 	"nightferry/internal/halt"
 )
 
-// TestHaltHoldsAnInterruptedCommit: a pull under a halt order does not finish the
-// commit of the halted release, by whatever path it learns of the order; once the
-// order is lifted, the next pull finishes it.
+// TestHaltHoldsAnInterruptedCommit: under a halt order, a pull does not finish the interrupted commit of the halted
+// release, no matter how it learns of the order. After the order is lifted, the next pull finishes the commit.
 func TestHaltHoldsAnInterruptedCommit(t *testing.T) {
 	p, src, dst := dirs(t, tree{"f1": "old", "f2": "old", "f3": "old"})
 	p.publish(src)

@@ -7,10 +7,10 @@ import (
 	"nightferry/internal/durable"
 )
 
-// maxHandles bounds how many staged files are open at once.
+// maxHandles limits the staged files that are open at once.
 const maxHandles = 128
 
-// handles keeps staged files open between one chunk and the next.
+// handles keeps staged files open between chunks.
 type handles struct {
 	open func(int32) (*durable.File, error)
 
@@ -31,7 +31,7 @@ func newHandles(open func(int32) (*durable.File, error)) *handles {
 	return &handles{open: open, files: map[int32]*handle{}}
 }
 
-// get opens the file, or lends the open one, until put.
+// get opens the file or reuses the open one. The caller must call put.
 func (h *handles) get(i int32) (*durable.File, error) {
 	h.mu.Lock()
 	e := h.files[i]
@@ -56,7 +56,7 @@ func (h *handles) get(i int32) (*durable.File, error) {
 	return e.f, e.err
 }
 
-// oldest takes the file out that was not used for longest, if one is idle.
+// oldest removes and returns the least recently used idle file, if there is one.
 func (h *handles) oldest() *durable.File {
 	at, found := int32(0), (*handle)(nil)
 	for i, e := range h.files {
@@ -71,14 +71,14 @@ func (h *handles) oldest() *durable.File {
 	return found.f
 }
 
-// put gives the file back.
+// put releases a file that get returned.
 func (h *handles) put(i int32) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.files[i].refs--
 }
 
-// drop closes the file: nobody will want it again.
+// drop closes the file. It is not needed again.
 func (h *handles) drop(i int32) error {
 	h.mu.Lock()
 	e := h.files[i]

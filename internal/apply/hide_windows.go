@@ -8,13 +8,13 @@ import (
 	"nightferry/internal/durable"
 )
 
-// hide sets the attribute that keeps a folder out of ordinary listings.
+// hide sets the attribute that hides a folder from ordinary listings.
 func hide(r *durable.Root, name string) error {
 	p, err := windows.UTF16PtrFromString(filepath.Join(r.Dir(), filepath.FromSlash(name)))
 	if err != nil {
 		return err
 	}
-	// A share that keeps no attributes is no reason to stop.
+	// Ignore the error of a share that keeps no attributes.
 	_ = windows.SetFileAttributes(p, windows.FILE_ATTRIBUTE_DIRECTORY|windows.FILE_ATTRIBUTE_HIDDEN)
 	return nil
 }

@@ -20,7 +20,7 @@ func TestStageIsReadBack(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p, src, dst := dirs(t, small)
 			p.publish(src)
-			// The disk returns other bytes than were written, for one file, once.
+			// The disk returns wrong bytes for one file, once.
 			var mu sync.Mutex
 			spoiled := 0
 			r := p.must(dst, func(o *Options) {
@@ -29,7 +29,7 @@ func TestStageIsReadBack(t *testing.T) {
 					defer mu.Unlock()
 					if op.Kind == durable.Write && strings.HasPrefix(op.Name, stageDir) && fits(len(op.Data)) && spoiled < 1 {
 						spoiled++
-						op.Data[5] ^= 1 // the buffer itself: what is written is wrong, its id was checked before
+						op.Data[5] ^= 1 // corrupt the buffer itself: the written bytes are wrong although their id was checked
 					}
 					return nil
 				})
@@ -42,10 +42,10 @@ func TestStageIsReadBack(t *testing.T) {
 	}
 }
 
-// What a commit has moved out of the way, and nobody has removed yet, is never
-// taken for what the next one moves.
+// A commit moves files out of the way. If they were not removed yet, the next commit does not mistake them for its
+// own.
 func TestLeftoversOfACommitAreNotMovedIntoPlace(t *testing.T) {
-	// Of one size and time, so that only their bytes tell them apart.
+	// The files have the same size and time, so that only their bytes differ.
 	old := tree{"0": "moved later", "a": "makes way!!", "gone": "deleted"}
 	turned := tree{"0": old["0"], "a/in": "in the folder"}
 	over := false
@@ -79,8 +79,8 @@ func TestLeftoversOfACommitAreNotMovedIntoPlace(t *testing.T) {
 	}
 }
 
-// A file that was moved out of the way and cannot be deleted, because a program
-// runs from it, holds up neither the commit that is done nor the next ones.
+// A program runs from a file that was moved out of the way, so the file cannot be deleted. This delays neither this
+// commit nor later ones.
 func TestLeftoverThatCannotBeDeleted(t *testing.T) {
 	for _, denied := range []error{durable.ErrLocked, fs.ErrPermission} {
 		p, src, dst := dirs(t, tree{"turn": "a file"})
@@ -113,9 +113,8 @@ func TestLeftoverThatCannotBeDeleted(t *testing.T) {
 	}
 }
 
-// A new file that does not get to its place, because a program locks the old one
-// or takes the new one off the stage, is not vouched for where size and time
-// are the old one's: only the bytes tell them apart.
+// A new file cannot be put in place, because a program locks the old one or removes the staged one. The run must
+// not verify the old file although it has the same size and time: only the bytes differ.
 func TestOldBytesAreNotTakenForNewOnes(t *testing.T) {
 	for name, hinder := range map[string]func(t *testing.T, dst string) refuser{
 		"locked in the burst": func(*testing.T, string) refuser { return locked(durable.Rename, "img") },

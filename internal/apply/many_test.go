@@ -11,9 +11,8 @@ import (
 	"nightferry/internal/testbed"
 )
 
-// TestPain09_ManyFilesNoOp: a no-op takes a constant number of requests, and
-// neither time nor memory runs away with the number of files: 1 000 000 of
-// them with NIGHTFERRY_SOAK=1, else 20 000.
+// TestPain09_ManyFilesNoOp: a no-op takes a constant number of requests, and its time and memory stay bounded as
+// the number of files grows. It uses 1 000 000 files with NIGHTFERRY_SOAK=1, else 20 000.
 func TestPain09_ManyFilesNoOp(t *testing.T) {
 	files := 20_000
 	if testbed.Soak() {
@@ -60,7 +59,7 @@ func TestPain09_ManyFilesNoOp(t *testing.T) {
 	}
 }
 
-// watchHeap returns the most bytes of heap in use that it saw while fn ran.
+// watchHeap returns the peak heap in use, in bytes, while fn runs.
 func watchHeap(fn func()) (peak uint64) {
 	stop, done := make(chan struct{}), make(chan struct{})
 	go func() {

@@ -12,8 +12,8 @@ import (
 	"nightferry/internal/durable"
 )
 
-// A catalogue that is damaged, cut short or gone costs no ownership: what a later
-// release drops is still deleted, and what the site added stays.
+// Ownership survives a damaged, truncated or missing catalogue: files that a later release drops are still deleted,
+// and files that the site added stay.
 func TestLostCatalogueKeepsOwnership(t *testing.T) {
 	for name, lose := range map[string]func(t *testing.T, cat string){
 		"a flipped bit in a block":    func(t *testing.T, cat string) { flip(t, cat, 20) },
@@ -47,7 +47,7 @@ func TestLostCatalogueKeepsOwnership(t *testing.T) {
 	}
 }
 
-// flip changes one bit of a file, counted from its end if at is negative.
+// flip changes one bit of a file. A negative at counts from its end.
 func flip(t *testing.T, name string, at int) {
 	t.Helper()
 	b, err := os.ReadFile(name)
@@ -59,8 +59,8 @@ func flip(t *testing.T, name string, at int) {
 	try(t, os.WriteFile(name, b, 0o644))
 }
 
-// Where all that says what is ours is gone, the folder is never verified while
-// something is there that may be ours to delete; an order ends that.
+// If every record of ownership is lost, the folder is not verified while it holds files that may be ours to delete.
+// Adopt ends that.
 func TestOwnershipLost(t *testing.T) {
 	for name, order := range map[string]func(*Options){
 		"adopt": func(o *Options) { o.Adopt = true },
@@ -78,7 +78,7 @@ func TestOwnershipLost(t *testing.T) {
 			lay(t, src, tree{"keep": "1x"})
 			p.publish(src)
 			held := func(o *Options) { o.Held = true }
-			for range 3 { // as often as one pulls
+			for range 3 { // any number of pulls
 				r, err := p.pull(dst, held)
 				if err != nil || r.Verdict != Incomplete || !r.Unowned {
 					t.Fatalf("%v, %v, unowned %t", err, r.Verdict, r.Unowned)
@@ -103,8 +103,7 @@ func TestOwnershipLost(t *testing.T) {
 	})
 }
 
-// What an interrupted commit had moved out of the way survives the loss of its
-// journal.
+// Files that an interrupted commit had moved out of the way survive the loss of its journal.
 func TestLostJournalKeepsWhatWasMoved(t *testing.T) {
 	p, src, dst := dirs(t, tree{"turn": "ours"})
 	p.publish(src)

@@ -9,9 +9,8 @@ import (
 	"nightferry/internal/durable"
 )
 
-// pageCache keeps manifest and chunk-list pages in the state folder. Nothing
-// of it is synced: a page is checked against its id whenever it is loaded, and
-// one that a power cut spoiled is fetched again.
+// pageCache keeps manifest and chunk-list pages in the state folder. It syncs nothing: each load checks the page
+// against its id, and a page damaged by a power cut is fetched again.
 type pageCache struct{ root *durable.Root }
 
 func pageName(id digest.Digest) string {
@@ -19,7 +18,7 @@ func pageName(id digest.Digest) string {
 	return path.Join(pagesDir, s[:2], s[2:])
 }
 
-// Load returns the page, unchecked.
+// Load returns the page without checking it.
 func (p pageCache) Load(id digest.Digest) ([]byte, bool) {
 	f, err := p.root.Open(pageName(id))
 	if err != nil {
@@ -29,7 +28,7 @@ func (p pageCache) Load(id digest.Digest) ([]byte, bool) {
 	return b, errors.Join(err, f.Close()) == nil
 }
 
-// Save keeps the page.
+// Save stores the page.
 func (p pageCache) Save(id digest.Digest, b []byte) error {
 	name := pageName(id)
 	if err := p.root.MkdirAll(path.Dir(name), 0o755); err != nil {
@@ -43,7 +42,7 @@ func (p pageCache) Save(id digest.Digest, b []byte) error {
 	return errors.Join(err, f.Close())
 }
 
-// sweep removes the pages that keep does not hold.
+// sweep removes the pages that are not in keep.
 func (p pageCache) sweep(keep map[digest.Digest]struct{}) error {
 	shards, err := p.root.ReadDir(pagesDir)
 	if err != nil {

@@ -10,8 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A pipe where a release had put a file, and one in a folder of seeds, are no
-// files to be read.
+// Named pipes are not read: one in place of a release's file, and one in a folder of seeds.
 func TestPipeInTheWayOfAFile(t *testing.T) {
 	p, src, dst := dirs(t, small)
 	p.publish(src)

@@ -13,17 +13,15 @@ import (
 	"nightferry/internal/durable"
 )
 
-// simDisk is a disk that remembers what was synced. It is replayed from the
-// changes that a durable.Observer saw.
+// simDisk simulates a disk that tracks which changes were synced. It replays the changes that a durable.Observer
+// recorded.
 //
-// Its rules are those of a Linux file system with a journal, taken at their
-// worst: bytes of a file are lost unless the file, or everything, was synced
-// after they were written; each of several lost writes is lost by itself. A
-// change of names is lost unless its folder, or everything, was synced after
-// it; of those not synced any may survive, as long as each finds the names
-// that it needs. A rename is atomic.
+// Its rules are the worst case of a Linux file system with a journal. Bytes of a file are lost unless the file, or
+// everything, was synced after the write. Each unsynced write can be lost alone. A change of names is lost unless
+// its folder, or everything, was synced after it. Any subset of the unsynced name changes may survive if each finds
+// the names that it needs. A rename is atomic.
 type simDisk struct {
-	names map[string]*simFile // as a power cut leaves them
+	names map[string]*simFile // state after a power cut
 }
 
 type simFile struct {
@@ -31,7 +29,7 @@ type simFile struct {
 	data    []byte
 	mode    fs.FileMode
 	mtime   time.Time
-	pending []durable.Op // writes and lengths not synced
+	pending []durable.Op // unsynced writes and truncations
 }
 
 func (f *simFile) clone() *simFile {
@@ -40,7 +38,7 @@ func (f *simFile) clone() *simFile {
 	return &c
 }
 
-// readDisk takes a folder as all synced.
+// readDisk reads a folder as fully synced.
 func readDisk(t *testing.T, dir string) *simDisk {
 	t.Helper()
 	d := &simDisk{names: map[string]*simFile{}}
@@ -71,16 +69,16 @@ func readDisk(t *testing.T, dir string) *simDisk {
 	return d
 }
 
-// step is a change of names that is not synced.
+// step is an unsynced change of names.
 type step struct {
 	op   durable.Op
-	file *simFile // what Create and Mkdir made
+	file *simFile // made by Create or Mkdir
 }
 
-// cut returns the disk after ops and a power cut.
+// cut returns the disk's state after ops and a power cut.
 func (d *simDisk) cut(ops []durable.Op, rnd *rand.Rand) *simDisk {
-	kept := map[string]*simFile{} // what is synced
-	live := map[string]*simFile{} // what the process saw
+	kept := map[string]*simFile{} // synced state
+	live := map[string]*simFile{} // state visible to the process
 	for p, f := range d.names {
 		c := f.clone()
 		kept[p], live[p] = c, c
@@ -139,7 +137,7 @@ func (d *simDisk) cut(ops []durable.Op, rnd *rand.Rand) *simDisk {
 			steps = append(steps, s)
 		}
 	}
-	// Either all up to some point survived, as a journal orders it, or any.
+	// Survivors are either all changes up to some point, as with an ordered journal, or any subset.
 	upTo, any := rnd.IntN(len(steps)+1), rnd.IntN(2) == 0
 	for i, s := range steps {
 		if any && rnd.IntN(2) == 0 || !any && i < upTo {
@@ -155,7 +153,7 @@ func (d *simDisk) cut(ops []durable.Op, rnd *rand.Rand) *simDisk {
 	return out
 }
 
-// apply changes names, if it finds those that it needs.
+// apply applies a change of names if the names that it needs exist.
 func (s step) apply(names map[string]*simFile) {
 	parent := func(p string) bool {
 		dir := path.Dir(p)
@@ -183,7 +181,7 @@ func (s step) apply(names map[string]*simFile) {
 	}
 }
 
-// settle makes pending writes part of the file, those that keep says.
+// settle applies the pending writes that keep selects.
 func (f *simFile) settle(keep func() bool) {
 	for _, op := range f.pending {
 		if !keep() {
@@ -204,7 +202,7 @@ func (f *simFile) settle(keep func() bool) {
 	f.pending = nil
 }
 
-// lay writes the disk out.
+// lay writes the simulated disk to a folder.
 func (d *simDisk) lay(t *testing.T, dir string) {
 	t.Helper()
 	var paths []string

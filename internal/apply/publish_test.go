@@ -23,8 +23,7 @@ import (
 	"nightferry/internal/scan"
 )
 
-// press publishes folders with the formats alone, so that the tests of apply
-// do not hang on publish.
+// press publishes folders using only the format packages, so that the tests of apply do not depend on publish.
 type press struct {
 	t     testing.TB
 	dir   string // of the store
@@ -75,7 +74,7 @@ func (p *press) open() *repo.Repo {
 	return r
 }
 
-// publish makes a release of a folder, and returns it.
+// publish makes a release of a folder and returns it.
 func (p *press) publish(src string) *repo.Release {
 	p.t.Helper()
 	rel, err := p.tryPublish(src)

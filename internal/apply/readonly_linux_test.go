@@ -12,16 +12,16 @@ import (
 	"nightferry/internal/durable"
 )
 
-// modes are files and folders whose modes deny even their owner something.
+// modes are files and folders whose modes deny some access even to their owner.
 var modes = map[string]fs.FileMode{"ro": 0o444, "secret": 0o400, "none": 0o010, "wo": 0o200, "shut/in": 0o444, "shut/deep/in": 0o400,
 	"img": 0o444, "listed/in": 0o644, "shut/deep": 0o555, "shut": 0o555, "listed": 0o444}
 
-// unreadable reports whether a mode keeps an ordinary owner from publishing.
+// unreadable reports whether a mode prevents an ordinary owner from publishing.
 func unreadable(mode fs.FileMode, folder bool) bool {
 	return mode&0o400 == 0 || folder && mode&0o100 == 0
 }
 
-// closeTree gives the files of dir their modes, folders last.
+// closeTree sets the modes of the files of dir, folders last.
 func closeTree(t *testing.T, dir string) {
 	t.Helper()
 	for _, folders := range []bool{false, true} {
@@ -44,9 +44,9 @@ func openTree(dir string) {
 	})
 }
 
-// An ordinary account resumes, replaces, moves and deletes files that it may not
-// write or not read, in folders that it may not write to, under any umask, and
-// also after somebody took the right to write away from nightferry's own folder.
+// An ordinary account resumes, replaces, moves and deletes files that it may not write to or read, in folders that
+// it may not write to, under any umask. This also works after the write permission was removed from nightferry's
+// own folder.
 func TestModesStopNothing(t *testing.T) {
 	started := os.Geteuid()
 	for name, umask := range map[string]int{"umask 022": 0o022, "umask 077": 0o077, "umask 000": 0, "umask 0777": 0o777} {
@@ -72,7 +72,7 @@ func TestModesStopNothing(t *testing.T) {
 					want(o)
 					o.Observer = refuser(func(op durable.Op) error {
 						if strings.HasPrefix(op.Name, nextName) {
-							return errKilled // all is staged
+							return errKilled // everything is staged
 						}
 						return nil
 					})
@@ -116,8 +116,8 @@ func TestModesStopNothing(t *testing.T) {
 	}
 }
 
-// A file is staged so that no other account can read it or, whatever the umask,
-// write to it before it has its own mode.
+// While a file is staged, before it has its own mode, no other account can read it or, under any umask, write to
+// it.
 func TestStagedFilesArePrivate(t *testing.T) {
 	p, src, dst := dirs(t, tree{"one": "1", "img": blob(1, 600_000)})
 	p.publish(src)

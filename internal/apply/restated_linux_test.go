@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// restate gives each file of dir another change time, and nothing else.
+// restate changes only the change time of each file of dir.
 func restate(t *testing.T, dir string, names ...string) {
 	t.Helper()
 	for _, name := range names {
@@ -22,8 +22,8 @@ func restate(t *testing.T, dir string, names ...string) {
 	}
 }
 
-// A file of which only the change time is new is read under the limit, with its
-// reason told once, and not at all if the caller judges by size and time.
+// A file of which only the change time is new is read under the limit, and the reason is reported once. With ByTime
+// it is not read.
 func TestRestatedFilesAreReadUnderTheLimit(t *testing.T) {
 	p, src, dst := dirs(t, tree{"a": blob(1, 300_000), "b": blob(2, 200_000), "c": "edited"})
 	p.publish(src)
@@ -60,8 +60,7 @@ func TestRestatedFilesAreReadUnderTheLimit(t *testing.T) {
 	}
 }
 
-// Only holes that are worth it make a file sparse; what is not sparse counts in the
-// space that is needed.
+// A file becomes sparse only if its holes are large enough. Other holes count toward the needed space.
 func TestHolesWorthHaving(t *testing.T) {
 	zeros := func(n int) string { return strings.Repeat("\x00", n) }
 	p, src, dst := dirs(t, tree{"thin": blob(1, 100_000) + zeros(4<<20), "dense": blob(2, 2_000_000), "specks": blob(3, 400_000) + zeros(600_000) + blob(4, 400_000)})

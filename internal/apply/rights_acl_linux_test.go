@@ -15,8 +15,7 @@ const (
 	defaultList = "system.posix_acl_default"
 )
 
-// acl makes the attribute of a list with an entry for one group more than a mode
-// has: owner, group, that group, mask, other.
+// acl encodes an access list attribute with one entry more than a mode has: owner, group, that group, mask, other.
 func acl(owner, group, named, mask, other uint16) []byte {
 	b := binary.LittleEndian.AppendUint32(nil, 2)
 	for _, e := range []struct {
@@ -41,9 +40,8 @@ func listOf(t *testing.T, name, key string) string {
 	return string(b[:n])
 }
 
-// New content has the rights that it would have if it had been created in its
-// folder, and rights that people gave stay: neither a pull nor a check takes them
-// for damage.
+// New content has the rights that it would get if it were created in its folder. Rights set by administrators stay:
+// neither a pull nor a check treats them as damage.
 func TestRightsOfNewContent(t *testing.T) {
 	p, src, dst := dirs(t, tree{"d/a": "a", "d/sub/b": "b", "plain/c": "c", "d/given": "g"})
 	p.publish(src)
@@ -63,7 +61,7 @@ func TestRightsOfNewContent(t *testing.T) {
 	grow(t, src, tree{"d/new": "n", "d/made/n": "m", "plain/new": "n", "d/given": "given two"})
 	p.publish(src)
 	p.must(dst, nil)
-	try(t, os.WriteFile(filepath.Join(dst, "d/by-hand"), nil, 0o644)) // what the system makes of it
+	try(t, os.WriteFile(filepath.Join(dst, "d/by-hand"), nil, 0o644)) // with the rights that the system assigns
 	want := listOf(t, filepath.Join(dst, "d/by-hand"), accessList)
 	if want == "" {
 		t.Fatal("this file system keeps no access lists")

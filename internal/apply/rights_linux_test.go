@@ -13,12 +13,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// nobody makes this process, until the test ends, an account that has no rights
-// but the owner's of dir, and may read what lies beside it.
+// nobody changes this process, until the test ends, to an account that has only the owner's rights on dir, and may
+// read the files beside it.
 func nobody(t *testing.T, dir string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		return // it is one
+		return // it has no special rights already
 	}
 	const uid = 65534
 	for p := dir; strings.HasPrefix(p, filepath.Clean(os.TempDir())+"/"); p = filepath.Dir(p) {
@@ -29,20 +29,20 @@ func nobody(t *testing.T, dir string) {
 			err = os.Lchown(p, uid, uid)
 		}
 		if errors.Is(err, fs.ErrPermission) {
-			return nil // the file system has no owners: everybody may write there
+			return nil // the file system has no owners: every account may write there
 		}
 		return err
 	}))
 	try(t, syscall.Setresuid(-1, uid, -1))
 	t.Cleanup(func() {
 		if err := syscall.Setresuid(-1, 0, -1); err != nil {
-			panic(err) // nothing that runs after this one would be what it says
+			panic(err) // later tests would run with the wrong account
 		}
 	})
 }
 
-// What the release deletes and cannot be looked at, as it lies in a folder that
-// cannot be listed or was touched and cannot be read, is deleted when it can be.
+// The release deletes a file that cannot be checked: its folder cannot be listed, or it was changed and cannot be
+// read. It is deleted once that is possible.
 func TestDeletionThatCannotBeLookedAt(t *testing.T) {
 	old := tree{"k": "k", "top/d/x": "x", "top/d/sub/y": "y", "touched": "t"}
 	p, src, dst := dirs(t, old)
@@ -56,7 +56,7 @@ func TestDeletionThatCannotBeLookedAt(t *testing.T) {
 	try(t, os.Chmod(filepath.Join(dst, "top/d"), 0))
 	t.Cleanup(func() { _ = os.Chmod(filepath.Join(dst, "top/d"), 0o755) })
 
-	for range 2 { // as often as one pulls
+	for range 2 { // any number of pulls
 		r, err := p.pull(dst, func(o *Options) { o.Partial = true })
 		if err != nil || r.Verdict != Incomplete {
 			t.Fatal(r.Verdict, err)

@@ -7,8 +7,8 @@ import (
 	"nightferry/internal/scan"
 )
 
-// sameStat reports whether two stats of one name say that its bytes are the same.
-// Inode number and change time count only where they last.
+// sameStat reports whether two stats of one name show that its bytes are unchanged. Inode number and change time
+// count only if the file system keeps them stable.
 func (s *site) sameStat(a, b scan.Stat) bool {
 	if !s.keeps.Inodes || s.o.ByTime {
 		a.ID, a.CTime = b.ID, b.CTime
@@ -16,11 +16,10 @@ func (s *site) sameStat(a, b scan.Stat) bool {
 	return a == b
 }
 
-// looksSame reports whether only inode number, change time or mode of a file are
-// new since its bytes were known.
+// looksSame reports whether a file's size and modification time are unchanged since its bytes were known.
 func looksSame(a, b scan.Stat) bool { return a.Size == b.Size && a.MTime == b.MTime }
 
-// tellRestated reports why files of which only that is new are read.
+// tellRestated reports why files are read although looksSame is true.
 func (s *site) tellRestated(changes []change, unknown []int32) {
 	var files, bytes int64
 	for _, i := range unknown {
@@ -34,7 +33,7 @@ func (s *site) tellRestated(changes []change, unknown []int32) {
 	}
 }
 
-// limited reads as fast as Options.Limit lets it.
+// limited reads at the rate that Options.Limit allows.
 type limited struct {
 	r     io.Reader
 	limit func(n int) error

@@ -25,7 +25,7 @@ import (
 	"nightferry/internal/trust"
 )
 
-// refuser answers chosen changes with an error.
+// refuser returns an error for chosen changes.
 type refuser func(durable.Op) error
 
 func (r refuser) Before(op durable.Op) error { return r(op) }
@@ -54,7 +54,7 @@ func TestPain06_LockedFileHoldsTheWholeReleaseBack(t *testing.T) {
 	if d := cmp.Diff(brief(mustHave(before)), brief(seen(t, dst))); d != "" {
 		t.Fatalf("something became visible:\n%s", d)
 	}
-	// What was staged is not fetched again.
+	// Staged files are not fetched again.
 	r = p.must(dst, nil)
 	sameTree(t, src, dst)
 	if r.BytesFetched != 0 {
@@ -117,13 +117,13 @@ func TestLockedPartialDoesTheRest(t *testing.T) {
 	}
 }
 
-// A file that is opened in the middle of the burst.
+// A program opens a file during the commit.
 func TestLockedInTheBurst(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		op      refuser
 		path    string
-		nothing bool // is committed
+		nothing bool // nothing is committed
 	}{
 		{"a new file's place", locked(durable.Rename, "img"), "img", false},
 		{"a deletion", locked(durable.Remove, "gone/x"), "gone/x", false},
@@ -219,15 +219,15 @@ func TestPain11_ResumesWhereItWasStopped(t *testing.T) {
 		}
 	}
 	sameTree(t, src, dst)
-	// Three stops, at most one block of 1 MiB under way per connection.
+	// Three stops, each with at most one block of 1 MiB in flight per connection.
 	if slack := int64(3 * 8 << 20); wire > total+slack || fetched > total+slack {
 		t.Errorf("fetched %d bytes of content, %d on the wire, for %d", fetched, wire, total)
 	}
 	t.Logf("%d bytes of content fetched in four runs for %d", fetched, total)
 }
 
-// TestProgressWithinAFile: the bytes move while a single large file is staged,
-// fetched or found here, and a run that goes on begins where the last one ended.
+// TestProgressWithinAFile: the byte counter moves while a single large file is staged, whether fetched or found
+// here. A resumed run starts where the last one ended.
 func TestProgressWithinAFile(t *testing.T) {
 	const size = 8 << 20
 	p, src, dst := dirs(t, tree{"image.iso": blob(1, size)})
@@ -562,7 +562,7 @@ func TestPain10_Requests(t *testing.T) {
 	}
 }
 
-// A file that the site changes while the run is under way is never vouched for.
+// A file that the site changes during the run is never verified.
 func TestChangedMeanwhileIsNotVerified(t *testing.T) {
 	p, src, dst := dirs(t, before)
 	p.publish(src)

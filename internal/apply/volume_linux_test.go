@@ -28,12 +28,11 @@ func TestPain13_SpaceIsCheckedBefore(t *testing.T) {
 		t.Errorf("staged %v, %v", staged, err)
 	}
 	disktest.Resize(t, dst, 34<<20)
-	p.must(dst, nil) // the holes take nothing
+	p.must(dst, nil) // holes need no space
 	sameTree(t, src, dst)
 }
 
-// What is staged already counts as had: 20 MiB fit into 30 although 10 of them
-// are there.
+// Staged bytes do not count as needed: a 20 MiB release fits on a 30 MiB volume after 10 MiB of it were staged.
 func TestPain13_SpaceCountsWhatIsStaged(t *testing.T) {
 	big := tree{}
 	for _, n := range []string{"one", "two", "three", "four"} {
@@ -60,7 +59,7 @@ func TestPain13_SpaceCountsWhatIsStaged(t *testing.T) {
 	sameTree(t, src, dst)
 }
 
-// The volume fills up while files are staged, whatever was free before.
+// The volume fills up during staging, although it had enough space before.
 func TestPain13_RealDiskFullInMidStage(t *testing.T) {
 	p, src, dst := dirs(t, tree{"one": blob(1, 10<<20), "two": blob(2, 10<<20)})
 	p.publish(src)
@@ -113,8 +112,8 @@ func TestHolesStayHoles(t *testing.T) {
 	}
 }
 
-// Chunks that are part data, part zeros keep their zeros as holes: the file takes
-// no more space at the site than in the source.
+// Chunks that are part data, part zeros keep their zeros as holes: the file takes no more space at the site than in
+// the source.
 func TestHolesWithinChunksStayHoles(t *testing.T) {
 	p, src, dst := dirs(t, tree{"other": "x"})
 	f, err := os.Create(filepath.Join(src, "thin.img"))
@@ -145,8 +144,7 @@ func TestHolesWithinChunksStayHoles(t *testing.T) {
 	}
 }
 
-// closed answers root, who may write anywhere, as the system answers everybody
-// else.
+// closed returns to root, which may write anywhere, the errors that other accounts get.
 func closed(dst string) refuser {
 	return func(op durable.Op) error {
 		for _, n := range []string{op.Name, op.To} {
@@ -160,7 +158,7 @@ func closed(dst string) refuser {
 	}
 }
 
-// A release with a folder that nobody may write to can be applied, and changed.
+// A release with a read-only folder can be applied and changed.
 func TestFolderWithoutWriteRight(t *testing.T) {
 	p, src, dst := dirs(t, tree{"ro/a": "one", "ro/sub/b": "two"})
 	if err := os.Chmod(filepath.Join(src, "ro"), 0o555); err != nil {
@@ -195,8 +193,8 @@ func TestFolderWithoutWriteRight(t *testing.T) {
 	}
 }
 
-// A folder that was opened up for a burst is closed again by whoever finishes
-// the commit, or by the next run where it could not be closed.
+// A folder made writable for a commit is closed again by the run that finishes the commit, or by the next run if
+// that was not possible.
 func TestFolderLeftOpen(t *testing.T) {
 	for name, after := range map[string]error{"killed": errKilled, "cannot be closed": fs.ErrPermission} {
 		t.Run(name, func(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 	"nightferry/internal/manifest"
 )
 
-// want is one chunk at one place of one new file.
+// want is one chunk at one offset of one new file.
 type want struct {
 	id     digest.Digest
 	at     int64 // offset in the file, bytes
@@ -31,7 +31,7 @@ func (s *site) refs(c *change) ([]chunk.Ref, error) {
 	return s.repo.Refs(&e, s.pages)
 }
 
-// staged lists what an earlier run left on the stage, by name.
+// staged returns the names of the files that an earlier run staged.
 func (s *site) staged() (map[string]struct{}, error) {
 	shards, err := s.root.ReadDir(stageDir)
 	if err != nil {
@@ -51,8 +51,8 @@ func (s *site) staged() (map[string]struct{}, error) {
 	return names, nil
 }
 
-// list fills g.wants with every chunk that the given changes lack, sorted by
-// id. What an earlier run staged is read and not wanted again.
+// list fills g.wants with every chunk that the given changes lack, sorted by id. It reads files staged by an
+// earlier run and does not want their right chunks again.
 func (g *stager) list(ctx context.Context, indexes []int32, staged map[string]struct{}) error {
 	g.wants, g.filled = g.wants[:0], 0
 	var resumed []int32
@@ -83,12 +83,11 @@ func (g *stager) list(ctx context.Context, indexes []int32, staged map[string]st
 	for i := range g.wants {
 		left += int64(g.wants[i].size)
 	}
-	g.bytesDone.Store(g.bytesTotal - left) // holes, and what an earlier run has staged
+	g.bytesDone.Store(g.bytesTotal - left) // holes and bytes staged by an earlier run
 	return nil
 }
 
-// want adds the chunks of a file for which have does not report that they are
-// there.
+// want adds the chunks of a file that have does not mark as present.
 func (g *stager) want(i int32, refs []chunk.Ref, have []bool) {
 	c := &g.changes[i]
 	c.left = 0
@@ -107,7 +106,7 @@ func (g *stager) want(i int32, refs []chunk.Ref, have []bool) {
 		at += r.Size
 	}
 	switch {
-	case have != nil: // it is there, as whoever made it chose
+	case have != nil: // the file exists; it is sparse or not as the earlier run made it
 	case holes >= minThin && g.s.keeps.Sparse && !refusesSparse(c.path):
 		g.thin[i] = struct{}{}
 	default:
@@ -115,8 +114,8 @@ func (g *stager) want(i int32, refs []chunk.Ref, have []bool) {
 	}
 }
 
-// resume finds out which chunks of a staged file are right. After a power cut
-// any of them may be anything: each is compared with its id.
+// resume finds the right chunks of a staged file. A power cut may have damaged any of them, so each is compared
+// with its id.
 func (g *stager) resume(ctx context.Context, i int32, buf []byte) error {
 	c := &g.changes[i]
 	refs, err := g.s.refs(c)
@@ -146,7 +145,7 @@ func (g *stager) resume(ctx context.Context, i int32, buf []byte) error {
 	return nil
 }
 
-// compare fills have. It is false when the staged file cannot be used at all.
+// compare fills have. It returns false if the staged file cannot be used.
 func (g *stager) compare(ctx context.Context, c *change, refs []chunk.Ref, have []bool, buf []byte) (bool, error) {
 	f, err := g.s.root.Open(c.stageName())
 	if err != nil {
@@ -173,7 +172,7 @@ func (g *stager) compare(ctx context.Context, c *change, refs []chunk.Ref, have 
 	return true, nil
 }
 
-// find returns the range of g.wants that has the id.
+// find returns the range of g.wants with the id.
 func (g *stager) find(id digest.Digest) (from, to int) {
 	from, found := slices.BinarySearchFunc(g.wants, id, func(w want, id digest.Digest) int { return bytes.Compare(w.id[:], id[:]) })
 	if !found {
@@ -186,7 +185,7 @@ func (g *stager) find(id digest.Digest) (from, to int) {
 	return from, to
 }
 
-// wanted reports whether some place still lacks the chunk.
+// wanted reports whether any place still lacks the chunk.
 func (g *stager) wanted(id digest.Digest) bool {
 	from, to := g.find(id)
 	if from == to {
@@ -202,7 +201,7 @@ func (g *stager) wanted(id digest.Digest) bool {
 	return false
 }
 
-// needed returns the bytes of content that are still wanted, each chunk once.
+// needed returns the bytes of content that are still wanted. It counts each chunk once.
 func (g *stager) needed() (bytes int64) {
 	for i := range g.wants {
 		if w := &g.wants[i]; !g.done[i] && (i == 0 || g.wants[i-1].id != w.id) {
@@ -214,7 +213,7 @@ func (g *stager) needed() (bytes int64) {
 
 // lacking returns the ids that are still wanted, each once.
 func (g *stager) lacking() []digest.Digest {
-	ids := make([]digest.Digest, 0, g.lack) // growing step by step would hold a million of them twice
+	ids := make([]digest.Digest, 0, g.lack) // growing the slice would hold a million ids twice
 	for i := range g.wants {
 		if w := &g.wants[i]; !g.done[i] && (len(ids) == 0 || ids[len(ids)-1] != w.id) {
 			ids = append(ids, w.id)

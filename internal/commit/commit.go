@@ -9,8 +9,7 @@ import (
 	"nightferry/internal/durable"
 )
 
-// The names of the journal and of its companion, which says that the first half is
-// done, in Options.Dir.
+// The names in Options.Dir of the journal and of its companion. The companion marks the first half as done.
 const (
 	Journal = "journal"
 	Moved   = "journal.moved"
@@ -20,34 +19,32 @@ const (
 type Options struct {
 	Dir   string         // folder of the root for the journal
 	Stage string         // folder in which new files are made
-	Out   string         // folder in it where files wait that make way
-	Next  string         // a file that lasts no longer than the journal
-	Keeps durable.Traits // what the root's file system keeps
+	Out   string         // folder in it for files that make way
+	Next  string         // a file that is removed with the journal
+	Keeps durable.Traits // the metadata that the root's file system keeps
 
-	// Stopped is asked before each step, and ends the replay with its error.
+	// Stopped is called before each step. Its error ends the replay.
 	Stopped func(context.Context) error
-	// OnDecline is told of a mode or a time that the target refuses. What is in place
-	// is right otherwise.
+	// OnDecline is called with a mode or time that the target refuses. The file itself is in place and right.
 	OnDecline func(error)
 }
 
-// Commit is the commit of one folder. It is for one goroutine.
+// Commit is the commit of one folder. It is not safe for concurrent use.
 type Commit struct {
 	root   *durable.Root
 	o      Options
-	late   bool                   // it was begun by an earlier process
-	opened map[string]fs.FileMode // folders that can be written to only now, with their own bits
+	late   bool                   // an earlier process started it
+	opened map[string]fs.FileMode // folders made writable for this commit, with their original bits
 	placer *durable.Placer
-	synced map[string]struct{} // folders that have changed, where SyncAll does not suffice
+	synced map[string]struct{} // folders that have changed, if SyncAll does not suffice
 }
 
-// New returns the commit of a folder, which has a journal or not.
+// New returns the commit of a folder, with or without a journal.
 func New(root *durable.Root, o Options) *Commit {
 	return &Commit{root: root, o: o, opened: map[string]fs.FileMode{}, placer: durable.NewPlacer(root, o.Stage), synced: map[string]struct{}{}}
 }
 
-// BlockedError reports that the first half of a commit could not be done. It was
-// taken back: nothing is committed.
+// BlockedError means that the first half of a commit could not be done. It was rolled back: nothing is committed.
 type BlockedError struct {
 	Path string
 	Err  error
@@ -56,7 +53,7 @@ type BlockedError struct {
 func (e *BlockedError) Error() string { return fmt.Sprintf("commit %q: %v", e.Path, e.Err) }
 func (e *BlockedError) Unwrap() error { return e.Err }
 
-// ErrNone reports that no commit is under way.
+// ErrNone means that no commit is under way.
 var ErrNone = errors.New("no journal")
 
 var (
@@ -66,15 +63,13 @@ var (
 
 func (c *Commit) name(base string) string { return c.o.Dir + "/" + base }
 
-// LeftOpen reports whether a folder may have been opened up for a replay and not
-// closed again.
+// LeftOpen reports whether a replay may have made a folder writable without restoring its mode.
 func (c *Commit) LeftOpen(dir string) bool {
 	_, open := c.opened[dir]
 	return open || c.late
 }
 
-// Forget ends a commit. The journal's name goes first: without it its companion
-// means nothing.
+// Forget ends a commit. It removes the journal first: without it, the companion has no meaning.
 func (c *Commit) Forget() error {
 	c.late = false
 	for _, name := range []string{c.name(Journal), c.name(Moved), c.o.Next} {

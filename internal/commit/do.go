@@ -10,7 +10,7 @@ import (
 	"nightferry/internal/durable"
 )
 
-// do makes one step, if it is not made already.
+// do makes one step, unless it is made already.
 func (c *Commit) do(s Step) error {
 	switch s.Kind {
 	case Out:
@@ -33,7 +33,7 @@ func (c *Commit) do(s Step) error {
 	}
 }
 
-// undo takes a step of the first half back.
+// undo reverts a step of the first half.
 func (c *Commit) undo(s Step) error {
 	from, to := s.Slot, s.Path
 	switch s.Kind {
@@ -42,15 +42,14 @@ func (c *Commit) undo(s Step) error {
 	case Recase:
 		from, to = to, from
 	}
-	// The slot tells whether the step was made.
+	// The slot shows whether the step was made.
 	if slot, err := c.there(s.Slot); err != nil || (slot == nil) != (s.Kind == Recase) {
 		return err
 	}
 	return c.root.Rename(from, to)
 }
 
-// there describes a name, nil if nothing has it. A name below something that is no
-// folder has nothing either.
+// there returns the stat of a name, or nil if it does not exist. A name below a non-folder does not exist either.
 func (c *Commit) there(name string) (fs.FileInfo, error) {
 	info, err := c.root.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) || notFolder(err) {
@@ -59,7 +58,7 @@ func (c *Commit) there(name string) (fs.FileInfo, error) {
 	return info, err
 }
 
-// notFolder reports that a file stands where a name has a folder.
+// notFolder reports whether err means that part of a path is a file.
 func notFolder(err error) bool { return errors.Is(err, syscall.ENOTDIR) }
 
 func (s *Step) unchanged(info fs.FileInfo) bool {
@@ -88,8 +87,8 @@ func (c *Commit) clear(s Step) error {
 	return c.root.Remove(s.Path)
 }
 
-// recase ends what an Out started: some systems keep the old case unless a folder
-// goes through another name.
+// recase finishes the rename that an Out started. Some systems keep the old case unless a folder is first renamed
+// to another name.
 func (c *Commit) recase(s Step) error {
 	if slot, err := c.there(s.Slot); slot == nil || err != nil {
 		return err
@@ -109,8 +108,7 @@ func (c *Commit) mkdir(s Step) error {
 
 func (c *Commit) place(s Step) error {
 	if !strings.HasPrefix(s.Slot, c.o.Out+"/") {
-		// A staged file needs nothing more. Most are of this kind: one call
-		// each.
+		// A staged file needs only this call. Most steps are of this kind.
 		err := c.placer.Place(s.Slot, s.Path, s.Over)
 		if errors.Is(err, fs.ErrNotExist) {
 			if info, serr := c.there(s.Slot); info == nil && serr == nil {
@@ -127,7 +125,7 @@ func (c *Commit) place(s Step) error {
 		if err := c.placed(); err != nil {
 			return err
 		}
-		// A power cut may have kept the name and lost the mode or the time.
+		// A power cut may have kept the name but lost the mode or the time.
 		return c.touch(s.Path, s)
 	}
 	// A moved file still has its old mode and time.
@@ -137,8 +135,8 @@ func (c *Commit) place(s Step) error {
 	return c.placer.Place(s.Slot, s.Path, s.Over)
 }
 
-// placed says what a slot means that is gone: the file is in its place already,
-// unless no other process has started this commit.
+// placed decides what a missing slot means. If another process started this commit, the file is in its place
+// already; otherwise the staged file was taken away.
 func (c *Commit) placed() error {
 	if c.late {
 		return nil
@@ -146,8 +144,7 @@ func (c *Commit) placed() error {
 	return errTaken
 }
 
-// touch sets mode and time if they differ, of a file only if it has the size that
-// it had when it was proven.
+// touch sets mode and time if they differ. It touches a file only if it has the size that was verified.
 func (c *Commit) touch(name string, s Step) error {
 	info, err := c.there(name)
 	if info == nil || err != nil || info.IsDir() != s.Dir || !s.Dir && (!info.Mode().IsRegular() || info.Size() != s.Size) {
@@ -162,8 +159,7 @@ func (c *Commit) touch(name string, s Step) error {
 	return c.Tolerate(c.root.Chtimes(name, time.Unix(0, c.o.Keeps.Time(s.MTime))))
 }
 
-// Tolerate reports a mode or a time that the target refuses to Options.OnDecline,
-// and returns every other error.
+// Tolerate passes the error of a refused mode or time to Options.OnDecline. It returns every other error.
 func (c *Commit) Tolerate(err error) error {
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) {
 		c.o.OnDecline(err)
@@ -178,7 +174,7 @@ func (c *Commit) delete(s Step) error {
 		return err
 	}
 	if info.IsDir() || s.Linked == info.Mode().IsRegular() || !s.Linked && !s.unchanged(info) {
-		return nil // something else was put there: it is the site's own
+		return nil // it was replaced, so it is the site's own
 	}
 	return c.root.Remove(s.Path)
 }
@@ -190,7 +186,7 @@ func (c *Commit) rmdir(s Step) error {
 	}
 	list, err := c.root.ReadDir(s.Path)
 	if err != nil || len(list) > 0 {
-		return err // the site's own keeps the folder
+		return err // the folder holds the site's own files
 	}
 	return c.root.Remove(s.Path)
 }

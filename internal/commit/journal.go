@@ -15,10 +15,9 @@ import (
 	"nightferry/internal/frame"
 )
 
-// The journal is what a commit intends, complete before anything of it is
-// done: a header, records, and the SHA-256 of all that. It holds all that is
-// needed to finish the commit, and to tell, however often it is started again, what
-// is done already.
+// The journal holds the whole intent of a commit, and is complete before the first step: a header, records, and the
+// SHA-256 of all that. It holds all data needed to finish the commit and to detect, after any number of restarts,
+// which steps are done.
 const (
 	journalKind    = "jrnl"
 	journalVersion = 2
@@ -55,15 +54,14 @@ func (c *Commit) Write(steps Steps) error {
 	return err
 }
 
-// Pending returns nil if there is a whole journal, else ErrNone, frame.ErrDamaged
-// or another error.
+// Pending returns nil if there is a valid journal, else ErrNone, frame.ErrDamaged or another error.
 func (c *Commit) Pending() error {
 	_, err := c.scan(nil)
 	return err
 }
 
-// read calls fn for every step. It first proves the whole, so that fn never sees a
-// step of a damaged journal. The sum ties the companion to the journal.
+// read calls fn for every step. It verifies the whole journal first, so that fn never sees a step of a damaged one.
+// It returns the journal's sum, which ties the companion to the journal.
 func (c *Commit) read(fn func(Step) error) (digest.Digest, error) {
 	sum, err := c.scan(nil)
 	if err != nil {
@@ -121,7 +119,7 @@ func (c *Commit) scan(fn func(Step) error) (sum digest.Digest, err error) {
 	return sum, nil
 }
 
-// hashed hashes what is read through it.
+// hashed hashes the bytes that are read through it.
 type hashed struct {
 	r *bufio.Reader
 	h hash.Hash

@@ -12,8 +12,7 @@ import (
 	"nightferry/internal/durable"
 )
 
-// A file that a program opens in the middle of a replay is tried again for about
-// this long. Nothing else waits meanwhile.
+// If a program opens a file during a replay, the step is retried for about this long. No other step runs meanwhile.
 const (
 	lockedTries = 6
 	lockedPause = 20 * time.Millisecond // before the second try, doubled for each further one
@@ -25,10 +24,9 @@ type Left struct {
 	Err error
 }
 
-// Replay makes the journal's steps. It returns those of the second half that cannot
-// be made now: the rest is made. late says that another process has written the
-// journal. If the first half cannot be made, the error is a *BlockedError, and
-// nothing was changed.
+// Replay makes the journal's steps. It returns the steps of the second half that cannot be made now; all others are
+// made. late means that another process wrote the journal. If the first half cannot be made, the error is a
+// *BlockedError, and nothing was changed.
 func (c *Commit) Replay(ctx context.Context, late bool) (left []Left, err error) {
 	c.late = late
 	defer c.closeUp()
@@ -61,8 +59,7 @@ func (c *Commit) Replay(ctx context.Context, late bool) (left []Left, err error)
 	return left, err
 }
 
-// clearWay makes the first half, or, if any of it cannot be made, takes all of it
-// back.
+// clearWay makes the first half. If any step of it fails, clearWay reverts all of them.
 func (c *Commit) clearWay(ctx context.Context, sum digest.Digest) error {
 	moved, err := c.moved(sum)
 	if moved || err != nil {
@@ -83,7 +80,7 @@ func (c *Commit) clearWay(ctx context.Context, sum digest.Digest) error {
 		return nil
 	})
 	if err == nil {
-		// None of the second half may survive a power cut without this.
+		// The first half must be durable before any step of the second half.
 		if err := c.sync(); err != nil {
 			return err
 		}
@@ -104,7 +101,7 @@ func (c *Commit) clearWay(ctx context.Context, sum digest.Digest) error {
 	return blocked
 }
 
-// tries makes a step, and repeats what a lock forbids.
+// tries makes a step, and retries it while a file is locked.
 func (c *Commit) tries(ctx context.Context, s Step) error {
 	pause := lockedPause
 	for n := 1; ; n++ {
@@ -129,7 +126,7 @@ func (c *Commit) tries(ctx context.Context, s Step) error {
 	}
 }
 
-// changed notes the folders whose names a step may have changed.
+// changed records the folders whose names a step may have changed.
 func (c *Commit) changed(s Step) {
 	if !durable.NeedsFileSync(c.root) || s.Kind == Touch {
 		return
@@ -151,10 +148,9 @@ func (c *Commit) sync() error {
 	return c.root.SyncAll()
 }
 
-// openUp gives this account the right to change names in the folders of a path,
-// if only the folders' own bits deny it. It reports whether it changed one. The
-// bits come back in closeUp. If the process dies before, the next run finds the
-// folder's mode wrong and mends it.
+// openUp gives this account the right to change names in the folders of a path, if only the folders' own bits deny
+// it. It reports whether it changed any. closeUp restores the bits. If the process dies before, the next run finds
+// the folder's mode wrong and repairs it.
 func (c *Commit) openUp(name string) (opened bool) {
 	if !c.o.Keeps.Modes {
 		return false
@@ -175,8 +171,7 @@ func (c *Commit) openUp(name string) (opened bool) {
 	return opened
 }
 
-// closeUp takes the rights back that openUp gave. What cannot be taken back stays
-// in c.opened, for LeftOpen.
+// closeUp restores the bits that openUp changed. Folders that cannot be restored stay in c.opened, for LeftOpen.
 func (c *Commit) closeUp() {
 	for dir, mode := range c.opened {
 		info, err := c.there(dir)

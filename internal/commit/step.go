@@ -10,13 +10,12 @@ import (
 // Kind is one kind of step.
 type Kind uint8
 
-// The steps. Those of the first half only clear the way; none of the second starts
-// before all of the first are done and the journal's companion says so, because a
-// path that was cleared may then have something new.
+// The kinds of steps. Steps of the first half only clear the way. The second half starts only when all of them are
+// done and the companion records that, because a cleared path may then hold something new.
 const (
 	Out    Kind = iota + 1 // first: move Path out to Slot
 	Clear                  // first: remove the folder Path, which is empty by then
-	Recase                 // first: move the folder that waits in Slot to Path, its name in another case
+	Recase                 // first: move the folder in Slot to Path, its name in another case
 	Mkdir                  // second, as all below: make the folder Path
 	Place                  // move Slot to Path
 	Touch                  // set mode and time of the file or folder Path
@@ -30,16 +29,16 @@ func (k Kind) first() bool { return k <= Recase }
 type Step struct {
 	Kind   Kind
 	Dir    bool // Out, Touch: a folder
-	Linked bool // Delete: a link or special file, which has no size and time
-	Over   bool // Place: a file may be at Path, whose rights the new one gets
+	Linked bool // Delete: a link or special file, whose size and time are not checked
+	Over   bool // Place: Path may hold a file; the new file gets its rights
 	Mode   uint16
 	Path   string
-	Slot   string // where a moved file waits, or where the new one is staged
-	Size   int64  // bytes; Out: less than 0 for any size
+	Slot   string // path of a moved file, or of the staged one
+	Size   int64  // bytes; Out: negative for any size
 	MTime  int64  // nanoseconds since 1970
 }
 
-// Steps yields steps in the order in which they are to be made.
+// Steps yields steps in the order in which they must be made.
 type Steps func(yield func(Step) error) error
 
 func (s *Step) append(b []byte) []byte {

@@ -10,7 +10,7 @@ import (
 	"nightferry/internal/wire"
 )
 
-// Append adds events at the end of the sequence, all or none.
+// Append adds all events at the end of the sequence, or none.
 func (s *Spool) Append(ctx context.Context, events ...wire.Event) error {
 	return s.change(ctx, "spool events", func(tx *sql.Tx) error {
 		for i := range events {
@@ -35,9 +35,8 @@ func notNull(b []byte) []byte {
 	return b
 }
 
-// Batch returns the events from sequence from on, in order, until their bodies
-// are maxBytes together; at least one, if there is one, and wire.MaxEvents at
-// most. first is the sequence of the first.
+// Batch returns events in order, starting at sequence from, until their bodies total maxBytes. It returns at least
+// one event, if there is one, and at most wire.MaxEvents. first is the sequence of the first.
 func (s *Spool) Batch(ctx context.Context, from uint64, maxBytes int) (first uint64, events []wire.Event, err error) {
 	rows, err := s.db.QueryContext(ctx, "SELECT seq, run, channel, at, kind, body FROM events WHERE seq >= ? ORDER BY seq LIMIT ?", int64(from), wire.MaxEvents)
 	if err != nil {
@@ -66,7 +65,7 @@ func (s *Spool) Batch(ctx context.Context, from uint64, maxBytes int) (first uin
 	return first, events, nil
 }
 
-// Acked forgets the events up to and including a sequence: the Core has them.
+// Acked deletes the events up to and including a sequence that the Core has acknowledged.
 func (s *Spool) Acked(ctx context.Context, upTo uint64) error {
 	return s.change(ctx, "forget acknowledged events", func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, "DELETE FROM events WHERE seq <= ?", int64(upTo))
@@ -74,9 +73,8 @@ func (s *Spool) Acked(ctx context.Context, upTo uint64) error {
 	})
 }
 
-// Renumber begins a new generation: what is spooled is numbered from 1 again,
-// after the problems that are open, since who hears of a new generation forgets
-// those of the one before.
+// Renumber starts a new generation. It spools the open problems again and then numbers the spooled events after
+// them, starting from 1. The problems come first because the Core forgets those of the old generation.
 func (s *Spool) Renumber(ctx context.Context) error {
 	open, err := s.Problems(ctx)
 	if err != nil {
@@ -89,7 +87,7 @@ func (s *Spool) Renumber(ctx context.Context) error {
 		if err := tx.QueryRowContext(ctx, "SELECT count(*), coalesce(min(seq), 0) FROM events").Scan(&n, &least); err != nil {
 			return err
 		}
-		for _, q := range []string{"UPDATE events SET seq = -seq", "DELETE FROM sqlite_sequence WHERE name = 'events'"} { // out of the way
+		for _, q := range []string{"UPDATE events SET seq = -seq", "DELETE FROM sqlite_sequence WHERE name = 'events'"} { // avoid collisions of old and new numbers
 			if _, err := tx.ExecContext(ctx, q); err != nil {
 				return err
 			}
@@ -121,8 +119,7 @@ func (s *Spool) Renumber(ctx context.Context) error {
 	return err
 }
 
-// Spooled returns the number of events that are not acknowledged, and the
-// sequence that the next one gets.
+// Spooled returns the number of unacknowledged events and the sequence of the next event.
 func (s *Spool) Spooled(ctx context.Context) (n, next uint64, err error) {
 	err = s.db.QueryRowContext(ctx, "SELECT (SELECT count(*) FROM events), 1 + coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0)").Scan(&n, &next)
 	if err != nil {
@@ -160,7 +157,7 @@ func (s *Spool) Problem(ctx context.Context, p wire.Problem, channel string) err
 	})
 }
 
-// OpenProblem is one that is not over.
+// OpenProblem is a problem that has not ended.
 type OpenProblem struct {
 	Channel string
 	wire.Problem

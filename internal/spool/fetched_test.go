@@ -8,8 +8,8 @@ import (
 	"nightferry/internal/wire"
 )
 
-// TestFetchedOfAllAttempts: what each attempt of a run has fetched is added up,
-// also over restarts, and the next run begins at nothing.
+// TestFetchedOfAllAttempts: the bytes fetched by all attempts of a run are summed, also across restarts. The next
+// run starts at zero.
 func TestFetchedOfAllAttempts(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "spool.db")
 	begin := func(s *Spool) {

@@ -7,16 +7,14 @@ import (
 	"fmt"
 )
 
-// Lent is a read of an object that the Core has lent ahead of use, so that a
-// run can begin while the Core is away.
+// Lent is a presigned URL that the Core issued ahead of use, so that a run can start while the Core is unreachable.
 type Lent struct {
 	Key   string
-	URL   string // a secret; empty: the Core has said that there is no such object
-	Until int64  // Unix seconds by the store's clock, up to which that counts
+	URL   string // a secret; empty: the Core reported that there is no such object
+	Until int64  // Unix seconds by the store's clock: end of validity
 }
 
-// KeepLent keeps what a channel's next run needs, in place of what was kept for
-// the one before; with nothing, it forgets that.
+// KeepLent replaces the stored URLs of a channel with those that its next run needs. An empty list deletes them.
 func (s *Spool) KeepLent(ctx context.Context, channel string, all []Lent) error {
 	return s.change(ctx, "keep what was lent", func(tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, "DELETE FROM lent WHERE channel = ?", channel); err != nil {
@@ -31,8 +29,8 @@ func (s *Spool) KeepLent(ctx context.Context, channel string, all []Lent) error 
 	})
 }
 
-// Lent returns what is kept for all channels, of each key what counts longest,
-// and forgets what ended before now, in Unix seconds.
+// Lent returns the stored URLs of all channels, for each key the one that is valid longest. It deletes those that
+// expired before now, in Unix seconds.
 func (s *Spool) Lent(ctx context.Context, now int64) (all []Lent, err error) {
 	if _, err := s.db.ExecContext(ctx, "DELETE FROM lent WHERE until < ?", now); err != nil {
 		return nil, fmt.Errorf("forget what was lent: %w", classify(err))

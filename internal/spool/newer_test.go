@@ -12,8 +12,8 @@ import (
 	"nightferry/internal/wire"
 )
 
-// TestNewerDatabase: what a newer agent has made is refused, both versions
-// named, and is neither changed nor taken for damaged.
+// TestNewerDatabase: a database made by a newer agent is refused, with both versions named. It is neither changed
+// nor treated as damaged.
 func TestNewerDatabase(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "s.db")

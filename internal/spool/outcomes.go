@@ -13,8 +13,8 @@ import (
 	"nightferry/internal/wire"
 )
 
-// Outcome is what became, or is about to become, of a path. Path is always
-// set; the outcome names it by ordinal where it can.
+// Outcome is the actual or intended outcome of a path. Path is always set; the embedded wire.Outcome names the path
+// by ordinal if it has one.
 type Outcome struct {
 	Path string
 	wire.Outcome
@@ -22,9 +22,9 @@ type Outcome struct {
 
 // The states of outcomes that are not events yet.
 const (
-	told     = iota // of a pass that has committed nothing, so far
-	intended        // of a commit whose journal may be there
-	settled         // of a commit that has happened
+	told     = iota // of a pass that has committed nothing so far
+	intended        // of a commit whose journal may exist
+	settled         // of a commit that happened
 )
 
 const (
@@ -33,14 +33,14 @@ const (
 	maxCause      = 300
 )
 
-// key stands for a path: two of a run's paths have the same by a chance of one
-// in 10^7 for a million of them, and then the count of one file is lacking.
+// key returns a 64-bit hash of a path. Among a million paths, the chance that two collide is below 1 in 10^7. A
+// collision makes the count of one file missing.
 func key(path string) uint64 {
 	sum := sha256.Sum256([]byte(path))
 	return binary.BigEndian.Uint64(sum[:])
 }
 
-// group is outcomes on their way into one row.
+// group collects outcomes for one row.
 type group struct {
 	keys []byte
 	all  []wire.Outcome
@@ -52,14 +52,14 @@ func (g *group) add(k uint64, o wire.Outcome) {
 		o.Cause = o.Cause[:cut(o.Cause, maxCause)] + "…"
 	}
 	for _, text := range []*string{&o.Path, &o.From, &o.Cause} {
-		*text = strings.ToValidUTF8(*text, "\uFFFD") // the site's own names may be anything
+		*text = strings.ToValidUTF8(*text, "\uFFFD") // the site's own names may hold any bytes
 	}
 	g.keys = binary.BigEndian.AppendUint64(g.keys, k)
 	g.all = append(g.all, o)
 	g.size += len(o.Path) + len(o.From) + len(o.Cause) + 8
 }
 
-// cut is where a text of UTF-8 may be cut off, at most n bytes on.
+// cut returns the longest length, at most n, at which a UTF-8 text can be cut.
 func cut(s string, n int) int {
 	for n > 0 && s[n]&0xc0 == 0x80 {
 		n--
@@ -85,7 +85,7 @@ func (g *group) write(ctx context.Context, tx *sql.Tx, channel string, state int
 // Each calls yield for every outcome until it returns an error.
 type Each func(yield func(Outcome) error) error
 
-// insert writes outcomes, later ones of a path in place of earlier.
+// insert appends outcomes, in rows of limited size. merge picks the last outcome of each path.
 func insert(ctx context.Context, tx *sql.Tx, channel string, state int, pass int64, each Each) error {
 	var g group
 	err := each(func(o Outcome) error {
@@ -101,8 +101,8 @@ func insert(ctx context.Context, tx *sql.Tx, channel string, state int, pass int
 	return g.write(ctx, tx, channel, state, pass)
 }
 
-// Pass begins one more attempt of the run: what earlier ones have only told is
-// void, because nothing came of them. It returns the attempt's number.
+// Pass starts one more attempt of the run and returns its number. It deletes outcomes that earlier attempts only
+// told, because those attempts committed nothing.
 func (s *Spool) Pass(ctx context.Context, channel string) (pass int64, err error) {
 	err = s.change(ctx, "begin an attempt", func(tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, "DELETE FROM outcomes WHERE channel = ? AND state = ?", channel, told); err != nil {
@@ -113,8 +113,8 @@ func (s *Spool) Pass(ctx context.Context, channel string) (pass int64, err error
 	return pass, err
 }
 
-// Tell keeps outcomes that need no commit: what could not be done, what is the
-// site's own, what a dry run would do. pass numbers the attempt, from 1 on.
+// Tell stores outcomes that need no commit: failed changes, the site's own files, and the plan of a dry run. pass
+// is the attempt's number, from 1.
 func (s *Spool) Tell(ctx context.Context, channel string, pass int64, all []Outcome) error {
 	return s.change(ctx, "spool outcomes", func(tx *sql.Tx) error {
 		return insert(ctx, tx, channel, told, pass, func(yield func(Outcome) error) error {
@@ -128,8 +128,8 @@ func (s *Spool) Tell(ctx context.Context, channel string, pass int64, all []Outc
 	})
 }
 
-// Intend keeps what a commit is about to do; it must be durable before the
-// commit's journal is. What was intended before did not happen.
+// Intend stores the outcomes of a commit that is about to start. They must be durable before the commit's journal.
+// Intend deletes earlier intended outcomes, because that commit did not happen.
 func (s *Spool) Intend(ctx context.Context, channel string, pass int64, each Each) error {
 	return s.change(ctx, "spool what the commit will do", func(tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, "DELETE FROM outcomes WHERE channel = ? AND state = ?", channel, intended); err != nil {
@@ -139,9 +139,8 @@ func (s *Spool) Intend(ctx context.Context, channel string, pass int64, each Eac
 	})
 }
 
-// Settle says that what was intended has happened, but for other, whose
-// outcomes are these. It must be durable before the commit's journal is
-// removed. Said a second time of one commit, it changes nothing.
+// Settle marks the intended outcomes as having happened, except for those in other, which it replaces. It must be
+// durable before the commit's journal is removed. A second call for the same commit changes nothing.
 func (s *Spool) Settle(ctx context.Context, channel string, pass int64, other []Outcome) error {
 	return s.change(ctx, "spool what the commit has done", func(tx *sql.Tx) error {
 		r, err := tx.ExecContext(ctx, "UPDATE outcomes SET state = ? WHERE channel = ? AND state = ?", settled, channel, intended)
@@ -151,7 +150,7 @@ func (s *Spool) Settle(ctx context.Context, channel string, pass int64, other []
 		if n, err := r.RowsAffected(); err != nil || n == 0 {
 			return err
 		}
-		// The later of a path counts, see merge.
+		// The later outcome of a path counts, see merge.
 		ordinals, err := ordinalsOf(ctx, tx, channel, other)
 		if err != nil {
 			return err
@@ -170,8 +169,8 @@ func (s *Spool) Settle(ctx context.Context, channel string, pass int64, other []
 	})
 }
 
-// ordinalsOf finds the ordinals of paths among the channel's outcomes: who
-// rolls a commit forward knows only paths.
+// ordinalsOf finds the ordinals of paths among the channel's outcomes, because a commit that is rolled forward
+// knows only paths.
 func ordinalsOf(ctx context.Context, tx *sql.Tx, channel string, of []Outcome) (map[uint64]uint64, error) {
 	wanted := map[uint64]uint64{}
 	if len(of) == 0 {
@@ -199,8 +198,7 @@ func ordinalsOf(ctx context.Context, tx *sql.Tx, channel string, of []Outcome) (
 	return wanted, err
 }
 
-// rows calls fn for the channel's rows, where filter says so, oldest first. fn
-// must not use the transaction.
+// rows calls fn for the channel's rows that match filter, oldest first. fn must not use the transaction.
 func rows(ctx context.Context, tx *sql.Tx, channel, filter string, fn func(keys []uint64, body []byte) error) (err error) {
 	r, err := tx.QueryContext(ctx, "SELECT keys, body FROM outcomes WHERE channel = ? "+filter+" ORDER BY n", channel)
 	if err != nil {
@@ -225,7 +223,7 @@ func rows(ctx context.Context, tx *sql.Tx, channel, filter string, fn func(keys 
 
 const happened = "AND state <> 1"
 
-// merge makes events of the run's outcomes: of each path the last.
+// merge turns the run's outcomes into events. If a path has several outcomes, it uses the last.
 func merge(ctx context.Context, tx *sql.Tx, r Run, at int64, c *Counts) error {
 	var all []uint64
 	err := rows(ctx, tx, r.Channel, happened, func(keys []uint64, _ []byte) error {
@@ -235,7 +233,7 @@ func merge(ctx context.Context, tx *sql.Tx, r Run, at int64, c *Counts) error {
 	if err != nil {
 		return err
 	}
-	// How many more are to come of each path that has several.
+	// Count, for each path with several outcomes, how many are still to come.
 	slices.Sort(all)
 	more := map[uint64]int{}
 	for i := 1; i < len(all); i++ {
@@ -248,7 +246,7 @@ func merge(ctx context.Context, tx *sql.Tx, r Run, at int64, c *Counts) error {
 	if err := tx.QueryRowContext(ctx, "SELECT coalesce(max(n), 0) FROM outcomes WHERE channel = ?", r.Channel).Scan(&last); err != nil {
 		return err
 	}
-	// One row at a time: within the transaction there is one connection, and the whole may be large.
+	// Read one row at a time: the transaction has one connection, and the outcomes may be large.
 	for n := int64(0); n < last; {
 		var pass int64
 		var raw, body []byte

@@ -10,23 +10,23 @@ import (
 	"nightferry/internal/wire"
 )
 
-// Run is one that is under way. A channel has one at most.
+// Run is a run under way. A channel has at most one.
 type Run struct {
 	ID      []byte // 16 random bytes
 	Channel string
 	Number  uint64
 	Release digest.Digest
 	Target  string
-	Start   uint64 // the order that it obeys; 0: none
+	Start   uint64 // the order to start that it obeys; 0: none
 	DryRun  bool
-	Check   uint8 // it is a check, as wire.Desired has it
+	Check   uint8 // kind of check, as in wire.Desired; 0: not a check
 	Began   int64 // Unix seconds
-	Fetched int64 // bytes of content that its attempts have fetched
-	Wire    int64 // bytes that came for that
-	Pass    int64 // the attempt under way, as Pass returned it; not kept
+	Fetched int64 // bytes of content fetched by all attempts
+	Wire    int64 // bytes received for that
+	Pass    int64 // the attempt under way, as returned by Pass; not stored
 }
 
-// Begin records a run before anything of it is done, with its first event.
+// Begin stores a run, with its first event, before the run changes anything.
 func (s *Spool) Begin(ctx context.Context, r Run, started wire.Event) error {
 	return s.change(ctx, "begin the run", func(tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, "DELETE FROM outcomes WHERE channel = ?", r.Channel); err != nil {
@@ -40,8 +40,8 @@ func (s *Spool) Begin(ctx context.Context, r Run, started wire.Event) error {
 	})
 }
 
-// AddFetched adds what an attempt of the channel's run has fetched: bytes of
-// content, and bytes that came for it. An attempt that is killed adds nothing.
+// AddFetched adds the bytes that an attempt of the channel's run has fetched: bytes of content, and bytes received
+// for it. A killed attempt adds nothing.
 func (s *Spool) AddFetched(ctx context.Context, channel string, content, wire int64) error {
 	return s.change(ctx, "count what was fetched", func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, "UPDATE runs SET fetched = fetched + ?, wire = wire + ? WHERE channel = ?", content, wire, channel)
@@ -49,8 +49,7 @@ func (s *Spool) AddFetched(ctx context.Context, channel string, content, wire in
 	})
 }
 
-// Runs returns the runs under way: at the start of a process, those that
-// another process has left.
+// Runs returns the runs under way. When a process starts, these are the runs of an earlier process.
 func (s *Spool) Runs(ctx context.Context) (all []Run, err error) {
 	rows, err := s.db.QueryContext(ctx, "SELECT channel, id, number, release, target, start, dry, began, checking, fetched, wire FROM runs ORDER BY channel")
 	if err != nil {
@@ -69,13 +68,13 @@ func (s *Spool) Runs(ctx context.Context) (all []Run, err error) {
 	return all, rows.Err()
 }
 
-// Held is what a channel's target holds, as far as the site knows.
+// Held is the release that a channel's target holds, as far as the site knows.
 type Held struct {
 	wire.Held
 	Target string
 }
 
-// Holds returns what each channel holds.
+// Holds returns the held release of each channel.
 func (s *Spool) Holds(ctx context.Context) (all []Held, err error) {
 	rows, err := s.db.QueryContext(ctx, "SELECT channel, number, release, verified, target FROM holds ORDER BY channel")
 	if err != nil {
@@ -94,8 +93,7 @@ func (s *Spool) Holds(ctx context.Context) (all []Held, err error) {
 	return all, rows.Err()
 }
 
-// Obeyed returns the newest order to start that a run of the channel has
-// obeyed.
+// Obeyed returns the newest order to start that a run of the channel obeyed.
 func (s *Spool) Obeyed(ctx context.Context, channel string) (start uint64, err error) {
 	err = s.db.QueryRowContext(ctx, "SELECT start FROM orders WHERE channel = ?", channel).Scan(&start)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -104,18 +102,17 @@ func (s *Spool) Obeyed(ctx context.Context, channel string) (start uint64, err e
 	return start, classify(err)
 }
 
-// Counts are the outcomes of a run.
+// Counts holds the number of outcomes of a run.
 type Counts struct {
 	Of       [wire.OutcomeKinds]int64 // by wire.OutcomeKind
-	Sent     int64                    // all of them
-	Previous int64                    // entries of the release whose outcome comes from an earlier pass, and which the last pass took for unchanged
+	Sent     int64                    // total of all outcomes
+	Previous int64                    // entries of the release whose outcome comes from an earlier pass; the last pass counted them as unchanged
 }
 
-// Finish ends the channel's run in one transaction: what is settled or told
-// becomes events, then the event that last makes of the counts; the run is no
-// longer under way, its order is obeyed, and hold, if set, is what the target
-// holds from now on. What was only intended did not happen. A run that is no
-// longer under way has ended, and nothing becomes of a second end.
+// Finish ends the channel's run in one transaction. It turns settled and told outcomes into events and appends the
+// event that last makes of the counts. It removes the run, marks its order as obeyed, and stores hold, if set, as
+// the target's new content. It drops outcomes that were only intended. If the run has already ended, Finish does
+// nothing.
 func (s *Spool) Finish(ctx context.Context, r Run, hold *Held, last func(Counts) (wire.Event, error)) error {
 	return s.change(ctx, "finish the run", func(tx *sql.Tx) error {
 		var open int

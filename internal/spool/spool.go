@@ -1,23 +1,18 @@
-// Package spool is the agent's memory: one SQLite file that holds what the Core
-// has said and what it has not yet acknowledged. It decides nothing.
+// Package spool stores the agent's durable state in one SQLite file: objects received from the Core and events that
+// the Core has not yet acknowledged. It makes no decisions.
 //
-// Whatever a method has returned nil for survives a kill and a power cut (WAL,
-// synchronous=FULL). Events have a sequence without gaps, which begins at 1
-// with each generation; a Core that has lost or doubled none of a generation's
-// sequence has lost or doubled nothing. A spool that was put back to an earlier
-// state, with its machine, would give out numbers a second time: see Renumber.
+// When a method returns nil, its data survives a kill and a power cut (WAL, synchronous=FULL). Events have a
+// sequence without gaps that starts at 1 in each generation. A Core that has each sequence number of a generation
+// exactly once has lost and doubled nothing. If a spool is restored to an earlier state, with its machine, it would
+// issue numbers a second time: see Renumber.
 //
-// Outcomes are counted exactly once because they are written before they come
-// true. A commit of package apply is bracketed: Intend keeps the outcomes that
-// it is about to have, then comes its journal; Settle says which of them did not
-// come true, then the journal is removed. So whenever the journal is gone, the
-// outcomes are either settled or not true; and whenever it is there, the next
-// process rolls it forward and calls Settle again, which changes nothing the
-// second time. Finish makes events of what is settled, one for each path, in
-// the transaction that ends the run.
+// Outcomes are counted exactly once because they are written before they happen. Each commit of package apply
+// follows this order: Intend stores the intended outcomes; apply writes the journal and commits; Settle stores the
+// outcomes that differ; apply removes the journal. If the journal is gone, the outcomes are either settled or did
+// not happen. If the journal exists, the next process rolls it forward and calls Settle again, which has no effect
+// the second time. Finish turns settled outcomes into events, one per path, in the transaction that ends the run.
 //
-// A file that is corrupt is set aside under a dated name; a new one, with a new
-// generation, tells so in its first event.
+// A corrupt file is renamed with a date. The first event of the new file, which has a new generation, reports that.
 package spool
 
 import (
@@ -42,13 +37,13 @@ import (
 	"nightferry/internal/wire"
 )
 
-// ErrFull says that the volume, or the spool's bound, is full. Nothing of the
-// call was kept, and the same call works again once there is room.
+// ErrFull means that the volume, or the spool's size limit, is full. Nothing of the call was stored. The same call
+// can be repeated once there is room.
 var ErrFull = errors.New("the agent's database cannot grow: the disk, or its bound, is full")
 
 var errCorrupt = errors.New("the agent's database is corrupt")
 
-// CorruptProblem is the kind of the problem that a set-aside spool reports.
+// CorruptProblem is the kind of the problem reported for a spool that was set aside.
 const CorruptProblem = "spool"
 
 // Options of a Spool.
@@ -57,8 +52,8 @@ type Options struct {
 	MaxBytes int64            // of the file; 0: 4 GiB
 }
 
-// Spool is an open spool, safe for several goroutines. One process at a time
-// may hold it: who opens it takes a lock of its folder first.
+// Spool is an open spool. It is safe for concurrent use. Only one process at a time may hold it, so a process must
+// lock the folder before it opens the spool.
 type Spool struct {
 	db         *sql.DB
 	now        func() time.Time
@@ -83,8 +78,8 @@ PRAGMA user_version = 2;
 
 const version = 2
 
-// Open opens the spool at path and makes it when it is missing. The folder must
-// exist. A corrupt file is renamed, see Aside.
+// Open opens the spool at path and creates it if it is missing. The folder must exist. Open renames a corrupt file,
+// see Aside.
 func Open(ctx context.Context, path string, o Options) (*Spool, error) {
 	s, err := open(ctx, path, o)
 	if !errors.Is(err, errCorrupt) {
@@ -106,7 +101,7 @@ func Open(ctx context.Context, path string, o Options) (*Spool, error) {
 	return s, nil
 }
 
-// Aside is the path of the corrupt file that Open has set aside; empty: none.
+// Aside returns the path of the corrupt file that Open has renamed; empty: none.
 func (s *Spool) Aside() string { return s.aside }
 
 func open(ctx context.Context, path string, o Options) (_ *Spool, err error) {
@@ -180,8 +175,7 @@ func (s *Spool) prepare(ctx context.Context, o Options) error {
 	return err
 }
 
-// bound limits the file: an agent whose Core is gone for months must not fill
-// the disk of the server that it serves.
+// bound limits the file's size: an agent whose Core is unreachable for months must not fill its server's disk.
 func (s *Spool) bound(ctx context.Context, bytes int64) error {
 	if bytes <= 0 {
 		bytes = 4 << 30
@@ -190,7 +184,7 @@ func (s *Spool) bound(ctx context.Context, bytes int64) error {
 	return classify(err)
 }
 
-// setAside renames the damaged file with what belongs to it.
+// setAside renames the damaged file and SQLite's files beside it.
 func setAside(path string, now time.Time) (string, error) {
 	root, err := durable.Open(filepath.Dir(path), durable.Options{})
 	if err != nil {
@@ -209,8 +203,7 @@ func setAside(path string, now time.Time) (string, error) {
 // Close closes the file.
 func (s *Spool) Close() error { return s.db.Close() }
 
-// Generation is 16 random bytes: those that this spool was made with, or the
-// last Renumber has made.
+// Generation returns 16 random bytes, made when the spool was created or by the last Renumber.
 func (s *Spool) Generation() []byte { return s.generation.Load()[:] }
 
 func classify(err error) error {
@@ -259,16 +252,15 @@ type Numbered struct {
 	Object []byte
 }
 
-// The objects that a site keeps, newest only.
+// The kinds of objects that a site keeps, each in its newest version.
 const (
 	State = "state" // wire.State, by revision
 	Chain = "chain" // trust document, by number
 	Halt  = "halt"  // halt object, by epoch
-	Stops = "stops" // wire.Stopped, by epoch: how the halts are obeyed
+	Stops = "stops" // wire.Stopped, by epoch: how the halt orders are obeyed
 )
 
-// Keep makes the newest object of a kind durable. An older number than what is
-// kept is refused.
+// Keep stores the newest object of a kind durably. It refuses a number older than the stored one.
 func (s *Spool) Keep(ctx context.Context, kind string, n Numbered) error {
 	return s.change(ctx, "keep the "+kind, func(tx *sql.Tx) error {
 		var old []byte
@@ -284,7 +276,7 @@ func (s *Spool) Keep(ctx context.Context, kind string, n Numbered) error {
 	})
 }
 
-// Kept returns what Keep has kept; the zero Numbered: nothing.
+// Kept returns the object that Keep stored; the zero Numbered if there is none.
 func (s *Spool) Kept(ctx context.Context, kind string) (n Numbered, err error) {
 	b, err := s.meta(ctx, kind)
 	if err != nil || len(b) < 8 {
@@ -293,8 +285,8 @@ func (s *Spool) Kept(ctx context.Context, kind string) (n Numbered, err error) {
 	return Numbered{Number: binary.BigEndian.Uint64(b), Object: b[8:]}, nil
 }
 
-// Look opens an existing spool that another process may hold, to read it. A
-// corrupt one is an error, and stays where it is.
+// Look opens an existing spool for reading, even if another process holds it. It returns an error for a corrupt one
+// and does not rename it.
 func Look(ctx context.Context, path string, now func() time.Time) (*Spool, error) {
 	if _, err := os.Stat(path); err != nil {
 		return nil, fmt.Errorf("open the agent's database: %w", err)

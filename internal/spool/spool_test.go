@@ -61,8 +61,7 @@ func TestEventsStayUntilAcknowledged(t *testing.T) {
 	}
 }
 
-// TestRenumber: what is spooled begins a new generation, whole and in order,
-// after the problems that are open.
+// TestRenumber: the spooled events start a new generation, complete and in order, after the open problems.
 func TestRenumber(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.db")
 	s := openAt(t, path, 0)
@@ -139,7 +138,7 @@ func TestKeptNeverGoesBack(t *testing.T) {
 	}
 }
 
-// ordinals is n outcomes of the files f0, f1, …
+// ordinals returns n outcomes of the files f0, f1, …
 func ordinals(kind wire.OutcomeKind, n int) Each {
 	return func(yield func(Outcome) error) error {
 		for i := range n {
@@ -185,12 +184,13 @@ func TestOutcomesAreCountedOnce(t *testing.T) {
 		s = openAt(t, path, 0)
 	}
 
-	// An attempt that only told something, and one that died before its journal: nothing came of either.
+	// One attempt only told outcomes, another died before its journal: neither changed anything.
 	p := pass()
 	try(t, s.Tell(ctx, run.Channel, p, []Outcome{{"f1", wire.Outcome{Kind: wire.Failed, Ordinal: 1, Cause: "busy"}}}))
 	try(t, s.Intend(ctx, run.Channel, p, ordinals(wire.Added, 4500)))
 	again()
-	// One whose commit the next process rolls forward; f7 could not be done, and is known by its path only.
+	// The next process rolls the third attempt's commit forward. f7 could not be changed and is known only by its
+	// path.
 	p = pass()
 	try(t, s.Intend(ctx, run.Channel, p, ordinals(wire.Changed, 5000)))
 	again()
@@ -200,12 +200,12 @@ func TestOutcomesAreCountedOnce(t *testing.T) {
 	again()
 	p = pass()
 	try(t, s.Settle(ctx, run.Channel, p, other)) // the journal was still there
-	// The same run has another try at f7, and does it.
+	// The same run retries f7 and succeeds.
 	try(t, s.Intend(ctx, run.Channel, p, func(yield func(Outcome) error) error {
 		return yield(Outcome{"f7", wire.Outcome{Kind: wire.Changed, Ordinal: 7, Fetched: 5}})
 	}))
 	try(t, s.Settle(ctx, run.Channel, p, nil))
-	// And begins a commit that does not happen.
+	// The run starts a commit that does not happen.
 	try(t, s.Intend(ctx, run.Channel, p, func(yield func(Outcome) error) error {
 		return yield(Outcome{"f8", wire.Outcome{Kind: wire.Deleted, Ordinal: 8}})
 	}))
@@ -319,8 +319,8 @@ func TestProblemIsToldOnceAndEndsOnce(t *testing.T) {
 	}
 }
 
-// TestLent: what was lent ahead is kept by channel, forgotten when it ends, and
-// of what two channels need the one counts that lasts longest.
+// TestLent: lent URLs are stored by channel and deleted when they expire. If two channels need a key, the URL that
+// is valid longest is returned.
 func TestLent(t *testing.T) {
 	ctx := t.Context()
 	path := filepath.Join(t.TempDir(), "agent.db")

@@ -12,25 +12,24 @@ import (
 	"nightferry/internal/manifest"
 )
 
-// A Part is how far the reading of a large file has come.
+// Part is the saved progress of reading one large file.
 type Part struct {
 	Path   string        `json:"path"`
-	Digest digest.Digest `json:"digest"` // that the release says
+	Digest digest.Digest `json:"digest"` // of the release's file
 	Size   int64         `json:"size"`
 	MTime  int64         `json:"mtime"` // ns since 1970
 	Offset int64         `json:"offset"`
-	State  []byte        `json:"state"` // of the hash over what is before Offset
+	State  []byte        `json:"state"` // of the hash over the bytes before Offset
 }
 
 const (
-	// partial is the size in bytes from which on a file's reading is kept.
+	// partial is the minimum size in bytes of a file whose progress is saved.
 	partial = 64 << 20
-	// partEvery is how much is read between two parts of a file, in bytes.
+	// partEvery is the number of bytes read between two saves.
 	partEvery = 32 << 20
 )
 
-// begin starts the reading of a file: where an earlier one broke off, if the
-// file is what it was then.
+// begin starts reading a file. It resumes at a saved Part if the file is unchanged since.
 func (r *run) begin(f io.Seeker, e *manifest.Entry, info fs.FileInfo) (h hash.Hash, offset int64, err error) {
 	for i := range r.o.Parts {
 		p := &r.o.Parts[i]
@@ -47,7 +46,7 @@ func (r *run) begin(f io.Seeker, e *manifest.Entry, info fs.FileInfo) (h hash.Ha
 	return sha256.New(), 0, nil
 }
 
-// keep tells how far the reading of a large file is.
+// keep passes the progress of a large file to Options.Keep.
 func (r *run) keep(e *manifest.Entry, info fs.FileInfo, h hash.Hash, offset int64) {
 	if r.o.Keep == nil || info.Size() < partial {
 		return

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// TestResume: a comparison that is stopped and goes on after the last path it
-// was told of reads every file, and none twice but those that were under way.
+// TestResume: a verification is stopped and resumed after the last reported path. It reads every file, and reads
+// only those twice that were in progress.
 func TestResume(t *testing.T) {
 	many := map[string]string{}
 	for i := range 400 {
@@ -58,13 +58,13 @@ func TestResume(t *testing.T) {
 			t.Errorf("%s was told %d times", p, n)
 		}
 	}
-	// What is ahead of the path that was told last is read again.
+	// Files after the last reported path are read again.
 	if bound := whole + int64(rounds)*(ahead+2*workers+1)*500; bytes > bound {
 		t.Errorf("%d bytes were read of %d in %d rounds, the bound is %d", bytes, whole, rounds+1, bound)
 	}
 }
 
-// TestRate: checks read as fast as they may, and not faster.
+// TestRate: checks read as fast as the limit allows, and not faster.
 func TestRate(t *testing.T) {
 	const limit, size = 8 << 20, 16 << 20
 	dir, entries := lay(t, map[string]string{"a": strings.Repeat("a", size/2), "b": strings.Repeat("b", size/4), "c": strings.Repeat("c", size/4)})
@@ -82,7 +82,7 @@ func TestRate(t *testing.T) {
 	}
 }
 
-// TestLimitEndsIt: what the limit refuses is no finding.
+// TestLimitEndsIt: an error of the limit is not a finding.
 func TestLimitEndsIt(t *testing.T) {
 	dir, entries := lay(t, files)
 	bad := errors.New("no more")
@@ -92,7 +92,7 @@ func TestLimitEndsIt(t *testing.T) {
 	}
 }
 
-// TestSuspectIsReadByAQuickCheck: and nothing else is.
+// TestSuspectIsReadByAQuickCheck: a quick check reads the suspect and no other file.
 func TestSuspectIsReadByAQuickCheck(t *testing.T) {
 	dir, entries := lay(t, files)
 	var read []string
@@ -103,8 +103,8 @@ func TestSuspectIsReadByAQuickCheck(t *testing.T) {
 	}
 }
 
-// TestResumeInALargeFile: a file that is read for minutes goes on where it was
-// stopped; what was changed since is read from its beginning.
+// TestResumeInALargeFile: reading of a large file resumes where it was stopped. If the file changed since, it is
+// read from its start.
 func TestResumeInALargeFile(t *testing.T) {
 	const size = 3*partial + 12345
 	dir, entries := lay(t, map[string]string{"a": "first", "big.wim": strings.Repeat("0123456789abcdef", size/16) + "123456789", "z": "last"})
@@ -137,7 +137,7 @@ func TestResumeInALargeFile(t *testing.T) {
 	if len(found) > 0 || second != whole-kept.Offset+int64(len("last")) {
 		t.Errorf("%d bytes were read of the %d that were left: %v", second, whole-kept.Offset, found)
 	}
-	// A part of another file, or that is damaged, is none.
+	// A part is ignored if it is damaged or belongs to another file.
 	for _, bad := range []Part{{Path: kept.Path, Digest: kept.Digest, Size: kept.Size, MTime: kept.MTime + 1, Offset: kept.Offset, State: kept.State},
 		{Path: kept.Path, Digest: kept.Digest, Size: kept.Size, MTime: kept.MTime, Offset: kept.Offset, State: kept.State[:20]}} {
 		if n, found := stopAt(1<<62, Options{After: "a", Parts: []Part{bad}}); len(found) > 0 || n != whole+int64(len("last")) {
@@ -146,8 +146,7 @@ func TestResumeInALargeFile(t *testing.T) {
 	}
 }
 
-// TestStoppedFindsNothing: a file that was being read when the run was told to
-// stop is not one that could not be read.
+// TestStoppedFindsNothing: a file that is being read when the run is stopped is not reported as unreadable.
 func TestStoppedFindsNothing(t *testing.T) {
 	dir, entries := lay(t, map[string]string{"a": "x", "b": "yy"})
 	for range 40 {
@@ -162,7 +161,7 @@ func TestStoppedFindsNothing(t *testing.T) {
 			Read: func(string, int64) {
 				stop()
 				for range 1000 {
-					runtime.Gosched() // let the other file's reader end
+					runtime.Gosched() // let the other file's reader finish
 				}
 			}}, func(f Finding) { t.Errorf("%+v", f) })
 		stop()

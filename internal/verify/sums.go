@@ -10,8 +10,7 @@ import (
 	"nightferry/internal/manifest"
 )
 
-// Sums writes the release's files as a list that "sha256sum -c" accepts, run
-// in the target folder.
+// Sums writes the release's files in the format of "sha256sum -c", with paths relative to the target folder.
 func Sums(w io.Writer, entries manifest.Next) error {
 	out := bufio.NewWriterSize(w, 256<<10)
 	for {
@@ -37,8 +36,7 @@ func Sums(w io.Writer, entries manifest.Next) error {
 	}
 }
 
-// escape writes a name as coreutils do: a line whose name needed it begins
-// with a backslash.
+// escape escapes a name as coreutils do: the line of an escaped name starts with a backslash.
 func escape(name string) (string, bool) {
 	if !strings.ContainsAny(name, "\\\n\r") {
 		return name, false

@@ -1,5 +1,5 @@
-// Package verify compares a folder with a release, and changes neither. A check
-// that could not be made is a finding, never a pass.
+// Package verify compares a folder with a release and changes neither. If a path cannot be checked, that is a
+// finding, never a pass.
 package verify
 
 import (
@@ -20,7 +20,7 @@ import (
 	"nightferry/internal/scan"
 )
 
-// Problem is a way in which a path is not as the release says.
+// Problem is the way in which a path differs from the release.
 type Problem string
 
 // The problems.
@@ -32,7 +32,7 @@ const (
 	Time       Problem = "time"
 	Mode       Problem = "mode"
 	Kind       Problem = "kind"       // a folder for a file, a link for a folder
-	Unreadable Problem = "unreadable" // it could not be checked
+	Unreadable Problem = "unreadable" // the path could not be checked
 )
 
 // Finding is one problem of one path.
@@ -40,50 +40,48 @@ type Finding struct {
 	Path    string  `json:"path"`
 	Problem Problem `json:"problem"`
 	Detail  string  `json:"detail"`
-	Folder  bool    `json:"-"` // Extra: it is a folder
+	Folder  bool    `json:"-"` // Extra: the path is a folder
 }
 
 // Options of [Run].
 type Options struct {
 	Quick   bool           // names, sizes, times and modes only
-	Workers int            // files read at once; 0: as many as there are processors
-	Ignore  *scan.Patterns // what they skip is no finding, if it is not in the release; nil: nothing
+	Workers int            // concurrent readers; 0: one per processor
+	Ignore  *scan.Patterns // matching paths that are not in the release are not findings; nil: none
 
-	// After resumes: nothing is looked at up to and including this path.
+	// After resumes: paths up to and including this one are skipped.
 	After string
-	// Suspect, if set, names files whose bytes are read also with Quick.
+	// Suspect, if set, selects files whose bytes are read even with Quick.
 	Suspect func(path string) bool
-	// Limit, if set, is asked to wait for n bytes that were just read, by
-	// several goroutines; its error ends the run.
+	// Limit, if set, is called after n bytes were read and may wait. Several goroutines call it. Its error ends the
+	// run.
 	Limit func(ctx context.Context, n int) error
-	// Read, if set, is told of each file whose bytes were read, in path order,
-	// after its findings: all before it have been looked at. It is called by the
-	// goroutine that hands out the findings.
+	// Read, if set, is called for each file whose bytes were read, in path order and after the file's findings. All
+	// earlier paths are done then. It is called from the same goroutine as fn.
 	Read func(path string, bytes int64)
-	// Keep, if set, is told now and then, and when the run is stopped, how far
-	// the reading of a large file is, by several goroutines; with Parts another
-	// run goes on there.
+	// Keep, if set, receives the progress of reading a large file, from time to time and when the run is stopped.
+	// Several goroutines call it. Another run resumes there if it gets the Part in Parts.
 	Keep  func(Part)
 	Parts []Part
 }
 
-// Totals are what was looked at.
+// Totals counts the checked paths.
 type Totals struct {
 	Files    int64 `json:"files"`    // of the release
 	Dirs     int64 `json:"dirs"`     // of the release
-	Bytes    int64 `json:"bytes"`    // of content that was read
-	Findings int64 `json:"findings"` // all kinds but extra
+	Bytes    int64 `json:"bytes"`    // of content read
+	Findings int64 `json:"findings"` // all problems except extra
 	Extra    int64 `json:"extra"`
 }
 
-// bufferSize is how much a worker reads at once, in bytes.
+// bufferSize is the size in bytes of one read.
 const bufferSize = 1 << 20
 
-// ahead bounds the paths that are looked at before the findings of an earlier
-// one are handed out: what is read again by who resumes.
+// ahead limits the paths that are checked before the findings of an earlier one are reported. A resumed run reads
+// at most these again.
 const ahead = 64
 
-// job is one path whose findings are handed out in path order.
+// job is one path. Jobs report their findings in path order.
 type job struct {
 	entry *manifest.Entry // to be read; nil: findings are complete
 	found []Finding
@@ -95,19 +93,18 @@ type job struct {
 type run struct {
 	o       Options
 	root    *durable.Root
-	keeps   durable.Traits // what the target's file system keeps
+	keeps   durable.Traits // the metadata that the target's file system keeps
 	entries manifest.Next
 	entry   *manifest.Entry // the next of the release, nil at the end
 	totals  Totals
 	work    chan *job
 	order   chan *job
-	ignored string // a folder of the site's own that is left alone
-	other   string // a path of another kind than the release's: what is below was told with it
+	ignored string // a folder of the site's own that Ignore matches
+	other   string // a path of another kind than the release's: its finding covers the paths below it
 }
 
-// Run compares target with the entries, which come in path order, and calls fn
-// for every finding in path order, from one goroutine. An error says that the
-// comparison did not come to its end.
+// Run compares target with the entries, which must come in path order. It calls fn for every finding in path order,
+// from one goroutine. If Run returns an error, the comparison is incomplete.
 func Run(ctx context.Context, target string, entries manifest.Next, o Options, fn func(Finding)) (Totals, error) {
 	root, err := durable.Open(target, durable.Options{})
 	if err != nil {
@@ -137,7 +134,7 @@ func Run(ctx context.Context, target string, entries manifest.Next, o Options, f
 				}
 			}
 			if gctx.Err() != nil {
-				return context.Cause(gctx) // who was told to stop has found nothing by that
+				return context.Cause(gctx) // findings after a stop may only be caused by the stop
 			}
 			bytes += j.bytes
 			for _, f := range j.found {
@@ -189,8 +186,8 @@ func (r *run) compare(ctx context.Context) (err error) {
 	return r.meet(ctx, nil)
 }
 
-// traits returns what a pull has found out about the target's file system. Without
-// that, as in a folder that no pull has made, everything is expected of it.
+// traits returns the file system traits that a pull recorded in the target. If there are none, because no pull has
+// made the folder, the file system is expected to keep everything.
 func traits(root *durable.Root) durable.Traits {
 	t, err := durable.ReadTraits(root, manifest.StateDir+"/traits.json")
 	if err != nil {
@@ -199,12 +196,12 @@ func traits(root *durable.Root) durable.Traits {
 	return t
 }
 
-// passed reports whether an earlier run has looked at a path.
+// passed reports whether an earlier run has checked the path.
 func (r *run) passed(path string) bool {
 	return r.o.After != "" && scan.Compare(path, r.o.After) <= 0
 }
 
-// meet handles the release up to and including the item's path; nil is the end.
+// meet handles the release's entries up to and including the item's path; a nil item means the end.
 func (r *run) meet(ctx context.Context, it *scan.Item) error {
 	for r.entry != nil {
 		e := r.entry
@@ -289,7 +286,7 @@ func (r *run) path(ctx context.Context, e *manifest.Entry, it *scan.Item) error 
 	if r.o.Quick && (r.o.Suspect == nil || !r.o.Suspect(e.Path)) {
 		return r.tell(ctx, found...)
 	}
-	// The entry lives in its page, which is decoded once for some hundred.
+	// The job may keep the entry: it is part of a page, which is decoded once for some hundred entries.
 	return r.send(ctx, &job{entry: e, found: found, done: make(chan struct{})})
 }
 
@@ -331,8 +328,7 @@ func (r *run) worker(ctx context.Context) error {
 	return nil
 }
 
-// read compares every byte of a file with the release. Its error is that of
-// Options.Limit.
+// read compares every byte of a file with the release. It returns only errors of Options.Limit.
 func (r *run) read(ctx context.Context, j *job, buf []byte) error {
 	e := j.entry
 	sum, n, err := r.sum(ctx, e, buf)
@@ -349,7 +345,7 @@ func (r *run) read(ctx context.Context, j *job, buf []byte) error {
 	return nil
 }
 
-// limitError says that the limit, not the file, ended a read.
+// limitError marks an error of the limit, as opposed to one of the file.
 type limitError struct{ error }
 
 func (r *run) sum(ctx context.Context, e *manifest.Entry, buf []byte) (d digest.Digest, n int64, err error) {

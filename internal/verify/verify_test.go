@@ -20,7 +20,7 @@ import (
 
 var when = time.Date(2024, 5, 6, 7, 8, 9, 123456700, time.UTC)
 
-// lay makes a folder and the entries of a release that is exactly it.
+// lay makes a folder and the entries of a release that matches it exactly.
 func lay(t testing.TB, files map[string]string) (dir string, entries []manifest.Entry) {
 	t.Helper()
 	dir = t.TempDir()
@@ -167,7 +167,7 @@ func TestCancelledIsNoPass(t *testing.T) {
 	}
 }
 
-// The coreutils themselves must accept the list, with names that need escapes.
+// The real coreutils must accept the list, including names that need escapes.
 func TestSumsPassesCoreutils(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("no sha256sum on this system")
