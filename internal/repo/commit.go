@@ -20,15 +20,15 @@ import (
 	"nightferry/internal/trust"
 )
 
-// ErrConflict says that another push published to the channel first.
+// ErrConflict means that another push published to the channel first.
 var ErrConflict = errors.New("another push was faster")
 
-// ErrTooLong says that a push, or a gc that writes packs anew, ran longer than
-// half the grace period, so that gc might delete what it relies on.
+// ErrTooLong means that a push, or a gc that rewrites packs, ran longer than
+// half the grace period, so that gc might delete objects that it relies on.
 var ErrTooLong = errors.New("this run took longer than half the grace period")
 
-// ErrForgotten says that fsck took packs out of the index while a push relied on
-// what the index said.
+// ErrForgotten means that fsck removed packs from the index while a push relied
+// on them.
 var ErrForgotten = errors.New("fsck has forgotten lost packs since this run began")
 
 // Commit describes a release to publish.
@@ -41,7 +41,7 @@ type Commit struct {
 }
 
 // Publish signs and stores the release, then moves the head by
-// compare-and-swap: of two concurrent pushes exactly one succeeds, the other
+// compare-and-swap. Of two concurrent pushes exactly one succeeds; the other
 // gets ErrConflict. Every chunk and page must be in the index already.
 func (r *Repo) Publish(ctx context.Context, c Commit) (*Release, error) {
 	if err := r.doc.Allows(PublicOf(c.Key), trust.Heads); err != nil {
@@ -53,7 +53,7 @@ func (r *Repo) Publish(ctx context.Context, c Commit) (*Release, error) {
 	}
 	channel := c.Release.Channel
 	if c.Parent == nil || c.Parent.Behind {
-		number = max(number, r.seen(channel)+1) // sites take nothing older
+		number = max(number, r.seen(channel)+1) // sites refuse older numbers
 	}
 	payload, err := manifest.EncodeRelease(&c.Release)
 	if err != nil {
@@ -99,8 +99,8 @@ func (r *Repo) Publish(ctx context.Context, c Commit) (*Release, error) {
 	return out, nil
 }
 
-// forgotNothing returns ErrForgotten when the index root counts other forgotten
-// packs than it did: chunks that were stored then may be lost.
+// forgotNothing returns ErrForgotten if the index root's count of forgotten
+// packs differs from before: chunks that were stored then may be lost.
 func forgotNothing(ctx context.Context, r *Repo, before uint64) error {
 	x, err := r.Index(ctx)
 	if err != nil {
@@ -115,9 +115,9 @@ func forgotNothing(ctx context.Context, r *Repo, before uint64) error {
 // Grace returns how long a pack stays condemned before it may be deleted.
 func (r *Repo) Grace() time.Duration { return time.Duration(r.format.Grace) * time.Second }
 
-// inTime returns ErrTooLong when, by the store's clock, more than half the
-// grace period lies between since and now: what was seen or stored at since
-// may be about to be deleted. The other half is for the call that follows.
+// inTime returns ErrTooLong if, by the store's clock, more than half the grace
+// period separates since from now: objects seen or stored at since may be about
+// to be deleted. The other half is for the call that follows.
 func (r *Repo) inTime(since, now time.Time) error {
 	if since.IsZero() || now.Sub(since) <= r.Grace()/2 {
 		return nil
@@ -125,8 +125,8 @@ func (r *Repo) inTime(since, now time.Time) error {
 	return fmt.Errorf("%w (%v, at most %v): nothing was published; run it again, it resumes where this one ended", ErrTooLong, now.Sub(since).Round(time.Second), r.Grace()/2)
 }
 
-// putRelease stores the release under the first free number. A number that
-// another took without moving the head belongs to a push that died or is about
+// putRelease stores the release under the first free number. If a number is
+// taken but the head has not moved, it belongs to a push that died or is about
 // to lose: the head decides, not the number.
 func (r *Repo) putRelease(ctx context.Context, c Commit, number uint64, payload []byte) (*Release, time.Time, error) {
 	const few = 8
@@ -151,7 +151,7 @@ func (r *Repo) putRelease(ctx context.Context, c Commit, number uint64, payload 
 			return nil, time.Time{}, r.conflict(channel, now.Number)
 		}
 		number++
-		if try >= few { // so many pushes have died since the last that lived
+		if try >= few { // this many pushes have died since the last that succeeded
 			if number, err = r.pastAll(ctx, channel, number); err != nil {
 				return nil, time.Time{}, err
 			}
@@ -199,17 +199,17 @@ func (r *Repo) putHead(ctx context.Context, key ed25519.PrivateKey, channel stri
 }
 
 // Resign signs a channel's head again: same release, new expiry. The head's
-// signature must be good, but its key may be retired or revoked: whoever calls
-// this vouches for what the head names, and so must have looked. Programs call
-// Renew.
+// signature must be good, but its key may be retired or revoked. The caller
+// vouches for the release that the head names, and so must have checked it.
+// Programs call Renew.
 func (r *Repo) Resign(ctx context.Context, channel string, key ed25519.PrivateKey) (number uint64, err error) {
 	return r.resign(ctx, channel, key, func(*trust.Key, uint64, digest.Digest) error { return nil })
 }
 
-// Renew is Resign for who does not look: the head is signed again only where
-// it names the release that the caller knows to be good, else the error is
-// ErrConflict; and never for a revoked key, whoever knows the release: that
-// would undo the revocation, with trust.ErrUntrusted.
+// Renew is Resign for callers that do not check the release. It signs the head
+// again only if the head names the release that the caller knows to be good,
+// else it returns ErrConflict. It never renews a head of a revoked key, because
+// that would undo the revocation, and returns trust.ErrUntrusted.
 func (r *Repo) Renew(ctx context.Context, channel string, key ed25519.PrivateKey, number uint64, release digest.Digest) (uint64, error) {
 	return r.resign(ctx, channel, key, func(signer *trust.Key, n uint64, d digest.Digest) error {
 		if signer.Status == trust.Revoked {
@@ -222,8 +222,8 @@ func (r *Repo) Renew(ctx context.Context, channel string, key ed25519.PrivateKey
 	})
 }
 
-// resign signs the head again if vouch, told of its key and of the release that
-// it names, returns nil.
+// resign signs the head again if vouch returns nil for its key and the release
+// that it names.
 func (r *Repo) resign(ctx context.Context, channel string, key ed25519.PrivateKey, vouch func(*trust.Key, uint64, digest.Digest) error) (number uint64, err error) {
 	if err := r.doc.Allows(PublicOf(key), trust.Heads); err != nil {
 		return 0, err
@@ -278,7 +278,7 @@ func (r *Repo) Channels(ctx context.Context) ([]string, error) {
 	return scopes, nil
 }
 
-// channelOf opens an opaque channel name: its newest release tells it.
+// channelOf finds an opaque channel's name in its newest release.
 func (r *Repo) channelOf(ctx context.Context, scope string) (string, error) {
 	b, _, err := read(ctx, r.store, HeadKey(scope), trust.MaxHead)
 	if err != nil {
@@ -311,7 +311,7 @@ func (r *Repo) History(ctx context.Context, channel string, head *Head, fn func(
 			return err
 		}
 		// Numbers may have gaps where a push died: the parent is the newest
-		// below that has the digest the child names.
+		// older release with the digest that the child names.
 		parent, found := rel.Parent, false
 		for n := rel.Number - 1; n >= 1 && rel.Number-n <= casTries; n-- {
 			next, err := r.Release(ctx, channel, n, parent)
@@ -330,9 +330,10 @@ func (r *Repo) History(ctx context.Context, channel string, head *Head, fn func(
 	}
 }
 
-// ReleaseBelow reads a release that is older than the head's. It is good by its
-// own signer where that key still counts, else where the chain of parents from
-// head names its digest: what was published before a key was revoked.
+// ReleaseBelow reads a release that is older than the head's. It accepts a
+// release if its signer's key is still trusted. Otherwise the chain of parents
+// from head must name the release's digest: it was then published before the
+// key was revoked.
 func (r *Repo) ReleaseBelow(ctx context.Context, channel string, head *Head, number uint64) (rel *Release, err error) {
 	if slices.ContainsFunc(r.doc.Keys, func(k trust.Key) bool { return k.Status == trust.Revoked }) {
 		err = r.History(ctx, channel, head, func(x *Release) (more bool, err error) {
@@ -348,10 +349,10 @@ func (r *Repo) ReleaseBelow(ctx context.Context, channel string, head *Head, num
 	return r.Release(ctx, channel, number, digest.Digest{})
 }
 
-// PutHalt replaces the halt object with the orders that change leaves; the
-// epoch grows by one. If the store holds no orders that count (OrdersLost), it
-// starts from the orders of the old object that was put back, else from none,
-// at the epoch that was seen last.
+// PutHalt replaces the halt object with the halt orders that change returns,
+// and increments the epoch. If the store holds no valid orders (OrdersLost), it
+// starts from the orders of an old object that was put back, else from none, at
+// the epoch that was seen last.
 func (r *Repo) PutHalt(ctx context.Context, key ed25519.PrivateKey, change func(o *halt.Orders) error) (uint64, error) {
 	h, err := r.MergeHalt(ctx, key, func(stored *HaltObject, _ bool) (uint64, error) { return 0, change(stored.Orders) })
 	if err != nil {
@@ -360,9 +361,9 @@ func (r *Repo) PutHalt(ctx context.Context, key ed25519.PrivateKey, change func(
 	return h.Epoch, nil
 }
 
-// MergeHalt is PutHalt for a caller that has orders of its own. change sees
-// what the store holds and whether those orders were lost there; the new epoch
-// is above the one stored, and above the floor that change returns.
+// MergeHalt is PutHalt for a caller that has orders of its own. change receives
+// the stored orders, and whether the store has lost them. The new epoch exceeds
+// the stored one and the floor that change returns.
 func (r *Repo) MergeHalt(ctx context.Context, key ed25519.PrivateKey, change func(stored *HaltObject, lost bool) (floor uint64, err error)) (*HaltObject, error) {
 	if err := r.doc.Allows(PublicOf(key), trust.Halts); err != nil {
 		return nil, fmt.Errorf("sign the halt object: %w", err)
@@ -401,8 +402,8 @@ func (r *Repo) MergeHalt(ctx context.Context, key ed25519.PrivateKey, change fun
 	return nil, fmt.Errorf("replace the halt object: other writers were faster %d times", casTries)
 }
 
-// SignHalt makes the halt object of an epoch without storing it, so that sites
-// can be told when the store cannot be reached.
+// SignHalt makes the halt object of an epoch without storing it, so that the
+// Core can send it to sites while the store is unreachable.
 func (r *Repo) SignHalt(key ed25519.PrivateKey, epoch uint64, o *halt.Orders) ([]byte, error) {
 	payload, err := o.Encode()
 	if err != nil {
@@ -414,9 +415,9 @@ func (r *Repo) SignHalt(key ed25519.PrivateKey, epoch uint64, o *halt.Orders) ([
 	return trust.Sign(key, trust.Subject{Kind: halt.Kind, Version: halt.Version, Repo: r.format.Repo, Number: epoch}, payload)
 }
 
-// OpenHalt reads a halt object, wherever it was kept, and checks its signature.
-// An object that comes from a site must also be signed by a key that may sign
-// halts now: AllowsHalt.
+// OpenHalt reads a halt object from any source and checks its signature. If the
+// object comes from a site, the caller must also check with AllowsHalt that its
+// key may sign halts now.
 func (r *Repo) OpenHalt(b []byte) (*HaltObject, error) {
 	h, _, err := r.openHalt(b)
 	return h, err

@@ -19,11 +19,12 @@ import (
 	"nightferry/internal/seal"
 )
 
-// maxTries is how often what arrives damaged is fetched at most.
+// maxTries bounds how often damaged data is fetched again.
 const maxTries = 8
 
 // CorruptError reports a chunk that never matches its id, however often it is
-// fetched. Whether the store or the line is at fault, another reader can tell.
+// fetched. Reading it from another machine shows whether the store or the line
+// is at fault.
 type CorruptError struct {
 	Pack  string // key of the pack
 	Chunk digest.Digest
@@ -34,7 +35,7 @@ func (e *CorruptError) Error() string {
 	return fmt.Sprintf("chunk %s in %s arrives damaged, however often it is fetched (%v)", e.Chunk.Short(), e.Pack, e.Err)
 }
 
-// Remedy tells how to find out what is at fault, and what to do then.
+// Remedy returns how to find the cause, and what to do then.
 func (e *CorruptError) Remedy() string {
 	return "run nightferry fsck --read-data STORE where the content is pushed: if it finds damage, run fsck --forget-missing STORE and push again; if not, the line or a proxy between this machine and the store changes bytes"
 }
@@ -66,16 +67,16 @@ func (b *Block) Chunk(i int) []byte {
 	return b.Raw[at.Offset : at.Offset+at.Size]
 }
 
-// FetchOptions tune a fetch. The zero value suits.
+// FetchOptions tune a fetch. The zero value is usable.
 type FetchOptions struct {
 	Connections int                         // requests under way at once; 0: 8
-	OnBytes     func(n int64)               // told of bytes as they arrive
-	OnRetry     func(err error)             // told of a block that is fetched again, and why
-	Gate        func(context.Context) error // asked before each request and each block
+	OnBytes     func(n int64)               // called with byte counts as bytes arrive
+	OnRetry     func(err error)             // called with the reason when a block is fetched again
+	Gate        func(context.Context) error // called before each request and each block; an error ends the fetch
 }
 
-// errGone says that a pack is not in the store; a caller's own fs.ErrNotExist
-// must not be taken for it.
+// errGone means that a pack is not in the store. It is distinct from
+// fs.ErrNotExist, which a caller's function may return.
 var errGone = errors.New("the pack is gone")
 
 // span is a run of blocks of one pack that one request fetches.
@@ -87,9 +88,9 @@ type span struct {
 }
 
 // Fetch gets the blocks that hold places and hands each to fn, from up to
-// Connections goroutines at once. Ranges are coalesced, never multi-range;
-// gaps up to 1 MiB are read through. It fails with a *CorruptError or a
-// *MissingError when the store cannot give what the index promises.
+// Connections goroutines at once. Ranges are coalesced, never multi-range; gaps
+// up to 1 MiB are read through. It fails with a *CorruptError or a
+// *MissingError if the store's data does not match the index.
 func (x *Index) Fetch(ctx context.Context, places []Place, o FetchOptions, fn func(context.Context, *Block) error) error {
 	gone, err := x.fetch(ctx, places, o, fn)
 	if err != nil || len(gone) == 0 {
@@ -162,8 +163,8 @@ func (x *Index) fetch(ctx context.Context, places []Place, o FetchOptions, fn fu
 	return gone, g.Wait()
 }
 
-// announce tells a store that wants to know which objects will be read: one
-// that must ask somebody for leave can do so once for all.
+// announce passes the keys of the needed objects to a store that asks for them.
+// A store that must request permission can then do so once for all.
 func (x *Index) announce(ctx context.Context, places []Place) {
 	p, ok := x.repo.store.(interface {
 		Prefetch(ctx context.Context, keys []string)
@@ -231,8 +232,8 @@ func (f *fetcher) gate(ctx context.Context) error {
 	return f.o.Gate(ctx)
 }
 
-// span fetches a run of blocks. With errGone, which may come in the middle, it
-// returns the places that it did not get.
+// span fetches a run of blocks. If it returns errGone, which may happen midway,
+// left holds the places that it did not get.
 func (f *fetcher) span(ctx context.Context, s span) (left []Place, err error) {
 	if f.dec == nil {
 		if f.dec, err = pack.NewDecoder(); err != nil {
@@ -285,8 +286,8 @@ func (f *fetcher) span(ctx context.Context, s span) (left []Place, err error) {
 	return nil, nil
 }
 
-// goneOr makes errGone of a store's answer that a pack is not there. It may come
-// while its body is read: a body that broke off is asked for again.
+// goneOr returns errGone if the store reports that a pack is missing. This may
+// happen while its body is read, because a broken body is requested again.
 func goneOr(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return errGone
@@ -301,8 +302,8 @@ func (f *fetcher) arrived(n int64) {
 }
 
 // block proves the wanted chunks of one block and hands it on. If they do not
-// match, it is fetched again over another connection, until it is right, or has
-// come three times with the same damage, which then is not the line's.
+// match, block fetches it again over another connection, until it is right, or
+// until the same damage has arrived three times. Such damage is not the line's.
 func (f *fetcher) block(ctx context.Context, key string, obj *seal.Object, places []Place, in []byte) error {
 	var copies arrivals
 	for {

@@ -48,7 +48,7 @@ func same(t *testing.T, r *Repo, got map[digest.Digest][]byte, chunks [][]byte) 
 	}
 }
 
-// Wanted blocks that lie within 1 MiB of one another come in one request.
+// Wanted blocks within 1 MiB of one another come in one request.
 func TestFetchCoalesces(t *testing.T) {
 	both(t, func(t *testing.T, p *press) {
 		count := testbed.Count(p.store)
@@ -95,7 +95,7 @@ func TestFetchCoalesces(t *testing.T) {
 	})
 }
 
-// What arrives damaged is fetched again; what is damaged in the store is said.
+// Data damaged on the line is fetched again; damage in the store is reported.
 func TestFetchDamage(t *testing.T) {
 	both(t, func(t *testing.T, p *press) {
 		var flips atomic.Int64
@@ -132,8 +132,8 @@ func fetchOne(t *testing.T, r *Repo, x *Index, id digest.Digest) error {
 	return err
 }
 
-// A pack that gc has deleted since the index was read: its chunks are read
-// where they are now, or said to be missing.
+// gc has deleted a pack since the index was read: its chunks are read from
+// their new place, or reported as missing.
 func TestFetchFromAPackThatIsGone(t *testing.T) {
 	both(t, func(t *testing.T, p *press) {
 		r := p.mustOpen(nil)
@@ -187,7 +187,7 @@ func TestFetchGate(t *testing.T) {
 	}
 }
 
-// An index that lies about where chunks are is found out, not followed.
+// An index with wrong chunk places is detected, not followed.
 func TestFetchByALyingIndex(t *testing.T) {
 	both(t, func(t *testing.T, p *press) {
 		r := p.mustOpen(nil)
@@ -206,8 +206,8 @@ func TestFetchByALyingIndex(t *testing.T) {
 	})
 }
 
-// A line that flips a bit in everything it carries, each time another one, is
-// healed: no block ever arrives whole, and what most copies have is right.
+// A line that flips a different bit in every response is tolerated: no block
+// ever arrives intact, but a majority vote over the copies restores it.
 func TestFetchOverALineThatFlipsBits(t *testing.T) {
 	p := newPress(t, nil)
 	var n atomic.Int64

@@ -1,8 +1,8 @@
-// Package repo opens a repository in a bucket: it follows the trust chain,
-// reads heads and releases, looks chunks up in the index, fetches their
-// blocks, and publishes in the one safe order. It is the meeting place of the
-// formats and the store; which files to publish or apply is not its business.
-// The orders are derived in docs/ordering.md.
+// Package repo opens a repository in a bucket. It follows the trust chain,
+// reads heads and releases, looks chunks up in the index, fetches their blocks,
+// and publishes in the one safe order. It joins the formats with the store;
+// other packages decide which files to publish or apply. docs/ordering.md
+// derives the orders.
 package repo
 
 import (
@@ -55,14 +55,14 @@ const (
 	FormatVersion = 1
 
 	maxFormat = 4 << 10
-	// DefaultGrace is how long a condemned pack is kept, unless init says
-	// otherwise.
+	// DefaultGrace is how long a condemned pack is kept if InitOptions does not
+	// set Grace.
 	DefaultGrace = 7 * 24 * time.Hour
-	// HeadLife is how long a head vouches for what it names.
+	// HeadLife is how long a head's signature is valid.
 	HeadLife = 14 * 24 * time.Hour
 )
 
-// Format is the format object: what never changes in a repository.
+// Format is the format object: the fixed properties of a repository.
 type Format struct {
 	_       struct{}     `cbor:",toarray"`
 	Format  uint32       `json:"format"` // 1
@@ -95,7 +95,7 @@ func DecodeFormat(b []byte) (*Format, error) {
 	return &f, nil
 }
 
-// InitOptions make a new repository.
+// InitOptions are the properties of a new repository.
 type InitOptions struct {
 	Params  chunk.Params // zero: chunk.Default()
 	Key     []byte       // repository key; nil for a plain repository
@@ -105,13 +105,13 @@ type InitOptions struct {
 	Now     time.Time
 }
 
-// ErrExists says that a repository is there already.
+// ErrExists means that the store already holds a repository.
 var ErrExists = errors.New("a repository is there already")
 
-// Init makes a repository in an empty store. The format object comes first
-// and only if absent, so that of two inits one wins; the index root comes last.
-// One that died in between is completed by running Init again with the same
-// options.
+// Init makes a repository in an empty store. The format object is stored first
+// and only if absent, so that of two inits one wins. The index root is stored
+// last. If Init dies midway, running it again with the same options completes
+// it.
 func Init(ctx context.Context, s bucket.Store, o InitOptions) (trust.RepoID, error) {
 	var id trust.RepoID
 	if o.Params == (chunk.Params{}) {
@@ -163,7 +163,7 @@ func Init(ctx context.Context, s bucket.Store, o InitOptions) (trust.RepoID, err
 	return f.Repo, putNew(ctx, s, rootKey, root)
 }
 
-// Probe returns what the store of a repository lacks that a repository needs, see
+// Probe returns the features that a repository needs and its store lacks, see
 // bucket.Probe.
 func Probe(ctx context.Context, s bucket.Store) error {
 	if err := bucket.Probe(ctx, s, formatKey); err != nil {
@@ -185,8 +185,8 @@ func newFormat(id trust.RepoID, o InitOptions) (*Format, *seal.Keys, error) {
 	return f, keys, nil
 }
 
-// interrupted returns the format of an init that died before its end and had
-// the same options. ErrExists: it did not, or the repository is complete.
+// interrupted returns the format of an unfinished init with the same options.
+// It returns ErrExists if the options differ or the repository is complete.
 func interrupted(ctx context.Context, s bucket.Store, o InitOptions) (*Format, *seal.Keys, error) {
 	exists := fmt.Errorf("init: %w: choose another prefix, or use it as it is", ErrExists)
 	_, _, err := read(ctx, s, rootKey, index.MaxRoot)
@@ -196,7 +196,7 @@ func interrupted(ctx context.Context, s bucket.Store, o InitOptions) (*Format, *
 	if !errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, err
 	}
-	// A root that was lost is no init that died: fsck makes it anew.
+	// A lost root does not prove an unfinished init: fsck rebuilds the root.
 	used := false
 	for _, prefix := range []string{"channels/", "packs/"} {
 		if err := s.List(ctx, prefix, func(bucket.Info) error { used = true; return errStop }); err != nil && !errors.Is(err, errStop) {
@@ -233,16 +233,16 @@ func PublicOf(k ed25519.PrivateKey) (p trust.Public) {
 	return p
 }
 
-// putNew puts an object that must be absent. An answer that was lost on the
-// way makes a retry find our own object there: that is success.
+// putNew puts an object that must be absent. If a response was lost, a retry
+// finds our own object: that is success.
 func putNew(ctx context.Context, s bucket.Store, key string, b []byte) error {
 	_, err := put(ctx, s, key, b, bucket.Cond{Absent: true})
 	return err
 }
 
-// put is a conditional put that finds out, by reading the object back, whether
-// one that failed has happened all the same: its answer may have been lost, or
-// a retry of it have met its own first attempt.
+// put is a conditional put. If it fails, it reads the object back to find out
+// whether it succeeded all the same: the response may have been lost, or a
+// retry may have met its own first attempt.
 func put(ctx context.Context, s bucket.Store, key string, b []byte, c bucket.Cond) (bucket.Info, error) {
 	info, err := s.Put(ctx, key, bucket.Bytes(b), c)
 	if err == nil || ctx.Err() != nil {

@@ -21,11 +21,12 @@ type Head struct {
 	Number  uint64
 	Release digest.Digest
 	Expires time.Time
-	Expired bool // it vouches for nothing newer than what is applied already
+	Expired bool // it no longer proves releases newer than the applied one
 	ETag    string
 	Date    time.Time // the store's clock when it was read
 	Signer  trust.Public
-	// Behind says that the store shows less than was seen before: see PushHead.
+	// Behind means that the store holds less than was seen before: see
+	// PushHead.
 	Behind bool
 }
 
@@ -41,12 +42,13 @@ func (r *Repo) subject(kind string, version uint16, channel string, number uint6
 	return trust.Subject{Kind: kind, Version: version, Repo: r.format.Repo, Scope: r.keys.Name(channel), Number: number}
 }
 
-// ErrNoRelease says that a channel has no release, or that there is no such.
+// ErrNoRelease means that a channel has no release, or that there is no such
+// channel.
 var ErrNoRelease = errors.New("has no release yet")
 
-// Head reads a channel's head. It is fs.ErrNotExist where the channel has no
-// release, ErrOlder where the head is older than one seen before, and
-// trust.ErrUntrusted where no active key signed it.
+// Head reads a channel's head. It returns fs.ErrNotExist if the channel has no
+// release, ErrOlder if the head is older than one seen before, and
+// trust.ErrUntrusted if no active key signed it.
 func (r *Repo) Head(ctx context.Context, channel string) (*Head, error) {
 	if err := manifest.CheckChannel(channel); err != nil {
 		return nil, err
@@ -65,11 +67,10 @@ func (r *Repo) Head(ctx context.Context, channel string) (*Head, error) {
 	return h, err
 }
 
-// PushHead is Head for who publishes, and so puts right what the store has
-// lost: where the head is gone, or an older one was put back, it returns the
-// one to publish on top of, which is then Behind. It is fs.ErrNotExist where
-// there is nothing to build on. The next release gets a number that no site
-// has seen.
+// PushHead is Head for publishers, which repair a store that has lost data. If
+// the head is missing, or an older one was put back, PushHead returns the head
+// to publish on top of, with Behind set. It returns fs.ErrNotExist if there is
+// nothing to build on. The next release gets a number that no site has seen.
 func (r *Repo) PushHead(ctx context.Context, channel string) (*Head, error) {
 	h, err := r.Head(ctx, channel)
 	if !errors.Is(err, ErrOlder) {
@@ -80,7 +81,7 @@ func (r *Repo) PushHead(ctx context.Context, channel string) (*Head, error) {
 		return err
 	})
 	if errors.Is(err, fs.ErrNotExist) {
-		// The release that it named tells what it said.
+		// The release that the lost head named holds the same facts.
 		seen := r.seen(channel)
 		rel, err := r.Release(ctx, channel, seen, digest.Digest{})
 		if errors.Is(err, trust.ErrUntrusted) || errors.Is(err, frame.ErrDamaged) {
@@ -99,7 +100,7 @@ func (r *Repo) PushHead(ctx context.Context, channel string) (*Head, error) {
 	return h, nil
 }
 
-// parseHead proves a head, whatever was seen before.
+// parseHead proves a head, regardless of heads seen before.
 func (r *Repo) parseHead(channel string, b []byte, info bucket.Info) (*Head, error) {
 	s, err := trust.Parse(trust.HeadKind, trust.HeadVersion, trust.MaxHead, b)
 	if err != nil {
@@ -139,9 +140,9 @@ func (r *Repo) seen(channel string) uint64 {
 	return r.memory.Heads[channel]
 }
 
-// Release reads a release. want is the digest that a verified head or a
-// verified child gives it; with the zero Digest it is accepted by its signer
-// alone, which must be active or retired.
+// Release reads a release. want is the digest from a verified head or a
+// verified child. With the zero Digest, the signer alone decides: its key must
+// be active or retired.
 func (r *Repo) Release(ctx context.Context, channel string, number uint64, want digest.Digest) (*Release, error) {
 	return r.releaseAt(ctx, r.keys.Name(channel), fmt.Sprintf("release %d of %q", number, channel), number, want)
 }
@@ -171,15 +172,16 @@ func (r *Repo) Halt(ctx context.Context) (*HaltObject, error) {
 	return h, nil
 }
 
-// OrdersLost reports whether an error of Halts says that the store does not hold
-// the orders in force: the object is gone, damaged, an old one that was put back,
-// or signed by a key that does not count. PutHalt replaces such an object.
+// OrdersLost reports whether an error of Halts means that the store does not
+// hold the halt orders in force. The object is then missing, damaged, an old
+// one that was put back, or signed by an untrusted key. PutHalt replaces such
+// an object.
 func OrdersLost(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrOlder) || errors.Is(err, trust.ErrUntrusted) || errors.Is(err, frame.ErrDamaged) || errors.Is(err, seal.ErrOpen)
 }
 
-// readHalt is Halt, which also returns an object that is older than what was
-// seen, and the ETag of an object that it refuses: a writer needs them.
+// readHalt is Halt, but also returns an object that is older than one seen
+// before, and the ETag of a refused object: a writer needs them.
 func (r *Repo) readHalt(ctx context.Context) (h *HaltObject, etag string, err error) {
 	err = r.readGood(ctx, haltKey, halt.Max, func(b []byte, info bucket.Info) (err error) {
 		h, err = r.acceptHalt(b)
@@ -198,7 +200,7 @@ func (r *Repo) readHalt(ctx context.Context) (h *HaltObject, etag string, err er
 	return nil, etag, fmt.Errorf("the bucket's halt object does not count, nobody could stop this run: replace it with nightferry resume --all STORE: %w", err)
 }
 
-// openHalt checks that an object is what its signer has signed.
+// openHalt checks the signature of an object and decodes it.
 func (r *Repo) openHalt(b []byte) (*HaltObject, trust.Public, error) {
 	s, err := trust.Parse(halt.Kind, halt.Version, halt.Max, b)
 	if err != nil {
@@ -233,8 +235,9 @@ func (r *Repo) acceptHalt(b []byte) (*HaltObject, error) {
 	return h, nil
 }
 
-// CheckHalt returns a *halt.Error when an active order stops s, nil when none
-// does, and any other error when that cannot be known: then nothing may start.
+// CheckHalt returns a *halt.Error if an active halt order stops s, and nil if
+// none does. It returns any other error if this is unknown: then nothing may
+// start.
 func (r *Repo) CheckHalt(ctx context.Context, s halt.Subject) error {
 	orders, _, _, err := r.Halts(ctx)
 	if err != nil {

@@ -18,11 +18,11 @@ import (
 )
 
 const (
-	// wholeSegment is the size in bytes up to which a segment is fetched as
-	// a whole: one request instead of two or more.
+	// wholeSegment is the size in bytes up to which a segment is fetched whole:
+	// one request instead of two or more.
 	wholeSegment = 8 << 20
-	// maxGap is how many bytes that nobody wants are read through rather
-	// than paying for another request.
+	// maxGap is the number of unneeded bytes that are read through rather than
+	// starting another request.
 	maxGap = 1 << 20
 	// keptSegments bounds the small segments, in bytes, that an Index keeps
 	// from one Locate to the next: a pull locates pages, then lists, then
@@ -30,7 +30,8 @@ const (
 	keptSegments = 2 * wholeSegment
 )
 
-// Index looks chunks up. It is safe for concurrent use, but for Locate.
+// Index looks up chunks. All its methods but Locate are safe for concurrent
+// use.
 type Index struct {
 	repo      *Repo
 	root      *index.Root
@@ -45,14 +46,14 @@ type Index struct {
 	keptBytes int64
 }
 
-// Place says where a chunk is stored.
+// Place is where a chunk is stored.
 type Place struct {
 	ID   digest.Digest
 	Pack uint32 // ordinal in Index.Packs
 	At   pack.Location
 }
 
-// MissingError says that chunks are in no live pack of the index, or that
+// MissingError means that chunks are in no live pack of the index, or that
 // their packs are gone from the store.
 type MissingError struct {
 	Chunks []digest.Digest
@@ -88,8 +89,8 @@ func (r *Repo) newIndex(root *index.Root, info bucket.Info) *Index {
 	return &Index{repo: r, root: root, etag: info.ETag, date: info.Date, condemned: condemnedSet(root), byPack: map[digest.Digest]uint32{}, kept: map[digest.Digest]*segment{}}
 }
 
-// refresh reads the root again; the packs that Places refer to stay. It fails
-// with missed where the root is the same as before.
+// refresh reads the root again; the packs that Places refer to stay. It returns
+// missed if the root has not changed.
 func (x *Index) refresh(ctx context.Context, missed error) error {
 	fresh, err := x.repo.Index(ctx)
 	if err != nil {
@@ -121,11 +122,11 @@ func (x *Index) pack(p index.Pack) uint32 {
 	return n
 }
 
-// Locate finds chunks, newest segment first, until each is found; of a
-// segment only the pages that may hold one are read. found is sorted by id;
-// missing are ids that no segment has. Memory is proportional to ids, not to
-// the index. Where a segment is gone because others were merged since the root
-// was read, the root is read again.
+// Locate finds chunks. It reads segments from the newest on until each chunk is
+// found, and of a segment only the pages that may hold one. found is sorted by
+// id; missing are ids that no segment has. Memory is proportional to ids, not
+// to the index. If a segment is gone because others were merged since the root
+// was read, Locate reads the root again.
 func (x *Index) Locate(ctx context.Context, ids []digest.Digest) (found []Place, missing []digest.Digest, err error) {
 	for {
 		found, missing, err = x.locate(ctx, ids)
@@ -189,7 +190,7 @@ func (x *Index) locate(ctx context.Context, ids []digest.Digest) (found []Place,
 	return found, missing, nil
 }
 
-// segment opens a segment, or gives the one that an earlier Locate has opened.
+// segment opens a segment, or returns the one that an earlier Locate opened.
 func (x *Index) segment(ctx context.Context, ref index.SegmentRef) (*segment, error) {
 	if s := x.kept[ref.Digest]; s != nil {
 		return s, nil
@@ -221,7 +222,8 @@ func (r *Repo) openSegment(ctx context.Context, ref index.SegmentRef) (*segment,
 	var tail []byte
 	if ref.Size <= wholeSegment {
 		err = r.readGood(ctx, key, ref.Size, func(b []byte, _ bucket.Info) error {
-			// The root is not signed: that its digest fits says nothing of its length.
+			// The root is not signed: a matching digest proves nothing about
+			// the size.
 			if int64(len(b)) != ref.Size || digest.Of(b) != ref.Digest {
 				return fmt.Errorf("%s does not match what the index root says of it: %w", key, frame.ErrDamaged)
 			}
@@ -276,7 +278,7 @@ func (s *segment) lookup(ctx context.Context, ids []digest.Digest, fn func(diges
 	pages := s.wanted(ids)
 	i := 0
 	err := s.read(ctx, pages, func(page int, recs index.Records) error {
-		// Ids before this page are in no page at all.
+		// Ids before this page are in no page.
 		for ; i < len(ids); i++ {
 			at := s.footer.Find(ids[i])
 			if at > page {

@@ -22,10 +22,10 @@ import (
 	"nightferry/internal/pack"
 )
 
-// Segments keeps plain copies of the live segments in a local folder, so that
-// a publisher can ask for every new chunk whether it is stored already. A copy
-// is named <digest of the segment>-<digest of the copy>: it is proven as a
-// whole when it is opened, for a wrong "stored already" would lose data.
+// Segments keeps plain copies of the live segments in a local folder. With
+// them, a publisher can check for every new chunk whether it is stored. A copy
+// is named <digest of the segment>-<digest of the copy>. It is proven as a
+// whole when it is opened, because a wrong "stored already" would lose data.
 type Segments struct {
 	repo *Repo
 	dir  *durable.Root
@@ -42,7 +42,7 @@ type local struct {
 
 func (l *local) close() error { return l.file.Close() }
 
-// open returns the local copy of a segment, fetching it where there is none.
+// open returns the local copy of a segment, and fetches it if there is none.
 func (s *Segments) open(ctx context.Context, ref index.SegmentRef) (*local, error) {
 	names, err := s.dir.ReadDir(".")
 	if err != nil {
@@ -134,14 +134,15 @@ func (s *Segments) write(ref index.SegmentRef, fill func(io.Writer) (index.Segme
 	return name, sum, s.dir.Rename(temp, name)
 }
 
-// tempSuffix marks what is being written.
+// tempSuffix marks unfinished files.
 const tempSuffix = ".tmp"
 
-// staleTemp is the age at which what is being written belongs to nobody.
+// staleTemp is the age at which an unfinished file belongs to no running
+// process.
 const staleTemp = 24 * time.Hour
 
-// Prune removes local copies of segments that root does not list. What it
-// cannot remove, because another process reads it, it will another time.
+// Prune removes local copies of segments that root does not list. Copies that
+// another process is reading are left for a later Prune.
 func (s *Segments) Prune(root *index.Root) error {
 	live := map[string]bool{}
 	for _, ref := range root.Segments {
@@ -166,11 +167,12 @@ func (s *Segments) Prune(root *index.Root) error {
 }
 
 // window is how many records are read around the guessed place of an id. Ids
-// are uniform, so within a page of 2048 the true place lies within ±64 of the
-// interpolated one in more than 99 % of look-ups; the rest reads the page.
+// are uniform, so within a page of 2048 the true place is within ±64 of the
+// interpolated one in more than 99 % of look-ups. The others read the whole
+// page.
 const window = 128
 
-// find looks one id up with one small read.
+// find looks up one id with one small read.
 func (l *local) find(id digest.Digest, buf []byte) (index.Record, bool, error) {
 	p := l.footer.Find(id)
 	if p < 0 {
@@ -221,7 +223,8 @@ func interpolate(f *index.Footer, page, n int, id digest.Digest) int {
 	return int(float64(at-first) / float64(next-first) * float64(n))
 }
 
-// Known answers whether chunks are stored already. Not safe for concurrent use.
+// Known reports whether chunks are stored already. It is not safe for
+// concurrent use.
 type Known struct {
 	index     *Index
 	segs      []*local
@@ -229,8 +232,8 @@ type Known struct {
 	buf       []byte
 }
 
-// Known opens the local copies of all live segments of x, fetching the ones
-// that are lacking.
+// Known opens the local copies of all live segments of x, and fetches missing
+// ones.
 func (s *Segments) Known(ctx context.Context, x *Index) (*Known, error) {
 	segs, err := s.openAll(ctx, x)
 	if err != nil {
@@ -239,8 +242,8 @@ func (s *Segments) Known(ctx context.Context, x *Index) (*Known, error) {
 	return &Known{index: x, segs: segs, condemned: x.condemned, buf: make([]byte, index.PageSize)}, nil
 }
 
-// openAll opens the local copies of all live segments of x, whose root it
-// reads again where one is gone from the store.
+// openAll opens the local copies of all live segments of x. If a segment is
+// gone from the store, it reads the root again.
 func (s *Segments) openAll(ctx context.Context, x *Index) (segs []*local, err error) {
 	for i := 0; i < len(x.root.Segments); i++ {
 		l, err := s.open(ctx, x.root.Segments[i])
@@ -267,8 +270,8 @@ func closeAll(segs []*local) (err error) {
 	return err
 }
 
-// Has reports whether a chunk is in a pack that a publisher may rely on, that
-// is in one that is not condemned.
+// Has reports whether a chunk is in a pack that a publisher may rely on: one
+// that is not condemned.
 func (k *Known) Has(id digest.Digest) (bool, error) {
 	for _, l := range k.segs {
 		rec, ok, err := l.find(id, k.buf)
@@ -282,8 +285,8 @@ func (k *Known) Has(id digest.Digest) (bool, error) {
 	return false, nil
 }
 
-// Locate is Index.Locate by the local copies: it asks nothing of the store.
-// The places refer to the packs of the Index that Known was given.
+// Locate is Index.Locate on the local copies: it sends no request. The places
+// refer to the packs of the Index that Known was given.
 func (k *Known) Locate(ids []digest.Digest) (found []Place, missing []digest.Digest, err error) {
 	for _, id := range ids {
 		var place *Place

@@ -65,7 +65,7 @@ func TestLocate(t *testing.T) {
 		found, missing, err = known.Locate(all[:7])
 		check("by local copies", found, missing, err, o, o, y, y, y, y)
 
-		// A condemned pack serves only what no other has.
+		// A condemned pack serves only chunks that no other pack has.
 		p.condemn(r, y)
 		x = p.index(r)
 		found, missing, err = x.Locate(t.Context(), all)
@@ -159,7 +159,7 @@ func TestSmallSegmentIsProven(t *testing.T) {
 	})
 }
 
-// A segment that was merged away and deleted after the root was read.
+// A segment was merged away and deleted after the root was read.
 func TestLocateAfterAMerge(t *testing.T) {
 	both(t, func(t *testing.T, p *press) {
 		r := p.mustOpen(nil)
@@ -186,7 +186,7 @@ func TestLocateAfterAMerge(t *testing.T) {
 		if has, err := k.Has(ids(r, chunks)[0]); !has || err != nil {
 			t.Errorf("%v %v", has, err)
 		}
-		// One that the newest root names and that is gone is an error.
+		// A segment that the newest root names and that is gone is an error.
 		testbed.DeleteObject(t, p.store, SegmentKey(p.index(r).Root().Segments[0].Digest))
 		var e *bucket.Error
 		if _, _, err := p.index(r).Locate(t.Context(), ids(r, chunks)); !errors.As(err, &e) {
@@ -195,8 +195,9 @@ func TestLocateAfterAMerge(t *testing.T) {
 	})
 }
 
-// Whoever can write to the bucket can write the root: a segment that is shorter
-// than it says, by the right digest, is damaged, and no slice out of bounds.
+// Anyone who can write to the bucket can write the root. A segment that is
+// shorter than the root claims, with the right digest, is reported as damaged
+// and causes no out-of-bounds slice.
 func TestLocateInAShortSegment(t *testing.T) {
 	both(t, func(t *testing.T, p *press) {
 		r := p.mustOpen(nil)
@@ -224,8 +225,8 @@ func TestLocateInAShortSegment(t *testing.T) {
 	})
 }
 
-// A repository of 10 000 000 chunks in twelve segments, none of which holds
-// all: 1 % of it is located within seconds and within 256 MiB.
+// The repository has 10 000 000 chunks in twelve segments, none of which holds
+// all. 1 % of it is located within seconds and within 256 MiB.
 func TestLocateInAHugeIndex(t *testing.T) {
 	n, want := 1_000_000, 10_000
 	if testbed.Soak() {
@@ -252,7 +253,7 @@ func TestLocateInAHugeIndex(t *testing.T) {
 		t.Fatalf("%d of %d found, %v", len(found), len(all), err)
 	}
 	t.Logf("%d of %d chunks in %v, heap +%d MiB, %+v", len(all), n, took, (int64(after.HeapSys)-int64(before.HeapSys))>>20, count.Counts())
-	if took > 20*time.Second { // the target is 5 s, on a machine that does nothing else
+	if took > 20*time.Second { // the target is 5 s, on an idle machine
 		t.Errorf("it took %v", took)
 	}
 }

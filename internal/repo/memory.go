@@ -12,12 +12,12 @@ import (
 	"nightferry/internal/trust"
 )
 
-// MemoryFile is the name under which a Memory is kept.
+// MemoryFile is the file name of a Memory.
 const MemoryFile = "memory.json"
 
-// LoadMemory reads what was remembered in dir; nil where nothing was. A file
-// that does not parse is an error, never a fresh start: forgetting would let
-// an old release in.
+// LoadMemory reads the memory in dir; nil if there is none. A file that does
+// not parse is an error, never a fresh start: forgetting would let an old
+// release in.
 func LoadMemory(dir *durable.Root) (*Memory, error) {
 	f, err := dir.Open(MemoryFile)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -34,8 +34,9 @@ func LoadMemory(dir *durable.Root) (*Memory, error) {
 	return &m, nil
 }
 
-// SaveMemory makes m durable in dir, merged with what another run has seen
-// meanwhile: no number in it ever goes back. Runs take turns on a lock file.
+// SaveMemory makes m durable in dir, merged with the memory that another run
+// has saved meanwhile: no number in it ever decreases. Runs take turns on a
+// lock file.
 func SaveMemory(dir *durable.Root, m Memory) (err error) {
 	unlock, err := lockMemory(dir)
 	if err != nil {
@@ -66,7 +67,7 @@ func SaveMemory(dir *durable.Root, m Memory) (err error) {
 	return nil
 }
 
-// merge takes over what old has seen beyond m.
+// merge adds to m the facts that only old has.
 func (m *Memory) merge(old *Memory) error {
 	if old.RepoHex != m.RepoHex || old.Root != m.Root {
 		return fmt.Errorf("%w: this place belongs to repository %s with root key %s, not to %s with %s", trust.ErrUntrusted, old.RepoHex, old.Root, m.RepoHex, m.Root)
@@ -86,8 +87,8 @@ func (m *Memory) merge(old *Memory) error {
 	return nil
 }
 
-// lockMemory waits up to five seconds for a run that holds the lock for the
-// length of one write.
+// lockMemory waits up to five seconds for another run that holds the lock
+// during one write.
 func lockMemory(dir *durable.Root) (unlock func() error, err error) {
 	const pause = 10 * time.Millisecond
 	for range 5 * time.Second / pause {

@@ -8,8 +8,8 @@ import (
 	"nightferry/internal/durable"
 )
 
-// TestMemoryNeverGoesBack: runs that end at once, each with what it has seen, leave the
-// highest of all.
+// TestMemoryNeverGoesBack: runs that end at the same time, each with its own
+// memory, leave the highest numbers of all.
 func TestMemoryNeverGoesBack(t *testing.T) {
 	path := t.TempDir()
 	var runs sync.WaitGroup

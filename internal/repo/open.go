@@ -19,13 +19,13 @@ import (
 	"nightferry/internal/trust"
 )
 
-// ErrOlder says that the bucket shows something older than what was seen
-// before: an old state was put back, by a restore or by an attacker.
+// ErrOlder means that the bucket holds an older object than was seen before: a
+// restore or an attacker put back an old state.
 var ErrOlder = errors.New("older than seen before")
 
-// Memory is what a reader keeps between runs, so that nothing older is ever
-// accepted. It holds no secret. The caller persists it durably before it
-// caches or applies anything that was read.
+// Memory is a reader's memory between runs, with which it refuses older
+// objects. It holds no secret. The caller persists it durably before it caches
+// or applies anything that was read.
 type Memory struct {
 	Repo     trust.RepoID      `json:"-"`
 	RepoHex  string            `json:"repo"`
@@ -40,14 +40,15 @@ type Memory struct {
 // Options open a repository.
 type Options struct {
 	Memory *Memory // nil: first use
-	// Recall gives the memory of a repository by its id, for a place that
-	// knows several; nil from it: first use. Memory, where set, comes first.
+	// Recall returns the memory of a repository by its id, for a caller that
+	// knows several repositories; nil means first use. If Memory is set, it
+	// takes precedence.
 	Recall func(trust.RepoID) (*Memory, error)
 	Root   *trust.Public // must be the repository's root key; nil: pin on first use
-	Key    []byte        // repository key, where it is encrypted
+	Key    []byte        // repository key, if it is encrypted
 	Now    func() time.Time
-	// OnRetry is told of an object that arrived damaged and is read again; from
-	// many goroutines. Nil: nobody.
+	// OnRetry is called for each object that arrived damaged and is read again,
+	// from many goroutines. May be nil.
 	OnRetry func(error)
 }
 
@@ -67,14 +68,15 @@ type Repo struct {
 	unnamed map[digest.Digest]time.Time // packs that were stored and that no segment names yet
 }
 
-// ErrNoRepository says that there is none in the store, below its prefix.
+// ErrNoRepository means that the store holds no repository below its prefix.
 var ErrNoRepository = errors.New("no repository is here")
 
-// ErrKey says that the repository is encrypted and the key is lacking or wrong.
+// ErrKey means that the repository is encrypted and the key is missing or
+// wrong.
 var ErrKey = errors.New("repository key")
 
-// Open reads the format and the trust documents, newest last: one request for
-// the format, one for each document not seen before, and one that finds no
+// Open reads the format and the trust documents, newest last. It sends one
+// request for the format, one for each new document, and one that finds no
 // newer document.
 func Open(ctx context.Context, s bucket.Store, o Options) (*Repo, error) {
 	r := &Repo{store: s, now: o.Now, onRetry: o.OnRetry}
@@ -113,9 +115,9 @@ func Open(ctx context.Context, s bucket.Store, o Options) (*Repo, error) {
 	return r, r.followTrust(ctx)
 }
 
-// OpenRemembered opens the repository that o.Memory is of, without a request:
-// its trust document is the newest that was seen. It is for a program that must
-// sign halts while the store is away. Without a memory it is ErrNoRepository.
+// OpenRemembered opens the repository of o.Memory without a request. Its trust
+// document is the newest one seen. It serves a program that must sign halts
+// while the store is unreachable. Without a memory it returns ErrNoRepository.
 func OpenRemembered(s bucket.Store, o Options) (*Repo, error) {
 	if o.Memory == nil || len(o.Memory.Format) == 0 || o.Memory.Trust == 0 {
 		return nil, fmt.Errorf("%w: none was seen yet", ErrNoRepository)
@@ -130,7 +132,7 @@ func OpenRemembered(s bucket.Store, o Options) (*Repo, error) {
 }
 
 // begin completes the memory, unlocks an encrypted repository and accepts the
-// trust document that is remembered.
+// remembered trust document.
 func (r *Repo) begin(format []byte, o *Options) error {
 	r.memory.Repo, r.memory.RepoHex, r.memory.Format = r.format.Repo, r.format.Repo.String(), format
 	if r.memory.Heads == nil {
@@ -155,7 +157,7 @@ func (r *Repo) begin(format []byte, o *Options) error {
 
 func (r *Repo) unlock(key []byte) (err error) {
 	if r.format.Cipher == seal.Plain {
-		return nil // a key that is not needed does no harm
+		return nil // an unneeded key does no harm
 	}
 	if key == nil {
 		return fmt.Errorf("%w: this repository is encrypted: give --key-file FILE or set NIGHTFERRY_KEY", ErrKey)
@@ -208,13 +210,14 @@ func (r *Repo) acceptTrust(n uint64, b []byte) error {
 	return nil
 }
 
-// StoreTime is the store's time, which dates what is signed here: a wrong clock
-// of this machine signs nothing that is good for too long, or not good yet.
+// StoreTime returns the store's time, which dates all signed objects. A wrong
+// local clock therefore cannot sign anything that expires too late or is not
+// valid yet.
 func (r *Repo) StoreTime() time.Time {
 	return r.clock.Store(clock.LocalAt(r.now())).Time()
 }
 
-// Memory returns what to remember now.
+// Memory returns the current memory, for the caller to persist.
 func (r *Repo) Memory() Memory {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -272,7 +275,8 @@ func (r *Repo) PutTrust(ctx context.Context, root ed25519.PrivateKey, doc *trust
 	return r.acceptTrust(n, b)
 }
 
-// sealPayload hides a payload in an encrypted repository: salt, then sealed.
+// sealPayload encrypts a payload in an encrypted repository: salt, then sealed
+// bytes.
 func (r *Repo) sealPayload(kind string, b []byte) ([]byte, error) {
 	salt := r.keys.NewSalt()
 	obj, err := r.keys.Object(kind, salt)

@@ -12,10 +12,9 @@ import (
 	"nightferry/internal/manifest"
 )
 
-// Pages is where manifest and chunk-list pages are kept once they are
-// fetched, by chunk id. What Load returns is checked against its id before it
-// is used, so a cache may be lost or damaged. Both may be called from many
-// goroutines.
+// Pages caches fetched manifest and chunk-list pages by chunk id. Load's result
+// is checked against its id before use, so a cache may be lost or damaged. Both
+// methods may be called from many goroutines.
 type Pages interface {
 	Load(id digest.Digest) ([]byte, bool)
 	Save(id digest.Digest, page []byte) error
@@ -26,7 +25,7 @@ type memoryPages struct {
 	m  map[digest.Digest][]byte
 }
 
-// NewMemoryPages keeps pages in memory: for a verb that looks once.
+// NewMemoryPages keeps pages in memory, for a verb that reads them once.
 func NewMemoryPages() Pages { return &memoryPages{m: map[digest.Digest][]byte{}} }
 
 func (p *memoryPages) Load(id digest.Digest) ([]byte, bool) {
@@ -52,8 +51,8 @@ func (r *Repo) load(cache Pages, id digest.Digest) ([]byte, bool) {
 	return b, true
 }
 
-// LoadPages fetches the pages that cache lacks. at gives the index; it is
-// asked only when something is lacking.
+// LoadPages fetches the pages that cache lacks. It calls at for the index only
+// if a page is missing.
 func (r *Repo) LoadPages(ctx context.Context, at func(context.Context) (*Index, error), ids []digest.Digest, cache Pages, o FetchOptions) error {
 	var lack []digest.Digest
 	for _, id := range ids {
@@ -94,9 +93,9 @@ func (rel *Release) PageIDs() []digest.Digest {
 	return ids
 }
 
-// Entries streams a release's entries in path order from cached pages and
-// proves the whole: each entry, the order, the totals, the tree digest. The
-// stream must be read to its end (nil, nil) for the proof to be complete.
+// Entries streams a release's entries in path order from cached pages. It
+// proves each entry, the order, the totals and the tree digest. The proof is
+// complete only if the stream is read to its end (nil, nil).
 func (r *Repo) Entries(rel *Release, cache Pages) manifest.Next {
 	check := manifest.Checker{Portable: rel.Portable}
 	var entries []manifest.Entry
@@ -162,8 +161,8 @@ func (r *Repo) Find(ctx context.Context, at func(context.Context) (*Index, error
 	return nil, nil
 }
 
-// Refs returns all chunk references of a file, whose chunk-list pages, if it
-// has any, must be cached.
+// Refs returns all chunk references of a file. Its chunk-list pages, if it has
+// any, must be cached.
 func (r *Repo) Refs(e *manifest.Entry, cache Pages) ([]chunk.Ref, error) {
 	if len(e.Lists) == 0 {
 		return e.Refs(), nil

@@ -85,7 +85,7 @@ func (p *press) noise(n int) []byte {
 	return b
 }
 
-// chunks returns n contents of size bytes that have not been before.
+// chunks returns n new contents of size bytes.
 func (p *press) chunks(n, size int) (out [][]byte) {
 	for range n {
 		out = append(out, p.noise(size))
@@ -118,7 +118,7 @@ func (p *press) pack(r *Repo, chunks ...[]byte) pack.Finished {
 	return done
 }
 
-// add stores chunks in one pack and makes them findable.
+// add stores chunks in one pack and indexes them.
 func (p *press) add(r *Repo, s *Segments, chunks ...[]byte) pack.Finished {
 	p.t.Helper()
 	done := p.pack(r, chunks...)
@@ -186,8 +186,8 @@ func ids(r *Repo, chunks [][]byte) (out []digest.Digest) {
 	return out
 }
 
-// synthetic lists a segment of n random records, in packs that do not exist,
-// as the newest, and returns the ids.
+// synthetic adds a segment of n random records, in packs that do not exist, as
+// the newest, and returns the ids.
 func (p *press) synthetic(r *Repo, n int) []digest.Digest {
 	p.t.Helper()
 	const perPack = 140

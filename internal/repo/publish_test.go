@@ -26,7 +26,7 @@ func TestInitOnce(t *testing.T) {
 	}
 }
 
-// Of pushes at once, each on top of the same head, one wins.
+// Of concurrent pushes on top of the same head, one wins.
 func TestOneOfConcurrentPushesWins(t *testing.T) {
 	both(t, func(t *testing.T, p *press) {
 		p.publish("base")
@@ -69,7 +69,7 @@ func TestOneOfConcurrentPushesWins(t *testing.T) {
 	})
 }
 
-// A number that a dead push took is skipped; history goes on behind it.
+// A number that a dead push took is skipped; the history continues after it.
 func TestOrphanReleaseIsSkipped(t *testing.T) {
 	both(t, func(t *testing.T, p *press) {
 		p.publish("one")
@@ -100,7 +100,7 @@ func TestOrphanReleaseIsSkipped(t *testing.T) {
 	})
 }
 
-// An answer that is lost does not make a push fail, or publish twice.
+// A lost response does not make a push fail, or publish twice.
 func TestLostAnswersSettle(t *testing.T) {
 	both(t, func(t *testing.T, p *press) {
 		for i, prefix := range []string{"channels/", "index/root", "channels/"} {
@@ -136,8 +136,8 @@ func (l *late) Put(ctx context.Context, key string, b bucket.Body, c bucket.Cond
 	return i, err
 }
 
-// A push that took longer than half the grace publishes nothing, also where
-// the answer that told the time was lost.
+// A push that took longer than half the grace publishes nothing, even if the
+// response that carried the time was lost.
 func TestTooLong(t *testing.T) {
 	for name, through := range map[string]func(bucket.Store) bucket.Store{
 		"late": func(s bucket.Store) bucket.Store {
@@ -147,7 +147,7 @@ func TestTooLong(t *testing.T) {
 			return testbed.Fail(s, testbed.Rule{Op: "put", Prefix: "channels/", Nth: 1, Done: true})
 		},
 	} {
-		p := newPress(t, nil) // of its own: what one leaves behind may be what the other would store
+		p := newPress(t, nil) // its own: leftovers of one case may be objects of another
 		p.publish("one")
 		r := p.mustOpen(through(p.store))
 		c := p.commit(r, r.Segments(p.folder()), []byte("two"))

@@ -14,12 +14,11 @@ import (
 	"nightferry/internal/index"
 )
 
-// Rebuild replaces the whole index by the batches that fill hands to add. The
-// old root, be it good, damaged or gone, stays until all is stored; what it
-// lists as condemned stays condemned. One that a newer program wrote stays, with
-// a *frame.NewerError: it may say what this one cannot. Nothing else may write to the repository
-// meanwhile: packs that a push stores during the rebuild would be forgotten,
-// and then uploaded again by the next one.
+// Rebuild replaces the whole index by the batches that fill passes to add. The old root stays until everything is
+// stored, whether it is good, damaged or gone; packs that it lists as condemned stay condemned. If a newer program
+// wrote the root, Rebuild fails with a *frame.NewerError, because the root may hold facts that this program cannot
+// read. No other program may write to the repository meanwhile. A push's packs that are stored during the rebuild
+// would be forgotten, and uploaded again by the next push.
 func (s *Segments) Rebuild(ctx context.Context, fill func(add func(*Batch) error) error) (*Index, error) {
 	r := s.repo
 	old, info, err := read(ctx, r.store, rootKey, index.MaxRoot)
@@ -33,7 +32,7 @@ func (s *Segments) Rebuild(ctx context.Context, fill func(add func(*Batch) error
 	} else if decErr == nil {
 		root = index.Root{Sequence: was.Sequence + 1, Lost: was.Lost + 1, Condemned: was.Condemned}
 	} else {
-		// How far the lost root had counted nobody knows; the time is further.
+		// The lost root's count is unknown; the time is certainly higher.
 		n := uint64(r.StoreTime().Unix())
 		root = index.Root{Sequence: n, Lost: n}
 	}
@@ -84,6 +83,6 @@ func (s *Segments) store(ctx context.Context, b *Batch) (index.SegmentRef, error
 	return ref, err
 }
 
-// mergeName names a merged segment that is being written: at random, because
+// mergeName returns a random name for an unfinished merged segment, because
 // another process may use the folder.
 func mergeName() string { return "merge-" + rand.Text() + tempSuffix }

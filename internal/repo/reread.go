@@ -8,10 +8,10 @@ import (
 	"nightferry/internal/bucket"
 )
 
-// readGood reads a whole object of at most max bytes and hands it to accept.
-// One that accept refuses is read again: if the line has damaged it, the next
-// reading is another; if it comes the same, that is how it is stored, and
-// accept's error stands.
+// readGood reads a whole object of at most max bytes and passes it to accept.
+// If accept refuses it, readGood reads it again: if the line damaged it, the
+// next copy differs. If the same bytes arrive again, the store holds them so,
+// and readGood returns accept's error.
 func (r *Repo) readGood(ctx context.Context, key string, max int64, accept func(b []byte, info bucket.Info) error) error {
 	var before []byte
 	for try := 1; ; try++ {
@@ -20,7 +20,7 @@ func (r *Repo) readGood(ctx context.Context, key string, max int64, accept func(
 			return err
 		}
 		err = accept(b, info)
-		// What is older than seen before is intact: it was put back.
+		// An object older than one seen before is intact: it was put back.
 		if err == nil || errors.Is(err, ErrOlder) || try == maxTries || try > 1 && bytes.Equal(b, before) {
 			return err
 		}
@@ -30,8 +30,8 @@ func (r *Repo) readGood(ctx context.Context, key string, max int64, accept func(
 	}
 }
 
-// reconnect makes the next request use a new connection: a damaged one may damage
-// more.
+// reconnect makes the next request use a new connection, because a faulty
+// connection may damage more.
 func reconnect(store bucket.Store) {
 	if s, ok := store.(interface{ Reconnect() }); ok {
 		s.Reconnect()
@@ -51,9 +51,9 @@ func (a arrivals) same() (n int) {
 	return n
 }
 
-// vote returns what most of the last three copies have at each bit, nil if there
-// are not so many: a line that flips a bit now and then does not flip the same one
-// twice.
+// vote returns the majority of the last three copies at each bit, or nil if
+// there are fewer copies: a line that flips a bit now and then does not flip
+// the same one twice.
 func (a arrivals) vote() []byte {
 	if len(a) < 3 {
 		return nil

@@ -17,14 +17,14 @@ import (
 )
 
 // casTries bounds how often a writer tries to replace the index root against
-// others who do the same. Each failure means that another has succeeded.
+// other writers. Each failure means that another writer succeeded.
 const casTries = 64
 
-// ErrContended says that a writer lost the index root to others until it gave
-// up.
+// ErrContended means that a writer gave up because other writers kept replacing
+// the index root first.
 var ErrContended = errors.New("other writers were faster")
 
-// UpdateRoot is ReplaceRoot for who needs no clock.
+// UpdateRoot is ReplaceRoot for callers that need no clock.
 func (r *Repo) UpdateRoot(ctx context.Context, change func(*index.Root) error) (*index.Root, error) {
 	x, err := r.ReplaceRoot(ctx, func(root *index.Root, _ time.Time) error { return change(root) })
 	if err != nil {
@@ -33,12 +33,12 @@ func (r *Repo) UpdateRoot(ctx context.Context, change func(*index.Root) error) (
 	return x.root, nil
 }
 
-// ReplaceRoot replaces the index root by what change makes of it, trying again
-// when another writer was faster, and returns the index as it is then. now is
+// ReplaceRoot replaces the index root with the root as changed by change, and
+// returns the new index. It tries again if another writer was faster. now is
 // the store's clock when the root was read. change may be called more than
-// once; nil from it with no difference still writes.
+// once. If change returns nil without changing the root, it is still written.
 func (r *Repo) ReplaceRoot(ctx context.Context, change func(root *index.Root, now time.Time) error) (*Index, error) {
-	gone := uint64(0) // the root that named a segment that was not there
+	gone := uint64(0) // sequence of the root that named a missing segment
 	for range casTries {
 		x, err := r.Index(ctx)
 		if err != nil {
@@ -48,8 +48,8 @@ func (r *Repo) ReplaceRoot(ctx context.Context, change func(root *index.Root, no
 		root.Segments = slices.Clone(root.Segments)
 		root.Condemned = slices.Clone(root.Condemned)
 		if err := change(&root, x.date); err != nil {
-			// Another writer merges a segment away, gc deletes it, change
-			// misses it: the next root does not name it.
+			// Another writer merged a segment, and gc deleted it, so that
+			// change does not find it: the next root does not name it.
 			if errors.Is(err, fs.ErrNotExist) && x.root.Sequence != gone {
 				gone = x.root.Sequence
 				continue
@@ -72,8 +72,8 @@ func (r *Repo) ReplaceRoot(ctx context.Context, change func(root *index.Root, no
 	return nil, fmt.Errorf("replace the index root: %w %d times in a row: nothing is lost, run it again later", ErrContended, casTries)
 }
 
-// PutPack stores a pack. Its chunks count only once a segment names it, which
-// must happen within half the grace period: gc deletes what nothing names.
+// PutPack stores a pack. Its chunks count only once a segment names the pack,
+// which must happen within half the grace period: gc deletes unnamed packs.
 func (r *Repo) PutPack(ctx context.Context, p pack.Finished) error {
 	info, err := r.store.Put(ctx, PackKey(p.Digest), bucket.Body{R: bytes.NewReader(p.Bytes), Size: int64(len(p.Bytes)), SHA256: p.Digest}, bucket.Cond{})
 	if err != nil {
@@ -88,8 +88,8 @@ func (r *Repo) PutPack(ctx context.Context, p pack.Finished) error {
 	return nil
 }
 
-// oldest returns when the first of the packs was stored that this process put
-// and no segment names yet; zero where it put none of them.
+// oldest returns when this process stored the first of the packs that no
+// segment names yet; zero if it stored none of them.
 func (r *Repo) oldest(packs []index.Pack) (t time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -109,19 +109,19 @@ func (r *Repo) named(packs []index.Pack) {
 	}
 }
 
-// Batch collects what new packs hold until it becomes a segment.
+// Batch collects the contents of new packs until they become a segment.
 type Batch struct {
 	packs   []index.Pack
 	records []index.Record
 	bytes   int64
 }
 
-// Add takes a pack that has been stored.
+// Add adds a stored pack.
 func (b *Batch) Add(p pack.Finished) {
 	b.AddFooter(index.Pack{Digest: p.Digest, Salt: p.Salt, Size: uint32(len(p.Bytes))}, &p.Footer)
 }
 
-// AddFooter takes a stored pack by what its footer says.
+// AddFooter adds a stored pack, as described by its footer.
 func (b *Batch) AddFooter(p index.Pack, f *pack.Footer) {
 	n := uint32(len(b.packs))
 	b.packs = append(b.packs, p)
@@ -137,8 +137,8 @@ func (b *Batch) Bytes() int64 { return b.bytes }
 // Records returns the number of chunks in the batch.
 func (b *Batch) Records() int { return len(b.records) }
 
-// AddSegment makes the chunks of a batch findable: it stores a segment, then
-// lists it in the index root, merging segments when there are too many.
+// AddSegment indexes the chunks of a batch: it stores a segment, then lists it
+// in the index root, and merges segments if there are too many.
 func (s *Segments) AddSegment(ctx context.Context, b *Batch) error {
 	if len(b.records) == 0 {
 		return nil
@@ -150,8 +150,8 @@ func (s *Segments) AddSegment(ctx context.Context, b *Batch) error {
 	oldest := s.repo.oldest(b.packs)
 	done := merges{segs: s}
 	_, err = s.repo.ReplaceRoot(ctx, func(root *index.Root, now time.Time) error {
-		// A segment that names a pack which gc has deleted meanwhile would
-		// make every later push believe that its chunks are stored.
+		// If a segment named a pack that gc has deleted meanwhile, every later
+		// push would believe that its chunks are stored.
 		if err := s.repo.inTime(oldest, now); err != nil {
 			return err
 		}
@@ -168,8 +168,8 @@ func (s *Segments) AddSegment(ctx context.Context, b *Batch) error {
 }
 
 // shrink merges neighbours, the pair with the fewest records first, until the
-// root lists no more segments than it may. Neighbours only: newer must stay
-// before older.
+// root lists no more segments than allowed. It merges only neighbours, because
+// newer segments must stay before older ones.
 func (m *merges) shrink(ctx context.Context, root *index.Root, now time.Time) error {
 	for len(root.Segments) > index.MaxSegments {
 		best := 0
@@ -196,10 +196,10 @@ func condemnedSet(root *index.Root) map[digest.Digest]bool {
 	return m
 }
 
-// Forget rewrites the index without the given packs: every segment that names
-// one is replaced, and they leave the list of the condemned. The packs' objects
-// stay; deleting them comes after. check, unless nil, is asked of each root
-// before it is replaced, and may change it.
+// Forget rewrites the index without the given packs. It replaces every segment
+// that names one, and removes the packs from the condemned list. The packs'
+// objects stay; the caller deletes them afterwards. If check is not nil, it is
+// called with each root before the root is replaced, and may change it.
 func (s *Segments) Forget(ctx context.Context, drop map[digest.Digest]bool, check func(*index.Root) error) (*Index, error) {
 	done := merges{segs: s}
 	return s.repo.ReplaceRoot(ctx, func(root *index.Root, now time.Time) error {
@@ -233,18 +233,18 @@ func (s *Segments) Forget(ctx context.Context, drop map[digest.Digest]bool, chec
 	})
 }
 
-// merges remembers what was merged while a writer tries to replace the root:
-// the next try, on top of a faster writer's root, would make most of it again,
-// and lose to the next one meanwhile.
+// merges caches merge results while a writer tries to replace the root. Without
+// it, the next try, on top of a faster writer's root, would redo most of the
+// work, and lose again meanwhile.
 type merges struct {
 	segs      *Segments
-	condemned []index.Condemned // under which the results are good
-	results   map[string]merged // by the digests of what went in
+	condemned []index.Condemned // the condemned packs for which the results hold
+	results   map[string]merged // by the digests of the inputs
 }
 
 type merged struct {
 	ref index.SegmentRef
-	at  time.Time // when the try began that stored it
+	at  time.Time // when the try that stored it began
 }
 
 func (m *merges) merge(ctx context.Context, refs []index.SegmentRef, condemned []index.Condemned, drop map[digest.Digest]bool, now time.Time) (index.SegmentRef, error) {
@@ -255,8 +255,8 @@ func (m *merges) merge(ctx context.Context, refs []index.SegmentRef, condemned [
 	for _, ref := range refs {
 		key = append(key, ref.Digest[:]...)
 	}
-	// One that was stored too long ago may have been deleted, for nothing
-	// names it yet.
+	// gc may have deleted a result that was stored too long ago, because no
+	// root names it yet.
 	if r, ok := m.results[string(key)]; ok && m.segs.repo.inTime(r.at, now) == nil {
 		return r.ref, nil
 	}

@@ -68,8 +68,8 @@ func (p *press) files(s *Segments) (names []string) {
 	return names
 }
 
-// Of two places of a chunk merging keeps the newer, but a pack that is not
-// condemned before one that is.
+// If a chunk has two places, merging keeps the newer, but prefers a pack that
+// is not condemned.
 func TestMergeKeepsTheNewest(t *testing.T) {
 	both(t, func(t *testing.T, p *press) {
 		r := p.mustOpen(nil)
@@ -108,8 +108,8 @@ func TestMergeKeepsTheNewest(t *testing.T) {
 	})
 }
 
-// Eight writers add segments at once, each from a machine of its own; none is
-// lost, and the root never lists too many.
+// Eight writers add segments at once, each on its own machine; none is lost,
+// and the root never lists too many.
 func TestEightWriters(t *testing.T) {
 	both(t, func(t *testing.T, p *press) {
 		const writers, each = 8, 4
@@ -153,7 +153,7 @@ func TestEightWriters(t *testing.T) {
 	})
 }
 
-// A local copy that is damaged is fetched again; it is never believed.
+// A damaged local copy is fetched again, never trusted.
 func TestDamagedLocalCopies(t *testing.T) {
 	both(t, func(t *testing.T, p *press) {
 		r := p.mustOpen(nil)
@@ -194,7 +194,8 @@ func TestDamagedLocalCopies(t *testing.T) {
 	})
 }
 
-// Local copies answer as the store does, for every id of a large segment.
+// Local copies give the same answers as the store, for every id of a large
+// segment.
 func TestKnownFindsAll(t *testing.T) {
 	p := newPress(t, nil)
 	r := p.mustOpen(nil)
@@ -215,7 +216,7 @@ func TestKnownFindsAll(t *testing.T) {
 	}
 }
 
-// Forget drops packs, with the segments that then hold nothing.
+// Forget drops packs, and the segments that are then empty.
 func TestForget(t *testing.T) {
 	both(t, func(t *testing.T, p *press) {
 		r := p.mustOpen(nil)
@@ -239,7 +240,7 @@ func TestForget(t *testing.T) {
 	})
 }
 
-// A root that loses to others is tried again, and not without end.
+// A root that loses to others is tried again, but not forever.
 func TestRootGoneOrDamaged(t *testing.T) {
 	p := newPress(t, nil)
 	r := p.mustOpen(nil)

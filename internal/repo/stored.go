@@ -30,7 +30,8 @@ const (
 // RootKey is the key of the index root.
 const RootKey = rootKey
 
-// Stored is what the store holds of one channel, by its name in object keys.
+// Stored lists the objects of one channel in the store, by its name in object
+// keys.
 type Stored struct {
 	Scope    string
 	Head     bool
@@ -43,8 +44,8 @@ type StoredRelease struct {
 	Modified time.Time // by the store's clock
 }
 
-// Stored lists what the store holds of all channels, with a single LIST, and
-// the keys below ChannelsPrefix that are neither a head nor a release.
+// Stored lists the objects of all channels with a single LIST, and the keys
+// below ChannelsPrefix that are neither a head nor a release.
 func (r *Repo) Stored(ctx context.Context) (scopes []Stored, strange []bucket.Info, err error) {
 	err = r.store.List(ctx, ChannelsPrefix, func(i bucket.Info) error {
 		scope, rest, _ := strings.Cut(strings.TrimPrefix(i.Key, ChannelsPrefix), "/")
@@ -72,8 +73,8 @@ func (r *Repo) Stored(ctx context.Context) (scopes []Stored, strange []bucket.In
 	return scopes, strange, err
 }
 
-// ChannelOf returns the channel's name that belongs to a name in object keys.
-// In an encrypted repository it must read the channel's head and a release.
+// ChannelOf returns the channel name for a name in object keys. In an encrypted
+// repository it must read the channel's head and a release.
 func (r *Repo) ChannelOf(ctx context.Context, scope string) (string, error) {
 	if r.keys == nil {
 		return scope, manifest.CheckChannel(scope)
@@ -81,8 +82,8 @@ func (r *Repo) ChannelOf(ctx context.Context, scope string) (string, error) {
 	return r.channelOf(ctx, scope)
 }
 
-// StoredRelease is Release by the channel's name in object keys, so that also
-// a channel without a head can be read.
+// StoredRelease is Release by the channel's name in object keys, which also
+// works for a channel without a head.
 func (r *Repo) StoredRelease(ctx context.Context, scope string, number uint64, want digest.Digest) (*Release, error) {
 	return r.releaseAt(ctx, scope, fmt.Sprintf("release %d of %q", number, scope), number, want)
 }
@@ -144,7 +145,8 @@ func (r *Repo) CheckTrust(ctx context.Context) (uint64, error) {
 	return fresh.memory.Trust, nil
 }
 
-// hashes reads a body to its end and compares it with what it should be.
+// hashes reads a body to its end and compares it with the expected size and
+// digest.
 func hashes(body io.Reader, have, size int64, want digest.Digest) error {
 	if have != size {
 		return fmt.Errorf("it has %d bytes, %d are expected: %w", have, size, frame.ErrDamaged)
@@ -159,5 +161,5 @@ func hashes(body io.Reader, have, size int64, want digest.Digest) error {
 	return nil
 }
 
-// gone reports whether an object is certainly not there.
+// gone reports whether an object is certainly missing.
 func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) }

@@ -24,8 +24,8 @@ func key(b byte, s trust.Status) trust.Key {
 	return trust.Key{Public: PublicOf(seedKey(b)), Roles: trust.AllRoles, Status: s}
 }
 
-// A new key signs, a retired one's releases stay good and its heads do not, a
-// revoked one counts for nothing but what a good head names.
+// A new key can sign. A retired key's releases stay valid, its heads do not. A
+// revoked key's signature is valid only for releases that a good head names.
 func TestRotationAndRevocation(t *testing.T) {
 	both(t, func(t *testing.T, p *press) {
 		ctx := t.Context()
@@ -74,9 +74,9 @@ func TestRotationAndRevocation(t *testing.T) {
 	})
 }
 
-// What was published before its key was revoked stays usable, where the head
-// leads to it, and nothing else of that key does: a rollback must be possible
-// after a theft.
+// A release published before its key was revoked stays usable if the head leads
+// to it, so that a rollback is possible after a theft. Nothing else of that key
+// is accepted.
 func TestOlderReleaseOfARevokedKey(t *testing.T) {
 	both(t, func(t *testing.T, p *press) {
 		ctx := t.Context()
@@ -108,7 +108,7 @@ func TestOlderReleaseOfARevokedKey(t *testing.T) {
 		if err != nil || got.Digest != one.Digest {
 			t.Errorf("where the head leads to it: %v", err)
 		}
-		// A head that begins the channel anew leads to none before.
+		// A head that starts the channel anew leads to no earlier release.
 		first := *head
 		first.Release = one.Digest
 		first.Number = 1
@@ -118,8 +118,8 @@ func TestOlderReleaseOfARevokedKey(t *testing.T) {
 	})
 }
 
-// Who signs heads again without looking signs only what he knows to be good:
-// else a thief's head, of a key that was revoked, would become a good one.
+// Renew signs only a head that the caller knows to be good. Otherwise a thief's
+// head, signed with a revoked key, would become a good one.
 func TestRenewSignsWhatIsKnown(t *testing.T) {
 	both(t, func(t *testing.T, p *press) {
 		ctx := t.Context()
@@ -130,8 +130,8 @@ func TestRenewSignsWhatIsKnown(t *testing.T) {
 		for _, tt := range []struct {
 			name   string
 			status trust.Status // of the key that signed the head
-			number uint64       // that the head says
-			names  *Release     // that the head names
+			number uint64       // number in the head
+			names  *Release     // release that the head names
 			want   error
 		}{
 			{"the known release", trust.Active, 1, one, nil},
@@ -163,8 +163,8 @@ func TestRenewSignsWhatIsKnown(t *testing.T) {
 	})
 }
 
-// What another root key signed is refused, whether it was there from the start
-// or came later.
+// Documents of another root key are refused, whether they were there from the
+// start or came later.
 func TestWrongRoot(t *testing.T) {
 	both(t, func(t *testing.T, p *press) {
 		site := p.mustOpen(nil).Memory()
@@ -188,7 +188,7 @@ func TestWrongRoot(t *testing.T) {
 	})
 }
 
-// Another repository's objects under this one's keys are refused.
+// Another repository's objects are refused under this one's keys.
 func TestForeignObjects(t *testing.T) {
 	both(t, func(t *testing.T, p *press) {
 		other := newPress(t, p.seal)
@@ -210,7 +210,8 @@ func TestForeignObjects(t *testing.T) {
 	})
 }
 
-// What is older than seen before is refused, and nothing of it is remembered.
+// Objects older than those seen before are refused, and nothing of them is
+// remembered.
 func TestReplays(t *testing.T) {
 	both(t, func(t *testing.T, p *press) {
 		ctx := t.Context()
@@ -274,8 +275,8 @@ func TestReplays(t *testing.T) {
 			t.Errorf("no halt object: %v", err)
 		}
 
-		// A trust document that was put back does not bring back what it said:
-		// the site remembers the newer one itself.
+		// A trust document that was put back does not restore its content: the
+		// site remembers the newer one.
 		_ = p.store.Delete(ctx, trustKey(2))
 		if again, err = p.open(nil, &site); err != nil {
 			t.Fatal(err)
@@ -289,9 +290,9 @@ func TestReplays(t *testing.T) {
 	})
 }
 
-// A halt object that says nothing any more stops everybody until it is replaced:
-// whoever may sign halts can, above all epochs that he has seen. What a newer
-// program wrote, and what cannot be read now, stays.
+// An invalid halt object stops everything until it is replaced. Any holder of a
+// halt key can replace it, with an epoch above all that it has seen. An object
+// that a newer program wrote, or that cannot be read now, is not replaced.
 func TestLostOrdersAreReplaced(t *testing.T) {
 	both(t, func(t *testing.T, p *press) {
 		ctx := t.Context()
@@ -369,7 +370,7 @@ func TestLostOrdersAreReplaced(t *testing.T) {
 	})
 }
 
-// A release in another's place is refused, by number, channel and digest.
+// A release in place of another is refused, by number, channel and digest.
 func TestReleaseInAnothersPlace(t *testing.T) {
 	both(t, func(t *testing.T, p *press) {
 		one, two := p.publish("one"), p.publish("two")
@@ -407,8 +408,8 @@ func TestWrongRepositoryKey(t *testing.T) {
 	}
 }
 
-// Nothing in the names of an encrypted repository's objects, nor in the
-// objects, tells the channel or the content.
+// In an encrypted repository, neither object names nor objects reveal the
+// channel or the content.
 func TestEncryptedTellsNothing(t *testing.T) {
 	p := newPress(t, make([]byte, 32))
 	secret := strings.Repeat("the secret content ", 100)

@@ -15,8 +15,8 @@ import (
 func (x *Index) Condemned(pack digest.Digest) bool { return x.condemned[pack] }
 
 // Walk calls fn for every chunk of the index, in ascending order of ids, with
-// all its places: those of the newest segment first, as Locate looks. They are
-// valid until fn returns. Afterwards Packs lists every pack that the index
+// all its places: those of the newest segment first, as in Locate. The places
+// are valid until fn returns. Afterwards Packs lists every pack that the index
 // names, also those without a chunk. Memory does not grow with the number of
 // chunks.
 func (s *Segments) Walk(ctx context.Context, x *Index, fn func([]Place) error) (err error) {
@@ -57,8 +57,8 @@ func (s *Segments) Walk(ctx context.Context, x *Index, fn func([]Place) error) (
 	}
 }
 
-// leastOf returns the record with the least id that the cursors are at, nil at
-// the end of all.
+// leastOf returns the record with the least id among the cursors' current ones,
+// nil if all are at their end.
 func leastOf(cursors []cursor) (least *index.Record, err error) {
 	for i := range cursors {
 		rec, err := cursors[i].peek()
@@ -72,8 +72,8 @@ func leastOf(cursors []cursor) (least *index.Record, err error) {
 	return least, nil
 }
 
-// CheckSegment reads a segment from the store, every byte of it, and proves it
-// against the root's reference and against itself.
+// CheckSegment reads every byte of a segment from the store. It proves the
+// segment against the root's reference and for consistency.
 func (r *Repo) CheckSegment(ctx context.Context, ref index.SegmentRef) error {
 	key := SegmentKey(ref.Digest)
 	body, info, err := r.store.Get(ctx, key, 0, -1)

@@ -1,18 +1,19 @@
-// Package runs has the nouns of a run, each defined once: its State, the Counts
-// of its outcomes, its Totals and its Progress. The verbs count them, the wire
-// carries them, the ledger and the log files keep them, and the command line
-// shows them.
+// Package runs defines the nouns of a run, each once: its State, the Counts of
+// its outcomes, its Totals and its Progress. The verbs count them, wire
+// messages carry them, the ledger and log files store them, and the command
+// line shows them.
 package runs
 
 import "slices"
 
-// State is how a run ended. The empty State is that of a run under way.
+// State is the result of a run. The empty State means that the run is under
+// way.
 type State string
 
 // The states of a site's run.
 const (
 	Verified   State = "verified"   // every file is what the release says, by digest
-	Incomplete State = "incomplete" // some file is not, or could not be checked
+	Incomplete State = "incomplete" // some file differs, or could not be checked
 	Different  State = "different"  // a check found differences, and changed nothing
 	Planned    State = "planned"    // a dry run
 	Failed     State = "failed"
@@ -21,12 +22,12 @@ const (
 	Missed     State = "missed"  // the Core recorded a window without a run
 )
 
-// The states of a publish and of a measurement, beside Failed, Stopped, Planned
-// and Refused.
+// The states of a publish and of a measurement, in addition to Failed, Stopped,
+// Planned and Refused.
 const (
 	Published State = "published"
-	Nothing   State = "nothing" // the source is the newest release already
-	Same      State = "same"    // the source is what was published
+	Nothing   State = "nothing" // the source equals the newest release
+	Same      State = "same"    // the source equals the published release
 	MovedOn   State = "moved-on"
 	Damaged   State = "damaged"
 )
@@ -39,14 +40,14 @@ func All() []State { return slices.Clone(all) }
 // Valid reports whether s is one of All.
 func (s State) Valid() bool { return slices.Contains(all, s) }
 
-// Accounted reports whether a site's run that ended so has compared every file:
-// files that it does not name are unchanged.
+// Accounted reports whether a site's run with this state has compared every
+// file: files that it does not name are unchanged.
 func (s State) Accounted() bool {
 	return s == Verified || s == Incomplete || s == Planned || s == Different
 }
 
-// Counts are the outcomes of a run: files, and of the added, unchanged and
-// deleted also folders.
+// Counts are the outcomes of a run: files; added, unchanged and deleted also
+// count folders.
 type Counts struct {
 	_         struct{} `cbor:",toarray"`
 	Added     int64    `json:"added"`
@@ -56,23 +57,23 @@ type Counts struct {
 	Deleted   int64    `json:"deleted"`
 	Unchanged int64    `json:"unchanged"`
 	Locked    int64    `json:"locked"`
-	Extra     int64    `json:"extra"` // the site's own, left alone
+	Extra     int64    `json:"extra"` // the site's own files, left alone
 	Failed    int64    `json:"failed"`
 	Differs   int64    `json:"differs"` // a check found them to differ, and changed nothing
 }
 
-// Totals are what a run came to.
+// Totals are the sums of a run.
 type Totals struct {
 	_       struct{} `cbor:",toarray"`
 	Files   int64    `json:"files"` // of the release
 	Bytes   int64    `json:"bytes"` // of the release
 	Counts  `cbor:"counts"`
 	Held    int64 `json:"held"`    // bytes of the new files that were on the site's disk already
-	Fetched int64 `json:"fetched"` // bytes of content that came from the store, in all attempts
-	Wire    int64 `json:"wire"`    // bytes that came for that, as stored and compressed
+	Fetched int64 `json:"fetched"` // bytes of content received from the store, in all attempts
+	Wire    int64 `json:"wire"`    // bytes received for them, as stored and compressed
 }
 
-// Progress is how far a run is.
+// Progress is the current progress of a run.
 type Progress struct {
 	_          struct{} `cbor:",toarray"`
 	Phase      string   `json:"phase"`
@@ -80,5 +81,5 @@ type Progress struct {
 	FilesTotal int64    `json:"files_total"`
 	BytesDone  int64    `json:"bytes_done"`
 	BytesTotal int64    `json:"bytes_total"`
-	BytesWire  int64    `json:"bytes_wire"` // that came from the store, or went to it
+	BytesWire  int64    `json:"bytes_wire"` // received from the store, or sent to it
 }

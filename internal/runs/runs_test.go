@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestStates: each state is valid once, and no other text is one.
+// TestStates: each state is valid once, and no other text is a state.
 func TestStates(t *testing.T) {
 	list := All()
 	for _, s := range list {

@@ -1,6 +1,6 @@
-// Package tasks runs what is done again and again. Each task has a name, a
-// period, a bound and a goroutine of its own, so that one that hangs delays no
-// other; and one that is overdue is an incident.
+// Package tasks runs repeated work. Each task has a name, a period, a bound and
+// its own goroutine, so that a hanging task delays no other. An overdue task
+// raises an incident.
 package tasks
 
 import (
@@ -12,8 +12,7 @@ import (
 	"time"
 )
 
-// Alarms hears of a task that is overdue, and of one that is not: again and
-// again, for each task.
+// Alarms receives, again and again for each task, whether the task is overdue.
 type Alarms interface {
 	Overdue(task, text string)
 	OnTime(task string)
@@ -22,29 +21,29 @@ type Alarms interface {
 // Options of a Service.
 type Options struct {
 	Alarms Alarms
-	Now    func() time.Time // for people; what is late is counted by Watch, which no step of a clock moves
+	Now    func() time.Time // for display; lateness is counted by Watch, which no clock change affects
 }
 
-// Task is work that is done again and again, or while there is any.
+// Task is work that is repeated, or done while there is any.
 type Task struct {
 	Name   string
-	Period time.Duration // 0: it is not periodic, and overdue only while it takes too long
+	Period time.Duration // 0: not periodic, and overdue only if it takes too long
 	Bound  time.Duration // how late the end of a turn may be
 	Do     func(context.Context) error
 }
 
-// Status is how a task is doing.
+// Status is the current state of a task.
 type Status struct {
 	Name    string        `json:"name"`
 	Period  time.Duration `json:"period_ns,omitempty"`
 	Bound   time.Duration `json:"bound_ns"`
 	Running time.Time     `json:"running,omitzero"` // since when, while it runs
 	Success time.Time     `json:"success,omitzero"` // the end of the last turn that succeeded
-	Error   string        `json:"error,omitempty"`  // of the last turn, where it failed
+	Error   string        `json:"error,omitempty"`  // of the last turn, if it failed
 	Overdue bool          `json:"overdue,omitempty"`
 }
 
-// Service knows the tasks. It is safe for concurrent use.
+// Service runs the tasks and keeps their status. It is safe for concurrent use.
 type Service struct {
 	o   Options
 	mu  sync.Mutex
@@ -57,7 +56,7 @@ type entry struct {
 	success time.Time
 	failure string
 	turn    time.Duration // how long the turn under way has taken
-	idle    time.Duration // since the last success, or since it is known
+	idle    time.Duration // since the last success, or since the task was first seen
 }
 
 // New makes a service without tasks.
@@ -105,7 +104,8 @@ func (s *Service) begin(t Task, now time.Time) *entry {
 	return e
 }
 
-// Retain forgets the tasks that keep does not want and that do not run.
+// Retain forgets the tasks for which keep returns false and that are not
+// running.
 func (s *Service) Retain(keep func(name string) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -147,7 +147,7 @@ func (s *Service) List() []Status {
 	return out
 }
 
-// Watch tells Alarms of each task, every so often, until ctx ends.
+// Watch reports each task to Alarms, once per interval, until ctx ends.
 func (s *Service) Watch(ctx context.Context, every time.Duration) error {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -161,7 +161,7 @@ func (s *Service) Watch(ctx context.Context, every time.Duration) error {
 	}
 }
 
-// check counts the time that has passed, and tells Alarms of each task.
+// check adds the time that has passed, and reports each task to Alarms.
 func (s *Service) check(passed time.Duration) {
 	late := map[string]string{} // empty: it is not
 	s.mu.Lock()

@@ -14,8 +14,8 @@ type alarms map[string]string
 func (a alarms) Overdue(task, text string) { a[task] = text }
 func (a alarms) OnTime(task string)        { delete(a, task) }
 
-// TestOneHangs: a task that hangs is overdue and told; the others go on, and so
-// does it once it is free.
+// TestOneHangs: a hanging task is overdue and reported. The other tasks
+// continue, and so does this one once it is free.
 func TestOneHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		told := alarms{}
@@ -59,8 +59,8 @@ func TestOneHangs(t *testing.T) {
 	})
 }
 
-// TestOnce: work that is no periodic task is overdue only while it takes too
-// long, and is forgotten when nobody wants it any more.
+// TestOnce: work that is not periodic is overdue only if it takes too long, and
+// is forgotten when Retain no longer wants it.
 func TestOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		told := alarms{}
