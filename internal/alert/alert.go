@@ -1,12 +1,12 @@
-// Package alert decides whom to tell what, and writes it: one mail when an
-// incident opens, however many sites share it, one when more sites join, one
-// reminder a day, one when it is over, and every morning a report of each
-// region.
+// Package alert decides whom to notify of which incident, and writes the
+// messages. It sends one mail when an incident opens, however many sites share
+// it, one when more sites join, one reminder a day, and one when it is
+// resolved. Every morning it sends a report of each region.
 //
-// It is pure. What it knows from one call to the next, including what is
-// written and not yet delivered, is a State, which its caller stores whole
-// before it acts on it: so a crash can make a mail come twice, under the same
-// Message-ID, and cannot lose one.
+// It is pure. Its memory between calls, including messages that are written but
+// not yet delivered, is a State. The caller stores the State whole before it
+// acts on it. A crash can therefore make a mail arrive twice, under the same
+// Message-ID, but cannot lose one.
 package alert
 
 import (
@@ -14,31 +14,31 @@ import (
 	"time"
 )
 
-// Hook is the recipient that stands for the webhook.
+// Hook is the recipient name of the webhook.
 const Hook = "webhook"
 
-// Rules say who is told what.
+// Rules define who is notified of which incidents.
 type Rules struct {
-	To      []string            // addresses that are told everything
-	Domains map[string][]string // told what concerns a domain's sites, and no other site
+	To      []string            // addresses that receive everything
+	Domains map[string][]string // by domain: addresses that receive notices about its sites only
 	Regions map[string]Region   // every region of the fleet
 	Mail    bool                // there is a mail server
-	Webhook bool                // there is a webhook; it is told everything
+	Webhook bool                // there is a webhook; it receives everything
 }
 
-// Region is what a region's people want.
+// Region holds the alert settings of a region.
 type Region struct {
-	To     []string // told what concerns the region's sites, and its report
+	To     []string // addresses that receive notices about the region's sites, and its report
 	Report Daily
 }
 
-// Daily is a time of every day. Without a zone it never comes.
+// Daily is a time of day. Without a zone it never occurs.
 type Daily struct {
 	Hour, Minute int
 	Zone         *time.Location
 }
 
-// Incident is a problem that several sites may share, as it is told.
+// Incident is an incident as recipients see it; several sites may share it.
 type Incident struct {
 	ID       int64     `json:"id"`
 	Key      string    `json:"key"`
@@ -49,11 +49,11 @@ type Incident struct {
 	Last     time.Time `json:"last"` // last reported
 	Count    int64     `json:"count"`
 	Resolved time.Time `json:"resolved,omitzero"`
-	Acked    bool      `json:"acked,omitempty"` // somebody knows: no reminders
+	Acked    bool      `json:"acked,omitempty"` // acknowledged: no reminders
 	Members  []Member  `json:"members"`
 }
 
-// Member is a site's part in it; the Core itself has no names.
+// Member is a site's part in it; the Core itself has empty names.
 type Member struct {
 	Domain string    `json:"domain,omitempty"`
 	Region string    `json:"region,omitempty"`
@@ -63,7 +63,7 @@ type Member struct {
 	Left   time.Time `json:"left,omitzero"`
 }
 
-// Report is a region's night.
+// Report is the report about one night in a region.
 type Report struct {
 	Region    string     `json:"region"`
 	From      time.Time  `json:"from"`
@@ -74,18 +74,18 @@ type Report struct {
 	Incidents int        `json:"incidents"` // open, with a site of the region
 }
 
-// SiteLine is what one site did.
+// SiteLine is the night's result of one site.
 type SiteLine struct {
 	Domain   string `json:"domain"`
 	Site     string `json:"site"`
 	Runs     int    `json:"runs"`
 	Files    int64  `json:"files"`    // added, changed, moved, repaired or deleted
-	Bytes    int64  `json:"bytes"`    // that came over the network
-	Channels int    `json:"channels"` // that it should hold
-	Verified int    `json:"verified"` // of them, those that it holds, proven
+	Bytes    int64  `json:"bytes"`    // received over the network
+	Channels int    `json:"channels"` // number of channels that it should hold
+	Verified int    `json:"verified"` // number of those that it holds, proven
 }
 
-// Missed is a run that did not bring what it should.
+// Missed is a run that did not reach its release.
 type Missed struct {
 	Domain  string    `json:"domain"`
 	Site    string    `json:"site"`
@@ -95,7 +95,7 @@ type Missed struct {
 	Cause   string    `json:"cause,omitempty"`
 }
 
-// Coming is what a site will get, as the planner foretells it.
+// Coming is a release that a site will get, as the planner forecasts it.
 type Coming struct {
 	Domain  string    `json:"domain"`
 	Site    string    `json:"site"`
@@ -104,11 +104,11 @@ type Coming struct {
 	Bytes   int64     `json:"bytes"`
 	Start   time.Time `json:"start,omitzero"` // zero: not within a day
 	End     time.Time `json:"end,omitzero"`   // zero: not within a day
-	Nights  int       `json:"nights"`         // that it needs; 0: it never comes to an end
+	Nights  int       `json:"nights"`         // nights needed; 0: it never completes
 	Halted  bool      `json:"halted,omitempty"`
 }
 
-// scope is what one recipient may see.
+// scope is the set of sites that one recipient may see.
 type scope struct {
 	all              bool
 	domains, regions []string
@@ -153,7 +153,8 @@ func (r *Rules) targets() []string {
 	return all
 }
 
-// seenBy is the incident as one recipient may see it; false: nothing of it.
+// seenBy returns the incident as one recipient may see it; false if the
+// recipient may see nothing of it.
 func (i *Incident) seenBy(s scope) (Incident, bool) {
 	if s.all {
 		return *i, true
@@ -168,6 +169,6 @@ func (i *Incident) seenBy(s scope) (Incident, bool) {
 	if len(out.Members) == 0 {
 		return out, false
 	}
-	out.Text = out.Members[0].Text // the incident's own is of whoever was first
+	out.Text = out.Members[0].Text // the incident's own text may be from a site that the recipient may not see
 	return out, true
 }

@@ -12,8 +12,8 @@ import (
 
 var dawn = time.Date(2026, 3, 27, 6, 0, 0, 0, time.UTC)
 
-// desk is a State that is stored and read again between any two steps, as a
-// Core that restarts all the time would have it.
+// desk holds a State that is stored and read again between any two steps, like
+// a Core that restarts after every step.
 type desk struct {
 	t     *testing.T
 	state State
@@ -66,7 +66,7 @@ func (d *desk) open(id int64, kind string, at time.Time, sites ...string) {
 	d.list = append([]Incident{i}, d.list...)
 }
 
-// member makes a site of apac, but for those that begin with e.
+// member makes a site of apac; names that begin with e are in emea.
 func member(site string, at time.Time) Member {
 	m := Member{Domain: "apac", Region: "ap", Site: site, Text: "it is " + site, First: at}
 	if strings.HasPrefix(site, "e") {
@@ -105,8 +105,8 @@ func (d *desk) want(got []Letter, want ...string) {
 	}
 }
 
-// TestLife: 70 sites with one cause are one mail to each, then one reminder a
-// day, one for those that join, and one at the end.
+// TestLife: 70 sites with one cause produce one mail per recipient, then one
+// reminder a day, one mail when sites join, and one at the end.
 func TestLife(t *testing.T) {
 	d := newDesk(t)
 	var sites []string
@@ -130,14 +130,14 @@ func TestLife(t *testing.T) {
 		}
 	}
 	d.want(d.at(dawn.Add(2 * time.Minute)))
-	d.list[0].Members[3].Left = dawn.Add(3 * time.Minute) // one comes back, and goes again
+	d.list[0].Members[3].Left = dawn.Add(3 * time.Minute) // one joins again, and leaves again
 	d.want(d.at(dawn.Add(3 * time.Hour)))
 	d.list[0].Members[3].Left = time.Time{}
 	d.want(d.at(dawn.Add(4 * time.Hour)))
 	d.list[0].Members = append(d.list[0].Members, member("one more", dawn.Add(5*time.Hour)))
 	d.want(d.at(dawn.Add(5*time.Hour)), "ap@x grown", "apac@x grown", "ops@x grown")
 	for day := 1; day <= 3; day++ {
-		for h := range 24 { // asked often, told once
+		for h := range 24 { // checked often, sent once
 			d.at(dawn.Add(5*time.Hour + time.Duration(day)*24*time.Hour + time.Duration(h)*time.Hour))
 		}
 	}
@@ -148,15 +148,15 @@ func TestLife(t *testing.T) {
 	d.want(d.at(end.Add(48 * time.Hour)))
 }
 
-// TestWho: a domain's people hear of their own sites only, the Core's own
-// trouble goes to those who hear everything.
+// TestWho: a domain's recipients get notices about their own sites only.
+// Incidents of the Core itself go to the recipients of everything.
 func TestWho(t *testing.T) {
 	d := newDesk(t)
 	d.open(1, "silent", dawn, "essen", "osaka")
 	d.open(2, "clock", dawn, "essen")
 	d.open(3, "store", dawn)
 	d.list[0].Members = []Member{{Text: "store text", First: dawn}}
-	d.open(4, "mail", dawn, "osaka") // a mail about mail helps nobody
+	d.open(4, "mail", dawn, "osaka") // a mail about failing mail is useless
 	got := d.at(dawn.Add(time.Hour))
 	d.want(got, "ap@x opened", "apac@x opened", "ops@x opened", "ops@x opened", "ops@x opened")
 	for _, l := range got[:2] {
@@ -167,9 +167,10 @@ func TestWho(t *testing.T) {
 	}
 }
 
-// TestWhoseSitesCameAndWent: whose sites have left an incident is reminded of it
-// no more, and hears of more sites only when one of his own has joined. That the
-// incident grows elsewhere every day keeps no reminder from him.
+// TestWhoseSitesCameAndWent: a recipient whose sites have all left an incident
+// gets no more reminders. The recipient gets a notice of more sites only if one
+// of their own has joined. The daily growth of the incident elsewhere does not
+// delay reminders.
 func TestWhoseSitesCameAndWent(t *testing.T) {
 	d := newDesk(t)
 	join := func(site string, after time.Duration) []Letter {
@@ -180,7 +181,7 @@ func TestWhoseSitesCameAndWent(t *testing.T) {
 	d.open(1, "silent", dawn, "osaka")
 	d.want(d.at(dawn.Add(time.Minute)), "ap@x opened", "apac@x opened", "ops@x opened")
 	d.want(join("essen", 3*time.Hour), "ops@x grown")
-	d.want(join("kobe", 3*time.Hour+10*time.Minute)) // so soon nobody
+	d.want(join("kobe", 3*time.Hour+10*time.Minute)) // too soon for any mail
 	d.want(d.at(dawn.Add(4*time.Hour)), "ap@x grown", "apac@x grown", "ops@x grown")
 	d.want(join("emden", 23*time.Hour), "ops@x grown")
 	d.want(d.at(dawn.Add(25*time.Hour)), "ap@x reminder", "apac@x reminder", "ops@x reminder")
@@ -193,8 +194,8 @@ func TestWhoseSitesCameAndWent(t *testing.T) {
 	d.want(d.at(dawn.Add(53*time.Hour)), "ap@x resolved", "apac@x resolved", "ops@x resolved")
 }
 
-// TestOutage: what opened and ended while the mail server was away is told
-// once, in one letter, and nothing is forgotten.
+// TestOutage: incidents that opened and ended while the mail server was away
+// are reported once, in one letter, and nothing is lost.
 func TestOutage(t *testing.T) {
 	d := newDesk(t)
 	d.down = true
@@ -209,7 +210,7 @@ func TestOutage(t *testing.T) {
 		d.at(now)
 	}
 	now = now.Add(24 * time.Hour)
-	d.at(now) // reminders, too
+	d.at(now) // including reminders
 	if n := d.state.Failing["ops@x"].Times; n < 10 || n > 100 {
 		t.Errorf("%d tries in two days", n)
 	}
@@ -233,7 +234,7 @@ func TestOutage(t *testing.T) {
 	d.want(d.at(now.Add(time.Hour)))
 }
 
-// TestHostileNames: what a site says ends no header and no tag.
+// TestHostileNames: text from a site cannot end a header or a tag.
 func TestHostileNames(t *testing.T) {
 	d := newDesk(t)
 	evil := "x\r\nBcc: thief@x\r\n\r\n<script>alert(1)</script>\u202e"
@@ -246,8 +247,9 @@ func TestHostileNames(t *testing.T) {
 	}
 }
 
-// TestOld: what was over before anybody listened is not told; what opened and
-// ended between two looks is; an incident that the ledger forgot is over.
+// TestOld: incidents that ended before the first look are not reported. Those
+// that opened and ended between two looks are. An incident that the ledger no
+// longer has counts as ended.
 func TestOld(t *testing.T) {
 	d := newDesk(t)
 	d.open(1, "old", dawn, "osaka")
@@ -270,15 +272,16 @@ func TestOld(t *testing.T) {
 	}
 }
 
-// TestBrief: what opens and ends while an older incident waits for its sites
-// is told once, and so is the older one, whether it stays or ends before it was
-// told. That holds from the first look on, and when the clock was set back.
+// TestBrief: an incident that opens and ends while an older one waits for its
+// sites is reported once. So is the older one, whether it stays open or ends
+// before it was reported. This holds from the first look on, and after the
+// clock was set back.
 func TestBrief(t *testing.T) {
 	d := newDesk(t)
 	second := func(n int) time.Time { return dawn.Add(time.Duration(n) * time.Second) }
 	look := func(from, to int) (sent []Letter) {
 		t.Helper()
-		for n := from; n <= to; n += 15 { // as often as a Core does
+		for n := from; n <= to; n += 15 { // as often as a Core checks
 			sent = append(sent, d.at(second(n))...)
 		}
 		return sent
@@ -293,7 +296,7 @@ func TestBrief(t *testing.T) {
 	d.open(4, "publish", second(112), "essen")
 	d.resolve(4, second(113))
 	d.want(look(115, 145), "ops@x resolved")
-	d.resolve(3, second(150)) // nobody was told of it yet
+	d.resolve(3, second(150)) // not reported yet
 	d.want(look(160, 400), "ops@x resolved")
 
 	d.open(5, "token", second(460), "essen")
@@ -305,7 +308,7 @@ func TestBrief(t *testing.T) {
 		t.Errorf("at last %+v", d.state)
 	}
 
-	d.state = State{} // one that only begins to listen
+	d.state = State{} // a new State, before its first look
 	d.open(7, "token", second(605), "essen")
 	d.open(8, "publish", second(606), "essen")
 	d.resolve(8, second(607))
@@ -316,8 +319,8 @@ func TestBrief(t *testing.T) {
 	d.want(look(650, 800), "ops@x resolved")
 }
 
-// TestLost: when nobody knows any more what was told, what is open is, and what
-// has ended within a day, whichever opened first; no more than that.
+// TestLost: after the State was lost, all open incidents are reported, and
+// those that ended within a day, whichever opened first; no others.
 func TestLost(t *testing.T) {
 	d := newDesk(t)
 	for id := int64(1); id <= 5; id++ {
@@ -337,8 +340,8 @@ func TestLost(t *testing.T) {
 	d.want(d.at(dawn.Add(time.Hour)))
 }
 
-// TestReport: each region's comes once a day at its own wall-clock time, also
-// where the clock jumps over it, and reads as it should.
+// TestReport: each region's report is sent once a day at its own wall-clock
+// time, even if the clock jumps over it, and its text is right.
 func TestReport(t *testing.T) {
 	berlin, err := time.LoadLocation("Europe/Berlin")
 	if err != nil {
@@ -376,8 +379,8 @@ func TestReport(t *testing.T) {
 	}
 }
 
-// TestLateReport: what was due while the Core was away is sent within half a day,
-// also after midnight, once, and keeps the next one from nobody.
+// TestLateReport: a report that was due while the Core was down is sent within
+// half a day, also after midnight, and once. It does not displace the next one.
 func TestLateReport(t *testing.T) {
 	tokyo, err := time.LoadLocation("Asia/Tokyo")
 	if err != nil {
@@ -410,7 +413,7 @@ func TestLateReport(t *testing.T) {
 	}
 }
 
-// TestFlood: a storm of different incidents is one letter, too.
+// TestFlood: many different incidents at once are one letter.
 func TestFlood(t *testing.T) {
 	d := newDesk(t)
 	for id := int64(1); id <= 50; id++ {
@@ -422,14 +425,14 @@ func TestFlood(t *testing.T) {
 	}
 }
 
-// TestClockWasAhead: what was noted under a clock that was a year ahead keeps
-// nobody from being told, and no report from being sent, afterwards.
+// TestClockWasAhead: times written under a clock that was a year ahead block
+// neither notices nor reports afterwards.
 func TestClockWasAhead(t *testing.T) {
 	d, later := newDesk(t), dawn.AddDate(1, 0, 0)
 	d.at(later)
 	d.open(1, "a", later, "osaka")
 	d.down = true
-	d.at(later.Add(2 * settle)) // nobody is reached
+	d.at(later.Add(2 * settle)) // no recipient is reachable
 	d.down = false
 	d.state.AddReport(later.Add(time.Hour), &d.rules, Report{Region: "ap"})
 	d.open(2, "b", later, "osaka")
@@ -451,8 +454,8 @@ func TestClockWasAhead(t *testing.T) {
 	}
 }
 
-// TestAcknowledgedIsNotReminded: who knows of an incident is not reminded of it,
-// and is told that it is over.
+// TestAcknowledgedIsNotReminded: an acknowledged incident produces no
+// reminders, but a mail when it ends.
 func TestAcknowledgedIsNotReminded(t *testing.T) {
 	d := newDesk(t)
 	d.at(dawn)

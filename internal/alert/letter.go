@@ -5,21 +5,22 @@ import (
 	"time"
 )
 
-// Letter is what one recipient is to get now.
+// Letter is one message to one recipient, to be sent now.
 type Letter struct {
 	To      string
-	ID      string // the same whenever it is tried again with the same notices
+	ID      string // the same for every attempt with the same notices
 	Notices []Notice
-	// Late: it could not be delivered before; then all is in one letter.
+	// Late means that delivery failed before; all notices are then in one
+	// letter.
 	Late    bool
 	Dropped int64 // notices that were too many to keep
 
-	covers []string // ids of the notices that it makes void
+	covers []string // ids of the notices that it replaces
 }
 
-// Letters returns what is to be sent now. Who was not reached for a while gets
-// one letter with everything, in which an incident that has opened and is over
-// is told once.
+// Letters returns the letters to send now. A recipient who was unreachable gets
+// one letter with everything. An incident that opened and ended meanwhile
+// appears in it once.
 func (s *State) Letters(now time.Time, r *Rules) []Letter {
 	known := r.targets()
 	var out []Letter
@@ -59,7 +60,8 @@ type entry struct {
 	covers []string
 }
 
-// condense keeps the last word on each incident, as the recipient may see it.
+// condense keeps the latest notice on each incident, as the recipient may see
+// it.
 func condense(list []*Notice, sc scope) []entry {
 	var out []entry
 	at := map[int64]int{}
@@ -71,7 +73,7 @@ func condense(list []*Notice, sc scope) []entry {
 			c.Incident = &seen
 			if i, ok := at[seen.ID]; ok {
 				if c.Kind != Resolved && out[i].notice.Kind == Opened {
-					c.Kind = Opened // nobody has heard of it yet
+					c.Kind = Opened // the recipient does not know of it yet
 				}
 				out[i] = entry{c, append(out[i].covers, n.ID)}
 				continue
@@ -83,7 +85,7 @@ func condense(list []*Notice, sc scope) []entry {
 	return out
 }
 
-// Delivered notes that a letter has arrived.
+// Delivered records that a letter was delivered.
 func (s *State) Delivered(l *Letter) {
 	delete(s.Failing, l.To)
 	for _, n := range s.Queue {
@@ -97,13 +99,13 @@ func (s *State) Delivered(l *Letter) {
 	}
 }
 
-// Due reports whether the recipient is to be tried now. A next try further away
-// than any wait was set by a clock that was ahead.
+// Due reports whether to try the recipient now. If the next try is further away
+// than the longest wait, a clock that was ahead set it.
 func (f *Fault) Due(now time.Time) bool {
 	return !now.Before(f.Next) || f.Next.Sub(now) > lastRetry
 }
 
-// Failed notes that a recipient could not be reached, and when to try again.
+// Failed records that a recipient could not be reached, and when to try again.
 func (s *State) Failed(now time.Time, target string, why error) {
 	if s.Failing == nil {
 		s.Failing = map[string]*Fault{}
@@ -121,8 +123,8 @@ func (s *State) Failed(now time.Time, target string, why error) {
 	f.Next, f.Why = now.Add(wait), why.Error()
 }
 
-// Retarget forgets whom the rules no longer tell. It reports
-// whether there were any.
+// Retarget removes recipients that the rules no longer name. It reports whether
+// there were any.
 func (s *State) Retarget(r *Rules) bool {
 	known := r.targets()
 	changed := false
@@ -145,7 +147,7 @@ func (s *State) sweep() {
 	s.Queue = slices.DeleteFunc(s.Queue, func(n *Notice) bool { return len(n.To) == 0 })
 }
 
-// TestNotice is what a test of the alerts says.
+// TestNotice returns the letter of an alert test.
 func TestNotice(now time.Time, to string) Letter {
 	id := "test-" + now.UTC().Format("20060102T150405")
 	return Letter{To: to, ID: id, Notices: []Notice{{ID: id, Kind: Test, At: now}}}

@@ -7,8 +7,9 @@ import (
 	"nightferry/internal/record"
 )
 
-// maxComing is up to how many releases to come are told one by one; more are
-// told by release, and only those that are not done in a night by name.
+// maxComing is the number of coming releases up to which each is listed. Longer
+// lists are grouped by release, and name only the releases that are not done in
+// a night.
 const maxComing = 12
 
 func reportSection(r *Report) section {

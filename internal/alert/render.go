@@ -19,31 +19,30 @@ const (
 	// maxMembers bounds how many sites of an incident, and lines of a list, a
 	// letter names.
 	maxMembers = 200
-	// width is that of the text part, in characters: what is quoted in an answer
-	// still fits a narrow window.
+	// width is that of the text part, in characters, so that quoted lines still
+	// fit a narrow window.
 	width = 72
 )
 
 // section is one notice as both parts of a mail show it.
 type section struct {
 	Title string
-	Lines []string // what it is about
-	Items []string // what they list
+	Lines []string // the subject of the notice
+	Items []string // the list below Lines
 	Todo  string   // what to do next; empty: nothing
 	Facts []string // since when, and where to look
-	Head  []string // of a report's table
+	Head  []string // the header of a report's table
 	Rows  [][]string
 	Lists []sublist
 }
 
-// sublist is a list with what it lists.
+// sublist is a titled list.
 type sublist struct {
 	Title string
-	Items []string // empty: the title says it all
+	Items []string // empty: there is only the title
 }
 
-// Render writes a letter. What sites said is shown with control characters as
-// escapes.
+// Render writes a letter. It escapes control characters in texts from sites.
 func Render(l *Letter) (subject, text, html string, err error) {
 	var list []section
 	for i := range l.Notices {
@@ -108,7 +107,7 @@ func sectionOf(n *Notice) section {
 func incidentSection(kind string, i *Incident) section {
 	word := map[string]string{Opened: "new", Grown: "more sites", Reminder: "still open", Resolved: "over"}[kind]
 	here := i.Members
-	if kind != Resolved { // who has left is told by the end
+	if kind != Resolved { // only the final notice names sites that have left
 		here = nil
 		for _, m := range i.Members {
 			if m.Left.IsZero() {
@@ -149,8 +148,8 @@ func incidentSection(kind string, i *Incident) section {
 	return s
 }
 
-// shape is what texts about several sites have in common: one with the same
-// cause differs by the site's name and by numbers.
+// shape returns the common part of texts about several sites: texts with the
+// same cause differ by the site's name and by numbers.
 func shape(text, site string) string {
 	if site != "" {
 		text = strings.ReplaceAll(text, site, "")
@@ -190,7 +189,7 @@ func where(list []Member) string {
 
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
 
-// size writes bytes with a unit of a thousand.
+// size formats a number of bytes with a decimal unit.
 func size(n int64) string {
 	units := []string{"B", "kB", "MB", "GB", "TB", "PB"}
 	v, u := float64(n), 0
@@ -203,7 +202,7 @@ func size(n int64) string {
 	return fmt.Sprintf("%.3g %s", v, units[u])
 }
 
-// plain is the text part.
+// plain returns the text part.
 func plain(intro string, list []section) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }

@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// sample are the letters that people get, as a person reads them.
+// sample returns letters as recipients get them.
 func sample() map[string]Notice {
 	seventy := Incident{ID: 7, Key: "silent", Kind: "silent", Text: "site apac/s00 was not heard for 5m3s: is the server up, does the agent run, does its network reach the Core?",
 		Remedy: "see whether the server is up, the agent runs, and its network reaches the Core", Opened: dawn, Last: dawn, Count: 70}
@@ -40,8 +40,8 @@ func sample() map[string]Notice {
 	}
 }
 
-// TestSeveralLines: a text that lists something is shown as a list, and in one
-// line where it stands in another list. No text ends its own line otherwise.
+// TestSeveralLines: a text that lists items is shown as a list, and in one line
+// inside another list. Otherwise a text cannot end its own line.
 func TestSeveralLines(t *testing.T) {
 	list := "2 names no Windows takes: nothing was published\n  \"a:b\": a colon\n  <i>con</i>\x1b[2J: a device\r\n"
 	i := Incident{ID: 9, Kind: "publish", Text: "channel package: " + list, Remedy: "mend it", Opened: dawn, Last: dawn, Count: 1, Members: []Member{{Text: "channel package: " + list, First: dawn}}}
@@ -65,8 +65,8 @@ func TestSeveralLines(t *testing.T) {
 	}
 }
 
-// TestReadable: a mail fits 72 columns, says once what is wrong, what to do
-// next, and lists every site in a line of its own.
+// TestReadable: a mail fits 72 columns, states once the incident and the
+// remedy, and lists every site in its own line.
 func TestReadable(t *testing.T) {
 	for name, n := range sample() {
 		_, text, html, err := Render(&Letter{To: "ops@x", Notices: []Notice{n}})

@@ -18,25 +18,25 @@ const (
 	Test     = "test"
 )
 
-// How patient it is.
+// Delays and bounds.
 const (
-	settle     = time.Minute    // sites with the same cause come one after the other
-	growth     = time.Hour      // between mails about more of them
+	settle     = time.Minute    // wait for sites with the same cause, which join one after the other
+	growth     = time.Hour      // between mails about more sites
 	remind     = 24 * time.Hour // between reminders
-	late       = 12 * time.Hour // a report that the Core slept through is sent within it
+	late       = 12 * time.Hour // how late a report may be sent if the Core was down when it was due
 	firstRetry = time.Minute
 	lastRetry  = 30 * time.Minute
 	maxQueue   = 2000 // notices; the oldest are dropped, and counted
 	maxSingle  = 5    // notices at once for one recipient; more come as one letter
 )
 
-// State is what was told and what is still to be delivered. The zero State has
-// told nothing. Its JSON form is what its caller stores.
+// State records which notices were sent and which are still to be delivered.
+// The zero State has sent nothing. The caller stores its JSON form.
 type State struct {
 	Begun   bool              `json:"begun"`
-	Mark    int64             `json:"mark"`           // incidents up to it that are over need no word
-	Over    []int64           `json:"over,omitempty"` // those beyond it that need none either
-	Since   time.Time         `json:"since,omitzero"` // what was over before needs none either
+	Mark    int64             `json:"mark"`           // ended incidents up to this id need no notice
+	Over    []int64           `json:"over,omitempty"` // ended incidents beyond it that need none either
+	Since   time.Time         `json:"since,omitzero"` // incidents that ended before it need none either
 	Told    map[int64]*Told   `json:"told"`
 	Queue   []*Notice         `json:"queue"`
 	Reports map[string]string `json:"reports"` // by region, the day for which the last one was due
@@ -44,10 +44,10 @@ type State struct {
 	Dropped int64             `json:"dropped"` // notices, since the last delivery
 }
 
-// Told is what was said about an open incident.
+// Told is the last notice about an open incident.
 type Told struct {
 	Incident Incident  `json:"incident"` // as it was last
-	At       time.Time `json:"at"`       // of what everybody was told
+	At       time.Time `json:"at"`       // of the last notice to all recipients
 	Grown    time.Time `json:"grown,omitzero"`
 }
 
@@ -59,25 +59,25 @@ type Fault struct {
 	Why   string    `json:"why"`
 }
 
-// Notice is one thing to be told. Its JSON form is what a webhook gets, but
-// for To.
+// Notice is one event to report. A webhook receives its JSON form, without To.
 type Notice struct {
 	ID       string    `json:"id"` // the same whenever it is delivered
 	Kind     string    `json:"kind"`
 	At       time.Time `json:"at"`
 	Incident *Incident `json:"incident,omitempty"`
 	Report   *Report   `json:"report,omitempty"`
-	To       []string  `json:"to,omitempty"` // who has not got it yet
+	To       []string  `json:"to,omitempty"` // recipients that have not received it yet
 }
 
-// mute: a mail that mail does not work helps nobody.
+// mute reports whether a notice is useless on a channel: a mail about failing
+// mail, or a webhook call about a failing webhook.
 func mute(target, kind string) bool {
 	return target == Hook && kind == "webhook" || target != Hook && kind == "mail"
 }
 
-// Update compares incidents, the newest first and those that are over among
-// them, with what was told, and queues what is to be told. It reports whether
-// the state has changed.
+// Update compares list, the incidents with the newest first, including ended
+// ones, with the notices sent so far, and queues new notices. It reports
+// whether the state has changed.
 func (s *State) Update(now time.Time, r *Rules, list []Incident) bool {
 	if s.Told == nil {
 		s.Told = map[int64]*Told{}
@@ -115,14 +115,14 @@ func (s *State) Update(now time.Time, r *Rules, list []Incident) bool {
 		mark = max(mark, x.ID)
 	}
 	for id, told := range s.Told {
-		if !found[id] { // pruned, or a ledger from a backup
+		if !found[id] { // pruned, or the ledger was restored from a backup
 			x := told.Incident
 			x.Resolved = now
 			s.end(now, r, x)
 			changed = true
 		}
 	}
-	if unsettled > 0 { // it may be over before it was told
+	if unsettled > 0 { // it may end before it was reported
 		mark = min(mark, unsettled-1)
 	}
 	if mark > s.Mark {
@@ -132,11 +132,11 @@ func (s *State) Update(now time.Time, r *Rules, list []Incident) bool {
 	return changed
 }
 
-// Lost is the State in place of one that was lost: what is open is told, perhaps
-// again, and what has ended within a day.
+// Lost returns the State that replaces a lost one. All open incidents are
+// reported, perhaps again, and those that have ended within a day.
 func Lost(now time.Time) State { return State{Begun: true, Since: now.Add(-remind)} }
 
-// begin takes what was over before anybody listened as told.
+// begin treats incidents that ended before the first look as reported.
 func (s *State) begin(list []Incident) bool {
 	if s.Begun {
 		return false
@@ -160,7 +160,7 @@ func (s *State) tell(now time.Time, r *Rules, kind string, x Incident) {
 		told.At, told.Grown = before.At, now
 	}
 	s.Told[x.ID] = told
-	// A reminder that could not be delivered is made void by the next.
+	// The next reminder replaces one that could not be delivered.
 	s.Queue = slices.DeleteFunc(s.Queue, func(n *Notice) bool {
 		return n.Incident != nil && n.Incident.ID == x.ID && (n.Kind == Reminder || n.Kind == Grown) && kind == Reminder
 	})
@@ -179,7 +179,7 @@ func noticeID(kind string, id int64, now time.Time) string {
 	return fmt.Sprintf("incident-%d-%s-%d", id, kind, now.Unix())
 }
 
-// grown reports whether a site has joined that a recipient may hear of.
+// grown reports whether a site that the recipient may see has joined.
 func grown(before, now *Incident, sc scope) bool {
 	for _, m := range now.Members {
 		if m.Left.IsZero() && sc.sees(m.Domain, m.Region) && !slices.ContainsFunc(before.Members, func(b Member) bool { return b.Domain == m.Domain && b.Site == m.Site }) {
@@ -189,8 +189,8 @@ func grown(before, now *Incident, sc scope) bool {
 	return false
 }
 
-// concerns says whether a recipient is to be told. Whose sites have all left an
-// incident hears of it again at its end.
+// concerns reports whether a recipient gets the notice. A recipient whose sites
+// have all left an incident gets only its final notice.
 func (r *Rules) concerns(target string, n *Notice) bool {
 	sc := r.scopeOf(target)
 	switch {
@@ -206,12 +206,12 @@ func (r *Rules) concerns(target string, n *Notice) bool {
 	return true
 }
 
-// whom lists everybody whom a notice concerns.
+// whom returns all recipients whom a notice concerns.
 func (r *Rules) whom(n *Notice) []string {
 	return slices.DeleteFunc(r.targets(), func(target string) bool { return !r.concerns(target, n) })
 }
 
-// add queues a notice, if there is anybody to get it.
+// add queues a notice if it has a recipient.
 func (s *State) add(n *Notice) {
 	if len(n.To) == 0 {
 		return

@@ -15,23 +15,24 @@ import (
 )
 
 const (
-	// storeTime bounds one write of the store's object, storeGrace how long a
-	// caller waits for it. The sites have the order by then.
+	// storeTime bounds one write of the store's object; storeGrace bounds how
+	// long a caller waits for it. The sites have received the halt order by
+	// then.
 	storeTime  = 8 * time.Second
 	storeGrace = 500 * time.Millisecond
 	// ledgerGrace bounds how long a caller waits for the ledger.
 	ledgerGrace = 500 * time.Millisecond
 )
 
-// Change is what became of giving or lifting orders.
+// Change is the result of giving or lifting halt orders.
 type Change struct {
-	Orders []halt.Order // that were given or lifted
+	Orders []halt.Order // given or lifted
 	Epoch  uint64
-	Store  error // why the store does not have the set yet, which is tried again
+	Store  error // why the store does not have the set yet; the write is tried again
 }
 
-// Give orders a stop. If the order is in force but not recorded, it returns
-// both a Change and an error.
+// Give issues a halt order. If the order is in force but not recorded, it
+// returns both a Change and an error.
 func (s *Service) Give(ctx context.Context, o halt.Order) (*Change, error) {
 	return s.change(ctx, false, func(orders *halt.Orders) ([]halt.Order, error) {
 		orders.Add(o)
@@ -39,8 +40,8 @@ func (s *Service) Give(ctx context.Context, o halt.Order) (*Change, error) {
 	}, "")
 }
 
-// Lift lifts the orders that which chooses; by is on whose behalf. ErrNoOrder:
-// it chose none.
+// Lift lifts the orders that which returns; by names the person who asked. It
+// returns ErrNoOrder if which returns none.
 func (s *Service) Lift(ctx context.Context, by string, which func(*halt.Orders) ([]halt.Order, error)) (*Change, error) {
 	return s.change(ctx, true, func(orders *halt.Orders) ([]halt.Order, error) {
 		list, err := which(orders)
@@ -60,7 +61,7 @@ func remove(o *halt.Orders, id halt.ID) {
 
 // change makes the next set.
 func (s *Service) change(ctx context.Context, lift bool, edit func(*halt.Orders) ([]halt.Order, error), by string) (*Change, error) {
-	ctx = context.WithoutCancel(ctx) // the caller may be gone before all is done
+	ctx = context.WithoutCancel(ctx) // the caller may leave before everything is done
 	s.changing.Lock()
 	old := s.set.Load()
 	orders := &halt.Orders{Active: slices.Clone(old.Orders.Active)}
@@ -93,8 +94,7 @@ func (s *Service) change(ctx context.Context, lift bool, edit func(*halt.Orders)
 	return s.settle(ctx, &Change{Orders: changed, Epoch: next.Epoch}), err
 }
 
-// settle lets the ledger and the store take a change, as far as they do so
-// soon.
+// settle waits a short time for the ledger and the store to take a change.
 func (s *Service) settle(ctx context.Context, done *Change) *Change {
 	stored := make(chan error, 1)
 	s.asides.Go(func() {
@@ -149,7 +149,7 @@ func (s *Service) enter(next *Set, by string) {
 	s.kick()
 }
 
-// record makes a set durable. It is called with s.changing held, and may come
+// record makes a set durable. It is called with s.changing held, and may run
 // before enter.
 func (s *Service) record(next *Set, by string) error {
 	s.mu.Lock()
@@ -173,7 +173,7 @@ func (s *Service) record(next *Set, by string) error {
 	return s.o.Record.Write(b)
 }
 
-// flush writes to the ledger what it lacks.
+// flush writes the missing rows to the ledger.
 func (s *Service) flush(ctx context.Context) {
 	s.writing.Lock()
 	defer s.writing.Unlock()
@@ -209,8 +209,8 @@ func (s *Service) flush(ctx context.Context) {
 	}
 }
 
-// Forget drops a site's confirmations of active orders: another server has
-// taken its place, or none has.
+// Forget drops a site's confirmations of active orders, because another server
+// has taken its place, or none has.
 func (s *Service) Forget(ctx context.Context, a wire.Address) error {
 	s.writing.Lock() // so that no flush brings them back
 	defer s.writing.Unlock()

@@ -1,16 +1,16 @@
 // Package halting is the Core's half of the kill switch. It owns the set of
-// active halt orders, its newest signed object, and which sites have confirmed
-// which order.
+// active halt orders, its newest signed object, and the confirmations of the
+// sites.
 //
-// A stop is sent to the sites before anything is written, because a disk or a
-// store may be slow; a start is made durable first. Durable is the record: one
-// file whose room was taken when it was made, so that the kill switch also
-// works and survives while the Core's volume is full. The ledger gets the same
-// rows as soon as it can take them, and the store gets the object as soon as it
-// answers. What the service shows never waits for either.
+// A new halt order is sent to the sites before anything is written, because a
+// disk or a store may be slow. A lifted order is made durable first. The
+// durable copy is the record: one file with preallocated space, so that the
+// kill switch works and survives even while the Core's volume is full. The
+// ledger gets the same rows as soon as it can take them, and the store gets the
+// object as soon as it answers. Current never waits for either.
 //
-// Sets are merged by union, less what was lifted. A set is never merged by
-// epoch: the epoch only tells which of two objects is newer.
+// Sets are merged by union, less the lifted orders. A set is never merged by
+// epoch: the epoch only shows which of two objects is newer.
 package halting
 
 import (
@@ -54,21 +54,23 @@ const MaxRecord = 2 << 20
 
 // Options of a Service. All are required.
 type Options struct {
-	Repository func() Repository // the one in use now
+	Repository func() Repository // returns the repository in use now
 	Ledger     Ledger
 	Record     Record
-	Recorded   []byte // what Record holds; nil: nothing yet
-	Epoch      uint64 // the highest one that was seen in the store
+	Recorded   []byte // content of Record; nil: nothing yet
+	Epoch      uint64 // highest epoch seen in the store
 	Now        func() time.Time
 
-	// Changed is called with each newer set, before it is recorded if it may only
-	// stop. It sends the set to the sites and ends what it stops here.
+	// Changed is called with each newer set, before the set is recorded if it
+	// may only stop. It sends the set to the sites and ends the matching runs
+	// on this machine.
 	Changed func(ctx context.Context, s *Set)
-	// Failed reports what is tried again: "ledger" or "store". Nil: it works.
+	// Failed reports a failure that is being retried; what is "ledger" or
+	// "store". If err is nil, the retry succeeded.
 	Failed func(what string, err error)
 }
 
-// Set is one set of active orders. It is never changed.
+// Set is one set of active orders. It is immutable.
 type Set struct {
 	Object []byte // signed; nil: no object was made or seen yet
 	Epoch  uint64
@@ -79,7 +81,7 @@ type Set struct {
 // Find returns the oldest order that stops s, or nil.
 func (s *Set) Find(x halt.Subject) *halt.Order { return s.Orders.Find(x) }
 
-// ErrNoOrder says that there is no such order to lift.
+// ErrNoOrder means that there is no such halt order to lift.
 var ErrNoOrder = errors.New("no such order to stop is active")
 
 // Service is safe for concurrent use.
@@ -87,23 +89,23 @@ type Service struct {
 	o   Options
 	set atomic.Pointer[Set]
 
-	changing sync.Mutex // held for one change of the set; nothing remote is waited for meanwhile
+	changing sync.Mutex // held for one change of the set, never during a remote call
 	storing  sync.Mutex // held by the one writer of the store's object
 	writing  sync.Mutex // held by the one writer of the ledger's rows
 
 	mu      sync.Mutex
 	rows    map[halt.ID]*row // of active orders, and of others that the ledger or the store lacks
-	base    map[halt.ID]bool // the orders that the store is known to have held when it was last seen
+	base    map[halt.ID]bool // the orders in the store when it was last read
 	adopted *repo.HaltObject // a newer object that a site had and the store did not
-	failing map[string]bool  // what Failed has reported
+	failing map[string]bool  // failures that Failed has reported
 	wake    chan struct{}    // there are rows for the ledger, or a set for the store
 	asides  sync.WaitGroup   // writes to the store that a caller no longer waits for
 }
 
-// row is an order as the ledger keeps it.
+// row is a halt order as stored in the ledger.
 type row struct {
 	ledger.Halt
-	dirty  bool // the ledger lacks something of it
+	dirty  bool // the ledger lacks part of it
 	stored bool // lifted, and the store has a set without it
 }
 
@@ -112,12 +114,12 @@ type recorded struct {
 	Object []byte        `json:"object"`
 	Stored bool          `json:"stored"`
 	Base   []halt.ID     `json:"base,omitempty"`
-	Lifted []ledger.Halt `json:"lifted,omitempty"` // which the ledger or the store may not know yet
+	Lifted []ledger.Halt `json:"lifted,omitempty"` // the ledger or the store may not have these yet
 }
 
-// Open takes up what an earlier process has recorded. A record that cannot be
-// used is an error beside the service, which then knows of no order until Look
-// has read the store.
+// Open restores the state that an earlier process recorded. If the record
+// cannot be used, it returns an error together with the service, which then has
+// no orders until Look has read the store.
 func Open(ctx context.Context, o Options) (*Service, error) {
 	s := &Service{o: o, rows: map[halt.ID]*row{}, base: map[halt.ID]bool{}, failing: map[string]bool{}, wake: make(chan struct{}, 1)}
 	s.set.Store(&Set{Epoch: o.Epoch, Orders: &halt.Orders{}, Stored: true})
@@ -169,8 +171,8 @@ func (s *Service) Current() *Set { return s.set.Load() }
 // Close waits for the writes to the store that callers no longer wait for.
 func (s *Service) Close() { s.asides.Wait() }
 
-// Run writes rows to the ledger, again after each failure, until ctx ends. The
-// store is Look's.
+// Run writes rows to the ledger, again after each failure, until ctx ends. Look
+// writes to the store.
 func (s *Service) Run(ctx context.Context) error {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
@@ -192,7 +194,7 @@ func (s *Service) kick() {
 	}
 }
 
-// failed reports the beginning and the end of a failure.
+// failed reports the start and the end of a failure.
 func (s *Service) failed(what string, err error) {
 	s.mu.Lock()
 	news := (err != nil) != s.failing[what]
@@ -203,8 +205,9 @@ func (s *Service) failed(what string, err error) {
 	}
 }
 
-// Confirm takes a site's word that it obeys orders. The first word counts. An
-// order is known from the moment in which sites can know it.
+// Confirm records a site's confirmations that it obeys halt orders. The first
+// confirmation of an order counts. An order can be confirmed as soon as sites
+// can have received it.
 func (s *Service) Confirm(a wire.Address, list []wire.Stop) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -18,7 +18,7 @@ import (
 	"nightferry/internal/wire"
 )
 
-// bucket is a store with a halt object, and a signer that everybody trusts.
+// bucket is a store with a halt object, and a signer that every reader trusts.
 type bucket struct {
 	mu     sync.Mutex
 	object *repo.HaltObject // nil: gone
@@ -84,7 +84,7 @@ func (b *bucket) MergeHalt(_ context.Context, change func(*repo.HaltObject, bool
 	return next, nil
 }
 
-// put changes the store's orders as another program does.
+// put changes the store's orders as another program would.
 func (b *bucket) put(edit func(*halt.Orders)) {
 	_, _ = b.MergeHalt(context.Background(), func(h *repo.HaltObject, _ bool) (uint64, error) { edit(h.Orders); return 0, nil })
 }
@@ -200,7 +200,7 @@ func (d *desk) lift(id halt.ID) {
 	}
 }
 
-// active lists what is shown as in force.
+// active lists the orders that are shown as in force.
 func (d *desk) active() map[halt.ID]ledger.Halt {
 	d.t.Helper()
 	list, err := d.List(d.t.Context(), false)
@@ -216,8 +216,8 @@ func (d *desk) active() map[halt.ID]ledger.Halt {
 
 var osaka = wire.Address{Domain: "apac", Site: "osaka"}
 
-// TestConfirmedBeforeItIsRecorded: a site is faster than the Core's disk. Its
-// word counts.
+// TestConfirmedBeforeItIsRecorded: a site confirms before the Core's disk has
+// the order. The confirmation counts.
 func TestConfirmedBeforeItIsRecorded(t *testing.T) {
 	d := newDesk(t)
 	d.changed = func(s *halting.Set) {
@@ -249,9 +249,9 @@ func TestConfirmedBeforeItIsRecorded(t *testing.T) {
 	}
 }
 
-// TestFullLedgerAndHalts: while the ledger can take nothing, orders are given,
-// shown, confirmed, survive a kill, and are lifted; the ledger learns all when it
-// can.
+// TestFullLedgerAndHalts: while the ledger is full, orders are given, shown,
+// confirmed, survive a kill, and are lifted. The ledger gets all of it when
+// there is space.
 func TestFullLedgerAndHalts(t *testing.T) {
 	d := newDesk(t)
 	d.book.full = true
@@ -293,9 +293,9 @@ func TestFullLedgerAndHalts(t *testing.T) {
 	}
 }
 
-// TestLiftedMustBeRecorded: an order that cannot be recorded as lifted stays in
-// force, because a kill would bring it back; one that cannot be recorded as given
-// is in force all the same.
+// TestLiftedMustBeRecorded: if a lift cannot be recorded, the order stays in
+// force, because a kill would bring it back. If a new order cannot be recorded,
+// it is in force all the same.
 func TestLiftedMustBeRecorded(t *testing.T) {
 	d := newDesk(t)
 	id := d.give("one")
@@ -313,8 +313,9 @@ func TestLiftedMustBeRecorded(t *testing.T) {
 	}
 }
 
-// TestStoreAway: orders are given and lifted on both sides while the Core cannot
-// reach the store. All of it counts when it can, after a kill, too.
+// TestStoreAway: orders are given and lifted on both sides while the Core
+// cannot reach the store. All of it takes effect once the store answers, also
+// after a kill.
 func TestStoreAway(t *testing.T) {
 	d := newDesk(t)
 	old, mine := d.give("old"), d.give("to be lifted by the store")
@@ -340,15 +341,16 @@ func TestStoreAway(t *testing.T) {
 	if !sameSet(d.store.object.Orders, kept, theirs) || d.store.object.Epoch != d.Current().Epoch {
 		t.Errorf("the store holds %+v", d.store.object)
 	}
-	// One that another program lifts is over here, too.
+	// An order that another program lifts is lifted here, too.
 	d.store.put(func(o *halt.Orders) { o.Active = nil })
 	if err := d.Look(t.Context()); err != nil || len(d.active()) != 0 {
 		t.Errorf("%v, in force are %+v", err, d.active())
 	}
 }
 
-// TestAdopt: a Core that was restored from a backup learns from a site what the
-// store no longer has; what the store has lifted since does not come back.
+// TestAdopt: a Core that was restored from a backup gets from a site the orders
+// that the store no longer has. Orders lifted in the store since then do not
+// come back.
 func TestAdopt(t *testing.T) {
 	d := newDesk(t)
 	id := d.give("today")

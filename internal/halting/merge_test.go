@@ -10,7 +10,8 @@ import (
 	"nightferry/internal/halting"
 )
 
-// TestMerge: both sides' orders stay in force, less what either side has lifted.
+// TestMerge: both sides' orders stay in force, less those that either side has
+// lifted.
 func TestMerge(t *testing.T) {
 	a := halt.Order{ID: halt.ID{1}, Scope: halt.Site, Value: "a"}
 	b := halt.Order{ID: halt.ID{2}, Scope: halt.Site, Value: "b"}

@@ -33,7 +33,7 @@ func (s *Service) Look(ctx context.Context) error {
 }
 
 // storeAgain stores the newest set after the store's object was removed or an
-// old one was put back. It returns why, even if that worked.
+// old one was put back. It returns the reason, even if the write succeeded.
 func (s *Service) storeAgain(ctx context.Context, why error) error {
 	s.changing.Lock()
 	old := s.set.Load()
@@ -51,7 +51,7 @@ func (s *Service) storeAgain(ctx context.Context, why error) error {
 	return fmt.Errorf("%w; the orders in force were stored again: who can write to the bucket?", why)
 }
 
-// store puts the newest set into the store. Orders that another program has
+// store writes the newest set to the store. Orders that another program has
 // given there stay in force.
 func (s *Service) store(ctx context.Context) error {
 	s.storing.Lock()
@@ -80,13 +80,13 @@ func (s *Service) store(ctx context.Context) error {
 	s.changing.Lock()
 	defer s.changing.Unlock()
 	s.held(h.Orders)
-	if now := s.set.Load(); now != set { // a newer order came meanwhile, and is stored next
+	if now := s.set.Load(); now != set { // a newer order arrived meanwhile, and is stored next
 		return s.record(now, "another program")
 	}
 	return s.replace(ctx, set, &Set{Object: h.Raw, Epoch: h.Epoch, Orders: h.Orders, Stored: true})
 }
 
-// held notes what the store holds now.
+// held records the store's current orders.
 func (s *Service) held(o *halt.Orders) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -97,7 +97,7 @@ func (s *Service) held(o *halt.Orders) {
 	}
 }
 
-// replace makes a set the newest that the store or a site had. It is called
+// replace makes a set from the store or a site the newest one. It is called
 // with s.changing held.
 func (s *Service) replace(ctx context.Context, old, next *Set) error {
 	s.enter(next, "another program")
@@ -107,9 +107,9 @@ func (s *Service) replace(ctx context.Context, old, next *Set) error {
 	return s.record(next, "another program")
 }
 
-// Adopt takes a signed object that a site has seen and this Core has not: the
-// Core was restored from a backup, and the store too. An epoch that is not
-// newer changes nothing.
+// Adopt accepts a signed object that a site has seen and this Core has not,
+// because the Core and the store were restored from a backup. An object with an
+// epoch that is not newer changes nothing.
 func (s *Service) Adopt(ctx context.Context, object []byte) error {
 	r := s.o.Repository()
 	h, err := r.OpenHalt(object)

@@ -1,6 +1,6 @@
-// Package publishing knows which channels are being published and measured. Each
-// channel's work is its own: one whose source does not answer, such as a dead network
-// mount, holds up no other channel.
+// Package publishing tracks which channels are being published and measured.
+// Channels are independent: if one source does not answer, for example a dead
+// network mount, no other channel is delayed.
 package publishing
 
 import (
@@ -22,15 +22,16 @@ type key struct {
 	channel string
 }
 
-// Service knows the acts under way. The zero Service is ready, and safe for
-// concurrent use.
+// Service tracks the acts under way. The zero Service is ready to use, and safe
+// for concurrent use.
 type Service struct {
 	mu   sync.Mutex
 	acts map[key]context.CancelCauseFunc
 }
 
-// Begin starts an act; false: one of that kind runs on the channel already. The
-// context ends with the act, or when Stop has a cause. The caller calls end once.
+// Begin starts an act; ok is false if one of that kind runs on the channel
+// already. The context ends with the act, or when Stop has a cause. The caller
+// calls end once.
 func (s *Service) Begin(ctx context.Context, k Kind, channel string) (_ context.Context, end func(), ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestOneActAtATime: a channel has one publish at a time, and a measurement beside it;
-// another channel's waits for neither, and a stop with a cause ends both.
+// TestOneActAtATime: a channel has one publish at a time, and a measurement
+// beside it. Another channel waits for neither. A stop with a cause ends both.
 func TestOneActAtATime(t *testing.T) {
 	var s Service
 	ctx, end, ok := s.Begin(t.Context(), Publish, "image")
