@@ -8,15 +8,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The attributes that hold a file's POSIX access list, and the one that a folder
-// passes on to what is made in it.
+// The attributes that hold a file's POSIX access list, and a folder's default list, which new files in it inherit.
 const (
 	accessList  = "system.posix_acl_access"
 	defaultList = "system.posix_acl_default"
 )
 
-// attribute reads an extended attribute, "" where there is none. The name is looked
-// up below the root; /proc turns the result into a path that xattr(7) takes.
+// attribute returns an extended attribute, or "" if there is none. It looks the name up below the root; /proc turns
+// the result into a path, as xattr(7) needs.
 func attribute(r *Root, name, key string) (value string) {
 	_ = byPath(r, name, func(path string) error {
 		b := make([]byte, 4<<10)
@@ -42,7 +41,7 @@ func hasAccessList(r *Root, name string) bool {
 	return r.one && attribute(r, name, accessList) != ""
 }
 
-// legacy is what a folder passes on.
+// legacy holds the rights that new files in a folder inherit.
 type legacy struct {
 	list  string // its default list; "": none
 	group int    // the folder's group, if new files get it; else -1
@@ -62,7 +61,7 @@ func legacyOf(r *Root, dir string) legacy {
 	return l
 }
 
-// endow gives the file from the rights that it is to have as to.
+// endow gives the file from the rights that it must have as to.
 func endow(r *Root, from, to string, over bool, have, want legacy) (after func()) {
 	if !r.one {
 		return nil
@@ -70,7 +69,7 @@ func endow(r *Root, from, to string, over bool, have, want legacy) (after func()
 	list, narrow := want.list, true
 	if over {
 		if old := attribute(r, to, accessList); old != "" {
-			list, narrow = old, false // people gave it
+			list, narrow = old, false // an administrator set it
 		}
 	}
 	if list == "" && have.list == "" && (want.group < 0 || want.group == have.group) {
@@ -78,7 +77,7 @@ func endow(r *Root, from, to string, over bool, have, want legacy) (after func()
 	}
 	info, err := r.lstat(from)
 	if err != nil {
-		return nil // the rename will tell
+		return nil // the rename will report it
 	}
 	mode := info.Mode().Perm()
 	_ = byPath(r, from, func(path string) error {
@@ -96,17 +95,16 @@ func endow(r *Root, from, to string, over bool, have, want legacy) (after func()
 	return nil
 }
 
-// The tags of acl(5), as the attribute has them.
+// The tags of acl(5) in the attribute's encoding.
 const (
 	aclOwner = 1
 	aclMask  = 0x10
 	aclOther = 0x20
 )
 
-// fit makes of a list the one of a file with a mode: its owner's and other's
-// entries are the mode's. With narrow, the list is inherited, and the mode limits
-// what it grants. It returns "" for a list that says no more than a mode, or that
-// does not parse.
+// fit adapts a list to a file with a mode: the entries of owner and other are the mode's. narrow means that the
+// list is inherited; the mode then limits the rights that it grants. fit returns "" for a list that grants nothing
+// beyond a mode, or that does not parse.
 func fit(list string, mode uint16, narrow bool) string {
 	b := []byte(list)
 	if len(b) < 4 || (len(b)-4)%8 != 0 || len(b) <= 4+3*8 {

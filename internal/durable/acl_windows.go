@@ -6,8 +6,7 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// legacy is what a folder passes on: its own list, as text, which differs from
-// another folder's where what is inherited does.
+// legacy is a folder's own access list, as text. If two folders pass on different rights, their lists differ.
 type legacy struct{ list string }
 
 func security(r *Root, name string) (*windows.SECURITY_DESCRIPTOR, error) {
@@ -24,8 +23,8 @@ func legacyOf(r *Root, dir string) legacy {
 	return legacy{sd.String()}
 }
 
-// endow keeps the list of the file to. A renamed file keeps what it inherited from
-// its old folder, so the list is inherited anew when it is in place.
+// endow keeps the access list of the file to. A renamed file keeps the entries inherited from its old folder, so
+// endow makes it inherit again once it is in place.
 func endow(r *Root, _, to string, over bool, have, want legacy) (after func()) {
 	sd, err := security(r, to)
 	replaces := over && err == nil

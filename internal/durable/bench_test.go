@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// BenchmarkStage is what a pull does per small file: create, write, rename
-// into a folder three levels deep; no sync, as SyncAll does that once.
+// BenchmarkStage measures the work of a pull per small file: create, write, rename into a folder three levels deep.
+// It does not sync, because SyncAll does that once.
 func BenchmarkStage(b *testing.B) {
 	r, err := Open(b.TempDir(), Options{})
 	if err != nil {
@@ -38,7 +38,7 @@ func BenchmarkStage(b *testing.B) {
 	}
 }
 
-// BenchmarkCheck is the price of refusing links, part of every operation.
+// BenchmarkCheck measures the check for links, which is part of every operation.
 func BenchmarkCheck(b *testing.B) {
 	r, err := Open(b.TempDir(), Options{})
 	if err != nil {

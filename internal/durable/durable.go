@@ -1,15 +1,12 @@
 // Package durable changes files so that a crash or a power cut leaves the old
 // state or the new one, and so that no change leaves the folder it was given.
 //
-// Every operation takes a slash-separated name relative to a [Root] and cannot
-// be led outside whatever is planted in the folder: it goes through an os.Root
-// or, on Linux, through openat2(2), which promises the same in one call where
-// os.Root opens each folder on the way. A name is also refused when a symlink,
-// junction or other reparse point stands in its path, even one that points
-// inside: a release never creates one, so somebody else did.
+// Every operation takes a slash-separated name relative to a [Root]. It cannot leave the root, no matter which
+// links another account plants there. It uses an os.Root or, on Linux, openat2(2), which gives the same guarantee
+// in one call instead of opening each folder on the way. A name is also refused if a symlink, junction or other
+// reparse point is in its path, even one that points inside. A release never creates links, so another program did.
 //
-// The package knows nothing of what the files mean. It is the only caller of
-// rename in the project.
+// The package does not know the meaning of the files. It is the only caller of rename in the project.
 package durable
 
 import (
@@ -21,11 +18,11 @@ import (
 	"time"
 )
 
-// OpKind names one kind of change, as an [Observer] sees it.
+// OpKind is a kind of change that an [Observer] sees.
 type OpKind uint8
 
-// The changes that reach an Observer. Probe changes nothing: it lets a test on
-// any system say that a file is locked.
+// The changes that reach an Observer. Probe changes nothing: with it, a test on any system can simulate a locked
+// file.
 const (
 	Create OpKind = iota + 1
 	Write
@@ -51,9 +48,8 @@ func (k OpKind) String() string {
 	return fmt.Sprintf("op(%d)", uint8(k))
 }
 
-// Op is one change that is about to be made. Name (and To, for a rename) are
-// slash-separated and relative to the root. Data is the caller's own buffer:
-// an Observer that keeps it must copy it.
+// Op is one change that is about to be made. Name (and To, for a rename) are slash-separated and relative to the
+// root. Data is the caller's buffer: an Observer that keeps it must copy it.
 type Op struct {
 	Kind     OpKind
 	Name, To string
@@ -64,10 +60,9 @@ type Op struct {
 	Time     time.Time
 }
 
-// Observer is told of every change before it is made. It exists for tests: one
-// records the operations and replays what a power cut would have left, one
-// kills the process between two of them, one answers "disk full". An error
-// that it returns is returned by the operation, which then does nothing.
+// Observer is called before every change. It exists for tests: one records the operations and replays the possible
+// states after a power cut, one kills the process between two operations, one returns "disk full". If it returns an
+// error, the operation returns that error and does nothing.
 type Observer interface {
 	Before(Op) error
 }
@@ -75,16 +70,15 @@ type Observer interface {
 // Options of a Root.
 type Options struct {
 	Observer Observer // nil: none
-	Create   bool     // make the folder, and its parents, when it is missing
-	Trusted  bool     // refuse a folder that an account that is not trusted can change: ErrUntrusted
-	// Ours, if set, names a folder in which every file was made by this program.
-	// If a mode or the read-only attribute denies an operation below it, the
-	// account gives itself the right back and repeats the operation.
+	Create   bool     // create the folder and its parents if they are missing
+	Trusted  bool     // refuse a folder that an untrusted account can change: ErrUntrusted
+	// Ours, if set, names a folder in which this program made every file. If a mode or the read-only attribute
+	// denies an operation below it, the account restores its own rights and repeats the operation.
 	Ours string
 }
 
-// Root is a folder inside which files are changed. It is safe for use by
-// several goroutines. On Windows the folder cannot be removed while it is open.
+// Root is a folder inside which files are changed. It is safe for concurrent use. On Windows the folder cannot be
+// removed while it is open.
 type Root struct {
 	root  *os.Root
 	dir   string
@@ -92,12 +86,11 @@ type Root struct {
 	obs   Observer
 	ours  string // Options.Ours
 	whole bool   // SyncAll suffices
-	one   bool   // the system looks a name up and refuses links in one call
+	one   bool   // one system call looks a name up and refuses links
 }
 
-// Open opens dir. It refuses a dir whose last element is a symlink, a junction
-// or another reparse point, unless that is a volume's mount point: the folder
-// would be another one as soon as somebody changed the link.
+// Open opens dir. It refuses a dir whose last element is a symlink, a junction or another reparse point, unless
+// that is a volume's mount point. Otherwise a change of the link would silently change the folder.
 func Open(dir string, o Options) (*Root, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
@@ -128,8 +121,7 @@ func Open(dir string, o Options) (*Root, error) {
 		return nil, errors.Join(wrap("open folder", dir, err), root.Close())
 	}
 	r := &Root{root: root, dir: abs, self: self, obs: o.Observer, ours: o.Ours, one: looksUpInOne(self), whole: syncsWhole(self)}
-	// OpenRoot follows links: a link planted between the look and the open
-	// would have led elsewhere.
+	// OpenRoot follows links: a link planted between Lstat and OpenRoot would have led elsewhere.
 	if now, err := self.Stat(); err != nil || (!mounted && !os.SameFile(now, info)) {
 		return nil, errors.Join(fmt.Errorf("open folder %q: it was replaced while it was opened: try again", dir), err, r.Close())
 	}
@@ -154,11 +146,10 @@ func (r *Root) before(op Op) error {
 	return r.obs.Before(op)
 }
 
-// check refuses a name that is not a plain relative path, and one in whose
-// path a link stands. With last, the name's own last element must not be a
-// link either. A name that does not exist passes: the operation reports it.
-// What os.Root guarantees needs no check; this one is about links that stay
-// inside, so that a link planted between check and use still cannot lead out.
+// check refuses a name that is not a plain relative path, or whose path contains a link. With last, the name's last
+// element must not be a link either. A name that does not exist passes: the operation reports it. os.Root already
+// prevents paths that leave the root; check also refuses links that stay inside. A link planted between check and
+// use therefore still cannot lead outside.
 func (r *Root) check(name string, last bool) error {
 	if !fs.ValidPath(name) || !localName(name) {
 		return fmt.Errorf("%w: not a relative path inside the folder", fs.ErrInvalid)
@@ -176,9 +167,8 @@ func (r *Root) check(name string, last bool) error {
 	return r.checkChain(name)
 }
 
-// vet is check for the operations that refuse links themselves where the system
-// does. Then a look beforehand is for an observer alone, which must not hear of
-// what is refused.
+// vet is check for operations that refuse links themselves if the system can. It then checks first only for an
+// observer, which must not see refused operations.
 func (r *Root) vet(name string, last bool) error {
 	if r.obs == nil && r.one && fs.ValidPath(name) && localName(name) {
 		return nil
@@ -186,7 +176,7 @@ func (r *Root) vet(name string, last bool) error {
 	return r.check(name, last)
 }
 
-// checkEach is checkChain for systems that cannot do it in one call.
+// checkEach is checkChain for systems that need one call per folder.
 func (r *Root) checkEach(name string) error {
 	for i := 0; i <= len(name); i++ {
 		if i < len(name) && name[i] != '/' {
@@ -194,7 +184,7 @@ func (r *Root) checkEach(name string) error {
 		}
 		info, err := r.lstat(name[:i])
 		if err != nil {
-			return nil // the operation will meet it, and say so
+			return nil // the operation will report it
 		}
 		if isLink(info) {
 			return fmt.Errorf("%w at %q: remove it", ErrLink, name[:i])

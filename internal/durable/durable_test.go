@@ -16,7 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// script records operations and fails the one that fail says.
+// script records operations and fails the one for which fail returns an error.
 type script struct {
 	mu   sync.Mutex
 	ops  []Op
@@ -42,7 +42,7 @@ func (s *script) kinds() string {
 	return strings.Join(out, " ")
 }
 
-// stepwise makes roots look links up folder by folder, as where no call does it in one.
+// stepwise makes roots check links folder by folder, as on systems without openat2.
 var stepwise bool
 
 func open(t *testing.T, o Options) *Root {
@@ -101,8 +101,7 @@ func TestWriteFileSequence(t *testing.T) {
 	}
 }
 
-// At whatever operation WriteFile fails, the old bytes stay, and nothing is
-// synced after the rename's failure.
+// If any operation of WriteFile fails, the old bytes stay. After a failed rename nothing is synced.
 func TestWriteFileFailsWhole(t *testing.T) {
 	boom := errors.New("boom")
 	for _, kind := range []OpKind{Create, Write, SyncFile, Rename} {
@@ -153,7 +152,7 @@ func TestFile(t *testing.T) {
 		t.Errorf("size %d", info.Size())
 	}
 	ok(t, f.Close())
-	// Create empties what is there.
+	// Create empties an existing file.
 	f, err = r.Create("f", 0)
 	ok(t, err)
 	ok(t, f.Close())
@@ -171,7 +170,7 @@ func TestNamesThatLeaveAreRefused(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		bad = append(bad, `C:x`, `C:\x`, `a\b`, `..\x`, "f:stream", "aux", "d/NUL", `\\server\share\x`)
 	}
-	// The folders are there, so that nothing but the name stands in the way.
+	// The folders exist, so that only the name can cause a failure.
 	ok(t, r.Mkdir("a", 0o755))
 	ok(t, r.Mkdir("d", 0o755))
 	for _, name := range bad {
@@ -409,7 +408,7 @@ func TestErrorsNameActAndThing(t *testing.T) {
 	}
 }
 
-// A private folder is closed to others from its first moment.
+// A private folder is closed to other accounts from its creation.
 func TestMkdirPrivate(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a", "b")
 	ok(t, MkdirPrivate(dir))

@@ -10,8 +10,8 @@ import (
 
 func expose(t *testing.T, path string) { ok(t, os.Chmod(path, 0o640)) }
 
-// A folder that was open becomes private. (Wine cannot change the access list
-// of a folder that is there.)
+// A folder that other accounts could read becomes private. (Wine cannot change the access list of an existing
+// folder.)
 func TestMkdirPrivateClosesAnOpenFolder(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "open")
 	ok(t, os.Mkdir(dir, 0o755))

@@ -6,23 +6,20 @@ import (
 	"os"
 )
 
-// File is a file open for writing. WriteAt may be called by several goroutines
-// at once.
+// File is a file open for writing. WriteAt is safe for concurrent use.
 type File struct {
 	f    *os.File
 	r    *Root
 	name string
 }
 
-// Create creates the file, or empties the one that is there. Whatever the umask
-// is, only the owner may write to it. With size > 0 it also sets the length: the
-// bytes not yet written read as zero and take no space where the file system can
-// do that.
+// Create creates the file, or empties an existing one. Under any umask, only the owner may write to it. With size >
+// 0 it also sets the length. Unwritten bytes then read as zero, and take no space if the file system supports that.
 func (r *Root) Create(name string, size int64) (*File, error) {
 	return r.create(name, size, os.O_TRUNC, 0o644)
 }
 
-// CreatePrivate is [Root.Create] for a file that only its owner may read, too.
+// CreatePrivate is [Root.Create] for a file that only its owner may read.
 func CreatePrivate(r *Root, name string, size int64) (*File, error) {
 	return r.create(name, size, os.O_TRUNC, 0o600)
 }
@@ -59,9 +56,8 @@ func (r *Root) OpenRW(name string) (*File, error) {
 	return &File{f: f, r: r, name: name}, nil
 }
 
-// Open opens a regular file for reading and refuses all else: a pipe that
-// somebody planted must not hold its reader up. On Windows others may rename and
-// delete the file meanwhile.
+// Open opens a regular file for reading and refuses any other kind, so that a planted pipe cannot block the reader.
+// On Windows, other processes may rename and delete the file meanwhile.
 func (r *Root) Open(name string) (*os.File, error) {
 	f, err := r.openAny(name)
 	if err != nil {
@@ -77,8 +73,8 @@ func (r *Root) Open(name string) (*os.File, error) {
 	return f, nil
 }
 
-// openAny opens whatever has the name for reading. It waits for no writer of a
-// pipe, but for whoever must give a file back.
+// openAny opens a name of any kind for reading. It does not wait for a pipe's writer, but it waits until a lease on
+// the file is released.
 func (r *Root) openAny(name string) (*os.File, error) {
 	if err := r.vet(name, true); err != nil {
 		return nil, wrap("open", name, err)
@@ -99,10 +95,10 @@ func openOurs(r *Root, name string, flag int, perm fs.FileMode) (f *os.File, err
 	return f, err
 }
 
-// Name returns the name that the file was opened by.
+// Name returns the name under which the file was opened.
 func (f *File) Name() string { return f.name }
 
-// WriteAt writes p at byte off.
+// WriteAt writes p at byte offset off.
 func (f *File) WriteAt(p []byte, off int64) (int, error) {
 	if err := f.r.before(Op{Kind: Write, Name: f.name, Off: off, Data: p}); err != nil {
 		return 0, wrap("write", f.name, err)
@@ -111,8 +107,7 @@ func (f *File) WriteAt(p []byte, off int64) (int, error) {
 	return n, wrap("write", f.name, err)
 }
 
-// ReadAt reads len(p) bytes at byte off; at the end of the file the error is
-// io.EOF itself.
+// ReadAt reads len(p) bytes at byte offset off. At the end of the file it returns io.EOF itself.
 func (f *File) ReadAt(p []byte, off int64) (int, error) { return f.f.ReadAt(p, off) }
 
 // Truncate sets the length, in bytes.
@@ -123,12 +118,11 @@ func (f *File) Truncate(size int64) error {
 	return wrap("truncate", f.name, f.f.Truncate(size))
 }
 
-// SetSparse lets unwritten ranges of the file take no space. Only NTFS must be
-// told; elsewhere it does nothing. A file system that cannot is no error.
+// SetSparse lets unwritten ranges of the file take no space. Only NTFS needs the call; elsewhere it does nothing.
+// It returns no error if the file system does not support it.
 func (f *File) SetSparse() error { return wrap("make sparse", f.name, setSparse(f.f)) }
 
-// Sync makes the file's bytes and length survive a power cut. Its name
-// survives only when its folder has been synced too.
+// Sync makes the file's bytes and length survive a power cut. Its name survives only if its folder is synced too.
 func (f *File) Sync() error {
 	if err := f.r.before(Op{Kind: SyncFile, Name: f.name}); err != nil {
 		return wrap("sync", f.name, err)
@@ -136,7 +130,7 @@ func (f *File) Sync() error {
 	return wrap("sync", f.name, f.f.Sync())
 }
 
-// Stat describes the open file.
+// Stat returns the open file's stat.
 func (f *File) Stat() (fs.FileInfo, error) {
 	info, err := f.f.Stat()
 	return info, wrap("stat", f.name, err)

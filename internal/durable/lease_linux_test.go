@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestLeasedFileIsWaitedFor: a file that a file server holds for its client is
-// read as soon as it is given back.
+// TestLeasedFileIsWaitedFor: a file on which a file server holds a lease for its client is read as soon as the
+// lease is released.
 func TestLeasedFileIsWaitedFor(t *testing.T) {
 	r := open(t, Options{})
 	ok(t, os.WriteFile(filepath.Join(r.Dir(), "leased"), []byte("content"), 0o644))

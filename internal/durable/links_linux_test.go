@@ -12,9 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Links that somebody planted, leading out and leading inside, in the middle
-// of a name and at its end: nothing is written through any of them, whether a
-// look beforehand refuses them (an observer hears of nothing) or the operation.
+// Planted links lead outside and inside, in the middle of a name and at its end. Nothing is written through any of
+// them. Either a check refuses them, in which case an observer sees no operation, or the operation itself does.
 func TestLinksAreRefused(t *testing.T) {
 	s := &script{}
 	linksAreRefused(t, open(t, Options{Observer: s}), s)
@@ -71,7 +70,7 @@ func linksAreRefused(t *testing.T, r *Root, s *script) {
 	}
 }
 
-// Kernels before 5.6, and some sandboxes, have no openat2: the same holds there.
+// Kernels before 5.6, and some sandboxes, have no openat2. The same rules hold there.
 func TestWithoutOpenat2(t *testing.T) {
 	if r := open(t, Options{}); !r.one {
 		t.Fatal("this kernel has no openat2: the tests of this package show nothing about it")
@@ -86,7 +85,7 @@ func TestWithoutOpenat2(t *testing.T) {
 	}
 }
 
-// The way for kernels without openat2 says the same.
+// The code for kernels without openat2 gives the same results.
 func TestCheckEach(t *testing.T) {
 	r := open(t, Options{})
 	ok(t, r.MkdirAll("a/b", 0o755))
@@ -101,8 +100,8 @@ func TestCheckEach(t *testing.T) {
 	}
 }
 
-// Whoever swaps a folder for a link all the time still gets nothing written
-// outside: that is os.Root's promise, the check is in addition.
+// A process that keeps swapping a folder for a link cannot make writes leave the root. os.Root guarantees that; the
+// check is an addition.
 func TestSwappedLinkNeverLeadsOut(t *testing.T) {
 	outside := t.TempDir()
 	r := open(t, Options{})
@@ -172,7 +171,7 @@ func TestKindsOfErrors(t *testing.T) {
 	}
 }
 
-// An immutable file is the one that Unix does not let us replace.
+// Unix prevents the replacement of a file only if it is immutable.
 func TestPain13_ImmutableFile(t *testing.T) {
 	r := open(t, Options{})
 	ok(t, r.WriteFile("f", []byte("old"), 0o644))

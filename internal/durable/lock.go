@@ -6,16 +6,14 @@ import (
 	"os"
 )
 
-// Lock takes an exclusive lock on a file of the root, which it creates when it
-// is missing and leaves there. The system drops the lock when the process
-// ends, however it ends. When another holds it, the error is [ErrBusy] and
-// nothing waits. It is no protection against programs that do not ask.
+// Lock takes an exclusive lock on a file of the root. It creates the file if it is missing and never removes it.
+// The system drops the lock when the process ends, however it ends. If another process holds the lock, Lock returns
+// [ErrBusy] without waiting. The lock does not restrain programs that do not use it.
 func Lock(r *Root, name string) (unlock func() error, err error) {
 	if err := r.check(name, true); err != nil {
 		return nil, wrap("lock", name, err)
 	}
-	// Not through the observer: the lock file holds nothing that a crash or a
-	// replay could lose.
+	// Bypass the observer: the lock file holds no data that a crash or a replay could lose.
 	f, err := openOurs(r, name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, wrap("lock", name, err)

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Lstat describes the name itself, not what a link points to.
+// Lstat returns the stat of the name itself, not of a link's target.
 func (r *Root) Lstat(name string) (fs.FileInfo, error) {
 	if err := r.vet(name, false); err != nil {
 		return nil, wrap("stat", name, err)
@@ -65,21 +65,20 @@ func (r *Root) MkdirAll(name string, perm fs.FileMode) error {
 	if err := r.MkdirAll(path.Dir(name), perm); err != nil {
 		return err
 	}
-	// Another goroutine may have made it meanwhile; a link planted meanwhile
-	// is met by the next operation below it.
+	// Another goroutine may have made it meanwhile. If a link was planted meanwhile, the next operation below it
+	// refuses it.
 	if err := r.Mkdir(name, perm); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	return nil
 }
 
-// Rename moves a file or folder over to, replacing a file (a read-only one
-// too) but never a folder. It is atomic; it survives a power cut only when the
-// folders on both sides have been synced. A change of case alone works.
+// Rename moves a file or folder to a new name. It replaces a file (also a read-only one) but never a folder. It is
+// atomic. It survives a power cut only if both parent folders have been synced. It can change only the case of a
+// name.
 //
-// Known gap: where the system keeps the old case (Wine 8), a case-only rename
-// takes two steps, and a crash between them leaves the file under a temporary
-// name ([IsTemp]).
+// Known gap: if the system keeps the old case (Wine 8), a case-only rename takes two steps. A crash between them
+// leaves the file under a temporary name ([IsTemp]).
 func (r *Root) Rename(from, to string) error {
 	err := r.vet(from, false)
 	if err == nil {
@@ -96,8 +95,7 @@ func (r *Root) Rename(from, to string) error {
 	return wrap(fmt.Sprintf("rename %q to", from), to, err)
 }
 
-// Remove deletes a file (a read-only one too), an empty folder, or a link
-// itself.
+// Remove deletes a file (also a read-only one), an empty folder, or a link itself.
 func (r *Root) Remove(name string) error {
 	if err := r.check(name, false); err != nil {
 		return wrap("remove", name, err)
@@ -108,9 +106,8 @@ func (r *Root) Remove(name string) error {
 	return wrap("remove", name, retake(r, name, false, func() error { return r.remove(name) }))
 }
 
-// RemoveAll deletes a name with all below it, without following links. That
-// the name does not exist is no error. It goes on after an error and returns
-// all of them.
+// RemoveAll deletes a name and everything below it, without following links. A missing name is not an error. It
+// continues after an error and returns all errors.
 func (r *Root) RemoveAll(name string) error {
 	info, err := r.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -150,20 +147,20 @@ func (r *Root) Chmod(name string, mode fs.FileMode) error {
 	return wrap("set mode of", name, r.root.Chmod(name, mode))
 }
 
-// HasAccessList reports whether a file has a POSIX access list with more in it than
-// its permission bits. The bits of the group are then the list's mask.
+// HasAccessList reports whether a file has a POSIX access list that holds more than its permission bits. Its group
+// bits are then the list's mask.
 func HasAccessList(r *Root, name string) bool { return hasAccessList(r, name) }
 
-// SameMode reports whether a file's permission bits are what its file system makes
-// of the mode want. If the file has an access list, the bits of the group are that
-// list's mask, which belongs to whoever made the list.
+// SameMode reports whether a file's permission bits match the mode want, as far as its file system keeps modes. If
+// the file has an access list, its group bits are the list's mask, which belongs to the list's author and is
+// ignored.
 func SameMode(r *Root, keeps *Traits, name string, have, want uint16) bool {
 	have &= 0o777
 	return !keeps.Modes || have == want || (have^want)&0o707 == 0 && HasAccessList(r, name)
 }
 
-// SetMode sets a file's permission bits to want, if they differ. The mask of an
-// access list stays, and so do a folder's setgid and sticky bits.
+// SetMode sets a file's permission bits to want, if they differ. It keeps the mask of an access list and a folder's
+// setgid and sticky bits.
 func SetMode(r *Root, keeps *Traits, name string, info fs.FileInfo, want uint16) error {
 	if SameMode(r, keeps, name, uint16(info.Mode().Perm()), want) {
 		return nil
@@ -178,8 +175,8 @@ func SetMode(r *Root, keeps *Traits, name string, info fs.FileInfo, want uint16)
 	return r.Chmod(name, mode)
 }
 
-// Chtimes sets the modification time, as exact as the file system keeps it
-// (100 ns on NTFS), and leaves the access time alone.
+// Chtimes sets the modification time, as precisely as the file system stores it (100 ns on NTFS). It does not
+// change the access time.
 func (r *Root) Chtimes(name string, mtime time.Time) error {
 	if err := r.vet(name, true); err != nil {
 		return wrap("set time of", name, err)
@@ -190,9 +187,8 @@ func (r *Root) Chtimes(name string, mtime time.Time) error {
 	return wrap("set time of", name, r.chtimes(name, mtime))
 }
 
-// SyncDir makes the names in a folder survive a power cut. Windows has no such
-// call for an ordinary account: there it does nothing, and NTFS's own journal
-// orders the changes of names, though it may lose the latest.
+// SyncDir makes the names in a folder survive a power cut. Windows has no such call for an ordinary account, so
+// SyncDir does nothing there. NTFS's journal orders the changes of names, but may lose the latest ones.
 func (r *Root) SyncDir(name string) error {
 	if err := r.before(Op{Kind: SyncDir, Name: name}); err != nil {
 		return wrap("sync folder", name, err)
@@ -200,9 +196,8 @@ func (r *Root) SyncDir(name string) error {
 	return wrap("sync folder", name, r.syncDir(name))
 }
 
-// SyncAll makes everything written to the root's volume before the call
-// survive a power cut, where the system can (Linux: syncfs). Where it cannot it
-// does nothing, and [NeedsFileSync] tells writers to sync each file.
+// SyncAll makes all earlier writes to the root's volume survive a power cut, if the system can (Linux: syncfs).
+// Otherwise it does nothing, and [NeedsFileSync] requires writers to sync each file.
 func (r *Root) SyncAll() error {
 	if err := r.before(Op{Kind: SyncAll, Name: "."}); err != nil {
 		return wrap("sync volume of", r.dir, err)
@@ -210,29 +205,26 @@ func (r *Root) SyncAll() error {
 	return wrap("sync volume of", r.dir, r.syncAll())
 }
 
-// NeedsFileSync reports whether SyncAll cannot be relied on here, so that each
-// writer must sync its own files and folders: other systems than Linux, kernels
-// before 5.8, and file systems that do not flush the disk or hide errors.
+// NeedsFileSync reports whether SyncAll is not reliable here, so that each writer must sync its own files and
+// folders. That holds for systems other than Linux, kernels before 5.8, and file systems that do not flush the disk
+// or hide errors.
 func NeedsFileSync(r *Root) bool { return !r.whole }
 
-// Free returns how many bytes this account may still write to the root's
-// volume.
+// Free returns the number of bytes that this account may still write to the root's volume.
 func (r *Root) Free() (int64, error) {
 	n, err := r.free()
 	return n, wrap("read free space of", r.dir, err)
 }
 
-// SameVolume reports whether a folder lies on the root's own volume, so that a
-// rename between the two works.
+// SameVolume reports whether a folder is on the root's own volume, so that renames between the two work.
 func (r *Root) SameVolume(name string) (bool, error) {
 	same, err := r.sameVolume(name)
 	return same, wrap("find volume of", name, err)
 }
 
-// ProbeLocked returns nil when the file could be replaced or deleted now, or
-// does not exist, and else an error; [IsLocked] tells whether waiting helps.
-// On Windows that asks for the right to delete while sharing everything; on
-// Unix an open file is no obstacle, only an immutable one is.
+// ProbeLocked returns nil if the file can be replaced or deleted now, or does not exist. If it returns an error,
+// [IsLocked] reports whether waiting can help. On Windows it requests the right to delete while sharing everything.
+// On Unix an open file is no obstacle; only an immutable one is.
 func (r *Root) ProbeLocked(name string) error {
 	err := r.check(name, true)
 	if err == nil {

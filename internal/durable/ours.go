@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// retake runs act. If act fails for want of permission on a name below
-// Options.Ours, retake restores the owner's rights and runs act once more. With
-// self, the name's own mode counts as well as those of the folders it is in.
+// retake runs act. If act fails for want of permission on a name below Options.Ours, retake restores the owner's
+// rights and runs act once more. With self, it also restores the rights of the name itself, not only those of its
+// folders.
 func retake(r *Root, name string, self bool, act func() error) error {
 	err := act()
 	if r.ours == "" || !errors.Is(err, fs.ErrPermission) || name != r.ours && !strings.HasPrefix(name, r.ours+"/") {

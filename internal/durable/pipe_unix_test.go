@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A pipe with nobody at its other end, with a writer that says nothing, and a
-// folder: none is opened as a file, and nobody is waited for.
+// A pipe without another end, a pipe with a silent writer, and a folder: none is opened as a file, and Open never
+// blocks.
 func TestOpenTakesRegularFilesOnly(t *testing.T) {
 	whole := open(t, Options{})
 	each := open(t, Options{}) // as on a system without openat2

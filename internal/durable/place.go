@@ -2,10 +2,9 @@ package durable
 
 import "path"
 
-// A Placer renames new files into place. A file gets the rights that it would have
-// if it had been created in its folder: those of the file that it replaces, else
-// what the folder passes on. Rights that this account may not set are left out. It
-// is for one goroutine.
+// Placer renames new files into place. A file gets the rights of the file that it replaces, else those that it
+// would inherit if it were created in its folder. Rights that this account may not set are omitted. A Placer is not
+// safe for concurrent use.
 type Placer struct {
 	r     *Root
 	stage legacy // of the folder in which new files are made

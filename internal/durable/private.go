@@ -7,10 +7,9 @@ import (
 	"path/filepath"
 )
 
-// WritePrivate creates a key file that only its owner can read (on Windows:
-// the owner, SYSTEM and the administrators) and makes it durable. It never
-// overwrites: an existing file gives an error for which
-// errors.Is(err, fs.ErrExist) holds.
+// WritePrivate creates a key file that only its owner can read (on Windows: the owner, SYSTEM and the
+// administrators) and makes it durable. It never overwrites: if the file exists, errors.Is(err, fs.ErrExist) is
+// true.
 func WritePrivate(path string, data []byte) error {
 	f, err := createPrivate(path)
 	if err != nil {
@@ -21,18 +20,16 @@ func WritePrivate(path string, data []byte) error {
 		err = f.Sync()
 	}
 	if err := errors.Join(err, f.Close()); err != nil {
-		// Half a key is worth nothing, and would stand in the way.
+		// A partial key is useless and would block the next attempt.
 		return errors.Join(wrap("write key file", path, err), os.Remove(path))
 	}
 	return wrap("write key file", path, syncParent(filepath.Dir(path)))
 }
 
-// MkdirPrivate makes a folder, and its parents where they are missing, that
-// only its owner can look into (on Windows: the owner, SYSTEM and the
-// administrators), with all that will be made in it. A folder that is there
-// already becomes so if its owner is trusted, else the error is ErrUntrusted;
-// what it holds on Windows inherits that. Open it with [Options].Trusted, which
-// judges what was put there before.
+// MkdirPrivate makes a folder, and its missing parents. Only its owner (on Windows also SYSTEM and the
+// administrators) can access it and everything made in it later. An existing folder becomes private if its owner is
+// trusted, else the error is ErrUntrusted. On Windows its existing content inherits the rights. Open the folder
+// with [Options].Trusted, which checks its existing content.
 func MkdirPrivate(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return wrap("create folder", path, err)

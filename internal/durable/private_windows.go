@@ -7,8 +7,7 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// createPrivate names the rights when it creates the file, so that there is no
-// moment in which it has the folder's.
+// createPrivate sets the rights when it creates the file, so that the file never has the folder's.
 func createPrivate(path string) (*os.File, error) {
 	user, err := windows.GetCurrentProcessToken().GetTokenUser()
 	if err != nil {
@@ -33,10 +32,9 @@ func createPrivate(path string) (*os.File, error) {
 	return os.NewFile(uintptr(h), path), nil
 }
 
-// closedFolder is the owner and the access list of a private folder: not
-// inherited from above, and inherited by all below. The owner has no more
-// rights than the list gives (OW), so that who made something below before
-// cannot open it again.
+// closedFolder holds the owner and the access list of a private folder. It inherits nothing from above, and
+// everything below inherits it. The list also limits the owner's rights (OW), so that an account that made an entry
+// below earlier cannot open it again.
 func closedFolder() (*windows.SECURITY_DESCRIPTOR, error) {
 	user, err := windows.GetCurrentProcessToken().GetTokenUser()
 	if err != nil {
@@ -46,7 +44,7 @@ func closedFolder() (*windows.SECURITY_DESCRIPTOR, error) {
 	return windows.SecurityDescriptorFromString("O:" + me + "D:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)(A;OICI;FA;;;" + me + ")(A;OICI;RC;;;OW)")
 }
 
-// mkdirPrivate makes the folder with its list, so that it never has another.
+// mkdirPrivate creates the folder with its list, so that it never has another.
 func mkdirPrivate(path string) error {
 	sd, err := closedFolder()
 	if err != nil {

@@ -11,13 +11,11 @@ import (
 	"os"
 )
 
-// Slots is a file that keeps the newest of a series of values in room that was
-// written when the file was made. A later Write needs no free space, so it also
-// works while the volume is full.
+// Slots is a file that stores the newest of a series of values in space that was written when the file was made. A
+// later Write needs no free space, so it also works while the volume is full.
 //
-// The file holds two slots. Write overwrites the slot with the older value and
-// syncs the file. A crash in the middle damages that slot alone, and the other
-// still holds the value before.
+// The file holds two slots. Write overwrites the slot with the older value and syncs the file. A crash during that
+// damages only this slot; the other still holds the previous value.
 //
 // Known gap: a file system that writes each block to a new place (ZFS, Btrfs,
 // ReFS with integrity streams) needs free blocks for that.
@@ -28,12 +26,11 @@ type Slots struct {
 	last int    // the slot that holds it
 }
 
-// slotHeader is sequence, length and SHA-256 of both and the value.
+// slotHeader is the size of sequence, length and the SHA-256 of both and the value.
 const slotHeader = 8 + 4 + sha256.Size
 
-// OpenSlots opens the file for values of up to max bytes and returns the newest
-// value, nil if there is none. It makes the file and all its room if the file
-// is missing or not complete.
+// OpenSlots opens the file for values of up to max bytes and returns the newest value, or nil if there is none. If
+// the file is missing or incomplete, OpenSlots makes it in full size.
 func OpenSlots(r *Root, name string, max int) (_ *Slots, value []byte, err error) {
 	f, err := r.OpenRW(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -69,8 +66,8 @@ func OpenSlots(r *Root, name string, max int) (_ *Slots, value []byte, err error
 
 func (s *Slots) stride() int64 { return int64(slotHeader + s.max) }
 
-// reserve fills the whole file. The bytes are random, because a file system
-// that compresses keeps no room for zeros.
+// reserve fills the whole file. The bytes are random, because a compressing file system reserves no space for
+// zeros.
 func (s *Slots) reserve(r *Root) error {
 	b := make([]byte, 1<<18)
 	for off, end := int64(0), 2*s.stride(); off < end; {
@@ -85,7 +82,7 @@ func (s *Slots) reserve(r *Root) error {
 	return errors.Join(s.f.Truncate(2*s.stride()), s.f.Sync(), r.SyncDir("."))
 }
 
-// read returns a slot's value, nil if it holds no whole one.
+// read returns a slot's value, or nil if the slot holds no complete one.
 func (s *Slots) read(slot int) (seq uint64, value []byte, err error) {
 	b := make([]byte, s.stride())
 	if _, err := s.f.ReadAt(b, int64(slot)*s.stride()); err != nil && !errors.Is(err, io.EOF) {
@@ -109,8 +106,8 @@ func slotSum(header, value []byte) [sha256.Size]byte {
 	return [sha256.Size]byte(h.Sum(nil))
 }
 
-// Write makes value the newest. It is durable when Write returns nil. After an
-// error the value before is still the newest.
+// Write makes value the newest. It is durable when Write returns nil. After an error the previous value is still
+// the newest.
 func (s *Slots) Write(value []byte) error {
 	if len(value) > s.max {
 		return fmt.Errorf("write %q: %d bytes exceed %d", s.f.name, len(value), s.max)

@@ -21,8 +21,8 @@ func openSlots(t *testing.T, dir string) (*Slots, string) {
 	return s, string(v)
 }
 
-// TestSlots: the newest value is found again, a slot that was torn gives way to
-// the value before, and the file keeps its size.
+// TestSlots: the newest value is found again. If a slot is torn, the previous value is returned. The file keeps its
+// size.
 func TestSlots(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "slots")
@@ -68,7 +68,7 @@ func TestSlots(t *testing.T) {
 	if err != nil || after.Size() != before.Size() {
 		t.Errorf("the file has %v bytes, %d when it was made: %v", after.Size(), before.Size(), err)
 	}
-	// A file that was cut short while it was made holds nothing yet.
+	// A file that was truncated while it was made holds no value.
 	if err := os.Truncate(path, 100); err != nil {
 		t.Fatal(err)
 	}

@@ -6,9 +6,8 @@ import (
 	"path/filepath"
 )
 
-// Sub opens a folder of the root as a root of its own, which the caller
-// closes. The same observer watches it, and sees names relative to the outer
-// root.
+// Sub opens a folder of the root as its own root, which the caller must close. The same observer watches it and
+// sees names relative to the outer root.
 func (r *Root) Sub(name string) (*Root, error) {
 	if err := r.check(name, true); err != nil {
 		return nil, wrap("open folder", name, err)
@@ -28,9 +27,8 @@ func (r *Root) Sub(name string) (*Root, error) {
 	return s, nil
 }
 
-// OpenBelow opens the folder rest below base, by its slash-separated name. No
-// link below base is followed, and nothing that another account puts there
-// meanwhile leads outside base. base is opened as Open does.
+// OpenBelow opens the folder rest below base, by its slash-separated name. It follows no link below base, and a
+// link that another account plants meanwhile cannot lead outside base. It opens base as Open does.
 func OpenBelow(base, rest string, o Options) (_ *Root, err error) {
 	if rest == "" {
 		return Open(base, o)
@@ -52,7 +50,7 @@ func OpenBelow(base, rest string, o Options) (_ *Root, err error) {
 	return r, err
 }
 
-// subObserver tells an observer of the outer root what happens in a folder.
+// subObserver forwards the changes in a folder to an observer of the outer root.
 type subObserver struct {
 	outer Observer
 	dir   string

@@ -12,13 +12,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// syncAll flushes everything in one call, many files at the disk's own speed.
+// syncAll flushes everything in one call, which is fast for many files.
 func (r *Root) syncAll() error { return unix.Syncfs(int(r.self.Fd())) }
 
-// syncsWhole reports whether syncfs(2) flushes a folder's volume to the disk and
-// reports failed writes. Before Linux 5.8 it reports none. FUSE does not ask its
-// server to flush, and overlayfs and NFS hid errors in some kernels, so that only
-// file systems known to do both are trusted.
+// syncsWhole reports whether syncfs(2) flushes a folder's volume to the disk and reports failed writes. Before
+// Linux 5.8 it reports none. FUSE does not ask its server to flush, and overlayfs and NFS hid errors in some
+// kernels. So only file systems known to do both are trusted.
 func syncsWhole(folder *os.File) bool {
 	var u unix.Utsname
 	var st unix.Statfs_t
@@ -32,7 +31,7 @@ func syncsWhole(folder *os.File) bool {
 	return false
 }
 
-// release returns a kernel's major and minor number as one, 0 if text has none.
+// release returns a kernel's major and minor number as one number, or 0 if text has none.
 func release(text string) (n int) {
 	var major, minor int
 	if _, err := fmt.Sscanf(text, "%d.%d", &major, &minor); err != nil {
@@ -41,8 +40,7 @@ func release(text string) (n int) {
 	return major<<16 | minor
 }
 
-// keepsInodes reports whether inode numbers and change times outlive a remount:
-// FAT and exFAT have neither on the disk.
+// keepsInodes reports whether inode numbers and change times outlive a remount. FAT and exFAT store neither.
 func keepsInodes(r *Root) bool {
 	var st unix.Statfs_t
 	return unix.Fstatfs(int(r.self.Fd()), &st) == nil && st.Type != unix.MSDOS_SUPER_MAGIC && st.Type != unix.EXFAT_SUPER_MAGIC
@@ -54,7 +52,7 @@ func (r *Root) openat2(name string, how unix.OpenHow) (int, error) {
 	how.Resolve |= unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS
 	for try := 0; ; try++ {
 		fd, err := unix.Openat2(int(r.self.Fd()), name, &how)
-		// EAGAIN: a rename elsewhere on the system raced the look-up.
+		// EAGAIN: a rename elsewhere on the system raced the lookup.
 		if err == unix.EINTR || err == unix.EAGAIN && try < 100 {
 			continue
 		}
@@ -69,8 +67,7 @@ func (r *Root) openat2(name string, how unix.OpenHow) (int, error) {
 // walkFlags open a folder without the right to read it.
 const walkFlags = unix.O_PATH
 
-// looksUpInOne reports that openat2 works: the kernel is 5.6 or newer, and no
-// sandbox forbids the call.
+// looksUpInOne reports whether openat2 works: the kernel is 5.6 or newer, and no sandbox forbids the call.
 func looksUpInOne(folder *os.File) bool {
 	fd, err := (&Root{self: folder}).openat2(".", unix.OpenHow{Flags: unix.O_PATH})
 	return err == nil && unix.Close(fd) == nil
@@ -87,7 +84,7 @@ func (r *Root) checkChain(name string) error {
 	case errors.Is(err, ErrLink):
 		return err
 	}
-	return nil // missing, or not a folder: the operation will say so
+	return nil // missing, or not a folder: the operation will report it
 }
 
 func (r *Root) openFile(name string, flag int, perm fs.FileMode) (*os.File, error) {
@@ -105,7 +102,7 @@ func (r *Root) openFile(name string, flag int, perm fs.FileMode) (*os.File, erro
 	return os.NewFile(uintptr(fd), filepath.Join(r.dir, name)), nil
 }
 
-// inFolder calls fn with the folder that holds name, and name's last element.
+// inFolder calls fn with the folder of name and with name's last element.
 func (r *Root) inFolder(name string, fn func(folder int, base string) error) error {
 	cut := lastSlash(name)
 	if cut < 0 {
@@ -124,7 +121,7 @@ func (r *Root) lstat(name string) (fs.FileInfo, error) {
 	if !r.one {
 		return r.root.Lstat(name)
 	}
-	fd, err := r.openat2(name, unix.OpenHow{Flags: unix.O_PATH | unix.O_NOFOLLOW}) // of a link at the end, the link
+	fd, err := r.openat2(name, unix.OpenHow{Flags: unix.O_PATH | unix.O_NOFOLLOW}) // if the last element is a link, opens the link itself
 	if err != nil {
 		return nil, err
 	}
@@ -165,8 +162,7 @@ func (r *Root) chtimes(name string, mtime time.Time) error {
 	return errors.Join(err, unix.Close(fd))
 }
 
-// sameVolume asks for the device, and whether a mount point is crossed: a bind
-// mount of the same device forbids renames too.
+// sameVolume compares the device and detects mount points: a bind mount of the same device also prevents renames.
 func (r *Root) sameVolume(name string) (bool, error) {
 	if err := r.check(name, true); err != nil {
 		return false, err
@@ -199,7 +195,7 @@ func (r *Root) probe(name string) error {
 		return err
 	}
 	if !f.Mode().IsRegular() || !r.one {
-		return nil // without openat2 there is nothing more to learn
+		return nil // without openat2 no further check is possible
 	}
 	fd, err := r.openat2(name, unix.OpenHow{Flags: unix.O_PATH})
 	if err != nil {
@@ -208,7 +204,7 @@ func (r *Root) probe(name string) error {
 	defer func() { _ = unix.Close(fd) }()
 	var st unix.Statx_t
 	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_TYPE, &st); err != nil {
-		return nil // an old kernel: the rename will tell
+		return nil // an old kernel: the rename will report it
 	}
 	if st.Attributes&st.Attributes_mask&(unix.STATX_ATTR_IMMUTABLE|unix.STATX_ATTR_APPEND) != 0 {
 		return fmt.Errorf("%w: marked immutable: chattr -i -a it", ErrLocked)

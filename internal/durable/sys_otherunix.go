@@ -15,7 +15,7 @@ func syncsWhole(*os.File) bool { return false }
 
 func hasAccessList(*Root, string) bool { return false }
 
-// legacy is what a folder passes on: the rename keeps the file's own here.
+// legacy is empty: on this system a renamed file keeps its own rights.
 type legacy struct{}
 
 func legacyOf(*Root, string) legacy                                    { return legacy{} }
@@ -25,7 +25,7 @@ func keepsInodes(*Root) bool { return true }
 
 func (r *Root) syncAll() error { return nil }
 
-// walkFlags open a folder, which must be readable: there is no O_PATH.
+// walkFlags open a folder, which must be readable, because there is no O_PATH.
 const walkFlags = unix.O_RDONLY | unix.O_NONBLOCK
 
 func looksUpInOne(*os.File) bool { return false }

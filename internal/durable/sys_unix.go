@@ -11,14 +11,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Else whoever opens a pipe waits for its other end.
+// Otherwise opening a pipe would wait for its other end.
 const dontWait = unix.O_NONBLOCK
 
-// isLeased reports whether dontWait has found a file of which somebody has a
-// lease (fcntl(2)): a file server, for its client.
+// isLeased reports whether an open with dontWait failed because another process holds a lease on the file
+// (fcntl(2)), such as a file server for its client.
 func isLeased(err error) bool { return errors.Is(err, unix.EWOULDBLOCK) }
 
-// Permission bits exist here, though not every file system keeps them.
+// Unix has permission bits, though not every file system keeps them.
 const hasModes = true
 
 // The umask may take bits from a new file's mode, so the mode is set again.
@@ -29,7 +29,7 @@ func isLink(info fs.FileInfo) bool           { return info.Mode()&fs.ModeSymlink
 func isVolumeMount(string, fs.FileInfo) bool { return false }
 func setSparse(*os.File) error               { return nil }
 
-// isSparse reports whether a file that was only made longer takes no space.
+// isSparse reports whether a file that was only extended takes no space.
 func isSparse(_ *Root, info fs.FileInfo) bool {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	return ok && st.Blocks == 0

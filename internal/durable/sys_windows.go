@@ -15,35 +15,35 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// syncsWhole: each writer flushes its own files, because only an administrator may
-// flush a volume, and that flush takes everybody's writes along.
+// syncsWhole is false: each writer flushes its own files. Only an administrator may flush a volume, and that would
+// also flush the writes of all other programs.
 func syncsWhole(*os.File) bool { return false }
 
-// The read-only attribute is no permission bit.
+// The read-only attribute is not a permission bit.
 const hasModes = false
 
 func hasAccessList(*Root, string) bool { return false }
 
-// isSparse asks for what setSparse needs.
+// isSparse checks for the feature that setSparse needs.
 func isSparse(r *Root, _ fs.FileInfo) bool {
 	var flags uint32
 	err := windows.GetVolumeInformationByHandle(windows.Handle(r.self.Fd()), nil, 0, nil, nil, &flags, nil, 0)
 	return err == nil && flags&windows.FILE_SUPPORTS_SPARSE_FILES != 0
 }
 
-// keepsInodes: FAT has no file ids that outlive a remount.
+// keepsInodes is false for FAT, whose file ids do not outlive a remount.
 func keepsInodes(r *Root) bool {
 	var flags uint32
 	err := windows.GetVolumeInformationByHandle(windows.Handle(r.self.Fd()), nil, 0, nil, nil, &flags, nil, 0)
 	return err != nil || flags&windows.FILE_PERSISTENT_ACLS != 0
 }
 
-// No folder of Windows holds a pipe.
+// Folders on Windows hold no pipes.
 const dontWait = 0
 
 func isLeased(error) bool { return false }
 
-// A new file takes its rights from the folder, nothing is masked out.
+// A new file inherits its rights from the folder; there is no umask.
 const umaskFree = true
 
 const shareAll = windows.FILE_SHARE_READ | windows.FILE_SHARE_WRITE | windows.FILE_SHARE_DELETE
@@ -63,14 +63,13 @@ func (r *Root) chtimes(name string, mtime time.Time) error {
 	return r.root.Chtimes(name, time.Time{}, mtime)
 }
 
-// localName refuses what Windows reads as more than a name: a stream (a:b), a
-// device (aux), another separator.
+// localName refuses names that Windows interprets as more than a name: a stream (a:b), a device (aux), another
+// separator.
 func localName(name string) bool {
 	return filepath.IsLocal(name) && !strings.ContainsAny(name, `\?`)
 }
 
-// isLink also counts reparse points of unknown kinds as links: what they lead
-// to cannot be told.
+// isLink also treats reparse points of unknown kinds as links, because their targets are unknown.
 func isLink(info fs.FileInfo) bool {
 	if info.Mode()&fs.ModeSymlink != 0 {
 		return true
@@ -79,8 +78,8 @@ func isLink(info fs.FileInfo) bool {
 	return ok && info.Mode()&fs.ModeIrregular != 0 && d.FileAttributes&windows.FILE_ATTRIBUTE_REPARSE_POINT != 0
 }
 
-// isVolumeMount tells a folder where a volume is mounted from a junction: both
-// are mount-point reparse points, but its target names a volume.
+// isVolumeMount distinguishes a volume's mount point from a junction. Both are mount-point reparse points, but the
+// former's target names a volume.
 func isVolumeMount(path string, info fs.FileInfo) bool {
 	if !isLink(info) || info.Mode()&fs.ModeSymlink != 0 {
 		return false
@@ -94,8 +93,8 @@ func isVolumeName(target string) bool {
 	return len(target) > len(volume) && strings.EqualFold(target[:len(volume)], volume)
 }
 
-// openAt opens a name below the root. Any reparse point in the path is refused
-// by the system; the last element is opened itself when options say so.
+// openAt opens a name below the root. The system refuses any reparse point in the path; with the matching options,
+// it opens the last element itself.
 func (r *Root) openAt(name string, access, options uint32) (windows.Handle, error) {
 	u, err := windows.NewNTUnicodeString(strings.ReplaceAll(name, "/", `\`))
 	if err != nil {
@@ -132,12 +131,11 @@ func (r *Root) checkChain(name string) error {
 	case errors.Is(err, ErrLink):
 		return r.checkEach(name) // names the element
 	}
-	return nil // missing, or no right: the operation will say so
+	return nil // missing, or no right: the operation will report it
 }
 
-// rename adds three things to os.Root's: it replaces a read-only file, it says
-// "locked" where Windows says "access denied" for a file in use, and it
-// insists on a change of case.
+// rename adds three things to os.Root's: it replaces a read-only file, it returns "locked" if Windows reports
+// "access denied" for a file in use, and it enforces a change of case.
 func (r *Root) rename(from, to string) error {
 	err := r.root.Rename(from, to)
 	if errors.Is(err, windows.ERROR_ACCESS_DENIED) {
@@ -178,15 +176,15 @@ func (r *Root) renameOver(from, to string, denied error) error {
 			return fmt.Errorf("%w: %w", ErrLocked, denied)
 		}
 	}
-	// Deleting is allowed and replacing is not: the file is open with shared
-	// deletion, or mapped, which ends when its user closes it.
+	// Deleting is allowed but replacing is not: the file is open with shared deletion, or mapped. That ends when
+	// the other process closes it.
 	if errors.Is(denied, windows.ERROR_ACCESS_DENIED) && r.deletable(to) {
 		return fmt.Errorf("%w: %w", ErrLocked, denied)
 	}
 	return denied
 }
 
-// deletable reports whether this account has the right to delete name at all.
+// deletable reports whether this account has the right to delete name.
 func (r *Root) deletable(name string) bool {
 	h, err := r.openAt(name, windows.DELETE, windows.FILE_OPEN_REPARSE_POINT)
 	if err != nil {
@@ -196,7 +194,7 @@ func (r *Root) deletable(name string) bool {
 	return true
 }
 
-// storedName returns the name's last element in the case that the folder keeps.
+// storedName returns the name's last element in the case that the folder stores.
 func (r *Root) storedName(name string) (string, error) {
 	p, err := windows.UTF16PtrFromString(filepath.Join(r.dir, filepath.FromSlash(name)))
 	if err != nil {
@@ -211,8 +209,8 @@ func (r *Root) storedName(name string) (string, error) {
 	return windows.UTF16ToString(d.FileName[:]), nil
 }
 
-// remove falls back to the older way to delete where the system does not know
-// the newer one and os.Root does not notice (Wine 8 answers "invalid function").
+// remove uses the older way to delete if the system does not support the newer one and os.Root does not notice
+// (Wine 8 returns "invalid function").
 func (r *Root) remove(name string) error {
 	err := r.root.Remove(name)
 	if err == nil || !errors.Is(err, windows.ERROR_INVALID_FUNCTION) {
@@ -222,7 +220,7 @@ func (r *Root) remove(name string) error {
 }
 
 func (r *Root) removeOld(name string) error {
-	// A read-only file is not deletable by this call.
+	// This call cannot delete a read-only file.
 	if info, err := r.lstat(name); err == nil && info.Mode()&0o200 == 0 && !isLink(info) {
 		if err := r.root.Chmod(name, 0o666); err != nil {
 			return err
@@ -317,7 +315,7 @@ func unlockFile(f *os.File) error {
 	return windows.UnlockFileEx(windows.Handle(f.Fd()), 0, 1, 0, new(windows.Overlapped))
 }
 
-// self turns the root's name into the one that the system knows it by.
+// self converts the root's name to the form that the system uses.
 func self(name string) string {
 	if name == "." {
 		return ""
@@ -325,8 +323,8 @@ func self(name string) string {
 	return name
 }
 
-// lstat asks for nothing but the attributes: os.Root's own asks for the right
-// to read, which a file that somebody holds exclusively does not give.
+// lstat requests only the attributes. os.Root's own Lstat requests the right to read, which fails if another
+// process holds the file exclusively.
 func (r *Root) lstat(name string) (fs.FileInfo, error) {
 	h, err := r.openAt(self(name), windows.FILE_READ_ATTRIBUTES, windows.FILE_OPEN_REPARSE_POINT)
 	if err != nil {

@@ -12,25 +12,23 @@ import (
 	"time"
 )
 
-// Traits are what a root's file system keeps of a file. Readers that judge a file
-// by its metadata use them, so that a file system that cannot keep a mode or a
-// time is not taken for one that was changed.
+// Traits describes the metadata that a root's file system keeps. Code that judges a file by its metadata uses them.
+// Otherwise a mode or time that the file system cannot keep would look like a change.
 type Traits struct {
 	Modes    bool  `json:"modes"`    // permission bits
-	Fold     bool  `json:"fold"`     // names that differ in case alone are the same name
+	Fold     bool  `json:"fold"`     // names that differ only in case are the same name
 	Sparse   bool  `json:"sparse"`   // ranges that were never written take no space
 	Inodes   bool  `json:"inodes"`   // inode numbers and change times survive a remount
 	Grain    int64 `json:"grain"`    // resolution of modification times, nanoseconds; 0: none are kept
-	Earliest int64 `json:"earliest"` // the first modification time, nanoseconds since 1970
-	Latest   int64 `json:"latest"`   // the last one
+	Earliest int64 `json:"earliest"` // the earliest modification time, nanoseconds since 1970
+	Latest   int64 `json:"latest"`   // the latest one
 }
 
-// Time returns what the file system makes of a modification time that is outside
-// its range: the nearest one inside. Both are nanoseconds since 1970.
+// Time returns the modification time that the file system stores for want: the nearest one inside its range. Both
+// are nanoseconds since 1970.
 func (t *Traits) Time(want int64) int64 { return min(max(want, t.Earliest), t.Latest) }
 
-// SameTime reports whether a file's modification time is what the file system
-// made of want.
+// SameTime reports whether have is the modification time that the file system stores for want.
 func (t *Traits) SameTime(have, want int64) bool {
 	if t.Grain == 0 {
 		return true
@@ -44,8 +42,8 @@ func within(a, b, d int64) bool {
 	return apart >= 0 && apart < d // less than 0: an overflow
 }
 
-// Nanoseconds returns a time as nanoseconds since 1970. A time that 64 bits cannot
-// hold, before 1677 or after 2262, becomes the nearest one that they can.
+// Nanoseconds returns a time as nanoseconds since 1970. A time before 1677 or after 2262, which 64 bits cannot
+// hold, becomes the nearest possible one.
 func Nanoseconds(t time.Time) int64 {
 	switch s := t.Unix(); {
 	case s < math.MinInt64/1_000_000_000:
@@ -56,7 +54,7 @@ func Nanoseconds(t time.Time) int64 {
 	return t.UnixNano()
 }
 
-// ReadTraits returns traits that [WriteTraits] has kept.
+// ReadTraits returns traits that [WriteTraits] stored.
 func ReadTraits(r *Root, name string) (t Traits, err error) {
 	f, err := r.Open(name)
 	if err != nil {
@@ -66,7 +64,7 @@ func ReadTraits(r *Root, name string) (t Traits, err error) {
 	return t, errors.Join(wrap("read", name, err), f.Close())
 }
 
-// WriteTraits keeps traits in a file of the root.
+// WriteTraits stores traits in a file of the root.
 func WriteTraits(r *Root, name string, t Traits) error {
 	b, err := json.Marshal(t)
 	if err != nil {
@@ -75,8 +73,8 @@ func WriteTraits(r *Root, name string, t Traits) error {
 	return r.WriteFile(name, b, 0o644)
 }
 
-// ProbeTraits finds the traits out with a temporary file in the folder dir. The file
-// never reaches an Observer: it holds nothing that a crash could lose.
+// ProbeTraits determines the traits with a temporary file in the folder dir. The file bypasses the Observer,
+// because it holds no data that a crash could lose.
 func ProbeTraits(r *Root, dir string) (t Traits, err error) {
 	name := tempName(path.Join(dir, "x"))
 	f, err := openOurs(r, name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
@@ -113,7 +111,7 @@ func ProbeTraits(r *Root, dir string) (t Traits, err error) {
 	return t, nil
 }
 
-// keeps reports whether a file keeps a mode.
+// keepsMode reports whether the file system keeps a mode of the file.
 func keepsMode(r *Root, name string, mode fs.FileMode) bool {
 	if r.root.Chmod(name, mode) != nil {
 		return false
@@ -122,8 +120,7 @@ func keepsMode(r *Root, name string, mode fs.FileMode) bool {
 	return err == nil && info.Mode().Perm() == mode
 }
 
-// times finds resolution and range out. set sets a time and returns what was made
-// of it.
+// times determines resolution and range. set sets a time and returns the stored one.
 func (t *Traits) times(set func(want int64) (int64, bool)) {
 	const usual = 1_000_000_001_123_456_789 // of 2001, an odd second
 	have, ok := set(usual)
@@ -136,12 +133,12 @@ func (t *Traits) times(set func(want int64) (int64, bool)) {
 			break
 		}
 	}
-	// The limits are tried from the widest on. A system that makes of one what is
-	// far from it, as a counter that overflows, is not asked to.
+	// Try the limits from the widest to the narrowest. Skip a limit if the system stores a time far from it, as an
+	// overflowing counter does.
 	year := func(y int) int64 { return time.Date(y, 1, 2, 0, 0, 0, 0, time.UTC).UnixNano() }
 	t.Earliest, t.Latest = year(1981), year(2037)
 	have, ok = set(-usual)
-	before := ok && within(have, -usual, t.Grain) // ntfs-3g rounds what is before 1970
+	before := ok && within(have, -usual, t.Grain) // ntfs-3g rounds times before 1970
 	for _, at := range []int64{math.MinInt64, math.MinInt32 * 1e9, 0, year(1980)} {
 		if at < 0 && !before {
 			continue

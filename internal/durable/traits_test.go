@@ -10,7 +10,7 @@ import (
 
 func at(year int) int64 { return time.Date(year, 3, 4, 5, 6, 7, 123456789, time.UTC).UnixNano() }
 
-// What a file system makes of a time counts as that time, and nothing else does.
+// A stored time counts as equal only if the file system makes it of the wanted one.
 func TestTraitsOfTimes(t *testing.T) {
 	seconds := func(ns int64) int64 { return ns / 1e9 * 1e9 }
 	kept := func(first, last, grain int64) func(int64) (int64, bool) {
@@ -62,7 +62,7 @@ func TestNanoseconds(t *testing.T) {
 	}
 }
 
-// Probing leaves nothing behind, and finds here what these tests rely on.
+// Probing leaves no files behind, and finds the traits that these tests rely on.
 func TestProbe(t *testing.T) {
 	dir := t.TempDir()
 	r, err := Open(dir, Options{})
@@ -82,7 +82,7 @@ func TestProbe(t *testing.T) {
 	ok(t, r.Close())
 }
 
-// In a folder of ours a mode denies nothing for long; elsewhere it does.
+// In a folder of ours, modes do not block operations; elsewhere they do.
 func TestOurs(t *testing.T) {
 	if os.Geteuid() == 0 {
 		t.Skip("modes deny root nothing: TestModesStopNothing of apply tries this as another account")

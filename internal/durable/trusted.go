@@ -8,21 +8,18 @@ import (
 	"os"
 )
 
-// ErrUntrusted: an account that is not trusted owns a file, a folder or a
-// folder above it, or may change one of them. Trusted are this process's
-// account and root; on Windows also SYSTEM and the administrators.
+// ErrUntrusted: an untrusted account owns a file, a folder or a folder above it, or may change one of them. Trusted
+// accounts are this process's account and root; on Windows also SYSTEM and the administrators.
 var ErrUntrusted = errors.New("another account can change it")
 
-// ReadTrusted reads a file whose content decides what this process does, of at
-// most limit bytes. It refuses a file that an account that is not trusted could
-// have written or replaced ([ErrUntrusted]), and a link ([ErrLink]). The file
-// is judged by the handle that it is read from.
+// ReadTrusted reads a file, of at most limit bytes, whose content decides the behavior of this process. It refuses
+// a file that an untrusted account could have written or replaced ([ErrUntrusted]), and a link ([ErrLink]). It
+// checks the file by the handle from which it reads.
 func ReadTrusted(path string, limit int64) ([]byte, error) {
 	return readTrusted("read", path, limit, judgeLast)
 }
 
-// ReadPrivate is ReadTrusted for a key file: it also refuses a file that others
-// can read ([ErrExposed]).
+// ReadPrivate is ReadTrusted for a key file: it also refuses a file that other accounts can read ([ErrExposed]).
 func ReadPrivate(path string, limit int64) ([]byte, error) {
 	return readTrusted("read key file", path, limit, judgePrivate, judgeLast)
 }
@@ -52,8 +49,7 @@ func readTrusted(act, path string, limit int64, judges ...func(*os.File) error) 
 	return b, wrap(act, path, err)
 }
 
-// CheckTrusted judges a file or folder that another program will use, such as
-// the executable of a service.
+// CheckTrusted checks a file or folder that another program will use, such as the executable of a service.
 func CheckTrusted(path string) error {
 	f, err := openTrusted(path)
 	if err == nil {
@@ -62,8 +58,7 @@ func CheckTrusted(path string) error {
 	return wrap("check", path, err)
 }
 
-// judgeFolder refuses a folder that an account that is not trusted could change
-// now, or has put something into before.
+// judgeFolder refuses a folder that an untrusted account can change now, or has put an entry into before.
 func judgeFolder(path string, now fs.FileInfo) error {
 	f, err := openTrusted(path)
 	if err != nil {

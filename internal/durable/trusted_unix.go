@@ -15,12 +15,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxLinks bounds the links in a path, as the kernel does.
+// maxLinks limits the links in a path, as the kernel does.
 const maxLinks = 40
 
-// openTrusted opens path for reading after it has judged every folder above by
-// its handle. Links above path are followed when a trusted account made them;
-// path itself must not be one. The file itself is not judged.
+// openTrusted opens path for reading after it has checked every folder above by its handle. It follows links above
+// path if a trusted account made them; path itself must not be a link. It does not check the file itself.
 func openTrusted(path string) (*os.File, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
@@ -62,7 +61,7 @@ func elements(path string) []string {
 	return strings.FieldsFunc(path, func(r rune) bool { return r == '/' })
 }
 
-// walker stands in one folder of a path.
+// walker holds the current folder of a path.
 type walker struct {
 	dir  int    // handle; -1: none
 	at   string // its path, without links
@@ -86,8 +85,8 @@ func (w *walker) restart() error {
 	return w.judge(fd, "/", false)
 }
 
-// step enters a folder, or returns the text of a link. holds says that the
-// folder is the one that holds what is to be opened.
+// step enters a folder, or returns the text of a link. holds means that the folder directly holds the file to be
+// opened.
 func (w *walker) step(name string, holds bool) (link string, err error) {
 	if name == "." {
 		return "", nil
@@ -116,7 +115,7 @@ func (w *walker) step(name string, holds bool) (link string, err error) {
 	return "", w.judge(fd, at, holds)
 }
 
-// link reads a link that a trusted account made.
+// link reads a link and requires that a trusted account made it.
 func (w *walker) link(name, at string) (string, error) {
 	var st unix.Stat_t
 	if err := unix.Fstatat(w.dir, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
@@ -133,9 +132,9 @@ func (w *walker) link(name, at string) (string, error) {
 	return string(b[:max(n, 0)]), err
 }
 
-// judge refuses a folder in which others could replace what is below. In a
-// sticky folder (/tmp) they can replace their own things only. A folder that
-// others cannot reach is judged by its owner alone, unless it holds the thing.
+// judge refuses a folder in which other accounts could replace the entries below. In a sticky folder (/tmp) they
+// can replace only their own entries. If others cannot reach the folder, only its owner is checked, unless it holds
+// the file itself.
 func (w *walker) judge(fd int, at string, holds bool) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
@@ -154,7 +153,7 @@ func (w *walker) judge(fd int, at string, holds bool) error {
 	return nil
 }
 
-// last opens the path's end in the folder that was reached.
+// last opens the path's last element in the folder that was reached.
 func (w *walker) last(rest []string, abs string) (*os.File, error) {
 	name := "."
 	if len(rest) == 1 {
@@ -193,8 +192,8 @@ func judgePrivate(f *os.File) error {
 	return err
 }
 
-// judgeEntries refuses a folder that holds something of another account, or a
-// link: it was put there before the folder was closed to others.
+// judgeEntries refuses a folder that holds an entry of another account, or a link. It was put there before the
+// folder was closed to others.
 func judgeEntries(f *os.File, dir string) error {
 	names, err := f.Readdirnames(-1)
 	if err != nil {
@@ -216,7 +215,7 @@ func judgeEntries(f *os.File, dir string) error {
 	return nil
 }
 
-// trusts reports whether an account may decide what this process does.
+// trusts reports whether an account may decide the behavior of this process.
 func trusts(uid uint32) bool { return uid == 0 || int64(uid) == int64(os.Geteuid()) }
 
 func foreign(what, at string, uid uint32) error {
@@ -239,7 +238,7 @@ func thing(what, at string) string {
 	return fmt.Sprintf("%s %q", what, at)
 }
 
-// closeFolder shuts an existing folder to others, when its owner is trusted.
+// closeFolder closes an existing folder to other accounts, if its owner is trusted.
 func closeFolder(path string) error {
 	f, err := openTrusted(path)
 	if err != nil {

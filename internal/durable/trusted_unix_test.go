@@ -16,10 +16,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stranger owns what other accounts have made in these tests.
+// stranger is the owner of the files of other accounts in these tests.
 const stranger = 4242
 
-// judged reads a file and adopts the folder that holds it, by path.
+// judged reads a file and adopts its folder, by path.
 func judged(path string) []error {
 	_, trusted := ReadTrusted(path, 100)
 	_, private := ReadPrivate(path, 100)
@@ -47,7 +47,7 @@ func world(t *testing.T) (a, b, key string) {
 	return a, b, key
 }
 
-// What this account alone can change is trusted, whatever links it made above.
+// Files that only this account can change are trusted, regardless of links that it made above them.
 func TestTrustedIsRead(t *testing.T) {
 	a, b, key := world(t)
 	ok(t, os.Symlink("b/../../a", filepath.Join(a, "link")))
@@ -67,8 +67,8 @@ func TestTrustedIsRead(t *testing.T) {
 	}
 }
 
-// A folder above that others could write to does no harm if they cannot reach
-// it; the folder that holds the file must be closed all the same.
+// A folder above that others could write to does no harm if they cannot reach it. The file's own folder must still
+// be closed.
 func TestTrustedBelowAClosedFolder(t *testing.T) {
 	a, b, key := world(t)
 	ok(t, os.Chmod(a, 0o777))
@@ -83,12 +83,12 @@ func TestTrustedBelowAClosedFolder(t *testing.T) {
 	}
 }
 
-// Anything by which another account could change what is read is refused.
+// A file is refused if another account could change its content in any way.
 func TestUntrustedIsRefused(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(a, b, key string) error
 		want   error
-		root   bool // only root can give things away
+		root   bool // only root can change an owner
 	}{
 		"the file is another account's": {func(_, _, key string) error { return os.Chown(key, stranger, stranger) }, ErrUntrusted, true},
 		"so is its folder":              {func(_, b, _ string) error { return os.Chown(b, stranger, stranger) }, ErrUntrusted, true},
@@ -115,7 +115,7 @@ func TestUntrustedIsRefused(t *testing.T) {
 			a, b, key := world(t)
 			ok(t, c.change(a, b, key))
 			for i, err := range judged(key) {
-				exposed := i == 1 && errors.Is(err, ErrExposed) // said first of a key
+				exposed := i == 1 && errors.Is(err, ErrExposed) // for a key, this error comes first
 				if !errors.Is(err, c.want) && !exposed {
 					t.Errorf("read %d: %v, want %v", i, err, c.want)
 				}
@@ -124,7 +124,7 @@ func TestUntrustedIsRefused(t *testing.T) {
 	}
 }
 
-// A folder is adopted only if nothing in it can be another account's.
+// A folder is adopted only if it holds no entry of another account.
 func TestUntrustedFolderIsNotAdopted(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(a, b, key string) error
@@ -160,8 +160,7 @@ func TestUntrustedFolderIsNotAdopted(t *testing.T) {
 	}
 }
 
-// A link in the folder's place is not followed, and what it leads to keeps its
-// mode.
+// A link in place of the folder is not followed, and its target keeps its mode.
 func TestMkdirPrivateFollowsNoLink(t *testing.T) {
 	_, b, _ := world(t)
 	ok(t, os.Symlink(b, b+".link"))
@@ -173,8 +172,8 @@ func TestMkdirPrivateFollowsNoLink(t *testing.T) {
 	}
 }
 
-// The same holds for an account without root's rights, for which root's files
-// are trusted, and its own are; a third one's are not.
+// The same holds for an account without root's rights. It trusts root's files and its own, but not those of a third
+// account.
 func TestTrustedAsAnotherAccount(t *testing.T) {
 	if paths := os.Getenv("NIGHTFERRY_TEST_TRUSTED"); paths != "" {
 		for i, path := range strings.Split(paths, ":") {

@@ -13,23 +13,22 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// Rights, in an access list, by which another account becomes a danger.
+// Rights in an access list that make another account a danger.
 const (
 	takeRights = windows.WRITE_DAC | windows.WRITE_OWNER | windows.DELETE | windows.GENERIC_ALL
-	// Above: to delete or replace what is below. To add to it does no harm: every volume's root lets users do that.
+	// Above: the right to delete or replace entries below. Adding entries does no harm: every volume's root lets
+	// users do that.
 	aboveRights = takeRights | 0x40 // FILE_DELETE_CHILD
 	// The thing itself: FILE_WRITE_DATA or FILE_ADD_FILE, FILE_APPEND_DATA or FILE_ADD_SUBDIRECTORY, FILE_DELETE_CHILD.
 	writeRights = takeRights | windows.GENERIC_WRITE | windows.FILE_WRITE_DATA | windows.FILE_APPEND_DATA | 0x40
 	readRights  = windows.FILE_READ_DATA | windows.GENERIC_READ | windows.GENERIC_ALL | windows.WRITE_DAC | windows.WRITE_OWNER
 )
 
-// openTrusted opens path for reading after it has judged every folder above by
-// its handle. No folder of the path, nor path itself, may be a link or another
-// reparse point but a volume's mount point.
+// openTrusted opens path for reading after it has checked every folder above by its handle. No folder of the path,
+// nor path itself, may be a link or another reparse point except a volume's mount point.
 func openTrusted(path string) (*os.File, error) { return openJudged(path, windows.GENERIC_READ, nil) }
 
-// openJudged also trusts the account keeper, if that is not nil, with the
-// folder that holds path.
+// openJudged also trusts the account keeper, unless it is nil, with the folder that holds path.
 func openJudged(path string, access uint32, keeper *windows.SID) (*os.File, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
@@ -88,9 +87,8 @@ func openItself(path string, access uint32) (*os.File, error) {
 	return f, nil
 }
 
-// ReadOwned reads a file, of at most limit bytes, that a service's account may
-// own together with the folder that holds it, and returns the owner. All above
-// is judged as ReadTrusted does.
+// ReadOwned reads a file of at most limit bytes and returns its owner. A service's account may own the file and its
+// folder. Everything above is checked as in ReadTrusted.
 func ReadOwned(path string, limit int64) (_ []byte, owner *windows.SID, err error) {
 	f, err := openItself(path, windows.GENERIC_READ|windows.READ_CONTROL)
 	if err != nil {
@@ -135,8 +133,8 @@ func judgePrivate(f *os.File) error {
 	return err
 }
 
-// judgeHandle refuses what an account that is not trusted owns, or a crowd has
-// one of the rights to. keeper is trusted, too, if it is not nil.
+// judgeHandle refuses an object that an untrusted account owns, or to which a group of many has one of the rights.
+// It also trusts keeper, unless that is nil.
 func judgeHandle(f *os.File, what, at string, rights windows.ACCESS_MASK, keeper *windows.SID) error {
 	if at != "" {
 		what = fmt.Sprintf("%s %q", what, at)
@@ -148,7 +146,8 @@ func judgeHandle(f *os.File, what, at string, rights windows.ACCESS_MASK, keeper
 	if !Trusts(owner) && (keeper == nil || !owner.Equals(keeper)) {
 		return fmt.Errorf("%w: %s belongs to %s (take it away, or give it to this account with takeown or icacls /setowner after a look at what it holds)", ErrUntrusted, what, accountName(owner))
 	}
-	// A right that one account was given is the owner's decision; one of a crowd is mostly inherited from a volume's root.
+	// A right given to one account is the owner's decision; one given to a large group is mostly inherited from a
+	// volume's root.
 	who, err := anyWith(dacl, rights, isCrowd)
 	if err == nil && who != "" {
 		err = fmt.Errorf("%w: %s gives rights to %s (take them away with icacls, after a look at what it holds)", ErrUntrusted, what, who)
@@ -168,7 +167,7 @@ func securityOf(f *os.File) (owner *windows.SID, dacl *windows.ACL, err error) {
 	return owner, dacl, err
 }
 
-// isCrowd reports whether a SID stands for many people.
+// isCrowd reports whether a SID stands for a large group of accounts.
 func isCrowd(sid *windows.SID) bool {
 	switch text := sid.String(); text {
 	case "S-1-1-0", "S-1-5-2", "S-1-5-4", "S-1-5-7", "S-1-5-11", "S-1-5-32-545", "S-1-5-32-546": // Everyone, Network, Interactive, Anonymous, Authenticated Users, Users, Guests
@@ -178,8 +177,7 @@ func isCrowd(sid *windows.SID) bool {
 	}
 }
 
-// anyWith names an account that has one of the rights and is one of those;
-// empty: there is none.
+// anyWith returns the name of an account that has one of the rights and is one of those; empty if there is none.
 func anyWith(dacl *windows.ACL, rights windows.ACCESS_MASK, those func(*windows.SID) bool) (string, error) {
 	if dacl == nil {
 		return "everyone, since it has no access list", nil
@@ -202,11 +200,11 @@ func anyWith(dacl *windows.ACL, rights windows.ACCESS_MASK, those func(*windows.
 	return "", nil
 }
 
-// trustedInstaller owns what Windows itself installed.
+// trustedInstaller owns the files that Windows itself installed.
 const trustedInstaller = "S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464"
 
-// Trusts reports whether an account may decide what this process does: its own,
-// SYSTEM, the administrators of the machine or of its domain.
+// Trusts reports whether an account may decide the behavior of this process: its own account, SYSTEM, and the
+// administrators of the machine or of its domain.
 func Trusts(sid *windows.SID) bool {
 	if sid.IsWellKnown(windows.WinLocalSystemSid) || sid.IsWellKnown(windows.WinBuiltinAdministratorsSid) {
 		return true
@@ -233,8 +231,8 @@ func accountName(sid *windows.SID) string {
 	return sid.String()
 }
 
-// judgeEntries refuses a folder that holds something of another account, or a
-// link: it was put there before the folder was closed to others.
+// judgeEntries refuses a folder that holds an entry of another account, or a link. It was put there before the
+// folder was closed to others.
 func judgeEntries(f *os.File, dir string) error {
 	names, err := f.Readdirnames(-1)
 	if err != nil {
@@ -260,8 +258,7 @@ func judgeEntries(f *os.File, dir string) error {
 	return nil
 }
 
-// closeFolder shuts an existing folder to others and takes it over, when its
-// owner is trusted.
+// closeFolder closes an existing folder to other accounts and takes ownership, if its owner is trusted.
 func closeFolder(path string) error {
 	f, err := openJudged(path, windows.WRITE_DAC|windows.FILE_READ_ATTRIBUTES, nil)
 	if err != nil {

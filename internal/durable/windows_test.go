@@ -22,8 +22,7 @@ func expose(t *testing.T, path string) {
 		windows.DACL_SECURITY_INFORMATION|windows.PROTECTED_DACL_SECURITY_INFORMATION, nil, nil, dacl, nil))
 }
 
-// hold opens a file as programs do that think of nobody else (share), and
-// returns how to close it.
+// hold opens a file with the given share mode, as careless programs do, and returns a function that closes it.
 func hold(t *testing.T, r *Root, name string, share uint32) (release func()) {
 	t.Helper()
 	p, err := windows.UTF16PtrFromString(filepath.Join(r.Dir(), name))
@@ -33,7 +32,7 @@ func hold(t *testing.T, r *Root, name string, share uint32) (release func()) {
 	return func() { ok(t, windows.CloseHandle(h)) }
 }
 
-// A file in use is "locked", before and at the rename, and free afterwards.
+// A file in use is reported as locked, by the probe and by the rename, and is free afterwards.
 func TestPain13_LockedFile(t *testing.T) {
 	for _, share := range []uint32{0, windows.FILE_SHARE_READ, windows.FILE_SHARE_READ | windows.FILE_SHARE_WRITE} {
 		r := open(t, Options{})
@@ -78,7 +77,7 @@ func TestLockedReadOnlyStays(t *testing.T) {
 	}
 }
 
-// Our own readers never stand in the way.
+// Our own readers never block a rename or a deletion.
 func TestOpenSharesEverything(t *testing.T) {
 	r := open(t, Options{})
 	ok(t, r.WriteFile("f", []byte("old"), 0o644))

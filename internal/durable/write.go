@@ -17,25 +17,23 @@ const (
 	tempSuffix = ".tmp"
 )
 
-// IsTemp reports whether a name's last element is a temporary one of this
-// package. A crash can leave such a file; whoever holds the [Lock] of the
-// folder may delete it.
+// IsTemp reports whether a name's last element is a temporary name of this package. A crash can leave such a file.
+// A process that holds the folder's [Lock] may delete it.
 func IsTemp(name string) bool {
 	base := path.Base(name)
 	return strings.HasPrefix(base, tempPrefix) && strings.HasSuffix(base, tempSuffix)
 }
 
-// tempName returns an unused name beside name. It is random so that two
-// writers of one file never share it: the last rename wins, whole.
+// tempName returns an unused name beside name. It is random, so two writers of one file never share it. The last
+// rename wins, with its complete content.
 func tempName(name string) string {
 	var b [8]byte
 	_, _ = rand.Read(b[:]) // never fails
 	return path.Join(path.Dir(name), tempPrefix+hex.EncodeToString(b[:])+tempSuffix)
 }
 
-// WriteFile replaces a file with data: after a crash or a power cut at any
-// time the name holds the old bytes or all of the new, and once WriteFile has
-// returned nil, the new. The folder must exist.
+// WriteFile replaces a file with data. After a crash or a power cut at any time, the name holds all of the old
+// bytes or all of the new ones. After WriteFile has returned nil, it holds the new ones. The folder must exist.
 //
 // The system calls, on Linux:
 //
@@ -45,10 +43,9 @@ func tempName(name string) string {
 //	renameat(".durable-….tmp", name)
 //	fsync(dir)                   the name
 //
-// Known gaps: a new folder's own name is synced by whoever made it (SyncDir of
-// its parent). Windows has no fsync of a folder: after a power cut the old
-// bytes may be back. A drive that acknowledges a flush and does not do it
-// defeats all of this.
+// Known gaps: WriteFile does not sync the name of a new folder; the caller that made it must (SyncDir of its
+// parent). Windows has no fsync of a folder: after a power cut the old bytes may be back. A drive that acknowledges
+// a flush without doing it defeats all of this.
 func (r *Root) WriteFile(name string, data []byte, perm fs.FileMode) error {
 	return r.WriteStream(name, perm, func(w io.Writer) error {
 		_, err := w.Write(data)
@@ -56,8 +53,8 @@ func (r *Root) WriteFile(name string, data []byte, perm fs.FileMode) error {
 	})
 }
 
-// WriteStream is [Root.WriteFile] for bytes that fill writes. An error from
-// fill leaves the old file and is returned.
+// WriteStream is [Root.WriteFile] for content that fill writes. If fill fails, the old file stays and the error is
+// returned.
 func (r *Root) WriteStream(name string, perm fs.FileMode, fill func(io.Writer) error) (err error) {
 	if err := r.check(name, true); err != nil {
 		return wrap("write", name, err)
@@ -70,8 +67,8 @@ func (r *Root) WriteStream(name string, perm fs.FileMode, fill func(io.Writer) e
 	defer func() {
 		if err != nil {
 			_ = f.f.Close()
-			// Not through the observer: a test that has "killed" the process
-			// at an operation must find what a real kill would leave.
+			// Bypass the observer: a test that has "killed" the process at an operation must find the state that a
+			// real kill leaves.
 			if r.obs == nil {
 				_ = r.remove(temp)
 			}
@@ -85,7 +82,7 @@ func (r *Root) WriteStream(name string, perm fs.FileMode, fill func(io.Writer) e
 		return err
 	}
 	if perm&0o200 == 0 || !umaskFree {
-		// A file system that refuses modes has none: a share, exFAT.
+		// A file system that refuses modes has none, such as a share or exFAT.
 		if err := r.Chmod(temp, perm); err != nil && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, errors.ErrUnsupported) {
 			return err
 		}
@@ -102,7 +99,7 @@ func (r *Root) WriteStream(name string, perm fs.FileMode, fill func(io.Writer) e
 	return r.SyncDir(path.Dir(name))
 }
 
-// appender writes a File from its start on.
+// appender writes a File sequentially from its start.
 type appender struct {
 	f   *File
 	off int64

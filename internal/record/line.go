@@ -3,8 +3,8 @@
 // domain. A log file is derived from the ledger and written as a whole. So a
 // crash leaves no partial log and repeats no line. See docs/format/record.md.
 //
-// The logs lie below one folder, as <domain>/<site>/<channel>/<date>/<run>.jsonl
-// and core/<channel>/<date>/<run>.jsonl.
+// The logs are stored in one folder, as <domain>/<site>/<channel>/<date>/<run>.jsonl and
+// core/<channel>/<date>/<run>.jsonl.
 package record
 
 import (

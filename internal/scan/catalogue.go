@@ -49,7 +49,7 @@ type Header struct {
 	Tree     digest.Digest   // of the release
 	Complete bool            // every file of the release matches the release
 	Lost     uint64          // the index root's count of forgotten packs when it was made
-	Made     int64           // ns since 1970 by this machine's clock at the start of the walk; a file changed later proves nothing
+	Made     int64           // ns since 1970 by this machine's clock at the start of the walk; a file changed later is not proven
 	Rules    string          // the caller's own: excluded paths, and the treatment of links
 	Volume   string          // the mount point that holds the walked folder
 	Mounts   []string        // folders below it at which another volume was mounted, sorted
