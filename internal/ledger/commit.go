@@ -8,9 +8,9 @@ import (
 	"nightferry/internal/digest"
 )
 
-// Commit keeps a site's events, in one transaction: those up to the last
-// committed sequence of the generation are ignored, so that a batch may come
-// again, also in other pieces. A batch that leaves a gap is a *GapError.
+// Commit stores a site's events in one transaction. It ignores events up to the
+// last committed sequence of the generation, so that a batch may be sent again,
+// also split differently. If a batch leaves a gap, Commit returns a *GapError.
 func (l *Ledger) Commit(ctx context.Context, b Batch) (c Committed, err error) {
 	now := l.now()
 	err = l.update(ctx, fmt.Sprintf("commit events of site %s of domain %s", b.Site, b.Domain), func(x *tx) error {
@@ -50,7 +50,8 @@ func (l *Ledger) Commit(ctx context.Context, b Batch) (c Committed, err error) {
 	return c, nil
 }
 
-// spool returns the last sequence of a generation. fresh: it was never heard of.
+// spool returns the last sequence of a generation. fresh means that the
+// generation is new.
 func (x *tx) spool(domain, site string, generation [16]byte) (last uint64, fresh bool, err error) {
 	err = x.row("SELECT last FROM spools WHERE domain = ? AND site = ? AND generation = ?", domain, site, generation[:]).Scan(&last)
 	if classify(err) == ErrNotFound {
@@ -65,8 +66,8 @@ func (x *tx) spooled(domain, site string, generation [16]byte, last uint64, now 
 		domain, site, generation[:], int64(last), micros(now))
 }
 
-// Skip accepts that the events of a generation before next are lost (the
-// ledger is a restored backup, and the site has forgotten them). It never goes
+// Skip accepts that the events of a generation before next are lost: the ledger
+// is a restored backup, and the site has deleted them. The sequence never goes
 // back.
 func (l *Ledger) Skip(ctx context.Context, domain, site string, generation [16]byte, next uint64) error {
 	now := l.now()
@@ -82,9 +83,9 @@ func (l *Ledger) Skip(ctx context.Context, domain, site string, generation [16]b
 	})
 }
 
-// Append keeps the Core's own events: of its own runs (domain and site empty)
-// or of a run that it records for a site, such as one that was missed. They
-// have no sequence: an Append whose result was lost must not be repeated
+// Append stores the Core's own events: of its own runs (domain and site empty),
+// or of a run that it records for a site, such as a missed one. They have no
+// sequence, so a caller that lost the result of an Append must not repeat it
 // blindly.
 func (l *Ledger) Append(ctx context.Context, domain, site string, events []Event) (c Committed, err error) {
 	now := l.now()
@@ -98,7 +99,7 @@ func (l *Ledger) Append(ctx context.Context, domain, site string, events []Event
 	return c, nil
 }
 
-// events keeps events in the order given.
+// events stores events in the order given.
 func (x *tx) events(now time.Time, domain, site string, events []Event, c *Committed) error {
 	for _, e := range events {
 		for _, p := range e.Incidents {
@@ -165,8 +166,8 @@ func (x *tx) event(now time.Time, domain, site string, e Event, c *Committed) er
 	return nil
 }
 
-// exceptions keeps what an event says of single files: one row for each path of
-// a site's channel. An unchanged outcome only counts up.
+// exceptions stores an event's results of single files: one row for each path
+// of a site's channel. An unchanged outcome only increments the count.
 func (x *tx) exceptions(domain, site string, e Event) error {
 	if len(e.Exceptions) == 0 {
 		return nil
@@ -202,7 +203,8 @@ type placed struct {
 	rendered bool
 }
 
-// place finds the event's run or opens it, and notes that it was heard of.
+// place finds the event's run or opens it, and updates the time of its last
+// event.
 func (x *tx) place(now time.Time, domain, site string, e Event) (placed, error) {
 	if err := x.exec(`INSERT INTO runs (id, domain, site, channel, started, last) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`,
 		e.Run[:], domain, site, e.Channel, micros(e.At), micros(now)); err != nil {
@@ -220,8 +222,8 @@ func (x *tx) place(now time.Time, domain, site string, e Event) (placed, error) 
 	return p, nil
 }
 
-// finish ends a run. Where a run ends twice before its log is written (the Core
-// gave it up, and the site was alive after all), the last word counts.
+// finish ends a run. If a run ends twice before its log is written, because the
+// Core gave it up although the site was alive, the last result counts.
 func (x *tx) finish(seq int64, domain, site string, e Event) error {
 	f, t := e.Finish, e.Finish.Totals
 	if f.State == "" {

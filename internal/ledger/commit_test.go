@@ -81,7 +81,7 @@ func TestCommitKeepsEachEventOnce(t *testing.T) {
 		t.Fatalf("half a batch was kept: %v", got)
 	}
 
-	// A new spool starts at 1; what is left of the old one is still known.
+	// A new spool starts at 1; the rest of the old one is still known.
 	fresh := batch("apac", "osaka", 1, 1, runID(3))
 	fresh.Generation = [16]byte{0xbb}
 	c, err = l.Commit(ctx, fresh)
@@ -123,7 +123,7 @@ func TestRunFromStartToLog(t *testing.T) {
 	want.Rendered = clk.now()
 	wantErr(t, l.RunEvents(ctx, run, func(e Event) error { return fmt.Errorf("%+v was kept though the log is written", e) }), ErrRendered)
 
-	// The log tells the run's end: what comes later changes no total.
+	// The log has the run's end: later events change no total.
 	_, err = l.Commit(ctx, Batch{Domain: "apac", Site: "osaka", Generation: gen, First: 5, Events: []Event{
 		{Run: run, Channel: "package", Kind: 4, At: at.Add(time.Hour), Finish: &Finish{State: "failed"}}}})
 	must(t, err)
@@ -279,8 +279,8 @@ func TestBackup(t *testing.T) {
 }
 
 // TestPurgeGoesOnByTwoDays: whatever a clock shows, a purge judges ages by a
-// time at most two days after that of the one before; a clock that was set back
-// is followed at once.
+// time at most two days after that of the previous purge. It follows a clock
+// that was set back at once.
 func TestPurgeGoesOnByTwoDays(t *testing.T) {
 	l, c := newLedger(t)
 	start := c.now()

@@ -5,17 +5,17 @@ import (
 	"fmt"
 )
 
-// Revision returns the highest revision that was ever given out.
+// Revision returns the highest revision issued so far.
 func (l *Ledger) Revision(ctx context.Context) (uint64, error) {
 	return one(ctx, l.read, "read the revision", func(s scanner, n *uint64) error { return s.Scan(n) }, "SELECT revision FROM meta")
 }
 
-// next gives out a revision within a transaction.
+// next issues a revision within a transaction.
 func (x *tx) next() (n uint64, err error) {
 	return n, x.row("UPDATE meta SET revision = revision + 1 RETURNING revision").Scan(&n)
 }
 
-// NextRevision gives out a revision: one more than any before.
+// NextRevision issues a revision: one more than any before.
 func (l *Ledger) NextRevision(ctx context.Context) (n uint64, err error) {
 	err = l.update(ctx, "take a revision", func(x *tx) (err error) {
 		n, err = x.next()

@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// TestRepeatedFailure: a file that fails in every run is one exception, which
-// tells since when, how often and in which run first; another cause starts anew.
+// TestRepeatedFailure: a file that fails in every run is one exception, with
+// the first time, the count and the first run. Another cause starts a new
+// exception.
 func TestRepeatedFailure(t *testing.T) {
 	l, c := newLedger(t)
 	ctx := t.Context()

@@ -8,8 +8,8 @@ import (
 	"nightferry/internal/runs"
 )
 
-// Finding is what a run last found at a site, and no later attestation has
-// refuted: a finding stands until the site has proven its release again.
+// Finding is the latest result of a run at a site, unless a later attestation
+// has refuted it: a finding stands until the site has proven its release again.
 type Finding struct {
 	Domain, Site, Channel string
 	Run                   RunID

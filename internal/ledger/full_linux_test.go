@@ -7,8 +7,8 @@ import (
 	"nightferry/internal/disktest"
 )
 
-// A volume that is full for everybody: SQLite's own limit does not touch the
-// -wal and the -shm, a full volume does.
+// A real full volume also affects the -wal and the -shm file; SQLite's own
+// limit does not.
 func TestFullVolume(t *testing.T) {
 	dir := t.TempDir()
 	disktest.Volume(t, dir, 4<<20)

@@ -23,8 +23,8 @@ func fill(t *testing.T, l *Ledger, run RunID) int {
 	}
 }
 
-// afterFull proves that all acknowledged events are there and that work goes on
-// in the same process.
+// afterFull proves that all acknowledged events are there and that the same
+// process can write again.
 func afterFull(t *testing.T, l *Ledger, run RunID, acked int) {
 	t.Helper()
 	for n := range 3 {
@@ -56,7 +56,7 @@ func TestFullLedger(t *testing.T) {
 	if acked == 0 {
 		t.Fatal("nothing was committed before")
 	}
-	// What is small may still fit; reading always works.
+	// Small changes may still fit; reading always works.
 	if _, err := l.Runs(t.Context(), RunFilter{}); err != nil {
 		t.Fatal(err)
 	}

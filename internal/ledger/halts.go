@@ -31,8 +31,8 @@ func (l *Ledger) KeepHalts(ctx context.Context, list []Halt) error {
 	})
 }
 
-// ForgetStops drops a site's confirmations of active orders: another server has
-// taken its place, or none has.
+// ForgetStops drops a site's confirmations of active orders, because another
+// server has taken its place, or none has.
 func (l *Ledger) ForgetStops(ctx context.Context, domain, site string) error {
 	return l.update(ctx, "forget who obeys halt orders", func(x *tx) error {
 		return x.exec("DELETE FROM stops WHERE domain = ? AND site = ? AND halt IN (SELECT id FROM halts WHERE resumed = 0)", domain, site)

@@ -57,15 +57,15 @@ func (x *tx) leave(now time.Time, key, domain, site string) (resolved bool, err 
 	return n == 1, err
 }
 
-// CloseIncident ends an open incident for all its members on a person's word,
-// and writes the audit in the same transaction. The deed's object is the
-// incident's key.
+// CloseIncident ends an open incident for all its members at a person's
+// request, and writes the audit entry in the same transaction. The entry's
+// object is the incident's key.
 func (l *Ledger) CloseIncident(ctx context.Context, id int64, d Deed) (i Incident, err error) {
 	return l.judge(ctx, id, d, "resolved = ?1, closed")
 }
 
-// AckIncident notes that a person knows of an open incident, and writes the
-// audit in the same transaction.
+// AckIncident records that a person knows of an open incident, and writes the
+// audit entry in the same transaction.
 func (l *Ledger) AckIncident(ctx context.Context, id int64, d Deed) (i Incident, err error) {
 	return l.judge(ctx, id, d, "acked")
 }

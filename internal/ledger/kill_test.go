@@ -45,7 +45,7 @@ func commitForEver(path string) error {
 	var out sync.Mutex
 	for s := range killSites {
 		wg.Go(func() {
-			// Ask where the ledger stands as a site does that has lost the answer: with a batch that is already there.
+			// Query the last sequence as a site does that has lost the response: with a batch that is already there.
 			c, err := l.Commit(ctx, Batch{Domain: "apac", Site: fmt.Sprint("s", s), Generation: gen, First: 1})
 			if err != nil {
 				errs <- err
@@ -87,7 +87,8 @@ func TestKilledWhileCommitting(t *testing.T) {
 		out, err := cmd.StdoutPipe()
 		must(t, err)
 		must(t, cmd.Start())
-		// The kill comes after a random number of acknowledgements and a random moment more, in the middle of whatever goes on.
+		// The kill comes after a random number of acknowledgements and a random delay, so that it may hit any
+		// operation.
 		in, after := bufio.NewReader(out), 1+rng.IntN(60)
 		for n := 0; ; n++ {
 			line, err := in.ReadString('\n')

@@ -1,16 +1,16 @@
 // Package ledger is the Core's memory: one SQLite file that holds releases,
-// desired state, what every site reported, incidents, halts and who did what.
-// It decides nothing: callers tell it what to keep and ask it what was kept.
-// See docs/format/ledger.md.
+// desired state, the sites' reports, incidents, halt orders and the audit. It
+// decides nothing: callers choose what to store and query it. See
+// docs/format/ledger.md.
 //
-// Whatever a method has returned nil for survives a kill and a power cut
-// (WAL, synchronous=FULL). All changes go through one writer, which puts the
-// callers that wait at the same time into one transaction and one sync; each
-// still gets its own result. Of a caller whose context ends before its turn
-// nothing was changed.
+// If a method returned nil, its change survives a kill and a power cut (WAL,
+// synchronous=FULL). All changes go through one writer, which commits the
+// changes of all waiting callers in one transaction with one sync. Each caller
+// still gets its own result. If a caller's context ends before its turn,
+// nothing is changed for it.
 //
 // Times are kept to the microsecond and returned in UTC; the zero time means
-// "never". A full disk is [ErrFull]: nothing of the call was kept, and the
+// "never". A full disk is [ErrFull]: nothing of the call was stored, and the
 // same call works again once there is space.
 package ledger
 
@@ -26,7 +26,7 @@ var (
 	ErrFull = errors.New("the ledger's disk is full: free some space, nothing else needs to be done")
 	// ErrNotFound: no such run, release, identity, incident or order.
 	ErrNotFound = errors.New("not in the ledger")
-	// ErrRendered: the events of a run are gone, its log file says what they did.
+	// ErrRendered: the events of a run are gone; its log file holds them.
 	ErrRendered = errors.New("its log is written")
 	// ErrConflict: the ledger already holds something else under that name.
 	ErrConflict = errors.New("the ledger holds something else")
@@ -40,7 +40,7 @@ var (
 	ErrForeignRun = errors.New("the run belongs to another site or channel")
 )
 
-// GapError says that events are missing before those that were given.
+// GapError means that events before the given ones are missing.
 type GapError struct {
 	Want uint64 // the sequence that must come next
 	Got  uint64
@@ -50,7 +50,7 @@ func (e *GapError) Error() string {
 	return fmt.Sprintf("events are missing: expected sequence %d, got %d", e.Want, e.Got)
 }
 
-// NewerError says that a newer program has written the ledger.
+// NewerError means that a newer program has written the ledger.
 type NewerError struct {
 	Path             string
 	Found, Supported int // numbers of the schema
@@ -60,7 +60,7 @@ func (e *NewerError) Error() string {
 	return fmt.Sprintf("open ledger %q: it has schema %d, this program knows schemas up to %d: upgrade nightferry here", e.Path, e.Found, e.Supported)
 }
 
-// RunID names a run: 16 random bytes, made by whoever runs.
+// RunID names a run: 16 random bytes, made by the machine that runs it.
 type RunID [16]byte
 
 // ParseRunID reads the 32 hexadecimal digits of a run id.

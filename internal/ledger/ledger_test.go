@@ -115,7 +115,7 @@ func TestTokens(t *testing.T) {
 	_, err = l.TakeToken(ctx, "t1", [32]byte{2}, "U1")
 	wantErr(t, err, ErrUnknownToken)
 
-	// Twenty at the same time: one gets it.
+	// Twenty callers at the same time: one gets it.
 	var wg sync.WaitGroup
 	errs := make([]error, 20)
 	for i := range errs {

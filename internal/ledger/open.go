@@ -21,8 +21,9 @@ type Options struct {
 	Now func() time.Time // required
 }
 
-// Ledger is an open ledger, safe for use by several goroutines. One process at
-// a time should hold it: who opens it takes a lock of its folder first.
+// Ledger is an open ledger, safe for use by several goroutines. Only one
+// process at a time should open it: the caller first takes a lock of its
+// folder.
 type Ledger struct {
 	path  string
 	now   func() time.Time
@@ -40,10 +41,10 @@ type Ledger struct {
 // cache of 2 MiB at most.
 const readers = 4
 
-// Open opens the ledger at path, makes it when it is missing (readable by its
+// Open opens the ledger at path, makes it if it is missing (readable by its
 // owner only), and brings its schema up to date. The folder must exist. A
-// ledger of a newer program is a *NewerError. The context counts for the
-// opening alone.
+// ledger of a newer program is a *NewerError. The context applies to the
+// opening only.
 func Open(ctx context.Context, path string, o Options) (*Ledger, error) {
 	steps, err := migrations()
 	if err != nil {
@@ -67,7 +68,7 @@ func open(ctx context.Context, path string, o Options, steps []string) (_ *Ledge
 	l := &Ledger{path: path, now: o.Now, changes: make(chan *change), closing: make(chan struct{})}
 	defer func() {
 		if err != nil {
-			_ = l.closeFiles() // the first error tells more
+			_ = l.closeFiles() // the first error is more useful
 		}
 	}()
 	if l.write, err = connect(path, "_txlock=immediate", 1); err != nil {
@@ -84,7 +85,8 @@ func open(ctx context.Context, path string, o Options, steps []string) (_ *Ledge
 	if l.read, err = connect(path, "_pragma=query_only(1)", readers); err != nil {
 		return nil, err
 	}
-	// The writer outlives the context of whoever opened the ledger; it ends with Close.
+	// The writer outlives the context of the caller of Open; it ends with
+	// Close.
 	background := context.WithoutCancel(ctx)
 	l.writer.Go(func() { l.serve(background) })
 	return l, nil

@@ -22,10 +22,11 @@ const (
 // maxPurge is how far the time of a purge may be from that of the one before.
 const maxPurge = 48 * time.Hour
 
-// BeginPurge returns the time by which a purge at now may judge ages: at most
-// two days after that of the purge before, whatever the clock shows, and it is
-// kept for the next. So a clock that is wrong for one purge, or for the first of
-// a restored backup, removes two days' worth and not all.
+// BeginPurge returns the time by which a purge at now may judge ages, and
+// stores it for the next purge. It is at most two days after that of the
+// previous purge, whatever the clock shows. A clock that is wrong for one
+// purge, or for the first purge of a restored backup, thus removes two days'
+// worth and not all.
 func (l *Ledger) BeginPurge(ctx context.Context, now clock.Calendar) (clock.Calendar, error) {
 	err := l.update(ctx, "begin a purge", func(x *tx) error {
 		var last time.Time
@@ -50,8 +51,8 @@ func (l *Ledger) BeginPurge(ctx context.Context, now clock.Calendar) (clock.Cale
 	return now, err
 }
 
-// A run that never ends (its site is gone) is over when nobody has heard of it
-// for as long as summaries are kept.
+// A run that never ends, because its site is gone, counts as past if it had no
+// event for as long as summaries are kept.
 const pastRun = "(finished > 0 AND finished < ?1 AND rendered > 0 OR last < ?1)"
 
 // siteGone holds for a row of a site that has no identity any more.
@@ -59,9 +60,9 @@ func siteGone(table string) string {
 	return fmt.Sprintf("NOT EXISTS (SELECT 1 FROM identities i WHERE i.domain = %s.domain AND i.site = %s.site AND i.ended = 0)", table, table)
 }
 
-// ages is everything that goes by its age, in this order: what hangs on a run
-// goes before it, so that it is counted and no step is larger than its bound.
-// where names the cutoff ?1.
+// ages lists everything that is pruned by age, in this order: rows that depend
+// on a run come before it, so that they are counted and no step exceeds its
+// bound. where names the cutoff ?1.
 var ages = []struct {
 	table, where string
 	keep         func(Retention) time.Duration
@@ -104,11 +105,11 @@ func keepReleases(r Retention) time.Duration {
 	return max(r.Summaries, r.Releases)
 }
 
-// Prune removes what is older at now than r keeps, and goes on past errors. It
-// never touches an open incident, an active halt, a site's identity, or the
-// events of a run that ended and whose log file is not complete. It works in
-// small steps, between which others can write; the counts hold what was removed
-// even when it returns an error.
+// Prune removes rows that are older at now than r allows, and continues after
+// errors. It never removes an open incident, an active halt, a site's identity,
+// or the events of an ended run whose log file is not complete. It works in
+// small steps, between which other callers can write. The counts are right even
+// if it returns an error.
 func (l *Ledger) Prune(ctx context.Context, now clock.Calendar, r Retention) (Pruned, error) {
 	p := Pruned{}
 	var errs []error

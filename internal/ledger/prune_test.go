@@ -10,9 +10,9 @@ import (
 	"nightferry/internal/clock"
 )
 
-// TestEveryTableIsBounded: of a site that is gone for as long as summaries are
-// kept, nothing is left in any table, nor of old releases that nobody holds; a
-// table that no rule covers fails this test.
+// TestEveryTableIsBounded: if a site is gone for as long as summaries are kept,
+// no table has rows of it, nor of old releases that no site holds. A table that
+// no rule covers fails this test.
 func TestEveryTableIsBounded(t *testing.T) {
 	l, c := newLedger(t)
 	ctx, began := t.Context(), c.now()
@@ -71,7 +71,7 @@ func TestEveryTableIsBounded(t *testing.T) {
 		t.Errorf("too early: %v", n)
 	}
 	prune(500 * day)
-	prune(500 * day) // what hangs on what went
+	prune(500 * day) // the rows that depended on removed rows
 	left := rows()
 	for table, n := range left {
 		bound := map[string]int{"meta": 1, "releases": 1, "measurements": 1}[table]
@@ -82,7 +82,7 @@ func TestEveryTableIsBounded(t *testing.T) {
 	must(t, l.Check(ctx))
 }
 
-// TestAuditOfTheLastDaysStays: not even the ledger's own writer removes it.
+// TestAuditOfTheLastDaysStays: even the ledger's own writer cannot remove it.
 func TestAuditOfTheLastDaysStays(t *testing.T) {
 	l, c := newLedger(t)
 	must(t, l.Audit(t.Context(), Deed{Who: "kay", What: "test"}))
@@ -96,7 +96,7 @@ func TestAuditOfTheLastDaysStays(t *testing.T) {
 	}
 }
 
-// TestShrink: the file gives back what was removed.
+// TestShrink: the file returns the space of removed rows.
 func TestShrink(t *testing.T) {
 	l, _ := newLedger(t)
 	ctx := t.Context()
@@ -122,7 +122,8 @@ func TestShrink(t *testing.T) {
 	must(t, l.Check(ctx))
 }
 
-// TestPruneGoesOn: a table that cannot be pruned does not keep the others.
+// TestPruneGoesOn: a table that cannot be pruned does not prevent the pruning
+// of others.
 func TestPruneGoesOn(t *testing.T) {
 	l, c := newLedger(t)
 	ctx := t.Context()

@@ -161,8 +161,8 @@ func (l *Ledger) Unrendered(ctx context.Context) ([]Run, error) {
 		"SELECT "+runColumns+" FROM runs WHERE finished > 0 AND rendered = 0 ORDER BY finished, seq")
 }
 
-// MarkRendered says that the run's log file is complete and durable, and drops
-// the events that it was made of. ErrNotFound when no such run has finished.
+// MarkRendered records that the run's log file is complete and durable, and
+// drops the events in it. It returns ErrNotFound if no such run has finished.
 func (l *Ledger) MarkRendered(ctx context.Context, id RunID) error {
 	now := l.now()
 	return l.update(ctx, fmt.Sprintf("note the log file of run %s", id), func(x *tx) error {
@@ -196,7 +196,7 @@ func (l *Ledger) Exceptions(ctx context.Context, f Filter) ([]Exception, error) 
 		c.where()+" ORDER BY last DESC, id DESC LIMIT ?", append(c.args, limit(f.Limit))...)
 }
 
-// Attestations lists what sites stated, the newest first.
+// Attestations lists the sites' attestations, the newest first.
 func (l *Ledger) Attestations(ctx context.Context, f Filter) ([]Attestation, error) {
 	c := f.clause("a.at", "r.id")
 	return many(ctx, l.read, "list attestations", func(s scanner, a *Attestation) error {
@@ -207,8 +207,8 @@ func (l *Ledger) Attestations(ctx context.Context, f Filter) ([]Attestation, err
 		append(c.args, limit(f.Limit))...)
 }
 
-// Holdings lists what each site last attested to hold of each channel, by
-// domain, site and channel. Of the filter only the names count.
+// Holdings lists the latest attested holding of each site and channel, by
+// domain, site and channel. Only the names of the filter count.
 func (l *Ledger) Holdings(ctx context.Context, f Filter) ([]Holding, error) {
 	var c clause
 	c.names(f.Domain, f.Site, f.Channel)

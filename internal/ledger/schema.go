@@ -7,8 +7,8 @@ import (
 	"fmt"
 )
 
-// applicationID stands in the file's header ("nflg"), so that another
-// program's database is not taken for a ledger.
+// applicationID is in the file's header ("nflg"), so that another program's
+// database is not opened as a ledger.
 const applicationID = 0x6e666c67
 
 //go:embed migrations/*.sql
@@ -66,7 +66,7 @@ func step(ctx context.Context, db *sql.DB, n int, text string) error {
 	// The two pragmas are part of the transaction: they lie in the file's header page.
 	_, err = tx.ExecContext(ctx, fmt.Sprintf("%s;\nPRAGMA application_id = %d; PRAGMA user_version = %d;", text, applicationID, n))
 	if err != nil {
-		_ = tx.Rollback() // the first error tells more
+		_ = tx.Rollback() // the first error is more useful
 		return err
 	}
 	return tx.Commit()

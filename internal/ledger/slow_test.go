@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// TestSlowReadersHoldNoConnection: while many readers of a run's events stand
-// still, every other read of the ledger is answered, and each reader still gets
-// all events, over several pages.
+// TestSlowReadersHoldNoConnection: while many readers of a run's events pause,
+// every other read of the ledger is answered. Each reader still gets all
+// events, over several pages.
 func TestSlowReadersHoldNoConnection(t *testing.T) {
 	l, _ := newLedger(t)
 	run := runID(1)

@@ -12,8 +12,8 @@ import (
 )
 
 // Backup writes a consistent copy of the ledger to path, which must not exist,
-// while others go on. The copy is whole or not there, and readable by its owner
-// only.
+// while other callers continue. The copy is either complete or absent, and
+// readable by its owner only.
 func (l *Ledger) Backup(ctx context.Context, path string) (err error) {
 	defer func() {
 		if err != nil {
@@ -31,7 +31,7 @@ func (l *Ledger) Backup(ctx context.Context, path string) (err error) {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	part := name + ".part" // of a backup that was killed: nobody has ever relied on it
+	part := name + ".part" // perhaps of a backup that was killed: no caller has relied on it
 	for _, n := range []string{part, part + "-journal"} {
 		if err := root.Remove(n); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
@@ -74,7 +74,7 @@ func (l *Ledger) Backup(ctx context.Context, path string) (err error) {
 	return root.SyncDir(".")
 }
 
-// Check reads the whole file and returns what is wrong with it.
+// Check reads the whole file and returns the damage that it finds.
 func (l *Ledger) Check(ctx context.Context) error {
 	faults, err := many(ctx, l.read, "check the ledger", func(s scanner, v *string) error { return s.Scan(v) },
 		`SELECT integrity_check FROM pragma_integrity_check WHERE integrity_check <> 'ok'

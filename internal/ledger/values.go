@@ -136,7 +136,7 @@ func each[T any](ctx context.Context, db *sql.DB, scan func(scanner, *T) error, 
 	if err != nil {
 		return err
 	}
-	defer func() { _ = rows.Close() }() // Err tells what went wrong
+	defer func() { _ = rows.Close() }() // Err has the error
 	for rows.Next() {
 		var v T
 		if err := scan(rows, &v); err != nil {

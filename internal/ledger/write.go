@@ -17,14 +17,15 @@ const maxGroup = 256
 
 var errClosed = errors.New("the ledger is closed")
 
-// change is one caller's wish. do runs on the writer's goroutine, in a savepoint.
+// change is one caller's change. do runs on the writer's goroutine, in a
+// savepoint.
 type change struct {
 	do   func(*tx) error
 	err  error
 	done chan struct{}
-	// taken is set once, by the writer that begins with it or by the caller that
-	// gives up: do writes to the caller's variables, so a caller must not leave in
-	// the middle.
+	// taken is set once, by the writer when it starts the change or by a caller
+	// that gives up. do writes to the caller's variables, so a caller must not
+	// return midway.
 	taken atomic.Bool
 }
 
@@ -54,7 +55,8 @@ func (l *Ledger) update(ctx context.Context, act string, do func(*tx) error) err
 }
 
 // serve is the writer. While one transaction is being synced, the next callers
-// queue up; they are the next group. Nobody waits for company on purpose.
+// queue up and form the next group. No change is delayed on purpose to fill a
+// group.
 func (l *Ledger) serve(ctx context.Context) {
 	for {
 		var group []*change
@@ -77,7 +79,7 @@ func (l *Ledger) serve(ctx context.Context) {
 	}
 }
 
-// commit makes a group of changes in one transaction and tells each caller.
+// commit makes a group of changes in one transaction and answers each caller.
 func (l *Ledger) commit(ctx context.Context, group []*change) {
 	err := l.transact(ctx, group)
 	for _, c := range group {
@@ -98,8 +100,8 @@ func (l *Ledger) transact(ctx context.Context, group []*change) (err error) {
 	if err := x.exec("BEGIN IMMEDIATE"); err != nil {
 		return err
 	}
-	// A connection must not go back with a transaction open. Where SQLite has
-	// rolled back by itself there is nothing to do, and its complaint tells nothing.
+	// A connection must not be returned with an open transaction. If SQLite has
+	// already rolled back, this fails harmlessly.
 	undo := func() { _ = x.exec("ROLLBACK") }
 	for _, c := range group {
 		if !c.taken.CompareAndSwap(false, true) {
@@ -107,7 +109,7 @@ func (l *Ledger) transact(ctx context.Context, group []*change) (err error) {
 		}
 		fatal, err := x.run(c.do)
 		if fatal {
-			// Nobody has been answered yet, so all fail alike.
+			// No caller has been answered yet, so all fail alike.
 			undo()
 			return err
 		}
@@ -120,8 +122,8 @@ func (l *Ledger) transact(ctx context.Context, group []*change) (err error) {
 	return nil
 }
 
-// tx is the transaction as a change sees it. Its context is the writer's: if a
-// caller's ended in the middle it would break the transaction of all.
+// tx is the transaction as a change sees it. It uses the writer's context: if a
+// caller's context ended midway, it would break the transaction of all.
 type tx struct {
 	ctx  context.Context
 	conn *sql.Conn

@@ -29,8 +29,8 @@ func (a *afterPack) Put(ctx context.Context, key string, b bucket.Body, c bucket
 	return info, err
 }
 
-// TestPain14_PushStopsMidway: an order to stop that comes in the middle of a
-// push ends it before all is stored, and nothing is published.
+// TestPain14_PushStopsMidway: a halt order that arrives during a push ends it
+// before everything is stored, and nothing is published.
 func TestPain14_PushStopsMidway(t *testing.T) {
 	g := newRig(t, nil)
 	for i := range uint64(10) {

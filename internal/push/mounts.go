@@ -10,11 +10,11 @@ import (
 	"nightferry/internal/scan"
 )
 
-// maxMounts bounds what the stat cache remembers of mount points, in bytes.
+// maxMounts bounds the mount points in the stat cache, in bytes.
 const maxMounts = 32 << 10
 
-// mounted is where volumes were mounted when the last release was made of this
-// source. An empty mount point looks like a source from which all was deleted.
+// mounted lists the mount points of the source when its last release was made.
+// An empty mount point looks like a source from which everything was deleted.
 type mounted struct {
 	volume string   // the mount point that holds the source
 	below  []string // folders of the source
@@ -61,7 +61,7 @@ func within(inner, outer string) bool {
 	return inner == outer || strings.HasPrefix(inner, strings.TrimSuffix(outer, sep)+sep)
 }
 
-// remember puts what is mounted now into the stat cache's header.
+// remember writes the current mount points to the stat cache's header.
 func (p *push) remember(h *scan.Header) (err error) {
 	h.Volume, err = scan.MountOf(p.source)
 	size := len(h.Volume)

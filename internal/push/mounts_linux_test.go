@@ -32,8 +32,9 @@ func mount(t *testing.T, dir string) (unmount func()) {
 	return unmount
 }
 
-// TestSourceLosesAVolume: with half of its mounts gone, or all, a source is refused
-// even where any number of deletes is allowed, and passes when they are back.
+// TestSourceLosesAVolume: a source that lacks half or all of its mounts is
+// refused even if any number of deletes is allowed. It passes when they are
+// back.
 func TestSourceLosesAVolume(t *testing.T) {
 	for _, at := range []string{"half", "."} {
 		t.Run(at, func(t *testing.T) {

@@ -15,8 +15,9 @@ import (
 	"nightferry/internal/scan"
 )
 
-// churn makes and deletes files and folders in dir until the test ends: some under
-// new names, some under the same one again, some while they are still written.
+// churn makes and deletes files and folders in dir until the test ends. Some
+// get new names, some reuse a name, and some are deleted while they are being
+// written.
 func churn(t *testing.T, dir string) {
 	t.Helper()
 	stop, done := make(chan struct{}), make(chan struct{})
@@ -46,8 +47,8 @@ func churn(t *testing.T, dir string) {
 	t.Cleanup(func() { close(stop); <-done })
 }
 
-// TestTemporaryFilesHoldNoReleaseBack: what is gone at the second look is in no
-// release, and keeps none back.
+// TestTemporaryFilesHoldNoReleaseBack: a file that is gone at the second look
+// is in no release, and delays none.
 func TestTemporaryFilesHoldNoReleaseBack(t *testing.T) {
 	g := newRig(t, nil)
 	g.write("keep/a", noise(1, 300_000))
@@ -55,7 +56,7 @@ func TestTemporaryFilesHoldNoReleaseBack(t *testing.T) {
 	for n := range 10 {
 		want := noise(uint64(n), 1000)
 		g.write("keep/b", want)
-		// A temporary file that held still for a moment may be in a release, and be deleted by the next.
+		// A temporary file that did not change for a moment may be in a release, and be deleted by the next.
 		res, err := g.push(func(o *Options) { o.AllowDeletes = true })
 		if err != nil {
 			t.Fatalf("push %d: %v", n+1, err)
@@ -86,8 +87,8 @@ func (g *rig) pausing(then func()) (*Result, error) {
 	})
 }
 
-// TestRestoredTimesAreNoticed: a file that is written while it is read, and gets its
-// time back, is not published half old and half new.
+// TestRestoredTimesAreNoticed: a file that is written while it is read, and
+// whose time is then restored, is not published half old and half new.
 func TestRestoredTimesAreNoticed(t *testing.T) {
 	g := newRig(t, nil)
 	content := noise(1, 16<<20)
@@ -120,8 +121,8 @@ func TestRestoredTimesAreNoticed(t *testing.T) {
 	}
 }
 
-// TestGuardsJudgeWhatIsPublished: a source that empties after it was surveyed is
-// refused as one that was empty then.
+// TestGuardsJudgeWhatIsPublished: a source that becomes empty after the survey
+// is refused like one that was empty before.
 func TestGuardsJudgeWhatIsPublished(t *testing.T) {
 	g := newRig(t, nil)
 	for i := range 20 {
@@ -148,8 +149,8 @@ func TestGuardsJudgeWhatIsPublished(t *testing.T) {
 	}
 }
 
-// TestUnmountedVolumes: a source that lacks a volume which the last release had is
-// refused by name, and nothing of it counts as deleted.
+// TestUnmountedVolumes: a source that lacks a volume of the last release is
+// refused by name, and none of the volume's files count as deleted.
 func TestUnmountedVolumes(t *testing.T) {
 	dir := t.TempDir()
 	volume, err := scan.MountOf(dir)

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestNamesThatAreNoText: a name that is not UTF-8 gets a remedy that helps, not
-// the flag for names that only Windows cannot hold.
+// TestNamesThatAreNoText: a name that is not UTF-8 gets a remedy that helps,
+// not the flag for names that only Windows cannot store.
 func TestNamesThatAreNoText(t *testing.T) {
 	g := newRig(t, nil)
 	for _, name := range []string{"caf\xe9.txt", "aux.txt", "fine.txt"} {

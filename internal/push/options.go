@@ -1,6 +1,6 @@
-// Package push reads a content folder and publishes it as the next release
-// of a channel. Run tells the order: survey the source and let the guards
-// judge it, cut and store what is new, then sign. It needs no Core.
+// Package push reads a content folder and publishes it as the next release of a
+// channel. Run first surveys the source and applies the guards, then cuts and
+// stores new content, then signs. It needs no Core.
 package push
 
 import (
@@ -16,8 +16,8 @@ import (
 	"nightferry/internal/scan"
 )
 
-// LinkPolicy says what happens to symbolic links, junctions, devices, pipes
-// and sockets, which a release cannot hold.
+// LinkPolicy defines how a push treats symbolic links, junctions, devices,
+// pipes and sockets, which a release cannot hold.
 type LinkPolicy uint8
 
 const (
@@ -46,7 +46,7 @@ type Options struct {
 
 	Key     ed25519.PrivateKey // signs the release and the head
 	State   *durable.Root      // folder of this repository's caches on this machine
-	Subject halt.Subject       // who this is, to halt orders
+	Subject halt.Subject       // identity that halt orders are matched against
 	Now     func() time.Time
 	OnEvent func(Event) // called from one goroutine at a time; nil: none
 }
@@ -64,7 +64,8 @@ const (
 	Reread  Outcome = "reread"  // it changed while it was read, and was read again
 )
 
-// Event reports a file's outcome, or with an empty Path how far the run is.
+// Event reports a file's outcome, or with an empty Path the progress of the
+// run.
 type Event struct {
 	Path     string        `json:"path,omitempty"`
 	Outcome  Outcome       `json:"outcome,omitempty"`
@@ -74,7 +75,7 @@ type Event struct {
 	Progress *Progress     `json:"progress,omitempty"`
 }
 
-// Progress counts what a run has done.
+// Progress counts the work of a run.
 type Progress struct {
 	Phase      string `json:"phase"`       // survey, store, publish
 	Files      int64  `json:"files"`       // files decided so far
@@ -88,9 +89,9 @@ type Progress struct {
 
 // Result of a push.
 type Result struct {
-	Number    uint64          `json:"number"` // the release that is the head now; of a dry run, that would be
+	Number    uint64          `json:"number"` // the release that is the head now; in a dry run, that would be
 	Digest    digest.Digest   `json:"digest,omitzero"`
-	Unchanged bool            `json:"unchanged"` // the source is what the head says already
+	Unchanged bool            `json:"unchanged"` // the source equals the head's release already
 	DryRun    bool            `json:"dry_run,omitempty"`
 	Totals    manifest.Totals `json:"totals"`
 	Tree      digest.Digest   `json:"tree"`
@@ -106,16 +107,16 @@ type Result struct {
 	Puts      int64           `json:"puts"`  // write requests that this took, or of a dry run, would take
 }
 
-// GuardError says that a guard stopped the push before anything was published.
+// GuardError means that a guard stopped the push before anything was published.
 type GuardError struct {
 	Guard  string   // "empty", "deletes", "names", "links", "unmounted", "unreadable", "unstable"
 	Why    string   // one line, with the remedy
-	Paths  []string // what it is about, all of it, each with its reason
+	Paths  []string // all affected paths, each with its reason
 	Remedy string
 }
 
-// Passing reports whether the same source may pass without anybody's help: a copy
-// ends, a volume is mounted again.
+// Passing reports whether the same source may pass later without human action:
+// a copy ends, a volume is mounted again.
 func (e *GuardError) Passing() bool {
 	switch e.Guard {
 	case "empty", "unmounted", "unreadable", "unstable":

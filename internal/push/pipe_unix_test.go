@@ -12,8 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestPipeInAFilesPlace: what was a file when the source was listed, and is a
-// pipe when it is read, fails the push. It does not wait for a writer.
+// TestPipeInAFilesPlace: a path that was a file when the source was listed, and
+// is a pipe when it is read, fails the push. The push does not wait for a
+// writer.
 func TestPipeInAFilesPlace(t *testing.T) {
 	root, err := os.OpenRoot(t.TempDir())
 	if err != nil {

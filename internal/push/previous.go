@@ -11,26 +11,27 @@ import (
 	"nightferry/internal/scan"
 )
 
-// known is one path of the release before. stat is nil where this machine
-// does not remember how the file looked: then it must be read.
+// known is one path of the previous release. stat is nil if this machine has no
+// record of the file's stat: then the file must be read.
 type known struct {
 	path string
 	kind manifest.Kind
 	stat *scan.Stat
 }
 
-// before streams the release before in path order.
+// before streams the previous release in path order.
 type before struct {
 	next  func() (*known, error)
 	close func()
 }
 
-// base opens the stat cache and reports whether it was made for the present
-// head, so that its entries may be taken over without asking for their chunks.
+// openCache opens the stat cache and reports whether it was made for the
+// present head, so that its entries may be reused without checking their
+// chunks.
 func (p *push) openCache() (*scan.CatalogueReader, bool, error) {
 	c, err := scan.OpenCatalogue(p.o.State, p.cacheName)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, scan.ErrCorrupt) {
-		return nil, false, nil // a cache: what it lacks is read again
+		return nil, false, nil // it is only a cache: missing files are read again
 	}
 	if err != nil {
 		return nil, false, err
@@ -41,8 +42,8 @@ func (p *push) openCache() (*scan.CatalogueReader, bool, error) {
 	return c, based, nil
 }
 
-// previous streams what the head holds: from the stat cache where that was
-// made for it, else from its manifest.
+// previous streams the head's release: from the stat cache if that was made for
+// it, else from its manifest.
 func (p *push) previous(ctx context.Context) (*before, error) {
 	if p.head == nil {
 		return &before{next: func() (*known, error) { return nil, nil }, close: func() {}}, nil
@@ -88,11 +89,11 @@ func (p *push) previous(ctx context.Context) (*before, error) {
 	}}, nil
 }
 
-// unknown turns a head whose manifest the index does not name any more into one of
-// which nothing is known: the push that follows makes it whole again. The
-// deletes guard cannot count then, and says nothing. Where it is the store that
-// has lost a pack, the index names its chunks still, and a push would take them
-// for stored: fsck --forget-missing comes first.
+// unknown replaces a head whose manifest the index no longer names by an empty
+// one: this push stores the missing objects again. The deletes guard cannot count
+// then, and does not apply. If the store has lost a pack, the index still names
+// its chunks, and a push would believe that they are stored: fsck
+// --forget-missing must run first.
 func unknown(err error) (*before, error) {
 	var missing *repo.MissingError
 	if !errors.As(err, &missing) || missing.Pack != "" {
@@ -119,9 +120,9 @@ func kindOfRecord(r *scan.Record) manifest.Kind {
 	return manifest.File
 }
 
-// cache looks up, in path order, what was known of a path: how it looked, in
-// the stat cache, and what the release before says of it, in its manifest
-// where the stat cache was made for another.
+// cache looks up, in path order, the previous state of a path: its stat in the
+// stat cache, and its entry in the previous release. The entry comes from the
+// manifest if the stat cache was made for another release.
 type cache struct {
 	r     *scan.CatalogueReader // nil: none
 	based bool                  // made for the present head
@@ -131,9 +132,9 @@ type cache struct {
 	entry *manifest.Entry
 }
 
-// find returns what the release before says of a path, and the path's record
-// where it looks as it did when it was last read. Paths must be asked for in
-// ascending order.
+// find returns the entry of a path in the previous release, and the path's
+// record if its stat is as it was when it was last read. Paths must be
+// requested in ascending order.
 func (c *cache) find(it scan.Item) (old *manifest.Entry, same *scan.Record, err error) {
 	if err := c.advance(it.Path); err != nil {
 		return nil, nil, err

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// TestProgressWithinAFile: one large file shows how far it is, and its name,
-// before it is read to its end.
+// TestProgressWithinAFile: one large file reports its progress and name before
+// it is read to its end.
 func TestProgressWithinAFile(t *testing.T) {
 	g := newRig(t, nil)
 	const size = 24 << 20

@@ -59,9 +59,9 @@ type push struct {
 }
 
 // Run publishes source as the next release of a channel, or finds that the
-// head says the same already. Nothing is visible to a site before the head
-// moves, the very last step; what a run that ends early has stored serves the
-// next one.
+// head's release equals it already. Nothing is visible to a site before the
+// head moves, the very last step. If a run ends early, the next run reuses the
+// objects that it stored.
 //
 // Errors: *GuardError, *halt.Error, repo.ErrConflict, repo.ErrTooLong,
 // trust.ErrUntrusted, those of the store, and of the source.
@@ -98,7 +98,7 @@ func Run(ctx context.Context, r *repo.Repo, source string, o Options) (res *Resu
 
 func digestPrefix(s string) []byte { d := digest.Of([]byte(s)); return d[:8] }
 
-// unchanged reports a run in which no file looked any different.
+// unchanged reports a run in which no file looked different.
 func (p *push) unchanged(ctx context.Context, s *survey) (*Result, error) {
 	c, _, err := p.openCache()
 	if err != nil {
@@ -116,8 +116,9 @@ func (p *push) unchanged(ctx context.Context, s *survey) (*Result, error) {
 }
 
 // resignAfter is the age at which a head is signed again: daily, whether the
-// source has changed or not, so that a site can tell that nothing newer is
-// withheld from it. An hour less, since a daily push is never on the second.
+// source has changed or not. A site can thus detect if newer releases are
+// withheld from it. It is an hour less than a day, since a daily push is never
+// exact to the second.
 const resignAfter = 23 * time.Hour
 
 // resign signs the head again, if that is due.
@@ -143,7 +144,7 @@ func (p *push) walk(ctx context.Context, fn func(scan.Item) error) error {
 	return nil
 }
 
-// publish reads what changed, stores what is new, and moves the head.
+// publish reads changed files, stores new content, and moves the head.
 func (p *push) publish(ctx context.Context, s *survey) (*Result, error) {
 	var err error
 	if err := p.o.State.MkdirAll(segmentsDir, 0o700); err != nil {
@@ -275,8 +276,8 @@ func (p *push) storeAll(ctx context.Context, s *survey) (*Result, *manifest.Rele
 	return res, rel, cat, nil
 }
 
-// explain makes a guard of a source file that cannot be read: nothing may be
-// published that would lack it.
+// explain turns the read error of a source file into a GuardError: a release
+// must not lack the file.
 func (p *push) explain(err error) error {
 	var file *fs.PathError
 	if !errors.As(err, &file) || !errors.Is(err, errSource) {
@@ -298,7 +299,7 @@ func (p *push) count(f func(*Progress)) {
 
 const progressEvery = 200 * time.Millisecond
 
-// progress reports how far the run is, at most every progressEvery.
+// progress reports the progress of the run, at most every progressEvery.
 func (p *push) progress(phase string, now bool) {
 	if p.o.OnEvent == nil {
 		return

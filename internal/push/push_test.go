@@ -266,7 +266,7 @@ func TestPushHoldsEveryByte(t *testing.T) {
 	}
 }
 
-// noNames fails when the bucket tells a name or a content in the clear.
+// noNames fails if the bucket reveals a name or a content in the clear.
 func noNames(t *testing.T, g *rig) {
 	t.Helper()
 	err := g.store.List(t.Context(), "", func(i bucket.Info) error {

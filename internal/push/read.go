@@ -68,13 +68,13 @@ const (
 	taskBytes    = pack.MaxBlock
 )
 
-// errUnstable says that a file changed whenever it was read.
+// errUnstable means that a file changed each time it was read.
 var errUnstable = errors.New("it changed each time it was read")
 
-// errReplaced says that a name stands for another file than before.
+// errReplaced means that a name refers to another file than before.
 var errReplaced = errors.New("it was removed and made anew each time it was read")
 
-// reader is what one task's goroutine needs; readers are reused.
+// reader holds the buffers of one task's goroutine; readers are reused.
 type reader struct {
 	split *chunk.Splitter
 	sum   hash.Hash

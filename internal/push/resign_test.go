@@ -76,8 +76,8 @@ func (s dated) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser
 	return body, info, err
 }
 
-// TestHeadIsGoodByTheStoresTime: a wrong clock of whoever pushes makes no head
-// that is good for longer, and dates no release in the future.
+// TestHeadIsGoodByTheStoresTime: a wrong clock of the publisher makes no head
+// that is valid for longer, and dates no release in the future.
 func TestHeadIsGoodByTheStoresTime(t *testing.T) {
 	g := newRig(t, nil)
 	g.write("a", []byte("a"))
@@ -126,7 +126,7 @@ func (s *afterHead) Get(ctx context.Context, key string, off, n int64) (io.ReadC
 	return body, info, err
 }
 
-// It signs the head that it has read, and no other that came there meanwhile.
+// The push signs only the head that it has read, not one stored meanwhile.
 func TestUnchangedPushSignsNoOtherHead(t *testing.T) {
 	g := newRig(t, nil)
 	g.write("a", []byte("a"))

@@ -15,8 +15,8 @@ import (
 // errSource marks an error of the source, as against one of the store.
 var errSource = errors.New("read the source")
 
-// tasks walks the source, takes over what looks as it did, and queues the
-// rest to be read: many small files together, a large one alone.
+// tasks walks the source, reuses the entries of files that look unchanged, and
+// queues the others to be read: many small files together, a large one alone.
 func (p *push) tasks(ctx context.Context, queue chan<- *task) error {
 	c, based, err := p.openCache()
 	if err != nil {
@@ -148,11 +148,11 @@ func (p *push) item(old *cache, it scan.Item) (_ *item, err error) {
 	return n, nil
 }
 
-// sequencer takes the tasks' results in path order and makes blocks into
-// packs, items into entries, and entries into pages.
+// sequencer takes the tasks' results in path order. It makes blocks into packs,
+// items into entries, and entries into pages.
 type sequencer struct {
 	p     *push
-	tally *tally // of what is published, beside the release before
+	tally *tally // of the new release, beside the previous one
 	cat   *scan.CatalogueWriter
 	pages manifest.PageBuilder
 	check manifest.Checker
@@ -307,8 +307,8 @@ func (s *sequencer) report(it *item) error {
 	return nil
 }
 
-// end emits the last page, and lets the guards judge once more: what they saw
-// first may have gone since, or have been unmounted.
+// end emits the last page, and applies the guards once more: files that the
+// survey saw may be gone or unmounted since.
 func (s *sequencer) end() error {
 	if err := s.tally.rest(); err != nil {
 		return err

@@ -17,11 +17,11 @@ import (
 )
 
 const (
-	// A checkpoint makes stored packs findable, so that a push that is killed
-	// goes on from there.
+	// A checkpoint indexes stored packs, so that the push after a killed one
+	// continues from there.
 	checkpointBytes   = 1 << 30
 	checkpointRecords = 1 << 17
-	// haltEvery is how often a run asks whether it must stop.
+	// haltEvery is the interval between checks for halt orders.
 	haltEvery = 10 * time.Second
 )
 
@@ -100,9 +100,9 @@ func (s *store) claim(id digest.Digest) (bool, error) {
 	return true, nil
 }
 
-// block adds a block of content to the pack being filled. Where it cannot, since
-// an upload failed or the run was ended, it returns that: a block that is not
-// added and not missed would be in no pack.
+// block adds a block of content to the pack being filled. If it cannot, because
+// an upload failed or the run was ended, it returns that error: otherwise the
+// block would silently be in no pack.
 func (s *store) block(b pack.Block) error {
 	if s.w == nil {
 		var buf []byte
@@ -167,7 +167,7 @@ func (s *store) put(done pack.Finished) error {
 	return nil
 }
 
-// gate asks at most every haltEvery whether the push must stop.
+// gate checks at most every haltEvery whether a halt order stops the push.
 func (s *store) gate(ctx context.Context) error {
 	s.batchMu.Lock()
 	defer s.batchMu.Unlock()
@@ -182,7 +182,7 @@ func (s *store) gate(ctx context.Context) error {
 	return nil
 }
 
-// checkpoint makes the stored packs findable. batchMu is held.
+// checkpoint indexes the stored packs. batchMu is held.
 func (s *store) checkpoint(ctx context.Context) error {
 	if s.p.o.DryRun || s.batch.Records() == 0 {
 		return nil
@@ -255,8 +255,8 @@ func (s *store) pagePack() error {
 	return nil
 }
 
-// finish stores all that is left and makes it findable. When the run was
-// interrupted it makes findable what is stored, within lastMoments.
+// finish stores all remaining data and indexes it. If the run was interrupted,
+// it indexes the packs that are stored, within lastMoments.
 func (s *store) finish(ctx context.Context) error {
 	if ctx.Err() == nil {
 		if err := s.rest(); err != nil {
@@ -276,8 +276,8 @@ func (s *store) finish(ctx context.Context) error {
 	return errors.Join(err, s.checkpoint(ctx))
 }
 
-// lastMoments is how long an interrupted push may take to leave its packs
-// findable, so that the next one does not store them again.
+// lastMoments is how long an interrupted push may take to index its packs, so
+// that the next one does not store them again.
 const lastMoments = 5 * time.Second
 
 // rest puts the waiting pages behind the content that waits, and stores both.

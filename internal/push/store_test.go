@@ -10,8 +10,8 @@ import (
 	"nightferry/internal/pack"
 )
 
-// A block that finds no buffer since the run has ended is not added, and must
-// not look as if it were.
+// A block that finds no buffer because the run has ended is not added. block
+// must report that.
 func TestBlockTellsWhyItWasNotAdded(t *testing.T) {
 	halted, failed := errors.New("halted"), errors.New("the upload failed")
 	for name, end := range map[string]func(s *store, stop context.CancelCauseFunc){

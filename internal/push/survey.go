@@ -10,7 +10,7 @@ import (
 	"nightferry/internal/scan"
 )
 
-// survey is what a walk of the source shows before any file is read.
+// survey is the result of a walk of the source before any file is read.
 type survey struct {
 	files          int64 // in the source now
 	before         int64 // files in the release before
@@ -26,7 +26,8 @@ type survey struct {
 	mounts         []string // folders at which another volume is mounted
 }
 
-// tally sums up a tree, path by path in path order, beside the release before.
+// tally sums up a tree, path by path in path order, beside the previous
+// release.
 type tally struct {
 	survey
 	prev *before
@@ -43,7 +44,8 @@ func (t *tally) next() (err error) {
 	return err
 }
 
-// meet counts a path of the tree, and returns what the release before has there.
+// meet counts a path of the tree, and returns the entry of the previous release
+// there.
 func (t *tally) meet(path string, kind manifest.Kind) (old *known, err error) {
 	for t.old != nil && manifest.ComparePaths(t.old.path, path) < 0 {
 		if err := t.gone(); err != nil {
@@ -83,8 +85,8 @@ func (t *tally) rest() error {
 	return nil
 }
 
-// look walks the source beside what the release before held and lets the
-// guards judge, so that nothing is stored for a push that will be refused.
+// look walks the source beside the previous release and applies the guards, so
+// that nothing is stored for a push that will be refused.
 func (p *push) look(ctx context.Context) (*survey, error) {
 	prev, err := p.previous(ctx)
 	if err != nil {
@@ -160,7 +162,7 @@ func (p *push) checkName(c *manifest.Checker, it scan.Item) error {
 	if errors.As(err, &path) || errors.As(err, &alias) {
 		return err
 	}
-	// A folder whose own name was refused is missing to the checker: its
+	// A folder whose own name was refused is unknown to the checker: its
 	// content is not at fault.
 	return nil
 }
