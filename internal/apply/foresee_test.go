@@ -26,8 +26,8 @@ func (r *reading) Get(ctx context.Context, key string, off, n int64) (io.ReadClo
 	return r.Store.Get(ctx, key, off, n)
 }
 
-// TestForeseen: the run reads only the foreseen packs. Foresee changes nothing in the target and returns a result
-// only once for the same index.
+// TestForeseen: the run reads only objects that Foresee has read or returned. Foresee changes nothing in the target
+// and returns a result only once for the same index.
 func TestForeseen(t *testing.T) {
 	p, src, dst := dirs(t, small)
 	p.publish(src)

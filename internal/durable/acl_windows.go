@@ -23,8 +23,8 @@ func legacyOf(r *Root, dir string) legacy {
 	return legacy{sd.String()}
 }
 
-// endow keeps the access list of the file to. A renamed file keeps the entries inherited from its old folder, so
-// endow makes it inherit again once it is in place.
+// endow returns a function that sets the access list after the rename. A file that replaces another gets that one's
+// list. A renamed file keeps the entries inherited from its old folder, so the function also makes it inherit again.
 func endow(r *Root, _, to string, over bool, have, want legacy) (after func()) {
 	sd, err := security(r, to)
 	replaces := over && err == nil

@@ -10,7 +10,7 @@ import (
 
 func at(year int) int64 { return time.Date(year, 3, 4, 5, 6, 7, 123456789, time.UTC).UnixNano() }
 
-// A stored time counts as equal only if the file system makes it of the wanted one.
+// A stored time equals the wanted one if, and only if, the file system stores it for the wanted time.
 func TestTraitsOfTimes(t *testing.T) {
 	seconds := func(ns int64) int64 { return ns / 1e9 * 1e9 }
 	kept := func(first, last, grain int64) func(int64) (int64, bool) {

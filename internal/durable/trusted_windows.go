@@ -133,7 +133,7 @@ func judgePrivate(f *os.File) error {
 	return err
 }
 
-// judgeHandle refuses an object that an untrusted account owns, or to which a group of many has one of the rights.
+// judgeHandle refuses an object that an untrusted account owns, or on which a large group has one of the rights.
 // It also trusts keeper, unless that is nil.
 func judgeHandle(f *os.File, what, at string, rights windows.ACCESS_MASK, keeper *windows.SID) error {
 	if at != "" {
@@ -177,7 +177,8 @@ func isCrowd(sid *windows.SID) bool {
 	}
 }
 
-// anyWith returns the name of an account that has one of the rights and is one of those; empty if there is none.
+// anyWith returns the name of an account that has one of the rights and for which those is true; empty if there is
+// none.
 func anyWith(dacl *windows.ACL, rights windows.ACCESS_MASK, those func(*windows.SID) bool) (string, error) {
 	if dacl == nil {
 		return "everyone, since it has no access list", nil
