@@ -28,7 +28,7 @@
 //	another protocol version            core.TestForgeries, agent.TestNewerCore, wire.TestOpenRefuses
 //	a damaged agent database            agent.TestDamagedMemory, spool.TestCorruptFileIsSetAside
 //	a newer agent's database            spool.TestNewerDatabase, ledger.TestMigrations of the ledger
-//	a damaged catalogue of a target     agent.TestDamagedMemory, apply.TestLostCatalogueDeletesNothing
+//	a damaged catalogue of a target     agent.TestDamagedMemory, apply.TestLostCatalogueKeepsOwnership
 //	a ledger on a full disk             core.TestFullLedger, ledger.TestFullVolume
 //	a restored ledger and vault         core.TestYesterday, core.TestRestoredLedger, core.TestBehind
 package gates
