@@ -25,12 +25,12 @@ import (
 	"nightferry/internal/testbed"
 )
 
-// TestConformance holds every kind of store to the same promises: what is built on one must run on all.
+// TestConformance checks that every kind of store keeps the same promises, so that code for one works on all.
 func TestConformance(t *testing.T) {
 	stores := map[string]func(t *testing.T) bucket.Store{
 		"directory": func(t *testing.T) bucket.Store { return openDir(t, t.TempDir()) },
 		"limited": func(t *testing.T) bucket.Store {
-			return bucket.Limit(openDir(t, t.TempDir()), 1<<40) // the wrapper changes nothing but the time
+			return bucket.Limit(openDir(t, t.TempDir()), 1<<40) // the wrapper changes only the timing
 		},
 		"versitygw": func(t *testing.T) bucket.Store { return s3test.S3(t).Open(t) },
 		"prefix": func(t *testing.T) bucket.Store {
@@ -119,7 +119,7 @@ func list(t testing.TB, s bucket.Store, prefix string) []string {
 	return keys
 }
 
-// want checks an error's kind, what it answers to errors.Is, and that its text names the act and the key.
+// want checks an error's kind, its match with errors.Is, and that its text names the act and the key.
 func want(t testing.TB, err error, kind bucket.Kind, is error, op, key string) {
 	t.Helper()
 	var e *bucket.Error
@@ -170,7 +170,7 @@ func testRanges(t *testing.T, s bucket.Store) {
 			t.Errorf("get %s %d %d: %q, size %d", c.key, c.off, c.n, got, info.Size)
 		}
 	}
-	// Ranges that the object does not hold in full are never served short.
+	// Ranges that exceed the object are never served short.
 	for _, c := range [][2]int64{{10, 1}, {10, -1}, {5, 6}, {0, 11}, {1 << 40, 5}} {
 		_, _, err := s.Get(t.Context(), "r", c[0], c[1])
 		want(t, err, bucket.KindIntegrity, nil, "get", "r")
@@ -216,8 +216,8 @@ func testConditions(t *testing.T, s bucket.Store) {
 
 const racers = 16
 
-// race runs f for each racer at once and returns how many succeeded; all others must have been told that the condition
-// failed.
+// race runs f for each racer at once and returns how many succeeded. All others must have received a failed
+// condition.
 func race(t *testing.T, f func(i int) error) int {
 	t.Helper()
 	var wins atomic.Int32
@@ -454,7 +454,8 @@ func testConcurrent(t *testing.T, s bucket.Store) {
 	})
 }
 
-// A directory store's own side: nothing but objects is left of it, whatever happened.
+// TestDirLeavesNoTemp: after any outcome, a directory store contains only
+// objects.
 func TestDirLeavesNoTemp(t *testing.T) {
 	dir := t.TempDir()
 	s := openDir(t, dir)

@@ -21,12 +21,13 @@ import (
 )
 
 const (
-	// tempDir holds what is being written, out of the way of List and on the same volume as the objects.
+	// tempDir holds unfinished files, hidden from List and on the same volume as the objects.
 	tempDir  = ".nightferry-tmp"
 	lockName = tempDir + "/lock"
-	// tagLimit bounds what a Get hashes to answer with an ETag. Whatever is moved by compare-and-swap is far smaller.
+	// tagLimit bounds the bytes that a Get hashes to return an ETag. Objects moved by compare-and-swap are far
+	// smaller.
 	tagLimit = 8 << 20
-	// staleTemp is the age at which a temporary file belongs to nobody: no Put takes so long.
+	// staleTemp is the age at which a temporary file belongs to no running Put: no Put takes so long.
 	staleTemp = 24 * time.Hour
 )
 
@@ -37,7 +38,7 @@ const (
 // between their look and their rename. The ETag is the SHA-256 of the content.
 type dirStore struct {
 	root  *durable.Root
-	clock *durable.Root // the same folder, unobserved: a file that only tells the time holds nothing to lose
+	clock *durable.Root // the same folder, unobserved: for files that only show the time
 	turn  chan struct{} // holds one token: this process's turn at the lock file
 	dirs  sync.Map      // folders known to exist and to be synced
 	sweep sync.Once
@@ -65,8 +66,8 @@ func openDir(raw string, o Options) (Store, error) {
 	return d, nil
 }
 
-// Get reads small whole objects into memory, which gives them an ETag that belongs to exactly the bytes that are
-// returned, and streams all else.
+// Get reads small whole objects into memory, so that the ETag belongs to exactly the returned bytes. It streams all
+// others.
 func (d *dirStore) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, Info, error) {
 	if err := checkGet(ctx, key, n, off); err != nil {
 		return nil, Info{}, err
@@ -110,9 +111,9 @@ func (d *dirStore) info(key string, fi fs.FileInfo) Info {
 	return Info{Key: key, Size: fi.Size(), Modified: fi.ModTime()}
 }
 
-// date returns the time of the file server, which is that of every Modified: from a
-// file just made there. This machine's clock is another, and other machines use the
-// store too. Zero where this account may not write.
+// date returns the time of the file server, taken from a file just made there.
+// Modified uses the same clock. This machine's clock may differ, and other
+// machines use the store too. Zero if this account may not write.
 func (d *dirStore) date() time.Time {
 	if d.mkdir(tempDir) != nil {
 		return time.Time{}
@@ -122,7 +123,7 @@ func (d *dirStore) date() time.Time {
 	if err != nil {
 		return time.Time{}
 	}
-	defer func() { _ = d.clock.Remove(temp) }() // else removeStale gets it another day
+	defer func() { _ = d.clock.Remove(temp) }() // otherwise removeStale removes it later
 	fi, err := f.Stat()
 	if errors.Join(err, f.Close()) != nil {
 		return time.Time{}
@@ -130,7 +131,7 @@ func (d *dirStore) date() time.Time {
 	return fi.ModTime()
 }
 
-// dirBody reads a range of a file and insists on all of it: a file that another program cuts short is an error.
+// dirBody reads a range of a file and requires all of it: it is an error if another program shortens the file.
 type dirBody struct {
 	ctx  context.Context
 	key  string
@@ -167,7 +168,7 @@ func (d *dirStore) Put(ctx context.Context, key string, body Body, cond Cond) (I
 }
 
 func (d *dirStore) put(ctx context.Context, key string, body Body, cond Cond) (Info, error) {
-	if cond.Absent { // spare the writing where the answer is known; the look that counts comes under the lock
+	if cond.Absent { // avoid the write if the condition already fails; the decisive check is made under the lock
 		if err := d.check(key, cond); err != nil {
 			return Info{}, err
 		}
@@ -192,7 +193,7 @@ func (d *dirStore) put(ctx context.Context, key string, body Body, cond Cond) (I
 	return Info{Key: key, Size: body.Size, ETag: body.SHA256.String(), Modified: written.ModTime(), Date: written.ModTime()}, nil
 }
 
-// write makes temp hold the body, on disk, checked against the digest that it came with.
+// write fills temp with the body, syncs it, and checks it against the given digest.
 func (d *dirStore) write(ctx context.Context, temp string, body Body) (fs.FileInfo, error) {
 	f, err := d.root.Create(temp, 0)
 	if err != nil {
@@ -231,8 +232,8 @@ func (d *dirStore) place(ctx context.Context, temp, key string, cond Cond) error
 	return errors.Join(err, unlock())
 }
 
-// patiently tries again for some seconds what another program's open file forbids: on Windows nobody can replace or
-// delete an object while somebody, such as a virus scanner, has it open without leave to do so.
+// patiently retries for some seconds an operation that another program's open file prevents. On Windows no program
+// can replace or delete an object while another, such as a virus scanner, has it open without permission to do so.
 func (d *dirStore) patiently(ctx context.Context, do func() error) error {
 	err := do()
 	for wait := lockPollMin; err != nil && durable.IsLocked(err) && wait < 4*time.Second; wait *= 2 {
@@ -244,10 +245,10 @@ func (d *dirStore) patiently(ctx context.Context, do func() error) error {
 	return err
 }
 
-// Close lets go of the folder, which on Windows nobody can remove while it is open. The store must not be used again.
+// Close releases the folder, which cannot be removed on Windows while it is open. The store must not be used again.
 func (d *dirStore) Close() error { return errors.Join(d.root.Close(), d.clock.Close()) }
 
-// check reports whether cond holds of what is under key now.
+// check reports whether cond holds for the current object under key.
 func (d *dirStore) check(key string, cond Cond) error {
 	f, err := d.root.Open(key)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -294,10 +295,11 @@ func (d *dirStore) mkdir(dir string) error {
 	return nil
 }
 
-// discard drops a temporary file after a failed Put. If that fails too, removeStale gets it another day.
+// discard removes a temporary file after a failed Put. If that fails too, removeStale removes it later.
 func (d *dirStore) discard(temp string) { _ = d.root.Remove(temp) }
 
-// removeStale sweeps up after processes that died while they wrote. What it cannot remove now it will another time.
+// removeStale removes files of processes that died during a write. Files that it cannot remove now are left for a
+// later call.
 func (d *dirStore) removeStale(now time.Time) {
 	entries, _ := d.root.ReadDir(tempDir)
 	for _, e := range entries {

@@ -19,7 +19,7 @@ import (
 	"nightferry/internal/testbed"
 )
 
-// recorder writes down file operations, and refuses one kind of them.
+// recorder records file operations, and refuses one kind of them.
 type recorder struct {
 	ops    []string
 	refuse durable.OpKind
@@ -38,8 +38,8 @@ func (r *recorder) Before(op durable.Op) error {
 	return nil
 }
 
-// Whatever a power cut leaves of this order is the old object or the new one: bytes are synced before any name shows
-// them, folders after.
+// After a power cut at any point, this order leaves the old object or the new one: bytes are synced before a name
+// refers to them, folders after.
 func TestDirOrder(t *testing.T) {
 	rec := &recorder{}
 	s := testbed.OpenStore(t, testbed.FileURL(t.TempDir()), bucket.Options{Observer: rec})
@@ -56,7 +56,7 @@ func TestDirOrder(t *testing.T) {
 	}
 }
 
-// full is what the system says of a full disk.
+// full returns the system's error for a full disk.
 func full() error {
 	if runtime.GOOS == "windows" {
 		return syscall.Errno(112) // ERROR_DISK_FULL
@@ -121,7 +121,7 @@ func TestDirCutWhileRead(t *testing.T) {
 	want(t, err, bucket.KindIntegrity, io.ErrUnexpectedEOF, "get", "k")
 }
 
-// Links that somebody planted in the store lead nowhere.
+// Links planted in the store lead nowhere.
 func TestDirLinks(t *testing.T) {
 	dir, outside := t.TempDir(), t.TempDir()
 	if err := os.WriteFile(filepath.Join(outside, "secret"), []byte("secret"), 0o600); err != nil {

@@ -18,7 +18,7 @@ func Folder(rawURL string) string {
 	}
 	dir, err := dirOf(rawURL)
 	if err != nil {
-		return "" // Open says so
+		return "" // Open reports the error
 	}
 	return dir
 }

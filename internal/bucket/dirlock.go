@@ -13,8 +13,8 @@ const (
 	lockPollMax = 50 * time.Millisecond
 )
 
-// lock takes the store's lock file: first this process's turn, so that its own goroutines queue up without polling, then
-// the file itself, which another process holds for no longer than a look and a rename.
+// lock takes the store's lock file. It first waits for this process's turn, so that its own goroutines queue up
+// without polling. Then it locks the file, which another process holds only for a check and a rename.
 func (d *dirStore) lock(ctx context.Context) (func() error, error) {
 	select {
 	case <-d.turn:

@@ -10,8 +10,8 @@ import (
 	"nightferry/internal/bucket"
 )
 
-// TestWrongEndpoint: an address that stays wrong is tried once, and its cause is
-// named with what to write instead.
+// TestWrongEndpoint: an address that stays wrong is tried once, and the error
+// names the cause and the correct form.
 func TestWrongEndpoint(t *testing.T) {
 	const region = `<?xml version="1.0"?><Error><Code>PermanentRedirect</Code><Message>use the other endpoint</Message></Error>`
 	redirecting := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

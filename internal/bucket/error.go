@@ -7,18 +7,18 @@ import (
 	"strings"
 )
 
-// Kind says what sort of failure an Error is, as far as a caller acts on it.
+// Kind classifies an Error as far as callers act on it.
 type Kind uint8
 
 const (
 	KindOther        Kind = iota
 	KindNotExist          // no such object; errors.Is(err, fs.ErrNotExist)
 	KindPrecondition      // the condition of a Put did not hold; errors.Is(err, fs.ErrExist)
-	KindDenied            // the store knows us and says no; errors.Is(err, fs.ErrPermission)
-	KindExpired           // credentials that were good once
-	KindThrottled         // told to slow down until the tries ran out
-	KindUnreachable       // no answer, none that ends, or none of the store's own: DNS, proxy, refused, reset, timed out
-	KindIntegrity         // bytes are not what they should be: checksum, length, an object that changed while it was read
+	KindDenied            // the store knows the credential and refuses; errors.Is(err, fs.ErrPermission)
+	KindExpired           // the credential has expired
+	KindThrottled         // the store kept throttling until the tries ran out
+	KindUnreachable       // no response, an incomplete one, or none from the store itself: DNS, proxy, refused, reset, timed out
+	KindIntegrity         // wrong bytes: checksum, length, or an object that changed while it was read
 	KindFull              // no space left, or a quota
 	KindEndpoint          // the store's URL is wrong: region, scheme or server
 )
@@ -33,7 +33,7 @@ type Error struct {
 	Op   string // open, get, put, delete, list, presign
 	Key  string // the key, or the prefix of a list; for open, the store
 	Kind Kind
-	Hint string // what to do about it; may be empty
+	Hint string // the remedy; may be empty
 	Err  error  // the cause
 }
 
@@ -48,7 +48,7 @@ func (e *Error) Error() string {
 // Unwrap gives the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Is makes the kinds that have a name in io/fs answer to it.
+// Is makes the kinds with an equivalent in io/fs match it.
 func (e *Error) Is(target error) bool {
 	switch target {
 	case fs.ErrNotExist:
@@ -71,7 +71,8 @@ func KindOf(err error) Kind {
 }
 
 var (
-	// ErrNoBucket says that the store has no such bucket. It is no word on any object.
+	// ErrNoBucket means that the store has no such bucket. It proves nothing
+	// about any object.
 	ErrNoBucket = errors.New("no such bucket")
 
 	errUnknownStore = errors.New("not the URL of a store")
@@ -85,7 +86,7 @@ var (
 	errBadKey       = errors.New("not a valid key")
 )
 
-// redact drops what may be secret in a URL that a person typed: userinfo, and any parameter but the two we know.
+// redact drops possible secrets from a URL that a person typed: userinfo, and any parameter but the two known ones.
 func redact(raw string) string {
 	u, err := url.Parse(raw)
 	if err != nil {

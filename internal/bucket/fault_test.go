@@ -61,7 +61,7 @@ func TestThrottledToTheEnd(t *testing.T) {
 	}
 }
 
-// The texts that a person meets, and the kinds that the program acts on.
+// Checks the error texts for people, and the kinds for the program.
 func TestRefusals(t *testing.T) {
 	for _, c := range []struct {
 		status int
@@ -118,7 +118,7 @@ func TestBrokenBodyIsResumed(t *testing.T) {
 		t.Error("other bytes came back")
 	}
 	c := wire.Counts()
-	// What a reset overtakes on its way is lost, so a little is sent twice.
+	// A reset discards data on its way, so a little is sent twice.
 	if c.Requests() != 4 || c.Down > 11<<20 {
 		t.Errorf("three breaks took %v: want 4 requests, and only what was on its way sent twice", c)
 	}
@@ -149,8 +149,8 @@ func TestBrokenBodyGivesUp(t *testing.T) {
 	}
 }
 
-// A line that lets every answer's headers pass and then breaks is no damage: whoever took it for some would give
-// up good objects.
+// A connection that passes each response's headers and then breaks is no damage: code that took it for damage would
+// give up good objects.
 func TestLineThatBreaksAfterTheHeaders(t *testing.T) {
 	line := func(http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -216,7 +216,7 @@ func TestStallIsAFailure(t *testing.T) {
 	}
 }
 
-// A caller, or a rate limit, that takes its time is no stall of the network.
+// A slow caller, or a rate limit, is no stall of the network.
 func TestSlowUserIsNoStall(t *testing.T) {
 	const patience = 300 * time.Millisecond
 	s, _, wire := faulty(t, func(o *bucket.Options) { o.Stall = patience })
@@ -259,7 +259,7 @@ func (s *slowReads) Seek(off int64, whence int) (int64, error) {
 
 func TestLostAnswers(t *testing.T) {
 	s, _, _ := faulty(t, nil, s3test.LoseAnswer(1, s3test.KindPut))
-	put(t, s, "plain", "x") // tried again, and that is all
+	put(t, s, "plain", "x") // tried again, without further effect
 
 	s, good, _ := faulty(t, nil, s3test.LoseAnswer(1, s3test.KindPut))
 	_, err := s.Put(t.Context(), "cond", bucket.Bytes([]byte("mine")), bucket.Cond{Absent: true})
@@ -296,7 +296,7 @@ func TestDamagedUploads(t *testing.T) {
 	}
 }
 
-// What goes over the wire: a checksum and a signed payload with each PUT, the body read only once for it, one request per
+// Checks the requests: a checksum and a signed payload with each PUT, the body read only once for it, one request per
 // call, and never a HEAD.
 func TestRequests(t *testing.T) {
 	var mu sync.Mutex
@@ -408,7 +408,7 @@ func TestCancelEndsWaiting(t *testing.T) {
 	}
 }
 
-// A cache on the way that ignores Range must not pass for the store: bytes of another place would come out.
+// A cache on the way that ignores Range must not be accepted as the store: it would deliver bytes of another place.
 func TestRangeIgnored(t *testing.T) {
 	cache := func(http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -17,17 +17,19 @@ import (
 	"github.com/aws/smithy-go/middleware"
 )
 
-// LentOptions describe a store that is read through URLs which somebody else
-// has signed, see Presigner.
+// LentOptions describe a store that is read through presigned URLs, see
+// Presigner.
 type LentOptions struct {
 	Options
-	// Host is scheme://host[:port] of the only host that is asked for
-	// anything, whatever the URLs say.
+	// Host is scheme://host[:port] of the only host that requests are sent to,
+	// regardless of the URLs.
 	Host string
-	// Lend returns a URL for the object. expired, if not empty, is the one that
-	// the store has just refused. Its errors end the Get: an *Error as it is.
+	// Lend returns a URL for the object. If expired is not empty, it is the URL
+	// that the store has just refused. An error of Lend ends the Get; an *Error
+	// is returned unchanged.
 	Lend func(ctx context.Context, key, expired string) (string, error)
-	// Env finds HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY and AWS_CA_BUNDLE; nil: in this process's environment.
+	// Env looks up HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY and AWS_CA_BUNDLE; nil: in this process's
+	// environment.
 	Env func(string) string
 	// Receive bounds the receive buffers of connections; nil: the system does.
 	Receive *Receive
@@ -120,7 +122,8 @@ func (l *lent) get(ctx context.Context, key, rng, etag string) (*s3.GetObjectOut
 			if renewed {
 				return nil, err
 			}
-			// S3 words it in many ways that a signature has run out: a fresh one tells.
+			// S3 servers report an expired signature in many ways: only a fresh
+			// one shows whether it was the cause.
 			expired, renewed = raw, true
 		case KindThrottled, KindUnreachable:
 			if try >= l.retry.attempts {
@@ -152,11 +155,11 @@ func (l *lent) once(ctx context.Context, raw, key, rng, etag string) (*s3.GetObj
 	if err != nil {
 		var u *url.Error
 		if errors.As(err, &u) {
-			err = u.Err // its text holds the URL
+			err = u.Err // the outer error's text holds the URL
 		}
 		e := *classify(ctx, err)
 		if e.Kind == KindOther && ctx.Err() == nil {
-			e.Kind = KindUnreachable // no answer came, for whatever reason
+			e.Kind = KindUnreachable // no response, for whatever reason
 		}
 		return nil, fail(&e)
 	}
@@ -170,7 +173,7 @@ func (l *lent) once(ctx context.Context, raw, key, rng, etag string) (*s3.GetObj
 	return nil, fail(refusal(resp))
 }
 
-// output gives an answer the form of the SDK's.
+// output converts a response to the SDK's form.
 func (l *lent) output(resp *http.Response) *s3.GetObjectOutput {
 	out := &s3.GetObjectOutput{Body: resp.Body}
 	if resp.ContentLength >= 0 {
@@ -198,7 +201,7 @@ func lentDate(m middleware.Metadata) time.Time {
 	return t
 }
 
-// refusal reads why the store does not give an object.
+// refusal reads the reason why the store refuses an object.
 func refusal(resp *http.Response) *Error {
 	var said struct{ Code, Message string }
 	b, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
@@ -252,7 +255,7 @@ func (l *lent) List(_ context.Context, prefix string, _ func(Info) error) error 
 // Reconnect makes the next request use a new connection.
 func (l *lent) Reconnect() { l.client.CloseIdleConnections() }
 
-// Close lets idle connections go.
+// Close closes idle connections.
 func (l *lent) Close() error {
 	l.client.CloseIdleConnections()
 	return nil

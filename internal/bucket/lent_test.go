@@ -115,7 +115,7 @@ func TestLentURLs(t *testing.T) {
 		return err
 	}
 	spoil := func(raw string) string { return strings.Replace(raw, "X-Amz-Signature=", "X-Amz-Signature=00", 1) }
-	// One that the store refuses is asked for anew, once.
+	// A URL that the store refuses is requested anew, once.
 	asked := ""
 	if err := get(func(n int64, raw, expired string) string {
 		if n == 1 {

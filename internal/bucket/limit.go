@@ -7,7 +7,7 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// limitBurst bounds what may pass at once: small, so that a slow line is never flooded for long.
+// limitBurst bounds the bytes that may pass at once: small, so that a slow line is never flooded for long.
 const limitBurst = 64 << 10
 
 // Limit makes all bodies of s together, both ways, move at most bytesPerSecond. Zero or less means no limit, and
@@ -60,8 +60,8 @@ func (l *limited) List(ctx context.Context, prefix string, fn func(Info) error) 
 	return l.s.List(ctx, prefix, fn)
 }
 
-// limitedReader waits after each piece for as long as the piece should have taken. To wait after, and only for what
-// really came, keeps the sum exact however short the reads are.
+// limitedReader waits after each piece for as long as the piece should have taken. Waiting afterwards, and only for
+// the bytes that really arrived, keeps the rate exact even for short reads.
 type limitedReader struct {
 	ctx context.Context
 	l   *limited

@@ -12,8 +12,8 @@ import (
 	"nightferry/internal/bucket"
 )
 
-// Bodies both ways share one rate, exact to 5 % over seconds however many there are. A busy machine can make it slower,
-// so that being too slow counts only when it is so three times; being too fast counts at once.
+// Bodies in both directions share one rate, exact to 5 % over seconds, however many there are. A busy machine can
+// make it slower, so the test fails for slowness only after three slow results, but at once if it is too fast.
 func TestLimitIsExact(t *testing.T) {
 	const rate = 2 << 20
 	for _, bodies := range []int{1, 16} {

@@ -16,8 +16,8 @@ import (
 const (
 	// maxPresign is the longest life of a URL that S3 signs.
 	maxPresign = 7 * 24 * time.Hour
-	// renewBefore is how long before its end a credential that ends is asked
-	// for anew: what it signs in its last moments would be worth nothing.
+	// renewBefore is how long before its expiry a credential is renewed: a URL
+	// signed in its last moments would be useless.
 	renewBefore = 2 * time.Minute
 )
 
@@ -44,8 +44,8 @@ func (s *s3Store) PresignGet(ctx context.Context, key string, now time.Time, lif
 }
 
 // presigner signs by the store's clock in place of this machine's, and for no
-// longer than the credential lives: S3 ends a URL with what has signed it,
-// whatever the URL says of itself.
+// longer than the credential lives. S3 rejects a URL once the signing
+// credential has expired, regardless of the expiry in the URL.
 type presigner struct{ now, until time.Time }
 
 // PresignHTTP implements s3.HTTPPresignerV4.
@@ -53,7 +53,7 @@ func (p *presigner) PresignHTTP(ctx context.Context, c aws.Credentials, r *http.
 	if c.CanExpire {
 		end := c.Expires
 		if end.Sub(p.now) < time.Minute {
-			end = end.Add(renewBefore) // the SDK's cache has taken that off
+			end = end.Add(renewBefore) // the SDK's cache has subtracted it
 		}
 		if end.Before(p.until) {
 			p.until = end

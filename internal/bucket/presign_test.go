@@ -11,7 +11,7 @@ import (
 	"nightferry/internal/testbed"
 )
 
-// lease opens the store with what a credential service gives.
+// lease opens the store with credentials from a credential service.
 func lease(t *testing.T, b s3test.Bucket, end time.Time) (*s3test.Lease, bucket.Presigner) {
 	t.Helper()
 	l := b.Lease(t, end)
@@ -30,8 +30,8 @@ func status(t *testing.T, raw string) int {
 	return resp.StatusCode
 }
 
-// TestPresignEndsWithTheCredential: a URL is never said to be good for longer
-// than what has signed it, and a credential that ends is renewed before.
+// TestPresignEndsWithTheCredential: the reported expiry of a URL is never later
+// than that of its credential, and an expiring credential is renewed before.
 func TestPresignEndsWithTheCredential(t *testing.T) {
 	b := s3test.S3(t)
 	testbed.WriteObject(t, b.Open(t), "k", []byte("x"))
@@ -63,7 +63,7 @@ func TestPresignEndsWithTheCredential(t *testing.T) {
 	if _, until, err := p.PresignGet(t.Context(), "k", now, time.Minute); err != nil || !until.Equal(now.Add(time.Minute)) {
 		t.Errorf("a short one is good until %s: %v", until, err)
 	}
-	// Its last minutes: what it signs is good until then at most, and the next one is there before.
+	// In the credential's last minutes, a URL expires with it at the latest, and the next credential arrives before.
 	l, p = lease(t, b, now.Add(90*time.Second))
 	if _, until, err := p.PresignGet(t.Context(), "k", now, time.Hour); err != nil || until.After(now.Add(90*time.Second)) {
 		t.Errorf("good until %s: %v", until, err)
@@ -72,14 +72,14 @@ func TestPresignEndsWithTheCredential(t *testing.T) {
 	if _, until, err := p.PresignGet(t.Context(), "k", now, time.Hour); err != nil || !until.Equal(now.Add(time.Hour)) {
 		t.Errorf("renewed, good until %s: %v", until, err)
 	}
-	// One that has ended signs nothing.
+	// An expired credential signs nothing.
 	_, p = lease(t, b, now.Add(-time.Hour))
 	if _, _, err := p.PresignGet(t.Context(), "k", now, time.Hour); bucket.KindOf(err) != bucket.KindExpired {
 		t.Errorf("a credential of the past: %v", err)
 	}
 }
 
-// TestPresignByTheStoresClock: it is the time given that is signed, not this
+// TestPresignByTheStoresClock: URLs are dated with the given time, not this
 // machine's.
 func TestPresignByTheStoresClock(t *testing.T) {
 	b := s3test.S3(t)

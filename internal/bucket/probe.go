@@ -9,9 +9,9 @@ import (
 	"io/fs"
 )
 
-// Probe returns what a store lacks that two writers at once rely on, by an object of at least four bytes that is there:
-// conditional writes both ways, ranged reads, and a clock. It writes nothing but that object's own bytes, and these only
-// where the store ignores a condition. Errors are joined; each names its remedy.
+// Probe returns an error for each feature that two concurrent writers need and the store lacks: conditional writes
+// both ways, ranged reads, and a clock. It uses an existing object of at least four bytes. It writes only that
+// object's own bytes, and only if the store ignores a condition. Errors are joined; each names its remedy.
 func Probe(ctx context.Context, s Store, key string) error {
 	body, info, err := s.Get(ctx, key, 0, -1)
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"nightferry/internal/testbed"
 )
 
-// ignorant is a store that ignores conditions, tells no time, or gives whole objects
-// where a part was asked for.
+// ignorant is a store that ignores conditions, sends no time, or returns whole
+// objects when a part was requested.
 type ignorant struct {
 	bucket.Store
 	ignores string
@@ -36,8 +36,8 @@ func (i ignorant) Get(ctx context.Context, key string, off, n int64) (io.ReadClo
 	return body, info, err
 }
 
-// TestProbe: a store that lacks what two writers at once rely on is found out by name,
-// and a good one, of each kind, passes.
+// TestProbe: Probe names the feature that a store lacks, and accepts a good
+// store of each kind.
 func TestProbe(t *testing.T) {
 	good := map[string]bucket.Store{
 		"directory": testbed.OpenStore(t, testbed.FileURL(t.TempDir()), bucket.Options{}),

@@ -22,8 +22,7 @@ import (
 	"nightferry/internal/testbed"
 )
 
-// TestChild is no test of its own: the tests below run it in a process that has the environment they want to prove
-// something about.
+// TestChild is no test of its own: the tests below run it in a process with the environment under test.
 func TestChild(t *testing.T) {
 	job, store := os.Getenv("NIGHTFERRY_CHILD"), os.Getenv("NIGHTFERRY_CHILD_STORE")
 	if job == "" {
@@ -68,7 +67,8 @@ func increment(t testing.TB, s bucket.Store) {
 	}
 }
 
-// child starts TestChild with only the given environment and returns what it said.
+// child starts TestChild with only the given environment and returns its
+// output.
 func child(t testing.TB, job, store string, env ...string) func() string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestChild$", "-test.v")
@@ -91,8 +91,8 @@ func child(t testing.TB, job, store string, env ...string) func() string {
 	}
 }
 
-// proxy is a real HTTP proxy: it forwards plain requests, and tunnels the others. Whatever host is asked for, it leads to
-// the one address, so that no name needs to resolve.
+// proxy is a real HTTP proxy: it forwards plain requests, and tunnels the others. It leads every host to the one
+// address, so that no name needs to resolve.
 func proxy(t *testing.T, address string) (url string, plain, tunnels *atomic.Int64) {
 	plain, tunnels = new(atomic.Int64), new(atomic.Int64)
 	forward := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
@@ -153,7 +153,7 @@ func TestProxyFromEnvironment(t *testing.T) {
 		t.Fatal(err)
 	}
 	addr, _, tunnels := proxy(t, tls.Listener.Addr().String())
-	b.Endpoint = "https://example.com" // which the test certificate names
+	b.Endpoint = "https://example.com" // the name in the test certificate
 	if got := child(t, "roundtrip", b.URL("p"), append(b.Env(), "HTTPS_PROXY="+addr, "AWS_CA_BUNDLE="+ca)...)(); got != "hello" {
 		t.Error(got)
 	}
@@ -165,7 +165,8 @@ func TestProxyFromEnvironment(t *testing.T) {
 	}
 }
 
-// What a person reads when the line is at fault. None of it may hold a password.
+// Checks the error texts when the line is at fault. None may contain a
+// password.
 func TestUnreachable(t *testing.T) {
 	dead := "127.0.0.1:1" // nothing listens on the port of tcpmux
 	env := s3test.Server{AccessKey: "AKIDEXAMPLE", SecretKey: "verysecretkey", Region: "us-east-1"}.Env()

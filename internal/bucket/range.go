@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// maxPut is what one S3 PUT may carry.
+// maxPut is the maximum size of one S3 PUT.
 const maxPut = 5 << 30
 
 func checkGet(ctx context.Context, key string, n, off int64) error {

@@ -6,21 +6,20 @@ import (
 	"sync"
 )
 
-// Receive bounds what the system takes off the line ahead of who reads it. Who
-// paces his reading paces the line only as exactly as these buffers are small:
-// left to itself, the system lets them grow to megabytes for each connection,
-// fills them at the line's speed when a limit comes into force, and then takes
-// them off in lumps. The zero Receive leaves it to the system. It is safe for
-// concurrent use.
+// Receive bounds the receive buffers of the system. A paced reader paces the
+// line only as exactly as these buffers are small. By default, the system lets
+// them grow to megabytes for each connection. When a limit comes into force, it
+// fills them at the line's speed, and then drains them in bursts. The zero
+// Receive leaves them to the system. It is safe for concurrent use.
 type Receive struct {
 	mu    sync.Mutex
 	bytes int
 	open  map[*received]struct{}
 }
 
-// Set bounds the buffer of each connection, also of those that are open, to
-// about so many bytes. 0 leaves that of new connections to the system; those
-// that were bounded stay it.
+// Set bounds the buffer of each connection, also of open ones, to about the
+// given number of bytes. 0 leaves the buffers of new connections to the system;
+// existing bounds stay.
 func (r *Receive) Set(bytes int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -62,7 +61,7 @@ type received struct {
 
 func (c *received) bound(bytes int) {
 	if b, ok := c.Conn.(interface{ SetReadBuffer(int) error }); ok && bytes > 0 {
-		_ = b.SetReadBuffer(bytes) // a system that will not do it only paces less exactly
+		_ = b.SetReadBuffer(bytes) // without it, the pace is only less exact
 	}
 }
 

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// TestReceiveBoundsWhatIsTakenAhead: a connection whose reader pauses takes no
-// more off the line than its bound, also when that is set while it is open.
+// TestReceiveBoundsWhatIsTakenAhead: if a reader pauses, its connection buffers
+// no more than its bound, also if that is set while it is open.
 func TestReceiveBoundsWhatIsTakenAhead(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -17,8 +17,8 @@ import (
 	"nightferry/internal/bucket"
 )
 
-// TestWhatAPersonMendsIsToldAtOnce: a store that cannot serve us, or is named wrongly,
-// is not asked eight times, and the error says what to do.
+// TestWhatAPersonMendsIsToldAtOnce: a request that fails because of a wrong
+// setup is not tried eight times, and the error names the remedy.
 func TestWhatAPersonMendsIsToldAtOnce(t *testing.T) {
 	var asked atomic.Int64
 	answer := func(status int, code string, header http.Header) string {
@@ -74,8 +74,7 @@ func TestProxySignIn(t *testing.T) {
 	}
 }
 
-// TestLentStoreBehindAnInspectingProxy: an agent trusts what AWS_CA_BUNDLE names, as its
-// remedy promises.
+// TestLentStoreBehindAnInspectingProxy: an agent trusts the certificates of AWS_CA_BUNDLE, as its remedy promises.
 func TestLentStoreBehindAnInspectingProxy(t *testing.T) {
 	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("ETag", `"e"`)

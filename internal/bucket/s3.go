@@ -31,7 +31,7 @@ type s3Store struct {
 	retry  retryOptions
 }
 
-// address is what an s3:// URL says.
+// address is a parsed s3:// URL.
 type address struct {
 	bucket, prefix, region, endpoint string
 	style                            string // "path" or "virtual"; empty: path where there is an endpoint
@@ -78,7 +78,7 @@ func parseS3(raw string) (address, error) {
 	return a, nil
 }
 
-// CheckS3 returns nil for an s3:// URL that Open understands. It looks at the text alone; its error never holds a
+// CheckS3 returns nil for an s3:// URL that Open understands. It checks only the text; its error never contains a
 // credential.
 func CheckS3(rawURL string) error {
 	err := error(errUnknownStore)
@@ -114,7 +114,7 @@ func (s *s3Store) Put(ctx context.Context, key string, body Body, cond Cond) (In
 	if err != nil {
 		e := s3Error(ctx, "put", key, err)
 		if e.Kind == KindNotExist && cond.ETag != "" {
-			e.Kind, e.Err = KindPrecondition, errChanged // S3 answers so where the object to compare with is gone
+			e.Kind, e.Err = KindPrecondition, errChanged // S3 answers so if the object to compare with is gone
 		}
 		return Info{}, e
 	}
@@ -122,8 +122,8 @@ func (s *s3Store) Put(ctx context.Context, key string, body Body, cond Cond) (In
 	return Info{Key: key, Size: body.Size, ETag: aws.ToString(out.ETag), Modified: date, Date: date}, nil
 }
 
-// putBody makes a body that is shorter than it was said to be an error of ours: left to the transport, it would look like
-// a broken connection and be sent again and again. It also hides Close and WriteTo of what it reads.
+// putBody turns a body that is shorter than declared into an error of ours. The transport would treat it as a broken
+// connection and send it again and again. putBody also hides Close and WriteTo of its reader.
 type putBody struct {
 	r         io.ReadSeeker
 	pos, size int64
@@ -148,8 +148,8 @@ func (b *putBody) Seek(off int64, whence int) (int64, error) {
 	return pos, err
 }
 
-// payloadHash lends the digest that we have to the request's signature. Otherwise the SDK reads the body a second time
-// over plain http, and leaves it out of the signature over https.
+// payloadHash passes the known digest to the request's signature. Otherwise the SDK reads the body a second time over
+// plain http, and leaves it out of the signature over https.
 func payloadHash(d digest.Digest) func(*s3.Options) {
 	return s3.WithAPIOptions(func(stack *middleware.Stack) error {
 		return stack.Initialize.Add(middleware.InitializeMiddlewareFunc("nightferry:payload-hash",
@@ -189,7 +189,7 @@ func (s *s3Store) List(ctx context.Context, prefix string, fn func(Info) error) 
 		for _, o := range out.Contents {
 			key, ours := strings.CutPrefix(aws.ToString(o.Key), s.prefix)
 			if !ours || checkKey("list", key) != nil {
-				continue // somebody else's object, such as the marker of a folder
+				continue // an object of another program, such as the marker of a folder
 			}
 			if key <= last {
 				return &Error{Op: "list", Key: prefix, Kind: KindIntegrity, Err: errors.New("the store lists keys out of order"),
@@ -213,13 +213,13 @@ func (s *s3Store) List(ctx context.Context, prefix string, fn func(Info) error) 
 // Reconnect makes the next request use a new connection.
 func (s *s3Store) Reconnect() { s.http.CloseIdleConnections() }
 
-// Close lets idle connections go.
+// Close closes idle connections.
 func (s *s3Store) Close() error {
 	s.http.CloseIdleConnections()
 	return nil
 }
 
-// serverTime is the store's clock in the answer, zero if it sent none.
+// serverTime returns the store's clock from the response, zero if it sent none.
 func serverTime(m middleware.Metadata) time.Time {
 	t, _ := awsmiddleware.GetServerTime(m)
 	return t

@@ -26,7 +26,7 @@ const (
 	slowHint  = "the store is overloaded: run again later, or with fewer connections"
 )
 
-// codes says what S3's error codes mean to us.
+// codes maps S3's error codes to kinds and texts.
 var codes = map[string]struct {
 	kind Kind
 	text string // in place of S3's own; empty keeps that
@@ -64,7 +64,7 @@ var codes = map[string]struct {
 	"PathStyleRequestNotAllowed":         {KindEndpoint, "the store wants the bucket's name in the host name", styleHint},
 }
 
-// s3Error turns what the SDK returns into an *Error. It chains none of the SDK's errors, whose texts and fields may hold
+// s3Error converts an SDK error to an *Error. It chains none of the SDK's errors, whose texts and fields may contain
 // URLs with signatures or proxy passwords.
 func s3Error(ctx context.Context, op, key string, err error) *Error {
 	e := classify(ctx, err)
@@ -90,14 +90,15 @@ func classify(ctx context.Context, err error) *Error {
 		return &Error{Kind: KindUnreachable, Err: errors.New(stall.Error()), Hint: "check the line to the store"}
 	}
 	var resp *awshttp.ResponseError
-	// The SDK wraps a request that was never answered as an answer with no status.
+	// The SDK represents a request without a response as a response without a
+	// status.
 	if errors.As(err, &resp) && resp.Response != nil && resp.HTTPStatusCode() != 0 {
 		return answerError(err, resp)
 	}
 	return noAnswerError(err)
 }
 
-// answerError is for whatever came back from the store, or from something that stands in its place.
+// answerError handles a response from the store, or from a server in its place.
 func answerError(err error, resp *awshttp.ResponseError) *Error {
 	e := &Error{Kind: KindOther}
 	status, code, text := resp.HTTPStatusCode(), "", ""
@@ -125,7 +126,7 @@ func answerError(err error, resp *awshttp.ResponseError) *Error {
 	if text == "" {
 		text = strings.ToLower(http.StatusText(status))
 	}
-	// The id is what the store's operators ask for.
+	// The store's operators need the request id.
 	where := fmt.Sprintf("%d %s", status, code)
 	if id := resp.ServiceRequestID(); id != "" {
 		where += ", request " + id
@@ -154,7 +155,7 @@ func statusKind(status int) (Kind, string) {
 	case http.StatusInsufficientStorage:
 		return KindFull, ""
 	case http.StatusNotFound, http.StatusMovedPermanently, http.StatusFound, http.StatusTemporaryRedirect:
-		// Without S3's own code this is no word on the object: a 404 of a proxy must never read as "absent".
+		// Without S3's own code this proves nothing about the object: a 404 of a proxy must never read as "absent".
 		return KindEndpoint, "is there an S3 server at the endpoint, and is the region right?"
 	}
 	if status >= 500 {
@@ -163,13 +164,14 @@ func statusKind(status int) (Kind, string) {
 	return KindOther, ""
 }
 
-// noCredentials reports whether a request was never sent, for want of a credential.
+// noCredentials reports whether a request was never sent because no credential
+// was found.
 func noCredentials(err error) bool {
 	text := err.Error()
 	return strings.Contains(text, "get credentials") || strings.Contains(text, "get identity")
 }
 
-// noAnswerError is for requests that brought nothing back.
+// noAnswerError handles requests without a response.
 func noAnswerError(err error) *Error {
 	e := &Error{Kind: KindUnreachable}
 	text := scrub(err.Error())
@@ -213,12 +215,12 @@ var (
 	userinfoPattern = regexp.MustCompile(`//[^/@\s"]*@`)
 )
 
-// scrub takes out of a text what may be secret: the query of a URL, and the user and password before its host.
+// scrub removes possible secrets from a text: the query of a URL, and the user and password before its host.
 func scrub(s string) string {
 	return userinfoPattern.ReplaceAllString(queryPattern.ReplaceAllString(s, "$1"), "//")
 }
 
-// tail is the last part of a chain of causes, where the news is.
+// tail returns the last part of a chain of causes, which is the most specific.
 func tail(s string) string {
 	parts := strings.Split(s, ": ")
 	return strings.Join(parts[max(0, len(parts)-3):], ": ")

@@ -28,7 +28,7 @@ func getFrom(ctx context.Context, g getter, retry retryOptions, key string, off,
 	}
 	out, err := g.get(ctx, key, rangeHeader(off, n), "")
 	if err != nil {
-		if off < 0 && isUnsatisfiable(err) { // the last bytes of nothing are nothing, but S3 calls that an error
+		if off < 0 && isUnsatisfiable(err) { // the last bytes of an empty object are empty, but S3 returns an error
 			return io.NopCloser(bytes.NewReader(nil)), Info{Key: key}, nil
 		}
 		if isUnsatisfiable(err) {
@@ -57,8 +57,8 @@ func (s *s3Store) get(ctx context.Context, key, rng, etag string) (*s3.GetObject
 
 const proxyHint = "a proxy or cache on the way does not honour ranges"
 
-// answer checks that the store sends what was asked for: a server, or a cache before it, that ignores Range would
-// otherwise hand out bytes of another place. Such an answer is no word on the object, which is not damaged for it.
+// answer checks that the store sends the requested range. A server or cache that ignores Range would otherwise
+// deliver bytes of another place. Such a response does not prove damage of the object.
 func answer(key string, off, n int64, out *s3.GetObjectOutput) (info Info, first, length int64, err error) {
 	info = Info{Key: key, ETag: aws.ToString(out.ETag), Modified: aws.ToTime(out.LastModified), Date: serverTime(out.ResultMetadata)}
 	if info.Date.IsZero() {
@@ -110,8 +110,8 @@ func parseContentRange(s string) (first, last, size int64, err error) {
 	return first, last, size, nil
 }
 
-// s3Body reads a range of an object and, when the connection breaks, goes on where it stopped: it asks for the rest on
-// the condition that the object is still the same one.
+// s3Body reads a range of an object. If the connection breaks, it requests the rest, on the condition that the object
+// has not changed.
 type s3Body struct {
 	g        getter
 	retry    retryOptions
@@ -156,8 +156,8 @@ func (b *s3Body) Read(p []byte) (int, error) {
 	}
 }
 
-// reopen waits and asks for the rest. The request itself is retried by the SDK; what is counted here is answers whose
-// body brings nothing.
+// reopen waits and requests the rest. The SDK retries the request itself; reopen counts responses whose body brings
+// nothing.
 func (b *s3Body) reopen() error {
 	cause := s3Error(b.ctx, "get", b.key, b.broken)
 	b.idle++
@@ -165,7 +165,8 @@ func (b *s3Body) reopen() error {
 		return cause
 	}
 	if b.idle >= b.retry.attempts || b.etag == "" {
-		// Its kind stays: the line is broken, of the object that says nothing.
+		// The kind stays: the line is broken, which proves nothing about the
+		// object.
 		cause.Err = fmt.Errorf("%w: %d bytes are missing after %d tries: %w", errShort, b.end-b.pos, b.idle, cause.Err)
 		if cause.Hint == "" {
 			cause.Hint = "run again: what arrived is kept"

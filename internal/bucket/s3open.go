@@ -65,7 +65,7 @@ func openS3(ctx context.Context, raw string, o Options) (Store, error) {
 		// Servers other than AWS seldom have a DNS name per bucket.
 		so.UsePathStyle = so.BaseEndpoint != nil && a.style != "virtual" || a.style == "path"
 		if so.Region == "" && so.BaseEndpoint != nil {
-			so.Region = "us-east-1" // what such servers expect unless they were told otherwise
+			so.Region = "us-east-1" // the default of such servers
 		}
 	})
 	if s.client.Options().Region == "" {

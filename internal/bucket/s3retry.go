@@ -34,8 +34,8 @@ func newRetryOptions(o Options) retryOptions {
 	return r
 }
 
-// delay is what to wait before try number attempt+1: doubled each time, and jittered over its upper half, so that many
-// sites that were throttled together do not come back together.
+// delay returns the wait before try number attempt+1. It doubles each time, and is jittered over its upper half, so
+// that many sites that were throttled together do not return together.
 func (r retryOptions) delay(attempt int) time.Duration {
 	d := r.max
 	if attempt < 30 {
@@ -57,7 +57,8 @@ var retryCodes = map[string]struct{}{
 	"SlowDownRead": {}, "SlowDownWrite": {}, "XMinioServerNotInitialized": {}, "IncompleteBody": {},
 }
 
-// damageCodes say that the body arrived damaged. That is tried again, but not as often: the fault may be our own.
+// damageCodes mean that the body arrived damaged. The request is tried again, but less often: the fault may be our
+// own.
 var damageCodes = map[string]struct{}{
 	"BadDigest": {}, "XAmzContentSHA256Mismatch": {}, "XAmzContentChecksumMismatch": {},
 }
@@ -96,13 +97,13 @@ func (r *retryer) IsErrorRetryable(err error) bool {
 		return false // our own reader failed, not the store
 	}
 	if auth := (*proxyAuthError)(nil); errors.As(err, &auth) {
-		return false // a person has to sign in
+		return false // a person must sign in
 	}
 	switch classify(context.Background(), err).Kind {
 	case KindEndpoint:
-		return false // it stays wrong
+		return false // it is permanent
 	case KindDenied, KindExpired:
-		if noCredentials(err) { // asking all sources takes seconds, and they seldom change their mind
+		if noCredentials(err) { // asking all sources takes seconds, and their answers seldom change
 			r.keyless++
 			return r.keyless <= keylessTries
 		}

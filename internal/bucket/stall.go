@@ -8,15 +8,15 @@ import (
 	"time"
 )
 
-// stallTransport fails a request on which no byte has moved for a while. A deadline for the whole request would cut off
-// large bodies on slow lines; a deadline on the socket would fire while a rate limit holds the reader back. So a timer
-// runs only while the network has its turn: not within reads of our own body, nor between reads of the answer.
+// stallTransport fails a request on which no byte has moved for a while. A deadline for the whole request would abort
+// large bodies on slow lines. A deadline on the socket would expire while a rate limit delays the reader. So a timer
+// runs only while the network is active: not within reads of our own body, nor between reads of the response.
 type stallTransport struct {
 	next  http.RoundTripper
 	after time.Duration
 }
 
-// stallError is a timeout to whoever asks the error for it, so that it is tried again.
+// stallError reports itself as a timeout, so that the request is tried again.
 type stallError struct{ after time.Duration }
 
 func (e *stallError) Error() string   { return "no byte moved for " + e.after.String() }
@@ -55,7 +55,8 @@ func (t *stallTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// CloseIdleConnections is what http.Client looks for to pass its own on.
+// CloseIdleConnections is the method that http.Client calls to pass its own
+// call on.
 func (t *stallTransport) CloseIdleConnections() {
 	if c, ok := t.next.(interface{ CloseIdleConnections() }); ok {
 		c.CloseIdleConnections()
@@ -67,7 +68,7 @@ type watch struct {
 	mu    sync.Mutex
 	timer *time.Timer
 	after time.Duration
-	done  bool // the answer has begun: what is left of the request's body does not count
+	done  bool // the response has begun: the rest of the request's body does not count
 }
 
 func (w *watch) sending(pause bool) {

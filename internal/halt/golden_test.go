@@ -12,7 +12,8 @@ import (
 )
 
 // golden reads an artefact of format 1 as it was written when the format was
-// frozen. These files never change: what does not read them reads no bucket.
+// frozen. These files never change: a program that cannot read them can read no
+// bucket.
 func golden(t testing.TB, name string) []byte {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("testdata", "format1", name+".hex"))
@@ -27,7 +28,7 @@ func golden(t testing.TB, name string) []byte {
 }
 
 // needSeeds fails a fuzz test whose committed seeds are gone: it would pass
-// without having looked at anything.
+// without having checked anything.
 func needSeeds(f *testing.F) {
 	f.Helper()
 	seeds, err := filepath.Glob(filepath.Join("testdata", "fuzz", f.Name(), "*"))
@@ -61,7 +62,8 @@ func FuzzDecode(f *testing.F) {
 		if again, err := o.Encode(); err != nil || !bytes.Equal(again, b) {
 			t.Fatalf("%x comes back as %x, %v", b, again, err)
 		}
-		// Whoever an order is about is stopped, by that order or an earlier one.
+		// Every subject of an order is stopped, by that order or an earlier
+		// one.
 		for _, a := range o.Active {
 			s := Subject{Region: a.Value, Domain: a.Value, Site: a.Value, Channel: a.Value}
 			if o.Find(s) == nil {

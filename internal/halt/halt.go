@@ -1,6 +1,6 @@
-// Package halt is the kill switch: the orders to stop, and the object in the
-// bucket that holds the complete set of the active ones. It imports nothing of
-// ours but the ground, so that it works when all else is broken. See
+// Package halt is the kill switch: the halt orders, and the object in the
+// bucket that holds the complete set of the active ones. It imports only the
+// ground floor of this module, so that it works when all else is broken. See
 // docs/format/halt.md.
 package halt
 
@@ -40,10 +40,10 @@ const (
 	Channel = "channel"
 )
 
-// ErrAmbiguous says that several orders begin with the digits given.
+// ErrAmbiguous means that several orders begin with the digits given.
 var ErrAmbiguous = errors.New("several orders begin with these digits: give more of them")
 
-// Order is one active order to stop.
+// Order is one active halt order.
 type Order struct {
 	_      struct{} `cbor:",toarray"`
 	ID     ID       `json:"id"`
@@ -61,15 +61,15 @@ type Orders struct {
 	Active []Order  `json:"active"`
 }
 
-// Subject is who asks whether it is halted. Empty fields match no order but
-// All.
+// Subject identifies the party that may be halted. An empty field matches only
+// the scope All.
 type Subject struct{ Region, Domain, Site, Channel string }
 
-// Error says that an active order stops the subject. Nothing is lost: what is
-// staged stays and is used on resume.
+// Error means that an active halt order stops the subject. Nothing is lost:
+// staged data stays and is used on resume.
 type Error struct{ Order Order }
 
-// Target is whom an order is for, in words.
+// Target describes the scope of an order in words.
 func (o *Order) Target() string {
 	if o.Scope == All {
 		return All
@@ -161,8 +161,8 @@ func Decode(b []byte) (*Orders, error) {
 	return &o, nil
 }
 
-// Validate checks the orders' bounds. A scope that this program does not know
-// is an error: a reader that cannot tell whether it is meant must stop.
+// Validate checks the orders' bounds. An unknown scope is an error: a reader
+// that cannot know whether it is meant must stop.
 func (o *Orders) Validate() error {
 	if len(o.Active) > MaxOrders {
 		return fmt.Errorf("halt: %d orders: %w", len(o.Active), frame.ErrDamaged)
@@ -199,7 +199,7 @@ func (o *Order) validate() error {
 	if len(o.Value) > MaxValue || len(o.Reason) > MaxReason || len(o.By) > MaxValue || o.At < 0 {
 		return errors.New("text or time out of bounds")
 	}
-	// They are shown to people, on terminals that obey control characters.
+	// The texts are shown on terminals, which interpret control characters.
 	if strings.ContainsFunc(o.Value+o.Reason+o.By, unicode.IsControl) {
 		return errors.New("holds a control character")
 	}

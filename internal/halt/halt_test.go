@@ -77,7 +77,8 @@ func TestFind(t *testing.T) {
 	if s := (&Error{Order: orders().Active[2]}).Error(); !strings.Contains(s, "site tokyo-1") {
 		t.Error(s)
 	}
-	// One who names no site is not stopped by an order that Validate would refuse.
+	// A subject without a site is not stopped by an order that Validate would
+	// refuse.
 	if (&Orders{Active: []Order{{ID: id(1), Scope: Site}}}).Find(Subject{}) != nil {
 		t.Error("an order without a value stops everybody")
 	}
@@ -131,8 +132,8 @@ func TestRefuses(t *testing.T) {
 	}
 }
 
-// TestEncodeRefusesWhatNobodyCouldRead: as many orders as there may be, each
-// with the longest texts, are more than the object may hold.
+// TestEncodeRefusesWhatNobodyCouldRead: the maximum number of orders, each with
+// the longest texts, exceeds the bound of the object.
 func TestEncodeRefusesWhatNobodyCouldRead(t *testing.T) {
 	var o Orders
 	for i := range MaxOrders {

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// ID names an order: 16 random bytes, drawn by whoever gives it and never
-// reused. The epoch orders sets of orders; it names none.
+// ID names a halt order: 16 random bytes, drawn by its issuer and never reused.
+// The epoch orders sets of orders; it names none.
 type ID [16]byte
 
 // NewID draws an ID.
