@@ -153,7 +153,7 @@ func (c *Core) lend(ctx context.Context, m message, v *wire.Ask) {
 	}
 }
 
-// refuseAsk audits what a site asked for and was not its own.
+// refuseAsk records an audit entry for objects that a site requested but does not need.
 func (c *Core) refuseAsk(ctx context.Context, m message, keys []string) {
 	why := fmt.Sprintf("it asked for %q", keys[0])
 	if len(keys) > 1 {
@@ -171,8 +171,9 @@ func (c *Core) refuseAsk(ctx context.Context, m message, keys []string) {
 
 var errForeign = errors.New("none of this site's releases needs it")
 
-// mayRead returns nil when the site may read the object, absent when its absence
-// is what the site wants to know, and errForeign when it is none of its.
+// mayRead returns a nil error if the site may read the object, and errForeign if none of its
+// releases needs it. It returns absent if the object does not exist and the site needs to know
+// that.
 func (c *Core) mayRead(ctx context.Context, a wire.Address, releases []releaseKey, key string) (absent bool, err error) {
 	switch first, rest, _ := strings.Cut(key, "/"); first {
 	case "format", "halt":
@@ -209,7 +210,7 @@ func (c *Core) mayRead(ctx context.Context, a wire.Address, releases []releaseKe
 func (c *Core) mayReadChannel(ctx context.Context, a wire.Address, key string) (absent bool, err error) {
 	r := c.repo.Load()
 	s := c.settings.Load().Fleet.Site(a.Site)
-	if s == nil { // a reload took it away meanwhile
+	if s == nil { // a reload has removed the site
 		return false, errForeign
 	}
 	for _, p := range s.Placements {
@@ -229,7 +230,7 @@ func (c *Core) mayReadChannel(ctx context.Context, a wire.Address, key string) (
 	return false, errForeign
 }
 
-// absent asks the store.
+// absent reports whether the store lacks an object.
 func (c *Core) absent(ctx context.Context, key string) (bool, error) {
 	body, _, err := c.store.Load().Get(ctx, key, 0, 1)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -241,8 +242,8 @@ func (c *Core) absent(ctx context.Context, key string) (bool, error) {
 	return false, body.Close()
 }
 
-// readable lists the releases that a site has a reason to read: those that it
-// should hold, those that it holds, and those of runs under way.
+// readable lists the releases that a site may read: its desired releases, the releases that it
+// holds, and those of its current runs.
 func (c *Core) readable(ctx context.Context, a wire.Address) []releaseKey {
 	keys := []releaseKey{}
 	add := func(channel string, number uint64, d digest.Digest) {
@@ -266,7 +267,7 @@ func (c *Core) readable(ctx context.Context, a wire.Address) []releaseKey {
 	held, err := c.ledger.Holdings(ctx, ledger.Filter{Domain: a.Domain, Site: a.Site})
 	for _, h := range held {
 		ok := h.Verified.Equal(h.Attested)
-		if h.Verified.IsZero() { // since it has enrolled anew: it counts as what a run is about
+		if h.Verified.IsZero() { // the site has enrolled again since: it counts like the release of a run
 			rel, err := c.ledger.Release(ctx, h.Channel, h.Number)
 			ok = err == nil && rel.Digest == h.Release
 		}
@@ -276,7 +277,8 @@ func (c *Core) readable(ctx context.Context, a wire.Address) []releaseKey {
 	}
 	open, err2 := c.ledger.Runs(ctx, ledger.RunFilter{Domain: a.Domain, Site: a.Site, Open: true, Limit: 16})
 	for _, run := range open {
-		// A site says itself what its run is about: it counts if the Core has published it, and can have told the site so.
+		// A site names the release of its run itself. The release counts only if the Core has
+		// published it and may have sent it to the site.
 		if rel, err := c.ledger.Release(ctx, run.Channel, run.Number); own(run.Channel) && err == nil && rel.Digest == run.Release && c.wasNewest(ctx, rel, enrolled) {
 			add(run.Channel, run.Number, run.Release)
 		}
@@ -287,8 +289,7 @@ func (c *Core) readable(ctx context.Context, a wire.Address) []releaseKey {
 	return keys
 }
 
-// wasNewest reports whether a release was the newest of its channel at some time
-// after since.
+// wasNewest reports whether a release was the newest of its channel at some time after since.
 func (c *Core) wasNewest(ctx context.Context, rel ledger.Release, since time.Time) bool {
 	list, err := c.ledger.Releases(ctx, rel.Channel, 0) // the newest first
 	if err != nil {
@@ -297,7 +298,7 @@ func (c *Core) wasNewest(ctx context.Context, rel ledger.Release, since time.Tim
 	}
 	for _, next := range slices.Backward(list) {
 		if next.Number > rel.Number {
-			return !next.Published.Before(since.Truncate(time.Second)) // in which releases are dated
+			return !next.Published.Before(since.Truncate(time.Second)) // release times have a resolution of one second
 		}
 	}
 	return true

@@ -17,33 +17,33 @@ import (
 	"nightferry/internal/window"
 )
 
-// cadenceFile remembers, below the Core's state, up to when each channel's
-// cadence was followed, so that a publish that fell into a restart is made up
-// for, and one that was done is not done again.
+// cadenceFile is a file in the Core's state folder. It records up to when each channel's cadence
+// was followed. A publish that was missed during a restart is therefore made up for, and a finished
+// one is not repeated.
 const cadenceFile = "cadence.json"
 
-// followed is a channel's place in its cadence.
+// followed is a channel's position in its cadence.
 type followed struct {
-	Cadence string    `json:"cadence"` // of another one, nothing is due yet
+	Cadence string    `json:"cadence"` // if the cadence differs from this one, nothing is due yet
 	Upto    time.Time `json:"upto"`
 }
 
-// How long after a publish that did not succeed the next try is.
+// Delays before the next try after a publish that did not succeed.
 const (
 	publishRetry = 15 * time.Minute // it failed
-	// A guard refused a source that may pass by itself: until the first window
-	// opens, and after that.
+	// A guard refused the source, but the reason may pass by itself: the delay before the first
+	// window opens, and the delay after that.
 	passingRetry = 5 * time.Minute
 	refusedRetry = time.Hour
 )
 
-// attempt is a publish that did not succeed and is tried again.
+// attempt is a publish that did not succeed and will be tried again.
 type attempt struct {
 	at   time.Time
 	wait time.Duration
 }
 
-// beats is what the cadences' loop, and the publishes that it starts, keep.
+// beats is the state shared by the cadence loop and the publishes that it starts.
 type beats struct {
 	mu      sync.Mutex
 	all     map[string]followed
@@ -51,10 +51,10 @@ type beats struct {
 	running map[string]bool
 }
 
-// publishDue starts to publish every channel whose cadence says so, each by
-// itself: a source that hangs holds up no other channel. What a halt or a fault
-// holds back stays due; what a guard refuses waits for its next turn, since only
-// a person can change that, unless it may pass by itself.
+// publishDue starts a publish of every channel that is due, each in its own goroutine, so that a
+// hanging source does not delay other channels. If a halt or a fault prevents a publish, it stays
+// due. If a guard refuses it, the channel waits for its next turn, because only a person can fix
+// that. A refusal that may pass by itself is tried again earlier.
 func (c *Core) publishDue(ctx context.Context, b *beats) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -90,8 +90,7 @@ func (c *Core) publishDue(ctx context.Context, b *beats) {
 	}
 }
 
-// firstOpening returns when the first window opens after a time, or that time if none
-// does.
+// firstOpening returns when the first window opens after a time, or that time if no window opens.
 func firstOpening(after time.Time, openings []window.Opening) time.Time {
 	first := after
 	for _, o := range openings {
@@ -102,8 +101,9 @@ func firstOpening(after time.Time, openings []window.Opening) time.Time {
 	return first
 }
 
-// publishTurn publishes a channel for its cadence, and notes up to when that was
-// followed then. A source that may pass by itself is an incident from the deadline on.
+// publishTurn publishes a channel for its cadence and records up to when the cadence was followed.
+// If a guard refuses the source for a reason that may pass by itself, that is an incident only
+// after the deadline.
 func (c *Core) publishTurn(ctx context.Context, b *beats, channel string, then followed, deadline time.Time) {
 	early := c.wall().Before(deadline)
 	passing := func(err error) bool {
@@ -137,7 +137,7 @@ func (c *Core) publishTurn(ctx context.Context, b *beats, channel string, then f
 	c.follows(b, channel, then)
 }
 
-// follows notes a channel's place in its cadence. b.mu is held.
+// follows records a channel's position in its cadence. b.mu is held.
 func (c *Core) follows(b *beats, channel string, at followed) {
 	b.all[channel] = at
 	raw, err := json.Marshal(b.all)
@@ -159,8 +159,8 @@ func (c *Core) readCadences() (map[string]followed, error) {
 	return all, nil
 }
 
-// recall reads a file of the Core's folder of state, of at most so many bytes,
-// into what it was written from; one that is not there leaves that alone.
+// recall decodes a JSON file of the Core's state folder into the given value. It reads at most most
+// bytes. If the file is missing, the value stays as it is.
 func (c *Core) recall(name string, most int64, into any) error {
 	f, err := c.state.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {

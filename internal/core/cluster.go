@@ -12,18 +12,18 @@ import (
 	"nightferry/internal/wire"
 )
 
-// Cluster is a NATS cluster of one's own, in place of the embedded server. Its
-// account belongs to somebody else: the Core has the seeds of its own signing
-// keys only, whose public halves the account must be given, and it can cut
-// nobody. What it relies on is its own: it hears no site that it has revoked,
-// and no site believes what the Core has not signed.
+// Cluster is the operator's own NATS cluster, used in place of the embedded server. The Core does
+// not own its account: it holds only the seeds of its own signing keys and cannot disconnect users.
+// The operator must add the public halves of those keys to the account. Security does not depend on
+// the cluster: the Core ignores sites that it has revoked, and sites accept only messages that the
+// Core has signed.
 type Cluster struct {
-	URLs      []string // that sites dial, and the Core those of the first one's scheme
-	CredsFile string   // the Core's user: may publish nf.down.> and hear nf.up.>
-	CAFile    string   // certificate of the authority of its servers; sites pin it
+	URLs      []string // that sites dial; the Core dials those with the first one's scheme
+	CredsFile string   // the Core's user: may publish nf.down.> and subscribe to nf.up.>
+	CAFile    string   // certificate of the authority that issued its servers' certificates; sites pin it
 }
 
-// foreign is what was read of it.
+// foreign is the data read from a Cluster's files.
 type foreign struct {
 	account string
 	pin     bus.Pin
@@ -56,8 +56,8 @@ func (o *Cluster) open() (*foreign, error) {
 	return f, nil
 }
 
-// CheckCluster judges its files, and returns the account's public key. Nothing
-// is asked over the network.
+// CheckCluster checks the cluster's files and returns the account's public key. It does not use the
+// network.
 func CheckCluster(o *Cluster) (account string, err error) {
 	f, err := o.open()
 	if err != nil {
@@ -66,7 +66,7 @@ func CheckCluster(o *Cluster) (account string, err error) {
 	return f.account, nil
 }
 
-// pin is the authority that sites are to expect.
+// pin returns the authority that sites must expect.
 func (c *Core) pin() bus.Pin {
 	if c.foreign != nil {
 		return c.foreign.pin
@@ -74,14 +74,14 @@ func (c *Core) pin() bus.Pin {
 	return c.keys.Load().ca.Fingerprint()
 }
 
-// joinCluster connects to it. While it is away, the Core goes on trying.
+// joinCluster connects to the cluster. While the cluster is unreachable, the Core keeps trying.
 func (c *Core) joinCluster(ctx context.Context) error {
 	client, err := bus.Dial(ctx, bus.ClientOptions{
 		URLs: c.foreign.urls, CredsFile: c.o.Cluster.CredsFile, Roots: c.foreign.roots, TLSFirst: true, Env: c.o.Env,
 		Name: "core", Now: c.o.Now, Pending: 64 << 20, Background: true, MaxBackoff: 10 * time.Second,
 		OnEvent: func(e bus.Event) {
 			if ctx.Err() != nil {
-				return // the Core's own end is no incident
+				return // the Core's own shutdown is not an incident
 			}
 			switch e.Kind {
 			case bus.Connected:
@@ -108,7 +108,7 @@ func (c *Core) joinCluster(ctx context.Context) error {
 	return nil
 }
 
-// clusterUp makes checkCluster run soon; it must not wait.
+// clusterUp makes watchCluster run its checks soon. It must not block.
 func (c *Core) clusterUp() {
 	select {
 	case c.recheck <- struct{}{}:
@@ -116,10 +116,10 @@ func (c *Core) clusterUp() {
 	}
 }
 
-// watchCluster checks what the cluster does with the Core's users whenever that
-// may have changed, and now and then; soon, while something is amiss: a server
-// whose account was just changed judges wrongly for a moment, and whoever mends
-// an account wants to see it mended.
+// watchCluster checks the limits that the cluster puts on the Core's users: every checkEvery, and
+// when the connection returns. After a failure it checks again after checkAgain, for two reasons. A
+// server whose account was just changed decides wrongly for a moment, and an operator who repairs
+// an account wants to see the result.
 func (c *Core) watchCluster(ctx context.Context) error {
 	t := time.NewTimer(checkEvery)
 	defer t.Stop()
@@ -148,7 +148,7 @@ const (
 	checkAgain = 10 * time.Second
 )
 
-// checkScope connects as a site would and says what is amiss, if anything.
+// checkScope connects as a site would, and opens or resolves the incident of the scope.
 func (c *Core) checkScope(ctx context.Context, s bus.Scope) (fine bool) {
 	err := c.tryScope(ctx, s)
 	if ctx.Err() != nil {
@@ -163,8 +163,9 @@ func (c *Core) checkScope(ctx context.Context, s bus.Scope) (fine bool) {
 	return false
 }
 
-// errScope says that a signing key gives its users more than it should, or, without any scope, nothing: a user of ours
-// carries no limits of its own, which such a server reads as limits of zero.
+// errScope means that a signing key gives its users more rights than it should, or none because it
+// has no scope. Our user JWTs carry no limits of their own, and such a server reads that as limits
+// of zero.
 var errScope = errors.New("the cluster lets its users hear what is not theirs, or nothing at all: the key has no scope, or a wrong one")
 
 func (c *Core) tryScope(ctx context.Context, s bus.Scope) error {
@@ -184,7 +185,7 @@ func (c *Core) tryScope(ctx context.Context, s bus.Scope) error {
 		OnEvent: func(e bus.Event) {
 			var err error
 			switch e.Kind {
-			case bus.Denied: // as it should be
+			case bus.Denied: // as expected
 			case bus.Limited:
 				err = errScope
 			default:
@@ -207,7 +208,8 @@ func (c *Core) tryScope(ctx context.Context, s bus.Scope) error {
 	if err == nil {
 		err = client.Flush(ctx)
 	}
-	// A refusal comes before the answer to the flush, or in its place when it ends the connection, and is told a moment later.
+	// A refusal arrives before the answer to the flush, or instead of it if it ends the
+	// connection. The client reports it a moment later.
 	select {
 	case err := <-verdict:
 		return err
@@ -219,7 +221,8 @@ func (c *Core) tryScope(ctx context.Context, s bus.Scope) error {
 	}
 }
 
-// notCut tells what the Core cannot do on somebody else's cluster.
+// notCut raises an incident and writes an audit entry if the Core cannot disconnect a user because
+// it does not own the cluster's account.
 func (c *Core) notCut(ctx context.Context, a wire.Address, object, remedy string) error {
 	if c.foreign == nil {
 		return nil

@@ -18,7 +18,7 @@ import (
 	"nightferry/internal/wire"
 )
 
-// kickRender makes the renderer look at once.
+// kickRender makes the renderer check for work immediately.
 func (c *Core) kickRender() {
 	select {
 	case c.render <- struct{}{}:
@@ -26,12 +26,12 @@ func (c *Core) kickRender() {
 	}
 }
 
-// renderRetry is how long the renderer waits after something failed.
+// renderRetry is the renderer's delay after a failure.
 const renderRetry = 30 * time.Second
 
-// renderAll writes the log file of every run that has ended and has none, one
-// after the other, until ctx ends. A crash between the file and the mark in the
-// ledger only means that the same file is written again.
+// renderAll writes the log file of each ended run that has none, one at a time, until ctx ends.
+// After a crash between writing the file and marking the run in the ledger, the same file is
+// written again.
 func (c *Core) renderAll(ctx context.Context) error {
 	retry := time.NewTimer(renderRetry)
 	defer retry.Stop()
@@ -93,10 +93,9 @@ func (c *Core) renderRun(ctx context.Context, run *ledger.Run) (err error) {
 	return c.ledger.MarkRendered(ctx, run.ID)
 }
 
-// keptLog looks for the log of a run of which the ledger knows no beginning: of
-// one that it lost (it is a restored copy) the site may tell the end once more,
-// and the log that was written of the whole run says what the ledger no longer
-// does. It stays as it is.
+// keptLog handles a run whose start event is missing because the ledger was restored from a backup.
+// The site may report the end of such a run again. If a complete log of the run exists, keptLog
+// keeps it unchanged, restores the start event from its header, and marks the run as rendered.
 func (c *Core) keptLog(ctx context.Context, run *ledger.Run) (kept bool, err error) {
 	at := ""
 	f := record.Filter{Domain: run.Domain, Site: run.Site, Channel: run.Channel, Run: run.ID.String()}
@@ -105,10 +104,10 @@ func (c *Core) keptLog(ctx context.Context, run *ledger.Run) (kept bool, err err
 	}
 	h, _, err := c.logs.Scan(at, func(record.File) error { return nil })
 	if err != nil {
-		return false, nil // half a log is no better than what is known
+		return false, nil // a partial log is no better than the ledger's data
 	}
 	start := ledger.Start{Number: h.Release, Parent: h.Parent, Trigger: h.Trigger, DryRun: h.DryRun}
-	start.Release, _ = digest.Parse(h.Digest) // a run may have come to no release
+	start.Release, _ = digest.Parse(h.Digest) // a run may have no release
 	start.Tree, _ = digest.Parse(h.Tree)
 	if _, err := c.ledger.Append(ctx, run.Domain, run.Site, []ledger.Event{{Run: run.ID, Channel: run.Channel, Kind: ownStart, At: h.Started, Start: &start}}); err != nil {
 		return false, err
@@ -128,7 +127,7 @@ func (c *Core) header(ctx context.Context, run *ledger.Run) record.Header {
 	}
 	tree := run.Tree
 	if rel, err := c.ledger.Release(ctx, run.Channel, run.Number); err == nil && rel.Digest == run.Release {
-		// Also where the run did not get far enough to count.
+		// Also if the run ended before it counted them.
 		tree, h.Files, h.Bytes = rel.Tree, rel.Files, rel.Bytes
 	}
 	if !tree.IsZero() {
@@ -145,21 +144,21 @@ func endOf(run *ledger.Run) record.End {
 	return e
 }
 
-// outcome is a file's, with the time of the event that told it.
+// outcome is a file's outcome with the time of the event that reported it.
 type outcome struct {
 	wire.Outcome
 	at time.Time
 }
 
-// maxHeld bounds, in bytes, the texts that are held while a run's outcomes are
-// put in order: those of a million files that were moved, or deleted. A site can
-// tell of any number.
+// maxHeld bounds, in bytes, the texts held in memory while a run's outcomes are sorted. It suffices
+// for a million moved or deleted files. The bound is needed because a site can report any number of
+// paths.
 const maxHeld = 128 << 20
 
-// lines calls fn for each file that the run acted on, or could not; with all,
-// also for the unchanged files of the release. Files of the release come first,
-// in path order, then what it lacks; of that, what is beyond maxHeld comes last,
-// as it was told.
+// lines calls fn for each file that the run changed or failed to change; with all, also for the
+// release's unchanged files. Files of the release come first, in path order, followed by files that
+// are not in it. Of the latter, those beyond maxHeld come last, in the order in which they were
+// reported.
 func (c *Core) lines(ctx context.Context, run *ledger.Run, all bool, fn func(record.File) error) error {
 	return c.linesWithin(ctx, run, all, maxHeld, fn)
 }
@@ -179,19 +178,19 @@ func (c *Core) linesWithin(ctx context.Context, run *ledger.Run, all bool, most 
 	return err
 }
 
-// gone reports whether the store has no release, or no page of it, any more: gc
-// removed it before the site could report. The log then has ordinals for names.
+// gone reports whether the store no longer has the release or one of its pages: gc removed it
+// before the site could report. The log then has ordinals instead of names.
 func gone(err error) bool {
 	missing := (*repo.MissingError)(nil)
 	return errors.Is(err, fs.ErrNotExist) || errors.As(err, &missing)
 }
 
-// siteLines are the lines of a site's run. With known, its release names the
-// entries, and nothing is handed out before all of the release was found.
+// siteLines calls fn for each line of a site's run. If known is set, the release supplies the names
+// of entries, and fn is first called after the whole release was found.
 func (c *Core) siteLines(ctx context.Context, run *ledger.Run, k releaseKey, known, all bool, most int, fn func(record.File) error) error {
 	x := ordered{paths: map[string]outcome{}, most: most}
 	err := c.outcomes(ctx, run, func(o outcome) error {
-		if o.Path == "" && !known { // a site can name any release; only ours has a manifest
+		if o.Path == "" && !known { // a site can name any release; only published ones have a manifest
 			f := fileOf(o, nil)
 			f.Path = fmt.Sprintf("entry %d", o.Ordinal)
 			return fn(f)
@@ -233,8 +232,7 @@ func (c *Core) siteLines(ctx context.Context, run *ledger.Run, k releaseKey, kno
 	})
 }
 
-// outcomes calls fn for each outcome that a site has told of a run, in the order
-// in which they came.
+// outcomes calls fn for each outcome that a site reported for a run, in order of arrival.
 func (c *Core) outcomes(ctx context.Context, run *ledger.Run, fn func(outcome) error) error {
 	return c.ledger.RunEvents(ctx, run.ID, func(e ledger.Event) error {
 		if wire.EventKind(e.Kind) != wire.OutcomesEvent {
@@ -242,7 +240,7 @@ func (c *Core) outcomes(ctx context.Context, run *ledger.Run, fn func(outcome) e
 		}
 		list, err := wire.DecodeOutcomes(e.Body)
 		if err != nil {
-			return nil // it is an incident already, and nothing else is to be had of it
+			return nil // it has an incident already, and no more data can be read from it
 		}
 		for _, o := range list {
 			if err := fn(outcome{o, e.At}); err != nil {
@@ -253,18 +251,18 @@ func (c *Core) outcomes(ctx context.Context, run *ledger.Run, fn func(outcome) e
 	})
 }
 
-// ordered holds a run's outcomes: of each file the last. No honest site sends
-// two of one.
+// ordered holds a run's outcomes and keeps only the last one of each file. A correct site sends one
+// per file.
 type ordered struct {
 	bound   uint64    // entries of the release
-	entries []outcome // by ordinal once they are sorted, not more than two of each
+	entries []outcome // sorted by ordinal after sorted(); at most two of each
 	paths   map[string]outcome
-	more    bool // paths that are not held
-	texts   int  // bytes that are held
-	most    int  // of texts
+	more    bool // some paths did not fit
+	texts   int  // bytes held
+	most    int  // maximum of texts, in bytes
 }
 
-// perPath is what holding a path takes beside its bytes.
+// perPath is the memory overhead of one path, in bytes.
 const perPath = 200
 
 func (x *ordered) add(o outcome) {
@@ -306,8 +304,7 @@ func (x *ordered) sorted() []outcome {
 	return last
 }
 
-// ours returns the release that a run is about; known: the Core has published
-// it.
+// ours returns the release of a run. Known is set if the Core has published it.
 func (c *Core) ours(ctx context.Context, run *ledger.Run) (k releaseKey, known bool, err error) {
 	k = releaseKey{run.Channel, run.Number, run.Release}
 	rel, err := c.ledger.Release(ctx, run.Channel, run.Number)
@@ -317,8 +314,8 @@ func (c *Core) ours(ctx context.Context, run *ledger.Run) (k releaseKey, known b
 	return k, err == nil && rel.Digest == run.Release, err
 }
 
-// merge walks the release and the outcomes, by ordinal, side by side. It takes
-// from paths what it has told.
+// merge walks the release and the outcomes side by side, by ordinal. It removes from paths the
+// outcomes that it has passed to fn.
 func (c *Core) merge(ctx context.Context, run *ledger.Run, k releaseKey, entries []outcome, paths map[string]outcome, all bool, fn func(record.File) error) error {
 	_, next, err := c.entries(ctx, c.repo.Load(), k)
 	if err != nil {
@@ -355,8 +352,8 @@ func (c *Core) merge(ctx context.Context, run *ledger.Run, k releaseKey, entries
 	}
 }
 
-// untold is the line of an entry that no outcome names. Folders have one
-// too: what a site counts, added or unchanged, are entries.
+// untold returns the line of an entry that has no outcome. Folders get one too, because a site's
+// counts of added and unchanged entries include folders.
 func untold(run *ledger.Run, e *manifest.Entry) record.File {
 	f := record.File{Path: e.Path, Outcome: "unreached", Size: e.Size}
 	if run.State.Accounted() {
@@ -379,7 +376,7 @@ func fileOf(o outcome, e *manifest.Entry) record.File {
 	return f
 }
 
-// ownFile is a file's line of a run of the Core itself.
+// ownFile is the line of one file in a run of the Core itself.
 type ownFile struct {
 	_       struct{} `cbor:",toarray"`
 	Path    string
@@ -389,7 +386,8 @@ type ownFile struct {
 	Cause   string
 }
 
-// The kinds of the Core's own events, apart from the wire's: one holds files, one only a run's beginning.
+// The kinds of the Core's own events, distinct from the kinds in wire: ownEvent holds files,
+// ownStart holds only a run's start.
 const (
 	ownEvent = 64
 	ownStart = 65
@@ -405,7 +403,7 @@ func (c *Core) ownLines(ctx context.Context, run *ledger.Run, fn func(record.Fil
 	})
 }
 
-// ownFiles calls fn for each file that a run of the Core has told of.
+// ownFiles calls fn for each file that a run of the Core has recorded.
 func (c *Core) ownFiles(ctx context.Context, id ledger.RunID, fn func(f *ownFile, at time.Time) error) error {
 	return c.ledger.RunEvents(ctx, id, func(e ledger.Event) error {
 		if e.Kind != ownEvent {

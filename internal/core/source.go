@@ -143,11 +143,11 @@ func (c *Core) measureDue(ctx context.Context, ch *fleet.Channel) error {
 
 // haltedHere reports whether an order is in force for the channel at the Core.
 func (c *Core) haltedHere(channel string) bool {
-	host, _ := os.Hostname() // only for orders that name it as a site
+	host, _ := os.Hostname() // only for halt orders that name this host as a site
 	return c.halting.Current().Find(halt.Subject{Site: host, Channel: channel}) != nil
 }
 
-// measurement returns what was measured of a release, or nil.
+// measurement returns the measurement of a release, or nil.
 func (c *Core) measurement(ctx context.Context, channel string, number uint64) (*ledger.Measurement, error) {
 	m, err := c.ledger.Measurement(ctx, channel, number)
 	if errors.Is(err, ledger.ErrNotFound) {
@@ -159,8 +159,8 @@ func (c *Core) measurement(ctx context.Context, channel string, number uint64) (
 	return &m, nil
 }
 
-// measureSource measures, records, and compares with what sites attest. There is
-// a run in the ledger, and a log, whatever its end.
+// measureSource measures a source, records the result, and compares it with the sites'
+// attestations. It always leaves a run in the ledger and a log.
 func (c *Core) measureSource(ctx context.Context, ch *fleet.Channel, rel *ledger.Release) error {
 	w := &ownRun{core: c, channel: ch.Name}
 	rand.Read(w.id[:]) // never fails (crypto/rand)
@@ -186,7 +186,8 @@ func (c *Core) measureSource(ctx context.Context, ch *fleet.Channel, rel *ledger
 	switch {
 	case err == nil:
 		end.State = measuredState(&m, rel)
-		// Before the run ends: a crash between the two leaves a run without an end, and not a second measurement.
+		// Before the run ends: a crash in between leaves a run without an end instead of a second
+		// measurement.
 		if err = c.ledger.SetMeasurement(always, m); err != nil {
 			end.State = runs.Failed
 		}
@@ -230,7 +231,7 @@ func (c *Core) readSource(ctx context.Context, ch *fleet.Channel, rel *ledger.Re
 	}}, fn)
 }
 
-// measuredState is how the run of a measurement ends that came to its end.
+// measuredState returns the final state of a measurement that was completed.
 func measuredState(m *ledger.Measurement, rel *ledger.Release) runs.State {
 	switch {
 	case m.Damaged+m.Unreadable > 0, m.Tree != rel.Tree, m.Files != rel.Files, m.Bytes != rel.Bytes:
@@ -241,8 +242,8 @@ func measuredState(m *ledger.Measurement, rel *ledger.Release) runs.State {
 	return runs.Same
 }
 
-// judgeSource opens or resolves the incident of a source whose bytes are not
-// those that were published.
+// judgeSource opens or resolves the incident for a source whose bytes differ from the published
+// ones.
 func (c *Core) judgeSource(m *ledger.Measurement, rel *ledger.Release, bad []string) {
 	if measuredState(m, rel) != runs.Damaged {
 		c.alarms.over(SourceDamage, m.Channel, wire.Address{})
@@ -273,8 +274,7 @@ func have(n int64) string {
 	return fmt.Sprintf("%d files have", n)
 }
 
-// namedPaths lists the first of so many paths, as far as an incident's text has
-// room.
+// namedPaths lists the first paths of all, as far as they fit into an incident's text.
 func namedPaths(paths []string, all int) string {
 	var b strings.Builder
 	for i, p := range paths {
@@ -290,7 +290,7 @@ func namedPaths(paths []string, all int) string {
 	return b.String()
 }
 
-// compareAll compares what sites attested before with what was measured now.
+// compareAll compares earlier attestations of the sites with the new measurement.
 func (c *Core) compareAll(ctx context.Context, m *ledger.Measurement) error {
 	held, err := c.ledger.Holdings(ctx, ledger.Filter{Channel: m.Channel})
 	if err != nil {
@@ -310,8 +310,8 @@ func (c *Core) compareAll(ctx context.Context, m *ledger.Measurement) error {
 	return nil
 }
 
-// contradicts tells how a site's statement about the measured release is not
-// what the Core itself has read. m may be nil: then nothing is known.
+// contradicts returns how a site's attestation of the measured release differs from the Core's
+// measurement. If m is nil, nothing is known and it returns nil.
 func contradicts(m *ledger.Measurement, h *ledger.Holding) error {
 	if m == nil || h.Number != m.Number || h.Release != m.Release || h.Files < 0 {
 		return nil
@@ -326,13 +326,13 @@ func contradicts(m *ledger.Measurement, h *ledger.Holding) error {
 	return err
 }
 
-// measurements looks each release's up once.
+// measurements caches the measurement of each release.
 type measurements struct {
 	core *Core
 	all  map[releaseKey]*ledger.Measurement
 }
 
-// of returns what was measured of the release that a site holds, or nil.
+// of returns the measurement of the release that a site holds, or nil.
 func (m *measurements) of(ctx context.Context, h *ledger.Holding) (*ledger.Measurement, error) {
 	if h.Number == 0 {
 		return nil, nil
@@ -347,7 +347,7 @@ func (m *measurements) of(ctx context.Context, h *ledger.Holding) (*ledger.Measu
 		return nil, err
 	}
 	if found != nil && found.Release != h.Release {
-		found = nil // a restored ledger's
+		found = nil // it belongs to a restored ledger
 	}
 	if m.all == nil {
 		m.all = map[releaseKey]*ledger.Measurement{}
