@@ -21,7 +21,7 @@ import (
 
 const channel = "package"
 
-// order is what a child is told to do.
+// order is the work order of a child.
 type order struct {
 	Verb        string // pull, recover, push or init
 	Store       string // folder of the repository
@@ -43,8 +43,8 @@ type point struct {
 	Half  bool
 }
 
-// report is what a child says, on its last line. A child that kills itself
-// says how far it was.
+// report is a child's result, on its last line. A child that kills itself
+// reports how far it got.
 type report struct {
 	Err      string `json:",omitempty"`
 	Op       string `json:",omitempty"` // the change at which it died

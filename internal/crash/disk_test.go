@@ -134,7 +134,8 @@ func (d *disk) clone() *disk {
 	return &disk{root: walk(d.root)}
 }
 
-// find returns what the process sees under a path, nil where there is nothing.
+// find returns the node that the process sees under a path, nil if there is
+// none.
 func (d *disk) find(p string) *inode {
 	n := d.root
 	for part := range strings.SplitSeq(p, "/") {
@@ -265,8 +266,8 @@ func (d *disk) settleAll(n *inode, seen map[*inode]bool) {
 	}
 }
 
-// settle puts on the disk what was written since the last sync: of each page
-// and each change of length, mode and time, what keep says.
+// settle puts data written since the last sync on the disk: of each page and
+// each change of length, mode and time, those that keep selects.
 func (n *inode) settle(keep func() bool) {
 	for _, op := range n.pending {
 		switch op.Kind {

@@ -82,7 +82,7 @@ func TestPain05_CrashPull(t *testing.T) {
 	}
 }
 
-// measurePull learns what a pull does that nobody kills.
+// measurePull measures a pull that is not killed.
 func (f *fixture) measurePull(t *testing.T) error {
 	dst, done, err := f.fresh("whole")
 	if err != nil {
@@ -239,8 +239,8 @@ func (f *fixture) untouched(dst string, want look) error {
 	return nil
 }
 
-// whole fails unless dst shows what a commit under way may show: see the
-// package comment.
+// whole fails unless dst is in a state that a commit under way may leave: see
+// the package comment.
 func (f *fixture) whole(dst string) error {
 	have, err := see(dst)
 	if err != nil {
@@ -287,7 +287,8 @@ func (f *fixture) leaves(from, content string) bool {
 	return false
 }
 
-// litter fails when nightferry's own folder holds what nobody will use again.
+// litter fails if nightferry's own folder holds files that no run will use
+// again.
 func litter(dst string) error {
 	state := filepath.Join(dst, stateDir)
 	list, err := os.ReadDir(state)

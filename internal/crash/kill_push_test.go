@@ -67,7 +67,7 @@ func (f *fixture) publisher() (store, state string, done func() error, err error
 	return store, state, done, err
 }
 
-// measurePush learns what a push does that nobody kills.
+// measurePush measures a push that is not killed.
 func (f *fixture) measurePush(t *testing.T) error {
 	store, state, done, err := f.publisher()
 	if err != nil {

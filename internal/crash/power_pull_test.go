@@ -20,8 +20,8 @@ type cutPull struct {
 	ops    []durable.Op
 }
 
-// TestPain05_PowerLossPull replays what a power cut may leave of a pull, at
-// every change that it makes.
+// TestPain05_PowerLossPull replays the states that a power cut may leave of a
+// pull, at every change that it makes.
 func TestPain05_PowerLossPull(t *testing.T) {
 	for seed := range share(6, 1) {
 		f := newFixture(t, uint64(300+seed), 60_000)

@@ -203,7 +203,7 @@ func add(dir string, tr tree) error {
 	return nil
 }
 
-// look is what anybody sees under a path: "folder", or the SHA-256 of a file.
+// look is the visible state under a path: "folder", or the SHA-256 of a file.
 type look map[string]string
 
 func sum(b []byte) string {

@@ -8,8 +8,7 @@ import (
 	"nightferry/internal/digest"
 )
 
-// Measurement is what the Core has found when it read a release's source for
-// itself.
+// Measurement is the Core's own reading of a release's source.
 type Measurement struct {
 	Channel string        `json:"channel"`
 	Number  uint64        `json:"number"`

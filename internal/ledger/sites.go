@@ -191,7 +191,7 @@ func (l *Ledger) Settle(ctx context.Context, domain, site string) (id Identity, 
 	return id, err
 }
 
-// Unprove notes that what a site holds of a channel is not verified any more.
+// Unprove records that a site's holding of a channel is no longer verified.
 func (l *Ledger) Unprove(ctx context.Context, domain, site, channel string) error {
 	return l.update(ctx, fmt.Sprintf("unprove channel %s of site %s of domain %s", channel, site, domain), func(x *tx) error {
 		return x.exec("UPDATE holdings SET verified = 0 WHERE domain = ? AND site = ? AND channel = ?", domain, site, channel)
@@ -235,7 +235,7 @@ func (l *Ledger) Seen(ctx context.Context, list []Sighting) error {
 	})
 }
 
-// Sightings lists what is known of all agents.
+// Sightings lists the last sighting of each agent.
 func (l *Ledger) Sightings(ctx context.Context) ([]Sighting, error) {
 	return many(ctx, l.read, "list sightings", func(s scanner, v *Sighting) error {
 		return s.Scan(&v.Domain, &v.Site, moment{&v.Seen}, &v.Version, &v.ClockOffset, &v.Lag, &v.Revision)

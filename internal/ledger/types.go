@@ -39,7 +39,7 @@ type Identity struct {
 	Contest   string    `json:"contest,omitempty"`
 }
 
-// Sighting is what the Core last knew of a live agent.
+// Sighting is the Core's last knowledge of a live agent.
 type Sighting struct {
 	Domain      string        `json:"domain"`
 	Site        string        `json:"site"`
@@ -145,7 +145,7 @@ type Event struct {
 	Ended      []string  // keys of incidents in which the site's part ends in the same transaction
 }
 
-// Start opens a run, or completes what is known of it.
+// Start opens a run, or completes its record.
 type Start struct {
 	Number  uint64
 	Release digest.Digest
@@ -249,7 +249,7 @@ type Filter struct {
 	Limit                 int       // the newest so many; 0: 1 000
 }
 
-// Holding is what a site last attested to hold of a channel.
+// Holding is a site's latest attested holding of a channel.
 type Holding struct {
 	Domain   string        `json:"domain"`
 	Site     string        `json:"site"`

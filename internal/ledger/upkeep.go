@@ -60,7 +60,7 @@ func (l *Ledger) Backup(ctx context.Context, path string) (err error) {
 	if err := errors.Join(err, db.Close()); err != nil {
 		return err
 	}
-	// VACUUM INTO does not sync what it wrote.
+	// VACUUM INTO does not sync its output.
 	w, err := root.OpenRW(part)
 	if err != nil {
 		return err

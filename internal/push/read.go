@@ -292,7 +292,7 @@ func (p *push) readLarge(ctx context.Context, it *item, f io.Reader, r *reader, 
 var pending = digest.Digest{1}
 
 // mode returns the permission bits that an entry carries. Windows has none:
-// what it publishes gets the usual ones.
+// files published from it get the usual ones.
 func mode(s scan.Stat, dir bool) uint16 {
 	if m := s.Mode & 0o777; m != 0 || runtime.GOOS != "windows" {
 		return m
