@@ -21,21 +21,21 @@ import (
 )
 
 const (
-	// aheadMost and aheadRate, in bytes and bytes per second, bound what is read
-	// of a release before its window: its plan, which is no content.
+	// aheadMost and aheadRate, in bytes and bytes per second, limit reading a
+	// release's plan before its window. The plan is not content.
 	aheadMost = 64 << 20
 	aheadRate = 256 << 10
-	// aheadWait is how long the Core and the store may take for it.
+	// aheadWait is the time limit for asking the Core and the store.
 	aheadWait = 10 * time.Minute
-	// aheadEvery is how often it is looked whether what was foreseen still holds.
+	// aheadEvery is the interval at which the agent checks its plan again.
 	aheadEvery = time.Hour
 )
 
-// ahead is what a channel's next run needs, asked for while the Core is there,
-// so that its window can open without it.
+// ahead holds the needs of a channel's next run. The agent asks for them while
+// the Core is reachable, so that the window can open without the Core.
 type ahead struct {
-	of     string        // the release and the target that it is about
-	index  uint64        // sequence of the index root that told it; 0: nothing is known yet
+	of     string        // the release and its target, see aheadOf
+	index  uint64        // sequence of the index root that the plan was read from; 0: not read yet
 	keys   []string      // objects that the run reads
 	needed int64         // bytes of content that it must fetch; -1: not known
 	at     time.Time     // when to look again
@@ -46,7 +46,7 @@ func aheadOf(want *wire.Desired) string {
 	return fmt.Sprintf("%d\x00%s\x00%s", want.Number, want.Release, want.Target)
 }
 
-// aheadFor returns what is known of a channel's next run. It is called with a.mu held.
+// aheadFor returns the plan of a channel's next run. The caller holds a.mu.
 func (a *agent) aheadFor(want *wire.Desired) *ahead {
 	p := a.ahead[want.Channel]
 	if p == nil || p.of != aheadOf(want) {
@@ -56,12 +56,12 @@ func (a *agent) aheadFor(want *wire.Desired) *ahead {
 	return p
 }
 
-// errOpened ends what is made ready: the run itself begins.
+// errOpened stops the preparation of a run because its window opened.
 var errOpened = errors.New("the window has opened")
 
-// prepare makes ready what waits for its window, if it is time, and returns how
-// long until it is. A commit that was interrupted is finished then, too: it
-// moves nothing over the network.
+// prepare starts the preparation of a run that waits for its window, if it is
+// due. It returns the time until the next call. The preparation also finishes
+// an interrupted commit, which needs no network.
 func (a *agent) prepare(ctx context.Context, g *errgroup.Group, busy map[string]*job, want wire.Desired, left *spool.Run, now time.Time) time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -93,8 +93,7 @@ func (a *agent) prepare(ctx context.Context, g *errgroup.Group, busy map[string]
 	return aheadEvery
 }
 
-// preparing returns the job that prepares a run, or nil. It is called with a.mu
-// held.
+// preparing returns the job that prepares a run, or nil. The caller holds a.mu.
 func (a *agent) preparing() *job {
 	for _, j := range a.running {
 		if j.ahead {
@@ -104,8 +103,8 @@ func (a *agent) preparing() *job {
 	return nil
 }
 
-// makeReady finishes what an earlier run was committing, finds out what the next
-// one reads, has it lent and keeps that.
+// makeReady finishes an interrupted commit, plans the next run, asks for
+// presigned URLs and stores them in the spool.
 func (a *agent) makeReady(ctx, rctx context.Context, j *job, p *ahead, want wire.Desired, left *spool.Run) error {
 	target, err := allowed(a.id.Allow, want.Target)
 	if err != nil {
@@ -145,7 +144,7 @@ func (a *agent) makeReady(ctx, rctx context.Context, j *job, p *ahead, want wire
 			read.add(key)
 		}
 		p.keys = read.sorted()
-		if p.needed < 0 || f.Needed < p.needed { // a run that was stopped knows what it has staged
+		if p.needed < 0 || f.Needed < p.needed { // a stopped run has counted its staged bytes
 			p.needed = f.Needed
 		}
 	}
@@ -168,8 +167,8 @@ func (a *agent) makeReady(ctx, rctx context.Context, j *job, p *ahead, want wire
 	return nil
 }
 
-// mend finishes the commit that an earlier process has left, if there is one.
-// The run stays open: what is settled here is told when it ends.
+// mend finishes the commit that an earlier process left, if there is one. The
+// run stays open, so its final report includes these outcomes.
 func (a *agent) mend(ctx, rctx context.Context, r spool.Run) error {
 	target, err := allowed(a.id.Allow, r.Target)
 	if err != nil || r.DryRun {
@@ -183,7 +182,7 @@ func (a *agent) mend(ctx, rctx context.Context, r spool.Run) error {
 	return errors.Join(apply.Recover(rctx, target, a.options(keep, &r, t)), t.flush())
 }
 
-// unneeded forgets what was lent ahead for a channel: it holds what it should.
+// unneeded drops the URLs lent ahead for a channel that already holds its release.
 func (a *agent) unneeded(ctx context.Context, channel string) error {
 	a.mu.Lock()
 	p := a.ahead[channel]
@@ -195,7 +194,7 @@ func (a *agent) unneeded(ctx context.Context, channel string) error {
 	return a.spool.KeepLent(ctx, channel, nil)
 }
 
-// remains notes what a run that was stopped has still to fetch.
+// remains notes how many bytes a stopped run has still to fetch.
 func (a *agent) remains(r *spool.Run, res *apply.Result) {
 	if res == nil || res.BytesNeeded == 0 {
 		return
@@ -207,9 +206,9 @@ func (a *agent) remains(r *spool.Run, res *apply.Result) {
 	}
 }
 
-// mayAsk reports whether the plan of a release may be read outside its window.
-// Where an operator's limit is 0, nothing moves; a timetable's 0 is about
-// content.
+// mayAsk reports whether the agent may read a release's plan outside the
+// window. An operator's limit of 0 forbids it. A rate of 0 in the timetable
+// limits only content.
 func (n *night) mayAsk(now time.Time) bool {
 	if n.refused != nil {
 		return false
@@ -222,8 +221,8 @@ func (n *night) mayAsk(now time.Time) bool {
 	return r > 0
 }
 
-// closes returns when a channel's window ends, that is open or comes next; the
-// zero time where it has none.
+// closes returns the end of a channel's open window, or else of its next one.
+// It returns the zero time if the channel has no window.
 func (n *night) closes(now time.Time, channel string) time.Time {
 	rule, has := n.rules[channel]
 	if !has {
@@ -237,7 +236,7 @@ func (n *night) closes(now time.Time, channel string) time.Time {
 	return n.motion.When(w.End)
 }
 
-// keySet collects keys, from many goroutines.
+// keySet collects keys. It is safe for concurrent use.
 type keySet struct {
 	mu  sync.Mutex
 	all map[string]struct{}
@@ -263,7 +262,7 @@ func (k *keySet) sorted() []string {
 	return out
 }
 
-// errMuch ends a plan that is too large to be read outside a window.
+// errMuch stops reading a plan that is too large to read outside a window.
 var errMuch = fmt.Errorf("the plan takes more than %d MiB to read: it is read in the window", aheadMost>>20)
 
 func tooMuch(key string) error {

@@ -21,8 +21,8 @@ import (
 	"nightferry/internal/wire"
 )
 
-// mode says whether a run is a check, which compares and changes nothing, and
-// what started it where the order does not say.
+// mode returns the kind of check, or 0 for a run that may change files. It also
+// returns the trigger if the desired state does not give it.
 func (a *agent) mode(want *wire.Desired, obeyed uint64, have *spool.Held) (check uint8, trigger string) {
 	if want.Start > obeyed {
 		if want.Verify {
@@ -39,13 +39,13 @@ func (a *agent) mode(want *wire.Desired, obeyed uint64, have *spool.Held) (check
 	return check, trigger
 }
 
-// holds reports whether the site holds what is wanted.
+// holds reports whether the site holds the desired release in the desired target.
 func holds(have *spool.Held, want *wire.Desired) bool {
 	return have != nil && have.Number == want.Number && have.Release == want.Release && have.Target == want.Target
 }
 
-// check compares the target with what was applied there, in one run that ends
-// verified or different. Neither the store nor the Core is needed.
+// check compares the target with the applied release. The run ends verified or
+// different. It needs neither the store nor the Core.
 func (a *agent) check(ctx, rctx context.Context, want *wire.Desired, r spool.Run, target string) (again bool, err error) {
 	if r.Pass, err = a.spool.Pass(ctx, r.Channel); err != nil {
 		return true, a.full(ctx, err)
@@ -55,7 +55,7 @@ func (a *agent) check(ctx, rctx context.Context, want *wire.Desired, r spool.Run
 	e := &examination{a: a, t: t, run: &r, want: want}
 	cerr := errors.Join(e.compare(rctx, target), t.flush())
 	if cerr != nil && ctx.Err() != nil {
-		return false, nil // goes on under the same id
+		return false, nil // continues under the same id
 	}
 	f := wire.Finished{Verdict: runs.Different, Totals: runs.Totals{Files: e.totals.Files, Bytes: e.totals.Bytes,
 		Counts: runs.Counts{Extra: e.seen.Extra, Unchanged: max(0, e.seen.Files+e.seen.Dirs-e.different)}}}
@@ -65,7 +65,7 @@ func (a *agent) check(ctx, rctx context.Context, want *wire.Desired, r spool.Run
 	switch {
 	case errors.Is(cerr, apply.ErrNothingApplied), errors.Is(cerr, scan.ErrCorrupt):
 		f.Error = cerr.Error()
-	case cerr != nil && rctx.Err() != nil, errors.As(cerr, &stopped): // an order that comes as a check ends well changes nothing
+	case cerr != nil && rctx.Err() != nil, errors.As(cerr, &stopped): // a halt order that arrives after the check has succeeded is ignored
 		f.Verdict, f.Error = runs.Stopped, cerr.Error()
 	case cerr != nil:
 		f.Verdict, f.Error = runs.Failed, cerr.Error()
@@ -88,7 +88,7 @@ func (a *agent) check(ctx, rctx context.Context, want *wire.Desired, r spool.Run
 		}
 	}
 	if f.Verdict == runs.Failed || f.Verdict == runs.Stopped {
-		done.Start = 0 // the order is still to be obeyed
+		done.Start = 0 // the sync request is still pending
 	}
 	if err := a.close(ctx, done, hold, &f, nil); err != nil {
 		return true, a.full(ctx, err) // the run stays open
@@ -102,7 +102,7 @@ func (a *agent) check(ctx, rctx context.Context, want *wire.Desired, r spool.Run
 	return f.Verdict == runs.Failed, nil
 }
 
-// examination is one check under way.
+// examination is one check in progress.
 type examination struct {
 	a    *agent
 	t    *teller
@@ -110,9 +110,9 @@ type examination struct {
 	want *wire.Desired
 
 	release, tree [32]byte
-	totals        manifest.Totals // of what was applied
+	totals        manifest.Totals // of the applied release
 	sum           manifest.TreeHash
-	lacks         string // why what was applied is not what is wanted
+	lacks         string // why the applied release is not the desired one
 	seen          verify.Totals
 	read, stated  int64
 	oldest        int64
@@ -165,7 +165,7 @@ func (e *examination) compare(ctx context.Context, target string) (err error) {
 	if e.lacks == "" && e.sum.Sum() != x.Tree {
 		e.lacks = fmt.Sprintf("the record of what was applied is not that of release %d: somebody has changed it; nightferry sync --rehash reads every file, and makes it anew", x.Number)
 	}
-	*x.Checks = found // each that was suspect has been read again
+	*x.Checks = found // the check has read each suspect again
 	if !full {
 		return x.Save()
 	}
@@ -173,7 +173,7 @@ func (e *examination) compare(ctx context.Context, target string) (err error) {
 	return x.Passed(ctx)
 }
 
-// entries streams what was applied, and counts what the attestation rests on.
+// entries streams the applied entries and counts the evidence for the attestation.
 func (e *examination) entries(x *apply.Inspection, full bool) (manifest.Next, error) {
 	next, err := x.Entries()
 	if err != nil {
@@ -202,9 +202,9 @@ func (e *examination) entries(x *apply.Inspection, full bool) (manifest.Next, er
 	}, nil
 }
 
-// tell gathers the findings of one path, which come one after the other.
+// tell merges the findings of one path, which arrive consecutively.
 func (e *examination) tell(f verify.Finding) {
-	// A folder that is pruned otherwise stays if it holds what the policy ignores.
+	// Pruning keeps a folder if it holds ignored files.
 	if f.Problem == verify.Extra && (!e.want.Prune || f.Folder && len(e.want.Ignore) > 0) {
 		e.flush()
 		e.t.event(apply.Event{Path: f.Path, Outcome: apply.Extra})
@@ -229,8 +229,7 @@ func (e *examination) flush() {
 	e.last, e.cause = "", ""
 }
 
-// differs is the outcome of a path that a check found not to be as the release
-// says.
+// differs is the outcome of a path that does not match the release.
 const differs = apply.Outcome("differs")
 
 func (e *examination) progress(bytes int64) {
@@ -239,7 +238,7 @@ func (e *examination) progress(bytes int64) {
 }
 
 // readOptions returns the options of a check under a policy: its scrub rate and
-// what the site may keep.
+// the patterns of ignored files.
 func readOptions(p *policy.Policy) (o verify.Options, err error) {
 	if o.Ignore, err = scan.ParsePatterns(nil, p.Ignore); err != nil {
 		return o, fmt.Errorf("ignore: %w", err)
@@ -250,7 +249,7 @@ func readOptions(p *policy.Policy) (o verify.Options, err error) {
 	if p.ScrubRate <= 0 {
 		return o, nil
 	}
-	// Half a second's worth at once at most, and never more than is read at once.
+	// The burst is half a second's worth, at most 1 MiB, the size of one read.
 	burst := int(min(max(p.ScrubRate/2, 4<<10), 1<<20))
 	l := rate.NewLimiter(rate.Limit(p.ScrubRate), burst)
 	o.Workers, o.Limit = 1, func(ctx context.Context, n int) error {
@@ -264,5 +263,5 @@ func readOptions(p *policy.Policy) (o verify.Options, err error) {
 	return o, nil
 }
 
-// never is how long a pass that nobody has asked for is away.
+// never is the wait if nothing is scheduled.
 const never = 365 * 24 * time.Hour

@@ -13,25 +13,26 @@ import (
 	"nightferry/internal/wire"
 )
 
-// batchBytes bounds the bodies of one report: small, because a slow line holds
-// the rest up meanwhile; it fits a message however badly it compresses, and
-// holds no more outcomes than wire.MaxReported: each has four bytes at least.
+// batchBytes limits the bodies of one report. It is small because a report on a
+// slow line delays other messages. A batch fits a message even if it does not
+// compress. Each outcome has at least four bytes, so a batch never exceeds
+// wire.MaxReported.
 const batchBytes = 192 << 10
 
-// fullWaits is how long to leave a Core alone that cannot commit: so many times
-// as it may take to acknowledge, 30 s where nobody says otherwise.
+// fullWaits is the pause after the Core reported that it cannot commit, as a
+// multiple of AckWait. With the default AckWait the pause is 30 s.
 const fullWaits = 2
 
-// ack is what the Core, or the connection, has to say to the sender.
+// ack is a message from the Core, or from the connection, to the sender.
 type ack struct {
 	of         []byte // the generation
 	upTo, want uint64
 	full       bool
-	again      bool // the Core is back: what was sent may be lost
+	again      bool // the Core is reachable again: sent reports may be lost
 }
 
-// sendReports sends what is spooled, one batch after the other, each until it
-// is acknowledged. It is the only sender, so the sequence arrives in order.
+// sendReports sends the spooled events in batches and waits for each
+// acknowledgement. It is the only sender, so the sequence arrives in order.
 func (c *session) sendReports(ctx context.Context) error {
 	pace := rate.NewLimiter(rate.Limit(c.o.ReportRate), wire.MaxMessage)
 	_, next, err := c.spool.Spooled(ctx)
@@ -74,10 +75,10 @@ func (c *session) sendReports(ctx context.Context) error {
 	}
 }
 
-// sending is how far the sender is.
+// sending is the sender's position.
 type sending struct {
-	next uint64 // what is to be sent next
-	sent uint64 // the highest sequence that this process, or one before it, can have sent
+	next uint64 // sequence of the next event to send
+	sent uint64 // highest sequence that this or an earlier process can have sent
 }
 
 func ended(ctx context.Context, err error) error {
@@ -96,7 +97,7 @@ func (c *session) awaitAck(ctx context.Context, end uint64, s *sending) error {
 		case <-ctx.Done():
 			return nil
 		case <-late.C:
-			return nil // once more
+			return nil // send it again
 		case k := <-c.acks:
 			if k.again {
 				return nil
@@ -118,7 +119,7 @@ func (c *session) awaitAck(ctx context.Context, end uint64, s *sending) error {
 	}
 }
 
-// pause leaves alone what is full.
+// pause waits before the next report to a Core that cannot commit.
 func (c *session) pause(ctx context.Context) {
 	wait := time.NewTimer(fullWaits * c.o.AckWait)
 	defer wait.Stop()
@@ -128,7 +129,7 @@ func (c *session) pause(ctx context.Context) {
 	}
 }
 
-// acked forgets what the Core has.
+// acked removes the events that the Core has committed.
 func (c *session) acked(ctx context.Context, k ack, s *sending) error {
 	if k.again || k.full || !bytes.Equal(k.of, c.spool.Generation()) {
 		return nil
@@ -150,9 +151,10 @@ func (c *session) acked(ctx context.Context, k ack, s *sending) error {
 	return nil
 }
 
-// putBack goes on after the Core has acknowledged what was never sent: this
-// machine was put back to an earlier state. What it tells now has numbers that
-// the Core knows already, and would be taken for a repetition.
+// putBack handles an acknowledgement of events that were never sent: this
+// machine was restored to an earlier state. The Core knows the sequences of its
+// new events and would take them for repetitions. So putBack numbers the
+// spooled events anew.
 func (c *session) putBack(ctx context.Context, k ack, s *sending) error {
 	c.note(Warning, "", fmt.Sprintf("the Core has this site's events up to %d, and only %d were ever sent: this machine was put back to an earlier state. What it tells is numbered anew", k.upTo, s.sent), nil)
 	err := c.spool.Renumber(ctx)

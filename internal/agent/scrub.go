@@ -22,18 +22,18 @@ import (
 	"nightferry/internal/wire"
 )
 
-// A scrub reads every byte that lies at the site, in passes. A pass is cut into
-// as many pieces as windows, halts and runs of the channel make of it; where it
-// is lies in the target, so that whoever comes next goes on from there. What a
-// pass finds is suspect, which a run of the channel then repairs or reports.
+// A scrub reads every byte of a channel's files, in passes. Windows, halts and
+// runs of the channel split a pass into pieces. The position is stored in the
+// target, so that the next piece continues from it. Files that differ become
+// suspects; a run of the channel then repairs or reports them.
 const (
-	// saveEvery is how often a scrub makes durable how far it is: what it loses
-	// when it is killed.
+	// saveEvery is the interval at which a scrub saves its position. A killed
+	// scrub loses at most this much work.
 	saveEvery = 5 * time.Second
-	// linger is how long a scrub goes on after it has found something, because
-	// damage seldom comes alone, before that is told.
+	// linger is how long a scrub continues after its first finding before it
+	// stops to report: damage is seldom isolated.
 	linger = 30 * time.Second
-	// scrubRetry is when a scrub that failed is tried again.
+	// scrubRetry is the delay before a failed scrub is retried.
 	scrubRetry = 30 * time.Minute
 )
 
@@ -42,7 +42,7 @@ var (
 	errFound = errors.New("what was found is to be told")
 )
 
-// scrubbing is what the agent knows of its scrubs. It is guarded by agent.mu.
+// scrubbing is the agent's state of its scrubs. It is guarded by agent.mu.
 type scrubbing struct {
 	passes map[string]*pass // by channel
 }
@@ -50,12 +50,12 @@ type scrubbing struct {
 type pass struct {
 	target      string
 	began, done int64     // Unix seconds, as apply.Checks has them
-	owed        bool      // a run is due that tells what the scrub has found, or that it is through
-	look        time.Time // when a check last told what differs, which nothing has repaired
+	owed        bool      // a run is due to report the scrub's findings or its completion
+	look        time.Time // when a check last reported differences that are still unrepaired
 	retry       time.Time
 }
 
-// passOf returns what is known of a channel's scrub, reading it once.
+// passOf returns the state of a channel's scrub. It reads it from the target once.
 func (a *agent) passOf(want *wire.Desired, target string) (*pass, error) {
 	a.mu.Lock()
 	p := a.passes[want.Channel]
@@ -77,7 +77,7 @@ func (a *agent) passOf(want *wire.Desired, target string) (*pass, error) {
 	return p, nil
 }
 
-// owed reports whether a run is due because of what a scrub has done.
+// owed reports whether a run is due because of a scrub.
 func (a *agent) owed(channel string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -85,7 +85,7 @@ func (a *agent) owed(channel string) bool {
 	return p != nil && p.owed
 }
 
-// looked notes that a run has told how the target is.
+// looked notes that a run has reported the state of the target.
 func (a *agent) looked(channel string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -94,8 +94,9 @@ func (a *agent) looked(channel string) {
 	}
 }
 
-// dueBesides adds to what due says what scrubs owe, and takes away what was
-// looked at already, and only waits for somebody to order its repair.
+// dueBesides extends the result of due with runs that scrubs owe. It delays a
+// check whose differences were already reported and only wait for an operator's
+// repair.
 func (a *agent) dueBesides(want *wire.Desired, have *spool.Held, obeyed uint64, now, at time.Time, due bool) (time.Time, bool) {
 	if !holds(have, want) || want.Start > obeyed {
 		return at, due
@@ -121,8 +122,8 @@ func (a *agent) dueBesides(want *wire.Desired, have *spool.Held, obeyed uint64, 
 	return at, due
 }
 
-// lastPass is when the newest pass became due. Passes of a period are spread
-// over it by the names of site and channel.
+// lastPass returns when the newest pass became due. A hash of site and channel
+// spreads the passes over the period.
 func lastPass(now time.Time, every time.Duration, site, channel string) time.Time {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(site + "/" + channel)) // never fails
@@ -131,15 +132,15 @@ func lastPass(now time.Time, every time.Duration, site, channel string) time.Tim
 	return time.Unix(0, 0).Add(since - since%every + offset)
 }
 
-// passDue reports whether the pass that became due last is still to be made. One
-// that was noted as done in the future was noted by a clock that was ahead: it
-// must not keep the site from checking until then.
+// passDue reports whether the newest due pass is still to be made. A completion
+// time in the future comes from a clock that was ahead. It must not delay checks
+// until then.
 func passDue(done int64, last, now time.Time) bool {
 	return done < last.Unix() || done > now.Unix()
 }
 
-// startScrub starts a scrub, if one is due and nothing else is, and returns how
-// long until that is to be asked again.
+// startScrub starts a scrub if one is due and nothing else runs. It returns the
+// time until the next call.
 func (a *agent) startScrub(ctx context.Context, g *errgroup.Group, state *wire.State, night *night, have []spool.Held, now time.Time) time.Duration {
 	soon := never
 	for i := range state.Desired {
@@ -153,7 +154,7 @@ func (a *agent) startScrub(ctx context.Context, g *errgroup.Group, state *wire.S
 		}
 		p, err := a.passOf(want, target)
 		if err != nil {
-			continue // told by dueBesides
+			continue // dueBesides reports it
 		}
 		every := want.Scrub
 		last := lastPass(night.motion.At(now), every, a.id.Site, want.Channel)
@@ -180,7 +181,7 @@ func (a *agent) startScrub(ctx context.Context, g *errgroup.Group, state *wire.S
 	return soon
 }
 
-// launchScrub runs a piece of a scrub, if nothing at all is running.
+// launchScrub runs a piece of a scrub if nothing else is running.
 func (a *agent) launchScrub(ctx context.Context, g *errgroup.Group, want wire.Desired, p *pass, target string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -198,7 +199,7 @@ func (a *agent) launchScrub(ctx context.Context, g *errgroup.Group, want wire.De
 		return nil
 	}, func() {
 		p.began, p.done = sc.checks.Began, sc.checks.Done
-		// If its own records vanished under it, a run has to find out what else did.
+		// If the scrub's own records vanished, a run has to find out which other files did.
 		p.owed = p.owed || sc.owed || errors.Is(failed, fs.ErrNotExist)
 		p.retry = time.Time{}
 		if failed != nil {
@@ -207,8 +208,8 @@ func (a *agent) launchScrub(ctx context.Context, g *errgroup.Group, want wire.De
 	})
 }
 
-// yield makes a scrub end that stands in a run's way, and reports whether there
-// is one: its end wakes whoever starts runs. It is called with a.mu held.
+// yield stops a scrub that blocks a run, and reports whether there is one. The
+// end of the scrub wakes the loop that starts runs. The caller holds a.mu.
 func (a *agent) yield(channel string) bool {
 	found := false
 	for name, j := range a.running {
@@ -226,23 +227,23 @@ type scrub struct {
 	want *wire.Desired
 	stop context.CancelCauseFunc
 
-	checks apply.Checks // at its end
+	checks apply.Checks // final state
 	owed   bool
 	saved  time.Time
-	found  time.Time // when something was first found; zero: nothing
+	found  time.Time // time of the first finding; zero: none
 	files  int64
 	bad    error
 
-	mu    sync.Mutex // of the Inspection's checks, while files are read
+	mu    sync.Mutex // guards the Inspection's checks while files are read
 	parts map[string]verify.Part
 }
 
-// run returns an error only when nothing stopped it.
+// run returns an error only if it was not stopped.
 func (s *scrub) run(ctx context.Context, target string) (err error) {
 	now := s.a.o.Now
 	x, err := apply.Inspect(target, apply.Options{Channel: s.want.Channel, Root: s.a.opener(s.want.Target), Now: now})
 	if errors.Is(err, apply.ErrNothingApplied) || errors.Is(err, apply.ErrUnfinished) || errors.Is(err, scan.ErrCorrupt) {
-		s.owed = true // a run puts it right
+		s.owed = true // a run repairs it
 		return err
 	}
 	if err != nil {
@@ -253,7 +254,7 @@ func (s *scrub) run(ctx context.Context, target string) (err error) {
 	c := x.Checks
 	switch {
 	case c.Done == 0 && c.Began == 0:
-		c.Done = now().Unix() // all was read when it was put there: the first pass comes in its turn
+		c.Done = now().Unix() // every file was read when it was applied: the first pass waits for its time
 		return x.Save()
 	case c.Began == 0:
 		c.Began, c.Cursor, c.Parts = now().Unix(), "", nil
@@ -292,7 +293,7 @@ func (s *scrub) run(ctx context.Context, target string) (err error) {
 	}
 	totals, err := verify.Run(ctx, target, entries, o, func(f verify.Finding) {
 		if f.Problem == verify.Extra {
-			return // the next run counts it, or removes it
+			return // the next run counts or removes it
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -312,7 +313,7 @@ func (s *scrub) run(ctx context.Context, target string) (err error) {
 		return errors.Join(err, s.save(x))
 	}
 	if x.Complete && sum.Sum() != x.Tree {
-		c.All = true // the record is not the release's: a run reads every file, and makes it anew
+		c.All = true // the record does not match the release: a run reads every file and rebuilds it
 		s.a.note(Warning, s.want.Channel, "the record of what was applied was changed: every file is read again", nil)
 	}
 	if err := x.Passed(context.WithoutCancel(ctx)); err != nil {
@@ -323,7 +324,7 @@ func (s *scrub) run(ctx context.Context, target string) (err error) {
 	return nil
 }
 
-// read notes that all up to and including a path was read.
+// read notes that all files up to and including path were read.
 func (s *scrub) read(x *apply.Inspection, path string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -333,7 +334,7 @@ func (s *scrub) read(x *apply.Inspection, path string) {
 	s.tick(x)
 }
 
-// keep notes how far a large file was read.
+// keep notes how much of a large file was read.
 func (s *scrub) keep(x *apply.Inspection, p verify.Part) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -341,7 +342,7 @@ func (s *scrub) keep(x *apply.Inspection, p verify.Part) {
 	s.tick(x)
 }
 
-// tick saves now and then. It is called with s.mu held.
+// tick saves the position every saveEvery. The caller holds s.mu.
 func (s *scrub) tick(x *apply.Inspection) {
 	now := s.a.o.Now()
 	if now.Sub(s.saved).Abs() >= saveEvery {

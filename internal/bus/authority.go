@@ -19,20 +19,21 @@ const (
 	nobody  = 0
 )
 
-// Seeds are the secrets of an Authority but for the domains', in NATS' text form. They belong into the vault.
+// Seeds are the secrets of an Authority except the domains', in NATS' text form. They belong in the
+// vault.
 type Seeds struct {
-	Account  string // public; it stands in every JWT, and so it never changes. Nobody has its private half
-	Operator []byte // signs the account. A new one needs a restart of the server, and nothing else
-	Enrol    []byte // signs enrolment users. A new one ends outstanding tokens
+	Account  string // public; it is part of every JWT, so it never changes. Its private half is discarded
+	Operator []byte // signs the account. A new one needs only a restart of the server
+	Enrol    []byte // signs enrollment users. A new one invalidates outstanding tokens
 	Core     []byte // signs the Core's own user
 }
 
-// NewSeeds makes them.
+// NewSeeds generates random seeds.
 func NewSeeds() (Seeds, error) {
 	var s Seeds
 	var errs [4]error
-	// The account's private half could sign users with any permissions; signing keys can only sign what their scope
-	// allows. So it is forgotten here.
+	// The account's private half could sign users with any permissions; signing keys can only sign what their
+	// scope allows. So it is discarded here.
 	_, s.Account, errs[0] = newKey(nkeys.PrefixByteAccount)
 	s.Operator, _, errs[1] = newKey(nkeys.PrefixByteOperator)
 	s.Enrol, _, errs[2] = newKey(nkeys.PrefixByteAccount)
@@ -46,30 +47,30 @@ func NewDomainSeed() ([]byte, error) {
 	return seed, err
 }
 
-// AuthorityOptions are all that decides who may connect, and to what.
+// AuthorityOptions determine who may connect and with which permissions.
 type AuthorityOptions struct {
 	Seeds Seeds
-	// Domains maps a domain's name to its signing keys. The first signs; users of the others stay connected until
-	// theirs is taken out. A domain that is not here has no users.
+	// Domains maps a domain's name to its signing keys. The first one signs. Users of the other keys stay
+	// connected until their key is removed. A domain that is missing here has no users.
 	Domains map[string][][]byte
-	// Revoked maps a user's public key to the time until which what was issued to it is void. Once the longest life of
-	// a JWT has passed, an entry may be forgotten.
+	// Revoked maps a user's public key to a time: JWTs issued to it until then are void. After the longest life of
+	// a JWT has passed, an entry may be removed.
 	Revoked map[string]time.Time
 }
 
-// Authority signs users and says what they may. It never changes: to change it, open another and give it to
-// Server.Update. It is safe for concurrent use.
+// Authority signs users and defines their permissions. It is immutable: to change it, open another and pass
+// it to Server.Update. It is safe for concurrent use.
 type Authority struct {
 	account  string
 	operator nkeys.KeyPair
 	enrol    nkeys.KeyPair
 	core     nkeys.KeyPair
-	domains  map[string]nkeys.KeyPair // that sign
+	domains  map[string]nkeys.KeyPair // one signing key for each domain
 	signers  map[string]nkeys.KeyPair // all of them, by public key
 	claims   *jwt.AccountClaims
 }
 
-// OpenAuthority reads the seeds. Errors never show one.
+// OpenAuthority reads the seeds. Its errors never contain one.
 func OpenAuthority(o AuthorityOptions) (*Authority, error) {
 	if !nkeys.IsValidPublicAccountKey(o.Seeds.Account) {
 		return nil, fmt.Errorf("open the authority: account %q is not an account's public key", clip(o.Seeds.Account))
@@ -108,7 +109,8 @@ func OpenAuthority(o AuthorityOptions) (*Authority, error) {
 	return a, nil
 }
 
-// RoleOf is what a signing key signs: a DomainRole, or EnrolRole. Empty: it is none in force.
+// RoleOf returns the role of a signing key: a DomainRole, or EnrolRole. It is empty if the key is
+// not in force.
 func (a *Authority) RoleOf(public string) string {
 	if s, ok := a.claims.SigningKeys[public].(*jwt.UserScope); ok {
 		return s.Role
@@ -116,7 +118,8 @@ func (a *Authority) RoleOf(public string) string {
 	return ""
 }
 
-// User signs the JWT of a site's key. Its life is counted from now; the time of issue in it is the machine's.
+// User signs the JWT of a site's key. The life counts from now; the issue time in the JWT comes
+// from the machine's clock.
 func (a *Authority) User(domain, site, public string, life time.Duration, now time.Time) (string, error) {
 	if err := checkDomain(domain); err != nil {
 		return "", err
@@ -128,18 +131,18 @@ func (a *Authority) User(domain, site, public string, life time.Duration, now ti
 	return a.sign(kp, site, public, life, now)
 }
 
-// Enrol signs the JWT of a token's one-time user, whose id has the form of a name.
+// Enrol signs the JWT of a token's one-time user. The token's id must be a valid name.
 func (a *Authority) Enrol(tokenID, public string, life time.Duration, now time.Time) (string, error) {
 	return a.sign(a.enrol, tokenID, public, life, now)
 }
 
-// Core signs the JWT of the Core's own user. It is good for connections within the process only.
+// Core signs the JWT of the Core's own user. It allows only connections within the process.
 func (a *Authority) Core(public string, life time.Duration, now time.Time) (string, error) {
 	return a.sign(a.core, "core", public, life, now)
 }
 
 func (a *Authority) sign(kp nkeys.KeyPair, name, public string, life time.Duration, now time.Time) (string, error) {
-	// A name with a dot or a star would be more than one token of the subjects that the template makes of it.
+	// A name with a dot or a star would add tokens to the subjects built from the template.
 	if !wire.ValidName(name) {
 		return "", fmt.Errorf("sign a JWT: name %q: use 1 to 63 lower-case letters, digits and hyphens, not a hyphen first", clip(name))
 	}
@@ -153,7 +156,7 @@ func (a *Authority) sign(kp nkeys.KeyPair, name, public string, life time.Durati
 	c.Name = name
 	c.IssuerAccount = a.account
 	c.Expires = now.Add(life).Unix()
-	c.SetScoped(true) // no permissions of its own: the key's scope has them
+	c.SetScoped(true) // no permissions of its own: the key's scope defines them
 	token, err := c.Encode(kp)
 	if err != nil {
 		return "", fmt.Errorf("sign a JWT for %q: %w", name, err)
@@ -161,7 +164,7 @@ func (a *Authority) sign(kp nkeys.KeyPair, name, public string, life time.Durati
 	return token, nil
 }
 
-// accountJWT is the account as the server reads it.
+// accountJWT returns the account in the server's format.
 func (a *Authority) accountJWT() (string, error) {
 	token, err := a.claims.Encode(a.operator)
 	if err != nil {
@@ -170,8 +173,8 @@ func (a *Authority) accountJWT() (string, error) {
 	return token, nil
 }
 
-// operatorClaims trusts only the operator's signing key, and makes the server refuse users signed by the account's own
-// key. The operator's identity signs nothing, so nobody has it.
+// operatorClaims trusts only the operator's signing key and makes the server refuse users signed by the account's own
+// key. The operator's identity signs nothing, so its private half is discarded.
 func (a *Authority) operatorClaims() (*jwt.OperatorClaims, error) {
 	_, identity, err := newKey(nkeys.PrefixByteOperator)
 	if err != nil {
@@ -227,7 +230,8 @@ func checkDomain(domain string) error {
 	return nil
 }
 
-// accountClaims is the one account: nothing is shared with another, there are no leaf nodes, no bearer tokens, no JetStream.
+// accountClaims returns the only account. It has no imports, exports, leaf nodes, bearer tokens or
+// JetStream.
 func accountClaims(public string) *jwt.AccountClaims {
 	c := jwt.NewAccountClaims(public)
 	c.Name = "FLEET"
@@ -238,8 +242,8 @@ func accountClaims(public string) *jwt.AccountClaims {
 	return c
 }
 
-// siteScope names the literal domain: who steals a domain's key makes users of that domain only, whatever name he gives
-// them. Nobody is allowed an inbox; what is not allowed is denied.
+// siteScope names the literal domain, so a stolen domain key can sign users of that domain only, whatever their names.
+// No user may use an inbox; everything that is not allowed is denied.
 func siteScope(domain string) *jwt.UserScope {
 	own := wire.Address{Domain: domain, Site: "{{name()}}"}
 	s := scope(own.Up(">"), own.AllDown(), jwt.ConnectionTypeStandard, jwt.ConnectionTypeWebsocket)

@@ -1,10 +1,10 @@
-// Package desired decides and keeps what every site should hold.
+// Package desired computes and stores the desired state of every site.
 //
-// The plan is pure: it compares what the configuration, the newest releases and
-// requests ask for with what the ledger has, and names the rows to set and to
-// drop. The Service writes them in one transaction, which gives all of them one
-// revision, and keeps each site's present state. A change that concerns one site
-// reads and compares that site's rows only.
+// plan is pure. It compares the configuration, the newest releases and the
+// requests with the ledger, and returns the rows to set and to drop. The Service
+// writes them in one transaction, which gives all of them one revision, and
+// keeps each site's present state. A change that concerns one site reads and
+// compares only that site's rows.
 package desired
 
 import (
@@ -25,15 +25,15 @@ type Key struct {
 	Channel string
 }
 
-// Request asks a site to start a channel now, once. The zero Request asks for a
-// run like any other.
+// Request is a one-time sync request for a channel. The zero Request asks for
+// an ordinary run.
 type Request struct {
 	DryRun bool  // report what would move, change nothing
 	Rehash bool  // read every byte
-	Adopt  bool  // of wire.Desired: fill a target that lost what it held
+	Adopt  bool  // of wire.Desired: fill a target that lost its record
 	Now    bool  // also while no window is open
 	Check  uint8 // of wire.Desired: a check, which changes nothing
-	Verify bool  // it was given to verify
+	Verify bool  // the request came from verify
 }
 
 // Limit is an operator's timetable in place of the configured rates of a site.
@@ -42,7 +42,7 @@ type Limit struct {
 	Until     int64  // Unix seconds of the calendar; 0: until it is lifted
 }
 
-// World is what desired states follow from, beside what is stored.
+// World is the input of desired states, apart from the stored rows.
 type World struct {
 	Fleet     *fleet.Fleet
 	Release   func(channel string) (ledger.Release, bool) // the newest
@@ -53,12 +53,12 @@ type World struct {
 	Now       int64    // Unix seconds of the calendar, by which limits end
 }
 
-// Change is what an Update does beside following the World.
+// Change is the part of an Update beyond following the World.
 type Change struct {
-	Only     []string // names of configured sites; nil: all, and what is configured no more is dropped
+	Only     []string // names of configured sites; nil: all sites, and rows that are no longer configured are dropped
 	Requests map[Key]Request
 	Limits   map[wire.Address]Limit
-	By       string // who wants it
+	By       string // actor
 }
 
 // Store keeps desired state. *ledger.Ledger is one.
@@ -68,10 +68,10 @@ type Store interface {
 	NextRevision(ctx context.Context) (uint64, error)
 }
 
-// Stated is what a site should hold, under its revision. At and Halt are not set.
+// Stated is the desired state of a site and its revision. At and Halt are not set.
 type Stated struct {
 	wire.State
-	Revision uint64 // 0: nothing was ever stated
+	Revision uint64 // 0: never stated
 }
 
 // Service keeps the desired state of all sites. It is safe for concurrent use.
@@ -83,10 +83,10 @@ type Service struct {
 	states sync.Map // Stated, by wire.Address
 }
 
-// New returns a Service of what store keeps. It is empty until the first Update.
+// New returns a Service on store. It is empty until the first Update.
 func New(store Store) *Service { return &Service{store: store} }
 
-// Of returns what a site should hold.
+// Of returns the desired state of a site.
 func (s *Service) Of(a wire.Address) Stated {
 	if st, ok := s.states.Load(a); ok {
 		return st.(Stated)
@@ -94,12 +94,12 @@ func (s *Service) Of(a wire.Address) Stated {
 	return Stated{}
 }
 
-// Behind reports whether the last Update failed: sites may not be asked for what
-// they should hold yet.
+// Behind reports whether the last Update failed, so that desired states may be
+// out of date.
 func (s *Service) Behind() bool { return s.behind.Load() }
 
-// Update makes desired state follow from the world and the change, and returns
-// the sites whose state is another one than before.
+// Update computes desired state from the world and the change. It returns the
+// sites whose state has changed.
 func (s *Service) Update(ctx context.Context, w World, c Change) (changed []wire.Address, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -110,7 +110,7 @@ func (s *Service) Update(ctx context.Context, w World, c Change) (changed []wire
 	}
 	var start uint64
 	if len(c.Requests) > 0 {
-		// A number per row would begin again when a channel returns to the
+		// A number per row would restart at 1 when a channel returns to the
 		// configuration, and the site would ignore the request.
 		if start, err = s.store.NextRevision(ctx); err != nil {
 			return nil, err
@@ -143,7 +143,7 @@ func (s *Service) Update(ctx context.Context, w World, c Change) (changed []wire
 	return changed, nil
 }
 
-// read returns the configured sites that an Update is about, and their rows.
+// read returns the configured sites of an Update and their rows.
 func (s *Service) read(ctx context.Context, w *World, only []string) ([]*fleet.Site, *ledger.DesiredState, error) {
 	var sites []*fleet.Site
 	if only == nil {
@@ -169,7 +169,7 @@ func (s *Service) read(ctx context.Context, w *World, only []string) ([]*fleet.S
 	return sites, all, nil
 }
 
-// forget drops the states of sites that are configured no more.
+// forget drops the states of sites that are no longer configured.
 func (s *Service) forget(configured map[wire.Address]*wire.State) {
 	s.states.Range(func(a, _ any) bool {
 		if configured[a.(wire.Address)] == nil {

@@ -7,37 +7,36 @@ import (
 	"nightferry/internal/runs"
 )
 
-// State is what a site should hold: level-triggered, complete, ordered by the
-// revision that is its signed number. A site drops one that is older than what
-// it has.
+// State is the complete desired state of a site. Its signed number is its
+// revision. A site drops a State older than its own.
 type State struct {
 	_       struct{}  `cbor:",toarray"`
 	At      int64     // Unix milliseconds, the Core's clock as corrected by the store's
-	Store   string    // scheme://host[:port] that every URL has; never another than at enrolment
-	Beat    uint32    // seconds between beats
+	Store   string    // scheme://host[:port] of every URL; the same as at enrollment
+	Beat    uint32    // seconds between heartbeats
 	Rate    int64     // bytes per second of the whole site; 0: no limit
 	Desired []Desired // by channel
-	Halt    []byte    // the signed halt object, the same that lies in the bucket; empty: the site has seen its epoch
+	Halt    []byte    // the signed halt object, as in the bucket; empty: the site has seen its epoch
 
-	// The site's place, which its windows and timetables are read by, also
-	// while the Core is away.
+	// The site's place. Windows and timetables depend on it, also while the
+	// Core is unreachable.
 	Zone       string  // IANA name; empty: UTC
 	Where      []int64 // latitude and longitude in millionths of a degree; empty: unknown
 	Rates      string  // timetable, as package window writes it; empty: none
-	Limit      string  // timetable that an operator has put in its place; empty: none
+	Limit      string  // timetable that an operator has set instead; empty: none
 	LimitUntil int64   // Unix seconds when Limit ends; 0: when it is lifted
 
-	// Rehearsal is the clock by which this site reads all that is said of when,
-	// see window.Motion: from and to in Unix milliseconds, and the speed; empty:
-	// the real one.
+	// Rehearsal is the simulated clock for all times in this state, see
+	// window.Motion: from and to in Unix milliseconds, and the speed. Empty:
+	// the real clock.
 	Rehearsal []int64
 
-	Region string // that orders to stop count the site to; empty: the one of its enrolment
+	Region string // region of the site for halt orders; empty: the one of its enrollment
 
-	Core []string // URLs that the site dials from now on; empty: those that it knows
+	Core []string // URLs that the site dials from now on; empty: those it knows
 }
 
-// Desired is what a site should hold of one channel.
+// Desired is the desired state of one channel at a site.
 type Desired struct {
 	_       struct{}      `cbor:",toarray"`
 	Channel string        // its name
@@ -45,15 +44,15 @@ type Desired struct {
 	Release digest.Digest // of the release object
 	Target  string        // folder at the site
 	Nonce   []byte        // 16 bytes, to be repeated in the attestation
-	Start   uint64        // grows with every order to start now; 0: never ordered
-	DryRun  bool          // the order Start is a dry run: report what would move, change nothing
-	Rehash  bool          // the order Start reads every byte
+	Start   uint64        // grows with every sync request; 0: never requested
+	DryRun  bool          // the request Start is a dry run: report changes, make none
+	Rehash  bool          // the request Start reads every byte
 
-	Now    bool  // the order Start is obeyed also while no window is open
+	Now    bool  // the request Start also applies while no window is open
 	Bytes  int64 // of the release
-	Check  uint8 // the order Start is a check, which changes nothing: CheckQuick or CheckFull; 0: it is none
-	Verify bool  // the order Start was given to verify
-	Adopt  bool  // the order Start fills a target that held a release and has no record of it any more
+	Check  uint8 // the request Start is a check, which changes nothing: CheckQuick or CheckFull; 0: no check
+	Verify bool  // the request Start came from verify
+	Adopt  bool  // the request Start fills a target that held a release and lost its record
 
 	policy.Policy `cbor:"policy"` // the tag makes it one element, an array of its own
 }
@@ -64,10 +63,10 @@ const (
 	CheckFull  = 2 // every byte
 )
 
-// Hello is what a site holds.
+// Hello reports the releases and the state of a site.
 type Hello struct {
 	_          struct{} `cbor:",toarray"`
-	Generation []byte   // 16 random bytes of the site's database: sequences start again with a new one
+	Generation []byte   // 16 random bytes of the site's database; a new generation restarts the sequences
 	Version    string   // of the agent
 	System     string   // GOOS/GOARCH
 	At         int64    // Unix milliseconds, the site's clock
@@ -89,8 +88,8 @@ type Held struct {
 	Verified int64 // Unix seconds of the last attestation
 }
 
-// Beat is the site's heartbeat. It is also sent at once when what the site waits
-// for changes, and when it has accepted a new revision.
+// Beat is the site's heartbeat. The site also sends it at once when its waits
+// change and when it has accepted a new revision.
 type Beat struct {
 	_          struct{} `cbor:",toarray"`
 	At         int64    // Unix milliseconds, the site's clock
@@ -101,16 +100,16 @@ type Beat struct {
 	Spooled    uint64 // events not yet acknowledged
 	Instance   []byte // as in Hello
 	Waits      []Wait // at most MaxWaits, by channel
-	Leaving    bool   // the agent stops now, and is not connected any more
+	Leaving    bool   // the agent stops and disconnects now
 }
 
-// Wait is why a channel has not started what it should. A channel that holds
-// what it should, or is running, has none.
+// Wait is the reason why a channel has not started its run. A channel that is
+// running, or holds its desired release, has none.
 type Wait struct {
 	_       struct{} `cbor:",toarray"`
 	Channel string
 	Why     Why
-	Until   int64  // Unix seconds, when it ends by itself; 0: not known
+	Until   int64  // Unix seconds of its automatic end; 0: not known
 	Text    string // details for people; at most MaxWaitText bytes
 }
 
@@ -126,15 +125,15 @@ const (
 	WhySilent                    // neither the Core nor the store's halt orders can be read
 	WhyWindow                    // the window is closed
 	WhyRate                      // the rate is 0
-	WhyRetry                     // the last try failed: Text tells why
+	WhyRetry                     // the last try failed: Text has the cause
 	WhyLifted                    // a halt was lifted: starts are spread
-	WhyTurn                      // other channels have their turn before
+	WhyTurn                      // other channels go first
 )
 
 var whyNames = [...]string{WhyUnreadable: "unreadable", WhyRefused: "refused", WhyClock: "clock", WhyHalted: "halted", WhySilent: "silent",
 	WhyWindow: "window", WhyRate: "rate", WhyRetry: "retry", WhyLifted: "lifted", WhyTurn: "turn"}
 
-// String is the reason as views show it; empty: none that is known.
+// String returns the reason as shown to people, or "" if it is unknown.
 func (w Why) String() string {
 	if int(w) < len(whyNames) {
 		return whyNames[w]
@@ -142,7 +141,7 @@ func (w Why) String() string {
 	return ""
 }
 
-// Bounds of what a site tells of its waits and of itself.
+// Bounds of a site's waits and of its description.
 const (
 	MaxWaits    = 256
 	MaxWaitText = 512 // bytes
@@ -150,7 +149,7 @@ const (
 )
 
 // Stopped lists the halt orders that a site obeys. The site sends it until the
-// Core answers with Confirmed. It always has the order that was given on the
+// Core answers with Confirmed. It always includes the halt order given on the
 // site itself; if that is missing, it was lifted.
 type Stopped struct {
 	_      struct{} `cbor:",toarray"`
@@ -160,29 +159,29 @@ type Stopped struct {
 	Object []byte // that halt object, if the Core has asked for it
 }
 
-// Confirmed answers a Stopped: the Core has taken all that it says.
+// Confirmed acknowledges a Stopped: the Core has recorded its content.
 type Confirmed struct {
 	_      struct{} `cbor:",toarray"`
 	Number uint64   // of the Stopped
 	Want   bool     // the Core does not know the halt object of that epoch: send it
 }
 
-// Stop is an order that a site obeys: nothing moves there that it forbids.
+// Stop is a halt order that a site obeys.
 type Stop struct {
 	_      struct{} `cbor:",toarray"`
 	Order  halt.ID  // zero: it was given on the site itself, and is lifted only there
-	Heard  int64    // Unix milliseconds when it came, by the store's clock
+	Heard  int64    // Unix milliseconds when it arrived, by the store's clock
 	At     int64    // Unix milliseconds when the last byte had moved, by the store's clock
-	Bytes  int64    // that came from the store between the two
-	By     string   // of the order given on the site: who gave it
-	Reason string   // of the order given on the site
+	Bytes  int64    // received from the store between the two
+	By     string   // author of a halt order given on the site
+	Reason string   // reason of a halt order given on the site
 }
 
-// MaxStops bounds the orders of one Stopped.
+// MaxStops bounds the halt orders of one Stopped.
 const MaxStops = 256
 
-// Progress is how far a run is. At most one a second per channel; it may be
-// lost.
+// Progress is the progress of a run, sent at most once a second per channel. It
+// may be lost.
 type Progress struct {
 	_             struct{} `cbor:",toarray"`
 	Run           []byte
@@ -193,15 +192,15 @@ type Progress struct {
 // MaxAsk bounds the keys of one Ask, so that the answer fits a message.
 const MaxAsk = 256
 
-// Ask is for URLs of objects that the site's desired releases need.
+// Ask requests URLs of objects that the site's desired releases need.
 type Ask struct {
 	_    struct{} `cbor:",toarray"`
 	ID   uint64   // repeated in the answer
 	Keys []string // at most MaxAsk
 }
 
-// URLs lends one read of each object, and of the halt object whether asked for
-// or not: no content can be read for longer than the order to stop.
+// URLs lends one read of each object. It always includes the halt object, so
+// that no content stays readable for longer than the halt orders.
 type URLs struct {
 	_       struct{} `cbor:",toarray"`
 	ID      uint64
@@ -217,8 +216,8 @@ type URL struct {
 	URL string
 }
 
-// Refused says why a URL was not lent. Absent: the store has no such object
-// (only said of objects whose absence is an answer).
+// Refused gives the reason why a URL was not lent. If Absent is set, the store
+// has no such object; the Core sets it only if the absence is an answer.
 type Refused struct {
 	_      struct{} `cbor:",toarray"`
 	Key    string
@@ -226,8 +225,8 @@ type Refused struct {
 	Why    string
 }
 
-// Ack says that all job data up to the signed number is committed. Want is
-// set when there is a gap: the sequence that must come next.
+// Ack reports that all job data up to the signed number is committed. If there
+// is a gap, Want is the sequence that must come next.
 type Ack struct {
 	_          struct{} `cbor:",toarray"`
 	Generation []byte
@@ -247,7 +246,7 @@ type Renewed struct {
 	JWT string
 }
 
-// Refusal says that the Core does not do what was asked.
+// Refusal reports that the Core does not grant a request.
 type Refusal struct {
 	_    struct{} `cbor:",toarray"`
 	Of   string   // the verb

@@ -1,11 +1,12 @@
-// Package wire is what the Core and the agents say to each other: the
-// messages, their subjects, their signatures and their bounds. It touches no
-// network and no clock. See docs/format/wire.md.
+// Package wire defines the messages between the Core and the agents, their
+// subjects, signatures and bounds. It uses neither the network nor the clock.
+// See docs/format/wire.md.
 //
-// Every message is signed: what a site says by its own identity key, what the
-// Core says by a key that the repository's trust document gives the role
-// Control. So no message bus can forge one, and none can pass for another: a
-// signature covers the kind, the repository, domain and site, and a number.
+// Every message is signed. A site signs with its own identity key. The Core
+// signs with a key to which the repository's trust document gives the role
+// Control. So no message bus can forge a message. A signature covers the kind,
+// the repository, domain and site, and a number, so no message can pass for
+// another.
 package wire
 
 import (
@@ -24,20 +25,20 @@ const MaxInflated = 8 << 20
 // token's id is its Site. No domain may be named so.
 const EnrolDomain = "enrol"
 
-// The verbs of subjects. What a site says:
+// The verbs of subjects that sites send.
 const (
-	VerbHello     = "hello"     // Hello: on connecting, and when what it holds changes
-	VerbBeat      = "beat"      // Beat: that it lives
+	VerbHello     = "hello"     // Hello: on connecting, and when the held releases change
+	VerbBeat      = "beat"      // Beat: the heartbeat
 	VerbProgress  = "progress"  // Progress: may be lost
 	VerbReport    = "report"    // Report: job data, acknowledged by VerbAck
 	VerbAsk       = "ask"       // Ask: for URLs, answered by VerbURLs
 	VerbRenew     = "renew"     // Renew: answered by VerbRenewed
-	VerbStopped   = "stopped"   // Stopped: which halt orders it obeys; after each hello and change, until answered by VerbConfirmed
+	VerbStopped   = "stopped"   // Stopped: the halt orders it obeys; after each hello and change, until answered by VerbConfirmed
 	VerbChallenge = "challenge" // Challenge: of an enrolment, answered by VerbNonce
 	VerbEnrol     = "enrol"     // Enrol: answered by VerbGrant
 )
 
-// What the Core says:
+// The verbs of subjects that the Core sends.
 const (
 	VerbState     = "state"     // State: what the site should hold
 	VerbAck       = "ack"       // Ack: job data that is committed
@@ -46,10 +47,10 @@ const (
 	VerbNonce     = "nonce"     // Nonce
 	VerbGrant     = "grant"     // Grant
 	VerbConfirmed = "confirmed" // Confirmed
-	VerbRefuse    = "refuse"    // Refusal: of any of the above
+	VerbRefuse    = "refuse"    // Refusal: of any request
 )
 
-// ErrSubject says that a subject is none of ours.
+// ErrSubject reports a subject that is not one of nightferry's.
 var ErrSubject = errors.New("not a subject of nightferry")
 
 // ValidName reports whether s may name a domain, region, site or channel: 1 to
@@ -67,29 +68,28 @@ func ValidName(s string) bool {
 	return true
 }
 
-// Address is a site, as subjects and signatures name it.
+// Address is a site as named in subjects and signatures.
 type Address struct{ Domain, Site string }
 
 func (a Address) String() string { return a.Domain + "/" + a.Site }
 
-// Up is the subject on which the site says verb.
+// Up returns the subject on which the site sends verb.
 func (a Address) Up(verb string) string { return "nf.up." + a.Domain + "." + a.Site + "." + verb }
 
-// Down is the subject on which the Core says verb to the site.
+// Down returns the subject on which the Core sends verb to the site.
 func (a Address) Down(verb string) string { return "nf.down." + a.Domain + "." + a.Site + "." + verb }
 
-// AllUp and AllDown are the wildcards to subscribe to: the Core's, and a
-// site's own.
+// AllUp is the wildcard subject that the Core subscribes to.
 const AllUp = "nf.up.>"
 
-// AllDown is what the site subscribes to.
+// AllDown returns the wildcard subject that the site subscribes to.
 func (a Address) AllDown() string { return a.Down(">") }
 
-// ParseUp reads who says what from a subject: the only source of a sender's
-// identity.
+// ParseUp returns the sender and the verb of a subject. It is the only source
+// of a sender's identity.
 func ParseUp(subject string) (Address, string, error) { return parse(subject, "up") }
 
-// ParseDown reads to whom the Core says what.
+// ParseDown returns the recipient and the verb of a subject.
 func ParseDown(subject string) (Address, string, error) { return parse(subject, "down") }
 
 func parse(subject, way string) (Address, string, error) {
