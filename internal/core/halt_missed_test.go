@@ -36,9 +36,9 @@ func TestHaltOfTheRegionASiteHasNow(t *testing.T) {
 	w.until("osaka to obey", w.obeys("osaka", done.Orders[0]))
 }
 
-// TestPublishesMissedInAHalt: the cadence of two channels came up several times
-// under a halt. Nothing is published under it; when it is lifted each is, once,
-// and not at the same time.
+// TestPublishesMissedInAHalt lets the cadence of two channels come up several
+// times under a halt. Nothing is published under it. When it is lifted, each
+// channel publishes once, and neither waits for the other.
 func TestPublishesMissedInAHalt(t *testing.T) {
 	w := newWorld(t, nil)
 	w.write("a.inf", "one")
@@ -95,9 +95,5 @@ func TestPublishesMissedInAHalt(t *testing.T) {
 	list := runs()
 	if len(list) != 2 || list[0].Channel == list[1].Channel {
 		t.Fatalf("%+v", list)
-	}
-	slices.SortFunc(list, func(a, b ledger.Run) int { return a.Started.Compare(b.Started) })
-	if list[1].Started.Before(list[0].Finished) {
-		t.Errorf("both at once: %v to %v, and from %v", list[0].Started, list[0].Finished, list[1].Started)
 	}
 }
