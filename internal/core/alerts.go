@@ -19,47 +19,47 @@ import (
 	"nightferry/internal/wire"
 )
 
-// Alerts say who is told what. The zero Alerts tell nobody.
+// Alerts configure who is notified of which incidents. The zero Alerts notify no one.
 type Alerts struct {
 	Rules   alert.Rules
 	SMTP    mail.Server
 	Webhook string // URL
 }
 
-// Secrets of what delivers alerts; both may be missing.
+// Names of the secrets for delivering alerts; both are optional.
 const (
 	SecretSMTP    = "smtp"    // user and password, separated by white space
-	SecretWebhook = "webhook" // goes along as a bearer token
+	SecretWebhook = "webhook" // sent as a bearer token
 )
 
 const alertsName = "alerts.json"
 
-// maxAlerts bounds the file of what was told, in bytes.
+// maxAlerts bounds the size of alertsName, in bytes.
 const maxAlerts = 256 << 20
 
-// teller tells people. It is used by one goroutine at a time.
+// teller notifies people of incidents. It is used by one goroutine at a time.
 type teller struct {
 	core   *Core
 	state  alert.State
 	loaded bool
 	unkept bool      // the state in memory is ahead of the file
-	full   time.Time // since when the ledger takes nothing
+	full   time.Time // since when the ledger has refused writes
 }
 
-// hookBody is what a webhook gets.
+// hookBody is the body of a webhook request.
 type hookBody struct {
 	Version int            `json:"version"`
 	Notices []alert.Notice `json:"notices"`
 }
 
-// tellPeople queues what is new and delivers what is due. What is queued is
-// durable before it is sent, so that a crash doubles a mail at worst.
+// tellPeople queues new notices and delivers those that are due. A notice is made durable before it
+// is sent, so a crash can at worst send a mail twice.
 func (t *teller) tellPeople(ctx context.Context) {
 	s := t.core.settings.Load()
 	rules := &s.Alerts.Rules
 	if !rules.Mail && !rules.Webhook {
 		t.keep(t.state.Retarget(rules))
-		t.complain() // of what is not there any more nothing is wrong
+		t.complain() // closes the incidents of recipients that are no longer configured
 		return
 	}
 	if !t.loaded {
@@ -89,8 +89,8 @@ func (t *teller) tellPeople(ctx context.Context) {
 	t.deliver(ctx, &s.Alerts)
 }
 
-// deliver sends letters until none is due. A server that fails once is not
-// asked again in the same round.
+// deliver sends letters until none is due. If a server fails, it is not tried again in the same
+// round.
 func (t *teller) deliver(ctx context.Context, a *Alerts) {
 	var mailErr error
 	for _, l := range t.state.Letters(t.core.wall(), &a.Rules) {
@@ -122,12 +122,11 @@ func (t *teller) deliver(ctx context.Context, a *Alerts) {
 	t.complain()
 }
 
-// unreachable tells a server that did not do its part from one that refused
-// one recipient.
+// unreachable reports whether the server itself failed, and did not just refuse one recipient.
 func unreachable(err error) bool { return !errors.Is(err, mail.ErrRefused) }
 
-// complain makes what cannot be delivered an incident, and ends it. One failure
-// is none: some mail servers turn every stranger away once.
+// complain opens an incident for failed deliveries and closes it when they work again. A single
+// failure opens none, because some mail servers reject every unknown sender once.
 func (t *teller) complain() {
 	var mails, hook error
 	for to, f := range t.state.Failing {
@@ -153,7 +152,7 @@ func (t *teller) complain() {
 	}
 }
 
-// sendLetter delivers one.
+// sendLetter delivers one letter.
 func (c *Core) sendLetter(ctx context.Context, a *Alerts, l *alert.Letter) error {
 	if l.To == alert.Hook {
 		token, err := c.secret(ctx, SecretWebhook, "tell the webhook")
@@ -173,7 +172,7 @@ func (c *Core) sendLetter(ctx context.Context, a *Alerts, l *alert.Letter) error
 	return mail.Send(ctx, a.SMTP, login, mail.Message{ID: l.ID, To: l.To, Subject: subject, Text: text, HTML: html, Date: c.o.Now()})
 }
 
-// login is the account at the mail server; a folder needs none.
+// login returns the account at the mail server. A folder needs none.
 func (c *Core) login(ctx context.Context, a *Alerts) (login mail.Login, err error) {
 	if a.SMTP.Folder != "" {
 		return login, nil
@@ -195,9 +194,9 @@ func (c *Core) login(ctx context.Context, a *Alerts) (login mail.Login, err erro
 	return login, nil
 }
 
-// secret reads an optional secret; empty: there is none. While the ledger's disk
-// is full, which people must hear of, nothing can be recorded, so the vault gives
-// nothing: then what it gave last counts.
+// secret reads an optional secret. It is empty if there is none. While the ledger's disk is full,
+// the vault cannot record the access and returns nothing. The last value is then used, because
+// people must be notified of the full disk.
 func (c *Core) secret(ctx context.Context, name, purpose string) (string, error) {
 	s, _, err := c.vault.Get(ctx, name, purpose)
 	switch {
@@ -214,8 +213,7 @@ func (c *Core) secret(ctx context.Context, name, purpose string) (string, error)
 	return string(s.Reveal()), nil
 }
 
-// readSecrets reads what letters will be sent with, as long as that can be
-// recorded.
+// readSecrets reads the secrets for later letters while the vault can still record the access.
 func (c *Core) readSecrets(ctx context.Context) {
 	a := &c.settings.Load().Alerts
 	var names []string
@@ -232,14 +230,14 @@ func (c *Core) readSecrets(ctx context.Context) {
 	}
 }
 
-// incidents lists them as alerts tell them, the newest first. A ledger on a
-// full disk cannot hold the incident about it, so that one is made up here.
+// incidents lists the incidents as alerts show them, newest first. A ledger on a full disk cannot
+// store the incident about it, so incidents creates that one itself.
 func (t *teller) incidents(ctx context.Context, now time.Time) ([]alert.Incident, error) {
 	list, err := t.core.ledger.Incidents(ctx, true)
 	if err != nil {
 		return nil, err
 	}
-	open, err := t.core.ledger.Incidents(ctx, false) // those that are older than the newest thousand
+	open, err := t.core.ledger.Incidents(ctx, false) // those older than the newest thousand
 	if err != nil {
 		return nil, err
 	}
@@ -251,7 +249,7 @@ func (t *teller) incidents(ctx context.Context, now time.Time) ([]alert.Incident
 			continue
 		}
 		known[i.ID] = true
-		if !symptom[i.ID] || t.state.Told[i.ID] != nil { // one cause is one mail; what was told is told to its end
+		if !symptom[i.ID] || t.state.Told[i.ID] != nil { // one mail per cause; an incident that was notified before is notified until it is resolved
 			out = append(out, t.core.toldAs(i))
 		}
 	}
@@ -280,8 +278,8 @@ func (c *Core) toldAs(i ledger.Incident) alert.Incident {
 	return x
 }
 
-// load reads what was told before. A file that is damaged is set aside: then
-// what is open is told again. One that cannot be read now is left as it is.
+// load reads the stored state of alerts. A damaged file is set aside, and open incidents are then
+// notified again. A file that cannot be read now is left as it is.
 func (t *teller) load() error {
 	f, err := t.core.dir.Open(alertsName)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -306,8 +304,8 @@ func (t *teller) load() error {
 	return errors.Join(fmt.Errorf("read %s: %w: it is set aside, and what is open is told again", alertsName, err), t.core.dir.Rename(alertsName, aside))
 }
 
-// keep stores the state. What cannot be stored is told all the same: a full
-// disk is what people must hear of.
+// keep stores the state. Notices are sent even if it cannot be stored, because people must be
+// notified of a full disk.
 func (t *teller) keep(changed bool) {
 	if t.unkept = t.unkept || changed; !t.unkept {
 		return
@@ -324,13 +322,13 @@ func (t *teller) keep(changed bool) {
 	t.core.works("alerts")
 }
 
-// AlertTest is what became of one test.
+// AlertTest is the result of one test.
 type AlertTest struct {
 	To    string `json:"to"`
 	Error string `json:"error,omitempty"` // empty: it was accepted
 }
 
-// TestAlerts tells every recipient, or only the one named, that this is a test.
+// TestAlerts sends a test notice to every recipient, or only to the one named.
 func (c *Core) TestAlerts(ctx context.Context, only string) ([]AlertTest, error) {
 	a := &c.settings.Load().Alerts
 	if !a.Rules.Mail && !a.Rules.Webhook {

@@ -17,17 +17,17 @@ import (
 	"nightferry/internal/wire"
 )
 
-// lendFor is how long a lent URL is good at least, but for its credential: long
-// enough for a site to finish when the Core is gone. Where a window of the site
-// ends later, it is good until lendSpare after that, so that the window may also
-// open without the Core; and never longer than lendMost, which is what S3 signs.
+// lendFor is the minimum life of a presigned URL, unless its credential ends earlier. It lets a
+// site finish a run if the Core stops. If a window of the site ends later, the URL lives until
+// lendSpare after that end, so that the window can open without the Core. It never lives longer
+// than lendMost, the maximum that S3 signs.
 const (
 	lendFor   = 24 * time.Hour
 	lendMost  = 7 * 24 * time.Hour
 	lendSpare = time.Hour
 )
 
-// lendLife is how long what a site is lent now is good.
+// lendLife returns the life of URLs that are presigned for a site now.
 func (c *Core) lendLife(a wire.Address) time.Duration {
 	s := c.settings.Load()
 	site, now, life := s.Fleet.Site(a.Site), c.wall(), lendFor
@@ -51,16 +51,16 @@ func (c *Core) lendLife(a wire.Address) time.Duration {
 }
 
 const (
-	// maxAsks is how many asks of one site wait at once: all that two runs ask for
-	// ahead of use. What is more is dropped, and asked again.
+	// maxAsks bounds the waiting asks of one site. It covers all that two runs request ahead of
+	// use. Further asks are dropped, and the site sends them again.
 	maxAsks = 32
-	// siteAsks of them are answered at once, and allAsks of all sites: no site may
-	// keep the others waiting.
+	// At most siteAsks of one site, and allAsks of all sites, are answered at once, so that no
+	// site delays the others.
 	siteAsks, allAsks = 4, 16
 )
 
-// ask answers aside, because finding out what a release needs takes a while: who
-// waits for that, or for his turn, must not keep others from being heard.
+// ask answers in its own goroutine: finding the packs of a release is slow and must not delay
+// messages of other sites.
 func (c *Core) ask(ctx context.Context, m message, x *site, v *wire.Ask) {
 	if x.asks.Add(1) > maxAsks {
 		x.asks.Add(-1)
@@ -69,7 +69,7 @@ func (c *Core) ask(ctx context.Context, m message, x *site, v *wire.Ask) {
 	}
 	c.asides.Go(func() {
 		defer x.asks.Add(-1)
-		for _, turn := range []chan struct{}{x.asking, c.asking} { // its own first: who waits for it holds none of the others'
+		for _, turn := range []chan struct{}{x.asking, c.asking} { // the site's own first: while it waits for that, it holds none of the shared ones
 			select {
 			case turn <- struct{}{}:
 				defer func() { <-turn }()
@@ -81,8 +81,7 @@ func (c *Core) ask(ctx context.Context, m message, x *site, v *wire.Ask) {
 	})
 }
 
-// lend signs a URL for every key that the site's releases need, and refuses the
-// others.
+// lend presigns a URL for every key that the site's releases need, and refuses the others.
 func (c *Core) lend(ctx context.Context, m message, v *wire.Ask) {
 	if len(v.Keys) > wire.MaxAsk {
 		c.refuse(ctx, m, "forged", fmt.Sprintf("it asks for %d objects, at most %d at once", len(v.Keys), wire.MaxAsk), Malformed)
@@ -91,7 +90,7 @@ func (c *Core) lend(ctx context.Context, m message, v *wire.Ask) {
 	now, life := c.now(), c.lendLife(m.from)
 	out := wire.URLs{ID: v.ID, Until: now.Add(life).Unix()}
 	b := c.store.Load()
-	// One end for all of them: the earliest, since a credential may end before.
+	// All URLs get the earliest expiry, since a credential may end sooner.
 	presign := func(key string) (string, error) {
 		raw, until, err := b.PresignGet(ctx, key, now, life)
 		if err == nil {
@@ -127,7 +126,7 @@ func (c *Core) lend(ctx context.Context, m message, v *wire.Ask) {
 		c.refuseAsk(ctx, m, foreign)
 	}
 	c.count.urls.Add(int64(len(out.Lent)))
-	// With the orders to stop, which can be read for as long as all else.
+	// Add the URL of the halt orders, so that they can be read as long as the other objects.
 	send := func() error {
 		all := out
 		if len(out.Lent) > 0 && !slices.Contains(v.Keys, "halt") {

@@ -14,14 +14,14 @@ import (
 	"nightferry/internal/wire"
 )
 
-// PlanRequest asks what the coming nights will bring.
+// PlanRequest asks for a forecast of the coming nights.
 type PlanRequest struct {
 	Scope fleet.Scope
 	At    time.Time // from when; zero: now
 	Days  int       // 1 to 366; 0: 1
 }
 
-// PlanItem foretells one release at one site.
+// PlanItem is the forecast for one release at one site.
 type PlanItem struct {
 	Site     string         `json:"site"`
 	Domain   string         `json:"domain"`
@@ -32,18 +32,18 @@ type PlanItem struct {
 	Ready    time.Time      `json:"ready"`
 	Start    time.Time      `json:"start,omitzero"` // zero: not within the days
 	End      time.Time      `json:"end,omitzero"`   // zero: not within the days
-	Active   ledger.Seconds `json:"active_seconds"` // of moving, within the days
-	Nights   int            `json:"nights"`         // 0: it never comes to an end
-	Tonight  bool           `json:"tonight"`        // it arrives in the window in which it starts
+	Active   ledger.Seconds `json:"active_seconds"` // of transfer, within the days
+	Nights   int            `json:"nights"`         // 0: it never completes
+	Tonight  bool           `json:"tonight"`        // the release arrives in the window in which its run starts
 	Halted   bool           `json:"halted,omitempty"`
-	Blocked  string         `json:"blocked,omitempty"` // why it does not start before somebody acts
+	Blocked  string         `json:"blocked,omitempty"` // why it does not start until a person acts
 	Assumed  bool           `json:"assumed,omitempty"` // the site's rate was never measured
 	Bytes    int64          `json:"bytes"`             // of content that the site lacks, before compression
 	Requests int64          `json:"requests"`
 	Cost     float64        `json:"cost"`
 }
 
-// NightPlan is what the coming nights will bring.
+// NightPlan is the forecast for the coming nights.
 type NightPlan struct {
 	From     time.Time  `json:"from"`
 	Days     int        `json:"days"`
@@ -52,16 +52,15 @@ type NightPlan struct {
 }
 
 const (
-	// bytesPerRequest is what a pull costs in requests: one for 16 MiB and a
-	// handful.
+	// A pull costs one request per bytesPerRequest, and a handful more.
 	bytesPerRequest = 16 << 20
 	handful         = 8
-	// measurable is how much a run must have fetched for its speed to tell
-	// anything of the line.
+	// measurable is how many bytes a run must have fetched before its speed is used as the line's
+	// rate.
 	measurable = 1 << 20
 )
 
-// Plan foretells what each site will do, from what the ledger has measured.
+// Plan predicts the runs of each site from measurements in the ledger.
 func (c *Core) Plan(ctx context.Context, r PlanRequest) (*NightPlan, error) {
 	if r.Days == 0 {
 		r.Days = 1
@@ -91,7 +90,7 @@ func (c *Core) Plan(ctx context.Context, r PlanRequest) (*NightPlan, error) {
 		return nil, err
 	}
 	zones := map[string]*fleet.Site{}
-	blocked := map[[2]string]string{} // by site and channel, why nothing starts there
+	blocked := map[[2]string]string{} // why nothing starts, by site and channel
 	for i := range list {
 		site := &list[i]
 		zones[site.Name] = site
@@ -130,7 +129,7 @@ func (c *Core) Plan(ctx context.Context, r PlanRequest) (*NightPlan, error) {
 	return out, nil
 }
 
-// coming lists what the cadences will publish in the days.
+// coming lists the releases that the cadences will publish within the days.
 func (c *Core) coming(s *Settings, r PlanRequest, past *measured) (out []schedule.Coming) {
 	end := r.At.AddDate(0, 0, r.Days)
 	for _, ch := range s.Fleet.Channels {
@@ -139,7 +138,7 @@ func (c *Core) coming(s *Settings, r PlanRequest, past *measured) (out []schedul
 		}
 		rel, ok := c.newest.of(ch.Name)
 		if !ok {
-			continue // of what was never published nobody knows the size
+			continue // the size of a release is unknown if the channel was never published
 		}
 		need := past.need(rel)
 		for at := r.At; ; {
@@ -156,8 +155,8 @@ func (c *Core) coming(s *Settings, r PlanRequest, past *measured) (out []schedul
 
 func requests(bytes int64) int64 { return bytes/bytesPerRequest + handful }
 
-// ratesOf is the timetable in force at a site: an operator's limit, or the
-// configuration's.
+// ratesOf returns the timetable in force at a site: an operator's limit, or else the configured
+// one.
 func (c *Core) ratesOf(s *fleet.Site, a wire.Address, at time.Time) window.Timetable {
 	text := configured(s)
 	if st := c.desired.Of(a); st.Limit != "" && (st.LimitUntil == 0 || at.Before(unixTime(st.LimitUntil))) {
@@ -188,8 +187,8 @@ func haltsOf(o *halt.Orders) (out []schedule.Halt) {
 	return out
 }
 
-// needOf counts what a site must fetch of a release: by the two manifests, or
-// what is usual if the bucket has no more of the release that the site holds.
+// needOf returns how many bytes a site must fetch of a release. It compares the two manifests. If
+// the bucket no longer has the release that the site holds, it returns the usual amount.
 func (c *Core) needOf(ctx context.Context, h *ledger.Holding, rel ledger.Release, past *measured) (int64, error) {
 	if h.Number == 0 {
 		return rel.Bytes, nil
@@ -201,8 +200,8 @@ func (c *Core) needOf(ctx context.Context, h *ledger.Holding, rel ledger.Release
 	return past.need(rel), nil
 }
 
-// blocked says why a site does not start a channel whatever its windows: it is
-// halted on the spot, or its disk is full.
+// blocked returns why a site does not start a channel even if a window is open: the agent was
+// halted on the site, or its disk is full.
 func (c *Core) blocked(a wire.Address, channel string) string {
 	x := c.fleet.find(a)
 	if x == nil {
@@ -220,10 +219,10 @@ func (c *Core) blocked(a wire.Address, channel string) string {
 	return ""
 }
 
-// measured is what runs of the past tell of those to come.
+// measured holds measurements of past runs, from which Plan predicts future ones.
 type measured struct {
-	rate  map[wire.Address]int64 // bytes per second, of a site's last run that says anything
-	usual map[string]int64       // bytes that a site which had the release before has fetched, on the average
+	rate  map[wire.Address]int64 // bytes per second, from a site's last run that was large enough
+	usual map[string]int64       // average bytes fetched by sites that held the previous release
 }
 
 func (c *Core) measures(ctx context.Context) (*measured, error) {
@@ -253,8 +252,8 @@ func (c *Core) measures(ctx context.Context) (*measured, error) {
 	return m, nil
 }
 
-// need guesses how much a site must fetch of a release that comes after the one
-// that it holds: what is usual, else all.
+// need estimates how much a site must fetch of the release after the one that it holds: the usual
+// amount, or all of it if that is unknown.
 func (m *measured) need(rel ledger.Release) int64 {
 	if n, ok := m.usual[rel.Channel]; ok {
 		return n

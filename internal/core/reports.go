@@ -20,8 +20,8 @@ import (
 // maxRunText bounds the cause of a run's end, in bytes.
 const maxRunText = 4 << 10
 
-// report commits job data and acknowledges it. What was committed before is
-// acknowledged again; nothing is acknowledged that is not durable.
+// report commits job data and acknowledges it. It acknowledges events that were committed before
+// again, and never events that are not durable.
 func (c *Core) report(ctx context.Context, m message, x *site, key trust.Public, v *wire.Report) {
 	a := m.from
 	if len(v.Generation) != 16 || v.First == 0 {
@@ -74,16 +74,16 @@ func (c *Core) report(ctx context.Context, m message, x *site, key trust.Public,
 		c.after(ctx, a, x, &t, done)
 		return
 	}
-	for key, open := range t.parts { // committed before, maybe by a Core that did not live to tell
+	for key, open := range t.parts { // committed before, perhaps by a Core that stopped before it resolved the incidents
 		if kind, what := incident.CutKey(key); !open {
 			c.alarms.over(kind, what, a)
 		}
 	}
 }
 
-// after does what a committed batch leads to.
+// after runs the follow-up work of a committed batch.
 func (c *Core) after(ctx context.Context, a wire.Address, x *site, t *translator, done ledger.Committed) {
-	if done.NewGeneration { // a site that has lost its memory says of nothing before that it is over
+	if done.NewGeneration { // a site that lost its state cannot report the end of its earlier problems
 		c.alarms.Retain(func(kind Kind, channel string, at wire.Address) bool {
 			return at != a || !strings.HasPrefix(string(kind), string(SiteSays)+"-") ||
 				slices.ContainsFunc(t.problems, func(p saidProblem) bool { return p.kind == kind && p.channel == channel })
@@ -118,11 +118,11 @@ func (c *Core) after(ctx context.Context, a wire.Address, x *site, t *translator
 	}
 }
 
-// gapsBeforeSkip is how often a site has to insist on its gap.
+// gapsBeforeSkip is how often a site must report the same gap before the Core accepts it.
 const gapsBeforeSkip = 3
 
-// skip gives up on events that a site no longer has: this ledger is a restored
-// backup, and what the site was acknowledged has gone from both.
+// skip gives up on events that the site no longer has. This happens if the ledger was restored from
+// a backup: events acknowledged after the backup are then missing on both sides.
 func (c *Core) skip(ctx context.Context, a wire.Address, x *site, generation [16]byte, gap *ledger.GapError) bool {
 	x.mu.Lock()
 	if x.gap != gap.Got {
@@ -142,21 +142,21 @@ func (c *Core) skip(ctx context.Context, a wire.Address, x *site, generation [16
 	return true
 }
 
-// translator turns what a site said into what the ledger keeps.
+// translator converts a site's reports to ledger events.
 type translator struct {
 	core  *Core
 	ctx   context.Context //nolint:containedctx // lives for one message
 	at    wire.Address
 	key   trust.Public
-	about map[ledger.RunID]releaseKey // what runs are about
+	about map[ledger.RunID]releaseKey // the release of each run
 	find  finder
 
 	started []startedRun
 
-	differing map[ledger.RunID][]string // what runs told to differ, as incidents name it
+	differing map[ledger.RunID][]string // paths that runs reported as different, as incidents name them
 	ended     []endedRun                // in order
 	parts     map[string]bool           // of the site in incidents, by key: whether the batch leaves it open
-	parents   map[ledger.RunID]uint64   // what lay there before a run, but of dry ones
+	parents   map[ledger.RunID]uint64   // the release held before each run, except dry runs
 	problems  []saidProblem
 	outcomes  int64
 }
@@ -173,8 +173,8 @@ func (t *translator) opens(e *ledger.Event, kind Kind, what, text string) {
 	t.note(key, true)
 }
 
-// ends ends the site's part of an incident in the transaction that commits an
-// event: what ended it and its end survive together.
+// ends closes the site's part of an incident in the transaction that commits an event, so that both
+// are stored or neither.
 func (t *translator) ends(e *ledger.Event, kind Kind, what string) {
 	key := incident.KeyOf(kind, what)
 	e.Ended = append(e.Ended, key)
@@ -188,8 +188,7 @@ func (t *translator) note(key string, open bool) {
 	t.parts[key] = open
 }
 
-// failing makes an incident of the second run in a row that failed, and ends it
-// with one that ended well.
+// failing opens an incident when a second run in a row fails, and closes it when a run ends well.
 func (t *translator) failing(e *ledger.Event, f *ledger.Finish) {
 	switch {
 	case f.State == runs.Verified && f.Attestation != nil:
@@ -202,7 +201,7 @@ func (t *translator) failing(e *ledger.Event, f *ledger.Finish) {
 
 func fails(s runs.State) bool { return s == runs.Failed || s == runs.Incomplete }
 
-// stateBefore is how the site's run of a channel before this one ended.
+// stateBefore returns the final state of the site's previous run of a channel.
 func (t *translator) stateBefore(e *ledger.Event) runs.State {
 	for _, r := range slices.Backward(t.ended) {
 		if r.channel == e.Channel && r.run != e.Run {
@@ -221,7 +220,7 @@ func (t *translator) stateBefore(e *ledger.Event) runs.State {
 	return ""
 }
 
-// saidProblem is what a site has said of one problem.
+// saidProblem is a site's report of one problem.
 type saidProblem struct {
 	kind    Kind
 	channel string
@@ -232,8 +231,8 @@ type startedRun struct {
 	channel string
 }
 
-// event never fails: an event that makes no sense, or whose handling panics, is
-// kept as it is, so that the site's queue moves on, and is an incident.
+// event never fails. If an event is invalid, or its handling panics, it is kept as it is and opens
+// an incident, so that the site's queue continues.
 func (t *translator) event(e *wire.Event) (out ledger.Event) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -245,7 +244,7 @@ func (t *translator) event(e *wire.Event) (out ledger.Event) {
 	if len(e.Run) == len(out.Run) && wire.ValidName(e.Channel) {
 		out.Run, out.Channel = ledger.RunID(e.Run), e.Channel
 	}
-	if y := out.At.Year(); y < 1970 || y > 9999 { // no log's folder can be named by it
+	if y := out.At.Year(); y < 1970 || y > 9999 { // such a year cannot be part of a log folder's name
 		out.At = t.core.wall()
 	}
 	var err error
@@ -323,7 +322,7 @@ func (t *translator) files(e *ledger.Event) error {
 	return nil
 }
 
-// run tells what release a run is about.
+// run returns the release that a run is about.
 func (t *translator) run(id ledger.RunID) releaseKey {
 	k, ok := t.about[id]
 	if !ok {
@@ -352,7 +351,7 @@ func (t *translator) finish(e *ledger.Event) error {
 		t.failing(e, f)
 		t.ended = append(t.ended, endedRun{startedRun{e.Run, e.Channel}, f.State})
 		if !f.State.Accounted() {
-			f.Totals.Unchanged = 0 // what it had compared when it broke off; nobody can say which files
+			f.Totals.Unchanged = 0 // files compared before the run stopped; their names are unknown
 		}
 	}()
 	if len(v.Attestation) == 0 {
@@ -377,9 +376,9 @@ func (t *translator) finish(e *ledger.Event) error {
 	return nil
 }
 
-// attestation checks a site's statement against what the Core itself has
-// published: the nonce is one that it gave this site for this release, the tree
-// and the counts are the release's, and what the Core has measured in its source.
+// attestation checks a site's statement. The nonce must be one that the Core issued to this site
+// for this release. The tree and the counts must match the published release and the Core's own
+// measurement of its source.
 func (t *translator) attestation(e *ledger.Event, v *wire.Finished) (*ledger.Attestation, error) {
 	at, number, err := wire.OpenAttestation(v.Attestation, t.core.repo.Load().ID(), t.at, t.key)
 	if err != nil {
@@ -418,8 +417,7 @@ func (t *translator) attestation(e *ledger.Event, v *wire.Finished) (*ledger.Att
 	}, nil
 }
 
-// gaveNonce reports whether the Core made the nonce for that site, channel and
-// release.
+// gaveNonce reports whether the Core issued the nonce for that site, channel and release.
 func (c *Core) gaveNonce(a wire.Address, channel string, number uint64, nonce []byte) bool {
 	if len(nonce) != 16 {
 		return false
@@ -428,7 +426,7 @@ func (c *Core) gaveNonce(a wire.Address, channel string, number uint64, nonce []
 	return hmac.Equal(want[:], nonce)
 }
 
-// problem opens an incident for each kind and channel, or ends it.
+// problem opens or closes an incident for each kind and channel.
 func (t *translator) problem(e *ledger.Event, channel string) error {
 	var v wire.Problem
 	if err := wire.Decode(e.Body, &v); err != nil {
