@@ -27,7 +27,7 @@ const (
 	logsName   = "logs"
 )
 
-// InitOptions make a Core's data folder around a repository that exists.
+// InitOptions are the options for making a Core's data folder for an existing repository.
 type InitOptions struct {
 	Data     string // made if it is missing; must hold no vault
 	Master   vault.Master
@@ -35,12 +35,12 @@ type InitOptions struct {
 	Store    bucket.Options
 	Release  ed25519.PrivateKey // signs releases, heads, halts and control; goes into the vault
 	RepoKey  []byte             // of an encrypted repository; goes into the vault
-	Root     *trust.Public      // the repository's root key; nil: pin what is there
+	Root     *trust.Public      // the repository's root key; nil: pin the one in the store
 	Now      func() time.Time
-	Name     string // of the certificate authority, for people
+	Name     string // display name of the certificate authority
 }
 
-// Made is what Init made.
+// Made is the result of Init.
 type Made struct {
 	Repo        trust.RepoID
 	Root        trust.Public
@@ -49,10 +49,9 @@ type Made struct {
 	Encrypted   bool
 }
 
-// Init makes the vault (with certificate authority, bus seeds and the keys
-// given), the ledger and the folders. The repository must exist, and its trust
-// document must let Release sign control messages. One that failed halfway
-// leaves a vault, which is to be removed before the next try.
+// Init makes the vault (with certificate authority, bus seeds and the given keys), the ledger and
+// the folders. The repository must exist, and its trust document must let Release sign control
+// messages. If Init fails halfway, it leaves a vault; remove that before the next try.
 func Init(ctx context.Context, o InitOptions) (made *Made, err error) {
 	store, err := bucket.Open(ctx, o.StoreURL, o.Store)
 	if err != nil {
@@ -96,7 +95,7 @@ func Init(ctx context.Context, o InitOptions) (made *Made, err error) {
 	return &Made{Repo: r.ID(), Root: r.Root(), Release: repo.PublicOf(o.Release), Fingerprint: ca.Fingerprint().String(), Encrypted: r.Keys() != nil}, nil
 }
 
-// lockData opens the data folder for this process alone.
+// lockData opens the data folder and locks it for this process.
 func lockData(path string, create bool) (*durable.Root, func() error, error) {
 	dir, err := durable.Open(path, durable.Options{Create: create, Trusted: true})
 	if err != nil {
@@ -119,15 +118,15 @@ func openVault(ctx context.Context, dir *durable.Root, m vault.Master, l *ledger
 	}})
 }
 
-// Offline is a Core's vault and ledger while no daemon runs.
+// Offline holds a Core's vault and ledger while no daemon runs.
 type Offline struct {
 	Vault  *vault.Vault
 	Ledger *ledger.Ledger
 	unlock func() error
 }
 
-// OpenOffline opens them; it fails with durable.ErrBusy while a daemon runs.
-// What is asked of the vault is audited with ctx's actor.
+// OpenOffline opens the vault and the ledger. It fails with durable.ErrBusy while a daemon runs.
+// Vault accesses are audited with ctx's actor.
 func OpenOffline(ctx context.Context, data string, m vault.Master, now func() time.Time) (_ *Offline, err error) {
 	dir, unlock, err := lockData(data, false)
 	if err != nil {
@@ -146,7 +145,7 @@ func OpenOffline(ctx context.Context, data string, m vault.Master, now func() ti
 	return f, err
 }
 
-// Close releases them.
+// Close closes the vault and the ledger and releases the lock.
 func (f *Offline) Close() error {
 	var err error
 	if f.Ledger != nil {
@@ -155,8 +154,8 @@ func (f *Offline) Close() error {
 	return errors.Join(err, f.unlock())
 }
 
-// Open opens all that Init made and starts nothing yet: what is offline is
-// checked, and the store is asked for the repository.
+// Open opens everything that Init made but starts nothing. It checks the local data, then requests
+// the repository from the store.
 func Open(ctx context.Context, o Options, s Settings) (_ *Core, err error) {
 	o.fill()
 	c := newCore(o)
@@ -233,7 +232,7 @@ func (c *Core) openStore(ctx context.Context) error {
 	}
 	u, err := url.Parse(raw)
 	if err != nil {
-		return errors.New("the store lends URLs that do not parse") // the cause would hold one
+		return errors.New("the store lends URLs that do not parse") // the cause could contain a presigned URL
 	}
 	if c.o.wrapStore != nil {
 		store = c.o.wrapStore(store)
@@ -255,16 +254,16 @@ func (c *Core) openStore(ctx context.Context) error {
 	return nil
 }
 
-// backend is the store as it is open now.
+// backend is the currently open store.
 type backend struct {
 	bucket.Store
 	bucket.Presigner
-	origin string // scheme://host[:port] of what it lends
+	origin string // scheme://host[:port] of its presigned URLs
 }
 
-// openRepo opens the repository anew, and so sees newer trust documents. If only
-// that could not be made durable, it returns both the repository and an error:
-// halt orders may be read, and nothing may be adopted.
+// openRepo opens the repository again, which reads newer trust documents. If they were read but
+// could not be made durable, it returns both the repository and an error. The caller may then read
+// halt orders but must not adopt releases.
 func (c *Core) openRepo(ctx context.Context, b *backend, k *keys) (*repo.Repo, error) {
 	c.repoMu.Lock()
 	defer c.repoMu.Unlock()
@@ -285,13 +284,12 @@ func (c *Core) openRepo(ctx context.Context, b *backend, k *keys) (*repo.Repo, e
 	return r, repo.SaveMemory(c.state, r.Memory())
 }
 
-// openTime bounds the first request for a repository that is known.
+// openTime bounds the first request for a known repository.
 const openTime = 3 * time.Second
 
-// firstRepo opens the repository. If the store does not answer, or refuses, it
-// opens it as it was seen last: the kill switch must work meanwhile, and each
-// look asks the store again. A Core that has never seen its repository, or whose
-// store has none, cannot start.
+// firstRepo opens the repository. If the store does not answer or refuses, it opens the last known
+// state, because the kill switch must work meanwhile; each poll asks the store again. A Core that
+// has never seen its repository, or whose store has none, cannot start.
 func (c *Core) firstRepo(ctx context.Context, b *backend, k *keys) (*repo.Repo, error) {
 	m, err := repo.LoadMemory(c.state)
 	if err != nil {
@@ -326,8 +324,8 @@ func (c *Core) repoOptions(m *repo.Memory, k *keys) repo.Options {
 	return repo.Options{Memory: m, Root: &k.root, Key: k.repo, Now: c.o.Now, OnRetry: func(err error) { c.trouble("store", err) }}
 }
 
-// openTries is how often the store is asked when the Core begins, each time a
-// second later than before: one request that arrived damaged must not end it.
+// openTries is how often a starting Core asks the store, waiting one second longer each time. One
+// damaged response must not stop the Core.
 const openTries = 3
 
 func (c *Core) openRepoPatiently(ctx context.Context, b *backend, k *keys) (*repo.Repo, error) {

@@ -26,9 +26,9 @@ const (
 	// measureTrigger marks the runs of the Core that measure a source.
 	measureTrigger = "measure"
 	measureRetry   = 15 * time.Minute // after one that failed
-	// measureAgain is how often a source with damage is looked at again.
+	// measureAgain is the period for measuring a damaged source again.
 	measureAgain = 23*time.Hour + 30*time.Minute
-	// maxNamed bounds the paths in an incident's text, in bytes; the run's log has all.
+	// maxNamed bounds the paths in an incident's text, in bytes; the run's log has all of them.
 	maxNamed = 500
 )
 
@@ -39,10 +39,10 @@ type sources struct {
 	wake  chan struct{}
 	mu    sync.Mutex
 	retry map[string]time.Time // channels whose last measurement failed
-	again map[string]bool      // channels whose damage may be mended: they were published since
+	again map[string]bool      // channels that were published since, which may have mended the damage
 }
 
-// measureSoon makes the measurer look at once.
+// measureSoon makes the measurer check a channel immediately.
 func (c *Core) measureSoon(channel string) {
 	c.sources.mu.Lock()
 	if c.sources.again == nil {
@@ -56,7 +56,7 @@ func (c *Core) measureSoon(channel string) {
 	}
 }
 
-// measureAll measures what is due, each channel by itself, until ctx ends.
+// measureAll runs the measurements that are due, each channel in its own goroutine, until ctx ends.
 func (c *Core) measureAll(ctx context.Context) error {
 	t := time.NewTicker(min(4*c.o.Poll, time.Minute))
 	defer t.Stop()
@@ -77,7 +77,7 @@ func (c *Core) measureAll(ctx context.Context) error {
 	}
 }
 
-// unmeasured opens the incident of a measurement that failed, and has it tried again.
+// unmeasured opens the incident of a failed measurement and schedules another try.
 func (c *Core) unmeasured(channel string, err error) {
 	c.alarms.raise(Unmeasured, channel, wire.Address{}, fmt.Sprintf("channel %s: its source could not be measured: %v; it is tried again", channel, err))
 	c.trouble("measure", err)
@@ -90,10 +90,10 @@ func (c *Core) unmeasured(channel string, err error) {
 	c.sources.retry[channel] = c.o.Now().Add(measureRetry)
 }
 
-// measureDue measures a channel's source, if its newest release asks for it.
+// measureDue measures a channel's source if its newest release needs that.
 func (c *Core) measureDue(ctx context.Context, ch *fleet.Channel) error {
 	rel, ok := c.newest.of(ch.Name)
-	if !ok || c.publishing.Running(publishing.Publish, ch.Name) || c.publishing.Running(publishing.Measure, ch.Name) { // a publish comes first, and tells when it has ended
+	if !ok || c.publishing.Running(publishing.Publish, ch.Name) || c.publishing.Running(publishing.Measure, ch.Name) { // a publish comes first and wakes the measurer when it ends
 		return nil
 	}
 	if c.haltedHere(ch.Name) {
@@ -136,12 +136,12 @@ func (c *Core) measureDue(ctx context.Context, ch *fleet.Channel) error {
 	case err == nil:
 		c.alarms.over(Unmeasured, ch.Name, wire.Address{})
 	case errors.As(context.Cause(mctx), &order):
-		return nil // it is due again when the order ends
+		return nil // due again when the halt order ends
 	}
 	return err
 }
 
-// haltedHere reports whether an order is in force for the channel at the Core.
+// haltedHere reports whether a halt order is in force for the channel at the Core.
 func (c *Core) haltedHere(channel string) bool {
 	host, _ := os.Hostname() // only for halt orders that name this host as a site
 	return c.halting.Current().Find(halt.Subject{Site: host, Channel: channel}) != nil

@@ -21,26 +21,26 @@ import (
 	"nightferry/internal/wire"
 )
 
-// shards is how many messages are worked on at once. Those of one site stay in
-// order; commits that wait together share one sync of the ledger.
+// shards is how many messages are handled at once. Messages of one site stay in order. Commits that
+// wait together share one sync of the ledger.
 const shards = 32
 
 type message struct {
 	from wire.Address
 	verb string
 	data []byte
-	by   *site // whose inbox it left; the shared one's for who is no site
+	by   *site // the site whose inbox counted it; senders that are not sites share one
 }
 
-// receive takes a message from the bus, and never waits. Who said it stands in the subject, which
-// the bus lets nobody else use; a reply-to is not looked at.
+// receive takes a message from the bus and never blocks. The bus lets only the sender use its
+// subject, so the subject identifies the sender. A reply-to is ignored.
 func (c *Core) receive(subject string, data []byte) {
 	a, verb, err := wire.ParseUp(subject)
 	if err != nil {
-		return // the bus has no such permission to give; nobody to answer to
+		return // the bus grants no such subject; there is no one to answer
 	}
 	x := c.fleet.find(a)
-	if x == nil { // senders that are no sites share one budget
+	if x == nil { // senders that are not sites share one budget
 		x = c.fleet.get(wire.Address{})
 	}
 	if !x.inbox.admit() {
@@ -51,14 +51,14 @@ func (c *Core) receive(subject string, data []byte) {
 	h.Write([]byte(a.String()))
 	select {
 	case c.work[h.Sum32()%shards] <- message{a, verb, data, x}:
-	default: // lost messages are sent again; the sites of the other queues must not wait
+	default: // lost messages are sent again; sites in other queues must not wait
 		x.inbox.done()
 		c.count.refusal("overrun")
 	}
 }
 
-// What one site may send: so many messages a second, in bursts, and so many
-// that wait in the queue that it shares with others.
+// Limits for one site: messages a second, burst size, and messages waiting in the queue that it
+// shares with other sites.
 const (
 	siteRate    = 100
 	siteBurst   = 400
@@ -97,9 +97,9 @@ func (c *Core) serve(ctx context.Context, in <-chan message) error {
 	}
 }
 
-// guard contains a panic at the boundary of one message: it is an incident that
-// names the site and the verb, and the Core continues. Without it, a message
-// that a site sends again after each restart would keep the Core down.
+// guard contains a panic while one message is handled. It opens an incident that names the site and
+// the verb, and the Core continues. Without guard, a message that a site sends again after each
+// restart would keep the Core down.
 func (c *Core) guard(m message, handle func()) {
 	defer func() {
 		p := recover()
@@ -129,7 +129,7 @@ func panicSite() string {
 	}
 }
 
-// hear works on one message.
+// hear handles one message.
 func (c *Core) hear(ctx context.Context, m message) {
 	if m.from.Domain == wire.EnrolDomain {
 		c.hearEnrolment(ctx, m)
@@ -202,8 +202,7 @@ func (c *Core) open(m message, key trust.Public, v any) error {
 	return err
 }
 
-// refuseError refuses a message that could not be opened, and says which sort
-// of trouble that is.
+// refuseError refuses a message that could not be opened and selects the kind of incident.
 func (c *Core) refuseError(ctx context.Context, m message, err error) {
 	newer, older := (*frame.NewerError)(nil), (*wire.OlderError)(nil)
 	switch {
@@ -218,8 +217,8 @@ func (c *Core) refuseError(ctx context.Context, m message, err error) {
 	}
 }
 
-// refuse tells the sender why, audits it and opens an incident. A flood of
-// refusals is audited once a minute.
+// refuse sends the reason to the sender, records an audit entry and opens an incident. It records
+// at most one audit entry a minute for each kind and sender.
 func (c *Core) refuse(ctx context.Context, m message, code, why string, kind Kind) {
 	why = clip(why)
 	c.count.refusal(code)
@@ -238,11 +237,11 @@ func (c *Core) refuse(ctx context.Context, m message, code, why string, kind Kin
 	c.answer(m.from, wire.VerbRefuse, 0, &wire.Refusal{Of: m.verb, Code: code, Why: why})
 }
 
-// auditDue lets one refusal of a kind and sender a minute through.
+// auditDue accepts one refusal a minute for each kind and sender.
 func (c *Core) auditDue(a wire.Address, code string) bool {
 	now := c.o.Now()
 	x := c.fleet.find(a)
-	if x == nil { // senders that are no sites share one place, so that they cannot fill the memory
+	if x == nil { // senders that are not sites share one entry, so that they cannot exhaust memory
 		x = c.fleet.get(wire.Address{})
 	}
 	x.mu.Lock()
@@ -254,8 +253,8 @@ func (c *Core) auditDue(a wire.Address, code string) bool {
 	return true
 }
 
-// answer signs a message and sends it. What is lost on the way will be asked
-// for, or stated, again.
+// answer signs a message and sends it. If the message is lost, the site asks again or the Core
+// sends it again.
 func (c *Core) answer(a wire.Address, verb string, number uint64, v any) {
 	if err := c.send(a, verb, number, v); err != nil && !errors.Is(err, bus.ErrAway) {
 		c.trouble("send", err)
@@ -292,22 +291,21 @@ func (c *Core) trustOf(a wire.Address) uint64 {
 	return x.trust
 }
 
-// tellAll states to every site with an identity what it should hold.
+// tellAll sends the desired state to every site with an identity.
 func (c *Core) tellAll(ctx context.Context) {
 	var all []wire.Address
 	c.fleet.each(func(a wire.Address, x *site) { all = append(all, a) })
 	c.tell(ctx, all)
 }
 
-// tell states to sites what they should hold. Who does not hear it will be told
-// when it says hello.
+// tell sends sites their desired state. A site that misses it gets it after its next hello.
 func (c *Core) tell(ctx context.Context, list []wire.Address) {
 	select {
 	case <-c.ready:
 	default:
-		return // Run tells everybody
+		return // Run sends it to all sites
 	}
-	// Signing takes most of the time, and a fleet should not wait for one core.
+	// Signing takes most of the time, so use all CPU cores.
 	var g errgroup.Group
 	workers := runtime.GOMAXPROCS(0)
 	for w := range workers {
@@ -343,7 +341,7 @@ func (c *Core) tellOne(a wire.Address) {
 	if !told {
 		return
 	}
-	if older != "" { // a state of the past, under a new revision, would take the site back
+	if older != "" { // an older state under a new revision would move the site back
 		c.alarms.raise(Behind, "", a, older)
 		return
 	}
@@ -381,12 +379,12 @@ func (c *Core) hello(ctx context.Context, a wire.Address, x *site, v *wire.Hello
 	c.tell(ctx, []wire.Address{a})
 }
 
-// overtaken takes a site's word that it has seen a newer state than the ledger
-// knows of: the ledger is a restored backup. What it says from now on is newer.
+// overtaken handles a site that has seen a newer state than the ledger knows: the ledger was
+// restored from a backup. It raises the revision, so that the Core's next states are newer.
 func (c *Core) overtaken(ctx context.Context, a wire.Address, seen uint64) {
 	ch := desired.Change{Only: []string{a.Site}, Requests: map[desired.Key]desired.Request{}}
 	for _, d := range c.desired.Of(a).Desired {
-		// It proves, in its next window, what it holds: the ledger does not know.
+		// The ledger does not know what the site holds, so the site proves it in its next window.
 		ch.Requests[desired.Key{Address: a, Channel: d.Channel}] = desired.Request{}
 	}
 	if now, err := c.ledger.Revision(ctx); err == nil && seen > now+maxLeap {
@@ -402,8 +400,8 @@ func (c *Core) overtaken(ctx context.Context, a wire.Address, seen uint64) {
 	}
 }
 
-// maxLeap bounds how far ahead a site can push the revision at once: more than
-// any ledger falls behind by a restore, too little to wear the numbers out.
+// maxLeap bounds how far a site can raise the revision at once. A restore never loses more
+// revisions, and the numbers cannot be exhausted.
 const maxLeap = 1 << 40
 
 func (c *Core) beat(ctx context.Context, a wire.Address, x *site, v *wire.Beat) {
@@ -441,14 +439,15 @@ func (c *Core) progressed(a wire.Address, x *site, v *wire.Progress) {
 
 func (c *Core) renew(ctx context.Context, m message, x *site) {
 	x.mu.Lock()
-	if x.identity == nil { // revoked just now
+	if x.identity == nil { // just revoked
 		x.mu.Unlock()
 		return
 	}
 	id := *x.identity
 	version := x.sighting.Version
 	x.mu.Unlock()
-	// What an older key signs must not come after what its successor does: the site keeps the last that it hears.
+	// A state signed with an older key must not follow one signed with its successor, since the
+	// site keeps the last one.
 	c.renewMu.RLock()
 	defer c.renewMu.RUnlock()
 	authority, now := c.authority.Load(), c.o.Now()
@@ -459,7 +458,7 @@ func (c *Core) renew(ctx context.Context, m message, x *site) {
 	}
 	c.works("renew")
 	switch err := c.ledger.Renew(ctx, id.Public, now.Add(userLife), version); {
-	case errors.Is(err, ledger.ErrNotFound): // revoked since
+	case errors.Is(err, ledger.ErrNotFound): // revoked in the meantime
 		return
 	case err != nil:
 		c.ledgerFailed(err)

@@ -15,13 +15,12 @@ import (
 	"nightferry/internal/wire"
 )
 
-// daily is the period of what is done once a day: each day a little earlier, so
-// that none is left out.
+// daily is the period of daily work. It is a little under a day, so that no day is left out.
 const daily = 23*time.Hour + 30*time.Minute
 
-// upkeep does once a day what has to be done, when it is due.
+// upkeep does the daily work that is due.
 func (c *Core) upkeep(ctx context.Context) error {
-	now, err := c.agreed(ctx) // first, since it also tells what the store's time is
+	now, err := c.agreed(ctx) // first, since it also reads the store's time
 	if p := c.cert.Load(); p != nil && p.Leaf != nil && p.Leaf.NotAfter.Sub(c.now()) < certLife/3 {
 		if err := c.newCert(); err != nil {
 			c.trouble("certificate", err)
@@ -40,7 +39,7 @@ func (c *Core) upkeep(ctx context.Context) error {
 		return err
 	}
 	if clock.Due(c.lastResign, now, daily) && c.resign(ctx) {
-		c.lastResign = now // else it is tried again with the next look at what is due
+		c.lastResign = now // otherwise the next turn tries again
 	}
 	if !clock.Due(c.lastPurge, now, daily) {
 		return nil
@@ -54,11 +53,10 @@ func (c *Core) upkeep(ctx context.Context) error {
 	return nil
 }
 
-// resign signs the heads again, so that none expires while nothing is
-// published: those that name the release that this Core has adopted, and no
-// others. What somebody else has put there the next look adopts, or refuses. It
-// is false when one has failed: that is an incident until it is signed, whatever
-// else of the store works.
+// resign signs the heads again, so that none expires if no release is published. It signs only
+// heads that name the release that this Core has adopted. If another writer has changed a head, the
+// next poll adopts or refuses it. If a head cannot be signed, resign returns false and an incident
+// stays open until it is signed.
 func (c *Core) resign(ctx context.Context) (ok bool) {
 	ok = true
 	for _, ch := range c.settings.Load().Fleet.Channels {
@@ -82,9 +80,8 @@ func (c *Core) resign(ctx context.Context) (ok bool) {
 	return ok
 }
 
-// Purge removes the logs and the ledger's rows that are older than the
-// retention, as far as the clocks agree, and reports what it removed. It goes on
-// past what cannot be removed, and returns all errors.
+// Purge removes logs and ledger rows that are older than the retention, as far as the clocks agree,
+// and reports what it removed. It continues after a failure and returns all errors.
 func (c *Core) Purge(ctx context.Context) error {
 	now, err := c.agreed(ctx)
 	if err != nil {
@@ -120,11 +117,11 @@ func (c *Core) Purge(ctx context.Context) error {
 	return errors.Join(err, c.ledger.Audit(ctx, ledger.Deed{Who: actor(ctx), What: "purge", Object: "records", Detail: text}))
 }
 
-// Repo is the repository that the Core publishes into.
+// Repo returns the ID of the repository that the Core publishes into.
 func (c *Core) Repo() trust.RepoID { return c.repo.Load().ID() }
 
-// forgetAfter is how long a site may be silent before it holds releases no more: when
-// it comes back it pulls the newest, whatever gc has removed of older ones.
+// forgetAfter is how long a silent site still holds its releases. If the site returns later, it
+// pulls the newest release, whatever gc has removed.
 const forgetAfter = 30 * 24 * time.Hour
 
 // Held returns, by channel and number, who holds a release that gc must not remove,
@@ -169,7 +166,7 @@ func (c *Core) Held(ctx context.Context) (map[string]map[uint64][]string, error)
 		return nil, err
 	}
 	for _, r := range open {
-		site(r.Domain, r.Site, r.Channel, r.Number) // it stages that
+		site(r.Domain, r.Site, r.Channel, r.Number) // the site stages that release
 	}
 	held, err := c.ledger.Holdings(ctx, ledger.Filter{})
 	if err != nil {
@@ -188,7 +185,8 @@ func (c *Core) Held(ctx context.Context) (map[string]map[uint64][]string, error)
 	return out, nil
 }
 
-// holders returns the sites that are configured, enrolled, and were heard since.
+// holders returns the sites that are configured, enrolled, and have sent a message since the given
+// time.
 func holders(ctx context.Context, l *ledger.Ledger, f *fleet.Fleet, since time.Time) (map[wire.Address]bool, error) {
 	ids, err := l.Identities(ctx, false)
 	if err != nil {
@@ -211,8 +209,8 @@ func holders(ctx context.Context, l *ledger.Ledger, f *fleet.Fleet, since time.T
 	return out, nil
 }
 
-// retains returns the oldest release of a channel that its keep and keep_within
-// let stay; 0: there is none.
+// retains returns the oldest release of a channel that keep and keep_within retain; 0: there is
+// none.
 func (c *Core) retains(ctx context.Context, ch *fleet.Channel, now clock.Calendar) (uint64, error) {
 	newest, ok := c.newest.of(ch.Name)
 	if !ok {
@@ -227,7 +225,7 @@ func (c *Core) retains(ctx context.Context, ch *fleet.Channel, now clock.Calenda
 		return 0, err
 	}
 	since := now.Time().Add(-ch.KeepWithin)
-	for i := 1; i < len(list) && !list[i-1].Published.Before(since); i++ { // it was the newest until the one before it in the list came
+	for i := 1; i < len(list) && !list[i-1].Published.Before(since); i++ { // a release was the newest until its successor, which precedes it in the list
 		oldest = min(oldest, list[i].Number)
 	}
 	return oldest, nil

@@ -19,7 +19,7 @@ import (
 	"nightferry/internal/wire"
 )
 
-// Status counts.
+// Status returns the fleet's current figures.
 func (c *Core) Status(ctx context.Context) (*Status, error) {
 	sites, err := c.Sites(ctx, fleet.Scope{})
 	if err != nil {
@@ -131,7 +131,7 @@ func (c *Core) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, erro
 			case contradicts(ch.Measured, &h) != nil:
 				ch.State = stateContradicted
 			case st.Enrolled.IsZero():
-				ch.State = unproven // a site without an identity is not heard: it proves nothing any more
+				ch.State = unproven // a site without an identity sends no reports, so it no longer proves anything
 			}
 			if st.Contested != "" {
 				ch.State = stateContested
@@ -176,12 +176,11 @@ func (c *Core) channelStatus(key rowKey, target string, h ledger.Holding, run *l
 	return ch
 }
 
-// unproven is the state of content whose last proof does not hold any more, or
-// that was never proven.
+// unproven is the state of content that was never proven, or whose last proof is no longer valid.
 const unproven = "unproven"
 
-// standing returns the last run of each site and channel that found a
-// difference and was not followed by a proof.
+// standing returns the last run of each site and channel that found a difference, unless a later
+// run proved the content.
 func (c *Core) standing(ctx context.Context, f ledger.Filter) (map[rowKey]ledger.Finding, error) {
 	list, err := c.ledger.Findings(ctx, runs.Different, f)
 	return findingsBySite(list), err
@@ -208,7 +207,7 @@ func (c *Core) holdings(ctx context.Context, f ledger.Filter) (map[rowKey]ledger
 	return out, err
 }
 
-// lastRuns finds the newest run of each site and channel among the latest.
+// lastRuns returns the newest run of each site and channel among the latest runs.
 func (c *Core) lastRuns(ctx context.Context, s fleet.Scope) (map[rowKey]*ledger.Run, error) {
 	runs, err := c.ledger.Runs(ctx, ledger.RunFilter{Domain: s.Domain, Site: s.Site, Channel: s.Channel, Limit: 10_000})
 	out := map[rowKey]*ledger.Run{}
@@ -226,10 +225,9 @@ func (c *Core) Runs(ctx context.Context, f ledger.RunFilter) ([]ledger.Run, erro
 	return c.ledger.Runs(ctx, f)
 }
 
-// RunShow calls begin with the run, then fn for each file, until one returns an
-// error. id may be the beginning of one, if it is the only such. With all, it
-// tells of every file of the release, the unchanged ones derived from the
-// manifest, in path order; what the release lacks comes last.
+// RunShow calls begin with the run, then fn for each file, until one returns an error. id may be a
+// unique prefix. With all, it includes every file of the release, in path order, with unchanged
+// files taken from the manifest. Files that are not in the release come last.
 func (c *Core) RunShow(ctx context.Context, id string, all bool, begin func(RunDetail) error, fn func(record.File) error) error {
 	run, err := c.findRun(ctx, id)
 	if err != nil {
@@ -252,7 +250,7 @@ func (c *Core) RunShow(ctx context.Context, id string, all bool, begin func(RunD
 		if !errors.Is(err, ledger.ErrRendered) {
 			return err
 		}
-		// Its log was written since, with the same lines in the same order.
+		// The log was written in the meantime, with the same lines in the same order.
 		if run, err = c.findRun(ctx, run.ID.String()); err != nil {
 			return err
 		}
@@ -293,7 +291,7 @@ func logPath(run *ledger.Run) string {
 	return path.Join(p.Domain, p.Site, p.Channel, p.Date.UTC().Format(time.DateOnly), p.Run+".jsonl")
 }
 
-// allLines fills a log's lines up with the files that it does not name.
+// allLines adds to a log's lines the files that the log does not name.
 func (c *Core) allLines(ctx context.Context, run *ledger.Run, log string, fn func(record.File) error) error {
 	told := map[string]record.File{}
 	var order []string
@@ -340,7 +338,7 @@ func (c *Core) allLines(ctx context.Context, run *ledger.Run, log string, fn fun
 	return nil
 }
 
-// Logs lists log files, by path below LogsDir.
+// Logs lists log files. Paths are relative to LogsDir.
 func (c *Core) Logs(ctx context.Context, f record.Filter, fn func(record.Log) error) error {
 	return c.logs.List(f, func(l record.Log) error {
 		if err := ctx.Err(); err != nil {
@@ -350,8 +348,7 @@ func (c *Core) Logs(ctx context.Context, f record.Filter, fn func(record.Log) er
 	})
 }
 
-// Where tells for each site that should have the channel what it holds of a
-// path of it.
+// Where returns, for each site that should have the channel, what the site holds at a path of it.
 func (c *Core) Where(ctx context.Context, channel, name string) ([]Place, error) {
 	list, err := c.settings.Load().Fleet.Select(fleet.Scope{Channel: channel})
 	if err != nil {
@@ -420,8 +417,8 @@ func (c *Core) Where(ctx context.Context, channel, name string) ([]Place, error)
 	return out, nil
 }
 
-// set fills in what the release that a site attested has of the file. e is nil
-// if it has not.
+// set fills in the file's entry in the release that a site attested. e is nil if the release lacks
+// the file.
 func (p *Place) set(e, newest *manifest.Entry, h *ledger.Holding) {
 	p.State, p.Since, p.Verified = "absent", h.Since, h.Verified
 	if e == nil {
@@ -433,11 +430,11 @@ func (p *Place) set(e, newest *manifest.Entry, h *ledger.Holding) {
 	}
 }
 
-// doubts is what speaks against the word of the releases that sites attested.
+// doubts holds findings that contradict the sites' attestations.
 type doubts struct {
 	core  *Core
 	path  map[rowKey]ledger.Finding // about the file
-	whole map[rowKey]ledger.Finding // about the channel, and not naming all files
+	whole map[rowKey]ledger.Finding // about the channel, without naming all files
 }
 
 func (c *Core) doubts(ctx context.Context, channel, name string) (*doubts, error) {
@@ -449,8 +446,8 @@ func (c *Core) doubts(ctx context.Context, channel, name string) (*doubts, error
 	return &doubts{c, findingsBySite(paths), whole}, err
 }
 
-// apply takes back what a finding refutes. Without one, a claim that is not
-// proven is called so.
+// apply withdraws claims that a finding refutes. Without a finding, it marks unproven claims as
+// such.
 func (d *doubts) apply(p *Place, key rowKey, h *ledger.Holding) {
 	if f, ok := d.path[key]; ok {
 		d.refute(p, &f)
@@ -477,7 +474,7 @@ func (d *doubts) apply(p *Place, key rowKey, h *ledger.Holding) {
 	}
 }
 
-// refute states a finding in place of the claim.
+// refute replaces the claim with a finding.
 func (d *doubts) refute(p *Place, f *ledger.Finding) {
 	p.Current, p.Found, p.Cause, p.Run = false, f.At, f.Cause, f.Run.String()
 	switch {
@@ -485,10 +482,10 @@ func (d *doubts) refute(p *Place, f *ledger.Finding) {
 		p.State, p.Present = "missing", false
 	case f.Outcome == wire.Differs.String():
 		p.State = "differs"
-	default: // failed, locked, repaired by a run that did not end verified, or of a whole channel
+	default: // failed, locked, repaired by a run that did not end verified, or about a whole channel
 		p.State = unproven
 	}
-	p.Verified = time.Time{} // of the release: the file's own proof is refuted
+	p.Verified = time.Time{} // it belongs to the release; the file's own proof is refuted
 }
 
 func (c *Core) enrolled(a wire.Address) bool {
@@ -501,7 +498,7 @@ func (c *Core) enrolled(a wire.Address) bool {
 	return x.identity != nil
 }
 
-// Deeds lists the audit.
+// Deeds lists audit entries.
 func (c *Core) Deeds(ctx context.Context, f ledger.DeedFilter) ([]ledger.Deed, error) {
 	return c.ledger.Deeds(ctx, f)
 }
