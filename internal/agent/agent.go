@@ -1,21 +1,21 @@
-// Package agent is the daemon of a site: it dials the Core, brings every
-// channel to the release that the Core has stated, and reports what became of
-// every file.
+// Package agent is the daemon of a site. It dials the Core, brings every
+// channel to its desired release, and reports the outcome of every file.
 //
-// What the Core says is level-triggered: the newest signed State counts, and
-// it is made durable before it is acted upon, as are newer trust documents and
-// halts. What the site says of jobs is made durable in package spool before it
-// is sent, and is sent again until the Core has acknowledged it.
+// The Core's messages are level-triggered: only the newest signed State counts.
+// The agent makes it durable before acting on it, as it does with newer trust
+// documents; halts take effect first. Package spool makes the site's job data
+// durable before the agent sends it. The agent resends it until the Core has
+// acknowledged it.
 //
 // The invariant of a run: each entry of the release has exactly one outcome in
 // the run's events, or is counted as unchanged, however often the process was
-// killed on the way. A run is recorded before package apply begins. Before
+// killed on the way. A run is recorded before package apply starts. Before
 // apply writes its journal, the outcomes are in the spool as intended; before
 // it removes the journal, they are in the spool as settled. The end of the run
-// moves what is settled to the events, with the event Finished, in one
-// transaction. A process that finds a run under way goes on with it, under the
-// same id: apply rolls the journal forward, which settles what was intended,
-// and then finds those entries unchanged.
+// moves the settled outcomes to the events, with the event Finished, in one
+// transaction. A process that finds an open run continues it under the same id.
+// apply rolls the journal forward, which settles the intended outcomes, and
+// then finds those entries unchanged.
 package agent
 
 import (
@@ -27,9 +27,9 @@ import (
 	"nightferry/internal/durable"
 )
 
-// Bus is how the agent speaks with the Core.
+// Bus is the agent's connection to the Core.
 type Bus interface {
-	// Publish sends what may be lost; it keeps nothing while the Core is away.
+	// Publish sends data that may be lost. It keeps nothing while disconnected.
 	Publish(subject string, data []byte) error
 	Subscribe(subject string, handler func(subject string, data []byte)) error
 	Flush(ctx context.Context) error
@@ -39,7 +39,7 @@ type Bus interface {
 	Close()
 }
 
-// DialFunc connects. It is bus.Dial, but in tests.
+// DialFunc connects to the Core. It is bus.Dial except in tests.
 type DialFunc func(ctx context.Context, o bus.ClientOptions) (Bus, error)
 
 // Dial is bus.Dial as a DialFunc.
@@ -53,39 +53,40 @@ func Dial(ctx context.Context, o bus.ClientOptions) (Bus, error) {
 
 // Options of Run.
 type Options struct {
-	StateDir string              // where Enrol left the site's identity
+	StateDir string              // where Enrol stored the site's identity
 	Version  string              // of the program
-	Seeds    []string            // folders, read only, that may hold content already: a disk that was shipped
-	Env      func(string) string // finds the proxies of the control connection; nil: none. Content's are the process's own
+	Seeds    []string            // read-only folders that may already hold content, such as a shipped disk
+	Env      func(string) string // finds the proxies of the control connection; nil: none. Content uses those of the process
 	Now      func() time.Time    // required
 	Dial     DialFunc            // nil: Dial
-	Log      func(Note)          // what an operator of the site wants to read, from many goroutines; nil: nobody
+	Log      func(Note)          // receives log lines, from many goroutines; nil: none
 
 	// ReportRate bounds job data on the WAN, in bytes per second; 0: 64 KiB.
 	ReportRate int64
-	// Recheck is how long a verified target is trusted before it is looked at
-	// again; 0: a day.
+	// Recheck is how long a verified target is trusted before the next check;
+	// 0: a day.
 	Recheck time.Duration
-	// Retry is the first wait before what failed is tried again, doubled each
-	// time up to 30 minutes; 0: 15 s. AckWait is how long an acknowledgement
-	// may take; 0: 15 s.
+	// Retry is the first wait before a failed run is retried. It doubles each
+	// time up to 30 minutes; 0: 15 s. AckWait is the time limit for an
+	// acknowledgement; 0: 15 s.
 	Retry, AckWait time.Duration
 
 	// HaltEvery is how long the Core may be silent while content moves before
-	// the store is asked for orders to stop, and how often then; 0: 10 s.
+	// the agent reads halt orders from the store. It then reads at this
+	// interval; 0: 10 s.
 	HaltEvery time.Duration
-	// Spread bounds how long a channel waits, by chance, after an order of the
-	// Core to stop was lifted; 0: 30 s.
+	// Spread bounds the random wait of a channel after a halt order of the Core
+	// was lifted; 0: 30 s.
 	Spread time.Duration
 
-	Observer durable.Observer // sees what is done to targets; for tests
+	Observer durable.Observer // observes file operations on targets; for tests
 }
 
 // Note is one line of the agent's log.
 type Note struct {
 	Level   Level
 	Text    string
-	Channel string // empty: of none
+	Channel string // empty: no channel
 	Err     error
 }
 

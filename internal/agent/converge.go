@@ -21,17 +21,17 @@ import (
 type job struct {
 	rate    *rate.Limiter
 	stop    context.CancelCauseFunc
-	moved   atomic.Int64 // bytes that came from the store
-	stops   []pending    // orders to stop that end it; guarded by agent.mu
-	ordered bool         // it obeys an order that windows do not hold back
-	scrub   bool         // it only reads what lies here, and makes way for any run
+	moved   atomic.Int64 // bytes received from the store
+	stops   []pending    // halt orders that end it; guarded by agent.mu
+	ordered bool         // it obeys a sync request that windows do not delay
+	scrub   bool         // it only reads local files and yields to any run
 	ahead   bool         // it only prepares a run: no content moves
 }
 
-// moves reports whether content moves; other jobs yield to those.
+// moves reports whether content moves; other jobs yield to such jobs.
 func (j *job) moves() bool { return !j.ahead && !j.scrub }
 
-// converge starts what is due, as long as ctx lasts.
+// converge starts due jobs until ctx ends.
 func (a *agent) converge(ctx context.Context) error {
 	g, gctx := errgroup.WithContext(ctx)
 	err := a.start(ctx, gctx, g)
@@ -56,10 +56,10 @@ func (a *agent) start(ctx, gctx context.Context, g *errgroup.Group) error {
 	}
 }
 
-// startDue starts what is due and returns how long until that is to be asked
-// again.
+// startDue starts due jobs and returns the time until the next call.
 func (a *agent) startDue(ctx context.Context, g *errgroup.Group) (time.Duration, error) {
-	// Whatever runs now may end between the reading of the spool and the launch: what was read of its channel is old then.
+	// A running job may end between the reading of the spool and the launch. The data read for its
+	// channel is stale then.
 	a.mu.Lock()
 	busy := maps.Clone(a.running)
 	a.mu.Unlock()
@@ -107,7 +107,7 @@ func (a *agent) startDue(ctx context.Context, g *errgroup.Group) (time.Duration,
 			soon = min(soon, a.prepare(ctx, g, busy, due[i].Desired, due[i].left, now))
 		}
 	}
-	// A run whose channel the Core no longer wants here is brought to its end.
+	// If the Core no longer wants a run's channel here, the run is ended.
 	for i := range runs {
 		if desired(state, runs[i].Channel) == nil {
 			a.launch(ctx, g, busy, dueChannel{Desired: wire.Desired{Channel: runs[i].Channel}, left: &runs[i]})
@@ -120,15 +120,15 @@ func (a *agent) startDue(ctx context.Context, g *errgroup.Group) (time.Duration,
 	return soon, nil
 }
 
-// dueChannel is a channel for which something is to be done.
+// dueChannel is a channel with a run that is due.
 type dueChannel struct {
 	wire.Desired
-	left    *spool.Run // that an earlier process has begun; nil: none
-	ordered bool       // it obeys a request that windows do not hold back
-	held    wire.Wait  // why it does not start, where windows, rates and turns do not decide that; Why 0: nothing does
+	left    *spool.Run // started by an earlier process; nil: none
+	ordered bool       // it obeys a sync request that windows do not delay
+	held    wire.Wait  // why it does not start, apart from windows, rates and turns; Why 0: no reason
 }
 
-// dueNow returns the channels that are due, and how long until another may be.
+// dueNow returns the due channels, and the time until another may be due.
 func (a *agent) dueNow(ctx context.Context, state *wire.State, holds []spool.Held, runs []spool.Run, now time.Time) (list []dueChannel, soon time.Duration, err error) {
 	soon = never
 	for i := range state.Desired {
@@ -150,9 +150,9 @@ func (a *agent) dueNow(ctx context.Context, state *wire.State, holds []spool.Hel
 	return list, soon, nil
 }
 
-// moment is what decides which of the due channels start now. Where it is not
-// known yet what is to be fetched, the release's size stands for it. It fills in
-// what holds each of them.
+// moment collects the input for the decision which due channels start now. If
+// the bytes to fetch are not known yet, it uses the release's size. It sets each
+// channel's reason to wait.
 func (a *agent) moment(night *night, due []dueChannel, skew time.Duration, now time.Time) schedule.Moment {
 	m := schedule.Moment{Now: now, Patience: a.shortened(schedule.Patience)}
 	m.Rate, m.Change = night.rate(now)
@@ -185,7 +185,7 @@ func (a *agent) moment(night *night, due []dueChannel, skew time.Duration, now t
 	return m
 }
 
-// due reports whether something is to be done for a channel; else when.
+// due reports whether a channel has work to do now, or else when it will.
 func (a *agent) due(want *wire.Desired, have *spool.Held, obeyed uint64, now time.Time) (time.Time, bool) {
 	if want.Number == 0 {
 		return now.Add(time.Hour), false
@@ -200,7 +200,7 @@ func (a *agent) due(want *wire.Desired, have *spool.Held, obeyed uint64, now tim
 	return at, !now.Before(at)
 }
 
-// shortened is how long what a calendar counts takes really, which is less in a
+// shortened converts a calendar duration to real time, which is shorter in a
 // rehearsal.
 func (a *agent) shortened(d time.Duration) time.Duration {
 	a.mu.Lock()
@@ -211,7 +211,7 @@ func (a *agent) shortened(d time.Duration) time.Duration {
 	return a.night.motion.Real(d)
 }
 
-// isRefused reports whether the target was refused, and nothing has changed since.
+// isRefused reports whether the target was refused and nothing has changed since.
 func (a *agent) isRefused(want *wire.Desired) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -238,9 +238,9 @@ func leftover(runs []spool.Run, channel string) *spool.Run {
 	return nil
 }
 
-// launch runs one channel, if it is not running and there is room. busy are the
-// jobs that ran when the spool was read for it: the end of one wakes us, to read
-// it again.
+// launch runs one channel, if it is not running and there is room. busy has the
+// jobs that ran when the spool was read. When one ends, it wakes the planner,
+// which reads the spool again.
 func (a *agent) launch(ctx context.Context, g *errgroup.Group, busy map[string]*job, due dueChannel) {
 	want, left := due.Desired, due.left
 	a.mu.Lock()
@@ -253,7 +253,7 @@ func (a *agent) launch(ctx context.Context, g *errgroup.Group, busy map[string]*
 			j = a.preparing()
 		}
 		if j != nil && j.ahead {
-			j.stop(errOpened) // what prepares gives way; its end wakes us
+			j.stop(errOpened) // the preparation yields; its end wakes the planner
 		}
 		return
 	}
@@ -277,9 +277,9 @@ func (a *agent) launch(ctx context.Context, g *errgroup.Group, busy map[string]*
 	})
 }
 
-// spawn starts a job of a channel. Work ends with its context; done is called
-// afterwards, with a.mu held, before the end wakes the planner. An error of work
-// ends the agent. It is called with a.mu held.
+// spawn starts a job of a channel. work must end with its context. done is
+// called afterwards with a.mu held, before the end wakes the planner. An error
+// of work ends the agent. The caller holds a.mu.
 func (a *agent) spawn(ctx context.Context, g *errgroup.Group, channel string, j *job, work func(rctx context.Context) error, done func()) {
 	rctx, stop := context.WithCancelCause(ctx)
 	j.stop = stop
@@ -295,29 +295,30 @@ func (a *agent) spawn(ctx context.Context, g *errgroup.Group, channel string, j 
 		a.work.wake()
 		a.mu.Unlock()
 		if idle {
-			// What a run needed, an agent that waits for the next night does not: the
-			// runtime by itself would keep it for as long as little is allocated.
+			// An agent that waits for the next window does not need a run's
+			// memory. By itself, the runtime would keep it while few
+			// allocations happen.
 			debug.FreeOSMemory()
 		}
 		return ended(ctx, err)
 	})
 }
 
-// attempt is when a channel whose run failed may be tried again.
+// attempt is when a channel may retry its failed run.
 type attempt struct {
 	at     time.Time
 	wait   time.Duration
-	why    string // how the last run ended; empty: in a way that ends by itself
-	before string // how the one before ended
+	why    string // error of the last run; empty: it ends by itself
+	before string // error of the run before
 }
 
-// unchangedWait is when an unchanged failure of a channel without windows is
-// tried again.
+// unchangedWait is the delay before an unchanged failure is retried, for a
+// channel without windows.
 const unchangedWait = 24 * time.Hour
 
-// retryAfter returns when a failed run is tried again: after a wait that doubles
-// up to maxRetry, and then, while the failure is unchanged, once a window. A new
-// state forgets all of it. It is called with a.mu held.
+// retryAfter returns when a failed run is retried. The wait doubles up to
+// maxRetry. After that, while the failure is unchanged, the run is retried once
+// per window. A new state resets all of it. The caller holds a.mu.
 func (a *agent) retryAfter(n attempt, channel string) attempt {
 	now := a.o.Now()
 	settled := n.wait >= maxRetry && n.why != "" && n.why == n.before

@@ -17,40 +17,40 @@ import (
 	"nightferry/internal/wire"
 )
 
-// halts are the orders to stop that are in force here, and how far they are
-// obeyed. They are guarded by agent.mu.
+// halts are the halt orders in force here and the state of obeying them. They
+// are guarded by agent.mu.
 type halts struct {
-	orders   *halt.Orders // of the Core; nil: none were seen
+	orders   *halt.Orders // of the Core; nil: none received
 	epoch    uint64
-	object   []byte               // that orders came in, signed
+	object   []byte               // the signed object of orders
 	local    *halt.Order          // given on this site, and lifted only here; nil: none
-	stops    map[halt.ID]*stop    // by order; the zero ID is the local one
-	was      map[string]bool      // channels that an order of the Core stopped when last looked
-	failSafe error                // why nothing moves though no order says so; nil: nothing is wrong
-	heard    time.Time            // when the newest proof came that the Core is there: see alive
+	stops    map[halt.ID]*stop    // by halt order; the zero ID is the local one
+	was      map[string]bool      // channels that a halt order of the Core stopped at the last look
+	failSafe error                // why everything stops without a halt order; nil: nothing is wrong
+	heard    time.Time            // when the newest proof of a live Core arrived: see alive
 	proved   int64                // the time in that proof
-	after    map[string]time.Time // channels whose order was lifted: they do not start before
+	after    map[string]time.Time // channels whose halt order was lifted: they do not start before
 	newest   uint64               // epoch of orders; epoch is the newest that is durable
-	unkept   bool                 // orders are obeyed, but not durable yet: they are not confirmed
+	unkept   bool                 // orders are obeyed, but not durable yet, so they are not confirmed
 
-	keeping sync.Mutex // held while orders are made durable: both paths may bring some at once
+	keeping sync.Mutex // held while orders are made durable: both paths may bring orders at once
 	localAt time.Time  // of local, to the nanosecond
 	answers *confirmations
 }
 
-// stop is an order that is for this site.
+// stop is a halt order that applies to this site.
 type stop struct {
 	wire.Stop
-	waits int // jobs that it ends and that still move
+	waits int // jobs that it ends and that are still moving
 }
 
-// pending is a job's part in a stop.
+// pending links a job to a stop.
 type pending struct {
 	stop *stop
-	from int64 // what the job had moved when the order came
+	from int64 // bytes that the job had moved when the halt order arrived
 }
 
-// obeyHalts takes the halt object that came with a state.
+// obeyHalts handles the halt object that arrived with a state.
 func (a *agent) obeyHalts(ctx context.Context, object []byte) error {
 	if len(object) == 0 {
 		return nil
@@ -65,10 +65,10 @@ func (a *agent) obeyHalts(ctx context.Context, object []byte) error {
 	return nil
 }
 
-// takeHalts takes a halt object that is newer than what is known: every run that
-// it stops is told at once, because to make it durable may take as long as a
-// disk is busy; it is confirmed, and counted as seen, when it is durable. It
-// returns the object's epoch.
+// takeHalts handles a halt object. If it is newer than the known one, takeHalts
+// stops every affected run at once, because making the object durable may be
+// slow on a busy disk. The object is confirmed, and counted as seen, only when
+// it is durable. takeHalts returns its epoch.
 func (a *agent) takeHalts(ctx context.Context, object []byte) (epoch uint64, err error) {
 	arrived := a.moved()
 	s, err := trust.Parse(halt.Kind, halt.Version, halt.Max, object)
@@ -106,10 +106,10 @@ func (a *agent) takeHalts(ctx context.Context, object []byte) (epoch uint64, err
 	late := epoch < a.newest
 	a.mu.Unlock()
 	if late {
-		return epoch, nil // the spool takes nothing older than what it has
+		return epoch, nil // the spool accepts nothing older than its own
 	}
 	if err := a.spool.Keep(ctx, spool.Halt, spool.Numbered{Number: epoch, Object: object}); err != nil {
-		return epoch, spoolError{err} // obeyed all the same, and it comes again
+		return epoch, spoolError{err} // obeyed all the same, and it will be sent again
 	}
 	a.mu.Lock()
 	a.epoch = max(a.epoch, epoch)
@@ -120,7 +120,7 @@ func (a *agent) takeHalts(ctx context.Context, object []byte) (epoch uint64, err
 	return epoch, nil
 }
 
-// readOrders returns the orders of a halt object whose signature was checked.
+// readOrders returns the halt orders of an object whose signature was checked.
 func (a *agent) readOrders(s *trust.Signed) (*halt.Orders, error) {
 	payload, err := a.openHalt(s.Payload)
 	if err != nil {
@@ -147,9 +147,9 @@ func (a *agent) openHalt(payload []byte) ([]byte, error) {
 	return obj.Open(nil, payload[seal.SaltSize:], 0)
 }
 
-// subject is who this site is to an order. Its region is what the Core said
-// last: the configuration may have moved the site since it was enrolled. It is
-// called with a.mu held.
+// subject returns this site's attributes that halt orders match. The region is
+// the latest one from the Core: the configuration may have moved the site since
+// its enrollment. The caller holds a.mu.
 func (a *agent) subject(channel string) halt.Subject {
 	s := halt.Subject{Region: a.id.Region, Domain: a.id.Domain, Site: a.id.Site, Channel: channel}
 	if a.state != nil && a.state.Region != "" {
@@ -158,7 +158,7 @@ func (a *agent) subject(channel string) halt.Subject {
 	return s
 }
 
-// moved returns what each running job has fetched so far.
+// moved returns the bytes that each running job has fetched so far.
 func (a *agent) moved() map[*job]int64 {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -169,8 +169,8 @@ func (a *agent) moved() map[*job]int64 {
 	return m
 }
 
-// halting makes the running jobs obey the orders that are in force now. arrived
-// is what they had moved when the newest came. It is called with a.mu held.
+// halting makes the running jobs obey the halt orders in force. arrived has the
+// bytes that each had moved when the newest arrived. The caller holds a.mu.
 func (a *agent) halting(arrived map[*job]int64) {
 	active := map[halt.ID]halt.Order{}
 	if a.local != nil {
@@ -218,8 +218,9 @@ func (a *agent) halting(arrived map[*job]int64) {
 	a.spread()
 }
 
-// proofTime is the time of a stop, in Unix milliseconds: the store's, but not
-// where the clocks agree as far as the store's whole seconds can tell.
+// proofTime returns the time of a stop in Unix milliseconds, by the store's
+// clock. If the clocks agree within the store's whole seconds, it uses the
+// site's clock.
 func (c *session) proofTime() int64 {
 	now, theirs := c.o.Now(), c.storeNow()
 	if theirs.Sub(now).Abs() <= 2*time.Second {
@@ -228,7 +229,7 @@ func (c *session) proofTime() int64 {
 	return theirs.UnixMilli()
 }
 
-// concerns reports whether an order stops anything that this site has.
+// concerns reports whether a halt order stops any channel of this site.
 func (a *agent) concerns(o halt.Order) bool {
 	if stops(o, a.subject("")) {
 		return true
@@ -243,8 +244,8 @@ func stops(o halt.Order, s halt.Subject) bool {
 	return (&halt.Orders{Active: []halt.Order{o}}).Find(s) != nil
 }
 
-// spread keeps a fleet whose order was just lifted from starting all at once:
-// each channel of each site waits a little, by chance.
+// spread prevents a fleet from starting all at once after a halt order was
+// lifted: each channel of each site waits a little, at random.
 func (a *agent) spread() {
 	if a.state == nil {
 		return
@@ -262,8 +263,8 @@ func (a *agent) spread() {
 	}
 }
 
-// orderOf returns the order of an ID that is in force, the zero one being the
-// local one, or nil. It is called with a.mu held.
+// orderOf returns the halt order of an ID that is in force, or nil. The zero ID
+// is the local one. The caller holds a.mu.
 func (a *agent) orderOf(id halt.ID) *halt.Order {
 	if id.IsZero() {
 		return a.local
@@ -278,14 +279,14 @@ func (a *agent) orderOf(id halt.ID) *halt.Order {
 	return nil
 }
 
-// halted returns the order that stops a channel, or nil.
+// halted returns the halt order that stops a channel, or nil.
 func (a *agent) halted(channel string) *halt.Order {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.haltedNow(channel)
 }
 
-// haltedNow is called with a.mu held.
+// haltedNow is halted for callers that hold a.mu.
 func (a *agent) haltedNow(channel string) *halt.Order {
 	if a.local != nil {
 		return a.local
@@ -296,7 +297,7 @@ func (a *agent) haltedNow(channel string) *halt.Order {
 	return a.orders.Find(a.subject(channel))
 }
 
-// still notes that a job moves nothing any more. It is called with a.mu held.
+// still notes that a job has stopped moving. The caller holds a.mu.
 func (a *agent) still(j *job) {
 	now := a.proofTime()
 	for _, p := range j.stops {
@@ -309,25 +310,25 @@ func (a *agent) still(j *job) {
 	j.stops = nil
 }
 
-// rest notes what a job that was stopped has done, and lets its connections go.
+// rest notes the bytes of a stopped job and closes its connections.
 func (a *agent) rest(j *job) {
 	a.mu.Lock()
 	a.still(j)
 	idle := len(a.running) <= 1
 	a.mu.Unlock()
 	if idle {
-		_ = bucket.Close(a.store) // idle connections only: of the store of this agent, that cannot fail
+		_ = bucket.Close(a.store) // idle connections only; this cannot fail for the agent's own store
 	}
 }
 
-// rememberHalts takes up the orders that an earlier process has accepted.
+// rememberHalts restores the halt orders that an earlier process has accepted.
 func (a *agent) rememberHalts(ctx context.Context) error {
 	kept, err := a.spool.Kept(ctx, spool.Halt)
 	if err != nil {
 		return err
 	}
 	if len(kept.Object) > 0 {
-		// It was checked when it was accepted; its signer may be retired by now.
+		// It was checked when it was accepted; its signer may have been retired since.
 		s, err := trust.Parse(halt.Kind, halt.Version, halt.Max, kept.Object)
 		if err == nil {
 			a.orders, err = a.readOrders(s)

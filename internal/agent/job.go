@@ -21,12 +21,12 @@ import (
 	"nightferry/internal/wire"
 )
 
-// errSuperseded ends a run whose release is not wanted any more.
+// errSuperseded ends a run whose release is no longer desired.
 var errSuperseded = errors.New("the Core wants something else now")
 
-// bring brings one channel to what is wanted, in one run. again says that it is
-// to be tried later. ctx ends with the process, and leaves the run open for the
-// next; rctx also ends with a halt.
+// bring brings one channel to its desired release, in one run. again reports
+// that it must be retried later. ctx ends with the process and leaves the run
+// open for the next one; rctx also ends with a halt.
 func (a *agent) bring(ctx, rctx context.Context, j *job, want wire.Desired, left *spool.Run) (again bool, err error) {
 	if left != nil && (left.Number != want.Number || left.Release != want.Release || left.Target != want.Target || left.Start != want.Start && want.Start > left.Start) {
 		if err := a.bury(ctx, rctx, *left); err != nil {
@@ -50,7 +50,7 @@ func (a *agent) bring(ctx, rctx context.Context, j *job, want wire.Desired, left
 		res, aerr := a.attempt(rctx, j, &r, want, target)
 		if rctx.Err() != nil {
 			a.rest(j)
-			// Whoever was waiting for the network only says that it was interrupted.
+			// An operation that waited for the network reports only that it was interrupted.
 			if cause := context.Cause(rctx); aerr != nil && ctx.Err() == nil && !errors.Is(aerr, cause) {
 				aerr = fmt.Errorf("%w (%w)", cause, aerr)
 			}
@@ -58,9 +58,9 @@ func (a *agent) bring(ctx, rctx context.Context, j *job, want wire.Desired, left
 		switch {
 		case errors.Is(aerr, apply.ErrUnfinished):
 			a.unfinished(&r)
-			return false, nil // goes on under the same id
+			return false, nil // continues under the same id
 		case ctx.Err() != nil:
-			return false, nil // goes on under the same id
+			return false, nil // continues under the same id
 		case aerr != nil && transient(aerr) && rctx.Err() == nil:
 			a.note(Warning, r.Channel, "the store is not to be had now", aerr)
 			if err := a.problem(ctx, ProblemStore, r.Channel, fmt.Sprintf("channel %s cannot be fetched: %v", r.Channel, aerr)); err != nil {
@@ -86,15 +86,15 @@ func (a *agent) bring(ctx, rctx context.Context, j *job, want wire.Desired, left
 	}
 }
 
-// unfinished notes that an order to stop has cut a commit in two.
+// unfinished notes that a halt order interrupted a commit.
 func (a *agent) unfinished(r *spool.Run) {
 	a.mu.Lock()
-	delete(a.ahead, r.Channel) // it is finished also outside a window, see mend
+	delete(a.ahead, r.Channel) // the commit is finished also outside a window, see mend
 	a.mu.Unlock()
 	a.note(Warning, r.Channel, fmt.Sprintf("release %d: stopped in the middle of its commit, and goes on from there", r.Number), nil)
 }
 
-// superseded reports whether the Core wants another release by now.
+// superseded reports whether the Core now wants another release.
 func (a *agent) superseded(r *spool.Run) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -102,7 +102,7 @@ func (a *agent) superseded(r *spool.Run) bool {
 	return d == nil || d.Number != r.Number || d.Release != r.Release || d.Target != r.Target
 }
 
-// full ends a run for a full disk, and nothing more.
+// full reports a full disk as an incident. It returns other errors unchanged.
 func (c *session) full(ctx context.Context, err error) error {
 	if !errors.Is(err, spool.ErrFull) && !durable.IsDiskFull(err) {
 		return err
@@ -148,7 +148,7 @@ func (a *agent) begin(ctx context.Context, want wire.Desired, left *spool.Run) (
 	return r, err
 }
 
-// options are apply's, but for what a run is for.
+// options returns the options for apply, except the run's purpose.
 func (a *agent) options(ctx context.Context, r *spool.Run, t *teller) apply.Options {
 	a.mu.Lock()
 	subject := a.subject(r.Channel)
@@ -183,21 +183,21 @@ func (a *agent) options(ctx context.Context, r *spool.Run, t *teller) apply.Opti
 		}}
 }
 
-// filled reports whether this site once held a release of a channel in a target, or
-// may have: its record of that is kept here, not in the target.
+// filled reports whether this site has, or may have, held a release of a channel in
+// a target. The record of it is kept in the spool, not in the target.
 func filled(ctx context.Context, s *spool.Spool, channel, target string) bool {
 	holds, err := s.Holds(ctx)
 	h := held(holds, channel)
 	return err != nil || h != nil && h.Target == target
 }
 
-// attempt is one try of a run.
+// attempt makes one try of a run.
 func (a *agent) attempt(ctx context.Context, j *job, r *spool.Run, want wire.Desired, target string) (*apply.Result, error) {
 	var err error
 	if r.Pass, err = a.spool.Pass(ctx, r.Channel); err != nil {
 		return nil, err
 	}
-	// What apply has done must be kept, also when the run is stopped meanwhile.
+	// Work that apply has done must be recorded, even if the run is stopped meanwhile.
 	keep := context.WithoutCancel(ctx)
 	t := &teller{a: a, ctx: keep, run: r, moved: &j.moved}
 	o := a.options(keep, r, t)
@@ -222,12 +222,12 @@ func (a *agent) attempt(ctx context.Context, j *job, r *spool.Run, want wire.Des
 	return res, errors.Join(err, t.flush())
 }
 
-// finish ends a run, whatever became of it.
+// finish ends a run with any result.
 func (a *agent) finish(ctx, rctx context.Context, r spool.Run, want wire.Desired, res *apply.Result, aerr error) (again bool, err error) {
 	f := wire.Finished{Verdict: runs.Failed}
 	if res != nil {
 		f.Verdict = res.Verdict
-		earlier := r.Fetched - res.BytesFetched // it lies staged, and counts as held for the last attempt
+		earlier := r.Fetched - res.BytesFetched // it is staged, and the last attempt counts it as held
 		f.Totals = runs.Totals{Files: res.Totals.Files, Bytes: res.Totals.Bytes, Counts: runs.Counts{Extra: res.Extra}, Fetched: r.Fetched, Wire: r.Wire, Held: max(0, res.BytesHeld-earlier)}
 	}
 	var stopped *halt.Error
@@ -258,7 +258,7 @@ func (a *agent) finish(ctx, rctx context.Context, r spool.Run, want wire.Desired
 	}
 	done := r
 	if f.Verdict == runs.Failed || f.Verdict == runs.Stopped {
-		done.Start = 0 // the order is still to be obeyed
+		done.Start = 0 // the sync request is still pending
 	}
 	err = a.close(ctx, done, hold, &f, res)
 	if errors.Is(err, spool.ErrFull) {
@@ -271,7 +271,7 @@ func (a *agent) finish(ctx, rctx context.Context, r spool.Run, want wire.Desired
 	n := a.next[r.Channel]
 	n.why = fmt.Sprintf("%s %d %d %s", f.Verdict, f.Locked, f.Failed, f.Error)
 	if f.Locked > 0 && f.Failed == 0 {
-		n.why = "" // a file in use is soon free
+		n.why = "" // a file in use is usually free again soon
 	}
 	a.next[r.Channel] = n
 	a.mu.Unlock()
@@ -281,13 +281,13 @@ func (a *agent) finish(ctx, rctx context.Context, r spool.Run, want wire.Desired
 			return false, a.full(ctx, err)
 		}
 	}
-	// What was stopped goes on when the order ends; one that only the store knows
-	// of yet is asked for again.
+	// A stopped run continues when the halt order ends. If only the store has
+	// the order so far, the run is retried.
 	again = f.Verdict != runs.Stopped || stopped != nil && a.halted(r.Channel) == nil
 	return again && hold == nil && f.Verdict != runs.Planned, errors.Join(a.troubles(ctx, r.Channel, aerr), damaged(ctx, a, r.Channel, res, aerr))
 }
 
-// close makes the run's end durable, with its outcomes.
+// close makes the end of a run and its outcomes durable.
 func (a *agent) close(ctx context.Context, r spool.Run, hold *spool.Held, f *wire.Finished, res *apply.Result) error {
 	level := Info
 	if f.Error != "" {
@@ -299,7 +299,7 @@ func (a *agent) close(ctx context.Context, r spool.Run, hold *spool.Held, f *wir
 		f.Deleted, f.Locked, f.Failed, f.Differs = c.Of[wire.Deleted], c.Of[wire.Locked], c.Of[wire.Failed], c.Of[wire.Differs]
 		sent = c.Sent
 		if res != nil {
-			// What an earlier process has done, this one found done.
+			// Changes by an earlier process appear as unchanged to this one.
 			f.Unchanged = max(0, res.Unchanged-c.Previous)
 		}
 		body, err := wire.Encode(f)
@@ -324,9 +324,9 @@ func textError(s string) error {
 	return errors.New(s)
 }
 
-// bury ends a run that an earlier process has left and that nobody wants any
-// more: what it was committing is finished and told. Where a halt forbids that,
-// it stays open.
+// bury ends a run that an earlier process left and that is no longer desired.
+// It finishes and reports an interrupted commit. If a halt forbids that, the
+// run stays open.
 func (a *agent) bury(ctx, rctx context.Context, r spool.Run) error {
 	var err error
 	if r.Pass, err = a.spool.Pass(ctx, r.Channel); err != nil {
@@ -352,7 +352,7 @@ func (a *agent) bury(ctx, rctx context.Context, r spool.Run) error {
 	return a.close(ctx, r, nil, &f, nil)
 }
 
-// refuse says no to a target; nothing is touched. Said once of each.
+// refuse rejects a target without touching it. It logs each target once.
 func (a *agent) refuse(ctx context.Context, want wire.Desired, left *spool.Run, why error) error {
 	a.note(Error, want.Channel, "a target is refused", why)
 	r, err := a.begin(ctx, want, left)
@@ -368,7 +368,7 @@ func (a *agent) refuse(ctx context.Context, want wire.Desired, left *spool.Run, 
 	return a.full(ctx, err)
 }
 
-// troubles keeps the open problems of a channel in step with its last run.
+// troubles updates a channel's open incidents after its last run.
 func (a *agent) troubles(ctx context.Context, channel string, err error) error {
 	kind := ""
 	var space *apply.SpaceError
@@ -399,7 +399,7 @@ func (a *agent) troubles(ctx context.Context, channel string, err error) error {
 	return errors.Join(errs...)
 }
 
-// damaged reports content that arrived damaged, also if it was healed.
+// damaged reports content that arrived damaged, even if it was repaired.
 func damaged(ctx context.Context, a *agent, channel string, res *apply.Result, err error) error {
 	switch {
 	case res != nil && res.Damaged > 0:
@@ -410,7 +410,7 @@ func damaged(ctx context.Context, a *agent, channel string, res *apply.Result, e
 	return nil
 }
 
-// withRemedy returns an error's text with what to do about it.
+// withRemedy returns an error's text with its remedy.
 func withRemedy(err error) string {
 	var r interface{ Remedy() string }
 	if errors.As(err, &r) {
@@ -424,7 +424,7 @@ func is[E error](err error) bool {
 	return errors.As(err, &e)
 }
 
-// transient reports whether only the store, or the way to it, is to blame.
+// transient reports whether the store, or the network to it, caused the error.
 func transient(err error) bool {
 	k := bucket.KindOf(err)
 	return k == bucket.KindUnreachable || k == bucket.KindThrottled

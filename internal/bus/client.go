@@ -18,19 +18,19 @@ import (
 // Event is something that happened to a client's connection.
 type Event struct {
 	Kind EventKind
-	URL  string // of the server, without credentials; empty where none is known
+	URL  string // of the server, without credentials; empty if unknown
 	Err  error  // nil for Connected
 }
 
-// EventKind is what happened.
+// EventKind is the kind of an Event.
 type EventKind int
 
 // Kinds of events.
 const (
-	Connected EventKind = iota // also after every reconnect: say again what should be so
-	Lost                       // the connection ended; the client goes on trying
-	Failed                     // an attempt to connect failed; the client goes on trying
-	Unwelcome                  // the server does not take this identity: revoked, expired, unknown; the client goes on trying
+	Connected EventKind = iota // also after every reconnect: the handler must resend its state
+	Lost                       // the connection ended; the client keeps trying
+	Failed                     // an attempt to connect failed; the client keeps trying
+	Unwelcome                  // the server rejects this identity: revoked, expired, unknown; the client keeps trying
 	Denied                     // a subject was refused
 	Limited                    // the server lets this identity subscribe to nothing: its signing key has no scope
 	Slow                       // the handler was too slow, and messages were dropped
@@ -41,49 +41,50 @@ func (k EventKind) String() string {
 	return [...]string{"connected", "lost", "failed", "unwelcome", "denied", "limited", "slow", "closed"}[min(k, Closed)]
 }
 
-// Errors that callers tell apart.
+// Errors that callers distinguish.
 var (
 	ErrAway    = errors.New("not connected")                                      // there is no connection now
-	ErrLimited = errors.New("the server lets this identity subscribe to nothing") // what Dial says of Limited, where it hears it first
+	ErrLimited = errors.New("the server lets this identity subscribe to nothing") // the error of Dial if the connection is Limited from the start
 )
 
-// ClientOptions say to whom to connect, and as whom: to our own server by URLs, Pins, JWT and Seed; to the one in this
-// process by Server, JWT and Seed; to a NATS cluster of one's own by URLs and CredsFile.
+// ClientOptions name the server and the identity. Our own server needs URLs, Pins, JWT and Seed. The server in this
+// process needs Server, JWT and Seed. A foreign NATS cluster needs URLs and CredsFile.
 type ClientOptions struct {
-	// URLs are tls://host:port and wss://host:port. To our own server they are tried in this order, beginning with the
-	// last that worked; of one's own cluster all are of one scheme.
+	// URLs are tls://host:port and wss://host:port. For our own server, the client tries them in this order,
+	// starting with the last that worked. The URLs of a foreign cluster must share one scheme.
 	URLs []string
-	// Pins are the fingerprints of certificate authorities in which the server's chain may end: one, or two while the
-	// authority is being replaced. System roots count for nothing then.
+	// Pins are the fingerprints of certificate authorities in which the server's chain may end: one, or two while
+	// the authority is being replaced. With Pins, system roots are ignored.
 	Pins []Pin
-	// JWT is asked at every connect, so that a renewed one is used.
+	// JWT is called at every connect, so that a renewed JWT is used.
 	JWT func() (string, error)
 	// Seed is the identity's secret; it signs the server's nonce.
 	Seed []byte
 	// Server connects within this process.
 	Server *Server
-	// CredsFile holds JWT and seed for one's own cluster; it is read at every connect. The server's certificate is
-	// checked against Roots (nil: the system's).
+	// CredsFile holds JWT and seed for a foreign cluster; it is read at every connect. The server's certificate
+	// is checked against Roots (nil: the system's).
 	CredsFile string
 	Roots     *x509.CertPool
-	// TLSFirst is for a cluster of one's own that does TLS before its greeting, as sites need it. No matter for wss://.
+	// TLSFirst is for a foreign cluster that does TLS before its greeting, as sites need it. It has
+	// no effect on wss://.
 	TLSFirst bool
 
 	Name string // for the server's log
 	// Env finds HTTPS_PROXY, ALL_PROXY and NO_PROXY, also in lower case. Nil: no proxy.
 	Env func(string) string
-	// Background makes Dial return at once and go on trying, whatever fails.
+	// Background makes Dial return at once and keep trying after any failure.
 	Background bool
-	// OnEvent is called one at a time. It must not call Close. Nil: nobody wants to know.
+	// OnEvent is called with one event at a time. It must not call Close. Nil: events are dropped.
 	OnEvent func(Event)
-	// Pending bounds what waits for a subscription's handler, in bytes; 0: 16 MiB.
+	// Pending bounds the messages queued for a subscription's handler, in bytes; 0: 16 MiB.
 	Pending    int
 	Timeout    time.Duration    // of an attempt at one URL; 0: 20 s
 	MaxBackoff time.Duration    // between attempts; 0: 60 s
 	Now        func() time.Time // for certificates; nil: the machine's clock
 }
 
-// Client is a connection that comes back by itself. It is safe for concurrent use.
+// Client is a connection that reconnects by itself. It is safe for concurrent use.
 type Client struct {
 	stop    context.CancelFunc // ends attempts to connect
 	pending int
@@ -94,12 +95,13 @@ type Client struct {
 	telling sync.Mutex // one event at a time
 
 	mu      sync.Mutex
-	nc      *nats.Conn // nil until Dial has it
+	nc      *nats.Conn // nil until Dial sets it
 	over    bool
 	running sync.WaitGroup // handlers
 }
 
-// Dial connects. Without Background, it fails when the first attempt at all URLs does, or when ctx ends.
+// Dial connects. Without Background, it fails if the first attempt at all URLs fails, or when ctx
+// ends.
 func Dial(ctx context.Context, o ClientOptions) (*Client, error) {
 	o.defaults()
 	life, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -118,9 +120,9 @@ func Dial(ctx context.Context, o ClientOptions) (*Client, error) {
 	if err != nil {
 		stop()
 		if cause := c.dialer.failure(); errors.Is(err, nats.ErrNoServers) && cause != nil {
-			err = cause // the library keeps to itself that a connection was refused
+			err = cause // the library hides that a connection was refused
 		}
-		if strings.Contains(err.Error(), nats.MAX_SUBSCRIPTIONS_ERR) { // while connecting, the library makes text of it
+		if strings.Contains(err.Error(), nats.MAX_SUBSCRIPTIONS_ERR) { // while connecting, the library turns the error into text
 			err = fmt.Errorf("%w: %w", ErrLimited, err)
 		}
 		return nil, fmt.Errorf("connect to the Core at %s: %w", strings.Join(o.URLs, ", "), errors.Join(ctx.Err(), err))
@@ -149,7 +151,7 @@ func (o *ClientOptions) defaults() {
 	}
 }
 
-// options are what the library needs to know.
+// options returns the options of the NATS library.
 func (c *Client) options(life context.Context, o *ClientOptions) (*nats.Options, error) {
 	n := nats.GetDefaultOptions()
 	n.Name = o.Name
@@ -160,7 +162,7 @@ func (c *Client) options(life context.Context, o *ClientOptions) (*nats.Options,
 	n.IgnoreAuthErrorAbort = true
 	n.IgnoreDiscoveredServers = true
 	n.SkipHostLookup = true // the dialer, or its proxy, looks names up
-	n.ReconnectBufSize = -1 // what is said meanwhile would be stale when it arrives
+	n.ReconnectBufSize = -1 // buffered messages would be stale when they arrive
 	n.PingInterval, n.MaxPingsOut = pingEvery, 2
 	d := &dialer{o: o, life: life}
 	c.dialer = d
@@ -178,7 +180,8 @@ func (c *Client) options(life context.Context, o *ClientOptions) (*nats.Options,
 		if err := d.check(); err != nil {
 			return nil, err
 		}
-		// The dialer knows all addresses, and hands over connections that are past TLS: to the library they are one server.
+		// The dialer knows all addresses and returns connections after TLS: the library sees one
+		// server.
 		n.Url, n.CustomDialer = "nats://core", d
 	}
 	if o.JWT == nil {
@@ -201,16 +204,16 @@ func (c *Client) options(life context.Context, o *ClientOptions) (*nats.Options,
 	return &n, nil
 }
 
-// isNonce accepts what a NATS server sends, a few characters of base64. The same
-// key signs messages: their signed form is binary, so that no server gets a
-// signature that is good for one.
+// isNonce accepts only the nonces of NATS servers: a few characters of base64.
+// The same key signs messages. Their signed form is binary, so no server can
+// obtain a signature that is valid for a message.
 func isNonce(b []byte) bool {
 	return len(b) > 0 && len(b) <= 64 && !bytes.ContainsFunc(b, func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("-_+/=", r)
 	})
 }
 
-// events makes events of the library's callbacks.
+// events converts the library's callbacks to events.
 func (c *Client) events(n *nats.Options, o *ClientOptions, d *dialer) {
 	tell := func(kind EventKind, err error) {
 		c.telling.Lock()
@@ -219,7 +222,7 @@ func (c *Client) events(n *nats.Options, o *ClientOptions, d *dialer) {
 	}
 	wait := backoff(o.MaxBackoff)
 	n.CustomReconnectDelayCB = func(attempts int) time.Duration {
-		// An attempt that reached a server which then said nothing of use has no callback of its own.
+		// The library has no callback for an attempt that reached a server but got no useful reply.
 		if nc := c.conn(); nc != nil && attempts > 1 {
 			if err := nc.LastError(); err != nil && verdict(err, Failed) == Failed {
 				tell(Failed, err)
@@ -247,9 +250,9 @@ func (c *Client) events(n *nats.Options, o *ClientOptions, d *dialer) {
 		case errors.Is(err, nats.ErrMaxSubscriptionsExceeded):
 			tell(Limited, err)
 		case verdict(err, Failed) == Unwelcome:
-			tell(Unwelcome, err) // now, or at an attempt to come back
+			tell(Unwelcome, err) // now, or at an attempt to reconnect
 		default:
-			// What ends the connection is told when it has ended.
+			// The error that ends the connection is reported when it has ended.
 		}
 	}
 	n.ClosedCB = func(*nats.Conn) {
@@ -258,14 +261,15 @@ func (c *Client) events(n *nats.Options, o *ClientOptions, d *dialer) {
 	}
 }
 
-// conn is nil while Dial has not got the library's connection yet, which in the background already tries.
+// conn returns nil until Dial has the library's connection. In the background, the library may
+// already be connecting.
 func (c *Client) conn() *nats.Conn {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.nc
 }
 
-// verdict tells an identity that is not wanted from a connection that failed.
+// verdict distinguishes a rejected identity from a failed connection.
 func verdict(err error, otherwise EventKind) EventKind {
 	for _, e := range []error{nats.ErrAuthorization, nats.ErrAuthExpired, nats.ErrAuthRevoked, nats.ErrAccountAuthExpired} {
 		if errors.Is(err, e) {
@@ -275,8 +279,8 @@ func verdict(err error, otherwise EventKind) EventKind {
 	return otherwise
 }
 
-// backoff doubles from a second to the limit. Half of each wait is random, so that a fleet that lost its Core in one
-// moment does not come back in one.
+// backoff doubles from a second to the limit. Half of each wait is random, so that a fleet that lost its Core at one
+// moment does not reconnect at one moment.
 func backoff(limit time.Duration) func(int) time.Duration {
 	return func(attempts int) time.Duration {
 		d := min(limit, time.Second<<min(max(attempts-1, 0), 20))
@@ -284,17 +288,18 @@ func backoff(limit time.Duration) func(int) time.Duration {
 	}
 }
 
-// leastPayload is what any server must take in bytes: one that says less is not itself.
+// leastPayload is the size in bytes that any server must accept. A smaller limit is transient.
 const leastPayload = 64 << 10
 
-// Publish sends data of at most MaxPayload bytes, or what a foreign cluster allows. While the connection is away it fails with ErrAway and keeps nothing.
+// Publish sends data of at most MaxPayload bytes, or the limit of a foreign cluster. While
+// disconnected it fails with ErrAway and keeps nothing.
 func (c *Client) Publish(subject string, data []byte) error {
 	err := c.nc.Publish(subject, data)
 	if errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, nats.ErrConnectionClosed) {
 		err = ErrAway
 	}
 	if errors.Is(err, nats.ErrMaxPayload) && c.nc.MaxPayload() < leastPayload {
-		// A server whose account was just changed lets nothing through for a moment.
+		// A server whose account has just changed rejects all messages for a moment.
 		_ = c.nc.ForceReconnect() // fails only when the client is closed
 		err = ErrAway
 	}
@@ -304,7 +309,8 @@ func (c *Client) Publish(subject string, data []byte) error {
 	return nil
 }
 
-// Subscribe calls the handler for one message after the other, also after reconnects. Data is the handler's to keep.
+// Subscribe calls the handler for one message at a time, also after reconnects. The handler may
+// keep data.
 func (c *Client) Subscribe(subject string, handler func(subject string, data []byte)) error {
 	sub, err := c.nc.Subscribe(subject, func(m *nats.Msg) {
 		c.mu.Lock()
@@ -315,7 +321,7 @@ func (c *Client) Subscribe(subject string, handler func(subject string, data []b
 		c.running.Add(1)
 		c.mu.Unlock()
 		defer c.running.Done()
-		handler(m.Subject, m.Data) // never the reply subject: answers go to who the subject says it was
+		handler(m.Subject, m.Data) // never the reply subject: answers go to the sender named by the subject
 	})
 	if err == nil {
 		err = sub.SetPendingLimits(-1, c.pending)
@@ -326,8 +332,8 @@ func (c *Client) Subscribe(subject string, handler func(subject string, data []b
 	return nil
 }
 
-// Flush returns when the server has seen all that was published, or when ctx ends; without a deadline it takes the
-// attempt's timeout.
+// Flush returns when the server has received all published messages, or when ctx ends. Without a deadline, the
+// timeout of one attempt applies.
 func (c *Client) Flush(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, c.wait)
 	defer cancel()
@@ -340,11 +346,11 @@ func (c *Client) Flush(ctx context.Context) error {
 	return nil
 }
 
-// SetURLs replaces the addresses of our own server; the next attempt to connect
-// uses them. The connection stays.
+// SetURLs replaces the addresses of our own server. The next attempt to connect
+// uses them; the current connection stays.
 func (c *Client) SetURLs(urls []string) error { return c.dialer.parse(urls) }
 
-// Close ends the connection. It waits for running handlers, and so must not be called from one.
+// Close ends the connection. It waits for running handlers, so a handler must not call it.
 func (c *Client) Close() {
 	c.stop()
 	c.nc.Close()
