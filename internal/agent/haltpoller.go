@@ -14,26 +14,26 @@ import (
 
 const (
 	haltKey = "halt"
-	// haltWait is how long one read of the halt object may take.
+	// haltWait is the time limit for one read of the halt object.
 	haltWait = 3 * time.Second
-	// unreadable is how often in a row it may fail.
+	// unreadable is the number of consecutive failed reads after which everything stops.
 	unreadable = 2
 )
 
-// errNoHaltPath stops what moves although no order could stop it.
+// errNoHaltPath stops all movement because no halt order could arrive.
 var errNoHaltPath = errors.New("neither the Core nor the store's orders to stop can be read")
 
 // haltPoller is the second path of the kill switch.
 type haltPoller struct {
 	fails  int
-	read   time.Time // when the halt object was last asked for
-	asked  time.Time // when the Core was last asked for a sign of life
-	rested time.Time // when there was nothing to stop or to lift last
+	read   time.Time // time of the last read of the halt object
+	asked  time.Time // time of the last request for a sign of life from the Core
+	rested time.Time // last time when there was nothing to stop or to lift
 }
 
 // pollHalts reads the halt object from the store while the Core is silent and
-// content moves, or a halt order keeps it from moving: what the store orders,
-// it also lifts. If content moves and two reads fail, everything stops until the
+// content moves, or a halt order stops it. The store's halt orders also lift
+// earlier ones. If content moves and two reads fail, everything stops until the
 // Core or the store is back: content must not move if nothing could stop it.
 func (a *agent) pollHalts(ctx context.Context) error {
 	var p haltPoller
@@ -87,7 +87,7 @@ func (a *agent) pollHalt(ctx context.Context, p *haltPoller) {
 	}
 }
 
-// transfers reports whether content moves. It is called with a.mu held.
+// transfers reports whether content moves. The caller holds a.mu.
 func (a *agent) transfers() bool {
 	for _, j := range a.running {
 		if j.moves() {
@@ -97,8 +97,8 @@ func (a *agent) transfers() bool {
 	return false
 }
 
-// held reports whether an order that the store may lift stops something here.
-// It is called with a.mu held.
+// held reports whether a halt order that the store may lift stops a channel
+// here. The caller holds a.mu.
 func (a *agent) held() bool {
 	for id := range a.stops {
 		if !id.IsZero() {
@@ -108,9 +108,9 @@ func (a *agent) held() bool {
 	return false
 }
 
-// alive takes the time of a message in which the Core states what is so now. A
-// message that somebody has recorded and sends again proves nothing: its time is
-// not newer than what was seen, or lies far back by the store's clock.
+// alive records the time of a message that states the Core's present state. A
+// replayed message proves nothing: its time is not newer than the last one, or
+// is far in the past by the store's clock.
 func (a *agent) alive(at int64) {
 	now := a.o.Now()
 	if a.storeClock.known.Load() && a.storeNow().Sub(time.UnixMilli(at)) > staleState {
@@ -123,8 +123,8 @@ func (a *agent) alive(at int64) {
 	}
 }
 
-// staleState is how old a message may be, by the store's clock, and still prove
-// that the Core is there. Both clocks are the store's, to the second.
+// staleState is the maximum age of a message, by the store's clock, that proves
+// a live Core. Both times are by the store's clock, to the second.
 const staleState = time.Minute
 
 func (a *agent) readStoreHalts(ctx context.Context) error {
@@ -145,7 +145,7 @@ func (a *agent) readStoreHalts(ctx context.Context) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if epoch < a.newest {
-		// An old object that was put back keeps newer orders from being read.
+		// An old object that was put back hides newer halt orders.
 		return fmt.Errorf("the store's orders to stop are of epoch %d, and epoch %d was seen here", epoch, a.newest)
 	}
 	return nil
@@ -166,7 +166,7 @@ func (a *agent) enterFailSafe(ctx context.Context, cause error) {
 	}
 }
 
-// leaveFailSafe lets continue what enterFailSafe has stopped.
+// leaveFailSafe lets the stopped channels continue.
 func (a *agent) leaveFailSafe(ctx context.Context) {
 	a.mu.Lock()
 	stopped := a.failSafe != nil
@@ -182,12 +182,12 @@ func (a *agent) leaveFailSafe(ctx context.Context) {
 	a.work.wake()
 }
 
-// haltAhead is how long before its end the URL of the halt object is asked for
-// anew, while an order stops this site.
+// haltAhead is how long before its expiry the agent renews the URL of the halt
+// object while a halt order stops this site.
 const haltAhead = 30 * time.Minute
 
-// wantHalt asks for the URL of the halt object if none is kept that lasts: a
-// stopped site asks for no content, with which it would come.
+// wantHalt requests the URL of the halt object if none lasts long enough. A
+// stopped site requests no content, so the URL does not arrive with content.
 func (u *urls) wantHalt() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -203,27 +203,27 @@ func (u *urls) HaltLent() bool {
 	return u.halt
 }
 
-// takeHalt keeps the URL of the halt object, which comes unasked. It is the first
-// to be used: of an older one that ends later, the credential may be gone by now.
-// But the content that came with that one may still be read, so it is kept as well.
-// It is called with u.mu held.
+// takeHalt keeps the URL of the halt object, which arrives unrequested. The newest
+// URL is used first: the credential of an older one may have been revoked before it
+// expires. Content lent with the older URL may still be readable, so that URL is
+// kept as well. The caller holds u.mu.
 func (u *urls) takeHalt(m *wire.URLs) {
 	for _, l := range m.Lent {
 		if l.Key == haltKey {
-			u.keepHalt(lentURL{url: l.URL, until: time.Unix(m.Until, 0)}) // to its end: no other URL lasts longer
+			u.keepHalt(lentURL{url: l.URL, until: time.Unix(m.Until, 0)}) // until it expires: no other URL lasts longer
 		}
 	}
 }
 
-// keepHalt is called with u.mu held.
+// keepHalt adds a URL. The caller holds u.mu.
 func (u *urls) keepHalt(l lentURL) {
 	u.halts = append(slices.DeleteFunc(u.halts, func(h lentURL) bool { return !h.until.After(l.until) }), l)
 	u.halts = u.halts[max(0, len(u.halts)-maxHalts):]
 	u.halt = true
 }
 
-// haltFor returns the URL of the halt object to keep for content that may be read
-// until then: the newest that lasts as long. It is called with u.mu held.
+// haltFor returns the URL of the halt object to keep for content that is readable
+// until the given time: the newest that lasts as long. The caller holds u.mu.
 func (u *urls) haltFor(until time.Time) (l lentURL, ok bool) {
 	for _, l = range slices.Backward(u.halts) {
 		if !l.until.Before(until) {

@@ -20,9 +20,9 @@ import (
 
 // Files of a state directory.
 const (
-	siteFile  = "site.json"      // who the site is; no secret
+	siteFile  = "site.json"      // the site's identity; no secret
 	seedFile  = "identity.seed"  // the identity's secret
-	jwtFile   = "user.jwt"       // what the bus lets it do; renewed
+	jwtFile   = "user.jwt"       // the site's permissions on the bus; renewed
 	keyFile   = "repository.key" // of an encrypted repository, as hexadecimal digits
 	spoolFile = "agent.db"
 	lockFile  = "lock"
@@ -31,18 +31,18 @@ const (
 	maxKey  = 4 << 10 // bytes of a secret file
 )
 
-// Identity is who a site is, as its state directory says.
+// Identity is a site's identity, as stored in its state directory.
 type Identity struct {
 	Domain string        `json:"domain"`
 	Site   string        `json:"site"`
 	Region string        `json:"region"`
 	Core   []string      `json:"core"` // URLs
-	CA     digest.Digest `json:"ca"`   // fingerprint of the authority that the Core's certificate must end in
+	CA     digest.Digest `json:"ca"`   // fingerprint of the authority in which the Core's certificate chain must end
 	Repo   trust.RepoID  `json:"-"`
 	RepoID string        `json:"repo"`  // Repo as hexadecimal digits
 	Root   trust.Public  `json:"root"`  // its root key, pinned
-	Trust  []byte        `json:"trust"` // the trust document at enrolment: never go back before it
-	Store  string        `json:"store"` // scheme://host[:port], the only host that content comes from
+	Trust  []byte        `json:"trust"` // the trust document at enrollment; older ones are refused
+	Store  string        `json:"store"` // scheme://host[:port], the only source of content
 	Allow  []string      `json:"allow"` // target roots; edit this list to change it, the Core cannot
 
 	seed []byte
@@ -50,14 +50,14 @@ type Identity struct {
 	repo []byte // repository key; nil: a plain repository
 }
 
-// Address is how subjects name the site.
+// Address returns the site's address in subjects.
 func (id *Identity) Address() wire.Address { return wire.Address{Domain: id.Domain, Site: id.Site} }
 
-// ErrNotEnrolled says that a state directory holds no identity.
+// ErrNotEnrolled reports a state directory without an identity.
 var ErrNotEnrolled = errors.New("this site is not enrolled: run nightferry-agent enroll TOKEN --allow DIR")
 
-// loadSite reads who a site is, without its secrets. It refuses a directory or a
-// file that another account can change.
+// loadSite reads a site's identity without its secrets. It refuses a directory
+// or a file that another account can change.
 func loadSite(dir string) (*Identity, error) {
 	root, err := durable.Open(dir, durable.Options{Trusted: true})
 	if errors.Is(err, fs.ErrNotExist) {
@@ -92,8 +92,8 @@ func loadSite(dir string) (*Identity, error) {
 	return id, nil
 }
 
-// Load reads the identity of a state directory. It refuses what loadSite does,
-// and secret files that others can read.
+// Load reads the identity of a state directory. It refuses what loadSite
+// refuses, and secret files that others can read.
 func Load(dir string) (*Identity, error) {
 	id, err := loadSite(dir)
 	if err != nil {
@@ -136,8 +136,8 @@ func readJWT(root *durable.Root) (string, error) {
 	return strings.TrimSpace(string(b)), nil
 }
 
-// save makes the identity durable; site.json comes last, since it is what makes
-// a site enrolled.
+// save makes the identity durable. It writes site.json last, because that file
+// makes a site enrolled.
 func (id *Identity) save(root *durable.Root, jwt string) error {
 	if err := root.WriteFile(jwtFile, []byte(jwt+"\n"), 0o600); err != nil {
 		return err
@@ -156,8 +156,8 @@ func (id *Identity) save(root *durable.Root, jwt string) error {
 	return id.write(root)
 }
 
-// keepCore makes other addresses of the Core durable. Whatever else was edited in
-// the file meanwhile stays.
+// keepCore makes other addresses of the Core durable. Other edits in the file are
+// kept.
 func (id *Identity) keepCore(root *durable.Root, urls []string) error {
 	now, err := Load(root.Dir())
 	if err != nil {

@@ -13,21 +13,21 @@ import (
 	"nightferry/internal/wire"
 )
 
-// night is what the Core has stated of when and how fast, so that the site
-// obeys it by its own clock, however long the Core is away.
+// night holds the windows and rates from the Core. The site obeys them by its
+// own clock, however long the Core is unreachable.
 type night struct {
 	place   window.Place
 	rates   window.Timetable
-	limit   *window.Timetable // an operator's, in place of rates and flat; nil: none
+	limit   *window.Timetable // an operator's, instead of rates and flat; nil: none
 	until   time.Time         // when limit ends; zero: when it is lifted
 	rules   map[string]window.Rule
-	motion  window.Motion // the clock of a rehearsal; all that comes in and goes out is real time
+	motion  window.Motion // the clock of a rehearsal; all inputs and results are real time
 	flat    int64         // bytes per second of the whole site; 0: no limit
-	refused error         // something of it cannot be read: nothing moves
+	refused error         // part of the state is unreadable: nothing moves
 }
 
-// readNight never fails: what it cannot read keeps everything shut, because a
-// site that moves at the wrong time harms, and one that waits is noticed.
+// readNight never fails. If a part is unreadable, nothing may move: moving at
+// the wrong time does harm, while a waiting site is noticed.
 func readNight(s *wire.State) *night {
 	n := &night{rules: map[string]window.Rule{}, flat: s.Rate}
 	bad := func(err error) *night {
@@ -80,7 +80,7 @@ func readNight(s *wire.State) *night {
 }
 
 // rate returns the bytes per second of the whole site (0: nothing moves, or
-// window.Unlimited), and when to ask again; zero: it stays so.
+// window.Unlimited), and when to ask again; zero: it does not change.
 func (n *night) rate(now time.Time) (bytesPerSecond int64, again time.Time) {
 	now = n.motion.At(now)
 	if n.limit != nil && (n.until.IsZero() || now.Before(n.until)) {
@@ -94,8 +94,8 @@ func (n *night) rate(now time.Time) (bytesPerSecond int64, again time.Time) {
 	return r, n.motion.When(again)
 }
 
-// windowOf returns the window of a channel that is open or opens next, in real
-// time; the zero Window never opens. always: the channel needs none.
+// windowOf returns a channel's open or next window, in real time; the zero
+// Window never opens. always reports that the channel needs none.
 func (n *night) windowOf(now time.Time, channel string, ordered bool) (w window.Window, always bool) {
 	rule, has := n.rules[channel]
 	if !has || ordered {
@@ -109,8 +109,8 @@ func (n *night) windowOf(now time.Time, channel string, ordered bool) (w window.
 	return window.Window{Start: n.motion.When(w.Start), End: n.motion.When(w.End)}, false
 }
 
-// open reports whether a channel may move, and when to ask again; zero: it
-// stays so. With ordered, windows do not matter, but the rate does.
+// open reports whether a channel may move, and when to ask again; zero: it does
+// not change. With ordered, windows are ignored, but the rate is not.
 func (n *night) open(now time.Time, channel string, ordered bool) (ok bool, again time.Time) {
 	if n.refused != nil {
 		return false, time.Time{}
@@ -123,7 +123,7 @@ func (n *night) open(now time.Time, channel string, ordered bool) (ok bool, agai
 	return r > 0, earlier(w.End, change)
 }
 
-// earlier returns the earlier of two times of which the zero one is never.
+// earlier returns the earlier of two times. The zero time means never.
 func earlier(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b
@@ -131,15 +131,15 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// watch is how long the agent trusts its timers over the clock on the wall,
-// which somebody may set, and which goes on while a machine sleeps.
+// watch is how long the agent trusts its timers. After that it reads the wall
+// clock, which people may set and which advances while a machine sleeps.
 const watch = time.Minute
 
 // closedError ends a run because nothing may move now.
 type closedError struct {
-	next    time.Time // on the clock that people see; zero: none is foreseen
-	zero    bool      // not a window has ended, but the rate is 0
-	limited bool      // by an operator's order, and not by the configuration
+	next    time.Time // on the displayed clock; zero: none is foreseen
+	zero    bool      // the rate is 0, the window has not ended
+	limited bool      // by an operator's limit, not by the configuration
 }
 
 func (e *closedError) Error() string {
@@ -160,7 +160,7 @@ func (e *closedError) Error() string {
 	return "the window has closed" + kept + ", and the channel goes on in the next, on " + next
 }
 
-// closed tells why a channel that is not open may not move now.
+// closed returns the reason why a channel that is not open may not move now.
 func (n *night) closed(now time.Time, channel string, ordered bool) error {
 	if n.refused != nil {
 		return n.refused
@@ -176,8 +176,8 @@ func (n *night) closed(now time.Time, channel string, ordered bool) error {
 	return &closedError{next: n.motion.At(change), zero: true, limited: n.limit != nil && (n.until.IsZero() || shown.Before(n.until))}
 }
 
-// nightfall puts the rate of the hour in force and stops what may not move any
-// more. It returns how long until that may change.
+// nightfall applies the present rate and stops jobs that may no longer move. It
+// returns the time until that may change.
 func (a *agent) nightfall(now time.Time) time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -202,7 +202,7 @@ func (a *agent) nightfall(now time.Time) time.Duration {
 	}
 	for channel, j := range a.running {
 		if desired(a.state, channel) == nil {
-			continue // it is being buried
+			continue // it is being ended, see bury
 		}
 		ok, again := a.night.open(now, channel, j.ordered)
 		if j.ahead {
@@ -212,22 +212,22 @@ func (a *agent) nightfall(now time.Time) time.Duration {
 			ask(again)
 			continue
 		}
-		j.stop(a.night.closed(now, channel, j.ordered || j.ahead)) // what is prepared needs no window
+		j.stop(a.night.closed(now, channel, j.ordered || j.ahead)) // preparations need no window
 	}
 	return soon
 }
 
-// buffered is how much each connection may take off the line ahead of a rate, in
-// bytes: little, so that the line follows the rate, but enough for eight of them
-// to reach it over a round trip of an eighth of a second.
+// buffered returns how many bytes each connection may buffer ahead of a rate.
+// The buffer is small, so that the line follows the rate. Eight connections can
+// still reach the rate over a round trip of an eighth of a second.
 func buffered(bytesPerSecond int64) int {
 	return int(min(max(bytesPerSecond/64, 16<<10), 1<<20))
 }
 
-// await notes since when each channel that the site does not hold as it should
-// waits for its turn: since it last held what it should, or last had its turn.
-// That is durable, since neither a newer release nor a restart may begin the
-// wait anew: a channel that gets one each day would wait for ever.
+// await records since when each channel that lacks its desired release waits
+// for its turn: since it last held its desired release, or last had its turn.
+// The time is durable, and neither a newer release nor a restart resets it.
+// Otherwise a channel with daily releases would wait for ever.
 func (a *agent) await(ctx context.Context, s *wire.State, have []spool.Held, now time.Time) error {
 	a.mu.Lock()
 	next, changed := map[string]time.Time{}, false

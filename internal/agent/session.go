@@ -7,9 +7,9 @@ import (
 	"nightferry/internal/spool"
 )
 
-// session is what the agent keeps up with the Core: the identity, the connection
-// and its credential, the clocks, and what is spooled until it is acknowledged.
-// It decides nothing about content.
+// session is the agent's link to the Core: the identity, the connection and its
+// credential, the clocks, and the events spooled until acknowledged. It makes no
+// decisions about content.
 type session struct {
 	o        Options
 	id       *Identity
@@ -20,10 +20,10 @@ type session struct {
 
 	coreClock, storeClock offset
 
-	hello  signal // what the site holds has changed, or the Core is back
-	report signal // there is something to send
+	hello  signal // the held releases have changed, or the Core is reachable again
+	report signal // there are events to send
 	acks   chan ack
-	beat   signal // its period, or what it has to say, has changed
+	beat   signal // its period or its content has changed
 
 	mu  sync.Mutex
 	jwt string // the credential; guarded by mu

@@ -16,34 +16,34 @@ import (
 )
 
 const (
-	// gather is how long an Ask waits for more keys: misses come in crowds.
+	// gather delays an Ask to batch keys: cache misses come in bursts.
 	gather = 5 * time.Millisecond
-	// margin is how long before its end a URL is not used any more: a request
-	// that is begun must be answered.
+	// margin is how long before its expiry a URL is retired: a request that has
+	// started must still be answered.
 	margin = time.Minute
 	// maxLent bounds the URLs that are kept.
 	maxLent = 16 << 10
-	// maxPrefetch bounds the keys that are asked for ahead of use.
+	// maxPrefetch bounds the keys that are requested ahead of use.
 	maxPrefetch = 4 << 10
 	// maxHalts bounds the URLs of the halt object that are kept.
 	maxHalts = 8
-	// refusals is how often the Core may say no, without saying that the object
-	// is absent, before that is an error: it may be busy.
+	// refusals is how often the Core may refuse a key, without reporting the
+	// object as absent, before that is an error: the Core may be busy.
 	refusals = 3
 )
 
-// urls are the reads that the Core has lent. Nothing here is ever logged.
+// urls holds the presigned URLs lent by the Core. They are never logged.
 type urls struct {
-	send  func(wire.Ask) error // publishes; an error means that the Core is away
+	send  func(wire.Ask) error // publishes; an error means that the Core is unreachable
 	store func() time.Time     // the store's clock
-	after time.Duration        // an Ask that is not answered is sent again
+	after time.Duration        // an unanswered Ask is sent again after this time
 
 	mu     sync.Mutex
 	id     uint64
-	lent   map[string]lentURL   // but for the halt object
-	halts  []lentURL            // of the halt object: the newest is the last, and each before it ends later
-	absent map[string]time.Time // what the Core said is not there, and up to when that counts while it is away
-	kept   map[string]bool      // keys that were lent ahead of use: not forgotten to make room
+	lent   map[string]lentURL   // except for the halt object
+	halts  []lentURL            // of the halt object: the newest is last, and each one before it expires later
+	absent map[string]time.Time // absent objects, and how long that is trusted while the Core is unreachable
+	kept   map[string]bool      // keys lent ahead of use: never evicted
 	wanted map[string]*wanted
 	timer  *time.Timer
 	halt   bool // the halt object was lent
@@ -54,7 +54,7 @@ type lentURL struct {
 	until time.Time
 }
 
-// wanted is a key that somebody waits for, or will.
+// wanted is a key with a present or future waiter.
 type wanted struct {
 	done   chan struct{} // closed when answered
 	asked  bool
@@ -69,8 +69,8 @@ func newURLs(send func(wire.Ask) error, store func() time.Time, after time.Durat
 		absent: map[string]time.Time{}, kept: map[string]bool{}}
 }
 
-// Lend implements bucket.LentOptions.Lend. It waits for the Core as long as ctx
-// allows.
+// Lend implements bucket.LentOptions.Lend. It waits for the Core until ctx
+// ends.
 func (u *urls) Lend(ctx context.Context, key, expired string) (string, error) {
 	for {
 		u.mu.Lock()
@@ -98,8 +98,8 @@ func (u *urls) Lend(ctx context.Context, key, expired string) (string, error) {
 	}
 }
 
-// usable returns a URL that may still be used, or "", and forgets what may not. It
-// is called with u.mu held.
+// usable returns a usable URL, or "", and drops expired ones. The caller holds
+// u.mu.
 func (u *urls) usable(key, expired string) string {
 	now := u.store()
 	over := func(l lentURL) bool { return l.url == expired || !now.Before(l.until) }
@@ -117,8 +117,8 @@ func (u *urls) usable(key, expired string) string {
 	return ""
 }
 
-// await waits for an answer. away says that none came in time, and that it was
-// asked for again.
+// await waits for an answer. away reports that none arrived in time and the key
+// was requested again.
 func (u *urls) await(ctx context.Context, key string, w *wanted) (away bool, err error) {
 	again := time.NewTimer(u.after)
 	defer again.Stop()
@@ -142,7 +142,7 @@ func noSuch(key string) error {
 	return &bucket.Error{Op: "get", Key: key, Kind: bucket.KindNotExist, Err: fmt.Errorf("no such object: %w", fs.ErrNotExist)}
 }
 
-// Prefetch asks for keys that will be read.
+// Prefetch requests keys that will be read.
 func (u *urls) Prefetch(_ context.Context, keys []string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -154,7 +154,7 @@ func (u *urls) Prefetch(_ context.Context, keys []string) {
 	}
 }
 
-// want is called with u.mu held, as is soon.
+// want returns the entry of a key. The caller holds u.mu, also for soon.
 func (u *urls) want(key string) *wanted {
 	w := u.wanted[key]
 	if w == nil {
@@ -171,7 +171,7 @@ func (u *urls) soon() {
 	}
 }
 
-// flush asks for all that was not asked for yet.
+// flush requests all keys that are not requested yet.
 func (u *urls) flush() {
 	u.mu.Lock()
 	u.timer = nil
@@ -191,12 +191,12 @@ func (u *urls) flush() {
 	u.mu.Unlock()
 	for _, a := range asks {
 		if u.send(a) != nil {
-			return // away: who waits has it asked again
+			return // unreachable: waiters request it again
 		}
 	}
 }
 
-// Again asks anew for all that is not answered: the Core is back.
+// Again requests all unanswered keys again: the Core is reachable again.
 func (u *urls) Again() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -210,7 +210,7 @@ func (u *urls) Again() {
 
 var errNotLent = errors.New("the Core does not lend it")
 
-// Answer takes what the Core has lent.
+// Answer records the URLs that the Core has lent.
 func (u *urls) Answer(m *wire.URLs) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -227,7 +227,7 @@ func (u *urls) Answer(m *wire.URLs) {
 	}
 	u.takeHalt(m)
 	for _, l := range m.Lent {
-		// Only what was asked for: else a flood of answers would fill the memory.
+		// Accept only requested keys: otherwise a flood of answers would fill the memory.
 		if w := u.wanted[l.Key]; w != nil {
 			if l.Key != haltKey {
 				u.lent[l.Key] = lentURL{url: l.URL, until: time.Unix(m.Until, 0).Add(-margin)}
@@ -244,7 +244,7 @@ func (u *urls) Answer(m *wire.URLs) {
 			continue
 		}
 		if w.no++; !r.Absent && w.no < refusals {
-			if w.no == 1 { // after that, when the wait for it ends
+			if w.no == 1 { // later refusals: when the wait for the key ends
 				w.asked = false
 				u.soon()
 			}

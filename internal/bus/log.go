@@ -10,7 +10,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// logger hands on what the server says. Names and subjects in it come from whoever connects.
+// logger forwards the server's log lines. Connecting clients choose the names and subjects in them.
 type logger struct {
 	to      func(Level, string)
 	refused func(text string, shown *Grant)
@@ -24,11 +24,13 @@ func (l logger) say(level Level, format string, args []any) {
 		}
 		return r
 	}, fmt.Sprintf(format, args...))
-	// These warn of what is meant so, at every start; TestStartWarnsOfNothing would see them change.
+	// These warn of intended settings at every start; TestStartWarnsOfNothing would detect a
+	// change.
 	if level == Warning && (strings.Contains(text, "should utilize a System Account") || strings.Contains(text, `not using "TLS Handshake First"`)) {
 		return
 	}
-	// The server has no codes for these, only these words; TestRefusalsAreToldApart would see them change.
+	// The server has no codes for these, only these words; TestRefusalsAreToldApart would detect a
+	// change.
 	for _, s := range []string{"Violation", "authentication error", "Authentication Expired", "Authentication Revoked"} {
 		if level != Info && strings.Contains(text, s) {
 			level = Refused
@@ -40,11 +42,11 @@ func (l logger) say(level Level, format string, args []any) {
 	}
 }
 
-// connection is how the server's lines begin that are about one.
+// connection matches the start of the server's lines about one connection.
 var connection = regexp.MustCompile(`^\S+ - [cw]id:([0-9]+) - `)
 
-// shown is what the credential of the connection that a line is about says of itself; nil: there is none. The server
-// logs a refusal before it forgets the connection, and holds no lock meanwhile.
+// shown returns the content of the credential of the connection in a line, or nil if there is none. The server logs
+// a refusal before it forgets the connection, and holds no lock meanwhile.
 func (l logger) shown(text string) *Grant {
 	m := connection.FindStringSubmatch(text)
 	if m == nil {

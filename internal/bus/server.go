@@ -16,42 +16,44 @@ import (
 
 const (
 	startTimeout = 10 * time.Second
-	// handshake is for sites behind slow lines; the default of 2 s cuts them off.
+	// handshake suits sites behind slow lines; the default of 2 s disconnects them.
 	handshake = 30 * time.Second
 	// writeDeadline lets the largest message reach a site over 256 kbit/s.
 	writeDeadline = 60 * time.Second
-	// maxPending bounds what the server keeps for one client that does not read, in bytes: eight of the largest messages.
+	// maxPending bounds the server's buffer for one client that does not read, in bytes: eight of
+	// the largest messages.
 	maxPending = 8 * MaxPayload
 	// pingEvery keeps idle connections alive in firewalls; it costs under 2 bytes/s.
 	pingEvery = 90 * time.Second
 )
 
-// ServerOptions say where the Core listens.
+// ServerOptions configure the embedded server.
 type ServerOptions struct {
 	Name          string // of this server, for people
-	Addr          string // host:port for TLS; port 0 takes a free one; empty: only the other door
-	WebSocketAddr string // host:port for WebSocket over TLS; empty: no such door
-	// Certificate returns the one to show; it is asked for at every handshake, so that renewal needs no restart.
+	Addr          string // host:port for TLS; port 0 takes a free one; empty: only WebSocket
+	WebSocketAddr string // host:port for WebSocket over TLS; empty: no WebSocket
+	// Certificate returns the server's certificate. It is called at every handshake, so renewal
+	// needs no restart.
 	Certificate    func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	Authority      *Authority
 	MaxConnections int // 0: 16384
-	// Log is told what the server has to say, without control characters and without secrets. It may be called from
-	// many goroutines at once. Nil: nobody wants to know.
+	// Log receives the server's log lines, without control characters and secrets. Many goroutines may call it
+	// at once. Nil: lines are dropped.
 	Log func(Level, string)
-	// Refused is told, besides Log, of each line of that level, and what the credential says that was shown: it is
-	// signed by its issuer, who may be anybody. Nil: none was shown that can be read.
+	// Refused receives, besides Log, each line of that level and the content of the credential shown. Its
+	// issuer signed the credential, but anyone may be the issuer. Nil: no readable credential was shown.
 	Refused func(text string, shown *Grant)
 }
 
-// Level is how much a line of the server's log matters.
+// Level is the severity of a line of the server's log.
 type Level int
 
 // Levels of the server's log.
 const (
 	Info    Level = iota
-	Warning       // a client was slow or broke off
+	Warning       // a client was slow or disconnected
 	Error         // the server could not do something
-	Refused       // somebody tried what is not allowed: identity, permission
+	Refused       // a client tried something forbidden: identity, permission
 )
 
 // Server is the embedded NATS server.
@@ -107,17 +109,17 @@ func Start(o ServerOptions) (*Server, error) {
 	return s, nil
 }
 
-// Addr is the address of the TLS listener; empty if there is none.
+// Addr returns the address of the TLS listener; empty if there is none.
 func (s *Server) Addr() string { return s.tls }
 
-// WebSocketAddr is that of the WebSocket listener; empty if there is none.
+// WebSocketAddr returns that of the WebSocket listener; empty if there is none.
 func (s *Server) WebSocketAddr() string { return s.wss }
 
-// Connections counts the clients that are connected now, the Core's own too.
+// Connections returns the number of connected clients, including the Core's own.
 func (s *Server) Connections() int { return s.ns.NumClients() }
 
-// Update makes another authority's word law: live connections of revoked users and of domain keys that are gone end
-// before it returns, others do not notice. It must be of the same account and operator.
+// Update puts another authority in force. Live connections of revoked users and of removed domain keys end before
+// it returns; others are not affected. The authority must have the same account and operator.
 func (s *Server) Update(a *Authority) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -132,7 +134,8 @@ func (s *Server) Update(a *Authority) error {
 	if err != nil {
 		return fmt.Errorf("update the bus: %w", err)
 	}
-	// The server compares scopes deeply with those that it decoded before: encoded and decoded they are the same kind.
+	// The server compares scopes deeply with those that it decoded before, so the new ones are
+	// encoded and decoded first.
 	claims, err := jwt.DecodeAccountClaims(token)
 	if err != nil {
 		return fmt.Errorf("update the bus: %w", err)
@@ -155,7 +158,7 @@ func (s *Server) KeepNewest(public string) error {
 		return fmt.Errorf("list the connections of a user: %w", err)
 	}
 	for i := 0; i+1 < len(list.Conns); i++ {
-		_ = s.ns.DisconnectClientByID(list.Conns[i].Cid) // an error: it has ended by itself
+		_ = s.ns.DisconnectClientByID(list.Conns[i].Cid) // an error: it has already ended
 	}
 	return nil
 }
@@ -183,13 +186,14 @@ func (o ServerOptions) nats(operator *jwt.OperatorClaims, resolver server.Accoun
 		NoSigs: true, NoLog: o.Log == nil,
 		// No system account: its subjects do not even exist.
 		NoSystemAccount: true, TrustedOperators: []*jwt.OperatorClaims{operator}, AccountResolver: resolver,
-		// TLS first: nothing is said to who has not shaken hands.
+		// TLS first: the server sends nothing before the TLS handshake.
 		TLS: true, TLSConfig: conf, TLSHandshakeFirst: true, TLSTimeout: handshake.Seconds(), AuthTimeout: handshake.Seconds(),
-		// Headers could carry orders to the server, such as to trace a message to another's subject.
+		// Headers could carry commands to the server, such as to trace a message to another's
+		// subject.
 		NoHeaderSupport: true,
 		MaxConn:         o.MaxConnections, MaxPayload: MaxPayload, MaxPending: maxPending, MaxControlLine: server.MAX_CONTROL_LINE_SIZE,
 		WriteDeadline: writeDeadline, PingInterval: pingEvery, MaxPingsOut: 2,
-		// One slow site must not slow the Core's words to the others.
+		// One slow site must not delay the Core's messages to the others.
 		NoFastProducerStall: true,
 	}
 	if opts.MaxConn == 0 {

@@ -10,14 +10,14 @@ import (
 	"nightferry/internal/wire"
 )
 
-// planned is what an Update comes to.
+// planned is the result of plan.
 type planned struct {
 	change  ledger.DesiredChange
 	touched map[wire.Address]bool
 	states  map[wire.Address]*wire.State
 }
 
-// plan compares what sites should hold with what is stored of them.
+// plan compares the desired states of sites with the stored rows.
 func plan(w *World, sites []*fleet.Site, stored *ledger.DesiredState, c *Change, start uint64) (*planned, error) {
 	p := &planned{touched: map[wire.Address]bool{}, states: map[wire.Address]*wire.State{}}
 	have := make(map[Key]*ledger.Desired, len(stored.Rows))
@@ -55,7 +55,7 @@ func plan(w *World, sites []*fleet.Site, stored *ledger.DesiredState, c *Change,
 	return p, nil
 }
 
-// limit returns the limit in force at a site, and notes what changes of it.
+// limit returns the limit in force at a site, and records its changes.
 func (p *planned) limit(w *World, a wire.Address, stored *ledger.DesiredState, c *Change) Limit {
 	key := ledger.SiteKey{Domain: a.Domain, Site: a.Site}
 	old, has := stored.Limits[key]
@@ -75,7 +75,7 @@ func (p *planned) limit(w *World, a wire.Address, stored *ledger.DesiredState, c
 	return now
 }
 
-// state is what a site is sent of itself, without its channels.
+// state returns a site's State without its channels.
 func (w *World) state(s *fleet.Site, l Limit) *wire.State {
 	st := &wire.State{Beat: uint32(w.Beat / time.Second), Rate: s.Rate, Zone: s.Zone, Rates: s.Rates, Limit: l.Timetable, LimitUntil: l.Until,
 		Region: s.Region, Rehearsal: w.Rehearsal, Core: w.Core}
@@ -85,9 +85,9 @@ func (w *World) state(s *fleet.Site, l Limit) *wire.State {
 	return st
 }
 
-// row is what a site should hold of a channel. site is what the site is sent of
-// itself: a change of that is a change of each of its rows, so that it has a new
-// revision.
+// row returns the desired state of a channel at a site. site is the site's
+// encoded State without channels. A change of it changes each of the site's
+// rows, so that they get a new revision.
 func (w *World) row(k Key, p *fleet.Placement, old *ledger.Desired, c *Change, start uint64, site []byte) (*ledger.Desired, *wire.Desired, error) {
 	rel, _ := w.Release(k.Channel)
 	row := &ledger.Desired{Domain: k.Domain, Site: k.Site, Channel: k.Channel, Number: rel.Number, Release: rel.Digest, Tree: rel.Tree, By: c.By}
@@ -109,7 +109,7 @@ func (w *World) row(k Key, p *fleet.Placement, old *ledger.Desired, c *Change, s
 	return row, d, err
 }
 
-// same reports whether two rows say the same to a site.
+// same reports whether two rows mean the same to a site.
 func same(a, b *ledger.Desired) bool {
 	return a.Number == b.Number && a.Release == b.Release && a.Tree == b.Tree && a.Nonce == b.Nonce && a.Start == b.Start && a.DryRun == b.DryRun && a.Mode == b.Mode &&
 		bytes.Equal(a.Body, b.Body)

@@ -11,15 +11,15 @@ import (
 // MaxOutcomes bounds the outcomes of one event.
 const MaxOutcomes = 4096
 
-// Outcome is what became of one file. A file of the release is named by its
-// ordinal among the release's entries in path order, so that it costs a few
-// bytes; what the release lacks (deleted, extra) by its path.
+// Outcome is the outcome of one file. A file of the release is named by its
+// ordinal among the release's entries in path order, which costs a few bytes. A
+// file outside the release (deleted, extra) is named by its path.
 type Outcome struct {
 	Kind    OutcomeKind
-	Ordinal uint64 // of the release's entry, from 0; where Path is empty
-	Path    string // of what the release lacks
+	Ordinal uint64 // of the release's entry, from 0; used if Path is empty
+	Path    string // of a file outside the release
 	From    string // of a moved file
-	Held    int64  // bytes of it that were on the site already
+	Held    int64  // bytes of it that were already on the site
 	Fetched int64  // bytes of it that came from the store
 	Cause   string // why it failed, is locked or had to be repaired
 }
@@ -37,11 +37,11 @@ const (
 	Locked
 	Extra
 	Failed
-	Differs  // a check found it not to be as the release says, and changed nothing
+	Differs  // a check found that it differs from the release, and changed nothing
 	lastKind = Differs
 )
 
-// OutcomeKinds is the length of what is counted by kind.
+// OutcomeKinds is the length of an array indexed by kind.
 const OutcomeKinds = int(lastKind) + 1
 
 func (k OutcomeKind) String() string {
@@ -51,7 +51,7 @@ func (k OutcomeKind) String() string {
 	return [...]string{"added", "changed", "moved", "repaired", "deleted", "locked", "extra", "failed", "differs"}[k-1]
 }
 
-// ParseOutcomeKind reads what String wrote.
+// ParseOutcomeKind is the inverse of String.
 func ParseOutcomeKind(s string) (OutcomeKind, bool) {
 	for k := Added; k <= lastKind; k++ {
 		if k.String() == s {
@@ -61,9 +61,9 @@ func ParseOutcomeKind(s string) (OutcomeKind, bool) {
 	return 0, false
 }
 
-// columns is how outcomes lie on the wire: each field in a row of its own, so
-// that zstd finds the repetition. Flags: the kind in the low four bits, then
-// 16: has a path, 32: has From, 64: has a cause.
+// columns is the encoding of outcomes: each field in a row of its own, so that
+// zstd finds the repetition. Flags: the kind in the low four bits, then 16: has
+// a path, 32: has From, 64: has a cause.
 type columns struct {
 	_        struct{} `cbor:",toarray"`
 	Flags    []byte
@@ -132,7 +132,7 @@ func DecodeOutcomes(body []byte) ([]Outcome, error) {
 			return ""
 		}
 		s, c.Texts = c.Texts[0], c.Texts[1:]
-		ok = ok && s != "" // else it would be written without the flag
+		ok = ok && s != "" // otherwise it would be encoded without the flag
 		return s
 	}
 	number := func(b *[]byte) int64 {
@@ -179,6 +179,6 @@ func DecodeOutcomes(body []byte) ([]Outcome, error) {
 	return all, nil
 }
 
-// shortest reports whether the varint in the first n bytes of b is written as
-// short as it can be: what is read must have one form.
+// shortest reports whether the varint in the first n bytes of b has its
+// shortest form: decoded data must have one encoding.
 func shortest(b []byte, n int) bool { return n == 1 || b[n-1] != 0 }
