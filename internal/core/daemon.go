@@ -31,7 +31,7 @@ import (
 type Core struct {
 	o      Options
 	dir    *durable.Root
-	state  *durable.Root // what is remembered of the repository, and caches
+	state  *durable.Root // saved state of the repository, and caches
 	unlock func() error
 	ledger *ledger.Ledger
 	vault  *vault.Vault
@@ -185,8 +185,8 @@ func (c *Core) Run(ctx context.Context) (err error) {
 	return err
 }
 
-// firstLook bounds how long the bus waits for the first look at the store: with
-// it, sites get what is newest at once.
+// firstLook bounds how long the bus waits for the first poll of the store. After that poll, sites
+// get the newest releases at once.
 const firstLook = 5 * time.Second
 
 // awaitStore returns when the store was looked at, or does not answer.
@@ -220,7 +220,7 @@ func (c *Core) WebSocketAddr() string {
 	return c.server.WebSocketAddr()
 }
 
-// Vault is the open vault; what is asked of it is audited with ctx's actor.
+// Vault returns the open vault. Accesses are audited with ctx's actor.
 func (c *Core) Vault() *vault.Vault { return c.vault }
 
 // LogsDir is the folder of the job logs.

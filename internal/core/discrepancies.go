@@ -16,18 +16,16 @@ import (
 )
 
 const (
-	// pathsTold is how many paths an incident names; the run's log has them all.
+	// pathsTold is how many paths an incident names; the run's log has all of them.
 	pathsTold = 20
-	// staleAfter is when a release that a site lacks is late where no window says
-	// so.
+	// staleAfter is when a missing release is late if no window determines that.
 	staleAfter = 24 * time.Hour
-	// movingFor is how long a release may take whose content moves every night.
+	// movingFor is how long a release may take if its content moves every night.
 	movingFor = 7 * 24 * time.Hour
 )
 
-// discrepancy makes an incident of a run that found a site's files not to be
-// what was put there, whether it has repaired them or not. It opens in the
-// transaction that commits the run's end.
+// discrepancy opens an incident for a run that found differences at a site, even if the run
+// repaired them. The incident opens in the transaction that commits the run's end.
 func (t *translator) discrepancy(e *ledger.Event, v *wire.Finished) {
 	n := v.Repaired + v.Differs
 	anew := t.anew(e, v)
@@ -77,8 +75,8 @@ func (t *translator) discrepancy(e *ledger.Event, v *wire.Finished) {
 	t.opens(e, Discrepancy, e.Channel, text)
 }
 
-// anew counts what a run had to put where, by all that was known, it lay
-// already: a folder that was emptied has lost its record, too.
+// anew counts files that a run placed again although they should have been there. An emptied folder
+// has lost its record, too.
 func (t *translator) anew(e *ledger.Event, v *wire.Finished) int64 {
 	parent, ok := t.parents[e.Run]
 	if !ok {
@@ -92,7 +90,7 @@ func (t *translator) anew(e *ledger.Event, v *wire.Finished) int64 {
 	return v.Added + v.Changed
 }
 
-// notedDifference keeps the first paths that a run tells of.
+// notedDifference keeps the first paths that a run reports as different.
 func (t *translator) notedDifference(run ledger.RunID, x ledger.Exception) {
 	if len(t.differing[run]) >= pathsTold {
 		return
@@ -103,7 +101,7 @@ func (t *translator) notedDifference(run ledger.RunID, x ledger.Exception) {
 	t.differing[run] = append(t.differing[run], named(x))
 }
 
-// maxTold bounds what an incident says of one path, in bytes.
+// maxTold bounds an incident's text about one path, in bytes.
 const maxTold = 200
 
 func named(x ledger.Exception) string {
@@ -113,15 +111,15 @@ func named(x ledger.Exception) string {
 	return bound(x.Path, maxTold) + " (" + bound(x.Cause, maxTold) + ")"
 }
 
-// VerifyRequest orders sites to compare what lies there with their release now.
+// VerifyRequest asks sites to compare their files with their release now.
 type VerifyRequest struct {
 	Scope  fleet.Scope `json:"scope"`
 	Full   bool        `json:"full"`   // read every byte
 	Repair bool        `json:"repair"` // fetch what differs
 }
 
-// Verify orders sites to check now, also while no window is open. Without
-// Repair they change nothing.
+// Verify requests that sites check now, even if no window is open. Without Repair they change
+// nothing.
 func (c *Core) Verify(ctx context.Context, r VerifyRequest) ([]Order, error) {
 	o := desired.Request{Now: true, Verify: true}
 	switch {
@@ -135,9 +133,9 @@ func (c *Core) Verify(ctx context.Context, r VerifyRequest) ([]Order, error) {
 	return c.request(ctx, "verify", r.Scope, o, fmt.Sprintf("full %t, repair %t", r.Full, r.Repair))
 }
 
-// noteStale opens an incident for each site that still lacks a release after
-// the window in which it should have come, and ends it when it has come. What
-// is no longer configured is no discrepancy.
+// noteStale opens an incident for each site that lacks a release after the window in which it
+// should have arrived. It closes the incident when the release arrives. It ignores channels and
+// sites that are no longer configured.
 func (c *Core) noteStale(ctx context.Context) error {
 	err := c.noteStaleOnce(ctx)
 	if err != nil && ctx.Err() == nil {
@@ -224,8 +222,8 @@ func releaseOr(n uint64) string {
 	return fmt.Sprintf("release %d", n)
 }
 
-// lastOf tells how a site's last run of a channel ended, and whether it moved
-// content and only has not come to its end.
+// lastOf returns how a site's last run of a channel ended, and whether it moved content without
+// completing.
 func (c *Core) lastOf(ctx context.Context, a wire.Address, channel string) (moving bool, text string, err error) {
 	list, err := c.ledger.Runs(ctx, ledger.RunFilter{Domain: a.Domain, Site: a.Site, Channel: channel, Limit: 1})
 	if err != nil || len(list) == 0 {

@@ -28,7 +28,7 @@ type finder struct {
 
 // entry returns the entry of a release with that ordinal.
 func (f *finder) entry(ctx context.Context, k releaseKey, ordinal uint64) (*manifest.Entry, error) {
-	if k.number == 0 { // nobody has said what the run is about
+	if k.number == 0 { // the run's release is unknown: its start event is missing
 		return nil, fs.ErrNotExist
 	}
 	if f.err != nil {

@@ -23,7 +23,7 @@ import (
 	"nightferry/internal/wire"
 )
 
-// Names of what the Core keeps in the vault.
+// Names of the Core's secrets in the vault.
 const (
 	SecretStore      = "s3" // access key, secret key and, if any, session token, separated by white space
 	secretCA         = "ca"
@@ -39,16 +39,15 @@ const (
 
 func domainSecret(domain string) string { return "domain/" + domain + "/signing" }
 
-// releaseUse is what a release key's file says that it is for.
+// releaseUse is the use that a release key's file names.
 const releaseUse = "release"
 
-// userLife is how long a site's JWT is good; agents renew it when a third is
-// left.
+// userLife is the life of a site's JWT. Agents renew it when a third is left.
 const userLife = 90 * 24 * time.Hour
 
-// keys are the secrets that the Core works with. They are replaced whole.
+// keys are the Core's secrets. They are only replaced as a whole.
 type keys struct {
-	release ed25519.PrivateKey // also signs control
+	release ed25519.PrivateKey // also signs control messages
 	repo    []byte             // nil: plain
 	root    trust.Public
 	nonce   []byte
@@ -111,7 +110,7 @@ func writeSecrets(ctx context.Context, v *vault.Vault, o *InitOptions, root trus
 	return ca, nil
 }
 
-// readKeys reads them from the vault.
+// readKeys reads the keys from the vault.
 func readKeys(ctx context.Context, v *vault.Vault, o *Options) (*keys, error) {
 	k := &keys{store: o.Store}
 	var err error
@@ -183,8 +182,8 @@ func readKeys(ctx context.Context, v *vault.Vault, o *Options) (*keys, error) {
 	return k, nil
 }
 
-// readDomains reads the signing keys of the fleet's domains from the vault,
-// making those that there are none of yet. changeMu is held.
+// readDomains reads the signing keys of the fleet's domains from the vault and makes missing ones.
+// changeMu is held.
 func (c *Core) readDomains(ctx context.Context, f *fleet.Fleet) (map[string][][]byte, error) {
 	have, err := c.vault.List(ctx)
 	if err != nil {
@@ -240,7 +239,7 @@ func (c *Core) newDomainKey(ctx context.Context, domain string) error {
 	return err
 }
 
-// mayControl says why the release key cannot do what the Core needs it for.
+// mayControl returns why the release key lacks a permission that the Core needs.
 func mayControl(r *repo.Repo, k ed25519.PrivateKey) error {
 	doc, number := r.Trust()
 	p := repo.PublicOf(k)

@@ -31,7 +31,7 @@ type keptRehearsal struct {
 	Motion window.Motion `json:"motion"`
 }
 
-// pace is how often to look at what the calendar says, of a usual period.
+// pace returns how often to check the calendar, given the usual period.
 func (c *Core) pace(period time.Duration) time.Duration {
 	if !c.motion.On() {
 		return period
@@ -59,7 +59,7 @@ func (c *Core) Rehearsal() *Rehearsal {
 	return &Rehearsal{c.wall(), c.motion.Speed}
 }
 
-// rehearsal is what sites are told of it.
+// rehearsal returns the parameters of the rehearsal that are sent to sites.
 func (c *Core) rehearsal() []int64 {
 	if !c.motion.On() {
 		return nil

@@ -96,8 +96,8 @@ func (c *Core) apply(ctx context.Context, s Settings) error {
 	return c.desire(ctx, desired.Change{})
 }
 
-// newAuthority makes the vault's domain keys and the ledger's revocations law on
-// the bus: who is no longer welcome is cut before it returns.
+// newAuthority applies the vault's domain keys and the ledger's revocations to the bus. It
+// disconnects revoked users before it returns.
 func (c *Core) newAuthority(ctx context.Context, f *fleet.Fleet) error {
 	c.changeMu.Lock()
 	defer c.changeMu.Unlock()
@@ -137,7 +137,7 @@ func (c *Core) enforce(ctx context.Context, domains map[string][][]byte) error {
 		}
 	}
 	c.domains = domains
-	c.renewMu.Lock() // what is being signed under the old one goes out first
+	c.renewMu.Lock() // wait until signatures under the old authority are sent
 	c.authority.Store(a)
 	c.renewMu.Unlock()
 	c.clusterUp()

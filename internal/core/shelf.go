@@ -77,7 +77,7 @@ func (s *shelf) needed(ctx context.Context, k releaseKey, pack digest.Digest) (b
 	return n.packs[pack], nil
 }
 
-// forget drops releases that no site is told of any more.
+// forget drops releases that are no longer in any site's desired state.
 func (s *shelf) forget(keep func(channel string, number uint64) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

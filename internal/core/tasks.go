@@ -8,13 +8,13 @@ import (
 	"nightferry/internal/wire"
 )
 
-// How late the end of a task's turn may be.
+// How late a task's turn may end.
 const (
 	lateTask = time.Hour
-	lateLong = 12 * time.Hour // what reads a whole source or the whole bucket
+	lateLong = 12 * time.Hour // tasks that read a whole source or the whole bucket
 )
 
-// What the names of the tasks begin with that publish and measure a channel.
+// Name prefixes of the tasks that publish and measure a channel.
 const (
 	publishTask = "publish "
 	measureTask = "measure "
@@ -33,15 +33,15 @@ func (a taskAlarms) Overdue(task, text string) {
 
 func (a taskAlarms) OnTime(task string) { a.core.alarms.over(Overdue, task, wire.Address{}) }
 
-// every takes the turns of a task until ctx ends.
+// every runs the turns of a task until ctx ends.
 func (c *Core) every(ctx context.Context, name string, period, bound time.Duration, do func(context.Context) error) error {
 	return c.tasks.Run(ctx, tasks.Task{Name: name, Period: period, Bound: bound, Do: do})
 }
 
-// quiet is a task whose failures are told by what it does.
+// quiet wraps a task that reports its failures itself.
 func quiet(do func(context.Context)) func(context.Context) error {
 	return func(ctx context.Context) error { do(ctx); return nil }
 }
 
-// Tasks lists what the Core does again and again.
+// Tasks lists the Core's recurring tasks.
 func (c *Core) Tasks() []tasks.Status { return c.tasks.List() }

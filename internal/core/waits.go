@@ -12,8 +12,8 @@ const (
 	waitsUnconfirmed = "unconfirmed"
 )
 
-// waitsOf reads what a heartbeat says of the channels that wait. What is out of
-// bounds is left out: it comes from a site.
+// waitsOf reads the waiting channels of a heartbeat. It drops values that are out of bounds,
+// because a site can send anything.
 func (c *Core) waitsOf(list []wire.Wait) map[string]Waiting {
 	out := map[string]Waiting{}
 	for _, w := range list {
@@ -30,7 +30,7 @@ func (c *Core) waitsOf(list []wire.Wait) map[string]Waiting {
 	return out
 }
 
-// waiting returns why a channel of the site has not started what it should.
+// waiting returns why a channel of the site has not started its wanted run.
 func (s *SiteStatus) waiting(ch *ChannelStatus, waits map[string]Waiting) *Waiting {
 	w, told := waits[ch.Channel]
 	switch {
