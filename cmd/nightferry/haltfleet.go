@@ -37,7 +37,7 @@ func (e unheardError) Unwrap() error { return e.error }
 
 // Remedy names the two ways that work without the Core.
 func (e unheardError) Remedy() string {
-	return "nightferry halt --all STORE orders it in the store, which sites read within 25 s while they move content; nightferry-agent halt, on a site, stops that site at once"
+	return "nightferry halt --all --release-key FILE STORE orders it in the store, which sites read within 25 s while they move content (FILE is the on-call key: docs/operations.md, \"The Core is gone\"); nightferry-agent halt, on a site, stops that site at once"
 }
 
 func haltWays(err error) error {

@@ -5,6 +5,7 @@ package durable
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/user"
@@ -252,8 +253,20 @@ func closeFolder(path string) error {
 		case !trusts(st.Uid):
 			err = foreign("it", "", st.Uid)
 		case uint32(st.Mode)&0o777 != 0o700:
-			err = f.Chmod(0o700)
+			err = closeEmpty(f)
 		}
 	}
 	return errors.Join(err, f.Close())
+}
+
+// closeEmpty takes other accounts' access to an open folder away. A folder that others may enter and that already holds something is
+// refused: it may be /srv or /var/lib, on which other programs rely.
+func closeEmpty(f *os.File) error {
+	switch _, err := f.Readdirnames(1); {
+	case errors.Is(err, io.EOF):
+		return f.Chmod(0o700)
+	case err != nil:
+		return err
+	}
+	return fmt.Errorf("%w: it is not empty and not private (choose an empty or a new folder; if it holds only files of nightferry, chmod 0700 it)", ErrUntrusted)
 }

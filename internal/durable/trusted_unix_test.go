@@ -143,6 +143,7 @@ func TestUntrustedFolderIsNotAdopted(t *testing.T) {
 				return
 			}
 			a, b, key := world(t)
+			ok(t, os.Chmod(b, 0o700)) // as a folder of nightferry's is
 			ok(t, c.change(a, b, key))
 			err := MkdirPrivate(b)
 			if err == nil {

@@ -349,8 +349,8 @@ func (r *Repo) ReleaseBelow(ctx context.Context, channel string, head *Head, num
 	return r.Release(ctx, channel, number, digest.Digest{})
 }
 
-// PutHalt replaces the halt object with the halt orders that change returns,
-// and increments the epoch. If the store holds no valid orders (OrdersLost), it
+// PutHalt replaces the halt object with the halt orders as change leaves
+// them, and increments the epoch. If the store holds no valid orders (OrdersLost), it
 // starts from the orders of an old object that was put back, else from none, at
 // the epoch that was seen last.
 func (r *Repo) PutHalt(ctx context.Context, key ed25519.PrivateKey, change func(o *halt.Orders) error) (uint64, error) {
