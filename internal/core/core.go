@@ -3,9 +3,9 @@
 // sites the URLs of what they need, commits what they report and renders it
 // into log files.
 //
-// What a site says is believed as far as its subject and its signature go; what
-// it says of a release only where that agrees with the Core's own. Everything
-// that is refused is audited, and an incident.
+// The Core accepts a site's message only if its subject and its signature are valid, and a site's
+// statement about a release only if it agrees with the Core's own data. Every refusal is audited
+// and opens an incident.
 //
 // Log files are derived from the ledger, and state is stated again whenever a
 // site is seen to be behind: so a crash anywhere loses nothing and doubles

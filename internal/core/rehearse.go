@@ -67,10 +67,9 @@ func (c *Core) rehearsal() []int64 {
 	return []int64{c.motion.From.UnixMilli(), c.motion.To.UnixMilli(), c.motion.Speed}
 }
 
-// rehearse starts the clock of a rehearsal, or takes up the one that an earlier
-// process began. A fleet at work is never rehearsed with, since its sites would
-// move content at noon; and what was rehearsed with is never put to work, since
-// its records tell of times that were none.
+// rehearse starts the clock of a rehearsal, or continues one that an earlier process started. A
+// rehearsal must not use a working fleet, because its sites would move content at noon. Rehearsal
+// data must not be used for real work, because its records hold simulated times.
 func (c *Core) rehearse(ctx context.Context) error {
 	kept, err := c.keptRehearsal()
 	if err != nil {

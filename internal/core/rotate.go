@@ -44,8 +44,8 @@ func (f *Offline) MayRelease(ctx context.Context, o Options, file []byte) (err e
 	return f.withRepo(ctx, o, func(r *repo.Repo) error { return mayControl(r, key) })
 }
 
-// CheckStore opens the repository in the store that o names, as the Core would,
-// with the credentials and keys of the vault, and returns what the store lacks.
+// CheckStore opens the repository in the store that o names, with the credentials and keys of the
+// vault, and returns the rights or features that the store lacks.
 func (f *Offline) CheckStore(ctx context.Context, o Options) error {
 	return f.withRepo(ctx, o, func(r *repo.Repo) error { return repo.Probe(ctx, r.Store()) })
 }
@@ -77,10 +77,9 @@ func (c *Core) keyed(f *fleet.Fleet, versions map[string][]vault.Version) {
 	c.rotating.Store(&rotating)
 }
 
-// rekey gives a site a credential by its domain's newest key while older ones
-// are still accepted, so that those can be removed without anybody touching the
-// site. Nothing tells which key signed what the site has, so each hello is
-// answered with one.
+// rekey gives a site a credential signed by its domain's newest key while older keys are still
+// accepted. Older keys can then be removed without work at the site. The Core does not know which
+// key signed the site's credential, so it answers each hello with a new one.
 func (c *Core) rekey(ctx context.Context, a wire.Address, x *site) {
 	if r := c.rotating.Load(); r != nil && (*r)[a.Domain] {
 		c.renew(ctx, message{from: a}, x)
