@@ -13,7 +13,7 @@ func newCoreTasks(e *env) *cobra.Command {
 	var f coreFlags
 	cmd := e.command(verb{
 		use:     "tasks [flags]",
-		short:   "List what the running Core does again and again",
+		short:   "List the periodic tasks of the running Core",
 		long:    "Lists the Core's tasks: how often each one is due, how late it may be, and when it last succeeded. A task that is overdue is an incident of kind overdue; it delays no other task.",
 		example: "nightferry core tasks\nnightferry core tasks --json",
 		run: func(ctx context.Context, _ []string) error {
