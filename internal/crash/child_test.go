@@ -21,44 +21,43 @@ import (
 
 const channel = "package"
 
-// order is the work order of a child.
+// order defines the work of a child process.
 type order struct {
 	Verb        string // pull, recover, push or init
 	Store       string // folder of the repository
-	Target      string // of pull and recover
-	Source      string // of push
-	State       string // of push
-	Release     uint64 // of pull
+	Target      string // folder to write: pull and recover
+	Source      string // folder to publish: push
+	State       string // publisher's state folder: push
+	Release     uint64 // release to pull; 0: the head
 	Connections int
 	Secret      []byte // repository key
-	Rehash      bool   // of push
-	Kill        *point // nil: live on
+	Rehash      bool   // push: ignore the stat cache
+	Kill        *point // nil: the child is not killed
 }
 
-// point is where a child dies: before the N-th change of a phase, or half way
-// through it where it is one that can be half done.
+// point selects when a child kills itself: before the N-th change of a phase or, with Half, halfway through a change
+// that has several steps.
 type point struct {
 	Phase int
-	N     int // from 0
+	N     int // starts at 0
 	Half  bool
 }
 
-// report is a child's result, on its last line. A child that kills itself
-// reports how far it got.
+// report is the result that a child prints on its last line. A child that kills itself reports its progress.
 type report struct {
 	Err      string `json:",omitempty"`
-	Op       string `json:",omitempty"` // the change at which it died
+	Op       string `json:",omitempty"` // change at which the child died
 	Counts   []int  // changes made, by phase
-	Packs    int64  // bytes of packs that came from the store
+	Packs    int64  // pack bytes received from the store
 	PackPuts int64  // packs sent to the store
 
-	Number    uint64 // of the release, at the end
-	Unchanged bool   // a push: the head says it already
+	Number    uint64 // release number at the end
+	Unchanged bool   // push: the head is already this tree
 	Written   int64  // bytes that a pull staged
 	Read      int64  // bytes that a push read from the source
 }
 
-// run carries an order out in a child.
+// run executes an order in a child process.
 func (o order) run(ctx context.Context) (r report, state *os.ProcessState, err error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -69,7 +68,7 @@ func (o order) run(ctx context.Context) (r report, state *os.ProcessState, err e
 		return r, nil, err
 	}
 	cmd := exec.CommandContext(ctx, self)
-	// A child with the race detector would wait a second before it ends.
+	// With the race detector, a child would sleep for a second before it exits.
 	cmd.Env = append(os.Environ(), childEnv+"="+string(text), "GORACE=atexit_sleep_ms=0")
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
@@ -148,7 +147,7 @@ func (o order) init(ctx context.Context, store bucket.Store) error {
 	return err
 }
 
-// push does what the command line does.
+// push does the same as the push command.
 func (o order) push(ctx context.Context, store bucket.Store, obs durable.Observer) (*push.Result, error) {
 	state, err := durable.Open(o.State, durable.Options{Observer: obs})
 	if err != nil {

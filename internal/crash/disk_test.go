@@ -15,44 +15,39 @@ import (
 	"nightferry/internal/durable"
 )
 
-// disk is a file system of which a power cut leaves only what was synced, and
-// of the rest any part. It is replayed from the changes that an observer saw.
+// disk models a file system that loses power. A power cut keeps everything that was synced and any part of the rest.
+// The disk is replayed from the changes that an observer recorded.
 //
-// What it promises, as POSIX words it or as every file system with a journal
-// (ext4, XFS, Btrfs, NTFS) does:
+// It guarantees the following, as POSIX and every journaling file system (ext4, XFS, Btrfs, NTFS) do:
 //
-//   - After SyncFile, a file's bytes, length, mode and time. Not its name.
-//   - After SyncDir, the names in that folder. Not the folder's own name,
-//     without which they are lost.
-//   - After SyncAll, everything.
-//   - A rename is atomic: both of its names change, or neither, also between
-//     two folders; and it replaces a file in one step.
-//   - A change of names finds what it needs: the folders that it is about are
-//     on the disk, and a folder that goes is empty there.
-//   - The bytes of a page of 4 KiB that was synced and not written since stay.
+//   - After SyncFile: the file's bytes, length, mode and time, but not its name.
+//   - After SyncDir: the names in that folder, but not the folder's own name. If that name is lost,
+//     so are the names in it.
+//   - After SyncAll: everything.
+//   - A rename is atomic, also between two folders: both names change, or neither. It replaces a file
+//     in one step.
+//   - A change of names reaches the disk only if the disk has its folders; a removed folder is empty there.
+//   - The bytes of a 4 KiB page that was synced and not written since.
 //
-// What it does not promise, and takes away at random: whatever else was not
-// synced. A name may lead to a file whose bytes never came (it is empty, or
-// full of zeros, or each page of it by itself was written or not); changes of
-// names survive up to some point in time, or each by itself; so do modes and
-// times. Nothing here leans on an order among changes that were not synced, nor
-// on ext4's habit (auto_da_alloc) of writing a file's bytes before a rename
-// that replaces another.
+// Everything else that was not synced may be lost, and the model loses it at random. A name may refer to a file without
+// its bytes: the file is empty, full of zeros, or has only some of its pages. Changes of names survive up to some
+// moment, or each independently; the same is true of modes and times. The model assumes no order among unsynced
+// changes. Nor does it assume ext4's auto_da_alloc, which writes a file's bytes before a rename that replaces another
+// file.
 //
-// A drive that lies about having written, and a file system that loses what it
-// had on the disk, are beyond any program.
+// The model excludes drives that report a write before it is durable, and file systems that lose synced data.
 type disk struct {
 	root *inode
-	ops  []nameOp // changes of names that are not synced
+	ops  []nameOp // unsynced changes of names
 }
 
 // inode is a file or folder.
 type inode struct {
 	dir   bool
 	names map[string]*inode // of a folder, as the process sees it
-	kept  map[string]*inode // and on the disk
+	kept  map[string]*inode // of a folder, as the disk has it
 
-	data    []byte // of a file, on the disk
+	data    []byte // of a file, as the disk has it
 	mode    fs.FileMode
 	mtime   time.Time
 	pending []durable.Op
@@ -67,7 +62,7 @@ type nameOp struct {
 type half struct {
 	in   *inode
 	name string
-	set  *inode // nil: remove gone, if it is what the name has
+	set  *inode // nil: remove the name if it still refers to gone
 	gone *inode
 }
 
@@ -75,8 +70,7 @@ func newFolder() *inode {
 	return &inode{dir: true, mode: 0o755, names: map[string]*inode{}, kept: map[string]*inode{}}
 }
 
-// readDisk takes folders, by the name that they have on the disk, as all
-// synced.
+// readDisk reads folders, keyed by their names in the model, and treats all of their content as synced.
 func readDisk(folders map[string]string) (*disk, error) {
 	d := &disk{root: newFolder()}
 	for name, dir := range folders {
@@ -113,7 +107,7 @@ func readDisk(folders map[string]string) (*disk, error) {
 	return d, nil
 }
 
-// clone copies the disk as it is after a power cut that lost nothing.
+// clone copies what is on the disk. Unsynced changes are dropped.
 func (d *disk) clone() *disk {
 	copies := map[*inode]*inode{}
 	var walk func(*inode) *inode
@@ -134,8 +128,7 @@ func (d *disk) clone() *disk {
 	return &disk{root: walk(d.root)}
 }
 
-// find returns the node that the process sees under a path, nil if there is
-// none.
+// find returns the node that the process sees at a path, or nil.
 func (d *disk) find(p string) *inode {
 	n := d.root
 	for part := range strings.SplitSeq(p, "/") {
@@ -150,7 +143,7 @@ func (d *disk) find(p string) *inode {
 	return n
 }
 
-// do makes one change.
+// do applies one change.
 func (d *disk) do(op durable.Op) error {
 	n, in, base := d.find(op.Name), d.find(path.Dir(op.Name)), path.Base(op.Name)
 	if n == nil && op.Kind != durable.Create && op.Kind != durable.Mkdir {
@@ -203,7 +196,7 @@ func (d *disk) do(op durable.Op) error {
 	return nil
 }
 
-// name makes a change of names for the process, and leaves it to be synced.
+// name applies a change of names for the process and queues it for a sync.
 func (d *disk) name(halves ...half) {
 	for _, h := range halves {
 		h.apply(h.in.names)
@@ -219,7 +212,7 @@ func (h half) apply(names map[string]*inode) {
 	}
 }
 
-// keep puts on the disk the changes of names that pick says.
+// keep writes to the disk those changes of names that pick selects.
 func (d *disk) keep(pick func(nameOp) bool) {
 	d.ops = slices.DeleteFunc(d.ops, func(o nameOp) bool {
 		if !pick(o) || !d.possible(o) {
@@ -232,7 +225,7 @@ func (d *disk) keep(pick func(nameOp) bool) {
 	})
 }
 
-// possible reports whether the disk has what a change of names needs.
+// possible reports whether the disk has the folders that a change of names needs.
 func (d *disk) possible(o nameOp) bool {
 	for _, h := range o.halves {
 		if !reaches(d.root, h.in) || len(o.halves) == 1 && h.gone != nil && len(h.gone.kept) > 0 {
@@ -242,7 +235,7 @@ func (d *disk) possible(o nameOp) bool {
 	return true
 }
 
-// reaches reports whether a folder lies below another on the disk.
+// reaches reports whether, on the disk, from contains to or is to.
 func reaches(from, to *inode) bool {
 	if from == to {
 		return true
@@ -266,8 +259,7 @@ func (d *disk) settleAll(n *inode, seen map[*inode]bool) {
 	}
 }
 
-// settle puts data written since the last sync on the disk: of each page and
-// each change of length, mode and time, those that keep selects.
+// settle writes pending data to the disk. It asks keep for each page and for each change of length, mode or time.
 func (n *inode) settle(keep func() bool) {
 	for _, op := range n.pending {
 		switch op.Kind {
@@ -294,7 +286,7 @@ const pageSize = 4 << 10
 
 func (n *inode) write(op durable.Op, keep func() bool) {
 	end := op.Off + int64(len(op.Data))
-	if keep() { // the length, without the bytes
+	if keep() { // the length may change without the bytes
 		n.resize(max(end, int64(len(n.data))))
 	}
 	for at := op.Off; at < end; {
@@ -315,24 +307,24 @@ func (n *inode) resize(size int64) {
 	n.data = append(n.data, make([]byte, size-int64(len(n.data)))...)
 }
 
-// cut takes the power away.
+// cut simulates a power cut.
 func (d *disk) cut(rnd *rand.Rand) {
 	coin := func() bool { return rnd.IntN(2) == 0 }
 	never := func() bool { return false }
 	always := func() bool { return true }
 	data := coin
 	switch rnd.IntN(5) {
-	case 0: // nothing that was not synced
+	case 0: // nothing unsynced
 		data = never
-	case 1: // all names, and no bytes
+	case 1: // all names, no bytes
 		d.keep(func(nameOp) bool { return true })
 		data = never
-	case 2: // all bytes, and no names
+	case 2: // all bytes, no unsynced names
 		data = always
-	case 3: // names up to some point in time
+	case 3: // names up to some moment
 		left := rnd.IntN(len(d.ops) + 1)
 		d.keep(func(nameOp) bool { left--; return left >= 0 })
-	default: // any
+	default: // any subset
 		d.keep(func(nameOp) bool { return coin() })
 	}
 	var walk func(*inode, map[*inode]bool)
@@ -359,7 +351,7 @@ func sorted(m map[string]*inode) []string {
 	return names
 }
 
-// lay writes one of the disk's folders out.
+// lay writes one of the disk's folders to a real folder.
 func (d *disk) lay(name, dir string) error { return d.find(name).lay(dir) }
 
 func (n *inode) lay(dir string) error {
@@ -387,13 +379,13 @@ func (n *inode) lay(dir string) error {
 	return nil
 }
 
-// recorder keeps every change, with its bytes.
+// recorder records every change with its bytes.
 type recorder struct {
 	mu  sync.Mutex
 	ops []durable.Op
 }
 
-// watch returns the observer of one folder of the disk.
+// watch returns the observer for one folder of the disk.
 func (r *recorder) watch(name string) durable.Observer { return &taped{r, name} }
 
 type taped struct {
@@ -417,7 +409,7 @@ func (w *taped) Before(op durable.Op) error {
 	return nil
 }
 
-// after returns the disk after the first n changes and a power cut.
+// after returns the disk after the given changes and a power cut.
 func (d *disk) after(ops []durable.Op, rnd *rand.Rand) (*disk, error) {
 	c := d.clone()
 	for _, op := range ops {

@@ -1,35 +1,30 @@
-// Package crash proves that it is safe to kill nightferry at any moment. It
-// holds tests only.
+// Package crash proves that nightferry can be killed at any moment. It contains only tests.
 //
 // # Killed
 //
-// A child process, this test program itself, makes a real pull or push and
-// ends itself with SIGKILL (TerminateProcess on Windows) before, or half way
-// through, one chosen change of the file system. The points are drawn from a
-// seed, so many for each phase; a run prints how many fell where. What may be
-// seen afterwards, by somebody who reads the target with no knowledge of
-// nightferry's own folder:
+// A child process (this test program itself) runs a real pull or push. It kills itself with SIGKILL (TerminateProcess
+// on Windows) before, or halfway through, one chosen change of the file system. A seed determines a number of such
+// points for each phase; the test log shows how many kills hit each phase. A reader that ignores nightferry's own
+// folder in the target may then see only the following:
 //
-//   - Before the journal has its name: the old release, untouched. After the
-//     catalogue has its name: the new one.
-//   - In between every file is, byte for byte, the old or the new one of its
-//     path, never anything else. A path that is the same in both releases is
-//     there. So is one whose content is replaced, unless the old content is on
-//     its way to another path: the two sides of a move may both be without
-//     their file, and then the file waits, whole, in nightferry's own folder.
-//   - All that the new release needs lies on the disk: rolling forward works
-//     with no store at hand, and ends with exactly the new release.
+//   - Before the journal has its name: the old release, unchanged.
+//   - After the catalogue has its name: the new release.
+//   - In between, each file is, byte for byte, the old or the new file of its path. A path with the same content in
+//     both releases exists. A path with new content exists too, unless its old content is moving to another path: for
+//     a moment, both ends of a move may lack their file, which is then stored, whole, in nightferry's own folder.
+//   - Everything that the new release needs is on the disk. Recovery needs no store and ends with exactly the new
+//     release.
 //
-// Of a killed push the bucket passes fsck with all data read, the head is the
-// old or the new release and never leads to anything that is lacking, and the
-// next push succeeds without sending again what the index named.
+// After a killed push, fsck of the bucket passes with all data read. The head is the old or the new release, and every
+// object that it refers to exists. The next push succeeds and sends no pack that the index already lists.
 //
 // # Power loss
 //
-// A kill leaves all that was written; a power cut does not. [disk_test.go]
-// holds the model of what one may leave, and what it leans on.
+// A kill keeps everything that was written; a power cut does not. disk_test.go models what a power cut may keep and
+// lists the assumptions of the model.
 //
-// The other tests here: every call of a store fails, or happens and then fails
-// (faults); gc, push and pull race one another (race); Ctrl-C leaves a state
-// that resumes (interrupt).
+// # Other tests
+//
+// In the fault tests, each call of a store fails, or takes effect and then fails. In the race test, gc, push and pull
+// run concurrently. In the interrupt test, Ctrl-C leaves a state from which the next run resumes.
 package crash

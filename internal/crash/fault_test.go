@@ -9,10 +9,9 @@ import (
 	"nightferry/internal/testbed"
 )
 
-// TestFaultMatrixOfPull makes each call of the store that a pull needs fail:
-// at once, or half way through the answer, once or from then on for good. The
-// target is the old release, untouched, or the new one; the next pull succeeds.
-// The matrices of push and gc are tests of collect.
+// TestFaultMatrixOfPull makes each store call of a pull fail: at once or halfway through the answer, and once or
+// permanently. Afterwards the target is the unchanged old release or the new one, and the next pull succeeds. Package
+// collect tests the matrices of push and gc.
 func TestFaultMatrixOfPull(t *testing.T) {
 	for seed := range uint64(2) { // the second is encrypted
 		f := newFixture(t, 500+seed, 60_000)
@@ -46,7 +45,7 @@ func (f *fixture) faults(t *testing.T) {
 	t.Logf("%d calls, %d faults", len(calls), n)
 }
 
-// faulty pulls once from a store with a fault, and once from a good one.
+// faulty pulls from a store with one fault, then from the store without it.
 func (f *fixture) faulty(t *testing.T, rule testbed.Rule) ([]testbed.Call, error) {
 	dst, done, err := f.fresh("fault")
 	if err != nil {

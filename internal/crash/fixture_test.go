@@ -24,24 +24,22 @@ type fixture struct {
 	seed      uint64
 	secret    []byte
 	old, now  tree
-	source    string // holds the new release
-	store     string // holds both
-	state     string // of the publisher, after both
-	oldStore  string // as it was after the old one
+	source    string // contains the new release
+	store     string // contains both releases
+	state     string // publisher's state after both
+	oldStore  string // copy of store after the old release
 	oldState  string
-	work      string // for what the tests make
+	work      string // parent of the folders that the tests create
 	oldLook   look
 	nowLook   look
-	wholePull report // of a pull from old to new that nobody killed
+	wholePull report // report of an undisturbed pull from old to new
 	wholePush report
 }
 
-// clock runs ahead of the files' own times, so that the stat cache believes
-// what it sees. Fixtures are made and used within seconds.
+// clock is ahead of the files' times, so that the stat cache trusts them. Fixtures are created and used within seconds.
 func clock() time.Time { return time.Now().Add(10 * time.Second) }
 
-// newFixture makes a fixture in a folder of the test. Every second one is
-// encrypted.
+// newFixture creates a fixture in a folder of the test. Fixtures with an odd seed are encrypted.
 func newFixture(t *testing.T, seed uint64, image int) *fixture {
 	t.Helper()
 	base := scratch(t)
@@ -77,9 +75,8 @@ func newFixture(t *testing.T, seed uint64, image int) *fixture {
 	return f
 }
 
-// scratch returns a folder of the test, in memory where there is room: a kill
-// takes nothing from the kernel, and power is only cut in the model, so a disk
-// below would prove nothing more, and take minutes to sync.
+// scratch returns a folder of the test, in memory if there is room. A kill loses nothing in the kernel, and power is
+// cut in the model only. A real disk would prove no more, and syncing it would take minutes.
 func scratch(t *testing.T) string {
 	t.Helper()
 	const memory, room = "/dev/shm", 2 << 30
@@ -103,7 +100,7 @@ func scratch(t *testing.T) string {
 	return dir
 }
 
-// morph changes only what differs, so that the stat cache can know the rest.
+// morph changes only those files that differ, so that the stat cache stays valid for the others.
 func morph(dir string, old, now tree) error {
 	var gone []string
 	for p, n := range old {
@@ -134,7 +131,7 @@ func (f *fixture) pullOrder(dst string, kill *point) order {
 	return order{Verb: "pull", Store: f.store, Target: dst, Connections: 1 + int(f.seed%3), Secret: f.secret, Kill: kill}
 }
 
-// pull pulls in this process: 0 is the head.
+// pull pulls a release in this process; 0 is the head.
 func (f *fixture) pull(t *testing.T, store bucket.Store, dst string, release uint64, obs durable.Observer) (*apply.Result, error) {
 	o := f.pullOrder(dst, nil)
 	o.Release = release
@@ -150,7 +147,7 @@ func (f *fixture) open(t *testing.T, dir string) (bucket.Store, error) {
 	return bucket.Open(t.Context(), testbed.FileURL(dir), bucket.Options{})
 }
 
-// fsck reads the whole repository in dir, and fails on any damage.
+// fsck reads the whole repository and fails on any damage.
 func (f *fixture) fsck(t *testing.T, store bucket.Store) (err error) {
 	dir, err := os.MkdirTemp(f.work, "fsck-")
 	if err != nil {
@@ -210,14 +207,13 @@ func inParallel(t *testing.T, n int, job func(i int) error) {
 	wg.Wait()
 }
 
-// fresh makes an empty folder below the fixture's, and returns what removes it.
+// fresh creates an empty folder in f.work and returns a function that removes it.
 func (f *fixture) fresh(name string) (dir string, done func() error, err error) {
 	dir, err = os.MkdirTemp(f.work, name+"-")
 	return dir, func() error { return removeAll(dir) }, err
 }
 
-// removeAll removes what a killed child may have left without the right to
-// write.
+// removeAll removes a tree, including folders that a killed child left without write permission.
 func removeAll(dir string) error {
 	_ = filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
 		if err == nil && d.IsDir() {

@@ -23,12 +23,11 @@ import (
 
 const exitInterrupted = 130
 
-// metadata is what a run reads or writes besides blocks and packs, in bytes.
+// metadata bounds the bytes of a run other than blocks and packs.
 const metadata = 256 << 10
 
-// pace lets bodies through at some 20 MB/s, so that little is on its way that
-// the program has not taken yet, and there is time to interrupt it. Answers
-// are paced as they leave, requests as they come.
+// pace limits bodies to about 20 MB/s, so that there is time to interrupt the program and little unread data is in
+// flight. It delays responses when they are written and requests when they are read.
 func pace(t *testing.T) s3test.Fault {
 	tick := time.NewTicker(3 * time.Millisecond)
 	t.Cleanup(tick.Stop)
@@ -82,7 +81,7 @@ func (p *pacedWriter) Write(b []byte) (n int, err error) {
 // Unwrap lets http.ResponseController reach the connection.
 func (p *pacedWriter) Unwrap() http.ResponseWriter { return p.ResponseWriter }
 
-// cli is the program, built for this test, and a bucket behind a wire.
+// cli is the program, built for this test, with a bucket whose traffic is counted.
 type cli struct {
 	t       *testing.T
 	program string
@@ -91,8 +90,7 @@ type cli struct {
 	wire    *s3test.Wire
 }
 
-// newCLI builds cmd/nightferry. It comes before the S3 server, which changes
-// the working directory.
+// newCLI builds cmd/nightferry before it starts the S3 server, which changes the working directory.
 func newCLI(t *testing.T) *cli {
 	t.Helper()
 	c := &cli{t: t, dir: t.TempDir()}
@@ -106,8 +104,8 @@ func newCLI(t *testing.T) *cli {
 
 func (c *cli) at(name string) string { return filepath.Join(c.dir, name) }
 
-// run runs the program. With stop, it is interrupted when stop says so of what
-// has gone over the wire since it began; the exit code is returned.
+// run runs the program and returns its exit code and traffic. It interrupts the program once stop returns true for the
+// traffic so far.
 func (c *cli) run(stop func(s3test.WireCounts) bool, args ...string) (code int, counts s3test.WireCounts) {
 	c.t.Helper()
 	var said bytes.Buffer
@@ -144,9 +142,8 @@ func (c *cli) run(stop func(s3test.WireCounts) bool, args ...string) (code int, 
 	}
 }
 
-// TestCrashByCtrlC interrupts the program itself. A pull goes on from where it
-// was: no more than one block for each connection comes twice. A push sends
-// again no more than the packs that were on their way.
+// TestCrashByCtrlC interrupts the program itself. A resumed pull fetches at most one block per connection twice. A
+// resumed push sends only the packs again that were in flight.
 func TestCrashByCtrlC(t *testing.T) {
 	c := newCLI(t)
 	const conns = 2
@@ -173,7 +170,7 @@ func TestCrashByCtrlC(t *testing.T) {
 	for _, n := range tr {
 		total += int64(len(n.data))
 	}
-	// The content is random: it does not shrink.
+	// Random content does not compress.
 	twice := cut.Up + rest.Up - total
 	t.Logf("push: %d MiB, interrupted after %d MiB, then %d MiB more", total>>20, cut.Up>>20, rest.Up>>20)
 	if code != 0 || twice > pack.TargetSize+2*pack.MaxStored+metadata {

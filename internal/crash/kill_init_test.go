@@ -11,9 +11,8 @@ import (
 	"nightferry/internal/repo"
 )
 
-// TestPain05_CrashInit kills an init before each of its changes: another one
-// with the same keys completes it, one with other keys never does so once keys
-// are stored, and what is made then is sound.
+// TestPain05_CrashInit kills an init before each of its changes. A second init with the same keys completes the
+// repository, which is then sound. An init with other keys fails once the trust document is stored.
 func TestPain05_CrashInit(t *testing.T) {
 	for _, secret := range [][]byte{nil, random(generator(6), 32)} {
 		base := scratch(t)
@@ -65,7 +64,7 @@ func (f *fixture) killInit(t *testing.T, dir string, at point, tally *tally) err
 		return err
 	}
 	defer bucket.Close(store)
-	if len(died.Counts) > 2 { // the trust document is there
+	if len(died.Counts) > 2 { // the trust document is stored
 		_, err := repo.Init(t.Context(), store, repo.InitOptions{Key: f.secret, Root: releaseKey(), Release: rootKey(), Now: clock()})
 		if !errors.Is(err, repo.ErrExists) {
 			return fmt.Errorf("killed at %q: an init with other keys: %v", died.Op, err)
@@ -73,7 +72,7 @@ func (f *fixture) killInit(t *testing.T, dir string, at point, tally *tally) err
 	}
 	_, _, err = o.run(t.Context())
 	if last := len(died.Counts) == len(initSteps()); last && err != nil && strings.Contains(err.Error(), repo.ErrExists.Error()) {
-		err = nil // the index root had its name: all was done
+		err = nil // the index root had its name: the first init was complete
 	}
 	if err == nil {
 		err = f.fsck(t, store)

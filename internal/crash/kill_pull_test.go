@@ -14,16 +14,15 @@ import (
 	"nightferry/internal/testbed"
 )
 
-// drawn is one kill to carry out.
+// drawn is one kill.
 type drawn struct {
 	f     *fixture
 	at    point
-	again *point // the recovery dies too, here
+	again *point // nil, or where to kill the recovery as well
 }
 
-// draw returns n points of a phase that has total changes: all of them in
-// turn, in an order of their own, before any comes twice. A phase without
-// changes has no points, and shows in the tally.
+// draw returns n points of a phase with total changes, in random order. It repeats a change only after it has used
+// every other. It returns none for a phase without changes, which the tally then reports.
 func draw(rnd *rand.Rand, phase, n, total int) (points []point) {
 	if total == 0 {
 		return nil
@@ -36,8 +35,7 @@ func draw(rnd *rand.Rand, phase, n, total int) (points []point) {
 	return points[:n]
 }
 
-// share returns how many of the points of a soak fall to a run that has no
-// time.
+// share returns soak in a soak run and short in any other run.
 func share(soak, short int) int {
 	if testbed.Soak() {
 		return soak
@@ -45,7 +43,7 @@ func share(soak, short int) int {
 	return short
 }
 
-// TestCrashPull kills real pulls with SIGKILL.
+// TestPain05_CrashPull kills real pulls with SIGKILL.
 func TestPain05_CrashPull(t *testing.T) {
 	var jobs []drawn
 	fixtures := share(8, 2)
@@ -82,7 +80,7 @@ func TestPain05_CrashPull(t *testing.T) {
 	}
 }
 
-// measurePull measures a pull that is not killed.
+// measurePull records a pull that is not killed.
 func (f *fixture) measurePull(t *testing.T) error {
 	dst, done, err := f.fresh("whole")
 	if err != nil {
@@ -97,7 +95,7 @@ func (f *fixture) measurePull(t *testing.T) error {
 	return errors.Join(same(dst, f.now), done())
 }
 
-// prepare makes dst hold the old release.
+// prepare pulls the old release to dst.
 func (f *fixture) prepare(t *testing.T, dst string) error {
 	store, err := f.open(t, f.store)
 	if err != nil {
@@ -108,7 +106,7 @@ func (f *fixture) prepare(t *testing.T, dst string) error {
 	return err
 }
 
-// pull kills a pull, looks at what is left, recovers and looks again.
+// pull kills a pull, checks the target, recovers and checks it again.
 func (d drawn) pull(t *testing.T, tally *tally) error {
 	f := d.f
 	dst, done, err := f.fresh("pull")
@@ -158,7 +156,7 @@ func (d drawn) pull(t *testing.T, tally *tally) error {
 			}
 		}
 	}
-	// With no store at hand.
+	// Recovery does not read the store.
 	if _, _, err := (order{Verb: "recover", Store: f.store, Target: dst, Secret: f.secret}).run(t.Context()); err != nil {
 		return fmt.Errorf("%s: recovery: %w", where, err)
 	}
@@ -174,7 +172,7 @@ func (d drawn) pull(t *testing.T, tally *tally) error {
 	return done()
 }
 
-// settled pulls once more, for nothing.
+// settled fails unless the next pull has nothing to do.
 func (f *fixture) settled(t *testing.T, dst string) error {
 	store, err := f.open(t, f.store)
 	if err != nil {
@@ -191,7 +189,7 @@ func (f *fixture) settled(t *testing.T, dst string) error {
 	return nil
 }
 
-// resume pulls again after a kill that came before the journal.
+// resume pulls again after a kill before the journal was written.
 func (d drawn) resume(t *testing.T, dst string, died report) error {
 	f := d.f
 	where := fmt.Sprintf("killed at %q", died.Op)
@@ -201,7 +199,7 @@ func (d drawn) resume(t *testing.T, dst string, died report) error {
 	}
 	var ready int64
 	for _, n := range f.now {
-		// Holes are not written: what has some counts below, at the store.
+		// Holes are not staged. Files with holes are checked by the traffic below.
 		if size, ok := staged[sum(n.data)]; ok && !n.dir && !bytes.Contains(n.data, make([]byte, 4096)) {
 			ready += size
 			delete(staged, sum(n.data))
@@ -227,7 +225,7 @@ func (d drawn) resume(t *testing.T, dst string, died report) error {
 	return nil
 }
 
-// untouched fails unless dst looks exactly so.
+// untouched fails unless dst is exactly want.
 func (f *fixture) untouched(dst string, want look) error {
 	have, err := see(dst)
 	if err != nil {
@@ -239,8 +237,7 @@ func (f *fixture) untouched(dst string, want look) error {
 	return nil
 }
 
-// whole fails unless dst is in a state that a commit under way may leave: see
-// the package comment.
+// whole fails unless dst is in a state that a commit in progress may leave (see the package comment).
 func (f *fixture) whole(dst string) error {
 	have, err := see(dst)
 	if err != nil {
@@ -262,8 +259,7 @@ func (f *fixture) whole(dst string) error {
 		if _, there := have[p]; there || !stays {
 			continue
 		}
-		// Absent: allowed where a file and a folder change places, or the old
-		// content is on its way elsewhere.
+		// A path may be missing if a file and a folder swap places there, or if its old content is moving elsewhere.
 		if (was == "folder") == (will == "folder") && (was == will || !f.leaves(p, was)) {
 			return fmt.Errorf("%q is in both releases, its content moves nowhere, and it is missing", p)
 		}
@@ -276,8 +272,7 @@ func (f *fixture) whole(dst string) error {
 	return nil
 }
 
-// leaves reports whether the new release has content at a path where the old
-// one did not have it.
+// leaves reports whether the new release has content at another path that did not have it in the old release.
 func (f *fixture) leaves(from, content string) bool {
 	for p, will := range f.nowLook {
 		if will == content && f.oldLook[p] != content && p != from {
@@ -287,8 +282,7 @@ func (f *fixture) leaves(from, content string) bool {
 	return false
 }
 
-// litter fails if nightferry's own folder holds files that no run will use
-// again.
+// litter fails if nightferry's own folder contains files that no later run uses.
 func litter(dst string) error {
 	state := filepath.Join(dst, stateDir)
 	list, err := os.ReadDir(state)

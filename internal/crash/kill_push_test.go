@@ -13,11 +13,11 @@ import (
 	"nightferry/internal/repo"
 )
 
-// pushed is one push to kill.
+// pushed is one kill of a push.
 type pushed struct {
 	f     *fixture
 	at    point
-	again *point // the next push dies too, here
+	again *point // nil, or where to kill the next push as well
 }
 
 // TestPain05_CrashPush kills real pushes with SIGKILL.
@@ -56,7 +56,7 @@ func TestPain05_CrashPush(t *testing.T) {
 	tally.log(t, len(jobs))
 }
 
-// publisher copies the store and the state that the old release left.
+// publisher copies the store and the publisher's state as they were after the old release.
 func (f *fixture) publisher() (store, state string, done func() error, err error) {
 	dir, done, err := f.fresh("push")
 	if err != nil {
@@ -67,7 +67,7 @@ func (f *fixture) publisher() (store, state string, done func() error, err error
 	return store, state, done, err
 }
 
-// measurePush measures a push that is not killed.
+// measurePush records a push that is not killed.
 func (f *fixture) measurePush(t *testing.T) error {
 	store, state, done, err := f.publisher()
 	if err != nil {
@@ -79,7 +79,7 @@ func (f *fixture) measurePush(t *testing.T) error {
 	return done()
 }
 
-// run kills a push, looks at the bucket, pushes again and pulls.
+// run kills a push, checks the bucket, pushes again and pulls.
 func (d pushed) run(t *testing.T, tally *tally) error {
 	f := d.f
 	store, state, done, err := f.publisher()
@@ -127,8 +127,7 @@ func (d pushed) run(t *testing.T, tally *tally) error {
 	if err := f.published(t, store); err != nil {
 		return fmt.Errorf("%s: after the next push: %w", where, err)
 	}
-	// The stat cache says the truth: a push that believes it, and one with no
-	// cache at all, find nothing new.
+	// The stat cache is correct: a push that uses it and a push without any cache both find nothing new.
 	for _, lost := range []bool{false, true} {
 		if lost {
 			if err := removeAll(state); err != nil {
@@ -148,8 +147,7 @@ func (d pushed) run(t *testing.T, tally *tally) error {
 	return done()
 }
 
-// sound fails unless fsck passes, all data read, and the head is the old
-// release or one with the new tree. It returns the head's number.
+// sound returns the head's number. It fails unless fsck passes with all data read.
 func (f *fixture) sound(t *testing.T, dir string) (uint64, error) {
 	store, err := f.open(t, dir)
 	if err != nil {
@@ -170,8 +168,7 @@ func (f *fixture) sound(t *testing.T, dir string) (uint64, error) {
 	return head.Number, nil
 }
 
-// published fails unless the bucket is sound and its head gives exactly the
-// new release.
+// published fails unless the bucket is sound and a pull of the head gives exactly the new release.
 func (f *fixture) published(t *testing.T, dir string) error {
 	if _, err := f.sound(t, dir); err != nil {
 		return err

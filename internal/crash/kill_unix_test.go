@@ -7,8 +7,7 @@ import (
 	"syscall"
 )
 
-// die ends this process as the system's out-of-memory killer would: nothing
-// more of it runs, no file is flushed or closed by it.
+// die ends this process as the out-of-memory killer would: no deferred call runs, and no file is flushed or closed.
 func die() {
 	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	select {}

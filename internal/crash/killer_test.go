@@ -13,17 +13,17 @@ import (
 	"nightferry/internal/durable"
 )
 
-// step ends a phase: the rename that gives a file its name.
+// step is the rename that ends a phase by giving a file its name.
 type step struct {
-	phase string // the phase that it ends
+	phase string // phase that it ends
 	root  string
-	to    string // the new name, or, before a final slash, where it lies
+	to    string // new name, or its folder if it ends in a slash
 }
 
 // Phases of a pull.
 const (
-	stagePhase = iota // the journal has no name yet
-	burstPhase        // it has, and the catalogue is still the old one
+	stagePhase = iota // the journal does not have its name yet
+	burstPhase        // the journal has its name; the catalogue is still the old one
 	endPhase
 )
 
@@ -56,7 +56,7 @@ func pushSteps() []step {
 	}
 }
 
-// initSteps are the objects of a new repository.
+// initSteps returns the objects of a new repository.
 func initSteps() []step {
 	return []step{{"format", "store", "format"}, {"trust", "store", "trust/"}, {"halt", "store", "halt"}, {phase: "index root"}}
 }
@@ -65,13 +65,13 @@ func (s step) ends(root string, op durable.Op) bool {
 	if op.Kind != durable.Rename || root != s.root || s.to == "" {
 		return false
 	}
-	if before, after, ok := strings.Cut(s.to, "?"); ok { // the channel's name is opaque where it is encrypted
+	if before, after, ok := strings.Cut(s.to, "?"); ok { // channel names are opaque in an encrypted repository
 		return strings.HasPrefix(op.To, before) && strings.Contains(op.To, after)
 	}
 	return op.To == s.to || strings.HasSuffix(s.to, "/") && strings.HasPrefix(op.To, s.to)
 }
 
-// killer counts the changes of this process by phase, and ends it at one.
+// killer counts the changes of this process by phase and kills it at one of them.
 type killer struct {
 	at    *point
 	steps func() []step
@@ -80,10 +80,10 @@ type killer struct {
 	mu     sync.Mutex
 	counts []int
 	phase  int
-	over   bool // the step that ends the phase has been asked for
+	over   bool // the change that ends the phase was observed, but may not have happened yet
 }
 
-// watch returns the observer of one folder.
+// watch returns the observer for one folder.
 func (k *killer) watch(dir, root string) durable.Observer { return &watcher{k, dir, root} }
 
 type watcher struct {
@@ -115,9 +115,8 @@ func (w *watcher) Before(op durable.Op) error {
 		die()
 	}
 	k.counts[k.phase]++
-	// A phase that has no step of its own in this run is left out: a push may
-	// store several packs, or no segment. The last that fits counts: the index
-	// root lies beside the segments.
+	// A phase without its own step in this run is skipped: a push may store several packs and no segment. The last
+	// matching step counts, because the index root is stored beside the segments.
 	for n := len(steps) - 1; n >= k.phase; n-- {
 		if steps[n].ends(w.root, op) {
 			k.phase, k.over = n, true
@@ -127,8 +126,7 @@ func (w *watcher) Before(op durable.Op) error {
 	return nil
 }
 
-// half does the first half of a change that is more than one step of the file
-// system.
+// half makes the first half of a change that takes several steps.
 func (w *watcher) half(op durable.Op) {
 	name := filepath.Join(w.dir, filepath.FromSlash(op.Name))
 	switch op.Kind {
@@ -138,17 +136,16 @@ func (w *watcher) half(op durable.Op) {
 			_, _ = f.WriteAt(op.Data[:len(op.Data)/2], op.Off)
 			_ = f.Close()
 		}
-	case durable.Create: // it has its name, but not its length
+	case durable.Create: // the file has its name, but not its length
 		f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE, 0o600)
 		if err == nil {
 			_ = f.Close()
 		}
-	default: // is done whole or not at all
+	default: // atomic
 	}
 }
 
-// meter counts the bytes of packs that come from a store, and the packs that
-// are sent.
+// meter counts the pack bytes that a store returns, and the packs that are sent to it.
 type meter struct {
 	bucket.Store
 	packs, puts atomic.Int64

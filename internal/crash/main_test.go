@@ -5,10 +5,10 @@ import (
 	"testing"
 )
 
-// childEnv holds the order of a child, as JSON: see order.
+// childEnv names the environment variable that holds a child's order as JSON.
 const childEnv = "NIGHTFERRY_CRASH_ORDER"
 
-// TestMain is the program of the tests and of the children that they kill.
+// TestMain runs the tests, or one order if this process is a child.
 func TestMain(m *testing.M) {
 	if text := os.Getenv(childEnv); text != "" {
 		os.Exit(child(text))

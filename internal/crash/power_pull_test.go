@@ -13,15 +13,14 @@ import (
 	"nightferry/internal/testbed"
 )
 
-// cutPull is one pull that is cut off everywhere.
+// cutPull is one pull with a power cut at every change.
 type cutPull struct {
 	f      *fixture
 	before *disk
 	ops    []durable.Op
 }
 
-// TestPain05_PowerLossPull replays the states that a power cut may leave of a
-// pull, at every change that it makes.
+// TestPain05_PowerLossPull replays the states that a power cut may leave at each change of a pull.
 func TestPain05_PowerLossPull(t *testing.T) {
 	for seed := range share(6, 1) {
 		f := newFixture(t, uint64(300+seed), 60_000)
@@ -48,8 +47,8 @@ func TestPain05_PowerLossPull(t *testing.T) {
 	}
 }
 
-// cutPoints returns after how many of the changes the power goes: after each,
-// so many rounds, or, without time, after some of them.
+// cutPoints returns the numbers of changes after which to cut the power. A soak cuts after each change, rounds times;
+// other runs cut after short changes, chosen at random.
 func cutPoints(seed uint64, changes, rounds, short int) (points []int) {
 	if !testbed.Soak() {
 		return rand.New(rand.NewPCG(seed, 9)).Perm(changes + 1)[:min(short, changes+1)]
@@ -62,7 +61,7 @@ func cutPoints(seed uint64, changes, rounds, short int) (points []int) {
 	return points
 }
 
-// record pulls once, and keeps every change.
+// record pulls once and records every change.
 func (c *cutPull) record(t *testing.T, update bool) error {
 	dst, done, err := c.f.fresh("record")
 	if err != nil {
@@ -86,7 +85,7 @@ func (c *cutPull) record(t *testing.T, update bool) error {
 		return err
 	}
 	c.ops = tape.ops
-	// The model must agree with the real disk where nothing is lost.
+	// If nothing is lost, the model must agree with the real disk.
 	whole, err := c.before.after(append(c.ops[:len(c.ops):len(c.ops)], durable.Op{Kind: durable.SyncAll, Name: "target"}), rand.New(rand.NewPCG(1, 1)))
 	if err != nil {
 		return err
@@ -104,7 +103,7 @@ func (c *cutPull) record(t *testing.T, update bool) error {
 	return errors.Join(done(), copiedDone())
 }
 
-// cut takes the power away after n changes, looks, recovers and looks again.
+// cut cuts the power after n changes and checks the recovery.
 func (c *cutPull) cut(t *testing.T, n int, rnd *rand.Rand, tally *powerTally) error {
 	after, err := c.before.after(c.ops[:n], rnd)
 	if err != nil {
@@ -120,8 +119,8 @@ func (c *cutPull) cut(t *testing.T, n int, rnd *rand.Rand, tally *powerTally) er
 	return nil
 }
 
-// recover checks a disk as a power cut left it, rolls forward, and, so many
-// times, cuts that off as well.
+// recover checks the disk after a power cut and rolls forward. It also cuts the power during the recovery, up to depth
+// times.
 func (c *cutPull) recover(t *testing.T, after *disk, rnd *rand.Rand, depth int, tally *powerTally) error {
 	f := c.f
 	dst, done, err := f.fresh("cut")
@@ -176,8 +175,8 @@ func (c *cutPull) recover(t *testing.T, after *disk, rnd *rand.Rand, depth int, 
 	return done()
 }
 
-// cutState fails unless the target looks as it may after a power cut, and
-// reports whether a commit is under way.
+// cutState fails unless the target is in a state that a power cut may leave. It reports whether a commit is in
+// progress.
 func (f *fixture) cutState(dst string) (committing bool, err error) {
 	if exists(filepath.Join(dst, stateDir, "journal")) {
 		return true, f.whole(dst)

@@ -14,18 +14,17 @@ import (
 	"nightferry/internal/testbed"
 )
 
-// cutPush is one push that is cut off everywhere: the power goes at the
-// publisher, and at the store too, which is a folder of the same machine.
+// cutPush is one push with a power cut at every change. Publisher and store are on the same machine and lose power
+// together.
 type cutPush struct {
 	f      *fixture
 	before *disk
 	ops    []durable.Op
-	acked  int // changes after which the head's move is durable
+	acked  int // number of changes after which the new head is durable
 }
 
-// TestPain05_PowerLossPush replays what a power cut may leave of a push: of
-// the store, of the stat cache, of the copies of the index and of what was
-// seen of the repository.
+// TestPain05_PowerLossPush replays the states that a power cut may leave of a push: of the store, the stat cache, the
+// index copies and the record of the highest numbers seen.
 func TestPain05_PowerLossPush(t *testing.T) {
 	for seed := range share(6, 1) {
 		c := &cutPush{f: newFixture(t, uint64(400+seed), 60_000)}
@@ -44,7 +43,7 @@ func TestPain05_PowerLossPush(t *testing.T) {
 	}
 }
 
-// record pushes once, and keeps every change of the store and the state.
+// record pushes once and records every change of the store and the state.
 func (c *cutPush) record(t *testing.T) error {
 	store, state, done, err := c.f.publisher()
 	if err != nil {
@@ -65,7 +64,7 @@ func (c *cutPush) record(t *testing.T) error {
 	c.ops = tape.ops
 	for i, op := range c.ops {
 		if op.Kind == durable.Rename && strings.HasSuffix(op.To, "/head") {
-			c.acked = i + 2 // with the sync of its folder
+			c.acked = i + 2 // includes the sync of its folder
 			if s := c.ops[i+1]; s.Kind != durable.SyncDir || s.Name != path.Dir(op.To) {
 				return fmt.Errorf("the head's new name is followed by %v %s, not by the sync of its folder", s.Kind, s.Name)
 			}
@@ -77,7 +76,7 @@ func (c *cutPush) record(t *testing.T) error {
 	return done()
 }
 
-// cut takes the power away after n changes, and looks at what is left.
+// cut cuts the power after n changes and checks the result.
 func (c *cutPush) cut(t *testing.T, n int, rnd *rand.Rand, tally *powerTally) error {
 	where := "before all changes"
 	if n > 0 {
@@ -109,8 +108,8 @@ func (c *cutPush) cut(t *testing.T, n int, rnd *rand.Rand, tally *powerTally) er
 	return done()
 }
 
-// pushAgain pushes with what is left of the state, and checks what that
-// publishes; then it checks what the stat cache says against the files.
+// pushAgain pushes with the state that is left and checks the published release. Then it compares the stat cache with
+// the files.
 func (c *cutPush) pushAgain(t *testing.T, store, state string) error {
 	s, err := c.f.open(t, store)
 	if err != nil {

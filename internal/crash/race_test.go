@@ -24,11 +24,10 @@ import (
 	"nightferry/internal/s3test"
 )
 
-// In the race the store's clock moves with every change of it, so that grace
-// periods pass as fast on a slow machine as on a fast one.
+// The store's clock advances with every write, so that grace periods pass equally fast on slow and fast machines.
 const (
 	raceTick  = time.Minute
-	raceGrace = 100 * time.Minute // a push makes about six changes, and others as many meanwhile
+	raceGrace = 100 * time.Minute // a push makes about six changes, and the others make as many meanwhile
 )
 
 // clocked is a store whose clock the test controls.
@@ -59,7 +58,7 @@ func (c *clocked) stamp(i bucket.Info, key string) bucket.Info {
 	if at, ok := c.modified[key]; ok {
 		i.Modified = at
 	} else {
-		i.Modified = c.time // between a put and its note: young, at any rate
+		i.Modified = c.time // between a Put and its stamp: recent in any case
 	}
 	return i
 }
@@ -93,14 +92,14 @@ func (c *clocked) List(ctx context.Context, prefix string, fn func(bucket.Info) 
 	return c.Store.List(ctx, prefix, func(i bucket.Info) error { return fn(c.stamp(i, i.Key)) })
 }
 
-// racers is the race's state.
+// racers is the state of the race.
 type racers struct {
 	t     *testing.T
 	store *clocked
 	until time.Time
 
 	mu        sync.Mutex
-	published map[string]look // by channel and number
+	published map[string]look // key: channel/number
 	pulled    []pulledLook
 	n         map[string]int64
 }
@@ -118,8 +117,8 @@ func (r *racers) count(what string, n int64) {
 
 func (r *racers) dir(name string) string { return filepath.Join(r.t.TempDir(), name) }
 
-// running reports whether there is time for another round. A slow machine gets
-// more of it, up to overtime, until the race has proven something.
+// running reports whether to start another round. A slow machine gets up to overtime more, until the race is
+// conclusive.
 func (r *racers) running() bool {
 	now := time.Now()
 	return now.Before(r.until) || !r.telling() && now.Before(r.until.Add(overtime))
@@ -127,7 +126,7 @@ func (r *racers) running() bool {
 
 const overtime = 2 * time.Minute
 
-// telling reports whether gc has deleted packs while pushes and pulls went on.
+// telling reports whether the race is conclusive: gc deleted packs while pushes and pulls succeeded.
 func (r *racers) telling() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -135,10 +134,9 @@ func (r *racers) telling() bool {
 	return n["packs deleted"] > 0 && n["published"] >= 10 && n["pulled"] >= 10 && n["pulls in vain"] <= n["pulled"] && n["pushes too late"] <= n["published"]
 }
 
-// TestRaceOfGCPushAndPull lets two pushes, two pulls and a gc work on one
-// bucket at once, again and again, while content comes and goes and comes back.
-// Every pull that succeeds gives, byte for byte, a release that was published,
-// and in the end fsck passes with all data read.
+// TestRaceOfGCPushAndPull runs two pushes, two pulls and a gc on one bucket concurrently while content is removed and
+// added again. Each successful pull gives, byte for byte, a published release. In the end fsck passes with all data
+// read.
 func TestRaceOfGCPushAndPull(t *testing.T) {
 	r := &racers{t: t, until: time.Now().Add(time.Duration(share(60, 8)) * time.Second), published: map[string]look{}, n: map[string]int64{}}
 	r.store = &clocked{Store: s3test.S3(t).Open(t), time: time.Now(), modified: map[string]time.Time{}}
@@ -185,8 +183,7 @@ func (r *racers) open(ctx context.Context) (*repo.Repo, error) {
 	return repo.Open(ctx, r.store, repo.Options{Now: r.store.now})
 }
 
-// pusher publishes trees made of few contents, so that they come back when gc
-// has condemned them.
+// pusher publishes trees made from few contents, so that content returns after gc has condemned it.
 func (r *racers) pusher(ctx context.Context, name, source, state string, rnd *rand.Rand) error {
 	for r.running() {
 		tr := tree{}
@@ -233,7 +230,7 @@ func (r *racers) puller(ctx context.Context, name, target string) error {
 		case errors.Is(err, fs.ErrNotExist) && r.unborn(name):
 			continue
 		case errors.As(err, &missing), errors.Is(err, fs.ErrNotExist):
-			// The releases that this pull wanted went while it ran.
+			// gc removed the releases that this pull needed.
 			r.count("pulls in vain", 1)
 			continue
 		case err != nil:
@@ -253,7 +250,7 @@ func (r *racers) puller(ctx context.Context, name, target string) error {
 	return nil
 }
 
-// unborn reports whether nothing of a channel was published yet.
+// unborn reports whether a channel has no release yet.
 func (r *racers) unborn(name string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// tally counts where the kills fell.
+// tally counts the kills by phase.
 type tally struct {
 	steps  []step
 	mu     sync.Mutex
@@ -29,8 +29,8 @@ func (y *tally) hit(phase int, op string) {
 	y.kinds[strings.Join(strings.Fields(op)[:2], " ")]++
 }
 
-// missed counts a child that ended before it came to its point: goroutines
-// move the numbers a little from run to run.
+// missed counts a child that ended before its point. The number of changes varies slightly between runs because
+// goroutines interleave differently.
 func (y *tally) missed() {
 	y.mu.Lock()
 	defer y.mu.Unlock()
@@ -43,7 +43,7 @@ func (y *tally) twice() {
 	y.second++
 }
 
-// log prints the table, and fails the test when too many points were missed.
+// log prints the table. It fails the test if a phase has no kills or too many points were missed.
 func (y *tally) log(t *testing.T, points int) {
 	t.Helper()
 	total := 0
@@ -65,7 +65,7 @@ func (y *tally) log(t *testing.T, points int) {
 	}
 }
 
-// powerTally counts what power cuts hit.
+// powerTally counts the states that power cuts left.
 type powerTally struct {
 	mu sync.Mutex
 	n  map[string]int

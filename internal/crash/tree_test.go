@@ -17,7 +17,7 @@ import (
 
 const stateDir = ".nightferry"
 
-// node is a file or folder of a tree, as it should be.
+// node is the expected state of a file or folder.
 type node struct {
 	dir   bool
 	data  []byte
@@ -30,8 +30,7 @@ type tree map[string]node
 
 func (tr tree) file(p string, data []byte) { tr.put(p, data, 0) }
 
-// put adds a file. Its time follows from its content and nudge, so that equal
-// files are equal in both releases.
+// put adds a file. Its time depends on its content and nudge, so that equal files are equal in both releases.
 func (tr tree) put(p string, data []byte, nudge int) {
 	tr.parents(p)
 	sum := sha256.Sum256(data)
@@ -54,7 +53,7 @@ func (tr tree) parents(p string) {
 	}
 }
 
-// random returns n bytes that no other call with this generator returns.
+// random returns n bytes that differ from those of every other call on the same generator.
 func random(r *rand.ChaCha8, n int) []byte {
 	b := make([]byte, n)
 	_, _ = r.Read(b)
@@ -65,8 +64,7 @@ func generator(seed uint64) *rand.ChaCha8 {
 	return rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8), 7})
 }
 
-// releases makes two releases that differ in every way that a release can.
-// image is the size of the large file in bytes.
+// releases returns two releases that differ in every possible way. image is the size of the large file in bytes.
 func releases(seed uint64, image int) (old, now tree) {
 	src := generator(seed)
 	rnd := rand.New(src)
@@ -108,7 +106,7 @@ func releases(seed uint64, image int) (old, now tree) {
 	old.file("twin/goes", a)
 	now.file("twin/arrives", a)
 	a = blob()
-	old.file("chain/1", a) // its content goes on to where a file with other content goes away from
+	old.file("chain/1", a) // moves to a path whose own content moves away
 	old.file("chain/2", blob())
 	now.file("chain/2", a)
 	now.file("chain/1", old["chain/2"].data)
@@ -124,7 +122,7 @@ func releases(seed uint64, image int) (old, now tree) {
 	old.file("fold/sub/in", blob())
 	now.file("fold", blob())
 	a = blob()
-	old.file("cross", a) // a file that becomes a folder, and its content a file that was a folder
+	old.file("cross", a) // a file becomes a folder, and its content replaces a folder
 	old.file("piece/x", blob())
 	now.file("cross/y", old["piece/x"].data)
 	now.file("piece", a)
@@ -161,7 +159,7 @@ func releases(seed uint64, image int) (old, now tree) {
 	return old, now
 }
 
-// lay makes dir hold exactly the tree.
+// lay makes dir contain exactly the tree.
 func lay(dir string, tr tree) error {
 	if err := os.RemoveAll(dir); err != nil {
 		return err
@@ -169,7 +167,7 @@ func lay(dir string, tr tree) error {
 	return add(dir, tr)
 }
 
-// add puts the tree's files into dir.
+// add writes the tree's files to dir.
 func add(dir string, tr tree) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -223,7 +221,7 @@ func (tr tree) look() look {
 	return l
 }
 
-// see reads what lies in dir, without nightferry's own folder.
+// see reads dir without nightferry's own folder.
 func see(dir string) (look, error) {
 	l := look{}
 	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
@@ -250,7 +248,7 @@ func see(dir string) (look, error) {
 	return l, err
 }
 
-// differ lists in what two looks differ, "" where in nothing.
+// differ lists the differences between two looks; it returns "" if there are none.
 func differ(want, have look) string {
 	var b strings.Builder
 	for p, w := range want {
@@ -266,7 +264,7 @@ func differ(want, have look) string {
 	return b.String()
 }
 
-// same reports in what dir differs from the tree: names, bytes, times, modes.
+// same fails unless dir equals the tree in names, bytes, times and modes.
 func same(dir string, tr tree) error {
 	have, err := see(dir)
 	if err != nil {
@@ -293,7 +291,7 @@ func same(dir string, tr tree) error {
 	return nil
 }
 
-// held returns the SHA-256 of every file below dir, which may be missing.
+// held returns the sizes of all files in dir by SHA-256. dir may be missing.
 func held(dir string) (map[string]int64, error) {
 	m := map[string]int64{}
 	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
@@ -310,8 +308,7 @@ func held(dir string) (map[string]int64, error) {
 	return m, err
 }
 
-// copyTree copies a folder. With link, files are linked: for stores, whose
-// files are replaced and never changed.
+// copyTree copies a folder. With link, it links files: a store replaces its files and never changes them.
 func copyTree(from, to string, link bool) error {
 	return filepath.WalkDir(from, func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
