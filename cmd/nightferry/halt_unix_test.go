@@ -167,10 +167,10 @@ func TestHaltOfACoreThatHangs(t *testing.T) {
 	if err := x.cmd.Process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
-	contains(t, out, "does not answer within 10s", "nothing was ordered", "nightferry halt --all STORE", "nightferry-agent halt")
+	contains(t, out, "does not answer within 10s", "nothing was ordered", "nightferry halt --all --release-key FILE STORE", "nightferry-agent halt")
 	contains(t, x.must("halt", "status"), "no order to stop is active")
 	x.stop()
-	contains(t, x.fails(6, "halt", "--all"), "is not running", "nightferry halt --all STORE", "nightferry-agent halt")
+	contains(t, x.fails(6, "halt", "--all"), "is not running", "nightferry halt --all --release-key FILE STORE", "nightferry-agent halt")
 }
 
 // TestHaltWithoutTheStoreSaysSo: the sites are told, and whoever orders it

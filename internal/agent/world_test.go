@@ -192,6 +192,7 @@ func (w *world) tell() {
 	w.mu.Lock()
 	w.state.At = time.Now().UnixMilli()
 	s, revision := w.state, w.revision
+	s.Desired = slices.Clone(s.Desired) // a test may change the next state while this one is being encoded
 	w.mu.Unlock()
 	w.say(here, wire.VerbState, revision, &s)
 }

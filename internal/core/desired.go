@@ -14,6 +14,7 @@ import (
 	"nightferry/internal/bucket"
 	"nightferry/internal/desired"
 	"nightferry/internal/digest"
+	"nightferry/internal/durable"
 	"nightferry/internal/fleet"
 	"nightferry/internal/ledger"
 	"nightferry/internal/repo"
@@ -84,8 +85,15 @@ func (c *Core) look(ctx context.Context) error {
 
 // localFault reports whether nothing but the Core's own disk has failed.
 func localFault(err error) bool {
-	remote, call := (*bucket.Error)(nil), syscall.Errno(0)
-	return !errors.As(err, &remote) && (errors.As(err, &call) || errors.Is(err, ledger.ErrFull))
+	var remote *bucket.Error
+	if errors.As(err, &remote) {
+		return false
+	}
+	var call syscall.Errno
+	if errors.As(err, &call) {
+		return true
+	}
+	return slices.ContainsFunc([]error{durable.ErrNotRegular, durable.ErrLink, durable.ErrUntrusted, ledger.ErrFull}, func(e error) bool { return errors.Is(err, e) })
 }
 
 func (c *Core) lookOnce(ctx context.Context) error {

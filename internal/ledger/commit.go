@@ -176,12 +176,13 @@ func (x *tx) exceptions(domain, site string, e Event) error {
 	if err := x.row("SELECT count(*) FROM exceptions WHERE domain = ? AND site = ?", domain, site).Scan(&kept); err != nil {
 		return err
 	}
-	for _, ex := range e.Exceptions {
-		const same = "outcome = ?5 AND cause = ?6"
+	for _, s := range streaks(e.Exceptions) {
+		ex := s.last
+		const same = "outcome = ?5 AND cause = ?6 AND ?11"
 		n, err := x.count(`UPDATE exceptions SET outcome = ?5, cause = ?6, size = ?7, last = ?8, run = ?9,
-			first = iif(`+same+`, first, ?8), count = iif(`+same+`, count, 0) + 1, as_run = iif(`+same+`, as_run, ?9)
+			first = iif(`+same+`, first, ?8), count = iif(`+same+`, count, 0) + ?10, as_run = iif(`+same+`, as_run, ?9)
 			WHERE domain = ?1 AND site = ?2 AND channel = ?3 AND path = ?4`,
-			domain, site, e.Channel, ex.Path, ex.Outcome, ex.Cause, ex.Size, micros(e.At), e.Run[:])
+			domain, site, e.Channel, ex.Path, ex.Outcome, ex.Cause, ex.Size, micros(e.At), e.Run[:], s.count, s.unbroken)
 		if err != nil {
 			return err
 		}
@@ -190,12 +191,43 @@ func (x *tx) exceptions(domain, site string, e Event) error {
 		}
 		kept++
 		if err := x.exec(`INSERT INTO exceptions (domain, site, channel, path, outcome, cause, size, first, last, count, as_run, run)
-			VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, 1, ?9, ?9)`,
-			domain, site, e.Channel, ex.Path, ex.Outcome, ex.Cause, ex.Size, micros(e.At), e.Run[:]); err != nil {
+			VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, ?10, ?9, ?9)`,
+			domain, site, e.Channel, ex.Path, ex.Outcome, ex.Cause, ex.Size, micros(e.At), e.Run[:], s.count); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// streak is the last outcome of a path in one event, and how often it came in a
+// row. unbroken means that the event has no other outcome of the path.
+type streak struct {
+	last     Exception
+	count    int
+	unbroken bool
+}
+
+// streaks folds an event's exceptions into one per path, in the order in which
+// the paths first appear: an event that repeats a few paths costs few writes.
+func streaks(all []Exception) []streak {
+	out := make([]streak, 0, len(all))
+	at := make(map[string]int, len(all))
+	for _, ex := range all {
+		i, known := at[ex.Path]
+		if !known {
+			at[ex.Path] = len(out)
+			out = append(out, streak{last: ex, count: 1, unbroken: true})
+			continue
+		}
+		s := &out[i]
+		if s.last.Outcome == ex.Outcome && s.last.Cause == ex.Cause {
+			s.count++
+		} else {
+			s.count, s.unbroken = 1, false
+		}
+		s.last = ex
+	}
+	return out
 }
 
 type placed struct {

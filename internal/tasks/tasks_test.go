@@ -3,32 +3,56 @@ package tasks
 import (
 	"context"
 	"errors"
+	"maps"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 )
 
-type alarms map[string]string
+// alarms keeps what is overdue.
+type alarms struct {
+	mu   sync.Mutex
+	text map[string]string
+}
 
-func (a alarms) Overdue(task, text string) { a[task] = text }
-func (a alarms) OnTime(task string)        { delete(a, task) }
+func newAlarms() *alarms { return &alarms{text: map[string]string{}} }
+
+func (a *alarms) Overdue(task, text string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.text[task] = text
+}
+
+func (a *alarms) OnTime(task string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.text, task)
+}
+
+func (a *alarms) all() map[string]string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return maps.Clone(a.text)
+}
 
 // TestOneHangs: a hanging task is overdue and reported. The other tasks
 // continue, and so does this one once it is free.
 func TestOneHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		told := alarms{}
+		told := newAlarms()
 		s := New(Options{Alarms: told, Now: time.Now})
 		ctx, stop := context.WithCancel(t.Context())
 		defer stop()
 		free := make(chan struct{})
-		turns := 0
+		var turns atomic.Int64
 		go func() {
 			_ = s.Run(ctx, Task{Name: "hangs", Period: time.Minute, Bound: time.Hour, Do: func(context.Context) error { <-free; return nil }})
 		}()
 		go func() {
-			_ = s.Run(ctx, Task{Name: "turns", Period: time.Minute, Bound: time.Hour, Do: func(context.Context) error { turns++; return nil }})
+			_ = s.Run(ctx, Task{Name: "turns", Period: time.Minute, Bound: time.Hour, Do: func(context.Context) error { turns.Add(1); return nil }})
 		}()
 		go func() {
 			_ = s.Run(ctx, Task{Name: "fails", Period: time.Minute, Bound: time.Hour, Do: func(context.Context) error { return errors.New("no disk") }})
@@ -36,19 +60,19 @@ func TestOneHangs(t *testing.T) {
 		go func() { _ = s.Watch(ctx, time.Minute) }()
 		time.Sleep(59*time.Minute + time.Second)
 		synctest.Wait()
-		if len(told) > 0 {
-			t.Errorf("too early: %v", told)
+		if len(told.all()) > 0 {
+			t.Errorf("too early: %v", told.all())
 		}
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
-		if !strings.Contains(told["hangs"], "has been running for") || !strings.Contains(told["fails"], "no disk") || told["turns"] != "" || turns < 60 {
-			t.Errorf("told %v, %d turns", told, turns)
+		if late := told.all(); !strings.Contains(late["hangs"], "has been running for") || !strings.Contains(late["fails"], "no disk") || late["turns"] != "" || turns.Load() < 60 {
+			t.Errorf("told %v, %d turns", late, turns.Load())
 		}
 		close(free)
 		time.Sleep(3 * time.Minute)
 		synctest.Wait()
-		if told["hangs"] != "" {
-			t.Errorf("it goes on, and is told: %q", told["hangs"])
+		if text := told.all()["hangs"]; text != "" {
+			t.Errorf("it goes on, and is told: %q", text)
 		}
 		list := s.List()
 		if len(list) != 3 || list[0].Name != "fails" || !list[0].Overdue || list[1].Overdue || list[1].Success.IsZero() {
@@ -63,7 +87,7 @@ func TestOneHangs(t *testing.T) {
 // is forgotten when Retain no longer wants it.
 func TestOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		told := alarms{}
+		told := newAlarms()
 		s := New(Options{Alarms: told, Now: time.Now})
 		free, done := make(chan struct{}), make(chan error)
 		go func() {
@@ -72,15 +96,15 @@ func TestOnce(t *testing.T) {
 		synctest.Wait()
 		s.check(2 * time.Hour)
 		s.Retain(func(string) bool { return false })
-		if told["publish package"] == "" {
+		if told.all()["publish package"] == "" {
 			t.Error("it hangs, and nobody is told")
 		}
 		close(free)
 		if err := <-done; err == nil {
 			t.Error("its error is lost")
 		}
-		if s.check(100 * time.Hour); len(told) > 0 {
-			t.Errorf("%v", told)
+		if s.check(100 * time.Hour); len(told.all()) > 0 {
+			t.Errorf("%v", told.all())
 		}
 		s.Retain(func(string) bool { return false })
 		if s.Has("publish package") {
