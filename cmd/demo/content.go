@@ -10,11 +10,10 @@ import (
 	"path/filepath"
 )
 
-// copySource makes the Core's own copy of a channel's content: it is about to
-// be changed.
+// copySource copies a channel's content to the Core's folder, because the demo changes it.
 func (d *demo) copySource(ctx context.Context, c *channel) error {
 	c.source = filepath.Join(d.dir, "core", c.name)
-	from, err := filepath.EvalSymlinks(c.from) // some distributions link it
+	from, err := filepath.EvalSymlinks(c.from) // some distributions make it a symbolic link
 	if err != nil {
 		return err
 	}
@@ -42,8 +41,8 @@ func (d *demo) copySource(ctx context.Context, c *channel) error {
 	})
 }
 
-// change makes the second release of a channel: every 50th file edited, every
-// 400th removed, one added, the first folder of all renamed.
+// change prepares the second release of a channel. It edits every 50th file, removes every 400th, adds one file and
+// renames the first folder.
 func change(c channel) error {
 	n := 0
 	err := filepath.WalkDir(c.source, func(name string, e fs.DirEntry, err error) error {
@@ -72,7 +71,7 @@ func change(c channel) error {
 	for _, e := range entries {
 		if e.IsDir() {
 			old := filepath.Join(c.source, e.Name())
-			// A user's rename, not one of nightferry's.
+			// A user renames a folder; nightferry is not involved.
 			return moveTree(old, filepath.Join(c.source, "renamed-"+e.Name()))
 		}
 	}
@@ -87,8 +86,7 @@ func edit(name string) error {
 	return os.WriteFile(name, append(b, "\n// edited for the second release\n"...), 0o644)
 }
 
-// moveTree is a rename as far as content goes: no inode stays the same, as
-// when somebody copies a folder and deletes the old one.
+// moveTree copies a folder and deletes the original, so that no inode is kept.
 func moveTree(from, to string) error {
 	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
 		return err
@@ -96,7 +94,7 @@ func moveTree(from, to string) error {
 	return os.RemoveAll(from)
 }
 
-// drift does to a site's folder what should not happen.
+// drift damages a site's folder: it overwrites, deletes and truncates files and adds one.
 func drift(dir string) error {
 	var files []string
 	err := filepath.WalkDir(dir, func(name string, e fs.DirEntry, err error) error {
@@ -123,7 +121,7 @@ func drift(dir string) error {
 	if err != nil {
 		return err
 	}
-	// The same size, other bytes: what a look at sizes would miss.
+	// Different bytes of the same size: a comparison of sizes would miss it.
 	if err := os.WriteFile(files[3], bytes.ToUpper(b), 0o644); err != nil {
 		return err
 	}

@@ -18,18 +18,18 @@ import (
 	"nightferry/internal/s3test"
 )
 
-// channel is a channel of the demo: a folder that the Core owns.
+// channel is a channel of the demo.
 type channel struct {
 	name   string
-	source string // the copy that is published
-	from   string // where its content comes from
-	skip   string // a folder of from that is left out
+	source string // published folder
+	from   string // folder whose content is copied to source
+	skip   string // subfolder of from to leave out
 }
 
-// demo is one run.
+// demo is the state of one run of the demo.
 type demo struct {
 	out      io.Writer
-	dir      string // everything lies below it
+	dir      string // folder for all files
 	url      string
 	store    bucket.Store
 	key      ed25519.PrivateKey
@@ -39,7 +39,7 @@ type demo struct {
 	pulls    []pullRow
 }
 
-// run shows the whole, and leaves nothing behind.
+// run runs the demo and then removes all of its files.
 func run(ctx context.Context, out io.Writer, speed int64, stay bool) error {
 	if speed != 0 {
 		if speed < minSpeed || speed > maxSpeed {
@@ -75,8 +75,7 @@ func show(ctx context.Context, out io.Writer, channels []channel, stay bool) err
 	})
 }
 
-// stage has the programs and an S3 server ready for a show, and clears all away
-// after it.
+// stage builds the programs, starts an S3 server, runs play and cleans up.
 func stage(ctx context.Context, out io.Writer, channels []channel, play func(*demo, tools, *s3test.Gateway) error) (err error) {
 	began := time.Now()
 	dir, err := os.MkdirTemp("", "nightferry-demo-")
@@ -111,7 +110,7 @@ func stage(ctx context.Context, out io.Writer, channels []channel, play func(*de
 	return nil
 }
 
-// play is the tour, one act after another.
+// play shows the tour.
 func (d *demo) play(ctx context.Context) (err error) {
 	d.say("\nThe Core makes a repository in an S3 bucket:")
 	d.command("init %s", d.shownURL())
@@ -171,11 +170,10 @@ func (d *demo) init(ctx context.Context) error {
 
 func (d *demo) say(format string, args ...any) { fmt.Fprintf(d.out, format+"\n", args...) }
 
-// command prints what a user would type.
+// command prints a command as a user would type it.
 func (d *demo) command(format string, args ...any) {
 	d.say("  $ nightferry "+format, args...)
 }
 
-// shownURL is the store's URL without the server's address, which is another
-// one each time.
+// shownURL returns the store's URL without the server's address, which changes from run to run.
 func (d *demo) shownURL() string { return "s3://demo/content" }

@@ -9,7 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-// TestDemo plays the demo with less content, and looks at what a newcomer sees.
+// TestDemo runs the demo with less content and checks its output.
 func TestDemo(t *testing.T) {
 	goroot, err := goRoot(t.Context())
 	if err != nil {
@@ -40,7 +40,7 @@ func TestDemo(t *testing.T) {
 	}
 }
 
-// TestNight plays the night at its highest speed: every scene must hold.
+// TestNight runs the night at its highest speed and requires every verdict to be yes.
 func TestNight(t *testing.T) {
 	temp := t.TempDir()
 	t.Setenv("TMPDIR", temp)

@@ -16,7 +16,7 @@ import (
 // site is a site of the demo's fleet.
 type site struct{ name, domain, region, zone, rate string }
 
-// The one that is killed in the middle is slow, so that there is a middle.
+// fleetSites returns the sites. The one to be killed is slow, so that the kill hits its transfer.
 func fleetSites() []site {
 	return []site{
 		{"berlin", "corp", "emea", "Europe/Berlin", ""},
@@ -30,11 +30,10 @@ func fleetSites() []site {
 
 const (
 	killedSite = "osaka"
-	middle     = 2 << 20 // bytes that are staged when it is killed
+	middle     = 2 << 20 // bytes staged before the kill
 )
 
-// fleet is the second half of the demo: a Core and six agents, each a process
-// of its own.
+// fleet is the second part of the demo: a Core and six agents, each in its own process.
 type fleet struct {
 	d      *demo
 	tools  tools
@@ -45,7 +44,7 @@ type fleet struct {
 	agents map[string]*daemon
 }
 
-// fleet plays it. stay keeps it up until ctx ends.
+// fleet runs this part. With stay, it keeps the fleet running until ctx ends.
 func (d *demo) fleet(ctx context.Context, t tools, o bucket.Options, url string, stay bool) (err error) {
 	f := &fleet{d: d, tools: t, dir: filepath.Join(d.dir, "fleet"), list: fleetSites(), agents: map[string]*daemon{}}
 	f.config = filepath.Join(f.dir, "core", "nightferry.yaml")
@@ -68,7 +67,7 @@ func (d *demo) fleet(ctx context.Context, t tools, o bucket.Options, url string,
 	return nil
 }
 
-// explain adds to an error where to look.
+// explain adds the last log lines of processes that have ended to an error.
 func (f *fleet) explain(err error) error {
 	if f.core != nil && f.core.ended() {
 		err = fmt.Errorf("%w; the Core ended, its last words: %s", err, last(f.core.log))
@@ -102,7 +101,7 @@ func (f *fleet) startCore(ctx context.Context, url string) error {
 	return f.answers(ctx)
 }
 
-// answers waits until the Core does.
+// answers waits until the Core answers requests.
 func (f *fleet) answers(ctx context.Context) error {
 	return until(ctx, time.Minute, 100*time.Millisecond, "the start of the Core", func() (bool, error) {
 		if f.core.ended() {
@@ -113,7 +112,7 @@ func (f *fleet) answers(ctx context.Context) error {
 	})
 }
 
-// yaml is the configuration: as short as it is for seventy sites.
+// yaml returns the configuration. It would not be much longer for seventy sites.
 func (f *fleet) yaml(url, control string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "version: 1\nstore: %s\ndata: %s\nlog_folder: %s\n", quote(url), quote(filepath.Join(f.dir, "core", "data")), quote(filepath.Join(f.dir, "core", "logs")))
@@ -136,7 +135,7 @@ func (f *fleet) yaml(url, control string) string {
 	return b.String()
 }
 
-// quote writes a YAML string.
+// quote returns s as a quoted YAML string.
 func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
 
 func (f *fleet) enrol(ctx context.Context) error {
@@ -154,13 +153,13 @@ func (f *fleet) enrol(ctx context.Context) error {
 	return nil
 }
 
-// join enrols every site.
+// join enrolls every site.
 func (f *fleet) join(ctx context.Context) error {
 	for _, s := range f.list {
 		var token string
 		err := until(ctx, time.Minute, 100*time.Millisecond, "the token for "+s.name, func() (ok bool, err error) {
 			token, err = f.tools.ask(ctx, "", f.tools.core, "site", "token", s.name)
-			return err == nil, err // a Core that has just started says so
+			return err == nil, err // a Core that has just started returns an error
 		})
 		if err != nil {
 			return err
@@ -194,7 +193,7 @@ func (f *fleet) publish(ctx context.Context) error {
 	return err
 }
 
-// killOne kills an agent while its content is on the way, and starts it again.
+// killOne kills an agent in the middle of a transfer and restarts it.
 func (f *fleet) killOne(ctx context.Context) error {
 	err := until(ctx, time.Minute, 20*time.Millisecond, "the transfer to "+killedSite, func() (bool, error) {
 		n, err := stagedBytes(filepath.Join(f.dir, killedSite))
@@ -212,11 +211,11 @@ func (f *fleet) killOne(ctx context.Context) error {
 	return f.startAgent(killedSite)
 }
 
-// stagedBytes counts what lies in the stages of a site's targets.
+// stagedBytes returns the size of all staged files of a site.
 func stagedBytes(root string) (n int64, err error) {
 	err = filepath.WalkDir(root, func(name string, e os.DirEntry, err error) error {
 		if err != nil || e.IsDir() || !strings.Contains(name, filepath.Join(".nightferry", "stage")) {
-			return nil // files come and go while the agent works
+			return nil // files appear and disappear while the agent works
 		}
 		if info, err := e.Info(); err == nil {
 			n += info.Size()
@@ -226,8 +225,7 @@ func stagedBytes(root string) (n int64, err error) {
 	return n, err
 }
 
-// siteLine is what nightferry sites --json says of one site, as far as it is
-// needed here.
+// siteLine is a site in the output of nightferry sites --json, with the fields that the demo needs.
 type siteLine struct {
 	Event    string
 	Site     string
@@ -273,7 +271,7 @@ func (f *fleet) lines(ctx context.Context, fn func([]byte) error, args ...string
 	return nil
 }
 
-// settled waits until every site holds what it should, of so many channels.
+// settled waits until every site is current in that number of channels.
 func (f *fleet) settled(ctx context.Context, channels int) error {
 	return until(ctx, 3*time.Minute, 500*time.Millisecond, "the convergence of the fleet", func() (bool, error) {
 		all, err := f.sites(ctx)
@@ -294,7 +292,7 @@ func (f *fleet) settled(ctx context.Context, channels int) error {
 	})
 }
 
-// runLine is what nightferry runs --json says of one run.
+// runLine is a run in the output of nightferry runs --json.
 type runLine struct {
 	Event   string
 	ID      string
@@ -334,7 +332,7 @@ func (f *fleet) table(ctx context.Context) error {
 	return nil
 }
 
-// stay keeps the fleet up and tells what to try.
+// stay prints commands to try and waits for Ctrl-C.
 func (f *fleet) stay(ctx context.Context, commands ...string) {
 	f.d.say("\nThe fleet stays up until Ctrl-C. In another terminal:")
 	f.d.say("  export NIGHTFERRY_CONFIG=%s", f.config)

@@ -16,12 +16,12 @@ import (
 	"time"
 )
 
-// letter is a mail as a file.
+// letter is an e-mail in a file.
 type letter struct {
 	name, subject, text string
 }
 
-// letters reads what was mailed.
+// letters reads the e-mails sent so far.
 func (n *night) letters() (out []letter, err error) {
 	entries, err := os.ReadDir(n.mails)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -29,7 +29,7 @@ func (n *night) letters() (out []letter, err error) {
 	}
 	for _, e := range entries {
 		if filepath.Ext(e.Name()) != ".eml" {
-			continue // one that is being written
+			continue // still being written
 		}
 		l, rerr := readLetter(filepath.Join(n.mails, e.Name()))
 		if rerr != nil {
@@ -71,7 +71,7 @@ func readLetter(name string) (l letter, err error) {
 	return l, err
 }
 
-// show prints a mail's text.
+// show prints the text of an e-mail.
 func (n *night) show(l letter) {
 	n.f.d.say("\n  %s\n  Subject: %s", l.name, l.subject)
 	for line := range strings.Lines(l.text) {
@@ -80,7 +80,7 @@ func (n *night) show(l letter) {
 	n.f.d.say("")
 }
 
-// mailed lists what the night has brought by mail.
+// mailed lists the e-mails of the night.
 func (n *night) mailed() error {
 	all, err := n.letters()
 	if err != nil {
@@ -93,7 +93,7 @@ func (n *night) mailed() error {
 	return nil
 }
 
-// morning waits for each region's report.
+// morning waits for each region's daily report.
 func (n *night) morning(ctx context.Context) error {
 	r := n.regions[len(n.regions)-1]
 	end := r.first.End

@@ -1,13 +1,10 @@
-// Command demo shows nightferry on one machine that has nothing but Go: it
-// starts an S3 server on loopback, publishes parts of the Go installation as
-// two channels, changes them, publishes again, pulls to two sites that start
-// from different points, verifies both, and prints what moved. Then it starts a
-// Core and six agents, each a process, enrols them, publishes, kills one in the
-// middle of its transfer, and prints the fleet. With --stay it stays up.
+// Command demo shows nightferry on one machine that has only Go. It starts an S3 server on loopback, publishes parts of
+// the Go installation as two channels, changes them and publishes again. It pulls to two sites with different starting
+// points, verifies both and prints how much data moved. Then it starts a Core and six agents as processes, enrolls
+// them, publishes, kills one agent during its transfer and prints the fleet. With --stay the fleet keeps running.
 //
-// With --speed 720 it shows a night instead, in fast motion: three regions
-// start and stop as their windows come, a flipped bit is found and repaired, a
-// halt stops all of it, and the reports of the morning are mailed.
+// With --speed 720 it shows one night in fast motion instead. Three regions start and stop with their windows, a
+// flipped bit is found and repaired, a halt stops all transfers, and the morning reports are mailed.
 package main
 
 import (

@@ -15,8 +15,7 @@ import (
 	"nightferry/internal/window"
 )
 
-// nightSites are six sites in three regions and two domains, with names that
-// fit a column.
+// nightSites returns six sites in three regions and two domains, with names that fit a column.
 func nightSites() []site {
 	return []site{
 		{"tokyo", "corp", "ap", "Asia/Tokyo", ""}, {"osaka", "plant", "ap", "Asia/Tokyo", ""},
@@ -25,24 +24,24 @@ func nightSites() []site {
 	}
 }
 
-// nightRegion is a region as the view shows it.
+// nightRegion is a region in the view.
 type nightRegion struct {
 	name, zone, windows string
 	place               window.Place
 	rule                window.Rule
 	sites               []string
-	first               window.Window // its first in this night
+	first               window.Window // first window of the night
 }
 
 const (
-	nightRate   = 2_000_000 // bytes per second of a site
-	nightReport = "05:30"   // of each region's clock
+	nightRate   = 2_000_000 // bytes per second and site
+	nightReport = "05:30"   // local time of each region
 	apWindows   = "21:00-22:15 23:15-05:00"
 	windows     = "22:00-05:00"
-	overHalt    = 2 * time.Second // how long the halt is watched
+	overHalt    = 2 * time.Second // time for which transfers are watched after a halt
 )
 
-// night is the demo's second show: one night, in fast motion.
+// night is the second show of the demo: one night in fast motion.
 type night struct {
 	f       *fleet
 	wire    *s3test.Wire
@@ -51,7 +50,7 @@ type night struct {
 	regions []*nightRegion
 	source  string
 	mails   string
-	bytes   int64 // of the content
+	bytes   int64 // size of the content
 	seen    map[string]string
 	view    view
 	verdict []scene
@@ -63,14 +62,13 @@ type scene struct {
 	ok          bool
 }
 
-// Slower than the first, nobody waits for the end; faster than the second,
-// windows pass before anything can happen in them.
+// Below minSpeed the demo takes too long. Above maxSpeed, windows close before anything can happen in them.
 const (
 	minSpeed = 120
 	maxSpeed = 2400
 )
 
-// night plays it.
+// night runs the show.
 func (d *demo) night(ctx context.Context, t tools, g *s3test.Gateway, speed int64, stay bool) (err error) {
 	wire, err := s3test.StartWire(g.Endpoint)
 	if err != nil {
@@ -106,7 +104,7 @@ func (d *demo) night(ctx context.Context, t tools, g *s3test.Gateway, speed int6
 	return nil
 }
 
-// stop ends all its processes.
+// stop stops all processes of the fleet.
 func (f *fleet) stop() {
 	var all sync.WaitGroup
 	for _, a := range f.agents {
@@ -118,14 +116,14 @@ func (f *fleet) stop() {
 	}
 }
 
-// prepare makes the content, the Core and the sites, and then lets the time run.
+// prepare creates content, Core and sites, and then starts the clock.
 func (n *night) prepare(ctx context.Context, url string) error {
 	d := n.f.d
 	evening, err := n.readRegions()
 	if err != nil {
 		return err
 	}
-	// Too much for the first part of Asia's night, so that there is something to go on with.
+	// More than the first window of Asia can transfer, so that its sites must continue in the next.
 	first := n.regions[0].first
 	n.bytes = int64(first.Length().Seconds() / float64(n.speed) * nightRate * 13 / 10)
 	if err := makeContent(n.source, n.bytes); err != nil {
@@ -146,7 +144,7 @@ func (n *night) prepare(ctx context.Context, url string) error {
 	if err := os.WriteFile(n.f.config, []byte(n.yaml(url, control)), 0o600); err != nil {
 		return err
 	}
-	// Sites join at the usual pace; the calendar's clock is started after that.
+	// Sites enroll at normal speed; the rehearsal's clock starts afterwards.
 	begin := first.Start.Add(-time.Hour - max(time.Hour, 4*time.Second*time.Duration(n.speed))).UTC()
 	if err := n.startCore(ctx, begin.Add(-24*time.Hour), 1); err != nil {
 		return err
@@ -175,7 +173,7 @@ func (n *night) prepare(ctx context.Context, url string) error {
 	return nil
 }
 
-// readRegions returns when the first window opens.
+// readRegions computes the regions' windows and returns the time at which the first one opens.
 func (n *night) readRegions() (time.Time, error) {
 	tomorrow := time.Now().UTC().AddDate(0, 0, 1)
 	noon := time.Date(tomorrow.Year(), tomorrow.Month(), tomorrow.Day(), 10, 30, 0, 0, time.UTC)
@@ -230,7 +228,7 @@ func (n *night) startCore(ctx context.Context, at time.Time, speed int64) (err e
 	return f.answers(ctx)
 }
 
-// readClock learns the Core's time.
+// readClock asks the Core for the time and speed of its rehearsal.
 func (n *night) readClock(ctx context.Context) error {
 	before := time.Now()
 	var s struct {
@@ -252,7 +250,7 @@ func (n *night) readClock(ctx context.Context) error {
 	return nil
 }
 
-// now is the time of the rehearsal.
+// now returns the time in the rehearsal.
 func (n *night) now() time.Time { return n.motion.At(time.Now()).UTC() }
 
 // holds adds a row to the verdict.

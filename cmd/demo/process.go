@@ -18,11 +18,10 @@ import (
 // tools are the two programs of the product, built once.
 type tools struct {
 	core, agent string
-	env         []string // of every process
+	env         []string // environment of every process
 }
 
-// build makes the programs; it must run before the S3 server, which changes
-// the working directory.
+// build builds the programs. It must run before the S3 server starts, which changes the working directory.
 func build(ctx context.Context, dir string) (tools, error) {
 	ext := ""
 	if runtime.GOOS == "windows" {
@@ -38,7 +37,7 @@ func build(ctx context.Context, dir string) (tools, error) {
 	return t, nil
 }
 
-// ask runs a command to its end and returns what it wrote to stdout.
+// ask runs a command and returns its standard output.
 func (t tools) ask(ctx context.Context, stdin string, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Env = t.env
@@ -51,20 +50,20 @@ func (t tools) ask(ctx context.Context, stdin string, name string, args ...strin
 	return out.String(), nil
 }
 
-// daemon is a process that stays.
+// daemon is a long-running process.
 type daemon struct {
 	cmd  *exec.Cmd
 	log  string
 	done chan struct{} // closed when it has ended
 }
 
-// start starts one; what it says goes to the end of the file log.
+// start starts a daemon and appends its output to the file log.
 func (t tools) start(log, name string, args ...string) (*daemon, error) {
 	f, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close() // the process has its own
+	defer f.Close() // the process has its own descriptor
 	cmd := exec.Command(name, args...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = t.env, f, f
 	if err := cmd.Start(); err != nil {
@@ -85,13 +84,13 @@ func (d *daemon) ended() bool {
 	}
 }
 
-// kill is SIGKILL: the process learns nothing of it.
+// kill kills the process without warning.
 func (d *daemon) kill() {
 	_ = d.cmd.Process.Kill()
 	<-d.done
 }
 
-// stop asks the process to end, and ends it after ten seconds.
+// stop sends SIGTERM and kills the process after ten seconds.
 func (d *daemon) stop() {
 	if runtime.GOOS == "windows" || d.cmd.Process.Signal(syscall.SIGTERM) != nil {
 		d.kill()
@@ -104,7 +103,7 @@ func (d *daemon) stop() {
 	}
 }
 
-// last returns the last line of a log, for an error.
+// last returns the last line of a log.
 func last(log string) string {
 	b, err := os.ReadFile(log)
 	if err != nil {
@@ -114,7 +113,7 @@ func last(log string) string {
 	return lines[len(lines)-1]
 }
 
-// freePort returns a loopback address that nobody listens on now.
+// freePort returns a loopback address with a free port.
 func freePort() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -123,7 +122,7 @@ func freePort() (string, error) {
 	return l.Addr().String(), l.Close()
 }
 
-// until calls ready until it says yes; every is how often.
+// until calls ready at the given interval until it returns true.
 func until(ctx context.Context, limit, every time.Duration, what string, ready func() (bool, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()

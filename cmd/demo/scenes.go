@@ -16,11 +16,11 @@ import (
 )
 
 const (
-	nightFile = 256 << 10 // bytes of a file of the content
+	nightFile = 256 << 10 // size of each content file
 	slack     = 2 * time.Second
 )
 
-// makeContent fills a folder with what does not compress.
+// makeContent fills a folder with incompressible files.
 func makeContent(dir string, size int64) error {
 	var seed [32]byte
 	random := rand.NewChaCha8(seed)
@@ -38,7 +38,7 @@ func makeContent(dir string, size int64) error {
 	return nil
 }
 
-// nightRun is what nightferry runs --json says of one run.
+// nightRun is a run in the output of nightferry runs --json.
 type nightRun struct {
 	Event, ID, Site, Channel, State, Cause, Trigger string
 	Number                                          uint64
@@ -46,7 +46,7 @@ type nightRun struct {
 	Totals                                          struct{ Files, Bytes, Fetched, Held, Repaired int64 }
 }
 
-// runs lists those of one site, the oldest first.
+// runs returns the runs of a site, oldest first, without scrubs.
 func (n *night) runs(ctx context.Context, site string) (out []nightRun, err error) {
 	err = n.f.lines(ctx, func(b []byte) error {
 		var r nightRun
@@ -61,7 +61,7 @@ func (n *night) runs(ctx context.Context, site string) (out []nightRun, err erro
 	return out, err
 }
 
-// wait shows the night until ready, or until it is not to be hoped for any more.
+// wait updates the view until ready returns true. It fails 20 s after the simulated time last.
 func (n *night) wait(ctx context.Context, last time.Time, what string, ready func() (bool, error)) error {
 	limit := max(0, time.Until(n.motion.When(last))) + 20*time.Second
 	return until(ctx, limit, 300*time.Millisecond, what, func() (bool, error) {
@@ -75,7 +75,7 @@ func (n *night) wait(ctx context.Context, last time.Time, what string, ready fun
 	})
 }
 
-// publish is the Core's, before the first window.
+// publish waits for the scheduled publish, which must precede the first window.
 func (n *night) publish(ctx context.Context) error {
 	opens := n.regions[0].first.Start
 	var at time.Time
@@ -102,7 +102,7 @@ func (n *night) publish(ctx context.Context) error {
 	return nil
 }
 
-// shown is so much real time in the rehearsal's.
+// shown converts real time to time in the rehearsal.
 func (n *night) shown(d time.Duration) time.Duration { return d * time.Duration(n.speed) }
 
 func clock(t time.Time) string { return t.UTC().Format("15:04Z") }
@@ -119,8 +119,7 @@ func (n *night) current(ctx context.Context, r *nightRegion, end time.Time) erro
 	})
 }
 
-// asia starts as its window opens, stops at its end, and goes on in the next
-// with what is left.
+// asia checks that the sites start when their window opens, stop when it closes, and continue in the next window.
 func (n *night) asia(ctx context.Context) error {
 	r := n.regions[0]
 	if err := n.wait(ctx, r.first.End, "the start of "+r.name, func() (bool, error) { return n.any(r, "%"), nil }); err != nil {
@@ -136,7 +135,7 @@ func (n *night) asia(ctx context.Context) error {
 	var paused int64
 	err := n.wait(ctx, next.Start, "the pause", func() (bool, error) {
 		now := n.now()
-		if now.Before(next.Start) { // else what the next window moves would be counted
+		if now.Before(next.Start) { // data of the next window does not count
 			paused = n.wire.Counts().Down - before
 		}
 		return now.After(next.Start.Add(-n.shown(300 * time.Millisecond))), nil
@@ -163,16 +162,16 @@ func (n *night) asia(ctx context.Context) error {
 		}
 		twice = max(twice, fetched-n.content())
 	}
-	// On a slow machine one may start late, and have nothing to stop.
+	// On a slow machine, a site may start late and have nothing to stop.
 	n.holds(cut > 0 && paused < 64<<10, "stopped at the window's end", "%d of %d sites, %s moved in the pause", cut, len(r.sites), size(paused))
 	n.holds(twice < 17<<20, "goes on, not anew", "at most %s fetched twice", size(max(0, twice)))
 	return n.inWindows(ctx, r)
 }
 
-// content is how much a site fetches in all.
+// content returns the number of bytes that each site fetches.
 func (n *night) content() int64 { return max(n.bytes/nightFile, 8) * nightFile }
 
-// any says whether a site of a region is in a state that has the mark.
+// any reports whether the state of some site in the region contains mark.
 func (n *night) any(r *nightRegion, mark string) bool {
 	for _, s := range r.sites {
 		if strings.Contains(n.seen[s], mark) {
@@ -182,7 +181,7 @@ func (n *night) any(r *nightRegion, mark string) bool {
 	return false
 }
 
-// inWindows proves that a region's runs lie in its windows.
+// inWindows checks that all runs of a region were within its windows.
 func (n *night) inWindows(ctx context.Context, r *nightRegion) error {
 	all, inside, verified := 0, 0, 0
 	for _, s := range r.sites {
@@ -204,7 +203,7 @@ func (n *night) inWindows(ctx context.Context, r *nightRegion) error {
 	return nil
 }
 
-// corrupt flips one byte behind everybody's back.
+// corrupt flips one bit of a file at a site without changing its size or time, and waits for the repair.
 func (n *night) corrupt(ctx context.Context) error {
 	const at = "tokyo"
 	name := filepath.Join("app-03", "setup-003.bin")
@@ -268,7 +267,7 @@ func (n *night) corrupt(ctx context.Context) error {
 	return nil
 }
 
-// halt stops Europe in the middle.
+// halt stops all transfers while Europe is in the middle of its own.
 func (n *night) halt(ctx context.Context) error {
 	r := n.regions[1]
 	if err := n.wait(ctx, r.first.End, "the start of "+r.name, func() (bool, error) { return n.any(r, "%"), nil }); err != nil {
@@ -294,7 +293,7 @@ func (n *night) halt(ctx context.Context) error {
 		if now := n.wire.Counts().Down; now != seen {
 			seen, last = now, time.Now()
 		}
-		time.Sleep(5 * time.Millisecond) // it is a clock that is read here, nothing is waited for
+		time.Sleep(5 * time.Millisecond) // samples the byte counter; it does not wait for an event
 	}
 	if err := <-done; err != nil {
 		return err

@@ -2,7 +2,7 @@ package main
 
 import "fmt"
 
-// tables prints what moved, at most 80 characters wide.
+// tables prints how much data moved, at most 80 characters wide.
 func (d *demo) tables() {
 	d.say("\nPublished:")
 	d.say("  %-9s %7s %7s %10s %10s %6s %9s %8s", "channel", "release", "files", "read", "sent", "packs", "requests", "seconds")
@@ -17,7 +17,7 @@ func (d *demo) tables() {
 	d.say("\n  moved: bytes over the wire, compressed; held: bytes of files already there")
 }
 
-// size writes bytes with the unit that suits.
+// size formats a number of bytes with a suitable unit.
 func size(n int64) string {
 	switch {
 	case n >= 1<<20:

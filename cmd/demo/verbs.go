@@ -13,7 +13,7 @@ import (
 	"nightferry/internal/verify"
 )
 
-// pushRow and pullRow are what the tables show.
+// pushRow and pullRow are rows of the tables.
 type pushRow struct {
 	channel                   string
 	number                    uint64
@@ -26,7 +26,7 @@ type pullRow struct {
 	site, channel string
 	number        uint64
 	files         int64
-	moved, held   int64 // bytes over the wire; bytes of content that were there
+	moved, held   int64 // bytes over the wire; bytes of content that were already there
 	requests      int64
 	seconds       float64
 	verdict       string
@@ -55,12 +55,12 @@ func (d *demo) push(ctx context.Context, c channel) error {
 func (d *demo) options() repo.Options {
 	m, err := repo.LoadMemory(d.state)
 	if err != nil {
-		m = nil // the folder is this run's own
+		m = nil // this run created the folder
 	}
 	return repo.Options{Memory: m, Now: time.Now}
 }
 
-// pull brings every channel of a site to its newest release and proves it.
+// pull pulls the newest release of every channel to a site and verifies it.
 func (d *demo) pull(ctx context.Context, site string) error {
 	for _, c := range d.channels {
 		d.command("pull %s %s %s/%s", d.shownURL(), c.name, site, c.name)
@@ -86,8 +86,7 @@ func (d *demo) pull(ctx context.Context, site string) error {
 	return nil
 }
 
-// verify compares every byte of a target with the release, independently of
-// the pull that made it.
+// verify compares every byte of a target with the release, independently of the pull.
 func (d *demo) verify(ctx context.Context, target, channel string, res *apply.Result) (string, error) {
 	if res.Verdict != apply.Verified {
 		return string(res.Verdict), nil

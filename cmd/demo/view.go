@@ -10,9 +10,9 @@ import (
 	"nightferry/internal/window"
 )
 
-// view prints the night line by line: a row an hour, and one for each change.
+// view prints the night: one row per hour, and one for each change.
 type view struct {
-	last  string // the states of the last row
+	last  string // states of the last row
 	hour  time.Time
 	moved int64
 	at    time.Time
@@ -27,7 +27,7 @@ func (v *view) head(d *demo, regions []*nightRegion) {
 	d.say("\n  UTC %s| MB/s\n      %s|", names.String(), sites.String())
 }
 
-// look asks the Core, and prints a row if there is something to see.
+// look polls the Core and prints a row if an hour has passed or a state changed.
 func (n *night) look(ctx context.Context) error {
 	all, err := n.f.sites(ctx)
 	if err != nil {
@@ -66,7 +66,7 @@ func (n *night) look(ctx context.Context) error {
 	return nil
 }
 
-// stateOf is a site in four characters.
+// stateOf returns the state of a site in at most four characters.
 func stateOf(s siteLine) string {
 	for _, c := range s.Channels {
 		switch {
@@ -83,7 +83,7 @@ func stateOf(s siteLine) string {
 	return "-"
 }
 
-// kindOf is what of a state makes a new row: not each per cent.
+// kindOf reduces a state to the part whose change prints a new row: every percentage is the same.
 func kindOf(state string) string {
 	if strings.HasSuffix(state, "%") {
 		return "%"
@@ -91,7 +91,7 @@ func kindOf(state string) string {
 	return state
 }
 
-// say tells what happens, between the rows.
+// say prints a message between the rows.
 func (n *night) say(format string, args ...any) {
 	n.f.d.say("%s >> %s", n.now().Format("15:04"), fmt.Sprintf(format, args...))
 }

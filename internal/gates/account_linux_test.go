@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// Accounts and groups that exist nowhere but in these processes.
+// Accounts and groups that exist only in these processes.
 const (
 	coreID       = 65501
 	strangerID   = 65502
@@ -18,13 +18,13 @@ const (
 	betaGroup    = 65602
 )
 
-// account is whose a process is.
+// account is the user and groups that a process runs as.
 type account struct {
 	uid    uint32
 	groups []uint32
 }
 
-// coreAccount is the Core's, where the tests may choose: as root.
+// coreAccount returns the Core's account. Only root can choose one: for other users it returns nil.
 func coreAccount() *account {
 	if os.Geteuid() != 0 {
 		return nil
@@ -38,7 +38,7 @@ func (a *account) run(cmd *exec.Cmd) {
 	}
 }
 
-// own gives the account a folder, and all in it.
+// own gives dir and everything in it to the account.
 func (a *account) own(t *testing.T, dir string) {
 	t.Helper()
 	if a == nil {
@@ -54,5 +54,5 @@ func (a *account) own(t *testing.T, dir string) {
 	}
 }
 
-// groupOf a file.
+// groupOf returns the group of a file.
 func groupOf(info os.FileInfo) uint32 { return info.Sys().(*syscall.Stat_t).Gid }

@@ -19,7 +19,7 @@ import (
 	"nightferry/internal/wire"
 )
 
-// routes reads from the program's source what its socket answers, so that none is forgotten here.
+// routes collects the calls of the local socket from the program's source, so that the tests miss none.
 func routes(t *testing.T) []string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(filepath.Dir(built.threats), "../cmd/nightferry/*.go"))
@@ -34,7 +34,7 @@ func routes(t *testing.T) []string {
 		}
 		s, err := strconv.Unquote(l.Value)
 		if method, path, ok := strings.Cut(s, " /v1/"); err == nil && ok && method == strings.ToUpper(method) {
-			if strings.HasSuffix(path, "/") { // completed by a list of two
+			if strings.HasSuffix(path, "/") { // the program completes it with set and rotate
 				all = append(all, s+"set", s+"rotate")
 			} else {
 				all = append(all, s)
@@ -59,7 +59,7 @@ func routes(t *testing.T) []string {
 	return all
 }
 
-// calls tries the local socket.
+// calls tries every call of the local socket under several accounts.
 func (c *cast) calls(t *testing.T) *table {
 	socket := filepath.Join(c.w.dir, "data", "core.sock")
 	all := routes(t)
@@ -109,7 +109,7 @@ func (c *cast) calls(t *testing.T) *table {
 		}
 		x.add("`"+r+"`", cells...)
 	}
-	// No call is answered where a site or anybody on the network can come.
+	// The metrics address, which is on the network, serves none of these calls.
 	for _, r := range all {
 		_, path, _ := strings.Cut(r, " ")
 		if code, _ := fetch(t, "GET", "http://"+c.w.metrics+path); code != 404 {
@@ -119,7 +119,7 @@ func (c *cast) calls(t *testing.T) *table {
 	return x
 }
 
-// folders tries the job logs, by group.
+// folders tries to read the job logs as members of several groups.
 func (c *cast) folders(t *testing.T) *table {
 	w := c.w
 	for _, p := range []*person{c.rome, c.oslo} {
@@ -148,7 +148,7 @@ func (c *cast) folders(t *testing.T) *table {
 		}
 		return nil
 	}
-	// The readers have to get to the logs; all that is the Core's alone has to keep them out by itself.
+	// Readers must be able to reach the logs. The Core's own files must deny access by their own mode.
 	for _, p := range []string{w.dir, filepath.Join(w.dir, "data")} {
 		if err := os.Chmod(p, 0o711); err != nil {
 			t.Fatal(err)
@@ -192,7 +192,7 @@ func (c *cast) folders(t *testing.T) *table {
 	return x
 }
 
-// runOnce reports a run that failed, so that there is a log, and waits until that is written.
+// runOnce reports a failed run, so that the Core writes a log, and waits for the acknowledgement.
 func (p *person) runOnce(t *testing.T) {
 	t.Helper()
 	st := p.hello()
@@ -208,7 +208,7 @@ func (p *person) runOnce(t *testing.T) {
 		}
 		return wire.Event{Run: run, Channel: d.Channel, At: time.Now().UnixMilli(), Kind: kind, Body: body}
 	}
-	// A generation of its own: what was reported before is not its business.
+	// A new generation, so that the sequence numbers of earlier reports do not matter.
 	p.say(wire.VerbReport, p.sign(p.key, p.at, wire.VerbReport, &wire.Report{Generation: []byte("the second gener"), First: 1, Events: []wire.Event{
 		event(wire.StartedEvent, &wire.Started{Number: d.Number, Release: d.Release}),
 		event(wire.FinishedEvent, &wire.Finished{Verdict: "failed", Error: "this is a test"}),
@@ -220,7 +220,7 @@ func (p *person) runOnce(t *testing.T) {
 	}
 }
 
-// aLog waits for a log below a folder, and returns its path.
+// aLog waits for a log in a folder and returns its path.
 func (w *world) aLog(dir string) string {
 	w.t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
@@ -228,7 +228,7 @@ func (w *world) aLog(dir string) string {
 	limit := time.After(patience)
 	for {
 		found := ""
-		_ = filepath.WalkDir(dir, func(path string, _ fs.DirEntry, _ error) error { // folders come and go
+		_ = filepath.WalkDir(dir, func(path string, _ fs.DirEntry, _ error) error { // folders appear and disappear meanwhile
 			if strings.HasSuffix(path, ".jsonl") {
 				found = path
 			}

@@ -1,18 +1,14 @@
-// Package gates tries every gate of a fleet as everybody: each subject of the
-// bus, each object that a site can ask URLs for, each call of the Core's local
-// socket, and the job logs, as somebody unknown, as the holder of a token, as a
-// site, as another site of the same domain, as one of another domain, and as
-// those whose identity was revoked or has expired.
+// Package gates tests who can do what in a fleet. It tries each subject of the bus, each object whose URL a site can
+// request, each call of the Core's local socket, and the job logs. It tries them as a stranger, the holder of an
+// enrollment token, a site, another site of the same domain, a site of another domain, and as users whose identity was
+// revoked or has expired.
 //
-// A real Core runs for it, in a process and (where the tests run as root) under
-// an account of its own, before a real S3 server. What is found is compared
-// with what docs/threats.md promises; go test ./internal/gates -update writes
-// it there.
+// The tests run a real Core against a real S3 server; as root, the Core has its own account. They compare the result
+// with the tables in docs/threats.md, which go test ./internal/gates -update writes.
 //
 // # What bad input gets
 //
-// Who sends what does not belong is named in the answer, and nothing is changed
-// by it. Where that is proven:
+// The answer to bad input names the fault, and nothing changes. These tests prove it:
 //
 //	unknown keys                        config.TestRefused, in an editor too
 //	a site in no domain                 config.TestRefused, fleet.TestValidate

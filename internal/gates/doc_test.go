@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestBadInputTable: the tests that the package's comment names are there.
+// TestBadInputTable checks that every test in the table of the package comment exists.
 func TestBadInputTable(t *testing.T) {
 	b, err := os.ReadFile("doc.go")
 	if err != nil {

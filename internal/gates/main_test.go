@@ -15,13 +15,13 @@ import (
 
 var update = flag.Bool("update", false, "write the matrix into docs/threats.md anew")
 
-// probeEnv makes the test program a probe, run under another account.
+// probeEnv is set when the test program runs as a probe under another account.
 const probeEnv = "NIGHTFERRY_GATES_PROBE"
 
-// built is where the programs and the documents are. A variable of the package because only TestMain can make the
-// programs once, and remove them after the last test.
+// built holds the paths of programs and documents. It is a package variable because only TestMain can build the
+// programs once and remove them after the last test.
 var built struct {
-	bin     string // folder, also of a copy of the test program that every account can run
+	bin     string // folder of the programs, with a copy of the test program that every account can run
 	threats string // docs/threats.md
 }
 

@@ -16,13 +16,13 @@ import (
 	"nightferry/internal/wire"
 )
 
-// The block of docs/threats.md that -update writes.
+// Marks around the block of docs/threats.md that -update writes.
 const (
 	blockBegins = "<!-- permissions: go test ./internal/gates -run TestPermissionMatrix -update -->\n"
 	blockEnds   = "<!-- end of permissions -->\n"
 )
 
-// table is a part of the matrix.
+// table is one table of the permission matrix.
 type table struct {
 	title string
 	roles []string
@@ -49,19 +49,19 @@ func (x *table) String() string {
 	return b.String()
 }
 
-// cast is everybody who tries the gates.
+// cast is everyone who tries to gain access.
 type cast struct {
 	w                             *world
 	rome, paris, oslo, bari, riga *person
 	token                         *person
-	stranger, expired             *person // with JWTs of their own making, and of rome's from the right key
+	stranger, expired             *person // their JWT: signed by a foreign key; for rome and properly signed, but expired
 	coreOutside, coreWithin       *person
-	thief                         *person // of gamma's signing key, before that domain was revoked
+	thief                         *person // signed a new user with gamma's stolen key before that domain was revoked
 }
 
-// TestPermissionMatrix tries every subject, every message, every object, every call and every log as everybody, and
-// holds what it finds against docs/threats.md. As another user than root it cannot become other accounts: then the two
-// last parts are tried as far as that goes, and not compared.
+// TestPermissionMatrix tries every subject, message, object, call and log as each member of the cast and compares the
+// results with docs/threats.md. Without root it cannot switch accounts: then it checks calls and logs only partly and
+// does not compare them.
 func TestPermissionMatrix(t *testing.T) {
 	w := newWorld(t, "localhost")
 	first := w.releases()
@@ -78,7 +78,7 @@ func TestPermissionMatrix(t *testing.T) {
 	compare(t, b.String(), w.as != nil)
 }
 
-// compare checks the documents' block, or writes it.
+// compare compares the block in the document with got. With -update it writes the block instead.
 func compare(t *testing.T, got string, whole bool) {
 	t.Helper()
 	doc, err := os.ReadFile(built.threats)
@@ -110,10 +110,10 @@ func compare(t *testing.T, got string, whole bool) {
 	}
 }
 
-// packs that came with each release.
+// packs lists the packs that each release added.
 type packs struct{ old, current, image []string }
 
-// releases publishes two of package, of which the second needs nothing of the first, and one of image.
+// releases publishes two releases of package, of which the second needs nothing of the first, and one of image.
 func (w *world) releases() (p packs) {
 	w.t.Helper()
 	w.write("package", "a.bin", strings.Repeat("old ", 50_000))
@@ -125,7 +125,7 @@ func (w *world) releases() (p packs) {
 	return p
 }
 
-// cast enrols everybody, and revokes whom it has to.
+// cast enrolls all sites and revokes some of them.
 func (w *world) cast() *cast {
 	w.t.Helper()
 	c := &cast{w: w, rome: w.enrol(rome), paris: w.enrol(paris), oslo: w.enrol(oslo), bari: w.enrol(bari), riga: w.enrol(riga)}
@@ -156,11 +156,11 @@ func (w *world) cast() *cast {
 	return c
 }
 
-// revoke expects a live connection to be cut by the command.
+// revoke runs a command and expects it to end p's connection.
 func (w *world) revoke(p *person, args ...string) {
 	w.t.Helper()
 	w.must(args...)
-	limit := time.After(time.Second) // what the design promises
+	limit := time.After(time.Second) // the limit that the design promises
 	for {
 		select {
 		case e := <-p.events:
@@ -174,7 +174,7 @@ func (w *world) revoke(p *person, args ...string) {
 	}
 }
 
-// forge makes those who have stolen, or made themselves, what lets people in.
+// forge creates users with stolen or self-made credentials.
 func (c *cast) forge(token *wire.Token) {
 	w := c.w
 	w.t.Helper()
@@ -217,7 +217,8 @@ func (c *cast) forge(token *wire.Token) {
 		}
 		return own.User(rome.Domain, rome.Site, public, time.Hour, time.Now())
 	})
-	// The Core's user only gets in from within its process: so here is its server, by its own keys, in this process.
+	// The Core's own user can connect only within the Core's process. This process therefore runs a server with the
+	// stolen keys.
 	ca, err := bus.NewCA("gates", time.Now())
 	if err != nil {
 		w.t.Fatal(err)
@@ -239,7 +240,7 @@ func (c *cast) forge(token *wire.Token) {
 	c.coreWithin.door = door
 }
 
-// subjects tries publishing and subscribing.
+// subjects tries to publish and subscribe as everyone who can connect.
 func (c *cast) subjects(t *testing.T) *table {
 	up := []string{wire.VerbHello, wire.VerbBeat, wire.VerbProgress, wire.VerbReport, wire.VerbAsk, wire.VerbRenew, wire.VerbStopped, wire.VerbChallenge, wire.VerbEnrol}
 	down := []string{wire.VerbState, wire.VerbAck, wire.VerbConfirmed, wire.VerbURLs, wire.VerbRenewed, wire.VerbNonce, wire.VerbGrant, wire.VerbRefuse}
@@ -284,7 +285,7 @@ func (c *cast) subjects(t *testing.T) *table {
 	for _, class := range classes {
 		var cells []string
 		for i, p := range in {
-			p := p.again() // a connection has few subscriptions
+			p := p.again() // a connection may have only few subscriptions
 			cell := ""
 			for j, s := range class.subjects {
 				one := ""
@@ -310,7 +311,7 @@ func (c *cast) subjects(t *testing.T) *table {
 	return x
 }
 
-// again is the same person on another connection.
+// again opens a second connection as the same person.
 func (p *person) again() *person {
 	p.w.t.Helper()
 	twin := *p
@@ -320,7 +321,7 @@ func (p *person) again() *person {
 	return &twin
 }
 
-// undisturbed: what others tried, and a reload, has cut nobody.
+// undisturbed fails if an attempt by others, or a reload, disconnected a site.
 func (c *cast) undisturbed(t *testing.T) {
 	for _, p := range []*person{c.rome, c.paris, c.oslo} {
 		for len(p.events) > 0 {

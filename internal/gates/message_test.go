@@ -11,7 +11,7 @@ import (
 	"nightferry/internal/wire"
 )
 
-// messages has rome's subjects carry what others have signed: as if the bus itself, or who runs it, forged them.
+// messages sends messages with various signatures on rome's own subjects, as a compromised bus or its operator could.
 func (c *cast) messages(t *testing.T) *table {
 	_, nobody, err := ed25519.GenerateKey(nil)
 	if err != nil {
@@ -20,7 +20,7 @@ func (c *cast) messages(t *testing.T) *table {
 	signers := []struct {
 		name string
 		key  ed25519.PrivateKey
-		at   wire.Address // whom the signature is about
+		at   wire.Address // address that the signature covers
 	}{
 		{"rome", c.rome.key, rome},
 		{"rome, but about paris", c.rome.key, paris},
@@ -73,8 +73,8 @@ func (c *cast) messages(t *testing.T) *table {
 	return x
 }
 
-// taken says something on rome's subject, and then something that surely is answered: the Core hears one after the
-// other.
+// taken sends a message on rome's subject and reports whether the Core accepts it. If the message has no answer, it
+// sends a second one that has: the Core handles them in order.
 func (c *cast) taken(verb, answer string, msg []byte) string {
 	p := c.rome
 	for len(p.in) > 0 {

@@ -16,7 +16,7 @@ import (
 	"nightferry/internal/wire"
 )
 
-// objects asks for a URL of each sort of object, and reads those that are lent.
+// objects requests a URL for each kind of object and reads every object whose URL is granted.
 func (c *cast) objects(t *testing.T, p packs) *table {
 	keys := c.w.repo.Keys()
 	own, other := keys.Name("package"), keys.Name("image")
@@ -68,7 +68,7 @@ func (c *cast) objects(t *testing.T, p packs) *table {
 		}
 		x.add(class.name, append(cells, shut)...)
 	}
-	// The holder of a token gets no further than being refused altogether.
+	// The Core refuses the whole request of a token holder.
 	c.token.listen()
 	if _, err := c.token.ask("format"); !errors.Is(err, errOut) {
 		t.Errorf("the holder of a token asks for URLs: %v", err)
@@ -77,7 +77,7 @@ func (c *cast) objects(t *testing.T, p packs) *table {
 	return x
 }
 
-// lent tells what became of the keys of one class, which share their lot, and reads the objects.
+// lent returns the outcome for the keys of one class, which must be the same for all, and reads the granted objects.
 func (c *cast) lent(u *wire.URLs, name string, keys []string) string {
 	t := c.w.t
 	lot := map[string]string{}
@@ -104,7 +104,7 @@ func fetch(t *testing.T, method, raw string) (int, string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, raw, nil)
 	if err != nil {
-		t.Fatal("a lent URL does not parse") // the cause would hold it
+		t.Fatal("a lent URL does not parse") // err would contain the URL
 	}
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
@@ -118,7 +118,7 @@ func fetch(t *testing.T, method, raw string) (int, string) {
 	return res.StatusCode, string(b)
 }
 
-// onlyThat tries to make more of a lent URL than it is.
+// onlyThat tries to use a presigned URL for anything but its one GET.
 func (c *cast) onlyThat(t *testing.T, raw string) {
 	u, err := url.Parse(raw)
 	if err != nil {

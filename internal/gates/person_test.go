@@ -18,16 +18,16 @@ import (
 
 func fromHex(s string) ([]byte, error) { return hex.DecodeString(s) }
 
-// person is somebody at the bus, with what it has to show.
+// person is a client of the bus with its credentials.
 type person struct {
 	w     *world
-	at    wire.Address // whom it is, or claims to be
+	at    wire.Address // address that it has or claims
 	token *wire.Token
 	seed  string
 	jwt   string
 	key   ed25519.PrivateKey
 	chain *wire.Chain
-	door  *bus.Server // not nil: within the process of this server
+	door  *bus.Server // if set, connects within the process of this server
 
 	client *bus.Client
 	events chan bus.Event
@@ -40,10 +40,10 @@ type said struct {
 	data []byte
 }
 
-// errOut says that somebody is not let in at all.
+// errOut reports that a client was refused altogether.
 var errOut = errors.New("not let in")
 
-// enter connects, or returns errOut.
+// enter connects. It returns errOut if the bus refuses the client.
 func (p *person) enter() error {
 	p.w.t.Helper()
 	ctx, cancel := context.WithTimeout(p.w.t.Context(), patience)
@@ -79,12 +79,12 @@ func (p *person) enter() error {
 	return nil
 }
 
-// may tries a subject, and reports whether the bus let it.
+// may tries a subject and reports whether the bus allows it.
 func (p *person) may(publish bool, subject string) bool {
 	p.w.t.Helper()
 	t := p.w.t
 	p.tries++
-	// A subject that is nobody's comes after it: its refusal says that the other's, if any, has arrived.
+	// A message on a forbidden subject follows. Its refusal proves that any refusal of the first has arrived.
 	end := fmt.Sprintf("nobody.%d", p.tries)
 	var err error
 	if publish {
@@ -122,7 +122,7 @@ func (p *person) may(publish bool, subject string) bool {
 	}
 }
 
-// listen hears what the Core says to it.
+// listen subscribes to the Core's messages to p.
 func (p *person) listen() {
 	p.w.t.Helper()
 	err := p.client.Subscribe(p.at.AllDown(), func(subject string, data []byte) {
@@ -138,7 +138,7 @@ func (p *person) listen() {
 	}
 }
 
-// sign makes a message about an address by a key.
+// sign returns a message about address a, signed with key.
 func (p *person) sign(key ed25519.PrivateKey, a wire.Address, verb string, v any) []byte {
 	p.w.t.Helper()
 	b, err := wire.Sign(key, p.token.Repo, a, verb, 0, v)
@@ -148,7 +148,7 @@ func (p *person) sign(key ed25519.PrivateKey, a wire.Address, verb string, v any
 	return b
 }
 
-// say publishes on its own subject.
+// say publishes a message on p's own subject.
 func (p *person) say(verb string, msg []byte) {
 	p.w.t.Helper()
 	if err := p.client.Publish(p.at.Up(verb), msg); err != nil {
@@ -156,7 +156,7 @@ func (p *person) say(verb string, msg []byte) {
 	}
 }
 
-// answer waits for one of the verbs and opens it.
+// answer waits for a message with one of the given verbs, decodes it and returns its verb.
 func (p *person) answer(into map[string]any) string {
 	p.w.t.Helper()
 	limit := time.After(patience)
@@ -177,7 +177,7 @@ func (p *person) answer(into map[string]any) string {
 	}
 }
 
-// hello makes the Core state what the site should hold.
+// hello makes the Core send the site's desired state.
 func (p *person) hello() *wire.State {
 	p.w.t.Helper()
 	p.say(wire.VerbHello, p.sign(p.key, p.at, wire.VerbHello, &wire.Hello{Generation: make([]byte, 16), Version: "test", System: "test/test", At: time.Now().UnixMilli(), Trust: p.chain.Number}))
@@ -186,7 +186,7 @@ func (p *person) hello() *wire.State {
 	return &st
 }
 
-// ask asks for URLs. A refusal of the whole is errOut.
+// ask requests URLs. It returns errOut if the Core refuses the whole request.
 func (p *person) ask(keys ...string) (*wire.URLs, error) {
 	p.w.t.Helper()
 	p.tries++
@@ -205,7 +205,7 @@ func (p *person) ask(keys ...string) (*wire.URLs, error) {
 	return &u, nil
 }
 
-// signature returns the part of a presigned URL that makes it worth something.
+// signature returns the secret part of a presigned URL.
 func signature(t *testing.T, raw string) string {
 	t.Helper()
 	_, s, ok := strings.Cut(raw, "X-Amz-Signature=")

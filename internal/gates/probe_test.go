@@ -19,16 +19,17 @@ import (
 	"time"
 )
 
-// What a probe finds.
+// Results of a probe.
 const (
 	open     = "yes"
 	shut     = "no"
-	noDoor   = "no door" // the system keeps it from the socket
-	sentAway = "refused" // the Core does
-	unknown  = "unknown" // there is no such call
+	noDoor   = "no door" // the system denies access to the socket
+	sentAway = "refused" // the Core refuses the caller
+	unknown  = "unknown" // the call does not exist
 )
 
-// probe is the test program under another account: it tries what its arguments name, and writes what it finds as JSON.
+// probe runs in a process of another account. It tries everything that its arguments name and prints the results as
+// JSON.
 func probe(kind string, args []string) int {
 	found := map[string]string{}
 	for _, a := range args {
@@ -46,8 +47,7 @@ func probe(kind string, args []string) int {
 	return 0
 }
 
-// tryCall makes a call, by METHOD /path, that does nothing where it is allowed: what changes something wants a body that
-// makes sense.
+// tryCall makes a call, given as METHOD /path, that has no effect even if allowed: its body is invalid.
 func tryCall(socket, call string) string {
 	method, path, _ := strings.Cut(call, " ")
 	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -84,8 +84,8 @@ func tryCall(socket, call string) string {
 	return open
 }
 
-// hungUp tells a connection that the Core has closed, without reading, from other failures. Its word of farewell may be
-// lost with what it has not read.
+// hungUp returns refused if the Core closed the connection. If the Core closes it before it has read the request, its
+// answer may be lost.
 func hungUp(err error) string {
 	for _, closed := range []string{"connection reset", "EOF", "broken pipe", "readLoopPeek", "closed"} {
 		if strings.Contains(err.Error(), closed) {
@@ -111,7 +111,7 @@ func tryRead(path string) string {
 	return open
 }
 
-// as runs the probe under an account; nil is the tests' own.
+// as runs the probe under an account; nil is the account of the tests.
 func as(t *testing.T, who *account, kind string, args ...string) map[string]string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), filepath.Join(built.bin, "probe"), args...)

@@ -24,17 +24,17 @@ import (
 	"nightferry/internal/wire"
 )
 
-// Logins that go through every error and log there is.
+// Passwords that must not appear in any error or log.
 const (
 	proxyWord = "open-sesame-7f3a"
 	wrongWord = "wrong-word-7f3a"
 	smtpWord  = "smtp-word-7f3a"
 )
 
-// TestSecretsStayWhereTheyBelong lets a Core and its agents, as processes, go through all that may make them talk:
-// enrolment through a proxy with a login, a wrong login, tokens that are used twice or damaged, a publish, pulls from a
-// store that breaks connections, repeats the URL in its errors and redirects, forged and foreign requests, secrets that
-// are set and rotated, a reload, a revocation. Then no secret is in anything that was written, but where it belongs.
+// TestSecretsStayWhereTheyBelong runs a Core and its agents through everything that could leak a secret. It enrolls
+// through a proxy with a password, then with a wrong one, and with used or damaged tokens. It publishes, and pulls from
+// a store that breaks connections and repeats URLs in its errors and redirects. It sends forged requests, sets and
+// rotates secrets, reloads and revokes. Then it searches everything that was written for secrets in the wrong place.
 func TestSecretsStayWhereTheyBelong(t *testing.T) {
 	var broken atomic.Int64
 	w := newWorld(t, coreHost, tattle(&broken))
@@ -56,16 +56,16 @@ func TestSecretsStayWhereTheyBelong(t *testing.T) {
 		t.Errorf("%d of the store's errors were never seen", broken.Load())
 	}
 
-	// What goes wrong, each in its own way.
+	// Various failures.
 	thief := w.agent("thief", proxy, proxyWord)
-	thief.fails("enroll", "--token-file", first, "--allow", "/srv/x") // used
-	thief.fails("enroll", w.read(first)[:60], "--allow", "/srv/x")    // a part, and on the command line
+	thief.fails("enroll", "--token-file", first, "--allow", "/srv/x") // already used
+	thief.fails("enroll", w.read(first)[:60], "--allow", "/srv/x")    // truncated, and on the command line
 	thief.fails("enroll", "--token-file", first, "--allow", "relative")
 	stranger := w.agent("oslo", proxy, wrongWord)
 	stranger.fails("enroll", "--token-file", stranger.token(), "--allow", "/srv/x")
 	closed := w.agent("closed", "127.0.0.1:"+freePort(t), proxyWord)
 	closed.fails("enroll", "--token-file", stranger.lastToken, "--allow", "/srv/x")
-	roma.fails("check") // the account of the tests owns too much
+	roma.fails("check") // the account of the tests has too many rights
 	roma.must("status", "--json")
 
 	w.hand("secret", smtpWord, "set", "smtp")
@@ -81,7 +81,7 @@ func TestSecretsStayWhereTheyBelong(t *testing.T) {
 	}
 	p.listen()
 	p.hello()
-	if u, err := p.ask("format", "channels/x/head"); err != nil || len(u.Lent) != 2 || len(u.Refused) != 1 { // halt comes with every answer
+	if u, err := p.ask("format", "channels/x/head"); err != nil || len(u.Lent) != 2 || len(u.Refused) != 1 { // every answer includes halt
 		t.Errorf("asked: %v", err)
 	}
 	p.say(wire.VerbBeat, p.sign(p.key, rome, wire.VerbBeat, &wire.Beat{}))
@@ -94,7 +94,7 @@ func TestSecretsStayWhereTheyBelong(t *testing.T) {
 	}
 	roma.stop()
 
-	// The search itself is tried on what surely holds a secret.
+	// The search itself must find a known secret.
 	if w.search("the seed's own file", []byte(w.read(filepath.Join(roma.state, "identity.seed")))) == 0 || w.search("a URL", []byte("x&X-Amz-Signature=1")) == 0 {
 		t.Fatal("the search finds nothing")
 	}
@@ -104,8 +104,7 @@ func TestSecretsStayWhereTheyBelong(t *testing.T) {
 	}
 }
 
-// tattle is a store that tells the world about the URLs that it was lent, in as many ways as there are; so often as n
-// says.
+// tattle makes a store answer with errors and redirects that repeat the presigned URL, until n is 0.
 func tattle(n *atomic.Int64) s3test.Fault {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
@@ -117,13 +116,13 @@ func tattle(n *atomic.Int64) s3test.Fault {
 				next.ServeHTTP(rw, r)
 				return
 			}
-			// As XML says it: an answer that does not parse is not told on.
+			// Escaped: the client drops an answer that is not valid XML.
 			said := strings.ReplaceAll("http://"+r.Host+r.URL.RequestURI(), "&", "&amp;")
 			switch left % 5 {
 			case 0:
 				c, _, err := http.NewResponseController(rw).Hijack()
 				if err == nil {
-					_ = c.(*net.TCPConn).SetLinger(0) // a reset, not an end
+					_ = c.(*net.TCPConn).SetLinger(0) // a reset, not a clean close
 					_ = c.Close()
 				}
 			case 1:
@@ -139,13 +138,13 @@ func tattle(n *atomic.Int64) s3test.Fault {
 	}
 }
 
-// proxy starts a real one that wants a login, and to which alone coreHost is a name.
+// proxy starts a real proxy that requires a password. Only the proxy can resolve coreHost.
 func (w *world) proxy() string {
 	w.t.Helper()
 	return proxytest.Tinyproxy(w.t, "ferry", proxyWord, coreHost).Addr
 }
 
-// until waits for a condition.
+// until waits until ok returns true.
 func (w *world) until(what string, ok func() bool) {
 	w.t.Helper()
 	tick := time.NewTicker(50 * time.Millisecond)
@@ -160,7 +159,7 @@ func (w *world) until(what string, ok func() bool) {
 	}
 }
 
-// untilFile waits for a file, and gives a command every two seconds meanwhile.
+// untilFile waits for a file and runs a command every two seconds meanwhile.
 func (w *world) untilFile(path string, command ...string) {
 	w.t.Helper()
 	last := time.Now()
@@ -183,7 +182,7 @@ func (w *world) read(path string) string {
 	return strings.TrimSpace(string(b))
 }
 
-// hand gives a value to a command on its standard input.
+// hand runs a command with a value on its standard input.
 func (w *world) hand(group, value string, args ...string) {
 	w.t.Helper()
 	cmd := w.command(append([]string{group}, args...)...)
@@ -193,7 +192,7 @@ func (w *world) hand(group, value string, args ...string) {
 	}
 }
 
-// hideState notes what an agent's folder holds.
+// hideState registers the secrets in an agent's folder.
 func (w *world) hideState(state string) {
 	w.t.Helper()
 	for _, name := range []string{"identity.seed", "user.jwt", "repository.key"} {
@@ -201,7 +200,7 @@ func (w *world) hideState(state string) {
 	}
 }
 
-// process is the agent of a site.
+// process is the agent of a site, run as a process.
 type process struct {
 	w         *world
 	site      string
@@ -230,7 +229,7 @@ func (p *process) command(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// token has one made, and returns the file that holds it.
+// token creates a token and returns the file that contains it.
 func (p *process) token() string {
 	p.w.t.Helper()
 	text, _ := p.w.token(p.site)
@@ -272,7 +271,7 @@ func (p *process) start() {
 	p.w.t.Cleanup(func() { p.stop() })
 }
 
-// shapes are what no output or file may hold whosever it is, by what it is.
+// shapes returns patterns of secrets that must not appear in any output, by name.
 func shapes() map[string]*regexp.Regexp {
 	return map[string]*regexp.Regexp{
 		"a lent URL":         regexp.MustCompile(`X-Amz-(Signature|Credential|Security-Token)`),
@@ -286,7 +285,7 @@ func shapes() map[string]*regexp.Regexp {
 	}
 }
 
-// search counts what is found in what was written, and says what it was, but not itself.
+// search counts the secrets in b.
 func (w *world) search(where string, b []byte) (found int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -298,14 +297,14 @@ func (w *world) search(where string, b []byte) (found int) {
 			}
 		}
 	}
-	b = bytes.ReplaceAll(b, []byte("://user:password@"), nil) // of a remedy
+	b = bytes.ReplaceAll(b, []byte("://user:password@"), nil) // part of a remedy's text
 	for _, r := range shapes() {
 		found += len(r.FindAll(b, -1))
 	}
 	return found
 }
 
-// tell reports each secret that is in what was written.
+// tell reports each secret in b as an error.
 func (w *world) tell(where string, b []byte) {
 	w.t.Helper()
 	if w.search(where, b) == 0 {
@@ -326,7 +325,7 @@ func (w *world) tell(where string, b []byte) {
 	w.t.Errorf("%s holds a secret", where)
 }
 
-// searchAll looks through outputs and files.
+// searchAll searches all outputs and files, and returns the number of files.
 func (w *world) searchAll(agents ...*process) (n int) {
 	w.t.Helper()
 	w.tell("output of the Core", []byte(w.out.String()))
@@ -350,7 +349,7 @@ func (w *world) searchAll(agents ...*process) (n int) {
 	files(w.t, w.dir, func(path string) {
 		info, err := os.Stat(path)
 		if err != nil && errors.Is(err, fs.ErrNotExist) {
-			return // a temporary one of the running Core
+			return // a temporary file of the running Core
 		}
 		if belongs[path] {
 			if err == nil && info.Mode().Perm()&0o077 != 0 {

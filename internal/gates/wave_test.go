@@ -14,8 +14,7 @@ import (
 	"testing"
 )
 
-// systemctl stands for systemd: it knows the three words that the agent says,
-// and enable starts what the unit says, as systemd would.
+// systemctl replaces systemd's. It knows the commands that the agent runs; enable starts the unit's program.
 const systemctl = `#!/bin/sh
 echo "$@" >>"$FAKE/said"
 case "$1" in
@@ -28,9 +27,8 @@ enable)
 esac
 `
 
-// TestWaveJoinsUnattended: one command makes the tokens of a wave, and one line
-// on each freshly built server makes it a site, which fills itself. The folder
-// of systemd's units is another one in a mount namespace of the test's own.
+// TestWaveJoinsUnattended checks that one command creates the tokens of a wave, and that one line on each new server
+// enrolls it and brings its content. A mount namespace replaces the folder of systemd's units.
 func TestWaveJoinsUnattended(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root may install a service")
@@ -65,18 +63,19 @@ func TestWaveJoinsUnattended(t *testing.T) {
 		if said := w.read(filepath.Join(s.fake, "said")); said != "daemon-reload\nenable --now nightferry-agent.service" {
 			t.Errorf("%s: systemctl was told %q", site, said)
 		}
-		// A script that runs twice harms nothing: there is an identity already, or the agent holds its folder by now.
+		// Running the script again does no harm: the server has an identity already, or the agent has locked its
+		// folder.
 		if out, err := s.install(file); exitCode(err) != 4 && exitCode(err) != 9 {
 			t.Errorf("%s, a second time: %v\n%s", site, err, out)
 		}
 		w.until(site+" to be current", func() bool {
-			return strings.Contains(w.must("sites", "--site", site), "current") || site == "paris" // which holds images, of which there are none
+			return strings.Contains(w.must("sites", "--site", site), "current") || site == "paris" // paris holds images, and none are published
 		})
 		if b, err := os.ReadFile(filepath.Join(s.allow, "bari", "a.bin")); site == "bari" && (err != nil || len(b) != 7000) {
 			t.Errorf("%d bytes arrived, %v", len(b), err)
 		}
 	}
-	// Who has joined is of no wave any more.
+	// A later wave omits sites that are enrolled.
 	again := filepath.Join(w.dir, "again")
 	w.must("site", "token", "--wave", "20", "--domain", "alpha", "--out", again)
 	for _, file := range issued {
@@ -86,7 +85,7 @@ func TestWaveJoinsUnattended(t *testing.T) {
 	}
 }
 
-// server is a machine that was just built.
+// server is a newly built machine.
 type server struct {
 	w          *world
 	fake, bins string
@@ -94,7 +93,7 @@ type server struct {
 	allow      string
 }
 
-// receive copies the token to the server, as the person does who builds it.
+// receive copies the token to the server, as an operator would.
 func (s *server) receive(token string) string {
 	copied := filepath.Join(filepath.Dir(s.state), filepath.Base(token))
 	if err := os.WriteFile(copied, []byte(s.w.read(token)), 0o600); err != nil {
@@ -129,13 +128,13 @@ func newServer(t *testing.T, w *world, site string) *server {
 	return s
 }
 
-// zombie reports whether a process has ended and only nobody has asked how.
+// zombie reports whether a process has ended but has not been reaped.
 func zombie(pid int) bool {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	return err == nil && bytes.Contains(b, []byte(") Z "))
 }
 
-// install is the line of the script that builds servers.
+// install runs the line that the build script of a server runs.
 func (s *server) install(token string) (string, error) {
 	cmd := exec.Command("unshare", "-m", "sh", "-c", `mount --bind "$FAKE/units" /etc/systemd/system && exec "$@"`, "sh",
 		filepath.Join(built.bin, "nightferry-agent"), "install", "--token-file", token, "--allow", s.allow, "--state", s.state)

@@ -28,19 +28,19 @@ import (
 	"nightferry/internal/wire"
 )
 
-// patience bounds every wait; nothing waits that long unless it fails.
+// patience bounds every wait; only failing tests wait that long.
 const patience = 30 * time.Second
 
-// coreHost is a name that only a proxy of the tests resolves.
+// coreHost is a name that only the proxy of the tests can resolve.
 const coreHost = "core.nightferry.test"
 
-// Where the parts of the fleet are. Rome is who the others try to be.
+// Sites of the test fleet. The others try to act as rome.
 var (
 	rome  = wire.Address{Domain: "alpha", Site: "rome"}  // holds package
-	paris = wire.Address{Domain: "alpha", Site: "paris"} // of the same domain; holds image
-	oslo  = wire.Address{Domain: "beta", Site: "oslo"}   // of another domain; holds image
+	paris = wire.Address{Domain: "alpha", Site: "paris"} // same domain; holds image
+	oslo  = wire.Address{Domain: "beta", Site: "oslo"}   // another domain; holds image
 	bari  = wire.Address{Domain: "alpha", Site: "bari"}  // revoked
-	riga  = wire.Address{Domain: "gamma", Site: "riga"}  // of a revoked domain
+	riga  = wire.Address{Domain: "gamma", Site: "riga"}  // in a revoked domain
 )
 
 const fleetYAML = `version: 1
@@ -65,7 +65,7 @@ sites:
   riga: {domain: gamma, region: emea, zone: Europe/Riga, targets: {package: %[2]s/targets/riga}}
 `
 
-// world is a Core in a process of its own, over an encrypted repository on a real S3 server.
+// world is a Core in its own process with an encrypted repository on a real S3 server.
 type world struct {
 	t       *testing.T
 	dir     string
@@ -74,18 +74,18 @@ type world struct {
 	port    string // of the bus
 	metrics string // host:port
 	env     []string
-	as      *account // whose process the Core is; nil: the tests' own
+	as      *account // account of the Core's process; nil: the account of the tests
 	core    *exec.Cmd
-	out     *output // all that the Core and the commands wrote
+	out     *output // all output of the Core and the commands
 
-	vault *vault.Vault // a copy, as somebody would have who holds the disk and the master key
-	repo  *repo.Repo   // opened with the keys in it
+	vault *vault.Vault // a copy, opened with the master key
+	repo  *repo.Repo   // opened with the keys in the vault
 
 	mu     sync.Mutex
-	secret map[string]string // what may be told nowhere, by what it is
+	secret map[string]string // values that must not appear in any output, by name
 }
 
-// output collects what processes write.
+// output collects the output of processes.
 type output struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -108,7 +108,7 @@ func (o *output) String() string {
 	return o.buf.String()
 }
 
-// until waits for a text.
+// until waits for a text in the output.
 func (o *output) until(t *testing.T, text string, ended <-chan error) {
 	t.Helper()
 	limit := time.After(patience)
@@ -123,11 +123,11 @@ func (o *output) until(t *testing.T, text string, ended <-chan error) {
 	}
 }
 
-// newWorld makes a Core and starts it. Host is what the Core's certificate and tokens name; faults lie before its store.
+// newWorld creates and starts a Core. host is the Core's name in certificate and tokens; faults apply to its store.
 func newWorld(t *testing.T, host string, faults ...s3test.Fault) *world {
 	t.Helper()
 	b, _ := s3test.Through(t, s3test.S3(t), faults...)
-	dir, err := os.MkdirTemp("/tmp", "gates") // a socket's path must be short
+	dir, err := os.MkdirTemp("/tmp", "gates") // the path of a socket must be short
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +182,7 @@ func (w *world) hide(what, value string) {
 	w.secret[what] = value
 }
 
-// command is the program, under the Core's account.
+// command returns a command that runs the program under the Core's account.
 func (w *world) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(built.bin, "nightferry"), args...)
 	cmd.Dir, cmd.Env = w.dir, w.env
@@ -229,7 +229,7 @@ func (w *world) start() {
 	w.out.until(w.t, "the Core serves", ended)
 }
 
-// openVault opens a copy of the vault, as a thief of the disk would who has the master key too.
+// openVault opens a copy of the vault, as a thief with the disk and the master key could.
 func (w *world) openVault() {
 	w.t.Helper()
 	t := w.t
@@ -278,7 +278,7 @@ func (w *world) openVault() {
 		t.Fatal(err)
 	}
 	for _, s := range list {
-		if s.Name != "bus/account" && s.Name != "repository/root" && s.Name != "ca" { // public, all but a part of the last
+		if s.Name != "bus/account" && s.Name != "repository/root" && s.Name != "ca" { // these are public, except for one part of ca
 			w.hide("vault: "+s.Name, string(w.kept(s.Name)))
 		}
 		if s.Name == "ca" {
@@ -288,7 +288,7 @@ func (w *world) openVault() {
 	}
 }
 
-// kept reads a secret of the copied vault.
+// kept returns a secret from the copied vault.
 func (w *world) kept(name string) []byte {
 	w.t.Helper()
 	s, _, err := w.vault.Get(w.t.Context(), name, "test")
@@ -301,7 +301,7 @@ func (w *world) kept(name string) []byte {
 	return bytes.TrimSpace(s.Reveal())
 }
 
-// authority is the Core's own, in the hands of who stole its keys.
+// authority opens the Core's authority with its stolen keys.
 func (w *world) authority() *bus.Authority {
 	w.t.Helper()
 	domains := map[string][][]byte{}
@@ -316,7 +316,7 @@ func (w *world) authority() *bus.Authority {
 	return a
 }
 
-// write puts a file into a channel's source.
+// write writes a file to a channel's source folder.
 func (w *world) write(channel, name, content string) {
 	w.t.Helper()
 	path := filepath.Join(w.dir, "content", channel, name)
@@ -325,7 +325,7 @@ func (w *world) write(channel, name, content string) {
 	}
 }
 
-// publish returns the packs that came with the release.
+// publish publishes a channel and returns the packs that the release added.
 func (w *world) publish(channel string) []string {
 	w.t.Helper()
 	before := map[string]bool{}
@@ -345,7 +345,7 @@ func (w *world) publish(channel string) []string {
 	return fresh
 }
 
-// token makes one by the command.
+// token creates an enrollment token with the command.
 func (w *world) token(site string) (string, *wire.Token) {
 	w.t.Helper()
 	text := strings.TrimSpace(w.must("site", "token", site))
@@ -359,13 +359,13 @@ func (w *world) token(site string) (string, *wire.Token) {
 	return text, t
 }
 
-// direct dials the Core at its address, whatever its name is.
+// direct connects to the Core's address, whatever its name resolves to.
 func (w *world) direct(ctx context.Context, o bus.ClientOptions) (agent.Bus, error) {
 	o.URLs = []string{"tls://localhost:" + w.port}
 	return agent.Dial(ctx, o)
 }
 
-// enrol joins a site as the agent does.
+// enrol enrolls a site as the agent does.
 func (w *world) enrol(a wire.Address) *person {
 	w.t.Helper()
 	t := w.t
