@@ -50,7 +50,7 @@ var allowedFields = map[string]string{
 	"api.Caller.PID":         "for whoever calls the room",
 	"core.Made.Encrypted":    "for whoever calls the room",
 	"core.Made.Release":      "for whoever calls the room",
-	"incident.Entry.Cause":   "for whoever calls the room",
+	"kinds.Entry.Cause":      "for whoever calls the room",
 	"ledger.Finding.Path":    "for whoever calls the room",
 	"push.GuardError.Remedy": "for whoever calls the room",
 

@@ -51,6 +51,7 @@ var rooms = []room{
 	{"internal/window", formats, "when a channel may move: wall-clock windows, the dark, rates and cadences"},
 	{"internal/fleet", formats, "the model: channels, domains, regions, sites and the rules between them"},
 
+	{"internal/kinds", formats, "the kinds of incidents: cause, remedy, and how each one ends"},
 	{"internal/runs", formats, "the nouns of a run: states, counts, totals, progress"},
 
 	{"internal/wire", packed, "what the Core and its agents say to each other: messages, subjects, signatures"},
@@ -79,7 +80,7 @@ var rooms = []room{
 
 	{"internal/tasks", services, "periodic work: name, period, bound, last success, and what is overdue"},
 	{"internal/publishing", services, "which channels are being published and measured, and what stops that"},
-	{"internal/incident", services, "the registry of incident kinds; which are open, and how each one ends"},
+	{"internal/incident", services, "which incidents are open, and how each one ends"},
 	{"internal/halting", services, "the active halt orders, their newest object and who obeys them"},
 	{"internal/desired", services, "what every site should hold: a pure plan, one transaction, and each site's present state"},
 

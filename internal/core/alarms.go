@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"nightferry/internal/incident"
+	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
 	"nightferry/internal/wire"
 )
@@ -64,7 +65,7 @@ type Incident struct {
 }
 
 func withRemedy(i ledger.Incident) Incident {
-	return Incident{i, incident.Remedy(Kind(i.Kind), i.Text)}
+	return Incident{i, kinds.Remedy(Kind(i.Kind), i.Text)}
 }
 
 // Incidents lists the open incidents, or all, the newest first. What a full

@@ -13,6 +13,7 @@ import (
 
 	"nightferry/internal/alert"
 	"nightferry/internal/incident"
+	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
 	"nightferry/internal/mail"
 	"nightferry/internal/vault"
@@ -261,12 +262,12 @@ func (t *teller) incidents(ctx context.Context, now time.Time) ([]alert.Incident
 		t.full = now
 	}
 	text := ledger.ErrFull.Error() + "; sites keep what they report until then"
-	return append(out, alert.Incident{ID: -1, Key: string(Full), Kind: string(Full), Text: text, Remedy: incident.Remedy(Full, ""), Opened: t.full, Last: now, Count: 1,
+	return append(out, alert.Incident{ID: -1, Key: string(Full), Kind: string(Full), Text: text, Remedy: kinds.Remedy(Full, ""), Opened: t.full, Last: now, Count: 1,
 		Members: []alert.Member{{Text: text, First: t.full}}}), nil
 }
 
 func (c *Core) toldAs(i ledger.Incident) alert.Incident {
-	x := alert.Incident{ID: i.ID, Key: i.Key, Kind: i.Kind, Text: i.Text, Remedy: incident.Remedy(Kind(i.Kind), i.Text), Opened: i.Opened, Last: i.Last, Count: i.Count, Resolved: i.Resolved, Acked: i.Acked != ""}
+	x := alert.Incident{ID: i.ID, Key: i.Key, Kind: i.Kind, Text: i.Text, Remedy: kinds.Remedy(Kind(i.Kind), i.Text), Opened: i.Opened, Last: i.Last, Count: i.Count, Resolved: i.Resolved, Acked: i.Acked != ""}
 	f := c.settings.Load().Fleet
 	for _, m := range i.Members {
 		n := alert.Member{Domain: m.Domain, Site: m.Site, Text: m.Text, First: m.First, Left: m.Left}

@@ -4,14 +4,14 @@ import (
 	"testing"
 
 	"nightferry/internal/agent"
-	"nightferry/internal/incident"
+	"nightferry/internal/kinds"
 )
 
 // TestProblemsAreRegistered: the registry has a row for whatever an agent
 // reports.
 func TestProblemsAreRegistered(t *testing.T) {
 	for _, p := range agent.Problems() {
-		if k := incident.SiteSays + "-" + incident.Kind(p); incident.Of(k).Cause == "" {
+		if k := kinds.SiteSays + "-" + kinds.Kind(p); kinds.Of(k).Cause == "" {
 			t.Errorf("kind %s is in no table", k)
 		}
 	}

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"nightferry/internal/incident"
+	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
 	"nightferry/internal/runs"
 	"nightferry/internal/trust"
@@ -75,7 +75,7 @@ func (c *Core) report(ctx context.Context, m message, x *site, key trust.Public,
 		return
 	}
 	for key, open := range t.parts { // committed before, perhaps by a Core that stopped before it resolved the incidents
-		if kind, what := incident.CutKey(key); !open {
+		if kind, what := kinds.CutKey(key); !open {
 			c.alarms.over(kind, what, a)
 		}
 	}
@@ -168,7 +168,7 @@ type endedRun struct {
 
 // opens adds an incident to the transaction that commits an event.
 func (t *translator) opens(e *ledger.Event, kind Kind, what, text string) {
-	key := incident.KeyOf(kind, what)
+	key := kinds.KeyOf(kind, what)
 	e.Incidents = append(e.Incidents, ledger.Problem{Key: key, Kind: string(kind), Scope: "site " + t.at.Site, Text: clip(text), Domain: t.at.Domain, Site: t.at.Site})
 	t.note(key, true)
 }
@@ -176,7 +176,7 @@ func (t *translator) opens(e *ledger.Event, kind Kind, what, text string) {
 // ends closes the site's part of an incident in the transaction that commits an event, so that both
 // are stored or neither.
 func (t *translator) ends(e *ledger.Event, kind Kind, what string) {
-	key := incident.KeyOf(kind, what)
+	key := kinds.KeyOf(kind, what)
 	e.Ended = append(e.Ended, key)
 	t.note(key, false)
 }

@@ -1,3 +1,5 @@
+// Package incident owns the fleet's incidents: which are open, and how each one
+// ends. Their kinds are in package kinds.
 package incident
 
 import (
@@ -9,9 +11,13 @@ import (
 	"time"
 
 	"nightferry/internal/clock"
+	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
 	"nightferry/internal/wire"
 )
+
+// Kind is the type of an incident.
+type Kind = kinds.Kind
 
 // Records stores incidents.
 type Records interface {
@@ -80,7 +86,7 @@ func New(o Options) *Service {
 // only one incident), or adds the site at to it. The zero address is the Core
 // itself. Raise never waits for the ledger.
 func (s *Service) Raise(kind Kind, what string, at wire.Address, text string) {
-	m := part{KeyOf(kind, what), at}
+	m := part{kinds.KeyOf(kind, what), at}
 	now := s.o.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -90,7 +96,7 @@ func (s *Service) Raise(kind Kind, what string, at wire.Address, text string) {
 	}
 	s.open[m] = now
 	s.queue(change{part: m, kind: kind, text: clip(text), when: now})
-	if kind == Full && !open { // the ledger cannot be written for a while
+	if kind == kinds.Full && !open { // the ledger cannot be written for a while
 		s.o.OnChange(Change{kind, m.key, at, clip(text)})
 	}
 }
@@ -99,7 +105,7 @@ func (s *Service) Raise(kind Kind, what string, at wire.Address, text string) {
 func (s *Service) Over(kind Kind, what string, at wire.Address) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.end(part{KeyOf(kind, what), at})
+	s.end(part{kinds.KeyOf(kind, what), at})
 }
 
 // end queues the end of a part that is open. mu is held.
@@ -108,7 +114,7 @@ func (s *Service) end(m part) {
 		return
 	}
 	delete(s.open, m)
-	kind, _ := CutKey(m.key)
+	kind, _ := kinds.CutKey(m.key)
 	s.queue(change{part: m, kind: kind, when: s.o.Now()})
 }
 
@@ -138,7 +144,7 @@ func (s *Service) Noted(key string, at wire.Address, open bool) {
 func (s *Service) Has(kind Kind, what string, at wire.Address) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, open := s.open[part{KeyOf(kind, what), at}]
+	_, open := s.open[part{kinds.KeyOf(kind, what), at}]
 	return open
 }
 
@@ -152,7 +158,7 @@ func (s *Service) Kinds() map[Kind]int {
 	}
 	out := map[Kind]int{}
 	for key := range keys {
-		kind, _ := CutKey(key)
+		kind, _ := kinds.CutKey(key)
 		out[kind]++
 	}
 	return out
@@ -181,7 +187,7 @@ func (s *Service) Retain(keep func(kind Kind, what string, at wire.Address) bool
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for m := range maps.Clone(s.open) {
-		if kind, what := CutKey(m.key); !keep(kind, what, m.at) {
+		if kind, what := kinds.CutKey(m.key); !keep(kind, what, m.at) {
 			s.end(m)
 		}
 	}
@@ -200,21 +206,21 @@ type Known struct {
 // that a site does not have.
 func (s *Service) Sweep(k Known) {
 	s.Retain(func(kind Kind, what string, at wire.Address) bool {
-		e := Of(kind)
+		e := kinds.Of(kind)
 		switch {
 		case e.Expires > 0:
 			return true
 		case at.Site != "":
 			channel := what
-			if e.Object != Channel {
+			if e.Object != kinds.Channel {
 				channel = ""
 			}
 			return k.Site(at, channel)
-		case what == "" || e.Object == Other:
+		case what == "" || e.Object == kinds.Other:
 			return true
-		case e.Object == Task:
+		case e.Object == kinds.Task:
 			return k.Task(what)
-		case e.Object == Domain:
+		case e.Object == kinds.Domain:
 			return what == "core" || k.Domain(what)
 		}
 		return k.Channel(what)
@@ -232,7 +238,7 @@ func (s *Service) Expire() {
 			s.open[m] = now
 			continue
 		}
-		if kind, _ := CutKey(m.key); Of(kind).Expires > 0 && now.Sub(last) > Of(kind).Expires {
+		if kind, _ := kinds.CutKey(m.key); kinds.Of(kind).Expires > 0 && now.Sub(last) > kinds.Of(kind).Expires {
 			s.end(m)
 		}
 	}
@@ -326,7 +332,7 @@ func (s *Service) write(ctx context.Context, c change) error {
 		return err
 	}
 	opened, err := s.o.Records.OpenIncident(ctx, ledger.Problem{Key: c.key, Kind: string(c.kind), Scope: scopeOf(c.at), Text: c.text, Domain: c.at.Domain, Site: c.at.Site})
-	if err == nil && opened && c.kind != Full {
+	if err == nil && opened && c.kind != kinds.Full {
 		s.o.OnChange(Change{c.kind, c.key, c.at, c.text})
 	}
 	return err

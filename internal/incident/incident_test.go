@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
 	"nightferry/internal/wire"
 )
@@ -72,10 +73,10 @@ func (d *desk) want(keys ...string) {
 // itself once its objects are no longer configured and its time has passed.
 func TestEveryKindEnds(t *testing.T) {
 	d := newDesk(t)
-	core, sites := Entries()
+	core, sites := kinds.Entries()
 	for _, e := range slices.Concat(core, sites) {
 		d.Raise(e.Kind, "package", osaka, "x")
-		if e.Object != Other {
+		if e.Object != kinds.Other {
 			d.Raise(e.Kind, "package", wire.Address{}, "x")
 		}
 	}
@@ -91,15 +92,15 @@ func TestEveryKindEnds(t *testing.T) {
 // TestSweepKeepsWhatIsThere: Sweep ends no incident about a configured object.
 func TestSweepKeepsWhatIsThere(t *testing.T) {
 	d := newDesk(t)
-	d.Raise(Publishes, "package", wire.Address{}, "x")
-	d.Raise(Publishes, "gone", wire.Address{}, "x")
-	d.Raise(LogAccess, "apac", wire.Address{}, "x")
-	d.Raise(LogAccess, "gone", wire.Address{}, "x")
-	d.Raise(Stale, "package", osaka, "x")
-	d.Raise(Stale, "gone", osaka, "x")
-	d.Raise(Store, "", wire.Address{}, "x")
-	d.Raise(Clock, "core", wire.Address{}, "x")
-	d.Raise(Clock, "", osaka, "x")
+	d.Raise(kinds.Publishes, "package", wire.Address{}, "x")
+	d.Raise(kinds.Publishes, "gone", wire.Address{}, "x")
+	d.Raise(kinds.LogAccess, "apac", wire.Address{}, "x")
+	d.Raise(kinds.LogAccess, "gone", wire.Address{}, "x")
+	d.Raise(kinds.Stale, "package", osaka, "x")
+	d.Raise(kinds.Stale, "gone", osaka, "x")
+	d.Raise(kinds.Store, "", wire.Address{}, "x")
+	d.Raise(kinds.Clock, "core", wire.Address{}, "x")
+	d.Raise(kinds.Clock, "", osaka, "x")
 	d.Sweep(Known{Channel: func(n string) bool { return n == "package" }, Domain: func(n string) bool { return n == "apac" },
 		Site: func(at wire.Address, channel string) bool { return at == osaka && channel != "gone" }})
 	d.want("clock", "clock/core", "log-access/apac", "publish/package", "stale/package", "store")
@@ -110,7 +111,7 @@ func TestSweepKeepsWhatIsThere(t *testing.T) {
 func TestCloseAndAck(t *testing.T) {
 	d := newDesk(t)
 	ctx := t.Context()
-	d.Raise(Silent, "", osaka, "not heard")
+	d.Raise(kinds.Silent, "", osaka, "not heard")
 	list, err := d.List(ctx, false)
 	if err != nil || len(list) != 1 {
 		t.Fatal(list, err)
@@ -136,16 +137,16 @@ func TestCloseAndAck(t *testing.T) {
 	if err != nil || len(deeds) != 2 || !strings.Contains(deeds[0].Object, "silent") || deeds[0].Detail != "it is gone" {
 		t.Errorf("%+v, %v", deeds, err)
 	}
-	d.Raise(Silent, "", osaka, "not heard")
+	d.Raise(kinds.Silent, "", osaka, "not heard")
 	d.want("silent")
 }
 
 // TestTextFollows: an incident shows the latest text.
 func TestTextFollows(t *testing.T) {
 	d := newDesk(t)
-	d.Raise(Publishes, "package", wire.Address{}, "disk full")
+	d.Raise(kinds.Publishes, "package", wire.Address{}, "disk full")
 	d.now = d.now.Add(2 * time.Minute)
-	d.Raise(Publishes, "package", wire.Address{}, "access denied")
+	d.Raise(kinds.Publishes, "package", wire.Address{}, "access denied")
 	list, err := d.List(t.Context(), false)
 	if err != nil || len(list) != 1 || list[0].Text != "access denied" || list[0].Count != 2 {
 		t.Errorf("%+v, %v", list, err)
@@ -158,11 +159,11 @@ func TestClockWasAhead(t *testing.T) {
 	d := newDesk(t)
 	now := d.now
 	d.now = now.AddDate(1, 0, 0)
-	d.Raise(Forged, "", osaka, "then")
+	d.Raise(kinds.Forged, "", osaka, "then")
 	d.Flush(t.Context())
 	d.now = now
 	d.restart()
-	d.Raise(Forged, "", osaka, "now")
+	d.Raise(kinds.Forged, "", osaka, "now")
 	if list, err := d.List(t.Context(), false); err != nil || list[0].Text != "now" {
 		t.Errorf("%+v, %v", list, err)
 	}
@@ -190,17 +191,5 @@ func TestSymptoms(t *testing.T) {
 	}
 	if got := Symptoms(list, at(20)); got[3] {
 		t.Errorf("%v: a publish that still fails is no symptom any more", got)
-	}
-}
-
-// TestRemedyOfRuns: the remedy of a run that fails is about its cause.
-func TestRemedyOfRuns(t *testing.T) {
-	for text, want := range map[string]string{"open x: read-only file system": "for writing", "rename x: permission denied": "account", "something": "nightferry sync"} {
-		if got := Remedy(RunFails, text); !strings.Contains(got, want) || strings.Contains(got, "`") {
-			t.Errorf("%q: %q", text, got)
-		}
-	}
-	if got := Remedy("site-unheard", ""); got == "" {
-		t.Error("a kind of a newer agent has no remedy")
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
 )
 
@@ -18,7 +19,7 @@ func Symptoms(list []ledger.Incident, now time.Time) map[int64]bool {
 	out := map[int64]bool{}
 	for i := range list {
 		x := &list[i]
-		causes := Of(Kind(x.Kind)).SymptomOf
+		causes := kinds.Of(Kind(x.Kind)).SymptomOf
 		out[x.ID] = slices.ContainsFunc(list, func(y ledger.Incident) bool {
 			if !slices.Contains(causes, Kind(y.Kind)) || x.Opened.Before(y.Opened.Add(-near)) {
 				return false

@@ -1,4 +1,4 @@
-package incident
+package kinds
 
 import (
 	"flag"
@@ -12,7 +12,7 @@ var update = flag.Bool("update", false, "write the tables of docs/operations.md 
 
 const (
 	page  = "../../docs/operations.md"
-	begin = "<!-- The kinds of incidents: written by go test ./internal/incident -run TestDocs -update -->\n"
+	begin = "<!-- The kinds of incidents: written by go test ./internal/kinds -run TestDocs -update -->\n"
 	end   = "<!-- End of the kinds. -->\n"
 )
 
@@ -56,7 +56,7 @@ func TestDocs(t *testing.T) {
 		return
 	}
 	if !*update {
-		t.Fatal("docs/operations.md is not what the registry says: go test ./internal/incident -run TestDocs -update")
+		t.Fatal("docs/operations.md is not what the registry says: go test ./internal/kinds -run TestDocs -update")
 	}
 	if err := os.WriteFile(page, []byte(text[:from]+tables()+text[to:]), 0o644); err != nil {
 		t.Fatal(err)

@@ -1,9 +1,6 @@
-// Package incident owns the fleet's incidents: their kinds, with cause and
-// remedy, the open ones, and how each one ends.
-//
-// The registry in this file is the only table of kinds: mails, commands and
-// docs/operations.md take their words from it.
-package incident
+// Package kinds is the registry of the kinds of incidents, each with its cause
+// and its remedy. Mails, commands and docs/operations.md are generated from it.
+package kinds
 
 import (
 	"strings"
