@@ -14,15 +14,14 @@ import (
 )
 
 const (
-	// maxSubs bounds a site's subscriptions: it needs one.
+	// maxSubs bounds a site's subscriptions; it needs one.
 	maxSubs = 8
 	nobody  = 0
 )
 
-// Seeds are the secrets of an Authority except the domains', in NATS' text form. They belong in the
-// vault.
+// Seeds are the secrets of an Authority, except those of the domains, in NATS' text form. They are kept in the vault.
 type Seeds struct {
-	Account  string // public; it is part of every JWT, so it never changes. Its private half is discarded
+	Account  string // public; part of every JWT, so it never changes. Its private half is discarded
 	Operator []byte // signs the account. A new one needs only a restart of the server
 	Enrol    []byte // signs enrollment users. A new one invalidates outstanding tokens
 	Core     []byte // signs the Core's own user
@@ -32,8 +31,8 @@ type Seeds struct {
 func NewSeeds() (Seeds, error) {
 	var s Seeds
 	var errs [4]error
-	// The account's private half could sign users with any permissions; signing keys can only sign what their
-	// scope allows. So it is discarded here.
+	// The account's private half could sign users with any permissions; signing keys sign only what their scope allows.
+	// The private half is therefore discarded here.
 	_, s.Account, errs[0] = newKey(nkeys.PrefixByteAccount)
 	s.Operator, _, errs[1] = newKey(nkeys.PrefixByteOperator)
 	s.Enrol, _, errs[2] = newKey(nkeys.PrefixByteAccount)
@@ -41,7 +40,7 @@ func NewSeeds() (Seeds, error) {
 	return s, errors.Join(errs[:]...)
 }
 
-// NewDomainSeed makes a domain's signing key: the secret half of the domain's credential.
+// NewDomainSeed generates a domain's signing key, which is the secret half of the domain's credential.
 func NewDomainSeed() ([]byte, error) {
 	seed, _, err := newKey(nkeys.PrefixByteAccount)
 	return seed, err
@@ -70,7 +69,7 @@ type Authority struct {
 	claims   *jwt.AccountClaims
 }
 
-// OpenAuthority reads the seeds. Its errors never contain one.
+// OpenAuthority parses the seeds. Its errors never contain one.
 func OpenAuthority(o AuthorityOptions) (*Authority, error) {
 	if !nkeys.IsValidPublicAccountKey(o.Seeds.Account) {
 		return nil, fmt.Errorf("open the authority: account %q is not an account's public key", clip(o.Seeds.Account))

@@ -17,19 +17,19 @@ import (
 )
 
 const (
-	// caLife is long because sites pin this certificate: to replace it they must first have been told the next one.
+	// caLife is long because sites pin this certificate: before it is replaced, they must have received its successor.
 	caLife = 30 * 365 * 24 * time.Hour
-	// early starts a certificate's life before now, for sites whose clocks are behind.
+	// early backdates a certificate, for sites whose clocks are behind.
 	early = 24 * time.Hour
 )
 
-// CA signs the server's certificate. ECDSA P-256.
+// CA signs the server's certificate, with ECDSA P-256.
 type CA struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 }
 
-// NewCA makes a certificate authority that lives 30 years. Name is its common name, for people.
+// NewCA creates a certificate authority that is valid for 30 years. name is its common name.
 func NewCA(name string, now time.Time) (*CA, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -52,7 +52,7 @@ func NewCA(name string, now time.Time) (*CA, error) {
 	return &CA{cert, key}, nil
 }
 
-// LoadCA reads what PEM wrote.
+// LoadCA parses the output of PEM.
 func LoadCA(certPEM, keyPEM []byte) (*CA, error) {
 	pair, err := tls.X509KeyPair(certPEM, keyPEM)
 	if err != nil {
@@ -65,20 +65,20 @@ func LoadCA(certPEM, keyPEM []byte) (*CA, error) {
 	return &CA{pair.Leaf, key}, nil
 }
 
-// PEM returns the certificate, which anybody may see, and the key, which belongs into the vault.
+// PEM returns the certificate, which is public, and the key, which belongs in the vault.
 func (c *CA) PEM() (cert, key []byte, err error) {
 	key, err = keyPEM(c.key)
 	return certPEM(c.cert.Raw), key, err
 }
 
-// Fingerprint is what sites pin.
+// Fingerprint returns the value that sites pin.
 func (c *CA) Fingerprint() Pin { return sha256.Sum256(c.cert.Raw) }
 
-// Expires is the end of the authority's life.
+// Expires returns the end of the authority's validity.
 func (c *CA) Expires() time.Time { return c.cert.NotAfter }
 
-// Server makes a certificate for the Core under the names and IP addresses by which sites call it. The chain ends with
-// the authority's own certificate: sites know only its fingerprint and take the certificate from there.
+// Server issues a certificate for the Core's host names and IP addresses. The chain ends with the authority's own
+// certificate: sites know only its fingerprint and read the certificate from the chain.
 func (c *CA) Server(hosts []string, now time.Time, life time.Duration) (chain, key []byte, err error) {
 	if len(hosts) == 0 {
 		return nil, nil, errors.New("make the server's certificate: no host name is given")

@@ -17,11 +17,11 @@ import (
 	"nightferry/internal/text"
 )
 
-// maxFile bounds a file of credentials or of a certificate, in bytes.
+// maxFile bounds a file with credentials or a certificate, in bytes.
 const maxFile = 64 << 10
 
-// AccountOf reads, from the credentials file of a user on a cluster of one's own, the public key of the user's account.
-// Errors never show what is in the file.
+// AccountOf returns the public key of the account of a user on your own NATS cluster. It reads the user's credentials
+// file. Errors never contain the file's content.
 func AccountOf(credsFile string) (string, error) {
 	text, err := durable.ReadPrivate(credsFile, maxFile)
 	if err != nil {
@@ -42,8 +42,8 @@ func AccountOf(credsFile string) (string, error) {
 	return c.Issuer, nil
 }
 
-// LoadAuthorityFile reads the certificate (PEM) of the authority that signs a cluster's servers: the pin for sites, and
-// the pool for the Core's own client.
+// LoadAuthorityFile reads the PEM certificate of the authority that signs a cluster's servers. It returns the pin for
+// sites and the pool for the Core's own client.
 func LoadAuthorityFile(file string) (Pin, *x509.CertPool, error) {
 	authority, err := text.ReadFile(durable.ReadTrusted, file, maxFile)
 	if err != nil {
@@ -65,21 +65,21 @@ func LoadAuthorityFile(file string) (Pin, *x509.CertPool, error) {
 	return sha256.Sum256(cert.Raw), pool, nil
 }
 
-// EnrolRole is the role of the key that signs the holders of tokens.
+// EnrolRole is the role of the key that signs users of enrollment tokens.
 const EnrolRole = "enrolment"
 
 // DomainRole is the role of a domain's signing keys.
 func DomainRole(domain string) string { return "domain " + domain }
 
-// Scope is a signing key that the account of a cluster of one's own must have, and what it may give its users.
+// Scope is a signing key, with its permissions, that the account on your own cluster must have.
 type Scope struct {
-	Role string // "enrolment", or "domain " and the name
+	Role string // EnrolRole, or a DomainRole
 	Key  string // public
 	Pub  string
 	Sub  string
 }
 
-// Probe signs the JWT of a user who tries whether an account takes the users of a signing key, given by its public half.
+// Probe signs the JWT of a user that tests whether an account accepts users of a signing key. key is its public half.
 func (a *Authority) Probe(key, name, public string, life time.Duration, now time.Time) (string, error) {
 	kp, ok := a.signers[key]
 	if !ok {
@@ -88,11 +88,11 @@ func (a *Authority) Probe(key, name, public string, life time.Duration, now time
 	return a.sign(kp, name, public, life, now)
 }
 
-// Scopes lists what an account needs so that it takes this authority's users, in order of role; the Core's own user is
-// not among them.
+// Scopes lists the signing keys that an account needs in order to accept this authority's users, ordered by role. It
+// omits the key of the Core's own user.
 func (a *Authority) Scopes() []Scope {
 	var out []Scope
-	core, _ := a.core.PublicKey() // it was read from a seed
+	core, _ := a.core.PublicKey() // never fails: the key was parsed from a seed
 	for _, key := range slices.Sorted(maps.Keys(a.claims.SigningKeys)) {
 		s, ok := a.claims.SigningKeys[key].(*jwt.UserScope)
 		if !ok || key == core {

@@ -16,20 +16,20 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// ErrPin says that the server's certificate does not come from the pinned authority.
+// ErrPin means that the server's certificate does not come from the pinned authority.
 var ErrPin = errors.New("the server's certificate is not from the Core's own authority (it may be another server, or a proxy that opens TLS)")
 
-// dialer makes connections for the library, which asks for one at a time. The library cannot fall back from TLS to
-// WebSocket, nor check a pin, nor talk to proxies: all that happens here, before it says a word.
+// dialer opens connections for the library, which requests one at a time. It falls back from TLS to WebSocket, checks
+// the pin and uses proxies, none of which the library can do. It sends nothing before that.
 type dialer struct {
 	o    *ClientOptions
 	urls []*url.URL
-	// life ends with the client; the library's interface has no context.
+	// life ends with the client; the library's interface passes no context.
 	life context.Context
 
-	mu     sync.Mutex // of urls, too
+	mu     sync.Mutex // also protects urls
 	last   int        // index of the URL that worked last
-	failed error      // why the last attempt made no connection
+	failed error      // why the last attempt failed
 }
 
 func (d *dialer) failure() error {
@@ -45,7 +45,7 @@ func (d *dialer) fail(err error) error {
 	return err
 }
 
-// at names the server that was reached last.
+// at returns the server that was reached last.
 func (d *dialer) at() string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -62,8 +62,7 @@ func (d *dialer) check() error {
 	return d.parse(d.o.URLs)
 }
 
-// parse takes other URLs, and begins with the one that worked last, if that is
-// among them.
+// parse replaces the URLs. The next attempt starts with the URL that worked last, if it is still in the list.
 func (d *dialer) parse(list []string) error {
 	if len(list) == 0 {
 		return errors.New("no address is given")
@@ -72,7 +71,7 @@ func (d *dialer) parse(list []string) error {
 	for _, s := range list {
 		u, err := url.Parse(s)
 		if err != nil || u.User != nil || u.Hostname() == "" || (u.Scheme != "tls" && u.Scheme != "wss") {
-			return errors.New("an address is not of the form tls://host:port or wss://host:port") // it may hold a password
+			return errors.New("an address is not of the form tls://host:port or wss://host:port") // the address may contain a password
 		}
 		if u.Port() == "" {
 			u.Host = net.JoinHostPort(u.Hostname(), map[string]string{"tls": "4222", "wss": "443"}[u.Scheme])
@@ -89,7 +88,7 @@ func (d *dialer) parse(list []string) error {
 	return nil
 }
 
-// Dial tries every URL once. The library's own address is a placeholder.
+// Dial tries every URL once. The library's arguments are placeholders.
 func (d *dialer) Dial(string, string) (net.Conn, error) {
 	d.mu.Lock()
 	first, urls := d.last, d.urls
@@ -100,7 +99,7 @@ func (d *dialer) Dial(string, string) (net.Conn, error) {
 		conn, err := d.open(urls[at])
 		if err == nil {
 			d.mu.Lock()
-			d.last = max(0, slices.Index(d.urls, urls[at])) // they may be others by now
+			d.last = max(0, slices.Index(d.urls, urls[at])) // urls may have been replaced meanwhile
 			d.mu.Unlock()
 			return conn, nil
 		}
@@ -109,7 +108,7 @@ func (d *dialer) Dial(string, string) (net.Conn, error) {
 	return nil, d.fail(errors.Join(errs...))
 }
 
-// SkipTLSHandshake tells the library that these connections are past it.
+// SkipTLSHandshake reports to the library that TLS is already established.
 func (d *dialer) SkipTLSHandshake() bool { return true }
 
 func (d *dialer) open(u *url.URL) (net.Conn, error) {
@@ -135,13 +134,14 @@ func (d *dialer) open(u *url.URL) (net.Conn, error) {
 	return ws, nil
 }
 
-// pinned checks that the chain which the server shows ends in a pinned authority, is of this host, and in force.
+// pinned returns a TLS configuration that checks that the server's chain ends in a pinned authority, matches the host
+// and is valid.
 func (d *dialer) pinned(host string) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		ServerName: host,
-		// The usual check needs the authority's certificate, of which a site knows only the fingerprint: the check below
-		// takes its place, and comes before a byte of ours is sent.
+		// The standard check needs the authority's certificate, but a site knows only its fingerprint. VerifyConnection
+		// replaces the check and runs before any application data is sent.
 		InsecureSkipVerify: true,
 		VerifyConnection:   func(cs tls.ConnectionState) error { return d.verify(host, cs.PeerCertificates) },
 	}
@@ -167,15 +167,15 @@ func (d *dialer) verify(host string, chain []*x509.Certificate) error {
 	if _, err := chain[0].Verify(v); err != nil {
 		var unknown x509.UnknownAuthorityError
 		if errors.As(err, &unknown) {
-			return ErrPin // the authority's certificate was shown, but it did not sign this one
+			return ErrPin // the chain contains the authority's certificate, but it did not sign this one
 		}
 		return fmt.Errorf("the server's certificate: %w", err)
 	}
 	return nil
 }
 
-// foreign sets the library up for a cluster that is not ours: there TLS comes after the server's greeting, so the
-// library does it, and this only dials.
+// foreign configures the library for a foreign cluster. There TLS follows the server's greeting, so the library handles
+// TLS and the dialer only connects.
 func (d *dialer) foreign(n *nats.Options) error {
 	if err := d.parse(d.o.URLs); err != nil {
 		return err
@@ -189,11 +189,11 @@ func (d *dialer) foreign(n *nats.Options) error {
 	n.Secure, n.TLSHandshakeFirst = true, d.o.TLSFirst && d.urls[0].Scheme == "tls"
 	n.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: d.o.Roots, Time: d.o.Now}
 	n.CustomDialer = plainDialer{d}
-	d.urls = nil // which of them it is, only the library knows
+	d.urls = nil // only the library knows which one is used
 	return nil
 }
 
-// plainDialer leaves TLS to the library.
+// plainDialer connects and leaves TLS to the library.
 type plainDialer struct{ d *dialer }
 
 func (p plainDialer) Dial(_, address string) (net.Conn, error) {

@@ -13,8 +13,8 @@ import (
 	"github.com/nats-io/nkeys"
 )
 
-// TestForeignCluster uses a NATS server that somebody else set up, in the usual way: TLS after its greeting, headers,
-// and one user of an account with a credentials file.
+// TestForeignCluster uses a NATS server with the usual setup: TLS after the greeting, headers, and one user of an
+// account with a credentials file.
 func TestForeignCluster(t *testing.T) {
 	w := newWorld(t)
 	operator, err := w.authority().operatorClaims()

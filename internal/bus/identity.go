@@ -11,13 +11,13 @@ import (
 	"github.com/nats-io/nkeys"
 )
 
-// NewIdentity makes a user's key, a site's or the Core's. The seed is the secret, in NATS' text form ("SU…", 58
-// bytes); public ("U…") may be told to anybody.
+// NewIdentity generates a user key for a site or the Core. The seed is secret, in NATS' text form ("SU…", 58 bytes);
+// public ("U…") is not.
 func NewIdentity() (seed []byte, public string, err error) {
 	return newKey(nkeys.PrefixByteUser)
 }
 
-// IdentityOf makes the user's key that 32 random bytes stand for: a token carries those.
+// IdentityOf derives a user key from 32 random bytes, which an enrollment token contains.
 func IdentityOf(raw [32]byte) (seed []byte, public string, err error) {
 	if seed, err = nkeys.EncodeSeed(nkeys.PrefixByteUser, raw[:]); err != nil {
 		return nil, "", fmt.Errorf("make an identity: %w", err)
@@ -30,7 +30,7 @@ func IdentityOf(raw [32]byte) (seed []byte, public string, err error) {
 func PublicOf(seed []byte) (string, error) {
 	kp, err := nkeys.FromSeed(seed)
 	if err != nil {
-		return "", fmt.Errorf("read a key's seed: %w", err) // the library's errors do not repeat the seed
+		return "", fmt.Errorf("read a key's seed: %w", err) // the library's errors do not contain the seed
 	}
 	defer kp.Wipe()
 	public, err := kp.PublicKey()
@@ -40,7 +40,7 @@ func PublicOf(seed []byte) (string, error) {
 	return public, nil
 }
 
-// Ed25519Of returns the same user key in the standard library's form, for signatures over messages.
+// Ed25519Of returns the same user key in the standard library's form, for signing messages.
 func Ed25519Of(seed []byte) (ed25519.PrivateKey, error) {
 	prefix, raw, err := nkeys.DecodeSeed(seed)
 	if err != nil {
@@ -52,7 +52,7 @@ func Ed25519Of(seed []byte) (ed25519.PrivateKey, error) {
 	return ed25519.NewKeyFromSeed(raw), nil
 }
 
-// Ed25519Public returns a user's public key in the standard library's form; an error if it is not a user's.
+// Ed25519Public returns a user's public key in the standard library's form. It fails for keys of other kinds.
 func Ed25519Public(public string) (ed25519.PublicKey, error) {
 	raw, err := nkeys.Decode(nkeys.PrefixByteUser, []byte(public))
 	if err != nil || len(raw) != ed25519.PublicKeySize {
@@ -61,7 +61,7 @@ func Ed25519Public(public string) (ed25519.PublicKey, error) {
 	return raw, nil
 }
 
-// Grant is what a user's JWT says. It is read without proof of who signed it: the server checks that.
+// Grant is the content of a user's JWT. Its signature has not been checked; the server does that.
 type Grant struct {
 	Public  string // the user's public key
 	Name    string // the site's name, or the token's id
@@ -102,7 +102,7 @@ type Pin [sha256.Size]byte
 
 func (p Pin) String() string { return hex.EncodeToString(p[:]) }
 
-// clip keeps an error short, whatever came in.
+// clip shortens untrusted text for an error.
 func clip(s string) string {
 	if len(s) > 64 {
 		return s[:64] + "…"
@@ -110,7 +110,7 @@ func clip(s string) string {
 	return s
 }
 
-// PublicText is the reverse of Ed25519Public.
+// PublicText is the inverse of Ed25519Public.
 func PublicText(key ed25519.PublicKey) (string, error) {
 	b, err := nkeys.Encode(nkeys.PrefixByteUser, key)
 	if err != nil {

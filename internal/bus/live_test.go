@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// cut expects the client to be thrown out within a second, and not to come back.
+// cut expects the server to disconnect the client within a second and to refuse it from then on.
 func cut(t *testing.T, since time.Time, s *site) {
 	t.Helper()
 	limit := time.After(patience)
@@ -21,7 +21,7 @@ func cut(t *testing.T, since time.Time, s *site) {
 		case e := <-s.events:
 			switch e.Kind {
 			case Connected, Limited:
-				continue // the first; and that its signing key is gone, before it is cut for that
+				continue // the first connection; Limited: its signing key was removed just before it was disconnected
 			case Lost, Unwelcome:
 			default:
 				t.Fatalf("%v %v", e.Kind, e.Err)
@@ -29,7 +29,7 @@ func cut(t *testing.T, since time.Time, s *site) {
 			if took := time.Since(since); took > time.Second {
 				t.Errorf("it took %v", took)
 			}
-			for range 4 { // it goes on trying, and is refused
+			for range 4 { // it keeps trying and is refused
 				s.next(Unwelcome)
 			}
 			if err := s.Publish("nf.up.alpha.rome.beat", nil); !errors.Is(err, ErrAway) {
@@ -51,7 +51,7 @@ func TestRevokedWhileConnected(t *testing.T) {
 	cut(t, since, rome)
 	paris.calm()
 
-	// A domain's key is replaced: first the new one beside the old, which troubles nobody.
+	// Replacing a domain's key starts by adding the new one beside the old, which disconnects no site.
 	old := w.domains["alpha"][0]
 	w.domains["alpha"] = [][]byte{w.domainSeed(), old}
 	w.update()
@@ -76,7 +76,7 @@ func TestRevokedWhileConnected(t *testing.T) {
 	}
 }
 
-// TestJWTEnds lets a JWT end while it is in use; the next one that the client is given brings it back.
+// TestJWTEnds lets a JWT expire during use. The client reconnects once it gets a new one.
 func TestJWTEnds(t *testing.T) {
 	w := newWorld(t)
 	o, public := w.siteOptions("alpha", "rome")
@@ -96,7 +96,7 @@ func TestJWTEnds(t *testing.T) {
 	if e := s.next(Unwelcome); e.Err == nil {
 		t.Error("no reason is told")
 	}
-	s.next(Unwelcome) // the one that had ended before
+	s.next(Unwelcome) // the one for the expired JWT
 	s.next(Connected)
 }
 
@@ -117,7 +117,7 @@ func TestComesBack(t *testing.T) {
 	if err := rome.Flush(t.Context()); !errors.Is(err, ErrAway) {
 		t.Errorf("flush while away: %v", err)
 	}
-	// The TLS port is taken by nobody when the Core returns: only the other door is left.
+	// The Core restarts with another TLS port, so only the WebSocket address still works.
 	w.start("127.0.0.1:0", ws)
 	if w.server.Addr() == addr {
 		t.Fatalf("the same port %s", addr)
@@ -188,7 +188,7 @@ func TestSlowHandler(t *testing.T) {
 	receive(t, "Close", done)
 }
 
-// TestOneKeyTwoForms signs in the standard library's form what the bus knows as a user's key.
+// TestOneKeyTwoForms checks that a user's key signs and verifies in the standard library's form.
 func TestOneKeyTwoForms(t *testing.T) {
 	raw := [32]byte{1, 2, 3}
 	seed, public, err := IdentityOf(raw)
@@ -215,7 +215,7 @@ func TestOneKeyTwoForms(t *testing.T) {
 	}
 }
 
-// TestStartWarnsOfNothing: what the server warns of at every start would tell an operator nothing to do.
+// TestStartWarnsOfNothing checks that a start logs no warnings, because operators could not act on them.
 func TestStartWarnsOfNothing(t *testing.T) {
 	w := newWorld(t)
 	said := make(chan string, 100)

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// A server gets the signature of a nonce, and of nothing that could be a signed
-// message: those hold binary bytes.
+// TestOnlyNoncesAreSigned checks that a server gets signatures of nonces only, never of a possible message: messages
+// contain binary bytes.
 func TestOnlyNoncesAreSigned(t *testing.T) {
 	for _, nonce := range []string{"Xh3_k-9dPqYt0Aw", "PXoWU7zWAMt75FY=", "a+/b"} {
 		if !isNonce([]byte(nonce)) {

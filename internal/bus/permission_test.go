@@ -11,8 +11,8 @@ import (
 	"nightferry/internal/wire"
 )
 
-// foreignSubjects are all that a client of domain alpha, site rome, or token t-1 must reach neither by speaking nor by
-// listening. Wildcards are refused for publishing anyway.
+// foreignSubjects are subjects that a client of domain alpha, site rome or token t-1 must be unable to publish or
+// subscribe to. Publishing to wildcards is refused anyway.
 var foreignSubjects = []string{
 	"nf.up.alpha.paris.beat", "nf.down.alpha.paris.state",
 	"nf.up.beta.rome.beat", "nf.down.beta.rome.state",
@@ -48,7 +48,7 @@ func TestPermissions(t *testing.T) {
 				c.client.hear(subject)
 				refusal(t, w, c.client, "subscription", subject)
 			}
-			// What is allowed works, and was not among the refusals above.
+			// Permitted subjects work and were not among the refusals.
 			down := c.client.hear(c.own.AllDown())
 			c.client.say(c.own.Up("beat"), "here")
 			if got := receive(t, "the client's word", heard); got != c.own.Up("beat")+" here" {
@@ -65,7 +65,7 @@ func TestPermissions(t *testing.T) {
 	}
 }
 
-// refusal expects the server to have refused that subject to the client, told both by the client's and by the server's event.
+// refusal expects the server to have refused a subject, and both the client and the server to have reported it.
 func refusal(t *testing.T, w *world, c *site, act, subject string) {
 	t.Helper()
 	e := c.next(Denied)
@@ -77,7 +77,8 @@ func refusal(t *testing.T, w *world, c *site, act, subject string) {
 	}
 }
 
-// TestTheCoreOnlyComesFromWithin tries the Core's own identity from outside, and what it may within.
+// TestTheCoreOnlyComesFromWithin uses the Core's own identity from outside its process, and checks its permissions
+// within.
 func TestTheCoreOnlyComesFromWithin(t *testing.T) {
 	w := newWorld(t)
 	o := w.coreOptions()
@@ -91,7 +92,7 @@ func TestTheCoreOnlyComesFromWithin(t *testing.T) {
 	refusal(t, w, w.core, "publish", "nf.up.alpha.rome.beat")
 }
 
-// TestStolenDomainKey forges users with alpha's key, by every claim that such a JWT may make.
+// TestStolenDomainKey uses alpha's key to forge users with every claim that a JWT can make.
 func TestStolenDomainKey(t *testing.T) {
 	w := newWorld(t)
 	kp := w.authority().domains["alpha"]
@@ -149,7 +150,8 @@ func TestStolenDomainKey(t *testing.T) {
 	victim.calm()
 }
 
-// TestRefusedAreNamed: whoever is refused is told of with what his credential says, by whichever door he comes.
+// TestRefusedAreNamed checks that a refusal is reported with the content of the client's credential, over TLS and over
+// WebSocket.
 func TestRefusedAreNamed(t *testing.T) {
 	w := newWorld(t)
 	rome := w.site("alpha", "rome")
@@ -184,7 +186,7 @@ func TestRefusedAreNamed(t *testing.T) {
 	}
 }
 
-// unwelcome expects the server to refuse that identity, and to record it.
+// unwelcome expects the server to refuse an identity and to log it.
 func unwelcome(t *testing.T, w *world, o ClientOptions) {
 	t.Helper()
 	s, err := w.try(o)
@@ -200,7 +202,7 @@ func unwelcome(t *testing.T, w *world, o ClientOptions) {
 	}
 }
 
-// TestAccountKeySignsNobody has somebody find the account's private half, of which no copy is kept: it signs no users.
+// TestAccountKeySignsNobody checks that even the account's private half, of which no copy is kept, signs no users.
 func TestAccountKeySignsNobody(t *testing.T) {
 	w := newWorld(t)
 	w.core.Close()

@@ -15,8 +15,8 @@ import (
 	"golang.org/x/net/proxy"
 )
 
-// dialVia connects to host:port through the proxy that the environment names for it. Through a proxy, the name is
-// resolved there: a site's network often cannot. No error shows the proxy's login.
+// dialVia connects to host:port through the proxy in the environment, if any. The proxy resolves the name, because a
+// site's network often cannot. Errors never contain the proxy's password.
 func dialVia(ctx context.Context, addr string, get func(string) string) (net.Conn, error) {
 	direct := &net.Dialer{}
 	conf := httpproxy.Config{HTTPSProxy: env(get, "HTTPS_PROXY", "ALL_PROXY"), NoProxy: env(get, "NO_PROXY")}
@@ -69,9 +69,9 @@ func dialProxy(ctx context.Context, direct *net.Dialer, via *url.URL, addr strin
 	return conn, nil
 }
 
-// connect asks an HTTP proxy for a tunnel.
+// connect requests a tunnel from an HTTP proxy.
 func connect(ctx context.Context, conn net.Conn, login *url.Userinfo, addr string) error {
-	// The end of ctx, by deadline or not, ends reads and writes.
+	// When ctx ends, for any reason, reads and writes fail.
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	req := (&http.Request{Method: http.MethodConnect, URL: &url.URL{Opaque: addr}, Host: addr, Header: http.Header{}}).WithContext(ctx)
 	if login != nil {
@@ -86,9 +86,9 @@ func connect(ctx context.Context, conn net.Conn, login *url.Userinfo, addr strin
 	if err != nil {
 		return fmt.Errorf("ask for %s: %w", addr, err)
 	}
-	resp.Body.Close() // of a tunnel, it is empty
+	resp.Body.Close() // the body of a tunnel's response is empty
 	switch {
-	case resp.StatusCode == http.StatusProxyAuthRequired, resp.StatusCode == http.StatusUnauthorized: // tinyproxy says the latter
+	case resp.StatusCode == http.StatusProxyAuthRequired, resp.StatusCode == http.StatusUnauthorized: // tinyproxy sends StatusUnauthorized
 		return fmt.Errorf("it wants a login, or another: answer %d (write it as http://user:password@host:port)", resp.StatusCode)
 	case resp.StatusCode != http.StatusOK:
 		return fmt.Errorf("it refuses the way to %s: answer %d", addr, resp.StatusCode)

@@ -19,8 +19,8 @@ func TestThroughRealProxies(t *testing.T) {
 	for _, p := range []struct {
 		variable, scheme string
 		*proxytest.Proxy
-		ask     string // how the name is asked for
-		refused string // what a wrong password is answered
+		ask     string // request in which the proxy receives the name
+		refused string // text in the error for a wrong password
 	}{
 		{"HTTPS_PROXY", "http", http, "CONNECT " + coreHost + ":", "wants a login"},
 		{"https_proxy", "http", http, "CONNECT " + coreHost + ":", "wants a login"},

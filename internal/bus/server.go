@@ -112,14 +112,14 @@ func Start(o ServerOptions) (*Server, error) {
 // Addr returns the address of the TLS listener; empty if there is none.
 func (s *Server) Addr() string { return s.tls }
 
-// WebSocketAddr returns that of the WebSocket listener; empty if there is none.
+// WebSocketAddr returns the address of the WebSocket listener; empty if there is none.
 func (s *Server) WebSocketAddr() string { return s.wss }
 
 // Connections returns the number of connected clients, including the Core's own.
 func (s *Server) Connections() int { return s.ns.NumClients() }
 
-// Update puts another authority in force. Live connections of revoked users and of removed domain keys end before
-// it returns; others are not affected. The authority must have the same account and operator.
+// Update replaces the authority. It disconnects revoked users and users of removed domain keys before it returns;
+// others are not affected. The new authority must have the same account and operator.
 func (s *Server) Update(a *Authority) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -21,7 +21,7 @@ func TestCertificateInForce(t *testing.T) {
 		from time.Time
 		life time.Duration
 		host string
-		want string // in the error; empty: it connects
+		want string // expected in the error; empty: it connects
 	}{
 		{"expired", time.Now().Add(-48 * time.Hour), time.Hour, "127.0.0.1", "expired"},
 		{"not yet", time.Now().Add(48 * time.Hour), time.Hour, "127.0.0.1", "not yet valid"},
@@ -45,7 +45,8 @@ func TestCertificateInForce(t *testing.T) {
 	}
 }
 
-// TestNothingLeavesBeforeThePin offers servers that are not the Core and records what they are told after the handshake.
+// TestNothingLeavesBeforeThePin connects to servers that are not the Core and checks that the client sends nothing
+// after the handshake.
 func TestNothingLeavesBeforeThePin(t *testing.T) {
 	w := newWorld(t)
 	other, err := NewCA("test", time.Now())
@@ -86,7 +87,7 @@ func TestNothingLeavesBeforeThePin(t *testing.T) {
 			})
 		}
 	}
-	t.Run("control", func(t *testing.T) { // it does hear something when it is the Core
+	t.Run("control", func(t *testing.T) { // the client does send data to the Core
 		addr, told := eavesdropper(t, *w.cert)
 		o, _ := w.siteOptions("alpha", "rome")
 		o.URLs, o.Timeout = []string{"wss://" + addr}, time.Second
@@ -99,7 +100,7 @@ func TestNothingLeavesBeforeThePin(t *testing.T) {
 	})
 }
 
-// eavesdropper is a TLS server that returns all that one client says.
+// eavesdropper is a TLS server that returns everything that one client sends.
 func eavesdropper(t *testing.T, pair tls.Certificate) (string, <-chan []byte) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -115,7 +116,7 @@ func eavesdropper(t *testing.T, pair tls.Certificate) (string, <-chan []byte) {
 		}
 		defer raw.Close()
 		conn := tls.Server(raw, &tls.Config{Certificates: []tls.Certificate{pair}})
-		b, _ := io.ReadAll(conn) // what came before the client hung up
+		b, _ := io.ReadAll(conn) // data received before the client disconnected
 		told <- b
 	}()
 	return l.Addr().String(), told
@@ -150,7 +151,7 @@ func TestCAIsKept(t *testing.T) {
 	}
 }
 
-// TestServerSaysNothingInClear connects without TLS: not even a greeting comes.
+// TestServerSaysNothingInClear checks that the server sends no greeting to a connection without TLS.
 func TestServerSaysNothingInClear(t *testing.T) {
 	w := newWorld(t)
 	conn, err := net.Dial("tcp", w.server.Addr())
@@ -170,7 +171,8 @@ func TestServerSaysNothingInClear(t *testing.T) {
 	}
 }
 
-// Why no connection was made is told, though the library keeps a refused one to itself.
+// TestRefusedConnectionIsTold checks that Dial returns a refused connection as the cause, although the library hides
+// it.
 func TestRefusedConnectionIsTold(t *testing.T) {
 	w := newWorld(t)
 	ours, _ := w.siteOptions("alpha", "rome")
@@ -179,7 +181,7 @@ func TestRefusedConnectionIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, o := range map[string]ClientOptions{"our bus": ours, "their cluster": theirs} {
-		o.URLs, o.Background = []string{"tls://127.0.0.1:1"}, false // nobody listens there
+		o.URLs, o.Background = []string{"tls://127.0.0.1:1"}, false // a closed port
 		c, err := Dial(t.Context(), o)
 		if err == nil {
 			c.Close()

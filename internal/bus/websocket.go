@@ -12,7 +12,7 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// upgrade makes a WebSocket of a connection that is past TLS.
+// upgrade turns a TLS connection into a WebSocket.
 func upgrade(ctx context.Context, conn net.Conn, u *url.URL) (net.Conn, error) {
 	d := websocket.Dialer{
 		NetDialTLSContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil },
@@ -29,10 +29,10 @@ func upgrade(ctx context.Context, conn net.Conn, u *url.URL) (net.Conn, error) {
 	return &stream{Conn: ws}, nil
 }
 
-// stream makes a WebSocket's binary messages one stream of bytes.
+// stream presents the binary messages of a WebSocket as one stream of bytes.
 type stream struct {
 	*websocket.Conn
-	rest io.Reader // of the message that is being read
+	rest io.Reader // rest of the current message
 }
 
 func (s *stream) Read(b []byte) (int, error) {

@@ -9,13 +9,13 @@ import (
 	"time"
 )
 
-// patience bounds every wait; nothing waits that long unless it fails.
+// patience bounds every wait; only failing tests wait that long.
 const patience = 5 * time.Second
 
-// coreHost is a name that only the tests' proxies resolve.
+// coreHost is a name that only the proxies of the tests can resolve.
 const coreHost = "core.nightferry.test"
 
-// world is a Core's side: authority, certificates, a real server, and all that was logged.
+// world is the Core's side: authority, certificates, a real server and its log.
 type world struct {
 	t       *testing.T
 	ca      *CA
@@ -29,7 +29,7 @@ type world struct {
 	cert    *tls.Certificate
 	lines   []string
 	refused chan string
-	shown   chan *Grant // with each of them
+	shown   chan *Grant // one for each of refused
 	secrets []string
 }
 
@@ -77,7 +77,7 @@ func (w *world) start(addr, ws string) {
 	w.server = server
 }
 
-// end checks that nothing secret was told to anybody by log, event or error.
+// end fails if a log line, event or error contained a secret.
 func (w *world) end() {
 	w.server.Close()
 	w.mu.Lock()
@@ -136,7 +136,7 @@ func (w *world) authority() *Authority {
 	return a
 }
 
-// update makes the changed domains and revocations law.
+// update puts the changed domains and revocations into force.
 func (w *world) update() {
 	w.t.Helper()
 	if err := w.server.Update(w.authority()); err != nil {
@@ -154,7 +154,7 @@ func (w *world) identity() (seed []byte, public string) {
 	return seed, public
 }
 
-// site is a client and all that happened to it.
+// site is a client with its events.
 type site struct {
 	*Client
 	t      *testing.T
@@ -162,7 +162,7 @@ type site struct {
 	events chan Event
 }
 
-// options are those of a client of the server's TLS door with that identity.
+// options returns the options of a client with that identity, over TLS.
 func (w *world) options(seed []byte, token string) ClientOptions {
 	w.secret(token)
 	return ClientOptions{
@@ -249,7 +249,7 @@ func (s *site) next(kind EventKind) Event {
 	}
 }
 
-// calm fails if anything but getting connected happened to the client so far.
+// calm fails if the client has had any event but Connected.
 func (s *site) calm() {
 	s.t.Helper()
 	if err := s.Flush(s.t.Context()); err != nil {
@@ -267,7 +267,7 @@ func (s *site) calm() {
 	}
 }
 
-// hear subscribes and returns what arrives.
+// hear subscribes to a subject and returns the messages.
 func (s *site) hear(subject string) <-chan string {
 	s.t.Helper()
 	heard := make(chan string, 1000)

@@ -15,9 +15,8 @@ import (
 )
 
 const (
-	// storeTime bounds one write of the store's object; storeGrace bounds how
-	// long a caller waits for it. The sites have received the halt order by
-	// then.
+	// storeTime bounds one write of the store's object. storeGrace bounds how long a caller waits for it: the sites
+	// have received the halt order by then.
 	storeTime  = 8 * time.Second
 	storeGrace = 500 * time.Millisecond
 	// ledgerGrace bounds how long a caller waits for the ledger.
@@ -28,11 +27,10 @@ const (
 type Change struct {
 	Orders []halt.Order // given or lifted
 	Epoch  uint64
-	Store  error // why the store does not have the set yet; the write is tried again
+	Store  error // why the store does not have the set yet; the write is retried
 }
 
-// Give issues a halt order. If the order is in force but not recorded, it
-// returns both a Change and an error.
+// Give issues a halt order. It returns both a Change and an error if the order is in force but could not be recorded.
 func (s *Service) Give(ctx context.Context, o halt.Order) (*Change, error) {
 	return s.change(ctx, false, func(orders *halt.Orders) ([]halt.Order, error) {
 		orders.Add(o)
@@ -40,8 +38,7 @@ func (s *Service) Give(ctx context.Context, o halt.Order) (*Change, error) {
 	}, "")
 }
 
-// Lift lifts the orders that which returns; by names the person who asked. It
-// returns ErrNoOrder if which returns none.
+// Lift lifts the orders that which returns; by is the operator's name. It returns ErrNoOrder if which returns none.
 func (s *Service) Lift(ctx context.Context, by string, which func(*halt.Orders) ([]halt.Order, error)) (*Change, error) {
 	return s.change(ctx, true, func(orders *halt.Orders) ([]halt.Order, error) {
 		list, err := which(orders)
@@ -59,7 +56,7 @@ func remove(o *halt.Orders, id halt.ID) {
 	o.Active = slices.DeleteFunc(o.Active, func(a halt.Order) bool { return a.ID == id })
 }
 
-// change makes the next set.
+// change computes the next set with edit, and puts it into force.
 func (s *Service) change(ctx context.Context, lift bool, edit func(*halt.Orders) ([]halt.Order, error), by string) (*Change, error) {
 	ctx = context.WithoutCancel(ctx) // the caller may leave before everything is done
 	s.changing.Lock()
@@ -94,7 +91,7 @@ func (s *Service) change(ctx context.Context, lift bool, edit func(*halt.Orders)
 	return s.settle(ctx, &Change{Orders: changed, Epoch: next.Epoch}), err
 }
 
-// settle waits a short time for the ledger and the store to take a change.
+// settle waits briefly until the ledger and the store have a change.
 func (s *Service) settle(ctx context.Context, done *Change) *Change {
 	stored := make(chan error, 1)
 	s.asides.Go(func() {
@@ -124,8 +121,8 @@ func (s *Service) sign(epoch uint64, o *halt.Orders) (*Set, error) {
 	return &Set{Object: object, Epoch: epoch, Orders: o}, nil
 }
 
-// enter makes next the newest set: orders that it adds can be confirmed, orders
-// that it lacks are lifted. It is called with s.changing held.
+// enter makes next the newest set. Orders that next adds can now be confirmed; orders that it lacks are lifted. The
+// caller holds s.changing.
 func (s *Service) enter(next *Set, by string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -149,8 +146,7 @@ func (s *Service) enter(next *Set, by string) {
 	s.kick()
 }
 
-// record makes a set durable. It is called with s.changing held, and may run
-// before enter.
+// record makes a set durable. The caller holds s.changing and may call it before enter.
 func (s *Service) record(next *Set, by string) error {
 	s.mu.Lock()
 	r := recorded{Object: next.Object, Stored: next.Stored, Base: slices.SortedFunc(maps.Keys(s.base), halt.ID.Compare)}
@@ -209,10 +205,10 @@ func (s *Service) flush(ctx context.Context) {
 	}
 }
 
-// Forget drops a site's confirmations of active orders, because another server
-// has taken its place, or none has.
+// Forget removes a site's confirmations of active orders, because another server, or none, is now enrolled for the
+// site.
 func (s *Service) Forget(ctx context.Context, a wire.Address) error {
-	s.writing.Lock() // so that no flush brings them back
+	s.writing.Lock() // so that no flush restores them
 	defer s.writing.Unlock()
 	s.mu.Lock()
 	for _, r := range s.rows {
@@ -224,9 +220,8 @@ func (s *Service) Forget(ctx context.Context, a wire.Address) error {
 	return s.o.Ledger.ForgetStops(ctx, a.Domain, a.Site)
 }
 
-// List returns the active orders, and with all also those that were lifted, the
-// newest first. If the history cannot be read, it returns the active orders and
-// the error.
+// List returns the active orders, newest first, and with all also lifted ones. If the history cannot be read, it
+// returns the active orders and the error.
 func (s *Service) List(ctx context.Context, all bool) ([]ledger.Halt, error) {
 	var out []ledger.Halt
 	s.mu.Lock()
@@ -264,8 +259,8 @@ func (s *Service) InStore(id halt.ID) bool {
 	return s.set.Load().Stored || s.base[id]
 }
 
-// Merge returns the union of both sets, less what was lifted on either side:
-// what ours has lifted, and what the store held once (base) and holds no more.
+// Merge returns the union of both sets without the orders that either side has lifted. An order in base that theirs
+// lacks was lifted in the store.
 func Merge(ours, theirs *halt.Orders, base map[halt.ID]bool, lifted func(halt.ID) bool) *halt.Orders {
 	out := &halt.Orders{}
 	for _, o := range theirs.Active {
@@ -281,12 +276,12 @@ func Merge(ours, theirs *halt.Orders, base map[halt.ID]bool, lifted func(halt.ID
 	return out
 }
 
-// merge merges the newest set with an object of the store or of a site.
+// merge merges the newest set with an object from the store or from a site.
 func (s *Service) merge(ours *Set, theirs *repo.HaltObject) *halt.Orders {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	base := s.base
-	if a := s.adopted; a != nil && theirs.Epoch > a.Epoch { // the store has passed what the site had
+	if a := s.adopted; a != nil && theirs.Epoch > a.Epoch { // the store has passed the adopted object
 		base = maps.Clone(base)
 		for _, o := range a.Orders.Active {
 			base[o.ID] = true

@@ -1,16 +1,13 @@
-// Package halting is the Core's half of the kill switch. It owns the set of
-// active halt orders, its newest signed object, and the confirmations of the
-// sites.
+// Package halting is the Core's half of the kill switch. It owns the set of active halt orders, the newest signed
+// object with that set, and the confirmations of the sites.
 //
-// A new halt order is sent to the sites before anything is written, because a
-// disk or a store may be slow. A lifted order is made durable first. The
-// durable copy is the record: one file with preallocated space, so that the
-// kill switch works and survives even while the Core's volume is full. The
-// ledger gets the same rows as soon as it can take them, and the store gets the
-// object as soon as it answers. Current never waits for either.
+// A new halt order is sent to the sites before it is written, because a disk or a store may be slow. A lifted order is
+// made durable first. The record is authoritative: one file with preallocated space, so that halts work even while the
+// Core's volume is full. The ledger gets the same rows as soon as it can store them, and the store gets the object as
+// soon as it is reachable. Current waits for neither.
 //
-// Sets are merged by union, less the lifted orders. A set is never merged by
-// epoch: the epoch only shows which of two objects is newer.
+// Sets are merged by union, less the lifted orders. The epoch only shows which of two objects is newer; it never
+// decides a merge.
 package halting
 
 import (
@@ -37,19 +34,19 @@ type Repository interface {
 	MergeHalt(ctx context.Context, change func(stored *repo.HaltObject, lost bool) (floor uint64, err error)) (*repo.HaltObject, error)
 }
 
-// Ledger keeps the history of orders and confirmations.
+// Ledger stores the history of orders and confirmations.
 type Ledger interface {
 	Halts(ctx context.Context, all bool) ([]ledger.Halt, error)
 	KeepHalts(ctx context.Context, list []ledger.Halt) error
 	ForgetStops(ctx context.Context, domain, site string) error
 }
 
-// Record keeps one value, also while the volume is full.
+// Record stores one value, even while the volume is full.
 type Record interface {
 	Write([]byte) error
 }
 
-// MaxRecord bounds the bytes that are given to the Record.
+// MaxRecord bounds the size of the record in bytes.
 const MaxRecord = 2 << 20
 
 // Options of a Service. All are required.
@@ -61,9 +58,8 @@ type Options struct {
 	Epoch      uint64 // highest epoch seen in the store
 	Now        func() time.Time
 
-	// Changed is called with each newer set, before the set is recorded if it
-	// may only stop. It sends the set to the sites and ends the matching runs
-	// on this machine.
+	// Changed is called with each newer set. It sends the set to the sites and ends matching runs on this machine. A
+	// set that lifts no order is passed before it is recorded.
 	Changed func(ctx context.Context, s *Set)
 	// Failed reports a failure that is being retried; what is "ledger" or
 	// "store". If err is nil, the retry succeeded.
@@ -72,7 +68,7 @@ type Options struct {
 
 // Set is one set of active orders. It is immutable.
 type Set struct {
-	Object []byte // signed; nil: no object was made or seen yet
+	Object []byte // signed; nil: no object was created or read yet
 	Epoch  uint64
 	Orders *halt.Orders
 	Stored bool // the store has it
@@ -81,7 +77,7 @@ type Set struct {
 // Find returns the oldest order that stops s, or nil.
 func (s *Set) Find(x halt.Subject) *halt.Order { return s.Orders.Find(x) }
 
-// ErrNoOrder means that there is no such halt order to lift.
+// ErrNoOrder means that no active halt order matches.
 var ErrNoOrder = errors.New("no such order to stop is active")
 
 // Service is safe for concurrent use.
@@ -94,11 +90,11 @@ type Service struct {
 	writing  sync.Mutex // held by the one writer of the ledger's rows
 
 	mu      sync.Mutex
-	rows    map[halt.ID]*row // of active orders, and of others that the ledger or the store lacks
+	rows    map[halt.ID]*row // active orders, and others that the ledger or the store lacks
 	base    map[halt.ID]bool // the orders in the store when it was last read
 	adopted *repo.HaltObject // a newer object that a site had and the store did not
 	failing map[string]bool  // failures that Failed has reported
-	wake    chan struct{}    // there are rows for the ledger, or a set for the store
+	wake    chan struct{}    // signals rows for the ledger or a set for the store
 	asides  sync.WaitGroup   // writes to the store that a caller no longer waits for
 }
 
@@ -117,9 +113,8 @@ type recorded struct {
 	Lifted []ledger.Halt `json:"lifted,omitempty"` // the ledger or the store may not have these yet
 }
 
-// Open restores the state that an earlier process recorded. If the record
-// cannot be used, it returns an error together with the service, which then has
-// no orders until Look has read the store.
+// Open restores the state that an earlier process recorded. If the record is unusable, it returns an error and a
+// service, which has no orders until Look has read the store.
 func Open(ctx context.Context, o Options) (*Service, error) {
 	s := &Service{o: o, rows: map[halt.ID]*row{}, base: map[halt.ID]bool{}, failing: map[string]bool{}, wake: make(chan struct{}, 1)}
 	s.set.Store(&Set{Epoch: o.Epoch, Orders: &halt.Orders{}, Stored: true})
@@ -168,11 +163,10 @@ func newRow(o halt.Order) *row {
 // Current returns the newest set.
 func (s *Service) Current() *Set { return s.set.Load() }
 
-// Close waits for the writes to the store that callers no longer wait for.
+// Close waits for writes to the store whose callers have stopped waiting.
 func (s *Service) Close() { s.asides.Wait() }
 
-// Run writes rows to the ledger, again after each failure, until ctx ends. Look
-// writes to the store.
+// Run writes rows to the ledger and retries after failures, until ctx ends. Look writes to the store.
 func (s *Service) Run(ctx context.Context) error {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
@@ -205,9 +199,8 @@ func (s *Service) failed(what string, err error) {
 	}
 }
 
-// Confirm records a site's confirmations that it obeys halt orders. The first
-// confirmation of an order counts. An order can be confirmed as soon as sites
-// can have received it.
+// Confirm records that a site obeys halt orders. The first confirmation of an order counts. An order can be confirmed
+// as soon as it may have reached a site.
 func (s *Service) Confirm(a wire.Address, list []wire.Stop) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -18,10 +18,10 @@ import (
 	"nightferry/internal/wire"
 )
 
-// bucket is a store with a halt object, and a signer that every reader trusts.
+// bucket is a store with a halt object and a signer that all readers trust.
 type bucket struct {
 	mu     sync.Mutex
-	object *repo.HaltObject // nil: gone
+	object *repo.HaltObject // nil: removed
 	seen   uint64
 	down   error
 }
@@ -89,7 +89,7 @@ func (b *bucket) put(edit func(*halt.Orders)) {
 	_, _ = b.MergeHalt(context.Background(), func(h *repo.HaltObject, _ bool) (uint64, error) { edit(h.Orders); return 0, nil })
 }
 
-// book is a ledger that may be full.
+// book is a ledger that can be full.
 type book struct {
 	mu   sync.Mutex
 	rows map[halt.ID]ledger.Halt
@@ -129,7 +129,7 @@ func (b *book) ForgetStops(_ context.Context, domain, site string) error {
 	return nil
 }
 
-// page is a record.
+// page is a Record in memory.
 type page struct {
 	mu   sync.Mutex
 	b    []byte
@@ -146,7 +146,7 @@ func (p *page) Write(b []byte) error {
 	return nil
 }
 
-// desk is a Core's room with the service in it.
+// desk is a Core with the service.
 type desk struct {
 	t *testing.T
 	*halting.Service
@@ -164,7 +164,7 @@ func newDesk(t *testing.T) *desk {
 	return d
 }
 
-// open starts the service anew, from its record.
+// open restarts the service from its record.
 func (d *desk) open() {
 	d.t.Helper()
 	s, err := halting.Open(d.t.Context(), halting.Options{
@@ -200,7 +200,7 @@ func (d *desk) lift(id halt.ID) {
 	}
 }
 
-// active lists the orders that are shown as in force.
+// active returns the orders that List shows as active.
 func (d *desk) active() map[halt.ID]ledger.Halt {
 	d.t.Helper()
 	list, err := d.List(d.t.Context(), false)
@@ -216,8 +216,8 @@ func (d *desk) active() map[halt.ID]ledger.Halt {
 
 var osaka = wire.Address{Domain: "apac", Site: "osaka"}
 
-// TestConfirmedBeforeItIsRecorded: a site confirms before the Core's disk has
-// the order. The confirmation counts.
+// TestConfirmedBeforeItIsRecorded checks that a site's confirmation counts even if it arrives before the Core has
+// recorded the order.
 func TestConfirmedBeforeItIsRecorded(t *testing.T) {
 	d := newDesk(t)
 	d.changed = func(s *halting.Set) {
@@ -236,7 +236,7 @@ func TestConfirmedBeforeItIsRecorded(t *testing.T) {
 	if c := d.active()[id].Confirmed; len(c) != 1 || c[0].BytesAfter != 7 {
 		t.Errorf("the first word does not count: %+v", c)
 	}
-	// Another server takes the site's place.
+	// Another server is enrolled for the site.
 	if err := d.Forget(t.Context(), osaka); err != nil {
 		t.Fatal(err)
 	}
@@ -249,9 +249,8 @@ func TestConfirmedBeforeItIsRecorded(t *testing.T) {
 	}
 }
 
-// TestFullLedgerAndHalts: while the ledger is full, orders are given, shown,
-// confirmed, survive a kill, and are lifted. The ledger gets all of it when
-// there is space.
+// TestFullLedgerAndHalts checks that while the ledger is full, orders are given, listed, confirmed and lifted, and
+// survive a kill. The ledger gets all rows once it has space.
 func TestFullLedgerAndHalts(t *testing.T) {
 	d := newDesk(t)
 	d.book.full = true
@@ -293,9 +292,8 @@ func TestFullLedgerAndHalts(t *testing.T) {
 	}
 }
 
-// TestLiftedMustBeRecorded: if a lift cannot be recorded, the order stays in
-// force, because a kill would bring it back. If a new order cannot be recorded,
-// it is in force all the same.
+// TestLiftedMustBeRecorded checks that an order stays in force if its lift cannot be recorded, because a restart would
+// bring it back. A new order takes effect even if it cannot be recorded.
 func TestLiftedMustBeRecorded(t *testing.T) {
 	d := newDesk(t)
 	id := d.give("one")
@@ -313,9 +311,8 @@ func TestLiftedMustBeRecorded(t *testing.T) {
 	}
 }
 
-// TestStoreAway: orders are given and lifted on both sides while the Core
-// cannot reach the store. All of it takes effect once the store answers, also
-// after a kill.
+// TestStoreAway checks orders that are given and lifted on both sides while the Core cannot reach the store. All
+// changes take effect once the store is reachable, even after a kill.
 func TestStoreAway(t *testing.T) {
 	d := newDesk(t)
 	old, mine := d.give("old"), d.give("to be lifted by the store")
@@ -341,16 +338,15 @@ func TestStoreAway(t *testing.T) {
 	if !sameSet(d.store.object.Orders, kept, theirs) || d.store.object.Epoch != d.Current().Epoch {
 		t.Errorf("the store holds %+v", d.store.object)
 	}
-	// An order that another program lifts is lifted here, too.
+	// An order lifted by another program is lifted here too.
 	d.store.put(func(o *halt.Orders) { o.Active = nil })
 	if err := d.Look(t.Context()); err != nil || len(d.active()) != 0 {
 		t.Errorf("%v, in force are %+v", err, d.active())
 	}
 }
 
-// TestAdopt: a Core that was restored from a backup gets from a site the orders
-// that the store no longer has. Orders lifted in the store since then do not
-// come back.
+// TestAdopt checks that a Core restored from a backup accepts from a site the orders that the store no longer has.
+// Orders lifted in the store since the backup do not return.
 func TestAdopt(t *testing.T) {
 	d := newDesk(t)
 	id := d.give("today")

@@ -10,8 +10,7 @@ import (
 	"nightferry/internal/halting"
 )
 
-// TestMerge: both sides' orders stay in force, less those that either side has
-// lifted.
+// TestMerge checks that orders of both sides stay in force, except those that either side has lifted.
 func TestMerge(t *testing.T) {
 	a := halt.Order{ID: halt.ID{1}, Scope: halt.Site, Value: "a"}
 	b := halt.Order{ID: halt.ID{2}, Scope: halt.Site, Value: "b"}

@@ -11,8 +11,8 @@ import (
 	"nightferry/internal/repo"
 )
 
-// Look compares the newest set with the store's: it adopts a newer one, stores
-// one that the store lacks, and stores it again if the store has lost it.
+// Look compares the newest set with the store's object. It adopts a newer one, writes one that the store lacks, and
+// restores one that the store has lost.
 func (s *Service) Look(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, storeTime)
 	defer cancel()
@@ -32,8 +32,8 @@ func (s *Service) Look(ctx context.Context) error {
 	return s.adopt(ctx, h, true)
 }
 
-// storeAgain stores the newest set after the store's object was removed or an
-// old one was put back. It returns the reason, even if the write succeeded.
+// storeAgain writes the newest set after the store's object was removed or replaced by an old one. It returns the
+// reason even if the write succeeds.
 func (s *Service) storeAgain(ctx context.Context, why error) error {
 	s.changing.Lock()
 	old := s.set.Load()
@@ -51,8 +51,7 @@ func (s *Service) storeAgain(ctx context.Context, why error) error {
 	return fmt.Errorf("%w; the orders in force were stored again: who can write to the bucket?", why)
 }
 
-// store writes the newest set to the store. Orders that another program has
-// given there stay in force.
+// store writes the newest set to the store. It keeps orders that another program has added there.
 func (s *Service) store(ctx context.Context) error {
 	s.storing.Lock()
 	defer s.storing.Unlock()
@@ -67,7 +66,7 @@ func (s *Service) store(ctx context.Context) error {
 		}
 		stored.Orders = s.merge(set, stored)
 		if sameOrders(stored.Orders, set.Orders) {
-			return set.Epoch - 1, nil // the sites have this set, by this epoch
+			return set.Epoch - 1, nil // the sites have this set under this epoch
 		}
 		return set.Epoch, nil
 	})
@@ -80,13 +79,13 @@ func (s *Service) store(ctx context.Context) error {
 	s.changing.Lock()
 	defer s.changing.Unlock()
 	s.held(h.Orders)
-	if now := s.set.Load(); now != set { // a newer order arrived meanwhile, and is stored next
+	if now := s.set.Load(); now != set { // a newer set was made meanwhile and is stored next
 		return s.record(now, "another program")
 	}
 	return s.replace(ctx, set, &Set{Object: h.Raw, Epoch: h.Epoch, Orders: h.Orders, Stored: true})
 }
 
-// held records the store's current orders.
+// held records the orders that the store now contains.
 func (s *Service) held(o *halt.Orders) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -97,8 +96,7 @@ func (s *Service) held(o *halt.Orders) {
 	}
 }
 
-// replace makes a set from the store or a site the newest one. It is called
-// with s.changing held.
+// replace makes a set from the store or a site the newest one. The caller holds s.changing.
 func (s *Service) replace(ctx context.Context, old, next *Set) error {
 	s.enter(next, "another program")
 	if next.Epoch != old.Epoch || old.Object == nil {
@@ -107,9 +105,8 @@ func (s *Service) replace(ctx context.Context, old, next *Set) error {
 	return s.record(next, "another program")
 }
 
-// Adopt accepts a signed object that a site has seen and this Core has not,
-// because the Core and the store were restored from a backup. An object with an
-// epoch that is not newer changes nothing.
+// Adopt accepts a signed object that a site has seen and this Core has not, because the Core and the store were
+// restored from a backup. It ignores an object whose epoch is not newer.
 func (s *Service) Adopt(ctx context.Context, object []byte) error {
 	r := s.o.Repository()
 	h, err := r.OpenHalt(object)
@@ -126,7 +123,7 @@ func (s *Service) adopt(ctx context.Context, h *repo.HaltObject, inStore bool) (
 	s.changing.Lock()
 	defer s.changing.Unlock()
 	old := s.set.Load()
-	if old.Object != nil && h.Epoch <= old.Epoch { // given here meanwhile; storing it settles the rest
+	if old.Object != nil && h.Epoch <= old.Epoch { // an order was given meanwhile; the next write to the store merges both
 		return nil
 	}
 	next := &Set{Object: h.Raw, Epoch: h.Epoch, Orders: h.Orders, Stored: inStore}

@@ -136,7 +136,8 @@ func (x *tx) event(now time.Time, domain, site string, e Event, c *Committed) er
 		return err
 	}
 	if r.rendered {
-		// Its log is written and its totals are told. What comes now is counted, so that somebody can ask why.
+		// The log is written and the totals are final. Later events are only counted, so that an operator can see that
+		// they came.
 		return x.exec("UPDATE runs SET late = late + 1, last = ? WHERE seq = ?", micros(now), r.seq)
 	}
 	if err := x.exec("INSERT INTO events (run, kind, at, body) VALUES (?, ?, ?, ?)", r.seq, e.Kind, micros(e.At), bytesOf(e.Body)); err != nil {
@@ -199,8 +200,8 @@ func (x *tx) exceptions(domain, site string, e Event) error {
 	return nil
 }
 
-// streak is the last outcome of a path in one event, and how often it came in a
-// row. unbroken means that the event has no other outcome of the path.
+// streak is the last outcome of a path in one event, and how many times in a row the path had it. unbroken means that
+// the event contains no other outcome of the path.
 type streak struct {
 	last     Exception
 	count    int
@@ -254,8 +255,8 @@ func (x *tx) place(now time.Time, domain, site string, e Event) (placed, error) 
 	return p, nil
 }
 
-// finish ends a run. If a run ends twice before its log is written, because the
-// Core gave it up although the site was alive, the last result counts.
+// finish ends a run. If a run ends twice before its log is written, the last result counts. That happens when the Core
+// gives up a run whose site is still alive.
 func (x *tx) finish(seq int64, domain, site string, e Event) error {
 	f, t := e.Finish, e.Finish.Totals
 	if f.State == "" {
@@ -292,7 +293,7 @@ func (x *tx) attest(seq int64, domain, site string, e Event, sum digest.Digest) 
 	if a.Verified {
 		verified = micros(a.At)
 	}
-	// Since and Verified are about one release: both begin again with another one.
+	// since and verified apply to one release. Another release resets both.
 	return x.exec(`INSERT INTO holdings (domain, site, channel, number, release, tree, since, attested, verified, run, files, bytes) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, ?8, ?9, ?10, ?11)
 		ON CONFLICT (domain, site, channel) DO UPDATE SET
 		since = iif(release = excluded.release AND tree = excluded.tree, since, excluded.since),

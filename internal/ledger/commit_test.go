@@ -15,7 +15,7 @@ import (
 
 var gen = [16]byte{0xaa}
 
-// batch makes n outcome events of one run.
+// batch returns a batch of n outcome events of one run.
 func batch(domain, site string, first uint64, n int, run RunID) Batch {
 	b := Batch{Domain: domain, Site: site, Generation: gen, First: first}
 	for i := range n {
@@ -72,7 +72,7 @@ func TestCommitKeepsEachEventOnce(t *testing.T) {
 	}
 	wantBodies(t, l, run, 8)
 
-	// Another site cannot write into this run, and its whole batch is refused.
+	// Another site cannot add to this run, and its whole batch is refused.
 	b := batch("apac", "perth", 1, 2, runID(2))
 	b.Events[1].Run = run
 	_, err = l.Commit(ctx, b)
@@ -81,7 +81,7 @@ func TestCommitKeepsEachEventOnce(t *testing.T) {
 		t.Fatalf("half a batch was kept: %v", got)
 	}
 
-	// A new spool starts at 1; the rest of the old one is still known.
+	// A new spool starts at 1. The ledger still knows the old one.
 	fresh := batch("apac", "osaka", 1, 1, runID(3))
 	fresh.Generation = [16]byte{0xbb}
 	c, err = l.Commit(ctx, fresh)
@@ -123,7 +123,7 @@ func TestRunFromStartToLog(t *testing.T) {
 	want.Rendered = clk.now()
 	wantErr(t, l.RunEvents(ctx, run, func(e Event) error { return fmt.Errorf("%+v was kept though the log is written", e) }), ErrRendered)
 
-	// The log has the run's end: later events change no total.
+	// The log contains the run's end, so later events change no total.
 	_, err = l.Commit(ctx, Batch{Domain: "apac", Site: "osaka", Generation: gen, First: 5, Events: []Event{
 		{Run: run, Channel: "package", Kind: 4, At: at.Add(time.Hour), Finish: &Finish{State: "failed"}}}})
 	must(t, err)
@@ -156,7 +156,7 @@ func TestRunFromStartToLog(t *testing.T) {
 	stated.Run, stated.Domain, stated.Site, stated.Channel, stated.Digest = run, "apac", "osaka", "package", digest.Of([]byte("signed"))
 	same(t, "attestations", atts, []Attestation{stated})
 
-	// A second, unverified statement of the same release: still held since the first, verified then.
+	// The site attests the same release again, unverified. Since and Verified keep their values.
 	again := *att
 	again.At, again.Verified = att.At.Add(time.Hour), false
 	_, err = l.Append(ctx, "apac", "osaka", []Event{{Run: runID(2), Channel: "package", At: again.At, Finish: &Finish{State: "unverified", Attestation: &again}}})
@@ -174,7 +174,8 @@ func TestConcurrentCommits(t *testing.T) {
 	for s := range sites {
 		wg.Go(func() {
 			for r := range rounds {
-				// Each comes twice, as after a lost answer; one site in four makes a mistake in between.
+				// Every batch is committed twice, as after a lost acknowledgement. One site in four sends an invalid
+				// batch in between.
 				for range 2 {
 					c, err := l.Commit(t.Context(), batch("apac", fmt.Sprint("s", s), uint64(r*size+1), size, runID(s)))
 					if err != nil || c.Last != uint64(r*size+size) {
@@ -278,9 +279,8 @@ func TestBackup(t *testing.T) {
 	}
 }
 
-// TestPurgeGoesOnByTwoDays: whatever a clock shows, a purge judges ages by a
-// time at most two days after that of the previous purge. It follows a clock
-// that was set back at once.
+// TestPurgeGoesOnByTwoDays checks that a purge judges ages by a time at most two days after that of the previous purge,
+// whatever the clock shows. A clock that was set back takes effect at once.
 func TestPurgeGoesOnByTwoDays(t *testing.T) {
 	l, c := newLedger(t)
 	start := c.now()

@@ -24,10 +24,10 @@ func (l *Ledger) NextRevision(ctx context.Context) (n uint64, err error) {
 	return n, err
 }
 
-// AdoptRevision makes the revision at least atLeast, because a site has seen
-// that one (the ledger may be a restored backup), and returns it.
+// AdoptRevision raises the revision to atLeast and returns it. A site has seen that revision, so the ledger may be a
+// restored backup.
 func (l *Ledger) AdoptRevision(ctx context.Context, atLeast uint64) (n uint64, err error) {
-	// A site that claims the highest number of all must not use the numbers up.
+	// A site that reports an extreme number must not exhaust the numbers.
 	const highest = 1 << 62
 	if atLeast > highest {
 		return 0, fmt.Errorf("adopt revision %d: want at most %d", atLeast, uint64(highest))
@@ -44,8 +44,8 @@ func scanRelease(s scanner, r *Release) error {
 	return s.Scan(&r.Channel, &r.Number, sum(&r.Digest), sum(&r.Tree), &r.Parent, &r.Files, &r.Bytes, moment{&r.Published}, blob{r.Run[:]})
 }
 
-// AddRelease keeps a release. Adding it again changes nothing; another one
-// under the same number is ErrConflict.
+// AddRelease stores a release. Adding the same release again changes nothing. A different release with the same number
+// is ErrConflict.
 func (l *Ledger) AddRelease(ctx context.Context, r Release) error {
 	num, err := number("release", r.Number)
 	if err != nil {
@@ -68,8 +68,7 @@ func (l *Ledger) Release(ctx context.Context, channel string, number uint64) (Re
 		"SELECT "+releaseColumns+" FROM releases WHERE channel = ? AND number = ?", channel, int64(number))
 }
 
-// Releases lists the newest n releases of a channel (0: 1 000), the newest
-// first; an empty channel stands for all.
+// Releases lists the newest n releases of a channel (0: 1 000), newest first. An empty channel means all channels.
 func (l *Ledger) Releases(ctx context.Context, channel string, n int) ([]Release, error) {
 	return many(ctx, l.read, "list releases", scanRelease,
 		"SELECT "+releaseColumns+" FROM releases WHERE channel = ?1 OR ?1 = '' ORDER BY channel, number DESC LIMIT ?2", channel, limit(n))
@@ -82,9 +81,8 @@ func scanDesired(s scanner, d *Desired) error {
 		&d.DryRun, &d.Mode, &d.Body, &d.By, moment{&d.Set}, &d.Revision)
 }
 
-// ChangeDesired changes what sites should hold, all or nothing, and returns the
-// revision of the change: one for all of it, which every site that it concerns
-// has from then on. An empty change returns the revision in force.
+// ChangeDesired changes the desired state of sites, all or nothing, and returns the revision of the change. All
+// affected sites get this one revision. An empty change returns the current revision.
 func (l *Ledger) ChangeDesired(ctx context.Context, c DesiredChange) (revision uint64, err error) {
 	now := l.now()
 	err = l.update(ctx, "change what sites should hold", func(x *tx) error {
@@ -146,14 +144,14 @@ func (x *tx) setLimits(limits map[SiteKey]Limit) error {
 	return nil
 }
 
-// touch gives a site's state its revision.
+// touch sets the revision of a site's state.
 func (x *tx) touch(domain, site string, revision uint64) error {
 	return x.exec(`INSERT INTO desired_revisions (domain, site, revision) VALUES (?, ?, ?)
 		ON CONFLICT (domain, site) DO UPDATE SET revision = excluded.revision`, domain, site, int64(revision))
 }
 
-// DesiredState returns what a site should hold, or all sites if both names are
-// empty, by domain, site and channel.
+// DesiredState returns the desired state of a site, or of all sites if both names are empty, ordered by domain, site
+// and channel.
 func (l *Ledger) DesiredState(ctx context.Context, domain, site string) (*DesiredState, error) {
 	const act = "read what sites should hold"
 	which, args := "", []any(nil)
@@ -166,7 +164,8 @@ func (l *Ledger) DesiredState(ctx context.Context, domain, site string) (*Desire
 		revision uint64
 		limit    Limit
 	}
-	// The revisions first: a change between the two then makes the site ask again, instead of missing it.
+	// Read the revisions first. If a change happens between the two reads, the site then asks again and does not miss
+	// it.
 	revisions, err := many(ctx, l.read, act, func(s scanner, n *named) error { return s.Scan(&n.key.Domain, &n.key.Site, &n.revision) },
 		"SELECT domain, site, revision FROM desired_revisions"+which, args...)
 	if err != nil {

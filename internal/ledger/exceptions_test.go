@@ -6,9 +6,8 @@ import (
 	"time"
 )
 
-// TestRepeatedFailure: a file that fails in every run is one exception, with
-// the first time, the count and the first run. Another cause starts a new
-// exception.
+// TestRepeatedFailure checks that a file that fails in every run is one exception with the time and run of the first
+// failure and a count. Another cause starts a new exception.
 func TestRepeatedFailure(t *testing.T) {
 	l, c := newLedger(t)
 	ctx := t.Context()
@@ -30,7 +29,7 @@ func TestRepeatedFailure(t *testing.T) {
 	same(t, "exceptions", got, []Exception{
 		{Domain: "apac", Site: "osaka", Channel: "package", Path: "b", Outcome: "locked", Size: 2, First: start.Add(time.Hour), Last: last, Count: 41, As: runID(1), Run: runID(41)},
 		{Domain: "apac", Site: "osaka", Channel: "package", Path: "a", Outcome: "failed", Cause: "disk full", Size: 1, First: last, Last: last, Count: 1, As: runID(41), Run: runID(41)}})
-	// Another site's or channel's path is another exception.
+	// The same path at another site or in another channel is a separate exception.
 	_, err = l.Append(ctx, "apac", "tokyo", []Event{{Run: runID(50), Channel: "package", At: c.now(), Exceptions: []Exception{{Path: "a", Outcome: "failed"}}}})
 	must(t, err)
 	if got, err = l.Exceptions(ctx, Filter{Run: runID(50)}); err != nil || len(got) != 1 || got[0].Count != 1 {
@@ -38,7 +37,7 @@ func TestRepeatedFailure(t *testing.T) {
 	}
 }
 
-// TestExceptionsAreBounded: one site cannot fill the ledger for all.
+// TestExceptionsAreBounded checks that one site cannot fill the ledger.
 func TestExceptionsAreBounded(t *testing.T) {
 	l, c := newLedger(t)
 	ctx := t.Context()

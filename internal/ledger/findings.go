@@ -8,25 +8,22 @@ import (
 	"nightferry/internal/runs"
 )
 
-// Finding is the latest result of a run at a site, unless a later attestation
-// has refuted it: a finding stands until the site has proven its release again.
+// Finding is the latest result of a run at a site. It stands until a later attestation refutes it.
 type Finding struct {
 	Domain, Site, Channel string
 	Run                   RunID
-	State                 runs.State // how that run ended; empty: it has not
+	State                 runs.State // how the run ended; empty: it has not ended
 	At                    time.Time
-	Path, Outcome, Cause  string // empty with a finding about the whole channel
-	// Unnamed: the run found more than the exceptions that the ledger still has.
+	Path, Outcome, Cause  string // Path and Outcome are empty if the finding is about the whole channel
+	// Unnamed: the run found more files than the ledger still lists as exceptions.
 	Unnamed bool
 }
 
-// standing joins a run r with the holding that could refute it, and keeps it
-// only if that does not: the last attestation is verified and of a later run.
+// standing joins a run r with the site's holding. It drops r if a verified attestation of r or a later run refutes it.
 const standing = ` LEFT JOIN holdings h ON h.domain = r.domain AND h.site = r.site AND h.channel = r.channel LEFT JOIN runs p ON p.id = h.run
 	WHERE r.site <> '' AND NOT (coalesce(h.verified, 0) > 0 AND h.verified = h.attested AND coalesce(p.seq, 0) >= r.seq)`
 
-// FindingsOf lists the newest standing finding of each site about a path of a
-// channel.
+// FindingsOf lists each site's newest standing finding about a path of a channel.
 func (l *Ledger) FindingsOf(ctx context.Context, channel, path string) ([]Finding, error) {
 	list, err := many(ctx, l.read, fmt.Sprintf("find what was found of %q", path), func(s scanner, f *Finding) error {
 		f.Channel, f.Path = channel, path
@@ -36,8 +33,7 @@ func (l *Ledger) FindingsOf(ctx context.Context, channel, path string) ([]Findin
 	return list, err
 }
 
-// Findings lists, for each site and channel of the filter, the newest run that
-// ended in the given state and stands.
+// Findings lists, for each site and channel that matches the filter, the newest standing run that ended in state.
 func (l *Ledger) Findings(ctx context.Context, state runs.State, f Filter) ([]Finding, error) {
 	c := clause{}
 	for _, t := range []struct{ column, value string }{{"domain", f.Domain}, {"site", f.Site}, {"channel", f.Channel}} {

@@ -7,8 +7,7 @@ import (
 	"nightferry/internal/disktest"
 )
 
-// A real full volume also affects the -wal and the -shm file; SQLite's own
-// limit does not.
+// A volume that is really full also affects the -wal and -shm files; SQLite's own size limit does not.
 func TestFullVolume(t *testing.T) {
 	dir := t.TempDir()
 	disktest.Volume(t, dir, 4<<20)

@@ -23,8 +23,7 @@ func fill(t *testing.T, l *Ledger, run RunID) int {
 	}
 }
 
-// afterFull proves that all acknowledged events are there and that the same
-// process can write again.
+// afterFull fails unless the ledger contains all acknowledged events and the same process can write again.
 func afterFull(t *testing.T, l *Ledger, run RunID, acked int) {
 	t.Helper()
 	for n := range 3 {

@@ -6,9 +6,8 @@ import (
 	"time"
 )
 
-// KeepHalts adds orders that are not kept yet, marks those that are lifted, and
-// adds their confirmations. Keeping the same again changes nothing: the first
-// word counts.
+// KeepHalts stores halt orders, records which are lifted, and stores their confirmations. Repeating it changes nothing:
+// the first confirmation counts.
 func (l *Ledger) KeepHalts(ctx context.Context, list []Halt) error {
 	return l.update(ctx, "keep halt orders", func(x *tx) error {
 		for _, h := range list {
@@ -31,16 +30,15 @@ func (l *Ledger) KeepHalts(ctx context.Context, list []Halt) error {
 	})
 }
 
-// ForgetStops drops a site's confirmations of active orders, because another
-// server has taken its place, or none has.
+// ForgetStops removes a site's confirmations of active orders, because another server, or none, is now enrolled for the
+// site.
 func (l *Ledger) ForgetStops(ctx context.Context, domain, site string) error {
 	return l.update(ctx, "forget who obeys halt orders", func(x *tx) error {
 		return x.exec("DELETE FROM stops WHERE domain = ? AND site = ? AND halt IN (SELECT id FROM halts WHERE resumed = 0)", domain, site)
 	})
 }
 
-// Halts lists the active orders, or with all the newest 1 000, the newest
-// first.
+// Halts lists the active orders, or with all the newest 1 000 orders, newest first.
 func (l *Ledger) Halts(ctx context.Context, all bool) ([]Halt, error) {
 	list, err := many(ctx, l.read, "list halt orders", func(s scanner, h *Halt) error {
 		return s.Scan(blob{h.Order[:]}, &h.Scope, &h.Value, &h.Reason, &h.By, moment{&h.At}, moment{&h.Resumed}, &h.ResumedBy)
@@ -60,7 +58,7 @@ func (l *Ledger) Halts(ctx context.Context, all bool) ([]Halt, error) {
 	return list, nil
 }
 
-// Audit notes who did what.
+// Audit appends an audit entry.
 func (l *Ledger) Audit(ctx context.Context, d Deed) error {
 	now := l.now()
 	return l.update(ctx, fmt.Sprintf("write the audit record %q", d.What), func(x *tx) error {
@@ -72,7 +70,7 @@ func (x *tx) audit(now time.Time, d Deed) error {
 	return x.exec("INSERT INTO audit (at, who, what, object, detail) VALUES (?, ?, ?, ?, ?)", micros(now), d.Who, d.What, d.Object, d.Detail)
 }
 
-// Deeds lists the audit, the newest first.
+// Deeds lists audit entries, newest first.
 func (l *Ledger) Deeds(ctx context.Context, f DeedFilter) ([]Deed, error) {
 	var c clause
 	for _, t := range []struct{ column, value string }{{"who", f.Who}, {"what", f.What}, {"object", f.Object}} {

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// OpenIncident opens an incident, unless one with that key is open: then the
-// report is added to it. opened tells which.
+// OpenIncident opens an incident. If one with the same key is open, it adds the report to it and returns opened =
+// false.
 func (l *Ledger) OpenIncident(ctx context.Context, p Problem) (opened bool, err error) {
 	now := l.now()
 	err = l.update(ctx, fmt.Sprintf("open incident %s", p.Key), func(x *tx) (err error) {
@@ -34,9 +34,8 @@ func (x *tx) open(now time.Time, p Problem) (opened bool, err error) {
 		id, p.Domain, p.Site, p.Text, micros(now))
 }
 
-// Leave notes that an open incident's problem has ended at one site, and
-// resolves the incident when that was the last. A site that is no member
-// changes nothing.
+// Leave records that an incident has ended at one site, and resolves it when that was the last member. It does nothing
+// if the site is not a member.
 func (l *Ledger) Leave(ctx context.Context, key, domain, site string) (resolved bool, err error) {
 	now := l.now()
 	err = l.update(ctx, fmt.Sprintf("leave incident %s", key), func(x *tx) (err error) {
@@ -57,20 +56,19 @@ func (x *tx) leave(now time.Time, key, domain, site string) (resolved bool, err 
 	return n == 1, err
 }
 
-// CloseIncident ends an open incident for all its members at a person's
-// request, and writes the audit entry in the same transaction. The entry's
-// object is the incident's key.
+// CloseIncident ends an open incident for all members on an operator's request. It writes the audit entry in the same
+// transaction, with the incident's key as object.
 func (l *Ledger) CloseIncident(ctx context.Context, id int64, d Deed) (i Incident, err error) {
 	return l.judge(ctx, id, d, "resolved = ?1, closed")
 }
 
-// AckIncident records that a person knows of an open incident, and writes the
-// audit entry in the same transaction.
+// AckIncident records that an operator has acknowledged an open incident. It writes the audit entry in the same
+// transaction.
 func (l *Ledger) AckIncident(ctx context.Context, id int64, d Deed) (i Incident, err error) {
 	return l.judge(ctx, id, d, "acked")
 }
 
-// judge puts a person's word into a column of an open incident.
+// judge writes an operator's note to a column of an open incident.
 func (l *Ledger) judge(ctx context.Context, id int64, d Deed, column string) (i Incident, err error) {
 	now := l.now()
 	word := d.Who + ": " + d.Detail
@@ -91,8 +89,7 @@ func (l *Ledger) judge(ctx context.Context, id int64, d Deed, column string) (i 
 	return i, err
 }
 
-// Resolve ends the open incident with that key; resolved is false when there
-// is none.
+// Resolve ends the open incident with that key. It returns false if there is none.
 func (l *Ledger) Resolve(ctx context.Context, key string) (resolved bool, err error) {
 	now := l.now()
 	err = l.update(ctx, fmt.Sprintf("resolve incident %s", key), func(x *tx) error {
@@ -107,8 +104,7 @@ func (l *Ledger) Resolve(ctx context.Context, key string) (resolved bool, err er
 	return resolved && err == nil, err
 }
 
-// Incidents lists incidents with their members, the newest first: the open
-// ones, or with all the newest 1 000.
+// Incidents lists the open incidents with their members, or with all the newest 1 000, newest first.
 func (l *Ledger) Incidents(ctx context.Context, all bool) ([]Incident, error) {
 	list, err := many(ctx, l.read, "list incidents", func(s scanner, i *Incident) error {
 		return s.Scan(&i.ID, &i.Key, &i.Kind, &i.Scope, &i.Text, moment{&i.Opened}, moment{&i.Last}, &i.Count, moment{&i.Resolved}, &i.Closed, &i.Acked)

@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// childEnv makes this test binary the process that is killed: it commits for
-// several sites at once and prints each acknowledgement.
+// childEnv makes this test binary the process to kill. It commits for several sites concurrently and prints each
+// acknowledgement.
 const childEnv = "NIGHTFERRY_TEST_LEDGER"
 
 const killSites = 4
@@ -45,14 +45,14 @@ func commitForEver(path string) error {
 	var out sync.Mutex
 	for s := range killSites {
 		wg.Go(func() {
-			// Query the last sequence as a site does that has lost the response: with a batch that is already there.
+			// A site that lost an acknowledgement asks for the last sequence by sending a batch again.
 			c, err := l.Commit(ctx, Batch{Domain: "apac", Site: fmt.Sprint("s", s), Generation: gen, First: 1})
 			if err != nil {
 				errs <- err
 				return
 			}
 			for next := c.Last + 1; ; next = c.Last + 1 {
-				// Each batch begins before what is committed, as after a lost answer.
+				// Each batch overlaps committed events, as after a lost acknowledgement.
 				first := max(1, next-min(next, 3))
 				c, err = l.Commit(ctx, batch("apac", fmt.Sprint("s", s), first, int(next-first)+1+int(next%7), runID(s)))
 				if err != nil {
@@ -87,7 +87,7 @@ func TestKilledWhileCommitting(t *testing.T) {
 		out, err := cmd.StdoutPipe()
 		must(t, err)
 		must(t, cmd.Start())
-		// The kill comes after a random number of acknowledgements and a random delay, so that it may hit any
+		// The kill comes after a random number of acknowledgements and a random delay, so that it can hit any
 		// operation.
 		in, after := bufio.NewReader(out), 1+rng.IntN(60)
 		for n := 0; ; n++ {
@@ -107,11 +107,11 @@ func TestKilledWhileCommitting(t *testing.T) {
 				pause := time.Duration(rng.IntN(3000)) * time.Microsecond
 				go func() {
 					<-time.After(pause)
-					_ = cmd.Process.Kill() // it may be gone already
+					_ = cmd.Process.Kill() // the process may have ended
 				}()
 			}
 		}
-		_ = cmd.Wait() // it was killed
+		_ = cmd.Wait() // fails because the process was killed
 		if stderr.Len() > 0 {
 			t.Fatalf("round %d: %s", round, &stderr)
 		}

@@ -15,7 +15,7 @@ import (
 	"nightferry/internal/halt"
 )
 
-// handClock is a time that the test moves.
+// handClock is a clock that the test sets.
 type handClock struct {
 	mu sync.Mutex
 	t  time.Time
@@ -115,7 +115,7 @@ func TestTokens(t *testing.T) {
 	_, err = l.TakeToken(ctx, "t1", [32]byte{2}, "U1")
 	wantErr(t, err, ErrUnknownToken)
 
-	// Twenty callers at the same time: one gets it.
+	// Twenty callers try concurrently; one succeeds.
 	var wg sync.WaitGroup
 	errs := make([]error, 20)
 	for i := range errs {
@@ -133,7 +133,7 @@ func TestTokens(t *testing.T) {
 	if n != 1 {
 		t.Fatalf("%d of 20 took the token, want 1", n)
 	}
-	tok, err := l.TakeToken(ctx, "t1", hash, fmt.Sprint("U", winner)) // its answer was lost
+	tok, err := l.TakeToken(ctx, "t1", hash, fmt.Sprint("U", winner)) // as if the first answer was lost
 	must(t, err)
 	same(t, "token", tok, Token{ID: "t1", Domain: "apac", Site: "osaka", Issued: c.now(), IssuedBy: "kay",
 		Expires: c.now().Add(24 * time.Hour), Used: c.now(), UsedBy: fmt.Sprint("U", winner)})
@@ -152,7 +152,7 @@ func TestIdentities(t *testing.T) {
 	old, err := l.Enrol(ctx, first)
 	must(t, err)
 	same(t, "superseded", old, (*Identity)(nil))
-	_, err = l.Enrol(ctx, first) // asked twice
+	_, err = l.Enrol(ctx, first) // a repeated request
 	must(t, err)
 	c.add(time.Minute)
 	second := first
@@ -290,13 +290,13 @@ func TestIncidentsHaltsAudit(t *testing.T) {
 	again := h
 	again.Resumed, again.ResumedBy = c.now().Add(time.Hour), "kay"
 	must(t, l.KeepHalts(ctx, []Halt{again}))
-	must(t, l.ForgetStops(ctx, "apac", "osaka")) // of active orders alone: what was lifted is history
+	must(t, l.ForgetStops(ctx, "apac", "osaka")) // only for active orders: lifted ones are history
 	h.Confirmed = []Stop{stop}
 	halts, err := l.Halts(ctx, true)
 	must(t, err)
 	same(t, "halts", halts, []Halt{h})
 
-	// An error that leaves the transaction open must not leave it to the next.
+	// If an error leaves the transaction open, the next change must not run in it.
 	if err := l.update(ctx, "err", func(x *tx) error { return x.exec("SELECT broken") }); err == nil {
 		t.Fatal("nonsense was obeyed")
 	}
@@ -317,14 +317,14 @@ func TestMigrations(t *testing.T) {
 	steps, err := migrations()
 	must(t, err)
 	c := newClock()
-	// A ledger of schema 1 with something in it.
+	// A ledger with schema 1 and some content.
 	l, err := open(ctx, path, Options{Now: c.now}, steps[:1])
 	must(t, err)
 	must(t, l.Audit(ctx, Deed{Who: "kay", What: "init"}))
 	id := l.CoreID()
 	must(t, l.Close())
 
-	// It comes up to date with all that was in it, and a step that fails leaves the schema before it.
+	// A migration keeps the content. A failing step leaves the previous schema.
 	next := append(steps, "ALTER TABLE halts ADD COLUMN note TEXT NOT NULL DEFAULT ''; UPDATE meta SET revision = 41")
 	if _, err := open(ctx, path, Options{Now: c.now}, append(next, "CREATE TABLE extra (a); SELECT broken")); err == nil {
 		t.Fatal("a broken migration was accepted")

@@ -8,38 +8,38 @@ import (
 	"nightferry/internal/digest"
 )
 
-// Measurement is the Core's own reading of a release's source.
+// Measurement is the result of the Core reading a release's source.
 type Measurement struct {
 	Channel string        `json:"channel"`
 	Number  uint64        `json:"number"`
 	Release digest.Digest `json:"release"`
 	At      time.Time     `json:"at"` // when it ended
 	Took    Seconds       `json:"took_seconds"`
-	Run     RunID         `json:"run"` // its log names every path
+	Run     RunID         `json:"run"` // its log lists every path
 
-	// What sites that hold the release must have: as it was read, but for what has
-	// moved on or could not be compared, which counts as the release says.
+	// Expected values of sites that hold the release. They are as measured; for paths that have changed since, or that
+	// could not be compared, they are as released.
 	Tree  digest.Digest `json:"tree"`
 	Files int64         `json:"files"`
 	Bytes int64         `json:"bytes"`
 
-	SourceFiles int64 `json:"source_files"` // that lie in the source now
+	SourceFiles int64 `json:"source_files"` // files in the source now
 	SourceBytes int64 `json:"source_bytes"`
 
-	Same       int64 `json:"same"`       // paths that are what the release says
-	Moved      int64 `json:"moved_on"`   // paths that were edited, added or removed since
-	Damaged    int64 `json:"damaged"`    // files with other bytes under the same size and time
-	Unreadable int64 `json:"unreadable"` // paths that could not be looked at
+	Same       int64 `json:"same"`       // paths equal to the release
+	Moved      int64 `json:"moved_on"`   // paths edited, added or removed since the release
+	Damaged    int64 `json:"damaged"`    // files with other bytes, but the same size and time
+	Unreadable int64 `json:"unreadable"` // paths that could not be read
 
-	// Of Moved, as the run counted them; all zero where the ledger has its record no more.
-	Changed int64 `json:"changed"` // another size, time or kind than was published
-	New     int64 `json:"new"`     // lies in the source, and is in no release yet
-	Gone    int64 `json:"gone"`    // was published, and lies there no more
+	// Parts of Moved, as the run counted them; all zero if the ledger no longer has the run.
+	Changed int64 `json:"changed"` // another size, time or kind than published
+	New     int64 `json:"new"`     // in the source, but in no release yet
+	Gone    int64 `json:"gone"`    // published, but no longer in the source
 }
 
 const measurementColumns = "channel, number, release, at, took, run, tree, files, bytes, there, weighs, same, moved, damaged, unreadable"
 
-// measurementRead are they, with what the run of a measurement counted.
+// measurementRead lists the measurement's columns and the counts of its run.
 const measurementRead = measurementColumns + `, coalesce((SELECT changed FROM runs WHERE id = run), 0),
 	coalesce((SELECT added FROM runs WHERE id = run), 0), coalesce((SELECT deleted FROM runs WHERE id = run), 0)`
 
@@ -48,8 +48,8 @@ func scanMeasurement(s scanner, m *Measurement) error {
 		&m.SourceFiles, &m.SourceBytes, &m.Same, &m.Moved, &m.Damaged, &m.Unreadable, &m.Changed, &m.New, &m.Gone)
 }
 
-// SetMeasurement keeps a measurement, in place of an older one of that release.
-// What has moved on is told apart by the run alone.
+// SetMeasurement stores a measurement in place of an older one of the same release. Changed, New and Gone are not
+// stored: they come from the run.
 func (l *Ledger) SetMeasurement(ctx context.Context, m Measurement) error {
 	num, err := number("release", m.Number)
 	if err != nil {
@@ -62,14 +62,14 @@ func (l *Ledger) SetMeasurement(ctx context.Context, m Measurement) error {
 	})
 }
 
-// Measurement returns that of a release, or ErrNotFound.
+// Measurement returns the measurement of a release, or ErrNotFound.
 func (l *Ledger) Measurement(ctx context.Context, channel string, number uint64) (Measurement, error) {
 	return one(ctx, l.read, fmt.Sprintf("find the measurement of release %d of channel %s", number, channel), scanMeasurement,
 		"SELECT "+measurementRead+" FROM measurements WHERE channel = ? AND number = ?", channel, int64(number))
 }
 
-// Measurements lists those of the newest n releases of a channel that were
-// measured (0: 1 000), the newest first; an empty channel stands for all.
+// Measurements lists the measurements of the newest n measured releases of a channel (0: 1 000), newest first. An empty
+// channel means all channels.
 func (l *Ledger) Measurements(ctx context.Context, channel string, n int) ([]Measurement, error) {
 	return many(ctx, l.read, "list measurements", scanMeasurement,
 		"SELECT "+measurementRead+" FROM measurements WHERE channel = ?1 OR ?1 = '' ORDER BY channel, number DESC LIMIT ?2", channel, limit(n))

@@ -9,7 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// A release has one measurement: the last.
+// TestMeasurements checks that a release has one measurement, the latest.
 func TestMeasurements(t *testing.T) {
 	l, c := newLedger(t)
 	ctx := t.Context()
@@ -32,7 +32,7 @@ func TestMeasurements(t *testing.T) {
 	must(t, l.Check(ctx))
 }
 
-// A holding of a ledger of schema 1 says that it does not know what was counted.
+// TestHoldingOfSchema1 checks that a holding from schema 1 reports its counts as unknown.
 func TestHoldingOfSchema1(t *testing.T) {
 	ctx := t.Context()
 	path := filepath.Join(t.TempDir(), "ledger.db")
@@ -56,7 +56,7 @@ func TestHoldingOfSchema1(t *testing.T) {
 	}
 }
 
-// TestSeconds: durations are seconds in JSON, both ways.
+// TestSeconds checks that durations are encoded in JSON as seconds, in both directions.
 func TestSeconds(t *testing.T) {
 	for text, d := range map[string]time.Duration{"1.5": 1500 * time.Millisecond, "0": 0, "-90": -90 * time.Second, "0.000000001": 1, "86400": 24 * time.Hour} {
 		b, err := json.Marshal(Seconds(d))

@@ -21,14 +21,13 @@ type Options struct {
 	Now func() time.Time // required
 }
 
-// Ledger is an open ledger, safe for use by several goroutines. Only one
-// process at a time should open it: the caller first takes a lock of its
-// folder.
+// Ledger is an open ledger, safe for concurrent use. Only one process at a time may open it: the caller must hold a
+// lock on its folder.
 type Ledger struct {
 	path  string
 	now   func() time.Time
 	core  [16]byte
-	write *sql.DB // one connection, used by the writer alone
+	write *sql.DB // one connection, used only by the writer
 	read  *sql.DB
 
 	changes chan *change
@@ -37,14 +36,11 @@ type Ledger struct {
 	writer  sync.WaitGroup
 }
 
-// readers bounds the connections that read at the same time; each has a page
-// cache of 2 MiB at most.
+// readers is the number of concurrent read connections. Each has a page cache of up to 2 MiB.
 const readers = 4
 
-// Open opens the ledger at path, makes it if it is missing (readable by its
-// owner only), and brings its schema up to date. The folder must exist. A
-// ledger of a newer program is a *NewerError. The context applies to the
-// opening only.
+// Open opens the ledger at path and migrates its schema. It creates the file if it is missing, readable by its owner
+// only; the folder must exist. A ledger written by a newer program is a *NewerError. The context applies only to Open.
 func Open(ctx context.Context, path string, o Options) (*Ledger, error) {
 	steps, err := migrations()
 	if err != nil {
@@ -57,7 +53,7 @@ func open(ctx context.Context, path string, o Options, steps []string) (_ *Ledge
 	if path, err = filepath.Abs(path); err != nil {
 		return nil, fmt.Errorf("open ledger: %w", err)
 	}
-	// SQLite would create it with the process's umask; its -wal and -shm take the mode of the file itself.
+	// SQLite would apply the umask of the process. The -wal and -shm files get the mode of the file itself.
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err == nil {
 		err = f.Close()
@@ -85,15 +81,13 @@ func open(ctx context.Context, path string, o Options, steps []string) (_ *Ledge
 	if l.read, err = connect(path, "_pragma=query_only(1)", readers); err != nil {
 		return nil, err
 	}
-	// The writer outlives the context of the caller of Open; it ends with
-	// Close.
+	// The writer is not bound to the context of Open; Close ends it.
 	background := context.WithoutCancel(ctx)
 	l.writer.Go(func() { l.serve(background) })
 	return l, nil
 }
 
-// connect opens a pool of connections that are all set in the same way: pragmas
-// hold for a connection, not for the file.
+// connect opens a pool of identical connections. Pragmas apply to a connection, not to the file.
 func connect(path, extra string, conns int) (*sql.DB, error) {
 	p := filepath.ToSlash(path)
 	if !strings.HasPrefix(p, "/") {
@@ -111,8 +105,7 @@ func connect(path, extra string, conns int) (*sql.DB, error) {
 	return db, nil
 }
 
-// Close waits for the changes under way and closes the file. Changes asked for
-// later fail.
+// Close waits for pending changes and closes the file. Later changes fail.
 func (l *Ledger) Close() error {
 	l.closed.Do(func() { close(l.closing) })
 	l.writer.Wait()
@@ -121,7 +114,7 @@ func (l *Ledger) Close() error {
 
 func (l *Ledger) closeFiles() error {
 	var errs []error
-	for _, db := range []*sql.DB{l.read, l.write} { // the writer last: its end cleans the -wal away
+	for _, db := range []*sql.DB{l.read, l.write} { // the writer last: closing it removes the -wal file
 		if db != nil {
 			errs = append(errs, db.Close())
 		}
@@ -132,5 +125,5 @@ func (l *Ledger) closeFiles() error {
 	return nil
 }
 
-// CoreID returns the 16 random bytes that were drawn when the ledger was made.
+// CoreID returns the 16 random bytes generated when the ledger was created.
 func (l *Ledger) CoreID() [16]byte { return l.core }

@@ -11,29 +11,25 @@ import (
 )
 
 const (
-	// pruneStep bounds the rows that one step of a Prune removes, so that commits
-	// never wait long behind it.
+	// pruneStep bounds the rows removed in one step, so that commits wait only briefly.
 	pruneStep = 2000
-	// auditFor is how long the audit stays at least: its trigger refuses to remove
-	// a younger row.
+	// auditFor is the minimum retention of audit entries. A trigger refuses to delete younger ones.
 	auditFor = 90 * 24 * time.Hour
 )
 
-// maxPurge is how far the time of a purge may be from that of the one before.
+// maxPurge is the maximum difference between the times of two successive purges.
 const maxPurge = 48 * time.Hour
 
-// BeginPurge returns the time by which a purge at now may judge ages, and
-// stores it for the next purge. It is at most two days after that of the
-// previous purge, whatever the clock shows. A clock that is wrong for one
-// purge, or for the first purge of a restored backup, thus removes two days'
-// worth and not all.
+// BeginPurge returns the time by which a purge at now must judge ages, and stores it for the next purge. It is at most
+// two days after that of the previous purge, whatever the clock shows. If the clock is wrong for one purge, or for the
+// first purge of a restored backup, only two days' worth is removed.
 func (l *Ledger) BeginPurge(ctx context.Context, now clock.Calendar) (clock.Calendar, error) {
 	err := l.update(ctx, "begin a purge", func(x *tx) error {
 		var last time.Time
 		if err := x.row("SELECT purged FROM meta").Scan(moment{&last}); err != nil {
 			return err
 		}
-		if last.IsZero() { // the first one: judged by when the oldest run was last heard of
+		if last.IsZero() { // the first purge: start from the last event of the oldest run
 			err := x.row("SELECT ifnull(min(last), 0) FROM runs").Scan(moment{&last})
 			if err != nil {
 				return err
@@ -51,18 +47,16 @@ func (l *Ledger) BeginPurge(ctx context.Context, now clock.Calendar) (clock.Cale
 	return now, err
 }
 
-// A run that never ends, because its site is gone, counts as past if it had no
-// event for as long as summaries are kept.
+// A run that never ends, because its site is gone, is past if its last event is older than the retention of summaries.
 const pastRun = "(finished > 0 AND finished < ?1 AND rendered > 0 OR last < ?1)"
 
-// siteGone holds for a row of a site that has no identity any more.
+// siteGone matches rows of sites without an identity.
 func siteGone(table string) string {
 	return fmt.Sprintf("NOT EXISTS (SELECT 1 FROM identities i WHERE i.domain = %s.domain AND i.site = %s.site AND i.ended = 0)", table, table)
 }
 
-// ages lists everything that is pruned by age, in this order: rows that depend
-// on a run come before it, so that they are counted and no step exceeds its
-// bound. where names the cutoff ?1.
+// ages lists everything that is pruned by age. Rows that depend on a run come before it, so that they are counted and
+// no step exceeds its bound. where names the cutoff ?1.
 var ages = []struct {
 	table, where string
 	keep         func(Retention) time.Duration
@@ -80,7 +74,7 @@ var ages = []struct {
 	{"spools", "last_seen < ?1 AND (" + siteGone("spools") + " OR EXISTS (SELECT 1 FROM spools n WHERE n.domain = spools.domain AND n.site = spools.site AND n.last_seen > spools.last_seen))", keepSummaries, true},
 	{"sightings", "seen < ?1 AND " + siteGone("sightings"), keepSummaries, true},
 	{"holdings", "attested < ?1 AND " + siteGone("holdings"), keepSummaries, true},
-	// Of a site whose last identity has gone by the rule above.
+	// For sites whose last identity was removed by the previous rule.
 	{"desired_revisions", "?1 > 0 AND NOT EXISTS (SELECT 1 FROM identities i WHERE i.domain = desired_revisions.domain AND i.site = desired_revisions.site)" +
 		" AND NOT EXISTS (SELECT 1 FROM desired d WHERE d.domain = desired_revisions.domain AND d.site = desired_revisions.site)", keepSummaries, true},
 	{"limits", "?1 > 0 AND NOT EXISTS (SELECT 1 FROM desired_revisions r WHERE r.domain = limits.domain AND r.site = limits.site)", keepSummaries, true},
@@ -105,11 +99,9 @@ func keepReleases(r Retention) time.Duration {
 	return max(r.Summaries, r.Releases)
 }
 
-// Prune removes rows that are older at now than r allows, and continues after
-// errors. It never removes an open incident, an active halt, a site's identity,
-// or the events of an ended run whose log file is not complete. It works in
-// small steps, between which other callers can write. The counts are right even
-// if it returns an error.
+// Prune removes rows that are older than r allows at now. It continues after errors. It never removes an open incident,
+// an active halt, a site's identity, or the events of an ended run whose log file is incomplete. Other callers can
+// write between its small steps. The counts are correct even if it returns an error.
 func (l *Ledger) Prune(ctx context.Context, now clock.Calendar, r Retention) (Pruned, error) {
 	p := Pruned{}
 	var errs []error
@@ -145,7 +137,7 @@ func (l *Ledger) Prune(ctx context.Context, now clock.Calendar, r Retention) (Pr
 // Pruned counts the rows that a Prune removed, by table.
 type Pruned map[string]int64
 
-// String lists the counts of all tables.
+// String lists the counts by table.
 func (p Pruned) String() string {
 	var parts []string
 	told := map[string]bool{}
@@ -159,13 +151,13 @@ func (p Pruned) String() string {
 }
 
 const (
-	// spare is how many free pages the file keeps: a night's work uses them again.
+	// spare is the number of free pages that the file keeps for the next night.
 	spare = 1000
-	// shrinkStep bounds the pages that one step gives back to the disk.
+	// shrinkStep bounds the pages released in one step.
 	shrinkStep = 2000
 )
 
-// Shrink gives the file's free pages back to the disk, in small steps.
+// Shrink returns free pages of the file to the disk, in small steps.
 func (l *Ledger) Shrink(ctx context.Context) error {
 	for {
 		var free, after int64
@@ -173,12 +165,12 @@ func (l *Ledger) Shrink(ctx context.Context) error {
 			if err := x.row("SELECT freelist_count FROM pragma_freelist_count").Scan(&free); err != nil || free <= spare {
 				return err
 			}
-			// The pragma frees a page for each row that is read of it.
+			// The pragma frees one page for each row that is read from it.
 			rows, err := x.conn.QueryContext(x.ctx, fmt.Sprintf("PRAGMA incremental_vacuum(%d)", min(shrinkStep, free-spare)))
 			if err != nil {
 				return err
 			}
-			defer func() { _ = rows.Close() }() // a second Close does nothing
+			defer func() { _ = rows.Close() }() // a second Close has no effect
 			for rows.Next() {
 			}
 			if err := errors.Join(rows.Err(), rows.Close()); err != nil {

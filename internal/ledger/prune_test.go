@@ -10,9 +10,8 @@ import (
 	"nightferry/internal/clock"
 )
 
-// TestEveryTableIsBounded: if a site is gone for as long as summaries are kept,
-// no table has rows of it, nor of old releases that no site holds. A table that
-// no rule covers fails this test.
+// TestEveryTableIsBounded checks that no table keeps rows of a site that has been gone for the retention of summaries,
+// nor of old releases that no site holds. It fails for a table that no rule covers.
 func TestEveryTableIsBounded(t *testing.T) {
 	l, c := newLedger(t)
 	ctx, began := t.Context(), c.now()
@@ -71,7 +70,7 @@ func TestEveryTableIsBounded(t *testing.T) {
 		t.Errorf("too early: %v", n)
 	}
 	prune(500 * day)
-	prune(500 * day) // the rows that depended on removed rows
+	prune(500 * day) // rows that depended on removed rows
 	left := rows()
 	for table, n := range left {
 		bound := map[string]int{"meta": 1, "releases": 1, "measurements": 1}[table]
@@ -82,7 +81,7 @@ func TestEveryTableIsBounded(t *testing.T) {
 	must(t, l.Check(ctx))
 }
 
-// TestAuditOfTheLastDaysStays: even the ledger's own writer cannot remove it.
+// TestAuditOfTheLastDaysStays checks that even the ledger's own connection cannot delete recent audit entries.
 func TestAuditOfTheLastDaysStays(t *testing.T) {
 	l, c := newLedger(t)
 	must(t, l.Audit(t.Context(), Deed{Who: "kay", What: "test"}))
@@ -96,7 +95,7 @@ func TestAuditOfTheLastDaysStays(t *testing.T) {
 	}
 }
 
-// TestShrink: the file returns the space of removed rows.
+// TestShrink checks that the file returns the space of removed rows.
 func TestShrink(t *testing.T) {
 	l, _ := newLedger(t)
 	ctx := t.Context()
@@ -122,8 +121,7 @@ func TestShrink(t *testing.T) {
 	must(t, l.Check(ctx))
 }
 
-// TestPruneGoesOn: a table that cannot be pruned does not prevent the pruning
-// of others.
+// TestPruneGoesOn checks that a table that cannot be pruned does not block the others.
 func TestPruneGoesOn(t *testing.T) {
 	l, c := newLedger(t)
 	ctx := t.Context()

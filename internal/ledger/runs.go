@@ -23,8 +23,7 @@ func (l *Ledger) Run(ctx context.Context, id RunID) (Run, error) {
 	return one(ctx, l.read, fmt.Sprintf("find run %s", id), scanRun, "SELECT "+runColumns+" FROM runs WHERE id = ?", id[:])
 }
 
-// FindRuns returns the runs, at most 10, whose id begins with the hexadecimal
-// digits of prefix.
+// FindRuns returns up to 10 runs whose id starts with the hexadecimal digits of prefix.
 func (l *Ledger) FindRuns(ctx context.Context, prefix string) ([]Run, error) {
 	prefix = strings.ToLower(prefix)
 	low, err1 := hex.DecodeString(pad(prefix, '0'))
@@ -36,8 +35,7 @@ func (l *Ledger) FindRuns(ctx context.Context, prefix string) ([]Run, error) {
 		"SELECT "+runColumns+" FROM runs WHERE id BETWEEN ? AND ? ORDER BY id LIMIT 10", low, high)
 }
 
-// pad fills a prefix up to the length of a run id; one that is too long stays
-// too long, and is found to be no run's.
+// pad extends a prefix to the length of a run id. A prefix that is too long stays too long and matches no run.
 func pad(prefix string, with byte) string {
 	n := 2 * len(RunID{})
 	if len(prefix) > n {
@@ -46,7 +44,7 @@ func pad(prefix string, with byte) string {
 	return prefix + strings.Repeat(string(with), n-len(prefix))
 }
 
-// clause collects conditions.
+// clause collects the conditions of a query.
 type clause struct {
 	terms []string
 	args  []any
@@ -57,7 +55,7 @@ func (c *clause) add(term string, args ...any) {
 	c.args = append(c.args, args...)
 }
 
-// names adds the conditions that most lists share.
+// names adds the conditions shared by most lists.
 func (c *clause) names(domain, site, channel string) {
 	for _, t := range []struct{ column, value string }{{"domain", domain}, {"site", site}, {"channel", channel}} {
 		if t.value != "" {
@@ -73,7 +71,7 @@ func (c *clause) where() string {
 	return " WHERE " + strings.Join(c.terms, " AND ")
 }
 
-// Runs lists runs, the newest first.
+// Runs lists runs, newest first.
 func (l *Ledger) Runs(ctx context.Context, f RunFilter) ([]Run, error) {
 	var c clause
 	c.names(f.Domain, f.Site, f.Channel)
@@ -92,18 +90,16 @@ func (l *Ledger) Runs(ctx context.Context, f RunFilter) ([]Run, error) {
 		append(c.args, limit(f.Limit))...)
 }
 
-// Bounds of a page of events: a reader that is slow, such as a client of the
-// local socket, must not hold a connection of the ledger while it reads.
+// Bounds of a page of events. A slow reader, such as a client of the local socket, must not occupy a connection while
+// it reads.
 const (
 	pageEvents = 256
 	pageBytes  = 4 << 20
 )
 
-// RunEvents calls fn with the run's events, in the order in which they
-// happened, until fn returns an error, which it returns. Only Run, Channel,
-// Kind, At and Body are set. It reads page by page and holds no connection while
-// fn runs. MarkRendered removes the events: then RunEvents returns ErrRendered,
-// possibly after fn was called with the first ones.
+// RunEvents calls fn with the run's events in order of occurrence. If fn returns an error, RunEvents stops and returns
+// it. Only Run, Channel, Kind, At and Body are set. It reads page by page and holds no connection while fn runs. After
+// MarkRendered has removed the events, RunEvents returns ErrRendered; fn may have received the first events by then.
 func (l *Ledger) RunEvents(ctx context.Context, id RunID, fn func(Event) error) error {
 	for after := int64(0); ; {
 		page, last, err := l.eventPage(ctx, id, after)
@@ -122,8 +118,7 @@ func (l *Ledger) RunEvents(ctx context.Context, id RunID, fn func(Event) error) 
 	}
 }
 
-// eventPage reads events that follow the row after, and returns the last row's
-// id. An empty page is the end.
+// eventPage reads the events after a row and returns the id of the last one read. An empty page is the end.
 func (l *Ledger) eventPage(ctx context.Context, id RunID, after int64) (page []Event, last int64, err error) {
 	type row struct {
 		Event
@@ -154,15 +149,14 @@ func (l *Ledger) eventPage(ctx context.Context, id RunID, after int64) (page []E
 	return page, last, err
 }
 
-// Unrendered lists the runs that have finished and whose log file is not
-// complete, the oldest first.
+// Unrendered lists finished runs whose log file is incomplete, oldest first.
 func (l *Ledger) Unrendered(ctx context.Context) ([]Run, error) {
 	return many(ctx, l.read, "list runs without a log file", scanRun,
 		"SELECT "+runColumns+" FROM runs WHERE finished > 0 AND rendered = 0 ORDER BY finished, seq")
 }
 
-// MarkRendered records that the run's log file is complete and durable, and
-// drops the events in it. It returns ErrNotFound if no such run has finished.
+// MarkRendered records that the run's log file is complete and durable, and deletes the run's events. It returns
+// ErrNotFound if the run does not exist or has not finished.
 func (l *Ledger) MarkRendered(ctx context.Context, id RunID) error {
 	now := l.now()
 	return l.update(ctx, fmt.Sprintf("note the log file of run %s", id), func(x *tx) error {
@@ -174,7 +168,7 @@ func (l *Ledger) MarkRendered(ctx context.Context, id RunID) error {
 	})
 }
 
-// clause is the common part of exceptions and attestations.
+// clause returns the conditions that exceptions and attestations share.
 func (f Filter) clause(at, run string) clause {
 	var c clause
 	c.names(f.Domain, f.Site, f.Channel)
@@ -186,8 +180,8 @@ func (f Filter) clause(at, run string) clause {
 	return c
 }
 
-// Exceptions lists files that failed, were locked or repaired, by their last
-// report, the newest first. Filter.Run is the run of that report.
+// Exceptions lists files that failed, were locked or were repaired, newest report first. Filter.Run matches the run of
+// the last report.
 func (l *Ledger) Exceptions(ctx context.Context, f Filter) ([]Exception, error) {
 	c := f.clause("last", "run")
 	return many(ctx, l.read, "list exceptions", func(s scanner, e *Exception) error {
@@ -196,7 +190,7 @@ func (l *Ledger) Exceptions(ctx context.Context, f Filter) ([]Exception, error) 
 		c.where()+" ORDER BY last DESC, id DESC LIMIT ?", append(c.args, limit(f.Limit))...)
 }
 
-// Attestations lists the sites' attestations, the newest first.
+// Attestations lists the sites' attestations, newest first.
 func (l *Ledger) Attestations(ctx context.Context, f Filter) ([]Attestation, error) {
 	c := f.clause("a.at", "r.id")
 	return many(ctx, l.read, "list attestations", func(s scanner, a *Attestation) error {
@@ -207,8 +201,8 @@ func (l *Ledger) Attestations(ctx context.Context, f Filter) ([]Attestation, err
 		append(c.args, limit(f.Limit))...)
 }
 
-// Holdings lists the latest attested holding of each site and channel, by
-// domain, site and channel. Only the names of the filter count.
+// Holdings lists the latest attested holding of each site and channel, ordered by domain, site and channel. Only the
+// names of the filter apply.
 func (l *Ledger) Holdings(ctx context.Context, f Filter) ([]Holding, error) {
 	var c clause
 	c.names(f.Domain, f.Site, f.Channel)

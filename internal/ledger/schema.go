@@ -7,16 +7,14 @@ import (
 	"fmt"
 )
 
-// applicationID is in the file's header ("nflg"), so that another program's
-// database is not opened as a ledger.
+// applicationID is stored in the file's header ("nflg"), so that no other SQLite database is opened as a ledger.
 const applicationID = 0x6e666c67
 
 //go:embed migrations/*.sql
 var migrationFiles embed.FS
 
-// migrations returns the schema changes: the first makes schema 1 of an empty
-// file, the next schema 2 of that, and so on. A migration that was ever in a
-// release is never changed.
+// migrations returns the schema changes. The first creates schema 1 in an empty file, the second upgrades it to schema
+// 2, and so on. A published migration is never changed.
 func migrations() ([]string, error) {
 	files, err := migrationFiles.ReadDir("migrations")
 	if err != nil {
@@ -36,7 +34,7 @@ func migrations() ([]string, error) {
 	return list, nil
 }
 
-// migrate brings the schema up to date, each step in its own transaction.
+// migrate upgrades the schema, each step in its own transaction.
 func migrate(ctx context.Context, db *sql.DB, path string, steps []string) error {
 	var version, app, objects int
 	if err := db.QueryRowContext(ctx, `SELECT (SELECT user_version FROM pragma_user_version),
@@ -63,7 +61,7 @@ func step(ctx context.Context, db *sql.DB, n int, text string) error {
 	if err != nil {
 		return err
 	}
-	// The two pragmas are part of the transaction: they lie in the file's header page.
+	// The two pragmas are part of the transaction: they are stored in the file's header page.
 	_, err = tx.ExecContext(ctx, fmt.Sprintf("%s;\nPRAGMA application_id = %d; PRAGMA user_version = %d;", text, applicationID, n))
 	if err != nil {
 		_ = tx.Rollback() // the first error is more useful

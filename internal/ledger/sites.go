@@ -13,8 +13,7 @@ func scanToken(s scanner, t *Token) error {
 	return s.Scan(&t.ID, &t.Domain, &t.Site, moment{&t.Issued}, &t.IssuedBy, moment{&t.Expires}, moment{&t.Used}, &t.UsedBy)
 }
 
-// AddToken keeps a new token with the hash of its secret. Issued is given by
-// the ledger; Used and UsedBy are ignored.
+// AddToken stores a new token with the hash of its secret. The ledger sets Issued; it ignores Used and UsedBy.
 func (l *Ledger) AddToken(ctx context.Context, t Token, hash [32]byte) (Token, error) {
 	t.Issued, t.Used, t.UsedBy = l.now().UTC().Truncate(time.Microsecond), time.Time{}, ""
 	err := l.update(ctx, fmt.Sprintf("keep enrollment token %s", t.ID), func(x *tx) error {
@@ -28,11 +27,9 @@ func (l *Ledger) AddToken(ctx context.Context, t Token, hash [32]byte) (Token, e
 	return t, err
 }
 
-// TakeToken uses the token up, for the key public, and returns it. Of many
-// callers one gets it; the others get ErrUsedToken, in an error that tells
-// when it was used. The same key may take it again until it expires, because
-// the answer to the first time may have been lost. ErrUnknownToken stands for
-// a wrong secret too.
+// TakeToken uses up a token for the key public and returns it. Of several callers, one succeeds; the others get
+// ErrUsedToken in an error that includes the time of use. The same key may take the token again until it expires,
+// because the first answer may have been lost. A wrong secret is ErrUnknownToken too.
 func (l *Ledger) TakeToken(ctx context.Context, id string, hash [32]byte, public string) (t Token, err error) {
 	now := l.now()
 	err = l.update(ctx, fmt.Sprintf("take enrollment token %q", id), func(x *tx) error {
@@ -65,8 +62,8 @@ func (l *Ledger) TakeToken(ctx context.Context, id string, hash [32]byte, public
 	return t, nil
 }
 
-// EndTokens ends the tokens of a site, or with an empty name those of a whole
-// domain, that have not expired, and returns how many nobody had used.
+// EndTokens ends the tokens that have not expired, of a site or, with an empty name, of a domain. It returns the number
+// of unused ones.
 func (l *Ledger) EndTokens(ctx context.Context, domain, site string) (unused int, err error) {
 	now := l.now()
 	err = l.update(ctx, fmt.Sprintf("end the tokens of site %q of domain %s", site, domain), func(x *tx) error {
@@ -79,13 +76,12 @@ func (l *Ledger) EndTokens(ctx context.Context, domain, site string) (unused int
 	return unused, err
 }
 
-// Tokens lists all tokens, the newest first.
+// Tokens lists all tokens, newest first.
 func (l *Ledger) Tokens(ctx context.Context) ([]Token, error) {
 	return many(ctx, l.read, "list enrollment tokens", scanToken, "SELECT "+tokenColumns+" FROM tokens ORDER BY issued DESC, id")
 }
 
-// Token returns a token that was issued, without its secret; ErrNotFound when
-// there is none.
+// Token returns a token without its secret, or ErrNotFound.
 func (l *Ledger) Token(ctx context.Context, id string) (t Token, err error) {
 	return one(ctx, l.read, "read an enrollment token", scanToken, "SELECT "+tokenColumns+" FROM tokens WHERE id = ?", id)
 }
@@ -96,10 +92,9 @@ func scanIdentity(s scanner, i *Identity) error {
 	return s.Scan(&i.Domain, &i.Site, &i.Public, moment{&i.Enrolled}, moment{&i.JWTExpires}, &i.Version, moment{&i.Ended}, &i.Why, moment{&i.Contested}, &i.Contest)
 }
 
-// Enrol makes id the identity of its site and returns the one that it
-// supersedes, so that it can be revoked, or nil. Ended and Why are ignored; a
-// zero Enrolled is now. What the site held counts as not verified then. Enrolling the site's identity again renews it; a key
-// that was ever another identity is ErrConflict.
+// Enrol makes id the identity of its site. It returns the previous identity so that it can be revoked, or nil. It
+// ignores Ended and Why; a zero Enrolled means now. The site's holdings become unverified. Enrolling the same identity
+// again renews it. A key that was ever another identity is ErrConflict.
 func (l *Ledger) Enrol(ctx context.Context, id Identity) (old *Identity, err error) {
 	now := l.now()
 	if id.Enrolled.IsZero() {
@@ -130,7 +125,7 @@ func (l *Ledger) Enrol(ctx context.Context, id Identity) (old *Identity, err err
 		if err != nil {
 			return err
 		}
-		// It may be another server: what it holds, it has yet to prove.
+		// This may be another server, so its content is unproven.
 		return x.exec("UPDATE holdings SET verified = 0 WHERE domain = ? AND site = ?", id.Domain, id.Site)
 	})
 	if err != nil {
@@ -139,7 +134,7 @@ func (l *Ledger) Enrol(ctx context.Context, id Identity) (old *Identity, err err
 	return old, nil
 }
 
-// Renew notes that an identity's JWT lives longer, and the agent's version.
+// Renew records the new expiry of an identity's JWT and the agent's version.
 func (l *Ledger) Renew(ctx context.Context, public string, jwtExpires time.Time, version string) error {
 	return l.update(ctx, fmt.Sprintf("renew identity %s", public), func(x *tx) error {
 		n, err := x.count("UPDATE identities SET jwt_expires = ?, version = ? WHERE public = ? AND ended = 0",
@@ -151,8 +146,7 @@ func (l *Ledger) Renew(ctx context.Context, public string, jwtExpires time.Time,
 	})
 }
 
-// Revoke ends the identity of a site and returns it; ErrNotFound when it has
-// none.
+// Revoke ends the identity of a site and returns it, or ErrNotFound.
 func (l *Ledger) Revoke(ctx context.Context, domain, site, why string) (id Identity, err error) {
 	now := l.now()
 	err = l.update(ctx, fmt.Sprintf("revoke site %s of domain %s", site, domain), func(x *tx) error {
@@ -165,8 +159,8 @@ func (l *Ledger) Revoke(ctx context.Context, domain, site, why string) (id Ident
 	return id, nil
 }
 
-// Contest notes that two machines use the identity of a site, and returns the
-// identity. What the site has attested counts as not verified then.
+// Contest records that two machines use the identity of a site, and returns the identity. The site's holdings become
+// unverified.
 func (l *Ledger) Contest(ctx context.Context, domain, site, text string) (id Identity, err error) {
 	now := l.now()
 	err = l.update(ctx, fmt.Sprintf("contest site %s of domain %s", site, domain), func(x *tx) error {
@@ -179,8 +173,7 @@ func (l *Ledger) Contest(ctx context.Context, domain, site, text string) (id Ide
 	return id, err
 }
 
-// Settle ends what Contest began. What was attested meanwhile counts as not
-// verified.
+// Settle ends the state that Contest started. Holdings attested meanwhile become unverified.
 func (l *Ledger) Settle(ctx context.Context, domain, site string) (id Identity, err error) {
 	err = l.update(ctx, fmt.Sprintf("settle site %s of domain %s", site, domain), func(x *tx) error {
 		if err := scanIdentity(x.row("UPDATE identities SET contested = 0, contest = '' WHERE domain = ? AND site = ? AND ended = 0 RETURNING "+identityColumns, domain, site), &id); err != nil {
@@ -204,15 +197,13 @@ func (l *Ledger) Identity(ctx context.Context, domain, site string) (Identity, e
 		"SELECT "+identityColumns+" FROM identities WHERE domain = ? AND site = ? AND ended = 0", domain, site)
 }
 
-// Identities lists the identities of all sites; with ended, also those of the
-// past, whose JWTs may not have expired yet.
+// Identities lists the identities of all sites; with ended, also past ones, whose JWTs may not have expired yet.
 func (l *Ledger) Identities(ctx context.Context, ended bool) ([]Identity, error) {
 	return many(ctx, l.read, "list identities", scanIdentity,
 		"SELECT "+identityColumns+" FROM identities WHERE ended = 0 OR ? ORDER BY domain, site, enrolled, public", ended)
 }
 
-// Seen notes sightings of agents, in one transaction. An older one than is
-// known changes nothing.
+// Seen records sightings of agents in one transaction. It ignores a sighting older than the recorded one.
 func (l *Ledger) Seen(ctx context.Context, list []Sighting) error {
 	return l.update(ctx, "note who was seen", func(x *tx) error {
 		for _, s := range list {

@@ -7,9 +7,8 @@ import (
 	"time"
 )
 
-// TestSlowReadersHoldNoConnection: while many readers of a run's events pause,
-// every other read of the ledger is answered. Each reader still gets all
-// events, over several pages.
+// TestSlowReadersHoldNoConnection checks that the ledger answers all reads while many readers of a run's events pause.
+// Each reader still gets all events, over several pages.
 func TestSlowReadersHoldNoConnection(t *testing.T) {
 	l, _ := newLedger(t)
 	run := runID(1)

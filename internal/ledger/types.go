@@ -9,8 +9,7 @@ import (
 	"nightferry/internal/runs"
 )
 
-// Token is a one-time permission to enrol one site. The ledger never sees its
-// secret, only a hash.
+// Token permits the enrollment of one site, once. The ledger stores only a hash of its secret.
 type Token struct {
 	ID       string    `json:"id"`
 	Domain   string    `json:"domain"`
@@ -19,10 +18,10 @@ type Token struct {
 	IssuedBy string    `json:"issued_by"`
 	Expires  time.Time `json:"expires"`
 	Used     time.Time `json:"used,omitzero"`
-	UsedBy   string    `json:"used_by,omitempty"` // the public key that took it
+	UsedBy   string    `json:"used_by,omitempty"` // public key of the identity that used it
 }
 
-// Identity is a key that speaks for a site, now or once.
+// Identity is a present or past key of a site.
 type Identity struct {
 	Domain     string    `json:"domain"`
 	Site       string    `json:"site"`
@@ -30,24 +29,23 @@ type Identity struct {
 	Enrolled   time.Time `json:"enrolled"`
 	JWTExpires time.Time `json:"jwt_expires"`
 	Version    string    `json:"version"` // of the agent that enrolled
-	// Ended is when a newer enrolment or a revocation ended it; zero: it is the
-	// site's identity.
+	// Ended is the time of a newer enrollment or a revocation; zero: it is the site's current identity.
 	Ended time.Time `json:"ended,omitzero"`
 	Why   string    `json:"why,omitempty"` // "superseded", or the reason of the revocation
-	// Contested is since when two machines use the key; zero: one does. Contest names them.
+	// Contested is the time since which two machines have used the key; zero: only one does. Contest describes them.
 	Contested time.Time `json:"contested,omitzero"`
 	Contest   string    `json:"contest,omitempty"`
 }
 
-// Sighting is the Core's last knowledge of a live agent.
+// Sighting is the last contact with an agent.
 type Sighting struct {
 	Domain      string        `json:"domain"`
 	Site        string        `json:"site"`
 	Seen        time.Time     `json:"seen"`
 	Version     string        `json:"version"`      // of the agent
 	ClockOffset time.Duration `json:"clock_offset"` // the site's clock minus the Core's
-	Lag         uint64        `json:"lag"`          // events spooled and not committed
-	Revision    uint64        `json:"revision"`     // of the state that the agent has taken over
+	Lag         uint64        `json:"lag"`          // events spooled but not committed
+	Revision    uint64        `json:"revision"`     // of the state that the agent has adopted
 }
 
 // Release is one published release of a channel.
@@ -63,7 +61,7 @@ type Release struct {
 	Run       RunID         `json:"run,omitzero"`
 }
 
-// Desired is what one site should hold of one channel.
+// Desired is the desired state of one channel at one site.
 type Desired struct {
 	Domain   string        `json:"domain"`
 	Site     string        `json:"site"`
@@ -71,37 +69,37 @@ type Desired struct {
 	Number   uint64        `json:"number"`
 	Release  digest.Digest `json:"release"`
 	Tree     digest.Digest `json:"tree"`
-	Nonce    [16]byte      `json:"-"`            // comes back in the attestation
-	Start    uint64        `json:"start"`        // the newest request to start now: a revision of its own; 0: none
-	DryRun   bool          `json:"dry_run"`      // report what would move, change nothing
-	Mode     uint32        `json:"-"`            // of the request Start, as the caller encodes it
-	Body     []byte        `json:"-"`            // whatever else the caller sends to the site, so that a change is noticed
-	By       string        `json:"by"`           // who wanted it
-	Set      time.Time     `json:"set,omitzero"` // given by the ledger
-	Revision uint64        `json:"revision"`     // given by the ledger: of the last change of this row
+	Nonce    [16]byte      `json:"-"`            // returned in the attestation
+	Start    uint64        `json:"start"`        // revision of the newest sync request; 0: none
+	DryRun   bool          `json:"dry_run"`      // report what would change, but change nothing
+	Mode     uint32        `json:"-"`            // of the sync request, encoded by the caller
+	Body     []byte        `json:"-"`            // further content for the site, stored so that a change is noticed
+	By       string        `json:"by"`           // who requested it
+	Set      time.Time     `json:"set,omitzero"` // set by the ledger
+	Revision uint64        `json:"revision"`     // set by the ledger: last change of this row
 }
 
-// SiteKey names a site.
+// SiteKey identifies a site.
 type SiteKey struct{ Domain, Site string }
 
-// DesiredKey names a channel at a site.
+// DesiredKey identifies a channel at a site.
 type DesiredKey struct{ Domain, Site, Channel string }
 
-// Limit is an operator's timetable in place of the configured rates of a site. It
-// outlives the site's rows.
+// Limit is an operator's timetable that replaces the configured rates of a site. It is kept when the site's other rows
+// are removed.
 type Limit struct {
 	Timetable string
 	Until     int64 // Unix seconds of the calendar; 0: until it is lifted
 }
 
-// DesiredState is what sites should hold.
+// DesiredState is the desired state of one or more sites.
 type DesiredState struct {
 	Rows      []Desired
 	Revisions map[SiteKey]uint64 // of each site's last change
 	Limits    map[SiteKey]Limit
 }
 
-// Add joins the state of other sites.
+// Add adds the state of other sites.
 func (s *DesiredState) Add(other *DesiredState) {
 	s.Rows = append(s.Rows, other.Rows...)
 	maps.Copy(s.Revisions, other.Revisions)
@@ -110,17 +108,17 @@ func (s *DesiredState) Add(other *DesiredState) {
 
 // DesiredChange is a change of desired state.
 type DesiredChange struct {
-	Set    []Desired // Set and Revision are given by the ledger
+	Set    []Desired // the ledger sets the fields Set and Revision
 	Drop   []DesiredKey
-	Limits map[SiteKey]Limit // an empty timetable lifts one
+	Limits map[SiteKey]Limit // an empty timetable lifts the limit
 }
 
-// Empty reports whether nothing changes.
+// Empty reports whether c changes nothing.
 func (c *DesiredChange) Empty() bool {
 	return len(c.Set) == 0 && len(c.Drop) == 0 && len(c.Limits) == 0
 }
 
-// Batch is a stretch of a site's spool: event i has sequence First+i.
+// Batch is a range of a site's spool: event i has sequence First+i.
 type Batch struct {
 	Domain, Site string
 	Generation   [16]byte // of the spool; a new one starts its sequence at 1
@@ -128,11 +126,10 @@ type Batch struct {
 	Events       []Event
 }
 
-// Event is one thing that happened in a run. Kind and Body are the caller's
-// and come back from [Ledger.RunEvents] as they were; what the ledger itself
-// must know stands in the other fields.
+// Event is an event of a run. The ledger stores Kind and Body unchanged and returns them from [Ledger.RunEvents]; it
+// interprets only the other fields.
 type Event struct {
-	Run     RunID // zero: of no run; then Body is not kept
+	Run     RunID // zero: of no run; then Body is not stored
 	Channel string
 	Kind    uint8
 	At      time.Time
@@ -142,39 +139,39 @@ type Event struct {
 	Exceptions []Exception
 	Finish     *Finish
 	Incidents  []Problem // opened in the same transaction
-	Ended      []string  // keys of incidents in which the site's part ends in the same transaction
+	Ended      []string  // keys of incidents that end for the site in the same transaction
 }
 
-// Start opens a run, or completes its record.
+// Start opens a run or completes its record.
 type Start struct {
 	Number  uint64
 	Release digest.Digest
 	Tree    digest.Digest
 	Parent  uint64 // the release that the site held
-	Trigger string // why it ran: "desired", "sync", "publish"…
+	Trigger string // reason for the run: "desired", "sync", "publish"…
 	DryRun  bool
 }
 
 // Finish ends a run.
 type Finish struct {
 	State       runs.State // never empty
-	Cause       string     // why not better; empty when there is nothing to say
+	Cause       string     // reason for the state; empty if there is none
 	Totals      runs.Totals
 	Attestation *Attestation
 }
 
-// Exception is a file that a person may ask about: failed, locked, repaired. A
-// site and channel have one for each path, however many runs report it.
+// Exception is a file that failed, was locked or was repaired. A site and channel have one exception per path, however
+// many runs report it.
 type Exception struct {
-	Domain  string `json:"domain"`  // given by the ledger
-	Site    string `json:"site"`    // given by the ledger
-	Channel string `json:"channel"` // given by the ledger
+	Domain  string `json:"domain"`  // set by the ledger
+	Site    string `json:"site"`    // set by the ledger
+	Channel string `json:"channel"` // set by the ledger
 	Path    string `json:"path"`
 	Outcome string `json:"outcome"`
 	Cause   string `json:"cause,omitempty"`
 	Size    int64  `json:"size"`
-	// Since First, in run As, each of Count reports had this outcome and cause;
-	// the newest is of Run, at Last. All are given by the ledger.
+	// Since First, in run As, Count reports had this outcome and cause. The newest is from Run, at Last. The ledger
+	// sets all of them.
 	First time.Time `json:"first"`
 	Last  time.Time `json:"last"`
 	Count int64     `json:"count"`
@@ -182,16 +179,16 @@ type Exception struct {
 	Run   RunID     `json:"run"`
 }
 
-// MaxExceptions bounds the exceptions that the ledger keeps of one site: no site
-// can fill the disk that all others report to. The logs of runs name every file.
+// MaxExceptions bounds the exceptions of one site, so that no site can fill the disk that all share. The run logs list
+// every file.
 const MaxExceptions = 100_000
 
-// Attestation is a site's signed statement, with the columns to search it by.
+// Attestation is a site's signed statement with its searchable columns.
 type Attestation struct {
-	Run        RunID         `json:"run"`     // given by the ledger
-	Domain     string        `json:"domain"`  // given by the ledger
-	Site       string        `json:"site"`    // given by the ledger
-	Channel    string        `json:"channel"` // given by the ledger
+	Run        RunID         `json:"run"`     // set by the ledger
+	Domain     string        `json:"domain"`  // set by the ledger
+	Site       string        `json:"site"`    // set by the ledger
+	Channel    string        `json:"channel"` // set by the ledger
 	At         time.Time     `json:"at"`
 	Nonce      [16]byte      `json:"-"`
 	Number     uint64        `json:"number"`
@@ -200,12 +197,11 @@ type Attestation struct {
 	Files      int64         `json:"files"`
 	Bytes      int64         `json:"bytes"`
 	Read       int64         `json:"read"`    // files read back and compared
-	Statted    int64         `json:"statted"` // files known by size and times only
+	Statted    int64         `json:"statted"` // files checked by size and time only
 	OldestRead time.Time     `json:"oldest_read,omitzero"`
-	// Verified: the caller has compared it with its own measurement, and it
-	// matches.
+	// Verified: the caller compared it with its own measurement, and both match.
 	Verified bool          `json:"verified"`
-	Digest   digest.Digest `json:"digest"` // given by the ledger: of Signed
+	Digest   digest.Digest `json:"digest"` // set by the ledger: digest of Signed
 	Signed   []byte        `json:"-"`      // as the site signed it
 }
 
@@ -227,26 +223,26 @@ type Run struct {
 	Cause       string        `json:"cause,omitempty"`
 	Totals      runs.Totals   `json:"totals"`
 	Attestation digest.Digest `json:"attestation,omitzero"`
-	Rendered    time.Time     `json:"rendered,omitzero"` // when its log file was complete
-	Late        int64         `json:"late,omitempty"`    // events that came after that: they are not in the log
+	Rendered    time.Time     `json:"rendered,omitzero"` // time at which its log file was complete
+	Late        int64         `json:"late,omitempty"`    // events that came after that; they are not in the log
 }
 
-// RunFilter narrows a list of runs; zero fields narrow nothing.
+// RunFilter selects runs; zero fields match all.
 type RunFilter struct {
 	Domain, Site, Channel string
 	Core                  bool // only the Core's own runs
 	State                 runs.State
-	Open                  bool      // only those that have not finished
+	Open                  bool      // only unfinished runs
 	Since, Until          time.Time // by start; Until is excluded
-	Limit                 int       // the newest so many; 0: 1 000
+	Limit                 int       // maximum number, newest first; 0: 1 000
 }
 
-// Filter narrows a list of exceptions, attestations or holdings.
+// Filter selects exceptions, attestations or holdings; zero fields match all.
 type Filter struct {
 	Run                   RunID
 	Domain, Site, Channel string
 	Since, Until          time.Time // Until is excluded
-	Limit                 int       // the newest so many; 0: 1 000
+	Limit                 int       // maximum number, newest first; 0: 1 000
 }
 
 // Holding is a site's latest attested holding of a channel.
@@ -261,36 +257,34 @@ type Holding struct {
 	Attested time.Time     `json:"attested"`          // last attested
 	Verified time.Time     `json:"verified,omitzero"` // last attested and matching
 	Run      RunID         `json:"run"`               // of the last attestation
-	Files    int64         `json:"files"`             // as last attested; -1: by an older program, which did not keep it
+	Files    int64         `json:"files"`             // as last attested; -1: unknown, stored by an older program
 	Bytes    int64         `json:"bytes"`
 }
 
-// Committed is what became of a batch.
+// Committed is the result of committing a batch.
 type Committed struct {
-	// Last is the highest sequence of the generation that is in the ledger: the
-	// site may forget all up to it.
+	// Last is the highest sequence of the generation in the ledger. The site may delete all events up to it.
 	Last uint64
-	// Fresh counts the events that were not there before.
+	// Fresh counts the events that were new.
 	Fresh int
-	// NewGeneration: the site's spool is another one than before.
+	// NewGeneration: the site has a new spool.
 	NewGeneration bool
-	// Opened and Resolved are the keys of incidents that the batch opened, and
-	// ended altogether.
+	// Opened and Resolved are the keys of the incidents that the batch opened, or resolved for all members.
 	Opened, Resolved []string
-	// Finished are the runs that ended with the batch.
+	// Finished lists the runs that the batch ended.
 	Finished []RunID
 }
 
-// Problem asks for an incident, or for a place in an open one.
+// Problem is a report of an incident: it opens the incident or adds a member to it.
 type Problem struct {
-	Key          string // the same problem has the same key
+	Key          string // equal for reports of the same incident
 	Kind         string
-	Scope        string // whom it concerns, in words: "site osaka", "region ap"
+	Scope        string // affected scope, in words: "site osaka", "region ap"
 	Text         string
 	Domain, Site string // the member; empty: the Core itself
 }
 
-// Incident is a problem that many sites may share.
+// Incident is an incident with its members; many sites may share it.
 type Incident struct {
 	ID       int64     `json:"id"`
 	Key      string    `json:"key"`
@@ -301,8 +295,8 @@ type Incident struct {
 	Last     time.Time `json:"last"`  // last reported
 	Count    int64     `json:"count"` // reports
 	Resolved time.Time `json:"resolved,omitzero"`
-	Closed   string    `json:"closed,omitempty"` // by whom and why, where a person ended it
-	Acked    string    `json:"acked,omitempty"`  // by whom, with his note, where somebody knows of it
+	Closed   string    `json:"closed,omitempty"` // by whom and why, if an operator closed it
+	Acked    string    `json:"acked,omitempty"`  // by whom, with a note, if an operator acknowledged it
 	Members  []Member  `json:"members"`
 }
 
@@ -314,10 +308,10 @@ type Member struct {
 	First  time.Time `json:"first"`
 	Last   time.Time `json:"last"`
 	Count  int64     `json:"count"`
-	Left   time.Time `json:"left,omitzero"` // when the problem ended there
+	Left   time.Time `json:"left,omitzero"` // when the incident ended there
 }
 
-// Halt is an order to stop, with the sites that confirmed it.
+// Halt is a halt order with the sites that confirmed it.
 type Halt struct {
 	Order     halt.ID   `json:"order"`
 	Scope     string    `json:"scope"`
@@ -330,36 +324,35 @@ type Halt struct {
 	Confirmed []Stop    `json:"confirmed"`
 }
 
-// Stop is a site's word that it obeys an order.
+// Stop is a site's confirmation of a halt order.
 type Stop struct {
 	Domain     string    `json:"domain"`
 	Site       string    `json:"site"`
 	Stopped    time.Time `json:"stopped"`
-	BytesAfter int64     `json:"bytes_after"` // moved between the order's arrival and the stop
+	BytesAfter int64     `json:"bytes_after"` // moved between receipt of the order and the stop
 }
 
-// Deed is one line of the audit: who did what to what. Nothing changes or
-// removes it later.
+// Deed is one audit entry: actor, action and object. It is immutable.
 type Deed struct {
-	ID     int64     `json:"id"` // given by the ledger
-	At     time.Time `json:"at"` // given by the ledger
+	ID     int64     `json:"id"` // set by the ledger
+	At     time.Time `json:"at"` // set by the ledger
 	Who    string    `json:"who"`
 	What   string    `json:"what"`
 	Object string    `json:"object"`
 	Detail string    `json:"detail,omitempty"`
 }
 
-// DeedFilter narrows the audit; zero fields narrow nothing.
+// DeedFilter selects audit entries; zero fields match all.
 type DeedFilter struct {
 	Who, What, Object string
-	NoReads           bool      // leave out reads of the vault, of which there are many a day
+	NoReads           bool      // omit reads of the vault, which are frequent
 	Since, Until      time.Time // Until is excluded
-	Limit             int       // the newest so many; 0: 1 000
+	Limit             int       // maximum number, newest first; 0: 1 000
 }
 
-// Retention tells how long to keep what. Zero keeps for ever.
+// Retention defines how long to keep rows. Zero means forever.
 type Retention struct {
-	Logs      time.Duration // events of runs that ended, and exceptions since their last report
-	Summaries time.Duration // runs, resolved incidents, lifted halts, spent tokens, ended identities, what is known of sites that are gone, and the audit (90 days at least)
-	Releases  time.Duration // releases that no site holds or should hold; at least as long as Summaries
+	Logs      time.Duration // events of ended runs, and exceptions since their last report
+	Summaries time.Duration // runs, resolved incidents, lifted halts, used tokens, ended identities, data of sites that are gone, and the audit (at least 90 days)
+	Releases  time.Duration // releases that no site holds or is to hold; at least as long as Summaries
 }

@@ -11,9 +11,8 @@ import (
 	"nightferry/internal/durable"
 )
 
-// Backup writes a consistent copy of the ledger to path, which must not exist,
-// while other callers continue. The copy is either complete or absent, and
-// readable by its owner only.
+// Backup writes a consistent copy of the ledger to path while other callers continue. path must not exist. The copy is
+// complete or absent, and readable by its owner only.
 func (l *Ledger) Backup(ctx context.Context, path string) (err error) {
 	defer func() {
 		if err != nil {
@@ -31,7 +30,7 @@ func (l *Ledger) Backup(ctx context.Context, path string) (err error) {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	part := name + ".part" // perhaps of a backup that was killed: no caller has relied on it
+	part := name + ".part" // left by a killed backup, if anything
 	for _, n := range []string{part, part + "-journal"} {
 		if err := root.Remove(n); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
@@ -44,7 +43,7 @@ func (l *Ledger) Backup(ctx context.Context, path string) (err error) {
 			}
 		}
 	}()
-	// SQLite fills an empty file that is there, and so keeps the mode.
+	// SQLite uses an existing empty file and keeps its mode.
 	f, err := os.OpenFile(filepath.Join(root.Dir(), part), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
@@ -52,7 +51,7 @@ func (l *Ledger) Backup(ctx context.Context, path string) (err error) {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	db, err := connect(l.path, "", 1) // of its own: those of the readers must not write, and the writer has no time
+	db, err := connect(l.path, "", 1) // a separate connection: the readers' must not write, and the writer's is busy
 	if err != nil {
 		return err
 	}
@@ -74,7 +73,7 @@ func (l *Ledger) Backup(ctx context.Context, path string) (err error) {
 	return root.SyncDir(".")
 }
 
-// Check reads the whole file and returns the damage that it finds.
+// Check reads the whole file and reports damage.
 func (l *Ledger) Check(ctx context.Context) error {
 	faults, err := many(ctx, l.read, "check the ledger", func(s scanner, v *string) error { return s.Scan(v) },
 		`SELECT integrity_check FROM pragma_integrity_check WHERE integrity_check <> 'ok'

@@ -11,7 +11,7 @@ import (
 	"nightferry/internal/digest"
 )
 
-// Seconds is a duration that JSON shows in seconds: 1.5.
+// Seconds is a duration that JSON represents in seconds, such as 1.5.
 type Seconds time.Duration
 
 // MarshalJSON implements json.Marshaler.
@@ -29,7 +29,7 @@ func (s *Seconds) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// limitDefault bounds a list whose caller gave no limit.
+// limitDefault bounds lists without a limit.
 const limitDefault = 1000
 
 func limit(n int) int {
@@ -39,7 +39,7 @@ func limit(n int) int {
 	return n
 }
 
-// micros is a time as the ledger keeps it; the zero time is 0.
+// micros converts a time to stored form; the zero time is 0.
 func micros(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
@@ -55,7 +55,7 @@ func when(us int64) time.Time {
 	return time.UnixMicro(us).UTC()
 }
 
-// moment scans a time.
+// moment scans a stored time.
 type moment struct{ t *time.Time }
 
 func (m moment) Scan(v any) error {
@@ -67,7 +67,7 @@ func (m moment) Scan(v any) error {
 	return nil
 }
 
-// blob scans bytes of one length into an array.
+// blob scans bytes of a fixed length into an array.
 type blob struct{ b []byte }
 
 func (d blob) Scan(v any) error {
@@ -81,7 +81,7 @@ func (d blob) Scan(v any) error {
 
 func sum(d *digest.Digest) blob { return blob{d[:]} }
 
-// bytesOf keeps nil out of columns that hold bytes.
+// bytesOf returns an empty slice for nil, which would be stored as NULL.
 func bytesOf(b []byte) []byte {
 	if b == nil {
 		return []byte{}
@@ -89,7 +89,7 @@ func bytesOf(b []byte) []byte {
 	return b
 }
 
-// number checks what SQLite can hold: 63 bits.
+// number converts n to SQLite's integer range of 63 bits.
 func number(what string, n uint64) (int64, error) {
 	if n > math.MaxInt64 {
 		return 0, fmt.Errorf("%s %d: the ledger holds at most %d", what, n, int64(math.MaxInt64))
@@ -97,7 +97,7 @@ func number(what string, n uint64) (int64, error) {
 	return int64(n), nil
 }
 
-// span turns two times into bounds of a half-open range; zero times bound nothing.
+// span converts two times to bounds of a half-open range; a zero time means no bound.
 func span(since, until time.Time) (from, to int64) {
 	from, to = math.MinInt64, math.MaxInt64
 	if !since.IsZero() {

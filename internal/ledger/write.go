@@ -11,26 +11,23 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// maxGroup bounds how many changes share a transaction, so that no caller waits
-// for long behind others.
+// maxGroup bounds the number of changes in a transaction, so that no caller waits long for others.
 const maxGroup = 256
 
 var errClosed = errors.New("the ledger is closed")
 
-// change is one caller's change. do runs on the writer's goroutine, in a
-// savepoint.
+// change is one caller's change. do runs on the writer's goroutine, in a savepoint.
 type change struct {
 	do   func(*tx) error
 	err  error
 	done chan struct{}
-	// taken is set once, by the writer when it starts the change or by a caller
-	// that gives up. do writes to the caller's variables, so a caller must not
-	// return midway.
+	// taken is set once: by the writer when it starts the change, or by a caller that gives up. do writes to the
+	// caller's variables, so a caller must not return while do runs.
 	taken atomic.Bool
 }
 
-// update makes a change, together with others that wait, and returns once it
-// is durable. act and thing name it in an error.
+// update makes a change, grouped with other waiting changes, and returns once it is durable. act names the change in
+// errors.
 func (l *Ledger) update(ctx context.Context, act string, do func(*tx) error) error {
 	c := &change{do: do, done: make(chan struct{})}
 	select {
@@ -46,7 +43,7 @@ func (l *Ledger) update(ctx context.Context, act string, do func(*tx) error) err
 		if c.taken.CompareAndSwap(false, true) {
 			return fmt.Errorf("%s: %w", act, ctx.Err())
 		}
-		<-c.done // one transaction away
+		<-c.done // it takes at most one transaction
 	}
 	if c.err != nil {
 		return fmt.Errorf("%s: %w", act, classify(c.err))
@@ -54,9 +51,8 @@ func (l *Ledger) update(ctx context.Context, act string, do func(*tx) error) err
 	return nil
 }
 
-// serve is the writer. While one transaction is being synced, the next callers
-// queue up and form the next group. No change is delayed on purpose to fill a
-// group.
+// serve is the writer. While it syncs one transaction, the next callers queue up and form the next group. It never
+// delays a change to fill a group.
 func (l *Ledger) serve(ctx context.Context) {
 	for {
 		var group []*change
@@ -109,7 +105,7 @@ func (l *Ledger) transact(ctx context.Context, group []*change) (err error) {
 		}
 		fatal, err := x.run(c.do)
 		if fatal {
-			// No caller has been answered yet, so all fail alike.
+			// No caller has been answered yet, so all fail the same way.
 			undo()
 			return err
 		}
@@ -122,14 +118,14 @@ func (l *Ledger) transact(ctx context.Context, group []*change) (err error) {
 	return nil
 }
 
-// tx is the transaction as a change sees it. It uses the writer's context: if a
-// caller's context ended midway, it would break the transaction of all.
+// tx is a transaction as a change sees it. It uses the writer's context: if a caller's context ended midway, it would
+// break the transaction of all.
 type tx struct {
 	ctx  context.Context
 	conn *sql.Conn
 }
 
-// run makes one change, all or nothing. With fatal the transaction itself is lost.
+// run makes one change, all or nothing. fatal means that the transaction itself is lost.
 func (x *tx) run(do func(*tx) error) (fatal bool, err error) {
 	if err := x.exec("SAVEPOINT change"); err != nil {
 		return true, err
@@ -157,7 +153,7 @@ func (x *tx) exec(query string, args ...any) error {
 	return err
 }
 
-// count executes and returns the number of rows that changed.
+// count executes a statement and returns the number of changed rows.
 func (x *tx) count(query string, args ...any) (int64, error) {
 	r, err := x.conn.ExecContext(x.ctx, query, args...)
 	if err != nil {
@@ -170,13 +166,13 @@ func (x *tx) row(query string, args ...any) *sql.Row {
 	return x.conn.QueryRowContext(x.ctx, query, args...)
 }
 
-// breaks reports errors after which SQLite may have ended the transaction.
+// breaks reports whether SQLite may have ended the transaction after err.
 func breaks(err error) bool {
 	var e *sqlite.Error
 	return errors.As(err, &e) && e.Code()&0xff != sqlite3.SQLITE_CONSTRAINT
 }
 
-// classify gives SQLite's errors the names that callers branch on.
+// classify maps SQLite's errors to the errors that callers distinguish.
 func classify(err error) error {
 	var e *sqlite.Error
 	if errors.As(err, &e) && e.Code()&0xff == sqlite3.SQLITE_FULL {
