@@ -62,7 +62,7 @@ func dirError(op, key string, err error) *Error {
 	}
 	e = &Error{Op: op, Key: key, Kind: KindOther, Err: err}
 	switch {
-	case op != "put" && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, durable.ErrNotRegular)): // what a Put misses is a folder, not an object
+	case op != "put" && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, durable.ErrNotRegular)): // a Put that fails so misses a folder, not an object
 		e.Kind, e.Err = KindNotExist, errAbsent
 	case durable.IsLocked(err):
 		e.Hint = "end the program that has it open, then run again"

@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// List walks the folders in the byte order of the whole keys, as S3 lists them: a folder takes its place as if its name
-// ended with a slash.
+// List walks the folders in the byte order of the whole keys, as S3 does: it sorts a folder as if its name ended with a
+// slash.
 func (d *dirStore) List(ctx context.Context, prefix string, fn func(Info) error) error {
 	if prefix != "" {
 		// Checked as a key would be, so that no prefix names a folder outside.

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Kind classifies an Error as far as callers act on it.
+// Kind classifies an Error by how callers handle it.
 type Kind uint8
 
 const (
@@ -27,8 +27,8 @@ var kindNames = [...]string{"other", "not found", "condition failed", "denied", 
 
 func (k Kind) String() string { return kindNames[k] }
 
-// Error is every error of a store. Its text names the act, the key, the cause and, where there is one, the remedy; it
-// never holds a credential, a signature or a URL's query.
+// Error is the type of all errors of a store. Its text contains the operation, the key, the cause and, if known, the
+// remedy. It never contains a credential, a signature or a URL's query.
 type Error struct {
 	Op   string // open, get, put, delete, list, presign
 	Key  string // the key, or the prefix of a list; for open, the store

@@ -54,7 +54,7 @@ func OpenLent(o LentOptions) (Store, error) {
 		}
 		if o.Receive != nil {
 			t.DialContext = o.Receive.dial(t.DialContext)
-			t.ReadBufferSize = 4 << 10 // small reads are filled up to this; those of content go past it
+			t.ReadBufferSize = 4 << 10 // only small reads are buffered; large reads of content bypass the buffer
 		}
 		stall := o.Stall
 		if stall <= 0 {

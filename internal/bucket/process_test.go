@@ -22,7 +22,7 @@ import (
 	"nightferry/internal/testbed"
 )
 
-// TestChild is no test of its own: the tests below run it in a process with the environment under test.
+// TestChild is not a test by itself: other tests run it in a child process with a chosen environment.
 func TestChild(t *testing.T) {
 	job, store := os.Getenv("NIGHTFERRY_CHILD"), os.Getenv("NIGHTFERRY_CHILD_STORE")
 	if job == "" {

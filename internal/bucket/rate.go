@@ -16,7 +16,7 @@ var rateUnits = []struct {
 	{"kbit", 1e3 / 8}, {"mbit", 1e6 / 8}, {"gbit", 1e9 / 8},
 	{"kib", 1 << 10}, {"mib", 1 << 20}, {"gib", 1 << 30},
 	{"kb", 1e3}, {"mb", 1e6}, {"gb", 1e9},
-	{"kbps", 1e3 / 8}, {"mbps", 1e6 / 8}, {"gbps", 1e9 / 8}, {"bps", 1.0 / 8}, // as network people write bits
+	{"kbps", 1e3 / 8}, {"mbps", 1e6 / 8}, {"gbps", 1e9 / 8}, {"bps", 1.0 / 8}, // common network notation for bits
 	{"bit", 1.0 / 8}, {"b", 1},
 }
 

@@ -61,7 +61,7 @@ func TestReceiveBoundsWhatIsTakenAhead(t *testing.T) {
 		}
 	}
 	still()
-	for got < 18<<20 { // what was taken before the bound is read first
+	for got < 18<<20 { // data buffered before the bound was set comes first
 		n, err := c.Read(b[:64<<10])
 		if err != nil {
 			t.Fatal(err)

@@ -50,8 +50,8 @@ func (r retryOptions) tell(err error) {
 	}
 }
 
-// retryCodes are worth another try beside what the SDK retries by itself: a conditional write that met another one in
-// flight, and the throttle answers of S3-compatible servers.
+// retryCodes are retried in addition to the SDK's own: a conditional write that collided with another one, and
+// throttling by S3-compatible servers.
 var retryCodes = map[string]struct{}{
 	"ConditionalRequestConflict": {}, "OperationAborted": {}, "InternalError": {}, "ServiceUnavailable": {},
 	"SlowDownRead": {}, "SlowDownWrite": {}, "XMinioServerNotInitialized": {}, "IncompleteBody": {},

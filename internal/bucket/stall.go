@@ -68,7 +68,7 @@ type watch struct {
 	mu    sync.Mutex
 	timer *time.Timer
 	after time.Duration
-	done  bool // the response has begun: the rest of the request's body does not count
+	done  bool // the response has started: the rest of the request's body is ignored
 }
 
 func (w *watch) sending(pause bool) {

@@ -1,7 +1,7 @@
 // Package bucket is the object store: an S3 bucket or a local directory behind one small interface.
 //
-// It owns put-if-absent, compare-and-swap, ranged reads, checksums on the wire, retries, rate limits and the texts of
-// store errors. It knows nothing of packs, manifests or trust: a key is a name and a body is bytes.
+// It implements put-if-absent, compare-and-swap, ranged reads, checksums on the wire, retries, rate limits and the
+// texts of store errors. It does not know packs, manifests or trust: a key is a name and a body is bytes.
 package bucket
 
 import (

@@ -90,8 +90,8 @@ func (t *teller) tellPeople(ctx context.Context) {
 	t.deliver(ctx, &s.Alerts)
 }
 
-// deliver sends letters until none is due. If a server fails, it is not tried again in the same
-// round.
+// deliver sends each due letter once. If the mail server itself fails, the remaining e-mails of this
+// round fail with the same error, without another attempt.
 func (t *teller) deliver(ctx context.Context, a *Alerts) {
 	var mailErr error
 	for _, l := range t.state.Letters(t.core.wall(), &a.Rules) {

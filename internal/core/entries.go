@@ -11,12 +11,12 @@ import (
 	"nightferry/internal/repo"
 )
 
-// maxPages is how many pages of manifests are read for the names in one report:
-// half a million entries, in whatever order it tells of them.
+// maxPages bounds the manifest pages read to name the files of one report. That is enough for half a
+// million entries in any order.
 const maxPages = 1024
 
-// finder finds entries of releases by their ordinals, for one report. What it
-// looks at is chosen by the site: after maxPages, or a failure, it looks no more.
+// finder finds entries of releases by their ordinals, for one report. The site chooses the ordinals,
+// so the finder stops after maxPages pages or its first error.
 type finder struct {
 	core     *Core
 	releases map[releaseKey]*repo.Release
@@ -26,7 +26,8 @@ type finder struct {
 	err      error
 }
 
-// entry returns the entry of a release with that ordinal.
+// entry returns the entry of a release with that ordinal. If the run's release is unknown, it returns
+// fs.ErrNotExist. Any other error is final: later calls return it too.
 func (f *finder) entry(ctx context.Context, k releaseKey, ordinal uint64) (*manifest.Entry, error) {
 	if k.number == 0 { // the run's release is unknown: its start event is missing
 		return nil, fs.ErrNotExist

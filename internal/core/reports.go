@@ -188,7 +188,8 @@ func (t *translator) note(key string, open bool) {
 	t.parts[key] = open
 }
 
-// failing opens an incident when a second run in a row fails, and closes it when a run ends well.
+// failing opens an incident when a run and the run before it ended failed or incomplete. A verified run
+// with an attestation ends that incident and a discrepancy of the channel; other results end neither.
 func (t *translator) failing(e *ledger.Event, f *ledger.Finish) {
 	switch {
 	case f.State == runs.Verified && f.Attestation != nil:

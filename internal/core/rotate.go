@@ -45,7 +45,7 @@ func (f *Offline) MayRelease(ctx context.Context, o Options, file []byte) (err e
 }
 
 // CheckStore opens the repository in the store that o names, with the credentials and keys of the
-// vault, and returns the rights or features that the store lacks.
+// vault. It returns an error for each feature that the store lacks, see repo.Probe.
 func (f *Offline) CheckStore(ctx context.Context, o Options) error {
 	return f.withRepo(ctx, o, func(r *repo.Repo) error { return repo.Probe(ctx, r.Store()) })
 }

@@ -96,8 +96,7 @@ func (c *Core) apply(ctx context.Context, s Settings) error {
 	return c.desire(ctx, desired.Change{})
 }
 
-// newAuthority applies the vault's domain keys and the ledger's revocations to the bus. It
-// disconnects revoked users before it returns.
+// newAuthority applies the vault's domain keys and the ledger's revocations to the bus, see enforce.
 func (c *Core) newAuthority(ctx context.Context, f *fleet.Fleet) error {
 	c.changeMu.Lock()
 	defer c.changeMu.Unlock()
@@ -108,15 +107,14 @@ func (c *Core) newAuthority(ctx context.Context, f *fleet.Fleet) error {
 	return c.enforce(ctx, domains)
 }
 
-// enforceRevocations makes the ledger's word law, with the domain keys in
-// force.
+// enforceRevocations applies the ledger's revocations and keeps the domain keys.
 func (c *Core) enforceRevocations(ctx context.Context) error {
 	c.changeMu.Lock()
 	defer c.changeMu.Unlock()
 	return c.enforce(ctx, c.domains)
 }
 
-// cutDomain ends all that a domain's keys have signed, at once.
+// cutDomain rejects all users signed by a domain's keys, see enforce.
 func (c *Core) cutDomain(ctx context.Context, domain string) error {
 	c.changeMu.Lock()
 	defer c.changeMu.Unlock()
@@ -125,7 +123,9 @@ func (c *Core) cutDomain(ctx context.Context, domain string) error {
 	return c.enforce(ctx, left)
 }
 
-// enforce needs changeMu.
+// enforce puts an authority with the given domain keys into force. The embedded server disconnects
+// revoked users before enforce returns. With a cluster of your own, enforce disconnects no client and only
+// triggers a check of the cluster's scopes. The caller holds changeMu.
 func (c *Core) enforce(ctx context.Context, domains map[string][][]byte) error {
 	a, err := c.openAuthority(ctx, domains)
 	if err != nil {

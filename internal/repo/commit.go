@@ -115,9 +115,9 @@ func forgotNothing(ctx context.Context, r *Repo, before uint64) error {
 // Grace returns how long a pack stays condemned before it may be deleted.
 func (r *Repo) Grace() time.Duration { return time.Duration(r.format.Grace) * time.Second }
 
-// inTime returns ErrTooLong if, by the store's clock, more than half the grace
-// period separates since from now: objects seen or stored at since may be about
-// to be deleted. The other half is for the call that follows.
+// inTime returns ErrTooLong if more than half the grace period has passed from since to now, by the
+// store's clock. Objects seen or stored at since may soon be deleted; the other half leaves time for the
+// next call.
 func (r *Repo) inTime(since, now time.Time) error {
 	if since.IsZero() || now.Sub(since) <= r.Grace()/2 {
 		return nil
@@ -125,9 +125,8 @@ func (r *Repo) inTime(since, now time.Time) error {
 	return fmt.Errorf("%w (%v, at most %v): nothing was published; run it again, it resumes where this one ended", ErrTooLong, now.Sub(since).Round(time.Second), r.Grace()/2)
 }
 
-// putRelease stores the release under the first free number. If a number is
-// taken but the head has not moved, it belongs to a push that died or is about
-// to lose: the head decides, not the number.
+// putRelease stores the release under the first free number. A number that is taken while the head has
+// not moved belongs to a push that died or that may still lose: only the head decides which push wins.
 func (r *Repo) putRelease(ctx context.Context, c Commit, number uint64, payload []byte) (*Release, time.Time, error) {
 	const few = 8
 	channel := c.Release.Channel
@@ -330,10 +329,10 @@ func (r *Repo) History(ctx context.Context, channel string, head *Head, fn func(
 	}
 }
 
-// ReleaseBelow reads a release that is older than the head's. It accepts a
-// release if its signer's key is still trusted. Otherwise the chain of parents
-// from head must name the release's digest: it was then published before the
-// key was revoked.
+// ReleaseBelow reads a release that is older than the head's. If any key was revoked, it first follows
+// the chain of parents from head. A release that the chain names is valid even if its signer's key is
+// revoked, because it was published before that. Otherwise the signer decides: its key must be active or
+// retired.
 func (r *Repo) ReleaseBelow(ctx context.Context, channel string, head *Head, number uint64) (rel *Release, err error) {
 	if slices.ContainsFunc(r.doc.Keys, func(k trust.Key) bool { return k.Status == trust.Revoked }) {
 		err = r.History(ctx, channel, head, func(x *Release) (more bool, err error) {

@@ -195,9 +195,8 @@ func TestLocateAfterAMerge(t *testing.T) {
 	})
 }
 
-// Anyone who can write to the bucket can write the root. A segment that is
-// shorter than the root claims, with the right digest, is reported as damaged
-// and causes no out-of-bounds slice.
+// Write access to the bucket includes the root. A segment that is shorter than the root claims, with the
+// right digest, is reported as damaged and causes no out-of-bounds slice.
 func TestLocateInAShortSegment(t *testing.T) {
 	both(t, func(t *testing.T, p *press) {
 		r := p.mustOpen(nil)

@@ -8,8 +8,8 @@ import (
 	"nightferry/internal/durable"
 )
 
-// TestMemoryNeverGoesBack: runs that end at the same time, each with its own
-// memory, leave the highest numbers of all.
+// TestMemoryNeverGoesBack checks that the saved memory has the highest numbers of all runs that end at the
+// same time, each with its own memory.
 func TestMemoryNeverGoesBack(t *testing.T) {
 	path := t.TempDir()
 	var runs sync.WaitGroup

@@ -20,7 +20,7 @@ import (
 	"nightferry/internal/testbed"
 )
 
-// press makes a repository and fills it with the formats alone.
+// press creates a repository and fills it using only the format packages.
 type press struct {
 	t     testing.TB
 	store bucket.Store
