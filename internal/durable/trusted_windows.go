@@ -273,6 +273,9 @@ func closeFolder(path string) error {
 	if !Trusts(owner) {
 		return fmt.Errorf("%w: it belongs to %s (take it away, or name another folder)", ErrUntrusted, accountName(owner))
 	}
+	if judgePrivate(f) == nil {
+		return nil
+	}
 	sd, err := closedFolder()
 	if err != nil {
 		return err

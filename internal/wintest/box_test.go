@@ -43,7 +43,7 @@ func build(run func() int) (code int, err error) {
 	if built.wine = os.Getenv(envWine); built.wine == "" {
 		return 1, errors.New("run these tests with scripts/wine --fleet")
 	}
-	if built.dir, err = os.MkdirTemp("", "wintest-bin-"); err != nil {
+	if built.dir, err = privateTemp("wintest-bin-"); err != nil {
 		return 1, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(built.dir)) }()
@@ -101,12 +101,22 @@ type fleet struct {
 	serial int
 }
 
+// privateTemp makes a folder that only this account can change: under Wine, /tmp is open to everyone. Its path is
+// short, for sockets.
+func privateTemp(prefix string) (string, error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", err
+	}
+	return os.MkdirTemp(cache, prefix)
+}
+
 // newFleet makes a Core and starts it. sites maps the site names in its
 // configuration to their systems.
 func newFleet(t *testing.T, on system, sites map[string]system) *fleet {
 	t.Helper()
 	b := s3test.S3(t)
-	dir, err := os.MkdirTemp("", "wintest-") // a socket's path must be short
+	dir, err := privateTemp("wintest-")
 	f := &fleet{t: t, bucket: b, dir: dir, on: on}
 	f.try(err)
 	t.Cleanup(func() { f.try(os.RemoveAll(dir)) })

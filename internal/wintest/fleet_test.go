@@ -139,9 +139,9 @@ func (f *fleet) publish(number uint64) {
 // join enrols a site with a token, which is invalid afterwards.
 func (f *fleet) join(name string, s system) {
 	f.t.Helper()
-	f.cli("site", "token", name, "--out", f.on.path(f.in("tokens")))
+	f.cli("site", "token", name, "--out", f.on.path(f.in(name+".token")))
 	enroll := func(state string) (string, int) {
-		return f.tell(s, "", "nightferry-agent", "enroll", "--token-file", s.path(f.in("tokens", name+".token")), "--allow", s.path(f.in("sites", name)), "--state", s.path(state))
+		return f.tell(s, "", "nightferry-agent", "enroll", "--token-file", s.path(f.in(name+".token")), "--allow", s.path(f.in("sites", name)), "--state", s.path(state))
 	}
 	if out, code := enroll(f.in("agents", name)); code != 0 {
 		f.t.Fatalf("enroll %s: exit code %d\n%s", name, code, out)
@@ -271,14 +271,14 @@ func TestWindowsService(t *testing.T) {
 	f := newFleet(t, linux, map[string]system{"berlin": windows})
 	f.first()
 	f.publish(1)
-	f.cli("site", "token", "berlin", "--out", f.in("tokens"))
+	f.cli("site", "token", "berlin", "--out", f.in("berlin.token"))
 	state := windows.path(f.in("agents", "berlin"))
 	install := func(more ...string) (string, int) {
 		return f.tell(windows, "", "nightferry-agent", append([]string{"install", "--state", state}, more...)...)
 	}
 	uninstall := func() (string, int) { return f.tell(windows, "", "nightferry-agent", "uninstall") }
 	t.Cleanup(func() { _, _ = uninstall() }) // of a test that failed
-	if out, code := install("--token-file", windows.path(f.in("tokens", "berlin.token")), "--allow", windows.path(f.in("sites", "berlin"))); code != 0 {
+	if out, code := install("--token-file", windows.path(f.in("berlin.token")), "--allow", windows.path(f.in("sites", "berlin"))); code != 0 {
 		t.Fatalf("install: exit code %d\n%s", code, out)
 	}
 	if out, code := install(); code != 4 {
