@@ -13,8 +13,8 @@ import (
 // maxMounts bounds the mount points in the stat cache, in bytes.
 const maxMounts = 32 << 10
 
-// mounted lists the mount points of the source when its last release was made.
-// An empty mount point looks like a source from which everything was deleted.
+// mounted lists the mount points of the source at its last release. An unmounted volume looks like a folder from which
+// everything was deleted.
 type mounted struct {
 	volume string   // the mount point that holds the source
 	below  []string // folders of the source

@@ -33,22 +33,22 @@ type Options struct {
 	Patterns *scan.Patterns // nil: everything
 	Links    LinkPolicy
 
-	MaxDelete       float64 // percent of the files of the release before; 0: 25
-	MaxDeleteFiles  int64   // 0: no limit in files
-	AllowDeletes    bool    // lets more deletes through than both limits
-	AllowEmpty      bool    // lets a source without files through
-	AllowUnportable bool    // lets names through that Windows cannot hold
-	AllowUnmounted  bool    // lets a source through that lacks volumes which the last release had
+	MaxDelete       float64 // percent of the files of the previous release; 0: 25
+	MaxDeleteFiles  int64   // maximum number of deleted files; 0: no limit
+	AllowDeletes    bool    // allow more deletes than both limits
+	AllowEmpty      bool    // allow a source without files
+	AllowUnportable bool    // allow names that Windows cannot store
+	AllowUnmounted  bool    // allow a source that lacks volumes of the last release
 
-	Rehash      bool // read every file, whatever its times say
-	DryRun      bool // do everything but store and publish
-	Connections int  // packs that are stored at once; 0: 3
+	Rehash      bool // read every file, whatever its times
+	DryRun      bool // do everything except storing and publishing
+	Connections int  // packs stored at once; 0: 3
 
 	Key     ed25519.PrivateKey // signs the release and the head
 	State   *durable.Root      // folder of this repository's caches on this machine
 	Subject halt.Subject       // identity that halt orders are matched against
 	Now     func() time.Time
-	OnEvent func(Event) // called from one goroutine at a time; nil: none
+	OnEvent func(Event) // called from one goroutine at a time; may be nil
 }
 
 // Outcome of one path.
@@ -61,7 +61,7 @@ const (
 	Touched Outcome = "touched" // same bytes, other time or mode
 	Removed Outcome = "removed"
 	Skipped Outcome = "skipped" // a link or special file, left out
-	Reread  Outcome = "reread"  // it changed while it was read, and was read again
+	Reread  Outcome = "reread"  // changed while it was read, and read again
 )
 
 // Event reports a file's outcome, or with an empty Path the progress of the
@@ -80,18 +80,18 @@ type Progress struct {
 	Phase      string `json:"phase"`       // survey, store, publish
 	Files      int64  `json:"files"`       // files decided so far
 	TotalFiles int64  `json:"total_files"` // known once the survey is done
-	Read       int64  `json:"read"`        // bytes read from the source, also of files that are not whole yet
-	ToRead     int64  `json:"to_read"`     // bytes that will be read in all, as the survey saw them
-	New        int64  `json:"new"`         // bytes of them that no pack held yet
+	Read       int64  `json:"read"`        // bytes read from the source, including incomplete files
+	ToRead     int64  `json:"to_read"`     // total bytes to read, according to the survey
+	New        int64  `json:"new"`         // bytes read that no pack contained yet
 	Sent       int64  `json:"sent"`        // bytes stored, compressed
 	Path       string `json:"path"`        // file that was read last
 }
 
 // Result of a push.
 type Result struct {
-	Number    uint64          `json:"number"` // the release that is the head now; in a dry run, that would be
+	Number    uint64          `json:"number"` // release number of the head afterwards; of a dry run, the number that it would have
 	Digest    digest.Digest   `json:"digest,omitzero"`
-	Unchanged bool            `json:"unchanged"` // the source equals the head's release already
+	Unchanged bool            `json:"unchanged"` // the source equals the head's release
 	DryRun    bool            `json:"dry_run,omitempty"`
 	Totals    manifest.Totals `json:"totals"`
 	Tree      digest.Digest   `json:"tree"`
@@ -101,10 +101,10 @@ type Result struct {
 	Removed   int64           `json:"removed"`
 	Skipped   int64           `json:"skipped"`
 	Read      int64           `json:"read"`  // bytes read from the source
-	New       int64           `json:"new"`   // bytes that no pack held yet
+	New       int64           `json:"new"`   // bytes that no pack contained yet
 	Sent      int64           `json:"sent"`  // bytes stored, compressed
 	Packs     int64           `json:"packs"` // packs stored
-	Puts      int64           `json:"puts"`  // write requests that this took, or of a dry run, would take
+	Puts      int64           `json:"puts"`  // write requests made; of a dry run, those that a push would make
 }
 
 // GuardError means that a guard stopped the push before anything was published.
@@ -115,8 +115,8 @@ type GuardError struct {
 	Remedy string
 }
 
-// Passing reports whether the same source may pass later without human action:
-// a copy ends, a volume is mounted again.
+// Passing reports whether the same source may pass later without action by an operator, for example when a copy ends or
+// a volume is mounted again.
 func (e *GuardError) Passing() bool {
 	switch e.Guard {
 	case "empty", "unmounted", "unreadable", "unstable":

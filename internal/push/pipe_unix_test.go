@@ -38,7 +38,7 @@ func TestPipeInAFilesPlace(t *testing.T) {
 		}
 	case <-time.After(10 * time.Second):
 		t.Error("it waits for a writer")
-		f, err := os.OpenFile(pipe, os.O_RDWR, 0) // let it go
+		f, err := os.OpenFile(pipe, os.O_RDWR, 0) // let the blocked open return
 		if err == nil {
 			_ = f.Close()
 		}

@@ -25,9 +25,8 @@ type before struct {
 	close func()
 }
 
-// openCache opens the stat cache and reports whether it was made for the
-// present head, so that its entries may be reused without checking their
-// chunks.
+// openCache opens the stat cache. It reports whether the cache was made for the current head: its entries can then be
+// reused without checking their chunks.
 func (p *push) openCache() (*scan.CatalogueReader, bool, error) {
 	c, err := scan.OpenCatalogue(p.o.State, p.cacheName)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, scan.ErrCorrupt) {
@@ -42,8 +41,7 @@ func (p *push) openCache() (*scan.CatalogueReader, bool, error) {
 	return c, based, nil
 }
 
-// previous streams the head's release: from the stat cache if that was made for
-// it, else from its manifest.
+// previous streams the head's release: from the stat cache if that was made for the head, else from the manifest.
 func (p *push) previous(ctx context.Context) (*before, error) {
 	if p.head == nil {
 		return &before{next: func() (*known, error) { return nil, nil }, close: func() {}}, nil
@@ -89,11 +87,10 @@ func (p *push) previous(ctx context.Context) (*before, error) {
 	}}, nil
 }
 
-// unknown replaces a head whose manifest the index no longer names by an empty
-// one: this push stores the missing objects again. The deletes guard cannot count
-// then, and does not apply. If the store has lost a pack, the index still names
-// its chunks, and a push would believe that they are stored: fsck
-// --forget-missing must run first.
+// unknown replaces a head whose manifest is missing from the index by an empty release, so that this push stores the
+// missing objects again. The deletes guard cannot count deletes then and does not apply. It does not help if the store
+// lost a pack: the index still lists its chunks, and a push would assume that they are stored. Run fsck
+// --forget-missing first.
 func unknown(err error) (*before, error) {
 	var missing *repo.MissingError
 	if !errors.As(err, &missing) || missing.Pack != "" {
@@ -125,16 +122,15 @@ func kindOfRecord(r *scan.Record) manifest.Kind {
 // manifest if the stat cache was made for another release.
 type cache struct {
 	r     *scan.CatalogueReader // nil: none
-	based bool                  // made for the present head
+	based bool                  // made for the current head
 	rec   *scan.Record
 
-	head  manifest.Next // nil: the stat cache serves
+	head  manifest.Next // nil: the stat cache is used instead
 	entry *manifest.Entry
 }
 
-// find returns the entry of a path in the previous release, and the path's
-// record if its stat is as it was when it was last read. Paths must be
-// requested in ascending order.
+// find returns the entry of a path in the previous release. If the path's stat is unchanged since it was last read,
+// find also returns the path's record. Paths must be requested in ascending order.
 func (c *cache) find(it scan.Item) (old *manifest.Entry, same *scan.Record, err error) {
 	if err := c.advance(it.Path); err != nil {
 		return nil, nil, err
@@ -154,11 +150,11 @@ func (c *cache) find(it scan.Item) (old *manifest.Entry, same *scan.Record, err 
 	return old, same, err
 }
 
-// advance moves both to the first path that is not before the wanted one.
+// advance moves both streams to the first path that is not before the wanted one.
 func (c *cache) advance(path string) (err error) {
 	for c.r != nil && (c.rec == nil || manifest.ComparePaths(c.rec.Path, path) < 0) {
 		c.rec, err = c.r.Next()
-		// Damage costs the rest of the cache, which is then read again.
+		// If the cache is damaged, the rest of its files are read again.
 		if errors.Is(err, io.EOF) || errors.Is(err, scan.ErrCorrupt) {
 			c.r, c.rec = nil, nil
 			break
@@ -179,11 +175,10 @@ func (c *cache) advance(path string) (err error) {
 	return nil
 }
 
-// held reports whether everything that an entry refers to is stored in packs
-// that a publisher may rely on.
+// held reports whether all chunks of an entry are stored in packs that a publisher may rely on.
 func (p *push) held(e *manifest.Entry) (bool, error) {
 	if len(e.Lists) > 0 {
-		return false, nil // its chunks are named by pages that may be gone themselves: read the file
+		return false, nil // its chunk-list pages may be missing too: read the file
 	}
 	for _, ref := range e.Refs() {
 		if ref.Hole() {

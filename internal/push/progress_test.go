@@ -9,8 +9,7 @@ import (
 	"time"
 )
 
-// TestProgressWithinAFile: one large file reports its progress and name before
-// it is read to its end.
+// TestProgressWithinAFile checks that a large file reports its name and progress before it is read completely.
 func TestProgressWithinAFile(t *testing.T) {
 	g := newRig(t, nil)
 	const size = 24 << 20

@@ -31,16 +31,16 @@ type push struct {
 	r         *repo.Repo
 	o         Options
 	source    string
-	root      *os.Root // the source: nothing outside of it is ever read
+	root      *os.Root // the source; nothing outside of it is read
 	cacheName string
 
 	head  *repo.Head    // nil: the channel has no release
-	rel   *repo.Release // the head's release, once it was read
-	pages repo.Pages    // of that release, where the survey needed them
-	last  mounted       // what was mounted when it was made
+	rel   *repo.Release // the head's release; nil until it is read
+	pages repo.Pages    // pages of that release, if the survey needed them
+	last  mounted       // mount points when it was made
 	index *repo.Index
 	began time.Time // the store's clock when the index was first read
-	lost  uint64    // packs that fsck had forgotten then
+	lost  uint64    // number of packs that fsck had forgotten by then
 	segs  *repo.Segments
 	store *store
 
@@ -50,7 +50,7 @@ type push struct {
 	payloads sync.Pool // []byte, a group's compressed chunks
 
 	packs, segments int64
-	mounts          []string // folders of the source at which volumes are mounted, as the readers' walk saw them
+	mounts          []string // mount points in the source that the readers' walk found
 
 	mu       sync.Mutex // state, told
 	state    Progress
@@ -58,13 +58,12 @@ type push struct {
 	reporter sync.Mutex // OnEvent
 }
 
-// Run publishes source as the next release of a channel, or finds that the
-// head's release equals it already. Nothing is visible to a site before the
-// head moves, the very last step. If a run ends early, the next run reuses the
-// objects that it stored.
+// Run publishes source as the next release of a channel, unless the source equals the head's release. No site sees
+// anything before the very last step, which moves the head. If a run ends early, the next run reuses the objects that
+// it stored.
 //
-// Errors: *GuardError, *halt.Error, repo.ErrConflict, repo.ErrTooLong,
-// trust.ErrUntrusted, those of the store, and of the source.
+// Errors: *GuardError, *halt.Error, repo.ErrConflict, repo.ErrTooLong, trust.ErrUntrusted, and errors of the store and
+// the source.
 func Run(ctx context.Context, r *repo.Repo, source string, o Options) (res *Result, err error) {
 	p := &push{r: r, o: o}
 	if p.source, err = filepath.Abs(source); err != nil {
@@ -84,7 +83,7 @@ func Run(ctx context.Context, r *repo.Repo, source string, o Options) (res *Resu
 	if p.index, err = r.Index(ctx); err != nil {
 		return nil, err
 	}
-	// The first answer counts: the index is read again where segments were merged.
+	// Use the first date: the index may be read again after a merge of segments.
 	p.began, p.lost = p.index.Date(), p.index.Root().Lost
 	s, err := p.look(ctx)
 	if err != nil {
@@ -98,7 +97,7 @@ func Run(ctx context.Context, r *repo.Repo, source string, o Options) (res *Resu
 
 func digestPrefix(s string) []byte { d := digest.Of([]byte(s)); return d[:8] }
 
-// unchanged reports a run in which no file looked different.
+// unchanged ends a run in which no file has changed.
 func (p *push) unchanged(ctx context.Context, s *survey) (*Result, error) {
 	c, _, err := p.openCache()
 	if err != nil {
@@ -115,16 +114,15 @@ func (p *push) unchanged(ctx context.Context, s *survey) (*Result, error) {
 	return &Result{Number: p.head.Number, Digest: p.head.Release, Unchanged: true, DryRun: p.o.DryRun, Totals: h.Totals, Tree: h.Tree, Skipped: s.skippedSpecial}, nil
 }
 
-// resignAfter is the age at which a head is signed again: daily, whether the
-// source has changed or not. A site can thus detect if newer releases are
-// withheld from it. It is an hour less than a day, since a daily push is never
-// exact to the second.
+// resignAfter is the age at which a head is signed again. This happens daily, even if the source is unchanged, so that
+// a site can detect that newer releases are withheld from it. It is an hour less than a day, because daily pushes vary
+// in time.
 const resignAfter = 23 * time.Hour
 
-// resign signs the head again, if that is due.
+// resign signs the head again if that is due.
 func (p *push) resign(ctx context.Context) error {
 	left := p.head.Expires.Sub(p.r.StoreTime())
-	// A head that is good for longer was signed under a wrong clock.
+	// A head that expires later than possible was signed by a wrong clock.
 	if p.o.DryRun || left > repo.HeadLife-resignAfter && left <= repo.HeadLife+clock.Tolerance {
 		return nil
 	}
@@ -165,7 +163,7 @@ func (p *push) publish(ctx context.Context, s *survey) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = cat.Abort() }() // of no effect once it is committed
+	defer func() { _ = cat.Abort() }() // no effect after Commit
 	same := p.head != nil && !p.head.Behind && p.rel != nil && p.rel.Tree == rel.Tree && p.rel.Totals == rel.Totals && p.rel.Portable == rel.Portable &&
 		slices.Equal(p.rel.Pages, rel.Pages)
 	head := digest.Digest{}
@@ -182,7 +180,7 @@ func (p *push) publish(ctx context.Context, s *survey) (*Result, error) {
 		}
 	default:
 		p.progress("publish", true)
-		// The last look, however lately there was one.
+		// The final check, however recent the previous one.
 		if err := p.r.CheckHalt(ctx, p.o.Subject); err != nil {
 			return nil, err
 		}
@@ -214,8 +212,8 @@ func (p *push) publish(ctx context.Context, s *survey) (*Result, error) {
 	return res, p.segs.Prune(x.Root())
 }
 
-// storeAll runs the pipeline: the walk makes tasks, readers read them side by
-// side, and the sequencer takes their results in path order.
+// storeAll runs the pipeline: the walk creates tasks, readers process them concurrently, and the sequencer handles
+// their results in path order.
 func (p *push) storeAll(ctx context.Context, s *survey) (*Result, *manifest.Release, *scan.CatalogueWriter, error) {
 	if p.head != nil {
 		if _, err := p.headRelease(ctx); err != nil {
@@ -245,8 +243,8 @@ func (p *push) storeAll(ctx context.Context, s *survey) (*Result, *manifest.Rele
 		p.workers <- &worker{enc: enc}
 	}
 	seq := p.newSequencer(sum, cat)
-	// Two groups, so that an error anywhere ends the whole line: the crew
-	// reads and compresses under ctx, the sequencer drains the queue.
+	// Two groups, so that an error in either ends the whole pipeline: the crew reads and compresses under ctx, the
+	// sequencer drains the queue.
 	var line context.Context
 	p.crew, line = errgroup.WithContext(ctx)
 	queue := make(chan *task, 2*cpus+2)
@@ -269,7 +267,7 @@ func (p *push) storeAll(ctx context.Context, s *survey) (*Result, *manifest.Rele
 		err = errors.Join(finishErr, err)
 	}
 	if err != nil {
-		_ = cat.Abort() // a leftover temporary file is all it could leave
+		_ = cat.Abort() // at worst a temporary file is left
 		return nil, nil, nil, p.explain(err)
 	}
 	res, rel := seq.result(s.skippedSpecial)
@@ -290,7 +288,7 @@ func (p *push) explain(err error) error {
 	return &GuardError{Guard: guard, Why: why, Paths: []string{fmt.Sprintf("%q: %v", file.Path, file.Err)}}
 }
 
-// count changes the progress.
+// count updates the progress.
 func (p *push) count(f func(*Progress)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -299,7 +297,7 @@ func (p *push) count(f func(*Progress)) {
 
 const progressEvery = 200 * time.Millisecond
 
-// progress reports the progress of the run, at most every progressEvery.
+// progress reports the progress of the run, at most once per progressEvery.
 func (p *push) progress(phase string, now bool) {
 	if p.o.OnEvent == nil {
 		return

@@ -26,7 +26,7 @@ import (
 	"nightferry/internal/testbed"
 )
 
-// rig is a repository in a directory store, a source, and a publisher's state.
+// rig is a repository in a directory store with a source and a publisher's state.
 type rig struct {
 	t      *testing.T
 	store  bucket.Store
@@ -63,7 +63,7 @@ func (g *rig) open(store bucket.Store) *repo.Repo {
 	return r
 }
 
-// push publishes the source; change adjusts the options.
+// push publishes the source; change may adjust the options.
 func (g *rig) push(change func(*Options)) (*Result, error) {
 	return g.pushTo(g.t.Context(), g.store, change)
 }
@@ -92,7 +92,7 @@ func (g *rig) mustPush(change func(*Options)) *Result {
 	return res
 }
 
-// write makes a file that is old enough for its times to be believed.
+// write creates a file that is old enough for its times to be trusted.
 func (g *rig) write(path string, b []byte) {
 	g.t.Helper()
 	full := filepath.Join(g.source, filepath.FromSlash(path))
@@ -104,7 +104,7 @@ func (g *rig) write(path string, b []byte) {
 	}
 }
 
-// read gives all files of the head as the store holds them, each chunk proven.
+// read returns all files of the head from the store and checks every chunk.
 func (g *rig) read() map[string][]byte {
 	g.t.Helper()
 	ctx, r := g.t.Context(), g.open(g.store)
@@ -181,7 +181,7 @@ func noise(seed uint64, n int) []byte {
 	return b
 }
 
-// tree is a source with every shape of file.
+// tree returns a source with every kind of file.
 func tree() map[string][]byte {
 	m := map[string][]byte{
 		"empty":               {},
@@ -266,7 +266,7 @@ func TestPushHoldsEveryByte(t *testing.T) {
 	}
 }
 
-// noNames fails if the bucket reveals a name or a content in the clear.
+// noNames fails if the bucket contains a name or content in plain text.
 func noNames(t *testing.T, g *rig) {
 	t.Helper()
 	err := g.store.List(t.Context(), "", func(i bucket.Info) error {
@@ -297,7 +297,7 @@ func TestUnchangedTreeIsNotRead(t *testing.T) {
 		g.write(p, b)
 	}
 	age(t, g.source)
-	time.Sleep(racyWindow + 1100*time.Millisecond) // ctime cannot be set: let it grow old
+	time.Sleep(racyWindow + 1100*time.Millisecond) // ctime cannot be set: wait until it is old enough
 	first := g.mustPush(nil)
 	counted := testbed.Count(g.store)
 	res, err := g.pushTo(t.Context(), counted, nil)
@@ -310,7 +310,7 @@ func TestUnchangedTreeIsNotRead(t *testing.T) {
 	if n := counted.Counts().Requests(); n > 5 {
 		t.Errorf("no-op took %d requests, 5 are allowed", n)
 	}
-	// --rehash reads all and still finds nothing new.
+	// --rehash reads everything and still finds no change.
 	res = g.mustPush(func(o *Options) { o.Rehash = true })
 	if !res.Unchanged || res.Read != first.Read || res.Sent != 0 {
 		t.Errorf("rehash: %+v", res)

@@ -20,21 +20,21 @@ import (
 	"nightferry/internal/scan"
 )
 
-// item is one path of the source on its way to an entry.
+// item is one path of the source that becomes an entry.
 type item struct {
 	path    string
 	stat    scan.Stat
 	entry   manifest.Entry
-	ready   bool            // taken over from the stat cache, or a folder: nothing to read
-	old     *manifest.Entry // what the stat cache knew, however the file looks now
+	ready   bool            // reused from the stat cache, or a folder: nothing to read
+	old     *manifest.Entry // entry in the stat cache, even if the file has changed since
 	checked int64           // when its bytes were read, Unix seconds
 	refs    []chunk.Ref
 	reread  bool
-	gone    bool // it vanished between the walk and the reading: no release holds it
+	gone    bool // removed between the walk and the read: not part of the release
 }
 
-// task is a run of consecutive items: many small ones, or one large file. Its
-// reader sends groups; the sequencer takes them in order.
+// task is a run of consecutive items: many small ones or one large file. Its reader sends groups, and the sequencer
+// handles them in order.
 type task struct {
 	items  []*item
 	bytes  int64 // to read
@@ -42,8 +42,8 @@ type task struct {
 	err    error // set before groups is closed
 }
 
-// group is up to pack.MaxBlock bytes of consecutive chunks. A worker names
-// the chunks, keeps those that no pack holds, and compresses them.
+// group is up to pack.MaxBlock bytes of consecutive chunks. A worker computes the chunks' ids, drops the chunks that a
+// pack already contains, and compresses the rest.
 type group struct {
 	pieces []piece
 	raw    []byte
@@ -55,14 +55,14 @@ type group struct {
 // piece is one chunk of an item.
 type piece struct {
 	it    *item
-	ref   chunk.Ref // the worker fills in the id; a hole comes as it is
+	ref   chunk.Ref // the worker fills in the id; a hole needs none
 	off   int       // in raw
-	alone bool      // the file's only chunk: its id may serve as the file's digest
-	reset bool      // the file changed while it was read: forget its pieces so far
+	alone bool      // the file's only chunk: its id may also be the file's digest
+	reset bool      // the file changed while it was read: drop its pieces so far
 }
 
 const (
-	maxTries     = 8 // readings of a file that changes or cannot be read, over six seconds
+	maxTries     = 8 // attempts to read a file that changes or cannot be read, over six seconds
 	firstWait    = 50 * time.Millisecond
 	maxTaskItems = 1024 // entries decided together
 	taskBytes    = pack.MaxBlock
@@ -71,10 +71,10 @@ const (
 // errUnstable means that a file changed each time it was read.
 var errUnstable = errors.New("it changed each time it was read")
 
-// errReplaced means that a name refers to another file than before.
+// errReplaced means that the name refers to a different file than before.
 var errReplaced = errors.New("it was removed and made anew each time it was read")
 
-// reader holds the buffers of one task's goroutine; readers are reused.
+// reader holds the buffers of one task's goroutine and is reused.
 type reader struct {
 	split *chunk.Splitter
 	sum   hash.Hash
@@ -105,10 +105,10 @@ func (p *push) read(ctx context.Context, t *task, r *reader) error {
 	return send()
 }
 
-// readItem reads a file until it is the same before and after, with growing
-// pauses: it may be a copy under way, or locked by a writer for a moment.
+// readItem reads a file until it is unchanged before and after the read. It waits longer after each attempt: the file
+// may be in the middle of a copy, or locked briefly by a writer.
 func (p *push) readItem(ctx context.Context, it *item, r *reader, g **group, send func() error) error {
-	var births [2]int64 // of the first and the last file under this name
+	var births [2]int64 // creation times of the first and the last file with this name
 	for try, wait := 1, firstWait; ; try, wait = try+1, 2*wait {
 		birth, err := p.readOnce(ctx, it, r, g, send)
 		if err == nil || ctx.Err() != nil {
@@ -116,7 +116,7 @@ func (p *push) readItem(ctx context.Context, it *item, r *reader, g **group, sen
 		}
 		var of *fs.PathError
 		if !errors.As(err, &of) {
-			return err // of the store or of this process
+			return err // from the store or this process
 		}
 		(*g).pieces = append((*g).pieces, piece{it: it, reset: true})
 		if births[1] = birth; try == 1 {
@@ -139,8 +139,7 @@ func (p *push) readItem(ctx context.Context, it *item, r *reader, g **group, sen
 	}
 }
 
-// vanished reports whether an error says that a path of the source is gone, and
-// the source is not.
+// vanished reports whether err means that a path was removed from the source, and that the source still exists.
 func (p *push) vanished(err error) bool {
 	if !scan.Vanished(err) {
 		return false
@@ -160,9 +159,8 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// readOnce reads a file from its start to its end, and returns when that file was
-// made. The error is an *fs.PathError where the file cannot be read, or was
-// another after it was read.
+// readOnce reads a file from start to end and returns its creation time. The error is an *fs.PathError if the file
+// cannot be read or changed during the read.
 func (p *push) readOnce(ctx context.Context, it *item, r *reader, g **group, send func() error) (birth int64, err error) {
 	f, err := scan.OpenStill(p.root, it.path)
 	if err != nil {
@@ -184,7 +182,7 @@ func (p *push) readOnce(ctx context.Context, it *item, r *reader, g **group, sen
 	it.entry = manifest.Entry{Path: it.path, Kind: manifest.File, Size: size, MTime: before.Stat.MTime, Mode: mode(it.stat, false)}
 	var n int64
 	defer func() {
-		if err != nil { // it is read again, or not part of the release
+		if err != nil { // it is read again, or left out of the release
 			p.count(func(c *Progress) { c.Read -= n })
 		}
 	}()
@@ -204,9 +202,8 @@ func (p *push) readOnce(ctx context.Context, it *item, r *reader, g **group, sen
 	return before.Birth, err
 }
 
-// hides returns for how long a change to a file may still get the time stamp that
-// the file has now, so that comparing stamps would miss it: a tick of the kernel's
-// clock, or FAT's two seconds where the stamp may be FAT's.
+// hides returns how long a further change of the file may still get its current time stamp, so that a comparison of
+// time stamps would miss it. That is one tick of the kernel's clock, or two seconds if the file system may be FAT.
 func hides(s scan.Stat, now time.Time) time.Duration {
 	newest, grain := max(s.MTime, s.CTime), 20*time.Millisecond
 	if newest%int64(2*time.Second) == 0 {
@@ -215,10 +212,10 @@ func hides(s scan.Stat, now time.Time) time.Duration {
 	if age := now.Sub(time.Unix(0, newest)); age >= 0 && age < grain {
 		return grain - age
 	}
-	return 0 // older, or by a clock that is not ours
+	return 0 // older, or from another clock
 }
 
-// readSmall reads a file of one chunk straight into the group.
+// readSmall reads a file of one chunk directly into the group.
 func (p *push) readSmall(it *item, f io.Reader, size int, g **group, send func() error) (int64, error) {
 	if size == 0 {
 		it.entry.Digest = digest.Of(nil)
@@ -237,7 +234,7 @@ func (p *push) readSmall(it *item, f io.Reader, size int, g **group, send func()
 	b := (*g).raw[off : off+size]
 	n, err := io.ReadFull(f, b)
 	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
-		return int64(n), nil // shorter than it was: the caller sees it
+		return int64(n), nil // shorter than before: the caller notices
 	}
 	if err != nil {
 		return int64(n), err
@@ -252,7 +249,7 @@ func (p *push) readSmall(it *item, f io.Reader, size int, g **group, send func()
 	return int64(n), nil
 }
 
-// readLarge cuts a file into chunks and hashes it as a whole on the way.
+// readLarge splits a file into chunks and computes the digest of the whole file.
 func (p *push) readLarge(ctx context.Context, it *item, f io.Reader, r *reader, g **group, send func() error) (n int64, err error) {
 	r.sum.Reset()
 	r.split.Reset(f)
@@ -287,12 +284,10 @@ func (p *push) readLarge(ctx context.Context, it *item, f io.Reader, r *reader, 
 	return n, nil
 }
 
-// pending marks a chunk whose id a worker has yet to compute: anything but
-// the zero id, which is a hole.
+// pending marks a chunk whose id a worker has yet to compute. It differs from the zero id, which marks a hole.
 var pending = digest.Digest{1}
 
-// mode returns the permission bits that an entry carries. Windows has none:
-// files published from it get the usual ones.
+// mode returns the permission bits for an entry. Windows has none, so files published from it get the usual ones.
 func mode(s scan.Stat, dir bool) uint16 {
 	if m := s.Mode & 0o777; m != 0 || runtime.GOOS != "windows" {
 		return m
@@ -311,12 +306,12 @@ func (p *push) newGroup() *group {
 	return &group{raw: raw[:0], ready: make(chan struct{})}
 }
 
-// worker compresses; there is one for each processor.
+// worker compresses groups; there is one per processor.
 type worker struct {
 	enc *zstd.Encoder
 }
 
-// work names a group's chunks, keeps the new ones and compresses them.
+// work computes the ids of a group's chunks and compresses the new ones.
 func (p *push) work(g *group) {
 	defer close(g.ready)
 	w := <-p.workers
@@ -354,7 +349,7 @@ func (p *push) work(g *group) {
 	g.raw = nil
 }
 
-// finish turns an item's pieces into its entry.
+// finish converts an item's pieces into its entry.
 func (p *push) finish(it *item) (err error) {
 	if it.ready {
 		return nil

@@ -14,7 +14,8 @@ import (
 	"nightferry/internal/testbed"
 )
 
-// A source that never changes must not let its channel's head expire: a daily push signs it again.
+// TestUnchangedPushSignsTheHeadAgain checks that a daily push keeps the head from expiring even if the source never
+// changes.
 func TestUnchangedPushSignsTheHeadAgain(t *testing.T) {
 	g := newRig(t, nil)
 	g.write("a", []byte("a"))
@@ -23,7 +24,7 @@ func TestUnchangedPushSignsTheHeadAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer state.Close()
-	start := time.Now().Add(time.Hour) // the file is old enough then
+	start := time.Now().Add(time.Hour) // by then the file is old enough
 	push := func(later time.Duration, dry bool) (*Result, *repo.Head) {
 		t.Helper()
 		now := func() time.Time { return start.Add(later) }
@@ -64,7 +65,7 @@ func TestUnchangedPushSignsTheHeadAgain(t *testing.T) {
 	}
 }
 
-// dated is a store with a clock that the test moves.
+// dated is a store whose clock the test sets.
 type dated struct {
 	bucket.Store
 	now func() time.Time
@@ -76,8 +77,8 @@ func (s dated) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser
 	return body, info, err
 }
 
-// TestHeadIsGoodByTheStoresTime: a wrong clock of the publisher makes no head
-// that is valid for longer, and dates no release in the future.
+// TestHeadIsGoodByTheStoresTime checks that a publisher's wrong clock neither extends the validity of a head nor dates
+// a release in the future.
 func TestHeadIsGoodByTheStoresTime(t *testing.T) {
 	g := newRig(t, nil)
 	g.write("a", []byte("a"))
@@ -87,7 +88,7 @@ func TestHeadIsGoodByTheStoresTime(t *testing.T) {
 	}
 	defer state.Close()
 	real := time.Now()
-	for i, wrong := range []time.Duration{40 * 24 * time.Hour, 80 * 24 * time.Hour} { // the second finds nothing new
+	for i, wrong := range []time.Duration{40 * 24 * time.Hour, 80 * 24 * time.Hour} { // the second push finds no change
 		now := func() time.Time { return real.Add(wrong) }
 		r, err := repo.Open(t.Context(), dated{g.store, func() time.Time { return real }}, repo.Options{Now: now})
 		if err != nil {
@@ -111,7 +112,7 @@ func TestHeadIsGoodByTheStoresTime(t *testing.T) {
 	}
 }
 
-// afterHead runs something once the head was read for the first time.
+// afterHead runs a function after the head was first read.
 type afterHead struct {
 	bucket.Store
 	then func()
@@ -126,7 +127,7 @@ func (s *afterHead) Get(ctx context.Context, key string, off, n int64) (io.ReadC
 	return body, info, err
 }
 
-// The push signs only the head that it has read, not one stored meanwhile.
+// TestUnchangedPushSignsNoOtherHead checks that a push signs only the head that it has read, not one stored meanwhile.
 func TestUnchangedPushSignsNoOtherHead(t *testing.T) {
 	g := newRig(t, nil)
 	g.write("a", []byte("a"))

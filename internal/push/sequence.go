@@ -12,11 +12,11 @@ import (
 	"nightferry/internal/scan"
 )
 
-// errSource marks an error of the source, as against one of the store.
+// errSource marks errors of the source, as opposed to errors of the store.
 var errSource = errors.New("read the source")
 
-// tasks walks the source, reuses the entries of files that look unchanged, and
-// queues the others to be read: many small files together, a large one alone.
+// tasks walks the source, reuses the entries of unchanged files, and queues the others: many small files per task, or
+// one large file.
 func (p *push) tasks(ctx context.Context, queue chan<- *task) error {
 	c, based, err := p.openCache()
 	if err != nil {
@@ -148,8 +148,8 @@ func (p *push) item(old *cache, it scan.Item) (_ *item, err error) {
 	return n, nil
 }
 
-// sequencer takes the tasks' results in path order. It makes blocks into packs,
-// items into entries, and entries into pages.
+// sequencer handles the tasks' results in path order. It collects blocks into packs, items into entries, and entries
+// into pages.
 type sequencer struct {
 	p     *push
 	tally *tally // of the new release, beside the previous one
@@ -270,12 +270,12 @@ func (s *sequencer) item(it *item) error {
 	return s.report(it)
 }
 
-// racyWindow is how young a change must be for another one to hide behind the
-// same time stamp: the coarsest clock among file systems is FAT's, two seconds.
+// racyWindow is the age below which another change could get the same time stamp. The coarsest file system clock is
+// FAT's, with two seconds.
 const racyWindow = 2 * time.Second
 
-// racy reports whether the file was so young when it was read that its stat
-// proves nothing: it will be read again next time.
+// racy reports whether the file was so young when it was read that its stat proves nothing. The next push reads it
+// again.
 func (s *sequencer) racy(it *item) bool {
 	if it.entry.Kind == manifest.Dir || it.ready {
 		return false
@@ -307,8 +307,8 @@ func (s *sequencer) report(it *item) error {
 	return nil
 }
 
-// end emits the last page, and applies the guards once more: files that the
-// survey saw may be gone or unmounted since.
+// end writes the last page and applies the guards again: files from the survey may have been removed or unmounted
+// since.
 func (s *sequencer) end() error {
 	if err := s.tally.rest(); err != nil {
 		return err

@@ -25,9 +25,8 @@ const (
 	haltEvery = 10 * time.Second
 )
 
-// store collects blocks into packs and stores them. Blocks of content and of
-// manifest pages go to separate packs, so that a site reads a release's pages
-// in one run; the last of both share one.
+// store collects blocks into packs and stores them. Content and manifest pages use separate packs, so that a site can
+// read a release's pages in one range; the last blocks of both share a pack.
 type store struct {
 	p   *push
 	enc *zstd.Encoder // for pages
@@ -36,15 +35,15 @@ type store struct {
 	known *repo.Known
 	fresh map[digest.Digest]struct{} // claimed since the last checkpoint
 
-	w       *pack.Writer // being filled with content
-	pageRaw []byte       // pages that are not in a block yet
+	w       *pack.Writer // current pack of content
+	pageRaw []byte       // pages not yet in a block
 	pageIDs []chunk.Ref
-	pages   []pack.Block // blocks of pages that are in no pack yet
+	pages   []pack.Block // blocks of pages not yet in a pack
 	pageLen int
 
 	uploads *errgroup.Group
 	upctx   context.Context
-	bufs    chan []byte // pack buffers that are free
+	bufs    chan []byte // free pack buffers
 
 	batchMu sync.Mutex
 	batch   repo.Batch
@@ -66,7 +65,7 @@ func (p *push) newStore(ctx context.Context) (*store, error) {
 	}
 	s := &store{p: p, enc: enc, known: known, fresh: map[digest.Digest]struct{}{}, bufs: make(chan []byte, n+1), halted: p.o.Now()}
 	for range n + 1 {
-		s.bufs <- nil // made when first used
+		s.bufs <- nil // allocated on first use
 	}
 	s.uploads, s.upctx = errgroup.WithContext(ctx)
 	return s, nil
@@ -76,7 +75,7 @@ func (s *store) close() error {
 	return errors.Join(s.enc.Close(), s.known.Close())
 }
 
-// has reports whether a chunk is stored, or will be by this push.
+// has reports whether a chunk is stored or will be stored by this push.
 func (s *store) has(id digest.Digest) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -86,7 +85,7 @@ func (s *store) has(id digest.Digest) (bool, error) {
 	return s.known.Has(id)
 }
 
-// claim reports whether the caller is the one to store a chunk.
+// claim reports whether the caller has to store a chunk.
 func (s *store) claim(id digest.Digest) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -100,9 +99,8 @@ func (s *store) claim(id digest.Digest) (bool, error) {
 	return true, nil
 }
 
-// block adds a block of content to the pack being filled. If it cannot, because
-// an upload failed or the run was ended, it returns that error: otherwise the
-// block would silently be in no pack.
+// block adds a block of content to the current pack. It returns an error if an upload failed or the run has ended.
+// Otherwise the block would silently be lost.
 func (s *store) block(b pack.Block) error {
 	if s.w == nil {
 		var buf []byte
@@ -126,7 +124,7 @@ func (s *store) block(b pack.Block) error {
 	return nil
 }
 
-// flush hands the pack being filled over to be stored.
+// flush queues the current pack for storing.
 func (s *store) flush() {
 	w := s.w
 	if w == nil {
@@ -167,7 +165,7 @@ func (s *store) put(done pack.Finished) error {
 	return nil
 }
 
-// gate checks at most every haltEvery whether a halt order stops the push.
+// gate checks, at most once per haltEvery, whether a halt order stops the push.
 func (s *store) gate(ctx context.Context) error {
 	s.batchMu.Lock()
 	defer s.batchMu.Unlock()
@@ -182,7 +180,7 @@ func (s *store) gate(ctx context.Context) error {
 	return nil
 }
 
-// checkpoint indexes the stored packs. batchMu is held.
+// checkpoint indexes the stored packs. The caller holds batchMu.
 func (s *store) checkpoint(ctx context.Context) error {
 	if s.p.o.DryRun || s.batch.Records() == 0 {
 		return nil
@@ -210,7 +208,7 @@ func (s *store) checkpoint(ctx context.Context) error {
 	return old.Close()
 }
 
-// page takes a manifest or chunk-list page and returns its id.
+// page adds a manifest or chunk-list page and returns its id.
 func (s *store) page(b []byte) (digest.Digest, error) {
 	id := s.p.r.Keys().ChunkID(b)
 	fresh, err := s.claim(id)
@@ -241,7 +239,7 @@ func (s *store) pageBlock() error {
 	return s.pagePack()
 }
 
-// pagePack makes the waiting blocks of pages a pack of their own.
+// pagePack puts the waiting blocks of pages into their own pack.
 func (s *store) pagePack() error {
 	content := s.w
 	s.w = nil
@@ -276,11 +274,10 @@ func (s *store) finish(ctx context.Context) error {
 	return errors.Join(err, s.checkpoint(ctx))
 }
 
-// lastMoments is how long an interrupted push may take to index its packs, so
-// that the next one does not store them again.
+// lastMoments is the time for an interrupted push to index its packs, so that the next push does not store them again.
 const lastMoments = 5 * time.Second
 
-// rest puts the waiting pages behind the content that waits, and stores both.
+// rest appends the waiting pages to the waiting content and stores both.
 func (s *store) rest() error {
 	if err := s.pageBlock(); err != nil {
 		return err

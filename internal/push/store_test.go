@@ -10,8 +10,7 @@ import (
 	"nightferry/internal/pack"
 )
 
-// A block that finds no buffer because the run has ended is not added. block
-// must report that.
+// TestBlockTellsWhyItWasNotAdded checks that block returns an error if it cannot add a block because the run has ended.
 func TestBlockTellsWhyItWasNotAdded(t *testing.T) {
 	halted, failed := errors.New("halted"), errors.New("the upload failed")
 	for name, end := range map[string]func(s *store, stop context.CancelCauseFunc){
@@ -26,6 +25,6 @@ func TestBlockTellsWhyItWasNotAdded(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		stop(nil)
-		_ = s.uploads.Wait() // ended above
+		_ = s.uploads.Wait() // the error was returned above
 	}
 }

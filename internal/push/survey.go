@@ -10,24 +10,23 @@ import (
 	"nightferry/internal/scan"
 )
 
-// survey is the result of a walk of the source before any file is read.
+// survey is the result of walking the source before any file is read.
 type survey struct {
 	files          int64 // in the source now
-	before         int64 // files in the release before
-	changed        int64 // paths that are new, gone, or look different
+	before         int64 // files in the previous release
+	changed        int64 // new, removed or changed paths
 	toRead         int64 // bytes of files that must be read
 	removed        []string
 	links          []string
 	unreadable     []string
 	names          []string
-	notText        int // of names
+	notText        int // number of names that are not UTF-8
 	removedFiles   int64
 	skippedSpecial int64
 	mounts         []string // folders at which another volume is mounted
 }
 
-// tally sums up a tree, path by path in path order, beside the previous
-// release.
+// tally sums up a tree in path order and compares it with the previous release.
 type tally struct {
 	survey
 	prev *before
@@ -44,8 +43,7 @@ func (t *tally) next() (err error) {
 	return err
 }
 
-// meet counts a path of the tree, and returns the entry of the previous release
-// there.
+// meet counts a path of the tree and returns its entry in the previous release.
 func (t *tally) meet(path string, kind manifest.Kind) (old *known, err error) {
 	for t.old != nil && manifest.ComparePaths(t.old.path, path) < 0 {
 		if err := t.gone(); err != nil {
@@ -64,7 +62,7 @@ func (t *tally) meet(path string, kind manifest.Kind) (old *known, err error) {
 	return old, err
 }
 
-// gone counts a path that only the release before has.
+// gone counts a path that is only in the previous release.
 func (t *tally) gone() error {
 	t.changed++
 	if t.old.kind == manifest.File {
@@ -75,7 +73,7 @@ func (t *tally) gone() error {
 	return t.next()
 }
 
-// rest counts what the release before has behind the tree's last path.
+// rest counts the paths of the previous release after the tree's last path.
 func (t *tally) rest() error {
 	for t.old != nil {
 		if err := t.gone(); err != nil {
@@ -85,8 +83,8 @@ func (t *tally) rest() error {
 	return nil
 }
 
-// look walks the source beside the previous release and applies the guards, so
-// that nothing is stored for a push that will be refused.
+// look walks the source, compares it with the previous release and applies the guards. A push that will be refused thus
+// stores nothing.
 func (p *push) look(ctx context.Context) (*survey, error) {
 	prev, err := p.previous(ctx)
 	if err != nil {
@@ -143,8 +141,8 @@ func (p *push) look(ctx context.Context) (*survey, error) {
 	return &s.survey, p.guard(&s.survey)
 }
 
-// looksSame reports whether a path looks as it did. Of a folder only the mode
-// counts: its times change with what it holds.
+// looksSame reports whether a path looks unchanged. For a folder it compares only the mode, because the times of a
+// folder change with its content.
 func looksSame(it scan.Item, old scan.Stat) bool {
 	if it.Kind == scan.Dir {
 		return it.Stat.Mode == old.Mode
@@ -162,8 +160,7 @@ func (p *push) checkName(c *manifest.Checker, it scan.Item) error {
 	if errors.As(err, &path) || errors.As(err, &alias) {
 		return err
 	}
-	// A folder whose own name was refused is unknown to the checker: its
-	// content is not at fault.
+	// The checker does not know a folder whose own name was refused. Its content is not at fault.
 	return nil
 }
 

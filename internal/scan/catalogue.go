@@ -29,7 +29,7 @@ const (
 	trailerSize      = 16
 	blockHead        = 8
 	blockTarget      = 64 << 10
-	maxRecord        = 1 << 20 // bytes; the longest path and the most references take half
+	maxRecord        = 1 << 20 // bytes; twice the longest path with the most references
 	maxBlock         = blockTarget + maxRecord
 	maxHeader        = 64 << 10
 	headerOrdinal    = 1<<64 - 1

@@ -9,9 +9,8 @@ import (
 	"nightferry/internal/manifest"
 )
 
-// encodeEntry writes an entry without its path. It has its own encoding
-// because a no-op reads a million entries and needs none of them: this one
-// can be skipped undecoded, and decodes in a tenth of the time of CBOR.
+// encodeEntry encodes an entry without its path. A run without changes skips a million entries without decoding them.
+// This encoding therefore can be skipped undecoded, and decodes ten times as fast as CBOR.
 func encodeEntry(e *manifest.Entry) []byte {
 	b := make([]byte, 0, 48+digest.Size+(digest.Size+4)*(len(e.Chunks)+len(e.Lists)))
 	b = append(b, byte(e.Kind))

@@ -23,7 +23,7 @@ type CatalogueReader struct {
 	left   int64 // bytes of blocks not yet read
 	block  uint64
 	count  uint64
-	recs   []Record // of the present block
+	recs   []Record // records of the current block
 	next   int
 	last   string
 	err    error

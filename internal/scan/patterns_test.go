@@ -23,7 +23,7 @@ func TestPatternsMatch(t *testing.T) {
 	}{
 		{"*.tmp", "a.tmp", false, true},
 		{"*.tmp", "x/y/a.tmp", false, true},
-		{"*.tmp", "a.tmp/x", false, false}, // the walk never gets there
+		{"*.tmp", "a.tmp/x", false, false}, // the walk never reaches it
 		{"/*.tmp", "a.tmp", false, true},
 		{"/*.tmp", "x/a.tmp", false, false},
 		{"x/*.tmp", "x/a.tmp", false, true},

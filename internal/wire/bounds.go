@@ -11,13 +11,12 @@ import (
 	"nightferry/internal/runs"
 )
 
-// What a site may send. Nothing else enters the Core: a time that no calendar
-// has, a count that overflows a sum or a text that changes the reading direction would break
-// a view or a table for all sites.
+// Bounds of the values that a site may send. The Core accepts no others: a date that no calendar has, a count that
+// overflows a sum, or a text that changes the reading direction would break a view or a table for all sites.
 const (
-	// MaxCount bounds counts, and sizes in bytes: a sum of 4096 still fits in an int64.
+	// MaxCount bounds counts and sizes in bytes. A sum of 4096 of them still fits in an int64.
 	MaxCount = 1 << 50
-	// maxNumber bounds numbers that only order: what a ledger keeps is signed.
+	// maxNumber bounds sequence numbers, because the ledger stores signed integers.
 	maxNumber = 1 << 62
 	// maxTime is 1 January 2200 in Unix seconds.
 	maxTime = 7_258_118_400
@@ -30,13 +29,13 @@ const (
 // ProblemKinds are the kinds of Problem; docs/agent.md lists them.
 var ProblemKinds = []string{"spool", "clock", "target", "store", "line", "disk", "repository", "control"}
 
-// verdicts are how a site says that a run ended.
+// verdicts lists the final states that a site may report for a run.
 var verdicts = []runs.State{runs.Verified, runs.Different, runs.Incomplete, runs.Planned, runs.Failed, runs.Stopped, runs.Refused}
 
-// bounded is a message or an event's body that a site sends.
+// bounded is a message or event body sent by a site.
 type bounded interface{ bound(*bounds) }
 
-// checkBounds refuses values that are out of bounds, and cuts and cleans texts.
+// checkBounds returns an error for values that are out of bounds, and shortens and cleans texts.
 func checkBounds(v any) error {
 	m, ok := v.(bounded)
 	if !ok {
@@ -47,7 +46,7 @@ func checkBounds(v any) error {
 	return b.err
 }
 
-// bounds keeps the first value that is out of bounds.
+// bounds collects the error for the first value that is out of bounds.
 type bounds struct{ err error }
 
 func (b *bounds) fail(what string, value any) {
@@ -100,19 +99,19 @@ func (b *bounds) length(what string, n, most int) {
 	}
 }
 
-// channel accepts a channel's name, and no channel.
+// channel accepts a channel's name or an empty string.
 func (b *bounds) channel(s string) {
 	if s != "" && !ValidName(s) {
 		b.fail("channel", fmt.Sprintf("%.64q", s))
 	}
 }
 
-// Text returns a text that a site sent as a view may show it: of at most 4 KiB,
-// without control characters, line separators and marks of the reading direction.
+// Text makes a site's text safe to display: at most 4 KiB, without control characters, line separators and marks of the
+// reading direction.
 func Text(s string) string { return text(s, maxTexts) }
 
-// text replaces what a terminal or a browser would obey, and cuts the result,
-// which is longer than s if much was replaced.
+// text replaces characters that a terminal or browser would interpret, and cuts the result to most bytes, because the
+// replacements can make it longer.
 func text(s string, most int) string {
 	s = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == '\u2028' || r == '\u2029' {
@@ -146,7 +145,7 @@ func (v *Hello) bound(b *bounds) {
 // maxHolds bounds the channels of a site.
 const maxHolds = 1024
 
-// skew accepts how far two clocks can be apart.
+// skew accepts the possible differences between two clocks.
 func (b *bounds) skew(ms int64) { b.millis("clock offset", max(ms, -ms)) }
 
 func (v *Beat) bound(b *bounds) {
@@ -193,8 +192,8 @@ func (v *Enrol) bound(*bounds) {
 	v.Version, v.System = text(v.Version, maxWord), text(v.System, maxWord)
 }
 
-// bound leaves the events' times and bodies to each event: one that makes no
-// sense must not hold up the others.
+// bound does not check the times and bodies of events. They are checked one by one, so that an invalid event does not
+// block the others.
 func (v *Report) bound(b *bounds) {
 	b.numbers("sequence", v.First)
 	b.length("number of events", len(v.Events), MaxEvents)

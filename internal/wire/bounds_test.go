@@ -11,8 +11,8 @@ import (
 	"nightferry/internal/frame"
 )
 
-// Every number and text of what a site sends is bounded: each field in turn is
-// set to values that no view, sum or table stands.
+// TestExtremesAreRefused sets each number and text of a site's messages to extreme values that no view, sum or table
+// could handle.
 func TestExtremesAreRefused(t *testing.T) {
 	for _, m := range []any{&Hello{}, &Beat{Waits: make([]Wait, 1)}, &Stopped{Orders: make([]Stop, 1)}, &Progress{}, &Renew{}, &Report{}, &Started{}, &Finished{Verdict: "failed"}, &Problem{Kind: "disk"}, &Attestation{}} {
 		each(reflect.ValueOf(m).Elem(), func(name string, f reflect.Value) {
@@ -56,7 +56,7 @@ func each(v reflect.Value, fn func(string, reflect.Value)) {
 	}
 }
 
-// Values that real sites send pass, and texts come through as they are.
+// TestBoundsLetTheFieldThrough checks that the values of real sites pass and that texts are unchanged.
 func TestBoundsLetTheFieldThrough(t *testing.T) {
 	for _, v := range values() {
 		if err := checkBounds(v); err != nil {
@@ -68,8 +68,8 @@ func TestBoundsLetTheFieldThrough(t *testing.T) {
 	}
 }
 
-// A short message that stands for a million halt orders is refused before it
-// takes their memory.
+// TestBombIsRefusedCheaply checks that a short message that decodes to a million halt orders is refused before it uses
+// that much memory.
 func TestBombIsRefusedCheaply(t *testing.T) {
 	for verb, v := range map[string]any{
 		VerbStopped: &Stopped{Orders: make([]Stop, 200_000)}, VerbHello: &Hello{Holds: make([]Held, 100_000)},

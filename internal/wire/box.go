@@ -7,16 +7,16 @@ import (
 	"fmt"
 )
 
-// Box is a site's one-time key pair, to which Grant.Sealed is sealed: the
-// messages of an enrolment pass through a bus that may be somebody else's.
+// Box is a site's one-time key pair. The Core encrypts Grant.Sealed for it, because enrollment messages may pass
+// through a bus that someone else operates.
 type Box struct{ key hpke.PrivateKey }
 
-// ErrBox says that what was sealed cannot be opened by this key.
+// ErrBox means that this key cannot open the sealed data.
 var ErrBox = errors.New("not sealed for this key")
 
 const boxInfo = "nightferry repository key"
 
-// NewBox makes a key pair.
+// NewBox generates a key pair.
 func NewBox() (*Box, error) {
 	k, err := hpke.DHKEM(ecdh.X25519()).GenerateKey()
 	if err != nil {
@@ -25,10 +25,10 @@ func NewBox() (*Box, error) {
 	return &Box{k}, nil
 }
 
-// Public is what Enrol.Box carries, 32 bytes.
+// Public returns the 32 bytes for Enrol.Box.
 func (b *Box) Public() []byte { return b.key.PublicKey().Bytes() }
 
-// Open opens what SealTo sealed.
+// Open decrypts the output of SealTo.
 func (b *Box) Open(sealed []byte) ([]byte, error) {
 	p, err := hpke.Open(b.key, hpke.HKDFSHA256(), hpke.AES256GCM(), []byte(boxInfo), sealed)
 	if err != nil {
@@ -37,8 +37,7 @@ func (b *Box) Open(sealed []byte) ([]byte, error) {
 	return p, nil
 }
 
-// SealTo seals a repository's key to the holder of a Box (HPKE, RFC 9180:
-// X25519, HKDF-SHA-256, AES-256-GCM).
+// SealTo encrypts a repository's key for the holder of a Box (HPKE, RFC 9180: X25519, HKDF-SHA-256, AES-256-GCM).
 func SealTo(public, key []byte) ([]byte, error) {
 	pk, err := hpke.DHKEM(ecdh.X25519()).NewPublicKey(public)
 	if err != nil {

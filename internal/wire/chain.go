@@ -7,20 +7,19 @@ import (
 	"nightferry/internal/trust"
 )
 
-// Chain is what a site knows of who may speak for the Core: the root key that
-// it pinned at enrolment, and the newest trust document that it has seen. The
-// keys that sign control messages, releases and halts rotate with the
-// document, without touching a site.
+// Chain determines which keys a site accepts from the Core: it holds the root key that the site pinned at enrollment
+// and the newest trust document seen. The keys for control messages, releases and halts rotate with that document,
+// without any work at the site.
 type Chain struct {
 	Repo   trust.RepoID
 	Root   trust.Public
 	Number uint64 // of the document; 0: none seen
-	Object []byte // the document as signed, to be kept by the caller
+	Object []byte // the signed document; the caller stores it
 	doc    *trust.Doc
 }
 
-// Follow takes a newer trust document. One that is not newer changes nothing;
-// one that the root has not signed is refused.
+// Follow accepts a newer trust document. It ignores one that is not newer and refuses one that the root key has not
+// signed.
 func (c *Chain) Follow(object []byte) (newer bool, err error) {
 	s, err := trust.Parse(trust.DocKind, trust.DocVersion, trust.MaxDoc, object)
 	if err != nil {
@@ -47,8 +46,7 @@ func (c *Chain) Follow(object []byte) (newer bool, err error) {
 	return true, nil
 }
 
-// Allow accepts the keys that may speak for the Core; none before a document
-// was seen.
+// Allow accepts the keys that may sign the Core's messages. It accepts none before a document was seen.
 func (c *Chain) Allow(signer trust.Public) error {
 	if c.doc == nil {
 		return fmt.Errorf("%w: no trust document was seen yet", trust.ErrUntrusted)
@@ -64,23 +62,21 @@ func (c *Chain) AllowHalt(signer trust.Public) error {
 	return c.doc.Allows(signer, trust.Halts)
 }
 
-// Down is what the bus carries from the Core to a site: the signed message,
-// and the newest trust document where the site's Hello or Beat told an older
-// one (or none, when it enrols).
+// Down is the Core's message to a site as the bus carries it: the signed message, with the newest trust document if the
+// site's Hello or Beat reported an older one or the site is enrolling.
 type Down struct {
 	_       struct{} `cbor:",toarray"`
-	Trust   []byte   // empty: the site has it
-	Message []byte   // what Sign returned
+	Trust   []byte   // empty: the site has the newest one
+	Message []byte   // output of Sign
 }
 
 const downKind = "down"
 
-// Encode returns the bytes for the bus.
+// Encode returns d in the form that the bus carries.
 func (d *Down) Encode() ([]byte, error) { return frame.Encode(downKind, Version, d) }
 
-// OpenDown reads what the Core said to a on verb: it follows the trust document
-// that comes along, checks the message by it and decodes it into v. newer says
-// that c changed and is to be kept.
+// OpenDown opens the Core's message to a on verb. It follows the trust document in it, checks the signature against
+// that document and decodes the message into v. newer means that c changed and must be stored.
 func (c *Chain) OpenDown(b []byte, a Address, verb string, v any) (m Signed, newer bool, err error) {
 	var d Down
 	if err := frame.Decode(downKind, Version, MaxMessage+trust.MaxDoc, b, &d); err != nil {

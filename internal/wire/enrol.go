@@ -19,10 +19,10 @@ const (
 	MaxToken = 8 << 10
 )
 
-// ErrToken says that a text is no token, or only a part of one.
+// ErrToken means that a text is not a complete enrollment token.
 var ErrToken = errors.New("not a whole token")
 
-// Token lets one site join, once. It is a secret until it is used.
+// Token is an enrollment token: it lets one site enroll, once. It is secret until it is used.
 type Token struct {
 	_       struct{}      `cbor:",toarray"`
 	Core    []string      // URLs to dial: tls://host:4222, wss://host
@@ -31,16 +31,16 @@ type Token struct {
 	Root    trust.Public // the repository's root key, pinned
 	Domain  string
 	Site    string
-	ID      string // one token of a subject
-	Seed    []byte // of the one-time user on the bus, 32 bytes; the Core keeps no more than a hash of its public half
+	ID      string // valid as one token of a NATS subject
+	Seed    []byte // of the one-time user on the bus, 32 bytes; the Core stores only a hash of its public half
 	JWT     string // of that user
 	Expires int64  // Unix seconds
 }
 
-// String hides it.
+// String hides the secret.
 func (t *Token) String() string { return "[token " + t.ID + "]" }
 
-// Text returns the token as it is handed over.
+// Text returns the token as text for the site.
 func (t *Token) Text() (string, error) {
 	if err := t.validate(); err != nil {
 		return "", err
@@ -52,7 +52,7 @@ func (t *Token) Text() (string, error) {
 	return tokenPrefix + base64.RawURLEncoding.EncodeToString(frame.AppendSum(b)), nil
 }
 
-// ParseToken reads a token; its errors hold nothing of it.
+// ParseToken parses a token. Its errors never contain any part of it.
 func ParseToken(s string) (*Token, error) {
 	s = strings.TrimSpace(s)
 	if len(s) > MaxToken || !strings.HasPrefix(s, tokenPrefix) {
@@ -86,39 +86,38 @@ func (t *Token) validate() error {
 	return nil
 }
 
-// Address is where the holder of a token speaks until it has an identity.
+// Address returns the address that a token's holder uses until it has an identity.
 func (t *Token) Address() Address { return Address{Domain: EnrolDomain, Site: t.ID} }
 
-// Challenge begins an enrolment. It and Enrol are signed by the new identity
-// key of the site.
+// Challenge starts an enrollment. The site signs Challenge and Enrol with its new identity key.
 type Challenge struct {
 	_      struct{}     `cbor:",toarray"`
-	Public trust.Public // the identity that is to be
+	Public trust.Public // the future identity
 }
 
-// Nonce is the Core's answer: 32 random bytes, good for one minute.
+// Nonce is the Core's answer: 32 random bytes, valid for one minute.
 type Nonce struct {
 	_     struct{} `cbor:",toarray"`
 	Nonce []byte
 }
 
-// Enrol redeems the token.
+// Enrol uses the token.
 type Enrol struct {
 	_       struct{}     `cbor:",toarray"`
 	Nonce   []byte       // the Core's
 	Token   trust.Public // public half of the token's seed; the Core keeps its SHA-256
-	Proof   []byte       // the seed's signature, see Prove: the seed itself never travels
-	Box     []byte       // X25519 public key that Grant.Sealed is for
+	Proof   []byte       // signature by the seed, see Prove; the seed itself is never sent
+	Box     []byte       // X25519 public key for Grant.Sealed
 	Version string
 	System  string
 }
 
-// Prove signs, with the token's seed, that the identity is its holder's.
+// Prove signs identity with the token's seed, to prove that the token's holder owns it.
 func Prove(seed, nonce []byte, identity trust.Public) []byte {
 	return ed25519.Sign(ed25519.NewKeyFromSeed(seed), proven(nonce, identity))
 }
 
-// Proves checks what Prove made.
+// Proves checks the output of Prove.
 func (e *Enrol) Proves(identity trust.Public) bool {
 	return ed25519.Verify(e.Token[:], proven(e.Nonce, identity), e.Proof)
 }
@@ -134,12 +133,12 @@ func TokenKey(seed []byte) (p trust.Public) {
 	return p
 }
 
-// Grant is the site's place in the fleet.
+// Grant is the Core's answer to Enrol: the site's credential and settings.
 type Grant struct {
 	_      struct{} `cbor:",toarray"`
 	JWT    string   // the site's user on the bus
 	Core   []string // URLs to dial from now on
-	Store  string   // scheme://host[:port] of the only host that content comes from
+	Store  string   // scheme://host[:port] of the only host that serves content
 	Region string
-	Sealed []byte // the repository's key, sealed to Enrol.Box; empty in a plain repository
+	Sealed []byte // the repository's key, encrypted for Enrol.Box; empty in a plain repository
 }

@@ -11,11 +11,10 @@ import (
 	"nightferry/internal/frame"
 )
 
-// exported lets cmp look into the unexported marker of each message.
+// exported lets cmp compare the unexported marker of each message.
 var exported = cmp.Exporter(func(reflect.Type) bool { return true })
 
-// needSeeds fails a fuzz test whose committed seeds are gone: it would pass
-// without having looked at anything.
+// needSeeds fails a fuzz test without committed seeds, which would pass without testing anything.
 func needSeeds(f *testing.F) {
 	f.Helper()
 	seeds, err := filepath.Glob(filepath.Join("testdata", "fuzz", f.Name(), "*"))
@@ -24,7 +23,7 @@ func needSeeds(f *testing.F) {
 	}
 }
 
-// bodies are all types that are decoded from what somebody else has sent.
+// bodies returns one value of each type that is decoded from received data.
 func bodies() []any {
 	all := []any{&Started{}, &Finished{}, &Problem{}}
 	for _, m := range messages() {
@@ -33,8 +32,8 @@ func bodies() []any {
 	return all
 }
 
-// FuzzBody decodes each type, as after a good signature: the first byte
-// chooses. What parses is written the same.
+// FuzzBody decodes each type as after a valid signature. The first byte selects the type. Data that decodes must encode
+// to the same bytes.
 func FuzzBody(f *testing.F) {
 	needSeeds(f)
 	for i, v := range append([]any{&Started{Trigger: "scrub"}, &Finished{Verdict: "verified"}, &Problem{Kind: "clock"}}, values()...) {
@@ -108,7 +107,7 @@ func FuzzToken(f *testing.F) {
 	})
 }
 
-// FuzzOpenDown: nothing that nobody has signed is taken, whatever it is.
+// FuzzOpenDown checks that no unsigned message is accepted.
 func FuzzOpenDown(f *testing.F) {
 	needSeeds(f)
 	m, err := Sign(key(1), repo, here, VerbState, 1, &State{At: 5})

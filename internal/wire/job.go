@@ -10,14 +10,14 @@ import (
 	"nightferry/internal/trust"
 )
 
-// MaxEvents and MaxReported bound the events of one Report and the outcomes in
-// them: compressed, a few bytes could name millions.
+// MaxEvents and MaxReported bound the events of one Report and their outcomes: otherwise a few compressed bytes could
+// stand for millions.
 const (
 	MaxEvents   = 4 << 10
 	MaxReported = 64 << 10
 )
 
-// Report carries events in sequence.
+// Report carries a sequence of events.
 type Report struct {
 	_          struct{} `cbor:",toarray"`
 	Generation []byte   // of the site's database
@@ -25,7 +25,7 @@ type Report struct {
 	Events     []Event  // at most MaxEvents, with MaxReported outcomes in all
 }
 
-// EventKind tells what an Event's Body is.
+// EventKind is the type of an Event's Body.
 type EventKind uint8
 
 // The kinds of events.
@@ -39,18 +39,17 @@ const (
 // Event is one piece of job data.
 type Event struct {
 	_       struct{} `cbor:",toarray"`
-	Run     []byte   // 16 random bytes; empty: of no run
-	Channel string   // "": of no channel
+	Run     []byte   // 16 random bytes; empty: no run
+	Channel string   // "": no channel
 	At      int64    // Unix milliseconds, the site's clock
 	Kind    EventKind
-	Body    []byte // Encode of the kind's type
+	Body    []byte // a value of the kind's type, encoded by Encode
 }
 
 // Encode returns an event's body.
 func Encode(v any) ([]byte, error) { return frame.Marshal(v) }
 
-// Decode reads an event's body. It refuses values that are out of bounds, and
-// cleans texts.
+// Decode decodes an event's body. It returns an error for values that are out of bounds, and cleans texts.
 func Decode(body []byte, v any) error {
 	err := frame.UnmarshalSmall(body, v)
 	if err == nil {
@@ -62,39 +61,38 @@ func Decode(body []byte, v any) error {
 	return nil
 }
 
-// Started opens a run.
+// Started reports the start of a run.
 type Started struct {
 	_       struct{} `cbor:",toarray"`
 	Number  uint64
 	Release digest.Digest
-	Parent  uint64 // release that lay there before; 0: none
-	Start   uint64 // the order that it obeys; 0: by itself
+	Parent  uint64 // release that the target held before; 0: none
+	Start   uint64 // revision of the sync request that started the run; 0: none
 	DryRun  bool
-	Trigger string // what asked for it beside State and order: scrub or verify; empty: nothing
+	Trigger string // other reason for the run: scrub or verify; empty: none
 }
 
-// Finished closes a run, whatever its end.
+// Finished reports the end of a run in any state.
 type Finished struct {
 	_           struct{} `cbor:",toarray"`
 	Verdict     runs.State
-	Error       string // why it is not verified
+	Error       string // reason why it is not verified
 	runs.Totals `cbor:"totals"`
-	Attestation []byte // signed; empty: the run did not get that far
+	Attestation []byte // signed; empty: the run ended before its attestation
 }
 
-// Problem is an incident that a site reports, or says is over.
+// Problem reports an incident at a site, or its end.
 type Problem struct {
 	_     struct{} `cbor:",toarray"`
-	Kind  string   // one word, as docs/operations.md lists them
-	Text  string   // what, to what, why, what to do
+	Kind  string   // one of ProblemKinds
+	Text  string   // act, thing, cause and remedy
 	Since int64    // Unix seconds
 	Over  bool
 }
 
 const verbAttest = "attest"
 
-// Attestation is a site's signed statement of what lies on its disk. Its
-// signed number is the release's.
+// Attestation is a site's signed statement of its target's content. Its signed number is the release's.
 type Attestation struct {
 	_           struct{} `cbor:",toarray"`
 	Channel     string
@@ -105,17 +103,17 @@ type Attestation struct {
 	Bytes       int64
 	ReadFiles   int64 // files whose bytes were read back in this run
 	ReadBytes   int64
-	StatedFiles int64 // files whose size and times say that they are what was read earlier
-	OldestRead  int64 // Unix seconds: no file's bytes were read longer ago
+	StatedFiles int64 // files checked only by size and time against an earlier read
+	OldestRead  int64 // Unix seconds: the oldest read of any file's bytes
 	At          int64 // Unix seconds, the site's clock
 }
 
-// SignAttestation signs one with the site's identity key.
+// SignAttestation signs an attestation with the site's identity key.
 func SignAttestation(key ed25519.PrivateKey, repo trust.RepoID, a Address, number uint64, at *Attestation) ([]byte, error) {
 	return Sign(key, repo, a, verbAttest, number, at)
 }
 
-// OpenAttestation checks and reads one.
+// OpenAttestation verifies and decodes an attestation.
 func OpenAttestation(b []byte, repo trust.RepoID, a Address, site trust.Public) (*Attestation, uint64, error) {
 	var at Attestation
 	m, err := Open(b, repo, a, verbAttest, By(site), &at)

@@ -11,9 +11,8 @@ import (
 // MaxOutcomes bounds the outcomes of one event.
 const MaxOutcomes = 4096
 
-// Outcome is the outcome of one file. A file of the release is named by its
-// ordinal among the release's entries in path order, which costs a few bytes. A
-// file outside the release (deleted, extra) is named by its path.
+// Outcome is the outcome of one file. A file of the release is identified by its ordinal among the release's entries in
+// path order, which takes a few bytes. A file outside the release (deleted, extra) is identified by its path.
 type Outcome struct {
 	Kind    OutcomeKind
 	Ordinal uint64 // of the release's entry, from 0; used if Path is empty
@@ -21,7 +20,7 @@ type Outcome struct {
 	From    string // of a moved file
 	Held    int64  // bytes of it that were already on the site
 	Fetched int64  // bytes of it that came from the store
-	Cause   string // why it failed, is locked or had to be repaired
+	Cause   string // why it failed, is locked or was repaired
 }
 
 // OutcomeKind is one byte on the wire.
@@ -37,7 +36,7 @@ const (
 	Locked
 	Extra
 	Failed
-	Differs  // a check found that it differs from the release, and changed nothing
+	Differs  // a check found a difference from the release and changed nothing
 	lastKind = Differs
 )
 
@@ -61,13 +60,12 @@ func ParseOutcomeKind(s string) (OutcomeKind, bool) {
 	return 0, false
 }
 
-// columns is the encoding of outcomes: each field in a row of its own, so that
-// zstd finds the repetition. Flags: the kind in the low four bits, then 16: has
-// a path, 32: has From, 64: has a cause.
+// columns is the encoding of outcomes. Each field is in its own array, so that zstd finds the repetition. Flags contain
+// the kind in the low four bits, then 16: has a path, 32: has From, 64: has a cause.
 type columns struct {
 	_        struct{} `cbor:",toarray"`
 	Flags    []byte
-	Ordinals []byte // varint of the difference to the one before
+	Ordinals []byte // varint of the difference from the previous one
 	Held     []byte // uvarint each
 	Fetched  []byte // uvarint each
 	Texts    []string
@@ -114,8 +112,7 @@ func EncodeOutcomes(all []Outcome) ([]byte, error) {
 
 var errColumns = errors.New("the columns of outcomes do not fit together")
 
-// DecodeOutcomes reads the body of an OutcomesEvent. Its texts are as the site
-// sent them: see Text.
+// DecodeOutcomes decodes the body of an OutcomesEvent. It does not clean the site's texts, see Text.
 func DecodeOutcomes(body []byte) ([]Outcome, error) {
 	var c columns
 	if err := Decode(body, &c); err != nil {

@@ -12,11 +12,11 @@ import (
 	"nightferry/internal/trust"
 )
 
-// Version is the protocol's version, that of every message's frame. Who meets
-// a newer one refuses it and names both (*frame.NewerError).
+// Version is the version of the protocol and of every message's frame. A reader refuses a newer version and returns
+// both numbers (*frame.NewerError).
 const Version = 2
 
-// The kinds of signed messages, by verb.
+// kindOf returns the kind of the signed message of a verb.
 func kindOf(verb string) (string, error) {
 	switch verb {
 	case VerbHello:
@@ -59,11 +59,10 @@ func kindOf(verb string) (string, error) {
 	return "", fmt.Errorf("%w: verb %q", ErrSubject, verb)
 }
 
-// ErrTooLarge says that a message is over MaxMessage or MaxInflated: split it.
+// ErrTooLarge means that a message exceeds MaxMessage or MaxInflated and must be split.
 var ErrTooLarge = errors.New("message too large")
 
-// Sign encodes and signs a message. number is the State's revision, the Ack's
-// sequence, and free elsewhere.
+// Sign encodes and signs a message. number is a State's revision or an Ack's sequence; other messages choose their own.
 func Sign(key ed25519.PrivateKey, repo trust.RepoID, a Address, verb string, number uint64, v any) ([]byte, error) {
 	kind, err := kindOf(verb)
 	if err != nil {
@@ -86,24 +85,23 @@ func Sign(key ed25519.PrivateKey, repo trust.RepoID, a Address, verb string, num
 	return b, nil
 }
 
-// Signed is a message whose signature is good. Whether its signer may say it
-// is for Open's allow to tell.
+// Signed describes a message with a valid signature, by a signer that Open's allow has accepted.
 type Signed struct {
 	Signer trust.Public
 	Number uint64
 }
 
-// OlderError says that a message is of an older protocol than this program's.
-// Its signature was not checked: an older message is signed over other bytes.
+// OlderError means that a message has an older protocol version. Its signature was not checked, because older versions
+// sign other bytes.
 type OlderError struct{ Found uint16 }
 
 func (e *OlderError) Error() string {
 	return fmt.Sprintf("the message has protocol version %d, this nightferry speaks version %d: upgrade the older side", e.Found, Version)
 }
 
-// Open checks that b is verb by, or for, a in repo, signed by a key that allow
-// accepts, and decodes it into v. Nothing of a message is looked at before. It
-// refuses values of a site that are out of bounds, and cleans its texts.
+// Open verifies that b is a message of verb from or for a in repo, signed by a key that allow accepts, and decodes it
+// into v. It decodes nothing before that. It returns an error for values that are out of bounds, and cleans a site's
+// texts.
 func Open(b []byte, repo trust.RepoID, a Address, verb string, allow func(trust.Public) error, v any) (Signed, error) {
 	kind, err := kindOf(verb)
 	if err != nil {
@@ -135,7 +133,7 @@ func Open(b []byte, repo trust.RepoID, a Address, verb string, allow func(trust.
 	return Signed{Signer: s.Signer, Number: s.Subject.Number}, nil
 }
 
-// By accepts one key.
+// By returns an allow function for one key.
 func By(key trust.Public) func(trust.Public) error {
 	return func(signer trust.Public) error {
 		if signer != key {
@@ -145,16 +143,16 @@ func By(key trust.Public) func(trust.Public) error {
 	}
 }
 
-// Controls accepts the keys that may tell agents what to do.
+// Controls returns an allow function for the keys that may send agents control messages.
 func Controls(doc *trust.Doc) func(trust.Public) error {
 	return func(signer trust.Public) error { return doc.Allows(signer, trust.Control) }
 }
 
-// A payload is one byte, then the body as it is (0) or as one zstd frame (1).
+// A payload is one byte, followed by the body as it is (0) or as one zstd frame (1).
 const (
 	plain      = 0
 	compressed = 1
-	// worth is the length in bytes from which compressing is tried.
+	// worth is the minimum length in bytes for trying compression.
 	worth = 256
 )
 
@@ -179,7 +177,7 @@ func newDecoder(most uint64) *zstd.Decoder {
 	return d
 }
 
-// maxSmall bounds a payload of all but reports and what the Core sends.
+// maxSmall bounds the decompressed payloads of a site's messages other than reports.
 const maxSmall = 512 << 10
 
 func deflate(body []byte) []byte {

@@ -21,8 +21,8 @@ const MaxMessage = 512 << 10
 // MaxInflated bounds a message's payload once it is decompressed.
 const MaxInflated = 8 << 20
 
-// EnrolDomain stands in an Address for a site that has no identity yet; the
-// token's id is its Site. No domain may be named so.
+// EnrolDomain is the domain in the Address of a site without an identity; the token's id is its Site. No domain may
+// have this name.
 const EnrolDomain = "enrol"
 
 // The verbs of subjects that sites send.
@@ -40,22 +40,21 @@ const (
 
 // The verbs of subjects that the Core sends.
 const (
-	VerbState     = "state"     // State: what the site should hold
-	VerbAck       = "ack"       // Ack: job data that is committed
+	VerbState     = "state"     // State: the desired state
+	VerbAck       = "ack"       // Ack: committed job data
 	VerbURLs      = "urls"      // URLs
 	VerbRenewed   = "renewed"   // Renewed
 	VerbNonce     = "nonce"     // Nonce
 	VerbGrant     = "grant"     // Grant
 	VerbConfirmed = "confirmed" // Confirmed
-	VerbRefuse    = "refuse"    // Refusal: of any request
+	VerbRefuse    = "refuse"    // Refusal: a request was refused
 )
 
-// ErrSubject reports a subject that is not one of nightferry's.
+// ErrSubject means that a subject is not one of nightferry's.
 var ErrSubject = errors.New("not a subject of nightferry")
 
-// ValidName reports whether s may name a domain, region, site or channel: 1 to
-// 63 of a-z, 0-9 and '-', not '-' first. Such a name is one token of a
-// subject, and one element of a path, on every system.
+// ValidName reports whether s may name a domain, region, site or channel: 1 to 63 characters from a-z, 0-9 and '-', not
+// starting with '-'. Such a name is valid as one token of a subject and as one path element on every system.
 func ValidName(s string) bool {
 	if s == "" || len(s) > 63 || s[0] == '-' {
 		return false

@@ -37,7 +37,7 @@ var (
 	repo = trust.RepoID{5}
 )
 
-// message is one of each verb, with an empty value to decode into.
+// message is an example of each verb, with an empty value to decode into.
 type message struct {
 	verb string
 	v    any
@@ -71,8 +71,8 @@ func messages() []message {
 	}
 }
 
-// TestGolden opens messages that key 01…01 signed in version 2 of the protocol,
-// and signs them again. Once a version is in a release, files are added, never changed.
+// TestGolden opens messages that key 01…01 signed in protocol version 2, and signs them again. Once a version is
+// released, its files never change; new ones may be added.
 func TestGolden(t *testing.T) {
 	for _, m := range messages() {
 		name := filepath.Join("testdata", "golden", m.verb+".hex")
@@ -80,7 +80,7 @@ func TestGolden(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if os.Getenv("NIGHTFERRY_GOLDEN") == "write" { // of a verb that was added
+		if os.Getenv("NIGHTFERRY_GOLDEN") == "write" { // for a new verb
 			if err := os.WriteFile(name, []byte(hex.EncodeToString(got)+"\n"), 0o644); err != nil {
 				t.Fatal(err)
 			}
@@ -106,8 +106,7 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// TestOpenRefuses changes one thing at a time: nothing passes for anything
-// else.
+// TestOpenRefuses changes one property of a message at a time: each change must be refused.
 func TestOpenRefuses(t *testing.T) {
 	good, err := Sign(key(1), repo, here, VerbState, 42, &State{At: 1})
 	if err != nil {
@@ -200,7 +199,7 @@ func TestChainFollowsTheRootOnly(t *testing.T) {
 			t.Errorf("%s: newer %t, %v", step.name, newer, err)
 		}
 	}
-	// After a restart, only the object is kept.
+	// After a restart, only the document is known.
 	again := &Chain{Repo: repo, Root: public(9), Number: 2}
 	if _, err := again.Follow(doc(t, 9, 1, 1)); err == nil {
 		t.Error("an older document was followed after a restart")
@@ -210,8 +209,7 @@ func TestChainFollowsTheRootOnly(t *testing.T) {
 	}
 }
 
-// TestOutcomesAreSmall asserts what the WAN pays for a file: 20 000 outcomes
-// of a first pull, signed and compressed as they travel.
+// TestOutcomesAreSmall checks the WAN traffic per file: 20 000 outcomes of a first pull, signed and compressed.
 func TestOutcomesAreSmall(t *testing.T) {
 	const files = 20_000
 	r := rand.New(rand.NewPCG(1, 2))
@@ -219,7 +217,7 @@ func TestOutcomesAreSmall(t *testing.T) {
 	for at := 0; at < files; at += 2000 {
 		all := make([]Outcome, 2000)
 		for i := range all {
-			// Sizes as of a driver store: mostly small, a few of megabytes; an eighth partly held.
+			// Sizes as in a driver store: mostly small, a few megabytes; an eighth is partly held.
 			size := int64(200 + r.IntN(60_000))
 			if r.IntN(10) == 0 {
 				size = r.Int64N(20 << 20)
@@ -271,7 +269,7 @@ func TestBounds(t *testing.T) {
 	if _, err := inflate(VerbReport, deflate(make([]byte, MaxInflated+1<<20))); err == nil {
 		t.Error("more was inflated than is allowed")
 	}
-	// A bomb: what inflates to more than is allowed is refused before it has.
+	// A payload that decompresses to more than the limit is refused before that.
 	bomb, err := trust.Sign(key(1), trust.Subject{Kind: "rept", Version: Version, Repo: repo, Scope: here.String()}, deflate(make([]byte, 4*MaxInflated)))
 	if err != nil {
 		t.Fatal(err)
