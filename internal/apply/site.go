@@ -31,7 +31,7 @@ const (
 	journalName   = stateDir + "/" + commit.Journal
 	movedName     = stateDir + "/" + commit.Moved
 	lockName      = stateDir + "/lock"
-	asideDir      = stateDir + "/aside" // files that a lost journal had moved out of the way
+	asideDir      = stateDir + "/aside" // files moved out of the way by a commit that was lost, or whose path the site has taken meanwhile
 	traitsName    = stateDir + "/traits.json"
 	pagesDir      = stateDir + "/pages"
 	stageDir      = stateDir + "/stage"
@@ -116,7 +116,7 @@ func (s *site) prepare() (func() error, error) {
 			return nil, errors.Join(err, unlock())
 		}
 	}
-	s.commit = commit.New(s.root, commit.Options{Dir: stateDir, Stage: stageDir, Out: outDir, Next: nextName, Keeps: s.keeps, Stopped: s.stopped, OnDecline: s.retry})
+	s.commit = commit.New(s.root, commit.Options{Dir: stateDir, Stage: stageDir, Out: outDir, Next: nextName, Aside: asideDir, Keeps: s.keeps, Stopped: s.stopped, OnDecline: s.retry, OnAside: s.retry})
 	return unlock, nil
 }
 

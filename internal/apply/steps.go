@@ -81,7 +81,7 @@ func (p *stepper) moveOut(i int32, c *change) (commit.Step, bool) {
 	}
 	s := commit.Step{Kind: commit.Out, Path: c.path, Slot: outSlot(p.out, i), Size: c.disk().Size, MTime: c.disk().MTime}
 	if !c.onDisk {
-		s.Size = -1
+		s.Size, s.Linked = -1, true
 	}
 	return s, true
 }

@@ -21,12 +21,15 @@ type Options struct {
 	Stage string         // folder in which new files are made
 	Out   string         // folder in it for files that make way
 	Next  string         // a file that is removed with the journal
+	Aside string         // folder for old files whose path the site has taken when a commit is rolled back
 	Keeps durable.Traits // the metadata that the root's file system keeps
 
 	// Stopped is called before each step. Its error ends the replay.
 	Stopped func(context.Context) error
 	// OnDecline is called with a mode or time that the target refuses. The file itself is in place and right.
 	OnDecline func(error)
+	// OnAside is called with the reason when a file was moved to Aside.
+	OnAside func(error)
 }
 
 // Commit is the commit of one folder. It is not safe for concurrent use.

@@ -1,8 +1,11 @@
 package commit
 
 import (
+	"crypto/rand"
 	"errors"
+	"fmt"
 	"io/fs"
+	"path"
 	"strings"
 	"syscall"
 	"time"
@@ -33,20 +36,53 @@ func (c *Commit) do(s Step) error {
 	}
 }
 
-// undo reverts a step of the first half.
+// undo reverts a step of the first half. It replaces nothing: the site may have made an entry of the same name
+// meanwhile.
 func (c *Commit) undo(s Step) error {
-	from, to := s.Slot, s.Path
-	switch s.Kind {
-	case Clear:
-		return c.mkdir(s)
-	case Recase:
-		from, to = to, from
+	if s.Kind == Clear {
+		// If the site has made another entry there, the folder's files go to Options.Aside.
+		if err := c.mkdir(s); !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist) && !notFolder(err) {
+			return err
+		}
+		return nil
 	}
 	// The slot shows whether the step was made.
-	if slot, err := c.there(s.Slot); err != nil || (slot == nil) != (s.Kind == Recase) {
+	slot, err := c.there(s.Slot)
+	if err != nil || (slot == nil) != (s.Kind == Recase) {
 		return err
 	}
-	return c.root.Rename(from, to)
+	now, err := c.there(s.Path)
+	if err != nil {
+		return err
+	}
+	if s.Kind == Recase {
+		if now == nil {
+			return nil
+		}
+		return c.root.Rename(s.Path, s.Slot)
+	}
+	if now == nil {
+		err = c.root.Rename(s.Slot, s.Path)
+		if !errors.Is(err, fs.ErrNotExist) && !notFolder(err) {
+			return err
+		}
+		// The site has removed the folder, or put a file in its place.
+	}
+	return c.setAside(s)
+}
+
+// setAside keeps a file that cannot go back to its path. It may be the site's own.
+func (c *Commit) setAside(s Step) error {
+	to := c.o.Aside + "/" + rand.Text()
+	if err := c.root.MkdirAll(to, 0o755); err != nil {
+		return err
+	}
+	to += "/" + path.Base(s.Path)
+	if err := c.root.Rename(s.Slot, to); err != nil {
+		return err
+	}
+	c.o.OnAside(fmt.Errorf("%q was changed at the site while its old file was out of the way: the site's entry stays, the old file is kept as %q", s.Path, to))
+	return nil
 }
 
 // there returns the stat of a name, or nil if it does not exist. A name below a non-folder does not exist either.
@@ -73,7 +109,7 @@ func (c *Commit) out(s Step) error {
 	if info == nil || err != nil {
 		return err
 	}
-	if info.IsDir() != s.Dir || s.Size >= 0 && !s.unchanged(info) {
+	if info.IsDir() != s.Dir || s.Linked && info.Mode().IsRegular() || s.Size >= 0 && !s.unchanged(info) {
 		return errEdited
 	}
 	return c.root.Rename(s.Path, s.Slot)

@@ -29,7 +29,7 @@ func (k Kind) first() bool { return k <= Recase }
 type Step struct {
 	Kind   Kind
 	Dir    bool // Out, Touch: a folder
-	Linked bool // Delete: a link or special file, whose size and time are not checked
+	Linked bool // Out, Delete: a link or special file, whose size and time are not checked
 	Over   bool // Place: Path may hold a file; the new file gets its rights
 	Mode   uint16
 	Path   string
