@@ -1,7 +1,9 @@
 package push
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"path"
 	"path/filepath"
 	"slices"
@@ -31,11 +33,20 @@ func (p *push) unmounted(now []string) error {
 	if p.o.AllowUnmounted {
 		return nil
 	}
+	gone, err := p.missingVolumes(now)
+	if len(gone) == 0 || err != nil {
+		return err
+	}
+	return &GuardError{Guard: "unmounted", Paths: gone,
+		Why: fmt.Sprintf("volumes that were mounted at the last release are not mounted now: %d (mount them; if the source is meant to be without them, use --allow-unmounted)", len(gone))}
+}
+
+// missingVolumes returns the volumes that the last release had and that are not mounted now.
+func (p *push) missingVolumes(now []string) (gone []string, err error) {
 	volume, err := scan.MountOf(p.source)
 	if err != nil {
-		return fmt.Errorf("find the volume of the source: %w", err)
+		return nil, fmt.Errorf("find the volume of the source: %w", err)
 	}
-	var gone []string
 	if within(p.last.volume, volume) && p.last.volume != volume {
 		gone = append(gone, fmt.Sprintf("%q: it held the source", p.last.volume))
 	}
@@ -48,11 +59,34 @@ func (p *push) unmounted(now []string) error {
 			gone = append(gone, fmt.Sprintf("%q", m))
 		}
 	}
-	if len(gone) == 0 {
-		return nil
+	return gone, nil
+}
+
+// permitMissing stores the present mount points in the stat cache if --allow-unmounted was needed. A push that makes
+// no release would otherwise forget the permission. It closes c: Windows replaces no open file.
+func (p *push) permitMissing(c *scan.CatalogueReader, now []string) error {
+	gone, err := p.missingVolumes(now)
+	if len(gone) == 0 || err != nil || !p.o.AllowUnmounted || p.o.DryRun {
+		return errors.Join(err, c.Close())
 	}
-	return &GuardError{Guard: "unmounted", Paths: gone,
-		Why: fmt.Sprintf("volumes that were mounted at the last release are not mounted now: %d (mount them; if the source is meant to be without them, use --allow-unmounted)", len(gone))}
+	w, err := scan.CreateCatalogue(p.o.State, p.cacheName)
+	if err != nil {
+		return errors.Join(err, c.Close())
+	}
+	for rec := (*scan.Record)(nil); err == nil; {
+		if rec, err = c.Next(); err == nil {
+			err = w.Add(*rec)
+		}
+	}
+	h := c.Header()
+	h.Volume, h.Mounts, p.mounts = "", nil, now
+	if errors.Is(err, io.EOF) {
+		err = p.remember(&h)
+	}
+	if err = errors.Join(err, c.Close()); err == nil {
+		err = w.Commit(h)
+	}
+	return errors.Join(err, w.Abort()) // of no effect once it is committed
 }
 
 // within reports whether a mount point is another one or below it.

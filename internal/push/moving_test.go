@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"nightferry/internal/durable"
 	"nightferry/internal/scan"
 )
 
@@ -146,6 +147,66 @@ func TestGuardsJudgeWhatIsPublished(t *testing.T) {
 	}
 	if n := len(g.read()); n != 20 {
 		t.Errorf("the head has %d files", n)
+	}
+}
+
+// TestAllowUnmountedLasts: a permission for a source that has not changed holds for the pushes that follow. A volume
+// that is missing later needs another one.
+func TestAllowUnmountedLasts(t *testing.T) {
+	g := newRig(t, nil)
+	g.write("a/x", noise(1, 1000))
+	g.write("b/x", noise(2, 1000))
+	later := time.Now().Add(time.Hour) // the files are old enough then for their stat to be trusted
+	g.mustPush(func(o *Options) { o.Now = func() time.Time { return later } })
+	g.remount("a")
+	refused := func() {
+		t.Helper()
+		_, err := g.push(nil)
+		if guard := (*GuardError)(nil); !errors.As(err, &guard) || guard.Guard != "unmounted" {
+			t.Fatalf("not refused: %v", err)
+		}
+	}
+	refused()
+	g.mustPush(func(o *Options) { o.AllowUnmounted, o.DryRun = true, true })
+	refused()
+	if res := g.mustPush(func(o *Options) { o.AllowUnmounted = true }); !res.Unchanged || res.Number != 1 || res.Totals.Files != 2 || res.Read != 0 {
+		t.Errorf("%+v", res)
+	}
+	if res := g.mustPush(nil); !res.Unchanged || res.Read != 0 {
+		t.Errorf("the push after: %+v", res)
+	}
+	g.remount("b")
+	refused()
+}
+
+// remount records that volumes were mounted in the source at the last release.
+func (g *rig) remount(at ...string) {
+	g.t.Helper()
+	list, err := filepath.Glob(filepath.Join(g.state, "*.catalogue"))
+	if err != nil || len(list) != 1 {
+		g.t.Fatalf("%q, %v", list, err)
+	}
+	state, err := durable.Open(g.state, durable.Options{})
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	defer state.Close()
+	name := filepath.Base(list[0])
+	r, err := scan.OpenCatalogue(state, name)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	w, err := scan.CreateCatalogue(state, name)
+	for err == nil {
+		var rec *scan.Record
+		if rec, err = r.Next(); err == nil {
+			err = w.Add(*rec)
+		}
+	}
+	h := r.Header()
+	h.Mounts = at
+	if err := errors.Join(r.Close(), w.Commit(h)); err != nil {
+		g.t.Fatal(err)
 	}
 }
 

@@ -106,8 +106,10 @@ func (p *push) unchanged(ctx context.Context, s *survey) (*Result, error) {
 	if c == nil {
 		return nil, errors.New("the stat cache vanished while it was used: push again")
 	}
-	defer c.Close()
 	h := c.Header()
+	if err := p.permitMissing(c, s.mounts); err != nil {
+		return nil, fmt.Errorf("keep the permission to publish without a volume: %w", err)
+	}
 	if err := p.resign(ctx); err != nil {
 		return nil, err
 	}
