@@ -106,7 +106,7 @@ func (a *agent) preparing() *job {
 // makeReady finishes an interrupted commit, plans the next run, asks for
 // presigned URLs and stores them in the spool.
 func (a *agent) makeReady(ctx, rctx context.Context, j *job, p *ahead, want wire.Desired, left *spool.Run) error {
-	target, err := allowed(a.id.Allow, want.Target)
+	target, err := a.id.allowed(want.Target)
 	if err != nil {
 		return err
 	}
@@ -123,7 +123,7 @@ func (a *agent) makeReady(ctx, rctx context.Context, j *job, p *ahead, want wire
 	read := &keySet{}
 	s := &store{Store: a.store, urls: a.urls, moved: &j.moved, limits: []*rate.Limiter{newLimiter(aheadRate)}, date: func(d time.Time) { a.storeClock.set(d, a.o.Now()) },
 		reads: read.add, most: aheadMost}
-	f, err := apply.Foresee(rctx, s, target, apply.Options{Channel: want.Channel, Root: a.opener(want.Target), Release: want.Number, Digest: want.Release, Policy: want.Policy,
+	f, err := apply.Foresee(rctx, s, target, apply.Options{Channel: want.Channel, Root: a.id.opener(want.Target), Release: want.Number, Digest: want.Release, Policy: want.Policy,
 		Held: filled(ctx, a.spool, want.Channel, want.Target), Adopt: want.Adopt,
 		Now: a.o.Now, RootKey: &a.id.Root, Key: a.id.repo, Subject: subject, Observer: a.o.Observer,
 		Gate: func(context.Context) error {
@@ -170,7 +170,7 @@ func (a *agent) makeReady(ctx, rctx context.Context, j *job, p *ahead, want wire
 // mend finishes the commit that an earlier process left, if there is one. The
 // run stays open, so its final report includes these outcomes.
 func (a *agent) mend(ctx, rctx context.Context, r spool.Run) error {
-	target, err := allowed(a.id.Allow, r.Target)
+	target, err := a.id.allowed(r.Target)
 	if err != nil || r.DryRun {
 		return err
 	}

@@ -31,57 +31,86 @@ func cleanRoots(roots []string) (clean []string, err error) {
 	return clean, nil
 }
 
-// coversState refuses an allowed folder in which the agent's own state lies, or
-// which lies in that: the Core could replace the site's identity and this list.
+// coversState refuses an allowed folder that contains the agent's state, or that is inside it: the Core could replace
+// the site's identity and this list.
 func coversState(root, stateDir string) error {
-	for _, r := range spellings(root) {
-		for _, s := range spellings(stateDir) {
-			_, in := below(r, s)
-			if _, out := below(s, r); in || out {
-				return fmt.Errorf("allowed folder %q: %w: the agent keeps its state in %q: name another folder, or keep the state elsewhere with --state", root, ErrTarget, stateDir)
-			}
+	if !overlap(root, stateDir) {
+		return nil
+	}
+	return fmt.Errorf("allowed folder %q: %w: the agent keeps its state in %q: name another folder, or keep the state elsewhere with --state", root, ErrTarget, stateDir)
+}
+
+// overlap reports whether one of two folders is the other or is inside it, whatever links lead there now.
+func overlap(a, b string) bool {
+	a, b = resolved(a), resolved(b)
+	return inside(a, b) || inside(b, a)
+}
+
+// resolved returns an absolute path without links. Links below the first missing name cannot be resolved.
+func resolved(path string) string {
+	if abs, err := filepath.Abs(path); err == nil {
+		path = abs
+	}
+	for dir := path; ; dir = filepath.Dir(dir) {
+		real, err := filepath.EvalSymlinks(dir)
+		if err == nil {
+			return filepath.Join(real, path[len(dir):])
+		}
+		if dir == filepath.Dir(dir) {
+			return path
 		}
 	}
-	return nil
 }
 
-// spellings are a path as it is written and as its links resolve.
-func spellings(path string) []string {
-	all := []string{path}
-	if abs, err := filepath.Abs(path); err == nil {
-		all = append(all, abs)
+// inside compares files as well as names: one folder may be mounted twice.
+func inside(path, dir string) bool {
+	if _, ok := below(dir, path); ok {
+		return true
 	}
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		all = append(all, real)
+	info, err := os.Stat(dir)
+	for at := path; err == nil; at = filepath.Dir(at) {
+		if other, err := os.Stat(at); err == nil && os.SameFile(info, other) {
+			return true
+		}
+		if at == filepath.Dir(at) {
+			break
+		}
 	}
-	return all
+	return false
 }
 
-// allowed returns the cleaned target if it is one of roots or lies below one,
-// with no link on the way from there.
-func allowed(roots []string, target string) (string, error) {
-	clean, _, _, err := placed(roots, target)
+// allowed returns the cleaned target if it is an allowed folder or below one, with no link between the two. The
+// folder must not contain the agent's state: links above it may have changed since the start.
+func (id *Identity) allowed(target string) (string, error) {
+	clean, _, _, err := id.place(target)
 	return clean, err
 }
 
-// openAllowed opens a target anew, for one try of a run: it is judged and opened
-// through the allowed folder, so that nothing is written outside of that,
-// whatever is swapped for a link meanwhile.
-func openAllowed(roots []string, target string, o durable.Options) (*durable.Root, error) {
-	_, root, rest, err := placed(roots, target)
+// openAllowed opens a target anew, for one try of a run. It checks and opens the target through the allowed folder,
+// so that nothing is written outside of that, whatever is swapped for a link meanwhile.
+func (id *Identity) openAllowed(target string, o durable.Options) (*durable.Root, error) {
+	_, root, rest, err := id.place(target)
 	if err != nil {
 		return nil, err
 	}
-	return durable.OpenBelow(root, filepath.ToSlash(rest), o)
+	r, err := durable.OpenBelow(root, filepath.ToSlash(rest), o)
+	if err != nil {
+		return nil, err
+	}
+	if err := coversState(root, id.dir); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return r, nil
 }
 
-// opener returns what apply opens a target with.
-func (a *agent) opener(target string) func(durable.Options) (*durable.Root, error) {
-	return func(o durable.Options) (*durable.Root, error) { return openAllowed(a.id.Allow, target, o) }
+// opener returns the function with which apply opens a target.
+func (id *Identity) opener(target string) func(durable.Options) (*durable.Root, error) {
+	return func(o durable.Options) (*durable.Root, error) { return id.openAllowed(target, o) }
 }
 
-// placed also returns the allowed folder, and what of the target is below it.
-func placed(roots []string, target string) (clean, root, rest string, err error) {
+// place also returns the allowed folder, and the part of the target below it.
+func (id *Identity) place(target string) (clean, root, rest string, err error) {
+	roots := id.Allow
 	refuse := func(why string) (string, string, string, error) {
 		return "", "", "", fmt.Errorf("%q: %w: %s (allowed: %s; change the list in %s)", target, ErrTarget, why, strings.Join(roots, ", "), siteFile)
 	}
@@ -113,7 +142,7 @@ func placed(roots []string, target string) (clean, root, rest string, err error)
 				return "", "", "", fmt.Errorf("target %q: %q: %w", target, at, durable.ErrLink)
 			}
 		}
-		return clean, root, rest, nil
+		return clean, root, rest, coversState(root, id.dir)
 	}
 	return refuse("it lies elsewhere")
 }

@@ -96,7 +96,7 @@ func Enrol(ctx context.Context, token string, o EnrolOptions) (*Identity, error)
 	if err != nil {
 		return nil, fmt.Errorf("enrol: %w", err)
 	}
-	id := &Identity{Domain: t.Domain, Site: t.Site, CA: t.CA, Repo: t.Repo, Root: t.Root, Allow: allow, seed: seed}
+	id := &Identity{dir: o.StateDir, Domain: t.Domain, Site: t.Site, CA: t.CA, Repo: t.Repo, Root: t.Root, Allow: allow, seed: seed}
 	if id.key, err = bus.Ed25519Of(seed); err != nil {
 		return nil, err
 	}

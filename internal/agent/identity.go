@@ -45,6 +45,7 @@ type Identity struct {
 	Store  string        `json:"store"` // scheme://host[:port], the only source of content
 	Allow  []string      `json:"allow"` // target roots; edit this list to change it, the Core cannot
 
+	dir  string // the state directory
 	seed []byte
 	key  ed25519.PrivateKey
 	repo []byte // repository key; nil: a plain repository
@@ -76,7 +77,7 @@ func loadSite(dir string) (*Identity, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the site's identity: %w", err)
 	}
-	id := new(Identity)
+	id := &Identity{dir: dir}
 	if err := json.Unmarshal(b, id); err != nil {
 		return nil, fmt.Errorf("read %s: %w: restore it, or enrol this site again", filepath.Join(dir, siteFile), err)
 	}

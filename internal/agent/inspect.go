@@ -123,7 +123,7 @@ type examination struct {
 }
 
 func (e *examination) compare(ctx context.Context, target string) (err error) {
-	x, err := apply.Inspect(target, apply.Options{Channel: e.run.Channel, Root: e.a.opener(e.run.Target), Now: e.a.o.Now})
+	x, err := apply.Inspect(target, apply.Options{Channel: e.run.Channel, Root: e.a.id.opener(e.run.Target), Now: e.a.o.Now})
 	if err != nil {
 		return err
 	}

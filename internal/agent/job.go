@@ -34,7 +34,7 @@ func (a *agent) bring(ctx, rctx context.Context, j *job, want wire.Desired, left
 		}
 		return false, nil
 	}
-	target, err := allowed(a.id.Allow, want.Target)
+	target, err := a.id.allowed(want.Target)
 	if err != nil {
 		return false, a.refuse(ctx, want, left, err)
 	}
@@ -153,7 +153,7 @@ func (a *agent) options(ctx context.Context, r *spool.Run, t *teller) apply.Opti
 	a.mu.Lock()
 	subject := a.subject(r.Channel)
 	a.mu.Unlock()
-	return apply.Options{Channel: r.Channel, Root: a.opener(r.Target), Held: filled(ctx, a.spool, r.Channel, r.Target), Now: a.o.Now, RootKey: &a.id.Root, Key: a.id.repo, Subject: subject,
+	return apply.Options{Channel: r.Channel, Root: a.id.opener(r.Target), Held: filled(ctx, a.spool, r.Channel, r.Target), Now: a.o.Now, RootKey: &a.id.Root, Key: a.id.repo, Subject: subject,
 		OnEvent: t.event, Observer: a.o.Observer,
 		Gate: func(context.Context) error {
 			if h := a.halted(r.Channel); h != nil {
@@ -333,7 +333,7 @@ func (a *agent) bury(ctx, rctx context.Context, r spool.Run) error {
 		return err
 	}
 	f := wire.Finished{Verdict: runs.Stopped, Error: errSuperseded.Error()}
-	target, aerr := allowed(a.id.Allow, r.Target)
+	target, aerr := a.id.allowed(r.Target)
 	if aerr == nil && !r.DryRun {
 		keep := context.WithoutCancel(ctx)
 		t := &teller{a: a, ctx: keep, run: &r}

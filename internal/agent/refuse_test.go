@@ -112,6 +112,7 @@ func TestTargetsOutsideTheAllowList(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	id := &Identity{Allow: roots, dir: t.TempDir()}
 	refused := []string{outside, base, "/", "", "relative", root + "/../allowed-not", root + "/x/../../allowed-not/y", root + "\x00"}
 	if info, err := os.Lstat(link); err == nil && info.Mode()&os.ModeSymlink != 0 {
 		refused = append(refused, link, filepath.Join(link, "x"))
@@ -119,12 +120,12 @@ func TestTargetsOutsideTheAllowList(t *testing.T) {
 		t.Fatalf("no link: %v, %v", info, err)
 	}
 	for _, bad := range refused {
-		if got, err := allowed(roots, bad); err == nil {
+		if got, err := id.allowed(bad); err == nil {
 			t.Errorf("%q is allowed as %q", bad, got)
 		}
 	}
 	for _, good := range []string{root, root + "/", filepath.Join(root, "a", "b")} {
-		if got, err := allowed(roots, good); err != nil || got != filepath.Clean(good) {
+		if got, err := id.allowed(good); err != nil || got != filepath.Clean(good) {
 			t.Errorf("%q: %q, %v", good, got, err)
 		}
 	}

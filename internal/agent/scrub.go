@@ -101,7 +101,7 @@ func (a *agent) dueBesides(want *wire.Desired, have *spool.Held, obeyed uint64, 
 	if !holds(have, want) || want.Start > obeyed {
 		return at, due
 	}
-	target, err := allowed(a.id.Allow, want.Target)
+	target, err := a.id.allowed(want.Target)
 	if err != nil {
 		return at, due
 	}
@@ -148,7 +148,7 @@ func (a *agent) startScrub(ctx context.Context, g *errgroup.Group, state *wire.S
 		if want.Scrub <= 0 || !holds(held(have, want.Channel), want) {
 			continue
 		}
-		target, err := allowed(a.id.Allow, want.Target)
+		target, err := a.id.allowed(want.Target)
 		if err != nil {
 			continue
 		}
@@ -241,7 +241,7 @@ type scrub struct {
 // run returns an error only if it was not stopped.
 func (s *scrub) run(ctx context.Context, target string) (err error) {
 	now := s.a.o.Now
-	x, err := apply.Inspect(target, apply.Options{Channel: s.want.Channel, Root: s.a.opener(s.want.Target), Now: now})
+	x, err := apply.Inspect(target, apply.Options{Channel: s.want.Channel, Root: s.a.id.opener(s.want.Target), Now: now})
 	if errors.Is(err, apply.ErrNothingApplied) || errors.Is(err, apply.ErrUnfinished) || errors.Is(err, scan.ErrCorrupt) {
 		s.owed = true // a run repairs it
 		return err

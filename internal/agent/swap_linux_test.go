@@ -24,6 +24,7 @@ func TestSwappedFolderIsNotFollowed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	id := &Identity{Allow: []string{base}, dir: t.TempDir()}
 	stop := make(chan struct{})
 	var swaps sync.WaitGroup
 	swaps.Go(func() {
@@ -41,7 +42,7 @@ func TestSwappedFolderIsNotFollowed(t *testing.T) {
 	})
 	written := 0
 	for range 5_000 {
-		root, err := openAllowed([]string{base}, filepath.Join(mid, "p"), durable.Options{Create: true})
+		root, err := id.openAllowed(filepath.Join(mid, "p"), durable.Options{Create: true})
 		if err != nil {
 			continue
 		}
@@ -78,6 +79,10 @@ func TestAllowMayNotCoverTheState(t *testing.T) {
 	if err := coversState(filepath.Join(base, "var", "agent-of-another"), state); err != nil {
 		t.Errorf("a folder beside it: %v", err)
 	}
+	missing := filepath.Join(link, "new", "agent")
+	if err := coversState(missing, filepath.Join(base, "var", "new", "agent")); !errors.Is(err, ErrTarget) {
+		t.Errorf("neither exists yet: %v", err)
+	}
 	// Also when the list was edited by hand.
 	dir := w.enrolled(filepath.Join(base, "srv"))
 	id, err := Load(dir)
@@ -88,5 +93,32 @@ func TestAllowMayNotCoverTheState(t *testing.T) {
 	w.try(os.WriteFile(filepath.Join(dir, siteFile), b, 0o600))
 	if _, err := Load(dir); !errors.Is(err, ErrTarget) {
 		t.Errorf("an edited list: %v", err)
+	}
+}
+
+// A link that is made after the start leads an allowed folder to the agent's state: its targets are refused.
+func TestLinkMadeLaterDoesNotCoverTheState(t *testing.T) {
+	base := t.TempDir()
+	state, link := filepath.Join(base, "var", "agent"), filepath.Join(base, "link")
+	id := &Identity{Allow: []string{filepath.Join(link, "agent")}, dir: state}
+	if err := os.MkdirAll(filepath.Join(state, "sub"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := coversState(id.Allow[0], state); err != nil {
+		t.Fatalf("before the link: %v", err)
+	}
+	if err := os.Symlink(filepath.Join(base, "var"), link); err != nil {
+		t.Fatal(err)
+	}
+	for _, target := range []string{id.Allow[0], filepath.Join(id.Allow[0], "sub"), filepath.Join(id.Allow[0], "new")} {
+		if got, err := id.allowed(target); !errors.Is(err, ErrTarget) {
+			t.Errorf("%s: %q, %v", target, got, err)
+		}
+		if root, err := id.openAllowed(target, durable.Options{Create: true}); !errors.Is(err, ErrTarget) {
+			t.Errorf("opened %s: %v, %v", target, root, err)
+		}
+	}
+	if list, err := os.ReadDir(state); err != nil || len(list) != 1 {
+		t.Errorf("the state holds %v, %v", list, err)
 	}
 }
