@@ -16,7 +16,7 @@ import (
 	"nightferry/internal/service"
 )
 
-// serviceName is what the service manager knows the agent by.
+// serviceName is the agent's name at the service manager.
 const serviceName = "nightferry-agent"
 
 func newRun(e *env) *cobra.Command {
@@ -37,7 +37,7 @@ func newRun(e *env) *cobra.Command {
 	return cmd
 }
 
-// logTo returns where the daemon logs to.
+// logTo returns the writer for the daemon's log.
 func (e *env) logTo(file string) (io.Writer, func() error, error) {
 	if file == "" {
 		return e.stderr, func() error { return nil }, nil

@@ -10,8 +10,7 @@ import (
 	"nightferry/internal/doctest"
 )
 
-// TestDocumentedCommands: each command line of the agent that the README and
-// docs show is one that the program takes.
+// TestDocumentedCommands checks that the program accepts each of its command lines in README and docs.
 func TestDocumentedCommands(t *testing.T) {
 	lines := doctest.DocCommands(t, "nightferry-agent")
 	whole := 0
@@ -33,7 +32,7 @@ func TestDocumentedCommands(t *testing.T) {
 	}
 }
 
-// TestHelpFits: help can be read on a narrow terminal.
+// TestHelpFits checks that help fits a narrow terminal.
 func TestHelpFits(t *testing.T) {
 	root := newRoot(&env{now: time.Now})
 	verbs := 0

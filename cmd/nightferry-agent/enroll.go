@@ -15,7 +15,7 @@ import (
 	"nightferry/internal/text"
 )
 
-// joinFlags are those of enroll and install.
+// joinFlags are the flags of enroll and install.
 type joinFlags struct {
 	tokenFile string
 	allow     []string
@@ -28,10 +28,10 @@ func (f *joinFlags) add(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.replace, "replace", false, "set an identity that is there already aside")
 }
 
-// join redeems a token.
+// join enrolls the site with a token.
 func (e *env) join(ctx context.Context, f *joinFlags, args []string) (*agent.Identity, error) {
 	if len(f.allow) == 0 {
-		e.started = false // a mistake of the command line; the token stays good
+		e.started = false // report a usage error; the token stays valid
 		return nil, errors.New("name with --allow DIR where the Core may put files: without it, the site could hold nothing")
 	}
 	token, err := e.token(f, args)
@@ -46,7 +46,7 @@ func (e *env) token(f *joinFlags, args []string) (string, error) {
 	case len(args) > 0 && f.tokenFile == "":
 		return args[0], nil
 	case len(args) > 0 || f.tokenFile == "":
-		e.started = false // a mistake of the command line
+		e.started = false // report a usage error
 		return "", errors.New("give the token or --token-file FILE")
 	}
 	const most = 64 << 10

@@ -17,7 +17,7 @@ import (
 	"nightferry/internal/wire"
 )
 
-// Exit codes; where nightferry has the same reason, it has the same number.
+// Exit codes. Reasons that nightferry shares have the same number there.
 const (
 	exitOK    = 0
 	exitUsage = 2
@@ -27,11 +27,10 @@ type exit struct {
 	code  int
 	name  string
 	means string
-	is    func(error) bool // nil: never chosen by looking at an error
+	is    func(error) bool // nil: never derived from an error
 }
 
-// exits returns the table, sorted by code. An error gets the highest code that
-// fits.
+// exits returns the table, sorted by code. If several codes match an error, the highest one applies.
 func exits() []exit {
 	return []exit{
 		{exitOK, "ok", "done; for check: and all is well", nil},

@@ -13,7 +13,7 @@ import (
 	"nightferry/internal/agent"
 )
 
-// haltPatience is how long halt waits for a running agent to obey.
+// haltPatience bounds the wait for a running agent to obey a halt.
 const haltPatience = 5 * time.Second
 
 var errNotStopped = errors.New("the order is kept, but the agent that runs here has not confirmed it: nightferry-agent status shows it; killing the process is always safe, and the next start obeys")
@@ -86,7 +86,7 @@ func (e *env) haltShown(h *agent.LocalHalt) error {
 	return err
 }
 
-// showHalt adds the order on this site, if there is one, to the status.
+// showHalt adds the halt order that was given on this site, if any, to the status.
 func (e *env) showHalt() error {
 	h, err := agent.LookHalt(e.stateDir)
 	if h == nil || errors.Is(err, fs.ErrNotExist) {

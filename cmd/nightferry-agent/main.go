@@ -1,8 +1,7 @@
-// Command nightferry-agent makes a server a site: it joins it to a Core, keeps
-// its folders at the releases that the Core wants there, and reports what
-// became of every file.
+// Command nightferry-agent makes a server a site. It enrolls the server at a Core, keeps its folders at the releases
+// that the Core desires, and reports the outcome of every file.
 //
-// main.go starts it, root.go lists the verbs, exit.go has the exit codes.
+// main.go starts it, root.go lists the verbs, exit.go defines the exit codes.
 package main
 
 import (

@@ -51,7 +51,8 @@ func TestCommandLine(t *testing.T) {
 	}
 }
 
-// A script that joins servers can tell a Core that does not answer from one that refuses: it tries again.
+// TestCoreThatDoesNotAnswer checks that scripts can distinguish a Core that does not answer, so that they retry, from
+// one that refuses.
 func TestCoreThatDoesNotAnswer(t *testing.T) {
 	token, err := (&wire.Token{Core: []string{"tls://127.0.0.1:1"}, Domain: "corp", Site: "berlin", ID: "tok1", Seed: make([]byte, 32), JWT: "jwt"}).Text()
 	if err != nil {

@@ -20,20 +20,20 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// collectPercent keeps a pull as small as that of nightferry, see there.
+// collectPercent bounds the memory of a pull as in nightferry; see there.
 const collectPercent = 40
 
-// env is what one run of the program was given.
+// env is the environment of one run of the program.
 type env struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	now            func() time.Time
 	json           bool
 	stateDir       string
-	started        bool // a verb has begun: what fails now is no usage error
+	started        bool // a verb has started: later failures are not usage errors
 }
 
-// run is the program: it returns an exit code of exit.go's table.
+// run runs the program and returns an exit code from the table in exit.go.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(collectPercent)
@@ -58,7 +58,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	return code
 }
 
-// defaultState is where a site's identity lies unless --state says otherwise.
+// defaultState returns the state directory of a site if --state is not set.
 func defaultState() string {
 	if runtime.GOOS == "windows" {
 		if d := os.Getenv("ProgramData"); d != "" {
@@ -87,9 +87,8 @@ func newRoot(e *env) *cobra.Command {
 	return root
 }
 
-// usageOf is cobra's own usage with its flags wrapped, which has each on one
-// line, however long. It is no template: package text/template calls methods by
-// name, and so makes the linker keep every method there is, 8 MB of them.
+// usageOf prints cobra's usage with wrapped flags; cobra prints each flag on one line of any length. It does not use
+// text/template: that package calls methods by name, so the linker would keep every method, 8 MB of them.
 func usageOf(cmd *cobra.Command) error {
 	var b strings.Builder
 	b.WriteString("Usage:")
@@ -131,7 +130,7 @@ func usageOf(cmd *cobra.Command) error {
 	return err
 }
 
-// lineWidth is how wide help texts are, in characters.
+// lineWidth is the width of help texts in characters.
 const lineWidth = 79
 
 // wrap breaks a text into lines at its spaces.
@@ -157,8 +156,7 @@ func wrapTo(text string, most int) string {
 	return b.String()
 }
 
-// command makes a cobra command whose errors after the arguments are no usage
-// errors.
+// command returns a cobra command. Errors after its arguments were accepted are not usage errors.
 func (e *env) command(use, short, long, example string, args cobra.PositionalArgs, do func(ctx context.Context, args []string) error) *cobra.Command {
 	return &cobra.Command{Use: use, Short: short, Long: wrap(long), Example: "  " + example, Args: args, DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -175,7 +173,7 @@ func (e *env) fail(err error, code int) {
 		remedy = r.Remedy()
 	}
 	if e.json {
-		_ = e.answer(map[string]any{"event": "error", "message": err.Error(), "remedy": remedy, "code": code}) // where would one complain about this?
+		_ = e.answer(map[string]any{"event": "error", "message": err.Error(), "remedy": remedy, "code": code}) // a failure to write cannot be reported
 		return
 	}
 	text := "nightferry-agent: " + shown(err.Error())
@@ -185,7 +183,7 @@ func (e *env) fail(err error, code int) {
 	fmt.Fprintln(e.stderr, text)
 }
 
-// answer writes one object for programs.
+// answer writes one JSON object.
 func (e *env) answer(v any) error {
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -200,7 +198,7 @@ func (e *env) print(format string, args ...any) error {
 	return err
 }
 
-// shown takes what a terminal would obey out of a text.
+// shown replaces characters that a terminal would interpret.
 func shown(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r != '\n' && r != '\t' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r)) {
@@ -210,7 +208,7 @@ func shown(s string) string {
 	}, s)
 }
 
-// version returns the program's version as the Go toolchain stamped it.
+// version returns the version that the Go toolchain stamped into the program.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok || info.Main.Version == "" || info.Main.Version == "(devel)" {

@@ -8,14 +8,14 @@ import (
 	"nightferry/internal/logfile"
 )
 
-// thinned is a handler that bounds how often equal messages are logged. The next
-// one that passes says in the attribute "suppressed" how many did not.
+// thinned is a log handler that limits equal messages. The attribute "suppressed" of the next message that passes is
+// the number of suppressed ones.
 type thinned struct {
 	slog.Handler
 	thinner *logfile.Thinner
 }
 
-// apart are the attributes by which messages of one text differ.
+// apart are the attributes by which messages with equal texts differ.
 var apart = []string{"channel"}
 
 // Handle implements slog.Handler.

@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// headless matches the constructions that readers of this project had to guess: relative clauses without a noun ("what
-// is missing is fetched") and verbs of speech for machines ("tells what"). CONTRIBUTING.md explains the rule.
+// headless matches constructions that make readers guess: relative clauses without a noun, and verbs of speech for
+// machines. CONTRIBUTING.md explains the rule.
 var headless = regexp.MustCompile(`(?i)\b(what|whoever|nobody|somebody|who) (is|was|are|has|have|can|it|the|a|that|who)\b|\b(tells|told|says) (of|what|who|so)\b`)
 
 // proseBudget bounds such constructions per 1 000 words. The numbers may only become smaller.

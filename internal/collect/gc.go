@@ -164,9 +164,8 @@ func (g *gc) watch(ctx context.Context, stop context.CancelCauseFunc) {
 }
 
 func (g *gc) run(ctx context.Context) error {
-	// Read the clock before any head. A pack that has been condemned for the
-	// grace period by then, and is dead by what is read afterwards, can never
-	// be needed again.
+	// Read the clock before any head. A pack that has been condemned for the grace period by then, and is dead
+	// according to the heads read afterwards, can never be needed again.
 	first, err := g.r.Index(ctx)
 	if err != nil {
 		return err
@@ -349,7 +348,7 @@ func (g *gc) plan(ctx context.Context) (*plan, error) {
 	return p, nil
 }
 
-// report counts what the plan will do, for a dry run too.
+// report counts the effects of the plan, for a dry run too.
 func (g *gc) report(p *plan) {
 	for _, pk := range p.condemn {
 		g.rep.Condemned++
@@ -362,7 +361,7 @@ func (g *gc) report(p *plan) {
 	}
 	g.rep.Revived = int64(len(p.revive))
 	if !g.o.DryRun {
-		return // what is deleted is counted then
+		return // deletions are counted when they happen
 	}
 	for d := range p.drop {
 		if o, ok := g.packs[d]; ok {

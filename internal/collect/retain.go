@@ -145,8 +145,8 @@ func (g *gc) parent(ctx context.Context, c *channel, rel *repo.Release, older []
 	return standAt, standIn, nil
 }
 
-// unreadable adds the remedy to the error of a release that is neither the
-// parent nor a good leftover. gc cannot know what it would drop.
+// unreadable adds the remedy to the error of a release that is neither the parent nor a good leftover. gc cannot know
+// the consequences of deleting it.
 func unreadable(err error) error {
 	if !errors.Is(err, trust.ErrUntrusted) && !errors.Is(err, frame.ErrDamaged) {
 		return err

@@ -171,8 +171,8 @@ func (c *Commit) place(s Step) error {
 	return c.placer.Place(s.Slot, s.Path, s.Over)
 }
 
-// placed decides what a missing slot means. If another process started this commit, the file is in its place
-// already; otherwise the staged file was taken away.
+// placed handles a missing slot. If another process started this commit, the file is in its place already; otherwise
+// the staged file was taken away.
 func (c *Commit) placed() error {
 	if c.late {
 		return nil

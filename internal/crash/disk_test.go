@@ -107,7 +107,7 @@ func readDisk(folders map[string]string) (*disk, error) {
 	return d, nil
 }
 
-// clone copies what is on the disk. Unsynced changes are dropped.
+// clone copies the disk's content. Unsynced changes are dropped.
 func (d *disk) clone() *disk {
 	copies := map[*inode]*inode{}
 	var walk func(*inode) *inode

@@ -32,7 +32,7 @@ func world() World {
 	}
 }
 
-// counting is a store that counts what is read, and may fail.
+// counting is a store that counts reads and can fail.
 type counting struct {
 	*ledger.Ledger
 	rows, changes int

@@ -27,8 +27,7 @@ func golden(t testing.TB, name string) []byte {
 	return b
 }
 
-// needSeeds fails a fuzz test whose committed seeds are gone: it would pass
-// without having checked anything.
+// needSeeds fails a fuzz test whose committed seeds are missing: without seeds it would pass without testing anything.
 func needSeeds(f *testing.F) {
 	f.Helper()
 	seeds, err := filepath.Glob(filepath.Join("testdata", "fuzz", f.Name(), "*"))
@@ -62,8 +61,7 @@ func FuzzDecode(f *testing.F) {
 		if again, err := o.Encode(); err != nil || !bytes.Equal(again, b) {
 			t.Fatalf("%x comes back as %x, %v", b, again, err)
 		}
-		// Every subject of an order is stopped, by that order or an earlier
-		// one.
+		// Every subject of an order is stopped, by that order or an earlier one.
 		for _, a := range o.Active {
 			s := Subject{Region: a.Value, Domain: a.Value, Site: a.Value, Channel: a.Value}
 			if o.Find(s) == nil {

@@ -50,7 +50,7 @@ type Order struct {
 	Scope  string   `json:"scope"`
 	Value  string   `json:"value"`
 	Reason string   `json:"reason"`
-	By     string   `json:"by"` // who, as the ordering host knows them
+	By     string   `json:"by"` // author, as known to the issuing host
 	At     int64    `json:"at"` // Unix seconds
 }
 
@@ -81,7 +81,7 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("halted by order %s (%s) from %s: %s", e.Order.ID.Short(), e.Order.Target(), e.Order.By, e.Order.Reason)
 }
 
-// Add adds orders that are not in the set yet, each at its place.
+// Add adds the orders that the set does not contain yet, in their places.
 func (o *Orders) Add(more ...Order) {
 	for _, a := range more {
 		if !o.Has(a.ID) {
@@ -91,8 +91,7 @@ func (o *Orders) Add(more ...Order) {
 	slices.SortFunc(o.Active, compare)
 }
 
-// Given returns the active orders that were given for exactly this scope, and
-// for All every order.
+// Given returns the active orders with exactly this scope and value; for All it returns every order.
 func (o *Orders) Given(scope, value string) (list []Order) {
 	for _, a := range o.Active {
 		if scope == All || a.Scope == scope && a.Value == value {
@@ -161,8 +160,8 @@ func Decode(b []byte) (*Orders, error) {
 	return &o, nil
 }
 
-// Validate checks the orders' bounds. An unknown scope is an error: a reader
-// that cannot know whether it is meant must stop.
+// Validate checks the orders' bounds. An unknown scope is an error: a reader that cannot know whether an order applies
+// to it must stop.
 func (o *Orders) Validate() error {
 	if len(o.Active) > MaxOrders {
 		return fmt.Errorf("halt: %d orders: %w", len(o.Active), frame.ErrDamaged)

@@ -16,7 +16,7 @@ import (
 
 var equal = []cmp.Option{cmpopts.EquateEmpty(), cmp.AllowUnexported(Orders{}, Order{})}
 
-// id is an ID that is easy to tell from others.
+// id returns a recognizable ID.
 func id(n uint64) (i ID) {
 	binary.BigEndian.PutUint64(i[:], n)
 	return i
@@ -59,7 +59,7 @@ func TestFind(t *testing.T) {
 		{Subject{Region: "AP", Site: "osaka-1"}, 3},
 		{Subject{Channel: "patch"}, 7},
 		{Subject{Domain: "corp.example"}, 1 << 40},
-		{Subject{Site: "AP", Channel: "AP", Domain: "AP"}, 0}, // a value counts in its own scope only
+		{Subject{Site: "AP", Channel: "AP", Domain: "AP"}, 0}, // a value matches only in its own scope
 	} {
 		o := orders().Find(c.s)
 		if o == nil && c.want != 0 || o != nil && o.ID != id(c.want) {
@@ -77,8 +77,7 @@ func TestFind(t *testing.T) {
 	if s := (&Error{Order: orders().Active[2]}).Error(); !strings.Contains(s, "site tokyo-1") {
 		t.Error(s)
 	}
-	// A subject without a site is not stopped by an order that Validate would
-	// refuse.
+	// An invalid order that Validate would refuse stops no subject without a site.
 	if (&Orders{Active: []Order{{ID: id(1), Scope: Site}}}).Find(Subject{}) != nil {
 		t.Error("an order without a value stops everybody")
 	}
@@ -132,8 +131,8 @@ func TestRefuses(t *testing.T) {
 	}
 }
 
-// TestEncodeRefusesWhatNobodyCouldRead: the maximum number of orders, each with
-// the longest texts, exceeds the bound of the object.
+// TestEncodeRefusesWhatNobodyCouldRead checks that the maximum number of orders, each with the longest texts, exceeds
+// the bound of the object.
 func TestEncodeRefusesWhatNobodyCouldRead(t *testing.T) {
 	var o Orders
 	for i := range MaxOrders {
@@ -144,8 +143,7 @@ func TestEncodeRefusesWhatNobodyCouldRead(t *testing.T) {
 	}
 }
 
-// TestMatch: an order is named by the beginning of its id, if no other begins
-// so.
+// TestMatch checks that the start of an id identifies an order if no other id starts with it.
 func TestMatch(t *testing.T) {
 	a, b := ID{0xab, 0xcd, 1}, ID{0xab, 0xcd, 2}
 	o := &Orders{}

@@ -9,7 +9,7 @@ import (
 	"nightferry/internal/clock"
 )
 
-// Purged counts what a Purge removed.
+// Purged counts the files and folders that a Purge removed.
 type Purged struct {
 	Files   int64 `json:"files"`
 	Bytes   int64 `json:"bytes"`

@@ -12,7 +12,7 @@ type State string
 
 // The states of a site's run.
 const (
-	Verified   State = "verified"   // every file is what the release says, by digest
+	Verified   State = "verified"   // every file equals the release, by digest
 	Incomplete State = "incomplete" // some file differs, or could not be checked
 	Different  State = "different"  // a check found differences, and changed nothing
 	Planned    State = "planned"    // a dry run

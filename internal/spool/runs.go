@@ -17,7 +17,7 @@ type Run struct {
 	Number  uint64
 	Release digest.Digest
 	Target  string
-	Start   uint64 // the order to start that it obeys; 0: none
+	Start   uint64 // revision of the sync request that started it; 0: none
 	DryRun  bool
 	Check   uint8 // kind of check, as in wire.Desired; 0: not a check
 	Began   int64 // Unix seconds
@@ -93,7 +93,7 @@ func (s *Spool) Holds(ctx context.Context) (all []Held, err error) {
 	return all, rows.Err()
 }
 
-// Obeyed returns the newest order to start that a run of the channel obeyed.
+// Obeyed returns the newest sync request that a run of the channel has served.
 func (s *Spool) Obeyed(ctx context.Context, channel string) (start uint64, err error) {
 	err = s.db.QueryRowContext(ctx, "SELECT start FROM orders WHERE channel = ?", channel).Scan(&start)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -110,9 +110,9 @@ type Counts struct {
 }
 
 // Finish ends the channel's run in one transaction. It turns settled and told outcomes into events and appends the
-// event that last makes of the counts. It removes the run, marks its order as obeyed, and stores hold, if set, as
-// the target's new content. It drops outcomes that were only intended. If the run has already ended, Finish does
-// nothing.
+// event that last creates from the counts. It removes the run, records its sync request as served, and stores hold, if
+// set, as the target's new content. It drops outcomes that were only intended. If the run has already ended, Finish
+// does nothing.
 func (s *Spool) Finish(ctx context.Context, r Run, hold *Held, last func(Counts) (wire.Event, error)) error {
 	return s.change(ctx, "finish the run", func(tx *sql.Tx) error {
 		var open int

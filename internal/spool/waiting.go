@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// SetWaiting keeps since when each channel waits for its turn, in place of what
-// was kept before. Times are whole seconds.
+// SetWaiting stores the times since which channels have waited for their turn, replacing the previous ones. Times are
+// whole seconds.
 func (s *Spool) SetWaiting(ctx context.Context, since map[string]time.Time) error {
 	return s.change(ctx, "keep what waits", func(tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, "DELETE FROM waiting"); err != nil {
@@ -24,7 +24,7 @@ func (s *Spool) SetWaiting(ctx context.Context, since map[string]time.Time) erro
 	})
 }
 
-// Waiting returns what SetWaiting has kept.
+// Waiting returns the times that SetWaiting stored.
 func (s *Spool) Waiting(ctx context.Context) (since map[string]time.Time, err error) {
 	rows, err := s.db.QueryContext(ctx, "SELECT channel, since FROM waiting")
 	if err != nil {

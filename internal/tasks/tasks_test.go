@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// alarms keeps what is overdue.
+// alarms records the overdue tasks.
 type alarms struct {
 	mu   sync.Mutex
 	text map[string]string

@@ -51,7 +51,7 @@ var ErrUntrusted = errors.New("not trusted")
 // MaxScope bounds a scope in bytes.
 const MaxScope = 128
 
-// Subject identifies what a signature covers.
+// Subject identifies the object that a signature covers.
 type Subject struct {
 	Kind    string // four letters: "rels", "head", "trus", "halt"
 	Version uint16 // of the kind's format
