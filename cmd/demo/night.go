@@ -38,7 +38,9 @@ const (
 	nightReport = "05:30"   // local time of each region
 	apWindows   = "21:00-22:15 23:15-05:00"
 	windows     = "22:00-05:00"
-	overHalt    = 2 * time.Second // time for which transfers are watched after a halt
+	haltQuiet   = 2 * time.Second  // without a byte: the halt has stopped all transfers
+	haltPoll    = 4 << 10          // bytes at once: a site that reads the halt object in the store moves fewer
+	haltLimit   = 20 * time.Second // after which they count as not stopped
 )
 
 // night is the second show of the demo: one night in fast motion.

@@ -289,10 +289,12 @@ func (n *night) halt(ctx context.Context) error {
 		done <- err
 	}()
 	last, seen := ordered, n.wire.Counts().Down
-	for time.Since(ordered) < overHalt {
-		if now := n.wire.Counts().Down; now != seen {
-			seen, last = now, time.Now()
+	for time.Since(last) < haltQuiet && time.Since(ordered) < haltLimit {
+		now := n.wire.Counts().Down
+		if now-seen > haltPoll {
+			last = time.Now()
 		}
+		seen = now
 		time.Sleep(5 * time.Millisecond) // samples the byte counter; it does not wait for an event
 	}
 	if err := <-done; err != nil {
