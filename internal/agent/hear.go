@@ -67,7 +67,7 @@ func (a *agent) hear(ctx context.Context, subject string, data []byte) error {
 	return nil
 }
 
-// errSpool marks what must end the agent.
+// spoolError marks an error of the spool, which must end the agent.
 type spoolError struct{ error }
 
 func (e spoolError) Unwrap() error { return e.error }

@@ -159,7 +159,7 @@ func hashOf(s string) uint64 {
 	return h
 }
 
-// pull runs a pull and returns the reported paths by outcome.
+// told is the result of a pull, with the last event of each path and the reported retries.
 type told struct {
 	*Result
 	files map[string]Event

@@ -87,7 +87,7 @@ func whole(t *testing.T, what, dst string, old, new tree) {
 	}
 }
 
-// TestKilledAtEveryChange kills a pull before each of its changes to the disk in turn. Every visible file is whole,
+// TestPain05_KilledAtEveryChange kills a pull before each of its changes to the disk in turn. Every visible file is whole,
 // and the next pull finishes the work.
 func TestPain05_KilledAtEveryChange(t *testing.T) {
 	p, src, dst := dirs(t, before)

@@ -29,8 +29,7 @@ func (l logger) say(level Level, format string, args []any) {
 	if level == Warning && (strings.Contains(text, "should utilize a System Account") || strings.Contains(text, `not using "TLS Handshake First"`)) {
 		return
 	}
-	// The server has no codes for these, only these words; TestRefusalsAreToldApart would detect a
-	// change.
+	// The server has no codes for these, only these words; the tests in permission_test.go would detect a change.
 	for _, s := range []string{"Violation", "authentication error", "Authentication Expired", "Authentication Revoked"} {
 		if level != Info && strings.Contains(text, s) {
 			level = Refused

@@ -71,7 +71,7 @@ func (k *keys) nonceOf(a wire.Address, channel string, number uint64, start uint
 	return n
 }
 
-// secrets writes what a new Core needs into its vault.
+// writeSecrets creates the secrets of a new Core and stores them in its vault.
 func writeSecrets(ctx context.Context, v *vault.Vault, o *InitOptions, root trust.Public) (*bus.CA, error) {
 	ca, err := bus.NewCA(o.Name, o.Now())
 	if err != nil {

@@ -41,7 +41,7 @@ func (w *world) change(content string, number uint64, sites ...string) {
 	w.untilCurrent(number, sites...)
 }
 
-// status of a key in the newest trust document.
+// keys publishes the next trust document, as changed by edit.
 func (w *world) keys(t *testing.T, edit func(*trust.Doc)) {
 	t.Helper()
 	r, err := repo.Open(t.Context(), w.store, repo.Options{Now: time.Now})

@@ -47,7 +47,7 @@ type world struct {
 	ahead  time.Duration // of the Core's clock: files look older to it by this
 }
 
-// options of a world.
+// plan holds the options of a world.
 type plan struct {
 	s3     bool
 	secret []byte
