@@ -1,12 +1,10 @@
-// Package alert decides whom to notify of which incident, and writes the
-// messages. It sends one mail when an incident opens, however many sites share
-// it, one when more sites join, one reminder a day, and one when it is
-// resolved. Every morning it sends a report of each region.
+// Package alert decides who receives which alerts, and writes the messages. An incident produces one mail when it
+// opens, however many sites share it, one when more sites join, one reminder a day, and one when it ends. Every
+// morning, each region gets a report.
 //
-// It is pure. Its memory between calls, including messages that are written but
-// not yet delivered, is a State. The caller stores the State whole before it
-// acts on it. A crash can therefore make a mail arrive twice, under the same
-// Message-ID, but cannot lose one.
+// The package is pure. Its memory between calls is a State, which includes messages that are written but not delivered.
+// The caller stores the whole State before it acts on it. After a crash, a mail may therefore arrive twice, under the
+// same Message-ID, but none is lost.
 package alert
 
 import (
@@ -17,7 +15,7 @@ import (
 // Hook is the recipient name of the webhook.
 const Hook = "webhook"
 
-// Rules define who is notified of which incidents.
+// Rules define the recipients of alerts.
 type Rules struct {
 	To      []string            // addresses that receive everything
 	Domains map[string][]string // by domain: addresses that receive notices about its sites only

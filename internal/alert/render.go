@@ -19,8 +19,7 @@ const (
 	// maxMembers bounds how many sites of an incident, and lines of a list, a
 	// letter names.
 	maxMembers = 200
-	// width is that of the text part, in characters, so that quoted lines still
-	// fit a narrow window.
+	// width is the width of the text part in characters. Quoted lines still fit a narrow window.
 	width = 72
 )
 

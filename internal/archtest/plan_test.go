@@ -110,7 +110,7 @@ var rooms = []room{
 	{"internal/archtest", testRooms, "this table"},
 }
 
-// owner says that only the rooms in dirs may import path; a path that ends in a slash includes everything below it.
+// owner allows only the rooms in dirs to import path. A path that ends in a slash includes everything below it.
 type owner struct {
 	path  string
 	dirs  []string

@@ -33,9 +33,9 @@ const (
 
 // dirStore keeps each object as a file.
 //
-// Put writes a temporary file, syncs it, renames it over the key and syncs the folders, so that a reader sees the whole
-// old object or the whole new one, also after a power cut. Conditional Puts of all processes take turns on one lock file
-// between their look and their rename. The ETag is the SHA-256 of the content.
+// Put writes a temporary file, syncs it, renames it to the key and syncs the folders. Readers therefore see the whole
+// old object or the whole new one, even after a power cut. Conditional Puts of all processes take turns on one lock
+// file between their check and their rename. The ETag is the SHA-256 of the content.
 type dirStore struct {
 	root  *durable.Root
 	clock *durable.Root // the same folder, unobserved: for files that only show the time

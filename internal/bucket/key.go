@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// checkKey refuses keys that are not plain slash-separated names, on every kind of store alike, so that a repository
-// can be copied from one kind to another and no key leaves a directory store's folder.
+// checkKey refuses keys that are not plain slash-separated names. All kinds of stores have the same rule, so that a
+// repository can be copied from one kind to another, and no key leaves a directory store's folder.
 func checkKey(op, key string) error {
 	bad := !fs.ValidPath(key) || key == "." || len(key) > 512 || key == tempDir || strings.HasPrefix(key, tempDir+"/")
 	for i := 0; i < len(key) && !bad; i++ {

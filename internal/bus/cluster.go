@@ -71,7 +71,7 @@ const EnrolRole = "enrolment"
 // DomainRole is the role of a domain's signing keys.
 func DomainRole(domain string) string { return "domain " + domain }
 
-// Scope is a signing key, with its permissions, that the account on your own cluster must have.
+// Scope is a signing key that the account on your own cluster must have, with its permissions.
 type Scope struct {
 	Role string // EnrolRole, or a DomainRole
 	Key  string // public

@@ -99,13 +99,11 @@ func verdicts(before []index.Condemned, doomed []index.Pack, revive map[digest.D
 	return out
 }
 
-// deletePacks removes from the index the packs whose grace has ended and that
-// are still dead. It then deletes them and the leftovers.
+// deletePacks removes from the index the packs whose grace has ended and that are still dead. It then deletes them and
+// the leftovers.
 //
-// The index root is replaced after the packs were listed and before the names
-// in it are looked up. A push that was about to name a listed pack must
-// therefore read the root again, and then finds that the pack is too old to be
-// named.
+// The index root is replaced after the packs were listed and before the names in it are looked up. A push that was
+// about to name a listed pack must therefore read the root again. It then finds that the pack is too old.
 func (g *gc) deletePacks(ctx context.Context, p *plan) error {
 	if len(p.drop) == 0 && len(g.leftovers(g.namedBy(g.x), g.x.Root(), nil)) == 0 {
 		return nil

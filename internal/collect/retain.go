@@ -17,16 +17,16 @@ import (
 // channel is gc's decision about the releases of one channel.
 type channel struct {
 	scope   string
-	name    string // "" where no head tells it
+	name    string // "" if the channel has no head
 	keep    []*repo.Release
-	pending []*repo.Release // newer than the head: a push may be about to make one the head
+	pending []*repo.Release // newer than the head; a push may be about to make one of them the head
 	expired []uint64        // of the head's chain, or older than it
 	dead    []uint64        // left by pushes that died, below the head
-	above   bool            // there are such above it, which stay until the head has passed them
+	above   bool            // pushes that died have left releases above the head; they stay until the head has passed them
 	waiting int             // left by pushes that may still be alive
 }
 
-// retain decides which releases stay, reading those that do.
+// retain decides which releases stay, and reads those.
 func (g *gc) retain(ctx context.Context) ([]*channel, error) {
 	stored, _, err := g.r.Stored(ctx)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package durable changes files so that a crash or a power cut leaves the old
-// state or the new one, and so that no change leaves the folder it was given.
+// Package durable changes files. A crash or a power cut leaves the old state or the new one, and no change leaves the
+// given folder.
 //
 // Every operation takes a slash-separated name relative to a [Root]. It cannot leave the root, no matter which
 // links another account plants there. It uses an os.Root or, on Linux, openat2(2), which gives the same guarantee

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// TestRotates: a file is rotated by size and by age, no line is lost or torn
-// until its file is the oldest, and an earlier process's file is continued.
+// TestRotates checks that a file is rotated by size and by age and that an earlier process's file is continued. No line
+// is lost or torn until its file is the oldest.
 func TestRotates(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "agent.log")

@@ -111,9 +111,8 @@ func TestGolden(t *testing.T) {
 	})
 }
 
-// FuzzDecodePage checks that every page that parses encodes to the same
-// bytes, that the reader agrees with the general decoder, and that memory
-// stays in proportion to the input.
+// FuzzDecodePage checks three things: every page that parses encodes to the same bytes, the reader agrees with the
+// general decoder, and memory stays in proportion to the input.
 func FuzzDecodePage(f *testing.F) {
 	needSeeds(f)
 	f.Add(golden(f, "page"))

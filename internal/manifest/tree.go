@@ -46,13 +46,10 @@ func (t *TreeHash) Sum() digest.Digest {
 	return digest.Digest(t.h.Sum(nil))
 }
 
-// Checker validates a whole tree from a stream of entries. It checks the
-// order across pages, that every parent is an earlier folder, that no two
-// names in a folder differ only by case, and finally totals and tree digest.
-// Its memory is a hash for each name in the folders on the path to the
-// current entry. Among a million names in one folder, the odds of a hash
-// collision are 1 to 10^7. The seed differs for every Checker, so a second
-// try passes.
+// Checker validates a whole tree from a stream of entries. It checks the order across pages, and that every parent is
+// an earlier folder. No two names in a folder may differ only by case. Finally it compares totals and tree digest. Its
+// memory is a hash for each name in the folders on the path to the current entry. Among a million names in one folder,
+// the odds of a hash collision are 1 to 10^7. The seed differs for every Checker, so a second try passes.
 type Checker struct {
 	Portable bool
 

@@ -124,8 +124,8 @@ func TestPain06_LockedFile(t *testing.T) {
 	}
 }
 
-// A run that dies during the commit leaves a mixed tree only until the restart, which rolls the commit forward from the
-// disk alone before it sends the store any request.
+// A run that dies during the commit leaves a mixed tree only until the restart. The restart rolls the commit forward
+// from the disk alone, before it sends any request to the store.
 func TestPain06_RolledForward(t *testing.T) {
 	errDied := errors.New("died")
 	mixed := 0

@@ -23,8 +23,8 @@ import (
 // ErrConflict means that another push published to the channel first.
 var ErrConflict = errors.New("another push was faster")
 
-// ErrTooLong means that a push, or a gc that rewrites packs, ran longer than
-// half the grace period, so that gc might delete objects that it relies on.
+// ErrTooLong means that a push, or a gc that rewrites packs, ran longer than half the grace period: gc might delete
+// objects that it relies on.
 var ErrTooLong = errors.New("this run took longer than half the grace period")
 
 // ErrForgotten means that fsck removed packs from the index while a push relied
@@ -348,10 +348,9 @@ func (r *Repo) ReleaseBelow(ctx context.Context, channel string, head *Head, num
 	return r.Release(ctx, channel, number, digest.Digest{})
 }
 
-// PutHalt replaces the halt object with the halt orders as change leaves
-// them, and increments the epoch. If the store holds no valid orders (OrdersLost), it
-// starts from the orders of an old object that was put back, else from none, at
-// the epoch that was seen last.
+// PutHalt replaces the halt object with the halt orders as change leaves them, and increments the epoch. If the store
+// holds no valid orders (OrdersLost), it starts from the orders of an old object that was put back, or from none. The
+// new epoch then exceeds the highest one seen.
 func (r *Repo) PutHalt(ctx context.Context, key ed25519.PrivateKey, change func(o *halt.Orders) error) (uint64, error) {
 	h, err := r.MergeHalt(ctx, key, func(stored *HaltObject, _ bool) (uint64, error) { return 0, change(stored.Orders) })
 	if err != nil {

@@ -164,7 +164,7 @@ func TestRenewSignsWhatIsKnown(t *testing.T) {
 }
 
 // Documents of another root key are refused, whether they were there from the
-// start or came later.
+// start or were added later.
 func TestWrongRoot(t *testing.T) {
 	both(t, func(t *testing.T, p *press) {
 		site := p.mustOpen(nil).Memory()

@@ -11,8 +11,8 @@ import (
 	"nightferry/internal/runs"
 )
 
-// Bounds of the values that a site may send. The Core accepts no others: a date that no calendar has, a count that
-// overflows a sum, or a text that changes the reading direction would break a view or a table for all sites.
+// Bounds of the values that a site may send. The Core accepts no others, because each of these could break a view or a
+// table for all sites: an impossible date, a count that overflows a sum, a text that changes the reading direction.
 const (
 	// MaxCount bounds counts and sizes in bytes. A sum of 4096 of them still fits in an int64.
 	MaxCount = 1 << 50

@@ -19,7 +19,7 @@ type Outcome struct {
 	Path    string // of a file outside the release
 	From    string // of a moved file
 	Held    int64  // bytes of it that were already on the site
-	Fetched int64  // bytes of it that came from the store
+	Fetched int64  // bytes of it received from the store
 	Cause   string // why it failed, is locked or was repaired
 }
 
