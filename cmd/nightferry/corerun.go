@@ -305,7 +305,10 @@ func told(err error) *api.Error {
 	t := &api.Error{Code: "failed", Message: text, Fix: remedy, Paths: pathsOf(err)}
 	var halted *halt.Error
 	if remedy == "" && errors.As(err, &halted) {
-		t.Fix = fmt.Sprintf("nightferry halt status tells more; nightferry resume %s lifts it", halted.Order.ID.Short())
+		t.Fix = "nightferry halt status shows its sites; nightferry resume " + halted.Order.ID.Short() + " lifts it"
+		if halted.Order.ID.IsZero() {
+			t.Fix = "nightferry halt status shows it; nightferry-agent resume, on that server, lifts it"
+		}
 	}
 	code := codeOf(err)
 	for _, x := range exits() {

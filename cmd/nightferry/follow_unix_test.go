@@ -98,4 +98,8 @@ func TestFollowTells(t *testing.T) {
 			t.Fatalf("the site is not shown as halted\n%s", x.must("sites"))
 		}
 	}
+	for _, args := range [][]string{{"sync", "--site", "berlin", "--follow"}, {"verify", "--site", "berlin"}} {
+		contains(t, x.fails(8, args...), `halted by order [0-9a-f]{8} \(site berlin\)`, `remedy: nightferry halt status .*nightferry resume [0-9a-f]{8} lifts it`)
+	}
+	contains(t, x.table("sync", "--site", "berlin"), `1 run halted`)
 }

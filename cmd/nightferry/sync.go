@@ -133,7 +133,7 @@ func newSync(e *env) *cobra.Command {
 		use:   "sync [flags]",
 		short: "Order sites to start now",
 		long: "Orders sites to bring their channels to the newest release now. Without it they do so by themselves. A site that is away starts when it comes back, and one whose window is closed when that opens, unless --now says not to wait (a rate of 0 still holds it: nightferry limit). " +
-			"--dry-run reports what would move and changes nothing; --follow stays and shows each site's run until all that are connected have ended; if a run has not started within 5 seconds, it shows why.",
+			"--dry-run reports what would move and changes nothing; --follow stays and shows each site's run until all that are connected have ended; if a run has not started within 5 seconds, it shows why. It does not wait for a run that a halt order stops: it ends with code 8 then.",
 		example: "nightferry sync --site osaka --follow\nnightferry sync --region ap --channel package --dry-run --follow\nnightferry sync --all",
 		run: func(ctx context.Context, _ []string) error {
 			if all == (s.Site != "" || s.Region != "" || s.Domain != "") {
@@ -203,9 +203,12 @@ func endedWell(r *ledger.Run) bool {
 }
 
 func (e *env) showOrders(orders []core.Order) {
-	away, closed := 0, 0
+	away, closed, halted := 0, 0, 0
 	for _, o := range orders {
 		e.event("order", o)
+		if o.Halted != "" {
+			halted++
+		}
 		if !o.Opens.IsZero() {
 			closed++
 		}
@@ -216,6 +219,9 @@ func (e *env) showOrders(orders []core.Order) {
 	e.summary("%s ordered", count(int64(len(orders)), "run"))
 	if away > 0 {
 		e.summary("  %s away: they start when they come back", count(int64(away), "site"))
+	}
+	if halted > 0 {
+		e.summary("  %s halted: they start when the order is lifted; nightferry halt status", count(int64(halted), "run"))
 	}
 	if closed > 0 {
 		e.summary("  %s for a window to open; --now does not", count(int64(closed), "run")+" waiting")

@@ -113,6 +113,8 @@ type Order struct {
 	// Opens is when the site's next window opens; the run does not start earlier. Zero: it may
 	// start now.
 	Opens time.Time `json:"opens,omitzero"`
+	// Halted is the halt order that keeps the run from starting. Empty: none.
+	Halted string `json:"halted,omitempty"`
 }
 
 // SiteStatus is the Core's view of a site.

@@ -16,6 +16,7 @@ import (
 	"nightferry/internal/digest"
 	"nightferry/internal/durable"
 	"nightferry/internal/fleet"
+	"nightferry/internal/halt"
 	"nightferry/internal/ledger"
 	"nightferry/internal/repo"
 	"nightferry/internal/wire"
@@ -289,6 +290,9 @@ func (c *Core) request(ctx context.Context, verb string, scope fleet.Scope, r de
 			ordered := Order{Domain: a.Domain, Site: a.Site, Channel: d.Channel, Number: d.Number, Start: d.Start, Connected: connected}
 			if !r.Now {
 				ordered.Opens = c.settings.Load().nights.opens(a.Site, d.Channel, c.wall())
+			}
+			if o := c.orderFor(&s, d.Channel); o != nil {
+				ordered.Halted = (&halt.Error{Order: *o}).Error()
 			}
 			out = append(out, ordered)
 		}

@@ -5,7 +5,9 @@ import (
 	"time"
 
 	"nightferry/internal/fleet"
+	"nightferry/internal/halt"
 	"nightferry/internal/ledger"
+	"nightferry/internal/runs"
 )
 
 const (
@@ -35,12 +37,15 @@ type follower struct {
 	events <-chan Event
 	last   func(context.Context, *awaited) (*ledger.Run, error) // newest run, or nil
 	why    func(context.Context, *awaited) string
+	halted func(*awaited) *halt.Order // the halt order that stops a run, or nil
 	send   func(Event) error
+	err    error // *halt.Error, once a halt order has ended the wait for a run
 }
 
 // FollowOrders calls order, which gives orders to the sites of a scope, passes
 // them to ordered, and sends the events of the runs of connected sites that obey
-// until each has ended. After some seconds without a start it sends why.
+// until each has ended. After some seconds without a start it sends why. A run
+// that a halt order stops is not awaited: the result is a *halt.Error then.
 func (c *Core) FollowOrders(ctx context.Context, scope fleet.Scope, order func() ([]Order, error), ordered func([]Order) error, send func(Event) error) error {
 	before, err := c.lastRuns(ctx, scope)
 	if err != nil {
@@ -55,7 +60,7 @@ func (c *Core) FollowOrders(ctx context.Context, scope fleet.Scope, order func()
 	if err := ordered(append([]Order{}, orders...)); err != nil {
 		return err
 	}
-	f := follower{open: map[[2]string]*awaited{}, events: events, send: send, last: c.newestRun, why: c.whyWaiting}
+	f := follower{open: map[[2]string]*awaited{}, events: events, send: send, last: c.newestRun, why: c.whyWaiting, halted: c.haltOf}
 	for _, o := range orders {
 		if !o.Connected || o.Number == 0 {
 			continue
@@ -76,6 +81,9 @@ func (c *Core) FollowOrders(ctx context.Context, scope fleet.Scope, order func()
 }
 
 func (f *follower) run(ctx context.Context, look, silent <-chan time.Time) error {
+	if err := f.dropHalted(); err != nil {
+		return err
+	}
 	for len(f.open) > 0 {
 		var err error
 		select {
@@ -89,6 +97,22 @@ func (f *follower) run(ctx context.Context, look, silent <-chan time.Time) error
 			err = f.explain(ctx)
 		}
 		if err != nil {
+			return err
+		}
+	}
+	return f.err
+}
+
+// dropHalted ends the wait for runs that a halt order keeps from starting.
+func (f *follower) dropHalted() error {
+	for k, x := range f.open {
+		o := f.halted(x)
+		if o == nil || x.run != "" {
+			continue
+		}
+		delete(f.open, k)
+		f.err = &halt.Error{Order: *o}
+		if err := f.send(Event{Kind: NotStarted, Domain: x.Domain, Site: x.Site, Channel: x.Channel, Text: f.err.Error()}); err != nil {
 			return err
 		}
 	}
@@ -109,6 +133,9 @@ func (f *follower) handle(ev Event) error {
 	case ev.Kind == RunProgressed: // also of a run that must end first, so that its cause is seen
 	case ev.Kind == RunEnded && ev.Run == x.run && x.run != "":
 		delete(f.open, k)
+		if o := f.halted(x); o != nil && ev.Ended != nil && ev.Ended.State == runs.Stopped {
+			f.err = &halt.Error{Order: *o}
+		}
 	default:
 		return nil
 	}
@@ -138,7 +165,7 @@ func (f *follower) look(ctx context.Context) error {
 			}
 		}
 	}
-	return nil
+	return f.dropHalted()
 }
 
 // explain sends why nothing has started, once for each reason.
@@ -160,11 +187,20 @@ func (f *follower) explain(ctx context.Context) error {
 }
 
 func (c *Core) newestRun(ctx context.Context, x *awaited) (*ledger.Run, error) {
-	runs, err := c.ledger.Runs(ctx, ledger.RunFilter{Domain: x.Domain, Site: x.Site, Channel: x.Channel, Limit: 1})
-	if err != nil || len(runs) == 0 {
+	list, err := c.ledger.Runs(ctx, ledger.RunFilter{Domain: x.Domain, Site: x.Site, Channel: x.Channel, Limit: 1})
+	if err != nil || len(list) == 0 {
 		return nil, err
 	}
-	return &runs[0], nil
+	return &list[0], nil
+}
+
+// haltOf returns the halt order that keeps an ordered run from starting, or nil.
+func (c *Core) haltOf(x *awaited) *halt.Order {
+	sites, err := c.settings.Load().Fleet.Select(fleet.Scope{Domain: x.Domain, Site: x.Site})
+	if err != nil || len(sites) == 0 {
+		return nil // taken out of the configuration since
+	}
+	return c.orderFor(&sites[0], x.Channel)
 }
 
 // whyWaiting names in a line why an ordered run has not started.

@@ -9,12 +9,15 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"nightferry/internal/halt"
 	"nightferry/internal/ledger"
+	"nightferry/internal/runs"
 )
 
 func following(events <-chan Event, send func(Event) error, orders ...*awaited) *follower {
 	f := &follower{open: map[[2]string]*awaited{}, events: events, send: send,
-		last: func(context.Context, *awaited) (*ledger.Run, error) { return nil, nil }, why: func(context.Context, *awaited) string { return "" }}
+		last: func(context.Context, *awaited) (*ledger.Run, error) { return nil, nil }, why: func(context.Context, *awaited) string { return "" },
+		halted: func(*awaited) *halt.Order { return nil }}
 	for _, o := range orders {
 		o.Channel = "package"
 		f.open[[2]string{o.Site, o.Channel}] = o
@@ -94,6 +97,42 @@ func TestFollowSurvivesLostEvents(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := []string{"not_started rate is 0", "not_started due", "started 02", "ended 02verified"}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Error(d)
+		}
+	})
+}
+
+// TestFollowEndsAtAHalt: a run that a halt order stops, before the request, after
+// it or in the middle, is not awaited; the others are.
+func TestFollowEndsAtAHalt(t *testing.T) {
+	order := &halt.Order{ID: halt.ID{7}, Scope: halt.All, Reason: "bad package", By: "root"}
+	ended := func(site string) Event {
+		return Event{Kind: RunEnded, Site: site, Channel: "package", Run: site, Ended: &ledger.Run{State: runs.Stopped}}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		var got []string
+		events := make(chan Event, 2)
+		f := following(events, func(e Event) error {
+			got = append(got, string(e.Kind)+" "+e.Site)
+			return nil
+		}, &awaited{Order: Order{Site: "osaka"}}, &awaited{Order: Order{Site: "lima"}}, &awaited{Order: Order{Site: "porto"}})
+		events <- Event{Kind: RunStarted, Site: "porto", Channel: "package", Run: "porto"}
+		f.halted = func(x *awaited) *halt.Order {
+			if x.Site != "osaka" && time.Since(began) < 10*time.Second {
+				return nil
+			}
+			return order
+		}
+		time.AfterFunc(15*time.Second, func() { events <- ended("porto") })
+		look := time.NewTicker(followLook)
+		err := f.run(t.Context(), look.C, nil)
+		var halted *halt.Error
+		if !errors.As(err, &halted) || halted.Order.ID != order.ID {
+			t.Errorf("got %v, want the halt order", err)
+		}
+		want := []string{"not_started osaka", "started porto", "not_started lima", "ended porto"}
 		if d := cmp.Diff(want, got); d != "" {
 			t.Error(d)
 		}

@@ -78,6 +78,9 @@ func (o *Order) Target() string {
 }
 
 func (e *Error) Error() string {
+	if e.Order.ID.IsZero() {
+		return fmt.Sprintf("halted on %s itself by %s: %s", e.Order.Target(), e.Order.By, e.Order.Reason)
+	}
 	return fmt.Sprintf("halted by order %s (%s) from %s: %s", e.Order.ID.Short(), e.Order.Target(), e.Order.By, e.Order.Reason)
 }
 
