@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -56,11 +57,12 @@ func OpenLent(o LentOptions) (Store, error) {
 			t.DialContext = o.Receive.dial(t.DialContext)
 			t.ReadBufferSize = 4 << 10 // only small reads are buffered; large reads of content bypass the buffer
 		}
+		t.DialTLSContext = dialTLS(t.DialContext, t.TLSClientConfig)
 		stall := o.Stall
 		if stall <= 0 {
 			stall = time.Minute
 		}
-		client = &http.Client{Transport: &stallTransport{next: t, after: stall},
+		client = &http.Client{Transport: &stallTransport{next: t, after: stall, answered: &atomic.Bool{}},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	}
 	return &lent{host: host, lend: o.Lend, client: client, agent: o.UserAgent, retry: newRetryOptions(o.Options)}, nil

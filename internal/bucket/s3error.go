@@ -34,6 +34,7 @@ var codes = map[string]struct {
 }{
 	"NoSuchKey":                          {KindNotExist, "no such object", ""},
 	"NoSuchBucket":                       {KindOther, ErrNoBucket.Error(), "check the store's URL and its region"},
+	"InvalidBucketName":                  {KindEndpoint, "the store accepts no bucket of this name", "check the bucket's name in the store's URL: 3 to 63 characters from a-z, 0-9, . and -"},
 	"PreconditionFailed":                 {KindPrecondition, "the object is there already, or is not the expected one any more", ""},
 	"ConditionalRequestConflict":         {KindPrecondition, "another write to the object is under way", "run again"},
 	"AccessDenied":                       {KindDenied, "", denyHint},
@@ -178,6 +179,7 @@ func noAnswerError(err error) *Error {
 	var dns *net.DNSError
 	var op *net.OpError
 	var cert *tls.CertificateVerificationError
+	var header tls.RecordHeaderError
 	var timeout net.Error
 	var auth *proxyAuthError
 	switch {
@@ -188,8 +190,12 @@ func noAnswerError(err error) *Error {
 		}
 	case errors.As(err, &auth):
 		e.Err, e.Hint = auth, signInHint(auth.offers)
-	case strings.Contains(text, "server gave HTTP response to HTTPS client"):
+	case errors.Is(err, errPlainHTTP), strings.Contains(text, "server gave HTTP response to HTTPS client"):
 		e.Kind, e.Err, e.Hint = KindEndpoint, errors.New("the server at the endpoint speaks http, not https"), "write endpoint=http://… in the store's URL, or let the server have a certificate"
+	case strings.Contains(text, `malformed HTTP response "\x15\x03`): // a TLS alert
+		e.Kind, e.Err, e.Hint = KindEndpoint, errors.New("the server at the endpoint likely speaks https, not http"), "write endpoint=https://… in the store's URL"
+	case strings.Contains(text, "malformed HTTP"), errors.As(err, &header):
+		e.Kind, e.Err, e.Hint = KindEndpoint, errors.New("the server at the endpoint speaks neither http nor https"), "check the host and the port of the endpoint: an S3 server must listen there"
 	case errors.As(err, &op) && op.Op == "proxyconnect", strings.Contains(text, "proxyconnect"):
 		e.Err, e.Hint = fmt.Errorf("the proxy does not answer: %s", tail(text)), "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY"
 	case errors.As(err, &dns):

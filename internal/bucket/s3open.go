@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -56,7 +57,7 @@ func openS3(ctx context.Context, raw string, o Options) (Store, error) {
 	}
 	retry := newRetryOptions(o)
 	s := &s3Store{bucket: a.bucket, prefix: a.prefix, retry: retry}
-	s.http = httpClient(cfg, o)
+	s.http = httpClient(cfg, o, retry.answered)
 	s.client = s3.NewFromConfig(cfg, func(so *s3.Options) {
 		so.HTTPClient = s.http
 		if a.endpoint != "" {
@@ -76,8 +77,9 @@ func openS3(ctx context.Context, raw string, o Options) (Store, error) {
 }
 
 // httpClient puts the stall watch around the transport that the SDK's configuration made, with its AWS_CA_BUNDLE.
-func httpClient(cfg aws.Config, o Options) *http.Client {
+func httpClient(cfg aws.Config, o Options, answered *atomic.Bool) *http.Client {
 	if o.HTTPClient != nil {
+		answered.Store(true)
 		return o.HTTPClient
 	}
 	stall := o.Stall
@@ -86,10 +88,12 @@ func httpClient(cfg aws.Config, o Options) *http.Client {
 	}
 	next := http.DefaultTransport
 	if b, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok {
-		next = b.GetTransport()
+		t := b.GetTransport()
+		t.DialTLSContext = dialTLS(t.DialContext, t.TLSClientConfig)
+		next = t
 	}
 	return &http.Client{
-		Transport: &stallTransport{next: next, after: stall},
+		Transport: &stallTransport{next: next, after: stall, answered: answered},
 		// A redirect means a wrong region or endpoint: the signature would not hold elsewhere.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
@@ -101,7 +105,7 @@ func tune(t *http.Transport) {
 	t.Proxy = Proxies(os.Getenv)
 	t.OnProxyConnectResponse = onConnect
 	t.DialContext = (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 15 * time.Second}).DialContext
-	t.TLSHandshakeTimeout = 20 * time.Second
+	t.TLSHandshakeTimeout = handshakeTime // through a proxy
 	t.ExpectContinueTimeout = time.Second
 	t.MaxIdleConns, t.MaxIdleConnsPerHost = 128, 64
 	t.IdleConnTimeout = time.Minute

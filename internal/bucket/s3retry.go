@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -18,10 +20,11 @@ type retryOptions struct {
 	attempts int
 	min, max time.Duration
 	on       func(error)
+	answered *atomic.Bool // the store has answered a request
 }
 
 func newRetryOptions(o Options) retryOptions {
-	r := retryOptions{attempts: o.MaxAttempts, min: o.MinBackoff, max: o.MaxBackoff, on: o.OnRetry}
+	r := retryOptions{attempts: o.MaxAttempts, min: o.MinBackoff, max: o.MaxBackoff, on: o.OnRetry, answered: &atomic.Bool{}}
 	if r.attempts <= 0 {
 		r.attempts = 8
 	}
@@ -64,6 +67,7 @@ var damageCodes = map[string]struct{}{
 }
 
 const (
+	refusedTries = 2 // again, before the store has answered once
 	damageTries  = 2
 	keylessTries = 1 // again, after credentials were not found
 )
@@ -87,6 +91,7 @@ type retryer struct {
 	op, key string
 	damaged int
 	keyless int
+	refused int
 }
 
 var _ aws.RetryerV2 = (*retryer)(nil)
@@ -102,6 +107,12 @@ func (r *retryer) IsErrorRetryable(err error) bool {
 	switch classify(context.Background(), err).Kind {
 	case KindEndpoint:
 		return false // it is permanent
+	case KindUnreachable:
+		var dns *net.DNSError
+		if !r.opts.answered.Load() && (errors.Is(err, errRefused) || errors.As(err, &dns)) {
+			r.refused++ // a slip in the URL is more likely than a fault
+			return r.refused <= refusedTries
+		}
 	case KindDenied, KindExpired:
 		if noCredentials(err) { // asking all sources takes seconds, and their answers seldom change
 			r.keyless++

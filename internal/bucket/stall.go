@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -12,8 +13,9 @@ import (
 // large bodies on slow lines. A deadline on the socket would expire while a rate limit delays the reader. So a timer
 // runs only while the network is active: not within reads of our own body, nor between reads of the response.
 type stallTransport struct {
-	next  http.RoundTripper
-	after time.Duration
+	next     http.RoundTripper
+	after    time.Duration
+	answered *atomic.Bool // set by the first response
 }
 
 // stallError reports itself as a timeout, so that the request is tried again.
@@ -51,6 +53,7 @@ func (t *stallTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 		cancel(nil)
 		return nil, err
 	}
+	t.answered.Store(true)
 	resp.Body = &gotBody{resp.Body, w, func() bool { return context.Cause(ctx) == stalled }, func() { cancel(nil) }, stalled}
 	return resp, nil
 }
