@@ -31,7 +31,7 @@ func endow(r *Root, _, to string, over bool, have, want legacy) (after func()) {
 	if !replaces && have == want {
 		return nil
 	}
-	acl := new(windows.ACL)
+	var acl *windows.ACL
 	info := windows.SECURITY_INFORMATION(windows.DACL_SECURITY_INFORMATION | windows.UNPROTECTED_DACL_SECURITY_INFORMATION)
 	if replaces {
 		control, _, cerr := sd.Control()
@@ -43,10 +43,21 @@ func endow(r *Root, _, to string, over bool, have, want legacy) (after func()) {
 		if control&windows.SE_DACL_PROTECTED != 0 {
 			info = windows.DACL_SECURITY_INFORMATION | windows.PROTECTED_DACL_SECURITY_INFORMATION
 		}
-	} else if acl, err = windows.ACLFromEntries(nil, nil); err != nil {
+	} else if acl, err = EmptyACL(); err != nil {
 		return nil
 	}
 	return func() {
 		_ = windows.SetNamedSecurityInfo(fullPath(r, to), windows.SE_FILE_OBJECT, info, nil, nil, acl, nil)
 	}
+}
+
+// EmptyACL returns an access list without entries, for an object that shall inherit all of its rights. windows.ACLFromEntries
+// cannot make one: it panics where SetEntriesInAcl returns no list for no entries, as Wine's does.
+func EmptyACL() (*windows.ACL, error) {
+	sd, err := windows.SecurityDescriptorFromString("D:")
+	if err != nil {
+		return nil, err
+	}
+	acl, _, err := sd.DACL()
+	return acl, err
 }

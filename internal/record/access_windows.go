@@ -78,7 +78,7 @@ func (a access) apply(root *durable.Root, name string, _, top bool) error {
 	flags := windows.SECURITY_INFORMATION(windows.DACL_SECURITY_INFORMATION | windows.PROTECTED_DACL_SECURITY_INFORMATION)
 	if !top {
 		flags = windows.DACL_SECURITY_INFORMATION | windows.UNPROTECTED_DACL_SECURITY_INFORMATION
-		empty, err := windows.ACLFromEntries(nil, nil)
+		empty, err := durable.EmptyACL()
 		if err != nil {
 			return err
 		}
