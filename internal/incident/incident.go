@@ -52,6 +52,8 @@ type Service struct {
 	mu      sync.Mutex
 	open    map[part]time.Time // when it was last written
 	pending []change
+	current part // of the change that is being written
+	moot    bool // Noted has a newer fact about current
 	wake    chan struct{}
 
 	flushing sync.Mutex
@@ -127,17 +129,18 @@ func (s *Service) queue(c change) {
 }
 
 // Noted records a part that a transaction of the ledger has already opened or
-// ended.
+// ended. Pending changes of the part are older than that transaction.
 func (s *Service) Noted(key string, at wire.Address, open bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m := part{key, at}
+	s.pending = slices.DeleteFunc(s.pending, func(c change) bool { return c.part == m })
+	s.moot = s.moot || s.current == m
 	if open {
 		s.open[m] = s.o.Now()
-		return
+	} else {
+		delete(s.open, m)
 	}
-	delete(s.open, m)
-	s.pending = slices.DeleteFunc(s.pending, func(c change) bool { return c.part == m }) // it came before
 }
 
 // Has reports whether a part of an incident is open.
@@ -247,14 +250,16 @@ func (s *Service) Expire() {
 // Close ends an incident on an operator's request. If its cause persists, a new
 // one opens.
 func (s *Service) Close(ctx context.Context, id int64, who, reason string) (ledger.Incident, error) {
-	s.Flush(ctx)
+	s.flushing.Lock() // no row opens between the closing and the forgetting
+	defer s.flushing.Unlock()
+	s.flush(ctx)
 	i, err := s.o.Records.CloseIncident(ctx, id, ledger.Deed{Who: who, What: "close incident", Detail: reason})
 	if err != nil {
 		return i, err
 	}
 	s.mu.Lock()
 	for m := range s.open {
-		if m.key == i.Key {
+		if m.key == i.Key && !s.opens(m) {
 			delete(s.open, m)
 		}
 	}
@@ -309,15 +314,30 @@ func scopeOf(at wire.Address) string {
 func (s *Service) Flush(ctx context.Context) {
 	s.flushing.Lock()
 	defer s.flushing.Unlock()
-	s.mu.Lock()
-	todo := s.pending
-	s.pending = nil
-	s.mu.Unlock()
-	for i, c := range todo {
-		if err := s.write(ctx, c); err != nil {
-			s.mu.Lock()
-			s.pending = append(todo[i:len(todo):len(todo)], s.pending...)
+	s.flush(ctx)
+}
+
+// flush is called with s.flushing held. It takes one change at a time, so that
+// Noted and Close see all others in s.pending.
+func (s *Service) flush(ctx context.Context) {
+	for {
+		s.mu.Lock()
+		if len(s.pending) == 0 {
 			s.mu.Unlock()
+			return
+		}
+		c := s.pending[0]
+		s.pending, s.moot = s.pending[1:], false
+		s.current = c.part
+		s.mu.Unlock()
+		err := s.write(ctx, c)
+		s.mu.Lock()
+		if err != nil && !s.moot {
+			s.pending = append([]change{c}, s.pending...)
+		}
+		s.current = part{}
+		s.mu.Unlock()
+		if err != nil {
 			return
 		}
 	}
@@ -335,7 +355,26 @@ func (s *Service) write(ctx context.Context, c change) error {
 	if err == nil && opened && c.kind != kinds.Full {
 		s.o.OnChange(Change{c.kind, c.key, c.at, c.text})
 	}
+	if err == nil {
+		s.endStray(c)
+	}
 	return err
+}
+
+// endStray queues the end of a part that was opened in the ledger after Noted
+// had recorded its end. Without it, the row would stay open until a restart.
+func (s *Service) endStray(c change) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, open := s.open[c.part]; !open {
+		s.queue(change{part: c.part, kind: c.kind, when: s.o.Now()})
+	}
+}
+
+// opens reports whether an opening of the part waits to be written. s.mu is
+// held.
+func (s *Service) opens(m part) bool {
+	return slices.ContainsFunc(s.pending, func(c change) bool { return c.part == m && c.text != "" })
 }
 
 // Serve writes pending changes as soon as there are any.

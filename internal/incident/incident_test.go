@@ -1,6 +1,7 @@
 package incident
 
 import (
+	"context"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -141,6 +142,80 @@ func TestCloseAndAck(t *testing.T) {
 	d.want("silent")
 }
 
+// meeting lets a test act between two writes of the records.
+type meeting struct {
+	Records
+	before, after func()
+}
+
+func (m *meeting) OpenIncident(ctx context.Context, p ledger.Problem) (bool, error) {
+	m.before()
+	return m.Records.OpenIncident(ctx, p)
+}
+
+func (m *meeting) CloseIncident(ctx context.Context, id int64, d ledger.Deed) (ledger.Incident, error) {
+	i, err := m.Records.CloseIncident(ctx, id, d)
+	m.after()
+	return i, err
+}
+
+// meet puts a meeting between the service and its ledger.
+func (d *desk) meet() *meeting {
+	m := &meeting{Records: d.l, before: func() {}, after: func() {}}
+	d.o.Records = m
+	return m
+}
+
+// TestNotedWhileWritten: a transaction ends a part while Flush writes its
+// opening. The row that is written afterwards ends, too.
+func TestNotedWhileWritten(t *testing.T) {
+	d := newDesk(t)
+	d.meet().before = func() { d.Noted("site-store/package", osaka, false) }
+	d.Raise("site-store", "package", osaka, "no answer")
+	d.Flush(t.Context())
+	d.want()
+	if len(d.Kinds()) > 0 {
+		t.Error("it is open in memory")
+	}
+}
+
+// TestNotedWhileTheLedgerFails: a change that could not be written is not tried
+// again if a transaction has a newer fact about its part.
+func TestNotedWhileTheLedgerFails(t *testing.T) {
+	d := newDesk(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	d.meet().before = func() { cancel(); d.Noted("site-store/package", osaka, false) }
+	d.Raise("site-store", "package", osaka, "no answer")
+	d.Raise("site-disk", "package", osaka, "full")
+	d.Flush(ctx)
+	d.o.Records = d.l
+	d.want("site-disk/package")
+}
+
+// TestRaisedWhileClosed: an incident is raised, and written, while a person
+// closes the one before it. The end of its cause ends it.
+func TestRaisedWhileClosed(t *testing.T) {
+	d := newDesk(t)
+	d.Raise(kinds.Silent, "", osaka, "not heard")
+	list, err := d.List(t.Context(), false)
+	if err != nil || len(list) != 1 {
+		t.Fatal(list, err)
+	}
+	done := make(chan struct{})
+	d.meet().after = func() {
+		d.now = d.now.Add(2 * time.Minute)
+		d.Raise(kinds.Silent, "", osaka, "still not heard")
+		go func() { d.Flush(t.Context()); close(done) }()
+	}
+	if _, err := d.Close(t.Context(), list[0].ID, "kay", "moved"); err != nil {
+		t.Fatal(err)
+	}
+	<-done
+	d.want("silent")
+	d.Over(kinds.Silent, "", osaka)
+	d.want()
+}
+
 // TestTextFollows: an incident shows the latest text.
 func TestTextFollows(t *testing.T) {
 	d := newDesk(t)
@@ -174,22 +249,54 @@ func TestClockWasAhead(t *testing.T) {
 	d.want()
 }
 
-// TestSymptoms: an alert is sent for the cause alone. A symptom that outlives
-// its cause gets its own.
+// TestSymptoms: no alert is sent for an incident that another one explains. All
+// others are alerted.
 func TestSymptoms(t *testing.T) {
 	now := time.Date(2026, 3, 1, 22, 0, 0, 0, time.UTC)
 	at := func(m int) time.Time { return now.Add(time.Duration(m) * time.Minute) }
-	list := []ledger.Incident{
-		{ID: 1, Kind: "store", Opened: at(0), Resolved: at(5)},
-		{ID: 2, Kind: "site-store", Opened: at(-1), Resolved: at(6)},
-		{ID: 3, Kind: "publish", Opened: at(3)},
-		{ID: 4, Kind: "site-store", Opened: at(60)},
-		{ID: 5, Kind: "silent", Opened: at(1)},
+	is := func(key string, opened, resolved int, sites ...string) ledger.Incident {
+		kind, _ := kinds.CutKey(key)
+		i := ledger.Incident{Key: key, Kind: string(kind), Opened: at(opened), Last: now}
+		if resolved != 0 {
+			i.Resolved = at(resolved)
+		}
+		for _, s := range sites {
+			i.Members = append(i.Members, ledger.Member{Site: s})
+		}
+		return i
 	}
-	if got := Symptoms(list, at(7)); !got[2] || !got[3] || got[1] || got[4] || got[5] {
-		t.Errorf("%v", got)
-	}
-	if got := Symptoms(list, at(20)); got[3] {
-		t.Errorf("%v: a publish that still fails is no symptom any more", got)
+	away := is("store", -20, 0, "")
+	for _, c := range []struct {
+		about    string
+		cause, x ledger.Incident
+		symptom  bool
+	}{
+		{"a publish while the store is away", away, is("publish/package", -10, 0, ""), true},
+		{"a site that noticed first", away, is("site-store/package", -25, 0, "osaka"), true},
+		{"a kind that the store does not explain", away, is("silent", -10, 0, "osaka"), false},
+		{"a publish long after the store went away", is("store", -3*60, 0, ""), is("publish/package", -10, 0, ""), false},
+		{"a publish long before", is("store", -1, 0, ""), is("publish/package", -30, 0, ""), false},
+		{"a publish that fails soon after", is("store", -20, -5, ""), is("publish/package", -3, 0, ""), true},
+		{"a publish that still fails later", is("store", -40, -20, ""), is("publish/package", -30, 0, ""), false},
+		{"a publish that has ended later", is("store", -40, -20, ""), is("publish/package", -30, -1, ""), true},
+		{"the head of the same channel", is("store/package", -20, 0, ""), is("publish/package", -10, 0, ""), true},
+		{"the head of another channel", is("store/driver", -20, 0, ""), is("publish/package", -10, 0, ""), false},
+		{"the head of a channel and the bucket", is("store/driver", -20, 0, ""), is("bucket/check", -10, 0, ""), false},
+		{"the head of a channel and a log", is("store/driver", -20, 0, ""), is("log", -10, 0, ""), false},
+		{"the head of a channel and the Core", is("store/driver", -20, 0, ""), is("core/state", -10, 0, ""), false},
+		{"a bucket that cannot be checked", away, is("bucket/check", -10, 0, ""), true},
+		{"damage in the bucket", away, is("bucket", -10, 0, ""), false},
+		{"a file of the Core", is("ledger-full", -20, 0, ""), is("core/state", -10, 0, ""), true},
+		{"a message that the Core cannot handle", away, is("core/message", -10, 0, ""), false},
+		{"the clock of the same site", is("clock", -20, 0, "osaka", "lisbon"), is("site-clock", -10, 0, "osaka"), true},
+		{"the clock of another site", is("clock", -20, 0, "lisbon"), is("site-clock", -10, 0, "osaka"), false},
+		{"the Core's clock", is("clock/core", -20, 0, ""), is("site-clock", -10, 0, "osaka"), true},
+		{"a symptom open for a day", is("store", -25*60, 0, ""), is("publish/package", -25*60, 0, ""), false},
+	} {
+		c.cause.ID, c.x.ID = 1, 2
+		got := Symptoms([]ledger.Incident{c.x, c.cause}, now)
+		if got[2] != c.symptom || got[1] {
+			t.Errorf("%s: symptom %v, want %v; cause %v", c.about, got[2], c.symptom, got[1])
+		}
 	}
 }

@@ -70,9 +70,11 @@ type Entry struct {
 	// Expires is the time without another event after which an incident about
 	// an attempt ends. 0: the code that opened it checks again, and ends it.
 	Expires time.Duration
-	// SymptomOf lists the kinds that explain this one: while an incident of
-	// them is open, no alert is sent for this one.
+	// SymptomOf lists the kinds that may explain this one, under the conditions
+	// of Symptoms. No alert is sent for a symptom.
 	SymptomOf []Kind
+	// Own lists objects of this kind that no other kind explains.
+	Own []string
 }
 
 const (
@@ -107,9 +109,9 @@ var entries = []Entry{
 	{Kind: RunFails, Object: Channel, Cause: "two runs of a channel at a site failed one after the other; the text has the cause of the last one; over when a run ends well", Remedy: "mend what the text names, then `nightferry sync --site NAME --now`; `nightferry run show RUN` names each file"},
 	{Kind: SourceDamage, Object: Channel, Cause: "files of a channel's source have other bytes than were published, under the same size and time, or cannot be read: a bad disk, malware, or a fault of the publisher; over when the source is measured well again", Remedy: "look at that disk; put the files back from a good copy and `nightferry publish` again; where the bytes there are meant, `nightferry publish --rehash`"},
 	{Kind: Unmeasured, Object: Channel, Cause: "the Core could not read a channel's source to measure it; it tries again every quarter of an hour", Remedy: "see whether the source is mounted, and whether the Core's account may read it", SymptomOf: []Kind{Store, Ledger, Full}},
-	{Kind: BucketBad, Cause: "the daily check of the bucket found an object lost or damaged, or could not be made; over when a check finds nothing", Remedy: "run `nightferry fsck --forget-missing STORE`, then `nightferry publish`, which stores again what the source still holds", SymptomOf: []Kind{Store}},
+	{Kind: BucketBad, Cause: "the daily check of the bucket found an object lost or damaged, or could not be made; over when a check finds nothing", Remedy: "run `nightferry fsck --forget-missing STORE`, then `nightferry publish`, which stores again what the source still holds", SymptomOf: []Kind{Store}, Own: []string{""}},
 	{Kind: Ledger, Cause: "the ledger cannot be read or written, and its disk is not full; sites keep what they report until it works", Remedy: "look at the disk of the data folder; where the file is damaged, restore a backup"},
-	{Kind: Inside, Expires: anHour, Cause: "something else inside the Core fails, and is tried again; the text names it; over when it works, or after an hour without a failure", Remedy: "mend what the text names: mostly the disk of the data folder", SymptomOf: []Kind{Store, Ledger, Full}},
+	{Kind: Inside, Expires: anHour, Cause: "something else inside the Core fails, and is tried again; the text names it; over when it works, or after an hour without a failure", Remedy: "mend what the text names: mostly the disk of the data folder", SymptomOf: []Kind{Store, Ledger, Full}, Own: []string{"message", "bus", "send", "renew", "names"}},
 	{Kind: Overdue, Object: Task, Cause: "a task of the Core hangs, or has not succeeded for longer than its period and its bound; `nightferry core tasks` shows all. The other tasks go on", Remedy: "see whether what the task reads answers: a source on a dead mount, the store, the mail server; restart the Core once it does"},
 	{Kind: ClusterBad, Cause: "your own NATS cluster is away, or does not take the users that the Core makes", Remedy: "let the cluster's owner run the commands that the text names: docs/operations.md, Your own NATS cluster"},
 	{Kind: NotCut, Expires: aDay, Cause: "somebody was revoked whom only the owner of your NATS cluster's account can cut off", Remedy: "let the cluster's owner run the command that the text names"},
