@@ -326,3 +326,19 @@ func TestUnkeptHaltIsObeyedNotConfirmed(t *testing.T) {
 		t.Errorf("a key without the role lifts orders: %v", err)
 	}
 }
+
+// TestHaltWithoutADesiredState: the Core withholds the desired state under
+// revision 0. The agent obeys the halt order with it and keeps its own state,
+// even if it has seen no revision yet.
+func TestHaltWithoutADesiredState(t *testing.T) {
+	w := newWorld(t)
+	a, _ := w.still()
+	w.try(a.remember(t.Context()))
+	w.try(a.accept(t.Context(), 0, &wire.State{At: time.Now().UnixMilli(), Store: a.id.Store, Halt: w.orders(w.key, 3, halt.Order{ID: halt.ID{3}, Scope: halt.All, Reason: "test", By: "tester"})}))
+	if a.halted("package") == nil {
+		t.Error("it does not obey")
+	}
+	if a.state != nil {
+		t.Errorf("it keeps a state without a revision: %+v", a.state)
+	}
+}

@@ -113,8 +113,8 @@ func (a *agent) accept(ctx context.Context, revision uint64, v *wire.State) erro
 	if err := a.obeyHalts(ctx, v.Halt); err != nil {
 		return err
 	}
-	if revision < old {
-		return nil // on the way for long
+	if revision == 0 || revision < old {
+		return nil // the Core withholds the desired state, or the message is late
 	}
 	a.coreClock.set(time.UnixMilli(v.At), a.o.Now())
 	if v.Store != a.id.Store {

@@ -8,6 +8,7 @@ import (
 
 	"nightferry/internal/core"
 	"nightferry/internal/fleet"
+	"nightferry/internal/halt"
 	"nightferry/internal/ledger"
 	"nightferry/internal/wire"
 )
@@ -108,7 +109,7 @@ func (w *world) sync(site string) {
 func (w *world) has(kind string) bool { return len(w.texts(kind)) > 0 }
 
 // TestBehind: a Core that knows less than a site, and cannot read the store to
-// learn it, tells that site nothing.
+// learn it, withholds the desired state from that site. A halt order reaches it.
 func TestBehind(t *testing.T) {
 	w := newWorld(t, nil)
 	w.write("a.txt", "one")
@@ -118,15 +119,35 @@ func TestBehind(t *testing.T) {
 	osaka.say(wire.VerbHello, 0, &wire.Hello{Generation: osaka.generation, At: time.Now().UnixMilli(), Trust: osaka.chain.Number, Holds: []wire.Held{{Channel: "package", Number: 2}}})
 	w.untilIncident("behind")
 	for len(osaka.in) > 0 {
-		if h := <-osaka.in; h.verb == wire.VerbState {
-			t.Error("it was told to go back")
+		<-osaka.in
+	}
+	done, err := w.core.Halt(t.Context(), core.HaltRequest{Scope: halt.All, Reason: "bad package"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var st wire.State
+	for len(st.Halt) == 0 {
+		st = wire.State{}
+		n, err := osaka.answerNumber(wire.VerbState, &st)
+		if err != nil {
+			t.Fatal(err)
 		}
+		if n != 0 || len(st.Desired) > 0 {
+			t.Errorf("it gets a desired state of revision %d: %+v", n, st.Desired)
+		}
+	}
+	if _, err := w.core.Resume(t.Context(), done.Orders[0].String(), "", ""); err != nil {
+		t.Fatal(err)
 	}
 	w.write("a.txt", "two")
 	w.publish("package")
-	var st wire.State
-	if err := osaka.answer(wire.VerbState, &st); err != nil || st.Desired[0].Number != 2 {
-		t.Fatal(st, err)
+	for st.Desired = nil; len(st.Desired) == 0; {
+		if err := osaka.answer(wire.VerbState, &st); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if st.Desired[0].Number != 2 {
+		t.Fatal(st)
 	}
 	w.until("it to be over", func() bool { return !w.has("behind") })
 }

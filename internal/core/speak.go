@@ -331,7 +331,7 @@ func (c *Core) tellOne(a wire.Address) {
 	older := ""
 	for _, d := range st.Desired {
 		if n := x.holds[d.Channel]; n > d.Number {
-			older = fmt.Sprintf("site %s holds release %d of %q, and this Core knows only %d: was the ledger restored from a backup, and the store cannot be read? The site is told nothing until that is read", a, n, d.Channel, d.Number)
+			older = fmt.Sprintf("site %s holds release %d of %q, and this Core knows only %d: was the ledger restored from a backup, and the store cannot be read? Its desired state is withheld until the store has been read", a, n, d.Channel, d.Number)
 		}
 	}
 	if h.Object != nil && x.epoch < h.Epoch && len(h.Object) <= maxHalt {
@@ -343,9 +343,10 @@ func (c *Core) tellOne(a wire.Address) {
 	}
 	if older != "" { // an older state under a new revision would move the site back
 		c.alarms.raise(Behind, "", a, older)
-		return
+		st = desired.Stated{State: wire.State{Halt: st.Halt}} // a halt is obeyed under any revision
+	} else {
+		c.alarms.over(Behind, "", a)
 	}
-	c.alarms.over(Behind, "", a)
 	st.At, st.Store = c.now().UnixMilli(), c.store.Load().origin
 	c.answer(a, wire.VerbState, st.Revision, &st.State)
 	c.count.states.Add(1)
@@ -397,6 +398,7 @@ func (c *Core) overtaken(ctx context.Context, a wire.Address, seen uint64) {
 	}
 	if err != nil {
 		c.ledgerFailed(err)
+		c.tell(ctx, []wire.Address{a}) // it ignores the older state, and obeys its halt orders
 	}
 }
 

@@ -8,7 +8,8 @@ import (
 )
 
 // State is the complete desired state of a site. Its signed number is its
-// revision. A site drops a State older than its own.
+// revision; under 0 it carries only halt orders. A site drops a State older than
+// its own, and obeys its halt orders.
 type State struct {
 	_       struct{}  `cbor:",toarray"`
 	At      int64     // Unix milliseconds, the Core's clock as corrected by the store's
