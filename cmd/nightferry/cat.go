@@ -12,6 +12,7 @@ import (
 
 	"nightferry/internal/chunk"
 	"nightferry/internal/digest"
+	"nightferry/internal/fleet"
 	"nightferry/internal/frame"
 	"nightferry/internal/manifest"
 	"nightferry/internal/repo"
@@ -60,7 +61,7 @@ func (e *env) cat(ctx context.Context, rawURL, channel, path string, number uint
 		return err
 	}
 	if entry == nil {
-		return &absentError{fmt.Sprintf("release %d of %q holds no such file", rel.Number, channel), "nightferry ls lists what it holds"}
+		return s.noFile(ctx, rel, path)
 	}
 	if entry.Kind == manifest.Dir {
 		return &absentError{"it is a folder", "nightferry ls lists what it holds"}
@@ -84,6 +85,28 @@ func (e *env) cat(ctx context.Context, rawURL, channel, path string, number uint
 		return fmt.Errorf("its digest is %s, the release says %s: %w", got, entry.Digest, frame.ErrDamaged)
 	}
 	return nil
+}
+
+// noFile is the error for a path that a release does not hold.
+func (s *session) noFile(ctx context.Context, rel *repo.Release, path string) error {
+	next, pages, err := s.entries(ctx, rel)
+	if err != nil {
+		return err
+	}
+	near := fleet.NewNearest(path)
+	for {
+		entry, err := next()
+		if err = errors.Join(err, ctx.Err()); err != nil {
+			return errors.Join(err, pages.done())
+		}
+		if entry == nil {
+			break
+		}
+		if entry.Kind == manifest.File {
+			near.Add(entry.Path)
+		}
+	}
+	return errors.Join(&absentError{fmt.Sprintf("release %d of %q holds no such file", rel.Number, rel.Channel), hinted(near, "nightferry ls lists what it holds")}, pages.done())
 }
 
 // pour writes the bytes that refs name, in order.

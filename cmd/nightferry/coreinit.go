@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"errors"
@@ -38,7 +39,8 @@ func newCoreInit(e *env) *cobra.Command {
 			"Without, it adopts the repository that is in the store, with its release key. Without --store it writes the configuration alone: name the store in it and run the same command again. One that was interrupted is completed by running it again.",
 		example: "nightferry core init /srv/nightferry --store 's3://bucket/fleet?region=eu-west-1' --create-repository\nnightferry core init /srv/nightferry --store 's3://bucket/fleet?region=eu-west-1' --release-key nightferry-release.key",
 		min:     1, max: 1,
-		run: func(ctx context.Context, args []string) error { return e.coreInit(ctx, args[0], &f) },
+		interrupt: resumes,
+		run:       func(ctx context.Context, args []string) error { return e.coreInit(ctx, args[0], &f) },
 	})
 	fl := cmd.Flags()
 	fl.StringVar(&f.store, "store", "", "`URL` of the store: s3://BUCKET/PREFIX?region=REGION")
@@ -86,9 +88,6 @@ func (e *env) coreInit(ctx context.Context, dir string, f *coreInitFlags) error 
 	if err != nil {
 		return err
 	}
-	if err := refuseCore(c.Data); err != nil {
-		return err
-	}
 	master, err := coreMaster(c, &out)
 	if err != nil {
 		return err
@@ -109,7 +108,7 @@ const (
 )
 
 // refuseCore fails where a whole Core is there already, and removes half of one.
-func refuseCore(data string) error {
+func refuseCore(data, path string) error {
 	vault, mark := filepath.Join(data, vaultName), filepath.Join(data, initMark)
 	if absent, err := confirmAbsent(vault); err != nil || absent {
 		return err
@@ -117,7 +116,7 @@ func refuseCore(data string) error {
 	if absent, err := confirmAbsent(mark); err != nil {
 		return err
 	} else if absent {
-		return &refusedError{"there is a Core in " + data + " already", "use it as it is, or choose another folder"}
+		return &refusedError{"there is a Core in " + data + " already", "use it: nightferry core check --config " + path + "; another Core needs another folder, and another prefix in the store"}
 	}
 	if err := os.Remove(vault); err != nil {
 		return fmt.Errorf("remove the vault of an init that was interrupted: %w", err)
@@ -148,6 +147,9 @@ func (e *env) coreConfig(dir string, f *coreInitFlags, path string) (*config.Con
 	}
 	c, err := config.Load(path)
 	if err != nil {
+		return nil, err
+	}
+	if err := refuseCore(c.Data, path); err != nil {
 		return nil, err
 	}
 	if f.store != "" && c.Store != f.store {
@@ -217,11 +219,11 @@ func (e *env) coreKeys(ctx context.Context, dir string, c *config.Config, master
 	}
 	out.Store, out.Repo, out.Root, out.Fingerprint = shownStore(c.Store), made.Repo.String(), made.Root.String(), made.Fingerprint
 	e.event("core", out)
-	e.coreSummary(dir, out)
+	e.coreSummary(dir, c.Store, out)
 	return nil
 }
 
-func (e *env) coreSummary(dir string, out *coreMade) {
+func (e *env) coreSummary(dir, store string, out *coreMade) {
 	e.summary("Core made in %s for repository %s", shown(dir), out.Repo)
 	e.summary("  %-12s %s", "config", shown(out.Config))
 	if out.MasterKey != "" {
@@ -230,7 +232,9 @@ func (e *env) coreSummary(dir string, out *coreMade) {
 	if out.RootKey != "" {
 		e.summary("  %-12s %s\n  %12s take it away, to a place that is offline: it vouches for all others", "root key", shown(out.RootKey), "")
 	}
-	e.summary("Next: edit the configuration (the channel's source, the sites), then\n  nightferry core check, then nightferry core run")
+	root := cmp.Or(out.RootKey, rootKeyName+secretExt)
+	e.summary("Next: edit the configuration (the channel's source, the sites), then\n  nightferry core check, then nightferry core run.\nMake the on-call key now, while the root key is at hand. With it, nightferry halt\nSTORE works without this Core (docs/operations.md, \"The Core is gone\"):\n%s",
+		examples("nightferry trust rotate --keep-old --root-key "+quoteArg(root)+" --keys DIR "+quoteArg(store)))
 }
 
 // coreStore is how the Core opens its store.
@@ -338,4 +342,12 @@ func adoptRepository(f *coreInitFlags, o *core.InitOptions) (err error) {
 		o.Root = &p
 	}
 	return err
+}
+
+// quoteArg quotes an argument for a shell, if it needs that.
+func quoteArg(arg string) string {
+	if strings.ContainsAny(arg, " ?&*'\"$;()\\") {
+		return "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
+	}
+	return arg
 }

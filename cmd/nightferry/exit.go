@@ -33,7 +33,7 @@ const (
 	exitInterrupted = 130
 )
 
-// exit is one line of the table of exit codes. The table is what the program
+// exit is one line of the table of exit codes and of general remedies. The table is what the program
 // does (codeOf), what `nightferry help exit-codes` prints, and what docs/cli.md
 // holds: a test compares.
 type exit struct {
@@ -41,31 +41,34 @@ type exit struct {
 	name  string
 	means string
 	is    func(error) bool // nil: never chosen by looking at an error
+	// remedy is for errors that have none of their own. Empty: each has one, or
+	// the command has printed its findings.
+	remedy string
 }
 
 // exits returns the table, sorted by code. An error gets the highest code that
 // fits: the more particular the reason, the higher its number.
 func exits() []exit {
 	return []exit{
-		{0, "ok", "done; for verify, diff and fsck: and nothing was found", nil},
-		{exitFailed, "failed", "anything that has no code of its own", nil},
-		{exitUsage, "usage", "the command line makes no sense", isUsage},
-		{3, "different", "it worked, and found differences (verify, diff) or problems (fsck, gc, core check)", as[*foundError]},
-		{4, "refused", "a guard stopped it before anything was published or changed", isRefused},
-		{5, "untrusted", "unsigned, altered, signed by a key that does not count, or older than seen before", isUntrusted},
-		{6, "unreachable", "the store or the Core does not answer, or kept telling us to slow down", isUnreachable},
-		{7, "denied", "credentials or keys are lacking, wrong, expired, or readable or changeable by others", isDenied},
-		{8, "halted", "an active halt order stops it", as[*halt.Error]},
-		{9, "conflict", "another push, pull or init was there first, or is running", isConflict},
-		{10, "incomplete", "it ended, but some files are locked or failed", as[*incompleteError]},
-		{11, "full", "no space left, on a local disk or in the store", isFull},
-		{12, "damaged", "an object in the store, or local state, is damaged or missing", isDamaged},
-		{13, "newer", "written by a newer nightferry than this one", as[*frame.NewerError]},
-		{14, "absent", "the bucket, repository, channel, release, path, key, site, region or run that was named does not exist", isAbsent},
-		{15, "configuration", "the Core's configuration file has mistakes; nothing was started or changed", as[config.Errors]},
-		{16, "endpoint", "the store's URL names the wrong region, the wrong scheme (http, https) or no S3 server", isEndpoint},
-		{17, "unwritable", "this account may not use a local file or folder, or its volume is read-only", isUnwritable},
-		{exitInterrupted, "interrupted", "Ctrl-C or SIGTERM; run it again to resume", as[*interruptedError]},
+		{0, "ok", "done; for verify, diff and fsck: and nothing was found", nil, ""},
+		{exitFailed, "failed", "anything that has no code of its own", nil, ""},
+		{exitUsage, "usage", "the command line makes no sense", isUsage, ""},
+		{3, "different", "it worked, and found differences (verify, diff) or problems (fsck, gc, core check)", as[*foundError], ""},
+		{4, "refused", "a guard stopped it before anything was published or changed", isRefused, "the text names what stops it: change that, and run the command again"},
+		{5, "untrusted", "unsigned, altered, signed by a key that does not count, or older than seen before", isUntrusted, "do not use this data: compare the root key (nightferry trust show STORE) with the one that init printed"},
+		{6, "unreachable", "the store or the Core does not answer, or kept telling us to slow down", isUnreachable, "check the address, the line and the firewall, then run the command again"},
+		{7, "denied", "credentials or keys are lacking, wrong, expired, or readable or changeable by others", isDenied, "use the account, the credentials and the key files that are meant for this"},
+		{8, "halted", "an active halt order stops it", as[*halt.Error], "nightferry halt status shows the halt order; nightferry resume lifts it"},
+		{9, "conflict", "another push, pull or init was there first, or is running", isConflict, "wait until the other command has ended, then run this one again"},
+		{10, "incomplete", "it ended, but some files are locked or failed", as[*incompleteError], "nightferry run show names the files of a run"},
+		{11, "full", "no space left, on a local disk or in the store", isFull, "free space, then run the command again"},
+		{12, "damaged", "an object in the store, or local state, is damaged or missing", isDamaged, "nightferry fsck STORE shows what of a store is damaged; restore local files that are named"},
+		{13, "newer", "written by a newer nightferry than this one", as[*frame.NewerError], "use a nightferry that is at least as new"},
+		{14, "absent", "the bucket, repository, channel, release, path, key, site, region or run that was named does not exist", isAbsent, "check the spelling of what the command names: a path, a store, a channel, a key"},
+		{15, "configuration", "the Core's configuration file has mistakes; nothing was started or changed", as[config.Errors], "mend the lines that are named, then run the command again"},
+		{16, "endpoint", "the store's URL names the wrong region, the wrong scheme (http, https) or no S3 server", isEndpoint, "check the endpoint and the region in the store's URL"},
+		{17, "unwritable", "this account may not use a local file or folder, or its volume is read-only", isUnwritable, "run the command as the account that owns the path, or give this account access; a read-only volume has to be mounted writable"},
+		{exitInterrupted, "interrupted", "Ctrl-C or SIGTERM; the remedy says whether the same command continues", as[*interruptedError], ""},
 	}
 }
 

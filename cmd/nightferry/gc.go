@@ -31,6 +31,7 @@ func newGC(e *env) *cobra.Command {
 			"Pushes and pulls may run meanwhile. When anything that is retained cannot be read, nothing is deleted. A Core that runs here, and publishes into this store, is asked what its sites hold and its configuration retains (keep, keep_within): that stays too, and all that is newer.",
 		example: "nightferry gc file:///srv/store\nnightferry gc --keep 30 --keep-within 90d --dry-run file:///srv/store",
 		min:     1, max: 1,
+		interrupt: resumes,
 		run: func(ctx context.Context, args []string) (err error) {
 			if within != "" {
 				if o.KeepWithin, err = parseDays(within); err != nil {

@@ -56,8 +56,9 @@ func newHalt(e *env) *cobra.Command {
 		short: "Order sites, pushes and pulls to stop",
 		long: "Orders to stop through the Core: every site that it is meant for stops within a second and says so. A site that the Core cannot reach reads the order from the store. " +
 			"With STORE, and no Core, it writes the order into the store: one that runs stops at the next block it would fetch, a new one does not start. Either way nothing starts again, restarts or not, until resume lifts the order. What was staged is kept and used then.",
-		example: "nightferry halt --all --reason 'bad package'\nnightferry halt --region ap --reason typhoon\nnightferry halt status\nnightferry halt --channel driver file:///srv/store",
-		max:     1,
+		example:   "nightferry halt --all --reason 'bad package'\nnightferry halt --region ap --reason typhoon\nnightferry halt status\nnightferry halt --channel driver file:///srv/store",
+		max:       1,
+		interrupt: haltUnknown,
 		run: func(ctx context.Context, args []string) error {
 			kind, value, err := scope.scope("halt")
 			if err != nil {
@@ -76,7 +77,7 @@ func newHalt(e *env) *cobra.Command {
 			return e.changeHalts(ctx, args[0], &f, key, func(o *halt.Orders, _ bool) error {
 				o.Add(halt.Order{ID: halt.NewID(), Scope: kind, Value: value, Reason: reason, By: username(), At: e.now().Unix()})
 				return nil
-			})
+			}, func() {})
 		},
 	})
 	f.add(cmd)
@@ -95,12 +96,13 @@ func newResume(e *env) *cobra.Command {
 	var keyFile string
 	var id string
 	cmd := e.command(verb{
-		use:   "resume [flags] [ORDER | STORE]",
+		use:   "resume [flags] [ORDER] [STORE]",
 		short: "Lift orders to stop",
 		long: "Lifts the order whose id begins with ORDER, or the orders that were given for exactly the scope named, through the Core, or with STORE in the store. --all lifts every order. What was stopped then continues where it stopped; the sites of a fleet not all at once. " +
 			"With STORE it also puts right a halt object that is gone, damaged, put back or signed by a key that does not count, whether it has such an order or not: it is written anew, without the orders that only it held.",
-		example: "nightferry resume 3f9a1c02\nnightferry resume --region ap\nnightferry resume --order 3f9a1c02 file:///srv/store",
-		max:     1,
+		example:   "nightferry resume 3f9a1c02\nnightferry resume --region ap\nnightferry resume 3f9a1c02 file:///srv/store",
+		max:       2,
+		interrupt: haltUnknown,
 		run: func(ctx context.Context, args []string) error {
 			id, args, err := orderOf(id, args)
 			if err != nil {
@@ -119,14 +121,16 @@ func newResume(e *env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return e.changeHalts(ctx, args[0], &f, key, func(o *halt.Orders, lost bool) error {
-				lift, err := chosen(o, id, kind, value)
+			var lift []halt.Order
+			err = e.changeHalts(ctx, args[0], &f, key, func(o *halt.Orders, lost bool) (err error) {
+				lift, err = chosen(o, id, kind, value)
 				if err == nil && len(lift) == 0 && !lost {
 					err = &absentError{"no such order is active", "nightferry halt status STORE lists those that are"}
 				}
 				o.Active = slices.DeleteFunc(o.Active, func(a halt.Order) bool { return slices.Contains(lift, a) })
 				return err
-			})
+			}, func() { e.showLifted(lift) })
+			return err
 		},
 	})
 	f.add(cmd)
@@ -173,9 +177,20 @@ func newHaltStatus(e *env) *cobra.Command {
 	return cmd
 }
 
-// changeHalts changes the orders in the store; change is told whether those that
-// were in force were lost there.
-func (e *env) changeHalts(ctx context.Context, rawURL string, f *storeFlags, key ed25519.PrivateKey, change func(o *halt.Orders, lost bool) error) (err error) {
+// showLifted lists the orders that resume has lifted in the store.
+func (e *env) showLifted(lifted []halt.Order) {
+	e.event("resumed", struct {
+		Orders []halt.Order `json:"orders"`
+	}{append([]halt.Order{}, lifted...)})
+	for _, o := range lifted {
+		e.summary("order %s (%s) is lifted", o.ID.Short(), shown(o.Target()))
+	}
+}
+
+// changeHalts changes the orders in the store. The argument lost of change
+// reports whether the active orders were lost there. done is called before the
+// orders are listed that are active then.
+func (e *env) changeHalts(ctx context.Context, rawURL string, f *storeFlags, key ed25519.PrivateKey, change func(o *halt.Orders, lost bool) error, done func()) (err error) {
 	s, err := e.open(ctx, rawURL, f)
 	if err != nil {
 		return err
@@ -196,6 +211,7 @@ func (e *env) changeHalts(ctx context.Context, rawURL string, f *storeFlags, key
 	if err := s.remember(); err != nil {
 		return err
 	}
+	done()
 	e.showHalts(orders, epoch)
 	return nil
 }

@@ -83,7 +83,10 @@ func orderOf(id string, args []string) (string, []string, error) {
 		if named {
 			return "", nil, usage("resume", "name one order")
 		}
-		return args[0], nil, nil
+		id, args = args[0], args[1:]
+	}
+	if len(args) > 1 {
+		return "", nil, usage("resume", "%q and %q: want an order's id and a store", args[0], args[1])
 	}
 	if named && !halt.IsPrefix(id) {
 		return "", nil, usage("resume", "--order %q: want the first %d or more hexadecimal digits of an order's id", id, halt.MinPrefix)

@@ -38,7 +38,8 @@ func newInit(e *env) *cobra.Command {
 			"No key file is ever overwritten, and none can be made again: keep copies.",
 		example: "nightferry init --keys /etc/nightferry file:///srv/store\nnightferry init --encrypt 's3://bucket/prefix?region=eu-west-1'",
 		min:     1, max: 1,
-		run: func(ctx context.Context, args []string) error { return e.init(ctx, args[0], &f) },
+		interrupt: resumes,
+		run:       func(ctx context.Context, args []string) error { return e.init(ctx, args[0], &f) },
 	})
 	f.add(cmd)
 	cmd.Flags().StringVar(&f.keys, "keys", ".", "`DIR` to write the key files to")

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"nightferry/internal/fleet"
 	"nightferry/internal/manifest"
 )
 
@@ -68,7 +69,7 @@ func (e *env) ls(ctx context.Context, rawURL, channel, path string, number uint6
 	}
 	defer func() { err = errors.Join(err, pages.done()) }()
 	defer e.long()()
-	found := path == ""
+	found, near := path == "", fleet.NewNearest(path)
 	for {
 		entry, err := next()
 		if err != nil {
@@ -78,6 +79,7 @@ func (e *env) ls(ctx context.Context, rawURL, channel, path string, number uint6
 			break
 		}
 		if path != "" && entry.Path != path && !strings.HasPrefix(entry.Path, path+"/") {
+			near.Add(entry.Path)
 			continue
 		}
 		found = true
@@ -90,7 +92,7 @@ func (e *env) ls(ctx context.Context, rawURL, channel, path string, number uint6
 		}
 	}
 	if !found {
-		return &absentError{fmt.Sprintf("release %d of %q holds no %q", rel.Number, channel, shown(path)), "nightferry ls without PATH lists all it holds"}
+		return &absentError{fmt.Sprintf("release %d of %q holds no %q", rel.Number, channel, shown(path)), hinted(near, "nightferry ls without PATH lists all it holds")}
 	}
 	return nil
 }
@@ -110,4 +112,12 @@ func longLine(e *manifest.Entry) string {
 		return fmt.Sprintf("%s %12s  %20s  %s/", mode, "-", "", shown(e.Path))
 	}
 	return fmt.Sprintf("%s %12s  %20s  %s", mode, group(e.Size), stamp(time.Unix(0, e.MTime)), shown(e.Path))
+}
+
+// hinted is a remedy that begins with the most similar name, if there is one.
+func hinted(near *fleet.Nearest, remedy string) string {
+	if s := near.Suggestion(); s != "" {
+		return s + " " + remedy
+	}
+	return remedy
 }

@@ -149,8 +149,9 @@ func newLimit(e *env) *cobra.Command {
 		short: "Bound how fast sites fetch, from now on",
 		long: "Puts RATE in the place of what the configuration says for these sites: a rate such as 20Mbit, 0 to stop, unlimited, or a timetable by each site's clock such as '06:00-20:00 2Mbit; else unlimited'. " +
 			"Runs that are under way follow at once; a site that is away follows when it comes back. --off lets the configuration count again, and --for does so by itself after a time, also while the Core is away.",
-		example: "nightferry limit --region ap 5Mbit --for 2h\nnightferry limit --site osaka '06:00-20:00 0; else 20Mbit'\nnightferry limit --all --off",
-		max:     1,
+		example:   "nightferry limit --region ap 5Mbit --for 2h\nnightferry limit --site osaka '06:00-20:00 0; else 20Mbit'\nnightferry limit --all --off",
+		max:       1,
+		interrupt: limitUnknown,
 		run: func(ctx context.Context, args []string) error {
 			if all == (s.Site != "" || s.Region != "" || s.Domain != "") {
 				return usage("limit", "name --site, --region or --domain, or --all")

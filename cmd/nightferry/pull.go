@@ -37,7 +37,8 @@ func newPull(e *env) *cobra.Command {
 			"What was changed by hand is found and repaired. What the site added is reported and stays, unless --prune is set. The root of a volume, and a folder that lies in the store or holds it, are no target. What is unsigned, altered or older than seen before is refused.",
 		example: "nightferry pull file:///srv/store package /var/packages\nnightferry pull --limit-rate 20Mbit --trust nightferry-root.pub 's3://bucket/prefix?region=eu-west-1' driver 'D:\\drivers'",
 		min:     3, max: 3, subject: 2,
-		run: func(ctx context.Context, args []string) error { return e.pull(ctx, args[0], args[1], args[2], &f) },
+		interrupt: resumes,
+		run:       func(ctx context.Context, args []string) error { return e.pull(ctx, args[0], args[1], args[2], &f) },
 	})
 	f.add(cmd)
 	fl := cmd.Flags()
@@ -92,6 +93,9 @@ func (e *env) pull(ctx context.Context, rawURL, channel, dir string, f *pullFlag
 	began := e.now()
 	o, err := f.options(channel)
 	if err != nil {
+		return err
+	}
+	if err := notFile("pull", dir, "name the folder to fill"); err != nil {
 		return err
 	}
 	if err := refuseTarget(dir, rawURL); err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"nightferry/internal/durable"
 	"nightferry/internal/halt"
+	"nightferry/internal/manifest"
 	"nightferry/internal/push"
 )
 
@@ -30,7 +31,8 @@ func newPush(e *env) *cobra.Command {
 			"A push that is killed leaves the channel as it was; the next one goes on from what it had stored.",
 		example: "nightferry push /srv/packages file:///srv/store package\nnightferry push --exclude '*.tmp' /srv/drivers 's3://bucket/prefix?region=eu-west-1' driver\nnightferry push --dry-run /srv/images file:///srv/store image",
 		min:     3, max: 3,
-		run: func(ctx context.Context, args []string) error { return e.push(ctx, args[0], args[1], args[2], &f) },
+		interrupt: resumes,
+		run:       func(ctx context.Context, args []string) error { return e.push(ctx, args[0], args[1], args[2], &f) },
 	})
 	f.storeFlags.add(cmd)
 	// Each pack that waits to be stored is in memory: with eight, a line that is slower than the source costs 350 MiB.
@@ -77,8 +79,11 @@ func (e *env) push(ctx context.Context, dir, rawURL, channel string, f *pushFlag
 	if err != nil {
 		return err
 	}
-	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
-		return usage("push", "it is a file: name the folder that holds what is to be published")
+	if err := notFile("push", dir, "name the folder whose content is to be published"); err != nil {
+		return err
+	}
+	if err := manifest.CheckChannel(channel); err != nil {
+		return err // before a file gets its name
 	}
 	if err := refuseSource(dir, rawURL); err != nil {
 		return err
@@ -110,6 +115,14 @@ func (e *env) push(ctx context.Context, dir, rawURL, channel string, f *pushFlag
 		Seconds  float64 `json:"seconds"`
 	}{channel, res, s.traffic.requests.Load(), e.now().Sub(began).Seconds()})
 	e.pushSummary(channel, res, e.now().Sub(began))
+	return nil
+}
+
+// notFile refuses a file where a folder is wanted.
+func notFile(cmd, path, remedy string) error {
+	if info, err := os.Stat(path); err == nil && !info.IsDir() {
+		return usage(cmd, "it is a file: %s", remedy)
+	}
 	return nil
 }
 

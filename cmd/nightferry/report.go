@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -29,10 +30,11 @@ type env struct {
 	json, quiet    bool
 	stateDir       string
 
-	store   string // the URL of the store that was opened, for errors
-	verb    string // nightferry push; for errors
-	started bool   // a verb has begun: what fails now is no usage error
-	act     string // what it is about, for errors: push "/srv/packages"
+	store       string // the URL of the store that was opened, for errors
+	verb        string // nightferry push; for errors
+	started     bool   // a verb has begun: what fails now is no usage error
+	onInterrupt string // the remedy after a signal
+	act         string // what it is about, for errors: push "/srv/packages"
 
 	mu       sync.Mutex    // of all output
 	writeErr error         // the first failed write to stdout
@@ -161,7 +163,7 @@ func (e *env) fail(err error, code int) {
 	name := ""
 	for _, x := range exits() {
 		if x.code == code {
-			name = x.name
+			name, remedy = x.name, cmp.Or(remedy, x.remedy)
 		}
 	}
 	if e.json {
@@ -217,6 +219,9 @@ func (e *env) explain(err error) (text, remedy string) {
 			remedy += "; who owns the content makes a repository with nightferry init"
 		}
 	case errors.Is(err, repo.ErrNoRelease):
+		if at := strings.Index(text, repo.ErrNoRelease.Error()); at >= 0 {
+			text = text[:at+len(repo.ErrNoRelease.Error())] // an object's key helps nobody here
+		}
 		remedy = "nightferry releases STORE lists the channels that have one"
 	case errors.As(err, &halted):
 		remedy = fmt.Sprintf("nightferry halt status STORE tells more; nightferry resume --order %s STORE lifts it", halted.Order.ID.Short())

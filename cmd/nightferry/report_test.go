@@ -80,7 +80,7 @@ func TestCodeOf(t *testing.T) {
 		{store(bucket.KindNotExist), 14},
 		{fs.ErrNotExist, 14},
 		{&absentError{}, 14},
-		{&interruptedError{context.Canceled}, 130},
+		{&interruptedError{context.Canceled, resumes}, 130},
 	} {
 		if got := codeOf(fmt.Errorf("push %q: %w", "x", c.err)); got != c.want {
 			t.Errorf("%T %v: exit code %d, want %d", c.err, c.err, got, c.want)

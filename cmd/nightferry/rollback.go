@@ -21,7 +21,7 @@ func newRollback(e *env) *cobra.Command {
 	cmd := e.command(verb{
 		use:   "rollback [flags] STORE CHANNEL NUMBER",
 		short: "Publish an older release's tree as a new release",
-		long: "Publishes a new release that holds exactly the tree of release NUMBER. Numbers only grow: no site ever accepts an older release, so the way back is a newer one. " +
+		long: "Publishes a new release that holds exactly the tree of release NUMBER. Numbers only grow: no site ever accepts an older release, so the way back is a newer one. If the newest release already has that tree, nothing is published. " +
 			"No content moves. It is refused when gc has begun to remove what the old release needs: push that content again instead.",
 		example: "nightferry rollback file:///srv/store package 7",
 		min:     3, max: 3, subject: 1,
@@ -62,6 +62,15 @@ func (e *env) rollback(ctx context.Context, rawURL, channel string, number uint6
 	old, err := s.release(ctx, channel, number)
 	if err != nil {
 		return err
+	}
+	newest, err := s.release(ctx, channel, head.Number)
+	if err != nil {
+		return err
+	}
+	if newest.Tree == old.Tree {
+		e.event("unchanged", describe(newest, head))
+		e.summary("%s: release %d already has the tree of release %d: nothing was published", channel, newest.Number, number)
+		return nil
 	}
 	index, err := s.Index(ctx)
 	if err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -64,8 +65,9 @@ const (
 // verb is what each command's file states of it.
 type verb struct {
 	use, short, long, example string
-	min, max                  int // arguments
-	subject                   int // the argument that errors name
+	min, max                  int    // arguments
+	subject                   int    // the argument that errors name
+	interrupt                 string // remedy after Ctrl-C; empty: startsOver
 	run                       func(ctx context.Context, args []string) error
 }
 
@@ -88,6 +90,7 @@ func (e *env) command(v verb) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			e.started = true
 			e.act = strings.TrimPrefix(cmd.CommandPath(), "nightferry ")
+			e.onInterrupt = cmp.Or(v.interrupt, startsOver)
 			if v.subject < len(args) {
 				e.act += fmt.Sprintf(" %q", shownArg(args[v.subject]))
 			}

@@ -54,7 +54,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	code := codeOf(err)
 	if interrupted && code == exitFailed {
-		err, code = &interruptedError{err}, exitInterrupted
+		err, code = &interruptedError{err, e.onInterrupt}, exitInterrupted
 	}
 	e.fail(err, code)
 	return code
@@ -83,8 +83,8 @@ func suggested(err error) error {
 	return fmt.Errorf("%s: did you mean %s?", text, strings.Join(strings.Fields(list), " or "))
 }
 
-// watchSignals cancels the context at the first Ctrl-C or SIGTERM, so that the
-// run ends in a state that the next one resumes. A second one ends the program
+// watchSignals cancels the context at the first Ctrl-C or SIGTERM, so that a
+// run that can be resumed ends in such a state. A second one ends the program
 // at once: that is safe as well, at any point, only less of the work is kept.
 func (e *env) watchSignals(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -104,7 +104,7 @@ func (e *env) watchSignals(ctx context.Context) (context.Context, func()) {
 				os.Exit(exitInterrupted)
 			}
 			cancel(errInterrupted)
-			e.warn("stopping; what is done so far is kept (again to end at once)")
+			e.warn("stopping (again to end at once)")
 		}
 	})
 	return ctx, sync.OnceFunc(func() {
@@ -115,16 +115,26 @@ func (e *env) watchSignals(ctx context.Context) (context.Context, func()) {
 	})
 }
 
-// interruptedError is how a run ends that was told to.
-type interruptedError struct{ err error }
+// interruptedError ends a run that a signal has stopped.
+type interruptedError struct {
+	err    error
+	remedy string
+}
 
 func (e *interruptedError) Error() string { return "interrupted" }
 func (e *interruptedError) Unwrap() error { return e.err }
 
-// Remedy tells how to go on.
-func (e *interruptedError) Remedy() string {
-	return "run the same command again: it goes on where this one stopped"
-}
+// Remedy tells whether the same command continues, or starts again.
+func (e *interruptedError) Remedy() string { return e.remedy }
+
+// What an interrupted command has left, for the remedy.
+const (
+	resumes      = "run the same command again: it continues where this one stopped"
+	startsOver   = "it has changed nothing: the same command starts from the beginning"
+	haltUnknown  = "nightferry halt status shows which halt orders are active"
+	limitUnknown = "run the command again: the Core may have received it or not"
+	sitesGoOn    = "the sites continue without this command: nightferry runs --open lists their runs"
+)
 
 // usageError is a command line that makes no sense.
 type usageError struct {

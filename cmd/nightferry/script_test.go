@@ -189,7 +189,7 @@ func savedAs(ts *testscript.TestScript, neg bool, args []string) {
 	if !ok {
 		ts.Fatalf("%q is not in stdout", args[1])
 	}
-	ts.Setenv(args[0], strings.Trim(strings.Fields(rest)[0], `",`))
+	ts.Setenv(args[0], strings.Trim(strings.Fields(rest)[0], `",:`))
 }
 
 // keep copies a file or folder: keep FROM TO, replacing TO.

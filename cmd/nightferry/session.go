@@ -14,6 +14,7 @@ import (
 
 	"nightferry/internal/bucket"
 	"nightferry/internal/durable"
+	"nightferry/internal/fleet"
 	"nightferry/internal/frame"
 	"nightferry/internal/manifest"
 	"nightferry/internal/repo"
@@ -139,10 +140,23 @@ func (s *session) remember() error { return repo.SaveMemory(s.state, s.Memory())
 // head reads a channel's head and remembers it.
 func (s *session) head(ctx context.Context, channel string) (*repo.Head, error) {
 	h, err := s.Head(ctx, channel)
+	if errors.Is(err, repo.ErrNoRelease) {
+		err = s.noChannel(ctx, channel, err)
+	}
 	if err != nil {
 		return nil, err
 	}
 	return h, s.remember()
+}
+
+// noChannel names the channel that was probably meant. A push makes a channel, so
+// to push is the other remedy.
+func (s *session) noChannel(ctx context.Context, channel string, err error) error {
+	known, lerr := s.Channels(ctx)
+	if lerr != nil || len(known) == 0 {
+		return err
+	}
+	return &absentError{fmt.Sprintf("channel %q %v", channel, repo.ErrNoRelease), fleet.Suggest(channel, known) + " nightferry releases STORE lists the channels"}
 }
 
 // release reads a release by number, 0 for the head's.

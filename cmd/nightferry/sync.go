@@ -24,8 +24,9 @@ func newPublish(e *env) *cobra.Command {
 		short: "Let the Core publish a channel's source to its sites",
 		long: "Publishes the source folder of each CHANNEL, or of all that are configured, as its next release, with the guards of the configuration, and tells every site that should have it. Each publish has a run and a log file of its own. " +
 			"Where the source has not changed there is no new release.",
-		example: "nightferry publish package\nnightferry publish package driver --dry-run",
-		max:     100,
+		example:   "nightferry publish package\nnightferry publish package driver --dry-run",
+		max:       100,
+		interrupt: resumes,
 		run: func(ctx context.Context, args []string) error {
 			a, err := f.ask()
 			if err != nil {
@@ -134,7 +135,8 @@ func newSync(e *env) *cobra.Command {
 		short: "Order sites to start now",
 		long: "Orders sites to bring their channels to the newest release now. Without it they do so by themselves. A site that is away starts when it comes back, and one whose window is closed when that opens, unless --now says not to wait (a rate of 0 still holds it: nightferry limit). " +
 			"--dry-run reports what would move and changes nothing; --follow stays and shows each site's run until all that are connected have ended; if a run has not started within 5 seconds, it shows why. It does not wait for a run that a halt order stops: it ends with code 8 then.",
-		example: "nightferry sync --site osaka --follow\nnightferry sync --region ap --channel package --dry-run --follow\nnightferry sync --all",
+		example:   "nightferry sync --site osaka --follow\nnightferry sync --region ap --channel package --dry-run --follow\nnightferry sync --all",
+		interrupt: sitesGoOn,
 		run: func(ctx context.Context, _ []string) error {
 			if all == (s.Site != "" || s.Region != "" || s.Domain != "") {
 				return usage("sync", "name --site, --region or --domain, or --all")

@@ -162,6 +162,9 @@ func (e *env) watched(next manifest.Next) manifest.Next {
 // reference finds the release to compare with.
 func (e *env) reference(ctx context.Context, args []string, f *verifyFlags) (*reference, func() error, error) {
 	nothing := func() error { return nil }
+	if err := notFile("verify", args[0], "name the folder that a pull has filled"); err != nil {
+		return nil, nil, err
+	}
 	applied, err := appliedIn(args[0])
 	if err != nil {
 		return nil, nil, err
@@ -266,6 +269,7 @@ func (e *env) repair(ctx context.Context, args []string, f *verifyFlags) error {
 	if err != nil {
 		return err
 	}
+	e.onInterrupt = resumes
 	p := f.pullFlags
 	p.rehash = true
 	if p.release == 0 && applied != nil && applied.Channel == args[2] {

@@ -93,6 +93,7 @@ func (e *env) verifyFleet(ctx context.Context, f *verifyFlags, v *fleetVerify) e
 	if !v.detach {
 		q.Set("follow", "true")
 	}
+	e.onInterrupt = sitesGoOn
 	began := e.now()
 	var away, bad []string
 	var ended, different int

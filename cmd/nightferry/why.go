@@ -91,12 +91,12 @@ func (e *env) watch(ctx context.Context, show func(context.Context) error) error
 			e.write("\x1b[H\x1b[2J")
 		}
 		e.summary("%s, every %s; Ctrl-C ends it", stamp(e.now()), took(watchEvery))
-		if err := show(ctx); err != nil {
+		if err := show(ctx); err != nil && ctx.Err() == nil {
 			return err
 		}
 		select {
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return nil
 		case <-time.After(watchEvery):
 		}
 	}

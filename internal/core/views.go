@@ -1,6 +1,7 @@
 package core
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -411,10 +412,37 @@ func (c *Core) Where(ctx context.Context, channel, name string) ([]Place, error)
 		out = append(out, p)
 	}
 	if !anywhere {
-		return nil, fmt.Errorf("%q is in no release of %q that a site holds, nor in the newest: %w", name, channel, fs.ErrNotExist)
+		return nil, &fleet.UnknownError{What: "file of channel " + channel, Name: name, Hint: c.similar(ctx, releaseKey{channel, rel.Number, rel.Digest}, name)}
 	}
 	slices.SortStableFunc(out, func(a, b Place) int { return strings.Compare(a.Site, b.Site) })
 	return out, nil
+}
+
+// similar suggests the path of a release that is most similar to name. A release
+// that cannot be read within some seconds suggests none.
+func (c *Core) similar(ctx context.Context, k releaseKey, name string) string {
+	const none = "no path of the newest release is similar"
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	r := c.repo.Load()
+	rel, err := r.Release(ctx, k.channel, k.number, k.digest)
+	if err == nil {
+		err = r.LoadPages(ctx, r.Index, rel.PageIDs(), &c.pages, repo.FetchOptions{})
+	}
+	if err != nil {
+		return none
+	}
+	near := fleet.NewNearest(name)
+	next := r.Entries(rel, &c.pages)
+	for {
+		e, err := next()
+		if err != nil || e == nil || ctx.Err() != nil {
+			return cmp.Or(near.Suggestion(), none)
+		}
+		if e.Kind == manifest.File {
+			near.Add(e.Path)
+		}
+	}
 }
 
 // set fills in the file's entry in the release that a site attested. e is nil if the release lacks

@@ -93,7 +93,7 @@ func TestValidate(t *testing.T) {
 		{`channel "image": keep_within: -1ns:`, func(f *Fleet) { f.Channels[0].KeepWithin = -1 }},
 		{`region "aa": name: it stands after "eu"`, func(f *Fleet) { f.Regions = []Region{{"ap"}, {"eu"}, {"aa"}} }},
 		{`domain "emea": name: two domains have it`, func(f *Fleet) { f.Domains = []Domain{{Name: "apac"}, {Name: "emea"}, {Name: "emea"}} }},
-		{`domain "enrol": name: name "enrol": nightferry uses it itself`, func(f *Fleet) { f.Domains = append(f.Domains, Domain{Name: "enrol"}) }},
+		{`domain "enroll": name: name "enroll": nightferry uses it itself`, func(f *Fleet) { f.Domains = append(f.Domains, Domain{Name: "enroll"}) }},
 		{`domain "core": name: name "core": nightferry uses it itself`, func(f *Fleet) { f.Domains = slices.Insert(f.Domains, 1, Domain{Name: "core"}) }},
 		{`domain "aux": name: name "aux": Windows keeps it`, func(f *Fleet) { f.Domains = slices.Insert(f.Domains, 1, Domain{Name: "aux"}) }},
 		{`site "berlin": domain: it is in no domain`, func(f *Fleet) { f.Sites[0].Domain = "" }},

@@ -41,23 +41,58 @@ func device(name string) bool {
 // enrol or core: enrollment uses the first in subjects, the Core's own logs
 // use the second as a folder.
 func CheckDomainName(name string) error {
-	if name == "enrol" || name == "core" {
+	if name == "enroll" || name == "core" {
 		return fmt.Errorf("name %q: nightferry uses it itself: choose another", name)
 	}
 	return CheckName(name)
 }
 
+// Nearest finds the most similar of many known words, such as the paths of a
+// release, for one that is not known.
+type Nearest struct {
+	word, best string
+	dist       int
+}
+
+// NewNearest returns a Nearest for an unknown word.
+func NewNearest(word string) *Nearest { return &Nearest{word: word, dist: 3} }
+
+// Add takes a known word.
+func (n *Nearest) Add(known string) {
+	d := n.dist
+	switch {
+	case strings.EqualFold(known, n.word):
+		d = 0
+	case strings.HasSuffix(known, "/"+n.word) || strings.HasSuffix(n.word, "/"+known): // a path with folders missing, or too many
+		d = 1
+	default:
+		if d = distance(n.word, known, n.dist); d > len(n.word)/3 { // among two-letter words, none is similar
+			return
+		}
+	}
+	if d < n.dist {
+		n.best, n.dist = known, d
+	}
+}
+
+// Suggestion returns a question with the most similar word. Empty: none is
+// similar.
+func (n *Nearest) Suggestion() string {
+	if n.best == "" {
+		return ""
+	}
+	return fmt.Sprintf("did you mean %q?", n.best)
+}
+
 // Suggest returns the end of an error about an unknown word: the most similar
 // known word, or all of them.
 func Suggest(word string, known []string) string {
-	best, dist := "", 3
+	near := NewNearest(word)
 	for _, k := range known {
-		if d := distance(word, k, dist); d < dist && d <= len(word)/3 { // among two-letter words, none is similar
-			best, dist = k, d
-		}
+		near.Add(k)
 	}
-	if best != "" {
-		return fmt.Sprintf("did you mean %q?", best)
+	if s := near.Suggestion(); s != "" {
+		return s
 	}
 	if len(known) == 0 {
 		return "there is none yet"

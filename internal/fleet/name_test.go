@@ -20,7 +20,7 @@ func TestNames(t *testing.T) {
 			t.Errorf("domain %q: %v", name, err)
 		}
 	}
-	for _, name := range []string{"enrol", "core"} {
+	for _, name := range []string{"enroll", "core"} {
 		if err := CheckDomainName(name); err == nil {
 			t.Errorf("a domain may be called %q", name)
 		}
