@@ -55,12 +55,12 @@ func fleetReport(s *strings.Builder, f *fleetResult) {
 	}
 	fmt.Fprintf(s, "\n## Part: fleet\n\nA real `nightferry core run` over one MinIO, on loopback; run %s, with a load of %.1f from others on the machine when it began. "+
 		"A relay before the Core's control port counts the bytes of both ways, TLS and all.\n\n", f.Run, f.Load)
-	fmt.Fprintf(s, "%d simulated agents in one process. Each has an identity and a JWT of its own by the real enrolment, a TLS connection, checks every signature of the Core's and signs all that it says; it moves no content.\n\n"+
+	fmt.Fprintf(s, "%d simulated agents in one process. Each has an identity and a JWT of its own by the real enrollment, a TLS connection, checks every signature of the Core's and signs all that it says; it moves no content.\n\n"+
 		"| work | measured |\n| --- | --- |\n", f.Sims)
 	line := func(work, format string, a ...any) {
 		fmt.Fprintf(s, "| %s | %s |\n", work, fmt.Sprintf(format, a...))
 	}
-	line("enrolment of all, 32 at a time", "%s", seconds(f.EnrolWall))
+	line("enrollment of all, 32 at a time", "%s", seconds(f.EnrolWall))
 	line("Core's RSS when all are connected", "%s", mib(f.ConnectRSS))
 	line(fmt.Sprintf("an order reaches them, the worst of %d rounds but p50", changeRounds), "p50 %s, p99 %s, last %s", milliseconds(f.ChangeP50), milliseconds(f.ChangeP99), milliseconds(f.ChangeMax))
 	line("all report a run at once, until the last acknowledgement", "%d outcomes in %s: %.0f a second", f.Outcomes, seconds(f.OutcomeWall), f.outcomeRate())

@@ -65,36 +65,36 @@ func Enrol(ctx context.Context, token string, o EnrolOptions) (*Identity, error)
 		return nil, err
 	}
 	if now := o.Now().Unix(); t.Expires > 0 && now > t.Expires {
-		return nil, fmt.Errorf("enrol: %w", &RefusedError{Code: "expired", Why: "the token was good until " + time.Unix(t.Expires, 0).UTC().Format("2006-01-02 15:04 MST")})
+		return nil, fmt.Errorf("enroll: %w", &RefusedError{Code: "expired", Why: "the token was good until " + time.Unix(t.Expires, 0).UTC().Format("2006-01-02 15:04 MST")})
 	}
 	allow, err := cleanRoots(o.Allow)
 	if err != nil {
-		return nil, fmt.Errorf("enrol: %w", err)
+		return nil, fmt.Errorf("enroll: %w", err)
 	}
 	for _, dir := range allow {
 		if err := coversState(dir, o.StateDir); err != nil {
-			return nil, fmt.Errorf("enrol: %w", err)
+			return nil, fmt.Errorf("enroll: %w", err)
 		}
 	}
 	if err := durable.MkdirPrivate(o.StateDir); err != nil {
-		return nil, fmt.Errorf("enrol: %w", err)
+		return nil, fmt.Errorf("enroll: %w", err)
 	}
 	root, err := durable.Open(o.StateDir, durable.Options{Trusted: true})
 	if err != nil {
-		return nil, fmt.Errorf("enrol: %w", err)
+		return nil, fmt.Errorf("enroll: %w", err)
 	}
 	defer func() { _ = root.Close() }() // nothing is written through it after save
 	unlock, err := durable.Lock(root, lockFile)
 	if err != nil {
-		return nil, fmt.Errorf("enrol in %q: %w: stop the agent first", o.StateDir, err)
+		return nil, fmt.Errorf("enroll in %q: %w: stop the agent first", o.StateDir, err)
 	}
 	defer func() { _ = unlock() }()
 	if err := vacate(root, o); err != nil {
-		return nil, fmt.Errorf("enrol: %w", err)
+		return nil, fmt.Errorf("enroll: %w", err)
 	}
 	seed, err := newSeed(root)
 	if err != nil {
-		return nil, fmt.Errorf("enrol: %w", err)
+		return nil, fmt.Errorf("enroll: %w", err)
 	}
 	id := &Identity{dir: o.StateDir, Domain: t.Domain, Site: t.Site, CA: t.CA, Repo: t.Repo, Root: t.Root, Allow: allow, seed: seed}
 	if id.key, err = bus.Ed25519Of(seed); err != nil {
@@ -102,7 +102,7 @@ func Enrol(ctx context.Context, token string, o EnrolOptions) (*Identity, error)
 	}
 	grant, err := redeem(ctx, t, id, o)
 	if err != nil {
-		return nil, fmt.Errorf("enrol %s: %w", id.Address(), err)
+		return nil, fmt.Errorf("enroll %s: %w", id.Address(), err)
 	}
 	g, err := bus.ReadGrant(grant.JWT)
 	if err == nil {
@@ -112,14 +112,14 @@ func Enrol(ctx context.Context, token string, o EnrolOptions) (*Identity, error)
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("enrol %s: the credential that the Core has granted: %w", id.Address(), err)
+		return nil, fmt.Errorf("enroll %s: the credential that the Core has granted: %w", id.Address(), err)
 	}
 	id.Core, id.Store, id.Region = grant.Core, grant.Store, grant.Region
 	if len(id.Core) == 0 {
 		id.Core = t.Core
 	}
 	if err := id.save(root, grant.JWT); err != nil {
-		return nil, fmt.Errorf("enrol %s: keep the identity: %w", id.Address(), err)
+		return nil, fmt.Errorf("enroll %s: keep the identity: %w", id.Address(), err)
 	}
 	return id, nil
 }
@@ -173,7 +173,7 @@ func redeem(ctx context.Context, t *wire.Token, id *Identity, o EnrolOptions) (*
 		return nil, err
 	}
 	b, err := o.Dial(ctx, bus.ClientOptions{URLs: t.Core, Pins: []bus.Pin{bus.Pin(t.CA)}, JWT: func() (string, error) { return t.JWT, nil }, Seed: seed,
-		Name: "enrol " + t.ID, Env: o.Env, Now: o.Now})
+		Name: "enroll " + t.ID, Env: o.Env, Now: o.Now})
 	if err != nil {
 		return nil, err
 	}

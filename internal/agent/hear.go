@@ -119,7 +119,7 @@ func (a *agent) accept(ctx context.Context, revision uint64, v *wire.State) erro
 	a.coreClock.set(time.UnixMilli(v.At), a.o.Now())
 	if v.Store != a.id.Store {
 		a.note(Error, "", fmt.Sprintf("the Core names %q as the store, enrolled is %q: refused", v.Store, a.id.Store), nil)
-		return a.problem(ctx, ProblemControl, "", fmt.Sprintf("the Core names %q as the store, and this site is enrolled for %q: enrol it again if the store has moved", v.Store, a.id.Store))
+		return a.problem(ctx, ProblemControl, "", fmt.Sprintf("the Core names %q as the store, and this site is enrolled for %q: enroll it again if the store has moved", v.Store, a.id.Store))
 	}
 	a.moveCore(v.Core)
 	kept := *v

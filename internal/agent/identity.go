@@ -79,11 +79,11 @@ func loadSite(dir string) (*Identity, error) {
 	}
 	id := &Identity{dir: dir}
 	if err := json.Unmarshal(b, id); err != nil {
-		return nil, fmt.Errorf("read %s: %w: restore it, or enrol this site again", filepath.Join(dir, siteFile), err)
+		return nil, fmt.Errorf("read %s: %w: restore it, or enroll this site again", filepath.Join(dir, siteFile), err)
 	}
 	raw, err := hex.DecodeString(id.RepoID)
 	if err != nil || copy(id.Repo[:], raw) != len(raw) || len(raw) != len(id.Repo) {
-		return nil, fmt.Errorf("read %s: the repository's id is damaged: restore it, or enrol this site again", filepath.Join(dir, siteFile))
+		return nil, fmt.Errorf("read %s: the repository's id is damaged: restore it, or enroll this site again", filepath.Join(dir, siteFile))
 	}
 	for _, root := range id.Allow {
 		if err := coversState(root, dir); err != nil {
@@ -114,7 +114,7 @@ func Load(dir string) (*Identity, error) {
 		return nil, fmt.Errorf("read the repository's key: %w", err)
 	}
 	if id.repo, err = hex.DecodeString(string(text)); err != nil {
-		return nil, errors.New("read the repository's key: it is damaged: enrol this site again")
+		return nil, errors.New("read the repository's key: it is damaged: enroll this site again")
 	}
 	return id, nil
 }

@@ -368,7 +368,7 @@ func TestEnrolRefusals(t *testing.T) {
 	w.try(enrol(dir, nil))
 	again, err := os.ReadFile(filepath.Join(dir, seedFile))
 	if err != nil || string(again) != string(key) {
-		t.Errorf("a half-done enrolment's key was not used again: %v", err)
+		t.Errorf("a half-done enrollment's key was not used again: %v", err)
 	}
 	if err := enrol(dir, nil); !errors.Is(err, ErrEnrolled) {
 		t.Errorf("enrolled twice: %v", err)

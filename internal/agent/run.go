@@ -129,7 +129,7 @@ func (a *agent) remember(ctx context.Context) (err error) {
 	a.chain = &wire.Chain{Repo: a.id.Repo, Root: a.id.Root}
 	if len(a.id.Trust) > 0 {
 		if _, err := a.chain.Follow(a.id.Trust); err != nil {
-			return fmt.Errorf("the trust document of the enrolment: %w", err)
+			return fmt.Errorf("the trust document of the enrollment: %w", err)
 		}
 	}
 	kept, err := a.spool.Kept(ctx, spool.Chain)

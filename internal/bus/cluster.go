@@ -66,7 +66,7 @@ func LoadAuthorityFile(file string) (Pin, *x509.CertPool, error) {
 }
 
 // EnrolRole is the role of the key that signs users of enrollment tokens.
-const EnrolRole = "enrolment"
+const EnrolRole = "enrollment"
 
 // DomainRole is the role of a domain's signing keys.
 func DomainRole(domain string) string { return "domain " + domain }

@@ -16,13 +16,13 @@ import (
 var foreignSubjects = []string{
 	"nf.up.alpha.paris.beat", "nf.down.alpha.paris.state",
 	"nf.up.beta.rome.beat", "nf.down.beta.rome.state",
-	"nf.up.enrol.t-2.enrol", "nf.down.enrol.t-2.grant",
+	"nf.up.enroll.t-2.enroll", "nf.down.enroll.t-2.grant",
 	"_INBOX.abc", "_INBOX.alpha.rome.abc", "$SYS.REQ.USER.INFO", "$SYS.ACCOUNT.x.CONNECT", "$JS.API.INFO",
 	"nf.up.alpha.rome", "nf.down.alpha.rome", "nf", "rome", "nf.other.alpha.rome.x",
 }
 
 var wildcards = []string{">", "*", "nf.>", "nf.up.>", "nf.down.>", "nf.down.alpha.>", "nf.down.*.rome.>", "nf.down.alpha.*.state",
-	"nf.down.enrol.>", "_INBOX.>", "$SYS.>", "nf.up.alpha.>", "*.*.*.*.*"}
+	"nf.down.enroll.>", "_INBOX.>", "$SYS.>", "nf.up.alpha.>", "*.*.*.*.*"}
 
 func TestPermissions(t *testing.T) {
 	w := newWorld(t)
@@ -33,8 +33,8 @@ func TestPermissions(t *testing.T) {
 		foreign []string
 	}{
 		{"site", wire.Address{Domain: "alpha", Site: "rome"}, w.site("alpha", "rome"),
-			append([]string{"nf.up.enrol.t-1.enrol", "nf.down.enrol.t-1.grant"}, foreignSubjects...)},
-		{"enrolment user", wire.Address{Domain: wire.EnrolDomain, Site: "t-1"}, w.dial(w.enrolOptions("t-1")),
+			append([]string{"nf.up.enroll.t-1.enroll", "nf.down.enroll.t-1.grant"}, foreignSubjects...)},
+		{"enrollment user", wire.Address{Domain: wire.EnrolDomain, Site: "t-1"}, w.dial(w.enrolOptions("t-1")),
 			append([]string{"nf.up.alpha.rome.beat", "nf.down.alpha.rome.state"}, foreignSubjects...)},
 	}
 	for _, c := range clients {
@@ -232,7 +232,7 @@ func TestAuthorityRefuses(t *testing.T) {
 	good := w.domainSeed()
 	user, public := w.identity()
 	for name, o := range map[string]AuthorityOptions{
-		"a domain named enrol":    {Seeds: w.seeds, Domains: map[string][][]byte{"enrol": {good}}},
+		"a domain named enroll":    {Seeds: w.seeds, Domains: map[string][][]byte{"enroll": {good}}},
 		"a domain with a star":    {Seeds: w.seeds, Domains: map[string][][]byte{"a.*": {good}}},
 		"one key for two domains": {Seeds: w.seeds, Domains: map[string][][]byte{"a": {good}, "b": {good}}},
 		"a user's seed":           {Seeds: w.seeds, Domains: map[string][][]byte{"a": {user}}},

@@ -186,9 +186,9 @@ func TestRefused(t *testing.T) {
 			`f:8:88: sites.s.targets.a.rate: rate "20Mb": "Mb" may mean bits or bytes: write Mbit or MB`}},
 		{"bad policy", site("locked: parital, prune: yes, targets: {a: /t}"), true, []string{
 			`f:8:54: sites.s.locked: "parital": did you mean "partial"?`, `f:8:70: sites.s.prune: want true or false, found "yes"`}},
-		{"bad names", base + "regions: {Europe: {}}\ndomains: {enrol: {}}\n", true, []string{
+		{"bad names", base + "regions: {Europe: {}}\ndomains: {enroll: {}}\n", true, []string{
 			`f:6:11: regions.Europe: name "Europe": want 1 to 63 of a-z, 0-9 and -, and no - first`,
-			`f:7:11: domains.enrol: name "enrol": nightferry uses it itself: choose another`}},
+			`f:7:11: domains.enroll: name "enroll": nightferry uses it itself: choose another`}},
 		{"secret in a URL", strings.NewReplacer("s3://b", "s3://AKIA:hunter2@b", "tls://core", "tls://u:hunter2@core").Replace(base), true, []string{
 			`f:2:8: store: open s3://b/p?region=x: credentials do not belong into a store's URL: give s3://BUCKET/PREFIX?region=REGION&endpoint=URL`,
 			`f:4:10: public[0]: credentials do not belong into a URL`}},

@@ -76,7 +76,7 @@ func (c *Core) heardFrom(ctx context.Context, a wire.Address, x *site, instance 
 	switch {
 	case id == nil || contested:
 	case other != nil:
-		c.contest(ctx, a, x, fmt.Sprintf("two machines use the identity of site %s: %s and %s. Nothing that they report is believed: stop one of them and enrol the site again, or, if the other one is gone for good, nightferry site confirm %s",
+		c.contest(ctx, a, x, fmt.Sprintf("two machines use the identity of site %s: %s and %s. Nothing that they report is believed: stop one of them and enroll the site again, or, if the other one is gone for good, nightferry site confirm %s",
 			a.Site, machineText(other.machine), machineText(now.machine), a.Site))
 	case isNew && c.server != nil:
 		if err := c.server.KeepNewest(id.Public); err != nil {

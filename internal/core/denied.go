@@ -34,7 +34,7 @@ func (c *Core) whoShows(ctx context.Context, g *bus.Grant, connected bool) (wire
 		}
 		return at, "the holder of " + who
 	case !ok:
-		return wire.Address{}, fmt.Sprintf("somebody whose credential calls him %q: the key that signed it is none in force here; if it is a site of this Core, it has to enrol again with a new token", g.Name)
+		return wire.Address{}, fmt.Sprintf("somebody whose credential calls him %q: the key that signed it is none in force here; if it is a site of this Core, it has to enroll again with a new token", g.Name)
 	}
 	at := wire.Address{Domain: domain, Site: g.Name}
 	now := c.o.Now()
@@ -50,9 +50,9 @@ func (c *Core) whoShows(ctx context.Context, g *bus.Grant, connected bool) (wire
 	case x.identity == nil:
 		why = "it was revoked on " + minuteOf(x.ended)
 	case x.identity.Public != g.Public:
-		why = fmt.Sprintf("another agent has joined in its place on %s, and this one is still running: uninstall it, or enrol it again with a new token", minuteOf(x.identity.Enrolled))
+		why = fmt.Sprintf("another agent has joined in its place on %s, and this one is still running: uninstall it, or enroll it again with a new token", minuteOf(x.identity.Enrolled))
 	case !g.Expires.IsZero() && now.After(g.Expires):
-		why = "its credential ended on " + minuteOf(g.Expires) + ": enrol it again with a new token"
+		why = "its credential ended on " + minuteOf(g.Expires) + ": enroll it again with a new token"
 	}
 	return at, fmt.Sprintf("site %s: %s", at, why)
 }

@@ -181,7 +181,7 @@ func (c *Core) hearEnrolment(ctx context.Context, m message) {
 		}
 		c.enrol(ctx, m, &v, signed.Signer)
 	default:
-		c.refuse(ctx, m, "forged", "a token's holder can only enrol", Malformed)
+		c.refuse(ctx, m, "forged", "a token's holder can only enroll", Malformed)
 	}
 }
 
@@ -191,7 +191,7 @@ func anybody(trust.Public) error { return nil }
 func (c *Core) enrol(ctx context.Context, m message, v *wire.Enrol, identity trust.Public) {
 	ch, ok := c.enrols.take(m.from.Site)
 	if !ok || ch.identity != identity || string(ch.nonce) != string(v.Nonce) || c.o.Now().After(ch.expires) {
-		c.refuse(ctx, m, "expired", "the enrolment took longer than a minute, or another one came between: begin again", TokenBad)
+		c.refuse(ctx, m, "expired", "the enrollment took longer than a minute, or another one came between: begin again", TokenBad)
 		return
 	}
 	if !v.Proves(identity) {
@@ -218,7 +218,7 @@ func (c *Core) enrol(ctx context.Context, m message, v *wire.Enrol, identity tru
 	grant, err := c.grant(ctx, m, v, s, public)
 	switch {
 	case errors.Is(err, ledger.ErrConflict):
-		c.refuse(ctx, m, "revoked", "this key was revoked or superseded before: remove the agent's state and enrol with a new token", Revoked)
+		c.refuse(ctx, m, "revoked", "this key was revoked or superseded before: remove the agent's state and enroll with a new token", Revoked)
 	case err != nil:
 		c.ledgerFailed(err)
 		c.answer(m.from, wire.VerbRefuse, 0, &wire.Refusal{Of: m.verb, Code: "busy", Why: "the Core could not do it now: try again"})

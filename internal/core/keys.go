@@ -29,7 +29,7 @@ const (
 	secretCA         = "ca"
 	secretAccount    = "bus/account"
 	secretOperator   = "bus/operator"
-	secretEnrol      = "bus/enrol"
+	secretEnrol      = "bus/enroll"
 	secretBus        = "bus/core"
 	secretRelease    = "repository/release"
 	secretRepository = "repository/key"

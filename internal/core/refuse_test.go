@@ -42,7 +42,7 @@ func TestTokens(t *testing.T) {
 	if text := w.untilIncident("token"); !strings.Contains(text, "used before") {
 		t.Error(text)
 	}
-	w.untilDeed("refused enrol", "used")
+	w.untilDeed("refused enroll", "used")
 	first.hello() // it goes on
 
 	late, err := w.core.Token(t.Context(), "tokyo", 0)

@@ -217,7 +217,7 @@ func (w *world) authority(t *testing.T) *bus.Authority {
 		return bytes.TrimSpace(s.Reveal())
 	}
 	a, err := bus.OpenAuthority(bus.AuthorityOptions{Domains: map[string][][]byte{"apac": {kept("domain/apac/signing")}},
-		Seeds: bus.Seeds{Account: string(kept("bus/account")), Operator: kept("bus/operator"), Enrol: kept("bus/enrol"), Core: kept("bus/core")}})
+		Seeds: bus.Seeds{Account: string(kept("bus/account")), Operator: kept("bus/operator"), Enrol: kept("bus/enroll"), Core: kept("bus/core")}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -144,7 +144,7 @@ func (c *Core) hear(ctx context.Context, m message) {
 		x.mu.Unlock()
 	}
 	if !known {
-		c.refuse(ctx, m, "revoked", "the Core knows no identity of this site: enrol it again with a new token", Revoked)
+		c.refuse(ctx, m, "revoked", "the Core knows no identity of this site: enroll it again with a new token", Revoked)
 		return
 	}
 	s := c.settings.Load().Fleet.Site(m.from.Site)

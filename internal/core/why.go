@@ -60,7 +60,7 @@ func (c *Core) reasons(s *fleet.Site, st *SiteStatus, ch *ChannelStatus, f *ledg
 		out = append(out, Reason{s.Domain, s.Name, ch.Channel, what, since, cause, remedy})
 	}
 	if st.Contested != "" {
-		add("contested", time.Time{}, st.Contested, "nightferry site token "+s.Name+", then enrol one of the two again; nightferry site confirm "+s.Name+" if the other is gone for good")
+		add("contested", time.Time{}, st.Contested, "nightferry site token "+s.Name+", then enroll one of the two again; nightferry site confirm "+s.Name+" if the other is gone for good")
 	}
 	if st.Enrolled.IsZero() {
 		add("not enrolled", time.Time{}, "the site has no identity: it never joined, or it was revoked", "nightferry site token "+s.Name)

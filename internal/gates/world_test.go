@@ -309,7 +309,7 @@ func (w *world) authority() *bus.Authority {
 		domains[d] = [][]byte{w.kept("domain/" + d + "/signing")}
 	}
 	a, err := bus.OpenAuthority(bus.AuthorityOptions{Domains: domains, Seeds: bus.Seeds{
-		Account: string(w.kept("bus/account")), Operator: w.kept("bus/operator"), Enrol: w.kept("bus/enrol"), Core: w.kept("bus/core")}})
+		Account: string(w.kept("bus/account")), Operator: w.kept("bus/operator"), Enrol: w.kept("bus/enroll"), Core: w.kept("bus/core")}})
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -100,7 +100,7 @@ func (l *Ledger) Enrol(ctx context.Context, id Identity) (old *Identity, err err
 	if id.Enrolled.IsZero() {
 		id.Enrolled = now
 	}
-	err = l.update(ctx, fmt.Sprintf("enrol site %s of domain %s", id.Site, id.Domain), func(x *tx) error {
+	err = l.update(ctx, fmt.Sprintf("enroll site %s of domain %s", id.Site, id.Domain), func(x *tx) error {
 		n, err := x.count("UPDATE identities SET jwt_expires = ?, version = ? WHERE public = ? AND domain = ? AND site = ? AND ended = 0",
 			micros(id.JWTExpires), id.Version, id.Public, id.Domain, id.Site)
 		if err != nil || n == 1 {

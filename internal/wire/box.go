@@ -20,7 +20,7 @@ const boxInfo = "nightferry repository key"
 func NewBox() (*Box, error) {
 	k, err := hpke.DHKEM(ecdh.X25519()).GenerateKey()
 	if err != nil {
-		return nil, fmt.Errorf("make a key for the enrolment: %w", err)
+		return nil, fmt.Errorf("make a key for the enrollment: %w", err)
 	}
 	return &Box{k}, nil
 }

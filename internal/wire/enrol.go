@@ -123,7 +123,7 @@ func (e *Enrol) Proves(identity trust.Public) bool {
 }
 
 func proven(nonce []byte, identity trust.Public) []byte {
-	m := append([]byte("nightferry enrolment\x00"), identity[:]...)
+	m := append([]byte("nightferry enrollment\x00"), identity[:]...)
 	return append(m, nonce...)
 }
 

@@ -23,7 +23,7 @@ const MaxInflated = 8 << 20
 
 // EnrolDomain is the domain in the Address of a site without an identity; the token's id is its Site. No domain may
 // have this name.
-const EnrolDomain = "enrol"
+const EnrolDomain = "enroll"
 
 // The verbs of subjects that sites send.
 const (
@@ -35,7 +35,7 @@ const (
 	VerbRenew     = "renew"     // Renew: answered by VerbRenewed
 	VerbStopped   = "stopped"   // Stopped: the halt orders it obeys; after each hello and change, until answered by VerbConfirmed
 	VerbChallenge = "challenge" // Challenge: of an enrolment, answered by VerbNonce
-	VerbEnrol     = "enrol"     // Enrol: answered by VerbGrant
+	VerbEnrol     = "enroll"     // Enrol: answered by VerbGrant
 )
 
 // The verbs of subjects that the Core sends.
