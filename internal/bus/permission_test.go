@@ -232,7 +232,7 @@ func TestAuthorityRefuses(t *testing.T) {
 	good := w.domainSeed()
 	user, public := w.identity()
 	for name, o := range map[string]AuthorityOptions{
-		"a domain named enroll":    {Seeds: w.seeds, Domains: map[string][][]byte{"enroll": {good}}},
+		"a domain named enroll":   {Seeds: w.seeds, Domains: map[string][][]byte{"enroll": {good}}},
 		"a domain with a star":    {Seeds: w.seeds, Domains: map[string][][]byte{"a.*": {good}}},
 		"one key for two domains": {Seeds: w.seeds, Domains: map[string][][]byte{"a": {good}, "b": {good}}},
 		"a user's seed":           {Seeds: w.seeds, Domains: map[string][][]byte{"a": {user}}},

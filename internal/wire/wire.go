@@ -35,7 +35,7 @@ const (
 	VerbRenew     = "renew"     // Renew: answered by VerbRenewed
 	VerbStopped   = "stopped"   // Stopped: the halt orders it obeys; after each hello and change, until answered by VerbConfirmed
 	VerbChallenge = "challenge" // Challenge: of an enrolment, answered by VerbNonce
-	VerbEnrol     = "enroll"     // Enrol: answered by VerbGrant
+	VerbEnrol     = "enroll"    // Enrol: answered by VerbGrant
 )
 
 // The verbs of subjects that the Core sends.
