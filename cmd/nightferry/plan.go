@@ -13,6 +13,7 @@ import (
 
 	"nightferry/internal/api"
 	"nightferry/internal/core"
+	"nightferry/internal/nights"
 )
 
 func newPlan(e *env) *cobra.Command {
@@ -165,7 +166,7 @@ func newLimit(e *env) *cobra.Command {
 				if r.Rate == "" {
 					return usage("limit", "want a RATE, such as 20Mbit, or --off alone")
 				}
-				if _, err := core.ParseLimit(r.Rate); err != nil {
+				if _, err := nights.ParseLimit(r.Rate); err != nil {
 					return usage("limit", "%q: %w", args[0], err)
 				}
 			}

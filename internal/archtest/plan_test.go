@@ -77,11 +77,14 @@ var rooms = []room{
 	{"internal/collect", verbs, "gc and fsck"},
 	{"internal/alert", verbs, "whom to tell what, and what was told; pure"},
 	{"internal/schedule", verbs, "what starts when, and the forecast; pure"},
+	{"internal/nights", verbs, "a fleet's windows, rates and cadences, parsed once"},
+	{"internal/releases", verbs, "the trees of published releases, with the pages that were read kept on disk"},
 
 	{"internal/tasks", services, "periodic work: name, period, bound, last success, and what is overdue"},
 	{"internal/publishing", services, "which channels are being published and measured, and what stops that"},
 	{"internal/incident", services, "which incidents are open, and how each one ends"},
 	{"internal/halting", services, "the active halt orders, their newest object and who obeys them"},
+	{"internal/lending", services, "presigned URLs: which objects a site may read, and for how long"},
 	{"internal/desired", services, "what every site should hold: a pure plan, one transaction, and each site's present state"},
 
 	{"internal/config", processes, "the Core's YAML file: strict, with every error at its place"},

@@ -20,7 +20,7 @@ const maxMethods = 40
 // largeTypes are the types that still exceed maxMethods, with their maximum. A number here may only become smaller; a
 // type within maxMethods must leave the list.
 var largeTypes = map[string]int{
-	"internal/core.Core":     243,
+	"internal/core.Core":     192,
 	"internal/apply.site":    85,
 	"internal/agent.agent":   87,
 	"cmd/nightferry.env":     93,

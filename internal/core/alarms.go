@@ -2,8 +2,6 @@ package core
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -13,24 +11,13 @@ import (
 	"nightferry/internal/wire"
 )
 
-// alarms are the Core's incidents, under the names by which its parts raise them.
-type alarms struct{ *incident.Service }
-
-func (a alarms) raise(kind Kind, what string, at wire.Address, text string) {
-	a.Raise(kind, what, at, text)
-}
-func (a alarms) over(kind Kind, what string, at wire.Address)     { a.Over(kind, what, at) }
-func (a alarms) has(kind Kind, what string, at wire.Address) bool { return a.Has(kind, what, at) }
-
-// newAlarms makes the incidents over an open ledger.
-func (c *Core) newAlarms() alarms {
-	return alarms{incident.New(incident.Options{Records: c.ledger, Now: c.wall, OnChange: func(x incident.Change) {
-		if x.Text == "" {
-			c.say(Event{Kind: IncidentOver, Domain: x.At.Domain, Site: x.At.Site, Text: x.Key})
-		} else {
-			c.say(Event{Kind: IncidentOpened, Domain: x.At.Domain, Site: x.At.Site, Text: string(x.Kind) + ": " + x.Text})
-		}
-	}})}
+// changed reports an incident that opened or ended.
+func (n *notices) changed(x incident.Change) {
+	if x.Text == "" {
+		n.emit(Event{Kind: IncidentOver, Domain: x.At.Domain, Site: x.At.Site, Text: x.Key})
+	} else {
+		n.emit(Event{Kind: IncidentOpened, Domain: x.At.Domain, Site: x.At.Site, Text: string(x.Kind) + ": " + x.Text})
+	}
 }
 
 // sweepIncidents ends the incidents that nobody would end any more.
@@ -100,24 +87,3 @@ const (
 	// again is how often what goes on is noted again.
 	again = time.Minute
 )
-
-// ledgerFailed makes an incident of it.
-func (c *Core) ledgerFailed(err error) {
-	if errors.Is(err, ledger.ErrFull) {
-		c.count.full.Store(true)
-		c.alarms.raise(Full, "", wire.Address{}, err.Error()+"; sites keep what they report until then")
-	} else if !errors.Is(err, context.Canceled) {
-		c.count.faulty.Store(true)
-		c.alarms.raise(Ledger, "", wire.Address{}, fmt.Sprintf("the ledger: %v; sites keep what they report until it works", err))
-	}
-	c.trouble("ledger", err)
-}
-
-func (c *Core) ledgerWorks() {
-	if c.count.full.Swap(false) {
-		c.alarms.over(Full, "", wire.Address{})
-	}
-	if c.count.faulty.Swap(false) {
-		c.alarms.over(Ledger, "", wire.Address{})
-	}
-}

@@ -65,22 +65,22 @@ func (t *teller) tellPeople(ctx context.Context) {
 	}
 	if !t.loaded {
 		if err := t.load(); err != nil {
-			t.core.trouble("alerts", err)
+			t.core.notices.Trouble("alerts", err)
 			return
 		}
 	}
-	now := t.core.wall()
+	now := t.core.clock.wall()
 	changed := t.state.Retarget(rules)
 	list, err := t.incidents(ctx, now)
 	if err != nil {
-		t.core.trouble("alerts", err)
+		t.core.notices.Trouble("alerts", err)
 	} else if t.state.Update(now, rules, list) {
 		changed = true
 	}
 	for _, region := range t.state.ReportsDue(now, rules) {
 		rep, err := t.core.morning(ctx, region, now)
 		if err != nil {
-			t.core.trouble("alerts", fmt.Errorf("report of region %s: %w", region, err))
+			t.core.notices.Trouble("alerts", fmt.Errorf("report of region %s: %w", region, err))
 			continue
 		}
 		t.state.AddReport(now, rules, *rep)
@@ -94,18 +94,18 @@ func (t *teller) tellPeople(ctx context.Context) {
 // round fail with the same error, without another attempt.
 func (t *teller) deliver(ctx context.Context, a *Alerts) {
 	var mailErr error
-	for _, l := range t.state.Letters(t.core.wall(), &a.Rules) {
+	for _, l := range t.state.Letters(t.core.clock.wall(), &a.Rules) {
 		if ctx.Err() != nil {
 			return
 		}
-		if f := t.state.Failing[l.To]; f != nil && !f.Due(t.core.wall()) {
+		if f := t.state.Failing[l.To]; f != nil && !f.Due(t.core.clock.wall()) {
 			continue // it failed in this round
 		}
 		err := mailErr
 		if l.To == alert.Hook || err == nil {
 			err = t.core.sendLetter(ctx, a, &l)
 		}
-		now := t.core.wall()
+		now := t.core.clock.wall()
 		switch {
 		case err == nil:
 			t.state.Delivered(&l)
@@ -116,7 +116,7 @@ func (t *teller) deliver(ctx context.Context, a *Alerts) {
 			if l.To != alert.Hook && unreachable(err) {
 				mailErr = err
 			}
-			t.core.trouble("mail", err)
+			t.core.notices.Trouble("mail", err)
 		}
 		t.keep(true)
 	}
@@ -142,14 +142,14 @@ func (t *teller) complain() {
 		}
 	}
 	if mails != nil {
-		t.core.alarms.raise(MailDown, "", wire.Address{}, mails.Error())
+		t.core.alarms.Raise(MailDown, "", wire.Address{}, mails.Error())
 	} else {
-		t.core.alarms.over(MailDown, "", wire.Address{})
+		t.core.alarms.Over(MailDown, "", wire.Address{})
 	}
 	if hook != nil {
-		t.core.alarms.raise(HookDown, "", wire.Address{}, hook.Error())
+		t.core.alarms.Raise(HookDown, "", wire.Address{}, hook.Error())
 	} else {
-		t.core.alarms.over(HookDown, "", wire.Address{})
+		t.core.alarms.Over(HookDown, "", wire.Address{})
 	}
 }
 
@@ -226,7 +226,7 @@ func (c *Core) readSecrets(ctx context.Context) {
 	}
 	for _, name := range names {
 		if _, err := c.secret(ctx, name, "tell of a full disk, too"); err != nil {
-			c.trouble("alerts", err)
+			c.notices.Trouble("alerts", err)
 		}
 	}
 }
@@ -254,7 +254,7 @@ func (t *teller) incidents(ctx context.Context, now time.Time) ([]alert.Incident
 			out = append(out, t.core.toldAs(i))
 		}
 	}
-	if !t.core.count.full.Load() {
+	if !t.core.notices.full.Load() {
 		t.full = time.Time{}
 		return out, nil
 	}
@@ -299,7 +299,7 @@ func (t *teller) load() error {
 	if err = json.Unmarshal(b, &t.state); err == nil {
 		return nil
 	}
-	now := t.core.wall()
+	now := t.core.clock.wall()
 	t.state = alert.Lost(now)
 	aside := alertsName + "." + now.UTC().Format("20060102T150405") + ".damaged"
 	return errors.Join(fmt.Errorf("read %s: %w: it is set aside, and what is open is told again", alertsName, err), t.core.dir.Rename(alertsName, aside))
@@ -316,11 +316,11 @@ func (t *teller) keep(changed bool) {
 		err = t.core.dir.WriteFile(alertsName, b, 0o600)
 	}
 	if err != nil {
-		t.core.trouble("alerts", fmt.Errorf("keep what was told: %w", err))
+		t.core.notices.Trouble("alerts", fmt.Errorf("keep what was told: %w", err))
 		return
 	}
 	t.unkept = false
-	t.core.works("alerts")
+	t.core.notices.Works("alerts")
 }
 
 // AlertTest is the result of one test.

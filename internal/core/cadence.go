@@ -2,11 +2,8 @@ package core
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"sync"
 	"time"
 
@@ -61,28 +58,28 @@ func (c *Core) publishDue(ctx context.Context, b *beats) {
 	if b.all == nil {
 		var err error
 		if b.all, err = c.readCadences(); err != nil {
-			c.trouble("cadence", err)
+			c.notices.Trouble("cadence", err)
 		}
 		b.tried, b.running = map[string]attempt{}, map[string]bool{}
 	}
 	s := c.settings.Load()
 	for _, ch := range s.Fleet.Channels {
-		now := c.wall()
-		cadence := s.nights.cadences[ch.Name]
+		now := c.clock.wall()
+		cadence := s.nights.Cadence(ch.Name)
 		at, text := b.all[ch.Name], cadence.String()
 		if at.Cadence != text || at.Upto.After(now) { // new, or the clock was set back
 			c.follows(b, ch.Name, followed{text, now})
 			continue
 		}
-		next, ok := cadence.Next(at.Upto, s.nights.openings[ch.Name])
+		next, ok := cadence.Next(at.Upto, s.nights.Openings(ch.Name))
 		if last := b.tried[ch.Name]; !ok || next.After(now) || !clock.Passed(last.at, now, last.wait) || b.running[ch.Name] {
 			continue
 		}
 		if c.halting.Current().Find(halt.Subject{Channel: ch.Name}) != nil {
 			continue
 		}
-		deadline := firstOpening(next, s.nights.openings[ch.Name])
-		if later, ok := cadence.Next(next, s.nights.openings[ch.Name]); ok && !later.After(now) {
+		deadline := firstOpening(next, s.nights.Openings(ch.Name))
+		if later, ok := cadence.Next(next, s.nights.Openings(ch.Name)); ok && !later.After(now) {
 			next = now // several were missed: once is enough
 		}
 		b.running[ch.Name] = true
@@ -105,7 +102,7 @@ func firstOpening(after time.Time, openings []window.Opening) time.Time {
 // If a guard refuses the source for a reason that may pass by itself, that is an incident only
 // after the deadline.
 func (c *Core) publishTurn(ctx context.Context, b *beats, channel string, then followed, deadline time.Time) {
-	early := c.wall().Before(deadline)
+	early := c.clock.wall().Before(deadline)
 	passing := func(err error) bool {
 		guard := (*push.GuardError)(nil)
 		return errors.As(err, &guard) && guard.Passing()
@@ -123,14 +120,14 @@ func (c *Core) publishTurn(ctx context.Context, b *beats, channel string, then f
 	guard := (*push.GuardError)(nil)
 	switch {
 	case passing(err) && early:
-		b.tried[channel] = attempt{c.wall(), passingRetry}
+		b.tried[channel] = attempt{c.clock.wall(), passingRetry}
 		return
 	case passing(err):
-		b.tried[channel] = attempt{c.wall(), refusedRetry}
+		b.tried[channel] = attempt{c.clock.wall(), refusedRetry}
 		return
 	case err != nil && !errors.As(err, &guard):
-		c.trouble("publish", fmt.Errorf("publish %s: %w", channel, err))
-		b.tried[channel] = attempt{c.wall(), publishRetry}
+		c.notices.Trouble("publish", fmt.Errorf("publish %s: %w", channel, err))
+		b.tried[channel] = attempt{c.clock.wall(), publishRetry}
 		return
 	}
 	delete(b.tried, channel)
@@ -140,41 +137,17 @@ func (c *Core) publishTurn(ctx context.Context, b *beats, channel string, then f
 // follows records a channel's position in its cadence. b.mu is held.
 func (c *Core) follows(b *beats, channel string, at followed) {
 	b.all[channel] = at
-	raw, err := json.Marshal(b.all)
-	if err == nil {
-		err = c.state.WriteFile(cadenceFile, append(raw, '\n'), 0o600)
-	}
-	if err != nil {
-		c.trouble("cadence", err)
+	if err := (jsonFile{c.storage.state, cadenceFile, 1 << 20}).save(b.all); err != nil {
+		c.notices.Trouble("cadence", err)
 		return
 	}
-	c.works("cadence")
+	c.notices.Works("cadence")
 }
 
 func (c *Core) readCadences() (map[string]followed, error) {
 	all := map[string]followed{}
-	if err := c.recall(cadenceFile, 1<<20, &all); err != nil {
+	if err := (jsonFile{c.storage.state, cadenceFile, 1 << 20}).load(&all); err != nil {
 		return map[string]followed{}, err
 	}
 	return all, nil
-}
-
-// recall decodes a JSON file of the Core's state folder into the given value. It reads at most most
-// bytes. If the file is missing, the value stays as it is.
-func (c *Core) recall(name string, most int64, into any) error {
-	f, err := c.state.Open(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	raw, err := io.ReadAll(io.LimitReader(f, most))
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = json.Unmarshal(raw, into)
-	}
-	if err != nil {
-		return fmt.Errorf("read %s: %w", name, err)
-	}
-	return nil
 }

@@ -6,56 +6,69 @@ import (
 	"time"
 
 	"nightferry/internal/clock"
+	"nightferry/internal/incident"
+	"nightferry/internal/window"
 	"nightferry/internal/wire"
 )
 
+// clocks are this machine's clock, the store's and the calendar's. They are safe
+// for concurrent use once motion is set.
+type clocks struct {
+	device    func() time.Time // this machine's
+	storeTime func(context.Context) (time.Time, error)
+	alarms    *incident.Service
+	skew      clock.Skew    // between this machine's clock and the store's
+	motion    window.Motion // the calendar's clock in a rehearsal
+}
+
 // local is this machine's clock.
-func (c *Core) local() clock.Local { return clock.LocalAt(c.o.Now()) }
+func (t *clocks) local() clock.Local { return clock.LocalAt(t.device()) }
 
 // now is the store's time, as well as it is known: what the Core signs carries
 // it, so that a wrong clock here stops no site.
-func (c *Core) now() time.Time { return c.skew.Store(c.local()).Time() }
+func (t *clocks) now() time.Time { return t.skew.Store(t.local()).Time() }
 
 // calendar is the time that windows and cadences follow and that records carry:
 // the store's, but in a rehearsal.
-func (c *Core) calendar() clock.Calendar {
-	if c.motion.On() {
-		return clock.CalendarAt(c.motion.At(c.o.Now()))
+func (t *clocks) calendar() clock.Calendar {
+	if t.motion.On() {
+		return clock.CalendarAt(t.motion.At(t.device()))
 	}
-	return clock.CalendarAt(c.now())
+	return clock.CalendarAt(t.now())
 }
 
-// wall is the calendar's time without its type.
-func (c *Core) wall() time.Time { return c.calendar().Time() }
+// real returns how long a duration of the calendar takes.
+func (t *clocks) real(d time.Duration) time.Duration { return t.motion.Real(d) }
 
-// compareClocks asks the store for its time. Clocks that are apart are an
+// wall is the calendar's time without its type.
+func (t *clocks) wall() time.Time { return t.calendar().Time() }
+
+// compare asks the store for its time. Clocks that are apart are an
 // incident; until they agree nothing is removed by its age, and no head is
 // signed but by a publish, which the store's time dates.
-func (c *Core) compareClocks(ctx context.Context) error {
-	before := c.local()
-	body, info, err := c.store.Load().Get(ctx, "format", 0, -1)
+func (t *clocks) compare(ctx context.Context) error {
+	before := t.local()
+	date, err := t.storeTime(ctx)
 	if err != nil {
 		return err
 	}
-	after := c.local()
-	body.Close()
-	c.skew.Compare(clock.StoreAt(info.Date), before, after)
-	if _, err := c.skew.Agreed(c.local()); err != nil {
-		c.alarms.raise(Clock, "core", wire.Address{}, fmt.Sprintf("the Core: %v: nothing is removed by its age and no head is signed again until they agree", err))
+	t.skew.Compare(clock.StoreAt(date), before, t.local())
+	if _, err := t.skew.Agreed(t.local()); err != nil {
+		t.alarms.Raise(Clock, "core", wire.Address{}, fmt.Sprintf("the Core: %v: nothing is removed by its age and no head is signed again until they agree", err))
 	} else {
-		c.alarms.over(Clock, "core", wire.Address{})
+		t.alarms.Over(Clock, "core", wire.Address{})
 	}
 	return nil
 }
 
 // agreed compares the clocks and returns the calendar's time if they agree.
 // Whatever deletes by age, or signs by itself, asks it first.
-func (c *Core) agreed(ctx context.Context) (clock.Calendar, error) {
-	if err := c.compareClocks(ctx); err != nil {
+func (t *clocks) agreed(ctx context.Context) (clock.Calendar, error) {
+	if err := t.compare(ctx); err != nil {
 		return clock.Calendar{}, err
 	}
-	if _, err := c.skew.Agreed(c.local()); err != nil {
+	if _, err := t.skew.Agreed(t.local()); err != nil {
 		return clock.Calendar{}, err
 	}
-	return c.calendar(), nil
+	return t.calendar(), nil
 }

@@ -80,7 +80,7 @@ func (c *Core) heardFrom(ctx context.Context, a wire.Address, x *site, instance 
 			a.Site, machineText(other.machine), machineText(now.machine), a.Site))
 	case isNew && c.server != nil:
 		if err := c.server.KeepNewest(id.Public); err != nil {
-			c.trouble("bus", err)
+			c.notices.Trouble("bus", err)
 		}
 	}
 }
@@ -97,7 +97,7 @@ func machineText(s string) string {
 func (c *Core) contest(ctx context.Context, a wire.Address, x *site, text string) {
 	id, err := c.ledger.Contest(ctx, a.Domain, a.Site, text)
 	if err != nil {
-		c.ledgerFailed(err)
+		c.notices.LedgerFailed(err)
 		return
 	}
 	x.mu.Lock()
@@ -106,24 +106,12 @@ func (c *Core) contest(ctx context.Context, a wire.Address, x *site, text string
 	}
 	x.mu.Unlock()
 	if err := c.halting.Forget(ctx, a); err != nil { // the other machine may still move
-		c.ledgerFailed(err)
+		c.notices.LedgerFailed(err)
 	}
-	c.alarms.raise(Cloned, "", a, text)
-	if err := c.audit(ctx, "contested", "site "+a.Site, text); err != nil {
-		c.ledgerFailed(err)
+	c.alarms.Raise(Cloned, "", a, text)
+	if err := c.notices.Audit(ctx, "contested", "site "+a.Site, text); err != nil {
+		c.notices.LedgerFailed(err)
 	}
-}
-
-// contested reports whether two machines use the site's identity, so that
-// nothing can be claimed of it.
-func (c *Core) contested(a wire.Address) bool {
-	x := c.fleet.find(a)
-	if x == nil {
-		return false
-	}
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.identity != nil && !x.identity.Contested.IsZero()
 }
 
 // ConfirmSite takes an operator's word that only one machine is left that uses
@@ -134,7 +122,7 @@ func (c *Core) ConfirmSite(ctx context.Context, name, reason string) error {
 		return fmt.Errorf("no site %q is configured: %w", name, ledger.ErrNotFound)
 	}
 	a := wire.Address{Domain: s.Domain, Site: s.Name}
-	if !c.contested(a) {
+	if !c.fleet.contested(a) {
 		return fmt.Errorf("site %q: no two machines use its identity: nothing to confirm", name)
 	}
 	id, err := c.ledger.Settle(ctx, a.Domain, a.Site)
@@ -147,7 +135,7 @@ func (c *Core) ConfirmSite(ctx context.Context, name, reason string) error {
 		x.identity, x.processes = &id, processes{}
 	}
 	x.mu.Unlock()
-	c.alarms.over(Cloned, "", a)
+	c.alarms.Over(Cloned, "", a)
 	_, err = c.request(ctx, "confirm", fleet.Scope{Site: name}, desired.Request{}, reason)
 	return err
 }
@@ -157,7 +145,7 @@ func (c *Core) ConfirmSite(ctx context.Context, name, reason string) error {
 func (c *Core) disproven(ctx context.Context, a wire.Address, holds []wire.Held) {
 	list, err := c.ledger.Holdings(ctx, ledger.Filter{Domain: a.Domain, Site: a.Site})
 	if err != nil {
-		c.ledgerFailed(err)
+		c.notices.LedgerFailed(err)
 		return
 	}
 	for _, h := range list {
@@ -166,7 +154,7 @@ func (c *Core) disproven(ctx context.Context, a wire.Address, holds []wire.Held)
 			continue
 		}
 		if err := c.ledger.Unprove(ctx, a.Domain, a.Site, h.Channel); err != nil {
-			c.ledgerFailed(err)
+			c.notices.LedgerFailed(err)
 		}
 	}
 }

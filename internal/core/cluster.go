@@ -71,7 +71,7 @@ func (c *Core) pin() bus.Pin {
 	if c.foreign != nil {
 		return c.foreign.pin
 	}
-	return c.keys.Load().ca.Fingerprint()
+	return c.storage.keys.Load().ca.Fingerprint()
 }
 
 // joinCluster connects to the cluster. While the cluster is unreachable, the Core keeps trying.
@@ -85,15 +85,15 @@ func (c *Core) joinCluster(ctx context.Context) error {
 			}
 			switch e.Kind {
 			case bus.Connected:
-				c.alarms.over(ClusterBad, "away", wire.Address{})
+				c.alarms.Over(ClusterBad, "away", wire.Address{})
 				c.clusterUp()
 			case bus.Lost, bus.Failed, bus.Unwelcome:
-				c.alarms.raise(ClusterBad, "away", wire.Address{}, fmt.Sprintf("the NATS cluster: %s: %v; sites go on with what they have", e.Kind, e.Err))
+				c.alarms.Raise(ClusterBad, "away", wire.Address{}, fmt.Sprintf("the NATS cluster: %s: %v; sites go on with what they have", e.Kind, e.Err))
 			case bus.Denied:
-				c.alarms.raise(ClusterBad, "core", wire.Address{}, fmt.Sprintf("the NATS cluster: %v: the Core's user must be allowed to publish nf.down.> and to subscribe %s", e.Err, wire.AllUp))
+				c.alarms.Raise(ClusterBad, "core", wire.Address{}, fmt.Sprintf("the NATS cluster: %v: the Core's user must be allowed to publish nf.down.> and to subscribe %s", e.Err, wire.AllUp))
 			}
 			if e.Err != nil {
-				c.trouble("cluster", fmt.Errorf("%s: %w", e.Kind, e.Err))
+				c.notices.Trouble("cluster", fmt.Errorf("%s: %w", e.Kind, e.Err))
 			}
 		},
 	})
@@ -104,7 +104,7 @@ func (c *Core) joinCluster(ctx context.Context) error {
 		client.Close()
 		return fmt.Errorf("use the NATS cluster: %w", err)
 	}
-	c.client = client
+	c.down.client = client
 	return nil
 }
 
@@ -128,7 +128,7 @@ func (c *Core) watchCluster(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-c.recheck:
-			c.tellAll(ctx)
+			c.states.sendAll(ctx)
 		case <-t.C:
 		}
 		next := checkEvery
@@ -155,10 +155,10 @@ func (c *Core) checkScope(ctx context.Context, s bus.Scope) (fine bool) {
 		return false
 	}
 	if err == nil {
-		c.alarms.over(ClusterBad, s.Key, wire.Address{})
+		c.alarms.Over(ClusterBad, s.Key, wire.Address{})
 		return true
 	}
-	c.alarms.raise(ClusterBad, s.Key, wire.Address{}, fmt.Sprintf("the NATS cluster, signing key of %s: %v. Its account needs: nsc edit account --name NAME --sk %s; nsc edit signing-key --account NAME --sk %s --role %q --allow-pub '%s' --allow-sub '%s'; nsc push. Its servers need TLS with handshake_first, and to show the authority's certificate with their own",
+	c.alarms.Raise(ClusterBad, s.Key, wire.Address{}, fmt.Sprintf("the NATS cluster, signing key of %s: %v. Its account needs: nsc edit account --name NAME --sk %s; nsc edit signing-key --account NAME --sk %s --role %q --allow-pub '%s' --allow-sub '%s'; nsc push. Its servers need TLS with handshake_first, and to show the authority's certificate with their own",
 		s.Role, err, s.Key, s.Key, s.Role, s.Pub, s.Sub))
 	return false
 }
@@ -227,8 +227,8 @@ func (c *Core) notCut(ctx context.Context, a wire.Address, object, remedy string
 	if c.foreign == nil {
 		return nil
 	}
-	c.alarms.raise(NotCut, object, a, fmt.Sprintf("%s: the Core hears it no more, but only the account's owner can end its connection to the cluster: %s; nsc push", object, remedy))
-	return c.audit(ctx, "revoke", object, "the cluster's account has to be told: "+remedy)
+	c.alarms.Raise(NotCut, object, a, fmt.Sprintf("%s: the Core hears it no more, but only the account's owner can end its connection to the cluster: %s; nsc push", object, remedy))
+	return c.notices.Audit(ctx, "revoke", object, "the cluster's account has to be told: "+remedy)
 }
 
 func (c *Core) userNotCut(ctx context.Context, a wire.Address, public string) error {

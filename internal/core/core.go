@@ -20,6 +20,7 @@ import (
 	"nightferry/internal/bus"
 	"nightferry/internal/fleet"
 	"nightferry/internal/ledger"
+	"nightferry/internal/nights"
 	"nightferry/internal/schedule"
 	"nightferry/internal/vault"
 )
@@ -61,7 +62,7 @@ type Settings struct {
 	Prices    schedule.Prices // for Plan
 	Currency  string          // of Prices
 
-	nights *nights // of Fleet
+	nights *nights.Table // of Fleet
 }
 
 // WithActor tells, for the audit, on whose behalf a method of Core is called.

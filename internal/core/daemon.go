@@ -17,13 +17,14 @@ import (
 	"nightferry/internal/desired"
 	"nightferry/internal/durable"
 	"nightferry/internal/halting"
+	"nightferry/internal/incident"
 	"nightferry/internal/ledger"
+	"nightferry/internal/lending"
 	"nightferry/internal/publishing"
 	"nightferry/internal/record"
-	"nightferry/internal/repo"
+	"nightferry/internal/releases"
 	"nightferry/internal/tasks"
 	"nightferry/internal/vault"
-	"nightferry/internal/window"
 	"nightferry/internal/wire"
 )
 
@@ -31,17 +32,16 @@ import (
 type Core struct {
 	o      Options
 	dir    *durable.Root
-	state  *durable.Root // saved state of the repository, and caches
 	unlock func() error
 	ledger *ledger.Ledger
 	vault  *vault.Vault
 	given  sync.Map // vault.Secret, by name, with which letters were last sent
 	logs   *record.Logs
 
-	keys      atomic.Pointer[keys]
-	store     atomic.Pointer[backend]
-	repo      atomic.Pointer[repo.Repo]
-	repoMu    sync.Mutex
+	storage   storage
+	down      downlink
+	states    stateSender
+	refusals  refusals
 	settings  atomic.Pointer[Settings]
 	authority atomic.Pointer[bus.Authority]
 	changeMu  sync.Mutex                      // one change of the authority at a time
@@ -49,27 +49,24 @@ type Core struct {
 	domains   map[string][][]byte             // the domains' signing keys in force
 	rotating  atomic.Pointer[map[string]bool] // domains with an older key that still counts
 
-	skew    clock.Skew    // between this machine's clock and the store's
-	started time.Time     // by this machine's clock
-	motion  window.Motion // the calendar's clock, where this is a rehearsal
-	fleet   sites
-	shelf   shelf // what each release needs of the store
-	pages   pageCache
-	deltas  deltas
-	enrols  enrolments
-	joinMu  sync.Mutex // one enrolment or revocation at a time
-	follow  followers
-	alarms  alarms
-	count   counters
-	tasks   *tasks.Service
+	clock    clocks
+	notices  notices
+	started  time.Time // by this machine's clock
+	fleet    sites
+	releases *releases.Reader
+	lending  *lending.Service
+	enrols   enrolments
+	joinMu   sync.Mutex        // one enrolment or revocation at a time
+	alarms   *incident.Service // of notices
+	count    counters
+	tasks    *tasks.Service
 
-	desired     *desired.Service
-	newest      newest
-	lastRelease atomic.Pointer[keptRelease]
-	halting     *halting.Service
-	halts       *haltRecord // of halting
-	looked      looked
-	catching    atomic.Bool // a site's newer halt orders are being learned
+	desired  *desired.Service
+	newest   newest
+	halting  *halting.Service
+	halts    *haltRecord // of halting
+	looked   looked
+	catching atomic.Bool // a site's newer halt orders are being learned
 
 	publishing publishing.Service
 	sources    sources
@@ -79,24 +76,27 @@ type Core struct {
 	server                *bus.Server // nil with foreign
 	foreign               *foreign    // nil: the bus is our own
 	recheck               chan struct{}
-	client                *bus.Client
 	cert                  atomic.Pointer[tls.Certificate]
 	ready                 chan struct{}
 	work                  [shards]chan message
-	asking                chan struct{} // bounds the asks that are answered at once
 	asides                sync.WaitGroup
 	lastResign, lastPurge clock.Calendar // of the daily work; used by one goroutine at a time
 }
 
 func newCore(o Options) *Core {
-	c := &Core{o: o, ready: make(chan struct{}), render: make(chan struct{}, 1), recheck: make(chan struct{}, 1), asking: make(chan struct{}, allAsks)}
+	c := &Core{o: o, notices: notices{now: o.Now, onEvent: o.OnEvent}, ready: make(chan struct{}), render: make(chan struct{}, 1), recheck: make(chan struct{}, 1)}
 	for i := range c.work {
 		c.work[i] = make(chan message, 64)
 	}
-	c.pages.core, c.shelf.core = c, c
+	c.started = o.Now()
+	c.clock.device, c.clock.storeTime = o.Now, c.storage.storeTime
+	c.storage.o, c.storage.clock, c.storage.notices = &c.o, &c.clock, &c.notices
+	c.fleet.now, c.fleet.beat, c.fleet.started = o.Now, o.Beat, c.started
+	c.down = downlink{storage: &c.storage, fleet: &c.fleet, notices: &c.notices}
+	c.states.down, c.states.storage, c.states.fleet, c.states.clock, c.states.notices, c.states.ready = &c.down, &c.storage, &c.fleet, &c.clock, &c.notices, c.ready
+	c.refusals = refusals{notices: &c.notices, down: &c.down, known: func(a wire.Address) bool { return c.fleet.find(a) != nil }, now: o.Now, counts: map[string]int64{}, last: map[reason]time.Time{}}
 	c.tasks = c.newTasks()
 	c.sources.wake = make(chan struct{}, 1)
-	c.started = o.Now()
 	return c
 }
 
@@ -136,7 +136,7 @@ func (c *Core) Run(ctx context.Context) (err error) {
 		return err
 	}
 	if err := c.closeOwnRuns(ctx); err != nil {
-		c.ledgerFailed(err) // the next start tries it again
+		c.notices.LedgerFailed(err) // the next start tries it again
 	}
 	for i := range c.work {
 		g.Go(func() error { return c.serve(ctx, c.work[i]) })
@@ -145,17 +145,17 @@ func (c *Core) Run(ctx context.Context) (err error) {
 	g.Go(func() error { return c.every(ctx, "sightings", 10*time.Second, lateTask, quiet(c.tick)) })
 	g.Go(func() error {
 		_ = c.upkeep(ctx) // told as its trouble
-		return c.every(ctx, "upkeep", c.pace(time.Hour), lateLong, c.upkeep)
+		return c.every(ctx, "upkeep", c.clock.pace(time.Hour), lateLong, c.upkeep)
 	})
 	g.Go(func() error {
 		b := &beats{}
-		return c.every(ctx, "cadences", c.pace(min(c.o.Poll, 15*time.Second)), lateTask, quiet(func(ctx context.Context) { c.publishDue(ctx, b) }))
+		return c.every(ctx, "cadences", c.clock.pace(min(c.o.Poll, 15*time.Second)), lateTask, quiet(func(ctx context.Context) { c.publishDue(ctx, b) }))
 	})
 	g.Go(func() error {
-		return c.every(ctx, "missed windows", c.pace(min(4*c.o.Poll, 5*time.Minute)), lateTask, c.noteMissed)
+		return c.every(ctx, "missed windows", c.clock.pace(min(4*c.o.Poll, 5*time.Minute)), lateTask, c.noteMissed)
 	})
 	g.Go(func() error {
-		return c.every(ctx, "stale sites", c.pace(min(4*c.o.Poll, 5*time.Minute)), lateTask, c.noteStale)
+		return c.every(ctx, "stale sites", c.clock.pace(min(4*c.o.Poll, 5*time.Minute)), lateTask, c.noteStale)
 	})
 	g.Go(func() error { return c.renderAll(ctx) })
 	g.Go(func() error { return c.measureAll(ctx) })
@@ -165,16 +165,19 @@ func (c *Core) Run(ctx context.Context) (err error) {
 	g.Go(func() error { return c.alarms.Serve(ctx) })
 	g.Go(func() error { return c.tasks.Watch(ctx, time.Minute) })
 	people := &teller{core: c}
-	g.Go(func() error { return c.every(ctx, "alerts", c.pace(c.o.Poll), lateTask, quiet(people.tellPeople)) })
+	g.Go(func() error {
+		return c.every(ctx, "alerts", c.clock.pace(c.o.Poll), lateTask, quiet(people.tellPeople))
+	})
 	if c.foreign != nil {
 		g.Go(func() error { return c.watchCluster(ctx) })
 	}
 	c.kickRender()
 	close(c.ready)
-	c.tellAll(ctx)
+	c.states.sendAll(ctx)
 	err = g.Wait()
 	c.asides.Wait()
-	c.client.Close()
+	c.lending.Wait()
+	c.down.client.Close()
 	if c.server != nil {
 		c.server.Close()
 	}
@@ -197,7 +200,7 @@ func (c *Core) awaitStore(ctx context.Context, looked <-chan struct{}) {
 	case <-looked:
 	case <-ctx.Done():
 	case <-late.C:
-		c.trouble("store", fmt.Errorf("it has not answered within %s: the Core serves without it, with what it knew last, and tries again", firstLook))
+		c.notices.Trouble("store", fmt.Errorf("it has not answered within %s: the Core serves without it, with what it knew last, and tries again", firstLook))
 	}
 }
 
@@ -235,7 +238,7 @@ func (c *Core) newCert() error {
 		return nil
 	}
 	hosts := append([]string{"localhost", "127.0.0.1", "::1"}, c.publicNames()...)
-	chain, key, err := c.keys.Load().ca.Server(hosts, c.now(), certLife)
+	chain, key, err := c.storage.keys.Load().ca.Server(hosts, c.clock.now(), certLife)
 	if err != nil {
 		return err
 	}
@@ -267,24 +270,24 @@ func (c *Core) listen(ctx context.Context) error {
 	}
 	seed, public, err := bus.NewIdentity() // its own at every start: nobody keeps it
 	if err == nil {
-		c.client, err = bus.Dial(ctx, bus.ClientOptions{
+		c.down.client, err = bus.Dial(ctx, bus.ClientOptions{
 			Server: c.server, Seed: seed, Name: "core", Now: c.o.Now, Pending: 64 << 20,
 			JWT: func() (string, error) {
 				return c.authority.Load().Core(public, userLife, c.o.Now())
 			},
 			OnEvent: func(e bus.Event) {
 				if e.Err != nil && ctx.Err() == nil { // the Core's own end is none
-					c.trouble("bus", fmt.Errorf("%s: %w", e.Kind, e.Err))
+					c.notices.Trouble("bus", fmt.Errorf("%s: %w", e.Kind, e.Err))
 				}
 			},
 		})
 	}
 	if err == nil {
-		if err = c.client.Subscribe(wire.AllUp, func(subject string, data []byte) { c.receive(subject, data) }); err == nil {
-			err = c.client.Flush(ctx) // who connects from now on is heard
+		if err = c.down.client.Subscribe(wire.AllUp, func(subject string, data []byte) { c.receive(subject, data) }); err == nil {
+			err = c.down.client.Flush(ctx) // who connects from now on is heard
 		}
 		if err != nil {
-			c.client.Close()
+			c.down.client.Close()
 		}
 	}
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 // his, and says who that is, as far as he has shown a credential.
 func (c *Core) busRefuses(ctx context.Context, text string, shown *bus.Grant) {
 	at, who := c.whoShows(ctx, shown, strings.Contains(text, "Violation"))
-	c.alarms.raise(Denied, "", at, who+" ("+text+")")
+	c.alarms.Raise(Denied, "", at, who+" ("+text+")")
 }
 
 // whoShows tells whose credential that is, and why the bus may not take it. The
@@ -28,7 +28,7 @@ func (c *Core) whoShows(ctx context.Context, g *bus.Grant, connected bool) (wire
 	domain, ok := strings.CutPrefix(role, bus.DomainRole(""))
 	switch {
 	case role == bus.EnrolRole:
-		at, who := c.ofToken(ctx, g.Name)
+		at, who := c.refusals.ofToken(ctx, g.Name)
 		if at.Domain == wire.EnrolDomain {
 			at = wire.Address{}
 		}
@@ -58,13 +58,3 @@ func (c *Core) whoShows(ctx context.Context, g *bus.Grant, connected bool) (wire
 }
 
 func minuteOf(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
-
-// ofToken tells for which site a token was made; of one that the ledger does not
-// know, the address of its holder.
-func (c *Core) ofToken(ctx context.Context, id string) (wire.Address, string) {
-	t, err := c.ledger.Token(ctx, id)
-	if err != nil {
-		return wire.Address{Domain: wire.EnrolDomain, Site: id}, "token " + id
-	}
-	return wire.Address{Domain: t.Domain, Site: t.Site}, fmt.Sprintf("token %s for site %s/%s", id, t.Domain, t.Site)
-}

@@ -67,19 +67,19 @@ func (c *Core) look(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return err
 	}
-	c.looked.note(err, c.now())
+	c.looked.note(err, c.clock.now())
 	local := localFault(err)
 	switch {
 	case err == nil || local:
-		c.alarms.over(Store, "", wire.Address{})
+		c.alarms.Over(Store, "", wire.Address{})
 	default:
-		c.alarms.raise(Store, "", wire.Address{}, fmt.Sprintf("the store: %v; sites go on with what they have", err))
-		c.trouble("store", err)
+		c.alarms.Raise(Store, "", wire.Address{}, fmt.Sprintf("the store: %v; sites go on with what they have", err))
+		c.notices.Trouble("store", err)
 	}
 	if local {
-		c.trouble("state", err)
+		c.notices.Trouble("state", err)
 	} else if err == nil {
-		c.works("state")
+		c.notices.Works("state")
 	}
 	return err
 }
@@ -101,12 +101,12 @@ func (c *Core) lookOnce(ctx context.Context) error {
 	if err := c.probe(ctx); err != nil {
 		return err
 	}
-	r, unkept := c.openRepo(ctx, c.store.Load(), c.keys.Load())
+	r, unkept := c.storage.reopen(ctx, c.storage.store.Load(), c.storage.keys.Load())
 	if r == nil {
 		return unkept
 	}
-	c.repo.Store(r)
-	if err := mayControl(r, c.keys.Load().release); err != nil {
+	c.storage.repo.Store(r)
+	if err := mayControl(r, c.storage.keys.Load().release); err != nil {
 		return fmt.Errorf("sites refuse what this Core says: %w", err)
 	}
 	if err := errors.Join(c.halting.Look(ctx), unkept); err != nil {
@@ -161,7 +161,7 @@ const probeTime = 10 * time.Second
 func (c *Core) probe(ctx context.Context) error {
 	pctx, cancel := context.WithTimeout(ctx, probeTime)
 	defer cancel()
-	err := c.compareClocks(pctx)
+	err := c.clock.compare(pctx)
 	if err != nil && pctx.Err() != nil && ctx.Err() == nil {
 		return fmt.Errorf("it has not answered within %s: %w", probeTime, err)
 	}
@@ -170,7 +170,7 @@ func (c *Core) probe(ctx context.Context) error {
 
 // adopt enters a channel's head into the ledger, if it is news.
 func (c *Core) adopt(ctx context.Context, channel string, run ledger.RunID) (news bool, err error) {
-	r := c.repo.Load()
+	r := c.storage.repo.Load()
 	h, err := r.Head(ctx, channel)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -194,7 +194,7 @@ func (c *Core) adopt(ctx context.Context, channel string, run ledger.RunID) (new
 	if !c.newest.put(e) {
 		return false, nil
 	}
-	c.say(Event{Kind: Released, Channel: channel, Text: fmt.Sprintf("release %d", h.Number)})
+	c.notices.emit(Event{Kind: Released, Channel: channel, Text: fmt.Sprintf("release %d", h.Number)})
 	return true, nil
 }
 
@@ -220,7 +220,7 @@ func (c *Core) adoptBetween(ctx context.Context, r *repo.Repo, channel string, h
 }
 
 func (c *Core) releaseEntry(channel string, rel *repo.Release) ledger.Release {
-	e := ledger.Release{Channel: channel, Number: rel.Number, Digest: rel.Digest, Tree: rel.Tree, Files: rel.Totals.Files, Bytes: rel.Totals.Bytes, Published: c.motion.At(unixTime(rel.Created))}
+	e := ledger.Release{Channel: channel, Number: rel.Number, Digest: rel.Digest, Tree: rel.Tree, Files: rel.Totals.Files, Bytes: rel.Totals.Bytes, Published: c.clock.motion.At(unixTime(rel.Created))}
 	if e.Number > 1 {
 		e.Parent = e.Number - 1
 	}
@@ -235,19 +235,19 @@ type rowKey struct {
 // desire makes what sites should hold follow from the configuration, the newest
 // releases and a change, and states it to the sites that it concerns.
 func (c *Core) desire(ctx context.Context, ch desired.Change) error {
-	k := c.keys.Load()
+	k := c.storage.keys.Load()
 	ch.By = actor(ctx)
 	changed, err := c.desired.Update(ctx, desired.World{
-		Fleet: c.settings.Load().Fleet, Release: c.newest.of, Beat: c.o.Beat, Rehearsal: c.rehearsal(), Core: c.publicURLs(), Now: c.wall().Unix(),
+		Fleet: c.settings.Load().Fleet, Release: c.newest.of, Beat: c.o.Beat, Rehearsal: c.clock.parameters(), Core: c.publicURLs(), Now: c.clock.wall().Unix(),
 		Nonce: func(key desired.Key, number, start uint64) [16]byte {
 			return k.nonceOf(key.Address, key.Channel, number, start)
 		},
 	}, ch)
 	if err != nil {
-		c.ledgerFailed(err)
+		c.notices.LedgerFailed(err)
 		return err
 	}
-	c.tell(ctx, changed)
+	c.states.send(ctx, changed)
 	return nil
 }
 
@@ -273,7 +273,7 @@ func (c *Core) request(ctx context.Context, verb string, scope fleet.Scope, r de
 	if len(ch.Requests) == 0 {
 		return nil, fmt.Errorf("%s: no site of this scope holds a channel", verb)
 	}
-	if err := c.audit(ctx, verb, scopeText(scope), detail); err != nil {
+	if err := c.notices.Audit(ctx, verb, scopeText(scope), detail); err != nil {
 		return nil, err
 	}
 	if err := c.desire(ctx, ch); err != nil {
@@ -282,14 +282,14 @@ func (c *Core) request(ctx context.Context, verb string, scope fleet.Scope, r de
 	var out []Order
 	for _, s := range list {
 		a := wire.Address{Domain: s.Domain, Site: s.Name}
-		connected := c.connected(a)
+		connected := c.fleet.connected(a)
 		for _, d := range c.desired.Of(a).Desired {
 			if _, ok := ch.Requests[desired.Key{Address: a, Channel: d.Channel}]; !ok {
 				continue
 			}
 			ordered := Order{Domain: a.Domain, Site: a.Site, Channel: d.Channel, Number: d.Number, Start: d.Start, Connected: connected}
 			if !r.Now {
-				ordered.Opens = c.settings.Load().nights.opens(a.Site, d.Channel, c.wall())
+				ordered.Opens = c.settings.Load().nights.Opens(a.Site, d.Channel, c.clock.wall())
 			}
 			if o := c.orderFor(&s, d.Channel); o != nil {
 				ordered.Halted = (&halt.Error{Order: *o}).Error()
@@ -311,16 +311,4 @@ func scopeText(s fleet.Scope) string {
 		return "all"
 	}
 	return t[1:]
-}
-
-func (c *Core) audit(ctx context.Context, what, object, detail string) error {
-	return c.ledger.Audit(ctx, ledger.Deed{Who: actor(ctx), What: what, Object: object, Detail: detail})
-}
-
-// connected reports whether a site was heard lately.
-func (c *Core) connected(a wire.Address) bool {
-	x := c.fleet.get(a)
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return c.heard(x)
 }

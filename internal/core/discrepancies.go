@@ -51,12 +51,12 @@ func (t *translator) discrepancy(e *ledger.Event, v *wire.Finished) {
 	if n == 1 {
 		what = "1 path is"
 	}
-	text := fmt.Sprintf("site %s, channel %s: %s not as release %d says", t.at.Site, e.Channel, what, t.run(e.Run).number)
+	text := fmt.Sprintf("site %s, channel %s: %s not as release %d says", t.at.Site, e.Channel, what, t.run(e.Run).Number)
 	switch {
 	case n+anew == 0:
 		text = fmt.Sprintf("site %s, channel %s: %s", t.at.Site, e.Channel, clip(v.Error))
 	case n == 0:
-		text = fmt.Sprintf("site %s, channel %s: the record of what was put there was gone, and %d files and folders of release %d were put there anew", t.at.Site, e.Channel, anew, t.run(e.Run).number)
+		text = fmt.Sprintf("site %s, channel %s: the record of what was put there was gone, and %d files and folders of release %d were put there anew", t.at.Site, e.Channel, anew, t.run(e.Run).Number)
 	}
 	if len(said) > 0 {
 		text += ": " + strings.Join(said, "; ")
@@ -84,7 +84,7 @@ func (t *translator) anew(e *ledger.Event, v *wire.Finished) int64 {
 			parent = r.Parent
 		}
 	}
-	if parent == 0 || parent != t.run(e.Run).number {
+	if parent == 0 || parent != t.run(e.Run).Number {
 		return 0
 	}
 	return v.Added + v.Changed
@@ -139,13 +139,13 @@ func (c *Core) Verify(ctx context.Context, r VerifyRequest) ([]Order, error) {
 func (c *Core) noteStale(ctx context.Context) error {
 	err := c.noteStaleOnce(ctx)
 	if err != nil && ctx.Err() == nil {
-		c.ledgerFailed(err)
+		c.notices.LedgerFailed(err)
 	}
 	return err
 }
 
 func (c *Core) noteStaleOnce(ctx context.Context) error {
-	s, now := c.settings.Load(), c.wall()
+	s, now := c.settings.Load(), c.clock.wall()
 	held, err := c.holdings(ctx, ledger.Filter{})
 	if err != nil {
 		return err
@@ -170,7 +170,7 @@ func (c *Core) noteStaleOnce(ctx context.Context) error {
 			}
 			h := held[rowKey{a, p.Channel}]
 			if h.Number == rel.Number && h.Release == rel.Digest {
-				c.alarms.over(Stale, p.Channel, a)
+				c.alarms.Over(Stale, p.Channel, a)
 				continue
 			}
 			since := rel.Published
@@ -178,8 +178,8 @@ func (c *Core) noteStaleOnce(ctx context.Context) error {
 				since = id.Enrolled
 			}
 			why := fmt.Sprintf("published %s", rel.Published.UTC().Format("2006-01-02 15:04 MST"))
-			if rule, ok := s.nights.rules[[2]string{site.Name, p.Channel}]; ok {
-				text, late := overdue(now, since, c.missedAfter(), s.nights.places[site.Name], rule)
+			if rule, ok := s.nights.Rule(site.Name, p.Channel); ok {
+				text, late := overdue(now, since, c.clock.missedAfter(), s.nights.Place(site.Name), rule)
 				if !late {
 					continue
 				}
@@ -194,7 +194,7 @@ func (c *Core) noteStaleOnce(ctx context.Context) error {
 			if moving && now.Sub(since) < movingFor {
 				continue // it takes more than one night
 			}
-			c.alarms.raise(Stale, p.Channel, a, fmt.Sprintf("site %s, channel %s: it holds %s, not release %d: %s%s; nightferry sync --site %s --now does not wait for the next", a.Site, p.Channel, releaseOr(h.Number), rel.Number, why, last, a.Site))
+			c.alarms.Raise(Stale, p.Channel, a, fmt.Sprintf("site %s, channel %s: it holds %s, not release %d: %s%s; nightferry sync --site %s --now does not wait for the next", a.Site, p.Channel, releaseOr(h.Number), rel.Number, why, last, a.Site))
 		}
 	}
 	c.sweepIncidents()

@@ -88,7 +88,7 @@ func (c *Core) Token(ctx context.Context, site string, life time.Duration) (*Iss
 	var id [8]byte
 	rand.Read(seed[:]) // never fails (crypto/rand)
 	rand.Read(id[:])
-	t := wire.Token{Core: c.urls(), CA: digest.Digest(c.pin()), Repo: c.repo.Load().ID(), Root: c.keys.Load().root,
+	t := wire.Token{Core: c.urls(), CA: digest.Digest(c.pin()), Repo: c.storage.repo.Load().ID(), Root: c.storage.keys.Load().root,
 		Domain: s.Domain, Site: s.Name, ID: hex.EncodeToString(id[:]), Seed: seed[:]}
 	_, public, err := bus.IdentityOf(seed)
 	if err != nil {
@@ -105,10 +105,10 @@ func (c *Core) Token(ctx context.Context, site string, life time.Duration) (*Iss
 		return nil, err
 	}
 	key := wire.TokenKey(seed[:])
-	if _, err := c.ledger.AddToken(ctx, ledger.Token{ID: t.ID, Domain: t.Domain, Site: t.Site, IssuedBy: actor(ctx), Expires: c.motion.At(expires)}, sha256.Sum256(key[:])); err != nil {
+	if _, err := c.ledger.AddToken(ctx, ledger.Token{ID: t.ID, Domain: t.Domain, Site: t.Site, IssuedBy: actor(ctx), Expires: c.clock.motion.At(expires)}, sha256.Sum256(key[:])); err != nil {
 		return nil, err
 	}
-	if err := c.audit(ctx, "token", "site "+s.Name, "token "+t.ID); err != nil {
+	if err := c.notices.Audit(ctx, "token", "site "+s.Name, "token "+t.ID); err != nil {
 		return nil, err
 	}
 	issued := &IssuedToken{ID: t.ID, Domain: t.Domain, Site: t.Site, Expires: expires, Text: text}
@@ -116,7 +116,7 @@ func (c *Core) Token(ctx context.Context, site string, life time.Duration) (*Iss
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.identity != nil {
-		issued.Joined, issued.Connected, issued.Seen, issued.Version = x.identity.Enrolled, c.heard(x), x.seen, cmp.Or(x.sighting.Version, x.identity.Version)
+		issued.Joined, issued.Connected, issued.Seen, issued.Version = x.identity.Enrolled, c.fleet.heard(x), x.seen, cmp.Or(x.sighting.Version, x.identity.Version)
 	}
 	return issued, nil
 }
@@ -156,32 +156,32 @@ func (c *Core) hearEnrolment(ctx context.Context, m message) {
 	switch m.verb {
 	case wire.VerbChallenge:
 		var v wire.Challenge
-		signed, err := wire.Open(m.data, c.repo.Load().ID(), m.from, m.verb, anybody, &v)
+		signed, err := wire.Open(m.data, c.storage.repo.Load().ID(), m.from, m.verb, anybody, &v)
 		if err == nil && signed.Signer != v.Public {
 			err = fmt.Errorf("%w: signed by key %s, it asks for %s", trust.ErrUntrusted, signed.Signer, v.Public)
 		}
 		if err != nil {
-			c.refuseError(ctx, m, err)
+			c.refusals.refuseError(ctx, m, err)
 			return
 		}
 		nonce := make([]byte, 32)
 		rand.Read(nonce) // never fails (crypto/rand)
 		now := c.o.Now()
 		if !c.enrols.put(m.from.Site, challenge{nonce, v.Public, now.Add(nonceLife)}, now) {
-			c.answer(m.from, wire.VerbRefuse, 0, &wire.Refusal{Of: m.verb, Code: "busy", Why: "too many sites are enrolling: try again in a minute"})
+			c.down.answer(m.from, wire.VerbRefuse, 0, &wire.Refusal{Of: m.verb, Code: "busy", Why: "too many sites are enrolling: try again in a minute"})
 			return
 		}
-		c.answer(m.from, wire.VerbNonce, 0, &wire.Nonce{Nonce: nonce})
+		c.down.answer(m.from, wire.VerbNonce, 0, &wire.Nonce{Nonce: nonce})
 	case wire.VerbEnrol:
 		var v wire.Enrol
-		signed, err := wire.Open(m.data, c.repo.Load().ID(), m.from, m.verb, anybody, &v)
+		signed, err := wire.Open(m.data, c.storage.repo.Load().ID(), m.from, m.verb, anybody, &v)
 		if err != nil {
-			c.refuseError(ctx, m, err)
+			c.refusals.refuseError(ctx, m, err)
 			return
 		}
 		c.enrol(ctx, m, &v, signed.Signer)
 	default:
-		c.refuse(ctx, m, "forged", "a token's holder can only enroll", Malformed)
+		c.refusals.refuse(ctx, m, "forged", "a token's holder can only enroll", Malformed)
 	}
 }
 
@@ -191,16 +191,16 @@ func anybody(trust.Public) error { return nil }
 func (c *Core) enrol(ctx context.Context, m message, v *wire.Enrol, identity trust.Public) {
 	ch, ok := c.enrols.take(m.from.Site)
 	if !ok || ch.identity != identity || string(ch.nonce) != string(v.Nonce) || c.o.Now().After(ch.expires) {
-		c.refuse(ctx, m, "expired", "the enrollment took longer than a minute, or another one came between: begin again", TokenBad)
+		c.refusals.refuse(ctx, m, "expired", "the enrollment took longer than a minute, or another one came between: begin again", TokenBad)
 		return
 	}
 	if !v.Proves(identity) {
-		c.refuse(ctx, m, "forged", "the token's seed has not signed for this identity", Forged)
+		c.refusals.refuse(ctx, m, "forged", "the token's seed has not signed for this identity", Forged)
 		return
 	}
 	public, err := bus.PublicText(identity[:])
 	if err != nil {
-		c.refuseError(ctx, m, err)
+		c.refusals.refuseError(ctx, m, err)
 		return
 	}
 	c.joinMu.Lock() // a site that is being revoked does not slip in meanwhile
@@ -212,18 +212,18 @@ func (c *Core) enrol(ctx context.Context, m message, v *wire.Enrol, identity tru
 	}
 	s := c.settings.Load().Fleet.Site(t.Site)
 	if s == nil || s.Domain != t.Domain {
-		c.refuse(ctx, m, "unknown", fmt.Sprintf("the Core's configuration no longer has site %q in domain %q: add it and make a new token", t.Site, t.Domain), TokenBad)
+		c.refusals.refuse(ctx, m, "unknown", fmt.Sprintf("the Core's configuration no longer has site %q in domain %q: add it and make a new token", t.Site, t.Domain), TokenBad)
 		return
 	}
 	grant, err := c.grant(ctx, m, v, s, public)
 	switch {
 	case errors.Is(err, ledger.ErrConflict):
-		c.refuse(ctx, m, "revoked", "this key was revoked or superseded before: remove the agent's state and enroll with a new token", Revoked)
+		c.refusals.refuse(ctx, m, "revoked", "this key was revoked or superseded before: remove the agent's state and enroll with a new token", Revoked)
 	case err != nil:
-		c.ledgerFailed(err)
-		c.answer(m.from, wire.VerbRefuse, 0, &wire.Refusal{Of: m.verb, Code: "busy", Why: "the Core could not do it now: try again"})
+		c.notices.LedgerFailed(err)
+		c.down.answer(m.from, wire.VerbRefuse, 0, &wire.Refusal{Of: m.verb, Code: "busy", Why: "the Core could not do it now: try again"})
 	default:
-		c.answer(m.from, wire.VerbGrant, 0, grant)
+		c.down.answer(m.from, wire.VerbGrant, 0, grant)
 	}
 }
 
@@ -237,21 +237,21 @@ func (c *Core) tokenRefused(ctx context.Context, m message, err error) {
 	case errors.Is(err, ledger.ErrUnknownToken):
 		code = "unknown"
 	default:
-		c.ledgerFailed(err)
-		c.answer(m.from, wire.VerbRefuse, 0, &wire.Refusal{Of: m.verb, Code: "busy", Why: "the Core could not look the token up: try again"})
+		c.notices.LedgerFailed(err)
+		c.down.answer(m.from, wire.VerbRefuse, 0, &wire.Refusal{Of: m.verb, Code: "busy", Why: "the Core could not look the token up: try again"})
 		return
 	}
-	c.refuse(ctx, m, code, err.Error(), TokenBad)
+	c.refusals.refuse(ctx, m, code, err.Error(), TokenBad)
 }
 
 // grant enters the identity and makes what the site needs from now on. The
 // identity that it supersedes is cut before it returns.
 func (c *Core) grant(ctx context.Context, m message, v *wire.Enrol, s *fleet.Site, public string) (*wire.Grant, error) {
 	now := c.o.Now()
-	id := ledger.Identity{Domain: s.Domain, Site: s.Name, Public: public, Enrolled: c.motion.At(now), JWTExpires: now.Add(userLife), Version: clip(v.Version)}
-	g := &wire.Grant{Core: c.urls(), Store: c.store.Load().origin, Region: s.Region}
+	id := ledger.Identity{Domain: s.Domain, Site: s.Name, Public: public, Enrolled: c.clock.motion.At(now), JWTExpires: now.Add(userLife), Version: clip(v.Version)}
+	g := &wire.Grant{Core: c.urls(), Store: c.storage.store.Load().origin, Region: s.Region}
 	var err error
-	if key := c.keys.Load().repo; key != nil {
+	if key := c.storage.keys.Load().repo; key != nil {
 		if g.Sealed, err = wire.SealTo(v.Box, key); err != nil {
 			return nil, err
 		}
@@ -274,8 +274,8 @@ func (c *Core) grant(ctx context.Context, m message, v *wire.Enrol, s *fleet.Sit
 	if g.JWT, err = c.authority.Load().User(s.Domain, s.Name, public, userLife, now); err != nil {
 		return nil, err
 	}
-	c.alarms.over(Revoked, "", a)
-	c.alarms.over(Cloned, "", a)
+	c.alarms.Over(Revoked, "", a)
+	c.alarms.Over(Cloned, "", a)
 	detail := "key " + public + ", " + clip(strings.TrimSpace(v.Version+" "+v.System))
 	if old != nil && old.Public != public {
 		detail += ", in place of key " + old.Public
@@ -283,7 +283,7 @@ func (c *Core) grant(ctx context.Context, m message, v *wire.Enrol, s *fleet.Sit
 	if err := c.ledger.Audit(ctx, ledger.Deed{Who: "token " + m.from.Site, What: "enrolled", Object: "site " + s.Name, Detail: detail}); err != nil {
 		return nil, err
 	}
-	c.say(Event{Kind: SiteEnrolled, Domain: a.Domain, Site: a.Site})
+	c.notices.emit(Event{Kind: SiteEnrolled, Domain: a.Domain, Site: a.Site})
 	return g, nil
 }
 
@@ -330,7 +330,7 @@ func (c *Core) endTokens(ctx context.Context, domain, site string) (int, error) 
 	if site != "" {
 		object = "site " + site
 	}
-	return n, c.audit(ctx, "revoke", object, fmt.Sprintf("%d unused tokens", n))
+	return n, c.notices.Audit(ctx, "revoke", object, fmt.Sprintf("%d unused tokens", n))
 }
 
 func (c *Core) revoke(ctx context.Context, a wire.Address, why string) error {
@@ -344,8 +344,8 @@ func (c *Core) revoke(ctx context.Context, a wire.Address, why string) error {
 	}
 	c.replaced(ctx, a, x)
 	c.sweepIncidents()
-	c.say(Event{Kind: SiteRevoked, Domain: a.Domain, Site: a.Site, Text: why})
-	if err := c.audit(ctx, "revoke", "site "+a.Site, "key "+id.Public+": "+why); err != nil || id.Public == "" {
+	c.notices.emit(Event{Kind: SiteRevoked, Domain: a.Domain, Site: a.Site, Text: why})
+	if err := c.notices.Audit(ctx, "revoke", "site "+a.Site, "key "+id.Public+": "+why); err != nil || id.Public == "" {
 		return err
 	}
 	return c.userNotCut(ctx, a, id.Public)
@@ -390,7 +390,7 @@ func (c *Core) RevokeDomain(ctx context.Context, domain, why string) ([]string, 
 		}
 		sites = append(sites, a.Site)
 	}
-	if err := c.audit(ctx, "revoke", "domain "+domain, why); err != nil {
+	if err := c.notices.Audit(ctx, "revoke", "domain "+domain, why); err != nil {
 		return sites, err
 	}
 	for _, k := range keys {

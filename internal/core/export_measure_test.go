@@ -16,4 +16,4 @@ func (c *Core) CompareWith(ctx context.Context, m ledger.Measurement) error {
 func IncidentOf(what string) Kind { return incidentOf(what) }
 
 // LedgerFailed is what becomes of an error of the ledger.
-func (c *Core) LedgerFailed(err error) { c.ledgerFailed(err) }
+func (c *Core) LedgerFailed(err error) { c.notices.LedgerFailed(err) }

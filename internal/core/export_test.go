@@ -9,6 +9,7 @@ import (
 	"nightferry/internal/digest"
 	"nightferry/internal/ledger"
 	"nightferry/internal/record"
+	"nightferry/internal/releases"
 	"nightferry/internal/wire"
 )
 
@@ -39,13 +40,13 @@ func (c *Core) UpkeepNow(ctx context.Context) { _ = c.upkeep(ctx) } // told as i
 
 // PagesRead is how many pages it takes to name those entries in one report.
 func (c *Core) PagesRead(ctx context.Context, channel string, number uint64, release digest.Digest, ordinals []uint64) (int, error) {
-	f := finder{core: c}
+	f := c.releases.Finder()
 	for _, n := range ordinals {
-		if _, err := f.entry(ctx, releaseKey{channel, number, release}, n); err != nil {
-			return f.pages, err
+		if _, err := f.Entry(ctx, releases.Key{Channel: channel, Number: number, Digest: release}, n); err != nil {
+			return f.Pages(), err
 		}
 	}
-	return f.pages, nil
+	return f.Pages(), nil
 }
 
 // Exceptions lists what of a run was told not to be as it should.

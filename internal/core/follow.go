@@ -51,7 +51,7 @@ func (c *Core) FollowOrders(ctx context.Context, scope fleet.Scope, order func()
 	if err != nil {
 		return err
 	}
-	events, stop := c.subscribe()
+	events, stop := c.notices.subscribe()
 	defer stop()
 	orders, err := order()
 	if err != nil {

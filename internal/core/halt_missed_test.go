@@ -2,15 +2,16 @@ package core_test
 
 import (
 	"fmt"
-	"nightferry/internal/core"
-	"nightferry/internal/fleet"
-	"nightferry/internal/halt"
-	"nightferry/internal/ledger"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
 	"time"
+
+	"nightferry/internal/core"
+	"nightferry/internal/fleet"
+	"nightferry/internal/halt"
+	"nightferry/internal/ledger"
 )
 
 // TestHaltOfTheRegionASiteHasNow: the configuration has moved a site to another

@@ -79,7 +79,7 @@ func (c *Core) Halt(ctx context.Context, r HaltRequest) (*HaltChange, error) {
 	if r.Reason == "" {
 		r.Reason = "no reason given"
 	}
-	o := halt.Order{ID: halt.NewID(), Scope: r.Scope, Value: r.Value, Reason: r.Reason, By: actor(ctx), At: c.now().Unix()}
+	o := halt.Order{ID: halt.NewID(), Scope: r.Scope, Value: r.Value, Reason: r.Reason, By: actor(ctx), At: c.clock.now().Unix()}
 	done, err := c.halting.Give(ctx, o)
 	return c.haltChanged(ctx, "halt", done, len(list)), err
 }
@@ -116,8 +116,8 @@ func (c *Core) haltChanged(ctx context.Context, what string, done *halting.Chang
 	defer cancel()
 	for _, o := range done.Orders {
 		out.Orders = append(out.Orders, o.ID)
-		if err := c.audit(actx, what, o.Target(), fmt.Sprintf("order %s: %s", o.ID.Short(), o.Reason)); err != nil {
-			c.ledgerFailed(err)
+		if err := c.notices.Audit(actx, what, o.Target(), fmt.Sprintf("order %s: %s", o.ID.Short(), o.Reason)); err != nil {
+			c.notices.LedgerFailed(err)
 		}
 	}
 	if done.Store != nil {
@@ -131,32 +131,33 @@ const auditTime = 500 * time.Millisecond
 
 // openHalting takes up the halt orders that an earlier process has recorded.
 func (c *Core) openHalting(ctx context.Context) {
-	c.halts = &haltRecord{root: c.state}
+	c.halts = &haltRecord{root: c.storage.state}
 	kept, err := c.halts.open()
 	if err != nil {
-		c.trouble("state", fmt.Errorf("room for halt orders: %w", err)) // tried again when one is given
+		c.notices.Trouble("state", fmt.Errorf("room for halt orders: %w", err)) // tried again when one is given
 	}
 	c.halting, err = halting.Open(ctx, halting.Options{
-		Repository: func() halting.Repository { return haltRepo{c.repo.Load(), c.keys.Load().release} },
-		Ledger:     c.ledger, Record: c.halts, Recorded: kept, Epoch: c.repo.Load().Memory().Halt, Now: c.now,
+		Repository: func() halting.Repository { return haltRepo{c.storage.repo.Load(), c.storage.keys.Load().release} },
+		Ledger:     c.ledger, Record: c.halts, Recorded: kept, Epoch: c.storage.repo.Load().Memory().Halt, Now: c.clock.now,
 		Changed: func(ctx context.Context, s *halting.Set) {
-			c.tellAll(ctx)
+			c.states.sendAll(ctx)
 			c.stopPublishing(s.Orders)
 		},
 		Failed: func(what string, err error) {
 			switch {
 			case err == nil && what == "ledger":
-				c.ledgerWorks()
+				c.notices.LedgerWorks()
 			case err == nil:
 			case what == "ledger":
-				c.ledgerFailed(err)
+				c.notices.LedgerFailed(err)
 			default:
-				c.trouble("halt", err)
+				c.notices.Trouble("halt", err)
 			}
 		},
 	})
+	c.states.halting = c.halting
 	if err != nil {
-		c.trouble("halt", err)
+		c.notices.Trouble("halt", err)
 	}
 }
 
@@ -209,14 +210,14 @@ func (r *haltRecord) Close() error {
 // stopped takes a site's word of the orders that it obeys, and answers so that
 // the site need not repeat it.
 func (c *Core) stopped(ctx context.Context, a wire.Address, x *site, v *wire.Stopped) {
-	if c.contested(a) {
+	if c.fleet.contested(a) {
 		return // the other machine may still move
 	}
 	if len(v.Orders) > wire.MaxStops {
 		return
 	}
 	var local *wire.Stop
-	now := c.now()
+	now := c.clock.now()
 	for i := range v.Orders {
 		s := &v.Orders[i]
 		s.At, s.Heard, s.Bytes = near(s.At, now), near(s.Heard, now), max(0, s.Bytes)
@@ -231,9 +232,9 @@ func (c *Core) stopped(ctx context.Context, a wire.Address, x *site, v *wire.Sto
 	x.mu.Unlock()
 	c.halting.Confirm(a, v.Orders)
 	if v.Epoch <= c.halting.Current().Epoch {
-		c.answer(a, wire.VerbConfirmed, 0, &wire.Confirmed{Number: v.Number})
+		c.down.answer(a, wire.VerbConfirmed, 0, &wire.Confirmed{Number: v.Number})
 		if v.Epoch < c.halting.Current().Epoch {
-			c.tell(ctx, []wire.Address{a})
+			c.states.send(ctx, []wire.Address{a})
 		}
 		return
 	}
@@ -273,10 +274,10 @@ func (c *Core) catchUp(ctx context.Context, a wire.Address, v *wire.Stopped) {
 	}
 	behind := v.Epoch > c.halting.Current().Epoch
 	if behind && err != nil {
-		c.trouble("halt", fmt.Errorf("site %s has seen epoch %d of the halt orders, the newest here is %d: %w", a.Site, v.Epoch, c.halting.Current().Epoch, err))
+		c.notices.Trouble("halt", fmt.Errorf("site %s has seen epoch %d of the halt orders, the newest here is %d: %w", a.Site, v.Epoch, c.halting.Current().Epoch, err))
 	}
 	c.halting.Confirm(a, v.Orders)
-	c.answer(a, wire.VerbConfirmed, 0, &wire.Confirmed{Number: v.Number, Want: behind && len(v.Object) == 0})
+	c.down.answer(a, wire.VerbConfirmed, 0, &wire.Confirmed{Number: v.Number, Want: behind && len(v.Object) == 0})
 }
 
 // catchUpTime bounds the look at the store before a site is asked for its halt
@@ -298,7 +299,7 @@ func (c *Core) Halts(ctx context.Context, all bool) ([]HaltView, error) {
 			sites = nil // a name that is configured no more
 		}
 		for _, s := range sites {
-			w, _ := c.haltSite(&s)
+			w, _ := c.fleet.haltSite(&s)
 			if i := slices.IndexFunc(l.Confirmed, func(p ledger.Stop) bool { return p.Domain == s.Domain && p.Site == s.Name }); i >= 0 {
 				w.Stopped, w.BytesAfter = l.Confirmed[i].Stopped, l.Confirmed[i].BytesAfter
 			}
@@ -307,22 +308,13 @@ func (c *Core) Halts(ctx context.Context, all bool) ([]HaltView, error) {
 		out = append(out, v)
 	}
 	for _, s := range c.settings.Load().Fleet.Sites {
-		w, local := c.haltSite(&s)
+		w, local := c.fleet.haltSite(&s)
 		if local != nil {
 			w.Stopped, w.BytesAfter = time.UnixMilli(local.At).UTC(), local.Bytes
 			out = append(out, HaltView{Halt: ledger.Halt{Scope: halt.Site, Value: s.Name, Reason: local.Reason, By: local.By, At: time.UnixMilli(local.Heard).UTC()}, Sites: []HaltSite{w}})
 		}
 	}
 	return out, nil
-}
-
-// haltSite returns what every order says of a site, and the order that was
-// given on the site itself.
-func (c *Core) haltSite(s *fleet.Site) (HaltSite, *wire.Stop) {
-	x := c.fleet.get(wire.Address{Domain: s.Domain, Site: s.Name})
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return HaltSite{Domain: s.Domain, Site: s.Name, Enrolled: x.identity != nil, Connected: c.heard(x)}, x.local
 }
 
 // underHalt lists the sites that an order is for. A name that is not configured
@@ -355,7 +347,7 @@ func (c *Core) replaced(ctx context.Context, a wire.Address, x *site) {
 	x.local, x.epoch = nil, 0
 	x.mu.Unlock()
 	if err := c.halting.Forget(ctx, a); err != nil {
-		c.ledgerFailed(err)
+		c.notices.LedgerFailed(err)
 	}
 }
 

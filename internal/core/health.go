@@ -2,7 +2,6 @@ package core
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -34,13 +33,13 @@ type bucketHealth struct {
 func (c *Core) checkBucketDue(ctx context.Context) {
 	last, err := c.lastHealth()
 	if err != nil {
-		c.trouble("bucket", err)
+		c.notices.Trouble("bucket", err)
 	}
 	every := healthEvery
 	if last.Damage != 0 {
 		every = healthAgain
 	}
-	now := c.wall()
+	now := c.clock.wall()
 	healed := last.Damage != 0 && c.healing.Swap(false)
 	if !clock.Passed(last.At, now, every) && !healed {
 		return
@@ -51,23 +50,19 @@ func (c *Core) checkBucketDue(ctx context.Context) {
 	}
 	if err != nil {
 		damage = -1
-		c.alarms.raise(BucketBad, "check", wire.Address{}, fmt.Sprintf("the bucket could not be checked: %v; it is tried again", err))
-		c.trouble("bucket", err)
+		c.alarms.Raise(BucketBad, "check", wire.Address{}, fmt.Sprintf("the bucket could not be checked: %v; it is tried again", err))
+		c.notices.Trouble("bucket", err)
 	} else {
-		c.alarms.over(BucketBad, "check", wire.Address{})
+		c.alarms.Over(BucketBad, "check", wire.Address{})
 	}
-	raw, err := json.Marshal(bucketHealth{now, damage})
-	if err == nil {
-		err = c.state.WriteFile(healthFile, append(raw, '\n'), 0o600)
-	}
-	if err != nil {
-		c.trouble("bucket", err)
+	if err := (jsonFile{c.storage.state, healthFile, 1 << 10}).save(bucketHealth{now, damage}); err != nil {
+		c.notices.Trouble("bucket", err)
 	}
 }
 
 // lastHealth returns the last check; there is one to be made where that is zero.
 func (c *Core) lastHealth() (h bucketHealth, err error) {
-	if err := c.recall(healthFile, 1<<10, &h); err != nil {
+	if err := (jsonFile{c.storage.state, healthFile, 1 << 10}).load(&h); err != nil {
 		return bucketHealth{}, err
 	}
 	return h, nil
@@ -75,12 +70,12 @@ func (c *Core) lastHealth() (h bucketHealth, err error) {
 
 // checkBucket checks once, and opens or resolves the incident.
 func (c *Core) checkBucket(ctx context.Context) (damage int64, err error) {
-	dir, err := c.subfolder("check")
+	dir, err := c.storage.subfolder("check")
 	if err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, dir.Close()) }()
-	r := c.repo.Load()
+	r := c.storage.repo.Load()
 	text, more := "", 0
 	rep, err := collect.Fsck(ctx, r, r.Segments(dir), collect.FsckOptions{}, func(f collect.Finding) {
 		switch s := f.String(); {
@@ -97,12 +92,12 @@ func (c *Core) checkBucket(ctx context.Context) (damage int64, err error) {
 		return 0, err
 	}
 	if rep.Damage == 0 {
-		c.alarms.over(BucketBad, "", wire.Address{})
+		c.alarms.Over(BucketBad, "", wire.Address{})
 		return 0, nil
 	}
 	if more > 0 {
 		text += fmt.Sprintf("; and %d more, which nightferry fsck STORE lists", more)
 	}
-	c.alarms.raise(BucketBad, "", wire.Address{}, "the bucket: "+text)
+	c.alarms.Raise(BucketBad, "", wire.Address{}, "the bucket: "+text)
 	return rep.Damage, nil
 }

@@ -217,7 +217,7 @@ func (c *Core) readDomains(ctx context.Context, f *fleet.Fleet) (map[string][][]
 
 // openAuthority opens the bus's authority over domains.
 func (c *Core) openAuthority(ctx context.Context, domains map[string][][]byte) (*bus.Authority, error) {
-	o := bus.AuthorityOptions{Seeds: c.keys.Load().seeds, Domains: domains, Revoked: map[string]time.Time{}}
+	o := bus.AuthorityOptions{Seeds: c.storage.keys.Load().seeds, Domains: domains, Revoked: map[string]time.Time{}}
 	ids, err := c.ledger.Identities(ctx, true)
 	if err != nil {
 		return nil, err

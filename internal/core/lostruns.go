@@ -34,13 +34,13 @@ func (c *Core) endLostRuns(ctx context.Context) error {
 		if why == "" {
 			continue
 		}
-		_, err = c.ledger.Append(ctx, r.Domain, r.Site, []ledger.Event{{Run: r.ID, Channel: r.Channel, At: c.wall(), Finish: &ledger.Finish{State: runs.Failed, Cause: why}}})
+		_, err = c.ledger.Append(ctx, r.Domain, r.Site, []ledger.Event{{Run: r.ID, Channel: r.Channel, At: c.clock.wall(), Finish: &ledger.Finish{State: runs.Failed, Cause: why}}})
 		if err != nil {
 			errs = append(errs, fmt.Errorf("end run %s: %w", r.ID, err))
 			continue
 		}
 		if run, err := c.ledger.Run(ctx, r.ID); err == nil {
-			c.say(Event{Kind: RunEnded, Domain: r.Domain, Site: r.Site, Channel: r.Channel, Run: r.ID.String(), Text: string(run.State), Ended: &run})
+			c.notices.emit(Event{Kind: RunEnded, Domain: r.Domain, Site: r.Site, Channel: r.Channel, Run: r.ID.String(), Text: string(run.State), Ended: &run})
 		}
 		c.kickRender()
 	}
@@ -69,7 +69,7 @@ func (c *Core) whyLost(ctx context.Context, r *ledger.Run) (string, error) {
 		return "a later run of the channel has begun: the site has lost its memory of this one", nil
 	case s.Placement(r.Channel) == nil:
 		return "the channel is no longer one of the site's", nil
-	case c.wall().Sub(r.Started) > lostAfter && !c.heard(x) && c.o.Now().Sub(x.seen) > lostAfter:
+	case c.clock.wall().Sub(r.Started) > lostAfter && !c.fleet.heard(x) && c.o.Now().Sub(x.seen) > lostAfter:
 		return "the site was not heard for " + lostAfter.String(), nil
 	}
 	return "", nil

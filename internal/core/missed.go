@@ -26,14 +26,14 @@ const (
 func (c *Core) noteMissed(ctx context.Context) error {
 	err := c.noteMissedOnce(ctx)
 	if err != nil && ctx.Err() == nil {
-		c.ledgerFailed(err)
+		c.notices.LedgerFailed(err)
 	}
 	return err
 }
 
 func (c *Core) noteMissedOnce(ctx context.Context) error {
-	s, now := c.settings.Load(), c.wall()
-	if len(s.nights.rules) == 0 {
+	s, now := c.settings.Load(), c.clock.wall()
+	if !s.nights.Any() {
 		return nil
 	}
 	held, err := c.holdings(ctx, ledger.Filter{})
@@ -54,12 +54,12 @@ func (c *Core) noteMissedOnce(ctx context.Context) error {
 			continue
 		}
 		for _, p := range site.Placements {
-			rule, ok := s.nights.rules[[2]string{site.Name, p.Channel}]
+			rule, ok := s.nights.Rule(site.Name, p.Channel)
 			rel, published := c.newest.of(p.Channel)
 			if !ok || !published {
 				continue
 			}
-			w, ok := lastEnded(now, c.missedAfter(), s.nights.places[site.Name], rule)
+			w, ok := lastEnded(now, c.clock.missedAfter(), s.nights.Place(site.Name), rule)
 			if !ok || !rel.Published.Before(w.Start) || !id.Enrolled.Before(w.Start) {
 				continue
 			}
@@ -75,7 +75,7 @@ func (c *Core) noteMissedOnce(ctx context.Context) error {
 				continue
 			}
 			why := fmt.Sprintf("the window of %s to %s ended and the site told of no run", w.Start.Format("2006-01-02 15:04"), w.End.Format("15:04 MST"))
-			if seen = c.motion.At(seen); seen.Before(w.End) {
+			if seen = c.clock.motion.At(seen); seen.Before(w.End) {
 				why += ": it was last heard " + stampOr(seen)
 			}
 			if err := c.miss(ctx, a, p.Channel, w, rel, h.Number, why+"; it tries in its next window"); err != nil {
@@ -127,7 +127,7 @@ func (c *Core) miss(ctx context.Context, a wire.Address, channel string, w windo
 	}
 	c.kickRender()
 	if run, err := c.ledger.Run(ctx, id); err == nil {
-		c.say(Event{Kind: RunEnded, Domain: a.Domain, Site: a.Site, Channel: channel, Run: id.String(), Text: string(run.State), Ended: &run})
+		c.notices.emit(Event{Kind: RunEnded, Domain: a.Domain, Site: a.Site, Channel: channel, Run: id.String(), Text: string(run.State), Ended: &run})
 	}
 	return nil
 }

@@ -5,15 +5,16 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
-	"net/url"
 	"path/filepath"
 	"time"
 
 	"nightferry/internal/bucket"
 	"nightferry/internal/desired"
 	"nightferry/internal/durable"
+	"nightferry/internal/incident"
 	"nightferry/internal/ledger"
 	"nightferry/internal/record"
+	"nightferry/internal/releases"
 	"nightferry/internal/repo"
 	"nightferry/internal/trust"
 	"nightferry/internal/vault"
@@ -168,6 +169,7 @@ func Open(ctx context.Context, o Options, s Settings) (_ *Core, err error) {
 		if c.foreign, err = o.Cluster.open(); err != nil {
 			return nil, err
 		}
+		c.storage.account = c.foreign.account
 	}
 	if c.dir, c.unlock, err = lockData(o.Data, false); err != nil {
 		return nil, err
@@ -175,27 +177,35 @@ func Open(ctx context.Context, o Options, s Settings) (_ *Core, err error) {
 	if err = c.freeReserve(); err != nil {
 		return nil, err
 	}
-	if c.ledger, err = ledger.Open(ctx, filepath.Join(o.Data, ledgerName), ledger.Options{Now: c.wall}); err != nil {
+	if c.ledger, err = ledger.Open(ctx, filepath.Join(o.Data, ledgerName), ledger.Options{Now: c.clock.wall}); err != nil {
 		return nil, err
 	}
 	c.desired = desired.New(c.ledger)
-	c.alarms = c.newAlarms()
+	c.states.desired, c.refusals.ledger = c.desired, c.ledger
+	c.alarms = incident.New(incident.Options{Records: c.ledger, Now: c.clock.wall, OnChange: c.notices.changed})
+	c.notices.alarms, c.notices.audits, c.clock.alarms = c.alarms, c.ledger, c.alarms
 	if c.vault, err = openVault(ctx, c.dir, o.Master, c.ledger, o.Now); err != nil {
 		return nil, err
 	}
+	c.storage.vault = c.vault
 	if c.logs, err = record.Open(o.Logs); err != nil {
 		return nil, err
 	}
 	if err = durable.MkdirPrivate(filepath.Join(o.Data, stateName)); err != nil {
 		return nil, err
 	}
-	if c.state, err = durable.Open(filepath.Join(o.Data, stateName), durable.Options{Trusted: true}); err != nil {
+	if c.storage.state, err = durable.Open(filepath.Join(o.Data, stateName), durable.Options{Trusted: true}); err != nil {
 		return nil, err
 	}
-	if err = c.rehearse(ctx); err != nil {
+	c.releases = releases.New(c.storage.state, c.storage.repo.Load)
+	c.lending = c.newLending()
+	if c.clock.motion, err = startRehearsal(c.dir, o.Data, o.Rehearse, o.Now(), func() (bool, error) {
+		list, err := c.ledger.Identities(ctx, false)
+		return len(list) > 0, err
+	}); err != nil {
 		return nil, err
 	}
-	if err = c.openStore(ctx); err != nil {
+	if err = c.storage.open(ctx); err != nil {
 		return nil, err
 	}
 	c.openHalting(ctx)
@@ -207,157 +217,23 @@ func Open(ctx context.Context, o Options, s Settings) (_ *Core, err error) {
 	}
 	c.sweepIncidents()
 	if err := c.keepReserve(); err != nil {
-		c.trouble("state", fmt.Errorf("keep room for the next start: %w", err))
+		c.notices.Trouble("state", fmt.Errorf("keep room for the next start: %w", err))
 	}
 	return c, nil
-}
-
-// openStore reads the keys and opens the store and its repository with them.
-func (c *Core) openStore(ctx context.Context) error {
-	k, err := readKeys(ctx, c.vault, &c.o)
-	if err != nil {
-		return err
-	}
-	store, err := bucket.Open(ctx, c.o.StoreURL, k.store)
-	if err != nil {
-		return err
-	}
-	lender, ok := store.(bucket.Presigner)
-	if !ok {
-		return errors.Join(fmt.Errorf("store %q: sites pull through URLs that only an S3 store can lend", c.o.StoreURL), bucket.Close(store))
-	}
-	raw, _, err := lender.PresignGet(ctx, "format", c.now(), time.Minute)
-	if err != nil {
-		return errors.Join(err, bucket.Close(store))
-	}
-	u, err := url.Parse(raw)
-	if err != nil {
-		return errors.New("the store lends URLs that do not parse") // the cause could contain a presigned URL
-	}
-	if c.o.wrapStore != nil {
-		store = c.o.wrapStore(store)
-	}
-	b := &backend{Store: store, Presigner: lender, origin: u.Scheme + "://" + u.Host}
-	r, err := c.firstRepo(ctx, b, k)
-	if err != nil {
-		return errors.Join(err, bucket.Close(store))
-	}
-	if err := mayControl(r, k.release); err != nil {
-		return errors.Join(err, bucket.Close(store))
-	}
-	if c.foreign != nil {
-		k.seeds.Account = c.foreign.account
-	}
-	c.keys.Store(k)
-	c.store.Store(b)
-	c.repo.Store(r)
-	return nil
-}
-
-// backend is the currently open store.
-type backend struct {
-	bucket.Store
-	bucket.Presigner
-	origin string // scheme://host[:port] of its presigned URLs
-}
-
-// openRepo opens the repository again, which reads newer trust documents. If they were read but
-// could not be made durable, it returns both the repository and an error. The caller may then read
-// halt orders but must not adopt releases.
-func (c *Core) openRepo(ctx context.Context, b *backend, k *keys) (*repo.Repo, error) {
-	c.repoMu.Lock()
-	defer c.repoMu.Unlock()
-	var m *repo.Memory
-	if old := c.repo.Load(); old != nil {
-		now := old.Memory()
-		m = &now
-	} else {
-		var err error
-		if m, err = repo.LoadMemory(c.state); err != nil {
-			return nil, err
-		}
-	}
-	r, err := repo.Open(ctx, b.Store, c.repoOptions(m, k))
-	if err != nil {
-		return nil, err
-	}
-	return r, repo.SaveMemory(c.state, r.Memory())
-}
-
-// openTime bounds the first request for a known repository.
-const openTime = 3 * time.Second
-
-// firstRepo opens the repository. If the store does not answer or refuses, it opens the last known
-// state, because the kill switch must work meanwhile; each poll asks the store again. A Core that
-// has never seen its repository, or whose store has none, cannot start.
-func (c *Core) firstRepo(ctx context.Context, b *backend, k *keys) (*repo.Repo, error) {
-	m, err := repo.LoadMemory(c.state)
-	if err != nil {
-		return nil, err
-	}
-	remembered, err := repo.OpenRemembered(b.Store, c.repoOptions(m, k))
-	if errors.Is(err, repo.ErrNoRepository) {
-		return c.openRepoPatiently(ctx, b, k)
-	}
-	if err != nil {
-		return nil, err
-	}
-	octx, cancel := context.WithTimeout(ctx, openTime)
-	defer cancel()
-	r, err := c.openRepo(octx, b, k)
-	switch {
-	case err == nil:
-		return r, nil
-	case r != nil:
-		c.trouble("state", err)
-		return r, nil
-	case ctx.Err() != nil || errors.Is(err, repo.ErrNoRepository) || errors.Is(err, bucket.ErrNoBucket):
-		return nil, err
-	case octx.Err() != nil || errors.As(err, new(*bucket.Error)):
-		c.trouble("store", fmt.Errorf("%w: the Core starts with what it knew last", err))
-		return remembered, nil
-	}
-	return nil, err
-}
-
-func (c *Core) repoOptions(m *repo.Memory, k *keys) repo.Options {
-	return repo.Options{Memory: m, Root: &k.root, Key: k.repo, Now: c.o.Now, OnRetry: func(err error) { c.trouble("store", err) }}
-}
-
-// openTries is how often a starting Core asks the store, waiting one second longer each time. One
-// damaged response must not stop the Core.
-const openTries = 3
-
-func (c *Core) openRepoPatiently(ctx context.Context, b *backend, k *keys) (*repo.Repo, error) {
-	for try := 1; ; try++ {
-		r, err := c.openRepo(ctx, b, k)
-		refused := (*bucket.Error)(nil)
-		if err == nil || try == openTries || !errors.As(err, &refused) || refused.Kind == bucket.KindNotExist {
-			return r, err
-		}
-		c.trouble("store", err)
-		wait := time.NewTimer(time.Duration(try) * time.Second)
-		select {
-		case <-wait.C:
-		case <-ctx.Done():
-			wait.Stop()
-			return nil, errors.Join(context.Cause(ctx), err)
-		}
-	}
 }
 
 // Close releases what Open opened. Run must have returned.
 func (c *Core) Close() error {
 	var errs []error
-	if b := c.store.Load(); b != nil {
+	if b := c.storage.store.Load(); b != nil {
 		errs = append(errs, bucket.Close(b.Store))
 	}
 	if c.halting != nil {
 		c.halting.Close()
 		errs = append(errs, c.halts.Close())
 	}
-	if c.state != nil {
-		errs = append(errs, c.state.Close())
+	if c.storage.state != nil {
+		errs = append(errs, c.storage.state.Close())
 	}
 	if c.logs != nil {
 		errs = append(errs, c.logs.Close())

@@ -8,6 +8,8 @@ import (
 	"nightferry/internal/fleet"
 	"nightferry/internal/halt"
 	"nightferry/internal/ledger"
+	"nightferry/internal/nights"
+	"nightferry/internal/releases"
 	"nightferry/internal/runs"
 	"nightferry/internal/schedule"
 	"nightferry/internal/window"
@@ -69,7 +71,7 @@ func (c *Core) Plan(ctx context.Context, r PlanRequest) (*NightPlan, error) {
 		return nil, fmt.Errorf("plan %d days: want 1 to 366", r.Days)
 	}
 	if r.At.IsZero() {
-		r.At = c.wall()
+		r.At = c.clock.wall()
 	}
 	s := c.settings.Load()
 	list, err := s.Fleet.Select(r.Scope)
@@ -95,9 +97,9 @@ func (c *Core) Plan(ctx context.Context, r PlanRequest) (*NightPlan, error) {
 		site := &list[i]
 		zones[site.Name] = site
 		a := wire.Address{Domain: site.Domain, Site: site.Name}
-		x := schedule.Site{Name: site.Name, Domain: site.Domain, Region: site.Region, Place: s.nights.places[site.Name], Rates: c.ratesOf(site, a, r.At), Rate: past.rate[a]}
+		x := schedule.Site{Name: site.Name, Domain: site.Domain, Region: site.Region, Place: s.nights.Place(site.Name), Rates: c.ratesOf(site, a, r.At), Rate: past.rate[a]}
 		for _, p := range site.Placements {
-			rule, ok := s.nights.rules[[2]string{site.Name, p.Channel}]
+			rule, ok := s.nights.Rule(site.Name, p.Channel)
 			if !ok {
 				rule = always
 			}
@@ -142,7 +144,7 @@ func (c *Core) coming(s *Settings, r PlanRequest, past *measured) (out []schedul
 		}
 		need := past.need(rel)
 		for at := r.At; ; {
-			next, ok := s.nights.cadences[ch.Name].Next(at, s.nights.openings[ch.Name])
+			next, ok := s.nights.Cadence(ch.Name).Next(at, s.nights.Openings(ch.Name))
 			if !ok || !next.Before(end) {
 				break
 			}
@@ -158,11 +160,11 @@ func requests(bytes int64) int64 { return bytes/bytesPerRequest + handful }
 // ratesOf returns the timetable in force at a site: an operator's limit, or else the configured
 // one.
 func (c *Core) ratesOf(s *fleet.Site, a wire.Address, at time.Time) window.Timetable {
-	text := configured(s)
+	text := nights.Configured(s)
 	if st := c.desired.Of(a); st.Limit != "" && (st.LimitUntil == 0 || at.Before(unixTime(st.LimitUntil))) {
 		text = st.Limit
 	}
-	t, err := ParseLimit(text)
+	t, err := nights.ParseLimit(text)
 	if err != nil {
 		return window.Timetable{} // never: it was written by us
 	}
@@ -193,7 +195,7 @@ func (c *Core) needOf(ctx context.Context, h *ledger.Holding, rel ledger.Release
 	if h.Number == 0 {
 		return rel.Bytes, nil
 	}
-	n, known, err := c.delta(ctx, releaseKey{rel.Channel, h.Number, h.Release}, releaseKey{rel.Channel, rel.Number, rel.Digest})
+	n, known, err := c.releases.Delta(ctx, releases.Key{Channel: rel.Channel, Number: h.Number, Digest: h.Release}, releases.Key{Channel: rel.Channel, Number: rel.Number, Digest: rel.Digest})
 	if err != nil || known {
 		return n, err
 	}
@@ -213,7 +215,7 @@ func (c *Core) blocked(a wire.Address, channel string) string {
 	switch {
 	case local:
 		return "halted on the site"
-	case c.alarms.has(SiteSays+"-disk", channel, a), c.alarms.has(SiteSays+"-disk", "", a):
+	case c.alarms.Has(SiteSays+"-disk", channel, a), c.alarms.Has(SiteSays+"-disk", "", a):
 		return "disk full"
 	}
 	return ""

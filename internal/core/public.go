@@ -1,7 +1,6 @@
 package core
 
 import (
-	"encoding/json"
 	"net/url"
 	"slices"
 	"time"
@@ -29,8 +28,8 @@ func (c *Core) publicURLs() []string {
 // publicNames returns the host names of the public addresses, now and before.
 func (c *Core) publicNames() []string {
 	var before, names []string
-	if err := c.recall(namesFile, 1<<20, &before); err != nil {
-		c.trouble("names", err)
+	if err := (jsonFile{c.storage.state, namesFile, 1 << 20}).load(&before); err != nil {
+		c.notices.Trouble("names", err)
 	}
 	for _, u := range c.publicURLs() {
 		if p, err := url.Parse(u); err == nil && p.Hostname() != "" && !slices.Contains(names, p.Hostname()) {
@@ -45,12 +44,8 @@ func (c *Core) publicNames() []string {
 	if slices.Equal(names, before) {
 		return names
 	}
-	raw, err := json.Marshal(names)
-	if err == nil {
-		err = c.state.WriteFile(namesFile, append(raw, '\n'), 0o600)
-	}
-	if err != nil {
-		c.trouble("names", err)
+	if err := (jsonFile{c.storage.state, namesFile, 1 << 20}).save(names); err != nil {
+		c.notices.Trouble("names", err)
 	}
 	return names
 }
@@ -65,7 +60,7 @@ func (c *Core) Unmoved(wait time.Duration) []string {
 			defer x.mu.Unlock()
 			if x.identity != nil && x.sighting.Revision < c.desired.Of(a).Revision {
 				all = append(all, a.Site)
-				connected = connected || c.heard(x)
+				connected = connected || c.fleet.heard(x)
 			}
 		})
 		slices.Sort(all)

@@ -67,7 +67,7 @@ func (c *Core) publishUnless(ctx context.Context, channel string, o PublishOptio
 		err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
 	}
 	if err != nil && ctx.Err() == nil && !o.DryRun && !errors.As(err, new(*halt.Error)) && !quiet(err) { // else who asked, or who gave the order, knows
-		c.alarms.raise(Publishes, ch.Name, wire.Address{}, fmt.Sprintf("channel %s: %v", ch.Name, err))
+		c.alarms.Raise(Publishes, ch.Name, wire.Address{}, fmt.Sprintf("channel %s: %v", ch.Name, err))
 	}
 	return p, err
 }
@@ -80,13 +80,13 @@ func (c *Core) publish(ctx context.Context, ch *fleet.Channel, o PublishOptions)
 	// The record is kept also of a run that was broken off.
 	always := context.WithoutCancel(ctx)
 	if err := w.append(always, ledger.Event{Start: &ledger.Start{Number: old.Number, Parent: old.Number, Trigger: "publish", DryRun: o.DryRun}}); err != nil {
-		c.ledgerFailed(err)
+		c.notices.LedgerFailed(err)
 		return nil, fmt.Errorf("publish %q: its run cannot be recorded: %w", ch.Name, err)
 	}
-	if err := c.audit(always, "publish", "channel "+ch.Name, "run "+id.String()); err != nil {
+	if err := c.notices.Audit(always, "publish", "channel "+ch.Name, "run "+id.String()); err != nil {
 		return nil, err
 	}
-	c.say(Event{Kind: RunStarted, Channel: ch.Name, Run: id.String()})
+	c.notices.emit(Event{Kind: RunStarted, Channel: ch.Name, Run: id.String()})
 	res, err := c.push(ctx, ch, o, w)
 	err = byChannelKey(err, ch.Name)
 	p := &Published{Run: id.String(), Channel: ch.Name}
@@ -118,17 +118,17 @@ func (c *Core) publish(ctx context.Context, ch *fleet.Channel, o PublishOptions)
 			Unchanged: res.Totals.Files + res.Totals.Dirs - res.Added - res.Changed - res.Touched}, Fetched: res.Sent}
 		if !res.DryRun {
 			w.append(always, ledger.Event{Start: &ledger.Start{Number: res.Number, Release: res.Digest, Tree: res.Tree, Parent: old.Number, Trigger: "publish"}}) //nolint:errcheck // the finish below fails too
-			c.alarms.over(Publishes, ch.Name, wire.Address{})
+			c.alarms.Over(Publishes, ch.Name, wire.Address{})
 			c.healing.Store(true)
 		}
 	}
 	if err2 := errors.Join(w.flush(always), w.append(always, ledger.Event{Finish: &end})); err2 != nil {
-		c.ledgerFailed(err2)
+		c.notices.LedgerFailed(err2)
 		err = errors.Join(err, err2)
 	}
 	c.kickRender()
 	if run, err := c.ledger.Run(always, id); err == nil {
-		c.say(Event{Kind: RunEnded, Channel: ch.Name, Run: id.String(), Text: string(run.State), Ended: &run})
+		c.notices.emit(Event{Kind: RunEnded, Channel: ch.Name, Run: id.String(), Text: string(run.State), Ended: &run})
 	}
 	if err != nil || o.DryRun {
 		return p, err
@@ -163,7 +163,7 @@ func (c *Core) push(ctx context.Context, ch *fleet.Channel, o PublishOptions, w 
 		return nil, err
 	}
 	// A folder for each channel: no publish waits for another's caches.
-	dir, err := c.subfolder("publish-" + ch.Name)
+	dir, err := c.storage.subfolder("publish-" + ch.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -174,11 +174,11 @@ func (c *Core) push(ctx context.Context, ch *fleet.Channel, o PublishOptions, w 
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
 	// A key may have been rotated since the last look, and the halt object be signed by it.
-	r, err := c.openRepo(ctx, c.store.Load(), c.keys.Load())
+	r, err := c.storage.reopen(ctx, c.storage.store.Load(), c.storage.keys.Load())
 	if err != nil {
 		return nil, err
 	}
-	c.repo.Store(r)
+	c.storage.repo.Store(r)
 	host, _ := os.Hostname() // only for halt orders that name it as a site
 	links := push.Refuse
 	if ch.Links == fleet.Skip {
@@ -189,7 +189,7 @@ func (c *Core) push(ctx context.Context, ch *fleet.Channel, o PublishOptions, w 
 		Channel: ch.Name, Patterns: patterns, Links: links,
 		MaxDelete: ch.MaxDelete, MaxDeleteFiles: ch.MaxDeleteFiles, AllowUnportable: ch.AllowUnportable,
 		AllowDeletes: o.AllowDeletes, AllowEmpty: o.AllowEmpty, AllowUnmounted: o.AllowUnmounted, Rehash: o.Rehash, DryRun: o.DryRun,
-		Key: c.keys.Load().release, State: dir, Subject: halt.Subject{Site: host, Channel: ch.Name}, Now: c.o.Now,
+		Key: c.storage.keys.Load().release, State: dir, Subject: halt.Subject{Site: host, Channel: ch.Name}, Now: c.o.Now,
 		OnEvent: func(e push.Event) {
 			p := e.Progress
 			if p == nil {
@@ -202,7 +202,7 @@ func (c *Core) push(ctx context.Context, ch *fleet.Channel, o PublishOptions, w 
 				if o.OnProgress != nil {
 					o.OnProgress(rp)
 				}
-				c.say(Event{Kind: RunProgressed, Channel: ch.Name, Run: w.id.String(), Progress: &rp})
+				c.notices.emit(Event{Kind: RunProgressed, Channel: ch.Name, Run: w.id.String(), Progress: &rp})
 			}
 		},
 	})
@@ -237,10 +237,10 @@ const (
 )
 
 func (w *ownRun) append(ctx context.Context, e ledger.Event) error {
-	e.Run, e.Channel, e.At = w.id, w.channel, w.core.wall()
+	e.Run, e.Channel, e.At = w.id, w.channel, w.core.clock.wall()
 	_, err := w.core.ledger.Append(ctx, "", "", []ledger.Event{e})
 	if err == nil {
-		w.core.ledgerWorks()
+		w.core.notices.LedgerWorks()
 	}
 	return err
 }

@@ -14,6 +14,7 @@ import (
 	"nightferry/internal/ledger"
 	"nightferry/internal/manifest"
 	"nightferry/internal/record"
+	"nightferry/internal/releases"
 	"nightferry/internal/repo"
 	"nightferry/internal/wire"
 )
@@ -60,10 +61,10 @@ func (c *Core) renderAll(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case bad != nil:
-			c.alarms.raise(Rendering, "", wire.Address{}, fmt.Sprintf("%v; it is kept in the ledger and tried again", bad))
-			c.trouble("log", bad)
+			c.alarms.Raise(Rendering, "", wire.Address{}, fmt.Sprintf("%v; it is kept in the ledger and tried again", bad))
+			c.notices.Trouble("log", bad)
 		default:
-			c.alarms.over(Rendering, "", wire.Address{})
+			c.alarms.Over(Rendering, "", wire.Address{})
 		}
 		retry.Reset(renderRetry)
 	}
@@ -187,7 +188,7 @@ func gone(err error) bool {
 
 // siteLines calls fn for each line of a site's run. If known is set, the release supplies the names
 // of entries, and fn is first called after the whole release was found.
-func (c *Core) siteLines(ctx context.Context, run *ledger.Run, k releaseKey, known, all bool, most int, fn func(record.File) error) error {
+func (c *Core) siteLines(ctx context.Context, run *ledger.Run, k releases.Key, known, all bool, most int, fn func(record.File) error) error {
 	x := ordered{paths: map[string]outcome{}, most: most}
 	err := c.outcomes(ctx, run, func(o outcome) error {
 		if o.Path == "" && !known { // a site can name any release; only published ones have a manifest
@@ -196,7 +197,7 @@ func (c *Core) siteLines(ctx context.Context, run *ledger.Run, k releaseKey, kno
 			return fn(f)
 		}
 		if o.Path == "" && x.bound == 0 {
-			rel, err := c.released(ctx, k)
+			rel, err := c.releases.Release(ctx, k)
 			if err != nil {
 				return err
 			}
@@ -305,8 +306,8 @@ func (x *ordered) sorted() []outcome {
 }
 
 // ours returns the release of a run. Known is set if the Core has published it.
-func (c *Core) ours(ctx context.Context, run *ledger.Run) (k releaseKey, known bool, err error) {
-	k = releaseKey{run.Channel, run.Number, run.Release}
+func (c *Core) ours(ctx context.Context, run *ledger.Run) (k releases.Key, known bool, err error) {
+	k = releases.Key{Channel: run.Channel, Number: run.Number, Digest: run.Release}
 	rel, err := c.ledger.Release(ctx, run.Channel, run.Number)
 	if errors.Is(err, ledger.ErrNotFound) {
 		return k, false, nil
@@ -316,8 +317,8 @@ func (c *Core) ours(ctx context.Context, run *ledger.Run) (k releaseKey, known b
 
 // merge walks the release and the outcomes side by side, by ordinal. It removes from paths the
 // outcomes that it has passed to fn.
-func (c *Core) merge(ctx context.Context, run *ledger.Run, k releaseKey, entries []outcome, paths map[string]outcome, all bool, fn func(record.File) error) error {
-	_, next, err := c.entries(ctx, c.repo.Load(), k)
+func (c *Core) merge(ctx context.Context, run *ledger.Run, k releases.Key, entries []outcome, paths map[string]outcome, all bool, fn func(record.File) error) error {
+	_, next, err := c.releases.Entries(ctx, k)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 
 	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
+	"nightferry/internal/releases"
 	"nightferry/internal/runs"
 	"nightferry/internal/trust"
 	"nightferry/internal/wire"
@@ -25,15 +26,15 @@ const maxRunText = 4 << 10
 func (c *Core) report(ctx context.Context, m message, x *site, key trust.Public, v *wire.Report) {
 	a := m.from
 	if len(v.Generation) != 16 || v.First == 0 {
-		c.refuse(ctx, m, "forged", "a report without a generation or a sequence", Malformed)
+		c.refusals.refuse(ctx, m, "forged", "a report without a generation or a sequence", Malformed)
 		return
 	}
 	b := ledger.Batch{Domain: a.Domain, Site: a.Site, Generation: [16]byte(v.Generation), First: v.First}
-	t := translator{core: c, ctx: ctx, at: a, key: key, about: map[ledger.RunID]releaseKey{}, find: finder{core: c}}
+	t := translator{core: c, ctx: ctx, at: a, key: key, about: map[ledger.RunID]releases.Key{}, find: c.releases.Finder()}
 	for i := range v.Events {
 		b.Events = append(b.Events, t.event(&v.Events[i]))
 		if t.outcomes > wire.MaxReported {
-			c.refuse(ctx, m, "forged", fmt.Sprintf("a report of more than %d outcomes", wire.MaxReported), Malformed)
+			c.refusals.refuse(ctx, m, "forged", fmt.Sprintf("a report of more than %d outcomes", wire.MaxReported), Malformed)
 			return
 		}
 	}
@@ -47,25 +48,25 @@ func (c *Core) report(ctx context.Context, m message, x *site, key trust.Public,
 			return // it will come again
 		}
 		ack.Want = gap.Want
-		c.answer(a, wire.VerbAck, gap.Want-1, &ack)
+		c.down.answer(a, wire.VerbAck, gap.Want-1, &ack)
 		return
 	case errors.Is(err, ledger.ErrForeignRun):
-		c.refuse(ctx, m, "forged", err.Error(), Malformed)
+		c.refusals.refuse(ctx, m, "forged", err.Error(), Malformed)
 		return
 	case err != nil:
 		if ctx.Err() != nil {
 			return
 		}
-		c.ledgerFailed(err)
+		c.notices.LedgerFailed(err)
 		ack.Full = true
-		c.answer(a, wire.VerbAck, 0, &ack)
+		c.down.answer(a, wire.VerbAck, 0, &ack)
 		return
 	}
-	c.ledgerWorks()
+	c.notices.LedgerWorks()
 	x.mu.Lock()
 	x.gaps = 0
 	x.mu.Unlock()
-	c.answer(a, wire.VerbAck, done.Last, &ack)
+	c.down.answer(a, wire.VerbAck, done.Last, &ack)
 	c.count.commits.Add(1)
 	c.count.commitTime.Add(int64(c.o.Now().Sub(before)))
 	c.count.events.Add(int64(done.Fresh))
@@ -76,7 +77,7 @@ func (c *Core) report(ctx context.Context, m message, x *site, key trust.Public,
 	}
 	for key, open := range t.parts { // committed before, perhaps by a Core that stopped before it resolved the incidents
 		if kind, what := kinds.CutKey(key); !open {
-			c.alarms.over(kind, what, a)
+			c.alarms.Over(kind, what, a)
 		}
 	}
 }
@@ -93,13 +94,13 @@ func (c *Core) after(ctx context.Context, a wire.Address, x *site, t *translator
 		c.alarms.Noted(key, a, open)
 	}
 	for _, k := range done.Opened {
-		c.say(Event{Kind: IncidentOpened, Domain: a.Domain, Site: a.Site, Text: k})
+		c.notices.emit(Event{Kind: IncidentOpened, Domain: a.Domain, Site: a.Site, Text: k})
 	}
 	for _, k := range done.Resolved {
-		c.say(Event{Kind: IncidentOver, Domain: a.Domain, Site: a.Site, Text: k})
+		c.notices.emit(Event{Kind: IncidentOver, Domain: a.Domain, Site: a.Site, Text: k})
 	}
 	for _, s := range t.started {
-		c.say(Event{Kind: RunStarted, Domain: a.Domain, Site: a.Site, Channel: s.channel, Run: s.run.String()})
+		c.notices.emit(Event{Kind: RunStarted, Domain: a.Domain, Site: a.Site, Channel: s.channel, Run: s.run.String()})
 	}
 	for _, id := range done.Finished {
 		run, err := c.ledger.Run(ctx, id)
@@ -111,7 +112,7 @@ func (c *Core) after(ctx context.Context, a wire.Address, x *site, t *translator
 			delete(x.progress, run.Channel)
 		}
 		x.mu.Unlock()
-		c.say(Event{Kind: RunEnded, Domain: a.Domain, Site: a.Site, Channel: run.Channel, Run: id.String(), Text: string(run.State), Ended: &run})
+		c.notices.emit(Event{Kind: RunEnded, Domain: a.Domain, Site: a.Site, Channel: run.Channel, Run: id.String(), Text: string(run.State), Ended: &run})
 	}
 	if len(done.Finished) > 0 {
 		c.kickRender()
@@ -135,10 +136,10 @@ func (c *Core) skip(ctx context.Context, a wire.Address, x *site, generation [16
 		return false
 	}
 	if err := c.ledger.Skip(ctx, a.Domain, a.Site, generation, gap.Got); err != nil {
-		c.ledgerFailed(err)
+		c.notices.LedgerFailed(err)
 		return false
 	}
-	c.alarms.raise(Lost, "", a, fmt.Sprintf("the events %d to %d of site %s are in no ledger and no longer on the site: was the ledger restored from a backup?", gap.Want, gap.Got-1, a.Site))
+	c.alarms.Raise(Lost, "", a, fmt.Sprintf("the events %d to %d of site %s are in no ledger and no longer on the site: was the ledger restored from a backup?", gap.Want, gap.Got-1, a.Site))
 	return true
 }
 
@@ -148,8 +149,8 @@ type translator struct {
 	ctx   context.Context //nolint:containedctx // lives for one message
 	at    wire.Address
 	key   trust.Public
-	about map[ledger.RunID]releaseKey // the release of each run
-	find  finder
+	about map[ledger.RunID]releases.Key // the release of each run
+	find  *releases.Finder
 
 	started []startedRun
 
@@ -238,15 +239,15 @@ func (t *translator) event(e *wire.Event) (out ledger.Event) {
 	defer func() {
 		if p := recover(); p != nil {
 			out.Start, out.Exceptions, out.Finish, out.Incidents = nil, nil, nil, nil
-			t.core.trouble("message", fmt.Errorf("an event of kind %d of site %s: a fault of the Core: %v at %s", e.Kind, t.at, p, panicSite()))
+			t.core.notices.Trouble("message", fmt.Errorf("an event of kind %d of site %s: a fault of the Core: %v at %s", e.Kind, t.at, p, panicSite()))
 		}
 	}()
-	out = ledger.Event{Kind: uint8(e.Kind), At: t.core.motion.At(time.UnixMilli(e.At).UTC()), Body: e.Body}
+	out = ledger.Event{Kind: uint8(e.Kind), At: t.core.clock.motion.At(time.UnixMilli(e.At).UTC()), Body: e.Body}
 	if len(e.Run) == len(out.Run) && wire.ValidName(e.Channel) {
 		out.Run, out.Channel = ledger.RunID(e.Run), e.Channel
 	}
 	if y := out.At.Year(); y < 1970 || y > 9999 { // such a year cannot be part of a log folder's name
-		out.At = t.core.wall()
+		out.At = t.core.clock.wall()
 	}
 	var err error
 	switch e.Kind {
@@ -265,7 +266,7 @@ func (t *translator) event(e *wire.Event) (out ledger.Event) {
 		err = errors.New("an event of a run that names no run")
 	}
 	if err != nil {
-		t.core.alarms.raise(Malformed, "", t.at, fmt.Sprintf("site %s reported something that makes no sense: %v", t.at.Site, err))
+		t.core.alarms.Raise(Malformed, "", t.at, fmt.Sprintf("site %s reported something that makes no sense: %v", t.at.Site, err))
 	}
 	return out
 }
@@ -286,7 +287,7 @@ func (t *translator) start(e *ledger.Event) error {
 		s.Tree = rel.Tree
 	}
 	e.Start = s
-	t.about[e.Run] = releaseKey{e.Channel, v.Number, v.Release}
+	t.about[e.Run] = releases.Key{Channel: e.Channel, Number: v.Number, Digest: v.Release}
 	if t.parents == nil {
 		t.parents = map[ledger.RunID]uint64{}
 	}
@@ -311,7 +312,7 @@ func (t *translator) files(e *ledger.Event) error {
 		x := ledger.Exception{Path: wire.Text(o.Path), Outcome: o.Kind.String(), Cause: clip(wire.Text(o.Cause))}
 		if o.Path == "" {
 			x.Path = fmt.Sprintf("entry %d of the release", o.Ordinal)
-			if entry, err := t.find.entry(t.ctx, t.run(e.Run), o.Ordinal); err == nil {
+			if entry, err := t.find.Entry(t.ctx, t.run(e.Run), o.Ordinal); err == nil {
 				x.Path, x.Size = entry.Path, entry.Size
 			}
 		}
@@ -324,11 +325,11 @@ func (t *translator) files(e *ledger.Event) error {
 }
 
 // run returns the release that a run is about.
-func (t *translator) run(id ledger.RunID) releaseKey {
+func (t *translator) run(id ledger.RunID) releases.Key {
 	k, ok := t.about[id]
 	if !ok {
 		if r, err := t.core.ledger.Run(t.ctx, id); err == nil && r.Domain == t.at.Domain && r.Site == t.at.Site {
-			k = releaseKey{r.Channel, r.Number, r.Release}
+			k = releases.Key{Channel: r.Channel, Number: r.Number, Digest: r.Release}
 		}
 		t.about[id] = k
 	}
@@ -358,16 +359,16 @@ func (t *translator) finish(e *ledger.Event) error {
 	if len(v.Attestation) == 0 {
 		if f.State == runs.Verified {
 			f.State, f.Cause = runs.Failed, "the site says that it is verified, and attests nothing"
-			t.core.alarms.raise(BadProof, e.Channel, t.at, fmt.Sprintf("site %s, channel %s: %s", t.at.Site, e.Channel, f.Cause))
+			t.core.alarms.Raise(BadProof, e.Channel, t.at, fmt.Sprintf("site %s, channel %s: %s", t.at.Site, e.Channel, f.Cause))
 		}
 		return nil
 	}
 	at, err := t.attestation(e, &v)
 	if err != nil {
 		f.State, f.Cause = runs.Failed, "the attestation is refused: "+err.Error()
-		t.core.count.refusal("attestation")
-		t.core.alarms.raise(BadProof, e.Channel, t.at, fmt.Sprintf("site %s, channel %s: %s", t.at.Site, e.Channel, f.Cause))
-		if t.core.auditDue(t.at, "attestation") {
+		t.core.refusals.count("attestation")
+		t.core.alarms.Raise(BadProof, e.Channel, t.at, fmt.Sprintf("site %s, channel %s: %s", t.at.Site, e.Channel, f.Cause))
+		if t.core.refusals.due(t.at, "attestation") {
 			_ = t.core.ledger.Audit(t.ctx, ledger.Deed{Who: t.at.String(), What: "refused attestation", Object: t.at.String(), Detail: clip(f.Cause)})
 		}
 		return nil
@@ -381,7 +382,7 @@ func (t *translator) finish(e *ledger.Event) error {
 // for this release. The tree and the counts must match the published release and the Core's own
 // measurement of its source.
 func (t *translator) attestation(e *ledger.Event, v *wire.Finished) (*ledger.Attestation, error) {
-	at, number, err := wire.OpenAttestation(v.Attestation, t.core.repo.Load().ID(), t.at, t.key)
+	at, number, err := wire.OpenAttestation(v.Attestation, t.core.storage.repo.Load().ID(), t.at, t.key)
 	if err != nil {
 		return nil, err
 	}
@@ -412,8 +413,8 @@ func (t *translator) attestation(e *ledger.Event, v *wire.Finished) (*ledger.Att
 		return nil, err
 	}
 	return &ledger.Attestation{
-		At: t.core.motion.At(time.Unix(at.At, 0).UTC()), Nonce: [16]byte(at.Nonce), Number: number, Release: at.Release, Tree: at.Tree,
-		Files: at.Files, Bytes: at.Bytes, Read: at.ReadFiles, Statted: at.StatedFiles, OldestRead: t.core.motion.At(time.Unix(at.OldestRead, 0).UTC()),
+		At: t.core.clock.motion.At(time.Unix(at.At, 0).UTC()), Nonce: [16]byte(at.Nonce), Number: number, Release: at.Release, Tree: at.Tree,
+		Files: at.Files, Bytes: at.Bytes, Read: at.ReadFiles, Statted: at.StatedFiles, OldestRead: t.core.clock.motion.At(time.Unix(at.OldestRead, 0).UTC()),
 		Verified: v.Verdict == runs.Verified, Signed: v.Attestation,
 	}, nil
 }
@@ -423,7 +424,7 @@ func (c *Core) gaveNonce(a wire.Address, channel string, number uint64, nonce []
 	if len(nonce) != 16 {
 		return false
 	}
-	want := c.keys.Load().nonceOf(a, channel, number, binary.BigEndian.Uint64(nonce))
+	want := c.storage.keys.Load().nonceOf(a, channel, number, binary.BigEndian.Uint64(nonce))
 	return hmac.Equal(want[:], nonce)
 }
 

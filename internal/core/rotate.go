@@ -25,11 +25,11 @@ func (c *Core) MayRelease(ctx context.Context, file []byte) error {
 	if err != nil {
 		return fmt.Errorf("the new release key: %w", err)
 	}
-	r, err := c.openRepo(ctx, c.store.Load(), c.keys.Load())
+	r, err := c.storage.reopen(ctx, c.storage.store.Load(), c.storage.keys.Load())
 	if err != nil {
 		return err
 	}
-	c.repo.Store(r)
+	c.storage.repo.Store(r)
 	return mayControl(r, key)
 }
 
@@ -92,7 +92,7 @@ func (c *Core) rekeyAll(ctx context.Context) {
 	c.fleet.each(func(a wire.Address, x *site) {
 		x.mu.Lock()
 		defer x.mu.Unlock()
-		if x.identity != nil && c.heard(x) {
+		if x.identity != nil && c.fleet.heard(x) {
 			at[a] = x
 		}
 	})

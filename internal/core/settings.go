@@ -11,6 +11,7 @@ import (
 	"nightferry/internal/desired"
 	"nightferry/internal/fleet"
 	"nightferry/internal/ledger"
+	"nightferry/internal/nights"
 	"nightferry/internal/record"
 	"nightferry/internal/wire"
 )
@@ -33,8 +34,8 @@ func (c *Core) Reload(ctx context.Context, s Settings) error {
 // Refresh reads keys and secrets from the vault again after one was set or
 // rotated: domains' signing keys, S3 credentials, the release key.
 func (c *Core) Refresh(ctx context.Context) error {
-	old := c.store.Load()
-	if err := c.openStore(ctx); err != nil {
+	old := c.storage.store.Load()
+	if err := c.storage.open(ctx); err != nil {
 		return fmt.Errorf("what was in force stays: %w", err)
 	}
 	_ = old // requests under way still use it; its idle connections end by themselves
@@ -43,7 +44,7 @@ func (c *Core) Refresh(ctx context.Context) error {
 	}
 	c.readSecrets(ctx)
 	c.rekeyAll(ctx)
-	c.tellAll(ctx)
+	c.states.sendAll(ctx)
 	return nil
 }
 
@@ -59,7 +60,7 @@ func (c *Core) apply(ctx context.Context, s Settings) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	n, err := readNights(s.Fleet)
+	n, err := nights.Parse(s.Fleet)
 	if err != nil {
 		return err
 	}
@@ -74,9 +75,9 @@ func (c *Core) apply(ctx context.Context, s Settings) error {
 	}
 	for _, d := range slices.Sorted(maps.Keys(access)) {
 		if how, ok := changed[d]; ok {
-			c.alarms.raise(LogAccess, d, wire.Address{}, fmt.Sprintf("the log folder of domain %s: %s: put it right, or remove it", d, how))
+			c.alarms.Raise(LogAccess, d, wire.Address{}, fmt.Sprintf("the log folder of domain %s: %s: put it right, or remove it", d, how))
 		} else {
-			c.alarms.over(LogAccess, d, wire.Address{})
+			c.alarms.Over(LogAccess, d, wire.Address{})
 		}
 	}
 	if err := c.newAuthority(ctx, s.Fleet); err != nil {

@@ -4,10 +4,10 @@ import (
 	"context"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"nightferry/internal/bus"
+	"nightferry/internal/fleet"
 	"nightferry/internal/ledger"
 	"nightferry/internal/runs"
 	"nightferry/internal/trust"
@@ -35,12 +35,8 @@ type site struct {
 	waits    map[string]Waiting // by channel, as the last heartbeat has them
 	processes
 
-	asks   atomic.Int32  // that wait or are being answered
-	asking chan struct{} // bounds those that are being answered
-
-	gap   uint64 // the sequence it went on from when it left a gap
-	gaps  int    // how often in a row
-	audit map[string]time.Time
+	gap  uint64 // the sequence it went on from when it left a gap
+	gaps int    // how often in a row
 }
 
 type progress struct {
@@ -50,6 +46,10 @@ type progress struct {
 
 // sites holds all that were heard of or configured.
 type sites struct {
+	now     func() time.Time
+	beat    time.Duration // between a site's signs of life
+	started time.Time     // of the Core
+
 	mu  sync.RWMutex
 	all map[wire.Address]*site
 }
@@ -71,10 +71,24 @@ func (s *sites) get(a wire.Address) *site {
 		if s.all == nil {
 			s.all = map[wire.Address]*site{}
 		}
-		x = &site{inbox: newInbox(), progress: map[string]progress{}, audit: map[string]time.Time{}, asking: make(chan struct{}, siteAsks)}
+		x = &site{inbox: newInbox(), progress: map[string]progress{}}
 		s.all[a] = x
 	}
 	return x
+}
+
+// enrolled returns when a site's present identity was enrolled; zero: it has none.
+func (s *sites) enrolled(a wire.Address) time.Time {
+	x := s.find(a)
+	if x == nil {
+		return time.Time{}
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.identity == nil {
+		return time.Time{}
+	}
+	return x.identity.Enrolled
 }
 
 func (s *sites) each(fn func(wire.Address, *site)) {
@@ -137,7 +151,7 @@ func (c *Core) loadSites(ctx context.Context) error {
 
 // saw notes a sign of life. at is the site's clock in Unix milliseconds.
 func (c *Core) saw(a wire.Address, x *site, at int64, change func(*ledger.Sighting)) {
-	now := c.now()
+	now := c.clock.now()
 	offset := time.UnixMilli(at).Sub(now)
 	x.mu.Lock()
 	x.seen, x.told, x.spoke = c.o.Now(), false, true
@@ -145,12 +159,12 @@ func (c *Core) saw(a wire.Address, x *site, at int64, change func(*ledger.Sighti
 	x.sighting.ClockOffset = offset
 	change(&x.sighting)
 	x.mu.Unlock()
-	c.alarms.over(Silent, "", a)
-	c.alarms.over(Absent, "", a)
+	c.alarms.Over(Silent, "", a)
+	c.alarms.Over(Absent, "", a)
 	if offset.Abs() > clockIncident {
-		c.alarms.raise(Clock, "", a, fmt.Sprintf("the clock of %s is %s from the store's: set it right; above 15 minutes nothing starts there", a, offset.Round(time.Second)))
+		c.alarms.Raise(Clock, "", a, fmt.Sprintf("the clock of %s is %s from the store's: set it right; above 15 minutes nothing starts there", a, offset.Round(time.Second)))
 	} else {
-		c.alarms.over(Clock, "", a)
+		c.alarms.Over(Clock, "", a)
 	}
 }
 
@@ -163,7 +177,7 @@ func (c *Core) tick(ctx context.Context) {
 	var noted []*site
 	f := c.settings.Load().Fleet
 	now := c.o.Now()
-	_, agreed := c.skew.Agreed(c.local()) // a wrong clock makes no site absent
+	_, agreed := c.clock.skew.Agreed(c.clock.local()) // a wrong clock makes no site absent
 	c.fleet.each(func(a wire.Address, x *site) {
 		x.mu.Lock()
 		defer x.mu.Unlock()
@@ -179,14 +193,14 @@ func (c *Core) tick(ctx context.Context) {
 			last = x.identity.Enrolled
 		}
 		if d := now.Sub(last); d > forgetAfter && agreed == nil {
-			c.alarms.raise(Absent, "", a, fmt.Sprintf("site %s was not heard for %d days: it keeps no release in the bucket any more", a, d/(24*time.Hour)))
+			c.alarms.Raise(Absent, "", a, fmt.Sprintf("site %s was not heard for %d days: it keeps no release in the bucket any more", a, d/(24*time.Hour)))
 		}
 		// After a start of ours, sites get the time that they need to come back.
 		if last.Before(c.started) {
 			last = c.started
 		}
 		if d := now.Sub(last); d > c.o.Silent {
-			c.alarms.raise(Silent, "", a, fmt.Sprintf("site %s was not heard for %s: is the server up, does the agent run, does its network reach the Core?", a, d.Round(time.Second)))
+			c.alarms.Raise(Silent, "", a, fmt.Sprintf("site %s was not heard for %s: is the server up, does the agent run, does its network reach the Core?", a, d.Round(time.Second)))
 		}
 	})
 	if len(list) > 0 {
@@ -196,14 +210,58 @@ func (c *Core) tick(ctx context.Context) {
 				x.told = false
 				x.mu.Unlock()
 			}
-			c.ledgerFailed(err)
+			c.notices.LedgerFailed(err)
 		} else {
-			c.ledgerWorks()
+			c.notices.LedgerWorks()
 		}
 	}
 	c.alarms.Expire()
 	c.alarms.Flush(ctx)
 	if err := c.keepReserve(); err != nil {
-		c.trouble("state", fmt.Errorf("keep room for the next start: %w", err))
+		c.notices.Trouble("state", fmt.Errorf("keep room for the next start: %w", err))
 	}
+}
+
+func (s *sites) trustOf(a wire.Address) uint64 {
+	x := s.find(a)
+	if x == nil {
+		return 0
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.trust
+}
+
+// haltSite returns what every order says of a site, and the order that was
+// given on the site itself.
+func (s *sites) haltSite(at *fleet.Site) (HaltSite, *wire.Stop) {
+	x := s.get(wire.Address{Domain: at.Domain, Site: at.Name})
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return HaltSite{Domain: at.Domain, Site: at.Name, Enrolled: x.identity != nil, Connected: s.heard(x)}, x.local
+}
+
+// heard reports whether a site was heard lately; x is locked.
+func (s *sites) heard(x *site) bool {
+	return x.spoke && !x.seen.IsZero() && x.seen.After(s.started) && s.now().Sub(x.seen) < s.beat*5/2
+}
+
+// connected reports whether a site was heard lately.
+func (s *sites) connected(a wire.Address) bool {
+	x := s.get(a)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return s.heard(x)
+}
+
+// contested reports whether two machines use the site's identity, so that
+// nothing can be claimed of it.
+func (s *sites) contested(a wire.Address) bool {
+	x := s.find(a)
+	if x == nil {
+		return false
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.identity != nil && !x.identity.Contested.IsZero()
 }

@@ -16,6 +16,7 @@ import (
 	"nightferry/internal/ledger"
 	"nightferry/internal/measure"
 	"nightferry/internal/publishing"
+	"nightferry/internal/releases"
 	"nightferry/internal/runs"
 	"nightferry/internal/scan"
 	"nightferry/internal/tasks"
@@ -79,8 +80,8 @@ func (c *Core) measureAll(ctx context.Context) error {
 
 // unmeasured opens the incident of a failed measurement and schedules another try.
 func (c *Core) unmeasured(channel string, err error) {
-	c.alarms.raise(Unmeasured, channel, wire.Address{}, fmt.Sprintf("channel %s: its source could not be measured: %v; it is tried again", channel, err))
-	c.trouble("measure", err)
+	c.alarms.Raise(Unmeasured, channel, wire.Address{}, fmt.Sprintf("channel %s: its source could not be measured: %v; it is tried again", channel, err))
+	c.notices.Trouble("measure", err)
 	c.measureSoon(channel)
 	c.sources.mu.Lock()
 	defer c.sources.mu.Unlock()
@@ -115,10 +116,10 @@ func (c *Core) measureDue(ctx context.Context, ch *fleet.Channel) error {
 	}
 	if old != nil && old.Release == rel.Digest {
 		if measuredState(old, &rel) != runs.Damaged {
-			c.alarms.over(Unmeasured, ch.Name, wire.Address{})
+			c.alarms.Over(Unmeasured, ch.Name, wire.Address{})
 			return nil
 		}
-		if !again && !clock.Passed(old.At, c.wall(), measureAgain) {
+		if !again && !clock.Passed(old.At, c.clock.wall(), measureAgain) {
 			return nil
 		}
 	}
@@ -134,7 +135,7 @@ func (c *Core) measureDue(ctx context.Context, ch *fleet.Channel) error {
 	order := (*halt.Error)(nil)
 	switch {
 	case err == nil:
-		c.alarms.over(Unmeasured, ch.Name, wire.Address{})
+		c.alarms.Over(Unmeasured, ch.Name, wire.Address{})
 	case errors.As(context.Cause(mctx), &order):
 		return nil // due again when the halt order ends
 	}
@@ -167,10 +168,10 @@ func (c *Core) measureSource(ctx context.Context, ch *fleet.Channel, rel *ledger
 	always := context.WithoutCancel(ctx)
 	start := &ledger.Start{Number: rel.Number, Release: rel.Digest, Tree: rel.Tree, Parent: rel.Parent, Trigger: measureTrigger}
 	if err := w.append(always, ledger.Event{Start: start}); err != nil {
-		c.ledgerFailed(err)
+		c.notices.LedgerFailed(err)
 		return fmt.Errorf("its run cannot be recorded: %w", err)
 	}
-	c.say(Event{Kind: RunStarted, Channel: ch.Name, Run: w.id.String()})
+	c.notices.emit(Event{Kind: RunStarted, Channel: ch.Name, Run: w.id.String()})
 	began := c.o.Now()
 	var bad []string
 	res, err := c.readSource(ctx, ch, rel, w, func(f measure.Finding) {
@@ -181,7 +182,7 @@ func (c *Core) measureSource(ctx context.Context, ch *fleet.Channel, rel *ledger
 	})
 	end := ledger.Finish{State: runs.Failed, Totals: runs.Totals{Files: res.WantFiles, Bytes: res.WantBytes, Held: res.Read,
 		Counts: runs.Counts{Unchanged: res.Same, Changed: res.Moved, Added: res.New, Deleted: res.Gone, Failed: res.Faults()}}}
-	m := ledger.Measurement{Channel: ch.Name, Number: rel.Number, Release: rel.Digest, At: c.wall(), Took: ledger.Seconds(c.o.Now().Sub(began)), Run: w.id, Tree: res.Tree, Files: res.WantFiles,
+	m := ledger.Measurement{Channel: ch.Name, Number: rel.Number, Release: rel.Digest, At: c.clock.wall(), Took: ledger.Seconds(c.o.Now().Sub(began)), Run: w.id, Tree: res.Tree, Files: res.WantFiles,
 		Bytes: res.WantBytes, SourceFiles: res.Files, SourceBytes: res.Bytes, Same: res.Same, Moved: res.MovedOn(), Damaged: res.Damaged, Unreadable: res.Unreadable}
 	switch {
 	case err == nil:
@@ -198,12 +199,12 @@ func (c *Core) measureSource(ctx context.Context, ch *fleet.Channel, rel *ledger
 		end.Cause = bound(err.Error(), maxRunText)
 	}
 	if err2 := errors.Join(w.flush(always), w.append(always, ledger.Event{Finish: &end})); err2 != nil {
-		c.ledgerFailed(err2)
+		c.notices.LedgerFailed(err2)
 		err = errors.Join(err, err2)
 	}
 	c.kickRender()
 	if run, err := c.ledger.Run(always, w.id); err == nil {
-		c.say(Event{Kind: RunEnded, Channel: ch.Name, Run: w.id.String(), Text: string(run.State), Ended: &run})
+		c.notices.emit(Event{Kind: RunEnded, Channel: ch.Name, Run: w.id.String(), Text: string(run.State), Ended: &run})
 	}
 	if err != nil {
 		return err
@@ -217,7 +218,7 @@ func (c *Core) readSource(ctx context.Context, ch *fleet.Channel, rel *ledger.Re
 	if err != nil {
 		return res, err
 	}
-	_, entries, err := c.entries(ctx, c.repo.Load(), releaseKey{ch.Name, rel.Number, rel.Digest})
+	_, entries, err := c.releases.Entries(ctx, releases.Key{Channel: ch.Name, Number: rel.Number, Digest: rel.Digest})
 	if err != nil {
 		return res, err
 	}
@@ -225,7 +226,7 @@ func (c *Core) readSource(ctx context.Context, ch *fleet.Channel, rel *ledger.Re
 	return measure.Run(ctx, ch.Source, entries, measure.Options{Patterns: patterns, SkipLinks: ch.Links == fleet.Skip, Rate: ch.MeasureRate, OnProgress: func(r measure.Result) {
 		if now := c.o.Now(); now.Sub(spoke) >= time.Second {
 			spoke = now
-			c.say(Event{Kind: RunProgressed, Channel: ch.Name, Run: w.id.String(),
+			c.notices.emit(Event{Kind: RunProgressed, Channel: ch.Name, Run: w.id.String(),
 				Progress: &runs.Progress{Phase: measureTrigger, FilesDone: r.WantFiles, FilesTotal: rel.Files, BytesDone: r.Read, BytesTotal: rel.Bytes}})
 		}
 	}}, fn)
@@ -246,7 +247,7 @@ func measuredState(m *ledger.Measurement, rel *ledger.Release) runs.State {
 // ones.
 func (c *Core) judgeSource(m *ledger.Measurement, rel *ledger.Release, bad []string) {
 	if measuredState(m, rel) != runs.Damaged {
-		c.alarms.over(SourceDamage, m.Channel, wire.Address{})
+		c.alarms.Over(SourceDamage, m.Channel, wire.Address{})
 		return
 	}
 	text := fmt.Sprintf("channel %s: in the source of release %d, ", m.Channel, m.Number)
@@ -264,7 +265,7 @@ func (c *Core) judgeSource(m *ledger.Measurement, rel *ledger.Release, bad []str
 			m.Files, m.Bytes, m.Tree.Short(), rel.Files, rel.Bytes, rel.Tree.Short())
 	}
 	text += fmt.Sprintf(" (nightferry run show %s): %s", m.Run.String()[:8], namedPaths(bad, int(m.Damaged+m.Unreadable)))
-	c.alarms.raise(SourceDamage, m.Channel, wire.Address{}, text)
+	c.alarms.Raise(SourceDamage, m.Channel, wire.Address{}, text)
 }
 
 func have(n int64) string {
@@ -302,9 +303,9 @@ func (c *Core) compareAll(ctx context.Context, m *ledger.Measurement) error {
 		switch why := contradicts(m, h); {
 		case h.Number != m.Number || h.Release != m.Release:
 		case why != nil:
-			c.alarms.raise(BadProof, m.Channel, at, fmt.Sprintf("site %s, channel %s: %v", h.Site, m.Channel, why))
+			c.alarms.Raise(BadProof, m.Channel, at, fmt.Sprintf("site %s, channel %s: %v", h.Site, m.Channel, why))
 		default:
-			c.alarms.over(BadProof, m.Channel, at)
+			c.alarms.Over(BadProof, m.Channel, at)
 		}
 	}
 	return nil
@@ -329,7 +330,7 @@ func contradicts(m *ledger.Measurement, h *ledger.Holding) error {
 // measurements caches the measurement of each release.
 type measurements struct {
 	core *Core
-	all  map[releaseKey]*ledger.Measurement
+	all  map[releases.Key]*ledger.Measurement
 }
 
 // of returns the measurement of the release that a site holds, or nil.
@@ -337,7 +338,7 @@ func (m *measurements) of(ctx context.Context, h *ledger.Holding) (*ledger.Measu
 	if h.Number == 0 {
 		return nil, nil
 	}
-	key := releaseKey{h.Channel, h.Number, h.Release}
+	key := releases.Key{Channel: h.Channel, Number: h.Number, Digest: h.Release}
 	found, ok := m.all[key]
 	if ok {
 		return found, nil
@@ -350,7 +351,7 @@ func (m *measurements) of(ctx context.Context, h *ledger.Holding) (*ledger.Measu
 		found = nil // it belongs to a restored ledger
 	}
 	if m.all == nil {
-		m.all = map[releaseKey]*ledger.Measurement{}
+		m.all = map[releases.Key]*ledger.Measurement{}
 	}
 	m.all[key] = found
 	return found, nil

@@ -10,10 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
 
-	"nightferry/internal/bus"
 	"nightferry/internal/desired"
 	"nightferry/internal/frame"
 	"nightferry/internal/ledger"
@@ -44,7 +42,7 @@ func (c *Core) receive(subject string, data []byte) {
 		x = c.fleet.get(wire.Address{})
 	}
 	if !x.inbox.admit() {
-		c.count.refusal("overrun")
+		c.refusals.count("overrun")
 		return
 	}
 	h := fnv.New32a()
@@ -53,7 +51,7 @@ func (c *Core) receive(subject string, data []byte) {
 	case c.work[h.Sum32()%shards] <- message{a, verb, data, x}:
 	default: // lost messages are sent again; sites in other queues must not wait
 		x.inbox.done()
-		c.count.refusal("overrun")
+		c.refusals.count("overrun")
 	}
 }
 
@@ -106,8 +104,8 @@ func (c *Core) guard(m message, handle func()) {
 		if p == nil {
 			return
 		}
-		c.count.refusal("panic")
-		c.trouble("message", fmt.Errorf("%s of site %s: a fault of the Core: %v at %s", clip(m.verb), m.from, p, panicSite()))
+		c.refusals.count("panic")
+		c.notices.Trouble("message", fmt.Errorf("%s of site %s: a fault of the Core: %v at %s", clip(m.verb), m.from, p, panicSite()))
 	}()
 	handle()
 }
@@ -144,12 +142,12 @@ func (c *Core) hear(ctx context.Context, m message) {
 		x.mu.Unlock()
 	}
 	if !known {
-		c.refuse(ctx, m, "revoked", "the Core knows no identity of this site: enroll it again with a new token", Revoked)
+		c.refusals.refuse(ctx, m, "revoked", "the Core knows no identity of this site: enroll it again with a new token", Revoked)
 		return
 	}
 	s := c.settings.Load().Fleet.Site(m.from.Site)
 	if s == nil || s.Domain != m.from.Domain {
-		c.refuse(ctx, m, "unknown", "the Core's configuration has no such site in that domain: add it, or revoke the site", Revoked)
+		c.refusals.refuse(ctx, m, "unknown", "the Core's configuration has no such site in that domain: add it, or revoke the site", Revoked)
 		return
 	}
 	var err error
@@ -182,7 +180,7 @@ func (c *Core) hear(ctx context.Context, m message) {
 	case wire.VerbAsk:
 		var v wire.Ask
 		if err = c.open(m, key, &v); err == nil {
-			c.ask(ctx, m, x, &v)
+			err = c.lending.Ask(ctx, m.from, &v)
 		}
 	case wire.VerbRenew:
 		var v wire.Renew
@@ -193,163 +191,13 @@ func (c *Core) hear(ctx context.Context, m message) {
 		err = fmt.Errorf("verb %q is none that this Core knows: %w", clip(m.verb), frame.ErrDamaged)
 	}
 	if err != nil {
-		c.refuseError(ctx, m, err)
+		c.refusals.refuseError(ctx, m, err)
 	}
 }
 
 func (c *Core) open(m message, key trust.Public, v any) error {
-	_, err := wire.Open(m.data, c.repo.Load().ID(), m.from, m.verb, wire.By(key), v)
+	_, err := wire.Open(m.data, c.storage.repo.Load().ID(), m.from, m.verb, wire.By(key), v)
 	return err
-}
-
-// refuseError refuses a message that could not be opened and selects the kind of incident.
-func (c *Core) refuseError(ctx context.Context, m message, err error) {
-	newer, older := (*frame.NewerError)(nil), (*wire.OlderError)(nil)
-	switch {
-	case errors.As(err, &older):
-		c.refuse(ctx, m, "version", err.Error(), Protocol)
-	case errors.As(err, &newer):
-		c.refuse(ctx, m, "version", fmt.Sprintf("%v; this Core speaks version %d of the protocol", err, wire.Version), Protocol)
-	case errors.Is(err, trust.ErrUntrusted):
-		c.refuse(ctx, m, "forged", err.Error(), Forged)
-	default:
-		c.refuse(ctx, m, "forged", err.Error(), Malformed)
-	}
-}
-
-// refuse sends the reason to the sender, records an audit entry and opens an incident. It records
-// at most one audit entry a minute for each kind and sender.
-func (c *Core) refuse(ctx context.Context, m message, code, why string, kind Kind) {
-	why = clip(why)
-	c.count.refusal(code)
-	at, who := m.from, m.from.String()
-	if at.Domain == wire.EnrolDomain {
-		at, who = c.ofToken(ctx, at.Site)
-		who = "the holder of " + who
-	}
-	c.alarms.raise(kind, "", at, fmt.Sprintf("%s said %s, refused as %s: %s", who, clip(m.verb), code, why))
-	c.say(Event{Kind: Refused, Domain: m.from.Domain, Site: m.from.Site, Text: fmt.Sprintf("%s: %s: %s", clip(m.verb), code, why)})
-	if c.auditDue(m.from, code) {
-		if err := c.ledger.Audit(ctx, ledger.Deed{Who: m.from.String(), What: "refused " + clip(m.verb), Object: at.String(), Detail: code + ": " + why}); err != nil {
-			c.ledgerFailed(err)
-		}
-	}
-	c.answer(m.from, wire.VerbRefuse, 0, &wire.Refusal{Of: m.verb, Code: code, Why: why})
-}
-
-// auditDue accepts one refusal a minute for each kind and sender.
-func (c *Core) auditDue(a wire.Address, code string) bool {
-	now := c.o.Now()
-	x := c.fleet.find(a)
-	if x == nil { // senders that are not sites share one entry, so that they cannot exhaust memory
-		x = c.fleet.get(wire.Address{})
-	}
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if last, ok := x.audit[code]; ok && now.Sub(last) < again {
-		return false
-	}
-	x.audit[code] = now
-	return true
-}
-
-// answer signs a message and sends it. If the message is lost, the site asks again or the Core
-// sends it again.
-func (c *Core) answer(a wire.Address, verb string, number uint64, v any) {
-	if err := c.send(a, verb, number, v); err != nil && !errors.Is(err, bus.ErrAway) {
-		c.trouble("send", err)
-	} else if err == nil {
-		c.works("send")
-	}
-}
-
-func (c *Core) send(a wire.Address, verb string, number uint64, v any) error {
-	r := c.repo.Load()
-	msg, err := wire.Sign(c.keys.Load().release, r.ID(), a, verb, number, v)
-	if err != nil {
-		return err
-	}
-	d := wire.Down{Message: msg}
-	memory := r.Memory()
-	if a.Domain == wire.EnrolDomain || c.trustOf(a) < memory.Trust {
-		d.Trust = memory.TrustDoc
-	}
-	b, err := d.Encode()
-	if err != nil {
-		return err
-	}
-	return c.client.Publish(a.Down(verb), b)
-}
-
-func (c *Core) trustOf(a wire.Address) uint64 {
-	x := c.fleet.find(a)
-	if x == nil {
-		return 0
-	}
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.trust
-}
-
-// tellAll sends the desired state to every site with an identity.
-func (c *Core) tellAll(ctx context.Context) {
-	var all []wire.Address
-	c.fleet.each(func(a wire.Address, x *site) { all = append(all, a) })
-	c.tell(ctx, all)
-}
-
-// tell sends sites their desired state. A site that misses it gets it after its next hello.
-func (c *Core) tell(ctx context.Context, list []wire.Address) {
-	select {
-	case <-c.ready:
-	default:
-		return // Run sends it to all sites
-	}
-	// Signing takes most of the time, so use all CPU cores.
-	var g errgroup.Group
-	workers := runtime.GOMAXPROCS(0)
-	for w := range workers {
-		g.Go(func() error {
-			for i := w; i < len(list) && ctx.Err() == nil; i += workers {
-				c.tellOne(list[i])
-			}
-			return nil
-		})
-	}
-	_ = g.Wait() // they return nil
-}
-
-func (c *Core) tellOne(a wire.Address) {
-	x := c.fleet.find(a)
-	if x == nil {
-		return
-	}
-	h := c.halting.Current()
-	st := c.desired.Of(a)
-	x.mu.Lock()
-	told := x.identity != nil
-	older := ""
-	for _, d := range st.Desired {
-		if n := x.holds[d.Channel]; n > d.Number {
-			older = fmt.Sprintf("site %s holds release %d of %q, and this Core knows only %d: was the ledger restored from a backup, and the store cannot be read? Its desired state is withheld until the store has been read", a, n, d.Channel, d.Number)
-		}
-	}
-	if h.Object != nil && x.epoch < h.Epoch && len(h.Object) <= maxHalt {
-		st.Halt = h.Object
-	}
-	x.mu.Unlock()
-	if !told {
-		return
-	}
-	if older != "" { // an older state under a new revision would move the site back
-		c.alarms.raise(Behind, "", a, older)
-		st = desired.Stated{State: wire.State{Halt: st.Halt}} // a halt is obeyed under any revision
-	} else {
-		c.alarms.over(Behind, "", a)
-	}
-	st.At, st.Store = c.now().UnixMilli(), c.store.Load().origin
-	c.answer(a, wire.VerbState, st.Revision, &st.State)
-	c.count.states.Add(1)
 }
 
 func (c *Core) hello(ctx context.Context, a wire.Address, x *site, v *wire.Hello) {
@@ -370,14 +218,14 @@ func (c *Core) hello(ctx context.Context, a wire.Address, x *site, v *wire.Hello
 	c.saw(a, x, v.At, func(s *ledger.Sighting) {
 		s.Version, s.Revision = clip(v.Version), v.Revision
 	})
-	c.alarms.over(Protocol, "", a)
-	c.say(Event{Kind: SiteConnected, Domain: a.Domain, Site: a.Site, Text: clip(v.Version + " " + v.System)})
+	c.alarms.Over(Protocol, "", a)
+	c.notices.emit(Event{Kind: SiteConnected, Domain: a.Domain, Site: a.Site, Text: clip(v.Version + " " + v.System)})
 	if v.Revision > st.Revision {
 		c.overtaken(ctx, a, v.Revision)
 		return
 	}
 	c.rekey(ctx, a, x)
-	c.tell(ctx, []wire.Address{a})
+	c.states.send(ctx, []wire.Address{a})
 }
 
 // overtaken handles a site that has seen a newer state than the ledger knows: the ledger was
@@ -389,7 +237,7 @@ func (c *Core) overtaken(ctx context.Context, a wire.Address, seen uint64) {
 		ch.Requests[desired.Key{Address: a, Channel: d.Channel}] = desired.Request{}
 	}
 	if now, err := c.ledger.Revision(ctx); err == nil && seen > now+maxLeap {
-		c.refuse(ctx, message{from: a, verb: wire.VerbHello}, "forged", fmt.Sprintf("it says that it has seen revision %d, the newest is %d", seen, now), Malformed)
+		c.refusals.refuse(ctx, message{from: a, verb: wire.VerbHello}, "forged", fmt.Sprintf("it says that it has seen revision %d, the newest is %d", seen, now), Malformed)
 		return
 	}
 	_, err := c.ledger.AdoptRevision(ctx, seen)
@@ -397,8 +245,8 @@ func (c *Core) overtaken(ctx context.Context, a wire.Address, seen uint64) {
 		err = c.desire(ctx, ch)
 	}
 	if err != nil {
-		c.ledgerFailed(err)
-		c.tell(ctx, []wire.Address{a}) // it ignores the older state, and obeys its halt orders
+		c.notices.LedgerFailed(err)
+		c.states.send(ctx, []wire.Address{a}) // it ignores the older state, and obeys its halt orders
 	}
 }
 
@@ -421,7 +269,7 @@ func (c *Core) beat(ctx context.Context, a wire.Address, x *site, v *wire.Beat) 
 	}
 	// Also to a site that has it: what hears nothing while content moves must
 	// think that nobody could stop it.
-	c.tell(ctx, []wire.Address{a})
+	c.states.send(ctx, []wire.Address{a})
 }
 
 func (c *Core) progressed(a wire.Address, x *site, v *wire.Progress) {
@@ -436,7 +284,7 @@ func (c *Core) progressed(a wire.Address, x *site, v *wire.Progress) {
 	x.mu.Lock()
 	x.progress[v.Channel] = p
 	x.mu.Unlock()
-	c.say(Event{Kind: RunProgressed, Domain: a.Domain, Site: a.Site, Channel: v.Channel, Run: p.run.String(), Progress: &p.Progress})
+	c.notices.emit(Event{Kind: RunProgressed, Domain: a.Domain, Site: a.Site, Channel: v.Channel, Run: p.run.String(), Progress: &p.Progress})
 }
 
 func (c *Core) renew(ctx context.Context, m message, x *site) {
@@ -455,15 +303,15 @@ func (c *Core) renew(ctx context.Context, m message, x *site) {
 	authority, now := c.authority.Load(), c.o.Now()
 	jwt, err := authority.User(id.Domain, id.Site, id.Public, userLife, now)
 	if err != nil {
-		c.trouble("renew", err)
+		c.notices.Trouble("renew", err)
 		return
 	}
-	c.works("renew")
+	c.notices.Works("renew")
 	switch err := c.ledger.Renew(ctx, id.Public, now.Add(userLife), version); {
 	case errors.Is(err, ledger.ErrNotFound): // revoked in the meantime
 		return
 	case err != nil:
-		c.ledgerFailed(err)
+		c.notices.LedgerFailed(err)
 		return
 	}
 	id.JWTExpires = now.Add(userLife)
@@ -472,7 +320,7 @@ func (c *Core) renew(ctx context.Context, m message, x *site) {
 		x.identity = &id
 	}
 	x.mu.Unlock()
-	c.answer(m.from, wire.VerbRenewed, 0, &wire.Renewed{JWT: jwt})
+	c.down.answer(m.from, wire.VerbRenewed, 0, &wire.Renewed{JWT: jwt})
 }
 
 func unixTime(sec int64) time.Time { return time.Unix(sec, 0).UTC() }

@@ -28,10 +28,10 @@ func (c *Core) newTasks() *tasks.Service {
 type taskAlarms struct{ core *Core }
 
 func (a taskAlarms) Overdue(task, text string) {
-	a.core.alarms.raise(Overdue, task, wire.Address{}, text)
+	a.core.alarms.Raise(Overdue, task, wire.Address{}, text)
 }
 
-func (a taskAlarms) OnTime(task string) { a.core.alarms.over(Overdue, task, wire.Address{}) }
+func (a taskAlarms) OnTime(task string) { a.core.alarms.Over(Overdue, task, wire.Address{}) }
 
 // every runs the turns of a task until ctx ends.
 func (c *Core) every(ctx context.Context, name string, period, bound time.Duration, do func(context.Context) error) error {

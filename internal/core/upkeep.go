@@ -20,21 +20,21 @@ const daily = 23*time.Hour + 30*time.Minute
 
 // upkeep does the daily work that is due.
 func (c *Core) upkeep(ctx context.Context) error {
-	now, err := c.agreed(ctx) // first, since it also reads the store's time
-	if p := c.cert.Load(); p != nil && p.Leaf != nil && p.Leaf.NotAfter.Sub(c.now()) < certLife/3 {
+	now, err := c.clock.agreed(ctx) // first, since it also reads the store's time
+	if p := c.cert.Load(); p != nil && p.Leaf != nil && p.Leaf.NotAfter.Sub(c.clock.now()) < certLife/3 {
 		if err := c.newCert(); err != nil {
-			c.trouble("certificate", err)
+			c.notices.Trouble("certificate", err)
 		} else {
-			c.works("certificate")
-			c.say(Event{Kind: Upkeep, Text: "the bus's certificate was renewed"})
+			c.notices.Works("certificate")
+			c.notices.emit(Event{Kind: Upkeep, Text: "the bus's certificate was renewed"})
 		}
 	}
 	if lost := c.endLostRuns(ctx); lost != nil && ctx.Err() == nil {
-		c.ledgerFailed(lost)
+		c.notices.LedgerFailed(lost)
 	}
 	if err != nil {
 		if ctx.Err() == nil {
-			c.trouble("clock", err)
+			c.notices.Trouble("clock", err)
 		}
 		return err
 	}
@@ -46,10 +46,10 @@ func (c *Core) upkeep(ctx context.Context) error {
 	}
 	c.lastPurge = now
 	if err := c.Purge(ctx); err != nil {
-		c.trouble("upkeep", err)
+		c.notices.Trouble("upkeep", err)
 		return err
 	}
-	c.works("upkeep")
+	c.notices.Works("upkeep")
 	return nil
 }
 
@@ -64,18 +64,18 @@ func (c *Core) resign(ctx context.Context) (ok bool) {
 		if !known {
 			continue
 		}
-		_, err := c.repo.Load().Renew(ctx, ch.Name, c.keys.Load().release, rel.Number, rel.Digest)
+		_, err := c.storage.repo.Load().Renew(ctx, ch.Name, c.storage.keys.Load().release, rel.Number, rel.Digest)
 		switch {
 		case ctx.Err() != nil:
 			return false
 		case err == nil:
-			c.alarms.over(Store, ch.Name, wire.Address{})
+			c.alarms.Over(Store, ch.Name, wire.Address{})
 			continue
 		case !errors.Is(err, repo.ErrConflict):
 			ok = false
-			c.alarms.raise(Store, ch.Name, wire.Address{}, fmt.Sprintf("channel %s: its head could not be signed again: %v; it is tried again every hour", ch.Name, err))
+			c.alarms.Raise(Store, ch.Name, wire.Address{}, fmt.Sprintf("channel %s: its head could not be signed again: %v; it is tried again every hour", ch.Name, err))
 		}
-		c.trouble("resign", err)
+		c.notices.Trouble("resign", err)
 	}
 	return ok
 }
@@ -83,7 +83,7 @@ func (c *Core) resign(ctx context.Context) (ok bool) {
 // Purge removes logs and ledger rows that are older than the retention, as far as the clocks agree,
 // and reports what it removed. It continues after a failure and returns all errors.
 func (c *Core) Purge(ctx context.Context) error {
-	now, err := c.agreed(ctx)
+	now, err := c.clock.agreed(ctx)
 	if err != nil {
 		return err
 	}
@@ -108,17 +108,17 @@ func (c *Core) Purge(ctx context.Context) error {
 	}
 	text += "from the ledger " + rows.String()
 	err = errors.Join(err, c.ledger.Shrink(ctx))
-	c.shelf.forget(func(channel string, number uint64) bool {
+	c.lending.Forget(func(channel string, number uint64) bool {
 		rel, ok := c.newest.of(channel)
 		return !ok || number+8 > rel.Number
 	})
-	err = errors.Join(err, c.pages.prune(c.now()))
-	c.say(Event{Kind: Upkeep, Text: "removed: " + text})
+	err = errors.Join(err, c.releases.Prune(c.clock.now()))
+	c.notices.emit(Event{Kind: Upkeep, Text: "removed: " + text})
 	return errors.Join(err, c.ledger.Audit(ctx, ledger.Deed{Who: actor(ctx), What: "purge", Object: "records", Detail: text}))
 }
 
 // Repo returns the ID of the repository that the Core publishes into.
-func (c *Core) Repo() trust.RepoID { return c.repo.Load().ID() }
+func (c *Core) Repo() trust.RepoID { return c.storage.repo.Load().ID() }
 
 // forgetAfter is how long a silent site still holds its releases. If the site returns later, it
 // pulls the newest release, whatever gc has removed.
@@ -129,11 +129,11 @@ const forgetAfter = 30 * 24 * time.Hour
 // for the oldest that it retains. A site counts while it is configured, enrolled, and
 // was heard within the last 30 days. While the clocks differ, none of this is known.
 func (c *Core) Held(ctx context.Context) (map[string]map[uint64][]string, error) {
-	now, err := c.agreed(ctx)
+	now, err := c.clock.agreed(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("which releases are retained: %w", err)
 	}
-	counts, err := holders(ctx, c.ledger, c.settings.Load().Fleet, c.now().Add(-forgetAfter))
+	counts, err := holders(ctx, c.ledger, c.settings.Load().Fleet, c.clock.now().Add(-forgetAfter))
 	if err != nil {
 		return nil, err
 	}

@@ -15,7 +15,7 @@ import (
 	"nightferry/internal/ledger"
 	"nightferry/internal/manifest"
 	"nightferry/internal/record"
-	"nightferry/internal/repo"
+	"nightferry/internal/releases"
 	"nightferry/internal/runs"
 	"nightferry/internal/wire"
 )
@@ -27,8 +27,8 @@ func (c *Core) Status(ctx context.Context) (*Status, error) {
 		return nil, err
 	}
 	shown, _, _ := strings.Cut(c.o.StoreURL, "?")
-	s := &Status{At: c.now(), Version: c.o.Version, Repo: c.repo.Load().ID().String(), Store: shown, Sites: len(sites), Channels: c.newest.list()}
-	s.Rehearsal = c.Rehearsal()
+	s := &Status{At: c.clock.now(), Version: c.o.Version, Repo: c.storage.repo.Load().ID().String(), Store: shown, Sites: len(sites), Channels: c.newest.list()}
+	s.Rehearsal = c.clock.rehearsal()
 	s.StoreRead, s.Unread = c.looked.last()
 	if s.Revision, err = c.ledger.Revision(ctx); err != nil {
 		return nil, err
@@ -104,7 +104,7 @@ func (c *Core) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, erro
 		a := wire.Address{Domain: s.Domain, Site: s.Name}
 		x := c.fleet.get(a)
 		x.mu.Lock()
-		st := SiteStatus{Site: s.Name, Domain: s.Domain, Region: s.Region, Connected: c.heard(x), Seen: x.seen, Version: x.sighting.Version,
+		st := SiteStatus{Site: s.Name, Domain: s.Domain, Region: s.Region, Connected: c.fleet.heard(x), Seen: x.seen, Version: x.sighting.Version,
 			ClockOffset: ledger.Seconds(x.sighting.ClockOffset), Spooled: x.sighting.Lag, Revision: x.sighting.Revision, Wanted: c.desired.Of(a).Revision}
 		if x.identity != nil {
 			st.Enrolled, st.JWTExpires, st.Contested = x.identity.Enrolled, x.identity.JWTExpires, x.identity.Contest
@@ -160,7 +160,7 @@ func (c *Core) channelStatus(key rowKey, target string, h ledger.Holding, run *l
 		ch.State = stateRunning
 	case h.Number == 0 && run == nil:
 		ch.State = stateNever
-	case h.Number == want.Number && h.Release == want.Digest && c.alarms.has(Discrepancy, key.channel, key.Address):
+	case h.Number == want.Number && h.Release == want.Digest && c.alarms.Has(Discrepancy, key.channel, key.Address):
 		ch.State = different
 	case h.Number == want.Number && h.Release == want.Digest && h.Verified.Equal(h.Attested):
 		ch.State = stateCurrent
@@ -200,7 +200,7 @@ func (c *Core) holdings(ctx context.Context, f ledger.Filter) (map[rowKey]ledger
 	out := make(map[rowKey]ledger.Holding, len(list))
 	for _, h := range list {
 		a := wire.Address{Domain: h.Domain, Site: h.Site}
-		if c.contested(a) {
+		if c.fleet.contested(a) {
 			h.Verified = time.Time{}
 		}
 		out[rowKey{a, h.Channel}] = h
@@ -307,7 +307,7 @@ func (c *Core) allLines(ctx context.Context, run *ledger.Run, log string, fn fun
 	if err != nil || rel.Digest != run.Release {
 		return fmt.Errorf("run %s: its release %d is not in the ledger: only the log's lines can be shown", run.ID, run.Number)
 	}
-	_, next, err := c.entries(ctx, c.repo.Load(), releaseKey{run.Channel, run.Number, run.Release})
+	_, next, err := c.releases.Entries(ctx, releases.Key{Channel: run.Channel, Number: run.Number, Digest: run.Release})
 	if err != nil {
 		return err
 	}
@@ -359,17 +359,12 @@ func (c *Core) Where(ctx context.Context, channel, name string) ([]Place, error)
 	if err != nil {
 		return nil, err
 	}
-	found := map[releaseKey]*manifest.Entry{}
-	find := func(k releaseKey) (*manifest.Entry, error) {
+	found := map[releases.Key]*manifest.Entry{}
+	find := func(k releases.Key) (*manifest.Entry, error) {
 		if e, ok := found[k]; ok {
 			return e, nil
 		}
-		r := c.repo.Load()
-		rel, err := r.Release(ctx, k.channel, k.number, k.digest)
-		if err != nil {
-			return nil, err
-		}
-		e, err := r.Find(ctx, r.Index, rel, name, &c.pages, repo.FetchOptions{})
+		e, err := c.releases.Find(ctx, k, name)
 		if err == nil {
 			found[k] = e
 		}
@@ -379,7 +374,7 @@ func (c *Core) Where(ctx context.Context, channel, name string) ([]Place, error)
 	if !published {
 		return nil, fmt.Errorf("channel %q has no release yet: %w", channel, ledger.ErrNotFound)
 	}
-	newest, err := find(releaseKey{channel, rel.Number, rel.Digest})
+	newest, err := find(releases.Key{Channel: channel, Number: rel.Number, Digest: rel.Digest})
 	if err != nil {
 		return nil, err
 	}
@@ -401,7 +396,7 @@ func (c *Core) Where(ctx context.Context, channel, name string) ([]Place, error)
 			return nil, err
 		}
 		if h.Number > 0 {
-			e, err := find(releaseKey{channel, h.Number, h.Release})
+			e, err := find(releases.Key{Channel: channel, Number: h.Number, Digest: h.Release})
 			if err != nil && !errors.Is(err, fs.ErrNotExist) { // gc may have removed it
 				return nil, err
 			}
@@ -412,7 +407,7 @@ func (c *Core) Where(ctx context.Context, channel, name string) ([]Place, error)
 		out = append(out, p)
 	}
 	if !anywhere {
-		return nil, &fleet.UnknownError{What: "file of channel " + channel, Name: name, Hint: c.similar(ctx, releaseKey{channel, rel.Number, rel.Digest}, name)}
+		return nil, &fleet.UnknownError{What: "file of channel " + channel, Name: name, Hint: c.similar(ctx, releases.Key{Channel: channel, Number: rel.Number, Digest: rel.Digest}, name)}
 	}
 	slices.SortStableFunc(out, func(a, b Place) int { return strings.Compare(a.Site, b.Site) })
 	return out, nil
@@ -420,20 +415,15 @@ func (c *Core) Where(ctx context.Context, channel, name string) ([]Place, error)
 
 // similar suggests the path of a release that is most similar to name. A release
 // that cannot be read within some seconds suggests none.
-func (c *Core) similar(ctx context.Context, k releaseKey, name string) string {
+func (c *Core) similar(ctx context.Context, k releases.Key, name string) string {
 	const none = "no path of the newest release is similar"
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	r := c.repo.Load()
-	rel, err := r.Release(ctx, k.channel, k.number, k.digest)
-	if err == nil {
-		err = r.LoadPages(ctx, r.Index, rel.PageIDs(), &c.pages, repo.FetchOptions{})
-	}
+	_, next, err := c.releases.Entries(ctx, k)
 	if err != nil {
 		return none
 	}
 	near := fleet.NewNearest(name)
-	next := r.Entries(rel, &c.pages)
 	for {
 		e, err := next()
 		if err != nil || e == nil || ctx.Err() != nil {
@@ -494,7 +484,7 @@ func (d *doubts) apply(p *Place, key rowKey, h *ledger.Holding) {
 		why = "the site's last run did not prove all of the release"
 	case contradicts(p.Measured, h) != nil:
 		why = contradicts(p.Measured, h).Error()
-	case !d.core.enrolled(key.Address):
+	case d.core.fleet.enrolled(key.Address).IsZero():
 		why = "the site is not enrolled, so nothing is known of it now"
 	}
 	if why != "" {
@@ -514,16 +504,6 @@ func (d *doubts) refute(p *Place, f *ledger.Finding) {
 		p.State = unproven
 	}
 	p.Verified = time.Time{} // it belongs to the release; the file's own proof is refuted
-}
-
-func (c *Core) enrolled(a wire.Address) bool {
-	x := c.fleet.find(a)
-	if x == nil {
-		return false
-	}
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.identity != nil
 }
 
 // Deeds lists audit entries.

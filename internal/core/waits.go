@@ -23,7 +23,7 @@ func (c *Core) waitsOf(list []wire.Wait) map[string]Waiting {
 		}
 		one := Waiting{Why: why, Text: w.Text}
 		if w.Until > 0 {
-			one.Until = c.motion.At(unixTime(w.Until))
+			one.Until = c.clock.motion.At(unixTime(w.Until))
 		}
 		out[w.Channel] = one
 	}

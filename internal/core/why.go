@@ -109,8 +109,8 @@ func (c *Core) behindFor(s *fleet.Site, st *SiteStatus, ch *ChannelStatus) (out 
 	if st.Connected && st.Revision < st.Wanted {
 		add("order not taken over", rel.Published, fmt.Sprintf("the agent has revision %d, the Core states %d", st.Revision, st.Wanted), "it follows within a minute; if not, see nightferry incidents")
 	}
-	now := c.wall()
-	if opens := c.settings.Load().nights.opens(s.Name, ch.Channel, now); !opens.IsZero() {
+	now := c.clock.wall()
+	if opens := c.settings.Load().nights.Opens(s.Name, ch.Channel, now); !opens.IsZero() {
 		add("window "+opens.UTC().Format("01-02 15:04Z"), rel.Published, "the release waits for the site's window", fmt.Sprintf("nightferry sync --site %s --channel %s --now does not wait", s.Name, ch.Channel))
 	} else if rate, until := c.ratesOf(s, wire.Address{Domain: s.Domain, Site: s.Name}, now).Rate(now, s.Location); rate == 0 {
 		end := "until it is changed"
@@ -134,7 +134,7 @@ func (c *Core) orderFor(s *fleet.Site, channel string) *halt.Order {
 	if o := c.halting.Current().Find(halt.Subject{Site: s.Name, Region: s.Region, Domain: s.Domain, Channel: channel}); o != nil {
 		return o
 	}
-	_, local := c.haltSite(s)
+	_, local := c.fleet.haltSite(s)
 	if local == nil {
 		return nil
 	}
@@ -150,7 +150,7 @@ func (c *Core) stateOf(s *fleet.Site, st *SiteStatus, ch *ChannelStatus) string 
 		return stateFailing
 	case !st.Connected:
 		return stateAway
-	case !c.settings.Load().nights.opens(s.Name, ch.Channel, c.wall()).IsZero():
+	case !c.settings.Load().nights.Opens(s.Name, ch.Channel, c.clock.wall()).IsZero():
 		return stateWaiting
 	}
 	return stateDue

@@ -1,4 +1,4 @@
-package core
+package releases
 
 import (
 	"errors"
@@ -8,13 +8,14 @@ import (
 	"time"
 
 	"nightferry/internal/digest"
+	"nightferry/internal/durable"
 )
 
-// pageCache keeps manifest pages in a folder, since many sites report about the
-// same release. What it gives back is checked by whoever asked, so that it may
-// be damaged or lost; and so it is not synced.
-type pageCache struct {
-	core *Core
+// pages keeps manifest pages in a folder, because many sites report about the
+// same release. Readers check every page, so that a page may be damaged or lost;
+// therefore pages are not synced.
+type pages struct {
+	dir  *durable.Root
 	mu   sync.Mutex
 	made map[string]bool
 }
@@ -27,8 +28,8 @@ func pageName(id digest.Digest) string {
 }
 
 // Load implements repo.Pages.
-func (p *pageCache) Load(id digest.Digest) ([]byte, bool) {
-	f, err := p.core.state.Open(pageName(id))
+func (p *pages) Load(id digest.Digest) ([]byte, bool) {
+	f, err := p.dir.Open(pageName(id))
 	if err != nil {
 		return nil, false
 	}
@@ -38,7 +39,7 @@ func (p *pageCache) Load(id digest.Digest) ([]byte, bool) {
 }
 
 // Save implements repo.Pages.
-func (p *pageCache) Save(id digest.Digest, page []byte) error {
+func (p *pages) Save(id digest.Digest, page []byte) error {
 	name := pageName(id)
 	dir := name[:len(pagesName)+3]
 	p.mu.Lock()
@@ -46,14 +47,14 @@ func (p *pageCache) Save(id digest.Digest, page []byte) error {
 		p.made = map[string]bool{}
 	}
 	if !p.made[dir] {
-		if err := p.core.state.MkdirAll(dir, 0o700); err != nil {
+		if err := p.dir.MkdirAll(dir, 0o700); err != nil {
 			p.mu.Unlock()
 			return err
 		}
 		p.made[dir] = true
 	}
 	p.mu.Unlock()
-	f, err := p.core.state.Create(name, 0)
+	f, err := p.dir.Create(name, 0)
 	if err != nil {
 		return err
 	}
@@ -79,15 +80,15 @@ type keptPage struct {
 }
 
 // prune removes pages that are old, or too many; they come back when they are needed.
-func (p *pageCache) prune(now time.Time) error {
-	dirs, err := p.core.state.ReadDir(pagesName)
+func (p *pages) prune(now time.Time) error {
+	dirs, err := p.dir.ReadDir(pagesName)
 	if err != nil {
 		return nil // none yet
 	}
 	var errs []error
 	var all []keptPage
 	for _, d := range dirs {
-		files, err := p.core.state.ReadDir(pagesName + "/" + d.Name())
+		files, err := p.dir.ReadDir(pagesName + "/" + d.Name())
 		errs = append(errs, err)
 		for _, f := range files {
 			if info, err := f.Info(); err == nil {
@@ -96,7 +97,7 @@ func (p *pageCache) prune(now time.Time) error {
 		}
 	}
 	for _, page := range stalePages(all, now, maxPageBytes) {
-		errs = append(errs, p.core.state.Remove(page.name))
+		errs = append(errs, p.dir.Remove(page.name))
 	}
 	return errors.Join(errs...)
 }

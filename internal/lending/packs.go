@@ -1,4 +1,4 @@
-package core
+package lending
 
 import (
 	"context"
@@ -9,28 +9,22 @@ import (
 	"time"
 
 	"nightferry/internal/digest"
-	"nightferry/internal/durable"
 	"nightferry/internal/manifest"
+	"nightferry/internal/releases"
 	"nightferry/internal/repo"
 )
 
-// shelf knows which packs each release needs, so that sites are lent those and
-// no others. Finding out takes a walk over the whole release, so it is
-// remembered; when the index has moved since, because gc wrote packs anew, the
-// walk is done again and what it finds is added.
-type shelf struct {
-	core *Core
+// releasePacks knows which packs each release needs, so that sites get URLs for
+// those and no others. Finding out takes a walk over the whole release, so the
+// result is remembered. If the index has changed since, because gc wrote packs
+// anew, the walk is done again and its packs are added.
+type releasePacks struct {
+	o *Options
 
 	mu  sync.Mutex
-	all map[releaseKey]*needs
+	all map[releases.Key]*needs
 
 	folder sync.Mutex // the copies of the index's segments are for one at a time
-}
-
-type releaseKey struct {
-	channel string
-	number  uint64
-	digest  digest.Digest
 }
 
 // needs is what one release needs.
@@ -41,18 +35,18 @@ type needs struct {
 	checked  time.Time
 }
 
-// recheck is how often a pack that is not needed makes the shelf look whether
-// the index has moved.
+// recheck is how often a pack that is not needed triggers a look whether the
+// index has changed.
 const recheck = 10 * time.Second
 
 // batch is how many chunks are looked up at once.
 const batch = 32 << 10
 
 // needed reports whether the release needs the pack.
-func (s *shelf) needed(ctx context.Context, k releaseKey, pack digest.Digest) (bool, error) {
+func (s *releasePacks) needed(ctx context.Context, k releases.Key, pack digest.Digest) (bool, error) {
 	s.mu.Lock()
 	if s.all == nil {
-		s.all = map[releaseKey]*needs{}
+		s.all = map[releases.Key]*needs{}
 	}
 	n := s.all[k]
 	if n == nil {
@@ -65,7 +59,7 @@ func (s *shelf) needed(ctx context.Context, k releaseKey, pack digest.Digest) (b
 	if n.packs[pack] {
 		return true, nil
 	}
-	now := s.core.o.Now()
+	now := s.o.Now()
 	if n.packs != nil && now.Sub(n.checked) < recheck {
 		return false, nil
 	}
@@ -78,20 +72,20 @@ func (s *shelf) needed(ctx context.Context, k releaseKey, pack digest.Digest) (b
 }
 
 // forget drops releases that are no longer in any site's desired state.
-func (s *shelf) forget(keep func(channel string, number uint64) bool) {
+func (s *releasePacks) forget(keep func(channel string, number uint64) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for k := range s.all {
-		if !keep(k.channel, k.number) {
+		if !keep(k.Channel, k.Number) {
 			delete(s.all, k)
 		}
 	}
 }
 
-func (s *shelf) walk(ctx context.Context, k releaseKey, n *needs) (err error) {
+func (s *releasePacks) walk(ctx context.Context, k releases.Key, n *needs) (err error) {
 	s.folder.Lock()
 	defer s.folder.Unlock()
-	r := s.core.repo.Load()
+	r := s.o.Repo()
 	x, err := r.Index(ctx)
 	if err != nil {
 		return err
@@ -99,7 +93,7 @@ func (s *shelf) walk(ctx context.Context, k releaseKey, n *needs) (err error) {
 	if n.packs != nil && x.Root().Sequence == n.sequence {
 		return nil
 	}
-	dir, err := s.core.subfolder("segments")
+	dir, err := s.o.Segments()
 	if err != nil {
 		return err
 	}
@@ -118,7 +112,7 @@ func (s *shelf) walk(ctx context.Context, k releaseKey, n *needs) (err error) {
 			return err
 		}
 		if len(missing) > 0 {
-			return fmt.Errorf("release %d of %q: %d of its chunks are in no pack: run fsck", k.number, k.channel, len(missing))
+			return fmt.Errorf("release %d of %q: %d of its chunks are in no pack: run fsck", k.Number, k.Channel, len(missing))
 		}
 		all := x.Packs()
 		for _, p := range found {
@@ -147,8 +141,8 @@ func (s *shelf) walk(ctx context.Context, k releaseKey, n *needs) (err error) {
 }
 
 // chunks calls add for every chunk and page of a release.
-func (s *shelf) chunks(ctx context.Context, r *repo.Repo, k releaseKey, add func(digest.Digest) error) error {
-	rel, next, err := s.core.entries(ctx, r, k)
+func (s *releasePacks) chunks(ctx context.Context, r *repo.Repo, k releases.Key, add func(digest.Digest) error) error {
+	rel, next, err := s.o.Trees.EntriesOf(ctx, r, k)
 	if err != nil {
 		return err
 	}
@@ -170,12 +164,7 @@ func (s *shelf) chunks(ctx context.Context, r *repo.Repo, k releaseKey, add func
 				return err
 			}
 		}
-		if len(e.Lists) > 0 {
-			if err := s.core.loadLists(ctx, r, e); err != nil {
-				return err
-			}
-		}
-		refs, err := r.Refs(e, &s.core.pages)
+		refs, err := s.o.Trees.Refs(ctx, r, e)
 		if err != nil {
 			return err
 		}
@@ -187,31 +176,4 @@ func (s *shelf) chunks(ctx context.Context, r *repo.Repo, k releaseKey, add func
 			}
 		}
 	}
-}
-
-func (c *Core) loadLists(ctx context.Context, r *repo.Repo, e *manifest.Entry) error {
-	ids := make([]digest.Digest, len(e.Lists))
-	for i, l := range e.Lists {
-		ids[i] = l.ID
-	}
-	return r.LoadPages(ctx, r.Index, ids, &c.pages, repo.FetchOptions{})
-}
-
-// entries opens the tree of a release, with its pages at hand.
-func (c *Core) entries(ctx context.Context, r *repo.Repo, k releaseKey) (*repo.Release, manifest.Next, error) {
-	rel, err := r.Release(ctx, k.channel, k.number, k.digest)
-	if err != nil {
-		return nil, nil, err
-	}
-	if err := r.LoadPages(ctx, r.Index, rel.PageIDs(), &c.pages, repo.FetchOptions{}); err != nil {
-		return nil, nil, err
-	}
-	return rel, r.Entries(rel, &c.pages), nil
-}
-
-func (c *Core) subfolder(name string) (*durable.Root, error) {
-	if err := c.state.MkdirAll(name, 0o700); err != nil {
-		return nil, err
-	}
-	return c.state.Sub(name)
 }

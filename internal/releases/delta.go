@@ -1,4 +1,4 @@
-package core
+package releases
 
 import (
 	"context"
@@ -13,44 +13,44 @@ import (
 // deltas remembers how much content one release has beyond another.
 type deltas struct {
 	mu  sync.Mutex
-	all map[[2]releaseKey]int64
+	all map[[2]Key]int64
 }
 
 // maxDeltas bounds the pairs that are remembered.
 const maxDeltas = 1024
 
-// delta counts the bytes that a site which holds the release from lacks of the
+// Delta counts the bytes that a site which holds the release from lacks of the
 // release to, from the two manifests: before compression, and without files
 // whose content from has under another name. known is false if from is gone.
-func (c *Core) delta(ctx context.Context, from, to releaseKey) (bytes int64, known bool, err error) {
-	pair := [2]releaseKey{from, to}
-	c.deltas.mu.Lock()
-	bytes, known = c.deltas.all[pair]
-	c.deltas.mu.Unlock()
+func (r *Reader) Delta(ctx context.Context, from, to Key) (bytes int64, known bool, err error) {
+	pair := [2]Key{from, to}
+	r.deltas.mu.Lock()
+	bytes, known = r.deltas.all[pair]
+	r.deltas.mu.Unlock()
 	if known {
 		return bytes, true, nil
 	}
-	r := c.repo.Load()
-	_, old, err := c.entries(ctx, r, from)
+	open := r.repo()
+	_, old, err := r.EntriesOf(ctx, open, from)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, false, nil // gc has removed it
 	}
 	if err != nil {
 		return 0, false, err
 	}
-	_, newer, err := c.entries(ctx, r, to)
+	_, newer, err := r.EntriesOf(ctx, open, to)
 	if err != nil {
 		return 0, false, err
 	}
 	if bytes, err = lacking(old, newer); err != nil {
 		return 0, false, err
 	}
-	c.deltas.mu.Lock()
-	defer c.deltas.mu.Unlock()
-	if c.deltas.all == nil || len(c.deltas.all) >= maxDeltas {
-		c.deltas.all = map[[2]releaseKey]int64{}
+	r.deltas.mu.Lock()
+	defer r.deltas.mu.Unlock()
+	if r.deltas.all == nil || len(r.deltas.all) >= maxDeltas {
+		r.deltas.all = map[[2]Key]int64{}
 	}
-	c.deltas.all[pair] = bytes
+	r.deltas.all[pair] = bytes
 	return bytes, true, nil
 }
 

@@ -1,0 +1,44 @@
+package core
+
+import (
+	"context"
+
+	"nightferry/internal/durable"
+	"nightferry/internal/fleet"
+	"nightferry/internal/lending"
+	"nightferry/internal/nights"
+	"nightferry/internal/wire"
+)
+
+// newLending makes the service that presigns URLs.
+func (c *Core) newLending() *lending.Service {
+	return lending.New(lending.Options{
+		Ledger: c.ledger, Trees: c.releases, Notices: lendingNotices{&c.notices, &c.refusals},
+		Now: c.clock.now, Wall: c.clock.wall, Real: c.clock.real,
+		Repo: c.storage.repo.Load, Store: func() lending.Store { return c.storage.store.Load() }, Newest: c.newest.of,
+		Fleet: func() (*fleet.Fleet, *nights.Table) {
+			s := c.settings.Load()
+			return s.Fleet, s.nights
+		},
+		Site: func(a wire.Address) lending.Site {
+			return lending.Site{Desired: c.desired.Of(a).Desired, Enrolled: c.fleet.enrolled(a)}
+		},
+		Segments: func() (*durable.Root, error) { return c.storage.subfolder("segments") },
+		Send:     func(a wire.Address, u *wire.URLs) error { return c.down.send(a, wire.VerbURLs, 0, u) },
+		Guard:    func(a wire.Address, handle func()) { c.guard(message{from: a, verb: wire.VerbAsk}, handle) },
+	})
+}
+
+// lendingNotices reports for the lending service.
+type lendingNotices struct {
+	*notices
+	refusals *refusals
+}
+
+// Foreign implements lending.Notices.
+func (n lendingNotices) Foreign(ctx context.Context, a wire.Address, keys []string) {
+	n.refusals.foreign(ctx, a, keys)
+}
+
+// Overrun implements lending.Notices.
+func (n lendingNotices) Overrun() { n.refusals.count("overrun") }

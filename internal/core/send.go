@@ -1,0 +1,126 @@
+package core
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+
+	"nightferry/internal/bus"
+	"nightferry/internal/desired"
+	"nightferry/internal/halting"
+	"nightferry/internal/wire"
+)
+
+// downlink signs messages and sends them to sites.
+type downlink struct {
+	storage *storage // with the key that signs
+	fleet   *sites
+	notices *notices
+	client  *bus.Client // set before the first message
+}
+
+// stateSender sends sites their desired state, with the newest halt orders.
+type stateSender struct {
+	down    *downlink
+	storage *storage
+	fleet   *sites
+	desired *desired.Service
+	halting *halting.Service
+	clock   *clocks
+	notices *notices
+	ready   chan struct{} // closed when messages can be sent
+	sent    atomic.Int64
+}
+
+// answer signs a message and sends it. If the message is lost, the site asks again or the Core
+// sends it again.
+func (l *downlink) answer(a wire.Address, verb string, number uint64, v any) {
+	if err := l.send(a, verb, number, v); err != nil && !errors.Is(err, bus.ErrAway) {
+		l.notices.Trouble("send", err)
+	} else if err == nil {
+		l.notices.Works("send")
+	}
+}
+
+func (l *downlink) send(a wire.Address, verb string, number uint64, v any) error {
+	r := l.storage.repo.Load()
+	msg, err := wire.Sign(l.storage.keys.Load().release, r.ID(), a, verb, number, v)
+	if err != nil {
+		return err
+	}
+	d := wire.Down{Message: msg}
+	memory := r.Memory()
+	if a.Domain == wire.EnrolDomain || l.fleet.trustOf(a) < memory.Trust {
+		d.Trust = memory.TrustDoc
+	}
+	b, err := d.Encode()
+	if err != nil {
+		return err
+	}
+	return l.client.Publish(a.Down(verb), b)
+}
+
+// sendAll sends the desired state to every site with an identity.
+func (s *stateSender) sendAll(ctx context.Context) {
+	var all []wire.Address
+	s.fleet.each(func(a wire.Address, x *site) { all = append(all, a) })
+	s.send(ctx, all)
+}
+
+// send sends sites their desired state. A site that misses it gets it after its next hello.
+func (s *stateSender) send(ctx context.Context, list []wire.Address) {
+	select {
+	case <-s.ready:
+	default:
+		return // Run sends it to all sites
+	}
+	// Signing takes most of the time, so use all CPU cores.
+	var g errgroup.Group
+	workers := runtime.GOMAXPROCS(0)
+	for w := range workers {
+		g.Go(func() error {
+			for i := w; i < len(list) && ctx.Err() == nil; i += workers {
+				s.sendOne(list[i])
+			}
+			return nil
+		})
+	}
+	_ = g.Wait() // they return nil
+}
+
+func (s *stateSender) sendOne(a wire.Address) {
+	x := s.fleet.find(a)
+	if x == nil {
+		return
+	}
+	h := s.halting.Current()
+	st := s.desired.Of(a)
+	x.mu.Lock()
+	told := x.identity != nil
+	older := ""
+	for _, d := range st.Desired {
+		if n := x.holds[d.Channel]; n > d.Number {
+			older = fmt.Sprintf("site %s holds release %d of %q, and this Core knows only %d: was the ledger restored from a backup, and the store cannot be read? Its desired state is withheld until the store has been read", a, n, d.Channel, d.Number)
+		}
+	}
+	if h.Object != nil && x.epoch < h.Epoch && len(h.Object) <= maxHalt {
+		st.Halt = h.Object
+	}
+	x.mu.Unlock()
+	if !told {
+		return
+	}
+	if older != "" { // an older state under a new revision would move the site back
+		s.notices.alarms.Raise(Behind, "", a, older)
+		st = desired.Stated{State: wire.State{Halt: st.Halt}} // a halt is obeyed under any revision
+	} else {
+		s.notices.alarms.Over(Behind, "", a)
+	}
+	st.At, st.Store = s.clock.now().UnixMilli(), s.storage.store.Load().origin
+	s.down.answer(a, wire.VerbState, st.Revision, &st.State)
+	s.sent.Add(1)
+}
