@@ -224,6 +224,7 @@ const maxExtras = 20
 // pullEvents returns what hears of a pull's events, and counts extras.
 func (e *env) pullEvents(t *traffic, dryRun bool, extras *int64) func(apply.Event) {
 	var spoke time.Time
+	var saved int64
 	return func(ev apply.Event) {
 		cause := ""
 		if ev.Cause != nil {
@@ -239,7 +240,10 @@ func (e *env) pullEvents(t *traffic, dryRun bool, extras *int64) func(apply.Even
 			e.tell(meter{Phase: ev.Phase})
 		case apply.ProgressEvent:
 			moved := t.got.Load()
-			m := meter{Phase: ev.Phase, Files: ev.FilesDone, TotalFiles: ev.FilesTotal, Bytes: ev.BytesDone, TotalBytes: ev.BytesTotal, Moved: moved, Saved: max(0, ev.BytesDone-moved)}
+			if ev.Phase == apply.PhaseStage {
+				saved = max(0, ev.BytesDone-moved)
+			}
+			m := meter{Phase: ev.Phase, Files: ev.FilesDone, TotalFiles: ev.FilesTotal, Bytes: ev.BytesDone, TotalBytes: ev.BytesTotal, Moved: moved, Saved: saved}
 			e.tell(m)
 			if e.json && e.now().Sub(spoke) >= speakEvery {
 				spoke = e.now()

@@ -212,9 +212,8 @@ func (a *agent) attempt(ctx context.Context, j *job, r *spool.Run, want wire.Des
 	o.Limit = checks.Limit
 	s := &store{Store: a.store, urls: a.urls, moved: &j.moved, limits: []*rate.Limiter{a.rate, j.rate}, date: func(d time.Time) { a.storeClock.set(d, a.o.Now()) }}
 	res, err := apply.Run(ctx, s, target, o)
-	if res != nil && res.BytesWire > 0 {
-		r.Fetched, r.Wire = r.Fetched+res.BytesFetched, r.Wire+res.BytesWire
-		err = errors.Join(err, a.spool.AddFetched(keep, r.Channel, res.BytesFetched, res.BytesWire))
+	if res != nil {
+		err = errors.Join(err, t.recordFetched(res.BytesFetched, res.BytesWire, 1))
 	}
 	if cerr := a.clocks(keep); cerr != nil {
 		err = errors.Join(err, cerr)

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -87,12 +88,52 @@ func TestMain(m *testing.M) {
 	if ahead, err := time.ParseDuration(os.Getenv(childAhead)); err == nil {
 		o.Now = func() time.Time { return time.Now().Add(ahead) }
 	}
-	if k := points()[os.Getenv(childPoint)]; k != nil {
+	all := points()
+	all["in a large file"] = func() *killer {
+		return &killer{match: func(op durable.Op) bool {
+			return op.Kind == durable.Write && strings.HasPrefix(op.Name, state+"/stage/")
+		}, after: 100}
+	}
+	if k := all[os.Getenv(childPoint)]; k != nil {
 		o.Observer = k()
 	}
 	if err := Run(context.Background(), o); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(3)
+	}
+}
+
+// TestKilledAgentKeepsItsCount: the bytes that a killed attempt has fetched count in the run's end.
+func TestKilledAgentKeepsItsCount(t *testing.T) {
+	const size = 24 << 20
+	w := newWorld(t)
+	base := t.TempDir()
+	target, dir := filepath.Join(base, "package"), w.enrolled(base)
+	content := make([]byte, size)
+	rand.NewChaCha8([32]byte{1}).Read(content)
+	image := map[string]string{"image.iso": string(content)}
+	w.publish(image, target)
+	w.killed(dir, "in a large file")
+	d := w.start(dir, nil)
+	w.await("end of the run", func() bool { return w.finished(0) != nil })
+	d.end()
+	w.same(target, image)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if f := w.finished(0); f.Fetched < size-3*recordEvery || f.Held > 3*recordEvery {
+		t.Errorf("fetched %d and found %d of %d bytes", f.Fetched, f.Held, size)
+	}
+}
+
+// killed runs an agent that is killed at a point.
+func (w *world) killed(dir, point string) {
+	w.t.Helper()
+	child := exec.CommandContext(w.t.Context(), os.Args[0])
+	child.Env = append(os.Environ(), childDir+"="+dir, childPoint+"="+point)
+	out, err := child.CombinedOutput()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() == 3 || exit.ExitCode() == 0 {
+		w.t.Fatalf("the child was not killed: %v\n%s", err, out)
 	}
 }
 
@@ -123,13 +164,7 @@ func TestKilledAgentCountsEveryFileOnce(t *testing.T) {
 				delete(second, fmt.Sprintf("d%d/f%03d.inf", i%7, i))
 			}
 			w.publish(second, target)
-			child := exec.CommandContext(t.Context(), os.Args[0])
-			child.Env = append(os.Environ(), childDir+"="+dir, childPoint+"="+name)
-			out, err := child.CombinedOutput()
-			var exit *exec.ExitError
-			if !errors.As(err, &exit) || exit.ExitCode() == 3 || exit.ExitCode() == 0 {
-				t.Fatalf("the child was not killed: %v\n%s", err, out)
-			}
+			w.killed(dir, name)
 			d = w.start(dir, nil)
 			w.await("end of the run", func() bool { return w.finished(1) != nil })
 			d.end()

@@ -18,6 +18,8 @@ const (
 	// maxExtra bounds the site's own files that a run names; the rest is
 	// counted. A target may hold any number of them, and the WAN is narrow.
 	maxExtra = 1000
+	// recordEvery is how many fetched bytes a killed agent may forget.
+	recordEvery = 1 << 20
 	// progressEvery is the most often that progress is told.
 	progressEvery = time.Second
 )
@@ -34,6 +36,8 @@ type teller struct {
 
 	mu  sync.Mutex
 	bad error // why no more can be kept
+
+	fetched, received int64 // by this attempt, as the spool has it
 
 	progress wire.Progress
 	last     time.Time
@@ -60,7 +64,11 @@ func (t *teller) event(e apply.Event) {
 		t.progress.Phase = e.Phase
 		t.tell()
 	case apply.ProgressEvent:
+		_ = t.recordFetched(e.Fetched, e.Wire, recordEvery) // the last call reports it
 		p := &t.progress
+		if e.Phase != "" {
+			p.Phase = e.Phase
+		}
 		p.FilesDone, p.FilesTotal, p.BytesDone, p.BytesTotal = e.FilesDone, e.FilesTotal, e.BytesDone, e.BytesTotal
 		if t.moved != nil {
 			p.BytesWire = t.moved.Load()
@@ -69,6 +77,21 @@ func (t *teller) event(e apply.Event) {
 	case apply.RetryEvent:
 		t.a.note(Info, t.run.Channel, "tried again", e.Cause)
 	}
+}
+
+// recordFetched adds the attempt's fetched bytes to the run, if at least so many are new. If that fails, the next
+// call adds them.
+func (t *teller) recordFetched(content, received, least int64) error {
+	d, w := content-t.fetched, received-t.received
+	if d < least && w < least || d <= 0 && w <= 0 {
+		return nil
+	}
+	if err := t.a.spool.AddFetched(t.ctx, t.run.Channel, max(0, d), max(0, w)); err != nil {
+		return err
+	}
+	t.fetched, t.received = t.fetched+max(0, d), t.received+max(0, w)
+	t.run.Fetched, t.run.Wire = t.run.Fetched+max(0, d), t.run.Wire+max(0, w)
+	return nil
 }
 
 func (t *teller) tell() {

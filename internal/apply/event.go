@@ -43,7 +43,8 @@ const (
 	PhasePlan    = "plan"
 	PhaseExamine = "examine"
 	PhaseStage   = "stage"
-	PhaseWait    = "wait" // for locked files
+	PhaseBack    = "read back" // of staged files
+	PhaseWait    = "wait"      // for locked files
 	PhaseSync    = "sync"
 	PhaseCommit  = "commit"
 	PhaseRecord  = "record"
@@ -59,15 +60,18 @@ type Event struct {
 	Outcome Outcome
 	Size    int64         // of the file, bytes
 	Held    int64         // bytes of it that were already on this machine
-	Fetched int64         // bytes of it that came from the store, before compression
+	Fetched int64         // bytes of it that came from the store, before compression; of a ProgressEvent, of the run so far
+	Wire    int64         // of a ProgressEvent: bytes received for Fetched
 	Digest  digest.Digest // of the file as the release has it
 	Cause   error
 	Root    trust.Public // of a PinEvent
 
 	Committed bool // the path was passed to Options.Intend or Options.Settle
 
-	FilesDone, FilesTotal int64 // of PhaseStage
-	BytesDone, BytesTotal int64 // of PhaseStage: content of the new files, including files that are not complete yet
+	FilesDone, FilesTotal int64 // of PhaseStage and PhaseBack
+	// of PhaseStage: content of the new files, including files that are not complete yet; of PhaseBack: content of
+	// files of several chunks. Smaller files are read back when they are written.
+	BytesDone, BytesTotal int64
 }
 
 // The final states of a run.

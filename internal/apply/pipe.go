@@ -69,8 +69,9 @@ func (p *pipe) ready() int64 {
 	return p.ends[p.next-1]
 }
 
-// read hashes the complete part of the file, or, if size ≥ 0, everything up to size.
-func (p *pipe) read(ctx context.Context, f io.ReaderAt, size int64, buf []byte) error {
+// read hashes the complete part of the file, or, if size ≥ 0, everything up to size. It calls count with the number
+// of bytes of each read.
+func (p *pipe) read(ctx context.Context, f io.ReaderAt, size int64, buf []byte, count func(int)) error {
 	p.mu.Lock()
 	p.queued = false
 	to := p.ready()
@@ -90,6 +91,7 @@ func (p *pipe) read(ctx context.Context, f io.ReaderAt, size int64, buf []byte) 
 		}
 		p.h.Write(b)
 		p.at += int64(len(b))
+		count(len(b))
 	}
 	return nil
 }

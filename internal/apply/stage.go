@@ -39,10 +39,13 @@ type stager struct {
 	lack   int                // wants that are not done
 	exists map[int32]struct{} // staged files that an earlier run or chunk has made
 	bad    []int32            // files whose chunks are all right but whose digest is wrong
-	had    int64              // bytes that an earlier run had staged
 
 	filesDone, bytesDone   atomic.Int64
 	filesTotal, bytesTotal int64
+
+	reading   atomic.Bool  // all is written: only the checkers still work
+	bytesBack atomic.Int64 // read back by the checkers
+	toBack    int64        // that they will read
 }
 
 // check requests that a file is read back: to its end if its last chunk was written, else as far as it is complete.
@@ -133,6 +136,8 @@ func (s *site) stage(ctx context.Context, changes []change, oldLists []digest.Di
 		if round > 0 {
 			return nil
 		}
+		g.reading.Store(false)
+		s.phase(PhaseStage)
 		if err := g.list(ctx, lacking, nil); err != nil {
 			return err
 		}
@@ -186,13 +191,37 @@ func (g *stager) fill(ctx context.Context, indexes []int32, oldLists []digest.Di
 	for range workers() {
 		checks.Go(func() error { return g.checker(ctx) })
 	}
+	g.toBack += g.backBytes(indexes)
 	err := g.chunks(ctx, indexes, oldLists)
 	err = errors.Join(err, g.files.closeAll())
 	close(g.check)
+	if err == nil {
+		g.reading.Store(true)
+		g.s.phase(PhaseBack)
+		g.progress()
+	}
 	if cerr := checks.Wait(); cerr != nil && (err == nil || errors.Is(err, context.Canceled)) {
 		err = cerr // the cause of the cancellation
 	}
 	return err
+}
+
+// backBytes returns the bytes of the files that the checkers will read.
+func (g *stager) backBytes(indexes []int32) (n int64) {
+	for _, i := range indexes {
+		if c := &g.changes[i]; c.parts != nil || c.left == 0 {
+			n += c.size
+		}
+	}
+	return n
+}
+
+// countBack counts bytes that a checker has read.
+func (g *stager) countBack(n int) {
+	g.bytesBack.Add(int64(n))
+	if g.reading.Load() {
+		g.progress()
+	}
 }
 
 func (g *stager) chunks(ctx context.Context, indexes []int32, oldLists []digest.Digest) error {
@@ -501,7 +530,7 @@ func (g *stager) readBack(ctx context.Context, k check, buf []byte) (sum digest.
 		if err != nil {
 			return sum, 0, err
 		}
-		return sum, 0, errors.Join(p.read(ctx, f, -1, buf), f.Close())
+		return sum, 0, errors.Join(p.read(ctx, f, -1, buf, g.countBack), f.Close())
 	}
 	f, err := g.s.root.OpenRW(c.stageName())
 	if err != nil {
@@ -516,11 +545,11 @@ func (g *stager) readBack(ctx context.Context, k check, buf []byte) (sum digest.
 	switch {
 	case err != nil:
 	case p != nil && info.Size() == c.size:
-		if err = p.read(ctx, f, c.size, buf); err == nil {
+		if err = p.read(ctx, f, c.size, buf, g.countBack); err == nil {
 			sum = p.sum()
 		}
 	default:
-		sum, err = hashReader(ctx, &fromStart{f: f}, c.size, buf)
+		sum, err = hashReader(ctx, &fromStart{f: f, count: g.countBack}, c.size, buf)
 		if errors.Is(err, errResized) {
 			err = nil // a zero sum makes the file be staged again
 		}
@@ -533,13 +562,15 @@ func (g *stager) readBack(ctx context.Context, k check, buf []byte) (sum digest.
 
 // fromStart reads a File from its first byte.
 type fromStart struct {
-	f  *durable.File
-	at int64
+	f     *durable.File
+	at    int64
+	count func(int) // called with the number of bytes of each read
 }
 
 func (r *fromStart) Read(p []byte) (int, error) {
 	n, err := r.f.ReadAt(p, r.at)
 	r.at += int64(n)
+	r.count(n)
 	return n, err
 }
 
@@ -562,6 +593,13 @@ func (g *stager) finish(c *change, mode fs.FileMode) error {
 }
 
 func (g *stager) progress() {
-	g.s.emit(Event{Kind: ProgressEvent, Phase: PhaseStage, FilesDone: g.filesDone.Load(), FilesTotal: g.filesTotal,
-		BytesDone: g.bytesDone.Load(), BytesTotal: g.bytesTotal})
+	e := Event{Kind: ProgressEvent, Phase: PhaseStage, FilesDone: g.filesDone.Load(), FilesTotal: g.filesTotal,
+		BytesDone: g.bytesDone.Load(), BytesTotal: g.bytesTotal, Wire: g.s.wire.Load()}
+	if g.reading.Load() {
+		e.Phase, e.BytesDone, e.BytesTotal = PhaseBack, g.bytesBack.Load(), g.toBack
+	}
+	g.s.mu.Lock()
+	e.Fetched = g.s.res.BytesFetched
+	g.s.mu.Unlock()
+	g.s.emit(e)
 }

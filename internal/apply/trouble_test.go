@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -226,6 +227,43 @@ func TestPain11_ResumesWhereItWasStopped(t *testing.T) {
 	t.Logf("%d bytes of content fetched in four runs for %d", fetched, total)
 }
 
+// TestProgressOfReadBack: when all bytes are written, the run reports the read-back as a phase with its own
+// percentage, from the bytes that were read back during staging to all of them.
+func TestProgressOfReadBack(t *testing.T) {
+	const size = 12 << 20
+	p, src, dst := dirs(t, tree{"image.iso": blob(1, size), "small": "x"})
+	p.publish(src)
+	var phases []string
+	var moved int
+	last := Event{}
+	p.must(dst, func(o *Options) {
+		o.OnEvent = func(e Event) {
+			switch {
+			case e.Kind == PhaseEvent:
+				phases = append(phases, e.Phase)
+			case e.Kind == ProgressEvent && e.Phase == PhaseBack:
+				if e.BytesTotal != size || e.BytesDone > size {
+					t.Errorf("%d of %d bytes", e.BytesDone, e.BytesTotal)
+				}
+				if e.BytesDone > last.BytesDone && e.BytesDone < size {
+					moved++
+				}
+				if e.BytesDone >= last.BytesDone {
+					last = e
+				}
+			case e.Kind == ProgressEvent && last.Kind == ProgressEvent:
+				t.Errorf("after the read-back: %+v", e)
+			}
+		}
+	})
+	if i := slices.Index(phases, PhaseStage); i < 0 || i+1 >= len(phases) || phases[i+1] != PhaseBack {
+		t.Errorf("phases %q", phases)
+	}
+	if moved == 0 || last.BytesDone != size || last.FilesDone != 2 {
+		t.Errorf("reported %d times within, last %+v", moved, last)
+	}
+}
+
 // TestProgressWithinAFile: the byte counter moves while a single large file is staged, whether fetched or found
 // here. A resumed run starts where the last one ended.
 func TestProgressWithinAFile(t *testing.T) {
@@ -241,7 +279,7 @@ func TestProgressWithinAFile(t *testing.T) {
 				edit(o)
 			}
 			o.OnEvent = func(e Event) {
-				if e.Kind != ProgressEvent {
+				if e.Kind != ProgressEvent || e.Phase == PhaseBack {
 					return
 				}
 				if first < 0 {

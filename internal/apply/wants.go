@@ -140,7 +140,6 @@ func (g *stager) resume(ctx context.Context, i int32, buf []byte) error {
 	g.want(i, refs, have)
 	if ok {
 		g.exists[i] = struct{}{}
-		g.had += c.size
 	}
 	return nil
 }

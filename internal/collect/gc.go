@@ -261,7 +261,7 @@ func (g *gc) mark(ctx context.Context, channels []*channel) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, known.Close()) }()
-	m := newMarker(reader{r: g.r, x: g.x, known: known, fetch: repo.FetchOptions{Connections: g.o.Connections}})
+	m := newMarker(reader{x: g.x, known: known, fetch: repo.FetchOptions{Connections: g.o.Connections}})
 	g.live = &m.live
 	g.rep.Channels = len(channels)
 	for _, c := range channels {

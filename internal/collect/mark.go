@@ -21,7 +21,6 @@ const (
 // reader streams releases' pages from the store, looked up in local copies of
 // the index.
 type reader struct {
-	r     *repo.Repo
 	x     *repo.Index
 	known *repo.Known
 	fetch repo.FetchOptions

@@ -139,7 +139,7 @@ func (f *fsck) follow(ctx context.Context, c *chain, rel *repo.Release, releases
 // checkReleases proves the manifests of all releases and finds the chunks that
 // they need and that cannot be read.
 func (f *fsck) checkReleases(ctx context.Context) error {
-	m := newMarker(reader{r: f.r, x: f.x, known: f.known})
+	m := newMarker(reader{x: f.x, known: f.known})
 	for _, c := range f.chains {
 		for _, rel := range c.releases {
 			if err := f.checkRelease(ctx, m, c, rel); err != nil {

@@ -3,6 +3,7 @@ package spool
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 
@@ -40,13 +41,28 @@ func (s *Spool) Begin(ctx context.Context, r Run, started wire.Event) error {
 	})
 }
 
-// AddFetched adds the bytes that an attempt of the channel's run has fetched: bytes of content, and bytes received
-// for it. A killed attempt adds nothing.
-func (s *Spool) AddFetched(ctx context.Context, channel string, content, wire int64) error {
-	return s.change(ctx, "count what was fetched", func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, "UPDATE runs SET fetched = fetched + ?, wire = wire + ? WHERE channel = ?", content, wire, channel)
-		return err
-	})
+// AddFetched adds bytes that an attempt of the channel's run has fetched: bytes of content, and bytes received for it.
+// It is called often, so it does not wait for the disk: the count survives a kill, but a power cut only if a later
+// call of another method has returned.
+func (s *Spool) AddFetched(ctx context.Context, channel string, content, wire int64) (err error) {
+	c, err := s.db.Conn(ctx)
+	if err != nil {
+		return fmt.Errorf("count fetched bytes: %w", err)
+	}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	_, err = c.ExecContext(ctx, "PRAGMA synchronous = NORMAL")
+	if err == nil {
+		_, err = c.ExecContext(ctx, "UPDATE runs SET fetched = fetched + ?, wire = wire + ? WHERE channel = ?", content, wire, channel)
+	}
+	if _, ferr := c.ExecContext(context.WithoutCancel(ctx), "PRAGMA synchronous = FULL"); ferr != nil {
+		// The next connection starts with FULL.
+		_ = c.Raw(func(any) error { return driver.ErrBadConn })
+		err = errors.Join(err, ferr)
+	}
+	if err != nil {
+		return fmt.Errorf("count fetched bytes: %w", classify(err))
+	}
+	return nil
 }
 
 // Runs returns the runs under way. When a process starts, these are the runs of an earlier process.
