@@ -21,11 +21,11 @@ import (
 
 type pullFlags struct {
 	storeFlags
-	release                              uint64
-	prune, dryRun, rehash, adopt, byTime bool
-	locked, lockWait                     string
-	seeds, ignore                        []string
-	subject                              halt.Subject
+	release                                   uint64
+	prune, dryRun, rehash, adopt, ignoreInode bool
+	locked, lockWait                          string
+	seeds, ignore                             []string
+	subject                                   halt.Subject
 }
 
 func newPull(e *env) *cobra.Command {
@@ -46,7 +46,7 @@ func newPull(e *env) *cobra.Command {
 	fl.BoolVar(&f.prune, "prune", false, "delete what the site added")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "tell what would change and what it would cost, and change nothing")
 	fl.BoolVar(&f.rehash, "rehash", false, "read every file of DIR, whatever its size and times say")
-	fl.BoolVar(&f.byTime, "ignore-inode", false, "take a file of unchanged size and modification time for unchanged, whatever its change time and inode number are")
+	fl.BoolVar(&f.ignoreInode, "ignore-inode", false, "take a file of unchanged size and modification time for unchanged, whatever its change time and inode number are")
 	f.addSite(cmd)
 	fl.StringArrayVar(&f.seeds, "seed", nil, "look in `DIR` for content first, such as a copy brought on a disk; may be repeated")
 	return cmd
@@ -65,7 +65,7 @@ func (f *pullFlags) addSite(cmd *cobra.Command) {
 }
 
 func (f *pullFlags) options(channel string) (o apply.Options, err error) {
-	o = apply.Options{Channel: channel, Release: f.release, Policy: policy.Policy{Prune: f.prune, Ignore: f.ignore}, Connections: f.connections, Seeds: f.seeds, DryRun: f.dryRun, Rehash: f.rehash, Adopt: f.adopt, ByTime: f.byTime, Subject: f.subject}
+	o = apply.Options{Channel: channel, Release: f.release, Policy: policy.Policy{Prune: f.prune, Ignore: f.ignore, IgnoreInode: f.ignoreInode}, Connections: f.connections, Seeds: f.seeds, DryRun: f.dryRun, Rehash: f.rehash, Adopt: f.adopt, Subject: f.subject}
 	if o.Subject.Site == "" {
 		o.Subject.Site = hostname()
 	}

@@ -17,8 +17,8 @@ import (
 type pushFlags struct {
 	storeFlags
 	patternFlags
-	releaseKey, links, maxDelete                                              string
-	allowDeletes, allowEmpty, allowUnmounted, allowUnportable, rehash, dryRun bool
+	releaseKey, links, maxDelete                                                           string
+	allowDeletes, allowEmpty, allowUnmounted, ignoreInode, allowUnportable, rehash, dryRun bool
 }
 
 func newPush(e *env) *cobra.Command {
@@ -47,6 +47,7 @@ func newPush(e *env) *cobra.Command {
 	fl.BoolVar(&f.allowEmpty, "allow-empty", false, "publish a source without any file")
 	fl.BoolVar(&f.allowUnmounted, "allow-unmounted", false, "publish a source that lacks volumes which were mounted at the last release")
 	fl.BoolVar(&f.allowUnportable, "allow-unportable-names", false, "publish names that Windows cannot hold, or that differ by case only; Windows sites refuse the release")
+	fl.BoolVar(&f.ignoreInode, "ignore-inode", false, "take a file of unchanged size, modification time and mode for unchanged, whatever its change time and inode number are")
 	fl.BoolVar(&f.rehash, "rehash", false, "read every file, whatever its size and times say")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "tell what would be published and what it would cost, and store nothing")
 	return cmd
@@ -64,7 +65,7 @@ func (f *pushFlags) options() (o push.Options, err error) {
 		return o, usage("push", "--links %q: want refuse or skip", f.links)
 	}
 	o.AllowDeletes, o.AllowEmpty, o.AllowUnportable = f.allowDeletes, f.allowEmpty, f.allowUnportable
-	o.AllowUnmounted = f.allowUnmounted
+	o.AllowUnmounted, o.IgnoreInode = f.allowUnmounted, f.ignoreInode
 	o.Rehash, o.DryRun, o.Connections = f.rehash, f.dryRun, f.connections
 	if o.Patterns, err = f.patterns(); err != nil {
 		return o, err

@@ -29,15 +29,12 @@ type Options struct {
 	// orders the run to fill the folder in spite of that.
 	Held, Adopt bool
 
-	policy.Policy               // only Partial, Prune and Ignore are used here
+	policy.Policy               // only Partial, Prune, Ignore and IgnoreInode are used here
 	LockWait      time.Duration // maximum time to wait for locked files, unless Partial; 0: do not wait
 
 	Connections int      // concurrent requests; 0: 8
 	Seeds       []string // folders that may hold parts of the release already; only read
 	DryRun      bool     // plan and report; change neither the target nor staged files
-	// ByTime treats a file of unchanged size and modification time as unchanged. It is for volumes whose change
-	// times or inode numbers are not stable.
-	ByTime bool
 	// Limit, if set, is called after n bytes were read of a file whose only change is its change time or inode
 	// number. It may wait; its error ends the run.
 	Limit func(ctx context.Context, n int) error

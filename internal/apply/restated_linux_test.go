@@ -22,7 +22,7 @@ func restate(t *testing.T, dir string, names ...string) {
 	}
 }
 
-// A file of which only the change time is new is read under the limit, and the reason is reported once. With ByTime
+// A file of which only the change time is new is read under the limit, and the reason is reported once. With IgnoreInode
 // it is not read.
 func TestRestatedFilesAreReadUnderTheLimit(t *testing.T) {
 	p, src, dst := dirs(t, tree{"a": blob(1, 300_000), "b": blob(2, 200_000), "c": "edited"})
@@ -44,7 +44,7 @@ func TestRestatedFilesAreReadUnderTheLimit(t *testing.T) {
 		t.Errorf("told as changed: %v", r.outcomes())
 	}
 	restate(t, dst, "a", "b")
-	if r := p.must(dst, func(o *Options) { limit(o); o.ByTime = true }); !r.NoOp || read.Load() != 500_000 {
+	if r := p.must(dst, func(o *Options) { limit(o); o.IgnoreInode = true }); !r.NoOp || read.Load() != 500_000 {
 		t.Errorf("by size and time: no-op %t, %d bytes read", r.NoOp, read.Load())
 	}
 	closed := errors.New("the window is over")
@@ -54,7 +54,7 @@ func TestRestatedFilesAreReadUnderTheLimit(t *testing.T) {
 	// Edited content is read at once.
 	read.Store(0)
 	try(t, os.WriteFile(filepath.Join(dst, "c"), []byte("by hand"), 0o644))
-	p.must(dst, func(o *Options) { limit(o); o.ByTime = true })
+	p.must(dst, func(o *Options) { limit(o); o.IgnoreInode = true })
 	if read.Load() != 0 {
 		t.Errorf("%d bytes of an edited file were read under the limit", read.Load())
 	}

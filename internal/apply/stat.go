@@ -10,7 +10,7 @@ import (
 // sameStat reports whether two stats of one name show that its bytes are unchanged. Inode number and change time
 // count only if the file system keeps them stable.
 func (s *site) sameStat(a, b scan.Stat) bool {
-	if !s.keeps.Inodes || s.o.ByTime {
+	if !s.keeps.Inodes || s.o.IgnoreInode {
 		a.ID, a.CTime = b.ID, b.CTime
 	}
 	return a == b

@@ -37,7 +37,7 @@ var effects = map[string]struct {
 	"alerts.smtp.server": {value: "other:25"}, "alerts.smtp.tls": {value: "none"}, "alerts.smtp.from": {value: "c@example.com"}, "alerts.smtp.helo": {value: "core.example.com"}, "alerts.smtp.ca_file": {value: "/ca"},
 	"alerts.smtp.folder": {value: "/mails", with: mailFolder}, "alerts.webhook.url": {value: "https://other/x"},
 	"channels.NAME.source": {value: "/other"}, "channels.NAME.include": {value: []string{"*.x"}}, "channels.NAME.exclude": {value: []string{"*.x"}},
-	"channels.NAME.links": {value: "skip"}, "channels.NAME.max_delete": {value: "1%"}, "channels.NAME.max_delete_files": {value: 7}, "channels.NAME.unportable_names": {value: "allow"},
+	"channels.NAME.links": {value: "skip"}, "channels.NAME.ignore_inode": {value: true}, "channels.NAME.source_ignore_inode": {value: true}, "channels.NAME.max_delete": {value: "1%"}, "channels.NAME.max_delete_files": {value: 7}, "channels.NAME.unportable_names": {value: "allow"},
 	"channels.NAME.keep": {value: 3}, "channels.NAME.keep_within": {value: "3d"}, "channels.NAME.locked": {value: "partial"}, "channels.NAME.prune": {value: true},
 	"channels.NAME.ignore": {value: []string{"*.x"}}, "channels.NAME.log_unchanged": {value: true}, "channels.NAME.windows": {value: "20:00-06:00"},
 	"channels.NAME.cadence": {value: "daily before first window"}, "channels.NAME.priority": {value: 3}, "channels.NAME.scrub": {value: "never"},
@@ -48,9 +48,9 @@ var effects = map[string]struct {
 
 // levelEffects are the keys below each level.
 var levelEffects = map[string]any{
-	"rate": "1MB", "windows": "20:00-06:00", "locked": "partial", "prune": true, "repair": false,
+	"rate": "1MB", "windows": "20:00-06:00", "locked": "partial", "prune": true, "ignore_inode": true, "repair": false,
 	"targets.NAME.folder": "/elsewhere", "targets.NAME.rate": "1MB", "targets.NAME.windows": "20:00-06:00", "targets.NAME.locked": "partial",
-	"targets.NAME.prune": true, "targets.NAME.repair": false,
+	"targets.NAME.prune": true, "targets.NAME.ignore_inode": true, "targets.NAME.repair": false,
 }
 
 func ownBus(c tree) {

@@ -56,46 +56,50 @@ type pricesFile struct {
 }
 
 type channel struct {
-	Source          *string   `yaml:"source"`
-	Include         []string  `yaml:"include"`
-	Exclude         []string  `yaml:"exclude"`
-	Links           *string   `yaml:"links"`
-	MaxDelete       *percent  `yaml:"max_delete"`
-	MaxDeleteFiles  *int64    `yaml:"max_delete_files"`
-	UnportableNames *string   `yaml:"unportable_names"`
-	Keep            *int64    `yaml:"keep"`
-	KeepWithin      *duration `yaml:"keep_within"`
-	Locked          *string   `yaml:"locked"`
-	Prune           *bool     `yaml:"prune"`
-	Ignore          []string  `yaml:"ignore"`
-	LogUnchanged    *bool     `yaml:"log_unchanged"`
-	Windows         *rule     `yaml:"windows"`
-	Cadence         *cadence  `yaml:"cadence"`
-	Priority        *int64    `yaml:"priority"`
-	Scrub           *period   `yaml:"scrub"`
-	ScrubRate       *rate     `yaml:"scrub_rate"`
-	Repair          *bool     `yaml:"repair"`
-	MeasureRate     *rate     `yaml:"measure_rate"`
+	Source            *string   `yaml:"source"`
+	Include           []string  `yaml:"include"`
+	Exclude           []string  `yaml:"exclude"`
+	Links             *string   `yaml:"links"`
+	MaxDelete         *percent  `yaml:"max_delete"`
+	MaxDeleteFiles    *int64    `yaml:"max_delete_files"`
+	UnportableNames   *string   `yaml:"unportable_names"`
+	Keep              *int64    `yaml:"keep"`
+	KeepWithin        *duration `yaml:"keep_within"`
+	Locked            *string   `yaml:"locked"`
+	Prune             *bool     `yaml:"prune"`
+	IgnoreInode       *bool     `yaml:"ignore_inode"`
+	SourceIgnoreInode *bool     `yaml:"source_ignore_inode"`
+	Ignore            []string  `yaml:"ignore"`
+	LogUnchanged      *bool     `yaml:"log_unchanged"`
+	Windows           *rule     `yaml:"windows"`
+	Cadence           *cadence  `yaml:"cadence"`
+	Priority          *int64    `yaml:"priority"`
+	Scrub             *period   `yaml:"scrub"`
+	ScrubRate         *rate     `yaml:"scrub_rate"`
+	Repair            *bool     `yaml:"repair"`
+	MeasureRate       *rate     `yaml:"measure_rate"`
 }
 
 // levelFile holds the keys that the fleet, a region, a domain and a site can
 // set.
 type levelFile struct {
-	Targets map[string]target `yaml:"targets"`
-	Rate    *pace             `yaml:"rate"`
-	Windows *rule             `yaml:"windows"`
-	Locked  *string           `yaml:"locked"`
-	Prune   *bool             `yaml:"prune"`
-	Repair  *bool             `yaml:"repair"`
+	Targets     map[string]target `yaml:"targets"`
+	Rate        *pace             `yaml:"rate"`
+	Windows     *rule             `yaml:"windows"`
+	Locked      *string           `yaml:"locked"`
+	Prune       *bool             `yaml:"prune"`
+	IgnoreInode *bool             `yaml:"ignore_inode"`
+	Repair      *bool             `yaml:"repair"`
 }
 
 type target struct {
-	Folder  *string `yaml:"folder"`
-	Rate    *rate   `yaml:"rate"`
-	Windows *rule   `yaml:"windows"`
-	Locked  *string `yaml:"locked"`
-	Prune   *bool   `yaml:"prune"`
-	Repair  *bool   `yaml:"repair"`
+	Folder      *string `yaml:"folder"`
+	Rate        *rate   `yaml:"rate"`
+	Windows     *rule   `yaml:"windows"`
+	Locked      *string `yaml:"locked"`
+	Prune       *bool   `yaml:"prune"`
+	IgnoreInode *bool   `yaml:"ignore_inode"`
+	Repair      *bool   `yaml:"repair"`
 }
 
 func (t *target) short(text string) { t.Folder = &text }

@@ -65,6 +65,7 @@ func (b *builder) channel(name string) fleet.Channel {
 		MaxDelete: defaultMaxDelete, Keep: collect.DefaultKeep,
 		AllowUnportable: b.choice(key+".unportable_names", c.UnportableNames, "refuse", "allow") == "allow",
 		LogUnchanged:    c.LogUnchanged != nil && *c.LogUnchanged,
+		IgnoreInode:     c.SourceIgnoreInode != nil && *c.SourceIgnoreInode,
 	}
 	b.choice(key+".locked", c.Locked, "wait", partial)
 	if c.Source != nil {
@@ -234,7 +235,7 @@ func (b *builder) placement(s *fleet.Site, ch string, levels []level) (*fleet.Pl
 	p := &fleet.Placement{Channel: ch, Policy: channelPolicy(&c)}
 	var from string
 	var folder, locked *string
-	var prune, repair *bool
+	var prune, repair, ignoreInode *bool
 	var speed *rate
 	var when *rule
 	for _, l := range levels {
@@ -246,6 +247,7 @@ func (b *builder) placement(s *fleet.Site, ch string, levels []level) (*fleet.Pl
 		when = first(when, t.Windows, l.Windows)
 		locked = first(locked, t.Locked, l.Locked)
 		prune = first(prune, t.Prune, l.Prune)
+		ignoreInode = first(ignoreInode, t.IgnoreInode, l.IgnoreInode)
 		repair = first(repair, t.Repair, l.Repair)
 	}
 	if folder == nil || *folder == none || b.badTargets[from] {
@@ -254,6 +256,8 @@ func (b *builder) placement(s *fleet.Site, ch string, levels []level) (*fleet.Pl
 	locked, prune = first(locked, c.Locked), first(prune, c.Prune)
 	p.Partial = locked != nil && *locked == partial
 	p.Prune = prune != nil && *prune
+	ignoreInode = first(ignoreInode, c.IgnoreInode)
+	p.IgnoreInode = ignoreInode != nil && *ignoreInode
 	repair = first(repair, c.Repair)
 	p.ReportOnly = repair != nil && !*repair
 	if speed != nil {

@@ -186,7 +186,7 @@ func (c *Core) push(ctx context.Context, ch *fleet.Channel, o PublishOptions, w 
 	}
 	var spoke time.Time
 	return push.Run(ctx, r, ch.Source, push.Options{
-		Channel: ch.Name, Patterns: patterns, Links: links,
+		Channel: ch.Name, Patterns: patterns, Links: links, IgnoreInode: ch.IgnoreInode,
 		MaxDelete: ch.MaxDelete, MaxDeleteFiles: ch.MaxDeleteFiles, AllowUnportable: ch.AllowUnportable,
 		AllowDeletes: o.AllowDeletes, AllowEmpty: o.AllowEmpty, AllowUnmounted: o.AllowUnmounted, Rehash: o.Rehash, DryRun: o.DryRun,
 		Key: c.storage.keys.Load().release, State: dir, Subject: halt.Subject{Site: host, Channel: ch.Name}, Now: c.o.Now,

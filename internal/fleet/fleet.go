@@ -40,6 +40,8 @@ type Channel struct {
 	Include []string // patterns as package scan reads them; none: everything
 	Exclude []string
 	Links   LinkPolicy
+	// IgnoreInode takes a source file of unchanged size and modification time for unchanged.
+	IgnoreInode bool
 
 	// Guards of a publish.
 	MaxDelete       float64 // percent of the previous release's files, above 0 and at most 100

@@ -15,10 +15,11 @@ type Policy struct {
 	Windows  string // when it may transfer, as package window parses it; empty: always
 	Priority int    // the higher goes first; if equal, the smaller need
 
-	Partial    bool     // true: if files are locked, commit the others, and the run ends incomplete; false: commit nothing until all files can be
-	Prune      bool     // also delete files that the site added
-	Ignore     []string // exclude patterns, as package scan parses them, of files that the site may keep: neither reported nor pruned
-	ReportOnly bool     // report differences from a release that the site holds, and repair them only on request
+	Partial     bool     // true: if files are locked, commit the others, and the run ends incomplete; false: commit nothing until all files can be
+	Prune       bool     // also delete files that the site added
+	Ignore      []string // exclude patterns, as package scan parses them, of files that the site may keep: neither reported nor pruned
+	IgnoreInode bool     // treat a file of unchanged size and modification time as unchanged, for volumes whose change times or inode numbers are not stable
+	ReportOnly  bool     // report differences from a release that the site holds, and repair them only on request
 
 	Scrub     time.Duration // interval between complete reads of all bytes; 0: never
 	ScrubRate int64         // read rate of checks in bytes per second; 0: no limit

@@ -179,6 +179,42 @@ func TestAllowUnmountedLasts(t *testing.T) {
 	refused()
 }
 
+// TestIgnoreInode: a file with another inode and change time, but the same size and modification time, is read again
+// unless IgnoreInode is set. A file of another modification time is always read.
+func TestIgnoreInode(t *testing.T) {
+	g := newRig(t, nil)
+	g.write("a", noise(1, 1000))
+	later := time.Now().Add(time.Hour) // the file is old enough then for its stat to be trusted
+	push := func(ignore bool) *Result {
+		t.Helper()
+		return g.mustPush(func(o *Options) { o.Now, o.IgnoreInode = func() time.Time { return later }, ignore })
+	}
+	push(true)
+	again := func(at time.Duration) {
+		t.Helper()
+		path := filepath.Join(g.source, "a")
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.write("a.new", noise(1, 1000))
+		if err := errors.Join(os.Chtimes(path+".new", time.Time{}, info.ModTime().Add(at)), os.Chmod(path+".new", info.Mode()), os.Rename(path+".new", path)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	again(0)
+	if res := push(true); !res.Unchanged || res.Read != 0 {
+		t.Errorf("by time: %+v", res)
+	}
+	if res := push(false); !res.Unchanged || res.Read != 1000 {
+		t.Errorf("by inode: %+v", res)
+	}
+	again(-time.Minute)
+	if res := push(true); res.Read != 1000 || res.Touched != 1 {
+		t.Errorf("of another time: %+v", res)
+	}
+}
+
 // remount records that volumes were mounted in the source at the last release.
 func (g *rig) remount(at ...string) {
 	g.t.Helper()

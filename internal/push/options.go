@@ -40,6 +40,9 @@ type Options struct {
 	AllowUnportable bool    // allow names that Windows cannot store
 	AllowUnmounted  bool    // allow a source that lacks volumes of the last release
 
+	// IgnoreInode takes a file of unchanged size, modification time and mode for unchanged. It is for sources whose
+	// change times or inode numbers are not stable.
+	IgnoreInode bool
 	Rehash      bool // read every file, whatever its times
 	DryRun      bool // do everything except storing and publishing
 	Connections int  // packs stored at once; 0: 3

@@ -125,6 +125,7 @@ type cache struct {
 	based bool                  // made for the current head
 	rec   *scan.Record
 
+	o     *Options
 	head  manifest.Next // nil: the stat cache is used instead
 	entry *manifest.Entry
 }
@@ -141,7 +142,7 @@ func (c *cache) find(it scan.Item) (old *manifest.Entry, same *scan.Record, err 
 	if c.rec == nil || c.rec.Path != it.Path {
 		return old, nil, nil
 	}
-	if looksSame(it, c.rec.Stat) && kindOfRecord(c.rec) == kindOf(it) {
+	if c.o.looksSame(it, c.rec.Stat) && kindOfRecord(c.rec) == kindOf(it) {
 		same = c.rec
 	}
 	if c.head == nil {

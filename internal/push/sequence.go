@@ -25,7 +25,7 @@ func (p *push) tasks(ctx context.Context, queue chan<- *task) error {
 	if c != nil {
 		defer c.Close()
 	}
-	old := cache{r: c, based: based}
+	old := cache{r: c, based: based, o: &p.o}
 	if p.pages != nil {
 		old.head = p.r.Entries(p.rel, p.pages)
 	}
@@ -281,6 +281,9 @@ func (s *sequencer) racy(it *item) bool {
 		return false
 	}
 	newest := max(it.stat.MTime, it.stat.CTime)
+	if s.p.o.IgnoreInode {
+		newest = it.stat.MTime
+	}
 	return newest > time.Unix(it.checked, 0).Add(-racyWindow).UnixNano()
 }
 

@@ -121,7 +121,7 @@ func (p *push) look(ctx context.Context) (*survey, error) {
 		if err != nil {
 			return err
 		}
-		if old == nil || old.kind != kindOf(it) || old.stat == nil || !looksSame(it, *old.stat) || p.o.Rehash {
+		if old == nil || old.kind != kindOf(it) || old.stat == nil || !p.o.looksSame(it, *old.stat) || p.o.Rehash {
 			s.changed++
 			s.toRead += it.Stat.Size
 		}
@@ -143,9 +143,12 @@ func (p *push) look(ctx context.Context) (*survey, error) {
 
 // looksSame reports whether a path looks unchanged. For a folder it compares only the mode, because the times of a
 // folder change with its content.
-func looksSame(it scan.Item, old scan.Stat) bool {
+func (o *Options) looksSame(it scan.Item, old scan.Stat) bool {
 	if it.Kind == scan.Dir {
 		return it.Stat.Mode == old.Mode
+	}
+	if o.IgnoreInode {
+		old.ID, old.CTime = it.Stat.ID, it.Stat.CTime
 	}
 	return it.Stat == old
 }
