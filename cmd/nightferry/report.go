@@ -235,7 +235,7 @@ func (e *env) explain(err error) (text, remedy string) {
 func explain(err error) (text, remedy string) {
 	text = err.Error()
 	if g, of := guardOf(err); g != nil {
-		return of + g.Why + ": nothing was published", g.Remedy // its paths are listed apart
+		return of + g.Why + ": nothing was published", "" // its paths are listed apart
 	}
 	var r interface{ Remedy() string }
 	if errors.As(err, &r) {

@@ -112,10 +112,9 @@ type Result struct {
 
 // GuardError means that a guard stopped the push before anything was published.
 type GuardError struct {
-	Guard  string   // "empty", "deletes", "names", "links", "unmounted", "unreadable", "unstable"
-	Why    string   // one line, with the remedy
-	Paths  []string // all affected paths, each with its reason
-	Remedy string
+	Guard string   // "empty", "deletes", "names", "links", "unmounted", "unreadable", "unstable"
+	Why   string   // one line, with the remedy
+	Paths []string // all affected paths, each with its reason
 }
 
 // Passing reports whether the same source may pass later without action by an operator, for example when a copy ends or
