@@ -22,8 +22,8 @@ var proseBudget = []struct {
 	most float64
 	text func(name, text string) string
 }{
-	{"comments", 3.6, comments},
-	{"docs", 1.5, func(name, text string) string {
+	{"comments", 2.7, comments},
+	{"docs", 1.0, func(name, text string) string {
 		if path.Ext(name) != ".md" || name == "THIRD_PARTY.md" {
 			return ""
 		}

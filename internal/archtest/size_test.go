@@ -23,7 +23,7 @@ var largeTypes = map[string]int{
 	"internal/core.Core":     192,
 	"internal/apply.site":    85,
 	"internal/agent.agent":   87,
-	"cmd/nightferry.env":     93,
+	"cmd/nightferry.env":     94,
 	"internal/ledger.Ledger": 73,
 	"internal/repo.Repo":     76,
 	"internal/durable.Root":  47,
