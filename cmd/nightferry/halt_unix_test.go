@@ -75,7 +75,7 @@ func TestHaltCommands(t *testing.T) {
 		}
 	}
 	contains(t, x.must("halt", "status", x.store), `stop all`, `stop region emea`, `stop channel package`) // the bucket has them
-	contains(t, x.fails(8, "publish", "package"), `remedy: nightferry halt status tells more; nightferry resume [0-9a-f]{8} lifts it`)
+	contains(t, x.fails(8, "publish", "package"), `remedy: nightferry halt status shows its sites; nightferry resume [0-9a-f]{8} lifts it`)
 	x.fails(8, "pull", x.store, "package", "target")
 	x.fails(8, "gc", x.store)
 
