@@ -133,12 +133,14 @@ const auditTime = 500 * time.Millisecond
 func (c *Core) openHalting(ctx context.Context) {
 	c.halts = &haltRecord{root: c.storage.state}
 	kept, err := c.halts.open()
+	var reopen func() ([]byte, error)
 	if err != nil {
-		c.notices.Trouble("state", fmt.Errorf("room for halt orders: %w", err)) // tried again when one is given
+		c.notices.Trouble("state", fmt.Errorf("room for halt orders: %w", err))
+		reopen = c.halts.open
 	}
 	c.halting, err = halting.Open(ctx, halting.Options{
 		Repository: func() halting.Repository { return haltRepo{c.storage.repo.Load(), c.storage.keys.Load().release} },
-		Ledger:     c.ledger, Record: c.halts, Recorded: kept, Epoch: c.storage.repo.Load().Memory().Halt, Now: c.clock.now,
+		Ledger:     c.ledger, Record: c.halts, Recorded: kept, Reopen: reopen, Epoch: c.storage.repo.Load().Memory().Halt, Now: c.clock.now,
 		Changed: func(ctx context.Context, s *halting.Set) {
 			c.states.sendAll(ctx)
 			c.stopPublishing(s.Orders)
@@ -175,7 +177,7 @@ func (r haltRepo) MergeHalt(ctx context.Context, change func(*repo.HaltObject, b
 	return r.Repo.MergeHalt(ctx, r.key, change)
 }
 
-// haltRecord is the record's file, which is made again if that failed before.
+// haltRecord is the record's file. halting opens it again if that failed before.
 type haltRecord struct {
 	root  *durable.Root
 	mu    sync.Mutex
@@ -183,6 +185,14 @@ type haltRecord struct {
 }
 
 func (r *haltRecord) open() (kept []byte, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.slots != nil { // it is read once more
+		if err := r.slots.Close(); err != nil {
+			return nil, err
+		}
+		r.slots = nil
+	}
 	r.slots, kept, err = durable.OpenSlots(r.root, haltFile, halting.MaxRecord)
 	return kept, err
 }
@@ -191,11 +201,6 @@ func (r *haltRecord) open() (kept []byte, err error) {
 func (r *haltRecord) Write(b []byte) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.slots == nil {
-		if _, err := r.open(); err != nil {
-			return err
-		}
-	}
 	return r.slots.Write(b)
 }
 

@@ -56,6 +56,28 @@ func (r *Root) OpenRW(name string) (*File, error) {
 	return &File{f: f, r: r, name: name}, nil
 }
 
+// Append opens a regular file for writing at its end and creates it if it is missing. It follows no link.
+func Append(r *Root, name string, perm fs.FileMode) (*os.File, error) {
+	if err := r.vet(name, true); err != nil {
+		return nil, wrap("open", name, err)
+	}
+	if err := r.before(Op{Kind: Create, Name: name, Mode: perm}); err != nil {
+		return nil, wrap("open", name, err)
+	}
+	f, err := openOurs(r, name, os.O_WRONLY|os.O_APPEND|os.O_CREATE|dontWait, perm)
+	if err != nil {
+		return nil, wrap("open", name, err)
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = ErrNotRegular
+	}
+	if err != nil {
+		return nil, errors.Join(wrap("open", name, err), f.Close())
+	}
+	return f, nil
+}
+
 // Open opens a regular file for reading and refuses any other kind, so that a planted pipe cannot block the reader.
 // On Windows, other processes may rename and delete the file meanwhile.
 func (r *Root) Open(name string) (*os.File, error) {

@@ -30,7 +30,8 @@ type Slots struct {
 const slotHeader = 8 + 4 + sha256.Size
 
 // OpenSlots opens the file for values of up to max bytes and returns the newest value, or nil if there is none. If
-// the file is missing or incomplete, OpenSlots makes it in full size.
+// the file is missing, or shorter because a crash ended its creation, OpenSlots makes it in full size. It refuses a
+// file with a value in slots of another size.
 func OpenSlots(r *Root, name string, max int) (_ *Slots, value []byte, err error) {
 	f, err := r.OpenRW(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -50,6 +51,9 @@ func OpenSlots(r *Root, name string, max int) (_ *Slots, value []byte, err error
 		return nil, nil, err
 	}
 	if info.Size() != 2*s.stride() {
+		if err := s.otherSize(info.Size()); err != nil {
+			return nil, nil, err
+		}
 		return s, nil, s.reserve(r)
 	}
 	for slot := range 2 {
@@ -62,6 +66,26 @@ func OpenSlots(r *Root, name string, max int) (_ *Slots, value []byte, err error
 		}
 	}
 	return s, value, nil
+}
+
+// otherSize refuses a file of another size that is longer or holds a value. A file of less than 1 KiB is a remnant of
+// its creation.
+func (s *Slots) otherSize(size int64) error {
+	other := &Slots{f: s.f, max: int(size/2) - slotHeader}
+	holds := size > 2*s.stride()
+	for slot := 0; slot < 2 && size >= 1<<10 && !holds; slot++ {
+		for _, x := range []*Slots{s, other} { // cut off in its second slot, or made with other slots
+			_, v, err := x.read(slot)
+			if err != nil {
+				return err
+			}
+			holds = holds || v != nil
+		}
+	}
+	if holds {
+		return fmt.Errorf("open %q: it has %d bytes, want %d: another version made it, or it was cut off (move it aside)", s.f.name, size, 2*s.stride())
+	}
+	return nil
 }
 
 func (s *Slots) stride() int64 { return int64(slotHeader + s.max) }
@@ -106,26 +130,40 @@ func slotSum(header, value []byte) [sha256.Size]byte {
 	return [sha256.Size]byte(h.Sum(nil))
 }
 
-// Write makes value the newest. It is durable when Write returns nil. After an error the previous value is still
-// the newest.
+// Write makes value the newest. It is durable when Write returns nil. After an error, the previous value is the
+// newest: Write has made the slot of the new one invalid, as far as the disk took that.
 func (s *Slots) Write(value []byte) error {
 	if len(value) > s.max {
 		return fmt.Errorf("write %q: %d bytes exceed %d", s.f.name, len(value), s.max)
 	}
-	b := make([]byte, slotHeader, slotHeader+len(value))
-	binary.BigEndian.PutUint64(b, s.seq+1)
-	binary.BigEndian.PutUint32(b[8:], uint32(len(value)))
-	sum := slotSum(b, value)
-	copy(b[12:], sum[:])
 	slot := 1 - s.last
-	if _, err := s.f.WriteAt(append(b, value...), int64(slot)*s.stride()); err != nil {
-		return err
-	}
-	if err := s.f.Sync(); err != nil {
-		return err
+	err := s.put(slot, s.seq+1, value)
+	if err != nil {
+		// The bytes may be in the file although they are not durable: they must not be read as the newest value.
+		return errors.Join(err, s.spoil(slot))
 	}
 	s.seq, s.last = s.seq+1, slot
 	return nil
+}
+
+func (s *Slots) put(slot int, seq uint64, value []byte) error {
+	b := make([]byte, slotHeader, slotHeader+len(value))
+	binary.BigEndian.PutUint64(b, seq)
+	binary.BigEndian.PutUint32(b[8:], uint32(len(value)))
+	sum := slotSum(b, value)
+	copy(b[12:], sum[:])
+	if _, err := s.f.WriteAt(append(b, value...), int64(slot)*s.stride()); err != nil {
+		return err
+	}
+	return s.f.Sync()
+}
+
+// spoil makes a slot's value invalid.
+func (s *Slots) spoil(slot int) error {
+	if _, err := s.f.WriteAt(make([]byte, slotHeader), int64(slot)*s.stride()); err != nil {
+		return err
+	}
+	return s.f.Sync()
 }
 
 // Close closes the file.

@@ -2,6 +2,7 @@ package durable
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -77,5 +78,76 @@ func TestSlots(t *testing.T) {
 	}
 	if again, err := os.Stat(path); err != nil || again.Size() != before.Size() {
 		t.Errorf("its room is not made up: %v, %v", again, err)
+	}
+}
+
+// TestSlotsOfAnotherSize: a file in which a version with other slots stored a value is not overwritten, nor is one
+// that was cut off.
+func TestSlotsOfAnotherSize(t *testing.T) {
+	for name, change := range map[string]struct {
+		max int
+		cut int64
+	}{"larger slots": {1 << 17, 0}, "smaller slots": {1 << 10, 0}, "cut off": {1 << 16, 1<<16 + 1000}} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			r, err := Open(dir, Options{})
+			ok(t, err)
+			defer func() { ok(t, r.Close()) }()
+			s, _, err := OpenSlots(r, "slots", change.max)
+			ok(t, err)
+			ok(t, s.Write([]byte("one")))
+			ok(t, s.Write([]byte("two")))
+			ok(t, s.Close())
+			path := filepath.Join(dir, "slots")
+			if change.cut > 0 {
+				ok(t, os.Truncate(path, change.cut))
+			}
+			before, err := os.ReadFile(path)
+			ok(t, err)
+			if s, _, err := OpenSlots(r, "slots", 1<<16); err == nil {
+				t.Errorf("it is opened: %v", s.Close())
+			}
+			if after, err := os.ReadFile(path); err != nil || !bytes.Equal(before, after) {
+				t.Errorf("it is overwritten: %v", err)
+			}
+		})
+	}
+}
+
+// failing fails the operations of a kind, times times.
+type failing struct {
+	kind  OpKind
+	times int
+}
+
+func (f *failing) Before(op Op) error {
+	if op.Kind == f.kind && f.times > 0 {
+		f.times--
+		return errors.New("input/output error")
+	}
+	return nil
+}
+
+// TestSlotsFailedSync: a value whose sync failed is not read later as if it were durable.
+func TestSlotsFailedSync(t *testing.T) {
+	dir := t.TempDir()
+	var f failing
+	r, err := Open(dir, Options{Observer: &f})
+	ok(t, err)
+	defer func() { ok(t, r.Close()) }()
+	s, _, err := OpenSlots(r, "slots", 1<<16)
+	ok(t, err)
+	defer func() { ok(t, s.Close()) }()
+	ok(t, s.Write([]byte("one")))
+	f = failing{SyncFile, 1}
+	if err := s.Write([]byte("two")); err == nil {
+		t.Fatal("a write without a sync succeeded")
+	}
+	if _, v := openSlots(t, dir); v != "one" {
+		t.Errorf("%q is read, one was durable", v)
+	}
+	ok(t, s.Write([]byte("three")))
+	if _, v := openSlots(t, dir); v != "three" {
+		t.Errorf("%q", v)
 	}
 }

@@ -12,9 +12,16 @@ import (
 // accounts are this process's account and root; on Windows also SYSTEM and the administrators.
 var ErrUntrusted = errors.New("another account can change it")
 
+// opened is a file or folder at the end of a path whose folders were checked.
+type opened struct {
+	*os.File
+	shut bool // a folder above keeps all untrusted accounts out
+}
+
 // ReadTrusted reads a file, of at most limit bytes, whose content decides the behavior of this process. It refuses
-// a file that an untrusted account could have written or replaced ([ErrUntrusted]), and a link ([ErrLink]). It
-// checks the file by the handle from which it reads.
+// a file that an untrusted account could have written or replaced ([ErrUntrusted]). On Unix it follows links that
+// a trusted account made; on Windows it refuses a link ([ErrLink]). It checks the file by the handle from which it
+// reads.
 func ReadTrusted(path string, limit int64) ([]byte, error) {
 	return readTrusted("read", path, limit, judgeLast)
 }
@@ -24,8 +31,8 @@ func ReadPrivate(path string, limit int64) ([]byte, error) {
 	return readTrusted("read key file", path, limit, judgePrivate, judgeLast)
 }
 
-func readTrusted(act, path string, limit int64, judges ...func(*os.File) error) (_ []byte, err error) {
-	f, err := openTrusted(path)
+func readTrusted(act, path string, limit int64, judges ...func(*opened) error) (_ []byte, err error) {
+	f, err := openTrusted(path, true)
 	if err != nil {
 		return nil, wrap(act, path, err)
 	}
@@ -51,7 +58,7 @@ func readTrusted(act, path string, limit int64, judges ...func(*os.File) error) 
 
 // CheckTrusted checks a file or folder that another program will use, such as the executable of a service.
 func CheckTrusted(path string) error {
-	f, err := openTrusted(path)
+	f, err := openTrusted(path, true)
 	if err == nil {
 		err = errors.Join(judgeLast(f), f.Close())
 	}
@@ -60,7 +67,7 @@ func CheckTrusted(path string) error {
 
 // judgeFolder refuses a folder that an untrusted account can change now, or has put an entry into before.
 func judgeFolder(path string, now fs.FileInfo) error {
-	f, err := openTrusted(path)
+	f, err := openTrusted(path, false)
 	if err != nil {
 		return err
 	}
@@ -69,7 +76,7 @@ func judgeFolder(path string, now fs.FileInfo) error {
 	} else if !os.SameFile(info, now) {
 		err = errors.New("it was replaced while it was opened: try again")
 	} else if err = judgeLast(f); err == nil {
-		err = judgeEntries(f, path)
+		err = judgeEntries(f.File, path)
 	}
 	return errors.Join(err, f.Close())
 }

@@ -19,9 +19,9 @@ import (
 // maxLinks limits the links in a path, as the kernel does.
 const maxLinks = 40
 
-// openTrusted opens path for reading after it has checked every folder above by its handle. It follows links above
-// path if a trusted account made them; path itself must not be a link. It does not check the file itself.
-func openTrusted(path string) (*os.File, error) {
+// openTrusted opens path for reading after it has checked every folder above by its handle. It follows links that a
+// trusted account made; with follow unset, path itself must not be a link. It does not check the file itself.
+func openTrusted(path string, follow bool) (*opened, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
@@ -33,10 +33,15 @@ func openTrusted(path string) (*os.File, error) {
 		return nil, err
 	}
 	for links := 0; ; {
+		step := w.step
 		if len(rest) <= 1 {
-			return w.last(rest, abs)
+			f, err := w.last(rest, abs)
+			if !follow || !errors.Is(err, ErrLink) {
+				return &opened{f, w.shut}, err
+			}
+			step = w.link
 		}
-		text, err := w.step(rest[0], len(rest) == 2)
+		text, err := step(rest[0])
 		if err != nil {
 			return nil, err
 		}
@@ -83,19 +88,18 @@ func (w *walker) restart() error {
 		return err
 	}
 	w.dir, w.at, w.shut = fd, "", false
-	return w.judge(fd, "/", false)
+	return w.judge(fd, "/")
 }
 
-// step enters a folder, or returns the text of a link. holds means that the folder directly holds the file to be
-// opened.
-func (w *walker) step(name string, holds bool) (link string, err error) {
+// step enters a folder, or returns the text of a link.
+func (w *walker) step(name string) (link string, err error) {
 	if name == "." {
 		return "", nil
 	}
 	at := w.at + "/" + name
 	fd, err := unix.Openat(w.dir, name, walkFlags|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.EMLINK) { // not on Linux, which opens the link itself
-		return w.link(name, at)
+		return w.link(name)
 	}
 	if err != nil {
 		return "", fmt.Errorf("%q: %w", at, err)
@@ -106,24 +110,24 @@ func (w *walker) step(name string, holds bool) (link string, err error) {
 	}
 	if st.Mode&unix.S_IFMT == unix.S_IFLNK {
 		_ = unix.Close(fd)
-		return w.link(name, at)
+		return w.link(name)
 	}
 	if name == ".." {
 		w.shut = false
 	}
 	w.close()
 	w.dir, w.at = fd, at
-	return "", w.judge(fd, at, holds)
+	return "", w.judge(fd, at)
 }
 
 // link reads a link and requires that a trusted account made it.
-func (w *walker) link(name, at string) (string, error) {
+func (w *walker) link(name string) (string, error) {
 	var st unix.Stat_t
 	if err := unix.Fstatat(w.dir, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return "", err
 	}
 	if !trusts(st.Uid) {
-		return "", foreign("link", at, st.Uid)
+		return "", foreign("link", w.at+"/"+name, st.Uid)
 	}
 	b := make([]byte, unix.PathMax)
 	n, err := unix.Readlinkat(w.dir, name, b)
@@ -134,9 +138,8 @@ func (w *walker) link(name, at string) (string, error) {
 }
 
 // judge refuses a folder in which other accounts could replace the entries below. In a sticky folder (/tmp) they
-// can replace only their own entries. If others cannot reach the folder, only its owner is checked, unless it holds
-// the file itself.
-func (w *walker) judge(fd int, at string, holds bool) error {
+// can replace only their own entries. If they cannot reach the folder, only its owner is checked.
+func (w *walker) judge(fd int, at string) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return err
@@ -147,8 +150,9 @@ func (w *walker) judge(fd int, at string, holds bool) error {
 		return fmt.Errorf("%q: %w", at, unix.ENOTDIR)
 	case !trusts(st.Uid):
 		return foreign("folder", at, st.Uid)
-	case mode&0o022 != 0 && mode&unix.S_ISVTX == 0 && (holds || !w.shut):
-		return writable("folder", at, mode)
+	case mode&0o022 == 0, mode&unix.S_ISVTX != 0, w.shut, mode&0o002 == 0 && trustsGroup(st.Gid), readOnly(fd):
+	default:
+		return writable("folder", at, &st)
 	}
 	w.shut = w.shut || mode&0o011 == 0
 	return nil
@@ -170,27 +174,34 @@ func (w *walker) last(rest []string, abs string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), abs), nil
 }
 
-func judgeLast(f *os.File) error {
+func judgeLast(f *opened) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return err
 	}
 	mode := uint32(st.Mode)
+	shut := f.shut && (st.Nlink == 1 || mode&unix.S_IFMT == unix.S_IFDIR) // another name of a file may be elsewhere
 	switch {
 	case !trusts(st.Uid):
 		return foreign("it", "", st.Uid)
-	case mode&0o022 != 0:
-		return writable("it", "", mode)
+	case mode&0o022 != 0 && !shut && !readOnly(int(f.Fd())):
+		return writable("it", "", &st)
 	}
 	return nil
 }
 
-func judgePrivate(f *os.File) error {
-	info, err := f.Stat()
-	if err == nil && info.Mode().Perm()&0o077 != 0 {
-		err = fmt.Errorf("%w (mode %04o): chmod 600 it, and replace the key if others may have copied it", ErrExposed, info.Mode().Perm())
+// judgePrivate refuses a key that other accounts can read. On a read-only mount, root may let a group read it: so
+// does Kubernetes with the Secrets of a container that has an account of its own.
+func judgePrivate(f *opened) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return err
 	}
-	return err
+	mode := uint32(st.Mode)
+	if mode&0o077 == 0 || mode&0o037 == 0 && st.Uid == 0 && os.Geteuid() != 0 && readOnly(int(f.Fd())) {
+		return nil
+	}
+	return fmt.Errorf("%w (mode %04o): chmod 600 it, and replace the key if others may have copied it", ErrExposed, mode&0o777)
 }
 
 // judgeEntries refuses a folder that holds an entry of another account, or a link. It was put there before the
@@ -228,8 +239,19 @@ func foreign(what, at string, uid uint32) error {
 	return fmt.Errorf("%w: %s belongs to account %s (run this command as that account, %s, or give it to this one)", ErrUntrusted, thing(what, at), name, as)
 }
 
-func writable(what, at string, mode uint32) error {
-	return fmt.Errorf("%w: %s has mode %04o (chmod go-w it, after a look at what it holds)", ErrUntrusted, thing(what, at), mode&0o7777)
+func writable(what, at string, st *unix.Stat_t) error {
+	mode, remedy := uint32(st.Mode), "chmod go-w it, after a look at what it holds"
+	if what == "folder" {
+		remedy = "chmod go-w it, or chmod +t it if others need to write there, after a look at what it holds"
+	}
+	group := ""
+	if mode&0o002 == 0 {
+		group = " and group " + strconv.FormatUint(uint64(st.Gid), 10)
+		if g, err := user.LookupGroupId(strconv.FormatUint(uint64(st.Gid), 10)); err == nil {
+			group = " and group " + g.Name
+		}
+	}
+	return fmt.Errorf("%w: %s has mode %04o%s (%s)", ErrUntrusted, thing(what, at), mode&0o7777, group, remedy)
 }
 
 func thing(what, at string) string {
@@ -241,7 +263,7 @@ func thing(what, at string) string {
 
 // closeFolder closes an existing folder to other accounts, if its owner is trusted.
 func closeFolder(path string) error {
-	f, err := openTrusted(path)
+	f, err := openTrusted(path, false)
 	if err != nil {
 		return err
 	}
@@ -253,7 +275,7 @@ func closeFolder(path string) error {
 		case !trusts(st.Uid):
 			err = foreign("it", "", st.Uid)
 		case uint32(st.Mode)&0o777 != 0o700:
-			err = closeEmpty(f)
+			err = closeEmpty(f.File)
 		}
 	}
 	return errors.Join(err, f.Close())

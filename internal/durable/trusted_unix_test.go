@@ -34,9 +34,13 @@ func adopt(dir string) error {
 	return err
 }
 
-// world makes a/b/key in a folder that only this account can reach.
+// world makes a/b/key in a folder that every account can reach.
 func world(t *testing.T) (a, b, key string) {
-	a = filepath.Join(t.TempDir(), "a")
+	dir, err := os.MkdirTemp("", "trusted")
+	ok(t, err)
+	t.Cleanup(func() { ok(t, os.RemoveAll(dir)) })
+	ok(t, os.Chmod(dir, 0o755))
+	a = filepath.Join(dir, "a")
 	b = filepath.Join(a, "b")
 	key = filepath.Join(b, "key")
 	for _, dir := range []string{a, b} {
@@ -67,19 +71,45 @@ func TestTrustedIsRead(t *testing.T) {
 	}
 }
 
-// A folder above that others could write to does no harm if they cannot reach it. The file's own folder must still
-// be closed.
+// Rights of others on a folder or a file do no harm if they cannot reach it.
 func TestTrustedBelowAClosedFolder(t *testing.T) {
 	a, b, key := world(t)
-	ok(t, os.Chmod(a, 0o777))
-	if err := errors.Join(judged(key)...); err != nil { // t.TempDir is below a folder of 0700
+	for _, path := range []string{b, key} {
+		ok(t, os.Chmod(path, 0o777))
+		if _, err := ReadTrusted(key, 100); !errors.Is(err, ErrUntrusted) {
+			t.Errorf("others can reach and change %s: %v", path, err)
+		}
+		ok(t, os.Chmod(a, 0o700))
+		if _, err := ReadTrusted(key, 100); err != nil {
+			t.Errorf("only this account can reach %s: %v", path, err)
+		}
+		ok(t, os.Chmod(a, 0o755))
+		ok(t, os.Chmod(path, 0o755))
+	}
+	ok(t, os.Chmod(b, 0o775))
+	ok(t, os.Chmod(a, 0o700))
+	if err := adopt(b); err != nil {
+		t.Errorf("only this account can reach the folder: %v", err)
+	}
+	ok(t, os.Chmod(key, 0o666))
+	ok(t, os.Link(key, filepath.Join(filepath.Dir(a), "outside")))
+	if _, err := ReadTrusted(key, 100); !errors.Is(err, ErrUntrusted) {
+		t.Errorf("others can reach another name of the file: %v", err)
+	}
+}
+
+// Links of trusted accounts lead to the file, as those of a ConfigMap do.
+func TestTrustedThroughLinks(t *testing.T) {
+	a, b, key := world(t)
+	ok(t, os.Rename(b, filepath.Join(a, "..2026")))
+	ok(t, os.Symlink("..2026", filepath.Join(a, "..data")))
+	ok(t, os.Symlink("..data/key", filepath.Join(a, "key")))
+	if err := errors.Join(judged(filepath.Join(a, "key"))...); err != nil {
 		t.Error(err)
 	}
-	ok(t, os.Chmod(b, 0o777))
-	for _, err := range judged(key) {
-		if !errors.Is(err, ErrUntrusted) {
-			t.Errorf("in a folder that all can write to: %v", err)
-		}
+	ok(t, os.Chmod(filepath.Join(a, "..2026", filepath.Base(key)), 0o666))
+	if _, err := ReadTrusted(filepath.Join(a, "key"), 100); !errors.Is(err, ErrUntrusted) {
+		t.Errorf("a file that all can write to, behind a link: %v", err)
 	}
 }
 
@@ -96,9 +126,15 @@ func TestUntrustedIsRefused(t *testing.T) {
 		"others can write to it":        {func(_, _, key string) error { return os.Chmod(key, 0o602) }, ErrUntrusted, false},
 		"its group can write to it":     {func(_, _, key string) error { return os.Chmod(key, 0o620) }, ErrUntrusted, false},
 		"others can replace it":         {func(_, b, _ string) error { return os.Chmod(b, 0o757) }, ErrUntrusted, false},
-		"it is a link": {func(_, b, key string) error {
-			return errors.Join(os.Rename(key, key+".real"), os.Symlink(key+".real", key))
-		}, ErrLink, false},
+		"it is a link of another account": {func(_, b, key string) error {
+			return errors.Join(os.Rename(key, key+".real"), os.Symlink(key+".real", key), os.Lchown(key, stranger, stranger))
+		}, ErrUntrusted, true},
+		"it is a link into a folder of another account": {func(_, b, key string) error {
+			return errors.Join(os.Mkdir(b+"/theirs", 0o755), os.Rename(key, b+"/theirs/key"), os.Symlink("theirs/key", key), os.Chown(b+"/theirs", stranger, stranger))
+		}, ErrUntrusted, true},
+		"it is a link to itself": {func(_, b, key string) error {
+			return errors.Join(os.Remove(key), os.Symlink("key", key))
+		}, unix.ELOOP, false},
 		"it is a pipe": {func(_, _, key string) error { return errors.Join(os.Remove(key), unix.Mkfifo(key, 0o600)) }, ErrNotRegular, false},
 		"a link above is another account's": {func(a, b, _ string) error {
 			return errors.Join(os.Rename(b, b+".real"), os.Symlink(b+".real", b), os.Lchown(b, stranger, stranger))

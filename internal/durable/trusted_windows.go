@@ -26,7 +26,10 @@ const (
 
 // openTrusted opens path for reading after it has checked every folder above by its handle. No folder of the path,
 // nor path itself, may be a link or another reparse point except a volume's mount point.
-func openTrusted(path string) (*os.File, error) { return openJudged(path, windows.GENERIC_READ, nil) }
+func openTrusted(path string, _ bool) (*opened, error) {
+	f, err := openJudged(path, windows.GENERIC_READ, nil)
+	return &opened{File: f}, err
+}
 
 // openJudged also trusts the account keeper, unless it is nil, with the folder that holds path.
 func openJudged(path string, access uint32, keeper *windows.SID) (*os.File, error) {
@@ -117,10 +120,10 @@ func ReadOwned(path string, limit int64) (_ []byte, owner *windows.SID, err erro
 	return text, owner, wrap("read", path, err)
 }
 
-func judgeLast(f *os.File) error { return judgeHandle(f, "it", "", writeRights, nil) }
+func judgeLast(f *opened) error { return judgeHandle(f.File, "it", "", writeRights, nil) }
 
-func judgePrivate(f *os.File) error {
-	owner, dacl, err := securityOf(f)
+func judgePrivate(f *opened) error {
+	owner, dacl, err := securityOf(f.File)
 	if err != nil {
 		return err
 	}
@@ -273,7 +276,7 @@ func closeFolder(path string) error {
 	if !Trusts(owner) {
 		return fmt.Errorf("%w: it belongs to %s (take it away, or name another folder)", ErrUntrusted, accountName(owner))
 	}
-	if judgePrivate(f) == nil {
+	if judgePrivate(&opened{File: f}) == nil {
 		return nil
 	}
 	sd, err := closedFolder()

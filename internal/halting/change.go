@@ -15,12 +15,11 @@ import (
 )
 
 const (
-	// storeTime bounds one write of the store's object. storeGrace bounds how long a caller waits for it: the sites
-	// have received the halt order by then.
-	storeTime  = 8 * time.Second
-	storeGrace = 500 * time.Millisecond
-	// ledgerGrace bounds how long a caller waits for the ledger.
+	// storeTime bounds one write of the store's object, and ledgerGrace one write to the ledger for a caller.
+	storeTime   = 8 * time.Second
 	ledgerGrace = 500 * time.Millisecond
+	// grace bounds how long a caller waits for both: the sites have received the halt order by then.
+	grace = 500 * time.Millisecond
 )
 
 // Change is the result of giving or lifting halt orders.
@@ -73,7 +72,7 @@ func (s *Service) change(ctx context.Context, lift bool, edit func(*halt.Orders)
 		return nil, err
 	}
 	if lift {
-		err = s.record(next, by)
+		next, err = s.record(next, by)
 	}
 	if err != nil {
 		s.changing.Unlock()
@@ -82,7 +81,7 @@ func (s *Service) change(ctx context.Context, lift bool, edit func(*halt.Orders)
 	s.enter(next, by)
 	s.o.Changed(ctx, next)
 	if !lift {
-		err = s.record(next, by)
+		next, err = s.keep(ctx, next, by)
 	}
 	s.changing.Unlock()
 	if err != nil {
@@ -99,16 +98,29 @@ func (s *Service) settle(ctx context.Context, done *Change) *Change {
 		defer cancel()
 		stored <- s.store(sctx)
 	})
-	lctx, cancel := context.WithTimeout(ctx, ledgerGrace)
-	defer cancel()
-	s.flush(lctx)
-	late := time.NewTimer(storeGrace)
+	written := make(chan struct{})
+	s.asides.Go(func() {
+		defer close(written)
+		lctx, cancel := context.WithTimeout(ctx, ledgerGrace)
+		defer cancel()
+		s.flush(lctx)
+	})
+	late := time.NewTimer(grace)
 	defer late.Stop()
-	select {
-	case done.Store = <-stored:
-	case <-late.C:
-		done.Store = fmt.Errorf("put the orders to stop into the store: it has not answered within %v", storeGrace)
+	done.Store = fmt.Errorf("put the orders to stop into the store: it has not answered within %v", grace)
+	for range 2 {
+		select {
+		case done.Store = <-stored:
+		case <-written: // its disk may hang regardless of lctx
+			written = nil
+		case <-late.C:
+			return s.settled(done)
+		}
 	}
+	return s.settled(done)
+}
+
+func (s *Service) settled(done *Change) *Change {
 	done.Epoch = max(done.Epoch, s.set.Load().Epoch)
 	return done
 }
@@ -146,8 +158,29 @@ func (s *Service) enter(next *Set, by string) {
 	s.kick()
 }
 
-// record makes a set durable. The caller holds s.changing and may call it before enter.
-func (s *Service) record(next *Set, by string) error {
+// keep makes the newest set durable. If that adds orders of an earlier record, the larger set becomes the newest.
+// The caller holds s.changing.
+func (s *Service) keep(ctx context.Context, set *Set, by string) (*Set, error) {
+	kept, err := s.record(set, by)
+	if kept != set {
+		s.enter(kept, by)
+		s.o.Changed(ctx, kept)
+	}
+	return kept, err
+}
+
+// record makes a set durable and returns it. If the record of an earlier process could not be read before, record
+// adds the orders of that process to the set. The caller holds s.changing and may call it before enter.
+func (s *Service) record(next *Set, by string) (*Set, error) {
+	if s.reopen != nil {
+		kept, err := s.reopen()
+		if err == nil {
+			next, err = s.recall(kept, next)
+		}
+		if err != nil {
+			return next, err
+		}
+	}
 	s.mu.Lock()
 	r := recorded{Object: next.Object, Stored: next.Stored, Base: slices.SortedFunc(maps.Keys(s.base), halt.ID.Compare)}
 	for id, x := range s.rows {
@@ -163,16 +196,55 @@ func (s *Service) record(next *Set, by string) error {
 	}
 	s.mu.Unlock()
 	b, err := json.Marshal(&r)
-	if err != nil {
-		return err
+	if err == nil {
+		err = s.o.Record.Write(b)
 	}
-	return s.o.Record.Write(b)
+	if err == nil {
+		s.reopen = nil
+	}
+	return next, err
+}
+
+// recall returns next with the orders of a record that was read late.
+func (s *Service) recall(kept []byte, next *Set) (*Set, error) {
+	if kept == nil {
+		return next, nil
+	}
+	r, h, err := s.readRecord(kept)
+	if err != nil {
+		return next, err
+	}
+	merged := &halt.Orders{Active: slices.Clone(next.Orders.Active)}
+	s.mu.Lock()
+	for _, l := range r.Lifted {
+		if s.rows[l.Order] == nil {
+			s.rows[l.Order] = &row{Halt: l, dirty: true}
+		}
+	}
+	for _, o := range h.Orders.Active {
+		if s.rows[o.ID] == nil { // else next has it, or it is lifted
+			merged.Add(o)
+		}
+	}
+	s.mu.Unlock()
+	if sameOrders(merged, next.Orders) && h.Epoch < next.Epoch {
+		return next, nil
+	}
+	set, err := s.sign(max(h.Epoch, next.Epoch)+1, merged)
+	if err != nil {
+		return next, err
+	}
+	return set, nil
 }
 
 // flush writes the missing rows to the ledger.
 func (s *Service) flush(ctx context.Context) {
-	s.writing.Lock()
-	defer s.writing.Unlock()
+	select {
+	case s.writing <- struct{}{}:
+	case <-ctx.Done():
+		return // the rows stay dirty
+	}
+	defer func() { <-s.writing }()
 	s.mu.Lock()
 	var list []ledger.Halt
 	for _, r := range s.rows {
@@ -208,8 +280,12 @@ func (s *Service) flush(ctx context.Context) {
 // Forget removes a site's confirmations of active orders, because another server, or none, is now enrolled for the
 // site.
 func (s *Service) Forget(ctx context.Context, a wire.Address) error {
-	s.writing.Lock() // so that no flush restores them
-	defer s.writing.Unlock()
+	select {
+	case s.writing <- struct{}{}: // so that no flush restores them
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-s.writing }()
 	s.mu.Lock()
 	for _, r := range s.rows {
 		if r.Resumed.IsZero() {

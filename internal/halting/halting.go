@@ -49,14 +49,17 @@ type Record interface {
 // MaxRecord bounds the size of the record in bytes.
 const MaxRecord = 2 << 20
 
-// Options of a Service. All are required.
+// Options of a Service. All but Reopen are required.
 type Options struct {
 	Repository func() Repository // returns the repository in use now
 	Ledger     Ledger
 	Record     Record
 	Recorded   []byte // content of Record; nil: nothing yet
-	Epoch      uint64 // highest epoch seen in the store
-	Now        func() time.Time
+	// Reopen reads the content of Record if that failed for Recorded. Nothing is
+	// written until it succeeds. Nil: Recorded is complete.
+	Reopen func() ([]byte, error)
+	Epoch  uint64 // highest epoch seen in the store
+	Now    func() time.Time
 
 	// Changed is called with each newer set. It sends the set to the sites and ends matching runs on this machine. A
 	// set that lifts no order is passed before it is recorded.
@@ -85,9 +88,11 @@ type Service struct {
 	o   Options
 	set atomic.Pointer[Set]
 
-	changing sync.Mutex // held for one change of the set, never during a remote call
-	storing  sync.Mutex // held by the one writer of the store's object
-	writing  sync.Mutex // held by the one writer of the ledger's rows
+	changing sync.Mutex    // held for one change of the set, never during a remote call
+	storing  sync.Mutex    // held by the one writer of the store's object
+	writing  chan struct{} // holds a value while the one writer of the ledger's rows works
+
+	reopen func() ([]byte, error) // Options.Reopen until it has succeeded; guarded by changing
 
 	mu      sync.Mutex
 	rows    map[halt.ID]*row // active orders, and others that the ledger or the store lacks
@@ -116,7 +121,7 @@ type recorded struct {
 // Open restores the state that an earlier process recorded. If the record is unusable, it returns an error and a
 // service, which has no orders until Look has read the store.
 func Open(ctx context.Context, o Options) (*Service, error) {
-	s := &Service{o: o, rows: map[halt.ID]*row{}, base: map[halt.ID]bool{}, failing: map[string]bool{}, wake: make(chan struct{}, 1)}
+	s := &Service{o: o, reopen: o.Reopen, writing: make(chan struct{}, 1), rows: map[halt.ID]*row{}, base: map[halt.ID]bool{}, failing: map[string]bool{}, wake: make(chan struct{}, 1)}
 	s.set.Store(&Set{Epoch: o.Epoch, Orders: &halt.Orders{}, Stored: true})
 	err := s.restore()
 	list, lerr := o.Ledger.Halts(ctx, false)
@@ -135,13 +140,9 @@ func (s *Service) restore() error {
 	if s.o.Recorded == nil {
 		return nil
 	}
-	var r recorded
-	if err := json.Unmarshal(s.o.Recorded, &r); err != nil {
-		return fmt.Errorf("the recorded halt orders: %w", err)
-	}
-	h, err := s.o.Repository().OpenHalt(r.Object)
+	r, h, err := s.readRecord(s.o.Recorded)
 	if err != nil {
-		return fmt.Errorf("the recorded halt orders: %w", err)
+		return err
 	}
 	for _, id := range r.Base {
 		s.base[id] = true
@@ -154,6 +155,16 @@ func (s *Service) restore() error {
 	}
 	s.set.Store(&Set{Object: h.Raw, Epoch: h.Epoch, Orders: h.Orders, Stored: r.Stored})
 	return nil
+}
+
+func (s *Service) readRecord(b []byte) (r recorded, h *repo.HaltObject, err error) {
+	if err = json.Unmarshal(b, &r); err == nil {
+		h, err = s.o.Repository().OpenHalt(r.Object)
+	}
+	if err != nil {
+		return r, nil, fmt.Errorf("the recorded halt orders: %w", err)
+	}
+	return r, h, nil
 }
 
 func newRow(o halt.Order) *row {
@@ -176,8 +187,18 @@ func (s *Service) Run(ctx context.Context) error {
 			return ctx.Err()
 		case <-s.wake:
 		case <-t.C:
+			s.reread(ctx)
 		}
 		s.flush(ctx)
+	}
+}
+
+// reread tries to read the record that Open could not read.
+func (s *Service) reread(ctx context.Context) {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	if s.reopen != nil {
+		_, _ = s.keep(ctx, s.set.Load(), "another program") // tried again
 	}
 }
 

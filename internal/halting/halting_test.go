@@ -94,6 +94,7 @@ type book struct {
 	mu   sync.Mutex
 	rows map[halt.ID]ledger.Halt
 	full bool
+	hang chan struct{} // nil: it does not
 }
 
 func (b *book) Halts(_ context.Context, all bool) (list []ledger.Halt, _ error) {
@@ -108,6 +109,9 @@ func (b *book) Halts(_ context.Context, all bool) (list []ledger.Halt, _ error) 
 }
 
 func (b *book) KeepHalts(_ context.Context, list []ledger.Halt) error {
+	if b.hang != nil {
+		<-b.hang
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.full {
@@ -388,4 +392,91 @@ func TestAdopt(t *testing.T) {
 
 func sameSet(o *halt.Orders, ids ...halt.ID) bool {
 	return len(o.Active) == len(ids) && !slices.ContainsFunc(ids, func(id halt.ID) bool { return !o.Has(id) })
+}
+
+// TestAdoptIsNoWayBack: a Core without recorded orders knows the store's epoch. A
+// site's older object, in which an order is still missing, does not become the
+// newest set.
+func TestAdoptIsNoWayBack(t *testing.T) {
+	d := newDesk(t)
+	old, err := d.store.SignHalt(1, &halt.Orders{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		d.store.put(func(*halt.Orders) {})
+	}
+	d.page.b = nil
+	d.open()
+	if err := d.Adopt(t.Context(), old); err != nil {
+		t.Fatal(err)
+	}
+	if s := d.Current(); s.Object != nil || s.Epoch != d.store.seen {
+		t.Errorf("epoch %d is the newest, the store was at %d", s.Epoch, d.store.seen)
+	}
+}
+
+// TestRecordIsReadLate: the record cannot be read when the Core starts. A new
+// order does not replace what it holds, and neither does lifting one.
+func TestRecordIsReadLate(t *testing.T) {
+	for name, act := range map[string]func(*desk){
+		"an order is given":  func(d *desk) { d.give("second") },
+		"an order is lifted": func(d *desk) { d.lift(d.give("second")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDesk(t)
+			d.store.down = errors.New("away")
+			first := d.give("first")
+			kept := slices.Clone(d.page.b)
+			d.Close()
+			unread := errors.New("input/output error")
+			d.page.fail = unread
+			d.book.rows = map[halt.ID]ledger.Halt{}
+			s, err := halting.Open(t.Context(), halting.Options{
+				Repository: func() halting.Repository { return &d.store }, Ledger: &d.book, Record: &d.page, Epoch: d.store.seen, Now: time.Now,
+				Reopen: func() ([]byte, error) {
+					if unread != nil {
+						return nil, unread
+					}
+					return kept, nil
+				},
+				Changed: func(context.Context, *halting.Set) {}, Failed: func(string, error) {},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(s.Close)
+			d.Service = s
+			if _, err := d.Give(t.Context(), halt.Order{ID: halt.NewID(), Scope: halt.All, Reason: "meanwhile", By: "test", At: 1}); err == nil {
+				t.Error("an order counts as recorded while the record cannot be read")
+			}
+			unread, d.page.fail = nil, nil
+			act(d)
+			for range 2 { // now, and after another start
+				if _, ok := d.active()[first]; !ok {
+					t.Fatalf("the recorded order is gone: %v", d.active())
+				}
+				d.open()
+			}
+		})
+	}
+}
+
+// TestDiskHangs: the ledger's disk takes a write and never answers. Halt orders
+// are given and lifted all the same.
+func TestDiskHangs(t *testing.T) {
+	d := newDesk(t)
+	free := make(chan struct{})
+	d.book.hang = free
+	defer close(free)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		d.lift(d.give("first"))
+	}()
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+		t.Error("the kill switch waits for the disk")
+	}
 }

@@ -80,7 +80,8 @@ func (s *Service) store(ctx context.Context) error {
 	defer s.changing.Unlock()
 	s.held(h.Orders)
 	if now := s.set.Load(); now != set { // a newer set was made meanwhile and is stored next
-		return s.record(now, "another program")
+		_, err := s.keep(ctx, now, "another program")
+		return err
 	}
 	return s.replace(ctx, set, &Set{Object: h.Raw, Epoch: h.Epoch, Orders: h.Orders, Stored: true})
 }
@@ -102,7 +103,8 @@ func (s *Service) replace(ctx context.Context, old, next *Set) error {
 	if next.Epoch != old.Epoch || old.Object == nil {
 		s.o.Changed(ctx, next)
 	}
-	return s.record(next, "another program")
+	_, err := s.keep(ctx, next, "another program")
+	return err
 }
 
 // Adopt accepts a signed object that a site has seen and this Core has not, because the Core and the store were
@@ -123,7 +125,7 @@ func (s *Service) adopt(ctx context.Context, h *repo.HaltObject, inStore bool) (
 	s.changing.Lock()
 	defer s.changing.Unlock()
 	old := s.set.Load()
-	if old.Object != nil && h.Epoch <= old.Epoch { // an order was given meanwhile; the next write to the store merges both
+	if h.Epoch < old.Epoch || old.Object != nil && h.Epoch == old.Epoch { // an order was given meanwhile; the next write to the store merges both
 		return nil
 	}
 	next := &Set{Object: h.Raw, Epoch: h.Epoch, Orders: h.Orders, Stored: inStore}

@@ -25,11 +25,10 @@ type Options struct {
 type File struct {
 	o    Options
 	root *durable.Root
-	path string
 	name string
 
 	mu    sync.Mutex
-	f     *os.File
+	f     *os.File // nil: it could not be opened, which Write tries again
 	size  int64
 	began time.Time
 }
@@ -46,19 +45,35 @@ func Open(path string, o Options) (*File, error) {
 	if o.Keep == 0 {
 		o.Keep = 8
 	}
-	root, err := durable.Open(filepath.Dir(path), durable.Options{})
+	root, err := openFolder(filepath.Dir(path))
 	if err != nil {
 		return nil, fmt.Errorf("open the log: %w", err)
 	}
-	l := &File{o: o, root: root, path: path, name: filepath.Base(path)}
+	l := &File{o: o, root: root, name: filepath.Base(path)}
 	if err := l.open(); err != nil {
 		return nil, errors.Join(err, root.Close())
 	}
 	return l, nil
 }
 
+// openFolder opens a log folder. It may be a link if only trusted accounts can
+// change where the link leads.
+func openFolder(dir string) (*durable.Root, error) {
+	root, err := durable.Open(dir, durable.Options{})
+	if !errors.Is(err, durable.ErrLink) {
+		return root, err
+	}
+	if err := durable.CheckTrusted(dir); err != nil {
+		return nil, err
+	}
+	if dir, err = filepath.EvalSymlinks(dir); err != nil {
+		return nil, err
+	}
+	return durable.Open(dir, durable.Options{})
+}
+
 func (l *File) open() error {
-	f, err := os.OpenFile(l.path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
+	f, err := durable.Append(l.root, l.name, 0o640)
 	if err != nil {
 		return fmt.Errorf("open the log: %w", err)
 	}
@@ -78,8 +93,16 @@ func (l *File) open() error {
 func (l *File) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.f == nil {
+		if err := l.open(); err != nil {
+			return 0, err
+		}
+	}
 	if l.size > 0 && (l.size+int64(len(p)) > l.o.Size || l.o.Now().Sub(l.began) >= l.o.Age) {
 		if err := l.rotate(); err != nil {
+			if l.f == nil {
+				return 0, err
+			}
 			l.size, l.began = l.size/2, l.o.Now() // delay the next attempt by some lines
 			_, _ = fmt.Fprintf(l.f, "cannot rotate the log: %v\n", err)
 		}
@@ -92,7 +115,9 @@ func (l *File) Write(p []byte) (int, error) {
 // rotate renames the file and starts a new one. On an error it reopens the
 // old file, which it must close first: Windows cannot rename an open file.
 func (l *File) rotate() error {
-	if err := l.f.Close(); err != nil {
+	err := l.f.Close()
+	l.f = nil
+	if err != nil {
 		return errors.Join(err, l.open())
 	}
 	aside := func(n int) string { return fmt.Sprintf("%s.%d", l.name, n) }
@@ -111,5 +136,8 @@ func (l *File) rotate() error {
 func (l *File) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.f == nil {
+		return l.root.Close()
+	}
 	return errors.Join(l.f.Close(), l.root.Close())
 }

@@ -1,12 +1,16 @@
 package logfile
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
+
+	"nightferry/internal/durable"
 )
 
 // TestRotates checks that a file is rotated by size and by age and that an earlier process's file is continued. No line
@@ -92,5 +96,88 @@ func TestThin(t *testing.T) {
 		if ok, n := x.Pass(other...); !ok || n != 0 {
 			t.Errorf("%q: %v, %d", other, ok, n)
 		}
+	}
+}
+
+// TestOpensAgain: the folder takes no new file while the log is rotated. The
+// log continues as soon as it does.
+func TestOpensAgain(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "agent.log")
+	l, err := Open(path, Options{Size: 20, Now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(s string) error { _, err := l.Write([]byte(s)); return err }
+	if err := write("0123456789\n"); err != nil {
+		t.Fatal(err)
+	}
+	// Neither the old nor a new file can be opened under the log's name.
+	root := l.root
+	missing, err := durable.Open(t.TempDir(), durable.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(missing.Dir(), "agent.log"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"agent.log/x", "agent.log.1"} { // it cannot be renamed away either
+		if err := os.MkdirAll(filepath.Join(missing.Dir(), name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(missing.Dir(), "agent.log.1", "x"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	l.o.Keep, l.root = 1, missing
+	for range 2 {
+		if err := write("abcdefghijklmno\n"); err == nil {
+			t.Fatal("a line was written to nowhere")
+		}
+	}
+	l.root = root
+	if err := write("again\n"); err != nil {
+		t.Error(err)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil || !strings.HasSuffix(string(b), "again\n") {
+		t.Errorf("%q, %v", b, err)
+	}
+	if err := errors.Join(l.Close(), missing.Close()); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestFolderIsALink: the folder may be a link, the file may not.
+func TestFolderIsALink(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "real"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(dir, "link")
+	if err := os.Symlink("real", link); err != nil {
+		t.Logf("this account may make no links: nothing is tried: %v", err)
+		return
+	}
+	l, err := Open(filepath.Join(link, "core.log"), Options{Now: time.Now})
+	if runtime.GOOS == "windows" {
+		if err == nil {
+			t.Error("a link was followed")
+		}
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, werr := l.Write([]byte("a line\n"))
+	b, err := os.ReadFile(filepath.Join(dir, "real", "core.log"))
+	if err := errors.Join(werr, err, l.Close()); err != nil || string(b) != "a line\n" {
+		t.Errorf("%q, %v", b, err)
+	}
+	if err := os.Symlink(filepath.Join(dir, "elsewhere"), filepath.Join(dir, "real", "agent.log")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(filepath.Join(dir, "real", "agent.log"), Options{Now: time.Now}); err == nil {
+		t.Error("the log follows a link to another file")
 	}
 }
