@@ -27,7 +27,7 @@ import (
 )
 
 // patience bounds every wait; nothing waits that long unless it fails.
-const patience = 20 * time.Second
+const patience = 60 * time.Second
 
 var here = wire.Address{Domain: "emea", Site: "lyon-1"}
 

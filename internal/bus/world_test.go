@@ -10,7 +10,7 @@ import (
 )
 
 // patience bounds every wait; only failing tests wait that long.
-const patience = 5 * time.Second
+const patience = 15 * time.Second
 
 // coreHost is a name that only the proxies of the tests can resolve.
 const coreHost = "core.nightferry.test"

@@ -27,7 +27,7 @@ import (
 )
 
 // patience bounds every wait; nothing waits that long unless it fails.
-const patience = 30 * time.Second
+const patience = 60 * time.Second
 
 // world is a Core with all that it needs: a real bus, ledger and vault, and a
 // real S3 server.

@@ -29,7 +29,7 @@ import (
 )
 
 // patience bounds every wait; only failing tests wait that long.
-const patience = 30 * time.Second
+const patience = 60 * time.Second
 
 // coreHost is a name that only the proxy of the tests can resolve.
 const coreHost = "core.nightferry.test"
