@@ -30,8 +30,8 @@ type records struct {
 }
 
 // openRecords opens a catalogue. If the file is missing, the result has no records.
-func (s *site) openRecords(name string) (*records, error) {
-	r, err := scan.OpenCatalogue(s.root, name)
+func (t *targetDir) openRecords(name string) (*records, error) {
+	r, err := scan.OpenCatalogue(t.root, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return &records{end: true}, nil
 	}
@@ -93,9 +93,9 @@ func (r *records) find(path string) (*scan.Record, error) {
 }
 
 // setAside renames a damaged file, to keep it for later analysis.
-func (s *site) setAside(name string, why error) error {
-	s.retry(fmt.Errorf("%q is set aside as %q: %w", name, name+damagedSuffix, why))
-	if err := s.root.Rename(name, name+damagedSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+func (t *targetDir) setAside(name string, why error) error {
+	t.report.retry(fmt.Errorf("%q is set aside as %q: %w", name, name+damagedSuffix, why))
+	if err := t.root.Rename(name, name+damagedSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
@@ -104,18 +104,18 @@ func (s *site) setAside(name string, why error) error {
 // writeNext writes the post-commit catalogue before the commit, so that the commit can be finished without a
 // repository. It merges the release, the old catalogue and the changes in path order.
 func (s *site) writeNext(ctx context.Context, rel *repo.Release, changes []change) error {
-	old, err := s.openRecords(catalogueName)
+	old, err := s.target.openRecords(catalogueName)
 	if err != nil {
 		return err
 	}
 	defer old.close()
-	w, err := scan.CreateCatalogue(s.root, nextName)
+	w, err := scan.CreateCatalogue(s.target.root, nextName)
 	if err != nil {
 		return err
 	}
 	complete, err := s.fillNext(ctx, w, old, rel, changes)
 	if err == nil {
-		err = w.Commit(scan.Header{Repo: s.repo.ID(), Channel: s.o.Channel, Number: rel.Number, Release: rel.Digest,
+		err = w.Commit(scan.Header{Repo: s.remote.repo.ID(), Channel: s.o.Channel, Number: rel.Number, Release: rel.Digest,
 			Totals: rel.Totals, Tree: rel.Tree, Complete: complete, Made: s.o.Now().UnixNano()})
 	}
 	if err != nil {
@@ -126,7 +126,7 @@ func (s *site) writeNext(ctx context.Context, rel *repo.Release, changes []chang
 
 func (s *site) fillNext(ctx context.Context, w *scan.CatalogueWriter, old *records, rel *repo.Release, changes []change) (complete bool, err error) {
 	now := s.o.Now().Unix()
-	next := s.repo.Entries(rel, s.pages)
+	next := s.remote.repo.Entries(rel, s.remote.pages)
 	complete = true
 	at := 0
 	for n := 0; ; n++ {
@@ -164,12 +164,12 @@ func (s *site) fillNext(ctx context.Context, w *scan.CatalogueWriter, old *recor
 			complete = false
 			err = carry(w, old, e.Path)
 		case c.act == actNone:
-			err = w.Add(scan.NewRecord(e, c.disk(), now))
+			err = w.Add(scan.NewRecord(e, c.foundStat(), now))
 		case c.act == actTouch:
 			var rec *scan.Record
 			if rec, err = old.find(e.Path); err == nil {
 				checked := now
-				if rec != nil && s.sameStat(rec.Stat, c.disk()) && !s.doubted(e.Path) {
+				if rec != nil && s.target.sameStat(rec.Stat, c.foundStat()) && !s.target.doubted(e.Path) {
 					checked = rec.Checked // this run has not read it
 				}
 				err = w.Add(scan.NewRecord(e, scan.Stat{Size: e.Size, MTime: e.MTime, CTime: provisional}, checked))
@@ -215,8 +215,8 @@ func (s *site) keep(w *scan.CatalogueWriter, old *records, e *manifest.Entry) er
 // A file that differs from the commit's result, or that cannot be looked at, gets an unknown stat, so that the next
 // run reads it. A deletion that is left keeps its record. record returns the number of wrong paths.
 func (s *site) record(ctx context.Context, left []commit.Left) (wrong int64, err error) {
-	s.phase(PhaseRecord)
-	next, err := s.openRecords(nextName)
+	s.report.phase(PhaseRecord)
+	next, err := s.target.openRecords(nextName)
 	if err != nil {
 		return 0, err
 	}
@@ -225,21 +225,21 @@ func (s *site) record(ctx context.Context, left []commit.Left) (wrong int64, err
 	if h == nil {
 		return 0, fmt.Errorf("open %q: %w", nextName, fs.ErrNotExist)
 	}
-	w, err := scan.CreateCatalogue(s.root, catalogueName)
+	w, err := scan.CreateCatalogue(s.target.root, catalogueName)
 	if err != nil {
 		return 0, err
 	}
-	f := &final{s: s, w: w, next: next, failed: s.told}
-	s.forgetProofs()
-	s.lists = map[digest.Digest]struct{}{}
+	f := &final{target: s.target, report: s.report, commit: s.commit, lists: map[digest.Digest]struct{}{}, w: w, next: next, failed: s.reported}
+	s.report.resetProofs()
+	s.lists = f.lists
 	if f.deletes, err = s.owned(left); err == nil {
 		err = f.fill(ctx)
 	}
 	if err == nil {
 		tree := f.tree.Sum()
-		s.res.Tree, s.res.Totals = tree, f.totals
+		s.report.res.Tree, s.report.res.Totals = tree, f.totals
 		h.Complete = h.Complete && f.wrong == 0 && len(left) == 0 && tree == h.Tree && f.totals == h.Totals
-		if err = s.keepBefore(h); err == nil {
+		if err = s.target.retainCatalogue(h); err == nil {
 			err = w.Commit(*h)
 		}
 	}
@@ -268,7 +268,7 @@ func (s *site) owned(left []commit.Left) ([]scan.Record, error) {
 	}
 	paths = slices.AppendSeq(paths, maps.Keys(dirs))
 	slices.SortFunc(paths, scan.Compare)
-	old, err := s.openOld()
+	old, err := s.target.openOld()
 	if err != nil {
 		return nil, err
 	}
@@ -288,7 +288,10 @@ func (s *site) owned(left []commit.Left) ([]scan.Record, error) {
 
 // final writes the catalogue after a commit.
 type final struct {
-	s       *site
+	target  *targetDir
+	report  *reporter
+	commit  *commit.Commit
+	lists   map[digest.Digest]struct{} // chunk-list pages of the entries
 	w       *scan.CatalogueWriter
 	next    *records
 	deletes []scan.Record       // still to come, in path order
@@ -300,7 +303,7 @@ type final struct {
 }
 
 func (f *final) fill(ctx context.Context) error {
-	if err := f.s.walk(ctx, func(it scan.Item) error { return f.upTo(&it) }); err != nil {
+	if err := f.target.walk(ctx, func(it scan.Item) error { return f.upTo(&it) }); err != nil {
 		return err
 	}
 	return f.upTo(nil)
@@ -358,20 +361,20 @@ func (f *final) one(rec *scan.Record, it *scan.Item) error {
 		return err
 	}
 	for _, l := range e.Lists {
-		f.s.lists[l.ID] = struct{}{}
+		f.lists[l.ID] = struct{}{}
 	}
 	if it != nil && it.Err != nil {
 		f.blind = rec.Path
 	}
 	_, told := f.failed[rec.Path]
-	st, ok := f.s.settle(rec, it)
+	st, ok := f.target.settle(rec, it)
 	if told && rec.Stat.CTime == provisional {
 		st, ok = scan.Stat{}, false // size and time may be the old file's as well
 	}
 	if !ok {
 		f.wrong++
 		if !told {
-			f.s.differ(Event{Path: rec.Path, Outcome: Failed, Size: e.Size, Digest: e.Digest, Cause: errNotLeft})
+			f.report.emitUnexpected(Event{Path: rec.Path, Outcome: Failed, Size: e.Size, Digest: e.Digest, Cause: errNotLeft})
 		}
 		if it == nil && !below(f.blind, rec.Path) {
 			return nil
@@ -382,12 +385,12 @@ func (f *final) one(rec *scan.Record, it *scan.Item) error {
 		} else {
 			f.totals.Files++
 			f.totals.Bytes += e.Size
-			f.s.proven(e.Size, rec.Checked)
+			f.report.countProof(e.Size, rec.Checked)
 		}
 		f.tree.Add(e.Kind, e.Path, e.Digest)
 	}
 	rec.Stat = st
-	if ok && e.Kind == manifest.Dir && !durable.SameMode(f.s.root, &f.s.keeps, rec.Path, st.Mode, e.SiteMode()) && f.s.commit.LeftOpen(rec.Path) {
+	if ok && e.Kind == manifest.Dir && !durable.SameMode(f.target.root, &f.target.keeps, rec.Path, st.Mode, e.SiteMode()) && f.commit.LeftOpen(rec.Path) {
 		rec.Stat = scan.Stat{} // the next run repairs the mode
 	}
 	return f.w.Add(*rec)
@@ -397,7 +400,7 @@ var errNotLeft = errors.New("it is not as this run left it: a program changed it
 
 // settle compares a record with the entry on disk and returns the stat to keep, and whether they match. The zero
 // Stat matches nothing.
-func (s *site) settle(rec *scan.Record, it *scan.Item) (scan.Stat, bool) {
+func (t *targetDir) settle(rec *scan.Record, it *scan.Item) (scan.Stat, bool) {
 	if it == nil || it.Err != nil || it.Kind != rec.Kind {
 		return scan.Stat{}, false
 	}
@@ -405,10 +408,10 @@ func (s *site) settle(rec *scan.Record, it *scan.Item) (scan.Stat, bool) {
 	case rec.Kind == scan.Dir:
 		return scan.Stat{Mode: it.Stat.Mode}, true
 	case rec.Stat.CTime == provisional:
-		if it.Stat.Size == rec.Stat.Size && s.keeps.SameTime(it.Stat.MTime, rec.Stat.MTime) {
+		if it.Stat.Size == rec.Stat.Size && t.keeps.SameTime(it.Stat.MTime, rec.Stat.MTime) {
 			return it.Stat, true
 		}
-	case s.sameStat(rec.Stat, it.Stat):
+	case t.sameStat(rec.Stat, it.Stat):
 		return it.Stat, true
 	}
 	return scan.Stat{}, false

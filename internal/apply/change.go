@@ -48,55 +48,55 @@ type parts struct {
 	lists  []manifest.ListRef
 }
 
-// lying is the entry found at a change's path when the plan was made.
-type lying struct {
+// foundEntry is the entry found at a change's path when the plan was made.
+type foundEntry struct {
 	digest digest.Digest // zero unless known: catalogued and untouched since, or read
 	stat   scan.Stat
 }
 
-// there returns the digest of the entry at the path; zero if it is unknown or there is none.
-func (c *change) there() digest.Digest {
-	if c.lies == nil {
+// foundDigest returns the digest of the entry at the path; zero if it is unknown or there is none.
+func (c *change) foundDigest() digest.Digest {
+	if c.found == nil {
 		return digest.Digest{}
 	}
-	return c.lies.digest
+	return c.found.digest
 }
 
-// disk returns the stat of the entry at the path.
-func (c *change) disk() scan.Stat {
-	if c.lies == nil {
+// foundStat returns the stat of the entry at the path.
+func (c *change) foundStat() scan.Stat {
+	if c.found == nil {
 		return scan.Stat{}
 	}
-	return c.lies.stat
+	return c.found.stat
 }
 
 // change is one path at which the target differs from the release, or may.
 // There may be very many: keep it small.
 type change struct {
-	path     string
-	parts    *parts
-	cause    error
-	digest   digest.Digest // of the release's file, zero for a deletion
-	lies     *lying        // nil: no entry that matters
-	size     int64
-	mtime    int64
-	held     int64  // bytes of it from this machine
-	from     int32  // the change whose old file is moved here, or -1
-	to       int32  // the change that takes this one's old file, or -1
-	under    int32  // the wayFolder change for which this one must make way, or -1
-	left     int32  // chunks not staged yet
-	entry    uint32 // 1 + ordinal of the release's entry; 0: none
-	copy     uint32 // distinguishes the staged files of one digest
-	mode     uint16
-	act      act
-	way      inTheWay
-	state    state
-	out      Outcome
-	onDisk   bool // there is a file at path
-	asWas    bool // and its stat shows that it is the last release's: the catalogue knows its chunks
-	owned    bool // the catalogue has the path
-	restated bool // only inode number, change time or mode are new
-	fresh    bool // this run made the staged file: ranges not written are zeros
+	path       string
+	parts      *parts
+	cause      error
+	digest     digest.Digest // of the release's file, zero for a deletion
+	found      *foundEntry   // nil: no entry that matters
+	size       int64
+	mtime      int64
+	held       int64  // bytes of it from this machine
+	from       int32  // the change whose old file is moved here, or -1
+	to         int32  // the change that takes this one's old file, or -1
+	makesWay   int32  // the wayFolder change for which this one must make way, or -1
+	chunksLeft int32  // chunks not staged yet
+	entry      uint32 // 1 + ordinal of the release's entry; 0: none
+	copy       uint32 // distinguishes the staged files of one digest
+	mode       uint16
+	act        act
+	way        inTheWay
+	state      state
+	out        Outcome
+	onDisk     bool // there is a file at path
+	asReleased bool // and its stat shows that it is the last release's: the catalogue knows its chunks
+	owned      bool // the catalogue has the path
+	restated   bool // only inode number, change time or mode are new
+	fresh      bool // this run made the staged file: ranges not written are zeros
 }
 
 // below reports whether path is inside dir.

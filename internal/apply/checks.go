@@ -140,9 +140,9 @@ type Inspection struct {
 	scan.Header
 	Checks *Checks // Save stores changes made here
 
-	s    *site
-	done func() error
-	cats []*scan.CatalogueReader
+	target *targetDir
+	done   func() error
+	cats   []*scan.CatalogueReader
 }
 
 // Inspect locks a target for this process. It uses only Channel, Now and Root of the options. It returns
@@ -161,7 +161,7 @@ func Inspect(target string, o Options) (*Inspection, error) {
 	if err != nil {
 		return nil, err
 	}
-	x := &Inspection{s: s, done: done}
+	x := &Inspection{target: s.target, done: done}
 	if err := x.begin(); err != nil {
 		return nil, errors.Join(fmt.Errorf("check %q: %w", target, err), x.Close())
 	}
@@ -169,13 +169,13 @@ func Inspect(target string, o Options) (*Inspection, error) {
 }
 
 func (x *Inspection) begin() error {
-	switch _, err := x.s.root.Lstat(journalName); {
+	switch _, err := x.target.root.Lstat(journalName); {
 	case err == nil:
 		return ErrUnfinished
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
-	cat, err := x.s.openRecords(catalogueName)
+	cat, err := x.target.openRecords(catalogueName)
 	if err != nil {
 		return err
 	}
@@ -184,17 +184,17 @@ func (x *Inspection) begin() error {
 	if h == nil {
 		return ErrNothingApplied
 	}
-	if h.Channel != x.s.o.Channel {
-		return fmt.Errorf("this folder holds channel %q, not %q", h.Channel, x.s.o.Channel)
+	if h.Channel != x.target.o.Channel {
+		return fmt.Errorf("this folder holds channel %q, not %q", h.Channel, x.target.o.Channel)
 	}
-	x.Header, x.Checks = *h, x.s.checks
+	x.Header, x.Checks = *h, x.target.checks
 	return nil
 }
 
 // Entries streams the catalogue's entries in path order. checked is the time, in Unix seconds, when a file's bytes
 // were last read and found right.
 func (x *Inspection) Entries() (func() (e *manifest.Entry, checked int64, err error), error) {
-	r, err := scan.OpenCatalogue(x.s.root, catalogueName)
+	r, err := scan.OpenCatalogue(x.target.root, catalogueName)
 	if err != nil {
 		return nil, err
 	}
@@ -213,16 +213,16 @@ func (x *Inspection) Entries() (func() (e *manifest.Entry, checked int64, err er
 }
 
 // Save makes Checks durable.
-func (x *Inspection) Save() error { return writeChecks(x.s.root, x.Checks) }
+func (x *Inspection) Save() error { return writeChecks(x.target.root, x.Checks) }
 
 // Passed ends the pass: it records that every file that is not suspect was read since Checks.Began. It closes all
 // streams of Entries.
 func (x *Inspection) Passed(ctx context.Context) error {
-	old, err := x.s.openRecords(catalogueName)
+	old, err := x.target.openRecords(catalogueName)
 	if err != nil {
 		return err
 	}
-	w, err := scan.CreateCatalogue(x.s.root, catalogueName)
+	w, err := scan.CreateCatalogue(x.target.root, catalogueName)
 	if err != nil {
 		old.close()
 		return err
@@ -268,28 +268,28 @@ func (x *Inspection) Close() error { return errors.Join(x.closeStreams(), x.done
 // verified forgets the suspects after a run that verified the whole folder. A run with Rehash also counts as a
 // pass, because it has read every byte.
 func (s *site) verified() error {
-	if s.res.Verdict != Verified || s.o.DryRun || !s.checks.Any() && !s.o.Rehash {
+	if s.report.res.Verdict != Verified || s.o.DryRun || !s.target.checks.Any() && !s.o.Rehash {
 		return nil
 	}
-	s.checks.clear()
+	s.target.checks.clear()
 	if s.o.Rehash {
-		s.checks.Done, s.checks.Began, s.checks.Cursor, s.checks.Parts = s.began, 0, "", nil
+		s.target.checks.Done, s.target.checks.Began, s.target.checks.Cursor, s.target.checks.Parts = s.report.began, 0, "", nil
 	}
-	return writeChecks(s.root, s.checks)
+	return writeChecks(s.target.root, s.target.checks)
 }
 
 // doubted reports whether a file's bytes must be read, regardless of its stat.
-func (s *site) doubted(path string) bool {
-	if s.o.Rehash {
+func (t *targetDir) doubted(path string) bool {
+	if t.o.Rehash {
 		return true
 	}
-	_, suspect := s.checks.Why(path)
+	_, suspect := t.checks.Why(path)
 	return suspect
 }
 
 // because returns the reason for a repair: the finding of a check if there is one, else problem and detail.
-func (s *site) because(path, problem, detail string) error {
-	if why, _ := s.checks.Why(path); why != "" {
+func (t *targetDir) because(path, problem, detail string) error {
+	if why, _ := t.checks.Why(path); why != "" {
 		return errors.New(why)
 	}
 	return fmt.Errorf("%s: %s", problem, detail)

@@ -24,11 +24,11 @@ func rot(t *testing.T, dst, name string) {
 	try(t, os.Chtimes(path, info.ModTime(), info.ModTime()))
 	s, done, err := open(dst, Options{Now: time.Now})
 	try(t, err)
-	old, err := s.openRecords(catalogueName)
+	old, err := s.target.openRecords(catalogueName)
 	try(t, err)
-	w, err := scan.CreateCatalogue(s.root, catalogueName)
+	w, err := scan.CreateCatalogue(s.target.root, catalogueName)
 	try(t, err)
-	try(t, s.walk(t.Context(), func(it scan.Item) error {
+	try(t, s.target.walk(t.Context(), func(it scan.Item) error {
 		rec, err := old.find(it.Path)
 		if err == nil && rec != nil {
 			if rec.Kind == scan.File {

@@ -56,8 +56,8 @@ func (s *site) examine(ctx context.Context, changes []change) error {
 	if len(unknown) == 0 {
 		return nil
 	}
-	s.phase(PhaseExamine)
-	s.tellRestated(changes, unknown)
+	s.report.phase(PhaseExamine)
+	s.reportRestated(changes, unknown)
 	if err := s.read(ctx, changes, unknown); err != nil {
 		return err
 	}
@@ -66,9 +66,9 @@ func (s *site) examine(ctx context.Context, changes []change) error {
 		if c.state != stDropped {
 			continue
 		}
-		for _, dir := range s.hold(changes, c.path, c.out, c.cause) {
+		for _, dir := range hold(changes, c.path, c.out, c.cause) {
 			if c.out == Extra {
-				s.emit(Event{Path: dir, Outcome: Extra})
+				s.report.emit(Event{Path: dir, Outcome: Extra})
 			}
 		}
 	}
@@ -86,7 +86,7 @@ func (s *site) read(ctx context.Context, changes []change, unknown []int32) erro
 				return ended
 			}
 		}
-		sum, err := s.hash(ctx, c.path, c.disk().Size, limit, buf)
+		sum, err := s.target.hash(ctx, c.path, c.foundStat().Size, limit, buf)
 		if ended != nil {
 			return ended
 		}
@@ -94,7 +94,7 @@ func (s *site) read(ctx context.Context, changes []change, unknown []int32) erro
 			return context.Cause(ctx)
 		}
 		if err == nil && sum == c.digest && c.act == actPlace {
-			c.lies.digest = sum
+			c.found.digest = sum
 			s.right(c)
 			return nil
 		}
@@ -103,15 +103,15 @@ func (s *site) read(ctx context.Context, changes []change, unknown []int32) erro
 			return nil
 		}
 		if err == nil {
-			c.lies.digest = sum
+			c.found.digest = sum
 		}
 		// A file that cannot be read is still replaced if possible.
 		c.state = stLacking
 		if c.out == Repaired && c.cause == nil {
 			if err != nil {
-				c.cause = s.because(c.path, "unreadable", err.Error())
+				c.cause = s.target.because(c.path, "unreadable", err.Error())
 			} else {
-				c.cause = s.because(c.path, "hash", "its SHA-256 was "+sum.Short())
+				c.cause = s.target.because(c.path, "hash", "its SHA-256 was "+sum.Short())
 			}
 		}
 		return nil
@@ -121,16 +121,16 @@ func (s *site) read(ctx context.Context, changes []change, unknown []int32) erro
 // right settles a file that already has the release's content.
 func (s *site) right(c *change) {
 	c.state, c.act = stReady, actTouch
-	if s.keeps.SameTime(c.disk().MTime, c.mtime) && durable.SameMode(s.root, &s.keeps, c.path, c.disk().Mode, c.mode) {
+	if s.target.keeps.SameTime(c.foundStat().MTime, c.mtime) && durable.SameMode(s.target.root, &s.target.keeps, c.path, c.foundStat().Mode, c.mode) {
 		c.act, c.out, c.cause = actNone, Unchanged, nil
 	} else if c.out == Repaired {
-		c.cause = s.because(c.path, "time", "its time or mode was another")
+		c.cause = s.target.because(c.path, "time", "its time or mode was another")
 	}
 }
 
 // whose settles a file that the release no longer has. It is deleted only if a release put this content there.
 func (s *site) whose(c *change, sum digest.Digest, err error) {
-	if err == nil && sum == c.there() {
+	if err == nil && sum == c.foundDigest() {
 		c.state = stReady
 		return
 	}
@@ -140,13 +140,13 @@ func (s *site) whose(c *change, sum digest.Digest, err error) {
 	}
 	c.state, c.out, c.act = stDropped, Extra, actNone
 	c.cause = fmt.Errorf("the release deletes it, but it was edited here: left alone")
-	s.emit(Event{Path: c.path, Outcome: Extra, Size: c.disk().Size, Cause: c.cause})
+	s.report.emit(Event{Path: c.path, Outcome: Extra, Size: c.foundStat().Size, Cause: c.cause})
 }
 
 // hash returns the SHA-256 of a file of size bytes, as fast as limit allows. It fails if the file has another size
 // or changes its size during the read.
-func (s *site) hash(ctx context.Context, name string, size int64, limit func(n int) error, buf []byte) (digest.Digest, error) {
-	f, err := s.root.Open(name)
+func (t *targetDir) hash(ctx context.Context, name string, size int64, limit func(n int) error, buf []byte) (digest.Digest, error) {
+	f, err := t.root.Open(name)
 	if err != nil {
 		return digest.Digest{}, err
 	}
@@ -198,7 +198,7 @@ func (s *site) match(ctx context.Context, changes []change) error {
 	var freed []int32
 	for i := range changes {
 		c := &changes[i]
-		if c.state != stDropped && c.onDisk && !c.there().IsZero() && c.there() != c.digest && (c.act == actRemove || c.act == actPlace) && c.disk().Size > 0 {
+		if c.state != stDropped && c.onDisk && !c.foundDigest().IsZero() && c.foundDigest() != c.digest && (c.act == actRemove || c.act == actPlace) && c.foundStat().Size > 0 {
 			freed = append(freed, int32(i))
 		}
 	}
@@ -206,7 +206,7 @@ func (s *site) match(ctx context.Context, changes []change) error {
 		return nil
 	}
 	slices.SortFunc(freed, func(a, b int32) int {
-		return cmp.Or(changes[a].there().Compare(changes[b].there()), cmp.Compare(a, b))
+		return cmp.Or(changes[a].foundDigest().Compare(changes[b].foundDigest()), cmp.Compare(a, b))
 	})
 	var movers []int32
 	for i := range changes {
@@ -214,8 +214,8 @@ func (s *site) match(ctx context.Context, changes []change) error {
 		if c.state != stLacking || c.act != actPlace || c.size == 0 {
 			continue
 		}
-		at, found := slices.BinarySearchFunc(freed, c.digest, func(f int32, d digest.Digest) int { return changes[f].there().Compare(d) })
-		for ; found && at < len(freed) && changes[freed[at]].there() == c.digest; at++ {
+		at, found := slices.BinarySearchFunc(freed, c.digest, func(f int32, d digest.Digest) int { return changes[f].foundDigest().Compare(d) })
+		for ; found && at < len(freed) && changes[freed[at]].foundDigest() == c.digest; at++ {
 			if old := &changes[freed[at]]; old.to < 0 {
 				old.to, c.from = int32(i), freed[at]
 				movers = append(movers, int32(i))
@@ -226,7 +226,7 @@ func (s *site) match(ctx context.Context, changes []change) error {
 	return each(ctx, movers, func(ctx context.Context, i int32, buf []byte) error {
 		c := &changes[i]
 		old := &changes[c.from]
-		sum, err := s.hash(ctx, old.path, old.disk().Size, nil, buf)
+		sum, err := s.target.hash(ctx, old.path, old.foundStat().Size, nil, buf)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -240,11 +240,11 @@ func (s *site) match(ctx context.Context, changes []change) error {
 }
 
 // probe returns an error if a program holds the file that the change will touch.
-func (s *site) probe(c *change) error {
+func (t *targetDir) probe(c *change) error {
 	if !c.onDisk || c.state == stDropped || c.act == actNone {
 		return nil
 	}
-	if err := s.root.ProbeLocked(c.path); durable.IsLocked(err) {
+	if err := t.root.ProbeLocked(c.path); durable.IsLocked(err) {
 		return err
 	}
 	return nil // the commit reports any other error

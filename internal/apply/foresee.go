@@ -34,7 +34,7 @@ func Foresee(ctx context.Context, store bucket.Store, target string, o Options, 
 }
 
 func (s *site) foresee(ctx context.Context, store bucket.Store, since uint64) (*Foreseen, error) {
-	head, err := s.connect(ctx, store, nil)
+	head, err := s.remote.connect(ctx, store, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -46,24 +46,24 @@ func (s *site) foresee(ctx context.Context, store bucket.Store, since uint64) (*
 	if err != nil {
 		return nil, err
 	}
-	x, err := s.at(ctx)
+	x, err := s.remote.loadIndex(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if since != 0 && x.Root().Sequence == since {
 		return nil, nil
 	}
-	rel, err := s.release(ctx, head, number, want)
+	rel, err := s.remote.release(ctx, head, number, want)
 	if err != nil {
 		return nil, err
 	}
 	if err := s.suits(rel); err != nil {
 		return nil, err
 	}
-	if err := s.repo.LoadPages(ctx, s.at, rel.PageIDs(), s.pages, s.fetchOptions()); err != nil {
+	if err := s.remote.repo.LoadPages(ctx, s.remote.loadIndex, rel.PageIDs(), s.remote.pages, s.remote.fetchOptions()); err != nil {
 		return nil, err
 	}
-	changes, oldLists, err := s.plan(ctx, s.repo.Entries(rel, s.pages), rel.Totals)
+	changes, oldLists, err := s.plan(ctx, s.remote.repo.Entries(rel, s.remote.pages), rel.Totals)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +73,7 @@ func (s *site) foresee(ctx context.Context, store bucket.Store, since uint64) (*
 		}
 	}
 	g, lacking, lists := s.newStager(changes)
-	if err := s.repo.LoadPages(ctx, s.at, lists, s.pages, s.fetchOptions()); err != nil {
+	if err := s.remote.repo.LoadPages(ctx, s.remote.loadIndex, lists, s.remote.pages, s.remote.fetchOptions()); err != nil {
 		return nil, err
 	}
 	if err := g.list(ctx, lacking, nil); err != nil {
@@ -89,7 +89,7 @@ func (s *site) foresee(ctx context.Context, store bucket.Store, since uint64) (*
 	if len(missing) > 0 {
 		return nil, g.missing(&repo.MissingError{Chunks: missing})
 	}
-	return &Foreseen{Index: x.Root().Sequence, Needed: s.res.BytesNeeded, Packs: packsOf(x, places)}, nil
+	return &Foreseen{Index: x.Root().Sequence, Needed: s.report.res.BytesNeeded, Packs: packsOf(x, places)}, nil
 }
 
 func packsOf(x *repo.Index, places []repo.Place) (keys []string) {

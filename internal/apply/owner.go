@@ -16,33 +16,33 @@ import (
 // the same facts come from the manifest of the applied release and from the previous catalogue, which every commit
 // keeps.
 
-// keepBefore renames the catalogue that is about to be replaced. When a commit is repeated, this may have happened
+// retainCatalogue renames the catalogue that is about to be replaced. When a commit is repeated, this may have happened
 // already.
-func (s *site) keepBefore(h *scan.Header) error {
-	if err := s.root.Rename(catalogueName, beforeName); err != nil && !errors.Is(err, fs.ErrNotExist) {
+func (t *targetDir) retainCatalogue(h *scan.Header) error {
+	if err := t.root.Rename(catalogueName, beforeName); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	now := Applied{Number: h.Number, Release: h.Release}
-	if old := s.checks.Applied; old != nil && *old == now {
+	if old := t.checks.Applied; old != nil && *old == now {
 		return nil
 	}
-	s.checks.Applied = &now
-	return writeChecks(s.root, s.checks)
+	t.checks.Applied = &now
+	return writeChecks(t.root, t.checks)
 }
 
 // openOld opens the catalogue that preceded the commit under way.
-func (s *site) openOld() (*records, error) {
-	r, err := s.openRecords(catalogueName)
+func (t *targetDir) openOld() (*records, error) {
+	r, err := t.openRecords(catalogueName)
 	if err == nil && r.r == nil {
-		return s.openRecords(beforeName)
+		return t.openRecords(beforeName)
 	}
 	return r, err
 }
 
-// unrecorded returns scan.ErrCorrupt if a target without a catalogue once had one.
-func (s *site) unrecorded() error {
-	_, err := s.root.Lstat(beforeName)
-	if err == nil || errors.Is(err, fs.ErrNotExist) && (s.checks.Applied != nil || s.o.Held) && !s.checks.Unowned && !s.o.Adopt {
+// checkUnrecorded returns scan.ErrCorrupt if a target without a catalogue once had one.
+func (t *targetDir) checkUnrecorded() error {
+	_, err := t.root.Lstat(beforeName)
+	if err == nil || errors.Is(err, fs.ErrNotExist) && (t.checks.Applied != nil || t.o.Held) && !t.checks.Unowned && !t.o.Adopt {
 		return fmt.Errorf("%w: it is missing", scan.ErrCorrupt)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
@@ -54,27 +54,27 @@ func (s *site) unrecorded() error {
 // rebuild makes a new catalogue after the old one was lost, and sets the old one aside. The run that follows reads
 // every file again.
 func (s *site) rebuild(ctx context.Context, why error) error {
-	before, err := s.openRecords(beforeName)
+	before, err := s.target.openRecords(beforeName)
 	if errors.Is(err, scan.ErrCorrupt) {
-		before, err = &records{end: true}, s.setAside(beforeName, err)
+		before, err = &records{end: true}, s.target.setAside(beforeName, err)
 	}
 	if err != nil {
 		return err
 	}
 	defer before.close()
 	h, sure := s.headerLeft(before)
-	if err := s.setAside(catalogueName, why); err != nil {
+	if err := s.target.setAside(catalogueName, why); err != nil {
 		return err
 	}
 	next := manifest.Next(func() (*manifest.Entry, error) { return nil, nil })
 	if h != nil {
-		rel, err := s.repo.Release(ctx, h.Channel, h.Number, h.Release)
+		rel, err := s.remote.repo.Release(ctx, h.Channel, h.Number, h.Release)
 		if err == nil {
-			err = s.repo.LoadPages(ctx, s.at, rel.PageIDs(), s.pages, s.fetchOptions())
+			err = s.remote.repo.LoadPages(ctx, s.remote.loadIndex, rel.PageIDs(), s.remote.pages, s.remote.fetchOptions())
 		}
 		switch {
 		case err == nil:
-			next = s.repo.Entries(rel, s.pages)
+			next = s.remote.repo.Entries(rel, s.remote.pages)
 		case errors.Is(err, fs.ErrNotExist), isMissing(err): // gc has removed it
 			sure = false
 		default:
@@ -82,13 +82,13 @@ func (s *site) rebuild(ctx context.Context, why error) error {
 		}
 	}
 	if !sure {
-		s.retry(errUnowned)
-		s.checks.Unowned = true
-		if err := writeChecks(s.root, s.checks); err != nil || h == nil {
+		s.report.retry(errUnowned)
+		s.target.checks.Unowned = true
+		if err := writeChecks(s.target.root, s.target.checks); err != nil || h == nil {
 			return err
 		}
 	}
-	w, err := scan.CreateCatalogue(s.root, catalogueName)
+	w, err := scan.CreateCatalogue(s.target.root, catalogueName)
 	if err != nil {
 		return err
 	}
@@ -98,7 +98,7 @@ func (s *site) rebuild(ctx context.Context, why error) error {
 	}
 	if errors.Is(err, scan.ErrCorrupt) {
 		before.close() // Windows renames no file that is open
-		err = errors.Join(s.setAside(beforeName, err), w.Abort())
+		err = errors.Join(s.target.setAside(beforeName, err), w.Abort())
 		if err == nil {
 			return s.rebuild(ctx, why) // without it
 		}
@@ -117,13 +117,13 @@ func isMissing(err error) bool {
 // headerLeft returns the header of the lost catalogue, or its best substitute. If it comes from catalogue.before,
 // or is nil, ownership is not sure.
 func (s *site) headerLeft(before *records) (h *scan.Header, sure bool) {
-	if r, err := scan.OpenCatalogue(s.root, catalogueName); err == nil {
+	if r, err := scan.OpenCatalogue(s.target.root, catalogueName); err == nil {
 		h := r.Header()
 		_ = r.Close() // it was only read
 		return &h, true
 	}
-	if a := s.checks.Applied; a != nil {
-		return &scan.Header{Repo: s.repo.ID(), Channel: s.o.Channel, Number: a.Number, Release: a.Release}, true
+	if a := s.target.checks.Applied; a != nil {
+		return &scan.Header{Repo: s.remote.repo.ID(), Channel: s.o.Channel, Number: a.Number, Release: a.Release}, true
 	}
 	return before.header(), false
 }
@@ -159,32 +159,32 @@ var errUnowned = errors.New("ownership lost: the record of what releases have pu
 // owns withholds the verdict of a target whose ownership is lost until the target holds only the release, or Adopt
 // declares the rest to be the site's own.
 func (s *site) owns() error {
-	if !s.checks.Unowned || s.res.Verdict != Verified {
+	if !s.target.checks.Unowned || s.report.res.Verdict != Verified {
 		return nil
 	}
-	if s.res.Extra > 0 && !s.o.Adopt {
-		s.res.Verdict, s.res.NoOp, s.res.Unowned = Incomplete, false, true
-		s.retry(errUnowned)
+	if s.report.res.Extra > 0 && !s.o.Adopt {
+		s.report.res.Verdict, s.report.res.NoOp, s.report.res.Unowned = Incomplete, false, true
+		s.report.retry(errUnowned)
 		return nil
 	}
-	s.checks.Unowned = false
-	return writeChecks(s.root, s.checks)
+	s.target.checks.Unowned = false
+	return writeChecks(s.target.root, s.target.checks)
 }
 
 // keepMoved keeps the files that a commit had moved out of the way before its journal was lost: they may be the
 // site's own.
-func (s *site) keepMoved() error {
-	list, err := s.root.ReadDir(outDir)
+func (t *targetDir) keepMoved() error {
+	list, err := t.root.ReadDir(outDir)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(list) == 0 {
 		return nil
 	}
 	if err == nil {
-		err = s.root.MkdirAll(asideDir, 0o755)
+		err = t.root.MkdirAll(asideDir, 0o755)
 	}
 	if err != nil {
 		return err
 	}
 	name := asideDir + "/" + rand.Text()
-	s.retry(fmt.Errorf("what the lost commit had moved out of the way is kept in %q: look through it, then remove it", name))
-	return s.root.Rename(outDir, name)
+	t.report.retry(fmt.Errorf("what the lost commit had moved out of the way is kept in %q: look through it, then remove it", name))
+	return t.root.Rename(outDir, name)
 }

@@ -17,7 +17,8 @@ func appendInt(b []byte, n int64) []byte { return strconv.AppendInt(b, n, 10) }
 // planner merges three streams in path order: the entries on disk, the catalogue's records and the release's
 // entries. It collects the changes to make. It holds one item of each stream at a time.
 type planner struct {
-	s       *site
+	target  *targetDir
+	report  *reporter
 	cat     *records
 	entries manifest.Next
 	entry   *manifest.Entry // the next one, nil at the end
@@ -38,12 +39,12 @@ const foreseen = 2 << 20
 
 // plan walks the target once. totals are those of the release.
 func (s *site) plan(ctx context.Context, entries manifest.Next, totals manifest.Totals) ([]change, []digest.Digest, error) {
-	cat, err := s.openRecords(catalogueName)
+	cat, err := s.target.openRecords(catalogueName)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer cat.close()
-	p := &planner{s: s, cat: cat, entries: entries, clearing: -1}
+	p := &planner{target: s.target, report: s.report, cat: cat, entries: entries, clearing: -1}
 	if cat.r == nil {
 		// A first pull: growing the slice would copy the list and use twice its memory.
 		p.changes = make([]change, 0, min(totals.Files+totals.Dirs, foreseen))
@@ -51,18 +52,18 @@ func (s *site) plan(ctx context.Context, entries manifest.Next, totals manifest.
 	if p.entry, err = entries(); err != nil {
 		return nil, nil, err
 	}
-	s.res.Unchanged = 0
-	err = s.walk(ctx, func(it scan.Item) error { return p.meet(&it) })
+	s.report.res.Unchanged = 0
+	err = s.target.walk(ctx, func(it scan.Item) error { return p.meet(&it) })
 	if err == nil {
 		err = p.meet(nil)
 	}
-	p.tellExtras()
+	p.emitExtras()
 	return p.changes, p.oldLists, err
 }
 
 // walk streams the target's entries, except nightferry's own folder.
-func (s *site) walk(ctx context.Context, fn func(scan.Item) error) error {
-	return scan.Walk(ctx, s.root.Dir(), scan.WalkOptions{Skip: func(path string, _ bool) bool {
+func (t *targetDir) walk(ctx context.Context, fn func(scan.Item) error) error {
+	return scan.Walk(ctx, t.root.Dir(), scan.WalkOptions{Skip: func(path string, _ bool) bool {
 		return len(path) == len(stateDir) && strings.EqualFold(path, stateDir)
 	}}, fn)
 }
@@ -161,7 +162,7 @@ func (p *planner) path(path string, w *scan.Item, c *scan.Record, m *manifest.En
 }
 
 func (p *planner) add(c change) *change {
-	c.from, c.to, c.under = -1, -1, p.clearing
+	c.from, c.to, c.makesWay = -1, -1, p.clearing
 	if p.entry != nil && p.entry.Path == c.path {
 		c.entry = p.ordinal + 1
 	}
@@ -195,7 +196,7 @@ func (p *planner) block(m *manifest.Entry, owned bool, cause error) {
 
 // untouched reports whether the file is unchanged since its bytes were last read or written.
 func (p *planner) untouched(w *scan.Item, c *scan.Record) bool {
-	return c != nil && p.s.sameStat(w.Stat, c.Stat) && !p.s.doubted(c.Path)
+	return c != nil && p.target.sameStat(w.Stat, c.Stat) && !p.target.doubted(c.Path)
 }
 
 // leave reports whether an ignore pattern protects the site's own path, or a folder above it.
@@ -206,7 +207,7 @@ func (p *planner) leave(w *scan.Item) bool {
 	if p.ignored != "" {
 		return true
 	}
-	if !p.s.ignore.Skip(w.Path, w.Kind == scan.Dir) {
+	if !p.target.ignore.Skip(w.Path, w.Kind == scan.Dir) {
 		return false
 	}
 	if w.Kind == scan.Dir {
@@ -222,19 +223,19 @@ func (p *planner) stays(c *scan.Record, cause error) {
 		a = actRmdir
 	}
 	p.add(change{path: c.Path, act: a, state: stDropped, out: Failed, cause: cause, owned: true})
-	p.s.hold(p.changes, c.Path, Failed, cause)
+	hold(p.changes, c.Path, Failed, cause)
 }
 
 // extra handles an entry that the site added.
 func (p *planner) extra(w *scan.Item) {
 	ignored := p.leave(w)
-	if p.s.o.Prune && !ignored && w.Err == nil {
+	if p.target.o.Prune && !ignored && w.Err == nil {
 		c := change{path: strings.Clone(w.Path), act: actRemove, out: Deleted, onDisk: w.Kind == scan.File}
 		if w.Kind == scan.Dir {
 			c.act = actRmdir
 		}
 		if w.Kind == scan.Dir || w.Kind == scan.File {
-			c.lies = &lying{stat: w.Stat}
+			c.found = &foundEntry{stat: w.Stat}
 		}
 		p.add(c)
 		return
@@ -245,7 +246,7 @@ func (p *planner) extra(w *scan.Item) {
 		c.cause = fmt.Errorf("%q is a file in the release and a folder here that holds the site's own %q: move that away, or pull with --prune", p.clearPath, w.Path)
 		p.clearing = -1
 	}
-	for _, dir := range p.s.hold(p.changes, w.Path, Extra, nil) {
+	for _, dir := range hold(p.changes, w.Path, Extra, nil) {
 		p.own(&scan.Item{Path: dir, Kind: scan.Dir})
 	}
 	if !ignored {
@@ -253,10 +254,10 @@ func (p *planner) extra(w *scan.Item) {
 	}
 }
 
-// own reports an entry of the site's own, now or later in tellExtras.
+// own reports an entry of the site's own, now or later in emitExtras.
 func (p *planner) own(w *scan.Item) {
-	if !p.s.keeps.Fold {
-		p.s.extra(w)
+	if !p.target.keeps.Fold {
+		p.report.extra(w)
 		return
 	}
 	it := *w
@@ -264,13 +265,13 @@ func (p *planner) own(w *scan.Item) {
 	p.extras = append(p.extras, it)
 }
 
-func (s *site) extra(w *scan.Item) {
-	s.emit(Event{Path: w.Path, Outcome: Extra, Size: w.Stat.Size, Cause: w.Err})
+func (r *reporter) extra(w *scan.Item) {
+	r.emit(Event{Path: w.Path, Outcome: Extra, Size: w.Stat.Size, Cause: w.Err})
 }
 
-// tellExtras reports the entries that the site added. It skips an entry whose name the release has in another case:
+// emitExtras reports the entries that the site added. It skips an entry whose name the release has in another case:
 // that entry becomes the release's, as with the same case.
-func (p *planner) tellExtras() {
+func (p *planner) emitExtras() {
 	if len(p.extras) == 0 {
 		return
 	}
@@ -287,7 +288,7 @@ func (p *planner) tellExtras() {
 			c.out = Changed
 			continue
 		}
-		p.s.extra(w)
+		p.report.extra(w)
 	}
 }
 
@@ -310,7 +311,7 @@ func (p *planner) gone(w *scan.Item, c *scan.Record, was *manifest.Entry) {
 	case w.Kind == scan.Dir:
 		p.add(change{path: was.Path, act: actRmdir, out: Deleted, owned: true})
 	default:
-		d := change{path: was.Path, act: actRemove, out: Deleted, lies: &lying{was.Digest, w.Stat}, onDisk: true, owned: true, size: was.Size}
+		d := change{path: was.Path, act: actRemove, out: Deleted, found: &foundEntry{was.Digest, w.Stat}, onDisk: true, owned: true, size: was.Size}
 		if !p.untouched(w, c) {
 			d.state = stUnknown
 		}
@@ -324,24 +325,24 @@ func (p *planner) folder(w *scan.Item, c *scan.Record, was, m *manifest.Entry) {
 		ch := p.add(newChange(actMkdir, m, Added))
 		if was != nil {
 			ch.out, ch.owned = Repaired, true
-			ch.cause = p.s.because(m.Path, "missing", "the folder was gone")
+			ch.cause = p.target.because(m.Path, "missing", "the folder was gone")
 		}
 	case w.Err != nil:
 		p.block(m, was != nil, fmt.Errorf("cannot be looked into: %w", w.Err))
 	case w.Kind == scan.Dir:
-		if !durable.SameMode(p.s.root, &p.s.keeps, m.Path, w.Stat.Mode, m.SiteMode()) {
+		if !durable.SameMode(p.target.root, &p.target.keeps, m.Path, w.Stat.Mode, m.SiteMode()) {
 			ch := p.add(newChange(actTouch, m, Changed))
 			ch.owned = was != nil
 			if was != nil && was.Mode == m.Mode {
 				ch.out = Repaired
-				ch.cause = p.s.because(m.Path, "mode", fmt.Sprintf("it was %04o", w.Stat.Mode&0o777))
+				ch.cause = p.target.because(m.Path, "mode", fmt.Sprintf("it was %04o", w.Stat.Mode&0o777))
 			}
 			return
 		}
-		p.s.same()
-	case was != nil || w.Kind == scan.File && p.s.o.Prune:
+		p.report.countUnchanged()
+	case was != nil || w.Kind == scan.File && p.target.o.Prune:
 		ch := p.add(newChange(actMkdir, m, Changed))
-		ch.way, ch.lies, ch.owned, ch.onDisk = wayEntry, &lying{stat: w.Stat}, was != nil, w.Kind == scan.File
+		ch.way, ch.found, ch.owned, ch.onDisk = wayEntry, &foundEntry{stat: w.Stat}, was != nil, w.Kind == scan.File
 	default:
 		p.block(m, false, fmt.Errorf("is a folder in the release and a %s of the site's own here: move it away", w.Kind))
 	}
@@ -356,7 +357,7 @@ func (p *planner) file(w *scan.Item, c *scan.Record, was, m *manifest.Entry) {
 		ch.state, ch.owned = stLacking, owned
 		if sameAsWas {
 			ch.out = Repaired
-			ch.cause = p.s.because(m.Path, "missing", "the file was gone")
+			ch.cause = p.target.because(m.Path, "missing", "the file was gone")
 		} else if owned {
 			ch.out = Changed
 		}
@@ -364,25 +365,25 @@ func (p *planner) file(w *scan.Item, c *scan.Record, was, m *manifest.Entry) {
 		p.fail(m, owned, fmt.Errorf("cannot be looked at: %w", w.Err))
 	case w.Kind == scan.File && p.untouched(w, c) && sameAsWas:
 		if m.MTime == was.MTime && m.Mode == was.Mode {
-			p.s.same()
+			p.report.countUnchanged()
 			return
 		}
 		ch := p.add(newChange(actTouch, m, Changed))
-		ch.lies, ch.onDisk, ch.owned = &lying{m.Digest, w.Stat}, true, true
+		ch.found, ch.onDisk, ch.owned = &foundEntry{m.Digest, w.Stat}, true, true
 	case w.Kind == scan.File:
 		ch := p.add(newChange(actPlace, m, Changed))
-		ch.lies, ch.onDisk, ch.owned, ch.state = &lying{stat: w.Stat}, true, owned, stLacking
+		ch.found, ch.onDisk, ch.owned, ch.state = &foundEntry{stat: w.Stat}, true, owned, stLacking
 		switch {
 		case p.untouched(w, c) && was.Kind == manifest.File:
-			ch.lies.digest, ch.asWas = was.Digest, true
+			ch.found.digest, ch.asReleased = was.Digest, true
 		default:
 			ch.state = stUnknown
-			ch.restated = c != nil && looksSame(w.Stat, c.Stat) && !p.s.doubted(c.Path)
+			ch.restated = c != nil && looksSame(w.Stat, c.Stat) && !p.target.doubted(c.Path)
 		}
 		if sameAsWas {
 			ch.out = Repaired
 			if w.Stat.Size != m.Size {
-				ch.cause = p.s.because(m.Path, "size", fmt.Sprintf("it had %d bytes, the release says %d", w.Stat.Size, m.Size))
+				ch.cause = p.target.because(m.Path, "size", fmt.Sprintf("it had %d bytes, the release says %d", w.Stat.Size, m.Size))
 			}
 		}
 	case w.Kind == scan.Dir:
@@ -392,11 +393,11 @@ func (p *planner) file(w *scan.Item, c *scan.Record, was, m *manifest.Entry) {
 	case owned:
 		ch := p.add(newChange(actPlace, m, Repaired))
 		ch.way, ch.owned, ch.state = wayEntry, true, stLacking
-		ch.cause = p.s.because(m.Path, "kind", fmt.Sprintf("a %s was in its place", w.Kind))
+		ch.cause = p.target.because(m.Path, "kind", fmt.Sprintf("a %s was in its place", w.Kind))
 	default:
 		p.fail(m, false, fmt.Errorf("is a file in the release and a %s of the site's own here: remove it", w.Kind))
 	}
 }
 
-// same counts a file or folder that needs no change.
-func (s *site) same() { s.res.Unchanged++ }
+// countUnchanged counts a file or folder that needs no change.
+func (r *reporter) countUnchanged() { r.res.Unchanged++ }

@@ -45,12 +45,12 @@ func (s *site) space(g *stager) error {
 		}
 	}
 	need += int64(len(files)) * perFile
-	free, err := s.root.Free()
+	free, err := s.target.root.Free()
 	if err != nil {
 		return err
 	}
 	if need > free {
-		return &SpaceError{Dir: s.root.Dir(), Needed: need, Free: free}
+		return &SpaceError{Dir: s.target.root.Dir(), Needed: need, Free: free}
 	}
 	return nil
 }
@@ -65,7 +65,7 @@ func (s *site) suits(rel *repo.Release) error {
 
 // volumes fails if another volume is mounted inside the target in a folder that the commit must rename into or out
 // of. Files cannot be renamed across volumes.
-func (s *site) volumes(changes []change) error {
+func (t *targetDir) volumes(changes []change) error {
 	seen := map[string]struct{}{}
 	for i := range changes {
 		c := &changes[i]
@@ -78,7 +78,7 @@ func (s *site) volumes(changes []change) error {
 				break
 			}
 			seen[dir] = struct{}{}
-			same, err := s.root.SameVolume(dir)
+			same, err := t.root.SameVolume(dir)
 			if errors.Is(err, fs.ErrNotExist) {
 				dir = path.Dir(dir) // a folder that will be made
 				continue
@@ -88,7 +88,7 @@ func (s *site) volumes(changes []change) error {
 			}
 			if err != nil {
 				// A file or a link in the way is not a mount point.
-				if info, lerr := s.root.Lstat(dir); lerr != nil || !info.IsDir() {
+				if info, lerr := t.root.Lstat(dir); lerr != nil || !info.IsDir() {
 					break
 				}
 				return err
@@ -104,7 +104,7 @@ func (s *site) volumes(changes []change) error {
 func (s *site) free(ctx context.Context, changes []change) error {
 	var held []int32
 	for i := range changes {
-		if s.probe(&changes[i]) != nil {
+		if s.target.probe(&changes[i]) != nil {
 			held = append(held, int32(i))
 		}
 	}
@@ -112,18 +112,18 @@ func (s *site) free(ctx context.Context, changes []change) error {
 		return nil
 	}
 	if !s.o.Partial && s.o.LockWait > 0 {
-		s.phase(PhaseWait)
+		s.report.phase(PhaseWait)
 		until := s.o.Now().Add(s.o.LockWait)
 		for pause := 100 * time.Millisecond; len(held) > 0 && s.o.Now().Before(until); pause = min(2*pause, 5*time.Second) {
 			if err := sleep(ctx, min(pause, until.Sub(s.o.Now()))); err != nil {
 				return err
 			}
-			if err := s.gate(ctx); err != nil {
+			if err := s.remote.gate(ctx); err != nil {
 				return err
 			}
 			still := held[:0]
 			for _, i := range held {
-				if s.probe(&changes[i]) != nil {
+				if s.target.probe(&changes[i]) != nil {
 					still = append(still, i)
 				}
 			}
@@ -132,41 +132,41 @@ func (s *site) free(ctx context.Context, changes []change) error {
 	}
 	for _, i := range held {
 		c := &changes[i]
-		s.drop(changes, i, Locked, fmt.Errorf("%w: close the program that has it open, then pull again", s.probe(c)))
+		drop(changes, i, Locked, fmt.Errorf("%w: close the program that has it open, then pull again", s.target.probe(c)))
 	}
 	return nil
 }
 
 // drop cancels a change and the changes that depend on it: moves from or to it, and the change for which it was to
 // make way.
-func (s *site) drop(changes []change, i int32, out Outcome, cause error) {
+func drop(changes []change, i int32, out Outcome, cause error) {
 	c := &changes[i]
 	if c.state == stDropped {
 		return
 	}
 	c.state, c.out, c.cause = stDropped, out, cause
 	if c.to >= 0 {
-		s.drop(changes, c.to, out, fmt.Errorf("it is to be moved from %q: %w", c.path, cause))
+		drop(changes, c.to, out, fmt.Errorf("it is to be moved from %q: %w", c.path, cause))
 	}
 	if c.from >= 0 {
-		s.drop(changes, c.from, out, fmt.Errorf("it is to be moved to %q: %w", c.path, cause))
+		drop(changes, c.from, out, fmt.Errorf("it is to be moved to %q: %w", c.path, cause))
 	}
-	if c.under >= 0 {
-		s.drop(changes, c.under, out, fmt.Errorf("%q must make way: %w", c.path, cause))
+	if c.makesWay >= 0 {
+		drop(changes, c.makesWay, out, fmt.Errorf("%q must make way: %w", c.path, cause))
 	}
 	if c.act == actRemove || c.act == actRmdir {
-		s.hold(changes, c.path, out, cause)
+		hold(changes, c.path, out, cause)
 	}
 	if c.act == actMkdir { // nothing can be put below
 		for j := int(i) + 1; j < len(changes) && below(c.path, changes[j].path); j++ {
-			s.drop(changes, int32(j), out, fmt.Errorf("%q cannot be made: %w", c.path, cause))
+			drop(changes, int32(j), out, fmt.Errorf("%q cannot be made: %w", c.path, cause))
 		}
 	}
 }
 
 // hold cancels the deletion of all folders above name, because name stays in them. It returns the folders whose
 // deletion it has cancelled.
-func (s *site) hold(changes []change, name string, out Outcome, cause error) (held []string) {
+func hold(changes []change, name string, out Outcome, cause error) (held []string) {
 	if cause != nil {
 		cause = fmt.Errorf("%q stays in it: %w", name, cause)
 	}
@@ -177,8 +177,8 @@ func (s *site) hold(changes []change, name string, out Outcome, cause error) (he
 		}
 		c.state, c.out, c.cause = stDropped, out, cause
 		held = append(held, d)
-		if c.under >= 0 {
-			s.drop(changes, c.under, Failed, fmt.Errorf("%q must make way, and %q stays in it", d, name))
+		if c.makesWay >= 0 {
+			drop(changes, c.makesWay, Failed, fmt.Errorf("%q must make way, and %q stays in it", d, name))
 		}
 	}
 	return held

@@ -68,18 +68,18 @@ func TestHolesWorthHaving(t *testing.T) {
 	s, done, err := open(dst, options(nil))
 	try(t, err)
 	defer func() { try(t, done()) }()
-	if _, err := s.connect(t.Context(), p.store, nil); err != nil {
+	if _, err := s.remote.connect(t.Context(), p.store, nil); err != nil {
 		t.Fatal(err)
 	}
-	head, err := s.repo.Head(t.Context(), channel)
+	head, err := s.remote.repo.Head(t.Context(), channel)
 	try(t, err)
-	rel, err := s.release(t.Context(), head, head.Number, head.Release)
+	rel, err := s.remote.release(t.Context(), head, head.Number, head.Release)
 	try(t, err)
-	try(t, s.repo.LoadPages(t.Context(), s.at, rel.PageIDs(), s.pages, s.fetchOptions()))
-	changes, _, err := s.plan(t.Context(), s.repo.Entries(rel, s.pages), rel.Totals)
+	try(t, s.remote.repo.LoadPages(t.Context(), s.remote.loadIndex, rel.PageIDs(), s.remote.pages, s.remote.fetchOptions()))
+	changes, _, err := s.plan(t.Context(), s.remote.repo.Entries(rel, s.remote.pages), rel.Totals)
 	try(t, err)
 	g, lacking, lists := s.newStager(changes)
-	try(t, s.repo.LoadPages(t.Context(), s.at, lists, s.pages, s.fetchOptions()))
+	try(t, s.remote.repo.LoadPages(t.Context(), s.remote.loadIndex, lists, s.remote.pages, s.remote.fetchOptions()))
 	try(t, g.list(t.Context(), lacking, nil))
 	for i := range changes {
 		_, thin := g.thin[int32(i)]
@@ -87,7 +87,7 @@ func TestHolesWorthHaving(t *testing.T) {
 			t.Errorf("%s: sparse %t", changes[i].path, thin)
 		}
 	}
-	if !s.keeps.Sparse {
+	if !s.target.keeps.Sparse {
 		t.Skip("this file system keeps no holes")
 	}
 	if g.filled < 0 || g.filled > 600_000 {

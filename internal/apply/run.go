@@ -42,7 +42,7 @@ func Run(ctx context.Context, store bucket.Store, target string, o Options) (*Re
 	if err != nil {
 		return nil, err
 	}
-	s.res = Result{Channel: o.Channel, Verdict: Incomplete}
+	s.report.res = Result{Channel: o.Channel, Verdict: Incomplete}
 	err = s.run(ctx, store)
 	if err == nil {
 		err = s.owns()
@@ -50,8 +50,8 @@ func Run(ctx context.Context, store bucket.Store, target string, o Options) (*Re
 	if err == nil {
 		err = s.verified()
 	}
-	s.res.BytesWire = s.wire.Load()
-	return &s.res, errors.Join(err, done())
+	s.report.res.BytesWire = s.remote.wire.Load()
+	return &s.report.res, errors.Join(err, done())
 }
 
 // Recover finishes an interrupted commit without a store. If there is none, it does nothing.
@@ -64,19 +64,19 @@ func Recover(ctx context.Context, target string, o Options) error {
 }
 
 func (s *site) run(ctx context.Context, store bucket.Store) error {
-	s.phase(PhaseOpen)
+	s.report.phase(PhaseOpen)
 	// A halt order also stops a commit that was interrupted: it is read first.
-	head, err := s.connect(ctx, store, s.recover)
+	head, err := s.remote.connect(ctx, store, s.recover)
 	if err != nil {
 		return err
 	}
-	s.res.Repo = s.repo.ID()
+	s.report.res.Repo = s.remote.repo.ID()
 	err = s.bring(ctx, head)
 	if errors.Is(err, scan.ErrCorrupt) {
 		if err := s.rebuild(ctx, err); err != nil {
 			return err
 		}
-		s.res = Result{Repo: s.res.Repo, Channel: s.res.Channel, Verdict: Incomplete}
+		s.report.res = Result{Repo: s.report.res.Repo, Channel: s.report.res.Channel, Verdict: Incomplete}
 		err = s.bring(ctx, head)
 	}
 	return err
@@ -92,32 +92,32 @@ func (s *site) bring(ctx context.Context, head *repo.Head) error {
 	if err != nil {
 		return err
 	}
-	s.res.Number = number
-	if had != nil && had.Complete && had.Number == number && (want.IsZero() || had.Release == want) && !s.o.Rehash && !s.checks.Any() {
-		s.phase(PhaseCompare)
-		s.res.Release, s.res.Tree, s.res.Totals = had.Release, had.Tree, had.Totals
+	s.report.res.Number = number
+	if had != nil && had.Complete && had.Number == number && (want.IsZero() || had.Release == want) && !s.o.Rehash && !s.target.checks.Any() {
+		s.report.phase(PhaseCompare)
+		s.report.res.Release, s.report.res.Tree, s.report.res.Totals = had.Release, had.Tree, had.Totals
 		same, err := s.current(ctx)
 		if err != nil {
 			return err
 		}
 		if same {
-			s.res.Verdict, s.res.NoOp = Verified, true
-			return s.sweepStage(s.o.DryRun) // a run may have died just before it did
+			s.report.res.Verdict, s.report.res.NoOp = Verified, true
+			return s.target.sweepStage(s.o.DryRun) // a run may have died just before it did
 		}
 	}
-	s.phase(PhasePlan)
-	rel, err := s.release(ctx, head, number, want)
+	s.report.phase(PhasePlan)
+	rel, err := s.remote.release(ctx, head, number, want)
 	if err != nil {
 		return err
 	}
-	s.res.Release = rel.Digest
+	s.report.res.Release = rel.Digest
 	if err := s.suits(rel); err != nil {
 		return err
 	}
-	if err := s.repo.LoadPages(ctx, s.at, rel.PageIDs(), s.pages, s.fetchOptions()); err != nil {
+	if err := s.remote.repo.LoadPages(ctx, s.remote.loadIndex, rel.PageIDs(), s.remote.pages, s.remote.fetchOptions()); err != nil {
 		return err
 	}
-	changes, oldLists, err := s.plan(ctx, s.repo.Entries(rel, s.pages), rel.Totals)
+	changes, oldLists, err := s.plan(ctx, s.remote.repo.Entries(rel, s.remote.pages), rel.Totals)
 	if err != nil {
 		return err
 	}
@@ -127,16 +127,16 @@ func (s *site) bring(ctx context.Context, head *repo.Head) error {
 	if err := s.match(ctx, changes); err != nil {
 		return err
 	}
-	if err := s.volumes(changes); err != nil {
+	if err := s.target.volumes(changes); err != nil {
 		return err
 	}
 	if err := s.stage(ctx, changes, oldLists); err != nil {
-		s.full(changes, err)
+		s.reportFullDisk(changes, err)
 		return err
 	}
 	if s.o.DryRun {
-		s.tell(changes, true)
-		s.res.Verdict = Planned
+		s.emitAll(changes, true)
+		s.report.res.Verdict = Planned
 		return nil
 	}
 	return s.finish(ctx, rel, changes)
@@ -145,16 +145,16 @@ func (s *site) bring(ctx context.Context, head *repo.Head) error {
 // applied returns the catalogue's header, or nil if there is no catalogue. It fails if the folder holds another
 // channel or repository.
 func (s *site) applied() (*scan.Header, error) {
-	cat, err := s.openRecords(catalogueName)
+	cat, err := s.target.openRecords(catalogueName)
 	if err != nil {
 		return nil, err
 	}
 	defer cat.close()
 	h := cat.header()
 	if h == nil {
-		return nil, s.unrecorded()
+		return nil, s.target.checkUnrecorded()
 	}
-	if h.Repo != s.repo.ID() || h.Channel != s.o.Channel {
+	if h.Repo != s.remote.repo.ID() || h.Channel != s.o.Channel {
 		return nil, fmt.Errorf("this folder holds channel %q, not %q: give each channel a folder of its own", h.Channel, s.o.Channel)
 	}
 	return h, nil
@@ -164,7 +164,7 @@ func (s *site) applied() (*scan.Header, error) {
 // head and the caller gave only its number.
 func (s *site) choose(head *repo.Head, had *scan.Header) (number uint64, want digest.Digest, err error) {
 	number, want = head.Number, head.Release
-	s.res.Expired = head.Expired
+	s.report.res.Expired = head.Expired
 	if n := s.o.Release; n != 0 && n != head.Number {
 		if n > head.Number {
 			return 0, want, &NoReleaseError{Channel: s.o.Channel, Number: n, Newest: head.Number}
@@ -184,26 +184,26 @@ func (s *site) choose(head *repo.Head, had *scan.Header) (number uint64, want di
 }
 
 // release reads the release that choose returned.
-func (s *site) release(ctx context.Context, head *repo.Head, number uint64, want digest.Digest) (*repo.Release, error) {
+func (r *remote) release(ctx context.Context, head *repo.Head, number uint64, want digest.Digest) (*repo.Release, error) {
 	if want.IsZero() {
-		return s.repo.ReleaseBelow(ctx, s.o.Channel, head, number)
+		return r.repo.ReleaseBelow(ctx, r.o.Channel, head, number)
 	}
-	return s.repo.Release(ctx, s.o.Channel, number, want)
+	return r.repo.Release(ctx, r.o.Channel, number, want)
 }
 
 // current reports whether the target matches the catalogue, by size and times, with no file of the release missing.
 // It emits an event for each extra.
 func (s *site) current(ctx context.Context) (bool, error) {
-	cat, err := s.openRecords(catalogueName)
+	cat, err := s.target.openRecords(catalogueName)
 	if err != nil {
 		return false, err
 	}
 	defer cat.close()
 	var files int64
 	var extras []Event
-	s.forgetProofs()
-	p := &planner{s: s, cat: cat}
-	err = s.walk(ctx, func(it scan.Item) error {
+	s.report.resetProofs()
+	p := &planner{target: s.target, report: s.report, cat: cat}
+	err = s.target.walk(ctx, func(it scan.Item) error {
 		rec, err := cat.peek()
 		if err != nil {
 			return err
@@ -228,9 +228,9 @@ func (s *site) current(ctx context.Context) (bool, error) {
 		cat.pop()
 		files++
 		if rec.Kind == scan.File {
-			s.proven(rec.Stat.Size, rec.Checked)
+			s.report.countProof(rec.Stat.Size, rec.Checked)
 		}
-		if it.Err != nil || it.Kind != rec.Kind || it.Kind == scan.Dir && it.Stat.Mode != rec.Stat.Mode || it.Kind == scan.File && !s.sameStat(it.Stat, rec.Stat) {
+		if it.Err != nil || it.Kind != rec.Kind || it.Kind == scan.Dir && it.Stat.Mode != rec.Stat.Mode || it.Kind == scan.File && !s.target.sameStat(it.Stat, rec.Stat) {
 			return errDiffers
 		}
 		return nil
@@ -245,9 +245,9 @@ func (s *site) current(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	for _, e := range extras {
-		s.emit(e)
+		s.report.emit(e)
 	}
-	s.res.Unchanged = files
+	s.report.res.Unchanged = files
 	return true, nil
 }
 
@@ -258,7 +258,7 @@ func (s *site) finish(ctx context.Context, rel *repo.Release, changes []change) 
 	if err := s.free(ctx, changes); err != nil {
 		return err
 	}
-	if err := s.gate(ctx); err != nil {
+	if err := s.remote.gate(ctx); err != nil {
 		return err
 	}
 	for {
@@ -267,16 +267,16 @@ func (s *site) finish(ctx context.Context, rel *repo.Release, changes []change) 
 		s.out = outDir + "/" + rand.Text()
 		recase, aside := s.aliases(changes) // before the policy check, because it may drop changes
 		if !s.o.Partial && dropped(changes) {
-			s.tell(changes, false)
+			s.emitAll(changes, false)
 			return nil
 		}
-		p := &stepper{changes: changes, out: s.out, modes: s.keeps.Modes, recase: recase, aside: aside}
+		p := &stepper{changes: changes, out: s.out, modes: s.target.keeps.Modes, recase: recase, aside: aside}
 		err := s.apply(ctx, rel, changes, p.steps)
 		var blocked *commit.BlockedError
 		if !errors.As(err, &blocked) {
 			return err
 		}
-		if !s.dropPath(changes, blocked) {
+		if !dropPath(changes, blocked) {
 			return err
 		}
 	}
@@ -292,10 +292,10 @@ func dropped(changes []change) bool {
 	return false
 }
 
-func (s *site) dropPath(changes []change, b *commit.BlockedError) bool {
+func dropPath(changes []change, b *commit.BlockedError) bool {
 	for i := range changes {
 		if c := &changes[i]; c.path == b.Path && c.state != stDropped {
-			s.drop(changes, int32(i), outcomeOf(b.Err), b.Err)
+			drop(changes, int32(i), outcomeOf(b.Err), b.Err)
 			return true
 		}
 	}
@@ -305,29 +305,29 @@ func (s *site) dropPath(changes []change, b *commit.BlockedError) bool {
 // apply makes all changes visible in one commit and records them.
 func (s *site) apply(ctx context.Context, rel *repo.Release, changes []change, steps commit.Steps) error {
 	if err := s.prepareCommit(ctx, rel, changes, steps); err != nil {
-		s.full(changes, err)
+		s.reportFullDisk(changes, err)
 		if durable.IsDiskFull(err) {
 			err = fmt.Errorf("prepare the commit: disk full: free space on the target's volume and pull again, which goes on from here: %w", err)
 		}
 		return err
 	}
 	// From here on the commit is finished, by this run or by the next.
-	s.phase(PhaseCommit)
+	s.report.phase(PhaseCommit)
 	left, err := s.commit.Replay(ctx, false)
 	if err != nil {
 		return err
 	}
-	s.told = map[string]struct{}{}
+	s.reported = map[string]struct{}{}
 	for _, l := range left {
 		if c := changeAt(changes, l.Path); c != nil && c.state != stDropped {
 			c.state, c.out, c.cause = stDropped, outcomeOf(l.Err), l.Err
 			paths := []string{l.Path}
 			if l.Kind == commit.Delete {
-				paths = append(paths, s.hold(changes, l.Path, c.out, c.cause)...)
+				paths = append(paths, hold(changes, l.Path, c.out, c.cause)...)
 			}
 			for _, p := range paths {
 				if s.o.Settle != nil {
-					s.other = append(s.other, s.event(changes, changeAt(changes, p)))
+					s.report.other = append(s.report.other, eventOf(changes, changeAt(changes, p)))
 				}
 			}
 			if err := s.rescue(l.Step, c); err != nil {
@@ -337,7 +337,7 @@ func (s *site) apply(ctx context.Context, rel *repo.Release, changes []change, s
 	}
 	for i := range changes {
 		if c := &changes[i]; c.state == stDropped {
-			s.told[c.path] = struct{}{}
+			s.reported[c.path] = struct{}{}
 		}
 	}
 	wrong, err := s.settleCommit(ctx, left)
@@ -346,31 +346,31 @@ func (s *site) apply(ctx context.Context, rel *repo.Release, changes []change, s
 	}
 	for i := range changes {
 		if changes[i].out == Unchanged {
-			s.same()
+			s.report.countUnchanged()
 		}
 	}
-	err = s.outcomes(changes, func(e Event) error {
+	err = eachOutcome(changes, func(e Event) error {
 		e.Committed = s.o.Intend != nil
-		s.emit(e)
+		s.report.emit(e)
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	if wrong == 0 && len(left) == 0 && !dropped(changes) && s.res.Tree == rel.Tree && s.res.Totals == rel.Totals {
-		s.res.Verdict = Verified
+	if wrong == 0 && len(left) == 0 && !dropped(changes) && s.report.res.Tree == rel.Tree && s.report.res.Totals == rel.Totals {
+		s.report.res.Verdict = Verified
 	}
 	for _, id := range rel.PageIDs() {
 		s.lists[id] = struct{}{}
 	}
-	return errors.Join(s.pages.sweep(s.lists), s.sweepStage(len(left) > 0))
+	return errors.Join(s.remote.pages.sweep(s.lists), s.target.sweepStage(len(left) > 0))
 }
 
 // prepareCommit makes the staged files and the journal durable.
 func (s *site) prepareCommit(ctx context.Context, rel *repo.Release, changes []change, steps commit.Steps) error {
-	s.phase(PhaseSync)
+	s.report.phase(PhaseSync)
 	// Before the sync: the journal must not survive without the folder to which it moves files.
-	if err := s.root.MkdirAll(s.out, 0o755); err != nil {
+	if err := s.target.root.MkdirAll(s.out, 0o755); err != nil {
 		return err
 	}
 	if err := s.syncStage(changes); err != nil {
@@ -379,9 +379,9 @@ func (s *site) prepareCommit(ctx context.Context, rel *repo.Release, changes []c
 	if err := s.writeNext(ctx, rel, changes); err != nil {
 		return err
 	}
-	s.other = nil
+	s.report.other = nil
 	if s.o.Intend != nil {
-		if err := s.o.Intend(func(yield func(Event) error) error { return s.outcomes(changes, yield) }); err != nil {
+		if err := s.o.Intend(func(yield func(Event) error) error { return eachOutcome(changes, yield) }); err != nil {
 			return err
 		}
 	}
@@ -390,7 +390,7 @@ func (s *site) prepareCommit(ctx context.Context, rel *repo.Release, changes []c
 
 // syncStage makes the staged files and their names durable.
 func (s *site) syncStage(changes []change) error {
-	if durable.NeedsFileSync(s.root) {
+	if durable.NeedsFileSync(s.target.root) {
 		dirs := map[string]struct{}{s.out: {}, outDir: {}, stageDir: {}, stateDir: {}}
 		for i := range changes {
 			if c := &changes[i]; c.act == actPlace && c.state == stReady && c.from < 0 {
@@ -398,12 +398,12 @@ func (s *site) syncStage(changes []change) error {
 			}
 		}
 		for dir := range dirs {
-			if err := s.root.SyncDir(dir); err != nil {
+			if err := s.target.root.SyncDir(dir); err != nil {
 				return err
 			}
 		}
 	}
-	return s.root.SyncAll()
+	return s.target.root.SyncAll()
 }
 
 // settleCommit records the result of the commit and ends it. The next run plans again for the steps that are left:
@@ -419,10 +419,10 @@ func (s *site) settleCommit(ctx context.Context, left []commit.Left) (wrong int6
 // settled ends a commit that is recorded, or whose record is lost.
 func (s *site) settled() error {
 	if s.o.Settle != nil {
-		if err := s.o.Settle(s.other); err != nil {
+		if err := s.o.Settle(s.report.other); err != nil {
 			return err
 		}
-		s.other = nil
+		s.report.other = nil
 	}
 	return s.commit.Forget()
 }
@@ -433,10 +433,10 @@ func (s *site) rescue(step commit.Step, c *change) error {
 		return nil
 	}
 	name := c.stageName()
-	if err := s.root.MkdirAll(path.Dir(name), 0o755); err != nil {
+	if err := s.target.root.MkdirAll(path.Dir(name), 0o755); err != nil {
 		return err
 	}
-	if err := s.root.Rename(step.Slot, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := s.target.root.Rename(step.Slot, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
@@ -455,77 +455,77 @@ func (s *site) recover(ctx context.Context) error {
 	case errors.Is(err, frame.ErrDamaged):
 		// The journal was complete before its first step ran, so the disk has lost it. Each executed step left
 		// whole files; the run plans the rest again.
-		if err := s.keepMoved(); err != nil {
+		if err := s.target.keepMoved(); err != nil {
 			return err
 		}
-		return errors.Join(s.setAside(journalName, err), s.commit.Forget())
+		return errors.Join(s.target.setAside(journalName, err), s.commit.Forget())
 	case err != nil:
 		return err
 	}
-	if err := s.halted(ctx); err != nil {
+	if err := s.remote.halted(ctx); err != nil {
 		return err
 	}
-	s.phase(PhaseRecover)
+	s.report.phase(PhaseRecover)
 	left, err := s.commit.Replay(ctx, true)
 	var blocked *commit.BlockedError
 	if errors.As(err, &blocked) {
-		s.retry(err)
+		s.report.retry(err)
 		return nil // it was rolled back; the run plans again
 	}
 	if err != nil {
 		return err
 	}
-	s.told = map[string]struct{}{}
+	s.reported = map[string]struct{}{}
 	for _, l := range left {
-		s.told[l.Path] = struct{}{}
-		s.differ(Event{Path: l.Path, Outcome: outcomeOf(l.Err), Size: l.Size, Cause: l.Err})
+		s.reported[l.Path] = struct{}{}
+		s.report.emitUnexpected(Event{Path: l.Path, Outcome: outcomeOf(l.Err), Size: l.Size, Cause: l.Err})
 	}
 	_, err = s.settleCommit(ctx, left)
 	if errors.Is(err, scan.ErrCorrupt) || errors.Is(err, fs.ErrNotExist) {
 		// The files are in place; only their record is lost. The old catalogue still says which paths are ours; the
 		// next run reads the files that differ from it.
-		return errors.Join(s.setAside(nextName, err), s.settled())
+		return errors.Join(s.target.setAside(nextName, err), s.settled())
 	}
 	if err != nil {
 		return err
 	}
-	return s.sweepStage(len(left) > 0)
+	return s.target.sweepStage(len(left) > 0)
 }
 
-// tell emits the outcome of every change in a run that commits nothing.
-func (s *site) tell(changes []change, planned bool) {
+// emitAll emits the outcome of every change in a run that commits nothing.
+func (s *site) emitAll(changes []change, planned bool) {
 	held := !s.o.Partial && dropped(changes) && !planned
 	for i := range changes {
 		c := &changes[i]
 		switch {
 		case c.out == Unchanged:
-			s.same()
+			s.report.countUnchanged()
 		case c.out == Extra, c.to >= 0 && c.act == actRemove:
 			// reported already; a move is reported under its new name
 		case held && c.state != stDropped:
 			// not committed
 		default:
-			s.emit(s.event(changes, c))
+			s.report.emit(eventOf(changes, c))
 		}
 	}
 }
 
-// outcomes yields the outcome of every change that is committed.
-func (s *site) outcomes(changes []change, yield func(Event) error) error {
+// eachOutcome yields the outcome of every change that is committed.
+func eachOutcome(changes []change, yield func(Event) error) error {
 	for i := range changes {
 		c := &changes[i]
 		if c.out == Unchanged || c.out == Extra || c.to >= 0 && c.act == actRemove {
 			continue
 		}
-		if err := yield(s.event(changes, c)); err != nil {
+		if err := yield(eventOf(changes, c)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// event returns the event for a change.
-func (s *site) event(changes []change, c *change) Event {
+// eventOf returns the event for a change.
+func eventOf(changes []change, c *change) Event {
 	e := Event{Path: c.path, Entry: uint64(c.entry), Outcome: c.out, Size: c.size, Digest: c.digest, Held: c.held, Cause: c.cause}
 	if c.from >= 0 {
 		e.From = changes[c.from].path
@@ -536,9 +536,9 @@ func (s *site) event(changes []change, c *change) Event {
 	return e
 }
 
-// full emits a failure for each change that was not made because the disk is full. An interrupted run needs no such
+// reportFullDisk emits a failure for each change that was not made because the disk is full. An interrupted run needs no such
 // events, but a full disk needs an operator.
-func (s *site) full(changes []change, err error) {
+func (s *site) reportFullDisk(changes []change, err error) {
 	var space *SpaceError
 	if !errors.As(err, &space) && !durable.IsDiskFull(err) {
 		return
@@ -551,21 +551,21 @@ func (s *site) full(changes []change, err error) {
 		if c.state != stDropped {
 			c.state, c.out, c.cause = stDropped, Failed, err
 		}
-		s.emit(Event{Path: c.path, Entry: uint64(c.entry), Outcome: c.out, Size: c.size, Digest: c.digest, Cause: c.cause})
+		s.report.emit(Event{Path: c.path, Entry: uint64(c.entry), Outcome: c.out, Size: c.size, Digest: c.digest, Cause: c.cause})
 	}
 }
 
 // sweepStage empties the staging folder unless a journal still needs its files.
-func (s *site) sweepStage(needed bool) error {
+func (t *targetDir) sweepStage(needed bool) error {
 	if needed {
 		return nil
 	}
-	shards, err := s.root.ReadDir(stageDir)
+	shards, err := t.root.ReadDir(stageDir)
 	if err != nil {
 		return err
 	}
 	for _, d := range shards {
-		if err := s.discard(path.Join(stageDir, d.Name())); err != nil {
+		if err := t.discard(path.Join(stageDir, d.Name())); err != nil {
 			return err
 		}
 	}
@@ -574,10 +574,10 @@ func (s *site) sweepStage(needed bool) error {
 
 // discard removes an unneeded entry of the staging folder. If a program holds a file, discard leaves it to the next
 // run. For a running program whose file was moved out of the way, Windows reports "access denied".
-func (s *site) discard(name string) error {
-	err := s.root.RemoveAll(name)
+func (t *targetDir) discard(name string) error {
+	err := t.root.RemoveAll(name)
 	if durable.IsLocked(err) || errors.Is(err, fs.ErrPermission) && (name == outDir || below(outDir, name)) {
-		s.retry(fmt.Errorf("%w: the next run tries again", err))
+		t.report.retry(fmt.Errorf("%w: the next run tries again", err))
 		return nil
 	}
 	return err

@@ -24,7 +24,7 @@ func (g *stager) seed(ctx context.Context, oldLists []digest.Digest) error {
 		return nil
 	}
 	// If a page is gone from the store, its chunks only have to be fetched.
-	if err := g.s.repo.LoadPages(ctx, g.s.at, oldLists, g.s.pages, g.s.fetchOptions()); err != nil && ctx.Err() != nil {
+	if err := g.remote.repo.LoadPages(ctx, g.remote.loadIndex, oldLists, g.remote.pages, g.remote.fetchOptions()); err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	if err := g.seedCatalogue(ctx); err != nil {
@@ -33,7 +33,7 @@ func (g *stager) seed(ctx context.Context, oldLists []digest.Digest) error {
 	if err := g.seedTouched(ctx); err != nil {
 		return err
 	}
-	for _, dir := range g.s.o.Seeds {
+	for _, dir := range g.target.o.Seeds {
 		if err := g.seedFolder(ctx, dir); err != nil {
 			return err
 		}
@@ -57,7 +57,7 @@ type hits struct {
 
 // seedCatalogue searches all files of the last release.
 func (g *stager) seedCatalogue(ctx context.Context) error {
-	cat, err := g.s.openRecords(catalogueName)
+	cat, err := g.target.openRecords(catalogueName)
 	if err != nil {
 		return err
 	}
@@ -106,7 +106,7 @@ func (g *stager) hits(rec *scan.Record) (h hits, err error) {
 	if err != nil || e.Kind != manifest.File || e.Size == 0 {
 		return h, err
 	}
-	refs, err := g.s.repo.Refs(e, g.s.pages)
+	refs, err := g.remote.repo.Refs(e, g.remote.pages)
 	if err != nil {
 		return h, nil // its list pages are not cached any more
 	}
@@ -122,7 +122,7 @@ func (g *stager) hits(rec *scan.Record) (h hits, err error) {
 }
 
 func (g *stager) seedHits(ctx context.Context, h hits, buf []byte) error {
-	f, err := g.s.root.Open(h.path)
+	f, err := g.target.root.Open(h.path)
 	if err != nil {
 		return nil // gone, or not readable: not a seed
 	}
@@ -132,7 +132,7 @@ func (g *stager) seedHits(ctx context.Context, h hits, buf []byte) error {
 			return context.Cause(ctx)
 		}
 		b := buf[:r.Size]
-		if _, err := f.ReadAt(b, h.at[i]); err != nil || g.s.repo.Keys().ChunkID(b) != r.ID {
+		if _, err := f.ReadAt(b, h.at[i]); err != nil || g.remote.repo.Keys().ChunkID(b) != r.ID {
 			continue
 		}
 		if err := g.deliver(ctx, r.ID, b, true); err != nil {
@@ -147,18 +147,18 @@ func (g *stager) seedHits(ctx context.Context, h hits, buf []byte) error {
 func (g *stager) seedTouched(ctx context.Context) error {
 	var touched []int32
 	for i := range g.changes {
-		if c := &g.changes[i]; c.act == actPlace && c.onDisk && !c.asWas && c.left > 0 {
+		if c := &g.changes[i]; c.act == actPlace && c.onDisk && !c.asReleased && c.chunksLeft > 0 {
 			touched = append(touched, int32(i))
 		}
 	}
-	return g.cutEach(ctx, g.s.root, touched)
+	return g.cutEach(ctx, g.target.root, touched)
 }
 
 // seedFolder splits the files of a folder in Options.Seeds into chunks: first those with the paths of new files,
 // then, if chunks are still wanted, all.
 func (g *stager) seedFolder(ctx context.Context, dir string) error {
 	skip := func(err error) error {
-		g.s.retry(fmt.Errorf("%w: what it may hold comes from the store", err))
+		g.report.retry(fmt.Errorf("%w: what it may hold comes from the store", err))
 		return nil
 	}
 	root, err := durable.Open(dir, durable.Options{})
@@ -168,14 +168,14 @@ func (g *stager) seedFolder(ctx context.Context, dir string) error {
 	defer func() { _ = root.Close() }() // it was only read
 	var lacking []int32
 	for i := range g.changes {
-		if c := &g.changes[i]; c.act == actPlace && c.left > 0 {
+		if c := &g.changes[i]; c.act == actPlace && c.chunksLeft > 0 {
 			lacking = append(lacking, int32(i))
 		}
 	}
 	if err := g.cutEach(ctx, root, lacking); err != nil {
 		return err
 	}
-	split, err := chunk.NewSplitter(g.s.repo.Params())
+	split, err := chunk.NewSplitter(g.remote.repo.Params())
 	if err != nil {
 		return err
 	}
@@ -209,7 +209,7 @@ func (g *stager) cutEach(ctx context.Context, root *durable.Root, indexes []int3
 	}
 	splitters := make(chan *chunk.Splitter, workers())
 	for range cap(splitters) {
-		split, err := chunk.NewSplitter(g.s.repo.Params())
+		split, err := chunk.NewSplitter(g.remote.repo.Params())
 		if err != nil {
 			return err
 		}
@@ -236,12 +236,12 @@ func (g *stager) cut(ctx context.Context, root *durable.Root, name string, split
 	if err != nil || !info.Mode().IsRegular() {
 		return nil
 	}
-	if info.Size() <= int64(g.s.repo.Params().Min) {
+	if info.Size() <= int64(g.remote.repo.Params().Min) {
 		b, err := io.ReadAll(io.LimitReader(f, info.Size()))
 		if err != nil || len(b) == 0 {
 			return nil
 		}
-		return g.deliver(ctx, g.s.repo.Keys().ChunkID(b), b, true)
+		return g.deliver(ctx, g.remote.repo.Keys().ChunkID(b), b, true)
 	}
 	split.Reset(f)
 	for {
@@ -255,7 +255,7 @@ func (g *stager) cut(ctx context.Context, root *durable.Root, name string, split
 		if chunk.Zero(b) {
 			continue
 		}
-		if err := g.deliver(ctx, g.s.repo.Keys().ChunkID(b), b, true); err != nil {
+		if err := g.deliver(ctx, g.remote.repo.Keys().ChunkID(b), b, true); err != nil {
 			return err
 		}
 	}
@@ -264,8 +264,8 @@ func (g *stager) cut(ctx context.Context, root *durable.Root, name string, split
 // estimate counts, for a dry run, the bytes that must come from the store: the chunks that no file of the last
 // release holds.
 func (g *stager) estimate(ctx context.Context, oldLists []digest.Digest) error {
-	_ = g.s.repo.LoadPages(ctx, g.s.at, oldLists, g.s.pages, g.s.fetchOptions()) // best effort, as in seed
-	cat, err := g.s.openRecords(catalogueName)
+	_ = g.remote.repo.LoadPages(ctx, g.remote.loadIndex, oldLists, g.remote.pages, g.remote.fetchOptions()) // best effort, as in seed
+	cat, err := g.target.openRecords(catalogueName)
 	if err != nil {
 		return err
 	}
@@ -287,10 +287,10 @@ func (g *stager) estimate(ctx context.Context, oldLists []digest.Digest) error {
 			from, to := g.find(r.ID)
 			for i := from; i < to; i++ {
 				g.done[i] = true
-				g.s.res.BytesHeld += r.Size
+				g.report.res.BytesHeld += r.Size
 			}
 		}
 	}
-	g.s.res.BytesNeeded = g.needed()
+	g.report.res.BytesNeeded = g.needed()
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"nightferry/internal/commit"
 	"nightferry/internal/digest"
 	"nightferry/internal/durable"
 	"nightferry/internal/repo"
@@ -23,7 +24,10 @@ import (
 // stager makes the new files, each under its own name on the target's volume. It verifies every file before the
 // commit may rename it into place.
 type stager struct {
-	s       *site
+	target  *targetDir
+	remote  *remote
+	report  *reporter
+	commit  *commit.Commit
 	changes []change
 	files   *handles
 	check   chan check
@@ -67,7 +71,7 @@ func (e *IntegrityError) Error() string {
 
 // newStager finds the files to make, and the chunk-list pages that name their chunks.
 func (s *site) newStager(changes []change) (g *stager, lacking []int32, lists []digest.Digest) {
-	g = &stager{s: s, changes: changes, exists: map[int32]struct{}{}, pipes: map[int32]*pipe{}, thin: map[int32]struct{}{}}
+	g = &stager{target: s.target, remote: s.remote, report: s.report, commit: s.commit, changes: changes, exists: map[int32]struct{}{}, pipes: map[int32]*pipe{}, thin: map[int32]struct{}{}}
 	copies := map[digest.Digest]uint32{}
 	for i := range changes {
 		c := &changes[i]
@@ -93,12 +97,12 @@ func (s *site) stage(ctx context.Context, changes []change, oldLists []digest.Di
 	if len(lacking) == 0 {
 		return nil
 	}
-	s.phase(PhaseStage)
+	s.report.phase(PhaseStage)
 	g.filesTotal = int64(len(lacking))
-	if err := s.repo.LoadPages(ctx, s.at, lists, s.pages, s.fetchOptions()); err != nil {
+	if err := s.remote.repo.LoadPages(ctx, s.remote.loadIndex, lists, s.remote.pages, s.remote.fetchOptions()); err != nil {
 		return err
 	}
-	staged, err := s.tidyStage(changes, lacking)
+	staged, err := s.target.tidyStage(changes, lacking)
 	if err != nil {
 		return err
 	}
@@ -127,9 +131,9 @@ func (s *site) stage(ctx context.Context, changes []change, oldLists []digest.Di
 				c.state, c.out, c.cause = stDropped, Failed, &IntegrityError{Path: c.path, Want: c.digest}
 				continue
 			}
-			s.retry(fmt.Errorf("%q does not read back as it was written: made again", c.path))
+			s.report.retry(fmt.Errorf("%q does not read back as it was written: made again", c.path))
 			delete(g.exists, i)
-			if err := s.root.Remove(c.stageName()); err != nil {
+			if err := s.target.root.Remove(c.stageName()); err != nil {
 				return err
 			}
 		}
@@ -137,7 +141,7 @@ func (s *site) stage(ctx context.Context, changes []change, oldLists []digest.Di
 			return nil
 		}
 		g.reading.Store(false)
-		s.phase(PhaseStage)
+		s.report.phase(PhaseStage)
 		if err := g.list(ctx, lacking, nil); err != nil {
 			return err
 		}
@@ -146,8 +150,8 @@ func (s *site) stage(ctx context.Context, changes []change, oldLists []digest.Di
 
 // tidyStage removes staged files of earlier runs that are no longer wanted, and makes the staging folders. It
 // returns the names of the files that it kept.
-func (s *site) tidyStage(changes []change, lacking []int32) (map[string]struct{}, error) {
-	staged, err := s.staged()
+func (t *targetDir) tidyStage(changes []change, lacking []int32) (map[string]struct{}, error) {
+	staged, err := t.staged()
 	if err != nil {
 		return nil, err
 	}
@@ -164,17 +168,17 @@ func (s *site) tidyStage(changes []change, lacking []int32) (map[string]struct{}
 		}
 	}
 	for name := range staged {
-		if !in(keep, name) && !s.o.DryRun {
-			if err := s.discard(name); err != nil {
+		if !in(keep, name) && !t.o.DryRun {
+			if err := t.discard(name); err != nil {
 				return nil, err
 			}
 		}
 	}
 	for n, used := range shards {
-		if !used || s.o.DryRun {
+		if !used || t.o.DryRun {
 			continue
 		}
-		if err := s.root.MkdirAll(fmt.Sprintf("%s/%02x", stageDir, n), 0o755); err != nil {
+		if err := t.root.MkdirAll(fmt.Sprintf("%s/%02x", stageDir, n), 0o755); err != nil {
 			return nil, err
 		}
 	}
@@ -197,7 +201,7 @@ func (g *stager) fill(ctx context.Context, indexes []int32, oldLists []digest.Di
 	close(g.check)
 	if err == nil {
 		g.reading.Store(true)
-		g.s.phase(PhaseBack)
+		g.report.phase(PhaseBack)
 		g.progress()
 	}
 	if cerr := checks.Wait(); cerr != nil && (err == nil || errors.Is(err, context.Canceled)) {
@@ -209,7 +213,7 @@ func (g *stager) fill(ctx context.Context, indexes []int32, oldLists []digest.Di
 // backBytes returns the bytes of the files that the checkers will read.
 func (g *stager) backBytes(indexes []int32) (n int64) {
 	for _, i := range indexes {
-		if c := &g.changes[i]; c.parts != nil || c.left == 0 {
+		if c := &g.changes[i]; c.parts != nil || c.chunksLeft == 0 {
 			n += c.size
 		}
 	}
@@ -226,7 +230,7 @@ func (g *stager) countBack(n int) {
 
 func (g *stager) chunks(ctx context.Context, indexes []int32, oldLists []digest.Digest) error {
 	for _, i := range indexes {
-		if c := &g.changes[i]; c.left == 0 { // empty, all holes, or staged by an earlier run
+		if c := &g.changes[i]; c.chunksLeft == 0 { // empty, all holes, or staged by an earlier run
 			if _, ok := g.exists[i]; !ok {
 				f, err := g.open(i)
 				if err != nil {
@@ -248,8 +252,8 @@ func (g *stager) chunks(ctx context.Context, indexes []int32, oldLists []digest.
 	if len(ids) == 0 {
 		return nil
 	}
-	g.s.res.BytesNeeded = max(g.s.res.BytesNeeded, g.needed()) // a second round stages only the bad files
-	x, err := g.s.at(ctx)
+	g.report.res.BytesNeeded = max(g.report.res.BytesNeeded, g.needed()) // a second round stages only the bad files
+	x, err := g.remote.loadIndex(ctx)
 	if err != nil {
 		return err
 	}
@@ -260,7 +264,7 @@ func (g *stager) chunks(ctx context.Context, indexes []int32, oldLists []digest.
 	if len(missing) > 0 {
 		return g.missing(&repo.MissingError{Chunks: missing})
 	}
-	err = x.Fetch(ctx, places, g.s.fetchOptions(), func(ctx context.Context, b *repo.Block) error {
+	err = x.Fetch(ctx, places, g.remote.fetchOptions(), func(ctx context.Context, b *repo.Block) error {
 		for i, p := range b.Places {
 			if err := g.deliver(ctx, p.ID, b.Chunk(i), false); err != nil {
 				return err
@@ -313,14 +317,14 @@ func (g *stager) deliver(ctx context.Context, id digest.Digest, b []byte, held b
 
 func (g *stager) write(ctx context.Context, w want, b []byte, held bool) error {
 	c := &g.changes[w.change]
-	g.s.mu.Lock()
-	g.s.res.BytesWritten += int64(len(b))
+	g.report.mu.Lock()
+	g.report.res.BytesWritten += int64(len(b))
 	if held {
-		g.s.res.BytesHeld += int64(len(b))
+		g.report.res.BytesHeld += int64(len(b))
 	} else {
-		g.s.res.BytesFetched += int64(len(b))
+		g.report.res.BytesFetched += int64(len(b))
 	}
-	g.s.mu.Unlock()
+	g.report.mu.Unlock()
 	if held {
 		atomic.AddInt64(&c.held, int64(len(b)))
 	}
@@ -329,7 +333,7 @@ func (g *stager) write(ctx context.Context, w want, b []byte, held bool) error {
 		g.progress() // for fetched chunks, each block emits progress
 	}
 	if w.at == 0 && int64(w.size) == c.size {
-		atomic.AddInt32(&c.left, -1)
+		atomic.AddInt32(&c.chunksLeft, -1)
 		return g.whole(ctx, w.change, b)
 	}
 	f, err := g.files.get(w.change)
@@ -347,7 +351,7 @@ func (g *stager) write(ctx context.Context, w want, b []byte, held bool) error {
 	}
 	p := g.pipes[w.change]
 	more := p != nil && p.wrote(w.at)
-	if atomic.AddInt32(&c.left, -1) > 0 {
+	if atomic.AddInt32(&c.chunksLeft, -1) > 0 {
 		if more {
 			select {
 			case g.check <- check{w.change, false}:
@@ -382,9 +386,9 @@ func (g *stager) open(i int32) (*durable.File, error) {
 	}
 	g.mu.Unlock()
 	if there {
-		return g.s.root.OpenRW(c.stageName())
+		return g.target.root.OpenRW(c.stageName())
 	}
-	f, err := durable.CreatePrivate(g.s.root, c.stageName(), c.size)
+	f, err := durable.CreatePrivate(g.target.root, c.stageName(), c.size)
 	if _, thin := g.thin[i]; thin && err == nil {
 		err = f.SetSparse()
 	}
@@ -448,12 +452,12 @@ var zeroPage [page]byte // read only
 // whole stages a single-chunk file in one step. Most files have one chunk.
 func (g *stager) whole(ctx context.Context, i int32, b []byte) error {
 	c := &g.changes[i]
-	f, err := durable.CreatePrivate(g.s.root, c.stageName(), 0)
+	f, err := durable.CreatePrivate(g.target.root, c.stageName(), 0)
 	if err != nil {
 		return stageError(c, err)
 	}
 	_, err = f.WriteAt(b, 0)
-	if err == nil && durable.NeedsFileSync(g.s.root) {
+	if err == nil && durable.NeedsFileSync(g.target.root) {
 		err = f.Sync()
 	}
 	var mode fs.FileMode
@@ -526,17 +530,17 @@ func (g *stager) checker(ctx context.Context) error {
 func (g *stager) readBack(ctx context.Context, k check, buf []byte) (sum digest.Digest, mode fs.FileMode, err error) {
 	c, p := &g.changes[k.change], g.pipes[k.change]
 	if !k.last {
-		f, err := g.s.root.Open(c.stageName())
+		f, err := g.target.root.Open(c.stageName())
 		if err != nil {
 			return sum, 0, err
 		}
 		return sum, 0, errors.Join(p.read(ctx, f, -1, buf, g.countBack), f.Close())
 	}
-	f, err := g.s.root.OpenRW(c.stageName())
+	f, err := g.target.root.OpenRW(c.stageName())
 	if err != nil {
 		return sum, 0, err
 	}
-	if durable.NeedsFileSync(g.s.root) {
+	if durable.NeedsFileSync(g.target.root) {
 		if err := f.Sync(); err != nil {
 			return sum, 0, errors.Join(err, f.Close())
 		}
@@ -577,13 +581,13 @@ func (r *fromStart) Read(p []byte) (int, error) {
 // finish sets the mode and time of a verified file.
 func (g *stager) finish(c *change, mode fs.FileMode) error {
 	name := c.stageName()
-	if g.s.keeps.Modes && mode != fs.FileMode(c.mode) {
-		if err := g.s.commit.Tolerate(g.s.root.Chmod(name, fs.FileMode(c.mode))); err != nil {
+	if g.target.keeps.Modes && mode != fs.FileMode(c.mode) {
+		if err := g.commit.Tolerate(g.target.root.Chmod(name, fs.FileMode(c.mode))); err != nil {
 			return stageError(c, err)
 		}
 	}
-	if g.s.keeps.Grain > 0 {
-		if err := g.s.commit.Tolerate(g.s.root.Chtimes(name, time.Unix(0, g.s.keeps.Time(c.mtime)))); err != nil {
+	if g.target.keeps.Grain > 0 {
+		if err := g.commit.Tolerate(g.target.root.Chtimes(name, time.Unix(0, g.target.keeps.Time(c.mtime)))); err != nil {
 			return stageError(c, err)
 		}
 	}
@@ -594,12 +598,12 @@ func (g *stager) finish(c *change, mode fs.FileMode) error {
 
 func (g *stager) progress() {
 	e := Event{Kind: ProgressEvent, Phase: PhaseStage, FilesDone: g.filesDone.Load(), FilesTotal: g.filesTotal,
-		BytesDone: g.bytesDone.Load(), BytesTotal: g.bytesTotal, Wire: g.s.wire.Load()}
+		BytesDone: g.bytesDone.Load(), BytesTotal: g.bytesTotal, Wire: g.remote.wire.Load()}
 	if g.reading.Load() {
 		e.Phase, e.BytesDone, e.BytesTotal = PhaseBack, g.bytesBack.Load(), g.toBack
 	}
-	g.s.mu.Lock()
-	e.Fetched = g.s.res.BytesFetched
-	g.s.mu.Unlock()
-	g.s.emit(e)
+	g.report.mu.Lock()
+	e.Fetched = g.report.res.BytesFetched
+	g.report.mu.Unlock()
+	g.report.emit(e)
 }

@@ -9,8 +9,8 @@ import (
 
 // sameStat reports whether two stats of one name show that its bytes are unchanged. Inode number and change time
 // count only if the file system keeps them stable.
-func (s *site) sameStat(a, b scan.Stat) bool {
-	if !s.keeps.Inodes || s.o.IgnoreInode {
+func (t *targetDir) sameStat(a, b scan.Stat) bool {
+	if !t.keeps.Inodes || t.o.IgnoreInode {
 		a.ID, a.CTime = b.ID, b.CTime
 	}
 	return a == b
@@ -19,17 +19,17 @@ func (s *site) sameStat(a, b scan.Stat) bool {
 // looksSame reports whether a file's size and modification time are unchanged since its bytes were known.
 func looksSame(a, b scan.Stat) bool { return a.Size == b.Size && a.MTime == b.MTime }
 
-// tellRestated reports why files are read although looksSame is true.
-func (s *site) tellRestated(changes []change, unknown []int32) {
+// reportRestated reports why files are read although looksSame is true.
+func (s *site) reportRestated(changes []change, unknown []int32) {
 	var files, bytes int64
 	for _, i := range unknown {
 		if changes[i].restated {
 			files++
-			bytes += changes[i].disk().Size
+			bytes += changes[i].foundStat().Size
 		}
 	}
 	if files > 0 {
-		s.retry(fmt.Errorf("%d files of %d bytes have the size and time that they had, but another change time, inode number or mode, as after a restore or a change of labels: their bytes are read again", files, bytes))
+		s.report.retry(fmt.Errorf("%d files of %d bytes have the size and time that they had, but another change time, inode number or mode, as after a restore or a change of labels: their bytes are read again", files, bytes))
 	}
 }
 

@@ -13,7 +13,7 @@ func outSlot(out string, i int32) string { return fmt.Sprintf("%s/%d", out, i) }
 
 // goesFirst reports whether the change makes way for another: its folder must become a file.
 func goesFirst(changes []change, c *change) bool {
-	return c.under >= 0 && changes[c.under].state != stDropped
+	return c.makesWay >= 0 && changes[c.makesWay].state != stDropped
 }
 
 // stepper turns changes into the steps of a commit.
@@ -79,7 +79,7 @@ func (p *stepper) moveOut(i int32, c *change) (commit.Step, bool) {
 	if c.to < 0 && c.way != wayEntry && !alias && (c.act != actRemove || !goesFirst(p.changes, c)) {
 		return commit.Step{}, false
 	}
-	s := commit.Step{Kind: commit.Out, Path: c.path, Slot: outSlot(p.out, i), Size: c.disk().Size, MTime: c.disk().MTime}
+	s := commit.Step{Kind: commit.Out, Path: c.path, Slot: outSlot(p.out, i), Size: c.foundStat().Size, MTime: c.foundStat().MTime}
 	if !c.onDisk {
 		s.Size, s.Linked = -1, true
 	}
@@ -110,7 +110,7 @@ func (p *stepper) touchFile(_ int32, c *change) (commit.Step, bool) {
 
 func (p *stepper) remove(i int32, c *change) (commit.Step, bool) {
 	_, alias := p.aside[i]
-	return commit.Step{Kind: commit.Delete, Path: c.path, Size: c.disk().Size, MTime: c.disk().MTime, Linked: !c.onDisk},
+	return commit.Step{Kind: commit.Delete, Path: c.path, Size: c.foundStat().Size, MTime: c.foundStat().MTime, Linked: !c.onDisk},
 		c.act == actRemove && c.to < 0 && !alias && !goesFirst(p.changes, c)
 }
 
@@ -129,7 +129,7 @@ func (c *change) isDir() bool { return c.digest.IsZero() }
 // renames such a folder, and sets such a file aside before the new one comes. It drops changes for which neither is
 // possible.
 func (s *site) aliases(changes []change) (recase []commit.Step, aside map[int32]struct{}) {
-	if !s.keeps.Fold {
+	if !s.target.keeps.Fold {
 		return nil, nil
 	}
 	old := map[string]int32{}
@@ -147,7 +147,7 @@ func (s *site) aliases(changes []change) (recase []commit.Step, aside map[int32]
 		}
 		j, named := old[manifest.Fold(c.path)]
 		known := named && changes[j].state != stDropped
-		info, err := s.root.Lstat(c.path)
+		info, err := s.target.root.Lstat(c.path)
 		if err != nil {
 			continue // nothing there
 		}
@@ -165,14 +165,14 @@ func (s *site) aliases(changes []change) (recase []commit.Step, aside map[int32]
 		case c.act == actPlace && known && info.IsDir() && changes[j].act == actRmdir:
 			// A folder of ours becomes a file: all its content makes way.
 			for k := j; k < int32(len(changes)) && (k == j || below(changes[j].path, changes[k].path)); k++ {
-				changes[k].under = int32(i)
+				changes[k].makesWay = int32(i)
 			}
 		case known && !info.IsDir():
 			aside[j] = struct{}{}
 		case c.act == actPlace && info.Mode().IsRegular():
 			recase = append(recase, commit.Step{Kind: commit.Out, Path: c.path, Slot: outSlot(s.out, int32(i)), Size: -1})
 		default:
-			s.drop(changes, int32(i), Failed, fmt.Errorf("%w: something of the site's own has this name in another case: move it away", fs.ErrExist))
+			drop(changes, int32(i), Failed, fmt.Errorf("%w: something of the site's own has this name in another case: move it away", fs.ErrExist))
 		}
 	}
 	return recase, aside

@@ -23,24 +23,24 @@ type want struct {
 }
 
 // refs returns the chunk references of a new file. Its list pages are cached.
-func (s *site) refs(c *change) ([]chunk.Ref, error) {
+func (r *remote) refs(c *change) ([]chunk.Ref, error) {
 	e := manifest.Entry{Path: c.path, Size: c.size, Digest: c.digest}
 	if c.parts != nil {
 		e.Chunks, e.Lists = c.parts.chunks, c.parts.lists
 	}
-	return s.repo.Refs(&e, s.pages)
+	return r.repo.Refs(&e, r.pages)
 }
 
 // staged returns the names of the files that an earlier run staged.
-func (s *site) staged() (map[string]struct{}, error) {
-	shards, err := s.root.ReadDir(stageDir)
+func (t *targetDir) staged() (map[string]struct{}, error) {
+	shards, err := t.root.ReadDir(stageDir)
 	if err != nil {
 		return nil, err
 	}
 	names := map[string]struct{}{}
 	for _, d := range shards {
 		dir := path.Join(stageDir, d.Name())
-		files, err := s.root.ReadDir(dir)
+		files, err := t.root.ReadDir(dir)
 		if err != nil {
 			return nil, err
 		}
@@ -62,7 +62,7 @@ func (g *stager) list(ctx context.Context, indexes []int32, staged map[string]st
 			resumed = append(resumed, i)
 			continue
 		}
-		refs, err := g.s.refs(c)
+		refs, err := g.remote.refs(c)
 		if err != nil {
 			return err
 		}
@@ -90,7 +90,7 @@ func (g *stager) list(ctx context.Context, indexes []int32, staged map[string]st
 // want adds the chunks of a file that have does not mark as present.
 func (g *stager) want(i int32, refs []chunk.Ref, have []bool) {
 	c := &g.changes[i]
-	c.left = 0
+	c.chunksLeft = 0
 	if p := newPipe(refs, have); p != nil {
 		g.pipes[i] = p
 	}
@@ -101,13 +101,13 @@ func (g *stager) want(i int32, refs []chunk.Ref, have []bool) {
 		}
 		if !r.Hole() && (have == nil || !have[n]) {
 			g.wants = append(g.wants, want{id: r.ID, at: at, change: i, size: int32(r.Size)})
-			c.left++
+			c.chunksLeft++
 		}
 		at += r.Size
 	}
 	switch {
 	case have != nil: // the file exists; it is sparse or not as the earlier run made it
-	case holes >= minThin && g.s.keeps.Sparse && !refusesSparse(c.path):
+	case holes >= minThin && g.target.keeps.Sparse && !refusesSparse(c.path):
 		g.thin[i] = struct{}{}
 	default:
 		g.filled += holes
@@ -118,7 +118,7 @@ func (g *stager) want(i int32, refs []chunk.Ref, have []bool) {
 // with its id.
 func (g *stager) resume(ctx context.Context, i int32, buf []byte) error {
 	c := &g.changes[i]
-	refs, err := g.s.refs(c)
+	refs, err := g.remote.refs(c)
 	if err != nil {
 		return err
 	}
@@ -128,8 +128,8 @@ func (g *stager) resume(ctx context.Context, i int32, buf []byte) error {
 		return err
 	}
 	if !ok {
-		if !g.s.o.DryRun {
-			if err := g.s.root.Remove(c.stageName()); err != nil {
+		if !g.target.o.DryRun {
+			if err := g.target.root.Remove(c.stageName()); err != nil {
 				return err
 			}
 		}
@@ -146,7 +146,7 @@ func (g *stager) resume(ctx context.Context, i int32, buf []byte) error {
 
 // compare fills have. It returns false if the staged file cannot be used.
 func (g *stager) compare(ctx context.Context, c *change, refs []chunk.Ref, have []bool, buf []byte) (bool, error) {
-	f, err := g.s.root.Open(c.stageName())
+	f, err := g.target.root.Open(c.stageName())
 	if err != nil {
 		return false, err
 	}
@@ -164,7 +164,7 @@ func (g *stager) compare(ctx context.Context, c *change, refs []chunk.Ref, have 
 			if _, err := f.ReadAt(b, at); err != nil && !errors.Is(err, io.EOF) {
 				return false, err
 			}
-			have[n] = !chunk.Zero(b) && g.s.repo.Keys().ChunkID(b) == r.ID
+			have[n] = !chunk.Zero(b) && g.remote.repo.Keys().ChunkID(b) == r.ID
 		}
 		at += r.Size
 	}

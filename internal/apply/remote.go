@@ -1,0 +1,159 @@
+package apply
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"nightferry/internal/bucket"
+	"nightferry/internal/durable"
+	"nightferry/internal/halt"
+	"nightferry/internal/repo"
+)
+
+// haltEvery is how often a long fetch checks the bucket for halt orders.
+const haltEvery = 30 * time.Second
+
+// remote is the repository as the run reads it, with the local copies of its pages.
+type remote struct {
+	o      *Options
+	root   *durable.Root // the target's, which holds the memory
+	pages  pageCache
+	repo   *repo.Repo
+	index  *repo.Index
+	report *reporter
+	wire   atomic.Int64 // bytes received
+
+	mu          sync.Mutex
+	haltChecked time.Time // time of the last check for halt orders in the bucket
+}
+
+// ErrUnfinished means that a halt order stopped a commit midway. Each file is whole, the old or the new one. The
+// next run finishes the commit first.
+var ErrUnfinished = errors.New("stopped in the middle of a commit, which the next run finishes")
+
+// stopped ends a commit for a halt order, and for no other reason; nothing is written after it. If ctx has ended
+// for another reason, such as the window's end, it does not show a later halt order, but Gate does.
+func (r *remote) stopped(ctx context.Context) error {
+	if ctx.Err() == nil {
+		return nil
+	}
+	return r.halted(ctx)
+}
+
+// halted returns ErrUnfinished if ctx or Gate reports a halt order.
+func (r *remote) halted(ctx context.Context) error {
+	var order *halt.Error
+	if errors.As(context.Cause(ctx), &order) || r.o.Gate != nil && errors.As(r.o.Gate(context.WithoutCancel(ctx)), &order) {
+		return fmt.Errorf("%w: %w", ErrUnfinished, order)
+	}
+	return nil
+}
+
+// remembered loads the repository state last seen, or nil at first use. A damaged memory is an error: without it,
+// older data would be accepted.
+func (r *remote) remembered() (*repo.Memory, error) {
+	f, err := r.root.Open(memoryName)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	b, err := io.ReadAll(io.LimitReader(f, 4<<20))
+	if err := errors.Join(err, f.Close()); err != nil {
+		return nil, fmt.Errorf("read %q: %w", memoryName, err)
+	}
+	m := new(repo.Memory)
+	if err := json.Unmarshal(b, m); err != nil {
+		return nil, fmt.Errorf("read %q: %w: it is damaged; check the store, then remove the file and pull with --trust KEY", memoryName, err)
+	}
+	return m, nil
+}
+
+// remember saves the repository state durably, before any of the data is cached.
+func (r *remote) remember(old *repo.Memory) error {
+	now, err := json.Marshal(r.repo.Memory())
+	if err != nil {
+		return fmt.Errorf("encode memory: %w", err)
+	}
+	if old != nil {
+		if was, err := json.Marshal(old); err == nil && string(was) == string(now) {
+			return nil
+		}
+	}
+	return r.root.WriteFile(memoryName, now, 0o644)
+}
+
+// loadIndex returns the index. It reads it once, when it is first needed.
+func (r *remote) loadIndex(ctx context.Context) (*repo.Index, error) {
+	if r.index == nil {
+		x, err := r.repo.Index(ctx)
+		if err != nil {
+			return nil, err
+		}
+		r.index = x
+	}
+	return r.index, nil
+}
+
+// gate is called before each request and each block.
+func (r *remote) gate(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return context.Cause(ctx)
+	}
+	if r.o.Gate != nil {
+		if err := r.o.Gate(ctx); err != nil {
+			return err
+		}
+	}
+	r.mu.Lock()
+	now := r.o.Now()
+	due := now.Sub(r.haltChecked) >= haltEvery
+	if due {
+		r.haltChecked = now
+	}
+	r.mu.Unlock()
+	if !due {
+		return nil
+	}
+	return r.repo.CheckHalt(ctx, r.o.Subject)
+}
+
+func (r *remote) fetchOptions() repo.FetchOptions {
+	return repo.FetchOptions{Connections: r.o.Connections, Gate: r.gate, OnRetry: r.report.retry,
+		OnBytes: func(n int64) { r.wire.Add(n) }}
+}
+
+// connect opens the repository, obeys its halt orders, calls permitted unless it is nil, and reads the head. It
+// saves the repository state before it returns.
+func (r *remote) connect(ctx context.Context, store bucket.Store, permitted func(context.Context) error) (*repo.Head, error) {
+	memory, err := r.remembered()
+	if err != nil {
+		return nil, err
+	}
+	r.repo, err = repo.Open(ctx, store, repo.Options{Memory: memory, Root: r.o.RootKey, Key: r.o.Key, Now: r.o.Now, OnRetry: r.report.retry})
+	if err != nil {
+		return nil, err
+	}
+	if memory == nil && r.o.RootKey == nil {
+		r.report.emit(Event{Kind: PinEvent, Root: r.repo.Root()})
+	}
+	r.haltChecked = r.o.Now()
+	err = r.repo.CheckHalt(ctx, r.o.Subject)
+	if err == nil && permitted != nil {
+		err = permitted(ctx)
+	}
+	var head *repo.Head
+	if err == nil {
+		head, err = r.repo.Head(ctx, r.o.Channel)
+	}
+	// Save the state even if the run stops here: a halt order advances the epoch.
+	return head, errors.Join(err, r.remember(memory))
+}
