@@ -69,12 +69,12 @@ func (a *agent) prepare(ctx context.Context, g *errgroup.Group, busy map[string]
 	if d := p.at.Sub(now); d > 0 {
 		return d
 	}
-	if busy[want.Channel] != nil || a.running[want.Channel] != nil || len(a.running) >= schedule.MaxRuns || a.preparing() != nil || a.haltedNow(want.Channel) != nil || a.failSafe != nil || !a.night.mayAsk(now) {
+	if busy[want.Channel] != nil || a.running[want.Channel] != nil || len(a.running) >= schedule.MaxRuns || a.preparing() != nil || !a.night.mayAsk(now) {
 		return watch
 	}
 	j := &job{rate: newLimiter(0), ahead: true}
 	var failed error
-	a.spawn(ctx, g, want.Channel, j, func(rctx context.Context) error {
+	if !a.spawn(ctx, g, want.Channel, j, func(rctx context.Context) error {
 		if failed = a.makeReady(ctx, rctx, j, p, want, left); failed != nil && context.Cause(rctx) == nil {
 			a.note(Info, want.Channel, fmt.Sprintf("release %d: what its run needs could not be asked for ahead of its window", want.Number), failed)
 		}
@@ -89,7 +89,9 @@ func (a *agent) prepare(ctx context.Context, g *errgroup.Group, busy map[string]
 			p.wait = min(max(2*wait, a.o.Retry), maxRetry)
 			p.at = a.o.Now().Add(p.wait)
 		}
-	})
+	}) {
+		return watch
+	}
 	return aheadEvery
 }
 
@@ -118,7 +120,7 @@ func (a *agent) makeReady(ctx, rctx context.Context, j *job, p *ahead, want wire
 	rctx, cancel := context.WithTimeout(rctx, aheadWait)
 	defer cancel()
 	a.mu.Lock()
-	since, subject := p.index, a.subject(want.Channel)
+	since, subject := p.index, a.halts.subjectOf(want.Channel)
 	a.mu.Unlock()
 	read := &keySet{}
 	s := &store{Store: a.store, urls: a.urls, moved: &j.moved, limits: []*rate.Limiter{newLimiter(aheadRate)}, date: func(d time.Time) { a.storeClock.set(d, a.o.Now()) },
@@ -127,7 +129,7 @@ func (a *agent) makeReady(ctx, rctx context.Context, j *job, p *ahead, want wire
 		Held: filled(ctx, a.spool, want.Channel, want.Target), Adopt: want.Adopt,
 		Now: a.o.Now, RootKey: &a.id.Root, Key: a.id.repo, Subject: subject, Observer: a.o.Observer,
 		Gate: func(context.Context) error {
-			if h := a.halted(want.Channel); h != nil {
+			if h := a.halts.halted(want.Channel); h != nil {
 				return &halt.Error{Order: *h}
 			}
 			return nil

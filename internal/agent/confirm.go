@@ -63,7 +63,7 @@ func (c *confirmations) next(news bool) (number uint64, withObject, due bool) {
 
 // confirmHalts sends what this site obeys, after each change and whenever the
 // Core may have forgotten it, until the Core has acknowledged it.
-func (a *agent) confirmHalts(ctx context.Context) error {
+func (h *haltState) confirmHalts(ctx context.Context) error {
 	wait := confirmFirst
 	for {
 		t := time.NewTimer(wait)
@@ -72,56 +72,56 @@ func (a *agent) confirmHalts(ctx context.Context) error {
 		case <-ctx.Done():
 			t.Stop()
 			return nil
-		case <-a.answers.changed:
+		case <-h.answers.changed:
 			wait = confirmFirst
-		case <-a.answers.again:
+		case <-h.answers.again:
 			wait, again = confirmFirst, true
 		case <-t.C:
 			wait = min(2*wait, confirmMax)
 		}
 		t.Stop()
-		a.sendStopped(ctx, again)
+		h.sendStopped(ctx, again)
 	}
 }
 
 // sendStopped sends what is obeyed, if it is news or not acknowledged yet. It is
 // durable first: the proof of a stop must not change with a restart.
-func (a *agent) sendStopped(ctx context.Context, again bool) {
-	m, object := a.obeyed()
+func (h *haltState) sendStopped(ctx context.Context, again bool) {
+	m, object := h.obeyed()
 	b, err := wire.Encode(&m)
 	if err != nil {
-		a.note(Error, "", "that this site has stopped cannot be encoded", err)
+		h.s.note(Error, "", "that this site has stopped cannot be encoded", err)
 		return
 	}
-	news := string(b) != a.answers.said
+	news := string(b) != h.answers.said
 	if news {
-		if err := a.spool.Keep(ctx, spool.Stops, spool.Numbered{Number: m.Epoch, Object: b}); err != nil {
+		if err := h.s.spool.Keep(ctx, spool.Stops, spool.Numbered{Number: m.Epoch, Object: b}); err != nil {
 			if ctx.Err() != nil {
 				return // the agent ends
 			}
-			a.note(Error, "", "that this site has stopped cannot be kept", err)
+			h.s.note(Error, "", "that this site has stopped cannot be kept", err)
 		}
-		a.answers.said = string(b)
-		a.confirmLocal(m.Orders)
+		h.answers.said = string(b)
+		h.confirmLocal(m.Orders)
 	}
-	number, withObject, due := a.answers.next(news || again)
+	number, withObject, due := h.answers.next(news || again)
 	if !due {
 		return
 	}
 	if m.Number = number; withObject {
 		m.Object = object
 	}
-	a.tell(wire.VerbStopped, &m)
+	h.s.tell(wire.VerbStopped, &m)
 }
 
 // obeyed returns the orders that are obeyed by now, the one given on the site
 // first, then the newest, and the object that the Core's came in.
-func (a *agent) obeyed() (wire.Stopped, []byte) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	m := wire.Stopped{Epoch: a.epoch}
-	for _, s := range a.stops {
-		if s.At > 0 && (s.Order.IsZero() || !a.unkept) {
+func (h *haltState) obeyed() (wire.Stopped, []byte) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	m := wire.Stopped{Epoch: h.epoch}
+	for _, s := range h.stops {
+		if s.At > 0 && (s.Order.IsZero() || !h.unkept) {
 			m.Orders = append(m.Orders, s.Stop)
 		}
 	}
@@ -135,5 +135,5 @@ func (a *agent) obeyed() (wire.Stopped, []byte) {
 		return cmp.Or(cmp.Compare(y.Heard, x.Heard), x.Order.Compare(y.Order))
 	})
 	m.Orders = m.Orders[:min(len(m.Orders), wire.MaxStops)]
-	return m, a.object
+	return m, h.object
 }

@@ -22,7 +22,7 @@ type job struct {
 	rate    *rate.Limiter
 	stop    context.CancelCauseFunc
 	moved   atomic.Int64 // bytes received from the store
-	stops   []pending    // halt orders that end it; guarded by agent.mu
+	stops   []pending    // halt orders that end it; guarded by haltState.mu
 	ordered bool         // it obeys a sync request that windows do not delay
 	scrub   bool         // it only reads local files and yields to any run
 	ahead   bool         // it only prepares a run: no content moves
@@ -174,7 +174,7 @@ func (a *agent) moment(night *night, due []dueChannel, skew time.Duration, now t
 		}
 		c.Window, c.Always = night.windowOf(now, d.Channel, d.ordered)
 		c.After = a.next[d.Channel].at
-		if after := a.after[d.Channel]; after.After(c.After) {
+		if after := a.halts.startsAfter(d.Channel); after.After(c.After) {
 			c.After = after
 		}
 		d.held = a.heldBack(&d.Desired, night, skew)
@@ -257,15 +257,12 @@ func (a *agent) launch(ctx context.Context, g *errgroup.Group, busy map[string]*
 		}
 		return
 	}
-	if busy[want.Channel] != nil || a.haltedNow(want.Channel) != nil || a.failSafe != nil {
+	if busy[want.Channel] != nil {
 		return
-	}
-	if _, waited := a.since[want.Channel]; waited {
-		a.since[want.Channel], a.turned = a.o.Now(), true
 	}
 	j := &job{rate: newLimiter(want.Rate), ordered: due.ordered}
 	var again bool
-	a.spawn(ctx, g, want.Channel, j, func(rctx context.Context) (err error) {
+	started := a.spawn(ctx, g, want.Channel, j, func(rctx context.Context) (err error) {
 		again, err = a.bring(ctx, rctx, j, want, left)
 		return err
 	}, func() {
@@ -275,20 +272,27 @@ func (a *agent) launch(ctx context.Context, g *errgroup.Group, busy map[string]*
 		}
 		a.next[want.Channel] = a.retryAfter(a.next[want.Channel], want.Channel)
 	})
+	if _, waited := a.since[want.Channel]; started && waited {
+		a.since[want.Channel], a.turned = a.o.Now(), true
+	}
 }
 
-// spawn starts a job of a channel. work must end with its context. done is
+// spawn starts a job of a channel, unless a halt order or the fail-safe stops it. work must end with its context. done is
 // called afterwards with a.mu held, before the end wakes the planner. An error
 // of work ends the agent. The caller holds a.mu.
-func (a *agent) spawn(ctx context.Context, g *errgroup.Group, channel string, j *job, work func(rctx context.Context) error, done func()) {
+func (a *agent) spawn(ctx context.Context, g *errgroup.Group, channel string, j *job, work func(rctx context.Context) error, done func()) bool {
 	rctx, stop := context.WithCancelCause(ctx)
 	j.stop = stop
+	if !a.halts.begin(channel, j) {
+		stop(nil)
+		return false
+	}
 	a.running[channel] = j
 	g.Go(func() error {
 		err := work(rctx)
 		stop(nil)
+		a.halts.end(channel, j)
 		a.mu.Lock()
-		a.still(j)
 		delete(a.running, channel)
 		done()
 		idle := len(a.running) == 0
@@ -302,6 +306,7 @@ func (a *agent) spawn(ctx context.Context, g *errgroup.Group, channel string, j 
 		}
 		return ended(ctx, err)
 	})
+	return true
 }
 
 // attempt is when a channel may retry its failed run.

@@ -172,30 +172,30 @@ func TestMissedRunsAreSpread(t *testing.T) {
 	now := time.Date(2026, 3, 1, 22, 0, 0, 0, time.UTC)
 	var starts [tenths]int
 	for i := range sites {
-		a := &agent{session: session{o: Options{Now: func() time.Time { return now }, Spread: 30 * time.Second},
-			id: &Identity{Domain: here.Domain, Site: fmt.Sprint("site-", i)}}, state: &wire.State{Desired: []wire.Desired{{Channel: "driver"}, {Channel: "package"}}},
-			halts: halts{answers: newConfirmations(time.Now()), stops: map[halt.ID]*stop{}, was: map[string]bool{}, after: map[string]time.Time{}}}
-		a.orders = &halt.Orders{Active: []halt.Order{{ID: halt.ID{2}, Scope: halt.All}}}
-		a.halting(nil)
-		if len(a.after) != 0 || a.halted("driver") == nil {
-			t.Fatalf("halted: %v", a.after)
+		h := newHaltState(&session{o: Options{Now: func() time.Time { return now }, Spread: 30 * time.Second},
+			id: &Identity{Domain: here.Domain, Site: fmt.Sprint("site-", i)}}, make(signal, 1))
+		h.channels = []string{"driver", "package"}
+		h.orders = &halt.Orders{Active: []halt.Order{{ID: halt.ID{2}, Scope: halt.All}}}
+		h.halting(nil)
+		if len(h.after) != 0 || h.halted("driver") == nil {
+			t.Fatalf("halted: %v", h.after)
 		}
-		a.orders = &halt.Orders{}
-		a.halting(nil)
-		if len(a.after) != 2 {
-			t.Fatalf("lifted: %v", a.after)
+		h.orders = &halt.Orders{}
+		h.halting(nil)
+		if len(h.after) != 2 {
+			t.Fatalf("lifted: %v", h.after)
 		}
-		for _, at := range a.after {
+		for _, at := range h.after {
 			d := at.Sub(now)
-			if d < 0 || d >= a.o.Spread {
+			if d < 0 || d >= h.s.o.Spread {
 				t.Fatalf("a channel waits for %v", d)
 			}
-			starts[d*tenths/a.o.Spread]++
+			starts[d*tenths/h.s.o.Spread]++
 		}
-		before := maps.Clone(a.after)
-		a.halting(nil) // another state of the same epoch changes nothing
-		if !maps.Equal(before, a.after) {
-			t.Fatalf("%v became %v", before, a.after)
+		before := maps.Clone(h.after)
+		h.halting(nil) // another state of the same epoch changes nothing
+		if !maps.Equal(before, h.after) {
+			t.Fatalf("%v became %v", before, h.after)
 		}
 	}
 	for i, n := range starts {
@@ -262,14 +262,14 @@ func TestHaltsByBothPathsAtOnce(t *testing.T) {
 	w.try(a.remember(t.Context()))
 	first, second := halt.Order{ID: halt.ID{1}, Scope: halt.All, Reason: "test", By: "tester"}, halt.Order{ID: halt.ID{2}, Scope: halt.All, Reason: "test", By: "tester"}
 	newest := func() uint64 {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		return a.newest
+		a.halts.mu.Lock()
+		defer a.halts.mu.Unlock()
+		return a.halts.newest
 	}
-	a.keeping.Lock()
+	a.halts.keeping.Lock()
 	var older errgroup.Group
 	older.Go(func() error {
-		_, err := a.takeHalts(t.Context(), w.orders(w.key, 1, first))
+		_, err := a.halts.takeHalts(t.Context(), w.orders(w.key, 1, first))
 		return err
 	})
 	for newest() < 1 {
@@ -282,15 +282,15 @@ func TestHaltsByBothPathsAtOnce(t *testing.T) {
 		if err := a.spool.Keep(t.Context(), spool.Halt, spool.Numbered{Number: 2, Object: w.orders(w.key, 2, first, second)}); err != nil {
 			t.Error(err)
 		}
-		a.keeping.Unlock()
+		a.halts.keeping.Unlock()
 	}()
-	if _, err := a.takeHalts(t.Context(), w.orders(w.key, 2, first, second)); err != nil {
+	if _, err := a.halts.takeHalts(t.Context(), w.orders(w.key, 2, first, second)); err != nil {
 		t.Error(err)
 	}
 	if err := older.Wait(); err != nil {
 		t.Errorf("orders that were overtaken: %v", err)
 	}
-	if m, _ := a.obeyed(); m.Epoch != 2 || len(m.Orders) != 2 {
+	if m, _ := a.halts.obeyed(); m.Epoch != 2 || len(m.Orders) != 2 {
 		t.Errorf("%+v", m)
 	}
 }
@@ -304,25 +304,25 @@ func TestUnkeptHaltIsObeyedNotConfirmed(t *testing.T) {
 	w.try(a.spool.Close()) // its disk is gone
 	object := w.orders(w.key, 3, halt.Order{ID: halt.ID{3}, Scope: halt.All, Reason: "test", By: "tester"})
 	kept := spoolError{}
-	if _, err := a.takeHalts(t.Context(), object); !errors.As(err, &kept) {
+	if _, err := a.halts.takeHalts(t.Context(), object); !errors.As(err, &kept) {
 		t.Fatal(err)
 	}
-	if a.halted("package") == nil {
+	if a.halts.halted("package") == nil {
 		t.Error("it does not obey")
 	}
-	if m, _ := a.obeyed(); len(m.Orders) != 0 || m.Epoch != 0 {
+	if m, _ := a.halts.obeyed(); len(m.Orders) != 0 || m.Epoch != 0 {
 		t.Errorf("it confirms what a restart would forget: %+v", m)
 	}
 	a.spool = open()
-	if _, err := a.takeHalts(t.Context(), object); err != nil { // it comes again
+	if _, err := a.halts.takeHalts(t.Context(), object); err != nil { // it comes again
 		t.Fatal(err)
 	}
-	if m, _ := a.obeyed(); len(m.Orders) != 1 || m.Epoch != 3 {
+	if m, _ := a.halts.obeyed(); len(m.Orders) != 1 || m.Epoch != 3 {
 		t.Errorf("it does not confirm: %+v", m)
 	}
 
 	// A key that may not give orders lifts none.
-	if _, err := a.takeHalts(t.Context(), w.orders(w.root, 9)); err == nil || a.halted("package") == nil {
+	if _, err := a.halts.takeHalts(t.Context(), w.orders(w.root, 9)); err == nil || a.halts.halted("package") == nil {
 		t.Errorf("a key without the role lifts orders: %v", err)
 	}
 }
@@ -335,7 +335,7 @@ func TestHaltWithoutADesiredState(t *testing.T) {
 	a, _ := w.still()
 	w.try(a.remember(t.Context()))
 	w.try(a.accept(t.Context(), 0, &wire.State{At: time.Now().UnixMilli(), Store: a.id.Store, Halt: w.orders(w.key, 3, halt.Order{ID: halt.ID{3}, Scope: halt.All, Reason: "test", By: "tester"})}))
-	if a.halted("package") == nil {
+	if a.halts.halted("package") == nil {
 		t.Error("it does not obey")
 	}
 	if a.state != nil {

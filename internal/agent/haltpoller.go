@@ -35,16 +35,16 @@ type haltPoller struct {
 // content moves, or a halt order stops it. The store's halt orders also lift
 // earlier ones. If content moves and two reads fail, everything stops until the
 // Core or the store is back: content must not move if nothing could stop it.
-func (a *agent) pollHalts(ctx context.Context) error {
+func (h *haltState) pollHalts(ctx context.Context) error {
 	var p haltPoller
-	return a.each(ctx, max(a.o.HaltEvery/20, 10*time.Millisecond), func() { a.pollHalt(ctx, &p) })
+	return each(ctx, max(h.s.o.HaltEvery/20, 10*time.Millisecond), func() { h.pollHalt(ctx, &p) })
 }
 
-func (a *agent) pollHalt(ctx context.Context, p *haltPoller) {
-	now := a.o.Now()
-	a.mu.Lock()
-	stopped, heard, moves, held := a.failSafe != nil, a.heard, a.transfers(), a.held()
-	a.mu.Unlock()
+func (h *haltState) pollHalt(ctx context.Context, p *haltPoller) {
+	now := h.s.o.Now()
+	h.mu.Lock()
+	stopped, heard, moves, held := h.failSafe != nil, h.heard, h.transfers(), h.held()
+	h.mu.Unlock()
 	if !moves && !held && !stopped {
 		*p = haltPoller{rested: now}
 		return
@@ -53,43 +53,43 @@ func (a *agent) pollHalt(ctx context.Context, p *haltPoller) {
 		heard = p.rested // an idle Core has nothing to send
 	}
 	silent := now.Sub(heard)
-	if silent < a.o.HaltEvery {
+	if silent < h.s.o.HaltEvery {
 		p.fails = 0
-		a.leaveFailSafe(ctx)
+		h.leaveFailSafe(ctx)
 		if held {
-			a.urls.wantHalt()
+			h.urls.wantHalt()
 		}
-		if silent >= a.o.HaltEvery/2 && now.Sub(p.asked) >= a.o.HaltEvery/4 {
+		if silent >= h.s.o.HaltEvery/2 && now.Sub(p.asked) >= h.s.o.HaltEvery/4 {
 			p.asked = now
-			if err := a.sayBeat(ctx, false); err != nil {
-				a.note(Warning, "", "ask the Core for a sign of life", err)
+			if err := h.beat(ctx); err != nil {
+				h.s.note(Warning, "", "ask the Core for a sign of life", err)
 			}
 		}
 		return
 	}
-	if now.Sub(p.read) < a.o.HaltEvery || !a.urls.HaltLent() {
+	if now.Sub(p.read) < h.s.o.HaltEvery || !h.urls.HaltLent() {
 		return // nothing can move through URLs that were never lent
 	}
 	p.read = now
-	err := a.readStoreHalts(ctx)
+	err := h.readStoreHalts(ctx)
 	if ctx.Err() != nil {
 		return
 	}
 	if err == nil {
 		p.fails = 0
-		a.leaveFailSafe(ctx)
+		h.leaveFailSafe(ctx)
 		return
 	}
 	p.fails++
-	a.note(Warning, "", fmt.Sprintf("the Core is silent, and the orders to stop in the store cannot be read (%d)", p.fails), err)
+	h.s.note(Warning, "", fmt.Sprintf("the Core is silent, and the orders to stop in the store cannot be read (%d)", p.fails), err)
 	if moves && p.fails >= unreadable && !stopped {
-		a.enterFailSafe(ctx, err)
+		h.enterFailSafe(ctx, err)
 	}
 }
 
-// transfers reports whether content moves. The caller holds a.mu.
-func (a *agent) transfers() bool {
-	for _, j := range a.running {
+// transfers reports whether content moves. The caller holds h.mu.
+func (h *haltState) transfers() bool {
+	for _, j := range h.jobs {
 		if j.moves() {
 			return true
 		}
@@ -98,9 +98,9 @@ func (a *agent) transfers() bool {
 }
 
 // held reports whether a halt order that the store may lift stops a channel
-// here. The caller holds a.mu.
-func (a *agent) held() bool {
-	for id := range a.stops {
+// here. The caller holds h.mu.
+func (h *haltState) held() bool {
+	for id := range h.stops {
 		if !id.IsZero() {
 			return true
 		}
@@ -111,15 +111,15 @@ func (a *agent) held() bool {
 // alive records the time of a message that states the Core's present state. A
 // replayed message proves nothing: its time is not newer than the last one, or
 // is far in the past by the store's clock.
-func (a *agent) alive(at int64) {
-	now := a.o.Now()
-	if a.storeClock.known.Load() && a.storeNow().Sub(time.UnixMilli(at)) > staleState {
+func (h *haltState) alive(at int64) {
+	now := h.s.o.Now()
+	if h.s.storeClock.known.Load() && h.s.storeNow().Sub(time.UnixMilli(at)) > staleState {
 		return
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if at > a.proved {
-		a.proved, a.heard = at, now
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if at > h.proved {
+		h.proved, h.heard = at, now
 	}
 }
 
@@ -127,10 +127,10 @@ func (a *agent) alive(at int64) {
 // a live Core. Both times are by the store's clock, to the second.
 const staleState = time.Minute
 
-func (a *agent) readStoreHalts(ctx context.Context) error {
+func (h *haltState) readStoreHalts(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, haltWait)
 	defer cancel()
-	body, _, err := a.store.Get(ctx, haltKey, 0, -1)
+	body, _, err := h.store.Get(ctx, haltKey, 0, -1)
 	if err != nil {
 		return err
 	}
@@ -138,48 +138,48 @@ func (a *agent) readStoreHalts(ctx context.Context) error {
 	if err = errors.Join(err, body.Close()); err != nil {
 		return err
 	}
-	epoch, err := a.takeHalts(context.WithoutCancel(ctx), b)
+	epoch, err := h.takeHalts(context.WithoutCancel(ctx), b)
 	if err != nil {
 		return err
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if epoch < a.newest {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if epoch < h.newest {
 		// An old object that was put back hides newer halt orders.
-		return fmt.Errorf("the store's orders to stop are of epoch %d, and epoch %d was seen here", epoch, a.newest)
+		return fmt.Errorf("the store's orders to stop are of epoch %d, and epoch %d was seen here", epoch, h.newest)
 	}
 	return nil
 }
 
 // enterFailSafe stops everything.
-func (a *agent) enterFailSafe(ctx context.Context, cause error) {
+func (h *haltState) enterFailSafe(ctx context.Context, cause error) {
 	err := fmt.Errorf("%w: %w", errNoHaltPath, cause)
-	a.mu.Lock()
-	a.failSafe = err
-	for _, j := range a.running {
+	h.mu.Lock()
+	h.failSafe = err
+	for _, j := range h.jobs {
 		j.stop(err)
 	}
-	a.mu.Unlock()
+	h.mu.Unlock()
 	text := fmt.Sprintf("all has stopped: %v; it continues when one of them is back", err)
-	if err := a.problem(ctx, ProblemStore, "", text); err != nil {
-		a.note(Error, "", "a problem cannot be kept: "+text, err)
+	if err := h.s.problem(ctx, ProblemStore, "", text); err != nil {
+		h.s.note(Error, "", "a problem cannot be kept: "+text, err)
 	}
 }
 
 // leaveFailSafe lets the stopped channels continue.
-func (a *agent) leaveFailSafe(ctx context.Context) {
-	a.mu.Lock()
-	stopped := a.failSafe != nil
-	a.failSafe = nil
-	a.mu.Unlock()
+func (h *haltState) leaveFailSafe(ctx context.Context) {
+	h.mu.Lock()
+	stopped := h.failSafe != nil
+	h.failSafe = nil
+	h.mu.Unlock()
 	if !stopped {
 		return
 	}
-	a.note(Info, "", "orders to stop can be read again", nil)
-	if err := a.over(ctx, ProblemStore, ""); err != nil {
-		a.note(Error, "", "the end of a problem cannot be kept", err)
+	h.s.note(Info, "", "orders to stop can be read again", nil)
+	if err := h.s.over(ctx, ProblemStore, ""); err != nil {
+		h.s.note(Error, "", "the end of a problem cannot be kept", err)
 	}
-	a.work.wake()
+	h.work.wake()
 }
 
 // haltAhead is how long before its expiry the agent renews the URL of the halt

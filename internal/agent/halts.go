@@ -2,9 +2,9 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,16 +14,34 @@ import (
 	"nightferry/internal/seal"
 	"nightferry/internal/spool"
 	"nightferry/internal/trust"
+	"nightferry/internal/window"
 	"nightferry/internal/wire"
 )
 
-// halts are the halt orders in force here and the state of obeying them. They
-// are guarded by agent.mu.
-type halts struct {
+// haltState holds the halt orders in force on this site and the state of obeying them. It stops the jobs that are
+// registered with begin. It calls nothing of the runner, so the runner may call it with its own lock held.
+type haltState struct {
+	s     *session
+	work  signal // woken when a channel may start, or must not
+	allow func(signer trust.Public) error
+	beat  func(context.Context) error // asks the Core for a sign of life
+	store bucket.Store
+	urls  *urls
+
+	answers *confirmations
+	keeping sync.Mutex // held while orders are made durable: both paths may bring orders at once
+
+	mu       sync.Mutex      // everything below, and job.stops
+	jobs     map[string]*job // by channel
+	region   string          // of the newest state; empty: that of the enrollment
+	channels []string        // of the newest state
+	motion   window.Motion   // of the newest state
+
 	orders   *halt.Orders // of the Core; nil: none received
 	epoch    uint64
 	object   []byte               // the signed object of orders
 	local    *halt.Order          // given on this site, and lifted only here; nil: none
+	localAt  time.Time            // of local, to the nanosecond
 	stops    map[halt.ID]*stop    // by halt order; the zero ID is the local one
 	was      map[string]bool      // channels that a halt order of the Core stopped at the last look
 	failSafe error                // why everything stops without a halt order; nil: nothing is wrong
@@ -32,10 +50,76 @@ type halts struct {
 	after    map[string]time.Time // channels whose halt order was lifted: they do not start before
 	newest   uint64               // epoch of orders; epoch is the newest that is durable
 	unkept   bool                 // orders are obeyed, but not durable yet, so they are not confirmed
+}
 
-	keeping sync.Mutex // held while orders are made durable: both paths may bring orders at once
-	localAt time.Time  // of local, to the nanosecond
-	answers *confirmations
+func newHaltState(s *session, work signal) *haltState {
+	return &haltState{s: s, work: work, answers: newConfirmations(s.o.Now()), jobs: map[string]*job{},
+		stops: map[halt.ID]*stop{}, was: map[string]bool{}, after: map[string]time.Time{}}
+}
+
+// begin registers a channel's job, unless a halt order or the fail-safe stops the channel. The job's stop must be set.
+func (h *haltState) begin(channel string, j *job) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.haltedNow(channel) != nil || h.failSafe != nil {
+		return false
+	}
+	h.jobs[channel] = j
+	return true
+}
+
+// end removes a job that has ended.
+func (h *haltState) end(channel string, j *job) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.still(j)
+	delete(h.jobs, channel)
+}
+
+// rest notes that a job has stopped moving.
+func (h *haltState) rest(j *job) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.still(j)
+}
+
+// update takes the attributes of a new state that halt orders match.
+func (h *haltState) update(v *wire.State, motion window.Motion) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.region, h.motion, h.channels = v.Region, motion, h.channels[:0]
+	for i := range v.Desired {
+		h.channels = append(h.channels, v.Desired[i].Channel)
+	}
+	h.halting(nil) // a channel that is new here may be halted
+}
+
+// failing returns why everything stops without a halt order, or nil.
+func (h *haltState) failing() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.failSafe
+}
+
+// durableEpoch returns the epoch of the newest durable halt object.
+func (h *haltState) durableEpoch() uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.epoch
+}
+
+// startsAfter returns when a channel whose halt order was lifted may start.
+func (h *haltState) startsAfter(channel string) time.Time {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.after[channel]
+}
+
+// subjectOf is subject for callers that do not hold h.mu.
+func (h *haltState) subjectOf(channel string) halt.Subject {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.subject(channel)
 }
 
 // stop is a halt order that applies to this site.
@@ -50,93 +134,76 @@ type pending struct {
 	from int64 // bytes that the job had moved when the halt order arrived
 }
 
-// obeyHalts handles the halt object that arrived with a state.
-func (a *agent) obeyHalts(ctx context.Context, object []byte) error {
-	if len(object) == 0 {
-		return nil
-	}
-	_, err := a.takeHalts(ctx, object)
-	if kept := (spoolError{}); errors.As(err, &kept) {
-		return kept.error
-	}
-	if err != nil {
-		return a.forged(ctx, err)
-	}
-	return nil
-}
-
 // takeHalts handles a halt object. If it is newer than the known one, takeHalts
 // stops every affected run at once, because making the object durable may be
 // slow on a busy disk. The object is confirmed, and counted as seen, only when
 // it is durable. takeHalts returns its epoch.
-func (a *agent) takeHalts(ctx context.Context, object []byte) (epoch uint64, err error) {
-	arrived := a.moved()
+func (h *haltState) takeHalts(ctx context.Context, object []byte) (epoch uint64, err error) {
+	arrived := h.moved()
 	s, err := trust.Parse(halt.Kind, halt.Version, halt.Max, object)
 	if err == nil {
-		err = s.Verify(trust.Subject{Kind: halt.Kind, Version: halt.Version, Repo: a.id.Repo, Number: s.Subject.Number})
+		err = s.Verify(trust.Subject{Kind: halt.Kind, Version: halt.Version, Repo: h.s.id.Repo, Number: s.Subject.Number})
 	}
 	if err == nil {
-		a.mu.Lock()
-		err = a.chain.AllowHalt(s.Signer)
-		a.mu.Unlock()
+		err = h.allow(s.Signer)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("halt: %w", err)
 	}
 	epoch = s.Subject.Number
-	a.mu.Lock()
-	known := a.orders != nil && (epoch < a.newest || epoch == a.newest && !a.unkept)
-	a.mu.Unlock()
+	h.mu.Lock()
+	known := h.orders != nil && (epoch < h.newest || epoch == h.newest && !h.unkept)
+	h.mu.Unlock()
 	if known {
 		return epoch, nil
 	}
-	orders, err := a.readOrders(s)
+	orders, err := h.readOrders(s)
 	if err != nil {
 		return epoch, err
 	}
-	a.mu.Lock()
-	if a.orders == nil || epoch > a.newest { // the other path may have been faster
-		a.orders, a.object, a.newest, a.unkept = orders, object, epoch, true
-		a.halting(arrived)
+	h.mu.Lock()
+	if h.orders == nil || epoch > h.newest { // the other path may have been faster
+		h.orders, h.object, h.newest, h.unkept = orders, object, epoch, true
+		h.halting(arrived)
 	}
-	a.mu.Unlock()
-	a.keeping.Lock()
-	defer a.keeping.Unlock()
-	a.mu.Lock()
-	late := epoch < a.newest
-	a.mu.Unlock()
+	h.mu.Unlock()
+	h.keeping.Lock()
+	defer h.keeping.Unlock()
+	h.mu.Lock()
+	late := epoch < h.newest
+	h.mu.Unlock()
 	if late {
 		return epoch, nil // the spool accepts nothing older than its own
 	}
-	if err := a.spool.Keep(ctx, spool.Halt, spool.Numbered{Number: epoch, Object: object}); err != nil {
+	if err := h.s.spool.Keep(ctx, spool.Halt, spool.Numbered{Number: epoch, Object: object}); err != nil {
 		return epoch, spoolError{err} // obeyed all the same, and it will be sent again
 	}
-	a.mu.Lock()
-	a.epoch = max(a.epoch, epoch)
-	a.unkept = a.unkept && a.epoch < a.newest
-	a.mu.Unlock()
-	a.work.wake()
-	a.answers.changed.wake()
+	h.mu.Lock()
+	h.epoch = max(h.epoch, epoch)
+	h.unkept = h.unkept && h.epoch < h.newest
+	h.mu.Unlock()
+	h.work.wake()
+	h.answers.changed.wake()
 	return epoch, nil
 }
 
 // readOrders returns the halt orders of an object whose signature was checked.
-func (a *agent) readOrders(s *trust.Signed) (*halt.Orders, error) {
-	payload, err := a.openHalt(s.Payload)
+func (h *haltState) readOrders(s *trust.Signed) (*halt.Orders, error) {
+	payload, err := h.openHalt(s.Payload)
 	if err != nil {
 		return nil, fmt.Errorf("halt: %w", err)
 	}
 	return halt.Decode(payload)
 }
 
-func (a *agent) openHalt(payload []byte) ([]byte, error) {
-	if a.id.repo == nil {
+func (h *haltState) openHalt(payload []byte) ([]byte, error) {
+	if h.s.id.repo == nil {
 		return payload, nil
 	}
 	if len(payload) < seal.SaltSize {
 		return nil, fmt.Errorf("sealed payload of %d bytes: %w", len(payload), frame.ErrDamaged)
 	}
-	keys, err := seal.NewKeys(a.id.repo, a.id.Repo)
+	keys, err := seal.NewKeys(h.s.id.repo, h.s.id.Repo)
 	if err != nil {
 		return nil, err
 	}
@@ -149,57 +216,57 @@ func (a *agent) openHalt(payload []byte) ([]byte, error) {
 
 // subject returns this site's attributes that halt orders match. The region is
 // the latest one from the Core: the configuration may have moved the site since
-// its enrollment. The caller holds a.mu.
-func (a *agent) subject(channel string) halt.Subject {
-	s := halt.Subject{Region: a.id.Region, Domain: a.id.Domain, Site: a.id.Site, Channel: channel}
-	if a.state != nil && a.state.Region != "" {
-		s.Region = a.state.Region
+// its enrollment. The caller holds h.mu.
+func (h *haltState) subject(channel string) halt.Subject {
+	s := halt.Subject{Region: h.s.id.Region, Domain: h.s.id.Domain, Site: h.s.id.Site, Channel: channel}
+	if h.region != "" {
+		s.Region = h.region
 	}
 	return s
 }
 
 // moved returns the bytes that each running job has fetched so far.
-func (a *agent) moved() map[*job]int64 {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	m := make(map[*job]int64, len(a.running))
-	for _, j := range a.running {
+func (h *haltState) moved() map[*job]int64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	m := make(map[*job]int64, len(h.jobs))
+	for _, j := range h.jobs {
 		m[j] = j.moved.Load()
 	}
 	return m
 }
 
 // halting makes the running jobs obey the halt orders in force. arrived has the
-// bytes that each had moved when the newest arrived. The caller holds a.mu.
-func (a *agent) halting(arrived map[*job]int64) {
+// bytes that each had moved when the newest arrived. The caller holds h.mu.
+func (h *haltState) halting(arrived map[*job]int64) {
 	active := map[halt.ID]halt.Order{}
-	if a.local != nil {
-		active[halt.ID{}] = *a.local
+	if h.local != nil {
+		active[halt.ID{}] = *h.local
 	}
-	if a.orders != nil {
-		for _, o := range a.orders.Active {
-			if a.concerns(o) {
+	if h.orders != nil {
+		for _, o := range h.orders.Active {
+			if h.concerns(o) {
 				active[o.ID] = o
 			}
 		}
 	}
-	for id := range a.stops {
+	for id := range h.stops {
 		if _, ok := active[id]; !ok {
-			delete(a.stops, id)
+			delete(h.stops, id)
 		}
 	}
-	now := a.proofTime()
+	now := h.s.proofTime()
 	for id, o := range active {
-		if a.stops[id] != nil {
+		if h.stops[id] != nil {
 			continue
 		}
 		s := &stop{Stop: wire.Stop{Order: id, Heard: now}}
 		if id.IsZero() {
 			s.By, s.Reason = o.By, o.Reason
 		}
-		a.stops[id] = s
-		for channel, j := range a.running {
-			if !stops(o, a.subject(channel)) {
+		h.stops[id] = s
+		for channel, j := range h.jobs {
+			if !stops(o, h.subject(channel)) {
 				continue
 			}
 			from, ok := arrived[j]
@@ -214,8 +281,8 @@ func (a *agent) halting(arrived map[*job]int64) {
 			s.At = now
 		}
 	}
-	a.answers.changed.wake()
-	a.spread()
+	h.answers.changed.wake()
+	h.spread()
 }
 
 // proofTime returns the time of a stop in Unix milliseconds, by the store's
@@ -230,14 +297,14 @@ func (c *session) proofTime() int64 {
 }
 
 // concerns reports whether a halt order stops any channel of this site.
-func (a *agent) concerns(o halt.Order) bool {
-	if stops(o, a.subject("")) {
+func (h *haltState) concerns(o halt.Order) bool {
+	if stops(o, h.subject("")) {
 		return true
 	}
 	if o.Scope != halt.Channel {
 		return false
 	}
-	return desired(a.state, o.Value) != nil || a.running[o.Value] != nil
+	return slices.Contains(h.channels, o.Value) || h.jobs[o.Value] != nil
 }
 
 func stops(o halt.Order, s halt.Subject) bool {
@@ -246,33 +313,27 @@ func stops(o halt.Order, s halt.Subject) bool {
 
 // spread prevents a fleet from starting all at once after a halt order was
 // lifted: each channel of each site waits a little, at random.
-func (a *agent) spread() {
-	if a.state == nil {
-		return
-	}
-	within := a.o.Spread
-	if a.night != nil {
-		within = max(a.night.motion.Real(within), 1)
-	}
-	for _, d := range a.state.Desired {
-		now := a.orders != nil && a.orders.Find(a.subject(d.Channel)) != nil
-		if a.was[d.Channel] && !now {
-			a.after[d.Channel] = a.o.Now().Add(rand.N(within))
+func (h *haltState) spread() {
+	within := max(h.motion.Real(h.s.o.Spread), 1)
+	for _, channel := range h.channels {
+		now := h.orders != nil && h.orders.Find(h.subject(channel)) != nil
+		if h.was[channel] && !now {
+			h.after[channel] = h.s.o.Now().Add(rand.N(within))
 		}
-		a.was[d.Channel] = now
+		h.was[channel] = now
 	}
 }
 
 // orderOf returns the halt order of an ID that is in force, or nil. The zero ID
-// is the local one. The caller holds a.mu.
-func (a *agent) orderOf(id halt.ID) *halt.Order {
+// is the local one. The caller holds h.mu.
+func (h *haltState) orderOf(id halt.ID) *halt.Order {
 	if id.IsZero() {
-		return a.local
+		return h.local
 	}
-	if a.orders != nil {
-		for i := range a.orders.Active {
-			if a.orders.Active[i].ID == id {
-				return &a.orders.Active[i]
+	if h.orders != nil {
+		for i := range h.orders.Active {
+			if h.orders.Active[i].ID == id {
+				return &h.orders.Active[i]
 			}
 		}
 	}
@@ -280,50 +341,39 @@ func (a *agent) orderOf(id halt.ID) *halt.Order {
 }
 
 // halted returns the halt order that stops a channel, or nil.
-func (a *agent) halted(channel string) *halt.Order {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.haltedNow(channel)
+func (h *haltState) halted(channel string) *halt.Order {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.haltedNow(channel)
 }
 
-// haltedNow is halted for callers that hold a.mu.
-func (a *agent) haltedNow(channel string) *halt.Order {
-	if a.local != nil {
-		return a.local
+// haltedNow is halted for callers that hold h.mu.
+func (h *haltState) haltedNow(channel string) *halt.Order {
+	if h.local != nil {
+		return h.local
 	}
-	if a.orders == nil {
+	if h.orders == nil {
 		return nil
 	}
-	return a.orders.Find(a.subject(channel))
+	return h.orders.Find(h.subject(channel))
 }
 
-// still notes that a job has stopped moving. The caller holds a.mu.
-func (a *agent) still(j *job) {
-	now := a.proofTime()
+// still notes that a job has stopped moving. The caller holds h.mu.
+func (h *haltState) still(j *job) {
+	now := h.s.proofTime()
 	for _, p := range j.stops {
 		p.stop.Bytes += j.moved.Load() - p.from
 		if p.stop.waits--; p.stop.waits == 0 {
 			p.stop.At = now
-			a.answers.changed.wake()
+			h.answers.changed.wake()
 		}
 	}
 	j.stops = nil
 }
 
-// rest notes the bytes of a stopped job and closes its connections.
-func (a *agent) rest(j *job) {
-	a.mu.Lock()
-	a.still(j)
-	idle := len(a.running) <= 1
-	a.mu.Unlock()
-	if idle {
-		_ = bucket.Close(a.store) // idle connections only; this cannot fail for the agent's own store
-	}
-}
-
 // rememberHalts restores the halt orders that an earlier process has accepted.
-func (a *agent) rememberHalts(ctx context.Context) error {
-	kept, err := a.spool.Kept(ctx, spool.Halt)
+func (h *haltState) rememberHalts(ctx context.Context) error {
+	kept, err := h.s.spool.Kept(ctx, spool.Halt)
 	if err != nil {
 		return err
 	}
@@ -331,14 +381,14 @@ func (a *agent) rememberHalts(ctx context.Context) error {
 		// It was checked when it was accepted; its signer may have been retired since.
 		s, err := trust.Parse(halt.Kind, halt.Version, halt.Max, kept.Object)
 		if err == nil {
-			a.orders, err = a.readOrders(s)
+			h.orders, err = h.readOrders(s)
 		}
 		if err != nil {
 			return fmt.Errorf("the halts that were kept: %w", err)
 		}
-		a.object, a.epoch, a.newest = kept.Object, kept.Number, kept.Number
+		h.object, h.epoch, h.newest = kept.Object, kept.Number, kept.Number
 	}
-	if kept, err = a.spool.Kept(ctx, spool.Stops); err != nil {
+	if kept, err = h.s.spool.Kept(ctx, spool.Stops); err != nil {
 		return err
 	}
 	var m wire.Stopped
@@ -347,14 +397,14 @@ func (a *agent) rememberHalts(ctx context.Context) error {
 			return fmt.Errorf("the stops that were kept: %w", err)
 		}
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.readLocal()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.readLocal()
 	for _, s := range m.Orders {
-		if o := a.orderOf(s.Order); o != nil && (!s.Order.IsZero() || s.Heard/1000 >= o.At) {
-			a.stops[s.Order] = &stop{Stop: s}
+		if o := h.orderOf(s.Order); o != nil && (!s.Order.IsZero() || s.Heard/1000 >= o.At) {
+			h.stops[s.Order] = &stop{Stop: s}
 		}
 	}
-	a.halting(nil)
+	h.halting(nil)
 	return nil
 }

@@ -50,7 +50,7 @@ func (a *agent) hear(ctx context.Context, subject string, data []byte) error {
 		if _, err := a.open(ctx, data, verb, &v); err != nil {
 			return a.forged(ctx, err)
 		}
-		a.answers.taken(&v)
+		a.halts.answers.taken(&v)
 	case wire.VerbRenewed:
 		var v wire.Renewed
 		if _, err := a.open(ctx, data, verb, &v); err != nil {
@@ -109,9 +109,11 @@ func (a *agent) accept(ctx context.Context, revision uint64, v *wire.State) erro
 	a.mu.Lock()
 	old := a.revision
 	a.mu.Unlock()
-	a.alive(v.At)
-	if err := a.obeyHalts(ctx, v.Halt); err != nil {
-		return err
+	a.halts.alive(v.At)
+	if len(v.Halt) > 0 {
+		if _, err := a.halts.takeHalts(ctx, v.Halt); err != nil {
+			return a.forged(ctx, err)
+		}
 	}
 	if revision == 0 || revision < old {
 		return nil // the Core withholds the desired state, or the message is late
@@ -133,14 +135,15 @@ func (a *agent) accept(ctx context.Context, revision uint64, v *wire.State) erro
 			return err
 		}
 	}
+	now := readNight(&kept)
+	a.halts.update(&kept, now.motion) // before anything starts under the new state
 	a.mu.Lock()
 	before, beat := a.night, beatOf(a.state)
-	a.state, a.night, a.revision = &kept, readNight(&kept), revision
+	a.state, a.night, a.revision = &kept, now, revision
 	motion := a.night.motion
 	another := beatOf(a.state) != beat
 	rehearsed := motion.On() && (before == nil || before.motion != motion)
 	refused := a.night.refused
-	a.halting(nil) // a channel that is new here may be halted
 	for channel, j := range a.running {
 		if d := desired(a.state, channel); d != nil {
 			setRate(j.rate, d.Rate)

@@ -49,7 +49,8 @@ func (a *agent) bring(ctx, rctx context.Context, j *job, want wire.Desired, left
 	for {
 		res, aerr := a.attempt(rctx, j, &r, want, target)
 		if rctx.Err() != nil {
-			a.rest(j)
+			a.halts.rest(j)
+			a.closeIdle()
 			// An operation that waited for the network reports only that it was interrupted.
 			if cause := context.Cause(rctx); aerr != nil && ctx.Err() == nil && !errors.Is(aerr, cause) {
 				aerr = fmt.Errorf("%w (%w)", cause, aerr)
@@ -83,6 +84,16 @@ func (a *agent) bring(ctx, rctx context.Context, j *job, want wire.Desired, left
 			continue
 		}
 		return a.finish(ctx, rctx, r, want, res, aerr)
+	}
+}
+
+// closeIdle closes the store's idle connections, unless another job runs.
+func (a *agent) closeIdle() {
+	a.mu.Lock()
+	idle := len(a.running) <= 1
+	a.mu.Unlock()
+	if idle {
+		_ = bucket.Close(a.store) // this cannot fail for the agent's own store
 	}
 }
 
@@ -150,13 +161,11 @@ func (a *agent) begin(ctx context.Context, want wire.Desired, left *spool.Run) (
 
 // options returns the options for apply, except the run's purpose.
 func (a *agent) options(ctx context.Context, r *spool.Run, t *teller) apply.Options {
-	a.mu.Lock()
-	subject := a.subject(r.Channel)
-	a.mu.Unlock()
+	subject := a.halts.subjectOf(r.Channel)
 	return apply.Options{Channel: r.Channel, Root: a.id.opener(r.Target), Held: filled(ctx, a.spool, r.Channel, r.Target), Now: a.o.Now, RootKey: &a.id.Root, Key: a.id.repo, Subject: subject,
 		OnEvent: t.event, Observer: a.o.Observer,
 		Gate: func(context.Context) error {
-			if h := a.halted(r.Channel); h != nil {
+			if h := a.halts.halted(r.Channel); h != nil {
 				return &halt.Error{Order: *h}
 			}
 			return t.failed()
@@ -282,7 +291,7 @@ func (a *agent) finish(ctx, rctx context.Context, r spool.Run, want wire.Desired
 	}
 	// A stopped run continues when the halt order ends. If only the store has
 	// the order so far, the run is retried.
-	again = f.Verdict != runs.Stopped || stopped != nil && a.halted(r.Channel) == nil
+	again = f.Verdict != runs.Stopped || stopped != nil && a.halts.halted(r.Channel) == nil
 	return again && hold == nil && f.Verdict != runs.Planned, errors.Join(a.troubles(ctx, r.Channel, aerr), damaged(ctx, a, r.Channel, res, aerr))
 }
 

@@ -150,71 +150,71 @@ func clean(s string, most int) string {
 }
 
 // readLocal takes up the order on this site, and reports whether it is new or
-// gone. An order that cannot be read stops the site. It is called with a.mu held.
-func (a *agent) readLocal() bool {
-	h, err := readHaltFile(a.root.Dir())
+// gone. An order that cannot be read stops the site. It is called with h.mu held.
+func (h *haltState) readLocal() bool {
+	file, err := readHaltFile(h.s.root.Dir())
 	var now *halt.Order
-	at := a.localAt
+	at := h.localAt
 	switch {
 	case err != nil:
-		now = &halt.Order{Scope: halt.Site, Value: a.id.Site, By: "this site", Reason: "the order given here cannot be read: " + clean(err.Error(), 512)}
-	case h != nil:
-		now = &halt.Order{Scope: halt.Site, Value: a.id.Site, By: h.By, Reason: h.Reason, At: h.At.Unix()}
-		at = h.At // of two that are given within a second, each is confirmed
+		now = &halt.Order{Scope: halt.Site, Value: h.s.id.Site, By: "this site", Reason: "the order given here cannot be read: " + clean(err.Error(), 512)}
+	case file != nil:
+		now = &halt.Order{Scope: halt.Site, Value: h.s.id.Site, By: file.By, Reason: file.Reason, At: file.At.Unix()}
+		at = file.At // of two that are given within a second, each is confirmed
 	}
-	if now == nil && a.local == nil || now != nil && a.local != nil && *now == *a.local && at.Equal(a.localAt) {
+	if now == nil && h.local == nil || now != nil && h.local != nil && *now == *h.local && at.Equal(h.localAt) {
 		return false
 	}
-	a.localAt = at
-	if a.local != nil {
-		delete(a.stops, halt.ID{}) // another order, or none
+	h.localAt = at
+	if h.local != nil {
+		delete(h.stops, halt.ID{}) // another order, or none
 	}
-	a.local = now
+	h.local = now
 	return true
 }
 
 // watchLocal obeys the order on this site, and its end.
-func (a *agent) watchLocal(ctx context.Context) error {
-	return a.each(ctx, localEvery, func() {
-		arrived := a.moved()
-		a.mu.Lock()
-		changed := a.readLocal()
-		order := a.local
+func (h *haltState) watchLocal(ctx context.Context) error {
+	return each(ctx, localEvery, func() {
+		arrived := h.moved()
+		h.mu.Lock()
+		changed := h.readLocal()
+		order := h.local
 		if changed {
-			a.halting(arrived)
+			h.halting(arrived)
 		}
-		a.mu.Unlock()
+		h.mu.Unlock()
 		if !changed {
 			return
 		}
 		if order != nil {
-			a.note(Warning, "", "stopped on this site by "+order.By+": "+order.Reason, nil)
+			h.s.note(Warning, "", "stopped on this site by "+order.By+": "+order.Reason, nil)
 		} else {
-			a.note(Info, "", "the order to stop that was given on this site is lifted", nil)
+			h.s.note(Info, "", "the order to stop that was given on this site is lifted", nil)
 		}
-		a.work.wake()
+		h.work.wake()
 	})
 }
 
 // confirmLocal leaves word for who gave the order on this site.
-func (a *agent) confirmLocal(obeyed []wire.Stop) {
+func (h *haltState) confirmLocal(obeyed []wire.Stop) {
 	if len(obeyed) == 0 || !obeyed[0].Order.IsZero() {
 		return
 	}
-	a.mu.Lock()
-	s := localStop{Order: a.localAt, Stopped: time.UnixMilli(obeyed[0].At), Bytes: obeyed[0].Bytes}
-	a.mu.Unlock()
+	h.mu.Lock()
+	s := localStop{Order: h.localAt, Stopped: time.UnixMilli(obeyed[0].At), Bytes: obeyed[0].Bytes}
+	h.mu.Unlock()
 	b, err := json.Marshal(&s)
 	if err == nil {
-		err = durable.Patiently(func() error { return a.root.WriteFile(stoppedFile, append(b, '\n'), 0o600) }) // LookHalt reads it
+		err = durable.Patiently(func() error { return h.s.root.WriteFile(stoppedFile, append(b, '\n'), 0o600) }) // LookHalt reads it
 	}
 	if err != nil {
-		a.note(Warning, "", "that this site has stopped cannot be told on it", err)
+		h.s.note(Warning, "", "that this site has stopped cannot be told on it", err)
 	}
 }
 
 // each calls fn after each period until ctx ends.
-func (a *agent) each(ctx context.Context, period time.Duration, fn func()) error {
+func each(ctx context.Context, period time.Duration, fn func()) error {
 	t := time.NewTicker(period)
 	defer t.Stop()
 	for {

@@ -20,8 +20,8 @@ import (
 	"nightferry/internal/bucket"
 	"nightferry/internal/bus"
 	"nightferry/internal/durable"
-	"nightferry/internal/halt"
 	"nightferry/internal/spool"
+	"nightferry/internal/trust"
 	"nightferry/internal/wire"
 )
 
@@ -34,6 +34,7 @@ const (
 // agent is a running daemon.
 type agent struct {
 	session
+	halts *haltState
 	urls  *urls
 	store bucket.Store
 	rate  *rate.Limiter // of the whole site
@@ -48,7 +49,6 @@ type agent struct {
 	state    *wire.State // nil: none was accepted yet
 	night    *night      // of state
 	revision uint64
-	halts
 	scrubbing
 	running map[string]*job
 	next    map[string]attempt   // by channel: when it may be tried again
@@ -116,9 +116,16 @@ func Run(ctx context.Context, o Options) (err error) {
 }
 
 func newAgent(o Options, id *Identity, root *durable.Root, sp *spool.Spool) *agent {
-	return &agent{session: newSession(o, id, root, sp), rate: newLimiter(0), work: make(signal, 1), failures: map[string]string{},
-		running: map[string]*job{}, next: map[string]attempt{}, refused: map[string]string{}, ahead: map[string]*ahead{},
-		halts: halts{answers: newConfirmations(o.Now()), stops: map[halt.ID]*stop{}, was: map[string]bool{}, after: map[string]time.Time{}}}
+	a := &agent{session: newSession(o, id, root, sp), rate: newLimiter(0), work: make(signal, 1), failures: map[string]string{},
+		running: map[string]*job{}, next: map[string]attempt{}, refused: map[string]string{}, ahead: map[string]*ahead{}}
+	a.halts = newHaltState(&a.session, a.work)
+	a.halts.allow = func(signer trust.Public) error {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return a.chain.AllowHalt(signer)
+	}
+	a.halts.beat = func(ctx context.Context) error { return a.sayBeat(ctx, false) }
+	return a
 }
 
 // remember takes up what an earlier process has accepted.
@@ -153,12 +160,13 @@ func (a *agent) remember(ctx context.Context) (err error) {
 			a.note(Warning, "", "the state that was kept cannot be read, and is asked for again", err)
 		} else {
 			a.state, a.night = &s, readNight(&s)
+			a.halts.update(&s, a.night.motion)
 		}
 	}
 	if a.since, err = a.spool.Waiting(ctx); err != nil {
 		return err
 	}
-	return a.rememberHalts(ctx)
+	return a.halts.rememberHalts(ctx)
 }
 
 func (a *agent) serve(life context.Context) (err error) {
@@ -175,6 +183,7 @@ func (a *agent) serve(life context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, bucket.Close(a.store)) }()
+	a.halts.urls, a.halts.store = a.urls, a.store
 	a.bus, err = a.o.Dial(ctx, bus.ClientOptions{URLs: a.id.Core, Pins: []bus.Pin{bus.Pin(a.id.CA)}, Seed: a.id.seed, Name: a.id.Address().String(),
 		JWT: a.credential, Env: a.o.Env, Background: true, OnEvent: a.connection, Now: a.o.Now})
 	if err != nil {
@@ -198,9 +207,9 @@ func (a *agent) serve(life context.Context) (err error) {
 	g.Go(func() error { return a.speak(ctx) })
 	g.Go(func() error { return a.sendReports(ctx) })
 	g.Go(func() error { return a.converge(ctx) })
-	g.Go(func() error { return a.watchLocal(ctx) })
-	g.Go(func() error { return a.confirmHalts(ctx) })
-	g.Go(func() error { return a.pollHalts(ctx) })
+	g.Go(func() error { return a.halts.watchLocal(ctx) })
+	g.Go(func() error { return a.halts.confirmHalts(ctx) })
+	g.Go(func() error { return a.halts.pollHalts(ctx) })
 	a.hello.wake()
 	a.work.wake()
 	a.report.wake()
@@ -292,7 +301,7 @@ func (a *agent) speak(ctx context.Context) error {
 			if err := a.sayHello(ctx); err != nil {
 				return err
 			}
-			a.answers.again.wake()
+			a.halts.answers.again.wake()
 			a.renew()
 		case <-wait.C:
 			if err := a.sayBeat(ctx, false); err != nil {
@@ -337,7 +346,7 @@ func (a *agent) sayHello(ctx context.Context) error {
 	}
 	a.mu.Lock()
 	h := wire.Hello{Generation: a.spool.Generation(), Version: a.o.Version, System: runtime.GOOS + "/" + runtime.GOARCH, At: a.o.Now().UnixMilli(),
-		StoreClock: a.storeClock.ms.Load(), Trust: a.chain.Number, Revision: a.revision, Epoch: a.epoch, Instance: a.instance, Machine: machine()}
+		StoreClock: a.storeClock.ms.Load(), Trust: a.chain.Number, Revision: a.revision, Epoch: a.halts.durableEpoch(), Instance: a.instance, Machine: machine()}
 	a.beaten = a.revision
 	a.mu.Unlock()
 	for _, x := range holds {
@@ -355,7 +364,7 @@ func (a *agent) sayBeat(ctx context.Context, leaving bool) error {
 		return err
 	}
 	a.mu.Lock()
-	b := wire.Beat{At: a.o.Now().UnixMilli(), StoreClock: a.storeClock.ms.Load(), Trust: a.chain.Number, Revision: a.revision, Epoch: a.epoch, Spooled: spooled, Instance: a.instance, Waits: a.waits, Leaving: leaving}
+	b := wire.Beat{At: a.o.Now().UnixMilli(), StoreClock: a.storeClock.ms.Load(), Trust: a.chain.Number, Revision: a.revision, Epoch: a.halts.durableEpoch(), Spooled: spooled, Instance: a.instance, Waits: a.waits, Leaving: leaving}
 	a.beaten = a.revision
 	a.mu.Unlock()
 	a.tell(wire.VerbBeat, &b)

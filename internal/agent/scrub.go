@@ -185,7 +185,7 @@ func (a *agent) startScrub(ctx context.Context, g *errgroup.Group, state *wire.S
 func (a *agent) launchScrub(ctx context.Context, g *errgroup.Group, want wire.Desired, p *pass, target string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if len(a.running) > 0 || a.haltedNow(want.Channel) != nil || a.failSafe != nil {
+	if len(a.running) > 0 {
 		return
 	}
 	j := &job{rate: newLimiter(0), scrub: true}

@@ -15,7 +15,7 @@ import (
 // called with a.mu held.
 func (a *agent) heldBack(want *wire.Desired, night *night, skew time.Duration) wire.Wait {
 	w := wire.Wait{Channel: want.Channel}
-	halted := a.haltedNow(want.Channel)
+	halted, failing := a.halts.halted(want.Channel), a.halts.failing()
 	switch {
 	case night.refused != nil:
 		w.Why, w.Text = wire.WhyUnreadable, night.refused.Error()
@@ -30,8 +30,8 @@ func (a *agent) heldBack(want *wire.Desired, night *night, skew time.Duration) w
 		w.Why, w.Text = wire.WhyClock, fmt.Sprintf("this site's clock and %s are %s apart", whose, skew.Round(time.Second))
 	case halted != nil:
 		w.Why, w.Text = wire.WhyHalted, fmt.Sprintf("by %s: %s", halted.By, halted.Reason)
-	case a.failSafe != nil:
-		w.Why, w.Text = wire.WhySilent, a.failSafe.Error()
+	case failing != nil:
+		w.Why, w.Text = wire.WhySilent, failing.Error()
 	}
 	return w
 }
