@@ -46,12 +46,51 @@ func aheadOf(want *wire.Desired) string {
 	return fmt.Sprintf("%d\x00%s\x00%s", want.Number, want.Release, want.Target)
 }
 
-// aheadFor returns the plan of a channel's next run. The caller holds a.mu.
-func (a *agent) aheadFor(want *wire.Desired) *ahead {
-	p := a.ahead[want.Channel]
+// prefetches holds what the next runs need.
+type prefetches struct {
+	mu    sync.Mutex
+	plans map[string]*ahead // by channel
+}
+
+// needed returns the bytes that a channel's next run must fetch; -1: not known.
+func (f *prefetches) needed(want *wire.Desired) int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.plan(want).needed
+}
+
+func (f *prefetches) setNeeded(want *wire.Desired, bytes int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.plan(want).needed = bytes
+}
+
+// drop forgets a channel's plan and returns the keys that were requested for it.
+func (f *prefetches) drop(channel string) (keys []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if p := f.plans[channel]; p != nil {
+		keys = p.keys
+	}
+	delete(f.plans, channel)
+	return keys
+}
+
+// again lets each channel plan anew at once.
+func (f *prefetches) again() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, p := range f.plans {
+		p.at = time.Time{}
+	}
+}
+
+// plan returns the plan of a channel's next run. The caller holds f.mu.
+func (f *prefetches) plan(want *wire.Desired) *ahead {
+	p := f.plans[want.Channel]
 	if p == nil || p.of != aheadOf(want) {
 		p = &ahead{of: aheadOf(want), needed: -1}
-		a.ahead[want.Channel] = p
+		f.plans[want.Channel] = p
 	}
 	return p
 }
@@ -65,11 +104,14 @@ var errOpened = errors.New("the window has opened")
 func (a *agent) prepare(ctx context.Context, g *errgroup.Group, busy map[string]*job, want wire.Desired, left *spool.Run, now time.Time) time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	p := a.aheadFor(&want)
-	if d := p.at.Sub(now); d > 0 {
+	a.prefetch.mu.Lock()
+	p := a.prefetch.plan(&want)
+	d := p.at.Sub(now)
+	a.prefetch.mu.Unlock()
+	if d > 0 {
 		return d
 	}
-	if busy[want.Channel] != nil || a.running[want.Channel] != nil || len(a.running) >= schedule.MaxRuns || a.preparing() != nil || !a.night.mayAsk(now) {
+	if busy[want.Channel] != nil || a.running[want.Channel] != nil || len(a.running) >= schedule.MaxRuns || preparing(a.running) != nil || !a.night.mayAsk(now) {
 		return watch
 	}
 	j := &job{rate: newLimiter(0), ahead: true}
@@ -83,6 +125,8 @@ func (a *agent) prepare(ctx context.Context, g *errgroup.Group, busy map[string]
 		}
 		return nil
 	}, func() {
+		a.prefetch.mu.Lock()
+		defer a.prefetch.mu.Unlock()
 		wait := p.wait
 		p.at, p.wait = a.o.Now().Add(aheadEvery), 0
 		if failed != nil {
@@ -95,9 +139,9 @@ func (a *agent) prepare(ctx context.Context, g *errgroup.Group, busy map[string]
 	return aheadEvery
 }
 
-// preparing returns the job that prepares a run, or nil. The caller holds a.mu.
-func (a *agent) preparing() *job {
-	for _, j := range a.running {
+// preparing returns the job that prepares a run, or nil.
+func preparing(jobs map[string]*job) *job {
+	for _, j := range jobs {
 		if j.ahead {
 			return j
 		}
@@ -119,9 +163,10 @@ func (a *agent) makeReady(ctx, rctx context.Context, j *job, p *ahead, want wire
 	}
 	rctx, cancel := context.WithTimeout(rctx, aheadWait)
 	defer cancel()
-	a.mu.Lock()
-	since, subject := p.index, a.halts.subjectOf(want.Channel)
-	a.mu.Unlock()
+	a.prefetch.mu.Lock()
+	since := p.index
+	a.prefetch.mu.Unlock()
+	subject := a.halts.subjectOf(want.Channel)
 	read := &keySet{}
 	s := &store{Store: a.store, urls: a.urls, moved: &j.moved, limits: []*rate.Limiter{newLimiter(aheadRate)}, date: func(d time.Time) { a.storeClock.set(d, a.o.Now()) },
 		reads: read.add, most: aheadMost}
@@ -139,6 +184,8 @@ func (a *agent) makeReady(ctx, rctx context.Context, j *job, p *ahead, want wire
 	}
 	a.mu.Lock()
 	until := a.night.closes(a.o.Now(), want.Channel)
+	a.mu.Unlock()
+	a.prefetch.mu.Lock()
 	if f != nil {
 		a.urls.release(p.keys)
 		read.add(haltKey)
@@ -151,7 +198,7 @@ func (a *agent) makeReady(ctx, rctx context.Context, j *job, p *ahead, want wire
 		}
 	}
 	keys := p.keys
-	a.mu.Unlock()
+	a.prefetch.mu.Unlock()
 	lent, err := a.urls.hold(rctx, keys, until)
 	if err != nil {
 		return err
@@ -162,9 +209,9 @@ func (a *agent) makeReady(ctx, rctx context.Context, j *job, p *ahead, want wire
 	if f == nil {
 		return nil
 	}
-	a.mu.Lock()
+	a.prefetch.mu.Lock()
 	p.index = f.Index
-	a.mu.Unlock()
+	a.prefetch.mu.Unlock()
 	a.note(Info, want.Channel, fmt.Sprintf("release %d is ready for its window: %d bytes at most in %d packs", want.Number, f.Needed, len(f.Packs)), nil)
 	return nil
 }
@@ -184,18 +231,6 @@ func (a *agent) mend(ctx, rctx context.Context, r spool.Run) error {
 	return errors.Join(apply.Recover(rctx, target, a.options(keep, &r, t)), t.flush())
 }
 
-// unneeded drops the URLs lent ahead for a channel that already holds its release.
-func (a *agent) unneeded(ctx context.Context, channel string) error {
-	a.mu.Lock()
-	p := a.ahead[channel]
-	delete(a.ahead, channel)
-	a.mu.Unlock()
-	if p != nil {
-		a.urls.release(p.keys)
-	}
-	return a.spool.KeepLent(ctx, channel, nil)
-}
-
 // remains notes how many bytes a stopped run has still to fetch.
 func (a *agent) remains(r *spool.Run, res *apply.Result) {
 	if res == nil || res.BytesNeeded == 0 {
@@ -204,7 +239,7 @@ func (a *agent) remains(r *spool.Run, res *apply.Result) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if d := desired(a.state, r.Channel); d != nil && d.Number == r.Number {
-		a.aheadFor(d).needed = max(0, res.BytesNeeded-res.BytesFetched)
+		a.prefetch.setNeeded(d, max(0, res.BytesNeeded-res.BytesFetched))
 	}
 }
 

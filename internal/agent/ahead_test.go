@@ -23,28 +23,28 @@ func TestSmallestNeedFirst(t *testing.T) {
 	}}
 	now := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
 	a := resting(t, filepath.Join(t.TempDir(), "agent.db"), func() time.Time { return now }, s)
-	if got := turns(a, now); got != "patch driver package image" {
+	if got := startingTurns(a, now); got != "patch driver package image" {
 		t.Errorf("%s", got)
 	}
-	a.aheadFor(&s.Desired[1]).needed = 150 // most of it is here already
-	if got := turns(a, now); got != "patch image driver package" {
+	a.prefetch.setNeeded(&s.Desired[1], 150) // most of it is here already
+	if got := startingTurns(a, now); got != "patch image driver package" {
 		t.Errorf("with most of the image here: %s", got)
 	}
 	s.Desired[1].Number = 8
-	if got := turns(a, now); got != "patch driver package image" {
+	if got := startingTurns(a, now); got != "patch driver package image" {
 		t.Errorf("what was known of another release counts: %s", got)
 	}
 	// A channel that has waited for days goes before what is new and more
 	// important, but not if it holds its release, and is only checked again.
-	a.since["image"] = now.Add(-schedule.Patience - time.Second)
-	if got := turns(a, now); got != "image patch driver package" {
+	a.turns.since["image"] = now.Add(-schedule.Patience - time.Second)
+	if got := startingTurns(a, now); got != "image patch driver package" {
 		t.Errorf("after days: %s", got)
 	}
 	d := &s.Desired[1]
-	if err := a.await(t.Context(), s, []spool.Held{{Held: wire.Held{Channel: d.Channel, Number: d.Number, Release: d.Release}, Target: d.Target}}, now); err != nil {
+	if err := a.turns.await(t.Context(), a.spool, s, []spool.Held{{Held: wire.Held{Channel: d.Channel, Number: d.Number, Release: d.Release}, Target: d.Target}}, now); err != nil {
 		t.Fatal(err)
 	}
-	if got := turns(a, now); got != "patch driver package image" {
+	if got := startingTurns(a, now); got != "patch driver package image" {
 		t.Errorf("with the image here: %s", got)
 	}
 }

@@ -86,10 +86,10 @@ func (a *agent) startDue(ctx context.Context, g *errgroup.Group) (time.Duration,
 	if skew > wrong {
 		soon = min(soon, clockRetries*a.o.Retry)
 	}
-	if err := a.await(ctx, state, holds, now); err != nil {
+	if err := a.turns.await(ctx, a.spool, state, holds, now); err != nil {
 		return 0, err
 	}
-	due, at, err := a.dueNow(ctx, state, holds, runs, now)
+	due, at, err := a.dueNow(ctx, state, holds, runs, night.realTime(a.o.Recheck), now)
 	if err != nil {
 		return 0, err
 	}
@@ -129,7 +129,7 @@ type dueChannel struct {
 }
 
 // dueNow returns the due channels, and the time until another may be due.
-func (a *agent) dueNow(ctx context.Context, state *wire.State, holds []spool.Held, runs []spool.Run, now time.Time) (list []dueChannel, soon time.Duration, err error) {
+func (a *agent) dueNow(ctx context.Context, state *wire.State, holds []spool.Held, runs []spool.Run, recheck time.Duration, now time.Time) (list []dueChannel, soon time.Duration, err error) {
 	soon = never
 	for i := range state.Desired {
 		want := &state.Desired[i]
@@ -138,9 +138,10 @@ func (a *agent) dueNow(ctx context.Context, state *wire.State, holds []spool.Hel
 		if err != nil {
 			return nil, 0, err
 		}
-		at, due := a.due(want, held(holds, want.Channel), obeyed, now)
-		at, due = a.dueBesides(want, held(holds, want.Channel), obeyed, now, at, due)
-		if !due && d.left == nil && !a.isRefused(want) {
+		refused := a.isRefused(want)
+		at, due := due(want, held(holds, want.Channel), obeyed, now, recheck, refused)
+		at, due = a.scrubs.dueBesides(want, held(holds, want.Channel), obeyed, now, at, due, recheck)
+		if !due && d.left == nil && !refused {
 			soon = min(soon, max(time.Second, at.Sub(now)))
 			continue
 		}
@@ -154,7 +155,7 @@ func (a *agent) dueNow(ctx context.Context, state *wire.State, holds []spool.Hel
 // the bytes to fetch are not known yet, it uses the release's size. It sets each
 // channel's reason to wait.
 func (a *agent) moment(night *night, due []dueChannel, skew time.Duration, now time.Time) schedule.Moment {
-	m := schedule.Moment{Now: now, Patience: a.shortened(schedule.Patience)}
+	m := schedule.Moment{Now: now, Patience: night.realTime(schedule.Patience)}
 	m.Rate, m.Change = night.rate(now)
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -166,10 +167,10 @@ func (a *agent) moment(night *night, due []dueChannel, skew time.Duration, now t
 	for i := range due {
 		d := &due[i]
 		c := schedule.Candidate{Channel: d.Channel, Priority: int(d.Priority), Bytes: d.Bytes, Since: now}
-		if p := a.aheadFor(&d.Desired); p.needed >= 0 {
-			c.Bytes = min(d.Bytes, p.needed)
+		if needed := a.prefetch.needed(&d.Desired); needed >= 0 {
+			c.Bytes = min(d.Bytes, needed)
 		}
-		if since, waits := a.since[d.Channel]; waits {
+		if since := a.turns.waitsSince(d.Channel); !since.IsZero() {
 			c.Since = since
 		}
 		c.Window, c.Always = night.windowOf(now, d.Channel, d.ordered)
@@ -185,30 +186,17 @@ func (a *agent) moment(night *night, due []dueChannel, skew time.Duration, now t
 	return m
 }
 
-// due reports whether a channel has work to do now, or else when it will.
-func (a *agent) due(want *wire.Desired, have *spool.Held, obeyed uint64, now time.Time) (time.Time, bool) {
-	if want.Number == 0 {
-		return now.Add(time.Hour), false
-	}
-	if a.isRefused(want) {
+// due reports whether a channel has work to do now, or else when it will. recheck is how long a verified target is
+// trusted.
+func due(want *wire.Desired, have *spool.Held, obeyed uint64, now time.Time, recheck time.Duration, refused bool) (time.Time, bool) {
+	if want.Number == 0 || refused {
 		return now.Add(time.Hour), false
 	}
 	if have == nil || have.Number != want.Number || have.Release != want.Release || have.Target != want.Target || want.Start > obeyed {
 		return now, true
 	}
-	at := time.Unix(have.Verified, 0).Add(a.shortened(a.o.Recheck))
+	at := time.Unix(have.Verified, 0).Add(recheck)
 	return at, !now.Before(at)
-}
-
-// shortened converts a calendar duration to real time, which is shorter in a
-// rehearsal.
-func (a *agent) shortened(d time.Duration) time.Duration {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.night == nil {
-		return d
-	}
-	return a.night.motion.Real(d)
 }
 
 // isRefused reports whether the target was refused and nothing has changed since.
@@ -245,12 +233,12 @@ func (a *agent) launch(ctx context.Context, g *errgroup.Group, busy map[string]*
 	want, left := due.Desired, due.left
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.yield(want.Channel) {
+	if stopScrubs(a.running, want.Channel) {
 		return
 	}
 	if j := a.running[want.Channel]; j != nil || len(a.running) >= schedule.MaxRuns {
 		if j == nil {
-			j = a.preparing()
+			j = preparing(a.running)
 		}
 		if j != nil && j.ahead {
 			j.stop(errOpened) // the preparation yields; its end wakes the planner
@@ -270,10 +258,10 @@ func (a *agent) launch(ctx context.Context, g *errgroup.Group, busy map[string]*
 			delete(a.next, want.Channel)
 			return
 		}
-		a.next[want.Channel] = a.retryAfter(a.next[want.Channel], want.Channel)
+		a.next[want.Channel] = a.next[want.Channel].retryAfter(a.o.Now(), a.o.Retry, a.night, want.Channel)
 	})
-	if _, waited := a.since[want.Channel]; started && waited {
-		a.since[want.Channel], a.turned = a.o.Now(), true
+	if started {
+		a.turns.take(want.Channel, a.o.Now())
 	}
 }
 
@@ -323,16 +311,15 @@ const unchangedWait = 24 * time.Hour
 
 // retryAfter returns when a failed run is retried. The wait doubles up to
 // maxRetry. After that, while the failure is unchanged, the run is retried once
-// per window. A new state resets all of it. The caller holds a.mu.
-func (a *agent) retryAfter(n attempt, channel string) attempt {
-	now := a.o.Now()
+// per window. A new state resets all of it.
+func (n attempt) retryAfter(now time.Time, first time.Duration, night *night, channel string) attempt {
 	settled := n.wait >= maxRetry && n.why != "" && n.why == n.before
 	n.before = n.why
-	n.wait = min(max(2*n.wait, a.o.Retry), maxRetry)
+	n.wait = min(max(2*n.wait, first), maxRetry)
 	n.at = now.Add(n.wait)
-	if settled && a.night != nil {
+	if settled && night != nil {
 		n.at = now.Add(unchangedWait)
-		if end := a.night.closes(now, channel); !end.IsZero() {
+		if end := night.closes(now, channel); !end.IsZero() {
 			n.at = end
 		}
 	}

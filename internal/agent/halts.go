@@ -76,11 +76,12 @@ func (h *haltState) end(channel string, j *job) {
 	delete(h.jobs, channel)
 }
 
-// rest notes that a job has stopped moving.
-func (h *haltState) rest(j *job) {
+// rest notes that a job has stopped moving. It reports whether there is no other job.
+func (h *haltState) rest(j *job) (alone bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.still(j)
+	return len(h.jobs) <= 1
 }
 
 // update takes the attributes of a new state that halt orders match.

@@ -154,10 +154,8 @@ func (a *agent) accept(ctx context.Context, revision uint64, v *wire.State) erro
 		a.note(Info, "", fmt.Sprintf("the Core states revision %d", revision), nil)
 		a.mu.Lock()
 		clear(a.next) // somebody may have mended what failed
-		for _, p := range a.ahead {
-			p.at = time.Time{} // the index may have moved, or the window
-		}
 		a.mu.Unlock()
+		a.prefetch.again() // the index may have moved, or the window
 	}
 	if rehearsed {
 		a.note(Warning, "", fmt.Sprintf("THIS IS A REHEARSAL of the Core: windows and rates are those of %s, %d times as fast as the real time", motion.At(a.o.Now()).UTC().Format("2006-01-02 15:04 MST"), motion.Speed), nil)

@@ -23,14 +23,14 @@ import (
 
 // mode returns the kind of check, or 0 for a run that may change files. It also
 // returns the trigger if the desired state does not give it.
-func (a *agent) mode(want *wire.Desired, obeyed uint64, have *spool.Held) (check uint8, trigger string) {
+func mode(want *wire.Desired, obeyed uint64, have *spool.Held, owed bool) (check uint8, trigger string) {
 	if want.Start > obeyed {
 		if want.Verify {
 			trigger = "verify"
 		}
 		return want.Check, trigger
 	}
-	if a.owed(want.Channel) {
+	if owed {
 		trigger = "scrub"
 	}
 	if want.ReportOnly && holds(have, want) {
@@ -94,10 +94,10 @@ func (a *agent) check(ctx, rctx context.Context, want *wire.Desired, r spool.Run
 		return true, a.full(ctx, err) // the run stays open
 	}
 	if f.Verdict == runs.Different || f.Verdict == runs.Verified {
-		a.looked(r.Channel)
+		a.scrubs.looked(r.Channel)
 	}
 	if errors.Is(cerr, apply.ErrNothingApplied) && filled(ctx, a.spool, r.Channel, r.Target) {
-		return false, a.troubles(ctx, r.Channel, &apply.EmptiedError{Target: target, Channel: r.Channel})
+		return false, a.updateProblems(ctx, r.Channel, &apply.EmptiedError{Target: target, Channel: r.Channel})
 	}
 	return f.Verdict == runs.Failed, nil
 }

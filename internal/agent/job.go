@@ -49,8 +49,9 @@ func (a *agent) bring(ctx, rctx context.Context, j *job, want wire.Desired, left
 	for {
 		res, aerr := a.attempt(rctx, j, &r, want, target)
 		if rctx.Err() != nil {
-			a.halts.rest(j)
-			a.closeIdle()
+			if a.halts.rest(j) {
+				_ = bucket.Close(a.store) // idle connections only; this cannot fail for the agent's own store
+			}
 			// An operation that waited for the network reports only that it was interrupted.
 			if cause := context.Cause(rctx); aerr != nil && ctx.Err() == nil && !errors.Is(aerr, cause) {
 				aerr = fmt.Errorf("%w (%w)", cause, aerr)
@@ -87,21 +88,9 @@ func (a *agent) bring(ctx, rctx context.Context, j *job, want wire.Desired, left
 	}
 }
 
-// closeIdle closes the store's idle connections, unless another job runs.
-func (a *agent) closeIdle() {
-	a.mu.Lock()
-	idle := len(a.running) <= 1
-	a.mu.Unlock()
-	if idle {
-		_ = bucket.Close(a.store) // this cannot fail for the agent's own store
-	}
-}
-
 // unfinished notes that a halt order interrupted a commit.
 func (a *agent) unfinished(r *spool.Run) {
-	a.mu.Lock()
-	delete(a.ahead, r.Channel) // the commit is finished also outside a window, see mend
-	a.mu.Unlock()
+	a.prefetch.drop(r.Channel) // the commit is finished also outside a window, see mend
 	a.note(Warning, r.Channel, fmt.Sprintf("release %d: stopped in the middle of its commit, and goes on from there", r.Number), nil)
 }
 
@@ -146,7 +135,7 @@ func (a *agent) begin(ctx context.Context, want wire.Desired, left *spool.Run) (
 	if h != nil && h.Target == r.Target {
 		s.Parent = h.Number
 	}
-	r.Check, s.Trigger = a.mode(&want, obeyed, h)
+	r.Check, s.Trigger = mode(&want, obeyed, h, a.scrubs.owed(r.Channel))
 	body, err := wire.Encode(&s)
 	if err != nil {
 		return r, err
@@ -284,15 +273,16 @@ func (a *agent) finish(ctx, rctx context.Context, r spool.Run, want wire.Desired
 	a.next[r.Channel] = n
 	a.mu.Unlock()
 	if hold != nil {
-		a.looked(r.Channel)
-		if err := a.unneeded(ctx, r.Channel); err != nil {
+		a.scrubs.looked(r.Channel)
+		a.urls.release(a.prefetch.drop(r.Channel))
+		if err := a.spool.KeepLent(ctx, r.Channel, nil); err != nil {
 			return false, a.full(ctx, err)
 		}
 	}
 	// A stopped run continues when the halt order ends. If only the store has
 	// the order so far, the run is retried.
 	again = f.Verdict != runs.Stopped || stopped != nil && a.halts.halted(r.Channel) == nil
-	return again && hold == nil && f.Verdict != runs.Planned, errors.Join(a.troubles(ctx, r.Channel, aerr), damaged(ctx, a, r.Channel, res, aerr))
+	return again && hold == nil && f.Verdict != runs.Planned, errors.Join(a.updateProblems(ctx, r.Channel, aerr), damaged(ctx, a, r.Channel, res, aerr))
 }
 
 // close makes the end of a run and its outcomes durable.
@@ -376,8 +366,8 @@ func (a *agent) refuse(ctx context.Context, want wire.Desired, left *spool.Run, 
 	return a.full(ctx, err)
 }
 
-// troubles updates a channel's open incidents after its last run.
-func (a *agent) troubles(ctx context.Context, channel string, err error) error {
+// updateProblems updates a channel's open incidents after its last run.
+func (c *session) updateProblems(ctx context.Context, channel string, err error) error {
 	kind := ""
 	var space *apply.SpaceError
 	switch {
@@ -396,13 +386,13 @@ func (a *agent) troubles(ctx context.Context, channel string, err error) error {
 	for _, k := range []string{ProblemDisk, ProblemTarget, ProblemRepository, ProblemStore} {
 		switch {
 		case k == kind:
-			errs = append(errs, a.problem(ctx, k, channel, fmt.Sprintf("channel %s: %s", channel, withRemedy(err))))
+			errs = append(errs, c.problem(ctx, k, channel, fmt.Sprintf("channel %s: %s", channel, withRemedy(err))))
 		case err == nil || k == ProblemStore && kind != "":
-			errs = append(errs, a.over(ctx, k, channel))
+			errs = append(errs, c.over(ctx, k, channel))
 		}
 	}
 	if err == nil {
-		errs = append(errs, a.over(ctx, ProblemDisk, ""))
+		errs = append(errs, c.over(ctx, ProblemDisk, ""))
 	}
 	return errors.Join(errs...)
 }

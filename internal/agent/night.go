@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"sync"
 	"time"
 
 	"nightferry/internal/bucket"
@@ -176,6 +177,9 @@ func (n *night) closed(now time.Time, channel string, ordered bool) error {
 	return &closedError{next: n.motion.At(change), zero: true, limited: n.limit != nil && (n.until.IsZero() || shown.Before(n.until))}
 }
 
+// realTime converts a calendar duration to real time, which is shorter in a rehearsal.
+func (n *night) realTime(d time.Duration) time.Duration { return n.motion.Real(d) }
+
 // nightfall applies the present rate and stops jobs that may no longer move. It
 // returns the time until that may change.
 func (a *agent) nightfall(now time.Time) time.Duration {
@@ -224,32 +228,55 @@ func buffered(bytesPerSecond int64) int {
 	return int(min(max(bytesPerSecond/64, 16<<10), 1<<20))
 }
 
+// turns records since when channels wait for their turn.
+type turns struct {
+	mu      sync.Mutex
+	since   map[string]time.Time // by channel
+	changed bool                 // since has changed and is not durable yet
+}
+
+// waitsSince returns since when a channel waits; the zero time if it does not.
+func (t *turns) waitsSince(channel string) time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.since[channel]
+}
+
+// take notes that a waiting channel has its turn.
+func (t *turns) take(channel string, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, waits := t.since[channel]; waits {
+		t.since[channel], t.changed = now, true
+	}
+}
+
 // await records since when each channel that lacks its desired release waits
 // for its turn: since it last held its desired release, or last had its turn.
 // The time is durable, and neither a newer release nor a restart resets it.
 // Otherwise a channel with daily releases would wait for ever.
-func (a *agent) await(ctx context.Context, s *wire.State, have []spool.Held, now time.Time) error {
-	a.mu.Lock()
+func (t *turns) await(ctx context.Context, store *spool.Spool, s *wire.State, have []spool.Held, now time.Time) error {
+	t.mu.Lock()
 	next, changed := map[string]time.Time{}, false
 	for i := range s.Desired {
 		d := &s.Desired[i]
 		if d.Number == 0 || holds(held(have, d.Channel), d) {
 			continue
 		}
-		since, known := a.since[d.Channel]
+		since, known := t.since[d.Channel]
 		if !known || since.After(now) { // the clock was set back
 			since, changed = now, true
 		}
 		next[d.Channel] = since
 	}
-	changed = changed || a.turned || len(next) != len(a.since)
-	a.since, a.turned = next, false
+	changed = changed || t.changed || len(next) != len(t.since)
+	t.since, t.changed = next, false
 	kept := maps.Clone(next)
-	a.mu.Unlock()
+	t.mu.Unlock()
 	if !changed {
 		return nil
 	}
-	if err := a.spool.SetWaiting(ctx, kept); err != nil && !errors.Is(err, spool.ErrFull) {
+	if err := store.SetWaiting(ctx, kept); err != nil && !errors.Is(err, spool.ErrFull) {
 		return err
 	}
 	return nil

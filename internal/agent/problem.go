@@ -87,24 +87,24 @@ func (c *session) skewKnown() time.Duration {
 // clocksAgain returns how far the clocks are apart. While that stops
 // everything, it compares them again: nothing else would, and a clock that was
 // set right, or a cache with an old date, must not stop the site for good.
-func (a *agent) clocksAgain(ctx context.Context, now time.Time) (time.Duration, error) {
-	d := a.skewKnown()
-	if d <= wrong || now.Sub(a.compared).Abs() < clockRetries*a.o.Retry {
+func (c *session) clocksAgain(ctx context.Context, now time.Time) (time.Duration, error) {
+	d := c.skewKnown()
+	if d <= wrong || now.Sub(c.compared).Abs() < clockRetries*c.o.Retry {
 		return d, nil
 	}
-	a.compared = now
-	date, err := storeTime(ctx, a.id.Store, a.o.Env)
+	c.compared = now
+	date, err := storeTime(ctx, c.id.Store, c.o.Env)
 	switch {
 	case err != nil:
-		a.note(Warning, "", "the store does not tell the time", err)
+		c.note(Warning, "", "the store does not tell the time", err)
 	case !date.IsZero():
-		a.storeClock.set(date, a.o.Now())
+		c.storeClock.set(date, c.o.Now())
 	}
-	a.hello.wake() // the Core answers with its own
-	if err := a.clocks(ctx); err != nil {
+	c.hello.wake() // the Core answers with its own
+	if err := c.clocks(ctx); err != nil {
 		return d, err
 	}
-	return a.skewKnown(), nil
+	return c.skewKnown(), nil
 }
 
 // clocks reports clocks that are too far apart, or no longer.

@@ -22,26 +22,26 @@ func TestUnchangedFailure(t *testing.T) {
 		n := attempt{}
 		for range 8 { // 15 s, 30 s, … 32 min, of which the last is 30 min
 			n.why = "incomplete 0 3"
-			n = a.retryAfter(n, "package")
+			n = n.retryAfter(now, a.o.Retry, a.night, "package")
 		}
 		if n.at.Sub(now) != maxRetry {
 			t.Errorf("windows %q: the eighth try is %v away, want %v", tt.windows, n.at.Sub(now), maxRetry)
 		}
-		if n = a.retryAfter(n, "package"); !n.at.Equal(tt.want) {
+		if n = n.retryAfter(now, a.o.Retry, a.night, "package"); !n.at.Equal(tt.want) {
 			t.Errorf("windows %q: an unchanged failure is tried again at %v, want %v", tt.windows, n.at, tt.want)
 		}
 		n.why = "incomplete 0 2"
-		if n = a.retryAfter(n, "package"); n.at.Sub(now) != maxRetry {
+		if n = n.retryAfter(now, a.o.Retry, a.night, "package"); n.at.Sub(now) != maxRetry {
 			t.Errorf("windows %q: another failure is tried again in %v, want %v", tt.windows, n.at.Sub(now), maxRetry)
 		}
 		for range 9 {
 			n.why = "" // files in use
-			n = a.retryAfter(n, "package")
+			n = n.retryAfter(now, a.o.Retry, a.night, "package")
 		}
 		if n.at.Sub(now) != maxRetry {
 			t.Errorf("windows %q: files in use are tried again in %v, want %v", tt.windows, n.at.Sub(now), maxRetry)
 		}
-		if n = a.retryAfter(attempt{}, "package"); n.at.Sub(now) != a.o.Retry {
+		if n = (attempt{}).retryAfter(now, a.o.Retry, a.night, "package"); n.at.Sub(now) != a.o.Retry {
 			t.Errorf("windows %q: after a new state it is tried again in %v", tt.windows, n.at.Sub(now))
 		}
 	}

@@ -41,24 +41,22 @@ type agent struct {
 
 	receive bucket.Receive // keeps what moves to the rate also on the line
 
-	compared time.Time // when wrong clocks were last measured for nothing else
-	work     signal    // what should be done may have changed
+	work signal // what should be done may have changed
 
 	mu       sync.Mutex
 	chain    *wire.Chain
 	state    *wire.State // nil: none was accepted yet
 	night    *night      // of state
 	revision uint64
-	scrubbing
-	running map[string]*job
-	next    map[string]attempt   // by channel: when it may be tried again
-	refused map[string]string    // by channel: the target that was refused
-	ahead   map[string]*ahead    // by channel: what its next run needs
-	since   map[string]time.Time // by channel: since when it waits for its turn
-	turned  bool                 // since has changed and is not durable yet
-	waits   []wire.Wait          // why due channels have not started
-	beaten  uint64               // revision that the Core knows to be accepted, or will hear of with the next heartbeat
-	fatal   error
+	scrubs   *scrubs
+	turns    turns
+	prefetch prefetches
+	running  map[string]*job
+	next     map[string]attempt // by channel: when it may be tried again
+	refused  map[string]string  // by channel: the target that was refused
+	waits    []wire.Wait        // why due channels have not started
+	beaten   uint64             // revision that the Core knows to be accepted, or will hear of with the next heartbeat
+	fatal    error
 
 	failures map[string]string // by channel: why its last run did not end well
 }
@@ -117,7 +115,8 @@ func Run(ctx context.Context, o Options) (err error) {
 
 func newAgent(o Options, id *Identity, root *durable.Root, sp *spool.Spool) *agent {
 	a := &agent{session: newSession(o, id, root, sp), rate: newLimiter(0), work: make(signal, 1), failures: map[string]string{},
-		running: map[string]*job{}, next: map[string]attempt{}, refused: map[string]string{}, ahead: map[string]*ahead{}}
+		running: map[string]*job{}, next: map[string]attempt{}, refused: map[string]string{}, prefetch: prefetches{plans: map[string]*ahead{}}}
+	a.scrubs = &scrubs{s: &a.session, passes: map[string]*pass{}}
 	a.halts = newHaltState(&a.session, a.work)
 	a.halts.allow = func(signer trust.Public) error {
 		a.mu.Lock()
@@ -163,7 +162,7 @@ func (a *agent) remember(ctx context.Context) (err error) {
 			a.halts.update(&s, a.night.motion)
 		}
 	}
-	if a.since, err = a.spool.Waiting(ctx); err != nil {
+	if a.turns.since, err = a.spool.Waiting(ctx); err != nil {
 		return err
 	}
 	return a.halts.rememberHalts(ctx)
@@ -178,7 +177,7 @@ func (a *agent) serve(life context.Context) (err error) {
 		return err
 	}
 	a.urls.restore(lent, trustPrefix+strconv.FormatUint(a.chain.Number+1, 10))
-	a.store, err = a.openStore()
+	a.store, err = openStore(&a.session, a.urls, &a.receive)
 	if err != nil {
 		return err
 	}

@@ -42,8 +42,11 @@ var (
 	errFound = errors.New("what was found is to be told")
 )
 
-// scrubbing is the agent's state of its scrubs. It is guarded by agent.mu.
-type scrubbing struct {
+// scrubs is the state of the channels' scrubs.
+type scrubs struct {
+	s *session
+
+	mu     sync.Mutex       // also guards each pass
 	passes map[string]*pass // by channel
 }
 
@@ -56,63 +59,59 @@ type pass struct {
 }
 
 // passOf returns the state of a channel's scrub. It reads it from the target once.
-func (a *agent) passOf(want *wire.Desired, target string) (*pass, error) {
-	a.mu.Lock()
-	p := a.passes[want.Channel]
-	a.mu.Unlock()
+func (c *scrubs) passOf(want *wire.Desired, target string) (*pass, error) {
+	c.mu.Lock()
+	p := c.passes[want.Channel]
+	c.mu.Unlock()
 	if p != nil && p.target == want.Target {
 		return p, nil
 	}
-	c, err := apply.ReadChecks(target)
+	checks, err := apply.ReadChecks(target)
 	if err != nil {
 		return nil, err
 	}
-	p = &pass{target: want.Target, began: c.Began, done: c.Done, owed: c.Any()}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.passes == nil {
-		a.passes = map[string]*pass{}
-	}
-	a.passes[want.Channel] = p
+	p = &pass{target: want.Target, began: checks.Began, done: checks.Done, owed: checks.Any()}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.passes[want.Channel] = p
 	return p, nil
 }
 
 // owed reports whether a run is due because of a scrub.
-func (a *agent) owed(channel string) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	p := a.passes[channel]
+func (c *scrubs) owed(channel string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := c.passes[channel]
 	return p != nil && p.owed
 }
 
 // looked notes that a run has reported the state of the target.
-func (a *agent) looked(channel string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if p := a.passes[channel]; p != nil {
-		p.owed, p.look = false, a.o.Now()
+func (c *scrubs) looked(channel string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p := c.passes[channel]; p != nil {
+		p.owed, p.look = false, c.s.o.Now()
 	}
 }
 
 // dueBesides extends the result of due with runs that scrubs owe. It delays a
 // check whose differences were already reported and only wait for an operator's
 // repair.
-func (a *agent) dueBesides(want *wire.Desired, have *spool.Held, obeyed uint64, now, at time.Time, due bool) (time.Time, bool) {
+func (c *scrubs) dueBesides(want *wire.Desired, have *spool.Held, obeyed uint64, now, at time.Time, due bool, recheck time.Duration) (time.Time, bool) {
 	if !holds(have, want) || want.Start > obeyed {
 		return at, due
 	}
-	target, err := a.id.allowed(want.Target)
+	target, err := c.s.id.allowed(want.Target)
 	if err != nil {
 		return at, due
 	}
-	p, err := a.passOf(want, target)
+	p, err := c.passOf(want, target)
 	if err != nil {
-		a.note(Warning, want.Channel, "what checks have found cannot be read", err)
+		c.s.note(Warning, want.Channel, "what checks have found cannot be read", err)
 		return at, due
 	}
-	recheck := a.shortened(a.o.Recheck)
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if p.owed {
 		return now, true
 	}
@@ -152,16 +151,16 @@ func (a *agent) startScrub(ctx context.Context, g *errgroup.Group, state *wire.S
 		if err != nil {
 			continue
 		}
-		p, err := a.passOf(want, target)
+		p, err := a.scrubs.passOf(want, target)
 		if err != nil {
 			continue // dueBesides reports it
 		}
 		every := want.Scrub
 		last := lastPass(night.motion.At(now), every, a.id.Site, want.Channel)
-		a.mu.Lock()
+		a.scrubs.mu.Lock()
 		due := p.began != 0 || passDue(p.done, night.motion.When(last), now)
 		retry := p.retry
-		a.mu.Unlock()
+		a.scrubs.mu.Unlock()
 		switch {
 		case !due:
 			soon = min(soon, max(time.Second, night.motion.When(last.Add(every)).Sub(now)))
@@ -198,6 +197,8 @@ func (a *agent) launchScrub(ctx context.Context, g *errgroup.Group, want wire.De
 		}
 		return nil
 	}, func() {
+		a.scrubs.mu.Lock()
+		defer a.scrubs.mu.Unlock()
 		p.began, p.done = sc.checks.Began, sc.checks.Done
 		// If the scrub's own records vanished, a run has to find out which other files did.
 		p.owed = p.owed || sc.owed || errors.Is(failed, fs.ErrNotExist)
@@ -208,12 +209,12 @@ func (a *agent) launchScrub(ctx context.Context, g *errgroup.Group, want wire.De
 	})
 }
 
-// yield stops a scrub that blocks a run, and reports whether there is one. The
-// end of the scrub wakes the loop that starts runs. The caller holds a.mu.
-func (a *agent) yield(channel string) bool {
+// stopScrubs stops a scrub that blocks a run, and reports whether there is one. The
+// end of the scrub wakes the loop that starts runs.
+func stopScrubs(jobs map[string]*job, channel string) bool {
 	found := false
-	for name, j := range a.running {
-		if j.scrub && (name == channel || len(a.running) >= schedule.MaxRuns) {
+	for name, j := range jobs {
+		if j.scrub && (name == channel || len(jobs) >= schedule.MaxRuns) {
 			j.stop(errYield)
 			found = true
 		}

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"sync"
+	"time"
 
 	"nightferry/internal/durable"
 	"nightferry/internal/spool"
@@ -19,6 +20,8 @@ type session struct {
 	instance []byte // of this process
 
 	coreClock, storeClock offset
+
+	compared time.Time // when wrong clocks were last measured for nothing else
 
 	hello  signal // the held releases have changed, or the Core is reachable again
 	report signal // there are events to send

@@ -24,11 +24,11 @@ type store struct {
 }
 
 // openStore opens the enrolled store.
-func (a *agent) openStore() (bucket.Store, error) {
-	o := bucket.LentOptions{Env: a.o.Env, Host: a.id.Store, Lend: a.urls.Lend, Receive: &a.receive, Options: bucket.Options{UserAgent: "nightferry-agent/" + a.o.Version,
+func openStore(c *session, u *urls, receive *bucket.Receive) (bucket.Store, error) {
+	o := bucket.LentOptions{Env: c.o.Env, Host: c.id.Store, Lend: u.Lend, Receive: receive, Options: bucket.Options{UserAgent: "nightferry-agent/" + c.o.Version,
 		// A run tries again by itself, so a request need not try for long.
-		MaxAttempts: 6, MinBackoff: min(200*time.Millisecond, a.o.Retry),
-		OnRetry: func(err error) { a.note(Info, "", "asking the store again", err) }}}
+		MaxAttempts: 6, MinBackoff: min(200*time.Millisecond, c.o.Retry),
+		OnRetry: func(err error) { c.note(Info, "", "asking the store again", err) }}}
 	return bucket.OpenLent(o)
 }
 

@@ -29,7 +29,7 @@ func resting(t *testing.T, path string, now func() time.Time, s *wire.State) *ag
 		t.Fatal(err)
 	}
 	a := newAgent(o, &Identity{Domain: "emea", Site: "lyon-1", Store: "http://127.0.0.1:1"}, nil, sp)
-	if a.since, err = sp.Waiting(t.Context()); err != nil {
+	if a.turns.since, err = sp.Waiting(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	a.state, a.night, a.revision = s, readNight(s), 1
@@ -37,7 +37,7 @@ func resting(t *testing.T, path string, now func() time.Time, s *wire.State) *ag
 }
 
 // turns names the channels of an agent in the order in which they would start.
-func turns(a *agent, now time.Time) string {
+func startingTurns(a *agent, now time.Time) string {
 	var due []dueChannel
 	for _, d := range a.state.Desired {
 		due = append(due, dueChannel{Desired: d})
@@ -63,18 +63,18 @@ func TestPatienceSurvives(t *testing.T) {
 			{Channel: "image", Number: uint64(day + 1), Release: digest.Of([]byte{byte(day)}), Bytes: 1 << 40},
 			{Channel: "patch", Number: uint64(day + 1), Release: digest.Of([]byte{byte(day), 1}), Bytes: 1, Policy: policy.Policy{Priority: 1}},
 		}})
-		if err := a.await(t.Context(), a.state, nil, now); err != nil {
+		if err := a.turns.await(t.Context(), a.spool, a.state, nil, now); err != nil {
 			t.Fatal(err)
 		}
-		first, _, _ := strings.Cut(turns(a, now), " ")
+		first, _, _ := strings.Cut(startingTurns(a, now), " ")
 		if first == "image" {
 			if day < 3 {
 				t.Errorf("the image goes first on day %d already", day)
 			}
 			return
 		}
-		a.since[first], a.turned = now, true // it has its turn
-		if err := a.await(t.Context(), a.state, nil, now); err != nil {
+		a.turns.take(first, now) // it has its turn
+		if err := a.turns.await(t.Context(), a.spool, a.state, nil, now); err != nil {
 			t.Fatal(err)
 		}
 		if err := a.spool.Close(); err != nil {
