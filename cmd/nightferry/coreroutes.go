@@ -27,12 +27,12 @@ func (d *daemon) routes() []api.Route {
 		}})
 	}
 	add("GET /v1/health", func(ctx context.Context, _ *api.Call) (any, error) { return d.core.Health(ctx), nil })
-	add("GET /v1/status", func(ctx context.Context, _ *api.Call) (any, error) { return d.core.Status(ctx) })
-	add("GET /v1/sites", func(ctx context.Context, c *api.Call) (any, error) { return list(d.core.Sites(ctx, scopeOf(c))) })
+	add("GET /v1/status", func(ctx context.Context, _ *api.Call) (any, error) { return d.core.Query.Status(ctx) })
+	add("GET /v1/sites", func(ctx context.Context, c *api.Call) (any, error) { return list(d.core.Query.Sites(ctx, scopeOf(c))) })
 	add("GET /v1/tasks", func(context.Context, *api.Call) (any, error) { return d.core.Tasks(), nil })
-	add("GET /v1/why", func(ctx context.Context, c *api.Call) (any, error) { return list(d.core.Why(ctx, scopeOf(c))) })
+	add("GET /v1/why", func(ctx context.Context, c *api.Call) (any, error) { return list(d.core.Query.Why(ctx, scopeOf(c))) })
 	add("GET /v1/incidents", func(ctx context.Context, c *api.Call) (any, error) {
-		return list(d.core.Incidents(ctx, c.Flag("all")))
+		return list(d.core.Query.Incidents(ctx, c.Flag("all")))
 	})
 	incident := func(change func(context.Context, int64, string) (core.Incident, error)) call {
 		return func(ctx context.Context, c *api.Call) (any, error) {
@@ -46,7 +46,7 @@ func (d *daemon) routes() []api.Route {
 	add("POST /v1/incidents/close", incident(d.core.CloseIncident))
 	add("POST /v1/incidents/ack", incident(d.core.AckIncident))
 	add("GET /v1/where", func(ctx context.Context, c *api.Call) (any, error) {
-		return list(d.core.Where(ctx, c.Query("channel"), c.Query("path")))
+		return list(d.core.Query.Where(ctx, c.Query("channel"), c.Query("path")))
 	})
 	add("GET /v1/held", func(ctx context.Context, _ *api.Call) (any, error) { return d.held(ctx) })
 	add("GET /v1/runs", func(ctx context.Context, c *api.Call) (any, error) {
@@ -54,7 +54,7 @@ func (d *daemon) routes() []api.Route {
 		if err != nil {
 			return nil, err
 		}
-		runs, err := d.core.Runs(ctx, f)
+		runs, err := d.core.Query.Runs(ctx, f)
 		if err == nil && len(runs) == 0 {
 			err = d.known(ctx, fleet.Scope{Domain: f.Domain, Site: f.Site, Channel: f.Channel})
 		}
@@ -65,7 +65,7 @@ func (d *daemon) routes() []api.Route {
 		if err != nil {
 			return nil, err
 		}
-		return list(d.core.Deeds(ctx, ledger.DeedFilter{Who: c.Query("who"), What: c.Query("what"), Object: c.Query("object"), NoReads: !c.Flag("reads") && c.Query("what") == "", Since: since, Until: until, Limit: limit}))
+		return list(d.core.Query.Deeds(ctx, ledger.DeedFilter{Who: c.Query("who"), What: c.Query("what"), Object: c.Query("object"), NoReads: !c.Flag("reads") && c.Query("what") == "", Since: since, Until: until, Limit: limit}))
 	})
 	add("GET /v1/runs/{id}", d.runShow)
 	add("GET /v1/logs", d.logs)
@@ -76,34 +76,36 @@ func (d *daemon) routes() []api.Route {
 		if err := c.Read(&r); err != nil {
 			return nil, err
 		}
-		return []string{r.Name}, d.core.RevokeSite(ctx, r.Name, r.Reason)
+		return []string{r.Name}, d.core.Enrolment.RevokeSite(ctx, r.Name, r.Reason)
 	})
 	add("POST /v1/sites/confirm", func(ctx context.Context, c *api.Call) (any, error) {
 		var r revocation
 		if err := c.Read(&r); err != nil {
 			return nil, err
 		}
-		return []string{r.Name}, d.core.ConfirmSite(ctx, r.Name, r.Reason)
+		return []string{r.Name}, d.core.Enrolment.Confirm(ctx, r.Name, r.Reason)
 	})
 	add("POST /v1/domains/revoke", func(ctx context.Context, c *api.Call) (any, error) {
 		var r revocation
 		if err := c.Read(&r); err != nil {
 			return nil, err
 		}
-		return list(d.core.RevokeDomain(ctx, r.Name, r.Reason))
+		return list(d.core.Enrolment.RevokeDomain(ctx, r.Name, r.Reason))
 	})
 	add("POST /v1/alerts/test", func(ctx context.Context, c *api.Call) (any, error) {
 		var r alertRequest
 		if err := c.Read(&r); err != nil {
 			return nil, err
 		}
-		return list(d.core.TestAlerts(ctx, r.To))
+		return list(d.core.Notifier.Test(ctx, r.To))
 	})
 	d.nightRoutes(add)
 	add("POST /v1/publish", d.publish)
 	add("POST /v1/sync", d.sync)
 	add("POST /v1/verify", d.verify)
-	add("GET /v1/halts", func(ctx context.Context, c *api.Call) (any, error) { return list(d.core.Halts(ctx, c.Flag("all"))) })
+	add("GET /v1/halts", func(ctx context.Context, c *api.Call) (any, error) {
+		return list(d.core.Halts.List(ctx, c.Flag("all")))
+	})
 	add("POST /v1/halt", d.halt)
 	add("POST /v1/resume", d.resume)
 	add("GET /v1/secrets", func(ctx context.Context, _ *api.Call) (any, error) { return list(d.core.Vault().List(ctx)) })
@@ -151,7 +153,7 @@ func runFilter(c *api.Call) (ledger.RunFilter, error) {
 }
 
 func (d *daemon) runShow(ctx context.Context, c *api.Call) (any, error) {
-	return nil, d.core.RunShow(ctx, c.Path("id"), c.Flag("all"),
+	return nil, d.core.Query.RunShow(ctx, c.Path("id"), c.Flag("all"),
 		func(r core.RunDetail) error { return c.Send(runLine{Run: &r}) },
 		func(f record.File) error { return c.Send(runLine{File: &f}) })
 }
@@ -163,7 +165,7 @@ func (d *daemon) logs(ctx context.Context, c *api.Call) (any, error) {
 	}
 	f := record.Filter{Domain: c.Query("domain"), Site: c.Query("site"), Channel: c.Query("channel"), Run: c.Query("run"), Core: c.Flag("core"), Since: since, Until: until}
 	found := false
-	err = d.core.Logs(ctx, f, func(l record.Log) error { found = true; return c.Send(logLine{d.core.LogsDir(), l}) })
+	err = d.core.Query.Logs(ctx, f, func(l record.Log) error { found = true; return c.Send(logLine{d.core.LogsDir(), l}) })
 	if err != nil || found {
 		return nil, err
 	}
@@ -176,7 +178,7 @@ func (d *daemon) logs(ctx context.Context, c *api.Call) (any, error) {
 // known fails for a name that the configuration does not have. It is asked only
 // about what nothing was found of: what is past may be of a site that is gone.
 func (d *daemon) known(ctx context.Context, s fleet.Scope) error {
-	_, err := d.core.Sites(ctx, s)
+	_, err := d.core.Query.Sites(ctx, s)
 	return err
 }
 
@@ -186,9 +188,9 @@ func (d *daemon) tokens(ctx context.Context, c *api.Call) (any, error) {
 		return nil, err
 	}
 	if r.Site == "" {
-		return list(d.core.Wave(ctx, r.Scope, r.Wave, r.Life))
+		return list(d.core.Enrolment.Wave(ctx, r.Scope, r.Wave, r.Life))
 	}
-	t, err := d.core.Token(ctx, r.Site, r.Life)
+	t, err := d.core.Enrolment.Token(ctx, r.Site, r.Life)
 	if err != nil {
 		return nil, err
 	}
@@ -202,11 +204,11 @@ func (d *daemon) publish(ctx context.Context, c *api.Call) (any, error) {
 	}
 	channels := []string{r.Channel}
 	if r.Channel == "" {
-		channels = d.core.Channels()
+		channels = d.core.Publisher.Channels()
 	}
 	var failed error // one that cannot be published keeps no other back
 	for _, channel := range channels {
-		done, err := d.core.Publish(ctx, channel, core.PublishOptions{
+		done, err := d.core.Publisher.Publish(ctx, channel, core.PublishOptions{
 			AllowDeletes: r.AllowDeletes, AllowEmpty: r.AllowEmpty, AllowUnmounted: r.AllowUnmounted, Rehash: r.Rehash, DryRun: r.DryRun,
 			OnProgress: func(p runs.Progress) { _ = c.Send(publishLine{Channel: channel, Progress: &p}) }, // who has gone ends it by the context
 		})
@@ -252,13 +254,13 @@ func (d *daemon) sync(ctx context.Context, c *api.Call) (any, error) {
 		return nil, err
 	}
 	if !c.Flag("follow") {
-		orders, err := d.core.Sync(ctx, r)
+		orders, err := d.core.Orders.Sync(ctx, r)
 		if err != nil {
 			return nil, err
 		}
 		return nil, c.Send(syncLine{Orders: slices.Clip(append([]core.Order{}, orders...))})
 	}
-	return nil, d.core.FollowOrders(ctx, r.Scope, func() ([]core.Order, error) { return d.core.Sync(ctx, r) },
+	return nil, d.core.Orders.Follow(ctx, r.Scope, func() ([]core.Order, error) { return d.core.Orders.Sync(ctx, r) },
 		func(orders []core.Order) error { return c.Send(syncLine{Orders: orders}) },
 		func(ev core.Event) error { return c.Send(syncLine{Event: &ev}) })
 }

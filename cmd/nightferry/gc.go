@@ -126,7 +126,7 @@ type held struct {
 }
 
 func (d *daemon) held(ctx context.Context) (*held, error) {
-	all, err := d.core.Held(ctx)
+	all, err := d.core.Upkeep.Held(ctx)
 	if err != nil {
 		return nil, err
 	}

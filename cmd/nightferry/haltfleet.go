@@ -59,7 +59,7 @@ func (d *daemon) halt(ctx context.Context, c *api.Call) (any, error) {
 	if err := c.Read(&r); err != nil {
 		return nil, err
 	}
-	return d.core.Halt(ctx, r)
+	return d.core.Halts.Halt(ctx, r)
 }
 
 func (d *daemon) resume(ctx context.Context, c *api.Call) (any, error) {
@@ -67,7 +67,7 @@ func (d *daemon) resume(ctx context.Context, c *api.Call) (any, error) {
 	if err := c.Read(&r); err != nil {
 		return nil, err
 	}
-	done, err := d.core.Resume(ctx, r.Order, r.Scope, r.Value)
+	done, err := d.core.Halts.Resume(ctx, r.Order, r.Scope, r.Value)
 	if errors.Is(err, core.ErrNoOrder) {
 		return nil, &absentError{"no such order is active", "nightferry halt status lists those that are; one that was given on a site is lifted there: nightferry-agent resume"}
 	}

@@ -248,13 +248,13 @@ func (d *daemon) nightRoutes(add func(string, func(context.Context, *api.Call) (
 				return nil, usage("", "at: %w", err)
 			}
 		}
-		return d.core.Plan(ctx, r)
+		return d.core.Query.Plan(ctx, r)
 	})
 	add("POST /v1/limit", func(ctx context.Context, c *api.Call) (any, error) {
 		var r core.LimitRequest
 		if err := c.Read(&r); err != nil {
 			return nil, err
 		}
-		return list(d.core.Limit(ctx, r))
+		return list(d.core.Orders.Limit(ctx, r))
 	})
 }

@@ -51,7 +51,7 @@ func (d *daemon) verify(ctx context.Context, c *api.Call) (any, error) {
 	if err := c.Read(&r); err != nil {
 		return nil, err
 	}
-	order := func() ([]core.Order, error) { return d.core.Verify(ctx, r) }
+	order := func() ([]core.Order, error) { return d.core.Orders.Verify(ctx, r) }
 	if !c.Flag("follow") {
 		orders, err := order()
 		if err != nil {
@@ -59,13 +59,13 @@ func (d *daemon) verify(ctx context.Context, c *api.Call) (any, error) {
 		}
 		return nil, c.Send(verifyLine{syncLine: syncLine{Orders: append([]core.Order{}, orders...)}})
 	}
-	return nil, d.core.FollowOrders(ctx, r.Scope, order,
+	return nil, d.core.Orders.Follow(ctx, r.Scope, order,
 		func(orders []core.Order) error { return c.Send(verifyLine{syncLine: syncLine{Orders: orders}}) },
 		func(ev core.Event) error {
 			if err := c.Send(verifyLine{syncLine: syncLine{Event: &ev}}); err != nil || ev.Ended == nil {
 				return err
 			}
-			return d.core.RunShow(ctx, ev.Run, false, func(core.RunDetail) error { return nil }, func(f record.File) error {
+			return d.core.Query.RunShow(ctx, ev.Run, false, func(core.RunDetail) error { return nil }, func(f record.File) error {
 				switch f.Outcome {
 				case "differs", "repaired", "locked", "failed":
 					return c.Send(verifyLine{Differs: &differing{ev.Site, ev.Channel, ev.Run, f.Path, f.Outcome, f.Cause}})

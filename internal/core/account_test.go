@@ -44,7 +44,7 @@ func TestPublishCountsEntries(t *testing.T) {
 	w.publish("package")
 	w.write("d/file", "changed")
 	w.publish("package")
-	list, err := w.core.Runs(t.Context(), ledger.RunFilter{Core: true, State: runs.Published})
+	list, err := w.core.Query.Runs(t.Context(), ledger.RunFilter{Core: true, State: runs.Published})
 	if err != nil || len(list) != 2 {
 		t.Fatalf("%+v, %v", list, err)
 	}
@@ -65,7 +65,7 @@ func TestFailingFilesAgain(t *testing.T) {
 	w.publish("package")
 	w.runAgent("osaka", true)
 	w.until("four runs", func() bool {
-		list, err := w.core.Runs(t.Context(), ledger.RunFilter{Site: "osaka", State: runs.Incomplete})
+		list, err := w.core.Query.Runs(t.Context(), ledger.RunFilter{Site: "osaka", State: runs.Incomplete})
 		return err == nil && len(list) >= 4
 	})
 	list, err := w.core.ExceptionsOf(t.Context(), "osaka")

@@ -41,12 +41,12 @@ func TestFleetThatAges(t *testing.T) {
 		case 10: // berlin has problems, begins a run, and is scrapped
 			sites["berlin"].deliver([]wire.Event{problem(t, "disk", "package", false), problem(t, "clock", "", false)})
 			night("berlin", begun)
-			if err := w.core.RevokeSite(t.Context(), "berlin", "scrapped"); err != nil {
+			if err := w.core.Enrolment.RevokeSite(t.Context(), "berlin", "scrapped"); err != nil {
 				t.Fatal(err)
 			}
 			delete(sites, "berlin")
 		case 20: // and taken out, with its channel, whose publish fails until then
-			if _, err := w.core.Publish(t.Context(), "driver", core.PublishOptions{}); err == nil {
+			if _, err := w.core.Publisher.Publish(t.Context(), "driver", core.PublishOptions{}); err == nil {
 				t.Fatal("a missing source was published")
 			}
 			f := w.apart()
@@ -86,14 +86,14 @@ func TestFleetThatAges(t *testing.T) {
 	w.untilOver("clock")
 	w.until("only incidents that somebody owns", func() bool { return len(w.openKeys()) == 0 })
 	w.until("the end of every run", func() bool {
-		open, err := w.core.Runs(t.Context(), ledger.RunFilter{Open: true})
+		open, err := w.core.Query.Runs(t.Context(), ledger.RunFilter{Open: true})
 		return err == nil && len(open) == 0
 	})
-	runs, err := w.core.Runs(t.Context(), ledger.RunFilter{Limit: 10_000})
+	runs, err := w.core.Query.Runs(t.Context(), ledger.RunFilter{Limit: 10_000})
 	if err != nil || len(runs) > 100 { // 17 nights of two sites, and the Core's own
 		t.Errorf("%d runs are kept, %v", len(runs), err)
 	}
-	all, err := w.core.Incidents(t.Context(), true)
+	all, err := w.core.Query.Incidents(t.Context(), true)
 	if err != nil || len(all) > 100 {
 		t.Errorf("%d incidents are kept, %v", len(all), err)
 	}

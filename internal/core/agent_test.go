@@ -61,18 +61,18 @@ func TestAgents(t *testing.T) {
 
 	// An order to start is obeyed, dry.
 	w.until("all to be connected", func() bool {
-		s, err := w.core.Status(t.Context())
+		s, err := w.core.Query.Status(t.Context())
 		return err == nil && s.Connected == len(names)
 	})
-	orders, err := w.core.Sync(t.Context(), core.SyncRequest{Scope: fleet.Scope{Site: "tokyo"}, DryRun: true})
+	orders, err := w.core.Orders.Sync(t.Context(), core.SyncRequest{Scope: fleet.Scope{Site: "tokyo"}, DryRun: true})
 	if err != nil || len(orders) != 1 || !orders[0].Connected {
 		t.Fatalf("%+v, %v", orders, err)
 	}
 	w.until("the dry run", func() bool {
-		runs, err := w.core.Runs(t.Context(), ledger.RunFilter{Site: "tokyo", Limit: 1})
+		runs, err := w.core.Query.Runs(t.Context(), ledger.RunFilter{Site: "tokyo", Limit: 1})
 		return err == nil && len(runs) == 1 && runs[0].DryRun && !runs[0].Finished.IsZero()
 	})
-	if err := w.core.RevokeSite(t.Context(), "tokyo", "test"); err != nil {
+	if err := w.core.Enrolment.RevokeSite(t.Context(), "tokyo", "test"); err != nil {
 		t.Fatal(err)
 	}
 	w.untilIncident("denied")
@@ -91,7 +91,7 @@ func (w *world) runAgent(name string, join bool) func() {
 		if err := os.MkdirAll(allow, 0o755); err != nil {
 			w.t.Fatal(err)
 		}
-		token, err := w.core.Token(w.t.Context(), name, 0)
+		token, err := w.core.Enrolment.Token(w.t.Context(), name, 0)
 		if err != nil {
 			w.t.Fatal(err)
 		}
@@ -120,7 +120,7 @@ func (w *world) untilCurrent(number uint64, names ...string) {
 	w.t.Helper()
 	w.until(fmt.Sprintf("release %d at %v", number, names), func() bool {
 		for _, n := range names {
-			s, err := w.core.Sites(w.t.Context(), fleet.Scope{Site: n, Channel: "package"})
+			s, err := w.core.Query.Sites(w.t.Context(), fleet.Scope{Site: n, Channel: "package"})
 			if err != nil {
 				w.t.Fatal(err)
 			}
@@ -135,7 +135,7 @@ func (w *world) untilCurrent(number uint64, names ...string) {
 func (w *world) untilRendered() {
 	w.t.Helper()
 	w.until("all logs", func() bool {
-		runs, err := w.core.Runs(w.t.Context(), ledger.RunFilter{})
+		runs, err := w.core.Query.Runs(w.t.Context(), ledger.RunFilter{})
 		if err != nil {
 			w.t.Fatal(err)
 		}
@@ -152,7 +152,7 @@ func (w *world) untilRendered() {
 // log counts what the ledger does.
 func (w *world) checkLogs(files int) {
 	w.t.Helper()
-	runs, err := w.core.Runs(w.t.Context(), ledger.RunFilter{})
+	runs, err := w.core.Query.Runs(w.t.Context(), ledger.RunFilter{})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -164,7 +164,7 @@ func (w *world) checkLogs(files int) {
 		checked++
 		seen, kinds := map[string]int{}, map[string]int64{}
 		ofRelease := 0
-		err := w.core.RunShow(w.t.Context(), r.ID.String(), true, func(core.RunDetail) error { return nil }, func(f record.File) error {
+		err := w.core.Query.RunShow(w.t.Context(), r.ID.String(), true, func(core.RunDetail) error { return nil }, func(f record.File) error {
 			if seen[f.Path]++; seen[f.Path] > 1 {
 				w.t.Errorf("run %s: %s has two outcomes", r.ID, f.Path)
 			}

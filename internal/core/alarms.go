@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"nightferry/internal/incident"
-	"nightferry/internal/kinds"
-	"nightferry/internal/ledger"
 	"nightferry/internal/wire"
 )
 
@@ -43,27 +41,6 @@ func (c *Core) sweepIncidents() {
 			return s != nil && s.Domain == at.Domain && enrolled[at] && (channel == "" || s.Placement(channel) != nil)
 		},
 	})
-}
-
-// Incident is a problem with what to do about it.
-type Incident struct {
-	ledger.Incident
-	Remedy string `json:"remedy"`
-}
-
-func withRemedy(i ledger.Incident) Incident {
-	return Incident{i, kinds.Remedy(Kind(i.Kind), i.Text)}
-}
-
-// Incidents lists the open incidents, or all, the newest first. What a full
-// ledger could not take is among them.
-func (c *Core) Incidents(ctx context.Context, all bool) ([]Incident, error) {
-	list, err := c.alarms.List(ctx, all)
-	out := make([]Incident, 0, len(list))
-	for _, i := range list {
-		out = append(out, withRemedy(i))
-	}
-	return out, err
 }
 
 // CloseIncident ends an open incident on a person's word. If its cause goes on,

@@ -54,7 +54,7 @@ func TestOneCauseIsOneMail(t *testing.T) {
 	}
 	away.Store(true)
 	w.untilIncident("store")
-	if _, err := w.core.Publish(t.Context(), "package", core.PublishOptions{}); err == nil {
+	if _, err := w.core.Publisher.Publish(t.Context(), "package", core.PublishOptions{}); err == nil {
 		t.Fatal("it was published into a store that is away")
 	}
 	w.untilIncident("publish")
@@ -90,11 +90,11 @@ func TestHungSourceHoldsUpNobody(t *testing.T) {
 	}
 	done := make(chan error, 1)
 	go func() {
-		_, err := w.core.Publish(t.Context(), "package", core.PublishOptions{})
+		_, err := w.core.Publisher.Publish(t.Context(), "package", core.PublishOptions{})
 		done <- err
 	}()
 	<-hung
-	if _, err := w.core.Publish(t.Context(), "driver", core.PublishOptions{}); err != nil {
+	if _, err := w.core.Publisher.Publish(t.Context(), "driver", core.PublishOptions{}); err != nil {
 		t.Error(err)
 	}
 	close(hold)

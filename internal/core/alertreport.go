@@ -15,16 +15,16 @@ import (
 const night = 24 * time.Hour
 
 // morning tells how a region's last night was.
-func (c *Core) morning(ctx context.Context, region string, now time.Time) (*alert.Report, error) {
-	sites, err := c.Sites(ctx, fleet.Scope{Region: region})
+func (nt *Notifier) morning(ctx context.Context, region string, now time.Time) (*alert.Report, error) {
+	sites, err := nt.query.Sites(ctx, fleet.Scope{Region: region})
 	if err != nil {
 		return nil, err
 	}
-	list, err := c.ledger.Runs(ctx, ledger.RunFilter{Since: now.Add(-night), Limit: 100_000})
+	list, err := nt.ledger.Runs(ctx, ledger.RunFilter{Since: now.Add(-night), Limit: 100_000})
 	if err != nil {
 		return nil, err
 	}
-	open, err := c.ledger.Incidents(ctx, false)
+	open, err := nt.ledger.Incidents(ctx, false)
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +45,7 @@ func (c *Core) morning(ctx context.Context, region string, now time.Time) (*aler
 		}
 		r.Sites = append(r.Sites, l)
 	}
-	plan, err := c.Plan(ctx, PlanRequest{Scope: fleet.Scope{Region: region}})
+	plan, err := nt.query.Plan(ctx, PlanRequest{Scope: fleet.Scope{Region: region}})
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +73,7 @@ func (c *Core) morning(ctx context.Context, region string, now time.Time) (*aler
 		newest[key] = true
 	}
 	for i := range open {
-		x := c.toldAs(open[i])
+		x := nt.toldAs(open[i])
 		for _, m := range x.Members {
 			if m.Region == region && m.Left.IsZero() {
 				r.Incidents++

@@ -9,9 +9,11 @@ import (
 	"io/fs"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"nightferry/internal/alert"
+	"nightferry/internal/durable"
 	"nightferry/internal/incident"
 	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
@@ -38,9 +40,29 @@ const alertsName = "alerts.json"
 // maxAlerts bounds the size of alertsName, in bytes.
 const maxAlerts = 256 << 20
 
+// Notifier delivers alerts. It owns the secrets that were used last, and what was
+// sent to whom.
+type Notifier struct {
+	settings *atomic.Pointer[Settings]
+	dir      *durable.Root // of the file of what was sent
+	ledger   incidentRecords
+	vault    *vault.Vault
+	query    *Query
+	notices  *notices
+	clock    *clocks
+	now      func() time.Time // this machine's
+	given    sync.Map         // vault.Secret, by name, with which letters were last sent
+}
+
+// incidentRecords reads incidents and runs. *ledger.Ledger is one.
+type incidentRecords interface {
+	Incidents(ctx context.Context, all bool) ([]ledger.Incident, error)
+	Runs(ctx context.Context, f ledger.RunFilter) ([]ledger.Run, error)
+}
+
 // teller notifies people of incidents. It is used by one goroutine at a time.
 type teller struct {
-	core   *Core
+	by     *Notifier
 	state  alert.State
 	loaded bool
 	unkept bool      // the state in memory is ahead of the file
@@ -56,7 +78,7 @@ type hookBody struct {
 // tellPeople queues new notices and delivers those that are due. A notice is made durable before it
 // is sent, so a crash can at worst send a mail twice.
 func (t *teller) tellPeople(ctx context.Context) {
-	s := t.core.settings.Load()
+	s := t.by.settings.Load()
 	rules := &s.Alerts.Rules
 	if !rules.Mail && !rules.Webhook {
 		t.keep(t.state.Retarget(rules))
@@ -65,22 +87,22 @@ func (t *teller) tellPeople(ctx context.Context) {
 	}
 	if !t.loaded {
 		if err := t.load(); err != nil {
-			t.core.notices.Trouble("alerts", err)
+			t.by.notices.Trouble("alerts", err)
 			return
 		}
 	}
-	now := t.core.clock.wall()
+	now := t.by.clock.wall()
 	changed := t.state.Retarget(rules)
 	list, err := t.incidents(ctx, now)
 	if err != nil {
-		t.core.notices.Trouble("alerts", err)
+		t.by.notices.Trouble("alerts", err)
 	} else if t.state.Update(now, rules, list) {
 		changed = true
 	}
 	for _, region := range t.state.ReportsDue(now, rules) {
-		rep, err := t.core.morning(ctx, region, now)
+		rep, err := t.by.morning(ctx, region, now)
 		if err != nil {
-			t.core.notices.Trouble("alerts", fmt.Errorf("report of region %s: %w", region, err))
+			t.by.notices.Trouble("alerts", fmt.Errorf("report of region %s: %w", region, err))
 			continue
 		}
 		t.state.AddReport(now, rules, *rep)
@@ -94,18 +116,18 @@ func (t *teller) tellPeople(ctx context.Context) {
 // round fail with the same error, without another attempt.
 func (t *teller) deliver(ctx context.Context, a *Alerts) {
 	var mailErr error
-	for _, l := range t.state.Letters(t.core.clock.wall(), &a.Rules) {
+	for _, l := range t.state.Letters(t.by.clock.wall(), &a.Rules) {
 		if ctx.Err() != nil {
 			return
 		}
-		if f := t.state.Failing[l.To]; f != nil && !f.Due(t.core.clock.wall()) {
+		if f := t.state.Failing[l.To]; f != nil && !f.Due(t.by.clock.wall()) {
 			continue // it failed in this round
 		}
 		err := mailErr
 		if l.To == alert.Hook || err == nil {
-			err = t.core.sendLetter(ctx, a, &l)
+			err = t.by.sendLetter(ctx, a, &l)
 		}
-		now := t.core.clock.wall()
+		now := t.by.clock.wall()
 		switch {
 		case err == nil:
 			t.state.Delivered(&l)
@@ -116,7 +138,7 @@ func (t *teller) deliver(ctx context.Context, a *Alerts) {
 			if l.To != alert.Hook && unreachable(err) {
 				mailErr = err
 			}
-			t.core.notices.Trouble("mail", err)
+			t.by.notices.Trouble("mail", err)
 		}
 		t.keep(true)
 	}
@@ -142,27 +164,27 @@ func (t *teller) complain() {
 		}
 	}
 	if mails != nil {
-		t.core.alarms.Raise(MailDown, "", wire.Address{}, mails.Error())
+		t.by.notices.alarms.Raise(MailDown, "", wire.Address{}, mails.Error())
 	} else {
-		t.core.alarms.Over(MailDown, "", wire.Address{})
+		t.by.notices.alarms.Over(MailDown, "", wire.Address{})
 	}
 	if hook != nil {
-		t.core.alarms.Raise(HookDown, "", wire.Address{}, hook.Error())
+		t.by.notices.alarms.Raise(HookDown, "", wire.Address{}, hook.Error())
 	} else {
-		t.core.alarms.Over(HookDown, "", wire.Address{})
+		t.by.notices.alarms.Over(HookDown, "", wire.Address{})
 	}
 }
 
 // sendLetter delivers one letter.
-func (c *Core) sendLetter(ctx context.Context, a *Alerts, l *alert.Letter) error {
+func (nt *Notifier) sendLetter(ctx context.Context, a *Alerts, l *alert.Letter) error {
 	if l.To == alert.Hook {
-		token, err := c.secret(ctx, SecretWebhook, "tell the webhook")
+		token, err := nt.secret(ctx, SecretWebhook, "tell the webhook")
 		if err != nil {
 			return err
 		}
 		return mail.Post(ctx, a.Webhook, token, hookBody{1, l.Notices})
 	}
-	login, err := c.login(ctx, a)
+	login, err := nt.login(ctx, a)
 	if err != nil {
 		return err
 	}
@@ -170,15 +192,15 @@ func (c *Core) sendLetter(ctx context.Context, a *Alerts, l *alert.Letter) error
 	if err != nil {
 		return err
 	}
-	return mail.Send(ctx, a.SMTP, login, mail.Message{ID: l.ID, To: l.To, Subject: subject, Text: text, HTML: html, Date: c.o.Now()})
+	return mail.Send(ctx, a.SMTP, login, mail.Message{ID: l.ID, To: l.To, Subject: subject, Text: text, HTML: html, Date: nt.now()})
 }
 
 // login returns the account at the mail server. A folder needs none.
-func (c *Core) login(ctx context.Context, a *Alerts) (login mail.Login, err error) {
+func (nt *Notifier) login(ctx context.Context, a *Alerts) (login mail.Login, err error) {
 	if a.SMTP.Folder != "" {
 		return login, nil
 	}
-	secret, err := c.secret(ctx, SecretSMTP, "send a mail")
+	secret, err := nt.secret(ctx, SecretSMTP, "send a mail")
 	if err != nil {
 		return login, err
 	}
@@ -198,11 +220,11 @@ func (c *Core) login(ctx context.Context, a *Alerts) (login mail.Login, err erro
 // secret reads an optional secret. It is empty if there is none. While the ledger's disk is full,
 // the vault cannot record the access and returns nothing. The last value is then used, because
 // people must be notified of the full disk.
-func (c *Core) secret(ctx context.Context, name, purpose string) (string, error) {
-	s, _, err := c.vault.Get(ctx, name, purpose)
+func (nt *Notifier) secret(ctx context.Context, name, purpose string) (string, error) {
+	s, _, err := nt.vault.Get(ctx, name, purpose)
 	switch {
 	case errors.Is(err, vault.ErrAudit) && errors.Is(err, ledger.ErrFull):
-		last, ok := c.given.Load(name)
+		last, ok := nt.given.Load(name)
 		if !ok {
 			return "", err
 		}
@@ -210,13 +232,13 @@ func (c *Core) secret(ctx context.Context, name, purpose string) (string, error)
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return "", err
 	}
-	c.given.Store(name, s)
+	nt.given.Store(name, s)
 	return string(s.Reveal()), nil
 }
 
 // readSecrets reads the secrets for later letters while the vault can still record the access.
-func (c *Core) readSecrets(ctx context.Context) {
-	a := &c.settings.Load().Alerts
+func (nt *Notifier) readSecrets(ctx context.Context) {
+	a := &nt.settings.Load().Alerts
 	var names []string
 	if a.Rules.Mail && a.SMTP.Folder == "" {
 		names = append(names, SecretSMTP)
@@ -225,8 +247,8 @@ func (c *Core) readSecrets(ctx context.Context) {
 		names = append(names, SecretWebhook)
 	}
 	for _, name := range names {
-		if _, err := c.secret(ctx, name, "tell of a full disk, too"); err != nil {
-			c.notices.Trouble("alerts", err)
+		if _, err := nt.secret(ctx, name, "tell of a full disk, too"); err != nil {
+			nt.notices.Trouble("alerts", err)
 		}
 	}
 }
@@ -234,11 +256,11 @@ func (c *Core) readSecrets(ctx context.Context) {
 // incidents lists the incidents as alerts show them, newest first. A ledger on a full disk cannot
 // store the incident about it, so incidents creates that one itself.
 func (t *teller) incidents(ctx context.Context, now time.Time) ([]alert.Incident, error) {
-	list, err := t.core.ledger.Incidents(ctx, true)
+	list, err := t.by.ledger.Incidents(ctx, true)
 	if err != nil {
 		return nil, err
 	}
-	open, err := t.core.ledger.Incidents(ctx, false) // those older than the newest thousand
+	open, err := t.by.ledger.Incidents(ctx, false) // those older than the newest thousand
 	if err != nil {
 		return nil, err
 	}
@@ -251,10 +273,10 @@ func (t *teller) incidents(ctx context.Context, now time.Time) ([]alert.Incident
 		}
 		known[i.ID] = true
 		if !symptom[i.ID] || t.state.Told[i.ID] != nil { // one mail per cause; an incident that was notified before is notified until it is resolved
-			out = append(out, t.core.toldAs(i))
+			out = append(out, t.by.toldAs(i))
 		}
 	}
-	if !t.core.notices.full.Load() {
+	if !t.by.notices.full.Load() {
 		t.full = time.Time{}
 		return out, nil
 	}
@@ -266,9 +288,9 @@ func (t *teller) incidents(ctx context.Context, now time.Time) ([]alert.Incident
 		Members: []alert.Member{{Text: text, First: t.full}}}), nil
 }
 
-func (c *Core) toldAs(i ledger.Incident) alert.Incident {
+func (nt *Notifier) toldAs(i ledger.Incident) alert.Incident {
 	x := alert.Incident{ID: i.ID, Key: i.Key, Kind: i.Kind, Text: i.Text, Remedy: kinds.Remedy(Kind(i.Kind), i.Text), Opened: i.Opened, Last: i.Last, Count: i.Count, Resolved: i.Resolved, Acked: i.Acked != ""}
-	f := c.settings.Load().Fleet
+	f := nt.settings.Load().Fleet
 	for _, m := range i.Members {
 		n := alert.Member{Domain: m.Domain, Site: m.Site, Text: m.Text, First: m.First, Left: m.Left}
 		if s := f.Site(m.Site); s != nil && s.Domain == m.Domain {
@@ -282,7 +304,7 @@ func (c *Core) toldAs(i ledger.Incident) alert.Incident {
 // load reads the stored state of alerts. A damaged file is set aside, and open incidents are then
 // notified again. A file that cannot be read now is left as it is.
 func (t *teller) load() error {
-	f, err := t.core.dir.Open(alertsName)
+	f, err := t.by.dir.Open(alertsName)
 	if errors.Is(err, fs.ErrNotExist) {
 		t.loaded = true
 		return nil
@@ -299,10 +321,10 @@ func (t *teller) load() error {
 	if err = json.Unmarshal(b, &t.state); err == nil {
 		return nil
 	}
-	now := t.core.clock.wall()
+	now := t.by.clock.wall()
 	t.state = alert.Lost(now)
 	aside := alertsName + "." + now.UTC().Format("20060102T150405") + ".damaged"
-	return errors.Join(fmt.Errorf("read %s: %w: it is set aside, and what is open is told again", alertsName, err), t.core.dir.Rename(alertsName, aside))
+	return errors.Join(fmt.Errorf("read %s: %w: it is set aside, and what is open is told again", alertsName, err), t.by.dir.Rename(alertsName, aside))
 }
 
 // keep stores the state. Notices are sent even if it cannot be stored, because people must be
@@ -313,14 +335,14 @@ func (t *teller) keep(changed bool) {
 	}
 	b, err := json.Marshal(&t.state)
 	if err == nil {
-		err = t.core.dir.WriteFile(alertsName, b, 0o600)
+		err = t.by.dir.WriteFile(alertsName, b, 0o600)
 	}
 	if err != nil {
-		t.core.notices.Trouble("alerts", fmt.Errorf("keep what was told: %w", err))
+		t.by.notices.Trouble("alerts", fmt.Errorf("keep what was told: %w", err))
 		return
 	}
 	t.unkept = false
-	t.core.notices.Works("alerts")
+	t.by.notices.Works("alerts")
 }
 
 // AlertTest is the result of one test.
@@ -329,9 +351,9 @@ type AlertTest struct {
 	Error string `json:"error,omitempty"` // empty: it was accepted
 }
 
-// TestAlerts sends a test notice to every recipient, or only to the one named.
-func (c *Core) TestAlerts(ctx context.Context, only string) ([]AlertTest, error) {
-	a := &c.settings.Load().Alerts
+// Test sends a test notice to every recipient, or only to the one named.
+func (nt *Notifier) Test(ctx context.Context, only string) ([]AlertTest, error) {
+	a := &nt.settings.Load().Alerts
 	if !a.Rules.Mail && !a.Rules.Webhook {
 		return nil, errors.New("the configuration tells nobody: give it alerts.smtp or alerts.webhook")
 	}
@@ -346,9 +368,9 @@ func (c *Core) TestAlerts(ctx context.Context, only string) ([]AlertTest, error)
 		wait.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			l := alert.TestNotice(c.o.Now(), to)
+			l := alert.TestNotice(nt.now(), to)
 			out[i].To = to
-			if err := c.sendLetter(ctx, a, &l); err != nil {
+			if err := nt.sendLetter(ctx, a, &l); err != nil {
 				out[i].Error = err.Error()
 			}
 		})

@@ -50,7 +50,7 @@ func TestAlerts(t *testing.T) {
 		t.Helper()
 		w.until(kind+" to be over", func() bool {
 			w.ahead.Add(int64(5 * time.Second))
-			list, err := w.core.Incidents(t.Context(), false)
+			list, err := w.core.Query.Incidents(t.Context(), false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -65,7 +65,7 @@ func TestAlerts(t *testing.T) {
 	later := func(d time.Duration) { w.ahead.Add(int64(d)) }
 
 	// The source of drivers is missing.
-	if _, err := w.core.Publish(t.Context(), "driver", core.PublishOptions{}); err == nil {
+	if _, err := w.core.Publisher.Publish(t.Context(), "driver", core.PublishOptions{}); err == nil {
 		t.Fatal("a missing source was published")
 	}
 	w.untilIncident(string(core.Publishes))
@@ -74,7 +74,7 @@ func TestAlerts(t *testing.T) {
 		t.Helper()
 		w.until("mail to be down", func() bool {
 			w.ahead.Add(int64(5 * time.Second))
-			list, err := w.core.Incidents(t.Context(), false)
+			list, err := w.core.Query.Incidents(t.Context(), false)
 			for _, i := range list {
 				if i.Kind == string(core.MailDown) {
 					text = i.Text
@@ -116,7 +116,7 @@ func TestAlerts(t *testing.T) {
 	}
 	over(string(core.MailDown))
 
-	tested, err := w.core.TestAlerts(t.Context(), "")
+	tested, err := w.core.Notifier.Test(t.Context(), "")
 	if err != nil || len(tested) != 3 {
 		t.Fatalf("%v, %v", tested, err)
 	}
@@ -171,7 +171,7 @@ func TestDamagedAlerts(t *testing.T) {
 	source := filepath.FromSlash(w.settings.Fleet.Channel("driver").Source)
 	fails := func() {
 		t.Helper()
-		if _, err := w.core.Publish(t.Context(), "driver", core.PublishOptions{}); err == nil {
+		if _, err := w.core.Publisher.Publish(t.Context(), "driver", core.PublishOptions{}); err == nil {
 			t.Fatal("a missing source was published")
 		}
 		w.untilIncident(string(core.Publishes))
@@ -237,12 +237,12 @@ func TestWebhookTakenAway(t *testing.T) {
 	w := newWorldWith(t, nil, func(w *world) {
 		w.settings.Alerts = core.Alerts{Rules: alert.Rules{Webhook: true}, Webhook: dead.URL}
 	})
-	if _, err := w.core.Publish(t.Context(), "driver", core.PublishOptions{}); err == nil {
+	if _, err := w.core.Publisher.Publish(t.Context(), "driver", core.PublishOptions{}); err == nil {
 		t.Fatal("a missing source was published")
 	}
 	down := func() bool {
 		w.ahead.Add(int64(5 * time.Second))
-		list, err := w.core.Incidents(t.Context(), false)
+		list, err := w.core.Query.Incidents(t.Context(), false)
 		if err != nil {
 			t.Fatal(err)
 		}

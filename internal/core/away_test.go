@@ -38,10 +38,10 @@ func TestCoreStartsWithoutItsStore(t *testing.T) {
 			away.Store(true)
 			w.start()
 			w.until("osaka to be connected", func() bool {
-				s, err := w.core.Status(t.Context())
+				s, err := w.core.Query.Status(t.Context())
 				return err == nil && s.Connected == 1
 			})
-			done, err := w.core.Halt(t.Context(), core.HaltRequest{Scope: halt.All, Reason: "now"})
+			done, err := w.core.Halts.Halt(t.Context(), core.HaltRequest{Scope: halt.All, Reason: "now"})
 			if err != nil || done.Store == "" {
 				t.Fatalf("%+v, %v", done, err)
 			}
@@ -55,7 +55,7 @@ func TestCoreStartsWithoutItsStore(t *testing.T) {
 			}
 			away.Store(false)
 			w.until("the bucket to have it", func() bool { active, _ := w.inBucket(); return len(active) == 1 })
-			if _, err := w.core.Resume(t.Context(), "", halt.All, ""); err != nil {
+			if _, err := w.core.Halts.Resume(t.Context(), "", halt.All, ""); err != nil {
 				t.Fatal(err)
 			}
 		})

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"nightferry/internal/clock"
 	"nightferry/internal/halt"
+	"nightferry/internal/halting"
 	"nightferry/internal/push"
 	"nightferry/internal/tasks"
 	"nightferry/internal/window"
@@ -48,34 +50,46 @@ type beats struct {
 	running map[string]bool
 }
 
-// publishDue starts a publish of every channel that is due, each in its own goroutine, so that a
+// cadences publish channels when it is time.
+type cadences struct {
+	settings *atomic.Pointer[Settings]
+	storage  *storage
+	halting  *halting.Service
+	tasks    *tasks.Service
+	notices  *notices
+	clock    *clocks
+	asides   *sync.WaitGroup
+	publish  func(ctx context.Context, channel string, o PublishOptions, quiet func(error) bool) (*Published, error)
+}
+
+// due starts a publish of every channel that is due, each in its own goroutine, so that a
 // hanging source does not delay other channels. If a halt or a fault prevents a publish, it stays
 // due. If a guard refuses it, the channel waits for its next turn, because only a person can fix
 // that. A refusal that may pass by itself is tried again earlier.
-func (c *Core) publishDue(ctx context.Context, b *beats) {
+func (d *cadences) due(ctx context.Context, b *beats) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.all == nil {
 		var err error
-		if b.all, err = c.readCadences(); err != nil {
-			c.notices.Trouble("cadence", err)
+		if b.all, err = d.read(); err != nil {
+			d.notices.Trouble("cadence", err)
 		}
 		b.tried, b.running = map[string]attempt{}, map[string]bool{}
 	}
-	s := c.settings.Load()
+	s := d.settings.Load()
 	for _, ch := range s.Fleet.Channels {
-		now := c.clock.wall()
+		now := d.clock.wall()
 		cadence := s.nights.Cadence(ch.Name)
 		at, text := b.all[ch.Name], cadence.String()
 		if at.Cadence != text || at.Upto.After(now) { // new, or the clock was set back
-			c.follows(b, ch.Name, followed{text, now})
+			d.follows(b, ch.Name, followed{text, now})
 			continue
 		}
 		next, ok := cadence.Next(at.Upto, s.nights.Openings(ch.Name))
 		if last := b.tried[ch.Name]; !ok || next.After(now) || !clock.Passed(last.at, now, last.wait) || b.running[ch.Name] {
 			continue
 		}
-		if c.halting.Current().Find(halt.Subject{Channel: ch.Name}) != nil {
+		if d.halting.Current().Find(halt.Subject{Channel: ch.Name}) != nil {
 			continue
 		}
 		deadline := firstOpening(next, s.nights.Openings(ch.Name))
@@ -83,7 +97,7 @@ func (c *Core) publishDue(ctx context.Context, b *beats) {
 			next = now // several were missed: once is enough
 		}
 		b.running[ch.Name] = true
-		c.asides.Go(func() { c.publishTurn(ctx, b, ch.Name, followed{text, next}, deadline) })
+		d.asides.Go(func() { d.turn(ctx, b, ch.Name, followed{text, next}, deadline) })
 	}
 }
 
@@ -98,17 +112,17 @@ func firstOpening(after time.Time, openings []window.Opening) time.Time {
 	return first
 }
 
-// publishTurn publishes a channel for its cadence and records up to when the cadence was followed.
+// turn publishes a channel for its cadence and records up to when the cadence was followed.
 // If a guard refuses the source for a reason that may pass by itself, that is an incident only
 // after the deadline.
-func (c *Core) publishTurn(ctx context.Context, b *beats, channel string, then followed, deadline time.Time) {
-	early := c.clock.wall().Before(deadline)
+func (d *cadences) turn(ctx context.Context, b *beats, channel string, then followed, deadline time.Time) {
+	early := d.clock.wall().Before(deadline)
 	passing := func(err error) bool {
 		guard := (*push.GuardError)(nil)
 		return errors.As(err, &guard) && guard.Passing()
 	}
-	err := c.tasks.Once(ctx, tasks.Task{Name: publishTask + channel, Bound: lateLong, Do: func(ctx context.Context) error {
-		_, err := c.publishUnless(WithActor(ctx, "cadence "+then.Cadence), channel, PublishOptions{}, func(err error) bool { return early && passing(err) })
+	err := d.tasks.Once(ctx, tasks.Task{Name: publishTask + channel, Bound: lateLong, Do: func(ctx context.Context) error {
+		_, err := d.publish(WithActor(ctx, "cadence "+then.Cadence), channel, PublishOptions{}, func(err error) bool { return early && passing(err) })
 		return err
 	}})
 	b.mu.Lock()
@@ -120,33 +134,33 @@ func (c *Core) publishTurn(ctx context.Context, b *beats, channel string, then f
 	guard := (*push.GuardError)(nil)
 	switch {
 	case passing(err) && early:
-		b.tried[channel] = attempt{c.clock.wall(), passingRetry}
+		b.tried[channel] = attempt{d.clock.wall(), passingRetry}
 		return
 	case passing(err):
-		b.tried[channel] = attempt{c.clock.wall(), refusedRetry}
+		b.tried[channel] = attempt{d.clock.wall(), refusedRetry}
 		return
 	case err != nil && !errors.As(err, &guard):
-		c.notices.Trouble("publish", fmt.Errorf("publish %s: %w", channel, err))
-		b.tried[channel] = attempt{c.clock.wall(), publishRetry}
+		d.notices.Trouble("publish", fmt.Errorf("publish %s: %w", channel, err))
+		b.tried[channel] = attempt{d.clock.wall(), publishRetry}
 		return
 	}
 	delete(b.tried, channel)
-	c.follows(b, channel, then)
+	d.follows(b, channel, then)
 }
 
 // follows records a channel's position in its cadence. b.mu is held.
-func (c *Core) follows(b *beats, channel string, at followed) {
+func (d *cadences) follows(b *beats, channel string, at followed) {
 	b.all[channel] = at
-	if err := (jsonFile{c.storage.state, cadenceFile, 1 << 20}).save(b.all); err != nil {
-		c.notices.Trouble("cadence", err)
+	if err := (jsonFile{d.storage.state, cadenceFile, 1 << 20}).save(b.all); err != nil {
+		d.notices.Trouble("cadence", err)
 		return
 	}
-	c.notices.Works("cadence")
+	d.notices.Works("cadence")
 }
 
-func (c *Core) readCadences() (map[string]followed, error) {
+func (d *cadences) read() (map[string]followed, error) {
 	all := map[string]followed{}
-	if err := (jsonFile{c.storage.state, cadenceFile, 1 << 20}).load(&all); err != nil {
+	if err := (jsonFile{d.storage.state, cadenceFile, 1 << 20}).load(&all); err != nil {
 		return map[string]followed{}, err
 	}
 	return all, nil

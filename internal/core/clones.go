@@ -64,23 +64,23 @@ func (p *processes) note(n process) (isNew bool, other *process) {
 // the connections of the others are closed: if the agent was restarted there are
 // none, and if the server was copied, the other comes back at once and is found
 // out.
-func (c *Core) heardFrom(ctx context.Context, a wire.Address, x *site, instance []byte, at int64, machine string) {
+func (e *Enrolment) heardFrom(ctx context.Context, a wire.Address, x *site, instance []byte, at int64, machine string) {
 	if len(instance) != 16 {
 		return
 	}
 	x.mu.Lock()
-	isNew, other := x.note(process{string(instance), clip(machine[:min(len(machine), wire.MaxMachine)]), c.o.Now(), at})
+	isNew, other := x.note(process{string(instance), clip(machine[:min(len(machine), wire.MaxMachine)]), e.o.Now(), at})
 	now, id := x.processes.now, x.identity
 	contested := id != nil && !id.Contested.IsZero()
 	x.mu.Unlock()
 	switch {
 	case id == nil || contested:
 	case other != nil:
-		c.contest(ctx, a, x, fmt.Sprintf("two machines use the identity of site %s: %s and %s. Nothing that they report is believed: stop one of them and enroll the site again, or, if the other one is gone for good, nightferry site confirm %s",
+		e.contest(ctx, a, x, fmt.Sprintf("two machines use the identity of site %s: %s and %s. Nothing that they report is believed: stop one of them and enroll the site again, or, if the other one is gone for good, nightferry site confirm %s",
 			a.Site, machineText(other.machine), machineText(now.machine), a.Site))
-	case isNew && c.server != nil:
-		if err := c.server.KeepNewest(id.Public); err != nil {
-			c.notices.Trouble("bus", err)
+	case isNew && e.link.server != nil:
+		if err := e.link.server.KeepNewest(id.Public); err != nil {
+			e.notices.Trouble("bus", err)
 		}
 	}
 }
@@ -94,10 +94,10 @@ func machineText(s string) string {
 
 // contest marks a site whose identity two machines use. It lasts until the site
 // is enrolled again, revoked or confirmed.
-func (c *Core) contest(ctx context.Context, a wire.Address, x *site, text string) {
-	id, err := c.ledger.Contest(ctx, a.Domain, a.Site, text)
+func (e *Enrolment) contest(ctx context.Context, a wire.Address, x *site, text string) {
+	id, err := e.ledger.Contest(ctx, a.Domain, a.Site, text)
 	if err != nil {
-		c.notices.LedgerFailed(err)
+		e.notices.LedgerFailed(err)
 		return
 	}
 	x.mu.Lock()
@@ -105,47 +105,47 @@ func (c *Core) contest(ctx context.Context, a wire.Address, x *site, text string
 		x.identity, x.local = &id, nil
 	}
 	x.mu.Unlock()
-	if err := c.halting.Forget(ctx, a); err != nil { // the other machine may still move
-		c.notices.LedgerFailed(err)
+	if err := e.halting.Forget(ctx, a); err != nil { // the other machine may still move
+		e.notices.LedgerFailed(err)
 	}
-	c.alarms.Raise(Cloned, "", a, text)
-	if err := c.notices.Audit(ctx, "contested", "site "+a.Site, text); err != nil {
-		c.notices.LedgerFailed(err)
+	e.notices.alarms.Raise(Cloned, "", a, text)
+	if err := e.notices.Audit(ctx, "contested", "site "+a.Site, text); err != nil {
+		e.notices.LedgerFailed(err)
 	}
 }
 
-// ConfirmSite takes an operator's word that only one machine is left that uses
+// Confirm takes an operator's word that only one machine is left that uses
 // the site's identity. What the site holds has to be proven anew.
-func (c *Core) ConfirmSite(ctx context.Context, name, reason string) error {
-	s := c.settings.Load().Fleet.Site(name)
+func (e *Enrolment) Confirm(ctx context.Context, name, reason string) error {
+	s := e.settings.Load().Fleet.Site(name)
 	if s == nil {
 		return fmt.Errorf("no site %q is configured: %w", name, ledger.ErrNotFound)
 	}
 	a := wire.Address{Domain: s.Domain, Site: s.Name}
-	if !c.fleet.contested(a) {
+	if !e.fleet.contested(a) {
 		return fmt.Errorf("site %q: no two machines use its identity: nothing to confirm", name)
 	}
-	id, err := c.ledger.Settle(ctx, a.Domain, a.Site)
+	id, err := e.ledger.Settle(ctx, a.Domain, a.Site)
 	if err != nil {
 		return err
 	}
-	x := c.fleet.get(a)
+	x := e.fleet.get(a)
 	x.mu.Lock()
 	if x.identity != nil && x.identity.Public == id.Public {
 		x.identity, x.processes = &id, processes{}
 	}
 	x.mu.Unlock()
-	c.alarms.Over(Cloned, "", a)
-	_, err = c.request(ctx, "confirm", fleet.Scope{Site: name}, desired.Request{}, reason)
+	e.notices.alarms.Over(Cloned, "", a)
+	_, err = e.request(ctx, "confirm", fleet.Scope{Site: name}, desired.Request{}, reason)
 	return err
 }
 
 // disproven notes that a site holds less than it has attested to: it was put
 // back to an earlier state.
-func (c *Core) disproven(ctx context.Context, a wire.Address, holds []wire.Held) {
-	list, err := c.ledger.Holdings(ctx, ledger.Filter{Domain: a.Domain, Site: a.Site})
+func (e *Enrolment) disproven(ctx context.Context, a wire.Address, holds []wire.Held) {
+	list, err := e.ledger.Holdings(ctx, ledger.Filter{Domain: a.Domain, Site: a.Site})
 	if err != nil {
-		c.notices.LedgerFailed(err)
+		e.notices.LedgerFailed(err)
 		return
 	}
 	for _, h := range list {
@@ -153,8 +153,19 @@ func (c *Core) disproven(ctx context.Context, a wire.Address, holds []wire.Held)
 		if h.Verified.IsZero() || i >= 0 && holds[i].Number >= h.Number {
 			continue
 		}
-		if err := c.ledger.Unprove(ctx, a.Domain, a.Site, h.Channel); err != nil {
-			c.notices.LedgerFailed(err)
+		if err := e.ledger.Unprove(ctx, a.Domain, a.Site, h.Channel); err != nil {
+			e.notices.LedgerFailed(err)
 		}
+	}
+}
+
+// replaced drops what was known of a site's server: another one has taken its
+// place, or none has. A confirmation of the old one proves nothing any more.
+func (e *Enrolment) replaced(ctx context.Context, a wire.Address, x *site) {
+	x.mu.Lock()
+	x.local, x.epoch = nil, 0
+	x.mu.Unlock()
+	if err := e.halting.Forget(ctx, a); err != nil {
+		e.notices.LedgerFailed(err)
 	}
 }

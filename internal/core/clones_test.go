@@ -43,12 +43,12 @@ func TestClonedSite(t *testing.T) {
 	run()
 	osaka.hello()
 	state("current")
-	if _, err := w.core.Halt(t.Context(), core.HaltRequest{Scope: halt.Site, Value: "osaka", Reason: "test"}); err != nil {
+	if _, err := w.core.Halts.Halt(t.Context(), core.HaltRequest{Scope: halt.Site, Value: "osaka", Reason: "test"}); err != nil {
 		t.Fatal(err)
 	}
 	stopped := func(s *wireSite) {
 		t.Helper()
-		list, err := w.core.Halts(t.Context(), false)
+		list, err := w.core.Halts.List(t.Context(), false)
 		if err != nil || len(list) != 1 {
 			t.Fatal(list, err)
 		}
@@ -57,7 +57,7 @@ func TestClonedSite(t *testing.T) {
 	}
 	proven := func() bool {
 		t.Helper()
-		list, err := w.core.Halts(t.Context(), false)
+		list, err := w.core.Halts.List(t.Context(), false)
 		if err != nil || len(list) != 1 || len(list[0].Sites) != 1 {
 			t.Fatal(list, err)
 		}
@@ -99,10 +99,10 @@ func TestClonedSite(t *testing.T) {
 	if proven() {
 		t.Error("a stop is proven at a contested site")
 	}
-	if places, err := w.core.Where(t.Context(), "package", "a.txt"); err != nil || places[1].Current || !places[1].Verified.IsZero() {
+	if places, err := w.core.Query.Where(t.Context(), "package", "a.txt"); err != nil || places[1].Current || !places[1].Verified.IsZero() {
 		t.Errorf("%+v, %v", places, err)
 	}
-	if s, err := w.core.Status(t.Context()); err != nil || s.Current != 0 {
+	if s, err := w.core.Query.Status(t.Context()); err != nil || s.Current != 0 {
 		t.Errorf("%+v, %v", s, err)
 	}
 	w.restart() // it is still known then
@@ -110,7 +110,7 @@ func TestClonedSite(t *testing.T) {
 
 	clone.client.Close()
 	osaka.back()
-	if err := w.core.ConfirmSite(t.Context(), "osaka", "the copy is deleted"); err != nil {
+	if err := w.core.Enrolment.Confirm(t.Context(), "osaka", "the copy is deleted"); err != nil {
 		t.Fatal(err)
 	}
 	if w.channel("osaka", "package").State == "current" {
@@ -155,7 +155,7 @@ func TestPutBack(t *testing.T) {
 	if ch := w.channel("osaka", "package"); ch.State == "current" || !ch.Verified.IsZero() {
 		t.Errorf("%+v", ch)
 	}
-	sites, err := w.core.Sites(t.Context(), fleet.Scope{Site: "osaka"})
+	sites, err := w.core.Query.Sites(t.Context(), fleet.Scope{Site: "osaka"})
 	if err != nil || sites[0].Contested != "" {
 		t.Errorf("%+v, %v", sites, err)
 	}

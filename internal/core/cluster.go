@@ -66,52 +66,44 @@ func CheckCluster(o *Cluster) (account string, err error) {
 	return f.account, nil
 }
 
-// pin returns the authority that sites must expect.
-func (c *Core) pin() bus.Pin {
-	if c.foreign != nil {
-		return c.foreign.pin
-	}
-	return c.storage.keys.Load().ca.Fingerprint()
-}
-
 // joinCluster connects to the cluster. While the cluster is unreachable, the Core keeps trying.
-func (c *Core) joinCluster(ctx context.Context) error {
+func (l *busLink) joinCluster(ctx context.Context) error {
 	client, err := bus.Dial(ctx, bus.ClientOptions{
-		URLs: c.foreign.urls, CredsFile: c.o.Cluster.CredsFile, Roots: c.foreign.roots, TLSFirst: true, Env: c.o.Env,
-		Name: "core", Now: c.o.Now, Pending: 64 << 20, Background: true, MaxBackoff: 10 * time.Second,
+		URLs: l.foreign.urls, CredsFile: l.o.Cluster.CredsFile, Roots: l.foreign.roots, TLSFirst: true, Env: l.o.Env,
+		Name: "core", Now: l.o.Now, Pending: 64 << 20, Background: true, MaxBackoff: 10 * time.Second,
 		OnEvent: func(e bus.Event) {
 			if ctx.Err() != nil {
 				return // the Core's own shutdown is not an incident
 			}
 			switch e.Kind {
 			case bus.Connected:
-				c.alarms.Over(ClusterBad, "away", wire.Address{})
-				c.clusterUp()
+				l.notices.alarms.Over(ClusterBad, "away", wire.Address{})
+				l.clusterUp()
 			case bus.Lost, bus.Failed, bus.Unwelcome:
-				c.alarms.Raise(ClusterBad, "away", wire.Address{}, fmt.Sprintf("the NATS cluster: %s: %v; sites go on with what they have", e.Kind, e.Err))
+				l.notices.alarms.Raise(ClusterBad, "away", wire.Address{}, fmt.Sprintf("the NATS cluster: %s: %v; sites go on with what they have", e.Kind, e.Err))
 			case bus.Denied:
-				c.alarms.Raise(ClusterBad, "core", wire.Address{}, fmt.Sprintf("the NATS cluster: %v: the Core's user must be allowed to publish nf.down.> and to subscribe %s", e.Err, wire.AllUp))
+				l.notices.alarms.Raise(ClusterBad, "core", wire.Address{}, fmt.Sprintf("the NATS cluster: %v: the Core's user must be allowed to publish nf.down.> and to subscribe %s", e.Err, wire.AllUp))
 			}
 			if e.Err != nil {
-				c.notices.Trouble("cluster", fmt.Errorf("%s: %w", e.Kind, e.Err))
+				l.notices.Trouble("cluster", fmt.Errorf("%s: %w", e.Kind, e.Err))
 			}
 		},
 	})
 	if err != nil {
 		return fmt.Errorf("use the NATS cluster: %w", err)
 	}
-	if err := client.Subscribe(wire.AllUp, func(subject string, data []byte) { c.receive(subject, data) }); err != nil {
+	if err := client.Subscribe(wire.AllUp, func(subject string, data []byte) { l.receive(subject, data) }); err != nil {
 		client.Close()
 		return fmt.Errorf("use the NATS cluster: %w", err)
 	}
-	c.down.client = client
+	l.down.client = client
 	return nil
 }
 
 // clusterUp makes watchCluster run its checks soon. It must not block.
-func (c *Core) clusterUp() {
+func (l *busLink) clusterUp() {
 	select {
-	case c.recheck <- struct{}{}:
+	case l.recheck <- struct{}{}:
 	default:
 	}
 }
@@ -120,20 +112,20 @@ func (c *Core) clusterUp() {
 // when the connection returns. After a failure it checks again after checkAgain, for two reasons. A
 // server whose account was just changed decides wrongly for a moment, and an operator who repairs
 // an account wants to see the result.
-func (c *Core) watchCluster(ctx context.Context) error {
+func (l *busLink) watchCluster(ctx context.Context) error {
 	t := time.NewTimer(checkEvery)
 	defer t.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-c.recheck:
-			c.states.sendAll(ctx)
+		case <-l.recheck:
+			l.states.sendAll(ctx)
 		case <-t.C:
 		}
 		next := checkEvery
-		for _, s := range c.authority.Load().Scopes() {
-			if !c.checkScope(ctx, s) {
+		for _, s := range l.access.authority.Load().Scopes() {
+			if !l.checkScope(ctx, s) {
 				next = checkAgain
 			}
 		}
@@ -149,16 +141,16 @@ const (
 )
 
 // checkScope connects as a site would, and opens or resolves the incident of the scope.
-func (c *Core) checkScope(ctx context.Context, s bus.Scope) (fine bool) {
-	err := c.tryScope(ctx, s)
+func (l *busLink) checkScope(ctx context.Context, s bus.Scope) (fine bool) {
+	err := l.tryScope(ctx, s)
 	if ctx.Err() != nil {
 		return false
 	}
 	if err == nil {
-		c.alarms.Over(ClusterBad, s.Key, wire.Address{})
+		l.notices.alarms.Over(ClusterBad, s.Key, wire.Address{})
 		return true
 	}
-	c.alarms.Raise(ClusterBad, s.Key, wire.Address{}, fmt.Sprintf("the NATS cluster, signing key of %s: %v. Its account needs: nsc edit account --name NAME --sk %s; nsc edit signing-key --account NAME --sk %s --role %q --allow-pub '%s' --allow-sub '%s'; nsc push. Its servers need TLS with handshake_first, and to show the authority's certificate with their own",
+	l.notices.alarms.Raise(ClusterBad, s.Key, wire.Address{}, fmt.Sprintf("the NATS cluster, signing key of %s: %v. Its account needs: nsc edit account --name NAME --sk %s; nsc edit signing-key --account NAME --sk %s --role %q --allow-pub '%s' --allow-sub '%s'; nsc push. Its servers need TLS with handshake_first, and to show the authority's certificate with their own",
 		s.Role, err, s.Key, s.Key, s.Role, s.Pub, s.Sub))
 	return false
 }
@@ -168,20 +160,20 @@ func (c *Core) checkScope(ctx context.Context, s bus.Scope) (fine bool) {
 // of zero.
 var errScope = errors.New("the cluster lets its users hear what is not theirs, or nothing at all: the key has no scope, or a wrong one")
 
-func (c *Core) tryScope(ctx context.Context, s bus.Scope) error {
+func (l *busLink) tryScope(ctx context.Context, s bus.Scope) error {
 	ctx, cancel := context.WithTimeout(ctx, checkWait)
 	defer cancel()
 	seed, public, err := bus.NewIdentity()
 	if err != nil {
 		return err
 	}
-	jwt, err := c.authority.Load().Probe(s.Key, checkName, public, time.Minute, c.o.Now())
+	jwt, err := l.access.authority.Load().Probe(s.Key, checkName, public, time.Minute, l.o.Now())
 	if err != nil {
 		return err
 	}
 	verdict := make(chan error, 1)
 	client, err := bus.Dial(ctx, bus.ClientOptions{
-		URLs: c.urls(), Pins: []bus.Pin{c.foreign.pin}, JWT: func() (string, error) { return jwt, nil }, Seed: seed, Env: c.o.Env, Name: checkName, Now: c.o.Now,
+		URLs: l.urls(), Pins: []bus.Pin{l.foreign.pin}, JWT: func() (string, error) { return jwt, nil }, Seed: seed, Env: l.o.Env, Name: checkName, Now: l.o.Now,
 		OnEvent: func(e bus.Event) {
 			var err error
 			switch e.Kind {
@@ -223,14 +215,14 @@ func (c *Core) tryScope(ctx context.Context, s bus.Scope) error {
 
 // notCut raises an incident and writes an audit entry if the Core cannot disconnect a user because
 // it does not own the cluster's account.
-func (c *Core) notCut(ctx context.Context, a wire.Address, object, remedy string) error {
-	if c.foreign == nil {
+func (l *busLink) notCut(ctx context.Context, a wire.Address, object, remedy string) error {
+	if l.foreign == nil {
 		return nil
 	}
-	c.alarms.Raise(NotCut, object, a, fmt.Sprintf("%s: the Core hears it no more, but only the account's owner can end its connection to the cluster: %s; nsc push", object, remedy))
-	return c.notices.Audit(ctx, "revoke", object, "the cluster's account has to be told: "+remedy)
+	l.notices.alarms.Raise(NotCut, object, a, fmt.Sprintf("%s: the Core hears it no more, but only the account's owner can end its connection to the cluster: %s; nsc push", object, remedy))
+	return l.notices.Audit(ctx, "revoke", object, "the cluster's account has to be told: "+remedy)
 }
 
-func (c *Core) userNotCut(ctx context.Context, a wire.Address, public string) error {
-	return c.notCut(ctx, a, "site "+a.Site, "nsc revocations add-user --account NAME --user-public-key "+public)
+func (l *busLink) userNotCut(ctx context.Context, a wire.Address, public string) error {
+	return l.notCut(ctx, a, "site "+a.Site, "nsc revocations add-user --account NAME --user-public-key "+public)
 }

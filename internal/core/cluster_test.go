@@ -66,7 +66,7 @@ func ownCluster(t *testing.T, urls func(*bustest.Cluster) []string) {
 	w.until("the incident to be over", func() bool { return len(w.texts("cluster")) == 0 })
 
 	// Revoked: heard no more, and told how to cut it off.
-	if err := w.core.RevokeSite(t.Context(), "osaka", "stolen"); err != nil {
+	if err := w.core.Enrolment.RevokeSite(t.Context(), "osaka", "stolen"); err != nil {
 		t.Fatal(err)
 	}
 	if text := w.untilIncident("cluster-revoked"); !strings.Contains(text, "nsc revocations add-user --account NAME --user-public-key U") {

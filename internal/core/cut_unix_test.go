@@ -81,7 +81,7 @@ func TestPain15_PowerCutAtTheCore(t *testing.T) {
 	osaka.deliver(pending)
 	acked[last] = true
 	w.untilRendered()
-	runs, err := w.core.Runs(t.Context(), ledger.RunFilter{Site: "osaka", Limit: 10_000})
+	runs, err := w.core.Query.Runs(t.Context(), ledger.RunFilter{Site: "osaka", Limit: 10_000})
 	if err != nil {
 		t.Fatal(err)
 	}

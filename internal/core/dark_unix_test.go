@@ -105,7 +105,7 @@ func TestWindowOpensWithTheCoreGone(t *testing.T) {
 // one outcome of each file.
 func (w *world) onlyOnce(site string, number uint64, files, changed int) {
 	w.t.Helper()
-	all, err := w.core.Runs(w.t.Context(), ledger.RunFilter{Site: site})
+	all, err := w.core.Query.Runs(w.t.Context(), ledger.RunFilter{Site: site})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -119,7 +119,7 @@ func (w *world) onlyOnce(site string, number uint64, files, changed int) {
 			w.t.Errorf("run %s is %s: %+v", r.ID, r.State, r)
 		}
 		seen := map[string]int{}
-		if err := w.core.RunShow(w.t.Context(), r.ID.String(), true, func(core.RunDetail) error { return nil }, func(f record.File) error {
+		if err := w.core.Query.RunShow(w.t.Context(), r.ID.String(), true, func(core.RunDetail) error { return nil }, func(f record.File) error {
 			if f.SHA256 != "" {
 				seen[f.Path]++
 			}

@@ -12,23 +12,23 @@ import (
 
 // busRefuses makes an incident of somebody who tried on the bus what is not
 // his, and says who that is, as far as he has shown a credential.
-func (c *Core) busRefuses(ctx context.Context, text string, shown *bus.Grant) {
-	at, who := c.whoShows(ctx, shown, strings.Contains(text, "Violation"))
-	c.alarms.Raise(Denied, "", at, who+" ("+text+")")
+func (l *busLink) busRefuses(ctx context.Context, text string, shown *bus.Grant) {
+	at, who := l.whoShows(ctx, shown, strings.Contains(text, "Violation"))
+	l.notices.alarms.Raise(Denied, "", at, who+" ("+text+")")
 }
 
 // whoShows tells whose credential that is, and why the bus may not take it. The
 // address is a site's only where a key of the Core's own has signed it for that
 // site, and else zero. With connected, it was taken, and a subject was not.
-func (c *Core) whoShows(ctx context.Context, g *bus.Grant, connected bool) (wire.Address, string) {
+func (l *busLink) whoShows(ctx context.Context, g *bus.Grant, connected bool) (wire.Address, string) {
 	if g == nil || !wire.ValidName(g.Name) {
 		return wire.Address{}, "somebody without a credential of this Core"
 	}
-	role := c.authority.Load().RoleOf(g.Issuer)
+	role := l.access.authority.Load().RoleOf(g.Issuer)
 	domain, ok := strings.CutPrefix(role, bus.DomainRole(""))
 	switch {
 	case role == bus.EnrolRole:
-		at, who := c.refusals.ofToken(ctx, g.Name)
+		at, who := l.refusals.ofToken(ctx, g.Name)
 		if at.Domain == wire.EnrolDomain {
 			at = wire.Address{}
 		}
@@ -37,9 +37,9 @@ func (c *Core) whoShows(ctx context.Context, g *bus.Grant, connected bool) (wire
 		return wire.Address{}, fmt.Sprintf("somebody whose credential calls him %q: the key that signed it is none in force here; if it is a site of this Core, it has to enroll again with a new token", g.Name)
 	}
 	at := wire.Address{Domain: domain, Site: g.Name}
-	now := c.o.Now()
+	now := l.o.Now()
 	why := "its credential is in order, but not shown by the one whom it was given to"
-	x := c.fleet.get(at)
+	x := l.fleet.get(at)
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	switch {

@@ -56,10 +56,10 @@ func TestWaiting(t *testing.T) {
 	}
 	stop := w.runAgent("tokyo", true)
 	waits("window")
-	if _, err := w.core.Limit(t.Context(), core.LimitRequest{Scope: fleet.Scope{Site: "tokyo"}, Rate: "0"}); err != nil {
+	if _, err := w.core.Orders.Limit(t.Context(), core.LimitRequest{Scope: fleet.Scope{Site: "tokyo"}, Rate: "0"}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.core.Sync(t.Context(), core.SyncRequest{Scope: fleet.Scope{Site: "tokyo"}, Now: true}); err != nil {
+	if _, err := w.core.Orders.Sync(t.Context(), core.SyncRequest{Scope: fleet.Scope{Site: "tokyo"}, Now: true}); err != nil {
 		t.Fatal(err)
 	}
 	waits("rate")
@@ -68,11 +68,11 @@ func TestWaiting(t *testing.T) {
 	waits("away")
 	w.ahead.Store(0)
 	w.runAgent("tokyo", false)
-	if _, err := w.core.Limit(t.Context(), core.LimitRequest{Scope: fleet.Scope{Site: "tokyo"}}); err != nil {
+	if _, err := w.core.Orders.Limit(t.Context(), core.LimitRequest{Scope: fleet.Scope{Site: "tokyo"}}); err != nil {
 		t.Fatal(err)
 	}
 	w.until("the run", func() bool {
-		runs, err := w.core.Runs(t.Context(), ledger.RunFilter{Site: "tokyo", State: "verified"})
+		runs, err := w.core.Query.Runs(t.Context(), ledger.RunFilter{Site: "tokyo", State: "verified"})
 		return err == nil && len(runs) == 1 && w.channel("tokyo", "package").Waiting == nil
 	})
 }

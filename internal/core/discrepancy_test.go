@@ -75,7 +75,7 @@ func (w *world) asPublished(site, name string) bool {
 // none.
 func (w *world) discrepancy(site string) *core.Incident {
 	w.t.Helper()
-	list, err := w.core.Incidents(w.t.Context(), true)
+	list, err := w.core.Query.Incidents(w.t.Context(), true)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func (w *world) discrepancy(site string) *core.Incident {
 // first, as far as they have ended.
 func (w *world) runs(site, trigger string) (out []ledger.Run) {
 	w.t.Helper()
-	list, err := w.core.Runs(w.t.Context(), ledger.RunFilter{Site: site, Channel: "package"})
+	list, err := w.core.Query.Runs(w.t.Context(), ledger.RunFilter{Site: site, Channel: "package"})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -183,7 +183,7 @@ func TestPain15_OneFileChangedAtASite(t *testing.T) {
 		t.Helper()
 		r.Scope = fleet.Scope{Site: "osaka", Channel: "package"}
 		before := len(w.runs("osaka", "verify"))
-		if _, err := w.core.Verify(t.Context(), r); err != nil {
+		if _, err := w.core.Orders.Verify(t.Context(), r); err != nil {
 			t.Fatal(err)
 		}
 		w.until("the check", func() bool { return len(w.runs("osaka", "verify")) > before })
@@ -217,7 +217,7 @@ func TestPain15_OneFileChangedAtASite(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.untilIncident(string(core.SiteSays) + "-target") // it is filled anew only by an order
-	if _, err := w.core.Sync(t.Context(), core.SyncRequest{Scope: fleet.Scope{Site: "tokyo"}, Adopt: true}); err != nil {
+	if _, err := w.core.Orders.Sync(t.Context(), core.SyncRequest{Scope: fleet.Scope{Site: "tokyo"}, Adopt: true}); err != nil {
 		t.Fatal(err)
 	}
 	w.until("the folder to be told, and to be whole again", func() bool {
@@ -315,12 +315,12 @@ func TestScrubObeysHalts(t *testing.T) {
 	w.untilCurrent(1, "tokyo")
 	// Its place is durable while it reads: what a kill loses is seconds.
 	w.until("a scrub that is some way", func() bool { c := w.checks("tokyo"); return c.Began > 0 && c.Cursor != "" })
-	done, err := w.core.Halt(t.Context(), core.HaltRequest{Scope: "site", Value: "tokyo", Reason: "test"})
+	done, err := w.core.Halts.Halt(t.Context(), core.HaltRequest{Scope: "site", Value: "tokyo", Reason: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.until("the site to confirm", func() bool {
-		list, err := w.core.Halts(t.Context(), false)
+		list, err := w.core.Halts.List(t.Context(), false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -336,7 +336,7 @@ func TestScrubObeysHalts(t *testing.T) {
 	if stopped.Began == 0 {
 		t.Fatal("the pass was over before the order")
 	}
-	if _, err := w.core.Verify(t.Context(), core.VerifyRequest{Scope: fleet.Scope{Site: "tokyo"}, Full: true}); err != nil {
+	if _, err := w.core.Orders.Verify(t.Context(), core.VerifyRequest{Scope: fleet.Scope{Site: "tokyo"}, Full: true}); err != nil {
 		t.Fatal(err)
 	}
 	end := time.Now().Add(time.Second) // in which a scrub reads fifteen files
@@ -344,7 +344,7 @@ func TestScrubObeysHalts(t *testing.T) {
 	if now := w.checks("tokyo"); now != stopped || reading() || len(w.runs("tokyo", "verify")) > 0 {
 		t.Errorf("the scrub went on from %+v to %+v", stopped, now)
 	}
-	if _, err := w.core.Resume(t.Context(), done.Orders[0].String(), "", ""); err != nil {
+	if _, err := w.core.Halts.Resume(t.Context(), done.Orders[0].String(), "", ""); err != nil {
 		t.Fatal(err)
 	}
 	w.until("both to be done", func() bool { return len(w.runs("tokyo", "verify")) > 0 && w.checks("tokyo").Done >= stopped.Began })
@@ -446,14 +446,14 @@ func TestForgedRecordIsNoProof(t *testing.T) {
 	if err := errors.Join(old.Close(), out.Commit(h), root.Close()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.core.Verify(t.Context(), core.VerifyRequest{Scope: fleet.Scope{Site: "tokyo"}, Full: true}); err != nil {
+	if _, err := w.core.Orders.Verify(t.Context(), core.VerifyRequest{Scope: fleet.Scope{Site: "tokyo"}, Full: true}); err != nil {
 		t.Fatal(err)
 	}
 	w.until("the check", func() bool { return len(w.runs("tokyo", "verify")) > 0 })
 	if r := w.runs("tokyo", "verify")[0]; r.State != "different" || !strings.Contains(r.Cause, "is not that of release 1") {
 		t.Errorf("%s: %s", r.State, r.Cause)
 	}
-	if _, err := w.core.Verify(t.Context(), core.VerifyRequest{Scope: fleet.Scope{Site: "tokyo"}, Full: true, Repair: true}); err != nil {
+	if _, err := w.core.Orders.Verify(t.Context(), core.VerifyRequest{Scope: fleet.Scope{Site: "tokyo"}, Full: true, Repair: true}); err != nil {
 		t.Fatal(err)
 	}
 	w.until("the repair", func() bool { return len(w.runs("tokyo", "verify")) > 1 })

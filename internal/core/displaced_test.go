@@ -19,7 +19,7 @@ func TestDisplaced(t *testing.T) {
 	w.publish("package")
 	issue := func(site string) *core.IssuedToken {
 		t.Helper()
-		issued, err := w.core.Token(t.Context(), site, 0)
+		issued, err := w.core.Enrolment.Token(t.Context(), site, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -27,7 +27,7 @@ func TestDisplaced(t *testing.T) {
 	}
 	osaka := func() core.SiteStatus {
 		t.Helper()
-		list, err := w.core.Sites(t.Context(), fleet.Scope{Site: "osaka"})
+		list, err := w.core.Query.Sites(t.Context(), fleet.Scope{Site: "osaka"})
 		if err != nil || len(list) != 1 {
 			t.Fatalf("%+v, %v", list, err)
 		}
@@ -80,7 +80,7 @@ func TestDisplaced(t *testing.T) {
 // only member.
 func (w *world) mustConcern(kind core.Kind, domain, site string) {
 	w.t.Helper()
-	list, err := w.core.Incidents(w.t.Context(), false)
+	list, err := w.core.Query.Incidents(w.t.Context(), false)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -38,7 +38,7 @@ func (n *counters) message(verb string) {
 
 // Metrics returns the counters.
 func (c *Core) Metrics() Metrics {
-	n := &c.count
+	n := &c.messages
 	n.mu.Lock()
 	m := Metrics{Messages: maps.Clone(n.messages), Refusals: c.refusals.all()}
 	n.mu.Unlock()
@@ -70,12 +70,12 @@ func (c *Core) Metrics() Metrics {
 	})
 	select {
 	case <-c.ready:
-		if c.server != nil {
-			m.Connections = c.server.Connections()
+		if c.link.server != nil {
+			m.Connections = c.link.server.Connections()
 		}
 	default:
 	}
-	if p := c.cert.Load(); p != nil && p.Leaf != nil {
+	if p := c.link.cert.Load(); p != nil && p.Leaf != nil {
 		m.CertExpires = p.Leaf.NotAfter
 	}
 	return m

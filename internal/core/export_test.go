@@ -36,7 +36,7 @@ func (s *aheadStore) Put(ctx context.Context, key string, b bucket.Body, cond bu
 }
 
 // UpkeepNow is what happens each hour.
-func (c *Core) UpkeepNow(ctx context.Context) { _ = c.upkeep(ctx) } // told as its trouble
+func (c *Core) UpkeepNow(ctx context.Context) { _ = c.Upkeep.run(ctx) } // told as its trouble
 
 // PagesRead is how many pages it takes to name those entries in one report.
 func (c *Core) PagesRead(ctx context.Context, channel string, number uint64, release digest.Digest, ordinals []uint64) (int, error) {
@@ -70,7 +70,7 @@ func (c *Core) LinesWithin(ctx context.Context, id ledger.RunID, most int) (line
 	if err != nil {
 		return nil, err
 	}
-	return lines, c.linesWithin(ctx, &run, false, most, func(f record.File) error {
+	return lines, c.renderer.linesWithin(ctx, &run, false, most, func(f record.File) error {
 		lines = append(lines, f)
 		return nil
 	})

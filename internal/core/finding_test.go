@@ -22,7 +22,7 @@ func TestFindingOverrulesRelease(t *testing.T) {
 	w.untilCurrent(1, "osaka")
 	place := func(name string) core.Place {
 		t.Helper()
-		list, err := w.core.Where(t.Context(), "package", name)
+		list, err := w.core.Query.Where(t.Context(), "package", name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -37,7 +37,7 @@ func TestFindingOverrulesRelease(t *testing.T) {
 	verify := func(repair bool) {
 		t.Helper()
 		before := len(w.runs("osaka", "verify"))
-		if _, err := w.core.Verify(t.Context(), core.VerifyRequest{Scope: fleet.Scope{Site: "osaka"}, Full: true, Repair: repair}); err != nil {
+		if _, err := w.core.Orders.Verify(t.Context(), core.VerifyRequest{Scope: fleet.Scope{Site: "osaka"}, Full: true, Repair: repair}); err != nil {
 			t.Fatal(err)
 		}
 		w.until("the check", func() bool { return len(w.runs("osaka", "verify")) > before })
@@ -60,7 +60,7 @@ func TestFindingOverrulesRelease(t *testing.T) {
 		if p := place("a/fine.bin"); p.State != "current" || p.Verified.IsZero() {
 			t.Errorf("what was found right: %+v", p)
 		}
-		if s, err := w.core.Status(t.Context()); err != nil || s.Current != 0 {
+		if s, err := w.core.Query.Status(t.Context()); err != nil || s.Current != 0 {
 			t.Errorf("a site with a missing file counts as current: %d, %v", s.Current, err)
 		}
 		w.restart()
@@ -70,7 +70,7 @@ func TestFindingOverrulesRelease(t *testing.T) {
 	for _, name := range []string{"a/gone.bin", "a/other.bin"} {
 		w.until(name+" to be proven", func() bool { p := place(name); return p.State == "current" && !p.Verified.IsZero() })
 	}
-	if err := w.core.RevokeSite(t.Context(), "osaka", "test"); err != nil {
+	if err := w.core.Enrolment.RevokeSite(t.Context(), "osaka", "test"); err != nil {
 		t.Fatal(err)
 	}
 	if p := place("a/fine.bin"); p.State != "unproven" || p.Current {
@@ -84,7 +84,7 @@ func TestFindingOverrulesRelease(t *testing.T) {
 // seen reports whether a site counts as connected.
 func (w *world) seen(site string) bool {
 	w.t.Helper()
-	s, err := w.core.Sites(w.t.Context(), fleet.Scope{Site: site})
+	s, err := w.core.Query.Sites(w.t.Context(), fleet.Scope{Site: site})
 	if err != nil {
 		w.t.Fatal(err)
 	}

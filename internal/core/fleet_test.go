@@ -65,18 +65,18 @@ func wholeWay(t *testing.T, key []byte) {
 	osaka.stateOf("package", 2)
 	osaka.deliver(events[1:])
 	checkRun(t, w, run, 3)
-	places, err := w.core.Where(t.Context(), "package", "sub/c.txt")
+	places, err := w.core.Query.Where(t.Context(), "package", "sub/c.txt")
 	if err != nil || len(places) != 3 || !places[1].Current || places[1].Site != "osaka" || places[1].Verified.IsZero() || places[0].Present {
 		t.Fatalf("%+v, %v", places, err)
 	}
 	osaka.hello() // it has been heard of late
-	sites, err := w.core.Sites(t.Context(), fleet.Scope{Site: "osaka"})
+	sites, err := w.core.Query.Sites(t.Context(), fleet.Scope{Site: "osaka"})
 	if err != nil || len(sites) != 1 || sites[0].Channels[0].State != "current" || !sites[0].Connected {
 		t.Fatalf("%+v, %v", sites, err)
 	}
 
 	// An order to start now is a newer state, with a nonce of its own.
-	orders, err := w.core.Sync(t.Context(), core.SyncRequest{Scope: fleet.Scope{Region: "ap"}, Rehash: true})
+	orders, err := w.core.Orders.Sync(t.Context(), core.SyncRequest{Scope: fleet.Scope{Region: "ap"}, Rehash: true})
 	if err != nil || len(orders) != 2 || orders[0].Start == 0 {
 		t.Fatalf("%+v, %v", orders, err)
 	}
@@ -87,7 +87,7 @@ func wholeWay(t *testing.T, key []byte) {
 
 	// Revoked: cut at once, and not welcome again.
 	osaka.connected()
-	if err := w.core.RevokeSite(t.Context(), "osaka", "stolen"); err != nil {
+	if err := w.core.Enrolment.RevokeSite(t.Context(), "osaka", "stolen"); err != nil {
 		t.Fatal(err)
 	}
 	osaka.mustBeCut()
@@ -99,7 +99,7 @@ func checkRun(t *testing.T, w *world, id ledger.RunID, files int) {
 	t.Helper()
 	var run ledger.Run
 	w.until("the log of run "+id.String(), func() bool {
-		list, err := w.core.Runs(t.Context(), ledger.RunFilter{Site: "osaka"})
+		list, err := w.core.Query.Runs(t.Context(), ledger.RunFilter{Site: "osaka"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -127,7 +127,7 @@ func checkRun(t *testing.T, w *world, id ledger.RunID, files int) {
 	}
 	seen := map[string]int{}
 	count := 0
-	if err := w.core.RunShow(t.Context(), id.String()[:12], true, func(core.RunDetail) error { return nil }, func(f record.File) error {
+	if err := w.core.Query.RunShow(t.Context(), id.String()[:12], true, func(core.RunDetail) error { return nil }, func(f record.File) error {
 		seen[f.Path]++
 		if f.SHA256 != "" {
 			count++

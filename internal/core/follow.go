@@ -42,16 +42,16 @@ type follower struct {
 	err    error // *halt.Error, once a halt order has ended the wait for a run
 }
 
-// FollowOrders calls order, which gives orders to the sites of a scope, passes
+// Follow calls order, which gives orders to the sites of a scope, passes
 // them to ordered, and sends the events of the runs of connected sites that obey
 // until each has ended. After some seconds without a start it sends why. A run
 // that a halt order stops is not awaited: the result is a *halt.Error then.
-func (c *Core) FollowOrders(ctx context.Context, scope fleet.Scope, order func() ([]Order, error), ordered func([]Order) error, send func(Event) error) error {
-	before, err := c.lastRuns(ctx, scope)
+func (q *Orders) Follow(ctx context.Context, scope fleet.Scope, order func() ([]Order, error), ordered func([]Order) error, send func(Event) error) error {
+	before, err := q.query.lastRuns(ctx, scope)
 	if err != nil {
 		return err
 	}
-	events, stop := c.notices.subscribe()
+	events, stop := q.notices.subscribe()
 	defer stop()
 	orders, err := order()
 	if err != nil {
@@ -60,7 +60,7 @@ func (c *Core) FollowOrders(ctx context.Context, scope fleet.Scope, order func()
 	if err := ordered(append([]Order{}, orders...)); err != nil {
 		return err
 	}
-	f := follower{open: map[[2]string]*awaited{}, events: events, send: send, last: c.newestRun, why: c.whyWaiting, halted: c.haltOf}
+	f := follower{open: map[[2]string]*awaited{}, events: events, send: send, last: q.query.newestRun, why: q.query.whyWaiting, halted: q.query.haltOf}
 	for _, o := range orders {
 		if !o.Connected || o.Number == 0 {
 			continue
@@ -186,8 +186,8 @@ func (f *follower) explain(ctx context.Context) error {
 	return nil
 }
 
-func (c *Core) newestRun(ctx context.Context, x *awaited) (*ledger.Run, error) {
-	list, err := c.ledger.Runs(ctx, ledger.RunFilter{Domain: x.Domain, Site: x.Site, Channel: x.Channel, Limit: 1})
+func (v *Query) newestRun(ctx context.Context, x *awaited) (*ledger.Run, error) {
+	list, err := v.ledger.Runs(ctx, ledger.RunFilter{Domain: x.Domain, Site: x.Site, Channel: x.Channel, Limit: 1})
 	if err != nil || len(list) == 0 {
 		return nil, err
 	}
@@ -195,17 +195,17 @@ func (c *Core) newestRun(ctx context.Context, x *awaited) (*ledger.Run, error) {
 }
 
 // haltOf returns the halt order that keeps an ordered run from starting, or nil.
-func (c *Core) haltOf(x *awaited) *halt.Order {
-	sites, err := c.settings.Load().Fleet.Select(fleet.Scope{Domain: x.Domain, Site: x.Site})
+func (v *Query) haltOf(x *awaited) *halt.Order {
+	sites, err := v.settings.Load().Fleet.Select(fleet.Scope{Domain: x.Domain, Site: x.Site})
 	if err != nil || len(sites) == 0 {
 		return nil // taken out of the configuration since
 	}
-	return c.orderFor(&sites[0], x.Channel)
+	return v.orderFor(&sites[0], x.Channel)
 }
 
 // whyWaiting names in a line why an ordered run has not started.
-func (c *Core) whyWaiting(ctx context.Context, x *awaited) string {
-	sites, err := c.Sites(ctx, fleet.Scope{Site: x.Site, Channel: x.Channel})
+func (v *Query) whyWaiting(ctx context.Context, x *awaited) string {
+	sites, err := v.Sites(ctx, fleet.Scope{Site: x.Site, Channel: x.Channel})
 	if err != nil || len(sites) == 0 || len(sites[0].Channels) == 0 {
 		return "the configuration does not give the site this channel any more"
 	}

@@ -100,7 +100,7 @@ func TestFullLedger(t *testing.T) {
 	w.until("the incident to be over", func() bool { return len(w.texts("ledger-full")) == 0 })
 	w.untilRendered()
 	w.untilCurrent(1, "berlin")
-	runs, err := w.core.Runs(t.Context(), ledger.RunFilter{Site: "osaka"})
+	runs, err := w.core.Query.Runs(t.Context(), ledger.RunFilter{Site: "osaka"})
 	if err != nil || len(runs) != 1 || runs[0].State != "verified" || runs[0].Late != 0 {
 		t.Errorf("%+v, %v", runs, err)
 	}
@@ -166,7 +166,7 @@ func TestHaltOnAFullDisk(t *testing.T) {
 		})
 	}
 	full()
-	done, err := w.core.Halt(t.Context(), core.HaltRequest{Scope: halt.All, Reason: "full"})
+	done, err := w.core.Halts.Halt(t.Context(), core.HaltRequest{Scope: halt.All, Reason: "full"})
 	if err != nil {
 		t.Fatalf("%+v, %v", done, err)
 	}
@@ -177,10 +177,10 @@ func TestHaltOnAFullDisk(t *testing.T) {
 		t.Errorf("after a start on the full disk: %+v", v)
 	}
 	w.until("osaka to be seen to obey again", w.obeys("osaka", id))
-	if _, err := w.core.Status(t.Context()); err != nil {
+	if _, err := w.core.Query.Status(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if _, err := w.core.Resume(t.Context(), id.Short(), "", ""); err != nil {
+	if _, err := w.core.Halts.Resume(t.Context(), id.Short(), "", ""); err != nil {
 		t.Fatal(err)
 	}
 	if m := w.halts(); len(m) != 0 {

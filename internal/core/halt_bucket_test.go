@@ -48,7 +48,7 @@ func (w *world) inBucket() ([]halt.Order, uint64) {
 // halts lists the Core's active orders by ID.
 func (w *world) halts() map[halt.ID]core.HaltView {
 	w.t.Helper()
-	list, err := w.core.Halts(w.t.Context(), false)
+	list, err := w.core.Halts.List(w.t.Context(), false)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -87,7 +87,7 @@ func TestTwoOrdersAtOnce(t *testing.T) {
 	w.runAgent("osaka", true)
 	w.runAgent("berlin", true)
 	theirs := w.elsewhere(halt.Region, "ap", "typhoon")
-	done, err := w.core.Halt(t.Context(), core.HaltRequest{Scope: halt.All, Reason: "ours"})
+	done, err := w.core.Halts.Halt(t.Context(), core.HaltRequest{Scope: halt.All, Reason: "ours"})
 	if err != nil || done.Store != "" || len(done.Orders) != 1 || done.Orders[0] == theirs {
 		t.Fatalf("order %+v beside %s: %v", done, theirs, err)
 	}
@@ -101,13 +101,13 @@ func TestTwoOrdersAtOnce(t *testing.T) {
 	if active, epoch := w.inBucket(); len(active) != 2 || epoch != done.Epoch {
 		t.Errorf("the bucket holds %+v, epoch %d", active, epoch)
 	}
-	if _, err := w.core.Resume(t.Context(), ours.Short(), "", ""); err != nil {
+	if _, err := w.core.Halts.Resume(t.Context(), ours.Short(), "", ""); err != nil {
 		t.Fatal(err)
 	}
 	if active, _ := w.inBucket(); len(active) != 1 || active[0].ID != theirs || len(w.halts()) != 1 {
 		t.Errorf("the bucket holds %+v", active)
 	}
-	if _, err := w.core.Resume(t.Context(), theirs.String(), "", ""); err != nil {
+	if _, err := w.core.Halts.Resume(t.Context(), theirs.String(), "", ""); err != nil {
 		t.Fatal(err)
 	}
 	if active, _ := w.inBucket(); len(active) != 0 || len(w.halts()) != 0 {
@@ -119,15 +119,15 @@ func TestTwoOrdersAtOnce(t *testing.T) {
 func TestResumeAll(t *testing.T) {
 	w := newWorld(t, nil)
 	for _, r := range []core.HaltRequest{{Scope: halt.All}, {Scope: halt.Site, Value: "osaka"}, {Scope: halt.Channel, Value: "driver"}} {
-		if _, err := w.core.Halt(t.Context(), r); err != nil {
+		if _, err := w.core.Halts.Halt(t.Context(), r); err != nil {
 			t.Fatal(err)
 		}
 	}
-	done, err := w.core.Resume(t.Context(), "", halt.All, "")
+	done, err := w.core.Halts.Resume(t.Context(), "", halt.All, "")
 	if err != nil || len(done.Orders) != 3 || len(w.halts()) != 0 {
 		t.Errorf("%+v, %v; in force are %+v", done, err, w.halts())
 	}
-	if _, err := w.core.Resume(t.Context(), "", halt.All, ""); !errors.Is(err, core.ErrNoOrder) {
+	if _, err := w.core.Halts.Resume(t.Context(), "", halt.All, ""); !errors.Is(err, core.ErrNoOrder) {
 		t.Errorf("nothing is lifted: %v", err)
 	}
 }
@@ -136,10 +136,10 @@ func TestResumeAll(t *testing.T) {
 // carried out.
 func TestHaltGivenUp(t *testing.T) {
 	w := newWorld(t, nil)
-	if _, err := w.core.Halt(t.Context(), core.HaltRequest{Scope: halt.All, Until: time.Now().Add(-time.Second)}); !errors.Is(err, core.ErrLate) {
+	if _, err := w.core.Halts.Halt(t.Context(), core.HaltRequest{Scope: halt.All, Until: time.Now().Add(-time.Second)}); !errors.Is(err, core.ErrLate) {
 		t.Errorf("error is %v", err)
 	}
-	if _, err := w.core.Halt(t.Context(), core.HaltRequest{Scope: halt.Site, Value: "osaka", Until: time.Now().Add(time.Minute)}); err != nil {
+	if _, err := w.core.Halts.Halt(t.Context(), core.HaltRequest{Scope: halt.Site, Value: "osaka", Until: time.Now().Add(time.Minute)}); err != nil {
 		t.Error(err)
 	}
 	if m := w.halts(); len(m) != 1 {
@@ -173,17 +173,17 @@ func TestSeveralOrdersAtOnce(t *testing.T) {
 		t.Run(fmt.Sprint("theirs: ", n), func(t *testing.T) {
 			w, away := haltAway(t)
 			w.runAgent("osaka", true)
-			before, err := w.core.Halt(t.Context(), core.HaltRequest{Scope: halt.Site, Value: "osaka", Reason: "to be lifted"})
+			before, err := w.core.Halts.Halt(t.Context(), core.HaltRequest{Scope: halt.Site, Value: "osaka", Reason: "to be lifted"})
 			if err != nil {
 				t.Fatal(err)
 			}
 			away.Store(true)
 			for _, reason := range []string{"ours, first", "ours, second"} {
-				if done, err := w.core.Halt(t.Context(), core.HaltRequest{Scope: halt.Channel, Value: "driver", Reason: reason}); err != nil || done.Store == "" {
+				if done, err := w.core.Halts.Halt(t.Context(), core.HaltRequest{Scope: halt.Channel, Value: "driver", Reason: reason}); err != nil || done.Store == "" {
 					t.Fatalf("%+v, %v", done, err)
 				}
 			}
-			if _, err := w.core.Resume(t.Context(), before.Orders[0].String(), "", ""); err != nil {
+			if _, err := w.core.Halts.Resume(t.Context(), before.Orders[0].String(), "", ""); err != nil {
 				t.Fatal(err)
 			}
 			var theirs []halt.ID
@@ -224,7 +224,7 @@ func TestHaltWithoutTheStore(t *testing.T) {
 	away.Store(true)
 	gone, leave := context.WithCancel(t.Context())
 	leave()
-	done, err := w.core.Halt(gone, core.HaltRequest{Scope: halt.All, Reason: "now"})
+	done, err := w.core.Halts.Halt(gone, core.HaltRequest{Scope: halt.All, Reason: "now"})
 	if err != nil || !strings.Contains(done.Store, "put the orders to stop into the store") {
 		t.Fatalf("%+v, %v", done, err)
 	}
@@ -263,7 +263,7 @@ func TestRestoredCoreAndHalts(t *testing.T) {
 	then := w.object("halt")
 	w.start()
 	for range 3 {
-		done, err := w.core.Halt(t.Context(), core.HaltRequest{Scope: halt.Site, Value: "osaka", Reason: "of yesterday's tomorrow"})
+		done, err := w.core.Halts.Halt(t.Context(), core.HaltRequest{Scope: halt.Site, Value: "osaka", Reason: "of yesterday's tomorrow"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -291,14 +291,14 @@ func TestRestoredCoreAndHalts(t *testing.T) {
 	w.until("the bucket to have them again", func() bool { active, _ := w.inBucket(); return len(active) == 3 })
 	w.write("a.txt", "two")
 	w.publish("package")
-	if _, err := w.core.Resume(t.Context(), halt.NewID().String(), "", ""); !errors.Is(err, core.ErrNoOrder) {
+	if _, err := w.core.Halts.Resume(t.Context(), halt.NewID().String(), "", ""); !errors.Is(err, core.ErrNoOrder) {
 		t.Errorf("an order that was never given is lifted: %v", err)
 	}
-	other, err := w.core.Halt(t.Context(), core.HaltRequest{Scope: halt.Channel, Value: "driver", Reason: "of today"})
+	other, err := w.core.Halts.Halt(t.Context(), core.HaltRequest{Scope: halt.Channel, Value: "driver", Reason: "of today"})
 	if err != nil || other.Epoch <= seen {
 		t.Fatalf("epoch %d, and %d was seen: %v", other.Epoch, seen, err)
 	}
-	if _, err := w.core.Resume(t.Context(), "", halt.Site, "osaka"); err != nil {
+	if _, err := w.core.Halts.Resume(t.Context(), "", halt.Site, "osaka"); err != nil {
 		t.Fatal(err)
 	}
 	w.untilCurrent(2, "osaka")
@@ -331,7 +331,7 @@ func TestRestoredCoreResumes(t *testing.T) {
 		copyPath(t, filepath.Join(w.options.Data, name), filepath.Join(yesterday, name))
 	}
 	w.start()
-	done, err := w.core.Halt(t.Context(), core.HaltRequest{Scope: halt.All, Reason: "forgotten"})
+	done, err := w.core.Halts.Halt(t.Context(), core.HaltRequest{Scope: halt.All, Reason: "forgotten"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -346,7 +346,7 @@ func TestRestoredCoreResumes(t *testing.T) {
 	away.Store(true)
 	w.start()
 	w.until("the Core to learn what only osaka knows", func() bool { return len(w.halts()) == 1 })
-	lifted, err := w.core.Resume(t.Context(), done.Orders[0].String(), "", "")
+	lifted, err := w.core.Halts.Resume(t.Context(), done.Orders[0].String(), "", "")
 	if err != nil || lifted.Epoch <= done.Epoch {
 		t.Fatalf("%+v, %v", lifted, err)
 	}
@@ -362,15 +362,15 @@ func TestRestoredCoreResumes(t *testing.T) {
 func TestOldHaltPutBack(t *testing.T) {
 	w := newWorldWith(t, nil, func(w *world) { w.options.Poll = 50 * time.Millisecond })
 	none := w.object("halt")
-	lifted, err := w.core.Halt(t.Context(), core.HaltRequest{Scope: halt.Site, Value: "osaka", Reason: "lifted again"})
+	lifted, err := w.core.Halts.Halt(t.Context(), core.HaltRequest{Scope: halt.Site, Value: "osaka", Reason: "lifted again"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	one := w.object("halt")
-	if _, err := w.core.Resume(t.Context(), lifted.Orders[0].String(), "", ""); err != nil {
+	if _, err := w.core.Halts.Resume(t.Context(), lifted.Orders[0].String(), "", ""); err != nil {
 		t.Fatal(err)
 	}
-	kept, err := w.core.Halt(t.Context(), core.HaltRequest{Scope: halt.Site, Value: "berlin", Reason: "in force"})
+	kept, err := w.core.Halts.Halt(t.Context(), core.HaltRequest{Scope: halt.Site, Value: "berlin", Reason: "in force"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -393,7 +393,7 @@ func TestOldHaltPutBack(t *testing.T) {
 			t.Errorf("%s: in force are %+v", x.name, m)
 		}
 	}
-	list, err := w.core.Incidents(t.Context(), true)
+	list, err := w.core.Query.Incidents(t.Context(), true)
 	if err != nil || !slices.ContainsFunc(list, func(i core.Incident) bool {
 		return i.Kind == string(core.Store) && strings.Contains(i.Text, "stored again")
 	}) {
@@ -407,7 +407,7 @@ func TestHaltIsToldUntilItIsSeen(t *testing.T) {
 	w := newWorld(t, nil)
 	osaka := w.join("osaka")
 	osaka.hello()
-	done, err := w.core.Halt(t.Context(), core.HaltRequest{Scope: halt.All, Reason: "lost on the way"})
+	done, err := w.core.Halts.Halt(t.Context(), core.HaltRequest{Scope: halt.All, Reason: "lost on the way"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,7 +30,7 @@ func TestHaltOfTheRegionASiteHasNow(t *testing.T) {
 	if err := w.core.Reload(t.Context(), w.settings); err != nil {
 		t.Fatal(err)
 	}
-	done, err := w.core.Halt(t.Context(), core.HaltRequest{Scope: halt.Region, Value: "emea", Reason: "heat"})
+	done, err := w.core.Halts.Halt(t.Context(), core.HaltRequest{Scope: halt.Region, Value: "emea", Reason: "heat"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,12 +61,12 @@ func TestPublishesMissedInAHalt(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.until("the cadences to be known", func() bool { return w.remembers("package") && w.remembers("driver") })
-	done, err := w.core.Halt(t.Context(), core.HaltRequest{Scope: halt.All, Reason: "night off"})
+	done, err := w.core.Halts.Halt(t.Context(), core.HaltRequest{Scope: halt.All, Reason: "night off"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	runs := func() []ledger.Run {
-		list, err := w.core.Runs(t.Context(), ledger.RunFilter{Core: true})
+		list, err := w.core.Query.Runs(t.Context(), ledger.RunFilter{Core: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -80,7 +80,7 @@ func TestPublishesMissedInAHalt(t *testing.T) {
 	if n := len(runs()); n != 0 || len(looked) == 0 {
 		t.Fatalf("%d publishes under a halt", n)
 	}
-	if _, err := w.core.Resume(t.Context(), done.Orders[0].String(), "", ""); err != nil {
+	if _, err := w.core.Halts.Resume(t.Context(), done.Orders[0].String(), "", ""); err != nil {
 		t.Fatal(err)
 	}
 	w.until("both publishes", func() bool {

@@ -152,7 +152,7 @@ func (h *haltWorld) agent(name string, join bool) func() {
 	h.t.Helper()
 	state, allow := filepath.Join(h.dir, "agents", name), filepath.Join(h.dir, "sites", name)
 	if join {
-		token, err := h.core.Token(h.t.Context(), name, 0)
+		token, err := h.core.Enrolment.Token(h.t.Context(), name, 0)
 		if err == nil {
 			err = os.MkdirAll(allow, 0o755)
 		}
@@ -190,7 +190,7 @@ func (h *haltWorld) moving() {
 func (h *haltWorld) allMoving() {
 	h.t.Helper()
 	h.until("content to move to all", func() bool {
-		list, err := h.core.Sites(h.t.Context(), fleet.Scope{Channel: "package"})
+		list, err := h.core.Query.Sites(h.t.Context(), fleet.Scope{Channel: "package"})
 		if err != nil {
 			h.t.Fatal(err)
 		}
@@ -236,7 +236,7 @@ func (h *haltWorld) disk() string {
 
 func (h *haltWorld) view(order halt.ID) core.HaltView {
 	h.t.Helper()
-	list, err := h.core.Halts(h.t.Context(), true)
+	list, err := h.core.Halts.List(h.t.Context(), true)
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -272,7 +272,7 @@ func TestPain14Stop(t *testing.T) {
 	}
 	h.allMoving()
 	began := time.Now()
-	done, err := h.core.Halt(t.Context(), core.HaltRequest{Scope: halt.All, Reason: "bad package"})
+	done, err := h.core.Halts.Halt(t.Context(), core.HaltRequest{Scope: halt.All, Reason: "bad package"})
 	if err != nil || done.Sites != 3 {
 		t.Fatalf("%+v, %v", done, err)
 	}
@@ -299,7 +299,7 @@ func TestPain14Stop(t *testing.T) {
 	if orders, epoch, _, err := r.Halts(t.Context()); err != nil || epoch != done.Epoch || len(orders.Active) != 1 || orders.Active[0].Reason != "bad package" {
 		t.Errorf("the bucket holds %+v, epoch %d, %v", orders, epoch, err)
 	}
-	if _, err := h.core.Publish(t.Context(), "driver", core.PublishOptions{}); err == nil {
+	if _, err := h.core.Publisher.Publish(t.Context(), "driver", core.PublishOptions{}); err == nil {
 		t.Error("a halted Core publishes")
 	}
 
@@ -311,7 +311,7 @@ func TestPain14Stop(t *testing.T) {
 		stops[n] = h.agent(n, false)
 	}
 	h.until("all to be back", func() bool {
-		s, err := h.core.Status(t.Context())
+		s, err := h.core.Query.Status(t.Context())
 		return err == nil && s.Connected == 3
 	})
 	h.quiet(time.Second)
@@ -324,10 +324,10 @@ func TestPain14Stop(t *testing.T) {
 	if err := h.core.Reload(t.Context(), h.settings); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.core.Resume(t.Context(), halt.NewID().String(), "", ""); !errors.Is(err, core.ErrNoOrder) {
+	if _, err := h.core.Halts.Resume(t.Context(), halt.NewID().String(), "", ""); !errors.Is(err, core.ErrNoOrder) {
 		t.Errorf("an order that nobody gave is lifted: %v", err)
 	}
-	if _, err := h.core.Resume(t.Context(), done.Orders[0].String(), "", ""); err != nil {
+	if _, err := h.core.Halts.Resume(t.Context(), done.Orders[0].String(), "", ""); err != nil {
 		t.Fatal(err)
 	}
 	h.untilCurrent(1, h.names...)
@@ -339,7 +339,7 @@ func TestPain14Stop(t *testing.T) {
 	if v := h.view(done.Orders[0]); v.Resumed.IsZero() {
 		t.Error("the ledger does not know that the order is lifted")
 	}
-	runs, err := h.core.Runs(t.Context(), ledger.RunFilter{Site: "osaka", State: "stopped"})
+	runs, err := h.core.Query.Runs(t.Context(), ledger.RunFilter{Site: "osaka", State: "stopped"})
 	if err != nil || len(runs) != 1 || !strings.Contains(runs[0].Cause, "bad package") {
 		t.Errorf("%+v, %v", runs, err)
 	}
@@ -356,7 +356,7 @@ func TestPain14SecondPath(t *testing.T) {
 	h.allMoving()
 	h.line.cut(true)
 	began := time.Now()
-	done, err := h.core.Halt(t.Context(), core.HaltRequest{Scope: halt.Domain, Value: "apac", Reason: "cut off"})
+	done, err := h.core.Halts.Halt(t.Context(), core.HaltRequest{Scope: halt.Domain, Value: "apac", Reason: "cut off"})
 	if err != nil || done.Sites != 2 {
 		t.Fatalf("%+v, %v", done, err)
 	}
@@ -430,7 +430,7 @@ func TestPain14SecondPath(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.untilCurrent(1, "berlin")
-	if _, err := h.core.Resume(t.Context(), "", halt.Domain, "apac"); err != nil {
+	if _, err := h.core.Halts.Resume(t.Context(), "", halt.Domain, "apac"); err != nil {
 		t.Fatal(err)
 	}
 	h.untilCurrent(1, h.names...)
@@ -442,7 +442,7 @@ func TestPain14SecondPath(t *testing.T) {
 func TestHaltsOfOthers(t *testing.T) {
 	w := newWorld(t, nil)
 	w.runAgent("osaka", true)
-	if _, err := w.core.Halt(t.Context(), core.HaltRequest{Scope: halt.Site, Value: "osacka"}); err == nil || !strings.Contains(err.Error(), "osaka") {
+	if _, err := w.core.Halts.Halt(t.Context(), core.HaltRequest{Scope: halt.Site, Value: "osacka"}); err == nil || !strings.Contains(err.Error(), "osaka") {
 		t.Errorf("a slip: %v", err)
 	}
 	r, err := repo.Open(t.Context(), w.store, repo.Options{Now: time.Now})
@@ -459,7 +459,7 @@ func TestHaltsOfOthers(t *testing.T) {
 	}
 	confirmed := func(order halt.ID) func() bool {
 		return func() bool {
-			list, err := w.core.Halts(t.Context(), false)
+			list, err := w.core.Halts.List(t.Context(), false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -474,20 +474,20 @@ func TestHaltsOfOthers(t *testing.T) {
 		}
 	}
 	w.until("the order of somebody else", confirmed(theirs))
-	ours, err := w.core.Halt(t.Context(), core.HaltRequest{Scope: halt.All, Reason: "ours"})
+	ours, err := w.core.Halts.Halt(t.Context(), core.HaltRequest{Scope: halt.All, Reason: "ours"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.until("ours", confirmed(ours.Orders[0]))
-	if _, err := w.core.Resume(t.Context(), theirs.String(), "", ""); err != nil {
+	if _, err := w.core.Halts.Resume(t.Context(), theirs.String(), "", ""); err != nil {
 		t.Fatal(err)
 	}
 	w.restart()
-	list, err := w.core.Halts(t.Context(), false)
+	list, err := w.core.Halts.List(t.Context(), false)
 	if err != nil || len(list) != 1 || list[0].Order != ours.Orders[0] {
 		t.Errorf("%+v, %v", list, err)
 	}
-	_, err = w.core.Sites(t.Context(), fleet.Scope{})
+	_, err = w.core.Query.Sites(t.Context(), fleet.Scope{})
 	if err != nil {
 		t.Error(err)
 	}

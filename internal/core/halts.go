@@ -5,9 +5,9 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"nightferry/internal/durable"
@@ -65,23 +65,43 @@ type HaltSite struct {
 	BytesAfter int64     `json:"bytes_after"`      // that came between the order's arrival there and the stop
 }
 
+// Halts are the Core's half of the kill switch, as people use it. The orders
+// themselves belong to package halting.
+type Halts struct {
+	o              *Options
+	settings       *atomic.Pointer[Settings]
+	ledger         halting.Ledger
+	storage        *storage
+	fleet          *sites
+	states         *stateSender
+	down           *downlink
+	notices        *notices
+	clock          *clocks
+	asides         *sync.WaitGroup
+	stopPublishing func(*halt.Orders)
+
+	service  *halting.Service
+	record   *haltRecord
+	catching atomic.Bool // a site's newer halt orders are being learned
+}
+
 // Halt orders sites to stop. Every connected site has the order, and it is
 // durable here, before Halt returns; the bucket has it too unless HaltChange
 // says why not.
-func (c *Core) Halt(ctx context.Context, r HaltRequest) (*HaltChange, error) {
-	if !r.Until.IsZero() && c.o.Now().After(r.Until) {
+func (h *Halts) Halt(ctx context.Context, r HaltRequest) (*HaltChange, error) {
+	if !r.Until.IsZero() && h.o.Now().After(r.Until) {
 		return nil, ErrLate
 	}
-	list, err := c.underHalt(r.Scope, r.Value)
+	list, err := h.underHalt(r.Scope, r.Value)
 	if err != nil {
 		return nil, err
 	}
 	if r.Reason == "" {
 		r.Reason = "no reason given"
 	}
-	o := halt.Order{ID: halt.NewID(), Scope: r.Scope, Value: r.Value, Reason: r.Reason, By: actor(ctx), At: c.clock.now().Unix()}
-	done, err := c.halting.Give(ctx, o)
-	return c.haltChanged(ctx, "halt", done, len(list)), err
+	o := halt.Order{ID: halt.NewID(), Scope: r.Scope, Value: r.Value, Reason: r.Reason, By: actor(ctx), At: h.clock.now().Unix()}
+	done, err := h.service.Give(ctx, o)
+	return h.haltChanged(ctx, "halt", done, len(list)), err
 }
 
 // ErrNoOrder says that there is no such order to lift.
@@ -90,8 +110,8 @@ var ErrNoOrder = halting.ErrNoOrder
 // Resume lifts the order whose ID begins with prefix. Without a prefix it lifts
 // the orders that were given for exactly this scope, and with scope all every
 // order.
-func (c *Core) Resume(ctx context.Context, prefix, scope, value string) (*HaltChange, error) {
-	done, err := c.halting.Lift(ctx, actor(ctx), func(o *halt.Orders) ([]halt.Order, error) {
+func (h *Halts) Resume(ctx context.Context, prefix, scope, value string) (*HaltChange, error) {
+	done, err := h.service.Lift(ctx, actor(ctx), func(o *halt.Orders) ([]halt.Order, error) {
 		if prefix != "" {
 			found, err := o.Match(prefix)
 			if found == nil {
@@ -101,13 +121,13 @@ func (c *Core) Resume(ctx context.Context, prefix, scope, value string) (*HaltCh
 		}
 		return o.Given(scope, value), nil
 	})
-	return c.haltChanged(ctx, "resume", done, 0), err
+	return h.haltChanged(ctx, "resume", done, 0), err
 }
 
 // haltChanged records a change in the audit. The orders themselves say who gave
 // and who lifted them, so a ledger that cannot take it now does not make the
 // change fail.
-func (c *Core) haltChanged(ctx context.Context, what string, done *halting.Change, sites int) *HaltChange {
+func (h *Halts) haltChanged(ctx context.Context, what string, done *halting.Change, sites int) *HaltChange {
 	if done == nil {
 		return nil
 	}
@@ -116,8 +136,8 @@ func (c *Core) haltChanged(ctx context.Context, what string, done *halting.Chang
 	defer cancel()
 	for _, o := range done.Orders {
 		out.Orders = append(out.Orders, o.ID)
-		if err := c.notices.Audit(actx, what, o.Target(), fmt.Sprintf("order %s: %s", o.ID.Short(), o.Reason)); err != nil {
-			c.notices.LedgerFailed(err)
+		if err := h.notices.Audit(actx, what, o.Target(), fmt.Sprintf("order %s: %s", o.ID.Short(), o.Reason)); err != nil {
+			h.notices.LedgerFailed(err)
 		}
 	}
 	if done.Store != nil {
@@ -129,37 +149,37 @@ func (c *Core) haltChanged(ctx context.Context, what string, done *halting.Chang
 // auditTime bounds how long the kill switch waits for its audit record.
 const auditTime = 500 * time.Millisecond
 
-// openHalting takes up the halt orders that an earlier process has recorded.
-func (c *Core) openHalting(ctx context.Context) {
-	c.halts = &haltRecord{root: c.storage.state}
-	kept, err := c.halts.open()
+// open takes up the halt orders that an earlier process has recorded.
+func (h *Halts) open(ctx context.Context) {
+	h.record = &haltRecord{root: h.storage.state}
+	kept, err := h.record.open()
 	var reopen func() ([]byte, error)
 	if err != nil {
-		c.notices.Trouble("state", fmt.Errorf("room for halt orders: %w", err))
-		reopen = c.halts.open
+		h.notices.Trouble("state", fmt.Errorf("room for halt orders: %w", err))
+		reopen = h.record.open
 	}
-	c.halting, err = halting.Open(ctx, halting.Options{
-		Repository: func() halting.Repository { return haltRepo{c.storage.repo.Load(), c.storage.keys.Load().release} },
-		Ledger:     c.ledger, Record: c.halts, Recorded: kept, Reopen: reopen, Epoch: c.storage.repo.Load().Memory().Halt, Now: c.clock.now,
+	h.service, err = halting.Open(ctx, halting.Options{
+		Repository: func() halting.Repository { return haltRepo{h.storage.repo.Load(), h.storage.keys.Load().release} },
+		Ledger:     h.ledger, Record: h.record, Recorded: kept, Reopen: reopen, Epoch: h.storage.repo.Load().Memory().Halt, Now: h.clock.now,
 		Changed: func(ctx context.Context, s *halting.Set) {
-			c.states.sendAll(ctx)
-			c.stopPublishing(s.Orders)
+			h.states.sendAll(ctx)
+			h.stopPublishing(s.Orders)
 		},
 		Failed: func(what string, err error) {
 			switch {
 			case err == nil && what == "ledger":
-				c.notices.LedgerWorks()
+				h.notices.LedgerWorks()
 			case err == nil:
 			case what == "ledger":
-				c.notices.LedgerFailed(err)
+				h.notices.LedgerFailed(err)
 			default:
-				c.notices.Trouble("halt", err)
+				h.notices.Trouble("halt", err)
 			}
 		},
 	})
-	c.states.halting = c.halting
+	h.states.halting = h.service
 	if err != nil {
-		c.notices.Trouble("halt", err)
+		h.notices.Trouble("halt", err)
 	}
 }
 
@@ -214,15 +234,15 @@ func (r *haltRecord) Close() error {
 
 // stopped takes a site's word of the orders that it obeys, and answers so that
 // the site need not repeat it.
-func (c *Core) stopped(ctx context.Context, a wire.Address, x *site, v *wire.Stopped) {
-	if c.fleet.contested(a) {
+func (h *Halts) stopped(ctx context.Context, a wire.Address, x *site, v *wire.Stopped) {
+	if h.fleet.contested(a) {
 		return // the other machine may still move
 	}
 	if len(v.Orders) > wire.MaxStops {
 		return
 	}
 	var local *wire.Stop
-	now := c.clock.now()
+	now := h.clock.now()
 	for i := range v.Orders {
 		s := &v.Orders[i]
 		s.At, s.Heard, s.Bytes = near(s.At, now), near(s.Heard, now), max(0, s.Bytes)
@@ -235,23 +255,23 @@ func (c *Core) stopped(ctx context.Context, a wire.Address, x *site, v *wire.Sto
 	x.local, x.epoch = local, v.Epoch
 	asked := now.Sub(x.caughtUp) < time.Second
 	x.mu.Unlock()
-	c.halting.Confirm(a, v.Orders)
-	if v.Epoch <= c.halting.Current().Epoch {
-		c.down.answer(a, wire.VerbConfirmed, 0, &wire.Confirmed{Number: v.Number})
-		if v.Epoch < c.halting.Current().Epoch {
-			c.states.send(ctx, []wire.Address{a})
+	h.service.Confirm(a, v.Orders)
+	if v.Epoch <= h.service.Current().Epoch {
+		h.down.answer(a, wire.VerbConfirmed, 0, &wire.Confirmed{Number: v.Number})
+		if v.Epoch < h.service.Current().Epoch {
+			h.states.send(ctx, []wire.Address{a})
 		}
 		return
 	}
-	if asked || !c.catching.CompareAndSwap(false, true) {
+	if asked || !h.catching.CompareAndSwap(false, true) {
 		return // the site repeats it
 	}
 	x.mu.Lock()
 	x.caughtUp = now
 	x.mu.Unlock()
-	c.asides.Go(func() {
-		defer c.catching.Store(false)
-		c.catchUp(ctx, a, v)
+	h.asides.Go(func() {
+		defer h.catching.Store(false)
+		h.catchUp(ctx, a, v)
 	})
 }
 
@@ -267,44 +287,44 @@ func near(at int64, now time.Time) int64 {
 // catchUp learns a newer set of halt orders that a site has: from the store,
 // which the site may have read, and if that does not have it, from the site.
 // This Core was restored from a backup then.
-func (c *Core) catchUp(ctx context.Context, a wire.Address, v *wire.Stopped) {
+func (h *Halts) catchUp(ctx context.Context, a wire.Address, v *wire.Stopped) {
 	lctx, cancel := context.WithTimeout(ctx, catchUpTime)
 	defer cancel()
-	err := c.halting.Look(lctx)
-	if v.Epoch > c.halting.Current().Epoch && len(v.Object) > 0 {
-		err = c.halting.Adopt(ctx, v.Object)
+	err := h.service.Look(lctx)
+	if v.Epoch > h.service.Current().Epoch && len(v.Object) > 0 {
+		err = h.service.Adopt(ctx, v.Object)
 	}
 	if ctx.Err() != nil {
 		return
 	}
-	behind := v.Epoch > c.halting.Current().Epoch
+	behind := v.Epoch > h.service.Current().Epoch
 	if behind && err != nil {
-		c.notices.Trouble("halt", fmt.Errorf("site %s has seen epoch %d of the halt orders, the newest here is %d: %w", a.Site, v.Epoch, c.halting.Current().Epoch, err))
+		h.notices.Trouble("halt", fmt.Errorf("site %s has seen epoch %d of the halt orders, the newest here is %d: %w", a.Site, v.Epoch, h.service.Current().Epoch, err))
 	}
-	c.halting.Confirm(a, v.Orders)
-	c.down.answer(a, wire.VerbConfirmed, 0, &wire.Confirmed{Number: v.Number, Want: behind && len(v.Object) == 0})
+	h.service.Confirm(a, v.Orders)
+	h.down.answer(a, wire.VerbConfirmed, 0, &wire.Confirmed{Number: v.Number, Want: behind && len(v.Object) == 0})
 }
 
 // catchUpTime bounds the look at the store before a site is asked for its halt
 // object.
 const catchUpTime = 3 * time.Second
 
-// Halts lists the active orders, or with all also those that were lifted, the
+// List lists the active orders, or with all also those that were lifted, the
 // newest first, and those that were given on a site itself with a zero ID.
-func (c *Core) Halts(ctx context.Context, all bool) ([]HaltView, error) {
-	list, err := c.halting.List(ctx, all)
+func (h *Halts) List(ctx context.Context, all bool) ([]HaltView, error) {
+	list, err := h.service.List(ctx, all)
 	if err != nil {
 		return nil, err
 	}
 	out := make([]HaltView, 0, len(list))
 	for _, l := range list {
-		v := HaltView{Halt: l, Unstored: l.Resumed.IsZero() && !c.halting.InStore(l.Order)}
-		sites, err := c.underHalt(l.Scope, l.Value)
+		v := HaltView{Halt: l, Unstored: l.Resumed.IsZero() && !h.service.InStore(l.Order)}
+		sites, err := h.underHalt(l.Scope, l.Value)
 		if err != nil {
 			sites = nil // a name that is configured no more
 		}
 		for _, s := range sites {
-			w, _ := c.fleet.haltSite(&s)
+			w, _ := h.fleet.haltSite(&s)
 			if i := slices.IndexFunc(l.Confirmed, func(p ledger.Stop) bool { return p.Domain == s.Domain && p.Site == s.Name }); i >= 0 {
 				w.Stopped, w.BytesAfter = l.Confirmed[i].Stopped, l.Confirmed[i].BytesAfter
 			}
@@ -312,8 +332,8 @@ func (c *Core) Halts(ctx context.Context, all bool) ([]HaltView, error) {
 		}
 		out = append(out, v)
 	}
-	for _, s := range c.settings.Load().Fleet.Sites {
-		w, local := c.fleet.haltSite(&s)
+	for _, s := range h.settings.Load().Fleet.Sites {
+		w, local := h.fleet.haltSite(&s)
 		if local != nil {
 			w.Stopped, w.BytesAfter = time.UnixMilli(local.At).UTC(), local.Bytes
 			out = append(out, HaltView{Halt: ledger.Halt{Scope: halt.Site, Value: s.Name, Reason: local.Reason, By: local.By, At: time.UnixMilli(local.Heard).UTC()}, Sites: []HaltSite{w}})
@@ -324,7 +344,7 @@ func (c *Core) Halts(ctx context.Context, all bool) ([]HaltView, error) {
 
 // underHalt lists the sites that an order is for. A name that is not configured
 // is an error: an order with a slip in it stops nobody.
-func (c *Core) underHalt(scope, value string) ([]fleet.Site, error) {
+func (h *Halts) underHalt(scope, value string) ([]fleet.Site, error) {
 	var s fleet.Scope
 	switch scope {
 	case halt.All:
@@ -342,29 +362,5 @@ func (c *Core) underHalt(scope, value string) ([]fleet.Site, error) {
 	if (value == "") != (scope == halt.All) {
 		return nil, fmt.Errorf("halt: scope %s: name exactly one", scope)
 	}
-	return c.settings.Load().Fleet.Select(s)
-}
-
-// replaced drops what was known of a site's server: another one has taken its
-// place, or none has. A confirmation of the old one proves nothing any more.
-func (c *Core) replaced(ctx context.Context, a wire.Address, x *site) {
-	x.mu.Lock()
-	x.local, x.epoch = nil, 0
-	x.mu.Unlock()
-	if err := c.halting.Forget(ctx, a); err != nil {
-		c.notices.LedgerFailed(err)
-	}
-}
-
-// stopPublishing ends the publishes, and the measurements of sources, that an
-// order is for.
-func (c *Core) stopPublishing(o *halt.Orders) {
-	host, _ := os.Hostname() // only for orders that name it as a site
-	why := func(channel string) error {
-		if order := o.Find(halt.Subject{Site: host, Channel: channel}); order != nil {
-			return &halt.Error{Order: *order}
-		}
-		return nil
-	}
-	c.publishing.Stop(why)
+	return h.settings.Load().Fleet.Select(s)
 }

@@ -30,52 +30,52 @@ type bucketHealth struct {
 // in the bucket, in its full size: fsck without reading the content. Where
 // something is amiss it looks again each hour, and after each publish, since that
 // heals.
-func (c *Core) checkBucketDue(ctx context.Context) {
-	last, err := c.lastHealth()
+func (u *Caretaker) checkBucketDue(ctx context.Context) {
+	last, err := u.lastHealth()
 	if err != nil {
-		c.notices.Trouble("bucket", err)
+		u.notices.Trouble("bucket", err)
 	}
 	every := healthEvery
 	if last.Damage != 0 {
 		every = healthAgain
 	}
-	now := c.clock.wall()
-	healed := last.Damage != 0 && c.healing.Swap(false)
+	now := u.clock.wall()
+	healed := last.Damage != 0 && u.healing.Swap(false)
 	if !clock.Passed(last.At, now, every) && !healed {
 		return
 	}
-	damage, err := c.checkBucket(ctx)
+	damage, err := u.checkBucket(ctx)
 	if ctx.Err() != nil {
 		return
 	}
 	if err != nil {
 		damage = -1
-		c.alarms.Raise(BucketBad, "check", wire.Address{}, fmt.Sprintf("the bucket could not be checked: %v; it is tried again", err))
-		c.notices.Trouble("bucket", err)
+		u.notices.alarms.Raise(BucketBad, "check", wire.Address{}, fmt.Sprintf("the bucket could not be checked: %v; it is tried again", err))
+		u.notices.Trouble("bucket", err)
 	} else {
-		c.alarms.Over(BucketBad, "check", wire.Address{})
+		u.notices.alarms.Over(BucketBad, "check", wire.Address{})
 	}
-	if err := (jsonFile{c.storage.state, healthFile, 1 << 10}).save(bucketHealth{now, damage}); err != nil {
-		c.notices.Trouble("bucket", err)
+	if err := (jsonFile{u.storage.state, healthFile, 1 << 10}).save(bucketHealth{now, damage}); err != nil {
+		u.notices.Trouble("bucket", err)
 	}
 }
 
 // lastHealth returns the last check; there is one to be made where that is zero.
-func (c *Core) lastHealth() (h bucketHealth, err error) {
-	if err := (jsonFile{c.storage.state, healthFile, 1 << 10}).load(&h); err != nil {
+func (u *Caretaker) lastHealth() (h bucketHealth, err error) {
+	if err := (jsonFile{u.storage.state, healthFile, 1 << 10}).load(&h); err != nil {
 		return bucketHealth{}, err
 	}
 	return h, nil
 }
 
 // checkBucket checks once, and opens or resolves the incident.
-func (c *Core) checkBucket(ctx context.Context) (damage int64, err error) {
-	dir, err := c.storage.subfolder("check")
+func (u *Caretaker) checkBucket(ctx context.Context) (damage int64, err error) {
+	dir, err := u.storage.subfolder("check")
 	if err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, dir.Close()) }()
-	r := c.storage.repo.Load()
+	r := u.storage.repo.Load()
 	text, more := "", 0
 	rep, err := collect.Fsck(ctx, r, r.Segments(dir), collect.FsckOptions{}, func(f collect.Finding) {
 		switch s := f.String(); {
@@ -92,12 +92,12 @@ func (c *Core) checkBucket(ctx context.Context) (damage int64, err error) {
 		return 0, err
 	}
 	if rep.Damage == 0 {
-		c.alarms.Over(BucketBad, "", wire.Address{})
+		u.notices.alarms.Over(BucketBad, "", wire.Address{})
 		return 0, nil
 	}
 	if more > 0 {
 		text += fmt.Sprintf("; and %d more, which nightferry fsck STORE lists", more)
 	}
-	c.alarms.Raise(BucketBad, "", wire.Address{}, "the bucket: "+text)
+	u.notices.alarms.Raise(BucketBad, "", wire.Address{}, "the bucket: "+text)
 	return rep.Damage, nil
 }

@@ -128,7 +128,7 @@ func TestPain15_ReplayInTheFleet(t *testing.T) {
 	w.agent(filepath.Join(w.dir, "agents", "osaka"), nil)
 	w.sync("osaka")
 	w.until("a run that fails", func() bool {
-		r, err := w.core.Runs(t.Context(), ledger.RunFilter{Site: "osaka", Limit: 1})
+		r, err := w.core.Query.Runs(t.Context(), ledger.RunFilter{Site: "osaka", Limit: 1})
 		return err == nil && len(r) == 1 && r[0].State == "failed"
 	})
 	if _, err := os.Stat(filepath.Join(target, "driver.sys")); !errors.Is(err, fs.ErrNotExist) {

@@ -26,7 +26,7 @@ func TestTroubleInside(t *testing.T) {
 		_, err := os.Stat(filepath.Join(w.options.Data, "state", "bucket.json"))
 		return err == nil
 	})
-	list, err := w.core.Incidents(t.Context(), true)
+	list, err := w.core.Query.Incidents(t.Context(), true)
 	if err != nil || len(list) > 0 {
 		t.Fatalf("nothing has failed: %+v, %v", list, err)
 	}

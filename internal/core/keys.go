@@ -16,7 +16,6 @@ import (
 
 	"nightferry/internal/bucket"
 	"nightferry/internal/bus"
-	"nightferry/internal/fleet"
 	"nightferry/internal/repo"
 	"nightferry/internal/trust"
 	"nightferry/internal/vault"
@@ -180,63 +179,6 @@ func readKeys(ctx context.Context, v *vault.Vault, o *Options) (*keys, error) {
 		}
 	}
 	return k, nil
-}
-
-// readDomains reads the signing keys of the fleet's domains from the vault and makes missing ones.
-// changeMu is held.
-func (c *Core) readDomains(ctx context.Context, f *fleet.Fleet) (map[string][][]byte, error) {
-	have, err := c.vault.List(ctx)
-	if err != nil {
-		return nil, err
-	}
-	versions := map[string][]vault.Version{}
-	for _, i := range have {
-		versions[i.Name] = i.Versions
-	}
-	domains := map[string][][]byte{}
-	for _, d := range f.Domains {
-		name := domainSecret(d.Name)
-		if len(versions[name]) == 0 {
-			if err := c.newDomainKey(ctx, d.Name); err != nil {
-				return nil, err
-			}
-			versions[name] = []vault.Version{{Version: 1}}
-		}
-		// The newest signs; sites whose JWT an older one signed stay until that is pruned.
-		for i := len(versions[name]) - 1; i >= 0; i-- {
-			s, err := c.vault.GetVersion(ctx, name, versions[name][i].Version, "serve the bus")
-			if err != nil {
-				return nil, err
-			}
-			domains[d.Name] = append(domains[d.Name], bytes.TrimSpace(s.Reveal()))
-		}
-	}
-	c.keyed(f, versions)
-	return domains, nil
-}
-
-// openAuthority opens the bus's authority over domains.
-func (c *Core) openAuthority(ctx context.Context, domains map[string][][]byte) (*bus.Authority, error) {
-	o := bus.AuthorityOptions{Seeds: c.storage.keys.Load().seeds, Domains: domains, Revoked: map[string]time.Time{}}
-	ids, err := c.ledger.Identities(ctx, true)
-	if err != nil {
-		return nil, err
-	}
-	for _, id := range ids {
-		if !id.Ended.IsZero() {
-			o.Revoked[id.Public] = id.Ended
-		}
-	}
-	return bus.OpenAuthority(o)
-}
-
-func (c *Core) newDomainKey(ctx context.Context, domain string) error {
-	seed, err := bus.NewDomainSeed()
-	if err != nil {
-		return err
-	}
-	_, err = c.vault.Set(ctx, domainSecret(domain), seed)
-	return err
 }
 
 // mayControl returns why the release key lacks a permission that the Core needs.

@@ -108,7 +108,7 @@ func TestKilledWhileRendering(t *testing.T) {
 	t.Logf("%d of %d kills came before the log was there", early, rounds)
 	w.start()
 	w.untilRendered()
-	runs, err := w.core.Runs(t.Context(), ledger.RunFilter{Site: "osaka"})
+	runs, err := w.core.Query.Runs(t.Context(), ledger.RunFilter{Site: "osaka"})
 	if err != nil || len(runs) != rounds {
 		t.Fatalf("%d runs, %v", len(runs), err)
 	}

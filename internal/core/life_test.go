@@ -19,7 +19,7 @@ import (
 // enter joins a site as a real agent does, and returns its state directory.
 func (w *world) enter(name string, change func(*agent.EnrolOptions)) (state string, err error) {
 	w.t.Helper()
-	token, err := w.core.Token(w.t.Context(), name, 0)
+	token, err := w.core.Enrolment.Token(w.t.Context(), name, 0)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -124,7 +124,7 @@ func (w *world) same(dir string) bool {
 // lastRun returns a site's newest run.
 func (w *world) lastRun(site string) ledger.Run {
 	w.t.Helper()
-	runs, err := w.core.Runs(w.t.Context(), ledger.RunFilter{Site: site, Limit: 1})
+	runs, err := w.core.Query.Runs(w.t.Context(), ledger.RunFilter{Site: site, Limit: 1})
 	if err != nil || len(runs) == 0 {
 		w.t.Fatalf("runs of %s: %v, %v", site, runs, err)
 	}
@@ -135,7 +135,7 @@ func (w *world) lastRun(site string) ledger.Run {
 func (w *world) untilOver(kind string) {
 	w.t.Helper()
 	w.until("the end of "+kind, func() bool {
-		list, err := w.core.Incidents(w.t.Context(), false)
+		list, err := w.core.Query.Incidents(w.t.Context(), false)
 		if err != nil {
 			w.t.Fatal(err)
 		}

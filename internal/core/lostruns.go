@@ -17,8 +17,8 @@ const lostAfter = 14 * 24 * time.Hour
 // endLostRuns ends the runs of which no more can come: their site is gone, or
 // was replaced, or has lost its memory, or is silent for long. If a site is alive
 // after all, its last word counts.
-func (c *Core) endLostRuns(ctx context.Context) error {
-	open, err := c.ledger.Runs(ctx, ledger.RunFilter{Open: true, Limit: 100_000})
+func (wt *watch) endLostRuns(ctx context.Context) error {
+	open, err := wt.ledger.Runs(ctx, ledger.RunFilter{Open: true, Limit: 100_000})
 	if err != nil {
 		return err
 	}
@@ -27,34 +27,34 @@ func (c *Core) endLostRuns(ctx context.Context) error {
 		if r.Site == "" {
 			continue
 		}
-		why, err := c.whyLost(ctx, &r)
+		why, err := wt.whyLost(ctx, &r)
 		if err != nil {
 			errs = append(errs, err)
 		}
 		if why == "" {
 			continue
 		}
-		_, err = c.ledger.Append(ctx, r.Domain, r.Site, []ledger.Event{{Run: r.ID, Channel: r.Channel, At: c.clock.wall(), Finish: &ledger.Finish{State: runs.Failed, Cause: why}}})
+		_, err = wt.ledger.Append(ctx, r.Domain, r.Site, []ledger.Event{{Run: r.ID, Channel: r.Channel, At: wt.clock.wall(), Finish: &ledger.Finish{State: runs.Failed, Cause: why}}})
 		if err != nil {
 			errs = append(errs, fmt.Errorf("end run %s: %w", r.ID, err))
 			continue
 		}
-		if run, err := c.ledger.Run(ctx, r.ID); err == nil {
-			c.notices.emit(Event{Kind: RunEnded, Domain: r.Domain, Site: r.Site, Channel: r.Channel, Run: r.ID.String(), Text: string(run.State), Ended: &run})
+		if run, err := wt.ledger.Run(ctx, r.ID); err == nil {
+			wt.notices.emit(Event{Kind: RunEnded, Domain: r.Domain, Site: r.Site, Channel: r.Channel, Run: r.ID.String(), Text: string(run.State), Ended: &run})
 		}
-		c.kickRender()
+		wt.renderer.kick()
 	}
 	return errors.Join(errs...)
 }
 
 // whyLost returns why no more can come of an open run; empty: it can.
-func (c *Core) whyLost(ctx context.Context, r *ledger.Run) (string, error) {
-	s := c.settings.Load().Fleet.Site(r.Site)
-	x := c.fleet.find(wire.Address{Domain: r.Domain, Site: r.Site})
+func (wt *watch) whyLost(ctx context.Context, r *ledger.Run) (string, error) {
+	s := wt.settings.Load().Fleet.Site(r.Site)
+	x := wt.fleet.find(wire.Address{Domain: r.Domain, Site: r.Site})
 	if s == nil || s.Domain != r.Domain || x == nil {
 		return "the site is configured no more", nil
 	}
-	last, err := c.ledger.Runs(ctx, ledger.RunFilter{Domain: r.Domain, Site: r.Site, Channel: r.Channel, Limit: 1})
+	last, err := wt.ledger.Runs(ctx, ledger.RunFilter{Domain: r.Domain, Site: r.Site, Channel: r.Channel, Limit: 1})
 	if err != nil {
 		return "", err
 	}
@@ -69,7 +69,7 @@ func (c *Core) whyLost(ctx context.Context, r *ledger.Run) (string, error) {
 		return "a later run of the channel has begun: the site has lost its memory of this one", nil
 	case s.Placement(r.Channel) == nil:
 		return "the channel is no longer one of the site's", nil
-	case c.clock.wall().Sub(r.Started) > lostAfter && !c.fleet.heard(x) && c.o.Now().Sub(x.seen) > lostAfter:
+	case wt.clock.wall().Sub(r.Started) > lostAfter && !wt.fleet.heard(x) && wt.now().Sub(x.seen) > lostAfter:
 		return "the site was not heard for " + lostAfter.String(), nil
 	}
 	return "", nil

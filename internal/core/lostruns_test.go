@@ -28,7 +28,7 @@ func TestLostRunEnds(t *testing.T) {
 	tokyo.settled()
 	again.settled()
 	w.upkeep()
-	open, err := w.core.Runs(t.Context(), ledger.RunFilter{Open: true})
+	open, err := w.core.Query.Runs(t.Context(), ledger.RunFilter{Open: true})
 	if err != nil || len(slices.DeleteFunc(open, func(r ledger.Run) bool { return r.Site == "" })) > 0 {
 		t.Errorf("under way: %+v, %v", open, err)
 	}

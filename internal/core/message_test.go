@@ -74,7 +74,7 @@ func TestMessagesThatDoNotParse(t *testing.T) {
 		"outcomes that are noise": {Run: make([]byte, 16), Channel: "package", At: 1, Kind: wire.OutcomesEvent, Body: []byte("noise")},
 	} {
 		osaka.deliver([]wire.Event{e}) // it is acknowledged, or the site would send it for ever
-		runs, err := w.core.Runs(t.Context(), ledger.RunFilter{Site: "osaka"})
+		runs, err := w.core.Query.Runs(t.Context(), ledger.RunFilter{Site: "osaka"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -84,7 +84,7 @@ func TestMessagesThatDoNotParse(t *testing.T) {
 			}
 		}
 	}
-	if s, err := w.core.Sites(t.Context(), fleet.Scope{Site: "osaka"}); err != nil || s[0].Channels[0].Holds != 0 {
+	if s, err := w.core.Query.Sites(t.Context(), fleet.Scope{Site: "osaka"}); err != nil || s[0].Channels[0].Holds != 0 {
 		t.Errorf("%+v, %v", s, err)
 	}
 

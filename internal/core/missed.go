@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"nightferry/internal/ledger"
@@ -20,30 +21,52 @@ const (
 	missedSince = 20 * time.Hour
 )
 
+// watch finds what no message reports: lost runs, missed windows and sites that
+// are late.
+type watch struct {
+	ledger   runRecords
+	settings *atomic.Pointer[Settings]
+	fleet    *sites
+	newest   *newest
+	notices  *notices
+	clock    *clocks
+	now      func() time.Time // this machine's
+	renderer *renderer
+	holdings func(context.Context, ledger.Filter) (map[rowKey]ledger.Holding, error)
+	sweep    func() // ends incidents of what is no longer configured
+}
+
+// runRecords reads runs, and ends them. *ledger.Ledger is one.
+type runRecords interface {
+	Append(ctx context.Context, domain, site string, events []ledger.Event) (ledger.Committed, error)
+	Run(ctx context.Context, id ledger.RunID) (ledger.Run, error)
+	Runs(ctx context.Context, f ledger.RunFilter) ([]ledger.Run, error)
+}
+
 // noteMissed records, for each window that ended without a run although the
 // site lacked a release, a run that was missed. It keeps nothing itself: the
 // runs in the ledger tell what was recorded before.
-func (c *Core) noteMissed(ctx context.Context) error {
-	err := c.noteMissedOnce(ctx)
+func (wt *watch) noteMissed(ctx context.Context) error {
+	err := wt.noteMissedOnce(ctx)
 	if err != nil && ctx.Err() == nil {
-		c.notices.LedgerFailed(err)
+		wt.notices.LedgerFailed(err)
 	}
 	return err
 }
 
-func (c *Core) noteMissedOnce(ctx context.Context) error {
-	s, now := c.settings.Load(), c.clock.wall()
+func (wt *watch) noteMissedOnce(ctx context.Context) error {
+	s, now := wt.settings.Load(), wt.clock.wall()
 	if !s.nights.Any() {
 		return nil
 	}
-	held, err := c.holdings(ctx, ledger.Filter{})
+	held, err := wt.holdings(ctx, ledger.Filter{})
 	if err != nil {
 		return err
 	}
 	for i := range s.Fleet.Sites {
 		site := &s.Fleet.Sites[i]
 		a := wire.Address{Domain: site.Domain, Site: site.Name}
-		x := c.fleet.find(a)
+		x := wt.fleet.find(a)
 		if x == nil {
 			continue
 		}
@@ -55,11 +78,11 @@ func (c *Core) noteMissedOnce(ctx context.Context) error {
 		}
 		for _, p := range site.Placements {
 			rule, ok := s.nights.Rule(site.Name, p.Channel)
-			rel, published := c.newest.of(p.Channel)
+			rel, published := wt.newest.of(p.Channel)
 			if !ok || !published {
 				continue
 			}
-			w, ok := lastEnded(now, c.clock.missedAfter(), s.nights.Place(site.Name), rule)
+			w, ok := lastEnded(now, wt.clock.missedAfter(), s.nights.Place(site.Name), rule)
 			if !ok || !rel.Published.Before(w.Start) || !id.Enrolled.Before(w.Start) {
 				continue
 			}
@@ -67,7 +90,7 @@ func (c *Core) noteMissedOnce(ctx context.Context) error {
 			if h.Number == rel.Number && h.Release == rel.Digest && h.Since.Before(w.End) {
 				continue
 			}
-			runs, err := c.ledger.Runs(ctx, ledger.RunFilter{Domain: a.Domain, Site: a.Site, Channel: p.Channel, Since: w.Start.Add(-24 * time.Hour), Limit: 100})
+			runs, err := wt.ledger.Runs(ctx, ledger.RunFilter{Domain: a.Domain, Site: a.Site, Channel: p.Channel, Since: w.Start.Add(-24 * time.Hour), Limit: 100})
 			if err != nil {
 				return err
 			}
@@ -75,10 +98,10 @@ func (c *Core) noteMissedOnce(ctx context.Context) error {
 				continue
 			}
 			why := fmt.Sprintf("the window of %s to %s ended and the site told of no run", w.Start.Format("2006-01-02 15:04"), w.End.Format("15:04 MST"))
-			if seen = c.clock.motion.At(seen); seen.Before(w.End) {
+			if seen = wt.clock.motion.At(seen); seen.Before(w.End) {
 				why += ": it was last heard " + stampOr(seen)
 			}
-			if err := c.miss(ctx, a, p.Channel, w, rel, h.Number, why+"; it tries in its next window"); err != nil {
+			if err := wt.miss(ctx, a, p.Channel, w, rel, h.Number, why+"; it tries in its next window"); err != nil {
 				return err
 			}
 		}
@@ -114,20 +137,20 @@ func ranIn(runs []ledger.Run, w window.Window) bool {
 	return false
 }
 
-func (c *Core) miss(ctx context.Context, a wire.Address, channel string, w window.Window, rel ledger.Release, holds uint64, why string) error {
+func (wt *watch) miss(ctx context.Context, a wire.Address, channel string, w window.Window, rel ledger.Release, holds uint64, why string) error {
 	var id ledger.RunID
 	rand.Read(id[:]) // never fails (crypto/rand)
 	start := &ledger.Start{Number: rel.Number, Release: rel.Digest, Tree: rel.Tree, Parent: holds, Trigger: "window"}
-	_, err := c.ledger.Append(ctx, a.Domain, a.Site, []ledger.Event{
+	_, err := wt.ledger.Append(ctx, a.Domain, a.Site, []ledger.Event{
 		{Run: id, Channel: channel, At: w.Start, Start: start},
 		{Run: id, Channel: channel, At: w.End, Finish: &ledger.Finish{State: runs.Missed, Cause: why}},
 	})
 	if err != nil {
 		return err
 	}
-	c.kickRender()
-	if run, err := c.ledger.Run(ctx, id); err == nil {
-		c.notices.emit(Event{Kind: RunEnded, Domain: a.Domain, Site: a.Site, Channel: channel, Run: id.String(), Text: string(run.State), Ended: &run})
+	wt.renderer.kick()
+	if run, err := wt.ledger.Run(ctx, id); err == nil {
+		wt.notices.emit(Event{Kind: RunEnded, Domain: a.Domain, Site: a.Site, Channel: channel, Run: id.String(), Text: string(run.State), Ended: &run})
 	}
 	return nil
 }

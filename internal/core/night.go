@@ -32,14 +32,14 @@ type Limited struct {
 const maxLimit = 366 * 24 * time.Hour
 
 // Limit changes how fast sites move. Those that are moving follow at once.
-func (c *Core) Limit(ctx context.Context, r LimitRequest) ([]Limited, error) {
+func (q *Orders) Limit(ctx context.Context, r LimitRequest) ([]Limited, error) {
 	if r.Scope.Channel != "" {
 		return nil, errors.New("limit: a limit is a site's: leave the channel out")
 	}
 	if r.For < 0 || r.For > maxLimit {
 		return nil, fmt.Errorf("limit: %v: want a time up to %v, or none", r.For, maxLimit)
 	}
-	list, err := c.settings.Load().Fleet.Select(r.Scope)
+	list, err := q.settings.Load().Fleet.Select(r.Scope)
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +51,7 @@ func (c *Core) Limit(ctx context.Context, r LimitRequest) ([]Limited, error) {
 		}
 		limit.Timetable = t.String()
 		if r.For > 0 {
-			limit.Until = c.clock.wall().Add(r.For).Unix()
+			limit.Until = q.clock.wall().Add(r.For).Unix()
 		}
 	}
 	ch := desired.Change{Limits: map[wire.Address]desired.Limit{}}
@@ -69,17 +69,17 @@ func (c *Core) Limit(ctx context.Context, r LimitRequest) ([]Limited, error) {
 	if limit.Until != 0 {
 		what += " until " + unixTime(limit.Until).Format(time.RFC3339)
 	}
-	if err := c.notices.Audit(ctx, "limit", scopeText(r.Scope), what); err != nil {
+	if err := q.notices.Audit(ctx, "limit", scopeText(r.Scope), what); err != nil {
 		return nil, err
 	}
-	if err := c.desire(ctx, ch); err != nil {
+	if err := q.desire(ctx, ch); err != nil {
 		return nil, err
 	}
 	var out []Limited
 	for _, s := range list {
 		a := wire.Address{Domain: s.Domain, Site: s.Name}
-		st := c.desired.Of(a)
-		l := Limited{Domain: s.Domain, Site: s.Name, Rate: st.Limit, Connected: c.fleet.connected(a)}
+		st := q.desired.Of(a)
+		l := Limited{Domain: s.Domain, Site: s.Name, Rate: st.Limit, Connected: q.fleet.connected(a)}
 		if st.LimitUntil != 0 {
 			l.Until = unixTime(st.LimitUntil)
 		}

@@ -18,7 +18,7 @@ func TestCadence(t *testing.T) {
 	w := newWorld(t, nil)
 	w.write("a.inf", "one")
 	published := func() []ledger.Run {
-		runs, err := w.core.Runs(t.Context(), ledger.RunFilter{Core: true, Channel: "package"})
+		runs, err := w.core.Query.Runs(t.Context(), ledger.RunFilter{Core: true, Channel: "package"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -79,7 +79,7 @@ func TestMissed(t *testing.T) {
 	w.ahead.Store(int64(13 * time.Minute)) // osaka's window and its grace are over
 	var run ledger.Run
 	w.until("the run that was missed", func() bool {
-		runs, err := w.core.Runs(t.Context(), ledger.RunFilter{Site: "osaka"})
+		runs, err := w.core.Query.Runs(t.Context(), ledger.RunFilter{Site: "osaka"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -95,10 +95,10 @@ func TestMissed(t *testing.T) {
 	w.restart()
 	w.ahead.Store(int64(14*time.Minute + 5*time.Second)) // tokyo's too
 	w.until("tokyo's", func() bool {
-		runs, err := w.core.Runs(t.Context(), ledger.RunFilter{Site: "tokyo", State: "missed"})
+		runs, err := w.core.Query.Runs(t.Context(), ledger.RunFilter{Site: "tokyo", State: "missed"})
 		return err == nil && len(runs) == 1
 	})
-	if runs, err := w.core.Runs(t.Context(), ledger.RunFilter{Site: "osaka"}); err != nil || len(runs) != 1 {
+	if runs, err := w.core.Query.Runs(t.Context(), ledger.RunFilter{Site: "osaka"}); err != nil || len(runs) != 1 {
 		t.Errorf("%d runs of osaka, %v: the same window was missed once", len(runs), err)
 	}
 	found := false
@@ -133,7 +133,7 @@ func TestWindowsTravel(t *testing.T) {
 	w.untilCurrent(1, "tokyo")
 	osaka := fleet.Scope{Site: "osaka"}
 
-	plan, err := w.core.Plan(t.Context(), core.PlanRequest{Scope: osaka, Days: 2})
+	plan, err := w.core.Query.Plan(t.Context(), core.PlanRequest{Scope: osaka, Days: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,30 +141,30 @@ func TestWindowsTravel(t *testing.T) {
 	if len(plan.Items) != 1 || !plan.Items[0].Start.Equal(opens) || !plan.Items[0].Tonight || !plan.Items[0].Assumed || plan.Items[0].Bytes != 190_000 {
 		t.Errorf("the plan is %+v, want one start at %v", plan.Items, opens)
 	}
-	orders, err := w.core.Sync(t.Context(), core.SyncRequest{Scope: osaka})
+	orders, err := w.core.Orders.Sync(t.Context(), core.SyncRequest{Scope: osaka})
 	if err != nil || len(orders) != 1 || !orders[0].Opens.Equal(opens) {
 		t.Errorf("%+v, %v; want the window's start, %v", orders, err, opens)
 	}
-	l, err := w.core.Limit(t.Context(), core.LimitRequest{Scope: osaka, Rate: "0", For: time.Hour})
+	l, err := w.core.Orders.Limit(t.Context(), core.LimitRequest{Scope: osaka, Rate: "0", For: time.Hour})
 	if err != nil || len(l) != 1 || l[0].Rate != "else 0" || l[0].Until.IsZero() {
 		t.Errorf("%+v, %v", l, err)
 	}
-	if _, err := w.core.Sync(t.Context(), core.SyncRequest{Scope: osaka, Now: true}); err != nil {
+	if _, err := w.core.Orders.Sync(t.Context(), core.SyncRequest{Scope: osaka, Now: true}); err != nil {
 		t.Fatal(err)
 	}
 	w.until("osaka to know", func() bool {
-		s, err := w.core.Sites(t.Context(), osaka)
+		s, err := w.core.Query.Sites(t.Context(), osaka)
 		return err == nil && s[0].Revision == s[0].Wanted
 	})
 	w.restart() // the limit outlives it
-	if runs, err := w.core.Runs(t.Context(), ledger.RunFilter{Site: "osaka"}); err != nil || len(runs) > 0 {
+	if runs, err := w.core.Query.Runs(t.Context(), ledger.RunFilter{Site: "osaka"}); err != nil || len(runs) > 0 {
 		t.Fatalf("%d runs at a rate of 0, %v", len(runs), err)
 	}
-	if l, err := w.core.Limit(t.Context(), core.LimitRequest{Scope: osaka}); err != nil || l[0].Rate != "else unlimited" {
+	if l, err := w.core.Orders.Limit(t.Context(), core.LimitRequest{Scope: osaka}); err != nil || l[0].Rate != "else unlimited" {
 		t.Errorf("%+v, %v", l, err)
 	}
 	w.untilCurrent(1, "osaka")
-	if plan, err := w.core.Plan(t.Context(), core.PlanRequest{Scope: osaka}); err != nil || len(plan.Items) != 0 {
+	if plan, err := w.core.Query.Plan(t.Context(), core.PlanRequest{Scope: osaka}); err != nil || len(plan.Items) != 0 {
 		t.Errorf("%+v, %v: nothing is due", plan, err)
 	}
 }

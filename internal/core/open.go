@@ -14,7 +14,6 @@ import (
 	"nightferry/internal/incident"
 	"nightferry/internal/ledger"
 	"nightferry/internal/record"
-	"nightferry/internal/releases"
 	"nightferry/internal/repo"
 	"nightferry/internal/trust"
 	"nightferry/internal/vault"
@@ -166,22 +165,23 @@ func Open(ctx context.Context, o Options, s Settings) (_ *Core, err error) {
 		}
 	}()
 	if o.Cluster != nil {
-		if c.foreign, err = o.Cluster.open(); err != nil {
+		if c.link.foreign, err = o.Cluster.open(); err != nil {
 			return nil, err
 		}
-		c.storage.account = c.foreign.account
+		c.storage.account = c.link.foreign.account
 	}
 	if c.dir, c.unlock, err = lockData(o.Data, false); err != nil {
 		return nil, err
 	}
-	if err = c.freeReserve(); err != nil {
+	c.reserve.dir = c.dir
+	if err = c.reserve.free(); err != nil {
 		return nil, err
 	}
 	if c.ledger, err = ledger.Open(ctx, filepath.Join(o.Data, ledgerName), ledger.Options{Now: c.clock.wall}); err != nil {
 		return nil, err
 	}
 	c.desired = desired.New(c.ledger)
-	c.states.desired, c.refusals.ledger = c.desired, c.ledger
+	c.refusals.ledger = c.ledger
 	c.alarms = incident.New(incident.Options{Records: c.ledger, Now: c.clock.wall, OnChange: c.notices.changed})
 	c.notices.alarms, c.notices.audits, c.clock.alarms = c.alarms, c.ledger, c.alarms
 	if c.vault, err = openVault(ctx, c.dir, o.Master, c.ledger, o.Now); err != nil {
@@ -197,8 +197,6 @@ func Open(ctx context.Context, o Options, s Settings) (_ *Core, err error) {
 	if c.storage.state, err = durable.Open(filepath.Join(o.Data, stateName), durable.Options{Trusted: true}); err != nil {
 		return nil, err
 	}
-	c.releases = releases.New(c.storage.state, c.storage.repo.Load)
-	c.lending = c.newLending()
 	if c.clock.motion, err = startRehearsal(c.dir, o.Data, o.Rehearse, o.Now(), func() (bool, error) {
 		list, err := c.ledger.Identities(ctx, false)
 		return len(list) > 0, err
@@ -208,15 +206,16 @@ func Open(ctx context.Context, o Options, s Settings) (_ *Core, err error) {
 	if err = c.storage.open(ctx); err != nil {
 		return nil, err
 	}
-	c.openHalting(ctx)
-	if err = c.loadSites(ctx); err != nil {
+	c.openHalts(ctx)
+	c.compose()
+	if err = c.sightings.load(ctx); err != nil {
 		return nil, err
 	}
 	if err = c.apply(ctx, s); err != nil {
 		return nil, err
 	}
 	c.sweepIncidents()
-	if err := c.keepReserve(); err != nil {
+	if err := c.reserve.keep(); err != nil {
 		c.notices.Trouble("state", fmt.Errorf("keep room for the next start: %w", err))
 	}
 	return c, nil
@@ -228,9 +227,9 @@ func (c *Core) Close() error {
 	if b := c.storage.store.Load(); b != nil {
 		errs = append(errs, bucket.Close(b.Store))
 	}
-	if c.halting != nil {
-		c.halting.Close()
-		errs = append(errs, c.halts.Close())
+	if c.Halts.service != nil {
+		c.Halts.service.Close()
+		errs = append(errs, c.Halts.record.Close())
 	}
 	if c.storage.state != nil {
 		errs = append(errs, c.storage.state.Close())

@@ -31,7 +31,7 @@ func TestFailedPublishCounts(t *testing.T) {
 		w.write(name, name)
 	}
 	full.Store(true)
-	if _, err := w.core.Publish(t.Context(), "package", core.PublishOptions{}); err == nil {
+	if _, err := w.core.Publisher.Publish(t.Context(), "package", core.PublishOptions{}); err == nil {
 		t.Fatal("published")
 	}
 	run := w.newest(ledger.RunFilter{Core: true})
@@ -39,7 +39,7 @@ func TestFailedPublishCounts(t *testing.T) {
 		t.Fatal("there is no run")
 	}
 	added := int64(0)
-	err := w.core.RunShow(t.Context(), run.ID.String(), false, func(core.RunDetail) error { return nil }, func(f record.File) error {
+	err := w.core.Query.RunShow(t.Context(), run.ID.String(), false, func(core.RunDetail) error { return nil }, func(f record.File) error {
 		if f.Outcome == "added" {
 			added++
 		}
@@ -71,7 +71,7 @@ func TestStatedAfterAll(t *testing.T) {
 	defer stop()
 	leave.Store(&stop)
 	w.write("a.txt", "two")
-	if _, err := w.core.Publish(ctx, "package", core.PublishOptions{}); err == nil {
+	if _, err := w.core.Publisher.Publish(ctx, "package", core.PublishOptions{}); err == nil {
 		t.Fatal("the publish was not left")
 	}
 	w.until("release 2 to be stated", func() bool {

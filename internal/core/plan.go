@@ -63,7 +63,7 @@ const (
 )
 
 // Plan predicts the runs of each site from measurements in the ledger.
-func (c *Core) Plan(ctx context.Context, r PlanRequest) (*NightPlan, error) {
+func (v *Query) Plan(ctx context.Context, r PlanRequest) (*NightPlan, error) {
 	if r.Days == 0 {
 		r.Days = 1
 	}
@@ -71,18 +71,18 @@ func (c *Core) Plan(ctx context.Context, r PlanRequest) (*NightPlan, error) {
 		return nil, fmt.Errorf("plan %d days: want 1 to 366", r.Days)
 	}
 	if r.At.IsZero() {
-		r.At = c.clock.wall()
+		r.At = v.clock.wall()
 	}
-	s := c.settings.Load()
+	s := v.settings.Load()
 	list, err := s.Fleet.Select(r.Scope)
 	if err != nil {
 		return nil, err
 	}
-	held, err := c.holdings(ctx, ledger.Filter{Domain: r.Scope.Domain, Site: r.Scope.Site, Channel: r.Scope.Channel})
+	held, err := v.holdings(ctx, ledger.Filter{Domain: r.Scope.Domain, Site: r.Scope.Site, Channel: r.Scope.Channel})
 	if err != nil {
 		return nil, err
 	}
-	past, err := c.measures(ctx)
+	past, err := v.measures(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -97,20 +97,20 @@ func (c *Core) Plan(ctx context.Context, r PlanRequest) (*NightPlan, error) {
 		site := &list[i]
 		zones[site.Name] = site
 		a := wire.Address{Domain: site.Domain, Site: site.Name}
-		x := schedule.Site{Name: site.Name, Domain: site.Domain, Region: site.Region, Place: s.nights.Place(site.Name), Rates: c.ratesOf(site, a, r.At), Rate: past.rate[a]}
+		x := schedule.Site{Name: site.Name, Domain: site.Domain, Region: site.Region, Place: s.nights.Place(site.Name), Rates: v.ratesOf(site, a, r.At), Rate: past.rate[a]}
 		for _, p := range site.Placements {
 			rule, ok := s.nights.Rule(site.Name, p.Channel)
 			if !ok {
 				rule = always
 			}
-			if why := c.blocked(a, p.Channel); why != "" {
+			if why := v.blocked(a, p.Channel); why != "" {
 				blocked[[2]string{site.Name, p.Channel}] = why
 				q.Halts = append(q.Halts, schedule.Halt{Site: site.Name, Channel: p.Channel})
 			}
 			x.Channels = append(x.Channels, schedule.Channel{Name: p.Channel, Windows: rule, Priority: p.Priority})
-			rel, ok := c.newest.of(p.Channel)
+			rel, ok := v.newest.of(p.Channel)
 			if h := held[rowKey{a, p.Channel}]; ok && (h.Number != rel.Number || h.Release != rel.Digest) {
-				need, err := c.needOf(ctx, &h, rel, past)
+				need, err := v.needOf(ctx, &h, rel, past)
 				if err != nil {
 					return nil, err
 				}
@@ -119,8 +119,8 @@ func (c *Core) Plan(ctx context.Context, r PlanRequest) (*NightPlan, error) {
 		}
 		q.Sites = append(q.Sites, x)
 	}
-	q.Coming = c.coming(s, r, past)
-	q.Halts = append(q.Halts, haltsOf(c.halting.Current().Orders)...)
+	q.Coming = v.coming(s, r, past)
+	q.Halts = append(q.Halts, haltsOf(v.halting.Current().Orders)...)
 	out := &NightPlan{From: r.At, Days: r.Days, Currency: s.Currency, Items: []PlanItem{}}
 	for _, it := range schedule.Forecast(q) {
 		site, why := zones[it.Site], blocked[[2]string{it.Site, it.Channel}]
@@ -132,13 +132,13 @@ func (c *Core) Plan(ctx context.Context, r PlanRequest) (*NightPlan, error) {
 }
 
 // coming lists the releases that the cadences will publish within the days.
-func (c *Core) coming(s *Settings, r PlanRequest, past *measured) (out []schedule.Coming) {
+func (v *Query) coming(s *Settings, r PlanRequest, past *measured) (out []schedule.Coming) {
 	end := r.At.AddDate(0, 0, r.Days)
 	for _, ch := range s.Fleet.Channels {
 		if r.Scope.Channel != "" && r.Scope.Channel != ch.Name {
 			continue
 		}
-		rel, ok := c.newest.of(ch.Name)
+		rel, ok := v.newest.of(ch.Name)
 		if !ok {
 			continue // the size of a release is unknown if the channel was never published
 		}
@@ -159,9 +159,9 @@ func requests(bytes int64) int64 { return bytes/bytesPerRequest + handful }
 
 // ratesOf returns the timetable in force at a site: an operator's limit, or else the configured
 // one.
-func (c *Core) ratesOf(s *fleet.Site, a wire.Address, at time.Time) window.Timetable {
+func (v *Query) ratesOf(s *fleet.Site, a wire.Address, at time.Time) window.Timetable {
 	text := nights.Configured(s)
-	if st := c.desired.Of(a); st.Limit != "" && (st.LimitUntil == 0 || at.Before(unixTime(st.LimitUntil))) {
+	if st := v.desired.Of(a); st.Limit != "" && (st.LimitUntil == 0 || at.Before(unixTime(st.LimitUntil))) {
 		text = st.Limit
 	}
 	t, err := nights.ParseLimit(text)
@@ -191,11 +191,11 @@ func haltsOf(o *halt.Orders) (out []schedule.Halt) {
 
 // needOf returns how many bytes a site must fetch of a release. It compares the two manifests. If
 // the bucket no longer has the release that the site holds, it returns the usual amount.
-func (c *Core) needOf(ctx context.Context, h *ledger.Holding, rel ledger.Release, past *measured) (int64, error) {
+func (v *Query) needOf(ctx context.Context, h *ledger.Holding, rel ledger.Release, past *measured) (int64, error) {
 	if h.Number == 0 {
 		return rel.Bytes, nil
 	}
-	n, known, err := c.releases.Delta(ctx, releases.Key{Channel: rel.Channel, Number: h.Number, Digest: h.Release}, releases.Key{Channel: rel.Channel, Number: rel.Number, Digest: rel.Digest})
+	n, known, err := v.releases.Delta(ctx, releases.Key{Channel: rel.Channel, Number: h.Number, Digest: h.Release}, releases.Key{Channel: rel.Channel, Number: rel.Number, Digest: rel.Digest})
 	if err != nil || known {
 		return n, err
 	}
@@ -204,8 +204,8 @@ func (c *Core) needOf(ctx context.Context, h *ledger.Holding, rel ledger.Release
 
 // blocked returns why a site does not start a channel even if a window is open: the agent was
 // halted on the site, or its disk is full.
-func (c *Core) blocked(a wire.Address, channel string) string {
-	x := c.fleet.find(a)
+func (v *Query) blocked(a wire.Address, channel string) string {
+	x := v.fleet.find(a)
 	if x == nil {
 		return ""
 	}
@@ -215,7 +215,7 @@ func (c *Core) blocked(a wire.Address, channel string) string {
 	switch {
 	case local:
 		return "halted on the site"
-	case c.alarms.Has(SiteSays+"-disk", channel, a), c.alarms.Has(SiteSays+"-disk", "", a):
+	case v.alarms.Has(SiteSays+"-disk", channel, a), v.alarms.Has(SiteSays+"-disk", "", a):
 		return "disk full"
 	}
 	return ""
@@ -227,8 +227,8 @@ type measured struct {
 	usual map[string]int64       // average bytes fetched by sites that held the previous release
 }
 
-func (c *Core) measures(ctx context.Context) (*measured, error) {
-	runs, err := c.ledger.Runs(ctx, ledger.RunFilter{State: runs.Verified, Limit: 5000})
+func (v *Query) measures(ctx context.Context) (*measured, error) {
+	runs, err := v.ledger.Runs(ctx, ledger.RunFilter{State: runs.Verified, Limit: 5000})
 	if err != nil {
 		return nil, err
 	}

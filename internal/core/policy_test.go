@@ -28,11 +28,11 @@ func TestIgnoreReachesSites(t *testing.T) {
 	for _, name := range append(kept, "junk.txt", "d/junk.txt", "gone/junk.txt") {
 		w.place("tokyo", name, "the site's own")
 	}
-	if _, err := w.core.Sync(t.Context(), core.SyncRequest{Scope: fleet.Scope{Site: "tokyo"}}); err != nil {
+	if _, err := w.core.Orders.Sync(t.Context(), core.SyncRequest{Scope: fleet.Scope{Site: "tokyo"}}); err != nil {
 		t.Fatal(err)
 	}
 	w.until("the run that prunes", func() bool {
-		runs, err := w.core.Runs(t.Context(), ledger.RunFilter{Site: "tokyo", Limit: 1})
+		runs, err := w.core.Query.Runs(t.Context(), ledger.RunFilter{Site: "tokyo", Limit: 1})
 		return err == nil && len(runs) == 1 && runs[0].State == "verified" && runs[0].Totals.Deleted > 0
 	})
 	for _, name := range []string{"junk.txt", "d/junk.txt", "gone"} {
@@ -46,7 +46,7 @@ func TestIgnoreReachesSites(t *testing.T) {
 		}
 	}
 
-	if _, err := w.core.Verify(t.Context(), core.VerifyRequest{Scope: fleet.Scope{Site: "tokyo"}}); err != nil {
+	if _, err := w.core.Orders.Verify(t.Context(), core.VerifyRequest{Scope: fleet.Scope{Site: "tokyo"}}); err != nil {
 		t.Fatal(err)
 	}
 	w.until("the check", func() bool { return len(w.runs("tokyo", "verify")) == 1 })

@@ -40,7 +40,7 @@ func (s *wireSite) settled() {
 // openKeys lists the open incidents, by key.
 func (w *world) openKeys() (keys []string) {
 	w.t.Helper()
-	list, err := w.core.Incidents(w.t.Context(), false)
+	list, err := w.core.Query.Incidents(w.t.Context(), false)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -102,7 +102,7 @@ func TestForgottenProblems(t *testing.T) {
 	berlin.deliver([]wire.Event{problem(t, "target", "driver", false)})
 	wait("ask", "attestation/package", "discrepancy/package", "site-spool", "site-store/package", "site-target/driver", "site-target/package")
 	osaka.client.Close() // to come back would be an incident of its own
-	if err := w.core.RevokeSite(t.Context(), "osaka", "gone"); err != nil {
+	if err := w.core.Enrolment.RevokeSite(t.Context(), "osaka", "gone"); err != nil {
 		t.Fatal(err)
 	}
 	wait("ask", "attestation/package", "discrepancy/package", "site-store/package", "site-target/driver")
@@ -226,7 +226,7 @@ func TestSecondFailureIsTold(t *testing.T) {
 	if got := w.texts("run"); len(got) != 1 || !strings.Contains(got[0], "read-only file system") {
 		t.Fatalf("%q", got)
 	}
-	list, err := w.core.Incidents(t.Context(), false)
+	list, err := w.core.Query.Incidents(t.Context(), false)
 	if err != nil || len(list) != 1 || !strings.Contains(list[0].Remedy, "mount the target's volume") {
 		t.Errorf("%+v, %v", list, err)
 	}
@@ -241,7 +241,7 @@ func TestSecondFailureIsTold(t *testing.T) {
 func TestIncidentsOfGoneChannels(t *testing.T) {
 	for _, reload := range []bool{false, true} {
 		w := newWorld(t, nil)
-		if _, err := w.core.Publish(t.Context(), "driver", core.PublishOptions{}); err == nil {
+		if _, err := w.core.Publisher.Publish(t.Context(), "driver", core.PublishOptions{}); err == nil {
 			t.Fatal("a missing source was published")
 		}
 		w.untilIncident("publish")

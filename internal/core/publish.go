@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"nightferry/internal/desired"
@@ -22,10 +23,28 @@ import (
 	"nightferry/internal/wire"
 )
 
+// Publisher publishes channels.
+type Publisher struct {
+	o           *Options
+	settings    *atomic.Pointer[Settings]
+	ledger      runReader
+	book        *runBook
+	storage     *storage
+	newest      *newest
+	publishing  *publishing.Service
+	renderer    *renderer
+	notices     *notices
+	clock       *clocks
+	healing     *atomic.Bool // something was published since the bucket was checked
+	adopt       func(ctx context.Context, channel string, run ledger.RunID) (news bool, err error)
+	desire      func(context.Context, desired.Change) error
+	measureSoon func(channel string)
+}
+
 // Channels returns the names of the configured channels, sorted.
-func (c *Core) Channels() []string {
+func (pb *Publisher) Channels() []string {
 	var names []string
-	for _, ch := range c.settings.Load().Fleet.Channels {
+	for _, ch := range pb.settings.Load().Fleet.Channels {
 		names = append(names, ch.Name)
 	}
 	slices.Sort(names)
@@ -40,14 +59,14 @@ var ErrPublishing = errors.New("it is being published already: wait for that to 
 // ledger, and a log.
 //
 // Errors are those of push.Run, and ErrPublishing.
-func (c *Core) Publish(ctx context.Context, channel string, o PublishOptions) (*Published, error) {
-	return c.publishUnless(ctx, channel, o, func(error) bool { return false })
+func (pb *Publisher) Publish(ctx context.Context, channel string, o PublishOptions) (*Published, error) {
+	return pb.publishUnless(ctx, channel, o, func(error) bool { return false })
 }
 
 // publishUnless is Publish that opens no incident for an error of which quiet returns
 // true: the caller tries again.
-func (c *Core) publishUnless(ctx context.Context, channel string, o PublishOptions, quiet func(error) bool) (*Published, error) {
-	f := c.settings.Load().Fleet
+func (pb *Publisher) publishUnless(ctx context.Context, channel string, o PublishOptions, quiet func(error) bool) (*Published, error) {
+	f := pb.settings.Load().Fleet
 	ch := f.Channel(channel)
 	if ch == nil {
 		_, err := f.Select(fleet.Scope{Channel: channel})
@@ -56,38 +75,38 @@ func (c *Core) publishUnless(ctx context.Context, channel string, o PublishOptio
 		}
 		return nil, err
 	}
-	ctx, end, ok := c.publishing.Begin(ctx, publishing.Publish, channel)
+	ctx, end, ok := pb.publishing.Begin(ctx, publishing.Publish, channel)
 	if !ok {
 		return nil, fmt.Errorf("publish %q: %w", channel, ErrPublishing)
 	}
-	defer c.measureSoon(channel) // once it is free
+	defer pb.measureSoon(channel) // once it is free
 	defer end()
-	p, err := c.publish(ctx, ch, o)
+	p, err := pb.publish(ctx, ch, o)
 	if order := (*halt.Error)(nil); errors.As(context.Cause(ctx), &order) && err != nil && !errors.As(err, &order) {
 		err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
 	}
 	if err != nil && ctx.Err() == nil && !o.DryRun && !errors.As(err, new(*halt.Error)) && !quiet(err) { // else who asked, or who gave the order, knows
-		c.alarms.Raise(Publishes, ch.Name, wire.Address{}, fmt.Sprintf("channel %s: %v", ch.Name, err))
+		pb.notices.alarms.Raise(Publishes, ch.Name, wire.Address{}, fmt.Sprintf("channel %s: %v", ch.Name, err))
 	}
 	return p, err
 }
 
-func (c *Core) publish(ctx context.Context, ch *fleet.Channel, o PublishOptions) (*Published, error) {
+func (pb *Publisher) publish(ctx context.Context, ch *fleet.Channel, o PublishOptions) (*Published, error) {
 	var id ledger.RunID
 	rand.Read(id[:]) // never fails (crypto/rand)
-	old, _ := c.newest.of(ch.Name)
-	w := &ownRun{core: c, id: id, channel: ch.Name}
+	old, _ := pb.newest.of(ch.Name)
+	w := &ownRun{book: pb.book, id: id, channel: ch.Name}
 	// The record is kept also of a run that was broken off.
 	always := context.WithoutCancel(ctx)
 	if err := w.append(always, ledger.Event{Start: &ledger.Start{Number: old.Number, Parent: old.Number, Trigger: "publish", DryRun: o.DryRun}}); err != nil {
-		c.notices.LedgerFailed(err)
+		pb.notices.LedgerFailed(err)
 		return nil, fmt.Errorf("publish %q: its run cannot be recorded: %w", ch.Name, err)
 	}
-	if err := c.notices.Audit(always, "publish", "channel "+ch.Name, "run "+id.String()); err != nil {
+	if err := pb.notices.Audit(always, "publish", "channel "+ch.Name, "run "+id.String()); err != nil {
 		return nil, err
 	}
-	c.notices.emit(Event{Kind: RunStarted, Channel: ch.Name, Run: id.String()})
-	res, err := c.push(ctx, ch, o, w)
+	pb.notices.emit(Event{Kind: RunStarted, Channel: ch.Name, Run: id.String()})
+	res, err := pb.push(ctx, ch, o, w)
 	err = byChannelKey(err, ch.Name)
 	p := &Published{Run: id.String(), Channel: ch.Name}
 	end := ledger.Finish{State: runs.Failed}
@@ -118,28 +137,28 @@ func (c *Core) publish(ctx context.Context, ch *fleet.Channel, o PublishOptions)
 			Unchanged: res.Totals.Files + res.Totals.Dirs - res.Added - res.Changed - res.Touched}, Fetched: res.Sent}
 		if !res.DryRun {
 			w.append(always, ledger.Event{Start: &ledger.Start{Number: res.Number, Release: res.Digest, Tree: res.Tree, Parent: old.Number, Trigger: "publish"}}) //nolint:errcheck // the finish below fails too
-			c.alarms.Over(Publishes, ch.Name, wire.Address{})
-			c.healing.Store(true)
+			pb.notices.alarms.Over(Publishes, ch.Name, wire.Address{})
+			pb.healing.Store(true)
 		}
 	}
 	if err2 := errors.Join(w.flush(always), w.append(always, ledger.Event{Finish: &end})); err2 != nil {
-		c.notices.LedgerFailed(err2)
+		pb.notices.LedgerFailed(err2)
 		err = errors.Join(err, err2)
 	}
-	c.kickRender()
-	if run, err := c.ledger.Run(always, id); err == nil {
-		c.notices.emit(Event{Kind: RunEnded, Channel: ch.Name, Run: id.String(), Text: string(run.State), Ended: &run})
+	pb.renderer.kick()
+	if run, err := pb.ledger.Run(always, id); err == nil {
+		pb.notices.emit(Event{Kind: RunEnded, Channel: ch.Name, Run: id.String(), Text: string(run.State), Ended: &run})
 	}
 	if err != nil || o.DryRun {
 		return p, err
 	}
-	if _, err := c.adopt(ctx, ch.Name, id); err != nil {
+	if _, err := pb.adopt(ctx, ch.Name, id); err != nil {
 		return p, err
 	}
-	if err := c.desire(ctx, desired.Change{}); err != nil {
+	if err := pb.desire(ctx, desired.Change{}); err != nil {
 		return p, err
 	}
-	list, err := c.settings.Load().Fleet.Select(fleet.Scope{Channel: ch.Name})
+	list, err := pb.settings.Load().Fleet.Select(fleet.Scope{Channel: ch.Name})
 	p.Sites = len(list)
 	return p, err
 }
@@ -157,13 +176,13 @@ func byChannelKey(err error, channel string) error {
 	return &g
 }
 
-func (c *Core) push(ctx context.Context, ch *fleet.Channel, o PublishOptions, w *ownRun) (res *push.Result, err error) {
+func (pb *Publisher) push(ctx context.Context, ch *fleet.Channel, o PublishOptions, w *ownRun) (res *push.Result, err error) {
 	patterns, err := scan.ParsePatterns(ch.Include, ch.Exclude)
 	if err != nil {
 		return nil, err
 	}
 	// A folder for each channel: no publish waits for another's caches.
-	dir, err := c.storage.subfolder("publish-" + ch.Name)
+	dir, err := pb.storage.subfolder("publish-" + ch.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -174,11 +193,11 @@ func (c *Core) push(ctx context.Context, ch *fleet.Channel, o PublishOptions, w 
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
 	// A key may have been rotated since the last look, and the halt object be signed by it.
-	r, err := c.storage.reopen(ctx, c.storage.store.Load(), c.storage.keys.Load())
+	r, err := pb.storage.reopen(ctx, pb.storage.store.Load(), pb.storage.keys.Load())
 	if err != nil {
 		return nil, err
 	}
-	c.storage.repo.Store(r)
+	pb.storage.repo.Store(r)
 	host, _ := os.Hostname() // only for halt orders that name it as a site
 	links := push.Refuse
 	if ch.Links == fleet.Skip {
@@ -189,28 +208,46 @@ func (c *Core) push(ctx context.Context, ch *fleet.Channel, o PublishOptions, w 
 		Channel: ch.Name, Patterns: patterns, Links: links, IgnoreInode: ch.IgnoreInode,
 		MaxDelete: ch.MaxDelete, MaxDeleteFiles: ch.MaxDeleteFiles, AllowUnportable: ch.AllowUnportable,
 		AllowDeletes: o.AllowDeletes, AllowEmpty: o.AllowEmpty, AllowUnmounted: o.AllowUnmounted, Rehash: o.Rehash, DryRun: o.DryRun,
-		Key: c.storage.keys.Load().release, State: dir, Subject: halt.Subject{Site: host, Channel: ch.Name}, Now: c.o.Now,
+		Key: pb.storage.keys.Load().release, State: dir, Subject: halt.Subject{Site: host, Channel: ch.Name}, Now: pb.o.Now,
 		OnEvent: func(e push.Event) {
 			p := e.Progress
 			if p == nil {
 				w.file(context.WithoutCancel(ctx), ownFile{Path: e.Path, Outcome: string(e.Outcome), Size: e.Size, Digest: e.Digest, Cause: e.Cause})
 				return
 			}
-			if now := c.o.Now(); now.Sub(spoke) >= time.Second {
+			if now := pb.o.Now(); now.Sub(spoke) >= time.Second {
 				spoke = now
 				rp := runs.Progress{Phase: p.Phase, FilesDone: p.Files, FilesTotal: p.TotalFiles, BytesDone: p.Read, BytesTotal: p.ToRead, BytesWire: p.Sent}
 				if o.OnProgress != nil {
 					o.OnProgress(rp)
 				}
-				c.notices.emit(Event{Kind: RunProgressed, Channel: ch.Name, Run: w.id.String(), Progress: &rp})
+				pb.notices.emit(Event{Kind: RunProgressed, Channel: ch.Name, Run: w.id.String(), Progress: &rp})
 			}
 		},
 	})
 }
 
+// runReader reads runs. *ledger.Ledger is one.
+type runReader interface {
+	Run(ctx context.Context, id ledger.RunID) (ledger.Run, error)
+	Runs(ctx context.Context, f ledger.RunFilter) ([]ledger.Run, error)
+}
+
+// runBook keeps the runs of the Core itself.
+type runBook struct {
+	ledger  runAppender
+	clock   *clocks
+	notices *notices
+}
+
+// runAppender adds events of runs. *ledger.Ledger is one.
+type runAppender interface {
+	Append(ctx context.Context, domain, site string, events []ledger.Event) (ledger.Committed, error)
+}
+
 // ownRun records a run of the Core itself.
 type ownRun struct {
-	core    *Core
+	book    *runBook
 	id      ledger.RunID
 	channel string
 	files   []ownFile
@@ -237,10 +274,10 @@ const (
 )
 
 func (w *ownRun) append(ctx context.Context, e ledger.Event) error {
-	e.Run, e.Channel, e.At = w.id, w.channel, w.core.clock.wall()
-	_, err := w.core.ledger.Append(ctx, "", "", []ledger.Event{e})
+	e.Run, e.Channel, e.At = w.id, w.channel, w.book.clock.wall()
+	_, err := w.book.ledger.Append(ctx, "", "", []ledger.Event{e})
 	if err == nil {
-		w.core.notices.LedgerWorks()
+		w.book.notices.LedgerWorks()
 	}
 	return err
 }
@@ -268,14 +305,14 @@ func (w *ownRun) flush(ctx context.Context) error {
 }
 
 // closeOwnRuns ends the runs of the Core that a crash left open.
-func (c *Core) closeOwnRuns(ctx context.Context) error {
-	open, err := c.ledger.Runs(ctx, ledger.RunFilter{Core: true, Open: true})
+func (pb *Publisher) closeOwnRuns(ctx context.Context) error {
+	open, err := pb.ledger.Runs(ctx, ledger.RunFilter{Core: true, Open: true})
 	if err != nil {
 		return err
 	}
 	for _, r := range open {
-		w := &ownRun{core: c, id: r.ID, channel: r.Channel}
-		if err := c.ownFiles(ctx, r.ID, func(f *ownFile, _ time.Time) error { f.count(&w.totals); return nil }); err != nil {
+		w := &ownRun{book: pb.book, id: r.ID, channel: r.Channel}
+		if err := pb.renderer.ownFiles(ctx, r.ID, func(f *ownFile, _ time.Time) error { f.count(&w.totals); return nil }); err != nil {
 			return err
 		}
 		cause := "the Core stopped while it ran; the next publish goes on from what it had stored"
@@ -287,4 +324,17 @@ func (c *Core) closeOwnRuns(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// stopPublishing ends the publishes, and the measurements of sources, that an
+// order is for.
+func (pb *Publisher) stopPublishing(o *halt.Orders) {
+	host, _ := os.Hostname() // only for orders that name it as a site
+	why := func(channel string) error {
+		if order := o.Find(halt.Subject{Site: host, Channel: channel}); order != nil {
+			return &halt.Error{Order: *order}
+		}
+		return nil
+	}
+	pb.publishing.Stop(why)
 }

@@ -20,31 +20,31 @@ func TestPublishesThatAreNoIncident(t *testing.T) {
 	w.publish("package")
 	w.remove("a.txt")
 	guard := (*push.GuardError)(nil)
-	if _, err := w.core.Publish(t.Context(), "package", core.PublishOptions{DryRun: true}); !errors.As(err, &guard) {
+	if _, err := w.core.Publisher.Publish(t.Context(), "package", core.PublishOptions{DryRun: true}); !errors.As(err, &guard) {
 		t.Errorf("a dry run of an empty source: %v", err)
 	}
-	if _, err := w.core.Publish(t.Context(), "driver", core.PublishOptions{DryRun: true}); err == nil {
+	if _, err := w.core.Publisher.Publish(t.Context(), "driver", core.PublishOptions{DryRun: true}); err == nil {
 		t.Error("a dry run without a source")
 	}
 	w.write("b.txt", "two")
-	done, err := w.core.Halt(t.Context(), core.HaltRequest{Scope: halt.All, Reason: "test"})
+	done, err := w.core.Halts.Halt(t.Context(), core.HaltRequest{Scope: halt.All, Reason: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	order := (*halt.Error)(nil)
 	for _, dry := range []bool{false, true} {
-		if _, err := w.core.Publish(t.Context(), "package", core.PublishOptions{AllowDeletes: true, DryRun: dry}); !errors.As(err, &order) {
+		if _, err := w.core.Publisher.Publish(t.Context(), "package", core.PublishOptions{AllowDeletes: true, DryRun: dry}); !errors.As(err, &order) {
 			t.Errorf("under a halt, dry run %v: %v", dry, err)
 		}
 	}
-	if _, err := w.core.Resume(t.Context(), done.Orders[0].String(), "", ""); err != nil {
+	if _, err := w.core.Halts.Resume(t.Context(), done.Orders[0].String(), "", ""); err != nil {
 		t.Fatal(err)
 	}
 	if texts := w.texts(string(core.Publishes)); len(texts) != 0 {
 		t.Errorf("incidents: %q", texts)
 	}
 	w.remove("b.txt")
-	if _, err := w.core.Publish(t.Context(), "package", core.PublishOptions{}); !errors.As(err, &guard) {
+	if _, err := w.core.Publisher.Publish(t.Context(), "package", core.PublishOptions{}); !errors.As(err, &guard) {
 		t.Errorf("a publish of an empty source: %v", err)
 	}
 	if texts := w.texts(string(core.Publishes)); len(texts) != 1 {
@@ -61,7 +61,7 @@ func TestPublishesThatAreNoIncident(t *testing.T) {
 	if err := w.core.Reload(t.Context(), w.settings); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.core.Publish(t.Context(), "driver", core.PublishOptions{}); !errors.As(err, &guard) {
+	if _, err := w.core.Publisher.Publish(t.Context(), "driver", core.PublishOptions{}); !errors.As(err, &guard) {
 		t.Errorf("a publish of names that Windows does not take: %v", err)
 	}
 	i := slices.IndexFunc(w.texts(string(core.Publishes)), func(s string) bool { return strings.HasPrefix(s, "channel driver: ") })

@@ -41,7 +41,7 @@ func (w *world) ended(site, state string) (run ledger.Run, lines []string) {
 // themselves; nil: there is none.
 func (w *world) newest(f ledger.RunFilter) *ledger.Run {
 	w.t.Helper()
-	runs, err := w.core.Runs(w.t.Context(), f)
+	runs, err := w.core.Query.Runs(w.t.Context(), f)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func TestEveryEndHasALog(t *testing.T) {
 	w.untilCurrent(1, "osaka")
 	publish := func(want string, o core.PublishOptions, fails bool) {
 		t.Helper()
-		if _, err := w.core.Publish(t.Context(), "package", o); (err != nil) != fails {
+		if _, err := w.core.Publisher.Publish(t.Context(), "package", o); (err != nil) != fails {
 			t.Fatal(want, err)
 		}
 		w.ended("", want)
@@ -75,7 +75,7 @@ func TestEveryEndHasALog(t *testing.T) {
 	}
 	// An order where there is nothing to do, also dry: every unchanged file has a line, as the channel says.
 	for _, dry := range []bool{false, true} {
-		if _, err := w.core.Sync(t.Context(), core.SyncRequest{Scope: fleet.Scope{Site: "osaka"}, Now: true, DryRun: dry}); err != nil {
+		if _, err := w.core.Orders.Sync(t.Context(), core.SyncRequest{Scope: fleet.Scope{Site: "osaka"}, Now: true, DryRun: dry}); err != nil {
 			t.Fatal(err)
 		}
 		var run ledger.Run
@@ -206,11 +206,11 @@ func TestDailyUpkeep(t *testing.T) {
 	if h := head(); h.Number != before.Number || h.Release != before.Release {
 		t.Errorf("%+v, was %+v", h, before)
 	}
-	runs, err := w.core.Runs(t.Context(), ledger.RunFilter{Site: "osaka"})
+	runs, err := w.core.Query.Runs(t.Context(), ledger.RunFilter{Site: "osaka"})
 	if err != nil || len(runs) != 1 || runs[0].ID != run || runs[0].State != "verified" {
 		t.Errorf("%+v, %v", runs, err)
 	}
-	if err := w.core.Purge(t.Context()); err != nil {
+	if err := w.core.Upkeep.Purge(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(w.logs()); n != 0 {

@@ -29,7 +29,7 @@ import (
 // TestTokens: one token lets one key join, once, in its day, at its Core.
 func TestTokens(t *testing.T) {
 	w := newWorld(t, nil)
-	issued, err := w.core.Token(core.WithActor(t.Context(), "alice"), "osaka", 0)
+	issued, err := w.core.Enrolment.Token(core.WithActor(t.Context(), "alice"), "osaka", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +45,7 @@ func TestTokens(t *testing.T) {
 	w.untilDeed("refused enroll", "used")
 	first.hello() // it goes on
 
-	late, err := w.core.Token(t.Context(), "tokyo", 0)
+	late, err := w.core.Enrolment.Token(t.Context(), "tokyo", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func TestTokens(t *testing.T) {
 		t.Fatal(err)
 	}
 	other := newWorld(t, nil)
-	theirs, err := other.core.Token(t.Context(), "osaka", 0)
+	theirs, err := other.core.Enrolment.Token(t.Context(), "osaka", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,10 +89,10 @@ func TestTokens(t *testing.T) {
 	if _, err := w.enrol(text, nil); err == nil {
 		t.Error("another Core's user was let in")
 	}
-	if _, err := w.core.Token(t.Context(), "osakka", 0); err == nil || !strings.Contains(err.Error(), "osaka") {
+	if _, err := w.core.Enrolment.Token(t.Context(), "osakka", 0); err == nil || !strings.Contains(err.Error(), "osaka") {
 		t.Errorf("a token for nobody: %v", err)
 	}
-	wave, err := w.core.Wave(t.Context(), fleet.Scope{}, 20, 0)
+	wave, err := w.core.Enrolment.Wave(t.Context(), fleet.Scope{}, 20, 0)
 	if err != nil || len(wave) != 2 {
 		t.Errorf("a wave of %d, %v", len(wave), err)
 	}
@@ -234,7 +234,7 @@ func TestForgeries(t *testing.T) {
 	mustRefuse(t, err, "forged")
 	w.untilIncident("forged")
 	w.untilDeed("refused report", "forged")
-	if runs, err := w.core.Runs(t.Context(), ledger.RunFilter{Site: "osaka"}); err != nil || len(runs) != 0 {
+	if runs, err := w.core.Query.Runs(t.Context(), ledger.RunFilter{Site: "osaka"}); err != nil || len(runs) != 0 {
 		t.Fatalf("a forged report made runs: %+v, %v", runs, err)
 	}
 
@@ -265,7 +265,7 @@ func TestForgeries(t *testing.T) {
 		events := osaka.events(run, d, nil, &wire.Finished{Verdict: "verified"}, sent)
 		osaka.key = own
 		osaka.deliver(events)
-		runs, err := w.core.Runs(t.Context(), ledger.RunFilter{Site: "osaka", Limit: 1})
+		runs, err := w.core.Query.Runs(t.Context(), ledger.RunFilter{Site: "osaka", Limit: 1})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -274,7 +274,7 @@ func TestForgeries(t *testing.T) {
 				t.Errorf("%s: the run counts as %s", what, r.State)
 			}
 		}
-		if sites, err := w.core.Sites(t.Context(), fleet.Scope{Site: "osaka"}); err != nil || sites[0].Channels[0].Holds != 0 {
+		if sites, err := w.core.Query.Sites(t.Context(), fleet.Scope{Site: "osaka"}); err != nil || sites[0].Channels[0].Holds != 0 {
 			t.Errorf("%s: the site counts as holding release %d, %v", what, sites[0].Channels[0].Holds, err)
 		}
 	}
@@ -286,7 +286,7 @@ func TestForgeries(t *testing.T) {
 	osaka.deliver(osaka.events(run, d, nil, &wire.Finished{Verdict: "verified"}, &good))
 	_, _, err = tokyo.report(1, tokyo.events(run, tokyoD, nil, &wire.Finished{Verdict: "failed"}, nil))
 	mustRefuse(t, err, "forged")
-	if sites, err := w.core.Sites(t.Context(), fleet.Scope{Site: "osaka"}); err != nil || sites[0].Channels[0].State != "current" {
+	if sites, err := w.core.Query.Sites(t.Context(), fleet.Scope{Site: "osaka"}); err != nil || sites[0].Channels[0].State != "current" {
 		t.Errorf("%+v, %v", sites, err)
 	}
 
@@ -342,7 +342,7 @@ func TestOrders(t *testing.T) {
 	osaka.stateOf("package", 1)
 	osaka.connected()
 	began := time.Now()
-	sites, err := w.core.RevokeDomain(core.WithActor(t.Context(), "alice"), "apac", "the key was copied")
+	sites, err := w.core.Enrolment.RevokeDomain(core.WithActor(t.Context(), "alice"), "apac", "the key was copied")
 	if err != nil || len(sites) != 1 {
 		t.Fatal(sites, err)
 	}
@@ -381,7 +381,7 @@ func TestOrders(t *testing.T) {
 	if err := w.core.Reload(t.Context(), settings); err == nil || !strings.Contains(err.Error(), "nowhere") {
 		t.Fatalf("a bad configuration: %v", err)
 	}
-	if all, err := w.core.Sites(t.Context(), fleet.Scope{}); err != nil || len(all) != 3 {
+	if all, err := w.core.Query.Sites(t.Context(), fleet.Scope{}); err != nil || len(all) != 3 {
 		t.Fatalf("%d sites, %v", len(all), err)
 	}
 	// A good one is a new state, at once.
@@ -408,7 +408,7 @@ func TestOrders(t *testing.T) {
 	if err := os.Mkdir(w.source, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.core.Publish(t.Context(), "package", core.PublishOptions{}); err == nil {
+	if _, err := w.core.Publisher.Publish(t.Context(), "package", core.PublishOptions{}); err == nil {
 		t.Fatal("an empty source was published")
 	}
 	w.untilIncident("publish")
@@ -428,21 +428,21 @@ func TestRevokedTokens(t *testing.T) {
 	w := newWorld(t, nil)
 	tokens := map[string]string{}
 	for _, n := range []string{"osaka", "tokyo", "berlin"} {
-		issued, err := w.core.Token(t.Context(), n, 0)
+		issued, err := w.core.Enrolment.Token(t.Context(), n, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
 		tokens[n] = issued.Text
 	}
-	if err := w.core.RevokeSite(t.Context(), "osaka", "lost in the post"); err != nil {
+	if err := w.core.Enrolment.RevokeSite(t.Context(), "osaka", "lost in the post"); err != nil {
 		t.Fatal(err)
 	}
 	_, err := w.enrol(tokens["osaka"], nil)
 	mustRefuse(t, err, "expired")
-	if err := w.core.RevokeSite(t.Context(), "osaka", "again"); err == nil {
+	if err := w.core.Enrolment.RevokeSite(t.Context(), "osaka", "again"); err == nil {
 		t.Error("there was nothing left to revoke")
 	}
-	if _, err := w.core.RevokeDomain(t.Context(), "apac", "test"); err != nil {
+	if _, err := w.core.Enrolment.RevokeDomain(t.Context(), "apac", "test"); err != nil {
 		t.Fatal(err)
 	}
 	_, err = w.enrol(tokens["tokyo"], nil)

@@ -40,7 +40,7 @@ func TestRehearsal(t *testing.T) {
 	stop := w.runAgent("osaka", true) // its token and its credential are the real time's
 	var run ledger.Run
 	w.until("the run of that night", func() bool {
-		runs, err := w.core.Runs(t.Context(), ledger.RunFilter{Site: "osaka", State: "verified"})
+		runs, err := w.core.Query.Runs(t.Context(), ledger.RunFilter{Site: "osaka", State: "verified"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -56,7 +56,7 @@ func TestRehearsal(t *testing.T) {
 	if h.State != "current" || h.Verified.Before(opens.Add(-10*time.Minute)) { // a statement's time has whole seconds, of ten minutes each
 		t.Errorf("osaka is %s, verified %s", h.State, h.Verified)
 	}
-	p, err := w.core.Plan(t.Context(), core.PlanRequest{})
+	p, err := w.core.Query.Plan(t.Context(), core.PlanRequest{})
 	if err != nil || p.From.Before(begin) || p.From.Year() != 2035 {
 		t.Errorf("the plan begins at %v, %v", p.From, err)
 	}

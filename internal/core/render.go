@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"nightferry/internal/digest"
@@ -19,10 +20,31 @@ import (
 	"nightferry/internal/wire"
 )
 
-// kickRender makes the renderer check for work immediately.
-func (c *Core) kickRender() {
+// renderer writes log files of ended runs. It owns what is still to be written.
+type renderer struct {
+	ledger   runEvents
+	logs     *record.Logs
+	settings *atomic.Pointer[Settings]
+	releases *releases.Reader
+	notices  *notices
+
+	wake              chan struct{}
+	rendered, backlog atomic.Int64
+}
+
+// runEvents reads the events of runs. *ledger.Ledger is one.
+type runEvents interface {
+	Unrendered(ctx context.Context) ([]ledger.Run, error)
+	MarkRendered(ctx context.Context, id ledger.RunID) error
+	RunEvents(ctx context.Context, id ledger.RunID, fn func(ledger.Event) error) error
+	Release(ctx context.Context, channel string, number uint64) (ledger.Release, error)
+	Append(ctx context.Context, domain, site string, events []ledger.Event) (ledger.Committed, error)
+}
+
+// kick makes the renderer check for work immediately.
+func (r *renderer) kick() {
 	select {
-	case c.render <- struct{}{}:
+	case r.wake <- struct{}{}:
 	default:
 	}
 }
@@ -30,104 +52,104 @@ func (c *Core) kickRender() {
 // renderRetry is the renderer's delay after a failure.
 const renderRetry = 30 * time.Second
 
-// renderAll writes the log file of each ended run that has none, one at a time, until ctx ends.
+// run writes the log file of each ended run that has none, one at a time, until ctx ends.
 // After a crash between writing the file and marking the run in the ledger, the same file is
 // written again.
-func (c *Core) renderAll(ctx context.Context) error {
+func (r *renderer) run(ctx context.Context) error {
 	retry := time.NewTimer(renderRetry)
 	defer retry.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-c.render:
+		case <-r.wake:
 		case <-retry.C:
 		}
-		runs, err := c.ledger.Unrendered(ctx)
+		runs, err := r.ledger.Unrendered(ctx)
 		bad := err
-		c.count.backlog.Store(int64(len(runs)))
+		r.backlog.Store(int64(len(runs)))
 		for i := range runs {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			if err := c.renderRun(ctx, &runs[i]); err != nil {
+			if err := r.render(ctx, &runs[i]); err != nil {
 				bad = fmt.Errorf("log of run %s: %w", runs[i].ID, err)
 				continue
 			}
-			c.count.rendered.Add(1)
-			c.count.backlog.Add(-1)
+			r.rendered.Add(1)
+			r.backlog.Add(-1)
 		}
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case bad != nil:
-			c.alarms.Raise(Rendering, "", wire.Address{}, fmt.Sprintf("%v; it is kept in the ledger and tried again", bad))
-			c.notices.Trouble("log", bad)
+			r.notices.alarms.Raise(Rendering, "", wire.Address{}, fmt.Sprintf("%v; it is kept in the ledger and tried again", bad))
+			r.notices.Trouble("log", bad)
 		default:
-			c.alarms.Over(Rendering, "", wire.Address{})
+			r.notices.alarms.Over(Rendering, "", wire.Address{})
 		}
 		retry.Reset(renderRetry)
 	}
 }
 
-func (c *Core) renderRun(ctx context.Context, run *ledger.Run) (err error) {
+func (r *renderer) render(ctx context.Context, run *ledger.Run) (err error) {
 	if run.Site != "" && run.Trigger == "" {
-		if kept, err := c.keptLog(ctx, run); kept || err != nil {
+		if kept, err := r.keptLog(ctx, run); kept || err != nil {
 			return err
 		}
 	}
-	w, err := c.logs.Create(placeOf(run), c.header(ctx, run))
+	w, err := r.logs.Create(placeOf(run), r.header(ctx, run))
 	if err != nil {
 		return err
 	}
 	defer w.Abort()
 	all := false
-	if ch := c.settings.Load().Fleet.Channel(run.Channel); ch != nil {
+	if ch := r.settings.Load().Fleet.Channel(run.Channel); ch != nil {
 		all = ch.LogUnchanged && run.Site != "" && run.State.Accounted()
 	}
-	if err := c.lines(ctx, run, all, w.Line); err != nil {
+	if err := r.lines(ctx, run, all, w.Line); err != nil {
 		return err
 	}
 	if err := w.Close(endOf(run)); err != nil {
 		return err
 	}
-	return c.ledger.MarkRendered(ctx, run.ID)
+	return r.ledger.MarkRendered(ctx, run.ID)
 }
 
 // keptLog handles a run whose start event is missing because the ledger was restored from a backup.
 // The site may report the end of such a run again. If a complete log of the run exists, keptLog
 // keeps it unchanged, restores the start event from its header, and marks the run as rendered.
-func (c *Core) keptLog(ctx context.Context, run *ledger.Run) (kept bool, err error) {
+func (r *renderer) keptLog(ctx context.Context, run *ledger.Run) (kept bool, err error) {
 	at := ""
 	f := record.Filter{Domain: run.Domain, Site: run.Site, Channel: run.Channel, Run: run.ID.String()}
-	if err := c.logs.List(f, func(l record.Log) error { at = l.Path; return nil }); err != nil || at == "" {
+	if err := r.logs.List(f, func(l record.Log) error { at = l.Path; return nil }); err != nil || at == "" {
 		return false, err
 	}
-	h, _, err := c.logs.Scan(at, func(record.File) error { return nil })
+	h, _, err := r.logs.Scan(at, func(record.File) error { return nil })
 	if err != nil {
 		return false, nil // a partial log is no better than the ledger's data
 	}
 	start := ledger.Start{Number: h.Release, Parent: h.Parent, Trigger: h.Trigger, DryRun: h.DryRun}
 	start.Release, _ = digest.Parse(h.Digest) // a run may have no release
 	start.Tree, _ = digest.Parse(h.Tree)
-	if _, err := c.ledger.Append(ctx, run.Domain, run.Site, []ledger.Event{{Run: run.ID, Channel: run.Channel, Kind: ownStart, At: h.Started, Start: &start}}); err != nil {
+	if _, err := r.ledger.Append(ctx, run.Domain, run.Site, []ledger.Event{{Run: run.ID, Channel: run.Channel, Kind: ownStart, At: h.Started, Start: &start}}); err != nil {
 		return false, err
 	}
-	return true, c.ledger.MarkRendered(ctx, run.ID)
+	return true, r.ledger.MarkRendered(ctx, run.ID)
 }
 
 func placeOf(run *ledger.Run) record.Place {
 	return record.Place{Domain: run.Domain, Site: run.Site, Channel: run.Channel, Date: run.Started, Run: run.ID.String()}
 }
 
-func (c *Core) header(ctx context.Context, run *ledger.Run) record.Header {
+func (r *renderer) header(ctx context.Context, run *ledger.Run) record.Header {
 	h := record.Header{Run: run.ID.String(), Domain: run.Domain, Site: run.Site, Channel: run.Channel, Release: run.Number,
 		Parent: run.Parent, Files: run.Totals.Files, Bytes: run.Totals.Bytes, Trigger: run.Trigger, DryRun: run.DryRun, Started: run.Started}
 	if !run.Release.IsZero() {
 		h.Digest = run.Release.String()
 	}
 	tree := run.Tree
-	if rel, err := c.ledger.Release(ctx, run.Channel, run.Number); err == nil && rel.Digest == run.Release {
+	if rel, err := r.ledger.Release(ctx, run.Channel, run.Number); err == nil && rel.Digest == run.Release {
 		// Also if the run ended before it counted them.
 		tree, h.Files, h.Bytes = rel.Tree, rel.Files, rel.Bytes
 	}
@@ -160,21 +182,21 @@ const maxHeld = 128 << 20
 // release's unchanged files. Files of the release come first, in path order, followed by files that
 // are not in it. Of the latter, those beyond maxHeld come last, in the order in which they were
 // reported.
-func (c *Core) lines(ctx context.Context, run *ledger.Run, all bool, fn func(record.File) error) error {
-	return c.linesWithin(ctx, run, all, maxHeld, fn)
+func (r *renderer) lines(ctx context.Context, run *ledger.Run, all bool, fn func(record.File) error) error {
+	return r.linesWithin(ctx, run, all, maxHeld, fn)
 }
 
-func (c *Core) linesWithin(ctx context.Context, run *ledger.Run, all bool, most int, fn func(record.File) error) error {
+func (r *renderer) linesWithin(ctx context.Context, run *ledger.Run, all bool, most int, fn func(record.File) error) error {
 	if run.Site == "" {
-		return c.ownLines(ctx, run, fn)
+		return r.ownLines(ctx, run, fn)
 	}
-	k, known, err := c.ours(ctx, run)
+	k, known, err := r.ours(ctx, run)
 	if err != nil {
 		return err
 	}
-	err = c.siteLines(ctx, run, k, known, all, most, fn)
+	err = r.siteLines(ctx, run, k, known, all, most, fn)
 	if known && gone(err) {
-		err = c.siteLines(ctx, run, k, false, all, most, fn)
+		err = r.siteLines(ctx, run, k, false, all, most, fn)
 	}
 	return err
 }
@@ -188,16 +210,16 @@ func gone(err error) bool {
 
 // siteLines calls fn for each line of a site's run. If known is set, the release supplies the names
 // of entries, and fn is first called after the whole release was found.
-func (c *Core) siteLines(ctx context.Context, run *ledger.Run, k releases.Key, known, all bool, most int, fn func(record.File) error) error {
+func (r *renderer) siteLines(ctx context.Context, run *ledger.Run, k releases.Key, known, all bool, most int, fn func(record.File) error) error {
 	x := ordered{paths: map[string]outcome{}, most: most}
-	err := c.outcomes(ctx, run, func(o outcome) error {
+	err := r.outcomes(ctx, run, func(o outcome) error {
 		if o.Path == "" && !known { // a site can name any release; only published ones have a manifest
 			f := fileOf(o, nil)
 			f.Path = fmt.Sprintf("entry %d", o.Ordinal)
 			return fn(f)
 		}
 		if o.Path == "" && x.bound == 0 {
-			rel, err := c.releases.Release(ctx, k)
+			rel, err := r.releases.Release(ctx, k)
 			if err != nil {
 				return err
 			}
@@ -213,7 +235,7 @@ func (c *Core) siteLines(ctx context.Context, run *ledger.Run, k releases.Key, k
 	}
 	left := maps.Clone(x.paths)
 	if known && (len(x.entries) > 0 || all || len(left) > 0) {
-		if err := c.merge(ctx, run, k, x.sorted(), left, all, fn); err != nil {
+		if err := r.merge(ctx, run, k, x.sorted(), left, all, fn); err != nil {
 			return err
 		}
 	}
@@ -225,7 +247,7 @@ func (c *Core) siteLines(ctx context.Context, run *ledger.Run, k releases.Key, k
 	if !x.more {
 		return nil
 	}
-	return c.outcomes(ctx, run, func(o outcome) error {
+	return r.outcomes(ctx, run, func(o outcome) error {
 		if _, told := x.paths[o.Path]; told || o.Path == "" {
 			return nil
 		}
@@ -234,8 +256,8 @@ func (c *Core) siteLines(ctx context.Context, run *ledger.Run, k releases.Key, k
 }
 
 // outcomes calls fn for each outcome that a site reported for a run, in order of arrival.
-func (c *Core) outcomes(ctx context.Context, run *ledger.Run, fn func(outcome) error) error {
-	return c.ledger.RunEvents(ctx, run.ID, func(e ledger.Event) error {
+func (r *renderer) outcomes(ctx context.Context, run *ledger.Run, fn func(outcome) error) error {
+	return r.ledger.RunEvents(ctx, run.ID, func(e ledger.Event) error {
 		if wire.EventKind(e.Kind) != wire.OutcomesEvent {
 			return nil
 		}
@@ -306,9 +328,9 @@ func (x *ordered) sorted() []outcome {
 }
 
 // ours returns the release of a run. Known is set if the Core has published it.
-func (c *Core) ours(ctx context.Context, run *ledger.Run) (k releases.Key, known bool, err error) {
+func (r *renderer) ours(ctx context.Context, run *ledger.Run) (k releases.Key, known bool, err error) {
 	k = releases.Key{Channel: run.Channel, Number: run.Number, Digest: run.Release}
-	rel, err := c.ledger.Release(ctx, run.Channel, run.Number)
+	rel, err := r.ledger.Release(ctx, run.Channel, run.Number)
 	if errors.Is(err, ledger.ErrNotFound) {
 		return k, false, nil
 	}
@@ -317,8 +339,8 @@ func (c *Core) ours(ctx context.Context, run *ledger.Run) (k releases.Key, known
 
 // merge walks the release and the outcomes side by side, by ordinal. It removes from paths the
 // outcomes that it has passed to fn.
-func (c *Core) merge(ctx context.Context, run *ledger.Run, k releases.Key, entries []outcome, paths map[string]outcome, all bool, fn func(record.File) error) error {
-	_, next, err := c.releases.Entries(ctx, k)
+func (r *renderer) merge(ctx context.Context, run *ledger.Run, k releases.Key, entries []outcome, paths map[string]outcome, all bool, fn func(record.File) error) error {
+	_, next, err := r.releases.Entries(ctx, k)
 	if err != nil {
 		return err
 	}
@@ -394,8 +416,8 @@ const (
 	ownStart = 65
 )
 
-func (c *Core) ownLines(ctx context.Context, run *ledger.Run, fn func(record.File) error) error {
-	return c.ownFiles(ctx, run.ID, func(o *ownFile, at time.Time) error {
+func (r *renderer) ownLines(ctx context.Context, run *ledger.Run, fn func(record.File) error) error {
+	return r.ownFiles(ctx, run.ID, func(o *ownFile, at time.Time) error {
 		f := record.File{Path: o.Path, Outcome: o.Outcome, Size: o.Size, Cause: o.Cause, At: at}
 		if !o.Digest.IsZero() {
 			f.SHA256 = o.Digest.String()
@@ -405,8 +427,8 @@ func (c *Core) ownLines(ctx context.Context, run *ledger.Run, fn func(record.Fil
 }
 
 // ownFiles calls fn for each file that a run of the Core has recorded.
-func (c *Core) ownFiles(ctx context.Context, id ledger.RunID, fn func(f *ownFile, at time.Time) error) error {
-	return c.ledger.RunEvents(ctx, id, func(e ledger.Event) error {
+func (r *renderer) ownFiles(ctx context.Context, id ledger.RunID, fn func(f *ownFile, at time.Time) error) error {
+	return r.ledger.RunEvents(ctx, id, func(e ledger.Event) error {
 		if e.Kind != ownEvent {
 			return nil
 		}

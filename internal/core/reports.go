@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"nightferry/internal/kinds"
@@ -21,89 +22,122 @@ import (
 // maxRunText bounds the cause of a run's end, in bytes.
 const maxRunText = 4 << 10
 
-// report commits job data and acknowledges it. It acknowledges events that were committed before
+// reports commit what sites report about their runs. They own the counts of what
+// was committed.
+type reports struct {
+	o         *Options
+	ledger    reported
+	published published
+	measured  measurements
+	settings  *atomic.Pointer[Settings]
+	storage   *storage
+	down      *downlink
+	refusals  *refusals
+	notices   *notices
+	clock     *clocks
+	releases  *releases.Reader
+	renderer  *renderer
+
+	events, outcomes, commits, commitTime atomic.Int64
+}
+
+// published knows the releases. *ledger.Ledger is one.
+type published interface {
+	Release(ctx context.Context, channel string, number uint64) (ledger.Release, error)
+}
+
+// reported keeps runs. *ledger.Ledger is one.
+type reported interface {
+	Commit(ctx context.Context, b ledger.Batch) (ledger.Committed, error)
+	Skip(ctx context.Context, domain, site string, generation [16]byte, upto uint64) error
+	Run(ctx context.Context, id ledger.RunID) (ledger.Run, error)
+	Runs(ctx context.Context, f ledger.RunFilter) ([]ledger.Run, error)
+	Exceptions(ctx context.Context, f ledger.Filter) ([]ledger.Exception, error)
+}
+
+// commit commits job data and acknowledges it. It acknowledges events that were committed before
 // again, and never events that are not durable.
-func (c *Core) report(ctx context.Context, m message, x *site, key trust.Public, v *wire.Report) {
+func (rp *reports) commit(ctx context.Context, m message, x *site, key trust.Public, v *wire.Report) {
 	a := m.from
 	if len(v.Generation) != 16 || v.First == 0 {
-		c.refusals.refuse(ctx, m, "forged", "a report without a generation or a sequence", Malformed)
+		rp.refusals.refuse(ctx, m, "forged", "a report without a generation or a sequence", Malformed)
 		return
 	}
 	b := ledger.Batch{Domain: a.Domain, Site: a.Site, Generation: [16]byte(v.Generation), First: v.First}
-	t := translator{core: c, ctx: ctx, at: a, key: key, about: map[ledger.RunID]releases.Key{}, find: c.releases.Finder()}
+	t := translator{by: rp, ctx: ctx, at: a, key: key, about: map[ledger.RunID]releases.Key{}, find: rp.releases.Finder()}
 	for i := range v.Events {
 		b.Events = append(b.Events, t.event(&v.Events[i]))
 		if t.outcomes > wire.MaxReported {
-			c.refusals.refuse(ctx, m, "forged", fmt.Sprintf("a report of more than %d outcomes", wire.MaxReported), Malformed)
+			rp.refusals.refuse(ctx, m, "forged", fmt.Sprintf("a report of more than %d outcomes", wire.MaxReported), Malformed)
 			return
 		}
 	}
-	before := c.o.Now()
-	done, err := c.ledger.Commit(ctx, b)
+	before := rp.o.Now()
+	done, err := rp.ledger.Commit(ctx, b)
 	ack := wire.Ack{Generation: v.Generation}
 	gap := (*ledger.GapError)(nil)
 	switch {
 	case errors.As(err, &gap):
-		if c.skip(ctx, a, x, b.Generation, gap) {
+		if rp.skip(ctx, a, x, b.Generation, gap) {
 			return // it will come again
 		}
 		ack.Want = gap.Want
-		c.down.answer(a, wire.VerbAck, gap.Want-1, &ack)
+		rp.down.answer(a, wire.VerbAck, gap.Want-1, &ack)
 		return
 	case errors.Is(err, ledger.ErrForeignRun):
-		c.refusals.refuse(ctx, m, "forged", err.Error(), Malformed)
+		rp.refusals.refuse(ctx, m, "forged", err.Error(), Malformed)
 		return
 	case err != nil:
 		if ctx.Err() != nil {
 			return
 		}
-		c.notices.LedgerFailed(err)
+		rp.notices.LedgerFailed(err)
 		ack.Full = true
-		c.down.answer(a, wire.VerbAck, 0, &ack)
+		rp.down.answer(a, wire.VerbAck, 0, &ack)
 		return
 	}
-	c.notices.LedgerWorks()
+	rp.notices.LedgerWorks()
 	x.mu.Lock()
 	x.gaps = 0
 	x.mu.Unlock()
-	c.down.answer(a, wire.VerbAck, done.Last, &ack)
-	c.count.commits.Add(1)
-	c.count.commitTime.Add(int64(c.o.Now().Sub(before)))
-	c.count.events.Add(int64(done.Fresh))
+	rp.down.answer(a, wire.VerbAck, done.Last, &ack)
+	rp.commits.Add(1)
+	rp.commitTime.Add(int64(rp.o.Now().Sub(before)))
+	rp.events.Add(int64(done.Fresh))
 	if done.Fresh > 0 {
-		c.count.outcomes.Add(t.outcomes)
-		c.after(ctx, a, x, &t, done)
+		rp.outcomes.Add(t.outcomes)
+		rp.after(ctx, a, x, &t, done)
 		return
 	}
 	for key, open := range t.parts { // committed before, perhaps by a Core that stopped before it resolved the incidents
 		if kind, what := kinds.CutKey(key); !open {
-			c.alarms.Over(kind, what, a)
+			rp.notices.alarms.Over(kind, what, a)
 		}
 	}
 }
 
 // after runs the follow-up work of a committed batch.
-func (c *Core) after(ctx context.Context, a wire.Address, x *site, t *translator, done ledger.Committed) {
+func (rp *reports) after(ctx context.Context, a wire.Address, x *site, t *translator, done ledger.Committed) {
 	if done.NewGeneration { // a site that lost its state cannot report the end of its earlier problems
-		c.alarms.Retain(func(kind Kind, channel string, at wire.Address) bool {
+		rp.notices.alarms.Retain(func(kind Kind, channel string, at wire.Address) bool {
 			return at != a || !strings.HasPrefix(string(kind), string(SiteSays)+"-") ||
 				slices.ContainsFunc(t.problems, func(p saidProblem) bool { return p.kind == kind && p.channel == channel })
 		})
 	}
 	for key, open := range t.parts {
-		c.alarms.Noted(key, a, open)
+		rp.notices.alarms.Noted(key, a, open)
 	}
 	for _, k := range done.Opened {
-		c.notices.emit(Event{Kind: IncidentOpened, Domain: a.Domain, Site: a.Site, Text: k})
+		rp.notices.emit(Event{Kind: IncidentOpened, Domain: a.Domain, Site: a.Site, Text: k})
 	}
 	for _, k := range done.Resolved {
-		c.notices.emit(Event{Kind: IncidentOver, Domain: a.Domain, Site: a.Site, Text: k})
+		rp.notices.emit(Event{Kind: IncidentOver, Domain: a.Domain, Site: a.Site, Text: k})
 	}
 	for _, s := range t.started {
-		c.notices.emit(Event{Kind: RunStarted, Domain: a.Domain, Site: a.Site, Channel: s.channel, Run: s.run.String()})
+		rp.notices.emit(Event{Kind: RunStarted, Domain: a.Domain, Site: a.Site, Channel: s.channel, Run: s.run.String()})
 	}
 	for _, id := range done.Finished {
-		run, err := c.ledger.Run(ctx, id)
+		run, err := rp.ledger.Run(ctx, id)
 		if err != nil {
 			continue
 		}
@@ -112,10 +146,10 @@ func (c *Core) after(ctx context.Context, a wire.Address, x *site, t *translator
 			delete(x.progress, run.Channel)
 		}
 		x.mu.Unlock()
-		c.notices.emit(Event{Kind: RunEnded, Domain: a.Domain, Site: a.Site, Channel: run.Channel, Run: id.String(), Text: string(run.State), Ended: &run})
+		rp.notices.emit(Event{Kind: RunEnded, Domain: a.Domain, Site: a.Site, Channel: run.Channel, Run: id.String(), Text: string(run.State), Ended: &run})
 	}
 	if len(done.Finished) > 0 {
-		c.kickRender()
+		rp.renderer.kick()
 	}
 }
 
@@ -124,7 +158,7 @@ const gapsBeforeSkip = 3
 
 // skip gives up on events that the site no longer has. This happens if the ledger was restored from
 // a backup: events acknowledged after the backup are then missing on both sides.
-func (c *Core) skip(ctx context.Context, a wire.Address, x *site, generation [16]byte, gap *ledger.GapError) bool {
+func (rp *reports) skip(ctx context.Context, a wire.Address, x *site, generation [16]byte, gap *ledger.GapError) bool {
 	x.mu.Lock()
 	if x.gap != gap.Got {
 		x.gap, x.gaps = gap.Got, 0
@@ -135,17 +169,17 @@ func (c *Core) skip(ctx context.Context, a wire.Address, x *site, generation [16
 	if !insists {
 		return false
 	}
-	if err := c.ledger.Skip(ctx, a.Domain, a.Site, generation, gap.Got); err != nil {
-		c.notices.LedgerFailed(err)
+	if err := rp.ledger.Skip(ctx, a.Domain, a.Site, generation, gap.Got); err != nil {
+		rp.notices.LedgerFailed(err)
 		return false
 	}
-	c.alarms.Raise(Lost, "", a, fmt.Sprintf("the events %d to %d of site %s are in no ledger and no longer on the site: was the ledger restored from a backup?", gap.Want, gap.Got-1, a.Site))
+	rp.notices.alarms.Raise(Lost, "", a, fmt.Sprintf("the events %d to %d of site %s are in no ledger and no longer on the site: was the ledger restored from a backup?", gap.Want, gap.Got-1, a.Site))
 	return true
 }
 
 // translator converts a site's reports to ledger events.
 type translator struct {
-	core  *Core
+	by    *reports
 	ctx   context.Context //nolint:containedctx // lives for one message
 	at    wire.Address
 	key   trust.Public
@@ -210,7 +244,7 @@ func (t *translator) stateBefore(e *ledger.Event) runs.State {
 			return r.state
 		}
 	}
-	list, err := t.core.ledger.Runs(t.ctx, ledger.RunFilter{Domain: t.at.Domain, Site: t.at.Site, Channel: e.Channel, Limit: 5})
+	list, err := t.by.ledger.Runs(t.ctx, ledger.RunFilter{Domain: t.at.Domain, Site: t.at.Site, Channel: e.Channel, Limit: 5})
 	if err != nil {
 		return ""
 	}
@@ -239,15 +273,15 @@ func (t *translator) event(e *wire.Event) (out ledger.Event) {
 	defer func() {
 		if p := recover(); p != nil {
 			out.Start, out.Exceptions, out.Finish, out.Incidents = nil, nil, nil, nil
-			t.core.notices.Trouble("message", fmt.Errorf("an event of kind %d of site %s: a fault of the Core: %v at %s", e.Kind, t.at, p, panicSite()))
+			t.by.notices.Trouble("message", fmt.Errorf("an event of kind %d of site %s: a fault of the Core: %v at %s", e.Kind, t.at, p, panicSite()))
 		}
 	}()
-	out = ledger.Event{Kind: uint8(e.Kind), At: t.core.clock.motion.At(time.UnixMilli(e.At).UTC()), Body: e.Body}
+	out = ledger.Event{Kind: uint8(e.Kind), At: t.by.clock.motion.At(time.UnixMilli(e.At).UTC()), Body: e.Body}
 	if len(e.Run) == len(out.Run) && wire.ValidName(e.Channel) {
 		out.Run, out.Channel = ledger.RunID(e.Run), e.Channel
 	}
 	if y := out.At.Year(); y < 1970 || y > 9999 { // such a year cannot be part of a log folder's name
-		out.At = t.core.clock.wall()
+		out.At = t.by.clock.wall()
 	}
 	var err error
 	switch e.Kind {
@@ -266,7 +300,7 @@ func (t *translator) event(e *wire.Event) (out ledger.Event) {
 		err = errors.New("an event of a run that names no run")
 	}
 	if err != nil {
-		t.core.alarms.Raise(Malformed, "", t.at, fmt.Sprintf("site %s reported something that makes no sense: %v", t.at.Site, err))
+		t.by.notices.alarms.Raise(Malformed, "", t.at, fmt.Sprintf("site %s reported something that makes no sense: %v", t.at.Site, err))
 	}
 	return out
 }
@@ -283,7 +317,7 @@ func (t *translator) start(e *ledger.Event) error {
 	if v.Trigger == "scrub" || v.Trigger == "verify" {
 		s.Trigger = v.Trigger
 	}
-	if rel, err := t.core.ledger.Release(t.ctx, e.Channel, v.Number); err == nil && rel.Digest == v.Release {
+	if rel, err := t.by.published.Release(t.ctx, e.Channel, v.Number); err == nil && rel.Digest == v.Release {
 		s.Tree = rel.Tree
 	}
 	e.Start = s
@@ -328,7 +362,7 @@ func (t *translator) files(e *ledger.Event) error {
 func (t *translator) run(id ledger.RunID) releases.Key {
 	k, ok := t.about[id]
 	if !ok {
-		if r, err := t.core.ledger.Run(t.ctx, id); err == nil && r.Domain == t.at.Domain && r.Site == t.at.Site {
+		if r, err := t.by.ledger.Run(t.ctx, id); err == nil && r.Domain == t.at.Domain && r.Site == t.at.Site {
 			k = releases.Key{Channel: r.Channel, Number: r.Number, Digest: r.Release}
 		}
 		t.about[id] = k
@@ -359,17 +393,17 @@ func (t *translator) finish(e *ledger.Event) error {
 	if len(v.Attestation) == 0 {
 		if f.State == runs.Verified {
 			f.State, f.Cause = runs.Failed, "the site says that it is verified, and attests nothing"
-			t.core.alarms.Raise(BadProof, e.Channel, t.at, fmt.Sprintf("site %s, channel %s: %s", t.at.Site, e.Channel, f.Cause))
+			t.by.notices.alarms.Raise(BadProof, e.Channel, t.at, fmt.Sprintf("site %s, channel %s: %s", t.at.Site, e.Channel, f.Cause))
 		}
 		return nil
 	}
 	at, err := t.attestation(e, &v)
 	if err != nil {
 		f.State, f.Cause = runs.Failed, "the attestation is refused: "+err.Error()
-		t.core.refusals.count("attestation")
-		t.core.alarms.Raise(BadProof, e.Channel, t.at, fmt.Sprintf("site %s, channel %s: %s", t.at.Site, e.Channel, f.Cause))
-		if t.core.refusals.due(t.at, "attestation") {
-			_ = t.core.ledger.Audit(t.ctx, ledger.Deed{Who: t.at.String(), What: "refused attestation", Object: t.at.String(), Detail: clip(f.Cause)})
+		t.by.refusals.count("attestation")
+		t.by.notices.alarms.Raise(BadProof, e.Channel, t.at, fmt.Sprintf("site %s, channel %s: %s", t.at.Site, e.Channel, f.Cause))
+		if t.by.refusals.due(t.at, "attestation") {
+			_ = t.by.notices.audits.Audit(t.ctx, ledger.Deed{Who: t.at.String(), What: "refused attestation", Object: t.at.String(), Detail: clip(f.Cause)})
 		}
 		return nil
 	}
@@ -382,21 +416,21 @@ func (t *translator) finish(e *ledger.Event) error {
 // for this release. The tree and the counts must match the published release and the Core's own
 // measurement of its source.
 func (t *translator) attestation(e *ledger.Event, v *wire.Finished) (*ledger.Attestation, error) {
-	at, number, err := wire.OpenAttestation(v.Attestation, t.core.storage.repo.Load().ID(), t.at, t.key)
+	at, number, err := wire.OpenAttestation(v.Attestation, t.by.storage.repo.Load().ID(), t.at, t.key)
 	if err != nil {
 		return nil, err
 	}
 	if at.Channel != e.Channel {
 		return nil, fmt.Errorf("it is about channel %q", clip(at.Channel))
 	}
-	rel, err := t.core.ledger.Release(t.ctx, at.Channel, number)
+	rel, err := t.by.published.Release(t.ctx, at.Channel, number)
 	if err != nil {
 		return nil, fmt.Errorf("release %d: %w", number, err)
 	}
 	if rel.Digest != at.Release {
 		return nil, fmt.Errorf("release %d is %s, it says %s", number, rel.Digest.Short(), at.Release.Short())
 	}
-	if !t.core.gaveNonce(t.at, at.Channel, number, at.Nonce) {
+	if !t.by.gaveNonce(t.at, at.Channel, number, at.Nonce) {
 		return nil, errors.New("its nonce is none that the Core gave this site for this release")
 	}
 	if rel.Tree != at.Tree {
@@ -405,7 +439,7 @@ func (t *translator) attestation(e *ledger.Event, v *wire.Finished) (*ledger.Att
 	if rel.Files != at.Files || rel.Bytes != at.Bytes {
 		return nil, fmt.Errorf("it counts %d files, %d bytes, release %d has %d, %d", at.Files, at.Bytes, number, rel.Files, rel.Bytes)
 	}
-	m, err := t.core.measurement(t.ctx, at.Channel, number)
+	m, err := t.by.measured.find(t.ctx, at.Channel, number)
 	if err != nil {
 		return nil, err
 	}
@@ -413,18 +447,18 @@ func (t *translator) attestation(e *ledger.Event, v *wire.Finished) (*ledger.Att
 		return nil, err
 	}
 	return &ledger.Attestation{
-		At: t.core.clock.motion.At(time.Unix(at.At, 0).UTC()), Nonce: [16]byte(at.Nonce), Number: number, Release: at.Release, Tree: at.Tree,
-		Files: at.Files, Bytes: at.Bytes, Read: at.ReadFiles, Statted: at.StatedFiles, OldestRead: t.core.clock.motion.At(time.Unix(at.OldestRead, 0).UTC()),
+		At: t.by.clock.motion.At(time.Unix(at.At, 0).UTC()), Nonce: [16]byte(at.Nonce), Number: number, Release: at.Release, Tree: at.Tree,
+		Files: at.Files, Bytes: at.Bytes, Read: at.ReadFiles, Statted: at.StatedFiles, OldestRead: t.by.clock.motion.At(time.Unix(at.OldestRead, 0).UTC()),
 		Verified: v.Verdict == runs.Verified, Signed: v.Attestation,
 	}, nil
 }
 
 // gaveNonce reports whether the Core issued the nonce for that site, channel and release.
-func (c *Core) gaveNonce(a wire.Address, channel string, number uint64, nonce []byte) bool {
+func (rp *reports) gaveNonce(a wire.Address, channel string, number uint64, nonce []byte) bool {
 	if len(nonce) != 16 {
 		return false
 	}
-	want := c.storage.keys.Load().nonceOf(a, channel, number, binary.BigEndian.Uint64(nonce))
+	want := rp.storage.keys.Load().nonceOf(a, channel, number, binary.BigEndian.Uint64(nonce))
 	return hmac.Equal(want[:], nonce)
 }
 
@@ -434,7 +468,7 @@ func (t *translator) problem(e *ledger.Event, channel string) error {
 	if err := wire.Decode(e.Body, &v); err != nil {
 		return err
 	}
-	if s := t.core.settings.Load().Fleet.Site(t.at.Site); channel != "" && (s == nil || s.Placement(channel) == nil) {
+	if s := t.by.settings.Load().Fleet.Site(t.at.Site); channel != "" && (s == nil || s.Placement(channel) == nil) {
 		return fmt.Errorf("a problem of a channel that this site does not have: %.64q", channel)
 	}
 	kind := SiteSays + "-" + Kind(v.Kind)

@@ -4,6 +4,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"io/fs"
+
+	"nightferry/internal/durable"
 )
 
 // The reserve is room that a Core needs to open its ledger and its vault, kept
@@ -16,22 +18,25 @@ const (
 	reserveLeft = 1 << 20
 )
 
-// freeReserve gives the reserve up if the volume is full.
-func (c *Core) freeReserve() error {
-	free, err := c.dir.Free()
+// reserve is that file in the data folder.
+type reserve struct{ dir *durable.Root }
+
+// free gives the reserve up if the volume is full.
+func (r *reserve) free() error {
+	free, err := r.dir.Free()
 	if err != nil || free >= reserveSize/2 {
 		return err
 	}
-	if err := c.dir.Remove(reserveFile); !errors.Is(err, fs.ErrNotExist) {
+	if err := r.dir.Remove(reserveFile); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
 }
 
-// keepReserve makes the reserve, or makes it whole again when there is space.
-func (c *Core) keepReserve() error {
+// keep makes the reserve, or makes it whole again when there is space.
+func (r *reserve) keep() error {
 	var have int64
-	switch info, err := c.dir.Lstat(reserveFile); {
+	switch info, err := r.dir.Lstat(reserveFile); {
 	case err == nil:
 		have = info.Size()
 	case !errors.Is(err, fs.ErrNotExist):
@@ -40,7 +45,7 @@ func (c *Core) keepReserve() error {
 	if have >= reserveSize {
 		return nil
 	}
-	free, err := c.dir.Free()
+	free, err := r.dir.Free()
 	if err != nil {
 		return err
 	}
@@ -50,5 +55,5 @@ func (c *Core) keepReserve() error {
 	}
 	b := make([]byte, size)
 	rand.Read(b) // never fails (crypto/rand); a file system that compresses keeps no room for zeros
-	return c.dir.WriteFile(reserveFile, b, 0o600)
+	return r.dir.WriteFile(reserveFile, b, 0o600)
 }

@@ -90,14 +90,14 @@ func (w *world) putBack(db string, old []byte) {
 func (w *world) sync(site string) {
 	w.t.Helper()
 	last := func() ledger.Run {
-		runs, err := w.core.Runs(w.t.Context(), ledger.RunFilter{Site: site, Limit: 1})
+		runs, err := w.core.Query.Runs(w.t.Context(), ledger.RunFilter{Site: site, Limit: 1})
 		if err != nil || len(runs) != 1 {
 			w.t.Fatal(runs, err)
 		}
 		return runs[0]
 	}
 	before := last().ID
-	if _, err := w.core.Sync(w.t.Context(), core.SyncRequest{Scope: fleet.Scope{Site: site}, Now: true}); err != nil {
+	if _, err := w.core.Orders.Sync(w.t.Context(), core.SyncRequest{Scope: fleet.Scope{Site: site}, Now: true}); err != nil {
 		w.t.Fatal(err)
 	}
 	w.until("the ordered run", func() bool {
@@ -121,7 +121,7 @@ func TestBehind(t *testing.T) {
 	for len(osaka.in) > 0 {
 		<-osaka.in
 	}
-	done, err := w.core.Halt(t.Context(), core.HaltRequest{Scope: halt.All, Reason: "bad package"})
+	done, err := w.core.Halts.Halt(t.Context(), core.HaltRequest{Scope: halt.All, Reason: "bad package"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +136,7 @@ func TestBehind(t *testing.T) {
 			t.Errorf("it gets a desired state of revision %d: %+v", n, st.Desired)
 		}
 	}
-	if _, err := w.core.Resume(t.Context(), done.Orders[0].String(), "", ""); err != nil {
+	if _, err := w.core.Halts.Resume(t.Context(), done.Orders[0].String(), "", ""); err != nil {
 		t.Fatal(err)
 	}
 	w.write("a.txt", "two")
@@ -191,7 +191,7 @@ func TestRestoredLedgerKeepsWholeLogs(t *testing.T) {
 	if now := w.logsOf(run.String()); len(before) != 1 || len(now) != 1 || now[0] != before[0] {
 		t.Errorf("the log was\n%q\nand is\n%q", before, now)
 	}
-	runs, err := w.core.Runs(t.Context(), ledger.RunFilter{Site: "osaka"})
+	runs, err := w.core.Query.Runs(t.Context(), ledger.RunFilter{Site: "osaka"})
 	if err != nil || len(runs) != 1 || runs[0].Number != 1 || runs[0].Release != d.Release || runs[0].Trigger != "desired" || runs[0].State != "verified" {
 		t.Errorf("%+v, %v", runs, err)
 	}

@@ -7,11 +7,8 @@ import (
 	"fmt"
 
 	"nightferry/internal/bucket"
-	"nightferry/internal/fleet"
 	"nightferry/internal/repo"
 	"nightferry/internal/trust"
-	"nightferry/internal/vault"
-	"nightferry/internal/wire"
 )
 
 // SecretRelease is the key that signs releases, heads, halts and control.
@@ -66,37 +63,4 @@ func (f *Offline) withRepo(ctx context.Context, o Options, fn func(*repo.Repo) e
 		return err
 	}
 	return fn(r)
-}
-
-// keyed notes which domains have an older signing key beside their newest.
-func (c *Core) keyed(f *fleet.Fleet, versions map[string][]vault.Version) {
-	rotating := map[string]bool{}
-	for _, d := range f.Domains {
-		rotating[d.Name] = len(versions[domainSecret(d.Name)]) > 1
-	}
-	c.rotating.Store(&rotating)
-}
-
-// rekey gives a site a credential signed by its domain's newest key while older keys are still
-// accepted. Older keys can then be removed without work at the site. The Core does not know which
-// key signed the site's credential, so it answers each hello with a new one.
-func (c *Core) rekey(ctx context.Context, a wire.Address, x *site) {
-	if r := c.rotating.Load(); r != nil && (*r)[a.Domain] {
-		c.renew(ctx, message{from: a}, x)
-	}
-}
-
-// rekeyAll does it for all that are connected.
-func (c *Core) rekeyAll(ctx context.Context) {
-	at := map[wire.Address]*site{}
-	c.fleet.each(func(a wire.Address, x *site) {
-		x.mu.Lock()
-		defer x.mu.Unlock()
-		if x.identity != nil && c.fleet.heard(x) {
-			at[a] = x
-		}
-	})
-	for a, x := range at {
-		c.rekey(ctx, a, x)
-	}
 }

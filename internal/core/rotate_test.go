@@ -113,7 +113,7 @@ func (w *world) rotateRelease(t *testing.T) {
 
 // open reports whether there is an incident of a kind.
 func (w *world) open(kind string) bool {
-	list, err := w.core.Incidents(w.t.Context(), false)
+	list, err := w.core.Query.Incidents(w.t.Context(), false)
 	if err != nil {
 		w.t.Fatal(err)
 	}

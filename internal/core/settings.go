@@ -24,10 +24,10 @@ func (c *Core) Reload(ctx context.Context, s Settings) error {
 		return fmt.Errorf("reload: the settings in force stay: %w", err)
 	}
 	c.sweepIncidents()
-	if err := c.newCert(); err != nil {
+	if err := c.link.newCert(); err != nil {
 		return err
 	}
-	_ = c.look(ctx) // told as an incident
+	_ = c.watching.look(ctx) // told as an incident
 	return c.ledger.Audit(ctx, ledger.Deed{Who: actor(ctx), What: "reload", Object: "configuration"})
 }
 
@@ -39,11 +39,11 @@ func (c *Core) Refresh(ctx context.Context) error {
 		return fmt.Errorf("what was in force stays: %w", err)
 	}
 	_ = old // requests under way still use it; its idle connections end by themselves
-	if err := c.newAuthority(ctx, c.settings.Load().Fleet); err != nil {
+	if err := c.access.update(ctx, c.settings.Load().Fleet); err != nil {
 		return err
 	}
-	c.readSecrets(ctx)
-	c.rekeyAll(ctx)
+	c.Notifier.readSecrets(ctx)
+	c.Enrolment.rekeyAll(ctx)
 	c.states.sendAll(ctx)
 	return nil
 }
@@ -80,7 +80,7 @@ func (c *Core) apply(ctx context.Context, s Settings) error {
 			c.alarms.Over(LogAccess, d, wire.Address{})
 		}
 	}
-	if err := c.newAuthority(ctx, s.Fleet); err != nil {
+	if err := c.access.update(ctx, s.Fleet); err != nil {
 		return err
 	}
 	for _, ch := range s.Fleet.Channels {
@@ -93,54 +93,6 @@ func (c *Core) apply(ctx context.Context, s Settings) error {
 		}
 	}
 	c.settings.Store(&s)
-	c.readSecrets(ctx)
-	return c.desire(ctx, desired.Change{})
-}
-
-// newAuthority applies the vault's domain keys and the ledger's revocations to the bus, see enforce.
-func (c *Core) newAuthority(ctx context.Context, f *fleet.Fleet) error {
-	c.changeMu.Lock()
-	defer c.changeMu.Unlock()
-	domains, err := c.readDomains(ctx, f)
-	if err != nil {
-		return err
-	}
-	return c.enforce(ctx, domains)
-}
-
-// enforceRevocations applies the ledger's revocations and keeps the domain keys.
-func (c *Core) enforceRevocations(ctx context.Context) error {
-	c.changeMu.Lock()
-	defer c.changeMu.Unlock()
-	return c.enforce(ctx, c.domains)
-}
-
-// cutDomain rejects all users signed by a domain's keys, see enforce.
-func (c *Core) cutDomain(ctx context.Context, domain string) error {
-	c.changeMu.Lock()
-	defer c.changeMu.Unlock()
-	left := maps.Clone(c.domains)
-	delete(left, domain)
-	return c.enforce(ctx, left)
-}
-
-// enforce puts an authority with the given domain keys into force. The embedded server disconnects
-// revoked users before enforce returns. With a cluster of your own, enforce disconnects no client and only
-// triggers a check of the cluster's scopes. The caller holds changeMu.
-func (c *Core) enforce(ctx context.Context, domains map[string][][]byte) error {
-	a, err := c.openAuthority(ctx, domains)
-	if err != nil {
-		return err
-	}
-	if c.server != nil {
-		if err := c.server.Update(a); err != nil {
-			return err
-		}
-	}
-	c.domains = domains
-	c.renewMu.Lock() // wait until signatures under the old authority are sent
-	c.authority.Store(a)
-	c.renewMu.Unlock()
-	c.clusterUp()
-	return nil
+	c.Notifier.readSecrets(ctx)
+	return c.Orders.desire(ctx, desired.Change{})
 }

@@ -118,7 +118,7 @@ func (w *world) enrol(text string, seed []byte) (*wireSite, error) {
 // join makes a token for a configured site and redeems it.
 func (w *world) join(site string) *wireSite {
 	w.t.Helper()
-	t, err := w.core.Token(w.t.Context(), site, 0)
+	t, err := w.core.Enrolment.Token(w.t.Context(), site, 0)
 	if err != nil {
 		w.t.Fatal(err)
 	}

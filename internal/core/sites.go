@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"nightferry/internal/bus"
@@ -118,14 +119,32 @@ func (x *site) take(id *ledger.Identity, ended time.Time) error {
 	return nil
 }
 
-// loadSites reads identities and sightings from the ledger.
-func (c *Core) loadSites(ctx context.Context) error {
-	ids, err := c.ledger.Identities(ctx, true)
+// sightings note when sites were heard, and find the silent ones.
+type sightings struct {
+	o        *Options
+	settings *atomic.Pointer[Settings]
+	ledger   sightingRecords
+	fleet    *sites
+	notices  *notices
+	clock    *clocks
+	reserve  *reserve
+}
+
+// sightingRecords keeps identities and sightings. *ledger.Ledger is one.
+type sightingRecords interface {
+	Identities(ctx context.Context, all bool) ([]ledger.Identity, error)
+	Sightings(ctx context.Context) ([]ledger.Sighting, error)
+	Seen(ctx context.Context, list []ledger.Sighting) error
+}
+
+// load reads identities and sightings from the ledger.
+func (si *sightings) load(ctx context.Context) error {
+	ids, err := si.ledger.Identities(ctx, true)
 	if err != nil {
 		return err
 	}
 	for i := range ids {
-		x := c.fleet.get(wire.Address{Domain: ids[i].Domain, Site: ids[i].Site})
+		x := si.fleet.get(wire.Address{Domain: ids[i].Domain, Site: ids[i].Site})
 		switch {
 		case ids[i].Ended.IsZero():
 			if err := x.take(&ids[i], time.Time{}); err != nil {
@@ -135,36 +154,36 @@ func (c *Core) loadSites(ctx context.Context) error {
 			x.ended = ids[i].Ended
 		}
 	}
-	if err := c.alarms.Load(ctx); err != nil {
+	if err := si.notices.alarms.Load(ctx); err != nil {
 		return err
 	}
-	seen, err := c.ledger.Sightings(ctx)
+	seen, err := si.ledger.Sightings(ctx)
 	if err != nil {
 		return err
 	}
 	for _, s := range seen {
-		x := c.fleet.get(wire.Address{Domain: s.Domain, Site: s.Site})
+		x := si.fleet.get(wire.Address{Domain: s.Domain, Site: s.Site})
 		x.seen, x.sighting, x.told = s.Seen, s, true
 	}
 	return nil
 }
 
 // saw notes a sign of life. at is the site's clock in Unix milliseconds.
-func (c *Core) saw(a wire.Address, x *site, at int64, change func(*ledger.Sighting)) {
-	now := c.clock.now()
+func (si *sightings) saw(a wire.Address, x *site, at int64, change func(*ledger.Sighting)) {
+	now := si.clock.now()
 	offset := time.UnixMilli(at).Sub(now)
 	x.mu.Lock()
-	x.seen, x.told, x.spoke = c.o.Now(), false, true
+	x.seen, x.told, x.spoke = si.o.Now(), false, true
 	x.sighting.Domain, x.sighting.Site, x.sighting.Seen = a.Domain, a.Site, x.seen
 	x.sighting.ClockOffset = offset
 	change(&x.sighting)
 	x.mu.Unlock()
-	c.alarms.Over(Silent, "", a)
-	c.alarms.Over(Absent, "", a)
+	si.notices.alarms.Over(Silent, "", a)
+	si.notices.alarms.Over(Absent, "", a)
 	if offset.Abs() > clockIncident {
-		c.alarms.Raise(Clock, "", a, fmt.Sprintf("the clock of %s is %s from the store's: set it right; above 15 minutes nothing starts there", a, offset.Round(time.Second)))
+		si.notices.alarms.Raise(Clock, "", a, fmt.Sprintf("the clock of %s is %s from the store's: set it right; above 15 minutes nothing starts there", a, offset.Round(time.Second)))
 	} else {
-		c.alarms.Over(Clock, "", a)
+		si.notices.alarms.Over(Clock, "", a)
 	}
 }
 
@@ -172,13 +191,13 @@ func (c *Core) saw(a wire.Address, x *site, at int64, change func(*ledger.Sighti
 const clockIncident = 2 * time.Minute
 
 // tick writes the latest sightings and finds the silent.
-func (c *Core) tick(ctx context.Context) {
+func (si *sightings) tick(ctx context.Context) {
 	var list []ledger.Sighting
 	var noted []*site
-	f := c.settings.Load().Fleet
-	now := c.o.Now()
-	_, agreed := c.clock.skew.Agreed(c.clock.local()) // a wrong clock makes no site absent
-	c.fleet.each(func(a wire.Address, x *site) {
+	f := si.settings.Load().Fleet
+	now := si.o.Now()
+	_, agreed := si.clock.skew.Agreed(si.clock.local()) // a wrong clock makes no site absent
+	si.fleet.each(func(a wire.Address, x *site) {
 		x.mu.Lock()
 		defer x.mu.Unlock()
 		if !x.told && !x.seen.IsZero() {
@@ -193,32 +212,32 @@ func (c *Core) tick(ctx context.Context) {
 			last = x.identity.Enrolled
 		}
 		if d := now.Sub(last); d > forgetAfter && agreed == nil {
-			c.alarms.Raise(Absent, "", a, fmt.Sprintf("site %s was not heard for %d days: it keeps no release in the bucket any more", a, d/(24*time.Hour)))
+			si.notices.alarms.Raise(Absent, "", a, fmt.Sprintf("site %s was not heard for %d days: it keeps no release in the bucket any more", a, d/(24*time.Hour)))
 		}
 		// After a start of ours, sites get the time that they need to come back.
-		if last.Before(c.started) {
-			last = c.started
+		if last.Before(si.fleet.started) {
+			last = si.fleet.started
 		}
-		if d := now.Sub(last); d > c.o.Silent {
-			c.alarms.Raise(Silent, "", a, fmt.Sprintf("site %s was not heard for %s: is the server up, does the agent run, does its network reach the Core?", a, d.Round(time.Second)))
+		if d := now.Sub(last); d > si.o.Silent {
+			si.notices.alarms.Raise(Silent, "", a, fmt.Sprintf("site %s was not heard for %s: is the server up, does the agent run, does its network reach the Core?", a, d.Round(time.Second)))
 		}
 	})
 	if len(list) > 0 {
-		if err := c.ledger.Seen(ctx, list); err != nil {
+		if err := si.ledger.Seen(ctx, list); err != nil {
 			for _, x := range noted {
 				x.mu.Lock()
 				x.told = false
 				x.mu.Unlock()
 			}
-			c.notices.LedgerFailed(err)
+			si.notices.LedgerFailed(err)
 		} else {
-			c.notices.LedgerWorks()
+			si.notices.LedgerWorks()
 		}
 	}
-	c.alarms.Expire()
-	c.alarms.Flush(ctx)
-	if err := c.keepReserve(); err != nil {
-		c.notices.Trouble("state", fmt.Errorf("keep room for the next start: %w", err))
+	si.notices.alarms.Expire()
+	si.notices.alarms.Flush(ctx)
+	if err := si.reserve.keep(); err != nil {
+		si.notices.Trouble("state", fmt.Errorf("keep room for the next start: %w", err))
 	}
 }
 

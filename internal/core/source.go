@@ -8,11 +8,13 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"nightferry/internal/clock"
 	"nightferry/internal/fleet"
 	"nightferry/internal/halt"
+	"nightferry/internal/halting"
 	"nightferry/internal/ledger"
 	"nightferry/internal/measure"
 	"nightferry/internal/publishing"
@@ -43,99 +45,132 @@ type sources struct {
 	again map[string]bool      // channels that were published since, which may have mended the damage
 }
 
-// measureSoon makes the measurer check a channel immediately.
-func (c *Core) measureSoon(channel string) {
-	c.sources.mu.Lock()
-	if c.sources.again == nil {
-		c.sources.again = map[string]bool{}
+// measurer measures the Core's own sources, and compares them with what sites
+// attest.
+type measurer struct {
+	o          *Options
+	settings   *atomic.Pointer[Settings]
+	ledger     measurementRecords
+	book       *runBook
+	newest     *newest
+	halting    *halting.Service
+	publishing *publishing.Service
+	tasks      *tasks.Service
+	releases   *releases.Reader
+	renderer   *renderer
+	notices    *notices
+	clock      *clocks
+	asides     *sync.WaitGroup
+
+	sources sources
+}
+
+// measurementRecords keeps measurements. *ledger.Ledger is one.
+type measurementRecords interface {
+	measurementReader
+	SetMeasurement(ctx context.Context, m ledger.Measurement) error
+	Holdings(ctx context.Context, f ledger.Filter) ([]ledger.Holding, error)
+	Run(ctx context.Context, id ledger.RunID) (ledger.Run, error)
+}
+
+// measurementReader reads measurements.
+type measurementReader interface {
+	Measurement(ctx context.Context, channel string, number uint64) (ledger.Measurement, error)
+}
+
+// soon makes the measurer check a channel immediately.
+func (me *measurer) soon(channel string) {
+	me.sources.mu.Lock()
+	if me.sources.again == nil {
+		me.sources.again = map[string]bool{}
 	}
-	c.sources.again[channel] = true
-	c.sources.mu.Unlock()
+	me.sources.again[channel] = true
+	me.sources.mu.Unlock()
 	select {
-	case c.sources.wake <- struct{}{}:
+	case me.sources.wake <- struct{}{}:
 	default:
 	}
 }
 
-// measureAll runs the measurements that are due, each channel in its own goroutine, until ctx ends.
-func (c *Core) measureAll(ctx context.Context) error {
-	t := time.NewTicker(min(4*c.o.Poll, time.Minute))
+// run runs the measurements that are due, each channel in its own goroutine, until ctx ends.
+func (me *measurer) run(ctx context.Context) error {
+	t := time.NewTicker(min(4*me.o.Poll, time.Minute))
 	defer t.Stop()
 	for {
-		for _, ch := range c.settings.Load().Fleet.Channels {
-			c.asides.Go(func() {
-				if err := c.measureDue(ctx, &ch); err != nil && ctx.Err() == nil {
-					c.unmeasured(ch.Name, err)
+		for _, ch := range me.settings.Load().Fleet.Channels {
+			me.asides.Go(func() {
+				if err := me.due(ctx, &ch); err != nil && ctx.Err() == nil {
+					me.unmeasured(ch.Name, err)
 				}
 			})
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-c.sources.wake:
+		case <-me.sources.wake:
 		case <-t.C:
 		}
 	}
 }
 
 // unmeasured opens the incident of a failed measurement and schedules another try.
-func (c *Core) unmeasured(channel string, err error) {
-	c.alarms.Raise(Unmeasured, channel, wire.Address{}, fmt.Sprintf("channel %s: its source could not be measured: %v; it is tried again", channel, err))
-	c.notices.Trouble("measure", err)
-	c.measureSoon(channel)
-	c.sources.mu.Lock()
-	defer c.sources.mu.Unlock()
-	if c.sources.retry == nil {
-		c.sources.retry = map[string]time.Time{}
+func (me *measurer) unmeasured(channel string, err error) {
+	me.notices.alarms.Raise(Unmeasured, channel, wire.Address{}, fmt.Sprintf("channel %s: its source could not be measured: %v; it is tried again", channel, err))
+	me.notices.Trouble("measure", err)
+	me.soon(channel)
+	me.sources.mu.Lock()
+	defer me.sources.mu.Unlock()
+	if me.sources.retry == nil {
+		me.sources.retry = map[string]time.Time{}
 	}
-	c.sources.retry[channel] = c.o.Now().Add(measureRetry)
+	me.sources.retry[channel] = me.o.Now().Add(measureRetry)
 }
 
-// measureDue measures a channel's source if its newest release needs that.
-func (c *Core) measureDue(ctx context.Context, ch *fleet.Channel) error {
-	rel, ok := c.newest.of(ch.Name)
-	if !ok || c.publishing.Running(publishing.Publish, ch.Name) || c.publishing.Running(publishing.Measure, ch.Name) { // a publish comes first and wakes the measurer when it ends
+// due measures a channel's source if its newest release needs that.
+func (me *measurer) due(ctx context.Context, ch *fleet.Channel) error {
+	rel, ok := me.newest.of(ch.Name)
+	if !ok || me.publishing.Running(publishing.Publish, ch.Name) || me.publishing.Running(publishing.Measure, ch.Name) { // a publish comes first and wakes the measurer when it ends
 		return nil
 	}
-	if c.haltedHere(ch.Name) {
+	if me.haltedHere(ch.Name) {
 		return nil
 	}
-	old, err := c.measurement(ctx, ch.Name, rel.Number)
+	old, err := measurements{ledger: me.ledger}.find(ctx, ch.Name, rel.Number)
 	if err != nil {
 		return err
 	}
-	c.sources.mu.Lock()
-	again, wait := c.sources.again[ch.Name], c.o.Now().Before(c.sources.retry[ch.Name])
+	me.sources.mu.Lock()
+	again, wait := me.sources.again[ch.Name], me.o.Now().Before(me.sources.retry[ch.Name])
 	if !wait {
-		delete(c.sources.again, ch.Name)
-		delete(c.sources.retry, ch.Name)
+		delete(me.sources.again, ch.Name)
+		delete(me.sources.retry, ch.Name)
 	}
-	c.sources.mu.Unlock()
+	me.sources.mu.Unlock()
 	if wait {
 		return nil
 	}
 	if old != nil && old.Release == rel.Digest {
 		if measuredState(old, &rel) != runs.Damaged {
-			c.alarms.Over(Unmeasured, ch.Name, wire.Address{})
+			me.notices.alarms.Over(Unmeasured, ch.Name, wire.Address{})
 			return nil
 		}
-		if !again && !clock.Passed(old.At, c.clock.wall(), measureAgain) {
+		if !again && !clock.Passed(old.At, me.clock.wall(), measureAgain) {
 			return nil
 		}
 	}
-	mctx, end, ok := c.publishing.Begin(ctx, publishing.Measure, ch.Name)
+	mctx, end, ok := me.publishing.Begin(ctx, publishing.Measure, ch.Name)
 	if !ok {
 		return nil
 	}
 	defer end()
-	if c.haltedHere(ch.Name) { // an order that came before it could have stopped this
+	if me.haltedHere(ch.Name) { // an order that came before it could have stopped this
 		return nil
 	}
-	err = c.tasks.Once(mctx, tasks.Task{Name: measureTask + ch.Name, Bound: lateLong, Do: func(ctx context.Context) error { return c.measureSource(ctx, ch, &rel) }})
+	err = me.tasks.Once(mctx, tasks.Task{Name: measureTask + ch.Name, Bound: lateLong, Do: func(ctx context.Context) error { return me.measure(ctx, ch, &rel) }})
 	order := (*halt.Error)(nil)
 	switch {
 	case err == nil:
-		c.alarms.Over(Unmeasured, ch.Name, wire.Address{})
+		me.notices.alarms.Over(Unmeasured, ch.Name, wire.Address{})
 	case errors.As(context.Cause(mctx), &order):
 		return nil // due again when the halt order ends
 	}
@@ -143,38 +178,38 @@ func (c *Core) measureDue(ctx context.Context, ch *fleet.Channel) error {
 }
 
 // haltedHere reports whether a halt order is in force for the channel at the Core.
-func (c *Core) haltedHere(channel string) bool {
+func (me *measurer) haltedHere(channel string) bool {
 	host, _ := os.Hostname() // only for halt orders that name this host as a site
-	return c.halting.Current().Find(halt.Subject{Site: host, Channel: channel}) != nil
+	return me.halting.Current().Find(halt.Subject{Site: host, Channel: channel}) != nil
 }
 
-// measurement returns the measurement of a release, or nil.
-func (c *Core) measurement(ctx context.Context, channel string, number uint64) (*ledger.Measurement, error) {
-	m, err := c.ledger.Measurement(ctx, channel, number)
+// find returns the measurement of a release, or nil.
+func (m measurements) find(ctx context.Context, channel string, number uint64) (*ledger.Measurement, error) {
+	found, err := m.ledger.Measurement(ctx, channel, number)
 	if errors.Is(err, ledger.ErrNotFound) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	return &m, nil
+	return &found, nil
 }
 
-// measureSource measures a source, records the result, and compares it with the sites'
+// measure measures a source, records the result, and compares it with the sites'
 // attestations. It always leaves a run in the ledger and a log.
-func (c *Core) measureSource(ctx context.Context, ch *fleet.Channel, rel *ledger.Release) error {
-	w := &ownRun{core: c, channel: ch.Name}
+func (me *measurer) measure(ctx context.Context, ch *fleet.Channel, rel *ledger.Release) error {
+	w := &ownRun{book: me.book, channel: ch.Name}
 	rand.Read(w.id[:]) // never fails (crypto/rand)
 	always := context.WithoutCancel(ctx)
 	start := &ledger.Start{Number: rel.Number, Release: rel.Digest, Tree: rel.Tree, Parent: rel.Parent, Trigger: measureTrigger}
 	if err := w.append(always, ledger.Event{Start: start}); err != nil {
-		c.notices.LedgerFailed(err)
+		me.notices.LedgerFailed(err)
 		return fmt.Errorf("its run cannot be recorded: %w", err)
 	}
-	c.notices.emit(Event{Kind: RunStarted, Channel: ch.Name, Run: w.id.String()})
-	began := c.o.Now()
+	me.notices.emit(Event{Kind: RunStarted, Channel: ch.Name, Run: w.id.String()})
+	began := me.o.Now()
 	var bad []string
-	res, err := c.readSource(ctx, ch, rel, w, func(f measure.Finding) {
+	res, err := me.readSource(ctx, ch, rel, w, func(f measure.Finding) {
 		if (f.Outcome == measure.Damaged || f.Outcome == measure.Unreadable) && len(bad) < maxNamed {
 			bad = append(bad, f.Path)
 		}
@@ -182,14 +217,14 @@ func (c *Core) measureSource(ctx context.Context, ch *fleet.Channel, rel *ledger
 	})
 	end := ledger.Finish{State: runs.Failed, Totals: runs.Totals{Files: res.WantFiles, Bytes: res.WantBytes, Held: res.Read,
 		Counts: runs.Counts{Unchanged: res.Same, Changed: res.Moved, Added: res.New, Deleted: res.Gone, Failed: res.Faults()}}}
-	m := ledger.Measurement{Channel: ch.Name, Number: rel.Number, Release: rel.Digest, At: c.clock.wall(), Took: ledger.Seconds(c.o.Now().Sub(began)), Run: w.id, Tree: res.Tree, Files: res.WantFiles,
+	m := ledger.Measurement{Channel: ch.Name, Number: rel.Number, Release: rel.Digest, At: me.clock.wall(), Took: ledger.Seconds(me.o.Now().Sub(began)), Run: w.id, Tree: res.Tree, Files: res.WantFiles,
 		Bytes: res.WantBytes, SourceFiles: res.Files, SourceBytes: res.Bytes, Same: res.Same, Moved: res.MovedOn(), Damaged: res.Damaged, Unreadable: res.Unreadable}
 	switch {
 	case err == nil:
 		end.State = measuredState(&m, rel)
 		// Before the run ends: a crash in between leaves a run without an end instead of a second
 		// measurement.
-		if err = c.ledger.SetMeasurement(always, m); err != nil {
+		if err = me.ledger.SetMeasurement(always, m); err != nil {
 			end.State = runs.Failed
 		}
 	case ctx.Err() != nil:
@@ -199,34 +234,34 @@ func (c *Core) measureSource(ctx context.Context, ch *fleet.Channel, rel *ledger
 		end.Cause = bound(err.Error(), maxRunText)
 	}
 	if err2 := errors.Join(w.flush(always), w.append(always, ledger.Event{Finish: &end})); err2 != nil {
-		c.notices.LedgerFailed(err2)
+		me.notices.LedgerFailed(err2)
 		err = errors.Join(err, err2)
 	}
-	c.kickRender()
-	if run, err := c.ledger.Run(always, w.id); err == nil {
-		c.notices.emit(Event{Kind: RunEnded, Channel: ch.Name, Run: w.id.String(), Text: string(run.State), Ended: &run})
+	me.renderer.kick()
+	if run, err := me.ledger.Run(always, w.id); err == nil {
+		me.notices.emit(Event{Kind: RunEnded, Channel: ch.Name, Run: w.id.String(), Text: string(run.State), Ended: &run})
 	}
 	if err != nil {
 		return err
 	}
-	c.judgeSource(&m, rel, bad)
-	return c.compareAll(always, &m)
+	me.judge(&m, rel, bad)
+	return me.compareAll(always, &m)
 }
 
-func (c *Core) readSource(ctx context.Context, ch *fleet.Channel, rel *ledger.Release, w *ownRun, fn func(measure.Finding)) (res measure.Result, err error) {
+func (me *measurer) readSource(ctx context.Context, ch *fleet.Channel, rel *ledger.Release, w *ownRun, fn func(measure.Finding)) (res measure.Result, err error) {
 	patterns, err := scan.ParsePatterns(ch.Include, ch.Exclude)
 	if err != nil {
 		return res, err
 	}
-	_, entries, err := c.releases.Entries(ctx, releases.Key{Channel: ch.Name, Number: rel.Number, Digest: rel.Digest})
+	_, entries, err := me.releases.Entries(ctx, releases.Key{Channel: ch.Name, Number: rel.Number, Digest: rel.Digest})
 	if err != nil {
 		return res, err
 	}
 	var spoke time.Time
 	return measure.Run(ctx, ch.Source, entries, measure.Options{Patterns: patterns, SkipLinks: ch.Links == fleet.Skip, Rate: ch.MeasureRate, OnProgress: func(r measure.Result) {
-		if now := c.o.Now(); now.Sub(spoke) >= time.Second {
+		if now := me.o.Now(); now.Sub(spoke) >= time.Second {
 			spoke = now
-			c.notices.emit(Event{Kind: RunProgressed, Channel: ch.Name, Run: w.id.String(),
+			me.notices.emit(Event{Kind: RunProgressed, Channel: ch.Name, Run: w.id.String(),
 				Progress: &runs.Progress{Phase: measureTrigger, FilesDone: r.WantFiles, FilesTotal: rel.Files, BytesDone: r.Read, BytesTotal: rel.Bytes}})
 		}
 	}}, fn)
@@ -243,11 +278,11 @@ func measuredState(m *ledger.Measurement, rel *ledger.Release) runs.State {
 	return runs.Same
 }
 
-// judgeSource opens or resolves the incident for a source whose bytes differ from the published
+// judge opens or resolves the incident for a source whose bytes differ from the published
 // ones.
-func (c *Core) judgeSource(m *ledger.Measurement, rel *ledger.Release, bad []string) {
+func (me *measurer) judge(m *ledger.Measurement, rel *ledger.Release, bad []string) {
 	if measuredState(m, rel) != runs.Damaged {
-		c.alarms.Over(SourceDamage, m.Channel, wire.Address{})
+		me.notices.alarms.Over(SourceDamage, m.Channel, wire.Address{})
 		return
 	}
 	text := fmt.Sprintf("channel %s: in the source of release %d, ", m.Channel, m.Number)
@@ -265,7 +300,7 @@ func (c *Core) judgeSource(m *ledger.Measurement, rel *ledger.Release, bad []str
 			m.Files, m.Bytes, m.Tree.Short(), rel.Files, rel.Bytes, rel.Tree.Short())
 	}
 	text += fmt.Sprintf(" (nightferry run show %s): %s", m.Run.String()[:8], namedPaths(bad, int(m.Damaged+m.Unreadable)))
-	c.alarms.Raise(SourceDamage, m.Channel, wire.Address{}, text)
+	me.notices.alarms.Raise(SourceDamage, m.Channel, wire.Address{}, text)
 }
 
 func have(n int64) string {
@@ -292,8 +327,8 @@ func namedPaths(paths []string, all int) string {
 }
 
 // compareAll compares earlier attestations of the sites with the new measurement.
-func (c *Core) compareAll(ctx context.Context, m *ledger.Measurement) error {
-	held, err := c.ledger.Holdings(ctx, ledger.Filter{Channel: m.Channel})
+func (me *measurer) compareAll(ctx context.Context, m *ledger.Measurement) error {
+	held, err := me.ledger.Holdings(ctx, ledger.Filter{Channel: m.Channel})
 	if err != nil {
 		return err
 	}
@@ -303,9 +338,9 @@ func (c *Core) compareAll(ctx context.Context, m *ledger.Measurement) error {
 		switch why := contradicts(m, h); {
 		case h.Number != m.Number || h.Release != m.Release:
 		case why != nil:
-			c.alarms.Raise(BadProof, m.Channel, at, fmt.Sprintf("site %s, channel %s: %v", h.Site, m.Channel, why))
+			me.notices.alarms.Raise(BadProof, m.Channel, at, fmt.Sprintf("site %s, channel %s: %v", h.Site, m.Channel, why))
 		default:
-			c.alarms.Over(BadProof, m.Channel, at)
+			me.notices.alarms.Over(BadProof, m.Channel, at)
 		}
 	}
 	return nil
@@ -329,8 +364,8 @@ func contradicts(m *ledger.Measurement, h *ledger.Holding) error {
 
 // measurements caches the measurement of each release.
 type measurements struct {
-	core *Core
-	all  map[releases.Key]*ledger.Measurement
+	ledger measurementReader
+	all    map[releases.Key]*ledger.Measurement
 }
 
 // of returns the measurement of the release that a site holds, or nil.
@@ -343,7 +378,7 @@ func (m *measurements) of(ctx context.Context, h *ledger.Holding) (*ledger.Measu
 	if ok {
 		return found, nil
 	}
-	found, err := m.core.measurement(ctx, h.Channel, h.Number)
+	found, err := m.find(ctx, h.Channel, h.Number)
 	if err != nil {
 		return nil, err
 	}

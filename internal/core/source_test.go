@@ -45,7 +45,7 @@ func (w *world) keepStat(name, content string) {
 // measures lists the runs that measured a source, the newest first.
 func (w *world) measures() (out []ledger.Run) {
 	w.t.Helper()
-	runs, err := w.core.Runs(w.t.Context(), ledger.RunFilter{Core: true})
+	runs, err := w.core.Query.Runs(w.t.Context(), ledger.RunFilter{Core: true})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -62,13 +62,13 @@ func (w *world) measures() (out []ledger.Run) {
 func (w *world) untilMeasured(channel string, number uint64) (m ledger.Measurement) {
 	w.t.Helper()
 	w.until(fmt.Sprintf("release %d to be measured", number), func() bool {
-		s, err := w.core.Status(w.t.Context())
+		s, err := w.core.Query.Status(w.t.Context())
 		if err != nil {
 			w.t.Fatal(err)
 		}
 		for _, m = range s.Measured {
 			if m.Channel == channel && m.Number == number {
-				run, err := w.core.Runs(w.t.Context(), ledger.RunFilter{Core: true, Open: true})
+				run, err := w.core.Query.Runs(w.t.Context(), ledger.RunFilter{Core: true, Open: true})
 				return err == nil && len(run) == 0
 			}
 		}
@@ -123,7 +123,7 @@ func measuredOnce(t *testing.T, key []byte) {
 	}
 	w.untilRendered()
 	var lines []string
-	err := w.core.RunShow(t.Context(), runs[0].ID.String(), false, func(d core.RunDetail) error {
+	err := w.core.Query.RunShow(t.Context(), runs[0].ID.String(), false, func(d core.RunDetail) error {
 		if !strings.HasPrefix(d.Log, "core/package/") {
 			t.Errorf("its log is %q", d.Log)
 		}
@@ -213,7 +213,7 @@ func TestContradicted(t *testing.T) {
 	// It comes after: it is refused.
 	run, events := tokyo.converge(tokyo.stateOf("package", 1))
 	tokyo.deliver(events)
-	if r, err := w.core.Runs(t.Context(), ledger.RunFilter{Site: "tokyo"}); err != nil || len(r) != 1 || r[0].ID != run || r[0].State != "failed" || !strings.Contains(r[0].Cause, "measured 3, 16") {
+	if r, err := w.core.Query.Runs(t.Context(), ledger.RunFilter{Site: "tokyo"}); err != nil || len(r) != 1 || r[0].ID != run || r[0].State != "failed" || !strings.Contains(r[0].Cause, "measured 3, 16") {
 		t.Errorf("%+v, %v", r, err)
 	}
 	if ch := w.channel("tokyo", "package"); ch.Holds != 0 {
@@ -247,7 +247,7 @@ func TestMeasuringObeys(t *testing.T) {
 		return len(r) > 0 && r[0].Finished.IsZero()
 	}
 	w.until("a measurement", underWay)
-	order, err := w.core.Halt(t.Context(), core.HaltRequest{Scope: halt.Channel, Value: "package", Reason: "test"})
+	order, err := w.core.Halts.Halt(t.Context(), core.HaltRequest{Scope: halt.Channel, Value: "package", Reason: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -266,7 +266,7 @@ func TestMeasuringObeys(t *testing.T) {
 	if n := len(w.measures()); n != 3 {
 		t.Errorf("%d measurements, want one that was stopped and two of driver", n)
 	}
-	if _, err := w.core.Resume(t.Context(), order.Orders[0].String(), "", ""); err != nil {
+	if _, err := w.core.Halts.Resume(t.Context(), order.Orders[0].String(), "", ""); err != nil {
 		t.Fatal(err)
 	}
 	w.until("another measurement", underWay)
@@ -303,7 +303,7 @@ func TestUnmeasured(t *testing.T) {
 	}
 	w.restart() // else it waits a quarter of an hour
 	w.untilOver(string(core.Unmeasured))
-	if s, err := w.core.Sites(t.Context(), fleet.Scope{}); err != nil || len(s) != 3 {
+	if s, err := w.core.Query.Sites(t.Context(), fleet.Scope{}); err != nil || len(s) != 3 {
 		t.Errorf("%v, %v", s, err)
 	}
 }

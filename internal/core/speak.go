@@ -2,7 +2,6 @@ package core
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"hash/fnv"
 	"runtime"
@@ -12,7 +11,6 @@ import (
 
 	"golang.org/x/time/rate"
 
-	"nightferry/internal/desired"
 	"nightferry/internal/frame"
 	"nightferry/internal/ledger"
 	"nightferry/internal/trust"
@@ -88,7 +86,7 @@ func (c *Core) serve(ctx context.Context, in <-chan message) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case m := <-in:
-			c.count.message(m.verb)
+			c.messages.message(m.verb)
 			c.guard(m, func() { c.hear(ctx, m) })
 			m.by.inbox.done()
 		}
@@ -130,7 +128,7 @@ func panicSite() string {
 // hear handles one message.
 func (c *Core) hear(ctx context.Context, m message) {
 	if m.from.Domain == wire.EnrolDomain {
-		c.hearEnrolment(ctx, m)
+		c.Enrolment.hear(ctx, m)
 		return
 	}
 	x := c.fleet.find(m.from)
@@ -165,7 +163,7 @@ func (c *Core) hear(ctx context.Context, m message) {
 	case wire.VerbStopped:
 		var v wire.Stopped
 		if err = c.open(m, key, &v); err == nil {
-			c.stopped(ctx, m.from, x, &v)
+			c.Halts.stopped(ctx, m.from, x, &v)
 		}
 	case wire.VerbProgress:
 		var v wire.Progress
@@ -175,7 +173,7 @@ func (c *Core) hear(ctx context.Context, m message) {
 	case wire.VerbReport:
 		var v wire.Report
 		if err = c.open(m, key, &v); err == nil {
-			c.report(ctx, m, x, key, &v)
+			c.reports.commit(ctx, m, x, key, &v)
 		}
 	case wire.VerbAsk:
 		var v wire.Ask
@@ -185,7 +183,7 @@ func (c *Core) hear(ctx context.Context, m message) {
 	case wire.VerbRenew:
 		var v wire.Renew
 		if err = c.open(m, key, &v); err == nil {
-			c.renew(ctx, m, x)
+			c.Enrolment.renew(ctx, m, x)
 		}
 	default:
 		err = fmt.Errorf("verb %q is none that this Core knows: %w", clip(m.verb), frame.ErrDamaged)
@@ -213,54 +211,28 @@ func (c *Core) hello(ctx context.Context, a wire.Address, x *site, v *wire.Hello
 		}
 	}
 	x.mu.Unlock()
-	c.heardFrom(ctx, a, x, v.Instance, v.At, v.Machine)
-	c.disproven(ctx, a, v.Holds)
-	c.saw(a, x, v.At, func(s *ledger.Sighting) {
+	c.Enrolment.heardFrom(ctx, a, x, v.Instance, v.At, v.Machine)
+	c.Enrolment.disproven(ctx, a, v.Holds)
+	c.sightings.saw(a, x, v.At, func(s *ledger.Sighting) {
 		s.Version, s.Revision = clip(v.Version), v.Revision
 	})
 	c.alarms.Over(Protocol, "", a)
 	c.notices.emit(Event{Kind: SiteConnected, Domain: a.Domain, Site: a.Site, Text: clip(v.Version + " " + v.System)})
 	if v.Revision > st.Revision {
-		c.overtaken(ctx, a, v.Revision)
+		c.Orders.overtaken(ctx, a, v.Revision)
 		return
 	}
-	c.rekey(ctx, a, x)
+	c.Enrolment.rekey(ctx, a, x)
 	c.states.send(ctx, []wire.Address{a})
 }
-
-// overtaken handles a site that has seen a newer state than the ledger knows: the ledger was
-// restored from a backup. It raises the revision, so that the Core's next states are newer.
-func (c *Core) overtaken(ctx context.Context, a wire.Address, seen uint64) {
-	ch := desired.Change{Only: []string{a.Site}, Requests: map[desired.Key]desired.Request{}}
-	for _, d := range c.desired.Of(a).Desired {
-		// The ledger does not know what the site holds, so the site proves it in its next window.
-		ch.Requests[desired.Key{Address: a, Channel: d.Channel}] = desired.Request{}
-	}
-	if now, err := c.ledger.Revision(ctx); err == nil && seen > now+maxLeap {
-		c.refusals.refuse(ctx, message{from: a, verb: wire.VerbHello}, "forged", fmt.Sprintf("it says that it has seen revision %d, the newest is %d", seen, now), Malformed)
-		return
-	}
-	_, err := c.ledger.AdoptRevision(ctx, seen)
-	if err == nil {
-		err = c.desire(ctx, ch)
-	}
-	if err != nil {
-		c.notices.LedgerFailed(err)
-		c.states.send(ctx, []wire.Address{a}) // it ignores the older state, and obeys its halt orders
-	}
-}
-
-// maxLeap bounds how far a site can raise the revision at once. A restore never loses more
-// revisions, and the numbers cannot be exhausted.
-const maxLeap = 1 << 40
 
 func (c *Core) beat(ctx context.Context, a wire.Address, x *site, v *wire.Beat) {
 	x.mu.Lock()
 	x.trust, x.epoch = v.Trust, v.Epoch
 	x.waits = c.waitsOf(v.Waits)
 	x.mu.Unlock()
-	c.heardFrom(ctx, a, x, v.Instance, v.At, "")
-	c.saw(a, x, v.At, func(s *ledger.Sighting) { s.Revision, s.Lag = v.Revision, v.Spooled })
+	c.Enrolment.heardFrom(ctx, a, x, v.Instance, v.At, "")
+	c.sightings.saw(a, x, v.At, func(s *ledger.Sighting) { s.Revision, s.Lag = v.Revision, v.Spooled })
 	if v.Leaving {
 		x.mu.Lock()
 		x.spoke = false
@@ -287,40 +259,22 @@ func (c *Core) progressed(a wire.Address, x *site, v *wire.Progress) {
 	c.notices.emit(Event{Kind: RunProgressed, Domain: a.Domain, Site: a.Site, Channel: v.Channel, Run: p.run.String(), Progress: &p.Progress})
 }
 
-func (c *Core) renew(ctx context.Context, m message, x *site) {
-	x.mu.Lock()
-	if x.identity == nil { // just revoked
-		x.mu.Unlock()
-		return
-	}
-	id := *x.identity
-	version := x.sighting.Version
-	x.mu.Unlock()
-	// A state signed with an older key must not follow one signed with its successor, since the
-	// site keeps the last one.
-	c.renewMu.RLock()
-	defer c.renewMu.RUnlock()
-	authority, now := c.authority.Load(), c.o.Now()
-	jwt, err := authority.User(id.Domain, id.Site, id.Public, userLife, now)
-	if err != nil {
-		c.notices.Trouble("renew", err)
-		return
-	}
-	c.notices.Works("renew")
-	switch err := c.ledger.Renew(ctx, id.Public, now.Add(userLife), version); {
-	case errors.Is(err, ledger.ErrNotFound): // revoked in the meantime
-		return
-	case err != nil:
-		c.notices.LedgerFailed(err)
-		return
-	}
-	id.JWTExpires = now.Add(userLife)
-	x.mu.Lock()
-	if x.identity != nil && x.identity.Public == id.Public {
-		x.identity = &id
-	}
-	x.mu.Unlock()
-	c.down.answer(m.from, wire.VerbRenewed, 0, &wire.Renewed{JWT: jwt})
-}
-
 func unixTime(sec int64) time.Time { return time.Unix(sec, 0).UTC() }
+
+// waitsOf reads the waiting channels of a heartbeat. It drops values that are out of bounds,
+// because a site can send anything.
+func (c *Core) waitsOf(list []wire.Wait) map[string]Waiting {
+	out := map[string]Waiting{}
+	for _, w := range list {
+		why := w.Why.String()
+		if why == "" || !wire.ValidName(w.Channel) {
+			continue
+		}
+		one := Waiting{Why: why, Text: w.Text}
+		if w.Until > 0 {
+			one.Until = c.clock.motion.At(unixTime(w.Until))
+		}
+		out[w.Channel] = one
+	}
+	return out
+}

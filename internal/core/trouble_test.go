@@ -176,7 +176,7 @@ func TestCoreAndStoreGoneInMidTransfer(t *testing.T) {
 // added once.
 func (w *world) onceEach(number uint64, files int) {
 	w.t.Helper()
-	runs, err := w.core.Runs(w.t.Context(), ledger.RunFilter{Site: "osaka"})
+	runs, err := w.core.Query.Runs(w.t.Context(), ledger.RunFilter{Site: "osaka"})
 	if err != nil {
 		w.t.Fatal(err)
 	}

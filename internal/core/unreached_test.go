@@ -24,7 +24,7 @@ func TestUnreached(t *testing.T) {
 	osaka.deliver(osaka.events(id, d, []wire.Outcome{{Kind: wire.Added, Ordinal: 1}}, &wire.Finished{Verdict: "stopped", Error: "the Core wants something else now", Totals: runs.Totals{Files: 3, Counts: runs.Counts{Added: 1, Unchanged: 2}}}, nil))
 	var run ledger.Run
 	w.until("the log", func() bool {
-		runs, err := w.core.Runs(t.Context(), ledger.RunFilter{Site: "osaka"})
+		runs, err := w.core.Query.Runs(t.Context(), ledger.RunFilter{Site: "osaka"})
 		if err != nil || len(runs) != 1 {
 			t.Fatal(runs, err)
 		}
@@ -32,7 +32,7 @@ func TestUnreached(t *testing.T) {
 		return !run.Rendered.IsZero()
 	})
 	got := map[string]string{}
-	err := w.core.RunShow(t.Context(), id.String(), true, func(core.RunDetail) error { return nil }, func(f record.File) error {
+	err := w.core.Query.RunShow(t.Context(), id.String(), true, func(core.RunDetail) error { return nil }, func(f record.File) error {
 		got[f.Path] = f.Outcome
 		return nil
 	})
@@ -58,7 +58,7 @@ func TestShownWhileItsLogIsWritten(t *testing.T) {
 	osaka.deliver(events[:last])
 	for _, all := range []bool{false, true} {
 		count := 0
-		err := w.core.RunShow(t.Context(), run.String(), all, func(d core.RunDetail) error {
+		err := w.core.Query.RunShow(t.Context(), run.String(), all, func(d core.RunDetail) error {
 			if all {
 				return nil
 			}

@@ -5,11 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"nightferry/internal/clock"
 	"nightferry/internal/fleet"
 	"nightferry/internal/ledger"
+	"nightferry/internal/lending"
+	"nightferry/internal/record"
+	"nightferry/internal/releases"
 	"nightferry/internal/repo"
 	"nightferry/internal/trust"
 	"nightferry/internal/wire"
@@ -18,38 +22,57 @@ import (
 // daily is the period of daily work. It is a little under a day, so that no day is left out.
 const daily = 23*time.Hour + 30*time.Minute
 
-// upkeep does the daily work that is due.
-func (c *Core) upkeep(ctx context.Context) error {
-	now, err := c.clock.agreed(ctx) // first, since it also reads the store's time
-	if p := c.cert.Load(); p != nil && p.Leaf != nil && p.Leaf.NotAfter.Sub(c.clock.now()) < certLife/3 {
-		if err := c.newCert(); err != nil {
-			c.notices.Trouble("certificate", err)
+// Caretaker does the daily work: it removes what is old, signs heads again and checks
+// the bucket.
+type Caretaker struct {
+	settings    *atomic.Pointer[Settings]
+	ledger      *ledger.Ledger
+	logs        *record.Logs
+	storage     *storage
+	newest      *newest
+	link        *busLink
+	lending     *lending.Service
+	releases    *releases.Reader
+	notices     *notices
+	clock       *clocks
+	endLostRuns func(context.Context) error
+
+	healing               atomic.Bool    // something was published since the bucket was checked
+	lastResign, lastPurge clock.Calendar // used by one goroutine at a time
+}
+
+// run does the daily work that is due.
+func (u *Caretaker) run(ctx context.Context) error {
+	now, err := u.clock.agreed(ctx) // first, since it also reads the store's time
+	if p := u.link.cert.Load(); p != nil && p.Leaf != nil && p.Leaf.NotAfter.Sub(u.clock.now()) < certLife/3 {
+		if err := u.link.newCert(); err != nil {
+			u.notices.Trouble("certificate", err)
 		} else {
-			c.notices.Works("certificate")
-			c.notices.emit(Event{Kind: Upkeep, Text: "the bus's certificate was renewed"})
+			u.notices.Works("certificate")
+			u.notices.emit(Event{Kind: Upkeep, Text: "the bus's certificate was renewed"})
 		}
 	}
-	if lost := c.endLostRuns(ctx); lost != nil && ctx.Err() == nil {
-		c.notices.LedgerFailed(lost)
+	if lost := u.endLostRuns(ctx); lost != nil && ctx.Err() == nil {
+		u.notices.LedgerFailed(lost)
 	}
 	if err != nil {
 		if ctx.Err() == nil {
-			c.notices.Trouble("clock", err)
+			u.notices.Trouble("clock", err)
 		}
 		return err
 	}
-	if clock.Due(c.lastResign, now, daily) && c.resign(ctx) {
-		c.lastResign = now // otherwise the next turn tries again
+	if clock.Due(u.lastResign, now, daily) && u.resign(ctx) {
+		u.lastResign = now // otherwise the next turn tries again
 	}
-	if !clock.Due(c.lastPurge, now, daily) {
+	if !clock.Due(u.lastPurge, now, daily) {
 		return nil
 	}
-	c.lastPurge = now
-	if err := c.Purge(ctx); err != nil {
-		c.notices.Trouble("upkeep", err)
+	u.lastPurge = now
+	if err := u.Purge(ctx); err != nil {
+		u.notices.Trouble("upkeep", err)
 		return err
 	}
-	c.notices.Works("upkeep")
+	u.notices.Works("upkeep")
 	return nil
 }
 
@@ -57,64 +80,64 @@ func (c *Core) upkeep(ctx context.Context) error {
 // heads that name the release that this Core has adopted. If another writer has changed a head, the
 // next poll adopts or refuses it. If a head cannot be signed, resign returns false and an incident
 // stays open until it is signed.
-func (c *Core) resign(ctx context.Context) (ok bool) {
+func (u *Caretaker) resign(ctx context.Context) (ok bool) {
 	ok = true
-	for _, ch := range c.settings.Load().Fleet.Channels {
-		rel, known := c.newest.of(ch.Name)
+	for _, ch := range u.settings.Load().Fleet.Channels {
+		rel, known := u.newest.of(ch.Name)
 		if !known {
 			continue
 		}
-		_, err := c.storage.repo.Load().Renew(ctx, ch.Name, c.storage.keys.Load().release, rel.Number, rel.Digest)
+		_, err := u.storage.repo.Load().Renew(ctx, ch.Name, u.storage.keys.Load().release, rel.Number, rel.Digest)
 		switch {
 		case ctx.Err() != nil:
 			return false
 		case err == nil:
-			c.alarms.Over(Store, ch.Name, wire.Address{})
+			u.notices.alarms.Over(Store, ch.Name, wire.Address{})
 			continue
 		case !errors.Is(err, repo.ErrConflict):
 			ok = false
-			c.alarms.Raise(Store, ch.Name, wire.Address{}, fmt.Sprintf("channel %s: its head could not be signed again: %v; it is tried again every hour", ch.Name, err))
+			u.notices.alarms.Raise(Store, ch.Name, wire.Address{}, fmt.Sprintf("channel %s: its head could not be signed again: %v; it is tried again every hour", ch.Name, err))
 		}
-		c.notices.Trouble("resign", err)
+		u.notices.Trouble("resign", err)
 	}
 	return ok
 }
 
 // Purge removes logs and ledger rows that are older than the retention, as far as the clocks agree,
 // and reports what it removed. It continues after a failure and returns all errors.
-func (c *Core) Purge(ctx context.Context) error {
-	now, err := c.clock.agreed(ctx)
+func (u *Caretaker) Purge(ctx context.Context) error {
+	now, err := u.clock.agreed(ctx)
 	if err != nil {
 		return err
 	}
-	if now, err = c.ledger.BeginPurge(ctx, now); err != nil {
+	if now, err = u.ledger.BeginPurge(ctx, now); err != nil {
 		return err
 	}
-	s := c.settings.Load()
+	s := u.settings.Load()
 	keep := s.Retention
 	for _, ch := range s.Fleet.Channels {
 		keep.Releases = max(keep.Releases, ch.KeepWithin)
 	}
 	text := ""
 	if keep.Logs > 0 {
-		gone, logsErr := c.logs.Purge(now, keep.Logs)
+		gone, logsErr := u.logs.Purge(now, keep.Logs)
 		err = errors.Join(err, logsErr)
 		text = fmt.Sprintf("%d log files of %d bytes", gone.Files, gone.Bytes)
 	}
-	rows, rowsErr := c.ledger.Prune(ctx, now, keep)
+	rows, rowsErr := u.ledger.Prune(ctx, now, keep)
 	err = errors.Join(err, rowsErr)
 	if text != "" {
 		text += "; "
 	}
 	text += "from the ledger " + rows.String()
-	err = errors.Join(err, c.ledger.Shrink(ctx))
-	c.lending.Forget(func(channel string, number uint64) bool {
-		rel, ok := c.newest.of(channel)
+	err = errors.Join(err, u.ledger.Shrink(ctx))
+	u.lending.Forget(func(channel string, number uint64) bool {
+		rel, ok := u.newest.of(channel)
 		return !ok || number+8 > rel.Number
 	})
-	err = errors.Join(err, c.releases.Prune(c.clock.now()))
-	c.notices.emit(Event{Kind: Upkeep, Text: "removed: " + text})
-	return errors.Join(err, c.ledger.Audit(ctx, ledger.Deed{Who: actor(ctx), What: "purge", Object: "records", Detail: text}))
+	err = errors.Join(err, u.releases.Prune(u.clock.now()))
+	u.notices.emit(Event{Kind: Upkeep, Text: "removed: " + text})
+	return errors.Join(err, u.ledger.Audit(ctx, ledger.Deed{Who: actor(ctx), What: "purge", Object: "records", Detail: text}))
 }
 
 // Repo returns the ID of the repository that the Core publishes into.
@@ -128,12 +151,12 @@ const forgetAfter = 30 * 24 * time.Hour
 // nor what is newer: sites that hold, stage or should hold it, and the configuration
 // for the oldest that it retains. A site counts while it is configured, enrolled, and
 // was heard within the last 30 days. While the clocks differ, none of this is known.
-func (c *Core) Held(ctx context.Context) (map[string]map[uint64][]string, error) {
-	now, err := c.clock.agreed(ctx)
+func (u *Caretaker) Held(ctx context.Context) (map[string]map[uint64][]string, error) {
+	now, err := u.clock.agreed(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("which releases are retained: %w", err)
 	}
-	counts, err := holders(ctx, c.ledger, c.settings.Load().Fleet, c.clock.now().Add(-forgetAfter))
+	counts, err := holders(ctx, u.ledger, u.settings.Load().Fleet, u.clock.now().Add(-forgetAfter))
 	if err != nil {
 		return nil, err
 	}
@@ -154,29 +177,29 @@ func (c *Core) Held(ctx context.Context) (map[string]map[uint64][]string, error)
 			add(channel, number, "site "+name)
 		}
 	}
-	stored, err := c.ledger.DesiredState(ctx, "", "")
+	stored, err := u.ledger.DesiredState(ctx, "", "")
 	if err != nil {
 		return nil, err
 	}
 	for _, d := range stored.Rows {
 		site(d.Domain, d.Site, d.Channel, d.Number)
 	}
-	open, err := c.ledger.Runs(ctx, ledger.RunFilter{Open: true, Limit: 100_000})
+	open, err := u.ledger.Runs(ctx, ledger.RunFilter{Open: true, Limit: 100_000})
 	if err != nil {
 		return nil, err
 	}
 	for _, r := range open {
 		site(r.Domain, r.Site, r.Channel, r.Number) // the site stages that release
 	}
-	held, err := c.ledger.Holdings(ctx, ledger.Filter{})
+	held, err := u.ledger.Holdings(ctx, ledger.Filter{})
 	if err != nil {
 		return nil, err
 	}
 	for _, h := range held {
 		site(h.Domain, h.Site, h.Channel, h.Number)
 	}
-	for _, ch := range c.settings.Load().Fleet.Channels {
-		oldest, err := c.retains(ctx, &ch, now)
+	for _, ch := range u.settings.Load().Fleet.Channels {
+		oldest, err := u.retains(ctx, &ch, now)
 		if err != nil {
 			return nil, err
 		}
@@ -211,8 +234,8 @@ func holders(ctx context.Context, l *ledger.Ledger, f *fleet.Fleet, since time.T
 
 // retains returns the oldest release of a channel that keep and keep_within retain; 0: there is
 // none.
-func (c *Core) retains(ctx context.Context, ch *fleet.Channel, now clock.Calendar) (uint64, error) {
-	newest, ok := c.newest.of(ch.Name)
+func (u *Caretaker) retains(ctx context.Context, ch *fleet.Channel, now clock.Calendar) (uint64, error) {
+	newest, ok := u.newest.of(ch.Name)
 	if !ok {
 		return 0, nil
 	}
@@ -220,7 +243,7 @@ func (c *Core) retains(ctx context.Context, ch *fleet.Channel, now clock.Calenda
 	if ch.KeepWithin <= 0 {
 		return oldest, nil
 	}
-	list, err := c.ledger.Releases(ctx, ch.Name, 0)
+	list, err := u.ledger.Releases(ctx, ch.Name, 0)
 	if err != nil {
 		return 0, err
 	}

@@ -40,7 +40,7 @@ func TestHeld(t *testing.T) {
 			osaka.deliver(events[:1])
 		}
 	}
-	held, err := w.core.Held(t.Context())
+	held, err := w.core.Upkeep.Held(t.Context())
 	if got := slices.Sorted(maps.Keys(held["package"])); err != nil || !slices.Equal(got, []uint64{1, 3, 4}) {
 		t.Errorf("%v, %v", held, err)
 	}
@@ -59,7 +59,7 @@ func TestWhoHoldsNothing(t *testing.T) {
 	w.publish("package")
 	holders := func() []string {
 		t.Helper()
-		held, err := w.core.Held(t.Context())
+		held, err := w.core.Upkeep.Held(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -74,7 +74,7 @@ func TestWhoHoldsNothing(t *testing.T) {
 	}
 	w.untilIncident("absent")
 	w.ahead.Store(0)
-	if err := w.core.RevokeSite(t.Context(), "osaka", "a test"); err != nil {
+	if err := w.core.Enrolment.RevokeSite(t.Context(), "osaka", "a test"); err != nil {
 		t.Fatal(err)
 	}
 	if got := holders(); slices.Contains(got, "site osaka") {
@@ -101,7 +101,7 @@ func TestPurgeTellsWhatItRemoved(t *testing.T) {
 	osaka.deliver(failed)
 	measured := func(n int) { // the Core's own look at what it has published, in the background
 		w.until("the measurement", func() bool {
-			list, err := w.core.Runs(t.Context(), ledger.RunFilter{Core: true})
+			list, err := w.core.Query.Runs(t.Context(), ledger.RunFilter{Core: true})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -126,7 +126,7 @@ func TestPurgeTellsWhatItRemoved(t *testing.T) {
 	}
 	runs := func() int {
 		t.Helper()
-		list, err := w.core.Runs(t.Context(), ledger.RunFilter{})
+		list, err := w.core.Query.Runs(t.Context(), ledger.RunFilter{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -134,7 +134,7 @@ func TestPurgeTellsWhatItRemoved(t *testing.T) {
 	}
 	told := func(parts ...string) {
 		t.Helper()
-		deeds, err := w.core.Deeds(t.Context(), ledger.DeedFilter{What: "purge"})
+		deeds, err := w.core.Query.Deeds(t.Context(), ledger.DeedFilter{What: "purge"})
 		if err != nil || len(deeds) == 0 {
 			t.Fatal(deeds, err)
 		}
@@ -159,7 +159,7 @@ func TestPurgeTellsWhatItRemoved(t *testing.T) {
 	if len(w.logs()) != 0 || runs() != all {
 		t.Errorf("%d logs, %d runs", len(w.logs()), runs())
 	}
-	if r, err := w.core.Runs(t.Context(), ledger.RunFilter{Site: "osaka", Limit: 10}); err != nil || !slices.ContainsFunc(r, func(x ledger.Run) bool { return x.ID == run && x.State == "verified" }) {
+	if r, err := w.core.Query.Runs(t.Context(), ledger.RunFilter{Site: "osaka", Limit: 10}); err != nil || !slices.ContainsFunc(r, func(x ledger.Run) bool { return x.ID == run && x.State == "verified" }) {
 		t.Errorf("the summary: %+v, %v", r, err)
 	}
 	w.pass(399 * day)
@@ -192,7 +192,7 @@ func TestHeldByConfiguration(t *testing.T) {
 	}
 	held := func(want uint64) {
 		t.Helper()
-		all, err := w.core.Held(t.Context())
+		all, err := w.core.Upkeep.Held(t.Context())
 		if got := slices.Sorted(maps.Keys(all["package"])); err != nil || len(got) == 0 || got[0] != want {
 			t.Errorf("%v, %v; want from %d on", got, err, want)
 		}
@@ -365,13 +365,13 @@ func TestWrongClockRemovesNothing(t *testing.T) {
 			if text := w.untilIncident("clock"); !strings.Contains(text, "the Core: this machine's clock is") {
 				t.Errorf("%q", text)
 			}
-			if err := w.core.Purge(t.Context()); err == nil {
+			if err := w.core.Upkeep.Purge(t.Context()); err == nil {
 				t.Error("a purge that a person asks for is not refused")
 			}
-			if _, err := w.core.Held(t.Context()); err == nil {
+			if _, err := w.core.Upkeep.Held(t.Context()); err == nil {
 				t.Error("gc is told what is retained by a wrong clock")
 			}
-			runs, err := w.core.Runs(t.Context(), ledger.RunFilter{Site: "osaka"})
+			runs, err := w.core.Query.Runs(t.Context(), ledger.RunFilter{Site: "osaka"})
 			if n := len(w.logs()); err != nil || n < logs || len(runs) != 1 || w.purges() != purges {
 				t.Errorf("%d logs before, %d after; runs %+v, %v", logs, n, runs, err)
 			}

@@ -9,9 +9,14 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
+	"nightferry/internal/desired"
 	"nightferry/internal/fleet"
+	"nightferry/internal/halting"
+	"nightferry/internal/incident"
+	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
 	"nightferry/internal/manifest"
 	"nightferry/internal/record"
@@ -20,17 +25,36 @@ import (
 	"nightferry/internal/wire"
 )
 
+// Query answers questions about the fleet. It reads, and changes nothing but its
+// caches. It is safe for concurrent use.
+type Query struct {
+	o        *Options
+	settings *atomic.Pointer[Settings]
+	ledger   *ledger.Ledger
+	logs     *record.Logs
+	storage  *storage
+	fleet    *sites
+	newest   *newest
+	desired  *desired.Service
+	halting  *halting.Service
+	alarms   *incident.Service
+	releases *releases.Reader
+	renderer *renderer
+	clock    *clocks
+	looked   *looked
+}
+
 // Status returns the fleet's current figures.
-func (c *Core) Status(ctx context.Context) (*Status, error) {
-	sites, err := c.Sites(ctx, fleet.Scope{})
+func (v *Query) Status(ctx context.Context) (*Status, error) {
+	sites, err := v.Sites(ctx, fleet.Scope{})
 	if err != nil {
 		return nil, err
 	}
-	shown, _, _ := strings.Cut(c.o.StoreURL, "?")
-	s := &Status{At: c.clock.now(), Version: c.o.Version, Repo: c.storage.repo.Load().ID().String(), Store: shown, Sites: len(sites), Channels: c.newest.list()}
-	s.Rehearsal = c.clock.rehearsal()
-	s.StoreRead, s.Unread = c.looked.last()
-	if s.Revision, err = c.ledger.Revision(ctx); err != nil {
+	shown, _, _ := strings.Cut(v.o.StoreURL, "?")
+	s := &Status{At: v.clock.now(), Version: v.o.Version, Repo: v.storage.repo.Load().ID().String(), Store: shown, Sites: len(sites), Channels: v.newest.list()}
+	s.Rehearsal = v.clock.rehearsal()
+	s.StoreRead, s.Unread = v.looked.last()
+	if s.Revision, err = v.ledger.Revision(ctx); err != nil {
 		return nil, err
 	}
 	for i := range sites {
@@ -51,7 +75,7 @@ func (c *Core) Status(ctx context.Context) (*Status, error) {
 	}
 	s.Measured = []ledger.Measurement{}
 	for _, rel := range s.Channels {
-		m, err := c.measurement(ctx, rel.Channel, rel.Number)
+		m, err := measurements{ledger: v.ledger}.find(ctx, rel.Channel, rel.Number)
 		if err != nil {
 			return nil, err
 		}
@@ -59,18 +83,18 @@ func (c *Core) Status(ctx context.Context) (*Status, error) {
 			s.Measured = append(s.Measured, *m)
 		}
 	}
-	open, err := c.ledger.Runs(ctx, ledger.RunFilter{Open: true})
+	open, err := v.ledger.Runs(ctx, ledger.RunFilter{Open: true})
 	if err != nil {
 		return nil, err
 	}
 	s.Running = len(open)
-	incidents, err := c.ledger.Incidents(ctx, false)
+	incidents, err := v.ledger.Incidents(ctx, false)
 	if err != nil {
 		return nil, err
 	}
 	s.Incidents = len(incidents)
-	s.Halts = len(c.halting.Current().Orders.Active)
-	c.fleet.each(func(_ wire.Address, x *site) {
+	s.Halts = len(v.halting.Current().Orders.Active)
+	v.fleet.each(func(_ wire.Address, x *site) {
 		x.mu.Lock()
 		defer x.mu.Unlock()
 		if x.local != nil {
@@ -81,31 +105,31 @@ func (c *Core) Status(ctx context.Context) (*Status, error) {
 }
 
 // Sites lists the sites of a scope.
-func (c *Core) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, error) {
-	list, err := c.settings.Load().Fleet.Select(scope)
+func (v *Query) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, error) {
+	list, err := v.settings.Load().Fleet.Select(scope)
 	if err != nil {
 		return nil, err
 	}
-	held, err := c.holdings(ctx, ledger.Filter{Domain: scope.Domain, Site: scope.Site, Channel: scope.Channel})
+	held, err := v.holdings(ctx, ledger.Filter{Domain: scope.Domain, Site: scope.Site, Channel: scope.Channel})
 	if err != nil {
 		return nil, err
 	}
-	last, err := c.lastRuns(ctx, scope)
+	last, err := v.lastRuns(ctx, scope)
 	if err != nil {
 		return nil, err
 	}
-	found, err := c.standing(ctx, ledger.Filter{Domain: scope.Domain, Site: scope.Site, Channel: scope.Channel})
+	found, err := v.standing(ctx, ledger.Filter{Domain: scope.Domain, Site: scope.Site, Channel: scope.Channel})
 	if err != nil {
 		return nil, err
 	}
-	measured := measurements{core: c}
+	measured := measurements{ledger: v.ledger}
 	out := make([]SiteStatus, 0, len(list))
 	for _, s := range list {
 		a := wire.Address{Domain: s.Domain, Site: s.Name}
-		x := c.fleet.get(a)
+		x := v.fleet.get(a)
 		x.mu.Lock()
-		st := SiteStatus{Site: s.Name, Domain: s.Domain, Region: s.Region, Connected: c.fleet.heard(x), Seen: x.seen, Version: x.sighting.Version,
-			ClockOffset: ledger.Seconds(x.sighting.ClockOffset), Spooled: x.sighting.Lag, Revision: x.sighting.Revision, Wanted: c.desired.Of(a).Revision}
+		st := SiteStatus{Site: s.Name, Domain: s.Domain, Region: s.Region, Connected: v.fleet.heard(x), Seen: x.seen, Version: x.sighting.Version,
+			ClockOffset: ledger.Seconds(x.sighting.ClockOffset), Spooled: x.sighting.Lag, Revision: x.sighting.Revision, Wanted: v.desired.Of(a).Revision}
 		if x.identity != nil {
 			st.Enrolled, st.JWTExpires, st.Contested = x.identity.Enrolled, x.identity.JWTExpires, x.identity.Contest
 		}
@@ -117,15 +141,15 @@ func (c *Core) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, erro
 		x.mu.Unlock()
 		for _, p := range s.Placements {
 			key := rowKey{a, p.Channel}
-			ch := c.channelStatus(key, p.Target, held[key], last[key], moving)
+			ch := v.channelStatus(key, p.Target, held[key], last[key], moving)
 			h := held[key]
 			if ch.Measured, err = measured.of(ctx, &h); err != nil {
 				return nil, err
 			}
 			f, differs := found[key]
 			switch {
-			case ch.State == "behind" || ch.State == stateNever && !st.Enrolled.IsZero() && c.orderFor(&s, p.Channel) != nil:
-				ch.State = c.stateOf(&s, &st, &ch)
+			case ch.State == "behind" || ch.State == stateNever && !st.Enrolled.IsZero() && v.orderFor(&s, p.Channel) != nil:
+				ch.State = v.stateOf(&s, &st, &ch)
 			case ch.State != stateCurrent:
 			case differs:
 				ch.State = different
@@ -142,7 +166,7 @@ func (c *Core) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, erro
 			if differs {
 				finding = &f
 			}
-			if ch.Reasons = c.reasons(&s, &st, &ch, finding); len(ch.Reasons) > 0 {
+			if ch.Reasons = v.reasons(&s, &st, &ch, finding); len(ch.Reasons) > 0 {
 				ch.Why = ch.Reasons[0].What
 			}
 			st.Channels = append(st.Channels, ch)
@@ -152,15 +176,15 @@ func (c *Core) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, erro
 	return out, nil
 }
 
-func (c *Core) channelStatus(key rowKey, target string, h ledger.Holding, run *ledger.Run, moving map[string]progress) ChannelStatus {
-	want, _ := c.newest.of(key.channel)
+func (v *Query) channelStatus(key rowKey, target string, h ledger.Holding, run *ledger.Run, moving map[string]progress) ChannelStatus {
+	want, _ := v.newest.of(key.channel)
 	ch := ChannelStatus{Channel: key.channel, Target: target, Wants: want.Number, Holds: h.Number, Since: h.Since, Verified: h.Verified, State: "behind"}
 	switch {
 	case run != nil && run.Finished.IsZero():
 		ch.State = stateRunning
 	case h.Number == 0 && run == nil:
 		ch.State = stateNever
-	case h.Number == want.Number && h.Release == want.Digest && c.alarms.Has(Discrepancy, key.channel, key.Address):
+	case h.Number == want.Number && h.Release == want.Digest && v.alarms.Has(Discrepancy, key.channel, key.Address):
 		ch.State = different
 	case h.Number == want.Number && h.Release == want.Digest && h.Verified.Equal(h.Attested):
 		ch.State = stateCurrent
@@ -182,8 +206,8 @@ const unproven = "unproven"
 
 // standing returns the last run of each site and channel that found a difference, unless a later
 // run proved the content.
-func (c *Core) standing(ctx context.Context, f ledger.Filter) (map[rowKey]ledger.Finding, error) {
-	list, err := c.ledger.Findings(ctx, runs.Different, f)
+func (v *Query) standing(ctx context.Context, f ledger.Filter) (map[rowKey]ledger.Finding, error) {
+	list, err := v.ledger.Findings(ctx, runs.Different, f)
 	return findingsBySite(list), err
 }
 
@@ -195,12 +219,12 @@ func findingsBySite(list []ledger.Finding) map[rowKey]ledger.Finding {
 	return out
 }
 
-func (c *Core) holdings(ctx context.Context, f ledger.Filter) (map[rowKey]ledger.Holding, error) {
-	list, err := c.ledger.Holdings(ctx, f)
+func (v *Query) holdings(ctx context.Context, f ledger.Filter) (map[rowKey]ledger.Holding, error) {
+	list, err := v.ledger.Holdings(ctx, f)
 	out := make(map[rowKey]ledger.Holding, len(list))
 	for _, h := range list {
 		a := wire.Address{Domain: h.Domain, Site: h.Site}
-		if c.fleet.contested(a) {
+		if v.fleet.contested(a) {
 			h.Verified = time.Time{}
 		}
 		out[rowKey{a, h.Channel}] = h
@@ -209,8 +233,8 @@ func (c *Core) holdings(ctx context.Context, f ledger.Filter) (map[rowKey]ledger
 }
 
 // lastRuns returns the newest run of each site and channel among the latest runs.
-func (c *Core) lastRuns(ctx context.Context, s fleet.Scope) (map[rowKey]*ledger.Run, error) {
-	runs, err := c.ledger.Runs(ctx, ledger.RunFilter{Domain: s.Domain, Site: s.Site, Channel: s.Channel, Limit: 10_000})
+func (v *Query) lastRuns(ctx context.Context, s fleet.Scope) (map[rowKey]*ledger.Run, error) {
+	runs, err := v.ledger.Runs(ctx, ledger.RunFilter{Domain: s.Domain, Site: s.Site, Channel: s.Channel, Limit: 10_000})
 	out := map[rowKey]*ledger.Run{}
 	for i := range runs {
 		key := rowKey{wire.Address{Domain: runs[i].Domain, Site: runs[i].Site}, runs[i].Channel}
@@ -222,23 +246,23 @@ func (c *Core) lastRuns(ctx context.Context, s fleet.Scope) (map[rowKey]*ledger.
 }
 
 // Runs lists runs, the newest first.
-func (c *Core) Runs(ctx context.Context, f ledger.RunFilter) ([]ledger.Run, error) {
-	return c.ledger.Runs(ctx, f)
+func (v *Query) Runs(ctx context.Context, f ledger.RunFilter) ([]ledger.Run, error) {
+	return v.ledger.Runs(ctx, f)
 }
 
 // RunShow calls begin with the run, then fn for each file, until one returns an error. id may be a
 // unique prefix. With all, it includes every file of the release, in path order, with unchanged
 // files taken from the manifest. Files that are not in the release come last.
-func (c *Core) RunShow(ctx context.Context, id string, all bool, begin func(RunDetail) error, fn func(record.File) error) error {
-	run, err := c.findRun(ctx, id)
+func (v *Query) RunShow(ctx context.Context, id string, all bool, begin func(RunDetail) error, fn func(record.File) error) error {
+	run, err := v.findRun(ctx, id)
 	if err != nil {
 		return err
 	}
-	d := RunDetail{Run: *run, Header: c.header(ctx, run)}
+	d := RunDetail{Run: *run, Header: v.renderer.header(ctx, run)}
 	if !run.Rendered.IsZero() {
 		d.Log = logPath(run)
 	}
-	measured := measurements{core: c}
+	measured := measurements{ledger: v.ledger}
 	if d.Measured, err = measured.of(ctx, &ledger.Holding{Channel: run.Channel, Number: run.Number, Release: run.Release}); err != nil {
 		return err
 	}
@@ -247,12 +271,12 @@ func (c *Core) RunShow(ctx context.Context, id string, all bool, begin func(RunD
 	}
 	sent := int64(0)
 	if run.Rendered.IsZero() {
-		err := c.lines(ctx, run, all, func(f record.File) error { sent++; return fn(f) })
+		err := v.renderer.lines(ctx, run, all, func(f record.File) error { sent++; return fn(f) })
 		if !errors.Is(err, ledger.ErrRendered) {
 			return err
 		}
 		// The log was written in the meantime, with the same lines in the same order.
-		if run, err = c.findRun(ctx, run.ID.String()); err != nil {
+		if run, err = v.findRun(ctx, run.ID.String()); err != nil {
 			return err
 		}
 		d.Log = logPath(run)
@@ -265,14 +289,14 @@ func (c *Core) RunShow(ctx context.Context, id string, all bool, begin func(RunD
 		return fn(f)
 	}
 	if !all || run.Site == "" {
-		_, _, err := c.logs.Scan(d.Log, rest)
+		_, _, err := v.logs.Scan(d.Log, rest)
 		return err
 	}
-	return c.allLines(ctx, run, d.Log, rest)
+	return v.allLines(ctx, run, d.Log, rest)
 }
 
-func (c *Core) findRun(ctx context.Context, id string) (*ledger.Run, error) {
-	found, err := c.ledger.FindRuns(ctx, id)
+func (v *Query) findRun(ctx context.Context, id string) (*ledger.Run, error) {
+	found, err := v.ledger.FindRuns(ctx, id)
 	switch {
 	case err != nil:
 		return nil, err
@@ -293,21 +317,21 @@ func logPath(run *ledger.Run) string {
 }
 
 // allLines adds to a log's lines the files that the log does not name.
-func (c *Core) allLines(ctx context.Context, run *ledger.Run, log string, fn func(record.File) error) error {
+func (v *Query) allLines(ctx context.Context, run *ledger.Run, log string, fn func(record.File) error) error {
 	told := map[string]record.File{}
 	var order []string
-	if _, _, err := c.logs.Scan(log, func(f record.File) error {
+	if _, _, err := v.logs.Scan(log, func(f record.File) error {
 		told[f.Path] = f
 		order = append(order, f.Path)
 		return nil
 	}); err != nil {
 		return err
 	}
-	rel, err := c.ledger.Release(ctx, run.Channel, run.Number)
+	rel, err := v.ledger.Release(ctx, run.Channel, run.Number)
 	if err != nil || rel.Digest != run.Release {
 		return fmt.Errorf("run %s: its release %d is not in the ledger: only the log's lines can be shown", run.ID, run.Number)
 	}
-	_, next, err := c.releases.Entries(ctx, releases.Key{Channel: run.Channel, Number: run.Number, Digest: run.Release})
+	_, next, err := v.releases.Entries(ctx, releases.Key{Channel: run.Channel, Number: run.Number, Digest: run.Release})
 	if err != nil {
 		return err
 	}
@@ -340,8 +364,8 @@ func (c *Core) allLines(ctx context.Context, run *ledger.Run, log string, fn fun
 }
 
 // Logs lists log files. Paths are relative to LogsDir.
-func (c *Core) Logs(ctx context.Context, f record.Filter, fn func(record.Log) error) error {
-	return c.logs.List(f, func(l record.Log) error {
+func (v *Query) Logs(ctx context.Context, f record.Filter, fn func(record.Log) error) error {
+	return v.logs.List(f, func(l record.Log) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -350,12 +374,12 @@ func (c *Core) Logs(ctx context.Context, f record.Filter, fn func(record.Log) er
 }
 
 // Where returns, for each site that should have the channel, what the site holds at a path of it.
-func (c *Core) Where(ctx context.Context, channel, name string) ([]Place, error) {
-	list, err := c.settings.Load().Fleet.Select(fleet.Scope{Channel: channel})
+func (v *Query) Where(ctx context.Context, channel, name string) ([]Place, error) {
+	list, err := v.settings.Load().Fleet.Select(fleet.Scope{Channel: channel})
 	if err != nil {
 		return nil, err
 	}
-	held, err := c.holdings(ctx, ledger.Filter{Channel: channel})
+	held, err := v.holdings(ctx, ledger.Filter{Channel: channel})
 	if err != nil {
 		return nil, err
 	}
@@ -364,13 +388,13 @@ func (c *Core) Where(ctx context.Context, channel, name string) ([]Place, error)
 		if e, ok := found[k]; ok {
 			return e, nil
 		}
-		e, err := c.releases.Find(ctx, k, name)
+		e, err := v.releases.Find(ctx, k, name)
 		if err == nil {
 			found[k] = e
 		}
 		return e, err
 	}
-	rel, published := c.newest.of(channel)
+	rel, published := v.newest.of(channel)
 	if !published {
 		return nil, fmt.Errorf("channel %q has no release yet: %w", channel, ledger.ErrNotFound)
 	}
@@ -381,12 +405,12 @@ func (c *Core) Where(ctx context.Context, channel, name string) ([]Place, error)
 	if newest != nil && newest.Kind == manifest.Dir {
 		return nil, fmt.Errorf("%q is a folder of %q: name a file in it: %w", name, channel, fs.ErrNotExist)
 	}
-	doubts, err := c.doubts(ctx, channel, name)
+	doubts, err := v.doubts(ctx, channel, name)
 	if err != nil {
 		return nil, err
 	}
 	anywhere := newest != nil
-	measured := measurements{core: c}
+	measured := measurements{ledger: v.ledger}
 	var out []Place
 	for _, s := range list {
 		key := rowKey{wire.Address{Domain: s.Domain, Site: s.Name}, channel}
@@ -407,7 +431,7 @@ func (c *Core) Where(ctx context.Context, channel, name string) ([]Place, error)
 		out = append(out, p)
 	}
 	if !anywhere {
-		return nil, &fleet.UnknownError{What: "file of channel " + channel, Name: name, Hint: c.similar(ctx, releases.Key{Channel: channel, Number: rel.Number, Digest: rel.Digest}, name)}
+		return nil, &fleet.UnknownError{What: "file of channel " + channel, Name: name, Hint: v.similar(ctx, releases.Key{Channel: channel, Number: rel.Number, Digest: rel.Digest}, name)}
 	}
 	slices.SortStableFunc(out, func(a, b Place) int { return strings.Compare(a.Site, b.Site) })
 	return out, nil
@@ -415,11 +439,11 @@ func (c *Core) Where(ctx context.Context, channel, name string) ([]Place, error)
 
 // similar suggests the path of a release that is most similar to name. A release
 // that cannot be read within some seconds suggests none.
-func (c *Core) similar(ctx context.Context, k releases.Key, name string) string {
+func (v *Query) similar(ctx context.Context, k releases.Key, name string) string {
 	const none = "no path of the newest release is similar"
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	_, next, err := c.releases.Entries(ctx, k)
+	_, next, err := v.releases.Entries(ctx, k)
 	if err != nil {
 		return none
 	}
@@ -450,18 +474,18 @@ func (p *Place) set(e, newest *manifest.Entry, h *ledger.Holding) {
 
 // doubts holds findings that contradict the sites' attestations.
 type doubts struct {
-	core  *Core
+	fleet *sites
 	path  map[rowKey]ledger.Finding // about the file
 	whole map[rowKey]ledger.Finding // about the channel, without naming all files
 }
 
-func (c *Core) doubts(ctx context.Context, channel, name string) (*doubts, error) {
-	paths, err := c.ledger.FindingsOf(ctx, channel, name)
+func (v *Query) doubts(ctx context.Context, channel, name string) (*doubts, error) {
+	paths, err := v.ledger.FindingsOf(ctx, channel, name)
 	if err != nil {
 		return nil, err
 	}
-	whole, err := c.standing(ctx, ledger.Filter{Channel: channel})
-	return &doubts{c, findingsBySite(paths), whole}, err
+	whole, err := v.standing(ctx, ledger.Filter{Channel: channel})
+	return &doubts{v.fleet, findingsBySite(paths), whole}, err
 }
 
 // apply withdraws claims that a finding refutes. Without a finding, it marks unproven claims as
@@ -484,7 +508,7 @@ func (d *doubts) apply(p *Place, key rowKey, h *ledger.Holding) {
 		why = "the site's last run did not prove all of the release"
 	case contradicts(p.Measured, h) != nil:
 		why = contradicts(p.Measured, h).Error()
-	case d.core.fleet.enrolled(key.Address).IsZero():
+	case d.fleet.enrolled(key.Address).IsZero():
 		why = "the site is not enrolled, so nothing is known of it now"
 	}
 	if why != "" {
@@ -507,6 +531,27 @@ func (d *doubts) refute(p *Place, f *ledger.Finding) {
 }
 
 // Deeds lists audit entries.
-func (c *Core) Deeds(ctx context.Context, f ledger.DeedFilter) ([]ledger.Deed, error) {
-	return c.ledger.Deeds(ctx, f)
+func (v *Query) Deeds(ctx context.Context, f ledger.DeedFilter) ([]ledger.Deed, error) {
+	return v.ledger.Deeds(ctx, f)
+}
+
+// Incident is a problem with what to do about it.
+type Incident struct {
+	ledger.Incident
+	Remedy string `json:"remedy"`
+}
+
+func withRemedy(i ledger.Incident) Incident {
+	return Incident{i, kinds.Remedy(Kind(i.Kind), i.Text)}
+}
+
+// Incidents lists the open incidents, or all, the newest first. What a full
+// ledger could not take is among them.
+func (v *Query) Incidents(ctx context.Context, all bool) ([]Incident, error) {
+	list, err := v.alarms.List(ctx, all)
+	out := make([]Incident, 0, len(list))
+	for _, i := range list {
+		out = append(out, withRemedy(i))
+	}
+	return out, err
 }

@@ -12,24 +12,6 @@ const (
 	waitsUnconfirmed = "unconfirmed"
 )
 
-// waitsOf reads the waiting channels of a heartbeat. It drops values that are out of bounds,
-// because a site can send anything.
-func (c *Core) waitsOf(list []wire.Wait) map[string]Waiting {
-	out := map[string]Waiting{}
-	for _, w := range list {
-		why := w.Why.String()
-		if why == "" || !wire.ValidName(w.Channel) {
-			continue
-		}
-		one := Waiting{Why: why, Text: w.Text}
-		if w.Until > 0 {
-			one.Until = c.clock.motion.At(unixTime(w.Until))
-		}
-		out[w.Channel] = one
-	}
-	return out
-}
-
 // waiting returns why a channel of the site has not started its wanted run.
 func (s *SiteStatus) waiting(ch *ChannelStatus, waits map[string]Waiting) *Waiting {
 	w, told := waits[ch.Channel]

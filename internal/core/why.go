@@ -55,7 +55,7 @@ type Reason struct {
 
 // reasons finds what keeps a channel at a site from being current, the most
 // urgent first. None: nothing does.
-func (c *Core) reasons(s *fleet.Site, st *SiteStatus, ch *ChannelStatus, f *ledger.Finding) (out []Reason) {
+func (v *Query) reasons(s *fleet.Site, st *SiteStatus, ch *ChannelStatus, f *ledger.Finding) (out []Reason) {
 	add := func(what string, since time.Time, cause, remedy string) {
 		out = append(out, Reason{s.Domain, s.Name, ch.Channel, what, since, cause, remedy})
 	}
@@ -65,7 +65,7 @@ func (c *Core) reasons(s *fleet.Site, st *SiteStatus, ch *ChannelStatus, f *ledg
 	if st.Enrolled.IsZero() {
 		add("not enrolled", time.Time{}, "the site has no identity: it never joined, or it was revoked", "nightferry site token "+s.Name)
 	}
-	if o := c.orderFor(s, ch.Channel); o != nil {
+	if o := v.orderFor(s, ch.Channel); o != nil {
 		if o.ID.IsZero() {
 			add("halted on the site", time.Unix(o.At, 0).UTC(), o.Reason, "nightferry-agent resume, on that server")
 		} else {
@@ -94,12 +94,12 @@ func (c *Core) reasons(s *fleet.Site, st *SiteStatus, ch *ChannelStatus, f *ledg
 		}
 		return out
 	}
-	return append(out, c.behindFor(s, st, ch)...)
+	return append(out, v.behindFor(s, st, ch)...)
 }
 
 // behindFor says why a channel does not hold its newest release yet.
-func (c *Core) behindFor(s *fleet.Site, st *SiteStatus, ch *ChannelStatus) (out []Reason) {
-	rel, _ := c.newest.of(ch.Channel)
+func (v *Query) behindFor(s *fleet.Site, st *SiteStatus, ch *ChannelStatus) (out []Reason) {
+	rel, _ := v.newest.of(ch.Channel)
 	add := func(what string, since time.Time, cause, remedy string) {
 		out = append(out, Reason{s.Domain, s.Name, ch.Channel, what, since, cause, remedy})
 	}
@@ -109,10 +109,10 @@ func (c *Core) behindFor(s *fleet.Site, st *SiteStatus, ch *ChannelStatus) (out 
 	if st.Connected && st.Revision < st.Wanted {
 		add("order not taken over", rel.Published, fmt.Sprintf("the agent has revision %d, the Core states %d", st.Revision, st.Wanted), "it follows within a minute; if not, see nightferry incidents")
 	}
-	now := c.clock.wall()
-	if opens := c.settings.Load().nights.Opens(s.Name, ch.Channel, now); !opens.IsZero() {
+	now := v.clock.wall()
+	if opens := v.settings.Load().nights.Opens(s.Name, ch.Channel, now); !opens.IsZero() {
 		add("window "+opens.UTC().Format("01-02 15:04Z"), rel.Published, "the release waits for the site's window", fmt.Sprintf("nightferry sync --site %s --channel %s --now does not wait", s.Name, ch.Channel))
-	} else if rate, until := c.ratesOf(s, wire.Address{Domain: s.Domain, Site: s.Name}, now).Rate(now, s.Location); rate == 0 {
+	} else if rate, until := v.ratesOf(s, wire.Address{Domain: s.Domain, Site: s.Name}, now).Rate(now, s.Location); rate == 0 {
 		end := "until it is changed"
 		if !until.IsZero() {
 			end = "until " + until.UTC().Format("01-02 15:04Z")
@@ -130,11 +130,11 @@ func (c *Core) behindFor(s *fleet.Site, st *SiteStatus, ch *ChannelStatus) (out 
 
 // orderFor returns the halt order that keeps a site from moving a channel, or
 // nil. An order that was given on the site itself has no ID.
-func (c *Core) orderFor(s *fleet.Site, channel string) *halt.Order {
-	if o := c.halting.Current().Find(halt.Subject{Site: s.Name, Region: s.Region, Domain: s.Domain, Channel: channel}); o != nil {
+func (v *Query) orderFor(s *fleet.Site, channel string) *halt.Order {
+	if o := v.halting.Current().Find(halt.Subject{Site: s.Name, Region: s.Region, Domain: s.Domain, Channel: channel}); o != nil {
 		return o
 	}
-	_, local := c.fleet.haltSite(s)
+	_, local := v.fleet.haltSite(s)
 	if local == nil {
 		return nil
 	}
@@ -142,15 +142,15 @@ func (c *Core) orderFor(s *fleet.Site, channel string) *halt.Order {
 }
 
 // stateOf names the state of a channel that does not hold its newest release.
-func (c *Core) stateOf(s *fleet.Site, st *SiteStatus, ch *ChannelStatus) string {
+func (v *Query) stateOf(s *fleet.Site, st *SiteStatus, ch *ChannelStatus) string {
 	switch {
-	case c.orderFor(s, ch.Channel) != nil:
+	case v.orderFor(s, ch.Channel) != nil:
 		return stateHalted
 	case ch.failed:
 		return stateFailing
 	case !st.Connected:
 		return stateAway
-	case !c.settings.Load().nights.Opens(s.Name, ch.Channel, c.clock.wall()).IsZero():
+	case !v.settings.Load().nights.Opens(s.Name, ch.Channel, v.clock.wall()).IsZero():
 		return stateWaiting
 	}
 	return stateDue
@@ -159,8 +159,8 @@ func (c *Core) stateOf(s *fleet.Site, st *SiteStatus, ch *ChannelStatus) string 
 // Why answers what is wrong in a scope, since when, why, and what to do: for
 // each site and channel, then what open incidents of the scope add. Without a
 // site and a channel it also lists the incidents of the Core itself.
-func (c *Core) Why(ctx context.Context, scope fleet.Scope) ([]Reason, error) {
-	sites, err := c.Sites(ctx, scope)
+func (v *Query) Why(ctx context.Context, scope fleet.Scope) ([]Reason, error) {
+	sites, err := v.Sites(ctx, scope)
 	if err != nil {
 		return nil, err
 	}
@@ -181,13 +181,13 @@ func (c *Core) Why(ctx context.Context, scope fleet.Scope) ([]Reason, error) {
 			}
 		}
 	}
-	incidents, err := c.Incidents(ctx, false)
+	incidents, err := v.Incidents(ctx, false)
 	if err != nil {
 		return nil, err
 	}
 	for _, x := range incidents {
 		_, channel, _ := strings.Cut(x.Key, "/")
-		if c.settings.Load().Fleet.Channel(channel) == nil {
+		if v.settings.Load().Fleet.Channel(channel) == nil {
 			channel = "" // it is about something else
 		}
 		if scope.Channel != "" && channel != "" && channel != scope.Channel {

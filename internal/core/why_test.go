@@ -19,7 +19,7 @@ func TestWhy(t *testing.T) {
 	w.untilCurrent(1, "osaka")
 	why := func(scope fleet.Scope) []core.Reason {
 		t.Helper()
-		list, err := w.core.Why(t.Context(), scope)
+		list, err := w.core.Query.Why(t.Context(), scope)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -47,7 +47,7 @@ func TestWhy(t *testing.T) {
 	if len(list) == 0 || list[0].What != "no message" || list[0].Since.IsZero() || !strings.Contains(list[0].Remedy, "start the agent") {
 		t.Errorf("%+v", list)
 	}
-	if _, err := w.core.Why(t.Context(), fleet.Scope{Site: "atlantis"}); err == nil {
+	if _, err := w.core.Query.Why(t.Context(), fleet.Scope{Site: "atlantis"}); err == nil {
 		t.Error("a site that does not exist, and no error")
 	}
 }

@@ -202,7 +202,7 @@ func (w *world) untilIncident(kind string) string {
 	w.t.Helper()
 	text := ""
 	w.until("an incident of kind "+kind, func() bool {
-		list, err := w.core.Incidents(w.t.Context(), false)
+		list, err := w.core.Query.Incidents(w.t.Context(), false)
 		if err != nil {
 			w.t.Fatal(err)
 		}
@@ -221,7 +221,7 @@ func (w *world) untilIncident(kind string) string {
 func (w *world) untilDeed(what, detail string) {
 	w.t.Helper()
 	w.until(fmt.Sprintf("the audit of %q", what), func() bool {
-		list, err := w.core.Deeds(w.t.Context(), ledger.DeedFilter{What: what})
+		list, err := w.core.Query.Deeds(w.t.Context(), ledger.DeedFilter{What: what})
 		if err != nil {
 			w.t.Fatal(err)
 		}
@@ -237,7 +237,7 @@ func (w *world) untilDeed(what, detail string) {
 // purges numbers the last purge: the audit forgets, too.
 func (w *world) purges() int64 {
 	w.t.Helper()
-	list, err := w.core.Deeds(w.t.Context(), ledger.DeedFilter{What: "purge", Limit: 1})
+	list, err := w.core.Query.Deeds(w.t.Context(), ledger.DeedFilter{What: "purge", Limit: 1})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -281,7 +281,7 @@ func (w *world) write(name, content string) {
 
 func (w *world) publish(channel string) *core.Published {
 	w.t.Helper()
-	p, err := w.core.Publish(w.t.Context(), channel, core.PublishOptions{AllowDeletes: true})
+	p, err := w.core.Publisher.Publish(w.t.Context(), channel, core.PublishOptions{AllowDeletes: true})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -339,7 +339,7 @@ func (w *world) apart() *fleet.Fleet {
 // texts lists the open incidents of a kind.
 func (w *world) texts(kind string) (out []string) {
 	w.t.Helper()
-	list, err := w.core.Incidents(w.t.Context(), false)
+	list, err := w.core.Query.Incidents(w.t.Context(), false)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -354,7 +354,7 @@ func (w *world) texts(kind string) (out []string) {
 // channel is what is known of one channel at a site.
 func (w *world) channel(site, channel string) core.ChannelStatus {
 	w.t.Helper()
-	s, err := w.core.Sites(w.t.Context(), fleet.Scope{Site: site, Channel: channel})
+	s, err := w.core.Query.Sites(w.t.Context(), fleet.Scope{Site: site, Channel: channel})
 	if err != nil || len(s) != 1 || len(s[0].Channels) != 1 {
 		w.t.Fatalf("%+v, %v", s, err)
 	}

@@ -54,10 +54,10 @@ func TestYesterday(t *testing.T) {
 	_, events = berlin.converge(berlin.stateOf("package", 2))
 	berlin.deliver(events)
 	w.sync("osaka")
-	if err := w.core.RevokeSite(t.Context(), "tokyo", "stolen"); err != nil {
+	if err := w.core.Enrolment.RevokeSite(t.Context(), "tokyo", "stolen"); err != nil {
 		t.Fatal(err)
 	}
-	ordered, err := w.core.Halt(t.Context(), core.HaltRequest{Scope: halt.Site, Value: "berlin", Reason: "wrong package"})
+	ordered, err := w.core.Halts.Halt(t.Context(), core.HaltRequest{Scope: halt.Site, Value: "berlin", Reason: "wrong package"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +124,7 @@ func TestYesterday(t *testing.T) {
 		t.Errorf("the halt came with epoch %d, want %d: %v", signed.Subject.Number, ordered.Epoch, err)
 	}
 	w.until("the Core to know of the halt", func() bool {
-		list, err := w.core.Halts(t.Context(), false)
+		list, err := w.core.Halts.List(t.Context(), false)
 		return err == nil && len(list) == 1 && list[0].Value == "berlin" && list[0].Reason == "wrong package"
 	})
 
@@ -132,7 +132,7 @@ func TestYesterday(t *testing.T) {
 	thief()
 	back := w.runAgent("tokyo", false)
 	w.untilCurrent(3, "tokyo")
-	if err := w.core.RevokeSite(t.Context(), "tokyo", "stolen, as the mail of yesterday says"); err != nil {
+	if err := w.core.Enrolment.RevokeSite(t.Context(), "tokyo", "stolen, as the mail of yesterday says"); err != nil {
 		t.Fatal(err)
 	}
 	w.until("tokyo to be cut", func() bool { return w.said("agent tokyo:  the Core does not let this site in") || w.open("denied") })
@@ -152,7 +152,7 @@ func TestYesterday(t *testing.T) {
 	w.change("four", 4, "osaka")
 
 	// Nobody was ever sent back.
-	runs, err := w.core.Runs(t.Context(), ledger.RunFilter{})
+	runs, err := w.core.Query.Runs(t.Context(), ledger.RunFilter{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,7 +162,7 @@ func TestYesterday(t *testing.T) {
 		}
 	}
 	// The halt is lifted by the restored Core, under an epoch that no site has seen.
-	if _, err := w.core.Resume(t.Context(), ordered.Orders[0].String(), "", ""); err != nil {
+	if _, err := w.core.Halts.Resume(t.Context(), ordered.Orders[0].String(), "", ""); err != nil {
 		t.Fatal(err)
 	}
 	w.until("berlin to be told", func() bool {

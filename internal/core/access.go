@@ -1,0 +1,149 @@
+package core
+
+import (
+	"bytes"
+	"context"
+	"maps"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"nightferry/internal/bus"
+	"nightferry/internal/fleet"
+	"nightferry/internal/ledger"
+	"nightferry/internal/vault"
+)
+
+// access decides who may use the bus. It owns the keys of the domains and the
+// authority made of them.
+type access struct {
+	vault   *vault.Vault
+	ledger  identities
+	storage *storage
+	link    *busLink
+
+	authority atomic.Pointer[bus.Authority]
+	rotating  atomic.Pointer[map[string]bool] // domains with an older key that still counts
+	renewMu   sync.RWMutex                    // held while a credential is signed and sent
+	mu        sync.Mutex                      // one change of the authority at a time
+	domains   map[string][][]byte             // the domains' signing keys in force
+}
+
+// identities reads the sites' identities. *ledger.Ledger is one.
+type identities interface {
+	Identities(ctx context.Context, all bool) ([]ledger.Identity, error)
+}
+
+// update applies the vault's domain keys and the ledger's revocations to the bus, see enforce.
+func (ac *access) update(ctx context.Context, f *fleet.Fleet) error {
+	ac.mu.Lock()
+	defer ac.mu.Unlock()
+	domains, err := ac.readDomains(ctx, f)
+	if err != nil {
+		return err
+	}
+	return ac.enforce(ctx, domains)
+}
+
+// enforceRevocations applies the ledger's revocations and keeps the domain keys.
+func (ac *access) enforceRevocations(ctx context.Context) error {
+	ac.mu.Lock()
+	defer ac.mu.Unlock()
+	return ac.enforce(ctx, ac.domains)
+}
+
+// cutDomain rejects all users signed by a domain's keys, see enforce.
+func (ac *access) cutDomain(ctx context.Context, domain string) error {
+	ac.mu.Lock()
+	defer ac.mu.Unlock()
+	left := maps.Clone(ac.domains)
+	delete(left, domain)
+	return ac.enforce(ctx, left)
+}
+
+// enforce puts an authority with the given domain keys into force. The embedded server disconnects
+// revoked users before enforce returns. With a cluster of your own, enforce disconnects no client and only
+// triggers a check of the cluster's scopes. The caller holds changeMu.
+func (ac *access) enforce(ctx context.Context, domains map[string][][]byte) error {
+	a, err := ac.openAuthority(ctx, domains)
+	if err != nil {
+		return err
+	}
+	if ac.link.server != nil {
+		if err := ac.link.server.Update(a); err != nil {
+			return err
+		}
+	}
+	ac.domains = domains
+	ac.renewMu.Lock() // wait until signatures under the old authority are sent
+	ac.authority.Store(a)
+	ac.renewMu.Unlock()
+	ac.link.clusterUp()
+	return nil
+}
+
+// keyed notes which domains have an older signing key beside their newest.
+func (ac *access) keyed(f *fleet.Fleet, versions map[string][]vault.Version) {
+	rotating := map[string]bool{}
+	for _, d := range f.Domains {
+		rotating[d.Name] = len(versions[domainSecret(d.Name)]) > 1
+	}
+	ac.rotating.Store(&rotating)
+}
+
+// readDomains reads the signing keys of the fleet's domains from the vault and makes missing ones.
+// changeMu is held.
+func (ac *access) readDomains(ctx context.Context, f *fleet.Fleet) (map[string][][]byte, error) {
+	have, err := ac.vault.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	versions := map[string][]vault.Version{}
+	for _, i := range have {
+		versions[i.Name] = i.Versions
+	}
+	domains := map[string][][]byte{}
+	for _, d := range f.Domains {
+		name := domainSecret(d.Name)
+		if len(versions[name]) == 0 {
+			if err := ac.newDomainKey(ctx, d.Name); err != nil {
+				return nil, err
+			}
+			versions[name] = []vault.Version{{Version: 1}}
+		}
+		// The newest signs; sites whose JWT an older one signed stay until that is pruned.
+		for i := len(versions[name]) - 1; i >= 0; i-- {
+			s, err := ac.vault.GetVersion(ctx, name, versions[name][i].Version, "serve the bus")
+			if err != nil {
+				return nil, err
+			}
+			domains[d.Name] = append(domains[d.Name], bytes.TrimSpace(s.Reveal()))
+		}
+	}
+	ac.keyed(f, versions)
+	return domains, nil
+}
+
+// openAuthority opens the bus's authority over domains.
+func (ac *access) openAuthority(ctx context.Context, domains map[string][][]byte) (*bus.Authority, error) {
+	o := bus.AuthorityOptions{Seeds: ac.storage.keys.Load().seeds, Domains: domains, Revoked: map[string]time.Time{}}
+	ids, err := ac.ledger.Identities(ctx, true)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range ids {
+		if !id.Ended.IsZero() {
+			o.Revoked[id.Public] = id.Ended
+		}
+	}
+	return bus.OpenAuthority(o)
+}
+
+func (ac *access) newDomainKey(ctx context.Context, domain string) error {
+	seed, err := bus.NewDomainSeed()
+	if err != nil {
+		return err
+	}
+	_, err = ac.vault.Set(ctx, domainSecret(domain), seed)
+	return err
+}

@@ -1,0 +1,105 @@
+package core
+
+import (
+	"context"
+	"time"
+
+	"nightferry/internal/releases"
+	"nightferry/internal/wire"
+)
+
+// newCore makes the parts that opening needs.
+func newCore(o Options) *Core {
+	c := &Core{o: o, ready: make(chan struct{})}
+	for i := range c.work {
+		c.work[i] = make(chan message, 64)
+	}
+	c.notices.now, c.notices.onEvent = o.Now, o.OnEvent
+	c.clock.device, c.clock.storeTime = o.Now, c.storage.storeTime
+	c.storage.o, c.storage.clock, c.storage.notices = &c.o, &c.clock, &c.notices
+	c.fleet.now, c.fleet.beat, c.fleet.started = o.Now, o.Beat, o.Now()
+	c.down = downlink{storage: &c.storage, fleet: &c.fleet, notices: &c.notices}
+	c.refusals = refusals{notices: &c.notices, down: &c.down, known: func(a wire.Address) bool { return c.fleet.find(a) != nil }, now: o.Now, counts: map[string]int64{}, last: map[reason]time.Time{}}
+	c.tasks = c.newTasks()
+	c.renderer.wake = make(chan struct{}, 1)
+	c.measurer.sources.wake = make(chan struct{}, 1)
+	c.link.recheck = make(chan struct{}, 1)
+	return c
+}
+
+// openHalts takes up the halt orders that an earlier process has recorded. The
+// store is open.
+func (c *Core) openHalts(ctx context.Context) {
+	s, h := &c.states, &c.Halts
+	s.down, s.storage, s.fleet, s.desired, s.clock, s.notices, s.ready = &c.down, &c.storage, &c.fleet, c.desired, &c.clock, &c.notices, c.ready
+	c.Publisher.publishing = &c.publishing
+	h.o, h.settings, h.ledger, h.storage, h.fleet, h.states, h.down = &c.o, &c.settings, c.ledger, &c.storage, &c.fleet, s, &c.down
+	h.notices, h.clock, h.asides, h.stopPublishing = &c.notices, &c.clock, &c.asides, c.Publisher.stopPublishing
+	h.open(ctx)
+	s.halting = h.service
+}
+
+// compose gives each part what it needs of the others. The ledger, the store and
+// the halt orders are open.
+func (c *Core) compose() {
+	l, stops := c.ledger, c.Halts.service
+	c.releases = releases.New(c.storage.state, c.storage.repo.Load)
+	c.lending = c.newLending()
+	measured := measurements{ledger: l}
+	book := &runBook{l, &c.clock, &c.notices}
+
+	r := &c.renderer
+	r.ledger, r.logs, r.settings, r.releases, r.notices = l, c.logs, &c.settings, c.releases, &c.notices
+
+	q := &c.Query
+	q.o, q.settings, q.ledger, q.logs, q.storage, q.fleet, q.newest, q.desired = &c.o, &c.settings, l, c.logs, &c.storage, &c.fleet, &c.newest, c.desired
+	q.halting, q.alarms, q.releases, q.renderer, q.clock, q.looked = stops, c.alarms, c.releases, r, &c.clock, &c.watching.looked
+
+	p := &c.reports
+	p.o, p.ledger, p.published, p.measured, p.settings, p.storage, p.down = &c.o, l, l, measured, &c.settings, &c.storage, &c.down
+	p.refusals, p.notices, p.clock, p.releases, p.renderer = &c.refusals, &c.notices, &c.clock, c.releases, r
+
+	w := &c.watch
+	w.ledger, w.settings, w.fleet, w.newest, w.notices, w.clock = l, &c.settings, &c.fleet, &c.newest, &c.notices, &c.clock
+	w.now, w.renderer, w.holdings, w.sweep = c.o.Now, r, q.holdings, c.sweepIncidents
+
+	a := &c.access
+	a.vault, a.ledger, a.storage, a.link = c.vault, l, &c.storage, &c.link
+
+	b := &c.link
+	b.o, b.settings, b.storage, b.access, b.fleet, b.states, b.down = &c.o, &c.settings, &c.storage, a, &c.fleet, &c.states, &c.down
+	b.refusals, b.notices, b.clock, b.receive = &c.refusals, &c.notices, &c.clock, c.receive
+
+	o := &c.Orders
+	o.o, o.settings, o.ledger, o.storage, o.newest, o.desired, o.query = &c.o, &c.settings, l, &c.storage, &c.newest, c.desired, q
+	o.link, o.states, o.fleet, o.refusals, o.notices, o.clock = b, &c.states, &c.fleet, &c.refusals, &c.notices, &c.clock
+
+	e := &c.Enrolment
+	e.o, e.settings, e.ledger, e.vault, e.storage, e.fleet, e.halting, e.access, e.link = &c.o, &c.settings, l, c.vault, &c.storage, &c.fleet, stops, a, b
+	e.down, e.refusals, e.notices, e.clock, e.ready, e.request, e.sweep = &c.down, &c.refusals, &c.notices, &c.clock, c.ready, o.request, c.sweepIncidents
+
+	n := &c.Notifier
+	n.settings, n.dir, n.ledger, n.vault, n.query, n.notices, n.clock, n.now = &c.settings, c.dir, l, c.vault, q, &c.notices, &c.clock, c.o.Now
+
+	m := &c.measurer
+	m.o, m.settings, m.ledger, m.book, m.newest, m.halting, m.publishing, m.tasks = &c.o, &c.settings, l, book, &c.newest, stops, &c.publishing, c.tasks
+	m.releases, m.renderer, m.notices, m.clock, m.asides = c.releases, r, &c.notices, &c.clock, &c.asides
+
+	s := &c.watching
+	s.settings, s.ledger, s.storage, s.newest, s.halting, s.desired = &c.settings, l, &c.storage, &c.newest, stops, c.desired
+	s.notices, s.clock, s.desire = &c.notices, &c.clock, o.desire
+
+	u := &c.Upkeep
+	u.settings, u.ledger, u.logs, u.storage, u.newest, u.link, u.lending = &c.settings, l, c.logs, &c.storage, &c.newest, b, c.lending
+	u.releases, u.notices, u.clock, u.endLostRuns = c.releases, &c.notices, &c.clock, w.endLostRuns
+
+	pub := &c.Publisher
+	pub.o, pub.settings, pub.ledger, pub.book, pub.storage, pub.newest, pub.renderer = &c.o, &c.settings, l, book, &c.storage, &c.newest, r
+	pub.notices, pub.clock, pub.healing, pub.adopt, pub.desire, pub.measureSoon = &c.notices, &c.clock, &u.healing, s.adopt, o.desire, m.soon
+
+	d := &c.cadences
+	d.settings, d.storage, d.halting, d.tasks, d.notices, d.clock, d.asides, d.publish = &c.settings, &c.storage, stops, c.tasks, &c.notices, &c.clock, &c.asides, pub.publishUnless
+
+	t := &c.sightings
+	t.o, t.settings, t.ledger, t.fleet, t.notices, t.clock, t.reserve = &c.o, &c.settings, l, &c.fleet, &c.notices, &c.clock, &c.reserve
+}

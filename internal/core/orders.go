@@ -1,0 +1,170 @@
+package core
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+
+	"nightferry/internal/desired"
+	"nightferry/internal/fleet"
+	"nightferry/internal/halt"
+	"nightferry/internal/wire"
+)
+
+type rowKey struct {
+	wire.Address
+	channel string
+}
+
+// Orders change what sites should do: they request runs and checks, and limit
+// rates.
+type Orders struct {
+	o        *Options
+	settings *atomic.Pointer[Settings]
+	ledger   revisions
+	storage  *storage
+	newest   *newest
+	desired  *desired.Service
+	query    *Query
+	link     *busLink
+	states   *stateSender
+	fleet    *sites
+	refusals *refusals
+	notices  *notices
+	clock    *clocks
+}
+
+// revisions numbers desired states. *ledger.Ledger is one.
+type revisions interface {
+	Revision(ctx context.Context) (uint64, error)
+	AdoptRevision(ctx context.Context, seen uint64) (uint64, error)
+}
+
+// desire makes what sites should hold follow from the configuration, the newest
+// releases and a change, and states it to the sites that it concerns.
+func (q *Orders) desire(ctx context.Context, ch desired.Change) error {
+	k := q.storage.keys.Load()
+	ch.By = actor(ctx)
+	changed, err := q.desired.Update(ctx, desired.World{
+		Fleet: q.settings.Load().Fleet, Release: q.newest.of, Beat: q.o.Beat, Rehearsal: q.clock.parameters(), Core: q.link.publicURLs(), Now: q.clock.wall().Unix(),
+		Nonce: func(key desired.Key, number, start uint64) [16]byte {
+			return k.nonceOf(key.Address, key.Channel, number, start)
+		},
+	}, ch)
+	if err != nil {
+		q.notices.LedgerFailed(err)
+		return err
+	}
+	q.states.send(ctx, changed)
+	return nil
+}
+
+// Sync orders sites to start now.
+func (q *Orders) Sync(ctx context.Context, r SyncRequest) ([]Order, error) {
+	return q.request(ctx, "sync", r.Scope, desired.Request{DryRun: r.DryRun, Rehash: r.Rehash, Adopt: r.Adopt, Now: r.Now},
+		fmt.Sprintf("dry run %t, rehash %t, adopt %t, now %t", r.DryRun, r.Rehash, r.Adopt, r.Now))
+}
+
+// request asks each site and channel of a scope to start.
+func (q *Orders) request(ctx context.Context, verb string, scope fleet.Scope, r desired.Request, detail string) ([]Order, error) {
+	list, err := q.settings.Load().Fleet.Select(scope)
+	if err != nil {
+		return nil, err
+	}
+	ch := desired.Change{Requests: map[desired.Key]desired.Request{}}
+	for _, s := range list {
+		ch.Only = append(ch.Only, s.Name)
+		for _, p := range s.Placements {
+			ch.Requests[desired.Key{Address: wire.Address{Domain: s.Domain, Site: s.Name}, Channel: p.Channel}] = r
+		}
+	}
+	if len(ch.Requests) == 0 {
+		return nil, fmt.Errorf("%s: no site of this scope holds a channel", verb)
+	}
+	if err := q.notices.Audit(ctx, verb, scopeText(scope), detail); err != nil {
+		return nil, err
+	}
+	if err := q.desire(ctx, ch); err != nil {
+		return nil, err
+	}
+	var out []Order
+	for _, s := range list {
+		a := wire.Address{Domain: s.Domain, Site: s.Name}
+		connected := q.fleet.connected(a)
+		for _, d := range q.desired.Of(a).Desired {
+			if _, ok := ch.Requests[desired.Key{Address: a, Channel: d.Channel}]; !ok {
+				continue
+			}
+			ordered := Order{Domain: a.Domain, Site: a.Site, Channel: d.Channel, Number: d.Number, Start: d.Start, Connected: connected}
+			if !r.Now {
+				ordered.Opens = q.settings.Load().nights.Opens(a.Site, d.Channel, q.clock.wall())
+			}
+			if o := q.query.orderFor(&s, d.Channel); o != nil {
+				ordered.Halted = (&halt.Error{Order: *o}).Error()
+			}
+			out = append(out, ordered)
+		}
+	}
+	return out, nil
+}
+
+func scopeText(s fleet.Scope) string {
+	t := ""
+	for _, p := range []struct{ k, v string }{{"domain", s.Domain}, {"region", s.Region}, {"site", s.Site}, {"channel", s.Channel}} {
+		if p.v != "" {
+			t += " " + p.k + " " + p.v
+		}
+	}
+	if t == "" {
+		return "all"
+	}
+	return t[1:]
+}
+
+// overtaken handles a site that has seen a newer state than the ledger knows: the ledger was
+// restored from a backup. It raises the revision, so that the Core's next states are newer.
+func (q *Orders) overtaken(ctx context.Context, a wire.Address, seen uint64) {
+	ch := desired.Change{Only: []string{a.Site}, Requests: map[desired.Key]desired.Request{}}
+	for _, d := range q.desired.Of(a).Desired {
+		// The ledger does not know what the site holds, so the site proves it in its next window.
+		ch.Requests[desired.Key{Address: a, Channel: d.Channel}] = desired.Request{}
+	}
+	if now, err := q.ledger.Revision(ctx); err == nil && seen > now+maxLeap {
+		q.refusals.refuse(ctx, message{from: a, verb: wire.VerbHello}, "forged", fmt.Sprintf("it says that it has seen revision %d, the newest is %d", seen, now), Malformed)
+		return
+	}
+	_, err := q.ledger.AdoptRevision(ctx, seen)
+	if err == nil {
+		err = q.desire(ctx, ch)
+	}
+	if err != nil {
+		q.notices.LedgerFailed(err)
+		q.states.send(ctx, []wire.Address{a}) // it ignores the older state, and obeys its halt orders
+	}
+}
+
+// maxLeap bounds how far a site can raise the revision at once. A restore never loses more
+// revisions, and the numbers cannot be exhausted.
+const maxLeap = 1 << 40
+
+// VerifyRequest asks sites to compare their files with their release now.
+type VerifyRequest struct {
+	Scope  fleet.Scope `json:"scope"`
+	Full   bool        `json:"full"`   // read every byte
+	Repair bool        `json:"repair"` // fetch what differs
+}
+
+// Verify requests that sites check now, even if no window is open. Without Repair they change
+// nothing.
+func (q *Orders) Verify(ctx context.Context, r VerifyRequest) ([]Order, error) {
+	o := desired.Request{Now: true, Verify: true}
+	switch {
+	case r.Repair:
+		o.Rehash = r.Full
+	case r.Full:
+		o.Check = wire.CheckFull
+	default:
+		o.Check = wire.CheckQuick
+	}
+	return q.request(ctx, "verify", r.Scope, o, fmt.Sprintf("full %t, repair %t", r.Full, r.Repair))
+}

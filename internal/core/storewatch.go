@@ -1,0 +1,248 @@
+package core
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"nightferry/internal/bucket"
+	"nightferry/internal/desired"
+	"nightferry/internal/digest"
+	"nightferry/internal/durable"
+	"nightferry/internal/halting"
+	"nightferry/internal/ledger"
+	"nightferry/internal/repo"
+	"nightferry/internal/wire"
+)
+
+// newest is each channel's newest release, as the ledger has it.
+type newest struct {
+	mu  sync.RWMutex
+	all map[string]ledger.Release
+}
+
+func (n *newest) of(channel string) (ledger.Release, bool) {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	r, ok := n.all[channel]
+	return r, ok
+}
+
+func (n *newest) list() []ledger.Release {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	out := make([]ledger.Release, 0, len(n.all))
+	for _, r := range n.all {
+		out = append(out, r)
+	}
+	slices.SortFunc(out, func(a, b ledger.Release) int { return cmp.Compare(a.Channel, b.Channel) })
+	return out
+}
+
+// put notes a release and reports whether it is news.
+func (n *newest) put(r ledger.Release) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.all == nil {
+		n.all = map[string]ledger.Release{}
+	}
+	if old, ok := n.all[r.Channel]; ok && old.Number >= r.Number {
+		return false
+	}
+	n.all[r.Channel] = r
+	return true
+}
+
+// storeWatch reads what others have changed in the store. It owns how the last look
+// ended.
+type storeWatch struct {
+	settings *atomic.Pointer[Settings]
+	ledger   releaseRecords
+	storage  *storage
+	newest   *newest
+	halting  *halting.Service
+	desired  *desired.Service
+	notices  *notices
+	clock    *clocks
+	desire   func(context.Context, desired.Change) error
+	looked   looked
+}
+
+// releaseRecords keeps releases. *ledger.Ledger is one.
+type releaseRecords interface {
+	AddRelease(ctx context.Context, r ledger.Release) error
+}
+
+// look reads what others may have changed in the store: trust, halts, heads;
+// and the store's clock.
+func (s *storeWatch) look(ctx context.Context) error {
+	err := s.lookOnce(ctx)
+	if ctx.Err() != nil {
+		return err
+	}
+	s.looked.note(err, s.clock.now())
+	local := localFault(err)
+	switch {
+	case err == nil || local:
+		s.notices.alarms.Over(Store, "", wire.Address{})
+	default:
+		s.notices.alarms.Raise(Store, "", wire.Address{}, fmt.Sprintf("the store: %v; sites go on with what they have", err))
+		s.notices.Trouble("store", err)
+	}
+	if local {
+		s.notices.Trouble("state", err)
+	} else if err == nil {
+		s.notices.Works("state")
+	}
+	return err
+}
+
+// localFault reports whether nothing but the Core's own disk has failed.
+func localFault(err error) bool {
+	var remote *bucket.Error
+	if errors.As(err, &remote) {
+		return false
+	}
+	var call syscall.Errno
+	if errors.As(err, &call) {
+		return true
+	}
+	return slices.ContainsFunc([]error{durable.ErrNotRegular, durable.ErrLink, durable.ErrUntrusted, ledger.ErrFull}, func(e error) bool { return errors.Is(err, e) })
+}
+
+func (s *storeWatch) lookOnce(ctx context.Context) error {
+	if err := s.probe(ctx); err != nil {
+		return err
+	}
+	r, unkept := s.storage.reopen(ctx, s.storage.store.Load(), s.storage.keys.Load())
+	if r == nil {
+		return unkept
+	}
+	s.storage.repo.Store(r)
+	if err := mayControl(r, s.storage.keys.Load().release); err != nil {
+		return fmt.Errorf("sites refuse what this Core says: %w", err)
+	}
+	if err := errors.Join(s.halting.Look(ctx), unkept); err != nil {
+		return err
+	}
+	news := false
+	var errs []error
+	for _, ch := range s.settings.Load().Fleet.Channels {
+		fresh, err := s.adopt(ctx, ch.Name, ledger.RunID{})
+		news = news || fresh
+		errs = append(errs, err)
+	}
+	if news || s.desired.Behind() {
+		errs = append(errs, s.desire(ctx, desired.Change{}))
+	}
+	return errors.Join(errs...)
+}
+
+// looked is how the last look at the store ended.
+type looked struct {
+	mu   sync.Mutex
+	read time.Time // of the last that worked
+	err  error     // of the last
+}
+
+func (l *looked) note(err error, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err = err; err == nil {
+		l.read = now
+	}
+}
+
+// last returns when the store was read last, and why it was not since.
+func (l *looked) last() (read time.Time, why string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.err != nil:
+		why = l.err.Error()
+	case l.read.IsZero():
+		why = "it has not answered yet"
+	}
+	return l.read, why
+}
+
+// probeTime bounds the first request of a look: a store that says nothing must
+// not hold up the looks after it is back.
+const probeTime = 10 * time.Second
+
+// probe compares the clocks, and so finds whether the store answers.
+func (s *storeWatch) probe(ctx context.Context) error {
+	pctx, cancel := context.WithTimeout(ctx, probeTime)
+	defer cancel()
+	err := s.clock.compare(pctx)
+	if err != nil && pctx.Err() != nil && ctx.Err() == nil {
+		return fmt.Errorf("it has not answered within %s: %w", probeTime, err)
+	}
+	return err
+}
+
+// adopt enters a channel's head into the ledger, if it is news.
+func (s *storeWatch) adopt(ctx context.Context, channel string, run ledger.RunID) (news bool, err error) {
+	r := s.storage.repo.Load()
+	h, err := r.Head(ctx, channel)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if have, ok := s.newest.of(channel); ok && have.Number >= h.Number {
+		return false, nil
+	}
+	rel, err := r.Release(ctx, channel, h.Number, h.Release)
+	if err != nil {
+		return false, err
+	}
+	s.adoptBetween(ctx, r, channel, h.Number)
+	e := s.releaseEntry(channel, rel)
+	e.Run = run
+	if err := s.ledger.AddRelease(ctx, e); err != nil && !errors.Is(err, ledger.ErrConflict) {
+		return false, err
+	}
+	if !s.newest.put(e) {
+		return false, nil
+	}
+	s.notices.emit(Event{Kind: Released, Channel: channel, Text: fmt.Sprintf("release %d", h.Number)})
+	return true, nil
+}
+
+// maxBetween bounds how many releases are looked up that the ledger missed.
+const maxBetween = 64
+
+// adoptBetween enters releases that the ledger has missed, as far as they are
+// still there: it is a restored backup, and sites may yet attest them.
+func (s *storeWatch) adoptBetween(ctx context.Context, r *repo.Repo, channel string, head uint64) {
+	have, ok := s.newest.of(channel)
+	if !ok {
+		return
+	}
+	first := have.Number + 1
+	if head > maxBetween {
+		first = max(first, head-maxBetween)
+	}
+	for n := first; n < head; n++ {
+		if rel, err := r.Release(ctx, channel, n, digest.Digest{}); err == nil {
+			_ = s.ledger.AddRelease(ctx, s.releaseEntry(channel, rel)) // the newest one is what counts
+		}
+	}
+}
+
+func (s *storeWatch) releaseEntry(channel string, rel *repo.Release) ledger.Release {
+	e := ledger.Release{Channel: channel, Number: rel.Number, Digest: rel.Digest, Tree: rel.Tree, Files: rel.Totals.Files, Bytes: rel.Totals.Bytes, Published: s.clock.motion.At(unixTime(rel.Created))}
+	if e.Number > 1 {
+		e.Parent = e.Number - 1
+	}
+	return e
+}
