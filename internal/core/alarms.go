@@ -64,3 +64,10 @@ const (
 	// again is how often what goes on is noted again.
 	again = time.Minute
 )
+
+func bound(s string, n int) string {
+	if len(s) > n {
+		return s[:n] + "…"
+	}
+	return s
+}

@@ -21,7 +21,6 @@ func newCore(o Options) *Core {
 	c.down = downlink{storage: &c.storage, fleet: &c.fleet, notices: &c.notices}
 	c.refusals = refusals{notices: &c.notices, down: &c.down, known: func(a wire.Address) bool { return c.fleet.find(a) != nil }, now: o.Now, counts: map[string]int64{}, last: map[reason]time.Time{}}
 	c.tasks = c.newTasks()
-	c.renderer.wake = make(chan struct{}, 1)
 	c.measurer.sources.wake = make(chan struct{}, 1)
 	c.link.recheck = make(chan struct{}, 1)
 	return c
@@ -45,23 +44,18 @@ func (c *Core) compose() {
 	l, stops := c.ledger, c.Halts.service
 	c.releases = releases.New(c.storage.state, c.storage.repo.Load)
 	c.lending = c.newLending()
-	measured := measurements{ledger: l}
 	book := &runBook{l, &c.clock, &c.notices}
 
-	r := &c.renderer
-	r.ledger, r.logs, r.settings, r.releases, r.notices = l, c.logs, &c.settings, c.releases, &c.notices
+	c.reports, c.renderer = c.newReports()
+	ended := c.renderer.Kick
 
 	q := &c.Query
 	q.o, q.settings, q.ledger, q.logs, q.storage, q.fleet, q.newest, q.desired = &c.o, &c.settings, l, c.logs, &c.storage, &c.fleet, &c.newest, c.desired
-	q.halting, q.alarms, q.releases, q.renderer, q.clock, q.looked = stops, c.alarms, c.releases, r, &c.clock, &c.watching.looked
-
-	p := &c.reports
-	p.o, p.ledger, p.published, p.measured, p.settings, p.storage, p.down = &c.o, l, l, measured, &c.settings, &c.storage, &c.down
-	p.refusals, p.notices, p.clock, p.releases, p.renderer = &c.refusals, &c.notices, &c.clock, c.releases, r
+	q.halting, q.alarms, q.releases, q.log, q.clock, q.looked = stops, c.alarms, c.releases, c.renderer, &c.clock, &c.watching.looked
 
 	w := &c.watch
 	w.ledger, w.settings, w.fleet, w.newest, w.notices, w.clock = l, &c.settings, &c.fleet, &c.newest, &c.notices, &c.clock
-	w.now, w.renderer, w.holdings, w.sweep = c.o.Now, r, q.holdings, c.sweepIncidents
+	w.now, w.ended, w.holdings, w.sweep = c.o.Now, ended, q.holdings, c.sweepIncidents
 
 	a := &c.access
 	a.vault, a.ledger, a.storage, a.link = c.vault, l, &c.storage, &c.link
@@ -83,7 +77,7 @@ func (c *Core) compose() {
 
 	m := &c.measurer
 	m.o, m.settings, m.ledger, m.book, m.newest, m.halting, m.publishing, m.tasks = &c.o, &c.settings, l, book, &c.newest, stops, &c.publishing, c.tasks
-	m.releases, m.renderer, m.notices, m.clock, m.asides = c.releases, r, &c.notices, &c.clock, &c.asides
+	m.releases, m.ended, m.notices, m.clock, m.asides = c.releases, ended, &c.notices, &c.clock, &c.asides
 
 	s := &c.watching
 	s.settings, s.ledger, s.storage, s.newest, s.halting, s.desired = &c.settings, l, &c.storage, &c.newest, stops, c.desired
@@ -94,7 +88,7 @@ func (c *Core) compose() {
 	u.releases, u.notices, u.clock, u.endLostRuns = c.releases, &c.notices, &c.clock, w.endLostRuns
 
 	pub := &c.Publisher
-	pub.o, pub.settings, pub.ledger, pub.book, pub.storage, pub.newest, pub.renderer = &c.o, &c.settings, l, book, &c.storage, &c.newest, r
+	pub.o, pub.settings, pub.ledger, pub.book, pub.storage, pub.newest, pub.files, pub.ended = &c.o, &c.settings, l, book, &c.storage, &c.newest, c.renderer, ended
 	pub.notices, pub.clock, pub.healing, pub.adopt, pub.desire, pub.measureSoon = &c.notices, &c.clock, &u.healing, s.adopt, o.desire, m.soon
 
 	d := &c.cadences

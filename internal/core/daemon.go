@@ -18,6 +18,7 @@ import (
 	"nightferry/internal/publishing"
 	"nightferry/internal/record"
 	"nightferry/internal/releases"
+	"nightferry/internal/reports"
 	"nightferry/internal/tasks"
 	"nightferry/internal/vault"
 )
@@ -63,8 +64,8 @@ type Core struct {
 	releases   *releases.Reader
 	tasks      *tasks.Service
 	publishing publishing.Service
-	reports    reports
-	renderer   renderer
+	reports    *reports.Service
+	renderer   *reports.Renderer
 	measurer   measurer
 	cadences   cadences
 	watching   storeWatch
@@ -134,7 +135,7 @@ func (c *Core) Run(ctx context.Context) (err error) {
 	g.Go(func() error {
 		return c.every(ctx, "stale sites", c.clock.pace(min(4*c.o.Poll, 5*time.Minute)), lateTask, c.watch.noteStale)
 	})
-	g.Go(func() error { return c.renderer.run(ctx) })
+	g.Go(func() error { return c.renderer.Run(ctx) })
 	g.Go(func() error { return c.measurer.run(ctx) })
 	g.Go(func() error {
 		return c.every(ctx, "bucket check", min(4*c.o.Poll, time.Minute), lateLong, quiet(c.Upkeep.checkBucketDue))
@@ -148,7 +149,7 @@ func (c *Core) Run(ctx context.Context) (err error) {
 	if c.link.foreign != nil {
 		g.Go(func() error { return c.link.watchCluster(ctx) })
 	}
-	c.renderer.kick()
+	c.renderer.Kick()
 	close(c.ready)
 	c.states.sendAll(ctx)
 	err = g.Wait()

@@ -5,8 +5,6 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"sync/atomic"
-	"time"
 
 	"nightferry/internal/wire"
 )
@@ -15,9 +13,6 @@ import (
 type counters struct {
 	mu       sync.Mutex
 	messages map[string]int64
-
-	events, outcomes, commits, commitTime, rendered atomic.Int64
-	backlog                                         atomic.Int64
 }
 
 // siteVerbs are the messages that sites send.
@@ -42,8 +37,10 @@ func (c *Core) Metrics() Metrics {
 	n.mu.Lock()
 	m := Metrics{Messages: maps.Clone(n.messages), Refusals: c.refusals.all()}
 	n.mu.Unlock()
-	m.Events, m.Outcomes, m.Commits, m.CommitTime = n.events.Load(), n.outcomes.Load(), n.commits.Load(), time.Duration(n.commitTime.Load())
-	m.URLs, m.StatesSent, m.Rendered, m.RenderBacklog = c.lending.Lent(), c.states.sent.Load(), n.rendered.Load(), int(n.backlog.Load())
+	did := c.reports.Counts()
+	m.Events, m.Outcomes, m.Commits, m.CommitTime = did.Events, did.Outcomes, did.Commits, did.CommitTime
+	written, waiting := c.renderer.Rendered()
+	m.URLs, m.StatesSent, m.Rendered, m.RenderBacklog = c.lending.Lent(), c.states.sent.Load(), written, int(waiting)
 	m.LedgerFull = c.notices.full.Load()
 	local := c.clock.local()
 	m.StoreOffset = c.clock.skew.Store(local).Time().Sub(local.Time().Round(0))

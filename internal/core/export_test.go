@@ -70,27 +70,10 @@ func (c *Core) LinesWithin(ctx context.Context, id ledger.RunID, most int) (line
 	if err != nil {
 		return nil, err
 	}
-	return lines, c.renderer.linesWithin(ctx, &run, false, most, func(f record.File) error {
+	return lines, c.renderer.LinesWithin(ctx, &run, false, most, func(f record.File) error {
 		lines = append(lines, f)
 		return nil
 	})
-}
-
-// HeldOf is how many outcomes, with how many bytes of texts, are held of n that
-// are all told of a release of so many entries.
-func HeldOf(entries uint64, most, n int, tell func(i int) wire.Outcome) (held, texts int) {
-	x := ordered{bound: entries, paths: map[string]outcome{}, most: most}
-	for i := range n {
-		x.add(outcome{Outcome: tell(i)})
-		held = max(held, len(x.entries)+len(x.paths))
-	}
-	for _, o := range x.entries {
-		texts += len(o.From) + len(o.Cause)
-	}
-	for _, o := range x.paths {
-		texts += len(o.Path) + len(o.From) + len(o.Cause)
-	}
-	return held, texts
 }
 
 // WindowOverdue tells what noteStale does of windows.

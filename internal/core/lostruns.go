@@ -42,7 +42,7 @@ func (wt *watch) endLostRuns(ctx context.Context) error {
 		if run, err := wt.ledger.Run(ctx, r.ID); err == nil {
 			wt.notices.emit(Event{Kind: RunEnded, Domain: r.Domain, Site: r.Site, Channel: r.Channel, Run: r.ID.String(), Text: string(run.State), Ended: &run})
 		}
-		wt.renderer.kick()
+		wt.ended()
 	}
 	return errors.Join(errs...)
 }

@@ -31,7 +31,7 @@ type watch struct {
 	notices  *notices
 	clock    *clocks
 	now      func() time.Time // this machine's
-	renderer *renderer
+	ended    func()           // a run has ended, so that a log is to be written
 	holdings func(context.Context, ledger.Filter) (map[rowKey]ledger.Holding, error)
 	sweep    func() // ends incidents of what is no longer configured
 }
@@ -148,7 +148,7 @@ func (wt *watch) miss(ctx context.Context, a wire.Address, channel string, w win
 	if err != nil {
 		return err
 	}
-	wt.renderer.kick()
+	wt.ended()
 	if run, err := wt.ledger.Run(ctx, id); err == nil {
 		wt.notices.emit(Event{Kind: RunEnded, Domain: a.Domain, Site: a.Site, Channel: channel, Run: id.String(), Text: string(run.State), Ended: &run})
 	}

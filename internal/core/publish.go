@@ -18,6 +18,7 @@ import (
 	"nightferry/internal/ledger"
 	"nightferry/internal/publishing"
 	"nightferry/internal/push"
+	"nightferry/internal/reports"
 	"nightferry/internal/runs"
 	"nightferry/internal/scan"
 	"nightferry/internal/wire"
@@ -32,7 +33,8 @@ type Publisher struct {
 	storage     *storage
 	newest      *newest
 	publishing  *publishing.Service
-	renderer    *renderer
+	files       ownFiles
+	ended       func() // a run has ended, so that a log is to be written
 	notices     *notices
 	clock       *clocks
 	healing     *atomic.Bool // something was published since the bucket was checked
@@ -112,7 +114,7 @@ func (pb *Publisher) publish(ctx context.Context, ch *fleet.Channel, o PublishOp
 	end := ledger.Finish{State: runs.Failed}
 	if err != nil {
 		end.Totals = w.totals // of the lines that its log has
-		end.Cause = bound(err.Error(), maxRunText)
+		end.Cause = bound(err.Error(), reports.MaxRunText)
 		guard := (*push.GuardError)(nil)
 		stop := (*halt.Error)(nil)
 		switch {
@@ -145,7 +147,7 @@ func (pb *Publisher) publish(ctx context.Context, ch *fleet.Channel, o PublishOp
 		pb.notices.LedgerFailed(err2)
 		err = errors.Join(err, err2)
 	}
-	pb.renderer.kick()
+	pb.ended()
 	if run, err := pb.ledger.Run(always, id); err == nil {
 		pb.notices.emit(Event{Kind: RunEnded, Channel: ch.Name, Run: id.String(), Text: string(run.State), Ended: &run})
 	}
@@ -212,7 +214,7 @@ func (pb *Publisher) push(ctx context.Context, ch *fleet.Channel, o PublishOptio
 		OnEvent: func(e push.Event) {
 			p := e.Progress
 			if p == nil {
-				w.file(context.WithoutCancel(ctx), ownFile{Path: e.Path, Outcome: string(e.Outcome), Size: e.Size, Digest: e.Digest, Cause: e.Cause})
+				w.file(context.WithoutCancel(ctx), reports.OwnFile{Path: e.Path, Outcome: string(e.Outcome), Size: e.Size, Digest: e.Digest, Cause: e.Cause})
 				return
 			}
 			if now := pb.o.Now(); now.Sub(spoke) >= time.Second {
@@ -225,6 +227,11 @@ func (pb *Publisher) push(ctx context.Context, ch *fleet.Channel, o PublishOptio
 			}
 		},
 	})
+}
+
+// ownFiles reads the files of the Core's own runs. *reports.Renderer is one.
+type ownFiles interface {
+	OwnFiles(ctx context.Context, id ledger.RunID, fn func(f *reports.OwnFile, at time.Time) error) error
 }
 
 // runReader reads runs. *ledger.Ledger is one.
@@ -250,14 +257,14 @@ type ownRun struct {
 	book    *runBook
 	id      ledger.RunID
 	channel string
-	files   []ownFile
+	files   []reports.OwnFile
 	bytes   int
 	totals  runs.Totals // of files
 	err     error
 }
 
-// count adds a file's outcome to those of its run.
-func (f *ownFile) count(t *runs.Totals) {
+// countFile adds a file's outcome to those of its run.
+func countFile(t *runs.Totals, f *reports.OwnFile) {
 	switch push.Outcome(f.Outcome) {
 	case push.Added:
 		t.Added++
@@ -282,9 +289,9 @@ func (w *ownRun) append(ctx context.Context, e ledger.Event) error {
 	return err
 }
 
-func (w *ownRun) file(ctx context.Context, f ownFile) {
+func (w *ownRun) file(ctx context.Context, f reports.OwnFile) {
 	w.files = append(w.files, f)
-	f.count(&w.totals)
+	countFile(&w.totals, &f)
 	if w.bytes += len(f.Path) + len(f.Cause); len(w.files) >= ownBatch || w.bytes > ownBatchBytes {
 		w.err = errors.Join(w.err, w.flush(ctx))
 	}
@@ -298,7 +305,7 @@ func (w *ownRun) flush(ctx context.Context) error {
 	}
 	body, err := wire.Encode(w.files)
 	if err == nil {
-		err = w.append(ctx, ledger.Event{Kind: ownEvent, Body: body})
+		err = w.append(ctx, ledger.Event{Kind: reports.OwnEvent, Body: body})
 	}
 	w.files, w.bytes = nil, 0
 	return errors.Join(w.err, err)
@@ -312,7 +319,7 @@ func (pb *Publisher) closeOwnRuns(ctx context.Context) error {
 	}
 	for _, r := range open {
 		w := &ownRun{book: pb.book, id: r.ID, channel: r.Channel}
-		if err := pb.renderer.ownFiles(ctx, r.ID, func(f *ownFile, _ time.Time) error { f.count(&w.totals); return nil }); err != nil {
+		if err := pb.files.OwnFiles(ctx, r.ID, func(f *reports.OwnFile, _ time.Time) error { countFile(&w.totals, f); return nil }); err != nil {
 			return err
 		}
 		cause := "the Core stopped while it ran; the next publish goes on from what it had stored"

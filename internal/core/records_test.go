@@ -147,25 +147,6 @@ func TestLogOfARunWithoutEnd(t *testing.T) {
 			t.Error(want.run, want.most, diff)
 		}
 	}
-
-	const most = 10_000
-	text := strings.Repeat("x", 500)
-	for name, tell := range map[string]func(i int) wire.Outcome{
-		"the same files": func(i int) wire.Outcome {
-			return wire.Outcome{Kind: wire.Failed, Ordinal: uint64(i % 100), Cause: text}
-		},
-		"no such files": func(i int) wire.Outcome {
-			return wire.Outcome{Kind: wire.Failed, Ordinal: uint64(100 + i), Cause: text}
-		},
-		"paths": func(i int) wire.Outcome { return wire.Outcome{Kind: wire.Deleted, Path: fmt.Sprint(i)} },
-		"paths and texts": func(i int) wire.Outcome {
-			return wire.Outcome{Kind: wire.Deleted, Path: fmt.Sprint(i % 10), Cause: text}
-		},
-	} {
-		if held, texts := core.HeldOf(100, most, 100_000, tell); held > 200 || texts > most {
-			t.Errorf("%s: %d outcomes are held, with %d bytes", name, held, texts)
-		}
-	}
 }
 
 // TestDailyUpkeep: heads are signed again, old logs and rows go, summaries stay,

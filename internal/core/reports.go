@@ -4,486 +4,88 @@ import (
 	"context"
 	"crypto/hmac"
 	"encoding/binary"
-	"errors"
-	"fmt"
-	"slices"
-	"strings"
-	"sync/atomic"
-	"time"
 
+	"nightferry/internal/fleet"
 	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
-	"nightferry/internal/releases"
-	"nightferry/internal/runs"
+	"nightferry/internal/reports"
 	"nightferry/internal/trust"
 	"nightferry/internal/wire"
 )
 
-// maxRunText bounds the cause of a run's end, in bytes.
-const maxRunText = 4 << 10
-
-// reports commit what sites report about their runs. They own the counts of what
-// was committed.
-type reports struct {
-	o         *Options
-	ledger    reported
-	published published
-	measured  measurements
-	settings  *atomic.Pointer[Settings]
-	storage   *storage
-	down      *downlink
-	refusals  *refusals
-	notices   *notices
-	clock     *clocks
-	releases  *releases.Reader
-	renderer  *renderer
-
-	events, outcomes, commits, commitTime atomic.Int64
+// newReports makes the service that commits what sites report, and the renderer of
+// logs.
+func (c *Core) newReports() (*reports.Service, *reports.Renderer) {
+	say := reportNotices{&c.notices, &c.refusals}
+	r := reports.NewRenderer(reports.RenderOptions{
+		Ledger: c.ledger, Logs: c.logs, Releases: c.releases, Notices: say, Incidents: c.alarms,
+		Unchanged: func(channel string) bool {
+			ch := c.settings.Load().Fleet.Channel(channel)
+			return ch != nil && ch.LogUnchanged
+		},
+	})
+	return reports.New(reports.Options{
+		Ledger: c.ledger, Published: c.ledger, Measured: c.ledger, Incidents: c.alarms, Notices: say, Releases: c.releases,
+		Now: c.o.Now, Wall: c.clock.wall, Calendar: c.clock.motion.At,
+		Fleet:     func() *fleet.Fleet { return c.settings.Load().Fleet },
+		Repo:      func() trust.RepoID { return c.storage.repo.Load().ID() },
+		GaveNonce: c.storage.gaveNonce, PanicSite: panicSite,
+	}), r
 }
 
-// published knows the releases. *ledger.Ledger is one.
-type published interface {
-	Release(ctx context.Context, channel string, number uint64) (ledger.Release, error)
+// reportNotices reports for the reports service.
+type reportNotices struct {
+	*notices
+	refusals *refusals
 }
 
-// reported keeps runs. *ledger.Ledger is one.
-type reported interface {
-	Commit(ctx context.Context, b ledger.Batch) (ledger.Committed, error)
-	Skip(ctx context.Context, domain, site string, generation [16]byte, upto uint64) error
-	Run(ctx context.Context, id ledger.RunID) (ledger.Run, error)
-	Runs(ctx context.Context, f ledger.RunFilter) ([]ledger.Run, error)
-	Exceptions(ctx context.Context, f ledger.Filter) ([]ledger.Exception, error)
-}
-
-// commit commits job data and acknowledges it. It acknowledges events that were committed before
-// again, and never events that are not durable.
-func (rp *reports) commit(ctx context.Context, m message, x *site, key trust.Public, v *wire.Report) {
-	a := m.from
-	if len(v.Generation) != 16 || v.First == 0 {
-		rp.refusals.refuse(ctx, m, "forged", "a report without a generation or a sequence", Malformed)
-		return
+// RefusedAttestation implements reports.Notices.
+func (n reportNotices) RefusedAttestation(ctx context.Context, a wire.Address, why string) {
+	n.refusals.count("attestation")
+	if n.refusals.due(a, "attestation") {
+		_ = n.audits.Audit(ctx, ledger.Deed{Who: a.String(), What: "refused attestation", Object: a.String(), Detail: why})
 	}
-	b := ledger.Batch{Domain: a.Domain, Site: a.Site, Generation: [16]byte(v.Generation), First: v.First}
-	t := translator{by: rp, ctx: ctx, at: a, key: key, about: map[ledger.RunID]releases.Key{}, find: rp.releases.Finder()}
-	for i := range v.Events {
-		b.Events = append(b.Events, t.event(&v.Events[i]))
-		if t.outcomes > wire.MaxReported {
-			rp.refusals.refuse(ctx, m, "forged", fmt.Sprintf("a report of more than %d outcomes", wire.MaxReported), Malformed)
-			return
-		}
-	}
-	before := rp.o.Now()
-	done, err := rp.ledger.Commit(ctx, b)
-	ack := wire.Ack{Generation: v.Generation}
-	gap := (*ledger.GapError)(nil)
-	switch {
-	case errors.As(err, &gap):
-		if rp.skip(ctx, a, x, b.Generation, gap) {
-			return // it will come again
-		}
-		ack.Want = gap.Want
-		rp.down.answer(a, wire.VerbAck, gap.Want-1, &ack)
-		return
-	case errors.Is(err, ledger.ErrForeignRun):
-		rp.refusals.refuse(ctx, m, "forged", err.Error(), Malformed)
-		return
-	case err != nil:
-		if ctx.Err() != nil {
-			return
-		}
-		rp.notices.LedgerFailed(err)
-		ack.Full = true
-		rp.down.answer(a, wire.VerbAck, 0, &ack)
-		return
-	}
-	rp.notices.LedgerWorks()
-	x.mu.Lock()
-	x.gaps = 0
-	x.mu.Unlock()
-	rp.down.answer(a, wire.VerbAck, done.Last, &ack)
-	rp.commits.Add(1)
-	rp.commitTime.Add(int64(rp.o.Now().Sub(before)))
-	rp.events.Add(int64(done.Fresh))
-	if done.Fresh > 0 {
-		rp.outcomes.Add(t.outcomes)
-		rp.after(ctx, a, x, &t, done)
-		return
-	}
-	for key, open := range t.parts { // committed before, perhaps by a Core that stopped before it resolved the incidents
-		if kind, what := kinds.CutKey(key); !open {
-			rp.notices.alarms.Over(kind, what, a)
-		}
-	}
-}
-
-// after runs the follow-up work of a committed batch.
-func (rp *reports) after(ctx context.Context, a wire.Address, x *site, t *translator, done ledger.Committed) {
-	if done.NewGeneration { // a site that lost its state cannot report the end of its earlier problems
-		rp.notices.alarms.Retain(func(kind Kind, channel string, at wire.Address) bool {
-			return at != a || !strings.HasPrefix(string(kind), string(SiteSays)+"-") ||
-				slices.ContainsFunc(t.problems, func(p saidProblem) bool { return p.kind == kind && p.channel == channel })
-		})
-	}
-	for key, open := range t.parts {
-		rp.notices.alarms.Noted(key, a, open)
-	}
-	for _, k := range done.Opened {
-		rp.notices.emit(Event{Kind: IncidentOpened, Domain: a.Domain, Site: a.Site, Text: k})
-	}
-	for _, k := range done.Resolved {
-		rp.notices.emit(Event{Kind: IncidentOver, Domain: a.Domain, Site: a.Site, Text: k})
-	}
-	for _, s := range t.started {
-		rp.notices.emit(Event{Kind: RunStarted, Domain: a.Domain, Site: a.Site, Channel: s.channel, Run: s.run.String()})
-	}
-	for _, id := range done.Finished {
-		run, err := rp.ledger.Run(ctx, id)
-		if err != nil {
-			continue
-		}
-		x.mu.Lock()
-		if p, ok := x.progress[run.Channel]; ok && p.run == id {
-			delete(x.progress, run.Channel)
-		}
-		x.mu.Unlock()
-		rp.notices.emit(Event{Kind: RunEnded, Domain: a.Domain, Site: a.Site, Channel: run.Channel, Run: id.String(), Text: string(run.State), Ended: &run})
-	}
-	if len(done.Finished) > 0 {
-		rp.renderer.kick()
-	}
-}
-
-// gapsBeforeSkip is how often a site must report the same gap before the Core accepts it.
-const gapsBeforeSkip = 3
-
-// skip gives up on events that the site no longer has. This happens if the ledger was restored from
-// a backup: events acknowledged after the backup are then missing on both sides.
-func (rp *reports) skip(ctx context.Context, a wire.Address, x *site, generation [16]byte, gap *ledger.GapError) bool {
-	x.mu.Lock()
-	if x.gap != gap.Got {
-		x.gap, x.gaps = gap.Got, 0
-	}
-	x.gaps++
-	insists := x.gaps >= gapsBeforeSkip
-	x.mu.Unlock()
-	if !insists {
-		return false
-	}
-	if err := rp.ledger.Skip(ctx, a.Domain, a.Site, generation, gap.Got); err != nil {
-		rp.notices.LedgerFailed(err)
-		return false
-	}
-	rp.notices.alarms.Raise(Lost, "", a, fmt.Sprintf("the events %d to %d of site %s are in no ledger and no longer on the site: was the ledger restored from a backup?", gap.Want, gap.Got-1, a.Site))
-	return true
-}
-
-// translator converts a site's reports to ledger events.
-type translator struct {
-	by    *reports
-	ctx   context.Context //nolint:containedctx // lives for one message
-	at    wire.Address
-	key   trust.Public
-	about map[ledger.RunID]releases.Key // the release of each run
-	find  *releases.Finder
-
-	started []startedRun
-
-	differing map[ledger.RunID][]string // paths that runs reported as different, as incidents name them
-	ended     []endedRun                // in order
-	parts     map[string]bool           // of the site in incidents, by key: whether the batch leaves it open
-	parents   map[ledger.RunID]uint64   // the release held before each run, except dry runs
-	problems  []saidProblem
-	outcomes  int64
-}
-
-type endedRun struct {
-	startedRun
-	state runs.State
-}
-
-// opens adds an incident to the transaction that commits an event.
-func (t *translator) opens(e *ledger.Event, kind Kind, what, text string) {
-	key := kinds.KeyOf(kind, what)
-	e.Incidents = append(e.Incidents, ledger.Problem{Key: key, Kind: string(kind), Scope: "site " + t.at.Site, Text: clip(text), Domain: t.at.Domain, Site: t.at.Site})
-	t.note(key, true)
-}
-
-// ends closes the site's part of an incident in the transaction that commits an event, so that both
-// are stored or neither.
-func (t *translator) ends(e *ledger.Event, kind Kind, what string) {
-	key := kinds.KeyOf(kind, what)
-	e.Ended = append(e.Ended, key)
-	t.note(key, false)
-}
-
-func (t *translator) note(key string, open bool) {
-	if t.parts == nil {
-		t.parts = map[string]bool{}
-	}
-	t.parts[key] = open
-}
-
-// failing opens an incident when a run and the run before it ended failed or incomplete. A verified run
-// with an attestation ends that incident and a discrepancy of the channel; other results end neither.
-func (t *translator) failing(e *ledger.Event, f *ledger.Finish) {
-	switch {
-	case f.State == runs.Verified && f.Attestation != nil:
-		t.ends(e, RunFails, e.Channel)
-		t.ends(e, Discrepancy, e.Channel)
-	case fails(f.State) && fails(t.stateBefore(e)):
-		t.opens(e, RunFails, e.Channel, fmt.Sprintf("site %s, channel %s: two runs in a row ended %s: %s", t.at.Site, e.Channel, f.State, f.Cause))
-	}
-}
-
-func fails(s runs.State) bool { return s == runs.Failed || s == runs.Incomplete }
-
-// stateBefore returns the final state of the site's previous run of a channel.
-func (t *translator) stateBefore(e *ledger.Event) runs.State {
-	for _, r := range slices.Backward(t.ended) {
-		if r.channel == e.Channel && r.run != e.Run {
-			return r.state
-		}
-	}
-	list, err := t.by.ledger.Runs(t.ctx, ledger.RunFilter{Domain: t.at.Domain, Site: t.at.Site, Channel: e.Channel, Limit: 5})
-	if err != nil {
-		return ""
-	}
-	for _, r := range list {
-		if r.ID != e.Run && !r.Finished.IsZero() && !r.DryRun {
-			return r.State
-		}
-	}
-	return ""
-}
-
-// saidProblem is a site's report of one problem.
-type saidProblem struct {
-	kind    Kind
-	channel string
-}
-
-type startedRun struct {
-	run     ledger.RunID
-	channel string
-}
-
-// event never fails. If an event is invalid, or its handling panics, it is kept as it is and opens
-// an incident, so that the site's queue continues.
-func (t *translator) event(e *wire.Event) (out ledger.Event) {
-	defer func() {
-		if p := recover(); p != nil {
-			out.Start, out.Exceptions, out.Finish, out.Incidents = nil, nil, nil, nil
-			t.by.notices.Trouble("message", fmt.Errorf("an event of kind %d of site %s: a fault of the Core: %v at %s", e.Kind, t.at, p, panicSite()))
-		}
-	}()
-	out = ledger.Event{Kind: uint8(e.Kind), At: t.by.clock.motion.At(time.UnixMilli(e.At).UTC()), Body: e.Body}
-	if len(e.Run) == len(out.Run) && wire.ValidName(e.Channel) {
-		out.Run, out.Channel = ledger.RunID(e.Run), e.Channel
-	}
-	if y := out.At.Year(); y < 1970 || y > 9999 { // such a year cannot be part of a log folder's name
-		out.At = t.by.clock.wall()
-	}
-	var err error
-	switch e.Kind {
-	case wire.StartedEvent:
-		err = t.start(&out)
-	case wire.OutcomesEvent:
-		err = t.files(&out)
-	case wire.FinishedEvent:
-		err = t.finish(&out)
-	case wire.ProblemEvent:
-		err = t.problem(&out, e.Channel)
-	default:
-		err = fmt.Errorf("event kind %d is none that this Core knows", e.Kind)
-	}
-	if err == nil && out.Run.IsZero() && e.Kind != wire.ProblemEvent {
-		err = errors.New("an event of a run that names no run")
-	}
-	if err != nil {
-		t.by.notices.alarms.Raise(Malformed, "", t.at, fmt.Sprintf("site %s reported something that makes no sense: %v", t.at.Site, err))
-	}
-	return out
-}
-
-func (t *translator) start(e *ledger.Event) error {
-	var v wire.Started
-	if err := wire.Decode(e.Body, &v); err != nil {
-		return err
-	}
-	s := &ledger.Start{Number: v.Number, Release: v.Release, Parent: v.Parent, Trigger: "desired", DryRun: v.DryRun}
-	if v.Start > 0 {
-		s.Trigger = "sync"
-	}
-	if v.Trigger == "scrub" || v.Trigger == "verify" {
-		s.Trigger = v.Trigger
-	}
-	if rel, err := t.by.published.Release(t.ctx, e.Channel, v.Number); err == nil && rel.Digest == v.Release {
-		s.Tree = rel.Tree
-	}
-	e.Start = s
-	t.about[e.Run] = releases.Key{Channel: e.Channel, Number: v.Number, Digest: v.Release}
-	if t.parents == nil {
-		t.parents = map[ledger.RunID]uint64{}
-	}
-	t.parents[e.Run] = v.Parent
-	if v.DryRun {
-		t.parents[e.Run] = 0
-	}
-	t.started = append(t.started, startedRun{e.Run, e.Channel})
-	return nil
-}
-
-func (t *translator) files(e *ledger.Event) error {
-	all, err := wire.DecodeOutcomes(e.Body)
-	if err != nil {
-		return err
-	}
-	t.outcomes += int64(len(all))
-	for _, o := range all {
-		if o.Kind != wire.Failed && o.Kind != wire.Locked && o.Kind != wire.Repaired && o.Kind != wire.Differs {
-			continue
-		}
-		x := ledger.Exception{Path: wire.Text(o.Path), Outcome: o.Kind.String(), Cause: clip(wire.Text(o.Cause))}
-		if o.Path == "" {
-			x.Path = fmt.Sprintf("entry %d of the release", o.Ordinal)
-			if entry, err := t.find.Entry(t.ctx, t.run(e.Run), o.Ordinal); err == nil {
-				x.Path, x.Size = entry.Path, entry.Size
-			}
-		}
-		e.Exceptions = append(e.Exceptions, x)
-		if o.Kind == wire.Repaired || o.Kind == wire.Differs {
-			t.notedDifference(e.Run, x)
-		}
-	}
-	return nil
-}
-
-// run returns the release that a run is about.
-func (t *translator) run(id ledger.RunID) releases.Key {
-	k, ok := t.about[id]
-	if !ok {
-		if r, err := t.by.ledger.Run(t.ctx, id); err == nil && r.Domain == t.at.Domain && r.Site == t.at.Site {
-			k = releases.Key{Channel: r.Channel, Number: r.Number, Digest: r.Release}
-		}
-		t.about[id] = k
-	}
-	return k
-}
-
-func (t *translator) finish(e *ledger.Event) error {
-	var v wire.Finished
-	if err := wire.Decode(e.Body, &v); err != nil {
-		e.Finish = &ledger.Finish{State: runs.Failed, Cause: "the site's closing word makes no sense"}
-		t.failing(e, e.Finish)
-		return err
-	}
-	f := &ledger.Finish{State: v.Verdict, Cause: bound(v.Error, maxRunText), Totals: v.Totals}
-	if !f.State.Valid() {
-		f.State = runs.Failed
-	}
-	e.Finish = f
-	t.discrepancy(e, &v)
-	defer func() {
-		t.failing(e, f)
-		t.ended = append(t.ended, endedRun{startedRun{e.Run, e.Channel}, f.State})
-		if !f.State.Accounted() {
-			f.Totals.Unchanged = 0 // files compared before the run stopped; their names are unknown
-		}
-	}()
-	if len(v.Attestation) == 0 {
-		if f.State == runs.Verified {
-			f.State, f.Cause = runs.Failed, "the site says that it is verified, and attests nothing"
-			t.by.notices.alarms.Raise(BadProof, e.Channel, t.at, fmt.Sprintf("site %s, channel %s: %s", t.at.Site, e.Channel, f.Cause))
-		}
-		return nil
-	}
-	at, err := t.attestation(e, &v)
-	if err != nil {
-		f.State, f.Cause = runs.Failed, "the attestation is refused: "+err.Error()
-		t.by.refusals.count("attestation")
-		t.by.notices.alarms.Raise(BadProof, e.Channel, t.at, fmt.Sprintf("site %s, channel %s: %s", t.at.Site, e.Channel, f.Cause))
-		if t.by.refusals.due(t.at, "attestation") {
-			_ = t.by.notices.audits.Audit(t.ctx, ledger.Deed{Who: t.at.String(), What: "refused attestation", Object: t.at.String(), Detail: clip(f.Cause)})
-		}
-		return nil
-	}
-	f.Attestation = at
-	t.ends(e, BadProof, e.Channel)
-	return nil
-}
-
-// attestation checks a site's statement. The nonce must be one that the Core issued to this site
-// for this release. The tree and the counts must match the published release and the Core's own
-// measurement of its source.
-func (t *translator) attestation(e *ledger.Event, v *wire.Finished) (*ledger.Attestation, error) {
-	at, number, err := wire.OpenAttestation(v.Attestation, t.by.storage.repo.Load().ID(), t.at, t.key)
-	if err != nil {
-		return nil, err
-	}
-	if at.Channel != e.Channel {
-		return nil, fmt.Errorf("it is about channel %q", clip(at.Channel))
-	}
-	rel, err := t.by.published.Release(t.ctx, at.Channel, number)
-	if err != nil {
-		return nil, fmt.Errorf("release %d: %w", number, err)
-	}
-	if rel.Digest != at.Release {
-		return nil, fmt.Errorf("release %d is %s, it says %s", number, rel.Digest.Short(), at.Release.Short())
-	}
-	if !t.by.gaveNonce(t.at, at.Channel, number, at.Nonce) {
-		return nil, errors.New("its nonce is none that the Core gave this site for this release")
-	}
-	if rel.Tree != at.Tree {
-		return nil, fmt.Errorf("the tree is %s, release %d has %s", at.Tree.Short(), number, rel.Tree.Short())
-	}
-	if rel.Files != at.Files || rel.Bytes != at.Bytes {
-		return nil, fmt.Errorf("it counts %d files, %d bytes, release %d has %d, %d", at.Files, at.Bytes, number, rel.Files, rel.Bytes)
-	}
-	m, err := t.by.measured.find(t.ctx, at.Channel, number)
-	if err != nil {
-		return nil, err
-	}
-	if err := contradicts(m, &ledger.Holding{Number: number, Release: at.Release, Tree: at.Tree, Files: at.Files, Bytes: at.Bytes}); err != nil {
-		return nil, err
-	}
-	return &ledger.Attestation{
-		At: t.by.clock.motion.At(time.Unix(at.At, 0).UTC()), Nonce: [16]byte(at.Nonce), Number: number, Release: at.Release, Tree: at.Tree,
-		Files: at.Files, Bytes: at.Bytes, Read: at.ReadFiles, Statted: at.StatedFiles, OldestRead: t.by.clock.motion.At(time.Unix(at.OldestRead, 0).UTC()),
-		Verified: v.Verdict == runs.Verified, Signed: v.Attestation,
-	}, nil
 }
 
 // gaveNonce reports whether the Core issued the nonce for that site, channel and release.
-func (rp *reports) gaveNonce(a wire.Address, channel string, number uint64, nonce []byte) bool {
+func (s *storage) gaveNonce(a wire.Address, channel string, number uint64, nonce []byte) bool {
 	if len(nonce) != 16 {
 		return false
 	}
-	want := rp.storage.keys.Load().nonceOf(a, channel, number, binary.BigEndian.Uint64(nonce))
+	want := s.keys.Load().nonceOf(a, channel, number, binary.BigEndian.Uint64(nonce))
 	return hmac.Equal(want[:], nonce)
 }
 
-// problem opens or closes an incident for each kind and channel.
-func (t *translator) problem(e *ledger.Event, channel string) error {
-	var v wire.Problem
-	if err := wire.Decode(e.Body, &v); err != nil {
-		return err
+// report commits a site's report, answers it and emits what it led to.
+func (c *Core) report(ctx context.Context, m message, x *site, key trust.Public, v *wire.Report) {
+	a := m.from
+	done := c.reports.Commit(ctx, a, key, v)
+	if done.Refused != "" {
+		c.refusals.refuse(ctx, m, "forged", done.Refused, kinds.Malformed)
+		return
 	}
-	if s := t.by.settings.Load().Fleet.Site(t.at.Site); channel != "" && (s == nil || s.Placement(channel) == nil) {
-		return fmt.Errorf("a problem of a channel that this site does not have: %.64q", channel)
+	if done.Ack != nil {
+		c.down.answer(a, wire.VerbAck, done.Number, done.Ack)
 	}
-	kind := SiteSays + "-" + Kind(v.Kind)
-	t.problems = append(t.problems, saidProblem{kind: kind, channel: channel})
-	if v.Over {
-		t.ends(e, kind, channel)
-	} else {
-		t.opens(e, kind, channel, v.Text)
+	for _, k := range done.Opened {
+		c.notices.emit(Event{Kind: IncidentOpened, Domain: a.Domain, Site: a.Site, Text: k})
 	}
-	return nil
-}
-
-func bound(s string, n int) string {
-	if len(s) > n {
-		return s[:n] + "…"
+	for _, k := range done.Resolved {
+		c.notices.emit(Event{Kind: IncidentOver, Domain: a.Domain, Site: a.Site, Text: k})
 	}
-	return s
+	for _, s := range done.Started {
+		c.notices.emit(Event{Kind: RunStarted, Domain: a.Domain, Site: a.Site, Channel: s.Channel, Run: s.Run.String()})
+	}
+	for i := range done.Ended {
+		run := &done.Ended[i]
+		x.mu.Lock()
+		if p, ok := x.progress[run.Channel]; ok && p.run == run.ID {
+			delete(x.progress, run.Channel)
+		}
+		x.mu.Unlock()
+		c.notices.emit(Event{Kind: RunEnded, Domain: a.Domain, Site: a.Site, Channel: run.Channel, Run: run.ID.String(), Text: string(run.State), Ended: run})
+	}
+	if len(done.Ended) > 0 {
+		c.renderer.Kick()
+	}
 }

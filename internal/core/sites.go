@@ -35,9 +35,6 @@ type site struct {
 	progress map[string]progress
 	waits    map[string]Waiting // by channel, as the last heartbeat has them
 	processes
-
-	gap  uint64 // the sequence it went on from when it left a gap
-	gaps int    // how often in a row
 }
 
 type progress struct {

@@ -19,6 +19,7 @@ import (
 	"nightferry/internal/measure"
 	"nightferry/internal/publishing"
 	"nightferry/internal/releases"
+	"nightferry/internal/reports"
 	"nightferry/internal/runs"
 	"nightferry/internal/scan"
 	"nightferry/internal/tasks"
@@ -57,7 +58,7 @@ type measurer struct {
 	publishing *publishing.Service
 	tasks      *tasks.Service
 	releases   *releases.Reader
-	renderer   *renderer
+	ended      func() // a run has ended, so that a log is to be written
 	notices    *notices
 	clock      *clocks
 	asides     *sync.WaitGroup
@@ -67,15 +68,10 @@ type measurer struct {
 
 // measurementRecords keeps measurements. *ledger.Ledger is one.
 type measurementRecords interface {
-	measurementReader
+	measure.Records
 	SetMeasurement(ctx context.Context, m ledger.Measurement) error
 	Holdings(ctx context.Context, f ledger.Filter) ([]ledger.Holding, error)
 	Run(ctx context.Context, id ledger.RunID) (ledger.Run, error)
-}
-
-// measurementReader reads measurements.
-type measurementReader interface {
-	Measurement(ctx context.Context, channel string, number uint64) (ledger.Measurement, error)
 }
 
 // soon makes the measurer check a channel immediately.
@@ -135,7 +131,7 @@ func (me *measurer) due(ctx context.Context, ch *fleet.Channel) error {
 	if me.haltedHere(ch.Name) {
 		return nil
 	}
-	old, err := measurements{ledger: me.ledger}.find(ctx, ch.Name, rel.Number)
+	old, err := measure.Known(ctx, me.ledger, ch.Name, rel.Number)
 	if err != nil {
 		return err
 	}
@@ -183,18 +179,6 @@ func (me *measurer) haltedHere(channel string) bool {
 	return me.halting.Current().Find(halt.Subject{Site: host, Channel: channel}) != nil
 }
 
-// find returns the measurement of a release, or nil.
-func (m measurements) find(ctx context.Context, channel string, number uint64) (*ledger.Measurement, error) {
-	found, err := m.ledger.Measurement(ctx, channel, number)
-	if errors.Is(err, ledger.ErrNotFound) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	return &found, nil
-}
-
 // measure measures a source, records the result, and compares it with the sites'
 // attestations. It always leaves a run in the ledger and a log.
 func (me *measurer) measure(ctx context.Context, ch *fleet.Channel, rel *ledger.Release) error {
@@ -213,7 +197,7 @@ func (me *measurer) measure(ctx context.Context, ch *fleet.Channel, rel *ledger.
 		if (f.Outcome == measure.Damaged || f.Outcome == measure.Unreadable) && len(bad) < maxNamed {
 			bad = append(bad, f.Path)
 		}
-		w.file(always, ownFile{Path: f.Path, Outcome: string(f.Outcome), Size: f.Size, Digest: f.Digest, Cause: f.Cause})
+		w.file(always, reports.OwnFile{Path: f.Path, Outcome: string(f.Outcome), Size: f.Size, Digest: f.Digest, Cause: f.Cause})
 	})
 	end := ledger.Finish{State: runs.Failed, Totals: runs.Totals{Files: res.WantFiles, Bytes: res.WantBytes, Held: res.Read,
 		Counts: runs.Counts{Unchanged: res.Same, Changed: res.Moved, Added: res.New, Deleted: res.Gone, Failed: res.Faults()}}}
@@ -231,13 +215,13 @@ func (me *measurer) measure(ctx context.Context, ch *fleet.Channel, rel *ledger.
 		end.State = runs.Stopped
 	}
 	if err != nil {
-		end.Cause = bound(err.Error(), maxRunText)
+		end.Cause = bound(err.Error(), reports.MaxRunText)
 	}
 	if err2 := errors.Join(w.flush(always), w.append(always, ledger.Event{Finish: &end})); err2 != nil {
 		me.notices.LedgerFailed(err2)
 		err = errors.Join(err, err2)
 	}
-	me.renderer.kick()
+	me.ended()
 	if run, err := me.ledger.Run(always, w.id); err == nil {
 		me.notices.emit(Event{Kind: RunEnded, Channel: ch.Name, Run: w.id.String(), Text: string(run.State), Ended: &run})
 	}
@@ -335,7 +319,7 @@ func (me *measurer) compareAll(ctx context.Context, m *ledger.Measurement) error
 	for i := range held {
 		h := &held[i]
 		at := wire.Address{Domain: h.Domain, Site: h.Site}
-		switch why := contradicts(m, h); {
+		switch why := measure.Contradicts(m, h); {
 		case h.Number != m.Number || h.Release != m.Release:
 		case why != nil:
 			me.notices.alarms.Raise(BadProof, m.Channel, at, fmt.Sprintf("site %s, channel %s: %v", h.Site, m.Channel, why))
@@ -344,50 +328,4 @@ func (me *measurer) compareAll(ctx context.Context, m *ledger.Measurement) error
 		}
 	}
 	return nil
-}
-
-// contradicts returns how a site's attestation of the measured release differs from the Core's
-// measurement. If m is nil, nothing is known and it returns nil.
-func contradicts(m *ledger.Measurement, h *ledger.Holding) error {
-	if m == nil || h.Number != m.Number || h.Release != m.Release || h.Files < 0 {
-		return nil
-	}
-	if h.Files == m.Files && h.Bytes == m.Bytes && h.Tree == m.Tree {
-		return nil
-	}
-	err := fmt.Errorf("it attests %d files, %d bytes, tree %s of release %d, and the Core has measured %d, %d, %s", h.Files, h.Bytes, h.Tree.Short(), m.Number, m.Files, m.Bytes, m.Tree.Short())
-	if not := m.Moved + m.Damaged + m.Unreadable; not > 0 {
-		err = fmt.Errorf("%w (%d paths of the source are no longer as published and count as the release says)", err, not)
-	}
-	return err
-}
-
-// measurements caches the measurement of each release.
-type measurements struct {
-	ledger measurementReader
-	all    map[releases.Key]*ledger.Measurement
-}
-
-// of returns the measurement of the release that a site holds, or nil.
-func (m *measurements) of(ctx context.Context, h *ledger.Holding) (*ledger.Measurement, error) {
-	if h.Number == 0 {
-		return nil, nil
-	}
-	key := releases.Key{Channel: h.Channel, Number: h.Number, Digest: h.Release}
-	found, ok := m.all[key]
-	if ok {
-		return found, nil
-	}
-	found, err := m.find(ctx, h.Channel, h.Number)
-	if err != nil {
-		return nil, err
-	}
-	if found != nil && found.Release != h.Release {
-		found = nil // it belongs to a restored ledger
-	}
-	if m.all == nil {
-		m.all = map[releases.Key]*ledger.Measurement{}
-	}
-	m.all[key] = found
-	return found, nil
 }

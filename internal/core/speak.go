@@ -173,7 +173,7 @@ func (c *Core) hear(ctx context.Context, m message) {
 	case wire.VerbReport:
 		var v wire.Report
 		if err = c.open(m, key, &v); err == nil {
-			c.reports.commit(ctx, m, x, key, &v)
+			c.report(ctx, m, x, key, &v)
 		}
 	case wire.VerbAsk:
 		var v wire.Ask

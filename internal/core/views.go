@@ -19,8 +19,10 @@ import (
 	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
 	"nightferry/internal/manifest"
+	"nightferry/internal/measure"
 	"nightferry/internal/record"
 	"nightferry/internal/releases"
+	"nightferry/internal/reports"
 	"nightferry/internal/runs"
 	"nightferry/internal/wire"
 )
@@ -39,9 +41,15 @@ type Query struct {
 	halting  *halting.Service
 	alarms   *incident.Service
 	releases *releases.Reader
-	renderer *renderer
+	log      runLog
 	clock    *clocks
 	looked   *looked
+}
+
+// runLog names what a run did with each file. *reports.Renderer is one.
+type runLog interface {
+	Header(ctx context.Context, run *ledger.Run) record.Header
+	Lines(ctx context.Context, run *ledger.Run, all bool, fn func(record.File) error) error
 }
 
 // Status returns the fleet's current figures.
@@ -75,7 +83,7 @@ func (v *Query) Status(ctx context.Context) (*Status, error) {
 	}
 	s.Measured = []ledger.Measurement{}
 	for _, rel := range s.Channels {
-		m, err := measurements{ledger: v.ledger}.find(ctx, rel.Channel, rel.Number)
+		m, err := measure.Known(ctx, v.ledger, rel.Channel, rel.Number)
 		if err != nil {
 			return nil, err
 		}
@@ -122,7 +130,7 @@ func (v *Query) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, err
 	if err != nil {
 		return nil, err
 	}
-	measured := measurements{ledger: v.ledger}
+	measured := measure.Cache{Records: v.ledger}
 	out := make([]SiteStatus, 0, len(list))
 	for _, s := range list {
 		a := wire.Address{Domain: s.Domain, Site: s.Name}
@@ -143,7 +151,7 @@ func (v *Query) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, err
 			key := rowKey{a, p.Channel}
 			ch := v.channelStatus(key, p.Target, held[key], last[key], moving)
 			h := held[key]
-			if ch.Measured, err = measured.of(ctx, &h); err != nil {
+			if ch.Measured, err = measured.Of(ctx, &h); err != nil {
 				return nil, err
 			}
 			f, differs := found[key]
@@ -153,7 +161,7 @@ func (v *Query) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, err
 			case ch.State != stateCurrent:
 			case differs:
 				ch.State = different
-			case contradicts(ch.Measured, &h) != nil:
+			case measure.Contradicts(ch.Measured, &h) != nil:
 				ch.State = stateContradicted
 			case st.Enrolled.IsZero():
 				ch.State = unproven // a site without an identity sends no reports, so it no longer proves anything
@@ -258,12 +266,12 @@ func (v *Query) RunShow(ctx context.Context, id string, all bool, begin func(Run
 	if err != nil {
 		return err
 	}
-	d := RunDetail{Run: *run, Header: v.renderer.header(ctx, run)}
+	d := RunDetail{Run: *run, Header: v.log.Header(ctx, run)}
 	if !run.Rendered.IsZero() {
 		d.Log = logPath(run)
 	}
-	measured := measurements{ledger: v.ledger}
-	if d.Measured, err = measured.of(ctx, &ledger.Holding{Channel: run.Channel, Number: run.Number, Release: run.Release}); err != nil {
+	measured := measure.Cache{Records: v.ledger}
+	if d.Measured, err = measured.Of(ctx, &ledger.Holding{Channel: run.Channel, Number: run.Number, Release: run.Release}); err != nil {
 		return err
 	}
 	if err := begin(d); err != nil {
@@ -271,7 +279,7 @@ func (v *Query) RunShow(ctx context.Context, id string, all bool, begin func(Run
 	}
 	sent := int64(0)
 	if run.Rendered.IsZero() {
-		err := v.renderer.lines(ctx, run, all, func(f record.File) error { sent++; return fn(f) })
+		err := v.log.Lines(ctx, run, all, func(f record.File) error { sent++; return fn(f) })
 		if !errors.Is(err, ledger.ErrRendered) {
 			return err
 		}
@@ -309,7 +317,7 @@ func (v *Query) findRun(ctx context.Context, id string) (*ledger.Run, error) {
 }
 
 func logPath(run *ledger.Run) string {
-	p := placeOf(run)
+	p := reports.PlaceOf(run)
 	if p.Domain == "" {
 		return path.Join("core", p.Channel, p.Date.UTC().Format(time.DateOnly), p.Run+".jsonl")
 	}
@@ -347,7 +355,7 @@ func (v *Query) allLines(ctx context.Context, run *ledger.Run, log string, fn fu
 		if ok {
 			delete(told, e.Path)
 		} else {
-			f = untold(run, e)
+			f = reports.Untold(run, e)
 		}
 		if err := fn(f); err != nil {
 			return err
@@ -410,13 +418,13 @@ func (v *Query) Where(ctx context.Context, channel, name string) ([]Place, error
 		return nil, err
 	}
 	anywhere := newest != nil
-	measured := measurements{ledger: v.ledger}
+	measured := measure.Cache{Records: v.ledger}
 	var out []Place
 	for _, s := range list {
 		key := rowKey{wire.Address{Domain: s.Domain, Site: s.Name}, channel}
 		h := held[key]
 		p := Place{Domain: s.Domain, Site: s.Name, Release: h.Number, State: "nothing yet"}
-		if p.Measured, err = measured.of(ctx, &h); err != nil {
+		if p.Measured, err = measured.Of(ctx, &h); err != nil {
 			return nil, err
 		}
 		if h.Number > 0 {
@@ -506,8 +514,8 @@ func (d *doubts) apply(p *Place, key rowKey, h *ledger.Holding) {
 	switch {
 	case !h.Verified.Equal(h.Attested):
 		why = "the site's last run did not prove all of the release"
-	case contradicts(p.Measured, h) != nil:
-		why = contradicts(p.Measured, h).Error()
+	case measure.Contradicts(p.Measured, h) != nil:
+		why = measure.Contradicts(p.Measured, h).Error()
 	case d.fleet.enrolled(key.Address).IsZero():
 		why = "the site is not enrolled, so nothing is known of it now"
 	}

@@ -1,10 +1,11 @@
-package core
+package reports
 
 import (
 	"fmt"
 	"slices"
 	"strings"
 
+	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
 	"nightferry/internal/runs"
 	"nightferry/internal/wire"
@@ -24,7 +25,7 @@ func (t *translator) discrepancy(e *ledger.Event, v *wire.Finished) {
 	said := slices.Clone(t.differing[e.Run])
 	if int64(len(said)) < min(n, pathsTold) {
 		// An earlier message of the run has named them.
-		old, err := t.by.ledger.Exceptions(t.ctx, ledger.Filter{Domain: t.at.Domain, Site: t.at.Site, Channel: e.Channel, Run: e.Run, Limit: 10 * pathsTold})
+		old, err := t.by.o.Ledger.Exceptions(t.ctx, ledger.Filter{Domain: t.at.Domain, Site: t.at.Site, Channel: e.Channel, Run: e.Run, Limit: 10 * pathsTold})
 		if err == nil {
 			for _, x := range old {
 				if x.Outcome == wire.Repaired.String() || x.Outcome == wire.Differs.String() {
@@ -61,7 +62,7 @@ func (t *translator) discrepancy(e *ledger.Event, v *wire.Finished) {
 	default:
 		text += ". The run did not end verified: the next one goes on"
 	}
-	t.opens(e, Discrepancy, e.Channel, text)
+	t.opens(e, kinds.Discrepancy, e.Channel, text)
 }
 
 // anew counts files that a run placed again although they should have been there. An emptied folder
@@ -69,7 +70,7 @@ func (t *translator) discrepancy(e *ledger.Event, v *wire.Finished) {
 func (t *translator) anew(e *ledger.Event, v *wire.Finished) int64 {
 	parent, ok := t.parents[e.Run]
 	if !ok {
-		if r, err := t.by.ledger.Run(t.ctx, e.Run); err == nil && !r.DryRun {
+		if r, err := t.by.o.Ledger.Run(t.ctx, e.Run); err == nil && !r.DryRun {
 			parent = r.Parent
 		}
 	}

@@ -1,4 +1,4 @@
-package core
+package reports
 
 import (
 	"cmp"
@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"nightferry/internal/digest"
+	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
 	"nightferry/internal/manifest"
 	"nightferry/internal/record"
@@ -20,20 +21,35 @@ import (
 	"nightferry/internal/wire"
 )
 
-// renderer writes log files of ended runs. It owns what is still to be written.
-type renderer struct {
-	ledger   runEvents
-	logs     *record.Logs
-	settings *atomic.Pointer[Settings]
-	releases *releases.Reader
-	notices  *notices
+// RenderOptions of a Renderer. All are required.
+type RenderOptions struct {
+	Ledger   RunEvents
+	Logs     *record.Logs
+	Releases *releases.Reader
+	Notices  Notices
+	// Unchanged reports whether the logs of a channel name unchanged files, too.
+	Unchanged func(channel string) bool
+	Incidents Incidents
+}
 
+// Renderer writes the log files of ended runs. It owns the queue of what is still to
+// be written. It is safe for concurrent use.
+type Renderer struct {
+	o                 RenderOptions
 	wake              chan struct{}
 	rendered, backlog atomic.Int64
 }
 
-// runEvents reads the events of runs. *ledger.Ledger is one.
-type runEvents interface {
+// NewRenderer returns a Renderer; Run starts it.
+func NewRenderer(o RenderOptions) *Renderer {
+	return &Renderer{o: o, wake: make(chan struct{}, 1)}
+}
+
+// Rendered returns how many log files were written, and how many wait.
+func (r *Renderer) Rendered() (written, waiting int64) { return r.rendered.Load(), r.backlog.Load() }
+
+// RunEvents reads the events of runs. *ledger.Ledger is one.
+type RunEvents interface {
 	Unrendered(ctx context.Context) ([]ledger.Run, error)
 	MarkRendered(ctx context.Context, id ledger.RunID) error
 	RunEvents(ctx context.Context, id ledger.RunID, fn func(ledger.Event) error) error
@@ -41,8 +57,8 @@ type runEvents interface {
 	Append(ctx context.Context, domain, site string, events []ledger.Event) (ledger.Committed, error)
 }
 
-// kick makes the renderer check for work immediately.
-func (r *renderer) kick() {
+// Kick makes the renderer check for work immediately.
+func (r *Renderer) Kick() {
 	select {
 	case r.wake <- struct{}{}:
 	default:
@@ -52,10 +68,10 @@ func (r *renderer) kick() {
 // renderRetry is the renderer's delay after a failure.
 const renderRetry = 30 * time.Second
 
-// run writes the log file of each ended run that has none, one at a time, until ctx ends.
+// Run writes the log file of each ended run that has none, one at a time, until ctx ends.
 // After a crash between writing the file and marking the run in the ledger, the same file is
 // written again.
-func (r *renderer) run(ctx context.Context) error {
+func (r *Renderer) Run(ctx context.Context) error {
 	retry := time.NewTimer(renderRetry)
 	defer retry.Stop()
 	for {
@@ -65,7 +81,7 @@ func (r *renderer) run(ctx context.Context) error {
 		case <-r.wake:
 		case <-retry.C:
 		}
-		runs, err := r.ledger.Unrendered(ctx)
+		runs, err := r.o.Ledger.Unrendered(ctx)
 		bad := err
 		r.backlog.Store(int64(len(runs)))
 		for i := range runs {
@@ -83,73 +99,70 @@ func (r *renderer) run(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case bad != nil:
-			r.notices.alarms.Raise(Rendering, "", wire.Address{}, fmt.Sprintf("%v; it is kept in the ledger and tried again", bad))
-			r.notices.Trouble("log", bad)
+			r.o.Incidents.Raise(kinds.Rendering, "", wire.Address{}, fmt.Sprintf("%v; it is kept in the ledger and tried again", bad))
+			r.o.Notices.Trouble("log", bad)
 		default:
-			r.notices.alarms.Over(Rendering, "", wire.Address{})
+			r.o.Incidents.Over(kinds.Rendering, "", wire.Address{})
 		}
 		retry.Reset(renderRetry)
 	}
 }
 
-func (r *renderer) render(ctx context.Context, run *ledger.Run) (err error) {
+func (r *Renderer) render(ctx context.Context, run *ledger.Run) (err error) {
 	if run.Site != "" && run.Trigger == "" {
 		if kept, err := r.keptLog(ctx, run); kept || err != nil {
 			return err
 		}
 	}
-	w, err := r.logs.Create(placeOf(run), r.header(ctx, run))
+	w, err := r.o.Logs.Create(PlaceOf(run), r.Header(ctx, run))
 	if err != nil {
 		return err
 	}
 	defer w.Abort()
-	all := false
-	if ch := r.settings.Load().Fleet.Channel(run.Channel); ch != nil {
-		all = ch.LogUnchanged && run.Site != "" && run.State.Accounted()
-	}
-	if err := r.lines(ctx, run, all, w.Line); err != nil {
+	all := run.Site != "" && run.State.Accounted() && r.o.Unchanged(run.Channel)
+	if err := r.Lines(ctx, run, all, w.Line); err != nil {
 		return err
 	}
 	if err := w.Close(endOf(run)); err != nil {
 		return err
 	}
-	return r.ledger.MarkRendered(ctx, run.ID)
+	return r.o.Ledger.MarkRendered(ctx, run.ID)
 }
 
 // keptLog handles a run whose start event is missing because the ledger was restored from a backup.
 // The site may report the end of such a run again. If a complete log of the run exists, keptLog
 // keeps it unchanged, restores the start event from its header, and marks the run as rendered.
-func (r *renderer) keptLog(ctx context.Context, run *ledger.Run) (kept bool, err error) {
+func (r *Renderer) keptLog(ctx context.Context, run *ledger.Run) (kept bool, err error) {
 	at := ""
 	f := record.Filter{Domain: run.Domain, Site: run.Site, Channel: run.Channel, Run: run.ID.String()}
-	if err := r.logs.List(f, func(l record.Log) error { at = l.Path; return nil }); err != nil || at == "" {
+	if err := r.o.Logs.List(f, func(l record.Log) error { at = l.Path; return nil }); err != nil || at == "" {
 		return false, err
 	}
-	h, _, err := r.logs.Scan(at, func(record.File) error { return nil })
+	h, _, err := r.o.Logs.Scan(at, func(record.File) error { return nil })
 	if err != nil {
 		return false, nil // a partial log is no better than the ledger's data
 	}
 	start := ledger.Start{Number: h.Release, Parent: h.Parent, Trigger: h.Trigger, DryRun: h.DryRun}
 	start.Release, _ = digest.Parse(h.Digest) // a run may have no release
 	start.Tree, _ = digest.Parse(h.Tree)
-	if _, err := r.ledger.Append(ctx, run.Domain, run.Site, []ledger.Event{{Run: run.ID, Channel: run.Channel, Kind: ownStart, At: h.Started, Start: &start}}); err != nil {
+	if _, err := r.o.Ledger.Append(ctx, run.Domain, run.Site, []ledger.Event{{Run: run.ID, Channel: run.Channel, Kind: ownStart, At: h.Started, Start: &start}}); err != nil {
 		return false, err
 	}
-	return true, r.ledger.MarkRendered(ctx, run.ID)
+	return true, r.o.Ledger.MarkRendered(ctx, run.ID)
 }
 
-func placeOf(run *ledger.Run) record.Place {
+func PlaceOf(run *ledger.Run) record.Place {
 	return record.Place{Domain: run.Domain, Site: run.Site, Channel: run.Channel, Date: run.Started, Run: run.ID.String()}
 }
 
-func (r *renderer) header(ctx context.Context, run *ledger.Run) record.Header {
+func (r *Renderer) Header(ctx context.Context, run *ledger.Run) record.Header {
 	h := record.Header{Run: run.ID.String(), Domain: run.Domain, Site: run.Site, Channel: run.Channel, Release: run.Number,
 		Parent: run.Parent, Files: run.Totals.Files, Bytes: run.Totals.Bytes, Trigger: run.Trigger, DryRun: run.DryRun, Started: run.Started}
 	if !run.Release.IsZero() {
 		h.Digest = run.Release.String()
 	}
 	tree := run.Tree
-	if rel, err := r.ledger.Release(ctx, run.Channel, run.Number); err == nil && rel.Digest == run.Release {
+	if rel, err := r.o.Ledger.Release(ctx, run.Channel, run.Number); err == nil && rel.Digest == run.Release {
 		// Also if the run ended before it counted them.
 		tree, h.Files, h.Bytes = rel.Tree, rel.Files, rel.Bytes
 	}
@@ -178,15 +191,16 @@ type outcome struct {
 // paths.
 const maxHeld = 128 << 20
 
-// lines calls fn for each file that the run changed or failed to change; with all, also for the
+// Lines calls fn for each file that the run changed or failed to change; with all, also for the
 // release's unchanged files. Files of the release come first, in path order, followed by files that
 // are not in it. Of the latter, those beyond maxHeld come last, in the order in which they were
 // reported.
-func (r *renderer) lines(ctx context.Context, run *ledger.Run, all bool, fn func(record.File) error) error {
-	return r.linesWithin(ctx, run, all, maxHeld, fn)
+func (r *Renderer) Lines(ctx context.Context, run *ledger.Run, all bool, fn func(record.File) error) error {
+	return r.LinesWithin(ctx, run, all, maxHeld, fn)
 }
 
-func (r *renderer) linesWithin(ctx context.Context, run *ledger.Run, all bool, most int, fn func(record.File) error) error {
+// LinesWithin is Lines that holds texts of at most so many bytes in memory.
+func (r *Renderer) LinesWithin(ctx context.Context, run *ledger.Run, all bool, most int, fn func(record.File) error) error {
 	if run.Site == "" {
 		return r.ownLines(ctx, run, fn)
 	}
@@ -210,7 +224,7 @@ func gone(err error) bool {
 
 // siteLines calls fn for each line of a site's run. If known is set, the release supplies the names
 // of entries, and fn is first called after the whole release was found.
-func (r *renderer) siteLines(ctx context.Context, run *ledger.Run, k releases.Key, known, all bool, most int, fn func(record.File) error) error {
+func (r *Renderer) siteLines(ctx context.Context, run *ledger.Run, k releases.Key, known, all bool, most int, fn func(record.File) error) error {
 	x := ordered{paths: map[string]outcome{}, most: most}
 	err := r.outcomes(ctx, run, func(o outcome) error {
 		if o.Path == "" && !known { // a site can name any release; only published ones have a manifest
@@ -219,7 +233,7 @@ func (r *renderer) siteLines(ctx context.Context, run *ledger.Run, k releases.Ke
 			return fn(f)
 		}
 		if o.Path == "" && x.bound == 0 {
-			rel, err := r.releases.Release(ctx, k)
+			rel, err := r.o.Releases.Release(ctx, k)
 			if err != nil {
 				return err
 			}
@@ -256,8 +270,8 @@ func (r *renderer) siteLines(ctx context.Context, run *ledger.Run, k releases.Ke
 }
 
 // outcomes calls fn for each outcome that a site reported for a run, in order of arrival.
-func (r *renderer) outcomes(ctx context.Context, run *ledger.Run, fn func(outcome) error) error {
-	return r.ledger.RunEvents(ctx, run.ID, func(e ledger.Event) error {
+func (r *Renderer) outcomes(ctx context.Context, run *ledger.Run, fn func(outcome) error) error {
+	return r.o.Ledger.RunEvents(ctx, run.ID, func(e ledger.Event) error {
 		if wire.EventKind(e.Kind) != wire.OutcomesEvent {
 			return nil
 		}
@@ -328,9 +342,9 @@ func (x *ordered) sorted() []outcome {
 }
 
 // ours returns the release of a run. Known is set if the Core has published it.
-func (r *renderer) ours(ctx context.Context, run *ledger.Run) (k releases.Key, known bool, err error) {
+func (r *Renderer) ours(ctx context.Context, run *ledger.Run) (k releases.Key, known bool, err error) {
 	k = releases.Key{Channel: run.Channel, Number: run.Number, Digest: run.Release}
-	rel, err := r.ledger.Release(ctx, run.Channel, run.Number)
+	rel, err := r.o.Ledger.Release(ctx, run.Channel, run.Number)
 	if errors.Is(err, ledger.ErrNotFound) {
 		return k, false, nil
 	}
@@ -339,8 +353,8 @@ func (r *renderer) ours(ctx context.Context, run *ledger.Run) (k releases.Key, k
 
 // merge walks the release and the outcomes side by side, by ordinal. It removes from paths the
 // outcomes that it has passed to fn.
-func (r *renderer) merge(ctx context.Context, run *ledger.Run, k releases.Key, entries []outcome, paths map[string]outcome, all bool, fn func(record.File) error) error {
-	_, next, err := r.releases.Entries(ctx, k)
+func (r *Renderer) merge(ctx context.Context, run *ledger.Run, k releases.Key, entries []outcome, paths map[string]outcome, all bool, fn func(record.File) error) error {
+	_, next, err := r.o.Releases.Entries(ctx, k)
 	if err != nil {
 		return err
 	}
@@ -368,16 +382,16 @@ func (r *renderer) merge(ctx context.Context, run *ledger.Run, k releases.Key, e
 			}
 		}
 		if all && !told {
-			if err := fn(untold(run, e)); err != nil {
+			if err := fn(Untold(run, e)); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-// untold returns the line of an entry that has no outcome. Folders get one too, because a site's
+// Untold returns the line of an entry that has no outcome. Folders get one too, because a site's
 // counts of added and unchanged entries include folders.
-func untold(run *ledger.Run, e *manifest.Entry) record.File {
+func Untold(run *ledger.Run, e *manifest.Entry) record.File {
 	f := record.File{Path: e.Path, Outcome: "unreached", Size: e.Size}
 	if run.State.Accounted() {
 		f.Outcome, f.Held = "unchanged", e.Size
@@ -399,8 +413,8 @@ func fileOf(o outcome, e *manifest.Entry) record.File {
 	return f
 }
 
-// ownFile is the line of one file in a run of the Core itself.
-type ownFile struct {
+// OwnFile is the line of one file in a run of the Core itself.
+type OwnFile struct {
 	_       struct{} `cbor:",toarray"`
 	Path    string
 	Outcome string
@@ -409,15 +423,15 @@ type ownFile struct {
 	Cause   string
 }
 
-// The kinds of the Core's own events, distinct from the kinds in wire: ownEvent holds files,
+// The kinds of the Core's own events, distinct from the kinds in wire: OwnEvent holds files,
 // ownStart holds only a run's start.
 const (
-	ownEvent = 64
+	OwnEvent = 64
 	ownStart = 65
 )
 
-func (r *renderer) ownLines(ctx context.Context, run *ledger.Run, fn func(record.File) error) error {
-	return r.ownFiles(ctx, run.ID, func(o *ownFile, at time.Time) error {
+func (r *Renderer) ownLines(ctx context.Context, run *ledger.Run, fn func(record.File) error) error {
+	return r.OwnFiles(ctx, run.ID, func(o *OwnFile, at time.Time) error {
 		f := record.File{Path: o.Path, Outcome: o.Outcome, Size: o.Size, Cause: o.Cause, At: at}
 		if !o.Digest.IsZero() {
 			f.SHA256 = o.Digest.String()
@@ -426,13 +440,13 @@ func (r *renderer) ownLines(ctx context.Context, run *ledger.Run, fn func(record
 	})
 }
 
-// ownFiles calls fn for each file that a run of the Core has recorded.
-func (r *renderer) ownFiles(ctx context.Context, id ledger.RunID, fn func(f *ownFile, at time.Time) error) error {
-	return r.ledger.RunEvents(ctx, id, func(e ledger.Event) error {
-		if e.Kind != ownEvent {
+// OwnFiles calls fn for each file that a run of the Core has recorded.
+func (r *Renderer) OwnFiles(ctx context.Context, id ledger.RunID, fn func(f *OwnFile, at time.Time) error) error {
+	return r.o.Ledger.RunEvents(ctx, id, func(e ledger.Event) error {
+		if e.Kind != OwnEvent {
 			return nil
 		}
-		var list []ownFile
+		var list []OwnFile
 		if err := wire.Decode(e.Body, &list); err != nil {
 			return err
 		}
