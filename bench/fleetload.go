@@ -21,6 +21,7 @@ import (
 	"nightferry/internal/core"
 	"nightferry/internal/fleet"
 	"nightferry/internal/ledger"
+	"nightferry/internal/query"
 )
 
 // simulate enrols and connects the simulated agents, changes their desired state, and lets each report a run.
@@ -151,7 +152,7 @@ func (b *bench) changes(ctx context.Context, c *fleetCore, size fleetSize, news 
 // reports lets every simulated agent report a run of the whole release at once. Then it checks each outcome in the
 // ledger and in the log files.
 func (b *bench) reports(ctx context.Context, c *fleetCore, sims []*simAgent, size fleetSize, res *fleetResult) error {
-	var st core.Status
+	var st query.Status
 	if err := c.client.Call(ctx, "GET", "/v1/status", nil, nil, &st); err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 
 	"nightferry/internal/core"
 	"nightferry/internal/halt"
+	"nightferry/internal/query"
 )
 
 // The part halt: how much moves, how fast, and how long it is watched.
@@ -138,7 +139,7 @@ func (b *bench) haltPart(ctx context.Context) (err error) {
 func (b *bench) untilAllMove(ctx context.Context, c *fleetCore, agents []*process, store *contentRelay, size fleetSize) error {
 	if err := c.until(ctx, "content to move to all", 500*time.Millisecond, func() (bool, error) {
 		list, err := c.sites(ctx, agents)
-		return err == nil && !slices.ContainsFunc(list, func(s core.SiteStatus) bool {
+		return err == nil && !slices.ContainsFunc(list, func(s query.SiteStatus) bool {
 			return len(s.Channels) != 1 || s.Channels[0].Progress == nil || s.Channels[0].Progress.BytesDone == 0
 		}), err
 	}); err != nil {

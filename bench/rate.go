@@ -13,6 +13,7 @@ import (
 	"nightferry/internal/api"
 	"nightferry/internal/core"
 	"nightferry/internal/fleet"
+	"nightferry/internal/query"
 )
 
 // The part rate: one site with two runs and all of their connections. The limits change during the transfers.
@@ -74,7 +75,7 @@ func (b *bench) ratePart(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, agent.stop()) }()
 	if err := c.until(ctx, "both channels to move", 200*time.Millisecond, func() (bool, error) {
-		var list []core.SiteStatus
+		var list []query.SiteStatus
 		err := c.client.Call(ctx, "GET", "/v1/sites", nil, nil, &list)
 		if err != nil || len(list) != 1 {
 			return false, err

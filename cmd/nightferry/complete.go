@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"nightferry/internal/config"
-	"nightferry/internal/core"
+	"nightferry/internal/query"
 )
 
 // addCompletions lets the shell complete the names that the Core's
@@ -22,7 +22,7 @@ func addCompletions(root *cobra.Command) {
 		}
 	}
 	if root.LocalNonPersistentFlags().Lookup("problems") != nil {
-		_ = root.RegisterFlagCompletionFunc("state", cobra.FixedCompletions(core.States(), cobra.ShellCompDirectiveNoFileComp))
+		_ = root.RegisterFlagCompletionFunc("state", cobra.FixedCompletions(query.States(), cobra.ShellCompDirectiveNoFileComp))
 	}
 	var args []string // which names the arguments take, in order
 	switch root.CommandPath() {

@@ -12,6 +12,7 @@ import (
 	"nightferry/internal/core"
 	"nightferry/internal/fleet"
 	"nightferry/internal/ledger"
+	"nightferry/internal/query"
 	"nightferry/internal/record"
 	"nightferry/internal/runs"
 )
@@ -34,7 +35,7 @@ func (d *daemon) routes() []api.Route {
 	add("GET /v1/incidents", func(ctx context.Context, c *api.Call) (any, error) {
 		return list(d.core.Query.Incidents(ctx, c.Flag("all")))
 	})
-	incident := func(change func(context.Context, int64, string) (core.Incident, error)) call {
+	incident := func(change func(context.Context, int64, string) (query.Incident, error)) call {
 		return func(ctx context.Context, c *api.Call) (any, error) {
 			var r incidentRequest
 			if err := c.Read(&r); err != nil {
@@ -154,7 +155,7 @@ func runFilter(c *api.Call) (ledger.RunFilter, error) {
 
 func (d *daemon) runShow(ctx context.Context, c *api.Call) (any, error) {
 	return nil, d.core.Query.RunShow(ctx, c.Path("id"), c.Flag("all"),
-		func(r core.RunDetail) error { return c.Send(runLine{Run: &r}) },
+		func(r query.RunDetail) error { return c.Send(runLine{Run: &r}) },
 		func(f record.File) error { return c.Send(runLine{File: &f}) })
 }
 

@@ -14,6 +14,7 @@ import (
 	"nightferry/internal/api"
 	"nightferry/internal/core"
 	"nightferry/internal/halt"
+	"nightferry/internal/query"
 )
 
 const (
@@ -184,7 +185,7 @@ func (e *env) haltStatus(ctx context.Context, f *coreFlags, all bool) error {
 		e.print("no order to stop is active")
 	}
 	e.showHaltViews(list)
-	var s core.Status
+	var s query.Status
 	if err := a.within(ctx, haltLimit, http.MethodGet, "/v1/status", nil, nil, &s); err != nil {
 		return err
 	}

@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"nightferry/internal/core"
+	"nightferry/internal/query"
 )
 
 // incidentRequest is a person's word about an open incident.
@@ -36,7 +36,7 @@ func newIncidentWord(e *env, name, flag, usage string, v verb) *cobra.Command {
 			return err
 		}
 		defer a.Close()
-		var i core.Incident
+		var i query.Incident
 		if err := a.post(ctx, "/v1/incidents/"+name, incidentRequest{id, text}, &i); err != nil {
 			return err
 		}
@@ -70,7 +70,7 @@ func newIncidentsAck(e *env) *cobra.Command {
 const sitesTold = 8
 
 // where names the sites that an incident is open at, or was.
-func where(x *core.Incident) string {
+func where(x *query.Incident) string {
 	var names []string
 	for _, m := range x.Members {
 		if m.Site != "" && (m.Left.IsZero() || !x.Resolved.IsZero()) {
@@ -90,7 +90,7 @@ func where(x *core.Incident) string {
 
 // showIncident prints what is wrong, and where: the text is a sentence or two,
 // for which no column is wide enough.
-func (e *env) showIncident(x *core.Incident) {
+func (e *env) showIncident(x *query.Incident) {
 	if e.json {
 		return
 	}

@@ -14,6 +14,7 @@ import (
 	"nightferry/internal/api"
 	"nightferry/internal/core"
 	"nightferry/internal/nights"
+	"nightferry/internal/query"
 )
 
 func newPlan(e *env) *cobra.Command {
@@ -42,7 +43,7 @@ func newPlan(e *env) *cobra.Command {
 				return err
 			}
 			defer a.Close()
-			var p core.NightPlan
+			var p query.NightPlan
 			if err := a.get(ctx, "/v1/plan", q, &p); err != nil {
 				return err
 			}
@@ -67,9 +68,9 @@ func parseMoment(text string) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("%q: want 2026-01-31T18:00:00Z, or 2026-01-31 for its midnight in UTC", text)
 }
 
-func (e *env) showPlan(p *core.NightPlan) {
+func (e *env) showPlan(p *query.NightPlan) {
 	t := table{head: []string{"SITE", "CHANNEL", "REL", "START", "END", "MOVES", "NIGHTS", "SIZE"}, right: map[int]bool{2: true, 4: true, 5: true, 6: true, 7: true, 8: true}, cut: []int{0, 1}}
-	priced := slices.ContainsFunc(p.Items, func(x core.PlanItem) bool { return x.Cost > 0 })
+	priced := slices.ContainsFunc(p.Items, func(x query.PlanItem) bool { return x.Cost > 0 })
 	if priced {
 		t.head = append(t.head, "COST")
 	}
@@ -236,7 +237,7 @@ var exactRate = regexp.MustCompile(`\b[0-9]+B\b`)
 // nightRoutes are what the local socket answers about nights.
 func (d *daemon) nightRoutes(add func(string, func(context.Context, *api.Call) (any, error))) {
 	add("GET /v1/plan", func(ctx context.Context, c *api.Call) (any, error) {
-		r := core.PlanRequest{Scope: scopeOf(c)}
+		r := query.PlanRequest{Scope: scopeOf(c)}
 		var err error
 		if text := c.Query("days"); text != "" {
 			if r.Days, err = strconv.Atoi(text); err != nil || r.Days < 1 || r.Days > 366 {

@@ -13,8 +13,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"nightferry/internal/core"
 	"nightferry/internal/ledger"
+	"nightferry/internal/query"
 	"nightferry/internal/record"
 	"nightferry/internal/runs"
 )
@@ -194,8 +194,8 @@ func checkRunID(cmd, id string) error {
 
 // runLine is one line of the answer to run show: its beginning, or a file.
 type runLine struct {
-	Run  *core.RunDetail `json:"run,omitempty"`
-	File *record.File    `json:"file,omitempty"`
+	Run  *query.RunDetail `json:"run,omitempty"`
+	File *record.File     `json:"file,omitempty"`
 }
 
 func (e *env) runShow(ctx context.Context, f *coreFlags, id string, all bool) error {
@@ -223,7 +223,7 @@ func (e *env) runShow(ctx context.Context, f *coreFlags, id string, all bool) er
 	})
 }
 
-func (e *env) showRun(r *core.RunDetail) {
+func (e *env) showRun(r *query.RunDetail) {
 	if e.json {
 		return
 	}

@@ -7,18 +7,18 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"nightferry/internal/core"
+	"nightferry/internal/query"
 )
 
 // TestSitesFit: at 80 columns the sites' table still says why, whole.
 func TestSitesFit(t *testing.T) {
 	now := time.Date(2026, 3, 29, 14, 0, 0, 0, time.UTC)
-	list := func() []core.SiteStatus {
-		return []core.SiteStatus{
-			{Site: "kuala-lumpur", Domain: "apac", Region: "ap", Enrolled: now, Connected: true, Channels: []core.ChannelStatus{
+	list := func() []query.SiteStatus {
+		return []query.SiteStatus{
+			{Site: "kuala-lumpur", Domain: "apac", Region: "ap", Enrolled: now, Connected: true, Channels: []query.ChannelStatus{
 				{Channel: "package", Holds: 12, Wants: 13, State: "waiting", Why: "window 03-29 20:00Z"},
 				{Channel: "driver", Holds: 3, Wants: 3, State: "current"}}},
-			{Site: "lisbon", Domain: "corp", Region: "emea", Enrolled: now, Seen: now.Add(-3 * time.Hour), Channels: []core.ChannelStatus{
+			{Site: "lisbon", Domain: "corp", Region: "emea", Enrolled: now, Seen: now.Add(-3 * time.Hour), Channels: []query.ChannelStatus{
 				{Channel: "package", Holds: 12, Wants: 13, State: "away", Why: "no message"}}},
 		}
 	}

@@ -10,8 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"nightferry/internal/core"
 	"nightferry/internal/ledger"
+	"nightferry/internal/query"
 )
 
 func newStatus(e *env) *cobra.Command {
@@ -27,7 +27,7 @@ func newStatus(e *env) *cobra.Command {
 				return err
 			}
 			defer a.Close()
-			var s core.Status
+			var s query.Status
 			if err := a.get(ctx, "/v1/status", nil, &s); err != nil {
 				return err
 			}
@@ -40,7 +40,7 @@ func newStatus(e *env) *cobra.Command {
 	return cmd
 }
 
-func (e *env) showStatus(s *core.Status) {
+func (e *env) showStatus(s *query.Status) {
 	if e.json {
 		return
 	}
@@ -85,7 +85,7 @@ type sitesFlags struct {
 func (f *sitesFlags) addTo(cmd *cobra.Command) {
 	f.add(cmd, true)
 	fl := cmd.Flags()
-	fl.StringSliceVar(&f.states, "state", nil, "only channels in `STATE`: "+strings.Join(core.States(), ", ")+"; may be repeated")
+	fl.StringSliceVar(&f.states, "state", nil, "only channels in `STATE`: "+strings.Join(query.States(), ", ")+"; may be repeated")
 	fl.BoolVar(&f.problems, "problems", false, "only what somebody should look at")
 	fl.BoolVar(&f.watch, "watch", false, "show it again every 5 seconds until Ctrl-C")
 }
@@ -93,16 +93,16 @@ func (f *sitesFlags) addTo(cmd *cobra.Command) {
 // check refuses a state that does not exist.
 func (f *sitesFlags) check() error {
 	for _, s := range f.states {
-		if !slices.Contains(core.States(), s) {
-			return usage("sites", "--state %q: want one of %s", s, strings.Join(core.States(), ", "))
+		if !slices.Contains(query.States(), s) {
+			return usage("sites", "--state %q: want one of %s", s, strings.Join(query.States(), ", "))
 		}
 	}
 	return nil
 }
 
 // wants reports whether a channel at a site is to be listed.
-func (f *sitesFlags) wants(c *core.ChannelStatus) bool {
-	return (len(f.states) == 0 || slices.Contains(f.states, c.State)) && (!f.problems || core.Problem(c.State))
+func (f *sitesFlags) wants(c *query.ChannelStatus) bool {
+	return (len(f.states) == 0 || slices.Contains(f.states, c.State)) && (!f.problems || query.Problem(c.State))
 }
 
 // since is from when on something is not known; zero: it never was.
@@ -139,7 +139,7 @@ func (e *env) sites(ctx context.Context, f *coreFlags, s *sitesFlags) error {
 	}
 	defer a.Close()
 	show := func(ctx context.Context) error {
-		var list []core.SiteStatus
+		var list []query.SiteStatus
 		if err := a.get(ctx, "/v1/sites", s.query(), &list); err != nil {
 			return err
 		}
@@ -152,7 +152,7 @@ func (e *env) sites(ctx context.Context, f *coreFlags, s *sitesFlags) error {
 	return show(ctx)
 }
 
-func (e *env) showSites(list []core.SiteStatus, s *sitesFlags) {
+func (e *env) showSites(list []query.SiteStatus, s *sitesFlags) {
 	// A narrow terminal has no room for what the configuration says anyway.
 	places := 3
 	if w := e.width(); w > 0 && w < 100 {
@@ -162,7 +162,7 @@ func (e *env) showSites(list []core.SiteStatus, s *sitesFlags) {
 	t := table{head: append(head, "CHANNEL", "HOLDS", "WANTS", "STATE", "WHY", "HEARD"), right: map[int]bool{places + 1: true, places + 2: true}, cut: []int{0, places, places + 4}}
 	var notes measurements
 	for _, x := range list {
-		x.Channels = slices.DeleteFunc(x.Channels, func(c core.ChannelStatus) bool { return !s.wants(&c) })
+		x.Channels = slices.DeleteFunc(x.Channels, func(c query.ChannelStatus) bool { return !s.wants(&c) })
 		if len(x.Channels) == 0 && (s.problems || len(s.states) > 0) {
 			continue
 		}
@@ -268,7 +268,7 @@ func newIncidents(e *env) *cobra.Command {
 				return err
 			}
 			defer a.Close()
-			var list []core.Incident
+			var list []query.Incident
 			q := (&siteFlags{}).query()
 			q.Set("all", strconv.FormatBool(all))
 			if err := a.get(ctx, "/v1/incidents", q, &list); err != nil {

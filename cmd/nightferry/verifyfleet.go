@@ -14,6 +14,7 @@ import (
 	"nightferry/internal/core"
 	"nightferry/internal/fleet"
 	"nightferry/internal/ledger"
+	"nightferry/internal/query"
 	"nightferry/internal/record"
 )
 
@@ -65,7 +66,7 @@ func (d *daemon) verify(ctx context.Context, c *api.Call) (any, error) {
 			if err := c.Send(verifyLine{syncLine: syncLine{Event: &ev}}); err != nil || ev.Ended == nil {
 				return err
 			}
-			return d.core.Query.RunShow(ctx, ev.Run, false, func(core.RunDetail) error { return nil }, func(f record.File) error {
+			return d.core.Query.RunShow(ctx, ev.Run, false, func(query.RunDetail) error { return nil }, func(f record.File) error {
 				switch f.Outcome {
 				case "differs", "repaired", "locked", "failed":
 					return c.Send(verifyLine{Differs: &differing{ev.Site, ev.Channel, ev.Run, f.Path, f.Outcome, f.Cause}})

@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"nightferry/internal/core"
+	"nightferry/internal/query"
 )
 
 func newWhere(e *env) *cobra.Command {
@@ -29,7 +29,7 @@ func newWhere(e *env) *cobra.Command {
 				return err
 			}
 			defer a.Close()
-			var list []core.Place
+			var list []query.Place
 			if err := a.get(ctx, "/v1/where", url.Values{"channel": {channel}, "path": {path}}, &list); err != nil {
 				return err
 			}
@@ -66,7 +66,7 @@ func newWhere(e *env) *cobra.Command {
 }
 
 // doubt says why a site's file is not what its release says, and what to do.
-func doubt(channel string, p *core.Place) string {
+func doubt(channel string, p *query.Place) string {
 	line := fmt.Sprintf("%s: %s: %s", shown(p.Site), p.State, said(p.Cause))
 	if p.Run == "" {
 		return line

@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"nightferry/internal/core"
+	"nightferry/internal/query"
 )
 
 func newWhy(e *env) *cobra.Command {
@@ -35,7 +35,7 @@ func newWhy(e *env) *cobra.Command {
 				return err
 			}
 			defer a.Close()
-			var list []core.Reason
+			var list []query.Reason
 			if err := a.get(ctx, "/v1/why", s.query(), &list); err != nil {
 				return err
 			}
@@ -56,7 +56,7 @@ func newWhy(e *env) *cobra.Command {
 
 // showReason prints one reason: where and what on a line, then why and what to
 // do, for which no column is wide enough.
-func (e *env) showReason(r *core.Reason) {
+func (e *env) showReason(r *query.Reason) {
 	if e.json {
 		return
 	}
@@ -103,7 +103,7 @@ func (e *env) watch(ctx context.Context, show func(context.Context) error) error
 }
 
 // stateText is a channel's state with how far its run is.
-func stateText(c *core.ChannelStatus) string {
+func stateText(c *query.ChannelStatus) string {
 	if p := c.Progress; p != nil && p.BytesTotal > 0 {
 		return fmt.Sprintf("%s %d %%", c.State, 100*p.BytesDone/p.BytesTotal)
 	}

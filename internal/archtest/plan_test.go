@@ -85,6 +85,7 @@ var rooms = []room{
 	{"internal/incident", services, "which incidents are open, and how each one ends"},
 	{"internal/halting", services, "the active halt orders, their newest object and who obeys them"},
 	{"internal/reports", services, "a site's events become committed runs and effects; log files of ended runs"},
+	{"internal/query", services, "answers about the fleet: status, sites, runs, where, why, plan"},
 	{"internal/lending", services, "presigned URLs: which objects a site may read, and for how long"},
 	{"internal/desired", services, "what every site should hold: a pure plan, one transaction, and each site's present state"},
 

@@ -15,6 +15,7 @@ import (
 	"nightferry/internal/core"
 	"nightferry/internal/fleet"
 	"nightferry/internal/ledger"
+	"nightferry/internal/query"
 	"nightferry/internal/record"
 )
 
@@ -164,7 +165,7 @@ func (w *world) checkLogs(files int) {
 		checked++
 		seen, kinds := map[string]int{}, map[string]int64{}
 		ofRelease := 0
-		err := w.core.Query.RunShow(w.t.Context(), r.ID.String(), true, func(core.RunDetail) error { return nil }, func(f record.File) error {
+		err := w.core.Query.RunShow(w.t.Context(), r.ID.String(), true, func(query.RunDetail) error { return nil }, func(f record.File) error {
 			if seen[f.Path]++; seen[f.Path] > 1 {
 				w.t.Errorf("run %s: %s has two outcomes", r.ID, f.Path)
 			}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"nightferry/internal/incident"
+	"nightferry/internal/query"
 	"nightferry/internal/wire"
 )
 
@@ -45,15 +46,15 @@ func (c *Core) sweepIncidents() {
 
 // CloseIncident ends an open incident on a person's word. If its cause goes on,
 // a new one opens.
-func (c *Core) CloseIncident(ctx context.Context, id int64, reason string) (Incident, error) {
+func (c *Core) CloseIncident(ctx context.Context, id int64, reason string) (query.Incident, error) {
 	i, err := c.alarms.Close(ctx, id, actor(ctx), reason)
-	return withRemedy(i), err
+	return query.WithRemedy(i), err
 }
 
 // AckIncident notes that a person knows of an open incident.
-func (c *Core) AckIncident(ctx context.Context, id int64, note string) (Incident, error) {
+func (c *Core) AckIncident(ctx context.Context, id int64, note string) (query.Incident, error) {
 	i, err := c.alarms.Ack(ctx, id, actor(ctx), note)
-	return withRemedy(i), err
+	return query.WithRemedy(i), err
 }
 
 // clip bounds a text that others wrote.

@@ -7,6 +7,7 @@ import (
 	"nightferry/internal/alert"
 	"nightferry/internal/fleet"
 	"nightferry/internal/ledger"
+	"nightferry/internal/query"
 	"nightferry/internal/runs"
 	"nightferry/internal/wire"
 )
@@ -45,14 +46,14 @@ func (nt *Notifier) morning(ctx context.Context, region string, now time.Time) (
 		}
 		r.Sites = append(r.Sites, l)
 	}
-	plan, err := nt.query.Plan(ctx, PlanRequest{Scope: fleet.Scope{Region: region}})
+	plan, err := nt.query.Plan(ctx, query.PlanRequest{Scope: fleet.Scope{Region: region}})
 	if err != nil {
 		return nil, err
 	}
 	for _, p := range plan.Items {
 		r.Forecast = append(r.Forecast, alert.Coming{Domain: p.Domain, Site: p.Site, Channel: p.Channel, Release: p.Release, Bytes: p.Bytes, Start: p.Start, End: p.End, Nights: p.Nights, Halted: p.Halted})
 	}
-	newest := map[rowKey]bool{}
+	newest := map[query.Row]bool{}
 	for i := range list { // the newest first
 		run := &list[i]
 		at := wire.Address{Domain: run.Domain, Site: run.Site}
@@ -66,7 +67,7 @@ func (nt *Notifier) morning(ctx context.Context, region string, now time.Time) (
 		l.Files += t.Added + t.Changed + t.Moved + t.Repaired + t.Deleted
 		l.Bytes += t.Fetched
 		// A night is missed when its last run did not come to a good end.
-		key := rowKey{at, run.Channel}
+		key := query.Row{Address: at, Channel: run.Channel}
 		if !newest[key] && run.State != runs.Verified {
 			r.Missed = append(r.Missed, alert.Missed{Domain: run.Domain, Site: run.Site, Channel: run.Channel, At: run.Finished, State: string(run.State), Cause: run.Cause})
 		}

@@ -18,6 +18,7 @@ import (
 	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
 	"nightferry/internal/mail"
+	"nightferry/internal/query"
 	"nightferry/internal/vault"
 	"nightferry/internal/wire"
 )
@@ -47,7 +48,7 @@ type Notifier struct {
 	dir      *durable.Root // of the file of what was sent
 	ledger   incidentRecords
 	vault    *vault.Vault
-	query    *Query
+	query    *query.Service
 	notices  *notices
 	clock    *clocks
 	now      func() time.Time // this machine's

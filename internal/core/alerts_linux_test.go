@@ -20,6 +20,7 @@ import (
 	"nightferry/internal/core"
 	"nightferry/internal/mail"
 	"nightferry/internal/mailtest"
+	"nightferry/internal/query"
 )
 
 // TestAlerts drives a Core with a real mail server and a webhook: a wrong
@@ -246,7 +247,7 @@ func TestWebhookTakenAway(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return slices.ContainsFunc(list, func(i core.Incident) bool { return i.Kind == string(core.HookDown) })
+		return slices.ContainsFunc(list, func(i query.Incident) bool { return i.Kind == string(core.HookDown) })
 	}
 	w.until("the webhook to be down", down)
 	w.settings.Alerts = core.Alerts{}

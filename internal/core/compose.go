@@ -49,13 +49,12 @@ func (c *Core) compose() {
 	c.reports, c.renderer = c.newReports()
 	ended := c.renderer.Kick
 
-	q := &c.Query
-	q.o, q.settings, q.ledger, q.logs, q.storage, q.fleet, q.newest, q.desired = &c.o, &c.settings, l, c.logs, &c.storage, &c.fleet, &c.newest, c.desired
-	q.halting, q.alarms, q.releases, q.log, q.clock, q.looked = stops, c.alarms, c.releases, c.renderer, &c.clock, &c.watching.looked
+	c.Query = c.newQuery()
+	q := c.Query
 
 	w := &c.watch
 	w.ledger, w.settings, w.fleet, w.newest, w.notices, w.clock = l, &c.settings, &c.fleet, &c.newest, &c.notices, &c.clock
-	w.now, w.ended, w.holdings, w.sweep = c.o.Now, ended, q.holdings, c.sweepIncidents
+	w.now, w.ended, w.holdings, w.sweep = c.o.Now, ended, q.Holdings, c.sweepIncidents
 
 	a := &c.access
 	a.vault, a.ledger, a.storage, a.link = c.vault, l, &c.storage, &c.link

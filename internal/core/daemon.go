@@ -16,6 +16,7 @@ import (
 	"nightferry/internal/ledger"
 	"nightferry/internal/lending"
 	"nightferry/internal/publishing"
+	"nightferry/internal/query"
 	"nightferry/internal/record"
 	"nightferry/internal/releases"
 	"nightferry/internal/reports"
@@ -35,7 +36,7 @@ type Core struct {
 	settings atomic.Pointer[Settings]
 
 	// What people and programs ask of the Core.
-	Query     Query
+	Query     *query.Service
 	Orders    Orders
 	Halts     Halts
 	Enrolment Enrolment

@@ -15,8 +15,8 @@ import (
 	"time"
 
 	"nightferry/internal/agent"
-	"nightferry/internal/core"
 	"nightferry/internal/ledger"
+	"nightferry/internal/query"
 	"nightferry/internal/record"
 )
 
@@ -119,7 +119,7 @@ func (w *world) onlyOnce(site string, number uint64, files, changed int) {
 			w.t.Errorf("run %s is %s: %+v", r.ID, r.State, r)
 		}
 		seen := map[string]int{}
-		if err := w.core.Query.RunShow(w.t.Context(), r.ID.String(), true, func(core.RunDetail) error { return nil }, func(f record.File) error {
+		if err := w.core.Query.RunShow(w.t.Context(), r.ID.String(), true, func(query.RunDetail) error { return nil }, func(f record.File) error {
 			if f.SHA256 != "" {
 				seen[f.Path]++
 			}

@@ -21,6 +21,7 @@ import (
 	"nightferry/internal/fleet"
 	"nightferry/internal/ledger"
 	"nightferry/internal/manifest"
+	"nightferry/internal/query"
 	"nightferry/internal/scan"
 	"nightferry/internal/window"
 )
@@ -73,7 +74,7 @@ func (w *world) asPublished(site, name string) bool {
 
 // discrepancy returns the newest incident about a site's files, nil: there was
 // none.
-func (w *world) discrepancy(site string) *core.Incident {
+func (w *world) discrepancy(site string) *query.Incident {
 	w.t.Helper()
 	list, err := w.core.Query.Incidents(w.t.Context(), true)
 	if err != nil {

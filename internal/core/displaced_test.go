@@ -8,6 +8,7 @@ import (
 
 	"nightferry/internal/core"
 	"nightferry/internal/fleet"
+	"nightferry/internal/query"
 )
 
 // TestDisplaced: a token for a site that has joined says so; the agent whose
@@ -25,7 +26,7 @@ func TestDisplaced(t *testing.T) {
 		}
 		return issued
 	}
-	osaka := func() core.SiteStatus {
+	osaka := func() query.SiteStatus {
 		t.Helper()
 		list, err := w.core.Query.Sites(t.Context(), fleet.Scope{Site: "osaka"})
 		if err != nil || len(list) != 1 {
@@ -84,7 +85,7 @@ func (w *world) mustConcern(kind core.Kind, domain, site string) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	i := slices.IndexFunc(list, func(i core.Incident) bool { return i.Kind == string(kind) })
+	i := slices.IndexFunc(list, func(i query.Incident) bool { return i.Kind == string(kind) })
 	if i < 0 || len(list[i].Members) != 1 || list[i].Members[0].Domain != domain || list[i].Members[0].Site != site {
 		w.t.Errorf("%s: %+v", kind, list)
 	}

@@ -49,7 +49,7 @@ func (c *Core) Metrics() Metrics {
 		m.Incidents[string(kind)] = n
 	}
 	m.Releases = map[string]uint64{}
-	for _, r := range c.newest.list() {
+	for _, r := range c.newest.List() {
 		m.Releases[r.Channel] = r.Number
 	}
 	f := c.settings.Load().Fleet

@@ -7,6 +7,7 @@ import (
 
 	"nightferry/internal/core"
 	"nightferry/internal/fleet"
+	"nightferry/internal/query"
 )
 
 // TestFindingOverrulesRelease proves that a file that a check found missing or
@@ -20,7 +21,7 @@ func TestFindingOverrulesRelease(t *testing.T) {
 	w.runAgent("osaka", true)
 	w.publish("package")
 	w.untilCurrent(1, "osaka")
-	place := func(name string) core.Place {
+	place := func(name string) query.Place {
 		t.Helper()
 		list, err := w.core.Query.Where(t.Context(), "package", name)
 		if err != nil {
@@ -32,7 +33,7 @@ func TestFindingOverrulesRelease(t *testing.T) {
 			}
 		}
 		t.Fatal("osaka is not listed")
-		return core.Place{}
+		return query.Place{}
 	}
 	verify := func(repair bool) {
 		t.Helper()

@@ -10,6 +10,7 @@ import (
 	"nightferry/internal/core"
 	"nightferry/internal/fleet"
 	"nightferry/internal/ledger"
+	"nightferry/internal/query"
 	"nightferry/internal/record"
 )
 
@@ -127,7 +128,7 @@ func checkRun(t *testing.T, w *world, id ledger.RunID, files int) {
 	}
 	seen := map[string]int{}
 	count := 0
-	if err := w.core.Query.RunShow(t.Context(), id.String()[:12], true, func(core.RunDetail) error { return nil }, func(f record.File) error {
+	if err := w.core.Query.RunShow(t.Context(), id.String()[:12], true, func(query.RunDetail) error { return nil }, func(f record.File) error {
 		seen[f.Path]++
 		if f.SHA256 != "" {
 			count++

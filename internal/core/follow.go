@@ -7,6 +7,7 @@ import (
 	"nightferry/internal/fleet"
 	"nightferry/internal/halt"
 	"nightferry/internal/ledger"
+	"nightferry/internal/query"
 	"nightferry/internal/runs"
 )
 
@@ -47,7 +48,7 @@ type follower struct {
 // until each has ended. After some seconds without a start it sends why. A run
 // that a halt order stops is not awaited: the result is a *halt.Error then.
 func (q *Orders) Follow(ctx context.Context, scope fleet.Scope, order func() ([]Order, error), ordered func([]Order) error, send func(Event) error) error {
-	before, err := q.query.lastRuns(ctx, scope)
+	before, err := q.query.LastRuns(ctx, scope)
 	if err != nil {
 		return err
 	}
@@ -60,14 +61,14 @@ func (q *Orders) Follow(ctx context.Context, scope fleet.Scope, order func() ([]
 	if err := ordered(append([]Order{}, orders...)); err != nil {
 		return err
 	}
-	f := follower{open: map[[2]string]*awaited{}, events: events, send: send, last: q.query.newestRun, why: q.query.whyWaiting, halted: q.query.haltOf}
+	f := follower{open: map[[2]string]*awaited{}, events: events, send: send, last: q.newestRun, why: q.whyWaiting, halted: q.haltOf}
 	for _, o := range orders {
 		if !o.Connected || o.Number == 0 {
 			continue
 		}
 		x := &awaited{Order: o}
 		for key, run := range before {
-			if key.Site == o.Site && key.channel == o.Channel {
+			if key.Site == o.Site && key.Channel == o.Channel {
 				x.before = run.ID.String()
 			}
 		}
@@ -186,8 +187,8 @@ func (f *follower) explain(ctx context.Context) error {
 	return nil
 }
 
-func (v *Query) newestRun(ctx context.Context, x *awaited) (*ledger.Run, error) {
-	list, err := v.ledger.Runs(ctx, ledger.RunFilter{Domain: x.Domain, Site: x.Site, Channel: x.Channel, Limit: 1})
+func (q *Orders) newestRun(ctx context.Context, x *awaited) (*ledger.Run, error) {
+	list, err := q.ledger.Runs(ctx, ledger.RunFilter{Domain: x.Domain, Site: x.Site, Channel: x.Channel, Limit: 1})
 	if err != nil || len(list) == 0 {
 		return nil, err
 	}
@@ -195,17 +196,17 @@ func (v *Query) newestRun(ctx context.Context, x *awaited) (*ledger.Run, error) 
 }
 
 // haltOf returns the halt order that keeps an ordered run from starting, or nil.
-func (v *Query) haltOf(x *awaited) *halt.Order {
-	sites, err := v.settings.Load().Fleet.Select(fleet.Scope{Domain: x.Domain, Site: x.Site})
+func (q *Orders) haltOf(x *awaited) *halt.Order {
+	sites, err := q.settings.Load().Fleet.Select(fleet.Scope{Domain: x.Domain, Site: x.Site})
 	if err != nil || len(sites) == 0 {
 		return nil // taken out of the configuration since
 	}
-	return v.orderFor(&sites[0], x.Channel)
+	return q.query.OrderFor(&sites[0], x.Channel)
 }
 
 // whyWaiting names in a line why an ordered run has not started.
-func (v *Query) whyWaiting(ctx context.Context, x *awaited) string {
-	sites, err := v.Sites(ctx, fleet.Scope{Site: x.Site, Channel: x.Channel})
+func (q *Orders) whyWaiting(ctx context.Context, x *awaited) string {
+	sites, err := q.query.Sites(ctx, fleet.Scope{Site: x.Site, Channel: x.Channel})
 	if err != nil || len(sites) == 0 || len(sites[0].Channels) == 0 {
 		return "the configuration does not give the site this channel any more"
 	}
@@ -218,7 +219,7 @@ func (v *Query) whyWaiting(ctx context.Context, x *awaited) string {
 	if ch.Waiting != nil {
 		return ch.Waiting.String()
 	}
-	if ch.State == stateRunning && ch.Run == x.before {
+	if ch.State == query.Running && ch.Run == x.before {
 		return "the run that was under way must end first"
 	}
 	return "the agent has not reported a start"

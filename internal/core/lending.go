@@ -15,7 +15,7 @@ func (c *Core) newLending() *lending.Service {
 	return lending.New(lending.Options{
 		Ledger: c.ledger, Trees: c.releases, Notices: lendingNotices{&c.notices, &c.refusals},
 		Now: c.clock.now, Wall: c.clock.wall, Real: c.clock.real,
-		Repo: c.storage.repo.Load, Store: func() lending.Store { return c.storage.store.Load() }, Newest: c.newest.of,
+		Repo: c.storage.repo.Load, Store: func() lending.Store { return c.storage.store.Load() }, Newest: c.newest.Of,
 		Fleet: func() (*fleet.Fleet, *nights.Table) {
 			s := c.settings.Load()
 			return s.Fleet, s.nights

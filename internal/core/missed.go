@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"nightferry/internal/ledger"
+	"nightferry/internal/query"
 	"nightferry/internal/runs"
 	"nightferry/internal/window"
 	"nightferry/internal/wire"
@@ -32,7 +33,7 @@ type watch struct {
 	clock    *clocks
 	now      func() time.Time // this machine's
 	ended    func()           // a run has ended, so that a log is to be written
-	holdings func(context.Context, ledger.Filter) (map[rowKey]ledger.Holding, error)
+	holdings func(context.Context, ledger.Filter) (map[query.Row]ledger.Holding, error)
 	sweep    func() // ends incidents of what is no longer configured
 }
 
@@ -78,7 +79,7 @@ func (wt *watch) noteMissedOnce(ctx context.Context) error {
 		}
 		for _, p := range site.Placements {
 			rule, ok := s.nights.Rule(site.Name, p.Channel)
-			rel, published := wt.newest.of(p.Channel)
+			rel, published := wt.newest.Of(p.Channel)
 			if !ok || !published {
 				continue
 			}
@@ -86,7 +87,7 @@ func (wt *watch) noteMissedOnce(ctx context.Context) error {
 			if !ok || !rel.Published.Before(w.Start) || !id.Enrolled.Before(w.Start) {
 				continue
 			}
-			h := held[rowKey{a, p.Channel}]
+			h := held[query.Row{Address: a, Channel: p.Channel}]
 			if h.Number == rel.Number && h.Release == rel.Digest && h.Since.Before(w.End) {
 				continue
 			}

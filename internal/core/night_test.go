@@ -10,6 +10,7 @@ import (
 	"nightferry/internal/core"
 	"nightferry/internal/fleet"
 	"nightferry/internal/ledger"
+	"nightferry/internal/query"
 )
 
 // TestCadence: the Core publishes by itself, once for each time of the cadence,
@@ -133,7 +134,7 @@ func TestWindowsTravel(t *testing.T) {
 	w.untilCurrent(1, "tokyo")
 	osaka := fleet.Scope{Site: "osaka"}
 
-	plan, err := w.core.Query.Plan(t.Context(), core.PlanRequest{Scope: osaka, Days: 2})
+	plan, err := w.core.Query.Plan(t.Context(), query.PlanRequest{Scope: osaka, Days: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +165,7 @@ func TestWindowsTravel(t *testing.T) {
 		t.Errorf("%+v, %v", l, err)
 	}
 	w.untilCurrent(1, "osaka")
-	if plan, err := w.core.Query.Plan(t.Context(), core.PlanRequest{Scope: osaka}); err != nil || len(plan.Items) != 0 {
+	if plan, err := w.core.Query.Plan(t.Context(), query.PlanRequest{Scope: osaka}); err != nil || len(plan.Items) != 0 {
 		t.Errorf("%+v, %v: nothing is due", plan, err)
 	}
 }

@@ -8,13 +8,10 @@ import (
 	"nightferry/internal/desired"
 	"nightferry/internal/fleet"
 	"nightferry/internal/halt"
+	"nightferry/internal/ledger"
+	"nightferry/internal/query"
 	"nightferry/internal/wire"
 )
-
-type rowKey struct {
-	wire.Address
-	channel string
-}
 
 // Orders change what sites should do: they request runs and checks, and limit
 // rates.
@@ -25,7 +22,7 @@ type Orders struct {
 	storage  *storage
 	newest   *newest
 	desired  *desired.Service
-	query    *Query
+	query    *query.Service
 	link     *busLink
 	states   *stateSender
 	fleet    *sites
@@ -34,9 +31,10 @@ type Orders struct {
 	clock    *clocks
 }
 
-// revisions numbers desired states. *ledger.Ledger is one.
+// revisions numbers desired states, and reads runs. *ledger.Ledger is one.
 type revisions interface {
 	Revision(ctx context.Context) (uint64, error)
+	Runs(ctx context.Context, f ledger.RunFilter) ([]ledger.Run, error)
 	AdoptRevision(ctx context.Context, seen uint64) (uint64, error)
 }
 
@@ -46,7 +44,7 @@ func (q *Orders) desire(ctx context.Context, ch desired.Change) error {
 	k := q.storage.keys.Load()
 	ch.By = actor(ctx)
 	changed, err := q.desired.Update(ctx, desired.World{
-		Fleet: q.settings.Load().Fleet, Release: q.newest.of, Beat: q.o.Beat, Rehearsal: q.clock.parameters(), Core: q.link.publicURLs(), Now: q.clock.wall().Unix(),
+		Fleet: q.settings.Load().Fleet, Release: q.newest.Of, Beat: q.o.Beat, Rehearsal: q.clock.parameters(), Core: q.link.publicURLs(), Now: q.clock.wall().Unix(),
 		Nonce: func(key desired.Key, number, start uint64) [16]byte {
 			return k.nonceOf(key.Address, key.Channel, number, start)
 		},
@@ -99,7 +97,7 @@ func (q *Orders) request(ctx context.Context, verb string, scope fleet.Scope, r 
 			if !r.Now {
 				ordered.Opens = q.settings.Load().nights.Opens(a.Site, d.Channel, q.clock.wall())
 			}
-			if o := q.query.orderFor(&s, d.Channel); o != nil {
+			if o := q.query.OrderFor(&s, d.Channel); o != nil {
 				ordered.Halted = (&halt.Error{Order: *o}).Error()
 			}
 			out = append(out, ordered)

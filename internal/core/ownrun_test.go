@@ -9,6 +9,7 @@ import (
 
 	"nightferry/internal/core"
 	"nightferry/internal/ledger"
+	"nightferry/internal/query"
 	"nightferry/internal/record"
 	"nightferry/internal/s3test"
 )
@@ -39,7 +40,7 @@ func TestFailedPublishCounts(t *testing.T) {
 		t.Fatal("there is no run")
 	}
 	added := int64(0)
-	err := w.core.Query.RunShow(t.Context(), run.ID.String(), false, func(core.RunDetail) error { return nil }, func(f record.File) error {
+	err := w.core.Query.RunShow(t.Context(), run.ID.String(), false, func(query.RunDetail) error { return nil }, func(f record.File) error {
 		if f.Outcome == "added" {
 			added++
 		}

@@ -96,7 +96,7 @@ func (pb *Publisher) publishUnless(ctx context.Context, channel string, o Publis
 func (pb *Publisher) publish(ctx context.Context, ch *fleet.Channel, o PublishOptions) (*Published, error) {
 	var id ledger.RunID
 	rand.Read(id[:]) // never fails (crypto/rand)
-	old, _ := pb.newest.of(ch.Name)
+	old, _ := pb.newest.Of(ch.Name)
 	w := &ownRun{book: pb.book, id: id, channel: ch.Name}
 	// The record is kept also of a run that was broken off.
 	always := context.WithoutCancel(ctx)

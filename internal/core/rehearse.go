@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"nightferry/internal/durable"
+	"nightferry/internal/query"
 	"nightferry/internal/window"
 )
 
@@ -16,12 +17,6 @@ const rehearsalFile = "rehearsal.json"
 // quickest is the least that a loop waits in a rehearsal: the machine is no
 // faster than on other days.
 const quickest = 250 * time.Millisecond
-
-// Rehearsal is the clock that the calendar is followed by in a rehearsal.
-type Rehearsal struct {
-	Time  time.Time `json:"time"`
-	Speed int64     `json:"speed"`
-}
 
 type keptRehearsal struct {
 	Spec   string        `json:"spec"`
@@ -49,11 +44,11 @@ func (t *clocks) missedAfter() time.Duration {
 const slowest = 3 * time.Second
 
 // rehearsal tells the time of the rehearsal; nil: this is none.
-func (t *clocks) rehearsal() *Rehearsal {
+func (t *clocks) rehearsal() *query.Rehearsal {
 	if !t.motion.On() {
 		return nil
 	}
-	return &Rehearsal{t.wall(), t.motion.Speed}
+	return &query.Rehearsal{Time: t.wall(), Speed: t.motion.Speed}
 }
 
 // parameters returns the parameters of the rehearsal that are sent to sites.
@@ -107,4 +102,4 @@ func startRehearsal(dir *durable.Root, data, spec string, now time.Time, enrolle
 }
 
 // Rehearsal returns the clock of the rehearsal; nil: this is none.
-func (c *Core) Rehearsal() *Rehearsal { return c.clock.rehearsal() }
+func (c *Core) Rehearsal() *query.Rehearsal { return c.clock.rehearsal() }

@@ -8,6 +8,7 @@ import (
 	"nightferry/internal/core"
 	"nightferry/internal/fleet"
 	"nightferry/internal/ledger"
+	"nightferry/internal/query"
 )
 
 // TestRehearsal: a Core and its sites follow the calendar of another night, in
@@ -56,7 +57,7 @@ func TestRehearsal(t *testing.T) {
 	if h.State != "current" || h.Verified.Before(opens.Add(-10*time.Minute)) { // a statement's time has whole seconds, of ten minutes each
 		t.Errorf("osaka is %s, verified %s", h.State, h.Verified)
 	}
-	p, err := w.core.Query.Plan(t.Context(), core.PlanRequest{})
+	p, err := w.core.Query.Plan(t.Context(), query.PlanRequest{})
 	if err != nil || p.From.Before(begin) || p.From.Year() != 2035 {
 		t.Errorf("the plan begins at %v, %v", p.From, err)
 	}

@@ -79,7 +79,7 @@ func (c *Core) report(ctx context.Context, m message, x *site, key trust.Public,
 	for i := range done.Ended {
 		run := &done.Ended[i]
 		x.mu.Lock()
-		if p, ok := x.progress[run.Channel]; ok && p.run == run.ID {
+		if p, ok := x.progress[run.Channel]; ok && p.Run == run.ID {
 			delete(x.progress, run.Channel)
 		}
 		x.mu.Unlock()

@@ -3,6 +3,7 @@ package core
 import (
 	"context"
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -10,7 +11,7 @@ import (
 	"nightferry/internal/bus"
 	"nightferry/internal/fleet"
 	"nightferry/internal/ledger"
-	"nightferry/internal/runs"
+	"nightferry/internal/query"
 	"nightferry/internal/trust"
 	"nightferry/internal/wire"
 )
@@ -32,14 +33,9 @@ type site struct {
 	local    *wire.Stop        // given on the site itself; nil: none
 	caughtUp time.Time         // when its newer halt orders were last looked for
 	holds    map[string]uint64 // releases, as it said on connecting
-	progress map[string]progress
-	waits    map[string]Waiting // by channel, as the last heartbeat has them
+	progress map[string]query.Progress
+	waits    map[string]query.Waiting // by channel, as the last heartbeat has them
 	processes
-}
-
-type progress struct {
-	run ledger.RunID
-	runs.Progress
 }
 
 // sites holds all that were heard of or configured.
@@ -69,10 +65,33 @@ func (s *sites) get(a wire.Address) *site {
 		if s.all == nil {
 			s.all = map[wire.Address]*site{}
 		}
-		x = &site{inbox: newInbox(), progress: map[string]progress{}}
+		x = &site{inbox: newInbox(), progress: map[string]query.Progress{}}
 		s.all[a] = x
 	}
 	return x
+}
+
+// Site implements query.Sites.
+func (s *sites) Site(a wire.Address) (query.Site, bool) {
+	x := s.find(a)
+	if x == nil {
+		return query.Site{}, false
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return query.Site{Connected: s.heard(x), Seen: x.seen, Identity: x.identity, Sighting: x.sighting, Halted: x.local, Progress: maps.Clone(x.progress), Waits: x.waits}, true
+}
+
+// Halted implements query.Sites.
+func (s *sites) Halted() (n int) {
+	s.each(func(_ wire.Address, x *site) {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		if x.local != nil {
+			n++
+		}
+	})
+	return n
 }
 
 // enrolled returns when a site's present identity was enrolled; zero: it has none.

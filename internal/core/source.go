@@ -124,7 +124,7 @@ func (me *measurer) unmeasured(channel string, err error) {
 
 // due measures a channel's source if its newest release needs that.
 func (me *measurer) due(ctx context.Context, ch *fleet.Channel) error {
-	rel, ok := me.newest.of(ch.Name)
+	rel, ok := me.newest.Of(ch.Name)
 	if !ok || me.publishing.Running(publishing.Publish, ch.Name) || me.publishing.Running(publishing.Measure, ch.Name) { // a publish comes first and wakes the measurer when it ends
 		return nil
 	}

@@ -13,6 +13,7 @@ import (
 	"nightferry/internal/fleet"
 	"nightferry/internal/halt"
 	"nightferry/internal/ledger"
+	"nightferry/internal/query"
 	"nightferry/internal/record"
 )
 
@@ -123,7 +124,7 @@ func measuredOnce(t *testing.T, key []byte) {
 	}
 	w.untilRendered()
 	var lines []string
-	err := w.core.Query.RunShow(t.Context(), runs[0].ID.String(), false, func(d core.RunDetail) error {
+	err := w.core.Query.RunShow(t.Context(), runs[0].ID.String(), false, func(d query.RunDetail) error {
 		if !strings.HasPrefix(d.Log, "core/package/") {
 			t.Errorf("its log is %q", d.Log)
 		}

@@ -13,6 +13,7 @@ import (
 
 	"nightferry/internal/frame"
 	"nightferry/internal/ledger"
+	"nightferry/internal/query"
 	"nightferry/internal/trust"
 	"nightferry/internal/wire"
 )
@@ -248,7 +249,7 @@ func (c *Core) progressed(a wire.Address, x *site, v *wire.Progress) {
 	if !wire.ValidName(v.Channel) || len(v.Run) != len(ledger.RunID{}) {
 		return
 	}
-	p := progress{run: ledger.RunID(v.Run), Progress: v.Progress}
+	p := query.Progress{Run: ledger.RunID(v.Run), Progress: v.Progress}
 	p.Phase = clip(p.Phase)
 	if c.settings.Load().Fleet.Site(a.Site).Placement(v.Channel) == nil {
 		return
@@ -256,21 +257,21 @@ func (c *Core) progressed(a wire.Address, x *site, v *wire.Progress) {
 	x.mu.Lock()
 	x.progress[v.Channel] = p
 	x.mu.Unlock()
-	c.notices.emit(Event{Kind: RunProgressed, Domain: a.Domain, Site: a.Site, Channel: v.Channel, Run: p.run.String(), Progress: &p.Progress})
+	c.notices.emit(Event{Kind: RunProgressed, Domain: a.Domain, Site: a.Site, Channel: v.Channel, Run: p.Run.String(), Progress: &p.Progress})
 }
 
 func unixTime(sec int64) time.Time { return time.Unix(sec, 0).UTC() }
 
 // waitsOf reads the waiting channels of a heartbeat. It drops values that are out of bounds,
 // because a site can send anything.
-func (c *Core) waitsOf(list []wire.Wait) map[string]Waiting {
-	out := map[string]Waiting{}
+func (c *Core) waitsOf(list []wire.Wait) map[string]query.Waiting {
+	out := map[string]query.Waiting{}
 	for _, w := range list {
 		why := w.Why.String()
 		if why == "" || !wire.ValidName(w.Channel) {
 			continue
 		}
-		one := Waiting{Why: why, Text: w.Text}
+		one := query.Waiting{Why: why, Text: w.Text}
 		if w.Until > 0 {
 			one.Until = c.clock.motion.At(unixTime(w.Until))
 		}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"nightferry/internal/ledger"
+	"nightferry/internal/query"
 	"nightferry/internal/runs"
 	"nightferry/internal/window"
 	"nightferry/internal/wire"
@@ -49,11 +50,11 @@ func (wt *watch) noteStaleOnce(ctx context.Context) error {
 			continue
 		}
 		for _, p := range site.Placements {
-			rel, published := wt.newest.of(p.Channel)
+			rel, published := wt.newest.Of(p.Channel)
 			if !published {
 				continue
 			}
-			h := held[rowKey{a, p.Channel}]
+			h := held[query.Row{Address: a, Channel: p.Channel}]
 			if h.Number == rel.Number && h.Release == rel.Digest {
 				wt.notices.alarms.Over(Stale, p.Channel, a)
 				continue

@@ -28,14 +28,14 @@ type newest struct {
 	all map[string]ledger.Release
 }
 
-func (n *newest) of(channel string) (ledger.Release, bool) {
+func (n *newest) Of(channel string) (ledger.Release, bool) {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
 	r, ok := n.all[channel]
 	return r, ok
 }
 
-func (n *newest) list() []ledger.Release {
+func (n *newest) List() []ledger.Release {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
 	out := make([]ledger.Release, 0, len(n.all))
@@ -198,7 +198,7 @@ func (s *storeWatch) adopt(ctx context.Context, channel string, run ledger.RunID
 	if err != nil {
 		return false, err
 	}
-	if have, ok := s.newest.of(channel); ok && have.Number >= h.Number {
+	if have, ok := s.newest.Of(channel); ok && have.Number >= h.Number {
 		return false, nil
 	}
 	rel, err := r.Release(ctx, channel, h.Number, h.Release)
@@ -224,7 +224,7 @@ const maxBetween = 64
 // adoptBetween enters releases that the ledger has missed, as far as they are
 // still there: it is a restored backup, and sites may yet attest them.
 func (s *storeWatch) adoptBetween(ctx context.Context, r *repo.Repo, channel string, head uint64) {
-	have, ok := s.newest.of(channel)
+	have, ok := s.newest.Of(channel)
 	if !ok {
 		return
 	}

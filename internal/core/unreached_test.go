@@ -3,8 +3,8 @@ package core_test
 import (
 	"testing"
 
-	"nightferry/internal/core"
 	"nightferry/internal/ledger"
+	"nightferry/internal/query"
 	"nightferry/internal/record"
 	"nightferry/internal/runs"
 	"nightferry/internal/wire"
@@ -32,7 +32,7 @@ func TestUnreached(t *testing.T) {
 		return !run.Rendered.IsZero()
 	})
 	got := map[string]string{}
-	err := w.core.Query.RunShow(t.Context(), id.String(), true, func(core.RunDetail) error { return nil }, func(f record.File) error {
+	err := w.core.Query.RunShow(t.Context(), id.String(), true, func(query.RunDetail) error { return nil }, func(f record.File) error {
 		got[f.Path] = f.Outcome
 		return nil
 	})
@@ -58,7 +58,7 @@ func TestShownWhileItsLogIsWritten(t *testing.T) {
 	osaka.deliver(events[:last])
 	for _, all := range []bool{false, true} {
 		count := 0
-		err := w.core.Query.RunShow(t.Context(), run.String(), all, func(d core.RunDetail) error {
+		err := w.core.Query.RunShow(t.Context(), run.String(), all, func(d query.RunDetail) error {
 			if all {
 				return nil
 			}

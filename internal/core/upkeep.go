@@ -83,7 +83,7 @@ func (u *Caretaker) run(ctx context.Context) error {
 func (u *Caretaker) resign(ctx context.Context) (ok bool) {
 	ok = true
 	for _, ch := range u.settings.Load().Fleet.Channels {
-		rel, known := u.newest.of(ch.Name)
+		rel, known := u.newest.Of(ch.Name)
 		if !known {
 			continue
 		}
@@ -132,7 +132,7 @@ func (u *Caretaker) Purge(ctx context.Context) error {
 	text += "from the ledger " + rows.String()
 	err = errors.Join(err, u.ledger.Shrink(ctx))
 	u.lending.Forget(func(channel string, number uint64) bool {
-		rel, ok := u.newest.of(channel)
+		rel, ok := u.newest.Of(channel)
 		return !ok || number+8 > rel.Number
 	})
 	err = errors.Join(err, u.releases.Prune(u.clock.now()))
@@ -235,7 +235,7 @@ func holders(ctx context.Context, l *ledger.Ledger, f *fleet.Fleet, since time.T
 // retains returns the oldest release of a channel that keep and keep_within retain; 0: there is
 // none.
 func (u *Caretaker) retains(ctx context.Context, ch *fleet.Channel, now clock.Calendar) (uint64, error) {
-	newest, ok := u.newest.of(ch.Name)
+	newest, ok := u.newest.Of(ch.Name)
 	if !ok {
 		return 0, nil
 	}

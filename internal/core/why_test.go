@@ -5,8 +5,8 @@ import (
 	"strings"
 	"testing"
 
-	"nightferry/internal/core"
 	"nightferry/internal/fleet"
+	"nightferry/internal/query"
 )
 
 // TestWhy: each state that is not current has a reason with a remedy, the state
@@ -17,7 +17,7 @@ func TestWhy(t *testing.T) {
 	w.publish("package")
 	stop := w.runAgent("osaka", true)
 	w.untilCurrent(1, "osaka")
-	why := func(scope fleet.Scope) []core.Reason {
+	why := func(scope fleet.Scope) []query.Reason {
 		t.Helper()
 		list, err := w.core.Query.Why(t.Context(), scope)
 		if err != nil {
@@ -30,7 +30,7 @@ func TestWhy(t *testing.T) {
 	}
 	all := why(fleet.Scope{})
 	for _, name := range []string{"tokyo", "berlin"} {
-		if !slices.ContainsFunc(all, func(r core.Reason) bool {
+		if !slices.ContainsFunc(all, func(r query.Reason) bool {
 			return r.Site == name && r.What == "not enrolled" && strings.Contains(r.Remedy, "site token "+name)
 		}) {
 			t.Errorf("%s is not enrolled, and the fleet says %+v", name, all)
@@ -40,7 +40,7 @@ func TestWhy(t *testing.T) {
 	w.until("osaka to have left", func() bool { return !w.seen("osaka") })
 	w.write("a.txt", "two")
 	w.publish("package")
-	if ch := w.channel("osaka", "package"); ch.State != "away" || ch.Why != "no message" || !core.Problem(ch.State) {
+	if ch := w.channel("osaka", "package"); ch.State != "away" || ch.Why != "no message" || !query.Problem(ch.State) {
 		t.Errorf("a site that is away: %s, %q", ch.State, ch.Why)
 	}
 	list := why(fleet.Scope{Site: "osaka", Channel: "package"})

@@ -21,6 +21,7 @@ import (
 	"nightferry/internal/core"
 	"nightferry/internal/fleet"
 	"nightferry/internal/ledger"
+	"nightferry/internal/query"
 	"nightferry/internal/repo"
 	"nightferry/internal/s3test"
 	"nightferry/internal/vault"
@@ -352,7 +353,7 @@ func (w *world) texts(kind string) (out []string) {
 }
 
 // channel is what is known of one channel at a site.
-func (w *world) channel(site, channel string) core.ChannelStatus {
+func (w *world) channel(site, channel string) query.ChannelStatus {
 	w.t.Helper()
 	s, err := w.core.Query.Sites(w.t.Context(), fleet.Scope{Site: site, Channel: channel})
 	if err != nil || len(s) != 1 || len(s[0].Channels) != 1 {

@@ -382,7 +382,7 @@ func (r *Renderer) merge(ctx context.Context, run *ledger.Run, k releases.Key, e
 			}
 		}
 		if all && !told {
-			if err := fn(Untold(run, e)); err != nil {
+			if err := fn(r.Untold(run, e)); err != nil {
 				return err
 			}
 		}
@@ -391,7 +391,7 @@ func (r *Renderer) merge(ctx context.Context, run *ledger.Run, k releases.Key, e
 
 // Untold returns the line of an entry that has no outcome. Folders get one too, because a site's
 // counts of added and unchanged entries include folders.
-func Untold(run *ledger.Run, e *manifest.Entry) record.File {
+func (r *Renderer) Untold(run *ledger.Run, e *manifest.Entry) record.File {
 	f := record.File{Path: e.Path, Outcome: "unreached", Size: e.Size}
 	if run.State.Accounted() {
 		f.Outcome, f.Held = "unchanged", e.Size

@@ -1,4 +1,4 @@
-package core
+package query
 
 import (
 	"cmp"
@@ -9,60 +9,29 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
-	"nightferry/internal/desired"
 	"nightferry/internal/fleet"
-	"nightferry/internal/halting"
-	"nightferry/internal/incident"
 	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
 	"nightferry/internal/manifest"
 	"nightferry/internal/measure"
 	"nightferry/internal/record"
 	"nightferry/internal/releases"
-	"nightferry/internal/reports"
 	"nightferry/internal/runs"
 	"nightferry/internal/wire"
 )
 
-// Query answers questions about the fleet. It reads, and changes nothing but its
-// caches. It is safe for concurrent use.
-type Query struct {
-	o        *Options
-	settings *atomic.Pointer[Settings]
-	ledger   *ledger.Ledger
-	logs     *record.Logs
-	storage  *storage
-	fleet    *sites
-	newest   *newest
-	desired  *desired.Service
-	halting  *halting.Service
-	alarms   *incident.Service
-	releases *releases.Reader
-	log      runLog
-	clock    *clocks
-	looked   *looked
-}
-
-// runLog names what a run did with each file. *reports.Renderer is one.
-type runLog interface {
-	Header(ctx context.Context, run *ledger.Run) record.Header
-	Lines(ctx context.Context, run *ledger.Run, all bool, fn func(record.File) error) error
-}
-
 // Status returns the fleet's current figures.
-func (v *Query) Status(ctx context.Context) (*Status, error) {
+func (v *Service) Status(ctx context.Context) (*Status, error) {
 	sites, err := v.Sites(ctx, fleet.Scope{})
 	if err != nil {
 		return nil, err
 	}
-	shown, _, _ := strings.Cut(v.o.StoreURL, "?")
-	s := &Status{At: v.clock.now(), Version: v.o.Version, Repo: v.storage.repo.Load().ID().String(), Store: shown, Sites: len(sites), Channels: v.newest.list()}
-	s.Rehearsal = v.clock.rehearsal()
-	s.StoreRead, s.Unread = v.looked.last()
-	if s.Revision, err = v.ledger.Revision(ctx); err != nil {
+	self := v.o.Core()
+	s := &Status{At: v.o.Now(), Version: self.Version, Repo: self.Repo, Store: self.Store, Sites: len(sites), Channels: v.o.Newest.List(),
+		Rehearsal: self.Rehearsal, StoreRead: self.StoreRead, Unread: self.Unread}
+	if s.Revision, err = v.o.Records.Revision(ctx); err != nil {
 		return nil, err
 	}
 	for i := range sites {
@@ -75,7 +44,7 @@ func (v *Query) Status(ctx context.Context) (*Status, error) {
 		}
 		current := len(x.Channels) > 0 && !x.Enrolled.IsZero()
 		for _, ch := range x.Channels {
-			current = current && ch.State == stateCurrent
+			current = current && ch.State == Current
 		}
 		if current {
 			s.Current++
@@ -83,7 +52,7 @@ func (v *Query) Status(ctx context.Context) (*Status, error) {
 	}
 	s.Measured = []ledger.Measurement{}
 	for _, rel := range s.Channels {
-		m, err := measure.Known(ctx, v.ledger, rel.Channel, rel.Number)
+		m, err := measure.Known(ctx, v.o.Records, rel.Channel, rel.Number)
 		if err != nil {
 			return nil, err
 		}
@@ -91,38 +60,32 @@ func (v *Query) Status(ctx context.Context) (*Status, error) {
 			s.Measured = append(s.Measured, *m)
 		}
 	}
-	open, err := v.ledger.Runs(ctx, ledger.RunFilter{Open: true})
+	open, err := v.o.Runs.Runs(ctx, ledger.RunFilter{Open: true})
 	if err != nil {
 		return nil, err
 	}
 	s.Running = len(open)
-	incidents, err := v.ledger.Incidents(ctx, false)
+	incidents, err := v.o.Incidents.List(ctx, false)
 	if err != nil {
 		return nil, err
 	}
 	s.Incidents = len(incidents)
-	s.Halts = len(v.halting.Current().Orders.Active)
-	v.fleet.each(func(_ wire.Address, x *site) {
-		x.mu.Lock()
-		defer x.mu.Unlock()
-		if x.local != nil {
-			s.Halts++
-		}
-	})
+	s.Halts = len(v.o.Halts().Active)
+	s.Halts += v.o.Sites.Halted()
 	return s, nil
 }
 
 // Sites lists the sites of a scope.
-func (v *Query) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, error) {
-	list, err := v.settings.Load().Fleet.Select(scope)
+func (v *Service) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, error) {
+	list, err := v.o.World().Fleet.Select(scope)
 	if err != nil {
 		return nil, err
 	}
-	held, err := v.holdings(ctx, ledger.Filter{Domain: scope.Domain, Site: scope.Site, Channel: scope.Channel})
+	held, err := v.Holdings(ctx, ledger.Filter{Domain: scope.Domain, Site: scope.Site, Channel: scope.Channel})
 	if err != nil {
 		return nil, err
 	}
-	last, err := v.lastRuns(ctx, scope)
+	last, err := v.LastRuns(ctx, scope)
 	if err != nil {
 		return nil, err
 	}
@@ -130,35 +93,28 @@ func (v *Query) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, err
 	if err != nil {
 		return nil, err
 	}
-	measured := measure.Cache{Records: v.ledger}
+	measured := measure.Cache{Records: v.o.Records}
 	out := make([]SiteStatus, 0, len(list))
 	for _, s := range list {
 		a := wire.Address{Domain: s.Domain, Site: s.Name}
-		x := v.fleet.get(a)
-		x.mu.Lock()
-		st := SiteStatus{Site: s.Name, Domain: s.Domain, Region: s.Region, Connected: v.fleet.heard(x), Seen: x.seen, Version: x.sighting.Version,
-			ClockOffset: ledger.Seconds(x.sighting.ClockOffset), Spooled: x.sighting.Lag, Revision: x.sighting.Revision, Wanted: v.desired.Of(a).Revision}
-		if x.identity != nil {
-			st.Enrolled, st.JWTExpires, st.Contested = x.identity.Enrolled, x.identity.JWTExpires, x.identity.Contest
+		x, _ := v.o.Sites.Site(a)
+		st := SiteStatus{Site: s.Name, Domain: s.Domain, Region: s.Region, Connected: x.Connected, Seen: x.Seen, Version: x.Sighting.Version,
+			ClockOffset: ledger.Seconds(x.Sighting.ClockOffset), Spooled: x.Sighting.Lag, Revision: x.Sighting.Revision, Wanted: v.o.Wanted(a).Revision}
+		if x.Identity != nil {
+			st.Enrolled, st.JWTExpires, st.Contested = x.Identity.Enrolled, x.Identity.JWTExpires, x.Identity.Contest
 		}
-		waits := x.waits
-		moving := map[string]progress{}
-		for ch, p := range x.progress {
-			moving[ch] = p
-		}
-		x.mu.Unlock()
 		for _, p := range s.Placements {
-			key := rowKey{a, p.Channel}
-			ch := v.channelStatus(key, p.Target, held[key], last[key], moving)
+			key := Row{a, p.Channel}
+			ch := v.channelStatus(key, p.Target, held[key], last[key], x.Progress)
 			h := held[key]
 			if ch.Measured, err = measured.Of(ctx, &h); err != nil {
 				return nil, err
 			}
 			f, differs := found[key]
 			switch {
-			case ch.State == "behind" || ch.State == stateNever && !st.Enrolled.IsZero() && v.orderFor(&s, p.Channel) != nil:
+			case ch.State == "behind" || ch.State == stateNever && !st.Enrolled.IsZero() && v.OrderFor(&s, p.Channel) != nil:
 				ch.State = v.stateOf(&s, &st, &ch)
-			case ch.State != stateCurrent:
+			case ch.State != Current:
 			case differs:
 				ch.State = different
 			case measure.Contradicts(ch.Measured, &h) != nil:
@@ -169,7 +125,7 @@ func (v *Query) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, err
 			if st.Contested != "" {
 				ch.State = stateContested
 			}
-			ch.Waiting = st.waiting(&ch, waits)
+			ch.Waiting = st.waiting(&ch, x.Waits)
 			var finding *ledger.Finding
 			if differs {
 				finding = &f
@@ -184,25 +140,25 @@ func (v *Query) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, err
 	return out, nil
 }
 
-func (v *Query) channelStatus(key rowKey, target string, h ledger.Holding, run *ledger.Run, moving map[string]progress) ChannelStatus {
-	want, _ := v.newest.of(key.channel)
-	ch := ChannelStatus{Channel: key.channel, Target: target, Wants: want.Number, Holds: h.Number, Since: h.Since, Verified: h.Verified, State: "behind"}
+func (v *Service) channelStatus(key Row, target string, h ledger.Holding, run *ledger.Run, moving map[string]Progress) ChannelStatus {
+	want, _ := v.o.Newest.Of(key.Channel)
+	ch := ChannelStatus{Channel: key.Channel, Target: target, Wants: want.Number, Holds: h.Number, Since: h.Since, Verified: h.Verified, State: "behind"}
 	switch {
 	case run != nil && run.Finished.IsZero():
-		ch.State = stateRunning
+		ch.State = Running
 	case h.Number == 0 && run == nil:
 		ch.State = stateNever
-	case h.Number == want.Number && h.Release == want.Digest && v.alarms.Has(Discrepancy, key.channel, key.Address):
+	case h.Number == want.Number && h.Release == want.Digest && v.o.Incidents.Has(kinds.Discrepancy, key.Channel, key.Address):
 		ch.State = different
 	case h.Number == want.Number && h.Release == want.Digest && h.Verified.Equal(h.Attested):
-		ch.State = stateCurrent
+		ch.State = Current
 	case h.Number > 0 && h.Number == want.Number && h.Release == want.Digest:
 		ch.State = unproven
 	}
 	if run != nil {
 		ch.Run, ch.LastEnd, ch.LastWhy, ch.lastAt = run.ID.String(), string(run.State), run.Cause, run.Finished
 		ch.failed = run.Number == want.Number && slices.Contains([]runs.State{runs.Failed, runs.Incomplete, runs.Refused, runs.Missed}, run.State)
-		if p, ok := moving[key.channel]; ok && p.run == run.ID {
+		if p, ok := moving[key.Channel]; ok && p.Run == run.ID {
 			ch.Progress = &p.Progress
 		}
 	}
@@ -214,38 +170,38 @@ const unproven = "unproven"
 
 // standing returns the last run of each site and channel that found a difference, unless a later
 // run proved the content.
-func (v *Query) standing(ctx context.Context, f ledger.Filter) (map[rowKey]ledger.Finding, error) {
-	list, err := v.ledger.Findings(ctx, runs.Different, f)
+func (v *Service) standing(ctx context.Context, f ledger.Filter) (map[Row]ledger.Finding, error) {
+	list, err := v.o.Proofs.Findings(ctx, runs.Different, f)
 	return findingsBySite(list), err
 }
 
-func findingsBySite(list []ledger.Finding) map[rowKey]ledger.Finding {
-	out := make(map[rowKey]ledger.Finding, len(list))
+func findingsBySite(list []ledger.Finding) map[Row]ledger.Finding {
+	out := make(map[Row]ledger.Finding, len(list))
 	for _, f := range list {
-		out[rowKey{wire.Address{Domain: f.Domain, Site: f.Site}, f.Channel}] = f
+		out[Row{wire.Address{Domain: f.Domain, Site: f.Site}, f.Channel}] = f
 	}
 	return out
 }
 
-func (v *Query) holdings(ctx context.Context, f ledger.Filter) (map[rowKey]ledger.Holding, error) {
-	list, err := v.ledger.Holdings(ctx, f)
-	out := make(map[rowKey]ledger.Holding, len(list))
+func (v *Service) Holdings(ctx context.Context, f ledger.Filter) (map[Row]ledger.Holding, error) {
+	list, err := v.o.Proofs.Holdings(ctx, f)
+	out := make(map[Row]ledger.Holding, len(list))
 	for _, h := range list {
 		a := wire.Address{Domain: h.Domain, Site: h.Site}
-		if v.fleet.contested(a) {
+		if x, _ := v.o.Sites.Site(a); x.contested() {
 			h.Verified = time.Time{}
 		}
-		out[rowKey{a, h.Channel}] = h
+		out[Row{a, h.Channel}] = h
 	}
 	return out, err
 }
 
-// lastRuns returns the newest run of each site and channel among the latest runs.
-func (v *Query) lastRuns(ctx context.Context, s fleet.Scope) (map[rowKey]*ledger.Run, error) {
-	runs, err := v.ledger.Runs(ctx, ledger.RunFilter{Domain: s.Domain, Site: s.Site, Channel: s.Channel, Limit: 10_000})
-	out := map[rowKey]*ledger.Run{}
+// LastRuns returns the newest run of each site and channel among the latest runs.
+func (v *Service) LastRuns(ctx context.Context, s fleet.Scope) (map[Row]*ledger.Run, error) {
+	runs, err := v.o.Runs.Runs(ctx, ledger.RunFilter{Domain: s.Domain, Site: s.Site, Channel: s.Channel, Limit: 10_000})
+	out := map[Row]*ledger.Run{}
 	for i := range runs {
-		key := rowKey{wire.Address{Domain: runs[i].Domain, Site: runs[i].Site}, runs[i].Channel}
+		key := Row{wire.Address{Domain: runs[i].Domain, Site: runs[i].Site}, runs[i].Channel}
 		if out[key] == nil {
 			out[key] = &runs[i]
 		}
@@ -254,23 +210,23 @@ func (v *Query) lastRuns(ctx context.Context, s fleet.Scope) (map[rowKey]*ledger
 }
 
 // Runs lists runs, the newest first.
-func (v *Query) Runs(ctx context.Context, f ledger.RunFilter) ([]ledger.Run, error) {
-	return v.ledger.Runs(ctx, f)
+func (v *Service) Runs(ctx context.Context, f ledger.RunFilter) ([]ledger.Run, error) {
+	return v.o.Runs.Runs(ctx, f)
 }
 
 // RunShow calls begin with the run, then fn for each file, until one returns an error. id may be a
 // unique prefix. With all, it includes every file of the release, in path order, with unchanged
 // files taken from the manifest. Files that are not in the release come last.
-func (v *Query) RunShow(ctx context.Context, id string, all bool, begin func(RunDetail) error, fn func(record.File) error) error {
+func (v *Service) RunShow(ctx context.Context, id string, all bool, begin func(RunDetail) error, fn func(record.File) error) error {
 	run, err := v.findRun(ctx, id)
 	if err != nil {
 		return err
 	}
-	d := RunDetail{Run: *run, Header: v.log.Header(ctx, run)}
+	d := RunDetail{Run: *run, Header: v.o.RunLog.Header(ctx, run)}
 	if !run.Rendered.IsZero() {
 		d.Log = logPath(run)
 	}
-	measured := measure.Cache{Records: v.ledger}
+	measured := measure.Cache{Records: v.o.Records}
 	if d.Measured, err = measured.Of(ctx, &ledger.Holding{Channel: run.Channel, Number: run.Number, Release: run.Release}); err != nil {
 		return err
 	}
@@ -279,7 +235,7 @@ func (v *Query) RunShow(ctx context.Context, id string, all bool, begin func(Run
 	}
 	sent := int64(0)
 	if run.Rendered.IsZero() {
-		err := v.log.Lines(ctx, run, all, func(f record.File) error { sent++; return fn(f) })
+		err := v.o.RunLog.Lines(ctx, run, all, func(f record.File) error { sent++; return fn(f) })
 		if !errors.Is(err, ledger.ErrRendered) {
 			return err
 		}
@@ -297,14 +253,14 @@ func (v *Query) RunShow(ctx context.Context, id string, all bool, begin func(Run
 		return fn(f)
 	}
 	if !all || run.Site == "" {
-		_, _, err := v.logs.Scan(d.Log, rest)
+		_, _, err := v.o.Logs.Scan(d.Log, rest)
 		return err
 	}
 	return v.allLines(ctx, run, d.Log, rest)
 }
 
-func (v *Query) findRun(ctx context.Context, id string) (*ledger.Run, error) {
-	found, err := v.ledger.FindRuns(ctx, id)
+func (v *Service) findRun(ctx context.Context, id string) (*ledger.Run, error) {
+	found, err := v.o.Runs.FindRuns(ctx, id)
 	switch {
 	case err != nil:
 		return nil, err
@@ -317,29 +273,29 @@ func (v *Query) findRun(ctx context.Context, id string) (*ledger.Run, error) {
 }
 
 func logPath(run *ledger.Run) string {
-	p := reports.PlaceOf(run)
-	if p.Domain == "" {
-		return path.Join("core", p.Channel, p.Date.UTC().Format(time.DateOnly), p.Run+".jsonl")
+	date, name := run.Started.UTC().Format(time.DateOnly), run.ID.String()+".jsonl"
+	if run.Domain == "" {
+		return path.Join("core", run.Channel, date, name)
 	}
-	return path.Join(p.Domain, p.Site, p.Channel, p.Date.UTC().Format(time.DateOnly), p.Run+".jsonl")
+	return path.Join(run.Domain, run.Site, run.Channel, date, name)
 }
 
 // allLines adds to a log's lines the files that the log does not name.
-func (v *Query) allLines(ctx context.Context, run *ledger.Run, log string, fn func(record.File) error) error {
+func (v *Service) allLines(ctx context.Context, run *ledger.Run, log string, fn func(record.File) error) error {
 	told := map[string]record.File{}
 	var order []string
-	if _, _, err := v.logs.Scan(log, func(f record.File) error {
+	if _, _, err := v.o.Logs.Scan(log, func(f record.File) error {
 		told[f.Path] = f
 		order = append(order, f.Path)
 		return nil
 	}); err != nil {
 		return err
 	}
-	rel, err := v.ledger.Release(ctx, run.Channel, run.Number)
+	rel, err := v.o.Runs.Release(ctx, run.Channel, run.Number)
 	if err != nil || rel.Digest != run.Release {
 		return fmt.Errorf("run %s: its release %d is not in the ledger: only the log's lines can be shown", run.ID, run.Number)
 	}
-	_, next, err := v.releases.Entries(ctx, releases.Key{Channel: run.Channel, Number: run.Number, Digest: run.Release})
+	_, next, err := v.o.Releases.Entries(ctx, releases.Key{Channel: run.Channel, Number: run.Number, Digest: run.Release})
 	if err != nil {
 		return err
 	}
@@ -355,7 +311,7 @@ func (v *Query) allLines(ctx context.Context, run *ledger.Run, log string, fn fu
 		if ok {
 			delete(told, e.Path)
 		} else {
-			f = reports.Untold(run, e)
+			f = v.o.RunLog.Untold(run, e)
 		}
 		if err := fn(f); err != nil {
 			return err
@@ -372,8 +328,8 @@ func (v *Query) allLines(ctx context.Context, run *ledger.Run, log string, fn fu
 }
 
 // Logs lists log files. Paths are relative to LogsDir.
-func (v *Query) Logs(ctx context.Context, f record.Filter, fn func(record.Log) error) error {
-	return v.logs.List(f, func(l record.Log) error {
+func (v *Service) Logs(ctx context.Context, f record.Filter, fn func(record.Log) error) error {
+	return v.o.Logs.List(f, func(l record.Log) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -382,12 +338,12 @@ func (v *Query) Logs(ctx context.Context, f record.Filter, fn func(record.Log) e
 }
 
 // Where returns, for each site that should have the channel, what the site holds at a path of it.
-func (v *Query) Where(ctx context.Context, channel, name string) ([]Place, error) {
-	list, err := v.settings.Load().Fleet.Select(fleet.Scope{Channel: channel})
+func (v *Service) Where(ctx context.Context, channel, name string) ([]Place, error) {
+	list, err := v.o.World().Fleet.Select(fleet.Scope{Channel: channel})
 	if err != nil {
 		return nil, err
 	}
-	held, err := v.holdings(ctx, ledger.Filter{Channel: channel})
+	held, err := v.Holdings(ctx, ledger.Filter{Channel: channel})
 	if err != nil {
 		return nil, err
 	}
@@ -396,13 +352,13 @@ func (v *Query) Where(ctx context.Context, channel, name string) ([]Place, error
 		if e, ok := found[k]; ok {
 			return e, nil
 		}
-		e, err := v.releases.Find(ctx, k, name)
+		e, err := v.o.Releases.Find(ctx, k, name)
 		if err == nil {
 			found[k] = e
 		}
 		return e, err
 	}
-	rel, published := v.newest.of(channel)
+	rel, published := v.o.Newest.Of(channel)
 	if !published {
 		return nil, fmt.Errorf("channel %q has no release yet: %w", channel, ledger.ErrNotFound)
 	}
@@ -418,10 +374,10 @@ func (v *Query) Where(ctx context.Context, channel, name string) ([]Place, error
 		return nil, err
 	}
 	anywhere := newest != nil
-	measured := measure.Cache{Records: v.ledger}
+	measured := measure.Cache{Records: v.o.Records}
 	var out []Place
 	for _, s := range list {
-		key := rowKey{wire.Address{Domain: s.Domain, Site: s.Name}, channel}
+		key := Row{wire.Address{Domain: s.Domain, Site: s.Name}, channel}
 		h := held[key]
 		p := Place{Domain: s.Domain, Site: s.Name, Release: h.Number, State: "nothing yet"}
 		if p.Measured, err = measured.Of(ctx, &h); err != nil {
@@ -447,11 +403,11 @@ func (v *Query) Where(ctx context.Context, channel, name string) ([]Place, error
 
 // similar suggests the path of a release that is most similar to name. A release
 // that cannot be read within some seconds suggests none.
-func (v *Query) similar(ctx context.Context, k releases.Key, name string) string {
+func (v *Service) similar(ctx context.Context, k releases.Key, name string) string {
 	const none = "no path of the newest release is similar"
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	_, next, err := v.releases.Entries(ctx, k)
+	_, next, err := v.o.Releases.Entries(ctx, k)
 	if err != nil {
 		return none
 	}
@@ -482,23 +438,23 @@ func (p *Place) set(e, newest *manifest.Entry, h *ledger.Holding) {
 
 // doubts holds findings that contradict the sites' attestations.
 type doubts struct {
-	fleet *sites
-	path  map[rowKey]ledger.Finding // about the file
-	whole map[rowKey]ledger.Finding // about the channel, without naming all files
+	sites Sites
+	path  map[Row]ledger.Finding // about the file
+	whole map[Row]ledger.Finding // about the channel, without naming all files
 }
 
-func (v *Query) doubts(ctx context.Context, channel, name string) (*doubts, error) {
-	paths, err := v.ledger.FindingsOf(ctx, channel, name)
+func (v *Service) doubts(ctx context.Context, channel, name string) (*doubts, error) {
+	paths, err := v.o.Proofs.FindingsOf(ctx, channel, name)
 	if err != nil {
 		return nil, err
 	}
 	whole, err := v.standing(ctx, ledger.Filter{Channel: channel})
-	return &doubts{v.fleet, findingsBySite(paths), whole}, err
+	return &doubts{v.o.Sites, findingsBySite(paths), whole}, err
 }
 
 // apply withdraws claims that a finding refutes. Without a finding, it marks unproven claims as
 // such.
-func (d *doubts) apply(p *Place, key rowKey, h *ledger.Holding) {
+func (d *doubts) apply(p *Place, key Row, h *ledger.Holding) {
 	if f, ok := d.path[key]; ok {
 		d.refute(p, &f)
 		return
@@ -516,7 +472,7 @@ func (d *doubts) apply(p *Place, key rowKey, h *ledger.Holding) {
 		why = "the site's last run did not prove all of the release"
 	case measure.Contradicts(p.Measured, h) != nil:
 		why = measure.Contradicts(p.Measured, h).Error()
-	case d.fleet.enrolled(key.Address).IsZero():
+	case !enrolled(d.sites, key.Address):
 		why = "the site is not enrolled, so nothing is known of it now"
 	}
 	if why != "" {
@@ -539,8 +495,8 @@ func (d *doubts) refute(p *Place, f *ledger.Finding) {
 }
 
 // Deeds lists audit entries.
-func (v *Query) Deeds(ctx context.Context, f ledger.DeedFilter) ([]ledger.Deed, error) {
-	return v.ledger.Deeds(ctx, f)
+func (v *Service) Deeds(ctx context.Context, f ledger.DeedFilter) ([]ledger.Deed, error) {
+	return v.o.Records.Deeds(ctx, f)
 }
 
 // Incident is a problem with what to do about it.
@@ -549,17 +505,18 @@ type Incident struct {
 	Remedy string `json:"remedy"`
 }
 
-func withRemedy(i ledger.Incident) Incident {
-	return Incident{i, kinds.Remedy(Kind(i.Kind), i.Text)}
+// WithRemedy adds the remedy of an incident's kind.
+func WithRemedy(i ledger.Incident) Incident {
+	return Incident{i, kinds.Remedy(kinds.Kind(i.Kind), i.Text)}
 }
 
 // Incidents lists the open incidents, or all, the newest first. What a full
 // ledger could not take is among them.
-func (v *Query) Incidents(ctx context.Context, all bool) ([]Incident, error) {
-	list, err := v.alarms.List(ctx, all)
+func (v *Service) Incidents(ctx context.Context, all bool) ([]Incident, error) {
+	list, err := v.o.Incidents.List(ctx, all)
 	out := make([]Incident, 0, len(list))
 	for _, i := range list {
-		out = append(out, withRemedy(i))
+		out = append(out, WithRemedy(i))
 	}
 	return out, err
 }

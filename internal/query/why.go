@@ -1,4 +1,4 @@
-package core
+package query
 
 import (
 	"context"
@@ -17,13 +17,13 @@ import (
 // States of a channel at a site. What does not hold the newest release is
 // waiting, due, failing, away or halted, so that each word has one meaning.
 const (
-	stateCurrent = "current" // it holds the newest release, proven
+	Current      = "current" // it holds the newest release, proven
 	stateWaiting = "waiting" // its window is closed
 	stateDue     = "due"     // it may start now, and has not
 	stateFailing = "failing" // its last run for that release did not end well
 	stateAway    = "away"    // the site is not connected
 	stateHalted  = "halted"  // a halt order stops it
-	stateRunning = "running"
+	Running      = "running"
 	stateNever   = "never" // it holds nothing, and no run was reported
 	different    = string(runs.Different)
 	// contradicted: the site's statement is not what the Core measured in its source.
@@ -34,12 +34,12 @@ const (
 
 // States lists them, for filters and for the documentation.
 func States() []string {
-	return []string{stateCurrent, stateRunning, stateWaiting, stateDue, stateFailing, stateAway, stateHalted, stateNever, different, unproven, stateContradicted, stateContested}
+	return []string{Current, Running, stateWaiting, stateDue, stateFailing, stateAway, stateHalted, stateNever, different, unproven, stateContradicted, stateContested}
 }
 
 // Problem reports whether somebody should look at a channel in that state.
 func Problem(state string) bool {
-	return !slices.Contains([]string{stateCurrent, stateRunning, stateWaiting, stateDue}, state)
+	return !slices.Contains([]string{Current, Running, stateWaiting, stateDue}, state)
 }
 
 // Reason is one answer to why a channel at a site is not as it should be.
@@ -55,7 +55,7 @@ type Reason struct {
 
 // reasons finds what keeps a channel at a site from being current, the most
 // urgent first. None: nothing does.
-func (v *Query) reasons(s *fleet.Site, st *SiteStatus, ch *ChannelStatus, f *ledger.Finding) (out []Reason) {
+func (v *Service) reasons(s *fleet.Site, st *SiteStatus, ch *ChannelStatus, f *ledger.Finding) (out []Reason) {
 	add := func(what string, since time.Time, cause, remedy string) {
 		out = append(out, Reason{s.Domain, s.Name, ch.Channel, what, since, cause, remedy})
 	}
@@ -65,7 +65,7 @@ func (v *Query) reasons(s *fleet.Site, st *SiteStatus, ch *ChannelStatus, f *led
 	if st.Enrolled.IsZero() {
 		add("not enrolled", time.Time{}, "the site has no identity: it never joined, or it was revoked", "nightferry site token "+s.Name)
 	}
-	if o := v.orderFor(s, ch.Channel); o != nil {
+	if o := v.OrderFor(s, ch.Channel); o != nil {
 		if o.ID.IsZero() {
 			add("halted on the site", time.Unix(o.At, 0).UTC(), o.Reason, "nightferry-agent resume, on that server")
 		} else {
@@ -85,7 +85,7 @@ func (v *Query) reasons(s *fleet.Site, st *SiteStatus, ch *ChannelStatus, f *led
 		if f == nil {
 			add("unproven", ch.Since, "no run has proven the whole release since", fmt.Sprintf("nightferry verify --site %s --channel %s", s.Name, ch.Channel))
 		}
-	case stateCurrent, stateRunning:
+	case Current, Running:
 		return out
 	}
 	if ch.Holds == ch.Wants || ch.Wants == 0 {
@@ -98,8 +98,8 @@ func (v *Query) reasons(s *fleet.Site, st *SiteStatus, ch *ChannelStatus, f *led
 }
 
 // behindFor says why a channel does not hold its newest release yet.
-func (v *Query) behindFor(s *fleet.Site, st *SiteStatus, ch *ChannelStatus) (out []Reason) {
-	rel, _ := v.newest.of(ch.Channel)
+func (v *Service) behindFor(s *fleet.Site, st *SiteStatus, ch *ChannelStatus) (out []Reason) {
+	rel, _ := v.o.Newest.Of(ch.Channel)
 	add := func(what string, since time.Time, cause, remedy string) {
 		out = append(out, Reason{s.Domain, s.Name, ch.Channel, what, since, cause, remedy})
 	}
@@ -109,8 +109,8 @@ func (v *Query) behindFor(s *fleet.Site, st *SiteStatus, ch *ChannelStatus) (out
 	if st.Connected && st.Revision < st.Wanted {
 		add("order not taken over", rel.Published, fmt.Sprintf("the agent has revision %d, the Core states %d", st.Revision, st.Wanted), "it follows within a minute; if not, see nightferry incidents")
 	}
-	now := v.clock.wall()
-	if opens := v.settings.Load().nights.Opens(s.Name, ch.Channel, now); !opens.IsZero() {
+	now := v.o.Wall()
+	if opens := v.o.World().Nights.Opens(s.Name, ch.Channel, now); !opens.IsZero() {
 		add("window "+opens.UTC().Format("01-02 15:04Z"), rel.Published, "the release waits for the site's window", fmt.Sprintf("nightferry sync --site %s --channel %s --now does not wait", s.Name, ch.Channel))
 	} else if rate, until := v.ratesOf(s, wire.Address{Domain: s.Domain, Site: s.Name}, now).Rate(now, s.Location); rate == 0 {
 		end := "until it is changed"
@@ -128,13 +128,14 @@ func (v *Query) behindFor(s *fleet.Site, st *SiteStatus, ch *ChannelStatus) (out
 	return out
 }
 
-// orderFor returns the halt order that keeps a site from moving a channel, or
+// OrderFor returns the halt order that keeps a site from moving a channel, or
 // nil. An order that was given on the site itself has no ID.
-func (v *Query) orderFor(s *fleet.Site, channel string) *halt.Order {
-	if o := v.halting.Current().Find(halt.Subject{Site: s.Name, Region: s.Region, Domain: s.Domain, Channel: channel}); o != nil {
+func (v *Service) OrderFor(s *fleet.Site, channel string) *halt.Order {
+	if o := v.o.Halts().Find(halt.Subject{Site: s.Name, Region: s.Region, Domain: s.Domain, Channel: channel}); o != nil {
 		return o
 	}
-	_, local := v.fleet.haltSite(s)
+	x, _ := v.o.Sites.Site(wire.Address{Domain: s.Domain, Site: s.Name})
+	local := x.Halted
 	if local == nil {
 		return nil
 	}
@@ -142,15 +143,15 @@ func (v *Query) orderFor(s *fleet.Site, channel string) *halt.Order {
 }
 
 // stateOf names the state of a channel that does not hold its newest release.
-func (v *Query) stateOf(s *fleet.Site, st *SiteStatus, ch *ChannelStatus) string {
+func (v *Service) stateOf(s *fleet.Site, st *SiteStatus, ch *ChannelStatus) string {
 	switch {
-	case v.orderFor(s, ch.Channel) != nil:
+	case v.OrderFor(s, ch.Channel) != nil:
 		return stateHalted
 	case ch.failed:
 		return stateFailing
 	case !st.Connected:
 		return stateAway
-	case !v.settings.Load().nights.Opens(s.Name, ch.Channel, v.clock.wall()).IsZero():
+	case !v.o.World().Nights.Opens(s.Name, ch.Channel, v.o.Wall()).IsZero():
 		return stateWaiting
 	}
 	return stateDue
@@ -159,7 +160,7 @@ func (v *Query) stateOf(s *fleet.Site, st *SiteStatus, ch *ChannelStatus) string
 // Why answers what is wrong in a scope, since when, why, and what to do: for
 // each site and channel, then what open incidents of the scope add. Without a
 // site and a channel it also lists the incidents of the Core itself.
-func (v *Query) Why(ctx context.Context, scope fleet.Scope) ([]Reason, error) {
+func (v *Service) Why(ctx context.Context, scope fleet.Scope) ([]Reason, error) {
 	sites, err := v.Sites(ctx, scope)
 	if err != nil {
 		return nil, err
@@ -187,7 +188,7 @@ func (v *Query) Why(ctx context.Context, scope fleet.Scope) ([]Reason, error) {
 	}
 	for _, x := range incidents {
 		_, channel, _ := strings.Cut(x.Key, "/")
-		if v.settings.Load().Fleet.Channel(channel) == nil {
+		if v.o.World().Fleet.Channel(channel) == nil {
 			channel = "" // it is about something else
 		}
 		if scope.Channel != "" && channel != "" && channel != scope.Channel {

@@ -1,4 +1,4 @@
-package core
+package query
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 
 	"nightferry/internal/fleet"
 	"nightferry/internal/halt"
+	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
 	"nightferry/internal/nights"
 	"nightferry/internal/releases"
@@ -63,7 +64,7 @@ const (
 )
 
 // Plan predicts the runs of each site from measurements in the ledger.
-func (v *Query) Plan(ctx context.Context, r PlanRequest) (*NightPlan, error) {
+func (v *Service) Plan(ctx context.Context, r PlanRequest) (*NightPlan, error) {
 	if r.Days == 0 {
 		r.Days = 1
 	}
@@ -71,14 +72,14 @@ func (v *Query) Plan(ctx context.Context, r PlanRequest) (*NightPlan, error) {
 		return nil, fmt.Errorf("plan %d days: want 1 to 366", r.Days)
 	}
 	if r.At.IsZero() {
-		r.At = v.clock.wall()
+		r.At = v.o.Wall()
 	}
-	s := v.settings.Load()
+	s := v.o.World()
 	list, err := s.Fleet.Select(r.Scope)
 	if err != nil {
 		return nil, err
 	}
-	held, err := v.holdings(ctx, ledger.Filter{Domain: r.Scope.Domain, Site: r.Scope.Site, Channel: r.Scope.Channel})
+	held, err := v.Holdings(ctx, ledger.Filter{Domain: r.Scope.Domain, Site: r.Scope.Site, Channel: r.Scope.Channel})
 	if err != nil {
 		return nil, err
 	}
@@ -97,9 +98,9 @@ func (v *Query) Plan(ctx context.Context, r PlanRequest) (*NightPlan, error) {
 		site := &list[i]
 		zones[site.Name] = site
 		a := wire.Address{Domain: site.Domain, Site: site.Name}
-		x := schedule.Site{Name: site.Name, Domain: site.Domain, Region: site.Region, Place: s.nights.Place(site.Name), Rates: v.ratesOf(site, a, r.At), Rate: past.rate[a]}
+		x := schedule.Site{Name: site.Name, Domain: site.Domain, Region: site.Region, Place: s.Nights.Place(site.Name), Rates: v.ratesOf(site, a, r.At), Rate: past.rate[a]}
 		for _, p := range site.Placements {
-			rule, ok := s.nights.Rule(site.Name, p.Channel)
+			rule, ok := s.Nights.Rule(site.Name, p.Channel)
 			if !ok {
 				rule = always
 			}
@@ -108,8 +109,8 @@ func (v *Query) Plan(ctx context.Context, r PlanRequest) (*NightPlan, error) {
 				q.Halts = append(q.Halts, schedule.Halt{Site: site.Name, Channel: p.Channel})
 			}
 			x.Channels = append(x.Channels, schedule.Channel{Name: p.Channel, Windows: rule, Priority: p.Priority})
-			rel, ok := v.newest.of(p.Channel)
-			if h := held[rowKey{a, p.Channel}]; ok && (h.Number != rel.Number || h.Release != rel.Digest) {
+			rel, ok := v.o.Newest.Of(p.Channel)
+			if h := held[Row{a, p.Channel}]; ok && (h.Number != rel.Number || h.Release != rel.Digest) {
 				need, err := v.needOf(ctx, &h, rel, past)
 				if err != nil {
 					return nil, err
@@ -120,7 +121,7 @@ func (v *Query) Plan(ctx context.Context, r PlanRequest) (*NightPlan, error) {
 		q.Sites = append(q.Sites, x)
 	}
 	q.Coming = v.coming(s, r, past)
-	q.Halts = append(q.Halts, haltsOf(v.halting.Current().Orders)...)
+	q.Halts = append(q.Halts, haltsOf(v.o.Halts())...)
 	out := &NightPlan{From: r.At, Days: r.Days, Currency: s.Currency, Items: []PlanItem{}}
 	for _, it := range schedule.Forecast(q) {
 		site, why := zones[it.Site], blocked[[2]string{it.Site, it.Channel}]
@@ -132,19 +133,19 @@ func (v *Query) Plan(ctx context.Context, r PlanRequest) (*NightPlan, error) {
 }
 
 // coming lists the releases that the cadences will publish within the days.
-func (v *Query) coming(s *Settings, r PlanRequest, past *measured) (out []schedule.Coming) {
+func (v *Service) coming(s World, r PlanRequest, past *measured) (out []schedule.Coming) {
 	end := r.At.AddDate(0, 0, r.Days)
 	for _, ch := range s.Fleet.Channels {
 		if r.Scope.Channel != "" && r.Scope.Channel != ch.Name {
 			continue
 		}
-		rel, ok := v.newest.of(ch.Name)
+		rel, ok := v.o.Newest.Of(ch.Name)
 		if !ok {
 			continue // the size of a release is unknown if the channel was never published
 		}
 		need := past.need(rel)
 		for at := r.At; ; {
-			next, ok := s.nights.Cadence(ch.Name).Next(at, s.nights.Openings(ch.Name))
+			next, ok := s.Nights.Cadence(ch.Name).Next(at, s.Nights.Openings(ch.Name))
 			if !ok || !next.Before(end) {
 				break
 			}
@@ -159,9 +160,9 @@ func requests(bytes int64) int64 { return bytes/bytesPerRequest + handful }
 
 // ratesOf returns the timetable in force at a site: an operator's limit, or else the configured
 // one.
-func (v *Query) ratesOf(s *fleet.Site, a wire.Address, at time.Time) window.Timetable {
+func (v *Service) ratesOf(s *fleet.Site, a wire.Address, at time.Time) window.Timetable {
 	text := nights.Configured(s)
-	if st := v.desired.Of(a); st.Limit != "" && (st.LimitUntil == 0 || at.Before(unixTime(st.LimitUntil))) {
+	if st := v.o.Wanted(a); st.Limit != "" && (st.LimitUntil == 0 || at.Before(time.Unix(st.LimitUntil, 0))) {
 		text = st.Limit
 	}
 	t, err := nights.ParseLimit(text)
@@ -191,11 +192,11 @@ func haltsOf(o *halt.Orders) (out []schedule.Halt) {
 
 // needOf returns how many bytes a site must fetch of a release. It compares the two manifests. If
 // the bucket no longer has the release that the site holds, it returns the usual amount.
-func (v *Query) needOf(ctx context.Context, h *ledger.Holding, rel ledger.Release, past *measured) (int64, error) {
+func (v *Service) needOf(ctx context.Context, h *ledger.Holding, rel ledger.Release, past *measured) (int64, error) {
 	if h.Number == 0 {
 		return rel.Bytes, nil
 	}
-	n, known, err := v.releases.Delta(ctx, releases.Key{Channel: rel.Channel, Number: h.Number, Digest: h.Release}, releases.Key{Channel: rel.Channel, Number: rel.Number, Digest: rel.Digest})
+	n, known, err := v.o.Releases.Delta(ctx, releases.Key{Channel: rel.Channel, Number: h.Number, Digest: h.Release}, releases.Key{Channel: rel.Channel, Number: rel.Number, Digest: rel.Digest})
 	if err != nil || known {
 		return n, err
 	}
@@ -204,18 +205,14 @@ func (v *Query) needOf(ctx context.Context, h *ledger.Holding, rel ledger.Releas
 
 // blocked returns why a site does not start a channel even if a window is open: the agent was
 // halted on the site, or its disk is full.
-func (v *Query) blocked(a wire.Address, channel string) string {
-	x := v.fleet.find(a)
-	if x == nil {
-		return ""
-	}
-	x.mu.Lock()
-	local := x.local != nil
-	x.mu.Unlock()
+func (v *Service) blocked(a wire.Address, channel string) string {
+	x, known := v.o.Sites.Site(a)
 	switch {
-	case local:
+	case !known:
+		return ""
+	case x.Halted != nil:
 		return "halted on the site"
-	case v.alarms.Has(SiteSays+"-disk", channel, a), v.alarms.Has(SiteSays+"-disk", "", a):
+	case v.o.Incidents.Has(kinds.SiteSays+"-disk", channel, a), v.o.Incidents.Has(kinds.SiteSays+"-disk", "", a):
 		return "disk full"
 	}
 	return ""
@@ -227,8 +224,8 @@ type measured struct {
 	usual map[string]int64       // average bytes fetched by sites that held the previous release
 }
 
-func (v *Query) measures(ctx context.Context) (*measured, error) {
-	runs, err := v.ledger.Runs(ctx, ledger.RunFilter{State: runs.Verified, Limit: 5000})
+func (v *Service) measures(ctx context.Context) (*measured, error) {
+	runs, err := v.o.Runs.Runs(ctx, ledger.RunFilter{State: runs.Verified, Limit: 5000})
 	if err != nil {
 		return nil, err
 	}

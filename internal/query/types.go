@@ -1,0 +1,119 @@
+package query
+
+import (
+	"time"
+
+	"nightferry/internal/digest"
+	"nightferry/internal/ledger"
+	"nightferry/internal/record"
+	"nightferry/internal/runs"
+)
+
+// SiteStatus is the Core's view of a site.
+type SiteStatus struct {
+	Site        string          `json:"site"`
+	Domain      string          `json:"domain"`
+	Region      string          `json:"region"`
+	Enrolled    time.Time       `json:"enrolled,omitzero"` // zero: it never joined, or was revoked
+	JWTExpires  time.Time       `json:"jwt_expires,omitzero"`
+	Contested   string          `json:"contested,omitempty"` // names the two machines that use its identity; its state is then unknown
+	Connected   bool            `json:"connected"`           // a message from it arrived recently
+	Seen        time.Time       `json:"seen,omitzero"`
+	Version     string          `json:"version,omitempty"`
+	ClockOffset ledger.Seconds  `json:"clock_offset_seconds"` // the site's clock minus the Core's
+	Spooled     uint64          `json:"spooled"`              // events not yet committed
+	Revision    uint64          `json:"revision"`             // of the desired state that the site has adopted
+	Wanted      uint64          `json:"wanted"`               // of the newest desired state for the site
+	Channels    []ChannelStatus `json:"channels"`
+}
+
+// ChannelStatus is one channel at one site.
+type ChannelStatus struct {
+	Channel  string         `json:"channel"`
+	Target   string         `json:"target"`
+	Wants    uint64         `json:"wants"` // release; 0: none published
+	Holds    uint64         `json:"holds"` // last attested; 0: none
+	Since    time.Time      `json:"since,omitzero"`
+	Verified time.Time      `json:"verified,omitzero"`
+	State    string         `json:"state"`                // one of States
+	Why      string         `json:"why,omitempty"`        // the first reason, in a few words
+	Reasons  []Reason       `json:"reasons,omitempty"`    // the reasons why it is not current, most urgent first
+	Run      string         `json:"run,omitempty"`        // the run under way, else the last one
+	LastEnd  string         `json:"last_end,omitempty"`   // how the last run ended
+	LastWhy  string         `json:"last_cause,omitempty"` // why it did not end better
+	Progress *runs.Progress `json:"progress,omitempty"`
+	// Waiting is why the site has not started the wanted run. Nil: it holds the release, is
+	// running, or has not sent a reason.
+	Waiting *Waiting `json:"waiting,omitempty"`
+	// Measured is the Core's measurement of its source for the release that the site holds. Nil:
+	// not measured yet.
+	Measured *ledger.Measurement `json:"measured,omitempty"`
+
+	failed bool      // the last run was for the wanted release and did not end well
+	lastAt time.Time // when the last run ended
+}
+
+// Waiting is why a site has not started the wanted run of a channel.
+type Waiting struct {
+	// Why is a word of wire.Why (unreadable, refused, clock, halted, silent,
+	// window, rate, retry, lifted, turn), or away: the site is not connected, or
+	// unconfirmed: it has not confirmed the newest desired state yet.
+	Why   string    `json:"why"`
+	Until time.Time `json:"until,omitzero"` // when the reason ends by itself; zero: unknown
+	Text  string    `json:"text,omitempty"` // details, as the site sent them
+}
+
+// Status summarizes the fleet in numbers.
+type Status struct {
+	At        time.Time        `json:"at"` // by the store's clock
+	Version   string           `json:"version"`
+	Repo      string           `json:"repo"`
+	Store     string           `json:"store"` // without credentials
+	Revision  uint64           `json:"revision"`
+	Sites     int              `json:"sites"`
+	Enrolled  int              `json:"enrolled"`
+	Connected int              `json:"connected"`
+	Current   int              `json:"current"` // sites that have proven that they hold every wanted release
+	Running   int              `json:"running"` // runs under way
+	Incidents int              `json:"incidents"`
+	Halts     int              `json:"halts"`
+	StoreRead time.Time        `json:"store_read,omitzero"`   // when this process last read the store; zero: not yet
+	Unread    string           `json:"store_error,omitempty"` // why later reads failed; halt orders and releases that others wrote there since are unknown
+	Rehearsal *Rehearsal       `json:"rehearsal,omitempty"`   // nil: the Core runs on real time
+	Channels  []ledger.Release `json:"channels"`              // the newest release of each
+	// Measured holds the Core's measurements of those releases; releases without one are left out.
+	Measured []ledger.Measurement `json:"measured"`
+}
+
+// Place is the location of a channel's file at one site.
+type Place struct {
+	Domain   string        `json:"domain"`
+	Site     string        `json:"site"`
+	Release  uint64        `json:"release"` // the release that the site holds; 0: none
+	Present  bool          `json:"present"` // the release has the file
+	Size     int64         `json:"size"`
+	Digest   digest.Digest `json:"sha256,omitzero"`
+	Since    time.Time     `json:"since,omitzero"`    // since when the site holds the release
+	Verified time.Time     `json:"verified,omitzero"` // when the site last proved the file; zero also if a later finding refutes that
+	Current  bool          `json:"current"`           // it is the file of the newest release, and no finding contradicts it
+	// State is one of: nothing yet (the site holds no release), absent (its release lacks the
+	// file), current, older, missing, differs, unproven. The last three override the state that
+	// follows from the site's release.
+	State string    `json:"state"`
+	Found time.Time `json:"found,omitzero"`  // when a run found it missing, different or in doubt
+	Cause string    `json:"cause,omitempty"` // the run's finding, or why nothing is proven
+	Run   string    `json:"run,omitempty"`   // that run
+	// Measured is the Core's measurement of its source for the release that the site holds. Nil:
+	// not measured yet.
+	Measured *ledger.Measurement `json:"measured,omitempty"`
+}
+
+// RunDetail holds the details of one run, for RunShow.
+type RunDetail struct {
+	ledger.Run
+	Header record.Header `json:"header"`
+	Log    string        `json:"log,omitempty"` // path of the log file relative to the log folder, once the file is complete
+	// Measured is the Core's measurement of its source for the run's release. Nil: not measured
+	// yet.
+	Measured *ledger.Measurement `json:"measured,omitempty"`
+}
