@@ -27,6 +27,7 @@ func TestLogOfRemovedRelease(t *testing.T) {
 	if err := w.store.Delete(t.Context(), repo.ReleaseKey("package", 1)); err != nil { // gc
 		t.Fatal(err)
 	}
+	osaka.back()
 	osaka.deliver(events)
 	w.until("the log", func() bool { r := w.lastRun("osaka"); return !r.Rendered.IsZero() })
 	if list := w.texts("log"); len(list) > 0 {
