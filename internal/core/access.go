@@ -29,7 +29,7 @@ type access struct {
 	domains   map[string][][]byte             // the domains' signing keys in force
 }
 
-// identities reads the sites' identities. *ledger.Ledger is one.
+// identities reads the sites' identities. *ledger.Sites is one.
 type identities interface {
 	Identities(ctx context.Context, all bool) ([]ledger.Identity, error)
 }

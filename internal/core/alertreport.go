@@ -21,11 +21,11 @@ func (nt *Notifier) morning(ctx context.Context, region string, now time.Time) (
 	if err != nil {
 		return nil, err
 	}
-	list, err := nt.ledger.Runs(ctx, ledger.RunFilter{Since: now.Add(-night), Limit: 100_000})
+	list, err := nt.runs.Runs(ctx, ledger.RunFilter{Since: now.Add(-night), Limit: 100_000})
 	if err != nil {
 		return nil, err
 	}
-	open, err := nt.ledger.Incidents(ctx, false)
+	open, err := nt.incidents.List(ctx, false)
 	if err != nil {
 		return nil, err
 	}

@@ -44,21 +44,21 @@ const maxAlerts = 256 << 20
 // Notifier delivers alerts. It owns the secrets that were used last, and what was
 // sent to whom.
 type Notifier struct {
-	settings *atomic.Pointer[Settings]
-	dir      *durable.Root // of the file of what was sent
-	ledger   incidentRecords
-	vault    *vault.Vault
-	query    *query.Service
-	notices  *notices
-	clock    *clocks
-	now      func() time.Time // this machine's
-	given    sync.Map         // vault.Secret, by name, with which letters were last sent
+	settings  *atomic.Pointer[Settings]
+	dir       *durable.Root // of the file of what was sent
+	incidents incidentRecords
+	runs      runReader
+	vault     *vault.Vault
+	query     *query.Service
+	notices   *notices
+	clock     *clocks
+	now       func() time.Time // this machine's
+	given     sync.Map         // vault.Secret, by name, with which letters were last sent
 }
 
-// incidentRecords reads incidents and runs. *ledger.Ledger is one.
+// incidentRecords reads incidents. *ledger.Incidents is one.
 type incidentRecords interface {
-	Incidents(ctx context.Context, all bool) ([]ledger.Incident, error)
-	Runs(ctx context.Context, f ledger.RunFilter) ([]ledger.Run, error)
+	List(ctx context.Context, all bool) ([]ledger.Incident, error)
 }
 
 // teller notifies people of incidents. It is used by one goroutine at a time.
@@ -257,11 +257,11 @@ func (nt *Notifier) readSecrets(ctx context.Context) {
 // incidents lists the incidents as alerts show them, newest first. A ledger on a full disk cannot
 // store the incident about it, so incidents creates that one itself.
 func (t *teller) incidents(ctx context.Context, now time.Time) ([]alert.Incident, error) {
-	list, err := t.by.ledger.Incidents(ctx, true)
+	list, err := t.by.incidents.List(ctx, true)
 	if err != nil {
 		return nil, err
 	}
-	open, err := t.by.ledger.Incidents(ctx, false) // those older than the newest thousand
+	open, err := t.by.incidents.List(ctx, false) // those older than the newest thousand
 	if err != nil {
 		return nil, err
 	}

@@ -95,7 +95,7 @@ func machineText(s string) string {
 // contest marks a site whose identity two machines use. It lasts until the site
 // is enrolled again, revoked or confirmed.
 func (e *Enrolment) contest(ctx context.Context, a wire.Address, x *site, text string) {
-	id, err := e.ledger.Contest(ctx, a.Domain, a.Site, text)
+	id, err := e.ledger.Sites.Contest(ctx, a.Domain, a.Site, text)
 	if err != nil {
 		e.notices.LedgerFailed(err)
 		return
@@ -125,7 +125,7 @@ func (e *Enrolment) Confirm(ctx context.Context, name, reason string) error {
 	if !e.fleet.contested(a) {
 		return fmt.Errorf("site %q: no two machines use its identity: nothing to confirm", name)
 	}
-	id, err := e.ledger.Settle(ctx, a.Domain, a.Site)
+	id, err := e.ledger.Sites.Settle(ctx, a.Domain, a.Site)
 	if err != nil {
 		return err
 	}
@@ -153,7 +153,7 @@ func (e *Enrolment) disproven(ctx context.Context, a wire.Address, holds []wire.
 		if h.Verified.IsZero() || i >= 0 && holds[i].Number >= h.Number {
 			continue
 		}
-		if err := e.ledger.Unprove(ctx, a.Domain, a.Site, h.Channel); err != nil {
+		if err := e.ledger.Sites.Unprove(ctx, a.Domain, a.Site, h.Channel); err != nil {
 			e.notices.LedgerFailed(err)
 		}
 	}

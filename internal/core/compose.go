@@ -32,7 +32,7 @@ func (c *Core) openHalts(ctx context.Context) {
 	s, h := &c.states, &c.Halts
 	s.down, s.storage, s.fleet, s.desired, s.clock, s.notices, s.ready = &c.down, &c.storage, &c.fleet, c.desired, &c.clock, &c.notices, c.ready
 	c.Publisher.publishing = &c.publishing
-	h.o, h.settings, h.ledger, h.storage, h.fleet, h.states, h.down = &c.o, &c.settings, c.ledger, &c.storage, &c.fleet, s, &c.down
+	h.o, h.settings, h.ledger, h.storage, h.fleet, h.states, h.down = &c.o, &c.settings, &c.ledger.Halts, &c.storage, &c.fleet, s, &c.down
 	h.notices, h.clock, h.asides, h.stopPublishing = &c.notices, &c.clock, &c.asides, c.Publisher.stopPublishing
 	h.open(ctx)
 	s.halting = h.service
@@ -57,7 +57,7 @@ func (c *Core) compose() {
 	w.now, w.ended, w.holdings, w.sweep = c.o.Now, ended, q.Holdings, c.sweepIncidents
 
 	a := &c.access
-	a.vault, a.ledger, a.storage, a.link = c.vault, l, &c.storage, &c.link
+	a.vault, a.ledger, a.storage, a.link = c.vault, &l.Sites, &c.storage, &c.link
 
 	b := &c.link
 	b.o, b.settings, b.storage, b.access, b.fleet, b.states, b.down = &c.o, &c.settings, &c.storage, a, &c.fleet, &c.states, &c.down
@@ -72,10 +72,10 @@ func (c *Core) compose() {
 	e.down, e.refusals, e.notices, e.clock, e.ready, e.request, e.sweep = &c.down, &c.refusals, &c.notices, &c.clock, c.ready, o.request, c.sweepIncidents
 
 	n := &c.Notifier
-	n.settings, n.dir, n.ledger, n.vault, n.query, n.notices, n.clock, n.now = &c.settings, c.dir, l, c.vault, q, &c.notices, &c.clock, c.o.Now
+	n.settings, n.dir, n.incidents, n.runs, n.vault, n.query, n.notices, n.clock, n.now = &c.settings, c.dir, &l.Incidents, l, c.vault, q, &c.notices, &c.clock, c.o.Now
 
 	m := &c.measurer
-	m.o, m.settings, m.ledger, m.book, m.newest, m.halting, m.publishing, m.tasks = &c.o, &c.settings, l, book, &c.newest, stops, &c.publishing, c.tasks
+	m.o, m.settings, m.measured, m.ledger, m.book, m.newest, m.halting, m.publishing, m.tasks = &c.o, &c.settings, &l.Measurements, l, book, &c.newest, stops, &c.publishing, c.tasks
 	m.releases, m.ended, m.notices, m.clock, m.asides = c.releases, ended, &c.notices, &c.clock, &c.asides
 
 	s := &c.watching
@@ -94,5 +94,5 @@ func (c *Core) compose() {
 	d.settings, d.storage, d.halting, d.tasks, d.notices, d.clock, d.asides, d.publish = &c.settings, &c.storage, stops, c.tasks, &c.notices, &c.clock, &c.asides, pub.publishUnless
 
 	t := &c.sightings
-	t.o, t.settings, t.ledger, t.fleet, t.notices, t.clock, t.reserve = &c.o, &c.settings, l, &c.fleet, &c.notices, &c.clock, &c.reserve
+	t.o, t.settings, t.ledger, t.fleet, t.notices, t.clock, t.reserve = &c.o, &c.settings, &l.Sites, &c.fleet, &c.notices, &c.clock, &c.reserve
 }

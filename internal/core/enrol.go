@@ -133,7 +133,7 @@ func (e *Enrolment) Token(ctx context.Context, site string, life time.Duration) 
 		return nil, err
 	}
 	key := wire.TokenKey(seed[:])
-	if _, err := e.ledger.AddToken(ctx, ledger.Token{ID: t.ID, Domain: t.Domain, Site: t.Site, IssuedBy: actor(ctx), Expires: e.clock.motion.At(expires)}, sha256.Sum256(key[:])); err != nil {
+	if _, err := e.ledger.Sites.AddToken(ctx, ledger.Token{ID: t.ID, Domain: t.Domain, Site: t.Site, IssuedBy: actor(ctx), Expires: e.clock.motion.At(expires)}, sha256.Sum256(key[:])); err != nil {
 		return nil, err
 	}
 	if err := e.notices.Audit(ctx, "token", "site "+s.Name, "token "+t.ID); err != nil {
@@ -230,7 +230,7 @@ func (e *Enrolment) enrol(ctx context.Context, m message, v *wire.Enrol, identit
 	}
 	e.mu.Lock() // a site that is being revoked does not slip in meanwhile
 	defer e.mu.Unlock()
-	t, err := e.ledger.TakeToken(ctx, m.from.Site, sha256.Sum256(v.Token[:]), public)
+	t, err := e.ledger.Sites.TakeToken(ctx, m.from.Site, sha256.Sum256(v.Token[:]), public)
 	if err != nil {
 		e.tokenRefused(ctx, m, err)
 		return
@@ -281,7 +281,7 @@ func (e *Enrolment) grant(ctx context.Context, m message, v *wire.Enrol, s *flee
 			return nil, err
 		}
 	}
-	old, err := e.ledger.Enrol(ctx, id)
+	old, err := e.ledger.Sites.Enrol(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -347,7 +347,7 @@ func (e *Enrolment) RevokeSite(ctx context.Context, name, why string) error {
 
 // endTokens ends what nobody should enrol with any more.
 func (e *Enrolment) endTokens(ctx context.Context, domain, site string) (int, error) {
-	n, err := e.ledger.EndTokens(ctx, domain, site)
+	n, err := e.ledger.Sites.EndTokens(ctx, domain, site)
 	if err != nil || n == 0 {
 		return n, err
 	}
@@ -359,7 +359,7 @@ func (e *Enrolment) endTokens(ctx context.Context, domain, site string) (int, er
 }
 
 func (e *Enrolment) revoke(ctx context.Context, a wire.Address, why string) error {
-	id, err := e.ledger.Revoke(ctx, a.Domain, a.Site, why)
+	id, err := e.ledger.Sites.Revoke(ctx, a.Domain, a.Site, why)
 	if err != nil && !errors.Is(err, ledger.ErrNotFound) {
 		return err
 	}

@@ -9,7 +9,7 @@ import (
 
 // CompareWith makes m what the Core has measured.
 func (c *Core) CompareWith(ctx context.Context, m ledger.Measurement) error {
-	return errors.Join(c.ledger.SetMeasurement(ctx, m), c.measurer.compareAll(ctx, &m))
+	return errors.Join(c.ledger.Measurements.Set(ctx, m), c.measurer.compareAll(ctx, &m))
 }
 
 // IncidentOf tells as which kind of incident people hear of a trouble.

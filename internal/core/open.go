@@ -181,8 +181,8 @@ func Open(ctx context.Context, o Options, s Settings) (_ *Core, err error) {
 		return nil, err
 	}
 	c.desired = desired.New(c.ledger)
-	c.refusals.ledger = c.ledger
-	c.alarms = incident.New(incident.Options{Records: c.ledger, Now: c.clock.wall, OnChange: c.notices.changed})
+	c.refusals.ledger = &c.ledger.Sites
+	c.alarms = incident.New(incident.Options{Records: &c.ledger.Incidents, Now: c.clock.wall, OnChange: c.notices.changed})
 	c.notices.alarms, c.notices.audits, c.clock.alarms = c.alarms, c.ledger, c.alarms
 	if c.vault, err = openVault(ctx, c.dir, o.Master, c.ledger, o.Now); err != nil {
 		return nil, err
@@ -198,7 +198,7 @@ func Open(ctx context.Context, o Options, s Settings) (_ *Core, err error) {
 		return nil, err
 	}
 	if c.clock.motion, err = startRehearsal(c.dir, o.Data, o.Rehearse, o.Now(), func() (bool, error) {
-		list, err := c.ledger.Identities(ctx, false)
+		list, err := c.ledger.Sites.Identities(ctx, false)
 		return len(list) > 0, err
 	}); err != nil {
 		return nil, err

@@ -199,7 +199,7 @@ func TestEndIsCommittedWithItsEvent(t *testing.T) {
 		}
 		w.start()
 	}()
-	list, err := f.Ledger.Incidents(t.Context(), false)
+	list, err := f.Ledger.Incidents.List(t.Context(), false)
 	if err != nil || len(list) > 0 {
 		t.Errorf("%+v, %v", list, err)
 	}

@@ -29,10 +29,9 @@ type refusals struct {
 	last   map[reason]time.Time
 }
 
-// tokens read enrolment tokens. *ledger.Ledger is one.
+// tokens read enrolment tokens. *ledger.Sites is one.
 type tokens interface {
 	Token(ctx context.Context, id string) (ledger.Token, error)
-	Audit(ctx context.Context, d ledger.Deed) error
 }
 
 type reason struct {
@@ -50,7 +49,7 @@ func (r *refusals) foreign(ctx context.Context, from wire.Address, keys []string
 	r.notices.alarms.Raise(BadAsk, "", from, fmt.Sprintf("site %s: %s, which its releases do not need", from.Site, why))
 	r.notices.emit(Event{Kind: Refused, Domain: from.Domain, Site: from.Site, Text: "ask: " + why})
 	if r.due(from, "ask") {
-		if err := r.ledger.Audit(ctx, ledger.Deed{Who: from.String(), What: "refused ask", Object: from.String(), Detail: why}); err != nil {
+		if err := r.notices.audits.Audit(ctx, ledger.Deed{Who: from.String(), What: "refused ask", Object: from.String(), Detail: why}); err != nil {
 			r.notices.LedgerFailed(err)
 		}
 	}
@@ -84,7 +83,7 @@ func (r *refusals) refuse(ctx context.Context, m message, code, why string, kind
 	r.notices.alarms.Raise(kind, "", at, fmt.Sprintf("%s said %s, refused as %s: %s", who, clip(m.verb), code, why))
 	r.notices.emit(Event{Kind: Refused, Domain: m.from.Domain, Site: m.from.Site, Text: fmt.Sprintf("%s: %s: %s", clip(m.verb), code, why)})
 	if r.due(m.from, code) {
-		if err := r.ledger.Audit(ctx, ledger.Deed{Who: m.from.String(), What: "refused " + clip(m.verb), Object: at.String(), Detail: code + ": " + why}); err != nil {
+		if err := r.notices.audits.Audit(ctx, ledger.Deed{Who: m.from.String(), What: "refused " + clip(m.verb), Object: at.String(), Detail: code + ": " + why}); err != nil {
 			r.notices.LedgerFailed(err)
 		}
 	}

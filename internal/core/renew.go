@@ -28,7 +28,7 @@ func (e *Enrolment) renew(ctx context.Context, m message, x *site) {
 		return
 	}
 	e.notices.Works("renew")
-	switch err := e.ledger.Renew(ctx, id.Public, now.Add(userLife), version); {
+	switch err := e.ledger.Sites.Renew(ctx, id.Public, now.Add(userLife), version); {
 	case errors.Is(err, ledger.ErrNotFound): // revoked in the meantime
 		return
 	case err != nil:

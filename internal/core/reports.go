@@ -25,7 +25,7 @@ func (c *Core) newReports() (*reports.Service, *reports.Renderer) {
 		},
 	})
 	return reports.New(reports.Options{
-		Ledger: c.ledger, Published: c.ledger, Measured: c.ledger, Incidents: c.alarms, Notices: say, Releases: c.releases,
+		Ledger: c.ledger, Published: c.ledger, Measured: &c.ledger.Measurements, Incidents: c.alarms, Notices: say, Releases: c.releases,
 		Now: c.o.Now, Wall: c.clock.wall, Calendar: c.clock.motion.At,
 		Fleet:     func() *fleet.Fleet { return c.settings.Load().Fleet },
 		Repo:      func() trust.RepoID { return c.storage.repo.Load().ID() },

@@ -146,7 +146,7 @@ type sightings struct {
 	reserve  *reserve
 }
 
-// sightingRecords keeps identities and sightings. *ledger.Ledger is one.
+// sightingRecords keeps identities and sightings. *ledger.Sites is one.
 type sightingRecords interface {
 	Identities(ctx context.Context, all bool) ([]ledger.Identity, error)
 	Sightings(ctx context.Context) ([]ledger.Sighting, error)

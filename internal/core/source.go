@@ -51,7 +51,8 @@ type sources struct {
 type measurer struct {
 	o          *Options
 	settings   *atomic.Pointer[Settings]
-	ledger     measurementRecords
+	measured   measurementRecords
+	ledger     attested
 	book       *runBook
 	newest     *newest
 	halting    *halting.Service
@@ -66,10 +67,14 @@ type measurer struct {
 	sources sources
 }
 
-// measurementRecords keeps measurements. *ledger.Ledger is one.
+// measurementRecords keeps measurements. *ledger.Measurements is one.
 type measurementRecords interface {
 	measure.Records
-	SetMeasurement(ctx context.Context, m ledger.Measurement) error
+	Set(ctx context.Context, m ledger.Measurement) error
+}
+
+// attested reads runs and what sites attest. *ledger.Ledger is one.
+type attested interface {
 	Holdings(ctx context.Context, f ledger.Filter) ([]ledger.Holding, error)
 	Run(ctx context.Context, id ledger.RunID) (ledger.Run, error)
 }
@@ -131,7 +136,7 @@ func (me *measurer) due(ctx context.Context, ch *fleet.Channel) error {
 	if me.haltedHere(ch.Name) {
 		return nil
 	}
-	old, err := measure.Known(ctx, me.ledger, ch.Name, rel.Number)
+	old, err := measure.Known(ctx, me.measured, ch.Name, rel.Number)
 	if err != nil {
 		return err
 	}
@@ -208,7 +213,7 @@ func (me *measurer) measure(ctx context.Context, ch *fleet.Channel, rel *ledger.
 		end.State = measuredState(&m, rel)
 		// Before the run ends: a crash in between leaves a run without an end instead of a second
 		// measurement.
-		if err = me.ledger.SetMeasurement(always, m); err != nil {
+		if err = me.measured.Set(always, m); err != nil {
 			end.State = runs.Failed
 		}
 	case ctx.Err() != nil:

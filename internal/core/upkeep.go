@@ -211,11 +211,11 @@ func (u *Caretaker) Held(ctx context.Context) (map[string]map[uint64][]string, e
 // holders returns the sites that are configured, enrolled, and have sent a message since the given
 // time.
 func holders(ctx context.Context, l *ledger.Ledger, f *fleet.Fleet, since time.Time) (map[wire.Address]bool, error) {
-	ids, err := l.Identities(ctx, false)
+	ids, err := l.Sites.Identities(ctx, false)
 	if err != nil {
 		return nil, err
 	}
-	seen, err := l.Sightings(ctx)
+	seen, err := l.Sites.Sightings(ctx)
 	if err != nil {
 		return nil, err
 	}

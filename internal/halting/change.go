@@ -259,7 +259,7 @@ func (s *Service) flush(ctx context.Context) {
 	if len(list) == 0 {
 		return
 	}
-	err := s.o.Ledger.KeepHalts(ctx, list)
+	err := s.o.Ledger.Keep(ctx, list)
 	s.mu.Lock()
 	for _, l := range list {
 		r := s.rows[l.Order]
@@ -312,7 +312,7 @@ func (s *Service) List(ctx context.Context, all bool) ([]ledger.Halt, error) {
 	var err error
 	if all {
 		var past []ledger.Halt
-		past, err = s.o.Ledger.Halts(ctx, true)
+		past, err = s.o.Ledger.List(ctx, true)
 		for _, l := range past {
 			if !l.Resumed.IsZero() && !slices.ContainsFunc(out, func(o ledger.Halt) bool { return o.Order == l.Order }) {
 				out = append(out, l)

@@ -36,8 +36,8 @@ type Repository interface {
 
 // Ledger stores the history of orders and confirmations.
 type Ledger interface {
-	Halts(ctx context.Context, all bool) ([]ledger.Halt, error)
-	KeepHalts(ctx context.Context, list []ledger.Halt) error
+	List(ctx context.Context, all bool) ([]ledger.Halt, error)
+	Keep(ctx context.Context, list []ledger.Halt) error
 	ForgetStops(ctx context.Context, domain, site string) error
 }
 
@@ -124,7 +124,7 @@ func Open(ctx context.Context, o Options) (*Service, error) {
 	s := &Service{o: o, reopen: o.Reopen, writing: make(chan struct{}, 1), rows: map[halt.ID]*row{}, base: map[halt.ID]bool{}, failing: map[string]bool{}, wake: make(chan struct{}, 1)}
 	s.set.Store(&Set{Epoch: o.Epoch, Orders: &halt.Orders{}, Stored: true})
 	err := s.restore()
-	list, lerr := o.Ledger.Halts(ctx, false)
+	list, lerr := o.Ledger.List(ctx, false)
 	if lerr != nil {
 		return s, errors.Join(err, fmt.Errorf("who has confirmed halt orders: %w", lerr))
 	}

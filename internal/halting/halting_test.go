@@ -97,7 +97,7 @@ type book struct {
 	hang chan struct{} // nil: it does not
 }
 
-func (b *book) Halts(_ context.Context, all bool) (list []ledger.Halt, _ error) {
+func (b *book) List(_ context.Context, all bool) (list []ledger.Halt, _ error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, h := range b.rows {
@@ -108,7 +108,7 @@ func (b *book) Halts(_ context.Context, all bool) (list []ledger.Halt, _ error) 
 	return list, nil
 }
 
-func (b *book) KeepHalts(_ context.Context, list []ledger.Halt) error {
+func (b *book) Keep(_ context.Context, list []ledger.Halt) error {
 	if b.hang != nil {
 		<-b.hang
 	}

@@ -23,7 +23,7 @@ type Kind = kinds.Kind
 type Records interface {
 	OpenIncident(ctx context.Context, p ledger.Problem) (opened bool, err error)
 	Leave(ctx context.Context, key, domain, site string) (resolved bool, err error)
-	Incidents(ctx context.Context, all bool) ([]ledger.Incident, error)
+	List(ctx context.Context, all bool) ([]ledger.Incident, error)
 	CloseIncident(ctx context.Context, id int64, d ledger.Deed) (ledger.Incident, error)
 	AckIncident(ctx context.Context, id int64, d ledger.Deed) (ledger.Incident, error)
 }
@@ -169,7 +169,7 @@ func (s *Service) Kinds() map[Kind]int {
 
 // Load reads the open incidents from the ledger.
 func (s *Service) Load(ctx context.Context) error {
-	list, err := s.o.Records.Incidents(ctx, false)
+	list, err := s.o.Records.List(ctx, false)
 	if err != nil {
 		return err
 	}
@@ -279,7 +279,7 @@ func (s *Service) Ack(ctx context.Context, id int64, who, note string) (ledger.I
 // that a full ledger could not store.
 func (s *Service) List(ctx context.Context, all bool) ([]ledger.Incident, error) {
 	s.Flush(ctx)
-	list, err := s.o.Records.Incidents(ctx, all)
+	list, err := s.o.Records.List(ctx, all)
 	return append(list, s.waiting(list)...), err
 }
 

@@ -42,7 +42,7 @@ func newDesk(t *testing.T) *desk {
 // restart simulates a Core that was killed and starts again: unwritten changes
 // are lost.
 func (d *desk) restart() {
-	d.Service = New(Options{Records: d.l, Now: func() time.Time { return d.now }, OnChange: func(Change) {}})
+	d.Service = New(Options{Records: &d.l.Incidents, Now: func() time.Time { return d.now }, OnChange: func(Change) {}})
 	if err := d.Load(d.t.Context()); err != nil {
 		d.t.Fatal(err)
 	}
@@ -161,7 +161,7 @@ func (m *meeting) CloseIncident(ctx context.Context, id int64, d ledger.Deed) (l
 
 // meet puts a meeting between the service and its ledger.
 func (d *desk) meet() *meeting {
-	m := &meeting{Records: d.l, before: func() {}, after: func() {}}
+	m := &meeting{Records: &d.l.Incidents, before: func() {}, after: func() {}}
 	d.o.Records = m
 	return m
 }
@@ -188,7 +188,7 @@ func TestNotedWhileTheLedgerFails(t *testing.T) {
 	d.Raise("site-store", "package", osaka, "no answer")
 	d.Raise("site-disk", "package", osaka, "full")
 	d.Flush(ctx)
-	d.o.Records = d.l
+	d.o.Records = &d.l.Incidents
 	d.want("site-disk/package")
 }
 

@@ -12,8 +12,8 @@ import (
 // last committed sequence of the generation, so that a batch may be sent again,
 // also split differently. If a batch leaves a gap, Commit returns a *GapError.
 func (l *Ledger) Commit(ctx context.Context, b Batch) (c Committed, err error) {
-	now := l.now()
-	err = l.update(ctx, fmt.Sprintf("commit events of site %s of domain %s", b.Site, b.Domain), func(x *tx) error {
+	now := l.db.now()
+	err = l.db.update(ctx, fmt.Sprintf("commit events of site %s of domain %s", b.Site, b.Domain), func(x *tx) error {
 		if b.First == 0 {
 			return fmt.Errorf("sequence 0: the first event has sequence 1")
 		}
@@ -70,8 +70,8 @@ func (x *tx) spooled(domain, site string, generation [16]byte, last uint64, now 
 // is a restored backup, and the site has deleted them. The sequence never goes
 // back.
 func (l *Ledger) Skip(ctx context.Context, domain, site string, generation [16]byte, next uint64) error {
-	now := l.now()
-	return l.update(ctx, fmt.Sprintf("skip lost events of site %s of domain %s", site, domain), func(x *tx) error {
+	now := l.db.now()
+	return l.db.update(ctx, fmt.Sprintf("skip lost events of site %s of domain %s", site, domain), func(x *tx) error {
 		if _, err := number("sequence", next); err != nil || next == 0 {
 			return fmt.Errorf("sequence %d is out of range", next)
 		}
@@ -88,8 +88,8 @@ func (l *Ledger) Skip(ctx context.Context, domain, site string, generation [16]b
 // sequence, so a caller that lost the result of an Append must not repeat it
 // blindly.
 func (l *Ledger) Append(ctx context.Context, domain, site string, events []Event) (c Committed, err error) {
-	now := l.now()
-	err = l.update(ctx, "keep the Core's events", func(x *tx) error {
+	now := l.db.now()
+	err = l.db.update(ctx, "keep the Core's events", func(x *tx) error {
 		c = Committed{Fresh: len(events)}
 		return x.events(now, domain, site, events, &c)
 	})

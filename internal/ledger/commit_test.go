@@ -213,17 +213,17 @@ func TestPrune(t *testing.T) {
 	}
 	finish(1, true)
 	finish(2, false) // its log was never written
-	_, err := l.OpenIncident(ctx, Problem{Key: "old and open"})
+	_, err := l.Incidents.OpenIncident(ctx, Problem{Key: "old and open"})
 	must(t, err)
-	_, err = l.OpenIncident(ctx, Problem{Key: "old and resolved", Site: "osaka"})
+	_, err = l.Incidents.OpenIncident(ctx, Problem{Key: "old and resolved", Site: "osaka"})
 	must(t, err)
-	_, err = l.Resolve(ctx, "old and resolved")
+	_, err = l.Incidents.Resolve(ctx, "old and resolved")
 	must(t, err)
-	must(t, l.KeepHalts(ctx, []Halt{{Order: [16]byte{1}, At: c.now()}, {Order: [16]byte{2}, At: c.now(), Resumed: c.now(), ResumedBy: "kay"}}))
-	_, err = l.AddToken(ctx, Token{ID: "t", Expires: c.now().Add(day)}, [32]byte{})
+	must(t, l.Halts.Keep(ctx, []Halt{{Order: [16]byte{1}, At: c.now()}, {Order: [16]byte{2}, At: c.now(), Resumed: c.now(), ResumedBy: "kay"}}))
+	_, err = l.Sites.AddToken(ctx, Token{ID: "t", Expires: c.now().Add(day)}, [32]byte{})
 	must(t, err)
 	for _, key := range []string{"U1", "U2"} {
-		_, err = l.Enrol(ctx, Identity{Domain: "apac", Site: "osaka", Public: key, JWTExpires: c.now().Add(90 * day)})
+		_, err = l.Sites.Enrol(ctx, Identity{Domain: "apac", Site: "osaka", Public: key, JWTExpires: c.now().Add(90 * day)})
 		must(t, err)
 	}
 	c.add(31 * day)
@@ -241,16 +241,16 @@ func TestPrune(t *testing.T) {
 	same(t, "after 501 days", p, Pruned{"events": 2, "exceptions": 1, "runs": 3, "attestations": 3, "incidents": 1, "halts": 1, "tokens": 1, "identities": 1})
 	runs, err := l.Runs(ctx, RunFilter{})
 	must(t, err)
-	incidents, err := l.Incidents(ctx, true)
+	incidents, err := l.Incidents.List(ctx, true)
 	must(t, err)
-	halts, err := l.Halts(ctx, true)
+	halts, err := l.Halts.List(ctx, true)
 	must(t, err)
 	hold, err := l.Holdings(ctx, Filter{})
 	must(t, err)
 	if len(runs) != 1 || len(incidents) != 1 || len(halts) != 1 || len(hold) != 1 {
 		t.Fatalf("left: runs %v, incidents %v, halts %v, holdings %v", runs, incidents, halts, hold)
 	}
-	_, err = l.Identity(ctx, "apac", "osaka")
+	_, err = l.Sites.Identity(ctx, "apac", "osaka")
 	must(t, err)
 	must(t, l.Check(ctx))
 }

@@ -7,7 +7,7 @@ import (
 
 // Revision returns the highest revision issued so far.
 func (l *Ledger) Revision(ctx context.Context) (uint64, error) {
-	return one(ctx, l.read, "read the revision", func(s scanner, n *uint64) error { return s.Scan(n) }, "SELECT revision FROM meta")
+	return one(ctx, l.db.read, "read the revision", func(s scanner, n *uint64) error { return s.Scan(n) }, "SELECT revision FROM meta")
 }
 
 // next issues a revision within a transaction.
@@ -17,7 +17,7 @@ func (x *tx) next() (n uint64, err error) {
 
 // NextRevision issues a revision: one more than any before.
 func (l *Ledger) NextRevision(ctx context.Context) (n uint64, err error) {
-	err = l.update(ctx, "take a revision", func(x *tx) (err error) {
+	err = l.db.update(ctx, "take a revision", func(x *tx) (err error) {
 		n, err = x.next()
 		return err
 	})
@@ -32,7 +32,7 @@ func (l *Ledger) AdoptRevision(ctx context.Context, atLeast uint64) (n uint64, e
 	if atLeast > highest {
 		return 0, fmt.Errorf("adopt revision %d: want at most %d", atLeast, uint64(highest))
 	}
-	err = l.update(ctx, fmt.Sprintf("adopt revision %d", atLeast), func(x *tx) error {
+	err = l.db.update(ctx, fmt.Sprintf("adopt revision %d", atLeast), func(x *tx) error {
 		return x.row("UPDATE meta SET revision = max(revision, ?) RETURNING revision", int64(atLeast)).Scan(&n)
 	})
 	return n, err
@@ -51,7 +51,7 @@ func (l *Ledger) AddRelease(ctx context.Context, r Release) error {
 	if err != nil {
 		return err
 	}
-	return l.update(ctx, fmt.Sprintf("keep release %d of channel %s", r.Number, r.Channel), func(x *tx) error {
+	return l.db.update(ctx, fmt.Sprintf("keep release %d of channel %s", r.Number, r.Channel), func(x *tx) error {
 		n, err := x.count(`INSERT INTO releases (`+releaseColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (channel, number) DO UPDATE SET run = run WHERE digest = excluded.digest`,
 			r.Channel, num, r.Digest[:], r.Tree[:], int64(r.Parent), r.Files, r.Bytes, micros(r.Published), r.Run[:])
@@ -64,13 +64,13 @@ func (l *Ledger) AddRelease(ctx context.Context, r Release) error {
 
 // Release returns a release, or ErrNotFound.
 func (l *Ledger) Release(ctx context.Context, channel string, number uint64) (Release, error) {
-	return one(ctx, l.read, fmt.Sprintf("find release %d of channel %s", number, channel), scanRelease,
+	return one(ctx, l.db.read, fmt.Sprintf("find release %d of channel %s", number, channel), scanRelease,
 		"SELECT "+releaseColumns+" FROM releases WHERE channel = ? AND number = ?", channel, int64(number))
 }
 
 // Releases lists the newest n releases of a channel (0: 1 000), newest first. An empty channel means all channels.
 func (l *Ledger) Releases(ctx context.Context, channel string, n int) ([]Release, error) {
-	return many(ctx, l.read, "list releases", scanRelease,
+	return many(ctx, l.db.read, "list releases", scanRelease,
 		"SELECT "+releaseColumns+" FROM releases WHERE channel = ?1 OR ?1 = '' ORDER BY channel, number DESC LIMIT ?2", channel, limit(n))
 }
 
@@ -84,8 +84,8 @@ func scanDesired(s scanner, d *Desired) error {
 // ChangeDesired changes the desired state of sites, all or nothing, and returns the revision of the change. All
 // affected sites get this one revision. An empty change returns the current revision.
 func (l *Ledger) ChangeDesired(ctx context.Context, c DesiredChange) (revision uint64, err error) {
-	now := l.now()
-	err = l.update(ctx, "change what sites should hold", func(x *tx) error {
+	now := l.db.now()
+	err = l.db.update(ctx, "change what sites should hold", func(x *tx) error {
 		if len(c.Set) == 0 && len(c.Drop) == 0 {
 			if err := x.row("SELECT revision FROM meta").Scan(&revision); err != nil {
 				return err
@@ -166,7 +166,7 @@ func (l *Ledger) DesiredState(ctx context.Context, domain, site string) (*Desire
 	}
 	// Read the revisions first. If a change happens between the two reads, the site then asks again and does not miss
 	// it.
-	revisions, err := many(ctx, l.read, act, func(s scanner, n *named) error { return s.Scan(&n.key.Domain, &n.key.Site, &n.revision) },
+	revisions, err := many(ctx, l.db.read, act, func(s scanner, n *named) error { return s.Scan(&n.key.Domain, &n.key.Site, &n.revision) },
 		"SELECT domain, site, revision FROM desired_revisions"+which, args...)
 	if err != nil {
 		return nil, err
@@ -174,7 +174,7 @@ func (l *Ledger) DesiredState(ctx context.Context, domain, site string) (*Desire
 	for _, r := range revisions {
 		s.Revisions[r.key] = r.revision
 	}
-	limits, err := many(ctx, l.read, act, func(s scanner, n *named) error {
+	limits, err := many(ctx, l.db.read, act, func(s scanner, n *named) error {
 		return s.Scan(&n.key.Domain, &n.key.Site, &n.limit.Timetable, &n.limit.Until)
 	}, "SELECT domain, site, timetable, until FROM limits"+which, args...)
 	if err != nil {
@@ -183,6 +183,6 @@ func (l *Ledger) DesiredState(ctx context.Context, domain, site string) (*Desire
 	for _, m := range limits {
 		s.Limits[m.key] = m.limit
 	}
-	s.Rows, err = many(ctx, l.read, act, scanDesired, "SELECT "+desiredColumns+" FROM desired"+which+" ORDER BY domain, site, channel", args...)
+	s.Rows, err = many(ctx, l.db.read, act, scanDesired, "SELECT "+desiredColumns+" FROM desired"+which+" ORDER BY domain, site, channel", args...)
 	return s, err
 }

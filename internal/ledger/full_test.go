@@ -47,7 +47,7 @@ func TestFullLedger(t *testing.T) {
 	l, _ := newLedger(t)
 	setMax := func(pages int) {
 		t.Helper()
-		_, err := l.write.ExecContext(t.Context(), fmt.Sprintf("PRAGMA max_page_count = %d", pages))
+		_, err := l.db.write.ExecContext(t.Context(), fmt.Sprintf("PRAGMA max_page_count = %d", pages))
 		must(t, err)
 	}
 	setMax(400)

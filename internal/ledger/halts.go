@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// KeepHalts stores halt orders, records which are lifted, and stores their confirmations. Repeating it changes nothing:
+// Keep stores halt orders, records which are lifted, and stores their confirmations. Repeating it changes nothing:
 // the first confirmation counts.
-func (l *Ledger) KeepHalts(ctx context.Context, list []Halt) error {
-	return l.update(ctx, "keep halt orders", func(x *tx) error {
+func (store *Halts) Keep(ctx context.Context, list []Halt) error {
+	return store.db.update(ctx, "keep halt orders", func(x *tx) error {
 		for _, h := range list {
 			err := x.exec("INSERT INTO halts (id, scope, value, reason, by, at) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
 				h.Order[:], h.Scope, h.Value, h.Reason, h.By, micros(h.At))
@@ -32,15 +32,15 @@ func (l *Ledger) KeepHalts(ctx context.Context, list []Halt) error {
 
 // ForgetStops removes a site's confirmations of active orders, because another server, or none, is now enrolled for the
 // site.
-func (l *Ledger) ForgetStops(ctx context.Context, domain, site string) error {
-	return l.update(ctx, "forget who obeys halt orders", func(x *tx) error {
+func (store *Halts) ForgetStops(ctx context.Context, domain, site string) error {
+	return store.db.update(ctx, "forget who obeys halt orders", func(x *tx) error {
 		return x.exec("DELETE FROM stops WHERE domain = ? AND site = ? AND halt IN (SELECT id FROM halts WHERE resumed = 0)", domain, site)
 	})
 }
 
-// Halts lists the active orders, or with all the newest 1 000 orders, newest first.
-func (l *Ledger) Halts(ctx context.Context, all bool) ([]Halt, error) {
-	list, err := many(ctx, l.read, "list halt orders", func(s scanner, h *Halt) error {
+// List lists the active orders, or with all the newest 1 000 orders, newest first.
+func (store *Halts) List(ctx context.Context, all bool) ([]Halt, error) {
+	list, err := many(ctx, store.db.read, "list halt orders", func(s scanner, h *Halt) error {
 		return s.Scan(blob{h.Order[:]}, &h.Scope, &h.Value, &h.Reason, &h.By, moment{&h.At}, moment{&h.Resumed}, &h.ResumedBy)
 	}, `SELECT id, scope, value, reason, by, at, resumed, resumed_by FROM halts WHERE resumed = 0 OR ?1
 		ORDER BY at DESC, id DESC LIMIT iif(?1, ?2, -1)`, all, limitDefault)
@@ -48,7 +48,7 @@ func (l *Ledger) Halts(ctx context.Context, all bool) ([]Halt, error) {
 		return nil, err
 	}
 	for n := range list {
-		list[n].Confirmed, err = many(ctx, l.read, "list halt orders", func(s scanner, c *Stop) error {
+		list[n].Confirmed, err = many(ctx, store.db.read, "list halt orders", func(s scanner, c *Stop) error {
 			return s.Scan(&c.Domain, &c.Site, moment{&c.Stopped}, &c.BytesAfter)
 		}, "SELECT domain, site, stopped, bytes_after FROM stops WHERE halt = ? ORDER BY domain, site", list[n].Order[:])
 		if err != nil {
@@ -60,8 +60,8 @@ func (l *Ledger) Halts(ctx context.Context, all bool) ([]Halt, error) {
 
 // Audit appends an audit entry.
 func (l *Ledger) Audit(ctx context.Context, d Deed) error {
-	now := l.now()
-	return l.update(ctx, fmt.Sprintf("write the audit record %q", d.What), func(x *tx) error {
+	now := l.db.now()
+	return l.db.update(ctx, fmt.Sprintf("write the audit record %q", d.What), func(x *tx) error {
 		return x.audit(now, d)
 	})
 }
@@ -83,7 +83,7 @@ func (l *Ledger) Deeds(ctx context.Context, f DeedFilter) ([]Deed, error) {
 	}
 	from, to := span(f.Since, f.Until)
 	c.add("at >= ? AND at < ?", from, to)
-	return many(ctx, l.read, "read the audit", func(s scanner, d *Deed) error {
+	return many(ctx, l.db.read, "read the audit", func(s scanner, d *Deed) error {
 		return s.Scan(&d.ID, moment{&d.At}, &d.Who, &d.What, &d.Object, &d.Detail)
 	}, "SELECT id, at, who, what, object, detail FROM audit"+c.where()+" ORDER BY at DESC, id DESC LIMIT ?", append(c.args, limit(f.Limit))...)
 }

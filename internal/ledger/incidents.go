@@ -9,9 +9,9 @@ import (
 
 // OpenIncident opens an incident. If one with the same key is open, it adds the report to it and returns opened =
 // false.
-func (l *Ledger) OpenIncident(ctx context.Context, p Problem) (opened bool, err error) {
-	now := l.now()
-	err = l.update(ctx, fmt.Sprintf("open incident %s", p.Key), func(x *tx) (err error) {
+func (store *Incidents) OpenIncident(ctx context.Context, p Problem) (opened bool, err error) {
+	now := store.db.now()
+	err = store.db.update(ctx, fmt.Sprintf("open incident %s", p.Key), func(x *tx) (err error) {
 		opened, err = x.open(now, p)
 		return err
 	})
@@ -36,9 +36,9 @@ func (x *tx) open(now time.Time, p Problem) (opened bool, err error) {
 
 // Leave records that an incident has ended at one site, and resolves it when that was the last member. It does nothing
 // if the site is not a member.
-func (l *Ledger) Leave(ctx context.Context, key, domain, site string) (resolved bool, err error) {
-	now := l.now()
-	err = l.update(ctx, fmt.Sprintf("leave incident %s", key), func(x *tx) (err error) {
+func (store *Incidents) Leave(ctx context.Context, key, domain, site string) (resolved bool, err error) {
+	now := store.db.now()
+	err = store.db.update(ctx, fmt.Sprintf("leave incident %s", key), func(x *tx) (err error) {
 		resolved, err = x.leave(now, key, domain, site)
 		return err
 	})
@@ -58,21 +58,21 @@ func (x *tx) leave(now time.Time, key, domain, site string) (resolved bool, err 
 
 // CloseIncident ends an open incident for all members on an operator's request. It writes the audit entry in the same
 // transaction, with the incident's key as object.
-func (l *Ledger) CloseIncident(ctx context.Context, id int64, d Deed) (i Incident, err error) {
-	return l.judge(ctx, id, d, "resolved = ?1, closed")
+func (store *Incidents) CloseIncident(ctx context.Context, id int64, d Deed) (i Incident, err error) {
+	return store.judge(ctx, id, d, "resolved = ?1, closed")
 }
 
 // AckIncident records that an operator has acknowledged an open incident. It writes the audit entry in the same
 // transaction.
-func (l *Ledger) AckIncident(ctx context.Context, id int64, d Deed) (i Incident, err error) {
-	return l.judge(ctx, id, d, "acked")
+func (store *Incidents) AckIncident(ctx context.Context, id int64, d Deed) (i Incident, err error) {
+	return store.judge(ctx, id, d, "acked")
 }
 
 // judge writes an operator's note to a column of an open incident.
-func (l *Ledger) judge(ctx context.Context, id int64, d Deed, column string) (i Incident, err error) {
-	now := l.now()
+func (store *Incidents) judge(ctx context.Context, id int64, d Deed, column string) (i Incident, err error) {
+	now := store.db.now()
 	word := d.Who + ": " + d.Detail
-	err = l.update(ctx, fmt.Sprintf("%s %d", d.What, id), func(x *tx) error {
+	err = store.db.update(ctx, fmt.Sprintf("%s %d", d.What, id), func(x *tx) error {
 		err := x.row("UPDATE incidents SET "+column+" = ?2 WHERE id = ?3 AND resolved = 0 AND ?1 > 0 RETURNING id, key, kind, scope, text", micros(now), word, id).
 			Scan(&i.ID, &i.Key, &i.Kind, &i.Scope, &i.Text)
 		if err != nil {
@@ -90,9 +90,9 @@ func (l *Ledger) judge(ctx context.Context, id int64, d Deed, column string) (i 
 }
 
 // Resolve ends the open incident with that key. It returns false if there is none.
-func (l *Ledger) Resolve(ctx context.Context, key string) (resolved bool, err error) {
-	now := l.now()
-	err = l.update(ctx, fmt.Sprintf("resolve incident %s", key), func(x *tx) error {
+func (store *Incidents) Resolve(ctx context.Context, key string) (resolved bool, err error) {
+	now := store.db.now()
+	err = store.db.update(ctx, fmt.Sprintf("resolve incident %s", key), func(x *tx) error {
 		if err := x.exec(`UPDATE members SET left_at = ? WHERE left_at = 0
 			AND incident = (SELECT id FROM incidents WHERE key = ? AND resolved = 0)`, micros(now), key); err != nil {
 			return err
@@ -104,9 +104,9 @@ func (l *Ledger) Resolve(ctx context.Context, key string) (resolved bool, err er
 	return resolved && err == nil, err
 }
 
-// Incidents lists the open incidents with their members, or with all the newest 1 000, newest first.
-func (l *Ledger) Incidents(ctx context.Context, all bool) ([]Incident, error) {
-	list, err := many(ctx, l.read, "list incidents", func(s scanner, i *Incident) error {
+// List lists the open incidents with their members, or with all the newest 1 000, newest first.
+func (store *Incidents) List(ctx context.Context, all bool) ([]Incident, error) {
+	list, err := many(ctx, store.db.read, "list incidents", func(s scanner, i *Incident) error {
 		return s.Scan(&i.ID, &i.Key, &i.Kind, &i.Scope, &i.Text, moment{&i.Opened}, moment{&i.Last}, &i.Count, moment{&i.Resolved}, &i.Closed, &i.Acked)
 	}, `SELECT id, key, kind, scope, text, opened, last, count, resolved, closed, acked FROM incidents WHERE resolved = 0 OR ?1
 		ORDER BY id DESC LIMIT iif(?1, ?2, -1)`, all, limitDefault)
@@ -114,7 +114,7 @@ func (l *Ledger) Incidents(ctx context.Context, all bool) ([]Incident, error) {
 		return nil, err
 	}
 	for n := range list {
-		list[n].Members, err = many(ctx, l.read, "list incidents", func(s scanner, m *Member) error {
+		list[n].Members, err = many(ctx, store.db.read, "list incidents", func(s scanner, m *Member) error {
 			return s.Scan(&m.Domain, &m.Site, &m.Text, moment{&m.First}, moment{&m.Last}, &m.Count, moment{&m.Left})
 		}, "SELECT domain, site, text, first, last, count, left_at FROM members WHERE incident = ? ORDER BY domain, site", list[n].ID)
 		if err != nil {

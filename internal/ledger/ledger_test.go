@@ -82,9 +82,9 @@ func runID(n int) (id RunID) {
 func TestSettingsOfEveryConnection(t *testing.T) {
 	l, _ := newLedger(t)
 	ask := func(pragma string, read bool) string {
-		db := l.write
+		db := l.db.write
 		if read {
-			db = l.read
+			db = l.db.read
 		}
 		var v string
 		must(t, db.QueryRowContext(t.Context(), "PRAGMA "+pragma).Scan(&v))
@@ -97,7 +97,7 @@ func TestSettingsOfEveryConnection(t *testing.T) {
 		}
 		same(t, "pragmas", got, map[string]string{"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "busy_timeout": "10000"})
 	}
-	if _, err := l.read.ExecContext(t.Context(), "DELETE FROM meta"); err == nil {
+	if _, err := l.db.read.ExecContext(t.Context(), "DELETE FROM meta"); err == nil {
 		t.Fatal("a reader can write")
 	}
 }
@@ -106,20 +106,20 @@ func TestTokens(t *testing.T) {
 	l, c := newLedger(t)
 	ctx := t.Context()
 	hash := [32]byte{1}
-	_, err := l.AddToken(ctx, Token{ID: "t1", Domain: "apac", Site: "osaka", IssuedBy: "kay", Expires: c.now().Add(24 * time.Hour)}, hash)
+	_, err := l.Sites.AddToken(ctx, Token{ID: "t1", Domain: "apac", Site: "osaka", IssuedBy: "kay", Expires: c.now().Add(24 * time.Hour)}, hash)
 	must(t, err)
-	_, err = l.AddToken(ctx, Token{ID: "t1"}, hash)
+	_, err = l.Sites.AddToken(ctx, Token{ID: "t1"}, hash)
 	wantErr(t, err, ErrConflict)
-	_, err = l.TakeToken(ctx, "none", hash, "U1")
+	_, err = l.Sites.TakeToken(ctx, "none", hash, "U1")
 	wantErr(t, err, ErrUnknownToken)
-	_, err = l.TakeToken(ctx, "t1", [32]byte{2}, "U1")
+	_, err = l.Sites.TakeToken(ctx, "t1", [32]byte{2}, "U1")
 	wantErr(t, err, ErrUnknownToken)
 
 	// Twenty callers try concurrently; one succeeds.
 	var wg sync.WaitGroup
 	errs := make([]error, 20)
 	for i := range errs {
-		wg.Go(func() { _, errs[i] = l.TakeToken(ctx, "t1", hash, fmt.Sprint("U", i)) })
+		wg.Go(func() { _, errs[i] = l.Sites.TakeToken(ctx, "t1", hash, fmt.Sprint("U", i)) })
 	}
 	wg.Wait()
 	winner, n := -1, 0
@@ -133,15 +133,15 @@ func TestTokens(t *testing.T) {
 	if n != 1 {
 		t.Fatalf("%d of 20 took the token, want 1", n)
 	}
-	tok, err := l.TakeToken(ctx, "t1", hash, fmt.Sprint("U", winner)) // as if the first answer was lost
+	tok, err := l.Sites.TakeToken(ctx, "t1", hash, fmt.Sprint("U", winner)) // as if the first answer was lost
 	must(t, err)
 	same(t, "token", tok, Token{ID: "t1", Domain: "apac", Site: "osaka", Issued: c.now(), IssuedBy: "kay",
 		Expires: c.now().Add(24 * time.Hour), Used: c.now(), UsedBy: fmt.Sprint("U", winner)})
 
-	_, err = l.AddToken(ctx, Token{ID: "t2", Expires: c.now().Add(time.Hour)}, hash)
+	_, err = l.Sites.AddToken(ctx, Token{ID: "t2", Expires: c.now().Add(time.Hour)}, hash)
 	must(t, err)
 	c.add(time.Hour)
-	_, err = l.TakeToken(ctx, "t2", hash, "U9")
+	_, err = l.Sites.TakeToken(ctx, "t2", hash, "U9")
 	wantErr(t, err, ErrExpiredToken)
 }
 
@@ -149,43 +149,43 @@ func TestIdentities(t *testing.T) {
 	l, c := newLedger(t)
 	ctx := t.Context()
 	first := Identity{Domain: "apac", Site: "osaka", Public: "U1", Enrolled: c.now(), JWTExpires: c.now().Add(90 * 24 * time.Hour), Version: "1"}
-	old, err := l.Enrol(ctx, first)
+	old, err := l.Sites.Enrol(ctx, first)
 	must(t, err)
 	same(t, "superseded", old, (*Identity)(nil))
-	_, err = l.Enrol(ctx, first) // a repeated request
+	_, err = l.Sites.Enrol(ctx, first) // a repeated request
 	must(t, err)
 	c.add(time.Minute)
 	second := first
 	second.Public, second.Enrolled = "U2", c.now()
-	old, err = l.Enrol(ctx, second)
+	old, err = l.Sites.Enrol(ctx, second)
 	must(t, err)
 	first.Ended, first.Why = c.now(), "superseded"
 	same(t, "superseded", old, &first)
-	_, err = l.Enrol(ctx, Identity{Domain: "emea", Site: "paris", Public: "U1"})
+	_, err = l.Sites.Enrol(ctx, Identity{Domain: "emea", Site: "paris", Public: "U1"})
 	wantErr(t, err, ErrConflict)
-	wantErr(t, l.Renew(ctx, "U1", c.now(), "2"), ErrNotFound)
+	wantErr(t, l.Sites.Renew(ctx, "U1", c.now(), "2"), ErrNotFound)
 	second.JWTExpires, second.Version = c.now().Add(time.Hour), "2"
-	must(t, l.Renew(ctx, "U2", second.JWTExpires, "2"))
-	got, err := l.Identity(ctx, "apac", "osaka")
+	must(t, l.Sites.Renew(ctx, "U2", second.JWTExpires, "2"))
+	got, err := l.Sites.Identity(ctx, "apac", "osaka")
 	must(t, err)
 	same(t, "identity", got, second)
-	got, err = l.Revoke(ctx, "apac", "osaka", "stolen")
+	got, err = l.Sites.Revoke(ctx, "apac", "osaka", "stolen")
 	must(t, err)
 	second.Ended, second.Why = c.now(), "stolen"
 	same(t, "revoked", got, second)
-	_, err = l.Identity(ctx, "apac", "osaka")
+	_, err = l.Sites.Identity(ctx, "apac", "osaka")
 	wantErr(t, err, ErrNotFound)
-	_, err = l.Revoke(ctx, "apac", "osaka", "again")
+	_, err = l.Sites.Revoke(ctx, "apac", "osaka", "again")
 	wantErr(t, err, ErrNotFound)
-	all, err := l.Identities(ctx, true)
+	all, err := l.Sites.Identities(ctx, true)
 	must(t, err)
 	same(t, "all identities", all, []Identity{first, second})
 
 	s := Sighting{Domain: "apac", Site: "osaka", Seen: c.now(), Version: "2", ClockOffset: -3 * time.Second, Lag: 7, Revision: 4}
 	late := s
 	late.Seen, late.Lag = s.Seen.Add(-time.Hour), 99
-	must(t, l.Seen(ctx, []Sighting{s, late}))
-	seen, err := l.Sightings(ctx)
+	must(t, l.Sites.Seen(ctx, []Sighting{s, late}))
+	seen, err := l.Sites.Sightings(ctx)
 	must(t, err)
 	same(t, "sightings", seen, []Sighting{s})
 }
@@ -251,53 +251,53 @@ func TestIncidentsHaltsAudit(t *testing.T) {
 	l, c := newLedger(t)
 	ctx := t.Context()
 	for i, want := range []bool{true, false, false} {
-		opened, err := l.OpenIncident(ctx, Problem{Key: "clock", Kind: "clock", Scope: "domain apac", Text: "off", Domain: "apac", Site: []string{"osaka", "osaka", "perth"}[i]})
+		opened, err := l.Incidents.OpenIncident(ctx, Problem{Key: "clock", Kind: "clock", Scope: "domain apac", Text: "off", Domain: "apac", Site: []string{"osaka", "osaka", "perth"}[i]})
 		must(t, err)
 		same(t, "opened", opened, want)
 	}
 	for i, want := range []bool{false, false, true, false} {
-		resolved, err := l.Leave(ctx, "clock", "apac", []string{"osaka", "osaka", "perth", "perth"}[i])
+		resolved, err := l.Incidents.Leave(ctx, "clock", "apac", []string{"osaka", "osaka", "perth", "perth"}[i])
 		must(t, err)
 		same(t, fmt.Sprint("resolved by leave ", i), resolved, want)
 	}
-	opened, err := l.OpenIncident(ctx, Problem{Key: "clock", Kind: "clock"})
+	opened, err := l.Incidents.OpenIncident(ctx, Problem{Key: "clock", Kind: "clock"})
 	must(t, err)
 	same(t, "opened again", opened, true)
-	resolved, err := l.Resolve(ctx, "clock")
+	resolved, err := l.Incidents.Resolve(ctx, "clock")
 	must(t, err)
 	same(t, "resolved", resolved, true)
-	open, err := l.Incidents(ctx, false)
+	open, err := l.Incidents.List(ctx, false)
 	must(t, err)
-	all, err := l.Incidents(ctx, true)
+	all, err := l.Incidents.List(ctx, true)
 	must(t, err)
 	if len(open) != 0 || len(all) != 2 || len(all[1].Members) != 2 || all[1].Count != 3 {
 		t.Fatalf("incidents: open %v, all %v", open, all)
 	}
 
 	h := Halt{Order: halt.ID{5}, Scope: "region", Value: "ap", Reason: "outage", By: "kay", At: c.now()}
-	must(t, l.KeepHalts(ctx, []Halt{h}))
+	must(t, l.Halts.Keep(ctx, []Halt{h}))
 	stop := Stop{Domain: "apac", Site: "osaka", Stopped: c.now(), BytesAfter: 12}
 	kept := h
 	kept.Confirmed = []Stop{stop, {Domain: "apac", Site: "perth", Stopped: c.now()}}
-	must(t, l.KeepHalts(ctx, []Halt{kept}))
+	must(t, l.Halts.Keep(ctx, []Halt{kept}))
 	later := kept
 	later.Confirmed = []Stop{{Domain: "apac", Site: "osaka", Stopped: c.now().Add(time.Hour), BytesAfter: 1}}
-	must(t, l.KeepHalts(ctx, []Halt{later}))
-	must(t, l.ForgetStops(ctx, "apac", "perth"))
+	must(t, l.Halts.Keep(ctx, []Halt{later}))
+	must(t, l.Halts.ForgetStops(ctx, "apac", "perth"))
 	c.add(time.Minute)
 	h.Resumed, h.ResumedBy = c.now(), "lee"
-	must(t, l.KeepHalts(ctx, []Halt{h}))
+	must(t, l.Halts.Keep(ctx, []Halt{h}))
 	again := h
 	again.Resumed, again.ResumedBy = c.now().Add(time.Hour), "kay"
-	must(t, l.KeepHalts(ctx, []Halt{again}))
-	must(t, l.ForgetStops(ctx, "apac", "osaka")) // only for active orders: lifted ones are history
+	must(t, l.Halts.Keep(ctx, []Halt{again}))
+	must(t, l.Halts.ForgetStops(ctx, "apac", "osaka")) // only for active orders: lifted ones are history
 	h.Confirmed = []Stop{stop}
-	halts, err := l.Halts(ctx, true)
+	halts, err := l.Halts.List(ctx, true)
 	must(t, err)
 	same(t, "halts", halts, []Halt{h})
 
 	// If an error leaves the transaction open, the next change must not run in it.
-	if err := l.update(ctx, "err", func(x *tx) error { return x.exec("SELECT broken") }); err == nil {
+	if err := l.db.update(ctx, "err", func(x *tx) error { return x.exec("SELECT broken") }); err == nil {
 		t.Fatal("nonsense was obeyed")
 	}
 	must(t, l.Audit(ctx, Deed{Who: "kay", What: "secret read", Object: "smtp", Detail: "mail"}))
@@ -305,7 +305,7 @@ func TestIncidentsHaltsAudit(t *testing.T) {
 	must(t, err)
 	same(t, "audit", deeds, []Deed{{ID: 1, At: c.now(), Who: "kay", What: "secret read", Object: "smtp", Detail: "mail"}})
 	for _, q := range []string{"DELETE FROM audit", "UPDATE audit SET who = 'nobody'"} {
-		if err := l.update(ctx, "tamper", func(x *tx) error { return x.exec(q) }); err == nil {
+		if err := l.db.update(ctx, "tamper", func(x *tx) error { return x.exec(q) }); err == nil {
 			t.Fatalf("%s was obeyed", q)
 		}
 	}

@@ -13,20 +13,20 @@ import (
 func TestMeasurements(t *testing.T) {
 	l, c := newLedger(t)
 	ctx := t.Context()
-	_, err := l.Measurement(ctx, "package", 1)
+	_, err := l.Measurements.Of(ctx, "package", 1)
 	wantErr(t, err, ErrNotFound)
 	one := Measurement{Channel: "package", Number: 1, Release: d("r1"), At: c.now(), Took: Seconds(90 * time.Second), Run: runID(1), Tree: d("t1"), Files: 3, Bytes: 30,
 		SourceFiles: 4, SourceBytes: 44, Same: 2, Moved: 5, Damaged: 6, Unreadable: 7}
-	must(t, l.SetMeasurement(ctx, one))
+	must(t, l.Measurements.Set(ctx, one))
 	two := one
 	two.Number, two.Release = 2, d("r2")
-	must(t, l.SetMeasurement(ctx, two))
+	must(t, l.Measurements.Set(ctx, two))
 	one.Damaged, one.Run = 0, runID(3)
-	must(t, l.SetMeasurement(ctx, one))
-	got, err := l.Measurement(ctx, "package", 1)
+	must(t, l.Measurements.Set(ctx, one))
+	got, err := l.Measurements.Of(ctx, "package", 1)
 	must(t, err)
 	same(t, "release 1", got, one)
-	list, err := l.Measurements(ctx, "", 0)
+	list, err := l.Measurements.List(ctx, "", 0)
 	must(t, err)
 	same(t, "all", list, []Measurement{two, one})
 	must(t, l.Check(ctx))
@@ -41,7 +41,7 @@ func TestHoldingOfSchema1(t *testing.T) {
 	c := newClock()
 	l, err := open(ctx, path, Options{Now: c.now}, steps[:1])
 	must(t, err)
-	must(t, l.update(ctx, "an older program", func(x *tx) error {
+	must(t, l.db.update(ctx, "an older program", func(x *tx) error {
 		r, tree, run := d("r"), d("t"), runID(1)
 		return x.exec("INSERT INTO holdings (domain, site, channel, number, release, tree, since, attested, verified, run) VALUES ('apac', 'osaka', 'package', 1, ?, ?, 1, 1, 1, ?)", r[:], tree[:], run[:])
 	}))

@@ -24,6 +24,28 @@ type Options struct {
 // Ledger is an open ledger, safe for concurrent use. Only one process at a time may open it: the caller must hold a
 // lock on its folder.
 type Ledger struct {
+	db *database
+
+	Sites        Sites        // identities, tokens and sightings
+	Incidents    Incidents    // with their members
+	Halts        Halts        // halt orders and who obeys them
+	Measurements Measurements // of the Core's own sources
+}
+
+// Stores of one family of tables each. They share the ledger's writer.
+type (
+	// Sites keeps identities, enrollment tokens and sightings.
+	Sites struct{ db *database }
+	// Incidents keeps incidents and their members.
+	Incidents struct{ db *database }
+	// Halts keeps halt orders and their confirmations.
+	Halts struct{ db *database }
+	// Measurements keeps the Core's measurements of its own sources.
+	Measurements struct{ db *database }
+)
+
+// database is the file and its one writer.
+type database struct {
 	path  string
 	now   func() time.Time
 	core  [16]byte
@@ -61,29 +83,30 @@ func open(ctx context.Context, path string, o Options, steps []string) (_ *Ledge
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("create ledger: %w", err)
 	}
-	l := &Ledger{path: path, now: o.Now, changes: make(chan *change), closing: make(chan struct{})}
+	db := &database{path: path, now: o.Now, changes: make(chan *change), closing: make(chan struct{})}
+	l := &Ledger{db: db, Sites: Sites{db}, Incidents: Incidents{db}, Halts: Halts{db}, Measurements: Measurements{db}}
 	defer func() {
 		if err != nil {
-			_ = l.closeFiles() // the first error is more useful
+			_ = l.db.closeFiles() // the first error is more useful
 		}
 	}()
-	if l.write, err = connect(path, "_txlock=immediate", 1); err != nil {
+	if l.db.write, err = connect(path, "_txlock=immediate", 1); err != nil {
 		return nil, err
 	}
-	if err := migrate(ctx, l.write, path, steps); err != nil {
+	if err := migrate(ctx, l.db.write, path, steps); err != nil {
 		return nil, err
 	}
 	var core []byte
-	if err := l.write.QueryRowContext(ctx, "SELECT core FROM meta").Scan(&core); err != nil {
+	if err := l.db.write.QueryRowContext(ctx, "SELECT core FROM meta").Scan(&core); err != nil {
 		return nil, fmt.Errorf("open ledger %q: %w", path, classify(err))
 	}
-	copy(l.core[:], core)
-	if l.read, err = connect(path, "_pragma=query_only(1)", readers); err != nil {
+	copy(l.db.core[:], core)
+	if l.db.read, err = connect(path, "_pragma=query_only(1)", readers); err != nil {
 		return nil, err
 	}
 	// The writer is not bound to the context of Open; Close ends it.
 	background := context.WithoutCancel(ctx)
-	l.writer.Go(func() { l.serve(background) })
+	l.db.writer.Go(func() { l.db.serve(background) })
 	return l, nil
 }
 
@@ -107,23 +130,23 @@ func connect(path, extra string, conns int) (*sql.DB, error) {
 
 // Close waits for pending changes and closes the file. Later changes fail.
 func (l *Ledger) Close() error {
-	l.closed.Do(func() { close(l.closing) })
-	l.writer.Wait()
-	return l.closeFiles()
+	l.db.closed.Do(func() { close(l.db.closing) })
+	l.db.writer.Wait()
+	return l.db.closeFiles()
 }
 
-func (l *Ledger) closeFiles() error {
+func (d *database) closeFiles() error {
 	var errs []error
-	for _, db := range []*sql.DB{l.read, l.write} { // the writer last: closing it removes the -wal file
+	for _, db := range []*sql.DB{d.read, d.write} { // the writer last: closing it removes the -wal file
 		if db != nil {
 			errs = append(errs, db.Close())
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("close ledger %q: %w", l.path, err)
+		return fmt.Errorf("close ledger %q: %w", d.path, err)
 	}
 	return nil
 }
 
 // CoreID returns the 16 random bytes generated when the ledger was created.
-func (l *Ledger) CoreID() [16]byte { return l.core }
+func (l *Ledger) CoreID() [16]byte { return l.db.core }

@@ -24,7 +24,7 @@ const maxPurge = 48 * time.Hour
 // two days after that of the previous purge, whatever the clock shows. If the clock is wrong for one purge, or for the
 // first purge of a restored backup, only two days' worth is removed.
 func (l *Ledger) BeginPurge(ctx context.Context, now clock.Calendar) (clock.Calendar, error) {
-	err := l.update(ctx, "begin a purge", func(x *tx) error {
+	err := l.db.update(ctx, "begin a purge", func(x *tx) error {
 		var last time.Time
 		if err := x.row("SELECT purged FROM meta").Scan(moment{&last}); err != nil {
 			return err
@@ -115,7 +115,7 @@ func (l *Ledger) Prune(ctx context.Context, now clock.Calendar, r Retention) (Pr
 			where, step = fmt.Sprintf("rowid IN (SELECT rowid FROM %s WHERE %s LIMIT %d)", a.table, a.where, pruneStep), pruneStep
 		}
 		for n := step; n == step; {
-			err := l.update(ctx, "prune "+a.table, func(x *tx) (err error) {
+			err := l.db.update(ctx, "prune "+a.table, func(x *tx) (err error) {
 				n, err = x.count("DELETE FROM "+a.table+" WHERE "+where, micros(now.Add(-keep).Time()))
 				return err
 			})
@@ -161,7 +161,7 @@ const (
 func (l *Ledger) Shrink(ctx context.Context) error {
 	for {
 		var free, after int64
-		err := l.update(ctx, "shrink the ledger", func(x *tx) error {
+		err := l.db.update(ctx, "shrink the ledger", func(x *tx) error {
 			if err := x.row("SELECT freelist_count FROM pragma_freelist_count").Scan(&free); err != nil || free <= spare {
 				return err
 			}

@@ -19,36 +19,36 @@ func TestEveryTableIsBounded(t *testing.T) {
 	keep := Retention{Logs: 30 * day, Summaries: 400 * day}
 	for n := range 3 {
 		must(t, l.AddRelease(ctx, Release{Channel: "package", Number: uint64(n + 1), Digest: d(fmt.Sprint(n)), Published: c.now()}))
-		must(t, l.SetMeasurement(ctx, Measurement{Channel: "package", Number: uint64(n + 1), Release: d(fmt.Sprint(n)), At: c.now()}))
+		must(t, l.Measurements.Set(ctx, Measurement{Channel: "package", Number: uint64(n + 1), Release: d(fmt.Sprint(n)), At: c.now()}))
 	}
-	_, err := l.Enrol(ctx, Identity{Domain: "apac", Site: "osaka", Public: "U1", JWTExpires: c.now().Add(day)})
+	_, err := l.Sites.Enrol(ctx, Identity{Domain: "apac", Site: "osaka", Public: "U1", JWTExpires: c.now().Add(day)})
 	must(t, err)
 	_, err = l.ChangeDesired(ctx, DesiredChange{Set: []Desired{{Domain: "apac", Site: "osaka", Channel: "package", Number: 1}}, Limits: map[SiteKey]Limit{{"apac", "osaka"}: {Timetable: "else 0"}}})
 	must(t, err)
-	must(t, l.Seen(ctx, []Sighting{{Domain: "apac", Site: "osaka", Seen: c.now()}}))
+	must(t, l.Sites.Seen(ctx, []Sighting{{Domain: "apac", Site: "osaka", Seen: c.now()}}))
 	_, err = l.Commit(ctx, batch("apac", "osaka", 1, 3, runID(1)))
 	must(t, err)
 	_, err = l.Append(ctx, "apac", "osaka", []Event{{Run: runID(2), Channel: "package", At: c.now(), Exceptions: []Exception{{Path: "x", Outcome: "failed"}}, Finish: &Finish{State: "verified", Attestation: &Attestation{At: c.now(), Number: 1}}}})
 	must(t, err)
-	_, err = l.OpenIncident(ctx, Problem{Key: "x", Kind: "x", Domain: "apac", Site: "osaka"})
+	_, err = l.Incidents.OpenIncident(ctx, Problem{Key: "x", Kind: "x", Domain: "apac", Site: "osaka"})
 	must(t, err)
-	_, err = l.Resolve(ctx, "x")
+	_, err = l.Incidents.Resolve(ctx, "x")
 	must(t, err)
-	must(t, l.KeepHalts(ctx, []Halt{{Order: [16]byte{1}, At: c.now(), Resumed: c.now(), ResumedBy: "kay", Confirmed: []Stop{{Domain: "apac", Site: "osaka", Stopped: c.now()}}}}))
-	_, err = l.AddToken(ctx, Token{ID: "t", Expires: c.now().Add(day)}, [32]byte{})
+	must(t, l.Halts.Keep(ctx, []Halt{{Order: [16]byte{1}, At: c.now(), Resumed: c.now(), ResumedBy: "kay", Confirmed: []Stop{{Domain: "apac", Site: "osaka", Stopped: c.now()}}}}))
+	_, err = l.Sites.AddToken(ctx, Token{ID: "t", Expires: c.now().Add(day)}, [32]byte{})
 	must(t, err)
 	must(t, l.Audit(ctx, Deed{Who: "kay", What: "test"}))
-	_, err = l.Revoke(ctx, "apac", "osaka", "gone")
+	_, err = l.Sites.Revoke(ctx, "apac", "osaka", "gone")
 	must(t, err)
 	_, err = l.ChangeDesired(ctx, DesiredChange{Drop: []DesiredKey{{"apac", "osaka", "package"}}})
 	must(t, err)
 
-	tables, err := many(ctx, l.read, "list the tables", func(s scanner, v *string) error { return s.Scan(v) }, "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'")
+	tables, err := many(ctx, l.db.read, "list the tables", func(s scanner, v *string) error { return s.Scan(v) }, "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'")
 	must(t, err)
 	rows := func() map[string]int {
 		out := map[string]int{}
 		for _, table := range tables {
-			n, err := one(ctx, l.read, "count", func(s scanner, n *int) error { return s.Scan(n) }, "SELECT count(*) FROM "+table)
+			n, err := one(ctx, l.db.read, "count", func(s scanner, n *int) error { return s.Scan(n) }, "SELECT count(*) FROM "+table)
 			must(t, err)
 			out[table] = n
 		}
@@ -64,7 +64,7 @@ func TestEveryTableIsBounded(t *testing.T) {
 		_, err := l.Prune(ctx, clock.CalendarAt(began.Add(at)), keep)
 		must(t, err)
 	}
-	must(t, l.update(ctx, "let time pass", func(x *tx) error { return x.exec("UPDATE meta SET purged = ?", micros(began.Add(600*day))) }))
+	must(t, l.db.update(ctx, "let time pass", func(x *tx) error { return x.exec("UPDATE meta SET purged = ?", micros(began.Add(600*day))) }))
 	prune(399 * day)
 	if n := rows(); n["holdings"] != 1 || n["audit"] == 0 || n["releases"] != 3 {
 		t.Errorf("too early: %v", n)
@@ -89,7 +89,7 @@ func TestAuditOfTheLastDaysStays(t *testing.T) {
 	must(t, err)
 	_, err = l.Prune(t.Context(), now.Add(-time.Second), Retention{Logs: 1, Summaries: 1})
 	must(t, err)
-	err = l.update(t.Context(), "tamper", func(x *tx) error { return x.exec("DELETE FROM audit") })
+	err = l.db.update(t.Context(), "tamper", func(x *tx) error { return x.exec("DELETE FROM audit") })
 	if err == nil || !strings.Contains(err.Error(), "append only") {
 		t.Errorf("%v", err)
 	}
@@ -100,20 +100,20 @@ func TestShrink(t *testing.T) {
 	l, _ := newLedger(t)
 	ctx := t.Context()
 	size := func() int64 {
-		must(t, l.update(ctx, "nothing", func(*tx) error { return nil }))
-		_, err := l.write.ExecContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)")
+		must(t, l.db.update(ctx, "nothing", func(*tx) error { return nil }))
+		_, err := l.db.write.ExecContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)")
 		must(t, err)
-		info, err := os.Stat(l.path)
+		info, err := os.Stat(l.db.path)
 		must(t, err)
 		return info.Size()
 	}
 	for range 20 {
-		must(t, l.update(ctx, "fill", func(x *tx) error {
+		must(t, l.db.update(ctx, "fill", func(x *tx) error {
 			return x.exec("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000) INSERT INTO tokens SELECT hex(randomblob(500)), randomblob(8), '', '', 0, '', 0, 0, '' FROM n")
 		}))
 	}
 	full := size()
-	must(t, l.update(ctx, "empty", func(x *tx) error { return x.exec("DELETE FROM tokens") }))
+	must(t, l.db.update(ctx, "empty", func(x *tx) error { return x.exec("DELETE FROM tokens") }))
 	must(t, l.Shrink(ctx))
 	if after := size(); after > 5<<20 || full < 10<<20 {
 		t.Errorf("%d bytes when full, %d after", full, after)
@@ -125,11 +125,11 @@ func TestShrink(t *testing.T) {
 func TestPruneGoesOn(t *testing.T) {
 	l, c := newLedger(t)
 	ctx := t.Context()
-	_, err := l.AddToken(ctx, Token{ID: "t", Expires: c.now()}, [32]byte{})
+	_, err := l.Sites.AddToken(ctx, Token{ID: "t", Expires: c.now()}, [32]byte{})
 	must(t, err)
 	_, err = l.Commit(ctx, batch("apac", "osaka", 1, 3, runID(1)))
 	must(t, err)
-	must(t, l.update(ctx, "break", func(x *tx) error {
+	must(t, l.db.update(ctx, "break", func(x *tx) error {
 		return x.exec("CREATE TRIGGER stuck BEFORE DELETE ON runs BEGIN SELECT raise(ABORT, 'stuck'); END")
 	}))
 	c.add(500 * 24 * time.Hour)

@@ -20,7 +20,7 @@ func scanRun(s scanner, r *Run) error {
 
 // Run returns a run, or ErrNotFound.
 func (l *Ledger) Run(ctx context.Context, id RunID) (Run, error) {
-	return one(ctx, l.read, fmt.Sprintf("find run %s", id), scanRun, "SELECT "+runColumns+" FROM runs WHERE id = ?", id[:])
+	return one(ctx, l.db.read, fmt.Sprintf("find run %s", id), scanRun, "SELECT "+runColumns+" FROM runs WHERE id = ?", id[:])
 }
 
 // FindRuns returns up to 10 runs whose id starts with the hexadecimal digits of prefix.
@@ -31,7 +31,7 @@ func (l *Ledger) FindRuns(ctx context.Context, prefix string) ([]Run, error) {
 	if err1 != nil || err2 != nil || prefix == "" {
 		return nil, fmt.Errorf("run %q: want 1 to 32 hexadecimal digits", prefix)
 	}
-	return many(ctx, l.read, fmt.Sprintf("find run %s", prefix), scanRun,
+	return many(ctx, l.db.read, fmt.Sprintf("find run %s", prefix), scanRun,
 		"SELECT "+runColumns+" FROM runs WHERE id BETWEEN ? AND ? ORDER BY id LIMIT 10", low, high)
 }
 
@@ -86,7 +86,7 @@ func (l *Ledger) Runs(ctx context.Context, f RunFilter) ([]Run, error) {
 	}
 	from, to := span(f.Since, f.Until)
 	c.add("started >= ? AND started < ?", from, to)
-	return many(ctx, l.read, "list runs", scanRun, "SELECT "+runColumns+" FROM runs"+c.where()+" ORDER BY started DESC, seq DESC LIMIT ?",
+	return many(ctx, l.db.read, "list runs", scanRun, "SELECT "+runColumns+" FROM runs"+c.where()+" ORDER BY started DESC, seq DESC LIMIT ?",
 		append(c.args, limit(f.Limit))...)
 }
 
@@ -126,7 +126,7 @@ func (l *Ledger) eventPage(ctx context.Context, id RunID, after int64) (page []E
 		rendered bool
 	}
 	full, size := errors.New("page full"), 0
-	err = each(ctx, l.read, func(s scanner, r *row) error {
+	err = each(ctx, l.db.read, func(s scanner, r *row) error {
 		r.Run = id
 		return s.Scan(&r.rendered, &r.id, &r.Channel, &r.Kind, moment{&r.At}, &r.Body)
 	}, func(r row) error {
@@ -151,15 +151,15 @@ func (l *Ledger) eventPage(ctx context.Context, id RunID, after int64) (page []E
 
 // Unrendered lists finished runs whose log file is incomplete, oldest first.
 func (l *Ledger) Unrendered(ctx context.Context) ([]Run, error) {
-	return many(ctx, l.read, "list runs without a log file", scanRun,
+	return many(ctx, l.db.read, "list runs without a log file", scanRun,
 		"SELECT "+runColumns+" FROM runs WHERE finished > 0 AND rendered = 0 ORDER BY finished, seq")
 }
 
 // MarkRendered records that the run's log file is complete and durable, and deletes the run's events. It returns
 // ErrNotFound if the run does not exist or has not finished.
 func (l *Ledger) MarkRendered(ctx context.Context, id RunID) error {
-	now := l.now()
-	return l.update(ctx, fmt.Sprintf("note the log file of run %s", id), func(x *tx) error {
+	now := l.db.now()
+	return l.db.update(ctx, fmt.Sprintf("note the log file of run %s", id), func(x *tx) error {
 		var seq int64
 		if err := x.row("UPDATE runs SET rendered = iif(rendered > 0, rendered, ?) WHERE id = ? AND finished > 0 RETURNING seq", micros(now), id[:]).Scan(&seq); err != nil {
 			return err
@@ -184,7 +184,7 @@ func (f Filter) clause(at, run string) clause {
 // the last report.
 func (l *Ledger) Exceptions(ctx context.Context, f Filter) ([]Exception, error) {
 	c := f.clause("last", "run")
-	return many(ctx, l.read, "list exceptions", func(s scanner, e *Exception) error {
+	return many(ctx, l.db.read, "list exceptions", func(s scanner, e *Exception) error {
 		return s.Scan(&e.Domain, &e.Site, &e.Channel, &e.Path, &e.Outcome, &e.Cause, &e.Size, moment{&e.First}, moment{&e.Last}, &e.Count, blob{e.As[:]}, blob{e.Run[:]})
 	}, "SELECT domain, site, channel, path, outcome, cause, size, first, last, count, as_run, run FROM exceptions"+
 		c.where()+" ORDER BY last DESC, id DESC LIMIT ?", append(c.args, limit(f.Limit))...)
@@ -193,7 +193,7 @@ func (l *Ledger) Exceptions(ctx context.Context, f Filter) ([]Exception, error) 
 // Attestations lists the sites' attestations, newest first.
 func (l *Ledger) Attestations(ctx context.Context, f Filter) ([]Attestation, error) {
 	c := f.clause("a.at", "r.id")
-	return many(ctx, l.read, "list attestations", func(s scanner, a *Attestation) error {
+	return many(ctx, l.db.read, "list attestations", func(s scanner, a *Attestation) error {
 		return s.Scan(blob{a.Run[:]}, &a.Domain, &a.Site, &a.Channel, moment{&a.At}, blob{a.Nonce[:]}, &a.Number, sum(&a.Release), sum(&a.Tree),
 			&a.Files, &a.Bytes, &a.Read, &a.Statted, moment{&a.OldestRead}, &a.Verified, sum(&a.Digest), &a.Signed)
 	}, `SELECT r.id, r.domain, r.site, r.channel, a.at, a.nonce, a.number, a.release, a.tree, a.files, a.bytes, a.read, a.statted, a.oldest_read,
@@ -206,7 +206,7 @@ func (l *Ledger) Attestations(ctx context.Context, f Filter) ([]Attestation, err
 func (l *Ledger) Holdings(ctx context.Context, f Filter) ([]Holding, error) {
 	var c clause
 	c.names(f.Domain, f.Site, f.Channel)
-	return many(ctx, l.read, "list what sites hold", func(s scanner, h *Holding) error {
+	return many(ctx, l.db.read, "list what sites hold", func(s scanner, h *Holding) error {
 		return s.Scan(&h.Domain, &h.Site, &h.Channel, &h.Number, sum(&h.Release), sum(&h.Tree), moment{&h.Since}, moment{&h.Attested},
 			moment{&h.Verified}, blob{h.Run[:]}, &h.Files, &h.Bytes)
 	}, "SELECT domain, site, channel, number, release, tree, since, attested, verified, run, files, bytes FROM holdings"+c.where()+" ORDER BY domain, site, channel", c.args...)

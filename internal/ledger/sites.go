@@ -14,9 +14,9 @@ func scanToken(s scanner, t *Token) error {
 }
 
 // AddToken stores a new token with the hash of its secret. The ledger sets Issued; it ignores Used and UsedBy.
-func (l *Ledger) AddToken(ctx context.Context, t Token, hash [32]byte) (Token, error) {
-	t.Issued, t.Used, t.UsedBy = l.now().UTC().Truncate(time.Microsecond), time.Time{}, ""
-	err := l.update(ctx, fmt.Sprintf("keep enrollment token %s", t.ID), func(x *tx) error {
+func (store *Sites) AddToken(ctx context.Context, t Token, hash [32]byte) (Token, error) {
+	t.Issued, t.Used, t.UsedBy = store.db.now().UTC().Truncate(time.Microsecond), time.Time{}, ""
+	err := store.db.update(ctx, fmt.Sprintf("keep enrollment token %s", t.ID), func(x *tx) error {
 		n, err := x.count(`INSERT INTO tokens (id, hash, domain, site, issued, issued_by, expires) VALUES (?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT DO NOTHING`, t.ID, hash[:], t.Domain, t.Site, micros(t.Issued), t.IssuedBy, micros(t.Expires))
 		if err == nil && n == 0 {
@@ -30,9 +30,9 @@ func (l *Ledger) AddToken(ctx context.Context, t Token, hash [32]byte) (Token, e
 // TakeToken uses up a token for the key public and returns it. Of several callers, one succeeds; the others get
 // ErrUsedToken in an error that includes the time of use. The same key may take the token again until it expires,
 // because the first answer may have been lost. A wrong secret is ErrUnknownToken too.
-func (l *Ledger) TakeToken(ctx context.Context, id string, hash [32]byte, public string) (t Token, err error) {
-	now := l.now()
-	err = l.update(ctx, fmt.Sprintf("take enrollment token %q", id), func(x *tx) error {
+func (store *Sites) TakeToken(ctx context.Context, id string, hash [32]byte, public string) (t Token, err error) {
+	now := store.db.now()
+	err = store.db.update(ctx, fmt.Sprintf("take enrollment token %q", id), func(x *tx) error {
 		var known []byte
 		if err := x.row("SELECT hash FROM tokens WHERE id = ?", id).Scan(&known); classify(err) == ErrNotFound {
 			return ErrUnknownToken
@@ -64,9 +64,9 @@ func (l *Ledger) TakeToken(ctx context.Context, id string, hash [32]byte, public
 
 // EndTokens ends the tokens that have not expired, of a site or, with an empty name, of a domain. It returns the number
 // of unused ones.
-func (l *Ledger) EndTokens(ctx context.Context, domain, site string) (unused int, err error) {
-	now := l.now()
-	err = l.update(ctx, fmt.Sprintf("end the tokens of site %q of domain %s", site, domain), func(x *tx) error {
+func (store *Sites) EndTokens(ctx context.Context, domain, site string) (unused int, err error) {
+	now := store.db.now()
+	err = store.db.update(ctx, fmt.Sprintf("end the tokens of site %q of domain %s", site, domain), func(x *tx) error {
 		const which = " WHERE domain = ?1 AND (?2 = '' OR site = ?2) AND expires > ?3"
 		if err := x.row("SELECT count(*) FROM tokens"+which+" AND used = 0", domain, site, micros(now)).Scan(&unused); err != nil {
 			return err
@@ -77,13 +77,13 @@ func (l *Ledger) EndTokens(ctx context.Context, domain, site string) (unused int
 }
 
 // Tokens lists all tokens, newest first.
-func (l *Ledger) Tokens(ctx context.Context) ([]Token, error) {
-	return many(ctx, l.read, "list enrollment tokens", scanToken, "SELECT "+tokenColumns+" FROM tokens ORDER BY issued DESC, id")
+func (store *Sites) Tokens(ctx context.Context) ([]Token, error) {
+	return many(ctx, store.db.read, "list enrollment tokens", scanToken, "SELECT "+tokenColumns+" FROM tokens ORDER BY issued DESC, id")
 }
 
 // Token returns a token without its secret, or ErrNotFound.
-func (l *Ledger) Token(ctx context.Context, id string) (t Token, err error) {
-	return one(ctx, l.read, "read an enrollment token", scanToken, "SELECT "+tokenColumns+" FROM tokens WHERE id = ?", id)
+func (store *Sites) Token(ctx context.Context, id string) (t Token, err error) {
+	return one(ctx, store.db.read, "read an enrollment token", scanToken, "SELECT "+tokenColumns+" FROM tokens WHERE id = ?", id)
 }
 
 const identityColumns = "domain, site, public, enrolled, jwt_expires, version, ended, why, contested, contest"
@@ -95,12 +95,12 @@ func scanIdentity(s scanner, i *Identity) error {
 // Enrol makes id the identity of its site. It returns the previous identity so that it can be revoked, or nil. It
 // ignores Ended and Why; a zero Enrolled means now. The site's holdings become unverified. Enrolling the same identity
 // again renews it. A key that was ever another identity is ErrConflict.
-func (l *Ledger) Enrol(ctx context.Context, id Identity) (old *Identity, err error) {
-	now := l.now()
+func (store *Sites) Enrol(ctx context.Context, id Identity) (old *Identity, err error) {
+	now := store.db.now()
 	if id.Enrolled.IsZero() {
 		id.Enrolled = now
 	}
-	err = l.update(ctx, fmt.Sprintf("enroll site %s of domain %s", id.Site, id.Domain), func(x *tx) error {
+	err = store.db.update(ctx, fmt.Sprintf("enroll site %s of domain %s", id.Site, id.Domain), func(x *tx) error {
 		n, err := x.count("UPDATE identities SET jwt_expires = ?, version = ? WHERE public = ? AND domain = ? AND site = ? AND ended = 0",
 			micros(id.JWTExpires), id.Version, id.Public, id.Domain, id.Site)
 		if err != nil || n == 1 {
@@ -135,8 +135,8 @@ func (l *Ledger) Enrol(ctx context.Context, id Identity) (old *Identity, err err
 }
 
 // Renew records the new expiry of an identity's JWT and the agent's version.
-func (l *Ledger) Renew(ctx context.Context, public string, jwtExpires time.Time, version string) error {
-	return l.update(ctx, fmt.Sprintf("renew identity %s", public), func(x *tx) error {
+func (store *Sites) Renew(ctx context.Context, public string, jwtExpires time.Time, version string) error {
+	return store.db.update(ctx, fmt.Sprintf("renew identity %s", public), func(x *tx) error {
 		n, err := x.count("UPDATE identities SET jwt_expires = ?, version = ? WHERE public = ? AND ended = 0",
 			micros(jwtExpires), version, public)
 		if err == nil && n == 0 {
@@ -147,9 +147,9 @@ func (l *Ledger) Renew(ctx context.Context, public string, jwtExpires time.Time,
 }
 
 // Revoke ends the identity of a site and returns it, or ErrNotFound.
-func (l *Ledger) Revoke(ctx context.Context, domain, site, why string) (id Identity, err error) {
-	now := l.now()
-	err = l.update(ctx, fmt.Sprintf("revoke site %s of domain %s", site, domain), func(x *tx) error {
+func (store *Sites) Revoke(ctx context.Context, domain, site, why string) (id Identity, err error) {
+	now := store.db.now()
+	err = store.db.update(ctx, fmt.Sprintf("revoke site %s of domain %s", site, domain), func(x *tx) error {
 		return scanIdentity(x.row("UPDATE identities SET ended = ?, why = ? WHERE domain = ? AND site = ? AND ended = 0 RETURNING "+identityColumns,
 			micros(now), why, domain, site), &id)
 	})
@@ -161,9 +161,9 @@ func (l *Ledger) Revoke(ctx context.Context, domain, site, why string) (id Ident
 
 // Contest records that two machines use the identity of a site, and returns the identity. The site's holdings become
 // unverified.
-func (l *Ledger) Contest(ctx context.Context, domain, site, text string) (id Identity, err error) {
-	now := l.now()
-	err = l.update(ctx, fmt.Sprintf("contest site %s of domain %s", site, domain), func(x *tx) error {
+func (store *Sites) Contest(ctx context.Context, domain, site, text string) (id Identity, err error) {
+	now := store.db.now()
+	err = store.db.update(ctx, fmt.Sprintf("contest site %s of domain %s", site, domain), func(x *tx) error {
 		if err := scanIdentity(x.row("UPDATE identities SET contested = ?, contest = ? WHERE domain = ? AND site = ? AND ended = 0 RETURNING "+identityColumns,
 			micros(now), text, domain, site), &id); err != nil {
 			return err
@@ -174,8 +174,8 @@ func (l *Ledger) Contest(ctx context.Context, domain, site, text string) (id Ide
 }
 
 // Settle ends the state that Contest started. Holdings attested meanwhile become unverified.
-func (l *Ledger) Settle(ctx context.Context, domain, site string) (id Identity, err error) {
-	err = l.update(ctx, fmt.Sprintf("settle site %s of domain %s", site, domain), func(x *tx) error {
+func (store *Sites) Settle(ctx context.Context, domain, site string) (id Identity, err error) {
+	err = store.db.update(ctx, fmt.Sprintf("settle site %s of domain %s", site, domain), func(x *tx) error {
 		if err := scanIdentity(x.row("UPDATE identities SET contested = 0, contest = '' WHERE domain = ? AND site = ? AND ended = 0 RETURNING "+identityColumns, domain, site), &id); err != nil {
 			return err
 		}
@@ -185,27 +185,27 @@ func (l *Ledger) Settle(ctx context.Context, domain, site string) (id Identity, 
 }
 
 // Unprove records that a site's holding of a channel is no longer verified.
-func (l *Ledger) Unprove(ctx context.Context, domain, site, channel string) error {
-	return l.update(ctx, fmt.Sprintf("unprove channel %s of site %s of domain %s", channel, site, domain), func(x *tx) error {
+func (store *Sites) Unprove(ctx context.Context, domain, site, channel string) error {
+	return store.db.update(ctx, fmt.Sprintf("unprove channel %s of site %s of domain %s", channel, site, domain), func(x *tx) error {
 		return x.exec("UPDATE holdings SET verified = 0 WHERE domain = ? AND site = ? AND channel = ?", domain, site, channel)
 	})
 }
 
 // Identity returns the site's identity, or ErrNotFound.
-func (l *Ledger) Identity(ctx context.Context, domain, site string) (Identity, error) {
-	return one(ctx, l.read, fmt.Sprintf("find the identity of site %s of domain %s", site, domain), scanIdentity,
+func (store *Sites) Identity(ctx context.Context, domain, site string) (Identity, error) {
+	return one(ctx, store.db.read, fmt.Sprintf("find the identity of site %s of domain %s", site, domain), scanIdentity,
 		"SELECT "+identityColumns+" FROM identities WHERE domain = ? AND site = ? AND ended = 0", domain, site)
 }
 
 // Identities lists the identities of all sites; with ended, also past ones, whose JWTs may not have expired yet.
-func (l *Ledger) Identities(ctx context.Context, ended bool) ([]Identity, error) {
-	return many(ctx, l.read, "list identities", scanIdentity,
+func (store *Sites) Identities(ctx context.Context, ended bool) ([]Identity, error) {
+	return many(ctx, store.db.read, "list identities", scanIdentity,
 		"SELECT "+identityColumns+" FROM identities WHERE ended = 0 OR ? ORDER BY domain, site, enrolled, public", ended)
 }
 
 // Seen records sightings of agents in one transaction. It ignores a sighting older than the recorded one.
-func (l *Ledger) Seen(ctx context.Context, list []Sighting) error {
-	return l.update(ctx, "note who was seen", func(x *tx) error {
+func (store *Sites) Seen(ctx context.Context, list []Sighting) error {
+	return store.db.update(ctx, "note who was seen", func(x *tx) error {
 		for _, s := range list {
 			lag, err := number("lag", s.Lag)
 			if err != nil {
@@ -227,8 +227,8 @@ func (l *Ledger) Seen(ctx context.Context, list []Sighting) error {
 }
 
 // Sightings lists the last sighting of each agent.
-func (l *Ledger) Sightings(ctx context.Context) ([]Sighting, error) {
-	return many(ctx, l.read, "list sightings", func(s scanner, v *Sighting) error {
+func (store *Sites) Sightings(ctx context.Context) ([]Sighting, error) {
+	return many(ctx, store.db.read, "list sightings", func(s scanner, v *Sighting) error {
 		return s.Scan(&v.Domain, &v.Site, moment{&v.Seen}, &v.Version, &v.ClockOffset, &v.Lag, &v.Revision)
 	}, "SELECT domain, site, seen, version, clock_offset, lag, revision FROM sightings ORDER BY domain, site")
 }

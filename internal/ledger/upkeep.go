@@ -51,7 +51,7 @@ func (l *Ledger) Backup(ctx context.Context, path string) (err error) {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	db, err := connect(l.path, "", 1) // a separate connection: the readers' must not write, and the writer's is busy
+	db, err := connect(l.db.path, "", 1) // a separate connection: the readers' must not write, and the writer's is busy
 	if err != nil {
 		return err
 	}
@@ -75,14 +75,14 @@ func (l *Ledger) Backup(ctx context.Context, path string) (err error) {
 
 // Check reads the whole file and reports damage.
 func (l *Ledger) Check(ctx context.Context) error {
-	faults, err := many(ctx, l.read, "check the ledger", func(s scanner, v *string) error { return s.Scan(v) },
+	faults, err := many(ctx, l.db.read, "check the ledger", func(s scanner, v *string) error { return s.Scan(v) },
 		`SELECT integrity_check FROM pragma_integrity_check WHERE integrity_check <> 'ok'
 		UNION ALL SELECT format('row %s of %s refers to nothing', rowid, "table") FROM pragma_foreign_key_check`)
 	if err != nil {
 		return err
 	}
 	if len(faults) > 0 {
-		return fmt.Errorf("check the ledger %q: %q: restore a backup", l.path, faults)
+		return fmt.Errorf("check the ledger %q: %q: restore a backup", l.db.path, faults)
 	}
 	return nil
 }

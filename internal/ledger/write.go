@@ -28,11 +28,11 @@ type change struct {
 
 // update makes a change, grouped with other waiting changes, and returns once it is durable. act names the change in
 // errors.
-func (l *Ledger) update(ctx context.Context, act string, do func(*tx) error) error {
+func (d *database) update(ctx context.Context, act string, do func(*tx) error) error {
 	c := &change{do: do, done: make(chan struct{})}
 	select {
-	case l.changes <- c:
-	case <-l.closing:
+	case d.changes <- c:
+	case <-d.closing:
 		return fmt.Errorf("%s: %w", act, errClosed)
 	case <-ctx.Done():
 		return fmt.Errorf("%s: %w", act, ctx.Err())
@@ -53,31 +53,31 @@ func (l *Ledger) update(ctx context.Context, act string, do func(*tx) error) err
 
 // serve is the writer. While it syncs one transaction, the next callers queue up and form the next group. It never
 // delays a change to fill a group.
-func (l *Ledger) serve(ctx context.Context) {
+func (d *database) serve(ctx context.Context) {
 	for {
 		var group []*change
 		select {
-		case c := <-l.changes:
+		case c := <-d.changes:
 			group = append(group, c)
-		case <-l.closing:
+		case <-d.closing:
 			return
 		}
 	more:
 		for len(group) < maxGroup {
 			select {
-			case c := <-l.changes:
+			case c := <-d.changes:
 				group = append(group, c)
 			default:
 				break more
 			}
 		}
-		l.commit(ctx, group)
+		d.commit(ctx, group)
 	}
 }
 
 // commit makes a group of changes in one transaction and answers each caller.
-func (l *Ledger) commit(ctx context.Context, group []*change) {
-	err := l.transact(ctx, group)
+func (d *database) commit(ctx context.Context, group []*change) {
+	err := d.transact(ctx, group)
 	for _, c := range group {
 		if c.err == nil {
 			c.err = err
@@ -86,8 +86,8 @@ func (l *Ledger) commit(ctx context.Context, group []*change) {
 	}
 }
 
-func (l *Ledger) transact(ctx context.Context, group []*change) (err error) {
-	conn, err := l.write.Conn(ctx)
+func (d *database) transact(ctx context.Context, group []*change) (err error) {
+	conn, err := d.write.Conn(ctx)
 	if err != nil {
 		return err
 	}

@@ -9,14 +9,14 @@ import (
 	"nightferry/internal/ledger"
 )
 
-// Records reads measurements. *ledger.Ledger is one.
+// Records reads measurements. *ledger.Measurements is one.
 type Records interface {
-	Measurement(ctx context.Context, channel string, number uint64) (ledger.Measurement, error)
+	Of(ctx context.Context, channel string, number uint64) (ledger.Measurement, error)
 }
 
 // Known returns the measurement of a release, or nil.
 func Known(ctx context.Context, r Records, channel string, number uint64) (*ledger.Measurement, error) {
-	m, err := r.Measurement(ctx, channel, number)
+	m, err := r.Of(ctx, channel, number)
 	if errors.Is(err, ledger.ErrNotFound) {
 		return nil, nil
 	}

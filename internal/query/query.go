@@ -38,7 +38,6 @@ type Proofs interface {
 
 // Records reads the rest. *ledger.Ledger is one.
 type Records interface {
-	measure.Records
 	Revision(ctx context.Context) (uint64, error)
 	Deeds(ctx context.Context, f ledger.DeedFilter) ([]ledger.Deed, error)
 }
@@ -128,6 +127,7 @@ type Options struct {
 	Runs      Runs
 	Proofs    Proofs
 	Records   Records
+	Measured  measure.Records
 	Incidents Incidents
 	Sites     Sites
 	Newest    Newest

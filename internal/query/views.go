@@ -52,7 +52,7 @@ func (v *Service) Status(ctx context.Context) (*Status, error) {
 	}
 	s.Measured = []ledger.Measurement{}
 	for _, rel := range s.Channels {
-		m, err := measure.Known(ctx, v.o.Records, rel.Channel, rel.Number)
+		m, err := measure.Known(ctx, v.o.Measured, rel.Channel, rel.Number)
 		if err != nil {
 			return nil, err
 		}
@@ -93,7 +93,7 @@ func (v *Service) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, e
 	if err != nil {
 		return nil, err
 	}
-	measured := measure.Cache{Records: v.o.Records}
+	measured := measure.Cache{Records: v.o.Measured}
 	out := make([]SiteStatus, 0, len(list))
 	for _, s := range list {
 		a := wire.Address{Domain: s.Domain, Site: s.Name}
@@ -226,7 +226,7 @@ func (v *Service) RunShow(ctx context.Context, id string, all bool, begin func(R
 	if !run.Rendered.IsZero() {
 		d.Log = logPath(run)
 	}
-	measured := measure.Cache{Records: v.o.Records}
+	measured := measure.Cache{Records: v.o.Measured}
 	if d.Measured, err = measured.Of(ctx, &ledger.Holding{Channel: run.Channel, Number: run.Number, Release: run.Release}); err != nil {
 		return err
 	}
@@ -374,7 +374,7 @@ func (v *Service) Where(ctx context.Context, channel, name string) ([]Place, err
 		return nil, err
 	}
 	anywhere := newest != nil
-	measured := measure.Cache{Records: v.o.Records}
+	measured := measure.Cache{Records: v.o.Measured}
 	var out []Place
 	for _, s := range list {
 		key := Row{wire.Address{Domain: s.Domain, Site: s.Name}, channel}

@@ -41,10 +41,10 @@ func newDesk(t *testing.T) *desk {
 			t.Error(err)
 		}
 	})
-	d := &desk{t: t, ledger: l, incidents: incident.New(incident.Options{Records: l, Now: now, OnChange: func(incident.Change) {}})}
+	d := &desk{t: t, ledger: l, incidents: incident.New(incident.Options{Records: &l.Incidents, Now: now, OnChange: func(incident.Change) {}})}
 	f := &fleet.Fleet{Sites: []fleet.Site{{Name: "osaka", Domain: "apac", Placements: []fleet.Placement{{Channel: "package"}}}}}
 	d.Service = New(Options{
-		Ledger: l, Published: l, Measured: l, Incidents: d.incidents, Notices: d, Releases: releases.New(nil, func() *repo.Repo { return nil }),
+		Ledger: l, Published: l, Measured: &l.Measurements, Incidents: d.incidents, Notices: d, Releases: releases.New(nil, func() *repo.Repo { return nil }),
 		Now: now, Wall: now, Calendar: func(t time.Time) time.Time { return t }, Fleet: func() *fleet.Fleet { return f },
 		Repo: func() trust.RepoID { return trust.RepoID{} }, GaveNonce: func(wire.Address, string, uint64, []byte) bool { return false },
 		PanicSite: func() string { return "" },
