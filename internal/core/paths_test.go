@@ -62,6 +62,8 @@ func callsOf(t *testing.T, dir string, methods ...string) (calls []said, constan
 					s.arg, _ = strconv.Unquote(a.Value)
 				case *ast.Ident:
 					s.arg = a.Name
+				case *ast.SelectorExpr: // of package kinds
+					s.arg = a.Sel.Name
 				default:
 					t.Errorf("%s: %s is called with a computed word: nobody can look it up", s.at, s.call)
 				}
