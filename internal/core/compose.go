@@ -88,7 +88,7 @@ func (c *Core) compose() {
 
 	pub := &c.Publisher
 	pub.o, pub.settings, pub.ledger, pub.book, pub.storage, pub.newest, pub.files, pub.ended = &c.o, &c.settings, l, book, &c.storage, &c.newest, c.renderer, ended
-	pub.notices, pub.clock, pub.healing, pub.adopt, pub.desire, pub.measureSoon = &c.notices, &c.clock, &u.healing, s.adopt, o.desire, m.soon
+	pub.notices, pub.healing, pub.adopt, pub.desire, pub.measureSoon = &c.notices, &u.healing, s.adopt, o.desire, m.soon
 
 	d := &c.cadences
 	d.settings, d.storage, d.halting, d.tasks, d.notices, d.clock, d.asides, d.publish = &c.settings, &c.storage, stops, c.tasks, &c.notices, &c.clock, &c.asides, pub.publishUnless

@@ -36,7 +36,6 @@ type Publisher struct {
 	files       ownFiles
 	ended       func() // a run has ended, so that a log is to be written
 	notices     *notices
-	clock       *clocks
 	healing     *atomic.Bool // something was published since the bucket was checked
 	adopt       func(ctx context.Context, channel string, run ledger.RunID) (news bool, err error)
 	desire      func(context.Context, desired.Change) error
