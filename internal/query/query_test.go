@@ -1,0 +1,178 @@
+package query
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"nightferry/internal/digest"
+	"nightferry/internal/fleet"
+	"nightferry/internal/halt"
+	"nightferry/internal/kinds"
+	"nightferry/internal/ledger"
+	"nightferry/internal/nights"
+	"nightferry/internal/policy"
+	"nightferry/internal/releases"
+	"nightferry/internal/repo"
+	"nightferry/internal/runs"
+	"nightferry/internal/wire"
+)
+
+var (
+	noon = time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
+	two  = ledger.Release{Channel: "package", Number: 2, Digest: digest.Of([]byte("2")), Bytes: 64 << 20, Published: noon.Add(-time.Hour)}
+)
+
+// facts stand in for the ledger and the Core: one site, osaka, with one channel.
+type facts struct {
+	site   Site
+	holds  []ledger.Holding
+	finds  []ledger.Finding
+	last   []ledger.Run
+	halts  []halt.Order
+	window string
+	full   bool // the site's disk
+}
+
+func (f *facts) Runs(_ context.Context, r ledger.RunFilter) ([]ledger.Run, error) {
+	if r.Open || r.State != "" {
+		return nil, nil
+	}
+	return f.last, nil
+}
+
+func (f *facts) FindRuns(context.Context, string) ([]ledger.Run, error) { return f.last, nil }
+
+func (f *facts) Release(context.Context, string, uint64) (ledger.Release, error) { return two, nil }
+
+func (f *facts) Holdings(context.Context, ledger.Filter) ([]ledger.Holding, error) {
+	return f.holds, nil
+}
+
+func (f *facts) Findings(context.Context, runs.State, ledger.Filter) ([]ledger.Finding, error) {
+	return f.finds, nil
+}
+
+func (f *facts) FindingsOf(context.Context, string, string) ([]ledger.Finding, error) {
+	return nil, nil
+}
+
+func (f *facts) Site(wire.Address) (Site, bool) { return f.site, true }
+
+func (f *facts) Halted() int { return 0 }
+
+func (f *facts) Has(kind kinds.Kind, _ string, _ wire.Address) bool {
+	return f.full && kind == kinds.SiteSays+"-disk"
+}
+
+func (f *facts) List(context.Context, bool) ([]ledger.Incident, error) { return nil, nil }
+
+type newest struct{}
+
+func (newest) Of(string) (ledger.Release, bool) { return two, true }
+func (newest) List() []ledger.Release           { return []ledger.Release{two} }
+
+type unmeasured struct{}
+
+func (unmeasured) Of(context.Context, string, uint64) (ledger.Measurement, error) {
+	return ledger.Measurement{}, ledger.ErrNotFound
+}
+
+func (f *facts) service(t *testing.T) *Service {
+	t.Helper()
+	fl := &fleet.Fleet{Channels: []fleet.Channel{{Name: "package"}}, Domains: []fleet.Domain{{Name: "apac"}}, Regions: []fleet.Region{{Name: "ap"}},
+		Sites: []fleet.Site{{Name: "osaka", Domain: "apac", Region: "ap", Location: time.UTC, Zone: "UTC", Placements: []fleet.Placement{{Channel: "package", Policy: policy.Policy{Windows: f.window}}}}}}
+	table, err := nights.Parse(fl)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return New(Options{
+		Runs: f, Proofs: f, Measured: unmeasured{}, Incidents: f, Sites: f, Newest: newest{}, Releases: releases.New(nil, func() *repo.Repo { return nil }),
+		World:  func() World { return World{Fleet: fl, Nights: table} },
+		Wanted: func(wire.Address) Wanted { return Wanted{} },
+		Halts:  func() *halt.Orders { return &halt.Orders{Active: f.halts} },
+		Now:    func() time.Time { return noon }, Wall: func() time.Time { return noon },
+	})
+}
+
+// TestStates: each fact about a site gives its channel one state and, unless it is
+// current, a first reason with a remedy.
+func TestStates(t *testing.T) {
+	enrolled := Site{Connected: true, Seen: noon, Identity: &ledger.Identity{Enrolled: noon.Add(-time.Hour)}}
+	one := []ledger.Holding{{Domain: "apac", Site: "osaka", Channel: "package", Number: 1, Verified: noon, Attested: noon}}
+	proven := []ledger.Holding{{Domain: "apac", Site: "osaka", Channel: "package", Number: 2, Release: two.Digest, Verified: noon, Attested: noon}}
+	away, local, contested := enrolled, enrolled, enrolled
+	away.Connected = false
+	local.Halted = &wire.Stop{Reason: "disk swap", Heard: noon.UnixMilli()}
+	contested.Identity = &ledger.Identity{Enrolled: noon, Contested: noon, Contest: "two machines"}
+	run := func(s runs.State, number uint64) []ledger.Run {
+		return []ledger.Run{{ID: ledger.RunID{1}, Domain: "apac", Site: "osaka", Channel: "package", Number: number, State: s, Started: noon.Add(-time.Minute), Finished: noon}}
+	}
+	open := run("", 2)
+	open[0].Finished = time.Time{}
+	for name, c := range map[string]struct {
+		facts
+		state, why string
+	}{
+		"proven":           {facts{site: enrolled, holds: proven}, "current", ""},
+		"not enrolled":     {facts{}, "never", "not enrolled"},
+		"revoked":          {facts{holds: proven}, "unproven", "not enrolled"},
+		"behind":           {facts{site: enrolled, holds: one}, "due", "due"},
+		"window is closed": {facts{site: enrolled, holds: one, window: "22:00-04:00"}, "waiting", "window 03-02 22:00Z"},
+		"no message":       {facts{site: away, holds: one}, "away", "no message"},
+		"failed":           {facts{site: enrolled, holds: one, last: run(runs.Failed, 2)}, "failing", "last run failed"},
+		"failed before":    {facts{site: enrolled, holds: one, last: run(runs.Failed, 1)}, "due", "due"},
+		"running":          {facts{site: enrolled, holds: one, last: open}, "running", ""},
+		"halted there":     {facts{site: local, holds: one}, "halted", "halted on the site"},
+		"halted":           {facts{site: enrolled, holds: one, halts: []halt.Order{{ID: halt.NewID(), Scope: halt.Region, Value: "ap"}}}, "halted", "halted by order"},
+		"two machines":     {facts{site: contested, holds: proven}, "contested", "contested"},
+		"differs":          {facts{site: enrolled, holds: proven, finds: []ledger.Finding{{Domain: "apac", Site: "osaka", Channel: "package"}}}, "different", "files differ"},
+	} {
+		list, err := c.service(t).Sites(t.Context(), fleet.Scope{})
+		if err != nil || len(list) != 1 || len(list[0].Channels) != 1 {
+			t.Fatalf("%s: %+v, %v", name, list, err)
+		}
+		ch := list[0].Channels[0]
+		if ch.State != c.state || !strings.HasPrefix(ch.Why, c.why) || (c.why == "") != (ch.Why == "") {
+			t.Errorf("%s: state %s, why %q; want %s, %q", name, ch.State, ch.Why, c.state, c.why)
+		}
+		if !slices.Contains(States(), ch.State) {
+			t.Errorf("%s: %s is not in States", name, ch.State)
+		}
+		for _, r := range ch.Reasons {
+			if r.Remedy == "" {
+				t.Errorf("%s: %q has no remedy", name, r.What)
+			}
+		}
+	}
+}
+
+// TestPlan: a site that holds nothing gets all of the newest release in its next
+// window, and nothing while a person must act first.
+func TestPlan(t *testing.T) {
+	f := &facts{site: Site{Connected: true, Identity: &ledger.Identity{Enrolled: noon}}, window: "22:00-04:00"}
+	plan := func() PlanItem {
+		t.Helper()
+		p, err := f.service(t).Plan(t.Context(), PlanRequest{})
+		if err != nil || len(p.Items) != 1 {
+			t.Fatalf("%+v, %v", p, err)
+		}
+		return p.Items[0]
+	}
+	if p := plan(); p.Bytes != two.Bytes || !p.Start.Equal(noon.Add(10*time.Hour)) || p.Requests != 4+handful || !p.Assumed || p.Blocked != "" {
+		t.Errorf("%+v", p)
+	}
+	f.full = true
+	if p := plan(); p.Blocked != "disk full" || !p.Start.IsZero() {
+		t.Errorf("with a full disk: %+v", p)
+	}
+	f.site.Halted = &wire.Stop{}
+	if p := plan(); p.Blocked != "halted on the site" {
+		t.Errorf("halted there: %+v", p)
+	}
+	if _, err := f.service(t).Plan(t.Context(), PlanRequest{Days: 367}); err == nil {
+		t.Error("a plan for more than a year, and no error")
+	}
+}
