@@ -28,7 +28,7 @@ func TestPipeInAFilesPlace(t *testing.T) {
 	p := &push{root: root, o: Options{Now: time.Now}}
 	read := make(chan error, 1)
 	go func() {
-		_, err := p.readOnce(t.Context(), &item{path: "a"}, nil, nil, nil)
+		_, err := (&taskReader{p: p}).readOnce(t.Context(), &item{path: "a"})
 		read <- err
 	}()
 	select {

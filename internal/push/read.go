@@ -80,37 +80,56 @@ type reader struct {
 	sum   hash.Hash
 }
 
-// read reads the items of a task and sends their chunks in groups.
+// taskReader reads the items of one task and sends their chunks in groups.
+type taskReader struct {
+	p *push
+	*task
+	buffers *reader
+	group   *group // the one being filled
+}
+
 func (p *push) read(ctx context.Context, t *task, r *reader) error {
-	g := p.newGroup()
-	send := func() error {
-		full := g
-		p.crew.Go(func() error { p.work(full); return nil })
-		select {
-		case t.groups <- full:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		g = p.newGroup()
-		return nil
-	}
+	tr := &taskReader{p: p, task: t, buffers: r, group: p.newGroup()}
 	for _, it := range t.items {
 		if it.ready {
 			continue
 		}
-		if err := p.readItem(ctx, it, r, &g, send); err != nil {
+		if err := tr.readItem(ctx, it); err != nil {
 			return err
 		}
 	}
-	return send()
+	return tr.send(ctx)
 }
+
+// send hands the group to a worker and to the sequencer, and starts the next one.
+func (r *taskReader) send(ctx context.Context) error {
+	full := r.group
+	r.p.crew.Go(func() error { r.p.work(full); return nil })
+	select {
+	case r.groups <- full:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	r.group = r.p.newGroup()
+	return nil
+}
+
+// reserve makes room for a chunk and returns its offset in the group.
+func (r *taskReader) reserve(ctx context.Context, size int) (off int, err error) {
+	if len(r.group.raw)+size > pack.MaxBlock {
+		err = r.send(ctx)
+	}
+	return len(r.group.raw), err
+}
+
+func (r *taskReader) add(pc piece) { r.group.pieces = append(r.group.pieces, pc) }
 
 // readItem reads a file until it is unchanged before and after the read. It waits longer after each attempt: the file
 // may be in the middle of a copy, or locked briefly by a writer.
-func (p *push) readItem(ctx context.Context, it *item, r *reader, g **group, send func() error) error {
+func (r *taskReader) readItem(ctx context.Context, it *item) error {
 	var births [2]int64 // creation times of the first and the last file with this name
 	for try, wait := 1, firstWait; ; try, wait = try+1, 2*wait {
-		birth, err := p.readOnce(ctx, it, r, g, send)
+		birth, err := r.readOnce(ctx, it)
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
@@ -118,13 +137,13 @@ func (p *push) readItem(ctx context.Context, it *item, r *reader, g **group, sen
 		if !errors.As(err, &of) {
 			return err // from the store or this process
 		}
-		(*g).pieces = append((*g).pieces, piece{it: it, reset: true})
+		r.add(piece{it: it, reset: true})
 		if births[1] = birth; try == 1 {
 			births[0] = birth
 		}
-		if replaced := it.old == nil && births[0] != births[1] && min(births[0], births[1]) > 0; p.vanished(err) || try == maxTries && replaced {
+		if replaced := it.old == nil && births[0] != births[1] && min(births[0], births[1]) > 0; r.p.vanished(err) || try == maxTries && replaced {
 			if replaced {
-				p.event(Event{Path: it.path, Outcome: Skipped, Cause: errReplaced.Error()})
+				r.p.event(Event{Path: it.path, Outcome: Skipped, Cause: errReplaced.Error()})
 			}
 			it.gone = true
 			return nil
@@ -161,8 +180,8 @@ func pause(ctx context.Context, d time.Duration) error {
 
 // readOnce reads a file from start to end and returns its creation time. The error is an *fs.PathError if the file
 // cannot be read or changed during the read.
-func (p *push) readOnce(ctx context.Context, it *item, r *reader, g **group, send func() error) (birth int64, err error) {
-	f, err := scan.OpenStill(p.root, it.path)
+func (r *taskReader) readOnce(ctx context.Context, it *item) (birth int64, err error) {
+	f, err := scan.OpenStill(r.p.root, it.path)
 	if err != nil {
 		return 0, err
 	}
@@ -174,23 +193,23 @@ func (p *push) readOnce(ctx context.Context, it *item, r *reader, g **group, sen
 	if before.Kind != scan.File {
 		return 0, &fs.PathError{Op: "read", Path: it.path, Err: errors.New("it is not a regular file any more")}
 	}
-	if err := pause(ctx, hides(before.Stat, p.o.Now())); err != nil {
+	if err := pause(ctx, hides(before.Stat, r.p.o.Now())); err != nil {
 		return 0, err
 	}
 	size := before.Stat.Size
-	it.checked = p.o.Now().Unix()
+	it.checked = r.p.o.Now().Unix()
 	it.entry = manifest.Entry{Path: it.path, Kind: manifest.File, Size: size, MTime: before.Stat.MTime, Mode: mode(it.stat, false)}
 	var n int64
 	defer func() {
 		if err != nil { // it is read again, or left out of the release
-			p.count(func(c *Progress) { c.Read -= n })
+			r.p.count(func(c *Progress) { c.Read -= n })
 		}
 	}()
-	if size <= int64(p.r.Params().Min) {
-		n, err = p.readSmall(it, f, int(size), g, send)
-		p.count(func(c *Progress) { c.Read, c.Path = c.Read+n, it.path })
+	if size <= int64(r.p.r.Params().Min) {
+		n, err = r.readSmall(ctx, it, f, int(size))
+		r.p.count(func(c *Progress) { c.Read, c.Path = c.Read+n, it.path })
 	} else {
-		n, err = p.readLarge(ctx, it, f, r, g, send)
+		n, err = r.readLarge(ctx, it, f)
 	}
 	if err != nil {
 		return before.Birth, err
@@ -216,7 +235,7 @@ func hides(s scan.Stat, now time.Time) time.Duration {
 }
 
 // readSmall reads a file of one chunk directly into the group.
-func (p *push) readSmall(it *item, f io.Reader, size int, g **group, send func() error) (int64, error) {
+func (r *taskReader) readSmall(ctx context.Context, it *item, f io.Reader, size int) (int64, error) {
 	if size == 0 {
 		it.entry.Digest = digest.Of(nil)
 		n, err := f.Read(make([]byte, 1))
@@ -225,13 +244,11 @@ func (p *push) readSmall(it *item, f io.Reader, size int, g **group, send func()
 		}
 		return int64(n), err
 	}
-	if len((*g).raw)+size > pack.MaxBlock {
-		if err := send(); err != nil {
-			return 0, err
-		}
+	off, err := r.reserve(ctx, size)
+	if err != nil {
+		return 0, err
 	}
-	off := len((*g).raw)
-	b := (*g).raw[off : off+size]
+	b := r.group.raw[off : off+size]
 	n, err := io.ReadFull(f, b)
 	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
 		return int64(n), nil // shorter than before: the caller notices
@@ -241,20 +258,20 @@ func (p *push) readSmall(it *item, f io.Reader, size int, g **group, send func()
 	}
 	if chunk.Zero(b) {
 		it.entry.Digest = digest.Of(b)
-		(*g).pieces = append((*g).pieces, piece{it: it, ref: chunk.Ref{Size: int64(size)}})
+		r.add(piece{it: it, ref: chunk.Ref{Size: int64(size)}})
 		return int64(n), nil
 	}
-	(*g).raw = (*g).raw[:off+size]
-	(*g).pieces = append((*g).pieces, piece{it: it, ref: chunk.Ref{Size: int64(size)}, off: off, alone: true})
+	r.group.raw = r.group.raw[:off+size]
+	r.add(piece{it: it, ref: chunk.Ref{Size: int64(size)}, off: off, alone: true})
 	return int64(n), nil
 }
 
 // readLarge splits a file into chunks and computes the digest of the whole file.
-func (p *push) readLarge(ctx context.Context, it *item, f io.Reader, r *reader, g **group, send func() error) (n int64, err error) {
-	r.sum.Reset()
-	r.split.Reset(f)
+func (r *taskReader) readLarge(ctx context.Context, it *item, f io.Reader) (n int64, err error) {
+	r.buffers.sum.Reset()
+	r.buffers.split.Reset(f)
 	for {
-		b, err := r.split.Next()
+		b, err := r.buffers.split.Next()
 		if errors.Is(err, io.EOF) {
 			break
 		}
@@ -265,22 +282,19 @@ func (p *push) readLarge(ctx context.Context, it *item, f io.Reader, r *reader, 
 			return n, err
 		}
 		n += int64(len(b))
-		p.count(func(c *Progress) { c.Read, c.Path = c.Read+int64(len(b)), it.path })
-		r.sum.Write(b)
+		r.p.count(func(c *Progress) { c.Read, c.Path = c.Read+int64(len(b)), it.path })
+		r.buffers.sum.Write(b)
 		pc := piece{it: it, ref: chunk.Ref{Size: int64(len(b))}}
 		if !chunk.Zero(b) {
-			if len((*g).raw)+len(b) > pack.MaxBlock {
-				if err := send(); err != nil {
-					return n, err
-				}
+			if pc.off, err = r.reserve(ctx, len(b)); err != nil {
+				return n, err
 			}
-			pc.off = len((*g).raw)
-			(*g).raw = append((*g).raw, b...)
+			r.group.raw = append(r.group.raw, b...)
 			pc.ref.ID = pending
 		}
-		(*g).pieces = append((*g).pieces, pc)
+		r.add(pc)
 	}
-	r.sum.Sum(it.entry.Digest[:0])
+	r.buffers.sum.Sum(it.entry.Digest[:0])
 	return n, nil
 }
 

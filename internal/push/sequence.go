@@ -29,84 +29,99 @@ func (p *push) tasks(ctx context.Context, queue chan<- *task) error {
 	if p.pages != nil {
 		old.head = p.r.Entries(p.rel, p.pages)
 	}
-	readers := make(chan *reader, cap(queue)+2)
-	var t *task
-	send := func() error {
-		if t == nil {
-			return nil
-		}
-		done := t
-		t = nil
-		done.groups = make(chan *group, 1)
-		select {
-		case queue <- done:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		p.crew.Go(func() error {
-			defer close(done.groups)
-			if done.bytes == 0 && allReady(done.items) {
-				return nil
-			}
-			var r *reader
-			select {
-			case r = <-readers:
-			default:
-				var err error
-				if r, err = newReader(p.r.Params()); err != nil {
-					return err
-				}
-			}
-			done.err = p.read(ctx, done, r)
-			readers <- r
-			if done.err != nil && ctx.Err() == nil {
-				return sourceError(done.err)
-			}
-			return done.err
-		})
+	m := &taskMaker{p: p, queue: queue, readers: make(chan *reader, cap(queue)+2), old: &old}
+	if err := p.walk(ctx, func(it scan.Item) error { return m.add(ctx, it) }); err != nil {
+		return err
+	}
+	return m.send(ctx)
+}
+
+// taskMaker collects the entries of the walk into tasks and starts a reader for each.
+type taskMaker struct {
+	p       *push
+	queue   chan<- *task
+	readers chan *reader // idle ones
+	old     *cache
+	task    *task // the one being filled; nil: none
+}
+
+// add adds an entry of the walk.
+func (m *taskMaker) add(ctx context.Context, it scan.Item) error {
+	p := m.p
+	if p.vanished(it.Err) {
 		return nil
 	}
-	err = p.walk(ctx, func(it scan.Item) error {
-		if p.vanished(it.Err) {
-			return nil
+	if it.Err != nil {
+		return sourceError(&fs.PathError{Op: "read", Path: it.Path, Err: it.Err})
+	}
+	if it.Mount {
+		p.mounts = append(p.mounts, it.Path)
+	}
+	if it.Kind == scan.Link || it.Kind == scan.Special {
+		if p.o.Links == Refuse {
+			return sourceError(&fs.PathError{Op: "read", Path: it.Path, Err: fmt.Errorf("it became a %s", it.Kind)})
 		}
-		if it.Err != nil {
-			return sourceError(&fs.PathError{Op: "read", Path: it.Path, Err: it.Err})
-		}
-		if it.Mount {
-			p.mounts = append(p.mounts, it.Path)
-		}
-		if it.Kind == scan.Link || it.Kind == scan.Special {
-			if p.o.Links == Refuse {
-				return sourceError(&fs.PathError{Op: "read", Path: it.Path, Err: fmt.Errorf("it became a %s", it.Kind)})
-			}
-			p.event(Event{Path: it.Path, Outcome: Skipped, Cause: it.Kind.String()})
-			return nil
-		}
-		next, err := p.item(&old, it)
-		if err != nil {
-			return err
-		}
-		var size int64
-		if !next.ready {
-			size = it.Stat.Size
-		}
-		if t != nil && (t.bytes+size > taskBytes || len(t.items) >= maxTaskItems) {
-			if err := send(); err != nil {
-				return err
-			}
-		}
-		if t == nil {
-			t = &task{}
-		}
-		t.items = append(t.items, next)
-		t.bytes += size
+		p.event(Event{Path: it.Path, Outcome: Skipped, Cause: it.Kind.String()})
 		return nil
-	})
+	}
+	next, err := p.item(m.old, it)
 	if err != nil {
 		return err
 	}
-	return send()
+	var size int64
+	if !next.ready {
+		size = it.Stat.Size
+	}
+	if t := m.task; t != nil && (t.bytes+size > taskBytes || len(t.items) >= maxTaskItems) {
+		if err := m.send(ctx); err != nil {
+			return err
+		}
+	}
+	if m.task == nil {
+		m.task = &task{}
+	}
+	m.task.items = append(m.task.items, next)
+	m.task.bytes += size
+	return nil
+}
+
+// send queues the task, if there is one, and starts its reader.
+func (m *taskMaker) send(ctx context.Context) error {
+	t := m.task
+	if t == nil {
+		return nil
+	}
+	m.task = nil
+	t.groups = make(chan *group, 1)
+	select {
+	case m.queue <- t:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	m.p.crew.Go(func() error { return m.read(ctx, t) })
+	return nil
+}
+
+// read reads a task with an idle reader, or with a new one.
+func (m *taskMaker) read(ctx context.Context, t *task) (err error) {
+	defer close(t.groups)
+	if t.bytes == 0 && allReady(t.items) {
+		return nil
+	}
+	var r *reader
+	select {
+	case r = <-m.readers:
+	default:
+		if r, err = newReader(m.p.r.Params()); err != nil {
+			return err
+		}
+	}
+	t.err = m.p.read(ctx, t, r)
+	m.readers <- r
+	if t.err != nil && ctx.Err() == nil {
+		return sourceError(t.err)
+	}
+	return t.err
 }
 
 func allReady(items []*item) bool {
