@@ -174,7 +174,7 @@ func (b *bench) startRateCore(ctx context.Context, bucket, endpoint string) (_ *
 	if c.proc, err = startProcess(ctx, c.env, filepath.Join(c.dir, "core.log"), program, "core", "run", "--config", config); err != nil {
 		return nil, err
 	}
-	c.client = api.NewClient(filepath.Join(c.dir, "data"))
+	c.client = api.NewClient(api.ClientOptions{Dir: filepath.Join(c.dir, "data")})
 	if err := c.until(ctx, "the Core to serve", 100*time.Millisecond, func() (bool, error) {
 		var h core.Health
 		err := c.client.Call(ctx, "GET", "/v1/health", nil, nil, &h)

@@ -4,8 +4,6 @@ import (
 	"context"
 
 	"github.com/spf13/cobra"
-
-	"nightferry/internal/core"
 )
 
 func newAlert(e *env) *cobra.Command {
@@ -19,11 +17,6 @@ func newAlert(e *env) *cobra.Command {
 	return cmd
 }
 
-// alertRequest asks for a test.
-type alertRequest struct {
-	To string `json:"to,omitempty"` // empty: everybody
-}
-
 func newAlertTest(e *env) *cobra.Command {
 	var f coreFlags
 	var to string
@@ -33,13 +26,13 @@ func newAlertTest(e *env) *cobra.Command {
 		long:    "Has the running Core send a test to every recipient of the configuration, now, and tells what the mail server and the webhook said. It tries once and queues nothing. Accepted by the server is not yet read by a person: ask them.",
 		example: "nightferry alert test\nnightferry alert test --to ops@example.com",
 		run: func(ctx context.Context, _ []string) error {
-			a, err := f.ask()
+			a, err := f.client()
 			if err != nil {
 				return err
 			}
 			defer a.Close()
-			var list []core.AlertTest
-			if err := a.post(ctx, "/v1/alerts/test", alertRequest{to}, &list); err != nil {
+			list, err := a.TestAlerts(ctx, to)
+			if err != nil {
 				return err
 			}
 			bad := int64(0)

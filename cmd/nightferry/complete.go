@@ -26,9 +26,9 @@ func addCompletions(root *cobra.Command) {
 	}
 	var args []string // which names the arguments take, in order
 	switch root.CommandPath() {
-	case "nightferry why":
+	case "nightferry why", "nightferry exceptions":
 		args = []string{"site", "channel"}
-	case "nightferry site token", "nightferry site revoke":
+	case "nightferry site token", "nightferry site revoke", "nightferry site confirm":
 		args = []string{"site"}
 	case "nightferry domain revoke":
 		args = []string{"domain"}

@@ -1,17 +1,11 @@
 package main
 
 import (
-	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
-	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -90,15 +84,9 @@ func (e *downError) Remedy() string {
 	return "start it: nightferry core run --config " + e.config
 }
 
-// asker asks a running Core.
-type asker struct {
-	*api.Client
-	path string
-}
-
-// ask returns a client of the Core. A mistake in its configuration does not
+// client returns a client of the Core. A mistake in its configuration does not
 // keep a running Core from being asked.
-func (f *coreFlags) ask() (*asker, error) {
+func (f *coreFlags) client() (*api.Client, error) {
 	path, err := f.path()
 	if err != nil {
 		return nil, err
@@ -107,26 +95,7 @@ func (f *coreFlags) ask() (*asker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &asker{api.NewClient(dir), path}, nil
-}
-
-func (a *asker) get(ctx context.Context, path string, query url.Values, out any) error {
-	return a.named(a.Call(ctx, http.MethodGet, path, query, nil, out))
-}
-
-func (a *asker) post(ctx context.Context, path string, in, out any) error {
-	return a.named(a.Call(ctx, http.MethodPost, path, nil, in, out))
-}
-
-// within is a call with a shorter deadline than the client's own.
-func (a *asker) within(ctx context.Context, limit time.Duration, method, path string, query url.Values, in, out any) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%w within %s", api.ErrSilent, limit))
-	defer cancel()
-	return a.named(a.Call(ctx, method, path, query, in, out))
-}
-
-func (a *asker) stream(ctx context.Context, method, path string, query url.Values, in any, fn func(json.RawMessage) error) error {
-	return a.named(a.Stream(ctx, method, path, query, in, fn))
+	return api.NewClient(api.ClientOptions{Dir: dir, Explain: func(err error) error { return unanswered(path, err) }}), nil
 }
 
 // silentError says that the Core runs and hangs.
@@ -139,12 +108,13 @@ func (e *silentError) Remedy() string {
 	return "look at its process and its log; to stop sites without it: nightferry halt STORE --all, or nightferry-agent halt on a site"
 }
 
-func (a *asker) named(err error) error {
+// unanswered adds a remedy to an error of a Core that is down or hangs.
+func unanswered(path string, err error) error {
 	if errors.Is(err, api.ErrSilent) {
 		return &silentError{err}
 	}
 	if errors.Is(err, api.ErrDown) {
-		return &downError{a.path}
+		return &downError{path}
 	}
 	return err
 }
@@ -159,16 +129,6 @@ func (f *siteFlags) add(cmd *cobra.Command, channel bool) {
 	if channel {
 		cmd.Flags().StringVar(&f.Channel, "channel", "", "only the channel `NAME`")
 	}
-}
-
-func (f *siteFlags) query() url.Values {
-	q := url.Values{}
-	for k, v := range map[string]string{"site": f.Site, "region": f.Region, "domain": f.Domain, "channel": f.Channel} {
-		if v != "" {
-			q.Set(k, v)
-		}
-	}
-	return q
 }
 
 // confirmAbsent reports whether a file is not there.

@@ -116,7 +116,7 @@ func (d *daemon) run(ctx context.Context, door, metrics net.Listener) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return d.core.Run(ctx) })
 	g.Go(func() error {
-		return api.Serve(ctx, door, api.ServerOptions{Now: d.e.now, Routes: d.routes(), Explain: told})
+		return api.Serve(ctx, door, api.ServerOptions{Now: d.e.now, Routes: api.Routes(d.backend()), Explain: told})
 	})
 	if metrics != nil {
 		g.Go(func() error { return serveHTTP(ctx, metrics, d.metricsHandler()) })
@@ -160,23 +160,11 @@ func (d *daemon) hangups(ctx context.Context) error {
 	}
 }
 
-// reloaded is what a reload put in force.
-type reloaded struct {
-	Config   string `json:"config"`
-	Channels int    `json:"channels"`
-	Domains  int    `json:"domains"`
-	Sites    int    `json:"sites"`
-	// Former are public addresses that were in force before, and Unmoved the
-	// sites that know no others yet.
-	Former  []string `json:"former,omitempty"`
-	Unmoved []string `json:"unmoved,omitempty"`
-}
-
 // learnWait is how long a reload waits until sites have learned new addresses.
 const learnWait = 5 * time.Second
 
 // reload puts the file in force, or leaves everything as it is.
-func (d *daemon) reload(ctx context.Context) (r reloaded, err error) {
+func (d *daemon) reload(ctx context.Context) (r api.Reloaded, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	c, err := config.Load(d.path)
@@ -192,7 +180,7 @@ func (d *daemon) reload(ctx context.Context) (r reloaded, err error) {
 		}
 		return r, err
 	}
-	r = reloaded{Config: d.path, Channels: len(c.Fleet.Channels), Domains: len(c.Fleet.Domains), Sites: len(c.Fleet.Sites)}
+	r = api.Reloaded{Config: d.path, Channels: len(c.Fleet.Channels), Domains: len(c.Fleet.Domains), Sites: len(c.Fleet.Sites)}
 	for _, u := range d.running.Public {
 		if !slices.Contains(c.Public, u) {
 			r.Former = append(r.Former, u)
@@ -276,13 +264,13 @@ func newCoreReload(e *env) *cobra.Command {
 		long:    "Lets the running Core read its configuration file again, as SIGHUP does. A file with any mistake is refused whole, with all its mistakes listed, and what runs stays as it is.",
 		example: "nightferry core reload --config /srv/nightferry/nightferry.yaml",
 		run: func(ctx context.Context, _ []string) error {
-			a, err := f.ask()
+			a, err := f.client()
 			if err != nil {
 				return err
 			}
 			defer a.Close()
-			var r reloaded
-			if err := a.post(ctx, "/v1/reload", nil, &r); err != nil {
+			r, err := a.Reload(ctx)
+			if err != nil {
 				return err
 			}
 			e.event("reloaded", r)

@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"nightferry/internal/tasks"
+	"nightferry/internal/api"
 )
 
 func newCoreTasks(e *env) *cobra.Command {
@@ -17,19 +17,19 @@ func newCoreTasks(e *env) *cobra.Command {
 		long:    "Lists the Core's tasks: how often each one is due, how late it may be, and when it last succeeded. A task that is overdue is an incident of kind overdue; it delays no other task.",
 		example: "nightferry core tasks\nnightferry core tasks --json",
 		run: func(ctx context.Context, _ []string) error {
-			a, err := f.ask()
+			a, err := f.client()
 			if err != nil {
 				return err
 			}
 			defer a.Close()
-			var list []tasks.Status
-			if err := a.get(ctx, "/v1/tasks", nil, &list); err != nil {
+			list, err := a.Tasks(ctx)
+			if err != nil {
 				return err
 			}
-			t := table{head: []string{"TASK", "EVERY", "BOUND", "LAST SUCCESS", "STATE"}, cut: []int{4}}
+			t := table{head: []string{"TASK", "EVERY", "BOUND", "LAST SUCCESS", "STATE"}, below: 4}
 			for _, x := range list {
 				e.event("task", x)
-				t.add(x.Name, every(x.Period), x.Bound.String(), e.lastOf(x.Success), stateOf(&x))
+				t.add(x.Name, every(time.Duration(x.Period)), time.Duration(x.Bound).String(), e.lastOf(x.Success), stateOf(&x))
 			}
 			e.show(&t, "no task is known")
 			return nil
@@ -53,7 +53,7 @@ func (e *env) lastOf(t time.Time) string {
 	return e.ago(t)
 }
 
-func stateOf(x *tasks.Status) string {
+func stateOf(x *api.Task) string {
 	switch {
 	case x.Overdue && !x.Running.IsZero():
 		return "OVERDUE, running"
@@ -63,6 +63,8 @@ func stateOf(x *tasks.Status) string {
 		return "running"
 	case x.Error != "":
 		return "failed: " + x.Error
+	case x.Success.IsZero():
+		return "has not run yet"
 	}
 	return "ok"
 }

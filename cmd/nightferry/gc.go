@@ -118,30 +118,10 @@ func (e *env) gc(ctx context.Context, rawURL string, o collect.Options, f *store
 	return nil
 }
 
-// held is what a Core's sites hold or should hold.
-type held struct {
-	Repo     string              `json:"repository"`
-	Releases map[string][]uint64 `json:"releases"` // by channel, ascending
-	Oldest   map[string][]string `json:"oldest"`   // who holds the first of them
-}
-
-func (d *daemon) held(ctx context.Context) (*held, error) {
-	all, err := d.core.Upkeep.Held(ctx)
-	if err != nil {
-		return nil, err
-	}
-	h := &held{Repo: d.core.Repo().String(), Releases: map[string][]uint64{}, Oldest: map[string][]string{}}
-	for channel, numbers := range all {
-		h.Releases[channel] = slices.Sorted(maps.Keys(numbers))
-		h.Oldest[channel] = numbers[h.Releases[channel][0]]
-	}
-	return h, nil
-}
-
 // hold asks the Core of this repository what must stay, or says why it was not
 // asked.
 func (e *env) hold(ctx context.Context, s *session, f *coreFlags, o *collect.Options) (why string, oldest map[string][]string, err error) {
-	a, err := f.ask()
+	a, err := f.client()
 	if err != nil {
 		if f.config == "" && as[*absentError](err) {
 			return "there is no configuration of one here", nil, nil
@@ -149,8 +129,7 @@ func (e *env) hold(ctx context.Context, s *session, f *coreFlags, o *collect.Opt
 		return "", nil, err
 	}
 	defer a.Close()
-	var h held
-	err = a.get(ctx, "/v1/held", nil, &h)
+	h, err := a.Held(ctx)
 	switch {
 	case as[*downError](err):
 		return "it does not run", nil, nil

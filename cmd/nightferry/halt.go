@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"nightferry/internal/api"
 	"nightferry/internal/halt"
 	"nightferry/internal/repo"
 	"nightferry/internal/trust"
@@ -115,7 +116,7 @@ func newResume(e *env) *cobra.Command {
 				}
 			}
 			if len(args) == 0 {
-				return e.resumeFleet(ctx, &core, resumeRequest{Order: id, Scope: kind, Value: value})
+				return e.resumeFleet(ctx, &core, api.ResumeRequest{Order: id, Scope: kind, Value: value})
 			}
 			key, err := signingKey(releaseUse, keyFile)
 			if err != nil {

@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -14,16 +12,12 @@ import (
 	"nightferry/internal/api"
 	"nightferry/internal/core"
 	"nightferry/internal/halt"
-	"nightferry/internal/query"
 )
 
 const (
 	// haltPatience is how long halt waits, from its start on, for sites to confirm
 	// and for the store, before it shows which have not.
 	haltPatience = time.Second
-	// haltLimit bounds a call of the kill switch. A halt that comes to its turn
-	// later is not carried out.
-	haltLimit = 10 * time.Second
 )
 
 // unheardError is a kill switch that the Core does not carry out: it is not
@@ -48,33 +42,6 @@ func haltWays(err error) error {
 	return err
 }
 
-// resumeRequest lifts one order, or those of a scope.
-type resumeRequest struct {
-	Order string `json:"order,omitempty"` // the beginning of its id
-	Scope string `json:"scope,omitempty"`
-	Value string `json:"value,omitempty"`
-}
-
-func (d *daemon) halt(ctx context.Context, c *api.Call) (any, error) {
-	var r core.HaltRequest
-	if err := c.Read(&r); err != nil {
-		return nil, err
-	}
-	return d.core.Halts.Halt(ctx, r)
-}
-
-func (d *daemon) resume(ctx context.Context, c *api.Call) (any, error) {
-	var r resumeRequest
-	if err := c.Read(&r); err != nil {
-		return nil, err
-	}
-	done, err := d.core.Halts.Resume(ctx, r.Order, r.Scope, r.Value)
-	if errors.Is(err, core.ErrNoOrder) {
-		return nil, &absentError{"no such order is active", "nightferry halt status lists those that are; one that was given on a site is lifted there: nightferry-agent resume"}
-	}
-	return done, err
-}
-
 // orderOf takes an argument that is the beginning of an id as an order's. A
 // store is a URL or a path, and a path of hexadecimal digits alone needs a ./
 // before it.
@@ -97,15 +64,14 @@ func orderOf(id string, args []string) (string, []string, error) {
 
 // haltFleet orders, and waits a little for the proof.
 func (e *env) haltFleet(ctx context.Context, f *coreFlags, scope, value, reason string) error {
-	a, err := f.ask()
+	a, err := f.client()
 	if err != nil {
 		return err
 	}
 	defer a.Close()
 	began := e.now()
-	var done core.HaltChange
-	r := core.HaltRequest{Scope: scope, Value: value, Reason: reason, Until: began.Add(haltLimit)}
-	if err := a.within(ctx, haltLimit, http.MethodPost, "/v1/halt", nil, r, &done); err != nil {
+	done, err := a.Halt(ctx, core.HaltRequest{Scope: scope, Value: value, Reason: reason, Until: began.Add(api.KillSwitchTime)})
+	if err != nil {
 		return haltWays(err)
 	}
 	e.changedHalts("halted", &done)
@@ -119,8 +85,8 @@ func (e *env) haltFleet(ctx context.Context, f *coreFlags, scope, value, reason 
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		var list []core.HaltView
-		if err := a.within(ctx, haltLimit, http.MethodGet, "/v1/halts", nil, nil, &list); err != nil {
+		list, err := a.Halts(ctx, false)
+		if err != nil {
 			return err
 		}
 		list = slices.DeleteFunc(list, func(v core.HaltView) bool { return v.Order != order })
@@ -143,14 +109,14 @@ func (e *env) haltFleet(ctx context.Context, f *coreFlags, scope, value, reason 
 	}
 }
 
-func (e *env) resumeFleet(ctx context.Context, f *coreFlags, r resumeRequest) error {
-	a, err := f.ask()
+func (e *env) resumeFleet(ctx context.Context, f *coreFlags, r api.ResumeRequest) error {
+	a, err := f.client()
 	if err != nil {
 		return err
 	}
 	defer a.Close()
-	var done core.HaltChange
-	if err := a.within(ctx, haltLimit, http.MethodPost, "/v1/resume", nil, r, &done); err != nil {
+	done, err := a.Resume(ctx, r)
+	if err != nil {
 		return err
 	}
 	e.changedHalts("resumed", &done)
@@ -168,25 +134,21 @@ func (e *env) changedHalts(event string, done *core.HaltChange) {
 }
 
 func (e *env) haltStatus(ctx context.Context, f *coreFlags, all bool) error {
-	a, err := f.ask()
+	a, err := f.client()
 	if err != nil {
 		return err
 	}
 	defer a.Close()
-	q := url.Values{}
-	if all {
-		q.Set("all", "true")
-	}
-	var list []core.HaltView
-	if err := a.within(ctx, haltLimit, http.MethodGet, "/v1/halts", q, nil, &list); err != nil {
+	list, err := a.Halts(ctx, all)
+	if err != nil {
 		return err
 	}
 	if len(list) == 0 && !e.json {
 		e.print("no order to stop is active")
 	}
 	e.showHaltViews(list)
-	var s query.Status
-	if err := a.within(ctx, haltLimit, http.MethodGet, "/v1/status", nil, nil, &s); err != nil {
+	s, err := a.Status(ctx)
+	if err != nil {
 		return err
 	}
 	if s.Unread != "" {

@@ -9,17 +9,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"nightferry/internal/api"
 	"nightferry/internal/query"
 )
 
-// incidentRequest is a person's word about an open incident.
-type incidentRequest struct {
-	ID   int64  `json:"id"`
-	Text string `json:"text"`
-}
-
 // newIncidentWord makes a command that says something of one open incident.
-func newIncidentWord(e *env, name, flag, usage string, v verb) *cobra.Command {
+func newIncidentWord(e *env, name, flag, usage string, change func(*api.Client, context.Context, api.IncidentNote) (query.Incident, error), v verb) *cobra.Command {
 	var f coreFlags
 	var text string
 	v.use, v.min, v.max = name+" ID [flags]", 1, 1
@@ -31,13 +26,13 @@ func newIncidentWord(e *env, name, flag, usage string, v verb) *cobra.Command {
 		if strings.TrimSpace(text) == "" {
 			return &usageError{err: errors.New("--" + flag + " is required: the audit keeps it")}
 		}
-		a, err := f.ask()
+		a, err := f.client()
 		if err != nil {
 			return err
 		}
 		defer a.Close()
-		var i query.Incident
-		if err := a.post(ctx, "/v1/incidents/"+name, incidentRequest{id, text}, &i); err != nil {
+		i, err := change(a, ctx, api.IncidentNote{ID: id, Text: text})
+		if err != nil {
 			return err
 		}
 		e.event("incident", i)
@@ -51,7 +46,7 @@ func newIncidentWord(e *env, name, flag, usage string, v verb) *cobra.Command {
 }
 
 func newIncidentsClose(e *env) *cobra.Command {
-	return newIncidentWord(e, "close", "reason", "why it is over, as `TEXT` for the audit", verb{
+	return newIncidentWord(e, "close", "reason", "why it is over, as `TEXT` for the audit", (*api.Client).CloseIncident, verb{
 		short:   "Close an open incident",
 		long:    "Closes an open incident for all its sites. Use it where nothing can show the Core that the cause has gone. If the cause lasts, a new incident opens. The audit keeps the reason.",
 		example: "nightferry incidents close 12 --reason 'the server was scrapped'",
@@ -59,7 +54,7 @@ func newIncidentsClose(e *env) *cobra.Command {
 }
 
 func newIncidentsAck(e *env) *cobra.Command {
-	return newIncidentWord(e, "ack", "note", "who does what about it, as `TEXT` for the audit", verb{
+	return newIncidentWord(e, "ack", "note", "who does what about it, as `TEXT` for the audit", (*api.Client).AckIncident, verb{
 		short:   "Acknowledge an open incident",
 		long:    "Notes that somebody knows of an open incident: no daily reminder is sent for it. It stays open until its cause has gone. The audit keeps the note.",
 		example: "nightferry incidents ack 12 --note 'disk is ordered'",

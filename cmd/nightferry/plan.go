@@ -11,8 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"nightferry/internal/api"
 	"nightferry/internal/core"
+	"nightferry/internal/ledger"
 	"nightferry/internal/nights"
 	"nightferry/internal/query"
 )
@@ -29,22 +29,23 @@ func newPlan(e *env) *cobra.Command {
 			"Times are those of each site's own clock; an end of +1 05:00 is five in the morning of the next day. SIZE is content that the site lacks, before compression. A site that was never measured is reckoned with 1 MB/s, and marked with ~.",
 		example: "nightferry plan\nnightferry plan --region ap --days 7\nnightferry plan --at 2026-12-24T18:00:00Z --json",
 		run: func(ctx context.Context, _ []string) error {
-			q := s.query()
-			q.Set("days", strconv.Itoa(days))
+			var from time.Time
 			if at != "" {
-				from, err := parseMoment(at)
-				if err != nil {
+				var err error
+				if from, err = parseMoment(at); err != nil {
 					return usage("plan", "--at: %w", err)
 				}
-				q.Set("at", from.Format(time.RFC3339))
 			}
-			a, err := f.ask()
+			if days < 1 || days > 366 {
+				return usage("plan", "--days %d: want 1 to 366", days)
+			}
+			a, err := f.client()
 			if err != nil {
 				return err
 			}
 			defer a.Close()
-			var p query.NightPlan
-			if err := a.get(ctx, "/v1/plan", q, &p); err != nil {
+			p, err := a.Plan(ctx, s.Scope, from, days)
+			if err != nil {
 				return err
 			}
 			e.showPlan(&p)
@@ -172,8 +173,8 @@ func newLimit(e *env) *cobra.Command {
 				}
 			}
 			if life != "" {
-				var err error
-				if r.For, err = time.ParseDuration(life); err != nil || r.For <= 0 {
+				d, err := time.ParseDuration(life)
+				if r.For = ledger.Seconds(d); err != nil || d <= 0 {
 					return usage("limit", "--for %q: want a time such as 90m or 8h", life)
 				}
 			}
@@ -189,13 +190,13 @@ func newLimit(e *env) *cobra.Command {
 }
 
 func (e *env) limit(ctx context.Context, f *coreFlags, r core.LimitRequest) error {
-	a, err := f.ask()
+	a, err := f.client()
 	if err != nil {
 		return err
 	}
 	defer a.Close()
-	var list []core.Limited
-	if err := a.post(ctx, "/v1/limit", r, &list); err != nil {
+	list, err := a.Limit(ctx, r)
+	if err != nil {
 		return err
 	}
 	t := table{head: []string{"SITE", "RATE", "UNTIL", "NOW"}, cut: []int{0, 1}}
@@ -233,29 +234,3 @@ func shownLimit(table string) string {
 
 // exactRate is a rate as timetables have them, in bytes.
 var exactRate = regexp.MustCompile(`\b[0-9]+B\b`)
-
-// nightRoutes are what the local socket answers about nights.
-func (d *daemon) nightRoutes(add func(string, func(context.Context, *api.Call) (any, error))) {
-	add("GET /v1/plan", func(ctx context.Context, c *api.Call) (any, error) {
-		r := query.PlanRequest{Scope: scopeOf(c)}
-		var err error
-		if text := c.Query("days"); text != "" {
-			if r.Days, err = strconv.Atoi(text); err != nil || r.Days < 1 || r.Days > 366 {
-				return nil, usage("", "days %q: want 1 to 366", text)
-			}
-		}
-		if text := c.Query("at"); text != "" {
-			if r.At, err = time.Parse(time.RFC3339, text); err != nil {
-				return nil, usage("", "at: %w", err)
-			}
-		}
-		return d.core.Query.Plan(ctx, r)
-	})
-	add("POST /v1/limit", func(ctx context.Context, c *api.Call) (any, error) {
-		var r core.LimitRequest
-		if err := c.Read(&r); err != nil {
-			return nil, err
-		}
-		return list(d.core.Orders.Limit(ctx, r))
-	})
-}

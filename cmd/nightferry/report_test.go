@@ -12,6 +12,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"nightferry/internal/api"
 	"nightferry/internal/apply"
 	"nightferry/internal/bucket"
 	"nightferry/internal/collect"
@@ -221,7 +222,7 @@ func TestMovedOn(t *testing.T) {
 			t.Errorf("%+v is told as %q, want %q", m, got, want)
 		}
 	}
-	r := ledger.Run{Trigger: "measure", State: "moved-on", Finished: time.Unix(1, 0), Totals: runs.Totals{Counts: runs.Counts{Added: 1, Deleted: 2}}}
+	r := api.Run{Trigger: "measure", State: "moved-on", Finished: time.Unix(1, 0), Totals: runs.Totals{Counts: runs.Counts{Added: 1, Deleted: 2}}}
 	if got := runState(&r); got != "measured: 1 new, 2 gone since the publish" {
 		t.Errorf("the run is told as %q", got)
 	}

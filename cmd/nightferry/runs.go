@@ -2,19 +2,14 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"net/http"
-	"net/url"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"nightferry/internal/api"
 	"nightferry/internal/ledger"
-	"nightferry/internal/query"
 	"nightferry/internal/record"
 	"nightferry/internal/runs"
 )
@@ -36,25 +31,20 @@ func (f *pastFlags) add(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.core, "core", false, "only the Core's own: publishes, measurements of sources")
 }
 
-func (f *pastFlags) query(now time.Time) (url.Values, error) {
-	q := f.siteFlags.query()
-	for name, text := range map[string]string{"since": f.since, "until": f.until} {
-		if text == "" {
+func (f *pastFlags) past(now time.Time) (p api.Past, err error) {
+	p = api.Past{Scope: f.Scope, Core: f.core, Limit: f.limit}
+	for _, x := range []struct {
+		name, text string
+		to         *time.Time
+	}{{"since", f.since, &p.Since}, {"until", f.until, &p.Until}} {
+		if x.text == "" {
 			continue
 		}
-		t, err := parseWhen(text, now)
-		if err != nil {
-			return nil, usage("", "--%s: %w", name, err)
+		if *x.to, err = parseWhen(x.text, now); err != nil {
+			return p, usage("", "--%s: %w", x.name, err)
 		}
-		q.Set(name, t.UTC().Format(time.RFC3339Nano))
 	}
-	if f.core {
-		q.Set("core", "true")
-	}
-	if f.limit > 0 {
-		q.Set("limit", strconv.Itoa(f.limit))
-	}
-	return q, nil
+	return p, nil
 }
 
 func newRuns(e *env) *cobra.Command {
@@ -68,26 +58,20 @@ func newRuns(e *env) *cobra.Command {
 		long:    "Lists runs, the newest first: each attempt to bring a channel at a site to a release, each publish of the Core, and each time that it measured its source. nightferry run show tells of every file of one.",
 		example: "nightferry runs --site osaka --since 2d\nnightferry runs --state incomplete",
 		run: func(ctx context.Context, _ []string) error {
-			q, err := p.query(e.now())
+			past, err := p.past(e.now())
 			if err != nil {
 				return err
 			}
-			if state != "" {
-				if !runs.State(state).Valid() {
-					return usage("runs", "--state %q: want one of %s; --open lists what is under way", state, runStates())
-				}
-				q.Set("state", state)
+			if state != "" && !runs.State(state).Valid() {
+				return usage("runs", "--state %q: want one of %s; --open lists what is under way", state, runStates())
 			}
-			if open {
-				q.Set("open", "true")
-			}
-			a, err := f.ask()
+			a, err := f.client()
 			if err != nil {
 				return err
 			}
 			defer a.Close()
-			var list []ledger.Run
-			if err := a.get(ctx, "/v1/runs", q, &list); err != nil {
+			list, err := a.Runs(ctx, past, runs.State(state), open)
+			if err != nil {
 				return err
 			}
 			t := table{head: []string{"RUN", "STARTED", "SITE", "CHANNEL", "REL", "STATE", "MOVED", "TOOK"}, right: map[int]bool{4: true, 6: true, 7: true}, cut: []int{2, 3, 5}}
@@ -120,14 +104,14 @@ func runStates() string {
 // run show, which asks for more where two runs begin so.
 const runDigits = 8
 
-func runSite(r *ledger.Run) string {
+func runSite(r *api.Run) string {
 	if r.Site == "" {
 		return "(Core)"
 	}
 	return r.Site
 }
 
-func runState(r *ledger.Run) string {
+func runState(r *api.Run) string {
 	s := string(r.State)
 	if r.Finished.IsZero() {
 		s = "running"
@@ -148,7 +132,7 @@ func runState(r *ledger.Run) string {
 	return s
 }
 
-func (e *env) runTook(r *ledger.Run) string {
+func (e *env) runTook(r *api.Run) string {
 	end := r.Finished
 	if end.IsZero() {
 		end = e.now()
@@ -192,25 +176,14 @@ func checkRunID(cmd, id string) error {
 	return nil
 }
 
-// runLine is one line of the answer to run show: its beginning, or a file.
-type runLine struct {
-	Run  *query.RunDetail `json:"run,omitempty"`
-	File *record.File     `json:"file,omitempty"`
-}
-
 func (e *env) runShow(ctx context.Context, f *coreFlags, id string, all bool) error {
-	a, err := f.ask()
+	a, err := f.client()
 	if err != nil {
 		return err
 	}
 	defer a.Close()
 	defer e.long()()
-	q := url.Values{"all": {strconv.FormatBool(all)}}
-	return a.stream(ctx, http.MethodGet, "/v1/runs/"+url.PathEscape(id), q, nil, func(raw json.RawMessage) error {
-		var l runLine
-		if err := json.Unmarshal(raw, &l); err != nil {
-			return err
-		}
+	return a.RunShow(ctx, id, all, func(l *api.RunLine) error {
 		switch {
 		case l.Run != nil:
 			e.event("run", l.Run)
@@ -223,7 +196,7 @@ func (e *env) runShow(ctx context.Context, f *coreFlags, id string, all bool) er
 	})
 }
 
-func (e *env) showRun(r *query.RunDetail) {
+func (e *env) showRun(r *api.RunDetail) {
 	if e.json {
 		return
 	}
@@ -281,7 +254,7 @@ func newLogs(e *env) *cobra.Command {
 		long:    "Prints the paths of log files, one a line: each holds one run as lines of JSON, and can be searched with grep. The logs of a domain can be read by the group that the configuration gives them to.",
 		example: "nightferry logs --site osaka --since 7d\ngrep -h '\"failed\"' $(nightferry logs --channel package)",
 		run: func(ctx context.Context, _ []string) error {
-			q, err := p.query(e.now())
+			past, err := p.past(e.now())
 			if err != nil {
 				return err
 			}
@@ -289,26 +262,17 @@ func newLogs(e *env) *cobra.Command {
 				if err := checkRunID("logs", run); err != nil {
 					return err
 				}
-				q.Set("run", strings.ToLower(run))
 			}
-			a, err := f.ask()
+			a, err := f.client()
 			if err != nil {
 				return err
 			}
 			defer a.Close()
 			defer e.long()()
-			return a.stream(ctx, http.MethodGet, "/v1/logs", q, nil, func(raw json.RawMessage) error {
-				var l logLine
-				if err := json.Unmarshal(raw, &l); err != nil {
-					return err
-				}
-				path := filepath.Join(l.Dir, filepath.FromSlash(l.Log.Path))
-				e.event("log", struct {
-					File string `json:"file"`
-					Size int64  `json:"size"`
-				}{path, l.Log.Size})
+			return a.Logs(ctx, past, strings.ToLower(run), func(l *api.LogFile) error {
+				e.event("log", l)
 				if !e.json {
-					e.print("%s", shown(path))
+					e.print("%s", shown(l.File))
 				}
 				return nil
 			})
@@ -318,10 +282,4 @@ func newLogs(e *env) *cobra.Command {
 	p.add(cmd)
 	cmd.Flags().StringVar(&run, "run", "", "only the run with this `ID`, or its beginning")
 	return cmd
-}
-
-// logLine is one log file of an answer.
-type logLine struct {
-	Dir string     `json:"dir"`
-	Log record.Log `json:"log"`
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"strings"
 
@@ -30,20 +29,6 @@ func newSecret(e *env) *cobra.Command {
 	return cmd
 }
 
-// secretRequest is a change of the vault. A value never becomes part of a URL.
-type secretRequest struct {
-	Name  string `json:"name"`
-	Value []byte `json:"value,omitempty"`
-	Prune bool   `json:"prune,omitempty"` // remove the versions before it
-}
-
-// secretAnswer is what became of it.
-type secretAnswer struct {
-	Name    string `json:"name"`
-	Version int    `json:"version"`
-	Removed int    `json:"removed"`
-}
-
 func newSecretSet(e *env) *cobra.Command {
 	var f coreFlags
 	var file string
@@ -65,7 +50,7 @@ func newSecretSet(e *env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return e.changeSecret(ctx, &f, "set", secretRequest{Name: args[0], Value: value})
+			return e.changeSecret(ctx, &f, false, api.SecretRequest{Name: args[0], Value: value})
 		},
 	})
 	f.add(cmd)
@@ -123,7 +108,10 @@ func newSecretList(e *env) *cobra.Command {
 		example: "nightferry secret list",
 		run: func(ctx context.Context, _ []string) error {
 			var list []vault.Info
-			err := e.secrets(ctx, &f, http.MethodGet, "/v1/secrets", nil, &list, func(ctx context.Context, v *vault.Vault) (err error) {
+			err := e.secrets(ctx, &f, nil, func(ctx context.Context, c *api.Client) (err error) {
+				list, err = c.Secrets(ctx)
+				return err
+			}, func(ctx context.Context, v *vault.Vault) (err error) {
 				list, err = v.List(ctx)
 				return err
 			})
@@ -159,7 +147,7 @@ func newSecretRotate(e *env) *cobra.Command {
 			if len(args) > 1 {
 				return noValue("secret rotate")
 			}
-			r := secretRequest{Name: args[0], Prune: prune}
+			r := api.SecretRequest{Name: args[0], Prune: prune}
 			switch {
 			case isSigning(r.Name) && !prune:
 				seed, err := bus.NewDomainSeed()
@@ -177,7 +165,7 @@ func newSecretRotate(e *env) *cobra.Command {
 					return err
 				}
 			}
-			return e.changeSecret(ctx, &f, "rotate", r)
+			return e.changeSecret(ctx, &f, true, r)
 		},
 	})
 	f.add(cmd)
@@ -191,12 +179,12 @@ func isSigning(name string) bool {
 }
 
 // applySecret changes the vault; it is the same with and without a daemon.
-func applySecret(ctx context.Context, v *vault.Vault, op string, r secretRequest) (a secretAnswer, err error) {
+func applySecret(ctx context.Context, v *vault.Vault, rotate bool, r api.SecretRequest) (a api.SecretChange, err error) {
 	a.Name = r.Name
 	switch {
-	case op == "rotate" && r.Value != nil:
+	case rotate && r.Value != nil:
 		a.Version, err = v.Rotate(ctx, r.Name, r.Value)
-	case op == "set" && r.Value != nil:
+	case r.Value != nil:
 		a.Version, err = v.Set(ctx, r.Name, r.Value)
 	case !r.Prune:
 		return a, usage("secret", "no value")
@@ -207,10 +195,13 @@ func applySecret(ctx context.Context, v *vault.Vault, op string, r secretRequest
 	return a, err
 }
 
-func (e *env) changeSecret(ctx context.Context, f *coreFlags, op string, r secretRequest) error {
-	var a secretAnswer
-	err := e.secrets(ctx, f, http.MethodPost, "/v1/secrets/"+op, r, &a, func(ctx context.Context, v *vault.Vault) (err error) {
-		a, err = applySecret(ctx, v, op, r)
+func (e *env) changeSecret(ctx context.Context, f *coreFlags, rotate bool, r api.SecretRequest) error {
+	var a api.SecretChange
+	err := e.secrets(ctx, f, &r, func(ctx context.Context, c *api.Client) (err error) {
+		a, err = c.ChangeSecret(ctx, rotate, r)
+		return err
+	}, func(ctx context.Context, v *vault.Vault) (err error) {
+		a, err = applySecret(ctx, v, rotate, r)
 		return err
 	})
 	if err != nil {
@@ -226,14 +217,14 @@ func (e *env) changeSecret(ctx context.Context, f *coreFlags, op string, r secre
 	return nil
 }
 
-// secrets asks the running Core, or else opens the vault.
-func (e *env) secrets(ctx context.Context, f *coreFlags, method, path string, in, out any, offline func(context.Context, *vault.Vault) error) error {
-	a, err := f.ask()
+// secrets asks the running Core, or else opens the vault. change is nil for a list.
+func (e *env) secrets(ctx context.Context, f *coreFlags, change *api.SecretRequest, online func(context.Context, *api.Client) error, offline func(context.Context, *vault.Vault) error) error {
+	a, err := f.client()
 	if err != nil {
 		return err
 	}
 	defer a.Close()
-	err = a.Call(ctx, method, path, nil, in, out)
+	err = online(ctx, a)
 	if !errors.Is(err, api.ErrDown) {
 		return err
 	}
@@ -242,7 +233,7 @@ func (e *env) secrets(ctx context.Context, f *coreFlags, method, path string, in
 		return err
 	}
 	ctx = core.WithActor(ctx, username())
-	if r, ok := in.(secretRequest); ok && r.Name == core.SecretRelease && r.Value != nil {
+	if r := change; r != nil && r.Name == core.SecretRelease && r.Value != nil {
 		if err := e.mayRelease(ctx, f, o, r.Value); err != nil {
 			return errors.Join(err, &refusedError{r.Name + " stays as it is", "give the key file that nightferry trust rotate has made"}, o.Close())
 		}
@@ -288,12 +279,12 @@ func newSecretRekey(e *env) *cobra.Command {
 			if os.Getenv(vault.MasterEnv) != "" {
 				return &refusedError{"the master key comes from " + vault.MasterEnv + ", so that there is no file to replace", "put the key into a file that only the Core's account can read, unset the variable, and rekey"}
 			}
-			a, err := f.ask()
+			a, err := f.client()
 			if err != nil {
 				return err
 			}
 			defer a.Close()
-			err = a.Call(ctx, http.MethodGet, "/v1/health", nil, nil, nil)
+			_, err = a.Health(ctx)
 			if !errors.Is(err, api.ErrDown) {
 				return errors.Join(err, &refusedError{"the Core is running, and holds the vault open under the old key", "stop it first: it is a matter of seconds, and sites go on meanwhile"})
 			}

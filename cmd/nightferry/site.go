@@ -12,9 +12,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"nightferry/internal/api"
 	"nightferry/internal/core"
 	"nightferry/internal/durable"
 	"nightferry/internal/fleet"
+	"nightferry/internal/ledger"
 )
 
 func newSite(e *env) *cobra.Command {
@@ -39,14 +41,6 @@ func newSite(e *env) *cobra.Command {
 	return cmd
 }
 
-// tokenRequest asks for tokens: one of a site, or those of a wave.
-type tokenRequest struct {
-	Site  string        `json:"site,omitempty"`
-	Wave  int           `json:"wave,omitempty"`
-	Scope fleet.Scope   `json:"scope"`
-	Life  time.Duration `json:"life,omitempty"`
-}
-
 func newSiteToken(e *env) *cobra.Command {
 	var f coreFlags
 	var s siteFlags
@@ -60,17 +54,18 @@ func newSiteToken(e *env) *cobra.Command {
 		example: "nightferry site token osaka -o osaka.token\nnightferry site token --wave 20 --region ap --out /srv/tokens",
 		max:     1,
 		run: func(ctx context.Context, args []string) error {
-			req := tokenRequest{Wave: wave, Scope: s.Scope}
+			req := api.TokenRequest{Wave: wave, Scope: s.Scope}
 			switch {
 			case len(args) == 1 && wave == 0 && s.Scope == fleet.Scope{}:
 				req.Site = args[0]
 			case len(args) == 1 || wave <= 0:
 				return usage("site token", "want a site's NAME, or --wave N with the sites to choose from")
 			}
-			var err error
-			if req.Life, err = tokenLife(life); err != nil {
+			d, err := tokenLife(life)
+			if err != nil {
 				return err
 			}
+			req.Life = ledger.Seconds(d)
 			return e.siteToken(ctx, &f, req, out)
 		},
 	})
@@ -110,8 +105,8 @@ func tokenLife(text string) (time.Duration, error) {
 	return d, nil
 }
 
-func (e *env) siteToken(ctx context.Context, f *coreFlags, req tokenRequest, out string) error {
-	a, err := f.ask()
+func (e *env) siteToken(ctx context.Context, f *coreFlags, req api.TokenRequest, out string) error {
+	a, err := f.client()
 	if err != nil {
 		return err
 	}
@@ -121,8 +116,8 @@ func (e *env) siteToken(ctx context.Context, f *coreFlags, req tokenRequest, out
 			return fmt.Errorf("make the folder for tokens: %w", err)
 		}
 	}
-	var list []core.IssuedToken
-	if err := a.post(ctx, "/v1/tokens", req, &list); err != nil {
+	list, err := a.Tokens(ctx, req)
+	if err != nil {
 		return err
 	}
 	var failed error
@@ -172,12 +167,6 @@ func (e *env) siteToken(ctx context.Context, f *coreFlags, req tokenRequest, out
 	return failed
 }
 
-// revocation is whom to cut off, and why.
-type revocation struct {
-	Name   string `json:"name"`
-	Reason string `json:"reason"`
-}
-
 func newSiteRevoke(e *env) *cobra.Command {
 	var f coreFlags
 	var reason string
@@ -188,7 +177,7 @@ func newSiteRevoke(e *env) *cobra.Command {
 		example: "nightferry site revoke osaka --reason 'server was stolen'",
 		min:     1, max: 1,
 		run: func(ctx context.Context, args []string) error {
-			return e.endOne(ctx, &f, "/v1/sites/revoke", "revoked", args[0], reason, "site")
+			return e.endOne(ctx, &f, (*api.Client).RevokeSite, "revoked", args[0], reason, "site")
 		},
 	})
 	f.add(cmd)
@@ -206,7 +195,7 @@ func newSiteConfirm(e *env) *cobra.Command {
 		example: "nightferry site confirm osaka --reason 'the copy is deleted'",
 		min:     1, max: 1,
 		run: func(ctx context.Context, args []string) error {
-			return e.endOne(ctx, &f, "/v1/sites/confirm", "confirmed", args[0], reason, "site")
+			return e.endOne(ctx, &f, (*api.Client).ConfirmSite, "confirmed", args[0], reason, "site")
 		},
 	})
 	f.add(cmd)
@@ -230,7 +219,7 @@ func newDomain(e *env) *cobra.Command {
 		example: "nightferry domain revoke apac --reason 'directory compromised'",
 		min:     1, max: 1,
 		run: func(ctx context.Context, args []string) error {
-			return e.endOne(ctx, &f, "/v1/domains/revoke", "revoked", args[0], reason, "domain")
+			return e.endOne(ctx, &f, (*api.Client).RevokeDomain, "revoked", args[0], reason, "domain")
 		},
 	})
 	f.add(revoke)
@@ -240,17 +229,17 @@ func newDomain(e *env) *cobra.Command {
 }
 
 // endOne revokes, or confirms, what is named.
-func (e *env) endOne(ctx context.Context, f *coreFlags, path, event, name, reason, what string) error {
+func (e *env) endOne(ctx context.Context, f *coreFlags, change func(*api.Client, context.Context, api.Subject) ([]string, error), event, name, reason, what string) error {
 	if reason == "" {
 		reason = "no reason given"
 	}
-	a, err := f.ask()
+	a, err := f.client()
 	if err != nil {
 		return err
 	}
 	defer a.Close()
-	var sites []string
-	if err := a.post(ctx, path, revocation{name, reason}, &sites); err != nil {
+	sites, err := change(a, ctx, api.Subject{Name: name, Reason: reason})
+	if err != nil {
 		return err
 	}
 	e.event(event, struct {

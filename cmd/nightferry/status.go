@@ -22,13 +22,13 @@ func newStatus(e *env) *cobra.Command {
 		long:    "Shows how many sites there are, are connected and hold what they should, what runs, what is wrong, and the newest release of each channel. nightferry sites tells of each site.",
 		example: "nightferry status\nnightferry status --config /srv/nightferry/nightferry.yaml --json",
 		run: func(ctx context.Context, _ []string) error {
-			a, err := f.ask()
+			a, err := f.client()
 			if err != nil {
 				return err
 			}
 			defer a.Close()
-			var s query.Status
-			if err := a.get(ctx, "/v1/status", nil, &s); err != nil {
+			s, err := a.Status(ctx)
+			if err != nil {
 				return err
 			}
 			e.event("status", s)
@@ -133,14 +133,14 @@ func (e *env) sites(ctx context.Context, f *coreFlags, s *sitesFlags) error {
 	if err := s.check(); err != nil {
 		return err
 	}
-	a, err := f.ask()
+	a, err := f.client()
 	if err != nil {
 		return err
 	}
 	defer a.Close()
 	show := func(ctx context.Context) error {
-		var list []query.SiteStatus
-		if err := a.get(ctx, "/v1/sites", s.query(), &list); err != nil {
+		list, err := a.Sites(ctx, s.Scope)
+		if err != nil {
 			return err
 		}
 		e.showSites(list, s)
@@ -263,15 +263,13 @@ func newIncidents(e *env) *cobra.Command {
 		long:    "Lists the open incidents, the newest first: each problem once, however many sites share it. docs/operations.md tells what each kind means and what to do.",
 		example: "nightferry incidents\nnightferry incidents --all --json",
 		run: func(ctx context.Context, _ []string) error {
-			a, err := f.ask()
+			a, err := f.client()
 			if err != nil {
 				return err
 			}
 			defer a.Close()
-			var list []query.Incident
-			q := (&siteFlags{}).query()
-			q.Set("all", strconv.FormatBool(all))
-			if err := a.get(ctx, "/v1/incidents", q, &list); err != nil {
+			list, err := a.Incidents(ctx, all)
+			if err != nil {
 				return err
 			}
 			for _, x := range list {
@@ -301,23 +299,20 @@ func newAudit(e *env) *cobra.Command {
 		long:    "Lists the audit, the newest first: every halt, publish, refusal, reload and change of the vault, with the account that asked. --reads adds the reads of the vault, of which there are many a day. Nothing changes it, and nothing removes what is younger than 90 days.",
 		example: "nightferry audit --since 1d\nnightferry audit --what 'vault get' --json",
 		run: func(ctx context.Context, _ []string) error {
-			q, err := p.query(e.now())
+			past, err := p.past(e.now())
 			if err != nil {
 				return err
 			}
-			q.Set("who", who)
-			q.Set("what", what)
-			q.Set("reads", strconv.FormatBool(reads))
-			a, err := f.ask()
+			a, err := f.client()
 			if err != nil {
 				return err
 			}
 			defer a.Close()
-			var list []ledger.Deed
-			if err := a.get(ctx, "/v1/audit", q, &list); err != nil {
+			list, err := a.Audit(ctx, past, who, what, reads)
+			if err != nil {
 				return err
 			}
-			t := table{head: []string{"WHEN", "WHO", "WHAT", "OBJECT", "DETAIL"}, cut: []int{4, 3, 1}}
+			t := table{head: []string{"WHEN", "WHO", "WHAT", "OBJECT", "DETAIL"}, cut: []int{3, 1}, below: 4}
 			for _, d := range list {
 				e.event("deed", d)
 				t.add(minute(d.At), d.Who, d.What, d.Object, d.Detail)

@@ -2,23 +2,20 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"nightferry/internal/api"
 	"nightferry/internal/core"
-	"nightferry/internal/ledger"
 	"nightferry/internal/runs"
 )
 
 func newPublish(e *env) *cobra.Command {
 	var f coreFlags
-	var r publishRequest
+	var r api.PublishRequest
 	cmd := e.command(verb{
 		use:   "publish [flags] [CHANNEL...]",
 		short: "Let the Core publish a channel's source to its sites",
@@ -28,7 +25,7 @@ func newPublish(e *env) *cobra.Command {
 		max:       100,
 		interrupt: resumes,
 		run: func(ctx context.Context, args []string) error {
-			a, err := f.ask()
+			a, err := f.client()
 			if err != nil {
 				return err
 			}
@@ -59,32 +56,11 @@ func newPublish(e *env) *cobra.Command {
 	return cmd
 }
 
-// publishRequest is core.PublishOptions as it travels.
-type publishRequest struct {
-	Channel        string `json:"channel,omitempty"` // empty: every one that is configured
-	AllowDeletes   bool   `json:"allow_deletes,omitempty"`
-	AllowEmpty     bool   `json:"allow_empty,omitempty"`
-	AllowUnmounted bool   `json:"allow_unmounted,omitempty"`
-	Rehash         bool   `json:"rehash,omitempty"`
-	DryRun         bool   `json:"dry_run,omitempty"`
-}
-
-// publishLine is how far a publish is, or what became of it.
-type publishLine struct {
-	Channel  string          `json:"channel,omitempty"`
-	Progress *runs.Progress  `json:"progress,omitempty"`
-	Done     *core.Published `json:"done,omitempty"`
-}
-
-func (e *env) publish(ctx context.Context, a *asker, r publishRequest) error {
+func (e *env) publish(ctx context.Context, a *api.Client, r api.PublishRequest) error {
 	began := e.now()
 	e.startProgress()
 	defer e.endProgress()
-	return a.stream(ctx, http.MethodPost, "/v1/publish", nil, r, func(raw json.RawMessage) error {
-		var l publishLine
-		if err := json.Unmarshal(raw, &l); err != nil {
-			return err
-		}
+	return a.Publish(ctx, r, func(l *api.PublishLine) error {
 		if p := l.Progress; p != nil {
 			e.tell(meterOf(p))
 			e.event("progress", struct {
@@ -156,28 +132,14 @@ func newSync(e *env) *cobra.Command {
 	return cmd
 }
 
-// syncLine is what a sync tells: the orders once, then events.
-type syncLine struct {
-	Orders []core.Order `json:"orders,omitempty"`
-	Event  *core.Event  `json:"event,omitempty"`
-}
-
 func (e *env) sync(ctx context.Context, f *coreFlags, r core.SyncRequest, follow bool) error {
-	a, err := f.ask()
+	a, err := f.client()
 	if err != nil {
 		return err
 	}
 	defer a.Close()
-	q := url.Values{}
-	if follow {
-		q.Set("follow", "true")
-	}
 	var bad []string
-	err = a.stream(ctx, http.MethodPost, "/v1/sync", q, r, func(raw json.RawMessage) error {
-		var l syncLine
-		if err := json.Unmarshal(raw, &l); err != nil {
-			return err
-		}
+	err = a.Sync(ctx, r, follow, func(l *api.FollowLine) error {
 		if l.Orders != nil {
 			e.showOrders(l.Orders)
 		}
@@ -196,7 +158,7 @@ func (e *env) sync(ctx context.Context, f *coreFlags, r core.SyncRequest, follow
 	return err
 }
 
-func endedWell(r *ledger.Run) bool {
+func endedWell(r *api.Run) bool {
 	switch r.State {
 	case "verified", "planned", "nothing":
 		return true
@@ -233,7 +195,7 @@ func (e *env) showOrders(orders []core.Order) {
 // followEvery is how often a person is told how far one site's channel is.
 const followEvery = 10 * time.Second
 
-func (e *env) showEvent(ev *core.Event) {
+func (e *env) showEvent(ev *api.Event) {
 	if e.json {
 		return
 	}

@@ -16,6 +16,7 @@ type table struct {
 	head  []string
 	right map[int]bool // columns of numbers
 	cut   []int        // columns that may be cut, the first first
+	below int          // the last column, which moves below its row where it does not fit; 0: none
 	rows  [][]string
 }
 
@@ -32,6 +33,9 @@ const minCut = 8
 
 // lines lays the table out for a width; 0 is any.
 func (t *table) lines(width int) []string {
+	if t.below > 0 && width > 0 && t.total() > width {
+		return t.linesBelow(width)
+	}
 	widths := make([]int, len(t.head))
 	for _, row := range append([][]string{t.head}, t.rows...) {
 		for i, c := range row {
@@ -66,6 +70,34 @@ func (t *table) lines(width int) []string {
 			b.WriteString(c)
 		}
 		out = append(out, strings.TrimRight(b.String(), " "))
+	}
+	return out
+}
+
+// total is the width of the whole table, uncut.
+func (t *table) total() (total int) {
+	for i := range t.head {
+		widest := 0
+		for _, row := range append([][]string{t.head}, t.rows...) {
+			widest = max(widest, utf8.RuneCountInString(row[i]))
+		}
+		total += widest + 2
+	}
+	return total - 2
+}
+
+// linesBelow lays the table out with the last column wrapped below each row.
+func (t *table) linesBelow(width int) (out []string) {
+	rest := table{head: t.head[:t.below], right: t.right, cut: t.cut}
+	for _, row := range t.rows {
+		rest.rows = append(rest.rows, row[:t.below])
+	}
+	for i, line := range rest.lines(width) {
+		out = append(out, line)
+		if i == 0 || t.rows[i-1][t.below] == "" {
+			continue
+		}
+		out = append(out, strings.Split(indent(wrap(t.rows[i-1][t.below], width-2)), "\n")...)
 	}
 	return out
 }

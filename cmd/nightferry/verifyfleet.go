@@ -2,20 +2,14 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
 	"nightferry/internal/api"
 	"nightferry/internal/core"
 	"nightferry/internal/fleet"
-	"nightferry/internal/ledger"
-	"nightferry/internal/query"
-	"nightferry/internal/record"
 )
 
 // fleetVerify is verify of sites, by way of their Core.
@@ -31,51 +25,6 @@ func (v *fleetVerify) given(f *verifyFlags) bool {
 	return v.all || f.subject.Site != "" || f.subject.Region != "" || f.subject.Domain != ""
 }
 
-// differing is a path that a site found not to be as its release says.
-type differing struct {
-	Site    string `json:"site"`
-	Channel string `json:"channel"`
-	Run     string `json:"run"`
-	Path    string `json:"path"`
-	Outcome string `json:"outcome"` // differs, repaired, locked or failed
-	Why     string `json:"why"`     // the problem, one word, and its detail
-}
-
-// verifyLine is what the Core tells while sites check.
-type verifyLine struct {
-	syncLine
-	Differs *differing `json:"differs,omitempty"`
-}
-
-func (d *daemon) verify(ctx context.Context, c *api.Call) (any, error) {
-	var r core.VerifyRequest
-	if err := c.Read(&r); err != nil {
-		return nil, err
-	}
-	order := func() ([]core.Order, error) { return d.core.Orders.Verify(ctx, r) }
-	if !c.Flag("follow") {
-		orders, err := order()
-		if err != nil {
-			return nil, err
-		}
-		return nil, c.Send(verifyLine{syncLine: syncLine{Orders: append([]core.Order{}, orders...)}})
-	}
-	return nil, d.core.Orders.Follow(ctx, r.Scope, order,
-		func(orders []core.Order) error { return c.Send(verifyLine{syncLine: syncLine{Orders: orders}}) },
-		func(ev core.Event) error {
-			if err := c.Send(verifyLine{syncLine: syncLine{Event: &ev}}); err != nil || ev.Ended == nil {
-				return err
-			}
-			return d.core.Query.RunShow(ctx, ev.Run, false, func(query.RunDetail) error { return nil }, func(f record.File) error {
-				switch f.Outcome {
-				case "differs", "repaired", "locked", "failed":
-					return c.Send(verifyLine{Differs: &differing{ev.Site, ev.Channel, ev.Run, f.Path, f.Outcome, f.Cause}})
-				}
-				return nil
-			})
-		})
-}
-
 // verifyFleet orders, and stays until those that are connected have answered.
 func (e *env) verifyFleet(ctx context.Context, f *verifyFlags, v *fleetVerify) error {
 	switch {
@@ -84,25 +33,17 @@ func (e *env) verifyFleet(ctx context.Context, f *verifyFlags, v *fleetVerify) e
 	case f.sums != "" || f.strict || f.release != 0 || f.quick && v.full:
 		return usage("verify", "of sites: --full, --repair, --channel and --no-follow, and no other")
 	}
-	a, err := v.ask()
+	a, err := v.client()
 	if err != nil {
 		return err
 	}
 	defer a.Close()
 	r := core.VerifyRequest{Scope: fleet.Scope{Site: f.subject.Site, Region: f.subject.Region, Domain: f.subject.Domain, Channel: v.channel}, Full: v.full, Repair: f.repair}
-	q := url.Values{}
-	if !v.detach {
-		q.Set("follow", "true")
-	}
 	e.onInterrupt = sitesGoOn
 	began := e.now()
 	var away, bad []string
 	var ended, different int
-	err = a.stream(ctx, http.MethodPost, "/v1/verify", q, r, func(raw json.RawMessage) error {
-		var l verifyLine
-		if err := json.Unmarshal(raw, &l); err != nil {
-			return err
-		}
+	err = a.Verify(ctx, r, !v.detach, func(l *api.FollowLine) error {
 		for _, o := range l.Orders {
 			e.event("order", o)
 			if !o.Connected {
@@ -170,7 +111,7 @@ func unlike(paths int64) string {
 	return count(paths, "path") + " differ"
 }
 
-func (e *env) showVerified(run *ledger.Run) {
+func (e *env) showVerified(run *api.Run) {
 	if e.json {
 		return
 	}

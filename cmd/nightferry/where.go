@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net/url"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -24,13 +23,13 @@ func newWhere(e *env) *cobra.Command {
 			if !ok || channel == "" || path == "" {
 				return usage("where", "%q: want the channel, a slash and the path in it, such as package/foo.msi", args[0])
 			}
-			a, err := f.ask()
+			a, err := f.client()
 			if err != nil {
 				return err
 			}
 			defer a.Close()
-			var list []query.Place
-			if err := a.get(ctx, "/v1/where", url.Values{"channel": {channel}, "path": {path}}, &list); err != nil {
+			list, err := a.Where(ctx, channel, path)
+			if err != nil {
 				return err
 			}
 			t := table{head: []string{"SITE", "REL", "STATE", "SHA-256", "SINCE", "VERIFIED"}, right: map[int]bool{1: true}, cut: []int{0}}

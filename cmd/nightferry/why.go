@@ -21,22 +21,16 @@ func newWhy(e *env) *cobra.Command {
 		example: "nightferry why osaka\nnightferry why osaka package\nnightferry why --channel driver",
 		max:     2,
 		run: func(ctx context.Context, args []string) error {
-			if len(args) > 0 {
-				if s.Site != "" {
-					return usage("why", "name the site once")
-				}
-				s.Site = args[0]
+			if err := s.take("why", args); err != nil {
+				return err
 			}
-			if len(args) > 1 {
-				s.Channel = args[1]
-			}
-			a, err := f.ask()
+			a, err := f.client()
 			if err != nil {
 				return err
 			}
 			defer a.Close()
-			var list []query.Reason
-			if err := a.get(ctx, "/v1/why", s.query(), &list); err != nil {
+			list, err := a.Why(ctx, s.Scope)
+			if err != nil {
 				return err
 			}
 			for i := range list {

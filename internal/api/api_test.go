@@ -27,7 +27,7 @@ func serve(t *testing.T, dir string, o ServerOptions) *Client {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- Serve(ctx, l, o) }()
-	c := NewClient(dir)
+	c := NewClient(ClientOptions{Dir: dir})
 	t.Cleanup(func() {
 		c.Close()
 		cancel()
@@ -150,7 +150,7 @@ func TestStreams(t *testing.T) {
 
 func TestOneCoreListens(t *testing.T) {
 	dir := t.TempDir()
-	away := NewClient(dir)
+	away := NewClient(ClientOptions{Dir: dir})
 	if err := away.Call(t.Context(), http.MethodGet, "/", nil, nil, nil); !errors.Is(err, ErrDown) {
 		t.Errorf("no Core: %v, want ErrDown", err)
 	}

@@ -17,18 +17,28 @@ import (
 // maxAnswer bounds an answer, and a line of a stream, in bytes.
 const maxAnswer = 64 << 20
 
-// Client asks the Core whose data folder it was given.
+// ClientOptions of NewClient.
+type ClientOptions struct {
+	Dir string // the Core's data folder
+	// Explain replaces each error of a call, for example to add a remedy. Nil:
+	// errors stay as they are.
+	Explain func(error) error
+}
+
+// Client sends calls to the Core whose data folder it was given.
 type Client struct {
-	dir    string
+	o      ClientOptions
 	within time.Duration
 	http   *http.Client
 }
 
-// NewClient returns a client for the Core that keeps its data in dir. Nothing
-// is asked yet.
-func NewClient(dir string) *Client {
-	return &Client{dir, answerWithin, &http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, dir) },
+// NewClient returns a client. It does not connect yet.
+func NewClient(o ClientOptions) *Client {
+	if o.Explain == nil {
+		o.Explain = func(err error) error { return err }
+	}
+	return &Client{o, answerWithin, &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, o.Dir) },
 	}}}
 }
 
@@ -42,6 +52,13 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 // request's body; nil: none. An error is an *Error where the Core said so,
 // ErrDown where there is none, and ErrSilent where it takes more than 30 seconds.
 func (c *Client) Call(ctx context.Context, method, path string, query url.Values, in, out any) error {
+	if err := c.call(ctx, method, path, query, in, out); err != nil {
+		return c.o.Explain(err)
+	}
+	return nil
+}
+
+func (c *Client) call(ctx context.Context, method, path string, query url.Values, in, out any) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.within, fmt.Errorf("%w within %s", ErrSilent, c.within))
 	defer cancel()
 	body, err := c.do(ctx, method, path, query, in)
@@ -66,6 +83,13 @@ func (c *Client) Call(ctx context.Context, method, path string, query url.Values
 // error, which it returns. It returns nil only for an answer that came to its
 // end.
 func (c *Client) Stream(ctx context.Context, method, path string, query url.Values, in any, fn func(json.RawMessage) error) error {
+	if err := c.stream(ctx, method, path, query, in, fn); err != nil {
+		return c.o.Explain(err)
+	}
+	return nil
+}
+
+func (c *Client) stream(ctx context.Context, method, path string, query url.Values, in any, fn func(json.RawMessage) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	body, err := c.do(ctx, method, path, query, in)
@@ -136,5 +160,5 @@ func (c *Client) broken(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	return fmt.Errorf("talk to the Core in %q: %w", c.dir, err)
+	return fmt.Errorf("talk to the Core in %q: %w", c.o.Dir, err)
 }

@@ -37,7 +37,7 @@ func TestStaleSocket(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := NewClient(dir).Call(t.Context(), http.MethodGet, "/", nil, nil, nil); !errors.Is(err, ErrDown) {
+	if err := NewClient(ClientOptions{Dir: dir}).Call(t.Context(), http.MethodGet, "/", nil, nil, nil); !errors.Is(err, ErrDown) {
 		t.Errorf("got %v, want ErrDown", err)
 	}
 	again, err := Listen(dir)

@@ -32,7 +32,7 @@ func TestAnotherAccountIsRefused(t *testing.T) {
 		// Also who sends much, which nobody wants to read, hears that it is refused, and not that the connection broke.
 		for _, in := range []any{nil, question{}, question{strings.Repeat("x", 200_000)}, question{strings.Repeat("x", MaxBody-100)}, question{strings.Repeat("x", 2*MaxBody)}} {
 			for range 20 {
-				err := NewClient(dir).Call(t.Context(), http.MethodPost, "/v1/x", nil, in, nil)
+				err := NewClient(ClientOptions{Dir: dir}).Call(t.Context(), http.MethodPost, "/v1/x", nil, in, nil)
 				var told *Error
 				if !errors.As(err, &told) || told.Code != "denied" {
 					t.Fatalf("another account: %v, want denied", err)

@@ -25,7 +25,7 @@ func TestSilentCore(t *testing.T) {
 	go func() {
 		done <- Serve(ctx, l, ServerOptions{Now: time.Now, Routes: []Route{{"GET /v1/status", func(context.Context, *Call) (any, error) { <-hang; return nil, nil }}}})
 	}()
-	c := NewClient(dir)
+	c := NewClient(ClientOptions{Dir: dir})
 	c.within = 200 * time.Millisecond
 	if err := c.Call(t.Context(), "GET", "/v1/status", nil, nil, nil); !errors.Is(err, ErrSilent) {
 		t.Errorf("a Core that hangs: %v", err)

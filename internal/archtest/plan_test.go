@@ -15,12 +15,13 @@ const (
 	verbs
 	services
 	processes
+	contract // what the processes offer to their clients
 	programs
 	testRooms // may import any room up to the tools; only tests, the demo and the benchmark import it
 )
 
 func (f floor) String() string {
-	return [...]string{"bedrock", "ground", "formats", "packed formats", "indexed formats", "tools", "repository", "verbs", "services", "processes", "programs", "tests"}[f]
+	return [...]string{"bedrock", "ground", "formats", "packed formats", "indexed formats", "tools", "repository", "verbs", "services", "processes", "contract", "programs", "tests"}[f]
 }
 
 // room is one package of the house.
@@ -91,7 +92,7 @@ var rooms = []room{
 
 	{"internal/config", processes, "the Core's YAML file: strict, with every error at its place"},
 	{"internal/core", processes, "the Core's daemon: states what sites should hold, commits what they report"},
-	{"internal/api", processes, "the local socket: calls, answers, streams, and who asks"},
+	{"internal/api", contract, "the Core's contract: requests, answers, routes over a backend, a typed client, and the local socket"},
 
 	{"internal/agent", processes, "the site's daemon: converges and reports"},
 

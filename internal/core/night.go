@@ -8,15 +8,16 @@ import (
 
 	"nightferry/internal/desired"
 	"nightferry/internal/fleet"
+	"nightferry/internal/ledger"
 	"nightferry/internal/nights"
 	"nightferry/internal/wire"
 )
 
 // LimitRequest bounds how fast sites move, from now on.
 type LimitRequest struct {
-	Scope fleet.Scope   `json:"scope"` // without a channel
-	Rate  string        `json:"rate"`  // a rate, 0, unlimited or a timetable; empty: the configuration's counts again
-	For   time.Duration `json:"for"`   // 0: until it is lifted
+	Scope fleet.Scope    `json:"scope"`       // without a channel
+	Rate  string         `json:"rate"`        // a rate, 0, unlimited or a timetable; empty: the configuration's counts again
+	For   ledger.Seconds `json:"for_seconds"` // 0: until it is lifted
 }
 
 // Limited is one site's answer to a LimitRequest.
@@ -36,8 +37,9 @@ func (q *Orders) Limit(ctx context.Context, r LimitRequest) ([]Limited, error) {
 	if r.Scope.Channel != "" {
 		return nil, errors.New("limit: a limit is a site's: leave the channel out")
 	}
-	if r.For < 0 || r.For > maxLimit {
-		return nil, fmt.Errorf("limit: %v: want a time up to %v, or none", r.For, maxLimit)
+	life := time.Duration(r.For)
+	if life < 0 || life > maxLimit {
+		return nil, fmt.Errorf("limit: %v: want a time up to %v, or none", life, maxLimit)
 	}
 	list, err := q.settings.Load().Fleet.Select(r.Scope)
 	if err != nil {
@@ -50,8 +52,8 @@ func (q *Orders) Limit(ctx context.Context, r LimitRequest) ([]Limited, error) {
 			return nil, fmt.Errorf("limit: %w", err)
 		}
 		limit.Timetable = t.String()
-		if r.For > 0 {
-			limit.Until = q.clock.wall().Add(r.For).Unix()
+		if life > 0 {
+			limit.Until = q.clock.wall().Add(life).Unix()
 		}
 	}
 	ch := desired.Change{Limits: map[wire.Address]desired.Limit{}}

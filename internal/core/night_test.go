@@ -146,7 +146,7 @@ func TestWindowsTravel(t *testing.T) {
 	if err != nil || len(orders) != 1 || !orders[0].Opens.Equal(opens) {
 		t.Errorf("%+v, %v; want the window's start, %v", orders, err, opens)
 	}
-	l, err := w.core.Orders.Limit(t.Context(), core.LimitRequest{Scope: osaka, Rate: "0", For: time.Hour})
+	l, err := w.core.Orders.Limit(t.Context(), core.LimitRequest{Scope: osaka, Rate: "0", For: ledger.Seconds(time.Hour)})
 	if err != nil || len(l) != 1 || l[0].Rate != "else 0" || l[0].Until.IsZero() {
 		t.Errorf("%+v, %v", l, err)
 	}

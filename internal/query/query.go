@@ -40,6 +40,7 @@ type Proofs interface {
 type Records interface {
 	Revision(ctx context.Context) (uint64, error)
 	Deeds(ctx context.Context, f ledger.DeedFilter) ([]ledger.Deed, error)
+	Exceptions(ctx context.Context, f ledger.Filter) ([]ledger.Exception, error)
 }
 
 // Incidents lists incidents. *incident.Service is one.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"path"
 	"slices"
 	"strings"
@@ -335,6 +336,26 @@ func (v *Service) Logs(ctx context.Context, f record.Filter, fn func(record.Log)
 		}
 		return fn(l)
 	})
+}
+
+// FailingFiles lists the files of a scope that failed, were locked or were
+// repaired, the newest report first, at most limit of them.
+func (v *Service) FailingFiles(ctx context.Context, scope fleet.Scope, limit int) ([]ledger.Exception, error) {
+	sites, err := v.o.World().Fleet.Select(scope)
+	if err != nil {
+		return nil, err
+	}
+	most := limit
+	if scope.Region != "" {
+		most = math.MaxInt32 // the ledger knows no regions
+	}
+	list, err := v.o.Records.Exceptions(ctx, ledger.Filter{Domain: scope.Domain, Site: scope.Site, Channel: scope.Channel, Limit: most})
+	if scope.Region != "" {
+		list = slices.DeleteFunc(list, func(e ledger.Exception) bool {
+			return !slices.ContainsFunc(sites, func(s fleet.Site) bool { return s.Name == e.Site && s.Domain == e.Domain })
+		})
+	}
+	return list[:min(len(list), limit)], err
 }
 
 // Where returns, for each site that should have the channel, what the site holds at a path of it.

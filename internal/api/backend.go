@@ -1,0 +1,109 @@
+package api
+
+import (
+	"context"
+	"time"
+
+	"nightferry/internal/core"
+	"nightferry/internal/fleet"
+	"nightferry/internal/ledger"
+	"nightferry/internal/query"
+	"nightferry/internal/record"
+	"nightferry/internal/tasks"
+	"nightferry/internal/vault"
+)
+
+// Backend is all that a Core offers to its clients, by concern. The actor of each
+// call is in its context (core.WithActor).
+type Backend struct {
+	Fleet     Fleet
+	Records   Records
+	Forecast  Forecast
+	Incidents Incidents
+	Alerts    Alerts
+	Halts     Halts
+	Orders    Orders
+	Publisher Publisher
+	Members   Members
+	Secrets   Secrets
+	Process   Process
+}
+
+// Fleet shows the present state.
+type Fleet interface {
+	Status(ctx context.Context) (*query.Status, error)
+	Sites(ctx context.Context, scope fleet.Scope) ([]query.SiteStatus, error)
+	Why(ctx context.Context, scope fleet.Scope) ([]query.Reason, error)
+	Where(ctx context.Context, channel, path string) ([]query.Place, error)
+	Incidents(ctx context.Context, all bool) ([]query.Incident, error)
+}
+
+// Records lists what happened.
+type Records interface {
+	Runs(ctx context.Context, f ledger.RunFilter) ([]ledger.Run, error)
+	RunShow(ctx context.Context, id string, all bool, begin func(query.RunDetail) error, fn func(record.File) error) error
+	FailingFiles(ctx context.Context, scope fleet.Scope, limit int) ([]ledger.Exception, error)
+	Deeds(ctx context.Context, f ledger.DeedFilter) ([]ledger.Deed, error)
+	Logs(ctx context.Context, f record.Filter, fn func(record.Log) error) error
+}
+
+// Forecast plans runs.
+type Forecast interface {
+	Plan(ctx context.Context, r query.PlanRequest) (*query.NightPlan, error)
+}
+
+// Incidents changes open incidents.
+type Incidents interface {
+	CloseIncident(ctx context.Context, id int64, reason string) (query.Incident, error)
+	AckIncident(ctx context.Context, id int64, note string) (query.Incident, error)
+}
+
+// Alerts tests who is notified of incidents.
+type Alerts interface {
+	Test(ctx context.Context, only string) ([]core.AlertTest, error)
+}
+
+// Halts is the kill switch.
+type Halts interface {
+	List(ctx context.Context, all bool) ([]core.HaltView, error)
+	Halt(ctx context.Context, r core.HaltRequest) (*core.HaltChange, error)
+	Resume(ctx context.Context, prefix, scope, value string) (*core.HaltChange, error)
+}
+
+// Orders sends sync requests, verify requests and limits to sites.
+type Orders interface {
+	Sync(ctx context.Context, r core.SyncRequest) ([]core.Order, error)
+	Verify(ctx context.Context, r core.VerifyRequest) ([]core.Order, error)
+	Follow(ctx context.Context, scope fleet.Scope, order func() ([]core.Order, error), ordered func([]core.Order) error, send func(core.Event) error) error
+	Limit(ctx context.Context, r core.LimitRequest) ([]core.Limited, error)
+}
+
+// Publisher publishes sources.
+type Publisher interface {
+	Channels() []string
+	Publish(ctx context.Context, channel string, o core.PublishOptions) (*core.Published, error)
+}
+
+// Members admits sites and revokes them.
+type Members interface {
+	Token(ctx context.Context, site string, life time.Duration) (*core.IssuedToken, error)
+	Wave(ctx context.Context, scope fleet.Scope, n int, life time.Duration) ([]core.IssuedToken, error)
+	RevokeSite(ctx context.Context, name, reason string) error
+	Confirm(ctx context.Context, name, reason string) error
+	RevokeDomain(ctx context.Context, name, reason string) ([]string, error)
+}
+
+// Secrets lists and changes the vault.
+type Secrets interface {
+	ListSecrets(ctx context.Context) ([]vault.Info, error)
+	ChangeSecret(ctx context.Context, rotate bool, r SecretRequest) (SecretChange, error)
+}
+
+// Process is the program around the Core.
+type Process interface {
+	Health(ctx context.Context) core.Health
+	Tasks() []tasks.Status
+	Reload(ctx context.Context) (Reloaded, error)
+	Held(ctx context.Context) (*Held, error)
+	LogsDir() string
+}

@@ -1,0 +1,327 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"nightferry/internal/core"
+	"nightferry/internal/fleet"
+	"nightferry/internal/ledger"
+	"nightferry/internal/query"
+	"nightferry/internal/record"
+	"nightferry/internal/runs"
+)
+
+// Routes returns the routes of a Core. Each call runs as the caller that the
+// system names.
+func Routes(b Backend) []Route {
+	r := &routes{b: b}
+	r.views()
+	r.records()
+	r.changes()
+	r.orders()
+	return r.all
+}
+
+type routes struct {
+	b   Backend
+	all []Route
+}
+
+type handler = func(context.Context, *Call) (any, error)
+
+func (r *routes) add(pattern string, handle handler) {
+	r.all = append(r.all, Route{Pattern: pattern, Handle: func(ctx context.Context, c *Call) (any, error) {
+		return handle(core.WithActor(ctx, c.Caller.String()), c)
+	}})
+}
+
+// list is an answer that is a list also when it is empty.
+func list[T any](items []T, err error) (any, error) {
+	if err != nil {
+		return nil, err
+	}
+	return append([]T{}, items...), nil
+}
+
+// listOf is list with each item converted to its view.
+func listOf[T, V any](items []T, err error, view func(T) V) (any, error) {
+	out := make([]V, 0, len(items))
+	for _, x := range items {
+		out = append(out, view(x))
+	}
+	return list(out, err)
+}
+
+// body handles a call with a body of type T.
+func body[T any](handle func(ctx context.Context, v T) (any, error)) handler {
+	return func(ctx context.Context, c *Call) (any, error) {
+		var v T
+		if err := c.Read(&v); err != nil {
+			return nil, err
+		}
+		return handle(ctx, v)
+	}
+}
+
+func badQuery(format string, args ...any) error {
+	return &Error{Code: "usage", Message: fmt.Sprintf(format, args...)}
+}
+
+func scopeOf(c *Call) fleet.Scope {
+	return fleet.Scope{Domain: c.Query("domain"), Region: c.Query("region"), Site: c.Query("site"), Channel: c.Query("channel")}
+}
+
+// period reads since, until and limit.
+func period(c *Call) (since, until time.Time, limit int, err error) {
+	for name, t := range map[string]*time.Time{"since": &since, "until": &until} {
+		if text := c.Query(name); text != "" {
+			if *t, err = time.Parse(time.RFC3339Nano, text); err != nil {
+				return since, until, 0, badQuery("%s: %v", name, err)
+			}
+		}
+	}
+	if text := c.Query("limit"); text != "" {
+		if limit, err = strconv.Atoi(text); err != nil || limit < 1 {
+			return since, until, 0, badQuery("limit %q: want a number from 1", text)
+		}
+	}
+	return since, until, limit, nil
+}
+
+// views are the routes that show the present state.
+func (r *routes) views() {
+	b := r.b
+	r.add("GET /v1/health", func(ctx context.Context, _ *Call) (any, error) { return b.Process.Health(ctx), nil })
+	r.add("GET /v1/status", func(ctx context.Context, _ *Call) (any, error) { return b.Fleet.Status(ctx) })
+	r.add("GET /v1/sites", func(ctx context.Context, c *Call) (any, error) { return list(b.Fleet.Sites(ctx, scopeOf(c))) })
+	r.add("GET /v1/why", func(ctx context.Context, c *Call) (any, error) { return list(b.Fleet.Why(ctx, scopeOf(c))) })
+	r.add("GET /v1/where", func(ctx context.Context, c *Call) (any, error) {
+		return list(b.Fleet.Where(ctx, c.Query("channel"), c.Query("path")))
+	})
+	r.add("GET /v1/tasks", func(context.Context, *Call) (any, error) { return listOf(b.Process.Tasks(), nil, taskOf) })
+	r.add("GET /v1/incidents", func(ctx context.Context, c *Call) (any, error) {
+		return list(b.Fleet.Incidents(ctx, c.Flag("all")))
+	})
+	r.add("GET /v1/halts", func(ctx context.Context, c *Call) (any, error) { return list(b.Halts.List(ctx, c.Flag("all"))) })
+	r.add("GET /v1/held", func(ctx context.Context, _ *Call) (any, error) { return b.Process.Held(ctx) })
+	r.add("GET /v1/secrets", func(ctx context.Context, _ *Call) (any, error) { return list(b.Secrets.ListSecrets(ctx)) })
+	r.add("GET /v1/plan", func(ctx context.Context, c *Call) (any, error) {
+		p := query.PlanRequest{Scope: scopeOf(c)}
+		var err error
+		if text := c.Query("days"); text != "" {
+			if p.Days, err = strconv.Atoi(text); err != nil || p.Days < 1 || p.Days > 366 {
+				return nil, badQuery("days %q: want 1 to 366", text)
+			}
+		}
+		if text := c.Query("at"); text != "" {
+			if p.At, err = time.Parse(time.RFC3339, text); err != nil {
+				return nil, badQuery("at: %v", err)
+			}
+		}
+		return b.Forecast.Plan(ctx, p)
+	})
+}
+
+// records are the routes that list what happened.
+func (r *routes) records() {
+	b := r.b
+	r.add("GET /v1/runs", func(ctx context.Context, c *Call) (any, error) {
+		since, until, limit, err := period(c)
+		if err != nil {
+			return nil, err
+		}
+		s := scopeOf(c)
+		found, err := b.Records.Runs(ctx, ledger.RunFilter{Domain: s.Domain, Site: s.Site, Channel: s.Channel, Core: c.Flag("core"),
+			State: runs.State(c.Query("state")), Open: c.Flag("open"), Since: since, Until: until, Limit: limit})
+		if err == nil && len(found) == 0 {
+			err = r.known(ctx, s)
+		}
+		return listOf(found, err, func(x ledger.Run) Run { return Run(x) })
+	})
+	r.add("GET /v1/runs/{id}", func(ctx context.Context, c *Call) (any, error) {
+		return nil, b.Records.RunShow(ctx, c.Path("id"), c.Flag("all"),
+			func(d query.RunDetail) error {
+				return c.Send(RunLine{Run: &RunDetail{Run(d.Run), d.Header, d.Log, d.Measured}})
+			},
+			func(f record.File) error { return c.Send(RunLine{File: &f}) })
+	})
+	r.add("GET /v1/exceptions", func(ctx context.Context, c *Call) (any, error) {
+		_, _, limit, err := period(c)
+		if err != nil {
+			return nil, err
+		}
+		found, err := b.Records.FailingFiles(ctx, scopeOf(c), max(limit, 1))
+		return listOf(found, err, func(x ledger.Exception) Exception { return Exception(x) })
+	})
+	r.add("GET /v1/audit", func(ctx context.Context, c *Call) (any, error) {
+		since, until, limit, err := period(c)
+		if err != nil {
+			return nil, err
+		}
+		found, err := b.Records.Deeds(ctx, ledger.DeedFilter{Who: c.Query("who"), What: c.Query("what"), Object: c.Query("object"),
+			NoReads: !c.Flag("reads") && c.Query("what") == "", Since: since, Until: until, Limit: limit})
+		return listOf(found, err, func(x ledger.Deed) AuditEntry { return AuditEntry(x) })
+	})
+	r.add("GET /v1/logs", r.logs)
+}
+
+func (r *routes) logs(ctx context.Context, c *Call) (any, error) {
+	since, until, _, err := period(c)
+	if err != nil {
+		return nil, err
+	}
+	f := record.Filter{Domain: c.Query("domain"), Site: c.Query("site"), Channel: c.Query("channel"), Run: c.Query("run"), Core: c.Flag("core"), Since: since, Until: until}
+	found := false
+	err = r.b.Records.Logs(ctx, f, func(l record.Log) error {
+		found = true
+		return c.Send(LogFile{logPath(r.b.Process.LogsDir(), l.Path), l.Size})
+	})
+	if err != nil || found {
+		return nil, err
+	}
+	if f.Run != "" {
+		return nil, &Error{Code: "absent", Message: fmt.Sprintf("no log file is of run %q", f.Run), Fix: "nightferry runs lists the runs; one that is under way has no log file yet"}
+	}
+	return nil, r.known(ctx, fleet.Scope{Domain: f.Domain, Site: f.Site, Channel: f.Channel})
+}
+
+// known fails for a name that the configuration does not have. It is asked only if
+// nothing was found: a record may be of a site that has been removed.
+func (r *routes) known(ctx context.Context, s fleet.Scope) error {
+	_, err := r.b.Fleet.Sites(ctx, s)
+	return err
+}
+
+// changes are the routes that change something at the Core.
+func (r *routes) changes() {
+	b := r.b
+	incident := func(change func(context.Context, int64, string) (query.Incident, error)) handler {
+		return body(func(ctx context.Context, n IncidentNote) (any, error) { return change(ctx, n.ID, n.Text) })
+	}
+	r.add("POST /v1/incidents/close", incident(b.Incidents.CloseIncident))
+	r.add("POST /v1/incidents/ack", incident(b.Incidents.AckIncident))
+	r.add("POST /v1/alerts/test", body(func(ctx context.Context, a AlertRequest) (any, error) {
+		return list(b.Alerts.Test(ctx, a.To))
+	}))
+	r.add("POST /v1/tokens", body(func(ctx context.Context, t TokenRequest) (any, error) {
+		if t.Site == "" {
+			return list(b.Members.Wave(ctx, t.Scope, t.Wave, time.Duration(t.Life)))
+		}
+		token, err := b.Members.Token(ctx, t.Site, time.Duration(t.Life))
+		if err != nil {
+			return nil, err
+		}
+		return []core.IssuedToken{*token}, nil
+	}))
+	one := func(change func(context.Context, string, string) error) handler {
+		return body(func(ctx context.Context, s Subject) (any, error) {
+			return []string{s.Name}, change(ctx, s.Name, s.Reason)
+		})
+	}
+	r.add("POST /v1/sites/revoke", one(b.Members.RevokeSite))
+	r.add("POST /v1/sites/confirm", one(b.Members.Confirm))
+	r.add("POST /v1/domains/revoke", body(func(ctx context.Context, s Subject) (any, error) {
+		return list(b.Members.RevokeDomain(ctx, s.Name, s.Reason))
+	}))
+	r.add("POST /v1/secrets/set", body(func(ctx context.Context, s SecretRequest) (any, error) { return b.Secrets.ChangeSecret(ctx, false, s) }))
+	r.add("POST /v1/secrets/rotate", body(func(ctx context.Context, s SecretRequest) (any, error) { return b.Secrets.ChangeSecret(ctx, true, s) }))
+	r.add("POST /v1/reload", func(ctx context.Context, _ *Call) (any, error) { return b.Process.Reload(ctx) })
+	r.add("POST /v1/limit", body(func(ctx context.Context, l core.LimitRequest) (any, error) { return list(b.Orders.Limit(ctx, l)) }))
+}
+
+// orders are the routes that let sites and channels move, or stop.
+func (r *routes) orders() {
+	b := r.b
+	r.add("POST /v1/halt", body(func(ctx context.Context, h core.HaltRequest) (any, error) { return b.Halts.Halt(ctx, h) }))
+	r.add("POST /v1/resume", body(func(ctx context.Context, q ResumeRequest) (any, error) {
+		done, err := b.Halts.Resume(ctx, q.Order, q.Scope, q.Value)
+		if errors.Is(err, core.ErrNoOrder) {
+			return nil, &Error{Code: "absent", Message: "no such order is active", Fix: "nightferry halt status lists those that are; one that was given on a site is lifted there: nightferry-agent resume"}
+		}
+		return done, err
+	}))
+	r.add("POST /v1/publish", r.publish)
+	r.add("POST /v1/sync", func(ctx context.Context, c *Call) (any, error) {
+		var q core.SyncRequest
+		if err := c.Read(&q); err != nil {
+			return nil, err
+		}
+		return nil, r.follow(ctx, c, q.Scope, func() ([]core.Order, error) { return b.Orders.Sync(ctx, q) }, func(core.Event) error { return nil })
+	})
+	r.add("POST /v1/verify", func(ctx context.Context, c *Call) (any, error) {
+		var q core.VerifyRequest
+		if err := c.Read(&q); err != nil {
+			return nil, err
+		}
+		return nil, r.follow(ctx, c, q.Scope, func() ([]core.Order, error) { return b.Orders.Verify(ctx, q) }, func(ev core.Event) error {
+			return r.differences(ctx, c, ev)
+		})
+	})
+}
+
+// follow sends requests to sites, and with the flag follow stays until every run
+// of a connected site that obeys has ended. after is called with each event.
+func (r *routes) follow(ctx context.Context, c *Call, scope fleet.Scope, order func() ([]core.Order, error), after func(core.Event) error) error {
+	ordered := func(orders []core.Order) error { return c.Send(FollowLine{Orders: append([]core.Order{}, orders...)}) }
+	if !c.Flag("follow") {
+		orders, err := order()
+		if err != nil {
+			return err
+		}
+		return ordered(orders)
+	}
+	return r.b.Orders.Follow(ctx, scope, order, ordered, func(ev core.Event) error {
+		if err := c.Send(FollowLine{Event: eventOf(ev)}); err != nil {
+			return err
+		}
+		return after(ev)
+	})
+}
+
+// differences sends the paths that a verify run found to differ, once it has ended.
+func (r *routes) differences(ctx context.Context, c *Call, ev core.Event) error {
+	if ev.Ended == nil {
+		return nil
+	}
+	return r.b.Records.RunShow(ctx, ev.Run, false, func(query.RunDetail) error { return nil }, func(f record.File) error {
+		switch f.Outcome {
+		case "differs", "repaired", "locked", "failed":
+			return c.Send(FollowLine{Differs: &Differing{ev.Site, ev.Channel, ev.Run, f.Path, f.Outcome, f.Cause}})
+		}
+		return nil
+	})
+}
+
+// publish publishes one channel, or all: one that cannot be published keeps no
+// other back.
+func (r *routes) publish(ctx context.Context, c *Call) (any, error) {
+	var q PublishRequest
+	if err := c.Read(&q); err != nil {
+		return nil, err
+	}
+	channels := []string{q.Channel}
+	if q.Channel == "" {
+		channels = r.b.Publisher.Channels()
+	}
+	var failed error
+	for _, channel := range channels {
+		done, err := r.b.Publisher.Publish(ctx, channel, core.PublishOptions{
+			AllowDeletes: q.AllowDeletes, AllowEmpty: q.AllowEmpty, AllowUnmounted: q.AllowUnmounted, Rehash: q.Rehash, DryRun: q.DryRun,
+			OnProgress: func(p runs.Progress) { _ = c.Send(PublishLine{Channel: channel, Progress: &p}) }, // a client that has gone ends the publish by its context
+		})
+		if err != nil && len(channels) > 1 {
+			err = fmt.Errorf("channel %s: %w", channel, err)
+		}
+		if err == nil {
+			err = c.Send(PublishLine{Channel: channel, Done: done})
+		}
+		if failed = errors.Join(failed, err); ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, failed
+}
