@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -187,6 +188,27 @@ func (x *coreBox) running() {
 	contains(t, x.table("secret", "list"), `domain/corp/signing +2 +2`, `smtp +2 +2`)
 	contains(t, x.must("audit"), `vault rotate +smtp`, `vault set +smtp`)
 	contains(t, x.table("incidents"), "no incident")
+	contains(t, x.table("exceptions"), "no file failed")
+	contains(t, x.fails(14, "exceptions", "berlyn"), `did you mean "berlin"`)
+	x.narrow()
+}
+
+// narrow: at 80 columns the last column of a long table moves below its row, and
+// nothing of it is lost.
+func (x *coreBox) narrow() {
+	x.t.Helper()
+	reason := strings.Repeat("a long reason that fits no column ", 3)
+	x.must("halt", "--site", "berlin", "--reason", reason)
+	x.must("resume", "--all")
+	wide := x.env
+	defer func() { x.env = wide }()
+	x.env = append(slices.Clone(wide), "COLUMNS=80")
+	audit := x.table("audit", "--what", "halt")
+	contains(x.t, audit, `halt +site berlin`)
+	if !strings.Contains(strings.Join(strings.Fields(audit), " "), strings.TrimSpace(reason)) {
+		x.t.Errorf("the audit lacks the reason:\n%s", audit)
+	}
+	x.table("core", "tasks")
 }
 
 // reloads: a bad file is refused whole, by command and by signal, and what

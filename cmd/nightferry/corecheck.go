@@ -24,7 +24,7 @@ func newCoreCheck(e *env) *cobra.Command {
 		short:   "Judge the configuration and keys, without starting anything",
 		long:    "Reads the configuration and reports every mistake with its line and column, then looks whether keys are private, the vault opens, the store holds the Core's repository and has what it needs (conditional writes, ranged reads, a clock), the sources are there and the system knows the groups that may read logs. It changes nothing in the store, and a Core that runs is not disturbed.",
 		example: "nightferry core check --config /srv/nightferry/nightferry.yaml",
-		run:     func(ctx context.Context, _ []string) error { return e.coreCheck(ctx, &f) },
+		run:     func(ctx context.Context, _ []string) error { return coreSetup{e}.coreCheck(ctx, &f) },
 	})
 	f.add(cmd)
 	return cmd
@@ -37,7 +37,7 @@ type checked struct {
 	Detail string `json:"detail"`
 }
 
-func (e *env) coreCheck(ctx context.Context, f *coreFlags) error {
+func (g coreSetup) coreCheck(ctx context.Context, f *coreFlags) error {
 	c, path, err := f.load()
 	if err != nil {
 		return err
@@ -50,9 +50,9 @@ func (e *env) coreCheck(ctx context.Context, f *coreFlags) error {
 			r.Detail, mark = err.Error(), "BAD"
 			bad++
 		}
-		e.event("check", r)
-		if !e.json && (!e.quiet || !r.OK) {
-			e.print("%s  %-14s %s", mark, what, shownLines(r.Detail))
+		g.e.event("check", r)
+		if !g.e.json && (!g.e.quiet || !r.OK) {
+			g.e.print("%s  %-14s %s", mark, what, shownLines(r.Detail))
 		}
 	}
 	tell("configuration", fmt.Sprintf("%s: %s, %s, %s, %s", path, count(int64(len(c.Fleet.Channels)), "channel"), count(int64(len(c.Fleet.Domains)), "domain"),
@@ -65,7 +65,7 @@ func (e *env) coreCheck(ctx context.Context, f *coreFlags) error {
 	tell("master key", where, err)
 	if err == nil {
 		store := func(text string, err error) { tell("store", shownStore(c.Store)+text, err) }
-		text, err := e.checkVault(ctx, c, master, store)
+		text, err := g.checkVault(ctx, c, master, store)
 		tell("vault", text, err)
 	}
 	for _, ch := range c.Fleet.Channels {
@@ -91,11 +91,11 @@ const checkWithin = 30 * time.Second
 
 // checkVault opens the vault, and the repository by its keys, unless a running
 // Core has done that. It tells store what became of the repository.
-func (e *env) checkVault(ctx context.Context, c *config.Config, master vault.Master, store func(string, error)) (string, error) {
+func (g coreSetup) checkVault(ctx context.Context, c *config.Config, master vault.Master, store func(string, error)) (string, error) {
 	if absent, err := confirmAbsent(c.Data); err != nil || absent {
 		return "", errors.Join(err, fmt.Errorf("%s does not exist: nightferry core init makes it", c.Data))
 	}
-	o, err := core.OpenOffline(core.WithActor(ctx, username()), c.Data, master, e.now)
+	o, err := core.OpenOffline(core.WithActor(ctx, username()), c.Data, master, g.e.now)
 	if errors.Is(err, durable.ErrBusy) {
 		store(": in use by the running Core", nil)
 		return "in use by the running Core", nil
@@ -105,9 +105,9 @@ func (e *env) checkVault(ctx context.Context, c *config.Config, master vault.Mas
 	}
 	within, cancel := context.WithTimeoutCause(ctx, checkWithin, fmt.Errorf("no answer within %s", took(checkWithin)))
 	defer cancel()
-	opened := e.coreStore()
+	opened := g.e.coreStore()
 	opened.MaxAttempts = 2
-	err = o.CheckStore(core.WithActor(within, username()), core.Options{Data: c.Data, StoreURL: c.Store, Store: opened, Env: os.Getenv, Now: e.now})
+	err = o.CheckStore(core.WithActor(within, username()), core.Options{Data: c.Data, StoreURL: c.Store, Store: opened, Env: os.Getenv, Now: g.e.now})
 	store(", and it holds the Core's repository", err)
 	list, err := o.Vault.List(ctx)
 	return "opens, and holds " + count(int64(len(list)), "secret"), errors.Join(err, o.Close())

@@ -30,6 +30,9 @@ type coreInitFlags struct {
 	create, encrypt                         bool
 }
 
+// coreSetup makes a Core, and checks one.
+type coreSetup struct{ e *env }
+
 func newCoreInit(e *env) *cobra.Command {
 	var f coreInitFlags
 	cmd := e.command(verb{
@@ -40,7 +43,7 @@ func newCoreInit(e *env) *cobra.Command {
 		example: "nightferry core init /srv/nightferry --store 's3://bucket/fleet?region=eu-west-1' --create-repository\nnightferry core init /srv/nightferry --store 's3://bucket/fleet?region=eu-west-1' --release-key nightferry-release.key",
 		min:     1, max: 1,
 		interrupt: resumes,
-		run:       func(ctx context.Context, args []string) error { return e.coreInit(ctx, args[0], &f) },
+		run:       func(ctx context.Context, args []string) error { return coreSetup{e}.coreInit(ctx, args[0], &f) },
 	})
 	fl := cmd.Flags()
 	fl.StringVar(&f.store, "store", "", "`URL` of the store: s3://BUCKET/PREFIX?region=REGION")
@@ -64,7 +67,7 @@ type coreMade struct {
 	Fingerprint string `json:"ca_fingerprint,omitempty"`
 }
 
-func (e *env) coreInit(ctx context.Context, dir string, f *coreInitFlags) error {
+func (g coreSetup) coreInit(ctx context.Context, dir string, f *coreInitFlags) error {
 	if (f.releaseKey != "" || f.keyFile != "" || f.trust != "") && f.create {
 		return usage("core init", "--release-key, --key-file and --trust adopt a repository, --create-repository makes one: choose")
 	}
@@ -84,7 +87,7 @@ func (e *env) coreInit(ctx context.Context, dir string, f *coreInitFlags) error 
 		}
 	}
 	out := coreMade{Config: filepath.Join(dir, configName)}
-	c, err := e.coreConfig(dir, f, out.Config)
+	c, err := g.coreConfig(dir, f, out.Config)
 	if err != nil {
 		return err
 	}
@@ -93,11 +96,11 @@ func (e *env) coreInit(ctx context.Context, dir string, f *coreInitFlags) error 
 		return err
 	}
 	if f.store == "" && !f.create && f.releaseKey == "" {
-		e.event("core", out)
-		e.summary("%s\n  the configuration: name the store in it, and the sites\nThen run: nightferry core init %s --create-repository\n(or with --release-key FILE, for a repository that exists)", shown(out.Config), shown(dir))
+		g.e.event("core", out)
+		g.e.summary("%s\n  the configuration: name the store in it, and the sites\nThen run: nightferry core init %s --create-repository\n(or with --release-key FILE, for a repository that exists)", shown(out.Config), shown(dir))
 		return nil
 	}
-	return e.coreKeys(ctx, dir, c, master, f, &out)
+	return g.coreKeys(ctx, dir, c, master, f, &out)
 }
 
 // Names in the data folder. A vault beside the mark is what an interrupted init
@@ -126,7 +129,7 @@ func refuseCore(data, path string) error {
 
 // coreConfig writes the configuration, unless one is there, and makes the
 // folders that it names.
-func (e *env) coreConfig(dir string, f *coreInitFlags, path string) (*config.Config, error) {
+func (g coreSetup) coreConfig(dir string, f *coreInitFlags, path string) (*config.Config, error) {
 	absent, err := confirmAbsent(path)
 	if err != nil {
 		return nil, err
@@ -187,11 +190,11 @@ func coreMaster(c *config.Config, out *coreMade) (vault.Master, error) {
 }
 
 // coreKeys brings repository and vault together.
-func (e *env) coreKeys(ctx context.Context, dir string, c *config.Config, master vault.Master, f *coreInitFlags, out *coreMade) (err error) {
-	o := core.InitOptions{Data: c.Data, Master: master, StoreURL: c.Store, Store: e.coreStore(), Now: e.now, Name: "nightferry Core " + hostname()}
+func (g coreSetup) coreKeys(ctx context.Context, dir string, c *config.Config, master vault.Master, f *coreInitFlags, out *coreMade) (err error) {
+	o := core.InitOptions{Data: c.Data, Master: master, StoreURL: c.Store, Store: g.e.coreStore(), Now: g.e.now, Name: "nightferry Core " + hostname()}
 	var temporary []string // key files that the vault replaces
 	if f.create {
-		if temporary, err = e.createRepository(ctx, dir, c, f.encrypt, &o, out); err != nil {
+		if temporary, err = g.createRepository(ctx, dir, c, f.encrypt, &o, out); err != nil {
 			return err
 		}
 	} else if err = adoptRepository(f, &o); err != nil {
@@ -214,26 +217,26 @@ func (e *env) coreKeys(ctx context.Context, dir string, c *config.Config, master
 	}
 	for _, p := range temporary {
 		if err := os.Remove(p); err != nil {
-			e.warn("%v: remove it by hand, since the vault holds it", err)
+			g.e.warn("%v: remove it by hand, since the vault holds it", err)
 		}
 	}
 	out.Store, out.Repo, out.Root, out.Fingerprint = shownStore(c.Store), made.Repo.String(), made.Root.String(), made.Fingerprint
-	e.event("core", out)
-	e.coreSummary(dir, c.Store, out)
+	g.e.event("core", out)
+	g.coreSummary(dir, c.Store, out)
 	return nil
 }
 
-func (e *env) coreSummary(dir, store string, out *coreMade) {
-	e.summary("Core made in %s for repository %s", shown(dir), out.Repo)
-	e.summary("  %-12s %s", "config", shown(out.Config))
+func (g coreSetup) coreSummary(dir, store string, out *coreMade) {
+	g.e.summary("Core made in %s for repository %s", shown(dir), out.Repo)
+	g.e.summary("  %-12s %s", "config", shown(out.Config))
 	if out.MasterKey != "" {
-		e.summary("  %-12s %s\n  %12s keep a copy elsewhere: without it the vault is lost", "master key", shown(out.MasterKey), "")
+		g.e.summary("  %-12s %s\n  %12s keep a copy elsewhere: without it the vault is lost", "master key", shown(out.MasterKey), "")
 	}
 	if out.RootKey != "" {
-		e.summary("  %-12s %s\n  %12s take it away, to a place that is offline: it vouches for all others", "root key", shown(out.RootKey), "")
+		g.e.summary("  %-12s %s\n  %12s take it away, to a place that is offline: it vouches for all others", "root key", shown(out.RootKey), "")
 	}
 	root := cmp.Or(out.RootKey, rootKeyName+secretExt)
-	e.summary("Next: edit the configuration (the channel's source, the sites), then\n  nightferry core check, then nightferry core run.\nMake the on-call key now, while the root key is at hand. With it, nightferry halt\nSTORE works without this Core (docs/operations.md, \"The Core is gone\"):\n%s",
+	g.e.summary("Next: edit the configuration (the channel's source, the sites), then\n  nightferry core check, then nightferry core run.\nMake the on-call key now, while the root key is at hand. With it, nightferry halt\nSTORE works without this Core (docs/operations.md, \"The Core is gone\"):\n%s",
 		examples("nightferry trust rotate --keep-old --root-key "+quoteArg(root)+" --keys DIR "+quoteArg(store)))
 }
 
@@ -244,7 +247,7 @@ func (e *env) coreStore() bucket.Options {
 
 // createRepository makes the repository with keys that are durable before it
 // exists. What it returns goes away once the vault holds it.
-func (e *env) createRepository(ctx context.Context, dir string, c *config.Config, encrypt bool, o *core.InitOptions, out *coreMade) (temporary []string, err error) {
+func (g coreSetup) createRepository(ctx context.Context, dir string, c *config.Config, encrypt bool, o *core.InitOptions, out *coreMade) (temporary []string, err error) {
 	u, err := url.Parse(c.Store)
 	if err != nil || u.Scheme != "s3" {
 		return nil, usage("core init", "store: want an s3:// URL")
@@ -281,14 +284,14 @@ func (e *env) createRepository(ctx context.Context, dir string, c *config.Config
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, bucket.Close(store)) }()
-	_, err = repo.Init(ctx, store, repo.InitOptions{Key: o.RepoKey, Root: rootKey, Release: o.Release, Grace: 7 * 24 * time.Hour, Now: e.now()})
+	_, err = repo.Init(ctx, store, repo.InitOptions{Key: o.RepoKey, Root: rootKey, Release: o.Release, Grace: 7 * 24 * time.Hour, Now: g.e.now()})
 	switch {
 	case errors.Is(err, repo.ErrExists) && !fresh:
 		err = nil // an init before this one came so far; were it another's, its root key would not be ours
 	case errors.Is(err, repo.ErrExists):
 		// Keys are removed only once it is sure that the repository is none of theirs: the answer to a write of ours may
 		// have been lost.
-		if _, ours := repo.Open(ctx, store, repo.Options{Key: o.RepoKey, Root: &public, Now: e.now}); ours == nil {
+		if _, ours := repo.Open(ctx, store, repo.Options{Key: o.RepoKey, Root: &public, Now: g.e.now}); ours == nil {
 			return temporary, nil
 		} else if unmade && (errors.Is(ours, trust.ErrUntrusted) || errors.Is(ours, repo.ErrKey)) {
 			err = errors.Join(err, unmakeKeys(rootBase, releaseBase, filepath.Join(c.Data, repositoryKeyName)))

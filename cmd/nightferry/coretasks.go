@@ -29,7 +29,7 @@ func newCoreTasks(e *env) *cobra.Command {
 			t := table{head: []string{"TASK", "EVERY", "BOUND", "LAST SUCCESS", "STATE"}, below: 4}
 			for _, x := range list {
 				e.event("task", x)
-				t.add(x.Name, every(time.Duration(x.Period)), time.Duration(x.Bound).String(), e.lastOf(x.Success), stateOf(&x))
+				t.add(x.Name, every(time.Duration(x.Period)), time.Duration(x.Bound).String(), fleetViews{e}.lastOf(x.Success), stateOf(&x))
 			}
 			e.show(&t, "no task is known")
 			return nil
@@ -46,11 +46,11 @@ func every(period time.Duration) string {
 	return period.String()
 }
 
-func (e *env) lastOf(t time.Time) string {
+func (g fleetViews) lastOf(t time.Time) string {
 	if t.IsZero() {
 		return "-"
 	}
-	return e.ago(t)
+	return g.e.ago(t)
 }
 
 func stateOf(x *api.Task) string {

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"nightferry/internal/api"
 )
 
 func TestTableFits(t *testing.T) {
@@ -24,6 +26,17 @@ func TestTableFits(t *testing.T) {
 	for i, l := range tab.lines(0) {
 		if l[:len(want[i])] != want[i] {
 			t.Errorf("got %q, want %q…", l, want[i])
+		}
+	}
+}
+
+// TestStateOfTasks: a task that has never succeeded is not ok.
+func TestStateOfTasks(t *testing.T) {
+	for want, x := range map[string]api.Task{
+		"has not run yet": {}, "running": {Running: time.Unix(1, 0)}, "failed: x": {Error: "x"}, "ok": {Success: time.Unix(1, 0)}, "OVERDUE: x": {Overdue: true, Error: "x"},
+	} {
+		if got := stateOf(&x); got != want {
+			t.Errorf("%+v: %q, want %q", x, got, want)
 		}
 	}
 }

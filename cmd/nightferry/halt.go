@@ -66,7 +66,7 @@ func newHalt(e *env) *cobra.Command {
 				return err
 			}
 			if len(args) == 0 {
-				return e.haltFleet(ctx, &core, kind, value, reason)
+				return haltVerbs{e}.haltFleet(ctx, &core, kind, value, reason)
 			}
 			key, err := signingKey(releaseUse, keyFile)
 			if err != nil {
@@ -75,7 +75,7 @@ func newHalt(e *env) *cobra.Command {
 			if reason == "" {
 				reason = "no reason given"
 			}
-			return e.changeHalts(ctx, args[0], &f, key, func(o *halt.Orders, _ bool) error {
+			return haltVerbs{e}.changeHalts(ctx, args[0], &f, key, func(o *halt.Orders, _ bool) error {
 				o.Add(halt.Order{ID: halt.NewID(), Scope: kind, Value: value, Reason: reason, By: username(), At: e.now().Unix()})
 				return nil
 			}, func() {})
@@ -116,21 +116,21 @@ func newResume(e *env) *cobra.Command {
 				}
 			}
 			if len(args) == 0 {
-				return e.resumeFleet(ctx, &core, api.ResumeRequest{Order: id, Scope: kind, Value: value})
+				return haltVerbs{e}.resumeFleet(ctx, &core, api.ResumeRequest{Order: id, Scope: kind, Value: value})
 			}
 			key, err := signingKey(releaseUse, keyFile)
 			if err != nil {
 				return err
 			}
 			var lift []halt.Order
-			err = e.changeHalts(ctx, args[0], &f, key, func(o *halt.Orders, lost bool) (err error) {
+			err = haltVerbs{e}.changeHalts(ctx, args[0], &f, key, func(o *halt.Orders, lost bool) (err error) {
 				lift, err = chosen(o, id, kind, value)
 				if err == nil && len(lift) == 0 && !lost {
 					err = &absentError{"no such order is active", "nightferry halt status STORE lists those that are"}
 				}
 				o.Active = slices.DeleteFunc(o.Active, func(a halt.Order) bool { return slices.Contains(lift, a) })
 				return err
-			}, func() { e.showLifted(lift) })
+			}, func() { haltVerbs{e}.showLifted(lift) })
 			return err
 		},
 	})
@@ -154,7 +154,7 @@ func newHaltStatus(e *env) *cobra.Command {
 		max:     1,
 		run: func(ctx context.Context, args []string) (err error) {
 			if len(args) == 0 {
-				return e.haltStatus(ctx, &core, all)
+				return haltVerbs{e}.haltStatus(ctx, &core, all)
 			}
 			s, err := e.open(ctx, args[0], &f)
 			if err != nil {
@@ -168,7 +168,7 @@ func newHaltStatus(e *env) *cobra.Command {
 			if err := s.remember(); err != nil {
 				return err
 			}
-			e.showHalts(orders, epoch)
+			haltVerbs{e}.showHalts(orders, epoch)
 			return nil
 		},
 	})
@@ -179,20 +179,20 @@ func newHaltStatus(e *env) *cobra.Command {
 }
 
 // showLifted lists the orders that resume has lifted in the store.
-func (e *env) showLifted(lifted []halt.Order) {
-	e.event("resumed", struct {
+func (g haltVerbs) showLifted(lifted []halt.Order) {
+	g.e.event("resumed", struct {
 		Orders []halt.Order `json:"orders"`
 	}{append([]halt.Order{}, lifted...)})
 	for _, o := range lifted {
-		e.summary("order %s (%s) is lifted", o.ID.Short(), shown(o.Target()))
+		g.e.summary("order %s (%s) is lifted", o.ID.Short(), shown(o.Target()))
 	}
 }
 
 // changeHalts changes the orders in the store. The argument lost of change
 // reports whether the active orders were lost there. done is called before the
 // orders are listed that are active then.
-func (e *env) changeHalts(ctx context.Context, rawURL string, f *storeFlags, key ed25519.PrivateKey, change func(o *halt.Orders, lost bool) error, done func()) (err error) {
-	s, err := e.open(ctx, rawURL, f)
+func (g haltVerbs) changeHalts(ctx context.Context, rawURL string, f *storeFlags, key ed25519.PrivateKey, change func(o *halt.Orders, lost bool) error, done func()) (err error) {
+	s, err := g.e.open(ctx, rawURL, f)
 	if err != nil {
 		return err
 	}
@@ -213,7 +213,7 @@ func (e *env) changeHalts(ctx context.Context, rawURL string, f *storeFlags, key
 		return err
 	}
 	done()
-	e.showHalts(orders, epoch)
+	g.showHalts(orders, epoch)
 	return nil
 }
 
@@ -234,23 +234,23 @@ func (s *session) putHalt(ctx context.Context, key ed25519.PrivateKey, change fu
 	return nil
 }
 
-func (e *env) showHalts(o *halt.Orders, epoch uint64) {
-	e.event("halts", struct {
+func (g haltVerbs) showHalts(o *halt.Orders, epoch uint64) {
+	g.e.event("halts", struct {
 		Epoch  uint64       `json:"epoch"`
 		Active []halt.Order `json:"active"`
 	}{epoch, append([]halt.Order{}, o.Active...)})
-	if e.json {
+	if g.e.json {
 		return
 	}
 	if len(o.Active) == 0 {
-		e.print("no order to stop is active (epoch %d)", epoch)
+		g.e.print("no order to stop is active (epoch %d)", epoch)
 	}
 	for _, a := range o.Active {
 		what := a.Scope
 		if a.Value != "" {
 			what += " " + shown(a.Value)
 		}
-		e.print("order %s: stop %s, by %s at %s: %s", a.ID.Short(), what, shown(a.By), stamp(time.Unix(a.At, 0)), shown(a.Reason))
+		g.e.print("order %s: stop %s, by %s at %s: %s", a.ID.Short(), what, shown(a.By), stamp(time.Unix(a.At, 0)), shown(a.Reason))
 	}
 }
 

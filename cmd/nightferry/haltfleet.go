@@ -20,6 +20,9 @@ const (
 	haltPatience = time.Second
 )
 
+// haltVerbs holds the commands of the kill switch.
+type haltVerbs struct{ e *env }
+
 // unheardError is a kill switch that the Core does not carry out: it is not
 // running, or it hangs.
 type unheardError struct{ error }
@@ -63,24 +66,24 @@ func orderOf(id string, args []string) (string, []string, error) {
 }
 
 // haltFleet orders, and waits a little for the proof.
-func (e *env) haltFleet(ctx context.Context, f *coreFlags, scope, value, reason string) error {
+func (g haltVerbs) haltFleet(ctx context.Context, f *coreFlags, scope, value, reason string) error {
 	a, err := f.client()
 	if err != nil {
 		return err
 	}
 	defer a.Close()
-	began := e.now()
+	began := g.e.now()
 	done, err := a.Halt(ctx, core.HaltRequest{Scope: scope, Value: value, Reason: reason, Until: began.Add(api.KillSwitchTime)})
 	if err != nil {
 		return haltWays(err)
 	}
-	e.changedHalts("halted", &done)
+	g.changedHalts("halted", &done)
 	if len(done.Orders) != 1 {
 		return fmt.Errorf("halt: the Core answers with %d orders: is it of another version?", len(done.Orders))
 	}
 	order := done.Orders[0]
-	e.summary("order %s is given to %s; lift it with: nightferry resume %s", order.Short(), count(int64(done.Sites), "site"), order.Short())
-	end := time.NewTimer(max(0, haltPatience-e.now().Sub(began)))
+	g.e.summary("order %s is given to %s; lift it with: nightferry resume %s", order.Short(), count(int64(done.Sites), "site"), order.Short())
+	end := time.NewTimer(max(0, haltPatience-g.e.now().Sub(began)))
 	defer end.Stop()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
@@ -95,21 +98,21 @@ func (e *env) haltFleet(ctx context.Context, f *coreFlags, scope, value, reason 
 			waits = waits || slices.ContainsFunc(v.Sites, func(s core.HaltSite) bool { return s.Connected && s.Stopped.IsZero() })
 		}
 		if !waits {
-			e.showHaltViews(list)
+			g.showHaltViews(list)
 			return nil
 		}
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-end.C:
-			e.showHaltViews(list)
+			g.showHaltViews(list)
 			return nil
 		case <-tick.C:
 		}
 	}
 }
 
-func (e *env) resumeFleet(ctx context.Context, f *coreFlags, r api.ResumeRequest) error {
+func (g haltVerbs) resumeFleet(ctx context.Context, f *coreFlags, r api.ResumeRequest) error {
 	a, err := f.client()
 	if err != nil {
 		return err
@@ -119,21 +122,21 @@ func (e *env) resumeFleet(ctx context.Context, f *coreFlags, r api.ResumeRequest
 	if err != nil {
 		return err
 	}
-	e.changedHalts("resumed", &done)
+	g.changedHalts("resumed", &done)
 	for _, id := range done.Orders {
-		e.summary("order %s is lifted", id.Short())
+		g.e.summary("order %s is lifted", id.Short())
 	}
 	return nil
 }
 
-func (e *env) changedHalts(event string, done *core.HaltChange) {
-	e.event(event, done)
+func (g haltVerbs) changedHalts(event string, done *core.HaltChange) {
+	g.e.event(event, done)
 	if done.Store != "" {
-		e.summary("the store does not have it yet, which is tried again: %s", said(done.Store))
+		g.e.summary("the store does not have it yet, which is tried again: %s", said(done.Store))
 	}
 }
 
-func (e *env) haltStatus(ctx context.Context, f *coreFlags, all bool) error {
+func (g haltVerbs) haltStatus(ctx context.Context, f *coreFlags, all bool) error {
 	a, err := f.client()
 	if err != nil {
 		return err
@@ -143,26 +146,26 @@ func (e *env) haltStatus(ctx context.Context, f *coreFlags, all bool) error {
 	if err != nil {
 		return err
 	}
-	if len(list) == 0 && !e.json {
-		e.print("no order to stop is active")
+	if len(list) == 0 && !g.e.json {
+		g.e.print("no order to stop is active")
 	}
-	e.showHaltViews(list)
+	g.showHaltViews(list)
 	s, err := a.Status(ctx)
 	if err != nil {
 		return err
 	}
 	if s.Unread != "" {
-		e.warn("not known: what was ordered in the store%s: %s", since(s.StoreRead), said(s.Unread))
+		g.e.warn("not known: what was ordered in the store%s: %s", since(s.StoreRead), said(s.Unread))
 	}
 	return nil
 }
 
 // showHaltViews tells of each order what it says, and who obeys it; those who
 // do not, first.
-func (e *env) showHaltViews(list []core.HaltView) {
+func (g haltVerbs) showHaltViews(list []core.HaltView) {
 	for _, v := range list {
-		e.event("halt", v)
-		if e.json {
+		g.e.event("halt", v)
+		if g.e.json {
 			continue
 		}
 		what := v.Scope
@@ -170,23 +173,23 @@ func (e *env) showHaltViews(list []core.HaltView) {
 			what += " " + shown(v.Value)
 		}
 		if v.Order.IsZero() {
-			e.print("%s has stopped itself; it is resumed there", what)
+			g.e.print("%s has stopped itself; it is resumed there", what)
 		} else {
-			e.print("order %s: stop %s", v.Order.Short(), what)
+			g.e.print("order %s: stop %s", v.Order.Short(), what)
 		}
-		e.print("  given %s by %s", stamp(v.At), shown(v.By))
+		g.e.print("  given %s by %s", stamp(v.At), shown(v.By))
 		for l := range strings.Lines(wrap(shown(v.Reason), 76)) {
-			e.print("  %s", strings.TrimSuffix(l, "\n"))
+			g.e.print("  %s", strings.TrimSuffix(l, "\n"))
 		}
 		if !v.Resumed.IsZero() {
-			e.print("  lifted %s by %s", stamp(v.Resumed), shown(v.ResumedBy))
+			g.e.print("  lifted %s by %s", stamp(v.Resumed), shown(v.ResumedBy))
 		}
 		if v.Unstored {
-			e.print("  NOT IN THE STORE YET, which is tried again: a site that cannot hear the")
-			e.print("  Core does not know of it")
+			g.e.print("  NOT IN THE STORE YET, which is tried again: a site that cannot hear the")
+			g.e.print("  Core does not know of it")
 		}
 		if len(v.Sites) == 0 {
-			e.print("  it is for no site that is configured")
+			g.e.print("  it is for no site that is configured")
 			continue
 		}
 		t := table{head: []string{"  SITE", "STOPPED AT", "AFTER THE ORDER CAME"}, cut: []int{0}}
@@ -205,9 +208,9 @@ func (e *env) showHaltViews(list []core.HaltView) {
 				t.add("  "+s.Site, "HAS NOT CONFIRMED", "")
 			}
 		}
-		e.print("  %d of %s confirmed", stopped, count(int64(len(v.Sites)), "site"))
-		for _, l := range t.lines(e.width()) {
-			e.print("%s", l)
+		g.e.print("  %d of %s confirmed", stopped, count(int64(len(v.Sites)), "site"))
+		for _, l := range t.lines(g.e.width()) {
+			g.e.print("%s", l)
 		}
 	}
 }

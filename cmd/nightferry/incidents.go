@@ -85,16 +85,16 @@ func where(x *query.Incident) string {
 
 // showIncident prints what is wrong, and where: the text is a sentence or two,
 // for which no column is wide enough.
-func (e *env) showIncident(x *query.Incident) {
-	if e.json {
+func (g fleetViews) showIncident(x *query.Incident) {
+	if g.e.json {
 		return
 	}
 	times := "reported once"
 	if x.Count > 1 {
-		times = "reported " + group(x.Count) + " times, last " + e.ago(x.Last)
+		times = "reported " + group(x.Count) + " times, last " + g.e.ago(x.Last)
 	}
-	e.print("%-4d %s  %s, %s, %s", x.ID, minute(x.Opened), shown(x.Kind), where(x), times)
-	line := func(text string) { e.print("%s", indent(wrap(said(text), lineWidth-2))) }
+	g.e.print("%-4d %s  %s, %s, %s", x.ID, minute(x.Opened), shown(x.Kind), where(x), times)
+	line := func(text string) { g.e.print("%s", indent(wrap(said(text), lineWidth-2))) }
 	line(x.Text)
 	if x.Resolved.IsZero() {
 		line("Remedy: " + x.Remedy)

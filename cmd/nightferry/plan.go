@@ -48,7 +48,7 @@ func newPlan(e *env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			e.showPlan(&p)
+			fleetViews{e}.showPlan(&p)
 			return nil
 		},
 	})
@@ -69,7 +69,7 @@ func parseMoment(text string) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("%q: want 2026-01-31T18:00:00Z, or 2026-01-31 for its midnight in UTC", text)
 }
 
-func (e *env) showPlan(p *query.NightPlan) {
+func (g fleetViews) showPlan(p *query.NightPlan) {
 	t := table{head: []string{"SITE", "CHANNEL", "REL", "START", "END", "MOVES", "NIGHTS", "SIZE"}, right: map[int]bool{2: true, 4: true, 5: true, 6: true, 7: true, 8: true}, cut: []int{0, 1}}
 	priced := slices.ContainsFunc(p.Items, func(x query.PlanItem) bool { return x.Cost > 0 })
 	if priced {
@@ -78,7 +78,7 @@ func (e *env) showPlan(p *query.NightPlan) {
 	var bytes int64
 	var cost float64
 	for _, x := range p.Items {
-		e.event("plan", x)
+		g.e.event("plan", x)
 		bytes, cost = bytes+x.Bytes, cost+x.Cost
 		release := "next"
 		if x.Release > 0 {
@@ -107,9 +107,9 @@ func (e *env) showPlan(p *query.NightPlan) {
 		}
 		t.add(row...)
 	}
-	e.show(&t, "nothing is due, and no cadence brings anything in these days")
+	g.e.show(&t, "nothing is due, and no cadence brings anything in these days")
 	if len(p.Items) > 0 {
-		e.summary("%s to move, %.2f %s, from %s for %s", size(bytes), cost, shown(p.Currency), minute(p.From), count(int64(p.Days), "day"))
+		g.e.summary("%s to move, %.2f %s, from %s for %s", size(bytes), cost, shown(p.Currency), minute(p.From), count(int64(p.Days), "day"))
 	}
 }
 
@@ -178,7 +178,7 @@ func newLimit(e *env) *cobra.Command {
 					return usage("limit", "--for %q: want a time such as 90m or 8h", life)
 				}
 			}
-			return e.limit(ctx, &f, r)
+			return fleetViews{e}.limit(ctx, &f, r)
 		},
 	})
 	f.add(cmd)
@@ -189,7 +189,7 @@ func newLimit(e *env) *cobra.Command {
 	return cmd
 }
 
-func (e *env) limit(ctx context.Context, f *coreFlags, r core.LimitRequest) error {
+func (g fleetViews) limit(ctx context.Context, f *coreFlags, r core.LimitRequest) error {
 	a, err := f.client()
 	if err != nil {
 		return err
@@ -201,14 +201,14 @@ func (e *env) limit(ctx context.Context, f *coreFlags, r core.LimitRequest) erro
 	}
 	t := table{head: []string{"SITE", "RATE", "UNTIL", "NOW"}, cut: []int{0, 1}}
 	for _, x := range list {
-		e.event("limit", x)
+		g.e.event("limit", x)
 		now := "told"
 		if !x.Connected {
 			now = "when it comes back"
 		}
 		t.add(x.Site, shownLimit(x.Rate), minute(x.Until), now)
 	}
-	e.show(&t, "there is no such site")
+	g.e.show(&t, "there is no such site")
 	return nil
 }
 

@@ -28,6 +28,9 @@ type pullFlags struct {
 	subject                                   halt.Subject
 }
 
+// pullVerb makes a folder identical to a release.
+type pullVerb struct{ e *env }
+
 func newPull(e *env) *cobra.Command {
 	var f pullFlags
 	cmd := e.command(verb{
@@ -38,7 +41,9 @@ func newPull(e *env) *cobra.Command {
 		example: "nightferry pull file:///srv/store package /var/packages\nnightferry pull --limit-rate 20Mbit --trust nightferry-root.pub 's3://bucket/prefix?region=eu-west-1' driver 'D:\\drivers'",
 		min:     3, max: 3, subject: 2,
 		interrupt: resumes,
-		run:       func(ctx context.Context, args []string) error { return e.pull(ctx, args[0], args[1], args[2], &f) },
+		run: func(ctx context.Context, args []string) error {
+			return pullVerb{e}.pull(ctx, args[0], args[1], args[2], &f)
+		},
 	})
 	f.add(cmd)
 	fl := cmd.Flags()
@@ -89,8 +94,8 @@ func (f *pullFlags) options(channel string) (o apply.Options, err error) {
 	return o, err
 }
 
-func (e *env) pull(ctx context.Context, rawURL, channel, dir string, f *pullFlags) error {
-	began := e.now()
+func (g pullVerb) pull(ctx context.Context, rawURL, channel, dir string, f *pullFlags) error {
+	began := g.e.now()
 	o, err := f.options(channel)
 	if err != nil {
 		return err
@@ -101,38 +106,38 @@ func (e *env) pull(ctx context.Context, rawURL, channel, dir string, f *pullFlag
 	if err := refuseTarget(dir, rawURL); err != nil {
 		return err
 	}
-	store, err := e.openStore(ctx, rawURL, &f.storeFlags, false)
+	store, err := g.e.openStore(ctx, rawURL, &f.storeFlags, false)
 	if err != nil {
 		return err
 	}
-	o.Now = e.now
+	o.Now = g.e.now
 	var extras int64
-	o.OnEvent = e.pullEvents(store, f.dryRun, &extras)
-	e.startProgress()
+	o.OnEvent = g.pullEvents(store, f.dryRun, &extras)
+	g.e.startProgress()
 	made, err := confirmAbsent(dir)
 	if err != nil {
 		return err
 	}
-	if o.Held, err = targetRecorded(e.stateDir, dir, channel); err != nil {
+	if o.Held, err = targetRecorded(g.e.stateDir, dir, channel); err != nil {
 		return err
 	}
 	res, err := apply.Run(ctx, store, dir, o)
-	e.endProgress()
+	g.e.endProgress()
 	if err == nil && !o.Held && (res.Verdict == apply.Verified || !res.Tree.IsZero()) {
-		err = recordTarget(e.stateDir, dir, channel)
+		err = recordTarget(g.e.stateDir, dir, channel)
 	}
 	if made && res != nil && res.Number == 0 && (isAbsent(err) || isUnreachable(err) || isDenied(err)) {
 		err = errors.Join(err, unmake(dir))
 	}
-	if extras > maxExtras && !e.json {
-		e.summary("%-8s … and %s more of the site's own: --json lists them all", apply.Extra, group(extras-maxExtras))
+	if extras > maxExtras && !g.e.json {
+		g.e.summary("%-8s … and %s more of the site's own: --json lists them all", apply.Extra, group(extras-maxExtras))
 	}
 	if err != nil {
 		return err
 	}
-	d := e.now().Sub(began)
-	e.event("result", describePull(res, store, d))
-	e.pullSummary(res, store, d)
+	d := g.e.now().Sub(began)
+	g.e.event("result", describePull(res, store, d))
+	g.pullSummary(res, store, d)
 	if res.Unowned {
 		return &incompleteError{"ownership lost: files that a release dropped cannot be told from the site's own",
 			"pull with --adopt to leave them as the site's own, or with --prune to delete them"}
@@ -179,29 +184,29 @@ func describePull(r *apply.Result, t *traffic, d time.Duration) pulled {
 		Damaged: r.Damaged, Wire: t.got.Load(), Fetched: r.BytesFetched, Held: r.BytesHeld, Needed: r.BytesNeeded, Written: r.BytesWritten, Requests: t.requests.Load(), Seconds: d.Seconds()}
 }
 
-func (e *env) pullSummary(r *apply.Result, t *traffic, d time.Duration) {
+func (g pullVerb) pullSummary(r *apply.Result, t *traffic, d time.Duration) {
 	if r.Damaged > 0 {
-		e.warn("%s arrived damaged and were fetched again: the line, or a proxy on it, changes bytes", count(r.Damaged, "block"))
+		g.e.warn("%s arrived damaged and were fetched again: the line, or a proxy on it, changes bytes", count(r.Damaged, "block"))
 	}
 	if r.Expired {
-		e.warn("%s: the channel's head has expired: nothing newer is accepted until it is signed again", r.Channel)
+		g.e.warn("%s: the channel's head has expired: nothing newer is accepted until it is signed again", r.Channel)
 	}
 	state := string(r.Verdict)
 	if r.NoOp {
 		state = "already there, " + state
 	}
 	if r.Verdict == apply.Planned {
-		e.summary("%s: release %s: would fetch %s", r.Channel, group(int64(r.Number)), size(r.BytesNeeded))
+		g.e.summary("%s: release %s: would fetch %s", r.Channel, group(int64(r.Number)), size(r.BytesNeeded))
 	} else {
-		e.summary("%s: release %s: %s: %s", r.Channel, group(int64(r.Number)), state, holding(r.Totals.Files, r.Totals.Dirs, r.Totals.Bytes))
+		g.e.summary("%s: release %s: %s: %s", r.Channel, group(int64(r.Number)), state, holding(r.Totals.Files, r.Totals.Dirs, r.Totals.Bytes))
 	}
 	if r.NoOp && r.Extra == 0 {
 		return
 	}
-	e.summary("  %s", changes([]counted{{r.Added, "added"}, {r.Changed, "changed"}, {r.Moved, "moved"}, {r.Repaired, "repaired"}, {r.Deleted, "deleted"},
+	g.e.summary("  %s", changes([]counted{{r.Added, "added"}, {r.Changed, "changed"}, {r.Moved, "moved"}, {r.Repaired, "repaired"}, {r.Deleted, "deleted"},
 		{r.Locked, "locked"}, {r.Failed, "failed"}, {r.Extra, "of the site's own"}}))
 	if !r.NoOp {
-		e.summary("  moved %s, held %s, %s, %s", size(t.got.Load()), size(r.BytesHeld), count(t.requests.Load(), "request"), took(d))
+		g.e.summary("  moved %s, held %s, %s, %s", size(t.got.Load()), size(r.BytesHeld), count(t.requests.Load(), "request"), took(d))
 	}
 }
 
@@ -222,7 +227,7 @@ type pulledFile struct {
 const maxExtras = 20
 
 // pullEvents returns what hears of a pull's events, and counts extras.
-func (e *env) pullEvents(t *traffic, dryRun bool, extras *int64) func(apply.Event) {
+func (g pullVerb) pullEvents(t *traffic, dryRun bool, extras *int64) func(apply.Event) {
 	var spoke time.Time
 	var saved int64
 	return func(ev apply.Event) {
@@ -232,34 +237,34 @@ func (e *env) pullEvents(t *traffic, dryRun bool, extras *int64) func(apply.Even
 		}
 		switch ev.Kind {
 		case apply.RetryEvent:
-			e.retry(ev.Cause)
+			g.e.retry(ev.Cause)
 		case apply.PinEvent:
-			e.pinned(ev.Root)
+			g.pinned(ev.Root)
 		case apply.PhaseEvent:
-			e.event("phase", meter{Phase: ev.Phase})
-			e.tell(meter{Phase: ev.Phase})
+			g.e.event("phase", meter{Phase: ev.Phase})
+			g.e.tell(meter{Phase: ev.Phase})
 		case apply.ProgressEvent:
 			moved := t.got.Load()
 			if ev.Phase == apply.PhaseStage {
 				saved = max(0, ev.BytesDone-moved)
 			}
 			m := meter{Phase: ev.Phase, Files: ev.FilesDone, TotalFiles: ev.FilesTotal, Bytes: ev.BytesDone, TotalBytes: ev.BytesTotal, Moved: moved, Saved: saved}
-			e.tell(m)
-			if e.json && e.now().Sub(spoke) >= speakEvery {
-				spoke = e.now()
-				e.event("progress", m)
+			g.e.tell(m)
+			if g.e.json && g.e.now().Sub(spoke) >= speakEvery {
+				spoke = g.e.now()
+				g.e.event("progress", m)
 			}
 		case apply.FileEvent:
 			if ev.Outcome == apply.Extra {
 				*extras++
 			}
-			e.event("file", pulledFile{ev.Path, ev.From, ev.Outcome, ev.Size, ev.Held, ev.Fetched, ev.Digest, cause})
+			g.e.event("file", pulledFile{ev.Path, ev.From, ev.Outcome, ev.Size, ev.Held, ev.Fetched, ev.Digest, cause})
 			switch {
-			case e.json, ev.Outcome == apply.Extra && *extras > maxExtras:
+			case g.e.json, ev.Outcome == apply.Extra && *extras > maxExtras:
 			case ev.Outcome == apply.Locked, ev.Outcome == apply.Failed:
-				e.complain(fmt.Sprintf("%-8s %s: %s", ev.Outcome, shown(ev.Path), cause))
+				g.e.complain(fmt.Sprintf("%-8s %s: %s", ev.Outcome, shown(ev.Path), cause))
 			case dryRun, ev.Outcome == apply.Repaired, ev.Outcome == apply.Extra:
-				e.summary("%-8s %s%s", ev.Outcome, shown(ev.Path), from(ev.From))
+				g.e.summary("%-8s %s%s", ev.Outcome, shown(ev.Path), from(ev.From))
 			}
 		}
 	}
@@ -267,12 +272,12 @@ func (e *env) pullEvents(t *traffic, dryRun bool, extras *int64) func(apply.Even
 
 // pinned tells that a root key is believed because the store has it: whoever
 // gave the store could have given another.
-func (e *env) pinned(root trust.Public) {
-	e.event("pinned", struct {
+func (g pullVerb) pinned(root trust.Public) {
+	g.e.event("pinned", struct {
 		Root trust.Public `json:"root"`
 	}{root})
-	if !e.json && !e.quiet {
-		e.complain(fmt.Sprintf("nightferry: root key pinned on first use: compare it with nightferry-root.pub\n  %s", root))
+	if !g.e.json && !g.e.quiet {
+		g.e.complain(fmt.Sprintf("nightferry: root key pinned on first use: compare it with nightferry-root.pub\n  %s", root))
 	}
 }
 

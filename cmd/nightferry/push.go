@@ -21,6 +21,9 @@ type pushFlags struct {
 	allowDeletes, allowEmpty, allowUnmounted, ignoreInode, allowUnportable, rehash, dryRun bool
 }
 
+// pushVerb publishes a folder.
+type pushVerb struct{ e *env }
+
 func newPush(e *env) *cobra.Command {
 	var f pushFlags
 	cmd := e.command(verb{
@@ -32,7 +35,9 @@ func newPush(e *env) *cobra.Command {
 		example: "nightferry push /srv/packages file:///srv/store package\nnightferry push --exclude '*.tmp' /srv/drivers 's3://bucket/prefix?region=eu-west-1' driver\nnightferry push --dry-run /srv/images file:///srv/store image",
 		min:     3, max: 3,
 		interrupt: resumes,
-		run:       func(ctx context.Context, args []string) error { return e.push(ctx, args[0], args[1], args[2], &f) },
+		run: func(ctx context.Context, args []string) error {
+			return pushVerb{e}.push(ctx, args[0], args[1], args[2], &f)
+		},
 	})
 	f.storeFlags.add(cmd)
 	// Each pack that waits to be stored is in memory: with eight, a line that is slower than the source costs 350 MiB.
@@ -74,8 +79,8 @@ func (f *pushFlags) options() (o push.Options, err error) {
 	return o, err
 }
 
-func (e *env) push(ctx context.Context, dir, rawURL, channel string, f *pushFlags) (err error) {
-	began := e.now()
+func (g pushVerb) push(ctx context.Context, dir, rawURL, channel string, f *pushFlags) (err error) {
+	began := g.e.now()
 	o, err := f.options()
 	if err != nil {
 		return err
@@ -89,7 +94,7 @@ func (e *env) push(ctx context.Context, dir, rawURL, channel string, f *pushFlag
 	if err := refuseSource(dir, rawURL); err != nil {
 		return err
 	}
-	s, err := e.open(ctx, rawURL, &f.storeFlags)
+	s, err := g.e.open(ctx, rawURL, &f.storeFlags)
 	if err != nil {
 		return err
 	}
@@ -99,23 +104,23 @@ func (e *env) push(ctx context.Context, dir, rawURL, channel string, f *pushFlag
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	o.Channel, o.State, o.Now = channel, s.state, e.now
+	o.Channel, o.State, o.Now = channel, s.state, g.e.now
 	o.Subject = halt.Subject{Site: hostname(), Channel: channel}
-	o.OnEvent = e.pushEvents(f.dryRun)
-	e.startProgress()
+	o.OnEvent = g.pushEvents(f.dryRun)
+	g.e.startProgress()
 	res, err := push.Run(ctx, s.Repo, dir, o)
-	e.endProgress()
+	g.e.endProgress()
 	// What was seen counts, whatever became of the push.
 	if err := errors.Join(err, s.remember()); err != nil {
 		return err
 	}
-	e.event("result", struct {
+	g.e.event("result", struct {
 		Channel string `json:"channel"`
 		*push.Result
 		Requests int64   `json:"requests"`
 		Seconds  float64 `json:"seconds"`
-	}{channel, res, s.traffic.requests.Load(), e.now().Sub(began).Seconds()})
-	e.pushSummary(channel, res, e.now().Sub(began))
+	}{channel, res, s.traffic.requests.Load(), g.e.now().Sub(began).Seconds()})
+	g.pushSummary(channel, res, g.e.now().Sub(began))
 	return nil
 }
 
@@ -127,7 +132,7 @@ func notFile(cmd, path, remedy string) error {
 	return nil
 }
 
-func (e *env) pushSummary(channel string, res *push.Result, d time.Duration) {
+func (g pushVerb) pushSummary(channel string, res *push.Result, d time.Duration) {
 	what := "release " + group(int64(res.Number))
 	switch {
 	case res.Unchanged:
@@ -137,7 +142,7 @@ func (e *env) pushSummary(channel string, res *push.Result, d time.Duration) {
 	default:
 		what += " published"
 	}
-	e.summary("%s: %s: %s", channel, what, holding(res.Totals.Files, res.Totals.Dirs, res.Totals.Bytes))
+	g.e.summary("%s: %s: %s", channel, what, holding(res.Totals.Files, res.Totals.Dirs, res.Totals.Bytes))
 	if res.Unchanged && res.Read == 0 {
 		return
 	}
@@ -145,37 +150,37 @@ func (e *env) pushSummary(channel string, res *push.Result, d time.Duration) {
 	if res.DryRun {
 		would = "would "
 	}
-	e.summary("  %s", changes([]counted{{res.Added, "added"}, {res.Changed, "changed"}, {res.Touched, "touched"}, {res.Removed, "removed"}, {res.Skipped, "skipped"}}))
+	g.e.summary("  %s", changes([]counted{{res.Added, "added"}, {res.Changed, "changed"}, {res.Touched, "touched"}, {res.Removed, "removed"}, {res.Skipped, "skipped"}}))
 	if res.DryRun {
-		e.summary("  read %s, %ssend %s in %s with %s that write, %s", size(res.Read), would, size(res.Sent), count(res.Packs, "pack"), count(res.Puts, "request"), took(d))
+		g.e.summary("  read %s, %ssend %s in %s with %s that write, %s", size(res.Read), would, size(res.Sent), count(res.Packs, "pack"), count(res.Puts, "request"), took(d))
 		return
 	}
-	e.summary("  read %s, sent %s in %s, saved %s, %s", size(res.Read), size(res.Sent), count(res.Packs, "pack"), size(max(0, res.Read-res.Sent)), took(d))
+	g.e.summary("  read %s, sent %s in %s, saved %s, %s", size(res.Read), size(res.Sent), count(res.Packs, "pack"), size(max(0, res.Read-res.Sent)), took(d))
 }
 
 // pushEvents returns what hears of a push's events.
-func (e *env) pushEvents(dryRun bool) func(push.Event) {
+func (g pushVerb) pushEvents(dryRun bool) func(push.Event) {
 	var spoke time.Time
 	return func(ev push.Event) {
 		if p := ev.Progress; p != nil {
 			m := meter{Phase: p.Phase, Files: p.Files, TotalFiles: p.TotalFiles, Bytes: p.Read, TotalBytes: p.ToRead, Moved: p.Sent, Saved: max(0, p.Read-p.Sent), Path: p.Path}
-			e.tell(m)
-			if e.json && e.now().Sub(spoke) >= speakEvery {
-				spoke = e.now()
-				e.event("progress", m)
+			g.e.tell(m)
+			if g.e.json && g.e.now().Sub(spoke) >= speakEvery {
+				spoke = g.e.now()
+				g.e.event("progress", m)
 			}
 			return
 		}
 		if ev.Path == "" {
 			return
 		}
-		e.event("file", ev)
+		g.e.event("file", ev)
 		switch {
-		case e.json:
+		case g.e.json:
 		case ev.Outcome == push.Reread:
-			e.warn("%s: %q: %s", ev.Outcome, shown(ev.Path), ev.Cause)
+			g.e.warn("%s: %q: %s", ev.Outcome, shown(ev.Path), ev.Cause)
 		case dryRun || ev.Outcome == push.Skipped:
-			e.summary("%-8s %s", ev.Outcome, shown(ev.Path))
+			g.e.summary("%-8s %s", ev.Outcome, shown(ev.Path))
 		}
 	}
 }

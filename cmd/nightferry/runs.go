@@ -22,6 +22,9 @@ type pastFlags struct {
 	limit        int
 }
 
+// runViews shows runs and their files.
+type runViews struct{ e *env }
+
 func (f *pastFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.Site, "site", "", "only the site `NAME`")
 	cmd.Flags().StringVar(&f.Domain, "domain", "", "only sites of domain `NAME`")
@@ -77,7 +80,7 @@ func newRuns(e *env) *cobra.Command {
 			t := table{head: []string{"RUN", "STARTED", "SITE", "CHANNEL", "REL", "STATE", "MOVED", "TOOK"}, right: map[int]bool{4: true, 6: true, 7: true}, cut: []int{2, 3, 5}}
 			for _, r := range list {
 				e.event("run", r)
-				t.add(r.ID.String()[:runDigits], r.Started.UTC().Format("01-02 15:04Z"), runSite(&r), r.Channel, number(r.Number), runState(&r), size(r.Totals.Fetched), e.runTook(&r))
+				t.add(r.ID.String()[:runDigits], r.Started.UTC().Format("01-02 15:04Z"), runSite(&r), r.Channel, number(r.Number), runState(&r), size(r.Totals.Fetched), runViews{e}.runTook(&r))
 			}
 			e.show(&t, "no such run")
 			return nil
@@ -132,10 +135,10 @@ func runState(r *api.Run) string {
 	return s
 }
 
-func (e *env) runTook(r *api.Run) string {
+func (g runViews) runTook(r *api.Run) string {
 	end := r.Finished
 	if end.IsZero() {
-		end = e.now()
+		end = g.e.now()
 	}
 	return took(max(0, end.Sub(r.Started)))
 }
@@ -159,7 +162,7 @@ func newRun(e *env) *cobra.Command {
 			if err := checkRunID("run show", args[0]); err != nil {
 				return err
 			}
-			return e.runShow(ctx, &f, args[0], all)
+			return runViews{e}.runShow(ctx, &f, args[0], all)
 		},
 	})
 	f.add(show)
@@ -176,62 +179,62 @@ func checkRunID(cmd, id string) error {
 	return nil
 }
 
-func (e *env) runShow(ctx context.Context, f *coreFlags, id string, all bool) error {
+func (g runViews) runShow(ctx context.Context, f *coreFlags, id string, all bool) error {
 	a, err := f.client()
 	if err != nil {
 		return err
 	}
 	defer a.Close()
-	defer e.long()()
+	defer g.e.long()()
 	return a.RunShow(ctx, id, all, func(l *api.RunLine) error {
 		switch {
 		case l.Run != nil:
-			e.event("run", l.Run)
-			e.showRun(l.Run)
+			g.e.event("run", l.Run)
+			g.showRun(l.Run)
 		case l.File != nil:
-			e.event("file", l.File)
-			e.showFile(l.File)
+			g.e.event("file", l.File)
+			g.showFile(l.File)
 		}
 		return nil
 	})
 }
 
-func (e *env) showRun(r *api.RunDetail) {
-	if e.json {
+func (g runViews) showRun(r *api.RunDetail) {
+	if g.e.json {
 		return
 	}
-	e.print("run      %s: %s", r.ID, shown(runState(&r.Run)))
+	g.e.print("run      %s: %s", r.ID, shown(runState(&r.Run)))
 	if r.Cause != "" {
-		e.print("cause    %s", said(r.Cause))
+		g.e.print("cause    %s", said(r.Cause))
 	}
 	where := "the Core"
 	if r.Site != "" {
 		where = r.Site + " (" + r.Domain + ")"
 	}
-	e.print("where    %s, channel %s", shown(where), shown(r.Channel))
+	g.e.print("where    %s, channel %s", shown(where), shown(r.Channel))
 	if r.Number > 0 && !r.Release.IsZero() {
-		e.print("release  %d, %s, %s; before it %s", r.Number, count(r.Totals.Files, "file"), size(r.Totals.Bytes), number(r.Parent))
-		e.print("digest   %s", r.Release)
-		e.print("tree     %s", r.Tree)
+		g.e.print("release  %d, %s, %s; before it %s", r.Number, count(r.Totals.Files, "file"), size(r.Totals.Bytes), number(r.Parent))
+		g.e.print("digest   %s", r.Release)
+		g.e.print("tree     %s", r.Tree)
 	}
-	e.print("when     %s, took %s, because of: %s", stamp(r.Started), e.runTook(&r.Run), dash(shown(r.Trigger)))
+	g.e.print("when     %s, took %s, because of: %s", stamp(r.Started), g.runTook(&r.Run), dash(shown(r.Trigger)))
 	t := r.Totals
-	e.print("files    %s", changes([]counted{{t.Added, "added"}, {t.Changed, "changed"}, {t.Moved, "moved"}, {t.Repaired, "repaired"}, {t.Deleted, "deleted"}, {t.Locked, "locked"}, {t.Failed, "failed"}, {t.Differs, "different"}, {t.Extra, "of the site's own"}, {t.Unchanged, "unchanged"}}))
-	e.print("bytes    %s fetched as %s, %s from the site's own disk", size(t.Fetched), size(t.Wire), size(t.Held))
+	g.e.print("files    %s", changes([]counted{{t.Added, "added"}, {t.Changed, "changed"}, {t.Moved, "moved"}, {t.Repaired, "repaired"}, {t.Deleted, "deleted"}, {t.Locked, "locked"}, {t.Failed, "failed"}, {t.Differs, "different"}, {t.Extra, "of the site's own"}, {t.Unchanged, "unchanged"}}))
+	g.e.print("bytes    %s fetched as %s, %s from the site's own disk", size(t.Fetched), size(t.Wire), size(t.Held))
 	if !r.Attestation.IsZero() {
-		e.print("attested %s", r.Attestation)
+		g.e.print("attested %s", r.Attestation)
 	}
 	if r.Number > 0 && r.Trigger != "measure" {
-		e.print("source   measured: %s", measured(r.Measured))
+		g.e.print("source   measured: %s", measured(r.Measured))
 	}
 	if r.Log != "" {
-		e.print("log      %s", shown(r.Log))
+		g.e.print("log      %s", shown(r.Log))
 	}
-	e.print("")
+	g.e.print("")
 }
 
-func (e *env) showFile(f *record.File) {
-	if e.json {
+func (g runViews) showFile(f *record.File) {
+	if g.e.json {
 		return
 	}
 	line := shown(f.Path)
@@ -241,7 +244,7 @@ func (e *env) showFile(f *record.File) {
 	if f.Cause != "" {
 		line += ": " + said(f.Cause)
 	}
-	e.print("%-9s %8s  %s", shown(f.Outcome), size(f.Size), line)
+	g.e.print("%-9s %8s  %s", shown(f.Outcome), size(f.Size), line)
 }
 
 func newLogs(e *env) *cobra.Command {

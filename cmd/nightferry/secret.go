@@ -17,6 +17,9 @@ import (
 	"nightferry/internal/vault"
 )
 
+// vaultVerbs changes and lists secrets, with or without a running Core.
+type vaultVerbs struct{ e *env }
+
 func newSecret(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "secret",
@@ -46,11 +49,11 @@ func newSecretSet(e *env) *cobra.Command {
 			if err := settable(args[0]); err != nil {
 				return err
 			}
-			value, err := e.secretValue(args[0], file)
+			value, err := vaultVerbs{e}.secretValue(args[0], file)
 			if err != nil {
 				return err
 			}
-			return e.changeSecret(ctx, &f, false, api.SecretRequest{Name: args[0], Value: value})
+			return vaultVerbs{e}.changeSecret(ctx, &f, false, api.SecretRequest{Name: args[0], Value: value})
 		},
 	})
 	f.add(cmd)
@@ -80,14 +83,14 @@ func settable(name string) error {
 }
 
 // secretValue reads a value from the file, or from standard input.
-func (e *env) secretValue(name, file string) ([]byte, error) {
+func (g vaultVerbs) secretValue(name, file string) ([]byte, error) {
 	var b []byte
 	var err error
 	if file != "" {
 		if b, err = text.ReadFile(durable.ReadTrusted, file, 4*vault.MaxValue); err != nil {
 			return nil, fmt.Errorf("read the value: %w", err)
 		}
-	} else if b, err = e.typed("value of " + name); err != nil {
+	} else if b, err = g.e.typed("value of " + name); err != nil {
 		return nil, err
 	}
 	if b, err = text.Value(b); err != nil {
@@ -108,7 +111,7 @@ func newSecretList(e *env) *cobra.Command {
 		example: "nightferry secret list",
 		run: func(ctx context.Context, _ []string) error {
 			var list []vault.Info
-			err := e.secrets(ctx, &f, nil, func(ctx context.Context, c *api.Client) (err error) {
+			err := vaultVerbs{e}.secrets(ctx, &f, nil, func(ctx context.Context, c *api.Client) (err error) {
 				list, err = c.Secrets(ctx)
 				return err
 			}, func(ctx context.Context, v *vault.Vault) (err error) {
@@ -161,11 +164,11 @@ func newSecretRotate(e *env) *cobra.Command {
 					return err
 				}
 				var err error
-				if r.Value, err = e.secretValue(r.Name, file); err != nil {
+				if r.Value, err = (vaultVerbs{e}).secretValue(r.Name, file); err != nil {
 					return err
 				}
 			}
-			return e.changeSecret(ctx, &f, true, r)
+			return vaultVerbs{e}.changeSecret(ctx, &f, true, r)
 		},
 	})
 	f.add(cmd)
@@ -195,9 +198,9 @@ func applySecret(ctx context.Context, v *vault.Vault, rotate bool, r api.SecretR
 	return a, err
 }
 
-func (e *env) changeSecret(ctx context.Context, f *coreFlags, rotate bool, r api.SecretRequest) error {
+func (g vaultVerbs) changeSecret(ctx context.Context, f *coreFlags, rotate bool, r api.SecretRequest) error {
 	var a api.SecretChange
-	err := e.secrets(ctx, f, &r, func(ctx context.Context, c *api.Client) (err error) {
+	err := g.secrets(ctx, f, &r, func(ctx context.Context, c *api.Client) (err error) {
 		a, err = c.ChangeSecret(ctx, rotate, r)
 		return err
 	}, func(ctx context.Context, v *vault.Vault) (err error) {
@@ -207,18 +210,18 @@ func (e *env) changeSecret(ctx context.Context, f *coreFlags, rotate bool, r api
 	if err != nil {
 		return err
 	}
-	e.event("secret", a)
+	g.e.event("secret", a)
 	if a.Version > 0 {
-		e.summary("%s: version %d stored", shown(a.Name), a.Version)
+		g.e.summary("%s: version %d stored", shown(a.Name), a.Version)
 	}
 	if r.Prune {
-		e.summary("%s: %s removed", shown(a.Name), count(int64(a.Removed), "older version"))
+		g.e.summary("%s: %s removed", shown(a.Name), count(int64(a.Removed), "older version"))
 	}
 	return nil
 }
 
 // secrets asks the running Core, or else opens the vault. change is nil for a list.
-func (e *env) secrets(ctx context.Context, f *coreFlags, change *api.SecretRequest, online func(context.Context, *api.Client) error, offline func(context.Context, *vault.Vault) error) error {
+func (g vaultVerbs) secrets(ctx context.Context, f *coreFlags, change *api.SecretRequest, online func(context.Context, *api.Client) error, offline func(context.Context, *vault.Vault) error) error {
 	a, err := f.client()
 	if err != nil {
 		return err
@@ -228,13 +231,13 @@ func (e *env) secrets(ctx context.Context, f *coreFlags, change *api.SecretReque
 	if !errors.Is(err, api.ErrDown) {
 		return err
 	}
-	o, _, err := e.offline(ctx, f)
+	o, _, err := g.offline(ctx, f)
 	if err != nil {
 		return err
 	}
 	ctx = core.WithActor(ctx, username())
 	if r := change; r != nil && r.Name == core.SecretRelease && r.Value != nil {
-		if err := e.mayRelease(ctx, f, o, r.Value); err != nil {
+		if err := g.mayRelease(ctx, f, o, r.Value); err != nil {
 			return errors.Join(err, &refusedError{r.Name + " stays as it is", "give the key file that nightferry trust rotate has made"}, o.Close())
 		}
 	}
@@ -242,16 +245,16 @@ func (e *env) secrets(ctx context.Context, f *coreFlags, change *api.SecretReque
 }
 
 // mayRelease asks the repository whether it trusts a key.
-func (e *env) mayRelease(ctx context.Context, f *coreFlags, o *core.Offline, key []byte) error {
+func (g vaultVerbs) mayRelease(ctx context.Context, f *coreFlags, o *core.Offline, key []byte) error {
 	c, _, err := f.load()
 	if err != nil {
 		return err
 	}
-	return o.MayRelease(ctx, core.Options{Data: c.Data, StoreURL: c.Store, Store: e.coreStore(), Env: os.Getenv, Now: e.now}, key)
+	return o.MayRelease(ctx, core.Options{Data: c.Data, StoreURL: c.Store, Store: g.e.coreStore(), Env: os.Getenv, Now: g.e.now}, key)
 }
 
 // offline opens vault and ledger of a Core that does not run.
-func (e *env) offline(ctx context.Context, f *coreFlags) (*core.Offline, string, error) {
+func (g vaultVerbs) offline(ctx context.Context, f *coreFlags) (*core.Offline, string, error) {
 	c, _, err := f.load()
 	if err != nil {
 		return nil, "", err
@@ -260,7 +263,7 @@ func (e *env) offline(ctx context.Context, f *coreFlags) (*core.Offline, string,
 	if err != nil {
 		return nil, "", err
 	}
-	o, err := core.OpenOffline(core.WithActor(ctx, username()), c.Data, master, e.now)
+	o, err := core.OpenOffline(core.WithActor(ctx, username()), c.Data, master, g.e.now)
 	if errors.Is(err, durable.ErrBusy) {
 		err = fmt.Errorf("%w; a Core starts or stops just now: try again", err)
 	}
@@ -288,7 +291,7 @@ func newSecretRekey(e *env) *cobra.Command {
 			if !errors.Is(err, api.ErrDown) {
 				return errors.Join(err, &refusedError{"the Core is running, and holds the vault open under the old key", "stop it first: it is a matter of seconds, and sites go on meanwhile"})
 			}
-			o, file, err := e.offline(ctx, &f)
+			o, file, err := vaultVerbs{e}.offline(ctx, &f)
 			if err != nil {
 				return err
 			}

@@ -19,6 +19,9 @@ import (
 	"nightferry/internal/ledger"
 )
 
+// memberVerbs admits sites and revokes them.
+type memberVerbs struct{ e *env }
+
 func newSite(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "site",
@@ -33,7 +36,7 @@ func newSite(e *env) *cobra.Command {
 		short:   "List the sites and what they hold",
 		long:    "Lists every site with each of its channels, as nightferry sites does.",
 		example: "nightferry site list --region ap",
-		run:     func(ctx context.Context, _ []string) error { return e.sites(ctx, &f, &s) },
+		run:     func(ctx context.Context, _ []string) error { return fleetViews{e}.sites(ctx, &f, &s) },
 	})
 	f.add(list)
 	s.addTo(list)
@@ -66,7 +69,7 @@ func newSiteToken(e *env) *cobra.Command {
 				return err
 			}
 			req.Life = ledger.Seconds(d)
-			return e.siteToken(ctx, &f, req, out)
+			return memberVerbs{e}.siteToken(ctx, &f, req, out)
 		},
 	})
 	f.add(cmd)
@@ -105,7 +108,7 @@ func tokenLife(text string) (time.Duration, error) {
 	return d, nil
 }
 
-func (e *env) siteToken(ctx context.Context, f *coreFlags, req api.TokenRequest, out string) error {
+func (g memberVerbs) siteToken(ctx context.Context, f *coreFlags, req api.TokenRequest, out string) error {
 	a, err := f.client()
 	if err != nil {
 		return err
@@ -134,35 +137,35 @@ func (e *env) siteToken(ctx context.Context, f *coreFlags, req api.TokenRequest,
 			}
 			t.Text = ""
 		}
-		e.event("token", struct {
+		g.e.event("token", struct {
 			core.IssuedToken
 			File string `json:"file,omitempty"`
 		}{t, where})
 		switch {
-		case e.json:
+		case g.e.json:
 		case out != "":
-			e.print("%s", shown(where))
+			g.e.print("%s", shown(where))
 		case req.Site != "":
-			if err := keepPrivate(e.stdout); err != nil {
-				e.warn("the token goes into a file that others may read: %v", err)
+			if err := keepPrivate(g.e.stdout); err != nil {
+				g.e.warn("the token goes into a file that others may read: %v", err)
 			}
-			e.print("%s", t.Text) // alone, so that it can go into a file
+			g.e.print("%s", t.Text) // alone, so that it can go into a file
 		default:
-			e.print("%s %s", t.Site, t.Text)
+			g.e.print("%s %s", t.Site, t.Text)
 		}
-		if !e.json && req.Site != "" {
+		if !g.e.json && req.Site != "" {
 			if !t.Joined.IsZero() {
-				heard := "heard last: " + e.ago(t.Seen)
+				heard := "heard last: " + g.e.ago(t.Seen)
 				if t.Connected {
 					heard = "connected now"
 				}
-				e.warn("site %s has joined already, on %s (agent %s, %s): whoever uses this token takes its place, and that agent is cut off", t.Site, stamp(t.Joined), shown(t.Version), heard)
+				g.e.warn("site %s has joined already, on %s (agent %s, %s): whoever uses this token takes its place, and that agent is cut off", t.Site, stamp(t.Joined), shown(t.Version), heard)
 			}
-			e.warn("good once, for site %s of domain %s, until %s", t.Site, t.Domain, stamp(t.Expires))
+			g.e.warn("good once, for site %s of domain %s, until %s", t.Site, t.Domain, stamp(t.Expires))
 		}
 	}
-	if len(list) == 0 && !e.json {
-		e.warn("every site that was named has joined already")
+	if len(list) == 0 && !g.e.json {
+		g.e.warn("every site that was named has joined already")
 	}
 	return failed
 }
@@ -177,7 +180,7 @@ func newSiteRevoke(e *env) *cobra.Command {
 		example: "nightferry site revoke osaka --reason 'server was stolen'",
 		min:     1, max: 1,
 		run: func(ctx context.Context, args []string) error {
-			return e.endOne(ctx, &f, (*api.Client).RevokeSite, "revoked", args[0], reason, "site")
+			return memberVerbs{e}.endOne(ctx, &f, (*api.Client).RevokeSite, "revoked", args[0], reason, "site")
 		},
 	})
 	f.add(cmd)
@@ -195,7 +198,7 @@ func newSiteConfirm(e *env) *cobra.Command {
 		example: "nightferry site confirm osaka --reason 'the copy is deleted'",
 		min:     1, max: 1,
 		run: func(ctx context.Context, args []string) error {
-			return e.endOne(ctx, &f, (*api.Client).ConfirmSite, "confirmed", args[0], reason, "site")
+			return memberVerbs{e}.endOne(ctx, &f, (*api.Client).ConfirmSite, "confirmed", args[0], reason, "site")
 		},
 	})
 	f.add(cmd)
@@ -219,7 +222,7 @@ func newDomain(e *env) *cobra.Command {
 		example: "nightferry domain revoke apac --reason 'directory compromised'",
 		min:     1, max: 1,
 		run: func(ctx context.Context, args []string) error {
-			return e.endOne(ctx, &f, (*api.Client).RevokeDomain, "revoked", args[0], reason, "domain")
+			return memberVerbs{e}.endOne(ctx, &f, (*api.Client).RevokeDomain, "revoked", args[0], reason, "domain")
 		},
 	})
 	f.add(revoke)
@@ -229,7 +232,7 @@ func newDomain(e *env) *cobra.Command {
 }
 
 // endOne revokes, or confirms, what is named.
-func (e *env) endOne(ctx context.Context, f *coreFlags, change func(*api.Client, context.Context, api.Subject) ([]string, error), event, name, reason, what string) error {
+func (g memberVerbs) endOne(ctx context.Context, f *coreFlags, change func(*api.Client, context.Context, api.Subject) ([]string, error), event, name, reason, what string) error {
 	if reason == "" {
 		reason = "no reason given"
 	}
@@ -242,20 +245,20 @@ func (e *env) endOne(ctx context.Context, f *coreFlags, change func(*api.Client,
 	if err != nil {
 		return err
 	}
-	e.event(event, struct {
+	g.e.event(event, struct {
 		Scope string   `json:"scope"`
 		Name  string   `json:"name"`
 		Sites []string `json:"sites"`
 	}{what, name, append([]string{}, sites...)})
 	for _, s := range sites {
 		if event == "confirmed" {
-			e.summary("site %s is confirmed, and proves anew what it holds", shown(s))
+			g.e.summary("site %s is confirmed, and proves anew what it holds", shown(s))
 		} else {
-			e.summary("site %s is revoked and cut off", shown(s))
+			g.e.summary("site %s is revoked and cut off", shown(s))
 		}
 	}
 	if len(sites) == 0 {
-		e.summary("no site of %s %s was enrolled", what, shown(name))
+		g.e.summary("no site of %s %s was enrolled", what, shown(name))
 	}
 	return nil
 }

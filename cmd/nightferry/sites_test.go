@@ -37,7 +37,7 @@ func TestSitesFit(t *testing.T) {
 		if tt.states != "" {
 			s.states = []string{tt.states}
 		}
-		e.showSites(list(), s)
+		fleetViews{e}.showSites(list(), s)
 		for line := range strings.Lines(out.String()) {
 			if n := utf8.RuneCountInString(strings.TrimRight(line, "\n")); tt.columns == "79" && n > 79 {
 				t.Errorf("%d columns: %s", n, line)

@@ -14,6 +14,9 @@ import (
 	"nightferry/internal/query"
 )
 
+// fleetViews shows the fleet: its status, sites, reasons, incidents and forecasts.
+type fleetViews struct{ e *env }
+
 func newStatus(e *env) *cobra.Command {
 	var f coreFlags
 	cmd := e.command(verb{
@@ -32,7 +35,7 @@ func newStatus(e *env) *cobra.Command {
 				return err
 			}
 			e.event("status", s)
-			e.showStatus(&s)
+			fleetViews{e}.showStatus(&s)
 			return nil
 		},
 	})
@@ -40,23 +43,23 @@ func newStatus(e *env) *cobra.Command {
 	return cmd
 }
 
-func (e *env) showStatus(s *query.Status) {
-	if e.json {
+func (g fleetViews) showStatus(s *query.Status) {
+	if g.e.json {
 		return
 	}
-	e.print("Core       %s, revision %s, %s", shown(s.Version), group(int64(s.Revision)), stamp(s.At))
+	g.e.print("Core       %s, revision %s, %s", shown(s.Version), group(int64(s.Revision)), stamp(s.At))
 	if r := s.Rehearsal; r != nil {
-		e.print("rehearsal  it is %s, and time runs %s times as fast", stamp(r.Time), group(r.Speed))
+		g.e.print("rehearsal  it is %s, and time runs %s times as fast", stamp(r.Time), group(r.Speed))
 	}
-	e.print("store      %s", shown(s.Store))
-	e.print("sites      %s of %s current, %s connected, %s enrolled", group(int64(s.Current)), group(int64(s.Sites)), group(int64(s.Connected)), group(int64(s.Enrolled)))
-	e.print("runs       %s under way", group(int64(s.Running)))
-	e.print("incidents  %s open", group(int64(s.Incidents)))
+	g.e.print("store      %s", shown(s.Store))
+	g.e.print("sites      %s of %s current, %s connected, %s enrolled", group(int64(s.Current)), group(int64(s.Sites)), group(int64(s.Connected)), group(int64(s.Enrolled)))
+	g.e.print("runs       %s under way", group(int64(s.Running)))
+	g.e.print("incidents  %s open", group(int64(s.Incidents)))
 	if s.Unread != "" {
-		e.print("not known  what was ordered or published in the store%s: %s", since(s.StoreRead), said(s.Unread))
+		g.e.print("not known  what was ordered or published in the store%s: %s", since(s.StoreRead), said(s.Unread))
 	}
 	if s.Halts > 0 {
-		e.print("halts      %s active: nightferry halt status", group(int64(s.Halts)))
+		g.e.print("halts      %s active: nightferry halt status", group(int64(s.Halts)))
 	}
 	t := table{head: []string{"CHANNEL", "RELEASE", "FILES", "SIZE", "PUBLISHED", "MEASURED"}, right: map[int]bool{1: true, 2: true, 3: true}, cut: []int{0}}
 	for _, r := range s.Channels {
@@ -69,9 +72,9 @@ func (e *env) showStatus(s *query.Status) {
 		t.add(r.Channel, group(int64(r.Number)), group(r.Files), size(r.Bytes), minute(r.Published), measured(found))
 	}
 	if len(t.rows) > 0 {
-		e.print("")
+		g.e.print("")
 	}
-	e.show(&t, "no channel has a release: nightferry publish CHANNEL")
+	g.e.show(&t, "no channel has a release: nightferry publish CHANNEL")
 }
 
 // sitesFlags choose what of the sites is listed.
@@ -122,14 +125,14 @@ func newSites(e *env) *cobra.Command {
 		long: "Lists every site with each of its channels: the release that it holds, the one that it should, the state, why it is not current, and when the Core received its last message. Also as nightferry site list. " +
 			"What does not hold the newest release is waiting (its window is closed), due (it may start now), failing (its last run did not end well), away (not connected), halted, or never. nightferry why SITE says more.",
 		example: "nightferry sites\nnightferry sites --region ap --channel package\nnightferry sites --problems --watch",
-		run:     func(ctx context.Context, _ []string) error { return e.sites(ctx, &f, &s) },
+		run:     func(ctx context.Context, _ []string) error { return fleetViews{e}.sites(ctx, &f, &s) },
 	})
 	f.add(cmd)
 	s.addTo(cmd)
 	return cmd
 }
 
-func (e *env) sites(ctx context.Context, f *coreFlags, s *sitesFlags) error {
+func (g fleetViews) sites(ctx context.Context, f *coreFlags, s *sitesFlags) error {
 	if err := s.check(); err != nil {
 		return err
 	}
@@ -143,19 +146,19 @@ func (e *env) sites(ctx context.Context, f *coreFlags, s *sitesFlags) error {
 		if err != nil {
 			return err
 		}
-		e.showSites(list, s)
+		g.showSites(list, s)
 		return nil
 	}
 	if s.watch {
-		return e.watch(ctx, show)
+		return g.watch(ctx, show)
 	}
 	return show(ctx)
 }
 
-func (e *env) showSites(list []query.SiteStatus, s *sitesFlags) {
+func (g fleetViews) showSites(list []query.SiteStatus, s *sitesFlags) {
 	// A narrow terminal has no room for what the configuration says anyway.
 	places := 3
-	if w := e.width(); w > 0 && w < 100 {
+	if w := g.e.width(); w > 0 && w < 100 {
 		places = 1
 	}
 	head := []string{"SITE", "DOMAIN", "REGION"}[:places]
@@ -166,8 +169,8 @@ func (e *env) showSites(list []query.SiteStatus, s *sitesFlags) {
 		if len(x.Channels) == 0 && (s.problems || len(s.states) > 0) {
 			continue
 		}
-		e.event("site", x)
-		heard := e.ago(x.Seen)
+		g.e.event("site", x)
+		heard := g.e.ago(x.Seen)
 		switch {
 		case x.Enrolled.IsZero():
 			heard = "-"
@@ -190,9 +193,9 @@ func (e *env) showSites(list []query.SiteStatus, s *sitesFlags) {
 	if s.problems || len(s.states) > 0 {
 		nothing = "no site is so"
 	}
-	e.show(&t, nothing)
+	g.e.show(&t, nothing)
 	if len(t.rows) > 0 {
-		e.showMeasured(&notes)
+		g.showMeasured(&notes)
 	}
 }
 
@@ -237,12 +240,12 @@ func (n *measurements) add(channel string, release uint64, m *ledger.Measurement
 	}
 }
 
-func (e *env) showMeasured(n *measurements) {
-	if e.json || e.quiet {
+func (g fleetViews) showMeasured(n *measurements) {
+	if g.e.json || g.e.quiet {
 		return
 	}
 	for _, line := range *n {
-		e.print("%s", line)
+		g.e.print("%s", line)
 	}
 }
 
@@ -274,7 +277,7 @@ func newIncidents(e *env) *cobra.Command {
 			}
 			for _, x := range list {
 				e.event("incident", x)
-				e.showIncident(&x)
+				fleetViews{e}.showIncident(&x)
 			}
 			if len(list) == 0 {
 				e.summary("no incident is open")

@@ -13,6 +13,9 @@ import (
 	"nightferry/internal/runs"
 )
 
+// follower starts runs and shows how they end.
+type follower struct{ e *env }
+
 func newPublish(e *env) *cobra.Command {
 	var f coreFlags
 	var r api.PublishRequest
@@ -31,11 +34,11 @@ func newPublish(e *env) *cobra.Command {
 			}
 			defer a.Close()
 			if len(args) == 0 {
-				return e.publish(ctx, a, r) // all, as the Core that runs has them
+				return follower{e}.publish(ctx, a, r) // all, as the Core that runs has them
 			}
 			for _, channel := range args {
 				r.Channel = channel
-				err := e.publish(ctx, a, r)
+				err := follower{e}.publish(ctx, a, r)
 				if err != nil && len(args) == 1 {
 					return err // the act names it
 				}
@@ -56,22 +59,22 @@ func newPublish(e *env) *cobra.Command {
 	return cmd
 }
 
-func (e *env) publish(ctx context.Context, a *api.Client, r api.PublishRequest) error {
-	began := e.now()
-	e.startProgress()
-	defer e.endProgress()
+func (g follower) publish(ctx context.Context, a *api.Client, r api.PublishRequest) error {
+	began := g.e.now()
+	g.e.startProgress()
+	defer g.e.endProgress()
 	return a.Publish(ctx, r, func(l *api.PublishLine) error {
 		if p := l.Progress; p != nil {
-			e.tell(meterOf(p))
-			e.event("progress", struct {
+			g.e.tell(meterOf(p))
+			g.e.event("progress", struct {
 				Channel string `json:"channel"`
 				*runs.Progress
 			}{l.Channel, p})
 		}
 		if d := l.Done; d != nil {
-			e.endProgress()
-			e.event("published", d)
-			e.publishSummary(d, e.now().Sub(began))
+			g.e.endProgress()
+			g.e.event("published", d)
+			g.publishSummary(d, g.e.now().Sub(began))
 		}
 		return nil
 	})
@@ -81,7 +84,7 @@ func meterOf(p *runs.Progress) meter {
 	return meter{Phase: p.Phase, Files: p.FilesDone, TotalFiles: p.FilesTotal, Bytes: p.BytesDone, TotalBytes: p.BytesTotal, Moved: p.BytesWire}
 }
 
-func (e *env) publishSummary(d *core.Published, spent time.Duration) {
+func (g follower) publishSummary(d *core.Published, spent time.Duration) {
 	what := "published"
 	switch {
 	case d.Unchanged:
@@ -89,16 +92,16 @@ func (e *env) publishSummary(d *core.Published, spent time.Duration) {
 	case d.DryRun:
 		what = "would be published"
 	}
-	e.summary("%s: release %s %s: %s", shown(d.Channel), group(int64(d.Number)), what, holding(d.Files, d.Dirs, d.Bytes))
+	g.e.summary("%s: release %s %s: %s", shown(d.Channel), group(int64(d.Number)), what, holding(d.Files, d.Dirs, d.Bytes))
 	if d.Unchanged {
 		return
 	}
-	e.summary("  %s", changes([]counted{{d.Added, "added"}, {d.Changed, "changed"}, {d.Touched, "touched"}, {d.Removed, "removed"}, {d.Skipped, "skipped"}}))
+	g.e.summary("  %s", changes([]counted{{d.Added, "added"}, {d.Changed, "changed"}, {d.Touched, "touched"}, {d.Removed, "removed"}, {d.Skipped, "skipped"}}))
 	sent := "sent"
 	if d.DryRun {
 		sent = "would send"
 	}
-	e.summary("  read %s, %s %s, %s, for %s; run %s", size(d.Read), sent, size(d.Sent), took(spent), count(int64(d.Sites), "site"), short(d.Run))
+	g.e.summary("  read %s, %s %s, %s, for %s; run %s", size(d.Read), sent, size(d.Sent), took(spent), count(int64(d.Sites), "site"), short(d.Run))
 }
 
 func newSync(e *env) *cobra.Command {
@@ -118,7 +121,7 @@ func newSync(e *env) *cobra.Command {
 				return usage("sync", "name --site, --region or --domain, or --all")
 			}
 			r.Scope = s.Scope
-			return e.sync(ctx, &f, r, follow)
+			return follower{e}.sync(ctx, &f, r, follow)
 		},
 	})
 	f.add(cmd)
@@ -132,7 +135,7 @@ func newSync(e *env) *cobra.Command {
 	return cmd
 }
 
-func (e *env) sync(ctx context.Context, f *coreFlags, r core.SyncRequest, follow bool) error {
+func (g follower) sync(ctx context.Context, f *coreFlags, r core.SyncRequest, follow bool) error {
 	a, err := f.client()
 	if err != nil {
 		return err
@@ -141,11 +144,11 @@ func (e *env) sync(ctx context.Context, f *coreFlags, r core.SyncRequest, follow
 	var bad []string
 	err = a.Sync(ctx, r, follow, func(l *api.FollowLine) error {
 		if l.Orders != nil {
-			e.showOrders(l.Orders)
+			g.showOrders(l.Orders)
 		}
 		if l.Event != nil {
-			e.event("site_"+string(l.Event.Kind), l.Event)
-			e.showEvent(l.Event)
+			g.e.event("site_"+string(l.Event.Kind), l.Event)
+			g.showEvent(l.Event)
 			if run := l.Event.Ended; run != nil && !endedWell(run) {
 				bad = append(bad, run.Site+"/"+run.Channel)
 			}
@@ -166,10 +169,10 @@ func endedWell(r *api.Run) bool {
 	return false
 }
 
-func (e *env) showOrders(orders []core.Order) {
+func (g follower) showOrders(orders []core.Order) {
 	away, closed, halted := 0, 0, 0
 	for _, o := range orders {
-		e.event("order", o)
+		g.e.event("order", o)
 		if o.Halted != "" {
 			halted++
 		}
@@ -180,51 +183,51 @@ func (e *env) showOrders(orders []core.Order) {
 			away++
 		}
 	}
-	e.summary("%s ordered", count(int64(len(orders)), "run"))
+	g.e.summary("%s ordered", count(int64(len(orders)), "run"))
 	if away > 0 {
-		e.summary("  %s away: they start when they come back", count(int64(away), "site"))
+		g.e.summary("  %s away: they start when they come back", count(int64(away), "site"))
 	}
 	if halted > 0 {
-		e.summary("  %s halted: they start when the order is lifted; nightferry halt status", count(int64(halted), "run"))
+		g.e.summary("  %s halted: they start when the order is lifted; nightferry halt status", count(int64(halted), "run"))
 	}
 	if closed > 0 {
-		e.summary("  %s for a window to open; --now does not", count(int64(closed), "run")+" waiting")
+		g.e.summary("  %s for a window to open; --now does not", count(int64(closed), "run")+" waiting")
 	}
 }
 
 // followEvery is how often a person is told how far one site's channel is.
 const followEvery = 10 * time.Second
 
-func (e *env) showEvent(ev *api.Event) {
-	if e.json {
+func (g follower) showEvent(ev *api.Event) {
+	if g.e.json {
 		return
 	}
 	where := fmt.Sprintf("%-16s %-10s", shown(ev.Site), shown(ev.Channel))
 	switch {
 	case ev.Ended != nil:
 		t := ev.Ended.Totals
-		e.summary("%s %-10s %s, %s fetched, run %s", where, runState(ev.Ended),
+		g.e.summary("%s %-10s %s, %s fetched, run %s", where, runState(ev.Ended),
 			changes([]counted{{t.Added, "added"}, {t.Changed, "changed"}, {t.Moved, "moved"}, {t.Repaired, "repaired"}, {t.Deleted, "deleted"}, {t.Locked, "locked"}, {t.Failed, "failed"}, {t.Differs, "different"}}),
 			size(t.Fetched), short(ev.Ended.ID.String()))
 		if ev.Ended.Cause != "" {
-			e.summary("  %s", said(ev.Ended.Cause))
+			g.e.summary("  %s", said(ev.Ended.Cause))
 		}
 	case ev.Progress != nil:
-		if e.now().Sub(e.followed[where]) < followEvery {
+		if g.e.now().Sub(g.e.followed[where]) < followEvery {
 			return
 		}
-		if e.followed == nil {
-			e.followed = map[string]time.Time{}
+		if g.e.followed == nil {
+			g.e.followed = map[string]time.Time{}
 		}
-		e.followed[where] = e.now()
+		g.e.followed[where] = g.e.now()
 		if ev.Progress.BytesTotal == 0 {
-			e.summary("%s %s", where, shown(ev.Progress.Phase))
+			g.e.summary("%s %s", where, shown(ev.Progress.Phase))
 			return
 		}
-		e.summary("%s %-10s %d %% of %s", where, shown(ev.Progress.Phase), 100*ev.Progress.BytesDone/ev.Progress.BytesTotal, size(ev.Progress.BytesTotal))
+		g.e.summary("%s %-10s %d %% of %s", where, shown(ev.Progress.Phase), 100*ev.Progress.BytesDone/ev.Progress.BytesTotal, size(ev.Progress.BytesTotal))
 	case ev.Kind == core.NotStarted:
-		e.summary("%s not started: %s", where, said(ev.Text))
+		g.e.summary("%s not started: %s", where, said(ev.Text))
 	case ev.Kind == core.RunStarted:
-		e.summary("%s started", where)
+		g.e.summary("%s started", where)
 	}
 }

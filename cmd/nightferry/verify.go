@@ -23,6 +23,9 @@ type verifyFlags struct {
 	sums                  string
 }
 
+// verifyVerb compares a folder with a release.
+type verifyVerb struct{ e *env }
+
 func newVerify(e *env) *cobra.Command {
 	var f verifyFlags
 	var v fleetVerify
@@ -36,7 +39,7 @@ func newVerify(e *env) *cobra.Command {
 		max:     3,
 		run: func(ctx context.Context, args []string) error {
 			if v.given(&f) && len(args) == 0 {
-				return e.verifyFleet(ctx, &f, &v)
+				return follower{e}.verifyFleet(ctx, &f, &v)
 			}
 			if len(args) == 0 {
 				return usage("verify", "name the folder DIR, or sites with --site, --region, --domain or --all")
@@ -47,7 +50,7 @@ func newVerify(e *env) *cobra.Command {
 			if len(args) == 2 {
 				return usage("verify", "STORE without CHANNEL: name the channel too")
 			}
-			return e.verify(ctx, args, &f)
+			return verifyVerb{e}.verify(ctx, args, &f)
 		},
 	})
 	f.add(cmd)
@@ -77,12 +80,12 @@ type reference struct {
 	entries func() (manifest.Next, func() error, error)
 }
 
-func (e *env) verify(ctx context.Context, args []string, f *verifyFlags) (err error) {
+func (g verifyVerb) verify(ctx context.Context, args []string, f *verifyFlags) (err error) {
 	dir := args[0]
 	if f.repair {
-		return e.repair(ctx, args, f)
+		return g.repair(ctx, args, f)
 	}
-	ref, done, err := e.reference(ctx, args, f)
+	ref, done, err := g.reference(ctx, args, f)
 	if err != nil {
 		return err
 	}
@@ -93,26 +96,26 @@ func (e *env) verify(ctx context.Context, args []string, f *verifyFlags) (err er
 	}
 	defer func() { err = errors.Join(err, closeEntries()) }()
 	if f.sums != "" {
-		return e.sums(f.sums, next)
+		return g.sums(f.sums, next)
 	}
 	ignore, err := parseIgnore(f.ignore)
 	if err != nil {
 		return err
 	}
-	began := e.now()
-	e.startProgress()
-	next = e.watched(next)
+	began := g.e.now()
+	g.e.startProgress()
+	next = g.watched(next)
 	totals, err := verify.Run(ctx, dir, next, verify.Options{Quick: f.quick, Ignore: ignore}, func(found verify.Finding) {
-		e.event("finding", found)
-		if !e.json {
-			e.print("%-10s %s: %s", found.Problem, shown(found.Path), shown(found.Detail))
+		g.e.event("finding", found)
+		if !g.e.json {
+			g.e.print("%-10s %s: %s", found.Problem, shown(found.Path), shown(found.Detail))
 		}
 	})
-	e.endProgress()
+	g.e.endProgress()
 	if err != nil {
 		return err
 	}
-	d := e.now().Sub(began)
+	d := g.e.now().Sub(began)
 	verdict := "verified"
 	bad := totals.Findings
 	if f.strict {
@@ -123,7 +126,7 @@ func (e *env) verify(ctx context.Context, args []string, f *verifyFlags) (err er
 	} else if ref.partial {
 		verdict = "incomplete"
 	}
-	e.event("result", struct {
+	g.e.event("result", struct {
 		Channel string `json:"channel"`
 		Number  uint64 `json:"number"`
 		Verdict string `json:"verdict"`
@@ -131,9 +134,9 @@ func (e *env) verify(ctx context.Context, args []string, f *verifyFlags) (err er
 		verify.Totals
 		Seconds float64 `json:"seconds"`
 	}{ref.channel, ref.number, verdict, f.quick, totals, d.Seconds()})
-	e.summary("%s: release %s: %s: %s, %s read, %s", shown(ref.channel), group(int64(ref.number)), verdict, count(totals.Files, "file"), size(totals.Bytes), took(d))
+	g.e.summary("%s: release %s: %s: %s, %s read, %s", shown(ref.channel), group(int64(ref.number)), verdict, count(totals.Files, "file"), size(totals.Bytes), took(d))
 	if totals.Extra > 0 {
-		e.summary("  %s of the site's own", group(totals.Extra))
+		g.e.summary("  %s of the site's own", group(totals.Extra))
 	}
 	switch {
 	case bad > 0:
@@ -145,14 +148,14 @@ func (e *env) verify(ctx context.Context, args []string, f *verifyFlags) (err er
 }
 
 // watched counts the entries that pass, for the progress shown.
-func (e *env) watched(next manifest.Next) manifest.Next {
+func (g verifyVerb) watched(next manifest.Next) manifest.Next {
 	m := meter{Phase: "verify"}
 	return func() (*manifest.Entry, error) {
 		entry, err := next()
 		if entry != nil && entry.Kind == manifest.File {
 			m.Files, m.Bytes = m.Files+1, m.Bytes+entry.Size
 			if m.Files&63 == 0 {
-				e.tell(m)
+				g.e.tell(m)
 			}
 		}
 		return entry, err
@@ -160,7 +163,7 @@ func (e *env) watched(next manifest.Next) manifest.Next {
 }
 
 // reference finds the release to compare with.
-func (e *env) reference(ctx context.Context, args []string, f *verifyFlags) (*reference, func() error, error) {
+func (g verifyVerb) reference(ctx context.Context, args []string, f *verifyFlags) (*reference, func() error, error) {
 	nothing := func() error { return nil }
 	if err := notFile("verify", args[0], "name the folder that a pull has filled"); err != nil {
 		return nil, nil, err
@@ -178,7 +181,7 @@ func (e *env) reference(ctx context.Context, args []string, f *verifyFlags) (*re
 		}
 		return &reference{applied.Channel, applied.Number, !applied.Complete, func() (manifest.Next, func() error, error) { return recorded(args[0]) }}, nothing, nil
 	}
-	s, err := e.open(ctx, args[1], &f.storeFlags)
+	s, err := g.e.open(ctx, args[1], &f.storeFlags)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -242,9 +245,9 @@ func recorded(dir string) (manifest.Next, func() error, error) {
 }
 
 // sums writes the release's checksums.
-func (e *env) sums(file string, next manifest.Next) error {
+func (g verifyVerb) sums(file string, next manifest.Next) error {
 	if file == "-" {
-		return verify.Sums(e.stdout, next)
+		return verify.Sums(g.e.stdout, next)
 	}
 	dir, err := durable.Open(filepath.Dir(file), durable.Options{})
 	if err != nil {
@@ -255,7 +258,7 @@ func (e *env) sums(file string, next manifest.Next) error {
 }
 
 // repair is a pull of the release that is there already, reading every byte.
-func (e *env) repair(ctx context.Context, args []string, f *verifyFlags) error {
+func (g verifyVerb) repair(ctx context.Context, args []string, f *verifyFlags) error {
 	if len(args) != 3 {
 		return usage("verify", "--repair: name STORE and CHANNEL, from which to fetch what differs")
 	}
@@ -269,11 +272,11 @@ func (e *env) repair(ctx context.Context, args []string, f *verifyFlags) error {
 	if err != nil {
 		return err
 	}
-	e.onInterrupt = resumes
+	g.e.onInterrupt = resumes
 	p := f.pullFlags
 	p.rehash = true
 	if p.release == 0 && applied != nil && applied.Channel == args[2] {
 		p.release = applied.Number
 	}
-	return e.pull(ctx, args[1], args[2], args[0], &p)
+	return pullVerb{g.e}.pull(ctx, args[1], args[2], args[0], &p)
 }

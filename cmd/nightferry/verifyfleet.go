@@ -26,7 +26,7 @@ func (v *fleetVerify) given(f *verifyFlags) bool {
 }
 
 // verifyFleet orders, and stays until those that are connected have answered.
-func (e *env) verifyFleet(ctx context.Context, f *verifyFlags, v *fleetVerify) error {
+func (g follower) verifyFleet(ctx context.Context, f *verifyFlags, v *fleetVerify) error {
 	switch {
 	case v.all && (f.subject.Site != "" || f.subject.Region != "" || f.subject.Domain != ""):
 		return usage("verify", "--all goes with none of --site, --region and --domain")
@@ -39,38 +39,38 @@ func (e *env) verifyFleet(ctx context.Context, f *verifyFlags, v *fleetVerify) e
 	}
 	defer a.Close()
 	r := core.VerifyRequest{Scope: fleet.Scope{Site: f.subject.Site, Region: f.subject.Region, Domain: f.subject.Domain, Channel: v.channel}, Full: v.full, Repair: f.repair}
-	e.onInterrupt = sitesGoOn
-	began := e.now()
+	g.e.onInterrupt = sitesGoOn
+	began := g.e.now()
 	var away, bad []string
 	var ended, different int
 	err = a.Verify(ctx, r, !v.detach, func(l *api.FollowLine) error {
 		for _, o := range l.Orders {
-			e.event("order", o)
+			g.e.event("order", o)
 			if !o.Connected {
 				away = append(away, o.Site+"/"+o.Channel)
 			}
 		}
 		if l.Orders != nil {
-			e.summary("%s ordered to check", count(int64(len(l.Orders)), "channel"))
+			g.e.summary("%s ordered to check", count(int64(len(l.Orders)), "channel"))
 		}
 		if ev := l.Event; ev != nil {
-			e.event("site_"+string(ev.Kind), ev)
+			g.e.event("site_"+string(ev.Kind), ev)
 			if run := ev.Ended; run != nil {
 				ended++
-				e.showVerified(run)
+				g.showVerified(run)
 				if run.State == "different" {
 					different++
 				} else if !endedWell(run) {
 					bad = append(bad, run.Site+"/"+run.Channel)
 				}
 			} else {
-				e.showEvent(ev)
+				g.showEvent(ev)
 			}
 		}
 		if x := l.Differs; x != nil {
-			e.event("finding", x)
-			if !e.json {
-				e.print("  %-10s %s: %s", shown(x.Outcome), shown(x.Path), said(x.Why))
+			g.e.event("finding", x)
+			if !g.e.json {
+				g.e.print("  %-10s %s: %s", shown(x.Outcome), shown(x.Path), said(x.Why))
 			}
 		}
 		return nil
@@ -79,18 +79,18 @@ func (e *env) verifyFleet(ctx context.Context, f *verifyFlags, v *fleetVerify) e
 		return err
 	}
 	if len(away) > 0 {
-		e.summary("away, and will check when they come back: %s", strings.Join(away, ", "))
+		g.e.summary("away, and will check when they come back: %s", strings.Join(away, ", "))
 	}
 	if v.detach {
 		return nil
 	}
-	e.event("result", struct {
+	g.e.event("result", struct {
 		Ended     int      `json:"ended"`
 		Different int      `json:"different"`
 		Failed    []string `json:"failed"`
 		Away      []string `json:"away"`
 		Seconds   float64  `json:"seconds"`
-	}{ended, different, append([]string{}, bad...), append([]string{}, away...), e.now().Sub(began).Seconds()})
+	}{ended, different, append([]string{}, bad...), append([]string{}, away...), g.e.now().Sub(began).Seconds()})
 	var errs []error
 	if different > 0 {
 		errs = append(errs, &foundError{count(int64(different), "channel") + " not as the release says; --repair fetches what differs"})
@@ -111,8 +111,8 @@ func unlike(paths int64) string {
 	return count(paths, "path") + " differ"
 }
 
-func (e *env) showVerified(run *api.Run) {
-	if e.json {
+func (g follower) showVerified(run *api.Run) {
+	if g.e.json {
 		return
 	}
 	t := run.Totals
@@ -123,8 +123,8 @@ func (e *env) showVerified(run *api.Run) {
 	case t.Repaired+t.Added+t.Changed > 0:
 		what = fmt.Sprintf("%s repaired, %s fetched, %s", group(t.Repaired+t.Added+t.Changed), size(t.Fetched), what)
 	}
-	e.summary("%-16s %-10s release %s: %s: %s, %s", shown(run.Site), shown(run.Channel), group(int64(run.Number)), shown(string(run.State)), what, took(run.Finished.Sub(run.Started).Round(time.Millisecond)))
+	g.e.summary("%-16s %-10s release %s: %s: %s, %s", shown(run.Site), shown(run.Channel), group(int64(run.Number)), shown(string(run.State)), what, took(run.Finished.Sub(run.Started).Round(time.Millisecond)))
 	if run.Cause != "" {
-		e.summary("  %s", said(run.Cause))
+		g.e.summary("  %s", said(run.Cause))
 	}
 }

@@ -56,7 +56,7 @@ func newWhere(e *env) *cobra.Command {
 			for _, line := range doubts {
 				e.summary("%s", line)
 			}
-			e.showMeasured(&notes)
+			fleetViews{e}.showMeasured(&notes)
 			return nil
 		},
 	})

@@ -35,7 +35,7 @@ func newWhy(e *env) *cobra.Command {
 			}
 			for i := range list {
 				e.event("reason", &list[i])
-				e.showReason(&list[i])
+				fleetViews{e}.showReason(&list[i])
 			}
 			if len(list) == 0 {
 				e.summary("nothing is wrong")
@@ -50,8 +50,8 @@ func newWhy(e *env) *cobra.Command {
 
 // showReason prints one reason: where and what on a line, then why and what to
 // do, for which no column is wide enough.
-func (e *env) showReason(r *query.Reason) {
-	if e.json {
+func (g fleetViews) showReason(r *query.Reason) {
+	if g.e.json {
 		return
 	}
 	where := "Core"
@@ -65,12 +65,12 @@ func (e *env) showReason(r *query.Reason) {
 	if !r.Since.IsZero() {
 		since = ", since " + minute(r.Since)
 	}
-	e.print("%s: %s%s", shown(where), shown(r.What), since)
+	g.e.print("%s: %s%s", shown(where), shown(r.What), since)
 	if r.Cause != "" {
-		e.print("%s", indent(wrap("why: "+said(r.Cause), lineWidth-2)))
+		g.e.print("%s", indent(wrap("why: "+said(r.Cause), lineWidth-2)))
 	}
 	if r.Remedy != "" {
-		e.print("%s", indent(wrap("do:  "+said(r.Remedy), lineWidth-2)))
+		g.e.print("%s", indent(wrap("do:  "+said(r.Remedy), lineWidth-2)))
 	}
 }
 
@@ -79,12 +79,12 @@ const watchEvery = 5 * time.Second
 
 // watch shows a view again and again until ctx ends. On a terminal it replaces
 // what it showed before.
-func (e *env) watch(ctx context.Context, show func(context.Context) error) error {
+func (g fleetViews) watch(ctx context.Context, show func(context.Context) error) error {
 	for {
-		if e.terminal() {
-			e.write("\x1b[H\x1b[2J")
+		if g.e.terminal() {
+			g.e.write("\x1b[H\x1b[2J")
 		}
-		e.summary("%s, every %s; Ctrl-C ends it", stamp(e.now()), took(watchEvery))
+		g.e.summary("%s, every %s; Ctrl-C ends it", stamp(g.e.now()), took(watchEvery))
 		if err := show(ctx); err != nil && ctx.Err() == nil {
 			return err
 		}
