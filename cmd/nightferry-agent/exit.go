@@ -28,36 +28,38 @@ type exit struct {
 	name  string
 	means string
 	is    func(error) bool // nil: never derived from an error
+	// remedy is for errors that have none of their own.
+	remedy string
 }
 
 // exits returns the table, sorted by code. If several codes match an error, the highest one applies.
 func exits() []exit {
 	return []exit{
-		{exitOK, "ok", "done; for check: and all is well", nil},
-		{1, "failed", "anything that has no code of its own", func(error) bool { return true }},
-		{exitUsage, "usage", "the command line makes no sense", is(wire.ErrToken)},
-		{3, "different", "check found something that is not as it should be", is(errFound)},
+		{exitOK, "ok", "done; for check: and all is well", nil, ""},
+		{1, "failed", "anything that has no code of its own", func(error) bool { return true }, ""},
+		{exitUsage, "usage", "the command line makes no sense", is(wire.ErrToken), "see nightferry-agent --help, and --help of its commands"},
+		{3, "different", "check found something that is not as it should be", is(errFound), ""},
 		{4, "refused", "the Core refuses this site, or a guard of this program does", func(err error) bool {
 			var r *agent.RefusedError
 			return errors.As(err, &r) || errors.Is(err, agent.ErrEnrolled) || errors.Is(err, durable.ErrLink) || errors.Is(err, service.ErrExists)
-		}},
-		{5, "untrusted", "the server is not the Core, or what it says is not signed by its keys", func(err error) bool { return errors.Is(err, trust.ErrUntrusted) || errors.Is(err, bus.ErrPin) }},
+		}, "the text names what stops it: change that, then run the command again"},
+		{5, "untrusted", "the server is not the Core, or what it says is not signed by its keys", func(err error) bool { return errors.Is(err, trust.ErrUntrusted) || errors.Is(err, bus.ErrPin) }, "compare the token with the one that the Core issued; ask for a new one: nightferry site token NAME"},
 		{6, "unreachable", "the Core does not answer", func(err error) bool {
 			var n net.Error
 			return errors.As(err, &n) || errors.Is(err, agent.ErrNoAnswer)
-		}},
+		}, "check the Core's address, the line and the firewall, then run the command again"},
 		{7, "denied", "key files can be read or changed by others, or this account may not do that", func(err error) bool {
 			return errors.Is(err, durable.ErrExposed) || errors.Is(err, durable.ErrUntrusted) || errors.Is(err, fs.ErrPermission)
-		}},
-		{9, "conflict", "another agent runs in that folder", is(durable.ErrBusy)},
-		{11, "full", "no space left", func(err error) bool { return errors.Is(err, spool.ErrFull) || durable.IsDiskFull(err) }},
+		}, "run the command as the account of the agent, or as root"},
+		{9, "conflict", "another agent runs in that folder", is(durable.ErrBusy), "stop the agent that runs, then run the command again"},
+		{11, "full", "no space left", func(err error) bool { return errors.Is(err, spool.ErrFull) || durable.IsDiskFull(err) }, "free space, then run the command again"},
 		{13, "newer", "the Core, or the agent's database, is newer than this program", func(err error) bool {
 			var n *frame.NewerError
 			return errors.As(err, &n)
-		}},
+		}, "update nightferry-agent"},
 		{14, "absent", "this site is not enrolled, or the file or service that was named does not exist", func(err error) bool {
 			return errors.Is(err, agent.ErrNotEnrolled) || errors.Is(err, service.ErrAbsent) || errors.Is(err, fs.ErrNotExist)
-		}},
+		}, "check the path that is named; a site without an identity joins with nightferry-agent enroll"},
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/user"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,6 +22,9 @@ func newCheck(e *env) *cobra.Command {
 		func(ctx context.Context, _ []string) error {
 			ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 			defer cancel()
+			if err := e.checkedAs(); err != nil {
+				return err
+			}
 			bad := false
 			for _, f := range agent.Check(ctx, agent.CheckOptions{StateDir: e.stateDir, Env: os.Getenv, Now: e.now}) {
 				bad = bad || f.Err != nil
@@ -43,9 +48,32 @@ func (e *env) finding(f agent.Finding) error {
 		return e.answer(map[string]any{"event": "check", "what": f.What, "ok": f.Err == nil, "cause": cause})
 	}
 	if f.Err == nil {
-		return e.print("ok    %s", shown(f.What))
+		return e.print("%s", hanging("ok    ", shown(f.What)))
 	}
-	return e.print("wrong %s: %s", shown(f.What), shown(cause))
+	return e.print("%s", hanging("wrong ", shown(f.What)+": "+shown(cause)))
+}
+
+// hanging wraps a text behind a word, with the other lines below the first.
+func hanging(word, text string) string {
+	return word + strings.ReplaceAll(wrapTo(text, lineWidth-len(word)), "\n", "\n"+strings.Repeat(" ", len(word)))
+}
+
+// checkedAs prints the account that checks. Root may write nearly everywhere, so its
+// check proves nothing for the account of a service.
+func (e *env) checkedAs() error {
+	name := "unknown"
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	root := os.Geteuid() == 0
+	if e.json {
+		return e.answer(map[string]any{"event": "account", "name": name, "root": root})
+	}
+	err := e.print("%s", hanging("as    ", shown(name)))
+	if root {
+		err = errors.Join(err, e.print("%s", hanging("note  ", "root may write nearly everywhere. If the agent runs as another account, check as that account: sudo -u ACCOUNT nightferry-agent check")))
+	}
+	return err
 }
 
 func newStatus(e *env) *cobra.Command {

@@ -39,6 +39,9 @@ func TestCommandLine(t *testing.T) {
 	} {
 		var out, errs bytes.Buffer
 		code := run(t.Context(), append(c.args, "--state", filepath.Join(dir, "state")), strings.NewReader(""), &out, &errs)
+		if code != 3 && !strings.Contains(errs.String(), "\nremedy: ") {
+			t.Errorf("%s: no remedy: %s", c.name, errs.String())
+		}
 		if code != c.code || !strings.Contains(errs.String(), c.says) {
 			t.Errorf("%s: code %d, want %d: %s", c.name, code, c.code, errs.String())
 		}
@@ -88,5 +91,33 @@ func TestExitCodesAreUnique(t *testing.T) {
 			t.Errorf("exit code %d after %d", x.code, last)
 		}
 		last = x.code
+	}
+}
+
+// TestCheckNamesItsAccount: the check says for which account it holds, warns root,
+// and fits a terminal.
+func TestCheckNamesItsAccount(t *testing.T) {
+	var out, errs bytes.Buffer
+	dir := filepath.Join(t.TempDir(), strings.Repeat("a-long-name/", 8))
+	if code := run(t.Context(), []string{"check", "--state", dir}, strings.NewReader(""), &out, &errs); code != 3 {
+		t.Errorf("code %d: %s", code, errs.String())
+	}
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	if !strings.HasPrefix(lines[0], "as    ") || os.Geteuid() == 0 != strings.Contains(out.String(), "sudo -u ACCOUNT") {
+		t.Errorf("the account is missing:\n%s", out.String())
+	}
+	for _, l := range lines {
+		if len(l) > 80 && strings.Count(strings.TrimSpace(l), " ") > 1 { // a path alone cannot be broken
+			t.Errorf("%d columns: %s", len(l), l)
+		}
+	}
+	out.Reset()
+	run(t.Context(), []string{"check", "--json", "--state", dir}, strings.NewReader(""), &out, &errs)
+	var first struct {
+		Event, Name string
+		Root        bool
+	}
+	if err := json.NewDecoder(&out).Decode(&first); err != nil || first.Event != "account" || first.Name == "" || first.Root != (os.Geteuid() == 0) {
+		t.Errorf("%+v, %v", first, err)
 	}
 }

@@ -172,6 +172,11 @@ func (e *env) fail(err error, code int) {
 	if errors.As(err, &r) {
 		remedy = r.Remedy()
 	}
+	for _, x := range exits() {
+		if x.code == code && remedy == "" {
+			remedy = x.remedy
+		}
+	}
 	if e.json {
 		_ = e.answer(map[string]any{"event": "error", "message": err.Error(), "remedy": remedy, "code": code}) // a failure to write cannot be reported
 		return
