@@ -53,7 +53,7 @@ func (r *Repo) Publish(ctx context.Context, c Commit) (*Release, error) {
 	}
 	channel := c.Release.Channel
 	if c.Parent == nil || c.Parent.Behind {
-		number = max(number, r.seen(channel)+1) // sites refuse older numbers
+		number = max(number, r.seenNumber(channel)+1) // sites refuse older numbers
 	}
 	payload, err := manifest.EncodeRelease(&c.Release)
 	if err != nil {
@@ -131,12 +131,12 @@ func (r *Repo) putRelease(ctx context.Context, c Commit, number uint64, payload 
 	const few = 8
 	channel := c.Release.Channel
 	for try := range casTries {
-		b, err := trust.Sign(c.Key, r.subject(manifest.ReleaseKind, manifest.ReleaseVersion, channel, number), payload)
+		b, err := trust.Sign(c.Key, r.headSubject(manifest.ReleaseKind, manifest.ReleaseVersion, channel, number), payload)
 		if err != nil {
 			return nil, time.Time{}, err
 		}
 		key := ReleaseKey(r.keys.Name(channel), number)
-		info, err := put(ctx, r.store, key, b, bucket.Cond{Absent: true})
+		info, err := putObject(ctx, r.store, key, b, bucket.Cond{Absent: true})
 		if err == nil {
 			return &Release{Number: number, Digest: digest.Of(b), Signer: PublicOf(c.Key), Release: c.Release}, info.Date, nil
 		} else if !errors.Is(err, fs.ErrExist) {
@@ -147,7 +147,7 @@ func (r *Repo) putRelease(ctx context.Context, c Commit, number uint64, payload 
 			return nil, time.Time{}, err
 		}
 		if now != nil && (c.Parent == nil || now.Number != c.Parent.Number) {
-			return nil, time.Time{}, r.conflict(channel, now.Number)
+			return nil, time.Time{}, r.conflictError(channel, now.Number)
 		}
 		number++
 		if try >= few { // this many pushes have died since the last that succeeded
@@ -172,7 +172,7 @@ func (r *Repo) pastAll(ctx context.Context, channel string, number uint64) (uint
 	return number, err
 }
 
-func (r *Repo) conflict(channel string, number uint64) error {
+func (r *Repo) conflictError(channel string, number uint64) error {
 	return fmt.Errorf("%w: release %d of %q was published meanwhile; nothing of it is lost, push again on top of it", ErrConflict, number, channel)
 }
 
@@ -182,17 +182,17 @@ func (r *Repo) putHead(ctx context.Context, key ed25519.PrivateKey, channel stri
 	if err != nil {
 		return err
 	}
-	b, err := trust.Sign(key, r.subject(trust.HeadKind, trust.HeadVersion, channel, number), payload)
+	b, err := trust.Sign(key, r.headSubject(trust.HeadKind, trust.HeadVersion, channel, number), payload)
 	if err != nil {
 		return err
 	}
-	_, err = put(ctx, r.store, HeadKey(r.keys.Name(channel)), b, cond(etag))
+	_, err = putObject(ctx, r.store, HeadKey(r.keys.Name(channel)), b, replaceCond(etag))
 	if errors.Is(err, fs.ErrExist) {
 		now, headErr := r.PushHead(ctx, channel)
 		if headErr != nil {
 			return headErr
 		}
-		return r.conflict(channel, now.Number)
+		return r.conflictError(channel, now.Number)
 	}
 	return err
 }
@@ -202,7 +202,7 @@ func (r *Repo) putHead(ctx context.Context, key ed25519.PrivateKey, channel stri
 // vouches for the release that the head names, and so must have checked it.
 // Programs call Renew.
 func (r *Repo) Resign(ctx context.Context, channel string, key ed25519.PrivateKey) (number uint64, err error) {
-	return r.resign(ctx, channel, key, func(*trust.Key, uint64, digest.Digest) error { return nil })
+	return r.resignHead(ctx, channel, key, func(*trust.Key, uint64, digest.Digest) error { return nil })
 }
 
 // Renew is Resign for callers that do not check the release. It signs the head
@@ -210,7 +210,7 @@ func (r *Repo) Resign(ctx context.Context, channel string, key ed25519.PrivateKe
 // else it returns ErrConflict. It never renews a head of a revoked key, because
 // that would undo the revocation, and returns trust.ErrUntrusted.
 func (r *Repo) Renew(ctx context.Context, channel string, key ed25519.PrivateKey, number uint64, release digest.Digest) (uint64, error) {
-	return r.resign(ctx, channel, key, func(signer *trust.Key, n uint64, d digest.Digest) error {
+	return r.resignHead(ctx, channel, key, func(signer *trust.Key, n uint64, d digest.Digest) error {
 		if signer.Status == trust.Revoked {
 			return fmt.Errorf("%w: its key %s is revoked: look at what it names, then sign it again (nightferry trust resign STORE)", trust.ErrUntrusted, signer.Public)
 		}
@@ -221,14 +221,14 @@ func (r *Repo) Renew(ctx context.Context, channel string, key ed25519.PrivateKey
 	})
 }
 
-// resign signs the head again if vouch returns nil for its key and the release
+// resignHead signs the head again if vouch returns nil for its key and the release
 // that it names.
-func (r *Repo) resign(ctx context.Context, channel string, key ed25519.PrivateKey, vouch func(*trust.Key, uint64, digest.Digest) error) (number uint64, err error) {
+func (r *Repo) resignHead(ctx context.Context, channel string, key ed25519.PrivateKey, vouch func(*trust.Key, uint64, digest.Digest) error) (number uint64, err error) {
 	if err := r.doc.Allows(PublicOf(key), trust.Heads); err != nil {
 		return 0, err
 	}
 	at := HeadKey(r.keys.Name(channel))
-	b, info, err := read(ctx, r.store, at, trust.MaxHead)
+	b, info, err := readObject(ctx, r.store, at, trust.MaxHead)
 	if err != nil {
 		return 0, err
 	}
@@ -237,7 +237,7 @@ func (r *Repo) resign(ctx context.Context, channel string, key ed25519.PrivateKe
 		return 0, fmt.Errorf("head of %q: %w", channel, err)
 	}
 	number = s.Subject.Number
-	if err := s.Verify(r.subject(trust.HeadKind, trust.HeadVersion, channel, number)); err != nil {
+	if err := s.Verify(r.headSubject(trust.HeadKind, trust.HeadVersion, channel, number)); err != nil {
 		return 0, fmt.Errorf("head of %q: %w", channel, err)
 	}
 	signer := r.doc.Find(s.Signer)
@@ -248,7 +248,7 @@ func (r *Repo) resign(ctx context.Context, channel string, key ed25519.PrivateKe
 	if err != nil {
 		return 0, err
 	}
-	if seen := r.seen(channel); number < seen {
+	if seen := r.seenNumber(channel); number < seen {
 		return 0, fmt.Errorf("head of %q is release %d, release %d was seen: %w", channel, number, seen, ErrOlder)
 	}
 	if err := vouch(signer, number, h.Release); err != nil {
@@ -279,7 +279,7 @@ func (r *Repo) Channels(ctx context.Context) ([]string, error) {
 
 // channelOf finds an opaque channel's name in its newest release.
 func (r *Repo) channelOf(ctx context.Context, scope string) (string, error) {
-	b, _, err := read(ctx, r.store, HeadKey(scope), trust.MaxHead)
+	b, _, err := readObject(ctx, r.store, HeadKey(scope), trust.MaxHead)
 	if err != nil {
 		return "", err
 	}
@@ -386,7 +386,7 @@ func (r *Repo) MergeHalt(ctx context.Context, key ed25519.PrivateKey, change fun
 		if h.Raw, err = r.SignHalt(key, h.Epoch, h.Orders); err != nil {
 			return nil, err
 		}
-		_, err = put(ctx, r.store, haltKey, h.Raw, cond(etag))
+		_, err = putObject(ctx, r.store, haltKey, h.Raw, replaceCond(etag))
 		if err == nil {
 			r.mu.Lock()
 			defer r.mu.Unlock()
@@ -435,6 +435,6 @@ func (r *Repo) putHalt(ctx context.Context, key ed25519.PrivateKey, epoch uint64
 	if err != nil {
 		return err
 	}
-	_, err = put(ctx, r.store, haltKey, b, c)
+	_, err = putObject(ctx, r.store, haltKey, b, c)
 	return err
 }

@@ -92,7 +92,7 @@ type span struct {
 // up to 1 MiB are read through. It fails with a *CorruptError or a
 // *MissingError if the store's data does not match the index.
 func (x *Index) Fetch(ctx context.Context, places []Place, o FetchOptions, fn func(context.Context, *Block) error) error {
-	gone, err := x.fetch(ctx, places, o, fn)
+	gone, err := x.fetchPlaces(ctx, places, o, fn)
 	if err != nil || len(gone) == 0 {
 		return err
 	}
@@ -116,23 +116,23 @@ func (x *Index) Fetch(ctx context.Context, places []Place, o FetchOptions, fn fu
 	if o.OnRetry != nil {
 		o.OnRetry(fmt.Errorf("%s is gone, reading %d chunks elsewhere", key, len(ids)))
 	}
-	if gone, err = fresh.fetch(ctx, again, o, fn); err == nil && len(gone) > 0 {
+	if gone, err = fresh.fetchPlaces(ctx, again, o, fn); err == nil && len(gone) > 0 {
 		err = &MissingError{Chunks: ids, Pack: key}
 	}
 	return err
 }
 
-func (x *Index) fetch(ctx context.Context, places []Place, o FetchOptions, fn func(context.Context, *Block) error) (gone []Place, err error) {
+func (x *Index) fetchPlaces(ctx context.Context, places []Place, o FetchOptions, fn func(context.Context, *Block) error) (gone []Place, err error) {
 	if o.Connections <= 0 {
 		o.Connections = 8
 	}
-	x.announce(ctx, places)
+	x.announceKeys(ctx, places)
 	var mu sync.Mutex
 	g, ctx := errgroup.WithContext(ctx)
 	spans := make(chan span)
 	g.Go(func() error {
 		defer close(spans)
-		return x.spans(places, func(s span) error {
+		return x.cutSpans(places, func(s span) error {
 			select {
 			case spans <- s:
 				return nil
@@ -146,7 +146,7 @@ func (x *Index) fetch(ctx context.Context, places []Place, o FetchOptions, fn fu
 			f := fetcher{x: x, o: o, fn: fn}
 			defer f.close()
 			for s := range spans {
-				left, err := f.span(ctx, s)
+				left, err := f.fetchSpan(ctx, s)
 				if errors.Is(err, errGone) {
 					mu.Lock()
 					gone = append(gone, left...)
@@ -163,9 +163,9 @@ func (x *Index) fetch(ctx context.Context, places []Place, o FetchOptions, fn fu
 	return gone, g.Wait()
 }
 
-// announce passes the keys of the needed objects to a store that asks for them.
+// announceKeys passes the keys of the needed objects to a store that asks for them.
 // A store that must request permission can then do so once for all.
-func (x *Index) announce(ctx context.Context, places []Place) {
+func (x *Index) announceKeys(ctx context.Context, places []Place) {
 	p, ok := x.repo.store.(interface {
 		Prefetch(ctx context.Context, keys []string)
 	})
@@ -184,8 +184,8 @@ func (x *Index) announce(ctx context.Context, places []Place) {
 	p.Prefetch(ctx, keys)
 }
 
-// spans sorts places by pack and offset and cuts them into requests.
-func (x *Index) spans(places []Place, fn func(span) error) error {
+// cutSpans sorts places by pack and offset and cuts them into requests.
+func (x *Index) cutSpans(places []Place, fn func(span) error) error {
 	places = slices.Clone(places)
 	slices.SortFunc(places, func(a, b Place) int {
 		return cmp.Or(cmp.Compare(a.Pack, b.Pack), cmp.Compare(a.At.Block, b.At.Block), cmp.Compare(a.At.Offset, b.At.Offset))
@@ -225,16 +225,16 @@ func (f *fetcher) close() {
 	}
 }
 
-func (f *fetcher) gate(ctx context.Context) error {
+func (f *fetcher) waitGate(ctx context.Context) error {
 	if f.o.Gate == nil {
 		return ctx.Err()
 	}
 	return f.o.Gate(ctx)
 }
 
-// span fetches a run of blocks. If it returns errGone, which may happen midway,
+// fetchSpan fetches a run of blocks. If it returns errGone, which may happen midway,
 // left holds the places that it did not get.
-func (f *fetcher) span(ctx context.Context, s span) (left []Place, err error) {
+func (f *fetcher) fetchSpan(ctx context.Context, s span) (left []Place, err error) {
 	if f.dec == nil {
 		if f.dec, err = pack.NewDecoder(); err != nil {
 			return nil, err
@@ -242,7 +242,7 @@ func (f *fetcher) span(ctx context.Context, s span) (left []Place, err error) {
 		f.in = make([]byte, 0, pack.MaxStored)
 		f.out = make([]byte, 0, pack.MaxBlock)
 	}
-	if err := f.gate(ctx); err != nil {
+	if err := f.waitGate(ctx); err != nil {
 		return nil, err
 	}
 	p := f.x.packs[s.pack]
@@ -262,7 +262,7 @@ func (f *fetcher) span(ctx context.Context, s span) (left []Place, err error) {
 		for n < len(places) && places[n].At.Block == places[0].At.Block {
 			n++
 		}
-		if err := f.gate(ctx); err != nil {
+		if err := f.waitGate(ctx); err != nil {
 			return nil, err
 		}
 		where := places[0].At
@@ -276,9 +276,9 @@ func (f *fetcher) span(ctx context.Context, s span) (left []Place, err error) {
 		if _, err := io.ReadFull(body, in); err != nil {
 			return places, goneOr(err)
 		}
-		f.arrived(int64(where.Block) - at + int64(len(in)))
+		f.countBytes(int64(where.Block) - at + int64(len(in)))
 		at = int64(where.Block) + int64(len(in))
-		if err := f.block(ctx, key, obj, places[:n], in); err != nil {
+		if err := f.deliverBlock(ctx, key, obj, places[:n], in); err != nil {
 			return places, err
 		}
 		places = places[n:]
@@ -295,35 +295,35 @@ func goneOr(err error) error {
 	return err
 }
 
-func (f *fetcher) arrived(n int64) {
+func (f *fetcher) countBytes(n int64) {
 	if f.o.OnBytes != nil {
 		f.o.OnBytes(n)
 	}
 }
 
-// block proves the wanted chunks of one block and hands it on. If they do not
+// deliverBlock proves the wanted chunks of one block and hands it on. If they do not
 // match, block fetches it again over another connection, until it is right, or
 // until the same damage has arrived three times. Such damage is not the line's.
-func (f *fetcher) block(ctx context.Context, key string, obj *seal.Object, places []Place, in []byte) error {
+func (f *fetcher) deliverBlock(ctx context.Context, key string, obj *seal.Object, places []Place, in []byte) error {
 	var copies arrivals
 	for {
-		raw, bad, err := f.open(obj, places, in)
+		raw, bad, err := f.openBlock(obj, places, in)
 		if err != nil {
 			copies = append(copies, in)
-			if vote := copies.vote(); vote != nil {
-				raw, _, err = f.open(obj, places, vote)
+			if vote := copies.majorityBits(); vote != nil {
+				raw, _, err = f.openBlock(obj, places, vote)
 			}
 		}
 		if err == nil {
 			return f.fn(ctx, &Block{Places: places, Raw: raw, Stored: len(in)})
 		}
-		if len(copies) == maxTries || copies.same() == 3 {
+		if len(copies) == maxTries || copies.countRepeats() == 3 {
 			return &CorruptError{Pack: key, Chunk: bad, Err: err}
 		}
 		if f.o.OnRetry != nil {
 			f.o.OnRetry(&ArrivalError{Key: "chunk " + bad.Short() + " in " + key, Err: err})
 		}
-		if err := f.gate(ctx); err != nil {
+		if err := f.waitGate(ctx); err != nil {
 			return err
 		}
 		reconnect(f.x.repo.store)
@@ -331,12 +331,12 @@ func (f *fetcher) block(ctx context.Context, key string, obj *seal.Object, place
 		if err != nil {
 			return goneOr(err)
 		}
-		f.arrived(int64(len(again)))
+		f.countBytes(int64(len(again)))
 		in = again
 	}
 }
 
-func (f *fetcher) open(obj *seal.Object, places []Place, in []byte) (raw []byte, bad digest.Digest, err error) {
+func (f *fetcher) openBlock(obj *seal.Object, places []Place, in []byte) (raw []byte, bad digest.Digest, err error) {
 	raw, err = pack.OpenBlock(obj, f.dec, f.out[:0], in, places[0].At.Block)
 	if err != nil {
 		return nil, places[0].ID, err

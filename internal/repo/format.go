@@ -132,7 +132,7 @@ func Init(ctx context.Context, s bucket.Store, o InitOptions) (trust.RepoID, err
 	err = putNew(ctx, s, formatKey, frame.AppendSum(b))
 	begun := errors.Is(err, fs.ErrExist)
 	if begun {
-		f, keys, err = interrupted(ctx, s, o)
+		f, keys, err = findUnfinished(ctx, s, o)
 	}
 	if err != nil {
 		return id, err
@@ -185,11 +185,11 @@ func newFormat(id trust.RepoID, o InitOptions) (*Format, *seal.Keys, error) {
 	return f, keys, nil
 }
 
-// interrupted returns the format of an unfinished init with the same options.
+// findUnfinished returns the format of an unfinished init with the same options.
 // It returns ErrExists if the options differ or the repository is complete.
-func interrupted(ctx context.Context, s bucket.Store, o InitOptions) (*Format, *seal.Keys, error) {
+func findUnfinished(ctx context.Context, s bucket.Store, o InitOptions) (*Format, *seal.Keys, error) {
 	exists := fmt.Errorf("init: %w: choose another prefix, or use it as it is", ErrExists)
-	_, _, err := read(ctx, s, rootKey, index.MaxRoot)
+	_, _, err := readObject(ctx, s, rootKey, index.MaxRoot)
 	if err == nil {
 		return nil, nil, exists
 	}
@@ -206,7 +206,7 @@ func interrupted(ctx context.Context, s bucket.Store, o InitOptions) (*Format, *
 	if used {
 		return nil, nil, exists
 	}
-	b, _, err := read(ctx, s, formatKey, maxFormat)
+	b, _, err := readObject(ctx, s, formatKey, maxFormat)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -236,26 +236,26 @@ func PublicOf(k ed25519.PrivateKey) (p trust.Public) {
 // putNew puts an object that must be absent. If a response was lost, a retry
 // finds our own object: that is success.
 func putNew(ctx context.Context, s bucket.Store, key string, b []byte) error {
-	_, err := put(ctx, s, key, b, bucket.Cond{Absent: true})
+	_, err := putObject(ctx, s, key, b, bucket.Cond{Absent: true})
 	return err
 }
 
-// put is a conditional put. If it fails, it reads the object back to find out
+// putObject is a conditional put. If it fails, it reads the object back to find out
 // whether it succeeded all the same: the response may have been lost, or a
 // retry may have met its own first attempt.
-func put(ctx context.Context, s bucket.Store, key string, b []byte, c bucket.Cond) (bucket.Info, error) {
+func putObject(ctx context.Context, s bucket.Store, key string, b []byte, c bucket.Cond) (bucket.Info, error) {
 	info, err := s.Put(ctx, key, bucket.Bytes(b), c)
 	if err == nil || ctx.Err() != nil {
 		return info, err
 	}
-	if have, info, getErr := read(ctx, s, key, int64(len(b))+1); getErr == nil && bytes.Equal(have, b) {
+	if have, info, getErr := readObject(ctx, s, key, int64(len(b))+1); getErr == nil && bytes.Equal(have, b) {
 		return info, nil
 	}
 	return info, err
 }
 
-// read gets a whole object of at most max bytes.
-func read(ctx context.Context, s bucket.Store, key string, max int64) ([]byte, bucket.Info, error) {
+// readObject gets a whole object of at most max bytes.
+func readObject(ctx context.Context, s bucket.Store, key string, max int64) ([]byte, bucket.Info, error) {
 	body, info, err := s.Get(ctx, key, 0, -1)
 	if err != nil {
 		return nil, info, err

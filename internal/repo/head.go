@@ -38,7 +38,7 @@ type Release struct {
 	manifest.Release
 }
 
-func (r *Repo) subject(kind string, version uint16, channel string, number uint64) trust.Subject {
+func (r *Repo) headSubject(kind string, version uint16, channel string, number uint64) trust.Subject {
 	return trust.Subject{Kind: kind, Version: version, Repo: r.format.Repo, Scope: r.keys.Name(channel), Number: number}
 }
 
@@ -59,7 +59,7 @@ func (r *Repo) Head(ctx context.Context, channel string) (*Head, error) {
 		return err
 	})
 	if errors.Is(err, fs.ErrNotExist) {
-		if seen := r.seen(channel); seen > 0 {
+		if seen := r.seenNumber(channel); seen > 0 {
 			return nil, fmt.Errorf("channel %q has no head, but release %d was seen: %w: somebody removed it; push again from the Core", channel, seen, ErrOlder)
 		}
 		return nil, fmt.Errorf("channel %q %w: %w", channel, ErrNoRelease, err)
@@ -82,7 +82,7 @@ func (r *Repo) PushHead(ctx context.Context, channel string) (*Head, error) {
 	})
 	if errors.Is(err, fs.ErrNotExist) {
 		// The release that the lost head named holds the same facts.
-		seen := r.seen(channel)
+		seen := r.seenNumber(channel)
 		rel, err := r.Release(ctx, channel, seen, digest.Digest{})
 		if errors.Is(err, trust.ErrUntrusted) || errors.Is(err, frame.ErrDamaged) {
 			return nil, fmt.Errorf("the head of %q is gone, and nothing can build on what it named: %w: put the head back and sign it again (nightferry trust resign STORE), or delete %s, and push: that begins the channel anew, by a higher number",
@@ -96,7 +96,7 @@ func (r *Repo) PushHead(ctx context.Context, channel string) (*Head, error) {
 	if err != nil {
 		return nil, err
 	}
-	h.Behind = h.Number < r.seen(channel)
+	h.Behind = h.Number < r.seenNumber(channel)
 	return h, nil
 }
 
@@ -106,7 +106,7 @@ func (r *Repo) parseHead(channel string, b []byte, info bucket.Info) (*Head, err
 	if err != nil {
 		return nil, fmt.Errorf("head of %q: %w", channel, err)
 	}
-	if err := s.Verify(r.subject(trust.HeadKind, trust.HeadVersion, channel, s.Subject.Number)); err != nil {
+	if err := s.Verify(r.headSubject(trust.HeadKind, trust.HeadVersion, channel, s.Subject.Number)); err != nil {
 		return nil, fmt.Errorf("head of %q: %w", channel, err)
 	}
 	if err := r.doc.Allows(s.Signer, trust.Heads); err != nil {
@@ -125,7 +125,7 @@ func (r *Repo) acceptHead(channel string, b []byte, info bucket.Info) (*Head, er
 	if err != nil {
 		return nil, err
 	}
-	if seen := r.seen(channel); h.Number < seen {
+	if seen := r.seenNumber(channel); h.Number < seen {
 		return nil, fmt.Errorf("head of %q is release %d, release %d was seen: %w: an old state of the bucket was put back; push again from the Core", channel, h.Number, seen, ErrOlder)
 	}
 	r.mu.Lock()
@@ -134,7 +134,7 @@ func (r *Repo) acceptHead(channel string, b []byte, info bucket.Info) (*Head, er
 	return h, nil
 }
 
-func (r *Repo) seen(channel string) uint64 {
+func (r *Repo) seenNumber(channel string) uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.memory.Heads[channel]
@@ -194,7 +194,7 @@ func (r *Repo) readHalt(ctx context.Context) (h *HaltObject, etag string, err er
 	case errors.Is(err, ErrOlder) || !OrdersLost(err):
 		return h, etag, err
 	case etag == "": // too large to be read at all
-		_, info, _ := read(ctx, r.store, haltKey, halt.Max)
+		_, info, _ := readObject(ctx, r.store, haltKey, halt.Max)
 		etag = info.ETag
 	}
 	return nil, etag, fmt.Errorf("the bucket's halt object does not count, nobody could stop this run: replace it with nightferry resume --all STORE: %w", err)
@@ -249,8 +249,8 @@ func (r *Repo) CheckHalt(ctx context.Context, s halt.Subject) error {
 	return nil
 }
 
-// cond returns the condition under which a mutable object may be replaced.
-func cond(etag string) bucket.Cond {
+// replaceCond returns the condition under which a mutable object may be replaced.
+func replaceCond(etag string) bucket.Cond {
 	if etag == "" {
 		return bucket.Cond{Absent: true}
 	}

@@ -89,9 +89,9 @@ func (r *Repo) newIndex(root *index.Root, info bucket.Info) *Index {
 	return &Index{repo: r, root: root, etag: info.ETag, date: info.Date, condemned: condemnedSet(root), byPack: map[digest.Digest]uint32{}, kept: map[digest.Digest]*segment{}}
 }
 
-// refresh reads the root again; the packs that Places refer to stay. It returns
+// rereadRoot reads the root again; the packs that Places refer to stay. It returns
 // missed if the root has not changed.
-func (x *Index) refresh(ctx context.Context, missed error) error {
+func (x *Index) rereadRoot(ctx context.Context, missed error) error {
 	fresh, err := x.repo.Index(ctx)
 	if err != nil {
 		return err
@@ -112,7 +112,7 @@ func (x *Index) Date() time.Time { return x.date }
 // Packs returns the packs that Place.Pack indexes.
 func (x *Index) Packs() []index.Pack { return x.packs }
 
-func (x *Index) pack(p index.Pack) uint32 {
+func (x *Index) packOrdinal(p index.Pack) uint32 {
 	n, ok := x.byPack[p.Digest]
 	if !ok {
 		n = uint32(len(x.packs))
@@ -129,17 +129,17 @@ func (x *Index) pack(p index.Pack) uint32 {
 // was read, Locate reads the root again.
 func (x *Index) Locate(ctx context.Context, ids []digest.Digest) (found []Place, missing []digest.Digest, err error) {
 	for {
-		found, missing, err = x.locate(ctx, ids)
+		found, missing, err = x.locateChunks(ctx, ids)
 		if !errors.Is(err, fs.ErrNotExist) {
 			return found, missing, err
 		}
-		if err := x.refresh(ctx, err); err != nil {
+		if err := x.rereadRoot(ctx, err); err != nil {
 			return nil, nil, err
 		}
 	}
 }
 
-func (x *Index) locate(ctx context.Context, ids []digest.Digest) (found []Place, missing []digest.Digest, err error) {
+func (x *Index) locateChunks(ctx context.Context, ids []digest.Digest) (found []Place, missing []digest.Digest, err error) {
 	left := slices.Clone(ids)
 	slices.SortFunc(left, digest.Digest.Compare)
 	left = slices.Compact(left)
@@ -149,7 +149,7 @@ func (x *Index) locate(ctx context.Context, ids []digest.Digest) (found []Place,
 		if len(left) == 0 {
 			break
 		}
-		s, err := x.segment(ctx, seg)
+		s, err := x.loadSegment(ctx, seg)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -163,7 +163,7 @@ func (x *Index) locate(ctx context.Context, ids []digest.Digest) (found []Place,
 				return fmt.Errorf("segment: record %s names no pack: %w", id.Short(), frame.ErrDamaged)
 			}
 			p := s.footer.Packs[rec.Pack]
-			place := Place{ID: id, Pack: x.pack(p), At: rec.At}
+			place := Place{ID: id, Pack: x.packOrdinal(p), At: rec.At}
 			if x.condemned[p.Digest] {
 				if _, ok := doomed[id]; !ok {
 					doomed[id] = place
@@ -190,8 +190,8 @@ func (x *Index) locate(ctx context.Context, ids []digest.Digest) (found []Place,
 	return found, missing, nil
 }
 
-// segment opens a segment, or returns the one that an earlier Locate opened.
-func (x *Index) segment(ctx context.Context, ref index.SegmentRef) (*segment, error) {
+// loadSegment opens a segment, or returns the one that an earlier Locate opened.
+func (x *Index) loadSegment(ctx context.Context, ref index.SegmentRef) (*segment, error) {
 	if s := x.kept[ref.Digest]; s != nil {
 		return s, nil
 	}
@@ -275,9 +275,9 @@ func (r *Repo) readRange(ctx context.Context, key string, off, n int64) ([]byte,
 
 // lookup calls fn for each of the sorted ids, in order, with its record or nil.
 func (s *segment) lookup(ctx context.Context, ids []digest.Digest, fn func(digest.Digest, *index.Record) error) error {
-	pages := s.wanted(ids)
+	pages := s.wantedPages(ids)
 	i := 0
-	err := s.read(ctx, pages, func(page int, recs index.Records) error {
+	err := s.readPages(ctx, pages, func(page int, recs index.Records) error {
 		// Ids before this page are in no page.
 		for ; i < len(ids); i++ {
 			at := s.footer.Find(ids[i])
@@ -302,7 +302,7 @@ func (s *segment) lookup(ctx context.Context, ids []digest.Digest, fn func(diges
 	return err
 }
 
-func (s *segment) wanted(ids []digest.Digest) (pages []int) {
+func (s *segment) wantedPages(ids []digest.Digest) (pages []int) {
 	for _, id := range ids {
 		if p := s.footer.Find(id); p >= 0 && (len(pages) == 0 || pages[len(pages)-1] != p) {
 			pages = append(pages, p)
@@ -311,9 +311,9 @@ func (s *segment) wanted(ids []digest.Digest) (pages []int) {
 	return pages
 }
 
-// read calls fn for each of the ascending pages, opened and proven, reading
+// readPages calls fn for each of the ascending pages, opened and proven, reading
 // through gaps of up to maxGap.
-func (s *segment) read(ctx context.Context, pages []int, fn func(int, index.Records) error) error {
+func (s *segment) readPages(ctx context.Context, pages []int, fn func(int, index.Records) error) error {
 	over := s.obj.Overhead()
 	for len(pages) > 0 {
 		start, n := s.footer.PageRange(pages[0], over)
@@ -376,13 +376,13 @@ func (s *segment) readRun(ctx context.Context, pages []int, start, end int64, fn
 	return nil
 }
 
-// all calls fn for every record of the segment, in order.
-func (s *segment) all(ctx context.Context, fn func(index.Record) error) error {
+// eachRecord calls fn for every record of the segment, in order.
+func (s *segment) eachRecord(ctx context.Context, fn func(index.Record) error) error {
 	pages := make([]int, len(s.footer.Pages))
 	for i := range pages {
 		pages[i] = i
 	}
-	return s.read(ctx, pages, func(_ int, recs index.Records) error {
+	return s.readPages(ctx, pages, func(_ int, recs index.Records) error {
 		if err := recs.Check(len(s.footer.Packs)); err != nil {
 			return err
 		}

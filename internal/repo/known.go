@@ -42,8 +42,8 @@ type local struct {
 
 func (l *local) close() error { return l.file.Close() }
 
-// open returns the local copy of a segment, and fetches it if there is none.
-func (s *Segments) open(ctx context.Context, ref index.SegmentRef) (*local, error) {
+// openLocal returns the local copy of a segment, and fetches it if there is none.
+func (s *Segments) openLocal(ctx context.Context, ref index.SegmentRef) (*local, error) {
 	names, err := s.dir.ReadDir(".")
 	if err != nil {
 		return nil, err
@@ -61,7 +61,7 @@ func (s *Segments) open(ctx context.Context, ref index.SegmentRef) (*local, erro
 			return nil, err
 		}
 	}
-	name, sum, err := s.fetch(ctx, ref)
+	name, sum, err := s.fetchSegment(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
@@ -101,25 +101,25 @@ func (s *Segments) openCopy(name string, ref index.SegmentRef, sum string) (l *l
 	return &local{file: f, footer: footer}, nil
 }
 
-func (s *Segments) fetch(ctx context.Context, ref index.SegmentRef) (name, sum string, err error) {
+func (s *Segments) fetchSegment(ctx context.Context, ref index.SegmentRef) (name, sum string, err error) {
 	seg, err := s.repo.openSegment(ctx, ref)
 	if err != nil {
 		return "", "", err
 	}
-	return s.write(ref, func(w io.Writer) (index.SegmentRef, error) {
+	return s.writeCopy(ref, func(w io.Writer) (index.SegmentRef, error) {
 		out, err := index.NewWriter(w, nil, seg.footer.Packs)
 		if err != nil {
 			return index.SegmentRef{}, err
 		}
-		if err := seg.all(ctx, out.Add); err != nil {
+		if err := seg.eachRecord(ctx, out.Add); err != nil {
 			return index.SegmentRef{}, err
 		}
 		return out.Finish()
 	})
 }
 
-// write makes a local copy; fill returns the copy's own reference.
-func (s *Segments) write(ref index.SegmentRef, fill func(io.Writer) (index.SegmentRef, error)) (name, sum string, err error) {
+// writeCopy makes a local copy; fill returns the copy's own reference.
+func (s *Segments) writeCopy(ref index.SegmentRef, fill func(io.Writer) (index.SegmentRef, error)) (name, sum string, err error) {
 	var own index.SegmentRef
 	temp := ref.Digest.String() + rand.Text() + tempSuffix
 	err = s.dir.WriteStream(temp, 0o600, func(w io.Writer) (err error) {
@@ -172,8 +172,8 @@ func (s *Segments) Prune(root *index.Root) error {
 // page.
 const window = 128
 
-// find looks up one id with one small read.
-func (l *local) find(id digest.Digest, buf []byte) (index.Record, bool, error) {
+// findRecord looks up one id with one small read.
+func (l *local) findRecord(id digest.Digest, buf []byte) (index.Record, bool, error) {
 	p := l.footer.Find(id)
 	if p < 0 {
 		return index.Record{}, false, nil
@@ -182,9 +182,9 @@ func (l *local) find(id digest.Digest, buf []byte) (index.Record, bool, error) {
 	n := int(size / index.RecordSize)
 	lo, hi := 0, n
 	if n > 2*window {
-		guess := interpolate(l.footer, p, n, id)
+		guess := guessRecord(l.footer, p, n, id)
 		lo, hi = max(0, guess-window/2), min(n, guess+window/2)
-		recs, err := l.records(off, lo, hi, buf)
+		recs, err := l.readRecords(off, lo, hi, buf)
 		if err != nil {
 			return index.Record{}, false, err
 		}
@@ -196,7 +196,7 @@ func (l *local) find(id digest.Digest, buf []byte) (index.Record, bool, error) {
 		}
 		lo, hi = 0, n
 	}
-	recs, err := l.records(off, lo, hi, buf)
+	recs, err := l.readRecords(off, lo, hi, buf)
 	if err != nil {
 		return index.Record{}, false, err
 	}
@@ -204,13 +204,13 @@ func (l *local) find(id digest.Digest, buf []byte) (index.Record, bool, error) {
 	return rec, ok, nil
 }
 
-func (l *local) records(off int64, lo, hi int, buf []byte) (index.Records, error) {
+func (l *local) readRecords(off int64, lo, hi int, buf []byte) (index.Records, error) {
 	b := buf[:(hi-lo)*index.RecordSize]
 	_, err := l.file.ReadAt(b, off+int64(lo)*index.RecordSize)
 	return index.Records(b), err
 }
 
-func interpolate(f *index.Footer, page, n int, id digest.Digest) int {
+func guessRecord(f *index.Footer, page, n int, id digest.Digest) int {
 	first := binary.BigEndian.Uint64(f.Pages[page].First[:8])
 	next := ^uint64(0)
 	if page+1 < len(f.Pages) {
@@ -246,7 +246,7 @@ func (s *Segments) Known(ctx context.Context, x *Index) (*Known, error) {
 // gone from the store, it reads the root again.
 func (s *Segments) openAll(ctx context.Context, x *Index) (segs []*local, err error) {
 	for i := 0; i < len(x.root.Segments); i++ {
-		l, err := s.open(ctx, x.root.Segments[i])
+		l, err := s.openLocal(ctx, x.root.Segments[i])
 		if err == nil {
 			segs = append(segs, l)
 			continue
@@ -255,7 +255,7 @@ func (s *Segments) openAll(ctx context.Context, x *Index) (segs []*local, err er
 		if !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
-		if err := x.refresh(ctx, err); err != nil {
+		if err := x.rereadRoot(ctx, err); err != nil {
 			return nil, err
 		}
 		segs, i = nil, -1
@@ -274,7 +274,7 @@ func closeAll(segs []*local) (err error) {
 // that is not condemned.
 func (k *Known) Has(id digest.Digest) (bool, error) {
 	for _, l := range k.segs {
-		rec, ok, err := l.find(id, k.buf)
+		rec, ok, err := l.findRecord(id, k.buf)
 		if err != nil {
 			return false, fmt.Errorf("look up chunk %s: %w", id.Short(), err)
 		}
@@ -291,7 +291,7 @@ func (k *Known) Locate(ids []digest.Digest) (found []Place, missing []digest.Dig
 	for _, id := range ids {
 		var place *Place
 		for _, l := range k.segs {
-			rec, ok, err := l.find(id, k.buf)
+			rec, ok, err := l.findRecord(id, k.buf)
 			if err != nil {
 				return nil, nil, fmt.Errorf("look up chunk %s: %w", id.Short(), err)
 			}
@@ -301,7 +301,7 @@ func (k *Known) Locate(ids []digest.Digest) (found []Place, missing []digest.Dig
 			p := l.footer.Packs[rec.Pack]
 			doomed := k.condemned[p.Digest]
 			if place == nil || !doomed {
-				place = &Place{ID: id, Pack: k.index.pack(p), At: rec.At}
+				place = &Place{ID: id, Pack: k.index.packOrdinal(p), At: rec.At}
 			}
 			if !doomed {
 				break
@@ -319,12 +319,12 @@ func (k *Known) Locate(ids []digest.Digest) (found []Place, missing []digest.Dig
 // Places returns every place of a chunk, that of the newest segment first.
 func (k *Known) Places(id digest.Digest) (all []Place, err error) {
 	for _, l := range k.segs {
-		rec, ok, err := l.find(id, k.buf)
+		rec, ok, err := l.findRecord(id, k.buf)
 		if err != nil {
 			return nil, fmt.Errorf("look up chunk %s: %w", id.Short(), err)
 		}
 		if ok && int(rec.Pack) < len(l.footer.Packs) {
-			all = append(all, Place{ID: id, Pack: k.index.pack(l.footer.Packs[rec.Pack]), At: rec.At})
+			all = append(all, Place{ID: id, Pack: k.index.packOrdinal(l.footer.Packs[rec.Pack]), At: rec.At})
 		}
 	}
 	return all, nil

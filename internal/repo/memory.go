@@ -48,7 +48,7 @@ func SaveMemory(dir *durable.Root, m Memory) (err error) {
 		return err
 	}
 	if old != nil {
-		if err := m.merge(old); err != nil {
+		if err := m.mergeFrom(old); err != nil {
 			return err
 		}
 	}
@@ -67,8 +67,8 @@ func SaveMemory(dir *durable.Root, m Memory) (err error) {
 	return nil
 }
 
-// merge adds to m the facts that only old has.
-func (m *Memory) merge(old *Memory) error {
+// mergeFrom adds to m the facts that only old has.
+func (m *Memory) mergeFrom(old *Memory) error {
 	if old.RepoHex != m.RepoHex || old.Root != m.Root {
 		return fmt.Errorf("%w: this place belongs to repository %s with root key %s, not to %s with %s", trust.ErrUntrusted, old.RepoHex, old.Root, m.RepoHex, m.Root)
 	}

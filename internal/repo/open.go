@@ -109,7 +109,7 @@ func Open(ctx context.Context, s bucket.Store, o Options) (*Repo, error) {
 			return nil, fmt.Errorf("%w: the store holds repository %s, this place belongs to %s: check the store's address", trust.ErrUntrusted, f.Repo, r.memory.RepoHex)
 		}
 	}
-	if err := r.begin(format, &o); err != nil {
+	if err := r.acceptFormat(format, &o); err != nil {
 		return nil, err
 	}
 	return r, r.followTrust(ctx)
@@ -128,17 +128,17 @@ func OpenRemembered(s bucket.Store, o Options) (*Repo, error) {
 	}
 	r := &Repo{store: s, now: o.Now, onRetry: o.OnRetry, format: *f, memory: *o.Memory}
 	r.memory.Heads = maps.Clone(o.Memory.Heads)
-	return r, r.begin(o.Memory.Format, &o)
+	return r, r.acceptFormat(o.Memory.Format, &o)
 }
 
-// begin completes the memory, unlocks an encrypted repository and accepts the
+// acceptFormat completes the memory, unlocks an encrypted repository and accepts the
 // remembered trust document.
-func (r *Repo) begin(format []byte, o *Options) error {
+func (r *Repo) acceptFormat(format []byte, o *Options) error {
 	r.memory.Repo, r.memory.RepoHex, r.memory.Format = r.format.Repo, r.format.Repo.String(), format
 	if r.memory.Heads == nil {
 		r.memory.Heads = map[string]uint64{}
 	}
-	if err := r.unlock(o.Key); err != nil {
+	if err := r.unlockKeys(o.Key); err != nil {
 		return err
 	}
 	if o.Root != nil {
@@ -155,7 +155,7 @@ func (r *Repo) begin(format []byte, o *Options) error {
 	return nil
 }
 
-func (r *Repo) unlock(key []byte) (err error) {
+func (r *Repo) unlockKeys(key []byte) (err error) {
 	if r.format.Cipher == seal.Plain {
 		return nil // an unneeded key does no harm
 	}
@@ -268,7 +268,7 @@ func (r *Repo) PutTrust(ctx context.Context, root ed25519.PrivateKey, doc *trust
 	if err := r.putTrust(ctx, root, n, doc); err != nil {
 		return err
 	}
-	b, _, err := read(ctx, r.store, trustKey(n), trust.MaxDoc)
+	b, _, err := readObject(ctx, r.store, trustKey(n), trust.MaxDoc)
 	if err != nil {
 		return err
 	}

@@ -42,8 +42,8 @@ func (p *memoryPages) Save(id digest.Digest, page []byte) error {
 	return nil
 }
 
-// load returns a page from the cache, if it is there and intact.
-func (r *Repo) load(cache Pages, id digest.Digest) ([]byte, bool) {
+// loadPage returns a page from the cache, if it is there and intact.
+func (r *Repo) loadPage(cache Pages, id digest.Digest) ([]byte, bool) {
 	b, ok := cache.Load(id)
 	if !ok || r.keys.ChunkID(b) != id {
 		return nil, false
@@ -56,7 +56,7 @@ func (r *Repo) load(cache Pages, id digest.Digest) ([]byte, bool) {
 func (r *Repo) LoadPages(ctx context.Context, at func(context.Context) (*Index, error), ids []digest.Digest, cache Pages, o FetchOptions) error {
 	var lack []digest.Digest
 	for _, id := range ids {
-		if _, ok := r.load(cache, id); !ok {
+		if _, ok := r.loadPage(cache, id); !ok {
 			lack = append(lack, id)
 		}
 	}
@@ -106,7 +106,7 @@ func (r *Repo) Entries(rel *Release, cache Pages) manifest.Next {
 				return nil, check.Finish(&rel.Release)
 			}
 			var err error
-			if entries, err = r.page(rel, page, cache); err != nil {
+			if entries, err = r.decodePage(rel, page, cache); err != nil {
 				return nil, err
 			}
 			page, i = page+1, 0
@@ -120,10 +120,10 @@ func (r *Repo) Entries(rel *Release, cache Pages) manifest.Next {
 	}
 }
 
-func (r *Repo) page(rel *Release, n int, cache Pages) ([]manifest.Entry, error) {
+func (r *Repo) decodePage(rel *Release, n int, cache Pages) ([]manifest.Entry, error) {
 	ref := rel.Pages[n]
 	what := fmt.Sprintf("release %d of %q: manifest page %s", rel.Number, rel.Channel, ref.ID.Short())
-	b, ok := r.load(cache, ref.ID)
+	b, ok := r.loadPage(cache, ref.ID)
 	if !ok {
 		return nil, fmt.Errorf("%s: %w", what, &MissingError{Chunks: []digest.Digest{ref.ID}})
 	}
@@ -149,7 +149,7 @@ func (r *Repo) Find(ctx context.Context, at func(context.Context) (*Index, error
 	if err := r.LoadPages(ctx, at, []digest.Digest{rel.Pages[n].ID}, cache, o); err != nil {
 		return nil, err
 	}
-	entries, err := r.page(rel, n, cache)
+	entries, err := r.decodePage(rel, n, cache)
 	if err != nil {
 		return nil, err
 	}
@@ -169,7 +169,7 @@ func (r *Repo) Refs(e *manifest.Entry, cache Pages) ([]chunk.Ref, error) {
 	}
 	var refs []chunk.Ref
 	for _, l := range e.Lists {
-		b, ok := r.load(cache, l.ID)
+		b, ok := r.loadPage(cache, l.ID)
 		if !ok {
 			return nil, fmt.Errorf("chunk list of %q: %w", e.Path, &MissingError{Chunks: []digest.Digest{l.ID}})
 		}

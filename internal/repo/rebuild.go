@@ -21,8 +21,8 @@ import (
 // would be forgotten, and uploaded again by the next push.
 func (s *Segments) Rebuild(ctx context.Context, fill func(add func(*Batch) error) error) (*Index, error) {
 	r := s.repo
-	old, info, err := read(ctx, r.store, rootKey, index.MaxRoot)
-	if err != nil && !gone(err) {
+	old, info, err := readObject(ctx, r.store, rootKey, index.MaxRoot)
+	if err != nil && !isMissing(err) {
 		return nil, err
 	}
 	var root index.Root
@@ -38,12 +38,12 @@ func (s *Segments) Rebuild(ctx context.Context, fill func(add func(*Batch) error
 	}
 	done := merges{segs: s}
 	err = fill(func(b *Batch) error {
-		ref, err := s.store(ctx, b)
+		ref, err := s.storeBatch(ctx, b)
 		if err != nil {
 			return err
 		}
 		root.Segments = slices.Insert(root.Segments, 0, ref)
-		return done.shrink(ctx, &root, r.StoreTime())
+		return done.shrinkRoot(ctx, &root, r.StoreTime())
 	})
 	if err != nil {
 		return nil, err
@@ -52,14 +52,14 @@ func (s *Segments) Rebuild(ctx context.Context, fill func(add func(*Batch) error
 	if err != nil {
 		return nil, err
 	}
-	if info, err = put(ctx, r.store, rootKey, b, cond(info.ETag)); err != nil {
+	if info, err = putObject(ctx, r.store, rootKey, b, replaceCond(info.ETag)); err != nil {
 		return nil, fmt.Errorf("replace the index root: %w: end what else writes to the repository and rebuild again", err)
 	}
 	return r.newIndex(&root, info), nil
 }
 
-// store makes a segment of a batch and keeps a local copy of it.
-func (s *Segments) store(ctx context.Context, b *Batch) (index.SegmentRef, error) {
+// storeBatch makes a segment of a batch and keeps a local copy of it.
+func (s *Segments) storeBatch(ctx context.Context, b *Batch) (index.SegmentRef, error) {
 	slices.SortFunc(b.records, func(x, y index.Record) int { return x.ID.Compare(y.ID) })
 	records := slices.CompactFunc(b.records, func(x, y index.Record) bool { return x.ID == y.ID })
 	obj, ref, err := index.Build(s.repo.keys, b.packs, records)
@@ -69,7 +69,7 @@ func (s *Segments) store(ctx context.Context, b *Batch) (index.SegmentRef, error
 	if _, err := s.repo.store.Put(ctx, SegmentKey(ref.Digest), bucket.Body{R: bytes.NewReader(obj), Size: int64(len(obj)), SHA256: ref.Digest}, bucket.Cond{}); err != nil {
 		return ref, err
 	}
-	_, _, err = s.write(ref, func(w io.Writer) (index.SegmentRef, error) {
+	_, _, err = s.writeCopy(ref, func(w io.Writer) (index.SegmentRef, error) {
 		if s.repo.keys == nil {
 			_, err := w.Write(obj)
 			return ref, err

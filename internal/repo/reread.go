@@ -15,7 +15,7 @@ import (
 func (r *Repo) readGood(ctx context.Context, key string, max int64, accept func(b []byte, info bucket.Info) error) error {
 	var before []byte
 	for try := 1; ; try++ {
-		b, info, err := read(ctx, r.store, key, max)
+		b, info, err := readObject(ctx, r.store, key, max)
 		if err != nil {
 			return err
 		}
@@ -41,8 +41,8 @@ func reconnect(store bucket.Store) {
 // arrivals are copies of the same bytes that all arrived damaged.
 type arrivals [][]byte
 
-// same counts how often the last copy has arrived.
-func (a arrivals) same() (n int) {
+// countRepeats counts how often the last copy has arrived.
+func (a arrivals) countRepeats() (n int) {
 	for _, b := range a {
 		if bytes.Equal(b, a[len(a)-1]) {
 			n++
@@ -51,10 +51,10 @@ func (a arrivals) same() (n int) {
 	return n
 }
 
-// vote returns the majority of the last three copies at each bit, or nil if
+// majorityBits returns the majority of the last three copies at each bit, or nil if
 // there are fewer copies: a line that flips a bit now and then does not flip
 // the same one twice.
-func (a arrivals) vote() []byte {
+func (a arrivals) majorityBits() []byte {
 	if len(a) < 3 {
 		return nil
 	}

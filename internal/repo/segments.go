@@ -61,7 +61,7 @@ func (r *Repo) ReplaceRoot(ctx context.Context, change func(root *index.Root, no
 		if err != nil {
 			return nil, err
 		}
-		info, err := put(ctx, r.store, rootKey, b, cond(x.etag))
+		info, err := putObject(ctx, r.store, rootKey, b, replaceCond(x.etag))
 		if err == nil {
 			return r.newIndex(&root, info), nil
 		}
@@ -88,9 +88,9 @@ func (r *Repo) PutPack(ctx context.Context, p pack.Finished) error {
 	return nil
 }
 
-// oldest returns when this process stored the first of the packs that no
+// oldestUnnamed returns when this process stored the first of the packs that no
 // segment names yet; zero if it stored none of them.
-func (r *Repo) oldest(packs []index.Pack) (t time.Time) {
+func (r *Repo) oldestUnnamed(packs []index.Pack) (t time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, p := range packs {
@@ -101,7 +101,7 @@ func (r *Repo) oldest(packs []index.Pack) (t time.Time) {
 	return t
 }
 
-func (r *Repo) named(packs []index.Pack) {
+func (r *Repo) markNamed(packs []index.Pack) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, p := range packs {
@@ -143,11 +143,11 @@ func (s *Segments) AddSegment(ctx context.Context, b *Batch) error {
 	if len(b.records) == 0 {
 		return nil
 	}
-	ref, err := s.store(ctx, b)
+	ref, err := s.storeBatch(ctx, b)
 	if err != nil {
 		return err
 	}
-	oldest := s.repo.oldest(b.packs)
+	oldest := s.repo.oldestUnnamed(b.packs)
 	done := merges{segs: s}
 	_, err = s.repo.ReplaceRoot(ctx, func(root *index.Root, now time.Time) error {
 		// If a segment named a pack that gc has deleted meanwhile, every later
@@ -159,18 +159,18 @@ func (s *Segments) AddSegment(ctx context.Context, b *Batch) error {
 			return nil
 		}
 		root.Segments = slices.Insert(root.Segments, 0, ref)
-		return done.shrink(ctx, root, now)
+		return done.shrinkRoot(ctx, root, now)
 	})
 	if err == nil {
-		s.repo.named(b.packs)
+		s.repo.markNamed(b.packs)
 	}
 	return err
 }
 
-// shrink merges neighbours, the pair with the fewest records first, until the
+// shrinkRoot merges neighbours, the pair with the fewest records first, until the
 // root lists no more segments than allowed. It merges only neighbours, because
 // newer segments must stay before older ones.
-func (m *merges) shrink(ctx context.Context, root *index.Root, now time.Time) error {
+func (m *merges) shrinkRoot(ctx context.Context, root *index.Root, now time.Time) error {
 	for len(root.Segments) > index.MaxSegments {
 		best := 0
 		sum := func(i int) uint64 { return root.Segments[i].Records + root.Segments[i+1].Records }
@@ -179,7 +179,7 @@ func (m *merges) shrink(ctx context.Context, root *index.Root, now time.Time) er
 				best = i
 			}
 		}
-		merged, err := m.merge(ctx, root.Segments[best:best+2], root.Condemned, nil, now)
+		merged, err := m.mergeCached(ctx, root.Segments[best:best+2], root.Condemned, nil, now)
 		if err != nil {
 			return fmt.Errorf("merge index segments: %w", err)
 		}
@@ -210,7 +210,7 @@ func (s *Segments) Forget(ctx context.Context, drop map[digest.Digest]bool, chec
 		}
 		var out []index.SegmentRef
 		for _, ref := range root.Segments {
-			l, err := s.open(ctx, ref)
+			l, err := s.openLocal(ctx, ref)
 			if err != nil {
 				return err
 			}
@@ -219,7 +219,7 @@ func (s *Segments) Forget(ctx context.Context, drop map[digest.Digest]bool, chec
 				return err
 			}
 			if hit {
-				if ref, err = done.merge(ctx, []index.SegmentRef{ref}, root.Condemned, drop, now); err != nil {
+				if ref, err = done.mergeCached(ctx, []index.SegmentRef{ref}, root.Condemned, drop, now); err != nil {
 					return err
 				}
 			}
@@ -247,7 +247,7 @@ type merged struct {
 	at  time.Time // when the try that stored it began
 }
 
-func (m *merges) merge(ctx context.Context, refs []index.SegmentRef, condemned []index.Condemned, drop map[digest.Digest]bool, now time.Time) (index.SegmentRef, error) {
+func (m *merges) mergeCached(ctx context.Context, refs []index.SegmentRef, condemned []index.Condemned, drop map[digest.Digest]bool, now time.Time) (index.SegmentRef, error) {
 	if m.results == nil || !slices.Equal(m.condemned, condemned) {
 		m.condemned, m.results = slices.Clone(condemned), map[string]merged{}
 	}
@@ -260,35 +260,35 @@ func (m *merges) merge(ctx context.Context, refs []index.SegmentRef, condemned [
 	if r, ok := m.results[string(key)]; ok && m.segs.repo.inTime(r.at, now) == nil {
 		return r.ref, nil
 	}
-	ref, err := m.segs.merge(ctx, refs, condemnedSet(&index.Root{Condemned: condemned}), drop)
+	ref, err := m.segs.mergeSegments(ctx, refs, condemnedSet(&index.Root{Condemned: condemned}), drop)
 	if err == nil {
 		m.results[string(key)] = merged{ref, now}
 	}
 	return ref, err
 }
 
-// merge stores one segment that holds the records of refs, newest first,
+// mergeSegments stores one segment that holds the records of refs, newest first,
 // without those in dropped packs. Of two records for one chunk the newest in a
 // pack that is not condemned is kept.
-func (s *Segments) merge(ctx context.Context, refs []index.SegmentRef, condemned, drop map[digest.Digest]bool) (ref index.SegmentRef, err error) {
+func (s *Segments) mergeSegments(ctx context.Context, refs []index.SegmentRef, condemned, drop map[digest.Digest]bool) (ref index.SegmentRef, err error) {
 	m := merger{condemned: condemned, drop: drop, byPack: map[digest.Digest]uint32{}}
 	defer func() { err = errors.Join(err, m.close()) }()
 	for _, ref := range refs {
-		l, err := s.open(ctx, ref)
+		l, err := s.openLocal(ctx, ref)
 		if err != nil {
 			return ref, err
 		}
-		m.add(l)
+		m.addSegment(l)
 	}
 	object := mergeName()
 	err = s.dir.WriteStream(object, 0o600, func(w io.Writer) error {
-		ref, err = m.write(w, s.repo, true)
+		ref, err = m.writeMerged(w, s.repo, true)
 		return err
 	})
 	if err != nil {
 		return ref, err
 	}
-	if _, _, err = s.write(ref, func(w io.Writer) (index.SegmentRef, error) { return m.write(w, s.repo, false) }); err != nil {
+	if _, _, err = s.writeCopy(ref, func(w io.Writer) (index.SegmentRef, error) { return m.writeMerged(w, s.repo, false) }); err != nil {
 		return ref, err
 	}
 	f, err := s.dir.Open(object)
@@ -306,7 +306,7 @@ type merger struct {
 	byPack          map[digest.Digest]uint32
 }
 
-func (m *merger) add(l *local) {
+func (m *merger) addSegment(l *local) {
 	m.in = append(m.in, l)
 	for _, p := range l.footer.Packs {
 		if _, ok := m.byPack[p.Digest]; !ok && !m.drop[p.Digest] {
@@ -323,8 +323,8 @@ func (m *merger) close() (err error) {
 	return err
 }
 
-// write merges by id. sealed writes as the repository does, else plain.
-func (m *merger) write(w io.Writer, r *Repo, sealed bool) (index.SegmentRef, error) {
+// writeMerged merges by id. sealed writes as the repository does, else plain.
+func (m *merger) writeMerged(w io.Writer, r *Repo, sealed bool) (index.SegmentRef, error) {
 	keys := r.keys
 	if !sealed {
 		keys = nil

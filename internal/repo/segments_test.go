@@ -80,7 +80,7 @@ func TestMergeKeepsTheNewest(t *testing.T) {
 		three := p.add(r, s, c[1], c[2])
 		p.condemn(r, three.Digest)
 		refs := p.index(r).Root().Segments
-		ref, err := s.merge(t.Context(), refs, map[digest.Digest]bool{three.Digest: true}, nil)
+		ref, err := s.mergeSegments(t.Context(), refs, map[digest.Digest]bool{three.Digest: true}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

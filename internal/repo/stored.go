@@ -145,9 +145,9 @@ func (r *Repo) CheckTrust(ctx context.Context) (uint64, error) {
 	return fresh.memory.Trust, nil
 }
 
-// hashes reads a body to its end and compares it with the expected size and
+// checkDigest reads a body to its end and compares it with the expected size and
 // digest.
-func hashes(body io.Reader, have, size int64, want digest.Digest) error {
+func checkDigest(body io.Reader, have, size int64, want digest.Digest) error {
 	if have != size {
 		return fmt.Errorf("it has %d bytes, %d are expected: %w", have, size, frame.ErrDamaged)
 	}
@@ -161,5 +161,5 @@ func hashes(body io.Reader, have, size int64, want digest.Digest) error {
 	return nil
 }
 
-// gone reports whether an object is certainly missing.
-func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) }
+// isMissing reports whether an object is certainly missing.
+func isMissing(err error) bool { return errors.Is(err, fs.ErrNotExist) }

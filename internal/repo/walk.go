@@ -31,7 +31,7 @@ func (s *Segments) Walk(ctx context.Context, x *Index, fn func([]Place) error) (
 		cursors[i] = newCursor(l)
 		packs[i] = make([]uint32, len(l.footer.Packs))
 		for j, p := range l.footer.Packs {
-			packs[i][j] = x.pack(p)
+			packs[i][j] = x.packOrdinal(p)
 		}
 	}
 	places := make([]Place, 0, len(segs))
@@ -81,12 +81,12 @@ func (r *Repo) CheckSegment(ctx context.Context, ref index.SegmentRef) error {
 		return err
 	}
 	defer body.Close()
-	if err := hashes(body, info.Size, ref.Size, ref.Digest); err != nil {
+	if err := checkDigest(body, info.Size, ref.Size, ref.Digest); err != nil {
 		return fmt.Errorf("%s: %w", key, err)
 	}
 	seg, err := r.openSegment(ctx, ref)
 	if err != nil {
 		return err
 	}
-	return seg.all(ctx, func(index.Record) error { return nil })
+	return seg.eachRecord(ctx, func(index.Record) error { return nil })
 }
