@@ -17,19 +17,19 @@ import (
 // be deleted as such.
 var errBeheaded = errors.New("the channel's head is gone, its releases are not")
 
-// beheaded returns an error that wraps errBeheaded if a channel without a head
+// checkHeadMissing returns an error that wraps errBeheaded if a channel without a head
 // must have had one. Proof is a release with a parent, or a head of this
 // channel in the local memory. The error is also returned if a release is
 // damaged or signed by a revoked key, because the channel's past is then
 // unknown. nil means that all releases may come from first pushes.
-func beheaded(ctx context.Context, r *repo.Repo, s repo.Stored) error {
+func checkHeadMissing(ctx context.Context, r *repo.Repo, s repo.Stored) error {
 	var unclear error
 	for _, sr := range s.Releases {
 		rel, err := r.StoredRelease(ctx, s.Scope, sr.Number, digest.Digest{})
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // deleted since the list was made
 		}
-		if errors.Is(err, trust.ErrUntrusted) || damaged(err) {
+		if errors.Is(err, trust.ErrUntrusted) || isDamaged(err) {
 			unclear = err
 			continue
 		}

@@ -21,7 +21,7 @@ import (
 // deleted release cannot be published again.
 func (g *gc) deleteReleases(ctx context.Context, channels []*channel) error {
 	for _, c := range channels {
-		if err := g.fence(ctx, c); err != nil {
+		if err := g.fenceDeletes(ctx, c); err != nil {
 			return err
 		}
 		numbers := slices.Concat(c.expired, c.dead)
@@ -31,17 +31,17 @@ func (g *gc) deleteReleases(ctx context.Context, channels []*channel) error {
 			if err := g.r.Store().Delete(ctx, key); err != nil {
 				return err
 			}
-			g.event(Event{Phase: "delete releases", Key: key, Done: int64(i + 1), Total: int64(len(numbers))})
+			g.emitEvent(Event{Phase: "delete releases", Key: key, Done: int64(i + 1), Total: int64(len(numbers))})
 		}
 	}
 	return nil
 }
 
-// fence signs the head again before gc deletes packs that an unfinished release
+// fenceDeletes signs the head again before gc deletes packs that an unfinished release
 // above the head may need. A push that was suspended for longer than the grace
 // period then finds a different head than the one it wants to replace, and
 // fails.
-func (g *gc) fence(ctx context.Context, c *channel) error {
+func (g *gc) fenceDeletes(ctx context.Context, c *channel) error {
 	if g.o.Key == nil || c.name == "" || !c.above {
 		return nil
 	}
@@ -52,8 +52,8 @@ func (g *gc) fence(ctx context.Context, c *channel) error {
 	return err
 }
 
-// condemn writes the verdicts into the index root.
-func (g *gc) condemn(ctx context.Context, p *plan) error {
+// condemnPacks writes the verdicts into the index root.
+func (g *gc) condemnPacks(ctx context.Context, p *plan) error {
 	doomed := slices.Clone(p.condemn)
 	for _, v := range p.victims {
 		doomed = append(doomed, g.x.Packs()[v])
@@ -61,7 +61,7 @@ func (g *gc) condemn(ctx context.Context, p *plan) error {
 	if len(doomed) == 0 && len(p.revive) == 0 {
 		return nil
 	}
-	g.event(Event{Phase: "condemn", Total: int64(len(doomed))})
+	g.emitEvent(Event{Phase: "condemn", Total: int64(len(doomed))})
 	for {
 		var since time.Time
 		x, err := g.r.ReplaceRoot(ctx, func(root *index.Root, now time.Time) error {
@@ -69,7 +69,7 @@ func (g *gc) condemn(ctx context.Context, p *plan) error {
 				return ErrBusy
 			}
 			since = now
-			root.Condemned = verdicts(g.expect, doomed, p.revive, now)
+			root.Condemned = newCondemned(g.expect, doomed, p.revive, now)
 			return nil
 		})
 		if err != nil {
@@ -84,9 +84,9 @@ func (g *gc) condemn(ctx context.Context, p *plan) error {
 	}
 }
 
-// verdicts returns the condemned packs after a run: the earlier ones without
+// newCondemned returns the condemned packs after a run: the earlier ones without
 // the revived ones, and the newly doomed ones, condemned at now, rounded up.
-func verdicts(before []index.Condemned, doomed []index.Pack, revive map[digest.Digest]bool, now time.Time) []index.Condemned {
+func newCondemned(before []index.Condemned, doomed []index.Pack, revive map[digest.Digest]bool, now time.Time) []index.Condemned {
 	fresh := map[digest.Digest]bool{}
 	for _, pk := range doomed {
 		fresh[pk.Digest] = true
@@ -105,10 +105,10 @@ func verdicts(before []index.Condemned, doomed []index.Pack, revive map[digest.D
 // The index root is replaced after the packs were listed and before the names in it are looked up. A push that was
 // about to name a listed pack must therefore read the root again. It then finds that the pack is too old.
 func (g *gc) deletePacks(ctx context.Context, p *plan) error {
-	if len(p.drop) == 0 && len(g.leftovers(g.namedBy(g.x), g.x.Root(), nil)) == 0 {
+	if len(p.drop) == 0 && len(g.findLeftovers(g.namedBy(g.x), g.x.Root(), nil)) == 0 {
 		return nil
 	}
-	g.event(Event{Phase: "forget", Total: int64(len(p.drop))})
+	g.emitEvent(Event{Phase: "forget", Total: int64(len(p.drop))})
 	x, err := g.segs.Forget(ctx, p.drop, func(root *index.Root) error {
 		if !slices.Equal(root.Condemned, g.expect) {
 			return ErrBusy
@@ -137,7 +137,7 @@ func (g *gc) deletePacks(ctx context.Context, p *plan) error {
 			g.rep.DeletedBytes += o.size
 		}
 	}
-	left := g.leftovers(named, x.Root(), p.drop)
+	left := g.findLeftovers(named, x.Root(), p.drop)
 	for _, o := range left {
 		g.rep.Leftovers++
 		g.rep.LeftoverBytes += o.size
@@ -162,17 +162,17 @@ type doomed struct {
 	size int64
 }
 
-// leftovers returns the packs and segments that no index names and that are
+// findLeftovers returns the packs and segments that no index names and that are
 // older than the grace period. They come from pushes and merges that died or
 // lost a race, or from a gc that ended early. Packs come before segments. If
 // chunks are lost, it returns none: fsck --rebuild-index may find the chunks
 // there.
-func (g *gc) leftovers(named map[digest.Digest]bool, root *index.Root, drop map[digest.Digest]bool) (out []doomed) {
+func (g *gc) findLeftovers(named map[digest.Digest]bool, root *index.Root, drop map[digest.Digest]bool) (out []doomed) {
 	if g.rep.Lost > 0 {
 		return nil
 	}
 	for d, o := range g.packs {
-		if !named[d] && !drop[d] && !g.young(o.modified, g.grace) {
+		if !named[d] && !drop[d] && !g.isYoung(o.modified, g.grace) {
 			out = append(out, doomed{repo.PackKey(d), o.size})
 		}
 	}
@@ -180,7 +180,7 @@ func (g *gc) leftovers(named map[digest.Digest]bool, root *index.Root, drop map[
 		delete(g.segments, ref.Digest)
 	}
 	for d, o := range g.segments {
-		if !g.young(o.modified, g.grace) {
+		if !g.isYoung(o.modified, g.grace) {
 			out = append(out, doomed{repo.SegmentKey(d), o.size})
 		}
 	}
@@ -215,7 +215,7 @@ func (g *gc) deleteAll(ctx context.Context, phase string, all []doomed) error {
 				return nil
 			}
 			done++
-			g.event(Event{Phase: phase, Key: o.key, Done: done, Total: int64(len(all))})
+			g.emitEvent(Event{Phase: phase, Key: o.key, Done: done, Total: int64(len(all))})
 			return nil
 		})
 	}

@@ -95,17 +95,17 @@ func Fsck(ctx context.Context, r *repo.Repo, segs *repo.Segments, o FsckOptions,
 func (f *fsck) run(ctx context.Context) error {
 	var err error
 	if f.rep.TrustNumber, err = f.r.CheckTrust(ctx); err != nil {
-		if err := f.damage(Finding{Kind: KindTrust, Key: fmt.Sprintf("trust/%d", f.rep.TrustNumber+1), Remedy: remedyRestore}, err); err != nil {
+		if err := f.reportDamage(Finding{Kind: KindTrust, Key: fmt.Sprintf("trust/%d", f.rep.TrustNumber+1), Remedy: remedyRestore}, err); err != nil {
 			return err
 		}
 	}
 	if _, _, _, err := f.r.Halts(ctx); err != nil {
-		if err := f.damage(Finding{Kind: KindHalt, Key: "halt", Remedy: "give it anew with nightferry resume --all STORE"}, err); err != nil {
+		if err := f.reportDamage(Finding{Kind: KindHalt, Key: "halt", Remedy: "give it anew with nightferry resume --all STORE"}, err); err != nil {
 			return err
 		}
 	}
 	if f.o.RebuildIndex {
-		if err := f.rebuild(ctx); err != nil {
+		if err := f.rebuildIndex(ctx); err != nil {
 			return fmt.Errorf("rebuild the index: %w", err)
 		}
 	}
@@ -130,18 +130,18 @@ func (f *fsck) run(ctx context.Context) error {
 		return err
 	}
 	if f.o.ForgetMissing && len(f.bad) > 0 {
-		return f.forget(ctx)
+		return f.dropBadPacks(ctx)
 	}
 	return nil
 }
 
-func (f *fsck) event(e Event) {
+func (f *fsck) emitEvent(e Event) {
 	if f.o.OnEvent != nil {
 		f.o.OnEvent(e)
 	}
 }
 
-func (f *fsck) find(x Finding) {
+func (f *fsck) addFinding(x Finding) {
 	if x.Severity == Garbage {
 		f.rep.Garbage++
 		f.rep.GarbageBytes += x.Size
@@ -154,21 +154,21 @@ func (f *fsck) find(x Finding) {
 	}
 }
 
-// damage turns err into a finding. If err is about the store or this machine
+// reportDamage turns err into a finding. If err is about the store or this machine
 // rather than about stored data, damage returns it, which ends the check.
-func (f *fsck) damage(x Finding, err error) error {
-	if !stored(err) {
+func (f *fsck) reportDamage(x Finding, err error) error {
+	if !isStoredFault(err) {
 		return err
 	}
 	x.Cause = err.Error()
-	f.find(x)
+	f.addFinding(x)
 	return nil
 }
 
-// stored reports whether an error is about stored data. A check that could not
+// isStoredFault reports whether an error is about stored data. A check that could not
 // run must never look like one that found damage, nor like one that passed.
 // Local disk errors and formats of newer programs are no damage.
-func stored(err error) bool {
+func isStoredFault(err error) bool {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return false
 	}
@@ -189,13 +189,13 @@ func (f *fsck) readIndex(ctx context.Context) (ok bool, err error) {
 	for try := 0; ; try++ {
 		x, err := f.r.Index(ctx)
 		if err != nil {
-			return false, f.damage(Finding{Kind: KindRoot, Key: repo.RootKey, Remedy: remedyRebuild}, err)
+			return false, f.reportDamage(Finding{Kind: KindRoot, Key: repo.RootKey, Remedy: remedyRebuild}, err)
 		}
 		wrong := map[digest.Digest]error{}
 		for i, ref := range x.Root().Segments {
-			f.event(Event{Phase: "check segments", Key: repo.SegmentKey(ref.Digest), Done: int64(i + 1), Total: int64(len(x.Root().Segments))})
+			f.emitEvent(Event{Phase: "check segments", Key: repo.SegmentKey(ref.Digest), Done: int64(i + 1), Total: int64(len(x.Root().Segments))})
 			if err := f.r.CheckSegment(ctx, ref); err != nil {
-				if !stored(err) {
+				if !isStoredFault(err) {
 					return false, err
 				}
 				wrong[ref.Digest] = err
@@ -208,7 +208,7 @@ func (f *fsck) readIndex(ctx context.Context) (ok bool, err error) {
 			}
 		}
 		for d, err := range wrong {
-			f.find(Finding{Kind: KindSegment, Key: repo.SegmentKey(d), Cause: err.Error(), Remedy: remedyRebuild})
+			f.addFinding(Finding{Kind: KindSegment, Key: repo.SegmentKey(d), Cause: err.Error(), Remedy: remedyRebuild})
 		}
 		if len(wrong) > 0 {
 			return false, nil
@@ -222,7 +222,7 @@ func (f *fsck) readIndex(ctx context.Context) (ok bool, err error) {
 // listAll lists every object and sorts it by its kind.
 func (f *fsck) listAll(ctx context.Context, strange []bucket.Info) error {
 	f.packs, f.segments = map[digest.Digest]object{}, map[digest.Digest]object{}
-	f.event(Event{Phase: "list"})
+	f.emitEvent(Event{Phase: "list"})
 	err := f.r.Store().List(ctx, "", func(i bucket.Info) error {
 		d, err := digest.Parse(i.Key[max(0, len(i.Key)-2*digest.Size):])
 		o := object{size: i.Size, modified: i.Modified}
@@ -241,13 +241,13 @@ func (f *fsck) listAll(ctx context.Context, strange []bucket.Info) error {
 		return err
 	}
 	for _, i := range strange {
-		f.find(Finding{Severity: Garbage, Kind: KindObject, Key: i.Key, Size: i.Size, Cause: "it is no object of a repository", Remedy: "delete it by hand if it is of no use"})
+		f.addFinding(Finding{Severity: Garbage, Kind: KindObject, Key: i.Key, Size: i.Size, Cause: "it is no object of a repository", Remedy: "delete it by hand if it is of no use"})
 	}
 	for _, ref := range f.x.Root().Segments {
 		delete(f.segments, ref.Digest)
 	}
 	for d, o := range f.segments {
-		f.find(Finding{Severity: Garbage, Kind: KindSegment, Key: repo.SegmentKey(d), Size: o.size, Cause: "the index root does not list it", Remedy: remedyGC})
+		f.addFinding(Finding{Severity: Garbage, Kind: KindSegment, Key: repo.SegmentKey(d), Size: o.size, Cause: "the index root does not list it", Remedy: remedyGC})
 	}
 	return nil
 }
@@ -255,7 +255,7 @@ func (f *fsck) listAll(ctx context.Context, strange []bucket.Info) error {
 // checkPacks compares the index's records of packs with the store.
 func (f *fsck) checkPacks(ctx context.Context) error {
 	var none live
-	use, err := sweep(ctx, f.segs, f.x, &none, nil)
+	use, err := sweepIndex(ctx, f.segs, f.x, &none, nil)
 	if err != nil {
 		return err
 	}
@@ -272,7 +272,7 @@ func (f *fsck) checkPacks(ctx context.Context) error {
 	}
 	for d, o := range f.packs {
 		if _, named := chunks[d]; !named {
-			f.find(Finding{Severity: Garbage, Kind: KindPack, Key: repo.PackKey(d), Size: o.size, Cause: "the index does not name it", Remedy: remedyGC})
+			f.addFinding(Finding{Severity: Garbage, Kind: KindPack, Key: repo.PackKey(d), Size: o.size, Cause: "the index does not name it", Remedy: remedyGC})
 		}
 	}
 	if f.o.ReadData {
@@ -281,19 +281,19 @@ func (f *fsck) checkPacks(ctx context.Context) error {
 		}
 	}
 	if len(f.bad) > 0 {
-		if err := f.confirm(ctx); err != nil {
+		if err := f.confirmFindings(ctx); err != nil {
 			return err
 		}
 	}
 	for d, b := range f.bad {
-		f.find(Finding{Kind: KindPack, Key: repo.PackKey(d), Cause: b.cause, Remedy: remedyForget})
+		f.addFinding(Finding{Kind: KindPack, Key: repo.PackKey(d), Cause: b.cause, Remedy: remedyForget})
 	}
 	return nil
 }
 
-// confirm drops findings about packs that the index no longer names: gc has
+// confirmFindings drops findings about packs that the index no longer names: gc has
 // removed them meanwhile.
-func (f *fsck) confirm(ctx context.Context) (err error) {
+func (f *fsck) confirmFindings(ctx context.Context) (err error) {
 	x, err := f.r.Index(ctx)
 	if err != nil {
 		return err
@@ -311,11 +311,11 @@ func (f *fsck) confirm(ctx context.Context) (err error) {
 	return known.Close()
 }
 
-// forget saves the readable chunks of damaged packs and removes all bad packs
+// dropBadPacks saves the readable chunks of damaged packs and removes all bad packs
 // from the index. The root's Lost counter makes publishers distrust what they
 // remember of their last push.
-func (f *fsck) forget(ctx context.Context) error {
-	if err := f.salvage(ctx); err != nil {
+func (f *fsck) dropBadPacks(ctx context.Context) error {
+	if err := f.salvageChunks(ctx); err != nil {
 		return fmt.Errorf("save the good chunks of damaged packs: %w", err)
 	}
 	drop := map[digest.Digest]bool{}
@@ -333,10 +333,10 @@ func (f *fsck) forget(ctx context.Context) error {
 	return f.segs.Prune(x.Root())
 }
 
-// salvage copies the readable chunks of damaged packs that no good pack holds
+// salvageChunks copies the readable chunks of damaged packs that no good pack holds
 // to new packs, one block at a time. It copies all of them: if a manifest is
 // lost too, the needed ones are unknown.
-func (f *fsck) salvage(ctx context.Context) error {
+func (f *fsck) salvageChunks(ctx context.Context) error {
 	var places []repo.Place
 	err := f.segs.Walk(ctx, f.x, func(all []repo.Place) error {
 		for _, p := range all {
@@ -359,8 +359,8 @@ func (f *fsck) salvage(ctx context.Context) error {
 	}
 	defer done()
 	for _, block := range byBlock(places) {
-		err := f.x.Fetch(ctx, block, repo.FetchOptions{Connections: 1}, m.add)
-		if err != nil && !lost(err) {
+		err := f.x.Fetch(ctx, block, repo.FetchOptions{Connections: 1}, m.addBlock)
+		if err != nil && !isLost(err) {
 			return err
 		}
 	}
@@ -368,9 +368,9 @@ func (f *fsck) salvage(ctx context.Context) error {
 	return m.finish(ctx)
 }
 
-// lost reports whether a fetch failed because stored data is missing or
+// isLost reports whether a fetch failed because stored data is missing or
 // damaged.
-func lost(err error) bool {
+func isLost(err error) bool {
 	var corrupt *repo.CorruptError
 	var missing *repo.MissingError
 	return errors.As(err, &corrupt) || errors.As(err, &missing) || bucket.KindOf(err) == bucket.KindIntegrity

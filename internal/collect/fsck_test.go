@@ -317,7 +317,7 @@ func TestWhatIsDamage(t *testing.T) {
 		{&frame.NewerError{}, false},
 		{context.Canceled, false},
 	} {
-		if got := stored(tt.err); got != tt.want {
+		if got := isStoredFault(tt.err); got != tt.want {
 			t.Errorf("%#v: %t", tt.err, got)
 		}
 	}

@@ -133,7 +133,7 @@ func GC(ctx context.Context, r *repo.Repo, segs *repo.Segments, o Options) (*Rep
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	var watching sync.WaitGroup
-	watching.Go(func() { g.watch(ctx, cancel) })
+	watching.Go(func() { g.watchHalt(ctx, cancel) })
 	err := g.run(ctx)
 	if ctx.Err() != nil && err != nil {
 		err = context.Cause(ctx)
@@ -146,8 +146,8 @@ func GC(ctx context.Context, r *repo.Repo, segs *repo.Segments, o Options) (*Rep
 	return &g.rep, nil
 }
 
-// watch cancels the run when a halt order matches it, even during a long phase.
-func (g *gc) watch(ctx context.Context, stop context.CancelCauseFunc) {
+// watchHalt cancels the run when a halt order matches it, even during a long phase.
+func (g *gc) watchHalt(ctx context.Context, stop context.CancelCauseFunc) {
 	t := time.NewTicker(g.o.HaltEvery)
 	defer t.Stop()
 	for {
@@ -173,8 +173,8 @@ func (g *gc) run(ctx context.Context) error {
 	if g.began = first.Date(); g.began.IsZero() {
 		return errors.New("the store does not tell the time, so no grace period can be measured")
 	}
-	g.event(Event{Phase: "retain"})
-	channels, err := g.retain(ctx)
+	g.emitEvent(Event{Phase: "retain"})
+	channels, err := g.retainReleases(ctx)
 	if err != nil {
 		return err
 	}
@@ -184,20 +184,20 @@ func (g *gc) run(ctx context.Context) error {
 	if g.x, err = g.r.Index(ctx); err != nil {
 		return err
 	}
-	if err := g.list(ctx, first.Root(), g.x.Root()); err != nil {
+	if err := g.listObjects(ctx, first.Root(), g.x.Root()); err != nil {
 		return err
 	}
-	if err := g.mark(ctx, channels); err != nil {
+	if err := g.markLive(ctx, channels); err != nil {
 		return err
 	}
-	plan, err := g.plan(ctx)
+	plan, err := g.makePlan(ctx)
 	if err != nil || g.o.DryRun {
 		return err
 	}
 	for _, phase := range []func() error{
 		func() error { return g.deleteReleases(ctx, channels) },
-		func() error { return g.repack(ctx, plan) },
-		func() error { return g.condemn(ctx, plan) },
+		func() error { return g.repackVictims(ctx, plan) },
+		func() error { return g.condemnPacks(ctx, plan) },
 		func() error { return g.deletePacks(ctx, plan) },
 	} {
 		if err := g.r.CheckHalt(ctx, g.o.Subject); err != nil {
@@ -210,19 +210,19 @@ func (g *gc) run(ctx context.Context) error {
 	return nil
 }
 
-func (g *gc) event(e Event) {
+func (g *gc) emitEvent(e Event) {
 	if g.o.OnEvent != nil {
 		g.o.OnEvent(e)
 	}
 }
 
-// young reports whether something is younger than d by the store's clock.
-func (g *gc) young(t time.Time, d time.Duration) bool { return g.began.Sub(t) < d }
+// isYoung reports whether something is younger than d by the store's clock.
+func (g *gc) isYoung(t time.Time, d time.Duration) bool { return g.began.Sub(t) < d }
 
-// list records the packs in the store, and the segments that no root read by
+// listObjects records the packs in the store, and the segments that no root read by
 // this run lists. It keeps segments that a root lists, even if this run merges
 // them: a reader that has just read that root is about to read them.
-func (g *gc) list(ctx context.Context, roots ...*index.Root) (err error) {
+func (g *gc) listObjects(ctx context.Context, roots ...*index.Root) (err error) {
 	if g.packs, err = listObjects(ctx, g.r.Store(), repo.PacksPrefix, repo.PackKey, nil); err != nil {
 		return err
 	}
@@ -254,8 +254,8 @@ func listObjects(ctx context.Context, s bucket.Store, prefix string, key func(di
 	return out, err
 }
 
-// mark fills the live set from all channels.
-func (g *gc) mark(ctx context.Context, channels []*channel) (err error) {
+// markLive fills the live set from all channels.
+func (g *gc) markLive(ctx context.Context, channels []*channel) (err error) {
 	known, err := g.segs.Known(ctx, g.x)
 	if err != nil {
 		return err
@@ -273,11 +273,11 @@ func (g *gc) mark(ctx context.Context, channels []*channel) (err error) {
 	var n int64
 	for _, c := range channels {
 		for _, rel := range c.keep {
-			if err := m.mark(ctx, rel); err != nil {
+			if err := m.markRelease(ctx, rel); err != nil {
 				return err
 			}
 			n++
-			g.event(Event{Phase: "mark", Key: repo.ReleaseKey(c.scope, rel.Number), Done: n, Total: int64(g.rep.Kept)})
+			g.emitEvent(Event{Phase: "mark", Key: repo.ReleaseKey(c.scope, rel.Number), Done: n, Total: int64(g.rep.Kept)})
 		}
 	}
 	// Pending releases come last: they share most of their pages with the
@@ -301,9 +301,9 @@ type plan struct {
 	use     []packUse
 }
 
-func (g *gc) plan(ctx context.Context) (*plan, error) {
-	g.event(Event{Phase: "sweep"})
-	use, err := sweep(ctx, g.segs, g.x, g.live, func(uint64) { g.rep.Lost++ })
+func (g *gc) makePlan(ctx context.Context) (*plan, error) {
+	g.emitEvent(Event{Phase: "sweep"})
+	use, err := sweepIndex(ctx, g.segs, g.x, g.live, func(uint64) { g.rep.Lost++ })
 	if err != nil {
 		return nil, err
 	}
@@ -324,32 +324,32 @@ func (g *gc) plan(ctx context.Context) (*plan, error) {
 		switch {
 		case condemned && u.live > 0:
 			p.revive[pk.Digest] = true
-		case condemned && !g.young(at, g.grace) && g.rep.Lost == 0:
+		case condemned && !g.isYoung(at, g.grace) && g.rep.Lost == 0:
 			p.drop[pk.Digest] = true
 		case condemned:
 			g.rep.Doomed++
-		case g.young(g.packs[pk.Digest].modified, g.grace/2):
+		case g.isYoung(g.packs[pk.Digest].modified, g.grace/2):
 			// A push that stored it may be about to need it.
 		case u.live == 0 && room > 0:
 			p.condemn = append(p.condemn, pk)
 			room--
-		case u.live > 0 && u.share(pk.Size) < g.o.Repack && room > 0:
+		case u.live > 0 && u.usedShare(pk.Size) < g.o.Repack && room > 0:
 			p.victims = append(p.victims, uint32(i))
 			room--
 		}
 	}
 	for unnamed, at := range since { // condemned, but no segment names it any more
-		if !g.young(at, g.grace) && g.rep.Lost == 0 {
+		if !g.isYoung(at, g.grace) && g.rep.Lost == 0 {
 			p.drop[unnamed] = true
 		}
 	}
 	slices.SortFunc(p.victims, func(a, b uint32) int { return int(use[a].live - use[b].live) })
-	g.report(p)
+	g.countPlan(p)
 	return p, nil
 }
 
-// report counts the effects of the plan, for a dry run too.
-func (g *gc) report(p *plan) {
+// countPlan counts the effects of the plan, for a dry run too.
+func (g *gc) countPlan(p *plan) {
 	for _, pk := range p.condemn {
 		g.rep.Condemned++
 		g.rep.CondemnedSize += int64(pk.Size)
@@ -373,7 +373,7 @@ func (g *gc) report(p *plan) {
 	for _, pk := range g.x.Packs() {
 		named[pk.Digest] = true
 	}
-	for _, o := range g.leftovers(named, g.x.Root(), p.drop) {
+	for _, o := range g.findLeftovers(named, g.x.Root(), p.drop) {
 		g.rep.Leftovers++
 		g.rep.LeftoverBytes += o.size
 	}

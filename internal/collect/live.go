@@ -30,10 +30,10 @@ type bucketOf struct {
 	sorted int
 }
 
-// expect makes room for n ids, the number in the index. Growing step by step
+// growFor makes room for n ids, the number in the index. Growing step by step
 // would leave as much garbage again. Unused room is never touched, and so takes
 // no memory.
-func (l *live) expect(n uint64) {
+func (l *live) growFor(n uint64) {
 	mean := float64(n) / liveBuckets
 	room := int(mean*1.1+6*math.Sqrt(mean)) + 16 // ids are uniform: few buckets exceed six sigma
 	slab := make([]uint64, room*liveBuckets)
@@ -42,28 +42,28 @@ func (l *live) expect(n uint64) {
 	}
 }
 
-func prefix(id digest.Digest) uint64 { return binary.BigEndian.Uint64(id[:8]) }
+func idPrefix(id digest.Digest) uint64 { return binary.BigEndian.Uint64(id[:8]) }
 
-func (l *live) add(ids ...digest.Digest) {
+func (l *live) addIDs(ids ...digest.Digest) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, id := range ids {
-		l.buckets[prefix(id)>>liveShift].add(prefix(id))
+		l.buckets[idPrefix(id)>>liveShift].addPrefix(idPrefix(id))
 	}
 }
 
-// merge adds all of other, which no other goroutine may fill meanwhile.
-func (l *live) merge(other *live) {
+// mergeFrom adds all of other, which no other goroutine may fill meanwhile.
+func (l *live) mergeFrom(other *live) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := range other.buckets {
 		for _, v := range other.buckets[i].ids {
-			l.buckets[i].add(v)
+			l.buckets[i].addPrefix(v)
 		}
 	}
 }
 
-func (b *bucketOf) add(v uint64) {
+func (b *bucketOf) addPrefix(v uint64) {
 	if _, ok := slices.BinarySearch(b.ids[:b.sorted], v); ok {
 		return
 	}
@@ -102,8 +102,8 @@ type cursor struct {
 	missing func(uint64) // called for each id that was not asked for; may be nil
 }
 
-// has reports whether the set holds v, which must not be less than before.
-func (c *cursor) has(v uint64) bool {
+// hasPrefix reports whether the set holds v, which must not be less than before.
+func (c *cursor) hasPrefix(v uint64) bool {
 	for {
 		have, ok := c.peek()
 		if !ok || have > v {
@@ -113,18 +113,18 @@ func (c *cursor) has(v uint64) bool {
 			c.matched = true
 			return true
 		}
-		c.skip(have)
+		c.skipPrefix(have)
 	}
 }
 
-// finish calls missing for the remaining ids.
-func (c *cursor) finish() {
+// finishMissing calls missing for the remaining ids.
+func (c *cursor) finishMissing() {
 	for {
 		have, ok := c.peek()
 		if !ok {
 			return
 		}
-		c.skip(have)
+		c.skipPrefix(have)
 	}
 }
 
@@ -138,7 +138,7 @@ func (c *cursor) peek() (uint64, bool) {
 	return c.l.buckets[c.bucket].ids[c.at], true
 }
 
-func (c *cursor) skip(have uint64) {
+func (c *cursor) skipPrefix(have uint64) {
 	if !c.matched && c.missing != nil {
 		c.missing(have)
 	}

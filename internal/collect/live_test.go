@@ -29,11 +29,11 @@ func TestLiveIsASet(t *testing.T) {
 		slices.Sort(walked)
 		var l live
 		if rapid.Bool().Draw(t, "expect") {
-			l.expect(uint64(len(added)))
+			l.growFor(uint64(len(added)))
 		}
 		want := map[uint64]bool{}
 		for _, v := range added {
-			l.add(idOf(v))
+			l.addIDs(idOf(v))
 			want[v] = true
 		}
 		if n := l.len(); n != int64(len(want)) {
@@ -42,11 +42,11 @@ func TestLiveIsASet(t *testing.T) {
 		var missing []uint64
 		c := cursor{l: &l, missing: func(v uint64) { missing = append(missing, v) }}
 		for _, v := range walked {
-			if c.has(v) != want[v] {
+			if c.hasPrefix(v) != want[v] {
 				t.Fatalf("%d: %v", v, !want[v])
 			}
 		}
-		c.finish()
+		c.finishMissing()
 		for _, v := range walked {
 			delete(want, v)
 		}
@@ -71,11 +71,11 @@ func TestLiveIsSmall(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	l.expect(uint64(n))
+	l.growFor(uint64(n))
 	for range 2 {
 		rnd := rand.New(rand.NewPCG(1, 2))
 		for range n {
-			l.add(idOf(rnd.Uint64()))
+			l.addIDs(idOf(rnd.Uint64()))
 		}
 	}
 	runtime.ReadMemStats(&after)

@@ -26,8 +26,8 @@ type reader struct {
 	fetch repo.FetchOptions
 }
 
-// load returns pages by their ids; each has been proven.
-func (r *reader) load(ctx context.Context, ids []digest.Digest) (repo.Pages, error) {
+// loadPages returns pages by their ids; each has been proven.
+func (r *reader) loadPages(ctx context.Context, ids []digest.Digest) (repo.Pages, error) {
 	pages := repo.NewMemoryPages()
 	places, missing, err := r.known.Locate(ids)
 	if err != nil {
@@ -46,9 +46,9 @@ func (r *reader) load(ctx context.Context, ids []digest.Digest) (repo.Pages, err
 	})
 }
 
-// release calls fn with the entries of each page of a release, in order; pages
+// readRelease calls fn with the entries of each page of a release, in order; pages
 // that skip names are left out.
-func (r *reader) release(ctx context.Context, rel *repo.Release, skip func(digest.Digest) bool, fn func([]manifest.Entry) error) error {
+func (r *reader) readRelease(ctx context.Context, rel *repo.Release, skip func(digest.Digest) bool, fn func([]manifest.Entry) error) error {
 	var refs []manifest.PageRef
 	for _, p := range rel.Pages {
 		if !skip(p.ID) {
@@ -61,7 +61,7 @@ func (r *reader) release(ctx context.Context, rel *repo.Release, skip func(diges
 		for i, p := range refs[:n] {
 			ids[i] = p.ID
 		}
-		pages, err := r.load(ctx, ids)
+		pages, err := r.loadPages(ctx, ids)
 		if err != nil {
 			return fmt.Errorf("manifest pages: %w", err)
 		}
@@ -80,15 +80,15 @@ func (r *reader) release(ctx context.Context, rel *repo.Release, skip func(diges
 	return nil
 }
 
-// lists calls fn with the chunks of each chunk-list page.
-func (r *reader) lists(ctx context.Context, lists []manifest.ListRef, fn func([]chunk.Ref) error) error {
+// readLists calls fn with the chunks of each chunk-list page.
+func (r *reader) readLists(ctx context.Context, lists []manifest.ListRef, fn func([]chunk.Ref) error) error {
 	for len(lists) > 0 {
 		n := min(windowLists, len(lists))
 		ids := make([]digest.Digest, n)
 		for i, l := range lists[:n] {
 			ids[i] = l.ID
 		}
-		pages, err := r.load(ctx, ids)
+		pages, err := r.loadPages(ctx, ids)
 		if err != nil {
 			return fmt.Errorf("chunk lists: %w", err)
 		}
@@ -121,53 +121,53 @@ func newMarker(r reader) *marker {
 	for _, ref := range r.x.Root().Segments {
 		n += ref.Records
 	}
-	m.live.expect(n)
+	m.live.growFor(n)
 	return m
 }
 
-func (m *marker) done(id digest.Digest) bool {
+func (m *marker) markOnce(id digest.Digest) bool {
 	if _, ok := m.seen[id]; ok {
 		return true
 	}
 	m.seen[id] = struct{}{}
-	m.live.add(id)
+	m.live.addIDs(id)
 	return false
 }
 
-func (m *marker) refs(refs []chunk.Ref) error {
+func (m *marker) markRefs(refs []chunk.Ref) error {
 	for _, ref := range refs {
 		if !ref.Hole() {
-			m.live.add(ref.ID)
+			m.live.addIDs(ref.ID)
 		}
 	}
 	return nil
 }
 
-// mark adds a release. It fails if a page cannot be read: a gc that deletes on
+// markRelease adds a release. It fails if a page cannot be read: a gc that deletes on
 // partial knowledge deletes needed chunks.
-func (m *marker) mark(ctx context.Context, rel *repo.Release) error {
-	err := m.release(ctx, rel, m.done, func(entries []manifest.Entry) error { return m.need(ctx, entries) })
+func (m *marker) markRelease(ctx context.Context, rel *repo.Release) error {
+	err := m.readRelease(ctx, rel, m.markOnce, func(entries []manifest.Entry) error { return m.markEntries(ctx, entries) })
 	if err != nil {
 		return fmt.Errorf("mark release %d of %q: %w", rel.Number, rel.Channel, err)
 	}
 	return nil
 }
 
-// need adds the chunks of entries.
-func (m *marker) need(ctx context.Context, entries []manifest.Entry) error {
+// markEntries adds the chunks of entries.
+func (m *marker) markEntries(ctx context.Context, entries []manifest.Entry) error {
 	var lists []manifest.ListRef
 	for i := range entries {
 		e := &entries[i]
-		if err := m.refs(e.Refs()); err != nil {
+		if err := m.markRefs(e.Refs()); err != nil {
 			return err
 		}
 		for _, l := range e.Lists {
-			if !m.done(l.ID) {
+			if !m.markOnce(l.ID) {
 				lists = append(lists, l)
 			}
 		}
 	}
-	return m.lists(ctx, lists, m.refs)
+	return m.readLists(ctx, lists, m.markRefs)
 }
 
 // markPending adds a release that no head names yet. Its push may have given up
@@ -176,7 +176,7 @@ func (m *marker) need(ctx context.Context, entries []manifest.Entry) error {
 // count as seen, because another release may share it.
 func (m *marker) markPending(ctx context.Context, rel *repo.Release) error {
 	trial := marker{reader: m.reader, seen: maps.Clone(m.seen)}
-	err := trial.mark(ctx, rel)
+	err := trial.markRelease(ctx, rel)
 	var missing *repo.MissingError
 	if errors.As(err, &missing) {
 		return nil
@@ -185,6 +185,6 @@ func (m *marker) markPending(ctx context.Context, rel *repo.Release) error {
 		return err
 	}
 	m.seen = trial.seen
-	m.live.merge(&trial.live)
+	m.live.mergeFrom(&trial.live)
 	return nil
 }

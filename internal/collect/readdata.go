@@ -45,13 +45,13 @@ func (f *fsck) readPacks(ctx context.Context, chunks map[digest.Digest]int64) er
 			for d := range next {
 				places, b, err := f.readPack(ctx, d, buf)
 				buf = b[:0]
-				if err != nil && !stored(err) {
+				if err != nil && !isStoredFault(err) {
 					return err
 				}
 				mu.Lock()
 				_, named := chunks[d]
 				if err == nil && named {
-					err = f.compare(d, places, chunks[d])
+					err = f.comparePack(d, places, chunks[d])
 				}
 				f.rep.ReadPacks++
 				f.rep.ReadBytes += int64(len(b))
@@ -62,9 +62,9 @@ func (f *fsck) readPacks(ctx context.Context, chunks map[digest.Digest]int64) er
 				case named:
 					f.bad[d] = bad{cause: "it is not there"}
 				case !errors.Is(err, fs.ErrNotExist):
-					f.find(Finding{Severity: Garbage, Kind: KindPack, Key: repo.PackKey(d), Cause: err.Error() + "; the index does not name it", Remedy: remedyGC})
+					f.addFinding(Finding{Severity: Garbage, Kind: KindPack, Key: repo.PackKey(d), Cause: err.Error() + "; the index does not name it", Remedy: remedyGC})
 				}
-				f.event(Event{Phase: "read packs", Done: f.rep.ReadPacks, Total: int64(len(todo))})
+				f.emitEvent(Event{Phase: "read packs", Done: f.rep.ReadPacks, Total: int64(len(todo))})
 				mu.Unlock()
 			}
 			return nil
@@ -127,9 +127,9 @@ func (f *fsck) readPack(ctx context.Context, d digest.Digest, buf []byte) (chunk
 	return chunks, b, nil
 }
 
-// compare checks the index's records of a pack against the pack's footer: each
+// comparePack checks the index's records of a pack against the pack's footer: each
 // of the want records must be where the footer has it.
-func (f *fsck) compare(d digest.Digest, chunks []located, want int64) error {
+func (f *fsck) comparePack(d digest.Digest, chunks []located, want int64) error {
 	seen := map[digest.Digest]bool{}
 	for _, c := range chunks {
 		if seen[c.id] {

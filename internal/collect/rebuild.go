@@ -26,11 +26,11 @@ const firstTail = 32 << 10
 // attributed to the store.
 const footerTries = 3
 
-// rebuild makes a new index from the footers of all packs. It leaves out a pack
+// rebuildIndex makes a new index from the footers of all packs. It leaves out a pack
 // only if it is damaged. A pack that cannot be read now may be needed, and gc
 // would delete it as a leftover: so a read error ends the run, and the root
 // stays.
-func (f *fsck) rebuild(ctx context.Context) error {
+func (f *fsck) rebuildIndex(ctx context.Context) error {
 	packs, err := listObjects(ctx, f.r.Store(), repo.PacksPrefix, repo.PackKey, nil)
 	if err != nil {
 		return err
@@ -48,13 +48,13 @@ func (f *fsck) rebuild(ctx context.Context) error {
 		for _, d := range todo {
 			g.Go(func() error {
 				p, footer, err := f.readFooter(ctx, d)
-				for try := 1; damaged(err) && try < footerTries; try++ {
+				for try := 1; isDamaged(err) && try < footerTries; try++ {
 					p, footer, err = f.readFooter(ctx, d)
 				}
 				mu.Lock()
 				defer mu.Unlock()
-				if damaged(err) {
-					f.find(Finding{Kind: KindPack, Key: repo.PackKey(d), Cause: err.Error(), Remedy: "it is left out of the index"})
+				if isDamaged(err) {
+					f.addFinding(Finding{Kind: KindPack, Key: repo.PackKey(d), Cause: err.Error(), Remedy: "it is left out of the index"})
 					return nil
 				}
 				if err != nil {
@@ -62,7 +62,7 @@ func (f *fsck) rebuild(ctx context.Context) error {
 				}
 				batch.AddFooter(p, footer)
 				f.rep.Indexed++
-				f.event(Event{Phase: "rebuild", Done: f.rep.Indexed, Total: int64(len(todo))})
+				f.emitEvent(Event{Phase: "rebuild", Done: f.rep.Indexed, Total: int64(len(todo))})
 				if batch.Records() < segmentRecords {
 					return nil
 				}
@@ -82,9 +82,9 @@ func (f *fsck) rebuild(ctx context.Context) error {
 	return err
 }
 
-// damaged reports whether bytes arrived but are wrong. A pack that did not
+// isDamaged reports whether bytes arrived but are wrong. A pack that did not
 // arrive, for any reason, is not damaged.
-func damaged(err error) bool {
+func isDamaged(err error) bool {
 	return errors.Is(err, frame.ErrDamaged) || errors.Is(err, seal.ErrOpen)
 }
 
@@ -94,7 +94,7 @@ func (f *fsck) readFooter(ctx context.Context, d digest.Digest) (p index.Pack, f
 	key := repo.PackKey(d)
 	var salt []byte
 	for need := int64(firstTail); ; {
-		tail, size, err := f.get(ctx, key, -need, -1)
+		tail, size, err := f.readRange(ctx, key, -need, -1)
 		if err != nil {
 			return p, nil, err
 		}
@@ -102,7 +102,7 @@ func (f *fsck) readFooter(ctx context.Context, d digest.Digest) (p index.Pack, f
 			return p, nil, fmt.Errorf("%s has %d bytes, a pack has more: %w", key, size, frame.ErrDamaged)
 		}
 		if f.r.Keys() != nil && salt == nil {
-			head, _, err := f.get(ctx, key, 0, pack.PreludeSize)
+			head, _, err := f.readRange(ctx, key, 0, pack.PreludeSize)
 			if err != nil {
 				return p, nil, err
 			}
@@ -124,7 +124,7 @@ func (f *fsck) readFooter(ctx context.Context, d digest.Digest) (p index.Pack, f
 	}
 }
 
-func (f *fsck) get(ctx context.Context, key string, off, n int64) (b []byte, size int64, err error) {
+func (f *fsck) readRange(ctx context.Context, key string, off, n int64) (b []byte, size int64, err error) {
 	body, info, err := f.r.Store().Get(ctx, key, off, n)
 	if err != nil {
 		return nil, 0, err

@@ -43,25 +43,25 @@ func (f *fsck) readChain(ctx context.Context, s repo.Stored) error {
 	if s.Head {
 		name, err := f.nameOf(ctx, s)
 		if err != nil {
-			return f.damage(Finding{Kind: KindHead, Key: repo.HeadKey(s.Scope), Remedy: remedyPush}, err)
+			return f.reportDamage(Finding{Kind: KindHead, Key: repo.HeadKey(s.Scope), Remedy: remedyPush}, err)
 		}
 		c.name = name
 		head, err := f.r.Head(ctx, name)
 		if err != nil {
-			return f.damage(Finding{Kind: KindHead, Key: repo.HeadKey(s.Scope), Channel: name, Remedy: remedyPush}, err)
+			return f.reportDamage(Finding{Kind: KindHead, Key: repo.HeadKey(s.Scope), Channel: name, Remedy: remedyPush}, err)
 		}
 		top = head.Number
 		rel, err := f.r.StoredRelease(ctx, s.Scope, head.Number, head.Release)
 		if err != nil {
-			return f.damage(Finding{Kind: KindRelease, Key: repo.ReleaseKey(s.Scope, head.Number), Channel: name, Release: head.Number, Remedy: remedyPush}, err)
+			return f.reportDamage(Finding{Kind: KindRelease, Key: repo.ReleaseKey(s.Scope, head.Number), Channel: name, Release: head.Number, Remedy: remedyPush}, err)
 		}
 		f.rep.Channels++
-		if err := f.follow(ctx, c, rel, s.Releases, inChain); err != nil {
+		if err := f.followChain(ctx, c, rel, s.Releases, inChain); err != nil {
 			return err
 		}
 		f.chains = append(f.chains, c)
-	} else if err := beheaded(ctx, f.r, s); err != nil {
-		return f.damage(Finding{Kind: KindHead, Key: repo.HeadKey(s.Scope), Channel: c.name, Remedy: remedyPush}, err)
+	} else if err := checkHeadMissing(ctx, f.r, s); err != nil {
+		return f.reportDamage(Finding{Kind: KindHead, Key: repo.HeadKey(s.Scope), Channel: c.name, Remedy: remedyPush}, err)
 	}
 	for _, rel := range s.Releases {
 		if inChain[rel.Number] {
@@ -71,7 +71,7 @@ func (f *fsck) readChain(ctx context.Context, s repo.Stored) error {
 		if rel.Number > top {
 			why, remedy = "no head names it: its push died, or is about to end", remedyPast
 		}
-		f.find(Finding{Severity: Garbage, Kind: KindRelease, Key: repo.ReleaseKey(s.Scope, rel.Number), Channel: c.name, Release: rel.Number, Cause: why, Remedy: remedy})
+		f.addFinding(Finding{Severity: Garbage, Kind: KindRelease, Key: repo.ReleaseKey(s.Scope, rel.Number), Channel: c.name, Release: rel.Number, Cause: why, Remedy: remedy})
 	}
 	return nil
 }
@@ -80,27 +80,27 @@ func (f *fsck) readChain(ctx context.Context, s repo.Stored) error {
 // takes the name from any release of the channel.
 func (f *fsck) nameOf(ctx context.Context, s repo.Stored) (string, error) {
 	name, err := f.r.ChannelOf(ctx, s.Scope)
-	if err == nil || !stored(err) {
+	if err == nil || !isStoredFault(err) {
 		return name, err
 	}
 	for _, rel := range slices.Backward(s.Releases) {
 		if r, relErr := f.r.StoredRelease(ctx, s.Scope, rel.Number, digest.Digest{}); relErr == nil {
 			return r.Channel, nil
-		} else if !stored(relErr) {
+		} else if !isStoredFault(relErr) {
 			return "", relErr
 		}
 	}
 	return "", err
 }
 
-// follow walks a chain. The chain may end before the first release, because gc
+// followChain walks a chain. The chain may end before the first release, because gc
 // removes older ones.
-func (f *fsck) follow(ctx context.Context, c *chain, rel *repo.Release, releases []repo.StoredRelease, inChain map[uint64]bool) error {
+func (f *fsck) followChain(ctx context.Context, c *chain, rel *repo.Release, releases []repo.StoredRelease, inChain map[uint64]bool) error {
 	for {
 		c.releases = append(c.releases, rel)
 		inChain[rel.Number] = true
 		f.rep.Releases++
-		f.event(Event{Phase: "read releases", Key: repo.ReleaseKey(c.scope, rel.Number), Done: int64(f.rep.Releases)})
+		f.emitEvent(Event{Phase: "read releases", Key: repo.ReleaseKey(c.scope, rel.Number), Done: int64(f.rep.Releases)})
 		if rel.Parent.IsZero() {
 			return nil
 		}
@@ -117,14 +117,14 @@ func (f *fsck) follow(ctx context.Context, c *chain, rel *repo.Release, releases
 			if errors.Is(err, fs.ErrNotExist) {
 				continue
 			}
-			if !stored(err) {
+			if !isStoredFault(err) {
 				return err
 			}
 			// A release of another push, or the altered parent: a leftover at
 			// least has a good signature.
 			if _, err := f.r.StoredRelease(ctx, c.scope, s.Number, digest.Digest{}); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				inChain[s.Number] = true // reported here, not as garbage
-				if err := f.damage(Finding{Kind: KindRelease, Key: repo.ReleaseKey(c.scope, s.Number), Channel: c.name, Release: s.Number, Remedy: remedyRestore}, err); err != nil {
+				if err := f.reportDamage(Finding{Kind: KindRelease, Key: repo.ReleaseKey(c.scope, s.Number), Channel: c.name, Release: s.Number, Remedy: remedyRestore}, err); err != nil {
 					return err
 				}
 			}
@@ -151,8 +151,8 @@ func (f *fsck) checkReleases(ctx context.Context) error {
 	f.rep.Chunks = m.live.len()
 	cur := cursor{l: &m.live, missing: func(v uint64) { lostIDs[v] = true }}
 	err := f.segs.Walk(ctx, f.x, func(places []repo.Place) error {
-		v := prefix(places[0].ID)
-		if cur.has(v) && !slices.ContainsFunc(places, func(p repo.Place) bool {
+		v := idPrefix(places[0].ID)
+		if cur.hasPrefix(v) && !slices.ContainsFunc(places, func(p repo.Place) bool {
 			_, isBad := f.bad[f.x.Packs()[p.Pack].Digest]
 			return !isBad
 		}) {
@@ -163,7 +163,7 @@ func (f *fsck) checkReleases(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cur.finish()
+	cur.finishMissing()
 	f.rep.LostChunks = int64(len(lostIDs))
 	if len(lostIDs) == 0 {
 		return nil
@@ -183,13 +183,13 @@ func (f *fsck) checkReleases(ctx context.Context) error {
 func (f *fsck) checkRelease(ctx context.Context, m *marker, c *chain, rel *repo.Release) error {
 	check := manifest.Checker{Portable: rel.Portable}
 	page := 0
-	err := m.release(ctx, rel, func(digest.Digest) bool { return false }, func(entries []manifest.Entry) error {
+	err := m.readRelease(ctx, rel, func(digest.Digest) bool { return false }, func(entries []manifest.Entry) error {
 		ref := rel.Pages[page]
 		page++
 		if int64(len(entries)) != ref.Entries || entries[0].Path != ref.First {
 			return fmt.Errorf("manifest page %s holds %d entries from %q, the release says %d from %q", ref.ID.Short(), len(entries), entries[0].Path, ref.Entries, ref.First)
 		}
-		fresh := !m.done(ref.ID)
+		fresh := !m.markOnce(ref.ID)
 		for i := range entries {
 			if err := check.Add(&entries[i]); err != nil {
 				return err
@@ -199,7 +199,7 @@ func (f *fsck) checkRelease(ctx context.Context, m *marker, c *chain, rel *repo.
 		if !fresh {
 			return nil
 		}
-		return m.need(ctx, entries)
+		return m.markEntries(ctx, entries)
 	})
 	if err == nil {
 		err = check.Finish(&rel.Release)
@@ -210,9 +210,9 @@ func (f *fsck) checkRelease(ctx context.Context, m *marker, c *chain, rel *repo.
 		}
 		// Unreadable pages are needed all the same.
 		for _, p := range rel.Pages {
-			m.done(p.ID)
+			m.markOnce(p.ID)
 		}
-		return f.damage(Finding{Kind: KindPage, Channel: c.name, Release: rel.Number, Remedy: remedyForget}, err)
+		return f.reportDamage(Finding{Kind: KindPage, Channel: c.name, Release: rel.Number, Remedy: remedyForget}, err)
 	}
 	return nil
 }
@@ -220,13 +220,13 @@ func (f *fsck) checkRelease(ctx context.Context, m *marker, c *chain, rel *repo.
 // nameFiles names the files of a release that lack a chunk.
 func (f *fsck) nameFiles(ctx context.Context, m *marker, c *chain, rel *repo.Release, lostIDs map[uint64]bool) error {
 	named, more := 0, 0
-	err := m.release(ctx, rel, func(digest.Digest) bool { return false }, func(entries []manifest.Entry) error {
+	err := m.readRelease(ctx, rel, func(digest.Digest) bool { return false }, func(entries []manifest.Entry) error {
 		for i := range entries {
 			e := &entries[i]
 			n := 0
 			count := func(refs []chunk.Ref) error {
 				for _, ref := range refs {
-					if !ref.Hole() && lostIDs[prefix(ref.ID)] {
+					if !ref.Hole() && lostIDs[idPrefix(ref.ID)] {
 						n++
 					}
 				}
@@ -236,9 +236,9 @@ func (f *fsck) nameFiles(ctx context.Context, m *marker, c *chain, rel *repo.Rel
 				return err
 			}
 			for _, l := range e.Lists {
-				if lostIDs[prefix(l.ID)] {
+				if lostIDs[idPrefix(l.ID)] {
 					n++
-				} else if err := m.lists(ctx, []manifest.ListRef{l}, count); err != nil {
+				} else if err := m.readLists(ctx, []manifest.ListRef{l}, count); err != nil {
 					return err
 				}
 			}
@@ -248,15 +248,15 @@ func (f *fsck) nameFiles(ctx context.Context, m *marker, c *chain, rel *repo.Rel
 				more++
 			default:
 				named++
-				f.find(Finding{Kind: KindFile, Channel: c.name, Release: rel.Number, Path: e.Path, Cause: fmt.Sprintf("%d of its chunks cannot be read", n), Remedy: remedyForget})
+				f.addFinding(Finding{Kind: KindFile, Channel: c.name, Release: rel.Number, Path: e.Path, Cause: fmt.Sprintf("%d of its chunks cannot be read", n), Remedy: remedyForget})
 			}
 		}
 		return nil
 	})
 	if more > 0 {
-		f.find(Finding{Kind: KindFile, Channel: c.name, Release: rel.Number, Cause: fmt.Sprintf("%d more files lack chunks", more), Remedy: remedyForget})
+		f.addFinding(Finding{Kind: KindFile, Channel: c.name, Release: rel.Number, Cause: fmt.Sprintf("%d more files lack chunks", more), Remedy: remedyForget})
 	}
-	if err != nil && stored(err) {
+	if err != nil && isStoredFault(err) {
 		return nil // the unreadable manifest has been reported
 	}
 	return err

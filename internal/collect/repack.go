@@ -19,26 +19,26 @@ const (
 	segmentRecords = 200_000
 )
 
-// repack copies the needed chunks of the plan's victims into new packs and
+// repackVictims copies the needed chunks of the plan's victims into new packs and
 // indexes them there, so that the victims can be condemned.
-func (g *gc) repack(ctx context.Context, p *plan) error {
+func (g *gc) repackVictims(ctx context.Context, p *plan) error {
 	for left := p.victims; len(left) > 0; {
 		n, chunks := 0, int64(0)
 		for n < len(left) && (n == 0 || chunks+p.use[left[n]].live <= repackRound) {
 			chunks += p.use[left[n]].live
 			n++
 		}
-		if err := g.move(ctx, left[:n], chunks); err != nil {
+		if err := g.moveChunks(ctx, left[:n], chunks); err != nil {
 			return fmt.Errorf("repack: %w", err)
 		}
 		left = left[n:]
-		g.event(Event{Phase: "repack", Done: int64(len(p.victims) - len(left)), Total: int64(len(p.victims))})
+		g.emitEvent(Event{Phase: "repack", Done: int64(len(p.victims) - len(left)), Total: int64(len(p.victims))})
 	}
 	return nil
 }
 
-// move copies the needed chunks of some packs. Their number must be want.
-func (g *gc) move(ctx context.Context, victims []uint32, want int64) error {
+// moveChunks copies the needed chunks of some packs. Their number must be want.
+func (g *gc) moveChunks(ctx context.Context, victims []uint32, want int64) error {
 	from := map[uint32]bool{}
 	for _, v := range victims {
 		from[v] = true
@@ -47,8 +47,8 @@ func (g *gc) move(ctx context.Context, victims []uint32, want int64) error {
 	c := cursor{l: g.live}
 	x := g.x
 	err := g.segs.Walk(ctx, x, func(all []repo.Place) error {
-		if c.has(prefix(all[0].ID)) {
-			if s := serving(x, all); from[s.Pack] {
+		if c.hasPrefix(idPrefix(all[0].ID)) {
+			if s := servingPlace(x, all); from[s.Pack] {
 				places = append(places, s)
 			}
 		}
@@ -62,7 +62,7 @@ func (g *gc) move(ctx context.Context, victims []uint32, want int64) error {
 		return err
 	}
 	defer done()
-	err = x.Fetch(ctx, places, repo.FetchOptions{Connections: g.o.Connections}, m.add)
+	err = x.Fetch(ctx, places, repo.FetchOptions{Connections: g.o.Connections}, m.addBlock)
 	if err == nil {
 		err = m.finish(ctx)
 	}
@@ -101,14 +101,14 @@ func newMover(r *repo.Repo, segs *repo.Segments) (m *mover, done func(), err err
 	return &mover{r: r, segs: segs, compress: compress}, func() { _ = enc.Close() }, nil // it writes to no file
 }
 
-// add takes the chunks of one block, from any goroutine.
-func (m *mover) add(ctx context.Context, b *repo.Block) error {
+// addBlock takes the chunks of one block, from any goroutine.
+func (m *mover) addBlock(ctx context.Context, b *repo.Block) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for i, p := range b.Places {
 		raw := b.Chunk(i)
 		if len(m.raw)+len(raw) > pack.MaxBlock || len(m.refs) >= pack.MaxChunks/4 {
-			if err := m.block(ctx); err != nil {
+			if err := m.flushBlock(ctx); err != nil {
 				return err
 			}
 		}
@@ -119,7 +119,7 @@ func (m *mover) add(ctx context.Context, b *repo.Block) error {
 	return nil
 }
 
-func (m *mover) block(ctx context.Context) (err error) {
+func (m *mover) flushBlock(ctx context.Context) (err error) {
 	if len(m.refs) == 0 {
 		return nil
 	}
@@ -131,12 +131,12 @@ func (m *mover) block(ctx context.Context) (err error) {
 	m.w.Add(m.compress(m.raw, m.refs))
 	m.raw, m.refs = m.raw[:0], nil
 	if m.w.Full() {
-		return m.pack(ctx)
+		return m.flushPack(ctx)
 	}
 	return nil
 }
 
-func (m *mover) pack(ctx context.Context) error {
+func (m *mover) flushPack(ctx context.Context) error {
 	if m.w == nil {
 		return nil
 	}
@@ -151,12 +151,12 @@ func (m *mover) pack(ctx context.Context) error {
 	m.bytes += int64(len(done.Bytes))
 	m.batch.Add(done)
 	if m.batch.Bytes() >= segmentBytes || m.batch.Records() >= segmentRecords {
-		return m.segment(ctx)
+		return m.flushSegment(ctx)
 	}
 	return nil
 }
 
-func (m *mover) segment(ctx context.Context) error {
+func (m *mover) flushSegment(ctx context.Context) error {
 	if err := m.segs.AddSegment(ctx, &m.batch); err != nil {
 		return err
 	}
@@ -168,11 +168,11 @@ func (m *mover) segment(ctx context.Context) error {
 func (m *mover) finish(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := m.block(ctx); err != nil {
+	if err := m.flushBlock(ctx); err != nil {
 		return err
 	}
-	if err := m.pack(ctx); err != nil {
+	if err := m.flushPack(ctx); err != nil {
 		return err
 	}
-	return m.segment(ctx)
+	return m.flushSegment(ctx)
 }

@@ -26,8 +26,8 @@ type channel struct {
 	waiting int             // left by pushes that may still be alive
 }
 
-// retain decides which releases stay, and reads those.
-func (g *gc) retain(ctx context.Context) ([]*channel, error) {
+// retainReleases decides which releases stay, and reads those.
+func (g *gc) retainReleases(ctx context.Context) ([]*channel, error) {
 	stored, _, err := g.r.Stored(ctx)
 	if err != nil {
 		return nil, err
@@ -43,13 +43,13 @@ func (g *gc) retain(ctx context.Context) ([]*channel, error) {
 			if head, err = g.r.Head(ctx, c.name); err != nil {
 				return nil, err
 			}
-			if err := g.chain(ctx, c, head, s.Releases); err != nil {
+			if err := g.retainChain(ctx, c, head, s.Releases); err != nil {
 				return nil, err
 			}
-		} else if err := beheaded(ctx, g.r, s); err != nil {
+		} else if err := checkHeadMissing(ctx, g.r, s); err != nil {
 			return nil, fmt.Errorf("gc deletes nothing: %w", err)
 		}
-		if err := g.unborn(ctx, c, head, s.Releases); err != nil {
+		if err := g.retainUnborn(ctx, c, head, s.Releases); err != nil {
 			return nil, err
 		}
 		out = append(out, c)
@@ -57,10 +57,10 @@ func (g *gc) retain(ctx context.Context) ([]*channel, error) {
 	return out, nil
 }
 
-// chain walks from the head back along the parents while the rules keep
+// retainChain walks from the head back along the parents while the rules keep
 // releases. Older releases are deleted. Numbers may have gaps and leftovers of
 // dead pushes, so the parent is found by its digest.
-func (g *gc) chain(ctx context.Context, c *channel, head *repo.Head, stored []repo.StoredRelease) error {
+func (g *gc) retainChain(ctx context.Context, c *channel, head *repo.Head, stored []repo.StoredRelease) error {
 	rel, err := g.r.StoredRelease(ctx, c.scope, head.Number, head.Release)
 	if err != nil {
 		return err
@@ -76,18 +76,18 @@ func (g *gc) chain(ctx context.Context, c *channel, head *repo.Head, stored []re
 		return g.began // stored since the list was made
 	}
 	for i := len(older) - 1; i >= 0; {
-		if !g.keeps(c, rel, modified(rel.Number), older[i].Number) {
+		if !g.keepsParent(c, rel, modified(rel.Number), older[i].Number) {
 			for _, s := range older[:i+1] {
 				c.expired = append(c.expired, s.Number)
 			}
 			return nil
 		}
-		at, next, err := g.parent(ctx, c, rel, older[:i+1])
+		at, next, err := g.findParent(ctx, c, rel, older[:i+1])
 		if err != nil {
 			return err
 		}
 		for _, s := range older[at+1 : i+1] {
-			if g.young(s.Modified, g.grace) {
+			if g.isYoung(s.Modified, g.grace) {
 				c.waiting++
 			} else {
 				c.dead = append(c.dead, s.Number)
@@ -102,11 +102,11 @@ func (g *gc) chain(ctx context.Context, c *channel, head *repo.Head, stored []re
 	return nil
 }
 
-// keeps reports whether the parent of rel, the oldest release kept so far, is
+// keepsParent reports whether the parent of rel, the oldest release kept so far, is
 // kept. A release was current until its child was made. Its age counts from
 // then, so that every release that was current within KeepWithin can be
 // restored.
-func (g *gc) keeps(c *channel, rel *repo.Release, modified time.Time, number uint64) bool {
+func (g *gc) keepsParent(c *channel, rel *repo.Release, modified time.Time, number uint64) bool {
 	// Use the later time of the store's clock and the publisher's.
 	left := time.Unix(rel.Created, 0)
 	if modified.After(left) {
@@ -115,11 +115,11 @@ func (g *gc) keeps(c *channel, rel *repo.Release, modified time.Time, number uin
 	return len(c.keep) < g.o.Keep || g.began.Sub(left) < g.o.KeepWithin || slices.ContainsFunc(g.o.Hold[c.name], func(n uint64) bool { return n <= number })
 }
 
-// parent finds the parent of rel among older releases. If the parent is
+// findParent finds the parent of rel among older releases. If the parent is
 // missing, for example because a person deleted it, the next older release with
 // a trusted signature replaces it: a gap must not drop all releases behind it.
 // at is -1 if there is neither.
-func (g *gc) parent(ctx context.Context, c *channel, rel *repo.Release, older []repo.StoredRelease) (at int, found *repo.Release, err error) {
+func (g *gc) findParent(ctx context.Context, c *channel, rel *repo.Release, older []repo.StoredRelease) (at int, found *repo.Release, err error) {
 	if rel.Parent.IsZero() {
 		return -1, nil, nil // the first release: older ones are leftovers
 	}
@@ -131,13 +131,13 @@ func (g *gc) parent(ctx context.Context, c *channel, rel *repo.Release, older []
 			return i, found, nil
 		}
 		if !errors.Is(err, trust.ErrUntrusted) && !errors.Is(err, fs.ErrNotExist) {
-			return 0, nil, unreadable(err)
+			return 0, nil, unreadableError(err)
 		}
 		other, err := g.r.StoredRelease(ctx, c.scope, n, digest.Digest{})
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 		case err != nil:
-			return 0, nil, unreadable(err)
+			return 0, nil, unreadableError(err)
 		case standIn == nil:
 			standIn, standAt = other, i
 		}
@@ -145,25 +145,25 @@ func (g *gc) parent(ctx context.Context, c *channel, rel *repo.Release, older []
 	return standAt, standIn, nil
 }
 
-// unreadable adds the remedy to the error of a release that is neither the parent nor a good leftover. gc cannot know
+// unreadableError adds the remedy to the error of a release that is neither the parent nor a good leftover. gc cannot know
 // the consequences of deleting it.
-func unreadable(err error) error {
+func unreadableError(err error) error {
 	if !errors.Is(err, trust.ErrUntrusted) && !errors.Is(err, frame.ErrDamaged) {
 		return err
 	}
 	return fmt.Errorf("gc deletes nothing while a release within the retention cannot be read: %w: delete that object by hand if it is of no use", err)
 }
 
-// unborn handles the releases that are newer than the head. It deletes none of
+// retainUnborn handles the releases that are newer than the head. It deletes none of
 // them. If a number above the head became free, the next push would take it,
 // and another gc with an older list would delete that push's release. The next
 // push skips these numbers; below the head no push takes a number again.
-func (g *gc) unborn(ctx context.Context, c *channel, head *repo.Head, stored []repo.StoredRelease) error {
+func (g *gc) retainUnborn(ctx context.Context, c *channel, head *repo.Head, stored []repo.StoredRelease) error {
 	for _, s := range stored {
 		if head != nil && s.Number <= head.Number {
 			continue
 		}
-		if !g.young(s.Modified, g.grace) {
+		if !g.isYoung(s.Modified, g.grace) {
 			c.above = true
 			continue
 		}

@@ -14,11 +14,11 @@ type packUse struct {
 	liveRaw uint64
 }
 
-// sweep walks the index in step with the live set and returns the use of each
+// sweepIndex walks the index in step with the live set and returns the use of each
 // of x.Packs(). A chunk that is in several packs counts only where readers look
-// first: in the newest segment whose pack is not condemned. sweep calls missing
+// first: in the newest segment whose pack is not condemned. sweepIndex calls missing
 // with the prefix of each needed chunk that the index lacks.
-func sweep(ctx context.Context, segs *repo.Segments, x *repo.Index, l *live, missing func(uint64)) ([]packUse, error) {
+func sweepIndex(ctx context.Context, segs *repo.Segments, x *repo.Index, l *live, missing func(uint64)) ([]packUse, error) {
 	l.len()
 	c := cursor{l: l, missing: missing}
 	var use []packUse
@@ -34,8 +34,8 @@ func sweep(ctx context.Context, segs *repo.Segments, x *repo.Index, l *live, mis
 			u.chunks++
 			u.raw += uint64(p.At.Size)
 		}
-		if c.has(prefix(places[0].ID)) {
-			p := serving(x, places)
+		if c.hasPrefix(idPrefix(places[0].ID)) {
+			p := servingPlace(x, places)
 			u := at(p.Pack)
 			u.live++
 			u.liveRaw += uint64(p.At.Size)
@@ -45,15 +45,15 @@ func sweep(ctx context.Context, segs *repo.Segments, x *repo.Index, l *live, mis
 	if err != nil {
 		return nil, err
 	}
-	c.finish()
+	c.finishMissing()
 	for len(use) < len(x.Packs()) {
 		use = append(use, packUse{})
 	}
 	return use, nil
 }
 
-// serving returns the place that readers use.
-func serving(x *repo.Index, places []repo.Place) repo.Place {
+// servingPlace returns the place that readers use.
+func servingPlace(x *repo.Index, places []repo.Place) repo.Place {
 	for _, p := range places {
 		if !x.Condemned(x.Packs()[p.Pack].Digest) {
 			return p
@@ -62,9 +62,9 @@ func serving(x *repo.Index, places []repo.Place) repo.Place {
 	return places[0]
 }
 
-// share estimates which part of a pack is needed, from 0 to 1. raw lacks the
+// usedShare estimates which part of a pack is needed, from 0 to 1. raw lacks the
 // records that merging dropped because a newer pack holds their chunk too. The
 // pack's own size is therefore a lower bound of its contents.
-func (u *packUse) share(size uint32) float64 {
+func (u *packUse) usedShare(size uint32) float64 {
 	return float64(u.liveRaw) / float64(max(u.raw, uint64(size), 1))
 }
