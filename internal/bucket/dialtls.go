@@ -43,16 +43,16 @@ func dialTLS(dial dialFunc, conf *tls.Config) dialFunc {
 		conn := tls.Client(raw, c)
 		ctx, cancel := context.WithTimeout(ctx, handshakeTime)
 		defer cancel()
-		if err = greet(ctx, conn, func() bool { return speaksHTTP(ctx, dial, network, addr) }); err != nil {
+		if err = greetTLS(ctx, conn, func() bool { return speaksHTTP(ctx, dial, network, addr) }); err != nil {
 			return nil, errors.Join(err, raw.Close())
 		}
 		return conn, nil
 	}
 }
 
-// greet performs the handshake, and calls plain once if the server leaves the
+// greetTLS performs the handshake, and calls plain once if the server leaves the
 // greeting unanswered or breaks the connection.
-func greet(ctx context.Context, conn *tls.Conn, plain func() bool) error {
+func greetTLS(ctx context.Context, conn *tls.Conn, plain func() bool) error {
 	hctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	done := make(chan error, 1)

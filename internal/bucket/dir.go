@@ -47,7 +47,7 @@ type dirStore struct {
 func openDir(raw string, o Options) (Store, error) {
 	dir, err := dirOf(raw)
 	if err != nil {
-		return nil, &Error{Op: "open", Key: redact(raw), Kind: KindOther, Err: err, Hint: "give file:///DIR"}
+		return nil, &Error{Op: "open", Key: redactURL(raw), Kind: KindOther, Err: err, Hint: "give file:///DIR"}
 	}
 	root, err := durable.Open(dir, durable.Options{Create: o.Create, Observer: o.Observer})
 	if err != nil {
@@ -76,13 +76,13 @@ func (d *dirStore) Get(ctx context.Context, key string, off, n int64) (io.ReadCl
 	if err != nil {
 		return nil, Info{}, dirError("get", key, err)
 	}
-	info, err := d.stat(key, f)
+	info, err := d.statFile(key, f)
 	if err != nil {
 		f.Close()
 		return nil, Info{}, dirError("get", key, err)
 	}
 	whole := off == 0 && n < 0
-	first, length, err := span(info.Size, off, n)
+	first, length, err := resolveRange(info.Size, off, n)
 	if err != nil {
 		f.Close()
 		return nil, Info{}, rangeError(key, info.Size, off, n)
@@ -93,29 +93,29 @@ func (d *dirStore) Get(ctx context.Context, key string, off, n int64) (io.ReadCl
 		if _, err := io.ReadFull(f, b); err != nil {
 			return nil, Info{}, dirError("get", key, err)
 		}
-		info.ETag, info.Date = digest.Of(b).String(), d.date()
+		info.ETag, info.Date = digest.Of(b).String(), d.serverTime()
 		return io.NopCloser(bytes.NewReader(b)), info, nil
 	}
 	return &dirBody{ctx: ctx, key: key, f: f, r: io.NewSectionReader(f, first, length), left: length}, info, nil
 }
 
-func (d *dirStore) stat(key string, f *os.File) (Info, error) {
+func (d *dirStore) statFile(key string, f *os.File) (Info, error) {
 	fi, err := f.Stat()
 	if err != nil {
 		return Info{}, err
 	}
-	return d.info(key, fi), nil
+	return d.fileInfo(key, fi), nil
 }
 
-func (d *dirStore) info(key string, fi fs.FileInfo) Info {
+func (d *dirStore) fileInfo(key string, fi fs.FileInfo) Info {
 	return Info{Key: key, Size: fi.Size(), Modified: fi.ModTime()}
 }
 
-// date returns the time of the file server, taken from a file just made there.
+// serverTime returns the time of the file server, taken from a file just made there.
 // Modified uses the same clock. This machine's clock may differ, and other
 // machines use the store too. Zero if this account may not write.
-func (d *dirStore) date() time.Time {
-	if d.mkdir(tempDir) != nil {
+func (d *dirStore) serverTime() time.Time {
+	if d.mkdirDurable(tempDir) != nil {
 		return time.Time{}
 	}
 	temp := tempDir + "/" + crand.Text()
@@ -160,31 +160,31 @@ func (d *dirStore) Put(ctx context.Context, key string, body Body, cond Cond) (I
 	if err := checkPut(ctx, key, body); err != nil {
 		return Info{}, err
 	}
-	info, err := d.put(ctx, key, body, cond)
+	info, err := d.putFile(ctx, key, body, cond)
 	if err != nil {
 		return Info{}, dirError("put", key, err)
 	}
 	return info, nil
 }
 
-func (d *dirStore) put(ctx context.Context, key string, body Body, cond Cond) (Info, error) {
+func (d *dirStore) putFile(ctx context.Context, key string, body Body, cond Cond) (Info, error) {
 	if cond.Absent { // avoid the write if the condition already fails; the decisive check is made under the lock
-		if err := d.check(key, cond); err != nil {
+		if err := d.checkCond(key, cond); err != nil {
 			return Info{}, err
 		}
 	}
-	if err := d.mkdir(tempDir); err != nil {
+	if err := d.mkdirDurable(tempDir); err != nil {
 		return Info{}, err
 	}
 	temp := tempDir + "/" + crand.Text()
-	written, err := d.write(ctx, temp, body)
+	written, err := d.writeTemp(ctx, temp, body)
 	if err != nil {
-		d.discard(temp)
+		d.discardTemp(temp)
 		return Info{}, err
 	}
 	d.sweep.Do(func() { d.removeStale(written.ModTime()) })
-	if err := d.place(ctx, temp, key, cond); err != nil {
-		d.discard(temp)
+	if err := d.placeFile(ctx, temp, key, cond); err != nil {
+		d.discardTemp(temp)
 		return Info{}, err
 	}
 	if err := d.root.SyncDir(path.Dir(key)); err != nil {
@@ -193,8 +193,8 @@ func (d *dirStore) put(ctx context.Context, key string, body Body, cond Cond) (I
 	return Info{Key: key, Size: body.Size, ETag: body.SHA256.String(), Modified: written.ModTime(), Date: written.ModTime()}, nil
 }
 
-// write fills temp with the body, syncs it, and checks it against the given digest.
-func (d *dirStore) write(ctx context.Context, temp string, body Body) (fs.FileInfo, error) {
+// writeTemp fills temp with the body, syncs it, and checks it against the given digest.
+func (d *dirStore) writeTemp(ctx context.Context, temp string, body Body) (fs.FileInfo, error) {
 	f, err := d.root.Create(temp, 0)
 	if err != nil {
 		return nil, err
@@ -214,27 +214,27 @@ func (d *dirStore) write(ctx context.Context, temp string, body Body) (fs.FileIn
 	return fi, errors.Join(err, statErr, f.Close())
 }
 
-// place renames temp to key if cond holds.
-func (d *dirStore) place(ctx context.Context, temp, key string, cond Cond) error {
-	if err := d.mkdir(path.Dir(key)); err != nil {
+// placeFile renames temp to key if cond holds.
+func (d *dirStore) placeFile(ctx context.Context, temp, key string, cond Cond) error {
+	if err := d.mkdirDurable(path.Dir(key)); err != nil {
 		return err
 	}
 	if cond == (Cond{}) {
-		return d.patiently(ctx, func() error { return d.root.Rename(temp, key) })
+		return d.retryShared(ctx, func() error { return d.root.Rename(temp, key) })
 	}
 	unlock, err := d.lock(ctx)
 	if err != nil {
 		return err
 	}
-	if err = d.check(key, cond); err == nil {
-		err = d.patiently(ctx, func() error { return d.root.Rename(temp, key) })
+	if err = d.checkCond(key, cond); err == nil {
+		err = d.retryShared(ctx, func() error { return d.root.Rename(temp, key) })
 	}
 	return errors.Join(err, unlock())
 }
 
-// patiently retries for some seconds an operation that another program's open file prevents. On Windows no program
+// retryShared retries for some seconds an operation that another program's open file prevents. On Windows no program
 // can replace or delete an object while another, such as a virus scanner, has it open without permission to do so.
-func (d *dirStore) patiently(ctx context.Context, do func() error) error {
+func (d *dirStore) retryShared(ctx context.Context, do func() error) error {
 	err := do()
 	for wait := lockPollMin; err != nil && durable.IsLocked(err) && wait < 4*time.Second; wait *= 2 {
 		if sleepErr := sleep(ctx, wait/2+rand.N(wait)); sleepErr != nil {
@@ -248,8 +248,8 @@ func (d *dirStore) patiently(ctx context.Context, do func() error) error {
 // Close releases the folder, which cannot be removed on Windows while it is open. The store must not be used again.
 func (d *dirStore) Close() error { return errors.Join(d.root.Close(), d.clock.Close()) }
 
-// check reports whether cond holds for the current object under key.
-func (d *dirStore) check(key string, cond Cond) error {
+// checkCond reports whether cond holds for the current object under key.
+func (d *dirStore) checkCond(key string, cond Cond) error {
 	f, err := d.root.Open(key)
 	if errors.Is(err, fs.ErrNotExist) {
 		if cond.ETag != "" {
@@ -274,15 +274,15 @@ func (d *dirStore) check(key string, cond Cond) error {
 	return nil
 }
 
-// mkdir makes a folder and its parents durable, once per process.
-func (d *dirStore) mkdir(dir string) error {
+// mkdirDurable makes a folder and its parents durable, once per process.
+func (d *dirStore) mkdirDurable(dir string) error {
 	if dir == "." {
 		return nil
 	}
 	if _, ok := d.dirs.Load(dir); ok {
 		return nil
 	}
-	if err := d.mkdir(path.Dir(dir)); err != nil {
+	if err := d.mkdirDurable(path.Dir(dir)); err != nil {
 		return err
 	}
 	if err := d.root.Mkdir(dir, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -295,8 +295,8 @@ func (d *dirStore) mkdir(dir string) error {
 	return nil
 }
 
-// discard removes a temporary file after a failed Put. If that fails too, removeStale removes it later.
-func (d *dirStore) discard(temp string) { _ = d.root.Remove(temp) }
+// discardTemp removes a temporary file after a failed Put. If that fails too, removeStale removes it later.
+func (d *dirStore) discardTemp(temp string) { _ = d.root.Remove(temp) }
 
 // removeStale removes files of processes that died during a write. Files that it cannot remove now are left for a
 // later call.
@@ -318,7 +318,7 @@ func (d *dirStore) Delete(ctx context.Context, key string) error {
 	if err == nil {
 		var fi fs.FileInfo
 		if fi, err = d.root.Lstat(key); err == nil && fi.Mode().IsRegular() { // a folder of other keys is no object
-			err = d.patiently(ctx, func() error { return d.root.Remove(key) })
+			err = d.retryShared(ctx, func() error { return d.root.Remove(key) })
 		}
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -23,8 +23,8 @@ func (d *dirStore) List(ctx context.Context, prefix string, fn func(Info) error)
 	if i := strings.LastIndexByte(prefix, '/'); i >= 0 {
 		dir = prefix[:i]
 	}
-	date := d.date()
-	err := d.walk(ctx, dir, prefix, func(i Info) error {
+	date := d.serverTime()
+	err := d.walkKeys(ctx, dir, prefix, func(i Info) error {
 		i.Date = date
 		return fn(i)
 	})
@@ -43,7 +43,7 @@ type stopList struct{ err error }
 
 func (s *stopList) Error() string { return s.err.Error() }
 
-func (d *dirStore) walk(ctx context.Context, dir, prefix string, fn func(Info) error) error {
+func (d *dirStore) walkKeys(ctx context.Context, dir, prefix string, fn func(Info) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -62,7 +62,7 @@ func (d *dirStore) walk(ctx context.Context, dir, prefix string, fn func(Info) e
 		}
 		if e.IsDir() {
 			if k := key + "/"; strings.HasPrefix(k, prefix) || strings.HasPrefix(prefix, k) {
-				if err := d.walk(ctx, key, prefix, fn); err != nil {
+				if err := d.walkKeys(ctx, key, prefix, fn); err != nil {
 					return err
 				}
 			}
@@ -78,7 +78,7 @@ func (d *dirStore) walk(ctx context.Context, dir, prefix string, fn func(Info) e
 		if err != nil {
 			return err
 		}
-		if err := fn(d.info(key, fi)); err != nil {
+		if err := fn(d.fileInfo(key, fi)); err != nil {
 			return &stopList{err}
 		}
 	}

@@ -86,8 +86,8 @@ var (
 	errBadKey       = errors.New("not a valid key")
 )
 
-// redact drops possible secrets from a URL that a person typed: userinfo, and any parameter but the two known ones.
-func redact(raw string) string {
+// redactURL drops possible secrets from a URL that a person typed: userinfo, and any parameter but the two known ones.
+func redactURL(raw string) string {
 	u, err := url.Parse(raw)
 	if err != nil {
 		scheme, _, _ := strings.Cut(raw, ":")
@@ -97,7 +97,7 @@ func redact(raw string) string {
 	q := url.Values{}
 	for _, k := range []string{"region", "endpoint"} {
 		if v := u.Query().Get(k); v != "" {
-			q.Set(k, scrub(v))
+			q.Set(k, scrubSecrets(v))
 		}
 	}
 	u.RawQuery, u.Fragment = q.Encode(), ""

@@ -40,12 +40,12 @@ type LentOptions struct {
 func OpenLent(o LentOptions) (Store, error) {
 	host, err := hostOf(o.Host)
 	if err != nil || o.Lend == nil {
-		return nil, &Error{Op: "open", Key: redact(o.Host), Kind: KindOther, Err: errUnknownStore, Hint: "give scheme://host[:port]"}
+		return nil, &Error{Op: "open", Key: redactURL(o.Host), Kind: KindOther, Err: errUnknownStore, Hint: "give scheme://host[:port]"}
 	}
 	client := o.HTTPClient
 	if client == nil {
 		t := http.DefaultTransport.(*http.Transport).Clone()
-		tune(t)
+		tuneTransport(t)
 		if o.Env == nil {
 			o.Env = os.Getenv
 		}
@@ -54,7 +54,7 @@ func OpenLent(o LentOptions) (Store, error) {
 			return nil, &Error{Op: "open", Key: host, Kind: KindOther, Err: err, Hint: "mend or remove the variable"}
 		}
 		if o.Receive != nil {
-			t.DialContext = o.Receive.dial(t.DialContext)
+			t.DialContext = o.Receive.boundDial(t.DialContext)
 			t.ReadBufferSize = 4 << 10 // only small reads are buffered; large reads of content bypass the buffer
 		}
 		t.DialTLSContext = dialTLS(t.DialContext, t.TLSClientConfig)
@@ -111,7 +111,7 @@ func (l *lent) get(ctx context.Context, key, rng, etag string) (*s3.GetObjectOut
 		if host, err := hostOf(raw); err != nil || host != l.host {
 			return nil, &Error{Op: "get", Key: key, Kind: KindDenied, Err: errForeign, Hint: "if the store has moved, enroll this site again"}
 		}
-		out, err := l.once(ctx, raw, key, rng, etag)
+		out, err := l.requestOnce(ctx, raw, key, rng, etag)
 		if err == nil {
 			return out, nil
 		}
@@ -132,8 +132,8 @@ func (l *lent) get(ctx context.Context, key, rng, etag string) (*s3.GetObjectOut
 				e.Err = fmt.Errorf("%w (after %d tries)", e.Err, try)
 				return nil, e
 			}
-			l.retry.tell(e)
-			if err := sleep(ctx, l.retry.delay(try)); err != nil {
+			l.retry.notifyRetry(e)
+			if err := sleep(ctx, l.retry.retryDelay(try)); err != nil {
 				return nil, err
 			}
 		default:
@@ -142,7 +142,7 @@ func (l *lent) get(ctx context.Context, key, rng, etag string) (*s3.GetObjectOut
 	}
 }
 
-func (l *lent) once(ctx context.Context, raw, key, rng, etag string) (*s3.GetObjectOutput, error) {
+func (l *lent) requestOnce(ctx context.Context, raw, key, rng, etag string) (*s3.GetObjectOutput, error) {
 	fail := func(e *Error) error { e.Op, e.Key = "get", key; return e }
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, raw, nil)
 	if err != nil {
@@ -159,24 +159,24 @@ func (l *lent) once(ctx context.Context, raw, key, rng, etag string) (*s3.GetObj
 		if errors.As(err, &u) {
 			err = u.Err // the outer error's text holds the URL
 		}
-		e := *classify(ctx, err)
+		e := *classifyS3(ctx, err)
 		if e.Kind == KindOther && ctx.Err() == nil {
 			e.Kind = KindUnreachable // no response, for whatever reason
 		}
 		return nil, fail(&e)
 	}
 	if resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusPartialContent {
-		return l.output(resp), nil
+		return l.convertResponse(resp), nil
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode == http.StatusRequestedRangeNotSatisfiable {
 		return nil, errUnsatisfiable
 	}
-	return nil, fail(refusal(resp))
+	return nil, fail(readRefusal(resp))
 }
 
-// output converts a response to the SDK's form.
-func (l *lent) output(resp *http.Response) *s3.GetObjectOutput {
+// convertResponse converts a response to the SDK's form.
+func (l *lent) convertResponse(resp *http.Response) *s3.GetObjectOutput {
 	out := &s3.GetObjectOutput{Body: resp.Body}
 	if resp.ContentLength >= 0 {
 		out.ContentLength = aws.Int64(resp.ContentLength)
@@ -203,8 +203,8 @@ func lentDate(m middleware.Metadata) time.Time {
 	return t
 }
 
-// refusal reads the reason why the store refuses an object.
-func refusal(resp *http.Response) *Error {
+// readRefusal reads the reason why the store refuses an object.
+func readRefusal(resp *http.Response) *Error {
 	var said struct{ Code, Message string }
 	b, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	if err == nil && xml.Unmarshal(b, &said) != nil {
@@ -236,7 +236,7 @@ func refusal(resp *http.Response) *Error {
 	if id := resp.Header.Get("X-Amz-Request-Id"); id != "" {
 		where += ", request " + id
 	}
-	e.Err = fmt.Errorf("%s (%s)", scrub(text), scrub(strings.TrimSpace(where)))
+	e.Err = fmt.Errorf("%s (%s)", scrubSecrets(text), scrubSecrets(strings.TrimSpace(where)))
 	return e
 }
 

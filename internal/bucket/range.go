@@ -35,8 +35,8 @@ func checkPut(ctx context.Context, key string, body Body) error {
 	return &Error{Op: "put", Key: quoteKey(key), Kind: KindOther, Err: err}
 }
 
-// span resolves off and n, as Store.Get means them, against an object of size bytes.
-func span(size, off, n int64) (first, length int64, err error) {
+// resolveRange resolves off and n, as Store.Get means them, against an object of size bytes.
+func resolveRange(size, off, n int64) (first, length int64, err error) {
 	switch {
 	case off < 0:
 		first = max(0, size+off)

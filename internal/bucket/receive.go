@@ -28,14 +28,14 @@ func (r *Receive) Set(bytes int) {
 	}
 	r.bytes = bytes
 	for c := range r.open {
-		c.bound(bytes)
+		c.setReadBuffer(bytes)
 	}
 }
 
 type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 
-// dial returns next with its connections bounded.
-func (r *Receive) dial(next dialFunc) dialFunc {
+// boundDial returns next with its connections bounded.
+func (r *Receive) boundDial(next dialFunc) dialFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		c, err := next(ctx, network, addr)
 		if err != nil {
@@ -48,7 +48,7 @@ func (r *Receive) dial(next dialFunc) dialFunc {
 			r.open = map[*received]struct{}{}
 		}
 		r.open[x] = struct{}{}
-		x.bound(r.bytes)
+		x.setReadBuffer(r.bytes)
 		return x, nil
 	}
 }
@@ -59,7 +59,7 @@ type received struct {
 	of *Receive
 }
 
-func (c *received) bound(bytes int) {
+func (c *received) setReadBuffer(bytes int) {
 	if b, ok := c.Conn.(interface{ SetReadBuffer(int) error }); ok && bytes > 0 {
 		_ = b.SetReadBuffer(bytes) // without it, the pace is only less exact
 	}

@@ -34,7 +34,7 @@ func TestReceiveBoundsWhatIsTakenAhead(t *testing.T) {
 		}
 	}()
 	var r Receive
-	c, err := r.dial((&net.Dialer{}).DialContext)(context.Background(), "tcp", l.Addr().String())
+	c, err := r.boundDial((&net.Dialer{}).DialContext)(context.Background(), "tcp", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}

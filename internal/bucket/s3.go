@@ -86,7 +86,7 @@ func CheckS3(rawURL string) error {
 		_, err = parseS3(rawURL)
 	}
 	if err != nil {
-		return &Error{Op: "open", Key: redact(rawURL), Kind: KindOther, Err: err, Hint: hintS3}
+		return &Error{Op: "open", Key: redactURL(rawURL), Kind: KindOther, Err: err, Hint: hintS3}
 	}
 	return nil
 }
@@ -110,7 +110,7 @@ func (s *s3Store) Put(ctx context.Context, key string, body Body, cond Cond) (In
 	if cond.ETag != "" {
 		in.IfMatch = &cond.ETag
 	}
-	out, err := s.client.PutObject(ctx, in, s.retry.of("put", key), payloadHash(body.SHA256))
+	out, err := s.client.PutObject(ctx, in, s.retry.retryerOf("put", key), payloadHash(body.SHA256))
 	if err != nil {
 		e := s3Error(ctx, "put", key, err)
 		if e.Kind == KindNotExist && cond.ETag != "" {
@@ -163,7 +163,7 @@ func (s *s3Store) Delete(ctx context.Context, key string) error {
 	if err := checkKey("delete", key); err != nil {
 		return err
 	}
-	_, err := s.client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &s.bucket, Key: aws.String(s.prefix + key)}, s.retry.of("delete", key))
+	_, err := s.client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &s.bucket, Key: aws.String(s.prefix + key)}, s.retry.retryerOf("delete", key))
 	if err != nil {
 		if e := s3Error(ctx, "delete", key, err); e.Kind != KindNotExist {
 			return e
@@ -181,7 +181,7 @@ func (s *s3Store) List(ctx context.Context, prefix string, fn func(Info) error) 
 	in := &s3.ListObjectsV2Input{Bucket: &s.bucket, Prefix: aws.String(s.prefix + prefix)}
 	last := ""
 	for {
-		out, err := s.client.ListObjectsV2(ctx, in, s.retry.of("list", prefix))
+		out, err := s.client.ListObjectsV2(ctx, in, s.retry.retryerOf("list", prefix))
 		if err != nil {
 			return s3Error(ctx, "list", prefix, err)
 		}

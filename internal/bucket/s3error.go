@@ -68,7 +68,7 @@ var codes = map[string]struct {
 // s3Error converts an SDK error to an *Error. It chains none of the SDK's errors, whose texts and fields may contain
 // URLs with signatures or proxy passwords.
 func s3Error(ctx context.Context, op, key string, err error) *Error {
-	e := classify(ctx, err)
+	e := classifyS3(ctx, err)
 	e.Op, e.Key = op, key
 	var tries *retry.MaxAttemptsError
 	if errors.As(err, &tries) && e.Kind != KindPrecondition {
@@ -77,7 +77,7 @@ func s3Error(ctx context.Context, op, key string, err error) *Error {
 	return e
 }
 
-func classify(ctx context.Context, err error) *Error {
+func classifyS3(ctx context.Context, err error) *Error {
 	if cause := ctx.Err(); cause != nil {
 		return &Error{Kind: KindOther, Err: cause}
 	}
@@ -132,9 +132,9 @@ func answerError(err error, resp *awshttp.ResponseError) *Error {
 	if id := resp.ServiceRequestID(); id != "" {
 		where += ", request " + id
 	}
-	e.Err = fmt.Errorf("%s (%s)", scrub(text), scrub(where))
+	e.Err = fmt.Errorf("%s (%s)", scrubSecrets(text), scrubSecrets(where))
 	if code == "NoSuchBucket" {
-		e.Err = fmt.Errorf("%w (%s)", ErrNoBucket, scrub(where))
+		e.Err = fmt.Errorf("%w (%s)", ErrNoBucket, scrubSecrets(where))
 	}
 	return e
 }
@@ -175,7 +175,7 @@ func noCredentials(err error) bool {
 // noAnswerError handles requests without a response.
 func noAnswerError(err error) *Error {
 	e := &Error{Kind: KindUnreachable}
-	text := scrub(err.Error())
+	text := scrubSecrets(err.Error())
 	var dns *net.DNSError
 	var op *net.OpError
 	var cert *tls.CertificateVerificationError
@@ -197,15 +197,15 @@ func noAnswerError(err error) *Error {
 	case strings.Contains(text, "malformed HTTP"), errors.As(err, &header):
 		e.Kind, e.Err, e.Hint = KindEndpoint, errors.New("the server at the endpoint speaks neither http nor https"), "check the host and the port of the endpoint: an S3 server must listen there"
 	case errors.As(err, &op) && op.Op == "proxyconnect", strings.Contains(text, "proxyconnect"):
-		e.Err, e.Hint = fmt.Errorf("the proxy does not answer: %s", tail(text)), "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY"
+		e.Err, e.Hint = fmt.Errorf("the proxy does not answer: %s", lastCause(text)), "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY"
 	case errors.As(err, &dns):
 		e.Err, e.Hint = fmt.Errorf("no address for the host %s", dns.Name), "check the endpoint, the region and this machine's DNS"
 	case errors.As(err, &cert):
-		e.Err, e.Hint = errors.New(scrub(cert.Error())), "if a proxy inspects TLS here, set AWS_CA_BUNDLE to its certificates"
+		e.Err, e.Hint = errors.New(scrubSecrets(cert.Error())), "if a proxy inspects TLS here, set AWS_CA_BUNDLE to its certificates"
 	case strings.Contains(text, "Proxy Authentication Required"):
 		e.Err, e.Hint = &proxyAuthError{}, signInHint(nil)
 	case errors.As(err, &op):
-		e.Err, e.Hint = errors.New(scrub(op.Error())), "check the endpoint, the line and the firewall"
+		e.Err, e.Hint = errors.New(scrubSecrets(op.Error())), "check the endpoint, the line and the firewall"
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		e.Err = fmt.Errorf("the connection broke: %w", io.ErrUnexpectedEOF)
 	case errors.As(err, &timeout) && timeout.Timeout():
@@ -221,13 +221,13 @@ var (
 	userinfoPattern = regexp.MustCompile(`//[^/@\s"]*@`)
 )
 
-// scrub removes possible secrets from a text: the query of a URL, and the user and password before its host.
-func scrub(s string) string {
+// scrubSecrets removes possible secrets from a text: the query of a URL, and the user and password before its host.
+func scrubSecrets(s string) string {
 	return userinfoPattern.ReplaceAllString(queryPattern.ReplaceAllString(s, "$1"), "//")
 }
 
-// tail returns the last part of a chain of causes, which is the most specific.
-func tail(s string) string {
+// lastCause returns the last part of a chain of causes, which is the most specific.
+func lastCause(s string) string {
 	parts := strings.Split(s, ": ")
 	return strings.Join(parts[max(0, len(parts)-3):], ": ")
 }

@@ -36,7 +36,7 @@ func getFrom(ctx context.Context, g getter, retry retryOptions, key string, off,
 		}
 		return nil, Info{}, s3Error(ctx, "get", key, err)
 	}
-	info, first, length, err := answer(key, off, n, out)
+	info, first, length, err := checkRange(key, off, n, out)
 	if err != nil {
 		out.Body.Close()
 		return nil, Info{}, err
@@ -52,14 +52,14 @@ func (s *s3Store) get(ctx context.Context, key, rng, etag string) (*s3.GetObject
 	if etag != "" {
 		in.IfMatch = &etag
 	}
-	return s.client.GetObject(ctx, in, s.retry.of("get", key))
+	return s.client.GetObject(ctx, in, s.retry.retryerOf("get", key))
 }
 
 const proxyHint = "a proxy or cache on the way does not honour ranges"
 
-// answer checks that the store sends the requested range. A server or cache that ignores Range would otherwise
+// checkRange checks that the store sends the requested range. A server or cache that ignores Range would otherwise
 // deliver bytes of another place. Such a response does not prove damage of the object.
-func answer(key string, off, n int64, out *s3.GetObjectOutput) (info Info, first, length int64, err error) {
+func checkRange(key string, off, n int64, out *s3.GetObjectOutput) (info Info, first, length int64, err error) {
 	info = Info{Key: key, ETag: aws.ToString(out.ETag), Modified: aws.ToTime(out.LastModified), Date: serverTime(out.ResultMetadata)}
 	if info.Date.IsZero() {
 		info.Date = lentDate(out.ResultMetadata)
@@ -77,7 +77,7 @@ func answer(key string, off, n int64, out *s3.GetObjectOutput) (info Info, first
 	} else {
 		info.Size = sent
 	}
-	first, length, err = span(info.Size, off, n)
+	first, length, err = resolveRange(info.Size, off, n)
 	if err != nil {
 		return info, 0, 0, rangeError(key, info.Size, off, n)
 	}
@@ -173,8 +173,8 @@ func (b *s3Body) reopen() error {
 		}
 		return cause
 	}
-	b.retry.tell(cause)
-	if err := sleep(b.ctx, b.retry.delay(b.idle)); err != nil {
+	b.retry.notifyRetry(cause)
+	if err := sleep(b.ctx, b.retry.retryDelay(b.idle)); err != nil {
 		return s3Error(b.ctx, "get", b.key, err)
 	}
 	out, err := b.g.get(b.ctx, b.key, rangeHeader(b.pos, b.end-b.pos), b.etag)
@@ -185,7 +185,7 @@ func (b *s3Body) reopen() error {
 		}
 		return e
 	}
-	info, _, _, err := answer(b.key, b.pos, b.end-b.pos, out)
+	info, _, _, err := checkRange(b.key, b.pos, b.end-b.pos, out)
 	if err == nil && info.ETag != b.etag {
 		err = &Error{Op: "get", Key: b.key, Kind: KindIntegrity, Err: fmt.Errorf("while it was read: %w", errChanged), Hint: "run again"}
 	}

@@ -27,9 +27,9 @@ const hintS3 = "give s3://BUCKET/PREFIX?region=REGION&endpoint=URL"
 func openS3(ctx context.Context, raw string, o Options) (Store, error) {
 	a, err := parseS3(raw)
 	if err != nil {
-		return nil, &Error{Op: "open", Key: redact(raw), Kind: KindOther, Err: err, Hint: hintS3}
+		return nil, &Error{Op: "open", Key: redactURL(raw), Kind: KindOther, Err: err, Hint: hintS3}
 	}
-	client := awshttp.NewBuildableClient().WithTransportOptions(tune)
+	client := awshttp.NewBuildableClient().WithTransportOptions(tuneTransport)
 	load := []func(*config.LoadOptions) error{
 		config.WithHTTPClient(client),
 		config.WithLogger(logging.Nop{}),
@@ -47,7 +47,7 @@ func openS3(ctx context.Context, raw string, o Options) (Store, error) {
 	}
 	cfg, err := config.LoadDefaultConfig(ctx, load...)
 	if err != nil {
-		e := s3Error(ctx, "open", redact(raw), err)
+		e := s3Error(ctx, "open", redactURL(raw), err)
 		e.Hint = "check the AWS_* variables and the shared AWS config file"
 		return nil, e
 	}
@@ -70,7 +70,7 @@ func openS3(ctx context.Context, raw string, o Options) (Store, error) {
 		}
 	})
 	if s.client.Options().Region == "" {
-		return nil, &Error{Op: "open", Key: redact(raw), Kind: KindOther, Err: errors.New("the bucket's region is not known"),
+		return nil, &Error{Op: "open", Key: redactURL(raw), Kind: KindOther, Err: errors.New("the bucket's region is not known"),
 			Hint: "add ?region=REGION to the store's URL, or set AWS_REGION"}
 	}
 	return s, nil
@@ -99,9 +99,9 @@ func httpClient(cfg aws.Config, o Options, answered *atomic.Bool) *http.Client {
 	}
 }
 
-// tune makes the transport fit many ranged GETs on connections of their own: HTTP/1.1, since one HTTP/2 connection is
+// tuneTransport makes the transport fit many ranged GETs on connections of their own: HTTP/1.1, since one HTTP/2 connection is
 // one TCP window; no compression, since packs do not compress.
-func tune(t *http.Transport) {
+func tuneTransport(t *http.Transport) {
 	t.Proxy = Proxies(os.Getenv)
 	t.OnProxyConnectResponse = onConnect
 	t.DialContext = (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 15 * time.Second}).DialContext

@@ -37,9 +37,9 @@ func newRetryOptions(o Options) retryOptions {
 	return r
 }
 
-// delay returns the wait before try number attempt+1. It doubles each time, and is jittered over its upper half, so
+// retryDelay returns the wait before try number attempt+1. It doubles each time, and is jittered over its upper half, so
 // that many sites that were throttled together do not return together.
-func (r retryOptions) delay(attempt int) time.Duration {
+func (r retryOptions) retryDelay(attempt int) time.Duration {
 	d := r.max
 	if attempt < 30 {
 		d = min(r.max, r.min<<(attempt-1))
@@ -47,7 +47,7 @@ func (r retryOptions) delay(attempt int) time.Duration {
 	return d/2 + rand.N(d/2+1)
 }
 
-func (r retryOptions) tell(err error) {
+func (r retryOptions) notifyRetry(err error) {
 	if r.on != nil {
 		r.on(err)
 	}
@@ -72,8 +72,8 @@ const (
 	keylessTries = 1 // again, after credentials were not found
 )
 
-// of makes the retryer of one operation; it is not shared, since it counts.
-func (r retryOptions) of(op, key string) func(*s3.Options) {
+// retryerOf makes the retryer of one operation; it is not shared, since it counts.
+func (r retryOptions) retryerOf(op, key string) func(*s3.Options) {
 	return func(so *s3.Options) {
 		so.RetryMaxAttempts = 0 // AWS_MAX_ATTEMPTS would wrap the retryer below
 		so.Retryer = &retryer{op: op, key: key, opts: r, Standard: retry.NewStandard(func(o *retry.StandardOptions) {
@@ -104,7 +104,7 @@ func (r *retryer) IsErrorRetryable(err error) bool {
 	if auth := (*proxyAuthError)(nil); errors.As(err, &auth) {
 		return false // a person must sign in
 	}
-	switch classify(context.Background(), err).Kind {
+	switch classifyS3(context.Background(), err).Kind {
 	case KindEndpoint:
 		return false // it is permanent
 	case KindUnreachable:
@@ -130,8 +130,8 @@ func (r *retryer) IsErrorRetryable(err error) bool {
 }
 
 func (r *retryer) RetryDelay(attempt int, err error) (time.Duration, error) {
-	r.opts.tell(s3Error(context.Background(), r.op, r.key, err))
-	return r.opts.delay(max(1, attempt)), nil
+	r.opts.notifyRetry(s3Error(context.Background(), r.op, r.key, err))
+	return r.opts.retryDelay(max(1, attempt)), nil
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

@@ -45,7 +45,7 @@ func (t *stallTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 	}
 	resp, err := t.next.RoundTrip(req)
-	w.answered()
+	w.markAnswered()
 	if err != nil {
 		if context.Cause(ctx) == stalled {
 			err = stalled
@@ -74,7 +74,7 @@ type watch struct {
 	done  bool // the response has started: the rest of the request's body is ignored
 }
 
-func (w *watch) sending(pause bool) {
+func (w *watch) setSending(pause bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.done {
@@ -87,7 +87,7 @@ func (w *watch) sending(pause bool) {
 	}
 }
 
-func (w *watch) answered() {
+func (w *watch) markAnswered() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.done = true
@@ -100,8 +100,8 @@ type sentBody struct {
 }
 
 func (b *sentBody) Read(p []byte) (int, error) {
-	b.w.sending(true)
-	defer b.w.sending(false)
+	b.w.setSending(true)
+	defer b.w.setSending(false)
 	return b.ReadCloser.Read(p)
 }
 

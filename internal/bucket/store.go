@@ -124,6 +124,6 @@ func Open(ctx context.Context, rawURL string, opts Options) (Store, error) {
 	case ok && scheme == "file":
 		return openDir(rawURL, opts)
 	}
-	return nil, &Error{Op: "open", Key: redact(rawURL), Kind: KindOther, Err: errUnknownStore,
+	return nil, &Error{Op: "open", Key: redactURL(rawURL), Kind: KindOther, Err: errUnknownStore,
 		Hint: "give s3://BUCKET/PREFIX?region=REGION or file:///DIR"}
 }
