@@ -20,7 +20,7 @@ type access struct {
 	name  string
 }
 
-func resolve(a Access) (access, error) {
+func resolveAccess(a Access) (access, error) {
 	if a.Group == "" {
 		return access{group: -1}, nil
 	}
@@ -38,9 +38,9 @@ func resolve(a Access) (access, error) {
 	return access{n, a.Group}, nil
 }
 
-// mode returns the mode of a folder or file. The set-group-id bit gives
+// fileMode returns the mode of a folder or file. The set-group-id bit gives
 // everything created in a folder the folder's group.
-func (a access) mode(dir bool) fs.FileMode {
+func (a access) fileMode(dir bool) fs.FileMode {
 	m := fs.FileMode(fileMode)
 	if dir {
 		m = folderMode | fs.ModeSetgid
@@ -55,21 +55,21 @@ func (a access) mkdir(root *durable.Root, name string) error {
 	if err := root.Mkdir(name, 0o700); err != nil {
 		return err
 	}
-	return a.apply(root, name, true, true)
+	return a.setAccess(root, name, true, true)
 }
 
-func (a access) apply(root *durable.Root, name string, dir, _ bool) error {
+func (a access) setAccess(root *durable.Root, name string, dir, _ bool) error {
 	if a.group >= 0 {
-		if err := chgrp(root, name, a.group); err != nil {
+		if err := changeGroup(root, name, a.group); err != nil {
 			return fmt.Errorf("give %s to group %s: %w: make the account of the Core a member of the group", name, a.name, err)
 		}
 	}
-	return root.Chmod(name, a.mode(dir)) // after chgrp, which clears bits
+	return root.Chmod(name, a.fileMode(dir)) // after chgrp, which clears bits
 }
 
-// chgrp changes the group of the name itself (never of a link's target),
+// changeGroup changes the group of the name itself (never of a link's target),
 // inside the root.
-func chgrp(root *durable.Root, name string, group int) error {
+func changeGroup(root *durable.Root, name string, group int) error {
 	r, err := os.OpenRoot(root.Dir())
 	if err != nil {
 		return err
@@ -78,8 +78,8 @@ func chgrp(root *durable.Root, name string, group int) error {
 	return r.Lchown(name, -1, group)
 }
 
-// differs describes how a folder's access differs from the configured one.
-func (a access) differs(root *durable.Root, name string, _ bool) (string, error) {
+// describeDifference describes how a folder's access differs from the configured one.
+func (a access) describeDifference(root *durable.Root, name string, _ bool) (string, error) {
 	info, err := root.Lstat(name)
 	if err != nil {
 		return "", err
@@ -87,7 +87,7 @@ func (a access) differs(root *durable.Root, name string, _ bool) (string, error)
 	const bits = fs.ModePerm | fs.ModeSetgid
 	// A folder for the owner alone may have any mode as long as group and
 	// others have no rights.
-	if got, want := info.Mode()&bits, a.mode(true); got != want && (a.group >= 0 || got&0o077 != 0) {
+	if got, want := info.Mode()&bits, a.fileMode(true); got != want && (a.group >= 0 || got&0o077 != 0) {
 		return fmt.Sprintf("its mode is %v, it should be %v", got, want), nil
 	}
 	if st, ok := info.Sys().(*syscall.Stat_t); ok && a.group >= 0 && int(st.Gid) != a.group {
@@ -96,8 +96,8 @@ func (a access) differs(root *durable.Root, name string, _ bool) (string, error)
 	return "", nil
 }
 
-// inherit gives a new folder the mode of its parent, regardless of the umask.
-func inherit(root *durable.Root, name string) error { return likeParent(root, name, true) }
+// inheritDir gives a new folder the mode of its parent, regardless of the umask.
+func inheritDir(root *durable.Root, name string) error { return likeParent(root, name, true) }
 
-// seal does the same for a file.
-func seal(root *durable.Root, name string) error { return likeParent(root, name, false) }
+// inheritFile does the same for a file.
+func inheritFile(root *durable.Root, name string) error { return likeParent(root, name, false) }

@@ -54,7 +54,7 @@ func TestEachDomainHasItsReaders(t *testing.T) {
 	must(t, err)
 	check := func() {
 		t.Helper()
-		must(t, l.walk("apac", func(name string, folder bool) error {
+		must(t, l.walkTree("apac", func(name string, folder bool) error {
 			m, g := mode(t, filepath.Join(dir, name))
 			if want := map[bool]fs.FileMode{true: 0o750 | fs.ModeSetgid, false: 0o640}[folder]; m != want || int(g) != gid {
 				t.Errorf("%s: mode %v group %d, want %v group %d", name, m, g, want, gid)

@@ -16,7 +16,7 @@ import (
 // Everything below inherits it; it inherits nothing from above.
 type access struct{ sd *windows.SECURITY_DESCRIPTOR }
 
-func resolve(a Access) (access, error) {
+func resolveAccess(a Access) (access, error) {
 	me, err := windows.GetCurrentProcessToken().GetTokenUser()
 	if err != nil {
 		return access{}, fmt.Errorf("find the Core's own account: %w", err)
@@ -47,13 +47,13 @@ func listFor(core, readers *windows.SID) string {
 	return list
 }
 
-func system(root *durable.Root, name string) string {
+func systemPath(root *durable.Root, name string) string {
 	return filepath.Join(root.Dir(), filepath.FromSlash(name))
 }
 
 // mkdir creates the folder with its list, so that it never has another.
 func (a access) mkdir(root *durable.Root, name string) error {
-	p, err := windows.UTF16PtrFromString(system(root, name))
+	p, err := windows.UTF16PtrFromString(systemPath(root, name))
 	if err != nil {
 		return fmt.Errorf("make folder %s: %w", name, err)
 	}
@@ -65,8 +65,8 @@ func (a access) mkdir(root *durable.Root, name string) error {
 	return nil
 }
 
-// apply sets the list on a domain's folder; its content inherits the list.
-func (a access) apply(root *durable.Root, name string, _, top bool) error {
+// setAccess sets the list on a domain's folder; its content inherits the list.
+func (a access) setAccess(root *durable.Root, name string, _, top bool) error {
 	if _, err := root.Lstat(name); err != nil {
 		return err
 	}
@@ -84,32 +84,32 @@ func (a access) apply(root *durable.Root, name string, _, top bool) error {
 		}
 		dacl = empty
 	}
-	if err := windows.SetNamedSecurityInfo(system(root, name), windows.SE_FILE_OBJECT, flags, nil, nil, dacl, nil); err != nil {
+	if err := windows.SetNamedSecurityInfo(systemPath(root, name), windows.SE_FILE_OBJECT, flags, nil, nil, dacl, nil); err != nil {
 		return fmt.Errorf("set the access list of %s: %w", name, err)
 	}
 	return nil
 }
 
-// differs describes how a folder's access differs from the configured one.
+// describeDifference describes how a folder's access differs from the configured one.
 // Only the top has entries of its own.
-func (a access) differs(root *durable.Root, name string, top bool) (string, error) {
-	sd, err := windows.GetNamedSecurityInfo(system(root, name), windows.SE_FILE_OBJECT, windows.DACL_SECURITY_INFORMATION)
+func (a access) describeDifference(root *durable.Root, name string, top bool) (string, error) {
+	sd, err := windows.GetNamedSecurityInfo(systemPath(root, name), windows.SE_FILE_OBJECT, windows.DACL_SECURITY_INFORMATION)
 	if err != nil {
 		return "", fmt.Errorf("read the access list of %s: %w", name, err)
 	}
-	flags, got := split(sd.String())
-	_, want := split(a.sd.String())
+	flags, got := splitSDDL(sd.String())
+	_, want := splitSDDL(a.sd.String())
 	switch {
 	case top && (got != want || !strings.Contains(flags, "P")):
 		return fmt.Sprintf("its access list is %s%s, it should be D:P%s", flags, got, want), nil
-	case !top && (own(got) != "" || strings.Contains(flags, "P")):
-		return fmt.Sprintf("it has entries of its own in its access list (%s%s), it should inherit all", flags, own(got)), nil
+	case !top && (ownEntries(got) != "" || strings.Contains(flags, "P")):
+		return fmt.Sprintf("it has entries of its own in its access list (%s%s), it should inherit all", flags, ownEntries(got)), nil
 	}
 	return "", nil
 }
 
-// split returns the flags and the entries of an access list.
-func split(sddl string) (flags, entries string) {
+// splitSDDL returns the flags and the entries of an access list.
+func splitSDDL(sddl string) (flags, entries string) {
 	i := strings.IndexByte(sddl, '(')
 	if i < 0 {
 		return sddl, ""
@@ -117,8 +117,8 @@ func split(sddl string) (flags, entries string) {
 	return sddl[:i], sddl[i:]
 }
 
-// own returns the entries that are not inherited.
-func own(entries string) string {
+// ownEntries returns the entries that are not inherited.
+func ownEntries(entries string) string {
 	var b strings.Builder
 	for e := range strings.SplitAfterSeq(entries, ")") {
 		if f := strings.Split(e, ";"); len(f) > 1 && !strings.Contains(f[1], "ID") {
@@ -129,6 +129,6 @@ func own(entries string) string {
 }
 
 // New files inherit the list of their folder, so inherit and seal do nothing.
-func inherit(*durable.Root, string) error { return nil }
+func inheritDir(*durable.Root, string) error { return nil }
 
-func seal(*durable.Root, string) error { return nil }
+func inheritFile(*durable.Root, string) error { return nil }

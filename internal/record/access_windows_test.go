@@ -21,7 +21,7 @@ func TestEachDomainHasItsReaders(t *testing.T) {
 	write(t, l, at("apac", "osaka", day, 1))
 	write(t, l, at("emea", "paris", day, 2))
 	list := func(name string) string {
-		sd, err := windows.GetNamedSecurityInfo(system(l.root, name), windows.SE_FILE_OBJECT, windows.DACL_SECURITY_INFORMATION)
+		sd, err := windows.GetNamedSecurityInfo(systemPath(l.root, name), windows.SE_FILE_OBJECT, windows.DACL_SECURITY_INFORMATION)
 		must(t, err)
 		return sd.String()
 	}

@@ -14,7 +14,7 @@ import (
 // would interpret, or that could disguise a text: control and formatting
 // characters, line separators, bytes that are not UTF-8.
 func Printable(s string) string {
-	if !strings.ContainsFunc(s, unprintable) {
+	if !strings.ContainsFunc(s, isUnprintable) {
 		return s
 	}
 	var b strings.Builder
@@ -23,7 +23,7 @@ func Printable(s string) string {
 		switch {
 		case r == utf8.RuneError && n == 1:
 			fmt.Fprintf(&b, `\x%02x`, s[i])
-		case unprintable(r):
+		case isUnprintable(r):
 			q := strconv.QuoteRuneToASCII(r)
 			b.WriteString(q[1 : len(q)-1])
 		default:
@@ -50,11 +50,11 @@ func Lines(s string) []string {
 // space after a colon.
 func OneLine(s string) string { return strings.ReplaceAll(strings.Join(Lines(s), "; "), ":; ", ": ") }
 
-// unprintable reports whether a rune is escaped: every rune except letters,
+// isUnprintable reports whether a rune is escaped: every rune except letters,
 // marks, digits, punctuation, symbols and the ASCII space. The replacement
 // character is escaped too, so that it cannot be mistaken for an invalid
 // byte.
-func unprintable(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }
+func isUnprintable(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }
 
 // appendSafe appends a line of JSON with every unprintable rune as a \u escape.
 // Outside of strings JSON is printable ASCII, so the line means the same.
@@ -62,7 +62,7 @@ func appendSafe(dst, line []byte) []byte {
 	for i := 0; i < len(line); {
 		r, n := utf8.DecodeRune(line[i:])
 		switch {
-		case r < utf8.RuneSelf && !unprintable(r) || !unprintable(r):
+		case r < utf8.RuneSelf && !isUnprintable(r) || !isUnprintable(r):
 			dst = append(dst, line[i:i+n]...)
 		case r > 0xffff:
 			hi, lo := utf16.EncodeRune(r)
@@ -118,7 +118,7 @@ func (t *text) UnmarshalJSON(b []byte) error {
 	}
 	from = 1
 	for i := 1; i < len(b)-1; {
-		u, ok := escaped(b[i:])
+		u, ok := parseEscape(b[i:])
 		switch {
 		case !ok && b[i] == '\\':
 			i += 2
@@ -126,7 +126,7 @@ func (t *text) UnmarshalJSON(b []byte) error {
 			i++
 		case utf16.IsSurrogate(u) && u < 0xdc00: // the first half of a pair
 			i += 6
-			if low, ok := escaped(b[i:]); ok && utf16.IsSurrogate(low) && low >= 0xdc00 {
+			if low, ok := parseEscape(b[i:]); ok && utf16.IsSurrogate(low) && low >= 0xdc00 {
 				i += 6
 			}
 		case u >= 0xdc80 && u <= 0xdcff:
@@ -147,8 +147,8 @@ func (t *text) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// escaped parses a \uXXXX at the start of b.
-func escaped(b []byte) (rune, bool) {
+// parseEscape parses a \uXXXX at the start of b.
+func parseEscape(b []byte) (rune, bool) {
 	if len(b) < 6 || b[0] != '\\' || b[1] != 'u' {
 		return 0, false
 	}

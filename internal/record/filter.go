@@ -10,7 +10,7 @@ type Filter struct {
 	Since, Until          time.Time // by the folder's day, in UTC; both days are included
 }
 
-func (f Filter) matches(p Place) bool {
+func (f Filter) matchesPlace(p Place) bool {
 	switch {
 	case f.Domain != "" && f.Domain != p.Domain, f.Site != "" && f.Site != p.Site,
 		f.Channel != "" && f.Channel != p.Channel, f.Core && p.Domain != "":

@@ -24,7 +24,7 @@ type Access struct {
 
 // Check resolves the group on this machine.
 func (a Access) Check() error {
-	_, err := resolve(a)
+	_, err := resolveAccess(a)
 	return err
 }
 
@@ -40,9 +40,9 @@ type Logs struct {
 // Open opens the folder of all logs, and creates it if it is missing. Then
 // every account may traverse it; to get further, an account must know the
 // name of a domain's folder and be allowed to read that folder.
-func Open(dir string) (*Logs, error) { return open(dir, nil) }
+func Open(dir string) (*Logs, error) { return openLogs(dir, nil) }
 
-func open(dir string, obs durable.Observer) (*Logs, error) {
+func openLogs(dir string, obs durable.Observer) (*Logs, error) {
 	_, err := os.Lstat(dir)
 	fresh := errors.Is(err, fs.ErrNotExist)
 	root, err := durable.Open(dir, durable.Options{Create: true, Trusted: true, Observer: obs})
@@ -72,31 +72,31 @@ func (l *Logs) Prepare(domains map[string]Access) (changed map[string]string, er
 			errs = append(errs, fmt.Errorf("prepare logs of domain %q: not a name", d))
 			continue
 		}
-		want, err := resolve(a)
+		want, err := resolveAccess(a)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("prepare logs of domain %s: %w", d, err))
 			continue
 		}
-		if err := l.prepare(d, want, changed); err != nil {
+		if err := l.prepareDomain(d, want, changed); err != nil {
 			errs = append(errs, fmt.Errorf("prepare logs of domain %s: %w", d, err))
 		}
 	}
 	return changed, errors.Join(errs...)
 }
 
-func (l *Logs) prepare(domain string, want access, changed map[string]string) error {
+func (l *Logs) prepareDomain(domain string, want access, changed map[string]string) error {
 	_, err := l.root.Lstat(domain)
 	if errors.Is(err, fs.ErrNotExist) {
-		return l.make(domain, want)
+		return l.makeDomain(domain, want)
 	}
 	if err != nil {
 		return err
 	}
-	return l.walk(domain, func(name string, dir bool) error {
+	return l.walkTree(domain, func(name string, dir bool) error {
 		if !dir || changed[domain] != "" {
 			return nil
 		}
-		how, err := want.differs(l.root, name, name == domain)
+		how, err := want.describeDifference(l.root, name, name == domain)
 		if how != "" {
 			changed[domain] = fmt.Sprintf("%s: %s", filepath.Join(l.root.Dir(), filepath.FromSlash(name)), how)
 		}
@@ -104,9 +104,9 @@ func (l *Logs) prepare(domain string, want access, changed map[string]string) er
 	})
 }
 
-// make creates a domain's folder under a temporary name and renames it, so
+// makeDomain creates a domain's folder under a temporary name and renames it, so
 // that a crash never leaves a folder with the wrong access.
-func (l *Logs) make(domain string, want access) error {
+func (l *Logs) makeDomain(domain string, want access) error {
 	temp := ".new-" + domain
 	if err := l.root.RemoveAll(temp); err != nil {
 		return err
@@ -123,7 +123,7 @@ func (l *Logs) make(domain string, want access) error {
 // Repair sets the access of a domain's folder and everything below it again.
 // It continues after an error and returns all errors.
 func (l *Logs) Repair(domain string, a Access) error {
-	want, err := resolve(a)
+	want, err := resolveAccess(a)
 	if err == nil && !isName(domain) {
 		err = errors.New("not a name")
 	}
@@ -131,8 +131,8 @@ func (l *Logs) Repair(domain string, a Access) error {
 		return fmt.Errorf("repair the access to logs of domain %s: %w", domain, err)
 	}
 	var errs []error
-	err = l.walk(domain, func(name string, dir bool) error {
-		errs = append(errs, want.apply(l.root, name, dir, name == domain))
+	err = l.walkTree(domain, func(name string, dir bool) error {
+		errs = append(errs, want.setAccess(l.root, name, dir, name == domain))
 		return nil
 	})
 	if err := errors.Join(append(errs, err)...); err != nil {
@@ -141,9 +141,9 @@ func (l *Logs) Repair(domain string, a Access) error {
 	return nil
 }
 
-// walk calls fn for a folder and then for all folders and files below it. It
+// walkTree calls fn for a folder and then for all folders and files below it. It
 // skips links and other special files.
-func (l *Logs) walk(name string, fn func(name string, dir bool) error) error {
+func (l *Logs) walkTree(name string, fn func(name string, dir bool) error) error {
 	if err := fn(name, true); err != nil {
 		return err
 	}
@@ -155,7 +155,7 @@ func (l *Logs) walk(name string, fn func(name string, dir bool) error) error {
 		sub := path.Join(name, e.Name())
 		switch {
 		case e.IsDir():
-			err = l.walk(sub, fn)
+			err = l.walkTree(sub, fn)
 		case e.Type().IsRegular():
 			err = fn(sub, false)
 		}
@@ -176,8 +176,8 @@ type Log struct {
 // List calls fn for each log, in path order. If fn returns an error, List
 // stops and returns it. It skips files that are not named like a log.
 func (l *Logs) List(f Filter, fn func(Log) error) error {
-	return l.days(func(p Place, folder string) error {
-		if !f.matches(p) {
+	return l.eachDay(func(p Place, folder string) error {
+		if !f.matchesPlace(p) {
 			return nil
 		}
 		list, err := l.root.ReadDir(folder)
@@ -210,10 +210,10 @@ func runOf(name, suffix string) (string, bool) {
 	return name[:max(n, 0)], n > 0 && name[n:] == suffix && isRun(name[:n])
 }
 
-// days calls fn for each folder of a day, in path order. The place has no
+// eachDay calls fn for each folder of a day, in path order. The place has no
 // run.
-func (l *Logs) days(fn func(p Place, folder string) error) error {
-	domains, err := l.names(".")
+func (l *Logs) eachDay(fn func(p Place, folder string) error) error {
+	domains, err := l.configurableNames(".")
 	if err != nil {
 		return err
 	}
@@ -221,12 +221,12 @@ func (l *Logs) days(fn func(p Place, folder string) error) error {
 		// A folder of the Core's logs has one level less.
 		sites := []string{""}
 		if d != core {
-			if sites, err = l.names(d); err != nil {
+			if sites, err = l.configurableNames(d); err != nil {
 				return err
 			}
 		}
 		for _, s := range sites {
-			channels, err := l.names(path.Join(d, s))
+			channels, err := l.configurableNames(path.Join(d, s))
 			if err != nil {
 				return err
 			}
@@ -262,8 +262,8 @@ func (l *Logs) daysOf(p Place, fn func(p Place, folder string) error) error {
 	return nil
 }
 
-// names lists the folders whose names can be those of the configuration.
-func (l *Logs) names(folder string) ([]string, error) {
+// configurableNames lists the folders whose names can be those of the configuration.
+func (l *Logs) configurableNames(folder string) ([]string, error) {
 	list, err := l.root.ReadDir(folder)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err

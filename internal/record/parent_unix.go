@@ -19,5 +19,5 @@ func likeParent(root *durable.Root, name string, dir bool) error {
 	if info.Mode()&0o070 == 0 {
 		a.group = -1
 	}
-	return root.Chmod(name, a.mode(dir))
+	return root.Chmod(name, a.fileMode(dir))
 }

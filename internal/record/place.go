@@ -14,8 +14,8 @@ const (
 	dayLayout = "2006-01-02"
 )
 
-// folder returns the path of the log's folder.
-func (p Place) folder() string {
+// folderPath returns the path of the log's folder.
+func (p Place) folderPath() string {
 	day := p.Date.UTC().Format(dayLayout)
 	if p.Domain == "" {
 		return path.Join(core, p.Channel, day)
@@ -24,7 +24,7 @@ func (p Place) folder() string {
 }
 
 // Path returns the log's slash-separated path below the logs' folder.
-func (p Place) Path() string { return path.Join(p.folder(), p.Run+suffix) }
+func (p Place) Path() string { return path.Join(p.folderPath(), p.Run+suffix) }
 
 func (p Place) validate() error {
 	names := []string{p.Channel}

@@ -24,7 +24,7 @@ func (l *Logs) Purge(now clock.Calendar, keep time.Duration) (p Purged, err erro
 		return p, nil
 	}
 	var errs []error
-	err = l.days(func(place Place, folder string) error {
+	err = l.eachDay(func(place Place, folder string) error {
 		if place.Date.AddDate(0, 0, 1).After(now.Add(-keep).Time()) {
 			return nil
 		}

@@ -22,14 +22,14 @@ func (l *Logs) Scan(path string, fn func(File) error) (h Header, e End, err erro
 		return h, e, fmt.Errorf("read log: %w", err)
 	}
 	defer f.Close()
-	h, e, err = scan(f, fn)
+	h, e, err = scanLog(f, fn)
 	if err != nil {
 		return h, e, fmt.Errorf("read log %s: %w", path, err)
 	}
 	return h, e, nil
 }
 
-func scan(r io.Reader, fn func(File) error) (h Header, e End, err error) {
+func scanLog(r io.Reader, fn func(File) error) (h Header, e End, err error) {
 	in := bufio.NewScanner(r)
 	in.Buffer(make([]byte, 64<<10), maxLine)
 	in.Split(wholeLines)

@@ -31,7 +31,7 @@ func must(t *testing.T, err error) {
 
 func newLogs(t *testing.T, obs durable.Observer) *Logs {
 	t.Helper()
-	l, err := open(filepath.Join(t.TempDir(), "logs"), obs)
+	l, err := openLogs(filepath.Join(t.TempDir(), "logs"), obs)
 	must(t, err)
 	t.Cleanup(func() { must(t, l.Close()) })
 	changed, err := l.Prepare(map[string]Access{"core": {}, "apac": {}, "emea": {}})

@@ -52,21 +52,21 @@ func (l *Logs) Create(p Place, h Header) (*Writer, error) {
 		return nil, fmt.Errorf("create log: %w", err)
 	}
 	w := &Writer{logs: l, path: p.Path()}
-	if err := w.create(p.folder()); err != nil {
+	if err := w.createTemp(p.folderPath()); err != nil {
 		return nil, fmt.Errorf("create log %s: %w", w.path, err)
 	}
 	h.Version, h.Run, h.Domain, h.Site, h.Channel = Version, p.Run, p.Domain, p.Site, p.Channel
-	if err := w.write(h); err != nil {
+	if err := w.writeLine(h); err != nil {
 		w.Abort()
 		return nil, fmt.Errorf("create log %s: %w", w.path, err)
 	}
 	return w, nil
 }
 
-func (w *Writer) create(folder string) (err error) {
+func (w *Writer) createTemp(folder string) (err error) {
 	w.logs.folders.Lock()
 	defer w.logs.folders.Unlock()
-	if err := w.logs.folder(folder); err != nil {
+	if err := w.logs.makeFolders(folder); err != nil {
 		return err
 	}
 	if w.file, err = w.logs.root.Create(w.path+part, 0); err != nil {
@@ -76,8 +76,8 @@ func (w *Writer) create(folder string) (err error) {
 	return nil
 }
 
-// folder creates the folders below a domain's folder, which must exist.
-func (l *Logs) folder(name string) error {
+// makeFolders creates the folders below a domain's folder, which must exist.
+func (l *Logs) makeFolders(name string) error {
 	if _, err := l.root.Lstat(name); err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -85,13 +85,13 @@ func (l *Logs) folder(name string) error {
 	if parent == "." {
 		return fmt.Errorf("the folder of domain %s is not prepared: %w", name, fs.ErrNotExist)
 	}
-	if err := l.folder(parent); err != nil {
+	if err := l.makeFolders(parent); err != nil {
 		return err
 	}
 	if err := l.root.Mkdir(name, folderMode); err != nil {
 		return err
 	}
-	if err := inherit(l.root, name); err != nil {
+	if err := inheritDir(l.root, name); err != nil {
 		return err
 	}
 	return l.root.SyncDir(parent)
@@ -111,14 +111,14 @@ func (a *appender) Write(p []byte) (int, error) {
 
 // Line adds a file's line.
 func (w *Writer) Line(f File) error {
-	if err := w.write(fileLine{Path: text(f.Path), File: f, From: text(f.From), Cause: text(f.Cause)}); err != nil {
+	if err := w.writeLine(fileLine{Path: text(f.Path), File: f, From: text(f.From), Cause: text(f.Cause)}); err != nil {
 		return fmt.Errorf("write log %s: %w", w.path, err)
 	}
 	w.n++
 	return nil
 }
 
-func (w *Writer) write(v any) error {
+func (w *Writer) writeLine(v any) error {
 	if w.err != nil {
 		return w.err
 	}
@@ -140,7 +140,7 @@ func (w *Writer) Close(e End) error {
 		w.err = errors.New("the closing line tells no state")
 	}
 	e.Lines = w.n
-	if err := w.write(endLine{End: e, Cause: text(e.Cause)}); err != nil {
+	if err := w.writeLine(endLine{End: e, Cause: text(e.Cause)}); err != nil {
 		w.Abort()
 		return fmt.Errorf("close log %s: %w", w.path, err)
 	}
@@ -158,7 +158,7 @@ func (w *Writer) publish() error {
 	root := w.logs.root
 	err := w.out.Flush()
 	if err == nil {
-		err = seal(root, w.path+part)
+		err = inheritFile(root, w.path+part)
 	}
 	if err == nil {
 		err = w.file.Sync()
