@@ -42,7 +42,7 @@ const cadenceForm = "want minute, hour, day of month, month, day of week and a z
 //	weekly sun 4h before first window
 //	never
 func ParseCadence(text string) (Cadence, error) {
-	c, err := parseCadence(words(text, 0, blank))
+	c, err := parseCadence(splitWords(text, 0, blank))
 	if err != nil {
 		return Cadence{}, fmt.Errorf("cadence %q: %w", text, err)
 	}
@@ -51,7 +51,7 @@ func ParseCadence(text string) (Cadence, error) {
 
 func parseCadence(list []word) (Cadence, error) {
 	if len(list) == 0 {
-		return Cadence{}, word{column: 1}.bad("%s", cadenceForm)
+		return Cadence{}, word{column: 1}.badWord("%s", cadenceForm)
 	}
 	switch head := strings.ToLower(list[0].text); {
 	case head == "never" && len(list) == 1:
@@ -61,7 +61,7 @@ func parseCadence(list []word) (Cadence, error) {
 	case len(list) == 6:
 		return parseCron(list)
 	}
-	return Cadence{}, list[0].bad("%s", cadenceForm)
+	return Cadence{}, list[0].badWord("%s", cadenceForm)
 }
 
 func parseBefore(head string, first word, list []word) (Cadence, error) {
@@ -72,26 +72,26 @@ func parseBefore(head string, first word, list []word) (Cadence, error) {
 			i = dayIndex(strings.ToLower(list[0].text))
 		}
 		if i < 0 {
-			return c, first.bad("want a day behind it, mon to sun, such as weekly sun before first window")
+			return c, first.badWord("want a day behind it, mon to sun, such as weekly sun before first window")
 		}
-		c.days = bit(i)
+		c.days = dayBit(i)
 		head += " " + weekNames[i]
 		list = list[1:]
 	}
 	if len(list) == 4 {
 		lead, err := time.ParseDuration(list[0].text)
 		if err != nil || lead < 0 || lead > maxLead || lead%time.Minute != 0 {
-			return c, list[0].bad("want how long before, in whole minutes, such as 90m or 2h, up to %s", hours(maxLead))
+			return c, list[0].badWord("want how long before, in whole minutes, such as 90m or 2h, up to %s", formatHours(maxLead))
 		}
 		c.lead = lead
 		list = list[1:]
 	}
 	for i, want := range []string{"before", "first", "window"} {
 		if len(list) != 3 || strings.ToLower(list[i].text) != want {
-			return c, first.bad("%s", cadenceForm)
+			return c, first.badWord("%s", cadenceForm)
 		}
 	}
-	c.text = fmt.Sprintf("%s %s before first window", head, hours(c.lead))
+	c.text = fmt.Sprintf("%s %s before first window", head, formatHours(c.lead))
 	return c, nil
 }
 
@@ -107,15 +107,15 @@ func parseCron(list []word) (Cadence, error) {
 	}
 	schedule, ok := parsed.(*cron.SpecSchedule)
 	if !ok {
-		return Cadence{}, list[0].bad("%s", cadenceForm)
+		return Cadence{}, list[0].badWord("%s", cadenceForm)
 	}
 	zone, err := time.LoadLocation(list[5].text)
 	if err != nil || list[5].text == "Local" {
-		return Cadence{}, list[5].bad("want an IANA zone such as Europe/Berlin, or UTC")
+		return Cadence{}, list[5].badWord("want an IANA zone such as Europe/Berlin, or UTC")
 	}
 	schedule.Location = time.UTC
 	if schedule.Next(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)).IsZero() {
-		return Cadence{}, list[2].bad("no month that is named has such a day")
+		return Cadence{}, list[2].badWord("no month that is named has such a day")
 	}
 	return Cadence{cron: schedule, zone: zone, text: spec + " " + zone.String()}, nil
 }
@@ -170,7 +170,7 @@ func (c Cadence) nextCron(after time.Time) (time.Time, bool) {
 		if next.IsZero() {
 			return time.Time{}, false
 		}
-		if t := wall(dateOf(next), next.Hour()*60+next.Minute(), c.zone); t.After(after) {
+		if t := wallTime(dateOf(next), next.Hour()*60+next.Minute(), c.zone); t.After(after) {
 			return t, true
 		}
 	}
@@ -184,9 +184,9 @@ func (c Cadence) nextBefore(after time.Time, sites []Opening) (time.Time, bool) 
 	for from := -2; from < horizon; from += step {
 		starts := map[Date]time.Time{}
 		for _, s := range sites {
-			zone := s.At.zone()
-			begin, end := today.add(from), today.add(from+step)
-			for _, w := range Between(wall(begin, 0, zone), wall(end, 0, zone), s.At, s.Rule) {
+			zone := s.At.timeZone()
+			begin, end := today.addDays(from), today.addDays(from+step)
+			for _, w := range Between(wallTime(begin, 0, zone), wallTime(end, 0, zone), s.At, s.Rule) {
 				d := dateOf(w.Start.In(zone))
 				if first, ok := starts[d]; !ok || w.Start.Before(first) {
 					starts[d] = w.Start

@@ -37,7 +37,7 @@ func TestCronRunsOnceADay(t *testing.T) {
 	for _, zone := range []string{"Europe/Berlin", "America/New_York", "America/Nuuk", "America/Havana", "Australia/Lord_Howe", "Africa/Casablanca", "UTC"} {
 		for _, spec := range []string{"30 2 * * *", "30 1 * * *", "0 0 * * *", "15 2 * * *", "30 23 * * *"} {
 			c := mustCadence(t, spec+" "+zone)
-			from := wall(Date{2026, 1, 1}, 0, zoneOf(t, zone)).Add(-time.Second)
+			from := wallTime(Date{2026, 1, 1}, 0, zoneOf(t, zone)).Add(-time.Second)
 			if got := len(times(t, c, from, 730, nil)); got != 730 {
 				t.Errorf("%s: %d times in 730 days", c, got)
 			}

@@ -19,11 +19,11 @@ func dateOf(t time.Time) Date {
 	return Date{y, m, d}
 }
 
-func (d Date) utc() time.Time { return time.Date(d.Year, d.Month, d.Day, 0, 0, 0, 0, time.UTC) }
+func (d Date) utcMidnight() time.Time { return time.Date(d.Year, d.Month, d.Day, 0, 0, 0, 0, time.UTC) }
 
-func (d Date) add(days int) Date { return dateOf(d.utc().AddDate(0, 0, days)) }
+func (d Date) addDays(days int) Date { return dateOf(d.utcMidnight().AddDate(0, 0, days)) }
 
-func (d Date) weekday() time.Weekday { return d.utc().Weekday() }
+func (d Date) weekday() time.Weekday { return d.utcMidnight().Weekday() }
 
 func (d Date) before(o Date) bool {
 	if d.Year != o.Year {
@@ -40,9 +40,9 @@ func (d Date) String() string {
 	return fmt.Sprintf("%04d-%02d-%02d", d.Year, int(d.Month), d.Day)
 }
 
-// wall returns the first instant at which a clock in zone shows minute of day
+// wallTime returns the first instant at which a clock in zone shows minute of day
 // d (0 to 2880) or has passed it.
-func wall(d Date, minute int, zone *time.Location) time.Time {
+func wallTime(d Date, minute int, zone *time.Location) time.Time {
 	t, _ := wallSkip(d, minute, zone)
 	return t
 }
@@ -62,27 +62,27 @@ func wallSkip(d Date, minute int, zone *time.Location) (time.Time, time.Duration
 	shown := func(t time.Time) int64 { _, off := t.Zone(); return t.Unix() + int64(off) }
 	switch got := shown(t); {
 	case got > want: // skipped, and t is after the change
-		return start, skip(start)
+		return start, clockShift(start)
 	case got < want: // skipped, and t is before the change
-		return end, skip(end)
+		return end, clockShift(end)
 	}
 	if !start.IsZero() {
-		if early := t.Add(-doubled(start)); doubled(start) > 0 && early.Before(start) {
+		if early := t.Add(-doubledTime(start)); doubledTime(start) > 0 && early.Before(start) {
 			return early, 0
 		}
 	}
 	return t, 0
 }
 
-// skip returns how far the clocks move forward at a change; it is negative if
+// clockShift returns how far the clocks move forward at a change; it is negative if
 // they move back.
-func skip(change time.Time) time.Duration {
+func clockShift(change time.Time) time.Duration {
 	_, before := change.Add(-time.Second).Zone()
 	_, after := change.Zone()
 	return time.Duration(after-before) * time.Second
 }
 
-func doubled(change time.Time) time.Duration { return -skip(change) }
+func doubledTime(change time.Time) time.Duration { return -clockShift(change) }
 
 // DateRange is a range of days that includes both ends. Without years it
 // applies to every year, and may span the New Year.
@@ -146,11 +146,11 @@ const maxDates = 400
 
 // ParseDates reads days and ranges of days, separated by spaces or commas:
 // 2026-12-24..2027-01-02, or 12-25 and 12-24..01-02 for every year.
-func ParseDates(text string) (Dates, error) { return parseDates(words(text, 0, ", \t\n")) }
+func ParseDates(text string) (Dates, error) { return parseDates(splitWords(text, 0, ", \t\n")) }
 
 func parseDates(list []word) (Dates, error) {
 	if len(list) > maxDates {
-		return nil, list[maxDates].bad("a calendar holds at most %d entries: join days to ranges", maxDates)
+		return nil, list[maxDates].badWord("a calendar holds at most %d entries: join days to ranges", maxDates)
 	}
 	var out Dates
 	for _, w := range list {
@@ -158,18 +158,18 @@ func parseDates(list []word) (Dates, error) {
 		var r DateRange
 		var ok, ok2 bool
 		if r.From, ok = parseDate(from); !ok {
-			return nil, w.bad("want a date such as 2026-12-24, or 12-24 for every year, or two with .. between them")
+			return nil, w.badWord("want a date such as 2026-12-24, or 12-24 for every year, or two with .. between them")
 		}
 		r.To = r.From
 		if isRange {
 			if r.To, ok2 = parseDate(to); !ok2 {
-				return nil, w.bad("want a date such as 2027-01-02 behind the two dots")
+				return nil, w.badWord("want a date such as 2027-01-02 behind the two dots")
 			}
 			if (r.From.Year == 0) != (r.To.Year == 0) {
-				return nil, w.bad("one end has a year and the other has none: give both or neither")
+				return nil, w.badWord("one end has a year and the other has none: give both or neither")
 			}
 			if r.From.Year != 0 && r.To.before(r.From) {
-				return nil, w.bad("it ends before it begins: swap the dates")
+				return nil, w.badWord("it ends before it begins: swap the dates")
 			}
 		}
 		out = append(out, r)
@@ -190,10 +190,10 @@ func parseDate(text string) (Date, bool) {
 	switch {
 	case len(n) == 3 && n[0] >= 1970:
 		d = Date{n[0], time.Month(n[1]), n[2]}
-		return d, d == dateOf(d.utc())
+		return d, d == dateOf(d.utcMidnight())
 	case len(n) == 2 && strings.IndexByte(text, '-') == 2:
 		d = Date{2024, time.Month(n[0]), n[1]} // a leap year: 02-29 is a day
-		ok := d == dateOf(d.utc())
+		ok := d == dateOf(d.utcMidnight())
 		d.Year = 0
 		return d, ok
 	}

@@ -50,11 +50,11 @@ func TestPain12_EachWindowOpensOnceAndClosesOnTime(t *testing.T) {
 				if s, ok := r.spring[z.zone]; ok && season == "spring" {
 					odd = s
 				}
-				first := change.add(-7)
+				first := change.addDays(-7)
 				opened := map[Date]int{}
 				var since Window
 				open := false
-				for now := wall(first, 720, zone); now.Before(wall(first.add(14), 720, zone)); now = now.Add(5 * time.Minute) {
+				for now := wallTime(first, 720, zone); now.Before(wallTime(first.addDays(14), 720, zone)); now = now.Add(5 * time.Minute) {
 					w, ok := Open(now, Place{Zone: zone}, rule)
 					switch {
 					case ok && !open:
@@ -83,13 +83,13 @@ func TestPain12_EachWindowOpensOnceAndClosesOnTime(t *testing.T) {
 						if !now.Equal(since.End) {
 							t.Errorf("%s %s %s: said %s, closed at %s", z.zone, season, r.rule, since.End, now)
 						}
-						if d := dateOf(since.Start); d != change && d != change.add(-1) && since.Length() != r.length {
+						if d := dateOf(since.Start); d != change && d != change.addDays(-1) && since.Length() != r.length {
 							t.Errorf("%s %s %s: %s long on %s", z.zone, season, r.rule, since.Length(), d)
 						}
 					}
 				}
 				days := 0
-				for d := first; d.before(first.add(15)); d = d.add(1) {
+				for d := first; d.before(first.addDays(15)); d = d.addDays(1) {
 					n := opened[d]
 					if n > 1 {
 						t.Errorf("%s %s %s: opened %d times on %s", z.zone, season, r.rule, n, d)
@@ -112,7 +112,7 @@ func TestPain12_TheNightsOfTheChangesAreAsLongAsTheyAre(t *testing.T) {
 		evening Date
 		hours   float64
 	}{{Date{2026, 3, 27}, 10}, {Date{2026, 3, 28}, 9}, {Date{2026, 10, 24}, 11}, {Date{2026, 10, 25}, 10}} {
-		w, ok := Open(wall(c.evening, 22*60, berlin.Zone), berlin, mustRule(t, "20:00-06:00"))
+		w, ok := Open(wallTime(c.evening, 22*60, berlin.Zone), berlin, mustRule(t, "20:00-06:00"))
 		if !ok || w.Length().Hours() != c.hours {
 			t.Errorf("%s: %v long, open %v; want %v hours", c.evening, w.Length(), ok, c.hours)
 		}
@@ -130,7 +130,7 @@ func TestPain12_RatesChangeOnTime(t *testing.T) {
 			continue
 		}
 		zone := zoneOf(t, c.zone)
-		from, to := wall(c.near.add(-7), 0, zone), wall(c.near.add(7), 0, zone)
+		from, to := wallTime(c.near.addDays(-7), 0, zone), wallTime(c.near.addDays(7), 0, zone)
 		var zero, slow time.Duration
 		for _, s := range ends(table.Steps(from, to, zone), to) {
 			local := s.From.In(zone)
@@ -148,7 +148,7 @@ func TestPain12_RatesChangeOnTime(t *testing.T) {
 			}
 		}
 		days := time.Duration(14)
-		if dateOf(wall(c.near, 0, zone)) != c.near {
+		if dateOf(wallTime(c.near, 0, zone)) != c.near {
 			days = 13 // one day was skipped
 		}
 		if zero != days*14*time.Hour || slow != days*time.Hour {

@@ -12,16 +12,16 @@ type word struct {
 	column int
 }
 
-func (w word) bad(format string, args ...any) error {
+func (w word) badWord(format string, args ...any) error {
 	if w.text == "" {
 		return fmt.Errorf("column %d: %w", w.column, fmt.Errorf(format, args...))
 	}
 	return fmt.Errorf("column %d, %q: %w", w.column, w.text, fmt.Errorf(format, args...))
 }
 
-// words splits text, which starts at a column offset, at any of the
+// splitWords splits text, which starts at a column offset, at any of the
 // separators.
-func words(text string, offset int, separators string) []word {
+func splitWords(text string, offset int, separators string) []word {
 	var out []word
 	for i := 0; i < len(text); {
 		if strings.IndexByte(separators, text[i]) >= 0 {
@@ -38,8 +38,8 @@ func words(text string, offset int, separators string) []word {
 	return out
 }
 
-// pieces splits text at every separator, and keeps empty pieces.
-func pieces(text string, offset int, separator string) []word {
+// splitPieces splits text at every separator, and keeps empty pieces.
+func splitPieces(text string, offset int, separator string) []word {
 	var out []word
 	for {
 		head, tail, more := strings.Cut(text, separator)
@@ -75,15 +75,15 @@ func ParseRule(text string) (Rule, error) {
 	if err != nil {
 		return Rule{}, fmt.Errorf("window %q: %w", text, err)
 	}
-	r.text = r.canonical()
+	r.text = r.formatCanonical()
 	return r, nil
 }
 
 func parseRule(text string) (Rule, error) {
 	var r Rule
-	parts := pieces(text, 0, ";")
+	parts := splitPieces(text, 0, ";")
 	if strings.TrimSpace(parts[0].text) != "never" {
-		for _, p := range pieces(parts[0].text, 0, ",") {
+		for _, p := range splitPieces(parts[0].text, 0, ",") {
 			c, err := parseClause(p)
 			if err != nil {
 				return r, err
@@ -92,9 +92,9 @@ func parseRule(text string) (Rule, error) {
 		}
 	}
 	for _, p := range parts[1:] {
-		list := words(p.text, p.column-1, ", \t\n")
+		list := splitWords(p.text, p.column-1, ", \t\n")
 		if len(list) == 0 {
-			return r, p.bad("want holidays or freeze and dates behind the semicolon")
+			return r, p.badWord("want holidays or freeze and dates behind the semicolon")
 		}
 		dates, err := parseDates(list[1:])
 		if err != nil {
@@ -102,9 +102,9 @@ func parseRule(text string) (Rule, error) {
 		}
 		switch into := list[0]; {
 		case into.text != "holidays" && into.text != "freeze":
-			return r, into.bad("want holidays or freeze behind a semicolon, and , between times")
+			return r, into.badWord("want holidays or freeze behind a semicolon, and , between times")
 		case len(dates) == 0:
-			return r, into.bad("want dates behind it, such as 2026-12-24..2027-01-02")
+			return r, into.badWord("want dates behind it, such as 2026-12-24..2027-01-02")
 		case into.text == "holidays":
 			r.holidays = append(r.holidays, dates...)
 		default:
@@ -117,12 +117,12 @@ func parseRule(text string) (Rule, error) {
 const clauseForm = "want days (mon, mon-fri, holiday) and times (20:00-06:00, all, dark)"
 
 func parseClause(p word) (clause, error) {
-	c, rest, err := parseDays(words(p.text, p.column-1, blank))
+	c, rest, err := parseDays(splitWords(p.text, p.column-1, blank))
 	if err != nil {
 		return c, err
 	}
 	if len(rest) == 0 {
-		return c, word{strings.TrimSpace(p.text), p.column}.bad("no times: %s, and a space, not a comma, between days", clauseForm)
+		return c, word{strings.TrimSpace(p.text), p.column}.badWord("no times: %s, and a space, not a comma, between days", clauseForm)
 	}
 	for len(rest) > 0 {
 		var s span
@@ -154,10 +154,10 @@ func parseDays(list []word) (c clause, rest []word, err error) {
 			b = a
 		}
 		if a < 0 || b < 0 {
-			return c, nil, w.bad("unknown day: use mon, tue, wed, thu, fri, sat, sun, a range such as mon-fri, or holiday")
+			return c, nil, w.badWord("unknown day: use mon, tue, wed, thu, fri, sat, sun, a range such as mon-fri, or holiday")
 		}
 		for i := a; ; i = (i + 1) % 7 {
-			c.days |= bit(i)
+			c.days |= dayBit(i)
 			if i == b {
 				break
 			}
@@ -184,7 +184,7 @@ func parseSpan(list []word) (s span, rest []word, err error) {
 	case "all":
 		return span{to: 1440}, rest, nil
 	case "never":
-		return s, nil, w.bad("never stands alone: leave the day out instead")
+		return s, nil, w.badWord("never stands alone: leave the day out instead")
 	case "dark":
 		s = span{dark: true, min: DefaultDarkMin, max: DefaultDarkMax}
 		if len(rest) == 0 || !strings.Contains(rest[0].text, "..") {
@@ -196,8 +196,8 @@ func parseSpan(list []word) (s span, rest []word, err error) {
 		s.max, err2 = time.ParseDuration(high)
 		whole := s.min%time.Minute == 0 && s.max%time.Minute == 0
 		if err1 != nil || err2 != nil || !whole || s.min < darkLowest || s.max > darkHighest || s.min > s.max {
-			return s, nil, rest[0].bad("want the least and the most that a night may be, such as 6h..12h, from %s to %s",
-				hours(darkLowest), hours(darkHighest))
+			return s, nil, rest[0].badWord("want the least and the most that a night may be, such as 6h..12h, from %s to %s",
+				formatHours(darkLowest), formatHours(darkHighest))
 		}
 		return s, rest[1:], nil
 	}
@@ -207,9 +207,9 @@ func parseSpan(list []word) (s span, rest []word, err error) {
 	s.to, ok2 = parseClock(to)
 	switch {
 	case !ok || !ok1 || !ok2 || s.from == 1440:
-		return s, nil, w.bad("%s; a time is 00:00 to 23:59, and 24:00 as an end", clauseForm)
+		return s, nil, w.badWord("%s; a time is 00:00 to 23:59, and 24:00 as an end", clauseForm)
 	case s.from == s.to:
-		return s, nil, w.bad("it ends when it begins: write all for the whole day")
+		return s, nil, w.badWord("it ends when it begins: write all for the whole day")
 	case s.to < s.from:
 		s.to += 1440
 	}

@@ -53,11 +53,11 @@ func parseTimetable(text string, parseRate func(string) (int64, error)) (Timetab
 	if len(text) > maxRule {
 		return t, fmt.Errorf("%d bytes: it holds at most %d", len(text), maxRule)
 	}
-	parts := pieces(text, 0, ";")
+	parts := splitPieces(text, 0, ";")
 	for i, p := range parts {
-		list := words(p.text, p.column-1, blank)
+		list := splitWords(p.text, p.column-1, blank)
 		if len(list) < 2 {
-			return t, word{strings.TrimSpace(p.text), p.column}.bad("want times and a rate, such as 20:00-22:00 20Mbit, or else and a rate")
+			return t, word{strings.TrimSpace(p.text), p.column}.badWord("want times and a rate, such as 20:00-22:00 20Mbit, or else and a rate")
 		}
 		last := list[len(list)-1]
 		l, err := parseLimit(last, parseRate)
@@ -67,7 +67,7 @@ func parseTimetable(text string, parseRate func(string) (int64, error)) (Timetab
 		list = list[:len(list)-1]
 		if strings.ToLower(list[0].text) == "else" {
 			if len(list) > 1 || i < len(parts)-1 {
-				return t, list[0].bad("it stands last, and has only a rate behind it")
+				return t, list[0].badWord("it stands last, and has only a rate behind it")
 			}
 			t.otherwise = l
 			continue
@@ -77,10 +77,10 @@ func parseTimetable(text string, parseRate func(string) (int64, error)) (Timetab
 			return t, err
 		}
 		if c.days&holidayBit != 0 && c.days != everyDay {
-			return t, list[0].bad("a timetable has no holidays: name weekdays")
+			return t, list[0].badWord("a timetable has no holidays: name weekdays")
 		}
 		if len(rest) == 0 {
-			return t, last.bad("no times before the rate: write all for the whole day")
+			return t, last.badWord("no times before the rate: write all for the whole day")
 		}
 		for len(rest) > 0 {
 			var s span
@@ -88,7 +88,7 @@ func parseTimetable(text string, parseRate func(string) (int64, error)) (Timetab
 				return t, err
 			}
 			if s.dark {
-				return t, list[0].bad("a timetable has no dark: write times")
+				return t, list[0].badWord("a timetable has no dark: write times")
 			}
 			c.spans = append(c.spans, s)
 		}
@@ -114,7 +114,7 @@ func parseLimit(w word, parseRate func(string) (int64, error)) (limit, error) {
 		err = errors.New("want more than 0")
 	}
 	if err != nil {
-		return limit{}, w.bad("no rate (a rate, 0 or unlimited ends each entry): %w", err)
+		return limit{}, w.badWord("no rate (a rate, 0 or unlimited ends each entry): %w", err)
 	}
 	return limit{n, w.text}, nil
 }
@@ -134,10 +134,10 @@ func (t Timetable) MarshalText() ([]byte, error) { return []byte(t.String()), ni
 // and the time until which that applies; zero if it never changes.
 func (t Timetable) Rate(now time.Time, zone *time.Location) (bytesPerSecond int64, until time.Time) {
 	if len(t.entries) == 0 {
-		return t.at(), time.Time{}
+		return t.defaultRate(), time.Time{}
 	}
 	at := Place{Zone: zone}
-	today := dateOf(now.In(at.zone()))
+	today := dateOf(now.In(at.timeZone()))
 	// A timetable repeats weekly, so a rate that does not change within the
 	// next eight days never does. Usually it changes today.
 	for _, days := range []int{1, 9} {
@@ -145,18 +145,18 @@ func (t Timetable) Rate(now time.Time, zone *time.Location) (bytesPerSecond int6
 		var edges []time.Time
 		for i, e := range t.entries {
 			r := Rule{clauses: []clause{e.clause}}
-			for d := today.add(-2); !today.add(days).before(d); d = d.add(1) {
-				spans[i] = r.day(spans[i], d, at)
+			for d := today.addDays(-2); !today.addDays(days).before(d); d = d.addDays(1) {
+				spans[i] = r.appendDay(spans[i], d, at)
 			}
 			for _, w := range spans[i] {
 				edges = append(edges, w.Start, w.End)
 			}
 		}
 		slices.SortFunc(edges, time.Time.Compare)
-		rate := t.during(now, spans)
-		seen := wall(today.add(days), 0, at.zone())
+		rate := t.rateDuring(now, spans)
+		seen := wallTime(today.addDays(days), 0, at.timeZone())
 		for _, e := range edges {
-			if e.After(now) && e.Before(seen) && t.during(e, spans) != rate {
+			if e.After(now) && e.Before(seen) && t.rateDuring(e, spans) != rate {
 				return rate, e
 			}
 		}
@@ -167,15 +167,15 @@ func (t Timetable) Rate(now time.Time, zone *time.Location) (bytesPerSecond int6
 	panic("unreachable")
 }
 
-// at returns the rate if no entry applies.
-func (t *Timetable) at() int64 {
+// defaultRate returns the rate if no entry applies.
+func (t *Timetable) defaultRate() int64 {
 	if t.text == "" {
 		return Unlimited
 	}
 	return t.otherwise.bytes
 }
 
-func (t *Timetable) during(now time.Time, spans [][]Window) int64 {
+func (t *Timetable) rateDuring(now time.Time, spans [][]Window) int64 {
 	for i, e := range t.entries {
 		for _, w := range spans[i] {
 			if w.Contains(now) {
@@ -183,7 +183,7 @@ func (t *Timetable) during(now time.Time, spans [][]Window) int64 {
 			}
 		}
 	}
-	return t.at()
+	return t.defaultRate()
 }
 
 // Step is a period with one rate.

@@ -75,7 +75,7 @@ func (r *Rule) UnmarshalText(b []byte) (err error) {
 func (r Rule) With(holidays, freeze Dates) Rule {
 	r.holidays = slices.Concat(r.holidays, holidays)
 	r.freeze = slices.Concat(r.freeze, freeze)
-	r.text = r.canonical()
+	r.text = r.formatCanonical()
 	return r
 }
 
@@ -103,7 +103,7 @@ func (r Rule) Check(at Place) error {
 	if at.Latitude == nil || at.Longitude == nil {
 		return errors.New("window dark: the site has no coordinates: give its latitude and longitude, or write times")
 	}
-	return at.check()
+	return at.checkCoordinates()
 }
 
 func (r Rule) holidayClause() bool {
@@ -115,7 +115,7 @@ func (r Rule) holidayClause() bool {
 	return false
 }
 
-func (r Rule) canonical() string {
+func (r Rule) formatCanonical() string {
 	var parts []string
 	for _, c := range r.clauses {
 		parts = append(parts, c.String())
@@ -147,14 +147,14 @@ func (c clause) String() string {
 // weekNames lists the days in the usual order, from Monday.
 var weekNames = [7]string{"mon", "tue", "wed", "thu", "fri", "sat", "sun"}
 
-// bit returns the set that holds the i-th of weekNames.
-func bit(i int) daySet { return 1 << ((i + 1) % 7) }
+// dayBit returns the set that holds the i-th of weekNames.
+func dayBit(i int) daySet { return 1 << ((i + 1) % 7) }
 
 func (d daySet) String() string {
 	var out []string
 	for i := 0; i < 7; i++ {
 		j := i
-		for j < 7 && d&bit(j) != 0 {
+		for j < 7 && d&dayBit(j) != 0 {
 			j++
 		}
 		switch {
@@ -176,7 +176,7 @@ func (s span) String() string {
 	case s.dark && s.min == DefaultDarkMin && s.max == DefaultDarkMax:
 		return "dark"
 	case s.dark:
-		return "dark " + hours(s.min) + ".." + hours(s.max)
+		return "dark " + formatHours(s.min) + ".." + formatHours(s.max)
 	case s.from == 0 && s.to == 1440:
 		return "all"
 	}
@@ -184,12 +184,12 @@ func (s span) String() string {
 	if to > 1440 {
 		to -= 1440
 	}
-	return clock(s.from) + "-" + clock(to)
+	return formatClock(s.from) + "-" + formatClock(to)
 }
 
-func clock(minute int) string { return fmt.Sprintf("%02d:%02d", minute/60, minute%60) }
+func formatClock(minute int) string { return fmt.Sprintf("%02d:%02d", minute/60, minute%60) }
 
-func hours(d time.Duration) string {
+func formatHours(d time.Duration) string {
 	h, m := d/time.Hour, d%time.Hour/time.Minute
 	switch {
 	case m == 0:

@@ -211,7 +211,7 @@ func TestWindows(t *testing.T) {
 		{"never", "never", "UTC", Date{2026, 6, 4}, 5, nil},
 	} {
 		zone := zoneOf(t, c.zone)
-		got := Between(wall(c.from, 0, zone), wall(c.from.add(c.days), 0, zone), Place{Zone: zone}, mustRule(t, c.rule))
+		got := Between(wallTime(c.from, 0, zone), wallTime(c.from.addDays(c.days), 0, zone), Place{Zone: zone}, mustRule(t, c.rule))
 		if d := cmp.Diff(c.want, in(got)); d != "" {
 			t.Errorf("%s: %s", c.name, d)
 		}
@@ -220,7 +220,7 @@ func TestWindows(t *testing.T) {
 
 func TestNext(t *testing.T) {
 	zone := zoneOf(t, "Europe/Berlin")
-	now := wall(Date{2026, 6, 4}, 21*60, zone)
+	now := wallTime(Date{2026, 6, 4}, 21*60, zone)
 	for _, c := range []struct{ rule, want string }{
 		{"20:00-06:00", "2026-06-05 20:00"},
 		{"21:00-06:00", "2026-06-05 21:00"}, // it started now, not after now

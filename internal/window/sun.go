@@ -12,12 +12,12 @@ const dusk = -6
 
 const degree = math.Pi / 180
 
-// sun returns the sun's declination in degrees, and the equation of time in
+// sunPosition returns the sun's declination in degrees, and the equation of time in
 // minutes, at t. The formulas are those of NOAA's solar calculator
 // (https://gml.noaa.gov/grad/solcalc/calcdetails.html), after Jean Meeus,
 // Astronomical Algorithms: good to a minute of time between 72° north and
 // south until the year 2100, and to ten beyond.
-func sun(t time.Time) (declination, equation float64) {
+func sunPosition(t time.Time) (declination, equation float64) {
 	// Julian centuries since 2000-01-01 12:00. The minute between UTC and
 	// dynamical time does not matter here.
 	c := (float64(t.Unix())/86400 + 2440587.5 - 2451545) / 36525
@@ -38,24 +38,24 @@ func sun(t time.Time) (declination, equation float64) {
 	return declination, equation
 }
 
-// night returns the night whose middle, the sun's lowest point, is nearest to
+// nightWindow returns the night whose middle, the sun's lowest point, is nearest to
 // midnight, in whole minutes. A night shorter than least or longer than most,
 // near the poles, is adjusted about its middle, so that it is never empty and
 // never endless.
-func night(midnight time.Time, latitude, longitude float64, least, most time.Duration) Window {
+func nightWindow(midnight time.Time, latitude, longitude float64, least, most time.Duration) Window {
 	zone := midnight.Location()
 	middle := midnight
 	for range 2 { // the equation of time moves by half a minute a day: twice is enough
-		_, eq := sun(middle)
+		_, eq := sunPosition(middle)
 		utc := middle.UTC()
 		lowest := -4*longitude - eq // minutes after 00:00 UTC
 		is := float64(utc.Hour()*60+utc.Minute()) + float64(utc.Second())/60
-		middle = middle.Add(minutes(math.Remainder(lowest-is, 1440)))
+		middle = middle.Add(minutesOf(math.Remainder(lowest-is, 1440)))
 	}
 	// The declination changes as well, so compute each end with its own
 	// value.
-	before, after := half(middle, latitude), half(middle, latitude)
-	before, after = half(middle.Add(-before), latitude), half(middle.Add(after), latitude)
+	before, after := halfNight(middle, latitude), halfNight(middle, latitude)
+	before, after = halfNight(middle.Add(-before), latitude), halfNight(middle.Add(after), latitude)
 	switch length := before + after; {
 	case length < least:
 		before, after = least/2, least/2
@@ -65,30 +65,30 @@ func night(midnight time.Time, latitude, longitude float64, least, most time.Dur
 	return Window{middle.Add(-before).Round(time.Minute).In(zone), middle.Add(after).Round(time.Minute).In(zone)}
 }
 
-// half returns the time from the middle of a night to its end, from 0 to 12
+// halfNight returns the time from the middle of a night to its end, from 0 to 12
 // hours, as if the sun kept its declination of t.
-func half(t time.Time, latitude float64) time.Duration {
-	dec, _ := sun(t)
+func halfNight(t time.Time, latitude float64) time.Duration {
+	dec, _ := sunPosition(t)
 	latitude = max(-89.9, min(89.9, latitude)) // at a pole itself there is no hour of the day
 	cos := (math.Sin(dusk*degree) - math.Sin(latitude*degree)*math.Sin(dec*degree)) /
 		(math.Cos(latitude*degree) * math.Cos(dec*degree))
 	light := math.Acos(max(-1, min(1, cos))) / degree // half of the day, as an angle
-	return minutes(4 * (180 - light))
+	return minutesOf(4 * (180 - light))
 }
 
-func minutes(m float64) time.Duration { return time.Duration(m * float64(time.Minute)) }
+func minutesOf(m float64) time.Duration { return time.Duration(m * float64(time.Minute)) }
 
-// check refuses invalid coordinates, and those half a world away from the
+// checkCoordinates refuses invalid coordinates, and those half a world away from the
 // zone: there, dark would be at noon.
-func (p Place) check() error {
+func (p Place) checkCoordinates() error {
 	lat, long := *p.Latitude, *p.Longitude
 	if !(lat >= -90 && lat <= 90) || !(long >= -180 && long <= 180) {
 		return fmt.Errorf("coordinates %g, %g: want a latitude from -90 to 90 and a longitude from -180 to 180", lat, long)
 	}
-	_, offset := time.Date(2026, 1, 15, 12, 0, 0, 0, p.zone()).Zone()
+	_, offset := time.Date(2026, 1, 15, 12, 0, 0, 0, p.timeZone()).Zone()
 	if off := math.Remainder(float64(offset)/3600-long/15, 24); math.Abs(off) > 6 {
 		return fmt.Errorf("coordinates %g, %g: the sun there is %.0f hours from the clocks of %s: correct the coordinates or the zone",
-			lat, long, math.Abs(off), p.zone())
+			lat, long, math.Abs(off), p.timeZone())
 	}
 	return nil
 }

@@ -42,7 +42,7 @@ func TestDarkIsDark(t *testing.T) {
 		if err := rule.Check(at); err != nil {
 			t.Error(err)
 		}
-		from := wall(Date{2026, 1, 1}, 720, zone)
+		from := wallTime(Date{2026, 1, 1}, 720, zone)
 		nights := Between(from, from.AddDate(1, 0, 0), at, rule)
 		if len(nights) != 365 {
 			t.Errorf("%s: %d nights", c.zone, len(nights))

@@ -43,8 +43,8 @@ var changes = []struct {
 func TestWallIsTheFirstTimeThatTheClockShows(t *testing.T) {
 	for _, c := range changes {
 		zone := zoneOf(t, c.zone)
-		first := c.near.add(-2)
-		at := first.utc().Add(-26 * time.Hour).Truncate(time.Hour)
+		first := c.near.addDays(-2)
+		at := first.utcMidnight().Add(-26 * time.Hour).Truncate(time.Hour)
 		// Old zones have offsets with seconds: use steps that miss no change.
 		step := time.Minute
 		if c.near.Year < 1900 {
@@ -52,16 +52,16 @@ func TestWallIsTheFirstTimeThatTheClockShows(t *testing.T) {
 		}
 		shown := func() int64 { _, off := at.In(zone).Zone(); return at.Unix() + int64(off) }
 		for minute := 0; minute < 5*1440; minute++ {
-			d := first.add(minute / 1440)
-			want := d.utc().Unix() + int64(minute%1440)*60
+			d := first.addDays(minute / 1440)
+			want := d.utcMidnight().Unix() + int64(minute%1440)*60
 			for shown() < want {
 				at = at.Add(step)
 			}
-			if got := wall(d, minute%1440, zone); !got.Equal(at) {
-				t.Fatalf("%s %s %s: %s, want %s", c.zone, d, clock(minute%1440), got, at.In(zone))
+			if got := wallTime(d, minute%1440, zone); !got.Equal(at) {
+				t.Fatalf("%s %s %s: %s, want %s", c.zone, d, formatClock(minute%1440), got, at.In(zone))
 			}
-			if got := wall(d.add(-1), minute%1440+1440, zone); !got.Equal(at) {
-				t.Fatalf("%s %s %s of the day before: %s, want %s", c.zone, d, clock(minute%1440), got, at.In(zone))
+			if got := wallTime(d.addDays(-1), minute%1440+1440, zone); !got.Equal(at) {
+				t.Fatalf("%s %s %s of the day before: %s, want %s", c.zone, d, formatClock(minute%1440), got, at.In(zone))
 			}
 		}
 	}

@@ -36,7 +36,7 @@ type Place struct {
 	Latitude, Longitude *float64       // degrees, north and east positive; both or neither are nil
 }
 
-func (p Place) zone() *time.Location {
+func (p Place) timeZone() *time.Location {
 	if p.Zone == nil {
 		return time.UTC
 	}
@@ -90,29 +90,29 @@ func Between(from, to time.Time, at Place, r Rule) []Window {
 	if !from.Before(to) || len(r.clauses) == 0 {
 		return nil
 	}
-	zone := at.zone()
+	zone := at.timeZone()
 	first, last := dateOf(from.In(zone)), dateOf(to.In(zone))
 	// A day's windows extend at most into the next two days, so a few days
 	// usually suffice. Only if a window may extend beyond them, as on
 	// weekends or with the rule all, search a wider range.
 	const near, far = 2, 11
-	out, whole := r.between(first.add(-near), last.add(near), from, to, at)
+	out, whole := r.windowsBetween(first.addDays(-near), last.addDays(near), from, to, at)
 	if !whole {
-		out, _ = r.between(first.add(-far), last.add(far), from, to, at)
+		out, _ = r.windowsBetween(first.addDays(-far), last.addDays(far), from, to, at)
 	}
 	return out
 }
 
-// between returns the windows of the days from first to last that overlap
+// windowsBetween returns the windows of the days from first to last that overlap
 // [from, to), and whether other days could not change any of them.
-func (r *Rule) between(first, last Date, from, to time.Time, at Place) (out []Window, whole bool) {
-	zone := at.zone()
+func (r *Rule) windowsBetween(first, last Date, from, to time.Time, at Place) (out []Window, whole bool) {
+	zone := at.timeZone()
 	var list []Window
-	for d := first; !last.before(d); d = d.add(1) {
-		list = r.day(list, d, at)
+	for d := first; !last.before(d); d = d.addDays(1) {
+		list = r.appendDay(list, d, at)
 	}
 	slices.SortFunc(list, func(a, b Window) int { return a.Start.Compare(b.Start) })
-	sure := Window{Start: wall(first.add(1), 0, zone), End: wall(last.add(1), 0, zone)}
+	sure := Window{Start: wallTime(first.addDays(1), 0, zone), End: wallTime(last.addDays(1), 0, zone)}
 	whole = true
 	for i := 0; i < len(list); {
 		w := list[i]
@@ -125,7 +125,7 @@ func (r *Rule) between(first, last Date, from, to time.Time, at Place) (out []Wi
 			continue
 		}
 		whole = whole && !w.Start.Before(sure.Start) && w.End.Before(sure.End)
-		for _, p := range cut(w, zone) {
+		for _, p := range splitAtMondays(w, zone) {
 			if p.End.After(from) && p.Start.Before(to) {
 				out = append(out, p)
 			}
@@ -134,18 +134,18 @@ func (r *Rule) between(first, last Date, from, to time.Time, at Place) (out []Wi
 	return out, whole
 }
 
-// cut splits a window that is too long at its Mondays.
-func cut(w Window, zone *time.Location) []Window {
+// splitAtMondays splits a window that is too long at its Mondays.
+func splitAtMondays(w Window, zone *time.Location) []Window {
 	if w.Length() <= maxStretch {
 		return []Window{w}
 	}
 	var out []Window
 	d := dateOf(w.Start)
-	for d = d.add(1); w.Length() > 0; d = d.add(1) {
+	for d = d.addDays(1); w.Length() > 0; d = d.addDays(1) {
 		if d.weekday() != time.Monday {
 			continue
 		}
-		end := wall(d, 0, zone)
+		end := wallTime(d, 0, zone)
 		if !end.Before(w.End) {
 			out = append(out, w)
 			break
@@ -158,14 +158,14 @@ func cut(w Window, zone *time.Location) []Window {
 	return out
 }
 
-// day appends the windows that start on d. The morning after belongs to the
+// appendDay appends the windows that start on d. The morning after belongs to the
 // evening before: the evening's date decides whether a night is frozen or a
 // holiday's.
-func (r *Rule) day(out []Window, d Date, at Place) []Window {
+func (r *Rule) appendDay(out []Window, d Date, at Place) []Window {
 	if r.freeze.Contains(d) {
 		return out
 	}
-	zone := at.zone()
+	zone := at.timeZone()
 	kind := daySet(1) << d.weekday()
 	if r.holidayClause() && r.holidays.Contains(d) {
 		kind = holidayBit
@@ -176,13 +176,13 @@ func (r *Rule) day(out []Window, d Date, at Place) []Window {
 			continue
 		}
 		for _, s := range c.spans {
-			w, ok := s.on(d, at, zone)
+			w, ok := s.windowOn(d, at, zone)
 			if !ok {
 				continue
 			}
 			// A freeze also closes a window that is open when it starts.
-			if r.freeze.Contains(d.add(1)) {
-				if end := wall(d.add(1), 0, zone); end.Before(w.End) {
+			if r.freeze.Contains(d.addDays(1)) {
+				if end := wallTime(d.addDays(1), 0, zone); end.Before(w.End) {
 					w.End = end
 				}
 			}
@@ -194,16 +194,16 @@ func (r *Rule) day(out []Window, d Date, at Place) []Window {
 	return out
 }
 
-// on returns the window of the span on a date.
-func (s span) on(d Date, at Place, zone *time.Location) (Window, bool) {
+// windowOn returns the window of the span on a date.
+func (s span) windowOn(d Date, at Place, zone *time.Location) (Window, bool) {
 	if s.dark {
 		if at.Latitude == nil || at.Longitude == nil {
 			return Window{}, false
 		}
-		return night(wall(d.add(1), 0, zone), *at.Latitude, *at.Longitude, s.min, s.max), true
+		return nightWindow(wallTime(d.addDays(1), 0, zone), *at.Latitude, *at.Longitude, s.min, s.max), true
 	}
 	start, skipped := wallSkip(d, s.from, zone)
-	end := wall(d, s.to, zone)
+	end := wallTime(d, s.to, zone)
 	if !start.Before(end) {
 		// All of it is in skipped time. If the clocks skip an hour, the
 		// window moves to the end of that hour and keeps its length. A whole
