@@ -121,14 +121,14 @@ func Run(ctx context.Context, dir string, entries manifest.Next, o Options, fn f
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	for range o.Workers {
-		g.Go(func() error { return r.worker(gctx) })
+		g.Go(func() error { return r.readJobs(gctx) })
 	}
 	g.Go(func() error {
 		defer close(r.order)
 		defer close(r.work)
-		return r.compare(gctx, dir)
+		return r.compareWalk(gctx, dir)
 	})
-	g.Go(func() error { return r.collect(gctx, fn) })
+	g.Go(func() error { return r.collectResults(gctx, fn) })
 	err = g.Wait()
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
@@ -140,17 +140,17 @@ func Run(ctx context.Context, dir string, entries manifest.Next, o Options, fn f
 	return r.res, nil
 }
 
-// compare merges the walk with the release.
-func (r *run) compare(ctx context.Context, dir string) (err error) {
+// compareWalk merges the walk with the release.
+func (r *run) compareWalk(ctx context.Context, dir string) (err error) {
 	if r.entry, err = r.entries(); err != nil {
 		return err
 	}
 	skip := func(path string, isDir bool) bool {
 		return path == manifest.StateDir || r.o.Patterns != nil && r.o.Patterns.Skip(path, isDir)
 	}
-	err = scan.Walk(ctx, dir, scan.WalkOptions{Skip: skip, Workers: 2}, func(it scan.Item) error { return r.meet(ctx, it) })
+	err = scan.Walk(ctx, dir, scan.WalkOptions{Skip: skip, Workers: 2}, func(it scan.Item) error { return r.handleItem(ctx, it) })
 	for err == nil && r.entry != nil {
-		err = r.send(ctx, &job{entry: r.entry})
+		err = r.sendJob(ctx, &job{entry: r.entry})
 		if err == nil {
 			r.entry, err = r.entries()
 		}
@@ -158,8 +158,8 @@ func (r *run) compare(ctx context.Context, dir string) (err error) {
 	return err
 }
 
-// meet handles the release up to and including the item's path.
-func (r *run) meet(ctx context.Context, it scan.Item) error {
+// handleItem handles the release up to and including the item's path.
+func (r *run) handleItem(ctx context.Context, it scan.Item) error {
 	if scan.Vanished(it.Err) {
 		return nil // the release's entry there follows with the next path, as gone
 	}
@@ -172,7 +172,7 @@ func (r *run) meet(ctx context.Context, it scan.Item) error {
 		if d == 0 {
 			j.item, j.here = it, true
 		}
-		if err := r.send(ctx, j); err != nil {
+		if err := r.sendJob(ctx, j); err != nil {
 			return err
 		}
 		var err error
@@ -183,12 +183,12 @@ func (r *run) meet(ctx context.Context, it scan.Item) error {
 	if r.o.SkipLinks && it.Err == nil && (it.Kind == scan.Link || it.Kind == scan.Special) {
 		return nil
 	}
-	return r.send(ctx, &job{item: it, here: true})
+	return r.sendJob(ctx, &job{item: it, here: true})
 }
 
-// send compares an entry with the walk's data, and queues files that must be read.
-func (r *run) send(ctx context.Context, j *job) error {
-	j.found = r.judge(j)
+// sendJob compares an entry with the walk's data, and queues files that must be read.
+func (r *run) sendJob(ctx context.Context, j *job) error {
+	j.found = r.judgeJob(j)
 	if j.found == nil && j.entry.Kind == manifest.File {
 		j.done = make(chan struct{})
 		select {
@@ -205,7 +205,7 @@ func (r *run) send(ctx context.Context, j *job) error {
 	}
 }
 
-func (r *run) judge(j *job) *Finding {
+func (r *run) judgeJob(j *job) *Finding {
 	it, e := &j.item, j.entry
 	switch {
 	case !j.here && r.blind != "" && strings.HasPrefix(e.Path, r.blind+"/"):
@@ -220,19 +220,21 @@ func (r *run) judge(j *job) *Finding {
 	case e.Kind == manifest.Dir && it.Kind != scan.Dir, e.Kind == manifest.File && it.Kind != scan.File:
 		return &Finding{Path: it.Path, Outcome: Moved, Size: it.Stat.Size, Cause: fmt.Sprintf("it is a %s now, a %s in the release", it.Kind, e.Kind)}
 	case e.Kind == manifest.File && (it.Stat.Size != e.Size || it.Stat.MTime != e.MTime):
-		return moved(e, it.Stat.Size, it.Stat.MTime)
+		return movedFinding(e, it.Stat.Size, it.Stat.MTime)
 	}
 	return nil
 }
 
-func moved(e *manifest.Entry, size, mtime int64) *Finding {
-	return &Finding{Path: e.Path, Outcome: Moved, Size: size, Cause: fmt.Sprintf("%d bytes of %s now, %d of %s in the release", size, stamp(mtime), e.Size, stamp(e.MTime))}
+func movedFinding(e *manifest.Entry, size, mtime int64) *Finding {
+	return &Finding{Path: e.Path, Outcome: Moved, Size: size, Cause: fmt.Sprintf("%d bytes of %s now, %d of %s in the release", size, formatStamp(mtime), e.Size, formatStamp(e.MTime))}
 }
 
-func stamp(ns int64) string { return time.Unix(0, ns).UTC().Format("2006-01-02 15:04:05.999999999Z") }
+func formatStamp(ns int64) string {
+	return time.Unix(0, ns).UTC().Format("2006-01-02 15:04:05.999999999Z")
+}
 
-// collect counts the paths in path order.
-func (r *run) collect(ctx context.Context, fn func(Finding)) error {
+// collectResults counts the paths in path order.
+func (r *run) collectResults(ctx context.Context, fn func(Finding)) error {
 	for j := range r.order {
 		if j.done != nil {
 			select {
@@ -245,7 +247,7 @@ func (r *run) collect(ctx context.Context, fn func(Finding)) error {
 				return context.Cause(ctx)
 			}
 		}
-		r.count(j)
+		r.countJob(j)
 		if j.found != nil {
 			fn(*j.found)
 		}
@@ -256,7 +258,7 @@ func (r *run) collect(ctx context.Context, fn func(Finding)) error {
 	return nil
 }
 
-func (r *run) count(j *job) {
+func (r *run) countJob(j *job) {
 	if j.here && j.item.Err == nil {
 		if j.item.Kind != scan.Dir {
 			r.res.Files++
@@ -289,7 +291,7 @@ func (r *run) count(j *job) {
 		sum = e.Digest
 	}
 	if e.Kind == manifest.Dir {
-		r.tree.dir(e.Path)
+		r.tree.addDir(e.Path)
 		return
 	}
 	size := e.Size
@@ -298,14 +300,14 @@ func (r *run) count(j *job) {
 	}
 	r.res.WantFiles++
 	r.res.WantBytes += size
-	r.tree.file(e.Path, sum)
+	r.tree.addFile(e.Path, sum)
 }
 
-func (r *run) worker(ctx context.Context) error {
+func (r *run) readJobs(ctx context.Context) error {
 	buf := make([]byte, bufferSize)
 	for j := range r.work {
 		if ctx.Err() == nil {
-			r.read(ctx, j, buf)
+			r.readFile(ctx, j, buf)
 		}
 		close(j.done)
 	}

@@ -15,20 +15,20 @@ import (
 	"nightferry/internal/scan"
 )
 
-// read reads every byte of a file whose size and time match the release.
-func (r *run) read(ctx context.Context, j *job, buf []byte) {
+// readFile reads every byte of a file whose size and time match the release.
+func (r *run) readFile(ctx context.Context, j *job, buf []byte) {
 	e := j.entry
-	after, err := r.sum(ctx, j, buf)
+	after, err := r.hashFile(ctx, j, buf)
 	switch {
 	case err == nil && j.sum == e.Digest:
 	case err == nil:
 		why := fmt.Sprintf("size and time are the release's, its SHA-256 is %s and the release says %s", j.sum, e.Digest)
 		if c := j.item.Stat.CTime; c != 0 {
-			why += "; the file system says that it was last touched " + stamp(c)
+			why += "; the file system says that it was last touched " + formatStamp(c)
 		}
 		j.found = &Finding{Path: e.Path, Outcome: Damaged, Size: e.Size, Digest: j.sum, Cause: why}
 	case errors.Is(err, errTaken):
-		j.found = moved(e, after.Size(), durable.Nanoseconds(after.ModTime()))
+		j.found = movedFinding(e, after.Size(), durable.Nanoseconds(after.ModTime()))
 	case errors.Is(err, fs.ErrNotExist):
 		j.found = &Finding{Path: e.Path, Outcome: Gone, Size: e.Size, Cause: "it was removed while the source was measured"}
 	default:
@@ -36,9 +36,9 @@ func (r *run) read(ctx context.Context, j *job, buf []byte) {
 	}
 }
 
-// sum hashes a whole file. With errTaken it also returns the file's present
+// hashFile hashes a whole file. With errTaken it also returns the file's present
 // stat.
-func (r *run) sum(ctx context.Context, j *job, buf []byte) (fs.FileInfo, error) {
+func (r *run) hashFile(ctx context.Context, j *job, buf []byte) (fs.FileInfo, error) {
 	f, err := scan.Open(r.root, j.entry.Path)
 	if err != nil {
 		return nil, err
@@ -48,7 +48,7 @@ func (r *run) sum(ctx context.Context, j *job, buf []byte) (fs.FileInfo, error) 
 	if err != nil {
 		return nil, err
 	}
-	if !looks(st, j.entry) {
+	if !sameStat(st, j.entry) {
 		return st, errTaken
 	}
 	h := sha256.New()
@@ -75,13 +75,13 @@ func (r *run) sum(ctx context.Context, j *job, buf []byte) (fs.FileInfo, error) 
 	if st, err = f.Stat(); err != nil {
 		return nil, err
 	}
-	if j.read != j.entry.Size || !looks(st, j.entry) {
+	if j.read != j.entry.Size || !sameStat(st, j.entry) {
 		return st, errTaken
 	}
 	return st, nil
 }
 
-func looks(st fs.FileInfo, e *manifest.Entry) bool {
+func sameStat(st fs.FileInfo, e *manifest.Entry) bool {
 	return st.Mode().IsRegular() && st.Size() == e.Size && durable.Nanoseconds(st.ModTime()) == e.MTime
 }
 
@@ -91,9 +91,11 @@ type treeDigest struct{ h hash.Hash }
 
 func newTreeDigest() treeDigest { return treeDigest{sha256.New()} }
 
-func (t treeDigest) file(path string, sum digest.Digest) { fmt.Fprintf(t.h, "%x  %s\n", sum[:], path) }
+func (t treeDigest) addFile(path string, sum digest.Digest) {
+	fmt.Fprintf(t.h, "%x  %s\n", sum[:], path)
+}
 
-func (t treeDigest) dir(path string) { fmt.Fprintf(t.h, "dir  %s\n", path) }
+func (t treeDigest) addDir(path string) { fmt.Fprintf(t.h, "dir  %s\n", path) }
 
 func (t treeDigest) sum() digest.Digest { return digest.Digest(t.h.Sum(nil)) }
 
