@@ -81,7 +81,7 @@ func Forecast(q Question) []Item {
 	}
 	items := make([]Item, 0, len(q.Due)+len(q.Coming)*len(q.Sites))
 	for i := range q.Sites {
-		items = f.site(items, &q.Sites[i], due[q.Sites[i].Name])
+		items = f.forecastSite(items, &q.Sites[i], due[q.Sites[i].Name])
 	}
 	return items
 }
@@ -108,12 +108,12 @@ type job struct {
 	item int
 }
 
-func (f *forecast) site(items []Item, s *Site, due []*Due) []Item {
+func (f *forecast) forecastSite(items []Item, s *Site, due []*Due) []Item {
 	first := len(items)
 	var lanes []lane
 	for i := range s.Channels {
 		c := &s.Channels[i]
-		halted := slices.ContainsFunc(f.q.Halts, func(h Halt) bool { return h.covers(s, c.Name) })
+		halted := slices.ContainsFunc(f.q.Halts, func(h Halt) bool { return h.coversChannel(s, c.Name) })
 		l := lane{channel: c}
 		add := func(d Due) {
 			items = append(items, Item{Site: s.Name, Channel: c.Name, Release: d.Release, Ready: d.Since, Halted: halted, Assumed: s.Rate <= 0,
@@ -138,10 +138,10 @@ func (f *forecast) site(items []Item, s *Site, due []*Due) []Item {
 			lanes = append(lanes, l)
 		}
 	}
-	f.follow(items, s, lanes)
+	f.simulateSite(items, s, lanes)
 	for i := range lanes {
 		for _, j := range lanes[i].jobs {
-			f.extend(&items[j.item], j.due.Bytes)
+			f.extendNights(&items[j.item], j.due.Bytes)
 		}
 	}
 	mine := items[first:]
@@ -151,9 +151,9 @@ func (f *forecast) site(items []Item, s *Site, due []*Due) []Item {
 	return items
 }
 
-// follow simulates one site, from one moment at which something changes to
+// simulateSite simulates one site, from one moment at which something changes to
 // the next.
-func (f *forecast) follow(items []Item, s *Site, lanes []lane) {
+func (f *forecast) simulateSite(items []Item, s *Site, lanes []lane) {
 	steps := f.stepsOf(s)
 	for t := f.q.From; t.Before(f.to); {
 		for len(steps) > 1 && !steps[1].From.After(t) {
@@ -163,21 +163,21 @@ func (f *forecast) follow(items []Item, s *Site, lanes []lane) {
 		next := f.to
 		if len(steps) > 1 {
 			m.Change = steps[1].From
-			next = earlier(next, m.Change)
+			next = earlierTime(next, m.Change)
 		}
-		waiting := f.waiting(&m, lanes, &next)
+		waiting := f.findCandidates(&m, lanes, &next)
 		_, starts, again := Next(m)
-		next = earlier(next, again)
+		next = earlierTime(next, again)
 		for _, i := range starts {
-			waiting[i].begin(items, t)
+			waiting[i].startJob(items, t)
 		}
-		t = f.advance(items, s, lanes, t, next, m.Rate)
+		t = f.advanceTo(items, s, lanes, t, next, m.Rate)
 	}
 }
 
-// waiting fills in the running count and the candidates of m, and returns the
+// findCandidates fills in the running count and the candidates of m, and returns the
 // candidates' lanes. It sets next to the next moment at which these change.
-func (f *forecast) waiting(m *Moment, lanes []lane, next *time.Time) (waiting []*lane) {
+func (f *forecast) findCandidates(m *Moment, lanes []lane, next *time.Time) (waiting []*lane) {
 	for i := range lanes {
 		l := &lanes[i]
 		for len(l.windows) > 0 && !l.windows[0].End.After(m.Now) {
@@ -189,13 +189,13 @@ func (f *forecast) waiting(m *Moment, lanes []lane, next *time.Time) (waiting []
 			continue
 		case l.moves && m.Rate > 0:
 			m.Running++
-			*next = earlier(*next, l.windows[0].End)
+			*next = earlierTime(*next, l.windows[0].End)
 			continue
 		}
 		l.moves = false
 		d := &l.jobs[0].due
 		if d.Since.After(m.Now) {
-			*next = earlier(*next, d.Since)
+			*next = earlierTime(*next, d.Since)
 			continue
 		}
 		since := d.Since
@@ -208,8 +208,8 @@ func (f *forecast) waiting(m *Moment, lanes []lane, next *time.Time) (waiting []
 	return waiting
 }
 
-// begin starts, or continues, the lane's first job.
-func (l *lane) begin(items []Item, t time.Time) {
+// startJob starts, or continues, the lane's first job.
+func (l *lane) startJob(items []Item, t time.Time) {
 	l.moves, l.since = true, t
 	item := &items[l.jobs[0].item]
 	if item.Start.IsZero() {
@@ -221,9 +221,9 @@ func (l *lane) begin(items []Item, t time.Time) {
 	}
 }
 
-// advance moves the running transfers forward to next, or to the first end of
+// advanceTo moves the running transfers forward to next, or to the first end of
 // a run if that is earlier, and returns that time.
-func (f *forecast) advance(items []Item, s *Site, lanes []lane, t, next time.Time, limit int64) time.Time {
+func (f *forecast) advanceTo(items []Item, s *Site, lanes []lane, t, next time.Time, limit int64) time.Time {
 	rate, moving := s.Rate, 0
 	if rate <= 0 {
 		rate = f.q.AssumedRate
@@ -232,11 +232,11 @@ func (f *forecast) advance(items []Item, s *Site, lanes []lane, t, next time.Tim
 	for i := range lanes {
 		if lanes[i].moves {
 			moving++
-			next = earlier(next, lanes[i].windows[0].End)
+			next = earlierTime(next, lanes[i].windows[0].End)
 		}
 	}
 	share := float64(rate) / float64(max(1, moving))
-	takes := func(l *lane) time.Duration { return seconds(float64(max(0, l.jobs[0].due.Bytes)) / share) }
+	takes := func(l *lane) time.Duration { return secondsOf(float64(max(0, l.jobs[0].due.Bytes)) / share) }
 	for i := range lanes {
 		if l := &lanes[i]; l.moves && takes(l) < next.Sub(t) {
 			next = t.Add(takes(l))
@@ -261,25 +261,25 @@ func (f *forecast) advance(items []Item, s *Site, lanes []lane, t, next time.Tim
 	return next
 }
 
-// earlier returns the earlier of two times; a zero time means never.
-func earlier(a, b time.Time) time.Time {
+// earlierTime returns the earlier of two times; a zero time means never.
+func earlierTime(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b
 	}
 	return a
 }
 
-// seconds converts to a duration without overflow.
-func seconds(s float64) time.Duration {
+// secondsOf converts to a duration without overflow.
+func secondsOf(s float64) time.Duration {
 	if s > math.MaxInt64/2/float64(time.Second) {
 		return math.MaxInt64 / 2
 	}
 	return time.Duration(s * float64(time.Second))
 }
 
-// extend extrapolates the nights of an item that does not complete within the
+// extendNights extrapolates the nights of an item that does not complete within the
 // days.
-func (f *forecast) extend(item *Item, left int64) {
+func (f *forecast) extendNights(item *Item, left int64) {
 	moved := item.Bytes - left
 	if moved <= 0 || item.Nights == 0 {
 		item.Nights = 0

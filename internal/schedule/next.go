@@ -76,7 +76,7 @@ func Next(m Moment) (verdicts []Verdict, starts []int, again time.Time) {
 	if patience <= 0 {
 		patience = Patience
 	}
-	slices.SortStableFunc(starts, func(i, j int) int { return m.Waiting[i].compare(&m.Waiting[j], m.Now, patience) })
+	slices.SortStableFunc(starts, func(i, j int) int { return m.Waiting[i].compareTo(&m.Waiting[j], m.Now, patience) })
 	places := max(0, MaxRuns-m.Running)
 	for _, i := range starts[min(len(starts), places):] {
 		verdicts[i] = Turn
@@ -84,11 +84,11 @@ func Next(m Moment) (verdicts []Verdict, starts []int, again time.Time) {
 	return verdicts, starts[:min(len(starts), places)], again
 }
 
-// compare orders candidates. Channels that waited longer than patience come
+// compareTo orders candidates. Channels that waited longer than patience come
 // first, the longest first, so that smaller or more important runs cannot
 // delay them forever. Then the higher priority wins, then the smaller need,
 // which frees its place soonest.
-func (c *Candidate) compare(d *Candidate, now time.Time, patience time.Duration) int {
+func (c *Candidate) compareTo(d *Candidate, now time.Time, patience time.Duration) int {
 	waited, other := now.Sub(c.Since), now.Sub(d.Since)
 	if starving := waited > patience; starving != (other > patience) {
 		if starving {

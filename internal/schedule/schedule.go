@@ -50,7 +50,7 @@ type Halt struct {
 	Domain, Region, Site, Channel string
 }
 
-func (h *Halt) covers(s *Site, channel string) bool {
+func (h *Halt) coversChannel(s *Site, channel string) bool {
 	return (h.Domain == "" || h.Domain == s.Domain) && (h.Region == "" || h.Region == s.Region) &&
 		(h.Site == "" || h.Site == s.Name) && (h.Channel == "" || h.Channel == channel)
 }

@@ -193,7 +193,7 @@ func (y *year) live(s *yearSite, now time.Time, random *rand.Rand) {
 	m := Moment{Now: now, Rate: s.Rate}
 	for _, c := range s.Channels {
 		l := s.lanes[c.Name]
-		halted := slices.ContainsFunc(y.halts, func(h Halt) bool { return h.covers(&s.Site, c.Name) })
+		halted := slices.ContainsFunc(y.halts, func(h Halt) bool { return h.coversChannel(&s.Site, c.Name) })
 		if l.was && !halted {
 			l.after = now.Add(time.Duration(random.Int64N(int64(spread))))
 		}
@@ -231,7 +231,7 @@ func (y *year) live(s *yearSite, now time.Time, random *rand.Rand) {
 		if m.Running++; m.Running > MaxRuns {
 			y.t.Errorf("%s %s: %d runs at the same time", now, s.Name, m.Running)
 		}
-		if slices.ContainsFunc(y.halts, func(h Halt) bool { return h.covers(&s.Site, c.Channel) }) {
+		if slices.ContainsFunc(y.halts, func(h Halt) bool { return h.coversChannel(&s.Site, c.Channel) }) {
 			y.t.Errorf("%s %s: %s started under a halt", now, s.Name, c.Channel)
 		}
 		y.check(s, now, c.Channel+" starts")
