@@ -91,7 +91,7 @@ type Placement struct {
 	policy.Policy
 }
 
-func find[T any](list []T, name string, of func(*T) string) *T {
+func findByName[T any](list []T, name string, of func(*T) string) *T {
 	i, ok := slices.BinarySearchFunc(list, name, func(e T, n string) int { return cmp.Compare(of(&e), n) })
 	if !ok {
 		return nil
@@ -101,22 +101,22 @@ func find[T any](list []T, name string, of func(*T) string) *T {
 
 // Channel returns the channel of that name, or nil.
 func (f *Fleet) Channel(name string) *Channel {
-	return find(f.Channels, name, func(c *Channel) string { return c.Name })
+	return findByName(f.Channels, name, func(c *Channel) string { return c.Name })
 }
 
 // Domain returns the domain of that name, or nil.
 func (f *Fleet) Domain(name string) *Domain {
-	return find(f.Domains, name, func(d *Domain) string { return d.Name })
+	return findByName(f.Domains, name, func(d *Domain) string { return d.Name })
 }
 
 // Region returns the region of that name, or nil.
 func (f *Fleet) Region(name string) *Region {
-	return find(f.Regions, name, func(r *Region) string { return r.Name })
+	return findByName(f.Regions, name, func(r *Region) string { return r.Name })
 }
 
 // Site returns the site of that name, or nil.
 func (f *Fleet) Site(name string) *Site {
-	return find(f.Sites, name, func(s *Site) string { return s.Name })
+	return findByName(f.Sites, name, func(s *Site) string { return s.Name })
 }
 
 // Placement returns the channel's placement at the site, or nil. A nil Site
@@ -125,7 +125,7 @@ func (s *Site) Placement(channel string) *Placement {
 	if s == nil {
 		return nil
 	}
-	return find(s.Placements, channel, func(p *Placement) string { return p.Channel })
+	return findByName(s.Placements, channel, func(p *Placement) string { return p.Channel })
 }
 
 // Scope selects sites and channels. Empty fields match all; set fields must
@@ -153,10 +153,10 @@ func (f *Fleet) Select(s Scope) ([]Site, error) {
 		what, name string
 		known      func() []string
 	}{
-		{"domain", s.Domain, func() []string { return names(f.Domains, func(d Domain) string { return d.Name }) }},
-		{"region", s.Region, func() []string { return names(f.Regions, func(r Region) string { return r.Name }) }},
-		{"site", s.Site, func() []string { return names(f.Sites, func(s Site) string { return s.Name }) }},
-		{"channel", s.Channel, func() []string { return names(f.Channels, func(c Channel) string { return c.Name }) }},
+		{"domain", s.Domain, func() []string { return namesOf(f.Domains, func(d Domain) string { return d.Name }) }},
+		{"region", s.Region, func() []string { return namesOf(f.Regions, func(r Region) string { return r.Name }) }},
+		{"site", s.Site, func() []string { return namesOf(f.Sites, func(s Site) string { return s.Name }) }},
+		{"channel", s.Channel, func() []string { return namesOf(f.Channels, func(c Channel) string { return c.Name }) }},
 	} {
 		if n.name == "" {
 			continue
@@ -182,7 +182,7 @@ func (f *Fleet) Select(s Scope) ([]Site, error) {
 	return out, nil
 }
 
-func names[T any](list []T, of func(T) string) []string {
+func namesOf[T any](list []T, of func(T) string) []string {
 	out := make([]string, len(list))
 	for i, e := range list {
 		out[i] = of(e)

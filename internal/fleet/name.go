@@ -21,15 +21,15 @@ func CheckName(name string) error {
 	if !ok {
 		return fmt.Errorf("name %q: want 1 to %d of a-z, 0-9 and -, and no - first", name, MaxName)
 	}
-	if device(name) {
+	if isDevice(name) {
 		return fmt.Errorf("name %q: Windows keeps it for a device, and names become folders: choose another", name)
 	}
 	return nil
 }
 
-// device reports whether Windows opens a device instead of a file of that
+// isDevice reports whether Windows opens a device instead of a file of that
 // name.
-func device(name string) bool {
+func isDevice(name string) bool {
 	switch name {
 	case "con", "prn", "aux", "nul":
 		return true
@@ -66,7 +66,7 @@ func (n *Nearest) Add(known string) {
 	case strings.HasSuffix(known, "/"+n.word) || strings.HasSuffix(n.word, "/"+known): // a path with folders missing, or too many
 		d = 1
 	default:
-		if d = distance(n.word, known, n.dist); d > len(n.word)/3 { // among two-letter words, none is similar
+		if d = editDistance(n.word, known, n.dist); d > len(n.word)/3 { // among two-letter words, none is similar
 			return
 		}
 	}
@@ -105,9 +105,9 @@ func Suggest(word string, known []string) string {
 	return "want one of " + strings.Join(list, ", ")
 }
 
-// distance counts the inserted, deleted, replaced and swapped letters between
+// editDistance counts the inserted, deleted, replaced and swapped letters between
 // two words. It stops counting at limit.
-func distance(a, b string, limit int) int {
+func editDistance(a, b string, limit int) int {
 	if d := len(a) - len(b); d >= limit || -d >= limit {
 		return limit
 	}

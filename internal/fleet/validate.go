@@ -30,15 +30,15 @@ func (p *Problem) Error() string {
 // source obeys the same rules. It does not check patterns or whether folders exist.
 func (f *Fleet) Validate() []*Problem {
 	v := validator{f: f}
-	sorted(&v, "channel", f.Channels, func(c *Channel) string { return c.Name }, func(n string) *Problem { return &Problem{Channel: n} })
-	sorted(&v, "domain", f.Domains, func(d *Domain) string { return d.Name }, func(n string) *Problem { return &Problem{Domain: n} })
-	sorted(&v, "region", f.Regions, func(r *Region) string { return r.Name }, func(n string) *Problem { return &Problem{Region: n} })
-	sorted(&v, "site", f.Sites, func(s *Site) string { return s.Name }, func(n string) *Problem { return &Problem{Site: n} })
+	checkSorted(&v, "channel", f.Channels, func(c *Channel) string { return c.Name }, func(n string) *Problem { return &Problem{Channel: n} })
+	checkSorted(&v, "domain", f.Domains, func(d *Domain) string { return d.Name }, func(n string) *Problem { return &Problem{Domain: n} })
+	checkSorted(&v, "region", f.Regions, func(r *Region) string { return r.Name }, func(n string) *Problem { return &Problem{Region: n} })
+	checkSorted(&v, "site", f.Sites, func(s *Site) string { return s.Name }, func(n string) *Problem { return &Problem{Site: n} })
 	for i := range f.Channels {
-		v.channel(&f.Channels[i])
+		v.checkChannel(&f.Channels[i])
 	}
 	for i := range f.Sites {
-		v.site(&f.Sites[i])
+		v.checkSite(&f.Sites[i])
 	}
 	return v.out
 }
@@ -48,12 +48,12 @@ type validator struct {
 	out []*Problem
 }
 
-func (v *validator) add(p Problem, field, format string, args ...any) {
+func (v *validator) addProblem(p Problem, field, format string, args ...any) {
 	p.Field, p.Why = field, fmt.Sprintf(format, args...)
 	v.out = append(v.out, &p)
 }
 
-func sorted[T any](v *validator, what string, list []T, name func(*T) string, at func(string) *Problem) {
+func checkSorted[T any](v *validator, what string, list []T, name func(*T) string, at func(string) *Problem) {
 	check := CheckName
 	if what == "domain" {
 		check = CheckDomainName
@@ -61,109 +61,109 @@ func sorted[T any](v *validator, what string, list []T, name func(*T) string, at
 	for i := range list {
 		n := name(&list[i])
 		if err := check(n); err != nil {
-			v.add(*at(n), "name", "%v", err)
+			v.addProblem(*at(n), "name", "%v", err)
 		}
 		if i > 0 {
 			switch last := name(&list[i-1]); {
 			case last == n:
-				v.add(*at(n), "name", "two %ss have it: give each its own", what)
+				v.addProblem(*at(n), "name", "two %ss have it: give each its own", what)
 			case last > n:
-				v.add(*at(n), "name", "it stands after %q: sort the list by name", last)
+				v.addProblem(*at(n), "name", "it stands after %q: sort the list by name", last)
 			}
 		}
 	}
 }
 
-func (v *validator) channel(c *Channel) {
+func (v *validator) checkChannel(c *Channel) {
 	at := Problem{Channel: c.Name}
 	if p, err := parsePath(c.Source); err != nil {
-		v.add(at, "source", "%v", err)
+		v.addProblem(at, "source", "%v", err)
 	} else if len(p.parts) == 0 {
-		v.add(at, "source", "folder %q is the root of a volume: name a folder below it", c.Source)
+		v.addProblem(at, "source", "folder %q is the root of a volume: name a folder below it", c.Source)
 	}
 	if c.Links != Refuse && c.Links != Skip {
-		v.add(at, "links", "%q: want %s or %s", c.Links, Refuse, Skip)
+		v.addProblem(at, "links", "%q: want %s or %s", c.Links, Refuse, Skip)
 	}
 	if !(c.MaxDelete > 0 && c.MaxDelete <= 100) {
-		v.add(at, "max_delete", "%v: want percent above 0 and at most 100", c.MaxDelete)
+		v.addProblem(at, "max_delete", "%v: want percent above 0 and at most 100", c.MaxDelete)
 	}
 	if c.MaxDeleteFiles < 0 {
-		v.add(at, "max_delete_files", "%d: want a number of files, or 0 for no limit", c.MaxDeleteFiles)
+		v.addProblem(at, "max_delete_files", "%d: want a number of files, or 0 for no limit", c.MaxDeleteFiles)
 	}
 	if c.Keep < 1 {
-		v.add(at, "keep", "%d: want at least 1 release", c.Keep)
+		v.addProblem(at, "keep", "%d: want at least 1 release", c.Keep)
 	}
 	if c.KeepWithin < 0 {
-		v.add(at, "keep_within", "%v: want no negative time", c.KeepWithin)
+		v.addProblem(at, "keep_within", "%v: want no negative time", c.KeepWithin)
 	}
 }
 
-func (v *validator) site(s *Site) {
+func (v *validator) checkSite(s *Site) {
 	at := Problem{Site: s.Name}
 	switch {
 	case s.Domain == "":
-		v.add(at, "domain", "it is in no domain: %s", Suggest("", names(v.f.Domains, func(d Domain) string { return d.Name })))
+		v.addProblem(at, "domain", "it is in no domain: %s", Suggest("", namesOf(v.f.Domains, func(d Domain) string { return d.Name })))
 	case v.f.Domain(s.Domain) == nil:
-		v.add(at, "domain", "no domain is named %q: %s", s.Domain, Suggest(s.Domain, names(v.f.Domains, func(d Domain) string { return d.Name })))
+		v.addProblem(at, "domain", "no domain is named %q: %s", s.Domain, Suggest(s.Domain, namesOf(v.f.Domains, func(d Domain) string { return d.Name })))
 	}
 	switch {
 	case s.Region == "":
-		v.add(at, "region", "it is in no region: %s", Suggest("", names(v.f.Regions, func(r Region) string { return r.Name })))
+		v.addProblem(at, "region", "it is in no region: %s", Suggest("", namesOf(v.f.Regions, func(r Region) string { return r.Name })))
 	case v.f.Region(s.Region) == nil:
-		v.add(at, "region", "no region is named %q: %s", s.Region, Suggest(s.Region, names(v.f.Regions, func(r Region) string { return r.Name })))
+		v.addProblem(at, "region", "no region is named %q: %s", s.Region, Suggest(s.Region, namesOf(v.f.Regions, func(r Region) string { return r.Name })))
 	}
 	if s.Location == nil {
-		v.add(at, "zone", "%q: want an IANA time zone such as Europe/Berlin", s.Zone)
+		v.addProblem(at, "zone", "%q: want an IANA time zone such as Europe/Berlin", s.Zone)
 	}
 	if (s.Latitude == nil) != (s.Longitude == nil) {
-		v.add(at, "at", "want both latitude and longitude, or neither")
+		v.addProblem(at, "at", "want both latitude and longitude, or neither")
 	}
 	if s.Latitude != nil && !(math.Abs(*s.Latitude) <= 90) {
-		v.add(at, "at", "latitude %v: want -90 to 90", *s.Latitude)
+		v.addProblem(at, "at", "latitude %v: want -90 to 90", *s.Latitude)
 	}
 	if s.Longitude != nil && !(math.Abs(*s.Longitude) <= 180) {
-		v.add(at, "at", "longitude %v: want -180 to 180", *s.Longitude)
+		v.addProblem(at, "at", "longitude %v: want -180 to 180", *s.Longitude)
 	}
-	v.rate(at, s.Rate)
+	v.checkRate(at, s.Rate)
 	if len(s.Placements) == 0 {
-		v.add(at, "targets", "it holds no channel: give it, its domain or its region a target for one")
+		v.addProblem(at, "targets", "it holds no channel: give it, its domain or its region a target for one")
 	}
 	for i := range s.Placements {
-		v.placement(s, i)
+		v.checkPlacement(s, i)
 	}
 }
 
-func (v *validator) rate(at Problem, r int64) {
+func (v *validator) checkRate(at Problem, r int64) {
 	if r < 0 {
-		v.add(at, "rate", "%d: want bytes per second, or 0 for no limit", r)
+		v.addProblem(at, "rate", "%d: want bytes per second, or 0 for no limit", r)
 	}
 }
 
-func (v *validator) placement(s *Site, i int) {
+func (v *validator) checkPlacement(s *Site, i int) {
 	p := &s.Placements[i]
 	at := Problem{Site: s.Name, Channel: p.Channel}
 	if v.f.Channel(p.Channel) == nil {
-		v.add(at, "targets", "no channel is named %q: %s", p.Channel, Suggest(p.Channel, names(v.f.Channels, func(c Channel) string { return c.Name })))
+		v.addProblem(at, "targets", "no channel is named %q: %s", p.Channel, Suggest(p.Channel, namesOf(v.f.Channels, func(c Channel) string { return c.Name })))
 	}
 	if i > 0 && s.Placements[i-1].Channel >= p.Channel {
-		v.add(at, "targets", "channel %q stands after %q: sort them by name, each once", p.Channel, s.Placements[i-1].Channel)
+		v.addProblem(at, "targets", "channel %q stands after %q: sort them by name, each once", p.Channel, s.Placements[i-1].Channel)
 	}
-	v.rate(at, p.Rate)
+	v.checkRate(at, p.Rate)
 	if n := len(strings.Join(p.Ignore, "")); n > policy.MaxIgnore {
-		v.add(at, "ignore", "patterns of %d bytes: want at most %d together", n, policy.MaxIgnore)
+		v.addProblem(at, "ignore", "patterns of %d bytes: want at most %d together", n, policy.MaxIgnore)
 	}
 	if err := CheckTarget(p.Target); err != nil {
-		v.add(at, "targets", "%v", err)
+		v.addProblem(at, "targets", "%v", err)
 		return
 	}
 	for _, q := range s.Placements[:i] {
 		if Overlap(p.Target, q.Target) {
-			v.add(at, "targets", "folder %q overlaps %q of channel %q: two releases would delete each other's files", p.Target, q.Target, q.Channel)
+			v.addProblem(at, "targets", "folder %q overlaps %q of channel %q: two releases would delete each other's files", p.Target, q.Target, q.Channel)
 		}
 	}
 	// Core and site may be one host. Check both directions: a source below a target would be overwritten by its own
 	// release.
 	if j := slices.IndexFunc(v.f.Channels, func(c Channel) bool { return Overlap(p.Target, c.Source) }); j >= 0 {
-		v.add(at, "targets", "folder %q overlaps %q, the source of channel %q: a site must not write what the Core reads", p.Target, v.f.Channels[j].Source, v.f.Channels[j].Name)
+		v.addProblem(at, "targets", "folder %q overlaps %q, the source of channel %q: a site must not write what the Core reads", p.Target, v.f.Channels[j].Source, v.f.Channels[j].Name)
 	}
 }
