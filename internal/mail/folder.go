@@ -11,10 +11,10 @@ import (
 	"nightferry/internal/durable"
 )
 
-// drop writes a message into a folder atomically. The same message to the
+// dropMessage writes a message into a folder atomically. The same message to the
 // same recipient always has the same file name, so that a repeated delivery
 // leaves one file.
-func drop(folder string, m Message, msg *mail.Msg) error {
+func dropMessage(folder string, m Message, msg *mail.Msg) error {
 	var b bytes.Buffer
 	_, err := msg.WriteTo(&b)
 	root, oerr := durable.Open(folder, durable.Options{Create: true})
@@ -24,7 +24,7 @@ func drop(folder string, m Message, msg *mail.Msg) error {
 		err = errors.Join(root.WriteFile(name, b.Bytes(), 0o640), root.Close())
 	}
 	if err != nil {
-		return fmt.Errorf("mail to %s into the folder %s: %w", printable(m.To), folder, err)
+		return fmt.Errorf("mail to %s into the folder %s: %w", escapeControl(m.To), folder, err)
 	}
 	return nil
 }

@@ -35,7 +35,7 @@ type login struct {
 func (l *login) Start(server *smtp.ServerInfo) (string, []byte, error) {
 	for _, m := range methods {
 		if slices.Contains(server.Auth, m) && !slices.Contains(l.refused, m) {
-			l.method, l.inner = m, l.auth(m)
+			l.method, l.inner = m, l.chooseAuth(m)
 			return l.inner.Start(server)
 		}
 	}
@@ -45,7 +45,7 @@ func (l *login) Start(server *smtp.ServerInfo) (string, []byte, error) {
 	return "", nil, fmt.Errorf("the server offers the login methods %s: want one of %s", strings.Join(server.Auth, ", "), strings.Join(methods, ", "))
 }
 
-func (l *login) auth(method string) smtp.Auth {
+func (l *login) chooseAuth(method string) smtp.Auth {
 	switch method {
 	case "SCRAM-SHA-256":
 		return smtp.ScramSHA256Auth(l.User, l.Password)
@@ -68,15 +68,15 @@ func (l *login) Next(challenge []byte, more bool) ([]byte, error) {
 	return answer, err
 }
 
-// deliver connects, logs in and sends. If a login is refused, it tries the
+// deliverMessage connects, logs in and sends. If a login is refused, it tries the
 // next method over a new connection, because the library closes the first
 // one.
-func deliver(ctx context.Context, s Server, who Login, msg *mail.Msg) error {
+func deliverMessage(ctx context.Context, s Server, who Login, msg *mail.Msg) error {
 	l := &login{Login: who}
 	var errs []error
 	for {
 		l.method, l.done = "", false
-		c, err := client(s, l)
+		c, err := newClient(s, l)
 		if err != nil {
 			return err
 		}
@@ -97,9 +97,9 @@ func deliver(ctx context.Context, s Server, who Login, msg *mail.Msg) error {
 	}
 }
 
-// greeting returns the name for the EHLO command. It has a domain, because
+// greetingName returns the name for the EHLO command. It has a domain, because
 // many servers refuse names without one.
-func greeting(s Server, hostname string) string {
+func greetingName(s Server, hostname string) string {
 	if s.Helo != "" {
 		return s.Helo
 	}
@@ -113,7 +113,7 @@ func greeting(s Server, hostname string) string {
 	return hostname
 }
 
-func hostname() string {
+func localHostname() string {
 	name, _ := os.Hostname() // without a host name, greeting uses another name
 	return name
 }

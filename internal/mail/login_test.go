@@ -153,7 +153,7 @@ func TestGreeting(t *testing.T) {
 		{"", "nf@example.com", "", "example.com"},
 		{"mx.example.org", "nf@example.com", "core1", "mx.example.org"},
 	} {
-		if got := greeting(Server{Helo: tt.helo, From: tt.from}, tt.host); got != tt.want {
+		if got := greetingName(Server{Helo: tt.helo, From: tt.from}, tt.host); got != tt.want {
 			t.Errorf("%+v: %q", tt, got)
 		}
 	}

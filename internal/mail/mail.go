@@ -71,15 +71,15 @@ const timeout = 30 * time.Second
 func Send(ctx context.Context, s Server, login Login, m Message) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	msg, err := compose(s, m)
+	msg, err := composeMessage(s, m)
 	if err != nil {
-		return fmt.Errorf("mail to %s: %w", printable(m.To), err)
+		return fmt.Errorf("mail to %s: %w", escapeControl(m.To), err)
 	}
 	if s.Folder != "" {
-		return drop(s.Folder, m, msg)
+		return dropMessage(s.Folder, m, msg)
 	}
-	if err := deliver(ctx, s, login, msg); err != nil {
-		err = fmt.Errorf("mail to %s through %s: %w", m.To, s.Addr, hide(err, login))
+	if err := deliverMessage(ctx, s, login, msg); err != nil {
+		err = fmt.Errorf("mail to %s through %s: %w", m.To, s.Addr, hidePassword(err, login))
 		if failed, ok := errors.AsType[*mail.SendError](err); ok && !failed.IsTemp() && failed.ErrorCode() >= 500 {
 			err = fmt.Errorf("%w: %w", ErrRefused, err)
 		}
@@ -97,7 +97,7 @@ func CheckAddress(text string) error {
 	return nil
 }
 
-func compose(s Server, m Message) (*mail.Msg, error) {
+func composeMessage(s Server, m Message) (*mail.Msg, error) {
 	for _, a := range []string{s.From, m.To} {
 		if err := CheckAddress(a); err != nil {
 			return nil, err
@@ -110,7 +110,7 @@ func compose(s Server, m Message) (*mail.Msg, error) {
 	_, domain, _ := strings.Cut(s.From, "@")
 	msg.SetMessageIDWithValue(idSafe(m.ID) + "@" + domain)
 	msg.SetDateWithValue(m.Date)
-	msg.Subject(printable(m.Subject))
+	msg.Subject(escapeControl(m.Subject))
 	msg.SetGenHeader("Auto-Submitted", "auto-generated")
 	msg.SetBodyString(mail.TypeTextPlain, m.Text)
 	if m.HTML != "" {
@@ -123,7 +123,7 @@ func compose(s Server, m Message) (*mail.Msg, error) {
 // system fits.
 const maxCAFile = 4 << 20
 
-func client(s Server, l *login) (*mail.Client, error) {
+func newClient(s Server, l *login) (*mail.Client, error) {
 	host, port, err := net.SplitHostPort(s.Addr)
 	if err != nil {
 		return nil, err
@@ -145,7 +145,7 @@ func client(s Server, l *login) (*mail.Client, error) {
 			return nil, fmt.Errorf("ca_file %s holds no certificate in PEM form", s.CAFile)
 		}
 	}
-	o := []mail.Option{mail.WithPort(n), mail.WithTimeout(timeout), mail.WithTLSConfig(conf), mail.WithHELO(greeting(s, hostname()))}
+	o := []mail.Option{mail.WithPort(n), mail.WithTimeout(timeout), mail.WithTLSConfig(conf), mail.WithHELO(greetingName(s, localHostname()))}
 	switch s.TLS {
 	case StartTLS:
 		o = append(o, mail.WithTLSPolicy(mail.TLSMandatory))
@@ -166,17 +166,17 @@ func client(s Server, l *login) (*mail.Client, error) {
 	return mail.NewClient(host, o...)
 }
 
-// hide removes the password from an error, in case a server echoes its input.
-func hide(err error, login Login) error {
+// hidePassword removes the password from an error, in case a server echoes its input.
+func hidePassword(err error, login Login) error {
 	if text := err.Error(); login.Password != "" && strings.Contains(text, login.Password) {
-		return errors.New(printable(strings.ReplaceAll(text, login.Password, "[secret]")))
+		return errors.New(escapeControl(strings.ReplaceAll(text, login.Password, "[secret]")))
 	}
 	return err
 }
 
-// printable escapes control characters, so that no text can end a header
+// escapeControl escapes control characters, so that no text can end a header
 // line.
-func printable(s string) string {
+func escapeControl(s string) string {
 	var b strings.Builder
 	for _, r := range strings.ToValidUTF8(s, "?") {
 		if unicode.IsPrint(r) {
