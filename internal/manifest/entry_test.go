@@ -186,7 +186,7 @@ func TestPageRoundTrip(t *testing.T) {
 		}
 		sum := 0
 		for i := range want {
-			sum += estimate(&want[i])
+			sum += estimateSize(&want[i])
 		}
 		if len(b) > sum+frame.HeaderSize+8 {
 			t.Fatalf("a page of %d bytes was estimated at %d", len(b), sum)

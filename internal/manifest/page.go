@@ -74,7 +74,7 @@ func DecodePage(b []byte, portable bool) ([]Entry, error) {
 	r.Struct(1)
 	entries := make([]Entry, r.Array(MaxPageEntries, minEntry))
 	for i := range entries {
-		if err := entries[i].read(r); err != nil {
+		if err := entries[i].readFrame(r); err != nil {
 			return nil, fmt.Errorf("manifest page: %w", err)
 		}
 	}
@@ -87,7 +87,7 @@ func DecodePage(b []byte, portable bool) ([]Entry, error) {
 	return entries, nil
 }
 
-func (e *Entry) read(r *frame.Reader) (err error) {
+func (e *Entry) readFrame(r *frame.Reader) (err error) {
 	r.Struct(8)
 	e.Path = r.Text(MaxPath)
 	e.Kind = Kind(r.Uint(uint64(Dir)))
@@ -173,12 +173,12 @@ type PageBuilder struct {
 	bytes   int
 }
 
-// estimate bounds the encoded length of an entry from above.
-func estimate(e *Entry) int { return 96 + len(e.Path) + 48*len(e.Chunks) + 48*len(e.Lists) }
+// estimateSize bounds the encoded length of an entry from above.
+func estimateSize(e *Entry) int { return 96 + len(e.Path) + 48*len(e.Chunks) + 48*len(e.Lists) }
 
 // Add takes the next entry in path order.
 func (b *PageBuilder) Add(e Entry) error {
-	n := estimate(&e)
+	n := estimateSize(&e)
 	if len(b.entries) > 0 && b.bytes+n > maxPageBytes {
 		if err := b.flush(); err != nil {
 			return err

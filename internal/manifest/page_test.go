@@ -286,7 +286,7 @@ func TestPageBuilderCutsWhatNothingElseCuts(t *testing.T) {
 			e.Chunks = append(e.Chunks, chunk.Ref{ID: id(fmt.Sprint(i%100, j)), Size: 100000})
 			e.Size += 100000
 		}
-		if h := digest.Of([]byte(e.Path)); int64(binary.BigEndian.Uint32(h[:]))*pageTarget >= int64(estimate(&e))<<32 {
+		if h := digest.Of([]byte(e.Path)); int64(binary.BigEndian.Uint32(h[:]))*pageTarget >= int64(estimateSize(&e))<<32 {
 			es = append(es, e)
 		}
 		if len(es) == 500 {

@@ -119,7 +119,7 @@ func checkName(name string, portable bool) string {
 	if last := name[len(name)-1]; last == '.' || last == ' ' {
 		return "has a component that ends in a dot or a space, which Windows drops"
 	}
-	if reserved(name) {
+	if isReserved(name) {
 		return "has a component that Windows reserves for a device"
 	}
 	return ""
@@ -133,10 +133,10 @@ func windowsForbids(c byte) bool {
 	return false
 }
 
-// reserved reports whether Windows treats name as a device: CON, PRN, AUX,
+// isReserved reports whether Windows treats name as a device: CON, PRN, AUX,
 // NUL, CONIN$, CONOUT$, COM0-9, LPT0-9 (superscript digits too), with any
 // suffix after a dot (Microsoft, "Naming Files, Paths, and Namespaces").
-func reserved(name string) bool {
+func isReserved(name string) bool {
 	if len(name) < 3 || !strings.ContainsRune("CPANLcpanl", rune(name[0])) {
 		return false // most names end here
 	}

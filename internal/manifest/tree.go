@@ -93,7 +93,7 @@ func (c *Checker) Add(e *Entry) error {
 		if len(c.stack) == 1 {
 			return fmt.Errorf("entry %q: its parent is no folder of the release: %w", e.Path, frame.ErrDamaged)
 		}
-		c.leave()
+		c.leaveFolder()
 	}
 	top := &c.stack[len(c.stack)-1]
 	if e.Kind == Dir {
@@ -107,15 +107,15 @@ func (c *Checker) Add(e *Entry) error {
 		return fmt.Errorf("entry %q: more than %d entries or %d bytes: %w", e.Path, MaxEntries, int64(MaxBytes), frame.ErrDamaged)
 	}
 	c.tree.Add(e.Kind, e.Path, e.Digest)
-	if c.Portable && !top.add(c, name) {
+	if c.Portable && !top.addName(c, name) {
 		return &AliasError{Path: e.Path}
 	}
 	return nil
 }
 
-// add records a name of the folder. It returns false if an alias of it is
+// addName records a name of the folder. It returns false if an alias of it is
 // there.
-func (f *folder) add(c *Checker, name string) bool {
+func (f *folder) addName(c *Checker, name string) bool {
 	c.fold = appendFold(c.fold[:0], name)
 	key := maphash.Bytes(c.seed, c.fold)
 	if _, dup := f.names[key]; dup {
@@ -130,8 +130,8 @@ func (f *folder) add(c *Checker, name string) bool {
 	return true
 }
 
-// leave drops the innermost folder: no later entry can be in it.
-func (c *Checker) leave() {
+// leaveFolder drops the innermost folder: no later entry can be in it.
+func (c *Checker) leaveFolder() {
 	n := len(c.stack) - 1
 	// Clearing a large map costs more than making a small one.
 	if m := c.stack[n].names; m != nil && len(m) <= 256 {
