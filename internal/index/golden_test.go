@@ -192,7 +192,7 @@ func FuzzOpenPage(f *testing.F) {
 			if int64(rec.At.Block)+int64(rec.At.Stored) > int64(footer.Packs[rec.Pack].Size) || int64(rec.At.Offset)+int64(rec.At.Size) > pack.MaxBlock {
 				t.Fatalf("%+v was taken", rec)
 			}
-			again = rec.append(again)
+			again = rec.appendTo(again)
 		}
 		if !bytes.Equal(again, b) {
 			t.Fatalf("%x comes back as %x", b, again)

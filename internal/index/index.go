@@ -53,7 +53,7 @@ type Record struct {
 	At   pack.Location
 }
 
-func (r *Record) append(b []byte) []byte {
+func (r *Record) appendTo(b []byte) []byte {
 	b = append(b, r.ID[:]...)
 	for _, v := range [...]uint32{r.Pack, r.At.Block, r.At.Stored, r.At.Offset, r.At.Size} {
 		b = binary.BigEndian.AppendUint32(b, v)
@@ -70,16 +70,16 @@ func parseRecord(b []byte) (r Record) {
 	return r
 }
 
-// validate checks a record's numbers against the limits of a pack.
-func (r *Record) validate(packs int) error {
-	if !fits(packs, uint64(r.Pack), uint64(r.At.Block), uint64(r.At.Stored), uint64(r.At.Offset), uint64(r.At.Size)) {
+// validateRecord checks a record's numbers against the limits of a pack.
+func (r *Record) validateRecord(packs int) error {
+	if !fitsPack(packs, uint64(r.Pack), uint64(r.At.Block), uint64(r.At.Stored), uint64(r.At.Offset), uint64(r.At.Size)) {
 		return fmt.Errorf("segment: record %s points outside of a pack: %w", r.ID.Short(), frame.ErrDamaged)
 	}
 	return nil
 }
 
-// fits takes its numbers as uint64, so that no sum of two overflows.
-func fits(packs int, ordinal, block, stored, offset, size uint64) bool {
+// fitsPack takes its numbers as uint64, so that no sum of two overflows.
+func fitsPack(packs int, ordinal, block, stored, offset, size uint64) bool {
 	return ordinal < uint64(packs) && block >= pack.PreludeSize && stored >= 1 && stored <= pack.MaxStored &&
 		block+stored <= pack.MaxSize && size >= 1 && offset+size <= pack.MaxBlock
 }
@@ -154,14 +154,14 @@ func (f *Footer) OpenPage(obj *seal.Object, i int, stored []byte) (Records, erro
 		}
 	}
 	r := Records(b)
-	if err := f.check(i, r); err != nil {
+	if err := f.checkPage(i, r); err != nil {
 		return nil, fmt.Errorf("segment page %d: %w", i, err)
 	}
 	return r, nil
 }
 
-// check validates page i against the footer: Find relies on the first ids.
-func (f *Footer) check(i int, r Records) error {
+// checkPage validates page i against the footer: Find relies on the first ids.
+func (f *Footer) checkPage(i int, r Records) error {
 	if err := r.Check(len(f.Packs)); err != nil {
 		return err
 	}
@@ -212,7 +212,7 @@ func (r Records) Check(packs int) error {
 	var last []byte
 	for b := []byte(r); len(b) >= RecordSize; b = b[RecordSize:] {
 		u := func(i int) uint64 { return uint64(binary.BigEndian.Uint32(b[digest.Size+4*i:])) }
-		if !fits(packs, u(0), u(1), u(2), u(3), u(4)) {
+		if !fitsPack(packs, u(0), u(1), u(2), u(3), u(4)) {
 			return fmt.Errorf("segment: record %x points outside of a pack: %w", b[:6], frame.ErrDamaged)
 		}
 		if last != nil && bytes.Compare(last, b[:digest.Size]) >= 0 {

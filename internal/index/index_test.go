@@ -188,7 +188,7 @@ func TestOpenPageChecksRecords(t *testing.T) {
 	good := Record{ID: id(1), At: pack.Location{Block: pack.PreludeSize, Stored: 10, Offset: 5, Size: 5}}
 	records := func(rs ...Record) (b []byte) {
 		for _, r := range rs {
-			b = r.append(b)
+			b = r.appendTo(b)
 		}
 		return b
 	}

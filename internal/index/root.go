@@ -60,7 +60,7 @@ func (r *Root) Validate() error {
 	}
 	seen := map[digest.Digest]bool{}
 	for _, s := range r.Segments {
-		if err := s.validate(); err != nil {
+		if err := s.validateLayout(); err != nil {
 			return err
 		}
 		if seen[s.Digest] {
@@ -76,9 +76,9 @@ func (r *Root) Validate() error {
 	return nil
 }
 
-// validate checks the ref against the layout of a segment: pages from the
+// validateLayout checks the ref against the layout of a segment: pages from the
 // prelude to the footer, all full except the last.
-func (s *SegmentRef) validate() error {
+func (s *SegmentRef) validateLayout() error {
 	var overhead uint64
 	switch len(s.Salt) {
 	case 0:

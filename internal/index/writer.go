@@ -39,10 +39,10 @@ func NewWriter(w io.Writer, keys *seal.Keys, packs []Pack) (*Writer, error) {
 		return nil, err
 	}
 	s := &Writer{w: w, sum: sha256.New(), obj: obj, salt: salt, page: make([]byte, 0, PageSize), footer: Footer{Packs: packs}}
-	return s, s.write(pack.Prelude(Kind, Version, keys.Cipher(), salt))
+	return s, s.writeBytes(pack.Prelude(Kind, Version, keys.Cipher(), salt))
 }
 
-func (s *Writer) write(b []byte) error {
+func (s *Writer) writeBytes(b []byte) error {
 	s.sum.Write(b)
 	s.at += int64(len(b))
 	if _, err := s.w.Write(b); err != nil {
@@ -56,7 +56,7 @@ func (s *Writer) Add(r Record) error {
 	if s.footer.Records > 0 && s.last.Compare(r.ID) >= 0 {
 		return fmt.Errorf("segment: record %s is out of order", r.ID.Short())
 	}
-	if err := r.validate(len(s.footer.Packs)); err != nil {
+	if err := r.validateRecord(len(s.footer.Packs)); err != nil {
 		return err
 	}
 	if s.footer.Records == MaxRecords {
@@ -65,7 +65,7 @@ func (s *Writer) Add(r Record) error {
 	if len(s.page) == 0 {
 		s.footer.Pages = append(s.footer.Pages, Page{First: r.ID})
 	}
-	s.page = r.append(s.page)
+	s.page = r.appendTo(s.page)
 	s.last = r.ID
 	s.footer.Records++
 	if len(s.page) == PageSize {
@@ -84,7 +84,7 @@ func (s *Writer) flush() error {
 	}
 	s.footer.Pages[len(s.footer.Pages)-1].Digest = digest.Of(stored)
 	s.page = s.page[:0]
-	return s.write(stored)
+	return s.writeBytes(stored)
 }
 
 // Finish writes the footer and returns the reference for the root.
@@ -104,7 +104,7 @@ func (s *Writer) Finish() (SegmentRef, error) {
 		return SegmentRef{}, fmt.Errorf("segment does not read back: %w", err)
 	}
 	at := s.at
-	if err := s.write(stored); err != nil {
+	if err := s.writeBytes(stored); err != nil {
 		return SegmentRef{}, err
 	}
 	return SegmentRef{Digest: digest.Digest(s.sum.Sum(nil)), Size: s.at, Records: s.footer.Records,
