@@ -29,8 +29,8 @@ const (
 	partEvery = 32 << 20
 )
 
-// begin starts reading a file. It resumes at a saved Part if the file is unchanged since.
-func (r *run) begin(f io.Seeker, e *manifest.Entry, info fs.FileInfo) (h hash.Hash, offset int64, err error) {
+// startFile starts reading a file. It resumes at a saved Part if the file is unchanged since.
+func (r *run) startFile(f io.Seeker, e *manifest.Entry, info fs.FileInfo) (h hash.Hash, offset int64, err error) {
 	for i := range r.o.Parts {
 		p := &r.o.Parts[i]
 		if p.Path != e.Path || p.Digest != e.Digest || p.Size != info.Size() || p.MTime != durable.Nanoseconds(info.ModTime()) || p.Offset > p.Size {
@@ -46,8 +46,8 @@ func (r *run) begin(f io.Seeker, e *manifest.Entry, info fs.FileInfo) (h hash.Ha
 	return sha256.New(), 0, nil
 }
 
-// keep passes the progress of a large file to Options.Keep.
-func (r *run) keep(e *manifest.Entry, info fs.FileInfo, h hash.Hash, offset int64) {
+// keepPart passes the progress of a large file to Options.Keep.
+func (r *run) keepPart(e *manifest.Entry, info fs.FileInfo, h hash.Hash, offset int64) {
 	if r.o.Keep == nil || info.Size() < partial {
 		return
 	}

@@ -24,7 +24,7 @@ func Sums(w io.Writer, entries manifest.Next) error {
 		if e.Kind != manifest.File {
 			continue
 		}
-		name, escaped := escape(e.Path)
+		name, escaped := escapeName(e.Path)
 		if escaped {
 			name = `\` + e.Digest.String() + "  " + name
 		} else {
@@ -36,12 +36,12 @@ func Sums(w io.Writer, entries manifest.Next) error {
 	}
 }
 
-// escape escapes a name as coreutils do: the line of an escaped name starts with a backslash.
-func escape(name string) (string, bool) {
+// escapeName escapes a name as coreutils do: the line of an escaped name starts with a backslash.
+func escapeName(name string) (string, bool) {
 	if !strings.ContainsAny(name, "\\\n\r") {
 		return name, false
 	}
 	return strings.NewReplacer(`\`, `\\`, "\n", `\n`, "\r", `\r`).Replace(name), true
 }
 
-func stamp(ns int64) string { return time.Unix(0, ns).UTC().Format(time.RFC3339Nano) }
+func formatStamp(ns int64) string { return time.Unix(0, ns).UTC().Format(time.RFC3339Nano) }

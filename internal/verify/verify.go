@@ -113,16 +113,16 @@ func Run(ctx context.Context, target string, entries manifest.Next, o Options, f
 	if o.Workers <= 0 {
 		o.Workers = runtime.GOMAXPROCS(0)
 	}
-	r := &run{o: o, root: root, keeps: traits(root), entries: entries, work: make(chan *job, ahead), order: make(chan *job, ahead)}
+	r := &run{o: o, root: root, keeps: loadTraits(root), entries: entries, work: make(chan *job, ahead), order: make(chan *job, ahead)}
 	var bytes, findings, extra int64
 	g, gctx := errgroup.WithContext(ctx)
 	for range o.Workers {
-		g.Go(func() error { return r.worker(gctx) })
+		g.Go(func() error { return r.readJobs(gctx) })
 	}
 	g.Go(func() error {
 		defer close(r.order)
 		defer close(r.work)
-		return r.compare(gctx)
+		return r.compareWalk(gctx)
 	})
 	g.Go(func() error {
 		for j := range r.order {
@@ -162,33 +162,33 @@ func Run(ctx context.Context, target string, entries manifest.Next, o Options, f
 	return r.totals, err
 }
 
-// compare merges the walk with the release.
-func (r *run) compare(ctx context.Context) (err error) {
+// compareWalk merges the walk with the release.
+func (r *run) compareWalk(ctx context.Context) (err error) {
 	for {
 		if r.entry, err = r.entries(); err != nil {
 			return err
 		}
-		if r.entry == nil || !r.passed(r.entry.Path) {
+		if r.entry == nil || !r.isPassed(r.entry.Path) {
 			break
 		}
 	}
 	err = scan.Walk(ctx, r.root.Dir(), scan.WalkOptions{Skip: func(path string, _ bool) bool {
 		return len(path) == len(manifest.StateDir) && strings.EqualFold(path, manifest.StateDir)
 	}}, func(it scan.Item) error {
-		if r.passed(it.Path) {
+		if r.isPassed(it.Path) {
 			return nil
 		}
-		return r.meet(ctx, &it)
+		return r.handleItem(ctx, &it)
 	})
 	if err != nil {
 		return err
 	}
-	return r.meet(ctx, nil)
+	return r.handleItem(ctx, nil)
 }
 
-// traits returns the file system traits that a pull recorded in the target. If there are none, because no pull has
+// loadTraits returns the file system traits that a pull recorded in the target. If there are none, because no pull has
 // made the folder, the file system is expected to keep everything.
-func traits(root *durable.Root) durable.Traits {
+func loadTraits(root *durable.Root) durable.Traits {
 	t, err := durable.ReadTraits(root, manifest.StateDir+"/traits.json")
 	if err != nil {
 		return durable.Traits{Modes: runtime.GOOS != "windows", Grain: 100, Earliest: math.MinInt64, Latest: math.MaxInt64} // NTFS keeps 100 ns
@@ -196,13 +196,13 @@ func traits(root *durable.Root) durable.Traits {
 	return t
 }
 
-// passed reports whether an earlier run has checked the path.
-func (r *run) passed(path string) bool {
+// isPassed reports whether an earlier run has checked the path.
+func (r *run) isPassed(path string) bool {
 	return r.o.After != "" && scan.Compare(path, r.o.After) <= 0
 }
 
-// meet handles the release's entries up to and including the item's path; a nil item means the end.
-func (r *run) meet(ctx context.Context, it *scan.Item) error {
+// handleItem handles the release's entries up to and including the item's path; a nil item means the end.
+func (r *run) handleItem(ctx context.Context, it *scan.Item) error {
 	for r.entry != nil {
 		e := r.entry
 		d := -1
@@ -214,9 +214,9 @@ func (r *run) meet(ctx context.Context, it *scan.Item) error {
 		}
 		var err error
 		if d < 0 {
-			err = r.path(ctx, e, nil)
+			err = r.checkPath(ctx, e, nil)
 		} else {
-			err = r.path(ctx, e, it)
+			err = r.checkPath(ctx, e, it)
 		}
 		if err == nil {
 			r.entry, err = r.entries()
@@ -226,17 +226,17 @@ func (r *run) meet(ctx context.Context, it *scan.Item) error {
 		}
 	}
 	if it != nil {
-		return r.extra(ctx, it)
+		return r.checkExtra(ctx, it)
 	}
 	return nil
 }
 
-func below(dir, path string) bool {
+func isBelow(dir, path string) bool {
 	return dir != "" && len(path) > len(dir) && path[len(dir)] == '/' && strings.HasPrefix(path, dir)
 }
 
-func (r *run) extra(ctx context.Context, it *scan.Item) error {
-	if below(r.ignored, it.Path) {
+func (r *run) checkExtra(ctx context.Context, it *scan.Item) error {
+	if isBelow(r.ignored, it.Path) {
 		return nil
 	}
 	if r.o.Ignore.Skip(it.Path, it.Kind == scan.Dir) {
@@ -249,55 +249,55 @@ func (r *run) extra(ctx context.Context, it *scan.Item) error {
 	if it.Err != nil {
 		detail += ": " + it.Err.Error()
 	}
-	return r.tell(ctx, Finding{Path: it.Path, Problem: Extra, Detail: detail, Folder: it.Kind == scan.Dir})
+	return r.sendFindings(ctx, Finding{Path: it.Path, Problem: Extra, Detail: detail, Folder: it.Kind == scan.Dir})
 }
 
-func (r *run) path(ctx context.Context, e *manifest.Entry, it *scan.Item) error {
+func (r *run) checkPath(ctx context.Context, e *manifest.Entry, it *scan.Item) error {
 	if e.Kind == manifest.Dir {
 		r.totals.Dirs++
 	} else {
 		r.totals.Files++
 	}
 	switch {
-	case it == nil && below(r.other, e.Path):
-		return r.tell(ctx, Finding{Path: e.Path, Problem: Unreadable, Detail: fmt.Sprintf("%q stands in its way", r.other)})
+	case it == nil && isBelow(r.other, e.Path):
+		return r.sendFindings(ctx, Finding{Path: e.Path, Problem: Unreadable, Detail: fmt.Sprintf("%q stands in its way", r.other)})
 	case it == nil:
-		return r.tell(ctx, Finding{Path: e.Path, Problem: Missing, Detail: "the release has it"})
+		return r.sendFindings(ctx, Finding{Path: e.Path, Problem: Missing, Detail: "the release has it"})
 	case it.Err != nil:
 		r.other = e.Path
-		return r.tell(ctx, Finding{Path: e.Path, Problem: Unreadable, Detail: it.Err.Error()})
+		return r.sendFindings(ctx, Finding{Path: e.Path, Problem: Unreadable, Detail: it.Err.Error()})
 	case e.Kind == manifest.Dir && it.Kind != scan.Dir || e.Kind == manifest.File && it.Kind != scan.File:
 		r.other = e.Path
-		return r.tell(ctx, Finding{Path: e.Path, Problem: Kind, Detail: fmt.Sprintf("it is a %s, the release has a %s", it.Kind, e.Kind)})
+		return r.sendFindings(ctx, Finding{Path: e.Path, Problem: Kind, Detail: fmt.Sprintf("it is a %s, the release has a %s", it.Kind, e.Kind)})
 	}
 	var found []Finding
 	if want := e.SiteMode(); !durable.SameMode(r.root, &r.keeps, e.Path, it.Stat.Mode, want) {
 		found = append(found, Finding{Path: e.Path, Problem: Mode, Detail: fmt.Sprintf("it is %04o, the release says %04o", it.Stat.Mode&0o777, want)})
 	}
 	if e.Kind == manifest.Dir {
-		return r.tell(ctx, found...)
+		return r.sendFindings(ctx, found...)
 	}
 	if !r.keeps.SameTime(it.Stat.MTime, e.MTime) {
-		found = append(found, Finding{Path: e.Path, Problem: Time, Detail: fmt.Sprintf("it is %s, the release says %s", stamp(it.Stat.MTime), stamp(e.MTime))})
+		found = append(found, Finding{Path: e.Path, Problem: Time, Detail: fmt.Sprintf("it is %s, the release says %s", formatStamp(it.Stat.MTime), formatStamp(e.MTime))})
 	}
 	if it.Stat.Size != e.Size {
-		return r.tell(ctx, append(found, Finding{Path: e.Path, Problem: Size, Detail: fmt.Sprintf("it has %d bytes, the release says %d", it.Stat.Size, e.Size)})...)
+		return r.sendFindings(ctx, append(found, Finding{Path: e.Path, Problem: Size, Detail: fmt.Sprintf("it has %d bytes, the release says %d", it.Stat.Size, e.Size)})...)
 	}
 	if r.o.Quick && (r.o.Suspect == nil || !r.o.Suspect(e.Path)) {
-		return r.tell(ctx, found...)
+		return r.sendFindings(ctx, found...)
 	}
 	// The job may keep the entry: it is part of a page, which is decoded once for some hundred entries.
-	return r.send(ctx, &job{entry: e, found: found, done: make(chan struct{})})
+	return r.sendJob(ctx, &job{entry: e, found: found, done: make(chan struct{})})
 }
 
-func (r *run) tell(ctx context.Context, found ...Finding) error {
+func (r *run) sendFindings(ctx context.Context, found ...Finding) error {
 	if len(found) == 0 {
 		return nil
 	}
-	return r.send(ctx, &job{found: found})
+	return r.sendJob(ctx, &job{found: found})
 }
 
-func (r *run) send(ctx context.Context, j *job) error {
+func (r *run) sendJob(ctx context.Context, j *job) error {
 	if j.entry != nil {
 		select {
 		case r.work <- j:
@@ -313,12 +313,12 @@ func (r *run) send(ctx context.Context, j *job) error {
 	}
 }
 
-func (r *run) worker(ctx context.Context) error {
+func (r *run) readJobs(ctx context.Context) error {
 	buf := make([]byte, bufferSize)
 	for j := range r.work {
 		var err error
 		if ctx.Err() == nil {
-			err = r.read(ctx, j, buf)
+			err = r.readFile(ctx, j, buf)
 		}
 		close(j.done)
 		if err != nil {
@@ -328,10 +328,10 @@ func (r *run) worker(ctx context.Context) error {
 	return nil
 }
 
-// read compares every byte of a file with the release. It returns only errors of Options.Limit.
-func (r *run) read(ctx context.Context, j *job, buf []byte) error {
+// readFile compares every byte of a file with the release. It returns only errors of Options.Limit.
+func (r *run) readFile(ctx context.Context, j *job, buf []byte) error {
 	e := j.entry
-	sum, n, err := r.sum(ctx, e, buf)
+	sum, n, err := r.hashFile(ctx, e, buf)
 	j.bytes = n
 	var limited *limitError
 	switch {
@@ -348,7 +348,7 @@ func (r *run) read(ctx context.Context, j *job, buf []byte) error {
 // limitError marks an error of the limit, as opposed to one of the file.
 type limitError struct{ error }
 
-func (r *run) sum(ctx context.Context, e *manifest.Entry, buf []byte) (d digest.Digest, n int64, err error) {
+func (r *run) hashFile(ctx context.Context, e *manifest.Entry, buf []byte) (d digest.Digest, n int64, err error) {
 	f, err := r.root.Open(e.Path)
 	if err != nil {
 		return d, 0, err
@@ -358,7 +358,7 @@ func (r *run) sum(ctx context.Context, e *manifest.Entry, buf []byte) (d digest.
 	if err != nil {
 		return d, 0, err
 	}
-	h, offset, err := r.begin(f, e, before)
+	h, offset, err := r.startFile(f, e, before)
 	kept := offset
 	for err == nil {
 		var k int
@@ -367,7 +367,7 @@ func (r *run) sum(ctx context.Context, e *manifest.Entry, buf []byte) (d digest.
 		n += int64(k)
 		if at := offset + n; at-kept >= partEvery || ctx.Err() != nil {
 			kept = at
-			r.keep(e, before, h, at)
+			r.keepPart(e, before, h, at)
 		}
 		if cerr := ctx.Err(); cerr != nil {
 			return d, n, cerr
