@@ -78,9 +78,9 @@ func NewRecord(e *manifest.Entry, st Stat, checked int64) Record {
 // Entry decodes the record's entry. Errors are [ErrCorrupt].
 func (r *Record) Entry() (*manifest.Entry, error) { return decodeEntry(r.Path, r.Raw) }
 
-func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) } // computed once by the library
+func crcTable() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) } // computed once by the library
 
-func checksum(t *crc32.Table, ordinal uint64, data []byte) uint32 {
+func blockChecksum(t *crc32.Table, ordinal uint64, data []byte) uint32 {
 	var head [8]byte
 	for i := range head {
 		head[i] = byte(ordinal >> (8 * i))

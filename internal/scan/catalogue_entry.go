@@ -32,24 +32,24 @@ func encodeEntry(e *manifest.Entry) []byte {
 func decodeEntry(path string, raw []byte) (*manifest.Entry, error) {
 	c := cursor{b: raw}
 	e := &manifest.Entry{Path: path}
-	e.Kind = manifest.Kind(c.byte())
-	e.Size = int64(c.uint())
-	e.MTime = c.int()
-	e.Mode = uint16(c.uint())
-	c.fixed(e.Digest[:])
-	if n := c.count(digest.Size + 1); n > 0 {
+	e.Kind = manifest.Kind(c.readByte())
+	e.Size = int64(c.readUint())
+	e.MTime = c.readInt()
+	e.Mode = uint16(c.readUint())
+	c.readFixed(e.Digest[:])
+	if n := c.readCount(digest.Size + 1); n > 0 {
 		e.Chunks = make([]chunk.Ref, n)
 	}
 	for i := range e.Chunks {
-		c.fixed(e.Chunks[i].ID[:])
-		e.Chunks[i].Size = int64(c.uint())
+		c.readFixed(e.Chunks[i].ID[:])
+		e.Chunks[i].Size = int64(c.readUint())
 	}
-	if n := c.count(digest.Size + 1); n > 0 {
+	if n := c.readCount(digest.Size + 1); n > 0 {
 		e.Lists = make([]manifest.ListRef, n)
 	}
 	for i := range e.Lists {
-		c.fixed(e.Lists[i].ID[:])
-		e.Lists[i].Size = int64(c.uint())
+		c.readFixed(e.Lists[i].ID[:])
+		e.Lists[i].Size = int64(c.readUint())
 	}
 	if c.bad || len(c.b) > 0 {
 		return nil, fmt.Errorf("%w: the entry of %q does not parse", ErrCorrupt, path)
@@ -64,11 +64,11 @@ type cursor struct {
 	bad bool
 }
 
-func (c *cursor) fail() { c.b, c.bad = nil, true }
+func (c *cursor) markBad() { c.b, c.bad = nil, true }
 
-func (c *cursor) byte() byte {
+func (c *cursor) readByte() byte {
 	if len(c.b) == 0 {
-		c.fail()
+		c.markBad()
 		return 0
 	}
 	v := c.b[0]
@@ -76,40 +76,40 @@ func (c *cursor) byte() byte {
 	return v
 }
 
-func (c *cursor) uint() uint64 {
+func (c *cursor) readUint() uint64 {
 	v, n := binary.Uvarint(c.b)
 	if n <= 0 {
-		c.fail()
+		c.markBad()
 		return 0
 	}
 	c.b = c.b[n:]
 	return v
 }
 
-func (c *cursor) int() int64 {
+func (c *cursor) readInt() int64 {
 	v, n := binary.Varint(c.b)
 	if n <= 0 {
-		c.fail()
+		c.markBad()
 		return 0
 	}
 	c.b = c.b[n:]
 	return v
 }
 
-// count reads the number of elements that take at least size bytes each.
-func (c *cursor) count(size int) int {
-	n := c.uint()
+// readCount reads the number of elements that take at least size bytes each.
+func (c *cursor) readCount(size int) int {
+	n := c.readUint()
 	if n > uint64(len(c.b)/size) {
-		c.fail()
+		c.markBad()
 		return 0
 	}
 	return int(n)
 }
 
-// take returns the next n bytes, which stay part of the cursor's memory.
-func (c *cursor) take(n uint64) []byte {
+// takeBytes returns the next n bytes, which stay part of the cursor's memory.
+func (c *cursor) takeBytes(n uint64) []byte {
 	if n > uint64(len(c.b)) {
-		c.fail()
+		c.markBad()
 		return nil
 	}
 	v := c.b[:n:n]
@@ -117,4 +117,4 @@ func (c *cursor) take(n uint64) []byte {
 	return v
 }
 
-func (c *cursor) fixed(dst []byte) { copy(dst, c.take(uint64(len(dst)))) }
+func (c *cursor) readFixed(dst []byte) { copy(dst, c.takeBytes(uint64(len(dst)))) }

@@ -36,26 +36,26 @@ func OpenCatalogue(r *durable.Root, name string) (*CatalogueReader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read catalogue: %w", err)
 	}
-	c := &CatalogueReader{f: f, table: castagnoli()}
-	if err := c.start(); err != nil {
+	c := &CatalogueReader{f: f, table: crcTable()}
+	if err := c.checkEnds(); err != nil {
 		return nil, errors.Join(fmt.Errorf("read catalogue %q: %w", name, err), f.Close())
 	}
 	return c, nil
 }
 
-func corrupt(format string, args ...any) error {
+func corruptError(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrCorrupt, fmt.Sprintf(format, args...))
 }
 
-// start checks both ends of the file; a truncated file lacks its end.
-func (c *CatalogueReader) start() error {
+// checkEnds checks both ends of the file; a truncated file lacks its end.
+func (c *CatalogueReader) checkEnds() error {
 	info, err := c.f.Stat()
 	if err != nil {
 		return err
 	}
 	size := info.Size()
 	if size < frame.HeaderSize+trailerSize {
-		return corrupt("%d bytes are too short", size)
+		return corruptError("%d bytes are too short", size)
 	}
 	var head [frame.HeaderSize]byte
 	var end [trailerSize]byte
@@ -63,28 +63,28 @@ func (c *CatalogueReader) start() error {
 		return err
 	}
 	if err := frame.CheckHeader(catalogueKind, catalogueVersion, head[:]); err != nil {
-		return corrupt("%v", err)
+		return corruptError("%v", err)
 	}
 	if _, err := c.f.ReadAt(end[:], size-trailerSize); err != nil {
 		return err
 	}
 	if string(end[8:]) != catalogueEnd {
-		return corrupt("it was cut short")
+		return corruptError("it was cut short")
 	}
 	n := int64(binary.LittleEndian.Uint32(end[:]))
 	at := size - trailerSize - n
 	if n > maxHeader || at < frame.HeaderSize {
-		return corrupt("a header of %d bytes", n)
+		return corruptError("a header of %d bytes", n)
 	}
 	body := make([]byte, n)
 	if _, err := c.f.ReadAt(body, at); err != nil {
 		return err
 	}
-	if checksum(c.table, headerOrdinal, body) != binary.LittleEndian.Uint32(end[4:]) {
-		return corrupt("its header does not match its checksum")
+	if blockChecksum(c.table, headerOrdinal, body) != binary.LittleEndian.Uint32(end[4:]) {
+		return corruptError("its header does not match its checksum")
 	}
 	if err := frame.Unmarshal(body, &c.header); err != nil {
-		return corrupt("%v", err)
+		return corruptError("%v", err)
 	}
 	if len(c.header.Mounts) == 0 {
 		c.header.Mounts = nil // keep nil if the writer had nil
@@ -106,7 +106,7 @@ func (c *CatalogueReader) Close() error { return c.f.Close() }
 func (c *CatalogueReader) Next() (*Record, error) {
 	for c.next == len(c.recs) {
 		if c.err == nil {
-			c.err = c.read()
+			c.err = c.readBlock()
 		}
 		if c.err != nil {
 			return nil, c.err
@@ -116,17 +116,17 @@ func (c *CatalogueReader) Next() (*Record, error) {
 	return &c.recs[c.next-1], nil
 }
 
-// read reads one block.
-func (c *CatalogueReader) read() error {
+// readBlock reads one block.
+func (c *CatalogueReader) readBlock() error {
 	if c.left == 0 {
 		if c.count != c.header.Records {
-			return corrupt("it has %d records, its header says %d", c.count, c.header.Records)
+			return corruptError("it has %d records, its header says %d", c.count, c.header.Records)
 		}
 		return io.EOF
 	}
 	var head [blockHead]byte
 	if c.left < blockHead {
-		return corrupt("block %d is cut short", c.block)
+		return corruptError("block %d is cut short", c.block)
 	}
 	if _, err := io.ReadFull(c.in, head[:]); err != nil {
 		return fmt.Errorf("read catalogue: %w", err)
@@ -134,17 +134,17 @@ func (c *CatalogueReader) read() error {
 	n := int64(binary.LittleEndian.Uint32(head[:]))
 	c.left -= blockHead
 	if n == 0 || n > maxBlock || n > c.left {
-		return corrupt("block %d has %d bytes", c.block, n)
+		return corruptError("block %d has %d bytes", c.block, n)
 	}
 	body := make([]byte, n)
 	if _, err := io.ReadFull(c.in, body); err != nil {
 		return fmt.Errorf("read catalogue: %w", err)
 	}
 	c.left -= n
-	if checksum(c.table, c.block, body) != binary.LittleEndian.Uint32(head[4:]) {
-		return corrupt("block %d does not match its checksum", c.block)
+	if blockChecksum(c.table, c.block, body) != binary.LittleEndian.Uint32(head[4:]) {
+		return corruptError("block %d does not match its checksum", c.block)
 	}
-	if err := c.parse(body); err != nil {
+	if err := c.parseBlock(body); err != nil {
 		return err
 	}
 	c.block++
@@ -152,9 +152,9 @@ func (c *CatalogueReader) read() error {
 	return nil
 }
 
-// parse decodes a block. It builds all paths in one allocation, and the
+// parseBlock decodes a block. It builds all paths in one allocation, and the
 // records' entries alias the block.
-func (c *CatalogueReader) parse(body []byte) error {
+func (c *CatalogueReader) parseBlock(body []byte) error {
 	type span struct{ start, end int }
 	var (
 		cur   = cursor{b: body}
@@ -164,9 +164,9 @@ func (c *CatalogueReader) parse(body []byte) error {
 		prev  span
 	)
 	for len(cur.b) > 0 {
-		shared, rest := cur.uint(), cur.take(cur.uint())
+		shared, rest := cur.readUint(), cur.takeBytes(cur.readUint())
 		if shared > uint64(prev.end-prev.start) {
-			cur.fail()
+			cur.markBad()
 		}
 		if cur.bad {
 			break
@@ -177,20 +177,20 @@ func (c *CatalogueReader) parse(body []byte) error {
 		at.end = len(text)
 		prev = at
 		spans = append(spans, at)
-		rec := Record{Kind: Kind(cur.byte())}
-		rec.Stat = Stat{Size: cur.int(), MTime: cur.int(), CTime: cur.int(), ID: cur.uint(), Mode: uint16(cur.uint())}
-		rec.Checked = cur.int()
-		rec.Raw = cur.take(cur.uint())
+		rec := Record{Kind: Kind(cur.readByte())}
+		rec.Stat = Stat{Size: cur.readInt(), MTime: cur.readInt(), CTime: cur.readInt(), ID: cur.readUint(), Mode: uint16(cur.readUint())}
+		rec.Checked = cur.readInt()
+		rec.Raw = cur.takeBytes(cur.readUint())
 		recs = append(recs, rec)
 	}
 	if cur.bad {
-		return corrupt("block %d does not parse", c.block)
+		return corruptError("block %d does not parse", c.block)
 	}
 	all := string(text)
 	for i, s := range spans {
 		recs[i].Path = all[s.start:s.end]
 		if recs[i].Path == "" || (c.last != "" && manifest.ComparePaths(recs[i].Path, c.last) <= 0) {
-			return corrupt("%q does not come after %q in path order", recs[i].Path, c.last)
+			return corruptError("%q does not come after %q in path order", recs[i].Path, c.last)
 		}
 		c.last = recs[i].Path
 	}

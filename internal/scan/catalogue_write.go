@@ -41,13 +41,13 @@ func CreateCatalogue(r *durable.Root, name string) (*CatalogueWriter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("write catalogue: %w", err)
 	}
-	w := &CatalogueWriter{r: r, f: f, name: name, table: castagnoli(), buf: make([]byte, 0, writeBuffer+maxBlock)}
+	w := &CatalogueWriter{r: r, f: f, name: name, table: crcTable(), buf: make([]byte, 0, writeBuffer+maxBlock)}
 	w.buf = append(w.buf, frame.Header(catalogueKind, catalogueVersion)...)
-	w.open()
+	w.openBlock()
 	return w, nil
 }
 
-func (w *CatalogueWriter) open() {
+func (w *CatalogueWriter) openBlock() {
 	w.start = len(w.buf)
 	w.buf = append(w.buf, make([]byte, blockHead)...)
 	w.fresh = true
@@ -85,21 +85,21 @@ func (w *CatalogueWriter) Add(r Record) error {
 	if len(w.buf)-w.start-blockHead < blockTarget {
 		return nil
 	}
-	w.seal()
+	w.sealBlock()
 	if len(w.buf) >= writeBuffer {
 		if err := w.flush(); err != nil {
 			return err
 		}
 	}
-	w.open()
+	w.openBlock()
 	return nil
 }
 
-// seal writes the head of the open block.
-func (w *CatalogueWriter) seal() {
+// sealBlock writes the head of the open block.
+func (w *CatalogueWriter) sealBlock() {
 	body := w.buf[w.start+blockHead:]
 	binary.LittleEndian.PutUint32(w.buf[w.start:], uint32(len(body)))
-	binary.LittleEndian.PutUint32(w.buf[w.start+4:], checksum(w.table, w.block, body))
+	binary.LittleEndian.PutUint32(w.buf[w.start+4:], blockChecksum(w.table, w.block, body))
 	w.block++
 }
 
@@ -128,7 +128,7 @@ func (w *CatalogueWriter) Commit(h Header) (err error) {
 	if w.fresh {
 		w.buf = w.buf[:w.start]
 	} else {
-		w.seal()
+		w.sealBlock()
 	}
 	h.Records = w.count
 	body, err := frame.Marshal(h)
@@ -140,7 +140,7 @@ func (w *CatalogueWriter) Commit(h Header) (err error) {
 	}
 	w.buf = append(w.buf, body...)
 	w.buf = binary.LittleEndian.AppendUint32(w.buf, uint32(len(body)))
-	w.buf = binary.LittleEndian.AppendUint32(w.buf, checksum(w.table, headerOrdinal, body))
+	w.buf = binary.LittleEndian.AppendUint32(w.buf, blockChecksum(w.table, headerOrdinal, body))
 	w.buf = append(w.buf, catalogueEnd...)
 	if err := w.flush(); err != nil {
 		return err

@@ -45,9 +45,9 @@ func openLister(dir string) (*lister, error) {
 
 func (l *lister) close() error { return l.root.Close() }
 
-// open opens a folder below the root. It fails if a link has replaced the
+// openFolder opens a folder below the root. It fails if a link has replaced the
 // folder since the walk listed it.
-func (l *lister) open(dir string) (int, error) {
+func (l *lister) openFolder(dir string) (int, error) {
 	if dir == "" {
 		dir = "."
 	}
@@ -68,8 +68,8 @@ func (l *lister) open(dir string) (int, error) {
 	}
 }
 
-func (l *lister) list(dir string, skip func(string, bool) bool, s *scratch) (items []Item, on volume, err error) {
-	fd, err := l.open(dir)
+func (l *lister) listFolder(dir string, skip func(string, bool) bool, s *scratch) (items []Item, on volume, err error) {
+	fd, err := l.openFolder(dir)
 	if err != nil {
 		return nil, on, err
 	}
@@ -79,7 +79,7 @@ func (l *lister) list(dir string, skip func(string, bool) bool, s *scratch) (ite
 		return nil, on, err
 	}
 	on = volume{dev: unix.Mkdev(st.Dev_major, st.Dev_minor), root: st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0}
-	items, again, err := s.look(fd, dir, skip, nil)
+	items, again, err := s.statNames(fd, dir, skip, nil)
 	// A name that is listed but missing was removed, unless the next listing
 	// still has it. Then it was recreated, or the file system cannot look up
 	// its own name; that case must not be taken for a deletion.
@@ -87,7 +87,7 @@ func (l *lister) list(dir string, skip func(string, bool) bool, s *scratch) (ite
 		if _, err = unix.Seek(fd, 0, io.SeekStart); err != nil {
 			break
 		}
-		more, still, lookErr := s.look(fd, dir, skip, again)
+		more, still, lookErr := s.statNames(fd, dir, skip, again)
 		for _, it := range more {
 			delete(again, it.Path)
 		}
@@ -110,10 +110,10 @@ var errNameless = errors.New("it is listed, and cannot be looked up by that name
 // lookTries is the number of lookups of a name that is listed but missing.
 const lookTries = 8
 
-// look lists an open folder and stats each name, or only the names in only.
+// statNames lists an open folder and stats each name, or only the names in only.
 // It returns the names that are missing.
-func (s *scratch) look(fd int, dir string, skip func(string, bool) bool, only map[string]bool) (items []Item, vanished map[string]bool, err error) {
-	if err := s.read(fd, dir); err != nil {
+func (s *scratch) statNames(fd int, dir string, skip func(string, bool) bool, only map[string]bool) (items []Item, vanished map[string]bool, err error) {
+	if err := s.readNames(fd, dir); err != nil {
 		return nil, nil, err
 	}
 	paths := string(s.names) // one allocation for all paths of the folder
@@ -143,8 +143,8 @@ func (s *scratch) look(fd int, dir string, skip func(string, bool) bool, only ma
 	return items, vanished, nil
 }
 
-// read fills names and ends with the entries of an open folder.
-func (s *scratch) read(fd int, dir string) error {
+// readNames fills names and ends with the entries of an open folder.
+func (s *scratch) readNames(fd int, dir string) error {
 	if s.dents == nil {
 		s.dents = make([]byte, 64<<10)
 	}

@@ -21,7 +21,7 @@ func openLister(dir string) (*lister, error) {
 
 func (l *lister) close() error { return nil }
 
-func (l *lister) list(dir string, skip func(string, bool) bool, _ *scratch) ([]Item, volume, error) {
+func (l *lister) listFolder(dir string, skip func(string, bool) bool, _ *scratch) ([]Item, volume, error) {
 	items, err := listPortable(filepath.Join(l.root, dir), dir, skip)
 	return items, volume{}, err
 }

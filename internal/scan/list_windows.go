@@ -47,7 +47,7 @@ func longPath(abs string) string {
 
 func (l *lister) close() error { return nil }
 
-func (l *lister) full(dir string) string {
+func (l *lister) fullPath(dir string) string {
 	if dir == "" {
 		return l.root
 	}
@@ -69,14 +69,14 @@ const reparseNameSurrogate = 0x20000000
 
 var errReplaced = errors.New("it was replaced by a link while the folder was read")
 
-// open opens a folder. It fails if a link has replaced the folder since the
+// openFolder opens a folder. It fails if a link has replaced the folder since the
 // walk listed it. Other reparse points (deduplicated, cloud files) are opened
 // normally.
-func (l *lister) open(dir string) (windows.Handle, error) {
+func (l *lister) openFolder(dir string) (windows.Handle, error) {
 	if dir == "" {
 		return openDir(l.root, 0)
 	}
-	full := l.full(dir)
+	full := l.fullPath(dir)
 	h, err := openDir(full, windows.FILE_FLAG_OPEN_REPARSE_POINT)
 	if err != nil {
 		return 0, err
@@ -95,8 +95,8 @@ func (l *lister) open(dir string) (windows.Handle, error) {
 	return openDir(full, 0)
 }
 
-func (l *lister) list(dir string, skip func(string, bool) bool, s *scratch) (items []Item, _ volume, err error) {
-	h, err := l.open(dir)
+func (l *lister) listFolder(dir string, skip func(string, bool) bool, s *scratch) (items []Item, _ volume, err error) {
+	h, err := l.openFolder(dir)
 	if err != nil {
 		return nil, volume{}, err
 	}
@@ -113,13 +113,13 @@ func (l *lister) list(dir string, skip func(string, bool) bool, s *scratch) (ite
 			return items, volume{}, nil
 		case first && (errors.Is(err, windows.ERROR_INVALID_PARAMETER) || errors.Is(err, windows.ERROR_INVALID_FUNCTION) ||
 			errors.Is(err, windows.ERROR_NOT_SUPPORTED) || errors.Is(err, windows.ERROR_INVALID_LEVEL)):
-			items, err = listPortable(l.full(dir), dir, skip)
+			items, err = listPortable(l.fullPath(dir), dir, skip)
 			return items, volume{}, err
 		default:
 			return nil, volume{}, err
 		}
 		for rest := buf; ; {
-			it, ok := s.item(rest, dir)
+			it, ok := s.decodeItem(rest, dir)
 			if ok && (skip == nil || !skip(it.Path, it.Kind == Dir)) {
 				items = append(items, it)
 			}
@@ -132,8 +132,8 @@ func (l *lister) list(dir string, skip func(string, bool) bool, s *scratch) (ite
 	}
 }
 
-// item decodes one FILE_ID_BOTH_DIR_INFO.
-func (s *scratch) item(b []byte, dir string) (Item, bool) {
+// decodeItem decodes one FILE_ID_BOTH_DIR_INFO.
+func (s *scratch) decodeItem(b []byte, dir string) (Item, bool) {
 	u32 := func(at int) uint32 { return binary.LittleEndian.Uint32(b[at:]) }
 	u64 := func(at int) uint64 { return binary.LittleEndian.Uint64(b[at:]) }
 	const nameAt = 104
@@ -149,7 +149,7 @@ func (s *scratch) item(b []byte, dir string) (Item, bool) {
 		s.path = append(append(s.path, dir...), '/')
 	}
 	it := Item{Path: string(appendName(s.path, s.name)), Kind: File}
-	it.Stat = Stat{Size: int64(u64(40)), MTime: unixNano(u64(24)), CTime: changed(u64(32)), ID: u64(96)}
+	it.Stat = Stat{Size: int64(u64(40)), MTime: unixNano(u64(24)), CTime: changeTime(u64(32)), ID: u64(96)}
 	attrs, tag := u32(56), u32(64) // for a reparse point EaSize holds the tag
 	switch {
 	case attrs&windows.FILE_ATTRIBUTE_REPARSE_POINT != 0 && tag&reparseNameSurrogate != 0:
@@ -192,8 +192,8 @@ func unixNano(t uint64) int64 {
 	return (int64(t) - since) * 100
 }
 
-// changed converts a change time by unixNano; 0 stays "unknown".
-func changed(t uint64) int64 {
+// changeTime converts a change time by unixNano; 0 stays "unknown".
+func changeTime(t uint64) int64 {
 	if t == 0 {
 		return 0
 	}

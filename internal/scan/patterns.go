@@ -41,7 +41,7 @@ func ParsePatterns(include, exclude []string) (*Patterns, error) {
 		to   *[]pattern
 	}{{"include", include, &p.include}, {"exclude", exclude, &p.exclude}} {
 		for _, text := range list.text {
-			c, err := compile(text)
+			c, err := compilePattern(text)
 			if err != nil {
 				return nil, fmt.Errorf("%s pattern %q: %w", list.what, text, err)
 			}
@@ -51,7 +51,7 @@ func ParsePatterns(include, exclude []string) (*Patterns, error) {
 	return p, nil
 }
 
-func compile(text string) (pattern, error) {
+func compilePattern(text string) (pattern, error) {
 	bad := func(why string) (pattern, error) { return pattern{}, fmt.Errorf("%s", why) }
 	switch {
 	case strings.TrimSpace(text) == "":
@@ -99,7 +99,7 @@ func (p *Patterns) FoldCase() *Patterns {
 	return q
 }
 
-func (c *pattern) match(path string, dir bool) bool {
+func (c *pattern) matchPath(path string, dir bool) bool {
 	if c.folders && !dir {
 		return false
 	}
@@ -113,15 +113,15 @@ func (c *pattern) match(path string, dir bool) bool {
 
 func anyMatch(list []pattern, path string, dir bool) bool {
 	for i := range list {
-		if list[i].match(path, dir) {
+		if list[i].matchPath(path, dir) {
 			return true
 		}
 	}
 	return false
 }
 
-// covered reports whether a pattern matches the path or a folder above it.
-func covered(list []pattern, path string, dir bool) bool {
+// isCovered reports whether a pattern matches the path or a folder above it.
+func isCovered(list []pattern, path string, dir bool) bool {
 	if len(list) == 0 {
 		return false
 	}
@@ -148,10 +148,10 @@ func (p *Patterns) Skip(path string, dir bool) bool {
 	if anyMatch(p.exclude, path, dir) {
 		return true
 	}
-	if len(p.include) == 0 || covered(p.include, path, dir) {
+	if len(p.include) == 0 || isCovered(p.include, path, dir) {
 		return false
 	}
-	return !dir || !p.leads(path)
+	return !dir || !p.leadsTo(path)
 }
 
 // Selects reports whether the path itself is selected, not only a parent
@@ -164,11 +164,11 @@ func (p *Patterns) Selects(path string, dir bool) bool {
 	if p.fold {
 		path = manifest.Fold(path)
 	}
-	return !covered(p.exclude, path, dir) && (len(p.include) == 0 || covered(p.include, path, dir))
+	return !isCovered(p.exclude, path, dir) && (len(p.include) == 0 || isCovered(p.include, path, dir))
 }
 
-// leads reports whether an include could match something below the folder.
-func (p *Patterns) leads(dir string) bool {
+// leadsTo reports whether an include could match something below the folder.
+func (p *Patterns) leadsTo(dir string) bool {
 	for i := range p.include {
 		c := &p.include[i]
 		if c.name || prefixMatch(c.glob, dir) {

@@ -54,21 +54,21 @@ func Walk(ctx context.Context, dir string, o WalkOptions, fn func(Item) error) (
 	w := &walker{lister: l, skip: o.Skip, ahead: map[string]*listing{}, jobs: make(chan *listing, 2*o.Workers)}
 	var wg sync.WaitGroup
 	for range o.Workers {
-		wg.Go(func() { w.work(ctx) })
+		wg.Go(func() { w.runWorker(ctx) })
 	}
 	defer func() {
 		cancel()
 		close(w.jobs)
 		wg.Wait()
 	}()
-	return w.walk(ctx, dir, fn)
+	return w.walkTree(ctx, dir, fn)
 }
 
 // lister reads one folder at a time; each system has its own. It is safe for
 // use by several goroutines, each with its own scratch.
 //
 //	openLister(dir string) (*lister, error)
-//	(*lister) list(dir string, skip, *scratch) ([]Item, volume, error)   unsorted
+//	(*lister) listFolder(dir string, skip, *scratch) ([]Item, volume, error)   unsorted
 //	(*lister) close() error
 
 type walker struct {
@@ -106,8 +106,8 @@ type level struct {
 	parent *level
 }
 
-func (w *walker) walk(ctx context.Context, root string, fn func(Item) error) error {
-	items, on, err := w.list("", &w.own)
+func (w *walker) walkTree(ctx context.Context, root string, fn func(Item) error) error {
+	items, on, err := w.listFolder("", &w.own)
 	if err != nil {
 		return fmt.Errorf("list %q: %w", root, err)
 	}
@@ -129,7 +129,7 @@ func (w *walker) walk(ctx context.Context, root string, fn func(Item) error) err
 			}
 			continue
 		}
-		items, on, err := w.take(ctx, top, it.Path)
+		items, on, err := w.takeListing(ctx, top, it.Path)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -146,12 +146,12 @@ func (w *walker) walk(ctx context.Context, root string, fn func(Item) error) err
 	return nil
 }
 
-// take returns the listing of a folder, and reads it itself if no worker has
+// takeListing returns the listing of a folder, and reads it itself if no worker has
 // it.
-func (w *walker) take(ctx context.Context, f *level, dir string) ([]Item, volume, error) {
+func (w *walker) takeListing(ctx context.Context, f *level, dir string) ([]Item, volume, error) {
 	l := w.ahead[dir]
 	if l == nil {
-		return w.list(dir, &w.own)
+		return w.listFolder(dir, &w.own)
 	}
 	delete(w.ahead, dir)
 	f.ahead--
@@ -190,19 +190,19 @@ func (w *walker) prefetch(f *level) {
 	}
 }
 
-func (w *walker) work(ctx context.Context) {
+func (w *walker) runWorker(ctx context.Context) {
 	var own scratch
 	for l := range w.jobs {
 		if ctx.Err() == nil {
-			l.items, l.on, l.err = w.list(l.dir, &own)
+			l.items, l.on, l.err = w.listFolder(l.dir, &own)
 			w.items.Add(int64(len(l.items)))
 		}
 		close(l.done)
 	}
 }
 
-func (w *walker) list(dir string, s *scratch) ([]Item, volume, error) {
-	items, on, err := w.lister.list(dir, w.skip, s)
+func (w *walker) listFolder(dir string, s *scratch) ([]Item, volume, error) {
+	items, on, err := w.lister.listFolder(dir, w.skip, s)
 	if err != nil {
 		return nil, volume{}, err // a partial listing would look like deletions
 	}

@@ -64,7 +64,7 @@ func TestWalkFolderSwappedForLink(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"z", "z/sub"} {
-		if items, _, err := l.list(name, nil, &scratch{}); err == nil {
+		if items, _, err := l.listFolder(name, nil, &scratch{}); err == nil {
 			t.Errorf("%s: %v", name, items)
 		}
 	}

@@ -17,7 +17,7 @@ func TestLongPath(t *testing.T) {
 		}
 	}
 	for root, want := range map[string]string{`\\?\C:\`: `\\?\C:\a\b`, `\\?\C:\x`: `\\?\C:\x\a\b`} {
-		if got := (&lister{root: root}).full("a/b"); got != want {
+		if got := (&lister{root: root}).fullPath("a/b"); got != want {
 			t.Errorf("%s: %s", root, got)
 		}
 	}
@@ -32,11 +32,11 @@ func TestPortableListingAgrees(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fast, _, err := l.list("sub", nil, &scratch{})
+	fast, _, err := l.listFolder("sub", nil, &scratch{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	slow, err := listPortable(l.full("sub"), "sub", nil)
+	slow, err := listPortable(l.fullPath("sub"), "sub", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
