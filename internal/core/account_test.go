@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"nightferry/internal/fleet"
 	"nightferry/internal/ledger"
 	"nightferry/internal/repo"
 	"nightferry/internal/runs"
@@ -69,8 +70,22 @@ func TestFailingFilesAgain(t *testing.T) {
 		list, err := w.core.Query.Runs(t.Context(), ledger.RunFilter{Site: "osaka", State: runs.Incomplete})
 		return err == nil && len(list) >= 4
 	})
-	list, err := w.core.ExceptionsOf(t.Context(), "osaka")
+	list, err := w.core.Query.FailingFiles(t.Context(), fleet.Scope{Site: "osaka"}, 10)
 	if err != nil || len(list) != 2 || list[0].Count < 3 || list[0].As == list[0].Run || !list[0].First.Before(list[0].Last.Add(-time.Millisecond)) {
 		t.Errorf("%+v, %v: want one exception of each file, reported by several runs", list, err)
+	}
+	for _, x := range []struct {
+		scope fleet.Scope
+		limit int
+		want  int
+	}{
+		{fleet.Scope{Region: w.settings.Fleet.Site("osaka").Region}, 10, 2}, {fleet.Scope{Channel: "package"}, 1, 1}, {fleet.Scope{Domain: w.settings.Fleet.Site("osaka").Domain}, 10, 2},
+	} {
+		if list, err := w.core.Query.FailingFiles(t.Context(), x.scope, x.limit); err != nil || len(list) != x.want {
+			t.Errorf("%+v: %d files, %v, want %d", x.scope, len(list), err, x.want)
+		}
+	}
+	if _, err := w.core.Query.FailingFiles(t.Context(), fleet.Scope{Site: "osak"}, 10); err == nil {
+		t.Error("an unknown site is no error")
 	}
 }

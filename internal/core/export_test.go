@@ -59,11 +59,6 @@ func (c *Core) Guard(from wire.Address, verb string, handle func()) {
 	c.guard(message{from: from, verb: verb}, handle)
 }
 
-// ExceptionsOf lists what a site's runs told not to be as it should.
-func (c *Core) ExceptionsOf(ctx context.Context, site string) ([]ledger.Exception, error) {
-	return c.ledger.Exceptions(ctx, ledger.Filter{Site: site})
-}
-
 // LinesWithin are the lines of a run's log, where most bytes of texts are held.
 func (c *Core) LinesWithin(ctx context.Context, id ledger.RunID, most int) (lines []record.File, err error) {
 	run, err := c.ledger.Run(ctx, id)
