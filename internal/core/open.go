@@ -197,6 +197,7 @@ func Open(ctx context.Context, o Options, s Settings) (_ *Core, err error) {
 	if c.storage.state, err = durable.Open(filepath.Join(o.Data, stateName), durable.Options{Trusted: true}); err != nil {
 		return nil, err
 	}
+	c.restoreTasks()
 	if c.clock.motion, err = startRehearsal(c.dir, o.Data, o.Rehearse, o.Now(), func() (bool, error) {
 		list, err := c.ledger.Sites.Identities(ctx, false)
 		return len(list) > 0, err

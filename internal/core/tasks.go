@@ -2,6 +2,7 @@ package core
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"nightferry/internal/tasks"
@@ -22,7 +23,22 @@ const (
 
 // newTasks makes the tasks.
 func (c *Core) newTasks() *tasks.Service {
-	return tasks.New(tasks.Options{Alarms: taskAlarms{c}, Now: c.o.Now})
+	return tasks.New(tasks.Options{Alarms: taskAlarms{c}, Now: c.o.Now, Keep: func(past map[string]tasks.Past) {
+		if err := c.pastTasks().save(past); err != nil {
+			c.notices.Trouble("state", fmt.Errorf("keep when tasks succeeded: %w", err))
+		}
+	}})
+}
+
+// pastTasks is the file that keeps overdue tasks overdue over a restart.
+func (c *Core) pastTasks() jsonFile { return jsonFile{c.storage.state, "tasks.json", 1 << 16} }
+
+func (c *Core) restoreTasks() {
+	var past map[string]tasks.Past
+	if err := c.pastTasks().load(&past); err != nil {
+		c.notices.Trouble("state", fmt.Errorf("when tasks succeeded: %w", err))
+	}
+	c.tasks.Restore(past)
 }
 
 type taskAlarms struct{ core *Core }

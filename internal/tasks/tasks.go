@@ -21,7 +21,14 @@ type Alarms interface {
 // Options of a Service.
 type Options struct {
 	Alarms Alarms
-	Now    func() time.Time // for display; lateness is counted by Watch, which no clock change affects
+	Now    func() time.Time      // for display; lateness is counted by Watch, which no clock change affects
+	Keep   func(map[string]Past) // stores what Restore returns to a later process; nil: nothing is stored
+}
+
+// Past is what outlives the process of a periodic task.
+type Past struct {
+	Success time.Time     `json:"success,omitzero"`
+	Idle    time.Duration `json:"idle_ns"` // how long a Core has run since
 }
 
 // Task is work that is repeated, or done while there is any.
@@ -57,6 +64,30 @@ type entry struct {
 	failure string
 	turn    time.Duration // how long the turn under way has taken
 	idle    time.Duration // since the last success, or since the task was first seen
+}
+
+// forget is how long a restored task may stay unseen before it is forgotten.
+const forget = time.Hour
+
+// Restore makes known the tasks of an earlier process. An overdue one stays
+// overdue until it succeeds. Call it before any task runs.
+func (s *Service) Restore(past map[string]Past) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name, p := range past {
+		s.all[name] = &entry{success: p.Success, idle: max(0, p.Idle)}
+	}
+}
+
+// past returns what Restore needs.
+func (s *Service) past() map[string]Past {
+	out := map[string]Past{}
+	for name, e := range s.all {
+		if e.task.Period > 0 || e.task.Name == "" {
+			out[name] = Past{e.success, e.idle}
+		}
+	}
+	return out
 }
 
 // New makes a service without tasks.
@@ -141,6 +172,9 @@ func (s *Service) List() []Status {
 	defer s.mu.Unlock()
 	var out []Status
 	for name, e := range s.all {
+		if e.task.Name == "" {
+			continue
+		}
 		out = append(out, Status{Name: name, Period: e.task.Period, Bound: e.task.Bound, Running: e.running, Success: e.success, Error: e.failure, Overdue: e.late() > 0})
 	}
 	slices.SortFunc(out, func(a, b Status) int { return cmp.Compare(a.Name, b.Name) })
@@ -170,12 +204,22 @@ func (s *Service) check(passed time.Duration) {
 		if !e.running.IsZero() {
 			e.turn += passed
 		}
+		if e.task.Name == "" { // restored, and not seen yet
+			if e.turn += passed; e.turn < forget {
+				continue
+			}
+			delete(s.all, name)
+		}
 		late[name] = ""
 		if e.late() > 0 {
 			late[name] = e.why()
 		}
 	}
+	past := s.past()
 	s.mu.Unlock()
+	if s.o.Keep != nil {
+		s.o.Keep(past)
+	}
 	for name, text := range late {
 		if text == "" {
 			s.o.Alarms.OnTime(name)

@@ -112,3 +112,47 @@ func TestOnce(t *testing.T) {
 		}
 	})
 }
+
+// TestRestart: an overdue task stays overdue in the next process, until it
+// succeeds. A task that no longer exists is forgotten.
+func TestRestart(t *testing.T) {
+	told := newAlarms()
+	var kept map[string]Past
+	o := Options{Alarms: told, Now: time.Now, Keep: func(p map[string]Past) { kept = p }}
+	task := func(name string, err error) Task {
+		return Task{Name: name, Period: time.Minute, Bound: time.Hour, Do: func(context.Context) error { return err }}
+	}
+	s := New(o)
+	_ = s.Once(t.Context(), task("fails", errors.New("no disk")))
+	_ = s.Once(t.Context(), task("works", nil))
+	_ = s.Once(t.Context(), task("renamed", errors.New("no disk")))
+	s.check(50 * time.Minute)
+	if len(told.all()) > 0 {
+		t.Errorf("too early: %v", told.all())
+	}
+	s = New(o)
+	s.Restore(kept)
+	for _, name := range []string{"fails", "works", "renamed"} {
+		if !s.Has(name) {
+			t.Errorf("%s is not known, so that its incident would end", name)
+		}
+	}
+	s.begin(task("fails", nil), time.Time{})
+	s.begin(task("works", nil), time.Time{})
+	if list := s.List(); len(list) != 2 || list[1].Success.IsZero() || !list[0].Success.IsZero() {
+		t.Errorf("%+v", list)
+	}
+	s.check(20 * time.Minute)
+	if told.all()["fails"] == "" || told.all()["works"] == "" || told.all()["renamed"] != "" {
+		t.Errorf("after 70 minutes in two processes: %v", told.all())
+	}
+	told.Overdue("renamed", "open from before")
+	s.check(time.Hour)
+	if s.Has("renamed") || told.all()["renamed"] != "" {
+		t.Error("a task that no longer exists stays")
+	}
+	_ = s.Once(t.Context(), task("fails", nil))
+	if s.check(time.Minute); told.all()["fails"] != "" {
+		t.Errorf("%v", told.all())
+	}
+}
