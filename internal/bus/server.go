@@ -36,7 +36,7 @@ type ServerOptions struct {
 	// needs no restart.
 	Certificate    func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	Authority      *Authority
-	MaxConnections int // 0: 16384
+	MaxConnections int // with those that show no credential yet; 0: 16384, or three quarters of the process's descriptors if that is less
 	// Log receives the server's log lines, without control characters and secrets. Many goroutines may call it
 	// at once. Nil: lines are dropped.
 	Log func(Level, string)
@@ -197,7 +197,7 @@ func (o ServerOptions) nats(operator *jwt.OperatorClaims, resolver server.Accoun
 		NoFastProducerStall: true,
 	}
 	if opts.MaxConn == 0 {
-		opts.MaxConn = 16384
+		opts.MaxConn = defaultConnections()
 	}
 	if o.WebSocketAddr != "" {
 		if host, port, err = split(o.WebSocketAddr); err != nil {
