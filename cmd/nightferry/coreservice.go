@@ -7,6 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"nightferry/internal/bucket"
+	"nightferry/internal/config"
 	"nightferry/internal/service"
 )
 
@@ -28,6 +30,7 @@ func newCoreInstall(e *env) *cobra.Command {
 				return err
 			}
 			s.Args = []string{"core", "run", "--config", path}
+			s.Writable = writable(c)
 			if runtime.GOOS == "windows" {
 				s.Args = append(s.Args, "--log-file", filepath.Join(c.Data, "core.log"))
 			}
@@ -46,6 +49,17 @@ func newCoreInstall(e *env) *cobra.Command {
 	addServiceName(cmd, &s.Name)
 	cmd.Flags().StringVar(&s.User, "user", "", "run as `ACCOUNT` (default root, or LocalSystem on Windows)")
 	return cmd
+}
+
+// writable returns the folders that the Core writes to.
+func writable(c *config.Config) []string {
+	list := []string{c.Data, c.LogFolder}
+	for _, dir := range []string{bucket.Folder(c.Store), c.Alerts.SMTP.Folder} {
+		if dir != "" {
+			list = append(list, dir)
+		}
+	}
+	return list
 }
 
 func newCoreUninstall(e *env) *cobra.Command {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 
 	"nightferry/internal/durable"
 )
@@ -22,6 +23,7 @@ type Config struct {
 	Password    string   // of that account, on Windows only, and only if it needs one
 	Reload      bool     // it reads its configuration again on SIGHUP
 	LowPorts    bool     // it listens below port 1024
+	Writable    []string // the only folders that it may write to, by systemd; empty: no limit
 }
 
 // ErrExists and ErrAbsent report whether a service of that name exists.
@@ -34,7 +36,7 @@ func (c *Config) check() error {
 	if !regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$`).MatchString(c.Name) {
 		return fmt.Errorf("service name %q: want letters, digits, - and _", c.Name)
 	}
-	for _, s := range append([]string{c.Display, c.Description, c.User}, c.Args...) {
+	for _, s := range slices.Concat([]string{c.Display, c.Description, c.User}, c.Args, c.Writable) {
 		for _, r := range s {
 			if r < ' ' {
 				return fmt.Errorf("service %s: %q holds a control character", c.Name, s)

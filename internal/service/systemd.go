@@ -79,9 +79,43 @@ func unit(c *Config, exe string) string {
 			b.WriteString("AmbientCapabilities=CAP_NET_BIND_SERVICE\n")
 		}
 	}
-	b.WriteString("Restart=on-failure\nRestartSec=5\nTimeoutStopSec=60\nLimitNOFILE=65536\nNoNewPrivileges=yes\nUMask=0027\n\n[Install]\nWantedBy=multi-user.target\n")
+	b.WriteString("Restart=on-failure\nRestartSec=5\nTimeoutStopSec=60\nLimitNOFILE=65536\nUMask=0027\n" + restrictions)
+	if len(c.Writable) > 0 {
+		b.WriteString("ProtectSystem=strict\n")
+		private := true
+		for _, dir := range c.Writable {
+			fmt.Fprintf(&b, "ReadWritePaths=%s\n", quotePath(dir))
+			private = private && !strings.HasPrefix(dir, "/tmp/") && !strings.HasPrefix(dir, "/var/tmp/")
+		}
+		if private {
+			b.WriteString("PrivateTmp=yes\n")
+		}
+	}
+	b.WriteString("\n[Install]\nWantedBy=multi-user.target\n")
 	return b.String()
 }
+
+// restrictions take away what neither program needs. Both need the files of the machine: sources, targets and
+// mounts that come later.
+const restrictions = `NoNewPrivileges=yes
+ProtectKernelTunables=yes
+ProtectKernelModules=yes
+ProtectKernelLogs=yes
+ProtectControlGroups=yes
+ProtectClock=yes
+ProtectHostname=yes
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
+RestrictNamespaces=yes
+RestrictRealtime=yes
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallErrorNumber=EPERM
+`
+
+// quotePath is quote for a path that may not exist. systemd expands no $ in it.
+func quotePath(s string) string { return strings.ReplaceAll(quote("-"+s), "$$", "$") }
 
 // quote returns a text as one word of a unit, protected from any expansion.
 func quote(s string) string {

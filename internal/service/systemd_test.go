@@ -18,7 +18,8 @@ func TestUnit(t *testing.T) {
 	if err := os.WriteFile(exe, []byte("#!/bin/sh\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	c := Config{Name: "ferry-test", Display: "nightferry Core", Description: "100% of it", Args: []string{"core", "run", `C:\x "y" $PATH %n`}, User: "root", Reload: true, LowPorts: true}
+	c := Config{Name: "ferry-test", Display: "nightferry Core", Description: "100% of it", Args: []string{"core", "run", `C:\x "y" $PATH %n`}, User: "root", Reload: true, LowPorts: true,
+		Writable: []string{"/srv/50% of it", "/var/lib/$x"}}
 	if err := write(dir, c, exe); err != nil {
 		t.Fatal(err)
 	}
@@ -32,10 +33,16 @@ func TestUnit(t *testing.T) {
 	for _, want := range []string{
 		`ExecStart="` + strings.NewReplacer(`"`, `\"`, `%`, `%%`).Replace(exe) + `" "core" "run" "C:\\x \"y\" $$PATH %%n"` + "\n",
 		"Description=nightferry Core: 100%% of it\n", "User=root\n", "ExecReload=/bin/kill -HUP $MAINPID\n", "WantedBy=multi-user.target\n",
+		"NoNewPrivileges=yes\n", "ProtectSystem=strict\n", `ReadWritePaths="-/srv/50%% of it"` + "\n", `ReadWritePaths="-/var/lib/$x"` + "\n", "PrivateTmp=yes\n",
+		"RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK\n", "SystemCallFilter=@system-service\n", "RestrictNamespaces=yes\n",
 	} {
 		if !strings.Contains(string(b), want) {
 			t.Errorf("%q is not in:\n%s", want, b)
 		}
+	}
+	c.Writable = nil // the targets of an agent may be anywhere
+	if text := unit(&c, exe); strings.Contains(text, "ProtectSystem") || !strings.Contains(text, "SystemCallFilter=") {
+		t.Errorf("without folders:\n%s", text)
 	}
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {
