@@ -16,16 +16,16 @@ import (
 // newReports makes the service that commits what sites report, and the renderer of
 // logs.
 func (c *Core) newReports() (*reports.Service, *reports.Renderer) {
-	say := reportNotices{&c.notices, &c.refusals}
+	out := reportNotices{&c.notices, &c.refusals}
 	r := reports.NewRenderer(reports.RenderOptions{
-		Ledger: c.ledger, Logs: c.logs, Releases: c.releases, Notices: say, Incidents: c.alarms,
+		Ledger: c.ledger, Logs: c.logs, Releases: c.releases, Notices: out, Incidents: c.alarms,
 		Unchanged: func(channel string) bool {
 			ch := c.settings.Load().Fleet.Channel(channel)
 			return ch != nil && ch.LogUnchanged
 		},
 	})
 	return reports.New(reports.Options{
-		Ledger: c.ledger, Published: c.ledger, Measured: &c.ledger.Measurements, Incidents: c.alarms, Notices: say, Releases: c.releases,
+		Ledger: c.ledger, Published: c.ledger, Measured: &c.ledger.Measurements, Incidents: c.alarms, Notices: out, Releases: c.releases,
 		Now: c.o.Now, Wall: c.clock.wall, Calendar: c.clock.motion.At,
 		Fleet:     func() *fleet.Fleet { return c.settings.Load().Fleet },
 		Repo:      func() trust.RepoID { return c.storage.repo.Load().ID() },
