@@ -70,7 +70,7 @@ func (e *Enrolment) heardFrom(ctx context.Context, a wire.Address, x *site, inst
 	}
 	x.mu.Lock()
 	isNew, other := x.note(process{string(instance), clip(machine[:min(len(machine), wire.MaxMachine)]), e.o.Now(), at})
-	now, id := x.processes.now, x.identity
+	now, id := x.now, x.identity
 	contested := id != nil && !id.Contested.IsZero()
 	x.mu.Unlock()
 	switch {
