@@ -55,13 +55,13 @@ type webhookFile struct {
 // daily is a time of day and its zone: 07:00 Europe/Berlin.
 type daily string
 
-func (d *daily) parse(text string) error {
+func (d *daily) parseText(text string) error {
 	*d = daily(text)
-	_, err := d.daily()
+	_, err := d.alertDaily()
 	return err
 }
 
-func (d daily) daily() (alert.Daily, error) {
+func (d daily) alertDaily() (alert.Daily, error) {
 	text := string(d)
 	if text == off {
 		return alert.Daily{}, nil
@@ -69,57 +69,57 @@ func (d daily) daily() (alert.Daily, error) {
 	clock, zone, _ := strings.Cut(text, " ")
 	at, err := time.Parse("15:04", clock)
 	if err != nil || len(clock) != 5 || zone == "" || zone == "Local" {
-		return alert.Daily{}, fmt.Errorf("%s: want a time and an IANA zone, such as 07:00 Europe/Berlin, or off", quote(text))
+		return alert.Daily{}, fmt.Errorf("%s: want a time and an IANA zone, such as 07:00 Europe/Berlin, or off", quoteShort(text))
 	}
 	where, err := time.LoadLocation(zone)
 	if err != nil {
-		return alert.Daily{}, fmt.Errorf("%s: there is no such time zone: want an IANA name such as Europe/Berlin", quote(zone))
+		return alert.Daily{}, fmt.Errorf("%s: there is no such time zone: want an IANA name such as Europe/Berlin", quoteShort(zone))
 	}
 	return alert.Daily{Hour: at.Hour(), Minute: at.Minute(), Zone: where}, nil
 }
 
-func (b *builder) alerts(fl *fleet.Fleet) Alerts {
+func (b *builder) buildAlerts(fl *fleet.Fleet) Alerts {
 	f := &b.f.Alerts
-	out := Alerts{Rules: alert.Rules{To: b.addresses("alerts.to", f.To), Domains: map[string][]string{}, Regions: map[string]alert.Region{}}}
+	out := Alerts{Rules: alert.Rules{To: b.checkAddresses("alerts.to", f.To), Domains: map[string][]string{}, Regions: map[string]alert.Region{}}}
 	report := alert.Daily{Hour: 7, Zone: time.UTC}
 	if f.Report != nil {
-		report, _ = f.Report.daily() // errors were reported before
+		report, _ = f.Report.alertDaily() // errors were reported before
 	}
 	for _, r := range fl.Regions {
 		out.Rules.Regions[r.Name] = alert.Region{Report: report}
 	}
-	for _, name := range names(f.Regions) {
+	for _, name := range sortedKeys(f.Regions) {
 		key := "alerts.regions." + name
 		if fl.Region(name) == nil {
-			b.bad(key, "there is no such region: %s", fleet.Suggest(name, names(b.f.Regions)))
+			b.reportBad(key, "there is no such region: %s", fleet.Suggest(name, sortedKeys(b.f.Regions)))
 			continue
 		}
-		r := alert.Region{To: b.addresses(key+".to", f.Regions[name].To), Report: report}
+		r := alert.Region{To: b.checkAddresses(key+".to", f.Regions[name].To), Report: report}
 		if own := f.Regions[name].Report; own != nil {
-			r.Report, _ = own.daily()
+			r.Report, _ = own.alertDaily()
 		}
 		out.Rules.Regions[name] = r
 	}
-	for _, name := range names(f.Domains) {
+	for _, name := range sortedKeys(f.Domains) {
 		key := "alerts.domains." + name
 		if fl.Domain(name) == nil {
-			b.bad(key, "there is no such domain: %s", fleet.Suggest(name, names(b.f.Domains)))
+			b.reportBad(key, "there is no such domain: %s", fleet.Suggest(name, sortedKeys(b.f.Domains)))
 			continue
 		}
-		out.Rules.Domains[name] = b.addresses(key+".to", f.Domains[name].To)
+		out.Rules.Domains[name] = b.checkAddresses(key+".to", f.Domains[name].To)
 	}
-	b.smtp(&out)
-	b.webhook(&out)
+	b.buildSMTP(&out)
+	b.buildWebhook(&out)
 	if !out.Rules.Mail && !out.Rules.Webhook {
 		return Alerts{}
 	}
 	return out
 }
 
-func (b *builder) addresses(key string, given []string) []string {
+func (b *builder) checkAddresses(key string, given []string) []string {
 	for i, a := range given {
 		if err := mail.CheckAddress(a); err != nil {
-			b.bad(fmt.Sprintf("%s[%d]", key, i), "%v", err)
+			b.reportBad(fmt.Sprintf("%s[%d]", key, i), "%v", err)
 		}
 	}
 	return given
@@ -128,12 +128,12 @@ func (b *builder) addresses(key string, given []string) []string {
 // helo matches the valid arguments of an EHLO command.
 var helo = regexp.MustCompile(`^([A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*|\[[0-9A-Fa-f.:]+\]|\[IPv6:[0-9A-Fa-f.:]+\])$`)
 
-func (b *builder) smtp(out *Alerts) {
+func (b *builder) buildSMTP(out *Alerts) {
 	f := b.f.Alerts.SMTP
 	if f == nil {
 		for _, key := range []string{"alerts.to", "alerts.regions", "alerts.domains"} {
-			if b.has(key) {
-				b.bad(key, "nobody can be told without a mail server: give alerts.smtp")
+			if b.hasKey(key) {
+				b.reportBad(key, "nobody can be told without a mail server: give alerts.smtp")
 				return
 			}
 		}
@@ -147,61 +147,61 @@ func (b *builder) smtp(out *Alerts) {
 	switch out.SMTP.TLS {
 	case mail.StartTLS, mail.Implicit, mail.NoTLS:
 	default:
-		b.bad("alerts.smtp.tls", "%s: want starttls, tls or none", quote(string(out.SMTP.TLS)))
+		b.reportBad("alerts.smtp.tls", "%s: want starttls, tls or none", quoteShort(string(out.SMTP.TLS)))
 	}
-	out.SMTP.Folder = b.folder("alerts.smtp.folder", f.Folder, "")
+	out.SMTP.Folder = b.buildFolder("alerts.smtp.folder", f.Folder, "")
 	switch {
 	case f.Folder != nil:
 		if f.Server != nil || f.TLS != nil || f.CAFile != nil || f.Helo != nil {
-			b.bad("alerts.smtp.folder", "mails go into a folder or to a server: remove this, or server, tls, helo and ca_file")
+			b.reportBad("alerts.smtp.folder", "mails go into a folder or to a server: remove this, or server, tls, helo and ca_file")
 		}
 	case f.Server == nil:
-		b.bad("alerts.smtp.server", "it is missing: want HOST:PORT such as mail.example.com:587, or folder")
+		b.reportBad("alerts.smtp.server", "it is missing: want HOST:PORT such as mail.example.com:587, or folder")
 	default:
 		host, port, err := net.SplitHostPort(*f.Server)
 		n, perr := strconv.ParseUint(port, 10, 16)
 		if err != nil || perr != nil || n == 0 || host == "" || strings.ContainsAny(host, "/@ ") {
-			b.bad("alerts.smtp.server", "%s: want HOST:PORT such as mail.example.com:587", quote(*f.Server))
+			b.reportBad("alerts.smtp.server", "%s: want HOST:PORT such as mail.example.com:587", quoteShort(*f.Server))
 		}
 		out.SMTP.Addr = *f.Server
 	}
 	if f.From == nil {
-		b.bad("alerts.smtp.from", "it is missing: name the address that the mails come from")
+		b.reportBad("alerts.smtp.from", "it is missing: name the address that the mails come from")
 	} else {
 		if err := mail.CheckAddress(*f.From); err != nil {
-			b.bad("alerts.smtp.from", "%v", err)
+			b.reportBad("alerts.smtp.from", "%v", err)
 		}
 		out.SMTP.From = *f.From
 	}
 	if f.Helo != nil {
 		if !helo.MatchString(*f.Helo) {
-			b.bad("alerts.smtp.helo", "%s: want a name such as core.example.com, or an address such as [192.0.2.1]", quote(*f.Helo))
+			b.reportBad("alerts.smtp.helo", "%s: want a name such as core.example.com, or an address such as [192.0.2.1]", quoteShort(*f.Helo))
 		}
 		out.SMTP.Helo = *f.Helo
 	}
 	if f.CAFile != nil {
-		out.SMTP.CAFile = b.folder("alerts.smtp.ca_file", f.CAFile, "")
+		out.SMTP.CAFile = b.buildFolder("alerts.smtp.ca_file", f.CAFile, "")
 	}
 	if len(out.Rules.To) == 0 {
-		b.bad("alerts.to", "it is missing: name at least one address, which is told of everything")
+		b.reportBad("alerts.to", "it is missing: name at least one address, which is told of everything")
 	}
 }
 
-func (b *builder) webhook(out *Alerts) {
+func (b *builder) buildWebhook(out *Alerts) {
 	f := b.f.Alerts.Webhook
 	if f == nil {
 		return
 	}
 	if f.URL == nil {
-		b.bad("alerts.webhook.url", "it is missing: want https://HOST/PATH")
+		b.reportBad("alerts.webhook.url", "it is missing: want https://HOST/PATH")
 		return
 	}
 	u, err := url.Parse(*f.URL)
 	switch {
 	case err == nil && u.User != nil:
-		b.bad("alerts.webhook.url", "credentials do not belong into a URL: nightferry secret set webhook") // not repeated
+		b.reportBad("alerts.webhook.url", "credentials do not belong into a URL: nightferry secret set webhook") // not repeated
 	case err != nil || u.Hostname() == "" || u.Scheme != "https" && u.Scheme != "http":
-		b.bad("alerts.webhook.url", "want https://HOST/PATH, or http:// within a trusted network")
+		b.reportBad("alerts.webhook.url", "want https://HOST/PATH, or http:// within a trusted network")
 	default:
 		out.Rules.Webhook, out.Webhook = true, *f.URL
 	}

@@ -81,17 +81,17 @@ func readFile(path string) ([]byte, error) {
 func Parse(name string, data []byte) (*Config, error) {
 	d := newDecoder(name)
 	var f file
-	d.decode(data, &f)
+	d.decodeFile(data, &f)
 	if !d.checkVersion(&f) {
-		return nil, d.errs.sorted()
+		return nil, d.errs.sortUnique()
 	}
 	b := builder{decoder: d, f: &f, refused: map[string]bool{}}
 	for _, e := range d.errs {
 		b.refused[e.Key] = true
 	}
-	c := b.build()
+	c := b.buildConfig()
 	if len(d.errs) > 0 {
-		return nil, d.errs.sorted()
+		return nil, d.errs.sortUnique()
 	}
 	return c, nil
 }
@@ -104,13 +104,13 @@ func (d *decoder) checkVersion(f *file) bool {
 	p, ok := d.at["version"]
 	switch {
 	case !ok:
-		d.fail(position{1, 1}, "version", "it is missing: write version: %d at the top", Version)
+		d.addError(position{1, 1}, "version", "it is missing: write version: %d at the top", Version)
 	case f.Version > Version:
 		d.errs = nil // keys of a newer version are no errors
-		d.fail(p, "version", "%d: this nightferry reads version %d: upgrade it, or use the configuration that came with it", f.Version, Version)
+		d.addError(p, "version", "%d: this nightferry reads version %d: upgrade it, or use the configuration that came with it", f.Version, Version)
 		return false
 	case f.Version < Version:
-		d.fail(p, "version", "%d: want %d", f.Version, Version)
+		d.addError(p, "version", "%d: want %d", f.Version, Version)
 	}
 	return true
 }

@@ -29,7 +29,7 @@ func DataFolder(path string) (string, error) {
 	}
 	d := newDecoder("")
 	var f file
-	if d.decode(data, &f); f.Data == nil {
+	if d.decodeFile(data, &f); f.Data == nil {
 		return "", err
 	}
 	return *f.Data, nil

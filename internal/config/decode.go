@@ -28,10 +28,10 @@ const (
 type position struct{ line, column int }
 
 // scalar is a value of a type that YAML does not have.
-type scalar interface{ parse(text string) error }
+type scalar interface{ parseText(text string) error }
 
 // shorthand is a mapping that may be written as a plain text.
-type shorthand interface{ short(text string) }
+type shorthand interface{ setShort(text string) }
 
 // decoder fills Go values from the file. Unlike the library's decoder it
 // continues after an error, so that users see all mistakes at once. It
@@ -46,38 +46,38 @@ type decoder struct {
 
 func newDecoder(file string) *decoder { return &decoder{file: file, at: map[string]position{}} }
 
-func (d *decoder) fail(p position, key, format string, args ...any) {
+func (d *decoder) addError(p position, key, format string, args ...any) {
 	d.errs = append(d.errs, &Error{File: d.file, Line: p.line, Column: p.column, Key: key, Why: fmt.Sprintf(format, args...)})
 }
 
-// decode fills v, a pointer to a struct.
-func (d *decoder) decode(data []byte, v any) {
+// decodeFile fills v, a pointer to a struct.
+func (d *decoder) decodeFile(data []byte, v any) {
 	start := position{1, 1}
 	data = bytes.TrimPrefix(data, []byte("\ufeff")) // some editors write a byte order mark
 	switch {
 	case len(data) > maxFile:
-		d.fail(start, "", "%d bytes, at most %d are allowed", len(data), maxFile)
+		d.addError(start, "", "%d bytes, at most %d are allowed", len(data), maxFile)
 		return
 	case !utf8.Valid(data):
-		d.fail(start, "", "it is not UTF-8: save it in that encoding")
+		d.addError(start, "", "it is not UTF-8: save it in that encoding")
 		return
 	case tooDeep(data):
-		d.fail(start, "", "brackets are nested more than %d deep", maxDepth)
+		d.addError(start, "", "brackets are nested more than %d deep", maxDepth)
 		return
 	}
-	f, err := parse(data)
+	f, err := parseYAML(data)
 	if err != nil {
 		p, why := start, err.Error()
 		var syntax yaml.Error
 		if errors.As(err, &syntax) {
 			why = syntax.GetMessage()
-			p = at(syntax.GetToken())
+			p = tokenPosition(syntax.GetToken())
 		}
-		if place, text, ok := slip(data, p); ok {
-			d.fail(place, "", "%s", text)
+		if place, text, ok := findSlip(data, p); ok {
+			d.addError(place, "", "%s", text)
 			return
 		}
-		d.fail(p, "", "not YAML: %s", why)
+		d.addError(p, "", "not YAML: %s", why)
 		return
 	}
 	var docs []ast.Node
@@ -88,17 +88,17 @@ func (d *decoder) decode(data []byte, v any) {
 	}
 	switch {
 	case len(docs) == 0:
-		d.fail(start, "", "it is empty: want version: 1 and what follows from it")
+		d.addError(start, "", "it is empty: want version: 1 and what follows from it")
 	case len(docs) > 1:
-		d.fail(place(docs[1]), "", "a second document begins here: want one")
+		d.addError(valuePosition(docs[1]), "", "a second document begins here: want one")
 	default:
-		d.value(docs[0], "", reflect.ValueOf(v).Elem())
+		d.decodeValue(docs[0], "", reflect.ValueOf(v).Elem())
 	}
 }
 
-// parse recovers from a parser's panic, which would otherwise end a Core that
+// parseYAML recovers from a parser's panic, which would otherwise end a Core that
 // reloads.
-func parse(data []byte) (f *ast.File, err error) {
+func parseYAML(data []byte) (f *ast.File, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			f, err = nil, errors.New("the parser gave up on it")
@@ -128,34 +128,34 @@ func tooDeep(data []byte) bool {
 	return false
 }
 
-func at(t *token.Token) position {
+func tokenPosition(t *token.Token) position {
 	if t == nil || t.Position == nil {
 		return position{1, 1}
 	}
 	return position{max(1, t.Position.Line), max(1, t.Position.Column)}
 }
 
-// place returns the position of a value.
-func place(n ast.Node) position {
+// valuePosition returns the position of a value.
+func valuePosition(n ast.Node) position {
 	if m, ok := n.(*ast.MappingNode); ok && len(m.Values) > 0 && !m.IsFlowStyle {
-		return at(m.Values[0].Key.GetToken()) // the library points at the first colon
+		return tokenPosition(m.Values[0].Key.GetToken()) // the library points at the first colon
 	}
-	return at(n.GetToken())
+	return tokenPosition(n.GetToken())
 }
 
-func join(path, key string) string {
+func joinKey(path, key string) string {
 	if path == "" {
 		return key
 	}
 	return path + "." + key
 }
 
-func (d *decoder) value(n ast.Node, path string, v reflect.Value) {
-	p := place(n)
+func (d *decoder) decodeValue(n ast.Node, path string, v reflect.Value) {
+	p := valuePosition(n)
 	d.at[path] = p
 	switch n.(type) {
 	case *ast.AnchorNode, *ast.AliasNode, *ast.TagNode, *ast.MergeKeyNode:
-		d.fail(p, path, "anchors, aliases, merge keys and tags are not supported: put what is shared into defaults, a region or a domain, and a text that begins with * & or ! into quotes")
+		d.addError(p, path, "anchors, aliases, merge keys and tags are not supported: put what is shared into defaults, a region or a domain, and a text that begins with * & or ! into quotes")
 		return
 	}
 	if v.Kind() == reflect.Pointer {
@@ -164,39 +164,39 @@ func (d *decoder) value(n ast.Node, path string, v reflect.Value) {
 	}
 	if s, ok := v.Addr().Interface().(shorthand); ok {
 		if text, ok := scalarText(n); ok {
-			s.short(text)
+			s.setShort(text)
 			return
 		}
 	}
 	if s, ok := v.Addr().Interface().(scalar); ok {
 		text, ok := scalarText(n)
 		if !ok {
-			d.fail(p, path, "want one value, found %s", describe(n))
-		} else if err := s.parse(text); err != nil {
-			d.fail(p, path, "%v", err)
+			d.addError(p, path, "want one value, found %s", describeNode(n))
+		} else if err := s.parseText(text); err != nil {
+			d.addError(p, path, "%v", err)
 		}
 		return
 	}
 	switch v.Kind() {
 	case reflect.Struct, reflect.Map:
-		d.mapping(n, p, path, v)
+		d.decodeMapping(n, p, path, v)
 	case reflect.Slice:
-		d.list(n, p, path, v)
+		d.decodeList(n, p, path, v)
 	case reflect.String:
 		s, ok := n.(*ast.StringNode)
 		if !ok {
-			d.fail(p, path, "want a text, found %s", describe(n))
+			d.addError(p, path, "want a text, found %s", describeNode(n))
 			return
 		}
-		if s.Token.Type == token.DoubleQuoteType && escaped(s.Token.Origin, s.Value) {
-			d.fail(p, path, "a backslash in double quotes begins an escape: write the text in single quotes")
+		if s.Token.Type == token.DoubleQuoteType && hasEscaped(s.Token.Origin, s.Value) {
+			d.addError(p, path, "a backslash in double quotes begins an escape: write the text in single quotes")
 			return
 		}
 		v.SetString(s.Value)
 	case reflect.Bool:
 		b, ok := n.(*ast.BoolNode)
 		if !ok {
-			d.fail(p, path, "want true or false, found %s", describe(n))
+			d.addError(p, path, "want true or false, found %s", describeNode(n))
 			return
 		}
 		v.SetBool(b.Value)
@@ -204,33 +204,33 @@ func (d *decoder) value(n ast.Node, path string, v reflect.Value) {
 		text, _ := scalarText(n)
 		i, err := strconv.ParseInt(text, 10, 64)
 		if _, ok := n.(*ast.IntegerNode); !ok || err != nil || strconv.FormatInt(i, 10) != text {
-			d.fail(p, path, "want a whole number, found %s", describe(n))
+			d.addError(p, path, "want a whole number, found %s", describeNode(n))
 			return
 		}
 		v.SetInt(i)
 	case reflect.Float64:
 		text, _ := scalarText(n)
 		f, err := strconv.ParseFloat(text, 64)
-		if err != nil || !decimal(text) {
-			d.fail(p, path, "want a number, found %s", describe(n))
+		if err != nil || !isDecimal(text) {
+			d.addError(p, path, "want a number, found %s", describeNode(n))
 			return
 		}
 		v.SetFloat(f)
 	}
 }
 
-func decimal(text string) bool {
+func isDecimal(text string) bool {
 	return regexp.MustCompile(`^-?[0-9]+(\.[0-9]+)?$`).MatchString(text)
 }
 
-// mapping fills a struct or a map from names to values.
-func (d *decoder) mapping(n ast.Node, p position, path string, v reflect.Value) {
+// decodeMapping fills a struct or a map from names to values.
+func (d *decoder) decodeMapping(n ast.Node, p position, path string, v reflect.Value) {
 	if _, ok := n.(*ast.NullNode); ok {
 		return // "ap:" alone is a region without any key
 	}
 	m, ok := n.(*ast.MappingNode)
 	if !ok {
-		d.fail(p, path, "want keys with values, found %s", describe(n))
+		d.addError(p, path, "want keys with values, found %s", describeNode(n))
 		return
 	}
 	if v.Kind() == reflect.Map {
@@ -238,44 +238,44 @@ func (d *decoder) mapping(n ast.Node, p position, path string, v reflect.Value) 
 	}
 	seen := map[string]position{}
 	for _, e := range m.Values {
-		kp := at(e.Key.GetToken())
+		kp := tokenPosition(e.Key.GetToken())
 		key, ok := scalarText(e.Key)
 		if !ok || key == "" {
-			d.fail(kp, path, "want a plain key, found %s", describe(e.Key))
+			d.addError(kp, path, "want a plain key, found %s", describeNode(e.Key))
 			continue
 		}
-		sub := join(path, key)
+		sub := joinKey(path, key)
 		if before, dup := seen[key]; dup {
-			d.fail(kp, sub, "%q stands here twice, first in line %d: leave one", key, before.line)
+			d.addError(kp, sub, "%q stands here twice, first in line %d: leave one", key, before.line)
 			continue
 		}
 		seen[key] = kp
 		d.at["#"+sub] = kp
 		if v.Kind() == reflect.Map {
 			value := reflect.New(v.Type().Elem()).Elem()
-			d.value(e.Value, sub, value)
+			d.decodeValue(e.Value, sub, value)
 			v.SetMapIndex(reflect.ValueOf(key), value)
 			continue
 		}
 		field, ok := fieldOf(v, key)
 		if !ok {
 			known := keysOf(v.Type())
-			d.fail(kp, sub, "unknown key %q: %s", key, fleet.Suggest(key, known))
+			d.addError(kp, sub, "unknown key %q: %s", key, fleet.Suggest(key, known))
 			continue
 		}
-		d.value(e.Value, sub, field)
+		d.decodeValue(e.Value, sub, field)
 	}
 }
 
-func (d *decoder) list(n ast.Node, p position, path string, v reflect.Value) {
+func (d *decoder) decodeList(n ast.Node, p position, path string, v reflect.Value) {
 	s, ok := n.(*ast.SequenceNode)
 	if !ok {
-		d.fail(p, path, "want a list such as [a, b], found %s", describe(n))
+		d.addError(p, path, "want a list such as [a, b], found %s", describeNode(n))
 		return
 	}
 	v.Set(reflect.MakeSlice(v.Type(), len(s.Values), len(s.Values)))
 	for i, e := range s.Values {
-		d.value(e, path+"["+strconv.Itoa(i)+"]", v.Index(i))
+		d.decodeValue(e, path+"["+strconv.Itoa(i)+"]", v.Index(i))
 	}
 }
 
@@ -319,9 +319,9 @@ func scalarText(n ast.Node) (string, bool) {
 	return "", false
 }
 
-func describe(n ast.Node) string {
+func describeNode(n ast.Node) string {
 	if text, ok := scalarText(n); ok {
-		return quote(text)
+		return quoteShort(text)
 	}
 	switch n.(type) {
 	case *ast.NullNode:
@@ -336,8 +336,8 @@ func describe(n ast.Node) string {
 	return "something else"
 }
 
-// quote shortens a text, which may be a long paste.
-func quote(text string) string {
+// quoteShort shortens a text, which may be a long paste.
+func quoteShort(text string) string {
 	const max = 80
 	if r := []rune(text); len(r) > max {
 		text = string(r[:max]) + "…"

@@ -43,9 +43,9 @@ func (e Errors) Unwrap() []error {
 	return out
 }
 
-// sorted removes repetitions: one wrong default is one error for any number
+// sortUnique removes repetitions: one wrong default is one error for any number
 // of sites.
-func (e Errors) sorted() Errors {
+func (e Errors) sortUnique() Errors {
 	slices.SortStableFunc(e, func(a, b *Error) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})

@@ -102,7 +102,7 @@ type target struct {
 	Repair      *bool   `yaml:"repair"`
 }
 
-func (t *target) short(text string) { t.Folder = &text }
+func (t *target) setShort(text string) { t.Folder = &text }
 
 type region struct {
 	levelFile
@@ -124,7 +124,7 @@ type siteFile struct {
 // rate is bytes per second.
 type rate int64
 
-func (r *rate) parse(text string) error {
+func (r *rate) parseText(text string) error {
 	if text == "unlimited" {
 		*r = 0
 		return nil
@@ -137,14 +137,14 @@ func (r *rate) parse(text string) error {
 // duration is written with one unit: 30d, 2w, 36h or 90m.
 type duration time.Duration
 
-func (d *duration) parse(text string) error {
-	bad := fmt.Errorf("%s: want a number and a unit, such as 90d, 2w, 36h or 30m", quote(text))
+func (d *duration) parseText(text string) error {
+	bad := fmt.Errorf("%s: want a number and a unit, such as 90d, 2w, 36h or 30m", quoteShort(text))
 	if text == "" {
 		return bad
 	}
 	unit, ok := map[byte]time.Duration{'m': time.Minute, 'h': time.Hour, 'd': 24 * time.Hour, 'w': 7 * 24 * time.Hour}[text[len(text)-1]]
 	number := text[:len(text)-1]
-	if !ok || !decimal(number) {
+	if !ok || !isDecimal(number) {
 		return bad
 	}
 	n, err := strconv.ParseFloat(number, 64)
@@ -158,7 +158,7 @@ func (d *duration) parse(text string) error {
 // period is an interval: never, daily, weekly, monthly, or a duration.
 type period time.Duration
 
-func (p *period) parse(text string) error {
+func (p *period) parseText(text string) error {
 	day := 24 * time.Hour
 	for _, w := range []struct {
 		word string
@@ -170,8 +170,8 @@ func (p *period) parse(text string) error {
 		}
 	}
 	var d duration
-	if d.parse(text) != nil || time.Duration(d) < time.Hour {
-		return fmt.Errorf("%s: want never, daily, weekly, monthly, or at least an hour such as 14d", quote(text))
+	if d.parseText(text) != nil || time.Duration(d) < time.Hour {
+		return fmt.Errorf("%s: want never, daily, weekly, monthly, or at least an hour such as 14d", quoteShort(text))
 	}
 	*p = period(d)
 	return nil
@@ -180,11 +180,11 @@ func (p *period) parse(text string) error {
 // percent is written with its sign: 25%.
 type percent float64
 
-func (p *percent) parse(text string) error {
+func (p *percent) parseText(text string) error {
 	number, ok := strings.CutSuffix(text, "%")
 	n, err := strconv.ParseFloat(number, 64)
-	if !ok || !decimal(number) || err != nil || n <= 0 || n > 100 {
-		return fmt.Errorf("%s: want a percentage above 0%% and at most 100%%, such as 25%%", quote(text))
+	if !ok || !isDecimal(number) || err != nil || n <= 0 || n > 100 {
+		return fmt.Errorf("%s: want a percentage above 0%% and at most 100%%, such as 25%%", quoteShort(text))
 	}
 	*p = percent(n)
 	return nil

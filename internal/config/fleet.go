@@ -21,53 +21,53 @@ const (
 	defaultScrubRate = 50_000_000 // bytes per second
 )
 
-func (b *builder) fleet() *fleet.Fleet {
+func (b *builder) buildFleet() *fleet.Fleet {
 	b.badTargets = map[string]bool{}
 	f := &fleet.Fleet{}
-	for _, name := range names(b.f.Channels) {
-		f.Channels = append(f.Channels, b.channel(name))
+	for _, name := range sortedKeys(b.f.Channels) {
+		f.Channels = append(f.Channels, b.buildChannel(name))
 	}
-	b.level("defaults", &b.f.Defaults)
-	for _, name := range names(b.f.Regions) {
+	b.checkLevel("defaults", &b.f.Defaults)
+	for _, name := range sortedKeys(b.f.Regions) {
 		r := b.f.Regions[name]
-		b.level("regions."+name, &r.levelFile)
+		b.checkLevel("regions."+name, &r.levelFile)
 		f.Regions = append(f.Regions, fleet.Region{Name: name})
 	}
-	for _, name := range names(b.f.Domains) {
+	for _, name := range sortedKeys(b.f.Domains) {
 		d := b.f.Domains[name]
-		b.level("domains."+name, &d.levelFile)
-		f.Domains = append(f.Domains, fleet.Domain{Name: name, LogGroup: b.group("domains."+name+".log_readers", d.LogReaders)})
+		b.checkLevel("domains."+name, &d.levelFile)
+		f.Domains = append(f.Domains, fleet.Domain{Name: name, LogGroup: b.checkGroup("domains."+name+".log_readers", d.LogReaders)})
 	}
 	origin := map[[2]string]string{} // site and channel → the key that set the target
-	for _, name := range names(b.f.Sites) {
-		f.Sites = append(f.Sites, b.site(name, origin))
+	for _, name := range sortedKeys(b.f.Sites) {
+		f.Sites = append(f.Sites, b.buildSite(name, origin))
 	}
-	b.cadences(f)
-	b.problems(f, origin)
+	b.setCadences(f)
+	b.reportProblems(f, origin)
 	return f
 }
 
-func (b *builder) group(key string, given *string) string {
+func (b *builder) checkGroup(key string, given *string) string {
 	if given == nil {
 		return ""
 	}
 	if *given == "" || strings.TrimSpace(*given) != *given || strings.ContainsAny(*given, "\x00\r\n\t:/") {
-		b.bad(key, "%s: want the name of a group", quote(*given))
+		b.reportBad(key, "%s: want the name of a group", quoteShort(*given))
 	}
 	return *given
 }
 
-func (b *builder) channel(name string) fleet.Channel {
+func (b *builder) buildChannel(name string) fleet.Channel {
 	key, c := "channels."+name, b.f.Channels[name]
 	out := fleet.Channel{
 		Name: name, Include: c.Include, Exclude: c.Exclude,
-		Links:     fleet.LinkPolicy(b.choice(key+".links", c.Links, string(fleet.Refuse), string(fleet.Skip))),
+		Links:     fleet.LinkPolicy(b.checkChoice(key+".links", c.Links, string(fleet.Refuse), string(fleet.Skip))),
 		MaxDelete: defaultMaxDelete, Keep: collect.DefaultKeep,
-		AllowUnportable: b.choice(key+".unportable_names", c.UnportableNames, "refuse", "allow") == "allow",
+		AllowUnportable: b.checkChoice(key+".unportable_names", c.UnportableNames, "refuse", "allow") == "allow",
 		LogUnchanged:    c.LogUnchanged != nil && *c.LogUnchanged,
 		IgnoreInode:     c.SourceIgnoreInode != nil && *c.SourceIgnoreInode,
 	}
-	b.choice(key+".locked", c.Locked, "wait", partial)
+	b.checkChoice(key+".locked", c.Locked, "wait", partial)
 	if c.Source != nil {
 		out.Source = *c.Source
 	}
@@ -83,10 +83,10 @@ func (b *builder) channel(name string) fleet.Channel {
 		out.Keep = int(min(*c.Keep, 1<<30))
 	}
 	if c.Priority != nil && (*c.Priority > maxPriority || *c.Priority < -maxPriority) {
-		b.bad(key+".priority", "%d: want %d to %d", *c.Priority, -maxPriority, maxPriority)
+		b.reportBad(key+".priority", "%d: want %d to %d", *c.Priority, -maxPriority, maxPriority)
 	}
 	if n := len(strings.Join(c.Ignore, "")); n > policy.MaxIgnore {
-		b.bad(key+".ignore", "patterns of %d bytes: want at most %d together", n, policy.MaxIgnore)
+		b.reportBad(key+".ignore", "patterns of %d bytes: want at most %d together", n, policy.MaxIgnore)
 		c.Ignore = nil // reported here, and not at each site
 		b.f.Channels[name] = c
 	}
@@ -102,16 +102,16 @@ func (b *builder) channel(name string) fleet.Channel {
 	}{{"include", c.Include}, {"exclude", c.Exclude}, {"ignore", c.Ignore}} {
 		for i, p := range list.patterns {
 			if _, err := scan.ParsePatterns(nil, []string{p}); err != nil {
-				b.bad(fmt.Sprintf("%s.%s[%d]", key, list.name, i), "%s", strings.TrimPrefix(err.Error(), "exclude "))
+				b.reportBad(fmt.Sprintf("%s.%s[%d]", key, list.name, i), "%s", strings.TrimPrefix(err.Error(), "exclude "))
 			}
 		}
 	}
 	return out
 }
 
-// choice returns the given text if it is one of allowed, whose first element
+// checkChoice returns the given text if it is one of allowed, whose first element
 // is the default.
-func (b *builder) choice(key string, given *string, allowed ...string) string {
+func (b *builder) checkChoice(key string, given *string, allowed ...string) string {
 	if given == nil {
 		return allowed[0]
 	}
@@ -120,7 +120,7 @@ func (b *builder) choice(key string, given *string, allowed ...string) string {
 			return a
 		}
 	}
-	b.bad(key, "%s: %s", quote(*given), fleet.Suggest(*given, allowed))
+	b.reportBad(key, "%s: %s", quoteShort(*given), fleet.Suggest(*given, allowed))
 	return allowed[0]
 }
 
@@ -129,47 +129,47 @@ const (
 	partial = "partial" // as locked, beside wait
 )
 
-// level checks the keys of one level at that level.
-func (b *builder) level(key string, p *levelFile) {
-	b.choice(key+".locked", p.Locked, "wait", partial)
-	for _, ch := range names(p.Targets) {
+// checkLevel checks the keys of one level at that level.
+func (b *builder) checkLevel(key string, p *levelFile) {
+	b.checkChoice(key+".locked", p.Locked, "wait", partial)
+	for _, ch := range sortedKeys(p.Targets) {
 		here, t := key+".targets."+ch, p.Targets[ch]
-		b.choice(here+".locked", t.Locked, "wait", partial)
+		b.checkChoice(here+".locked", t.Locked, "wait", partial)
 		if _, ok := b.f.Channels[ch]; !ok {
-			b.fail(b.at["#"+here], here, "no channel is named %s: %s", quote(ch), fleet.Suggest(ch, names(b.f.Channels)))
+			b.addError(b.at["#"+here], here, "no channel is named %s: %s", quoteShort(ch), fleet.Suggest(ch, sortedKeys(b.f.Channels)))
 		}
 		if t.Folder == nil || *t.Folder == none {
 			continue
 		}
-		folder, err := expand(*t.Folder, "x", "x", "x", "x")
+		folder, err := expandPlaceholders(*t.Folder, "x", "x", "x", "x")
 		if err == nil {
 			if err = fleet.CheckTarget(folder); err != nil && folder != *t.Folder {
-				err = fmt.Errorf("%s: with names in its placeholders: %w", quote(*t.Folder), err)
+				err = fmt.Errorf("%s: with names in its placeholders: %w", quoteShort(*t.Folder), err)
 			}
 		}
 		if err != nil {
 			b.badTargets[here] = true
-			if b.has(here + ".folder") {
-				b.bad(here+".folder", "%v", err)
+			if b.hasKey(here + ".folder") {
+				b.reportBad(here+".folder", "%v", err)
 			} else {
-				b.bad(here, "%v", err)
+				b.reportBad(here, "%v", err)
 			}
 		}
 	}
 }
 
-// expand fills in a target's placeholders.
-func expand(text, site, domain, region, channel string) (string, error) {
+// expandPlaceholders fills in a target's placeholders.
+func expandPlaceholders(text, site, domain, region, channel string) (string, error) {
 	out := strings.NewReplacer("{site}", site, "{domain}", domain, "{region}", region, "{channel}", channel).Replace(text)
 	if strings.ContainsAny(out, "{}") {
-		return "", fmt.Errorf("%s: the placeholders are {site}, {domain}, {region} and {channel}, and there are no other braces", quote(text))
+		return "", fmt.Errorf("%s: the placeholders are {site}, {domain}, {region} and {channel}, and there are no other braces", quoteShort(text))
 	}
 	return out, nil
 }
 
-func (b *builder) site(name string, origin map[[2]string]string) fleet.Site {
+func (b *builder) buildSite(name string, origin map[[2]string]string) fleet.Site {
 	key, s := "sites."+name, b.f.Sites[name]
-	b.level(key, &s.levelFile)
+	b.checkLevel(key, &s.levelFile)
 	out := fleet.Site{Name: name, Location: time.UTC}
 	if s.Domain != nil {
 		out.Domain = *s.Domain
@@ -177,10 +177,10 @@ func (b *builder) site(name string, origin map[[2]string]string) fleet.Site {
 	if s.Region != nil {
 		out.Region = *s.Region
 	}
-	b.zone(key, s.Zone, &out)
-	if b.has(key + ".at") {
+	b.buildZone(key, s.Zone, &out)
+	if b.hasKey(key + ".at") {
 		if len(s.At) != 2 {
-			b.bad(key+".at", "want [latitude, longitude] in degrees, such as [52.52, 13.40]")
+			b.reportBad(key+".at", "want [latitude, longitude] in degrees, such as [52.52, 13.40]")
 		} else {
 			out.Latitude, out.Longitude = &s.At[0], &s.At[1]
 		}
@@ -193,12 +193,12 @@ func (b *builder) site(name string, origin map[[2]string]string) fleet.Site {
 	}
 	for _, l := range levels {
 		if l.Rate != nil {
-			out.Rate, out.Rates = l.Rate.split()
+			out.Rate, out.Rates = l.Rate.splitRate()
 			break
 		}
 	}
-	for _, ch := range names(b.f.Channels) {
-		p, from := b.placement(&out, ch, levels)
+	for _, ch := range sortedKeys(b.f.Channels) {
+		p, from := b.buildPlacement(&out, ch, levels)
 		if p != nil {
 			out.Placements = append(out.Placements, *p)
 			origin[[2]string{name, ch}] = from
@@ -207,15 +207,15 @@ func (b *builder) site(name string, origin map[[2]string]string) fleet.Site {
 	return out
 }
 
-func (b *builder) zone(key string, zone *string, out *fleet.Site) {
+func (b *builder) buildZone(key string, zone *string, out *fleet.Site) {
 	if zone == nil {
-		b.fail(b.at["#"+key], key, "it has no zone: want an IANA name such as Europe/Berlin")
+		b.addError(b.at["#"+key], key, "it has no zone: want an IANA name such as Europe/Berlin")
 		return
 	}
 	out.Zone = *zone
 	loc, err := time.LoadLocation(*zone)
 	if err != nil || *zone == "" || *zone == "Local" {
-		b.bad(key+".zone", "%s: there is no such time zone: want an IANA name such as Europe/Berlin", quote(*zone))
+		b.reportBad(key+".zone", "%s: there is no such time zone: want an IANA name such as Europe/Berlin", quoteShort(*zone))
 		return
 	}
 	out.Location = loc
@@ -228,9 +228,9 @@ type level struct {
 	levelFile
 }
 
-// placement returns the channel's placement at the site and the key that set
+// buildPlacement returns the channel's placement at the site and the key that set
 // it, or nil.
-func (b *builder) placement(s *fleet.Site, ch string, levels []level) (*fleet.Placement, string) {
+func (b *builder) buildPlacement(s *fleet.Site, ch string, levels []level) (*fleet.Placement, string) {
 	c := b.f.Channels[ch]
 	p := &fleet.Placement{Channel: ch, Policy: channelPolicy(&c)}
 	var from string
@@ -243,28 +243,28 @@ func (b *builder) placement(s *fleet.Site, ch string, levels []level) (*fleet.Pl
 		if folder == nil && t.Folder != nil {
 			folder, from = t.Folder, l.key+".targets."+ch
 		}
-		speed = first(speed, t.Rate)
-		when = first(when, t.Windows, l.Windows)
-		locked = first(locked, t.Locked, l.Locked)
-		prune = first(prune, t.Prune, l.Prune)
-		ignoreInode = first(ignoreInode, t.IgnoreInode, l.IgnoreInode)
-		repair = first(repair, t.Repair, l.Repair)
+		speed = firstSet(speed, t.Rate)
+		when = firstSet(when, t.Windows, l.Windows)
+		locked = firstSet(locked, t.Locked, l.Locked)
+		prune = firstSet(prune, t.Prune, l.Prune)
+		ignoreInode = firstSet(ignoreInode, t.IgnoreInode, l.IgnoreInode)
+		repair = firstSet(repair, t.Repair, l.Repair)
 	}
 	if folder == nil || *folder == none || b.badTargets[from] {
 		return nil, ""
 	}
-	locked, prune = first(locked, c.Locked), first(prune, c.Prune)
+	locked, prune = firstSet(locked, c.Locked), firstSet(prune, c.Prune)
 	p.Partial = locked != nil && *locked == partial
 	p.Prune = prune != nil && *prune
-	ignoreInode = first(ignoreInode, c.IgnoreInode)
+	ignoreInode = firstSet(ignoreInode, c.IgnoreInode)
 	p.IgnoreInode = ignoreInode != nil && *ignoreInode
-	repair = first(repair, c.Repair)
+	repair = firstSet(repair, c.Repair)
 	p.ReportOnly = repair != nil && !*repair
 	if speed != nil {
 		p.Rate = int64(*speed)
 	}
-	b.windows(s, p, first(when, c.Windows))
-	p.Target, _ = expand(*folder, s.Name, s.Domain, s.Region, ch) // checked at its own level
+	b.setWindows(s, p, firstSet(when, c.Windows))
+	p.Target, _ = expandPlaceholders(*folder, s.Name, s.Domain, s.Region, ch) // checked at its own level
 	return p, from
 }
 
@@ -284,7 +284,7 @@ func channelPolicy(c *channel) policy.Policy {
 	return p
 }
 
-func first[T any](list ...*T) *T {
+func firstSet[T any](list ...*T) *T {
 	for _, p := range list {
 		if p != nil {
 			return p
@@ -293,8 +293,8 @@ func first[T any](list ...*T) *T {
 	return nil
 }
 
-// problems reports the model's errors at their positions in the file.
-func (b *builder) problems(f *fleet.Fleet, origin map[[2]string]string) {
+// reportProblems reports the model's errors at their positions in the file.
+func (b *builder) reportProblems(f *fleet.Fleet, origin map[[2]string]string) {
 	type shared struct{ key, why string }
 	told := map[shared]*Error{}
 	more := map[*Error]int{}
@@ -302,7 +302,7 @@ func (b *builder) problems(f *fleet.Fleet, origin map[[2]string]string) {
 		if p.Site != "" && p.Channel != "" {
 			key := origin[[2]string{p.Site, p.Channel}]
 			if strings.HasPrefix(key, "sites.") {
-				b.bad(key, "%s", p.Why)
+				b.reportBad(key, "%s", p.Why)
 				continue
 			}
 			// A wrong default is wrong at every site that has it; report it once.
@@ -311,7 +311,7 @@ func (b *builder) problems(f *fleet.Fleet, origin map[[2]string]string) {
 				more[e]++
 				continue
 			}
-			b.bad(key, "at site %s: %s", quote(p.Site), p.Why)
+			b.reportBad(key, "at site %s: %s", quoteShort(p.Site), p.Why)
 			told[id] = b.errs[len(b.errs)-1]
 			continue
 		}
@@ -324,14 +324,14 @@ func (b *builder) problems(f *fleet.Fleet, origin map[[2]string]string) {
 		if p.Field == "targets" && len(b.errs) > 0 {
 			continue // it holds no channel, perhaps because its target has been refused
 		}
-		if b.has(key + "." + p.Field) {
-			b.bad(key+"."+p.Field, "%s", p.Why)
+		if b.hasKey(key + "." + p.Field) {
+			b.reportBad(key+"."+p.Field, "%s", p.Why)
 		} else {
 			why := p.Why
 			if p.Field != "name" {
 				why = p.Field + ": " + why
 			}
-			b.fail(b.at["#"+key], key, "%s", why)
+			b.addError(b.at["#"+key], key, "%s", why)
 		}
 	}
 	for e, n := range more {

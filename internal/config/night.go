@@ -12,13 +12,13 @@ import (
 // pace is a rate for the whole day, or a timetable in canonical text.
 type pace string
 
-func (p *pace) parse(text string) error {
+func (p *pace) parseText(text string) error {
 	if text == "0" {
 		return errors.New(`0: write "else 0" for a site that is to fetch nothing, and nothing for no limit`)
 	}
 	var r rate
-	err := r.parse(text)
-	if err == nil || !timetable(text) {
+	err := r.parseText(text)
+	if err == nil || !isTimetable(text) {
 		*p = pace(text)
 		return err
 	}
@@ -27,17 +27,17 @@ func (p *pace) parse(text string) error {
 	return err
 }
 
-// timetable reports whether text is a timetable and not a plain rate.
-func timetable(text string) bool {
+// isTimetable reports whether text is a timetable and not a plain rate.
+func isTimetable(text string) bool {
 	return strings.ContainsAny(text, ";:") || strings.HasPrefix(text, "else ")
 }
 
-func (p pace) split() (bytesPerSecond int64, table string) {
-	if timetable(string(p)) {
+func (p pace) splitRate() (bytesPerSecond int64, table string) {
+	if isTimetable(string(p)) {
 		return 0, string(p)
 	}
 	var r rate
-	_ = r.parse(string(p)) // it was parsed before, or refused with an error
+	_ = r.parseText(string(p)) // it was parsed before, or refused with an error
 	return int64(r), ""
 }
 
@@ -47,7 +47,7 @@ const always = "always"
 // rule is a window in canonical text.
 type rule string
 
-func (r *rule) parse(text string) error {
+func (r *rule) parseText(text string) error {
 	if text == always {
 		*r = always
 		return nil
@@ -60,7 +60,7 @@ func (r *rule) parse(text string) error {
 // cadence is a cadence in canonical text.
 type cadence string
 
-func (c *cadence) parse(text string) error {
+func (c *cadence) parseText(text string) error {
 	v, err := window.ParseCadence(text)
 	*c = cadence(v.String())
 	return err
@@ -73,9 +73,9 @@ const maxPriority = 1000
 // because their content is large and changes seldom.
 var weekly = map[string]bool{"image": true}
 
-// cadences sets the default cadence of channels that have windows somewhere
+// setCadences sets the default cadence of channels that have windows somewhere
 // but no cadence. Channels without windows are not published automatically.
-func (b *builder) cadences(f *fleet.Fleet) {
+func (b *builder) setCadences(f *fleet.Fleet) {
 	windows := map[string]bool{}
 	for i := range f.Sites {
 		for _, p := range f.Sites[i].Placements {
@@ -96,8 +96,8 @@ func (b *builder) cadences(f *fleet.Fleet) {
 	}
 }
 
-// windows sets a placement's rule, if it is valid at the site.
-func (b *builder) windows(s *fleet.Site, p *fleet.Placement, r *rule) {
+// setWindows sets a placement's rule, if it is valid at the site.
+func (b *builder) setWindows(s *fleet.Site, p *fleet.Placement, r *rule) {
 	if r == nil || *r == always || *r == "" {
 		return
 	}
@@ -108,7 +108,7 @@ func (b *builder) windows(s *fleet.Site, p *fleet.Placement, r *rule) {
 	}
 	key := "sites." + s.Name
 	if err := w.Check(window.Place{Zone: s.Location, Latitude: s.Latitude, Longitude: s.Longitude}); err != nil && !b.refused[key] {
-		b.fail(b.at["#"+key], key, "windows of channel %s: %v", p.Channel, err)
+		b.addError(b.at["#"+key], key, "windows of channel %s: %v", p.Channel, err)
 	}
 }
 
@@ -119,7 +119,7 @@ type Prices struct {
 	Currency             string
 }
 
-func (b *builder) prices() Prices {
+func (b *builder) buildPrices() Prices {
 	f, p := b.f.Prices, Prices{Currency: "USD"}
 	for _, n := range []struct {
 		key   string
@@ -130,13 +130,13 @@ func (b *builder) prices() Prices {
 			continue
 		}
 		if *n.to = *n.given; *n.to < 0 {
-			b.bad(n.key, "%v: want no negative price", *n.to)
+			b.reportBad(n.key, "%v: want no negative price", *n.to)
 		}
 	}
 	if f.Currency != nil {
 		p.Currency = *f.Currency
 		if len(p.Currency) != 3 || strings.ToUpper(p.Currency) != p.Currency {
-			b.bad("prices.currency", "%s: want its three capital letters, such as EUR", quote(p.Currency))
+			b.reportBad("prices.currency", "%s: want its three capital letters, such as EUR", quoteShort(p.Currency))
 		}
 	}
 	return p

@@ -32,7 +32,7 @@ func goKeys(typ reflect.Type, path string) []string {
 	case reflect.Pointer:
 		return goKeys(typ.Elem(), path)
 	case reflect.Map:
-		return append([]string{join(path, "NAME")}, goKeys(typ.Elem(), join(path, "NAME"))...)
+		return append([]string{joinKey(path, "NAME")}, goKeys(typ.Elem(), joinKey(path, "NAME"))...)
 	case reflect.Struct:
 		var out []string
 		for i := range typ.NumField() {
@@ -41,7 +41,7 @@ func goKeys(typ reflect.Type, path string) []string {
 				out = append(out, goKeys(f.Type, path)...)
 				continue
 			}
-			sub := join(path, f.Tag.Get("yaml"))
+			sub := joinKey(path, f.Tag.Get("yaml"))
 			out = append(append(out, sub), goKeys(f.Type, sub)...)
 		}
 		return out
@@ -65,7 +65,7 @@ func schemaKeys(t *testing.T, root, node map[string]any, path string) []string {
 	}
 	switch more := node["additionalProperties"].(type) {
 	case map[string]any:
-		out = append(append(out, join(path, "NAME")), schemaKeys(t, root, more, join(path, "NAME"))...)
+		out = append(append(out, joinKey(path, "NAME")), schemaKeys(t, root, more, joinKey(path, "NAME"))...)
 	case bool:
 		if more {
 			t.Errorf("the schema lets unknown keys through at %q", path)
@@ -75,7 +75,7 @@ func schemaKeys(t *testing.T, root, node map[string]any, path string) []string {
 	}
 	props, _ := node["properties"].(map[string]any)
 	for key, p := range props {
-		sub := join(path, key)
+		sub := joinKey(path, key)
 		out = append(append(out, sub), schemaKeys(t, root, p.(map[string]any), sub)...)
 	}
 	return out

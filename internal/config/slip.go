@@ -15,10 +15,10 @@ var (
 	odd         = regexp.MustCompile(`:\s+([@%` + "`" + `].*)$`)
 )
 
-// slip finds the most likely mistake near the place where the parser failed,
+// findSlip finds the most likely mistake near the place where the parser failed,
 // and suggests a correction. It checks the failing line and those before it;
 // p is the parser's position. ok is false if it finds nothing.
-func slip(data []byte, p position) (at position, why string, ok bool) {
+func findSlip(data []byte, p position) (at position, why string, ok bool) {
 	lines := strings.Split(string(data), "\n")
 	for i := range lines {
 		lines[i] = strings.TrimRight(lines[i], " \t\r")
@@ -38,11 +38,11 @@ func slip(data []byte, p position) (at position, why string, ok bool) {
 		}
 	}
 	for n := p.line; n <= min(p.line+1, len(lines)); n++ { // the parser may stop at the line before
-		if have, want := misplaced(lines, n); have > 0 {
+		if have, want := wrongIndent(lines, n); have > 0 {
 			return position{n, have + 1}, fmt.Sprintf("this line is indented by %d, and no key before it by that much: write %s spaces", have, want), true
 		}
 		if m := noColon.FindStringSubmatch(lines[n-1]); m != nil {
-			return position{n, 1}, fmt.Sprintf("no colon follows %s: write %s:", quote(m[1]), m[1]), true
+			return position{n, 1}, fmt.Sprintf("no colon follows %s: write %s:", quoteShort(m[1]), m[1]), true
 		}
 	}
 	return p, "", false
@@ -85,9 +85,9 @@ func slipIn(line string) (why string, column int) {
 	return "", 0
 }
 
-// misplaced returns the indent of a line that matches no line before it, and
+// wrongIndent returns the indent of a line that matches no line before it, and
 // the indents that would match.
-func misplaced(lines []string, line int) (have int, want string) {
+func wrongIndent(lines []string, line int) (have int, want string) {
 	text := strings.TrimLeft(lines[line-1], " ")
 	have = len(lines[line-1]) - len(text)
 	var open []int // indents of the keys that the line is below
@@ -118,8 +118,8 @@ func misplaced(lines []string, line int) (have int, want string) {
 	return have, strings.Join(parts, " or ")
 }
 
-// escaped reports whether a value in double quotes holds a character that
+// hasEscaped reports whether a value in double quotes holds a character that
 // only an escape can produce, such as the line break in "D:\new".
-func escaped(source string, value string) bool {
+func hasEscaped(source string, value string) bool {
 	return strings.Contains(source, `\`) && bytes.ContainsFunc([]byte(value), func(r rune) bool { return r < ' ' || r == 0x7f || r == 0x85 || r == 0xa0 })
 }

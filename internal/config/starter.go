@@ -32,16 +32,16 @@ func Default(s Starter) []byte {
 		target = `D:\depot\package`
 	}
 	return []byte(strings.NewReplacer(
-		"@STORE@", single(s.Store),
-		"@DATA@", single(below(s.Dir, "data")),
-		"@LOGS@", single(below(s.Dir, "logs")),
-		"@SOURCE@", single(below(below(s.Dir, "content"), "package")),
-		"@TARGET@", single(target),
-		"@CONTROL@", single("tls://"+net.JoinHostPort(s.Host, port)),
-		"@WEBSOCKET@", single("wss://"+net.JoinHostPort(s.Host, webPort)),
+		"@STORE@", singleQuote(s.Store),
+		"@DATA@", singleQuote(joinPath(s.Dir, "data")),
+		"@LOGS@", singleQuote(joinPath(s.Dir, "logs")),
+		"@SOURCE@", singleQuote(joinPath(joinPath(s.Dir, "content"), "package")),
+		"@TARGET@", singleQuote(target),
+		"@CONTROL@", singleQuote("tls://"+net.JoinHostPort(s.Host, port)),
+		"@WEBSOCKET@", singleQuote("wss://"+net.JoinHostPort(s.Host, webPort)),
 	).Replace(starterText))
 }
 
-// single quotes a text for YAML in the one style that does not interpret
+// singleQuote quotes a text for YAML in the one style that does not interpret
 // backslashes.
-func single(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }
+func singleQuote(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }
