@@ -7,18 +7,18 @@ import (
 
 // Revision returns the highest revision issued so far.
 func (l *Ledger) Revision(ctx context.Context) (uint64, error) {
-	return one(ctx, l.db.read, "read the revision", func(s scanner, n *uint64) error { return s.Scan(n) }, "SELECT revision FROM meta")
+	return queryOne(ctx, l.db.read, "read the revision", func(s scanner, n *uint64) error { return s.Scan(n) }, "SELECT revision FROM meta")
 }
 
-// next issues a revision within a transaction.
-func (x *tx) next() (n uint64, err error) {
-	return n, x.row("UPDATE meta SET revision = revision + 1 RETURNING revision").Scan(&n)
+// nextRevision issues a revision within a transaction.
+func (x *tx) nextRevision() (n uint64, err error) {
+	return n, x.queryRow("UPDATE meta SET revision = revision + 1 RETURNING revision").Scan(&n)
 }
 
 // NextRevision issues a revision: one more than any before.
 func (l *Ledger) NextRevision(ctx context.Context) (n uint64, err error) {
-	err = l.db.update(ctx, "take a revision", func(x *tx) (err error) {
-		n, err = x.next()
+	err = l.db.makeChange(ctx, "take a revision", func(x *tx) (err error) {
+		n, err = x.nextRevision()
 		return err
 	})
 	return n, err
@@ -32,8 +32,8 @@ func (l *Ledger) AdoptRevision(ctx context.Context, atLeast uint64) (n uint64, e
 	if atLeast > highest {
 		return 0, fmt.Errorf("adopt revision %d: want at most %d", atLeast, uint64(highest))
 	}
-	err = l.db.update(ctx, fmt.Sprintf("adopt revision %d", atLeast), func(x *tx) error {
-		return x.row("UPDATE meta SET revision = max(revision, ?) RETURNING revision", int64(atLeast)).Scan(&n)
+	err = l.db.makeChange(ctx, fmt.Sprintf("adopt revision %d", atLeast), func(x *tx) error {
+		return x.queryRow("UPDATE meta SET revision = max(revision, ?) RETURNING revision", int64(atLeast)).Scan(&n)
 	})
 	return n, err
 }
@@ -41,20 +41,20 @@ func (l *Ledger) AdoptRevision(ctx context.Context, atLeast uint64) (n uint64, e
 const releaseColumns = "channel, number, digest, tree, parent, files, bytes, published, run"
 
 func scanRelease(s scanner, r *Release) error {
-	return s.Scan(&r.Channel, &r.Number, sum(&r.Digest), sum(&r.Tree), &r.Parent, &r.Files, &r.Bytes, moment{&r.Published}, blob{r.Run[:]})
+	return s.Scan(&r.Channel, &r.Number, digestBlob(&r.Digest), digestBlob(&r.Tree), &r.Parent, &r.Files, &r.Bytes, moment{&r.Published}, blob{r.Run[:]})
 }
 
 // AddRelease stores a release. Adding the same release again changes nothing. A different release with the same number
 // is ErrConflict.
 func (l *Ledger) AddRelease(ctx context.Context, r Release) error {
-	num, err := number("release", r.Number)
+	num, err := toInt64("release", r.Number)
 	if err != nil {
 		return err
 	}
-	return l.db.update(ctx, fmt.Sprintf("keep release %d of channel %s", r.Number, r.Channel), func(x *tx) error {
-		n, err := x.count(`INSERT INTO releases (`+releaseColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+	return l.db.makeChange(ctx, fmt.Sprintf("keep release %d of channel %s", r.Number, r.Channel), func(x *tx) error {
+		n, err := x.execCount(`INSERT INTO releases (`+releaseColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (channel, number) DO UPDATE SET run = run WHERE digest = excluded.digest`,
-			r.Channel, num, r.Digest[:], r.Tree[:], int64(r.Parent), r.Files, r.Bytes, micros(r.Published), r.Run[:])
+			r.Channel, num, r.Digest[:], r.Tree[:], int64(r.Parent), r.Files, r.Bytes, toMicros(r.Published), r.Run[:])
 		if err == nil && n == 0 {
 			err = fmt.Errorf("%w under this number", ErrConflict)
 		}
@@ -64,20 +64,20 @@ func (l *Ledger) AddRelease(ctx context.Context, r Release) error {
 
 // Release returns a release, or ErrNotFound.
 func (l *Ledger) Release(ctx context.Context, channel string, number uint64) (Release, error) {
-	return one(ctx, l.db.read, fmt.Sprintf("find release %d of channel %s", number, channel), scanRelease,
+	return queryOne(ctx, l.db.read, fmt.Sprintf("find release %d of channel %s", number, channel), scanRelease,
 		"SELECT "+releaseColumns+" FROM releases WHERE channel = ? AND number = ?", channel, int64(number))
 }
 
 // Releases lists the newest n releases of a channel (0: 1 000), newest first. An empty channel means all channels.
 func (l *Ledger) Releases(ctx context.Context, channel string, n int) ([]Release, error) {
-	return many(ctx, l.db.read, "list releases", scanRelease,
-		"SELECT "+releaseColumns+" FROM releases WHERE channel = ?1 OR ?1 = '' ORDER BY channel, number DESC LIMIT ?2", channel, limit(n))
+	return queryAll(ctx, l.db.read, "list releases", scanRelease,
+		"SELECT "+releaseColumns+" FROM releases WHERE channel = ?1 OR ?1 = '' ORDER BY channel, number DESC LIMIT ?2", channel, rowLimit(n))
 }
 
 const desiredColumns = "domain, site, channel, number, release, tree, nonce, start, dry_run, mode, body, by, set_at, revision"
 
 func scanDesired(s scanner, d *Desired) error {
-	return s.Scan(&d.Domain, &d.Site, &d.Channel, &d.Number, sum(&d.Release), sum(&d.Tree), blob{d.Nonce[:]}, &d.Start,
+	return s.Scan(&d.Domain, &d.Site, &d.Channel, &d.Number, digestBlob(&d.Release), digestBlob(&d.Tree), blob{d.Nonce[:]}, &d.Start,
 		&d.DryRun, &d.Mode, &d.Body, &d.By, moment{&d.Set}, &d.Revision)
 }
 
@@ -85,14 +85,14 @@ func scanDesired(s scanner, d *Desired) error {
 // affected sites get this one revision. An empty change returns the current revision.
 func (l *Ledger) ChangeDesired(ctx context.Context, c DesiredChange) (revision uint64, err error) {
 	now := l.db.now()
-	err = l.db.update(ctx, "change what sites should hold", func(x *tx) error {
+	err = l.db.makeChange(ctx, "change what sites should hold", func(x *tx) error {
 		if len(c.Set) == 0 && len(c.Drop) == 0 {
-			if err := x.row("SELECT revision FROM meta").Scan(&revision); err != nil {
+			if err := x.queryRow("SELECT revision FROM meta").Scan(&revision); err != nil {
 				return err
 			}
 			return x.setLimits(c.Limits)
 		}
-		if revision, err = x.next(); err != nil {
+		if revision, err = x.nextRevision(); err != nil {
 			return err
 		}
 		for _, d := range c.Set {
@@ -102,10 +102,10 @@ func (l *Ledger) ChangeDesired(ctx context.Context, c DesiredChange) (revision u
 			}
 		}
 		for _, k := range c.Drop {
-			if err := x.exec("DELETE FROM desired WHERE domain = ? AND site = ? AND channel = ?", k.Domain, k.Site, k.Channel); err != nil {
+			if err := x.execSQL("DELETE FROM desired WHERE domain = ? AND site = ? AND channel = ?", k.Domain, k.Site, k.Channel); err != nil {
 				return err
 			}
-			if err := x.touch(k.Domain, k.Site, revision); err != nil {
+			if err := x.touchState(k.Domain, k.Site, revision); err != nil {
 				return err
 			}
 		}
@@ -115,27 +115,27 @@ func (l *Ledger) ChangeDesired(ctx context.Context, c DesiredChange) (revision u
 }
 
 func (x *tx) setDesired(d *Desired) error {
-	num, err := number("release", d.Number)
+	num, err := toInt64("release", d.Number)
 	if err != nil {
 		return err
 	}
-	start, err := number("start", d.Start)
+	start, err := toInt64("start", d.Start)
 	if err != nil {
 		return err
 	}
-	err = x.exec("INSERT OR REPLACE INTO desired ("+desiredColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-		d.Domain, d.Site, d.Channel, num, d.Release[:], d.Tree[:], d.Nonce[:], start, d.DryRun, int64(d.Mode), bytesOf(d.Body), d.By, micros(d.Set), int64(d.Revision))
+	err = x.execSQL("INSERT OR REPLACE INTO desired ("+desiredColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		d.Domain, d.Site, d.Channel, num, d.Release[:], d.Tree[:], d.Nonce[:], start, d.DryRun, int64(d.Mode), bytesOf(d.Body), d.By, toMicros(d.Set), int64(d.Revision))
 	if err != nil {
 		return err
 	}
-	return x.touch(d.Domain, d.Site, d.Revision)
+	return x.touchState(d.Domain, d.Site, d.Revision)
 }
 
 func (x *tx) setLimits(limits map[SiteKey]Limit) error {
 	for k, m := range limits {
-		err := x.exec("DELETE FROM limits WHERE domain = ? AND site = ?", k.Domain, k.Site)
+		err := x.execSQL("DELETE FROM limits WHERE domain = ? AND site = ?", k.Domain, k.Site)
 		if err == nil && m.Timetable != "" {
-			err = x.exec("INSERT INTO limits (domain, site, timetable, until) VALUES (?, ?, ?, ?)", k.Domain, k.Site, m.Timetable, m.Until)
+			err = x.execSQL("INSERT INTO limits (domain, site, timetable, until) VALUES (?, ?, ?, ?)", k.Domain, k.Site, m.Timetable, m.Until)
 		}
 		if err != nil {
 			return err
@@ -144,9 +144,9 @@ func (x *tx) setLimits(limits map[SiteKey]Limit) error {
 	return nil
 }
 
-// touch sets the revision of a site's state.
-func (x *tx) touch(domain, site string, revision uint64) error {
-	return x.exec(`INSERT INTO desired_revisions (domain, site, revision) VALUES (?, ?, ?)
+// touchState sets the revision of a site's state.
+func (x *tx) touchState(domain, site string, revision uint64) error {
+	return x.execSQL(`INSERT INTO desired_revisions (domain, site, revision) VALUES (?, ?, ?)
 		ON CONFLICT (domain, site) DO UPDATE SET revision = excluded.revision`, domain, site, int64(revision))
 }
 
@@ -166,7 +166,7 @@ func (l *Ledger) DesiredState(ctx context.Context, domain, site string) (*Desire
 	}
 	// Read the revisions first. If a change happens between the two reads, the site then asks again and does not miss
 	// it.
-	revisions, err := many(ctx, l.db.read, act, func(s scanner, n *named) error { return s.Scan(&n.key.Domain, &n.key.Site, &n.revision) },
+	revisions, err := queryAll(ctx, l.db.read, act, func(s scanner, n *named) error { return s.Scan(&n.key.Domain, &n.key.Site, &n.revision) },
 		"SELECT domain, site, revision FROM desired_revisions"+which, args...)
 	if err != nil {
 		return nil, err
@@ -174,7 +174,7 @@ func (l *Ledger) DesiredState(ctx context.Context, domain, site string) (*Desire
 	for _, r := range revisions {
 		s.Revisions[r.key] = r.revision
 	}
-	limits, err := many(ctx, l.db.read, act, func(s scanner, n *named) error {
+	limits, err := queryAll(ctx, l.db.read, act, func(s scanner, n *named) error {
 		return s.Scan(&n.key.Domain, &n.key.Site, &n.limit.Timetable, &n.limit.Until)
 	}, "SELECT domain, site, timetable, until FROM limits"+which, args...)
 	if err != nil {
@@ -183,6 +183,6 @@ func (l *Ledger) DesiredState(ctx context.Context, domain, site string) (*Desire
 	for _, m := range limits {
 		s.Limits[m.key] = m.limit
 	}
-	s.Rows, err = many(ctx, l.db.read, act, scanDesired, "SELECT "+desiredColumns+" FROM desired"+which+" ORDER BY domain, site, channel", args...)
+	s.Rows, err = queryAll(ctx, l.db.read, act, scanDesired, "SELECT "+desiredColumns+" FROM desired"+which+" ORDER BY domain, site, channel", args...)
 	return s, err
 }

@@ -25,7 +25,7 @@ const standing = ` LEFT JOIN holdings h ON h.domain = r.domain AND h.site = r.si
 
 // FindingsOf lists each site's newest standing finding about a path of a channel.
 func (l *Ledger) FindingsOf(ctx context.Context, channel, path string) ([]Finding, error) {
-	list, err := many(ctx, l.db.read, fmt.Sprintf("find what was found of %q", path), func(s scanner, f *Finding) error {
+	list, err := queryAll(ctx, l.db.read, fmt.Sprintf("find what was found of %q", path), func(s scanner, f *Finding) error {
 		f.Channel, f.Path = channel, path
 		return s.Scan(&f.Domain, &f.Site, blob{f.Run[:]}, &f.State, moment{&f.At}, &f.Outcome, &f.Cause)
 	}, `SELECT r.domain, r.site, r.id, r.state, x.last, x.outcome, x.cause FROM exceptions x JOIN runs r ON r.id = x.run`+standing+
@@ -38,7 +38,7 @@ func (l *Ledger) Findings(ctx context.Context, state runs.State, f Filter) ([]Fi
 	c := clause{}
 	for _, t := range []struct{ column, value string }{{"domain", f.Domain}, {"site", f.Site}, {"channel", f.Channel}} {
 		if t.value != "" {
-			c.add("r."+t.column+" = ?", t.value)
+			c.addTerm("r."+t.column+" = ?", t.value)
 		}
 	}
 	query := `SELECT r.domain, r.site, r.channel, r.id, r.state, r.finished, r.cause,
@@ -47,7 +47,7 @@ func (l *Ledger) Findings(ctx context.Context, state runs.State, f Filter) ([]Fi
 		query += " AND " + t
 	}
 	query += ` AND r.seq = (SELECT max(q.seq) FROM runs q WHERE q.domain = r.domain AND q.site = r.site AND q.channel = r.channel AND q.state = r.state)`
-	return many(ctx, l.db.read, "find what sites found", func(s scanner, f *Finding) error {
+	return queryAll(ctx, l.db.read, "find what sites found", func(s scanner, f *Finding) error {
 		return s.Scan(&f.Domain, &f.Site, &f.Channel, blob{f.Run[:]}, &f.State, moment{&f.At}, &f.Cause, &f.Unnamed)
 	}, query, append([]any{string(state)}, c.args...)...)
 }

@@ -9,17 +9,17 @@ import (
 // Keep stores halt orders, records which are lifted, and stores their confirmations. Repeating it changes nothing:
 // the first confirmation counts.
 func (store *Halts) Keep(ctx context.Context, list []Halt) error {
-	return store.db.update(ctx, "keep halt orders", func(x *tx) error {
+	return store.db.makeChange(ctx, "keep halt orders", func(x *tx) error {
 		for _, h := range list {
-			err := x.exec("INSERT INTO halts (id, scope, value, reason, by, at) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-				h.Order[:], h.Scope, h.Value, h.Reason, h.By, micros(h.At))
+			err := x.execSQL("INSERT INTO halts (id, scope, value, reason, by, at) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+				h.Order[:], h.Scope, h.Value, h.Reason, h.By, toMicros(h.At))
 			if err == nil && !h.Resumed.IsZero() {
-				err = x.exec("UPDATE halts SET resumed = ?, resumed_by = ? WHERE id = ? AND resumed = 0", micros(h.Resumed), h.ResumedBy, h.Order[:])
+				err = x.execSQL("UPDATE halts SET resumed = ?, resumed_by = ? WHERE id = ? AND resumed = 0", toMicros(h.Resumed), h.ResumedBy, h.Order[:])
 			}
 			for _, s := range h.Confirmed {
 				if err == nil {
-					err = x.exec("INSERT INTO stops (halt, domain, site, stopped, bytes_after) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-						h.Order[:], s.Domain, s.Site, micros(s.Stopped), s.BytesAfter)
+					err = x.execSQL("INSERT INTO stops (halt, domain, site, stopped, bytes_after) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+						h.Order[:], s.Domain, s.Site, toMicros(s.Stopped), s.BytesAfter)
 				}
 			}
 			if err != nil {
@@ -33,14 +33,14 @@ func (store *Halts) Keep(ctx context.Context, list []Halt) error {
 // ForgetStops removes a site's confirmations of active orders, because another server, or none, is now enrolled for the
 // site.
 func (store *Halts) ForgetStops(ctx context.Context, domain, site string) error {
-	return store.db.update(ctx, "forget who obeys halt orders", func(x *tx) error {
-		return x.exec("DELETE FROM stops WHERE domain = ? AND site = ? AND halt IN (SELECT id FROM halts WHERE resumed = 0)", domain, site)
+	return store.db.makeChange(ctx, "forget who obeys halt orders", func(x *tx) error {
+		return x.execSQL("DELETE FROM stops WHERE domain = ? AND site = ? AND halt IN (SELECT id FROM halts WHERE resumed = 0)", domain, site)
 	})
 }
 
 // List lists the active orders, or with all the newest 1 000 orders, newest first.
 func (store *Halts) List(ctx context.Context, all bool) ([]Halt, error) {
-	list, err := many(ctx, store.db.read, "list halt orders", func(s scanner, h *Halt) error {
+	list, err := queryAll(ctx, store.db.read, "list halt orders", func(s scanner, h *Halt) error {
 		return s.Scan(blob{h.Order[:]}, &h.Scope, &h.Value, &h.Reason, &h.By, moment{&h.At}, moment{&h.Resumed}, &h.ResumedBy)
 	}, `SELECT id, scope, value, reason, by, at, resumed, resumed_by FROM halts WHERE resumed = 0 OR ?1
 		ORDER BY at DESC, id DESC LIMIT iif(?1, ?2, -1)`, all, limitDefault)
@@ -48,7 +48,7 @@ func (store *Halts) List(ctx context.Context, all bool) ([]Halt, error) {
 		return nil, err
 	}
 	for n := range list {
-		list[n].Confirmed, err = many(ctx, store.db.read, "list halt orders", func(s scanner, c *Stop) error {
+		list[n].Confirmed, err = queryAll(ctx, store.db.read, "list halt orders", func(s scanner, c *Stop) error {
 			return s.Scan(&c.Domain, &c.Site, moment{&c.Stopped}, &c.BytesAfter)
 		}, "SELECT domain, site, stopped, bytes_after FROM stops WHERE halt = ? ORDER BY domain, site", list[n].Order[:])
 		if err != nil {
@@ -61,13 +61,13 @@ func (store *Halts) List(ctx context.Context, all bool) ([]Halt, error) {
 // Audit appends an audit entry.
 func (l *Ledger) Audit(ctx context.Context, d Deed) error {
 	now := l.db.now()
-	return l.db.update(ctx, fmt.Sprintf("write the audit record %q", d.What), func(x *tx) error {
-		return x.audit(now, d)
+	return l.db.makeChange(ctx, fmt.Sprintf("write the audit record %q", d.What), func(x *tx) error {
+		return x.writeAudit(now, d)
 	})
 }
 
-func (x *tx) audit(now time.Time, d Deed) error {
-	return x.exec("INSERT INTO audit (at, who, what, object, detail) VALUES (?, ?, ?, ?, ?)", micros(now), d.Who, d.What, d.Object, d.Detail)
+func (x *tx) writeAudit(now time.Time, d Deed) error {
+	return x.execSQL("INSERT INTO audit (at, who, what, object, detail) VALUES (?, ?, ?, ?, ?)", toMicros(now), d.Who, d.What, d.Object, d.Detail)
 }
 
 // Deeds lists audit entries, newest first.
@@ -75,15 +75,15 @@ func (l *Ledger) Deeds(ctx context.Context, f DeedFilter) ([]Deed, error) {
 	var c clause
 	for _, t := range []struct{ column, value string }{{"who", f.Who}, {"what", f.What}, {"object", f.Object}} {
 		if t.value != "" {
-			c.add(t.column+" = ?", t.value)
+			c.addTerm(t.column+" = ?", t.value)
 		}
 	}
 	if f.NoReads {
-		c.add("what <> 'vault get'")
+		c.addTerm("what <> 'vault get'")
 	}
-	from, to := span(f.Since, f.Until)
-	c.add("at >= ? AND at < ?", from, to)
-	return many(ctx, l.db.read, "read the audit", func(s scanner, d *Deed) error {
+	from, to := rangeBounds(f.Since, f.Until)
+	c.addTerm("at >= ? AND at < ?", from, to)
+	return queryAll(ctx, l.db.read, "read the audit", func(s scanner, d *Deed) error {
 		return s.Scan(&d.ID, moment{&d.At}, &d.Who, &d.What, &d.Object, &d.Detail)
-	}, "SELECT id, at, who, what, object, detail FROM audit"+c.where()+" ORDER BY at DESC, id DESC LIMIT ?", append(c.args, limit(f.Limit))...)
+	}, "SELECT id, at, who, what, object, detail FROM audit"+c.whereSQL()+" ORDER BY at DESC, id DESC LIMIT ?", append(c.args, rowLimit(f.Limit))...)
 }

@@ -11,80 +11,80 @@ import (
 // false.
 func (store *Incidents) OpenIncident(ctx context.Context, p Problem) (opened bool, err error) {
 	now := store.db.now()
-	err = store.db.update(ctx, fmt.Sprintf("open incident %s", p.Key), func(x *tx) (err error) {
-		opened, err = x.open(now, p)
+	err = store.db.makeChange(ctx, fmt.Sprintf("open incident %s", p.Key), func(x *tx) (err error) {
+		opened, err = x.openIncident(now, p)
 		return err
 	})
 	return opened, err
 }
 
-func (x *tx) open(now time.Time, p Problem) (opened bool, err error) {
+func (x *tx) openIncident(now time.Time, p Problem) (opened bool, err error) {
 	if p.Key == "" {
 		return false, fmt.Errorf("an incident needs a key")
 	}
 	var id, count int64
-	err = x.row(`INSERT INTO incidents (key, kind, scope, text, opened, last, count) VALUES (?1, ?2, ?3, ?4, ?5, ?5, 1)
+	err = x.queryRow(`INSERT INTO incidents (key, kind, scope, text, opened, last, count) VALUES (?1, ?2, ?3, ?4, ?5, ?5, 1)
 		ON CONFLICT (key) WHERE resolved = 0 DO UPDATE SET text = excluded.text, last = excluded.last, count = count + 1 RETURNING id, count`,
-		p.Key, p.Kind, p.Scope, p.Text, micros(now)).Scan(&id, &count)
+		p.Key, p.Kind, p.Scope, p.Text, toMicros(now)).Scan(&id, &count)
 	if err != nil {
 		return false, err
 	}
-	return count == 1, x.exec(`INSERT INTO members (incident, domain, site, text, first, last, count) VALUES (?1, ?2, ?3, ?4, ?5, ?5, 1)
+	return count == 1, x.execSQL(`INSERT INTO members (incident, domain, site, text, first, last, count) VALUES (?1, ?2, ?3, ?4, ?5, ?5, 1)
 		ON CONFLICT (incident, domain, site) DO UPDATE SET text = excluded.text, last = excluded.last, count = count + 1, left_at = 0`,
-		id, p.Domain, p.Site, p.Text, micros(now))
+		id, p.Domain, p.Site, p.Text, toMicros(now))
 }
 
 // Leave records that an incident has ended at one site, and resolves it when that was the last member. It does nothing
 // if the site is not a member.
 func (store *Incidents) Leave(ctx context.Context, key, domain, site string) (resolved bool, err error) {
 	now := store.db.now()
-	err = store.db.update(ctx, fmt.Sprintf("leave incident %s", key), func(x *tx) (err error) {
-		resolved, err = x.leave(now, key, domain, site)
+	err = store.db.makeChange(ctx, fmt.Sprintf("leave incident %s", key), func(x *tx) (err error) {
+		resolved, err = x.resolveIncident(now, key, domain, site)
 		return err
 	})
 	return resolved && err == nil, err
 }
 
-func (x *tx) leave(now time.Time, key, domain, site string) (resolved bool, err error) {
-	n, err := x.count(`UPDATE members SET left_at = ? WHERE domain = ? AND site = ? AND left_at = 0
-		AND incident = (SELECT id FROM incidents WHERE key = ? AND resolved = 0)`, micros(now), domain, site, key)
+func (x *tx) resolveIncident(now time.Time, key, domain, site string) (resolved bool, err error) {
+	n, err := x.execCount(`UPDATE members SET left_at = ? WHERE domain = ? AND site = ? AND left_at = 0
+		AND incident = (SELECT id FROM incidents WHERE key = ? AND resolved = 0)`, toMicros(now), domain, site, key)
 	if err != nil || n == 0 {
 		return false, err
 	}
-	n, err = x.count(`UPDATE incidents SET resolved = ? WHERE key = ? AND resolved = 0
-		AND NOT EXISTS (SELECT 1 FROM members WHERE incident = id AND left_at = 0)`, micros(now), key)
+	n, err = x.execCount(`UPDATE incidents SET resolved = ? WHERE key = ? AND resolved = 0
+		AND NOT EXISTS (SELECT 1 FROM members WHERE incident = id AND left_at = 0)`, toMicros(now), key)
 	return n == 1, err
 }
 
 // CloseIncident ends an open incident for all members on an operator's request. It writes the audit entry in the same
 // transaction, with the incident's key as object.
 func (store *Incidents) CloseIncident(ctx context.Context, id int64, d Deed) (i Incident, err error) {
-	return store.judge(ctx, id, d, "resolved = ?1, closed")
+	return store.annotateIncident(ctx, id, d, "resolved = ?1, closed")
 }
 
 // AckIncident records that an operator has acknowledged an open incident. It writes the audit entry in the same
 // transaction.
 func (store *Incidents) AckIncident(ctx context.Context, id int64, d Deed) (i Incident, err error) {
-	return store.judge(ctx, id, d, "acked")
+	return store.annotateIncident(ctx, id, d, "acked")
 }
 
-// judge writes an operator's note to a column of an open incident.
-func (store *Incidents) judge(ctx context.Context, id int64, d Deed, column string) (i Incident, err error) {
+// annotateIncident writes an operator's note to a column of an open incident.
+func (store *Incidents) annotateIncident(ctx context.Context, id int64, d Deed, column string) (i Incident, err error) {
 	now := store.db.now()
 	word := d.Who + ": " + d.Detail
-	err = store.db.update(ctx, fmt.Sprintf("%s %d", d.What, id), func(x *tx) error {
-		err := x.row("UPDATE incidents SET "+column+" = ?2 WHERE id = ?3 AND resolved = 0 AND ?1 > 0 RETURNING id, key, kind, scope, text", micros(now), word, id).
+	err = store.db.makeChange(ctx, fmt.Sprintf("%s %d", d.What, id), func(x *tx) error {
+		err := x.queryRow("UPDATE incidents SET "+column+" = ?2 WHERE id = ?3 AND resolved = 0 AND ?1 > 0 RETURNING id, key, kind, scope, text", toMicros(now), word, id).
 			Scan(&i.ID, &i.Key, &i.Kind, &i.Scope, &i.Text)
 		if err != nil {
 			return err
 		}
 		if strings.HasPrefix(column, "resolved") {
-			if err := x.exec("UPDATE members SET left_at = ? WHERE incident = ? AND left_at = 0", micros(now), id); err != nil {
+			if err := x.execSQL("UPDATE members SET left_at = ? WHERE incident = ? AND left_at = 0", toMicros(now), id); err != nil {
 				return err
 			}
 		}
 		d.Object = fmt.Sprintf("incident %d %s", id, i.Key)
-		return x.audit(now, d)
+		return x.writeAudit(now, d)
 	})
 	return i, err
 }
@@ -92,12 +92,12 @@ func (store *Incidents) judge(ctx context.Context, id int64, d Deed, column stri
 // Resolve ends the open incident with that key. It returns false if there is none.
 func (store *Incidents) Resolve(ctx context.Context, key string) (resolved bool, err error) {
 	now := store.db.now()
-	err = store.db.update(ctx, fmt.Sprintf("resolve incident %s", key), func(x *tx) error {
-		if err := x.exec(`UPDATE members SET left_at = ? WHERE left_at = 0
-			AND incident = (SELECT id FROM incidents WHERE key = ? AND resolved = 0)`, micros(now), key); err != nil {
+	err = store.db.makeChange(ctx, fmt.Sprintf("resolve incident %s", key), func(x *tx) error {
+		if err := x.execSQL(`UPDATE members SET left_at = ? WHERE left_at = 0
+			AND incident = (SELECT id FROM incidents WHERE key = ? AND resolved = 0)`, toMicros(now), key); err != nil {
 			return err
 		}
-		n, err := x.count("UPDATE incidents SET resolved = ? WHERE key = ? AND resolved = 0", micros(now), key)
+		n, err := x.execCount("UPDATE incidents SET resolved = ? WHERE key = ? AND resolved = 0", toMicros(now), key)
 		resolved = n == 1
 		return err
 	})
@@ -106,7 +106,7 @@ func (store *Incidents) Resolve(ctx context.Context, key string) (resolved bool,
 
 // List lists the open incidents with their members, or with all the newest 1 000, newest first.
 func (store *Incidents) List(ctx context.Context, all bool) ([]Incident, error) {
-	list, err := many(ctx, store.db.read, "list incidents", func(s scanner, i *Incident) error {
+	list, err := queryAll(ctx, store.db.read, "list incidents", func(s scanner, i *Incident) error {
 		return s.Scan(&i.ID, &i.Key, &i.Kind, &i.Scope, &i.Text, moment{&i.Opened}, moment{&i.Last}, &i.Count, moment{&i.Resolved}, &i.Closed, &i.Acked)
 	}, `SELECT id, key, kind, scope, text, opened, last, count, resolved, closed, acked FROM incidents WHERE resolved = 0 OR ?1
 		ORDER BY id DESC LIMIT iif(?1, ?2, -1)`, all, limitDefault)
@@ -114,7 +114,7 @@ func (store *Incidents) List(ctx context.Context, all bool) ([]Incident, error) 
 		return nil, err
 	}
 	for n := range list {
-		list[n].Members, err = many(ctx, store.db.read, "list incidents", func(s scanner, m *Member) error {
+		list[n].Members, err = queryAll(ctx, store.db.read, "list incidents", func(s scanner, m *Member) error {
 			return s.Scan(&m.Domain, &m.Site, &m.Text, moment{&m.First}, moment{&m.Last}, &m.Count, moment{&m.Left})
 		}, "SELECT domain, site, text, first, last, count, left_at FROM members WHERE incident = ? ORDER BY domain, site", list[n].ID)
 		if err != nil {

@@ -297,7 +297,7 @@ func TestIncidentsHaltsAudit(t *testing.T) {
 	same(t, "halts", halts, []Halt{h})
 
 	// If an error leaves the transaction open, the next change must not run in it.
-	if err := l.db.update(ctx, "err", func(x *tx) error { return x.exec("SELECT broken") }); err == nil {
+	if err := l.db.makeChange(ctx, "err", func(x *tx) error { return x.execSQL("SELECT broken") }); err == nil {
 		t.Fatal("nonsense was obeyed")
 	}
 	must(t, l.Audit(ctx, Deed{Who: "kay", What: "secret read", Object: "smtp", Detail: "mail"}))
@@ -305,7 +305,7 @@ func TestIncidentsHaltsAudit(t *testing.T) {
 	must(t, err)
 	same(t, "audit", deeds, []Deed{{ID: 1, At: c.now(), Who: "kay", What: "secret read", Object: "smtp", Detail: "mail"}})
 	for _, q := range []string{"DELETE FROM audit", "UPDATE audit SET who = 'nobody'"} {
-		if err := l.db.update(ctx, "tamper", func(x *tx) error { return x.exec(q) }); err == nil {
+		if err := l.db.makeChange(ctx, "tamper", func(x *tx) error { return x.execSQL(q) }); err == nil {
 			t.Fatalf("%s was obeyed", q)
 		}
 	}
@@ -314,11 +314,11 @@ func TestIncidentsHaltsAudit(t *testing.T) {
 func TestMigrations(t *testing.T) {
 	ctx := t.Context()
 	path := filepath.Join(t.TempDir(), "ledger.db")
-	steps, err := migrations()
+	steps, err := readMigrations()
 	must(t, err)
 	c := newClock()
 	// A ledger with schema 1 and some content.
-	l, err := open(ctx, path, Options{Now: c.now}, steps[:1])
+	l, err := openLedger(ctx, path, Options{Now: c.now}, steps[:1])
 	must(t, err)
 	must(t, l.Audit(ctx, Deed{Who: "kay", What: "init"}))
 	id := l.CoreID()
@@ -326,10 +326,10 @@ func TestMigrations(t *testing.T) {
 
 	// A migration keeps the content. A failing step leaves the previous schema.
 	next := append(steps, "ALTER TABLE halts ADD COLUMN note TEXT NOT NULL DEFAULT ''; UPDATE meta SET revision = 41")
-	if _, err := open(ctx, path, Options{Now: c.now}, append(next, "CREATE TABLE extra (a); SELECT broken")); err == nil {
+	if _, err := openLedger(ctx, path, Options{Now: c.now}, append(next, "CREATE TABLE extra (a); SELECT broken")); err == nil {
 		t.Fatal("a broken migration was accepted")
 	}
-	l, err = open(ctx, path, Options{Now: c.now}, next)
+	l, err = openLedger(ctx, path, Options{Now: c.now}, next)
 	must(t, err)
 	rev, err := l.NextRevision(ctx)
 	must(t, err)
@@ -348,7 +348,7 @@ func TestMigrations(t *testing.T) {
 	}
 	foreign := filepath.Join(t.TempDir(), "other.db")
 	must(t, os.WriteFile(foreign, nil, 0o600))
-	db, err := connect(foreign, "", 1)
+	db, err := openPool(foreign, "", 1)
 	must(t, err)
 	_, err = db.ExecContext(ctx, "PRAGMA application_id = 7; CREATE TABLE other (a)")
 	must(t, errors.Join(err, db.Close()))

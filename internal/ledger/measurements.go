@@ -44,33 +44,33 @@ const measurementRead = measurementColumns + `, coalesce((SELECT changed FROM ru
 	coalesce((SELECT added FROM runs WHERE id = run), 0), coalesce((SELECT deleted FROM runs WHERE id = run), 0)`
 
 func scanMeasurement(s scanner, m *Measurement) error {
-	return s.Scan(&m.Channel, &m.Number, sum(&m.Release), moment{&m.At}, &m.Took, blob{m.Run[:]}, sum(&m.Tree), &m.Files, &m.Bytes,
+	return s.Scan(&m.Channel, &m.Number, digestBlob(&m.Release), moment{&m.At}, &m.Took, blob{m.Run[:]}, digestBlob(&m.Tree), &m.Files, &m.Bytes,
 		&m.SourceFiles, &m.SourceBytes, &m.Same, &m.Moved, &m.Damaged, &m.Unreadable, &m.Changed, &m.New, &m.Gone)
 }
 
 // Set stores a measurement in place of an older one of the same release. Changed, New and Gone are not
 // stored: they come from the run.
 func (store *Measurements) Set(ctx context.Context, m Measurement) error {
-	num, err := number("release", m.Number)
+	num, err := toInt64("release", m.Number)
 	if err != nil {
 		return err
 	}
-	return store.db.update(ctx, fmt.Sprintf("keep the measurement of release %d of channel %s", m.Number, m.Channel), func(x *tx) error {
-		return x.exec(`INSERT OR REPLACE INTO measurements (`+measurementColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-			m.Channel, num, m.Release[:], micros(m.At), int64(m.Took), m.Run[:], m.Tree[:], m.Files, m.Bytes,
+	return store.db.makeChange(ctx, fmt.Sprintf("keep the measurement of release %d of channel %s", m.Number, m.Channel), func(x *tx) error {
+		return x.execSQL(`INSERT OR REPLACE INTO measurements (`+measurementColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			m.Channel, num, m.Release[:], toMicros(m.At), int64(m.Took), m.Run[:], m.Tree[:], m.Files, m.Bytes,
 			m.SourceFiles, m.SourceBytes, m.Same, m.Moved, m.Damaged, m.Unreadable)
 	})
 }
 
 // Of returns the measurement of a release, or ErrNotFound.
 func (store *Measurements) Of(ctx context.Context, channel string, number uint64) (Measurement, error) {
-	return one(ctx, store.db.read, fmt.Sprintf("find the measurement of release %d of channel %s", number, channel), scanMeasurement,
+	return queryOne(ctx, store.db.read, fmt.Sprintf("find the measurement of release %d of channel %s", number, channel), scanMeasurement,
 		"SELECT "+measurementRead+" FROM measurements WHERE channel = ? AND number = ?", channel, int64(number))
 }
 
 // List lists the measurements of the newest n measured releases of a channel (0: 1 000), newest first. An empty
 // channel means all channels.
 func (store *Measurements) List(ctx context.Context, channel string, n int) ([]Measurement, error) {
-	return many(ctx, store.db.read, "list measurements", scanMeasurement,
-		"SELECT "+measurementRead+" FROM measurements WHERE channel = ?1 OR ?1 = '' ORDER BY channel, number DESC LIMIT ?2", channel, limit(n))
+	return queryAll(ctx, store.db.read, "list measurements", scanMeasurement,
+		"SELECT "+measurementRead+" FROM measurements WHERE channel = ?1 OR ?1 = '' ORDER BY channel, number DESC LIMIT ?2", channel, rowLimit(n))
 }

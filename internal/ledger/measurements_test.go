@@ -36,14 +36,14 @@ func TestMeasurements(t *testing.T) {
 func TestHoldingOfSchema1(t *testing.T) {
 	ctx := t.Context()
 	path := filepath.Join(t.TempDir(), "ledger.db")
-	steps, err := migrations()
+	steps, err := readMigrations()
 	must(t, err)
 	c := newClock()
-	l, err := open(ctx, path, Options{Now: c.now}, steps[:1])
+	l, err := openLedger(ctx, path, Options{Now: c.now}, steps[:1])
 	must(t, err)
-	must(t, l.db.update(ctx, "an older program", func(x *tx) error {
+	must(t, l.db.makeChange(ctx, "an older program", func(x *tx) error {
 		r, tree, run := d("r"), d("t"), runID(1)
-		return x.exec("INSERT INTO holdings (domain, site, channel, number, release, tree, since, attested, verified, run) VALUES ('apac', 'osaka', 'package', 1, ?, ?, 1, 1, 1, ?)", r[:], tree[:], run[:])
+		return x.execSQL("INSERT INTO holdings (domain, site, channel, number, release, tree, since, attested, verified, run) VALUES ('apac', 'osaka', 'package', 1, ?, ?, 1, 1, 1, ?)", r[:], tree[:], run[:])
 	}))
 	must(t, l.Close())
 	l, err = Open(ctx, path, Options{Now: c.now})

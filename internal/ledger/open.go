@@ -64,14 +64,14 @@ const readers = 4
 // Open opens the ledger at path and migrates its schema. It creates the file if it is missing, readable by its owner
 // only; the folder must exist. A ledger written by a newer program is a *NewerError. The context applies only to Open.
 func Open(ctx context.Context, path string, o Options) (*Ledger, error) {
-	steps, err := migrations()
+	steps, err := readMigrations()
 	if err != nil {
 		return nil, err
 	}
-	return open(ctx, path, o, steps)
+	return openLedger(ctx, path, o, steps)
 }
 
-func open(ctx context.Context, path string, o Options, steps []string) (_ *Ledger, err error) {
+func openLedger(ctx context.Context, path string, o Options, steps []string) (_ *Ledger, err error) {
 	if path, err = filepath.Abs(path); err != nil {
 		return nil, fmt.Errorf("open ledger: %w", err)
 	}
@@ -90,28 +90,28 @@ func open(ctx context.Context, path string, o Options, steps []string) (_ *Ledge
 			_ = l.db.closeFiles() // the first error is more useful
 		}
 	}()
-	if l.db.write, err = connect(path, "_txlock=immediate", 1); err != nil {
+	if l.db.write, err = openPool(path, "_txlock=immediate", 1); err != nil {
 		return nil, err
 	}
-	if err := migrate(ctx, l.db.write, path, steps); err != nil {
+	if err := migrateSchema(ctx, l.db.write, path, steps); err != nil {
 		return nil, err
 	}
 	var core []byte
 	if err := l.db.write.QueryRowContext(ctx, "SELECT core FROM meta").Scan(&core); err != nil {
-		return nil, fmt.Errorf("open ledger %q: %w", path, classify(err))
+		return nil, fmt.Errorf("open ledger %q: %w", path, classifyError(err))
 	}
 	copy(l.db.core[:], core)
-	if l.db.read, err = connect(path, "_pragma=query_only(1)", readers); err != nil {
+	if l.db.read, err = openPool(path, "_pragma=query_only(1)", readers); err != nil {
 		return nil, err
 	}
 	// The writer is not bound to the context of Open; Close ends it.
 	background := context.WithoutCancel(ctx)
-	l.db.writer.Go(func() { l.db.serve(background) })
+	l.db.writer.Go(func() { l.db.runWriter(background) })
 	return l, nil
 }
 
-// connect opens a pool of identical connections. Pragmas apply to a connection, not to the file.
-func connect(path, extra string, conns int) (*sql.DB, error) {
+// openPool opens a pool of identical connections. Pragmas apply to a connection, not to the file.
+func openPool(path, extra string, conns int) (*sql.DB, error) {
 	p := filepath.ToSlash(path)
 	if !strings.HasPrefix(p, "/") {
 		p = "/" + p // C:/… becomes file:///C:/…

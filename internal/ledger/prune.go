@@ -24,13 +24,13 @@ const maxPurge = 48 * time.Hour
 // two days after that of the previous purge, whatever the clock shows. If the clock is wrong for one purge, or for the
 // first purge of a restored backup, only two days' worth is removed.
 func (l *Ledger) BeginPurge(ctx context.Context, now clock.Calendar) (clock.Calendar, error) {
-	err := l.db.update(ctx, "begin a purge", func(x *tx) error {
+	err := l.db.makeChange(ctx, "begin a purge", func(x *tx) error {
 		var last time.Time
-		if err := x.row("SELECT purged FROM meta").Scan(moment{&last}); err != nil {
+		if err := x.queryRow("SELECT purged FROM meta").Scan(moment{&last}); err != nil {
 			return err
 		}
 		if last.IsZero() { // the first purge: start from the last event of the oldest run
-			err := x.row("SELECT ifnull(min(last), 0) FROM runs").Scan(moment{&last})
+			err := x.queryRow("SELECT ifnull(min(last), 0) FROM runs").Scan(moment{&last})
 			if err != nil {
 				return err
 			}
@@ -42,7 +42,7 @@ func (l *Ledger) BeginPurge(ctx context.Context, now clock.Calendar) (clock.Cale
 		if mark.Before(now) {
 			now = mark
 		}
-		return x.exec("UPDATE meta SET purged = ?", micros(mark.Time()))
+		return x.execSQL("UPDATE meta SET purged = ?", toMicros(mark.Time()))
 	})
 	return now, err
 }
@@ -56,7 +56,7 @@ func siteGone(table string) string {
 }
 
 // ages lists everything that is pruned by age. Rows that depend on a run come before it, so that they are counted and
-// no step exceeds its bound. where names the cutoff ?1.
+// no step exceeds its bound. whereSQL names the cutoff ?1.
 var ages = []struct {
 	table, where string
 	keep         func(Retention) time.Duration
@@ -115,8 +115,8 @@ func (l *Ledger) Prune(ctx context.Context, now clock.Calendar, r Retention) (Pr
 			where, step = fmt.Sprintf("rowid IN (SELECT rowid FROM %s WHERE %s LIMIT %d)", a.table, a.where, pruneStep), pruneStep
 		}
 		for n := step; n == step; {
-			err := l.db.update(ctx, "prune "+a.table, func(x *tx) (err error) {
-				n, err = x.count("DELETE FROM "+a.table+" WHERE "+where, micros(now.Add(-keep).Time()))
+			err := l.db.makeChange(ctx, "prune "+a.table, func(x *tx) (err error) {
+				n, err = x.execCount("DELETE FROM "+a.table+" WHERE "+where, toMicros(now.Add(-keep).Time()))
 				return err
 			})
 			if err != nil {
@@ -161,8 +161,8 @@ const (
 func (l *Ledger) Shrink(ctx context.Context) error {
 	for {
 		var free, after int64
-		err := l.db.update(ctx, "shrink the ledger", func(x *tx) error {
-			if err := x.row("SELECT freelist_count FROM pragma_freelist_count").Scan(&free); err != nil || free <= spare {
+		err := l.db.makeChange(ctx, "shrink the ledger", func(x *tx) error {
+			if err := x.queryRow("SELECT freelist_count FROM pragma_freelist_count").Scan(&free); err != nil || free <= spare {
 				return err
 			}
 			// The pragma frees one page for each row that is read from it.
@@ -176,7 +176,7 @@ func (l *Ledger) Shrink(ctx context.Context) error {
 			if err := errors.Join(rows.Err(), rows.Close()); err != nil {
 				return err
 			}
-			return x.row("SELECT freelist_count FROM pragma_freelist_count").Scan(&after)
+			return x.queryRow("SELECT freelist_count FROM pragma_freelist_count").Scan(&after)
 		})
 		if err != nil || free <= spare || after >= free {
 			return err

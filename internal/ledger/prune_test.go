@@ -43,12 +43,12 @@ func TestEveryTableIsBounded(t *testing.T) {
 	_, err = l.ChangeDesired(ctx, DesiredChange{Drop: []DesiredKey{{"apac", "osaka", "package"}}})
 	must(t, err)
 
-	tables, err := many(ctx, l.db.read, "list the tables", func(s scanner, v *string) error { return s.Scan(v) }, "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'")
+	tables, err := queryAll(ctx, l.db.read, "list the tables", func(s scanner, v *string) error { return s.Scan(v) }, "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'")
 	must(t, err)
 	rows := func() map[string]int {
 		out := map[string]int{}
 		for _, table := range tables {
-			n, err := one(ctx, l.db.read, "count", func(s scanner, n *int) error { return s.Scan(n) }, "SELECT count(*) FROM "+table)
+			n, err := queryOne(ctx, l.db.read, "count", func(s scanner, n *int) error { return s.Scan(n) }, "SELECT count(*) FROM "+table)
 			must(t, err)
 			out[table] = n
 		}
@@ -64,7 +64,7 @@ func TestEveryTableIsBounded(t *testing.T) {
 		_, err := l.Prune(ctx, clock.CalendarAt(began.Add(at)), keep)
 		must(t, err)
 	}
-	must(t, l.db.update(ctx, "let time pass", func(x *tx) error { return x.exec("UPDATE meta SET purged = ?", micros(began.Add(600*day))) }))
+	must(t, l.db.makeChange(ctx, "let time pass", func(x *tx) error { return x.execSQL("UPDATE meta SET purged = ?", toMicros(began.Add(600*day))) }))
 	prune(399 * day)
 	if n := rows(); n["holdings"] != 1 || n["audit"] == 0 || n["releases"] != 3 {
 		t.Errorf("too early: %v", n)
@@ -89,7 +89,7 @@ func TestAuditOfTheLastDaysStays(t *testing.T) {
 	must(t, err)
 	_, err = l.Prune(t.Context(), now.Add(-time.Second), Retention{Logs: 1, Summaries: 1})
 	must(t, err)
-	err = l.db.update(t.Context(), "tamper", func(x *tx) error { return x.exec("DELETE FROM audit") })
+	err = l.db.makeChange(t.Context(), "tamper", func(x *tx) error { return x.execSQL("DELETE FROM audit") })
 	if err == nil || !strings.Contains(err.Error(), "append only") {
 		t.Errorf("%v", err)
 	}
@@ -100,7 +100,7 @@ func TestShrink(t *testing.T) {
 	l, _ := newLedger(t)
 	ctx := t.Context()
 	size := func() int64 {
-		must(t, l.db.update(ctx, "nothing", func(*tx) error { return nil }))
+		must(t, l.db.makeChange(ctx, "nothing", func(*tx) error { return nil }))
 		_, err := l.db.write.ExecContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)")
 		must(t, err)
 		info, err := os.Stat(l.db.path)
@@ -108,12 +108,12 @@ func TestShrink(t *testing.T) {
 		return info.Size()
 	}
 	for range 20 {
-		must(t, l.db.update(ctx, "fill", func(x *tx) error {
-			return x.exec("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000) INSERT INTO tokens SELECT hex(randomblob(500)), randomblob(8), '', '', 0, '', 0, 0, '' FROM n")
+		must(t, l.db.makeChange(ctx, "fill", func(x *tx) error {
+			return x.execSQL("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000) INSERT INTO tokens SELECT hex(randomblob(500)), randomblob(8), '', '', 0, '', 0, 0, '' FROM n")
 		}))
 	}
 	full := size()
-	must(t, l.db.update(ctx, "empty", func(x *tx) error { return x.exec("DELETE FROM tokens") }))
+	must(t, l.db.makeChange(ctx, "empty", func(x *tx) error { return x.execSQL("DELETE FROM tokens") }))
 	must(t, l.Shrink(ctx))
 	if after := size(); after > 5<<20 || full < 10<<20 {
 		t.Errorf("%d bytes when full, %d after", full, after)
@@ -129,8 +129,8 @@ func TestPruneGoesOn(t *testing.T) {
 	must(t, err)
 	_, err = l.Commit(ctx, batch("apac", "osaka", 1, 3, runID(1)))
 	must(t, err)
-	must(t, l.db.update(ctx, "break", func(x *tx) error {
-		return x.exec("CREATE TRIGGER stuck BEFORE DELETE ON runs BEGIN SELECT raise(ABORT, 'stuck'); END")
+	must(t, l.db.makeChange(ctx, "break", func(x *tx) error {
+		return x.execSQL("CREATE TRIGGER stuck BEFORE DELETE ON runs BEGIN SELECT raise(ABORT, 'stuck'); END")
 	}))
 	c.add(500 * 24 * time.Hour)
 	p, err := l.Prune(ctx, clock.CalendarAt(c.now()), Retention{Logs: 1, Summaries: 400 * 24 * time.Hour})

@@ -13,30 +13,30 @@ const runColumns = `id, domain, site, channel, number, release, tree, parent, tr
 
 func scanRun(s scanner, r *Run) error {
 	t := &r.Totals
-	return s.Scan(blob{r.ID[:]}, &r.Domain, &r.Site, &r.Channel, &r.Number, sum(&r.Release), sum(&r.Tree), &r.Parent, &r.Trigger, &r.DryRun,
+	return s.Scan(blob{r.ID[:]}, &r.Domain, &r.Site, &r.Channel, &r.Number, digestBlob(&r.Release), digestBlob(&r.Tree), &r.Parent, &r.Trigger, &r.DryRun,
 		moment{&r.Started}, moment{&r.Finished}, &r.State, &r.Cause, &t.Files, &t.Bytes, &t.Added, &t.Changed, &t.Moved, &t.Repaired, &t.Deleted,
-		&t.Unchanged, &t.Locked, &t.Failed, &t.Extra, &t.Differs, &t.Held, &t.Fetched, &t.Wire, sum(&r.Attestation), moment{&r.Rendered}, &r.Late)
+		&t.Unchanged, &t.Locked, &t.Failed, &t.Extra, &t.Differs, &t.Held, &t.Fetched, &t.Wire, digestBlob(&r.Attestation), moment{&r.Rendered}, &r.Late)
 }
 
 // Run returns a run, or ErrNotFound.
 func (l *Ledger) Run(ctx context.Context, id RunID) (Run, error) {
-	return one(ctx, l.db.read, fmt.Sprintf("find run %s", id), scanRun, "SELECT "+runColumns+" FROM runs WHERE id = ?", id[:])
+	return queryOne(ctx, l.db.read, fmt.Sprintf("find run %s", id), scanRun, "SELECT "+runColumns+" FROM runs WHERE id = ?", id[:])
 }
 
 // FindRuns returns up to 10 runs whose id starts with the hexadecimal digits of prefix.
 func (l *Ledger) FindRuns(ctx context.Context, prefix string) ([]Run, error) {
 	prefix = strings.ToLower(prefix)
-	low, err1 := hex.DecodeString(pad(prefix, '0'))
-	high, err2 := hex.DecodeString(pad(prefix, 'f'))
+	low, err1 := hex.DecodeString(padRunID(prefix, '0'))
+	high, err2 := hex.DecodeString(padRunID(prefix, 'f'))
 	if err1 != nil || err2 != nil || prefix == "" {
 		return nil, fmt.Errorf("run %q: want 1 to 32 hexadecimal digits", prefix)
 	}
-	return many(ctx, l.db.read, fmt.Sprintf("find run %s", prefix), scanRun,
+	return queryAll(ctx, l.db.read, fmt.Sprintf("find run %s", prefix), scanRun,
 		"SELECT "+runColumns+" FROM runs WHERE id BETWEEN ? AND ? ORDER BY id LIMIT 10", low, high)
 }
 
-// pad extends a prefix to the length of a run id. A prefix that is too long stays too long and matches no run.
-func pad(prefix string, with byte) string {
+// padRunID extends a prefix to the length of a run id. A prefix that is too long stays too long and matches no run.
+func padRunID(prefix string, with byte) string {
 	n := 2 * len(RunID{})
 	if len(prefix) > n {
 		return "x"
@@ -50,21 +50,21 @@ type clause struct {
 	args  []any
 }
 
-func (c *clause) add(term string, args ...any) {
+func (c *clause) addTerm(term string, args ...any) {
 	c.terms = append(c.terms, term)
 	c.args = append(c.args, args...)
 }
 
-// names adds the conditions shared by most lists.
-func (c *clause) names(domain, site, channel string) {
+// addNames adds the conditions shared by most lists.
+func (c *clause) addNames(domain, site, channel string) {
 	for _, t := range []struct{ column, value string }{{"domain", domain}, {"site", site}, {"channel", channel}} {
 		if t.value != "" {
-			c.add(t.column+" = ?", t.value)
+			c.addTerm(t.column+" = ?", t.value)
 		}
 	}
 }
 
-func (c *clause) where() string {
+func (c *clause) whereSQL() string {
 	if len(c.terms) == 0 {
 		return ""
 	}
@@ -74,20 +74,20 @@ func (c *clause) where() string {
 // Runs lists runs, newest first.
 func (l *Ledger) Runs(ctx context.Context, f RunFilter) ([]Run, error) {
 	var c clause
-	c.names(f.Domain, f.Site, f.Channel)
+	c.addNames(f.Domain, f.Site, f.Channel)
 	if f.Core {
-		c.add("domain = '' AND site = ''")
+		c.addTerm("domain = '' AND site = ''")
 	}
 	if f.State != "" {
-		c.add("state = ?", string(f.State))
+		c.addTerm("state = ?", string(f.State))
 	}
 	if f.Open {
-		c.add("finished = 0")
+		c.addTerm("finished = 0")
 	}
-	from, to := span(f.Since, f.Until)
-	c.add("started >= ? AND started < ?", from, to)
-	return many(ctx, l.db.read, "list runs", scanRun, "SELECT "+runColumns+" FROM runs"+c.where()+" ORDER BY started DESC, seq DESC LIMIT ?",
-		append(c.args, limit(f.Limit))...)
+	from, to := rangeBounds(f.Since, f.Until)
+	c.addTerm("started >= ? AND started < ?", from, to)
+	return queryAll(ctx, l.db.read, "list runs", scanRun, "SELECT "+runColumns+" FROM runs"+c.whereSQL()+" ORDER BY started DESC, seq DESC LIMIT ?",
+		append(c.args, rowLimit(f.Limit))...)
 }
 
 // Bounds of a page of events. A slow reader, such as a client of the local socket, must not occupy a connection while
@@ -126,7 +126,7 @@ func (l *Ledger) eventPage(ctx context.Context, id RunID, after int64) (page []E
 		rendered bool
 	}
 	full, size := errors.New("page full"), 0
-	err = each(ctx, l.db.read, func(s scanner, r *row) error {
+	err = queryEach(ctx, l.db.read, func(s scanner, r *row) error {
 		r.Run = id
 		return s.Scan(&r.rendered, &r.id, &r.Channel, &r.Kind, moment{&r.At}, &r.Body)
 	}, func(r row) error {
@@ -151,7 +151,7 @@ func (l *Ledger) eventPage(ctx context.Context, id RunID, after int64) (page []E
 
 // Unrendered lists finished runs whose log file is incomplete, oldest first.
 func (l *Ledger) Unrendered(ctx context.Context) ([]Run, error) {
-	return many(ctx, l.db.read, "list runs without a log file", scanRun,
+	return queryAll(ctx, l.db.read, "list runs without a log file", scanRun,
 		"SELECT "+runColumns+" FROM runs WHERE finished > 0 AND rendered = 0 ORDER BY finished, seq")
 }
 
@@ -159,55 +159,55 @@ func (l *Ledger) Unrendered(ctx context.Context) ([]Run, error) {
 // ErrNotFound if the run does not exist or has not finished.
 func (l *Ledger) MarkRendered(ctx context.Context, id RunID) error {
 	now := l.db.now()
-	return l.db.update(ctx, fmt.Sprintf("note the log file of run %s", id), func(x *tx) error {
+	return l.db.makeChange(ctx, fmt.Sprintf("note the log file of run %s", id), func(x *tx) error {
 		var seq int64
-		if err := x.row("UPDATE runs SET rendered = iif(rendered > 0, rendered, ?) WHERE id = ? AND finished > 0 RETURNING seq", micros(now), id[:]).Scan(&seq); err != nil {
+		if err := x.queryRow("UPDATE runs SET rendered = iif(rendered > 0, rendered, ?) WHERE id = ? AND finished > 0 RETURNING seq", toMicros(now), id[:]).Scan(&seq); err != nil {
 			return err
 		}
-		return x.exec("DELETE FROM events WHERE run = ?", seq)
+		return x.execSQL("DELETE FROM events WHERE run = ?", seq)
 	})
 }
 
-// clause returns the conditions that exceptions and attestations share.
-func (f Filter) clause(at, run string) clause {
+// filterClause returns the conditions that exceptions and attestations share.
+func (f Filter) filterClause(at, run string) clause {
 	var c clause
-	c.names(f.Domain, f.Site, f.Channel)
+	c.addNames(f.Domain, f.Site, f.Channel)
 	if !f.Run.IsZero() {
-		c.add(run+" = ?", f.Run[:])
+		c.addTerm(run+" = ?", f.Run[:])
 	}
-	from, to := span(f.Since, f.Until)
-	c.add(at+" >= ? AND "+at+" < ?", from, to)
+	from, to := rangeBounds(f.Since, f.Until)
+	c.addTerm(at+" >= ? AND "+at+" < ?", from, to)
 	return c
 }
 
 // Exceptions lists files that failed, were locked or were repaired, newest report first. Filter.Run matches the run of
 // the last report.
 func (l *Ledger) Exceptions(ctx context.Context, f Filter) ([]Exception, error) {
-	c := f.clause("last", "run")
-	return many(ctx, l.db.read, "list exceptions", func(s scanner, e *Exception) error {
+	c := f.filterClause("last", "run")
+	return queryAll(ctx, l.db.read, "list exceptions", func(s scanner, e *Exception) error {
 		return s.Scan(&e.Domain, &e.Site, &e.Channel, &e.Path, &e.Outcome, &e.Cause, &e.Size, moment{&e.First}, moment{&e.Last}, &e.Count, blob{e.As[:]}, blob{e.Run[:]})
 	}, "SELECT domain, site, channel, path, outcome, cause, size, first, last, count, as_run, run FROM exceptions"+
-		c.where()+" ORDER BY last DESC, id DESC LIMIT ?", append(c.args, limit(f.Limit))...)
+		c.whereSQL()+" ORDER BY last DESC, id DESC LIMIT ?", append(c.args, rowLimit(f.Limit))...)
 }
 
 // Attestations lists the sites' attestations, newest first.
 func (l *Ledger) Attestations(ctx context.Context, f Filter) ([]Attestation, error) {
-	c := f.clause("a.at", "r.id")
-	return many(ctx, l.db.read, "list attestations", func(s scanner, a *Attestation) error {
-		return s.Scan(blob{a.Run[:]}, &a.Domain, &a.Site, &a.Channel, moment{&a.At}, blob{a.Nonce[:]}, &a.Number, sum(&a.Release), sum(&a.Tree),
-			&a.Files, &a.Bytes, &a.Read, &a.Statted, moment{&a.OldestRead}, &a.Verified, sum(&a.Digest), &a.Signed)
+	c := f.filterClause("a.at", "r.id")
+	return queryAll(ctx, l.db.read, "list attestations", func(s scanner, a *Attestation) error {
+		return s.Scan(blob{a.Run[:]}, &a.Domain, &a.Site, &a.Channel, moment{&a.At}, blob{a.Nonce[:]}, &a.Number, digestBlob(&a.Release), digestBlob(&a.Tree),
+			&a.Files, &a.Bytes, &a.Read, &a.Statted, moment{&a.OldestRead}, &a.Verified, digestBlob(&a.Digest), &a.Signed)
 	}, `SELECT r.id, r.domain, r.site, r.channel, a.at, a.nonce, a.number, a.release, a.tree, a.files, a.bytes, a.read, a.statted, a.oldest_read,
-		a.verified, a.digest, a.signed FROM attestations a JOIN runs r ON r.seq = a.run`+c.where()+" ORDER BY a.at DESC, a.id DESC LIMIT ?",
-		append(c.args, limit(f.Limit))...)
+		a.verified, a.digest, a.signed FROM attestations a JOIN runs r ON r.seq = a.run`+c.whereSQL()+" ORDER BY a.at DESC, a.id DESC LIMIT ?",
+		append(c.args, rowLimit(f.Limit))...)
 }
 
 // Holdings lists the latest attested holding of each site and channel, ordered by domain, site and channel. Only the
 // names of the filter apply.
 func (l *Ledger) Holdings(ctx context.Context, f Filter) ([]Holding, error) {
 	var c clause
-	c.names(f.Domain, f.Site, f.Channel)
-	return many(ctx, l.db.read, "list what sites hold", func(s scanner, h *Holding) error {
-		return s.Scan(&h.Domain, &h.Site, &h.Channel, &h.Number, sum(&h.Release), sum(&h.Tree), moment{&h.Since}, moment{&h.Attested},
+	c.addNames(f.Domain, f.Site, f.Channel)
+	return queryAll(ctx, l.db.read, "list what sites hold", func(s scanner, h *Holding) error {
+		return s.Scan(&h.Domain, &h.Site, &h.Channel, &h.Number, digestBlob(&h.Release), digestBlob(&h.Tree), moment{&h.Since}, moment{&h.Attested},
 			moment{&h.Verified}, blob{h.Run[:]}, &h.Files, &h.Bytes)
-	}, "SELECT domain, site, channel, number, release, tree, since, attested, verified, run, files, bytes FROM holdings"+c.where()+" ORDER BY domain, site, channel", c.args...)
+	}, "SELECT domain, site, channel, number, release, tree, since, attested, verified, run, files, bytes FROM holdings"+c.whereSQL()+" ORDER BY domain, site, channel", c.args...)
 }

@@ -13,9 +13,9 @@ const applicationID = 0x6e666c67
 //go:embed migrations/*.sql
 var migrationFiles embed.FS
 
-// migrations returns the schema changes. The first creates schema 1 in an empty file, the second upgrades it to schema
+// readMigrations returns the schema changes. The first creates schema 1 in an empty file, the second upgrades it to schema
 // 2, and so on. A published migration is never changed.
-func migrations() ([]string, error) {
+func readMigrations() ([]string, error) {
 	files, err := migrationFiles.ReadDir("migrations")
 	if err != nil {
 		return nil, err
@@ -34,13 +34,13 @@ func migrations() ([]string, error) {
 	return list, nil
 }
 
-// migrate upgrades the schema, each step in its own transaction.
-func migrate(ctx context.Context, db *sql.DB, path string, steps []string) error {
+// migrateSchema upgrades the schema, each step in its own transaction.
+func migrateSchema(ctx context.Context, db *sql.DB, path string, steps []string) error {
 	var version, app, objects int
 	if err := db.QueryRowContext(ctx, `SELECT (SELECT user_version FROM pragma_user_version),
 		(SELECT application_id FROM pragma_application_id), (SELECT count(*) FROM sqlite_schema)`).
 		Scan(&version, &app, &objects); err != nil {
-		return fmt.Errorf("open ledger %q: %w", path, classify(err))
+		return fmt.Errorf("open ledger %q: %w", path, classifyError(err))
 	}
 	if app != applicationID && (app != 0 || version != 0 || objects != 0) {
 		return fmt.Errorf("open ledger %q: it is a database of another program", path)
@@ -49,14 +49,14 @@ func migrate(ctx context.Context, db *sql.DB, path string, steps []string) error
 		return &NewerError{Path: path, Found: version, Supported: len(steps)}
 	}
 	for n := version + 1; n <= len(steps); n++ {
-		if err := step(ctx, db, n, steps[n-1]); err != nil {
-			return fmt.Errorf("open ledger %q: bring its schema from %d to %d: %w", path, n-1, n, classify(err))
+		if err := migrateStep(ctx, db, n, steps[n-1]); err != nil {
+			return fmt.Errorf("open ledger %q: bring its schema from %d to %d: %w", path, n-1, n, classifyError(err))
 		}
 	}
 	return nil
 }
 
-func step(ctx context.Context, db *sql.DB, n int, text string) error {
+func migrateStep(ctx context.Context, db *sql.DB, n int, text string) error {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		return err

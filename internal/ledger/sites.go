@@ -16,9 +16,9 @@ func scanToken(s scanner, t *Token) error {
 // AddToken stores a new token with the hash of its secret. The ledger sets Issued; it ignores Used and UsedBy.
 func (store *Sites) AddToken(ctx context.Context, t Token, hash [32]byte) (Token, error) {
 	t.Issued, t.Used, t.UsedBy = store.db.now().UTC().Truncate(time.Microsecond), time.Time{}, ""
-	err := store.db.update(ctx, fmt.Sprintf("keep enrollment token %s", t.ID), func(x *tx) error {
-		n, err := x.count(`INSERT INTO tokens (id, hash, domain, site, issued, issued_by, expires) VALUES (?, ?, ?, ?, ?, ?, ?)
-			ON CONFLICT DO NOTHING`, t.ID, hash[:], t.Domain, t.Site, micros(t.Issued), t.IssuedBy, micros(t.Expires))
+	err := store.db.makeChange(ctx, fmt.Sprintf("keep enrollment token %s", t.ID), func(x *tx) error {
+		n, err := x.execCount(`INSERT INTO tokens (id, hash, domain, site, issued, issued_by, expires) VALUES (?, ?, ?, ?, ?, ?, ?)
+			ON CONFLICT DO NOTHING`, t.ID, hash[:], t.Domain, t.Site, toMicros(t.Issued), t.IssuedBy, toMicros(t.Expires))
 		if err == nil && n == 0 {
 			err = ErrConflict
 		}
@@ -32,9 +32,9 @@ func (store *Sites) AddToken(ctx context.Context, t Token, hash [32]byte) (Token
 // because the first answer may have been lost. A wrong secret is ErrUnknownToken too.
 func (store *Sites) TakeToken(ctx context.Context, id string, hash [32]byte, public string) (t Token, err error) {
 	now := store.db.now()
-	err = store.db.update(ctx, fmt.Sprintf("take enrollment token %q", id), func(x *tx) error {
+	err = store.db.makeChange(ctx, fmt.Sprintf("take enrollment token %q", id), func(x *tx) error {
 		var known []byte
-		if err := x.row("SELECT hash FROM tokens WHERE id = ?", id).Scan(&known); classify(err) == ErrNotFound {
+		if err := x.queryRow("SELECT hash FROM tokens WHERE id = ?", id).Scan(&known); classifyError(err) == ErrNotFound {
 			return ErrUnknownToken
 		} else if err != nil {
 			return err
@@ -42,7 +42,7 @@ func (store *Sites) TakeToken(ctx context.Context, id string, hash [32]byte, pub
 		if subtle.ConstantTimeCompare(known, hash[:]) != 1 {
 			return ErrUnknownToken
 		}
-		if err := scanToken(x.row("SELECT "+tokenColumns+" FROM tokens WHERE id = ?", id), &t); err != nil {
+		if err := scanToken(x.queryRow("SELECT "+tokenColumns+" FROM tokens WHERE id = ?", id), &t); err != nil {
 			return err
 		}
 		switch again := t.UsedBy == public && public != ""; {
@@ -53,8 +53,8 @@ func (store *Sites) TakeToken(ctx context.Context, id string, hash [32]byte, pub
 		case !t.Used.IsZero():
 			return nil
 		}
-		t.Used, t.UsedBy = when(micros(now)), public
-		return x.exec("UPDATE tokens SET used = ?, used_by = ? WHERE id = ?", micros(t.Used), public, id)
+		t.Used, t.UsedBy = fromMicros(toMicros(now)), public
+		return x.execSQL("UPDATE tokens SET used = ?, used_by = ? WHERE id = ?", toMicros(t.Used), public, id)
 	})
 	if err != nil {
 		return Token{}, err
@@ -66,24 +66,24 @@ func (store *Sites) TakeToken(ctx context.Context, id string, hash [32]byte, pub
 // of unused ones.
 func (store *Sites) EndTokens(ctx context.Context, domain, site string) (unused int, err error) {
 	now := store.db.now()
-	err = store.db.update(ctx, fmt.Sprintf("end the tokens of site %q of domain %s", site, domain), func(x *tx) error {
+	err = store.db.makeChange(ctx, fmt.Sprintf("end the tokens of site %q of domain %s", site, domain), func(x *tx) error {
 		const which = " WHERE domain = ?1 AND (?2 = '' OR site = ?2) AND expires > ?3"
-		if err := x.row("SELECT count(*) FROM tokens"+which+" AND used = 0", domain, site, micros(now)).Scan(&unused); err != nil {
+		if err := x.queryRow("SELECT count(*) FROM tokens"+which+" AND used = 0", domain, site, toMicros(now)).Scan(&unused); err != nil {
 			return err
 		}
-		return x.exec("UPDATE tokens SET expires = ?3"+which, domain, site, micros(now))
+		return x.execSQL("UPDATE tokens SET expires = ?3"+which, domain, site, toMicros(now))
 	})
 	return unused, err
 }
 
 // Tokens lists all tokens, newest first.
 func (store *Sites) Tokens(ctx context.Context) ([]Token, error) {
-	return many(ctx, store.db.read, "list enrollment tokens", scanToken, "SELECT "+tokenColumns+" FROM tokens ORDER BY issued DESC, id")
+	return queryAll(ctx, store.db.read, "list enrollment tokens", scanToken, "SELECT "+tokenColumns+" FROM tokens ORDER BY issued DESC, id")
 }
 
 // Token returns a token without its secret, or ErrNotFound.
 func (store *Sites) Token(ctx context.Context, id string) (t Token, err error) {
-	return one(ctx, store.db.read, "read an enrollment token", scanToken, "SELECT "+tokenColumns+" FROM tokens WHERE id = ?", id)
+	return queryOne(ctx, store.db.read, "read an enrollment token", scanToken, "SELECT "+tokenColumns+" FROM tokens WHERE id = ?", id)
 }
 
 const identityColumns = "domain, site, public, enrolled, jwt_expires, version, ended, why, contested, contest"
@@ -100,25 +100,25 @@ func (store *Sites) Enrol(ctx context.Context, id Identity) (old *Identity, err 
 	if id.Enrolled.IsZero() {
 		id.Enrolled = now
 	}
-	err = store.db.update(ctx, fmt.Sprintf("enroll site %s of domain %s", id.Site, id.Domain), func(x *tx) error {
-		n, err := x.count("UPDATE identities SET jwt_expires = ?, version = ? WHERE public = ? AND domain = ? AND site = ? AND ended = 0",
-			micros(id.JWTExpires), id.Version, id.Public, id.Domain, id.Site)
+	err = store.db.makeChange(ctx, fmt.Sprintf("enroll site %s of domain %s", id.Site, id.Domain), func(x *tx) error {
+		n, err := x.execCount("UPDATE identities SET jwt_expires = ?, version = ? WHERE public = ? AND domain = ? AND site = ? AND ended = 0",
+			toMicros(id.JWTExpires), id.Version, id.Public, id.Domain, id.Site)
 		if err != nil || n == 1 {
 			return err
 		}
 		var was Identity
-		err = scanIdentity(x.row("SELECT "+identityColumns+" FROM identities WHERE domain = ? AND site = ? AND ended = 0", id.Domain, id.Site), &was)
+		err = scanIdentity(x.queryRow("SELECT "+identityColumns+" FROM identities WHERE domain = ? AND site = ? AND ended = 0", id.Domain, id.Site), &was)
 		if err == nil {
-			was.Ended, was.Why = when(micros(now)), "superseded"
-			if err := x.exec("UPDATE identities SET ended = ?, why = ? WHERE public = ?", micros(was.Ended), was.Why, was.Public); err != nil {
+			was.Ended, was.Why = fromMicros(toMicros(now)), "superseded"
+			if err := x.execSQL("UPDATE identities SET ended = ?, why = ? WHERE public = ?", toMicros(was.Ended), was.Why, was.Public); err != nil {
 				return err
 			}
 			old = &was
-		} else if classify(err) != ErrNotFound {
+		} else if classifyError(err) != ErrNotFound {
 			return err
 		}
-		n, err = x.count(`INSERT INTO identities (public, domain, site, enrolled, jwt_expires, version) VALUES (?, ?, ?, ?, ?, ?)
-			ON CONFLICT (public) DO NOTHING`, id.Public, id.Domain, id.Site, micros(id.Enrolled), micros(id.JWTExpires), id.Version)
+		n, err = x.execCount(`INSERT INTO identities (public, domain, site, enrolled, jwt_expires, version) VALUES (?, ?, ?, ?, ?, ?)
+			ON CONFLICT (public) DO NOTHING`, id.Public, id.Domain, id.Site, toMicros(id.Enrolled), toMicros(id.JWTExpires), id.Version)
 		if err == nil && n == 0 {
 			err = fmt.Errorf("%w: the key was another identity before: make a new one", ErrConflict)
 		}
@@ -126,7 +126,7 @@ func (store *Sites) Enrol(ctx context.Context, id Identity) (old *Identity, err 
 			return err
 		}
 		// This may be another server, so its content is unproven.
-		return x.exec("UPDATE holdings SET verified = 0 WHERE domain = ? AND site = ?", id.Domain, id.Site)
+		return x.execSQL("UPDATE holdings SET verified = 0 WHERE domain = ? AND site = ?", id.Domain, id.Site)
 	})
 	if err != nil {
 		return nil, err
@@ -136,9 +136,9 @@ func (store *Sites) Enrol(ctx context.Context, id Identity) (old *Identity, err 
 
 // Renew records the new expiry of an identity's JWT and the agent's version.
 func (store *Sites) Renew(ctx context.Context, public string, jwtExpires time.Time, version string) error {
-	return store.db.update(ctx, fmt.Sprintf("renew identity %s", public), func(x *tx) error {
-		n, err := x.count("UPDATE identities SET jwt_expires = ?, version = ? WHERE public = ? AND ended = 0",
-			micros(jwtExpires), version, public)
+	return store.db.makeChange(ctx, fmt.Sprintf("renew identity %s", public), func(x *tx) error {
+		n, err := x.execCount("UPDATE identities SET jwt_expires = ?, version = ? WHERE public = ? AND ended = 0",
+			toMicros(jwtExpires), version, public)
 		if err == nil && n == 0 {
 			err = ErrNotFound
 		}
@@ -149,9 +149,9 @@ func (store *Sites) Renew(ctx context.Context, public string, jwtExpires time.Ti
 // Revoke ends the identity of a site and returns it, or ErrNotFound.
 func (store *Sites) Revoke(ctx context.Context, domain, site, why string) (id Identity, err error) {
 	now := store.db.now()
-	err = store.db.update(ctx, fmt.Sprintf("revoke site %s of domain %s", site, domain), func(x *tx) error {
-		return scanIdentity(x.row("UPDATE identities SET ended = ?, why = ? WHERE domain = ? AND site = ? AND ended = 0 RETURNING "+identityColumns,
-			micros(now), why, domain, site), &id)
+	err = store.db.makeChange(ctx, fmt.Sprintf("revoke site %s of domain %s", site, domain), func(x *tx) error {
+		return scanIdentity(x.queryRow("UPDATE identities SET ended = ?, why = ? WHERE domain = ? AND site = ? AND ended = 0 RETURNING "+identityColumns,
+			toMicros(now), why, domain, site), &id)
 	})
 	if err != nil {
 		return Identity{}, err
@@ -163,62 +163,62 @@ func (store *Sites) Revoke(ctx context.Context, domain, site, why string) (id Id
 // unverified.
 func (store *Sites) Contest(ctx context.Context, domain, site, text string) (id Identity, err error) {
 	now := store.db.now()
-	err = store.db.update(ctx, fmt.Sprintf("contest site %s of domain %s", site, domain), func(x *tx) error {
-		if err := scanIdentity(x.row("UPDATE identities SET contested = ?, contest = ? WHERE domain = ? AND site = ? AND ended = 0 RETURNING "+identityColumns,
-			micros(now), text, domain, site), &id); err != nil {
+	err = store.db.makeChange(ctx, fmt.Sprintf("contest site %s of domain %s", site, domain), func(x *tx) error {
+		if err := scanIdentity(x.queryRow("UPDATE identities SET contested = ?, contest = ? WHERE domain = ? AND site = ? AND ended = 0 RETURNING "+identityColumns,
+			toMicros(now), text, domain, site), &id); err != nil {
 			return err
 		}
-		return x.exec("UPDATE holdings SET verified = 0 WHERE domain = ? AND site = ?", domain, site)
+		return x.execSQL("UPDATE holdings SET verified = 0 WHERE domain = ? AND site = ?", domain, site)
 	})
 	return id, err
 }
 
 // Settle ends the state that Contest started. Holdings attested meanwhile become unverified.
 func (store *Sites) Settle(ctx context.Context, domain, site string) (id Identity, err error) {
-	err = store.db.update(ctx, fmt.Sprintf("settle site %s of domain %s", site, domain), func(x *tx) error {
-		if err := scanIdentity(x.row("UPDATE identities SET contested = 0, contest = '' WHERE domain = ? AND site = ? AND ended = 0 RETURNING "+identityColumns, domain, site), &id); err != nil {
+	err = store.db.makeChange(ctx, fmt.Sprintf("settle site %s of domain %s", site, domain), func(x *tx) error {
+		if err := scanIdentity(x.queryRow("UPDATE identities SET contested = 0, contest = '' WHERE domain = ? AND site = ? AND ended = 0 RETURNING "+identityColumns, domain, site), &id); err != nil {
 			return err
 		}
-		return x.exec("UPDATE holdings SET verified = 0 WHERE domain = ? AND site = ?", domain, site)
+		return x.execSQL("UPDATE holdings SET verified = 0 WHERE domain = ? AND site = ?", domain, site)
 	})
 	return id, err
 }
 
 // Unprove records that a site's holding of a channel is no longer verified.
 func (store *Sites) Unprove(ctx context.Context, domain, site, channel string) error {
-	return store.db.update(ctx, fmt.Sprintf("unprove channel %s of site %s of domain %s", channel, site, domain), func(x *tx) error {
-		return x.exec("UPDATE holdings SET verified = 0 WHERE domain = ? AND site = ? AND channel = ?", domain, site, channel)
+	return store.db.makeChange(ctx, fmt.Sprintf("unprove channel %s of site %s of domain %s", channel, site, domain), func(x *tx) error {
+		return x.execSQL("UPDATE holdings SET verified = 0 WHERE domain = ? AND site = ? AND channel = ?", domain, site, channel)
 	})
 }
 
 // Identity returns the site's identity, or ErrNotFound.
 func (store *Sites) Identity(ctx context.Context, domain, site string) (Identity, error) {
-	return one(ctx, store.db.read, fmt.Sprintf("find the identity of site %s of domain %s", site, domain), scanIdentity,
+	return queryOne(ctx, store.db.read, fmt.Sprintf("find the identity of site %s of domain %s", site, domain), scanIdentity,
 		"SELECT "+identityColumns+" FROM identities WHERE domain = ? AND site = ? AND ended = 0", domain, site)
 }
 
 // Identities lists the identities of all sites; with ended, also past ones, whose JWTs may not have expired yet.
 func (store *Sites) Identities(ctx context.Context, ended bool) ([]Identity, error) {
-	return many(ctx, store.db.read, "list identities", scanIdentity,
+	return queryAll(ctx, store.db.read, "list identities", scanIdentity,
 		"SELECT "+identityColumns+" FROM identities WHERE ended = 0 OR ? ORDER BY domain, site, enrolled, public", ended)
 }
 
 // Seen records sightings of agents in one transaction. It ignores a sighting older than the recorded one.
 func (store *Sites) Seen(ctx context.Context, list []Sighting) error {
-	return store.db.update(ctx, "note who was seen", func(x *tx) error {
+	return store.db.makeChange(ctx, "note who was seen", func(x *tx) error {
 		for _, s := range list {
-			lag, err := number("lag", s.Lag)
+			lag, err := toInt64("lag", s.Lag)
 			if err != nil {
 				return err
 			}
-			rev, err := number("revision", s.Revision)
+			rev, err := toInt64("revision", s.Revision)
 			if err != nil {
 				return err
 			}
-			if err := x.exec(`INSERT INTO sightings (domain, site, seen, version, clock_offset, lag, revision) VALUES (?, ?, ?, ?, ?, ?, ?)
+			if err := x.execSQL(`INSERT INTO sightings (domain, site, seen, version, clock_offset, lag, revision) VALUES (?, ?, ?, ?, ?, ?, ?)
 				ON CONFLICT (domain, site) DO UPDATE SET seen = excluded.seen, version = excluded.version,
 				clock_offset = excluded.clock_offset, lag = excluded.lag, revision = excluded.revision WHERE excluded.seen >= seen`,
-				s.Domain, s.Site, micros(s.Seen), s.Version, int64(s.ClockOffset), lag, rev); err != nil {
+				s.Domain, s.Site, toMicros(s.Seen), s.Version, int64(s.ClockOffset), lag, rev); err != nil {
 				return err
 			}
 		}
@@ -228,7 +228,7 @@ func (store *Sites) Seen(ctx context.Context, list []Sighting) error {
 
 // Sightings lists the last sighting of each agent.
 func (store *Sites) Sightings(ctx context.Context) ([]Sighting, error) {
-	return many(ctx, store.db.read, "list sightings", func(s scanner, v *Sighting) error {
+	return queryAll(ctx, store.db.read, "list sightings", func(s scanner, v *Sighting) error {
 		return s.Scan(&v.Domain, &v.Site, moment{&v.Seen}, &v.Version, &v.ClockOffset, &v.Lag, &v.Revision)
 	}, "SELECT domain, site, seen, version, clock_offset, lag, revision FROM sightings ORDER BY domain, site")
 }

@@ -16,7 +16,7 @@ import (
 func (l *Ledger) Backup(ctx context.Context, path string) (err error) {
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("back up the ledger to %q: %w", path, classify(err))
+			err = fmt.Errorf("back up the ledger to %q: %w", path, classifyError(err))
 		}
 	}()
 	root, err := durable.Open(filepath.Dir(path), durable.Options{})
@@ -51,7 +51,7 @@ func (l *Ledger) Backup(ctx context.Context, path string) (err error) {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	db, err := connect(l.db.path, "", 1) // a separate connection: the readers' must not write, and the writer's is busy
+	db, err := openPool(l.db.path, "", 1) // a separate connection: the readers' must not write, and the writer's is busy
 	if err != nil {
 		return err
 	}
@@ -75,7 +75,7 @@ func (l *Ledger) Backup(ctx context.Context, path string) (err error) {
 
 // Check reads the whole file and reports damage.
 func (l *Ledger) Check(ctx context.Context) error {
-	faults, err := many(ctx, l.db.read, "check the ledger", func(s scanner, v *string) error { return s.Scan(v) },
+	faults, err := queryAll(ctx, l.db.read, "check the ledger", func(s scanner, v *string) error { return s.Scan(v) },
 		`SELECT integrity_check FROM pragma_integrity_check WHERE integrity_check <> 'ok'
 		UNION ALL SELECT format('row %s of %s refers to nothing', rowid, "table") FROM pragma_foreign_key_check`)
 	if err != nil {

@@ -32,23 +32,23 @@ func (s *Seconds) UnmarshalJSON(b []byte) error {
 // limitDefault bounds lists without a limit.
 const limitDefault = 1000
 
-func limit(n int) int {
+func rowLimit(n int) int {
 	if n <= 0 {
 		return limitDefault
 	}
 	return n
 }
 
-// micros converts a time to stored form; the zero time is 0.
-func micros(t time.Time) int64 {
+// toMicros converts a time to stored form; the zero time is 0.
+func toMicros(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
 	}
 	return t.UnixMicro()
 }
 
-// when is the reverse of micros.
-func when(us int64) time.Time {
+// fromMicros is the reverse of micros.
+func fromMicros(us int64) time.Time {
 	if us == 0 {
 		return time.Time{}
 	}
@@ -63,7 +63,7 @@ func (m moment) Scan(v any) error {
 	if !ok {
 		return fmt.Errorf("time: want an integer, have %T", v)
 	}
-	*m.t = when(us)
+	*m.t = fromMicros(us)
 	return nil
 }
 
@@ -79,7 +79,7 @@ func (d blob) Scan(v any) error {
 	return nil
 }
 
-func sum(d *digest.Digest) blob { return blob{d[:]} }
+func digestBlob(d *digest.Digest) blob { return blob{d[:]} }
 
 // bytesOf returns an empty slice for nil, which would be stored as NULL.
 func bytesOf(b []byte) []byte {
@@ -89,16 +89,16 @@ func bytesOf(b []byte) []byte {
 	return b
 }
 
-// number converts n to SQLite's integer range of 63 bits.
-func number(what string, n uint64) (int64, error) {
+// toInt64 converts n to SQLite's integer range of 63 bits.
+func toInt64(what string, n uint64) (int64, error) {
 	if n > math.MaxInt64 {
 		return 0, fmt.Errorf("%s %d: the ledger holds at most %d", what, n, int64(math.MaxInt64))
 	}
 	return int64(n), nil
 }
 
-// span converts two times to bounds of a half-open range; a zero time means no bound.
-func span(since, until time.Time) (from, to int64) {
+// rangeBounds converts two times to bounds of a half-open range; a zero time means no bound.
+func rangeBounds(since, until time.Time) (from, to int64) {
 	from, to = math.MinInt64, math.MaxInt64
 	if !since.IsZero() {
 		from = since.UnixMicro()
@@ -112,26 +112,26 @@ func span(since, until time.Time) (from, to int64) {
 // scanner is a row of a result, or the only one.
 type scanner interface{ Scan(...any) error }
 
-// one reads a single row.
-func one[T any](ctx context.Context, db *sql.DB, act string, scan func(scanner, *T) error, query string, args ...any) (v T, err error) {
+// queryOne reads a single row.
+func queryOne[T any](ctx context.Context, db *sql.DB, act string, scan func(scanner, *T) error, query string, args ...any) (v T, err error) {
 	if err := scan(db.QueryRowContext(ctx, query, args...), &v); err != nil {
-		return v, fmt.Errorf("%s: %w", act, classify(err))
+		return v, fmt.Errorf("%s: %w", act, classifyError(err))
 	}
 	return v, nil
 }
 
-// many reads all rows.
-func many[T any](ctx context.Context, db *sql.DB, act string, scan func(scanner, *T) error, query string, args ...any) ([]T, error) {
+// queryAll reads all rows.
+func queryAll[T any](ctx context.Context, db *sql.DB, act string, scan func(scanner, *T) error, query string, args ...any) ([]T, error) {
 	var list []T
-	err := each(ctx, db, scan, func(v T) error { list = append(list, v); return nil }, query, args...)
+	err := queryEach(ctx, db, scan, func(v T) error { list = append(list, v); return nil }, query, args...)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", act, classify(err))
+		return nil, fmt.Errorf("%s: %w", act, classifyError(err))
 	}
 	return list, nil
 }
 
-// each calls fn for each row.
-func each[T any](ctx context.Context, db *sql.DB, scan func(scanner, *T) error, fn func(T) error, query string, args ...any) error {
+// queryEach calls fn for each row.
+func queryEach[T any](ctx context.Context, db *sql.DB, scan func(scanner, *T) error, fn func(T) error, query string, args ...any) error {
 	rows, err := db.QueryContext(ctx, query, args...)
 	if err != nil {
 		return err

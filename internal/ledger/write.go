@@ -26,9 +26,9 @@ type change struct {
 	taken atomic.Bool
 }
 
-// update makes a change, grouped with other waiting changes, and returns once it is durable. act names the change in
+// makeChange makes a change, grouped with other waiting changes, and returns once it is durable. act names the change in
 // errors.
-func (d *database) update(ctx context.Context, act string, do func(*tx) error) error {
+func (d *database) makeChange(ctx context.Context, act string, do func(*tx) error) error {
 	c := &change{do: do, done: make(chan struct{})}
 	select {
 	case d.changes <- c:
@@ -46,14 +46,14 @@ func (d *database) update(ctx context.Context, act string, do func(*tx) error) e
 		<-c.done // it takes at most one transaction
 	}
 	if c.err != nil {
-		return fmt.Errorf("%s: %w", act, classify(c.err))
+		return fmt.Errorf("%s: %w", act, classifyError(c.err))
 	}
 	return nil
 }
 
-// serve is the writer. While it syncs one transaction, the next callers queue up and form the next group. It never
+// runWriter is the writer. While it syncs one transaction, the next callers queue up and form the next group. It never
 // delays a change to fill a group.
-func (d *database) serve(ctx context.Context) {
+func (d *database) runWriter(ctx context.Context) {
 	for {
 		var group []*change
 		select {
@@ -71,13 +71,13 @@ func (d *database) serve(ctx context.Context) {
 				break more
 			}
 		}
-		d.commit(ctx, group)
+		d.commitGroup(ctx, group)
 	}
 }
 
-// commit makes a group of changes in one transaction and answers each caller.
-func (d *database) commit(ctx context.Context, group []*change) {
-	err := d.transact(ctx, group)
+// commitGroup makes a group of changes in one transaction and answers each caller.
+func (d *database) commitGroup(ctx context.Context, group []*change) {
+	err := d.commitOnce(ctx, group)
 	for _, c := range group {
 		if c.err == nil {
 			c.err = err
@@ -86,24 +86,24 @@ func (d *database) commit(ctx context.Context, group []*change) {
 	}
 }
 
-func (d *database) transact(ctx context.Context, group []*change) (err error) {
+func (d *database) commitOnce(ctx context.Context, group []*change) (err error) {
 	conn, err := d.write.Conn(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
 	x := &tx{ctx: ctx, conn: conn}
-	if err := x.exec("BEGIN IMMEDIATE"); err != nil {
+	if err := x.execSQL("BEGIN IMMEDIATE"); err != nil {
 		return err
 	}
 	// A connection must not be returned with an open transaction. If SQLite has
 	// already rolled back, this fails harmlessly.
-	undo := func() { _ = x.exec("ROLLBACK") }
+	undo := func() { _ = x.execSQL("ROLLBACK") }
 	for _, c := range group {
 		if !c.taken.CompareAndSwap(false, true) {
 			continue // the caller has given up
 		}
-		fatal, err := x.run(c.do)
+		fatal, err := x.runChange(c.do)
 		if fatal {
 			// No caller has been answered yet, so all fail the same way.
 			undo()
@@ -111,7 +111,7 @@ func (d *database) transact(ctx context.Context, group []*change) (err error) {
 		}
 		c.err = err
 	}
-	if err := x.exec("COMMIT"); err != nil {
+	if err := x.execSQL("COMMIT"); err != nil {
 		undo()
 		return err
 	}
@@ -125,36 +125,36 @@ type tx struct {
 	conn *sql.Conn
 }
 
-// run makes one change, all or nothing. fatal means that the transaction itself is lost.
-func (x *tx) run(do func(*tx) error) (fatal bool, err error) {
-	if err := x.exec("SAVEPOINT change"); err != nil {
+// runChange makes one change, all or nothing. fatal means that the transaction itself is lost.
+func (x *tx) runChange(do func(*tx) error) (fatal bool, err error) {
+	if err := x.execSQL("SAVEPOINT change"); err != nil {
 		return true, err
 	}
 	if err := do(x); err != nil {
-		if breaks(err) {
+		if breaksTx(err) {
 			return true, err
 		}
-		if err := x.exec("ROLLBACK TO change"); err != nil {
+		if err := x.execSQL("ROLLBACK TO change"); err != nil {
 			return true, err
 		}
-		if rel := x.exec("RELEASE change"); rel != nil {
+		if rel := x.execSQL("RELEASE change"); rel != nil {
 			return true, rel
 		}
 		return false, err
 	}
-	if err := x.exec("RELEASE change"); err != nil {
+	if err := x.execSQL("RELEASE change"); err != nil {
 		return true, err
 	}
 	return false, nil
 }
 
-func (x *tx) exec(query string, args ...any) error {
+func (x *tx) execSQL(query string, args ...any) error {
 	_, err := x.conn.ExecContext(x.ctx, query, args...)
 	return err
 }
 
-// count executes a statement and returns the number of changed rows.
-func (x *tx) count(query string, args ...any) (int64, error) {
+// execCount executes a statement and returns the number of changed rows.
+func (x *tx) execCount(query string, args ...any) (int64, error) {
 	r, err := x.conn.ExecContext(x.ctx, query, args...)
 	if err != nil {
 		return 0, err
@@ -162,18 +162,18 @@ func (x *tx) count(query string, args ...any) (int64, error) {
 	return r.RowsAffected()
 }
 
-func (x *tx) row(query string, args ...any) *sql.Row {
+func (x *tx) queryRow(query string, args ...any) *sql.Row {
 	return x.conn.QueryRowContext(x.ctx, query, args...)
 }
 
-// breaks reports whether SQLite may have ended the transaction after err.
-func breaks(err error) bool {
+// breaksTx reports whether SQLite may have ended the transaction after err.
+func breaksTx(err error) bool {
 	var e *sqlite.Error
 	return errors.As(err, &e) && e.Code()&0xff != sqlite3.SQLITE_CONSTRAINT
 }
 
-// classify maps SQLite's errors to the errors that callers distinguish.
-func classify(err error) error {
+// classifyError maps SQLite's errors to the errors that callers distinguish.
+func classifyError(err error) error {
 	var e *sqlite.Error
 	if errors.As(err, &e) && e.Code()&0xff == sqlite3.SQLITE_FULL {
 		return fmt.Errorf("%w (%w)", ErrFull, err)
