@@ -42,7 +42,7 @@ func (t *Token) String() string { return "[token " + t.ID + "]" }
 
 // Text returns the token as text for the site.
 func (t *Token) Text() (string, error) {
-	if err := t.validate(); err != nil {
+	if err := t.validateFields(); err != nil {
 		return "", err
 	}
 	b, err := frame.Encode(tokenKind, Version, t)
@@ -71,7 +71,7 @@ func ParseToken(s string) (*Token, error) {
 		err = frame.Decode(tokenKind, Version, MaxToken, body, &t)
 	}
 	if err == nil {
-		err = t.validate()
+		err = t.validateFields()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("enroll: %w: copy it again, to its end", ErrToken)
@@ -79,7 +79,7 @@ func ParseToken(s string) (*Token, error) {
 	return &t, nil
 }
 
-func (t *Token) validate() error {
+func (t *Token) validateFields() error {
 	if len(t.Core) == 0 || len(t.Seed) != 32 || t.JWT == "" || !ValidName(t.Domain) || !ValidName(t.Site) || !ValidName(t.ID) || t.Domain == EnrolDomain {
 		return ErrToken
 	}
@@ -114,15 +114,15 @@ type Enrol struct {
 
 // Prove signs identity with the token's seed, to prove that the token's holder owns it.
 func Prove(seed, nonce []byte, identity trust.Public) []byte {
-	return ed25519.Sign(ed25519.NewKeyFromSeed(seed), proven(nonce, identity))
+	return ed25519.Sign(ed25519.NewKeyFromSeed(seed), proofBytes(nonce, identity))
 }
 
 // Proves checks the output of Prove.
 func (e *Enrol) Proves(identity trust.Public) bool {
-	return ed25519.Verify(e.Token[:], proven(e.Nonce, identity), e.Proof)
+	return ed25519.Verify(e.Token[:], proofBytes(e.Nonce, identity), e.Proof)
 }
 
-func proven(nonce []byte, identity trust.Public) []byte {
+func proofBytes(nonce []byte, identity trust.Public) []byte {
 	m := append([]byte("nightferry enrollment\x00"), identity[:]...)
 	return append(m, nonce...)
 }

@@ -134,7 +134,7 @@ func DecodeOutcomes(body []byte) ([]Outcome, error) {
 	}
 	number := func(b *[]byte) int64 {
 		v, n := binary.Uvarint(*b)
-		if n <= 0 || v > 1<<62 || !shortest(*b, n) {
+		if n <= 0 || v > 1<<62 || !isShortest(*b, n) {
 			ok = false
 			return 0
 		}
@@ -151,7 +151,7 @@ func DecodeOutcomes(body []byte) ([]Outcome, error) {
 			o.Path = text()
 		} else {
 			d, n := binary.Varint(c.Ordinals)
-			if n <= 0 || d > 1<<62 || last+d < 0 || last+d > 1<<62 || !shortest(c.Ordinals, n) {
+			if n <= 0 || d > 1<<62 || last+d < 0 || last+d > 1<<62 || !isShortest(c.Ordinals, n) {
 				return nil, fmt.Errorf("%w: %w", errColumns, frame.ErrDamaged)
 			}
 			c.Ordinals = c.Ordinals[n:]
@@ -176,6 +176,6 @@ func DecodeOutcomes(body []byte) ([]Outcome, error) {
 	return all, nil
 }
 
-// shortest reports whether the varint in the first n bytes of b has its
+// isShortest reports whether the varint in the first n bytes of b has its
 // shortest form: decoded data must have one encoding.
-func shortest(b []byte, n int) bool { return n == 1 || b[n-1] != 0 }
+func isShortest(b []byte, n int) bool { return n == 1 || b[n-1] != 0 }

@@ -86,12 +86,12 @@ func (a Address) AllDown() string { return a.Down(">") }
 
 // ParseUp returns the sender and the verb of a subject. It is the only source
 // of a sender's identity.
-func ParseUp(subject string) (Address, string, error) { return parse(subject, "up") }
+func ParseUp(subject string) (Address, string, error) { return parseSubject(subject, "up") }
 
 // ParseDown returns the recipient and the verb of a subject.
-func ParseDown(subject string) (Address, string, error) { return parse(subject, "down") }
+func ParseDown(subject string) (Address, string, error) { return parseSubject(subject, "down") }
 
-func parse(subject, way string) (Address, string, error) {
+func parseSubject(subject, way string) (Address, string, error) {
 	t := strings.Split(subject, ".")
 	if len(t) != 5 || t[0] != "nf" || t[1] != way || !ValidName(t[2]) || !ValidName(t[3]) || !ValidName(t[4]) {
 		return Address{}, "", fmt.Errorf("%w: %q", ErrSubject, subject)
