@@ -28,8 +28,8 @@ func (p *push) mountedBefore(h *scan.Header) {
 	}
 }
 
-// unmounted refuses a source that lacks a volume which the last release had.
-func (p *push) unmounted(now []string) error {
+// checkMounts refuses a source that lacks a volume which the last release had.
+func (p *push) checkMounts(now []string) error {
 	if p.o.AllowUnmounted {
 		return nil
 	}
@@ -47,7 +47,7 @@ func (p *push) missingVolumes(now []string) (gone []string, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the volume of the source: %w", err)
 	}
-	if within(p.last.volume, volume) && p.last.volume != volume {
+	if isWithin(p.last.volume, volume) && p.last.volume != volume {
 		gone = append(gone, fmt.Sprintf("%q: it held the source", p.last.volume))
 	}
 	for _, m := range p.last.below {
@@ -81,7 +81,7 @@ func (p *push) permitMissing(c *scan.CatalogueReader, now []string) error {
 	h := c.Header()
 	h.Volume, h.Mounts, p.mounts = "", nil, now
 	if errors.Is(err, io.EOF) {
-		err = p.remember(&h)
+		err = p.saveMounts(&h)
 	}
 	if err = errors.Join(err, c.Close()); err == nil {
 		err = w.Commit(h)
@@ -89,14 +89,14 @@ func (p *push) permitMissing(c *scan.CatalogueReader, now []string) error {
 	return errors.Join(err, w.Abort()) // of no effect once it is committed
 }
 
-// within reports whether a mount point is another one or below it.
-func within(inner, outer string) bool {
+// isWithin reports whether a mount point is another one or below it.
+func isWithin(inner, outer string) bool {
 	sep := string(filepath.Separator)
 	return inner == outer || strings.HasPrefix(inner, strings.TrimSuffix(outer, sep)+sep)
 }
 
-// remember writes the current mount points to the stat cache's header.
-func (p *push) remember(h *scan.Header) (err error) {
+// saveMounts writes the current mount points to the stat cache's header.
+func (p *push) saveMounts(h *scan.Header) (err error) {
 	h.Volume, err = scan.MountOf(p.source)
 	size := len(h.Volume)
 	for _, m := range p.mounts {

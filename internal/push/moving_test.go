@@ -271,13 +271,13 @@ func TestUnmountedVolumes(t *testing.T) {
 		"nothing is known":   {mounted{}, nil, 0},
 	} {
 		p := &push{source: dir, last: c.last, o: Options{Patterns: patterns}}
-		err := p.unmounted(c.now)
+		err := p.checkMounts(c.now)
 		guard := (*GuardError)(nil)
 		if errors.As(err, &guard) != (c.refused > 0) || guard != nil && (len(guard.Paths) != c.refused || guard.Guard != "unmounted" || !guard.Passing()) {
 			t.Errorf("%s: %v", name, err)
 		}
 		p.o.AllowUnmounted = true
-		if err := p.unmounted(c.now); err != nil {
+		if err := p.checkMounts(c.now); err != nil {
 			t.Errorf("%s, allowed: %v", name, err)
 		}
 	}

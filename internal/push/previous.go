@@ -41,8 +41,8 @@ func (p *push) openCache() (*scan.CatalogueReader, bool, error) {
 	return c, based, nil
 }
 
-// previous streams the head's release: from the stat cache if that was made for the head, else from the manifest.
-func (p *push) previous(ctx context.Context) (*before, error) {
+// openPrevious streams the head's release: from the stat cache if that was made for the head, else from the manifest.
+func (p *push) openPrevious(ctx context.Context) (*before, error) {
 	if p.head == nil {
 		return &before{next: func() (*known, error) { return nil, nil }, close: func() {}}, nil
 	}
@@ -73,7 +73,7 @@ func (p *push) previous(ctx context.Context) (*before, error) {
 		pages := repo.NewMemoryPages()
 		at := func(context.Context) (*repo.Index, error) { return p.index, nil }
 		if err := p.r.LoadPages(ctx, at, rel.PageIDs(), pages, repo.FetchOptions{}); err != nil {
-			return unknown(err)
+			return emptyPrevious(err)
 		}
 		p.pages = pages
 	}
@@ -87,11 +87,11 @@ func (p *push) previous(ctx context.Context) (*before, error) {
 	}}, nil
 }
 
-// unknown replaces a head whose manifest is missing from the index by an empty release, so that this push stores the
+// emptyPrevious replaces a head whose manifest is missing from the index by an empty release, so that this push stores the
 // missing objects again. The deletes guard cannot count deletes then and does not apply. It does not help if the store
 // lost a pack: the index still lists its chunks, and a push would assume that they are stored. Run fsck
 // --forget-missing first.
-func unknown(err error) (*before, error) {
+func emptyPrevious(err error) (*before, error) {
 	var missing *repo.MissingError
 	if !errors.As(err, &missing) || missing.Pack != "" {
 		return nil, err
@@ -130,10 +130,10 @@ type cache struct {
 	entry *manifest.Entry
 }
 
-// find returns the entry of a path in the previous release. If the path's stat is unchanged since it was last read,
+// findPath returns the entry of a path in the previous release. If the path's stat is unchanged since it was last read,
 // find also returns the path's record. Paths must be requested in ascending order.
-func (c *cache) find(it scan.Item) (old *manifest.Entry, same *scan.Record, err error) {
-	if err := c.advance(it.Path); err != nil {
+func (c *cache) findPath(it scan.Item) (old *manifest.Entry, same *scan.Record, err error) {
+	if err := c.advanceTo(it.Path); err != nil {
 		return nil, nil, err
 	}
 	if c.entry != nil && c.entry.Path == it.Path {
@@ -151,8 +151,8 @@ func (c *cache) find(it scan.Item) (old *manifest.Entry, same *scan.Record, err 
 	return old, same, err
 }
 
-// advance moves both streams to the first path that is not before the wanted one.
-func (c *cache) advance(path string) (err error) {
+// advanceTo moves both streams to the first path that is not before the wanted one.
+func (c *cache) advanceTo(path string) (err error) {
 	for c.r != nil && (c.rec == nil || manifest.ComparePaths(c.rec.Path, path) < 0) {
 		c.rec, err = c.r.Next()
 		// If the cache is damaged, the rest of its files are read again.
@@ -176,8 +176,8 @@ func (c *cache) advance(path string) (err error) {
 	return nil
 }
 
-// held reports whether all chunks of an entry are stored in packs that a publisher may rely on.
-func (p *push) held(e *manifest.Entry) (bool, error) {
+// chunksHeld reports whether all chunks of an entry are stored in packs that a publisher may rely on.
+func (p *push) chunksHeld(e *manifest.Entry) (bool, error) {
 	if len(e.Lists) > 0 {
 		return false, nil // its chunk-list pages may be missing too: read the file
 	}
@@ -185,7 +185,7 @@ func (p *push) held(e *manifest.Entry) (bool, error) {
 		if ref.Hole() {
 			continue
 		}
-		if ok, err := p.store.has(ref.ID); !ok || err != nil {
+		if ok, err := p.store.hasChunk(ref.ID); !ok || err != nil {
 			return false, err
 		}
 	}

@@ -85,20 +85,20 @@ func Run(ctx context.Context, r *repo.Repo, source string, o Options) (res *Resu
 	}
 	// Use the first date: the index may be read again after a merge of segments.
 	p.began, p.lost = p.index.Date(), p.index.Root().Lost
-	s, err := p.look(ctx)
+	s, err := p.surveySource(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if p.head != nil && s.changed == 0 && !p.head.Behind {
-		return p.unchanged(ctx, s)
+		return p.endUnchanged(ctx, s)
 	}
-	return p.publish(ctx, s)
+	return p.publishRelease(ctx, s)
 }
 
 func digestPrefix(s string) []byte { d := digest.Of([]byte(s)); return d[:8] }
 
-// unchanged ends a run in which no file has changed.
-func (p *push) unchanged(ctx context.Context, s *survey) (*Result, error) {
+// endUnchanged ends a run in which no file has changed.
+func (p *push) endUnchanged(ctx context.Context, s *survey) (*Result, error) {
 	c, _, err := p.openCache()
 	if err != nil {
 		return nil, err
@@ -110,7 +110,7 @@ func (p *push) unchanged(ctx context.Context, s *survey) (*Result, error) {
 	if err := p.permitMissing(c, s.mounts); err != nil {
 		return nil, fmt.Errorf("keep the permission to publish without a volume: %w", err)
 	}
-	if err := p.resign(ctx); err != nil {
+	if err := p.resignHead(ctx); err != nil {
 		return nil, err
 	}
 	return &Result{Number: p.head.Number, Digest: p.head.Release, Unchanged: true, DryRun: p.o.DryRun, Totals: h.Totals, Tree: h.Tree, Skipped: s.skippedSpecial}, nil
@@ -121,8 +121,8 @@ func (p *push) unchanged(ctx context.Context, s *survey) (*Result, error) {
 // in time.
 const resignAfter = 23 * time.Hour
 
-// resign signs the head again if that is due.
-func (p *push) resign(ctx context.Context) error {
+// resignHead signs the head again if that is due.
+func (p *push) resignHead(ctx context.Context) error {
 	left := p.head.Expires.Sub(p.r.StoreTime())
 	// A head that expires later than possible was signed by a wrong clock.
 	if p.o.DryRun || left > repo.HeadLife-resignAfter && left <= repo.HeadLife+clock.Tolerance {
@@ -134,7 +134,7 @@ func (p *push) resign(ctx context.Context) error {
 	return nil
 }
 
-func (p *push) walk(ctx context.Context, fn func(scan.Item) error) error {
+func (p *push) walkSource(ctx context.Context, fn func(scan.Item) error) error {
 	skip := func(path string, dir bool) bool {
 		return path == manifest.StateDir || p.o.Patterns != nil && p.o.Patterns.Skip(path, dir)
 	}
@@ -144,8 +144,8 @@ func (p *push) walk(ctx context.Context, fn func(scan.Item) error) error {
 	return nil
 }
 
-// publish reads changed files, stores new content, and moves the head.
-func (p *push) publish(ctx context.Context, s *survey) (*Result, error) {
+// publishRelease reads changed files, stores new content, and moves the head.
+func (p *push) publishRelease(ctx context.Context, s *survey) (*Result, error) {
 	var err error
 	if err := p.o.State.MkdirAll(segmentsDir, 0o700); err != nil {
 		return nil, err
@@ -160,7 +160,7 @@ func (p *push) publish(ctx context.Context, s *survey) (*Result, error) {
 		return nil, err
 	}
 	defer func() { _ = p.store.close() }()
-	p.count(func(c *Progress) { c.Files, c.TotalFiles, c.ToRead = 0, s.files, s.toRead })
+	p.updateProgress(func(c *Progress) { c.Files, c.TotalFiles, c.ToRead = 0, s.files, s.toRead })
 	res, rel, cat, err := p.storeAll(ctx, s)
 	if err != nil {
 		return nil, err
@@ -171,7 +171,7 @@ func (p *push) publish(ctx context.Context, s *survey) (*Result, error) {
 	head := digest.Digest{}
 	switch {
 	case same:
-		if err := p.resign(ctx); err != nil {
+		if err := p.resignHead(ctx); err != nil {
 			return nil, err
 		}
 		res.Unchanged, res.Number, res.Digest, head = true, p.head.Number, p.head.Release, p.head.Release
@@ -181,7 +181,7 @@ func (p *push) publish(ctx context.Context, s *survey) (*Result, error) {
 			res.Number = p.head.Number + 1
 		}
 	default:
-		p.progress("publish", true)
+		p.reportProgress("publish", true)
 		// The final check, however recent the previous one.
 		if err := p.r.CheckHalt(ctx, p.o.Subject); err != nil {
 			return nil, err
@@ -203,7 +203,7 @@ func (p *push) publish(ctx context.Context, s *survey) (*Result, error) {
 		return res, nil
 	}
 	h := scan.Header{Repo: [16]byte(p.r.ID()), Channel: p.o.Channel, Number: res.Number, Release: head, Lost: p.lost, Totals: res.Totals, Tree: res.Tree}
-	err = p.remember(&h)
+	err = p.saveMounts(&h)
 	if err := errors.Join(err, cat.Commit(h)); err != nil {
 		return nil, fmt.Errorf("release %d is published, but its stat cache could not be kept: %w", res.Number, err)
 	}
@@ -222,7 +222,7 @@ func (p *push) storeAll(ctx context.Context, s *survey) (*Result, *manifest.Rele
 			return nil, nil, nil, err
 		}
 	}
-	prev, err := p.previous(ctx)
+	prev, err := p.openPrevious(ctx)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -252,9 +252,9 @@ func (p *push) storeAll(ctx context.Context, s *survey) (*Result, *manifest.Rele
 	queue := make(chan *task, 2*cpus+2)
 	p.crew.Go(func() error {
 		defer close(queue)
-		return p.tasks(line, queue)
+		return p.queueTasks(line, queue)
 	})
-	seqErr := seq.run(line, queue)
+	seqErr := seq.runQueue(line, queue)
 	if seqErr != nil {
 		p.crew.Go(func() error { return seqErr }) // ends the readers
 	}
@@ -263,22 +263,22 @@ func (p *push) storeAll(ctx context.Context, s *survey) (*Result, *manifest.Rele
 		err = seqErr
 	}
 	if err == nil {
-		err = seq.end()
+		err = seq.endPages()
 	}
-	if finishErr := p.store.finish(ctx); err == nil || errors.Is(err, context.Canceled) && ctx.Err() == nil {
+	if finishErr := p.store.finishStore(ctx); err == nil || errors.Is(err, context.Canceled) && ctx.Err() == nil {
 		err = errors.Join(finishErr, err)
 	}
 	if err != nil {
 		_ = cat.Abort() // at worst a temporary file is left
-		return nil, nil, nil, p.explain(err)
+		return nil, nil, nil, p.explainRead(err)
 	}
-	res, rel := seq.result(s.skippedSpecial)
+	res, rel := seq.buildRelease(s.skippedSpecial)
 	return res, rel, cat, nil
 }
 
-// explain turns the read error of a source file into a GuardError: a release
+// explainRead turns the read error of a source file into a GuardError: a release
 // must not lack the file.
-func (p *push) explain(err error) error {
+func (p *push) explainRead(err error) error {
 	var file *fs.PathError
 	if !errors.As(err, &file) || !errors.Is(err, errSource) {
 		return err
@@ -290,8 +290,8 @@ func (p *push) explain(err error) error {
 	return &GuardError{Guard: guard, Why: why, Paths: []string{fmt.Sprintf("%q: %v", file.Path, file.Err)}}
 }
 
-// count updates the progress.
-func (p *push) count(f func(*Progress)) {
+// updateProgress updates the progress.
+func (p *push) updateProgress(f func(*Progress)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	f(&p.state)
@@ -299,8 +299,8 @@ func (p *push) count(f func(*Progress)) {
 
 const progressEvery = 200 * time.Millisecond
 
-// progress reports the progress of the run, at most once per progressEvery.
-func (p *push) progress(phase string, now bool) {
+// reportProgress reports the progress of the run, at most once per progressEvery.
+func (p *push) reportProgress(phase string, now bool) {
 	if p.o.OnEvent == nil {
 		return
 	}
@@ -313,10 +313,10 @@ func (p *push) progress(phase string, now bool) {
 	p.told, p.state.Phase = t, phase
 	state := p.state
 	p.mu.Unlock()
-	p.event(Event{Progress: &state})
+	p.emitEvent(Event{Progress: &state})
 }
 
-func (p *push) event(e Event) {
+func (p *push) emitEvent(e Event) {
 	if p.o.OnEvent == nil {
 		return
 	}

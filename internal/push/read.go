@@ -88,7 +88,7 @@ type taskReader struct {
 	group   *group // the one being filled
 }
 
-func (p *push) read(ctx context.Context, t *task, r *reader) error {
+func (p *push) readTask(ctx context.Context, t *task, r *reader) error {
 	tr := &taskReader{p: p, task: t, buffers: r, group: p.newGroup()}
 	for _, it := range t.items {
 		if it.ready {
@@ -104,7 +104,7 @@ func (p *push) read(ctx context.Context, t *task, r *reader) error {
 // send hands the group to a worker and to the sequencer, and starts the next one.
 func (r *taskReader) send(ctx context.Context) error {
 	full := r.group
-	r.p.crew.Go(func() error { r.p.work(full); return nil })
+	r.p.crew.Go(func() error { r.p.compressGroup(full); return nil })
 	select {
 	case r.groups <- full:
 	case <-ctx.Done():
@@ -141,9 +141,9 @@ func (r *taskReader) readItem(ctx context.Context, it *item) error {
 		if births[1] = birth; try == 1 {
 			births[0] = birth
 		}
-		if replaced := it.old == nil && births[0] != births[1] && min(births[0], births[1]) > 0; r.p.vanished(err) || try == maxTries && replaced {
+		if replaced := it.old == nil && births[0] != births[1] && min(births[0], births[1]) > 0; r.p.hasVanished(err) || try == maxTries && replaced {
 			if replaced {
-				r.p.event(Event{Path: it.path, Outcome: Skipped, Cause: errReplaced.Error()})
+				r.p.emitEvent(Event{Path: it.path, Outcome: Skipped, Cause: errReplaced.Error()})
 			}
 			it.gone = true
 			return nil
@@ -152,14 +152,14 @@ func (r *taskReader) readItem(ctx context.Context, it *item) error {
 			return err
 		}
 		it.reread = true
-		if err := pause(ctx, wait); err != nil {
+		if err := sleepContext(ctx, wait); err != nil {
 			return err
 		}
 	}
 }
 
-// vanished reports whether err means that a path was removed from the source, and that the source still exists.
-func (p *push) vanished(err error) bool {
+// hasVanished reports whether err means that a path was removed from the source, and that the source still exists.
+func (p *push) hasVanished(err error) bool {
 	if !scan.Vanished(err) {
 		return false
 	}
@@ -167,7 +167,7 @@ func (p *push) vanished(err error) bool {
 	return err == nil
 }
 
-func pause(ctx context.Context, d time.Duration) error {
+func sleepContext(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
@@ -193,21 +193,21 @@ func (r *taskReader) readOnce(ctx context.Context, it *item) (birth int64, err e
 	if before.Kind != scan.File {
 		return 0, &fs.PathError{Op: "read", Path: it.path, Err: errors.New("it is not a regular file any more")}
 	}
-	if err := pause(ctx, hides(before.Stat, r.p.o.Now())); err != nil {
+	if err := sleepContext(ctx, hiddenChange(before.Stat, r.p.o.Now())); err != nil {
 		return 0, err
 	}
 	size := before.Stat.Size
 	it.checked = r.p.o.Now().Unix()
-	it.entry = manifest.Entry{Path: it.path, Kind: manifest.File, Size: size, MTime: before.Stat.MTime, Mode: mode(it.stat, false)}
+	it.entry = manifest.Entry{Path: it.path, Kind: manifest.File, Size: size, MTime: before.Stat.MTime, Mode: entryMode(it.stat, false)}
 	var n int64
 	defer func() {
 		if err != nil { // it is read again, or left out of the release
-			r.p.count(func(c *Progress) { c.Read -= n })
+			r.p.updateProgress(func(c *Progress) { c.Read -= n })
 		}
 	}()
 	if size <= int64(r.p.r.Params().Min) {
 		n, err = r.readSmall(ctx, it, f, int(size))
-		r.p.count(func(c *Progress) { c.Read, c.Path = c.Read+n, it.path })
+		r.p.updateProgress(func(c *Progress) { c.Read, c.Path = c.Read+n, it.path })
 	} else {
 		n, err = r.readLarge(ctx, it, f)
 	}
@@ -221,9 +221,9 @@ func (r *taskReader) readOnce(ctx context.Context, it *item) (birth int64, err e
 	return before.Birth, err
 }
 
-// hides returns how long a further change of the file may still get its current time stamp, so that a comparison of
+// hiddenChange returns how long a further change of the file may still get its current time stamp, so that a comparison of
 // time stamps would miss it. That is one tick of the kernel's clock, or two seconds if the file system may be FAT.
-func hides(s scan.Stat, now time.Time) time.Duration {
+func hiddenChange(s scan.Stat, now time.Time) time.Duration {
 	newest, grain := max(s.MTime, s.CTime), 20*time.Millisecond
 	if newest%int64(2*time.Second) == 0 {
 		grain = 2 * time.Second
@@ -282,7 +282,7 @@ func (r *taskReader) readLarge(ctx context.Context, it *item, f io.Reader) (n in
 			return n, err
 		}
 		n += int64(len(b))
-		r.p.count(func(c *Progress) { c.Read, c.Path = c.Read+int64(len(b)), it.path })
+		r.p.updateProgress(func(c *Progress) { c.Read, c.Path = c.Read+int64(len(b)), it.path })
 		r.buffers.sum.Write(b)
 		pc := piece{it: it, ref: chunk.Ref{Size: int64(len(b))}}
 		if !chunk.Zero(b) {
@@ -301,8 +301,8 @@ func (r *taskReader) readLarge(ctx context.Context, it *item, f io.Reader) (n in
 // pending marks a chunk whose id a worker has yet to compute. It differs from the zero id, which marks a hole.
 var pending = digest.Digest{1}
 
-// mode returns the permission bits for an entry. Windows has none, so files published from it get the usual ones.
-func mode(s scan.Stat, dir bool) uint16 {
+// entryMode returns the permission bits for an entry. Windows has none, so files published from it get the usual ones.
+func entryMode(s scan.Stat, dir bool) uint16 {
 	if m := s.Mode & 0o777; m != 0 || runtime.GOOS != "windows" {
 		return m
 	}
@@ -325,8 +325,8 @@ type worker struct {
 	enc *zstd.Encoder
 }
 
-// work computes the ids of a group's chunks and compresses the new ones.
-func (p *push) work(g *group) {
+// compressGroup computes the ids of a group's chunks and compresses the new ones.
+func (p *push) compressGroup(g *group) {
 	defer close(g.ready)
 	w := <-p.workers
 	defer func() { p.workers <- w }()
@@ -344,7 +344,7 @@ func (p *push) work(g *group) {
 				pc.it.entry.Digest = digest.Of(b)
 			}
 		}
-		fresh, err := p.store.claim(pc.ref.ID)
+		fresh, err := p.store.claimChunk(pc.ref.ID)
 		if err != nil {
 			g.err = err
 			return
@@ -363,8 +363,8 @@ func (p *push) work(g *group) {
 	g.raw = nil
 }
 
-// finish converts an item's pieces into its entry.
-func (p *push) finish(it *item) (err error) {
+// finishItem converts an item's pieces into its entry.
+func (p *push) finishItem(it *item) (err error) {
 	if it.ready {
 		return nil
 	}
@@ -378,7 +378,7 @@ func (p *push) finish(it *item) (err error) {
 	case len(it.refs) <= manifest.MaxInline:
 		e.Chunks = it.refs
 	default:
-		e.Lists, err = manifest.CutLists(it.refs, p.store.page)
+		e.Lists, err = manifest.CutLists(it.refs, p.store.addPage)
 	}
 	if err != nil {
 		return fmt.Errorf("%q: %w", it.path, err)

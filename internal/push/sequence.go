@@ -15,9 +15,9 @@ import (
 // errSource marks errors of the source, as opposed to errors of the store.
 var errSource = errors.New("read the source")
 
-// tasks walks the source, reuses the entries of unchanged files, and queues the others: many small files per task, or
+// queueTasks walks the source, reuses the entries of unchanged files, and queues the others: many small files per task, or
 // one large file.
-func (p *push) tasks(ctx context.Context, queue chan<- *task) error {
+func (p *push) queueTasks(ctx context.Context, queue chan<- *task) error {
 	c, based, err := p.openCache()
 	if err != nil {
 		return err
@@ -30,7 +30,7 @@ func (p *push) tasks(ctx context.Context, queue chan<- *task) error {
 		old.head = p.r.Entries(p.rel, p.pages)
 	}
 	m := &taskMaker{p: p, queue: queue, readers: make(chan *reader, cap(queue)+2), old: &old}
-	if err := p.walk(ctx, func(it scan.Item) error { return m.add(ctx, it) }); err != nil {
+	if err := p.walkSource(ctx, func(it scan.Item) error { return m.add(ctx, it) }); err != nil {
 		return err
 	}
 	return m.send(ctx)
@@ -48,7 +48,7 @@ type taskMaker struct {
 // add adds an entry of the walk.
 func (m *taskMaker) add(ctx context.Context, it scan.Item) error {
 	p := m.p
-	if p.vanished(it.Err) {
+	if p.hasVanished(it.Err) {
 		return nil
 	}
 	if it.Err != nil {
@@ -61,10 +61,10 @@ func (m *taskMaker) add(ctx context.Context, it scan.Item) error {
 		if p.o.Links == Refuse {
 			return sourceError(&fs.PathError{Op: "read", Path: it.Path, Err: fmt.Errorf("it became a %s", it.Kind)})
 		}
-		p.event(Event{Path: it.Path, Outcome: Skipped, Cause: it.Kind.String()})
+		p.emitEvent(Event{Path: it.Path, Outcome: Skipped, Cause: it.Kind.String()})
 		return nil
 	}
-	next, err := p.item(m.old, it)
+	next, err := p.decideItem(m.old, it)
 	if err != nil {
 		return err
 	}
@@ -116,7 +116,7 @@ func (m *taskMaker) read(ctx context.Context, t *task) (err error) {
 			return err
 		}
 	}
-	t.err = m.p.read(ctx, t, r)
+	t.err = m.p.readTask(ctx, t, r)
 	m.readers <- r
 	if t.err != nil && ctx.Err() == nil {
 		return sourceError(t.err)
@@ -135,16 +135,16 @@ func allReady(items []*item) bool {
 
 func sourceError(err error) error { return fmt.Errorf("%w: %w", errSource, err) }
 
-// item decides whether a path must be read.
-func (p *push) item(old *cache, it scan.Item) (_ *item, err error) {
+// decideItem decides whether a path must be read.
+func (p *push) decideItem(old *cache, it scan.Item) (_ *item, err error) {
 	n := &item{path: it.Path, stat: it.Stat}
 	var same *scan.Record
-	if n.old, same, err = old.find(it); err != nil {
+	if n.old, same, err = old.findPath(it); err != nil {
 		return nil, err
 	}
 	if it.Kind == scan.Dir {
 		n.ready = true
-		n.entry = manifest.Entry{Path: it.Path, Kind: manifest.Dir, Mode: mode(it.Stat, true)}
+		n.entry = manifest.Entry{Path: it.Path, Kind: manifest.Dir, Mode: entryMode(it.Stat, true)}
 		return n, nil
 	}
 	if same != nil && !p.o.Rehash {
@@ -154,7 +154,7 @@ func (p *push) item(old *cache, it scan.Item) (_ *item, err error) {
 		}
 		n.ready = old.based
 		if !n.ready {
-			if n.ready, err = p.held(e); err != nil {
+			if n.ready, err = p.chunksHeld(e); err != nil {
 				return nil, err
 			}
 		}
@@ -180,21 +180,21 @@ type sequencer struct {
 func (p *push) newSequencer(t *tally, cat *scan.CatalogueWriter) *sequencer {
 	s := &sequencer{p: p, tally: t, cat: cat, check: manifest.Checker{Portable: !p.o.AllowUnportable}, start: p.r.StoreTime()}
 	s.pages.Emit = func(page []byte, first string, entries int) error {
-		id, err := p.store.page(page)
+		id, err := p.store.addPage(page)
 		s.refs = append(s.refs, manifest.PageRef{ID: id, Entries: int64(entries), First: first})
 		return err
 	}
 	return s
 }
 
-func (s *sequencer) run(ctx context.Context, queue <-chan *task) error {
+func (s *sequencer) runQueue(ctx context.Context, queue <-chan *task) error {
 	for {
 		select {
 		case t, ok := <-queue:
 			if !ok {
 				return ctx.Err()
 			}
-			if err := s.task(ctx, t); err != nil {
+			if err := s.writeTask(ctx, t); err != nil {
 				return err
 			}
 		case <-ctx.Done():
@@ -203,17 +203,17 @@ func (s *sequencer) run(ctx context.Context, queue <-chan *task) error {
 	}
 }
 
-func (s *sequencer) task(ctx context.Context, t *task) error {
+func (s *sequencer) writeTask(ctx context.Context, t *task) error {
 	for g := range t.groups {
 		select {
 		case <-g.ready:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		if err := s.group(g); err != nil {
+		if err := s.storeGroup(g); err != nil {
 			return err
 		}
-		s.p.progress("store", false)
+		s.p.reportProgress("store", false)
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -225,15 +225,15 @@ func (s *sequencer) task(ctx context.Context, t *task) error {
 		if it.gone {
 			continue
 		}
-		if err := s.item(it); err != nil {
+		if err := s.writeItem(it); err != nil {
 			return err
 		}
 	}
-	s.p.progress("store", false)
+	s.p.reportProgress("store", false)
 	return nil
 }
 
-func (s *sequencer) group(g *group) error {
+func (s *sequencer) storeGroup(g *group) error {
 	if g.err != nil {
 		return g.err
 	}
@@ -248,20 +248,20 @@ func (s *sequencer) group(g *group) error {
 	if len(g.block.Chunks) == 0 {
 		return nil
 	}
-	s.p.count(func(c *Progress) { c.New += int64(g.block.Raw) })
-	if err := s.p.store.block(g.block); err != nil {
+	s.p.updateProgress(func(c *Progress) { c.New += int64(g.block.Raw) })
+	if err := s.p.store.addBlock(g.block); err != nil {
 		return err
 	}
 	s.p.payloads.Put(g.block.Payload[:0]) //nolint:staticcheck // a slice header is small beside a MiB
 	return nil
 }
 
-func (s *sequencer) item(it *item) error {
-	if err := s.p.finish(it); err != nil {
+func (s *sequencer) writeItem(it *item) error {
+	if err := s.p.finishItem(it); err != nil {
 		return err
 	}
 	e := &it.entry
-	if _, err := s.tally.meet(e.Path, e.Kind); err != nil {
+	if _, err := s.tally.countPath(e.Path, e.Kind); err != nil {
 		return err
 	}
 	if err := s.check.Add(e); err != nil {
@@ -271,27 +271,27 @@ func (s *sequencer) item(it *item) error {
 		return err
 	}
 	rec := scan.NewRecord(e, it.stat, it.checked)
-	if s.racy(it) {
+	if s.isRacy(it) {
 		rec.Stat = scan.Stat{}
 	}
 	if err := s.cat.Add(rec); err != nil {
 		return err
 	}
-	s.p.count(func(c *Progress) {
+	s.p.updateProgress(func(c *Progress) {
 		if e.Kind == manifest.File {
 			c.Files++
 		}
 	})
-	return s.report(it)
+	return s.reportItem(it)
 }
 
 // racyWindow is the age below which another change could get the same time stamp. The coarsest file system clock is
 // FAT's, with two seconds.
 const racyWindow = 2 * time.Second
 
-// racy reports whether the file was so young when it was read that its stat proves nothing. The next push reads it
+// isRacy reports whether the file was so young when it was read that its stat proves nothing. The next push reads it
 // again.
-func (s *sequencer) racy(it *item) bool {
+func (s *sequencer) isRacy(it *item) bool {
 	if it.entry.Kind == manifest.Dir || it.ready {
 		return false
 	}
@@ -302,11 +302,11 @@ func (s *sequencer) racy(it *item) bool {
 	return newest > time.Unix(it.checked, 0).Add(-racyWindow).UnixNano()
 }
 
-func (s *sequencer) report(it *item) error {
+func (s *sequencer) reportItem(it *item) error {
 	e := &it.entry
 	ev := Event{Path: e.Path, Size: e.Size, Digest: e.Digest}
 	if it.reread {
-		s.p.event(Event{Path: e.Path, Outcome: Reread, Size: e.Size})
+		s.p.emitEvent(Event{Path: e.Path, Outcome: Reread, Size: e.Size})
 	}
 	switch {
 	case it.old == nil:
@@ -321,27 +321,27 @@ func (s *sequencer) report(it *item) error {
 	default:
 		return nil
 	}
-	s.p.event(ev)
+	s.p.emitEvent(ev)
 	return nil
 }
 
-// end writes the last page and applies the guards again: files from the survey may have been removed or unmounted
+// endPages writes the last page and applies the guards again: files from the survey may have been removed or unmounted
 // since.
-func (s *sequencer) end() error {
-	if err := s.tally.rest(); err != nil {
+func (s *sequencer) endPages() error {
+	if err := s.tally.countRest(); err != nil {
 		return err
 	}
 	s.tally.mounts = s.p.mounts
-	if err := s.p.guard(&s.tally.survey); err != nil {
+	if err := s.p.applyGuards(&s.tally.survey); err != nil {
 		return err
 	}
 	for _, path := range s.tally.removed {
-		s.p.event(Event{Path: path, Outcome: Removed})
+		s.p.emitEvent(Event{Path: path, Outcome: Removed})
 	}
 	return s.pages.Finish()
 }
 
-func (s *sequencer) result(skipped int64) (*Result, *manifest.Release) {
+func (s *sequencer) buildRelease(skipped int64) (*Result, *manifest.Release) {
 	totals, tree := s.check.Sum()
 	p := s.p
 	rel := &manifest.Release{Channel: p.o.Channel, Created: s.start.Unix(), Portable: !p.o.AllowUnportable, Totals: totals, Tree: tree, Pages: s.refs}

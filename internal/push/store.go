@@ -75,8 +75,8 @@ func (s *store) close() error {
 	return errors.Join(s.enc.Close(), s.known.Close())
 }
 
-// has reports whether a chunk is stored or will be stored by this push.
-func (s *store) has(id digest.Digest) (bool, error) {
+// hasChunk reports whether a chunk is stored or will be stored by this push.
+func (s *store) hasChunk(id digest.Digest) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, ok := s.fresh[id]; ok {
@@ -85,8 +85,8 @@ func (s *store) has(id digest.Digest) (bool, error) {
 	return s.known.Has(id)
 }
 
-// claim reports whether the caller has to store a chunk.
-func (s *store) claim(id digest.Digest) (bool, error) {
+// claimChunk reports whether the caller has to store a chunk.
+func (s *store) claimChunk(id digest.Digest) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, ok := s.fresh[id]; ok {
@@ -99,9 +99,9 @@ func (s *store) claim(id digest.Digest) (bool, error) {
 	return true, nil
 }
 
-// block adds a block of content to the current pack. It returns an error if an upload failed or the run has ended.
+// addBlock adds a block of content to the current pack. It returns an error if an upload failed or the run has ended.
 // Otherwise the block would silently be lost.
-func (s *store) block(b pack.Block) error {
+func (s *store) addBlock(b pack.Block) error {
 	if s.w == nil {
 		var buf []byte
 		select {
@@ -119,13 +119,13 @@ func (s *store) block(b pack.Block) error {
 	}
 	s.w.Add(b)
 	if s.w.Full() {
-		s.flush()
+		s.flushPack()
 	}
 	return nil
 }
 
-// flush queues the current pack for storing.
-func (s *store) flush() {
+// flushPack queues the current pack for storing.
+func (s *store) flushPack() {
 	w := s.w
 	if w == nil {
 		return
@@ -136,7 +136,7 @@ func (s *store) flush() {
 		if err != nil {
 			return err
 		}
-		if err := s.put(done); err != nil {
+		if err := s.putPack(done); err != nil {
 			return err
 		}
 		s.bufs <- done.Bytes[:0]
@@ -144,29 +144,29 @@ func (s *store) flush() {
 	})
 }
 
-func (s *store) put(done pack.Finished) error {
+func (s *store) putPack(done pack.Finished) error {
 	p := s.p
 	if !p.o.DryRun {
-		if err := s.gate(s.upctx); err != nil {
+		if err := s.checkHalt(s.upctx); err != nil {
 			return err
 		}
 		if err := p.r.PutPack(s.upctx, done); err != nil {
 			return fmt.Errorf("store a pack: %w", err)
 		}
 	}
-	p.count(func(c *Progress) { c.Sent += int64(len(done.Bytes)) })
+	p.updateProgress(func(c *Progress) { c.Sent += int64(len(done.Bytes)) })
 	s.batchMu.Lock()
 	defer s.batchMu.Unlock()
 	p.packs++
 	s.batch.Add(done)
 	if s.batch.Bytes() >= checkpointBytes || s.batch.Records() >= checkpointRecords {
-		return s.checkpoint(s.upctx)
+		return s.indexStored(s.upctx)
 	}
 	return nil
 }
 
-// gate checks, at most once per haltEvery, whether a halt order stops the push.
-func (s *store) gate(ctx context.Context) error {
+// checkHalt checks, at most once per haltEvery, whether a halt order stops the push.
+func (s *store) checkHalt(ctx context.Context) error {
 	s.batchMu.Lock()
 	defer s.batchMu.Unlock()
 	now := s.p.o.Now()
@@ -180,8 +180,8 @@ func (s *store) gate(ctx context.Context) error {
 	return nil
 }
 
-// checkpoint indexes the stored packs. The caller holds batchMu.
-func (s *store) checkpoint(ctx context.Context) error {
+// indexStored indexes the stored packs. The caller holds batchMu.
+func (s *store) indexStored(ctx context.Context) error {
 	if s.p.o.DryRun || s.batch.Records() == 0 {
 		return nil
 	}
@@ -208,10 +208,10 @@ func (s *store) checkpoint(ctx context.Context) error {
 	return old.Close()
 }
 
-// page adds a manifest or chunk-list page and returns its id.
-func (s *store) page(b []byte) (digest.Digest, error) {
+// addPage adds a manifest or chunk-list page and returns its id.
+func (s *store) addPage(b []byte) (digest.Digest, error) {
 	id := s.p.r.Keys().ChunkID(b)
-	fresh, err := s.claim(id)
+	fresh, err := s.claimChunk(id)
 	if err != nil || !fresh {
 		return id, err
 	}
@@ -244,20 +244,20 @@ func (s *store) pagePack() error {
 	content := s.w
 	s.w = nil
 	for _, b := range s.pages {
-		if err := s.block(b); err != nil {
+		if err := s.addBlock(b); err != nil {
 			return err
 		}
 	}
-	s.flush()
+	s.flushPack()
 	s.pages, s.pageLen, s.w = nil, 0, content
 	return nil
 }
 
-// finish stores all remaining data and indexes it. If the run was interrupted,
+// finishStore stores all remaining data and indexes it. If the run was interrupted,
 // it indexes the packs that are stored, within lastMoments.
-func (s *store) finish(ctx context.Context) error {
+func (s *store) finishStore(ctx context.Context) error {
 	if ctx.Err() == nil {
-		if err := s.rest(); err != nil {
+		if err := s.flushRest(); err != nil {
 			return errors.Join(err, s.uploads.Wait())
 		}
 	}
@@ -271,25 +271,25 @@ func (s *store) finish(ctx context.Context) error {
 	}
 	s.batchMu.Lock()
 	defer s.batchMu.Unlock()
-	return errors.Join(err, s.checkpoint(ctx))
+	return errors.Join(err, s.indexStored(ctx))
 }
 
 // lastMoments is the time for an interrupted push to index its packs, so that the next push does not store them again.
 const lastMoments = 5 * time.Second
 
-// rest appends the waiting pages to the waiting content and stores both.
-func (s *store) rest() error {
+// flushRest appends the waiting pages to the waiting content and stores both.
+func (s *store) flushRest() error {
 	if err := s.pageBlock(); err != nil {
 		return err
 	}
 	if s.w != nil && s.w.Size()+s.pageLen > pack.TargetSize+4*pack.MaxStored {
-		s.flush()
+		s.flushPack()
 	}
 	for _, b := range s.pages {
-		if err := s.block(b); err != nil {
+		if err := s.addBlock(b); err != nil {
 			return err
 		}
 	}
-	s.flush()
+	s.flushPack()
 	return nil
 }

@@ -21,7 +21,7 @@ func TestBlockTellsWhyItWasNotAdded(t *testing.T) {
 		s := &store{bufs: make(chan []byte)}
 		s.uploads, s.upctx = errgroup.WithContext(ctx)
 		end(s, stop)
-		if err := s.block(pack.Block{}); err == nil || err.Error() != name {
+		if err := s.addBlock(pack.Block{}); err == nil || err.Error() != name {
 			t.Errorf("%s: %v", name, err)
 		}
 		stop(nil)

@@ -35,18 +35,18 @@ type tally struct {
 
 func newTally(prev *before) (*tally, error) {
 	t := &tally{prev: prev}
-	return t, t.next()
+	return t, t.nextPrevious()
 }
 
-func (t *tally) next() (err error) {
+func (t *tally) nextPrevious() (err error) {
 	t.old, err = t.prev.next()
 	return err
 }
 
-// meet counts a path of the tree and returns its entry in the previous release.
-func (t *tally) meet(path string, kind manifest.Kind) (old *known, err error) {
+// countPath counts a path of the tree and returns its entry in the previous release.
+func (t *tally) countPath(path string, kind manifest.Kind) (old *known, err error) {
 	for t.old != nil && manifest.ComparePaths(t.old.path, path) < 0 {
-		if err := t.gone(); err != nil {
+		if err := t.countDeleted(); err != nil {
 			return nil, err
 		}
 	}
@@ -54,7 +54,7 @@ func (t *tally) meet(path string, kind manifest.Kind) (old *known, err error) {
 		if old = t.old; old.kind == manifest.File {
 			t.before++
 		}
-		err = t.next()
+		err = t.nextPrevious()
 	}
 	if kind != manifest.Dir {
 		t.files++
@@ -62,31 +62,31 @@ func (t *tally) meet(path string, kind manifest.Kind) (old *known, err error) {
 	return old, err
 }
 
-// gone counts a path that is only in the previous release.
-func (t *tally) gone() error {
+// countDeleted counts a path that is only in the previous release.
+func (t *tally) countDeleted() error {
 	t.changed++
 	if t.old.kind == manifest.File {
 		t.removedFiles++
 		t.before++
 	}
 	t.removed = append(t.removed, t.old.path)
-	return t.next()
+	return t.nextPrevious()
 }
 
-// rest counts the paths of the previous release after the tree's last path.
-func (t *tally) rest() error {
+// countRest counts the paths of the previous release after the tree's last path.
+func (t *tally) countRest() error {
 	for t.old != nil {
-		if err := t.gone(); err != nil {
+		if err := t.countDeleted(); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// look walks the source, compares it with the previous release and applies the guards. A push that will be refused thus
+// surveySource walks the source, compares it with the previous release and applies the guards. A push that will be refused thus
 // stores nothing.
-func (p *push) look(ctx context.Context) (*survey, error) {
-	prev, err := p.previous(ctx)
+func (p *push) surveySource(ctx context.Context) (*survey, error) {
+	prev, err := p.openPrevious(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -96,8 +96,8 @@ func (p *push) look(ctx context.Context) (*survey, error) {
 		return nil, err
 	}
 	check := manifest.Checker{Portable: !p.o.AllowUnportable}
-	err = p.walk(ctx, func(it scan.Item) error {
-		if p.vanished(it.Err) {
+	err = p.walkSource(ctx, func(it scan.Item) error {
+		if p.hasVanished(it.Err) {
 			return nil
 		}
 		if it.Err != nil {
@@ -117,7 +117,7 @@ func (p *push) look(ctx context.Context) (*survey, error) {
 		if it.Mount {
 			s.mounts = append(s.mounts, it.Path)
 		}
-		old, err := s.meet(it.Path, kindOf(it))
+		old, err := s.countPath(it.Path, kindOf(it))
 		if err != nil {
 			return err
 		}
@@ -126,19 +126,19 @@ func (p *push) look(ctx context.Context) (*survey, error) {
 			s.toRead += it.Stat.Size
 		}
 		if s.files&1023 == 0 {
-			p.count(func(c *Progress) { c.Files = s.files })
-			p.progress("survey", false)
+			p.updateProgress(func(c *Progress) { c.Files = s.files })
+			p.reportProgress("survey", false)
 		}
 		return nil
 	})
 	if err == nil {
-		err = s.rest()
+		err = s.countRest()
 	}
 	if err != nil {
 		return nil, err
 	}
 	s.skippedSpecial = int64(len(s.links))
-	return &s.survey, p.guard(&s.survey)
+	return &s.survey, p.applyGuards(&s.survey)
 }
 
 // looksSame reports whether a path looks unchanged. For a folder it compares only the mode, because the times of a
@@ -174,8 +174,8 @@ func kindOf(it scan.Item) manifest.Kind {
 	return manifest.File
 }
 
-func (p *push) guard(s *survey) error {
-	if err := p.unmounted(s.mounts); err != nil {
+func (p *push) applyGuards(s *survey) error {
+	if err := p.checkMounts(s.mounts); err != nil {
 		return err
 	}
 	switch {
