@@ -72,17 +72,17 @@ type Authority struct {
 // OpenAuthority parses the seeds. Its errors never contain one.
 func OpenAuthority(o AuthorityOptions) (*Authority, error) {
 	if !nkeys.IsValidPublicAccountKey(o.Seeds.Account) {
-		return nil, fmt.Errorf("open the authority: account %q is not an account's public key", clip(o.Seeds.Account))
+		return nil, fmt.Errorf("open the authority: account %q is not an account's public key", clipText(o.Seeds.Account))
 	}
 	a := &Authority{account: o.Seeds.Account, domains: map[string]nkeys.KeyPair{}, signers: map[string]nkeys.KeyPair{}, claims: accountClaims(o.Seeds.Account)}
 	var err error
 	if a.operator, _, err = openKey("operator", o.Seeds.Operator, nkeys.PrefixByteOperator); err != nil {
 		return nil, err
 	}
-	if a.enrol, err = a.scope(EnrolRole, o.Seeds.Enrol, siteScope(wire.EnrolDomain)); err != nil {
+	if a.enrol, err = a.scopedKey(EnrolRole, o.Seeds.Enrol, siteScope(wire.EnrolDomain)); err != nil {
 		return nil, err
 	}
-	if a.core, err = a.scope("core", o.Seeds.Core, coreScope()); err != nil {
+	if a.core, err = a.scopedKey("core", o.Seeds.Core, coreScope()); err != nil {
 		return nil, err
 	}
 	for _, domain := range slices.Sorted(maps.Keys(o.Domains)) {
@@ -90,7 +90,7 @@ func OpenAuthority(o AuthorityOptions) (*Authority, error) {
 			return nil, err
 		}
 		for i, seed := range o.Domains[domain] {
-			kp, err := a.scope(DomainRole(domain), seed, siteScope(domain))
+			kp, err := a.scopedKey(DomainRole(domain), seed, siteScope(domain))
 			if err != nil {
 				return nil, err
 			}
@@ -127,23 +127,23 @@ func (a *Authority) User(domain, site, public string, life time.Duration, now ti
 	if !ok {
 		return "", fmt.Errorf("sign a JWT for site %q: domain %q has no signing key", site, domain)
 	}
-	return a.sign(kp, site, public, life, now)
+	return a.signUser(kp, site, public, life, now)
 }
 
 // Enrol signs the JWT of a token's one-time user. The token's id must be a valid name.
 func (a *Authority) Enrol(tokenID, public string, life time.Duration, now time.Time) (string, error) {
-	return a.sign(a.enrol, tokenID, public, life, now)
+	return a.signUser(a.enrol, tokenID, public, life, now)
 }
 
 // Core signs the JWT of the Core's own user. It allows only connections within the process.
 func (a *Authority) Core(public string, life time.Duration, now time.Time) (string, error) {
-	return a.sign(a.core, "core", public, life, now)
+	return a.signUser(a.core, "core", public, life, now)
 }
 
-func (a *Authority) sign(kp nkeys.KeyPair, name, public string, life time.Duration, now time.Time) (string, error) {
+func (a *Authority) signUser(kp nkeys.KeyPair, name, public string, life time.Duration, now time.Time) (string, error) {
 	// A name with a dot or a star would add tokens to the subjects built from the template.
 	if !wire.ValidName(name) {
-		return "", fmt.Errorf("sign a JWT: name %q: use 1 to 63 lower-case letters, digits and hyphens, not a hyphen first", clip(name))
+		return "", fmt.Errorf("sign a JWT: name %q: use 1 to 63 lower-case letters, digits and hyphens, not a hyphen first", clipText(name))
 	}
 	if _, err := Ed25519Public(public); err != nil {
 		return "", fmt.Errorf("sign a JWT for %q: %w", name, err)
@@ -190,7 +190,7 @@ func (a *Authority) operatorClaims() (*jwt.OperatorClaims, error) {
 	return c, nil
 }
 
-func (a *Authority) scope(what string, seed []byte, s *jwt.UserScope) (nkeys.KeyPair, error) {
+func (a *Authority) scopedKey(what string, seed []byte, s *jwt.UserScope) (nkeys.KeyPair, error) {
 	kp, public, err := openKey(what, seed, nkeys.PrefixByteAccount)
 	if err != nil {
 		return nil, err
@@ -224,7 +224,7 @@ func openKey(what string, seed []byte, kind nkeys.PrefixByte) (nkeys.KeyPair, st
 
 func checkDomain(domain string) error {
 	if !wire.ValidName(domain) || domain == wire.EnrolDomain {
-		return fmt.Errorf("domain %q: use 1 to 63 lower-case letters, digits and hyphens, not a hyphen first, and not %q", clip(domain), wire.EnrolDomain)
+		return fmt.Errorf("domain %q: use 1 to 63 lower-case letters, digits and hyphens, not a hyphen first, and not %q", clipText(domain), wire.EnrolDomain)
 	}
 	return nil
 }
@@ -245,16 +245,16 @@ func accountClaims(public string) *jwt.AccountClaims {
 // No user may use an inbox; everything that is not allowed is denied.
 func siteScope(domain string) *jwt.UserScope {
 	own := wire.Address{Domain: domain, Site: "{{name()}}"}
-	s := scope(own.Up(">"), own.AllDown(), jwt.ConnectionTypeStandard, jwt.ConnectionTypeWebsocket)
+	s := userScope(own.Up(">"), own.AllDown(), jwt.ConnectionTypeStandard, jwt.ConnectionTypeWebsocket)
 	s.Template.Subs = maxSubs
 	return s
 }
 
 func coreScope() *jwt.UserScope {
-	return scope("nf.down.>", wire.AllUp, jwt.ConnectionTypeInProcess)
+	return userScope("nf.down.>", wire.AllUp, jwt.ConnectionTypeInProcess)
 }
 
-func scope(pub, sub string, doors ...string) *jwt.UserScope {
+func userScope(pub, sub string, doors ...string) *jwt.UserScope {
 	s := jwt.NewUserScope()
 	s.Template.Pub.Allow.Add(pub)
 	s.Template.Sub.Allow.Add(sub)

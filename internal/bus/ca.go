@@ -35,7 +35,7 @@ func NewCA(name string, now time.Time) (*CA, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the certificate authority's key: %w", err)
 	}
-	t, err := template(name, now, caLife)
+	t, err := certTemplate(name, now, caLife)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +87,7 @@ func (c *CA) Server(hosts []string, now time.Time, life time.Duration) (chain, k
 	if err != nil {
 		return nil, nil, fmt.Errorf("make the server's key: %w", err)
 	}
-	t, err := template(hosts[0], now, life)
+	t, err := certTemplate(hosts[0], now, life)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -110,7 +110,7 @@ func (c *CA) Server(hosts []string, now time.Time, life time.Duration) (chain, k
 	return append(certPEM(der), certPEM(c.cert.Raw)...), key, nil
 }
 
-func template(name string, now time.Time, life time.Duration) (*x509.Certificate, error) {
+func certTemplate(name string, now time.Time, life time.Duration) (*x509.Certificate, error) {
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
 	if err != nil {
 		return nil, fmt.Errorf("make a serial number: %w", err)

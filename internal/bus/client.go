@@ -103,10 +103,10 @@ type Client struct {
 // Dial connects. Without Background, it fails if the first attempt at all URLs fails, or when ctx
 // ends.
 func Dial(ctx context.Context, o ClientOptions) (*Client, error) {
-	o.defaults()
+	o.setDefaults()
 	life, stop := context.WithCancel(context.WithoutCancel(ctx))
 	c := &Client{stop: stop, pending: o.Pending, wait: o.Timeout, closed: make(chan struct{})}
-	opts, err := c.options(life, &o)
+	opts, err := c.natsOptions(life, &o)
 	if err != nil {
 		stop()
 		return nil, fmt.Errorf("connect to the Core: %w", err)
@@ -119,7 +119,7 @@ func Dial(ctx context.Context, o ClientOptions) (*Client, error) {
 	nc, err := opts.Connect()
 	if err != nil {
 		stop()
-		if cause := c.dialer.failure(); errors.Is(err, nats.ErrNoServers) && cause != nil {
+		if cause := c.dialer.lastError(); errors.Is(err, nats.ErrNoServers) && cause != nil {
 			err = cause // the library hides that a connection was refused
 		}
 		if strings.Contains(err.Error(), nats.MAX_SUBSCRIPTIONS_ERR) { // while connecting, the library turns the error into text
@@ -133,7 +133,7 @@ func Dial(ctx context.Context, o ClientOptions) (*Client, error) {
 	return c, nil
 }
 
-func (o *ClientOptions) defaults() {
+func (o *ClientOptions) setDefaults() {
 	if o.Env == nil {
 		o.Env = func(string) string { return "" }
 	}
@@ -151,8 +151,8 @@ func (o *ClientOptions) defaults() {
 	}
 }
 
-// options returns the options of the NATS library.
-func (c *Client) options(life context.Context, o *ClientOptions) (*nats.Options, error) {
+// natsOptions returns the options of the NATS library.
+func (c *Client) natsOptions(life context.Context, o *ClientOptions) (*nats.Options, error) {
 	n := nats.GetDefaultOptions()
 	n.Name = o.Name
 	n.Timeout = o.Timeout
@@ -166,18 +166,18 @@ func (c *Client) options(life context.Context, o *ClientOptions) (*nats.Options,
 	n.PingInterval, n.MaxPingsOut = pingEvery, 2
 	d := &dialer{o: o, life: life}
 	c.dialer = d
-	c.events(&n, o, d)
+	c.handleEvents(&n, o, d)
 
 	switch {
 	case o.CredsFile != "":
-		if err := d.foreign(&n); err != nil {
+		if err := d.configureForeign(&n); err != nil {
 			return nil, err
 		}
 		return &n, nats.UserCredentials(o.CredsFile)(&n)
 	case o.Server != nil:
 		n.InProcessServer = o.Server.ns
 	default:
-		if err := d.check(); err != nil {
+		if err := d.checkOptions(); err != nil {
 			return nil, err
 		}
 		// The dialer knows all addresses and returns connections after TLS: the library sees one
@@ -213,18 +213,18 @@ func isNonce(b []byte) bool {
 	})
 }
 
-// events converts the library's callbacks to events.
-func (c *Client) events(n *nats.Options, o *ClientOptions, d *dialer) {
+// handleEvents converts the library's callbacks to events.
+func (c *Client) handleEvents(n *nats.Options, o *ClientOptions, d *dialer) {
 	tell := func(kind EventKind, err error) {
 		c.telling.Lock()
 		defer c.telling.Unlock()
-		o.OnEvent(Event{kind, d.at(), err})
+		o.OnEvent(Event{kind, d.lastServer(), err})
 	}
-	wait := backoff(o.MaxBackoff)
+	wait := backoffUpTo(o.MaxBackoff)
 	n.CustomReconnectDelayCB = func(attempts int) time.Duration {
 		// The library has no callback for an attempt that reached a server but got no useful reply.
-		if nc := c.conn(); nc != nil && attempts > 1 {
-			if err := nc.LastError(); err != nil && verdict(err, Failed) == Failed {
+		if nc := c.natsConn(); nc != nil && attempts > 1 {
+			if err := nc.LastError(); err != nil && eventKind(err, Failed) == Failed {
 				tell(Failed, err)
 			}
 		}
@@ -240,7 +240,7 @@ func (c *Client) events(n *nats.Options, o *ClientOptions, d *dialer) {
 		}
 		tell(Lost, err)
 	}
-	n.ReconnectErrCB = func(_ *nats.Conn, err error) { tell(verdict(err, Failed), err) }
+	n.ReconnectErrCB = func(_ *nats.Conn, err error) { tell(eventKind(err, Failed), err) }
 	n.AsyncErrorCB = func(_ *nats.Conn, _ *nats.Subscription, err error) {
 		switch {
 		case errors.Is(err, nats.ErrSlowConsumer):
@@ -249,7 +249,7 @@ func (c *Client) events(n *nats.Options, o *ClientOptions, d *dialer) {
 			tell(Denied, err)
 		case errors.Is(err, nats.ErrMaxSubscriptionsExceeded):
 			tell(Limited, err)
-		case verdict(err, Failed) == Unwelcome:
+		case eventKind(err, Failed) == Unwelcome:
 			tell(Unwelcome, err) // now, or at an attempt to reconnect
 		default:
 			// The error that ends the connection is reported when it has ended.
@@ -261,16 +261,16 @@ func (c *Client) events(n *nats.Options, o *ClientOptions, d *dialer) {
 	}
 }
 
-// conn returns nil until Dial has the library's connection. In the background, the library may
+// natsConn returns nil until Dial has the library's connection. In the background, the library may
 // already be connecting.
-func (c *Client) conn() *nats.Conn {
+func (c *Client) natsConn() *nats.Conn {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.nc
 }
 
-// verdict distinguishes a rejected identity from a failed connection.
-func verdict(err error, otherwise EventKind) EventKind {
+// eventKind distinguishes a rejected identity from a failed connection.
+func eventKind(err error, otherwise EventKind) EventKind {
 	for _, e := range []error{nats.ErrAuthorization, nats.ErrAuthExpired, nats.ErrAuthRevoked, nats.ErrAccountAuthExpired} {
 		if errors.Is(err, e) {
 			return Unwelcome
@@ -279,9 +279,9 @@ func verdict(err error, otherwise EventKind) EventKind {
 	return otherwise
 }
 
-// backoff doubles from a second to the limit. Half of each wait is random, so that a fleet that lost its Core at one
+// backoffUpTo doubles from a second to the limit. Half of each wait is random, so that a fleet that lost its Core at one
 // moment does not reconnect at one moment.
-func backoff(limit time.Duration) func(int) time.Duration {
+func backoffUpTo(limit time.Duration) func(int) time.Duration {
 	return func(attempts int) time.Duration {
 		d := min(limit, time.Second<<min(max(attempts-1, 0), 20))
 		return d/2 + rand.N(d/2+1)
@@ -348,7 +348,7 @@ func (c *Client) Flush(ctx context.Context) error {
 
 // SetURLs replaces the addresses of our own server. The next attempt to connect
 // uses them; the current connection stays.
-func (c *Client) SetURLs(urls []string) error { return c.dialer.parse(urls) }
+func (c *Client) SetURLs(urls []string) error { return c.dialer.setURLs(urls) }
 
 // Close ends the connection. It waits for running handlers, so a handler must not call it.
 func (c *Client) Close() {

@@ -83,9 +83,9 @@ type Scope struct {
 func (a *Authority) Probe(key, name, public string, life time.Duration, now time.Time) (string, error) {
 	kp, ok := a.signers[key]
 	if !ok {
-		return "", fmt.Errorf("sign a JWT for %q: key %q is not the authority's", name, clip(key))
+		return "", fmt.Errorf("sign a JWT for %q: key %q is not the authority's", name, clipText(key))
 	}
-	return a.sign(kp, name, public, life, now)
+	return a.signUser(kp, name, public, life, now)
 }
 
 // Scopes lists the signing keys that an account needs in order to accept this authority's users, ordered by role. It

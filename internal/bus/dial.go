@@ -32,21 +32,21 @@ type dialer struct {
 	failed error      // why the last attempt failed
 }
 
-func (d *dialer) failure() error {
+func (d *dialer) lastError() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.failed
 }
 
-func (d *dialer) fail(err error) error {
+func (d *dialer) recordError(err error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.failed = err
 	return err
 }
 
-// at returns the server that was reached last.
-func (d *dialer) at() string {
+// lastServer returns the server that was reached last.
+func (d *dialer) lastServer() string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.urls) == 0 {
@@ -55,15 +55,15 @@ func (d *dialer) at() string {
 	return d.urls[d.last].Redacted()
 }
 
-func (d *dialer) check() error {
+func (d *dialer) checkOptions() error {
 	if len(d.o.Pins) == 0 {
 		return errors.New("no fingerprint of the Core's certificate authority is given")
 	}
-	return d.parse(d.o.URLs)
+	return d.setURLs(d.o.URLs)
 }
 
-// parse replaces the URLs. The next attempt starts with the URL that worked last, if it is still in the list.
-func (d *dialer) parse(list []string) error {
+// setURLs replaces the URLs. The next attempt starts with the URL that worked last, if it is still in the list.
+func (d *dialer) setURLs(list []string) error {
 	if len(list) == 0 {
 		return errors.New("no address is given")
 	}
@@ -96,7 +96,7 @@ func (d *dialer) Dial(string, string) (net.Conn, error) {
 	var errs []error
 	for i := range urls {
 		at := (first + i) % len(urls)
-		conn, err := d.open(urls[at])
+		conn, err := d.openConn(urls[at])
 		if err == nil {
 			d.mu.Lock()
 			d.last = max(0, slices.Index(d.urls, urls[at])) // urls may have been replaced meanwhile
@@ -105,20 +105,20 @@ func (d *dialer) Dial(string, string) (net.Conn, error) {
 		}
 		errs = append(errs, fmt.Errorf("%s: %w", urls[at].Redacted(), err))
 	}
-	return nil, d.fail(errors.Join(errs...))
+	return nil, d.recordError(errors.Join(errs...))
 }
 
 // SkipTLSHandshake reports to the library that TLS is already established.
 func (d *dialer) SkipTLSHandshake() bool { return true }
 
-func (d *dialer) open(u *url.URL) (net.Conn, error) {
+func (d *dialer) openConn(u *url.URL) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(d.life, d.o.Timeout)
 	defer cancel()
 	raw, err := dialVia(ctx, u.Host, d.o.Env)
 	if err != nil {
 		return nil, err
 	}
-	conn := tls.Client(raw, d.pinned(u.Hostname()))
+	conn := tls.Client(raw, d.pinnedTLS(u.Hostname()))
 	if err := conn.HandshakeContext(ctx); err != nil {
 		raw.Close()
 		return nil, fmt.Errorf("TLS: %w", err)
@@ -126,7 +126,7 @@ func (d *dialer) open(u *url.URL) (net.Conn, error) {
 	if u.Scheme != "wss" {
 		return conn, nil
 	}
-	ws, err := upgrade(ctx, conn, u)
+	ws, err := upgradeWebSocket(ctx, conn, u)
 	if err != nil {
 		raw.Close()
 		return nil, err
@@ -134,20 +134,20 @@ func (d *dialer) open(u *url.URL) (net.Conn, error) {
 	return ws, nil
 }
 
-// pinned returns a TLS configuration that checks that the server's chain ends in a pinned authority, matches the host
+// pinnedTLS returns a TLS configuration that checks that the server's chain ends in a pinned authority, matches the host
 // and is valid.
-func (d *dialer) pinned(host string) *tls.Config {
+func (d *dialer) pinnedTLS(host string) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		ServerName: host,
 		// The standard check needs the authority's certificate, but a site knows only its fingerprint. VerifyConnection
 		// replaces the check and runs before any application data is sent.
 		InsecureSkipVerify: true,
-		VerifyConnection:   func(cs tls.ConnectionState) error { return d.verify(host, cs.PeerCertificates) },
+		VerifyConnection:   func(cs tls.ConnectionState) error { return d.verifyChain(host, cs.PeerCertificates) },
 	}
 }
 
-func (d *dialer) verify(host string, chain []*x509.Certificate) error {
+func (d *dialer) verifyChain(host string, chain []*x509.Certificate) error {
 	v := x509.VerifyOptions{DNSName: host, Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool()}
 	if d.o.Now != nil {
 		v.CurrentTime = d.o.Now()
@@ -174,10 +174,10 @@ func (d *dialer) verify(host string, chain []*x509.Certificate) error {
 	return nil
 }
 
-// foreign configures the library for a foreign cluster. There TLS follows the server's greeting, so the library handles
+// configureForeign configures the library for a foreign cluster. There TLS follows the server's greeting, so the library handles
 // TLS and the dialer only connects.
-func (d *dialer) foreign(n *nats.Options) error {
-	if err := d.parse(d.o.URLs); err != nil {
+func (d *dialer) configureForeign(n *nats.Options) error {
+	if err := d.setURLs(d.o.URLs); err != nil {
 		return err
 	}
 	for _, u := range d.urls {
@@ -200,10 +200,10 @@ func (p plainDialer) Dial(_, address string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(p.d.life, p.d.o.Timeout)
 	defer cancel()
 	conn, err := dialVia(ctx, address, p.d.o.Env)
-	return conn, p.d.fail(err)
+	return conn, p.d.recordError(err)
 }
 
-func env(get func(string) string, names ...string) string {
+func firstEnv(get func(string) string, names ...string) string {
 	for _, n := range names {
 		for _, n := range []string{n, strings.ToLower(n)} {
 			if v := get(n); v != "" {

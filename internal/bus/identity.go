@@ -56,7 +56,7 @@ func Ed25519Of(seed []byte) (ed25519.PrivateKey, error) {
 func Ed25519Public(public string) (ed25519.PublicKey, error) {
 	raw, err := nkeys.Decode(nkeys.PrefixByteUser, []byte(public))
 	if err != nil || len(raw) != ed25519.PublicKeySize {
-		return nil, fmt.Errorf("public key %q is not a user's: it starts with U and has 56 characters", clip(public))
+		return nil, fmt.Errorf("public key %q is not a user's: it starts with U and has 56 characters", clipText(public))
 	}
 	return raw, nil
 }
@@ -102,8 +102,8 @@ type Pin [sha256.Size]byte
 
 func (p Pin) String() string { return hex.EncodeToString(p[:]) }
 
-// clip shortens untrusted text for an error.
-func clip(s string) string {
+// clipText shortens untrusted text for an error.
+func clipText(s string) string {
 	if len(s) > 64 {
 		return s[:64] + "…"
 	}

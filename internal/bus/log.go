@@ -17,7 +17,7 @@ type logger struct {
 	server  *server.Server
 }
 
-func (l logger) say(level Level, format string, args []any) {
+func (l logger) writeLog(level Level, format string, args []any) {
 	text := strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return '?'
@@ -37,16 +37,16 @@ func (l logger) say(level Level, format string, args []any) {
 	}
 	l.to(level, text)
 	if level == Refused && l.refused != nil {
-		l.refused(text, l.shown(text))
+		l.refused(text, l.findGrant(text))
 	}
 }
 
 // connection matches the start of the server's lines about one connection.
 var connection = regexp.MustCompile(`^\S+ - [cw]id:([0-9]+) - `)
 
-// shown returns the content of the credential of the connection in a line, or nil if there is none. The server logs
+// findGrant returns the content of the credential of the connection in a line, or nil if there is none. The server logs
 // a refusal before it forgets the connection, and holds no lock meanwhile.
-func (l logger) shown(text string) *Grant {
+func (l logger) findGrant(text string) *Grant {
 	m := connection.FindStringSubmatch(text)
 	if m == nil {
 		return nil
@@ -66,9 +66,9 @@ func (l logger) shown(text string) *Grant {
 	return &g
 }
 
-func (l logger) Noticef(format string, args ...any) { l.say(Info, format, args) }
-func (l logger) Warnf(format string, args ...any)   { l.say(Warning, format, args) }
-func (l logger) Fatalf(format string, args ...any)  { l.say(Error, format, args) }
-func (l logger) Errorf(format string, args ...any)  { l.say(Error, format, args) }
+func (l logger) Noticef(format string, args ...any) { l.writeLog(Info, format, args) }
+func (l logger) Warnf(format string, args ...any)   { l.writeLog(Warning, format, args) }
+func (l logger) Fatalf(format string, args ...any)  { l.writeLog(Error, format, args) }
+func (l logger) Errorf(format string, args ...any)  { l.writeLog(Error, format, args) }
 func (l logger) Debugf(string, ...any)              {}
 func (l logger) Tracef(string, ...any)              {}

@@ -194,7 +194,7 @@ func unwelcome(t *testing.T, w *world, o ClientOptions) {
 		s.Close()
 		t.Fatal("it was let in")
 	}
-	if verdict(err, Failed) != Unwelcome {
+	if eventKind(err, Failed) != Unwelcome {
 		t.Errorf("refused for another reason: %v", err)
 	}
 	if line := receive(t, "a refusal in the log", w.refused); !strings.Contains(line, "authentication") {

@@ -19,7 +19,7 @@ import (
 // site's network often cannot. Errors never contain the proxy's password.
 func dialVia(ctx context.Context, addr string, get func(string) string) (net.Conn, error) {
 	direct := &net.Dialer{}
-	conf := httpproxy.Config{HTTPSProxy: env(get, "HTTPS_PROXY", "ALL_PROXY"), NoProxy: env(get, "NO_PROXY")}
+	conf := httpproxy.Config{HTTPSProxy: firstEnv(get, "HTTPS_PROXY", "ALL_PROXY"), NoProxy: firstEnv(get, "NO_PROXY")}
 	via, err := conf.ProxyFunc()(&url.URL{Scheme: "https", Host: addr})
 	if err != nil {
 		return nil, errors.New("the proxy's address in HTTPS_PROXY or ALL_PROXY is not a URL")
@@ -62,15 +62,15 @@ func dialProxy(ctx context.Context, direct *net.Dialer, via *url.URL, addr strin
 	if via.Scheme == "https" {
 		conn = tls.Client(conn, &tls.Config{MinVersion: tls.VersionTLS12, ServerName: via.Hostname()})
 	}
-	if err := connect(ctx, conn, via.User, addr); err != nil {
+	if err := connectTunnel(ctx, conn, via.User, addr); err != nil {
 		conn.Close()
 		return nil, err
 	}
 	return conn, nil
 }
 
-// connect requests a tunnel from an HTTP proxy.
-func connect(ctx context.Context, conn net.Conn, login *url.Userinfo, addr string) error {
+// connectTunnel requests a tunnel from an HTTP proxy.
+func connectTunnel(ctx context.Context, conn net.Conn, login *url.Userinfo, addr string) error {
 	// When ctx ends, for any reason, reads and writes fail.
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	req := (&http.Request{Method: http.MethodConnect, URL: &url.URL{Opaque: addr}, Host: addr, Header: http.Header{}}).WithContext(ctx)

@@ -84,7 +84,7 @@ func Start(o ServerOptions) (*Server, error) {
 	if err := s.resolver.Store(s.account, account); err != nil {
 		return nil, fmt.Errorf("start the bus: keep the account: %w", err)
 	}
-	opts, err := o.nats(operator, s.resolver)
+	opts, err := o.natsOptions(operator, s.resolver)
 	if err != nil {
 		return nil, err
 	}
@@ -171,12 +171,12 @@ func (s *Server) Close() {
 	})
 }
 
-func (o ServerOptions) nats(operator *jwt.OperatorClaims, resolver server.AccountResolver) (*server.Options, error) {
+func (o ServerOptions) natsOptions(operator *jwt.OperatorClaims, resolver server.AccountResolver) (*server.Options, error) {
 	var host string
 	var port int
 	var err error
 	if o.Addr != "" || o.WebSocketAddr == "" {
-		if host, port, err = split(o.Addr); err != nil {
+		if host, port, err = splitAddress(o.Addr); err != nil {
 			return nil, err
 		}
 	}
@@ -200,7 +200,7 @@ func (o ServerOptions) nats(operator *jwt.OperatorClaims, resolver server.Accoun
 		opts.MaxConn = defaultConnections()
 	}
 	if o.WebSocketAddr != "" {
-		if host, port, err = split(o.WebSocketAddr); err != nil {
+		if host, port, err = splitAddress(o.WebSocketAddr); err != nil {
 			return nil, err
 		}
 		opts.Websocket = server.WebsocketOpts{
@@ -210,7 +210,7 @@ func (o ServerOptions) nats(operator *jwt.OperatorClaims, resolver server.Accoun
 	return opts, nil
 }
 
-func split(addr string) (string, int, error) {
+func splitAddress(addr string) (string, int, error) {
 	host, p, err := net.SplitHostPort(addr)
 	if err != nil {
 		return "", 0, fmt.Errorf("start the bus on %q: write it as host:port: %w", addr, err)

@@ -12,8 +12,8 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// upgrade turns a TLS connection into a WebSocket.
-func upgrade(ctx context.Context, conn net.Conn, u *url.URL) (net.Conn, error) {
+// upgradeWebSocket turns a TLS connection into a WebSocket.
+func upgradeWebSocket(ctx context.Context, conn net.Conn, u *url.URL) (net.Conn, error) {
 	d := websocket.Dialer{
 		NetDialTLSContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil },
 	}
