@@ -127,12 +127,12 @@ func (r *Rules) scopeOf(target string) scope {
 	return s
 }
 
-func (s scope) sees(domain, region string) bool {
+func (s scope) seesSite(domain, region string) bool {
 	return s.all || slices.Contains(s.domains, domain) || slices.Contains(s.regions, region)
 }
 
-// targets lists every recipient once, in a stable order.
-func (r *Rules) targets() []string {
+// listTargets lists every recipient once, in a stable order.
+func (r *Rules) listTargets() []string {
 	var all []string
 	if r.Mail {
 		all = append(all, r.To...)
@@ -160,7 +160,7 @@ func (i *Incident) seenBy(s scope) (Incident, bool) {
 	out := *i
 	out.Members = nil
 	for _, m := range i.Members {
-		if m.Site != "" && s.sees(m.Domain, m.Region) {
+		if m.Site != "" && s.seesSite(m.Domain, m.Region) {
 			out.Members = append(out.Members, m)
 		}
 	}

@@ -22,7 +22,7 @@ type Letter struct {
 // one letter with everything. An incident that opened and ended meanwhile
 // appears in it once.
 func (s *State) Letters(now time.Time, r *Rules) []Letter {
-	known := r.targets()
+	known := r.listTargets()
 	var out []Letter
 	for _, target := range known {
 		fault := s.Failing[target]
@@ -38,7 +38,7 @@ func (s *State) Letters(now time.Time, r *Rules) []Letter {
 		if len(mine) == 0 {
 			continue
 		}
-		list := condense(mine, r.scopeOf(target))
+		list := latestNotices(mine, r.scopeOf(target))
 		if fault != nil || len(list) > maxSingle || target == Hook {
 			l := Letter{To: target, ID: mine[len(mine)-1].ID, Late: fault != nil, Dropped: s.Dropped}
 			for _, e := range list {
@@ -60,9 +60,9 @@ type entry struct {
 	covers []string
 }
 
-// condense keeps the latest notice on each incident, as the recipient may see
+// latestNotices keeps the latest notice on each incident, as the recipient may see
 // it.
-func condense(list []*Notice, sc scope) []entry {
+func latestNotices(list []*Notice, sc scope) []entry {
 	var out []entry
 	at := map[int64]int{}
 	for _, n := range list {
@@ -93,7 +93,7 @@ func (s *State) Delivered(l *Letter) {
 			n.To = slices.DeleteFunc(n.To, func(t string) bool { return t == l.To })
 		}
 	}
-	s.sweep()
+	s.dropDelivered()
 	if len(s.Queue) == 0 {
 		s.Dropped = 0
 	}
@@ -126,7 +126,7 @@ func (s *State) Failed(now time.Time, target string, why error) {
 // Retarget removes recipients that the rules no longer name. It reports whether
 // there were any.
 func (s *State) Retarget(r *Rules) bool {
-	known := r.targets()
+	known := r.listTargets()
 	changed := false
 	for t := range s.Failing {
 		if !slices.Contains(known, t) {
@@ -136,14 +136,14 @@ func (s *State) Retarget(r *Rules) bool {
 	}
 	for _, n := range s.Queue {
 		before := len(n.To)
-		n.To = slices.DeleteFunc(n.To, func(t string) bool { return !slices.Contains(known, t) || !r.concerns(t, n) })
+		n.To = slices.DeleteFunc(n.To, func(t string) bool { return !slices.Contains(known, t) || !r.isConcerned(t, n) })
 		changed = changed || len(n.To) != before
 	}
-	s.sweep()
+	s.dropDelivered()
 	return changed
 }
 
-func (s *State) sweep() {
+func (s *State) dropDelivered() {
 	s.Queue = slices.DeleteFunc(s.Queue, func(n *Notice) bool { return len(n.To) == 0 })
 }
 
@@ -154,4 +154,4 @@ func TestNotice(now time.Time, to string) Letter {
 }
 
 // Targets lists all recipients, the webhook last.
-func (r *Rules) Targets() []string { return r.targets() }
+func (r *Rules) Targets() []string { return r.listTargets() }

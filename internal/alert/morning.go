@@ -18,14 +18,14 @@ func reportSection(r *Report) section {
 	s := section{Head: []string{"site", "runs", "files", "fetched", "verified"}}
 	for _, l := range r.Sites {
 		verified, channels, files, bytes = verified+l.Verified, channels+l.Channels, files+l.Files, bytes+l.Bytes
-		s.Rows = append(s.Rows, []string{record.Printable(l.Site), fmt.Sprint(l.Runs), fmt.Sprint(l.Files), size(l.Bytes), fmt.Sprintf("%d of %d", l.Verified, l.Channels)})
+		s.Rows = append(s.Rows, []string{record.Printable(l.Site), fmt.Sprint(l.Runs), fmt.Sprint(l.Files), formatSize(l.Bytes), fmt.Sprintf("%d of %d", l.Verified, l.Channels)})
 	}
 	s.Title = fmt.Sprintf("%s: %d of %d verified, %d missed", record.Printable(r.Region), verified, channels, len(r.Missed))
 	s.Lines = []string{
-		fmt.Sprintf("Region %s, %s, from %s to %s.", record.Printable(r.Region), count(len(r.Sites), "site"), stamp(r.From), stamp(r.Until)),
-		fmt.Sprintf("Moved: %s, %s over the network.", count(int(files), "file"), size(bytes)),
-		fmt.Sprintf("Verified: %d of %s hold what they should, proven.", verified, count(channels, "channel")),
-		fmt.Sprintf("Missed: %s. Open incidents: %d.", count(len(r.Missed), "run"), r.Incidents),
+		fmt.Sprintf("Region %s, %s, from %s to %s.", record.Printable(r.Region), formatCount(len(r.Sites), "site"), formatStamp(r.From), formatStamp(r.Until)),
+		fmt.Sprintf("Moved: %s, %s over the network.", formatCount(int(files), "file"), formatSize(bytes)),
+		fmt.Sprintf("Verified: %d of %s hold what they should, proven.", verified, formatCount(channels, "channel")),
+		fmt.Sprintf("Missed: %s. Open incidents: %d.", formatCount(len(r.Missed), "run"), r.Incidents),
 	}
 	switch {
 	case r.Incidents > 0:
@@ -37,27 +37,27 @@ func reportSection(r *Report) section {
 	}
 	var missed []string
 	for _, m := range r.Missed {
-		line := fmt.Sprintf("%s, %s, %s: %s", record.Printable(m.Site), record.Printable(m.Channel), stamp(m.At), record.Printable(m.State))
+		line := fmt.Sprintf("%s, %s, %s: %s", record.Printable(m.Site), record.Printable(m.Channel), formatStamp(m.At), record.Printable(m.State))
 		if m.Cause != "" {
 			line += ": " + record.OneLine(m.Cause)
 		}
 		missed = append(missed, line)
 	}
 	if len(missed) > 0 {
-		s.Lists = append(s.Lists, sublist{"Missed:", most(missed, "runs")})
+		s.Lists = append(s.Lists, sublist{"Missed:", firstItems(missed, "runs")})
 	}
 	if len(r.Forecast) == 0 {
 		s.Lists = append(s.Lists, sublist{Title: "Forecast: nothing is due within a day."})
 	} else {
-		s.Lists = append(s.Lists, sublist{"Forecast of the coming day:", most(forecasts(r.Forecast), "runs")})
+		s.Lists = append(s.Lists, sublist{"Forecast of the coming day:", firstItems(forecastLines(r.Forecast), "runs")})
 	}
 	return s
 }
 
-func forecasts(list []Coming) (out []string) {
+func forecastLines(list []Coming) (out []string) {
 	if len(list) <= maxComing {
 		for _, c := range list {
-			out = append(out, record.Printable(c.Site)+", "+record.Printable(c.Channel)+": "+release(c.Release)+", "+size(c.Bytes)+": "+when(c))
+			out = append(out, record.Printable(c.Site)+", "+record.Printable(c.Channel)+": "+formatRelease(c.Release)+", "+formatSize(c.Bytes)+": "+formatWhen(c))
 		}
 		return out
 	}
@@ -76,7 +76,7 @@ func forecasts(list []Coming) (out []string) {
 	var single []string
 	for _, c := range list {
 		if c.End.IsZero() || c.Halted {
-			single = append(single, record.Printable(c.Site)+", "+record.Printable(c.Channel)+": "+release(c.Release)+", "+size(c.Bytes)+": "+when(c))
+			single = append(single, record.Printable(c.Site)+", "+record.Printable(c.Channel)+": "+formatRelease(c.Release)+", "+formatSize(c.Bytes)+": "+formatWhen(c))
 			continue
 		}
 		k := key{c.Channel, c.Release}
@@ -95,33 +95,33 @@ func forecasts(list []Coming) (out []string) {
 		}
 	}
 	for _, x := range sums {
-		out = append(out, fmt.Sprintf("%s at %s: %s, %s, done within the day: from %s to %s", record.Printable(x.channel), count(x.sites, "site"), release(x.release), size(x.bytes), stamp(x.start), stamp(x.end)))
+		out = append(out, fmt.Sprintf("%s at %s: %s, %s, done within the day: from %s to %s", record.Printable(x.channel), formatCount(x.sites, "site"), formatRelease(x.release), formatSize(x.bytes), formatStamp(x.start), formatStamp(x.end)))
 	}
 	return append(out, single...)
 }
 
-func release(n uint64) string {
+func formatRelease(n uint64) string {
 	if n == 0 {
 		return "the next release"
 	}
 	return fmt.Sprintf("release %d", n)
 }
 
-func when(c Coming) string {
+func formatWhen(c Coming) string {
 	switch {
 	case c.Halted:
 		return "halted"
 	case c.Start.IsZero():
 		return "does not start within a day"
 	case !c.End.IsZero():
-		return "from " + stamp(c.Start) + " to " + stamp(c.End)
+		return "from " + formatStamp(c.Start) + " to " + formatStamp(c.End)
 	case c.Nights > 0:
-		return fmt.Sprintf("from %s, and needs %d nights", stamp(c.Start), c.Nights)
+		return fmt.Sprintf("from %s, and needs %d nights", formatStamp(c.Start), c.Nights)
 	}
-	return "from " + stamp(c.Start) + ", and has no end in sight"
+	return "from " + formatStamp(c.Start) + ", and has no end in sight"
 }
 
-func count(n int, what string) string {
+func formatCount(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
 	}

@@ -56,7 +56,7 @@ func Render(l *Letter) (subject, text, html string, err error) {
 	}
 	subject = "[nightferry] " + list[0].Title
 	if len(list) > 1 {
-		subject = fmt.Sprintf("[nightferry] %d notices: %s", len(list), summary(l.Notices))
+		subject = fmt.Sprintf("[nightferry] %d notices: %s", len(list), subjectSummary(l.Notices))
 	}
 	t, err := template.ParseFS(files, "letter.html")
 	if err != nil {
@@ -66,10 +66,10 @@ func Render(l *Letter) (subject, text, html string, err error) {
 	if err := t.Execute(&b, map[string]any{"Intro": strings.Join(intro, " "), "Sections": list}); err != nil {
 		return "", "", "", fmt.Errorf("write a letter: %w", err)
 	}
-	return subject, plain(strings.Join(intro, " "), list), b.String(), nil
+	return subject, plainText(strings.Join(intro, " "), list), b.String(), nil
 }
 
-func summary(list []Notice) string {
+func subjectSummary(list []Notice) string {
 	var opened, over, reports int
 	for i := range list {
 		switch list[i].Kind {
@@ -114,14 +114,14 @@ func incidentSection(kind string, i *Incident) section {
 			}
 		}
 	}
-	s := section{Title: fmt.Sprintf("%s: %s%s", word, record.Printable(i.Kind), where(here))}
+	s := section{Title: fmt.Sprintf("%s: %s%s", word, record.Printable(i.Kind), formatSites(here))}
 	if lines := record.Lines(i.Text); len(lines) > 0 {
-		s.Lines, s.Items = lines[:1], most(lines[1:], "lines")
+		s.Lines, s.Items = lines[:1], firstItems(lines[1:], "lines")
 	}
-	since := "Since " + stamp(i.Opened) + "."
+	since := "Since " + formatStamp(i.Opened) + "."
 	switch {
 	case kind == Resolved:
-		since = "From " + stamp(i.Opened) + " to " + stamp(i.Resolved) + ". Nothing is left to do."
+		since = "From " + formatStamp(i.Opened) + " to " + formatStamp(i.Resolved) + ". Nothing is left to do."
 	case i.Remedy != "":
 		s.Todo = record.Printable(i.Remedy)
 	}
@@ -131,8 +131,8 @@ func incidentSection(kind string, i *Incident) section {
 		if m.Site == "" || len(here) == 1 && m.Text == i.Text {
 			continue
 		}
-		item := fmt.Sprintf("%s (%s), since %s", record.Printable(m.Site), record.Printable(m.Domain), stamp(m.First))
-		if shape(m.Text, m.Site) != shape(i.Text, here[0].Site) {
+		item := fmt.Sprintf("%s (%s), since %s", record.Printable(m.Site), record.Printable(m.Domain), formatStamp(m.First))
+		if commonShape(m.Text, m.Site) != commonShape(i.Text, here[0].Site) {
 			item += ": " + record.OneLine(m.Text)
 		}
 		items = append(items, item)
@@ -142,14 +142,14 @@ func incidentSection(kind string, i *Incident) section {
 		if len(items) > 1 {
 			title = fmt.Sprintf("At %d sites:", len(items))
 		}
-		s.Lists = []sublist{{title, most(items, "sites")}}
+		s.Lists = []sublist{{title, firstItems(items, "sites")}}
 	}
 	return s
 }
 
-// shape returns the common part of texts about several sites: texts with the
+// commonShape returns the common part of texts about several sites: texts with the
 // same cause differ by the site's name and by numbers.
-func shape(text, site string) string {
+func commonShape(text, site string) string {
 	if site != "" {
 		text = strings.ReplaceAll(text, site, "")
 	}
@@ -161,15 +161,15 @@ func shape(text, site string) string {
 	}, text)
 }
 
-func most(items []string, what string) []string {
+func firstItems(items []string, what string) []string {
 	if n := len(items) - maxMembers; n > 0 {
 		items = append(items[:maxMembers:maxMembers], fmt.Sprintf("and %d more %s", n, what))
 	}
 	return items
 }
 
-// where names up to three sites.
-func where(list []Member) string {
+// formatSites names up to three sites.
+func formatSites(list []Member) string {
 	var names []string
 	for _, m := range list {
 		if m.Site != "" {
@@ -186,10 +186,10 @@ func where(list []Member) string {
 	}
 }
 
-func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
+func formatStamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
 
-// size formats a number of bytes with a decimal unit.
-func size(n int64) string {
+// formatSize formats a number of bytes with a decimal unit.
+func formatSize(n int64) string {
 	units := []string{"B", "kB", "MB", "GB", "TB", "PB"}
 	v, u := float64(n), 0
 	for v >= 999.5 && u < len(units)-1 {
@@ -201,32 +201,32 @@ func size(n int64) string {
 	return fmt.Sprintf("%.3g %s", v, units[u])
 }
 
-// plain returns the text part.
-func plain(intro string, list []section) string {
+// plainText returns the text part.
+func plainText(intro string, list []section) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	if intro != "" {
-		line("%s\n", wrap(intro, ""))
+		line("%s\n", wrapText(intro, ""))
 	}
 	for i, s := range list {
 		if i > 0 {
 			line("")
 		}
-		line("%s\n%s", wrap(s.Title, ""), strings.Repeat("=", min(utf8.RuneCountInString(s.Title), width)))
+		line("%s\n%s", wrapText(s.Title, ""), strings.Repeat("=", min(utf8.RuneCountInString(s.Title), width)))
 		for _, l := range s.Lines {
-			line("%s", wrap(l, ""))
+			line("%s", wrapText(l, ""))
 		}
 		for _, item := range s.Items {
-			line("%s", wrap("- "+item, "  "))
+			line("%s", wrapText("- "+item, "  "))
 		}
 		if s.Todo != "" {
-			line("\n%s", wrap("What to do: "+s.Todo, "  "))
+			line("\n%s", wrapText("What to do: "+s.Todo, "  "))
 		}
 		if len(s.Facts) > 0 {
 			line("")
 		}
 		for _, l := range s.Facts {
-			line("%s", wrap(l, ""))
+			line("%s", wrapText(l, ""))
 		}
 		if len(s.Rows) > 0 {
 			line("")
@@ -235,18 +235,18 @@ func plain(intro string, list []section) string {
 			}
 		}
 		for _, l := range s.Lists {
-			line("\n%s", wrap(l.Title, ""))
+			line("\n%s", wrapText(l.Title, ""))
 			for _, item := range l.Items {
-				line("%s", wrap("- "+item, "  "))
+				line("%s", wrapText("- "+item, "  "))
 			}
 		}
 	}
 	return b.String()
 }
 
-// wrap breaks a text into lines between words; those after the first begin with
+// wrapText breaks a text into lines between words; those after the first begin with
 // indent.
-func wrap(s, indent string) string {
+func wrapText(s, indent string) string {
 	var b strings.Builder
 	col := 0
 	for _, word := range strings.Fields(s) {

@@ -69,9 +69,9 @@ type Notice struct {
 	To       []string  `json:"to,omitempty"` // recipients that have not received it yet
 }
 
-// mute reports whether a notice is useless on a channel: a mail about failing
+// isMute reports whether a notice is useless on a channel: a mail about failing
 // mail, or a webhook call about a failing webhook.
-func mute(target, kind string) bool {
+func isMute(target, kind string) bool {
 	return target == Hook && kind == "webhook" || target != Hook && kind == "mail"
 }
 
@@ -82,7 +82,7 @@ func (s *State) Update(now time.Time, r *Rules, list []Incident) bool {
 	if s.Told == nil {
 		s.Told = map[int64]*Told{}
 	}
-	changed := s.begin(list)
+	changed := s.markReported(list)
 	mark := s.Mark
 	var unsettled int64
 	found := map[int64]bool{}
@@ -97,19 +97,19 @@ func (s *State) Update(now time.Time, r *Rules, list []Incident) bool {
 				unsettled = x.ID
 			}
 		case told == nil && open:
-			s.tell(now, r, Opened, x)
+			s.queueNotice(now, r, Opened, x)
 			changed = true
 		case told == nil && x.ID > s.Mark && !x.Resolved.Before(s.Since) && !slices.Contains(s.Over, x.ID):
-			s.end(now, r, x)
+			s.endIncident(now, r, x)
 			changed = true
 		case told != nil && !open:
-			s.end(now, r, x)
+			s.endIncident(now, r, x)
 			changed = true
 		case told != nil && !x.Acked && clock.Passed(told.At, now, remind):
-			s.tell(now, r, Reminder, x)
+			s.queueNotice(now, r, Reminder, x)
 			changed = true
-		case told != nil && clock.Passed(told.At, now, growth) && clock.Passed(told.Grown, now, growth) && grown(&told.Incident, &x, scope{all: true}):
-			s.tell(now, r, Grown, x)
+		case told != nil && clock.Passed(told.At, now, growth) && clock.Passed(told.Grown, now, growth) && hasGrown(&told.Incident, &x, scope{all: true}):
+			s.queueNotice(now, r, Grown, x)
 			changed = true
 		}
 		mark = max(mark, x.ID)
@@ -118,7 +118,7 @@ func (s *State) Update(now time.Time, r *Rules, list []Incident) bool {
 		if !found[id] { // pruned, or the ledger was restored from a backup
 			x := told.Incident
 			x.Resolved = now
-			s.end(now, r, x)
+			s.endIncident(now, r, x)
 			changed = true
 		}
 	}
@@ -136,8 +136,8 @@ func (s *State) Update(now time.Time, r *Rules, list []Incident) bool {
 // reported, perhaps again, and those that have ended within a day.
 func Lost(now time.Time) State { return State{Begun: true, Since: now.Add(-remind)} }
 
-// begin treats incidents that ended before the first look as reported.
-func (s *State) begin(list []Incident) bool {
+// markReported treats incidents that ended before the first look as reported.
+func (s *State) markReported(list []Incident) bool {
 	if s.Begun {
 		return false
 	}
@@ -150,13 +150,13 @@ func (s *State) begin(list []Incident) bool {
 	return true
 }
 
-func (s *State) tell(now time.Time, r *Rules, kind string, x Incident) {
+func (s *State) queueNotice(now time.Time, r *Rules, kind string, x Incident) {
 	n := &Notice{ID: noticeID(kind, x.ID, now), Kind: kind, At: now, Incident: &x}
-	n.To = r.whom(n)
+	n.To = r.recipientsOf(n)
 	told := &Told{Incident: x, At: now}
 	if kind == Grown {
 		before := s.Told[x.ID]
-		n.To = slices.DeleteFunc(n.To, func(target string) bool { return !grown(&before.Incident, &x, r.scopeOf(target)) })
+		n.To = slices.DeleteFunc(n.To, func(target string) bool { return !hasGrown(&before.Incident, &x, r.scopeOf(target)) })
 		told.At, told.Grown = before.At, now
 	}
 	s.Told[x.ID] = told
@@ -164,34 +164,34 @@ func (s *State) tell(now time.Time, r *Rules, kind string, x Incident) {
 	s.Queue = slices.DeleteFunc(s.Queue, func(n *Notice) bool {
 		return n.Incident != nil && n.Incident.ID == x.ID && (n.Kind == Reminder || n.Kind == Grown) && kind == Reminder
 	})
-	s.add(n)
+	s.addNotice(n)
 }
 
-func (s *State) end(now time.Time, r *Rules, x Incident) {
+func (s *State) endIncident(now time.Time, r *Rules, x Incident) {
 	delete(s.Told, x.ID)
 	s.Over = append(s.Over, x.ID) // until the mark has passed it
 	n := &Notice{ID: noticeID(Resolved, x.ID, now), Kind: Resolved, At: now, Incident: &x}
-	n.To = r.whom(n)
-	s.add(n)
+	n.To = r.recipientsOf(n)
+	s.addNotice(n)
 }
 
 func noticeID(kind string, id int64, now time.Time) string {
 	return fmt.Sprintf("incident-%d-%s-%d", id, kind, now.Unix())
 }
 
-// grown reports whether a site that the recipient may see has joined.
-func grown(before, now *Incident, sc scope) bool {
+// hasGrown reports whether a site that the recipient may see has joined.
+func hasGrown(before, now *Incident, sc scope) bool {
 	for _, m := range now.Members {
-		if m.Left.IsZero() && sc.sees(m.Domain, m.Region) && !slices.ContainsFunc(before.Members, func(b Member) bool { return b.Domain == m.Domain && b.Site == m.Site }) {
+		if m.Left.IsZero() && sc.seesSite(m.Domain, m.Region) && !slices.ContainsFunc(before.Members, func(b Member) bool { return b.Domain == m.Domain && b.Site == m.Site }) {
 			return true
 		}
 	}
 	return false
 }
 
-// concerns reports whether a recipient gets the notice. A recipient whose sites
+// isConcerned reports whether a recipient gets the notice. A recipient whose sites
 // have all left an incident gets only its final notice.
-func (r *Rules) concerns(target string, n *Notice) bool {
+func (r *Rules) isConcerned(target string, n *Notice) bool {
 	sc := r.scopeOf(target)
 	switch {
 	case n.Incident != nil:
@@ -199,20 +199,20 @@ func (r *Rules) concerns(target string, n *Notice) bool {
 		if !sc.all && n.Kind != Resolved {
 			ok = slices.ContainsFunc(seen.Members, func(m Member) bool { return m.Left.IsZero() })
 		}
-		return ok && !mute(target, n.Incident.Kind)
+		return ok && !isMute(target, n.Incident.Kind)
 	case n.Report != nil:
 		return sc.all || slices.Contains(sc.regions, n.Report.Region)
 	}
 	return true
 }
 
-// whom returns all recipients whom a notice concerns.
-func (r *Rules) whom(n *Notice) []string {
-	return slices.DeleteFunc(r.targets(), func(target string) bool { return !r.concerns(target, n) })
+// recipientsOf returns all recipients whom a notice concerns.
+func (r *Rules) recipientsOf(n *Notice) []string {
+	return slices.DeleteFunc(r.listTargets(), func(target string) bool { return !r.isConcerned(target, n) })
 }
 
-// add queues a notice if it has a recipient.
-func (s *State) add(n *Notice) {
+// addNotice queues a notice if it has a recipient.
+func (s *State) addNotice(n *Notice) {
 	if len(n.To) == 0 {
 		return
 	}
@@ -230,7 +230,7 @@ func (s *State) ReportsDue(now time.Time, r *Rules) []string {
 		if region.Report.Zone == nil || !r.Mail && !r.Webhook {
 			continue
 		}
-		at, told := region.Report.last(now), s.Reports[name]
+		at, told := region.Report.lastDue(now), s.Reports[name]
 		ahead := told > now.In(region.Report.Zone).Format(time.DateOnly) // by a clock that was
 		if now.Sub(at) <= late && (told < at.Format(time.DateOnly) || ahead) {
 			due = append(due, name)
@@ -240,8 +240,8 @@ func (s *State) ReportsDue(now time.Time, r *Rules) []string {
 	return due
 }
 
-// last is when the report was due last, on the clock of its zone.
-func (d Daily) last(now time.Time) time.Time {
+// lastDue is when the report was due last, on the clock of its zone.
+func (d Daily) lastDue(now time.Time) time.Time {
 	local := now.In(d.Zone)
 	at := time.Date(local.Year(), local.Month(), local.Day(), d.Hour, d.Minute, 0, 0, d.Zone)
 	if now.Before(at) { // yesterday's, for which the Core may have been away over midnight
@@ -255,9 +255,9 @@ func (s *State) AddReport(now time.Time, r *Rules, rep Report) {
 	if s.Reports == nil {
 		s.Reports = map[string]string{}
 	}
-	day := r.Regions[rep.Region].Report.last(now).Format(time.DateOnly)
+	day := r.Regions[rep.Region].Report.lastDue(now).Format(time.DateOnly)
 	s.Reports[rep.Region] = day
 	n := &Notice{ID: "report-" + rep.Region + "-" + day, Kind: Morning, At: now, Report: &rep}
-	n.To = r.whom(n)
-	s.add(n)
+	n.To = r.recipientsOf(n)
+	s.addNotice(n)
 }
