@@ -12,16 +12,16 @@ import (
 	"nightferry/internal/durable"
 )
 
-// change loads the vault, calls plan, writes the audit record, applies the
+// changeContent loads the vault, calls plan, writes the audit record, applies the
 // edit and saves. plan returns the version for the audit record and the edit;
 // with a nil edit, nothing is saved.
-func (v *Vault) change(ctx context.Context, a Access, plan func(*content) (int, func(*content) error, error)) error {
-	unlock, err := lock(ctx, v.dir)
+func (v *Vault) changeContent(ctx context.Context, a Access, plan func(*content) (int, func(*content) error, error)) error {
+	unlock, err := lockFile(ctx, v.dir)
 	if err != nil {
 		return err
 	}
 	err = func() error {
-		c, err := v.load()
+		c, err := v.loadFile()
 		if err != nil {
 			return err
 		}
@@ -29,7 +29,7 @@ func (v *Vault) change(ctx context.Context, a Access, plan func(*content) (int, 
 		var planned error
 		a.Version, edit, planned = plan(c)
 		// Refused changes are recorded too.
-		if err := v.audit(ctx, a); err != nil {
+		if err := v.writeAudit(ctx, a); err != nil {
 			return err
 		}
 		if planned != nil || edit == nil {
@@ -38,7 +38,7 @@ func (v *Vault) change(ctx context.Context, a Access, plan func(*content) (int, 
 		if err := edit(c); err != nil {
 			return err
 		}
-		return c.save(v.dir)
+		return c.saveFile(v.dir)
 	}()
 	return errors.Join(err, unlock())
 }
@@ -46,16 +46,16 @@ func (v *Vault) change(ctx context.Context, a Access, plan func(*content) (int, 
 // Set stores value as a new version of name and returns its number. Older
 // versions stay until [Vault.Prune], so that their users are not interrupted.
 func (v *Vault) Set(ctx context.Context, name string, value []byte) (int, error) {
-	return v.add(ctx, OpSet, name, value)
+	return v.addVersion(ctx, OpSet, name, value)
 }
 
 // Rotate is Set for an existing name. If name is missing, the error is
 // fs.ErrNotExist.
 func (v *Vault) Rotate(ctx context.Context, name string, value []byte) (int, error) {
-	return v.add(ctx, OpRotate, name, value)
+	return v.addVersion(ctx, OpRotate, name, value)
 }
 
-func (v *Vault) add(ctx context.Context, op Op, name string, value []byte) (version int, err error) {
+func (v *Vault) addVersion(ctx context.Context, op Op, name string, value []byte) (version int, err error) {
 	err = CheckName(name)
 	switch {
 	case err != nil:
@@ -64,9 +64,9 @@ func (v *Vault) add(ctx context.Context, op Op, name string, value []byte) (vers
 	case len(value) > MaxValue:
 		err = fmt.Errorf("the value has %d bytes, at most %d are allowed", len(value), MaxValue)
 	default:
-		err = v.change(ctx, Access{Op: op, Name: name}, func(c *content) (int, func(*content) error, error) {
+		err = v.changeContent(ctx, Access{Op: op, Name: name}, func(c *content) (int, func(*content) error, error) {
 			next := uint32(1)
-			if e := c.find(name, 0); e == nil && op == OpRotate {
+			if e := c.findEntry(name, 0); e == nil && op == OpRotate {
 				return 0, nil, fmt.Errorf("%w: set it with secret set", fs.ErrNotExist)
 			} else if e != nil && e.Version == math.MaxUint32 {
 				return 0, nil, errors.New("it has no version left: delete it first")
@@ -74,7 +74,7 @@ func (v *Vault) add(ctx context.Context, op Op, name string, value []byte) (vers
 				next = e.Version + 1
 			}
 			version = int(next)
-			return version, func(c *content) error { return c.put(name, next, v.opts.Now(), value) }, nil
+			return version, func(c *content) error { return c.putValue(name, next, v.opts.Now(), value) }, nil
 		})
 	}
 	if err != nil {
@@ -89,17 +89,17 @@ func (v *Vault) Prune(ctx context.Context, name string, keep int) (removed int, 
 	if keep < 1 {
 		return 0, fmt.Errorf("prune secret %q: keep %d: want at least 1", name, keep)
 	}
-	return v.remove(ctx, OpPrune, name, keep)
+	return v.removeVersions(ctx, OpPrune, name, keep)
 }
 
 // Delete removes every version of name. A later Set counts from 1 again.
 func (v *Vault) Delete(ctx context.Context, name string) error {
-	_, err := v.remove(ctx, OpDelete, name, 0)
+	_, err := v.removeVersions(ctx, OpDelete, name, 0)
 	return err
 }
 
-func (v *Vault) remove(ctx context.Context, op Op, name string, keep int) (removed int, err error) {
-	err = v.change(ctx, Access{Op: op, Name: name}, func(c *content) (int, func(*content) error, error) {
+func (v *Vault) removeVersions(ctx context.Context, op Op, name string, keep int) (removed int, err error) {
+	err = v.changeContent(ctx, Access{Op: op, Name: name}, func(c *content) (int, func(*content) error, error) {
 		have := 0
 		for _, e := range c.Entries {
 			if e.Name == name {
@@ -109,7 +109,7 @@ func (v *Vault) remove(ctx context.Context, op Op, name string, keep int) (remov
 		if have == 0 {
 			return 0, nil, fs.ErrNotExist
 		}
-		newest := int(c.find(name, 0).Version)
+		newest := int(c.findEntry(name, 0).Version)
 		if removed = max(0, have-keep); removed == 0 {
 			return newest, nil, nil
 		}
@@ -136,7 +136,7 @@ func (v *Vault) remove(ctx context.Context, op Op, name string, keep int) (remov
 // the vault again. If the master key is in a file, use [Vault.RekeyFile],
 // which changes both.
 func (v *Vault) Rekey(ctx context.Context, master Master) error {
-	err := v.change(ctx, Access{Op: OpRekey}, func(*content) (int, func(*content) error, error) {
+	err := v.changeContent(ctx, Access{Op: OpRekey}, func(*content) (int, func(*content) error, error) {
 		if len(master.keys) != 1 {
 			return 0, nil, errors.New("want one master key")
 		}
@@ -147,15 +147,15 @@ func (v *Vault) Rekey(ctx context.Context, master Master) error {
 			}
 			for i := range c.Entries {
 				e := &c.Entries[i]
-				value, err := c.open(e)
+				value, err := c.openValue(e)
 				if err != nil {
 					return fmt.Errorf("secret %q: %w", e.Name, err)
 				}
-				a, err := fresh.cipher()
+				a, err := fresh.openCipher()
 				if err != nil {
 					return err
 				}
-				e.Sealed, err = a.Encrypt(value, e.aad())
+				e.Sealed, err = a.Encrypt(value, e.boundData())
 				if err != nil {
 					return fmt.Errorf("seal: %w", err)
 				}

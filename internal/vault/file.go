@@ -53,9 +53,9 @@ type entry struct {
 	Sealed  []byte
 }
 
-// aad binds a sealed value to its name and version: it does not open in
+// boundData binds a sealed value to its name and version: it does not open in
 // another entry.
-func (e *entry) aad() []byte {
+func (e *entry) boundData() []byte {
 	b := append([]byte(entryAAD), 0)
 	b = binary.BigEndian.AppendUint32(b, e.Version)
 	return append(b, e.Name...)
@@ -73,9 +73,9 @@ func newContent(master Secret) (*content, error) {
 	return &content{master: master, handle: h}, nil
 }
 
-// find returns a version, or the newest for 0. It returns nil if there is
+// findEntry returns a version, or the newest for 0. It returns nil if there is
 // none.
-func (c *content) find(name string, version int) *entry {
+func (c *content) findEntry(name string, version int) *entry {
 	var found *entry
 	for i := range c.Entries {
 		if e := &c.Entries[i]; e.Name == name && (version == 0 || int64(e.Version) == int64(version)) {
@@ -85,7 +85,7 @@ func (c *content) find(name string, version int) *entry {
 	return found
 }
 
-func (c *content) cipher() (tink.AEAD, error) {
+func (c *content) openCipher() (tink.AEAD, error) {
 	if c.data == nil {
 		a, err := aead.New(c.handle)
 		if err != nil {
@@ -96,21 +96,21 @@ func (c *content) cipher() (tink.AEAD, error) {
 	return c.data, nil
 }
 
-func (c *content) open(e *entry) ([]byte, error) {
-	a, err := c.cipher()
+func (c *content) openValue(e *entry) ([]byte, error) {
+	a, err := c.openCipher()
 	if err != nil {
 		return nil, err
 	}
-	value, err := a.Decrypt(e.Sealed, e.aad())
+	value, err := a.Decrypt(e.Sealed, e.boundData())
 	if err != nil {
 		return nil, fmt.Errorf("version %d was altered or moved: %w: restore the vault from a copy", e.Version, frame.ErrDamaged)
 	}
 	return value, nil
 }
 
-// put seals value as a new entry.
-func (c *content) put(name string, version uint32, created time.Time, value []byte) error {
-	a, err := c.cipher()
+// putValue seals value as a new entry.
+func (c *content) putValue(name string, version uint32, created time.Time, value []byte) error {
+	a, err := c.openCipher()
 	if err != nil {
 		return err
 	}
@@ -118,7 +118,7 @@ func (c *content) put(name string, version uint32, created time.Time, value []by
 		return fmt.Errorf("the vault holds %d versions already: prune some", MaxEntries)
 	}
 	e := entry{Name: name, Version: version, Created: created.Unix()}
-	if e.Sealed, err = a.Encrypt(value, e.aad()); err != nil {
+	if e.Sealed, err = a.Encrypt(value, e.boundData()); err != nil {
 		return fmt.Errorf("seal: %w", err)
 	}
 	c.Entries = append(c.Entries, e)
@@ -131,8 +131,8 @@ func (c *content) sealAAD() ([]byte, error) {
 	return append([]byte(sealAAD+"\x00"), b...), err
 }
 
-// save replaces the file.
-func (c *content) save(dir *durable.Root) error {
+// saveFile replaces the file.
+func (c *content) saveFile(dir *durable.Root) error {
 	m, err := masterCipher(c.master)
 	if err != nil {
 		return err
@@ -142,7 +142,7 @@ func (c *content) save(dir *durable.Root) error {
 		return fmt.Errorf("seal data key: %w", err)
 	}
 	c.Keyset = buf.Bytes()
-	a, err := c.cipher()
+	a, err := c.openCipher()
 	if err != nil {
 		return err
 	}
@@ -162,14 +162,14 @@ func (c *content) save(dir *durable.Root) error {
 		return fmt.Errorf("the vault would take %d bytes, at most %d are allowed: prune old versions", len(b), maxFile)
 	}
 	// A file that does not read back must not replace one that does.
-	if _, err := parse(b, []Secret{c.master}); err != nil {
+	if _, err := parseFile(b, []Secret{c.master}); err != nil {
 		return fmt.Errorf("read back: %w", err)
 	}
 	return durable.Patiently(func() error { return dir.WriteFile(fileName, b, 0o600) })
 }
 
-// parse checks every byte of a file, but does not open the values.
-func parse(b []byte, masters []Secret) (*content, error) {
+// parseFile checks every byte of a file, but does not open the values.
+func parseFile(b []byte, masters []Secret) (*content, error) {
 	if len(b) > maxFile {
 		return nil, fmt.Errorf("%d bytes, at most %d are allowed: %w", len(b), maxFile, frame.ErrDamaged)
 	}
@@ -194,7 +194,7 @@ func parse(b []byte, masters []Secret) (*content, error) {
 	if c.handle == nil {
 		return nil, ErrMaster // the checksum matches, so the file is most likely undamaged and the key is wrong
 	}
-	a, err := c.cipher()
+	a, err := c.openCipher()
 	if err != nil {
 		return nil, err
 	}
@@ -208,8 +208,8 @@ func parse(b []byte, masters []Secret) (*content, error) {
 	return &c, nil
 }
 
-// load reads the current file.
-func (v *Vault) load() (*content, error) {
+// loadFile reads the current file.
+func (v *Vault) loadFile() (*content, error) {
 	f, err := v.dir.Open(fileName)
 	if err != nil {
 		return nil, err
@@ -218,7 +218,7 @@ func (v *Vault) load() (*content, error) {
 	if err := errors.Join(err, f.Close()); err != nil {
 		return nil, fmt.Errorf("read vault: %w", err)
 	}
-	return parse(b, v.master.get())
+	return parseFile(b, v.master.get())
 }
 
 func masterCipher(master Secret) (tink.AEAD, error) {
@@ -251,9 +251,9 @@ func (m *masterBox) set(keys ...Secret) {
 	m.keys = keys
 }
 
-// lock waits until no other process or goroutine changes the vault, for ten
+// lockFile waits until no other process or goroutine changes the vault, for ten
 // seconds at most. A change takes milliseconds.
-func lock(ctx context.Context, dir *durable.Root) (func() error, error) {
+func lockFile(ctx context.Context, dir *durable.Root) (func() error, error) {
 	const step, tries = 20 * time.Millisecond, 500
 	for n := 1; ; n++ {
 		unlock, err := durable.Lock(dir, lockName)

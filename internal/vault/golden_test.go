@@ -23,7 +23,7 @@ func TestGolden(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := parse(b, goldenMaster().keys)
+	c, err := parseFile(b, goldenMaster().keys)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,18 +32,18 @@ func TestGolden(t *testing.T) {
 		version int
 		value   string
 	}{{"domain/apac/signing", 1, "first"}, {"domain/apac/signing", 2, "second"}, {"smtp", 1, "mail\x00\xff"}} {
-		e := c.find(want.name, want.version)
+		e := c.findEntry(want.name, want.version)
 		if e == nil {
 			t.Fatalf("%s %d is not there", want.name, want.version)
 		}
-		if value, err := c.open(e); err != nil || string(value) != want.value || e.Created != start().Unix() {
+		if value, err := c.openValue(e); err != nil || string(value) != want.value || e.Created != start().Unix() {
 			t.Errorf("%s %d is %q of %d, %v", want.name, want.version, value, e.Created, err)
 		}
 	}
 	newer := append([]byte(nil), b...)
 	newer[7] = version + 1
 	var upgrade *frame.NewerError
-	if _, err := parse(newer, goldenMaster().keys); !errors.As(err, &upgrade) {
+	if _, err := parseFile(newer, goldenMaster().keys); !errors.As(err, &upgrade) {
 		t.Errorf("a newer vault says %v, want a *frame.NewerError", err)
 	}
 }
@@ -60,7 +60,7 @@ func FuzzParse(f *testing.F) {
 	f.Add(good[:frame.HeaderSize])
 	f.Add(append(append([]byte(nil), good...), 0))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		c, err := parse(frame.AppendSum(body), goldenMaster().keys)
+		c, err := parseFile(frame.AppendSum(body), goldenMaster().keys)
 		if err == nil && string(body) != string(good) {
 			t.Errorf("a forged vault opened: %d entries", len(c.Entries))
 		}

@@ -47,13 +47,13 @@ func masterOf(keys ...Secret) Master {
 // owner. It never overwrites: if the file exists, the error is fs.ErrExist.
 func NewMasterFile(path string) (Master, error) {
 	m := NewMaster()
-	if err := durable.WritePrivate(path, m.encode()); err != nil {
+	if err := durable.WritePrivate(path, m.encodeKey()); err != nil {
 		return Master{}, fmt.Errorf("make master key: %w", err)
 	}
 	return m, nil
 }
 
-func (m Master) encode() []byte {
+func (m Master) encodeKey() []byte {
 	return []byte(masterPrefix + base64.StdEncoding.EncodeToString(m.keys[0].Reveal()) + "\n")
 }
 

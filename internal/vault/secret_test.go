@@ -98,7 +98,7 @@ func TestMaster(t *testing.T) {
 		}
 	}
 	for _, text := range []string{hex.EncodeToString(key), base64.StdEncoding.EncodeToString(key) + "\n",
-		base64.RawURLEncoding.EncodeToString(key), string(masterOf(NewSecret(key)).encode())} {
+		base64.RawURLEncoding.EncodeToString(key), string(masterOf(NewSecret(key)).encodeKey())} {
 		m, err := LoadMaster("/no/such/file", env(text))
 		if err != nil || !bytes.Equal(m.Reveal(), key) {
 			t.Errorf("a master key in the environment (%d characters): %v", len(text), err)

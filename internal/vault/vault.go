@@ -86,7 +86,7 @@ type Vault struct {
 // Create makes an empty vault in dir. If dir holds one already, the error is
 // fs.ErrExist.
 func Create(ctx context.Context, dir *durable.Root, master Master) error {
-	unlock, err := lock(ctx, dir)
+	unlock, err := lockFile(ctx, dir)
 	if err != nil {
 		return fmt.Errorf("create vault: %w", err)
 	}
@@ -103,7 +103,7 @@ func Create(ctx context.Context, dir *durable.Root, master Master) error {
 		if err != nil {
 			return err
 		}
-		return c.save(dir)
+		return c.saveFile(dir)
 	}()
 	if err := errors.Join(err, unlock()); err != nil {
 		return fmt.Errorf("create vault: %w", err)
@@ -118,16 +118,16 @@ func Open(ctx context.Context, dir *durable.Root, master Master, o Options) (*Va
 		return nil, errors.New("open vault: Options.Audit and Options.Now must be set: it does not open unrecorded")
 	}
 	v := &Vault{dir: dir, opts: o, master: &masterBox{keys: master.keys}}
-	if _, err := v.load(); err != nil {
+	if _, err := v.loadFile(); err != nil {
 		return nil, fmt.Errorf("open vault in %s: %w", dir.Dir(), err)
 	}
-	if err := v.audit(ctx, Access{Op: OpOpen}); err != nil {
+	if err := v.writeAudit(ctx, Access{Op: OpOpen}); err != nil {
 		return nil, fmt.Errorf("open vault: %w", err)
 	}
 	return v, nil
 }
 
-func (v *Vault) audit(ctx context.Context, a Access) error {
+func (v *Vault) writeAudit(ctx context.Context, a Access) error {
 	a.At = v.opts.Now().UTC()
 	if err := v.opts.Audit(ctx, a); err != nil {
 		return fmt.Errorf("%w: %w", ErrAudit, err)
@@ -138,7 +138,7 @@ func (v *Vault) audit(ctx context.Context, a Access) error {
 // Get returns the newest version of a value and its number. purpose goes into
 // the audit record.
 func (v *Vault) Get(ctx context.Context, name, purpose string) (Secret, int, error) {
-	return v.get(ctx, name, 0, purpose)
+	return v.getSecret(ctx, name, 0, purpose)
 }
 
 // GetVersion returns one version of a value.
@@ -146,27 +146,27 @@ func (v *Vault) GetVersion(ctx context.Context, name string, version int, purpos
 	if version < 1 {
 		return Secret{}, fmt.Errorf("get secret %q: version %d: versions count from 1", name, version)
 	}
-	s, _, err := v.get(ctx, name, version, purpose)
+	s, _, err := v.getSecret(ctx, name, version, purpose)
 	return s, err
 }
 
-func (v *Vault) get(ctx context.Context, name string, version int, purpose string) (Secret, int, error) {
+func (v *Vault) getSecret(ctx context.Context, name string, version int, purpose string) (Secret, int, error) {
 	fail := func(err error) (Secret, int, error) {
 		return Secret{}, 0, fmt.Errorf("get secret %q: %w", name, err)
 	}
 	if err := CheckName(name); err != nil {
 		return fail(err)
 	}
-	c, err := v.load()
+	c, err := v.loadFile()
 	if err != nil {
 		return fail(err)
 	}
-	e := c.find(name, version)
+	e := c.findEntry(name, version)
 	asked := version
 	if e != nil {
 		asked = int(e.Version)
 	}
-	if err := v.audit(ctx, Access{Op: OpGet, Name: name, Version: asked, Purpose: purpose}); err != nil {
+	if err := v.writeAudit(ctx, Access{Op: OpGet, Name: name, Version: asked, Purpose: purpose}); err != nil {
 		return fail(err)
 	}
 	if e == nil {
@@ -175,7 +175,7 @@ func (v *Vault) get(ctx context.Context, name string, version int, purpose strin
 		}
 		return fail(fmt.Errorf("%w: set it with secret set", fs.ErrNotExist))
 	}
-	value, err := c.open(e)
+	value, err := c.openValue(e)
 	if err != nil {
 		return fail(err)
 	}
@@ -196,11 +196,11 @@ type Version struct {
 
 // List returns the names and versions in the vault, ordered by name.
 func (v *Vault) List(ctx context.Context) ([]Info, error) {
-	c, err := v.load()
+	c, err := v.loadFile()
 	if err != nil {
 		return nil, fmt.Errorf("list secrets: %w", err)
 	}
-	if err := v.audit(ctx, Access{Op: OpList}); err != nil {
+	if err := v.writeAudit(ctx, Access{Op: OpList}); err != nil {
 		return nil, fmt.Errorf("list secrets: %w", err)
 	}
 	var out []Info

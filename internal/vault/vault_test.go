@@ -157,18 +157,18 @@ func TestDamage(t *testing.T) {
 	for i := range good {
 		bad := bytes.Clone(good)
 		bad[i] ^= 1
-		if _, err := parse(bad, m.keys); err == nil {
+		if _, err := parseFile(bad, m.keys); err == nil {
 			t.Fatalf("a flipped bit in byte %d was not seen", i)
 		}
 		if i >= sum {
 			continue
 		}
-		if _, err := parse(frame.AppendSum(bad[:sum]), m.keys); err == nil {
+		if _, err := parseFile(frame.AppendSum(bad[:sum]), m.keys); err == nil {
 			t.Fatalf("a flipped bit in byte %d was not seen where the checksum had been mended", i)
 		}
 	}
 	for _, size := range []int{0, 1, frame.HeaderSize, sum, len(good) - 1} {
-		if _, err := parse(good[:size], m.keys); err == nil {
+		if _, err := parseFile(good[:size], m.keys); err == nil {
 			t.Errorf("a vault cut to %d bytes was accepted", size)
 		}
 	}
@@ -195,12 +195,12 @@ func TestMovedValues(t *testing.T) {
 			v, m, dir, _ := fresh(t)
 			set(t, v, "domain/apac/signing", "apac's")
 			set(t, v, "domain/emea/signing", "emea's")
-			c, err := v.load()
+			c, err := v.loadFile()
 			if err != nil {
 				t.Fatal(err)
 			}
 			move(&c.Entries[0], &c.Entries[1])
-			if err := c.save(dir); err != nil {
+			if err := c.saveFile(dir); err != nil {
 				t.Fatal(err)
 			}
 			if _, _, err := v.Get(t.Context(), "domain/apac/signing", ""); !errors.Is(err, frame.ErrDamaged) {
@@ -210,7 +210,7 @@ func TestMovedValues(t *testing.T) {
 				t.Errorf("Rekey says %v, want frame.ErrDamaged: it would lose what it cannot read", err)
 			}
 			// The seal over all entries detects a removed one.
-			c, err = v.load()
+			c, err = v.loadFile()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -219,7 +219,7 @@ func TestMovedValues(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := parse(frame.AppendSum(b), m.keys); !errors.Is(err, frame.ErrDamaged) {
+			if _, err := parseFile(frame.AppendSum(b), m.keys); !errors.Is(err, frame.ErrDamaged) {
 				t.Errorf("a vault with an entry taken out says %v, want frame.ErrDamaged", err)
 			}
 		})
