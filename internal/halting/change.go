@@ -31,7 +31,7 @@ type Change struct {
 
 // Give issues a halt order. It returns both a Change and an error if the order is in force but could not be recorded.
 func (s *Service) Give(ctx context.Context, o halt.Order) (*Change, error) {
-	return s.change(ctx, false, func(orders *halt.Orders) ([]halt.Order, error) {
+	return s.changeOrders(ctx, false, func(orders *halt.Orders) ([]halt.Order, error) {
 		orders.Add(o)
 		return []halt.Order{o}, nil
 	}, "")
@@ -39,24 +39,24 @@ func (s *Service) Give(ctx context.Context, o halt.Order) (*Change, error) {
 
 // Lift lifts the orders that which returns; by is the operator's name. It returns ErrNoOrder if which returns none.
 func (s *Service) Lift(ctx context.Context, by string, which func(*halt.Orders) ([]halt.Order, error)) (*Change, error) {
-	return s.change(ctx, true, func(orders *halt.Orders) ([]halt.Order, error) {
+	return s.changeOrders(ctx, true, func(orders *halt.Orders) ([]halt.Order, error) {
 		list, err := which(orders)
 		if err == nil && len(list) == 0 {
 			err = ErrNoOrder
 		}
 		for _, o := range list {
-			remove(orders, o.ID)
+			removeOrder(orders, o.ID)
 		}
 		return list, err
 	}, by)
 }
 
-func remove(o *halt.Orders, id halt.ID) {
+func removeOrder(o *halt.Orders, id halt.ID) {
 	o.Active = slices.DeleteFunc(o.Active, func(a halt.Order) bool { return a.ID == id })
 }
 
-// change computes the next set with edit, and puts it into force.
-func (s *Service) change(ctx context.Context, lift bool, edit func(*halt.Orders) ([]halt.Order, error), by string) (*Change, error) {
+// changeOrders computes the next set with edit, and puts it into force.
+func (s *Service) changeOrders(ctx context.Context, lift bool, edit func(*halt.Orders) ([]halt.Order, error), by string) (*Change, error) {
 	ctx = context.WithoutCancel(ctx) // the caller may leave before everything is done
 	s.changing.Lock()
 	old := s.set.Load()
@@ -66,44 +66,44 @@ func (s *Service) change(ctx context.Context, lift bool, edit func(*halt.Orders)
 		s.changing.Unlock()
 		return nil, err
 	}
-	next, err := s.sign(old.Epoch+1, orders)
+	next, err := s.signSet(old.Epoch+1, orders)
 	if err != nil {
 		s.changing.Unlock()
 		return nil, err
 	}
 	if lift {
-		next, err = s.record(next, by)
+		next, err = s.recordSet(next, by)
 	}
 	if err != nil {
 		s.changing.Unlock()
 		return nil, fmt.Errorf("record that halt orders are lifted: %w", err)
 	}
-	s.enter(next, by)
+	s.enterSet(next, by)
 	s.o.Changed(ctx, next)
 	if !lift {
-		next, err = s.keep(ctx, next, by)
+		next, err = s.keepSet(ctx, next, by)
 	}
 	s.changing.Unlock()
 	if err != nil {
 		err = fmt.Errorf("the sites have the order, but it could not be recorded here: %w", err)
 	}
-	return s.settle(ctx, &Change{Orders: changed, Epoch: next.Epoch}), err
+	return s.awaitSettled(ctx, &Change{Orders: changed, Epoch: next.Epoch}), err
 }
 
-// settle waits briefly until the ledger and the store have a change.
-func (s *Service) settle(ctx context.Context, done *Change) *Change {
+// awaitSettled waits briefly until the ledger and the store have a change.
+func (s *Service) awaitSettled(ctx context.Context, done *Change) *Change {
 	stored := make(chan error, 1)
 	s.asides.Go(func() {
 		sctx, cancel := context.WithTimeout(ctx, storeTime)
 		defer cancel()
-		stored <- s.store(sctx)
+		stored <- s.storeSet(sctx)
 	})
 	written := make(chan struct{})
 	s.asides.Go(func() {
 		defer close(written)
 		lctx, cancel := context.WithTimeout(ctx, ledgerGrace)
 		defer cancel()
-		s.flush(lctx)
+		s.flushRows(lctx)
 	})
 	late := time.NewTimer(grace)
 	defer late.Stop()
@@ -114,18 +114,18 @@ func (s *Service) settle(ctx context.Context, done *Change) *Change {
 		case <-written: // its disk may hang regardless of lctx
 			written = nil
 		case <-late.C:
-			return s.settled(done)
+			return s.withEpoch(done)
 		}
 	}
-	return s.settled(done)
+	return s.withEpoch(done)
 }
 
-func (s *Service) settled(done *Change) *Change {
+func (s *Service) withEpoch(done *Change) *Change {
 	done.Epoch = max(done.Epoch, s.set.Load().Epoch)
 	return done
 }
 
-func (s *Service) sign(epoch uint64, o *halt.Orders) (*Set, error) {
+func (s *Service) signSet(epoch uint64, o *halt.Orders) (*Set, error) {
 	object, err := s.o.Repository().SignHalt(epoch, o)
 	if err != nil {
 		return nil, err
@@ -133,9 +133,9 @@ func (s *Service) sign(epoch uint64, o *halt.Orders) (*Set, error) {
 	return &Set{Object: object, Epoch: epoch, Orders: o}, nil
 }
 
-// enter makes next the newest set. Orders that next adds can now be confirmed; orders that it lacks are lifted. The
+// enterSet makes next the newest set. Orders that next adds can now be confirmed; orders that it lacks are lifted. The
 // caller holds s.changing.
-func (s *Service) enter(next *Set, by string) {
+func (s *Service) enterSet(next *Set, by string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, o := range next.Orders.Active {
@@ -155,27 +155,27 @@ func (s *Service) enter(next *Set, by string) {
 		}
 	}
 	s.set.Store(next)
-	s.kick()
+	s.wakeWriter()
 }
 
-// keep makes the newest set durable. If that adds orders of an earlier record, the larger set becomes the newest.
+// keepSet makes the newest set durable. If that adds orders of an earlier record, the larger set becomes the newest.
 // The caller holds s.changing.
-func (s *Service) keep(ctx context.Context, set *Set, by string) (*Set, error) {
-	kept, err := s.record(set, by)
+func (s *Service) keepSet(ctx context.Context, set *Set, by string) (*Set, error) {
+	kept, err := s.recordSet(set, by)
 	if kept != set {
-		s.enter(kept, by)
+		s.enterSet(kept, by)
 		s.o.Changed(ctx, kept)
 	}
 	return kept, err
 }
 
-// record makes a set durable and returns it. If the record of an earlier process could not be read before, record
+// recordSet makes a set durable and returns it. If the record of an earlier process could not be read before, record
 // adds the orders of that process to the set. The caller holds s.changing and may call it before enter.
-func (s *Service) record(next *Set, by string) (*Set, error) {
+func (s *Service) recordSet(next *Set, by string) (*Set, error) {
 	if s.reopen != nil {
 		kept, err := s.reopen()
 		if err == nil {
-			next, err = s.recall(kept, next)
+			next, err = s.recallOrders(kept, next)
 		}
 		if err != nil {
 			return next, err
@@ -205,8 +205,8 @@ func (s *Service) record(next *Set, by string) (*Set, error) {
 	return next, err
 }
 
-// recall returns next with the orders of a record that was read late.
-func (s *Service) recall(kept []byte, next *Set) (*Set, error) {
+// recallOrders returns next with the orders of a record that was read late.
+func (s *Service) recallOrders(kept []byte, next *Set) (*Set, error) {
 	if kept == nil {
 		return next, nil
 	}
@@ -230,15 +230,15 @@ func (s *Service) recall(kept []byte, next *Set) (*Set, error) {
 	if sameOrders(merged, next.Orders) && h.Epoch < next.Epoch {
 		return next, nil
 	}
-	set, err := s.sign(max(h.Epoch, next.Epoch)+1, merged)
+	set, err := s.signSet(max(h.Epoch, next.Epoch)+1, merged)
 	if err != nil {
 		return next, err
 	}
 	return set, nil
 }
 
-// flush writes the missing rows to the ledger.
-func (s *Service) flush(ctx context.Context) {
+// flushRows writes the missing rows to the ledger.
+func (s *Service) flushRows(ctx context.Context) {
 	select {
 	case s.writing <- struct{}{}:
 	case <-ctx.Done():
@@ -273,7 +273,7 @@ func (s *Service) flush(ctx context.Context) {
 	}
 	s.mu.Unlock()
 	if ctx.Err() == nil {
-		s.failed("ledger", err)
+		s.reportFailure("ledger", err)
 	}
 }
 
@@ -352,8 +352,8 @@ func Merge(ours, theirs *halt.Orders, base map[halt.ID]bool, lifted func(halt.ID
 	return out
 }
 
-// merge merges the newest set with an object from the store or from a site.
-func (s *Service) merge(ours *Set, theirs *repo.HaltObject) *halt.Orders {
+// mergeOrders merges the newest set with an object from the store or from a site.
+func (s *Service) mergeOrders(ours *Set, theirs *repo.HaltObject) *halt.Orders {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	base := s.base

@@ -123,7 +123,7 @@ type recorded struct {
 func Open(ctx context.Context, o Options) (*Service, error) {
 	s := &Service{o: o, reopen: o.Reopen, writing: make(chan struct{}, 1), rows: map[halt.ID]*row{}, base: map[halt.ID]bool{}, failing: map[string]bool{}, wake: make(chan struct{}, 1)}
 	s.set.Store(&Set{Epoch: o.Epoch, Orders: &halt.Orders{}, Stored: true})
-	err := s.restore()
+	err := s.restoreRecord()
 	list, lerr := o.Ledger.List(ctx, false)
 	if lerr != nil {
 		return s, errors.Join(err, fmt.Errorf("who has confirmed halt orders: %w", lerr))
@@ -136,7 +136,7 @@ func Open(ctx context.Context, o Options) (*Service, error) {
 	return s, err
 }
 
-func (s *Service) restore() error {
+func (s *Service) restoreRecord() error {
 	if s.o.Recorded == nil {
 		return nil
 	}
@@ -187,30 +187,30 @@ func (s *Service) Run(ctx context.Context) error {
 			return ctx.Err()
 		case <-s.wake:
 		case <-t.C:
-			s.reread(ctx)
+			s.rereadRecord(ctx)
 		}
-		s.flush(ctx)
+		s.flushRows(ctx)
 	}
 }
 
-// reread tries to read the record that Open could not read.
-func (s *Service) reread(ctx context.Context) {
+// rereadRecord tries to read the record that Open could not read.
+func (s *Service) rereadRecord(ctx context.Context) {
 	s.changing.Lock()
 	defer s.changing.Unlock()
 	if s.reopen != nil {
-		_, _ = s.keep(ctx, s.set.Load(), "another program") // tried again
+		_, _ = s.keepSet(ctx, s.set.Load(), "another program") // tried again
 	}
 }
 
-func (s *Service) kick() {
+func (s *Service) wakeWriter() {
 	select {
 	case s.wake <- struct{}{}:
 	default:
 	}
 }
 
-// failed reports the start and the end of a failure.
-func (s *Service) failed(what string, err error) {
+// reportFailure reports the start and the end of a failure.
+func (s *Service) reportFailure(what string, err error) {
 	s.mu.Lock()
 	news := (err != nil) != s.failing[what]
 	s.failing[what] = err != nil
@@ -227,16 +227,16 @@ func (s *Service) Confirm(a wire.Address, list []wire.Stop) {
 	defer s.mu.Unlock()
 	for _, stop := range list {
 		r := s.rows[stop.Order]
-		if r == nil || r.confirmed(a) {
+		if r == nil || r.isConfirmed(a) {
 			continue
 		}
 		r.Confirmed = append(r.Confirmed, ledger.Stop{Domain: a.Domain, Site: a.Site, Stopped: time.UnixMilli(stop.At).UTC(), BytesAfter: stop.Bytes})
 		r.dirty = true
-		s.kick()
+		s.wakeWriter()
 	}
 }
 
-func (r *row) confirmed(a wire.Address) bool {
+func (r *row) isConfirmed(a wire.Address) bool {
 	for _, c := range r.Confirmed {
 		if c.Domain == a.Domain && c.Site == a.Site {
 			return true

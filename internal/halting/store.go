@@ -17,7 +17,7 @@ func (s *Service) Look(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, storeTime)
 	defer cancel()
 	if !s.set.Load().Stored {
-		return s.store(ctx)
+		return s.storeSet(ctx)
 	}
 	h, err := s.o.Repository().Halt(ctx)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, repo.ErrOlder) {
@@ -29,7 +29,7 @@ func (s *Service) Look(ctx context.Context) error {
 	if old := s.set.Load(); old.Object != nil && old.Epoch == h.Epoch {
 		return nil
 	}
-	return s.adopt(ctx, h, true)
+	return s.adoptObject(ctx, h, true)
 }
 
 // storeAgain writes the newest set after the store's object was removed or replaced by an old one. It returns the
@@ -45,14 +45,14 @@ func (s *Service) storeAgain(ctx context.Context, why error) error {
 	lost.Stored = false
 	s.set.Store(&lost)
 	s.changing.Unlock()
-	if err := s.store(ctx); err != nil {
+	if err := s.storeSet(ctx); err != nil {
 		return errors.Join(why, err)
 	}
 	return fmt.Errorf("%w; the orders in force were stored again: who can write to the bucket?", why)
 }
 
-// store writes the newest set to the store. It keeps orders that another program has added there.
-func (s *Service) store(ctx context.Context) error {
+// storeSet writes the newest set to the store. It keeps orders that another program has added there.
+func (s *Service) storeSet(ctx context.Context) error {
 	s.storing.Lock()
 	defer s.storing.Unlock()
 	set := s.set.Load()
@@ -64,7 +64,7 @@ func (s *Service) store(ctx context.Context) error {
 			stored.Orders = &halt.Orders{Active: slices.Clone(set.Orders.Active)}
 			return set.Epoch - 1, nil
 		}
-		stored.Orders = s.merge(set, stored)
+		stored.Orders = s.mergeOrders(set, stored)
 		if sameOrders(stored.Orders, set.Orders) {
 			return set.Epoch - 1, nil // the sites have this set under this epoch
 		}
@@ -72,22 +72,22 @@ func (s *Service) store(ctx context.Context) error {
 	})
 	if err != nil {
 		err = fmt.Errorf("put the orders to stop into the store: %w", err)
-		s.failed("store", err)
+		s.reportFailure("store", err)
 		return err
 	}
-	s.failed("store", nil)
+	s.reportFailure("store", nil)
 	s.changing.Lock()
 	defer s.changing.Unlock()
-	s.held(h.Orders)
+	s.noteHeld(h.Orders)
 	if now := s.set.Load(); now != set { // a newer set was made meanwhile and is stored next
-		_, err := s.keep(ctx, now, "another program")
+		_, err := s.keepSet(ctx, now, "another program")
 		return err
 	}
-	return s.replace(ctx, set, &Set{Object: h.Raw, Epoch: h.Epoch, Orders: h.Orders, Stored: true})
+	return s.replaceSet(ctx, set, &Set{Object: h.Raw, Epoch: h.Epoch, Orders: h.Orders, Stored: true})
 }
 
-// held records the orders that the store now contains.
-func (s *Service) held(o *halt.Orders) {
+// noteHeld records the orders that the store now contains.
+func (s *Service) noteHeld(o *halt.Orders) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.adopted = nil
@@ -97,13 +97,13 @@ func (s *Service) held(o *halt.Orders) {
 	}
 }
 
-// replace makes a set from the store or a site the newest one. The caller holds s.changing.
-func (s *Service) replace(ctx context.Context, old, next *Set) error {
-	s.enter(next, "another program")
+// replaceSet makes a set from the store or a site the newest one. The caller holds s.changing.
+func (s *Service) replaceSet(ctx context.Context, old, next *Set) error {
+	s.enterSet(next, "another program")
 	if next.Epoch != old.Epoch || old.Object == nil {
 		s.o.Changed(ctx, next)
 	}
-	_, err := s.keep(ctx, next, "another program")
+	_, err := s.keepSet(ctx, next, "another program")
 	return err
 }
 
@@ -118,10 +118,10 @@ func (s *Service) Adopt(ctx context.Context, object []byte) error {
 	if err != nil {
 		return err
 	}
-	return s.adopt(ctx, h, false)
+	return s.adoptObject(ctx, h, false)
 }
 
-func (s *Service) adopt(ctx context.Context, h *repo.HaltObject, inStore bool) (err error) {
+func (s *Service) adoptObject(ctx context.Context, h *repo.HaltObject, inStore bool) (err error) {
 	s.changing.Lock()
 	defer s.changing.Unlock()
 	old := s.set.Load()
@@ -129,21 +129,21 @@ func (s *Service) adopt(ctx context.Context, h *repo.HaltObject, inStore bool) (
 		return nil
 	}
 	next := &Set{Object: h.Raw, Epoch: h.Epoch, Orders: h.Orders, Stored: inStore}
-	if merged := s.merge(old, h); !sameOrders(merged, h.Orders) {
-		if next, err = s.sign(h.Epoch+1, merged); err != nil {
+	if merged := s.mergeOrders(old, h); !sameOrders(merged, h.Orders) {
+		if next, err = s.signSet(h.Epoch+1, merged); err != nil {
 			return err
 		}
 	}
 	if inStore {
-		s.held(h.Orders)
+		s.noteHeld(h.Orders)
 	} else {
 		s.mu.Lock()
 		s.adopted = h
 		s.mu.Unlock()
 	}
-	err = s.replace(ctx, old, next)
+	err = s.replaceSet(ctx, old, next)
 	if !next.Stored {
-		s.kick()
+		s.wakeWriter()
 	}
 	return err
 }
