@@ -12,7 +12,7 @@ import (
 
 // Append adds all events at the end of the sequence, or none.
 func (s *Spool) Append(ctx context.Context, events ...wire.Event) error {
-	return s.change(ctx, "spool events", func(tx *sql.Tx) error {
+	return s.runChange(ctx, "spool events", func(tx *sql.Tx) error {
 		for i := range events {
 			if err := appendEvent(ctx, tx, &events[i]); err != nil {
 				return err
@@ -40,7 +40,7 @@ func notNull(b []byte) []byte {
 func (s *Spool) Batch(ctx context.Context, from uint64, maxBytes int) (first uint64, events []wire.Event, err error) {
 	rows, err := s.db.QueryContext(ctx, "SELECT seq, run, channel, at, kind, body FROM events WHERE seq >= ? ORDER BY seq LIMIT ?", int64(from), wire.MaxEvents)
 	if err != nil {
-		return 0, nil, fmt.Errorf("read spooled events: %w", classify(err))
+		return 0, nil, fmt.Errorf("read spooled events: %w", classifyError(err))
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	size := 0
@@ -48,7 +48,7 @@ func (s *Spool) Batch(ctx context.Context, from uint64, maxBytes int) (first uin
 		var seq uint64
 		var e wire.Event
 		if err := rows.Scan(&seq, &e.Run, &e.Channel, &e.At, &e.Kind, &e.Body); err != nil {
-			return 0, nil, fmt.Errorf("read spooled events: %w", classify(err))
+			return 0, nil, fmt.Errorf("read spooled events: %w", classifyError(err))
 		}
 		size += len(e.Body) + len(e.Run) + len(e.Channel) + 16
 		if len(events) > 0 && size > maxBytes {
@@ -60,14 +60,14 @@ func (s *Spool) Batch(ctx context.Context, from uint64, maxBytes int) (first uin
 		events = append(events, e)
 	}
 	if err := rows.Err(); err != nil {
-		return 0, nil, fmt.Errorf("read spooled events: %w", classify(err))
+		return 0, nil, fmt.Errorf("read spooled events: %w", classifyError(err))
 	}
 	return first, events, nil
 }
 
 // Acked deletes the events up to and including a sequence that the Core has acknowledged.
 func (s *Spool) Acked(ctx context.Context, upTo uint64) error {
-	return s.change(ctx, "forget acknowledged events", func(tx *sql.Tx) error {
+	return s.runChange(ctx, "forget acknowledged events", func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, "DELETE FROM events WHERE seq <= ?", int64(upTo))
 		return err
 	})
@@ -82,7 +82,7 @@ func (s *Spool) Renumber(ctx context.Context) error {
 	}
 	var fresh [16]byte
 	rand.Read(fresh[:]) // never fails
-	err = s.change(ctx, "begin a new generation", func(tx *sql.Tx) error {
+	err = s.runChange(ctx, "begin a new generation", func(tx *sql.Tx) error {
 		var n, least int64
 		if err := tx.QueryRowContext(ctx, "SELECT count(*), coalesce(min(seq), 0) FROM events").Scan(&n, &least); err != nil {
 			return err
@@ -123,7 +123,7 @@ func (s *Spool) Renumber(ctx context.Context) error {
 func (s *Spool) Spooled(ctx context.Context) (n, next uint64, err error) {
 	err = s.db.QueryRowContext(ctx, "SELECT (SELECT count(*) FROM events), 1 + coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0)").Scan(&n, &next)
 	if err != nil {
-		err = fmt.Errorf("count spooled events: %w", classify(err))
+		err = fmt.Errorf("count spooled events: %w", classifyError(err))
 	}
 	return n, next, err
 }
@@ -131,7 +131,7 @@ func (s *Spool) Spooled(ctx context.Context) (n, next uint64, err error) {
 // Problem spools a problem if it is not open already, or its end if it is open.
 // channel may be empty.
 func (s *Spool) Problem(ctx context.Context, p wire.Problem, channel string) error {
-	return s.change(ctx, "spool a problem", func(tx *sql.Tx) error {
+	return s.runChange(ctx, "spool a problem", func(tx *sql.Tx) error {
 		var text string
 		err := tx.QueryRowContext(ctx, "SELECT text, since FROM problems WHERE kind = ? AND channel = ?", p.Kind, channel).Scan(&text, new(int64))
 		known := err == nil
@@ -167,13 +167,13 @@ type OpenProblem struct {
 func (s *Spool) Problems(ctx context.Context) (all []OpenProblem, err error) {
 	rows, err := s.db.QueryContext(ctx, "SELECT kind, channel, text, since FROM problems ORDER BY kind, channel")
 	if err != nil {
-		return nil, fmt.Errorf("read problems: %w", classify(err))
+		return nil, fmt.Errorf("read problems: %w", classifyError(err))
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
 		var p OpenProblem
 		if err := rows.Scan(&p.Kind, &p.Channel, &p.Text, &p.Since); err != nil {
-			return nil, fmt.Errorf("read problems: %w", classify(err))
+			return nil, fmt.Errorf("read problems: %w", classifyError(err))
 		}
 		all = append(all, p)
 	}

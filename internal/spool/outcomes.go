@@ -33,9 +33,9 @@ const (
 	maxCause      = 300
 )
 
-// key returns a 64-bit hash of a path. Among a million paths, the chance that two collide is below 1 in 10^7. A
+// pathKey returns a 64-bit hash of a path. Among a million paths, the chance that two collide is below 1 in 10^7. A
 // collision makes the count of one file missing.
-func key(path string) uint64 {
+func pathKey(path string) uint64 {
 	sum := sha256.Sum256([]byte(path))
 	return binary.BigEndian.Uint64(sum[:])
 }
@@ -47,9 +47,9 @@ type group struct {
 	size int
 }
 
-func (g *group) add(k uint64, o wire.Outcome) {
+func (g *group) addOutcome(k uint64, o wire.Outcome) {
 	if len(o.Cause) > maxCause {
-		o.Cause = o.Cause[:cut(o.Cause, maxCause)] + "…"
+		o.Cause = o.Cause[:cutLength(o.Cause, maxCause)] + "…"
 	}
 	for _, text := range []*string{&o.Path, &o.From, &o.Cause} {
 		*text = strings.ToValidUTF8(*text, "\uFFFD") // the site's own names may hold any bytes
@@ -59,17 +59,17 @@ func (g *group) add(k uint64, o wire.Outcome) {
 	g.size += len(o.Path) + len(o.From) + len(o.Cause) + 8
 }
 
-// cut returns the longest length, at most n, at which a UTF-8 text can be cut.
-func cut(s string, n int) int {
+// cutLength returns the longest length, at most n, at which a UTF-8 text can be cut.
+func cutLength(s string, n int) int {
 	for n > 0 && s[n]&0xc0 == 0x80 {
 		n--
 	}
 	return n
 }
 
-func (g *group) full() bool { return len(g.all) >= chunkOutcomes || g.size >= chunkBytes }
+func (g *group) isFull() bool { return len(g.all) >= chunkOutcomes || g.size >= chunkBytes }
 
-func (g *group) write(ctx context.Context, tx *sql.Tx, channel string, state int, pass int64) error {
+func (g *group) writeChunk(ctx context.Context, tx *sql.Tx, channel string, state int, pass int64) error {
 	if len(g.all) == 0 {
 		return nil
 	}
@@ -85,26 +85,26 @@ func (g *group) write(ctx context.Context, tx *sql.Tx, channel string, state int
 // Each calls yield for every outcome until it returns an error.
 type Each func(yield func(Outcome) error) error
 
-// insert appends outcomes, in rows of limited size. merge picks the last outcome of each path.
-func insert(ctx context.Context, tx *sql.Tx, channel string, state int, pass int64, each Each) error {
+// insertOutcomes appends outcomes, in rows of limited size. mergeOutcomes picks the last outcome of each path.
+func insertOutcomes(ctx context.Context, tx *sql.Tx, channel string, state int, pass int64, each Each) error {
 	var g group
 	err := each(func(o Outcome) error {
-		g.add(key(o.Path), o.Outcome)
-		if !g.full() {
+		g.addOutcome(pathKey(o.Path), o.Outcome)
+		if !g.isFull() {
 			return nil
 		}
-		return g.write(ctx, tx, channel, state, pass)
+		return g.writeChunk(ctx, tx, channel, state, pass)
 	})
 	if err != nil {
 		return err
 	}
-	return g.write(ctx, tx, channel, state, pass)
+	return g.writeChunk(ctx, tx, channel, state, pass)
 }
 
 // Pass starts one more attempt of the run and returns its number. It deletes outcomes that earlier attempts only
 // told, because those attempts committed nothing.
 func (s *Spool) Pass(ctx context.Context, channel string) (pass int64, err error) {
-	err = s.change(ctx, "begin an attempt", func(tx *sql.Tx) error {
+	err = s.runChange(ctx, "begin an attempt", func(tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, "DELETE FROM outcomes WHERE channel = ? AND state = ?", channel, told); err != nil {
 			return err
 		}
@@ -116,8 +116,8 @@ func (s *Spool) Pass(ctx context.Context, channel string) (pass int64, err error
 // Tell stores outcomes that need no commit: failed changes, the site's own files, and the plan of a dry run. pass
 // is the attempt's number, from 1.
 func (s *Spool) Tell(ctx context.Context, channel string, pass int64, all []Outcome) error {
-	return s.change(ctx, "spool outcomes", func(tx *sql.Tx) error {
-		return insert(ctx, tx, channel, told, pass, func(yield func(Outcome) error) error {
+	return s.runChange(ctx, "spool outcomes", func(tx *sql.Tx) error {
+		return insertOutcomes(ctx, tx, channel, told, pass, func(yield func(Outcome) error) error {
 			for i := range all {
 				if err := yield(all[i]); err != nil {
 					return err
@@ -131,18 +131,18 @@ func (s *Spool) Tell(ctx context.Context, channel string, pass int64, all []Outc
 // Intend stores the outcomes of a commit that is about to start. They must be durable before the commit's journal.
 // Intend deletes earlier intended outcomes, because that commit did not happen.
 func (s *Spool) Intend(ctx context.Context, channel string, pass int64, each Each) error {
-	return s.change(ctx, "spool what the commit will do", func(tx *sql.Tx) error {
+	return s.runChange(ctx, "spool what the commit will do", func(tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, "DELETE FROM outcomes WHERE channel = ? AND state = ?", channel, intended); err != nil {
 			return err
 		}
-		return insert(ctx, tx, channel, intended, pass, each)
+		return insertOutcomes(ctx, tx, channel, intended, pass, each)
 	})
 }
 
 // Settle marks the intended outcomes as having happened, except for those in other, which it replaces. It must be
 // durable before the commit's journal is removed. A second call for the same commit changes nothing.
 func (s *Spool) Settle(ctx context.Context, channel string, pass int64, other []Outcome) error {
-	return s.change(ctx, "spool what the commit has done", func(tx *sql.Tx) error {
+	return s.runChange(ctx, "spool what the commit has done", func(tx *sql.Tx) error {
 		r, err := tx.ExecContext(ctx, "UPDATE outcomes SET state = ? WHERE channel = ? AND state = ?", settled, channel, intended)
 		if err != nil {
 			return err
@@ -155,9 +155,9 @@ func (s *Spool) Settle(ctx context.Context, channel string, pass int64, other []
 		if err != nil {
 			return err
 		}
-		return insert(ctx, tx, channel, settled, pass, func(yield func(Outcome) error) error {
+		return insertOutcomes(ctx, tx, channel, settled, pass, func(yield func(Outcome) error) error {
 			for _, o := range other {
-				if n, ok := ordinals[key(o.Path)]; ok && o.Outcome.Path != "" {
+				if n, ok := ordinals[pathKey(o.Path)]; ok && o.Outcome.Path != "" {
 					o.Outcome.Path, o.Ordinal = "", n
 				}
 				if err := yield(o); err != nil {
@@ -178,9 +178,9 @@ func ordinalsOf(ctx context.Context, tx *sql.Tx, channel string, of []Outcome) (
 	}
 	search := map[uint64]struct{}{}
 	for i := range of {
-		search[key(of[i].Path)] = struct{}{}
+		search[pathKey(of[i].Path)] = struct{}{}
 	}
-	err := rows(ctx, tx, channel, "", func(keys []uint64, body []byte) error {
+	err := eachRow(ctx, tx, channel, "", func(keys []uint64, body []byte) error {
 		if !slices.ContainsFunc(keys, func(k uint64) bool { _, ok := search[k]; return ok }) {
 			return nil
 		}
@@ -198,8 +198,8 @@ func ordinalsOf(ctx context.Context, tx *sql.Tx, channel string, of []Outcome) (
 	return wanted, err
 }
 
-// rows calls fn for the channel's rows that match filter, oldest first. fn must not use the transaction.
-func rows(ctx context.Context, tx *sql.Tx, channel, filter string, fn func(keys []uint64, body []byte) error) (err error) {
+// eachRow calls fn for the channel's rows that match filter, oldest first. fn must not use the transaction.
+func eachRow(ctx context.Context, tx *sql.Tx, channel, filter string, fn func(keys []uint64, body []byte) error) (err error) {
 	r, err := tx.QueryContext(ctx, "SELECT keys, body FROM outcomes WHERE channel = ? "+filter+" ORDER BY n", channel)
 	if err != nil {
 		return err
@@ -223,10 +223,10 @@ func rows(ctx context.Context, tx *sql.Tx, channel, filter string, fn func(keys 
 
 const happened = "AND state <> 1"
 
-// merge turns the run's outcomes into events. If a path has several outcomes, it uses the last.
-func merge(ctx context.Context, tx *sql.Tx, r Run, at int64, c *Counts) error {
+// mergeOutcomes turns the run's outcomes into events. If a path has several outcomes, it uses the last.
+func mergeOutcomes(ctx context.Context, tx *sql.Tx, r Run, at int64, c *Counts) error {
 	var all []uint64
-	err := rows(ctx, tx, r.Channel, happened, func(keys []uint64, _ []byte) error {
+	err := eachRow(ctx, tx, r.Channel, happened, func(keys []uint64, _ []byte) error {
 		all = append(all, keys...)
 		return nil
 	})

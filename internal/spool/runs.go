@@ -29,7 +29,7 @@ type Run struct {
 
 // Begin stores a run, with its first event, before the run changes anything.
 func (s *Spool) Begin(ctx context.Context, r Run, started wire.Event) error {
-	return s.change(ctx, "begin the run", func(tx *sql.Tx) error {
+	return s.runChange(ctx, "begin the run", func(tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, "DELETE FROM outcomes WHERE channel = ?", r.Channel); err != nil {
 			return err
 		}
@@ -60,7 +60,7 @@ func (s *Spool) AddFetched(ctx context.Context, channel string, content, wire in
 		err = errors.Join(err, ferr)
 	}
 	if err != nil {
-		return fmt.Errorf("count fetched bytes: %w", classify(err))
+		return fmt.Errorf("count fetched bytes: %w", classifyError(err))
 	}
 	return nil
 }
@@ -69,14 +69,14 @@ func (s *Spool) AddFetched(ctx context.Context, channel string, content, wire in
 func (s *Spool) Runs(ctx context.Context) (all []Run, err error) {
 	rows, err := s.db.QueryContext(ctx, "SELECT channel, id, number, release, target, start, dry, began, checking, fetched, wire FROM runs ORDER BY channel")
 	if err != nil {
-		return nil, fmt.Errorf("read runs: %w", classify(err))
+		return nil, fmt.Errorf("read runs: %w", classifyError(err))
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
 		var r Run
 		var release []byte
 		if err := rows.Scan(&r.Channel, &r.ID, &r.Number, &release, &r.Target, &r.Start, &r.DryRun, &r.Began, &r.Check, &r.Fetched, &r.Wire); err != nil {
-			return nil, fmt.Errorf("read runs: %w", classify(err))
+			return nil, fmt.Errorf("read runs: %w", classifyError(err))
 		}
 		copy(r.Release[:], release)
 		all = append(all, r)
@@ -94,14 +94,14 @@ type Held struct {
 func (s *Spool) Holds(ctx context.Context) (all []Held, err error) {
 	rows, err := s.db.QueryContext(ctx, "SELECT channel, number, release, verified, target FROM holds ORDER BY channel")
 	if err != nil {
-		return nil, fmt.Errorf("read what is held: %w", classify(err))
+		return nil, fmt.Errorf("read what is held: %w", classifyError(err))
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
 		var h Held
 		var release []byte
 		if err := rows.Scan(&h.Channel, &h.Number, &release, &h.Verified, &h.Target); err != nil {
-			return nil, fmt.Errorf("read what is held: %w", classify(err))
+			return nil, fmt.Errorf("read what is held: %w", classifyError(err))
 		}
 		copy(h.Release[:], release)
 		all = append(all, h)
@@ -115,7 +115,7 @@ func (s *Spool) Obeyed(ctx context.Context, channel string) (start uint64, err e
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, nil
 	}
-	return start, classify(err)
+	return start, classifyError(err)
 }
 
 // Counts holds the number of outcomes of a run.
@@ -130,13 +130,13 @@ type Counts struct {
 // set, as the target's new content. It drops outcomes that were only intended. If the run has already ended, Finish
 // does nothing.
 func (s *Spool) Finish(ctx context.Context, r Run, hold *Held, last func(Counts) (wire.Event, error)) error {
-	return s.change(ctx, "finish the run", func(tx *sql.Tx) error {
+	return s.runChange(ctx, "finish the run", func(tx *sql.Tx) error {
 		var open int
 		if err := tx.QueryRowContext(ctx, "SELECT count(*) FROM runs WHERE channel = ? AND id = ?", r.Channel, r.ID).Scan(&open); err != nil || open == 0 {
 			return err
 		}
 		var c Counts
-		if err := merge(ctx, tx, r, s.now().UnixMilli(), &c); err != nil {
+		if err := mergeOutcomes(ctx, tx, r, s.now().UnixMilli(), &c); err != nil {
 			return err
 		}
 		e, err := last(c)

@@ -81,7 +81,7 @@ const version = 2
 // Open opens the spool at path and creates it if it is missing. The folder must exist. Open renames a corrupt file,
 // see Aside.
 func Open(ctx context.Context, path string, o Options) (*Spool, error) {
-	s, err := open(ctx, path, o)
+	s, err := openSpool(ctx, path, o)
 	if !errors.Is(err, errCorrupt) {
 		return s, err
 	}
@@ -90,7 +90,7 @@ func Open(ctx context.Context, path string, o Options) (*Spool, error) {
 		return nil, errors.Join(err, rerr)
 	}
 	why := err
-	if s, err = open(ctx, path, o); err != nil {
+	if s, err = openSpool(ctx, path, o); err != nil {
 		return nil, err
 	}
 	s.aside = aside
@@ -104,7 +104,7 @@ func Open(ctx context.Context, path string, o Options) (*Spool, error) {
 // Aside returns the path of the corrupt file that Open has renamed; empty: none.
 func (s *Spool) Aside() string { return s.aside }
 
-func open(ctx context.Context, path string, o Options) (_ *Spool, err error) {
+func openSpool(ctx context.Context, path string, o Options) (_ *Spool, err error) {
 	if path, err = filepath.Abs(path); err != nil {
 		return nil, fmt.Errorf("open the agent's database: %w", err)
 	}
@@ -128,34 +128,34 @@ func open(ctx context.Context, path string, o Options) (_ *Spool, err error) {
 	db := sql.OpenDB(c)
 	db.SetMaxOpenConns(1)
 	s := &Spool{db: db, now: o.Now}
-	if err := s.prepare(ctx, o); err != nil {
+	if err := s.prepareSchema(ctx, o); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the agent's database: %w", err), db.Close())
 	}
 	return s, nil
 }
 
-func (s *Spool) prepare(ctx context.Context, o Options) error {
+func (s *Spool) prepareSchema(ctx context.Context, o Options) error {
 	var have int64
 	var check string
 	if err := s.db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&have); err != nil {
-		return classify(err)
+		return classifyError(err)
 	}
 	if have > version {
 		return fmt.Errorf("it is of version %d, this program knows %d: upgrade nightferry-agent here", have, version)
 	}
 	if err := s.db.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&check); err != nil {
-		return classify(err)
+		return classifyError(err)
 	}
 	if check != "ok" {
 		return fmt.Errorf("%w: %s", errCorrupt, check)
 	}
 	if _, err := s.db.ExecContext(ctx, schema); err != nil {
-		return classify(err)
+		return classifyError(err)
 	}
 	if err := s.db.QueryRowContext(ctx, "PRAGMA page_size").Scan(&s.page); err != nil {
-		return classify(err)
+		return classifyError(err)
 	}
-	if err := s.bound(ctx, o.MaxBytes); err != nil {
+	if err := s.limitSize(ctx, o.MaxBytes); err != nil {
 		return err
 	}
 	fresh := make([]byte, 16)
@@ -163,9 +163,9 @@ func (s *Spool) prepare(ctx context.Context, o Options) error {
 		return err
 	}
 	if _, err := s.db.ExecContext(ctx, "INSERT INTO meta VALUES ('generation', ?) ON CONFLICT DO NOTHING", fresh); err != nil {
-		return classify(err)
+		return classifyError(err)
 	}
-	g, err := s.meta(ctx, "generation")
+	g, err := s.readMeta(ctx, "generation")
 	if err == nil && len(g) != 16 {
 		err = fmt.Errorf("%w: its generation has %d bytes", errCorrupt, len(g))
 	}
@@ -175,13 +175,13 @@ func (s *Spool) prepare(ctx context.Context, o Options) error {
 	return err
 }
 
-// bound limits the file's size: an agent whose Core is unreachable for months must not fill its server's disk.
-func (s *Spool) bound(ctx context.Context, bytes int64) error {
+// limitSize limits the file's size: an agent whose Core is unreachable for months must not fill its server's disk.
+func (s *Spool) limitSize(ctx context.Context, bytes int64) error {
 	if bytes <= 0 {
 		bytes = 4 << 30
 	}
 	_, err := s.db.ExecContext(ctx, fmt.Sprintf("PRAGMA max_page_count = %d", max(1, bytes/s.page)))
-	return classify(err)
+	return classifyError(err)
 }
 
 // setAside renames the damaged file and SQLite's files beside it.
@@ -206,7 +206,7 @@ func (s *Spool) Close() error { return s.db.Close() }
 // Generation returns 16 random bytes, made when the spool was created or by the last Renumber.
 func (s *Spool) Generation() []byte { return s.generation.Load()[:] }
 
-func classify(err error) error {
+func classifyError(err error) error {
 	var e *sqlite.Error
 	if !errors.As(err, &e) {
 		return err
@@ -220,8 +220,8 @@ func classify(err error) error {
 	return err
 }
 
-// change runs fn in one transaction.
-func (s *Spool) change(ctx context.Context, act string, fn func(*sql.Tx) error) error {
+// runChange runs fn in one transaction.
+func (s *Spool) runChange(ctx context.Context, act string, fn func(*sql.Tx) error) error {
 	tx, err := s.db.BeginTx(ctx, nil)
 	if err == nil {
 		if err = fn(tx); err == nil {
@@ -231,17 +231,17 @@ func (s *Spool) change(ctx context.Context, act string, fn func(*sql.Tx) error) 
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", act, classify(err))
+		return fmt.Errorf("%s: %w", act, classifyError(err))
 	}
 	return nil
 }
 
-func (s *Spool) meta(ctx context.Context, key string) (v []byte, err error) {
+func (s *Spool) readMeta(ctx context.Context, key string) (v []byte, err error) {
 	err = s.db.QueryRowContext(ctx, "SELECT value FROM meta WHERE key = ?", key).Scan(&v)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
-	return v, classify(err)
+	return v, classifyError(err)
 }
 
 const setMeta = "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
@@ -262,7 +262,7 @@ const (
 
 // Keep stores the newest object of a kind durably. It refuses a number older than the stored one.
 func (s *Spool) Keep(ctx context.Context, kind string, n Numbered) error {
-	return s.change(ctx, "keep the "+kind, func(tx *sql.Tx) error {
+	return s.runChange(ctx, "keep the "+kind, func(tx *sql.Tx) error {
 		var old []byte
 		err := tx.QueryRowContext(ctx, "SELECT value FROM meta WHERE key = ?", kind).Scan(&old)
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
@@ -278,7 +278,7 @@ func (s *Spool) Keep(ctx context.Context, kind string, n Numbered) error {
 
 // Kept returns the object that Keep stored; the zero Numbered if there is none.
 func (s *Spool) Kept(ctx context.Context, kind string) (n Numbered, err error) {
-	b, err := s.meta(ctx, kind)
+	b, err := s.readMeta(ctx, kind)
 	if err != nil || len(b) < 8 {
 		return n, err
 	}
@@ -291,5 +291,5 @@ func Look(ctx context.Context, path string, now func() time.Time) (*Spool, error
 	if _, err := os.Stat(path); err != nil {
 		return nil, fmt.Errorf("open the agent's database: %w", err)
 	}
-	return open(ctx, path, Options{Now: now})
+	return openSpool(ctx, path, Options{Now: now})
 }

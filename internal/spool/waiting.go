@@ -11,7 +11,7 @@ import (
 // SetWaiting stores the times since which channels have waited for their turn, replacing the previous ones. Times are
 // whole seconds.
 func (s *Spool) SetWaiting(ctx context.Context, since map[string]time.Time) error {
-	return s.change(ctx, "keep what waits", func(tx *sql.Tx) error {
+	return s.runChange(ctx, "keep what waits", func(tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, "DELETE FROM waiting"); err != nil {
 			return err
 		}
@@ -28,7 +28,7 @@ func (s *Spool) SetWaiting(ctx context.Context, since map[string]time.Time) erro
 func (s *Spool) Waiting(ctx context.Context) (since map[string]time.Time, err error) {
 	rows, err := s.db.QueryContext(ctx, "SELECT channel, since FROM waiting")
 	if err != nil {
-		return nil, fmt.Errorf("read what waits: %w", classify(err))
+		return nil, fmt.Errorf("read what waits: %w", classifyError(err))
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	since = map[string]time.Time{}
@@ -36,7 +36,7 @@ func (s *Spool) Waiting(ctx context.Context) (since map[string]time.Time, err er
 		var channel string
 		var at int64
 		if err := rows.Scan(&channel, &at); err != nil {
-			return nil, fmt.Errorf("read what waits: %w", classify(err))
+			return nil, fmt.Errorf("read what waits: %w", classifyError(err))
 		}
 		since[channel] = time.Unix(at, 0)
 	}
