@@ -97,9 +97,9 @@ func (s *Service) Raise(kind Kind, what string, at wire.Address, text string) {
 		return
 	}
 	s.open[m] = now
-	s.queue(change{part: m, kind: kind, text: clip(text), when: now})
+	s.queueChange(change{part: m, kind: kind, text: clipText(text), when: now})
 	if kind == kinds.Full && !open { // the ledger cannot be written for a while
-		s.o.OnChange(Change{kind, m.key, at, clip(text)})
+		s.o.OnChange(Change{kind, m.key, at, clipText(text)})
 	}
 }
 
@@ -107,20 +107,20 @@ func (s *Service) Raise(kind Kind, what string, at wire.Address, text string) {
 func (s *Service) Over(kind Kind, what string, at wire.Address) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.end(part{kinds.KeyOf(kind, what), at})
+	s.queueEnd(part{kinds.KeyOf(kind, what), at})
 }
 
-// end queues the end of a part that is open. mu is held.
-func (s *Service) end(m part) {
+// queueEnd queues the end of a part that is open. mu is held.
+func (s *Service) queueEnd(m part) {
 	if _, ok := s.open[m]; !ok {
 		return
 	}
 	delete(s.open, m)
 	kind, _ := kinds.CutKey(m.key)
-	s.queue(change{part: m, kind: kind, when: s.o.Now()})
+	s.queueChange(change{part: m, kind: kind, when: s.o.Now()})
 }
 
-func (s *Service) queue(c change) {
+func (s *Service) queueChange(c change) {
 	s.pending = append(s.pending, c)
 	select {
 	case s.wake <- struct{}{}:
@@ -191,7 +191,7 @@ func (s *Service) Retain(keep func(kind Kind, what string, at wire.Address) bool
 	defer s.mu.Unlock()
 	for m := range maps.Clone(s.open) {
 		if kind, what := kinds.CutKey(m.key); !keep(kind, what, m.at) {
-			s.end(m)
+			s.queueEnd(m)
 		}
 	}
 }
@@ -242,7 +242,7 @@ func (s *Service) Expire() {
 			continue
 		}
 		if kind, _ := kinds.CutKey(m.key); kinds.Of(kind).Expires > 0 && now.Sub(last) > kinds.Of(kind).Expires {
-			s.end(m)
+			s.queueEnd(m)
 		}
 	}
 }
@@ -252,14 +252,14 @@ func (s *Service) Expire() {
 func (s *Service) Close(ctx context.Context, id int64, who, reason string) (ledger.Incident, error) {
 	s.flushing.Lock() // no row opens between the closing and the forgetting
 	defer s.flushing.Unlock()
-	s.flush(ctx)
+	s.flushChanges(ctx)
 	i, err := s.o.Records.CloseIncident(ctx, id, ledger.Deed{Who: who, What: "close incident", Detail: reason})
 	if err != nil {
 		return i, err
 	}
 	s.mu.Lock()
 	for m := range s.open {
-		if m.key == i.Key && !s.opens(m) {
+		if m.key == i.Key && !s.waitsToOpen(m) {
 			delete(s.open, m)
 		}
 	}
@@ -280,12 +280,12 @@ func (s *Service) Ack(ctx context.Context, id int64, who, note string) (ledger.I
 func (s *Service) List(ctx context.Context, all bool) ([]ledger.Incident, error) {
 	s.Flush(ctx)
 	list, err := s.o.Records.List(ctx, all)
-	return append(list, s.waiting(list)...), err
+	return append(list, s.waitingIncidents(list)...), err
 }
 
-// waiting returns the incidents that the ledger could not store yet and does
+// waitingIncidents returns the incidents that the ledger could not store yet and does
 // not have open.
-func (s *Service) waiting(known []ledger.Incident) (out []ledger.Incident) {
+func (s *Service) waitingIncidents(known []ledger.Incident) (out []ledger.Incident) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	have := map[string]bool{}
@@ -314,12 +314,12 @@ func scopeOf(at wire.Address) string {
 func (s *Service) Flush(ctx context.Context) {
 	s.flushing.Lock()
 	defer s.flushing.Unlock()
-	s.flush(ctx)
+	s.flushChanges(ctx)
 }
 
-// flush is called with s.flushing held. It takes one change at a time, so that
+// flushChanges is called with s.flushing held. It takes one change at a time, so that
 // Noted and Close see all others in s.pending.
-func (s *Service) flush(ctx context.Context) {
+func (s *Service) flushChanges(ctx context.Context) {
 	for {
 		s.mu.Lock()
 		if len(s.pending) == 0 {
@@ -330,7 +330,7 @@ func (s *Service) flush(ctx context.Context) {
 		s.pending, s.moot = s.pending[1:], false
 		s.current = c.part
 		s.mu.Unlock()
-		err := s.write(ctx, c)
+		err := s.writeChange(ctx, c)
 		s.mu.Lock()
 		if err != nil && !s.moot {
 			s.pending = append([]change{c}, s.pending...)
@@ -343,7 +343,7 @@ func (s *Service) flush(ctx context.Context) {
 	}
 }
 
-func (s *Service) write(ctx context.Context, c change) error {
+func (s *Service) writeChange(ctx context.Context, c change) error {
 	if c.text == "" {
 		gone, err := s.o.Records.Leave(ctx, c.key, c.at.Domain, c.at.Site)
 		if err == nil && gone {
@@ -367,13 +367,13 @@ func (s *Service) endStray(c change) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, open := s.open[c.part]; !open {
-		s.queue(change{part: c.part, kind: c.kind, when: s.o.Now()})
+		s.queueChange(change{part: c.part, kind: c.kind, when: s.o.Now()})
 	}
 }
 
-// opens reports whether an opening of the part waits to be written. s.mu is
+// waitsToOpen reports whether an opening of the part waits to be written. s.mu is
 // held.
-func (s *Service) opens(m part) bool {
+func (s *Service) waitsToOpen(m part) bool {
 	return slices.ContainsFunc(s.pending, func(c change) bool { return c.part == m && c.text != "" })
 }
 
@@ -389,8 +389,8 @@ func (s *Service) Serve(ctx context.Context) error {
 	}
 }
 
-// clip bounds a text from outside, at a whole character.
-func clip(text string) string {
+// clipText bounds a text from outside, at a whole character.
+func clipText(text string) string {
 	if len(text) <= maxText {
 		return text
 	}

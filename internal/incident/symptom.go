@@ -38,15 +38,15 @@ func Symptoms(list []ledger.Incident, now time.Time) map[int64]bool {
 		if x.Resolved.IsZero() && now.Sub(x.Opened) > maxHidden {
 			continue
 		}
-		if slices.ContainsFunc(list, func(y ledger.Incident) bool { return explains(&y, x, now) }) {
+		if slices.ContainsFunc(list, func(y ledger.Incident) bool { return isCause(&y, x, now) }) {
 			out[x.ID] = true
 		}
 	}
 	return out
 }
 
-// explains reports whether y is the cause of x.
-func explains(y, x *ledger.Incident, now time.Time) bool {
+// isCause reports whether y is the cause of x.
+func isCause(y, x *ledger.Incident, now time.Time) bool {
 	kind, what := kinds.CutKey(x.Key)
 	e := kinds.Of(kind)
 	if !slices.Contains(e.SymptomOf, Kind(y.Kind)) || slices.Contains(e.Own, what) {
@@ -56,7 +56,7 @@ func explains(y, x *ledger.Incident, now time.Time) bool {
 	if kinds.Of(Kind(y.Kind)).Object == kinds.Channel && of != "" && (e.Object != kinds.Channel || of != what) {
 		return false
 	}
-	if !covers(y.Members, x.Members) || x.Opened.Before(y.Opened.Add(-before)) || x.Opened.After(y.Opened.Add(after)) {
+	if !coversSites(y.Members, x.Members) || x.Opened.Before(y.Opened.Add(-before)) || x.Opened.After(y.Opened.Add(after)) {
 		return false
 	}
 	if y.Resolved.IsZero() {
@@ -66,9 +66,9 @@ func explains(y, x *ledger.Incident, now time.Time) bool {
 	return !x.Opened.After(end) && (!x.Resolved.IsZero() || now.Before(end))
 }
 
-// covers reports whether a cause at the sites of y reaches all sites of x. A
+// coversSites reports whether a cause at the sites of y reaches all sites of x. A
 // member without a site is the Core, which all sites depend on.
-func covers(y, x []ledger.Member) bool {
+func coversSites(y, x []ledger.Member) bool {
 	has := func(site string, domain string) bool {
 		return slices.ContainsFunc(y, func(m ledger.Member) bool { return m.Site == "" || m.Site == site && m.Domain == domain })
 	}
