@@ -95,7 +95,7 @@ func New(o Options) *Service { return &Service{o: o, all: map[string]*entry{}} }
 
 // Run takes a task's turns, one each period, until ctx ends.
 func (s *Service) Run(ctx context.Context, t Task) error {
-	s.begin(t, time.Time{})
+	s.startTask(t, time.Time{})
 	tick := time.NewTicker(t.Period)
 	defer tick.Stop()
 	for {
@@ -110,7 +110,7 @@ func (s *Service) Run(ctx context.Context, t Task) error {
 
 // Once takes one turn of a task, and returns its error.
 func (s *Service) Once(ctx context.Context, t Task) error {
-	e := s.begin(t, s.o.Now())
+	e := s.startTask(t, s.o.Now())
 	err := t.Do(ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -123,7 +123,7 @@ func (s *Service) Once(ctx context.Context, t Task) error {
 	return nil
 }
 
-func (s *Service) begin(t Task, now time.Time) *entry {
+func (s *Service) startTask(t Task, now time.Time) *entry {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.all[t.Name]
@@ -154,8 +154,8 @@ func (s *Service) Has(name string) bool {
 	return s.all[name] != nil
 }
 
-// late returns by how much a task is overdue; 0 or less: it is not.
-func (e *entry) late() time.Duration {
+// overdueBy returns by how much a task is overdue; 0 or less: it is not.
+func (e *entry) overdueBy() time.Duration {
 	late := time.Duration(0)
 	if !e.running.IsZero() {
 		late = e.turn - e.task.Bound
@@ -175,7 +175,7 @@ func (s *Service) List() []Status {
 		if e.task.Name == "" {
 			continue
 		}
-		out = append(out, Status{Name: name, Period: e.task.Period, Bound: e.task.Bound, Running: e.running, Success: e.success, Error: e.failure, Overdue: e.late() > 0})
+		out = append(out, Status{Name: name, Period: e.task.Period, Bound: e.task.Bound, Running: e.running, Success: e.success, Error: e.failure, Overdue: e.overdueBy() > 0})
 	}
 	slices.SortFunc(out, func(a, b Status) int { return cmp.Compare(a.Name, b.Name) })
 	return out
@@ -190,13 +190,13 @@ func (s *Service) Watch(ctx context.Context, every time.Duration) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-tick.C:
-			s.check(every)
+			s.checkOverdue(every)
 		}
 	}
 }
 
-// check adds the time that has passed, and reports each task to Alarms.
-func (s *Service) check(passed time.Duration) {
+// checkOverdue adds the time that has passed, and reports each task to Alarms.
+func (s *Service) checkOverdue(passed time.Duration) {
 	late := map[string]string{} // empty: it is not
 	s.mu.Lock()
 	for name, e := range s.all {
@@ -211,8 +211,8 @@ func (s *Service) check(passed time.Duration) {
 			delete(s.all, name)
 		}
 		late[name] = ""
-		if e.late() > 0 {
-			late[name] = e.why()
+		if e.overdueBy() > 0 {
+			late[name] = e.overdueReason()
 		}
 	}
 	past := s.past()
@@ -229,7 +229,7 @@ func (s *Service) check(passed time.Duration) {
 	}
 }
 
-func (e *entry) why() string {
+func (e *entry) overdueReason() string {
 	if !e.running.IsZero() {
 		return fmt.Sprintf("task %s has been running for %s, and may take %s", e.task.Name, e.turn, e.task.Bound)
 	}

@@ -94,7 +94,7 @@ func TestOnce(t *testing.T) {
 			done <- s.Once(t.Context(), Task{Name: "publish package", Bound: time.Hour, Do: func(context.Context) error { <-free; return errors.New("refused") }})
 		}()
 		synctest.Wait()
-		s.check(2 * time.Hour)
+		s.checkOverdue(2 * time.Hour)
 		s.Retain(func(string) bool { return false })
 		if told.all()["publish package"] == "" {
 			t.Error("it hangs, and nobody is told")
@@ -103,7 +103,7 @@ func TestOnce(t *testing.T) {
 		if err := <-done; err == nil {
 			t.Error("its error is lost")
 		}
-		if s.check(100 * time.Hour); len(told.all()) > 0 {
+		if s.checkOverdue(100 * time.Hour); len(told.all()) > 0 {
 			t.Errorf("%v", told.all())
 		}
 		s.Retain(func(string) bool { return false })
@@ -126,7 +126,7 @@ func TestRestart(t *testing.T) {
 	_ = s.Once(t.Context(), task("fails", errors.New("no disk")))
 	_ = s.Once(t.Context(), task("works", nil))
 	_ = s.Once(t.Context(), task("renamed", errors.New("no disk")))
-	s.check(50 * time.Minute)
+	s.checkOverdue(50 * time.Minute)
 	if len(told.all()) > 0 {
 		t.Errorf("too early: %v", told.all())
 	}
@@ -137,22 +137,22 @@ func TestRestart(t *testing.T) {
 			t.Errorf("%s is not known, so that its incident would end", name)
 		}
 	}
-	s.begin(task("fails", nil), time.Time{})
-	s.begin(task("works", nil), time.Time{})
+	s.startTask(task("fails", nil), time.Time{})
+	s.startTask(task("works", nil), time.Time{})
 	if list := s.List(); len(list) != 2 || list[1].Success.IsZero() || !list[0].Success.IsZero() {
 		t.Errorf("%+v", list)
 	}
-	s.check(20 * time.Minute)
+	s.checkOverdue(20 * time.Minute)
 	if told.all()["fails"] == "" || told.all()["works"] == "" || told.all()["renamed"] != "" {
 		t.Errorf("after 70 minutes in two processes: %v", told.all())
 	}
 	told.Overdue("renamed", "open from before")
-	s.check(time.Hour)
+	s.checkOverdue(time.Hour)
 	if s.Has("renamed") || told.all()["renamed"] != "" {
 		t.Error("a task that no longer exists stays")
 	}
 	_ = s.Once(t.Context(), task("fails", nil))
-	if s.check(time.Minute); told.all()["fails"] != "" {
+	if s.checkOverdue(time.Minute); told.all()["fails"] != "" {
 		t.Errorf("%v", told.all())
 	}
 }
