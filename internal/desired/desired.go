@@ -104,7 +104,7 @@ func (s *Service) Update(ctx context.Context, w World, c Change) (changed []wire
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer func() { s.behind.Store(err != nil) }()
-	sites, stored, err := s.read(ctx, &w, c.Only)
+	sites, stored, err := s.readStored(ctx, &w, c.Only)
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +116,7 @@ func (s *Service) Update(ctx context.Context, w World, c Change) (changed []wire
 			return nil, err
 		}
 	}
-	p, err := plan(&w, sites, stored, &c, start)
+	p, err := makePlan(&w, sites, stored, &c, start)
 	if err != nil {
 		return nil, err
 	}
@@ -138,13 +138,13 @@ func (s *Service) Update(ctx context.Context, w World, c Change) (changed []wire
 		}
 	}
 	if c.Only == nil {
-		s.forget(p.states)
+		s.forgetStates(p.states)
 	}
 	return changed, nil
 }
 
-// read returns the configured sites of an Update and their rows.
-func (s *Service) read(ctx context.Context, w *World, only []string) ([]*fleet.Site, *ledger.DesiredState, error) {
+// readStored returns the configured sites of an Update and their rows.
+func (s *Service) readStored(ctx context.Context, w *World, only []string) ([]*fleet.Site, *ledger.DesiredState, error) {
 	var sites []*fleet.Site
 	if only == nil {
 		for i := range w.Fleet.Sites {
@@ -169,8 +169,8 @@ func (s *Service) read(ctx context.Context, w *World, only []string) ([]*fleet.S
 	return sites, all, nil
 }
 
-// forget drops the states of sites that are no longer configured.
-func (s *Service) forget(configured map[wire.Address]*wire.State) {
+// forgetStates drops the states of sites that are no longer configured.
+func (s *Service) forgetStates(configured map[wire.Address]*wire.State) {
 	s.states.Range(func(a, _ any) bool {
 		if configured[a.(wire.Address)] == nil {
 			s.states.Delete(a)

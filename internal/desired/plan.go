@@ -17,8 +17,8 @@ type planned struct {
 	states  map[wire.Address]*wire.State
 }
 
-// plan compares the desired states of sites with the stored rows.
-func plan(w *World, sites []*fleet.Site, stored *ledger.DesiredState, c *Change, start uint64) (*planned, error) {
+// makePlan compares the desired states of sites with the stored rows.
+func makePlan(w *World, sites []*fleet.Site, stored *ledger.DesiredState, c *Change, start uint64) (*planned, error) {
 	p := &planned{touched: map[wire.Address]bool{}, states: map[wire.Address]*wire.State{}}
 	have := make(map[Key]*ledger.Desired, len(stored.Rows))
 	for i := range stored.Rows {
@@ -27,7 +27,7 @@ func plan(w *World, sites []*fleet.Site, stored *ledger.DesiredState, c *Change,
 	}
 	for _, s := range sites {
 		a := wire.Address{Domain: s.Domain, Site: s.Name}
-		st := w.state(s, p.limit(w, a, stored, c))
+		st := w.siteState(s, p.planLimit(w, a, stored, c))
 		p.states[a] = st
 		site, err := wire.Encode(st)
 		if err != nil {
@@ -37,12 +37,12 @@ func plan(w *World, sites []*fleet.Site, stored *ledger.DesiredState, c *Change,
 			k := Key{a, s.Placements[i].Channel}
 			old := have[k]
 			delete(have, k)
-			row, want, err := w.row(k, &s.Placements[i], old, c, start, site)
+			row, want, err := w.desiredRow(k, &s.Placements[i], old, c, start, site)
 			if err != nil {
 				return nil, err
 			}
 			st.Desired = append(st.Desired, *want)
-			if old == nil || !same(old, row) {
+			if old == nil || !sameRow(old, row) {
 				p.change.Set = append(p.change.Set, *row)
 				p.touched[a] = true
 			}
@@ -55,8 +55,8 @@ func plan(w *World, sites []*fleet.Site, stored *ledger.DesiredState, c *Change,
 	return p, nil
 }
 
-// limit returns the limit in force at a site, and records its changes.
-func (p *planned) limit(w *World, a wire.Address, stored *ledger.DesiredState, c *Change) Limit {
+// planLimit returns the limit in force at a site, and records its changes.
+func (p *planned) planLimit(w *World, a wire.Address, stored *ledger.DesiredState, c *Change) Limit {
 	key := ledger.SiteKey{Domain: a.Domain, Site: a.Site}
 	old, has := stored.Limits[key]
 	now := Limit(old)
@@ -75,8 +75,8 @@ func (p *planned) limit(w *World, a wire.Address, stored *ledger.DesiredState, c
 	return now
 }
 
-// state returns a site's State without its channels.
-func (w *World) state(s *fleet.Site, l Limit) *wire.State {
+// siteState returns a site's State without its channels.
+func (w *World) siteState(s *fleet.Site, l Limit) *wire.State {
 	st := &wire.State{Beat: uint32(w.Beat / time.Second), Rate: s.Rate, Zone: s.Zone, Rates: s.Rates, Limit: l.Timetable, LimitUntil: l.Until,
 		Region: s.Region, Rehearsal: w.Rehearsal, Core: w.Core}
 	if s.Latitude != nil && s.Longitude != nil {
@@ -85,17 +85,17 @@ func (w *World) state(s *fleet.Site, l Limit) *wire.State {
 	return st
 }
 
-// row returns the desired state of a channel at a site. site is the site's
+// desiredRow returns the desired state of a channel at a site. site is the site's
 // encoded State without channels. A change of it changes each of the site's
 // rows, so that they get a new revision.
-func (w *World) row(k Key, p *fleet.Placement, old *ledger.Desired, c *Change, start uint64, site []byte) (*ledger.Desired, *wire.Desired, error) {
+func (w *World) desiredRow(k Key, p *fleet.Placement, old *ledger.Desired, c *Change, start uint64, site []byte) (*ledger.Desired, *wire.Desired, error) {
 	rel, _ := w.Release(k.Channel)
 	row := &ledger.Desired{Domain: k.Domain, Site: k.Site, Channel: k.Channel, Number: rel.Number, Release: rel.Digest, Tree: rel.Tree, By: c.By}
 	if old != nil {
 		row.Start, row.DryRun, row.Mode = old.Start, old.DryRun, old.Mode
 	}
 	if r, ok := c.Requests[k]; ok {
-		row.Start, row.DryRun, row.Mode = start, r.DryRun, r.mode()
+		row.Start, row.DryRun, row.Mode = start, r.DryRun, r.modeBits()
 	}
 	row.Nonce = w.Nonce(k, row.Number, row.Start)
 	r := requestOf(row)
@@ -109,8 +109,8 @@ func (w *World) row(k Key, p *fleet.Placement, old *ledger.Desired, c *Change, s
 	return row, d, err
 }
 
-// same reports whether two rows mean the same to a site.
-func same(a, b *ledger.Desired) bool {
+// sameRow reports whether two rows mean the same to a site.
+func sameRow(a, b *ledger.Desired) bool {
 	return a.Number == b.Number && a.Release == b.Release && a.Tree == b.Tree && a.Nonce == b.Nonce && a.Start == b.Start && a.DryRun == b.DryRun && a.Mode == b.Mode &&
 		bytes.Equal(a.Body, b.Body)
 }
@@ -124,7 +124,7 @@ const (
 	modeCheck = 8
 )
 
-func (r *Request) mode() (m uint32) {
+func (r *Request) modeBits() (m uint32) {
 	for bit, on := range map[uint32]bool{modeRehash: r.Rehash, modeNow: r.Now, modeVerify: r.Verify, modeAdopt: r.Adopt} {
 		if on {
 			m |= bit
