@@ -44,7 +44,7 @@ func (s *Service) mayRead(ctx context.Context, a wire.Address, releases []releas
 			return false, errForeign
 		}
 		for _, k := range releases {
-			if ok, err := s.packs.needed(ctx, k, d); ok || err != nil {
+			if ok, err := s.packs.isNeeded(ctx, k, d); ok || err != nil {
 				return false, err
 			}
 		}
@@ -72,14 +72,14 @@ func (s *Service) mayReadChannel(ctx context.Context, a wire.Address, key string
 			if rel, ok := s.o.Newest(p.Channel); ok && rel.Number == n {
 				return false, nil
 			}
-			return s.absent(ctx, key)
+			return s.isAbsent(ctx, key)
 		}
 	}
 	return false, errForeign
 }
 
-// absent reports whether the store lacks an object.
-func (s *Service) absent(ctx context.Context, key string) (bool, error) {
+// isAbsent reports whether the store lacks an object.
+func (s *Service) isAbsent(ctx context.Context, key string) (bool, error) {
 	body, _, err := s.o.Store().Get(ctx, key, 0, 1)
 	if errors.Is(err, fs.ErrNotExist) {
 		return true, nil
@@ -90,9 +90,9 @@ func (s *Service) absent(ctx context.Context, key string) (bool, error) {
 	return false, body.Close()
 }
 
-// readable lists the releases that a site may read: its desired releases, the releases that it
+// readableReleases lists the releases that a site may read: its desired releases, the releases that it
 // holds, and those of its current runs.
-func (s *Service) readable(ctx context.Context, a wire.Address) []releases.Key {
+func (s *Service) readableReleases(ctx context.Context, a wire.Address) []releases.Key {
 	keys := []releases.Key{}
 	add := func(channel string, number uint64, d digest.Digest) {
 		k := releases.Key{Channel: channel, Number: number, Digest: d}

@@ -119,7 +119,7 @@ func New(o Options) *Service {
 func (s *Service) Lent() int64 { return s.lent.Load() }
 
 // Forget drops what is known of releases that keep does not name.
-func (s *Service) Forget(keep func(channel string, number uint64) bool) { s.packs.forget(keep) }
+func (s *Service) Forget(keep func(channel string, number uint64) bool) { s.packs.forgetReleases(keep) }
 
 // Wait returns when no request is being answered. No Ask may follow.
 func (s *Service) Wait() { s.wait.Wait() }
@@ -130,13 +130,13 @@ func (s *Service) Ask(ctx context.Context, a wire.Address, v *wire.Ask) error {
 	if len(v.Keys) > wire.MaxAsk {
 		return fmt.Errorf("it asks for %d objects, at most %d at once: %w", len(v.Keys), wire.MaxAsk, frame.ErrDamaged)
 	}
-	q := s.enter(a)
+	q := s.enterQueue(a)
 	if q == nil {
 		s.o.Notices.Overrun()
 		return nil
 	}
 	s.wait.Go(func() {
-		defer s.leave(a, q)
+		defer s.leaveQueue(a, q)
 		for _, turn := range []chan struct{}{q.turns, s.turns} { // the site's own first: while it waits for that, it holds none of the shared ones
 			select {
 			case turn <- struct{}{}:
@@ -145,13 +145,13 @@ func (s *Service) Ask(ctx context.Context, a wire.Address, v *wire.Ask) error {
 				return
 			}
 		}
-		s.o.Guard(a, func() { s.answer(ctx, a, v) })
+		s.o.Guard(a, func() { s.handleRequest(ctx, a, v) })
 	})
 	return nil
 }
 
-// enter counts one more request of a site. It returns nil if there are too many.
-func (s *Service) enter(a wire.Address) *queue {
+// enterQueue counts one more request of a site. It returns nil if there are too many.
+func (s *Service) enterQueue(a wire.Address) *queue {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q := s.queues[a]
@@ -166,7 +166,7 @@ func (s *Service) enter(a wire.Address) *queue {
 	return q
 }
 
-func (s *Service) leave(a wire.Address, q *queue) {
+func (s *Service) leaveQueue(a wire.Address, q *queue) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if q.waiting--; q.waiting == 0 {
@@ -184,8 +184,8 @@ const (
 	maxLife   = 7 * 24 * time.Hour
 )
 
-// life returns the life of URLs that are presigned for a site now.
-func (s *Service) life(a wire.Address) time.Duration {
+// urlLife returns the life of URLs that are presigned for a site now.
+func (s *Service) urlLife(a wire.Address) time.Duration {
 	f, table := s.o.Fleet()
 	site, now, life := f.Site(a.Site), s.o.Wall(), lendFor
 	if site == nil {
@@ -207,9 +207,9 @@ func (s *Service) life(a wire.Address) time.Duration {
 	return min(life, maxLife)
 }
 
-// answer presigns a URL for every key that the site's releases need, and refuses the others.
-func (s *Service) answer(ctx context.Context, a wire.Address, v *wire.Ask) {
-	now, life := s.o.Now(), s.life(a)
+// handleRequest presigns a URL for every key that the site's releases need, and refuses the others.
+func (s *Service) handleRequest(ctx context.Context, a wire.Address, v *wire.Ask) {
+	now, life := s.o.Now(), s.urlLife(a)
 	out := wire.URLs{ID: v.ID, Until: now.Add(life).Unix()}
 	store := s.o.Store()
 	// All URLs get the earliest expiry, since a credential may end sooner.
@@ -224,7 +224,7 @@ func (s *Service) answer(ctx context.Context, a wire.Address, v *wire.Ask) {
 	var list []releases.Key
 	for _, key := range v.Keys {
 		if list == nil {
-			list = s.readable(ctx, a)
+			list = s.readableReleases(ctx, a)
 		}
 		absent, err := s.mayRead(ctx, a, list, key)
 		var url string
@@ -235,7 +235,7 @@ func (s *Service) answer(ctx context.Context, a wire.Address, v *wire.Ask) {
 		case absent:
 			out.Refused = append(out.Refused, wire.Refused{Key: key, Absent: true, Why: "the store has no such object"})
 		case errors.Is(err, errForeign):
-			foreign = append(foreign, clip(key))
+			foreign = append(foreign, clipKey(key))
 			out.Refused = append(out.Refused, wire.Refused{Key: key, Why: err.Error()})
 		case err != nil:
 			s.o.Notices.Trouble("lend", err)
@@ -252,14 +252,14 @@ func (s *Service) answer(ctx context.Context, a wire.Address, v *wire.Ask) {
 		url, err := presign("halt")
 		return wire.URL{Key: "halt", URL: url}, err
 	}
-	if err := s.send(a, &out, slices.Contains(v.Keys, "halt"), halt); err != nil && ctx.Err() == nil {
+	if err := s.sendURLs(a, &out, slices.Contains(v.Keys, "halt"), halt); err != nil && ctx.Err() == nil {
 		s.o.Notices.Trouble("send", err)
 	}
 }
 
-// send sends URLs, and refuses those that do not fit into one message. It adds the URL of the halt
+// sendURLs sends URLs, and refuses those that do not fit into one message. It adds the URL of the halt
 // orders, so that they can be read as long as the other objects.
-func (s *Service) send(a wire.Address, out *wire.URLs, hasHalt bool, halt func() (wire.URL, error)) error {
+func (s *Service) sendURLs(a wire.Address, out *wire.URLs, hasHalt bool, halt func() (wire.URL, error)) error {
 	for {
 		all := *out
 		if len(out.Lent) > 0 && !hasHalt {
@@ -281,8 +281,8 @@ func (s *Service) send(a wire.Address, out *wire.URLs, hasHalt bool, halt func()
 	}
 }
 
-// clip bounds a key that a site chose.
-func clip(key string) string {
+// clipKey bounds a key that a site chose.
+func clipKey(key string) string {
 	const most = 1 << 10
 	if len(key) > most {
 		return key[:most] + "…"

@@ -222,11 +222,11 @@ func TestLifeCoversTheNextWindow(t *testing.T) {
 		"fri all":             109 * time.Hour,
 	} {
 		d.fleet.Sites[0].Placements[0].Windows = windows
-		if got := d.life(berlin); got != want {
+		if got := d.urlLife(berlin); got != want {
 			t.Errorf("windows %q: %v, want %v", windows, got, want)
 		}
 	}
-	if got := d.life(osaka); got != lendFor {
+	if got := d.urlLife(osaka); got != lendFor {
 		t.Errorf("a site that is not configured: %v", got)
 	}
 }

@@ -42,8 +42,8 @@ const recheck = 10 * time.Second
 // batch is how many chunks are looked up at once.
 const batch = 32 << 10
 
-// needed reports whether the release needs the pack.
-func (s *releasePacks) needed(ctx context.Context, k releases.Key, pack digest.Digest) (bool, error) {
+// isNeeded reports whether the release needs the pack.
+func (s *releasePacks) isNeeded(ctx context.Context, k releases.Key, pack digest.Digest) (bool, error) {
 	s.mu.Lock()
 	if s.all == nil {
 		s.all = map[releases.Key]*needs{}
@@ -64,15 +64,15 @@ func (s *releasePacks) needed(ctx context.Context, k releases.Key, pack digest.D
 		return false, nil
 	}
 	// A release that gc has removed needs nothing any more.
-	if err := s.walk(ctx, k, n); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := s.walkRelease(ctx, k, n); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, err
 	}
 	n.checked = now
 	return n.packs[pack], nil
 }
 
-// forget drops releases that are no longer in any site's desired state.
-func (s *releasePacks) forget(keep func(channel string, number uint64) bool) {
+// forgetReleases drops releases that are no longer in any site's desired state.
+func (s *releasePacks) forgetReleases(keep func(channel string, number uint64) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for k := range s.all {
@@ -82,7 +82,7 @@ func (s *releasePacks) forget(keep func(channel string, number uint64) bool) {
 	}
 }
 
-func (s *releasePacks) walk(ctx context.Context, k releases.Key, n *needs) (err error) {
+func (s *releasePacks) walkRelease(ctx context.Context, k releases.Key, n *needs) (err error) {
 	s.folder.Lock()
 	defer s.folder.Unlock()
 	r := s.o.Repo()
@@ -127,7 +127,7 @@ func (s *releasePacks) walk(ctx context.Context, k releases.Key, n *needs) (err 
 		}
 		return nil
 	}
-	if err := s.chunks(ctx, r, k, add); err != nil {
+	if err := s.eachChunk(ctx, r, k, add); err != nil {
 		return err
 	}
 	if err := look(); err != nil {
@@ -140,8 +140,8 @@ func (s *releasePacks) walk(ctx context.Context, k releases.Key, n *needs) (err 
 	return segs.Prune(x.Root())
 }
 
-// chunks calls add for every chunk and page of a release.
-func (s *releasePacks) chunks(ctx context.Context, r *repo.Repo, k releases.Key, add func(digest.Digest) error) error {
+// eachChunk calls add for every chunk and page of a release.
+func (s *releasePacks) eachChunk(ctx context.Context, r *repo.Repo, k releases.Key, add func(digest.Digest) error) error {
 	rel, next, err := s.o.Trees.EntriesOf(ctx, r, k)
 	if err != nil {
 		return err
