@@ -64,7 +64,7 @@ var (
 	errTaken  = errors.New("the new file was taken away before it was in its place: is it a virus scanner that does so? let it leave .nightferry alone, then pull again")
 )
 
-func (c *Commit) name(base string) string { return c.o.Dir + "/" + base }
+func (c *Commit) pathOf(base string) string { return c.o.Dir + "/" + base }
 
 // LeftOpen reports whether a replay may have made a folder writable without restoring its mode.
 func (c *Commit) LeftOpen(dir string) bool {
@@ -75,11 +75,11 @@ func (c *Commit) LeftOpen(dir string) bool {
 // Forget ends a commit. It removes the journal first: without it, the companion has no meaning.
 func (c *Commit) Forget() error {
 	c.late = false
-	for _, name := range []string{c.name(Journal), c.name(Moved), c.o.Next} {
+	for _, name := range []string{c.pathOf(Journal), c.pathOf(Moved), c.o.Next} {
 		if err := c.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		if name == c.name(Journal) {
+		if name == c.pathOf(Journal) {
 			if err := c.root.SyncDir(c.o.Dir); err != nil {
 				return err
 			}

@@ -13,45 +13,45 @@ import (
 	"nightferry/internal/durable"
 )
 
-// do makes one step, unless it is made already.
-func (c *Commit) do(s Step) error {
+// doStep makes one step, unless it is made already.
+func (c *Commit) doStep(s Step) error {
 	switch s.Kind {
 	case Out:
-		return c.out(s)
+		return c.moveOut(s)
 	case Clear:
-		return c.clear(s)
+		return c.clearSlot(s)
 	case Recase:
-		return c.recase(s)
+		return c.finishRecase(s)
 	case Mkdir:
-		return c.mkdir(s)
+		return c.makeFolder(s)
 	case Place:
-		return c.place(s)
+		return c.placeFile(s)
 	case Touch:
 		delete(c.opened, s.Path)
-		return c.touch(s.Path, s)
+		return c.setModeTime(s.Path, s)
 	case Delete:
-		return c.delete(s)
+		return c.deleteFile(s)
 	default:
-		return c.rmdir(s)
+		return c.removeFolder(s)
 	}
 }
 
-// undo reverts a step of the first half. It replaces nothing: the site may have made an entry of the same name
+// undoStep reverts a step of the first half. It replaces nothing: the site may have made an entry of the same name
 // meanwhile.
-func (c *Commit) undo(s Step) error {
+func (c *Commit) undoStep(s Step) error {
 	if s.Kind == Clear {
 		// If the site has made another entry there, the folder's files go to Options.Aside.
-		if err := c.mkdir(s); !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist) && !notFolder(err) {
+		if err := c.makeFolder(s); !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist) && !notFolder(err) {
 			return err
 		}
 		return nil
 	}
 	// The slot shows whether the step was made.
-	slot, err := c.there(s.Slot)
+	slot, err := c.statName(s.Slot)
 	if err != nil || (slot == nil) != (s.Kind == Recase) {
 		return err
 	}
-	now, err := c.there(s.Path)
+	now, err := c.statName(s.Path)
 	if err != nil {
 		return err
 	}
@@ -85,8 +85,8 @@ func (c *Commit) setAside(s Step) error {
 	return nil
 }
 
-// there returns the stat of a name, or nil if it does not exist. A name below a non-folder does not exist either.
-func (c *Commit) there(name string) (fs.FileInfo, error) {
+// statName returns the stat of a name, or nil if it does not exist. A name below a non-folder does not exist either.
+func (c *Commit) statName(name string) (fs.FileInfo, error) {
 	info, err := c.root.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) || notFolder(err) {
 		return nil, nil
@@ -97,42 +97,42 @@ func (c *Commit) there(name string) (fs.FileInfo, error) {
 // notFolder reports whether err means that part of a path is a file.
 func notFolder(err error) bool { return errors.Is(err, syscall.ENOTDIR) }
 
-func (s *Step) unchanged(info fs.FileInfo) bool {
+func (s *Step) isUnchanged(info fs.FileInfo) bool {
 	return info.Size() == s.Size && durable.Nanoseconds(info.ModTime()) == s.MTime
 }
 
-func (c *Commit) out(s Step) error {
-	if slot, err := c.there(s.Slot); slot != nil || err != nil {
+func (c *Commit) moveOut(s Step) error {
+	if slot, err := c.statName(s.Slot); slot != nil || err != nil {
 		return err
 	}
-	info, err := c.there(s.Path)
+	info, err := c.statName(s.Path)
 	if info == nil || err != nil {
 		return err
 	}
-	if info.IsDir() != s.Dir || s.Linked && info.Mode().IsRegular() || s.Size >= 0 && !s.unchanged(info) {
+	if info.IsDir() != s.Dir || s.Linked && info.Mode().IsRegular() || s.Size >= 0 && !s.isUnchanged(info) {
 		return errEdited
 	}
 	return c.root.Rename(s.Path, s.Slot)
 }
 
-func (c *Commit) clear(s Step) error {
-	info, err := c.there(s.Path)
+func (c *Commit) clearSlot(s Step) error {
+	info, err := c.statName(s.Path)
 	if info == nil || err != nil || !info.IsDir() {
 		return err
 	}
 	return c.root.Remove(s.Path)
 }
 
-// recase finishes the rename that an Out started. Some systems keep the old case unless a folder is first renamed
+// finishRecase finishes the rename that an Out started. Some systems keep the old case unless a folder is first renamed
 // to another name.
-func (c *Commit) recase(s Step) error {
-	if slot, err := c.there(s.Slot); slot == nil || err != nil {
+func (c *Commit) finishRecase(s Step) error {
+	if slot, err := c.statName(s.Slot); slot == nil || err != nil {
 		return err
 	}
 	return c.root.Rename(s.Slot, s.Path)
 }
 
-func (c *Commit) mkdir(s Step) error {
+func (c *Commit) makeFolder(s Step) error {
 	err := c.root.Mkdir(s.Path, fs.FileMode(s.Mode)|0o700)
 	if errors.Is(err, fs.ErrExist) {
 		if info, lerr := c.root.Lstat(s.Path); lerr == nil && info.IsDir() {
@@ -142,47 +142,47 @@ func (c *Commit) mkdir(s Step) error {
 	return err
 }
 
-func (c *Commit) place(s Step) error {
+func (c *Commit) placeFile(s Step) error {
 	if !strings.HasPrefix(s.Slot, c.o.Out+"/") {
 		// A staged file needs only this call. Most steps are of this kind.
 		err := c.placer.Place(s.Slot, s.Path, s.Over)
 		if errors.Is(err, fs.ErrNotExist) {
-			if info, serr := c.there(s.Slot); info == nil && serr == nil {
-				return c.placed()
+			if info, serr := c.statName(s.Slot); info == nil && serr == nil {
+				return c.checkPlaced()
 			}
 		}
 		return err
 	}
-	info, err := c.there(s.Slot)
+	info, err := c.statName(s.Slot)
 	if err != nil {
 		return err
 	}
 	if info == nil {
-		if err := c.placed(); err != nil {
+		if err := c.checkPlaced(); err != nil {
 			return err
 		}
 		// A power cut may have kept the name but lost the mode or the time.
-		return c.touch(s.Path, s)
+		return c.setModeTime(s.Path, s)
 	}
 	// A moved file still has its old mode and time.
-	if err := c.touch(s.Slot, s); err != nil {
+	if err := c.setModeTime(s.Slot, s); err != nil {
 		return err
 	}
 	return c.placer.Place(s.Slot, s.Path, s.Over)
 }
 
-// placed handles a missing slot. If another process started this commit, the file is in its place already; otherwise
+// checkPlaced handles a missing slot. If another process started this commit, the file is in its place already; otherwise
 // the staged file was taken away.
-func (c *Commit) placed() error {
+func (c *Commit) checkPlaced() error {
 	if c.late {
 		return nil
 	}
 	return errTaken
 }
 
-// touch sets mode and time if they differ. It touches a file only if it has the size that was verified.
-func (c *Commit) touch(name string, s Step) error {
-	info, err := c.there(name)
+// setModeTime sets mode and time if they differ. It touches a file only if it has the size that was verified.
+func (c *Commit) setModeTime(name string, s Step) error {
+	info, err := c.statName(name)
 	if info == nil || err != nil || info.IsDir() != s.Dir || !s.Dir && (!info.Mode().IsRegular() || info.Size() != s.Size) {
 		return err
 	}
@@ -204,19 +204,19 @@ func (c *Commit) Tolerate(err error) error {
 	return err
 }
 
-func (c *Commit) delete(s Step) error {
-	info, err := c.there(s.Path)
+func (c *Commit) deleteFile(s Step) error {
+	info, err := c.statName(s.Path)
 	if info == nil || err != nil {
 		return err
 	}
-	if info.IsDir() || s.Linked == info.Mode().IsRegular() || !s.Linked && !s.unchanged(info) {
+	if info.IsDir() || s.Linked == info.Mode().IsRegular() || !s.Linked && !s.isUnchanged(info) {
 		return nil // it was replaced, so it is the site's own
 	}
 	return c.root.Remove(s.Path)
 }
 
-func (c *Commit) rmdir(s Step) error {
-	info, err := c.there(s.Path)
+func (c *Commit) removeFolder(s Step) error {
+	info, err := c.statName(s.Path)
 	if info == nil || err != nil || !info.IsDir() {
 		return err
 	}

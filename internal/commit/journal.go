@@ -26,7 +26,7 @@ const (
 
 // Write makes the steps durable.
 func (c *Commit) Write(steps Steps) error {
-	err := c.root.WriteStream(c.name(Journal), 0o644, func(w io.Writer) error {
+	err := c.root.WriteStream(c.pathOf(Journal), 0o644, func(w io.Writer) error {
 		h := sha256.New()
 		w = io.MultiWriter(w, h)
 		if _, err := w.Write(frame.Header(journalKind, journalVersion)); err != nil {
@@ -34,7 +34,7 @@ func (c *Commit) Write(steps Steps) error {
 		}
 		var buf, rec []byte
 		err := steps(func(s Step) error {
-			rec = s.append(rec[:0])
+			rec = s.appendTo(rec[:0])
 			buf = append(binary.AppendUvarint(buf[:0], uint64(len(rec))), rec...)
 			_, err := w.Write(buf)
 			return err
@@ -56,23 +56,23 @@ func (c *Commit) Write(steps Steps) error {
 
 // Pending returns nil if there is a valid journal, else ErrNone, frame.ErrDamaged or another error.
 func (c *Commit) Pending() error {
-	_, err := c.scan(nil)
+	_, err := c.scanJournal(nil)
 	return err
 }
 
-// read calls fn for every step. It verifies the whole journal first, so that fn never sees a step of a damaged one.
+// readJournal calls fn for every step. It verifies the whole journal first, so that fn never sees a step of a damaged one.
 // It returns the journal's sum, which ties the companion to the journal.
-func (c *Commit) read(fn func(Step) error) (digest.Digest, error) {
-	sum, err := c.scan(nil)
+func (c *Commit) readJournal(fn func(Step) error) (digest.Digest, error) {
+	sum, err := c.scanJournal(nil)
 	if err != nil {
 		return sum, err
 	}
-	_, err = c.scan(fn)
+	_, err = c.scanJournal(fn)
 	return sum, err
 }
 
-func (c *Commit) scan(fn func(Step) error) (sum digest.Digest, err error) {
-	f, err := c.root.Open(c.name(Journal))
+func (c *Commit) scanJournal(fn func(Step) error) (sum digest.Digest, err error) {
+	f, err := c.root.Open(c.pathOf(Journal))
 	if errors.Is(err, fs.ErrNotExist) {
 		return sum, ErrNone
 	}
@@ -141,9 +141,9 @@ func (r *hashed) ReadByte() (byte, error) {
 	return b, err
 }
 
-// moved reports whether the first half of the journal with that sum is done.
-func (c *Commit) moved(sum digest.Digest) (bool, error) {
-	f, err := c.root.Open(c.name(Moved))
+// firstHalfDone reports whether the first half of the journal with that sum is done.
+func (c *Commit) firstHalfDone(sum digest.Digest) (bool, error) {
+	f, err := c.root.Open(c.pathOf(Moved))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}

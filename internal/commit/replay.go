@@ -31,7 +31,7 @@ func (c *Commit) Replay(ctx context.Context, late bool) (left []Left, err error)
 	c.late = late
 	defer c.closeUp()
 	var first bool
-	sum, err := c.read(func(s Step) error { first = first || s.Kind.first(); return nil })
+	sum, err := c.readJournal(func(s Step) error { first = first || s.Kind.inFirstHalf(); return nil })
 	if err != nil {
 		return nil, err
 	}
@@ -40,40 +40,40 @@ func (c *Commit) Replay(ctx context.Context, late bool) (left []Left, err error)
 			return nil, err
 		}
 	}
-	_, err = c.read(func(s Step) error {
-		if s.Kind.first() {
+	_, err = c.readJournal(func(s Step) error {
+		if s.Kind.inFirstHalf() {
 			return nil
 		}
 		if err := c.o.Stopped(ctx); err != nil {
 			return err
 		}
-		if err := c.tries(ctx, s); err != nil {
+		if err := c.retryStep(ctx, s); err != nil {
 			left = append(left, Left{s, err})
 		}
 		return nil
 	})
 	c.closeUp()
 	if err == nil {
-		err = c.sync()
+		err = c.syncAll()
 	}
 	return left, err
 }
 
 // clearWay makes the first half. If any step of it fails, clearWay reverts all of them.
 func (c *Commit) clearWay(ctx context.Context, sum digest.Digest) error {
-	moved, err := c.moved(sum)
+	moved, err := c.firstHalfDone(sum)
 	if moved || err != nil {
 		return err
 	}
 	var done []Step
-	_, err = c.read(func(s Step) error {
-		if !s.Kind.first() {
+	_, err = c.readJournal(func(s Step) error {
+		if !s.Kind.inFirstHalf() {
 			return nil
 		}
 		if err := c.o.Stopped(ctx); err != nil {
 			return err
 		}
-		if err := c.tries(ctx, s); err != nil {
+		if err := c.retryStep(ctx, s); err != nil {
 			return &BlockedError{Path: s.Path, Err: err}
 		}
 		done = append(done, s)
@@ -81,17 +81,17 @@ func (c *Commit) clearWay(ctx context.Context, sum digest.Digest) error {
 	})
 	if err == nil {
 		// The first half must be durable before any step of the second half.
-		if err := c.sync(); err != nil {
+		if err := c.syncAll(); err != nil {
 			return err
 		}
-		return c.root.WriteFile(c.name(Moved), sum[:], 0o644)
+		return c.root.WriteFile(c.pathOf(Moved), sum[:], 0o644)
 	}
 	var blocked *BlockedError
 	if !errors.As(err, &blocked) {
 		return err
 	}
 	for i := len(done) - 1; i >= 0; i-- {
-		if uerr := c.undo(done[i]); uerr != nil {
+		if uerr := c.undoStep(done[i]); uerr != nil {
 			return fmt.Errorf("%w; and taking the commit back failed, it will be finished by the next pull: %w", blocked.Err, uerr)
 		}
 	}
@@ -101,16 +101,16 @@ func (c *Commit) clearWay(ctx context.Context, sum digest.Digest) error {
 	return blocked
 }
 
-// tries makes a step, and retries it while a file is locked.
-func (c *Commit) tries(ctx context.Context, s Step) error {
+// retryStep makes a step, and retries it while a file is locked.
+func (c *Commit) retryStep(ctx context.Context, s Step) error {
 	pause := lockedPause
 	for n := 1; ; n++ {
-		err := c.do(s)
+		err := c.doStep(s)
 		if errors.Is(err, fs.ErrPermission) && c.openUp(s.Path) {
-			err = c.do(s)
+			err = c.doStep(s)
 		}
 		if err == nil {
-			c.changed(s)
+			c.noteChanged(s)
 		}
 		if err == nil || n == lockedTries || !durable.IsLocked(err) || ctx.Err() != nil {
 			return err
@@ -126,8 +126,8 @@ func (c *Commit) tries(ctx context.Context, s Step) error {
 	}
 }
 
-// changed records the folders whose names a step may have changed.
-func (c *Commit) changed(s Step) {
+// noteChanged records the folders whose names a step may have changed.
+func (c *Commit) noteChanged(s Step) {
 	if !durable.NeedsFileSync(c.root) || s.Kind == Touch {
 		return
 	}
@@ -137,8 +137,8 @@ func (c *Commit) changed(s Step) {
 	}
 }
 
-// sync makes all steps durable.
-func (c *Commit) sync() error {
+// syncAll makes all steps durable.
+func (c *Commit) syncAll() error {
 	for dir := range c.synced {
 		if err := c.root.SyncDir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) && !notFolder(err) {
 			return err
@@ -174,7 +174,7 @@ func (c *Commit) openUp(name string) (opened bool) {
 // closeUp restores the bits that openUp changed. Folders that cannot be restored stay in c.opened, for LeftOpen.
 func (c *Commit) closeUp() {
 	for dir, mode := range c.opened {
-		info, err := c.there(dir)
+		info, err := c.statName(dir)
 		if err == nil && info != nil && info.IsDir() {
 			err = c.root.Chmod(dir, mode)
 		}

@@ -23,7 +23,7 @@ const (
 	Rmdir                  // remove the folder Path, if it is empty
 )
 
-func (k Kind) first() bool { return k <= Recase }
+func (k Kind) inFirstHalf() bool { return k <= Recase }
 
 // Step is one change.
 type Step struct {
@@ -41,7 +41,7 @@ type Step struct {
 // Steps yields steps in the order in which they must be made.
 type Steps func(yield func(Step) error) error
 
-func (s *Step) append(b []byte) []byte {
+func (s *Step) appendTo(b []byte) []byte {
 	flags := byte(0)
 	for i, set := range [...]bool{s.Dir, s.Linked, s.Over} {
 		if set {

@@ -107,7 +107,7 @@ func TestOutLeavesAFileInPlaceOfALink(t *testing.T) {
 	}
 	defer root.Close()
 	c := New(root, Options{Dir: "s", Out: "s/out"})
-	if err := c.do(Step{Kind: Out, Path: "link", Slot: "slot", Size: -1, Linked: true}); !errors.Is(err, errEdited) {
+	if err := c.doStep(Step{Kind: Out, Path: "link", Slot: "slot", Size: -1, Linked: true}); !errors.Is(err, errEdited) {
 		t.Errorf("%v", err)
 	}
 	if _, err := os.Lstat(filepath.Join(dir, "slot")); !errors.Is(err, fs.ErrNotExist) {
