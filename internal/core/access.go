@@ -34,22 +34,22 @@ type identities interface {
 	Identities(ctx context.Context, all bool) ([]ledger.Identity, error)
 }
 
-// update applies the vault's domain keys and the ledger's revocations to the bus, see enforce.
-func (ac *access) update(ctx context.Context, f *fleet.Fleet) error {
+// updateAccess applies the vault's domain keys and the ledger's revocations to the bus, see enforce.
+func (ac *access) updateAccess(ctx context.Context, f *fleet.Fleet) error {
 	ac.mu.Lock()
 	defer ac.mu.Unlock()
 	domains, err := ac.readDomains(ctx, f)
 	if err != nil {
 		return err
 	}
-	return ac.enforce(ctx, domains)
+	return ac.enforceKeys(ctx, domains)
 }
 
 // enforceRevocations applies the ledger's revocations and keeps the domain keys.
 func (ac *access) enforceRevocations(ctx context.Context) error {
 	ac.mu.Lock()
 	defer ac.mu.Unlock()
-	return ac.enforce(ctx, ac.domains)
+	return ac.enforceKeys(ctx, ac.domains)
 }
 
 // cutDomain rejects all users signed by a domain's keys, see enforce.
@@ -58,13 +58,13 @@ func (ac *access) cutDomain(ctx context.Context, domain string) error {
 	defer ac.mu.Unlock()
 	left := maps.Clone(ac.domains)
 	delete(left, domain)
-	return ac.enforce(ctx, left)
+	return ac.enforceKeys(ctx, left)
 }
 
-// enforce puts an authority with the given domain keys into force. The embedded server disconnects
+// enforceKeys puts an authority with the given domain keys into force. The embedded server disconnects
 // revoked users before enforce returns. With a cluster of your own, enforce disconnects no client and only
 // triggers a check of the cluster's scopes. The caller holds changeMu.
-func (ac *access) enforce(ctx context.Context, domains map[string][][]byte) error {
+func (ac *access) enforceKeys(ctx context.Context, domains map[string][][]byte) error {
 	a, err := ac.openAuthority(ctx, domains)
 	if err != nil {
 		return err
@@ -82,8 +82,8 @@ func (ac *access) enforce(ctx context.Context, domains map[string][][]byte) erro
 	return nil
 }
 
-// keyed notes which domains have an older signing key beside their newest.
-func (ac *access) keyed(f *fleet.Fleet, versions map[string][]vault.Version) {
+// noteKeyed notes which domains have an older signing key beside their newest.
+func (ac *access) noteKeyed(f *fleet.Fleet, versions map[string][]vault.Version) {
 	rotating := map[string]bool{}
 	for _, d := range f.Domains {
 		rotating[d.Name] = len(versions[domainSecret(d.Name)]) > 1
@@ -120,7 +120,7 @@ func (ac *access) readDomains(ctx context.Context, f *fleet.Fleet) (map[string][
 			domains[d.Name] = append(domains[d.Name], bytes.TrimSpace(s.Reveal()))
 		}
 	}
-	ac.keyed(f, versions)
+	ac.noteKeyed(f, versions)
 	return domains, nil
 }
 

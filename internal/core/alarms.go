@@ -10,19 +10,19 @@ import (
 	"nightferry/internal/wire"
 )
 
-// changed reports an incident that opened or ended.
-func (n *notices) changed(x incident.Change) {
+// emitChanged reports an incident that opened or ended.
+func (n *notices) emitChanged(x incident.Change) {
 	if x.Text == "" {
-		n.emit(Event{Kind: IncidentOver, Domain: x.At.Domain, Site: x.At.Site, Text: x.Key})
+		n.emitEvent(Event{Kind: IncidentOver, Domain: x.At.Domain, Site: x.At.Site, Text: x.Key})
 	} else {
-		n.emit(Event{Kind: IncidentOpened, Domain: x.At.Domain, Site: x.At.Site, Text: string(x.Kind) + ": " + x.Text})
+		n.emitEvent(Event{Kind: IncidentOpened, Domain: x.At.Domain, Site: x.At.Site, Text: string(x.Kind) + ": " + x.Text})
 	}
 }
 
 // sweepIncidents ends the incidents that nobody would end any more.
 func (c *Core) sweepIncidents() {
 	enrolled := map[wire.Address]bool{}
-	c.fleet.each(func(a wire.Address, x *site) {
+	c.fleet.eachSite(func(a wire.Address, x *site) {
 		x.mu.Lock()
 		defer x.mu.Unlock()
 		enrolled[a] = x.identity != nil
@@ -47,18 +47,18 @@ func (c *Core) sweepIncidents() {
 // CloseIncident ends an open incident on a person's word. If its cause goes on,
 // a new one opens.
 func (c *Core) CloseIncident(ctx context.Context, id int64, reason string) (query.Incident, error) {
-	i, err := c.alarms.Close(ctx, id, actor(ctx), reason)
+	i, err := c.alarms.Close(ctx, id, actorOf(ctx), reason)
 	return query.WithRemedy(i), err
 }
 
 // AckIncident notes that a person knows of an open incident.
 func (c *Core) AckIncident(ctx context.Context, id int64, note string) (query.Incident, error) {
-	i, err := c.alarms.Ack(ctx, id, actor(ctx), note)
+	i, err := c.alarms.Ack(ctx, id, actorOf(ctx), note)
 	return query.WithRemedy(i), err
 }
 
-// clip bounds a text that others wrote.
-func clip(s string) string { return bound(s, maxText) }
+// clipText bounds a text that others wrote.
+func clipText(s string) string { return boundText(s, maxText) }
 
 const (
 	maxText = 1 << 10
@@ -66,7 +66,7 @@ const (
 	again = time.Minute
 )
 
-func bound(s string, n int) string {
+func boundText(s string, n int) string {
 	if len(s) > n {
 		return s[:n] + "…"
 	}

@@ -15,8 +15,8 @@ import (
 // night is what a report looks back on.
 const night = 24 * time.Hour
 
-// morning tells how a region's last night was.
-func (nt *Notifier) morning(ctx context.Context, region string, now time.Time) (*alert.Report, error) {
+// morningReport tells how a region's last night was.
+func (nt *Notifier) morningReport(ctx context.Context, region string, now time.Time) (*alert.Report, error) {
 	sites, err := nt.query.Sites(ctx, fleet.Scope{Region: region})
 	if err != nil {
 		return nil, err
@@ -74,7 +74,7 @@ func (nt *Notifier) morning(ctx context.Context, region string, now time.Time) (
 		newest[key] = true
 	}
 	for i := range open {
-		x := nt.toldAs(open[i])
+		x := nt.alertIncident(open[i])
 		for _, m := range x.Members {
 			if m.Region == region && m.Left.IsZero() {
 				r.Incidents++

@@ -76,32 +76,32 @@ type hookBody struct {
 	Notices []alert.Notice `json:"notices"`
 }
 
-// tellPeople queues new notices and delivers those that are due. A notice is made durable before it
+// notifyPeople queues new notices and delivers those that are due. A notice is made durable before it
 // is sent, so a crash can at worst send a mail twice.
-func (t *teller) tellPeople(ctx context.Context) {
+func (t *teller) notifyPeople(ctx context.Context) {
 	s := t.by.settings.Load()
 	rules := &s.Alerts.Rules
 	if !rules.Mail && !rules.Webhook {
-		t.keep(t.state.Retarget(rules))
-		t.complain() // closes the incidents of recipients that are no longer configured
+		t.saveState(t.state.Retarget(rules))
+		t.reportFailures() // closes the incidents of recipients that are no longer configured
 		return
 	}
 	if !t.loaded {
-		if err := t.load(); err != nil {
+		if err := t.loadState(); err != nil {
 			t.by.notices.Trouble("alerts", err)
 			return
 		}
 	}
-	now := t.by.clock.wall()
+	now := t.by.clock.wallTime()
 	changed := t.state.Retarget(rules)
-	list, err := t.incidents(ctx, now)
+	list, err := t.listIncidents(ctx, now)
 	if err != nil {
 		t.by.notices.Trouble("alerts", err)
 	} else if t.state.Update(now, rules, list) {
 		changed = true
 	}
 	for _, region := range t.state.ReportsDue(now, rules) {
-		rep, err := t.by.morning(ctx, region, now)
+		rep, err := t.by.morningReport(ctx, region, now)
 		if err != nil {
 			t.by.notices.Trouble("alerts", fmt.Errorf("report of region %s: %w", region, err))
 			continue
@@ -109,26 +109,26 @@ func (t *teller) tellPeople(ctx context.Context) {
 		t.state.AddReport(now, rules, *rep)
 		changed = true
 	}
-	t.keep(changed)
-	t.deliver(ctx, &s.Alerts)
+	t.saveState(changed)
+	t.deliverLetters(ctx, &s.Alerts)
 }
 
-// deliver sends each due letter once. If the mail server itself fails, the remaining e-mails of this
+// deliverLetters sends each due letter once. If the mail server itself fails, the remaining e-mails of this
 // round fail with the same error, without another attempt.
-func (t *teller) deliver(ctx context.Context, a *Alerts) {
+func (t *teller) deliverLetters(ctx context.Context, a *Alerts) {
 	var mailErr error
-	for _, l := range t.state.Letters(t.by.clock.wall(), &a.Rules) {
+	for _, l := range t.state.Letters(t.by.clock.wallTime(), &a.Rules) {
 		if ctx.Err() != nil {
 			return
 		}
-		if f := t.state.Failing[l.To]; f != nil && !f.Due(t.by.clock.wall()) {
+		if f := t.state.Failing[l.To]; f != nil && !f.Due(t.by.clock.wallTime()) {
 			continue // it failed in this round
 		}
 		err := mailErr
 		if l.To == alert.Hook || err == nil {
 			err = t.by.sendLetter(ctx, a, &l)
 		}
-		now := t.by.clock.wall()
+		now := t.by.clock.wallTime()
 		switch {
 		case err == nil:
 			t.state.Delivered(&l)
@@ -136,22 +136,22 @@ func (t *teller) deliver(ctx context.Context, a *Alerts) {
 			return
 		default:
 			t.state.Failed(now, l.To, err)
-			if l.To != alert.Hook && unreachable(err) {
+			if l.To != alert.Hook && isUnreachable(err) {
 				mailErr = err
 			}
 			t.by.notices.Trouble("mail", err)
 		}
-		t.keep(true)
+		t.saveState(true)
 	}
-	t.complain()
+	t.reportFailures()
 }
 
-// unreachable reports whether the server itself failed, and did not just refuse one recipient.
-func unreachable(err error) bool { return !errors.Is(err, mail.ErrRefused) }
+// isUnreachable reports whether the server itself failed, and did not just refuse one recipient.
+func isUnreachable(err error) bool { return !errors.Is(err, mail.ErrRefused) }
 
-// complain opens an incident for failed deliveries and closes it when they work again. A single
+// reportFailures opens an incident for failed deliveries and closes it when they work again. A single
 // failure opens none, because some mail servers reject every unknown sender once.
-func (t *teller) complain() {
+func (t *teller) reportFailures() {
 	var mails, hook error
 	for to, f := range t.state.Failing {
 		if f.Times < 2 {
@@ -179,13 +179,13 @@ func (t *teller) complain() {
 // sendLetter delivers one letter.
 func (nt *Notifier) sendLetter(ctx context.Context, a *Alerts, l *alert.Letter) error {
 	if l.To == alert.Hook {
-		token, err := nt.secret(ctx, SecretWebhook, "tell the webhook")
+		token, err := nt.readSecret(ctx, SecretWebhook, "tell the webhook")
 		if err != nil {
 			return err
 		}
 		return mail.Post(ctx, a.Webhook, token, hookBody{1, l.Notices})
 	}
-	login, err := nt.login(ctx, a)
+	login, err := nt.mailLogin(ctx, a)
 	if err != nil {
 		return err
 	}
@@ -196,12 +196,12 @@ func (nt *Notifier) sendLetter(ctx context.Context, a *Alerts, l *alert.Letter) 
 	return mail.Send(ctx, a.SMTP, login, mail.Message{ID: l.ID, To: l.To, Subject: subject, Text: text, HTML: html, Date: nt.now()})
 }
 
-// login returns the account at the mail server. A folder needs none.
-func (nt *Notifier) login(ctx context.Context, a *Alerts) (login mail.Login, err error) {
+// mailLogin returns the account at the mail server. A folder needs none.
+func (nt *Notifier) mailLogin(ctx context.Context, a *Alerts) (login mail.Login, err error) {
 	if a.SMTP.Folder != "" {
 		return login, nil
 	}
-	secret, err := nt.secret(ctx, SecretSMTP, "send a mail")
+	secret, err := nt.readSecret(ctx, SecretSMTP, "send a mail")
 	if err != nil {
 		return login, err
 	}
@@ -218,10 +218,10 @@ func (nt *Notifier) login(ctx context.Context, a *Alerts) (login mail.Login, err
 	return login, nil
 }
 
-// secret reads an optional secret. It is empty if there is none. While the ledger's disk is full,
+// readSecret reads an optional secret. It is empty if there is none. While the ledger's disk is full,
 // the vault cannot record the access and returns nothing. The last value is then used, because
 // people must be notified of the full disk.
-func (nt *Notifier) secret(ctx context.Context, name, purpose string) (string, error) {
+func (nt *Notifier) readSecret(ctx context.Context, name, purpose string) (string, error) {
 	s, _, err := nt.vault.Get(ctx, name, purpose)
 	switch {
 	case errors.Is(err, vault.ErrAudit) && errors.Is(err, ledger.ErrFull):
@@ -248,15 +248,15 @@ func (nt *Notifier) readSecrets(ctx context.Context) {
 		names = append(names, SecretWebhook)
 	}
 	for _, name := range names {
-		if _, err := nt.secret(ctx, name, "tell of a full disk, too"); err != nil {
+		if _, err := nt.readSecret(ctx, name, "tell of a full disk, too"); err != nil {
 			nt.notices.Trouble("alerts", err)
 		}
 	}
 }
 
-// incidents lists the incidents as alerts show them, newest first. A ledger on a full disk cannot
+// listIncidents lists the incidents as alerts show them, newest first. A ledger on a full disk cannot
 // store the incident about it, so incidents creates that one itself.
-func (t *teller) incidents(ctx context.Context, now time.Time) ([]alert.Incident, error) {
+func (t *teller) listIncidents(ctx context.Context, now time.Time) ([]alert.Incident, error) {
 	list, err := t.by.incidents.List(ctx, true)
 	if err != nil {
 		return nil, err
@@ -274,7 +274,7 @@ func (t *teller) incidents(ctx context.Context, now time.Time) ([]alert.Incident
 		}
 		known[i.ID] = true
 		if !symptom[i.ID] || t.state.Told[i.ID] != nil { // one mail per cause; an incident that was notified before is notified until it is resolved
-			out = append(out, t.by.toldAs(i))
+			out = append(out, t.by.alertIncident(i))
 		}
 	}
 	if !t.by.notices.full.Load() {
@@ -289,7 +289,7 @@ func (t *teller) incidents(ctx context.Context, now time.Time) ([]alert.Incident
 		Members: []alert.Member{{Text: text, First: t.full}}}), nil
 }
 
-func (nt *Notifier) toldAs(i ledger.Incident) alert.Incident {
+func (nt *Notifier) alertIncident(i ledger.Incident) alert.Incident {
 	x := alert.Incident{ID: i.ID, Key: i.Key, Kind: i.Kind, Text: i.Text, Remedy: kinds.Remedy(Kind(i.Kind), i.Text), Opened: i.Opened, Last: i.Last, Count: i.Count, Resolved: i.Resolved, Acked: i.Acked != ""}
 	f := nt.settings.Load().Fleet
 	for _, m := range i.Members {
@@ -302,9 +302,9 @@ func (nt *Notifier) toldAs(i ledger.Incident) alert.Incident {
 	return x
 }
 
-// load reads the stored state of alerts. A damaged file is set aside, and open incidents are then
+// loadState reads the stored state of alerts. A damaged file is set aside, and open incidents are then
 // notified again. A file that cannot be read now is left as it is.
-func (t *teller) load() error {
+func (t *teller) loadState() error {
 	f, err := t.by.dir.Open(alertsName)
 	if errors.Is(err, fs.ErrNotExist) {
 		t.loaded = true
@@ -322,15 +322,15 @@ func (t *teller) load() error {
 	if err = json.Unmarshal(b, &t.state); err == nil {
 		return nil
 	}
-	now := t.by.clock.wall()
+	now := t.by.clock.wallTime()
 	t.state = alert.Lost(now)
 	aside := alertsName + "." + now.UTC().Format("20060102T150405") + ".damaged"
 	return errors.Join(fmt.Errorf("read %s: %w: it is set aside, and what is open is told again", alertsName, err), t.by.dir.Rename(alertsName, aside))
 }
 
-// keep stores the state. Notices are sent even if it cannot be stored, because people must be
+// saveState stores the state. Notices are sent even if it cannot be stored, because people must be
 // notified of a full disk.
-func (t *teller) keep(changed bool) {
+func (t *teller) saveState(changed bool) {
 	if t.unkept = t.unkept || changed; !t.unkept {
 		return
 	}

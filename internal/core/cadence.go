@@ -62,27 +62,27 @@ type cadences struct {
 	publish  func(ctx context.Context, channel string, o PublishOptions, quiet func(error) bool) (*Published, error)
 }
 
-// due starts a publish of every channel that is due, each in its own goroutine, so that a
+// startDue starts a publish of every channel that is due, each in its own goroutine, so that a
 // hanging source does not delay other channels. If a halt or a fault prevents a publish, it stays
 // due. If a guard refuses it, the channel waits for its next turn, because only a person can fix
 // that. A refusal that may pass by itself is tried again earlier.
-func (d *cadences) due(ctx context.Context, b *beats) {
+func (d *cadences) startDue(ctx context.Context, b *beats) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.all == nil {
 		var err error
-		if b.all, err = d.read(); err != nil {
+		if b.all, err = d.readPositions(); err != nil {
 			d.notices.Trouble("cadence", err)
 		}
 		b.tried, b.running = map[string]attempt{}, map[string]bool{}
 	}
 	s := d.settings.Load()
 	for _, ch := range s.Fleet.Channels {
-		now := d.clock.wall()
+		now := d.clock.wallTime()
 		cadence := s.nights.Cadence(ch.Name)
 		at, text := b.all[ch.Name], cadence.String()
 		if at.Cadence != text || at.Upto.After(now) { // new, or the clock was set back
-			d.follows(b, ch.Name, followed{text, now})
+			d.recordPosition(b, ch.Name, followed{text, now})
 			continue
 		}
 		next, ok := cadence.Next(at.Upto, s.nights.Openings(ch.Name))
@@ -97,7 +97,7 @@ func (d *cadences) due(ctx context.Context, b *beats) {
 			next = now // several were missed: once is enough
 		}
 		b.running[ch.Name] = true
-		d.asides.Go(func() { d.turn(ctx, b, ch.Name, followed{text, next}, deadline) })
+		d.asides.Go(func() { d.publishDue(ctx, b, ch.Name, followed{text, next}, deadline) })
 	}
 }
 
@@ -112,11 +112,11 @@ func firstOpening(after time.Time, openings []window.Opening) time.Time {
 	return first
 }
 
-// turn publishes a channel for its cadence and records up to when the cadence was followed.
+// publishDue publishes a channel for its cadence and records up to when the cadence was followed.
 // If a guard refuses the source for a reason that may pass by itself, that is an incident only
 // after the deadline.
-func (d *cadences) turn(ctx context.Context, b *beats, channel string, then followed, deadline time.Time) {
-	early := d.clock.wall().Before(deadline)
+func (d *cadences) publishDue(ctx context.Context, b *beats, channel string, then followed, deadline time.Time) {
+	early := d.clock.wallTime().Before(deadline)
 	passing := func(err error) bool {
 		guard := (*push.GuardError)(nil)
 		return errors.As(err, &guard) && guard.Passing()
@@ -134,33 +134,33 @@ func (d *cadences) turn(ctx context.Context, b *beats, channel string, then foll
 	guard := (*push.GuardError)(nil)
 	switch {
 	case passing(err) && early:
-		b.tried[channel] = attempt{d.clock.wall(), passingRetry}
+		b.tried[channel] = attempt{d.clock.wallTime(), passingRetry}
 		return
 	case passing(err):
-		b.tried[channel] = attempt{d.clock.wall(), refusedRetry}
+		b.tried[channel] = attempt{d.clock.wallTime(), refusedRetry}
 		return
 	case err != nil && !errors.As(err, &guard):
 		d.notices.Trouble("publish", fmt.Errorf("publish %s: %w", channel, err))
-		b.tried[channel] = attempt{d.clock.wall(), publishRetry}
+		b.tried[channel] = attempt{d.clock.wallTime(), publishRetry}
 		return
 	}
 	delete(b.tried, channel)
-	d.follows(b, channel, then)
+	d.recordPosition(b, channel, then)
 }
 
-// follows records a channel's position in its cadence. b.mu is held.
-func (d *cadences) follows(b *beats, channel string, at followed) {
+// recordPosition records a channel's position in its cadence. b.mu is held.
+func (d *cadences) recordPosition(b *beats, channel string, at followed) {
 	b.all[channel] = at
-	if err := (jsonFile{d.storage.state, cadenceFile, 1 << 20}).save(b.all); err != nil {
+	if err := (jsonFile{d.storage.state, cadenceFile, 1 << 20}).saveFile(b.all); err != nil {
 		d.notices.Trouble("cadence", err)
 		return
 	}
 	d.notices.Works("cadence")
 }
 
-func (d *cadences) read() (map[string]followed, error) {
+func (d *cadences) readPositions() (map[string]followed, error) {
 	all := map[string]followed{}
-	if err := (jsonFile{d.storage.state, cadenceFile, 1 << 20}).load(&all); err != nil {
+	if err := (jsonFile{d.storage.state, cadenceFile, 1 << 20}).loadFile(&all); err != nil {
 		return map[string]followed{}, err
 	}
 	return all, nil

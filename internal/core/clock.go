@@ -21,39 +21,39 @@ type clocks struct {
 	motion    window.Motion // the calendar's clock in a rehearsal
 }
 
-// local is this machine's clock.
-func (t *clocks) local() clock.Local { return clock.LocalAt(t.device()) }
+// localTime is this machine's clock.
+func (t *clocks) localTime() clock.Local { return clock.LocalAt(t.device()) }
 
 // now is the store's time, as well as it is known: what the Core signs carries
 // it, so that a wrong clock here stops no site.
-func (t *clocks) now() time.Time { return t.skew.Store(t.local()).Time() }
+func (t *clocks) now() time.Time { return t.skew.Store(t.localTime()).Time() }
 
-// calendar is the time that windows and cadences follow and that records carry:
+// calendarTime is the time that windows and cadences follow and that records carry:
 // the store's, but in a rehearsal.
-func (t *clocks) calendar() clock.Calendar {
+func (t *clocks) calendarTime() clock.Calendar {
 	if t.motion.On() {
 		return clock.CalendarAt(t.motion.At(t.device()))
 	}
 	return clock.CalendarAt(t.now())
 }
 
-// real returns how long a duration of the calendar takes.
-func (t *clocks) real(d time.Duration) time.Duration { return t.motion.Real(d) }
+// realDuration returns how long a duration of the calendar takes.
+func (t *clocks) realDuration(d time.Duration) time.Duration { return t.motion.Real(d) }
 
-// wall is the calendar's time without its type.
-func (t *clocks) wall() time.Time { return t.calendar().Time() }
+// wallTime is the calendar's time without its type.
+func (t *clocks) wallTime() time.Time { return t.calendarTime().Time() }
 
-// compare asks the store for its time. Clocks that are apart are an
+// compareClocks asks the store for its time. Clocks that are apart are an
 // incident; until they agree nothing is removed by its age, and no head is
 // signed but by a publish, which the store's time dates.
-func (t *clocks) compare(ctx context.Context) error {
-	before := t.local()
+func (t *clocks) compareClocks(ctx context.Context) error {
+	before := t.localTime()
 	date, err := t.storeTime(ctx)
 	if err != nil {
 		return err
 	}
-	t.skew.Compare(clock.StoreAt(date), before, t.local())
-	if _, err := t.skew.Agreed(t.local()); err != nil {
+	t.skew.Compare(clock.StoreAt(date), before, t.localTime())
+	if _, err := t.skew.Agreed(t.localTime()); err != nil {
 		t.alarms.Raise(Clock, "core", wire.Address{}, fmt.Sprintf("the Core: %v: nothing is removed by its age and no head is signed again until they agree", err))
 	} else {
 		t.alarms.Over(Clock, "core", wire.Address{})
@@ -61,14 +61,14 @@ func (t *clocks) compare(ctx context.Context) error {
 	return nil
 }
 
-// agreed compares the clocks and returns the calendar's time if they agree.
+// agreedTime compares the clocks and returns the calendar's time if they agree.
 // Whatever deletes by age, or signs by itself, asks it first.
-func (t *clocks) agreed(ctx context.Context) (clock.Calendar, error) {
-	if err := t.compare(ctx); err != nil {
+func (t *clocks) agreedTime(ctx context.Context) (clock.Calendar, error) {
+	if err := t.compareClocks(ctx); err != nil {
 		return clock.Calendar{}, err
 	}
-	if _, err := t.skew.Agreed(t.local()); err != nil {
+	if _, err := t.skew.Agreed(t.localTime()); err != nil {
 		return clock.Calendar{}, err
 	}
-	return t.calendar(), nil
+	return t.calendarTime(), nil
 }

@@ -31,9 +31,9 @@ type processes struct {
 	before []process
 }
 
-// note takes a message of a process. It returns true when the process is new,
+// noteProcess takes a message of a process. It returns true when the process is new,
 // and the other machine when there are two.
-func (p *processes) note(n process) (isNew bool, other *process) {
+func (p *processes) noteProcess(n process) (isNew bool, other *process) {
 	switch {
 	case n.id == p.now.id:
 		if n.machine != "" {
@@ -69,14 +69,14 @@ func (e *Enrolment) heardFrom(ctx context.Context, a wire.Address, x *site, inst
 		return
 	}
 	x.mu.Lock()
-	isNew, other := x.note(process{string(instance), clip(machine[:min(len(machine), wire.MaxMachine)]), e.o.Now(), at})
+	isNew, other := x.noteProcess(process{string(instance), clipText(machine[:min(len(machine), wire.MaxMachine)]), e.o.Now(), at})
 	now, id := x.now, x.identity
 	contested := id != nil && !id.Contested.IsZero()
 	x.mu.Unlock()
 	switch {
 	case id == nil || contested:
 	case other != nil:
-		e.contest(ctx, a, x, fmt.Sprintf("two machines use the identity of site %s: %s and %s. Nothing that they report is believed: stop one of them and enroll the site again, or, if the other one is gone for good, nightferry site confirm %s",
+		e.markContested(ctx, a, x, fmt.Sprintf("two machines use the identity of site %s: %s and %s. Nothing that they report is believed: stop one of them and enroll the site again, or, if the other one is gone for good, nightferry site confirm %s",
 			a.Site, machineText(other.machine), machineText(now.machine), a.Site))
 	case isNew && e.link.server != nil:
 		if err := e.link.server.KeepNewest(id.Public); err != nil {
@@ -92,9 +92,9 @@ func machineText(s string) string {
 	return s
 }
 
-// contest marks a site whose identity two machines use. It lasts until the site
+// markContested marks a site whose identity two machines use. It lasts until the site
 // is enrolled again, revoked or confirmed.
-func (e *Enrolment) contest(ctx context.Context, a wire.Address, x *site, text string) {
+func (e *Enrolment) markContested(ctx context.Context, a wire.Address, x *site, text string) {
 	id, err := e.ledger.Sites.Contest(ctx, a.Domain, a.Site, text)
 	if err != nil {
 		e.notices.LedgerFailed(err)
@@ -122,14 +122,14 @@ func (e *Enrolment) Confirm(ctx context.Context, name, reason string) error {
 		return fmt.Errorf("no site %q is configured: %w", name, ledger.ErrNotFound)
 	}
 	a := wire.Address{Domain: s.Domain, Site: s.Name}
-	if !e.fleet.contested(a) {
+	if !e.fleet.isContested(a) {
 		return fmt.Errorf("site %q: no two machines use its identity: nothing to confirm", name)
 	}
 	id, err := e.ledger.Sites.Settle(ctx, a.Domain, a.Site)
 	if err != nil {
 		return err
 	}
-	x := e.fleet.get(a)
+	x := e.fleet.siteOf(a)
 	x.mu.Lock()
 	if x.identity != nil && x.identity.Public == id.Public {
 		x.identity, x.processes = &id, processes{}
@@ -140,9 +140,9 @@ func (e *Enrolment) Confirm(ctx context.Context, name, reason string) error {
 	return err
 }
 
-// disproven notes that a site holds less than it has attested to: it was put
+// noteDisproven notes that a site holds less than it has attested to: it was put
 // back to an earlier state.
-func (e *Enrolment) disproven(ctx context.Context, a wire.Address, holds []wire.Held) {
+func (e *Enrolment) noteDisproven(ctx context.Context, a wire.Address, holds []wire.Held) {
 	list, err := e.ledger.Holdings(ctx, ledger.Filter{Domain: a.Domain, Site: a.Site})
 	if err != nil {
 		e.notices.LedgerFailed(err)
@@ -159,9 +159,9 @@ func (e *Enrolment) disproven(ctx context.Context, a wire.Address, holds []wire.
 	}
 }
 
-// replaced drops what was known of a site's server: another one has taken its
+// dropServer drops what was known of a site's server: another one has taken its
 // place, or none has. A confirmation of the old one proves nothing any more.
-func (e *Enrolment) replaced(ctx context.Context, a wire.Address, x *site) {
+func (e *Enrolment) dropServer(ctx context.Context, a wire.Address, x *site) {
 	x.mu.Lock()
 	x.local, x.epoch = nil, 0
 	x.mu.Unlock()

@@ -31,7 +31,7 @@ type foreign struct {
 	urls    []string // for the Core
 }
 
-func (o *Cluster) open() (*foreign, error) {
+func (o *Cluster) openForeign() (*foreign, error) {
 	f := &foreign{}
 	var err error
 	if f.account, err = bus.AccountOf(o.CredsFile); err != nil {
@@ -59,7 +59,7 @@ func (o *Cluster) open() (*foreign, error) {
 // CheckCluster checks the cluster's files and returns the account's public key. It does not use the
 // network.
 func CheckCluster(o *Cluster) (account string, err error) {
-	f, err := o.open()
+	f, err := o.openForeign()
 	if err != nil {
 		return "", err
 	}
@@ -173,7 +173,7 @@ func (l *busLink) tryScope(ctx context.Context, s bus.Scope) error {
 	}
 	verdict := make(chan error, 1)
 	client, err := bus.Dial(ctx, bus.ClientOptions{
-		URLs: l.urls(), Pins: []bus.Pin{l.foreign.pin}, JWT: func() (string, error) { return jwt, nil }, Seed: seed, Env: l.o.Env, Name: checkName, Now: l.o.Now,
+		URLs: l.siteURLs(), Pins: []bus.Pin{l.foreign.pin}, JWT: func() (string, error) { return jwt, nil }, Seed: seed, Env: l.o.Env, Name: checkName, Now: l.o.Now,
 		OnEvent: func(e bus.Event) {
 			var err error
 			switch e.Kind {

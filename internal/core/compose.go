@@ -19,7 +19,7 @@ func newCore(o Options) *Core {
 	c.storage.o, c.storage.clock, c.storage.notices = &c.o, &c.clock, &c.notices
 	c.fleet.now, c.fleet.beat, c.fleet.started = o.Now, o.Beat, o.Now()
 	c.down = downlink{storage: &c.storage, fleet: &c.fleet, notices: &c.notices}
-	c.refusals = refusals{notices: &c.notices, down: &c.down, known: func(a wire.Address) bool { return c.fleet.find(a) != nil }, now: o.Now, counts: map[string]int64{}, last: map[reason]time.Time{}}
+	c.refusals = refusals{notices: &c.notices, down: &c.down, known: func(a wire.Address) bool { return c.fleet.findSite(a) != nil }, now: o.Now, counts: map[string]int64{}, last: map[reason]time.Time{}}
 	c.tasks = c.newTasks()
 	c.measurer.sources.wake = make(chan struct{}, 1)
 	c.link.recheck = make(chan struct{}, 1)
@@ -34,13 +34,13 @@ func (c *Core) openHalts(ctx context.Context) {
 	c.Publisher.publishing = &c.publishing
 	h.o, h.settings, h.ledger, h.storage, h.fleet, h.states, h.down = &c.o, &c.settings, &c.ledger.Halts, &c.storage, &c.fleet, s, &c.down
 	h.notices, h.clock, h.asides, h.stopPublishing = &c.notices, &c.clock, &c.asides, c.Publisher.stopPublishing
-	h.open(ctx)
+	h.openOrders(ctx)
 	s.halting = h.service
 }
 
-// compose gives each part what it needs of the others. The ledger, the store and
+// composeParts gives each part what it needs of the others. The ledger, the store and
 // the halt orders are open.
-func (c *Core) compose() {
+func (c *Core) composeParts() {
 	l, stops := c.ledger, c.Halts.service
 	c.releases = releases.New(c.storage.state, c.storage.repo.Load)
 	c.lending = c.newLending()
@@ -61,7 +61,7 @@ func (c *Core) compose() {
 
 	b := &c.link
 	b.o, b.settings, b.storage, b.access, b.fleet, b.states, b.down = &c.o, &c.settings, &c.storage, a, &c.fleet, &c.states, &c.down
-	b.refusals, b.notices, b.clock, b.receive = &c.refusals, &c.notices, &c.clock, c.receive
+	b.refusals, b.notices, b.clock, b.receive = &c.refusals, &c.notices, &c.clock, c.queueMessage
 
 	o := &c.Orders
 	o.o, o.settings, o.ledger, o.storage, o.newest, o.desired, o.query = &c.o, &c.settings, l, &c.storage, &c.newest, c.desired, q
@@ -69,7 +69,7 @@ func (c *Core) compose() {
 
 	e := &c.Enrolment
 	e.o, e.settings, e.ledger, e.vault, e.storage, e.fleet, e.halting, e.access, e.link = &c.o, &c.settings, l, c.vault, &c.storage, &c.fleet, stops, a, b
-	e.down, e.refusals, e.notices, e.clock, e.ready, e.request, e.sweep = &c.down, &c.refusals, &c.notices, &c.clock, c.ready, o.request, c.sweepIncidents
+	e.down, e.refusals, e.notices, e.clock, e.ready, e.request, e.sweep = &c.down, &c.refusals, &c.notices, &c.clock, c.ready, o.requestStart, c.sweepIncidents
 
 	n := &c.Notifier
 	n.settings, n.dir, n.incidents, n.runs, n.vault, n.query, n.notices, n.clock, n.now = &c.settings, c.dir, &l.Incidents, l, c.vault, q, &c.notices, &c.clock, c.o.Now
@@ -80,7 +80,7 @@ func (c *Core) compose() {
 
 	s := &c.watching
 	s.settings, s.ledger, s.storage, s.newest, s.halting, s.desired = &c.settings, l, &c.storage, &c.newest, stops, c.desired
-	s.notices, s.clock, s.desire = &c.notices, &c.clock, o.desire
+	s.notices, s.clock, s.desire = &c.notices, &c.clock, o.updateDesired
 
 	u := &c.Upkeep
 	u.settings, u.ledger, u.logs, u.storage, u.newest, u.link, u.lending = &c.settings, l, c.logs, &c.storage, &c.newest, b, c.lending
@@ -88,7 +88,7 @@ func (c *Core) compose() {
 
 	pub := &c.Publisher
 	pub.o, pub.settings, pub.ledger, pub.book, pub.storage, pub.newest, pub.files, pub.ended = &c.o, &c.settings, l, book, &c.storage, &c.newest, c.renderer, ended
-	pub.notices, pub.healing, pub.adopt, pub.desire, pub.measureSoon = &c.notices, &u.healing, s.adopt, o.desire, m.soon
+	pub.notices, pub.healing, pub.adopt, pub.desire, pub.measureSoon = &c.notices, &u.healing, s.importRelease, o.updateDesired, m.measureSoon
 
 	d := &c.cadences
 	d.settings, d.storage, d.halting, d.tasks, d.notices, d.clock, d.asides, d.publish = &c.settings, &c.storage, stops, c.tasks, &c.notices, &c.clock, &c.asides, pub.publishUnless

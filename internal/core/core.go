@@ -73,7 +73,7 @@ func WithActor(ctx context.Context, who string) context.Context {
 
 type actorKey struct{}
 
-func actor(ctx context.Context) string {
+func actorOf(ctx context.Context) string {
 	if who, ok := ctx.Value(actorKey{}).(string); ok && who != "" {
 		return who
 	}

@@ -79,7 +79,7 @@ type Core struct {
 	work     [shards]chan message
 }
 
-func (o *Options) fill() {
+func (o *Options) setDefaults() {
 	if o.Logs == "" {
 		o.Logs = joinPath(o.Data, logsName)
 	}
@@ -104,12 +104,12 @@ func (c *Core) Run(ctx context.Context) (err error) {
 	g, ctx := errgroup.WithContext(ctx)
 	looked := make(chan struct{})
 	g.Go(func() error {
-		_ = c.watching.look(ctx) // told as an incident
+		_ = c.watching.readStore(ctx) // told as an incident
 		close(looked)
-		return c.every(ctx, "look at the store", c.o.Poll, lateTask, c.watching.look)
+		return c.runEvery(ctx, "look at the store", c.o.Poll, lateTask, c.watching.readStore)
 	})
 	c.awaitStore(ctx, looked)
-	if err := c.link.listen(ctx); err != nil {
+	if err := c.link.listenBus(ctx); err != nil {
 		cancel()
 		_ = g.Wait() // it was told to end
 		return err
@@ -118,34 +118,36 @@ func (c *Core) Run(ctx context.Context) (err error) {
 		c.notices.LedgerFailed(err) // the next start tries it again
 	}
 	for i := range c.work {
-		g.Go(func() error { return c.serve(ctx, c.work[i]) })
+		g.Go(func() error { return c.serveMessages(ctx, c.work[i]) })
 	}
 	g.Go(func() error { return c.Halts.service.Run(ctx) })
-	g.Go(func() error { return c.every(ctx, "sightings", 10*time.Second, lateTask, quiet(c.sightings.tick)) })
 	g.Go(func() error {
-		_ = c.Upkeep.run(ctx) // told as its trouble
-		return c.every(ctx, "upkeep", c.clock.pace(time.Hour), lateLong, c.Upkeep.run)
+		return c.runEvery(ctx, "sightings", 10*time.Second, lateTask, quietTask(c.sightings.writeSightings))
+	})
+	g.Go(func() error {
+		_ = c.Upkeep.runDaily(ctx) // told as its trouble
+		return c.runEvery(ctx, "upkeep", c.clock.checkPeriod(time.Hour), lateLong, c.Upkeep.runDaily)
 	})
 	g.Go(func() error {
 		b := &beats{}
-		return c.every(ctx, "cadences", c.clock.pace(min(c.o.Poll, 15*time.Second)), lateTask, quiet(func(ctx context.Context) { c.cadences.due(ctx, b) }))
+		return c.runEvery(ctx, "cadences", c.clock.checkPeriod(min(c.o.Poll, 15*time.Second)), lateTask, quietTask(func(ctx context.Context) { c.cadences.startDue(ctx, b) }))
 	})
 	g.Go(func() error {
-		return c.every(ctx, "missed windows", c.clock.pace(min(4*c.o.Poll, 5*time.Minute)), lateTask, c.watch.noteMissed)
+		return c.runEvery(ctx, "missed windows", c.clock.checkPeriod(min(4*c.o.Poll, 5*time.Minute)), lateTask, c.watch.noteMissed)
 	})
 	g.Go(func() error {
-		return c.every(ctx, "stale sites", c.clock.pace(min(4*c.o.Poll, 5*time.Minute)), lateTask, c.watch.noteStale)
+		return c.runEvery(ctx, "stale sites", c.clock.checkPeriod(min(4*c.o.Poll, 5*time.Minute)), lateTask, c.watch.noteStale)
 	})
 	g.Go(func() error { return c.renderer.Run(ctx) })
-	g.Go(func() error { return c.measurer.run(ctx) })
+	g.Go(func() error { return c.measurer.runDue(ctx) })
 	g.Go(func() error {
-		return c.every(ctx, "bucket check", min(4*c.o.Poll, time.Minute), lateLong, quiet(c.Upkeep.checkBucketDue))
+		return c.runEvery(ctx, "bucket check", min(4*c.o.Poll, time.Minute), lateLong, quietTask(c.Upkeep.checkBucketDue))
 	})
 	g.Go(func() error { return c.alarms.Serve(ctx) })
 	g.Go(func() error { return c.tasks.Watch(ctx, time.Minute) })
 	people := &teller{by: &c.Notifier}
 	g.Go(func() error {
-		return c.every(ctx, "alerts", c.clock.pace(c.o.Poll), lateTask, quiet(people.tellPeople))
+		return c.runEvery(ctx, "alerts", c.clock.checkPeriod(c.o.Poll), lateTask, quietTask(people.notifyPeople))
 	})
 	if c.link.foreign != nil {
 		g.Go(func() error { return c.link.watchCluster(ctx) })
@@ -160,7 +162,7 @@ func (c *Core) Run(ctx context.Context) (err error) {
 	if c.link.server != nil {
 		c.link.server.Close()
 	}
-	c.sightings.tick(context.WithoutCancel(ctx)) // the last sightings
+	c.sightings.writeSightings(context.WithoutCancel(ctx)) // the last sightings
 	if errors.Is(err, context.Canceled) {
 		return nil
 	}

@@ -39,7 +39,7 @@ func (l *busLink) whoShows(ctx context.Context, g *bus.Grant, connected bool) (w
 	at := wire.Address{Domain: domain, Site: g.Name}
 	now := l.o.Now()
 	why := "its credential is in order, but not shown by the one whom it was given to"
-	x := l.fleet.get(at)
+	x := l.fleet.siteOf(at)
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	switch {

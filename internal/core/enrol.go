@@ -43,7 +43,7 @@ type challenge struct {
 	expires  time.Time
 }
 
-func (e *enrolments) put(token string, ch challenge, now time.Time) bool {
+func (e *enrolments) putChallenge(token string, ch challenge, now time.Time) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.all == nil {
@@ -61,8 +61,8 @@ func (e *enrolments) put(token string, ch challenge, now time.Time) bool {
 	return true
 }
 
-// take returns the token's challenge, once.
-func (e *enrolments) take(token string) (challenge, bool) {
+// takeChallenge returns the token's challenge, once.
+func (e *enrolments) takeChallenge(token string) (challenge, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	ch, ok := e.all[token]
@@ -116,7 +116,7 @@ func (e *Enrolment) Token(ctx context.Context, site string, life time.Duration) 
 	var id [8]byte
 	rand.Read(seed[:]) // never fails (crypto/rand)
 	rand.Read(id[:])
-	t := wire.Token{Core: e.link.urls(), CA: digest.Digest(e.link.pin()), Repo: e.storage.repo.Load().ID(), Root: e.storage.keys.Load().root,
+	t := wire.Token{Core: e.link.siteURLs(), CA: digest.Digest(e.link.busPin()), Repo: e.storage.repo.Load().ID(), Root: e.storage.keys.Load().root,
 		Domain: s.Domain, Site: s.Name, ID: hex.EncodeToString(id[:]), Seed: seed[:]}
 	_, public, err := bus.IdentityOf(seed)
 	if err != nil {
@@ -133,18 +133,18 @@ func (e *Enrolment) Token(ctx context.Context, site string, life time.Duration) 
 		return nil, err
 	}
 	key := wire.TokenKey(seed[:])
-	if _, err := e.ledger.Sites.AddToken(ctx, ledger.Token{ID: t.ID, Domain: t.Domain, Site: t.Site, IssuedBy: actor(ctx), Expires: e.clock.motion.At(expires)}, sha256.Sum256(key[:])); err != nil {
+	if _, err := e.ledger.Sites.AddToken(ctx, ledger.Token{ID: t.ID, Domain: t.Domain, Site: t.Site, IssuedBy: actorOf(ctx), Expires: e.clock.motion.At(expires)}, sha256.Sum256(key[:])); err != nil {
 		return nil, err
 	}
 	if err := e.notices.Audit(ctx, "token", "site "+s.Name, "token "+t.ID); err != nil {
 		return nil, err
 	}
 	issued := &IssuedToken{ID: t.ID, Domain: t.Domain, Site: t.Site, Expires: expires, Text: text}
-	x := e.fleet.get(wire.Address{Domain: s.Domain, Site: s.Name})
+	x := e.fleet.siteOf(wire.Address{Domain: s.Domain, Site: s.Name})
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.identity != nil {
-		issued.Joined, issued.Connected, issued.Seen, issued.Version = x.identity.Enrolled, e.fleet.heard(x), x.seen, cmp.Or(x.sighting.Version, x.identity.Version)
+		issued.Joined, issued.Connected, issued.Seen, issued.Version = x.identity.Enrolled, e.fleet.heardLately(x), x.seen, cmp.Or(x.sighting.Version, x.identity.Version)
 	}
 	return issued, nil
 }
@@ -160,7 +160,7 @@ func (e *Enrolment) Wave(ctx context.Context, scope fleet.Scope, n int, life tim
 		if len(out) == n {
 			break
 		}
-		x := e.fleet.get(wire.Address{Domain: s.Domain, Site: s.Name})
+		x := e.fleet.siteOf(wire.Address{Domain: s.Domain, Site: s.Name})
 		x.mu.Lock()
 		joined := x.identity != nil
 		x.mu.Unlock()
@@ -176,12 +176,12 @@ func (e *Enrolment) Wave(ctx context.Context, scope fleet.Scope, n int, life tim
 	return out, nil
 }
 
-// hear works on a message of somebody who holds a token.
-func (e *Enrolment) hear(ctx context.Context, m message) {
+// handleToken works on a message of somebody who holds a token.
+func (e *Enrolment) handleToken(ctx context.Context, m message) {
 	switch m.verb {
 	case wire.VerbChallenge:
 		var v wire.Challenge
-		signed, err := wire.Open(m.data, e.storage.repo.Load().ID(), m.from, m.verb, anybody, &v)
+		signed, err := wire.Open(m.data, e.storage.repo.Load().ID(), m.from, m.verb, acceptAnyKey, &v)
 		if err == nil && signed.Signer != v.Public {
 			err = fmt.Errorf("%w: signed by key %s, it asks for %s", trust.ErrUntrusted, signed.Signer, v.Public)
 		}
@@ -192,35 +192,35 @@ func (e *Enrolment) hear(ctx context.Context, m message) {
 		nonce := make([]byte, 32)
 		rand.Read(nonce) // never fails (crypto/rand)
 		now := e.o.Now()
-		if !e.enrols.put(m.from.Site, challenge{nonce, v.Public, now.Add(nonceLife)}, now) {
-			e.down.answer(m.from, wire.VerbRefuse, 0, &wire.Refusal{Of: m.verb, Code: "busy", Why: "too many sites are enrolling: try again in a minute"})
+		if !e.enrols.putChallenge(m.from.Site, challenge{nonce, v.Public, now.Add(nonceLife)}, now) {
+			e.down.sendSigned(m.from, wire.VerbRefuse, 0, &wire.Refusal{Of: m.verb, Code: "busy", Why: "too many sites are enrolling: try again in a minute"})
 			return
 		}
-		e.down.answer(m.from, wire.VerbNonce, 0, &wire.Nonce{Nonce: nonce})
+		e.down.sendSigned(m.from, wire.VerbNonce, 0, &wire.Nonce{Nonce: nonce})
 	case wire.VerbEnrol:
 		var v wire.Enrol
-		signed, err := wire.Open(m.data, e.storage.repo.Load().ID(), m.from, m.verb, anybody, &v)
+		signed, err := wire.Open(m.data, e.storage.repo.Load().ID(), m.from, m.verb, acceptAnyKey, &v)
 		if err != nil {
 			e.refusals.refuseError(ctx, m, err)
 			return
 		}
-		e.enrol(ctx, m, &v, signed.Signer)
+		e.enrolSite(ctx, m, &v, signed.Signer)
 	default:
-		e.refusals.refuse(ctx, m, "forged", "a token's holder can only enroll", Malformed)
+		e.refusals.refuseMessage(ctx, m, "forged", "a token's holder can only enroll", Malformed)
 	}
 }
 
-// anybody accepts the signature of a key that is to become known.
-func anybody(trust.Public) error { return nil }
+// acceptAnyKey accepts the signature of a key that is to become known.
+func acceptAnyKey(trust.Public) error { return nil }
 
-func (e *Enrolment) enrol(ctx context.Context, m message, v *wire.Enrol, identity trust.Public) {
-	ch, ok := e.enrols.take(m.from.Site)
+func (e *Enrolment) enrolSite(ctx context.Context, m message, v *wire.Enrol, identity trust.Public) {
+	ch, ok := e.enrols.takeChallenge(m.from.Site)
 	if !ok || ch.identity != identity || string(ch.nonce) != string(v.Nonce) || e.o.Now().After(ch.expires) {
-		e.refusals.refuse(ctx, m, "expired", "the enrollment took longer than a minute, or another one came between: begin again", TokenBad)
+		e.refusals.refuseMessage(ctx, m, "expired", "the enrollment took longer than a minute, or another one came between: begin again", TokenBad)
 		return
 	}
 	if !v.Proves(identity) {
-		e.refusals.refuse(ctx, m, "forged", "the token's seed has not signed for this identity", Forged)
+		e.refusals.refuseMessage(ctx, m, "forged", "the token's seed has not signed for this identity", Forged)
 		return
 	}
 	public, err := bus.PublicText(identity[:])
@@ -237,18 +237,18 @@ func (e *Enrolment) enrol(ctx context.Context, m message, v *wire.Enrol, identit
 	}
 	s := e.settings.Load().Fleet.Site(t.Site)
 	if s == nil || s.Domain != t.Domain {
-		e.refusals.refuse(ctx, m, "unknown", fmt.Sprintf("the Core's configuration no longer has site %q in domain %q: add it and make a new token", t.Site, t.Domain), TokenBad)
+		e.refusals.refuseMessage(ctx, m, "unknown", fmt.Sprintf("the Core's configuration no longer has site %q in domain %q: add it and make a new token", t.Site, t.Domain), TokenBad)
 		return
 	}
-	grant, err := e.grant(ctx, m, v, s, public)
+	grant, err := e.grantIdentity(ctx, m, v, s, public)
 	switch {
 	case errors.Is(err, ledger.ErrConflict):
-		e.refusals.refuse(ctx, m, "revoked", "this key was revoked or superseded before: remove the agent's state and enroll with a new token", Revoked)
+		e.refusals.refuseMessage(ctx, m, "revoked", "this key was revoked or superseded before: remove the agent's state and enroll with a new token", Revoked)
 	case err != nil:
 		e.notices.LedgerFailed(err)
-		e.down.answer(m.from, wire.VerbRefuse, 0, &wire.Refusal{Of: m.verb, Code: "busy", Why: "the Core could not do it now: try again"})
+		e.down.sendSigned(m.from, wire.VerbRefuse, 0, &wire.Refusal{Of: m.verb, Code: "busy", Why: "the Core could not do it now: try again"})
 	default:
-		e.down.answer(m.from, wire.VerbGrant, 0, grant)
+		e.down.sendSigned(m.from, wire.VerbGrant, 0, grant)
 	}
 }
 
@@ -263,18 +263,18 @@ func (e *Enrolment) tokenRefused(ctx context.Context, m message, err error) {
 		code = "unknown"
 	default:
 		e.notices.LedgerFailed(err)
-		e.down.answer(m.from, wire.VerbRefuse, 0, &wire.Refusal{Of: m.verb, Code: "busy", Why: "the Core could not look the token up: try again"})
+		e.down.sendSigned(m.from, wire.VerbRefuse, 0, &wire.Refusal{Of: m.verb, Code: "busy", Why: "the Core could not look the token up: try again"})
 		return
 	}
-	e.refusals.refuse(ctx, m, code, err.Error(), TokenBad)
+	e.refusals.refuseMessage(ctx, m, code, err.Error(), TokenBad)
 }
 
-// grant enters the identity and makes what the site needs from now on. The
+// grantIdentity enters the identity and makes what the site needs from now on. The
 // identity that it supersedes is cut before it returns.
-func (e *Enrolment) grant(ctx context.Context, m message, v *wire.Enrol, s *fleet.Site, public string) (*wire.Grant, error) {
+func (e *Enrolment) grantIdentity(ctx context.Context, m message, v *wire.Enrol, s *fleet.Site, public string) (*wire.Grant, error) {
 	now := e.o.Now()
-	id := ledger.Identity{Domain: s.Domain, Site: s.Name, Public: public, Enrolled: e.clock.motion.At(now), JWTExpires: now.Add(userLife), Version: clip(v.Version)}
-	g := &wire.Grant{Core: e.link.urls(), Store: e.storage.store.Load().origin, Region: s.Region}
+	id := ledger.Identity{Domain: s.Domain, Site: s.Name, Public: public, Enrolled: e.clock.motion.At(now), JWTExpires: now.Add(userLife), Version: clipText(v.Version)}
+	g := &wire.Grant{Core: e.link.siteURLs(), Store: e.storage.store.Load().origin, Region: s.Region}
 	var err error
 	if key := e.storage.keys.Load().repo; key != nil {
 		if g.Sealed, err = wire.SealTo(v.Box, key); err != nil {
@@ -286,11 +286,11 @@ func (e *Enrolment) grant(ctx context.Context, m message, v *wire.Enrol, s *flee
 		return nil, err
 	}
 	a := wire.Address{Domain: s.Domain, Site: s.Name}
-	x := e.fleet.get(a)
-	if err := x.take(&id, time.Time{}); err != nil {
+	x := e.fleet.siteOf(a)
+	if err := x.setIdentity(&id, time.Time{}); err != nil {
 		return nil, err
 	}
-	e.replaced(ctx, a, x)
+	e.dropServer(ctx, a, x)
 	if old != nil && old.Public != public {
 		if err := errors.Join(e.access.enforceRevocations(ctx), e.link.userNotCut(ctx, a, old.Public)); err != nil {
 			return nil, err
@@ -301,14 +301,14 @@ func (e *Enrolment) grant(ctx context.Context, m message, v *wire.Enrol, s *flee
 	}
 	e.notices.alarms.Over(Revoked, "", a)
 	e.notices.alarms.Over(Cloned, "", a)
-	detail := "key " + public + ", " + clip(strings.TrimSpace(v.Version+" "+v.System))
+	detail := "key " + public + ", " + clipText(strings.TrimSpace(v.Version+" "+v.System))
 	if old != nil && old.Public != public {
 		detail += ", in place of key " + old.Public
 	}
 	if err := e.ledger.Audit(ctx, ledger.Deed{Who: "token " + m.from.Site, What: "enrolled", Object: "site " + s.Name, Detail: detail}); err != nil {
 		return nil, err
 	}
-	e.notices.emit(Event{Kind: SiteEnrolled, Domain: a.Domain, Site: a.Site})
+	e.notices.emitEvent(Event{Kind: SiteEnrolled, Domain: a.Domain, Site: a.Site})
 	return g, nil
 }
 
@@ -325,7 +325,7 @@ func (e *Enrolment) RevokeSite(ctx context.Context, name, why string) error {
 		}
 	}
 	var found []wire.Address
-	e.fleet.each(func(a wire.Address, x *site) {
+	e.fleet.eachSite(func(a wire.Address, x *site) {
 		if a.Site == name {
 			x.mu.Lock()
 			if x.identity != nil {
@@ -338,7 +338,7 @@ func (e *Enrolment) RevokeSite(ctx context.Context, name, why string) error {
 		return fmt.Errorf("site %q has no identity and no token: nothing to revoke", name)
 	}
 	for _, a := range found {
-		if err := e.revoke(ctx, a, why); err != nil {
+		if err := e.revokeSite(ctx, a, why); err != nil {
 			return err
 		}
 	}
@@ -358,18 +358,18 @@ func (e *Enrolment) endTokens(ctx context.Context, domain, site string) (int, er
 	return n, e.notices.Audit(ctx, "revoke", object, fmt.Sprintf("%d unused tokens", n))
 }
 
-func (e *Enrolment) revoke(ctx context.Context, a wire.Address, why string) error {
+func (e *Enrolment) revokeSite(ctx context.Context, a wire.Address, why string) error {
 	id, err := e.ledger.Sites.Revoke(ctx, a.Domain, a.Site, why)
 	if err != nil && !errors.Is(err, ledger.ErrNotFound) {
 		return err
 	}
-	x := e.fleet.get(a)
-	if err := x.take(nil, e.o.Now()); err != nil {
+	x := e.fleet.siteOf(a)
+	if err := x.setIdentity(nil, e.o.Now()); err != nil {
 		return err
 	}
-	e.replaced(ctx, a, x)
+	e.dropServer(ctx, a, x)
 	e.sweep()
-	e.notices.emit(Event{Kind: SiteRevoked, Domain: a.Domain, Site: a.Site, Text: why})
+	e.notices.emitEvent(Event{Kind: SiteRevoked, Domain: a.Domain, Site: a.Site, Text: why})
 	if err := e.notices.Audit(ctx, "revoke", "site "+a.Site, "key "+id.Public+": "+why); err != nil || id.Public == "" {
 		return err
 	}
@@ -385,7 +385,7 @@ func (e *Enrolment) RevokeDomain(ctx context.Context, domain, why string) ([]str
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var found []wire.Address
-	e.fleet.each(func(a wire.Address, x *site) {
+	e.fleet.eachSite(func(a wire.Address, x *site) {
 		x.mu.Lock()
 		defer x.mu.Unlock()
 		if a.Domain == domain && x.identity != nil {
@@ -410,7 +410,7 @@ func (e *Enrolment) RevokeDomain(ctx context.Context, domain, why string) ([]str
 	}
 	var sites []string
 	for _, a := range found {
-		if err := e.revoke(ctx, a, why); err != nil {
+		if err := e.revokeSite(ctx, a, why); err != nil {
 			return sites, err
 		}
 		sites = append(sites, a.Site)
@@ -423,5 +423,5 @@ func (e *Enrolment) RevokeDomain(ctx context.Context, domain, why string) ([]str
 			return sites, err
 		}
 	}
-	return sites, e.access.update(ctx, e.settings.Load().Fleet)
+	return sites, e.access.updateAccess(ctx, e.settings.Load().Fleet)
 }

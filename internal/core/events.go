@@ -19,7 +19,7 @@ type counters struct {
 var siteVerbs = []string{wire.VerbHello, wire.VerbBeat, wire.VerbProgress, wire.VerbReport, wire.VerbAsk, wire.VerbRenew, wire.VerbStopped,
 	wire.VerbChallenge, wire.VerbEnrol}
 
-func (n *counters) message(verb string) {
+func (n *counters) countMessage(verb string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.messages == nil {
@@ -35,14 +35,14 @@ func (n *counters) message(verb string) {
 func (c *Core) Metrics() Metrics {
 	n := &c.messages
 	n.mu.Lock()
-	m := Metrics{Messages: maps.Clone(n.messages), Refusals: c.refusals.all()}
+	m := Metrics{Messages: maps.Clone(n.messages), Refusals: c.refusals.allCounts()}
 	n.mu.Unlock()
 	did := c.reports.Counts()
 	m.Events, m.Outcomes, m.Commits, m.CommitTime = did.Events, did.Outcomes, did.Commits, did.CommitTime
 	written, waiting := c.renderer.Rendered()
 	m.URLs, m.StatesSent, m.Rendered, m.RenderBacklog = c.lending.Lent(), c.states.sent.Load(), written, int(waiting)
 	m.LedgerFull = c.notices.full.Load()
-	local := c.clock.local()
+	local := c.clock.localTime()
 	m.StoreOffset = c.clock.skew.Store(local).Time().Sub(local.Time().Round(0))
 	m.Incidents = map[string]int{}
 	for kind, n := range c.alarms.Kinds() {
@@ -54,13 +54,13 @@ func (c *Core) Metrics() Metrics {
 	}
 	f := c.settings.Load().Fleet
 	m.Sites = len(f.Sites)
-	c.fleet.each(func(a wire.Address, x *site) {
+	c.fleet.eachSite(func(a wire.Address, x *site) {
 		x.mu.Lock()
 		defer x.mu.Unlock()
 		if x.identity != nil {
 			m.Enrolled++
 		}
-		if c.fleet.heard(x) {
+		if c.fleet.heardLately(x) {
 			m.Connected++
 		}
 		m.RunsOpen += len(x.progress)

@@ -36,7 +36,7 @@ func (s *aheadStore) Put(ctx context.Context, key string, b bucket.Body, cond bu
 }
 
 // UpkeepNow is what happens each hour.
-func (c *Core) UpkeepNow(ctx context.Context) { _ = c.Upkeep.run(ctx) } // told as its trouble
+func (c *Core) UpkeepNow(ctx context.Context) { _ = c.Upkeep.runDaily(ctx) } // told as its trouble
 
 // PagesRead is how many pages it takes to name those entries in one report.
 func (c *Core) PagesRead(ctx context.Context, channel string, number uint64, release digest.Digest, ordinals []uint64) (int, error) {
@@ -56,7 +56,7 @@ func (c *Core) Exceptions(ctx context.Context, id ledger.RunID) ([]ledger.Except
 
 // Guard is what a message that panics meets.
 func (c *Core) Guard(from wire.Address, verb string, handle func()) {
-	c.guard(message{from: from, verb: verb}, handle)
+	c.guardPanic(message{from: from, verb: verb}, handle)
 }
 
 // LinesWithin are the lines of a run's log, where most bytes of texts are held.
@@ -72,4 +72,4 @@ func (c *Core) LinesWithin(ctx context.Context, id ledger.RunID, most int) (line
 }
 
 // WindowOverdue tells what noteStale does of windows.
-var WindowOverdue = overdue
+var WindowOverdue = isOverdue

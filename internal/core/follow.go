@@ -52,7 +52,7 @@ func (q *Orders) Follow(ctx context.Context, scope fleet.Scope, order func() ([]
 	if err != nil {
 		return err
 	}
-	events, stop := q.notices.subscribe()
+	events, stop := q.notices.subscribeEvents()
 	defer stop()
 	orders, err := order()
 	if err != nil {
@@ -78,10 +78,10 @@ func (q *Orders) Follow(ctx context.Context, scope fleet.Scope, order func() ([]
 	defer look.Stop()
 	silent := time.NewTicker(followSilence)
 	defer silent.Stop()
-	return f.run(ctx, look.C, silent.C)
+	return f.runFollow(ctx, look.C, silent.C)
 }
 
-func (f *follower) run(ctx context.Context, look, silent <-chan time.Time) error {
+func (f *follower) runFollow(ctx context.Context, look, silent <-chan time.Time) error {
 	if err := f.dropHalted(); err != nil {
 		return err
 	}
@@ -91,11 +91,11 @@ func (f *follower) run(ctx context.Context, look, silent <-chan time.Time) error
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case ev := <-f.events:
-			err = f.handle(ev)
+			err = f.handleEvent(ev)
 		case <-look:
-			err = f.look(ctx)
+			err = f.readMissed(ctx)
 		case <-silent:
-			err = f.explain(ctx)
+			err = f.sendReasons(ctx)
 		}
 		if err != nil {
 			return err
@@ -120,9 +120,9 @@ func (f *follower) dropHalted() error {
 	return nil
 }
 
-// handle sends an event of an awaited channel. A run that was under way before
+// handleEvent sends an event of an awaited channel. A run that was under way before
 // the order does not count: it ends without having started here.
-func (f *follower) handle(ev Event) error {
+func (f *follower) handleEvent(ev Event) error {
 	k := [2]string{ev.Site, ev.Channel}
 	x, ok := f.open[k]
 	if !ok {
@@ -143,8 +143,8 @@ func (f *follower) handle(ev Event) error {
 	return f.send(ev)
 }
 
-// look finds in the ledger what events did not bring.
-func (f *follower) look(ctx context.Context) error {
+// readMissed finds in the ledger what events did not bring.
+func (f *follower) readMissed(ctx context.Context) error {
 	for _, x := range f.open {
 		run, err := f.last(ctx, x)
 		if err != nil {
@@ -155,13 +155,13 @@ func (f *follower) look(ctx context.Context) error {
 		}
 		ev := Event{At: run.Started, Kind: RunStarted, Domain: run.Domain, Site: run.Site, Channel: run.Channel, Run: run.ID.String()}
 		if x.run != ev.Run {
-			if err := f.handle(ev); err != nil {
+			if err := f.handleEvent(ev); err != nil {
 				return err
 			}
 		}
 		if !run.Finished.IsZero() {
 			ev.Kind, ev.At, ev.Text, ev.Ended = RunEnded, run.Finished, string(run.State), run
-			if err := f.handle(ev); err != nil {
+			if err := f.handleEvent(ev); err != nil {
 				return err
 			}
 		}
@@ -169,8 +169,8 @@ func (f *follower) look(ctx context.Context) error {
 	return f.dropHalted()
 }
 
-// explain sends why nothing has started, once for each reason.
-func (f *follower) explain(ctx context.Context) error {
+// sendReasons sends why nothing has started, once for each reason.
+func (f *follower) sendReasons(ctx context.Context) error {
 	for _, x := range f.open {
 		if x.run != "" {
 			continue

@@ -52,14 +52,14 @@ func TestFollowRuns(t *testing.T) {
 		got = append(got, string(e.Kind)+" "+e.Site+" "+e.Run)
 		return nil
 	}, &awaited{Order: Order{Site: "osaka"}}, &awaited{Order: Order{Site: "porto"}})
-	err := f.run(t.Context(), nil, nil)
+	err := f.runFollow(t.Context(), nil, nil)
 	want := []string{"progress osaka older", "started osaka new", "progress osaka new", "started porto p", "ended osaka new", "ended porto p"}
 	if d := cmp.Diff(want, got); d != "" || err != nil {
 		t.Errorf("%v\n%s", err, d)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := following(nil, nil, &awaited{Order: Order{Site: "osaka"}}).run(ctx, nil, nil); !errors.Is(err, context.Canceled) {
+	if err := following(nil, nil, &awaited{Order: Order{Site: "osaka"}}).runFollow(ctx, nil, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -93,7 +93,7 @@ func TestFollowSurvivesLostEvents(t *testing.T) {
 			return "due"
 		}
 		look, silent := time.NewTicker(followLook), time.NewTicker(followSilence)
-		if err := f.run(t.Context(), look.C, silent.C); err != nil {
+		if err := f.runFollow(t.Context(), look.C, silent.C); err != nil {
 			t.Fatal(err)
 		}
 		want := []string{"not_started rate is 0", "not_started due", "started 02", "ended 02verified"}
@@ -127,7 +127,7 @@ func TestFollowEndsAtAHalt(t *testing.T) {
 		}
 		time.AfterFunc(15*time.Second, func() { events <- ended("porto") })
 		look := time.NewTicker(followLook)
-		err := f.run(t.Context(), look.C, nil)
+		err := f.runFollow(t.Context(), look.C, nil)
 		var halted *halt.Error
 		if !errors.As(err, &halted) || halted.Order.ID != order.ID {
 			t.Errorf("got %v, want the halt order", err)

@@ -15,7 +15,7 @@ func TestProgressAfterReload(t *testing.T) {
 	c := newCore(Options{Now: time.Now})
 	c.settings.Store(&Settings{Fleet: &fleet.Fleet{}})
 	x := &site{progress: map[string]query.Progress{}}
-	c.progressed(wire.Address{Domain: "corp", Site: "gone"}, x, &wire.Progress{Run: make([]byte, 16), Channel: "package"})
+	c.handleProgress(wire.Address{Domain: "corp", Site: "gone"}, x, &wire.Progress{Run: make([]byte, 16), Channel: "package"})
 	if len(x.progress) > 0 {
 		t.Error("a site that is not configured makes progress")
 	}

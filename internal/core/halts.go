@@ -99,7 +99,7 @@ func (h *Halts) Halt(ctx context.Context, r HaltRequest) (*HaltChange, error) {
 	if r.Reason == "" {
 		r.Reason = "no reason given"
 	}
-	o := halt.Order{ID: halt.NewID(), Scope: r.Scope, Value: r.Value, Reason: r.Reason, By: actor(ctx), At: h.clock.now().Unix()}
+	o := halt.Order{ID: halt.NewID(), Scope: r.Scope, Value: r.Value, Reason: r.Reason, By: actorOf(ctx), At: h.clock.now().Unix()}
 	done, err := h.service.Give(ctx, o)
 	return h.haltChanged(ctx, "halt", done, len(list)), err
 }
@@ -111,7 +111,7 @@ var ErrNoOrder = halting.ErrNoOrder
 // the orders that were given for exactly this scope, and with scope all every
 // order.
 func (h *Halts) Resume(ctx context.Context, prefix, scope, value string) (*HaltChange, error) {
-	done, err := h.service.Lift(ctx, actor(ctx), func(o *halt.Orders) ([]halt.Order, error) {
+	done, err := h.service.Lift(ctx, actorOf(ctx), func(o *halt.Orders) ([]halt.Order, error) {
 		if prefix != "" {
 			found, err := o.Match(prefix)
 			if found == nil {
@@ -149,14 +149,14 @@ func (h *Halts) haltChanged(ctx context.Context, what string, done *halting.Chan
 // auditTime bounds how long the kill switch waits for its audit record.
 const auditTime = 500 * time.Millisecond
 
-// open takes up the halt orders that an earlier process has recorded.
-func (h *Halts) open(ctx context.Context) {
+// openOrders takes up the halt orders that an earlier process has recorded.
+func (h *Halts) openOrders(ctx context.Context) {
 	h.record = &haltRecord{root: h.storage.state}
-	kept, err := h.record.open()
+	kept, err := h.record.openRecord()
 	var reopen func() ([]byte, error)
 	if err != nil {
 		h.notices.Trouble("state", fmt.Errorf("room for halt orders: %w", err))
-		reopen = h.record.open
+		reopen = h.record.openRecord
 	}
 	h.service, err = halting.Open(ctx, halting.Options{
 		Repository: func() halting.Repository { return haltRepo{h.storage.repo.Load(), h.storage.keys.Load().release} },
@@ -204,7 +204,7 @@ type haltRecord struct {
 	slots *durable.Slots
 }
 
-func (r *haltRecord) open() (kept []byte, err error) {
+func (r *haltRecord) openRecord() (kept []byte, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.slots != nil { // it is read once more
@@ -232,10 +232,10 @@ func (r *haltRecord) Close() error {
 	return r.slots.Close()
 }
 
-// stopped takes a site's word of the orders that it obeys, and answers so that
+// handleStopped takes a site's word of the orders that it obeys, and answers so that
 // the site need not repeat it.
-func (h *Halts) stopped(ctx context.Context, a wire.Address, x *site, v *wire.Stopped) {
-	if h.fleet.contested(a) {
+func (h *Halts) handleStopped(ctx context.Context, a wire.Address, x *site, v *wire.Stopped) {
+	if h.fleet.isContested(a) {
 		return // the other machine may still move
 	}
 	if len(v.Orders) > wire.MaxStops {
@@ -245,10 +245,10 @@ func (h *Halts) stopped(ctx context.Context, a wire.Address, x *site, v *wire.St
 	now := h.clock.now()
 	for i := range v.Orders {
 		s := &v.Orders[i]
-		s.At, s.Heard, s.Bytes = near(s.At, now), near(s.Heard, now), max(0, s.Bytes)
+		s.At, s.Heard, s.Bytes = nearTime(s.At, now), nearTime(s.Heard, now), max(0, s.Bytes)
 		if s.Order.IsZero() {
 			local = &v.Orders[i]
-			local.By, local.Reason = clip(local.By), clip(local.Reason)
+			local.By, local.Reason = clipText(local.By), clipText(local.Reason)
 		}
 	}
 	x.mu.Lock()
@@ -257,9 +257,9 @@ func (h *Halts) stopped(ctx context.Context, a wire.Address, x *site, v *wire.St
 	x.mu.Unlock()
 	h.service.Confirm(a, v.Orders)
 	if v.Epoch <= h.service.Current().Epoch {
-		h.down.answer(a, wire.VerbConfirmed, 0, &wire.Confirmed{Number: v.Number})
+		h.down.sendSigned(a, wire.VerbConfirmed, 0, &wire.Confirmed{Number: v.Number})
 		if v.Epoch < h.service.Current().Epoch {
-			h.states.send(ctx, []wire.Address{a})
+			h.states.sendStates(ctx, []wire.Address{a})
 		}
 		return
 	}
@@ -275,9 +275,9 @@ func (h *Halts) stopped(ctx context.Context, a wire.Address, x *site, v *wire.St
 	})
 }
 
-// near returns a site's Unix milliseconds, or now if they are not of this year:
+// nearTime returns a site's Unix milliseconds, or now if they are not of this year:
 // its clock is wrong, or it makes them up.
-func near(at int64, now time.Time) int64 {
+func nearTime(at int64, now time.Time) int64 {
 	if d := time.UnixMilli(at).Sub(now); d < -365*24*time.Hour || d > 24*time.Hour {
 		return now.UnixMilli()
 	}
@@ -302,7 +302,7 @@ func (h *Halts) catchUp(ctx context.Context, a wire.Address, v *wire.Stopped) {
 		h.notices.Trouble("halt", fmt.Errorf("site %s has seen epoch %d of the halt orders, the newest here is %d: %w", a.Site, v.Epoch, h.service.Current().Epoch, err))
 	}
 	h.service.Confirm(a, v.Orders)
-	h.down.answer(a, wire.VerbConfirmed, 0, &wire.Confirmed{Number: v.Number, Want: behind && len(v.Object) == 0})
+	h.down.sendSigned(a, wire.VerbConfirmed, 0, &wire.Confirmed{Number: v.Number, Want: behind && len(v.Object) == 0})
 }
 
 // catchUpTime bounds the look at the store before a site is asked for its halt

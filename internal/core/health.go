@@ -39,7 +39,7 @@ func (u *Caretaker) checkBucketDue(ctx context.Context) {
 	if last.Damage != 0 {
 		every = healthAgain
 	}
-	now := u.clock.wall()
+	now := u.clock.wallTime()
 	healed := last.Damage != 0 && u.healing.Swap(false)
 	if !clock.Passed(last.At, now, every) && !healed {
 		return
@@ -55,14 +55,14 @@ func (u *Caretaker) checkBucketDue(ctx context.Context) {
 	} else {
 		u.notices.alarms.Over(BucketBad, "check", wire.Address{})
 	}
-	if err := (jsonFile{u.storage.state, healthFile, 1 << 10}).save(bucketHealth{now, damage}); err != nil {
+	if err := (jsonFile{u.storage.state, healthFile, 1 << 10}).saveFile(bucketHealth{now, damage}); err != nil {
 		u.notices.Trouble("bucket", err)
 	}
 }
 
 // lastHealth returns the last check; there is one to be made where that is zero.
 func (u *Caretaker) lastHealth() (h bucketHealth, err error) {
-	if err := (jsonFile{u.storage.state, healthFile, 1 << 10}).load(&h); err != nil {
+	if err := (jsonFile{u.storage.state, healthFile, 1 << 10}).loadFile(&h); err != nil {
 		return bucketHealth{}, err
 	}
 	return h, nil
@@ -70,7 +70,7 @@ func (u *Caretaker) lastHealth() (h bucketHealth, err error) {
 
 // checkBucket checks once, and opens or resolves the incident.
 func (u *Caretaker) checkBucket(ctx context.Context) (damage int64, err error) {
-	dir, err := u.storage.subfolder("check")
+	dir, err := u.storage.openSubfolder("check")
 	if err != nil {
 		return 0, err
 	}

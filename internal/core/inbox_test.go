@@ -7,23 +7,23 @@ import "testing"
 func TestInboxIsBounded(t *testing.T) {
 	i := newInbox()
 	for n := range siteWaiting {
-		if !i.admit() {
+		if !i.admitMessage() {
 			t.Fatalf("message %d is refused", n+1)
 		}
 	}
-	if i.admit() {
+	if i.admitMessage() {
 		t.Errorf("more than %d messages of one site wait", siteWaiting)
 	}
-	i.done()
-	if !i.admit() {
+	i.messageDone()
+	if !i.admitMessage() {
 		t.Error("a place that is free again is not given")
 	}
 	i = newInbox()
 	accepted := 0
 	for range 10 * siteBurst {
-		if i.admit() {
+		if i.admitMessage() {
 			accepted++
-			i.done()
+			i.messageDone()
 		}
 	}
 	if accepted < siteBurst || accepted > 2*siteBurst {
@@ -31,7 +31,7 @@ func TestInboxIsBounded(t *testing.T) {
 	}
 	var n counters
 	for _, verb := range []string{"hello", "v1", "v2", "v3"} {
-		n.message(verb)
+		n.countMessage(verb)
 	}
 	if len(n.messages) != 2 || n.messages["other"] != 3 {
 		t.Errorf("labels %v", n.messages)

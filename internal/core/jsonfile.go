@@ -17,8 +17,8 @@ type jsonFile struct {
 	most int64 // maximum size in bytes
 }
 
-// load decodes the file into a value. If the file is missing, the value stays as it is.
-func (j jsonFile) load(into any) error {
+// loadFile decodes the file into a value. If the file is missing, the value stays as it is.
+func (j jsonFile) loadFile(into any) error {
 	f, err := j.dir.Open(j.name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -36,8 +36,8 @@ func (j jsonFile) load(into any) error {
 	return nil
 }
 
-// save replaces the file durably.
-func (j jsonFile) save(v any) error {
+// saveFile replaces the file durably.
+func (j jsonFile) saveFile(v any) error {
 	raw, err := json.Marshal(v)
 	if err != nil {
 		return err

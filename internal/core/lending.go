@@ -14,18 +14,18 @@ import (
 func (c *Core) newLending() *lending.Service {
 	return lending.New(lending.Options{
 		Ledger: c.ledger, Trees: c.releases, Notices: lendingNotices{&c.notices, &c.refusals},
-		Now: c.clock.now, Wall: c.clock.wall, Real: c.clock.real,
+		Now: c.clock.now, Wall: c.clock.wallTime, Real: c.clock.realDuration,
 		Repo: c.storage.repo.Load, Store: func() lending.Store { return c.storage.store.Load() }, Newest: c.newest.Of,
 		Fleet: func() (*fleet.Fleet, *nights.Table) {
 			s := c.settings.Load()
 			return s.Fleet, s.nights
 		},
 		Site: func(a wire.Address) lending.Site {
-			return lending.Site{Desired: c.desired.Of(a).Desired, Enrolled: c.fleet.enrolled(a)}
+			return lending.Site{Desired: c.desired.Of(a).Desired, Enrolled: c.fleet.enrolledAt(a)}
 		},
-		Segments: func() (*durable.Root, error) { return c.storage.subfolder("segments") },
-		Send:     func(a wire.Address, u *wire.URLs) error { return c.down.send(a, wire.VerbURLs, 0, u) },
-		Guard:    func(a wire.Address, handle func()) { c.guard(message{from: a, verb: wire.VerbAsk}, handle) },
+		Segments: func() (*durable.Root, error) { return c.storage.openSubfolder("segments") },
+		Send:     func(a wire.Address, u *wire.URLs) error { return c.down.signAndSend(a, wire.VerbURLs, 0, u) },
+		Guard:    func(a wire.Address, handle func()) { c.guardPanic(message{from: a, verb: wire.VerbAsk}, handle) },
 	})
 }
 
@@ -37,8 +37,8 @@ type lendingNotices struct {
 
 // Foreign implements lending.Notices.
 func (n lendingNotices) Foreign(ctx context.Context, a wire.Address, keys []string) {
-	n.refusals.foreign(ctx, a, keys)
+	n.refusals.auditForeign(ctx, a, keys)
 }
 
 // Overrun implements lending.Notices.
-func (n lendingNotices) Overrun() { n.refusals.count("overrun") }
+func (n lendingNotices) Overrun() { n.refusals.countRefusal("overrun") }

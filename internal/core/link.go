@@ -34,7 +34,7 @@ func (l *busLink) publicURLs() []string {
 // publicNames returns the host names of the public addresses, now and before.
 func (l *busLink) publicNames() []string {
 	var before, names []string
-	if err := (jsonFile{l.storage.state, namesFile, 1 << 20}).load(&before); err != nil {
+	if err := (jsonFile{l.storage.state, namesFile, 1 << 20}).loadFile(&before); err != nil {
 		l.notices.Trouble("names", err)
 	}
 	for _, u := range l.publicURLs() {
@@ -50,7 +50,7 @@ func (l *busLink) publicNames() []string {
 	if slices.Equal(names, before) {
 		return names
 	}
-	if err := (jsonFile{l.storage.state, namesFile, 1 << 20}).save(names); err != nil {
+	if err := (jsonFile{l.storage.state, namesFile, 1 << 20}).saveFile(names); err != nil {
 		l.notices.Trouble("names", err)
 	}
 	return names
@@ -77,7 +77,7 @@ func (l *busLink) newCert() error {
 	return nil
 }
 
-func (l *busLink) listen(ctx context.Context) error {
+func (l *busLink) listenBus(ctx context.Context) error {
 	if l.foreign != nil {
 		return l.joinCluster(ctx)
 	}
@@ -124,8 +124,8 @@ func (l *busLink) listen(ctx context.Context) error {
 	return nil
 }
 
-// urls are what sites dial.
-func (l *busLink) urls() []string {
+// siteURLs are what sites dial.
+func (l *busLink) siteURLs() []string {
 	if urls := l.publicURLs(); len(urls) > 0 {
 		return urls
 	}
@@ -162,8 +162,8 @@ type busLink struct {
 	cert    atomic.Pointer[tls.Certificate]
 }
 
-// pin returns the authority that sites must expect.
-func (l *busLink) pin() bus.Pin {
+// busPin returns the authority that sites must expect.
+func (l *busLink) busPin() bus.Pin {
 	if l.foreign != nil {
 		return l.foreign.pin
 	}

@@ -34,13 +34,13 @@ func (wt *watch) endLostRuns(ctx context.Context) error {
 		if why == "" {
 			continue
 		}
-		_, err = wt.ledger.Append(ctx, r.Domain, r.Site, []ledger.Event{{Run: r.ID, Channel: r.Channel, At: wt.clock.wall(), Finish: &ledger.Finish{State: runs.Failed, Cause: why}}})
+		_, err = wt.ledger.Append(ctx, r.Domain, r.Site, []ledger.Event{{Run: r.ID, Channel: r.Channel, At: wt.clock.wallTime(), Finish: &ledger.Finish{State: runs.Failed, Cause: why}}})
 		if err != nil {
 			errs = append(errs, fmt.Errorf("end run %s: %w", r.ID, err))
 			continue
 		}
 		if run, err := wt.ledger.Run(ctx, r.ID); err == nil {
-			wt.notices.emit(Event{Kind: RunEnded, Domain: r.Domain, Site: r.Site, Channel: r.Channel, Run: r.ID.String(), Text: string(run.State), Ended: &run})
+			wt.notices.emitEvent(Event{Kind: RunEnded, Domain: r.Domain, Site: r.Site, Channel: r.Channel, Run: r.ID.String(), Text: string(run.State), Ended: &run})
 		}
 		wt.ended()
 	}
@@ -50,7 +50,7 @@ func (wt *watch) endLostRuns(ctx context.Context) error {
 // whyLost returns why no more can come of an open run; empty: it can.
 func (wt *watch) whyLost(ctx context.Context, r *ledger.Run) (string, error) {
 	s := wt.settings.Load().Fleet.Site(r.Site)
-	x := wt.fleet.find(wire.Address{Domain: r.Domain, Site: r.Site})
+	x := wt.fleet.findSite(wire.Address{Domain: r.Domain, Site: r.Site})
 	if s == nil || s.Domain != r.Domain || x == nil {
 		return "the site is configured no more", nil
 	}
@@ -69,7 +69,7 @@ func (wt *watch) whyLost(ctx context.Context, r *ledger.Run) (string, error) {
 		return "a later run of the channel has begun: the site has lost its memory of this one", nil
 	case s.Placement(r.Channel) == nil:
 		return "the channel is no longer one of the site's", nil
-	case wt.clock.wall().Sub(r.Started) > lostAfter && !wt.fleet.heard(x) && wt.now().Sub(x.seen) > lostAfter:
+	case wt.clock.wallTime().Sub(r.Started) > lostAfter && !wt.fleet.heardLately(x) && wt.now().Sub(x.seen) > lostAfter:
 		return "the site was not heard for " + lostAfter.String(), nil
 	}
 	return "", nil

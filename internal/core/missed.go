@@ -56,7 +56,7 @@ func (wt *watch) noteMissed(ctx context.Context) error {
 }
 
 func (wt *watch) noteMissedOnce(ctx context.Context) error {
-	s, now := wt.settings.Load(), wt.clock.wall()
+	s, now := wt.settings.Load(), wt.clock.wallTime()
 	if !s.nights.Any() {
 		return nil
 	}
@@ -67,7 +67,7 @@ func (wt *watch) noteMissedOnce(ctx context.Context) error {
 	for i := range s.Fleet.Sites {
 		site := &s.Fleet.Sites[i]
 		a := wire.Address{Domain: site.Domain, Site: site.Name}
-		x := wt.fleet.find(a)
+		x := wt.fleet.findSite(a)
 		if x == nil {
 			continue
 		}
@@ -102,7 +102,7 @@ func (wt *watch) noteMissedOnce(ctx context.Context) error {
 			if seen = wt.clock.motion.At(seen); seen.Before(w.End) {
 				why += ": it was last heard " + stampOr(seen)
 			}
-			if err := wt.miss(ctx, a, p.Channel, w, rel, h.Number, why+"; it tries in its next window"); err != nil {
+			if err := wt.recordMissed(ctx, a, p.Channel, w, rel, h.Number, why+"; it tries in its next window"); err != nil {
 				return err
 			}
 		}
@@ -138,7 +138,7 @@ func ranIn(runs []ledger.Run, w window.Window) bool {
 	return false
 }
 
-func (wt *watch) miss(ctx context.Context, a wire.Address, channel string, w window.Window, rel ledger.Release, holds uint64, why string) error {
+func (wt *watch) recordMissed(ctx context.Context, a wire.Address, channel string, w window.Window, rel ledger.Release, holds uint64, why string) error {
 	var id ledger.RunID
 	rand.Read(id[:]) // never fails (crypto/rand)
 	start := &ledger.Start{Number: rel.Number, Release: rel.Digest, Tree: rel.Tree, Parent: holds, Trigger: "window"}
@@ -151,7 +151,7 @@ func (wt *watch) miss(ctx context.Context, a wire.Address, channel string, w win
 	}
 	wt.ended()
 	if run, err := wt.ledger.Run(ctx, id); err == nil {
-		wt.notices.emit(Event{Kind: RunEnded, Domain: a.Domain, Site: a.Site, Channel: channel, Run: id.String(), Text: string(run.State), Ended: &run})
+		wt.notices.emitEvent(Event{Kind: RunEnded, Domain: a.Domain, Site: a.Site, Channel: channel, Run: id.String(), Text: string(run.State), Ended: &run})
 	}
 	return nil
 }

@@ -53,7 +53,7 @@ func (q *Orders) Limit(ctx context.Context, r LimitRequest) ([]Limited, error) {
 		}
 		limit.Timetable = t.String()
 		if life > 0 {
-			limit.Until = q.clock.wall().Add(life).Unix()
+			limit.Until = q.clock.wallTime().Add(life).Unix()
 		}
 	}
 	ch := desired.Change{Limits: map[wire.Address]desired.Limit{}}
@@ -74,14 +74,14 @@ func (q *Orders) Limit(ctx context.Context, r LimitRequest) ([]Limited, error) {
 	if err := q.notices.Audit(ctx, "limit", scopeText(r.Scope), what); err != nil {
 		return nil, err
 	}
-	if err := q.desire(ctx, ch); err != nil {
+	if err := q.updateDesired(ctx, ch); err != nil {
 		return nil, err
 	}
 	var out []Limited
 	for _, s := range list {
 		a := wire.Address{Domain: s.Domain, Site: s.Name}
 		st := q.desired.Of(a)
-		l := Limited{Domain: s.Domain, Site: s.Name, Rate: st.Limit, Connected: q.fleet.connected(a)}
+		l := Limited{Domain: s.Domain, Site: s.Name, Rate: st.Limit, Connected: q.fleet.isConnected(a)}
 		if st.LimitUntil != 0 {
 			l.Until = unixTime(st.LimitUntil)
 		}

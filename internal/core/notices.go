@@ -38,7 +38,7 @@ type audits interface {
 // some.
 const followBuffer = 4096
 
-func (n *notices) emit(e Event) {
+func (n *notices) emitEvent(e Event) {
 	e.At, e.Text = n.now(), oneLine(e.Text)
 	if n.onEvent != nil {
 		n.onEvent(e)
@@ -72,7 +72,7 @@ func oneLine(s string) string {
 // incident, too: one of its own, which whoever calls this has opened where it is
 // due, or else one of the kind Core. docs/operations.md has a row for each word.
 func (n *notices) Trouble(what string, err error) {
-	n.emit(Event{Kind: Trouble, Text: fmt.Sprintf("%s: %v", what, err)})
+	n.emitEvent(Event{Kind: Trouble, Text: fmt.Sprintf("%s: %v", what, err)})
 	if incidentOf(what) == Inside {
 		n.alarms.Raise(Inside, what, wire.Address{}, fmt.Sprintf("%s: %v; it is tried again", what, err))
 	}
@@ -108,9 +108,9 @@ func incidentOf(what string) Kind {
 	return Inside
 }
 
-// subscribe returns the events from now on, until stop is called. A subscriber
+// subscribeEvents returns the events from now on, until stop is called. A subscriber
 // that is more than followBuffer events behind misses some.
-func (n *notices) subscribe() (events <-chan Event, stop func()) {
+func (n *notices) subscribeEvents() (events <-chan Event, stop func()) {
 	ch := make(chan Event, followBuffer)
 	n.mu.Lock()
 	if n.all == nil {
@@ -149,5 +149,5 @@ func (n *notices) LedgerWorks() {
 
 // Audit records what the actor of ctx did.
 func (n *notices) Audit(ctx context.Context, what, object, detail string) error {
-	return n.audits.Audit(ctx, ledger.Deed{Who: actor(ctx), What: what, Object: object, Detail: detail})
+	return n.audits.Audit(ctx, ledger.Deed{Who: actorOf(ctx), What: what, Object: object, Detail: detail})
 }

@@ -114,7 +114,7 @@ func openVault(ctx context.Context, dir *durable.Root, m vault.Master, l *ledger
 		if a.Version > 0 {
 			what = fmt.Sprintf("version %d %s", a.Version, what)
 		}
-		return l.Audit(ctx, ledger.Deed{Who: actor(ctx), What: "vault " + string(a.Op), Object: a.Name, Detail: what})
+		return l.Audit(ctx, ledger.Deed{Who: actorOf(ctx), What: "vault " + string(a.Op), Object: a.Name, Detail: what})
 	}})
 }
 
@@ -157,7 +157,7 @@ func (f *Offline) Close() error {
 // Open opens everything that Init made but starts nothing. It checks the local data, then requests
 // the repository from the store.
 func Open(ctx context.Context, o Options, s Settings) (_ *Core, err error) {
-	o.fill()
+	o.setDefaults()
 	c := newCore(o)
 	defer func() {
 		if err != nil {
@@ -165,7 +165,7 @@ func Open(ctx context.Context, o Options, s Settings) (_ *Core, err error) {
 		}
 	}()
 	if o.Cluster != nil {
-		if c.link.foreign, err = o.Cluster.open(); err != nil {
+		if c.link.foreign, err = o.Cluster.openForeign(); err != nil {
 			return nil, err
 		}
 		c.storage.account = c.link.foreign.account
@@ -174,15 +174,15 @@ func Open(ctx context.Context, o Options, s Settings) (_ *Core, err error) {
 		return nil, err
 	}
 	c.reserve.dir = c.dir
-	if err = c.reserve.free(); err != nil {
+	if err = c.reserve.freeReserve(); err != nil {
 		return nil, err
 	}
-	if c.ledger, err = ledger.Open(ctx, filepath.Join(o.Data, ledgerName), ledger.Options{Now: c.clock.wall}); err != nil {
+	if c.ledger, err = ledger.Open(ctx, filepath.Join(o.Data, ledgerName), ledger.Options{Now: c.clock.wallTime}); err != nil {
 		return nil, err
 	}
 	c.desired = desired.New(c.ledger)
 	c.refusals.ledger = &c.ledger.Sites
-	c.alarms = incident.New(incident.Options{Records: &c.ledger.Incidents, Now: c.clock.wall, OnChange: c.notices.changed})
+	c.alarms = incident.New(incident.Options{Records: &c.ledger.Incidents, Now: c.clock.wallTime, OnChange: c.notices.emitChanged})
 	c.notices.alarms, c.notices.audits, c.clock.alarms = c.alarms, c.ledger, c.alarms
 	if c.vault, err = openVault(ctx, c.dir, o.Master, c.ledger, o.Now); err != nil {
 		return nil, err
@@ -204,19 +204,19 @@ func Open(ctx context.Context, o Options, s Settings) (_ *Core, err error) {
 	}); err != nil {
 		return nil, err
 	}
-	if err = c.storage.open(ctx); err != nil {
+	if err = c.storage.openStorage(ctx); err != nil {
 		return nil, err
 	}
 	c.openHalts(ctx)
-	c.compose()
-	if err = c.sightings.load(ctx); err != nil {
+	c.composeParts()
+	if err = c.sightings.loadSightings(ctx); err != nil {
 		return nil, err
 	}
-	if err = c.apply(ctx, s); err != nil {
+	if err = c.applySettings(ctx, s); err != nil {
 		return nil, err
 	}
 	c.sweepIncidents()
-	if err := c.reserve.keep(); err != nil {
+	if err := c.reserve.keepReserve(); err != nil {
 		c.notices.Trouble("state", fmt.Errorf("keep room for the next start: %w", err))
 	}
 	return c, nil

@@ -38,13 +38,13 @@ type revisions interface {
 	AdoptRevision(ctx context.Context, seen uint64) (uint64, error)
 }
 
-// desire makes what sites should hold follow from the configuration, the newest
+// updateDesired makes what sites should hold follow from the configuration, the newest
 // releases and a change, and states it to the sites that it concerns.
-func (q *Orders) desire(ctx context.Context, ch desired.Change) error {
+func (q *Orders) updateDesired(ctx context.Context, ch desired.Change) error {
 	k := q.storage.keys.Load()
-	ch.By = actor(ctx)
+	ch.By = actorOf(ctx)
 	changed, err := q.desired.Update(ctx, desired.World{
-		Fleet: q.settings.Load().Fleet, Release: q.newest.Of, Beat: q.o.Beat, Rehearsal: q.clock.parameters(), Core: q.link.publicURLs(), Now: q.clock.wall().Unix(),
+		Fleet: q.settings.Load().Fleet, Release: q.newest.Of, Beat: q.o.Beat, Rehearsal: q.clock.rehearsalParameters(), Core: q.link.publicURLs(), Now: q.clock.wallTime().Unix(),
 		Nonce: func(key desired.Key, number, start uint64) [16]byte {
 			return k.nonceOf(key.Address, key.Channel, number, start)
 		},
@@ -53,18 +53,18 @@ func (q *Orders) desire(ctx context.Context, ch desired.Change) error {
 		q.notices.LedgerFailed(err)
 		return err
 	}
-	q.states.send(ctx, changed)
+	q.states.sendStates(ctx, changed)
 	return nil
 }
 
 // Sync orders sites to start now.
 func (q *Orders) Sync(ctx context.Context, r SyncRequest) ([]Order, error) {
-	return q.request(ctx, "sync", r.Scope, desired.Request{DryRun: r.DryRun, Rehash: r.Rehash, Adopt: r.Adopt, Now: r.Now},
+	return q.requestStart(ctx, "sync", r.Scope, desired.Request{DryRun: r.DryRun, Rehash: r.Rehash, Adopt: r.Adopt, Now: r.Now},
 		fmt.Sprintf("dry run %t, rehash %t, adopt %t, now %t", r.DryRun, r.Rehash, r.Adopt, r.Now))
 }
 
-// request asks each site and channel of a scope to start.
-func (q *Orders) request(ctx context.Context, verb string, scope fleet.Scope, r desired.Request, detail string) ([]Order, error) {
+// requestStart asks each site and channel of a scope to start.
+func (q *Orders) requestStart(ctx context.Context, verb string, scope fleet.Scope, r desired.Request, detail string) ([]Order, error) {
 	list, err := q.settings.Load().Fleet.Select(scope)
 	if err != nil {
 		return nil, err
@@ -82,20 +82,20 @@ func (q *Orders) request(ctx context.Context, verb string, scope fleet.Scope, r 
 	if err := q.notices.Audit(ctx, verb, scopeText(scope), detail); err != nil {
 		return nil, err
 	}
-	if err := q.desire(ctx, ch); err != nil {
+	if err := q.updateDesired(ctx, ch); err != nil {
 		return nil, err
 	}
 	var out []Order
 	for _, s := range list {
 		a := wire.Address{Domain: s.Domain, Site: s.Name}
-		connected := q.fleet.connected(a)
+		connected := q.fleet.isConnected(a)
 		for _, d := range q.desired.Of(a).Desired {
 			if _, ok := ch.Requests[desired.Key{Address: a, Channel: d.Channel}]; !ok {
 				continue
 			}
 			ordered := Order{Domain: a.Domain, Site: a.Site, Channel: d.Channel, Number: d.Number, Start: d.Start, Connected: connected}
 			if !r.Now {
-				ordered.Opens = q.settings.Load().nights.Opens(a.Site, d.Channel, q.clock.wall())
+				ordered.Opens = q.settings.Load().nights.Opens(a.Site, d.Channel, q.clock.wallTime())
 			}
 			if o := q.query.OrderFor(&s, d.Channel); o != nil {
 				ordered.Halted = (&halt.Error{Order: *o}).Error()
@@ -119,25 +119,25 @@ func scopeText(s fleet.Scope) string {
 	return t[1:]
 }
 
-// overtaken handles a site that has seen a newer state than the ledger knows: the ledger was
+// handleNewerSite handles a site that has seen a newer state than the ledger knows: the ledger was
 // restored from a backup. It raises the revision, so that the Core's next states are newer.
-func (q *Orders) overtaken(ctx context.Context, a wire.Address, seen uint64) {
+func (q *Orders) handleNewerSite(ctx context.Context, a wire.Address, seen uint64) {
 	ch := desired.Change{Only: []string{a.Site}, Requests: map[desired.Key]desired.Request{}}
 	for _, d := range q.desired.Of(a).Desired {
 		// The ledger does not know what the site holds, so the site proves it in its next window.
 		ch.Requests[desired.Key{Address: a, Channel: d.Channel}] = desired.Request{}
 	}
 	if now, err := q.ledger.Revision(ctx); err == nil && seen > now+maxLeap {
-		q.refusals.refuse(ctx, message{from: a, verb: wire.VerbHello}, "forged", fmt.Sprintf("it says that it has seen revision %d, the newest is %d", seen, now), Malformed)
+		q.refusals.refuseMessage(ctx, message{from: a, verb: wire.VerbHello}, "forged", fmt.Sprintf("it says that it has seen revision %d, the newest is %d", seen, now), Malformed)
 		return
 	}
 	_, err := q.ledger.AdoptRevision(ctx, seen)
 	if err == nil {
-		err = q.desire(ctx, ch)
+		err = q.updateDesired(ctx, ch)
 	}
 	if err != nil {
 		q.notices.LedgerFailed(err)
-		q.states.send(ctx, []wire.Address{a}) // it ignores the older state, and obeys its halt orders
+		q.states.sendStates(ctx, []wire.Address{a}) // it ignores the older state, and obeys its halt orders
 	}
 }
 
@@ -164,5 +164,5 @@ func (q *Orders) Verify(ctx context.Context, r VerifyRequest) ([]Order, error) {
 	default:
 		o.Check = wire.CheckQuick
 	}
-	return q.request(ctx, "verify", r.Scope, o, fmt.Sprintf("full %t, repair %t", r.Full, r.Repair))
+	return q.requestStart(ctx, "verify", r.Scope, o, fmt.Sprintf("full %t, repair %t", r.Full, r.Repair))
 }

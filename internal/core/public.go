@@ -12,12 +12,12 @@ import (
 // only. It waits for connected sites, at most so long.
 func (c *Core) Unmoved(wait time.Duration) []string {
 	list := func() (all []string, connected bool) {
-		c.fleet.each(func(a wire.Address, x *site) {
+		c.fleet.eachSite(func(a wire.Address, x *site) {
 			x.mu.Lock()
 			defer x.mu.Unlock()
 			if x.identity != nil && x.sighting.Revision < c.desired.Of(a).Revision {
 				all = append(all, a.Site)
-				connected = connected || c.fleet.heard(x)
+				connected = connected || c.fleet.heardLately(x)
 			}
 		})
 		slices.Sort(all)

@@ -82,7 +82,7 @@ func (pb *Publisher) publishUnless(ctx context.Context, channel string, o Publis
 	}
 	defer pb.measureSoon(channel) // once it is free
 	defer end()
-	p, err := pb.publish(ctx, ch, o)
+	p, err := pb.publishChannel(ctx, ch, o)
 	if order := (*halt.Error)(nil); errors.As(context.Cause(ctx), &order) && err != nil && !errors.As(err, &order) {
 		err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
 	}
@@ -92,28 +92,28 @@ func (pb *Publisher) publishUnless(ctx context.Context, channel string, o Publis
 	return p, err
 }
 
-func (pb *Publisher) publish(ctx context.Context, ch *fleet.Channel, o PublishOptions) (*Published, error) {
+func (pb *Publisher) publishChannel(ctx context.Context, ch *fleet.Channel, o PublishOptions) (*Published, error) {
 	var id ledger.RunID
 	rand.Read(id[:]) // never fails (crypto/rand)
 	old, _ := pb.newest.Of(ch.Name)
 	w := &ownRun{book: pb.book, id: id, channel: ch.Name}
 	// The record is kept also of a run that was broken off.
 	always := context.WithoutCancel(ctx)
-	if err := w.append(always, ledger.Event{Start: &ledger.Start{Number: old.Number, Parent: old.Number, Trigger: "publish", DryRun: o.DryRun}}); err != nil {
+	if err := w.appendEvent(always, ledger.Event{Start: &ledger.Start{Number: old.Number, Parent: old.Number, Trigger: "publish", DryRun: o.DryRun}}); err != nil {
 		pb.notices.LedgerFailed(err)
 		return nil, fmt.Errorf("publish %q: its run cannot be recorded: %w", ch.Name, err)
 	}
 	if err := pb.notices.Audit(always, "publish", "channel "+ch.Name, "run "+id.String()); err != nil {
 		return nil, err
 	}
-	pb.notices.emit(Event{Kind: RunStarted, Channel: ch.Name, Run: id.String()})
-	res, err := pb.push(ctx, ch, o, w)
+	pb.notices.emitEvent(Event{Kind: RunStarted, Channel: ch.Name, Run: id.String()})
+	res, err := pb.pushSource(ctx, ch, o, w)
 	err = byChannelKey(err, ch.Name)
 	p := &Published{Run: id.String(), Channel: ch.Name}
 	end := ledger.Finish{State: runs.Failed}
 	if err != nil {
 		end.Totals = w.totals // of the lines that its log has
-		end.Cause = bound(err.Error(), reports.MaxRunText)
+		end.Cause = boundText(err.Error(), reports.MaxRunText)
 		guard := (*push.GuardError)(nil)
 		stop := (*halt.Error)(nil)
 		switch {
@@ -137,18 +137,18 @@ func (pb *Publisher) publish(ctx context.Context, ch *fleet.Channel, o PublishOp
 		end.Totals = runs.Totals{Files: res.Totals.Files, Bytes: res.Totals.Bytes, Counts: runs.Counts{Added: res.Added, Changed: res.Changed + res.Touched, Deleted: res.Removed,
 			Unchanged: res.Totals.Files + res.Totals.Dirs - res.Added - res.Changed - res.Touched}, Fetched: res.Sent}
 		if !res.DryRun {
-			w.append(always, ledger.Event{Start: &ledger.Start{Number: res.Number, Release: res.Digest, Tree: res.Tree, Parent: old.Number, Trigger: "publish"}}) //nolint:errcheck // the finish below fails too
+			w.appendEvent(always, ledger.Event{Start: &ledger.Start{Number: res.Number, Release: res.Digest, Tree: res.Tree, Parent: old.Number, Trigger: "publish"}}) //nolint:errcheck // the finish below fails too
 			pb.notices.alarms.Over(Publishes, ch.Name, wire.Address{})
 			pb.healing.Store(true)
 		}
 	}
-	if err2 := errors.Join(w.flush(always), w.append(always, ledger.Event{Finish: &end})); err2 != nil {
+	if err2 := errors.Join(w.flushFiles(always), w.appendEvent(always, ledger.Event{Finish: &end})); err2 != nil {
 		pb.notices.LedgerFailed(err2)
 		err = errors.Join(err, err2)
 	}
 	pb.ended()
 	if run, err := pb.ledger.Run(always, id); err == nil {
-		pb.notices.emit(Event{Kind: RunEnded, Channel: ch.Name, Run: id.String(), Text: string(run.State), Ended: &run})
+		pb.notices.emitEvent(Event{Kind: RunEnded, Channel: ch.Name, Run: id.String(), Text: string(run.State), Ended: &run})
 	}
 	if err != nil || o.DryRun {
 		return p, err
@@ -177,13 +177,13 @@ func byChannelKey(err error, channel string) error {
 	return &g
 }
 
-func (pb *Publisher) push(ctx context.Context, ch *fleet.Channel, o PublishOptions, w *ownRun) (res *push.Result, err error) {
+func (pb *Publisher) pushSource(ctx context.Context, ch *fleet.Channel, o PublishOptions, w *ownRun) (res *push.Result, err error) {
 	patterns, err := scan.ParsePatterns(ch.Include, ch.Exclude)
 	if err != nil {
 		return nil, err
 	}
 	// A folder for each channel: no publish waits for another's caches.
-	dir, err := pb.storage.subfolder("publish-" + ch.Name)
+	dir, err := pb.storage.openSubfolder("publish-" + ch.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -194,7 +194,7 @@ func (pb *Publisher) push(ctx context.Context, ch *fleet.Channel, o PublishOptio
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
 	// A key may have been rotated since the last look, and the halt object be signed by it.
-	r, err := pb.storage.reopen(ctx, pb.storage.store.Load(), pb.storage.keys.Load())
+	r, err := pb.storage.reopenRepository(ctx, pb.storage.store.Load(), pb.storage.keys.Load())
 	if err != nil {
 		return nil, err
 	}
@@ -213,7 +213,7 @@ func (pb *Publisher) push(ctx context.Context, ch *fleet.Channel, o PublishOptio
 		OnEvent: func(e push.Event) {
 			p := e.Progress
 			if p == nil {
-				w.file(context.WithoutCancel(ctx), reports.OwnFile{Path: e.Path, Outcome: string(e.Outcome), Size: e.Size, Digest: e.Digest, Cause: e.Cause})
+				w.addFile(context.WithoutCancel(ctx), reports.OwnFile{Path: e.Path, Outcome: string(e.Outcome), Size: e.Size, Digest: e.Digest, Cause: e.Cause})
 				return
 			}
 			if now := pb.o.Now(); now.Sub(spoke) >= time.Second {
@@ -222,7 +222,7 @@ func (pb *Publisher) push(ctx context.Context, ch *fleet.Channel, o PublishOptio
 				if o.OnProgress != nil {
 					o.OnProgress(rp)
 				}
-				pb.notices.emit(Event{Kind: RunProgressed, Channel: ch.Name, Run: w.id.String(), Progress: &rp})
+				pb.notices.emitEvent(Event{Kind: RunProgressed, Channel: ch.Name, Run: w.id.String(), Progress: &rp})
 			}
 		},
 	})
@@ -279,8 +279,8 @@ const (
 	ownBatchBytes = 256 << 10
 )
 
-func (w *ownRun) append(ctx context.Context, e ledger.Event) error {
-	e.Run, e.Channel, e.At = w.id, w.channel, w.book.clock.wall()
+func (w *ownRun) appendEvent(ctx context.Context, e ledger.Event) error {
+	e.Run, e.Channel, e.At = w.id, w.channel, w.book.clock.wallTime()
 	_, err := w.book.ledger.Append(ctx, "", "", []ledger.Event{e})
 	if err == nil {
 		w.book.notices.LedgerWorks()
@@ -288,23 +288,23 @@ func (w *ownRun) append(ctx context.Context, e ledger.Event) error {
 	return err
 }
 
-func (w *ownRun) file(ctx context.Context, f reports.OwnFile) {
+func (w *ownRun) addFile(ctx context.Context, f reports.OwnFile) {
 	w.files = append(w.files, f)
 	countFile(&w.totals, &f)
 	if w.bytes += len(f.Path) + len(f.Cause); len(w.files) >= ownBatch || w.bytes > ownBatchBytes {
-		w.err = errors.Join(w.err, w.flush(ctx))
+		w.err = errors.Join(w.err, w.flushFiles(ctx))
 	}
 }
 
-// flush hands what was collected to the ledger, and returns what went wrong so
+// flushFiles hands what was collected to the ledger, and returns what went wrong so
 // far.
-func (w *ownRun) flush(ctx context.Context) error {
+func (w *ownRun) flushFiles(ctx context.Context) error {
 	if len(w.files) == 0 {
 		return w.err
 	}
 	body, err := wire.Encode(w.files)
 	if err == nil {
-		err = w.append(ctx, ledger.Event{Kind: reports.OwnEvent, Body: body})
+		err = w.appendEvent(ctx, ledger.Event{Kind: reports.OwnEvent, Body: body})
 	}
 	w.files, w.bytes = nil, 0
 	return errors.Join(w.err, err)
@@ -325,7 +325,7 @@ func (pb *Publisher) closeOwnRuns(ctx context.Context) error {
 		if r.Trigger == measureTrigger {
 			cause = "the Core stopped while it measured; what is not measured is begun anew"
 		}
-		if err := w.append(ctx, ledger.Event{Finish: &ledger.Finish{State: runs.Failed, Totals: w.totals, Cause: cause}}); err != nil {
+		if err := w.appendEvent(ctx, ledger.Event{Finish: &ledger.Finish{State: runs.Failed, Totals: w.totals, Cause: cause}}); err != nil {
 			return err
 		}
 	}

@@ -24,10 +24,10 @@ func (c *Core) newQuery() *query.Service {
 		},
 		Halts: func() *halt.Orders { return c.Halts.service.Current().Orders },
 		Core: func() query.Self {
-			s := query.Self{Version: c.o.Version, Repo: c.storage.repo.Load().ID().String(), Store: store, Rehearsal: c.clock.rehearsal()}
-			s.StoreRead, s.Unread = c.watching.looked.last()
+			s := query.Self{Version: c.o.Version, Repo: c.storage.repo.Load().ID().String(), Store: store, Rehearsal: c.clock.rehearsalView()}
+			s.StoreRead, s.Unread = c.watching.looked.lastLook()
 			return s
 		},
-		Now: c.clock.now, Wall: c.clock.wall,
+		Now: c.clock.now, Wall: c.clock.wallTime,
 	})
 }

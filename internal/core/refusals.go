@@ -39,16 +39,16 @@ type reason struct {
 	code string
 }
 
-// foreign records an audit entry for objects that a site requested but does not need.
-func (r *refusals) foreign(ctx context.Context, from wire.Address, keys []string) {
+// auditForeign records an audit entry for objects that a site requested but does not need.
+func (r *refusals) auditForeign(ctx context.Context, from wire.Address, keys []string) {
 	why := fmt.Sprintf("it asked for %q", keys[0])
 	if len(keys) > 1 {
 		why += fmt.Sprintf(" and %d more", len(keys)-1)
 	}
-	r.count("ask")
+	r.countRefusal("ask")
 	r.notices.alarms.Raise(BadAsk, "", from, fmt.Sprintf("site %s: %s, which its releases do not need", from.Site, why))
-	r.notices.emit(Event{Kind: Refused, Domain: from.Domain, Site: from.Site, Text: "ask: " + why})
-	if r.due(from, "ask") {
+	r.notices.emitEvent(Event{Kind: Refused, Domain: from.Domain, Site: from.Site, Text: "ask: " + why})
+	if r.isDue(from, "ask") {
 		if err := r.notices.audits.Audit(ctx, ledger.Deed{Who: from.String(), What: "refused ask", Object: from.String(), Detail: why}); err != nil {
 			r.notices.LedgerFailed(err)
 		}
@@ -60,38 +60,38 @@ func (r *refusals) refuseError(ctx context.Context, m message, err error) {
 	newer, older := (*frame.NewerError)(nil), (*wire.OlderError)(nil)
 	switch {
 	case errors.As(err, &older):
-		r.refuse(ctx, m, "version", err.Error(), Protocol)
+		r.refuseMessage(ctx, m, "version", err.Error(), Protocol)
 	case errors.As(err, &newer):
-		r.refuse(ctx, m, "version", fmt.Sprintf("%v; this Core speaks version %d of the protocol", err, wire.Version), Protocol)
+		r.refuseMessage(ctx, m, "version", fmt.Sprintf("%v; this Core speaks version %d of the protocol", err, wire.Version), Protocol)
 	case errors.Is(err, trust.ErrUntrusted):
-		r.refuse(ctx, m, "forged", err.Error(), Forged)
+		r.refuseMessage(ctx, m, "forged", err.Error(), Forged)
 	default:
-		r.refuse(ctx, m, "forged", err.Error(), Malformed)
+		r.refuseMessage(ctx, m, "forged", err.Error(), Malformed)
 	}
 }
 
-// refuse sends the reason to the sender, records an audit entry and opens an incident. It records
+// refuseMessage sends the reason to the sender, records an audit entry and opens an incident. It records
 // at most one audit entry a minute for each kind and sender.
-func (r *refusals) refuse(ctx context.Context, m message, code, why string, kind Kind) {
-	why = clip(why)
-	r.count(code)
+func (r *refusals) refuseMessage(ctx context.Context, m message, code, why string, kind Kind) {
+	why = clipText(why)
+	r.countRefusal(code)
 	at, who := m.from, m.from.String()
 	if at.Domain == wire.EnrolDomain {
 		at, who = r.ofToken(ctx, at.Site)
 		who = "the holder of " + who
 	}
-	r.notices.alarms.Raise(kind, "", at, fmt.Sprintf("%s said %s, refused as %s: %s", who, clip(m.verb), code, why))
-	r.notices.emit(Event{Kind: Refused, Domain: m.from.Domain, Site: m.from.Site, Text: fmt.Sprintf("%s: %s: %s", clip(m.verb), code, why)})
-	if r.due(m.from, code) {
-		if err := r.notices.audits.Audit(ctx, ledger.Deed{Who: m.from.String(), What: "refused " + clip(m.verb), Object: at.String(), Detail: code + ": " + why}); err != nil {
+	r.notices.alarms.Raise(kind, "", at, fmt.Sprintf("%s said %s, refused as %s: %s", who, clipText(m.verb), code, why))
+	r.notices.emitEvent(Event{Kind: Refused, Domain: m.from.Domain, Site: m.from.Site, Text: fmt.Sprintf("%s: %s: %s", clipText(m.verb), code, why)})
+	if r.isDue(m.from, code) {
+		if err := r.notices.audits.Audit(ctx, ledger.Deed{Who: m.from.String(), What: "refused " + clipText(m.verb), Object: at.String(), Detail: code + ": " + why}); err != nil {
 			r.notices.LedgerFailed(err)
 		}
 	}
-	r.down.answer(m.from, wire.VerbRefuse, 0, &wire.Refusal{Of: m.verb, Code: code, Why: why})
+	r.down.sendSigned(m.from, wire.VerbRefuse, 0, &wire.Refusal{Of: m.verb, Code: code, Why: why})
 }
 
-// due accepts one refusal a minute for each kind and sender.
-func (r *refusals) due(a wire.Address, code string) bool {
+// isDue accepts one refusal a minute for each kind and sender.
+func (r *refusals) isDue(a wire.Address, code string) bool {
 	now := r.now()
 	if !r.known(a) { // senders that are not sites share one entry, so that they cannot exhaust memory
 		a = wire.Address{}
@@ -106,15 +106,15 @@ func (r *refusals) due(a wire.Address, code string) bool {
 	return true
 }
 
-// count counts one refusal.
-func (r *refusals) count(code string) {
+// countRefusal counts one refusal.
+func (r *refusals) countRefusal(code string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.counts[code]++
 }
 
-// all returns the counts, by reason.
-func (r *refusals) all() map[string]int64 {
+// allCounts returns the counts, by reason.
+func (r *refusals) allCounts() map[string]int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return maps.Clone(r.counts)

@@ -23,8 +23,8 @@ type keptRehearsal struct {
 	Motion window.Motion `json:"motion"`
 }
 
-// pace returns how often to check the calendar, given the usual period.
-func (t *clocks) pace(period time.Duration) time.Duration {
+// checkPeriod returns how often to check the calendar, given the usual period.
+func (t *clocks) checkPeriod(period time.Duration) time.Duration {
 	if !t.motion.On() {
 		return period
 	}
@@ -43,16 +43,16 @@ func (t *clocks) missedAfter() time.Duration {
 // slowest is how long a word of a site may be on its way in a rehearsal.
 const slowest = 3 * time.Second
 
-// rehearsal tells the time of the rehearsal; nil: this is none.
-func (t *clocks) rehearsal() *query.Rehearsal {
+// rehearsalView tells the time of the rehearsal; nil: this is none.
+func (t *clocks) rehearsalView() *query.Rehearsal {
 	if !t.motion.On() {
 		return nil
 	}
-	return &query.Rehearsal{Time: t.wall(), Speed: t.motion.Speed}
+	return &query.Rehearsal{Time: t.wallTime(), Speed: t.motion.Speed}
 }
 
-// parameters returns the parameters of the rehearsal that are sent to sites.
-func (t *clocks) parameters() []int64 {
+// rehearsalParameters returns the parameters of the rehearsal that are sent to sites.
+func (t *clocks) rehearsalParameters() []int64 {
 	if !t.motion.On() {
 		return nil
 	}
@@ -66,7 +66,7 @@ func (t *clocks) parameters() []int64 {
 func startRehearsal(dir *durable.Root, data, spec string, now time.Time, enrolled func() (bool, error)) (m window.Motion, err error) {
 	file := jsonFile{dir, rehearsalFile, 1 << 16}
 	kept := keptRehearsal{}
-	if err := file.load(&kept); err != nil {
+	if err := file.loadFile(&kept); err != nil {
 		return m, err
 	}
 	if kept.Spec != "" && (kept.Motion.Speed < 1 || kept.Motion.Speed > window.MaxSpeed) {
@@ -95,11 +95,11 @@ func startRehearsal(dir *durable.Root, data, spec string, now time.Time, enrolle
 	} else if last := kept.Motion.At(now); m.To.Before(last) {
 		return m, fmt.Errorf("rehearse %q: the rehearsal in %s has reached %s, and records do not go back: begin later, or in a new data folder", spec, data, last.UTC().Format(time.RFC3339))
 	}
-	if err := file.save(keptRehearsal{spec, m}); err != nil {
+	if err := file.saveFile(keptRehearsal{spec, m}); err != nil {
 		return m, fmt.Errorf("keep the rehearsal's clock: %w", err)
 	}
 	return m, nil
 }
 
 // Rehearsal returns the clock of the rehearsal; nil: this is none.
-func (c *Core) Rehearsal() *query.Rehearsal { return c.clock.rehearsal() }
+func (c *Core) Rehearsal() *query.Rehearsal { return c.clock.rehearsalView() }

@@ -8,7 +8,7 @@ import (
 	"nightferry/internal/wire"
 )
 
-func (e *Enrolment) renew(ctx context.Context, m message, x *site) {
+func (e *Enrolment) renewCredential(ctx context.Context, m message, x *site) {
 	x.mu.Lock()
 	if x.identity == nil { // just revoked
 		x.mu.Unlock()
@@ -41,29 +41,29 @@ func (e *Enrolment) renew(ctx context.Context, m message, x *site) {
 		x.identity = &id
 	}
 	x.mu.Unlock()
-	e.down.answer(m.from, wire.VerbRenewed, 0, &wire.Renewed{JWT: jwt})
+	e.down.sendSigned(m.from, wire.VerbRenewed, 0, &wire.Renewed{JWT: jwt})
 }
 
-// rekey gives a site a credential signed by its domain's newest key while older keys are still
+// rekeySite gives a site a credential signed by its domain's newest key while older keys are still
 // accepted. Older keys can then be removed without work at the site. The Core does not know which
 // key signed the site's credential, so it answers each hello with a new one.
-func (e *Enrolment) rekey(ctx context.Context, a wire.Address, x *site) {
+func (e *Enrolment) rekeySite(ctx context.Context, a wire.Address, x *site) {
 	if r := e.access.rotating.Load(); r != nil && (*r)[a.Domain] {
-		e.renew(ctx, message{from: a}, x)
+		e.renewCredential(ctx, message{from: a}, x)
 	}
 }
 
 // rekeyAll does it for all that are connected.
 func (e *Enrolment) rekeyAll(ctx context.Context) {
 	at := map[wire.Address]*site{}
-	e.fleet.each(func(a wire.Address, x *site) {
+	e.fleet.eachSite(func(a wire.Address, x *site) {
 		x.mu.Lock()
 		defer x.mu.Unlock()
-		if x.identity != nil && e.fleet.heard(x) {
+		if x.identity != nil && e.fleet.heardLately(x) {
 			at[a] = x
 		}
 	})
 	for a, x := range at {
-		e.rekey(ctx, a, x)
+		e.rekeySite(ctx, a, x)
 	}
 }

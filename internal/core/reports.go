@@ -26,7 +26,7 @@ func (c *Core) newReports() (*reports.Service, *reports.Renderer) {
 	})
 	return reports.New(reports.Options{
 		Ledger: c.ledger, Published: c.ledger, Measured: &c.ledger.Measurements, Incidents: c.alarms, Notices: out, Releases: c.releases,
-		Now: c.o.Now, Wall: c.clock.wall, Calendar: c.clock.motion.At,
+		Now: c.o.Now, Wall: c.clock.wallTime, Calendar: c.clock.motion.At,
 		Fleet:     func() *fleet.Fleet { return c.settings.Load().Fleet },
 		Repo:      func() trust.RepoID { return c.storage.repo.Load().ID() },
 		GaveNonce: c.storage.gaveNonce, PanicSite: panicSite,
@@ -41,8 +41,8 @@ type reportNotices struct {
 
 // RefusedAttestation implements reports.Notices.
 func (n reportNotices) RefusedAttestation(ctx context.Context, a wire.Address, why string) {
-	n.refusals.count("attestation")
-	if n.refusals.due(a, "attestation") {
+	n.refusals.countRefusal("attestation")
+	if n.refusals.isDue(a, "attestation") {
 		_ = n.audits.Audit(ctx, ledger.Deed{Who: a.String(), What: "refused attestation", Object: a.String(), Detail: why})
 	}
 }
@@ -56,25 +56,25 @@ func (s *storage) gaveNonce(a wire.Address, channel string, number uint64, nonce
 	return hmac.Equal(want[:], nonce)
 }
 
-// report commits a site's report, answers it and emits what it led to.
-func (c *Core) report(ctx context.Context, m message, x *site, key trust.Public, v *wire.Report) {
+// handleReport commits a site's report, answers it and emits what it led to.
+func (c *Core) handleReport(ctx context.Context, m message, x *site, key trust.Public, v *wire.Report) {
 	a := m.from
 	done := c.reports.Commit(ctx, a, key, v)
 	if done.Refused != "" {
-		c.refusals.refuse(ctx, m, "forged", done.Refused, kinds.Malformed)
+		c.refusals.refuseMessage(ctx, m, "forged", done.Refused, kinds.Malformed)
 		return
 	}
 	if done.Ack != nil {
-		c.down.answer(a, wire.VerbAck, done.Number, done.Ack)
+		c.down.sendSigned(a, wire.VerbAck, done.Number, done.Ack)
 	}
 	for _, k := range done.Opened {
-		c.notices.emit(Event{Kind: IncidentOpened, Domain: a.Domain, Site: a.Site, Text: k})
+		c.notices.emitEvent(Event{Kind: IncidentOpened, Domain: a.Domain, Site: a.Site, Text: k})
 	}
 	for _, k := range done.Resolved {
-		c.notices.emit(Event{Kind: IncidentOver, Domain: a.Domain, Site: a.Site, Text: k})
+		c.notices.emitEvent(Event{Kind: IncidentOver, Domain: a.Domain, Site: a.Site, Text: k})
 	}
 	for _, s := range done.Started {
-		c.notices.emit(Event{Kind: RunStarted, Domain: a.Domain, Site: a.Site, Channel: s.Channel, Run: s.Run.String()})
+		c.notices.emitEvent(Event{Kind: RunStarted, Domain: a.Domain, Site: a.Site, Channel: s.Channel, Run: s.Run.String()})
 	}
 	for i := range done.Ended {
 		run := &done.Ended[i]
@@ -83,7 +83,7 @@ func (c *Core) report(ctx context.Context, m message, x *site, key trust.Public,
 			delete(x.progress, run.Channel)
 		}
 		x.mu.Unlock()
-		c.notices.emit(Event{Kind: RunEnded, Domain: a.Domain, Site: a.Site, Channel: run.Channel, Run: run.ID.String(), Text: string(run.State), Ended: run})
+		c.notices.emitEvent(Event{Kind: RunEnded, Domain: a.Domain, Site: a.Site, Channel: run.Channel, Run: run.ID.String(), Text: string(run.State), Ended: run})
 	}
 	if len(done.Ended) > 0 {
 		c.renderer.Kick()

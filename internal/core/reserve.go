@@ -21,8 +21,8 @@ const (
 // reserve is that file in the data folder.
 type reserve struct{ dir *durable.Root }
 
-// free gives the reserve up if the volume is full.
-func (r *reserve) free() error {
+// freeReserve gives the reserve up if the volume is full.
+func (r *reserve) freeReserve() error {
 	free, err := r.dir.Free()
 	if err != nil || free >= reserveSize/2 {
 		return err
@@ -33,8 +33,8 @@ func (r *reserve) free() error {
 	return nil
 }
 
-// keep makes the reserve, or makes it whole again when there is space.
-func (r *reserve) keep() error {
+// keepReserve makes the reserve, or makes it whole again when there is space.
+func (r *reserve) keepReserve() error {
 	var have int64
 	switch info, err := r.dir.Lstat(reserveFile); {
 	case err == nil:

@@ -22,7 +22,7 @@ func (c *Core) MayRelease(ctx context.Context, file []byte) error {
 	if err != nil {
 		return fmt.Errorf("the new release key: %w", err)
 	}
-	r, err := c.storage.reopen(ctx, c.storage.store.Load(), c.storage.keys.Load())
+	r, err := c.storage.reopenRepository(ctx, c.storage.store.Load(), c.storage.keys.Load())
 	if err != nil {
 		return err
 	}
@@ -48,7 +48,7 @@ func (f *Offline) CheckStore(ctx context.Context, o Options) error {
 }
 
 func (f *Offline) withRepo(ctx context.Context, o Options, fn func(*repo.Repo) error) (err error) {
-	o.fill()
+	o.setDefaults()
 	k, err := readKeys(ctx, f.Vault, &o)
 	if err != nil {
 		return err

@@ -36,17 +36,17 @@ type stateSender struct {
 	sent    atomic.Int64
 }
 
-// answer signs a message and sends it. If the message is lost, the site asks again or the Core
+// sendSigned signs a message and sends it. If the message is lost, the site asks again or the Core
 // sends it again.
-func (l *downlink) answer(a wire.Address, verb string, number uint64, v any) {
-	if err := l.send(a, verb, number, v); err != nil && !errors.Is(err, bus.ErrAway) {
+func (l *downlink) sendSigned(a wire.Address, verb string, number uint64, v any) {
+	if err := l.signAndSend(a, verb, number, v); err != nil && !errors.Is(err, bus.ErrAway) {
 		l.notices.Trouble("send", err)
 	} else if err == nil {
 		l.notices.Works("send")
 	}
 }
 
-func (l *downlink) send(a wire.Address, verb string, number uint64, v any) error {
+func (l *downlink) signAndSend(a wire.Address, verb string, number uint64, v any) error {
 	r := l.storage.repo.Load()
 	msg, err := wire.Sign(l.storage.keys.Load().release, r.ID(), a, verb, number, v)
 	if err != nil {
@@ -67,12 +67,12 @@ func (l *downlink) send(a wire.Address, verb string, number uint64, v any) error
 // sendAll sends the desired state to every site with an identity.
 func (s *stateSender) sendAll(ctx context.Context) {
 	var all []wire.Address
-	s.fleet.each(func(a wire.Address, x *site) { all = append(all, a) })
-	s.send(ctx, all)
+	s.fleet.eachSite(func(a wire.Address, x *site) { all = append(all, a) })
+	s.sendStates(ctx, all)
 }
 
-// send sends sites their desired state. A site that misses it gets it after its next hello.
-func (s *stateSender) send(ctx context.Context, list []wire.Address) {
+// sendStates sends sites their desired state. A site that misses it gets it after its next hello.
+func (s *stateSender) sendStates(ctx context.Context, list []wire.Address) {
 	select {
 	case <-s.ready:
 	default:
@@ -93,7 +93,7 @@ func (s *stateSender) send(ctx context.Context, list []wire.Address) {
 }
 
 func (s *stateSender) sendOne(a wire.Address) {
-	x := s.fleet.find(a)
+	x := s.fleet.findSite(a)
 	if x == nil {
 		return
 	}
@@ -121,6 +121,6 @@ func (s *stateSender) sendOne(a wire.Address) {
 		s.notices.alarms.Over(Behind, "", a)
 	}
 	st.At, st.Store = s.clock.now().UnixMilli(), s.storage.store.Load().origin
-	s.down.answer(a, wire.VerbState, st.Revision, &st.State)
+	s.down.sendSigned(a, wire.VerbState, st.Revision, &st.State)
 	s.sent.Add(1)
 }

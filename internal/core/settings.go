@@ -20,26 +20,26 @@ func joinPath(dir, name string) string { return filepath.Join(dir, name) }
 
 // Reload puts other settings in force, all or none.
 func (c *Core) Reload(ctx context.Context, s Settings) error {
-	if err := c.apply(ctx, s); err != nil {
+	if err := c.applySettings(ctx, s); err != nil {
 		return fmt.Errorf("reload: the settings in force stay: %w", err)
 	}
 	c.sweepIncidents()
 	if err := c.link.newCert(); err != nil {
 		return err
 	}
-	_ = c.watching.look(ctx) // told as an incident
-	return c.ledger.Audit(ctx, ledger.Deed{Who: actor(ctx), What: "reload", Object: "configuration"})
+	_ = c.watching.readStore(ctx) // told as an incident
+	return c.ledger.Audit(ctx, ledger.Deed{Who: actorOf(ctx), What: "reload", Object: "configuration"})
 }
 
 // Refresh reads keys and secrets from the vault again after one was set or
 // rotated: domains' signing keys, S3 credentials, the release key.
 func (c *Core) Refresh(ctx context.Context) error {
 	old := c.storage.store.Load()
-	if err := c.storage.open(ctx); err != nil {
+	if err := c.storage.openStorage(ctx); err != nil {
 		return fmt.Errorf("what was in force stays: %w", err)
 	}
 	_ = old // requests under way still use it; its idle connections end by themselves
-	if err := c.access.update(ctx, c.settings.Load().Fleet); err != nil {
+	if err := c.access.updateAccess(ctx, c.settings.Load().Fleet); err != nil {
 		return err
 	}
 	c.Notifier.readSecrets(ctx)
@@ -48,8 +48,8 @@ func (c *Core) Refresh(ctx context.Context) error {
 	return nil
 }
 
-// apply checks settings, prepares what they need and puts them in force.
-func (c *Core) apply(ctx context.Context, s Settings) error {
+// applySettings checks settings, prepares what they need and puts them in force.
+func (c *Core) applySettings(ctx context.Context, s Settings) error {
 	if s.Fleet == nil {
 		s.Fleet = &fleet.Fleet{}
 	}
@@ -80,7 +80,7 @@ func (c *Core) apply(ctx context.Context, s Settings) error {
 			c.alarms.Over(LogAccess, d, wire.Address{})
 		}
 	}
-	if err := c.access.update(ctx, s.Fleet); err != nil {
+	if err := c.access.updateAccess(ctx, s.Fleet); err != nil {
 		return err
 	}
 	for _, ch := range s.Fleet.Channels {
@@ -89,10 +89,10 @@ func (c *Core) apply(ctx context.Context, s Settings) error {
 			return err
 		}
 		for _, r := range rel {
-			c.newest.put(r)
+			c.newest.putRelease(r)
 		}
 	}
 	c.settings.Store(&s)
 	c.Notifier.readSecrets(ctx)
-	return c.Orders.desire(ctx, desired.Change{})
+	return c.Orders.updateDesired(ctx, desired.Change{})
 }

@@ -48,14 +48,14 @@ type sites struct {
 	all map[wire.Address]*site
 }
 
-func (s *sites) find(a wire.Address) *site {
+func (s *sites) findSite(a wire.Address) *site {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.all[a]
 }
 
-func (s *sites) get(a wire.Address) *site {
-	if x := s.find(a); x != nil {
+func (s *sites) siteOf(a wire.Address) *site {
+	if x := s.findSite(a); x != nil {
 		return x
 	}
 	s.mu.Lock()
@@ -73,18 +73,18 @@ func (s *sites) get(a wire.Address) *site {
 
 // Site implements query.Sites.
 func (s *sites) Site(a wire.Address) (query.Site, bool) {
-	x := s.find(a)
+	x := s.findSite(a)
 	if x == nil {
 		return query.Site{}, false
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return query.Site{Connected: s.heard(x), Seen: x.seen, Identity: x.identity, Sighting: x.sighting, Halted: x.local, Progress: maps.Clone(x.progress), Waits: x.waits}, true
+	return query.Site{Connected: s.heardLately(x), Seen: x.seen, Identity: x.identity, Sighting: x.sighting, Halted: x.local, Progress: maps.Clone(x.progress), Waits: x.waits}, true
 }
 
 // Halted implements query.Sites.
 func (s *sites) Halted() (n int) {
-	s.each(func(_ wire.Address, x *site) {
+	s.eachSite(func(_ wire.Address, x *site) {
 		x.mu.Lock()
 		defer x.mu.Unlock()
 		if x.local != nil {
@@ -94,9 +94,9 @@ func (s *sites) Halted() (n int) {
 	return n
 }
 
-// enrolled returns when a site's present identity was enrolled; zero: it has none.
-func (s *sites) enrolled(a wire.Address) time.Time {
-	x := s.find(a)
+// enrolledAt returns when a site's present identity was enrolled; zero: it has none.
+func (s *sites) enrolledAt(a wire.Address) time.Time {
+	x := s.findSite(a)
 	if x == nil {
 		return time.Time{}
 	}
@@ -108,7 +108,7 @@ func (s *sites) enrolled(a wire.Address) time.Time {
 	return x.identity.Enrolled
 }
 
-func (s *sites) each(fn func(wire.Address, *site)) {
+func (s *sites) eachSite(fn func(wire.Address, *site)) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for a, x := range s.all {
@@ -116,8 +116,8 @@ func (s *sites) each(fn func(wire.Address, *site)) {
 	}
 }
 
-// take makes id the site's identity; nil: it has none any more.
-func (x *site) take(id *ledger.Identity, ended time.Time) error {
+// setIdentity makes id the site's identity; nil: it has none any more.
+func (x *site) setIdentity(id *ledger.Identity, ended time.Time) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.spoke = x.spoke && id != nil && x.identity != nil && id.Public == x.identity.Public
@@ -153,17 +153,17 @@ type sightingRecords interface {
 	Seen(ctx context.Context, list []ledger.Sighting) error
 }
 
-// load reads identities and sightings from the ledger.
-func (si *sightings) load(ctx context.Context) error {
+// loadSightings reads identities and sightings from the ledger.
+func (si *sightings) loadSightings(ctx context.Context) error {
 	ids, err := si.ledger.Identities(ctx, true)
 	if err != nil {
 		return err
 	}
 	for i := range ids {
-		x := si.fleet.get(wire.Address{Domain: ids[i].Domain, Site: ids[i].Site})
+		x := si.fleet.siteOf(wire.Address{Domain: ids[i].Domain, Site: ids[i].Site})
 		switch {
 		case ids[i].Ended.IsZero():
-			if err := x.take(&ids[i], time.Time{}); err != nil {
+			if err := x.setIdentity(&ids[i], time.Time{}); err != nil {
 				return err
 			}
 		case x.identity == nil && ids[i].Ended.After(x.ended):
@@ -178,14 +178,14 @@ func (si *sightings) load(ctx context.Context) error {
 		return err
 	}
 	for _, s := range seen {
-		x := si.fleet.get(wire.Address{Domain: s.Domain, Site: s.Site})
+		x := si.fleet.siteOf(wire.Address{Domain: s.Domain, Site: s.Site})
 		x.seen, x.sighting, x.told = s.Seen, s, true
 	}
 	return nil
 }
 
-// saw notes a sign of life. at is the site's clock in Unix milliseconds.
-func (si *sightings) saw(a wire.Address, x *site, at int64, change func(*ledger.Sighting)) {
+// noteSighting notes a sign of life. at is the site's clock in Unix milliseconds.
+func (si *sightings) noteSighting(a wire.Address, x *site, at int64, change func(*ledger.Sighting)) {
 	now := si.clock.now()
 	offset := time.UnixMilli(at).Sub(now)
 	x.mu.Lock()
@@ -206,14 +206,14 @@ func (si *sightings) saw(a wire.Address, x *site, at int64, change func(*ledger.
 // clockIncident is how far apart clocks may be.
 const clockIncident = 2 * time.Minute
 
-// tick writes the latest sightings and finds the silent.
-func (si *sightings) tick(ctx context.Context) {
+// writeSightings writes the latest sightings and finds the silent.
+func (si *sightings) writeSightings(ctx context.Context) {
 	var list []ledger.Sighting
 	var noted []*site
 	f := si.settings.Load().Fleet
 	now := si.o.Now()
-	_, agreed := si.clock.skew.Agreed(si.clock.local()) // a wrong clock makes no site absent
-	si.fleet.each(func(a wire.Address, x *site) {
+	_, agreed := si.clock.skew.Agreed(si.clock.localTime()) // a wrong clock makes no site absent
+	si.fleet.eachSite(func(a wire.Address, x *site) {
 		x.mu.Lock()
 		defer x.mu.Unlock()
 		if !x.told && !x.seen.IsZero() {
@@ -252,13 +252,13 @@ func (si *sightings) tick(ctx context.Context) {
 	}
 	si.notices.alarms.Expire()
 	si.notices.alarms.Flush(ctx)
-	if err := si.reserve.keep(); err != nil {
+	if err := si.reserve.keepReserve(); err != nil {
 		si.notices.Trouble("state", fmt.Errorf("keep room for the next start: %w", err))
 	}
 }
 
 func (s *sites) trustOf(a wire.Address) uint64 {
-	x := s.find(a)
+	x := s.findSite(a)
 	if x == nil {
 		return 0
 	}
@@ -270,29 +270,29 @@ func (s *sites) trustOf(a wire.Address) uint64 {
 // haltSite returns what every order says of a site, and the order that was
 // given on the site itself.
 func (s *sites) haltSite(at *fleet.Site) (HaltSite, *wire.Stop) {
-	x := s.get(wire.Address{Domain: at.Domain, Site: at.Name})
+	x := s.siteOf(wire.Address{Domain: at.Domain, Site: at.Name})
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return HaltSite{Domain: at.Domain, Site: at.Name, Enrolled: x.identity != nil, Connected: s.heard(x)}, x.local
+	return HaltSite{Domain: at.Domain, Site: at.Name, Enrolled: x.identity != nil, Connected: s.heardLately(x)}, x.local
 }
 
-// heard reports whether a site was heard lately; x is locked.
-func (s *sites) heard(x *site) bool {
+// heardLately reports whether a site was heard lately; x is locked.
+func (s *sites) heardLately(x *site) bool {
 	return x.spoke && !x.seen.IsZero() && x.seen.After(s.started) && s.now().Sub(x.seen) < s.beat*5/2
 }
 
-// connected reports whether a site was heard lately.
-func (s *sites) connected(a wire.Address) bool {
-	x := s.get(a)
+// isConnected reports whether a site was heard lately.
+func (s *sites) isConnected(a wire.Address) bool {
+	x := s.siteOf(a)
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return s.heard(x)
+	return s.heardLately(x)
 }
 
-// contested reports whether two machines use the site's identity, so that
+// isContested reports whether two machines use the site's identity, so that
 // nothing can be claimed of it.
-func (s *sites) contested(a wire.Address) bool {
-	x := s.find(a)
+func (s *sites) isContested(a wire.Address) bool {
+	x := s.findSite(a)
 	if x == nil {
 		return false
 	}

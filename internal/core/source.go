@@ -79,8 +79,8 @@ type attested interface {
 	Run(ctx context.Context, id ledger.RunID) (ledger.Run, error)
 }
 
-// soon makes the measurer check a channel immediately.
-func (me *measurer) soon(channel string) {
+// measureSoon makes the measurer check a channel immediately.
+func (me *measurer) measureSoon(channel string) {
 	me.sources.mu.Lock()
 	if me.sources.again == nil {
 		me.sources.again = map[string]bool{}
@@ -93,15 +93,15 @@ func (me *measurer) soon(channel string) {
 	}
 }
 
-// run runs the measurements that are due, each channel in its own goroutine, until ctx ends.
-func (me *measurer) run(ctx context.Context) error {
+// runDue runs the measurements that are due, each channel in its own goroutine, until ctx ends.
+func (me *measurer) runDue(ctx context.Context) error {
 	t := time.NewTicker(min(4*me.o.Poll, time.Minute))
 	defer t.Stop()
 	for {
 		for _, ch := range me.settings.Load().Fleet.Channels {
 			me.asides.Go(func() {
-				if err := me.due(ctx, &ch); err != nil && ctx.Err() == nil {
-					me.unmeasured(ch.Name, err)
+				if err := me.measureIfDue(ctx, &ch); err != nil && ctx.Err() == nil {
+					me.reportUnmeasured(ch.Name, err)
 				}
 			})
 		}
@@ -114,11 +114,11 @@ func (me *measurer) run(ctx context.Context) error {
 	}
 }
 
-// unmeasured opens the incident of a failed measurement and schedules another try.
-func (me *measurer) unmeasured(channel string, err error) {
+// reportUnmeasured opens the incident of a failed measurement and schedules another try.
+func (me *measurer) reportUnmeasured(channel string, err error) {
 	me.notices.alarms.Raise(Unmeasured, channel, wire.Address{}, fmt.Sprintf("channel %s: its source could not be measured: %v; it is tried again", channel, err))
 	me.notices.Trouble("measure", err)
-	me.soon(channel)
+	me.measureSoon(channel)
 	me.sources.mu.Lock()
 	defer me.sources.mu.Unlock()
 	if me.sources.retry == nil {
@@ -127,8 +127,8 @@ func (me *measurer) unmeasured(channel string, err error) {
 	me.sources.retry[channel] = me.o.Now().Add(measureRetry)
 }
 
-// due measures a channel's source if its newest release needs that.
-func (me *measurer) due(ctx context.Context, ch *fleet.Channel) error {
+// measureIfDue measures a channel's source if its newest release needs that.
+func (me *measurer) measureIfDue(ctx context.Context, ch *fleet.Channel) error {
 	rel, ok := me.newest.Of(ch.Name)
 	if !ok || me.publishing.Running(publishing.Publish, ch.Name) || me.publishing.Running(publishing.Measure, ch.Name) { // a publish comes first and wakes the measurer when it ends
 		return nil
@@ -155,7 +155,7 @@ func (me *measurer) due(ctx context.Context, ch *fleet.Channel) error {
 			me.notices.alarms.Over(Unmeasured, ch.Name, wire.Address{})
 			return nil
 		}
-		if !again && !clock.Passed(old.At, me.clock.wall(), measureAgain) {
+		if !again && !clock.Passed(old.At, me.clock.wallTime(), measureAgain) {
 			return nil
 		}
 	}
@@ -167,7 +167,7 @@ func (me *measurer) due(ctx context.Context, ch *fleet.Channel) error {
 	if me.haltedHere(ch.Name) { // an order that came before it could have stopped this
 		return nil
 	}
-	err = me.tasks.Once(mctx, tasks.Task{Name: measureTask + ch.Name, Bound: lateLong, Do: func(ctx context.Context) error { return me.measure(ctx, ch, &rel) }})
+	err = me.tasks.Once(mctx, tasks.Task{Name: measureTask + ch.Name, Bound: lateLong, Do: func(ctx context.Context) error { return me.measureSource(ctx, ch, &rel) }})
 	order := (*halt.Error)(nil)
 	switch {
 	case err == nil:
@@ -184,29 +184,29 @@ func (me *measurer) haltedHere(channel string) bool {
 	return me.halting.Current().Find(halt.Subject{Site: host, Channel: channel}) != nil
 }
 
-// measure measures a source, records the result, and compares it with the sites'
+// measureSource measures a source, records the result, and compares it with the sites'
 // attestations. It always leaves a run in the ledger and a log.
-func (me *measurer) measure(ctx context.Context, ch *fleet.Channel, rel *ledger.Release) error {
+func (me *measurer) measureSource(ctx context.Context, ch *fleet.Channel, rel *ledger.Release) error {
 	w := &ownRun{book: me.book, channel: ch.Name}
 	rand.Read(w.id[:]) // never fails (crypto/rand)
 	always := context.WithoutCancel(ctx)
 	start := &ledger.Start{Number: rel.Number, Release: rel.Digest, Tree: rel.Tree, Parent: rel.Parent, Trigger: measureTrigger}
-	if err := w.append(always, ledger.Event{Start: start}); err != nil {
+	if err := w.appendEvent(always, ledger.Event{Start: start}); err != nil {
 		me.notices.LedgerFailed(err)
 		return fmt.Errorf("its run cannot be recorded: %w", err)
 	}
-	me.notices.emit(Event{Kind: RunStarted, Channel: ch.Name, Run: w.id.String()})
+	me.notices.emitEvent(Event{Kind: RunStarted, Channel: ch.Name, Run: w.id.String()})
 	began := me.o.Now()
 	var bad []string
 	res, err := me.readSource(ctx, ch, rel, w, func(f measure.Finding) {
 		if (f.Outcome == measure.Damaged || f.Outcome == measure.Unreadable) && len(bad) < maxNamed {
 			bad = append(bad, f.Path)
 		}
-		w.file(always, reports.OwnFile{Path: f.Path, Outcome: string(f.Outcome), Size: f.Size, Digest: f.Digest, Cause: f.Cause})
+		w.addFile(always, reports.OwnFile{Path: f.Path, Outcome: string(f.Outcome), Size: f.Size, Digest: f.Digest, Cause: f.Cause})
 	})
 	end := ledger.Finish{State: runs.Failed, Totals: runs.Totals{Files: res.WantFiles, Bytes: res.WantBytes, Held: res.Read,
 		Counts: runs.Counts{Unchanged: res.Same, Changed: res.Moved, Added: res.New, Deleted: res.Gone, Failed: res.Faults()}}}
-	m := ledger.Measurement{Channel: ch.Name, Number: rel.Number, Release: rel.Digest, At: me.clock.wall(), Took: ledger.Seconds(me.o.Now().Sub(began)), Run: w.id, Tree: res.Tree, Files: res.WantFiles,
+	m := ledger.Measurement{Channel: ch.Name, Number: rel.Number, Release: rel.Digest, At: me.clock.wallTime(), Took: ledger.Seconds(me.o.Now().Sub(began)), Run: w.id, Tree: res.Tree, Files: res.WantFiles,
 		Bytes: res.WantBytes, SourceFiles: res.Files, SourceBytes: res.Bytes, Same: res.Same, Moved: res.MovedOn(), Damaged: res.Damaged, Unreadable: res.Unreadable}
 	switch {
 	case err == nil:
@@ -220,20 +220,20 @@ func (me *measurer) measure(ctx context.Context, ch *fleet.Channel, rel *ledger.
 		end.State = runs.Stopped
 	}
 	if err != nil {
-		end.Cause = bound(err.Error(), reports.MaxRunText)
+		end.Cause = boundText(err.Error(), reports.MaxRunText)
 	}
-	if err2 := errors.Join(w.flush(always), w.append(always, ledger.Event{Finish: &end})); err2 != nil {
+	if err2 := errors.Join(w.flushFiles(always), w.appendEvent(always, ledger.Event{Finish: &end})); err2 != nil {
 		me.notices.LedgerFailed(err2)
 		err = errors.Join(err, err2)
 	}
 	me.ended()
 	if run, err := me.ledger.Run(always, w.id); err == nil {
-		me.notices.emit(Event{Kind: RunEnded, Channel: ch.Name, Run: w.id.String(), Text: string(run.State), Ended: &run})
+		me.notices.emitEvent(Event{Kind: RunEnded, Channel: ch.Name, Run: w.id.String(), Text: string(run.State), Ended: &run})
 	}
 	if err != nil {
 		return err
 	}
-	me.judge(&m, rel, bad)
+	me.judgeSource(&m, rel, bad)
 	return me.compareAll(always, &m)
 }
 
@@ -250,7 +250,7 @@ func (me *measurer) readSource(ctx context.Context, ch *fleet.Channel, rel *ledg
 	return measure.Run(ctx, ch.Source, entries, measure.Options{Patterns: patterns, SkipLinks: ch.Links == fleet.Skip, Rate: ch.MeasureRate, OnProgress: func(r measure.Result) {
 		if now := me.o.Now(); now.Sub(spoke) >= time.Second {
 			spoke = now
-			me.notices.emit(Event{Kind: RunProgressed, Channel: ch.Name, Run: w.id.String(),
+			me.notices.emitEvent(Event{Kind: RunProgressed, Channel: ch.Name, Run: w.id.String(),
 				Progress: &runs.Progress{Phase: measureTrigger, FilesDone: r.WantFiles, FilesTotal: rel.Files, BytesDone: r.Read, BytesTotal: rel.Bytes}})
 		}
 	}}, fn)
@@ -267,16 +267,16 @@ func measuredState(m *ledger.Measurement, rel *ledger.Release) runs.State {
 	return runs.Same
 }
 
-// judge opens or resolves the incident for a source whose bytes differ from the published
+// judgeSource opens or resolves the incident for a source whose bytes differ from the published
 // ones.
-func (me *measurer) judge(m *ledger.Measurement, rel *ledger.Release, bad []string) {
+func (me *measurer) judgeSource(m *ledger.Measurement, rel *ledger.Release, bad []string) {
 	if measuredState(m, rel) != runs.Damaged {
 		me.notices.alarms.Over(SourceDamage, m.Channel, wire.Address{})
 		return
 	}
 	text := fmt.Sprintf("channel %s: in the source of release %d, ", m.Channel, m.Number)
 	if m.Damaged > 0 {
-		text += fmt.Sprintf("%s other bytes than were published, under the same size and time", have(m.Damaged))
+		text += fmt.Sprintf("%s other bytes than were published, under the same size and time", haveBytes(m.Damaged))
 	}
 	if m.Unreadable > 0 {
 		if m.Damaged > 0 {
@@ -292,7 +292,7 @@ func (me *measurer) judge(m *ledger.Measurement, rel *ledger.Release, bad []stri
 	me.notices.alarms.Raise(SourceDamage, m.Channel, wire.Address{}, text)
 }
 
-func have(n int64) string {
+func haveBytes(n int64) string {
 	if n == 1 {
 		return "1 file has"
 	}

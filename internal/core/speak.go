@@ -29,19 +29,19 @@ type message struct {
 	by   *site // the site whose inbox counted it; senders that are not sites share one
 }
 
-// receive takes a message from the bus and never blocks. The bus lets only the sender use its
+// queueMessage takes a message from the bus and never blocks. The bus lets only the sender use its
 // subject, so the subject identifies the sender. A reply-to is ignored.
-func (c *Core) receive(subject string, data []byte) {
+func (c *Core) queueMessage(subject string, data []byte) {
 	a, verb, err := wire.ParseUp(subject)
 	if err != nil {
 		return // the bus grants no such subject; there is no one to answer
 	}
-	x := c.fleet.find(a)
+	x := c.fleet.findSite(a)
 	if x == nil { // senders that are not sites share one budget
-		x = c.fleet.get(wire.Address{})
+		x = c.fleet.siteOf(wire.Address{})
 	}
-	if !x.inbox.admit() {
-		c.refusals.count("overrun")
+	if !x.inbox.admitMessage() {
+		c.refusals.countRefusal("overrun")
 		return
 	}
 	h := fnv.New32a()
@@ -49,8 +49,8 @@ func (c *Core) receive(subject string, data []byte) {
 	select {
 	case c.work[h.Sum32()%shards] <- message{a, verb, data, x}:
 	default: // lost messages are sent again; sites in other queues must not wait
-		x.inbox.done()
-		c.refusals.count("overrun")
+		x.inbox.messageDone()
+		c.refusals.countRefusal("overrun")
 	}
 }
 
@@ -70,41 +70,41 @@ type inbox struct {
 
 func newInbox() *inbox { return &inbox{rate: rate.NewLimiter(siteRate, siteBurst)} }
 
-// admit reports whether one more message is accepted; done must follow.
-func (i *inbox) admit() bool {
+// admitMessage reports whether one more message is accepted; done must follow.
+func (i *inbox) admitMessage() bool {
 	if i.waiting.Add(1) <= siteWaiting && i.rate.Allow() {
 		return true
 	}
-	i.done()
+	i.messageDone()
 	return false
 }
 
-func (i *inbox) done() { i.waiting.Add(-1) }
+func (i *inbox) messageDone() { i.waiting.Add(-1) }
 
-func (c *Core) serve(ctx context.Context, in <-chan message) error {
+func (c *Core) serveMessages(ctx context.Context, in <-chan message) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case m := <-in:
-			c.messages.message(m.verb)
-			c.guard(m, func() { c.hear(ctx, m) })
-			m.by.inbox.done()
+			c.messages.countMessage(m.verb)
+			c.guardPanic(m, func() { c.handleMessage(ctx, m) })
+			m.by.inbox.messageDone()
 		}
 	}
 }
 
-// guard contains a panic while one message is handled. It opens an incident that names the site and
+// guardPanic contains a panic while one message is handled. It opens an incident that names the site and
 // the verb, and the Core continues. Without guard, a message that a site sends again after each
 // restart would keep the Core down.
-func (c *Core) guard(m message, handle func()) {
+func (c *Core) guardPanic(m message, handle func()) {
 	defer func() {
 		p := recover()
 		if p == nil {
 			return
 		}
-		c.refusals.count("panic")
-		c.notices.Trouble("message", fmt.Errorf("%s of site %s: a fault of the Core: %v at %s", clip(m.verb), m.from, p, panicSite()))
+		c.refusals.countRefusal("panic")
+		c.notices.Trouble("message", fmt.Errorf("%s of site %s: a fault of the Core: %v at %s", clipText(m.verb), m.from, p, panicSite()))
 	}()
 	handle()
 }
@@ -126,13 +126,13 @@ func panicSite() string {
 	}
 }
 
-// hear handles one message.
-func (c *Core) hear(ctx context.Context, m message) {
+// handleMessage handles one message.
+func (c *Core) handleMessage(ctx context.Context, m message) {
 	if m.from.Domain == wire.EnrolDomain {
-		c.Enrolment.hear(ctx, m)
+		c.Enrolment.handleToken(ctx, m)
 		return
 	}
-	x := c.fleet.find(m.from)
+	x := c.fleet.findSite(m.from)
 	var known bool
 	var key trust.Public
 	if x != nil {
@@ -141,65 +141,65 @@ func (c *Core) hear(ctx context.Context, m message) {
 		x.mu.Unlock()
 	}
 	if !known {
-		c.refusals.refuse(ctx, m, "revoked", "the Core knows no identity of this site: enroll it again with a new token", Revoked)
+		c.refusals.refuseMessage(ctx, m, "revoked", "the Core knows no identity of this site: enroll it again with a new token", Revoked)
 		return
 	}
 	s := c.settings.Load().Fleet.Site(m.from.Site)
 	if s == nil || s.Domain != m.from.Domain {
-		c.refusals.refuse(ctx, m, "unknown", "the Core's configuration has no such site in that domain: add it, or revoke the site", Revoked)
+		c.refusals.refuseMessage(ctx, m, "unknown", "the Core's configuration has no such site in that domain: add it, or revoke the site", Revoked)
 		return
 	}
 	var err error
 	switch m.verb {
 	case wire.VerbHello:
 		var v wire.Hello
-		if err = c.open(m, key, &v); err == nil {
-			c.hello(ctx, m.from, x, &v)
+		if err = c.openMessage(m, key, &v); err == nil {
+			c.handleHello(ctx, m.from, x, &v)
 		}
 	case wire.VerbBeat:
 		var v wire.Beat
-		if err = c.open(m, key, &v); err == nil {
-			c.beat(ctx, m.from, x, &v)
+		if err = c.openMessage(m, key, &v); err == nil {
+			c.handleBeat(ctx, m.from, x, &v)
 		}
 	case wire.VerbStopped:
 		var v wire.Stopped
-		if err = c.open(m, key, &v); err == nil {
-			c.Halts.stopped(ctx, m.from, x, &v)
+		if err = c.openMessage(m, key, &v); err == nil {
+			c.Halts.handleStopped(ctx, m.from, x, &v)
 		}
 	case wire.VerbProgress:
 		var v wire.Progress
-		if err = c.open(m, key, &v); err == nil {
-			c.progressed(m.from, x, &v)
+		if err = c.openMessage(m, key, &v); err == nil {
+			c.handleProgress(m.from, x, &v)
 		}
 	case wire.VerbReport:
 		var v wire.Report
-		if err = c.open(m, key, &v); err == nil {
-			c.report(ctx, m, x, key, &v)
+		if err = c.openMessage(m, key, &v); err == nil {
+			c.handleReport(ctx, m, x, key, &v)
 		}
 	case wire.VerbAsk:
 		var v wire.Ask
-		if err = c.open(m, key, &v); err == nil {
+		if err = c.openMessage(m, key, &v); err == nil {
 			err = c.lending.Ask(ctx, m.from, &v)
 		}
 	case wire.VerbRenew:
 		var v wire.Renew
-		if err = c.open(m, key, &v); err == nil {
-			c.Enrolment.renew(ctx, m, x)
+		if err = c.openMessage(m, key, &v); err == nil {
+			c.Enrolment.renewCredential(ctx, m, x)
 		}
 	default:
-		err = fmt.Errorf("verb %q is none that this Core knows: %w", clip(m.verb), frame.ErrDamaged)
+		err = fmt.Errorf("verb %q is none that this Core knows: %w", clipText(m.verb), frame.ErrDamaged)
 	}
 	if err != nil {
 		c.refusals.refuseError(ctx, m, err)
 	}
 }
 
-func (c *Core) open(m message, key trust.Public, v any) error {
+func (c *Core) openMessage(m message, key trust.Public, v any) error {
 	_, err := wire.Open(m.data, c.storage.repo.Load().ID(), m.from, m.verb, wire.By(key), v)
 	return err
 }
 
-func (c *Core) hello(ctx context.Context, a wire.Address, x *site, v *wire.Hello) {
+func (c *Core) handleHello(ctx context.Context, a wire.Address, x *site, v *wire.Hello) {
 	st := c.desired.Of(a)
 	x.mu.Lock()
 	x.trust, x.epoch = v.Trust, v.Epoch
@@ -213,27 +213,27 @@ func (c *Core) hello(ctx context.Context, a wire.Address, x *site, v *wire.Hello
 	}
 	x.mu.Unlock()
 	c.Enrolment.heardFrom(ctx, a, x, v.Instance, v.At, v.Machine)
-	c.Enrolment.disproven(ctx, a, v.Holds)
-	c.sightings.saw(a, x, v.At, func(s *ledger.Sighting) {
-		s.Version, s.Revision = clip(v.Version), v.Revision
+	c.Enrolment.noteDisproven(ctx, a, v.Holds)
+	c.sightings.noteSighting(a, x, v.At, func(s *ledger.Sighting) {
+		s.Version, s.Revision = clipText(v.Version), v.Revision
 	})
 	c.alarms.Over(Protocol, "", a)
-	c.notices.emit(Event{Kind: SiteConnected, Domain: a.Domain, Site: a.Site, Text: clip(v.Version + " " + v.System)})
+	c.notices.emitEvent(Event{Kind: SiteConnected, Domain: a.Domain, Site: a.Site, Text: clipText(v.Version + " " + v.System)})
 	if v.Revision > st.Revision {
-		c.Orders.overtaken(ctx, a, v.Revision)
+		c.Orders.handleNewerSite(ctx, a, v.Revision)
 		return
 	}
-	c.Enrolment.rekey(ctx, a, x)
-	c.states.send(ctx, []wire.Address{a})
+	c.Enrolment.rekeySite(ctx, a, x)
+	c.states.sendStates(ctx, []wire.Address{a})
 }
 
-func (c *Core) beat(ctx context.Context, a wire.Address, x *site, v *wire.Beat) {
+func (c *Core) handleBeat(ctx context.Context, a wire.Address, x *site, v *wire.Beat) {
 	x.mu.Lock()
 	x.trust, x.epoch = v.Trust, v.Epoch
 	x.waits = c.waitsOf(v.Waits)
 	x.mu.Unlock()
 	c.Enrolment.heardFrom(ctx, a, x, v.Instance, v.At, "")
-	c.sightings.saw(a, x, v.At, func(s *ledger.Sighting) { s.Revision, s.Lag = v.Revision, v.Spooled })
+	c.sightings.noteSighting(a, x, v.At, func(s *ledger.Sighting) { s.Revision, s.Lag = v.Revision, v.Spooled })
 	if v.Leaving {
 		x.mu.Lock()
 		x.spoke = false
@@ -242,22 +242,22 @@ func (c *Core) beat(ctx context.Context, a wire.Address, x *site, v *wire.Beat) 
 	}
 	// Also to a site that has it: what hears nothing while content moves must
 	// think that nobody could stop it.
-	c.states.send(ctx, []wire.Address{a})
+	c.states.sendStates(ctx, []wire.Address{a})
 }
 
-func (c *Core) progressed(a wire.Address, x *site, v *wire.Progress) {
+func (c *Core) handleProgress(a wire.Address, x *site, v *wire.Progress) {
 	if !wire.ValidName(v.Channel) || len(v.Run) != len(ledger.RunID{}) {
 		return
 	}
 	p := query.Progress{Run: ledger.RunID(v.Run), Progress: v.Progress}
-	p.Phase = clip(p.Phase)
+	p.Phase = clipText(p.Phase)
 	if c.settings.Load().Fleet.Site(a.Site).Placement(v.Channel) == nil {
 		return
 	}
 	x.mu.Lock()
 	x.progress[v.Channel] = p
 	x.mu.Unlock()
-	c.notices.emit(Event{Kind: RunProgressed, Domain: a.Domain, Site: a.Site, Channel: v.Channel, Run: p.Run.String(), Progress: &p.Progress})
+	c.notices.emitEvent(Event{Kind: RunProgressed, Domain: a.Domain, Site: a.Site, Channel: v.Channel, Run: p.Run.String(), Progress: &p.Progress})
 }
 
 func unixTime(sec int64) time.Time { return time.Unix(sec, 0).UTC() }

@@ -31,7 +31,7 @@ func (wt *watch) noteStale(ctx context.Context) error {
 }
 
 func (wt *watch) noteStaleOnce(ctx context.Context) error {
-	s, now := wt.settings.Load(), wt.clock.wall()
+	s, now := wt.settings.Load(), wt.clock.wallTime()
 	held, err := wt.holdings(ctx, ledger.Filter{})
 	if err != nil {
 		return err
@@ -39,7 +39,7 @@ func (wt *watch) noteStaleOnce(ctx context.Context) error {
 	for i := range s.Fleet.Sites {
 		site := &s.Fleet.Sites[i]
 		a := wire.Address{Domain: site.Domain, Site: site.Name}
-		x := wt.fleet.find(a)
+		x := wt.fleet.findSite(a)
 		if x == nil {
 			continue
 		}
@@ -65,7 +65,7 @@ func (wt *watch) noteStaleOnce(ctx context.Context) error {
 			}
 			why := fmt.Sprintf("published %s", rel.Published.UTC().Format("2006-01-02 15:04 MST"))
 			if rule, ok := s.nights.Rule(site.Name, p.Channel); ok {
-				text, late := overdue(now, since, wt.clock.missedAfter(), s.nights.Place(site.Name), rule)
+				text, late := isOverdue(now, since, wt.clock.missedAfter(), s.nights.Place(site.Name), rule)
 				if !late {
 					continue
 				}
@@ -87,10 +87,10 @@ func (wt *watch) noteStaleOnce(ctx context.Context) error {
 	return nil
 }
 
-// overdue reports whether a release that a site could begin with at a time should
+// isOverdue reports whether a release that a site could begin with at a time should
 // have come by now, because a window that began later has closed, or has been open
 // for as long as is enough where there are no windows; and which.
-func overdue(now, since time.Time, after time.Duration, at window.Place, r window.Rule) (which string, late bool) {
+func isOverdue(now, since time.Time, after time.Duration, at window.Place, r window.Rule) (which string, late bool) {
 	const form = "2006-01-02 15:04 MST"
 	if w, open := window.Open(now, at, r); open && now.Sub(w.Start) >= staleAfter && now.Sub(since) >= staleAfter {
 		return "has been open since " + w.Start.Format(form), true
@@ -121,7 +121,7 @@ func (wt *watch) lastOf(ctx context.Context, a wire.Address, channel string) (mo
 	}
 	text = "; its last run ended " + string(r.State)
 	if r.Cause != "" {
-		text += " (" + clip(r.Cause) + ")"
+		text += " (" + clipText(r.Cause) + ")"
 	}
 	return r.State == runs.Stopped && r.Totals.Fetched > 0, text, nil
 }

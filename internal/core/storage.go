@@ -31,8 +31,8 @@ type storage struct {
 	mu    sync.Mutex // one opening of the repository at a time
 }
 
-// open reads the keys and opens the store and its repository with them.
-func (s *storage) open(ctx context.Context) error {
+// openStorage reads the keys and opens the store and its repository with them.
+func (s *storage) openStorage(ctx context.Context) error {
 	k, err := readKeys(ctx, s.vault, s.o)
 	if err != nil {
 		return err
@@ -89,10 +89,10 @@ func (s *storage) storeTime(ctx context.Context) (time.Time, error) {
 	return info.Date, body.Close()
 }
 
-// reopen opens the repository again, which reads newer trust documents. If they were read but
+// reopenRepository opens the repository again, which reads newer trust documents. If they were read but
 // could not be made durable, it returns both the repository and an error. The caller may then read
 // halt orders but must not adopt releases.
-func (s *storage) reopen(ctx context.Context, b *backend, k *keys) (*repo.Repo, error) {
+func (s *storage) reopenRepository(ctx context.Context, b *backend, k *keys) (*repo.Repo, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var m *repo.Memory
@@ -132,7 +132,7 @@ func (s *storage) firstRepo(ctx context.Context, b *backend, k *keys) (*repo.Rep
 	}
 	octx, cancel := context.WithTimeout(ctx, openTime)
 	defer cancel()
-	r, err := s.reopen(octx, b, k)
+	r, err := s.reopenRepository(octx, b, k)
 	switch {
 	case err == nil:
 		return r, nil
@@ -158,7 +158,7 @@ const openTries = 3
 
 func (s *storage) openRepoPatiently(ctx context.Context, b *backend, k *keys) (*repo.Repo, error) {
 	for try := 1; ; try++ {
-		r, err := s.reopen(ctx, b, k)
+		r, err := s.reopenRepository(ctx, b, k)
 		refused := (*bucket.Error)(nil)
 		if err == nil || try == openTries || !errors.As(err, &refused) || refused.Kind == bucket.KindNotExist {
 			return r, err
@@ -174,8 +174,8 @@ func (s *storage) openRepoPatiently(ctx context.Context, b *backend, k *keys) (*
 	}
 }
 
-// subfolder opens a folder below the Core's state.
-func (s *storage) subfolder(name string) (*durable.Root, error) {
+// openSubfolder opens a folder below the Core's state.
+func (s *storage) openSubfolder(name string) (*durable.Root, error) {
 	if err := s.state.MkdirAll(name, 0o700); err != nil {
 		return nil, err
 	}

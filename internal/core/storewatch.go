@@ -46,8 +46,8 @@ func (n *newest) List() []ledger.Release {
 	return out
 }
 
-// put notes a release and reports whether it is news.
-func (n *newest) put(r ledger.Release) bool {
+// putRelease notes a release and reports whether it is news.
+func (n *newest) putRelease(r ledger.Release) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.all == nil {
@@ -80,14 +80,14 @@ type releaseRecords interface {
 	AddRelease(ctx context.Context, r ledger.Release) error
 }
 
-// look reads what others may have changed in the store: trust, halts, heads;
+// readStore reads what others may have changed in the store: trust, halts, heads;
 // and the store's clock.
-func (s *storeWatch) look(ctx context.Context) error {
+func (s *storeWatch) readStore(ctx context.Context) error {
 	err := s.lookOnce(ctx)
 	if ctx.Err() != nil {
 		return err
 	}
-	s.looked.note(err, s.clock.now())
+	s.looked.noteLook(err, s.clock.now())
 	local := localFault(err)
 	switch {
 	case err == nil || local:
@@ -118,10 +118,10 @@ func localFault(err error) bool {
 }
 
 func (s *storeWatch) lookOnce(ctx context.Context) error {
-	if err := s.probe(ctx); err != nil {
+	if err := s.probeStore(ctx); err != nil {
 		return err
 	}
-	r, unkept := s.storage.reopen(ctx, s.storage.store.Load(), s.storage.keys.Load())
+	r, unkept := s.storage.reopenRepository(ctx, s.storage.store.Load(), s.storage.keys.Load())
 	if r == nil {
 		return unkept
 	}
@@ -135,7 +135,7 @@ func (s *storeWatch) lookOnce(ctx context.Context) error {
 	news := false
 	var errs []error
 	for _, ch := range s.settings.Load().Fleet.Channels {
-		fresh, err := s.adopt(ctx, ch.Name, ledger.RunID{})
+		fresh, err := s.importRelease(ctx, ch.Name, ledger.RunID{})
 		news = news || fresh
 		errs = append(errs, err)
 	}
@@ -152,7 +152,7 @@ type looked struct {
 	err  error     // of the last
 }
 
-func (l *looked) note(err error, now time.Time) {
+func (l *looked) noteLook(err error, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.err = err; err == nil {
@@ -160,8 +160,8 @@ func (l *looked) note(err error, now time.Time) {
 	}
 }
 
-// last returns when the store was read last, and why it was not since.
-func (l *looked) last() (read time.Time, why string) {
+// lastLook returns when the store was read last, and why it was not since.
+func (l *looked) lastLook() (read time.Time, why string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
@@ -177,19 +177,19 @@ func (l *looked) last() (read time.Time, why string) {
 // not hold up the looks after it is back.
 const probeTime = 10 * time.Second
 
-// probe compares the clocks, and so finds whether the store answers.
-func (s *storeWatch) probe(ctx context.Context) error {
+// probeStore compares the clocks, and so finds whether the store answers.
+func (s *storeWatch) probeStore(ctx context.Context) error {
 	pctx, cancel := context.WithTimeout(ctx, probeTime)
 	defer cancel()
-	err := s.clock.compare(pctx)
+	err := s.clock.compareClocks(pctx)
 	if err != nil && pctx.Err() != nil && ctx.Err() == nil {
 		return fmt.Errorf("it has not answered within %s: %w", probeTime, err)
 	}
 	return err
 }
 
-// adopt enters a channel's head into the ledger, if it is news.
-func (s *storeWatch) adopt(ctx context.Context, channel string, run ledger.RunID) (news bool, err error) {
+// importRelease enters a channel's head into the ledger, if it is news.
+func (s *storeWatch) importRelease(ctx context.Context, channel string, run ledger.RunID) (news bool, err error) {
 	r := s.storage.repo.Load()
 	h, err := r.Head(ctx, channel)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -211,10 +211,10 @@ func (s *storeWatch) adopt(ctx context.Context, channel string, run ledger.RunID
 	if err := s.ledger.AddRelease(ctx, e); err != nil && !errors.Is(err, ledger.ErrConflict) {
 		return false, err
 	}
-	if !s.newest.put(e) {
+	if !s.newest.putRelease(e) {
 		return false, nil
 	}
-	s.notices.emit(Event{Kind: Released, Channel: channel, Text: fmt.Sprintf("release %d", h.Number)})
+	s.notices.emitEvent(Event{Kind: Released, Channel: channel, Text: fmt.Sprintf("release %d", h.Number)})
 	return true, nil
 }
 

@@ -24,7 +24,7 @@ const (
 // newTasks makes the tasks.
 func (c *Core) newTasks() *tasks.Service {
 	return tasks.New(tasks.Options{Alarms: taskAlarms{c}, Now: c.o.Now, Keep: func(past map[string]tasks.Past) {
-		if err := c.pastTasks().save(past); err != nil {
+		if err := c.pastTasks().saveFile(past); err != nil {
 			c.notices.Trouble("state", fmt.Errorf("keep when tasks succeeded: %w", err))
 		}
 	}})
@@ -35,7 +35,7 @@ func (c *Core) pastTasks() jsonFile { return jsonFile{c.storage.state, "tasks.js
 
 func (c *Core) restoreTasks() {
 	var past map[string]tasks.Past
-	if err := c.pastTasks().load(&past); err != nil {
+	if err := c.pastTasks().loadFile(&past); err != nil {
 		c.notices.Trouble("state", fmt.Errorf("when tasks succeeded: %w", err))
 	}
 	c.tasks.Restore(past)
@@ -49,13 +49,13 @@ func (a taskAlarms) Overdue(task, text string) {
 
 func (a taskAlarms) OnTime(task string) { a.core.alarms.Over(Overdue, task, wire.Address{}) }
 
-// every runs the turns of a task until ctx ends.
-func (c *Core) every(ctx context.Context, name string, period, bound time.Duration, do func(context.Context) error) error {
+// runEvery runs the turns of a task until ctx ends.
+func (c *Core) runEvery(ctx context.Context, name string, period, bound time.Duration, do func(context.Context) error) error {
 	return c.tasks.Run(ctx, tasks.Task{Name: name, Period: period, Bound: bound, Do: do})
 }
 
-// quiet wraps a task that reports its failures itself.
-func quiet(do func(context.Context)) func(context.Context) error {
+// quietTask wraps a task that reports its failures itself.
+func quietTask(do func(context.Context)) func(context.Context) error {
 	return func(ctx context.Context) error { do(ctx); return nil }
 }
 

@@ -41,15 +41,15 @@ type Caretaker struct {
 	lastResign, lastPurge clock.Calendar // used by one goroutine at a time
 }
 
-// run does the daily work that is due.
-func (u *Caretaker) run(ctx context.Context) error {
-	now, err := u.clock.agreed(ctx) // first, since it also reads the store's time
+// runDaily does the daily work that is due.
+func (u *Caretaker) runDaily(ctx context.Context) error {
+	now, err := u.clock.agreedTime(ctx) // first, since it also reads the store's time
 	if p := u.link.cert.Load(); p != nil && p.Leaf != nil && p.Leaf.NotAfter.Sub(u.clock.now()) < certLife/3 {
 		if err := u.link.newCert(); err != nil {
 			u.notices.Trouble("certificate", err)
 		} else {
 			u.notices.Works("certificate")
-			u.notices.emit(Event{Kind: Upkeep, Text: "the bus's certificate was renewed"})
+			u.notices.emitEvent(Event{Kind: Upkeep, Text: "the bus's certificate was renewed"})
 		}
 	}
 	if lost := u.endLostRuns(ctx); lost != nil && ctx.Err() == nil {
@@ -61,7 +61,7 @@ func (u *Caretaker) run(ctx context.Context) error {
 		}
 		return err
 	}
-	if clock.Due(u.lastResign, now, daily) && u.resign(ctx) {
+	if clock.Due(u.lastResign, now, daily) && u.resignHeads(ctx) {
 		u.lastResign = now // otherwise the next turn tries again
 	}
 	if !clock.Due(u.lastPurge, now, daily) {
@@ -76,11 +76,11 @@ func (u *Caretaker) run(ctx context.Context) error {
 	return nil
 }
 
-// resign signs the heads again, so that none expires if no release is published. It signs only
+// resignHeads signs the heads again, so that none expires if no release is published. It signs only
 // heads that name the release that this Core has adopted. If another writer has changed a head, the
 // next poll adopts or refuses it. If a head cannot be signed, resign returns false and an incident
 // stays open until it is signed.
-func (u *Caretaker) resign(ctx context.Context) (ok bool) {
+func (u *Caretaker) resignHeads(ctx context.Context) (ok bool) {
 	ok = true
 	for _, ch := range u.settings.Load().Fleet.Channels {
 		rel, known := u.newest.Of(ch.Name)
@@ -106,7 +106,7 @@ func (u *Caretaker) resign(ctx context.Context) (ok bool) {
 // Purge removes logs and ledger rows that are older than the retention, as far as the clocks agree,
 // and reports what it removed. It continues after a failure and returns all errors.
 func (u *Caretaker) Purge(ctx context.Context) error {
-	now, err := u.clock.agreed(ctx)
+	now, err := u.clock.agreedTime(ctx)
 	if err != nil {
 		return err
 	}
@@ -136,8 +136,8 @@ func (u *Caretaker) Purge(ctx context.Context) error {
 		return !ok || number+8 > rel.Number
 	})
 	err = errors.Join(err, u.releases.Prune(u.clock.now()))
-	u.notices.emit(Event{Kind: Upkeep, Text: "removed: " + text})
-	return errors.Join(err, u.ledger.Audit(ctx, ledger.Deed{Who: actor(ctx), What: "purge", Object: "records", Detail: text}))
+	u.notices.emitEvent(Event{Kind: Upkeep, Text: "removed: " + text})
+	return errors.Join(err, u.ledger.Audit(ctx, ledger.Deed{Who: actorOf(ctx), What: "purge", Object: "records", Detail: text}))
 }
 
 // Repo returns the ID of the repository that the Core publishes into.
@@ -152,11 +152,11 @@ const forgetAfter = 30 * 24 * time.Hour
 // for the oldest that it retains. A site counts while it is configured, enrolled, and
 // was heard within the last 30 days. While the clocks differ, none of this is known.
 func (u *Caretaker) Held(ctx context.Context) (map[string]map[uint64][]string, error) {
-	now, err := u.clock.agreed(ctx)
+	now, err := u.clock.agreedTime(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("which releases are retained: %w", err)
 	}
-	counts, err := holders(ctx, u.ledger, u.settings.Load().Fleet, u.clock.now().Add(-forgetAfter))
+	counts, err := reportingSites(ctx, u.ledger, u.settings.Load().Fleet, u.clock.now().Add(-forgetAfter))
 	if err != nil {
 		return nil, err
 	}
@@ -199,7 +199,7 @@ func (u *Caretaker) Held(ctx context.Context) (map[string]map[uint64][]string, e
 		site(h.Domain, h.Site, h.Channel, h.Number)
 	}
 	for _, ch := range u.settings.Load().Fleet.Channels {
-		oldest, err := u.retains(ctx, &ch, now)
+		oldest, err := u.oldestRetained(ctx, &ch, now)
 		if err != nil {
 			return nil, err
 		}
@@ -208,9 +208,9 @@ func (u *Caretaker) Held(ctx context.Context) (map[string]map[uint64][]string, e
 	return out, nil
 }
 
-// holders returns the sites that are configured, enrolled, and have sent a message since the given
+// reportingSites returns the sites that are configured, enrolled, and have sent a message since the given
 // time.
-func holders(ctx context.Context, l *ledger.Ledger, f *fleet.Fleet, since time.Time) (map[wire.Address]bool, error) {
+func reportingSites(ctx context.Context, l *ledger.Ledger, f *fleet.Fleet, since time.Time) (map[wire.Address]bool, error) {
 	ids, err := l.Sites.Identities(ctx, false)
 	if err != nil {
 		return nil, err
@@ -232,9 +232,9 @@ func holders(ctx context.Context, l *ledger.Ledger, f *fleet.Fleet, since time.T
 	return out, nil
 }
 
-// retains returns the oldest release of a channel that keep and keep_within retain; 0: there is
+// oldestRetained returns the oldest release of a channel that keep and keep_within retain; 0: there is
 // none.
-func (u *Caretaker) retains(ctx context.Context, ch *fleet.Channel, now clock.Calendar) (uint64, error) {
+func (u *Caretaker) oldestRetained(ctx context.Context, ch *fleet.Channel, now clock.Calendar) (uint64, error) {
 	newest, ok := u.newest.Of(ch.Name)
 	if !ok {
 		return 0, nil

@@ -245,7 +245,7 @@ func TestRenewalMeetsRotation(t *testing.T) {
 	w := newWorldWith(t, nil, func(w *world) {
 		w.options.Beat = time.Minute // the site is there, though it says little
 		w.options.Now = func() time.Time {
-			if armed.Load() && calledBy("core.(*Enrolment).renew") && armed.Swap(false) {
+			if armed.Load() && calledBy("core.(*Enrolment).renewCredential") && armed.Swap(false) {
 				close(held) // the renewal has read its key, and takes its time
 				<-hold
 			}
