@@ -49,8 +49,8 @@ func (e *Error) Error() string { return e.Message }
 // Remedy tells what to do about it.
 func (e *Error) Remedy() string { return e.Fix }
 
-// status maps a code to HTTP. What is not listed is a failure of the server.
-func status(code string) int {
+// httpStatus maps a code to HTTP. What is not listed is a failure of the server.
+func httpStatus(code string) int {
 	switch code {
 	case "usage":
 		return http.StatusBadRequest

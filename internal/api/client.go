@@ -52,29 +52,29 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 // request's body; nil: none. An error is an *Error where the Core said so,
 // ErrDown where there is none, and ErrSilent where it takes more than 30 seconds.
 func (c *Client) Call(ctx context.Context, method, path string, query url.Values, in, out any) error {
-	if err := c.call(ctx, method, path, query, in, out); err != nil {
+	if err := c.callJSON(ctx, method, path, query, in, out); err != nil {
 		return c.o.Explain(err)
 	}
 	return nil
 }
 
-func (c *Client) call(ctx context.Context, method, path string, query url.Values, in, out any) error {
+func (c *Client) callJSON(ctx context.Context, method, path string, query url.Values, in, out any) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.within, fmt.Errorf("%w within %s", ErrSilent, c.within))
 	defer cancel()
-	body, err := c.do(ctx, method, path, query, in)
+	body, err := c.doRequest(ctx, method, path, query, in)
 	if err != nil {
 		return err
 	}
 	defer body.Close()
 	b, err := io.ReadAll(io.LimitReader(body, maxAnswer))
 	if err != nil {
-		return c.broken(ctx, err)
+		return c.connectionError(ctx, err)
 	}
 	if out == nil {
 		return nil
 	}
 	if err := json.Unmarshal(b, out); err != nil {
-		return c.broken(ctx, err)
+		return c.connectionError(ctx, err)
 	}
 	return nil
 }
@@ -83,16 +83,16 @@ func (c *Client) call(ctx context.Context, method, path string, query url.Values
 // error, which it returns. It returns nil only for an answer that came to its
 // end.
 func (c *Client) Stream(ctx context.Context, method, path string, query url.Values, in any, fn func(json.RawMessage) error) error {
-	if err := c.stream(ctx, method, path, query, in, fn); err != nil {
+	if err := c.streamLines(ctx, method, path, query, in, fn); err != nil {
 		return c.o.Explain(err)
 	}
 	return nil
 }
 
-func (c *Client) stream(ctx context.Context, method, path string, query url.Values, in any, fn func(json.RawMessage) error) error {
+func (c *Client) streamLines(ctx context.Context, method, path string, query url.Values, in any, fn func(json.RawMessage) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	body, err := c.do(ctx, method, path, query, in)
+	body, err := c.doRequest(ctx, method, path, query, in)
 	if err != nil {
 		return err
 	}
@@ -110,7 +110,7 @@ func (c *Client) stream(ctx context.Context, method, path string, query url.Valu
 		}
 		switch err := json.Unmarshal(s.Bytes(), &l); {
 		case err != nil:
-			return c.broken(ctx, err)
+			return c.connectionError(ctx, err)
 		case l.Error != nil:
 			return l.Error
 		case l.End:
@@ -120,10 +120,10 @@ func (c *Client) stream(ctx context.Context, method, path string, query url.Valu
 			return err
 		}
 	}
-	return c.broken(ctx, errors.Join(s.Err(), io.ErrUnexpectedEOF))
+	return c.connectionError(ctx, errors.Join(s.Err(), io.ErrUnexpectedEOF))
 }
 
-func (c *Client) do(ctx context.Context, method, path string, query url.Values, in any) (io.ReadCloser, error) {
+func (c *Client) doRequest(ctx context.Context, method, path string, query url.Values, in any) (io.ReadCloser, error) {
 	var body io.Reader
 	if in != nil {
 		b, err := json.Marshal(in)
@@ -143,7 +143,7 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 		if errors.As(err, &wrapped) {
 			err = wrapped.Err // its text would be a URL that nobody typed
 		}
-		return nil, c.broken(ctx, err)
+		return nil, c.connectionError(ctx, err)
 	}
 	if res.StatusCode == http.StatusOK {
 		return res.Body, nil
@@ -156,7 +156,7 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 	return nil, told
 }
 
-func (c *Client) broken(ctx context.Context, err error) error {
+func (c *Client) connectionError(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}

@@ -76,7 +76,7 @@ func dialTrusted(ctx context.Context, dir, path string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := peer(c); err != nil {
+	if _, err := peerAccount(c); err != nil {
 		return nil, errors.Join(&Error{Code: "denied", Message: fmt.Sprintf("the server of the socket %q is not trusted: %v", path, err), Fix: "use the account that the Core runs as, and look at who made that socket"}, c.Close())
 	}
 	return c, nil

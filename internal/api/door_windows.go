@@ -110,8 +110,8 @@ func servedBy(c net.Conn, owner *windows.SID) error {
 	return nil
 }
 
-// peer says who is at the other end. The pipe's access list has let them in.
-func peer(c net.Conn) (Caller, error) {
+// peerAccount says who is at the other end. The pipe's access list has let them in.
+func peerAccount(c net.Conn) (Caller, error) {
 	f, ok := c.(interface{ Fd() uintptr })
 	if !ok {
 		return Caller{User: "unknown"}, nil

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// peer returns the account at the other end, of a client or of the server, and
+// peerAccount returns the account at the other end, of a client or of the server, and
 // refuses all but this process's own account and root.
-func peer(c net.Conn) (Caller, error) {
+func peerAccount(c net.Conn) (Caller, error) {
 	u, ok := c.(*net.UnixConn)
 	if !ok {
 		return Caller{}, fmt.Errorf("peer of a %T: want a Unix socket", c)
@@ -31,7 +31,7 @@ func peer(c net.Conn) (Caller, error) {
 		return Caller{}, fmt.Errorf("peer credentials: %w", err)
 	}
 	uid := strconv.FormatUint(uint64(cred.Uid), 10)
-	if !allowed(cred.Uid, os.Geteuid()) {
+	if !isAllowed(cred.Uid, os.Geteuid()) {
 		return Caller{}, fmt.Errorf("uid %s may not use this socket", uid)
 	}
 	caller := Caller{User: "uid " + uid, PID: int(cred.Pid)}
@@ -41,4 +41,4 @@ func peer(c net.Conn) (Caller, error) {
 	return caller, nil
 }
 
-func allowed(uid uint32, own int) bool { return uid == 0 || int64(uid) == int64(own) }
+func isAllowed(uid uint32, own int) bool { return uid == 0 || int64(uid) == int64(own) }

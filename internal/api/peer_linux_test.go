@@ -18,7 +18,7 @@ func TestAllowedAccounts(t *testing.T) {
 		own  int
 		want bool
 	}{{0, 1000, true}, {1000, 1000, true}, {1001, 1000, false}, {65534, 0, false}} {
-		if got := allowed(c.uid, c.own); got != c.want {
+		if got := isAllowed(c.uid, c.own); got != c.want {
 			t.Errorf("uid %d at a Core of %d: %v", c.uid, c.own, got)
 		}
 	}

@@ -7,9 +7,9 @@ import (
 	"os/user"
 )
 
-// peer relies on the socket's mode: these systems have other ways to ask, and
+// peerAccount relies on the socket's mode: these systems have other ways to ask, and
 // none of them is worth its own code for a place where Cores seldom run.
-func peer(net.Conn) (Caller, error) {
+func peerAccount(net.Conn) (Caller, error) {
 	u, err := user.Current()
 	if err != nil {
 		return Caller{User: "unknown"}, nil

@@ -19,10 +19,10 @@ import (
 // system names.
 func Routes(b Backend) []Route {
 	r := &routes{b: b}
-	r.views()
-	r.records()
-	r.changes()
-	r.orders()
+	r.addViews()
+	r.addRecords()
+	r.addChanges()
+	r.addOrders()
 	return r.all
 }
 
@@ -33,14 +33,14 @@ type routes struct {
 
 type handler = func(context.Context, *Call) (any, error)
 
-func (r *routes) add(pattern string, handle handler) {
+func (r *routes) addRoute(pattern string, handle handler) {
 	r.all = append(r.all, Route{Pattern: pattern, Handle: func(ctx context.Context, c *Call) (any, error) {
 		return handle(core.WithActor(ctx, c.Caller.String()), c)
 	}})
 }
 
-// list is an answer that is a list also when it is empty.
-func list[T any](items []T, err error) (any, error) {
+// emptyList is an answer that is a list also when it is empty.
+func emptyList[T any](items []T, err error) (any, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -53,11 +53,11 @@ func listOf[T, V any](items []T, err error, view func(T) V) (any, error) {
 	for _, x := range items {
 		out = append(out, view(x))
 	}
-	return list(out, err)
+	return emptyList(out, err)
 }
 
-// body handles a call with a body of type T.
-func body[T any](handle func(ctx context.Context, v T) (any, error)) handler {
+// handleBody handles a call with a body of type T.
+func handleBody[T any](handle func(ctx context.Context, v T) (any, error)) handler {
 	return func(ctx context.Context, c *Call) (any, error) {
 		var v T
 		if err := c.Read(&v); err != nil {
@@ -75,8 +75,8 @@ func scopeOf(c *Call) fleet.Scope {
 	return fleet.Scope{Domain: c.Query("domain"), Region: c.Query("region"), Site: c.Query("site"), Channel: c.Query("channel")}
 }
 
-// period reads since, until and limit.
-func period(c *Call) (since, until time.Time, limit int, err error) {
+// readPeriod reads since, until and limit.
+func readPeriod(c *Call) (since, until time.Time, limit int, err error) {
 	for name, t := range map[string]*time.Time{"since": &since, "until": &until} {
 		if text := c.Query(name); text != "" {
 			if *t, err = time.Parse(time.RFC3339Nano, text); err != nil {
@@ -92,24 +92,24 @@ func period(c *Call) (since, until time.Time, limit int, err error) {
 	return since, until, limit, nil
 }
 
-// views are the routes that show the present state.
-func (r *routes) views() {
+// addViews are the routes that show the present state.
+func (r *routes) addViews() {
 	b := r.b
-	r.add("GET /v1/health", func(ctx context.Context, _ *Call) (any, error) { return b.Process.Health(ctx), nil })
-	r.add("GET /v1/status", func(ctx context.Context, _ *Call) (any, error) { return b.Fleet.Status(ctx) })
-	r.add("GET /v1/sites", func(ctx context.Context, c *Call) (any, error) { return list(b.Fleet.Sites(ctx, scopeOf(c))) })
-	r.add("GET /v1/why", func(ctx context.Context, c *Call) (any, error) { return list(b.Fleet.Why(ctx, scopeOf(c))) })
-	r.add("GET /v1/where", func(ctx context.Context, c *Call) (any, error) {
-		return list(b.Fleet.Where(ctx, c.Query("channel"), c.Query("path")))
+	r.addRoute("GET /v1/health", func(ctx context.Context, _ *Call) (any, error) { return b.Process.Health(ctx), nil })
+	r.addRoute("GET /v1/status", func(ctx context.Context, _ *Call) (any, error) { return b.Fleet.Status(ctx) })
+	r.addRoute("GET /v1/sites", func(ctx context.Context, c *Call) (any, error) { return emptyList(b.Fleet.Sites(ctx, scopeOf(c))) })
+	r.addRoute("GET /v1/why", func(ctx context.Context, c *Call) (any, error) { return emptyList(b.Fleet.Why(ctx, scopeOf(c))) })
+	r.addRoute("GET /v1/where", func(ctx context.Context, c *Call) (any, error) {
+		return emptyList(b.Fleet.Where(ctx, c.Query("channel"), c.Query("path")))
 	})
-	r.add("GET /v1/tasks", func(context.Context, *Call) (any, error) { return listOf(b.Process.Tasks(), nil, taskOf) })
-	r.add("GET /v1/incidents", func(ctx context.Context, c *Call) (any, error) {
-		return list(b.Fleet.Incidents(ctx, c.Flag("all")))
+	r.addRoute("GET /v1/tasks", func(context.Context, *Call) (any, error) { return listOf(b.Process.Tasks(), nil, taskOf) })
+	r.addRoute("GET /v1/incidents", func(ctx context.Context, c *Call) (any, error) {
+		return emptyList(b.Fleet.Incidents(ctx, c.Flag("all")))
 	})
-	r.add("GET /v1/halts", func(ctx context.Context, c *Call) (any, error) { return list(b.Halts.List(ctx, c.Flag("all"))) })
-	r.add("GET /v1/held", func(ctx context.Context, _ *Call) (any, error) { return b.Process.Held(ctx) })
-	r.add("GET /v1/secrets", func(ctx context.Context, _ *Call) (any, error) { return list(b.Secrets.ListSecrets(ctx)) })
-	r.add("GET /v1/plan", func(ctx context.Context, c *Call) (any, error) {
+	r.addRoute("GET /v1/halts", func(ctx context.Context, c *Call) (any, error) { return emptyList(b.Halts.List(ctx, c.Flag("all"))) })
+	r.addRoute("GET /v1/held", func(ctx context.Context, _ *Call) (any, error) { return b.Process.Held(ctx) })
+	r.addRoute("GET /v1/secrets", func(ctx context.Context, _ *Call) (any, error) { return emptyList(b.Secrets.ListSecrets(ctx)) })
+	r.addRoute("GET /v1/plan", func(ctx context.Context, c *Call) (any, error) {
 		p := query.PlanRequest{Scope: scopeOf(c)}
 		var err error
 		if text := c.Query("days"); text != "" {
@@ -126,11 +126,11 @@ func (r *routes) views() {
 	})
 }
 
-// records are the routes that list what happened.
-func (r *routes) records() {
+// addRecords are the routes that list what happened.
+func (r *routes) addRecords() {
 	b := r.b
-	r.add("GET /v1/runs", func(ctx context.Context, c *Call) (any, error) {
-		since, until, limit, err := period(c)
+	r.addRoute("GET /v1/runs", func(ctx context.Context, c *Call) (any, error) {
+		since, until, limit, err := readPeriod(c)
 		if err != nil {
 			return nil, err
 		}
@@ -138,27 +138,27 @@ func (r *routes) records() {
 		found, err := b.Records.Runs(ctx, ledger.RunFilter{Domain: s.Domain, Site: s.Site, Channel: s.Channel, Core: c.Flag("core"),
 			State: runs.State(c.Query("state")), Open: c.Flag("open"), Since: since, Until: until, Limit: limit})
 		if err == nil && len(found) == 0 {
-			err = r.known(ctx, s)
+			err = r.checkKnown(ctx, s)
 		}
 		return listOf(found, err, func(x ledger.Run) Run { return Run(x) })
 	})
-	r.add("GET /v1/runs/{id}", func(ctx context.Context, c *Call) (any, error) {
+	r.addRoute("GET /v1/runs/{id}", func(ctx context.Context, c *Call) (any, error) {
 		return nil, b.Records.RunShow(ctx, c.Path("id"), c.Flag("all"),
 			func(d query.RunDetail) error {
 				return c.Send(RunLine{Run: &RunDetail{Run(d.Run), d.Header, d.Log, d.Measured}})
 			},
 			func(f record.File) error { return c.Send(RunLine{File: &f}) })
 	})
-	r.add("GET /v1/exceptions", func(ctx context.Context, c *Call) (any, error) {
-		_, _, limit, err := period(c)
+	r.addRoute("GET /v1/exceptions", func(ctx context.Context, c *Call) (any, error) {
+		_, _, limit, err := readPeriod(c)
 		if err != nil {
 			return nil, err
 		}
 		found, err := b.Records.FailingFiles(ctx, scopeOf(c), max(limit, 1))
 		return listOf(found, err, func(x ledger.Exception) Exception { return Exception(x) })
 	})
-	r.add("GET /v1/audit", func(ctx context.Context, c *Call) (any, error) {
-		since, until, limit, err := period(c)
+	r.addRoute("GET /v1/audit", func(ctx context.Context, c *Call) (any, error) {
+		since, until, limit, err := readPeriod(c)
 		if err != nil {
 			return nil, err
 		}
@@ -166,11 +166,11 @@ func (r *routes) records() {
 			NoReads: !c.Flag("reads") && c.Query("what") == "", Since: since, Until: until, Limit: limit})
 		return listOf(found, err, func(x ledger.Deed) AuditEntry { return AuditEntry(x) })
 	})
-	r.add("GET /v1/logs", r.logs)
+	r.addRoute("GET /v1/logs", r.serveLogs)
 }
 
-func (r *routes) logs(ctx context.Context, c *Call) (any, error) {
-	since, until, _, err := period(c)
+func (r *routes) serveLogs(ctx context.Context, c *Call) (any, error) {
+	since, until, _, err := readPeriod(c)
 	if err != nil {
 		return nil, err
 	}
@@ -186,30 +186,30 @@ func (r *routes) logs(ctx context.Context, c *Call) (any, error) {
 	if f.Run != "" {
 		return nil, &Error{Code: "absent", Message: fmt.Sprintf("no log file is of run %q", f.Run), Fix: "nightferry runs lists the runs; one that is under way has no log file yet"}
 	}
-	return nil, r.known(ctx, fleet.Scope{Domain: f.Domain, Site: f.Site, Channel: f.Channel})
+	return nil, r.checkKnown(ctx, fleet.Scope{Domain: f.Domain, Site: f.Site, Channel: f.Channel})
 }
 
-// known fails for a name that the configuration does not have. It is asked only if
+// checkKnown fails for a name that the configuration does not have. It is asked only if
 // nothing was found: a record may be of a site that has been removed.
-func (r *routes) known(ctx context.Context, s fleet.Scope) error {
+func (r *routes) checkKnown(ctx context.Context, s fleet.Scope) error {
 	_, err := r.b.Fleet.Sites(ctx, s)
 	return err
 }
 
-// changes are the routes that change something at the Core.
-func (r *routes) changes() {
+// addChanges are the routes that change something at the Core.
+func (r *routes) addChanges() {
 	b := r.b
 	incident := func(change func(context.Context, int64, string) (query.Incident, error)) handler {
-		return body(func(ctx context.Context, n IncidentNote) (any, error) { return change(ctx, n.ID, n.Text) })
+		return handleBody(func(ctx context.Context, n IncidentNote) (any, error) { return change(ctx, n.ID, n.Text) })
 	}
-	r.add("POST /v1/incidents/close", incident(b.Incidents.CloseIncident))
-	r.add("POST /v1/incidents/ack", incident(b.Incidents.AckIncident))
-	r.add("POST /v1/alerts/test", body(func(ctx context.Context, a AlertRequest) (any, error) {
-		return list(b.Alerts.Test(ctx, a.To))
+	r.addRoute("POST /v1/incidents/close", incident(b.Incidents.CloseIncident))
+	r.addRoute("POST /v1/incidents/ack", incident(b.Incidents.AckIncident))
+	r.addRoute("POST /v1/alerts/test", handleBody(func(ctx context.Context, a AlertRequest) (any, error) {
+		return emptyList(b.Alerts.Test(ctx, a.To))
 	}))
-	r.add("POST /v1/tokens", body(func(ctx context.Context, t TokenRequest) (any, error) {
+	r.addRoute("POST /v1/tokens", handleBody(func(ctx context.Context, t TokenRequest) (any, error) {
 		if t.Site == "" {
-			return list(b.Members.Wave(ctx, t.Scope, t.Wave, time.Duration(t.Life)))
+			return emptyList(b.Members.Wave(ctx, t.Scope, t.Wave, time.Duration(t.Life)))
 		}
 		token, err := b.Members.Token(ctx, t.Site, time.Duration(t.Life))
 		if err != nil {
@@ -218,54 +218,54 @@ func (r *routes) changes() {
 		return []core.IssuedToken{*token}, nil
 	}))
 	one := func(change func(context.Context, string, string) error) handler {
-		return body(func(ctx context.Context, s Subject) (any, error) {
+		return handleBody(func(ctx context.Context, s Subject) (any, error) {
 			return []string{s.Name}, change(ctx, s.Name, s.Reason)
 		})
 	}
-	r.add("POST /v1/sites/revoke", one(b.Members.RevokeSite))
-	r.add("POST /v1/sites/confirm", one(b.Members.Confirm))
-	r.add("POST /v1/domains/revoke", body(func(ctx context.Context, s Subject) (any, error) {
-		return list(b.Members.RevokeDomain(ctx, s.Name, s.Reason))
+	r.addRoute("POST /v1/sites/revoke", one(b.Members.RevokeSite))
+	r.addRoute("POST /v1/sites/confirm", one(b.Members.Confirm))
+	r.addRoute("POST /v1/domains/revoke", handleBody(func(ctx context.Context, s Subject) (any, error) {
+		return emptyList(b.Members.RevokeDomain(ctx, s.Name, s.Reason))
 	}))
-	r.add("POST /v1/secrets/set", body(func(ctx context.Context, s SecretRequest) (any, error) { return b.Secrets.ChangeSecret(ctx, false, s) }))
-	r.add("POST /v1/secrets/rotate", body(func(ctx context.Context, s SecretRequest) (any, error) { return b.Secrets.ChangeSecret(ctx, true, s) }))
-	r.add("POST /v1/reload", func(ctx context.Context, _ *Call) (any, error) { return b.Process.Reload(ctx) })
-	r.add("POST /v1/limit", body(func(ctx context.Context, l core.LimitRequest) (any, error) { return list(b.Orders.Limit(ctx, l)) }))
+	r.addRoute("POST /v1/secrets/set", handleBody(func(ctx context.Context, s SecretRequest) (any, error) { return b.Secrets.ChangeSecret(ctx, false, s) }))
+	r.addRoute("POST /v1/secrets/rotate", handleBody(func(ctx context.Context, s SecretRequest) (any, error) { return b.Secrets.ChangeSecret(ctx, true, s) }))
+	r.addRoute("POST /v1/reload", func(ctx context.Context, _ *Call) (any, error) { return b.Process.Reload(ctx) })
+	r.addRoute("POST /v1/limit", handleBody(func(ctx context.Context, l core.LimitRequest) (any, error) { return emptyList(b.Orders.Limit(ctx, l)) }))
 }
 
-// orders are the routes that let sites and channels move, or stop.
-func (r *routes) orders() {
+// addOrders are the routes that let sites and channels move, or stop.
+func (r *routes) addOrders() {
 	b := r.b
-	r.add("POST /v1/halt", body(func(ctx context.Context, h core.HaltRequest) (any, error) { return b.Halts.Halt(ctx, h) }))
-	r.add("POST /v1/resume", body(func(ctx context.Context, q ResumeRequest) (any, error) {
+	r.addRoute("POST /v1/halt", handleBody(func(ctx context.Context, h core.HaltRequest) (any, error) { return b.Halts.Halt(ctx, h) }))
+	r.addRoute("POST /v1/resume", handleBody(func(ctx context.Context, q ResumeRequest) (any, error) {
 		done, err := b.Halts.Resume(ctx, q.Order, q.Scope, q.Value)
 		if errors.Is(err, core.ErrNoOrder) {
 			return nil, &Error{Code: "absent", Message: "no such order is active", Fix: "nightferry halt status lists those that are; one that was given on a site is lifted there: nightferry-agent resume"}
 		}
 		return done, err
 	}))
-	r.add("POST /v1/publish", r.publish)
-	r.add("POST /v1/sync", func(ctx context.Context, c *Call) (any, error) {
+	r.addRoute("POST /v1/publish", r.publishChannels)
+	r.addRoute("POST /v1/sync", func(ctx context.Context, c *Call) (any, error) {
 		var q core.SyncRequest
 		if err := c.Read(&q); err != nil {
 			return nil, err
 		}
-		return nil, r.follow(ctx, c, q.Scope, func() ([]core.Order, error) { return b.Orders.Sync(ctx, q) }, func(core.Event) error { return nil })
+		return nil, r.followRuns(ctx, c, q.Scope, func() ([]core.Order, error) { return b.Orders.Sync(ctx, q) }, func(core.Event) error { return nil })
 	})
-	r.add("POST /v1/verify", func(ctx context.Context, c *Call) (any, error) {
+	r.addRoute("POST /v1/verify", func(ctx context.Context, c *Call) (any, error) {
 		var q core.VerifyRequest
 		if err := c.Read(&q); err != nil {
 			return nil, err
 		}
-		return nil, r.follow(ctx, c, q.Scope, func() ([]core.Order, error) { return b.Orders.Verify(ctx, q) }, func(ev core.Event) error {
-			return r.differences(ctx, c, ev)
+		return nil, r.followRuns(ctx, c, q.Scope, func() ([]core.Order, error) { return b.Orders.Verify(ctx, q) }, func(ev core.Event) error {
+			return r.sendDifferences(ctx, c, ev)
 		})
 	})
 }
 
-// follow sends requests to sites, and with the flag follow stays until every run
+// followRuns sends requests to sites, and with the flag follow stays until every run
 // of a connected site that obeys has ended. after is called with each event.
-func (r *routes) follow(ctx context.Context, c *Call, scope fleet.Scope, order func() ([]core.Order, error), after func(core.Event) error) error {
+func (r *routes) followRuns(ctx context.Context, c *Call, scope fleet.Scope, order func() ([]core.Order, error), after func(core.Event) error) error {
 	ordered := func(orders []core.Order) error { return c.Send(FollowLine{Orders: append([]core.Order{}, orders...)}) }
 	if !c.Flag("follow") {
 		orders, err := order()
@@ -282,8 +282,8 @@ func (r *routes) follow(ctx context.Context, c *Call, scope fleet.Scope, order f
 	})
 }
 
-// differences sends the paths that a verify run found to differ, once it has ended.
-func (r *routes) differences(ctx context.Context, c *Call, ev core.Event) error {
+// sendDifferences sends the paths that a verify run found to differ, once it has ended.
+func (r *routes) sendDifferences(ctx context.Context, c *Call, ev core.Event) error {
 	if ev.Ended == nil {
 		return nil
 	}
@@ -296,9 +296,9 @@ func (r *routes) differences(ctx context.Context, c *Call, ev core.Event) error 
 	})
 }
 
-// publish publishes one channel, or all: one that cannot be published keeps no
+// publishChannels publishes one channel, or all: one that cannot be published keeps no
 // other back.
-func (r *routes) publish(ctx context.Context, c *Call) (any, error) {
+func (r *routes) publishChannels(ctx context.Context, c *Call) (any, error) {
 	var q PublishRequest
 	if err := c.Read(&q); err != nil {
 		return nil, err

@@ -61,10 +61,10 @@ func (c *Call) Send(v any) error {
 		c.stream = true
 		c.w.Header().Set("Content-Type", "application/x-ndjson")
 	}
-	return c.line(line{Line: v})
+	return c.writeLine(line{Line: v})
 }
 
-func (c *Call) line(l any) error {
+func (c *Call) writeLine(l any) error {
 	b, err := json.Marshal(l)
 	if err != nil {
 		return fmt.Errorf("encode an answer: %w", err)
@@ -105,7 +105,7 @@ func Serve(ctx context.Context, l net.Listener, o ServerOptions) error {
 		mux.HandleFunc(r.Pattern, func(w http.ResponseWriter, req *http.Request) {
 			caller, _ := req.Context().Value(callerKey{}).(Caller) // known has seen to it
 			req.Body = http.MaxBytesReader(w, req.Body, MaxBody)
-			answer(&Call{Caller: caller, now: o.Now, r: req, w: w}, r.Handle, explain)
+			serveCall(&Call{Caller: caller, now: o.Now, r: req, w: w}, r.Handle, explain)
 		})
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, req *http.Request) {
@@ -114,7 +114,7 @@ func Serve(ctx context.Context, l net.Listener, o ServerOptions) error {
 	})
 	// What one waits for ends with ctx at once, what one is doing may finish.
 	s := &http.Server{
-		Handler:           known(mux),
+		Handler:           knownCallers(mux),
 		ReadHeaderTimeout: 10 * time.Second,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
@@ -144,7 +144,7 @@ func Serve(ctx context.Context, l net.Listener, o ServerOptions) error {
 	return err
 }
 
-func answer(c *Call, handle func(context.Context, *Call) (any, error), explain func(error) *Error) {
+func serveCall(c *Call, handle func(context.Context, *Call) (any, error), explain func(error) *Error) {
 	v, err := handle(c.r.Context(), c)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -153,12 +153,12 @@ func answer(c *Call, handle func(context.Context, *Call) (any, error), explain f
 		told = explain(err)
 	}
 	if c.stream {
-		_ = c.line(line{Error: told, End: told == nil}) // a client that has gone hears nothing
+		_ = c.writeLine(line{Error: told, End: told == nil}) // a client that has gone hears nothing
 		return
 	}
 	_ = http.NewResponseController(c.w).SetWriteDeadline(c.now().Add(writeWithin)) // without one, the write only takes longer to fail
 	if told != nil {
-		writeJSON(c.w, status(told.Code), told)
+		writeJSON(c.w, httpStatus(told.Code), told)
 		return
 	}
 	writeJSON(c.w, http.StatusOK, v)
@@ -175,10 +175,10 @@ func writeJSON(w http.ResponseWriter, code int, v any) {
 	_, _ = w.Write(append(b, '\n'))
 }
 
-// known lets only callers in whom the system has named and whom peer allows.
+// knownCallers lets only callers in whom the system has named and whom peer allows.
 // The refusal is an answer: a connection closed in their face would look like a
 // Core that has died.
-func known(next http.Handler) http.Handler {
+func knownCallers(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if _, ok := req.Context().Value(callerKey{}).(Caller); !ok {
 			w.Header().Set("Connection", "close")
@@ -205,6 +205,6 @@ func (g guarded) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	caller, err := peer(c)
+	caller, err := peerAccount(c)
 	return guest{c, caller, err}, nil
 }
