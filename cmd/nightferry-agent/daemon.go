@@ -22,7 +22,7 @@ const serviceName = "nightferry-agent"
 func newRun(e *env) *cobra.Command {
 	var seeds []string
 	var logFile string
-	cmd := e.command("run [flags]", "Run the agent until it is told to stop",
+	cmd := e.newCommand("run [flags]", "Run the agent until it is told to stop",
 		"Connects to the Core and does what it says: SIGTERM or Ctrl-C stops it, and so may anything else, at any point; the next start goes on. It logs to standard error, as JSON with --json. Proxies come from HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY.",
 		"nightferry-agent run --seed /mnt/shipped", cobra.NoArgs,
 		func(ctx context.Context, _ []string) error {
@@ -62,9 +62,9 @@ func (e *env) serve(ctx context.Context, w io.Writer, seeds []string) error {
 			attrs = append(attrs, "channel", n.Channel)
 		}
 		if n.Err != nil {
-			attrs = append(attrs, "cause", shown(n.Err.Error()))
+			attrs = append(attrs, "cause", escapeControl(n.Err.Error()))
 		}
-		log.Log(ctx, level, shown(n.Text), attrs...)
+		log.Log(ctx, level, escapeControl(n.Text), attrs...)
 	}})
 }
 
@@ -72,16 +72,16 @@ func newInstall(e *env) *cobra.Command {
 	var f joinFlags
 	var seeds []string
 	var account string
-	cmd := e.command("install [[TOKEN | --token-file FILE] --allow DIR] [flags]", "Join this server to a Core and make the agent a service",
+	cmd := e.newCommand("install [[TOKEN | --token-file FILE] --allow DIR] [flags]", "Join this server to a Core and make the agent a service",
 		"Redeems a token, if one is given, and registers the agent as a systemd unit, or as a Windows service, that starts with the machine. It asks nothing, so that the script that builds a server can call it. It needs the rights of an administrator. On Windows the log goes to agent.log in the state directory.",
 		"nightferry-agent install --token-file token.txt --allow /srv/packages", cobra.MaximumNArgs(1),
 		func(ctx context.Context, args []string) error {
 			if len(args) > 0 || f.tokenFile != "" {
-				id, err := e.join(ctx, &f, args)
+				id, err := e.joinSite(ctx, &f, args)
 				if err != nil {
 					return err
 				}
-				if err := e.joined(id); err != nil {
+				if err := e.printJoined(id); err != nil {
 					return err
 				}
 			} else if _, err := agent.Load(e.stateDir); err != nil {
@@ -102,28 +102,28 @@ func newInstall(e *env) *cobra.Command {
 			if err := service.Install(ctx, s); err != nil {
 				return err
 			}
-			return e.told("installed", "is installed and started")
+			return e.logEvent("installed", "is installed and started")
 		})
-	f.add(cmd)
+	f.addFlags(cmd)
 	cmd.Flags().StringArrayVar(&seeds, "seed", nil, "look for content in `DIR` before fetching it; may be given several times")
 	cmd.Flags().StringVar(&account, "user", "", "run as `ACCOUNT`, which must own the state directory (default root, or LocalSystem on Windows)")
 	return cmd
 }
 
 func newUninstall(e *env) *cobra.Command {
-	return e.command("uninstall", "Take the agent out of this machine's services",
+	return e.newCommand("uninstall", "Take the agent out of this machine's services",
 		"Stops the service and removes it. The identity, the agent's memory and all content stay. Revoke the site at the Core when it\nis not to come back.", "nightferry-agent uninstall", cobra.NoArgs,
 		func(ctx context.Context, _ []string) error {
 			if err := service.Uninstall(ctx, serviceName); err != nil {
 				return err
 			}
-			return e.told("uninstalled", "is removed; identity and content are still there")
+			return e.logEvent("uninstalled", "is removed; identity and content are still there")
 		})
 }
 
-func (e *env) told(event, text string) error {
+func (e *env) logEvent(event, text string) error {
 	if e.json {
-		return e.answer(map[string]string{"event": event, "service": serviceName, "kind": service.Kind})
+		return e.writeJSON(map[string]string{"event": event, "service": serviceName, "kind": service.Kind})
 	}
 	return e.print("%s %s %s", service.Kind, serviceName, text)
 }

@@ -22,26 +22,26 @@ type joinFlags struct {
 	replace   bool
 }
 
-func (f *joinFlags) add(cmd *cobra.Command) {
+func (f *joinFlags) addFlags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.tokenFile, "token-file", "", "read the token from `FILE`, or from standard input if that is -")
 	cmd.Flags().StringArrayVar(&f.allow, "allow", nil, "required: let the Core name targets in or below `DIR`; may be given several times; the Core cannot widen it")
 	cmd.Flags().BoolVar(&f.replace, "replace", false, "set an identity that is there already aside")
 }
 
-// join enrolls the site with a token.
-func (e *env) join(ctx context.Context, f *joinFlags, args []string) (*agent.Identity, error) {
+// joinSite enrolls the site with a token.
+func (e *env) joinSite(ctx context.Context, f *joinFlags, args []string) (*agent.Identity, error) {
 	if len(f.allow) == 0 {
 		e.started = false // report a usage error; the token stays valid
 		return nil, errors.New("name with --allow DIR where the Core may put files: without it, the site could hold nothing")
 	}
-	token, err := e.token(f, args)
+	token, err := e.readToken(f, args)
 	if err != nil {
 		return nil, err
 	}
 	return agent.Enrol(ctx, token, agent.EnrolOptions{StateDir: e.stateDir, Allow: f.allow, Replace: f.replace, Version: version(), Env: os.Getenv, Now: e.now})
 }
 
-func (e *env) token(f *joinFlags, args []string) (string, error) {
+func (e *env) readToken(f *joinFlags, args []string) (string, error) {
 	switch {
 	case len(args) > 0 && f.tokenFile == "":
 		return args[0], nil
@@ -68,23 +68,23 @@ func (e *env) token(f *joinFlags, args []string) (string, error) {
 
 func newEnroll(e *env) *cobra.Command {
 	var f joinFlags
-	cmd := e.command("enroll [TOKEN | --token-file FILE] --allow DIR [flags]", "Join this server to a Core",
+	cmd := e.newCommand("enroll [TOKEN | --token-file FILE] --allow DIR [flags]", "Join this server to a Core",
 		"Redeems the one-time token that nightferry site token NAME has printed at the Core: makes this site's key, which never leaves it, checks that the server is the Core, and keeps what the Core grants. The token is worthless afterwards. A token on the command line can be seen by others on this machine until it is used: --token-file hides it.",
 		"nightferry-agent enroll --token-file token.txt --allow /srv/packages", cobra.MaximumNArgs(1),
 		func(ctx context.Context, args []string) error {
-			id, err := e.join(ctx, &f, args)
+			id, err := e.joinSite(ctx, &f, args)
 			if err != nil {
 				return err
 			}
-			return e.joined(id)
+			return e.printJoined(id)
 		})
-	f.add(cmd)
+	f.addFlags(cmd)
 	return cmd
 }
 
-func (e *env) joined(id *agent.Identity) error {
+func (e *env) printJoined(id *agent.Identity) error {
 	if e.json {
-		return e.answer(map[string]any{"event": "enrolled", "domain": id.Domain, "site": id.Site, "region": id.Region, "core": id.Core, "store": id.Store, "allow": id.Allow})
+		return e.writeJSON(map[string]any{"event": "enrolled", "domain": id.Domain, "site": id.Site, "region": id.Region, "core": id.Core, "store": id.Store, "allow": id.Allow})
 	}
 	return e.print("this server is site %s of domain %s; content comes from %s", id.Site, id.Domain, id.Store)
 }

@@ -32,8 +32,8 @@ type exit struct {
 	remedy string
 }
 
-// exits returns the table, sorted by code. If several codes match an error, the highest one applies.
-func exits() []exit {
+// exitTable returns the table, sorted by code. If several codes match an error, the highest one applies.
+func exitTable() []exit {
 	return []exit{
 		{exitOK, "ok", "done; for check: and all is well", nil, ""},
 		{1, "failed", "anything that has no code of its own", func(error) bool { return true }, ""},
@@ -70,7 +70,7 @@ func is(target error) func(error) bool {
 // codeOf returns the exit code of an error.
 func codeOf(err error) int {
 	code := 1
-	for _, x := range exits() {
+	for _, x := range exitTable() {
 		if x.is != nil && x.is(err) {
 			code = x.code
 		}
@@ -81,7 +81,7 @@ func codeOf(err error) int {
 func exitHelp() string {
 	var b strings.Builder
 	b.WriteString("Every verb ends with one of these codes:\n\n")
-	for _, x := range exits() {
+	for _, x := range exitTable() {
 		fmt.Fprintf(&b, "  %3d  %-12s %s\n", x.code, x.name, strings.ReplaceAll(wrapTo(x.means, lineWidth-20), "\n", "\n"+strings.Repeat(" ", 20)))
 	}
 	return b.String()

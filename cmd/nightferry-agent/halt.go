@@ -20,14 +20,14 @@ var errNotStopped = errors.New("the order is kept, but the agent that runs here 
 
 func newHalt(e *env) *cobra.Command {
 	var reason string
-	cmd := e.command("halt [--reason TEXT]", "Stop this site, whatever the Core says",
+	cmd := e.newCommand("halt [--reason TEXT]", "Stop this site, whatever the Core says",
 		"Everything that moves here stops within a second; what was staged is kept. It works with the Core gone, survives restarts of agent and machine, and is lifted only here, by resume. The Core is told of it.",
 		"nightferry-agent halt --reason 'the disk is failing'", cobra.NoArgs,
 		func(ctx context.Context, _ []string) error {
 			if reason == "" {
 				reason = "no reason given"
 			}
-			if err := agent.Halt(e.stateDir, agent.LocalHalt{Reason: reason, By: username(), At: e.now()}); err != nil {
+			if err := agent.Halt(e.stateDir, agent.LocalHalt{Reason: reason, By: currentUser(), At: e.now()}); err != nil {
 				return err
 			}
 			ctx, cancel := context.WithTimeout(ctx, haltPatience)
@@ -57,14 +57,14 @@ func newHalt(e *env) *cobra.Command {
 }
 
 func newResume(e *env) *cobra.Command {
-	return e.command("resume", "Lift the order to stop that was given on this site",
+	return e.newCommand("resume", "Lift the order to stop that was given on this site",
 		"What was stopped goes on. An order of the Core stays in force: nightferry resume lifts it there.", "nightferry-agent resume", cobra.NoArgs,
 		func(context.Context, []string) error {
 			if err := agent.Resume(e.stateDir); err != nil {
 				return err
 			}
 			if e.json {
-				return e.answer(map[string]string{"event": "resumed"})
+				return e.writeJSON(map[string]string{"event": "resumed"})
 			}
 			return e.print("the order that was given here is lifted")
 		})
@@ -72,9 +72,9 @@ func newResume(e *env) *cobra.Command {
 
 func (e *env) haltShown(h *agent.LocalHalt) error {
 	if e.json {
-		return e.answer(map[string]any{"event": "halted", "reason": h.Reason, "by": h.By, "at": h.At, "running": h.Running, "stopped": h.Stopped, "bytes_after": h.Bytes})
+		return e.writeJSON(map[string]any{"event": "halted", "reason": h.Reason, "by": h.By, "at": h.At, "running": h.Running, "stopped": h.Stopped, "bytes_after": h.Bytes})
 	}
-	err := e.print("halted   on this site since %s by %s: %s", h.At.UTC().Format("2006-01-02 15:04:05 MST"), shown(h.By), shown(h.Reason))
+	err := e.print("halted   on this site since %s by %s: %s", h.At.UTC().Format("2006-01-02 15:04:05 MST"), escapeControl(h.By), escapeControl(h.Reason))
 	switch {
 	case !h.Running:
 		err = errors.Join(err, e.print("         no agent runs; the next start obeys"))
@@ -98,7 +98,7 @@ func (e *env) showHalt() error {
 	return e.haltShown(h)
 }
 
-func username() string {
+func currentUser() string {
 	name := "unknown"
 	if u, err := user.Current(); err == nil {
 		name = u.Username

@@ -86,7 +86,7 @@ func TestJSON(t *testing.T) {
 
 func TestExitCodesAreUnique(t *testing.T) {
 	last := -1
-	for _, x := range exits() {
+	for _, x := range exitTable() {
 		if x.code <= last || !strings.Contains(strings.Join(strings.Fields(exitHelp()), " "), x.means) {
 			t.Errorf("exit code %d after %d", x.code, last)
 		}

@@ -72,7 +72,7 @@ func newRoot(e *env) *cobra.Command {
 	root := &cobra.Command{
 		Use:           "nightferry-agent",
 		Short:         "Keeps this server's folders at the releases that its Core wants there",
-		Long:          wrap("nightferry-agent joins this server to a Core (enroll), keeps its folders at the releases that the Core wants there (run), and reports what became of every file. It only ever connects outwards."),
+		Long:          wrapText("nightferry-agent joins this server to a Core (enroll), keeps its folders at the releases that the Core wants there (run), and reports what became of every file. It only ever connects outwards."),
 		Example:       "  nightferry-agent install --token-file token.txt --allow /srv/packages\n  nightferry-agent status",
 		Version:       version(),
 		SilenceErrors: true,
@@ -133,8 +133,8 @@ func usageOf(cmd *cobra.Command) error {
 // lineWidth is the width of help texts in characters.
 const lineWidth = 79
 
-// wrap breaks a text into lines at its spaces.
-func wrap(text string) string { return wrapTo(text, lineWidth) }
+// wrapText breaks a text into lines at its spaces.
+func wrapText(text string) string { return wrapTo(text, lineWidth) }
 
 func wrapTo(text string, most int) string {
 	var b strings.Builder
@@ -156,9 +156,9 @@ func wrapTo(text string, most int) string {
 	return b.String()
 }
 
-// command returns a cobra command. Errors after its arguments were accepted are not usage errors.
-func (e *env) command(use, short, long, example string, args cobra.PositionalArgs, do func(ctx context.Context, args []string) error) *cobra.Command {
-	return &cobra.Command{Use: use, Short: short, Long: wrap(long), Example: "  " + example, Args: args, DisableFlagsInUseLine: true,
+// newCommand returns a cobra command. Errors after its arguments were accepted are not usage errors.
+func (e *env) newCommand(use, short, long, example string, args cobra.PositionalArgs, do func(ctx context.Context, args []string) error) *cobra.Command {
+	return &cobra.Command{Use: use, Short: short, Long: wrapText(long), Example: "  " + example, Args: args, DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			e.started = true
 			return do(cmd.Context(), args)
@@ -172,24 +172,24 @@ func (e *env) fail(err error, code int) {
 	if errors.As(err, &r) {
 		remedy = r.Remedy()
 	}
-	for _, x := range exits() {
+	for _, x := range exitTable() {
 		if x.code == code && remedy == "" {
 			remedy = x.remedy
 		}
 	}
 	if e.json {
-		_ = e.answer(map[string]any{"event": "error", "message": err.Error(), "remedy": remedy, "code": code}) // a failure to write cannot be reported
+		_ = e.writeJSON(map[string]any{"event": "error", "message": err.Error(), "remedy": remedy, "code": code}) // a failure to write cannot be reported
 		return
 	}
-	text := "nightferry-agent: " + shown(err.Error())
+	text := "nightferry-agent: " + escapeControl(err.Error())
 	if remedy != "" {
-		text += "\nremedy: " + shown(remedy)
+		text += "\nremedy: " + escapeControl(remedy)
 	}
 	fmt.Fprintln(e.stderr, text)
 }
 
-// answer writes one JSON object.
-func (e *env) answer(v any) error {
+// writeJSON writes one JSON object.
+func (e *env) writeJSON(v any) error {
 	b, err := json.Marshal(v)
 	if err != nil {
 		return err
@@ -203,8 +203,8 @@ func (e *env) print(format string, args ...any) error {
 	return err
 }
 
-// shown replaces characters that a terminal would interpret.
-func shown(s string) string {
+// escapeControl replaces characters that a terminal would interpret.
+func escapeControl(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r != '\n' && r != '\t' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r)) {
 			return '\uFFFD'
@@ -223,10 +223,10 @@ func version() string {
 }
 
 func newVersion(e *env) *cobra.Command {
-	return e.command("version", "Print the versions of nightferry-agent and Go", "Prints the version of this program, the Go version and the system that it was built for.", "nightferry-agent version", cobra.NoArgs,
+	return e.newCommand("version", "Print the versions of nightferry-agent and Go", "Prints the version of this program, the Go version and the system that it was built for.", "nightferry-agent version", cobra.NoArgs,
 		func(context.Context, []string) error {
 			if e.json {
-				return e.answer(map[string]string{"event": "version", "version": version(), "go": runtime.Version(), "os": runtime.GOOS, "arch": runtime.GOARCH})
+				return e.writeJSON(map[string]string{"event": "version", "version": version(), "go": runtime.Version(), "os": runtime.GOOS, "arch": runtime.GOARCH})
 			}
 			return e.print("nightferry-agent %s\n%s %s/%s", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 		})
