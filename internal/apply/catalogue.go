@@ -74,8 +74,8 @@ func (r *records) peek() (*scan.Record, error) {
 
 func (r *records) pop() { r.rec = nil }
 
-// find returns the record of a path, or nil if there is none. It skips the records before it.
-func (r *records) find(path string) (*scan.Record, error) {
+// findRecord returns the record of a path, or nil if there is none. It skips the records before it.
+func (r *records) findRecord(path string) (*scan.Record, error) {
 	for {
 		rec, err := r.peek()
 		if rec == nil || err != nil {
@@ -94,7 +94,7 @@ func (r *records) find(path string) (*scan.Record, error) {
 
 // setAside renames a damaged file, to keep it for later analysis.
 func (t *targetDir) setAside(name string, why error) error {
-	t.report.retry(fmt.Errorf("%q is set aside as %q: %w", name, name+damagedSuffix, why))
+	t.report.emitRetry(fmt.Errorf("%q is set aside as %q: %w", name, name+damagedSuffix, why))
 	if err := t.root.Rename(name, name+damagedSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -141,11 +141,11 @@ func (s *site) fillNext(ctx context.Context, w *scan.CatalogueWriter, old *recor
 		for at < len(changes) && (e == nil || scan.Less(changes[at].path, e.Path)) {
 			c := &changes[at]
 			at++
-			if !c.remains() {
+			if !c.remainsToDelete() {
 				continue
 			}
 			complete = false
-			if err := carry(w, old, c.path); err != nil {
+			if err := carryRecord(w, old, c.path); err != nil {
 				return false, err
 			}
 		}
@@ -159,17 +159,17 @@ func (s *site) fillNext(ctx context.Context, w *scan.CatalogueWriter, old *recor
 		}
 		switch {
 		case c == nil || c.act == actTouch && c.isDir() && c.state != stDropped || c.act == actMkdir && c.state != stDropped:
-			err = s.keep(w, old, e)
+			err = s.keepEntry(w, old, e)
 		case c.state == stDropped:
 			complete = false
-			err = carry(w, old, e.Path)
+			err = carryRecord(w, old, e.Path)
 		case c.act == actNone:
 			err = w.Add(scan.NewRecord(e, c.foundStat(), now))
 		case c.act == actTouch:
 			var rec *scan.Record
-			if rec, err = old.find(e.Path); err == nil {
+			if rec, err = old.findRecord(e.Path); err == nil {
 				checked := now
-				if rec != nil && s.target.sameStat(rec.Stat, c.foundStat()) && !s.target.doubted(e.Path) {
+				if rec != nil && s.target.sameStat(rec.Stat, c.foundStat()) && !s.target.isDoubted(e.Path) {
 					checked = rec.Checked // this run has not read it
 				}
 				err = w.Add(scan.NewRecord(e, scan.Stat{Size: e.Size, MTime: e.MTime, CTime: provisional}, checked))
@@ -183,23 +183,23 @@ func (s *site) fillNext(ctx context.Context, w *scan.CatalogueWriter, old *recor
 	}
 }
 
-// remains reports whether the change is a deletion that is still to be made. The catalogue keeps the path then.
-func (c *change) remains() bool {
+// remainsToDelete reports whether the change is a deletion that is still to be made. The catalogue keeps the path then.
+func (c *change) remainsToDelete() bool {
 	return (c.act == actRemove || c.act == actRmdir) && c.state == stDropped && c.owned && c.out != Extra
 }
 
-// carry copies the record of a path that stays unchanged.
-func carry(w *scan.CatalogueWriter, old *records, path string) error {
-	rec, err := old.find(path)
+// carryRecord copies the record of a path that stays unchanged.
+func carryRecord(w *scan.CatalogueWriter, old *records, path string) error {
+	rec, err := old.findRecord(path)
 	if rec == nil || err != nil {
 		return err
 	}
 	return w.Add(*rec)
 }
 
-// keep writes the release's entry with the stat and last read time from the old catalogue.
-func (s *site) keep(w *scan.CatalogueWriter, old *records, e *manifest.Entry) error {
-	rec, err := old.find(e.Path)
+// keepEntry writes the release's entry with the stat and last read time from the old catalogue.
+func (s *site) keepEntry(w *scan.CatalogueWriter, old *records, e *manifest.Entry) error {
+	rec, err := old.findRecord(e.Path)
 	if err != nil {
 		return err
 	}
@@ -211,11 +211,11 @@ func (s *site) keep(w *scan.CatalogueWriter, old *records, e *manifest.Entry) er
 	return w.Add(scan.NewRecord(e, st, checked))
 }
 
-// record walks the target again and replaces the catalogue by catalogue.next, with the current stat of every file.
+// recordTarget walks the target again and replaces the catalogue by catalogue.next, with the current stat of every file.
 // A file that differs from the commit's result, or that cannot be looked at, gets an unknown stat, so that the next
-// run reads it. A deletion that is left keeps its record. record returns the number of wrong paths.
-func (s *site) record(ctx context.Context, left []commit.Left) (wrong int64, err error) {
-	s.report.phase(PhaseRecord)
+// run reads it. A deletion that is left keeps its record. recordTarget returns the number of wrong paths.
+func (s *site) recordTarget(ctx context.Context, left []commit.Left) (wrong int64, err error) {
+	s.report.emitPhase(PhaseRecord)
 	next, err := s.target.openRecords(nextName)
 	if err != nil {
 		return 0, err
@@ -232,8 +232,8 @@ func (s *site) record(ctx context.Context, left []commit.Left) (wrong int64, err
 	f := &final{target: s.target, report: s.report, commit: s.commit, lists: map[digest.Digest]struct{}{}, w: w, next: next, failed: s.reported}
 	s.report.resetProofs()
 	s.lists = f.lists
-	if f.deletes, err = s.owned(left); err == nil {
-		err = f.fill(ctx)
+	if f.deletes, err = s.leftRecords(left); err == nil {
+		err = f.writeCatalogue(ctx)
 	}
 	if err == nil {
 		tree := f.tree.Sum()
@@ -249,8 +249,8 @@ func (s *site) record(ctx context.Context, left []commit.Left) (wrong int64, err
 	return f.wrong, nil
 }
 
-// owned returns the records of files whose deletion is left, and of the folders above them, in path order.
-func (s *site) owned(left []commit.Left) ([]scan.Record, error) {
+// leftRecords returns the records of files whose deletion is left, and of the folders above them, in path order.
+func (s *site) leftRecords(left []commit.Left) ([]scan.Record, error) {
 	var paths []string
 	for _, o := range left {
 		if o.Kind == commit.Delete {
@@ -275,7 +275,7 @@ func (s *site) owned(left []commit.Left) ([]scan.Record, error) {
 	defer old.close()
 	var recs []scan.Record
 	for _, p := range paths {
-		rec, err := old.find(p)
+		rec, err := old.findRecord(p)
 		if err != nil {
 			return nil, err
 		}
@@ -302,8 +302,8 @@ type final struct {
 	blind   string // a folder that cannot be listed: the records below it are kept
 }
 
-func (f *final) fill(ctx context.Context) error {
-	if err := f.target.walk(ctx, func(it scan.Item) error { return f.upTo(&it) }); err != nil {
+func (f *final) writeCatalogue(ctx context.Context) error {
+	if err := f.target.walkTarget(ctx, func(it scan.Item) error { return f.upTo(&it) }); err != nil {
 		return err
 	}
 	return f.upTo(nil)
@@ -315,7 +315,7 @@ func (f *final) upTo(it *scan.Item) error {
 		rec, err := f.next.peek()
 		if rec == nil || err != nil {
 			if err == nil && it == nil {
-				err = f.owe("")
+				err = f.writeLeft("")
 			}
 			return err
 		}
@@ -327,13 +327,13 @@ func (f *final) upTo(it *scan.Item) error {
 			return nil
 		}
 		f.next.pop()
-		if err := f.owe(rec.Path); err != nil {
+		if err := f.writeLeft(rec.Path); err != nil {
 			return err
 		}
 		if d < 0 {
-			err = f.one(rec, nil)
+			err = f.writeRecord(rec, nil)
 		} else {
-			err = f.one(rec, it)
+			err = f.writeRecord(rec, it)
 		}
 		if err != nil || d == 0 {
 			return err
@@ -341,8 +341,8 @@ func (f *final) upTo(it *scan.Item) error {
 	}
 }
 
-// owe writes the records of the deletions that are left, up to a path; "" means all.
-func (f *final) owe(path string) error {
+// writeLeft writes the records of the deletions that are left, up to a path; "" means all.
+func (f *final) writeLeft(path string) error {
 	for len(f.deletes) > 0 && (path == "" || scan.Compare(f.deletes[0].Path, path) <= 0) {
 		// A folder may be in the new release as well.
 		if f.deletes[0].Path != path {
@@ -355,7 +355,7 @@ func (f *final) owe(path string) error {
 	return nil
 }
 
-func (f *final) one(rec *scan.Record, it *scan.Item) error {
+func (f *final) writeRecord(rec *scan.Record, it *scan.Item) error {
 	e, err := rec.Entry()
 	if err != nil {
 		return err
@@ -367,7 +367,7 @@ func (f *final) one(rec *scan.Record, it *scan.Item) error {
 		f.blind = rec.Path
 	}
 	_, told := f.failed[rec.Path]
-	st, ok := f.target.settle(rec, it)
+	st, ok := f.target.settleStat(rec, it)
 	if told && rec.Stat.CTime == provisional {
 		st, ok = scan.Stat{}, false // size and time may be the old file's as well
 	}
@@ -376,7 +376,7 @@ func (f *final) one(rec *scan.Record, it *scan.Item) error {
 		if !told {
 			f.report.emitUnexpected(Event{Path: rec.Path, Outcome: Failed, Size: e.Size, Digest: e.Digest, Cause: errNotLeft})
 		}
-		if it == nil && !below(f.blind, rec.Path) {
+		if it == nil && !isBelow(f.blind, rec.Path) {
 			return nil
 		}
 	} else {
@@ -398,9 +398,9 @@ func (f *final) one(rec *scan.Record, it *scan.Item) error {
 
 var errNotLeft = errors.New("it is not as this run left it: a program changed it meanwhile, or it could not be put in its place; the next pull repairs it")
 
-// settle compares a record with the entry on disk and returns the stat to keep, and whether they match. The zero
+// settleStat compares a record with the entry on disk and returns the stat to keep, and whether they match. The zero
 // Stat matches nothing.
-func (t *targetDir) settle(rec *scan.Record, it *scan.Item) (scan.Stat, bool) {
+func (t *targetDir) settleStat(rec *scan.Record, it *scan.Item) (scan.Stat, bool) {
 	if it == nil || it.Err != nil || it.Kind != rec.Kind {
 		return scan.Stat{}, false
 	}

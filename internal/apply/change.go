@@ -99,8 +99,8 @@ type change struct {
 	fresh      bool // this run made the staged file: ranges not written are zeros
 }
 
-// below reports whether path is inside dir.
-func below(dir, path string) bool {
+// isBelow reports whether path is inside dir.
+func isBelow(dir, path string) bool {
 	return len(path) > len(dir) && path[len(dir)] == '/' && strings.HasPrefix(path, dir)
 }
 

@@ -85,8 +85,8 @@ func (c *Checks) Suspect(path, why string) {
 	}
 }
 
-// clear forgets the suspects.
-func (c *Checks) clear() { c.All, c.Suspects = false, nil }
+// clearSuspects forgets the suspects.
+func (c *Checks) clearSuspects() { c.All, c.Suspects = false, nil }
 
 // readChecks returns All if the file is damaged, so that damage never passes for a clean result.
 func readChecks(root *durable.Root) (*Checks, error) {
@@ -150,25 +150,25 @@ type Inspection struct {
 // interrupted commit.
 func Inspect(target string, o Options) (*Inspection, error) {
 	// A folder without any record is left as it is: it may be a mount point.
-	there, err := has(target, memoryName)
+	there, err := hasFile(target, memoryName)
 	if err == nil && !there {
 		err = ErrNothingApplied
 	}
 	if err != nil {
 		return nil, fmt.Errorf("check %q: %w", target, err)
 	}
-	s, done, err := open(target, o)
+	s, done, err := openSite(target, o)
 	if err != nil {
 		return nil, err
 	}
 	x := &Inspection{target: s.target, done: done}
-	if err := x.begin(); err != nil {
+	if err := x.openApplied(); err != nil {
 		return nil, errors.Join(fmt.Errorf("check %q: %w", target, err), x.Close())
 	}
 	return x, nil
 }
 
-func (x *Inspection) begin() error {
+func (x *Inspection) openApplied() error {
 	switch _, err := x.target.root.Lstat(journalName); {
 	case err == nil:
 		return ErrUnfinished
@@ -265,21 +265,21 @@ func (x *Inspection) closeStreams() error {
 // Close releases the target.
 func (x *Inspection) Close() error { return errors.Join(x.closeStreams(), x.done()) }
 
-// verified forgets the suspects after a run that verified the whole folder. A run with Rehash also counts as a
+// clearVerified forgets the suspects after a run that verified the whole folder. A run with Rehash also counts as a
 // pass, because it has read every byte.
-func (s *site) verified() error {
+func (s *site) clearVerified() error {
 	if s.report.res.Verdict != Verified || s.o.DryRun || !s.target.checks.Any() && !s.o.Rehash {
 		return nil
 	}
-	s.target.checks.clear()
+	s.target.checks.clearSuspects()
 	if s.o.Rehash {
 		s.target.checks.Done, s.target.checks.Began, s.target.checks.Cursor, s.target.checks.Parts = s.report.began, 0, "", nil
 	}
 	return writeChecks(s.target.root, s.target.checks)
 }
 
-// doubted reports whether a file's bytes must be read, regardless of its stat.
-func (t *targetDir) doubted(path string) bool {
+// isDoubted reports whether a file's bytes must be read, regardless of its stat.
+func (t *targetDir) isDoubted(path string) bool {
 	if t.o.Rehash {
 		return true
 	}
@@ -287,8 +287,8 @@ func (t *targetDir) doubted(path string) bool {
 	return suspect
 }
 
-// because returns the reason for a repair: the finding of a check if there is one, else problem and detail.
-func (t *targetDir) because(path, problem, detail string) error {
+// repairReason returns the reason for a repair: the finding of a check if there is one, else problem and detail.
+func (t *targetDir) repairReason(path, problem, detail string) error {
 	if why, _ := t.checks.Why(path); why != "" {
 		return errors.New(why)
 	}

@@ -22,14 +22,14 @@ func rot(t *testing.T, dst, name string) {
 	b[len(b)/2] ^= 1
 	try(t, os.WriteFile(path, b, info.Mode()))
 	try(t, os.Chtimes(path, info.ModTime(), info.ModTime()))
-	s, done, err := open(dst, Options{Now: time.Now})
+	s, done, err := openSite(dst, Options{Now: time.Now})
 	try(t, err)
 	old, err := s.target.openRecords(catalogueName)
 	try(t, err)
 	w, err := scan.CreateCatalogue(s.target.root, catalogueName)
 	try(t, err)
-	try(t, s.target.walk(t.Context(), func(it scan.Item) error {
-		rec, err := old.find(it.Path)
+	try(t, s.target.walkTarget(t.Context(), func(it scan.Item) error {
+		rec, err := old.findRecord(it.Path)
 		if err == nil && rec != nil {
 			if rec.Kind == scan.File {
 				rec.Stat = it.Stat

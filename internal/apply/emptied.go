@@ -21,21 +21,21 @@ func (e *EmptiedError) Remedy() string {
 	return "mount the target's volume; if the folder is meant to be filled anew, order that with --adopt"
 }
 
-// kept returns an EmptiedError if Options.Held is set but the target has no record. Call it before anything is
+// checkKept returns an EmptiedError if Options.Held is set but the target has no record. Call it before anything is
 // created in the target.
-func kept(target string, o Options) error {
+func checkKept(target string, o Options) error {
 	if !o.Held || o.Adopt {
 		return nil
 	}
-	there, err := has(target, memoryName)
+	there, err := hasFile(target, memoryName)
 	if err == nil && !there {
 		err = &EmptiedError{Target: target, Channel: o.Channel}
 	}
 	return err
 }
 
-// has reports whether a target has a file. It creates nothing.
-func has(target, name string) (bool, error) {
+// hasFile reports whether a target has a file. It creates nothing.
+func hasFile(target, name string) (bool, error) {
 	root, err := durable.Open(target, durable.Options{})
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil

@@ -108,7 +108,7 @@ type Result struct {
 	OldestRead                        int64 // Unix seconds of the oldest last read of any file; 0: no file, or one was never read
 }
 
-func (r *Result) count(o Outcome) {
+func (r *Result) countOutcome(o Outcome) {
 	switch o {
 	case Added:
 		r.Added++

@@ -20,14 +20,14 @@ import (
 // readSize is the size in bytes of one read when a file is hashed.
 const readSize = 1 << 20
 
-// workers returns the number of hashing goroutines: one per processor, because each keeps one busy.
-func workers() int { return max(2, runtime.GOMAXPROCS(0)) }
+// hashWorkers returns the number of hashing goroutines: one per processor, because each keeps one busy.
+func hashWorkers() int { return max(2, runtime.GOMAXPROCS(0)) }
 
-// each runs fn over the indexes from several goroutines. Each has its own buffer of readSize bytes.
-func each(ctx context.Context, indexes []int32, fn func(ctx context.Context, i int32, buf []byte) error) error {
+// eachIndex runs fn over the indexes from several goroutines. Each has its own buffer of readSize bytes.
+func eachIndex(ctx context.Context, indexes []int32, fn func(ctx context.Context, i int32, buf []byte) error) error {
 	g, ctx := errgroup.WithContext(ctx)
 	var next atomic.Int64
-	for range min(workers(), len(indexes)) {
+	for range min(hashWorkers(), len(indexes)) {
 		g.Go(func() error {
 			buf := make([]byte, readSize)
 			for {
@@ -44,9 +44,9 @@ func each(ctx context.Context, indexes []int32, fn func(ctx context.Context, i i
 	return g.Wait()
 }
 
-// examine reads every file whose content the plan could not determine: the target is new, the catalogue was lost,
+// examineUnknown reads every file whose content the plan could not determine: the target is new, the catalogue was lost,
 // or the file was changed.
-func (s *site) examine(ctx context.Context, changes []change) error {
+func (s *site) examineUnknown(ctx context.Context, changes []change) error {
 	var unknown []int32
 	for i := range changes {
 		if changes[i].state == stUnknown {
@@ -56,9 +56,9 @@ func (s *site) examine(ctx context.Context, changes []change) error {
 	if len(unknown) == 0 {
 		return nil
 	}
-	s.report.phase(PhaseExamine)
+	s.report.emitPhase(PhaseExamine)
 	s.reportRestated(changes, unknown)
-	if err := s.read(ctx, changes, unknown); err != nil {
+	if err := s.readUnknown(ctx, changes, unknown); err != nil {
 		return err
 	}
 	for _, i := range unknown {
@@ -66,7 +66,7 @@ func (s *site) examine(ctx context.Context, changes []change) error {
 		if c.state != stDropped {
 			continue
 		}
-		for _, dir := range hold(changes, c.path, c.out, c.cause) {
+		for _, dir := range holdFolders(changes, c.path, c.out, c.cause) {
 			if c.out == Extra {
 				s.report.emit(Event{Path: dir, Outcome: Extra})
 			}
@@ -75,8 +75,8 @@ func (s *site) examine(ctx context.Context, changes []change) error {
 	return nil
 }
 
-func (s *site) read(ctx context.Context, changes []change, unknown []int32) error {
-	return each(ctx, unknown, func(ctx context.Context, i int32, buf []byte) error {
+func (s *site) readUnknown(ctx context.Context, changes []change, unknown []int32) error {
+	return eachIndex(ctx, unknown, func(ctx context.Context, i int32, buf []byte) error {
 		c := &changes[i]
 		var limit func(int) error
 		var ended error
@@ -86,7 +86,7 @@ func (s *site) read(ctx context.Context, changes []change, unknown []int32) erro
 				return ended
 			}
 		}
-		sum, err := s.target.hash(ctx, c.path, c.foundStat().Size, limit, buf)
+		sum, err := s.target.hashFile(ctx, c.path, c.foundStat().Size, limit, buf)
 		if ended != nil {
 			return ended
 		}
@@ -95,11 +95,11 @@ func (s *site) read(ctx context.Context, changes []change, unknown []int32) erro
 		}
 		if err == nil && sum == c.digest && c.act == actPlace {
 			c.found.digest = sum
-			s.right(c)
+			s.settleRight(c)
 			return nil
 		}
 		if c.act == actRemove {
-			s.whose(c, sum, err)
+			s.settleRemoved(c, sum, err)
 			return nil
 		}
 		if err == nil {
@@ -109,27 +109,27 @@ func (s *site) read(ctx context.Context, changes []change, unknown []int32) erro
 		c.state = stLacking
 		if c.out == Repaired && c.cause == nil {
 			if err != nil {
-				c.cause = s.target.because(c.path, "unreadable", err.Error())
+				c.cause = s.target.repairReason(c.path, "unreadable", err.Error())
 			} else {
-				c.cause = s.target.because(c.path, "hash", "its SHA-256 was "+sum.Short())
+				c.cause = s.target.repairReason(c.path, "hash", "its SHA-256 was "+sum.Short())
 			}
 		}
 		return nil
 	})
 }
 
-// right settles a file that already has the release's content.
-func (s *site) right(c *change) {
+// settleRight settles a file that already has the release's content.
+func (s *site) settleRight(c *change) {
 	c.state, c.act = stReady, actTouch
 	if s.target.keeps.SameTime(c.foundStat().MTime, c.mtime) && durable.SameMode(s.target.root, &s.target.keeps, c.path, c.foundStat().Mode, c.mode) {
 		c.act, c.out, c.cause = actNone, Unchanged, nil
 	} else if c.out == Repaired {
-		c.cause = s.target.because(c.path, "time", "its time or mode was another")
+		c.cause = s.target.repairReason(c.path, "time", "its time or mode was another")
 	}
 }
 
-// whose settles a file that the release no longer has. It is deleted only if a release put this content there.
-func (s *site) whose(c *change, sum digest.Digest, err error) {
+// settleRemoved settles a file that the release no longer has. It is deleted only if a release put this content there.
+func (s *site) settleRemoved(c *change, sum digest.Digest, err error) {
 	if err == nil && sum == c.foundDigest() {
 		c.state = stReady
 		return
@@ -143,9 +143,9 @@ func (s *site) whose(c *change, sum digest.Digest, err error) {
 	s.report.emit(Event{Path: c.path, Outcome: Extra, Size: c.foundStat().Size, Cause: c.cause})
 }
 
-// hash returns the SHA-256 of a file of size bytes, as fast as limit allows. It fails if the file has another size
+// hashFile returns the SHA-256 of a file of size bytes, as fast as limit allows. It fails if the file has another size
 // or changes its size during the read.
-func (t *targetDir) hash(ctx context.Context, name string, size int64, limit func(n int) error, buf []byte) (digest.Digest, error) {
+func (t *targetDir) hashFile(ctx context.Context, name string, size int64, limit func(n int) error, buf []byte) (digest.Digest, error) {
 	f, err := t.root.Open(name)
 	if err != nil {
 		return digest.Digest{}, err
@@ -191,10 +191,10 @@ func hashReader(ctx context.Context, r io.Reader, size int64, buf []byte) (d dig
 	return d, nil
 }
 
-// match finds for each new file an old one with the same content that is about to be removed, and moves it instead.
-// This covers renames, moves, swaps and changes of case. match reads the old file's bytes first, to verify the
+// matchMoves finds for each new file an old one with the same content that is about to be removed, and moves it instead.
+// This covers renames, moves, swaps and changes of case. matchMoves reads the old file's bytes first, to verify the
 // content that the run reports.
-func (s *site) match(ctx context.Context, changes []change) error {
+func (s *site) matchMoves(ctx context.Context, changes []change) error {
 	var freed []int32
 	for i := range changes {
 		c := &changes[i]
@@ -223,10 +223,10 @@ func (s *site) match(ctx context.Context, changes []change) error {
 			}
 		}
 	}
-	return each(ctx, movers, func(ctx context.Context, i int32, buf []byte) error {
+	return eachIndex(ctx, movers, func(ctx context.Context, i int32, buf []byte) error {
 		c := &changes[i]
 		old := &changes[c.from]
-		sum, err := s.target.hash(ctx, old.path, old.foundStat().Size, nil, buf)
+		sum, err := s.target.hashFile(ctx, old.path, old.foundStat().Size, nil, buf)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -239,8 +239,8 @@ func (s *site) match(ctx context.Context, changes []change) error {
 	})
 }
 
-// probe returns an error if a program holds the file that the change will touch.
-func (t *targetDir) probe(c *change) error {
+// probeLock returns an error if a program holds the file that the change will touch.
+func (t *targetDir) probeLock(c *change) error {
 	if !c.onDisk || c.state == stDropped || c.act == actNone {
 		return nil
 	}

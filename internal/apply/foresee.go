@@ -25,24 +25,24 @@ func Foresee(ctx context.Context, store bucket.Store, target string, o Options, 
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	s, done, err := open(target, o)
+	s, done, err := openSite(target, o)
 	if err != nil {
 		return nil, err
 	}
-	f, err := s.foresee(ctx, store, since)
+	f, err := s.foreseeRun(ctx, store, since)
 	return f, errors.Join(err, done())
 }
 
-func (s *site) foresee(ctx context.Context, store bucket.Store, since uint64) (*Foreseen, error) {
-	head, err := s.remote.connect(ctx, store, nil)
+func (s *site) foreseeRun(ctx context.Context, store bucket.Store, since uint64) (*Foreseen, error) {
+	head, err := s.remote.openRepository(ctx, store, nil)
 	if err != nil {
 		return nil, err
 	}
-	had, err := s.applied()
+	had, err := s.loadHeader()
 	if err != nil {
 		return nil, err
 	}
-	number, want, err := s.choose(head, had)
+	number, want, err := s.chooseRelease(head, had)
 	if err != nil {
 		return nil, err
 	}
@@ -53,17 +53,17 @@ func (s *site) foresee(ctx context.Context, store bucket.Store, since uint64) (*
 	if since != 0 && x.Root().Sequence == since {
 		return nil, nil
 	}
-	rel, err := s.remote.release(ctx, head, number, want)
+	rel, err := s.remote.readRelease(ctx, head, number, want)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.suits(rel); err != nil {
+	if err := s.checkSystem(rel); err != nil {
 		return nil, err
 	}
 	if err := s.remote.repo.LoadPages(ctx, s.remote.loadIndex, rel.PageIDs(), s.remote.pages, s.remote.fetchOptions()); err != nil {
 		return nil, err
 	}
-	changes, oldLists, err := s.plan(ctx, s.remote.repo.Entries(rel, s.remote.pages), rel.Totals)
+	changes, oldLists, err := s.planChanges(ctx, s.remote.repo.Entries(rel, s.remote.pages), rel.Totals)
 	if err != nil {
 		return nil, err
 	}
@@ -76,18 +76,18 @@ func (s *site) foresee(ctx context.Context, store bucket.Store, since uint64) (*
 	if err := s.remote.repo.LoadPages(ctx, s.remote.loadIndex, lists, s.remote.pages, s.remote.fetchOptions()); err != nil {
 		return nil, err
 	}
-	if err := g.list(ctx, lacking, nil); err != nil {
+	if err := g.listWants(ctx, lacking, nil); err != nil {
 		return nil, err
 	}
-	if err := g.estimate(ctx, oldLists); err != nil {
+	if err := g.estimateFetch(ctx, oldLists); err != nil {
 		return nil, err
 	}
-	places, missing, err := x.Locate(ctx, g.lacking())
+	places, missing, err := x.Locate(ctx, g.lackingIDs())
 	if err != nil {
 		return nil, err
 	}
 	if len(missing) > 0 {
-		return nil, g.missing(&repo.MissingError{Chunks: missing})
+		return nil, g.nameMissing(&repo.MissingError{Chunks: missing})
 	}
 	return &Foreseen{Index: x.Root().Sequence, Needed: s.report.res.BytesNeeded, Packs: packsOf(x, places)}, nil
 }

@@ -31,14 +31,14 @@ func newHandles(open func(int32) (*durable.File, error)) *handles {
 	return &handles{open: open, files: map[int32]*handle{}}
 }
 
-// get opens the file or reuses the open one. The caller must call put.
-func (h *handles) get(i int32) (*durable.File, error) {
+// openFile opens the file or reuses the open one. The caller must call put.
+func (h *handles) openFile(i int32) (*durable.File, error) {
 	h.mu.Lock()
 	e := h.files[i]
 	var idle *durable.File
 	if e == nil {
 		if len(h.files) >= maxHandles {
-			idle = h.oldest()
+			idle = h.popOldest()
 		}
 		e = &handle{}
 		h.files[i] = e
@@ -56,8 +56,8 @@ func (h *handles) get(i int32) (*durable.File, error) {
 	return e.f, e.err
 }
 
-// oldest removes and returns the least recently used idle file, if there is one.
-func (h *handles) oldest() *durable.File {
+// popOldest removes and returns the least recently used idle file, if there is one.
+func (h *handles) popOldest() *durable.File {
 	at, found := int32(0), (*handle)(nil)
 	for i, e := range h.files {
 		if e.refs == 0 && (found == nil || e.used < found.used) {
@@ -71,15 +71,15 @@ func (h *handles) oldest() *durable.File {
 	return found.f
 }
 
-// put releases a file that get returned.
-func (h *handles) put(i int32) {
+// releaseFile releases a file that get returned.
+func (h *handles) releaseFile(i int32) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.files[i].refs--
 }
 
-// drop closes the file. It is not needed again.
-func (h *handles) drop(i int32) error {
+// closeFile closes the file. It is not needed again.
+func (h *handles) closeFile(i int32) error {
 	h.mu.Lock()
 	e := h.files[i]
 	delete(h.files, i)

@@ -4,5 +4,5 @@ package apply
 
 import "nightferry/internal/durable"
 
-// hide does nothing: the name's dot hides it.
-func hide(*durable.Root, string) error { return nil }
+// hideFolder does nothing: the name's dot hides it.
+func hideFolder(*durable.Root, string) error { return nil }

@@ -8,8 +8,8 @@ import (
 	"nightferry/internal/durable"
 )
 
-// hide sets the attribute that hides a folder from ordinary listings.
-func hide(r *durable.Root, name string) error {
+// hideFolder sets the attribute that hides a folder from ordinary listings.
+func hideFolder(r *durable.Root, name string) error {
 	p, err := windows.UTF16PtrFromString(filepath.Join(r.Dir(), filepath.FromSlash(name)))
 	if err != nil {
 		return err

@@ -51,9 +51,9 @@ func (t *targetDir) checkUnrecorded() error {
 	return err
 }
 
-// rebuild makes a new catalogue after the old one was lost, and sets the old one aside. The run that follows reads
+// rebuildCatalogue makes a new catalogue after the old one was lost, and sets the old one aside. The run that follows reads
 // every file again.
-func (s *site) rebuild(ctx context.Context, why error) error {
+func (s *site) rebuildCatalogue(ctx context.Context, why error) error {
 	before, err := s.target.openRecords(beforeName)
 	if errors.Is(err, scan.ErrCorrupt) {
 		before, err = &records{end: true}, s.target.setAside(beforeName, err)
@@ -82,7 +82,7 @@ func (s *site) rebuild(ctx context.Context, why error) error {
 		}
 	}
 	if !sure {
-		s.report.retry(errUnowned)
+		s.report.emitRetry(errUnowned)
 		s.target.checks.Unowned = true
 		if err := writeChecks(s.target.root, s.target.checks); err != nil || h == nil {
 			return err
@@ -92,7 +92,7 @@ func (s *site) rebuild(ctx context.Context, why error) error {
 	if err != nil {
 		return err
 	}
-	if err = unite(w, next, before); err == nil {
+	if err = uniteRecords(w, next, before); err == nil {
 		h.Complete = false
 		err = w.Commit(*h)
 	}
@@ -100,7 +100,7 @@ func (s *site) rebuild(ctx context.Context, why error) error {
 		before.close() // Windows renames no file that is open
 		err = errors.Join(s.target.setAside(beforeName, err), w.Abort())
 		if err == nil {
-			return s.rebuild(ctx, why) // without it
+			return s.rebuildCatalogue(ctx, why) // without it
 		}
 	}
 	if err != nil {
@@ -128,9 +128,9 @@ func (s *site) headerLeft(before *records) (h *scan.Header, sure bool) {
 	return before.header(), false
 }
 
-// unite writes the entries of a release, and those records of an older catalogue that the release does not have.
+// uniteRecords writes the entries of a release, and those records of an older catalogue that the release does not have.
 // All stats are unknown.
-func unite(w *scan.CatalogueWriter, next manifest.Next, before *records) error {
+func uniteRecords(w *scan.CatalogueWriter, next manifest.Next, before *records) error {
 	e, err := next()
 	for err == nil {
 		var rec *scan.Record
@@ -156,15 +156,15 @@ func unite(w *scan.CatalogueWriter, next manifest.Next, before *records) error {
 
 var errUnowned = errors.New("ownership lost: the record of what releases have put here is gone, so files that a release dropped cannot be told from the site's own and stay")
 
-// owns withholds the verdict of a target whose ownership is lost until the target holds only the release, or Adopt
+// checkOwnership withholds the verdict of a target whose ownership is lost until the target holds only the release, or Adopt
 // declares the rest to be the site's own.
-func (s *site) owns() error {
+func (s *site) checkOwnership() error {
 	if !s.target.checks.Unowned || s.report.res.Verdict != Verified {
 		return nil
 	}
 	if s.report.res.Extra > 0 && !s.o.Adopt {
 		s.report.res.Verdict, s.report.res.NoOp, s.report.res.Unowned = Incomplete, false, true
-		s.report.retry(errUnowned)
+		s.report.emitRetry(errUnowned)
 		return nil
 	}
 	s.target.checks.Unowned = false
@@ -185,6 +185,6 @@ func (t *targetDir) keepMoved() error {
 		return err
 	}
 	name := asideDir + "/" + rand.Text()
-	t.report.retry(fmt.Errorf("what the lost commit had moved out of the way is kept in %q: look through it, then remove it", name))
+	t.report.emitRetry(fmt.Errorf("what the lost commit had moved out of the way is kept in %q: look through it, then remove it", name))
 	return t.root.Rename(outDir, name)
 }

@@ -42,8 +42,8 @@ func (p pageCache) Save(id digest.Digest, b []byte) error {
 	return errors.Join(err, f.Close())
 }
 
-// sweep removes the pages that are not in keep.
-func (p pageCache) sweep(keep map[digest.Digest]struct{}) error {
+// removeUnused removes the pages that are not in keep.
+func (p pageCache) removeUnused(keep map[digest.Digest]struct{}) error {
 	shards, err := p.root.ReadDir(pagesDir)
 	if err != nil {
 		return err

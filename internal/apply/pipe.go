@@ -45,12 +45,12 @@ func newPipe(refs []chunk.Ref, have []bool) *pipe {
 	return p
 }
 
-// wrote marks the chunk at an offset as written and reports whether the caller should request a read.
-func (p *pipe) wrote(at int64) bool {
+// markWritten marks the chunk at an offset as written and reports whether the caller should request a read.
+func (p *pipe) markWritten(at int64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.done[sort.Search(len(p.ends), func(i int) bool { return p.ends[i] > at })] = true
-	ready := p.ready()
+	ready := p.readyUpTo()
 	if p.queued || ready-p.asked < pipeEvery {
 		return false
 	}
@@ -58,8 +58,8 @@ func (p *pipe) wrote(at int64) bool {
 	return true
 }
 
-// ready returns the offset up to which the file is complete. The caller holds mu.
-func (p *pipe) ready() int64 {
+// readyUpTo returns the offset up to which the file is complete. The caller holds mu.
+func (p *pipe) readyUpTo() int64 {
 	for p.next < len(p.done) && p.done[p.next] {
 		p.next++
 	}
@@ -69,12 +69,12 @@ func (p *pipe) ready() int64 {
 	return p.ends[p.next-1]
 }
 
-// read hashes the complete part of the file, or, if size ≥ 0, everything up to size. It calls count with the number
+// hashReady hashes the complete part of the file, or, if size ≥ 0, everything up to size. It calls count with the number
 // of bytes of each read.
-func (p *pipe) read(ctx context.Context, f io.ReaderAt, size int64, buf []byte, count func(int)) error {
+func (p *pipe) hashReady(ctx context.Context, f io.ReaderAt, size int64, buf []byte, count func(int)) error {
 	p.mu.Lock()
 	p.queued = false
-	to := p.ready()
+	to := p.readyUpTo()
 	p.mu.Unlock()
 	if size >= 0 {
 		to = size

@@ -37,8 +37,8 @@ type planner struct {
 // foreseen limits the preallocated changes, because a release's totals are only a claim.
 const foreseen = 2 << 20
 
-// plan walks the target once. totals are those of the release.
-func (s *site) plan(ctx context.Context, entries manifest.Next, totals manifest.Totals) ([]change, []digest.Digest, error) {
+// planChanges walks the target once. totals are those of the release.
+func (s *site) planChanges(ctx context.Context, entries manifest.Next, totals manifest.Totals) ([]change, []digest.Digest, error) {
 	cat, err := s.target.openRecords(catalogueName)
 	if err != nil {
 		return nil, nil, err
@@ -53,23 +53,23 @@ func (s *site) plan(ctx context.Context, entries manifest.Next, totals manifest.
 		return nil, nil, err
 	}
 	s.report.res.Unchanged = 0
-	err = s.target.walk(ctx, func(it scan.Item) error { return p.meet(&it) })
+	err = s.target.walkTarget(ctx, func(it scan.Item) error { return p.handleItem(&it) })
 	if err == nil {
-		err = p.meet(nil)
+		err = p.handleItem(nil)
 	}
 	p.emitExtras()
 	return p.changes, p.oldLists, err
 }
 
-// walk streams the target's entries, except nightferry's own folder.
-func (t *targetDir) walk(ctx context.Context, fn func(scan.Item) error) error {
+// walkTarget streams the target's entries, except nightferry's own folder.
+func (t *targetDir) walkTarget(ctx context.Context, fn func(scan.Item) error) error {
 	return scan.Walk(ctx, t.root.Dir(), scan.WalkOptions{Skip: func(path string, _ bool) bool {
 		return len(path) == len(stateDir) && strings.EqualFold(path, stateDir)
 	}}, fn)
 }
 
-// meet handles every path up to and including the item's; a nil item means the end.
-func (p *planner) meet(w *scan.Item) error {
+// handleItem handles every path up to and including the item's; a nil item means the end.
+func (p *planner) handleItem(w *scan.Item) error {
 	for {
 		c, err := p.cat.peek()
 		if err != nil {
@@ -98,7 +98,7 @@ func (p *planner) meet(w *scan.Item) error {
 		if m != nil && m.Path != first {
 			m = nil
 		}
-		if err := p.path(first, wi, c, m); err != nil {
+		if err := p.decidePath(first, wi, c, m); err != nil {
 			return err
 		}
 		if c != nil {
@@ -116,20 +116,20 @@ func (p *planner) meet(w *scan.Item) error {
 	}
 }
 
-// path decides about one path. An argument is nil if its stream does not have the path.
-func (p *planner) path(path string, w *scan.Item, c *scan.Record, m *manifest.Entry) error {
-	if p.clearing >= 0 && !below(p.clearPath, path) {
+// decidePath decides about one path. An argument is nil if its stream does not have the path.
+func (p *planner) decidePath(path string, w *scan.Item, c *scan.Record, m *manifest.Entry) error {
+	if p.clearing >= 0 && !isBelow(p.clearPath, path) {
 		p.clearing = -1
 	}
-	if p.blocked != "" && !below(p.blocked, path) {
+	if p.blocked != "" && !isBelow(p.blocked, path) {
 		p.blocked, p.blockedBy = "", nil
 	}
 	if p.blocked != "" {
 		switch {
 		case m != nil:
-			p.fail(m, c != nil, p.blockedBy)
+			p.failEntry(m, c != nil, p.blockedBy)
 		case c != nil:
-			p.stays(c, p.blockedBy)
+			p.keepOwned(c, p.blockedBy)
 		}
 		return nil
 	}
@@ -150,18 +150,18 @@ func (p *planner) path(path string, w *scan.Item, c *scan.Record, m *manifest.En
 	}()
 	switch {
 	case m == nil && was == nil:
-		p.extra(w)
+		p.handleExtra(w)
 	case m == nil:
-		p.gone(w, c, was)
+		p.handleRemoved(w, c, was)
 	case m.Kind == manifest.Dir:
-		p.folder(w, c, was, m)
+		p.planFolder(w, c, was, m)
 	default:
-		p.file(w, c, was, m)
+		p.planFile(w, c, was, m)
 	}
 	return nil
 }
 
-func (p *planner) add(c change) *change {
+func (p *planner) addChange(c change) *change {
 	c.from, c.to, c.makesWay = -1, -1, p.clearing
 	if p.entry != nil && p.entry.Path == c.path {
 		c.entry = p.ordinal + 1
@@ -178,30 +178,30 @@ func newChange(a act, m *manifest.Entry, out Outcome) change {
 	return c
 }
 
-// fail records that the release's entry cannot be put in place.
-func (p *planner) fail(m *manifest.Entry, owned bool, cause error) {
+// failEntry records that the release's entry cannot be put in place.
+func (p *planner) failEntry(m *manifest.Entry, owned bool, cause error) {
 	c := newChange(actPlace, m, Failed)
 	if m.Kind == manifest.Dir {
 		c.act = actMkdir
 	}
 	c.state, c.cause, c.owned = stDropped, cause, owned
-	p.add(c)
+	p.addChange(c)
 }
 
-// block also fails all entries of the release below it.
-func (p *planner) block(m *manifest.Entry, owned bool, cause error) {
-	p.fail(m, owned, cause)
+// blockTree also fails all entries of the release below it.
+func (p *planner) blockTree(m *manifest.Entry, owned bool, cause error) {
+	p.failEntry(m, owned, cause)
 	p.blocked, p.blockedBy = m.Path, cause
 }
 
-// untouched reports whether the file is unchanged since its bytes were last read or written.
-func (p *planner) untouched(w *scan.Item, c *scan.Record) bool {
-	return c != nil && p.target.sameStat(w.Stat, c.Stat) && !p.target.doubted(c.Path)
+// isUntouched reports whether the file is unchanged since its bytes were last read or written.
+func (p *planner) isUntouched(w *scan.Item, c *scan.Record) bool {
+	return c != nil && p.target.sameStat(w.Stat, c.Stat) && !p.target.isDoubted(c.Path)
 }
 
-// leave reports whether an ignore pattern protects the site's own path, or a folder above it.
-func (p *planner) leave(w *scan.Item) bool {
-	if p.ignored != "" && !below(p.ignored, w.Path) {
+// isIgnored reports whether an ignore pattern protects the site's own path, or a folder above it.
+func (p *planner) isIgnored(w *scan.Item) bool {
+	if p.ignored != "" && !isBelow(p.ignored, w.Path) {
 		p.ignored = ""
 	}
 	if p.ignored != "" {
@@ -216,19 +216,19 @@ func (p *planner) leave(w *scan.Item) bool {
 	return true
 }
 
-// stays records that a path of ours cannot be deleted and remains ours.
-func (p *planner) stays(c *scan.Record, cause error) {
+// keepOwned records that a path of ours cannot be deleted and remains ours.
+func (p *planner) keepOwned(c *scan.Record, cause error) {
 	a := actRemove
 	if c.Kind == scan.Dir {
 		a = actRmdir
 	}
-	p.add(change{path: c.Path, act: a, state: stDropped, out: Failed, cause: cause, owned: true})
-	hold(p.changes, c.Path, Failed, cause)
+	p.addChange(change{path: c.Path, act: a, state: stDropped, out: Failed, cause: cause, owned: true})
+	holdFolders(p.changes, c.Path, Failed, cause)
 }
 
-// extra handles an entry that the site added.
-func (p *planner) extra(w *scan.Item) {
-	ignored := p.leave(w)
+// handleExtra handles an entry that the site added.
+func (p *planner) handleExtra(w *scan.Item) {
+	ignored := p.isIgnored(w)
 	if p.target.o.Prune && !ignored && w.Err == nil {
 		c := change{path: strings.Clone(w.Path), act: actRemove, out: Deleted, onDisk: w.Kind == scan.File}
 		if w.Kind == scan.Dir {
@@ -237,7 +237,7 @@ func (p *planner) extra(w *scan.Item) {
 		if w.Kind == scan.Dir || w.Kind == scan.File {
 			c.found = &foundEntry{stat: w.Stat}
 		}
-		p.add(c)
+		p.addChange(c)
 		return
 	}
 	if p.clearing >= 0 {
@@ -246,18 +246,18 @@ func (p *planner) extra(w *scan.Item) {
 		c.cause = fmt.Errorf("%q is a file in the release and a folder here that holds the site's own %q: move that away, or pull with --prune", p.clearPath, w.Path)
 		p.clearing = -1
 	}
-	for _, dir := range hold(p.changes, w.Path, Extra, nil) {
-		p.own(&scan.Item{Path: dir, Kind: scan.Dir})
+	for _, dir := range holdFolders(p.changes, w.Path, Extra, nil) {
+		p.reportOwn(&scan.Item{Path: dir, Kind: scan.Dir})
 	}
 	if !ignored {
-		p.own(w)
+		p.reportOwn(w)
 	}
 }
 
-// own reports an entry of the site's own, now or later in emitExtras.
-func (p *planner) own(w *scan.Item) {
+// reportOwn reports an entry of the site's own, now or later in emitExtras.
+func (p *planner) reportOwn(w *scan.Item) {
 	if !p.target.keeps.Fold {
-		p.report.extra(w)
+		p.report.emitExtra(w)
 		return
 	}
 	it := *w
@@ -265,7 +265,7 @@ func (p *planner) own(w *scan.Item) {
 	p.extras = append(p.extras, it)
 }
 
-func (r *reporter) extra(w *scan.Item) {
+func (r *reporter) emitExtra(w *scan.Item) {
 	r.emit(Event{Path: w.Path, Outcome: Extra, Size: w.Stat.Size, Cause: w.Err})
 }
 
@@ -277,7 +277,7 @@ func (p *planner) emitExtras() {
 	}
 	fresh := map[string]*change{}
 	for i := range p.changes {
-		if c := &p.changes[i]; c.state != stDropped && c.meets() {
+		if c := &p.changes[i]; c.state != stDropped && c.makesName() {
 			fresh[manifest.Fold(c.path)] = c
 		}
 	}
@@ -288,114 +288,114 @@ func (p *planner) emitExtras() {
 			c.out = Changed
 			continue
 		}
-		p.report.extra(w)
+		p.report.emitExtra(w)
 	}
 }
 
-// meets reports whether the change makes a name that does not exist in exactly this case. The name may exist in
+// makesName reports whether the change makes a name that does not exist in exactly this case. The name may exist in
 // another case.
-func (c *change) meets() bool {
+func (c *change) makesName() bool {
 	return !c.onDisk && c.way == wayFree && (c.act == actMkdir || c.act == actPlace)
 }
 
-// gone handles a path that an earlier release put there and that this release does not have.
-func (p *planner) gone(w *scan.Item, c *scan.Record, was *manifest.Entry) {
+// handleRemoved handles a path that an earlier release put there and that this release does not have.
+func (p *planner) handleRemoved(w *scan.Item, c *scan.Record, was *manifest.Entry) {
 	switch {
 	case w == nil:
 	case w.Err != nil:
 		cause := fmt.Errorf("the release deletes it, but %q cannot be looked at: %w", c.Path, w.Err)
-		p.stays(c, cause)
+		p.keepOwned(c, cause)
 		p.blocked, p.blockedBy = c.Path, cause
 	case (w.Kind != scan.File || was.Kind != manifest.File) && (w.Kind != scan.Dir || was.Kind != manifest.Dir):
-		p.extra(w) // the site put another kind of entry there: it is the site's own now
+		p.handleExtra(w) // the site put another kind of entry there: it is the site's own now
 	case w.Kind == scan.Dir:
-		p.add(change{path: was.Path, act: actRmdir, out: Deleted, owned: true})
+		p.addChange(change{path: was.Path, act: actRmdir, out: Deleted, owned: true})
 	default:
 		d := change{path: was.Path, act: actRemove, out: Deleted, found: &foundEntry{was.Digest, w.Stat}, onDisk: true, owned: true, size: was.Size}
-		if !p.untouched(w, c) {
+		if !p.isUntouched(w, c) {
 			d.state = stUnknown
 		}
-		p.add(d)
+		p.addChange(d)
 	}
 }
 
-func (p *planner) folder(w *scan.Item, c *scan.Record, was, m *manifest.Entry) {
+func (p *planner) planFolder(w *scan.Item, c *scan.Record, was, m *manifest.Entry) {
 	switch {
 	case w == nil:
-		ch := p.add(newChange(actMkdir, m, Added))
+		ch := p.addChange(newChange(actMkdir, m, Added))
 		if was != nil {
 			ch.out, ch.owned = Repaired, true
-			ch.cause = p.target.because(m.Path, "missing", "the folder was gone")
+			ch.cause = p.target.repairReason(m.Path, "missing", "the folder was gone")
 		}
 	case w.Err != nil:
-		p.block(m, was != nil, fmt.Errorf("cannot be looked into: %w", w.Err))
+		p.blockTree(m, was != nil, fmt.Errorf("cannot be looked into: %w", w.Err))
 	case w.Kind == scan.Dir:
 		if !durable.SameMode(p.target.root, &p.target.keeps, m.Path, w.Stat.Mode, m.SiteMode()) {
-			ch := p.add(newChange(actTouch, m, Changed))
+			ch := p.addChange(newChange(actTouch, m, Changed))
 			ch.owned = was != nil
 			if was != nil && was.Mode == m.Mode {
 				ch.out = Repaired
-				ch.cause = p.target.because(m.Path, "mode", fmt.Sprintf("it was %04o", w.Stat.Mode&0o777))
+				ch.cause = p.target.repairReason(m.Path, "mode", fmt.Sprintf("it was %04o", w.Stat.Mode&0o777))
 			}
 			return
 		}
 		p.report.countUnchanged()
 	case was != nil || w.Kind == scan.File && p.target.o.Prune:
-		ch := p.add(newChange(actMkdir, m, Changed))
+		ch := p.addChange(newChange(actMkdir, m, Changed))
 		ch.way, ch.found, ch.owned, ch.onDisk = wayEntry, &foundEntry{stat: w.Stat}, was != nil, w.Kind == scan.File
 	default:
-		p.block(m, false, fmt.Errorf("is a folder in the release and a %s of the site's own here: move it away", w.Kind))
+		p.blockTree(m, false, fmt.Errorf("is a folder in the release and a %s of the site's own here: move it away", w.Kind))
 	}
 }
 
-func (p *planner) file(w *scan.Item, c *scan.Record, was, m *manifest.Entry) {
+func (p *planner) planFile(w *scan.Item, c *scan.Record, was, m *manifest.Entry) {
 	owned := was != nil
 	sameAsWas := was != nil && was.SameContent(m)
 	switch {
 	case w == nil:
-		ch := p.add(newChange(actPlace, m, Added))
+		ch := p.addChange(newChange(actPlace, m, Added))
 		ch.state, ch.owned = stLacking, owned
 		if sameAsWas {
 			ch.out = Repaired
-			ch.cause = p.target.because(m.Path, "missing", "the file was gone")
+			ch.cause = p.target.repairReason(m.Path, "missing", "the file was gone")
 		} else if owned {
 			ch.out = Changed
 		}
 	case w.Err != nil:
-		p.fail(m, owned, fmt.Errorf("cannot be looked at: %w", w.Err))
-	case w.Kind == scan.File && p.untouched(w, c) && sameAsWas:
+		p.failEntry(m, owned, fmt.Errorf("cannot be looked at: %w", w.Err))
+	case w.Kind == scan.File && p.isUntouched(w, c) && sameAsWas:
 		if m.MTime == was.MTime && m.Mode == was.Mode {
 			p.report.countUnchanged()
 			return
 		}
-		ch := p.add(newChange(actTouch, m, Changed))
+		ch := p.addChange(newChange(actTouch, m, Changed))
 		ch.found, ch.onDisk, ch.owned = &foundEntry{m.Digest, w.Stat}, true, true
 	case w.Kind == scan.File:
-		ch := p.add(newChange(actPlace, m, Changed))
+		ch := p.addChange(newChange(actPlace, m, Changed))
 		ch.found, ch.onDisk, ch.owned, ch.state = &foundEntry{stat: w.Stat}, true, owned, stLacking
 		switch {
-		case p.untouched(w, c) && was.Kind == manifest.File:
+		case p.isUntouched(w, c) && was.Kind == manifest.File:
 			ch.found.digest, ch.asReleased = was.Digest, true
 		default:
 			ch.state = stUnknown
-			ch.restated = c != nil && looksSame(w.Stat, c.Stat) && !p.target.doubted(c.Path)
+			ch.restated = c != nil && looksSame(w.Stat, c.Stat) && !p.target.isDoubted(c.Path)
 		}
 		if sameAsWas {
 			ch.out = Repaired
 			if w.Stat.Size != m.Size {
-				ch.cause = p.target.because(m.Path, "size", fmt.Sprintf("it had %d bytes, the release says %d", w.Stat.Size, m.Size))
+				ch.cause = p.target.repairReason(m.Path, "size", fmt.Sprintf("it had %d bytes, the release says %d", w.Stat.Size, m.Size))
 			}
 		}
 	case w.Kind == scan.Dir:
-		ch := p.add(newChange(actPlace, m, Changed))
+		ch := p.addChange(newChange(actPlace, m, Changed))
 		ch.way, ch.owned, ch.state = wayFolder, owned, stLacking
 		p.clearing, p.clearPath = int32(len(p.changes)-1), m.Path
 	case owned:
-		ch := p.add(newChange(actPlace, m, Repaired))
+		ch := p.addChange(newChange(actPlace, m, Repaired))
 		ch.way, ch.owned, ch.state = wayEntry, true, stLacking
-		ch.cause = p.target.because(m.Path, "kind", fmt.Sprintf("a %s was in its place", w.Kind))
+		ch.cause = p.target.repairReason(m.Path, "kind", fmt.Sprintf("a %s was in its place", w.Kind))
 	default:
-		p.fail(m, false, fmt.Errorf("is a file in the release and a %s of the site's own here: remove it", w.Kind))
+		p.failEntry(m, false, fmt.Errorf("is a file in the release and a %s of the site's own here: remove it", w.Kind))
 	}
 }
 

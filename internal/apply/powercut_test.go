@@ -166,7 +166,7 @@ func (s step) apply(names map[string]*simFile) {
 		}
 	case durable.Remove:
 		for p := range names {
-			if below(s.op.Name, p) {
+			if isBelow(s.op.Name, p) {
 				return // not empty
 			}
 		}

@@ -30,9 +30,9 @@ func (e *SpaceError) Error() string {
 		(e.Needed+(1<<20-1))>>20, e.Free>>20, (e.Needed-e.Free+(1<<20-1))>>20)
 }
 
-// space fails if the volume has too little free space for the bytes still to be written. Holes of sparse files and
+// checkSpace fails if the volume has too little free space for the bytes still to be written. Holes of sparse files and
 // files staged by an earlier run need none.
-func (s *site) space(g *stager) error {
+func (s *site) checkSpace(g *stager) error {
 	need := spaceMargin + g.filled
 	last := int32(-1)
 	files := map[int32]struct{}{}
@@ -55,17 +55,17 @@ func (s *site) space(g *stager) error {
 	return nil
 }
 
-// suits refuses a release that this target's system cannot store unchanged.
-func (s *site) suits(rel *repo.Release) error {
+// checkSystem refuses a release that this target's system cannot store unchanged.
+func (s *site) checkSystem(rel *repo.Release) error {
 	if !rel.Portable && runtime.GOOS == "windows" {
 		return fmt.Errorf("release %d of %q was published with names that Windows cannot hold: push it with portable names", rel.Number, rel.Channel)
 	}
 	return nil
 }
 
-// volumes fails if another volume is mounted inside the target in a folder that the commit must rename into or out
+// checkVolumes fails if another volume is mounted inside the target in a folder that the commit must rename into or out
 // of. Files cannot be renamed across volumes.
-func (t *targetDir) volumes(changes []change) error {
+func (t *targetDir) checkVolumes(changes []change) error {
 	seen := map[string]struct{}{}
 	for i := range changes {
 		c := &changes[i]
@@ -99,12 +99,12 @@ func (t *targetDir) volumes(changes []change) error {
 	return nil
 }
 
-// free waits, for at most the policy's time, until no program holds a file that the commit will touch. It drops the
+// awaitUnlocked waits, for at most the policy's time, until no program holds a file that the commit will touch. It drops the
 // files that are still held.
-func (s *site) free(ctx context.Context, changes []change) error {
+func (s *site) awaitUnlocked(ctx context.Context, changes []change) error {
 	var held []int32
 	for i := range changes {
-		if s.target.probe(&changes[i]) != nil {
+		if s.target.probeLock(&changes[i]) != nil {
 			held = append(held, int32(i))
 		}
 	}
@@ -112,18 +112,18 @@ func (s *site) free(ctx context.Context, changes []change) error {
 		return nil
 	}
 	if !s.o.Partial && s.o.LockWait > 0 {
-		s.report.phase(PhaseWait)
+		s.report.emitPhase(PhaseWait)
 		until := s.o.Now().Add(s.o.LockWait)
 		for pause := 100 * time.Millisecond; len(held) > 0 && s.o.Now().Before(until); pause = min(2*pause, 5*time.Second) {
-			if err := sleep(ctx, min(pause, until.Sub(s.o.Now()))); err != nil {
+			if err := sleepContext(ctx, min(pause, until.Sub(s.o.Now()))); err != nil {
 				return err
 			}
-			if err := s.remote.gate(ctx); err != nil {
+			if err := s.remote.checkGate(ctx); err != nil {
 				return err
 			}
 			still := held[:0]
 			for _, i := range held {
-				if s.target.probe(&changes[i]) != nil {
+				if s.target.probeLock(&changes[i]) != nil {
 					still = append(still, i)
 				}
 			}
@@ -132,41 +132,41 @@ func (s *site) free(ctx context.Context, changes []change) error {
 	}
 	for _, i := range held {
 		c := &changes[i]
-		drop(changes, i, Locked, fmt.Errorf("%w: close the program that has it open, then pull again", s.target.probe(c)))
+		dropChange(changes, i, Locked, fmt.Errorf("%w: close the program that has it open, then pull again", s.target.probeLock(c)))
 	}
 	return nil
 }
 
-// drop cancels a change and the changes that depend on it: moves from or to it, and the change for which it was to
+// dropChange cancels a change and the changes that depend on it: moves from or to it, and the change for which it was to
 // make way.
-func drop(changes []change, i int32, out Outcome, cause error) {
+func dropChange(changes []change, i int32, out Outcome, cause error) {
 	c := &changes[i]
 	if c.state == stDropped {
 		return
 	}
 	c.state, c.out, c.cause = stDropped, out, cause
 	if c.to >= 0 {
-		drop(changes, c.to, out, fmt.Errorf("it is to be moved from %q: %w", c.path, cause))
+		dropChange(changes, c.to, out, fmt.Errorf("it is to be moved from %q: %w", c.path, cause))
 	}
 	if c.from >= 0 {
-		drop(changes, c.from, out, fmt.Errorf("it is to be moved to %q: %w", c.path, cause))
+		dropChange(changes, c.from, out, fmt.Errorf("it is to be moved to %q: %w", c.path, cause))
 	}
 	if c.makesWay >= 0 {
-		drop(changes, c.makesWay, out, fmt.Errorf("%q must make way: %w", c.path, cause))
+		dropChange(changes, c.makesWay, out, fmt.Errorf("%q must make way: %w", c.path, cause))
 	}
 	if c.act == actRemove || c.act == actRmdir {
-		hold(changes, c.path, out, cause)
+		holdFolders(changes, c.path, out, cause)
 	}
 	if c.act == actMkdir { // nothing can be put below
-		for j := int(i) + 1; j < len(changes) && below(c.path, changes[j].path); j++ {
-			drop(changes, int32(j), out, fmt.Errorf("%q cannot be made: %w", c.path, cause))
+		for j := int(i) + 1; j < len(changes) && isBelow(c.path, changes[j].path); j++ {
+			dropChange(changes, int32(j), out, fmt.Errorf("%q cannot be made: %w", c.path, cause))
 		}
 	}
 }
 
-// hold cancels the deletion of all folders above name, because name stays in them. It returns the folders whose
+// holdFolders cancels the deletion of all folders above name, because name stays in them. It returns the folders whose
 // deletion it has cancelled.
-func hold(changes []change, name string, out Outcome, cause error) (held []string) {
+func holdFolders(changes []change, name string, out Outcome, cause error) (held []string) {
 	if cause != nil {
 		cause = fmt.Errorf("%q stays in it: %w", name, cause)
 	}
@@ -178,14 +178,14 @@ func hold(changes []change, name string, out Outcome, cause error) (held []strin
 		c.state, c.out, c.cause = stDropped, out, cause
 		held = append(held, d)
 		if c.makesWay >= 0 {
-			drop(changes, c.makesWay, Failed, fmt.Errorf("%q must make way, and %q stays in it", d, name))
+			dropChange(changes, c.makesWay, Failed, fmt.Errorf("%q must make way, and %q stays in it", d, name))
 		}
 	}
 	return held
 }
 
-// sleep waits for d or until the context ends.
-func sleep(ctx context.Context, d time.Duration) error {
+// sleepContext waits for d or until the context ends.
+func sleepContext(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

@@ -38,17 +38,17 @@ type remote struct {
 // next run finishes the commit first.
 var ErrUnfinished = errors.New("stopped in the middle of a commit, which the next run finishes")
 
-// stopped ends a commit for a halt order, and for no other reason; nothing is written after it. If ctx has ended
+// haltedCommit ends a commit for a halt order, and for no other reason; nothing is written after it. If ctx has ended
 // for another reason, such as the window's end, it does not show a later halt order, but Gate does.
-func (r *remote) stopped(ctx context.Context) error {
+func (r *remote) haltedCommit(ctx context.Context) error {
 	if ctx.Err() == nil {
 		return nil
 	}
-	return r.halted(ctx)
+	return r.checkHalted(ctx)
 }
 
-// halted returns ErrUnfinished if ctx or Gate reports a halt order.
-func (r *remote) halted(ctx context.Context) error {
+// checkHalted returns ErrUnfinished if ctx or Gate reports a halt order.
+func (r *remote) checkHalted(ctx context.Context) error {
 	var order *halt.Error
 	if errors.As(context.Cause(ctx), &order) || r.o.Gate != nil && errors.As(r.o.Gate(context.WithoutCancel(ctx)), &order) {
 		return fmt.Errorf("%w: %w", ErrUnfinished, order)
@@ -56,9 +56,9 @@ func (r *remote) halted(ctx context.Context) error {
 	return nil
 }
 
-// remembered loads the repository state last seen, or nil at first use. A damaged memory is an error: without it,
+// loadMemory loads the repository state last seen, or nil at first use. A damaged memory is an error: without it,
 // older data would be accepted.
-func (r *remote) remembered() (*repo.Memory, error) {
+func (r *remote) loadMemory() (*repo.Memory, error) {
 	f, err := r.root.Open(memoryName)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -77,8 +77,8 @@ func (r *remote) remembered() (*repo.Memory, error) {
 	return m, nil
 }
 
-// remember saves the repository state durably, before any of the data is cached.
-func (r *remote) remember(old *repo.Memory) error {
+// saveMemory saves the repository state durably, before any of the data is cached.
+func (r *remote) saveMemory(old *repo.Memory) error {
 	now, err := json.Marshal(r.repo.Memory())
 	if err != nil {
 		return fmt.Errorf("encode memory: %w", err)
@@ -103,8 +103,8 @@ func (r *remote) loadIndex(ctx context.Context) (*repo.Index, error) {
 	return r.index, nil
 }
 
-// gate is called before each request and each block.
-func (r *remote) gate(ctx context.Context) error {
+// checkGate is called before each request and each block.
+func (r *remote) checkGate(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
 	}
@@ -127,18 +127,18 @@ func (r *remote) gate(ctx context.Context) error {
 }
 
 func (r *remote) fetchOptions() repo.FetchOptions {
-	return repo.FetchOptions{Connections: r.o.Connections, Gate: r.gate, OnRetry: r.report.retry,
+	return repo.FetchOptions{Connections: r.o.Connections, Gate: r.checkGate, OnRetry: r.report.emitRetry,
 		OnBytes: func(n int64) { r.wire.Add(n) }}
 }
 
-// connect opens the repository, obeys its halt orders, calls permitted unless it is nil, and reads the head. It
+// openRepository opens the repository, obeys its halt orders, calls permitted unless it is nil, and reads the head. It
 // saves the repository state before it returns.
-func (r *remote) connect(ctx context.Context, store bucket.Store, permitted func(context.Context) error) (*repo.Head, error) {
-	memory, err := r.remembered()
+func (r *remote) openRepository(ctx context.Context, store bucket.Store, permitted func(context.Context) error) (*repo.Head, error) {
+	memory, err := r.loadMemory()
 	if err != nil {
 		return nil, err
 	}
-	r.repo, err = repo.Open(ctx, store, repo.Options{Memory: memory, Root: r.o.RootKey, Key: r.o.Key, Now: r.o.Now, OnRetry: r.report.retry})
+	r.repo, err = repo.Open(ctx, store, repo.Options{Memory: memory, Root: r.o.RootKey, Key: r.o.Key, Now: r.o.Now, OnRetry: r.report.emitRetry})
 	if err != nil {
 		return nil, err
 	}
@@ -155,5 +155,5 @@ func (r *remote) connect(ctx context.Context, store bucket.Store, permitted func
 		head, err = r.repo.Head(ctx, r.o.Channel)
 	}
 	// Save the state even if the run stops here: a halt order advances the epoch.
-	return head, errors.Join(err, r.remember(memory))
+	return head, errors.Join(err, r.saveMemory(memory))
 }

@@ -23,7 +23,7 @@ func (r *reporter) emit(e Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if e.Kind == FileEvent {
-		r.res.count(e.Outcome)
+		r.res.countOutcome(e.Outcome)
 	}
 	if r.onEvent != nil {
 		r.onEvent(e)
@@ -57,9 +57,9 @@ func (r *reporter) countProof(size, checked int64) {
 	}
 }
 
-func (r *reporter) phase(name string) { r.emit(Event{Kind: PhaseEvent, Phase: name}) }
+func (r *reporter) emitPhase(name string) { r.emit(Event{Kind: PhaseEvent, Phase: name}) }
 
-func (r *reporter) retry(err error) {
+func (r *reporter) emitRetry(err error) {
 	if a := (*repo.ArrivalError)(nil); errors.As(err, &a) {
 		r.mu.Lock()
 		r.res.Damaged++

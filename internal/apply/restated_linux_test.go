@@ -65,22 +65,22 @@ func TestHolesWorthHaving(t *testing.T) {
 	zeros := func(n int) string { return strings.Repeat("\x00", n) }
 	p, src, dst := dirs(t, tree{"thin": blob(1, 100_000) + zeros(4<<20), "dense": blob(2, 2_000_000), "specks": blob(3, 400_000) + zeros(600_000) + blob(4, 400_000)})
 	p.publish(src)
-	s, done, err := open(dst, options(nil))
+	s, done, err := openSite(dst, options(nil))
 	try(t, err)
 	defer func() { try(t, done()) }()
-	if _, err := s.remote.connect(t.Context(), p.store, nil); err != nil {
+	if _, err := s.remote.openRepository(t.Context(), p.store, nil); err != nil {
 		t.Fatal(err)
 	}
 	head, err := s.remote.repo.Head(t.Context(), channel)
 	try(t, err)
-	rel, err := s.remote.release(t.Context(), head, head.Number, head.Release)
+	rel, err := s.remote.readRelease(t.Context(), head, head.Number, head.Release)
 	try(t, err)
 	try(t, s.remote.repo.LoadPages(t.Context(), s.remote.loadIndex, rel.PageIDs(), s.remote.pages, s.remote.fetchOptions()))
-	changes, _, err := s.plan(t.Context(), s.remote.repo.Entries(rel, s.remote.pages), rel.Totals)
+	changes, _, err := s.planChanges(t.Context(), s.remote.repo.Entries(rel, s.remote.pages), rel.Totals)
 	try(t, err)
 	g, lacking, lists := s.newStager(changes)
 	try(t, s.remote.repo.LoadPages(t.Context(), s.remote.loadIndex, lists, s.remote.pages, s.remote.fetchOptions()))
-	try(t, g.list(t.Context(), lacking, nil))
+	try(t, g.listWants(t.Context(), lacking, nil))
 	for i := range changes {
 		_, thin := g.thin[int32(i)]
 		if thin != (changes[i].path == "thin") {

@@ -38,17 +38,17 @@ func Run(ctx context.Context, store bucket.Store, target string, o Options) (*Re
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	s, done, err := open(target, o)
+	s, done, err := openSite(target, o)
 	if err != nil {
 		return nil, err
 	}
 	s.report.res = Result{Channel: o.Channel, Verdict: Incomplete}
 	err = s.run(ctx, store)
 	if err == nil {
-		err = s.owns()
+		err = s.checkOwnership()
 	}
 	if err == nil {
-		err = s.verified()
+		err = s.clearVerified()
 	}
 	s.report.res.BytesWire = s.remote.wire.Load()
 	return &s.report.res, errors.Join(err, done())
@@ -56,47 +56,47 @@ func Run(ctx context.Context, store bucket.Store, target string, o Options) (*Re
 
 // Recover finishes an interrupted commit without a store. If there is none, it does nothing.
 func Recover(ctx context.Context, target string, o Options) error {
-	s, done, err := open(target, o)
+	s, done, err := openSite(target, o)
 	if err != nil {
 		return err
 	}
-	return errors.Join(s.recover(ctx), done())
+	return errors.Join(s.recoverCommit(ctx), done())
 }
 
 func (s *site) run(ctx context.Context, store bucket.Store) error {
-	s.report.phase(PhaseOpen)
+	s.report.emitPhase(PhaseOpen)
 	// A halt order also stops a commit that was interrupted: it is read first.
-	head, err := s.remote.connect(ctx, store, s.recover)
+	head, err := s.remote.openRepository(ctx, store, s.recoverCommit)
 	if err != nil {
 		return err
 	}
 	s.report.res.Repo = s.remote.repo.ID()
-	err = s.bring(ctx, head)
+	err = s.bringTarget(ctx, head)
 	if errors.Is(err, scan.ErrCorrupt) {
-		if err := s.rebuild(ctx, err); err != nil {
+		if err := s.rebuildCatalogue(ctx, err); err != nil {
 			return err
 		}
 		s.report.res = Result{Repo: s.report.res.Repo, Channel: s.report.res.Channel, Verdict: Incomplete}
-		err = s.bring(ctx, head)
+		err = s.bringTarget(ctx, head)
 	}
 	return err
 }
 
-// bring brings the target to the wanted release.
-func (s *site) bring(ctx context.Context, head *repo.Head) error {
-	had, err := s.applied()
+// bringTarget brings the target to the wanted release.
+func (s *site) bringTarget(ctx context.Context, head *repo.Head) error {
+	had, err := s.loadHeader()
 	if err != nil {
 		return err
 	}
-	number, want, err := s.choose(head, had)
+	number, want, err := s.chooseRelease(head, had)
 	if err != nil {
 		return err
 	}
 	s.report.res.Number = number
 	if had != nil && had.Complete && had.Number == number && (want.IsZero() || had.Release == want) && !s.o.Rehash && !s.target.checks.Any() {
-		s.report.phase(PhaseCompare)
+		s.report.emitPhase(PhaseCompare)
 		s.report.res.Release, s.report.res.Tree, s.report.res.Totals = had.Release, had.Tree, had.Totals
-		same, err := s.current(ctx)
+		same, err := s.isCurrent(ctx)
 		if err != nil {
 			return err
 		}
@@ -105,32 +105,32 @@ func (s *site) bring(ctx context.Context, head *repo.Head) error {
 			return s.target.sweepStage(s.o.DryRun) // a run may have died just before it did
 		}
 	}
-	s.report.phase(PhasePlan)
-	rel, err := s.remote.release(ctx, head, number, want)
+	s.report.emitPhase(PhasePlan)
+	rel, err := s.remote.readRelease(ctx, head, number, want)
 	if err != nil {
 		return err
 	}
 	s.report.res.Release = rel.Digest
-	if err := s.suits(rel); err != nil {
+	if err := s.checkSystem(rel); err != nil {
 		return err
 	}
 	if err := s.remote.repo.LoadPages(ctx, s.remote.loadIndex, rel.PageIDs(), s.remote.pages, s.remote.fetchOptions()); err != nil {
 		return err
 	}
-	changes, oldLists, err := s.plan(ctx, s.remote.repo.Entries(rel, s.remote.pages), rel.Totals)
+	changes, oldLists, err := s.planChanges(ctx, s.remote.repo.Entries(rel, s.remote.pages), rel.Totals)
 	if err != nil {
 		return err
 	}
-	if err := s.examine(ctx, changes); err != nil {
+	if err := s.examineUnknown(ctx, changes); err != nil {
 		return err
 	}
-	if err := s.match(ctx, changes); err != nil {
+	if err := s.matchMoves(ctx, changes); err != nil {
 		return err
 	}
-	if err := s.target.volumes(changes); err != nil {
+	if err := s.target.checkVolumes(changes); err != nil {
 		return err
 	}
-	if err := s.stage(ctx, changes, oldLists); err != nil {
+	if err := s.stageFiles(ctx, changes, oldLists); err != nil {
 		s.reportFullDisk(changes, err)
 		return err
 	}
@@ -139,12 +139,12 @@ func (s *site) bring(ctx context.Context, head *repo.Head) error {
 		s.report.res.Verdict = Planned
 		return nil
 	}
-	return s.finish(ctx, rel, changes)
+	return s.finishRun(ctx, rel, changes)
 }
 
-// applied returns the catalogue's header, or nil if there is no catalogue. It fails if the folder holds another
+// loadHeader returns the catalogue's header, or nil if there is no catalogue. It fails if the folder holds another
 // channel or repository.
-func (s *site) applied() (*scan.Header, error) {
+func (s *site) loadHeader() (*scan.Header, error) {
 	cat, err := s.target.openRecords(catalogueName)
 	if err != nil {
 		return nil, err
@@ -160,9 +160,9 @@ func (s *site) applied() (*scan.Header, error) {
 	return h, nil
 }
 
-// choose returns the number and digest of the wanted release. The digest is zero if the release is older than the
+// chooseRelease returns the number and digest of the wanted release. The digest is zero if the release is older than the
 // head and the caller gave only its number.
-func (s *site) choose(head *repo.Head, had *scan.Header) (number uint64, want digest.Digest, err error) {
+func (s *site) chooseRelease(head *repo.Head, had *scan.Header) (number uint64, want digest.Digest, err error) {
 	number, want = head.Number, head.Release
 	s.report.res.Expired = head.Expired
 	if n := s.o.Release; n != 0 && n != head.Number {
@@ -183,17 +183,17 @@ func (s *site) choose(head *repo.Head, had *scan.Header) (number uint64, want di
 	return number, want, nil
 }
 
-// release reads the release that choose returned.
-func (r *remote) release(ctx context.Context, head *repo.Head, number uint64, want digest.Digest) (*repo.Release, error) {
+// readRelease reads the release that choose returned.
+func (r *remote) readRelease(ctx context.Context, head *repo.Head, number uint64, want digest.Digest) (*repo.Release, error) {
 	if want.IsZero() {
 		return r.repo.ReleaseBelow(ctx, r.o.Channel, head, number)
 	}
 	return r.repo.Release(ctx, r.o.Channel, number, want)
 }
 
-// current reports whether the target matches the catalogue, by size and times, with no file of the release missing.
+// isCurrent reports whether the target matches the catalogue, by size and times, with no file of the release missing.
 // It emits an event for each extra.
-func (s *site) current(ctx context.Context) (bool, error) {
+func (s *site) isCurrent(ctx context.Context) (bool, error) {
 	cat, err := s.target.openRecords(catalogueName)
 	if err != nil {
 		return false, err
@@ -203,7 +203,7 @@ func (s *site) current(ctx context.Context) (bool, error) {
 	var extras []Event
 	s.report.resetProofs()
 	p := &planner{target: s.target, report: s.report, cat: cat}
-	err = s.target.walk(ctx, func(it scan.Item) error {
+	err = s.target.walkTarget(ctx, func(it scan.Item) error {
 		rec, err := cat.peek()
 		if err != nil {
 			return err
@@ -216,7 +216,7 @@ func (s *site) current(ctx context.Context) (bool, error) {
 		case d < 0:
 			return errDiffers
 		case d > 0:
-			if p.leave(&it) {
+			if p.isIgnored(&it) {
 				return nil
 			}
 			if s.o.Prune {
@@ -253,25 +253,25 @@ func (s *site) current(ctx context.Context) (bool, error) {
 
 var errDiffers = errors.New("the target differs from the catalogue")
 
-// finish commits the staged changes according to the policy and records the result.
-func (s *site) finish(ctx context.Context, rel *repo.Release, changes []change) error {
-	if err := s.free(ctx, changes); err != nil {
+// finishRun commits the staged changes according to the policy and records the result.
+func (s *site) finishRun(ctx context.Context, rel *repo.Release, changes []change) error {
+	if err := s.awaitUnlocked(ctx, changes); err != nil {
 		return err
 	}
-	if err := s.remote.gate(ctx); err != nil {
+	if err := s.remote.checkGate(ctx); err != nil {
 		return err
 	}
 	for {
 		// A step whose slot exists counts as done. So no two commits may share a slot: a leftover of another commit
 		// would count as done in this one.
 		s.out = outDir + "/" + rand.Text()
-		recase, aside := s.aliases(changes) // before the policy check, because it may drop changes
-		if !s.o.Partial && dropped(changes) {
+		recase, aside := s.findAliases(changes) // before the policy check, because it may drop changes
+		if !s.o.Partial && hasDropped(changes) {
 			s.emitAll(changes, false)
 			return nil
 		}
 		p := &stepper{changes: changes, out: s.out, modes: s.target.keeps.Modes, recase: recase, aside: aside}
-		err := s.apply(ctx, rel, changes, p.steps)
+		err := s.commitChanges(ctx, rel, changes, p.yieldSteps)
 		var blocked *commit.BlockedError
 		if !errors.As(err, &blocked) {
 			return err
@@ -282,8 +282,8 @@ func (s *site) finish(ctx context.Context, rel *repo.Release, changes []change) 
 	}
 }
 
-// dropped reports whether any change of the release was dropped.
-func dropped(changes []change) bool {
+// hasDropped reports whether any change of the release was dropped.
+func hasDropped(changes []change) bool {
 	for i := range changes {
 		if c := &changes[i]; c.state == stDropped && c.out != Extra {
 			return true
@@ -295,15 +295,15 @@ func dropped(changes []change) bool {
 func dropPath(changes []change, b *commit.BlockedError) bool {
 	for i := range changes {
 		if c := &changes[i]; c.path == b.Path && c.state != stDropped {
-			drop(changes, int32(i), outcomeOf(b.Err), b.Err)
+			dropChange(changes, int32(i), outcomeOf(b.Err), b.Err)
 			return true
 		}
 	}
 	return false
 }
 
-// apply makes all changes visible in one commit and records them.
-func (s *site) apply(ctx context.Context, rel *repo.Release, changes []change, steps commit.Steps) error {
+// commitChanges makes all changes visible in one commit and records them.
+func (s *site) commitChanges(ctx context.Context, rel *repo.Release, changes []change, steps commit.Steps) error {
 	if err := s.prepareCommit(ctx, rel, changes, steps); err != nil {
 		s.reportFullDisk(changes, err)
 		if durable.IsDiskFull(err) {
@@ -312,7 +312,7 @@ func (s *site) apply(ctx context.Context, rel *repo.Release, changes []change, s
 		return err
 	}
 	// From here on the commit is finished, by this run or by the next.
-	s.report.phase(PhaseCommit)
+	s.report.emitPhase(PhaseCommit)
 	left, err := s.commit.Replay(ctx, false)
 	if err != nil {
 		return err
@@ -323,14 +323,14 @@ func (s *site) apply(ctx context.Context, rel *repo.Release, changes []change, s
 			c.state, c.out, c.cause = stDropped, outcomeOf(l.Err), l.Err
 			paths := []string{l.Path}
 			if l.Kind == commit.Delete {
-				paths = append(paths, hold(changes, l.Path, c.out, c.cause)...)
+				paths = append(paths, holdFolders(changes, l.Path, c.out, c.cause)...)
 			}
 			for _, p := range paths {
 				if s.o.Settle != nil {
 					s.report.other = append(s.report.other, eventOf(changes, changeAt(changes, p)))
 				}
 			}
-			if err := s.rescue(l.Step, c); err != nil {
+			if err := s.rescueFile(l.Step, c); err != nil {
 				return err
 			}
 		}
@@ -357,18 +357,18 @@ func (s *site) apply(ctx context.Context, rel *repo.Release, changes []change, s
 	if err != nil {
 		return err
 	}
-	if wrong == 0 && len(left) == 0 && !dropped(changes) && s.report.res.Tree == rel.Tree && s.report.res.Totals == rel.Totals {
+	if wrong == 0 && len(left) == 0 && !hasDropped(changes) && s.report.res.Tree == rel.Tree && s.report.res.Totals == rel.Totals {
 		s.report.res.Verdict = Verified
 	}
 	for _, id := range rel.PageIDs() {
 		s.lists[id] = struct{}{}
 	}
-	return errors.Join(s.remote.pages.sweep(s.lists), s.target.sweepStage(len(left) > 0))
+	return errors.Join(s.remote.pages.removeUnused(s.lists), s.target.sweepStage(len(left) > 0))
 }
 
 // prepareCommit makes the staged files and the journal durable.
 func (s *site) prepareCommit(ctx context.Context, rel *repo.Release, changes []change, steps commit.Steps) error {
-	s.report.phase(PhaseSync)
+	s.report.emitPhase(PhaseSync)
 	// Before the sync: the journal must not survive without the folder to which it moves files.
 	if err := s.target.root.MkdirAll(s.out, 0o755); err != nil {
 		return err
@@ -410,14 +410,14 @@ func (s *site) syncStage(changes []change) error {
 // a path to delete stays ours, and a new file stays staged.
 func (s *site) settleCommit(ctx context.Context, left []commit.Left) (wrong int64, err error) {
 	// Even a run that was stopped records its commit.
-	if wrong, err = s.record(context.WithoutCancel(ctx), left); err != nil {
+	if wrong, err = s.recordTarget(context.WithoutCancel(ctx), left); err != nil {
 		return wrong, err
 	}
-	return wrong, s.settled()
+	return wrong, s.endCommit()
 }
 
-// settled ends a commit that is recorded, or whose record is lost.
-func (s *site) settled() error {
+// endCommit ends a commit that is recorded, or whose record is lost.
+func (s *site) endCommit() error {
 	if s.o.Settle != nil {
 		if err := s.o.Settle(s.report.other); err != nil {
 			return err
@@ -427,8 +427,8 @@ func (s *site) settled() error {
 	return s.commit.Forget()
 }
 
-// rescue moves a file that could not be placed back to the staging folder, where the next run finds it.
-func (s *site) rescue(step commit.Step, c *change) error {
+// rescueFile moves a file that could not be placed back to the staging folder, where the next run finds it.
+func (s *site) rescueFile(step commit.Step, c *change) error {
 	if step.Kind != commit.Place || c.from < 0 {
 		return nil
 	}
@@ -444,8 +444,8 @@ func (s *site) rescue(step commit.Step, c *change) error {
 
 var errPending = errors.New("an earlier run was cut short in the middle of its commit, and a dry run does not finish it: pull without --dry-run, which begins with that")
 
-// recover finishes a commit that an earlier run started.
-func (s *site) recover(ctx context.Context) error {
+// recoverCommit finishes a commit that an earlier run started.
+func (s *site) recoverCommit(ctx context.Context) error {
 	err := s.commit.Pending()
 	switch {
 	case errors.Is(err, commit.ErrNone):
@@ -462,14 +462,14 @@ func (s *site) recover(ctx context.Context) error {
 	case err != nil:
 		return err
 	}
-	if err := s.remote.halted(ctx); err != nil {
+	if err := s.remote.checkHalted(ctx); err != nil {
 		return err
 	}
-	s.report.phase(PhaseRecover)
+	s.report.emitPhase(PhaseRecover)
 	left, err := s.commit.Replay(ctx, true)
 	var blocked *commit.BlockedError
 	if errors.As(err, &blocked) {
-		s.report.retry(err)
+		s.report.emitRetry(err)
 		return nil // it was rolled back; the run plans again
 	}
 	if err != nil {
@@ -484,7 +484,7 @@ func (s *site) recover(ctx context.Context) error {
 	if errors.Is(err, scan.ErrCorrupt) || errors.Is(err, fs.ErrNotExist) {
 		// The files are in place; only their record is lost. The old catalogue still says which paths are ours; the
 		// next run reads the files that differ from it.
-		return errors.Join(s.target.setAside(nextName, err), s.settled())
+		return errors.Join(s.target.setAside(nextName, err), s.endCommit())
 	}
 	if err != nil {
 		return err
@@ -494,7 +494,7 @@ func (s *site) recover(ctx context.Context) error {
 
 // emitAll emits the outcome of every change in a run that commits nothing.
 func (s *site) emitAll(changes []change, planned bool) {
-	held := !s.o.Partial && dropped(changes) && !planned
+	held := !s.o.Partial && hasDropped(changes) && !planned
 	for i := range changes {
 		c := &changes[i]
 		switch {
@@ -565,19 +565,19 @@ func (t *targetDir) sweepStage(needed bool) error {
 		return err
 	}
 	for _, d := range shards {
-		if err := t.discard(path.Join(stageDir, d.Name())); err != nil {
+		if err := t.discardStaged(path.Join(stageDir, d.Name())); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// discard removes an unneeded entry of the staging folder. If a program holds a file, discard leaves it to the next
+// discardStaged removes an unneeded entry of the staging folder. If a program holds a file, discard leaves it to the next
 // run. For a running program whose file was moved out of the way, Windows reports "access denied".
-func (t *targetDir) discard(name string) error {
+func (t *targetDir) discardStaged(name string) error {
 	err := t.root.RemoveAll(name)
-	if durable.IsLocked(err) || errors.Is(err, fs.ErrPermission) && (name == outDir || below(outDir, name)) {
-		t.report.retry(fmt.Errorf("%w: the next run tries again", err))
+	if durable.IsLocked(err) || errors.Is(err, fs.ErrPermission) && (name == outDir || isBelow(outDir, name)) {
+		t.report.emitRetry(fmt.Errorf("%w: the next run tries again", err))
 		return nil
 	}
 	return err

@@ -15,11 +15,11 @@ import (
 	"nightferry/internal/scan"
 )
 
-// seed fills wants from data already on this machine: the last release's files, even those that will be replaced or
+// seedLocal fills wants from data already on this machine: the last release's files, even those that will be replaced or
 // deleted; files that the site has changed; and the folders in Options.Seeds. Every chunk is compared with its id,
 // so a seed needs no other proof. A seed file or folder that cannot be read is not an error, because the store has
 // the chunks.
-func (g *stager) seed(ctx context.Context, oldLists []digest.Digest) error {
+func (g *stager) seedLocal(ctx context.Context, oldLists []digest.Digest) error {
 	if g.lack == 0 {
 		return nil
 	}
@@ -41,8 +41,8 @@ func (g *stager) seed(ctx context.Context, oldLists []digest.Digest) error {
 	return nil
 }
 
-// sated reports whether all wants are filled.
-func (g *stager) sated() bool {
+// isSated reports whether all wants are filled.
+func (g *stager) isSated() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.lack == 0
@@ -64,7 +64,7 @@ func (g *stager) seedCatalogue(ctx context.Context) error {
 	defer cat.close()
 	jobs := make(chan hits)
 	eg, ctx := errgroup.WithContext(ctx)
-	for range workers() {
+	for range hashWorkers() {
 		eg.Go(func() error {
 			buf := make([]byte, chunk.MaxSize)
 			for h := range jobs {
@@ -77,13 +77,13 @@ func (g *stager) seedCatalogue(ctx context.Context) error {
 	}
 	eg.Go(func() error {
 		defer close(jobs)
-		for !g.sated() {
+		for !g.isSated() {
 			rec, err := cat.peek()
 			if err != nil || rec == nil {
 				return err
 			}
 			cat.pop()
-			h, err := g.hits(rec)
+			h, err := g.findHits(rec)
 			if err != nil {
 				return err
 			}
@@ -101,7 +101,7 @@ func (g *stager) seedCatalogue(ctx context.Context) error {
 	return eg.Wait()
 }
 
-func (g *stager) hits(rec *scan.Record) (h hits, err error) {
+func (g *stager) findHits(rec *scan.Record) (h hits, err error) {
 	e, err := rec.Entry()
 	if err != nil || e.Kind != manifest.File || e.Size == 0 {
 		return h, err
@@ -113,7 +113,7 @@ func (g *stager) hits(rec *scan.Record) (h hits, err error) {
 	h.path = e.Path
 	var at int64
 	for _, r := range refs {
-		if !r.Hole() && g.wanted(r.ID) {
+		if !r.Hole() && g.isWanted(r.ID) {
 			h.refs, h.at = append(h.refs, r), append(h.at, at)
 		}
 		at += r.Size
@@ -135,7 +135,7 @@ func (g *stager) seedHits(ctx context.Context, h hits, buf []byte) error {
 		if _, err := f.ReadAt(b, h.at[i]); err != nil || g.remote.repo.Keys().ChunkID(b) != r.ID {
 			continue
 		}
-		if err := g.deliver(ctx, r.ID, b, true); err != nil {
+		if err := g.deliverChunk(ctx, r.ID, b, true); err != nil {
 			return err
 		}
 	}
@@ -158,7 +158,7 @@ func (g *stager) seedTouched(ctx context.Context) error {
 // then, if chunks are still wanted, all.
 func (g *stager) seedFolder(ctx context.Context, dir string) error {
 	skip := func(err error) error {
-		g.report.retry(fmt.Errorf("%w: what it may hold comes from the store", err))
+		g.report.emitRetry(fmt.Errorf("%w: what it may hold comes from the store", err))
 		return nil
 	}
 	root, err := durable.Open(dir, durable.Options{})
@@ -181,13 +181,13 @@ func (g *stager) seedFolder(ctx context.Context, dir string) error {
 	}
 	var failed error
 	err = scan.Walk(ctx, root.Dir(), scan.WalkOptions{}, func(it scan.Item) error {
-		if g.sated() {
+		if g.isSated() {
 			return errEnough
 		}
 		if it.Kind != scan.File || it.Err != nil {
 			return nil
 		}
-		failed = g.cut(ctx, root, it.Path, split)
+		failed = g.cutFile(ctx, root, it.Path, split)
 		return failed
 	})
 	switch {
@@ -207,7 +207,7 @@ func (g *stager) cutEach(ctx context.Context, root *durable.Root, indexes []int3
 	if len(indexes) == 0 {
 		return nil
 	}
-	splitters := make(chan *chunk.Splitter, workers())
+	splitters := make(chan *chunk.Splitter, hashWorkers())
 	for range cap(splitters) {
 		split, err := chunk.NewSplitter(g.remote.repo.Params())
 		if err != nil {
@@ -215,18 +215,18 @@ func (g *stager) cutEach(ctx context.Context, root *durable.Root, indexes []int3
 		}
 		splitters <- split
 	}
-	return each(ctx, indexes, func(ctx context.Context, i int32, _ []byte) error {
+	return eachIndex(ctx, indexes, func(ctx context.Context, i int32, _ []byte) error {
 		split := <-splitters
 		defer func() { splitters <- split }()
-		if g.sated() {
+		if g.isSated() {
 			return nil
 		}
-		return g.cut(ctx, root, g.changes[i].path, split)
+		return g.cutFile(ctx, root, g.changes[i].path, split)
 	})
 }
 
-// cut splits one file as publish does and delivers the wanted chunks.
-func (g *stager) cut(ctx context.Context, root *durable.Root, name string, split *chunk.Splitter) error {
+// cutFile splits one file as publish does and delivers the wanted chunks.
+func (g *stager) cutFile(ctx context.Context, root *durable.Root, name string, split *chunk.Splitter) error {
 	f, err := root.Open(name)
 	if err != nil {
 		return nil // not a seed
@@ -241,7 +241,7 @@ func (g *stager) cut(ctx context.Context, root *durable.Root, name string, split
 		if err != nil || len(b) == 0 {
 			return nil
 		}
-		return g.deliver(ctx, g.remote.repo.Keys().ChunkID(b), b, true)
+		return g.deliverChunk(ctx, g.remote.repo.Keys().ChunkID(b), b, true)
 	}
 	split.Reset(f)
 	for {
@@ -255,15 +255,15 @@ func (g *stager) cut(ctx context.Context, root *durable.Root, name string, split
 		if chunk.Zero(b) {
 			continue
 		}
-		if err := g.deliver(ctx, g.remote.repo.Keys().ChunkID(b), b, true); err != nil {
+		if err := g.deliverChunk(ctx, g.remote.repo.Keys().ChunkID(b), b, true); err != nil {
 			return err
 		}
 	}
 }
 
-// estimate counts, for a dry run, the bytes that must come from the store: the chunks that no file of the last
+// estimateFetch counts, for a dry run, the bytes that must come from the store: the chunks that no file of the last
 // release holds.
-func (g *stager) estimate(ctx context.Context, oldLists []digest.Digest) error {
+func (g *stager) estimateFetch(ctx context.Context, oldLists []digest.Digest) error {
 	_ = g.remote.repo.LoadPages(ctx, g.remote.loadIndex, oldLists, g.remote.pages, g.remote.fetchOptions()) // best effort, as in seed
 	cat, err := g.target.openRecords(catalogueName)
 	if err != nil {
@@ -279,18 +279,18 @@ func (g *stager) estimate(ctx context.Context, oldLists []digest.Digest) error {
 			break
 		}
 		cat.pop()
-		h, err := g.hits(rec)
+		h, err := g.findHits(rec)
 		if err != nil {
 			return err
 		}
 		for _, r := range h.refs {
-			from, to := g.find(r.ID)
+			from, to := g.findWants(r.ID)
 			for i := from; i < to; i++ {
 				g.done[i] = true
 				g.report.res.BytesHeld += r.Size
 			}
 		}
 	}
-	g.report.res.BytesNeeded = g.needed()
+	g.report.res.BytesNeeded = g.neededBytes()
 	return nil
 }

@@ -41,9 +41,9 @@ type site struct {
 	lists    map[digest.Digest]struct{} // chunk-list pages of the applied release
 }
 
-// open locks the target for this process. The caller must call the returned function in every case.
-func open(target string, o Options) (*site, func() error, error) {
-	if err := kept(target, o); err != nil {
+// openSite locks the target for this process. The caller must call the returned function in every case.
+func openSite(target string, o Options) (*site, func() error, error) {
+	if err := checkKept(target, o); err != nil {
 		return nil, nil, fmt.Errorf("pull into %q: %w", target, err)
 	}
 	root, err := o.openRoot(target)
@@ -53,7 +53,7 @@ func open(target string, o Options) (*site, func() error, error) {
 	s := &site{o: o, report: &reporter{onEvent: o.OnEvent, settles: o.Settle != nil, began: o.Now().Unix()}}
 	s.target = &targetDir{o: &s.o, root: root, report: s.report}
 	s.remote = &remote{o: &s.o, root: root, pages: pageCache{root}, report: s.report}
-	unlock, err := s.prepare()
+	unlock, err := s.prepareFolders()
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("pull into %q: %w", target, err), root.Close())
 	}
@@ -68,7 +68,7 @@ func (o *Options) openRoot(target string) (*durable.Root, error) {
 	return durable.Open(target, how)
 }
 
-func (s *site) prepare() (func() error, error) {
+func (s *site) prepareFolders() (func() error, error) {
 	fresh := false
 	if err := s.target.root.Mkdir(stateDir, 0o755); err == nil {
 		fresh = true
@@ -76,7 +76,7 @@ func (s *site) prepare() (func() error, error) {
 		return nil, err
 	}
 	if fresh {
-		if err := hide(s.target.root, stateDir); err != nil {
+		if err := hideFolder(s.target.root, stateDir); err != nil {
 			return nil, err
 		}
 	}
@@ -93,6 +93,6 @@ func (s *site) prepare() (func() error, error) {
 			return nil, errors.Join(err, unlock())
 		}
 	}
-	s.commit = commit.New(s.target.root, commit.Options{Dir: stateDir, Stage: stageDir, Out: outDir, Next: nextName, Aside: asideDir, Keeps: s.target.keeps, Stopped: s.remote.stopped, OnDecline: s.report.retry, OnAside: s.report.retry})
+	s.commit = commit.New(s.target.root, commit.Options{Dir: stateDir, Stage: stageDir, Out: outDir, Next: nextName, Aside: asideDir, Keeps: s.target.keeps, Stopped: s.remote.haltedCommit, OnDecline: s.report.emitRetry, OnAside: s.report.emitRetry})
 	return unlock, nil
 }

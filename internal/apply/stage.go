@@ -91,13 +91,13 @@ func (s *site) newStager(changes []change) (g *stager, lacking []int32, lists []
 	return g, lacking, lists
 }
 
-// stage makes every new file. It returns when all are verified, or with an error. It drops changes that fail alone.
-func (s *site) stage(ctx context.Context, changes []change, oldLists []digest.Digest) error {
+// stageFiles makes every new file. It returns when all are verified, or with an error. It drops changes that fail alone.
+func (s *site) stageFiles(ctx context.Context, changes []change, oldLists []digest.Digest) error {
 	g, lacking, lists := s.newStager(changes)
 	if len(lacking) == 0 {
 		return nil
 	}
-	s.report.phase(PhaseStage)
+	s.report.emitPhase(PhaseStage)
 	g.filesTotal = int64(len(lacking))
 	if err := s.remote.repo.LoadPages(ctx, s.remote.loadIndex, lists, s.remote.pages, s.remote.fetchOptions()); err != nil {
 		return err
@@ -106,18 +106,18 @@ func (s *site) stage(ctx context.Context, changes []change, oldLists []digest.Di
 	if err != nil {
 		return err
 	}
-	if err := g.list(ctx, lacking, staged); err != nil {
+	if err := g.listWants(ctx, lacking, staged); err != nil {
 		return err
 	}
 	if s.o.DryRun {
-		return g.estimate(ctx, oldLists)
+		return g.estimateFetch(ctx, oldLists)
 	}
-	if err := s.space(g); err != nil {
+	if err := s.checkSpace(g); err != nil {
 		return err
 	}
-	g.progress()
+	g.emitProgress()
 	for round := 0; ; round++ {
-		if err := g.fill(ctx, lacking, oldLists); err != nil {
+		if err := g.fillWants(ctx, lacking, oldLists); err != nil {
 			return err
 		}
 		if len(g.bad) == 0 {
@@ -131,7 +131,7 @@ func (s *site) stage(ctx context.Context, changes []change, oldLists []digest.Di
 				c.state, c.out, c.cause = stDropped, Failed, &IntegrityError{Path: c.path, Want: c.digest}
 				continue
 			}
-			s.report.retry(fmt.Errorf("%q does not read back as it was written: made again", c.path))
+			s.report.emitRetry(fmt.Errorf("%q does not read back as it was written: made again", c.path))
 			delete(g.exists, i)
 			if err := s.target.root.Remove(c.stageName()); err != nil {
 				return err
@@ -141,8 +141,8 @@ func (s *site) stage(ctx context.Context, changes []change, oldLists []digest.Di
 			return nil
 		}
 		g.reading.Store(false)
-		s.report.phase(PhaseStage)
-		if err := g.list(ctx, lacking, nil); err != nil {
+		s.report.emitPhase(PhaseStage)
+		if err := g.listWants(ctx, lacking, nil); err != nil {
 			return err
 		}
 	}
@@ -151,7 +151,7 @@ func (s *site) stage(ctx context.Context, changes []change, oldLists []digest.Di
 // tidyStage removes staged files of earlier runs that are no longer wanted, and makes the staging folders. It
 // returns the names of the files that it kept.
 func (t *targetDir) tidyStage(changes []change, lacking []int32) (map[string]struct{}, error) {
-	staged, err := t.staged()
+	staged, err := t.listStaged()
 	if err != nil {
 		return nil, err
 	}
@@ -163,13 +163,13 @@ func (t *targetDir) tidyStage(changes []change, lacking []int32) (map[string]str
 		if len(staged) == 0 {
 			continue
 		}
-		if name := c.stageName(); in(staged, name) {
+		if name := c.stageName(); contains(staged, name) {
 			keep[name] = struct{}{}
 		}
 	}
 	for name := range staged {
-		if !in(keep, name) && !t.o.DryRun {
-			if err := t.discard(name); err != nil {
+		if !contains(keep, name) && !t.o.DryRun {
+			if err := t.discardStaged(name); err != nil {
 				return nil, err
 			}
 		}
@@ -185,24 +185,24 @@ func (t *targetDir) tidyStage(changes []change, lacking []int32) (map[string]str
 	return keep, nil
 }
 
-func in(m map[string]struct{}, k string) bool { _, ok := m[k]; return ok }
+func contains(m map[string]struct{}, k string) bool { _, ok := m[k]; return ok }
 
-// fill writes all wanted chunks: first from this machine, then from the store.
-func (g *stager) fill(ctx context.Context, indexes []int32, oldLists []digest.Digest) error {
-	g.files = newHandles(g.open)
+// fillWants writes all wanted chunks: first from this machine, then from the store.
+func (g *stager) fillWants(ctx context.Context, indexes []int32, oldLists []digest.Digest) error {
+	g.files = newHandles(g.openStaged)
 	g.check = make(chan check, 1024)
 	checks, ctx := errgroup.WithContext(ctx)
-	for range workers() {
-		checks.Go(func() error { return g.checker(ctx) })
+	for range hashWorkers() {
+		checks.Go(func() error { return g.checkFiles(ctx) })
 	}
 	g.toBack += g.backBytes(indexes)
-	err := g.chunks(ctx, indexes, oldLists)
+	err := g.fetchChunks(ctx, indexes, oldLists)
 	err = errors.Join(err, g.files.closeAll())
 	close(g.check)
 	if err == nil {
 		g.reading.Store(true)
-		g.report.phase(PhaseBack)
-		g.progress()
+		g.report.emitPhase(PhaseBack)
+		g.emitProgress()
 	}
 	if cerr := checks.Wait(); cerr != nil && (err == nil || errors.Is(err, context.Canceled)) {
 		err = cerr // the cause of the cancellation
@@ -224,15 +224,15 @@ func (g *stager) backBytes(indexes []int32) (n int64) {
 func (g *stager) countBack(n int) {
 	g.bytesBack.Add(int64(n))
 	if g.reading.Load() {
-		g.progress()
+		g.emitProgress()
 	}
 }
 
-func (g *stager) chunks(ctx context.Context, indexes []int32, oldLists []digest.Digest) error {
+func (g *stager) fetchChunks(ctx context.Context, indexes []int32, oldLists []digest.Digest) error {
 	for _, i := range indexes {
 		if c := &g.changes[i]; c.chunksLeft == 0 { // empty, all holes, or staged by an earlier run
 			if _, ok := g.exists[i]; !ok {
-				f, err := g.open(i)
+				f, err := g.openStaged(i)
 				if err != nil {
 					return err
 				}
@@ -240,19 +240,19 @@ func (g *stager) chunks(ctx context.Context, indexes []int32, oldLists []digest.
 					return err
 				}
 			}
-			if err := g.complete(ctx, i); err != nil {
+			if err := g.queueChecked(ctx, i); err != nil {
 				return err
 			}
 		}
 	}
-	if err := g.seed(ctx, oldLists); err != nil {
+	if err := g.seedLocal(ctx, oldLists); err != nil {
 		return err
 	}
-	ids := g.lacking()
+	ids := g.lackingIDs()
 	if len(ids) == 0 {
 		return nil
 	}
-	g.report.res.BytesNeeded = max(g.report.res.BytesNeeded, g.needed()) // a second round stages only the bad files
+	g.report.res.BytesNeeded = max(g.report.res.BytesNeeded, g.neededBytes()) // a second round stages only the bad files
 	x, err := g.remote.loadIndex(ctx)
 	if err != nil {
 		return err
@@ -262,37 +262,37 @@ func (g *stager) chunks(ctx context.Context, indexes []int32, oldLists []digest.
 		return err
 	}
 	if len(missing) > 0 {
-		return g.missing(&repo.MissingError{Chunks: missing})
+		return g.nameMissing(&repo.MissingError{Chunks: missing})
 	}
 	err = x.Fetch(ctx, places, g.remote.fetchOptions(), func(ctx context.Context, b *repo.Block) error {
 		for i, p := range b.Places {
-			if err := g.deliver(ctx, p.ID, b.Chunk(i), false); err != nil {
+			if err := g.deliverChunk(ctx, p.ID, b.Chunk(i), false); err != nil {
 				return err
 			}
 		}
-		g.progress()
+		g.emitProgress()
 		return nil
 	})
 	if m := (*repo.MissingError)(nil); errors.As(err, &m) {
-		return g.missing(m)
+		return g.nameMissing(m)
 	}
 	return err
 }
 
-// missing adds the path of a file that needs one of the missing chunks.
-func (g *stager) missing(err *repo.MissingError) error {
+// nameMissing adds the path of a file that needs one of the missing chunks.
+func (g *stager) nameMissing(err *repo.MissingError) error {
 	for _, id := range err.Chunks {
-		if from, to := g.find(id); from < to {
+		if from, to := g.findWants(id); from < to {
 			return fmt.Errorf("stage %q: %w: push again from the Core, which fills the gap", g.changes[g.wants[from].change].path, err)
 		}
 	}
 	return err
 }
 
-// deliver writes a chunk to every place that wants it. The caller has checked its id. held means that the chunk was
+// deliverChunk writes a chunk to every place that wants it. The caller has checked its id. held means that the chunk was
 // already on this machine.
-func (g *stager) deliver(ctx context.Context, id digest.Digest, b []byte, held bool) error {
-	from, to := g.find(id)
+func (g *stager) deliverChunk(ctx context.Context, id digest.Digest, b []byte, held bool) error {
+	from, to := g.findWants(id)
 	for n := from; n < to; n++ {
 		w := g.wants[n]
 		g.mu.Lock()
@@ -308,14 +308,14 @@ func (g *stager) deliver(ctx context.Context, id digest.Digest, b []byte, held b
 		if int(w.size) != len(b) {
 			return fmt.Errorf("stage %q: chunk %s has %d bytes, the release says %d: the release contradicts itself", g.changes[w.change].path, id.Short(), len(b), w.size)
 		}
-		if err := g.write(ctx, w, b, held); err != nil {
+		if err := g.writeChunk(ctx, w, b, held); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (g *stager) write(ctx context.Context, w want, b []byte, held bool) error {
+func (g *stager) writeChunk(ctx context.Context, w want, b []byte, held bool) error {
 	c := &g.changes[w.change]
 	g.report.mu.Lock()
 	g.report.res.BytesWritten += int64(len(b))
@@ -330,13 +330,13 @@ func (g *stager) write(ctx context.Context, w want, b []byte, held bool) error {
 	}
 	g.bytesDone.Add(int64(len(b)))
 	if held {
-		g.progress() // for fetched chunks, each block emits progress
+		g.emitProgress() // for fetched chunks, each block emits progress
 	}
 	if w.at == 0 && int64(w.size) == c.size {
 		atomic.AddInt32(&c.chunksLeft, -1)
-		return g.whole(ctx, w.change, b)
+		return g.stageWhole(ctx, w.change, b)
 	}
-	f, err := g.files.get(w.change)
+	f, err := g.files.openFile(w.change)
 	if err != nil {
 		return stageError(c, err)
 	}
@@ -345,12 +345,12 @@ func (g *stager) write(ctx context.Context, w want, b []byte, held bool) error {
 	} else {
 		_, err = f.WriteAt(b, w.at)
 	}
-	g.files.put(w.change)
+	g.files.releaseFile(w.change)
 	if err != nil {
 		return stageError(c, err)
 	}
 	p := g.pipes[w.change]
-	more := p != nil && p.wrote(w.at)
+	more := p != nil && p.markWritten(w.at)
 	if atomic.AddInt32(&c.chunksLeft, -1) > 0 {
 		if more {
 			select {
@@ -361,10 +361,10 @@ func (g *stager) write(ctx context.Context, w want, b []byte, held bool) error {
 		}
 		return nil
 	}
-	if err := g.files.drop(w.change); err != nil {
+	if err := g.files.closeFile(w.change); err != nil {
 		return stageError(c, err)
 	}
-	return g.complete(ctx, w.change)
+	return g.queueChecked(ctx, w.change)
 }
 
 // stageError adds the act and the path. If the disk is full, it adds the remedy.
@@ -375,9 +375,9 @@ func stageError(c *change, err error) error {
 	return fmt.Errorf("stage %q: %w", c.path, err)
 }
 
-// open opens the staged file. If the file is missing, open makes it at its full length; ranges that are never
+// openStaged opens the staged file. If the file is missing, open makes it at its full length; ranges that are never
 // written stay holes.
-func (g *stager) open(i int32) (*durable.File, error) {
+func (g *stager) openStaged(i int32) (*durable.File, error) {
 	c := &g.changes[i]
 	g.mu.Lock()
 	_, there := g.exists[i]
@@ -449,8 +449,8 @@ func nextHole(b []byte, at int64) (data, zeros int) {
 
 var zeroPage [page]byte // read only
 
-// whole stages a single-chunk file in one step. Most files have one chunk.
-func (g *stager) whole(ctx context.Context, i int32, b []byte) error {
+// stageWhole stages a single-chunk file in one step. Most files have one chunk.
+func (g *stager) stageWhole(ctx context.Context, i int32, b []byte) error {
 	c := &g.changes[i]
 	f, err := durable.CreatePrivate(g.target.root, c.stageName(), 0)
 	if err != nil {
@@ -484,14 +484,14 @@ func (g *stager) whole(ctx context.Context, i int32, b []byte) error {
 		g.bad = append(g.bad, i)
 		return nil
 	}
-	return g.finish(c, mode)
+	return g.finishFile(c, mode)
 }
 
 // scratch holds buffers of readSize, one per staging goroutine, into which small files are read back.
 var scratch = sync.Pool{New: func() any { b := make([]byte, readSize); return &b }}
 
-// complete queues a completely written file for the checkers.
-func (g *stager) complete(ctx context.Context, i int32) error {
+// queueChecked queues a completely written file for the checkers.
+func (g *stager) queueChecked(ctx context.Context, i int32) error {
 	select {
 	case g.check <- check{i, true}:
 		return nil
@@ -500,8 +500,8 @@ func (g *stager) complete(ctx context.Context, i int32) error {
 	}
 }
 
-// checker reads files back and compares complete ones with the release's digests.
-func (g *stager) checker(ctx context.Context) error {
+// checkFiles reads files back and compares complete ones with the release's digests.
+func (g *stager) checkFiles(ctx context.Context) error {
 	buf := make([]byte, readSize)
 	for k := range g.check {
 		i := k.change
@@ -519,10 +519,10 @@ func (g *stager) checker(ctx context.Context) error {
 			g.mu.Unlock()
 			continue
 		}
-		if err := g.finish(c, mode); err != nil {
+		if err := g.finishFile(c, mode); err != nil {
 			return err
 		}
-		g.progress()
+		g.emitProgress()
 	}
 	return nil
 }
@@ -534,7 +534,7 @@ func (g *stager) readBack(ctx context.Context, k check, buf []byte) (sum digest.
 		if err != nil {
 			return sum, 0, err
 		}
-		return sum, 0, errors.Join(p.read(ctx, f, -1, buf, g.countBack), f.Close())
+		return sum, 0, errors.Join(p.hashReady(ctx, f, -1, buf, g.countBack), f.Close())
 	}
 	f, err := g.target.root.OpenRW(c.stageName())
 	if err != nil {
@@ -549,7 +549,7 @@ func (g *stager) readBack(ctx context.Context, k check, buf []byte) (sum digest.
 	switch {
 	case err != nil:
 	case p != nil && info.Size() == c.size:
-		if err = p.read(ctx, f, c.size, buf, g.countBack); err == nil {
+		if err = p.hashReady(ctx, f, c.size, buf, g.countBack); err == nil {
 			sum = p.sum()
 		}
 	default:
@@ -578,8 +578,8 @@ func (r *fromStart) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// finish sets the mode and time of a verified file.
-func (g *stager) finish(c *change, mode fs.FileMode) error {
+// finishFile sets the mode and time of a verified file.
+func (g *stager) finishFile(c *change, mode fs.FileMode) error {
 	name := c.stageName()
 	if g.target.keeps.Modes && mode != fs.FileMode(c.mode) {
 		if err := g.commit.Tolerate(g.target.root.Chmod(name, fs.FileMode(c.mode))); err != nil {
@@ -596,7 +596,7 @@ func (g *stager) finish(c *change, mode fs.FileMode) error {
 	return nil
 }
 
-func (g *stager) progress() {
+func (g *stager) emitProgress() {
 	e := Event{Kind: ProgressEvent, Phase: PhaseStage, FilesDone: g.filesDone.Load(), FilesTotal: g.filesTotal,
 		BytesDone: g.bytesDone.Load(), BytesTotal: g.bytesTotal, Wire: g.remote.wire.Load()}
 	if g.reading.Load() {

@@ -29,7 +29,7 @@ func (s *site) reportRestated(changes []change, unknown []int32) {
 		}
 	}
 	if files > 0 {
-		s.report.retry(fmt.Errorf("%d files of %d bytes have the size and time that they had, but another change time, inode number or mode, as after a restore or a change of labels: their bytes are read again", files, bytes))
+		s.report.emitRetry(fmt.Errorf("%d files of %d bytes have the size and time that they had, but another change time, inode number or mode, as after a restore or a change of labels: their bytes are read again", files, bytes))
 	}
 }
 

@@ -32,29 +32,29 @@ type phase struct {
 	pick     func(p *stepper, i int32, c *change) (commit.Step, bool)
 }
 
-// phases are the passes, in order.
-func phases() []phase {
+// commitPhases are the passes, in order.
+func commitPhases() []phase {
 	return []phase{
 		{"move out of the way", false, (*stepper).moveOut},
 		{"clear folders", true, (*stepper).clearFolder},
-		{"make folders", false, (*stepper).mkdir},
-		{"place files", false, (*stepper).place},
+		{"make folders", false, (*stepper).mkdirStep},
+		{"place files", false, (*stepper).placeStep},
 		{"touch files", false, (*stepper).touchFile},
-		{"delete files", false, (*stepper).remove},
-		{"remove folders", true, (*stepper).rmdir},
+		{"delete files", false, (*stepper).removeStep},
+		{"remove folders", true, (*stepper).rmdirStep},
 		// Last, because a read-only folder could not be filled.
 		{"touch folders", true, (*stepper).touchFolder},
 	}
 }
 
-// steps yields the journal.
-func (p *stepper) steps(yield func(commit.Step) error) error {
+// yieldSteps yields the journal.
+func (p *stepper) yieldSteps(yield func(commit.Step) error) error {
 	for _, s := range p.recase {
 		if err := yield(s); err != nil {
 			return err
 		}
 	}
-	for _, ph := range phases() {
+	for _, ph := range commitPhases() {
 		for n := range p.changes {
 			i := n
 			if ph.backward {
@@ -90,11 +90,11 @@ func (p *stepper) clearFolder(_ int32, c *change) (commit.Step, bool) {
 	return commit.Step{Kind: commit.Clear, Path: c.path, Mode: 0o755}, c.way == wayFolder || c.act == actRmdir && goesFirst(p.changes, c)
 }
 
-func (p *stepper) mkdir(_ int32, c *change) (commit.Step, bool) {
+func (p *stepper) mkdirStep(_ int32, c *change) (commit.Step, bool) {
 	return commit.Step{Kind: commit.Mkdir, Path: c.path, Mode: c.mode}, c.act == actMkdir
 }
 
-func (p *stepper) place(_ int32, c *change) (commit.Step, bool) {
+func (p *stepper) placeStep(_ int32, c *change) (commit.Step, bool) {
 	s := commit.Step{Kind: commit.Place, Over: c.onDisk, Path: c.path, Mode: c.mode, Size: c.size, MTime: c.mtime}
 	if c.from >= 0 {
 		s.Slot = outSlot(p.out, c.from)
@@ -108,13 +108,13 @@ func (p *stepper) touchFile(_ int32, c *change) (commit.Step, bool) {
 	return commit.Step{Kind: commit.Touch, Path: c.path, Mode: c.mode, Size: c.size, MTime: c.mtime}, c.act == actTouch && !c.isDir()
 }
 
-func (p *stepper) remove(i int32, c *change) (commit.Step, bool) {
+func (p *stepper) removeStep(i int32, c *change) (commit.Step, bool) {
 	_, alias := p.aside[i]
 	return commit.Step{Kind: commit.Delete, Path: c.path, Size: c.foundStat().Size, MTime: c.foundStat().MTime, Linked: !c.onDisk},
 		c.act == actRemove && c.to < 0 && !alias && !goesFirst(p.changes, c)
 }
 
-func (p *stepper) rmdir(_ int32, c *change) (commit.Step, bool) {
+func (p *stepper) rmdirStep(_ int32, c *change) (commit.Step, bool) {
 	return commit.Step{Kind: commit.Rmdir, Path: c.path}, c.act == actRmdir && !goesFirst(p.changes, c)
 }
 
@@ -125,10 +125,10 @@ func (p *stepper) touchFolder(_ int32, c *change) (commit.Step, bool) {
 // isDir reports whether the release has a folder at the path.
 func (c *change) isDir() bool { return c.digest.IsZero() }
 
-// aliases handles file systems that ignore case: it finds existing names that differ from new ones only in case. It
+// findAliases handles file systems that ignore case: it finds existing names that differ from new ones only in case. It
 // renames such a folder, and sets such a file aside before the new one comes. It drops changes for which neither is
 // possible.
-func (s *site) aliases(changes []change) (recase []commit.Step, aside map[int32]struct{}) {
+func (s *site) findAliases(changes []change) (recase []commit.Step, aside map[int32]struct{}) {
 	if !s.target.keeps.Fold {
 		return nil, nil
 	}
@@ -142,7 +142,7 @@ func (s *site) aliases(changes []change) (recase []commit.Step, aside map[int32]
 	aside = map[int32]struct{}{}
 	for i := range changes {
 		c := &changes[i]
-		if c.state == stDropped || !c.meets() {
+		if c.state == stDropped || !c.makesName() {
 			continue
 		}
 		j, named := old[manifest.Fold(c.path)]
@@ -164,7 +164,7 @@ func (s *site) aliases(changes []change) (recase []commit.Step, aside map[int32]
 				commit.Step{Kind: commit.Recase, Path: c.path, Slot: outSlot(s.out, int32(i))})
 		case c.act == actPlace && known && info.IsDir() && changes[j].act == actRmdir:
 			// A folder of ours becomes a file: all its content makes way.
-			for k := j; k < int32(len(changes)) && (k == j || below(changes[j].path, changes[k].path)); k++ {
+			for k := j; k < int32(len(changes)) && (k == j || isBelow(changes[j].path, changes[k].path)); k++ {
 				changes[k].makesWay = int32(i)
 			}
 		case known && !info.IsDir():
@@ -172,7 +172,7 @@ func (s *site) aliases(changes []change) (recase []commit.Step, aside map[int32]
 		case c.act == actPlace && info.Mode().IsRegular():
 			recase = append(recase, commit.Step{Kind: commit.Out, Path: c.path, Slot: outSlot(s.out, int32(i)), Size: -1})
 		default:
-			drop(changes, int32(i), Failed, fmt.Errorf("%w: something of the site's own has this name in another case: move it away", fs.ErrExist))
+			dropChange(changes, int32(i), Failed, fmt.Errorf("%w: something of the site's own has this name in another case: move it away", fs.ErrExist))
 		}
 	}
 	return recase, aside

@@ -22,8 +22,8 @@ type want struct {
 	size   int32 // bytes
 }
 
-// refs returns the chunk references of a new file. Its list pages are cached.
-func (r *remote) refs(c *change) ([]chunk.Ref, error) {
+// chunkRefs returns the chunk references of a new file. Its list pages are cached.
+func (r *remote) chunkRefs(c *change) ([]chunk.Ref, error) {
 	e := manifest.Entry{Path: c.path, Size: c.size, Digest: c.digest}
 	if c.parts != nil {
 		e.Chunks, e.Lists = c.parts.chunks, c.parts.lists
@@ -31,8 +31,8 @@ func (r *remote) refs(c *change) ([]chunk.Ref, error) {
 	return r.repo.Refs(&e, r.pages)
 }
 
-// staged returns the names of the files that an earlier run staged.
-func (t *targetDir) staged() (map[string]struct{}, error) {
+// listStaged returns the names of the files that an earlier run staged.
+func (t *targetDir) listStaged() (map[string]struct{}, error) {
 	shards, err := t.root.ReadDir(stageDir)
 	if err != nil {
 		return nil, err
@@ -51,9 +51,9 @@ func (t *targetDir) staged() (map[string]struct{}, error) {
 	return names, nil
 }
 
-// list fills g.wants with every chunk that the given changes lack, sorted by id. It reads files staged by an
+// listWants fills g.wants with every chunk that the given changes lack, sorted by id. It reads files staged by an
 // earlier run and does not want their right chunks again.
-func (g *stager) list(ctx context.Context, indexes []int32, staged map[string]struct{}) error {
+func (g *stager) listWants(ctx context.Context, indexes []int32, staged map[string]struct{}) error {
 	g.wants, g.filled = g.wants[:0], 0
 	var resumed []int32
 	for _, i := range indexes {
@@ -62,14 +62,14 @@ func (g *stager) list(ctx context.Context, indexes []int32, staged map[string]st
 			resumed = append(resumed, i)
 			continue
 		}
-		refs, err := g.remote.refs(c)
+		refs, err := g.remote.chunkRefs(c)
 		if err != nil {
 			return err
 		}
-		g.want(i, refs, nil)
+		g.addWants(i, refs, nil)
 	}
-	err := each(ctx, resumed, func(ctx context.Context, i int32, buf []byte) error {
-		return g.resume(ctx, i, buf)
+	err := eachIndex(ctx, resumed, func(ctx context.Context, i int32, buf []byte) error {
+		return g.resumeStaged(ctx, i, buf)
 	})
 	if err != nil {
 		return err
@@ -87,8 +87,8 @@ func (g *stager) list(ctx context.Context, indexes []int32, staged map[string]st
 	return nil
 }
 
-// want adds the chunks of a file that have does not mark as present.
-func (g *stager) want(i int32, refs []chunk.Ref, have []bool) {
+// addWants adds the chunks of a file that have does not mark as present.
+func (g *stager) addWants(i int32, refs []chunk.Ref, have []bool) {
 	c := &g.changes[i]
 	c.chunksLeft = 0
 	if p := newPipe(refs, have); p != nil {
@@ -114,16 +114,16 @@ func (g *stager) want(i int32, refs []chunk.Ref, have []bool) {
 	}
 }
 
-// resume finds the right chunks of a staged file. A power cut may have damaged any of them, so each is compared
+// resumeStaged finds the right chunks of a staged file. A power cut may have damaged any of them, so each is compared
 // with its id.
-func (g *stager) resume(ctx context.Context, i int32, buf []byte) error {
+func (g *stager) resumeStaged(ctx context.Context, i int32, buf []byte) error {
 	c := &g.changes[i]
-	refs, err := g.remote.refs(c)
+	refs, err := g.remote.chunkRefs(c)
 	if err != nil {
 		return err
 	}
 	have := make([]bool, len(refs))
-	ok, err := g.compare(ctx, c, refs, have, buf)
+	ok, err := g.compareChunks(ctx, c, refs, have, buf)
 	if err != nil {
 		return err
 	}
@@ -137,15 +137,15 @@ func (g *stager) resume(ctx context.Context, i int32, buf []byte) error {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.want(i, refs, have)
+	g.addWants(i, refs, have)
 	if ok {
 		g.exists[i] = struct{}{}
 	}
 	return nil
 }
 
-// compare fills have. It returns false if the staged file cannot be used.
-func (g *stager) compare(ctx context.Context, c *change, refs []chunk.Ref, have []bool, buf []byte) (bool, error) {
+// compareChunks fills have. It returns false if the staged file cannot be used.
+func (g *stager) compareChunks(ctx context.Context, c *change, refs []chunk.Ref, have []bool, buf []byte) (bool, error) {
 	f, err := g.target.root.Open(c.stageName())
 	if err != nil {
 		return false, err
@@ -171,8 +171,8 @@ func (g *stager) compare(ctx context.Context, c *change, refs []chunk.Ref, have 
 	return true, nil
 }
 
-// find returns the range of g.wants with the id.
-func (g *stager) find(id digest.Digest) (from, to int) {
+// findWants returns the range of g.wants with the id.
+func (g *stager) findWants(id digest.Digest) (from, to int) {
 	from, found := slices.BinarySearchFunc(g.wants, id, func(w want, id digest.Digest) int { return bytes.Compare(w.id[:], id[:]) })
 	if !found {
 		return 0, 0
@@ -184,9 +184,9 @@ func (g *stager) find(id digest.Digest) (from, to int) {
 	return from, to
 }
 
-// wanted reports whether any place still lacks the chunk.
-func (g *stager) wanted(id digest.Digest) bool {
-	from, to := g.find(id)
+// isWanted reports whether any place still lacks the chunk.
+func (g *stager) isWanted(id digest.Digest) bool {
+	from, to := g.findWants(id)
 	if from == to {
 		return false
 	}
@@ -200,8 +200,8 @@ func (g *stager) wanted(id digest.Digest) bool {
 	return false
 }
 
-// needed returns the bytes of content that are still wanted. It counts each chunk once.
-func (g *stager) needed() (bytes int64) {
+// neededBytes returns the bytes of content that are still wanted. It counts each chunk once.
+func (g *stager) neededBytes() (bytes int64) {
 	for i := range g.wants {
 		if w := &g.wants[i]; !g.done[i] && (i == 0 || g.wants[i-1].id != w.id) {
 			bytes += int64(w.size)
@@ -210,8 +210,8 @@ func (g *stager) needed() (bytes int64) {
 	return bytes
 }
 
-// lacking returns the ids that are still wanted, each once.
-func (g *stager) lacking() []digest.Digest {
+// lackingIDs returns the ids that are still wanted, each once.
+func (g *stager) lackingIDs() []digest.Digest {
 	ids := make([]digest.Digest, 0, g.lack) // growing the slice would hold a million ids twice
 	for i := range g.wants {
 		if w := &g.wants[i]; !g.done[i] && (len(ids) == 0 || ids[len(ids)-1] != w.id) {
