@@ -100,7 +100,7 @@ const (
 	Error
 )
 
-func (o *Options) validate() error {
+func (o *Options) setDefaults() error {
 	if o.Now == nil || o.StateDir == "" {
 		return errors.New("agent: Options.Now and Options.StateDir must be set")
 	}

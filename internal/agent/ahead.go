@@ -52,21 +52,21 @@ type prefetches struct {
 	plans map[string]*ahead // by channel
 }
 
-// needed returns the bytes that a channel's next run must fetch; -1: not known.
-func (f *prefetches) needed(want *wire.Desired) int64 {
+// neededBytes returns the bytes that a channel's next run must fetch; -1: not known.
+func (f *prefetches) neededBytes(want *wire.Desired) int64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.plan(want).needed
+	return f.planOf(want).needed
 }
 
 func (f *prefetches) setNeeded(want *wire.Desired, bytes int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.plan(want).needed = bytes
+	f.planOf(want).needed = bytes
 }
 
-// drop forgets a channel's plan and returns the keys that were requested for it.
-func (f *prefetches) drop(channel string) (keys []string) {
+// dropPlan forgets a channel's plan and returns the keys that were requested for it.
+func (f *prefetches) dropPlan(channel string) (keys []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if p := f.plans[channel]; p != nil {
@@ -76,8 +76,8 @@ func (f *prefetches) drop(channel string) (keys []string) {
 	return keys
 }
 
-// again lets each channel plan anew at once.
-func (f *prefetches) again() {
+// planAgain lets each channel plan anew at once.
+func (f *prefetches) planAgain() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, p := range f.plans {
@@ -85,8 +85,8 @@ func (f *prefetches) again() {
 	}
 }
 
-// plan returns the plan of a channel's next run. The caller holds f.mu.
-func (f *prefetches) plan(want *wire.Desired) *ahead {
+// planOf returns the plan of a channel's next run. The caller holds f.mu.
+func (f *prefetches) planOf(want *wire.Desired) *ahead {
 	p := f.plans[want.Channel]
 	if p == nil || p.of != aheadOf(want) {
 		p = &ahead{of: aheadOf(want), needed: -1}
@@ -98,30 +98,30 @@ func (f *prefetches) plan(want *wire.Desired) *ahead {
 // errOpened stops the preparation of a run because its window opened.
 var errOpened = errors.New("the window has opened")
 
-// prepare starts the preparation of a run that waits for its window, if it is
+// startPrefetch starts the preparation of a run that waits for its window, if it is
 // due. It returns the time until the next call. The preparation also finishes
 // an interrupted commit, which needs no network.
-func (a *agent) prepare(ctx context.Context, g *errgroup.Group, busy map[string]*job, want wire.Desired, left *spool.Run, now time.Time) time.Duration {
+func (a *agent) startPrefetch(ctx context.Context, g *errgroup.Group, busy map[string]*job, want wire.Desired, left *spool.Run, now time.Time) time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.prefetch.mu.Lock()
-	p := a.prefetch.plan(&want)
+	p := a.prefetch.planOf(&want)
 	d := p.at.Sub(now)
 	a.prefetch.mu.Unlock()
 	if d > 0 {
 		return d
 	}
-	if busy[want.Channel] != nil || a.running[want.Channel] != nil || len(a.running) >= schedule.MaxRuns || preparing(a.running) != nil || !a.night.mayAsk(now) {
+	if busy[want.Channel] != nil || a.running[want.Channel] != nil || len(a.running) >= schedule.MaxRuns || prefetchJob(a.running) != nil || !a.night.mayAsk(now) {
 		return watch
 	}
 	j := &job{rate: newLimiter(0), ahead: true}
 	var failed error
-	if !a.spawn(ctx, g, want.Channel, j, func(rctx context.Context) error {
+	if !a.spawnJob(ctx, g, want.Channel, j, func(rctx context.Context) error {
 		if failed = a.makeReady(ctx, rctx, j, p, want, left); failed != nil && context.Cause(rctx) == nil {
-			a.note(Info, want.Channel, fmt.Sprintf("release %d: what its run needs could not be asked for ahead of its window", want.Number), failed)
+			a.logNote(Info, want.Channel, fmt.Sprintf("release %d: what its run needs could not be asked for ahead of its window", want.Number), failed)
 		}
 		if kept := (spoolError{}); errors.As(failed, &kept) {
-			return a.full(ctx, kept.error)
+			return a.reportFullDisk(ctx, kept.error)
 		}
 		return nil
 	}, func() {
@@ -139,8 +139,8 @@ func (a *agent) prepare(ctx context.Context, g *errgroup.Group, busy map[string]
 	return aheadEvery
 }
 
-// preparing returns the job that prepares a run, or nil.
-func preparing(jobs map[string]*job) *job {
+// prefetchJob returns the job that prepares a run, or nil.
+func prefetchJob(jobs map[string]*job) *job {
 	for _, j := range jobs {
 		if j.ahead {
 			return j
@@ -152,12 +152,12 @@ func preparing(jobs map[string]*job) *job {
 // makeReady finishes an interrupted commit, plans the next run, asks for
 // presigned URLs and stores them in the spool.
 func (a *agent) makeReady(ctx, rctx context.Context, j *job, p *ahead, want wire.Desired, left *spool.Run) error {
-	target, err := a.id.allowed(want.Target)
+	target, err := a.id.checkAllowed(want.Target)
 	if err != nil {
 		return err
 	}
 	if left != nil {
-		if err := a.mend(ctx, rctx, *left); err != nil {
+		if err := a.finishCommit(ctx, rctx, *left); err != nil {
 			return err
 		}
 	}
@@ -169,12 +169,12 @@ func (a *agent) makeReady(ctx, rctx context.Context, j *job, p *ahead, want wire
 	subject := a.halts.subjectOf(want.Channel)
 	read := &keySet{}
 	s := &store{Store: a.store, urls: a.urls, moved: &j.moved, limits: []*rate.Limiter{newLimiter(aheadRate)}, date: func(d time.Time) { a.storeClock.set(d, a.o.Now()) },
-		reads: read.add, most: aheadMost}
-	f, err := apply.Foresee(rctx, s, target, apply.Options{Channel: want.Channel, Root: a.id.opener(want.Target), Release: want.Number, Digest: want.Release, Policy: want.Policy,
-		Held: filled(ctx, a.spool, want.Channel, want.Target), Adopt: want.Adopt,
+		reads: read.addKey, most: aheadMost}
+	f, err := apply.Foresee(rctx, s, target, apply.Options{Channel: want.Channel, Root: a.id.targetOpener(want.Target), Release: want.Number, Digest: want.Release, Policy: want.Policy,
+		Held: wasFilled(ctx, a.spool, want.Channel, want.Target), Adopt: want.Adopt,
 		Now: a.o.Now, RootKey: &a.id.Root, Key: a.id.repo, Subject: subject, Observer: a.o.Observer,
 		Gate: func(context.Context) error {
-			if h := a.halts.halted(want.Channel); h != nil {
+			if h := a.halts.haltOrder(want.Channel); h != nil {
 				return &halt.Error{Order: *h}
 			}
 			return nil
@@ -183,23 +183,23 @@ func (a *agent) makeReady(ctx, rctx context.Context, j *job, p *ahead, want wire
 		return err
 	}
 	a.mu.Lock()
-	until := a.night.closes(a.o.Now(), want.Channel)
+	until := a.night.closeTime(a.o.Now(), want.Channel)
 	a.mu.Unlock()
 	a.prefetch.mu.Lock()
 	if f != nil {
-		a.urls.release(p.keys)
-		read.add(haltKey)
+		a.urls.releaseKeys(p.keys)
+		read.addKey(haltKey)
 		for _, key := range f.Packs[:min(len(f.Packs), maxPrefetch)] {
-			read.add(key)
+			read.addKey(key)
 		}
-		p.keys = read.sorted()
+		p.keys = read.sortedKeys()
 		if p.needed < 0 || f.Needed < p.needed { // a stopped run has counted its staged bytes
 			p.needed = f.Needed
 		}
 	}
 	keys := p.keys
 	a.prefetch.mu.Unlock()
-	lent, err := a.urls.hold(rctx, keys, until)
+	lent, err := a.urls.keepPresigned(rctx, keys, until)
 	if err != nil {
 		return err
 	}
@@ -212,14 +212,14 @@ func (a *agent) makeReady(ctx, rctx context.Context, j *job, p *ahead, want wire
 	a.prefetch.mu.Lock()
 	p.index = f.Index
 	a.prefetch.mu.Unlock()
-	a.note(Info, want.Channel, fmt.Sprintf("release %d is ready for its window: %d bytes at most in %d packs", want.Number, f.Needed, len(f.Packs)), nil)
+	a.logNote(Info, want.Channel, fmt.Sprintf("release %d is ready for its window: %d bytes at most in %d packs", want.Number, f.Needed, len(f.Packs)), nil)
 	return nil
 }
 
-// mend finishes the commit that an earlier process left, if there is one. The
+// finishCommit finishes the commit that an earlier process left, if there is one. The
 // run stays open, so its final report includes these outcomes.
-func (a *agent) mend(ctx, rctx context.Context, r spool.Run) error {
-	target, err := a.id.allowed(r.Target)
+func (a *agent) finishCommit(ctx, rctx context.Context, r spool.Run) error {
+	target, err := a.id.checkAllowed(r.Target)
 	if err != nil || r.DryRun {
 		return err
 	}
@@ -228,17 +228,17 @@ func (a *agent) mend(ctx, rctx context.Context, r spool.Run) error {
 	}
 	keep := context.WithoutCancel(ctx)
 	t := &teller{a: a, ctx: keep, run: &r}
-	return errors.Join(apply.Recover(rctx, target, a.options(keep, &r, t)), t.flush())
+	return errors.Join(apply.Recover(rctx, target, a.applyOptions(keep, &r, t)), t.flushOutcomes())
 }
 
-// remains notes how many bytes a stopped run has still to fetch.
-func (a *agent) remains(r *spool.Run, res *apply.Result) {
+// noteRemaining notes how many bytes a stopped run has still to fetch.
+func (a *agent) noteRemaining(r *spool.Run, res *apply.Result) {
 	if res == nil || res.BytesNeeded == 0 {
 		return
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if d := desired(a.state, r.Channel); d != nil && d.Number == r.Number {
+	if d := findDesired(a.state, r.Channel); d != nil && d.Number == r.Number {
 		a.prefetch.setNeeded(d, max(0, res.BytesNeeded-res.BytesFetched))
 	}
 }
@@ -258,9 +258,9 @@ func (n *night) mayAsk(now time.Time) bool {
 	return r > 0
 }
 
-// closes returns the end of a channel's open window, or else of its next one.
+// closeTime returns the end of a channel's open window, or else of its next one.
 // It returns the zero time if the channel has no window.
-func (n *night) closes(now time.Time, channel string) time.Time {
+func (n *night) closeTime(now time.Time, channel string) time.Time {
 	rule, has := n.rules[channel]
 	if !has {
 		return time.Time{}
@@ -279,7 +279,7 @@ type keySet struct {
 	all map[string]struct{}
 }
 
-func (k *keySet) add(key string) {
+func (k *keySet) addKey(key string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.all == nil {
@@ -288,7 +288,7 @@ func (k *keySet) add(key string) {
 	k.all[key] = struct{}{}
 }
 
-func (k *keySet) sorted() []string {
+func (k *keySet) sortedKeys() []string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	out := make([]string, 0, len(k.all))

@@ -41,7 +41,7 @@ func TestSmallestNeedFirst(t *testing.T) {
 		t.Errorf("after days: %s", got)
 	}
 	d := &s.Desired[1]
-	if err := a.turns.await(t.Context(), a.spool, s, []spool.Held{{Held: wire.Held{Channel: d.Channel, Number: d.Number, Release: d.Release}, Target: d.Target}}, now); err != nil {
+	if err := a.turns.recordWaiting(t.Context(), a.spool, s, []spool.Held{{Held: wire.Held{Channel: d.Channel, Number: d.Number, Release: d.Release}, Target: d.Target}}, now); err != nil {
 		t.Fatal(err)
 	}
 	if got := startingTurns(a, now); got != "patch driver package image" {
@@ -85,19 +85,19 @@ func TestAbsentCountsForAWeek(t *testing.T) {
 		}()
 	}
 	refuse()
-	lent, err := u.hold(t.Context(), []string{key, haltKey}, now.Add(time.Hour))
+	lent, err := u.keepPresigned(t.Context(), []string{key, haltKey}, now.Add(time.Hour))
 	if err != nil || len(lent) != 2 || lent[0] != (spool.Lent{Key: key, Until: now.Add(7 * 24 * time.Hour).Unix()}) || lent[1].Until != now.Add(time.Hour).Unix() {
 		t.Fatalf("%+v, %v", lent, err)
 	}
 	later := newURLs(func(wire.Ask) error { return nil }, func() time.Time { return now }, time.Millisecond)
-	later.restore(lent, "trust/3") // a newer document was seen since
+	later.restoreKept(lent, "trust/3") // a newer document was seen since
 	if later.knownAbsent(key) {
 		t.Error("a document is absent that was seen")
 	}
 	if !later.HaltLent() {
 		t.Error("after a restart content could move that no order in the store would stop")
 	}
-	later.restore(lent, key)
+	later.restoreKept(lent, key)
 	now = now.Add(7*24*time.Hour - time.Second)
 	if _, err := later.Lend(t.Context(), key, ""); !strings.Contains(err.Error(), "no such object") {
 		t.Error(err)
@@ -106,7 +106,7 @@ func TestAbsentCountsForAWeek(t *testing.T) {
 	if later.knownAbsent(key) {
 		t.Error("it counts for longer than a week")
 	}
-	later.restore([]spool.Lent{{Key: key, Until: now.Add(time.Hour).Unix()}}, key)
+	later.restoreKept([]spool.Lent{{Key: key, Until: now.Add(time.Hour).Unix()}}, key)
 	later.forgetAbsent()
 	if later.knownAbsent(key) {
 		t.Error("it counts although there is a newer document")

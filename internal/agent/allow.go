@@ -34,20 +34,20 @@ func cleanRoots(roots []string) (clean []string, err error) {
 // coversState refuses an allowed folder that contains the agent's state, or that is inside it: the Core could replace
 // the site's identity and this list.
 func coversState(root, stateDir string) error {
-	if !overlap(root, stateDir) {
+	if !foldersOverlap(root, stateDir) {
 		return nil
 	}
 	return fmt.Errorf("allowed folder %q: %w: the agent keeps its state in %q: name another folder, or keep the state elsewhere with --state", root, ErrTarget, stateDir)
 }
 
-// overlap reports whether one of two folders is the other or is inside it, whatever links lead there now.
-func overlap(a, b string) bool {
-	a, b = resolved(a), resolved(b)
-	return inside(a, b) || inside(b, a)
+// foldersOverlap reports whether one of two folders is the other or is inside it, whatever links lead there now.
+func foldersOverlap(a, b string) bool {
+	a, b = resolveLinks(a), resolveLinks(b)
+	return isInside(a, b) || isInside(b, a)
 }
 
-// resolved returns an absolute path without links. Links below the first missing name cannot be resolved.
-func resolved(path string) string {
+// resolveLinks returns an absolute path without links. Links below the first missing name cannot be resolved.
+func resolveLinks(path string) string {
 	if abs, err := filepath.Abs(path); err == nil {
 		path = abs
 	}
@@ -62,9 +62,9 @@ func resolved(path string) string {
 	}
 }
 
-// inside compares files as well as names: one folder may be mounted twice.
-func inside(path, dir string) bool {
-	if _, ok := below(dir, path); ok {
+// isInside compares files as well as names: one folder may be mounted twice.
+func isInside(path, dir string) bool {
+	if _, ok := relativeBelow(dir, path); ok {
 		return true
 	}
 	info, err := os.Stat(dir)
@@ -79,17 +79,17 @@ func inside(path, dir string) bool {
 	return false
 }
 
-// allowed returns the cleaned target if it is an allowed folder or below one, with no link between the two. The
+// checkAllowed returns the cleaned target if it is an allowed folder or below one, with no link between the two. The
 // folder must not contain the agent's state: links above it may have changed since the start.
-func (id *Identity) allowed(target string) (string, error) {
-	clean, _, _, err := id.place(target)
+func (id *Identity) checkAllowed(target string) (string, error) {
+	clean, _, _, err := id.splitTarget(target)
 	return clean, err
 }
 
 // openAllowed opens a target anew, for one try of a run. It checks and opens the target through the allowed folder,
 // so that nothing is written outside of that, whatever is swapped for a link meanwhile.
 func (id *Identity) openAllowed(target string, o durable.Options) (*durable.Root, error) {
-	_, root, rest, err := id.place(target)
+	_, root, rest, err := id.splitTarget(target)
 	if err != nil {
 		return nil, err
 	}
@@ -103,13 +103,13 @@ func (id *Identity) openAllowed(target string, o durable.Options) (*durable.Root
 	return r, nil
 }
 
-// opener returns the function with which apply opens a target.
-func (id *Identity) opener(target string) func(durable.Options) (*durable.Root, error) {
+// targetOpener returns the function with which apply opens a target.
+func (id *Identity) targetOpener(target string) func(durable.Options) (*durable.Root, error) {
 	return func(o durable.Options) (*durable.Root, error) { return id.openAllowed(target, o) }
 }
 
-// place also returns the allowed folder, and the part of the target below it.
-func (id *Identity) place(target string) (clean, root, rest string, err error) {
+// splitTarget also returns the allowed folder, and the part of the target below it.
+func (id *Identity) splitTarget(target string) (clean, root, rest string, err error) {
 	roots := id.Allow
 	refuse := func(why string) (string, string, string, error) {
 		return "", "", "", fmt.Errorf("%q: %w: %s (allowed: %s; change the list in %s)", target, ErrTarget, why, strings.Join(roots, ", "), siteFile)
@@ -124,7 +124,7 @@ func (id *Identity) place(target string) (clean, root, rest string, err error) {
 		}
 	}
 	for _, root := range roots {
-		rest, ok := below(root, clean)
+		rest, ok := relativeBelow(root, clean)
 		if !ok {
 			continue
 		}
@@ -147,8 +147,8 @@ func (id *Identity) place(target string) (clean, root, rest string, err error) {
 	return refuse("it lies elsewhere")
 }
 
-// below returns what of path lies below root, "" for root itself.
-func below(root, path string) (string, bool) {
+// relativeBelow returns what of path lies below root, "" for root itself.
+func relativeBelow(root, path string) (string, bool) {
 	if len(path) < len(root) || !samePath(path[:len(root)], root) {
 		return "", false
 	}

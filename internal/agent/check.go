@@ -48,14 +48,14 @@ func Check(ctx context.Context, o CheckOptions) []Finding {
 		all = append(all, Finding{"allowed folders", fmt.Errorf("there are none, so that every target will be refused: name them in %s", filepath.Join(o.StateDir, siteFile))})
 	}
 	for _, dir := range id.Allow {
-		all = append(all, Finding{"write " + dir, writable(dir)}, Finding{"not write above " + dir, notAbove(dir)})
+		all = append(all, Finding{"write " + dir, checkWritable(dir)}, Finding{"not write above " + dir, notAbove(dir)})
 	}
-	return append(all, Finding{"Core", reach(ctx, id, o)}, Finding{"store " + id.Store + " and clock", tellTime(ctx, id, o)})
+	return append(all, Finding{"Core", checkReach(ctx, id, o)}, Finding{"store " + id.Store + " and clock", tellTime(ctx, id, o)})
 }
 
 const probeName = ".nightferry-check"
 
-func writable(dir string) (err error) {
+func checkWritable(dir string) (err error) {
 	root, err := durable.Open(dir, durable.Options{})
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("it does not exist: make it, and give it to this account: %w", err)
@@ -91,7 +91,7 @@ func notAbove(dir string) error {
 	return fmt.Errorf("this account can write %s: give the agent an account of its own that may write the allowed folders only", filepath.Dir(dir))
 }
 
-func reach(ctx context.Context, id *Identity, o CheckOptions) error {
+func checkReach(ctx context.Context, id *Identity, o CheckOptions) error {
 	root, err := durable.Open(o.StateDir, durable.Options{Trusted: true})
 	if err != nil {
 		return err

@@ -38,8 +38,8 @@ func newConfirmations(now time.Time) *confirmations {
 	return &confirmations{changed: make(signal, 1), again: make(signal, 1), number: uint64(now.UnixNano())}
 }
 
-// taken takes the Core's acknowledgement.
-func (c *confirmations) taken(v *wire.Confirmed) {
+// handleConfirmed takes the Core's acknowledgement.
+func (c *confirmations) handleConfirmed(v *wire.Confirmed) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if v.Number != c.number {
@@ -51,8 +51,8 @@ func (c *confirmations) taken(v *wire.Confirmed) {
 	}
 }
 
-// next begins another message, or none while the newest is acknowledged.
-func (c *confirmations) next(news bool) (number uint64, withObject, due bool) {
+// nextMessage begins another message, or none while the newest is acknowledged.
+func (c *confirmations) nextMessage(news bool) (number uint64, withObject, due bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if news {
@@ -87,10 +87,10 @@ func (h *haltState) confirmHalts(ctx context.Context) error {
 // sendStopped sends what is obeyed, if it is news or not acknowledged yet. It is
 // durable first: the proof of a stop must not change with a restart.
 func (h *haltState) sendStopped(ctx context.Context, again bool) {
-	m, object := h.obeyed()
+	m, object := h.obeyedOrders()
 	b, err := wire.Encode(&m)
 	if err != nil {
-		h.s.note(Error, "", "that this site has stopped cannot be encoded", err)
+		h.s.logNote(Error, "", "that this site has stopped cannot be encoded", err)
 		return
 	}
 	news := string(b) != h.answers.said
@@ -99,24 +99,24 @@ func (h *haltState) sendStopped(ctx context.Context, again bool) {
 			if ctx.Err() != nil {
 				return // the agent ends
 			}
-			h.s.note(Error, "", "that this site has stopped cannot be kept", err)
+			h.s.logNote(Error, "", "that this site has stopped cannot be kept", err)
 		}
 		h.answers.said = string(b)
 		h.confirmLocal(m.Orders)
 	}
-	number, withObject, due := h.answers.next(news || again)
+	number, withObject, due := h.answers.nextMessage(news || again)
 	if !due {
 		return
 	}
 	if m.Number = number; withObject {
 		m.Object = object
 	}
-	h.s.tell(wire.VerbStopped, &m)
+	h.s.trySend(wire.VerbStopped, &m)
 }
 
-// obeyed returns the orders that are obeyed by now, the one given on the site
+// obeyedOrders returns the orders that are obeyed by now, the one given on the site
 // first, then the newest, and the object that the Core's came in.
-func (h *haltState) obeyed() (wire.Stopped, []byte) {
+func (h *haltState) obeyedOrders() (wire.Stopped, []byte) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	m := wire.Stopped{Epoch: h.epoch}

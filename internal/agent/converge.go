@@ -28,21 +28,21 @@ type job struct {
 	ahead   bool         // it only prepares a run: no content moves
 }
 
-// moves reports whether content moves; other jobs yield to such jobs.
-func (j *job) moves() bool { return !j.ahead && !j.scrub }
+// movesContent reports whether content moves; other jobs yield to such jobs.
+func (j *job) movesContent() bool { return !j.ahead && !j.scrub }
 
-// converge starts due jobs until ctx ends.
-func (a *agent) converge(ctx context.Context) error {
+// startDueJobs starts due jobs until ctx ends.
+func (a *agent) startDueJobs(ctx context.Context) error {
 	g, gctx := errgroup.WithContext(ctx)
-	err := a.start(ctx, gctx, g)
+	err := a.startJobs(ctx, gctx, g)
 	return errors.Join(err, g.Wait())
 }
 
-func (a *agent) start(ctx, gctx context.Context, g *errgroup.Group) error {
+func (a *agent) startJobs(ctx, gctx context.Context, g *errgroup.Group) error {
 	for {
 		soon, err := a.startDue(gctx, g)
 		if err != nil {
-			return ended(ctx, err)
+			return ignoreEnd(ctx, err)
 		}
 		wait := time.NewTimer(soon)
 		select {
@@ -74,7 +74,7 @@ func (a *agent) startDue(ctx context.Context, g *errgroup.Group) (time.Duration,
 	a.mu.Lock()
 	state, night := a.state, a.night
 	a.mu.Unlock()
-	soon := a.nightfall(a.o.Now())
+	soon := a.applyWindows(a.o.Now())
 	if state == nil {
 		return soon, nil
 	}
@@ -86,7 +86,7 @@ func (a *agent) startDue(ctx context.Context, g *errgroup.Group) (time.Duration,
 	if skew > wrong {
 		soon = min(soon, clockRetries*a.o.Retry)
 	}
-	if err := a.turns.await(ctx, a.spool, state, holds, now); err != nil {
+	if err := a.turns.recordWaiting(ctx, a.spool, state, holds, now); err != nil {
 		return 0, err
 	}
 	due, at, err := a.dueNow(ctx, state, holds, runs, night.realTime(a.o.Recheck), now)
@@ -94,29 +94,29 @@ func (a *agent) startDue(ctx context.Context, g *errgroup.Group) (time.Duration,
 		return 0, err
 	}
 	soon = min(soon, at)
-	m := a.moment(night, due, skew, now)
+	m := a.planMoment(night, due, skew, now)
 	verdicts, starts, again := schedule.Next(m)
 	if !again.IsZero() {
 		soon = min(soon, watch, max(again.Sub(now), time.Millisecond))
 	}
 	for _, i := range starts {
-		a.launch(ctx, g, busy, due[i])
+		a.launchChannel(ctx, g, busy, due[i])
 	}
 	for i, v := range verdicts {
 		if (v == schedule.Shut || v == schedule.Stopped) && wire.ValidName(due[i].Channel) {
-			soon = min(soon, a.prepare(ctx, g, busy, due[i].Desired, due[i].left, now))
+			soon = min(soon, a.startPrefetch(ctx, g, busy, due[i].Desired, due[i].left, now))
 		}
 	}
 	// If the Core no longer wants a run's channel here, the run is ended.
 	for i := range runs {
-		if desired(state, runs[i].Channel) == nil {
-			a.launch(ctx, g, busy, dueChannel{Desired: wire.Desired{Channel: runs[i].Channel}, left: &runs[i]})
+		if findDesired(state, runs[i].Channel) == nil {
+			a.launchChannel(ctx, g, busy, dueChannel{Desired: wire.Desired{Channel: runs[i].Channel}, left: &runs[i]})
 		}
 	}
 	if skew <= wrong {
 		soon = min(soon, a.startScrub(ctx, g, state, night, holds, now))
 	}
-	a.waiting(due, verdicts, m)
+	a.sendWaiting(due, verdicts, m)
 	return soon, nil
 }
 
@@ -133,14 +133,14 @@ func (a *agent) dueNow(ctx context.Context, state *wire.State, holds []spool.Hel
 	soon = never
 	for i := range state.Desired {
 		want := &state.Desired[i]
-		d := dueChannel{Desired: *want, left: leftover(runs, want.Channel)}
+		d := dueChannel{Desired: *want, left: findLeftover(runs, want.Channel)}
 		obeyed, err := a.spool.Obeyed(ctx, want.Channel)
 		if err != nil {
 			return nil, 0, err
 		}
 		refused := a.isRefused(want)
-		at, due := due(want, held(holds, want.Channel), obeyed, now, recheck, refused)
-		at, due = a.scrubs.dueBesides(want, held(holds, want.Channel), obeyed, now, at, due, recheck)
+		at, due := dueTime(want, findHeld(holds, want.Channel), obeyed, now, recheck, refused)
+		at, due = a.scrubs.dueBesides(want, findHeld(holds, want.Channel), obeyed, now, at, due, recheck)
 		if !due && d.left == nil && !refused {
 			soon = min(soon, max(time.Second, at.Sub(now)))
 			continue
@@ -151,23 +151,23 @@ func (a *agent) dueNow(ctx context.Context, state *wire.State, holds []spool.Hel
 	return list, soon, nil
 }
 
-// moment collects the input for the decision which due channels start now. If
+// planMoment collects the input for the decision which due channels start now. If
 // the bytes to fetch are not known yet, it uses the release's size. It sets each
 // channel's reason to wait.
-func (a *agent) moment(night *night, due []dueChannel, skew time.Duration, now time.Time) schedule.Moment {
+func (a *agent) planMoment(night *night, due []dueChannel, skew time.Duration, now time.Time) schedule.Moment {
 	m := schedule.Moment{Now: now, Patience: night.realTime(schedule.Patience)}
-	m.Rate, m.Change = night.rate(now)
+	m.Rate, m.Change = night.currentRate(now)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, j := range a.running {
-		if j.moves() {
+		if j.movesContent() {
 			m.Running++
 		}
 	}
 	for i := range due {
 		d := &due[i]
 		c := schedule.Candidate{Channel: d.Channel, Priority: int(d.Priority), Bytes: d.Bytes, Since: now}
-		if needed := a.prefetch.needed(&d.Desired); needed >= 0 {
+		if needed := a.prefetch.neededBytes(&d.Desired); needed >= 0 {
 			c.Bytes = min(d.Bytes, needed)
 		}
 		if since := a.turns.waitsSince(d.Channel); !since.IsZero() {
@@ -180,15 +180,15 @@ func (a *agent) moment(night *night, due []dueChannel, skew time.Duration, now t
 		}
 		d.held = a.heldBack(&d.Desired, night, skew)
 		j := a.running[d.Channel]
-		c.Held = d.held.Why != 0 || j != nil && j.moves()
+		c.Held = d.held.Why != 0 || j != nil && j.movesContent()
 		m.Waiting = append(m.Waiting, c)
 	}
 	return m
 }
 
-// due reports whether a channel has work to do now, or else when it will. recheck is how long a verified target is
+// dueTime reports whether a channel has work to do now, or else when it will. recheck is how long a verified target is
 // trusted.
-func due(want *wire.Desired, have *spool.Held, obeyed uint64, now time.Time, recheck time.Duration, refused bool) (time.Time, bool) {
+func dueTime(want *wire.Desired, have *spool.Held, obeyed uint64, now time.Time, recheck time.Duration, refused bool) (time.Time, bool) {
 	if want.Number == 0 || refused {
 		return now.Add(time.Hour), false
 	}
@@ -203,12 +203,12 @@ func due(want *wire.Desired, have *spool.Held, obeyed uint64, now time.Time, rec
 func (a *agent) isRefused(want *wire.Desired) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.refused[want.Channel] == refusal(want)
+	return a.refused[want.Channel] == refusalKey(want)
 }
 
-func refusal(want *wire.Desired) string { return fmt.Sprintf("%s\x00%d", want.Target, want.Start) }
+func refusalKey(want *wire.Desired) string { return fmt.Sprintf("%s\x00%d", want.Target, want.Start) }
 
-func held(all []spool.Held, channel string) *spool.Held {
+func findHeld(all []spool.Held, channel string) *spool.Held {
 	for i := range all {
 		if all[i].Channel == channel {
 			return &all[i]
@@ -217,7 +217,7 @@ func held(all []spool.Held, channel string) *spool.Held {
 	return nil
 }
 
-func leftover(runs []spool.Run, channel string) *spool.Run {
+func findLeftover(runs []spool.Run, channel string) *spool.Run {
 	for i := range runs {
 		if runs[i].Channel == channel {
 			return &runs[i]
@@ -226,10 +226,10 @@ func leftover(runs []spool.Run, channel string) *spool.Run {
 	return nil
 }
 
-// launch runs one channel, if it is not running and there is room. busy has the
+// launchChannel runs one channel, if it is not running and there is room. busy has the
 // jobs that ran when the spool was read. When one ends, it wakes the planner,
 // which reads the spool again.
-func (a *agent) launch(ctx context.Context, g *errgroup.Group, busy map[string]*job, due dueChannel) {
+func (a *agent) launchChannel(ctx context.Context, g *errgroup.Group, busy map[string]*job, due dueChannel) {
 	want, left := due.Desired, due.left
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -238,7 +238,7 @@ func (a *agent) launch(ctx context.Context, g *errgroup.Group, busy map[string]*
 	}
 	if j := a.running[want.Channel]; j != nil || len(a.running) >= schedule.MaxRuns {
 		if j == nil {
-			j = preparing(a.running)
+			j = prefetchJob(a.running)
 		}
 		if j != nil && j.ahead {
 			j.stop(errOpened) // the preparation yields; its end wakes the planner
@@ -250,8 +250,8 @@ func (a *agent) launch(ctx context.Context, g *errgroup.Group, busy map[string]*
 	}
 	j := &job{rate: newLimiter(want.Rate), ordered: due.ordered}
 	var again bool
-	started := a.spawn(ctx, g, want.Channel, j, func(rctx context.Context) (err error) {
-		again, err = a.bring(ctx, rctx, j, want, left)
+	started := a.spawnJob(ctx, g, want.Channel, j, func(rctx context.Context) (err error) {
+		again, err = a.bringChannel(ctx, rctx, j, want, left)
 		return err
 	}, func() {
 		if !again {
@@ -261,17 +261,17 @@ func (a *agent) launch(ctx context.Context, g *errgroup.Group, busy map[string]*
 		a.next[want.Channel] = a.next[want.Channel].retryAfter(a.o.Now(), a.o.Retry, a.night, want.Channel)
 	})
 	if started {
-		a.turns.take(want.Channel, a.o.Now())
+		a.turns.takeTurn(want.Channel, a.o.Now())
 	}
 }
 
-// spawn starts a job of a channel, unless a halt order or the fail-safe stops it. work must end with its context. done is
+// spawnJob starts a job of a channel, unless a halt order or the fail-safe stops it. work must end with its context. done is
 // called afterwards with a.mu held, before the end wakes the planner. An error
 // of work ends the agent. The caller holds a.mu.
-func (a *agent) spawn(ctx context.Context, g *errgroup.Group, channel string, j *job, work func(rctx context.Context) error, done func()) bool {
+func (a *agent) spawnJob(ctx context.Context, g *errgroup.Group, channel string, j *job, work func(rctx context.Context) error, done func()) bool {
 	rctx, stop := context.WithCancelCause(ctx)
 	j.stop = stop
-	if !a.halts.begin(channel, j) {
+	if !a.halts.beginJob(channel, j) {
 		stop(nil)
 		return false
 	}
@@ -279,7 +279,7 @@ func (a *agent) spawn(ctx context.Context, g *errgroup.Group, channel string, j 
 	g.Go(func() error {
 		err := work(rctx)
 		stop(nil)
-		a.halts.end(channel, j)
+		a.halts.endJob(channel, j)
 		a.mu.Lock()
 		delete(a.running, channel)
 		done()
@@ -292,7 +292,7 @@ func (a *agent) spawn(ctx context.Context, g *errgroup.Group, channel string, j 
 			// allocations happen.
 			debug.FreeOSMemory()
 		}
-		return ended(ctx, err)
+		return ignoreEnd(ctx, err)
 	})
 	return true
 }
@@ -319,7 +319,7 @@ func (n attempt) retryAfter(now time.Time, first time.Duration, night *night, ch
 	n.at = now.Add(n.wait)
 	if settled && night != nil {
 		n.at = now.Add(unchangedWait)
-		if end := night.closes(now, channel); !end.IsZero() {
+		if end := night.closeTime(now, channel); !end.IsZero() {
 			n.at = end
 		}
 	}

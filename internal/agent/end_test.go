@@ -58,12 +58,12 @@ func TestNothingStartsFromAnOldReading(t *testing.T) {
 	g, ctx := errgroup.WithContext(t.Context())
 	want := wire.Desired{Channel: "package", Number: 2}
 	due := dueChannel{Desired: want, left: &old}
-	a.launch(ctx, g, nil, due)
+	a.launchChannel(ctx, g, nil, due)
 	w.try(g.Wait())
 	if runs, err := sp.Runs(t.Context()); err != nil || len(runs) != 0 {
 		t.Fatalf("the old run has not ended: %v %v", runs, err)
 	}
-	a.launch(ctx, g, map[string]*job{"package": {}}, due) // as of before its end
+	a.launchChannel(ctx, g, map[string]*job{"package": {}}, due) // as of before its end
 	if len(a.running) != 0 {
 		t.Error("it begins with what it had read before that run ended")
 	}
@@ -99,7 +99,7 @@ func TestVacatedAfterAKill(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			err = vacate(root, EnrolOptions{Replace: true, Now: time.Now})
+			err = removeIdentity(root, EnrolOptions{Replace: true, Now: time.Now})
 			if first := d.left < 0; first != (err != nil) {
 				t.Errorf("killed %v: %v", first, err)
 			}

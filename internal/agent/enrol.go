@@ -89,7 +89,7 @@ func Enrol(ctx context.Context, token string, o EnrolOptions) (*Identity, error)
 		return nil, fmt.Errorf("enroll in %q: %w: stop the agent first", o.StateDir, err)
 	}
 	defer func() { _ = unlock() }()
-	if err := vacate(root, o); err != nil {
+	if err := removeIdentity(root, o); err != nil {
 		return nil, fmt.Errorf("enroll: %w", err)
 	}
 	seed, err := newSeed(root)
@@ -100,14 +100,14 @@ func Enrol(ctx context.Context, token string, o EnrolOptions) (*Identity, error)
 	if id.key, err = bus.Ed25519Of(seed); err != nil {
 		return nil, err
 	}
-	grant, err := redeem(ctx, t, id, o)
+	grant, err := redeemToken(ctx, t, id, o)
 	if err != nil {
 		return nil, fmt.Errorf("enroll %s: %w", id.Address(), err)
 	}
 	g, err := bus.ReadGrant(grant.JWT)
 	if err == nil {
 		var raw []byte
-		if raw, err = bus.Ed25519Public(g.Public); err == nil && trust.Public(raw) != public(id) {
+		if raw, err = bus.Ed25519Public(g.Public); err == nil && trust.Public(raw) != publicKeys(id) {
 			err = errors.New("it is for another key")
 		}
 	}
@@ -118,21 +118,21 @@ func Enrol(ctx context.Context, token string, o EnrolOptions) (*Identity, error)
 	if len(id.Core) == 0 {
 		id.Core = t.Core
 	}
-	if err := id.save(root, grant.JWT); err != nil {
+	if err := id.saveIdentity(root, grant.JWT); err != nil {
 		return nil, fmt.Errorf("enroll %s: keep the identity: %w", id.Address(), err)
 	}
 	return id, nil
 }
 
-func public(id *Identity) (p trust.Public) {
+func publicKeys(id *Identity) (p trust.Public) {
 	copy(p[:], id.key.Public().(ed25519.PublicKey))
 	return p
 }
 
-// vacate makes room for a new identity. What says that there is one goes last:
+// removeIdentity makes room for a new identity. What says that there is one goes last:
 // whoever dies before finds it again, and nothing of the old one is taken for
 // the new one's.
-func vacate(root *durable.Root, o EnrolOptions) error {
+func removeIdentity(root *durable.Root, o EnrolOptions) error {
 	_, err := root.Lstat(siteFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -166,8 +166,8 @@ func newSeed(root *durable.Root) ([]byte, error) {
 	return seed, durable.WritePrivate(path, append(seed, '\n'))
 }
 
-// redeem speaks with the Core as the token's one-time user.
-func redeem(ctx context.Context, t *wire.Token, id *Identity, o EnrolOptions) (*wire.Grant, error) {
+// redeemToken speaks with the Core as the token's one-time user.
+func redeemToken(ctx context.Context, t *wire.Token, id *Identity, o EnrolOptions) (*wire.Grant, error) {
 	seed, _, err := bus.IdentityOf([32]byte(t.Seed))
 	if err != nil {
 		return nil, err
@@ -239,7 +239,7 @@ func redeem(ctx context.Context, t *wire.Token, id *Identity, o EnrolOptions) (*
 		return fmt.Errorf("%w within %s: is it running?", ErrNoAnswer, o.Timeout)
 	}
 	var nonce wire.Nonce
-	if err := ask(wire.VerbChallenge, &wire.Challenge{Public: public(id)}, wire.VerbNonce, &nonce); err != nil {
+	if err := ask(wire.VerbChallenge, &wire.Challenge{Public: publicKeys(id)}, wire.VerbNonce, &nonce); err != nil {
 		return nil, err
 	}
 	box, err := wire.NewBox()
@@ -247,7 +247,7 @@ func redeem(ctx context.Context, t *wire.Token, id *Identity, o EnrolOptions) (*
 		return nil, err
 	}
 	var grant wire.Grant
-	err = ask(wire.VerbEnrol, &wire.Enrol{Nonce: nonce.Nonce, Token: wire.TokenKey(t.Seed), Proof: wire.Prove(t.Seed, nonce.Nonce, public(id)),
+	err = ask(wire.VerbEnrol, &wire.Enrol{Nonce: nonce.Nonce, Token: wire.TokenKey(t.Seed), Proof: wire.Prove(t.Seed, nonce.Nonce, publicKeys(id)),
 		Box: box.Public(), Version: o.Version, System: runtime.GOOS + "/" + runtime.GOARCH}, wire.VerbGrant, &grant)
 	if err != nil {
 		return nil, err

@@ -96,13 +96,13 @@ func TestForgottenRunOnAFullDisk(t *testing.T) {
 		}
 	}()
 	o := options(dir, t.Logf)
-	if err := o.validate(); err != nil {
+	if err := o.setDefaults(); err != nil {
 		t.Fatal(err)
 	}
 	target := t.TempDir()
 	a := newAgent(o, &Identity{Domain: here.Domain, Site: here.Site, Allow: []string{target}}, root, sp)
 	want := wire.Desired{Channel: "package", Number: 1, Target: target}
-	if _, err := a.begin(t.Context(), want, nil); err != nil {
+	if _, err := a.beginRun(t.Context(), want, nil); err != nil {
 		t.Fatal(err)
 	}
 	left, err := sp.Runs(t.Context())
@@ -115,7 +115,7 @@ func TestForgottenRunOnAFullDisk(t *testing.T) {
 		err = sp.Append(t.Context(), wire.Event{Channel: "package", Body: make([]byte, 3000)})
 	}
 	want.Number = 2
-	again, err := a.bring(t.Context(), t.Context(), &job{rate: newLimiter(0)}, want, &left[0])
+	again, err := a.bringChannel(t.Context(), t.Context(), &job{rate: newLimiter(0)}, want, &left[0])
 	if !again || err != nil {
 		t.Errorf("again %t, %v", again, err)
 	}
@@ -125,7 +125,7 @@ func TestForgottenRunOnAFullDisk(t *testing.T) {
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}
-	if again, err = a.bring(t.Context(), t.Context(), &job{rate: newLimiter(0)}, want, &left[0]); again || err != nil {
+	if again, err = a.bringChannel(t.Context(), t.Context(), &job{rate: newLimiter(0)}, want, &left[0]); again || err != nil {
 		t.Errorf("with space: again %t, %v", again, err)
 	}
 	if left, err := sp.Runs(t.Context()); err != nil || len(left) != 0 {

@@ -176,12 +176,12 @@ func TestMissedRunsAreSpread(t *testing.T) {
 			id: &Identity{Domain: here.Domain, Site: fmt.Sprint("site-", i)}}, make(signal, 1))
 		h.channels = []string{"driver", "package"}
 		h.orders = &halt.Orders{Active: []halt.Order{{ID: halt.ID{2}, Scope: halt.All}}}
-		h.halting(nil)
-		if len(h.after) != 0 || h.halted("driver") == nil {
+		h.stopHalted(nil)
+		if len(h.after) != 0 || h.haltOrder("driver") == nil {
 			t.Fatalf("halted: %v", h.after)
 		}
 		h.orders = &halt.Orders{}
-		h.halting(nil)
+		h.stopHalted(nil)
 		if len(h.after) != 2 {
 			t.Fatalf("lifted: %v", h.after)
 		}
@@ -193,7 +193,7 @@ func TestMissedRunsAreSpread(t *testing.T) {
 			starts[d*tenths/h.s.o.Spread]++
 		}
 		before := maps.Clone(h.after)
-		h.halting(nil) // another state of the same epoch changes nothing
+		h.stopHalted(nil) // another state of the same epoch changes nothing
 		if !maps.Equal(before, h.after) {
 			t.Fatalf("%v became %v", before, h.after)
 		}
@@ -259,7 +259,7 @@ func (w *world) still() (a *agent, open func() *spool.Spool) {
 func TestHaltsByBothPathsAtOnce(t *testing.T) {
 	w := newWorld(t)
 	a, _ := w.still()
-	w.try(a.remember(t.Context()))
+	w.try(a.loadAccepted(t.Context()))
 	first, second := halt.Order{ID: halt.ID{1}, Scope: halt.All, Reason: "test", By: "tester"}, halt.Order{ID: halt.ID{2}, Scope: halt.All, Reason: "test", By: "tester"}
 	newest := func() uint64 {
 		a.halts.mu.Lock()
@@ -290,7 +290,7 @@ func TestHaltsByBothPathsAtOnce(t *testing.T) {
 	if err := older.Wait(); err != nil {
 		t.Errorf("orders that were overtaken: %v", err)
 	}
-	if m, _ := a.halts.obeyed(); m.Epoch != 2 || len(m.Orders) != 2 {
+	if m, _ := a.halts.obeyedOrders(); m.Epoch != 2 || len(m.Orders) != 2 {
 		t.Errorf("%+v", m)
 	}
 }
@@ -300,29 +300,29 @@ func TestHaltsByBothPathsAtOnce(t *testing.T) {
 func TestUnkeptHaltIsObeyedNotConfirmed(t *testing.T) {
 	w := newWorld(t)
 	a, open := w.still()
-	w.try(a.remember(t.Context()))
+	w.try(a.loadAccepted(t.Context()))
 	w.try(a.spool.Close()) // its disk is gone
 	object := w.orders(w.key, 3, halt.Order{ID: halt.ID{3}, Scope: halt.All, Reason: "test", By: "tester"})
 	kept := spoolError{}
 	if _, err := a.halts.takeHalts(t.Context(), object); !errors.As(err, &kept) {
 		t.Fatal(err)
 	}
-	if a.halts.halted("package") == nil {
+	if a.halts.haltOrder("package") == nil {
 		t.Error("it does not obey")
 	}
-	if m, _ := a.halts.obeyed(); len(m.Orders) != 0 || m.Epoch != 0 {
+	if m, _ := a.halts.obeyedOrders(); len(m.Orders) != 0 || m.Epoch != 0 {
 		t.Errorf("it confirms what a restart would forget: %+v", m)
 	}
 	a.spool = open()
 	if _, err := a.halts.takeHalts(t.Context(), object); err != nil { // it comes again
 		t.Fatal(err)
 	}
-	if m, _ := a.halts.obeyed(); len(m.Orders) != 1 || m.Epoch != 3 {
+	if m, _ := a.halts.obeyedOrders(); len(m.Orders) != 1 || m.Epoch != 3 {
 		t.Errorf("it does not confirm: %+v", m)
 	}
 
 	// A key that may not give orders lifts none.
-	if _, err := a.halts.takeHalts(t.Context(), w.orders(w.root, 9)); err == nil || a.halts.halted("package") == nil {
+	if _, err := a.halts.takeHalts(t.Context(), w.orders(w.root, 9)); err == nil || a.halts.haltOrder("package") == nil {
 		t.Errorf("a key without the role lifts orders: %v", err)
 	}
 }
@@ -333,9 +333,9 @@ func TestUnkeptHaltIsObeyedNotConfirmed(t *testing.T) {
 func TestHaltWithoutADesiredState(t *testing.T) {
 	w := newWorld(t)
 	a, _ := w.still()
-	w.try(a.remember(t.Context()))
-	w.try(a.accept(t.Context(), 0, &wire.State{At: time.Now().UnixMilli(), Store: a.id.Store, Halt: w.orders(w.key, 3, halt.Order{ID: halt.ID{3}, Scope: halt.All, Reason: "test", By: "tester"})}))
-	if a.halts.halted("package") == nil {
+	w.try(a.loadAccepted(t.Context()))
+	w.try(a.acceptState(t.Context(), 0, &wire.State{At: time.Now().UnixMilli(), Store: a.id.Store, Halt: w.orders(w.key, 3, halt.Order{ID: halt.ID{3}, Scope: halt.All, Reason: "test", By: "tester"})}))
+	if a.halts.haltOrder("package") == nil {
 		t.Error("it does not obey")
 	}
 	if a.state != nil {

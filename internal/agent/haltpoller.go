@@ -37,13 +37,13 @@ type haltPoller struct {
 // Core or the store is back: content must not move if nothing could stop it.
 func (h *haltState) pollHalts(ctx context.Context) error {
 	var p haltPoller
-	return each(ctx, max(h.s.o.HaltEvery/20, 10*time.Millisecond), func() { h.pollHalt(ctx, &p) })
+	return everyPeriod(ctx, max(h.s.o.HaltEvery/20, 10*time.Millisecond), func() { h.pollHalt(ctx, &p) })
 }
 
 func (h *haltState) pollHalt(ctx context.Context, p *haltPoller) {
 	now := h.s.o.Now()
 	h.mu.Lock()
-	stopped, heard, moves, held := h.failSafe != nil, h.heard, h.transfers(), h.held()
+	stopped, heard, moves, held := h.failSafe != nil, h.heard, h.isTransferring(), h.isHeld()
 	h.mu.Unlock()
 	if !moves && !held && !stopped {
 		*p = haltPoller{rested: now}
@@ -62,7 +62,7 @@ func (h *haltState) pollHalt(ctx context.Context, p *haltPoller) {
 		if silent >= h.s.o.HaltEvery/2 && now.Sub(p.asked) >= h.s.o.HaltEvery/4 {
 			p.asked = now
 			if err := h.beat(ctx); err != nil {
-				h.s.note(Warning, "", "ask the Core for a sign of life", err)
+				h.s.logNote(Warning, "", "ask the Core for a sign of life", err)
 			}
 		}
 		return
@@ -81,25 +81,25 @@ func (h *haltState) pollHalt(ctx context.Context, p *haltPoller) {
 		return
 	}
 	p.fails++
-	h.s.note(Warning, "", fmt.Sprintf("the Core is silent, and the orders to stop in the store cannot be read (%d)", p.fails), err)
+	h.s.logNote(Warning, "", fmt.Sprintf("the Core is silent, and the orders to stop in the store cannot be read (%d)", p.fails), err)
 	if moves && p.fails >= unreadable && !stopped {
 		h.enterFailSafe(ctx, err)
 	}
 }
 
-// transfers reports whether content moves. The caller holds h.mu.
-func (h *haltState) transfers() bool {
+// isTransferring reports whether content moves. The caller holds h.mu.
+func (h *haltState) isTransferring() bool {
 	for _, j := range h.jobs {
-		if j.moves() {
+		if j.movesContent() {
 			return true
 		}
 	}
 	return false
 }
 
-// held reports whether a halt order that the store may lift stops a channel
+// isHeld reports whether a halt order that the store may lift stops a channel
 // here. The caller holds h.mu.
-func (h *haltState) held() bool {
+func (h *haltState) isHeld() bool {
 	for id := range h.stops {
 		if !id.IsZero() {
 			return true
@@ -108,10 +108,10 @@ func (h *haltState) held() bool {
 	return false
 }
 
-// alive records the time of a message that states the Core's present state. A
+// noteAlive records the time of a message that states the Core's present state. A
 // replayed message proves nothing: its time is not newer than the last one, or
 // is far in the past by the store's clock.
-func (h *haltState) alive(at int64) {
+func (h *haltState) noteAlive(at int64) {
 	now := h.s.o.Now()
 	if h.s.storeClock.known.Load() && h.s.storeNow().Sub(time.UnixMilli(at)) > staleState {
 		return
@@ -161,8 +161,8 @@ func (h *haltState) enterFailSafe(ctx context.Context, cause error) {
 	}
 	h.mu.Unlock()
 	text := fmt.Sprintf("all has stopped: %v; it continues when one of them is back", err)
-	if err := h.s.problem(ctx, ProblemStore, "", text); err != nil {
-		h.s.note(Error, "", "a problem cannot be kept: "+text, err)
+	if err := h.s.reportProblem(ctx, ProblemStore, "", text); err != nil {
+		h.s.logNote(Error, "", "a problem cannot be kept: "+text, err)
 	}
 }
 
@@ -175,9 +175,9 @@ func (h *haltState) leaveFailSafe(ctx context.Context) {
 	if !stopped {
 		return
 	}
-	h.s.note(Info, "", "orders to stop can be read again", nil)
-	if err := h.s.over(ctx, ProblemStore, ""); err != nil {
-		h.s.note(Error, "", "the end of a problem cannot be kept", err)
+	h.s.logNote(Info, "", "orders to stop can be read again", nil)
+	if err := h.s.resolveProblem(ctx, ProblemStore, ""); err != nil {
+		h.s.logNote(Error, "", "the end of a problem cannot be kept", err)
 	}
 	h.work.wake()
 }
@@ -192,7 +192,7 @@ func (u *urls) wantHalt() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if n := len(u.halts); n == 0 || u.halts[n-1].until.Sub(u.store()) < haltAhead {
-		u.want(haltKey)
+		u.wantKey(haltKey)
 	}
 }
 

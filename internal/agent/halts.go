@@ -57,8 +57,8 @@ func newHaltState(s *session, work signal) *haltState {
 		stops: map[halt.ID]*stop{}, was: map[string]bool{}, after: map[string]time.Time{}}
 }
 
-// begin registers a channel's job, unless a halt order or the fail-safe stops the channel. The job's stop must be set.
-func (h *haltState) begin(channel string, j *job) bool {
+// beginJob registers a channel's job, unless a halt order or the fail-safe stops the channel. The job's stop must be set.
+func (h *haltState) beginJob(channel string, j *job) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.haltedNow(channel) != nil || h.failSafe != nil {
@@ -68,35 +68,35 @@ func (h *haltState) begin(channel string, j *job) bool {
 	return true
 }
 
-// end removes a job that has ended.
-func (h *haltState) end(channel string, j *job) {
+// endJob removes a job that has ended.
+func (h *haltState) endJob(channel string, j *job) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.still(j)
+	h.markStill(j)
 	delete(h.jobs, channel)
 }
 
-// rest notes that a job has stopped moving. It reports whether there is no other job.
-func (h *haltState) rest(j *job) (alone bool) {
+// restJob notes that a job has stopped moving. It reports whether there is no other job.
+func (h *haltState) restJob(j *job) (alone bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.still(j)
+	h.markStill(j)
 	return len(h.jobs) <= 1
 }
 
-// update takes the attributes of a new state that halt orders match.
-func (h *haltState) update(v *wire.State, motion window.Motion) {
+// updateSite takes the attributes of a new state that halt orders match.
+func (h *haltState) updateSite(v *wire.State, motion window.Motion) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.region, h.motion, h.channels = v.Region, motion, h.channels[:0]
 	for i := range v.Desired {
 		h.channels = append(h.channels, v.Desired[i].Channel)
 	}
-	h.halting(nil) // a channel that is new here may be halted
+	h.stopHalted(nil) // a channel that is new here may be halted
 }
 
-// failing returns why everything stops without a halt order, or nil.
-func (h *haltState) failing() error {
+// failSafeReason returns why everything stops without a halt order, or nil.
+func (h *haltState) failSafeReason() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.failSafe
@@ -120,7 +120,7 @@ func (h *haltState) startsAfter(channel string) time.Time {
 func (h *haltState) subjectOf(channel string) halt.Subject {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.subject(channel)
+	return h.haltSubject(channel)
 }
 
 // stop is a halt order that applies to this site.
@@ -140,7 +140,7 @@ type pending struct {
 // slow on a busy disk. The object is confirmed, and counted as seen, only when
 // it is durable. takeHalts returns its epoch.
 func (h *haltState) takeHalts(ctx context.Context, object []byte) (epoch uint64, err error) {
-	arrived := h.moved()
+	arrived := h.movedBytes()
 	s, err := trust.Parse(halt.Kind, halt.Version, halt.Max, object)
 	if err == nil {
 		err = s.Verify(trust.Subject{Kind: halt.Kind, Version: halt.Version, Repo: h.s.id.Repo, Number: s.Subject.Number})
@@ -165,7 +165,7 @@ func (h *haltState) takeHalts(ctx context.Context, object []byte) (epoch uint64,
 	h.mu.Lock()
 	if h.orders == nil || epoch > h.newest { // the other path may have been faster
 		h.orders, h.object, h.newest, h.unkept = orders, object, epoch, true
-		h.halting(arrived)
+		h.stopHalted(arrived)
 	}
 	h.mu.Unlock()
 	h.keeping.Lock()
@@ -215,10 +215,10 @@ func (h *haltState) openHalt(payload []byte) ([]byte, error) {
 	return obj.Open(nil, payload[seal.SaltSize:], 0)
 }
 
-// subject returns this site's attributes that halt orders match. The region is
+// haltSubject returns this site's attributes that halt orders match. The region is
 // the latest one from the Core: the configuration may have moved the site since
 // its enrollment. The caller holds h.mu.
-func (h *haltState) subject(channel string) halt.Subject {
+func (h *haltState) haltSubject(channel string) halt.Subject {
 	s := halt.Subject{Region: h.s.id.Region, Domain: h.s.id.Domain, Site: h.s.id.Site, Channel: channel}
 	if h.region != "" {
 		s.Region = h.region
@@ -226,8 +226,8 @@ func (h *haltState) subject(channel string) halt.Subject {
 	return s
 }
 
-// moved returns the bytes that each running job has fetched so far.
-func (h *haltState) moved() map[*job]int64 {
+// movedBytes returns the bytes that each running job has fetched so far.
+func (h *haltState) movedBytes() map[*job]int64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	m := make(map[*job]int64, len(h.jobs))
@@ -237,16 +237,16 @@ func (h *haltState) moved() map[*job]int64 {
 	return m
 }
 
-// halting makes the running jobs obey the halt orders in force. arrived has the
+// stopHalted makes the running jobs obey the halt orders in force. arrived has the
 // bytes that each had moved when the newest arrived. The caller holds h.mu.
-func (h *haltState) halting(arrived map[*job]int64) {
+func (h *haltState) stopHalted(arrived map[*job]int64) {
 	active := map[halt.ID]halt.Order{}
 	if h.local != nil {
 		active[halt.ID{}] = *h.local
 	}
 	if h.orders != nil {
 		for _, o := range h.orders.Active {
-			if h.concerns(o) {
+			if h.concernsSite(o) {
 				active[o.ID] = o
 			}
 		}
@@ -267,7 +267,7 @@ func (h *haltState) halting(arrived map[*job]int64) {
 		}
 		h.stops[id] = s
 		for channel, j := range h.jobs {
-			if !stops(o, h.subject(channel)) {
+			if !stopsSubject(o, h.haltSubject(channel)) {
 				continue
 			}
 			from, ok := arrived[j]
@@ -283,7 +283,7 @@ func (h *haltState) halting(arrived map[*job]int64) {
 		}
 	}
 	h.answers.changed.wake()
-	h.spread()
+	h.spreadStarts()
 }
 
 // proofTime returns the time of a stop in Unix milliseconds, by the store's
@@ -297,9 +297,9 @@ func (c *session) proofTime() int64 {
 	return theirs.UnixMilli()
 }
 
-// concerns reports whether a halt order stops any channel of this site.
-func (h *haltState) concerns(o halt.Order) bool {
-	if stops(o, h.subject("")) {
+// concernsSite reports whether a halt order stops any channel of this site.
+func (h *haltState) concernsSite(o halt.Order) bool {
+	if stopsSubject(o, h.haltSubject("")) {
 		return true
 	}
 	if o.Scope != halt.Channel {
@@ -308,16 +308,16 @@ func (h *haltState) concerns(o halt.Order) bool {
 	return slices.Contains(h.channels, o.Value) || h.jobs[o.Value] != nil
 }
 
-func stops(o halt.Order, s halt.Subject) bool {
+func stopsSubject(o halt.Order, s halt.Subject) bool {
 	return (&halt.Orders{Active: []halt.Order{o}}).Find(s) != nil
 }
 
-// spread prevents a fleet from starting all at once after a halt order was
+// spreadStarts prevents a fleet from starting all at once after a halt order was
 // lifted: each channel of each site waits a little, at random.
-func (h *haltState) spread() {
+func (h *haltState) spreadStarts() {
 	within := max(h.motion.Real(h.s.o.Spread), 1)
 	for _, channel := range h.channels {
-		now := h.orders != nil && h.orders.Find(h.subject(channel)) != nil
+		now := h.orders != nil && h.orders.Find(h.haltSubject(channel)) != nil
 		if h.was[channel] && !now {
 			h.after[channel] = h.s.o.Now().Add(rand.N(within))
 		}
@@ -341,8 +341,8 @@ func (h *haltState) orderOf(id halt.ID) *halt.Order {
 	return nil
 }
 
-// halted returns the halt order that stops a channel, or nil.
-func (h *haltState) halted(channel string) *halt.Order {
+// haltOrder returns the halt order that stops a channel, or nil.
+func (h *haltState) haltOrder(channel string) *halt.Order {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.haltedNow(channel)
@@ -356,11 +356,11 @@ func (h *haltState) haltedNow(channel string) *halt.Order {
 	if h.orders == nil {
 		return nil
 	}
-	return h.orders.Find(h.subject(channel))
+	return h.orders.Find(h.haltSubject(channel))
 }
 
-// still notes that a job has stopped moving. The caller holds h.mu.
-func (h *haltState) still(j *job) {
+// markStill notes that a job has stopped moving. The caller holds h.mu.
+func (h *haltState) markStill(j *job) {
 	now := h.s.proofTime()
 	for _, p := range j.stops {
 		p.stop.Bytes += j.moved.Load() - p.from
@@ -406,6 +406,6 @@ func (h *haltState) rememberHalts(ctx context.Context) error {
 			h.stops[s.Order] = &stop{Stop: s}
 		}
 	}
-	h.halting(nil)
+	h.stopHalted(nil)
 	return nil
 }

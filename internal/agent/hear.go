@@ -14,9 +14,9 @@ import (
 	"nightferry/internal/wire"
 )
 
-// hear takes one message of the Core. An error ends the agent: its database
+// handleMessage takes one message of the Core. An error ends the agent: its database
 // does not keep what it must.
-func (a *agent) hear(ctx context.Context, subject string, data []byte) error {
+func (a *agent) handleMessage(ctx context.Context, subject string, data []byte) error {
 	to, verb, err := wire.ParseDown(subject)
 	if err != nil || to != a.id.Address() {
 		return nil // the bus lets nobody say that
@@ -24,16 +24,16 @@ func (a *agent) hear(ctx context.Context, subject string, data []byte) error {
 	switch verb {
 	case wire.VerbState:
 		var v wire.State
-		m, err := a.open(ctx, data, verb, &v)
+		m, err := a.openMessage(ctx, data, verb, &v)
 		if err != nil {
-			return a.forged(ctx, err)
+			return a.reportForged(ctx, err)
 		}
-		return a.accept(ctx, m.Number, &v)
+		return a.acceptState(ctx, m.Number, &v)
 	case wire.VerbAck:
 		var v wire.Ack
-		m, err := a.open(ctx, data, verb, &v)
+		m, err := a.openMessage(ctx, data, verb, &v)
 		if err != nil {
-			return a.forged(ctx, err)
+			return a.reportForged(ctx, err)
 		}
 		select {
 		case a.acks <- ack{of: v.Generation, upTo: m.Number, want: v.Want, full: v.Full}:
@@ -41,28 +41,28 @@ func (a *agent) hear(ctx context.Context, subject string, data []byte) error {
 		}
 	case wire.VerbURLs:
 		var v wire.URLs
-		if _, err := a.open(ctx, data, verb, &v); err != nil {
-			return a.forged(ctx, err)
+		if _, err := a.openMessage(ctx, data, verb, &v); err != nil {
+			return a.reportForged(ctx, err)
 		}
 		a.urls.Answer(&v)
 	case wire.VerbConfirmed:
 		var v wire.Confirmed
-		if _, err := a.open(ctx, data, verb, &v); err != nil {
-			return a.forged(ctx, err)
+		if _, err := a.openMessage(ctx, data, verb, &v); err != nil {
+			return a.reportForged(ctx, err)
 		}
-		a.halts.answers.taken(&v)
+		a.halts.answers.handleConfirmed(&v)
 	case wire.VerbRenewed:
 		var v wire.Renewed
-		if _, err := a.open(ctx, data, verb, &v); err != nil {
-			return a.forged(ctx, err)
+		if _, err := a.openMessage(ctx, data, verb, &v); err != nil {
+			return a.reportForged(ctx, err)
 		}
-		return a.renewed(v.JWT)
+		return a.keepCredential(v.JWT)
 	case wire.VerbRefuse:
 		var v wire.Refusal
-		if _, err := a.open(ctx, data, verb, &v); err != nil {
-			return a.forged(ctx, err)
+		if _, err := a.openMessage(ctx, data, verb, &v); err != nil {
+			return a.reportForged(ctx, err)
 		}
-		a.note(Warning, "", fmt.Sprintf("the Core refuses %s as %s", v.Of, v.Code), errors.New(v.Why))
+		a.logNote(Warning, "", fmt.Sprintf("the Core refuses %s as %s", v.Of, v.Code), errors.New(v.Why))
 	}
 	return nil
 }
@@ -72,9 +72,9 @@ type spoolError struct{ error }
 
 func (e spoolError) Unwrap() error { return e.error }
 
-// open checks a message by the chain. A newer trust document is durable before
+// openMessage checks a message by the chain. A newer trust document is durable before
 // anything that it vouches for is used.
-func (a *agent) open(ctx context.Context, data []byte, verb string, v any) (wire.Signed, error) {
+func (a *agent) openMessage(ctx context.Context, data []byte, verb string, v any) (wire.Signed, error) {
 	a.mu.Lock()
 	next := *a.chain
 	a.mu.Unlock()
@@ -91,28 +91,28 @@ func (a *agent) open(ctx context.Context, data []byte, verb string, v any) (wire
 	return m, err
 }
 
-// forged reports a message that is not the Core's, or not for us.
-func (a *agent) forged(ctx context.Context, err error) error {
+// reportForged reports a message that is not the Core's, or not for us.
+func (a *agent) reportForged(ctx context.Context, err error) error {
 	if s := (spoolError{}); errors.As(err, &s) {
 		return s
 	}
-	a.note(Error, "", "a message in the Core's name is refused", err)
+	a.logNote(Error, "", "a message in the Core's name is refused", err)
 	text := fmt.Sprintf("a message in the Core's name was refused: %v: somebody who can write to the message bus may be trying to steer this site", err)
 	if newer := (*frame.NewerError)(nil); errors.As(err, &newer) {
 		text = fmt.Sprintf("the Core speaks a newer protocol: %v: upgrade nightferry-agent here", err)
 	}
-	return a.problem(ctx, ProblemControl, "", text)
+	return a.reportProblem(ctx, ProblemControl, "", text)
 }
 
-// accept makes a state durable, and then acts upon it.
-func (a *agent) accept(ctx context.Context, revision uint64, v *wire.State) error {
+// acceptState makes a state durable, and then acts upon it.
+func (a *agent) acceptState(ctx context.Context, revision uint64, v *wire.State) error {
 	a.mu.Lock()
 	old := a.revision
 	a.mu.Unlock()
-	a.halts.alive(v.At)
+	a.halts.noteAlive(v.At)
 	if len(v.Halt) > 0 {
 		if _, err := a.halts.takeHalts(ctx, v.Halt); err != nil {
-			return a.forged(ctx, err)
+			return a.reportForged(ctx, err)
 		}
 	}
 	if revision == 0 || revision < old {
@@ -120,8 +120,8 @@ func (a *agent) accept(ctx context.Context, revision uint64, v *wire.State) erro
 	}
 	a.coreClock.set(time.UnixMilli(v.At), a.o.Now())
 	if v.Store != a.id.Store {
-		a.note(Error, "", fmt.Sprintf("the Core names %q as the store, enrolled is %q: refused", v.Store, a.id.Store), nil)
-		return a.problem(ctx, ProblemControl, "", fmt.Sprintf("the Core names %q as the store, and this site is enrolled for %q: enroll it again if the store has moved", v.Store, a.id.Store))
+		a.logNote(Error, "", fmt.Sprintf("the Core names %q as the store, enrolled is %q: refused", v.Store, a.id.Store), nil)
+		return a.reportProblem(ctx, ProblemControl, "", fmt.Sprintf("the Core names %q as the store, and this site is enrolled for %q: enroll it again if the store has moved", v.Store, a.id.Store))
 	}
 	a.moveCore(v.Core)
 	kept := *v
@@ -136,7 +136,7 @@ func (a *agent) accept(ctx context.Context, revision uint64, v *wire.State) erro
 		}
 	}
 	now := readNight(&kept)
-	a.halts.update(&kept, now.motion) // before anything starts under the new state
+	a.halts.updateSite(&kept, now.motion) // before anything starts under the new state
 	a.mu.Lock()
 	before, beat := a.night, beatOf(a.state)
 	a.state, a.night, a.revision = &kept, now, revision
@@ -145,34 +145,34 @@ func (a *agent) accept(ctx context.Context, revision uint64, v *wire.State) erro
 	rehearsed := motion.On() && (before == nil || before.motion != motion)
 	refused := a.night.refused
 	for channel, j := range a.running {
-		if d := desired(a.state, channel); d != nil {
+		if d := findDesired(a.state, channel); d != nil {
 			setRate(j.rate, d.Rate)
 		}
 	}
 	a.mu.Unlock()
 	if revision > old {
-		a.note(Info, "", fmt.Sprintf("the Core states revision %d", revision), nil)
+		a.logNote(Info, "", fmt.Sprintf("the Core states revision %d", revision), nil)
 		a.mu.Lock()
 		clear(a.next) // somebody may have mended what failed
 		a.mu.Unlock()
-		a.prefetch.again() // the index may have moved, or the window
+		a.prefetch.planAgain() // the index may have moved, or the window
 	}
 	if rehearsed {
-		a.note(Warning, "", fmt.Sprintf("THIS IS A REHEARSAL of the Core: windows and rates are those of %s, %d times as fast as the real time", motion.At(a.o.Now()).UTC().Format("2006-01-02 15:04 MST"), motion.Speed), nil)
+		a.logNote(Warning, "", fmt.Sprintf("THIS IS A REHEARSAL of the Core: windows and rates are those of %s, %d times as fast as the real time", motion.At(a.o.Now()).UTC().Format("2006-01-02 15:04 MST"), motion.Speed), nil)
 	}
-	if err := a.clocks(ctx); err != nil {
+	if err := a.checkClocks(ctx); err != nil {
 		return err
 	}
 	if refused != nil {
-		a.note(Error, "", "nothing moves", refused)
-		err = a.problem(ctx, ProblemControl, "", refused.Error())
+		a.logNote(Error, "", "nothing moves", refused)
+		err = a.reportProblem(ctx, ProblemControl, "", refused.Error())
 	} else {
-		err = a.over(ctx, ProblemControl, "")
+		err = a.resolveProblem(ctx, ProblemControl, "")
 	}
 	if err != nil {
 		return err
 	}
-	a.nightfall(a.o.Now()) // at once: the loop may be busy with the spool
+	a.applyWindows(a.o.Now()) // at once: the loop may be busy with the spool
 	if another {
 		a.beat.wake() // else a Core that states often would put off each beat
 	}
@@ -201,36 +201,36 @@ func (c *session) moveCore(urls []string) {
 		err = c.id.keepCore(c.root, all)
 	}
 	if err != nil {
-		c.note(Error, "", "the Core's new addresses are not kept", err)
+		c.logNote(Error, "", "the Core's new addresses are not kept", err)
 		return
 	}
-	c.note(Info, "", "the Core is at "+strings.Join(urls, ", "), nil)
+	c.logNote(Info, "", "the Core is at "+strings.Join(urls, ", "), nil)
 }
 
-// renewed keeps a new credential, which the next connection uses.
-func (c *session) renewed(jwt string) error {
+// keepCredential keeps a new credential, which the next connection uses.
+func (c *session) keepCredential(jwt string) error {
 	g, err := bus.ReadGrant(jwt)
 	if err != nil {
-		c.note(Warning, "", "a new credential is refused", err)
+		c.logNote(Warning, "", "a new credential is refused", err)
 		return nil
 	}
 	old, err := bus.ReadGrant(c.jwt)
 	if err == nil && (g.Public != old.Public || g.Expires.Before(old.Expires)) {
-		c.note(Warning, "", "a new credential is refused: it is for another key, or ends earlier", nil)
+		c.logNote(Warning, "", "a new credential is refused: it is for another key, or ends earlier", nil)
 		return nil
 	}
 	if err := c.root.WriteFile(jwtFile, []byte(jwt+"\n"), 0o600); err != nil {
-		c.note(Error, "", "the new credential cannot be kept, and is asked for again", err)
+		c.logNote(Error, "", "the new credential cannot be kept, and is asked for again", err)
 		return nil
 	}
 	c.mu.Lock()
 	c.jwt = jwt
 	c.mu.Unlock()
-	c.note(Info, "", "the credential is renewed until "+g.Expires.UTC().Format(time.DateOnly), nil)
+	c.logNote(Info, "", "the credential is renewed until "+g.Expires.UTC().Format(time.DateOnly), nil)
 	return nil
 }
 
-func desired(s *wire.State, channel string) *wire.Desired {
+func findDesired(s *wire.State, channel string) *wire.Desired {
 	if s == nil {
 		return nil
 	}

@@ -137,9 +137,9 @@ func readJWT(root *durable.Root) (string, error) {
 	return strings.TrimSpace(string(b)), nil
 }
 
-// save makes the identity durable. It writes site.json last, because that file
+// saveIdentity makes the identity durable. It writes site.json last, because that file
 // makes a site enrolled.
-func (id *Identity) save(root *durable.Root, jwt string) error {
+func (id *Identity) saveIdentity(root *durable.Root, jwt string) error {
 	if err := root.WriteFile(jwtFile, []byte(jwt+"\n"), 0o600); err != nil {
 		return err
 	}
@@ -154,7 +154,7 @@ func (id *Identity) save(root *durable.Root, jwt string) error {
 			return err
 		}
 	}
-	return id.write(root)
+	return id.writeSite(root)
 }
 
 // keepCore makes other addresses of the Core durable. Other edits in the file are
@@ -165,15 +165,15 @@ func (id *Identity) keepCore(root *durable.Root, urls []string) error {
 		return err
 	}
 	now.Core = urls
-	if err := now.write(root); err != nil {
+	if err := now.writeSite(root); err != nil {
 		return err
 	}
 	id.Core = urls
 	return nil
 }
 
-// write makes site.json durable.
-func (id *Identity) write(root *durable.Root) error {
+// writeSite makes site.json durable.
+func (id *Identity) writeSite(root *durable.Root) error {
 	id.RepoID = id.Repo.String()
 	b, err := json.MarshalIndent(id, "", "  ")
 	if err != nil {

@@ -21,9 +21,9 @@ import (
 	"nightferry/internal/wire"
 )
 
-// mode returns the kind of check, or 0 for a run that may change files. It also
+// checkMode returns the kind of check, or 0 for a run that may change files. It also
 // returns the trigger if the desired state does not give it.
-func mode(want *wire.Desired, obeyed uint64, have *spool.Held, owed bool) (check uint8, trigger string) {
+func checkMode(want *wire.Desired, obeyed uint64, have *spool.Held, owed bool) (check uint8, trigger string) {
 	if want.Start > obeyed {
 		if want.Verify {
 			trigger = "verify"
@@ -33,27 +33,27 @@ func mode(want *wire.Desired, obeyed uint64, have *spool.Held, owed bool) (check
 	if owed {
 		trigger = "scrub"
 	}
-	if want.ReportOnly && holds(have, want) {
+	if want.ReportOnly && holdsDesired(have, want) {
 		check = wire.CheckQuick
 	}
 	return check, trigger
 }
 
-// holds reports whether the site holds the desired release in the desired target.
-func holds(have *spool.Held, want *wire.Desired) bool {
+// holdsDesired reports whether the site holds the desired release in the desired target.
+func holdsDesired(have *spool.Held, want *wire.Desired) bool {
 	return have != nil && have.Number == want.Number && have.Release == want.Release && have.Target == want.Target
 }
 
-// check compares the target with the applied release. The run ends verified or
+// checkTarget compares the target with the applied release. The run ends verified or
 // different. It needs neither the store nor the Core.
-func (a *agent) check(ctx, rctx context.Context, want *wire.Desired, r spool.Run, target string) (again bool, err error) {
+func (a *agent) checkTarget(ctx, rctx context.Context, want *wire.Desired, r spool.Run, target string) (again bool, err error) {
 	if r.Pass, err = a.spool.Pass(ctx, r.Channel); err != nil {
-		return true, a.full(ctx, err)
+		return true, a.reportFullDisk(ctx, err)
 	}
 	keep := context.WithoutCancel(ctx)
 	t := &teller{a: a, ctx: keep, run: &r}
 	e := &examination{a: a, t: t, run: &r, want: want}
-	cerr := errors.Join(e.compare(rctx, target), t.flush())
+	cerr := errors.Join(e.compareTarget(rctx, target), t.flushOutcomes())
 	if cerr != nil && ctx.Err() != nil {
 		return false, nil // continues under the same id
 	}
@@ -90,13 +90,13 @@ func (a *agent) check(ctx, rctx context.Context, want *wire.Desired, r spool.Run
 	if f.Verdict == runs.Failed || f.Verdict == runs.Stopped {
 		done.Start = 0 // the sync request is still pending
 	}
-	if err := a.close(ctx, done, hold, &f, nil); err != nil {
-		return true, a.full(ctx, err) // the run stays open
+	if err := a.closeRun(ctx, done, hold, &f, nil); err != nil {
+		return true, a.reportFullDisk(ctx, err) // the run stays open
 	}
 	if f.Verdict == runs.Different || f.Verdict == runs.Verified {
-		a.scrubs.looked(r.Channel)
+		a.scrubs.noteLooked(r.Channel)
 	}
-	if errors.Is(cerr, apply.ErrNothingApplied) && filled(ctx, a.spool, r.Channel, r.Target) {
+	if errors.Is(cerr, apply.ErrNothingApplied) && wasFilled(ctx, a.spool, r.Channel, r.Target) {
 		return false, a.updateProblems(ctx, r.Channel, &apply.EmptiedError{Target: target, Channel: r.Channel})
 	}
 	return f.Verdict == runs.Failed, nil
@@ -122,8 +122,8 @@ type examination struct {
 	cause string
 }
 
-func (e *examination) compare(ctx context.Context, target string) (err error) {
-	x, err := apply.Inspect(target, apply.Options{Channel: e.run.Channel, Root: e.a.id.opener(e.run.Target), Now: e.a.o.Now})
+func (e *examination) compareTarget(ctx context.Context, target string) (err error) {
+	x, err := apply.Inspect(target, apply.Options{Channel: e.run.Channel, Root: e.a.id.targetOpener(e.run.Target), Now: e.a.o.Now})
 	if err != nil {
 		return err
 	}
@@ -137,7 +137,7 @@ func (e *examination) compare(ctx context.Context, target string) (err error) {
 	}
 	full := e.run.Check == wire.CheckFull
 	began := e.a.o.Now().Unix()
-	next, err := e.entries(x, full)
+	next, err := e.streamEntries(x, full)
 	if err != nil {
 		return err
 	}
@@ -148,14 +148,14 @@ func (e *examination) compare(ctx context.Context, target string) (err error) {
 	}
 	o.Quick = !full
 	o.Suspect = func(path string) bool { _, ok := x.Checks.Why(path); return ok }
-	o.Read = func(_ string, bytes int64) { e.progress(bytes) }
+	o.Read = func(_ string, bytes int64) { e.reportProgress(bytes) }
 	e.seen, err = verify.Run(ctx, target, next, o, func(f verify.Finding) {
 		if f.Problem != verify.Extra {
 			found.Suspect(f.Path, string(f.Problem)+": "+f.Detail)
 		}
-		e.tell(f)
+		e.addFinding(f)
 	})
-	e.flush()
+	e.flushFindings()
 	if err != nil {
 		for _, s := range found.Suspects {
 			x.Checks.Suspect(s.Path, s.Why)
@@ -173,8 +173,8 @@ func (e *examination) compare(ctx context.Context, target string) (err error) {
 	return x.Passed(ctx)
 }
 
-// entries streams the applied entries and counts the evidence for the attestation.
-func (e *examination) entries(x *apply.Inspection, full bool) (manifest.Next, error) {
+// streamEntries streams the applied entries and counts the evidence for the attestation.
+func (e *examination) streamEntries(x *apply.Inspection, full bool) (manifest.Next, error) {
 	next, err := x.Entries()
 	if err != nil {
 		return nil, err
@@ -202,16 +202,16 @@ func (e *examination) entries(x *apply.Inspection, full bool) (manifest.Next, er
 	}, nil
 }
 
-// tell merges the findings of one path, which arrive consecutively.
-func (e *examination) tell(f verify.Finding) {
+// addFinding merges the findings of one path, which arrive consecutively.
+func (e *examination) addFinding(f verify.Finding) {
 	// Pruning keeps a folder if it holds ignored files.
 	if f.Problem == verify.Extra && (!e.want.Prune || f.Folder && len(e.want.Ignore) > 0) {
-		e.flush()
-		e.t.event(apply.Event{Path: f.Path, Outcome: apply.Extra})
+		e.flushFindings()
+		e.t.handleEvent(apply.Event{Path: f.Path, Outcome: apply.Extra})
 		return
 	}
 	if f.Path != e.last {
-		e.flush()
+		e.flushFindings()
 		e.last, e.cause = strings.Clone(f.Path), ""
 		e.different++
 	}
@@ -221,20 +221,20 @@ func (e *examination) tell(f verify.Finding) {
 	e.cause += string(f.Problem) + ": " + f.Detail
 }
 
-func (e *examination) flush() {
+func (e *examination) flushFindings() {
 	if e.last == "" {
 		return
 	}
-	e.t.event(apply.Event{Path: e.last, Outcome: differs, Cause: errors.New(e.cause)})
+	e.t.handleEvent(apply.Event{Path: e.last, Outcome: differs, Cause: errors.New(e.cause)})
 	e.last, e.cause = "", ""
 }
 
 // differs is the outcome of a path that does not match the release.
 const differs = apply.Outcome("differs")
 
-func (e *examination) progress(bytes int64) {
+func (e *examination) reportProgress(bytes int64) {
 	p := &e.t.progress
-	e.t.event(apply.Event{Kind: apply.ProgressEvent, FilesDone: p.FilesDone + 1, FilesTotal: e.totals.Files, BytesDone: p.BytesDone + bytes, BytesTotal: e.totals.Bytes})
+	e.t.handleEvent(apply.Event{Kind: apply.ProgressEvent, FilesDone: p.FilesDone + 1, FilesTotal: e.totals.Files, BytesDone: p.BytesDone + bytes, BytesTotal: e.totals.Bytes})
 }
 
 // readOptions returns the options of a check under a policy: its scrub rate and

@@ -24,32 +24,32 @@ import (
 // errSuperseded ends a run whose release is no longer desired.
 var errSuperseded = errors.New("the Core wants something else now")
 
-// bring brings one channel to its desired release, in one run. again reports
+// bringChannel brings one channel to its desired release, in one run. planAgain reports
 // that it must be retried later. ctx ends with the process and leaves the run
 // open for the next one; rctx also ends with a halt.
-func (a *agent) bring(ctx, rctx context.Context, j *job, want wire.Desired, left *spool.Run) (again bool, err error) {
+func (a *agent) bringChannel(ctx, rctx context.Context, j *job, want wire.Desired, left *spool.Run) (again bool, err error) {
 	if left != nil && (left.Number != want.Number || left.Release != want.Release || left.Target != want.Target || left.Start != want.Start && want.Start > left.Start) {
-		if err := a.bury(ctx, rctx, *left); err != nil {
-			return true, a.full(ctx, err) // the run stays open
+		if err := a.endAbandoned(ctx, rctx, *left); err != nil {
+			return true, a.reportFullDisk(ctx, err) // the run stays open
 		}
 		return false, nil
 	}
-	target, err := a.id.allowed(want.Target)
+	target, err := a.id.checkAllowed(want.Target)
 	if err != nil {
-		return false, a.refuse(ctx, want, left, err)
+		return false, a.refuseTarget(ctx, want, left, err)
 	}
-	r, err := a.begin(ctx, want, left)
+	r, err := a.beginRun(ctx, want, left)
 	if err != nil {
-		return true, a.full(ctx, err)
+		return true, a.reportFullDisk(ctx, err)
 	}
 	if r.Check > 0 {
-		return a.check(ctx, rctx, &want, r, target)
+		return a.checkTarget(ctx, rctx, &want, r, target)
 	}
 	wait := a.o.Retry
 	for {
-		res, aerr := a.attempt(rctx, j, &r, want, target)
+		res, aerr := a.attemptRun(rctx, j, &r, want, target)
 		if rctx.Err() != nil {
-			if a.halts.rest(j) {
+			if a.halts.restJob(j) {
 				_ = bucket.Close(a.store) // idle connections only; this cannot fail for the agent's own store
 			}
 			// An operation that waited for the network reports only that it was interrupted.
@@ -59,16 +59,16 @@ func (a *agent) bring(ctx, rctx context.Context, j *job, want wire.Desired, left
 		}
 		switch {
 		case errors.Is(aerr, apply.ErrUnfinished):
-			a.unfinished(&r)
+			a.noteUnfinished(&r)
 			return false, nil // continues under the same id
 		case ctx.Err() != nil:
 			return false, nil // continues under the same id
-		case aerr != nil && transient(aerr) && rctx.Err() == nil:
-			a.note(Warning, r.Channel, "the store is not to be had now", aerr)
-			if err := a.problem(ctx, ProblemStore, r.Channel, fmt.Sprintf("channel %s cannot be fetched: %v", r.Channel, aerr)); err != nil {
+		case aerr != nil && isTransient(aerr) && rctx.Err() == nil:
+			a.logNote(Warning, r.Channel, "the store is not to be had now", aerr)
+			if err := a.reportProblem(ctx, ProblemStore, r.Channel, fmt.Sprintf("channel %s cannot be fetched: %v", r.Channel, aerr)); err != nil {
 				return false, err
 			}
-			if a.superseded(&r) {
+			if a.isSuperseded(&r) {
 				aerr = errors.Join(errSuperseded, aerr)
 				break
 			}
@@ -84,36 +84,36 @@ func (a *agent) bring(ctx, rctx context.Context, j *job, want wire.Desired, left
 			}
 			continue
 		}
-		return a.finish(ctx, rctx, r, want, res, aerr)
+		return a.finishRun(ctx, rctx, r, want, res, aerr)
 	}
 }
 
-// unfinished notes that a halt order interrupted a commit.
-func (a *agent) unfinished(r *spool.Run) {
-	a.prefetch.drop(r.Channel) // the commit is finished also outside a window, see mend
-	a.note(Warning, r.Channel, fmt.Sprintf("release %d: stopped in the middle of its commit, and goes on from there", r.Number), nil)
+// noteUnfinished notes that a halt order interrupted a commit.
+func (a *agent) noteUnfinished(r *spool.Run) {
+	a.prefetch.dropPlan(r.Channel) // the commit is finished also outside a window, see mend
+	a.logNote(Warning, r.Channel, fmt.Sprintf("release %d: stopped in the middle of its commit, and goes on from there", r.Number), nil)
 }
 
-// superseded reports whether the Core now wants another release.
-func (a *agent) superseded(r *spool.Run) bool {
+// isSuperseded reports whether the Core now wants another release.
+func (a *agent) isSuperseded(r *spool.Run) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	d := desired(a.state, r.Channel)
+	d := findDesired(a.state, r.Channel)
 	return d == nil || d.Number != r.Number || d.Release != r.Release || d.Target != r.Target
 }
 
-// full reports a full disk as an incident. It returns other errors unchanged.
-func (c *session) full(ctx context.Context, err error) error {
+// reportFullDisk reports a full disk as an incident. It returns other errors unchanged.
+func (c *session) reportFullDisk(ctx context.Context, err error) error {
 	if !errors.Is(err, spool.ErrFull) && !durable.IsDiskFull(err) {
 		return err
 	}
-	c.note(Error, "", "the agent's disk is full: nothing starts", err)
-	return c.problem(ctx, ProblemDisk, "", fmt.Sprintf("the agent's own disk is full: %v: free space there", err))
+	c.logNote(Error, "", "the agent's disk is full: nothing starts", err)
+	return c.reportProblem(ctx, ProblemDisk, "", fmt.Sprintf("the agent's own disk is full: %v: free space there", err))
 }
 
-func (a *agent) begin(ctx context.Context, want wire.Desired, left *spool.Run) (spool.Run, error) {
+func (a *agent) beginRun(ctx context.Context, want wire.Desired, left *spool.Run) (spool.Run, error) {
 	if left != nil {
-		a.note(Info, want.Channel, fmt.Sprintf("goes on with a run of release %d", left.Number), nil)
+		a.logNote(Info, want.Channel, fmt.Sprintf("goes on with a run of release %d", left.Number), nil)
 		return *left, nil
 	}
 	r := spool.Run{ID: random16(), Channel: want.Channel, Number: want.Number, Release: want.Release, Target: want.Target, Start: want.Start, Began: a.o.Now().Unix()}
@@ -131,11 +131,11 @@ func (a *agent) begin(ctx context.Context, want wire.Desired, left *spool.Run) (
 		return r, err
 	}
 	s := wire.Started{Number: r.Number, Release: r.Release, Start: r.Start, DryRun: r.DryRun}
-	h := held(holds, r.Channel)
+	h := findHeld(holds, r.Channel)
 	if h != nil && h.Target == r.Target {
 		s.Parent = h.Number
 	}
-	r.Check, s.Trigger = mode(&want, obeyed, h, a.scrubs.owed(r.Channel))
+	r.Check, s.Trigger = checkMode(&want, obeyed, h, a.scrubs.isOwed(r.Channel))
 	body, err := wire.Encode(&s)
 	if err != nil {
 		return r, err
@@ -143,26 +143,26 @@ func (a *agent) begin(ctx context.Context, want wire.Desired, left *spool.Run) (
 	err = a.spool.Begin(ctx, r, wire.Event{Run: r.ID, Channel: r.Channel, At: a.o.Now().UnixMilli(), Kind: wire.StartedEvent, Body: body})
 	a.report.wake()
 	if err == nil {
-		a.note(Info, r.Channel, fmt.Sprintf("release %d begins", r.Number), nil)
+		a.logNote(Info, r.Channel, fmt.Sprintf("release %d begins", r.Number), nil)
 	}
 	return r, err
 }
 
-// options returns the options for apply, except the run's purpose.
-func (a *agent) options(ctx context.Context, r *spool.Run, t *teller) apply.Options {
+// applyOptions returns the options for apply, except the run's purpose.
+func (a *agent) applyOptions(ctx context.Context, r *spool.Run, t *teller) apply.Options {
 	subject := a.halts.subjectOf(r.Channel)
-	return apply.Options{Channel: r.Channel, Root: a.id.opener(r.Target), Held: filled(ctx, a.spool, r.Channel, r.Target), Now: a.o.Now, RootKey: &a.id.Root, Key: a.id.repo, Subject: subject,
-		OnEvent: t.event, Observer: a.o.Observer,
+	return apply.Options{Channel: r.Channel, Root: a.id.targetOpener(r.Target), Held: wasFilled(ctx, a.spool, r.Channel, r.Target), Now: a.o.Now, RootKey: &a.id.Root, Key: a.id.repo, Subject: subject,
+		OnEvent: t.handleEvent, Observer: a.o.Observer,
 		Gate: func(context.Context) error {
-			if h := a.halts.halted(r.Channel); h != nil {
+			if h := a.halts.haltOrder(r.Channel); h != nil {
 				return &halt.Error{Order: *h}
 			}
-			return t.failed()
+			return t.flushError()
 		},
 		Intend: func(each func(func(apply.Event) error) error) error {
 			return a.spool.Intend(ctx, r.Channel, r.Pass, func(yield func(spool.Outcome) error) error {
 				return each(func(e apply.Event) error {
-					o, ok := outcome(&e)
+					o, ok := outcomeOf(&e)
 					if !ok {
 						return nil
 					}
@@ -173,7 +173,7 @@ func (a *agent) options(ctx context.Context, r *spool.Run, t *teller) apply.Opti
 		Settle: func(other []apply.Event) error {
 			var all []spool.Outcome
 			for i := range other {
-				if o, ok := outcome(&other[i]); ok {
+				if o, ok := outcomeOf(&other[i]); ok {
 					all = append(all, o)
 				}
 			}
@@ -181,16 +181,16 @@ func (a *agent) options(ctx context.Context, r *spool.Run, t *teller) apply.Opti
 		}}
 }
 
-// filled reports whether this site has, or may have, held a release of a channel in
+// wasFilled reports whether this site has, or may have, held a release of a channel in
 // a target. The record of it is kept in the spool, not in the target.
-func filled(ctx context.Context, s *spool.Spool, channel, target string) bool {
+func wasFilled(ctx context.Context, s *spool.Spool, channel, target string) bool {
 	holds, err := s.Holds(ctx)
-	h := held(holds, channel)
+	h := findHeld(holds, channel)
 	return err != nil || h != nil && h.Target == target
 }
 
-// attempt makes one try of a run.
-func (a *agent) attempt(ctx context.Context, j *job, r *spool.Run, want wire.Desired, target string) (*apply.Result, error) {
+// attemptRun makes one try of a run.
+func (a *agent) attemptRun(ctx context.Context, j *job, r *spool.Run, want wire.Desired, target string) (*apply.Result, error) {
 	var err error
 	if r.Pass, err = a.spool.Pass(ctx, r.Channel); err != nil {
 		return nil, err
@@ -198,7 +198,7 @@ func (a *agent) attempt(ctx context.Context, j *job, r *spool.Run, want wire.Des
 	// Work that apply has done must be recorded, even if the run is stopped meanwhile.
 	keep := context.WithoutCancel(ctx)
 	t := &teller{a: a, ctx: keep, run: r, moved: &j.moved}
-	o := a.options(keep, r, t)
+	o := a.applyOptions(keep, r, t)
 	o.Release, o.Digest = r.Number, r.Release
 	o.Policy, o.DryRun, o.Seeds = want.Policy, r.DryRun, a.o.Seeds
 	o.Rehash = want.Rehash && r.Start > 0
@@ -213,14 +213,14 @@ func (a *agent) attempt(ctx context.Context, j *job, r *spool.Run, want wire.Des
 	if res != nil {
 		err = errors.Join(err, t.recordFetched(res.BytesFetched, res.BytesWire, 1))
 	}
-	if cerr := a.clocks(keep); cerr != nil {
+	if cerr := a.checkClocks(keep); cerr != nil {
 		err = errors.Join(err, cerr)
 	}
-	return res, errors.Join(err, t.flush())
+	return res, errors.Join(err, t.flushOutcomes())
 }
 
-// finish ends a run with any result.
-func (a *agent) finish(ctx, rctx context.Context, r spool.Run, want wire.Desired, res *apply.Result, aerr error) (again bool, err error) {
+// finishRun ends a run with any result.
+func (a *agent) finishRun(ctx, rctx context.Context, r spool.Run, want wire.Desired, res *apply.Result, aerr error) (again bool, err error) {
 	f := wire.Finished{Verdict: runs.Failed}
 	if res != nil {
 		f.Verdict = res.Verdict
@@ -251,15 +251,15 @@ func (a *agent) finish(ctx, rctx context.Context, r spool.Run, want wire.Desired
 		}
 	}
 	if f.Verdict == runs.Stopped {
-		a.remains(&r, res)
+		a.noteRemaining(&r, res)
 	}
 	done := r
 	if f.Verdict == runs.Failed || f.Verdict == runs.Stopped {
 		done.Start = 0 // the sync request is still pending
 	}
-	err = a.close(ctx, done, hold, &f, res)
+	err = a.closeRun(ctx, done, hold, &f, res)
 	if errors.Is(err, spool.ErrFull) {
-		return true, a.full(ctx, err) // the run stays open, with what it has done
+		return true, a.reportFullDisk(ctx, err) // the run stays open, with what it has done
 	}
 	if err != nil {
 		return false, err
@@ -273,20 +273,20 @@ func (a *agent) finish(ctx, rctx context.Context, r spool.Run, want wire.Desired
 	a.next[r.Channel] = n
 	a.mu.Unlock()
 	if hold != nil {
-		a.scrubs.looked(r.Channel)
-		a.urls.release(a.prefetch.drop(r.Channel))
+		a.scrubs.noteLooked(r.Channel)
+		a.urls.releaseKeys(a.prefetch.dropPlan(r.Channel))
 		if err := a.spool.KeepLent(ctx, r.Channel, nil); err != nil {
-			return false, a.full(ctx, err)
+			return false, a.reportFullDisk(ctx, err)
 		}
 	}
 	// A stopped run continues when the halt order ends. If only the store has
 	// the order so far, the run is retried.
-	again = f.Verdict != runs.Stopped || stopped != nil && a.halts.halted(r.Channel) == nil
-	return again && hold == nil && f.Verdict != runs.Planned, errors.Join(a.updateProblems(ctx, r.Channel, aerr), damaged(ctx, a, r.Channel, res, aerr))
+	again = f.Verdict != runs.Stopped || stopped != nil && a.halts.haltOrder(r.Channel) == nil
+	return again && hold == nil && f.Verdict != runs.Planned, errors.Join(a.updateProblems(ctx, r.Channel, aerr), reportDamage(ctx, a, r.Channel, res, aerr))
 }
 
-// close makes the end of a run and its outcomes durable.
-func (a *agent) close(ctx context.Context, r spool.Run, hold *spool.Held, f *wire.Finished, res *apply.Result) error {
+// closeRun makes the end of a run and its outcomes durable.
+func (a *agent) closeRun(ctx context.Context, r spool.Run, hold *spool.Held, f *wire.Finished, res *apply.Result) error {
 	level := Info
 	if f.Error != "" {
 		level = Warning
@@ -309,7 +309,7 @@ func (a *agent) close(ctx context.Context, r spool.Run, hold *spool.Held, f *wir
 	a.mu.Lock()
 	a.failures[r.Channel] = f.Error
 	a.mu.Unlock()
-	a.note(level, r.Channel, fmt.Sprintf("release %d: %s (%d outcomes, %d unchanged)", r.Number, f.Verdict, sent, f.Unchanged), textError(f.Error))
+	a.logNote(level, r.Channel, fmt.Sprintf("release %d: %s (%d outcomes, %d unchanged)", r.Number, f.Verdict, sent, f.Unchanged), textError(f.Error))
 	a.report.wake()
 	a.hello.wake()
 	return nil
@@ -322,23 +322,23 @@ func textError(s string) error {
 	return errors.New(s)
 }
 
-// bury ends a run that an earlier process left and that is no longer desired.
+// endAbandoned ends a run that an earlier process left and that is no longer desired.
 // It finishes and reports an interrupted commit. If a halt forbids that, the
 // run stays open.
-func (a *agent) bury(ctx, rctx context.Context, r spool.Run) error {
+func (a *agent) endAbandoned(ctx, rctx context.Context, r spool.Run) error {
 	var err error
 	if r.Pass, err = a.spool.Pass(ctx, r.Channel); err != nil {
 		return err
 	}
 	f := wire.Finished{Verdict: runs.Stopped, Error: errSuperseded.Error()}
-	target, aerr := a.id.allowed(r.Target)
+	target, aerr := a.id.checkAllowed(r.Target)
 	if aerr == nil && !r.DryRun {
 		keep := context.WithoutCancel(ctx)
 		t := &teller{a: a, ctx: keep, run: &r}
-		aerr = errors.Join(apply.Recover(rctx, target, a.options(keep, &r, t)), t.flush())
+		aerr = errors.Join(apply.Recover(rctx, target, a.applyOptions(keep, &r, t)), t.flushOutcomes())
 	}
 	if errors.Is(aerr, apply.ErrUnfinished) {
-		a.unfinished(&r)
+		a.noteUnfinished(&r)
 		return nil
 	}
 	if aerr != nil {
@@ -347,23 +347,23 @@ func (a *agent) bury(ctx, rctx context.Context, r spool.Run) error {
 	if ctx.Err() != nil {
 		return nil
 	}
-	return a.close(ctx, r, nil, &f, nil)
+	return a.closeRun(ctx, r, nil, &f, nil)
 }
 
-// refuse rejects a target without touching it. It logs each target once.
-func (a *agent) refuse(ctx context.Context, want wire.Desired, left *spool.Run, why error) error {
-	a.note(Error, want.Channel, "a target is refused", why)
-	r, err := a.begin(ctx, want, left)
+// refuseTarget rejects a target without touching it. It logs each target once.
+func (a *agent) refuseTarget(ctx context.Context, want wire.Desired, left *spool.Run, why error) error {
+	a.logNote(Error, want.Channel, "a target is refused", why)
+	r, err := a.beginRun(ctx, want, left)
 	if err == nil {
-		err = a.close(ctx, r, nil, &wire.Finished{Verdict: runs.Refused, Error: why.Error()}, nil)
+		err = a.closeRun(ctx, r, nil, &wire.Finished{Verdict: runs.Refused, Error: why.Error()}, nil)
 	}
 	if err == nil {
-		err = a.problem(ctx, ProblemTarget, want.Channel, fmt.Sprintf("channel %s: %v", want.Channel, why))
+		err = a.reportProblem(ctx, ProblemTarget, want.Channel, fmt.Sprintf("channel %s: %v", want.Channel, why))
 	}
 	a.mu.Lock()
-	a.refused[want.Channel] = refusal(&want)
+	a.refused[want.Channel] = refusalKey(&want)
 	a.mu.Unlock()
-	return a.full(ctx, err)
+	return a.reportFullDisk(ctx, err)
 }
 
 // updateProblems updates a channel's open incidents after its last run.
@@ -386,24 +386,24 @@ func (c *session) updateProblems(ctx context.Context, channel string, err error)
 	for _, k := range []string{ProblemDisk, ProblemTarget, ProblemRepository, ProblemStore} {
 		switch {
 		case k == kind:
-			errs = append(errs, c.problem(ctx, k, channel, fmt.Sprintf("channel %s: %s", channel, withRemedy(err))))
+			errs = append(errs, c.reportProblem(ctx, k, channel, fmt.Sprintf("channel %s: %s", channel, withRemedy(err))))
 		case err == nil || k == ProblemStore && kind != "":
-			errs = append(errs, c.over(ctx, k, channel))
+			errs = append(errs, c.resolveProblem(ctx, k, channel))
 		}
 	}
 	if err == nil {
-		errs = append(errs, c.over(ctx, ProblemDisk, ""))
+		errs = append(errs, c.resolveProblem(ctx, ProblemDisk, ""))
 	}
 	return errors.Join(errs...)
 }
 
-// damaged reports content that arrived damaged, even if it was repaired.
-func damaged(ctx context.Context, a *agent, channel string, res *apply.Result, err error) error {
+// reportDamage reports content that arrived damaged, even if it was repaired.
+func reportDamage(ctx context.Context, a *agent, channel string, res *apply.Result, err error) error {
 	switch {
 	case res != nil && res.Damaged > 0:
-		return a.problem(ctx, ProblemLine, channel, fmt.Sprintf("channel %s: %d blocks arrived damaged in one run and were fetched again", channel, res.Damaged))
+		return a.reportProblem(ctx, ProblemLine, channel, fmt.Sprintf("channel %s: %d blocks arrived damaged in one run and were fetched again", channel, res.Damaged))
 	case err == nil:
-		return a.over(ctx, ProblemLine, channel)
+		return a.resolveProblem(ctx, ProblemLine, channel)
 	}
 	return nil
 }
@@ -422,8 +422,8 @@ func is[E error](err error) bool {
 	return errors.As(err, &e)
 }
 
-// transient reports whether the store, or the network to it, caused the error.
-func transient(err error) bool {
+// isTransient reports whether the store, or the network to it, caused the error.
+func isTransient(err error) bool {
 	k := bucket.KindOf(err)
 	return k == bucket.KindUnreachable || k == bucket.KindThrottled
 }

@@ -18,9 +18,9 @@ const (
 	asksFor = 6 * 24 * time.Hour
 )
 
-// hold makes sure that keys are lent up to a time, as far as the Core lends for
+// keepPresigned makes sure that keys are lent up to a time, as far as the Core lends for
 // so long, and returns what is to be kept so that another process has it, too.
-func (u *urls) hold(ctx context.Context, keys []string, until time.Time) ([]spool.Lent, error) {
+func (u *urls) keepPresigned(ctx context.Context, keys []string, until time.Time) ([]spool.Lent, error) {
 	u.mu.Lock()
 	if most := u.store().Add(asksFor); until.After(most) {
 		until = most
@@ -29,14 +29,14 @@ func (u *urls) hold(ctx context.Context, keys []string, until time.Time) ([]spoo
 	for _, key := range keys {
 		u.kept[key] = true
 		if have, ok := u.lent[key]; key != haltKey && (!ok || have.until.Before(until)) {
-			asked[key] = u.want(key)
+			asked[key] = u.wantKey(key)
 		}
 	}
 	u.mu.Unlock()
 	for key, w := range asked {
 		for away := true; away; {
 			var err error
-			if away, err = u.await(ctx, key, w); err != nil {
+			if away, err = u.awaitURL(ctx, key, w); err != nil {
 				return nil, err
 			}
 		}
@@ -64,10 +64,10 @@ func (u *urls) hold(ctx context.Context, keys []string, until time.Time) ([]spoo
 	return all, nil
 }
 
-// restore takes up what an earlier process has kept. newest is the key of the
+// restoreKept takes up what an earlier process has kept. newest is the key of the
 // first trust document that nobody here has seen: of an older one it is known
 // that it is there.
-func (u *urls) restore(all []spool.Lent, newest string) {
+func (u *urls) restoreKept(all []spool.Lent, newest string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	for _, l := range all {
@@ -84,8 +84,8 @@ func (u *urls) restore(all []spool.Lent, newest string) {
 	}
 }
 
-// release lets go of keys that are not needed any more.
-func (u *urls) release(keys []string) {
+// releaseKeys lets go of keys that are not needed any more.
+func (u *urls) releaseKeys(keys []string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	for _, key := range keys {

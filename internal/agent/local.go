@@ -53,10 +53,10 @@ func Halt(stateDir string, h LocalHalt) error {
 	if err != nil {
 		return fmt.Errorf("halt: %w", err)
 	}
-	h.Reason, h.By = clean(h.Reason, halt.MaxReason), clean(h.By, halt.MaxValue)
+	h.Reason, h.By = cleanText(h.Reason, halt.MaxReason), cleanText(h.By, halt.MaxValue)
 	b, err := json.Marshal(&h)
 	if err == nil {
-		err = remove(root, stoppedFile)
+		err = removeFile(root, stoppedFile)
 	}
 	if err == nil { // a running agent looks into it
 		err = durable.Patiently(func() error { return root.WriteFile(haltFile, append(b, '\n'), 0o600) })
@@ -75,7 +75,7 @@ func Resume(stateDir string) error {
 	}
 	err = durable.Patiently(func() error { return root.Remove(haltFile) })
 	if err == nil {
-		err = errors.Join(root.SyncDir("."), remove(root, stoppedFile))
+		err = errors.Join(root.SyncDir("."), removeFile(root, stoppedFile))
 	}
 	if err = errors.Join(err, root.Close()); err != nil {
 		return fmt.Errorf("resume: %w", err)
@@ -127,19 +127,19 @@ func readHaltFile(dir string) (*LocalHalt, error) {
 	if err := json.Unmarshal(b, h); err != nil {
 		return nil, fmt.Errorf("%s is damaged: nightferry-agent resume lifts the order, halt gives it anew: %w", haltFile, err)
 	}
-	h.Reason, h.By = clean(h.Reason, halt.MaxReason), clean(h.By, halt.MaxValue)
+	h.Reason, h.By = cleanText(h.Reason, halt.MaxReason), cleanText(h.By, halt.MaxValue)
 	return h, nil
 }
 
-func remove(root *durable.Root, name string) error {
+func removeFile(root *durable.Root, name string) error {
 	if err := durable.Patiently(func() error { return root.Remove(name) }); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
 }
 
-// clean takes what no order may hold out of a text.
-func clean(s string, most int) string {
+// cleanText takes what no order may hold out of a text.
+func cleanText(s string, most int) string {
 	s = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
 			return ' '
@@ -157,7 +157,7 @@ func (h *haltState) readLocal() bool {
 	at := h.localAt
 	switch {
 	case err != nil:
-		now = &halt.Order{Scope: halt.Site, Value: h.s.id.Site, By: "this site", Reason: "the order given here cannot be read: " + clean(err.Error(), 512)}
+		now = &halt.Order{Scope: halt.Site, Value: h.s.id.Site, By: "this site", Reason: "the order given here cannot be read: " + cleanText(err.Error(), 512)}
 	case file != nil:
 		now = &halt.Order{Scope: halt.Site, Value: h.s.id.Site, By: file.By, Reason: file.Reason, At: file.At.Unix()}
 		at = file.At // of two that are given within a second, each is confirmed
@@ -175,22 +175,22 @@ func (h *haltState) readLocal() bool {
 
 // watchLocal obeys the order on this site, and its end.
 func (h *haltState) watchLocal(ctx context.Context) error {
-	return each(ctx, localEvery, func() {
-		arrived := h.moved()
+	return everyPeriod(ctx, localEvery, func() {
+		arrived := h.movedBytes()
 		h.mu.Lock()
 		changed := h.readLocal()
 		order := h.local
 		if changed {
-			h.halting(arrived)
+			h.stopHalted(arrived)
 		}
 		h.mu.Unlock()
 		if !changed {
 			return
 		}
 		if order != nil {
-			h.s.note(Warning, "", "stopped on this site by "+order.By+": "+order.Reason, nil)
+			h.s.logNote(Warning, "", "stopped on this site by "+order.By+": "+order.Reason, nil)
 		} else {
-			h.s.note(Info, "", "the order to stop that was given on this site is lifted", nil)
+			h.s.logNote(Info, "", "the order to stop that was given on this site is lifted", nil)
 		}
 		h.work.wake()
 	})
@@ -209,12 +209,12 @@ func (h *haltState) confirmLocal(obeyed []wire.Stop) {
 		err = durable.Patiently(func() error { return h.s.root.WriteFile(stoppedFile, append(b, '\n'), 0o600) }) // LookHalt reads it
 	}
 	if err != nil {
-		h.s.note(Warning, "", "that this site has stopped cannot be told on it", err)
+		h.s.logNote(Warning, "", "that this site has stopped cannot be told on it", err)
 	}
 }
 
-// each calls fn after each period until ctx ends.
-func each(ctx context.Context, period time.Duration, fn func()) error {
+// everyPeriod calls fn after each period until ctx ends.
+func everyPeriod(ctx context.Context, period time.Duration, fn func()) error {
 	t := time.NewTicker(period)
 	defer t.Stop()
 	for {

@@ -80,13 +80,13 @@ func readNight(s *wire.State) *night {
 	return n
 }
 
-// rate returns the bytes per second of the whole site (0: nothing moves, or
+// currentRate returns the bytes per second of the whole site (0: nothing moves, or
 // window.Unlimited), and when to ask again; zero: it does not change.
-func (n *night) rate(now time.Time) (bytesPerSecond int64, again time.Time) {
+func (n *night) currentRate(now time.Time) (bytesPerSecond int64, again time.Time) {
 	now = n.motion.At(now)
 	if n.limit != nil && (n.until.IsZero() || now.Before(n.until)) {
 		r, again := n.limit.Rate(now, n.place.Zone)
-		return r, n.motion.When(earlier(again, n.until))
+		return r, n.motion.When(earlierTime(again, n.until))
 	}
 	r, again := n.rates.Rate(now, n.place.Zone)
 	if n.flat > 0 {
@@ -110,9 +110,9 @@ func (n *night) windowOf(now time.Time, channel string, ordered bool) (w window.
 	return window.Window{Start: n.motion.When(w.Start), End: n.motion.When(w.End)}, false
 }
 
-// open reports whether a channel may move, and when to ask again; zero: it does
+// isOpen reports whether a channel may move, and when to ask again; zero: it does
 // not change. With ordered, windows are ignored, but the rate is not.
-func (n *night) open(now time.Time, channel string, ordered bool) (ok bool, again time.Time) {
+func (n *night) isOpen(now time.Time, channel string, ordered bool) (ok bool, again time.Time) {
 	if n.refused != nil {
 		return false, time.Time{}
 	}
@@ -120,12 +120,12 @@ func (n *night) open(now time.Time, channel string, ordered bool) (ok bool, agai
 	if !always && !w.Contains(now) {
 		return false, w.Start
 	}
-	r, change := n.rate(now)
-	return r > 0, earlier(w.End, change)
+	r, change := n.currentRate(now)
+	return r > 0, earlierTime(w.End, change)
 }
 
-// earlier returns the earlier of two times. The zero time means never.
-func earlier(a, b time.Time) time.Time {
+// earlierTime returns the earlier of two times. The zero time means never.
+func earlierTime(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b
 	}
@@ -161,8 +161,8 @@ func (e *closedError) Error() string {
 	return "the window has closed" + kept + ", and the channel goes on in the next, on " + next
 }
 
-// closed returns the reason why a channel that is not open may not move now.
-func (n *night) closed(now time.Time, channel string, ordered bool) error {
+// closedReason returns the reason why a channel that is not open may not move now.
+func (n *night) closedReason(now time.Time, channel string, ordered bool) error {
 	if n.refused != nil {
 		return n.refused
 	}
@@ -173,16 +173,16 @@ func (n *night) closed(now time.Time, channel string, ordered bool) error {
 			return &closedError{next: next.Start}
 		}
 	}
-	_, change := n.rate(now)
+	_, change := n.currentRate(now)
 	return &closedError{next: n.motion.At(change), zero: true, limited: n.limit != nil && (n.until.IsZero() || shown.Before(n.until))}
 }
 
 // realTime converts a calendar duration to real time, which is shorter in a rehearsal.
 func (n *night) realTime(d time.Duration) time.Duration { return n.motion.Real(d) }
 
-// nightfall applies the present rate and stops jobs that may no longer move. It
+// applyWindows applies the present rate and stops jobs that may no longer move. It
 // returns the time until that may change.
-func (a *agent) nightfall(now time.Time) time.Duration {
+func (a *agent) applyWindows(now time.Time) time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.night == nil {
@@ -194,7 +194,7 @@ func (a *agent) nightfall(now time.Time) time.Duration {
 			soon = min(soon, watch, max(at.Sub(now), time.Millisecond))
 		}
 	}
-	r, again := a.night.rate(now)
+	r, again := a.night.currentRate(now)
 	ask(again)
 	switch {
 	case r == window.Unlimited:
@@ -202,13 +202,13 @@ func (a *agent) nightfall(now time.Time) time.Duration {
 		a.receive.Set(0)
 	case r > 0:
 		setRate(a.rate, r)
-		a.receive.Set(buffered(r))
+		a.receive.Set(bufferSize(r))
 	}
 	for channel, j := range a.running {
-		if desired(a.state, channel) == nil {
+		if findDesired(a.state, channel) == nil {
 			continue // it is being ended, see bury
 		}
-		ok, again := a.night.open(now, channel, j.ordered)
+		ok, again := a.night.isOpen(now, channel, j.ordered)
 		if j.ahead {
 			ok = a.night.mayAsk(now)
 		}
@@ -216,15 +216,15 @@ func (a *agent) nightfall(now time.Time) time.Duration {
 			ask(again)
 			continue
 		}
-		j.stop(a.night.closed(now, channel, j.ordered || j.ahead)) // preparations need no window
+		j.stop(a.night.closedReason(now, channel, j.ordered || j.ahead)) // preparations need no window
 	}
 	return soon
 }
 
-// buffered returns how many bytes each connection may buffer ahead of a rate.
+// bufferSize returns how many bytes each connection may buffer ahead of a rate.
 // The buffer is small, so that the line follows the rate. Eight connections can
 // still reach the rate over a round trip of an eighth of a second.
-func buffered(bytesPerSecond int64) int {
+func bufferSize(bytesPerSecond int64) int {
 	return int(min(max(bytesPerSecond/64, 16<<10), 1<<20))
 }
 
@@ -242,8 +242,8 @@ func (t *turns) waitsSince(channel string) time.Time {
 	return t.since[channel]
 }
 
-// take notes that a waiting channel has its turn.
-func (t *turns) take(channel string, now time.Time) {
+// takeTurn notes that a waiting channel has its turn.
+func (t *turns) takeTurn(channel string, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if _, waits := t.since[channel]; waits {
@@ -251,16 +251,16 @@ func (t *turns) take(channel string, now time.Time) {
 	}
 }
 
-// await records since when each channel that lacks its desired release waits
+// recordWaiting records since when each channel that lacks its desired release waits
 // for its turn: since it last held its desired release, or last had its turn.
 // The time is durable, and neither a newer release nor a restart resets it.
 // Otherwise a channel with daily releases would wait for ever.
-func (t *turns) await(ctx context.Context, store *spool.Spool, s *wire.State, have []spool.Held, now time.Time) error {
+func (t *turns) recordWaiting(ctx context.Context, store *spool.Spool, s *wire.State, have []spool.Held, now time.Time) error {
 	t.mu.Lock()
 	next, changed := map[string]time.Time{}, false
 	for i := range s.Desired {
 		d := &s.Desired[i]
-		if d.Number == 0 || holds(held(have, d.Channel), d) {
+		if d.Number == 0 || holdsDesired(findHeld(have, d.Channel), d) {
 			continue
 		}
 		since, known := t.since[d.Channel]

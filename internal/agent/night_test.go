@@ -151,7 +151,7 @@ func TestLimitInPlaceOfTheRate(t *testing.T) {
 		{wire.State{Rate: 2_500_000, Limit: "else 40Mbit", LimitUntil: noon.Unix()}, 2_500_000, time.Time{}},
 		{wire.State{Rates: "else 20Mbit", Limit: "else 40Mbit"}, 5_000_000, time.Time{}},
 	} {
-		if r, again := readNight(&c.state).rate(noon); r != c.want || !again.Equal(c.again) {
+		if r, again := readNight(&c.state).currentRate(noon); r != c.want || !again.Equal(c.again) {
 			t.Errorf("%+v: %d until %v, want %d until %v", c.state, r, again, c.want, c.again)
 		}
 	}
@@ -200,10 +200,10 @@ func TestWhyNothingMoves(t *testing.T) {
 		{wire.State{Zone: "Nowhere/Land"}, false, "the Core's windows cannot be read here: "},
 	} {
 		n := readNight(&c.state)
-		if open, _ := n.open(noon, "image", c.ordered); open {
+		if open, _ := n.isOpen(noon, "image", c.ordered); open {
 			t.Errorf("%+v is open", c.state)
 		}
-		if got := n.closed(noon, "image", c.ordered).Error(); !strings.Contains(got, c.want) {
+		if got := n.closedReason(noon, "image", c.ordered).Error(); !strings.Contains(got, c.want) {
 			t.Errorf("%+v: %s", c.state, got)
 		}
 	}

@@ -123,7 +123,7 @@ func (x *fortnights) agent(t *testing.T, g *errgroup.Group, ctx context.Context,
 	})
 	o := options(base, func(string, ...any) {})
 	o.Now, o.Recheck = f.clock, time.Hour
-	if err := o.validate(); err != nil {
+	if err := o.setDefaults(); err != nil {
 		t.Fatal(err)
 	}
 	a := newAgent(o, &Identity{Domain: here.Domain, Site: here.Site, Repo: x.repo.ID(), Root: repo.PublicOf(x.root), Store: "https://store", Allow: []string{base}, key: x.root}, nil, sp)
@@ -136,7 +136,7 @@ func (x *fortnights) agent(t *testing.T, g *errgroup.Group, ctx context.Context,
 		d.Target, d.Windows = filepath.Join(base, channel), windows[channel]
 		s.Desired = append(s.Desired, d)
 	}
-	if err := a.accept(ctx, 1, s); err != nil {
+	if err := a.acceptState(ctx, 1, s); err != nil {
 		t.Fatal(err)
 	}
 	return f
@@ -188,8 +188,8 @@ func (f *fortnight) moving() bool {
 	f.a.mu.Lock()
 	defer f.a.mu.Unlock()
 	for channel, j := range f.a.running {
-		open, _ := f.a.night.open(f.clock(), channel, false)
-		if open == j.ahead || open && leftover(runs, channel) == nil {
+		open, _ := f.a.night.isOpen(f.clock(), channel, false)
+		if open == j.ahead || open && findLeftover(runs, channel) == nil {
 			return true
 		}
 	}

@@ -35,31 +35,31 @@ const (
 	wrong = 15 * time.Minute
 )
 
-// problem reports one, if it is not reported already. A full disk must not end
+// reportProblem reports one, if it is not reported already. A full disk must not end
 // the agent for that.
-func (c *session) problem(ctx context.Context, kind, channel, text string) error {
-	return c.tellProblem(ctx, wire.Problem{Kind: kind, Text: text, Since: c.o.Now().Unix()}, channel)
+func (c *session) reportProblem(ctx context.Context, kind, channel, text string) error {
+	return c.recordProblem(ctx, wire.Problem{Kind: kind, Text: text, Since: c.o.Now().Unix()}, channel)
 }
 
-func (c *session) over(ctx context.Context, kind, channel string) error {
-	return c.tellProblem(ctx, wire.Problem{Kind: kind, Over: true}, channel)
+func (c *session) resolveProblem(ctx context.Context, kind, channel string) error {
+	return c.recordProblem(ctx, wire.Problem{Kind: kind, Over: true}, channel)
 }
 
-func (c *session) tellProblem(ctx context.Context, p wire.Problem, channel string) error {
+func (c *session) recordProblem(ctx context.Context, p wire.Problem, channel string) error {
 	err := c.spool.Problem(ctx, p, channel)
 	if ctx.Err() != nil {
 		return nil
 	}
 	if errors.Is(err, spool.ErrFull) {
-		c.note(Error, channel, "a problem cannot be kept: "+p.Text, err)
+		c.logNote(Error, channel, "a problem cannot be kept: "+p.Text, err)
 		return nil
 	}
 	c.report.wake()
 	return err
 }
 
-// skew returns how far the clocks are apart, and which.
-func (c *session) skew() (time.Duration, string) {
+// clockSkew returns how far the clocks are apart, and which.
+func (c *session) clockSkew() (time.Duration, string) {
 	core, store := c.coreClock.get().Abs(), c.storeClock.get().Abs()
 	if store > core {
 		return store, "the store's"
@@ -80,7 +80,7 @@ func (c *session) skewKnown() time.Duration {
 	if !c.coreClock.known.Load() && !c.storeClock.known.Load() {
 		return unknownSkew
 	}
-	d, _ := c.skew()
+	d, _ := c.clockSkew()
 	return d
 }
 
@@ -96,26 +96,26 @@ func (c *session) clocksAgain(ctx context.Context, now time.Time) (time.Duration
 	date, err := storeTime(ctx, c.id.Store, c.o.Env)
 	switch {
 	case err != nil:
-		c.note(Warning, "", "the store does not tell the time", err)
+		c.logNote(Warning, "", "the store does not tell the time", err)
 	case !date.IsZero():
 		c.storeClock.set(date, c.o.Now())
 	}
 	c.hello.wake() // the Core answers with its own
-	if err := c.clocks(ctx); err != nil {
+	if err := c.checkClocks(ctx); err != nil {
 		return d, err
 	}
 	return c.skewKnown(), nil
 }
 
-// clocks reports clocks that are too far apart, or no longer.
-func (c *session) clocks(ctx context.Context) error {
-	d, whose := c.skew()
+// checkClocks reports clocks that are too far apart, or no longer.
+func (c *session) checkClocks(ctx context.Context) error {
+	d, whose := c.clockSkew()
 	if d <= askew {
-		return c.over(ctx, ProblemClock, "")
+		return c.resolveProblem(ctx, ProblemClock, "")
 	}
 	text := fmt.Sprintf("this site's clock and %s are %s apart: set this machine's clock (time service)", whose, d.Round(time.Second))
 	if d > wrong {
 		text += "; nothing starts until then"
 	}
-	return c.problem(ctx, ProblemClock, "", text)
+	return c.reportProblem(ctx, ProblemClock, "", text)
 }

@@ -120,12 +120,12 @@ func TestTargetsOutsideTheAllowList(t *testing.T) {
 		t.Fatalf("no link: %v, %v", info, err)
 	}
 	for _, bad := range refused {
-		if got, err := id.allowed(bad); err == nil {
+		if got, err := id.checkAllowed(bad); err == nil {
 			t.Errorf("%q is allowed as %q", bad, got)
 		}
 	}
 	for _, good := range []string{root, root + "/", filepath.Join(root, "a", "b")} {
-		if got, err := id.allowed(good); err != nil || got != filepath.Clean(good) {
+		if got, err := id.checkAllowed(good); err != nil || got != filepath.Clean(good) {
 			t.Errorf("%q: %q, %v", good, got, err)
 		}
 	}

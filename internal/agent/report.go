@@ -37,13 +37,13 @@ func (c *session) sendReports(ctx context.Context) error {
 	pace := rate.NewLimiter(rate.Limit(c.o.ReportRate), wire.MaxMessage)
 	_, next, err := c.spool.Spooled(ctx)
 	if err != nil {
-		return ended(ctx, err)
+		return ignoreEnd(ctx, err)
 	}
 	s := sending{next: 1, sent: next - 1}
 	for {
 		first, events, err := c.spool.Batch(ctx, s.next, batchBytes)
 		if err != nil {
-			return ended(ctx, err)
+			return ignoreEnd(ctx, err)
 		}
 		if len(events) == 0 {
 			select {
@@ -51,8 +51,8 @@ func (c *session) sendReports(ctx context.Context) error {
 				return nil
 			case <-c.report:
 			case k := <-c.acks:
-				if err = c.acked(ctx, k, &s); err != nil {
-					return ended(ctx, err)
+				if err = c.removeAcked(ctx, k, &s); err != nil {
+					return ignoreEnd(ctx, err)
 				}
 			}
 			continue
@@ -66,11 +66,11 @@ func (c *session) sendReports(ctx context.Context) error {
 		if err := pace.WaitN(ctx, len(b)); err != nil {
 			return nil
 		}
-		if err := away(c.bus.Publish(to.Up(wire.VerbReport), b)); err != nil {
-			c.note(Warning, "", "send a report", err)
+		if err := dropTransient(c.bus.Publish(to.Up(wire.VerbReport), b)); err != nil {
+			c.logNote(Warning, "", "send a report", err)
 		}
 		if err := c.awaitAck(ctx, first+uint64(len(events)), &s); err != nil {
-			return ended(ctx, err)
+			return ignoreEnd(ctx, err)
 		}
 	}
 }
@@ -81,7 +81,7 @@ type sending struct {
 	sent uint64 // highest sequence that this or an earlier process can have sent
 }
 
-func ended(ctx context.Context, err error) error {
+func ignoreEnd(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -107,11 +107,11 @@ func (c *session) awaitAck(ctx context.Context, end uint64, s *sending) error {
 				continue
 			}
 			if k.full {
-				c.note(Warning, "", "the Core cannot commit job data now: it waits in the spool", nil)
-				c.pause(ctx)
+				c.logNote(Warning, "", "the Core cannot commit job data now: it waits in the spool", nil)
+				c.pauseReports(ctx)
 				return nil
 			}
-			err := c.acked(ctx, k, s)
+			err := c.removeAcked(ctx, k, s)
 			if err != nil || k.want > 0 || s.next >= end || !bytes.Equal(of, c.spool.Generation()) {
 				return err
 			}
@@ -119,8 +119,8 @@ func (c *session) awaitAck(ctx context.Context, end uint64, s *sending) error {
 	}
 }
 
-// pause waits before the next report to a Core that cannot commit.
-func (c *session) pause(ctx context.Context) {
+// pauseReports waits before the next report to a Core that cannot commit.
+func (c *session) pauseReports(ctx context.Context) {
 	wait := time.NewTimer(fullWaits * c.o.AckWait)
 	defer wait.Stop()
 	select {
@@ -129,8 +129,8 @@ func (c *session) pause(ctx context.Context) {
 	}
 }
 
-// acked removes the events that the Core has committed.
-func (c *session) acked(ctx context.Context, k ack, s *sending) error {
+// removeAcked removes the events that the Core has committed.
+func (c *session) removeAcked(ctx context.Context, k ack, s *sending) error {
 	if k.again || k.full || !bytes.Equal(k.of, c.spool.Generation()) {
 		return nil
 	}
@@ -139,7 +139,7 @@ func (c *session) acked(ctx context.Context, k ack, s *sending) error {
 	}
 	if k.upTo > 0 {
 		if err := c.spool.Acked(ctx, k.upTo); errors.Is(err, spool.ErrFull) {
-			c.note(Error, "", "what the Core has committed cannot be forgotten now", err)
+			c.logNote(Error, "", "what the Core has committed cannot be forgotten now", err)
 		} else if err != nil {
 			return err
 		}
@@ -156,11 +156,11 @@ func (c *session) acked(ctx context.Context, k ack, s *sending) error {
 // new events and would take them for repetitions. So putBack numbers the
 // spooled events anew.
 func (c *session) putBack(ctx context.Context, k ack, s *sending) error {
-	c.note(Warning, "", fmt.Sprintf("the Core has this site's events up to %d, and only %d were ever sent: this machine was put back to an earlier state. What it tells is numbered anew", k.upTo, s.sent), nil)
+	c.logNote(Warning, "", fmt.Sprintf("the Core has this site's events up to %d, and only %d were ever sent: this machine was put back to an earlier state. What it tells is numbered anew", k.upTo, s.sent), nil)
 	err := c.spool.Renumber(ctx)
 	if errors.Is(err, spool.ErrFull) {
-		c.note(Error, "", "what is to be told cannot be numbered anew now", err)
-		c.pause(ctx)
+		c.logNote(Error, "", "what is to be told cannot be numbered anew now", err)
+		c.pauseReports(ctx)
 		return nil
 	}
 	if err != nil {

@@ -76,7 +76,7 @@ func (s signal) wake() {
 // others, or the agent's database has become corrupt, which the next start
 // mends.
 func Run(ctx context.Context, o Options) (err error) {
-	if err := o.validate(); err != nil {
+	if err := o.setDefaults(); err != nil {
 		return err
 	}
 	id, err := Load(o.StateDir)
@@ -102,11 +102,11 @@ func Run(ctx context.Context, o Options) (err error) {
 		o.Log(Note{Level: Error, Text: "the agent's database was damaged and is set aside as " + sp.Aside()})
 	}
 	a := newAgent(o, id, root, sp)
-	if err := a.remember(ctx); err != nil {
+	if err := a.loadAccepted(ctx); err != nil {
 		return err
 	}
 	if sp.Aside() == "" { // it is sound, since it was made anew
-		if err := a.over(ctx, ProblemSpool, ""); err != nil {
+		if err := a.resolveProblem(ctx, ProblemSpool, ""); err != nil {
 			return err
 		}
 	}
@@ -123,12 +123,12 @@ func newAgent(o Options, id *Identity, root *durable.Root, sp *spool.Spool) *age
 		defer a.mu.Unlock()
 		return a.chain.AllowHalt(signer)
 	}
-	a.halts.beat = func(ctx context.Context) error { return a.sayBeat(ctx, false) }
+	a.halts.beat = func(ctx context.Context) error { return a.sendBeat(ctx, false) }
 	return a
 }
 
-// remember takes up what an earlier process has accepted.
-func (a *agent) remember(ctx context.Context) (err error) {
+// loadAccepted takes up what an earlier process has accepted.
+func (a *agent) loadAccepted(ctx context.Context) (err error) {
 	if a.jwt, err = readJWT(a.root); err != nil {
 		return err
 	}
@@ -156,10 +156,10 @@ func (a *agent) remember(ctx context.Context) (err error) {
 		a.revision = kept.Number
 		if err := wire.Decode(kept.Object, &s); err != nil {
 			// An older program's: the Core states it again.
-			a.note(Warning, "", "the state that was kept cannot be read, and is asked for again", err)
+			a.logNote(Warning, "", "the state that was kept cannot be read, and is asked for again", err)
 		} else {
 			a.state, a.night = &s, readNight(&s)
-			a.halts.update(&s, a.night.motion)
+			a.halts.updateSite(&s, a.night.motion)
 		}
 	}
 	if a.turns.since, err = a.spool.Waiting(ctx); err != nil {
@@ -171,12 +171,12 @@ func (a *agent) remember(ctx context.Context) (err error) {
 func (a *agent) serve(life context.Context) (err error) {
 	ctx, stop := context.WithCancelCause(life)
 	defer stop(nil)
-	a.urls = newURLs(func(q wire.Ask) error { return a.say(wire.VerbAsk, &q) }, a.storeNow, a.o.AckWait)
+	a.urls = newURLs(func(q wire.Ask) error { return a.publishSigned(wire.VerbAsk, &q) }, a.storeNow, a.o.AckWait)
 	lent, err := a.spool.Lent(ctx, a.storeNow().Unix())
 	if err != nil {
 		return err
 	}
-	a.urls.restore(lent, trustPrefix+strconv.FormatUint(a.chain.Number+1, 10))
+	a.urls.restoreKept(lent, trustPrefix+strconv.FormatUint(a.chain.Number+1, 10))
 	a.store, err = openStore(&a.session, a.urls, &a.receive)
 	if err != nil {
 		return err
@@ -184,7 +184,7 @@ func (a *agent) serve(life context.Context) (err error) {
 	defer func() { err = errors.Join(err, bucket.Close(a.store)) }()
 	a.halts.urls, a.halts.store = a.urls, a.store
 	a.bus, err = a.o.Dial(ctx, bus.ClientOptions{URLs: a.id.Core, Pins: []bus.Pin{bus.Pin(a.id.CA)}, Seed: a.id.seed, Name: a.id.Address().String(),
-		JWT: a.credential, Env: a.o.Env, Background: true, OnEvent: a.connection, Now: a.o.Now})
+		JWT: a.credential, Env: a.o.Env, Background: true, OnEvent: a.handleConnection, Now: a.o.Now})
 	if err != nil {
 		return err
 	}
@@ -192,20 +192,20 @@ func (a *agent) serve(life context.Context) (err error) {
 	defer a.bus.Close()
 	to := a.id.Address()
 	if err := a.bus.Subscribe(to.AllDown(), func(subject string, data []byte) {
-		err := a.hear(ctx, subject, data)
+		err := a.handleMessage(ctx, subject, data)
 		if errors.Is(err, spool.ErrFull) {
-			a.note(Error, "", "what the Core says cannot be kept, and is not obeyed", err)
+			a.logNote(Error, "", "what the Core says cannot be kept, and is not obeyed", err)
 		} else if err != nil && ctx.Err() == nil {
-			a.fail(err)
+			a.recordFailure(err)
 			stop(err)
 		}
 	}); err != nil {
 		return err
 	}
-	a.note(Info, "", fmt.Sprintf("agent of %s begins, holding revision %d", to, a.revision), nil)
-	g.Go(func() error { return a.speak(ctx) })
+	a.logNote(Info, "", fmt.Sprintf("agent of %s begins, holding revision %d", to, a.revision), nil)
+	g.Go(func() error { return a.sendHeartbeats(ctx) })
 	g.Go(func() error { return a.sendReports(ctx) })
-	g.Go(func() error { return a.converge(ctx) })
+	g.Go(func() error { return a.startDueJobs(ctx) })
 	g.Go(func() error { return a.halts.watchLocal(ctx) })
 	g.Go(func() error { return a.halts.confirmHalts(ctx) })
 	g.Go(func() error { return a.halts.pollHalts(ctx) })
@@ -213,7 +213,7 @@ func (a *agent) serve(life context.Context) (err error) {
 	a.work.wake()
 	a.report.wake()
 	err = g.Wait()
-	_ = a.sayBeat(context.WithoutCancel(ctx), true) // if it is lost, the Core notices the silence
+	_ = a.sendBeat(context.WithoutCancel(ctx), true) // if it is lost, the Core notices the silence
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.fatal != nil {
@@ -226,8 +226,8 @@ func (a *agent) serve(life context.Context) (err error) {
 	return err
 }
 
-// fail keeps the error that ends the agent.
-func (a *agent) fail(err error) {
+// recordFailure keeps the error that ends the agent.
+func (a *agent) recordFailure(err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.fatal == nil {
@@ -235,7 +235,7 @@ func (a *agent) fail(err error) {
 	}
 }
 
-func (c *session) note(level Level, channel, text string, err error) {
+func (c *session) logNote(level Level, channel, text string, err error) {
 	c.o.Log(Note{Level: level, Channel: channel, Text: text, Err: err})
 }
 
@@ -253,8 +253,8 @@ func (c *session) credential() (string, error) {
 	return c.jwt, nil
 }
 
-// say signs and publishes; what cannot be sent now is lost.
-func (c *session) say(verb string, v any) error {
+// publishSigned signs and publishes; what cannot be sent now is lost.
+func (c *session) publishSigned(verb string, v any) error {
 	to := c.id.Address()
 	b, err := wire.Sign(c.id.key, c.id.Repo, to, verb, 0, v)
 	if err != nil {
@@ -263,11 +263,11 @@ func (c *session) say(verb string, v any) error {
 	return c.bus.Publish(to.Up(verb), b)
 }
 
-// connection is told of what happens to the connection.
-func (a *agent) connection(e bus.Event) {
+// handleConnection is told of what happens to the connection.
+func (a *agent) handleConnection(e bus.Event) {
 	switch e.Kind {
 	case bus.Connected:
-		a.note(Info, "", "connected to the Core at "+e.URL, nil)
+		a.logNote(Info, "", "connected to the Core at "+e.URL, nil)
 		a.hello.wake()
 		a.report.wake()
 		select {
@@ -276,14 +276,14 @@ func (a *agent) connection(e bus.Event) {
 		}
 		a.urls.Again()
 	case bus.Unwelcome, bus.Denied, bus.Limited, bus.Slow:
-		a.note(Error, "", "the Core's bus: "+e.Kind.String(), e.Err)
+		a.logNote(Error, "", "the Core's bus: "+e.Kind.String(), e.Err)
 	case bus.Lost, bus.Failed:
-		a.note(Warning, "", "the Core is away: "+e.Kind.String(), e.Err)
+		a.logNote(Warning, "", "the Core is away: "+e.Kind.String(), e.Err)
 	}
 }
 
-// speak says hello, and that the site lives.
-func (a *agent) speak(ctx context.Context) error {
+// sendHeartbeats says hello, and that the site lives.
+func (a *agent) sendHeartbeats(ctx context.Context) error {
 	for {
 		a.mu.Lock()
 		wait := time.NewTimer(beatOf(a.state))
@@ -293,20 +293,20 @@ func (a *agent) speak(ctx context.Context) error {
 			wait.Stop()
 			return nil
 		case <-a.beat:
-			if err := a.sayBeat(ctx, false); err != nil {
+			if err := a.sendBeat(ctx, false); err != nil {
 				return err
 			}
 		case <-a.hello:
-			if err := a.sayHello(ctx); err != nil {
+			if err := a.sendHello(ctx); err != nil {
 				return err
 			}
 			a.halts.answers.again.wake()
-			a.renew()
+			a.requestRenewal()
 		case <-wait.C:
-			if err := a.sayBeat(ctx, false); err != nil {
+			if err := a.sendBeat(ctx, false); err != nil {
 				return err
 			}
-			a.renew()
+			a.requestRenewal()
 		}
 		wait.Stop()
 	}
@@ -323,41 +323,41 @@ func beatOf(s *wire.State) time.Duration {
 	return time.Duration(s.Beat) * time.Second
 }
 
-// tell says what is said again later, whatever becomes of it now.
-func (c *session) tell(verb string, v any) {
-	if err := away(c.say(verb, v)); err != nil {
-		c.note(Warning, "", "tell the Core: "+verb, err)
+// trySend says what is said again later, whatever becomes of it now.
+func (c *session) trySend(verb string, v any) {
+	if err := dropTransient(c.publishSigned(verb, v)); err != nil {
+		c.logNote(Warning, "", "tell the Core: "+verb, err)
 	}
 }
 
-// away drops the error of something that is said again later.
-func away(err error) error {
+// dropTransient drops the error of something that is said again later.
+func dropTransient(err error) error {
 	if errors.Is(err, bus.ErrAway) {
 		return nil
 	}
 	return err
 }
 
-func (a *agent) sayHello(ctx context.Context) error {
+func (a *agent) sendHello(ctx context.Context) error {
 	holds, err := a.spool.Holds(ctx)
 	if err != nil {
 		return err
 	}
 	a.mu.Lock()
 	h := wire.Hello{Generation: a.spool.Generation(), Version: a.o.Version, System: runtime.GOOS + "/" + runtime.GOARCH, At: a.o.Now().UnixMilli(),
-		StoreClock: a.storeClock.ms.Load(), Trust: a.chain.Number, Revision: a.revision, Epoch: a.halts.durableEpoch(), Instance: a.instance, Machine: machine()}
+		StoreClock: a.storeClock.ms.Load(), Trust: a.chain.Number, Revision: a.revision, Epoch: a.halts.durableEpoch(), Instance: a.instance, Machine: machineName()}
 	a.beaten = a.revision
 	a.mu.Unlock()
 	for _, x := range holds {
 		h.Holds = append(h.Holds, x.Held)
 	}
-	a.tell(wire.VerbHello, &h)
+	a.trySend(wire.VerbHello, &h)
 	return nil
 }
 
-// sayBeat sends a heartbeat. With leaving it is the last one, and waits a moment
+// sendBeat sends a heartbeat. With leaving it is the last one, and waits a moment
 // until the bus has it.
-func (a *agent) sayBeat(ctx context.Context, leaving bool) error {
+func (a *agent) sendBeat(ctx context.Context, leaving bool) error {
 	spooled, _, err := a.spool.Spooled(ctx)
 	if err != nil {
 		return err
@@ -366,7 +366,7 @@ func (a *agent) sayBeat(ctx context.Context, leaving bool) error {
 	b := wire.Beat{At: a.o.Now().UnixMilli(), StoreClock: a.storeClock.ms.Load(), Trust: a.chain.Number, Revision: a.revision, Epoch: a.halts.durableEpoch(), Spooled: spooled, Instance: a.instance, Waits: a.waits, Leaving: leaving}
 	a.beaten = a.revision
 	a.mu.Unlock()
-	a.tell(wire.VerbBeat, &b)
+	a.trySend(wire.VerbBeat, &b)
 	if leaving {
 		ctx, cancel := context.WithTimeout(ctx, leaveWithin)
 		defer cancel()
@@ -375,8 +375,8 @@ func (a *agent) sayBeat(ctx context.Context, leaving bool) error {
 	return nil
 }
 
-// renew asks for a new credential when a third of this one's life is left.
-func (c *session) renew() {
+// requestRenewal asks for a new credential when a third of this one's life is left.
+func (c *session) requestRenewal() {
 	c.mu.Lock()
 	jwt := c.jwt
 	c.mu.Unlock()
@@ -387,11 +387,11 @@ func (c *session) renew() {
 	if c.o.Now().Before(g.Expires.Add(-g.Expires.Sub(g.Issued) / 3)) {
 		return
 	}
-	c.tell(wire.VerbRenew, &wire.Renew{At: c.o.Now().UnixMilli()})
+	c.trySend(wire.VerbRenew, &wire.Renew{At: c.o.Now().UnixMilli()})
 }
 
-// machine names this machine for people: its host name and addresses.
-func machine() string {
+// machineName names this machine for people: its host name and addresses.
+func machineName() string {
 	name, err := os.Hostname()
 	if err != nil {
 		name = "unknown host"

@@ -77,16 +77,16 @@ func (c *scrubs) passOf(want *wire.Desired, target string) (*pass, error) {
 	return p, nil
 }
 
-// owed reports whether a run is due because of a scrub.
-func (c *scrubs) owed(channel string) bool {
+// isOwed reports whether a run is due because of a scrub.
+func (c *scrubs) isOwed(channel string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	p := c.passes[channel]
 	return p != nil && p.owed
 }
 
-// looked notes that a run has reported the state of the target.
-func (c *scrubs) looked(channel string) {
+// noteLooked notes that a run has reported the state of the target.
+func (c *scrubs) noteLooked(channel string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if p := c.passes[channel]; p != nil {
@@ -98,16 +98,16 @@ func (c *scrubs) looked(channel string) {
 // check whose differences were already reported and only wait for an operator's
 // repair.
 func (c *scrubs) dueBesides(want *wire.Desired, have *spool.Held, obeyed uint64, now, at time.Time, due bool, recheck time.Duration) (time.Time, bool) {
-	if !holds(have, want) || want.Start > obeyed {
+	if !holdsDesired(have, want) || want.Start > obeyed {
 		return at, due
 	}
-	target, err := c.s.id.allowed(want.Target)
+	target, err := c.s.id.checkAllowed(want.Target)
 	if err != nil {
 		return at, due
 	}
 	p, err := c.passOf(want, target)
 	if err != nil {
-		c.s.note(Warning, want.Channel, "what checks have found cannot be read", err)
+		c.s.logNote(Warning, want.Channel, "what checks have found cannot be read", err)
 		return at, due
 	}
 	c.mu.Lock()
@@ -144,10 +144,10 @@ func (a *agent) startScrub(ctx context.Context, g *errgroup.Group, state *wire.S
 	soon := never
 	for i := range state.Desired {
 		want := &state.Desired[i]
-		if want.Scrub <= 0 || !holds(held(have, want.Channel), want) {
+		if want.Scrub <= 0 || !holdsDesired(findHeld(have, want.Channel), want) {
 			continue
 		}
-		target, err := a.id.allowed(want.Target)
+		target, err := a.id.checkAllowed(want.Target)
 		if err != nil {
 			continue
 		}
@@ -169,7 +169,7 @@ func (a *agent) startScrub(ctx context.Context, g *errgroup.Group, state *wire.S
 			soon = min(soon, retry.Sub(now))
 			continue
 		}
-		open, again := night.open(now, want.Channel, false)
+		open, again := night.isOpen(now, want.Channel, false)
 		if !again.IsZero() {
 			soon = min(soon, watch, max(again.Sub(now), time.Millisecond))
 		}
@@ -190,10 +190,10 @@ func (a *agent) launchScrub(ctx context.Context, g *errgroup.Group, want wire.De
 	j := &job{rate: newLimiter(0), scrub: true}
 	var sc *scrub
 	var failed error
-	a.spawn(ctx, g, want.Channel, j, func(rctx context.Context) error {
+	a.spawnJob(ctx, g, want.Channel, j, func(rctx context.Context) error {
 		sc = &scrub{a: a, want: &want, stop: j.stop}
-		if failed = sc.run(rctx, target); failed != nil {
-			a.note(Warning, want.Channel, "the scrub has failed, and is tried again", failed)
+		if failed = sc.runScrub(rctx, target); failed != nil {
+			a.logNote(Warning, want.Channel, "the scrub has failed, and is tried again", failed)
 		}
 		return nil
 	}, func() {
@@ -239,10 +239,10 @@ type scrub struct {
 	parts map[string]verify.Part
 }
 
-// run returns an error only if it was not stopped.
-func (s *scrub) run(ctx context.Context, target string) (err error) {
+// runScrub returns an error only if it was not stopped.
+func (s *scrub) runScrub(ctx context.Context, target string) (err error) {
 	now := s.a.o.Now
-	x, err := apply.Inspect(target, apply.Options{Channel: s.want.Channel, Root: s.a.id.opener(s.want.Target), Now: now})
+	x, err := apply.Inspect(target, apply.Options{Channel: s.want.Channel, Root: s.a.id.targetOpener(s.want.Target), Now: now})
 	if errors.Is(err, apply.ErrNothingApplied) || errors.Is(err, apply.ErrUnfinished) || errors.Is(err, scan.ErrCorrupt) {
 		s.owed = true // a run repairs it
 		return err
@@ -262,9 +262,9 @@ func (s *scrub) run(ctx context.Context, target string) (err error) {
 		if err := x.Save(); err != nil {
 			return err
 		}
-		s.a.note(Info, s.want.Channel, "a scrub begins: every byte is read", nil)
+		s.a.logNote(Info, s.want.Channel, "a scrub begins: every byte is read", nil)
 	default:
-		s.a.note(Info, s.want.Channel, fmt.Sprintf("the scrub goes on after %q", c.Cursor), nil)
+		s.a.logNote(Info, s.want.Channel, fmt.Sprintf("the scrub goes on after %q", c.Cursor), nil)
 	}
 	next, err := x.Entries()
 	if err != nil {
@@ -277,13 +277,13 @@ func (s *scrub) run(ctx context.Context, target string) (err error) {
 		return err
 	}
 	o.After = c.Cursor
-	o.Read = func(path string, _ int64) { s.read(x, path) }
+	o.Read = func(path string, _ int64) { s.noteRead(x, path) }
 	s.parts = map[string]verify.Part{}
 	for _, p := range c.Parts {
 		o.Parts = append(o.Parts, verify.Part(p))
 		s.parts[p.Path] = verify.Part(p)
 	}
-	o.Keep = func(p verify.Part) { s.keep(x, p) }
+	o.Keep = func(p verify.Part) { s.keepPart(x, p) }
 	var sum manifest.TreeHash
 	entries := func() (*manifest.Entry, error) {
 		e, _, err := next()
@@ -304,51 +304,51 @@ func (s *scrub) run(ctx context.Context, target string) (err error) {
 		}
 	})
 	s.owed = len(c.Suspects) > before || !s.found.IsZero()
-	s.a.note(Info, s.want.Channel, fmt.Sprintf("the scrub has read %d files with %d bytes, and found %d paths that differ", s.files, totals.Bytes, len(c.Suspects)-before), nil)
+	s.a.logNote(Info, s.want.Channel, fmt.Sprintf("the scrub has read %d files with %d bytes, and found %d paths that differ", s.files, totals.Bytes, len(c.Suspects)-before), nil)
 	switch {
 	case s.bad != nil:
 		return s.bad
 	case err != nil && ctx.Err() != nil:
-		return s.save(x)
+		return s.savePosition(x)
 	case err != nil:
-		return errors.Join(err, s.save(x))
+		return errors.Join(err, s.savePosition(x))
 	}
 	if x.Complete && sum.Sum() != x.Tree {
 		c.All = true // the record does not match the release: a run reads every file and rebuilds it
-		s.a.note(Warning, s.want.Channel, "the record of what was applied was changed: every file is read again", nil)
+		s.a.logNote(Warning, s.want.Channel, "the record of what was applied was changed: every file is read again", nil)
 	}
 	if err := x.Passed(context.WithoutCancel(ctx)); err != nil {
 		return err
 	}
 	s.owed = true
-	s.a.note(Info, s.want.Channel, "the scrub is through", nil)
+	s.a.logNote(Info, s.want.Channel, "the scrub is through", nil)
 	return nil
 }
 
-// read notes that all files up to and including path were read.
-func (s *scrub) read(x *apply.Inspection, path string) {
+// noteRead notes that all files up to and including path were read.
+func (s *scrub) noteRead(x *apply.Inspection, path string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	x.Checks.Cursor = path
 	delete(s.parts, path)
 	s.files++
-	s.tick(x)
+	s.savePeriodically(x)
 }
 
-// keep notes how much of a large file was read.
-func (s *scrub) keep(x *apply.Inspection, p verify.Part) {
+// keepPart notes how much of a large file was read.
+func (s *scrub) keepPart(x *apply.Inspection, p verify.Part) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.parts[p.Path] = p
-	s.tick(x)
+	s.savePeriodically(x)
 }
 
-// tick saves the position every saveEvery. The caller holds s.mu.
-func (s *scrub) tick(x *apply.Inspection) {
+// savePeriodically saves the position every saveEvery. The caller holds s.mu.
+func (s *scrub) savePeriodically(x *apply.Inspection) {
 	now := s.a.o.Now()
 	if now.Sub(s.saved).Abs() >= saveEvery {
 		s.saved = now
-		if err := s.save(x); err != nil {
+		if err := s.savePosition(x); err != nil {
 			s.bad = err
 			s.stop(err)
 		}
@@ -358,7 +358,7 @@ func (s *scrub) tick(x *apply.Inspection) {
 	}
 }
 
-func (s *scrub) save(x *apply.Inspection) error {
+func (s *scrub) savePosition(x *apply.Inspection) error {
 	x.Checks.Parts = x.Checks.Parts[:0]
 	for _, path := range slices.Sorted(maps.Keys(s.parts)) {
 		x.Checks.Parts = append(x.Checks.Parts, apply.Part(s.parts[path]))

@@ -28,7 +28,7 @@ func openStore(c *session, u *urls, receive *bucket.Receive) (bucket.Store, erro
 	o := bucket.LentOptions{Env: c.o.Env, Host: c.id.Store, Lend: u.Lend, Receive: receive, Options: bucket.Options{UserAgent: "nightferry-agent/" + c.o.Version,
 		// A run tries again by itself, so a request need not try for long.
 		MaxAttempts: 6, MinBackoff: min(200*time.Millisecond, c.o.Retry),
-		OnRetry: func(err error) { c.note(Info, "", "asking the store again", err) }}}
+		OnRetry: func(err error) { c.logNote(Info, "", "asking the store again", err) }}}
 	return bucket.OpenLent(o)
 }
 

@@ -111,7 +111,7 @@ func TestLinkMadeLaterDoesNotCoverTheState(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, target := range []string{id.Allow[0], filepath.Join(id.Allow[0], "sub"), filepath.Join(id.Allow[0], "new")} {
-		if got, err := id.allowed(target); !errors.Is(err, ErrTarget) {
+		if got, err := id.checkAllowed(target); !errors.Is(err, ErrTarget) {
 			t.Errorf("%s: %q, %v", target, got, err)
 		}
 		if root, err := id.openAllowed(target, durable.Options{Create: true}); !errors.Is(err, ErrTarget) {

@@ -43,11 +43,11 @@ type teller struct {
 	last     time.Time
 }
 
-// event is called by one goroutine at a time.
-func (t *teller) event(e apply.Event) {
+// handleEvent is called by one goroutine at a time.
+func (t *teller) handleEvent(e apply.Event) {
 	switch e.Kind {
 	case apply.FileEvent:
-		if e.Committed || t.failed() != nil {
+		if e.Committed || t.flushError() != nil {
 			return // the spool has it from Intend and Settle
 		}
 		if e.Outcome == apply.Extra {
@@ -55,14 +55,14 @@ func (t *teller) event(e apply.Event) {
 				return
 			}
 		}
-		if o, ok := outcome(&e); ok {
+		if o, ok := outcomeOf(&e); ok {
 			if t.told = append(t.told, o); len(t.told) >= tellAt {
-				_ = t.flush() // the gate stops the run
+				_ = t.flushOutcomes() // the gate stops the run
 			}
 		}
 	case apply.PhaseEvent:
 		t.progress.Phase = e.Phase
-		t.tell()
+		t.sendProgress()
 	case apply.ProgressEvent:
 		_ = t.recordFetched(e.Fetched, e.Wire, recordEvery) // the last call reports it
 		p := &t.progress
@@ -73,9 +73,9 @@ func (t *teller) event(e apply.Event) {
 		if t.moved != nil {
 			p.BytesWire = t.moved.Load()
 		}
-		t.tell()
+		t.sendProgress()
 	case apply.RetryEvent:
-		t.a.note(Info, t.run.Channel, "tried again", e.Cause)
+		t.a.logNote(Info, t.run.Channel, "tried again", e.Cause)
 	}
 }
 
@@ -94,21 +94,21 @@ func (t *teller) recordFetched(content, received, least int64) error {
 	return nil
 }
 
-func (t *teller) tell() {
+func (t *teller) sendProgress() {
 	now := t.a.o.Now()
 	if now.Sub(t.last) < progressEvery {
 		return
 	}
 	t.last = now
 	t.progress.Run, t.progress.Channel = t.run.ID, t.run.Channel
-	if err := away(t.a.say(wire.VerbProgress, &t.progress)); err != nil {
-		t.a.note(Warning, t.run.Channel, "tell progress", err)
+	if err := dropTransient(t.a.publishSigned(wire.VerbProgress, &t.progress)); err != nil {
+		t.a.logNote(Warning, t.run.Channel, "tell progress", err)
 	}
 }
 
-// flush spools what is told; it is called once more when apply has returned.
-func (t *teller) flush() error {
-	if err := t.failed(); err != nil || len(t.told) == 0 {
+// flushOutcomes spools what is told; it is called once more when apply has returned.
+func (t *teller) flushOutcomes() error {
+	if err := t.flushError(); err != nil || len(t.told) == 0 {
 		return err
 	}
 	err := t.a.spool.Tell(t.ctx, t.run.Channel, t.run.Pass, t.told)
@@ -119,15 +119,15 @@ func (t *teller) flush() error {
 	return err
 }
 
-// failed is asked by many goroutines.
-func (t *teller) failed() error {
+// flushError is asked by many goroutines.
+func (t *teller) flushError() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.bad
 }
 
-// outcome translates an event; false: there is nothing to tell.
-func outcome(e *apply.Event) (spool.Outcome, bool) {
+// outcomeOf translates an event; false: there is nothing to tell.
+func outcomeOf(e *apply.Event) (spool.Outcome, bool) {
 	kind, ok := wire.ParseOutcomeKind(string(e.Outcome))
 	if !ok {
 		return spool.Outcome{}, false

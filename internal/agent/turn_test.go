@@ -25,7 +25,7 @@ func resting(t *testing.T, path string, now func() time.Time, s *wire.State) *ag
 	}
 	t.Cleanup(func() { _ = sp.Close() }) // it may be closed already
 	o := Options{Now: now, StateDir: filepath.Dir(path)}
-	if err := o.validate(); err != nil {
+	if err := o.setDefaults(); err != nil {
 		t.Fatal(err)
 	}
 	a := newAgent(o, &Identity{Domain: "emea", Site: "lyon-1", Store: "http://127.0.0.1:1"}, nil, sp)
@@ -43,7 +43,7 @@ func startingTurns(a *agent, now time.Time) string {
 		due = append(due, dueChannel{Desired: d})
 	}
 	var names []string
-	for m := a.moment(a.night, due, 0, now); len(m.Waiting) > 0; {
+	for m := a.planMoment(a.night, due, 0, now); len(m.Waiting) > 0; {
 		m.Running = schedule.MaxRuns - 1
 		_, starts, _ := schedule.Next(m)
 		names = append(names, m.Waiting[starts[0]].Channel)
@@ -63,7 +63,7 @@ func TestPatienceSurvives(t *testing.T) {
 			{Channel: "image", Number: uint64(day + 1), Release: digest.Of([]byte{byte(day)}), Bytes: 1 << 40},
 			{Channel: "patch", Number: uint64(day + 1), Release: digest.Of([]byte{byte(day), 1}), Bytes: 1, Policy: policy.Policy{Priority: 1}},
 		}})
-		if err := a.turns.await(t.Context(), a.spool, a.state, nil, now); err != nil {
+		if err := a.turns.recordWaiting(t.Context(), a.spool, a.state, nil, now); err != nil {
 			t.Fatal(err)
 		}
 		first, _, _ := strings.Cut(startingTurns(a, now), " ")
@@ -73,8 +73,8 @@ func TestPatienceSurvives(t *testing.T) {
 			}
 			return
 		}
-		a.turns.take(first, now) // it has its turn
-		if err := a.turns.await(t.Context(), a.spool, a.state, nil, now); err != nil {
+		a.turns.takeTurn(first, now) // it has its turn
+		if err := a.turns.recordWaiting(t.Context(), a.spool, a.state, nil, now); err != nil {
 			t.Fatal(err)
 		}
 		if err := a.spool.Close(); err != nil {

@@ -74,13 +74,13 @@ func newURLs(send func(wire.Ask) error, store func() time.Time, after time.Durat
 func (u *urls) Lend(ctx context.Context, key, expired string) (string, error) {
 	for {
 		u.mu.Lock()
-		if raw := u.usable(key, expired); raw != "" {
+		if raw := u.usableURL(key, expired); raw != "" {
 			u.mu.Unlock()
 			return raw, nil
 		}
-		w := u.want(key)
+		w := u.wantKey(key)
 		u.mu.Unlock()
-		away, err := u.await(ctx, key, w)
+		away, err := u.awaitURL(ctx, key, w)
 		if err != nil {
 			return "", err
 		}
@@ -98,9 +98,9 @@ func (u *urls) Lend(ctx context.Context, key, expired string) (string, error) {
 	}
 }
 
-// usable returns a usable URL, or "", and drops expired ones. The caller holds
+// usableURL returns a usable URL, or "", and drops expired ones. The caller holds
 // u.mu.
-func (u *urls) usable(key, expired string) string {
+func (u *urls) usableURL(key, expired string) string {
 	now := u.store()
 	over := func(l lentURL) bool { return l.url == expired || !now.Before(l.until) }
 	if key == haltKey {
@@ -117,9 +117,9 @@ func (u *urls) usable(key, expired string) string {
 	return ""
 }
 
-// await waits for an answer. away reports that none arrived in time and the key
+// awaitURL waits for an answer. dropTransient reports that none arrived in time and the key
 // was requested again.
-func (u *urls) await(ctx context.Context, key string, w *wanted) (away bool, err error) {
+func (u *urls) awaitURL(ctx context.Context, key string, w *wanted) (away bool, err error) {
 	again := time.NewTimer(u.after)
 	defer again.Stop()
 	select {
@@ -133,7 +133,7 @@ func (u *urls) await(ctx context.Context, key string, w *wanted) (away bool, err
 	defer u.mu.Unlock()
 	if w.asked {
 		w.asked = false
-		u.soon()
+		u.flushSoon()
 	}
 	return true, nil
 }
@@ -149,30 +149,30 @@ func (u *urls) Prefetch(_ context.Context, keys []string) {
 	now := u.store()
 	for _, key := range keys[:min(len(keys), maxPrefetch)] {
 		if have, ok := u.lent[key]; !ok || !now.Before(have.until) {
-			u.want(key)
+			u.wantKey(key)
 		}
 	}
 }
 
-// want returns the entry of a key. The caller holds u.mu, also for soon.
-func (u *urls) want(key string) *wanted {
+// wantKey returns the entry of a key. The caller holds u.mu, also for soon.
+func (u *urls) wantKey(key string) *wanted {
 	w := u.wanted[key]
 	if w == nil {
 		w = &wanted{done: make(chan struct{})}
 		u.wanted[key] = w
-		u.soon()
+		u.flushSoon()
 	}
 	return w
 }
 
-func (u *urls) soon() {
+func (u *urls) flushSoon() {
 	if u.timer == nil {
-		u.timer = time.AfterFunc(gather, u.flush)
+		u.timer = time.AfterFunc(gather, u.requestKeys)
 	}
 }
 
-// flush requests all keys that are not requested yet.
-func (u *urls) flush() {
+// requestKeys requests all keys that are not requested yet.
+func (u *urls) requestKeys() {
 	u.mu.Lock()
 	u.timer = nil
 	var asks []wire.Ask
@@ -204,7 +204,7 @@ func (u *urls) Again() {
 		w.asked = false
 	}
 	if len(u.wanted) > 0 {
-		u.soon()
+		u.flushSoon()
 	}
 }
 
@@ -246,7 +246,7 @@ func (u *urls) Answer(m *wire.URLs) {
 		if w.no++; !r.Absent && w.no < refusals {
 			if w.no == 1 { // later refusals: when the wait for the key ends
 				w.asked = false
-				u.soon()
+				u.flushSoon()
 			}
 			continue
 		}

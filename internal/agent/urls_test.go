@@ -95,12 +95,12 @@ func TestHaltOfTheNewestAnswer(t *testing.T) {
 	}
 	kept := func(want string, keys ...string) {
 		t.Helper()
-		lent, err := u.hold(t.Context(), append(keys, haltKey), now)
+		lent, err := u.keepPresigned(t.Context(), append(keys, haltKey), now)
 		if err != nil || len(lent) != len(keys)+1 {
 			t.Fatalf("%d are kept, %v", len(lent), err)
 		}
 		again := newURLs(nil, func() time.Time { return now }, time.Hour)
-		again.restore(lent, "")
+		again.restoreKept(lent, "")
 		if raw, err := again.Lend(t.Context(), haltKey, ""); err != nil || raw != want || !again.HaltLent() {
 			t.Errorf("a new process reads it through %q, %v; want %q", raw, err, want)
 		}

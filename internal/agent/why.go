@@ -15,18 +15,18 @@ import (
 // called with a.mu held.
 func (a *agent) heldBack(want *wire.Desired, night *night, skew time.Duration) wire.Wait {
 	w := wire.Wait{Channel: want.Channel}
-	halted, failing := a.halts.halted(want.Channel), a.halts.failing()
+	halted, failing := a.halts.haltOrder(want.Channel), a.halts.failSafeReason()
 	switch {
 	case night.refused != nil:
 		w.Why, w.Text = wire.WhyUnreadable, night.refused.Error()
 	case !wire.ValidName(want.Channel):
 		w.Why, w.Text = wire.WhyRefused, "the channel's name is not valid"
-	case a.refused[want.Channel] == refusal(want):
+	case a.refused[want.Channel] == refusalKey(want):
 		w.Why, w.Text = wire.WhyRefused, a.failures[want.Channel]
 	case skew == unknownSkew:
 		w.Why, w.Text = wire.WhyClock, "no clock was compared since the agent started: neither the Core nor the store has answered"
 	case skew > wrong:
-		_, whose := a.skew()
+		_, whose := a.clockSkew()
 		w.Why, w.Text = wire.WhyClock, fmt.Sprintf("this site's clock and %s are %s apart", whose, skew.Round(time.Second))
 	case halted != nil:
 		w.Why, w.Text = wire.WhyHalted, fmt.Sprintf("by %s: %s", halted.By, halted.Reason)
@@ -36,8 +36,8 @@ func (a *agent) heldBack(want *wire.Desired, night *night, skew time.Duration) w
 	return w
 }
 
-// why translates the planner's verdict on a candidate that nothing holds back.
-func (a *agent) why(v schedule.Verdict, c *schedule.Candidate, m *schedule.Moment) wire.Wait {
+// waitReason translates the planner's verdict on a candidate that nothing holds back.
+func (a *agent) waitReason(v schedule.Verdict, c *schedule.Candidate, m *schedule.Moment) wire.Wait {
 	w := wire.Wait{Channel: c.Channel, Why: wire.WhyTurn}
 	until := time.Time{}
 	switch v {
@@ -57,20 +57,20 @@ func (a *agent) why(v schedule.Verdict, c *schedule.Candidate, m *schedule.Momen
 	return w
 }
 
-// waiting takes what the due channels wait for, and sends it to the Core at once
+// sendWaiting takes what the due channels wait for, and sends it to the Core at once
 // when it has changed or the Core does not know that its newest state was
 // accepted. It is called when what is due was started.
-func (a *agent) waiting(due []dueChannel, verdicts []schedule.Verdict, m schedule.Moment) {
+func (a *agent) sendWaiting(due []dueChannel, verdicts []schedule.Verdict, m schedule.Moment) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var all []wire.Wait
 	for i := range due {
 		w := due[i].held
-		if j := a.running[due[i].Channel]; j != nil && j.moves() {
+		if j := a.running[due[i].Channel]; j != nil && j.movesContent() {
 			continue
 		}
 		if w.Why == 0 {
-			w = a.why(verdicts[i], &m.Waiting[i], &m)
+			w = a.waitReason(verdicts[i], &m.Waiting[i], &m)
 		}
 		w.Text = strings.ToValidUTF8(w.Text[:min(len(w.Text), wire.MaxWaitText)], "")
 		all = append(all, w)
