@@ -14,11 +14,11 @@ import (
 // pathsTold is how many paths an incident names; the run's log has all of them.
 const pathsTold = 20
 
-// discrepancy opens an incident for a run that found differences at a site, even if the run
+// openDiscrepancy opens an incident for a run that found differences at a site, even if the run
 // repaired them. The incident opens in the transaction that commits the run's end.
-func (t *translator) discrepancy(e *ledger.Event, v *wire.Finished) {
+func (t *translator) openDiscrepancy(e *ledger.Event, v *wire.Finished) {
 	n := v.Repaired + v.Differs
-	anew := t.anew(e, v)
+	anew := t.countReplaced(e, v)
 	if n+anew == 0 && v.Verdict != runs.Different {
 		return
 	}
@@ -29,7 +29,7 @@ func (t *translator) discrepancy(e *ledger.Event, v *wire.Finished) {
 		if err == nil {
 			for _, x := range old {
 				if x.Outcome == wire.Repaired.String() || x.Outcome == wire.Differs.String() {
-					said = append(said, named(x))
+					said = append(said, nameException(x))
 				}
 			}
 		}
@@ -41,12 +41,12 @@ func (t *translator) discrepancy(e *ledger.Event, v *wire.Finished) {
 	if n == 1 {
 		what = "1 path is"
 	}
-	text := fmt.Sprintf("site %s, channel %s: %s not as release %d says", t.at.Site, e.Channel, what, t.run(e.Run).Number)
+	text := fmt.Sprintf("site %s, channel %s: %s not as release %d says", t.at.Site, e.Channel, what, t.runRelease(e.Run).Number)
 	switch {
 	case n+anew == 0:
-		text = fmt.Sprintf("site %s, channel %s: %s", t.at.Site, e.Channel, clip(v.Error))
+		text = fmt.Sprintf("site %s, channel %s: %s", t.at.Site, e.Channel, clipText(v.Error))
 	case n == 0:
-		text = fmt.Sprintf("site %s, channel %s: the record of what was put there was gone, and %d files and folders of release %d were put there anew", t.at.Site, e.Channel, anew, t.run(e.Run).Number)
+		text = fmt.Sprintf("site %s, channel %s: the record of what was put there was gone, and %d files and folders of release %d were put there anew", t.at.Site, e.Channel, anew, t.runRelease(e.Run).Number)
 	}
 	if len(said) > 0 {
 		text += ": " + strings.Join(said, "; ")
@@ -62,19 +62,19 @@ func (t *translator) discrepancy(e *ledger.Event, v *wire.Finished) {
 	default:
 		text += ". The run did not end verified: the next one goes on"
 	}
-	t.opens(e, kinds.Discrepancy, e.Channel, text)
+	t.openIncident(e, kinds.Discrepancy, e.Channel, text)
 }
 
-// anew counts files that a run placed again although they should have been there. An emptied folder
+// countReplaced counts files that a run placed again although they should have been there. An emptied folder
 // has lost its record, too.
-func (t *translator) anew(e *ledger.Event, v *wire.Finished) int64 {
+func (t *translator) countReplaced(e *ledger.Event, v *wire.Finished) int64 {
 	parent, ok := t.parents[e.Run]
 	if !ok {
 		if r, err := t.by.o.Ledger.Run(t.ctx, e.Run); err == nil && !r.DryRun {
 			parent = r.Parent
 		}
 	}
-	if parent == 0 || parent != t.run(e.Run).Number {
+	if parent == 0 || parent != t.runRelease(e.Run).Number {
 		return 0
 	}
 	return v.Added + v.Changed
@@ -88,15 +88,15 @@ func (t *translator) notedDifference(run ledger.RunID, x ledger.Exception) {
 	if t.differing == nil {
 		t.differing = map[ledger.RunID][]string{}
 	}
-	t.differing[run] = append(t.differing[run], named(x))
+	t.differing[run] = append(t.differing[run], nameException(x))
 }
 
 // maxTold bounds an incident's text about one path, in bytes.
 const maxTold = 200
 
-func named(x ledger.Exception) string {
+func nameException(x ledger.Exception) string {
 	if x.Cause == "" {
-		return bound(x.Path, maxTold)
+		return boundText(x.Path, maxTold)
 	}
-	return bound(x.Path, maxTold) + " (" + bound(x.Cause, maxTold) + ")"
+	return boundText(x.Path, maxTold) + " (" + boundText(x.Cause, maxTold) + ")"
 }

@@ -88,7 +88,7 @@ func (r *Renderer) Run(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			if err := r.render(ctx, &runs[i]); err != nil {
+			if err := r.renderLog(ctx, &runs[i]); err != nil {
 				bad = fmt.Errorf("log of run %s: %w", runs[i].ID, err)
 				continue
 			}
@@ -108,7 +108,7 @@ func (r *Renderer) Run(ctx context.Context) error {
 	}
 }
 
-func (r *Renderer) render(ctx context.Context, run *ledger.Run) (err error) {
+func (r *Renderer) renderLog(ctx context.Context, run *ledger.Run) (err error) {
 	if run.Site != "" && run.Trigger == "" {
 		if kept, err := r.keptLog(ctx, run); kept || err != nil {
 			return err
@@ -204,20 +204,20 @@ func (r *Renderer) LinesWithin(ctx context.Context, run *ledger.Run, all bool, m
 	if run.Site == "" {
 		return r.ownLines(ctx, run, fn)
 	}
-	k, known, err := r.ours(ctx, run)
+	k, known, err := r.releaseOf(ctx, run)
 	if err != nil {
 		return err
 	}
 	err = r.siteLines(ctx, run, k, known, all, most, fn)
-	if known && gone(err) {
+	if known && isGone(err) {
 		err = r.siteLines(ctx, run, k, false, all, most, fn)
 	}
 	return err
 }
 
-// gone reports whether the store no longer has the release or one of its pages: gc removed it
+// isGone reports whether the store no longer has the release or one of its pages: gc removed it
 // before the site could report. The log then has ordinals instead of names.
-func gone(err error) bool {
+func isGone(err error) bool {
 	missing := (*repo.MissingError)(nil)
 	return errors.Is(err, fs.ErrNotExist) || errors.As(err, &missing)
 }
@@ -226,7 +226,7 @@ func gone(err error) bool {
 // of entries, and fn is first called after the whole release was found.
 func (r *Renderer) siteLines(ctx context.Context, run *ledger.Run, k releases.Key, known, all bool, most int, fn func(record.File) error) error {
 	x := ordered{paths: map[string]outcome{}, most: most}
-	err := r.outcomes(ctx, run, func(o outcome) error {
+	err := r.eachOutcome(ctx, run, func(o outcome) error {
 		if o.Path == "" && !known { // a site can name any release; only published ones have a manifest
 			f := fileOf(o, nil)
 			f.Path = fmt.Sprintf("entry %d", o.Ordinal)
@@ -241,7 +241,7 @@ func (r *Renderer) siteLines(ctx context.Context, run *ledger.Run, k releases.Ke
 				x.bound += uint64(p.Entries)
 			}
 		}
-		x.add(o)
+		x.addOutcome(o)
 		return nil
 	})
 	if err != nil {
@@ -249,7 +249,7 @@ func (r *Renderer) siteLines(ctx context.Context, run *ledger.Run, k releases.Ke
 	}
 	left := maps.Clone(x.paths)
 	if known && (len(x.entries) > 0 || all || len(left) > 0) {
-		if err := r.merge(ctx, run, k, x.sorted(), left, all, fn); err != nil {
+		if err := r.mergeOutcomes(ctx, run, k, x.sortedOutcomes(), left, all, fn); err != nil {
 			return err
 		}
 	}
@@ -261,7 +261,7 @@ func (r *Renderer) siteLines(ctx context.Context, run *ledger.Run, k releases.Ke
 	if !x.more {
 		return nil
 	}
-	return r.outcomes(ctx, run, func(o outcome) error {
+	return r.eachOutcome(ctx, run, func(o outcome) error {
 		if _, told := x.paths[o.Path]; told || o.Path == "" {
 			return nil
 		}
@@ -269,8 +269,8 @@ func (r *Renderer) siteLines(ctx context.Context, run *ledger.Run, k releases.Ke
 	})
 }
 
-// outcomes calls fn for each outcome that a site reported for a run, in order of arrival.
-func (r *Renderer) outcomes(ctx context.Context, run *ledger.Run, fn func(outcome) error) error {
+// eachOutcome calls fn for each outcome that a site reported for a run, in order of arrival.
+func (r *Renderer) eachOutcome(ctx context.Context, run *ledger.Run, fn func(outcome) error) error {
 	return r.o.Ledger.RunEvents(ctx, run.ID, func(e ledger.Event) error {
 		if wire.EventKind(e.Kind) != wire.OutcomesEvent {
 			return nil
@@ -292,7 +292,7 @@ func (r *Renderer) outcomes(ctx context.Context, run *ledger.Run, fn func(outcom
 // per file.
 type ordered struct {
 	bound   uint64    // entries of the release
-	entries []outcome // sorted by ordinal after sorted(); at most two of each
+	entries []outcome // sorted by ordinal after sortedOutcomes(); at most two of each
 	paths   map[string]outcome
 	more    bool // some paths did not fit
 	texts   int  // bytes held
@@ -302,7 +302,7 @@ type ordered struct {
 // perPath is the memory overhead of one path, in bytes.
 const perPath = 200
 
-func (x *ordered) add(o outcome) {
+func (x *ordered) addOutcome(o outcome) {
 	if o.Path == "" && o.Ordinal >= x.bound {
 		return
 	}
@@ -323,13 +323,13 @@ func (x *ordered) add(o outcome) {
 		return
 	}
 	if uint64(len(x.entries)) >= 2*x.bound {
-		x.sorted()
+		x.sortedOutcomes()
 	}
 	x.entries = append(x.entries, o)
 }
 
-// sorted returns the entries by ordinal.
-func (x *ordered) sorted() []outcome {
+// sortedOutcomes returns the entries by ordinal.
+func (x *ordered) sortedOutcomes() []outcome {
 	slices.SortStableFunc(x.entries, func(a, b outcome) int { return cmp.Compare(a.Ordinal, b.Ordinal) })
 	last := x.entries[:0]
 	for i, o := range x.entries {
@@ -341,8 +341,8 @@ func (x *ordered) sorted() []outcome {
 	return last
 }
 
-// ours returns the release of a run. Known is set if the Core has published it.
-func (r *Renderer) ours(ctx context.Context, run *ledger.Run) (k releases.Key, known bool, err error) {
+// releaseOf returns the release of a run. Known is set if the Core has published it.
+func (r *Renderer) releaseOf(ctx context.Context, run *ledger.Run) (k releases.Key, known bool, err error) {
 	k = releases.Key{Channel: run.Channel, Number: run.Number, Digest: run.Release}
 	rel, err := r.o.Ledger.Release(ctx, run.Channel, run.Number)
 	if errors.Is(err, ledger.ErrNotFound) {
@@ -351,9 +351,9 @@ func (r *Renderer) ours(ctx context.Context, run *ledger.Run) (k releases.Key, k
 	return k, err == nil && rel.Digest == run.Release, err
 }
 
-// merge walks the release and the outcomes side by side, by ordinal. It removes from paths the
+// mergeOutcomes walks the release and the outcomes side by side, by ordinal. It removes from paths the
 // outcomes that it has passed to fn.
-func (r *Renderer) merge(ctx context.Context, run *ledger.Run, k releases.Key, entries []outcome, paths map[string]outcome, all bool, fn func(record.File) error) error {
+func (r *Renderer) mergeOutcomes(ctx context.Context, run *ledger.Run, k releases.Key, entries []outcome, paths map[string]outcome, all bool, fn func(record.File) error) error {
 	_, next, err := r.o.Releases.Entries(ctx, k)
 	if err != nil {
 		return err

@@ -28,7 +28,7 @@ func TestOutcomesAreBounded(t *testing.T) {
 		x := ordered{bound: 100, paths: map[string]outcome{}, most: most}
 		held, texts := 0, 0
 		for i := range 100_000 {
-			x.add(outcome{Outcome: tell(i)})
+			x.addOutcome(outcome{Outcome: tell(i)})
 			held = max(held, len(x.entries)+len(x.paths))
 		}
 		for _, o := range x.entries {

@@ -136,7 +136,7 @@ func (s *Service) Commit(ctx context.Context, a wire.Address, key trust.Public, 
 	b := ledger.Batch{Domain: a.Domain, Site: a.Site, Generation: [16]byte(v.Generation), First: v.First}
 	t := translator{by: s, ctx: ctx, at: a, key: key, about: map[ledger.RunID]releases.Key{}, find: s.o.Releases.Finder()}
 	for i := range v.Events {
-		b.Events = append(b.Events, t.event(&v.Events[i]))
+		b.Events = append(b.Events, t.translateEvent(&v.Events[i]))
 		if t.outcomes > wire.MaxReported {
 			return Effects{Refused: fmt.Sprintf("a report of more than %d outcomes", wire.MaxReported)}
 		}
@@ -147,7 +147,7 @@ func (s *Service) Commit(ctx context.Context, a wire.Address, key trust.Public, 
 	missing := (*ledger.GapError)(nil)
 	switch {
 	case errors.As(err, &missing):
-		if s.skip(ctx, a, b.Generation, missing) {
+		if s.skipGap(ctx, a, b.Generation, missing) {
 			return Effects{} // it will come again
 		}
 		ack.Want = missing.Want
@@ -162,14 +162,14 @@ func (s *Service) Commit(ctx context.Context, a wire.Address, key trust.Public, 
 		return Effects{Ack: ack}
 	}
 	s.o.Notices.LedgerWorks()
-	s.forget(a)
+	s.forgetGap(a)
 	s.commits.Add(1)
 	s.commitTime.Add(int64(s.o.Now().Sub(before)))
 	s.events.Add(int64(done.Fresh))
 	out := Effects{Ack: ack, Number: done.Last}
 	if done.Fresh > 0 {
 		s.outcomes.Add(t.outcomes)
-		s.effects(ctx, a, &t, done, &out)
+		s.addEffects(ctx, a, &t, done, &out)
 		return out
 	}
 	for key, open := range t.parts { // committed before, perhaps by a Core that stopped before it resolved the incidents
@@ -180,8 +180,8 @@ func (s *Service) Commit(ctx context.Context, a wire.Address, key trust.Public, 
 	return out
 }
 
-// effects adds what a committed batch led to.
-func (s *Service) effects(ctx context.Context, a wire.Address, t *translator, done ledger.Committed, out *Effects) {
+// addEffects adds what a committed batch led to.
+func (s *Service) addEffects(ctx context.Context, a wire.Address, t *translator, done ledger.Committed, out *Effects) {
 	if done.NewGeneration { // a site that lost its state cannot report the end of its earlier problems
 		s.o.Incidents.Retain(func(kind kinds.Kind, channel string, at wire.Address) bool {
 			return at != a || !strings.HasPrefix(string(kind), string(kinds.SiteSays)+"-") ||
@@ -202,9 +202,9 @@ func (s *Service) effects(ctx context.Context, a wire.Address, t *translator, do
 // gapsBeforeSkip is how often a site must report the same gap before the Core accepts it.
 const gapsBeforeSkip = 3
 
-// skip gives up on events that the site no longer has. This happens if the ledger was restored from
+// skipGap gives up on events that the site no longer has. This happens if the ledger was restored from
 // a backup: events acknowledged after the backup are then missing on both sides.
-func (s *Service) skip(ctx context.Context, a wire.Address, generation [16]byte, missing *ledger.GapError) bool {
+func (s *Service) skipGap(ctx context.Context, a wire.Address, generation [16]byte, missing *ledger.GapError) bool {
 	s.mu.Lock()
 	g := s.gaps[a]
 	if g.upto != missing.Got {
@@ -224,8 +224,8 @@ func (s *Service) skip(ctx context.Context, a wire.Address, generation [16]byte,
 	return true
 }
 
-// forget drops the gap of a site.
-func (s *Service) forget(a wire.Address) {
+// forgetGap drops the gap of a site.
+func (s *Service) forgetGap(a wire.Address) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.gaps, a)
@@ -234,10 +234,10 @@ func (s *Service) forget(a wire.Address) {
 // maxText bounds a text that a site wrote, in bytes.
 const maxText = 1 << 10
 
-// clip bounds a text that a site wrote.
-func clip(s string) string { return bound(s, maxText) }
+// clipText bounds a text that a site wrote.
+func clipText(s string) string { return boundText(s, maxText) }
 
-func bound(s string, n int) string {
+func boundText(s string, n int) string {
 	if len(s) > n {
 		return s[:n] + "…"
 	}

@@ -40,41 +40,41 @@ type endedRun struct {
 	state runs.State
 }
 
-// opens adds an incident to the transaction that commits an event.
-func (t *translator) opens(e *ledger.Event, kind kinds.Kind, what, text string) {
+// openIncident adds an incident to the transaction that commits an event.
+func (t *translator) openIncident(e *ledger.Event, kind kinds.Kind, what, text string) {
 	key := kinds.KeyOf(kind, what)
-	e.Incidents = append(e.Incidents, ledger.Problem{Key: key, Kind: string(kind), Scope: "site " + t.at.Site, Text: clip(text), Domain: t.at.Domain, Site: t.at.Site})
-	t.note(key, true)
+	e.Incidents = append(e.Incidents, ledger.Problem{Key: key, Kind: string(kind), Scope: "site " + t.at.Site, Text: clipText(text), Domain: t.at.Domain, Site: t.at.Site})
+	t.noteIncident(key, true)
 }
 
-// ends closes the site's part of an incident in the transaction that commits an event, so that both
+// endIncident closes the site's part of an incident in the transaction that commits an event, so that both
 // are stored or neither.
-func (t *translator) ends(e *ledger.Event, kind kinds.Kind, what string) {
+func (t *translator) endIncident(e *ledger.Event, kind kinds.Kind, what string) {
 	key := kinds.KeyOf(kind, what)
 	e.Ended = append(e.Ended, key)
-	t.note(key, false)
+	t.noteIncident(key, false)
 }
 
-func (t *translator) note(key string, open bool) {
+func (t *translator) noteIncident(key string, open bool) {
 	if t.parts == nil {
 		t.parts = map[string]bool{}
 	}
 	t.parts[key] = open
 }
 
-// failing opens an incident when a run and the run before it ended failed or incomplete. A verified run
+// openFailing opens an incident when a run and the run before it ended failed or incomplete. A verified run
 // with an attestation ends that incident and a discrepancy of the channel; other results end neither.
-func (t *translator) failing(e *ledger.Event, f *ledger.Finish) {
+func (t *translator) openFailing(e *ledger.Event, f *ledger.Finish) {
 	switch {
 	case f.State == runs.Verified && f.Attestation != nil:
-		t.ends(e, kinds.RunFails, e.Channel)
-		t.ends(e, kinds.Discrepancy, e.Channel)
-	case fails(f.State) && fails(t.stateBefore(e)):
-		t.opens(e, kinds.RunFails, e.Channel, fmt.Sprintf("site %s, channel %s: two runs in a row ended %s: %s", t.at.Site, e.Channel, f.State, f.Cause))
+		t.endIncident(e, kinds.RunFails, e.Channel)
+		t.endIncident(e, kinds.Discrepancy, e.Channel)
+	case hasFailed(f.State) && hasFailed(t.stateBefore(e)):
+		t.openIncident(e, kinds.RunFails, e.Channel, fmt.Sprintf("site %s, channel %s: two runs in a row ended %s: %s", t.at.Site, e.Channel, f.State, f.Cause))
 	}
 }
 
-func fails(s runs.State) bool { return s == runs.Failed || s == runs.Incomplete }
+func hasFailed(s runs.State) bool { return s == runs.Failed || s == runs.Incomplete }
 
 // stateBefore returns the final state of the site's previous run of a channel.
 func (t *translator) stateBefore(e *ledger.Event) runs.State {
@@ -101,9 +101,9 @@ type saidProblem struct {
 	channel string
 }
 
-// event never fails. If an event is invalid, or its handling panics, it is kept as it is and opens
+// translateEvent never fails. If an event is invalid, or its handling panics, it is kept as it is and opens
 // an incident, so that the site's queue continues.
-func (t *translator) event(e *wire.Event) (out ledger.Event) {
+func (t *translator) translateEvent(e *wire.Event) (out ledger.Event) {
 	defer func() {
 		if p := recover(); p != nil {
 			out.Start, out.Exceptions, out.Finish, out.Incidents = nil, nil, nil, nil
@@ -120,13 +120,13 @@ func (t *translator) event(e *wire.Event) (out ledger.Event) {
 	var err error
 	switch e.Kind {
 	case wire.StartedEvent:
-		err = t.start(&out)
+		err = t.translateStart(&out)
 	case wire.OutcomesEvent:
-		err = t.files(&out)
+		err = t.translateFiles(&out)
 	case wire.FinishedEvent:
-		err = t.finish(&out)
+		err = t.translateFinish(&out)
 	case wire.ProblemEvent:
-		err = t.problem(&out, e.Channel)
+		err = t.translateProblem(&out, e.Channel)
 	default:
 		err = fmt.Errorf("event kind %d is none that this Core knows", e.Kind)
 	}
@@ -139,7 +139,7 @@ func (t *translator) event(e *wire.Event) (out ledger.Event) {
 	return out
 }
 
-func (t *translator) start(e *ledger.Event) error {
+func (t *translator) translateStart(e *ledger.Event) error {
 	var v wire.Started
 	if err := wire.Decode(e.Body, &v); err != nil {
 		return err
@@ -167,7 +167,7 @@ func (t *translator) start(e *ledger.Event) error {
 	return nil
 }
 
-func (t *translator) files(e *ledger.Event) error {
+func (t *translator) translateFiles(e *ledger.Event) error {
 	all, err := wire.DecodeOutcomes(e.Body)
 	if err != nil {
 		return err
@@ -177,10 +177,10 @@ func (t *translator) files(e *ledger.Event) error {
 		if o.Kind != wire.Failed && o.Kind != wire.Locked && o.Kind != wire.Repaired && o.Kind != wire.Differs {
 			continue
 		}
-		x := ledger.Exception{Path: wire.Text(o.Path), Outcome: o.Kind.String(), Cause: clip(wire.Text(o.Cause))}
+		x := ledger.Exception{Path: wire.Text(o.Path), Outcome: o.Kind.String(), Cause: clipText(wire.Text(o.Cause))}
 		if o.Path == "" {
 			x.Path = fmt.Sprintf("entry %d of the release", o.Ordinal)
-			if entry, err := t.find.Entry(t.ctx, t.run(e.Run), o.Ordinal); err == nil {
+			if entry, err := t.find.Entry(t.ctx, t.runRelease(e.Run), o.Ordinal); err == nil {
 				x.Path, x.Size = entry.Path, entry.Size
 			}
 		}
@@ -192,8 +192,8 @@ func (t *translator) files(e *ledger.Event) error {
 	return nil
 }
 
-// run returns the release that a run is about.
-func (t *translator) run(id ledger.RunID) releases.Key {
+// runRelease returns the release that a run is about.
+func (t *translator) runRelease(id ledger.RunID) releases.Key {
 	k, ok := t.about[id]
 	if !ok {
 		if r, err := t.by.o.Ledger.Run(t.ctx, id); err == nil && r.Domain == t.at.Domain && r.Site == t.at.Site {
@@ -204,21 +204,21 @@ func (t *translator) run(id ledger.RunID) releases.Key {
 	return k
 }
 
-func (t *translator) finish(e *ledger.Event) error {
+func (t *translator) translateFinish(e *ledger.Event) error {
 	var v wire.Finished
 	if err := wire.Decode(e.Body, &v); err != nil {
 		e.Finish = &ledger.Finish{State: runs.Failed, Cause: "the site's closing word makes no sense"}
-		t.failing(e, e.Finish)
+		t.openFailing(e, e.Finish)
 		return err
 	}
-	f := &ledger.Finish{State: v.Verdict, Cause: bound(v.Error, MaxRunText), Totals: v.Totals}
+	f := &ledger.Finish{State: v.Verdict, Cause: boundText(v.Error, MaxRunText), Totals: v.Totals}
 	if !f.State.Valid() {
 		f.State = runs.Failed
 	}
 	e.Finish = f
-	t.discrepancy(e, &v)
+	t.openDiscrepancy(e, &v)
 	defer func() {
-		t.failing(e, f)
+		t.openFailing(e, f)
 		t.ended = append(t.ended, endedRun{Started{e.Run, e.Channel}, f.State})
 		if !f.State.Accounted() {
 			f.Totals.Unchanged = 0 // files compared before the run stopped; their names are unknown
@@ -231,28 +231,28 @@ func (t *translator) finish(e *ledger.Event) error {
 		}
 		return nil
 	}
-	at, err := t.attestation(e, &v)
+	at, err := t.checkAttestation(e, &v)
 	if err != nil {
 		f.State, f.Cause = runs.Failed, "the attestation is refused: "+err.Error()
 		t.by.o.Incidents.Raise(kinds.BadProof, e.Channel, t.at, fmt.Sprintf("site %s, channel %s: %s", t.at.Site, e.Channel, f.Cause))
-		t.by.o.Notices.RefusedAttestation(t.ctx, t.at, clip(f.Cause))
+		t.by.o.Notices.RefusedAttestation(t.ctx, t.at, clipText(f.Cause))
 		return nil
 	}
 	f.Attestation = at
-	t.ends(e, kinds.BadProof, e.Channel)
+	t.endIncident(e, kinds.BadProof, e.Channel)
 	return nil
 }
 
-// attestation checks a site's statement. The nonce must be one that the Core issued to this site
+// checkAttestation checks a site's statement. The nonce must be one that the Core issued to this site
 // for this release. The tree and the counts must match the published release and the Core's own
 // measurement of its source.
-func (t *translator) attestation(e *ledger.Event, v *wire.Finished) (*ledger.Attestation, error) {
+func (t *translator) checkAttestation(e *ledger.Event, v *wire.Finished) (*ledger.Attestation, error) {
 	at, number, err := wire.OpenAttestation(v.Attestation, t.by.o.Repo(), t.at, t.key)
 	if err != nil {
 		return nil, err
 	}
 	if at.Channel != e.Channel {
-		return nil, fmt.Errorf("it is about channel %q", clip(at.Channel))
+		return nil, fmt.Errorf("it is about channel %q", clipText(at.Channel))
 	}
 	rel, err := t.by.o.Published.Release(t.ctx, at.Channel, number)
 	if err != nil {
@@ -284,8 +284,8 @@ func (t *translator) attestation(e *ledger.Event, v *wire.Finished) (*ledger.Att
 	}, nil
 }
 
-// problem opens or closes an incident for each kind and channel.
-func (t *translator) problem(e *ledger.Event, channel string) error {
+// translateProblem opens or closes an incident for each kind and channel.
+func (t *translator) translateProblem(e *ledger.Event, channel string) error {
 	var v wire.Problem
 	if err := wire.Decode(e.Body, &v); err != nil {
 		return err
@@ -296,9 +296,9 @@ func (t *translator) problem(e *ledger.Event, channel string) error {
 	kind := kinds.SiteSays + "-" + kinds.Kind(v.Kind)
 	t.problems = append(t.problems, saidProblem{kind: kind, channel: channel})
 	if v.Over {
-		t.ends(e, kind, channel)
+		t.endIncident(e, kind, channel)
 	} else {
-		t.opens(e, kind, channel, v.Text)
+		t.openIncident(e, kind, channel, v.Text)
 	}
 	return nil
 }
