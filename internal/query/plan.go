@@ -83,7 +83,7 @@ func (v *Service) Plan(ctx context.Context, r PlanRequest) (*NightPlan, error) {
 	if err != nil {
 		return nil, err
 	}
-	past, err := v.measures(ctx)
+	past, err := v.readMeasured(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +104,7 @@ func (v *Service) Plan(ctx context.Context, r PlanRequest) (*NightPlan, error) {
 			if !ok {
 				rule = always
 			}
-			if why := v.blocked(a, p.Channel); why != "" {
+			if why := v.blockedReason(a, p.Channel); why != "" {
 				blocked[[2]string{site.Name, p.Channel}] = why
 				q.Halts = append(q.Halts, schedule.Halt{Site: site.Name, Channel: p.Channel})
 			}
@@ -115,12 +115,12 @@ func (v *Service) Plan(ctx context.Context, r PlanRequest) (*NightPlan, error) {
 				if err != nil {
 					return nil, err
 				}
-				q.Due = append(q.Due, schedule.Due{Site: site.Name, Channel: p.Channel, Release: rel.Number, Bytes: need, Requests: requests(need), Since: rel.Published})
+				q.Due = append(q.Due, schedule.Due{Site: site.Name, Channel: p.Channel, Release: rel.Number, Bytes: need, Requests: estimateRequests(need), Since: rel.Published})
 			}
 		}
 		q.Sites = append(q.Sites, x)
 	}
-	q.Coming = v.coming(s, r, past)
+	q.Coming = v.comingReleases(s, r, past)
 	q.Halts = append(q.Halts, haltsOf(v.o.Halts())...)
 	out := &NightPlan{From: r.At, Days: r.Days, Currency: s.Currency, Items: []PlanItem{}}
 	for _, it := range schedule.Forecast(q) {
@@ -132,8 +132,8 @@ func (v *Service) Plan(ctx context.Context, r PlanRequest) (*NightPlan, error) {
 	return out, nil
 }
 
-// coming lists the releases that the cadences will publish within the days.
-func (v *Service) coming(s World, r PlanRequest, past *measured) (out []schedule.Coming) {
+// comingReleases lists the releases that the cadences will publish within the days.
+func (v *Service) comingReleases(s World, r PlanRequest, past *measured) (out []schedule.Coming) {
 	end := r.At.AddDate(0, 0, r.Days)
 	for _, ch := range s.Fleet.Channels {
 		if r.Scope.Channel != "" && r.Scope.Channel != ch.Name {
@@ -143,20 +143,20 @@ func (v *Service) coming(s World, r PlanRequest, past *measured) (out []schedule
 		if !ok {
 			continue // the size of a release is unknown if the channel was never published
 		}
-		need := past.need(rel)
+		need := past.estimateNeed(rel)
 		for at := r.At; ; {
 			next, ok := s.Nights.Cadence(ch.Name).Next(at, s.Nights.Openings(ch.Name))
 			if !ok || !next.Before(end) {
 				break
 			}
-			out = append(out, schedule.Coming{Channel: ch.Name, At: next, Bytes: need, Requests: requests(need)})
+			out = append(out, schedule.Coming{Channel: ch.Name, At: next, Bytes: need, Requests: estimateRequests(need)})
 			at = next
 		}
 	}
 	return out
 }
 
-func requests(bytes int64) int64 { return bytes/bytesPerRequest + handful }
+func estimateRequests(bytes int64) int64 { return bytes/bytesPerRequest + handful }
 
 // ratesOf returns the timetable in force at a site: an operator's limit, or else the configured
 // one.
@@ -200,12 +200,12 @@ func (v *Service) needOf(ctx context.Context, h *ledger.Holding, rel ledger.Rele
 	if err != nil || known {
 		return n, err
 	}
-	return past.need(rel), nil
+	return past.estimateNeed(rel), nil
 }
 
-// blocked returns why a site does not start a channel even if a window is open: the agent was
+// blockedReason returns why a site does not start a channel even if a window is open: the agent was
 // halted on the site, or its disk is full.
-func (v *Service) blocked(a wire.Address, channel string) string {
+func (v *Service) blockedReason(a wire.Address, channel string) string {
 	x, known := v.o.Sites.Site(a)
 	switch {
 	case !known:
@@ -224,7 +224,7 @@ type measured struct {
 	usual map[string]int64       // average bytes fetched by sites that held the previous release
 }
 
-func (v *Service) measures(ctx context.Context) (*measured, error) {
+func (v *Service) readMeasured(ctx context.Context) (*measured, error) {
 	runs, err := v.o.Runs.Runs(ctx, ledger.RunFilter{State: runs.Verified, Limit: 5000})
 	if err != nil {
 		return nil, err
@@ -251,9 +251,9 @@ func (v *Service) measures(ctx context.Context) (*measured, error) {
 	return m, nil
 }
 
-// need estimates how much a site must fetch of the release after the one that it holds: the usual
+// estimateNeed estimates how much a site must fetch of the release after the one that it holds: the usual
 // amount, or all of it if that is unknown.
-func (m *measured) need(rel ledger.Release) int64 {
+func (m *measured) estimateNeed(rel ledger.Release) int64 {
 	if n, ok := m.usual[rel.Channel]; ok {
 		return n
 	}

@@ -66,10 +66,10 @@ type Site struct {
 	Waits     map[string]Waiting  // by channel, as the last heartbeat has them
 }
 
-// contested reports whether two machines use the site's identity.
-func (x *Site) contested() bool { return x.Identity != nil && !x.Identity.Contested.IsZero() }
+// isContested reports whether two machines use the site's identity.
+func (x *Site) isContested() bool { return x.Identity != nil && !x.Identity.Contested.IsZero() }
 
-func enrolled(s Sites, a wire.Address) bool {
+func isEnrolled(s Sites, a wire.Address) bool {
 	x, _ := s.Site(a)
 	return x.Identity != nil
 }

@@ -90,7 +90,7 @@ func (v *Service) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, e
 	if err != nil {
 		return nil, err
 	}
-	found, err := v.standing(ctx, ledger.Filter{Domain: scope.Domain, Site: scope.Site, Channel: scope.Channel})
+	found, err := v.standingFindings(ctx, ledger.Filter{Domain: scope.Domain, Site: scope.Site, Channel: scope.Channel})
 	if err != nil {
 		return nil, err
 	}
@@ -126,12 +126,12 @@ func (v *Service) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, e
 			if st.Contested != "" {
 				ch.State = stateContested
 			}
-			ch.Waiting = st.waiting(&ch, x.Waits)
+			ch.Waiting = st.waitingReason(&ch, x.Waits)
 			var finding *ledger.Finding
 			if differs {
 				finding = &f
 			}
-			if ch.Reasons = v.reasons(&s, &st, &ch, finding); len(ch.Reasons) > 0 {
+			if ch.Reasons = v.findReasons(&s, &st, &ch, finding); len(ch.Reasons) > 0 {
 				ch.Why = ch.Reasons[0].What
 			}
 			st.Channels = append(st.Channels, ch)
@@ -169,9 +169,9 @@ func (v *Service) channelStatus(key Row, target string, h ledger.Holding, run *l
 // unproven is the state of content that was never proven, or whose last proof is no longer valid.
 const unproven = "unproven"
 
-// standing returns the last run of each site and channel that found a difference, unless a later
+// standingFindings returns the last run of each site and channel that found a difference, unless a later
 // run proved the content.
-func (v *Service) standing(ctx context.Context, f ledger.Filter) (map[Row]ledger.Finding, error) {
+func (v *Service) standingFindings(ctx context.Context, f ledger.Filter) (map[Row]ledger.Finding, error) {
 	list, err := v.o.Proofs.Findings(ctx, runs.Different, f)
 	return findingsBySite(list), err
 }
@@ -189,7 +189,7 @@ func (v *Service) Holdings(ctx context.Context, f ledger.Filter) (map[Row]ledger
 	out := make(map[Row]ledger.Holding, len(list))
 	for _, h := range list {
 		a := wire.Address{Domain: h.Domain, Site: h.Site}
-		if x, _ := v.o.Sites.Site(a); x.contested() {
+		if x, _ := v.o.Sites.Site(a); x.isContested() {
 			h.Verified = time.Time{}
 		}
 		out[Row{a, h.Channel}] = h
@@ -390,7 +390,7 @@ func (v *Service) Where(ctx context.Context, channel, name string) ([]Place, err
 	if newest != nil && newest.Kind == manifest.Dir {
 		return nil, fmt.Errorf("%q is a folder of %q: name a file in it: %w", name, channel, fs.ErrNotExist)
 	}
-	doubts, err := v.doubts(ctx, channel, name)
+	doubts, err := v.findDoubts(ctx, channel, name)
 	if err != nil {
 		return nil, err
 	}
@@ -410,21 +410,21 @@ func (v *Service) Where(ctx context.Context, channel, name string) ([]Place, err
 				return nil, err
 			}
 			anywhere = anywhere || e != nil
-			p.set(e, newest, &h)
+			p.setEntry(e, newest, &h)
 		}
-		doubts.apply(&p, key, &h)
+		doubts.applyTo(&p, key, &h)
 		out = append(out, p)
 	}
 	if !anywhere {
-		return nil, &fleet.UnknownError{What: "file of channel " + channel, Name: name, Hint: v.similar(ctx, releases.Key{Channel: channel, Number: rel.Number, Digest: rel.Digest}, name)}
+		return nil, &fleet.UnknownError{What: "file of channel " + channel, Name: name, Hint: v.similarPath(ctx, releases.Key{Channel: channel, Number: rel.Number, Digest: rel.Digest}, name)}
 	}
 	slices.SortStableFunc(out, func(a, b Place) int { return strings.Compare(a.Site, b.Site) })
 	return out, nil
 }
 
-// similar suggests the path of a release that is most similar to name. A release
+// similarPath suggests the path of a release that is most similar to name. A release
 // that cannot be read within some seconds suggests none.
-func (v *Service) similar(ctx context.Context, k releases.Key, name string) string {
+func (v *Service) similarPath(ctx context.Context, k releases.Key, name string) string {
 	const none = "no path of the newest release is similar"
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -444,9 +444,9 @@ func (v *Service) similar(ctx context.Context, k releases.Key, name string) stri
 	}
 }
 
-// set fills in the file's entry in the release that a site attested. e is nil if the release lacks
+// setEntry fills in the file's entry in the release that a site attested. e is nil if the release lacks
 // the file.
-func (p *Place) set(e, newest *manifest.Entry, h *ledger.Holding) {
+func (p *Place) setEntry(e, newest *manifest.Entry, h *ledger.Holding) {
 	p.State, p.Since, p.Verified = "absent", h.Since, h.Verified
 	if e == nil {
 		return
@@ -464,24 +464,24 @@ type doubts struct {
 	whole map[Row]ledger.Finding // about the channel, without naming all files
 }
 
-func (v *Service) doubts(ctx context.Context, channel, name string) (*doubts, error) {
+func (v *Service) findDoubts(ctx context.Context, channel, name string) (*doubts, error) {
 	paths, err := v.o.Proofs.FindingsOf(ctx, channel, name)
 	if err != nil {
 		return nil, err
 	}
-	whole, err := v.standing(ctx, ledger.Filter{Channel: channel})
+	whole, err := v.standingFindings(ctx, ledger.Filter{Channel: channel})
 	return &doubts{v.o.Sites, findingsBySite(paths), whole}, err
 }
 
-// apply withdraws claims that a finding refutes. Without a finding, it marks unproven claims as
+// applyTo withdraws claims that a finding refutes. Without a finding, it marks unproven claims as
 // such.
-func (d *doubts) apply(p *Place, key Row, h *ledger.Holding) {
+func (d *doubts) applyTo(p *Place, key Row, h *ledger.Holding) {
 	if f, ok := d.path[key]; ok {
-		d.refute(p, &f)
+		d.refuteClaim(p, &f)
 		return
 	}
 	if f, ok := d.whole[key]; ok && f.Unnamed && p.Release > 0 {
-		d.refute(p, &f)
+		d.refuteClaim(p, &f)
 		return
 	}
 	if p.Release == 0 {
@@ -493,7 +493,7 @@ func (d *doubts) apply(p *Place, key Row, h *ledger.Holding) {
 		why = "the site's last run did not prove all of the release"
 	case measure.Contradicts(p.Measured, h) != nil:
 		why = measure.Contradicts(p.Measured, h).Error()
-	case !enrolled(d.sites, key.Address):
+	case !isEnrolled(d.sites, key.Address):
 		why = "the site is not enrolled, so nothing is known of it now"
 	}
 	if why != "" {
@@ -501,8 +501,8 @@ func (d *doubts) apply(p *Place, key Row, h *ledger.Holding) {
 	}
 }
 
-// refute replaces the claim with a finding.
-func (d *doubts) refute(p *Place, f *ledger.Finding) {
+// refuteClaim replaces the claim with a finding.
+func (d *doubts) refuteClaim(p *Place, f *ledger.Finding) {
 	p.Current, p.Found, p.Cause, p.Run = false, f.At, f.Cause, f.Run.String()
 	switch {
 	case f.Outcome == wire.Differs.String() && strings.HasPrefix(f.Cause, "missing"):

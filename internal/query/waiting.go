@@ -12,8 +12,8 @@ const (
 	waitsUnconfirmed = "unconfirmed"
 )
 
-// waiting returns why a channel of the site has not started its wanted run.
-func (s *SiteStatus) waiting(ch *ChannelStatus, waits map[string]Waiting) *Waiting {
+// waitingReason returns why a channel of the site has not started its wanted run.
+func (s *SiteStatus) waitingReason(ch *ChannelStatus, waits map[string]Waiting) *Waiting {
 	w, told := waits[ch.Channel]
 	switch {
 	case ch.State == "running" || ch.Wants == 0 || s.Enrolled.IsZero():

@@ -53,9 +53,9 @@ type Reason struct {
 	Remedy  string    `json:"remedy,omitempty"`
 }
 
-// reasons finds what keeps a channel at a site from being current, the most
+// findReasons finds what keeps a channel at a site from being current, the most
 // urgent first. None: nothing does.
-func (v *Service) reasons(s *fleet.Site, st *SiteStatus, ch *ChannelStatus, f *ledger.Finding) (out []Reason) {
+func (v *Service) findReasons(s *fleet.Site, st *SiteStatus, ch *ChannelStatus, f *ledger.Finding) (out []Reason) {
 	add := func(what string, since time.Time, cause, remedy string) {
 		out = append(out, Reason{s.Domain, s.Name, ch.Channel, what, since, cause, remedy})
 	}
