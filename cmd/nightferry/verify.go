@@ -278,5 +278,5 @@ func (g verifyVerb) repair(ctx context.Context, args []string, f *verifyFlags) e
 	if p.release == 0 && applied != nil && applied.Channel == args[2] {
 		p.release = applied.Number
 	}
-	return pullVerb{g.e}.pull(ctx, args[1], args[2], args[0], &p)
+	return pullVerb(g).pull(ctx, args[1], args[2], args[0], &p)
 }

@@ -55,12 +55,16 @@ func dialTLS(dial dialFunc, conf *tls.Config) dialFunc {
 func greetTLS(ctx context.Context, conn *tls.Conn, plain func() bool) error {
 	hctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	done := make(chan error, 1)
-	go func() { done <- conn.HandshakeContext(hctx) }()
+	done := make(chan struct{})
+	var err error // of the handshake, once done is closed
+	go func() {
+		defer close(done)
+		err = conn.HandshakeContext(hctx)
+	}()
 	patience := time.NewTimer(askPlainAfter)
 	defer patience.Stop()
 	select {
-	case err := <-done:
+	case <-done:
 		var header tls.RecordHeaderError
 		switch {
 		case errors.As(err, &header) && string(header.RecordHeader[:]) == "HTTP/":
@@ -76,7 +80,8 @@ func greetTLS(ctx context.Context, conn *tls.Conn, plain func() bool) error {
 		<-done
 		return errPlainHTTP
 	}
-	return <-done
+	<-done
+	return err
 }
 
 // speaksHTTP reports whether a server answers a plain http request. A TLS server

@@ -12,12 +12,6 @@ import (
 // accounts are this process's account and root; on Windows also SYSTEM and the administrators.
 var ErrUntrusted = errors.New("another account can change it")
 
-// opened is a file or folder at the end of a path whose folders were checked.
-type opened struct {
-	*os.File
-	shut bool // a folder above keeps all untrusted accounts out
-}
-
 // ReadTrusted reads a file, of at most limit bytes, whose content decides the behavior of this process. It refuses
 // a file that an untrusted account could have written or replaced ([ErrUntrusted]). On Unix it follows links that
 // a trusted account made; on Windows it refuses a link ([ErrLink]). It checks the file by the handle from which it

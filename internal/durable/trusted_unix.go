@@ -292,3 +292,9 @@ func closeEmpty(f *os.File) error {
 	}
 	return fmt.Errorf("%w: it is not empty and not private (choose an empty or a new folder; if it holds only files of nightferry, chmod 0700 it)", ErrUntrusted)
 }
+
+// opened is a file or folder at the end of a path whose folders were checked.
+type opened struct {
+	*os.File
+	shut bool // a folder above keeps all untrusted accounts out
+}

@@ -290,3 +290,6 @@ func closeFolder(path string) error {
 	return windows.SetSecurityInfo(windows.Handle(f.Fd()), windows.SE_FILE_OBJECT,
 		windows.DACL_SECURITY_INFORMATION|windows.PROTECTED_DACL_SECURITY_INFORMATION, nil, nil, dacl, nil)
 }
+
+// opened is a file or folder at the end of a path whose folders were checked.
+type opened struct{ *os.File }

@@ -59,7 +59,7 @@ func NewNearest(word string) *Nearest { return &Nearest{word: word, dist: 3} }
 
 // Add takes a known word.
 func (n *Nearest) Add(known string) {
-	d := n.dist
+	var d int
 	switch {
 	case strings.EqualFold(known, n.word):
 		d = 0

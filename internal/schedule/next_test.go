@@ -64,7 +64,7 @@ func TestNext(t *testing.T) {
 			}
 			got += x.m.Waiting[i].Channel
 		}
-		if got += " " + fmt.Sprint(verdicts); got != x.want || !again.Equal(x.again) {
+		if got += fmt.Sprintf(" %d", verdicts); got != x.want || !again.Equal(x.again) {
 			t.Errorf("%s: got %q, again %v; want %q, %v", x.name, got, again, x.want, x.again)
 		}
 	}
