@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"nightferry/internal/bucket"
 	"nightferry/internal/spool"
 )
 
@@ -12,7 +13,7 @@ const (
 	trustPrefix = "trust/"
 	// absentFor is how long the Core's word that there is no newer trust document
 	// counts while it is away: as long as a URL may that it lends.
-	absentFor = 7 * 24 * time.Hour
+	absentFor = bucket.MaxPresign
 	// asksFor is the life that is not asked to be longer: the Core lends for a week
 	// at most, and would be asked for the same each hour.
 	asksFor = 6 * 24 * time.Hour

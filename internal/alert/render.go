@@ -25,8 +25,8 @@ const (
 
 // section is one notice as both parts of a mail show it.
 type section struct {
-	Title string
-	Lines []string // the subject of the notice
+	Title string   // also the subject of a mail with one notice
+	Lines []string // what the notice is about
 	Items []string // the list below Lines
 	Todo  string   // what to do next; empty: nothing
 	Facts []string // since when, and where to look

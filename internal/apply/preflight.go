@@ -99,7 +99,7 @@ func (t *targetDir) checkVolumes(changes []change) error {
 	return nil
 }
 
-// awaitUnlocked waits, for at most the policy's time, until no program holds a file that the commit will touch. It drops the
+// awaitUnlocked waits, for at most Options.LockWait (an agent does not wait), until no program holds a file that the commit will touch. It drops the
 // files that are still held.
 func (s *site) awaitUnlocked(ctx context.Context, changes []change) error {
 	var held []int32

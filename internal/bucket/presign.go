@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// maxPresign is the longest life of a URL that S3 signs.
-	maxPresign = 7 * 24 * time.Hour
+	// MaxPresign is the longest life of a URL that S3 signs.
+	MaxPresign = 7 * 24 * time.Hour
 	// renewBefore is how long before its expiry a credential is renewed: a URL
 	// signed in its last moments would be useless.
 	renewBefore = 2 * time.Minute
@@ -28,8 +28,8 @@ func (s *s3Store) PresignGet(ctx context.Context, key string, now time.Time, lif
 	if err := checkKey("presign", key); err != nil {
 		return "", time.Time{}, err
 	}
-	if life < time.Second || life > maxPresign {
-		return "", time.Time{}, &Error{Op: "presign", Key: key, Kind: KindOther, Err: fmt.Errorf("a life of %s is not within 1s and %s", life, maxPresign)}
+	if life < time.Second || life > MaxPresign {
+		return "", time.Time{}, &Error{Op: "presign", Key: key, Kind: KindOther, Err: fmt.Errorf("a life of %s is not within 1s and %s", life, MaxPresign)}
 	}
 	p := &presigner{now: now, until: now.Add(life)}
 	req, err := s3.NewPresignClient(s.client).PresignGetObject(ctx, &s3.GetObjectInput{Bucket: &s.bucket, Key: aws.String(s.prefix + key)},

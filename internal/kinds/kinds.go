@@ -165,6 +165,8 @@ var causes = []struct{ part, remedy string }{
 	{"input/output error", "check that disk: it reports read or write errors"},
 	{"belongs to channel", "give each channel a target folder of its own"},
 	{"another channel", "give each channel a target folder of its own"},
+	{"in use by another process", "end the other nightferry process that works on this target, or wait until it has ended"},
+	{"used by another process", "see which program holds the files that `nightferry run show RUN` names"},
 	{"in use", "see which program holds the files that `nightferry run show RUN` names"},
 	{"locked", "see which program holds the files that `nightferry run show RUN` names"},
 }

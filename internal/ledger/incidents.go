@@ -89,21 +89,6 @@ func (store *Incidents) annotateIncident(ctx context.Context, id int64, d Deed, 
 	return i, err
 }
 
-// Resolve ends the open incident with that key. It returns false if there is none.
-func (store *Incidents) Resolve(ctx context.Context, key string) (resolved bool, err error) {
-	now := store.db.now()
-	err = store.db.makeChange(ctx, fmt.Sprintf("resolve incident %s", key), func(x *tx) error {
-		if err := x.execSQL(`UPDATE members SET left_at = ? WHERE left_at = 0
-			AND incident = (SELECT id FROM incidents WHERE key = ? AND resolved = 0)`, toMicros(now), key); err != nil {
-			return err
-		}
-		n, err := x.execCount("UPDATE incidents SET resolved = ? WHERE key = ? AND resolved = 0", toMicros(now), key)
-		resolved = n == 1
-		return err
-	})
-	return resolved && err == nil, err
-}
-
 // List lists the open incidents with their members, or with all the newest 1 000, newest first.
 func (store *Incidents) List(ctx context.Context, all bool) ([]Incident, error) {
 	list, err := queryAll(ctx, store.db.read, "list incidents", func(s scanner, i *Incident) error {

@@ -263,7 +263,7 @@ func TestIncidentsHaltsAudit(t *testing.T) {
 	opened, err := l.Incidents.OpenIncident(ctx, Problem{Key: "clock", Kind: "clock"})
 	must(t, err)
 	same(t, "opened again", opened, true)
-	resolved, err := l.Incidents.Resolve(ctx, "clock")
+	resolved, err := l.Incidents.Leave(ctx, "clock", "", "")
 	must(t, err)
 	same(t, "resolved", resolved, true)
 	open, err := l.Incidents.List(ctx, false)

@@ -174,20 +174,19 @@ func (s *Service) leaveQueue(a wire.Address, q *queue) {
 	}
 }
 
-// lendFor is the minimum life of a presigned URL, unless its credential ends earlier. It lets a
+// minLife is the minimum life of a presigned URL, unless its credential ends earlier. It lets a
 // site finish a run if the Core stops. If a window of the site ends later, the URL lives until
-// lendSpare after that end, so that the window can open without the Core. It never lives longer
-// than maxLife, the maximum that S3 signs.
+// lifeAfterWindow after that end, so that the window can open without the Core. It never lives longer
+// than [bucket.MaxPresign].
 const (
-	lendFor   = 24 * time.Hour
-	lendSpare = time.Hour
-	maxLife   = 7 * 24 * time.Hour
+	minLife         = 24 * time.Hour
+	lifeAfterWindow = time.Hour
 )
 
 // urlLife returns the life of URLs that are presigned for a site now.
 func (s *Service) urlLife(a wire.Address) time.Duration {
 	f, table := s.o.Fleet()
-	site, now, life := f.Site(a.Site), s.o.Wall(), lendFor
+	site, now, life := f.Site(a.Site), s.o.Wall(), minLife
 	if site == nil {
 		return life
 	}
@@ -201,10 +200,10 @@ func (s *Service) urlLife(a wire.Address) time.Duration {
 			w, ok = window.Next(now, table.Place(site.Name), rule)
 		}
 		if ok {
-			life = max(life, s.o.Real(w.End.Sub(now))+lendSpare)
+			life = max(life, s.o.Real(w.End.Sub(now))+lifeAfterWindow)
 		}
 	}
-	return min(life, maxLife)
+	return min(life, bucket.MaxPresign)
 }
 
 // handleRequest presigns a URL for every key that the site's releases need, and refuses the others.

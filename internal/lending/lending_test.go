@@ -226,7 +226,7 @@ func TestLifeCoversTheNextWindow(t *testing.T) {
 			t.Errorf("windows %q: %v, want %v", windows, got, want)
 		}
 	}
-	if got := d.urlLife(osaka); got != lendFor {
+	if got := d.urlLife(osaka); got != minLife {
 		t.Errorf("a site that is not configured: %v", got)
 	}
 }

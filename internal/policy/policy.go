@@ -13,7 +13,7 @@ type Policy struct {
 
 	Rate     int64  // bytes per second of the channel; 0: no limit but the site's
 	Windows  string // when it may transfer, as package window parses it; empty: always
-	Priority int    // the higher goes first; if equal, the smaller need
+	Priority int    // the higher goes first, after channels that have waited too long; if equal, the smaller need
 
 	Partial     bool     // true: if files are locked, commit the others, and the run ends incomplete; false: commit nothing until all files can be
 	Prune       bool     // also delete files that the site added

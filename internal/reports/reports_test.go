@@ -4,11 +4,13 @@ import (
 	"context"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"nightferry/internal/fleet"
 	"nightferry/internal/incident"
+	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
 	"nightferry/internal/releases"
 	"nightferry/internal/repo"
@@ -89,9 +91,14 @@ func TestEffects(t *testing.T) {
 	if e = d.commit(1, batch...); e.Ack == nil || e.Number != 2 || len(e.Started)+len(e.Ended) != 0 {
 		t.Errorf("again: %+v", e)
 	}
-	e = d.commit(3, d.event(2, wire.StartedEvent, &wire.Started{Number: 1}), d.event(2, wire.FinishedEvent, &wire.Finished{Verdict: runs.Incomplete}))
+	e = d.commit(3, d.event(2, wire.StartedEvent, &wire.Started{Number: 1}), d.event(2, wire.FinishedEvent, &wire.Finished{Verdict: runs.Incomplete, Totals: runs.Totals{Counts: runs.Counts{Locked: 2}}}))
 	if !slices.Equal(e.Opened, []string{"run/package"}) {
 		t.Errorf("two runs in a row failed, opened %q", e.Opened)
+	}
+	list, err := d.ledger.Incidents.List(t.Context(), false)
+	if err != nil || len(list) != 1 || !strings.Contains(list[0].Text, "ended incomplete: 2 files are locked by other programs") ||
+		!strings.Contains(kinds.Remedy(kinds.RunFails, list[0].Text), "which program holds the files") {
+		t.Errorf("%+v, %v", list, err)
 	}
 	if c := d.Counts(); c.Commits != 3 || c.Events != 4 || len(d.failed) > 0 {
 		t.Errorf("%+v, %v", c, d.failed)

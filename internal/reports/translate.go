@@ -1,10 +1,12 @@
 package reports
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"nightferry/internal/kinds"
@@ -70,8 +72,20 @@ func (t *translator) openFailing(e *ledger.Event, f *ledger.Finish) {
 		t.endIncident(e, kinds.RunFails, e.Channel)
 		t.endIncident(e, kinds.Discrepancy, e.Channel)
 	case hasFailed(f.State) && hasFailed(t.stateBefore(e)):
-		t.openIncident(e, kinds.RunFails, e.Channel, fmt.Sprintf("site %s, channel %s: two runs in a row ended %s: %s", t.at.Site, e.Channel, f.State, f.Cause))
+		t.openIncident(e, kinds.RunFails, e.Channel, fmt.Sprintf("site %s, channel %s: two runs in a row ended %s: %s", t.at.Site, e.Channel, f.State, cmp.Or(f.Cause, filesCause(f.Totals.Counts))))
 	}
+}
+
+// filesCause is the cause of a run that did not end with an error, but left files as they were.
+func filesCause(c runs.Counts) string {
+	var list []string
+	if c.Locked > 0 {
+		list = append(list, fmt.Sprintf("%d files are locked by other programs", c.Locked))
+	}
+	if c.Failed > 0 {
+		list = append(list, fmt.Sprintf("%d files failed", c.Failed))
+	}
+	return cmp.Or(strings.Join(list, ", "), "the site named no cause")
 }
 
 func hasFailed(s runs.State) bool { return s == runs.Failed || s == runs.Incomplete }

@@ -34,7 +34,7 @@ type Site struct {
 type Channel struct {
 	Name     string
 	Windows  window.Rule
-	Priority int // the higher goes first; if equal, the smaller need
+	Priority int // the higher goes first, after channels that have waited too long; if equal, the smaller need
 }
 
 // Due is a release that a site lacks.
