@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"nightferry/internal/ledger"
 	"nightferry/internal/releases"
 	"nightferry/internal/wire"
 )
@@ -44,7 +45,7 @@ func (c *Core) composeParts() {
 	l, stops := c.ledger, c.Halts.service
 	c.releases = releases.New(c.storage.state, c.storage.repo.Load)
 	c.lending = c.newLending()
-	book := &runBook{l, &c.clock, &c.notices}
+	book := &runBook{ledger: l, clock: &c.clock, notices: &c.notices, begun: map[ledger.RunID]bool{}}
 
 	c.reports, c.renderer = c.newReports()
 	ended := c.renderer.Kick

@@ -35,6 +35,9 @@ func (s *aheadStore) Put(ctx context.Context, key string, b bucket.Body, cond bu
 	return info, err
 }
 
+// CloseOwnRuns ends the runs that the process before left open.
+func (c *Core) CloseOwnRuns(ctx context.Context) error { return c.Publisher.closeOwnRuns(ctx) }
+
 // UpkeepNow is what happens each hour.
 func (c *Core) UpkeepNow(ctx context.Context) { _ = c.Upkeep.runDaily(ctx) } // told as its trouble
 

@@ -2,6 +2,7 @@ package core_test
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -88,4 +89,48 @@ func TestDamagedRequestAtTheStart(t *testing.T) {
 	w.through(s3test.Refuse(1, s3test.KindGet, http.StatusBadRequest, "BadRequest", "An error occurred when parsing the HTTP request."))
 	w.write("a", "alpha")
 	w.publish("package")
+}
+
+// TestPublishBeforeLeftoversAreClosed: a client orders a publish as soon as the
+// socket is open. The start of the Core, which closes the runs of the process
+// before, leaves that run alone.
+func TestPublishBeforeLeftoversAreClosed(t *testing.T) {
+	w := newWorld(t, nil)
+	var hold atomic.Bool
+	at, goOn := make(chan struct{}), make(chan struct{})
+	w.through(func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, "/head") && hold.CompareAndSwap(true, false) {
+				close(at)
+				<-goOn
+			}
+			next.ServeHTTP(rw, r)
+		})
+	})
+	w.write("a", "a")
+	w.stop()
+	c, err := core.Open(t.Context(), w.options, w.settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hold.Store(true)
+	done := make(chan error, 1)
+	go func() {
+		_, err := c.Publisher.Publish(t.Context(), "package", core.PublishOptions{})
+		done <- err
+	}()
+	<-at
+	w.core = c
+	closed := c.CloseOwnRuns(t.Context())
+	if w.newest(ledger.RunFilter{Core: true, Open: true}) == nil {
+		t.Error("the run that goes on was closed")
+	}
+	close(goOn)
+	if err := errors.Join(closed, <-done, c.Close()); err != nil {
+		t.Fatal(err)
+	}
+	w.start()
+	if run := w.newest(ledger.RunFilter{Core: true}); run == nil || run.State != "published" || run.Late != 0 {
+		t.Errorf("%+v", run)
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -93,10 +94,9 @@ func (pb *Publisher) publishUnless(ctx context.Context, channel string, o Publis
 }
 
 func (pb *Publisher) publishChannel(ctx context.Context, ch *fleet.Channel, o PublishOptions) (*Published, error) {
-	var id ledger.RunID
-	rand.Read(id[:]) // never fails (crypto/rand)
 	old, _ := pb.newest.Of(ch.Name)
-	w := &ownRun{book: pb.book, id: id, channel: ch.Name}
+	w := pb.book.begin(ch.Name)
+	id := w.id
 	// The record is kept also of a run that was broken off.
 	always := context.WithoutCancel(ctx)
 	if err := w.appendEvent(always, ledger.Event{Start: &ledger.Start{Number: old.Number, Parent: old.Number, Trigger: "publish", DryRun: o.DryRun}}); err != nil {
@@ -244,6 +244,30 @@ type runBook struct {
 	ledger  runAppender
 	clock   *clocks
 	notices *notices
+
+	mu    sync.Mutex
+	begun map[ledger.RunID]bool // by this process, until the runs of the one before have been closed; nil afterwards
+}
+
+// begin makes a run that closeOwnRuns leaves alone: a client may order one before it.
+func (b *runBook) begin(channel string) *ownRun {
+	w := &ownRun{book: b, channel: channel}
+	rand.Read(w.id[:]) // never fails (crypto/rand)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.begun != nil {
+		b.begun[w.id] = true
+	}
+	return w
+}
+
+// takeBegun returns the runs of this process so far, and forgets them.
+func (b *runBook) takeBegun() map[ledger.RunID]bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	begun := b.begun
+	b.begun = nil
+	return begun
 }
 
 // runAppender adds events of runs. *ledger.Ledger is one.
@@ -316,7 +340,11 @@ func (pb *Publisher) closeOwnRuns(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	begun := pb.book.takeBegun()
 	for _, r := range open {
+		if begun[r.ID] {
+			continue
+		}
 		w := &ownRun{book: pb.book, id: r.ID, channel: r.Channel}
 		if err := pb.files.OwnFiles(ctx, r.ID, func(f *reports.OwnFile, _ time.Time) error { countFile(&w.totals, f); return nil }); err != nil {
 			return err

@@ -2,7 +2,6 @@ package core
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -187,8 +186,7 @@ func (me *measurer) haltedHere(channel string) bool {
 // measureSource measures a source, records the result, and compares it with the sites'
 // attestations. It always leaves a run in the ledger and a log.
 func (me *measurer) measureSource(ctx context.Context, ch *fleet.Channel, rel *ledger.Release) error {
-	w := &ownRun{book: me.book, channel: ch.Name}
-	rand.Read(w.id[:]) // never fails (crypto/rand)
+	w := me.book.begin(ch.Name)
 	always := context.WithoutCancel(ctx)
 	start := &ledger.Start{Number: rel.Number, Release: rel.Digest, Tree: rel.Tree, Parent: rel.Parent, Trigger: measureTrigger}
 	if err := w.appendEvent(always, ledger.Event{Start: start}); err != nil {
