@@ -144,7 +144,7 @@ func TestErrorPathsEndInIncidents(t *testing.T) {
 
 // TestSitesReportKnownProblems: the same for what agents say.
 func TestSitesReportKnownProblems(t *testing.T) {
-	calls, constants := callsOf(t, "../agent", "problem", "over")
+	calls, constants := callsOf(t, "../agent", "reportProblem", "resolveProblem")
 	n := 0
 	for _, c := range calls {
 		if c.arg == "kind" || c.arg == "k" { // of a caller's, or of a list of them
