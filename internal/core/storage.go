@@ -95,17 +95,14 @@ func (s *storage) storeTime(ctx context.Context) (time.Time, error) {
 func (s *storage) reopenRepository(ctx context.Context, b *backend, k *keys) (*repo.Repo, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var m *repo.Memory
-	if old := s.repo.Load(); old != nil {
-		now := old.Memory()
-		m = &now
-	} else {
+	o := s.repoOptions(nil, k)
+	if o.Continue = s.repo.Load(); o.Continue == nil {
 		var err error
-		if m, err = repo.LoadMemory(s.state); err != nil {
+		if o.Memory, err = repo.LoadMemory(s.state); err != nil {
 			return nil, err
 		}
 	}
-	r, err := repo.Open(ctx, b.Store, s.repoOptions(m, k))
+	r, err := repo.Open(ctx, b.Store, o)
 	if err != nil {
 		return nil, err
 	}

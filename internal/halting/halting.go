@@ -97,6 +97,7 @@ type Service struct {
 	mu      sync.Mutex
 	rows    map[halt.ID]*row // active orders, and others that the ledger or the store lacks
 	base    map[halt.ID]bool // the orders in the store when it was last read
+	held    uint64           // highest epoch that the store is known to have had
 	adopted *repo.HaltObject // a newer object that a site had and the store did not
 	failing map[string]bool  // failures that Failed has reported
 	wake    chan struct{}    // signals rows for the ledger or a set for the store
@@ -121,7 +122,7 @@ type recorded struct {
 // Open restores the state that an earlier process recorded. If the record is unusable, it returns an error and a
 // service, which has no orders until Look has read the store.
 func Open(ctx context.Context, o Options) (*Service, error) {
-	s := &Service{o: o, reopen: o.Reopen, writing: make(chan struct{}, 1), rows: map[halt.ID]*row{}, base: map[halt.ID]bool{}, failing: map[string]bool{}, wake: make(chan struct{}, 1)}
+	s := &Service{o: o, reopen: o.Reopen, writing: make(chan struct{}, 1), rows: map[halt.ID]*row{}, base: map[halt.ID]bool{}, held: o.Epoch, failing: map[string]bool{}, wake: make(chan struct{}, 1)}
 	s.set.Store(&Set{Epoch: o.Epoch, Orders: &halt.Orders{}, Stored: true})
 	err := s.restoreRecord()
 	list, lerr := o.Ledger.List(ctx, false)
@@ -146,6 +147,9 @@ func (s *Service) restoreRecord() error {
 	}
 	for _, id := range r.Base {
 		s.base[id] = true
+	}
+	if r.Stored {
+		s.held = max(s.held, h.Epoch)
 	}
 	for _, l := range r.Lifted {
 		s.rows[l.Order] = &row{Halt: l, dirty: true, stored: r.Stored}

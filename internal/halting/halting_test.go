@@ -349,6 +349,30 @@ func TestStoreAway(t *testing.T) {
 	}
 }
 
+// TestOldObjectPutBack checks that an old halt object which somebody puts back is replaced, even if the repository's memory
+// does not know the newer epoch and the service was killed since.
+func TestOldObjectPutBack(t *testing.T) {
+	for _, killed := range []bool{false, true} {
+		d := newDesk(t)
+		none := d.store.object
+		lifted, kept := d.give("lifted"), d.give("in force")
+		one := d.store.object
+		d.lift(lifted)
+		for _, old := range []*repo.HaltObject{none, one} {
+			d.store.object, d.store.seen = old, 0
+			if killed {
+				d.open()
+			}
+			if err := d.Look(t.Context()); !errors.Is(err, repo.ErrOlder) {
+				t.Errorf("killed %v, epoch %d was put back: Look returned %v", killed, old.Epoch, err)
+			}
+			if !sameSet(d.store.object.Orders, kept) || d.store.object.Epoch < d.Current().Epoch {
+				t.Errorf("killed %v, epoch %d was put back: the store holds %+v", killed, old.Epoch, d.store.object)
+			}
+		}
+	}
+}
+
 // TestAdopt checks that a Core restored from a backup accepts from a site the orders that the store no longer has.
 // Orders lifted in the store since the backup do not return.
 func TestAdopt(t *testing.T) {

@@ -19,7 +19,11 @@ func (s *Service) Look(ctx context.Context) error {
 	if !s.set.Load().Stored {
 		return s.storeSet(ctx)
 	}
+	held := s.heldEpoch()
 	h, err := s.o.Repository().Halt(ctx)
+	if err == nil && h.Epoch < held {
+		err = fmt.Errorf("the store's halt object has epoch %d, it had %d before: %w", h.Epoch, held, repo.ErrOlder)
+	}
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, repo.ErrOlder) {
 		return s.storeAgain(ctx, err)
 	}
@@ -60,7 +64,7 @@ func (s *Service) storeSet(ctx context.Context) error {
 		return nil
 	}
 	h, err := s.o.Repository().MergeHalt(ctx, func(stored *repo.HaltObject, lost bool) (uint64, error) {
-		if lost {
+		if lost || stored.Epoch < s.heldEpoch() {
 			stored.Orders = &halt.Orders{Active: slices.Clone(set.Orders.Active)}
 			return set.Epoch - 1, nil
 		}
@@ -78,7 +82,7 @@ func (s *Service) storeSet(ctx context.Context) error {
 	s.reportFailure("store", nil)
 	s.changing.Lock()
 	defer s.changing.Unlock()
-	s.noteHeld(h.Orders)
+	s.noteHeld(h)
 	if now := s.set.Load(); now != set { // a newer set was made meanwhile and is stored next
 		_, err := s.keepSet(ctx, now, "another program")
 		return err
@@ -86,13 +90,21 @@ func (s *Service) storeSet(ctx context.Context) error {
 	return s.replaceSet(ctx, set, &Set{Object: h.Raw, Epoch: h.Epoch, Orders: h.Orders, Stored: true})
 }
 
-// noteHeld records the orders that the store now contains.
-func (s *Service) noteHeld(o *halt.Orders) {
+// heldEpoch returns the highest epoch that the store is known to have had. An object with a lower one is an old object
+// that was put back, whether or not the repository's memory knows the higher epoch.
+func (s *Service) heldEpoch() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.adopted = nil
+	return s.held
+}
+
+// noteHeld records what the store now contains.
+func (s *Service) noteHeld(h *repo.HaltObject) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.adopted, s.held = nil, max(s.held, h.Epoch)
 	clear(s.base)
-	for _, a := range o.Active {
+	for _, a := range h.Orders.Active {
 		s.base[a.ID] = true
 	}
 }
@@ -135,7 +147,7 @@ func (s *Service) adoptObject(ctx context.Context, h *repo.HaltObject, inStore b
 		}
 	}
 	if inStore {
-		s.noteHeld(h.Orders)
+		s.noteHeld(h)
 	} else {
 		s.mu.Lock()
 		s.adopted = h

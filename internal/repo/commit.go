@@ -93,9 +93,7 @@ func (r *Repo) Publish(ctx context.Context, c Commit) (*Release, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.mu.Lock()
-	r.memory.Heads[channel] = out.Number
-	r.mu.Unlock()
+	r.seen.acceptHead(channel, out.Number)
 	return out, nil
 }
 
@@ -388,9 +386,7 @@ func (r *Repo) MergeHalt(ctx context.Context, key ed25519.PrivateKey, change fun
 		}
 		_, err = putObject(ctx, r.store, haltKey, h.Raw, replaceCond(etag))
 		if err == nil {
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			r.memory.Halt = max(r.memory.Halt, h.Epoch)
+			r.seen.acceptHalt(h.Epoch)
 			return h, nil
 		}
 		if !errors.Is(err, fs.ErrExist) {

@@ -137,12 +137,13 @@ func Init(ctx context.Context, s bucket.Store, o InitOptions) (trust.RepoID, err
 	if err != nil {
 		return id, err
 	}
-	r := &Repo{store: s, format: *f, keys: keys, now: func() time.Time { return o.Now }}
+	r := &Repo{store: s, format: *f, keys: keys, now: func() time.Time { return o.Now }, seen: &seen{}}
 	doc := trust.Doc{Keys: []trust.Key{{Public: PublicOf(o.Release), Roles: trust.AllRoles, Since: o.Now.Unix()}}}
 	err = r.putTrust(ctx, o.Root, 1, &doc)
 	if begun && errors.Is(err, fs.ErrExist) {
 		// Ours, if the same keys made it.
-		r.memory.Root = PublicOf(o.Root)
+		root := PublicOf(o.Root)
+		r.seen.recall(&Memory{Root: root})
 		if err = r.followTrust(ctx); err == nil {
 			err = r.doc.Allows(PublicOf(o.Release), trust.Heads)
 		}

@@ -125,20 +125,13 @@ func (r *Repo) acceptHead(channel string, b []byte, info bucket.Info) (*Head, er
 	if err != nil {
 		return nil, err
 	}
-	if seen := r.seenNumber(channel); h.Number < seen {
-		return nil, fmt.Errorf("head of %q is release %d, release %d was seen: %w: an old state of the bucket was put back; push again from the Core", channel, h.Number, seen, ErrOlder)
+	if higher, ok := r.seen.acceptHead(channel, h.Number); !ok {
+		return nil, fmt.Errorf("head of %q is release %d, release %d was seen: %w: an old state of the bucket was put back; push again from the Core", channel, h.Number, higher, ErrOlder)
 	}
-	r.mu.Lock()
-	r.memory.Heads[channel] = h.Number
-	r.mu.Unlock()
 	return h, nil
 }
 
-func (r *Repo) seenNumber(channel string) uint64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.memory.Heads[channel]
-}
+func (r *Repo) seenNumber(channel string) uint64 { return r.Memory().Heads[channel] }
 
 // Release reads a release. want is the digest from a verified head or a
 // verified child. With the zero Digest, the signer alone decides: its key must
@@ -226,12 +219,9 @@ func (r *Repo) acceptHalt(b []byte) (*HaltObject, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if h.Epoch < r.memory.Halt {
-		return h, fmt.Errorf("the bucket's halt object has epoch %d, %d was seen: %w: an old state of the bucket was put back", h.Epoch, r.memory.Halt, ErrOlder)
+	if higher, ok := r.seen.acceptHalt(h.Epoch); !ok {
+		return h, fmt.Errorf("the bucket's halt object has epoch %d, %d was seen: %w: an old state of the bucket was put back", h.Epoch, higher, ErrOlder)
 	}
-	r.memory.Halt = h.Epoch
 	return h, nil
 }
 

@@ -1,11 +1,17 @@
 package repo
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"testing"
+	"time"
 
+	"nightferry/internal/bucket"
 	"nightferry/internal/durable"
+	"nightferry/internal/halt"
 )
 
 // TestMemoryNeverGoesBack checks that the saved memory has the highest numbers of all runs that end at the
@@ -44,4 +50,55 @@ func TestMemoryNeverGoesBack(t *testing.T) {
 	if err := SaveMemory(dir, Memory{RepoHex: "bb"}); err == nil {
 		t.Error("another repository's memory was accepted")
 	}
+}
+
+// TestOpeningsShareTheirMemory checks that a number which one opening sees holds for the other at once, also while the
+// other is still being opened: a Core opens its repository again at each look at the store, and gives halt orders meanwhile.
+func TestOpeningsShareTheirMemory(t *testing.T) {
+	both(t, func(t *testing.T, p *press) {
+		ctx := t.Context()
+		first := p.mustOpen(nil)
+		before, _, err := readObject(ctx, p.store, haltKey, halt.Max)
+		if err != nil {
+			t.Fatal(err)
+		}
+		slow := &slowStore{Store: p.store, meanwhile: func() {
+			if _, err := first.PutHalt(ctx, p.key, func(o *halt.Orders) error {
+				o.Add(halt.Order{ID: halt.NewID(), Scope: halt.All, At: 1})
+				return nil
+			}); err != nil {
+				t.Error(err)
+			}
+		}}
+		second, err := Open(ctx, slow, Options{Continue: first, Key: p.seal, Now: func() time.Time { return p.now }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, info, err := readObject(ctx, p.store, haltKey, halt.Max)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := putObject(ctx, p.store, haltKey, before, replaceCond(info.ETag)); err != nil {
+			t.Fatal(err)
+		}
+		for i, r := range []*Repo{first, second} {
+			if _, err := r.Halt(ctx); !errors.Is(err, ErrOlder) {
+				t.Errorf("opening %d accepted an old halt object: %v", i+1, err)
+			}
+		}
+	})
+}
+
+// slowStore is a store that does something else before it answers whether there is a second trust document.
+type slowStore struct {
+	bucket.Store
+	once      sync.Once
+	meanwhile func()
+}
+
+func (s *slowStore) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, bucket.Info, error) {
+	if key == trustKey(2) {
+		s.once.Do(s.meanwhile)
+	}
+	return s.Store.Get(ctx, key, off, n)
 }

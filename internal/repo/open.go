@@ -40,6 +40,9 @@ type Memory struct {
 // Options open a repository.
 type Options struct {
 	Memory *Memory // nil: first use
+	// Continue is an earlier opening of the repository in this program. Both then share one memory: a number that
+	// either of them sees holds for both, at once. It takes precedence over Memory and Recall.
+	Continue *Repo
 	// Recall returns the memory of a repository by its id, for a caller that
 	// knows several repositories; nil means first use. If Memory is set, it
 	// takes precedence.
@@ -54,18 +57,97 @@ type Options struct {
 
 // Repo is an open repository. It is safe for concurrent use.
 type Repo struct {
-	store  bucket.Store
-	format Format
-	keys   *seal.Keys
-	now    func() time.Time
-	clock  clock.Skew
-	doc    *trust.Doc
+	store   bucket.Store
+	format  Format
+	keys    *seal.Keys
+	now     func() time.Time
+	clock   clock.Skew
+	doc     *trust.Doc // number trusted
+	trusted uint64
 
 	onRetry func(error)
 
+	seen    *seen
 	mu      sync.Mutex
-	memory  Memory
 	unnamed map[digest.Digest]time.Time // packs that were stored and that no segment names yet
+}
+
+// seen is the memory of one or more openings of a repository. No number in it ever decreases.
+type seen struct {
+	mu     sync.Mutex
+	memory Memory
+}
+
+// recall begins with what an earlier program has saved.
+func (s *seen) recall(m *Memory) {
+	if m != nil {
+		s.memory = *m
+		s.memory.Heads = maps.Clone(m.Heads)
+	}
+}
+
+// current returns a copy.
+func (s *seen) current() Memory {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := s.memory
+	m.Heads = maps.Clone(m.Heads)
+	return m
+}
+
+// acceptHead notes a release number of a channel, unless a higher one was seen: then it returns that.
+func (s *seen) acceptHead(channel string, number uint64) (higher uint64, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := s.memory.Heads[channel]; number < n {
+		return n, false
+	}
+	s.memory.Heads[channel] = number
+	return 0, true
+}
+
+// acceptHalt does the same for the epoch of the halt object.
+func (s *seen) acceptHalt(epoch uint64) (higher uint64, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := s.memory.Halt; epoch < n {
+		return n, false
+	}
+	s.memory.Halt = epoch
+	return 0, true
+}
+
+// acceptTrust notes a trust document and its root key.
+func (s *seen) acceptTrust(root trust.Public, number uint64, object []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.memory.Root = root
+	if number > s.memory.Trust {
+		s.memory.Trust, s.memory.TrustDoc = number, object
+	}
+}
+
+// start fills a memory for a repository. It returns an error if it is the memory of another one, or if its root key is
+// not the given one.
+func (s *seen) start(f *Format, object []byte, root *trust.Public) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := &s.memory
+	if m.RepoHex != "" && m.RepoHex != f.Repo.String() {
+		return fmt.Errorf("%w: the store holds repository %s, this place belongs to %s: check the store's address", trust.ErrUntrusted, f.Repo, m.RepoHex)
+	}
+	m.Repo, m.RepoHex, m.Format = f.Repo, f.Repo.String(), object
+	if m.Heads == nil {
+		m.Heads = map[string]uint64{}
+	}
+	if root == nil {
+		return nil
+	}
+	if m.Root != (trust.Public{}) && m.Root != *root {
+		return fmt.Errorf("%w: this place is pinned to root key %s, --trust says %s", trust.ErrUntrusted, m.Root, *root)
+	}
+	m.Root = *root
+	return nil
 }
 
 // ErrNoRepository means that the store holds no repository below its prefix.
@@ -79,7 +161,7 @@ var ErrKey = errors.New("repository key")
 // request for the format, one for each new document, and one that finds no
 // newer document.
 func Open(ctx context.Context, s bucket.Store, o Options) (*Repo, error) {
-	r := &Repo{store: s, now: o.Now, onRetry: o.OnRetry}
+	r := &Repo{store: s, now: o.Now, onRetry: o.OnRetry, seen: &seen{}}
 	var format []byte
 	asked := clock.LocalAt(o.Now())
 	err := r.readGood(ctx, formatKey, maxFormat, func(b []byte, info bucket.Info) error {
@@ -96,18 +178,15 @@ func Open(ctx context.Context, s bucket.Store, o Options) (*Repo, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &r.format
-	if o.Memory == nil && o.Recall != nil {
-		if o.Memory, err = o.Recall(f.Repo); err != nil {
-			return nil, err
+	if o.Continue != nil {
+		r.seen = o.Continue.seen
+	} else {
+		if o.Memory == nil && o.Recall != nil {
+			if o.Memory, err = o.Recall(r.format.Repo); err != nil {
+				return nil, err
+			}
 		}
-	}
-	if o.Memory != nil {
-		r.memory = *o.Memory
-		r.memory.Heads = maps.Clone(o.Memory.Heads)
-		if r.memory.RepoHex != f.Repo.String() {
-			return nil, fmt.Errorf("%w: the store holds repository %s, this place belongs to %s: check the store's address", trust.ErrUntrusted, f.Repo, r.memory.RepoHex)
-		}
+		r.seen.recall(o.Memory)
 	}
 	if err := r.acceptFormat(format, &o); err != nil {
 		return nil, err
@@ -126,29 +205,22 @@ func OpenRemembered(s bucket.Store, o Options) (*Repo, error) {
 	if err != nil {
 		return nil, fmt.Errorf("remembered format: %w", err)
 	}
-	r := &Repo{store: s, now: o.Now, onRetry: o.OnRetry, format: *f, memory: *o.Memory}
-	r.memory.Heads = maps.Clone(o.Memory.Heads)
+	r := &Repo{store: s, now: o.Now, onRetry: o.OnRetry, format: *f, seen: &seen{}}
+	r.seen.recall(o.Memory)
 	return r, r.acceptFormat(o.Memory.Format, &o)
 }
 
 // acceptFormat completes the memory, unlocks an encrypted repository and accepts the
 // remembered trust document.
 func (r *Repo) acceptFormat(format []byte, o *Options) error {
-	r.memory.Repo, r.memory.RepoHex, r.memory.Format = r.format.Repo, r.format.Repo.String(), format
-	if r.memory.Heads == nil {
-		r.memory.Heads = map[string]uint64{}
+	if err := r.seen.start(&r.format, format, o.Root); err != nil {
+		return err
 	}
 	if err := r.unlockKeys(o.Key); err != nil {
 		return err
 	}
-	if o.Root != nil {
-		if r.memory.Root != (trust.Public{}) && r.memory.Root != *o.Root {
-			return fmt.Errorf("%w: this place is pinned to root key %s, --trust says %s", trust.ErrUntrusted, r.memory.Root, *o.Root)
-		}
-		r.memory.Root = *o.Root
-	}
-	if r.memory.Trust > 0 {
-		if err := r.acceptTrust(r.memory.Trust, r.memory.TrustDoc); err != nil {
+	if m := r.Memory(); m.Trust > 0 {
+		if err := r.acceptTrust(m.Trust, m.TrustDoc); err != nil {
 			return fmt.Errorf("remembered trust document: %w", err)
 		}
 	}
@@ -173,7 +245,7 @@ func (r *Repo) unlockKeys(key []byte) (err error) {
 
 func (r *Repo) followTrust(ctx context.Context) error {
 	for {
-		n := r.memory.Trust + 1
+		n := r.trusted + 1
 		err := r.readGood(ctx, trustKey(n), trust.MaxDoc, func(b []byte, _ bucket.Info) error {
 			if err := r.acceptTrust(n, b); err != nil {
 				return fmt.Errorf("%s: %w", trustKey(n), err)
@@ -197,7 +269,7 @@ func (r *Repo) acceptTrust(n uint64, b []byte) error {
 	if err := s.Verify(trust.Subject{Kind: trust.DocKind, Version: trust.DocVersion, Repo: r.format.Repo, Number: n}); err != nil {
 		return err
 	}
-	pinned := r.memory.Root
+	pinned := r.Root()
 	if pinned != (trust.Public{}) && s.Signer != pinned {
 		return fmt.Errorf("%w: signed by root key %s, pinned is %s", trust.ErrUntrusted, s.Signer, pinned)
 	}
@@ -205,8 +277,8 @@ func (r *Repo) acceptTrust(n uint64, b []byte) error {
 	if err != nil {
 		return err
 	}
-	r.doc = doc
-	r.memory.Root, r.memory.Trust, r.memory.TrustDoc = s.Signer, n, b
+	r.doc, r.trusted = doc, n
+	r.seen.acceptTrust(s.Signer, n, b)
 	return nil
 }
 
@@ -218,13 +290,7 @@ func (r *Repo) StoreTime() time.Time {
 }
 
 // Memory returns the current memory, for the caller to persist.
-func (r *Repo) Memory() Memory {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	m := r.memory
-	m.Heads = maps.Clone(m.Heads)
-	return m
-}
+func (r *Repo) Memory() Memory { return r.seen.current() }
 
 // ID returns the repository's id.
 func (r *Repo) ID() trust.RepoID { return r.format.Repo }
@@ -242,10 +308,10 @@ func (r *Repo) Params() chunk.Params { return r.format.Chunker }
 func (r *Repo) Store() bucket.Store { return r.store }
 
 // Root returns the root key that signed the trust documents.
-func (r *Repo) Root() trust.Public { return r.memory.Root }
+func (r *Repo) Root() trust.Public { return r.Memory().Root }
 
 // Trust returns the current trust document and its number.
-func (r *Repo) Trust() (*trust.Doc, uint64) { return r.doc, r.memory.Trust }
+func (r *Repo) Trust() (*trust.Doc, uint64) { return r.doc, r.trusted }
 
 func (r *Repo) putTrust(ctx context.Context, root ed25519.PrivateKey, n uint64, doc *trust.Doc) error {
 	payload, err := doc.Encode()
@@ -261,10 +327,10 @@ func (r *Repo) putTrust(ctx context.Context, root ed25519.PrivateKey, n uint64, 
 
 // PutTrust publishes the next trust document. root must be the pinned key.
 func (r *Repo) PutTrust(ctx context.Context, root ed25519.PrivateKey, doc *trust.Doc) error {
-	if PublicOf(root) != r.memory.Root {
-		return fmt.Errorf("%w: this is not the root key of the repository (%s)", trust.ErrUntrusted, r.memory.Root)
+	if pinned := r.Root(); PublicOf(root) != pinned {
+		return fmt.Errorf("%w: this is not the root key of the repository (%s)", trust.ErrUntrusted, pinned)
 	}
-	n := r.memory.Trust + 1
+	n := r.trusted + 1
 	if err := r.putTrust(ctx, root, n, doc); err != nil {
 		return err
 	}

@@ -134,15 +134,16 @@ func (r *Repo) acceptRelease(b []byte, scope string, number uint64, want digest.
 // CheckTrust follows the chain of trust documents from the first, as a new
 // site would, and returns the number of the last.
 func (r *Repo) CheckTrust(ctx context.Context) (uint64, error) {
-	fresh := &Repo{store: r.store, format: r.format, keys: r.keys, now: r.now, onRetry: r.onRetry}
-	fresh.memory.Root = r.Root()
+	fresh := &Repo{store: r.store, format: r.format, keys: r.keys, now: r.now, onRetry: r.onRetry, seen: &seen{}}
+	known := r.Memory()
+	fresh.seen.recall(&Memory{Root: known.Root})
 	if err := fresh.followTrust(ctx); err != nil {
-		return fresh.memory.Trust, err
+		return fresh.trusted, err
 	}
-	if n := fresh.memory.Trust; n < r.memory.Trust {
-		return n, fmt.Errorf("trust documents end at %d, %d was seen: %w: an old state of the bucket was put back", n, r.memory.Trust, ErrOlder)
+	if n := fresh.trusted; n < known.Trust {
+		return n, fmt.Errorf("trust documents end at %d, %d was seen: %w: an old state of the bucket was put back", n, known.Trust, ErrOlder)
 	}
-	return fresh.memory.Trust, nil
+	return fresh.trusted, nil
 }
 
 // checkDigest reads a body to its end and compares it with the expected size and
