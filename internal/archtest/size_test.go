@@ -20,8 +20,7 @@ const maxMethods = 40
 // largeTypes are the types that still exceed maxMethods, with their maximum. A number here may only become smaller; a
 // type within maxMethods must leave the list.
 var largeTypes = map[string]int{
-	"internal/repo.Repo":    76,
-	"internal/durable.Root": 47,
+	"internal/repo.Repo": 76,
 }
 
 func TestMethods(t *testing.T) {

@@ -80,13 +80,10 @@ type Options struct {
 // Root is a folder inside which files are changed. It is safe for concurrent use. On Windows the folder cannot be
 // removed while it is open.
 type Root struct {
-	root  *os.Root
-	dir   string
-	self  *os.File // the folder itself, for the calls that os.Root does not have
+	folder
 	obs   Observer
 	ours  string // Options.Ours
 	whole bool   // SyncAll suffices
-	one   bool   // one system call looks a name up and refuses links
 }
 
 // Open opens dir. It refuses a dir whose last element is a symlink, a junction or another reparse point, unless
@@ -120,7 +117,7 @@ func Open(dir string, o Options) (*Root, error) {
 	if err != nil {
 		return nil, errors.Join(wrap("open folder", dir, err), root.Close())
 	}
-	r := &Root{root: root, dir: abs, self: self, obs: o.Observer, ours: o.Ours, one: looksUpInOne(self), whole: syncsWhole(self)}
+	r := &Root{folder: folder{root: root, dir: abs, self: self, one: looksUpInOne(self)}, obs: o.Observer, ours: o.Ours, whole: syncsWhole(self)}
 	// OpenRoot follows links: a link planted between Lstat and OpenRoot would have led elsewhere.
 	if now, err := self.Stat(); err != nil || (!mounted && !os.SameFile(now, info)) {
 		return nil, errors.Join(fmt.Errorf("open folder %q: it was replaced while it was opened: try again", dir), err, r.Close())
@@ -146,27 +143,6 @@ func (r *Root) before(op Op) error {
 	return r.obs.Before(op)
 }
 
-// check refuses a name that is not a plain relative path, or whose path contains a link. With last, the name's last
-// element must not be a link either. A name that does not exist passes: the operation reports it. os.Root already
-// prevents paths that leave the root; check also refuses links that stay inside. A link planted between check and
-// use therefore still cannot lead outside.
-func (r *Root) check(name string, last bool) error {
-	if !fs.ValidPath(name) || !localName(name) {
-		return fmt.Errorf("%w: not a relative path inside the folder", fs.ErrInvalid)
-	}
-	if !last {
-		cut := lastSlash(name)
-		if cut < 0 {
-			return nil
-		}
-		name = name[:cut]
-	}
-	if name == "." {
-		return nil
-	}
-	return r.checkChain(name)
-}
-
 // vet is check for operations that refuse links themselves if the system can. It then checks first only for an
 // observer, which must not see refused operations.
 func (r *Root) vet(name string, last bool) error {
@@ -174,30 +150,4 @@ func (r *Root) vet(name string, last bool) error {
 		return nil
 	}
 	return r.check(name, last)
-}
-
-// checkEach is checkChain for systems that need one call per folder.
-func (r *Root) checkEach(name string) error {
-	for i := 0; i <= len(name); i++ {
-		if i < len(name) && name[i] != '/' {
-			continue
-		}
-		info, err := r.lstat(name[:i])
-		if err != nil {
-			return nil // the operation will report it
-		}
-		if isLink(info) {
-			return fmt.Errorf("%w at %q: remove it", ErrLink, name[:i])
-		}
-	}
-	return nil
-}
-
-func lastSlash(name string) int {
-	for i := len(name) - 1; i >= 0; i-- {
-		if name[i] == '/' {
-			return i
-		}
-	}
-	return -1
 }

@@ -20,7 +20,7 @@ func (r *Root) Sub(name string) (*Root, error) {
 	if err != nil {
 		return nil, errors.Join(wrap("open folder", name, err), root.Close())
 	}
-	s := &Root{root: root, dir: filepath.Join(r.dir, filepath.FromSlash(name)), self: self, one: r.one, whole: r.whole}
+	s := &Root{folder: folder{root: root, dir: filepath.Join(r.dir, filepath.FromSlash(name)), self: self, one: r.one}, whole: r.whole}
 	if r.obs != nil {
 		s.obs = subObserver{r.obs, name}
 	}

@@ -13,15 +13,15 @@ import (
 )
 
 // syncAll flushes everything in one call, which is fast for many files.
-func (r *Root) syncAll() error { return unix.Syncfs(int(r.self.Fd())) }
+func (f *folder) syncAll() error { return unix.Syncfs(int(f.self.Fd())) }
 
 // syncsWhole reports whether syncfs(2) flushes a folder's volume to the disk and reports failed writes. Before
 // Linux 5.8 it reports none. FUSE does not ask its server to flush, and overlayfs and NFS hid errors in some
 // kernels. So only file systems known to do both are trusted.
-func syncsWhole(folder *os.File) bool {
+func syncsWhole(self *os.File) bool {
 	var u unix.Utsname
 	var st unix.Statfs_t
-	if unix.Uname(&u) != nil || unix.Fstatfs(int(folder.Fd()), &st) != nil {
+	if unix.Uname(&u) != nil || unix.Fstatfs(int(self.Fd()), &st) != nil {
 		return false
 	}
 	switch int64(st.Type) {
@@ -47,16 +47,16 @@ func keepsInodes(r *Root) bool {
 }
 
 // openat2 opens a name below the root without following any link.
-func (r *Root) openat2(name string, how unix.OpenHow) (int, error) {
+func (f *folder) openat2(name string, how unix.OpenHow) (int, error) {
 	how.Flags |= unix.O_CLOEXEC
 	how.Resolve |= unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS
 	for try := 0; ; try++ {
-		fd, err := unix.Openat2(int(r.self.Fd()), name, &how)
+		fd, err := unix.Openat2(int(f.self.Fd()), name, &how)
 		// EAGAIN: a rename elsewhere on the system raced the lookup.
 		if err == unix.EINTR || err == unix.EAGAIN && try < 100 {
 			continue
 		}
-		runtime.KeepAlive(r)
+		runtime.KeepAlive(f)
 		if err == unix.ELOOP {
 			err = fmt.Errorf("%w: remove it", ErrLink)
 		}
@@ -68,16 +68,16 @@ func (r *Root) openat2(name string, how unix.OpenHow) (int, error) {
 const walkFlags = unix.O_PATH
 
 // looksUpInOne reports whether openat2 works: the kernel is 5.6 or newer, and no sandbox forbids the call.
-func looksUpInOne(folder *os.File) bool {
-	fd, err := (&Root{self: folder}).openat2(".", unix.OpenHow{Flags: unix.O_PATH})
+func looksUpInOne(self *os.File) bool {
+	fd, err := (&folder{self: self}).openat2(".", unix.OpenHow{Flags: unix.O_PATH})
 	return err == nil && unix.Close(fd) == nil
 }
 
-func (r *Root) checkChain(name string) error {
-	if !r.one {
-		return r.checkEach(name)
+func (f *folder) checkChain(name string) error {
+	if !f.one {
+		return f.checkEach(name)
 	}
-	fd, err := r.openat2(name, unix.OpenHow{Flags: unix.O_PATH})
+	fd, err := f.openat2(name, unix.OpenHow{Flags: unix.O_PATH})
 	switch {
 	case err == nil:
 		return unix.Close(fd)
@@ -87,92 +87,92 @@ func (r *Root) checkChain(name string) error {
 	return nil // missing, or not a folder: the operation will report it
 }
 
-func (r *Root) openFile(name string, flag int, perm fs.FileMode) (*os.File, error) {
-	if !r.one {
-		return r.root.OpenFile(name, flag, perm)
+func (f *folder) openFile(name string, flag int, perm fs.FileMode) (*os.File, error) {
+	if !f.one {
+		return f.root.OpenFile(name, flag, perm)
 	}
 	how := unix.OpenHow{Flags: uint64(flag) | unix.O_LARGEFILE}
 	if flag&os.O_CREATE != 0 {
 		how.Mode = uint64(perm.Perm())
 	}
-	fd, err := r.openat2(name, how)
+	fd, err := f.openat2(name, how)
 	if err != nil {
 		return nil, err
 	}
-	return os.NewFile(uintptr(fd), filepath.Join(r.dir, name)), nil
+	return os.NewFile(uintptr(fd), filepath.Join(f.dir, name)), nil
 }
 
 // inFolder calls fn with the folder of name and with name's last element.
-func (r *Root) inFolder(name string, fn func(folder int, base string) error) error {
+func (f *folder) inFolder(name string, fn func(dir int, base string) error) error {
 	cut := lastSlash(name)
 	if cut < 0 {
-		err := fn(int(r.self.Fd()), name)
-		runtime.KeepAlive(r)
+		err := fn(int(f.self.Fd()), name)
+		runtime.KeepAlive(f)
 		return err
 	}
-	fd, err := r.openat2(name[:cut], unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY})
+	fd, err := f.openat2(name[:cut], unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY})
 	if err != nil {
 		return err
 	}
 	return errors.Join(fn(fd, name[cut+1:]), unix.Close(fd))
 }
 
-func (r *Root) lstat(name string) (fs.FileInfo, error) {
-	if !r.one {
-		return r.root.Lstat(name)
+func (f *folder) lstat(name string) (fs.FileInfo, error) {
+	if !f.one {
+		return f.root.Lstat(name)
 	}
-	fd, err := r.openat2(name, unix.OpenHow{Flags: unix.O_PATH | unix.O_NOFOLLOW}) // if the last element is a link, opens the link itself
+	fd, err := f.openat2(name, unix.OpenHow{Flags: unix.O_PATH | unix.O_NOFOLLOW}) // if the last element is a link, opens the link itself
 	if err != nil {
 		return nil, err
 	}
-	f := os.NewFile(uintptr(fd), name)
-	info, err := f.Stat()
-	return info, errors.Join(err, f.Close())
+	file := os.NewFile(uintptr(fd), name)
+	info, err := file.Stat()
+	return info, errors.Join(err, file.Close())
 }
 
-func (r *Root) mkdir(name string, perm fs.FileMode) error {
-	if !r.one {
-		return r.root.Mkdir(name, perm)
+func (f *folder) mkdir(name string, perm fs.FileMode) error {
+	if !f.one {
+		return f.root.Mkdir(name, perm)
 	}
-	return r.inFolder(name, func(folder int, base string) error { return unix.Mkdirat(folder, base, uint32(perm.Perm())) })
+	return f.inFolder(name, func(dir int, base string) error { return unix.Mkdirat(dir, base, uint32(perm.Perm())) })
 }
 
-func (r *Root) rename(from, to string) error {
-	if !r.one {
-		return r.root.Rename(from, to)
+func (f *folder) rename(from, to string) error {
+	if !f.one {
+		return f.root.Rename(from, to)
 	}
-	return r.inFolder(from, func(source int, old string) error {
-		return r.inFolder(to, func(target int, base string) error { return unix.Renameat(source, old, target, base) })
+	return f.inFolder(from, func(source int, old string) error {
+		return f.inFolder(to, func(target int, base string) error { return unix.Renameat(source, old, target, base) })
 	})
 }
 
-func (r *Root) chtimes(name string, mtime time.Time) error {
-	if !r.one {
-		return r.root.Chtimes(name, time.Time{}, mtime)
+func (f *folder) chtimes(name string, mtime time.Time) error {
+	if !f.one {
+		return f.root.Chtimes(name, time.Time{}, mtime)
 	}
-	fd, err := r.openat2(name, unix.OpenHow{Flags: unix.O_PATH})
+	fd, err := f.openat2(name, unix.OpenHow{Flags: unix.O_PATH})
 	if err != nil {
 		return err
 	}
 	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, unix.NsecToTimespec(mtime.UnixNano())}
 	err = unix.UtimesNanoAt(fd, "", times, unix.AT_EMPTY_PATH)
 	if err == unix.EINVAL { // Linux before 5.8
-		err = r.root.Chtimes(name, time.Time{}, mtime)
+		err = f.root.Chtimes(name, time.Time{}, mtime)
 	}
 	return errors.Join(err, unix.Close(fd))
 }
 
 // sameVolume compares the device and detects mount points: a bind mount of the same device also prevents renames.
-func (r *Root) sameVolume(name string) (bool, error) {
-	if err := r.check(name, true); err != nil {
+func (f *folder) sameVolume(name string) (bool, error) {
+	if err := f.check(name, true); err != nil {
 		return false, err
 	}
 	var root, st unix.Stat_t
-	if err := unix.Fstat(int(r.self.Fd()), &root); err != nil {
+	if err := unix.Fstat(int(f.self.Fd()), &root); err != nil {
 		return false, err
 	}
-	if r.one {
-		fd, err := r.openat2(name, unix.OpenHow{Flags: unix.O_PATH, Resolve: unix.RESOLVE_NO_XDEV})
+	if f.one {
+		fd, err := f.openat2(name, unix.OpenHow{Flags: unix.O_PATH, Resolve: unix.RESOLVE_NO_XDEV})
 		if err == unix.EXDEV {
 			return false, nil
 		}
@@ -182,22 +182,22 @@ func (r *Root) sameVolume(name string) (bool, error) {
 		err = errors.Join(unix.Fstat(fd, &st), unix.Close(fd))
 		return err == nil && st.Dev == root.Dev, err
 	}
-	info, err := r.lstat(name)
+	info, err := f.lstat(name)
 	if err != nil {
 		return false, err
 	}
 	return deviceOf(info) == uint64(root.Dev), nil
 }
 
-func (r *Root) probe(name string) error {
-	f, err := r.lstat(name)
+func (f *folder) probe(name string) error {
+	info, err := f.lstat(name)
 	if err != nil {
 		return err
 	}
-	if !f.Mode().IsRegular() || !r.one {
+	if !info.Mode().IsRegular() || !f.one {
 		return nil // without openat2 no further check is possible
 	}
-	fd, err := r.openat2(name, unix.OpenHow{Flags: unix.O_PATH})
+	fd, err := f.openat2(name, unix.OpenHow{Flags: unix.O_PATH})
 	if err != nil {
 		return err
 	}

@@ -23,42 +23,42 @@ func endow(*Root, string, string, bool, legacy, legacy) (after func()) { return 
 
 func keepsInodes(*Root) bool { return true }
 
-func (r *Root) syncAll() error { return nil }
+func (f *folder) syncAll() error { return nil }
 
 // walkFlags open a folder, which must be readable, because there is no O_PATH.
 const walkFlags = unix.O_RDONLY | unix.O_NONBLOCK
 
 func looksUpInOne(*os.File) bool { return false }
 
-func (r *Root) openFile(name string, flag int, perm fs.FileMode) (*os.File, error) {
-	return r.root.OpenFile(name, flag, perm)
+func (f *folder) openFile(name string, flag int, perm fs.FileMode) (*os.File, error) {
+	return f.root.OpenFile(name, flag, perm)
 }
 
-func (r *Root) lstat(name string) (fs.FileInfo, error)    { return r.root.Lstat(name) }
-func (r *Root) mkdir(name string, perm fs.FileMode) error { return r.root.Mkdir(name, perm) }
-func (r *Root) rename(from, to string) error              { return r.root.Rename(from, to) }
-func (r *Root) chtimes(name string, mtime time.Time) error {
-	return r.root.Chtimes(name, time.Time{}, mtime)
+func (f *folder) lstat(name string) (fs.FileInfo, error)    { return f.root.Lstat(name) }
+func (f *folder) mkdir(name string, perm fs.FileMode) error { return f.root.Mkdir(name, perm) }
+func (f *folder) rename(from, to string) error              { return f.root.Rename(from, to) }
+func (f *folder) chtimes(name string, mtime time.Time) error {
+	return f.root.Chtimes(name, time.Time{}, mtime)
 }
 
-func (r *Root) checkChain(name string) error { return r.checkEach(name) }
+func (f *folder) checkChain(name string) error { return f.checkEach(name) }
 
-func (r *Root) sameVolume(name string) (bool, error) {
-	if err := r.check(name, true); err != nil {
+func (f *folder) sameVolume(name string) (bool, error) {
+	if err := f.check(name, true); err != nil {
 		return false, err
 	}
 	var st unix.Stat_t
-	if err := unix.Fstat(int(r.self.Fd()), &st); err != nil {
+	if err := unix.Fstat(int(f.self.Fd()), &st); err != nil {
 		return false, err
 	}
-	info, err := r.lstat(name)
+	info, err := f.lstat(name)
 	if err != nil {
 		return false, err
 	}
 	return deviceOf(info) == uint64(st.Dev), nil
 }
 
-func (r *Root) probe(name string) error {
-	_, err := r.lstat(name)
+func (f *folder) probe(name string) error {
+	_, err := f.lstat(name)
 	return err
 }

@@ -35,22 +35,22 @@ func isSparse(_ *Root, info fs.FileInfo) bool {
 	return ok && st.Blocks == 0
 }
 
-func (r *Root) remove(name string) error { return r.root.Remove(name) }
+func (f *folder) remove(name string) error { return f.root.Remove(name) }
 
-func (r *Root) syncDir(name string) error {
-	if err := r.check(name, true); err != nil {
+func (f *folder) syncDir(name string) error {
+	if err := f.check(name, true); err != nil {
 		return err
 	}
-	d, err := r.root.Open(name)
+	d, err := f.root.Open(name)
 	if err != nil {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
 }
 
-func (r *Root) free() (int64, error) {
+func (f *folder) free() (int64, error) {
 	var st unix.Statfs_t
-	if err := unix.Fstatfs(int(r.self.Fd()), &st); err != nil {
+	if err := unix.Fstatfs(int(f.self.Fd()), &st); err != nil {
 		return 0, err
 	}
 	return int64(st.Bavail) * int64(st.Bsize), nil

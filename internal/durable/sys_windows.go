@@ -48,19 +48,19 @@ const umaskFree = true
 
 const shareAll = windows.FILE_SHARE_READ | windows.FILE_SHARE_WRITE | windows.FILE_SHARE_DELETE
 
-func (r *Root) syncAll() error       { return nil }
-func (r *Root) syncDir(string) error { return nil }
-func syncParent(string) error        { return nil }
+func (f *folder) syncAll() error       { return nil }
+func (f *folder) syncDir(string) error { return nil }
+func syncParent(string) error          { return nil }
 
 func looksUpInOne(*os.File) bool { return false }
 
-func (r *Root) openFile(name string, flag int, perm fs.FileMode) (*os.File, error) {
-	return r.root.OpenFile(name, flag, perm)
+func (f *folder) openFile(name string, flag int, perm fs.FileMode) (*os.File, error) {
+	return f.root.OpenFile(name, flag, perm)
 }
 
-func (r *Root) mkdir(name string, perm fs.FileMode) error { return r.root.Mkdir(name, perm) }
-func (r *Root) chtimes(name string, mtime time.Time) error {
-	return r.root.Chtimes(name, time.Time{}, mtime)
+func (f *folder) mkdir(name string, perm fs.FileMode) error { return f.root.Mkdir(name, perm) }
+func (f *folder) chtimes(name string, mtime time.Time) error {
+	return f.root.Chtimes(name, time.Time{}, mtime)
 }
 
 // localName refuses names that Windows interprets as more than a name: a stream (a:b), a device (aux), another
@@ -95,13 +95,13 @@ func isVolumeName(target string) bool {
 
 // openAt opens a name below the root. The system refuses any reparse point in the path; with the matching options,
 // it opens the last element itself.
-func (r *Root) openAt(name string, access, options uint32) (windows.Handle, error) {
+func (f *folder) openAt(name string, access, options uint32) (windows.Handle, error) {
 	u, err := windows.NewNTUnicodeString(strings.ReplaceAll(name, "/", `\`))
 	if err != nil {
 		return 0, err
 	}
 	oa := windows.OBJECT_ATTRIBUTES{
-		RootDirectory: windows.Handle(r.self.Fd()),
+		RootDirectory: windows.Handle(f.self.Fd()),
 		ObjectName:    u,
 		Attributes:    windows.OBJ_CASE_INSENSITIVE | windows.OBJ_DONT_REPARSE,
 	}
@@ -110,7 +110,7 @@ func (r *Root) openAt(name string, access, options uint32) (windows.Handle, erro
 	var iosb windows.IO_STATUS_BLOCK
 	err = windows.NtCreateFile(&h, access|windows.SYNCHRONIZE, &oa, &iosb, nil, 0, shareAll, windows.FILE_OPEN,
 		options|windows.FILE_SYNCHRONOUS_IO_NONALERT|windows.FILE_OPEN_FOR_BACKUP_INTENT, 0, 0)
-	runtime.KeepAlive(r.self)
+	runtime.KeepAlive(f.self)
 	if st, ok := err.(windows.NTStatus); ok {
 		switch st {
 		case windows.STATUS_REPARSE_POINT_ENCOUNTERED:
@@ -123,70 +123,70 @@ func (r *Root) openAt(name string, access, options uint32) (windows.Handle, erro
 	return h, err
 }
 
-func (r *Root) checkChain(name string) error {
-	h, err := r.openAt(name, windows.FILE_READ_ATTRIBUTES, 0)
+func (f *folder) checkChain(name string) error {
+	h, err := f.openAt(name, windows.FILE_READ_ATTRIBUTES, 0)
 	switch {
 	case err == nil:
 		return windows.CloseHandle(h)
 	case errors.Is(err, ErrLink):
-		return r.checkEach(name) // names the element
+		return f.checkEach(name) // names the element
 	}
 	return nil // missing, or no right: the operation will report it
 }
 
 // rename adds three things to os.Root's: it replaces a read-only file, it returns "locked" if Windows reports
 // "access denied" for a file in use, and it enforces a change of case.
-func (r *Root) rename(from, to string) error {
-	err := r.root.Rename(from, to)
+func (f *folder) rename(from, to string) error {
+	err := f.root.Rename(from, to)
 	if errors.Is(err, windows.ERROR_ACCESS_DENIED) {
-		err = r.renameOver(from, to, err)
+		err = f.renameOver(from, to, err)
 	}
 	if err != nil || from == to || !strings.EqualFold(from, to) {
 		return err
 	}
-	if base, err := r.storedName(to); err != nil || base == filepath.Base(to) {
+	if base, err := f.storedName(to); err != nil || base == filepath.Base(to) {
 		return nil
 	}
 	temp := tempName(to)
-	if err := r.root.Rename(from, temp); err != nil {
+	if err := f.root.Rename(from, temp); err != nil {
 		return err
 	}
-	return r.root.Rename(temp, to)
+	return f.root.Rename(temp, to)
 }
 
-func (r *Root) renameOver(from, to string, denied error) error {
-	info, err := r.lstat(to)
+func (f *folder) renameOver(from, to string, denied error) error {
+	info, err := f.lstat(to)
 	if err != nil || info.IsDir() {
 		return denied
 	}
 	readOnly := info.Mode()&0o200 == 0
 	if readOnly {
-		if err := r.root.Chmod(to, 0o666); err != nil {
+		if err := f.root.Chmod(to, 0o666); err != nil {
 			return denied
 		}
-		err := r.root.Rename(from, to)
+		err := f.root.Rename(from, to)
 		if err == nil {
 			return nil
 		}
-		_ = r.root.Chmod(to, 0o444) // the old file stays as it was
+		_ = f.root.Chmod(to, 0o444) // the old file stays as it was
 		denied = err
 	}
 	for _, name := range []string{to, from} {
-		if err := r.probe(name); IsLocked(err) {
+		if err := f.probe(name); IsLocked(err) {
 			return fmt.Errorf("%w: %w", ErrLocked, denied)
 		}
 	}
 	// Deleting is allowed but replacing is not: the file is open with shared deletion, or mapped. That ends when
 	// the other process closes it.
-	if errors.Is(denied, windows.ERROR_ACCESS_DENIED) && r.deletable(to) {
+	if errors.Is(denied, windows.ERROR_ACCESS_DENIED) && f.deletable(to) {
 		return fmt.Errorf("%w: %w", ErrLocked, denied)
 	}
 	return denied
 }
 
 // deletable reports whether this account has the right to delete name.
-func (r *Root) deletable(name string) bool {
-	h, err := r.openAt(name, windows.DELETE, windows.FILE_OPEN_REPARSE_POINT)
+func (f *folder) deletable(name string) bool {
+	h, err := f.openAt(name, windows.DELETE, windows.FILE_OPEN_REPARSE_POINT)
 	if err != nil {
 		return false
 	}
@@ -195,8 +195,8 @@ func (r *Root) deletable(name string) bool {
 }
 
 // storedName returns the name's last element in the case that the folder stores.
-func (r *Root) storedName(name string) (string, error) {
-	p, err := windows.UTF16PtrFromString(filepath.Join(r.dir, filepath.FromSlash(name)))
+func (f *folder) storedName(name string) (string, error) {
+	p, err := windows.UTF16PtrFromString(filepath.Join(f.dir, filepath.FromSlash(name)))
 	if err != nil {
 		return "", err
 	}
@@ -211,22 +211,22 @@ func (r *Root) storedName(name string) (string, error) {
 
 // remove uses the older way to delete if the system does not support the newer one and os.Root does not notice
 // (Wine 8 returns "invalid function").
-func (r *Root) remove(name string) error {
-	err := r.root.Remove(name)
+func (f *folder) remove(name string) error {
+	err := f.root.Remove(name)
 	if err == nil || !errors.Is(err, windows.ERROR_INVALID_FUNCTION) {
 		return err
 	}
-	return r.removeOld(name)
+	return f.removeOld(name)
 }
 
-func (r *Root) removeOld(name string) error {
+func (f *folder) removeOld(name string) error {
 	// This call cannot delete a read-only file.
-	if info, err := r.lstat(name); err == nil && info.Mode()&0o200 == 0 && !isLink(info) {
-		if err := r.root.Chmod(name, 0o666); err != nil {
+	if info, err := f.lstat(name); err == nil && info.Mode()&0o200 == 0 && !isLink(info) {
+		if err := f.root.Chmod(name, 0o666); err != nil {
 			return err
 		}
 	}
-	h, err := r.openAt(name, windows.DELETE|windows.FILE_READ_ATTRIBUTES, windows.FILE_OPEN_REPARSE_POINT)
+	h, err := f.openAt(name, windows.DELETE|windows.FILE_READ_ATTRIBUTES, windows.FILE_OPEN_REPARSE_POINT)
 	if err != nil {
 		return err
 	}
@@ -235,16 +235,16 @@ func (r *Root) removeOld(name string) error {
 	return errors.Join(err, windows.CloseHandle(h))
 }
 
-func (r *Root) probe(name string) error {
-	h, err := r.openAt(name, windows.DELETE, windows.FILE_OPEN_REPARSE_POINT)
+func (f *folder) probe(name string) error {
+	h, err := f.openAt(name, windows.DELETE, windows.FILE_OPEN_REPARSE_POINT)
 	if err != nil {
 		return err
 	}
 	return windows.CloseHandle(h)
 }
 
-func (r *Root) free() (int64, error) {
-	p, err := windows.UTF16PtrFromString(r.dir)
+func (f *folder) free() (int64, error) {
+	p, err := windows.UTF16PtrFromString(f.dir)
 	if err != nil {
 		return 0, err
 	}
@@ -255,20 +255,20 @@ func (r *Root) free() (int64, error) {
 	return int64(min(n, 1<<62)), nil
 }
 
-func (r *Root) sameVolume(name string) (bool, error) {
-	if target, err := r.root.Readlink(filepath.FromSlash(name)); err == nil && isVolumeName(target) {
+func (f *folder) sameVolume(name string) (bool, error) {
+	if target, err := f.root.Readlink(filepath.FromSlash(name)); err == nil && isVolumeName(target) {
 		return false, nil
 	}
-	if err := r.check(name, true); err != nil {
+	if err := f.check(name, true); err != nil {
 		return false, err
 	}
-	h, err := r.openAt(self(name), windows.FILE_READ_ATTRIBUTES, 0)
+	h, err := f.openAt(self(name), windows.FILE_READ_ATTRIBUTES, 0)
 	if err != nil {
 		return false, err
 	}
 	var a, b windows.ByHandleFileInformation
 	err = errors.Join(windows.GetFileInformationByHandle(h, &a), windows.CloseHandle(h),
-		windows.GetFileInformationByHandle(windows.Handle(r.self.Fd()), &b))
+		windows.GetFileInformationByHandle(windows.Handle(f.self.Fd()), &b))
 	return err == nil && a.VolumeSerialNumber == b.VolumeSerialNumber, err
 }
 
@@ -325,12 +325,12 @@ func self(name string) string {
 
 // lstat requests only the attributes. os.Root's own Lstat requests the right to read, which fails if another
 // process holds the file exclusively.
-func (r *Root) lstat(name string) (fs.FileInfo, error) {
-	h, err := r.openAt(self(name), windows.FILE_READ_ATTRIBUTES, windows.FILE_OPEN_REPARSE_POINT)
+func (f *folder) lstat(name string) (fs.FileInfo, error) {
+	h, err := f.openAt(self(name), windows.FILE_READ_ATTRIBUTES, windows.FILE_OPEN_REPARSE_POINT)
 	if err != nil {
 		return nil, err
 	}
-	f := os.NewFile(uintptr(h), filepath.Base(name))
-	info, err := f.Stat()
-	return info, errors.Join(err, f.Close())
+	file := os.NewFile(uintptr(h), filepath.Base(name))
+	info, err := file.Stat()
+	return info, errors.Join(err, file.Close())
 }
