@@ -52,7 +52,8 @@ func (e *env) rollback(ctx context.Context, rawURL, channel string, number uint6
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	if err := s.CheckHalt(ctx, halt.Subject{Site: hostname(), Channel: channel}); err != nil {
+	subject := halt.Subject{Site: hostname(), Channel: channel}
+	if err := s.CheckHalt(ctx, subject); err != nil {
 		return err
 	}
 	head, err := s.head(ctx, channel)
@@ -80,8 +81,8 @@ func (e *env) rollback(ctx context.Context, rawURL, channel string, number uint6
 		return err
 	}
 	rel := old.Release
-	rel.Created, rel.Note = e.now().Unix(), fmt.Sprintf("rollback to release %d", number)
-	done, err := s.Publish(ctx, repo.Commit{Release: rel, Parent: head, Key: key, Started: index.Date(), Lost: index.Root().Lost})
+	rel.Created, rel.Note = s.StoreTime().Unix(), fmt.Sprintf("rollback to release %d", number)
+	done, err := s.Publish(ctx, repo.Commit{Release: rel, Parent: head, Key: key, Started: index.Date(), Lost: index.Root().Lost, Subject: subject})
 	if err != nil {
 		return err
 	}

@@ -182,11 +182,7 @@ func (p *push) publishRelease(ctx context.Context, s *survey) (*Result, error) {
 		}
 	default:
 		p.reportProgress("publish", true)
-		// The final check, however recent the previous one.
-		if err := p.r.CheckHalt(ctx, p.o.Subject); err != nil {
-			return nil, err
-		}
-		out, err := p.r.Publish(ctx, repo.Commit{Release: *rel, Parent: p.head, Key: p.o.Key, Started: p.began, Lost: p.lost})
+		out, err := p.r.Publish(ctx, repo.Commit{Release: *rel, Parent: p.head, Key: p.o.Key, Started: p.began, Lost: p.lost, Subject: p.o.Subject})
 		if err != nil {
 			return nil, err
 		}

@@ -38,11 +38,13 @@ type Commit struct {
 	Key     ed25519.PrivateKey // must be an active release and head key
 	Started time.Time          // the store's clock when the index root was first read
 	Lost    uint64             // that root's count of forgotten packs
+	Subject halt.Subject       // who publishes: the halt orders are read once more before the head moves
 }
 
 // Publish signs and stores the release, then moves the head by
 // compare-and-swap. Of two concurrent pushes exactly one succeeds; the other
-// gets ErrConflict. Every chunk and page must be in the index already.
+// gets ErrConflict. Every chunk and page must be in the index already. If a halt order stops c.Subject, the head does
+// not move and the error is a *halt.Error.
 func (r *Repo) Publish(ctx context.Context, c Commit) (*Release, error) {
 	if err := r.doc.Allows(PublicOf(c.Key), trust.Heads); err != nil {
 		return nil, err
@@ -70,6 +72,10 @@ func (r *Repo) Publish(ctx context.Context, c Commit) (*Release, error) {
 		return nil, err
 	}
 	if err := forgotNothing(ctx, r, c.Lost); err != nil {
+		return nil, err
+	}
+	// The final look, however recent the previous one.
+	if err := r.CheckHalt(ctx, c.Subject); err != nil {
 		return nil, err
 	}
 	err = r.putHead(ctx, c.Key, channel, out.Number, out, etag)

@@ -252,7 +252,8 @@ func TestLocateInAHugeIndex(t *testing.T) {
 		t.Fatalf("%d of %d found, %v", len(found), len(all), err)
 	}
 	t.Logf("%d of %d chunks in %v, heap +%d MiB, %+v", len(all), n, took, (int64(after.HeapSys)-int64(before.HeapSys))>>20, count.Counts())
-	if took > 20*time.Second { // the target is 5 s, on an idle machine
-		t.Errorf("it took %v", took)
+	// How long it takes is the benchmark's to judge. It depends on what is read: each segment's table, and no more than once.
+	if c := count.Counts(); c.Gets > 20 || c.Lists != 0 {
+		t.Errorf("it took %+v", c)
 	}
 }

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"nightferry/internal/bucket"
+	"nightferry/internal/halt"
 	"nightferry/internal/testbed"
 )
 
@@ -170,4 +172,48 @@ func TestNoSuchChannel(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	})
+}
+
+// TestHaltGivenWhileAReleaseIsStored checks that the halt orders are read after everything else that a publication
+// stores: a halt order given at any moment before the head moves keeps it where it is, whichever program publishes.
+func TestHaltGivenWhileAReleaseIsStored(t *testing.T) {
+	both(t, func(t *testing.T, p *press) {
+		ctx := t.Context()
+		before := p.publish("before")
+		r := p.mustOpen(nil)
+		c := p.commit(r, r.Segments(p.folder()), []byte("halted"))
+		c.Subject = halt.Subject{Site: "core", Channel: testChannel}
+		other := p.mustOpen(nil)
+		r.store = &putHook{Store: p.store, part: "/releases/", after: func() {
+			if _, err := other.PutHalt(ctx, p.key, func(o *halt.Orders) error {
+				o.Add(halt.Order{ID: halt.NewID(), Scope: halt.Channel, Value: testChannel, At: 1})
+				return nil
+			}); err != nil {
+				t.Error(err)
+			}
+		}}
+		var stopped *halt.Error
+		if _, err := r.Publish(ctx, c); !errors.As(err, &stopped) {
+			t.Errorf("published under a halt order: %v", err)
+		}
+		head, err := p.mustOpen(nil).Head(ctx, testChannel)
+		if err != nil || head.Number != before.Number {
+			t.Errorf("the head is %+v, %v; want release %d", head, err, before.Number)
+		}
+	})
+}
+
+// putHook calls after when an object whose key contains part was stored.
+type putHook struct {
+	bucket.Store
+	part  string
+	after func()
+}
+
+func (s *putHook) Put(ctx context.Context, key string, body bucket.Body, cond bucket.Cond) (bucket.Info, error) {
+	info, err := s.Store.Put(ctx, key, body, cond)
+	if err == nil && strings.Contains(key, s.part) {
+		s.after()
+	}
+	return info, err
 }
