@@ -96,8 +96,8 @@ func TestPain05_KilledAtEveryChange(t *testing.T) {
 	p.publish(src)
 	base := filepath.Dir(dst)
 	total, journaled, stride := 0, 0, 1
-	if runtime.GOOS == "windows" {
-		stride = 4 // Wine takes seconds for each
+	if runtime.GOOS == "windows" && !testbed.Soak() {
+		stride = 12 // Wine takes seconds for each
 	}
 	for n := 0; n == 0 || n <= total; n += stride {
 		dst := filepath.Join(base, fmt.Sprint("dst", n))
