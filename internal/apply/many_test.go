@@ -51,7 +51,8 @@ func TestPain09_ManyFilesNoOp(t *testing.T) {
 	if c.Counts().Requests() > 4 {
 		t.Errorf("%+v", c.Counts())
 	}
-	if limit := 500*time.Millisecond + time.Duration(files)*40*time.Microsecond; took > limit {
+	// Four times what an idle machine may take: bench measures the promise.
+	if limit := 4 * (500*time.Millisecond + time.Duration(files)*40*time.Microsecond); took > limit {
 		t.Errorf("took %v, at most %v", took, limit)
 	}
 	if peak > 200<<20 {

@@ -42,6 +42,7 @@ type stager struct {
 	filesDone, bytesDone   atomic.Int64
 	filesTotal, bytesTotal int64
 
+	progress  sync.Mutex   // orders progress events and the change of phase
 	reading   atomic.Bool  // all is written: only the checkers still work
 	bytesBack atomic.Int64 // read back by the checkers
 	toBack    int64        // that they will read
@@ -195,8 +196,7 @@ func (g *stager) fillWants(ctx context.Context, indexes []int32, oldLists []dige
 	err = errors.Join(err, g.files.closeAll())
 	close(g.check)
 	if err == nil {
-		g.reading.Store(true)
-		g.report.emitPhase(PhaseBack)
+		g.startReadBack()
 		g.emitProgress()
 	}
 	if cerr := checks.Wait(); cerr != nil && (err == nil || errors.Is(err, context.Canceled)) {
@@ -441,7 +441,18 @@ func (g *stager) stageWhole(ctx context.Context, i int32, b []byte) error {
 // scratch holds buffers of readSize, one per staging goroutine, into which small files are read back.
 var scratch = sync.Pool{New: func() any { b := make([]byte, readSize); return &b }}
 
+// startReadBack changes the phase. No progress of the phase before is emitted after it.
+func (g *stager) startReadBack() {
+	g.progress.Lock()
+	defer g.progress.Unlock()
+	g.reading.Store(true)
+	g.report.emitPhase(PhaseBack)
+}
+
+// emitProgress emits the state of the phase. Concurrent callers emit in the order in which they read the counters.
 func (g *stager) emitProgress() {
+	g.progress.Lock()
+	defer g.progress.Unlock()
 	e := Event{Kind: ProgressEvent, Phase: PhaseStage, FilesDone: g.filesDone.Load(), FilesTotal: g.filesTotal,
 		BytesDone: g.bytesDone.Load(), BytesTotal: g.bytesTotal, Wire: g.remote.wire.Load()}
 	if g.reading.Load() {
