@@ -375,7 +375,7 @@ func TestPain14_BlockIsCutShort(t *testing.T) {
 	})
 	began := time.Now()
 	w.await("word that it has stopped", func() bool { return len(w.stopped) > 0 && len(w.stopped[len(w.stopped)-1].Orders) == 1 })
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > 20*time.Second { // the whole block takes 32 s
 		t.Errorf("it took %v", took)
 	}
 	w.mu.Lock()

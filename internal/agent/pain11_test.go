@@ -98,7 +98,7 @@ func (w *world) night(dir, point string, ahead time.Duration) (kill func()) {
 // is a disk's, most of it holes; NIGHTFERRY_SOAK makes it as large as the
 // complaint was.
 func TestPain11_ImageOverTwoNights(t *testing.T) {
-	const piece, connections, block, bytesPerSecond = 1 << 20, 8, 1 << 20, 8_000_000
+	const piece, connections, block, bytesPerSecond = 1 << 20, 8, 1 << 20, 6_000_000
 	size, pieces := int64(1<<30), int64(96)
 	if testbed.Soak() {
 		size, pieces = 20<<30, 192
@@ -126,11 +126,11 @@ func TestPain11_ImageOverTwoNights(t *testing.T) {
 		s.Zone, s.Beat, s.Rate = "UTC", 1, bytesPerSecond
 		s.Desired[0].Windows = fmt.Sprintf("%s-%s, %s-%s", hhmm(end.Add(-5*time.Minute)), hhmm(end), hhmm(next), hhmm(next.Add(time.Hour)))
 	})
-	moved := min(5, time.Duration(pieces*piece/bytesPerSecond/2)) * time.Second
+	moved := min(8, time.Duration(pieces*piece/bytesPerSecond/2)) * time.Second
 	ahead := time.Until(end) - moved - time.Second
 	kill := w.night(dir, "", ahead)
 	w.await("the end of the first night", func() bool { return w.finished(0) != nil })
-	if late := time.Now().Add(ahead).Sub(end); late < 0 || late > 6*time.Second {
+	if late := time.Now().Add(ahead).Sub(end); late < 0 || late > 30*time.Second {
 		t.Errorf("it was told %v after the window's end", late)
 	}
 	kill()

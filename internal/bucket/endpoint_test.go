@@ -128,7 +128,7 @@ func TestNotAnS3Server(t *testing.T) {
 			if bucket.KindOf(err) != bucket.KindEndpoint || !strings.Contains(err.Error(), tt.want) || retries > 0 {
 				t.Errorf("%v, %d retries", err, retries)
 			}
-			if d := time.Since(began); d > 5*time.Second {
+			if d := time.Since(began); d > time.Minute {
 				t.Errorf("took %s", d)
 			}
 		})

@@ -10,7 +10,7 @@ import (
 )
 
 // patience bounds every wait; only failing tests wait that long.
-const patience = 15 * time.Second
+const patience = time.Minute
 
 // coreHost is a name that only the proxies of the tests can resolve.
 const coreHost = "core.nightferry.test"

@@ -58,7 +58,7 @@ func tryCall(socket, call string) string {
 	if method == http.MethodPost {
 		body = strings.NewReader(`{"nonsense":true}`)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, "http://core"+strings.ReplaceAll(path, "{id}", "ffff"), body)
 	if err != nil {

@@ -37,7 +37,7 @@ func TestSlowReadersHoldNoConnection(t *testing.T) {
 	for range readers {
 		<-started
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if _, err := l.Runs(ctx, RunFilter{}); err != nil {
 		t.Errorf("another read beside %d slow readers: %v", readers, err)

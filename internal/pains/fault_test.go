@@ -57,7 +57,7 @@ func emptied(w http.ResponseWriter, _ *http.Request) {
 func impatient(t testing.TB, b s3test.Bucket) bucket.Store {
 	t.Helper()
 	o := b.Options()
-	o.MaxAttempts, o.Stall = 2, 100*time.Millisecond
+	o.MaxAttempts, o.Stall = 2, 500*time.Millisecond // a busy machine answers within that
 	return testbed.OpenStore(t, b.URL(""), o)
 }
 

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -58,7 +59,12 @@ func TestTemporaryFilesHoldNoReleaseBack(t *testing.T) {
 		want := noise(uint64(n), 1000)
 		g.write("keep/b", want)
 		// A temporary file that did not change for a moment may be in a release, and be deleted by the next.
-		res, err := g.push(func(o *Options) { o.AllowDeletes = true })
+		allow := func(o *Options) { o.AllowDeletes = true }
+		res, err := g.push(allow)
+		// A released file may not be left out for being changed at each try. On a busy machine same.tmp can get into a release.
+		for try := 0; err != nil && n > 0 && try < 20 && g.read()["same.tmp"] != nil && strings.Contains(err.Error(), "same.tmp"); try++ {
+			res, err = g.push(allow)
+		}
 		if err != nil {
 			t.Fatalf("push %d: %v", n+1, err)
 		}

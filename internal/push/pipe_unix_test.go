@@ -36,7 +36,7 @@ func TestPipeInAFilesPlace(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "not a regular file any more") {
 			t.Errorf("%v", err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("it waits for a writer")
 		f, err := os.OpenFile(pipe, os.O_RDWR, 0) // let the blocked open return
 		if err == nil {
