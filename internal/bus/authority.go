@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -52,9 +53,9 @@ type AuthorityOptions struct {
 	// Domains maps a domain's name to its signing keys. The first one signs. Users of the other keys stay
 	// connected until their key is removed. A domain that is missing here has no users.
 	Domains map[string][][]byte
-	// Revoked maps a user's public key to a time: JWTs issued to it until then are void. After the longest life of
-	// a JWT has passed, an entry may be removed.
-	Revoked map[string]time.Time
+	// Revoked are public keys of users. All their JWTs are void, whatever their issue time: clocks may be wrong. After
+	// the longest life of a JWT has passed, an entry may be removed.
+	Revoked []string
 }
 
 // Authority signs users and defines their permissions. It is immutable: to change it, open another and pass
@@ -99,11 +100,11 @@ func OpenAuthority(o AuthorityOptions) (*Authority, error) {
 			}
 		}
 	}
-	for public, at := range o.Revoked {
+	for _, public := range o.Revoked {
 		if _, err := Ed25519Public(public); err != nil {
 			return nil, fmt.Errorf("open the authority: revoked: %w", err)
 		}
-		a.claims.RevokeAt(public, at)
+		a.claims.RevokeAt(public, time.Unix(math.MaxInt64, 0))
 	}
 	return a, nil
 }

@@ -44,7 +44,7 @@ func TestRevokedWhileConnected(t *testing.T) {
 	w := newWorld(t)
 	rome, paris, oslo := w.site("alpha", "rome"), w.site("alpha", "paris"), w.site("beta", "oslo")
 	since := time.Now()
-	w.revoked[rome.public] = since
+	w.revoked = append(w.revoked, rome.public)
 	w.update()
 	cut(t, since, rome)
 	paris.calm()

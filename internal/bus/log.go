@@ -24,6 +24,7 @@ func (l logger) writeLog(level Level, format string, args []any) {
 		}
 		return r
 	}, fmt.Sprintf(format, args...))
+	text = claimedAddress.ReplaceAllString(text, "$1")
 	// These warn of intended settings at every start; TestStartWarnsOfNothing would detect a
 	// change.
 	if level == Warning && (strings.Contains(text, "should utilize a System Account") || strings.Contains(text, `not using "TLS Handshake First"`)) {
@@ -40,6 +41,10 @@ func (l logger) writeLog(level Level, format string, args []any) {
 		l.refused(text, l.findGrant(text))
 	}
 }
+
+// claimedAddress matches the address that a WebSocket client claims in a header, which the server logs before the real
+// one. It is removed: the client can choose it.
+var claimedAddress = regexp.MustCompile(`^\S+/(\S+ - wid:)`)
 
 // connection matches the start of the server's lines about one connection.
 var connection = regexp.MustCompile(`^\S+ - [cw]id:([0-9]+) - `)

@@ -167,7 +167,7 @@ func TestRefusedAreNamed(t *testing.T) {
 	}
 	of("a subject", rome.public)
 	o, public := w.siteOptions("alpha", "rome")
-	w.revoked[public] = time.Now()
+	w.revoked = append(w.revoked, public)
 	w.update()
 	for _, url := range []string{"tls://" + w.server.Addr(), "wss://" + w.server.WebSocketAddr()} {
 		o.URLs = []string{url}
@@ -238,7 +238,7 @@ func TestAuthorityRefuses(t *testing.T) {
 		"a user's seed":           {Seeds: w.seeds, Domains: map[string][][]byte{"a": {user}}},
 		"rubbish":                 {Seeds: w.seeds, Domains: map[string][][]byte{"a": {[]byte("rubbish-with-a-secret")}}},
 		"no seeds":                {Domains: map[string][][]byte{"a": {good}}},
-		"revoked is no key":       {Seeds: w.seeds, Revoked: map[string]time.Time{"rome": {}}},
+		"revoked is no key":       {Seeds: w.seeds, Revoked: []string{"rome"}},
 	} {
 		if _, err := OpenAuthority(o); err == nil || strings.Contains(err.Error(), "rubbish-with") || strings.Contains(err.Error(), string(user)) {
 			t.Errorf("%s: %v", name, err)

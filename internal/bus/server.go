@@ -65,6 +65,7 @@ type Server struct {
 	mu        sync.Mutex // one update at a time
 	tls, wss  string
 	closeOnce sync.Once
+	guard     guard
 }
 
 // Start starts the server and returns when it accepts connections.
@@ -95,6 +96,7 @@ func Start(o ServerOptions) (*Server, error) {
 		s.ns.SetLoggerV2(logger{o.Log, o.Refused, s.ns}, false, false, false)
 	}
 	s.ns.Start()
+	s.guard.start(s.ns, opts.MaxConn)
 	if !s.ns.ReadyForConnections(startTimeout) {
 		s.Close()
 		return nil, fmt.Errorf("start the bus on %q and %q: is the address in use, or not this machine's?", o.Addr, o.WebSocketAddr)
@@ -166,6 +168,7 @@ func (s *Server) KeepNewest(public string) error {
 // Close ends all connections and waits until the server is down.
 func (s *Server) Close() {
 	s.closeOnce.Do(func() {
+		s.guard.stop()
 		s.ns.Shutdown()
 		s.ns.WaitForShutdown()
 	})

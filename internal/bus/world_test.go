@@ -21,7 +21,7 @@ type world struct {
 	ca      *CA
 	seeds   Seeds
 	domains map[string][][]byte
-	revoked map[string]time.Time
+	revoked []string
 	server  *Server
 	core    *site // connected within the process
 
@@ -35,7 +35,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, domains: map[string][][]byte{}, revoked: map[string]time.Time{}, refused: make(chan string, 1000), shown: make(chan *Grant, 1000)}
+	w := &world{t: t, domains: map[string][][]byte{}, refused: make(chan string, 1000), shown: make(chan *Grant, 1000)}
 	var err error
 	if w.ca, err = NewCA("test", time.Now()); err != nil {
 		t.Fatal(err)

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"nightferry/internal/bus"
 	"nightferry/internal/fleet"
@@ -126,14 +125,14 @@ func (ac *access) readDomains(ctx context.Context, f *fleet.Fleet) (map[string][
 
 // openAuthority opens the bus's authority over domains.
 func (ac *access) openAuthority(ctx context.Context, domains map[string][][]byte) (*bus.Authority, error) {
-	o := bus.AuthorityOptions{Seeds: ac.storage.keys.Load().seeds, Domains: domains, Revoked: map[string]time.Time{}}
+	o := bus.AuthorityOptions{Seeds: ac.storage.keys.Load().seeds, Domains: domains}
 	ids, err := ac.ledger.Identities(ctx, true)
 	if err != nil {
 		return nil, err
 	}
 	for _, id := range ids {
 		if !id.Ended.IsZero() {
-			o.Revoked[id.Public] = id.Ended
+			o.Revoked = append(o.Revoked, id.Public)
 		}
 	}
 	return bus.OpenAuthority(o)
