@@ -22,8 +22,8 @@ const serviceName = "nightferry-agent"
 func newRun(e *env) *cobra.Command {
 	var seeds []string
 	var logFile string
-	cmd := e.newCommand("run [flags]", "Run the agent until it is told to stop",
-		"Connects to the Core and does what it says: SIGTERM or Ctrl-C stops it, and so may anything else, at any point; the next start goes on. It logs to standard error, as JSON with --json. Proxies come from HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY.",
+	cmd := e.newCommand("run [flags]", "Run the agent until a signal stops it",
+		"Connects to the Core and keeps the targets at its desired state. SIGTERM or Ctrl-C stops it; after a stop or crash at any point the next start continues. It logs to standard error, as JSON with --json. Proxies come from HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY.",
 		"nightferry-agent run --seed /mnt/shipped", cobra.NoArgs,
 		func(ctx context.Context, _ []string) error {
 			w, done, err := e.logTo(logFile)

@@ -69,7 +69,7 @@ func (e *env) readToken(f *joinFlags, args []string) (string, error) {
 func newEnroll(e *env) *cobra.Command {
 	var f joinFlags
 	cmd := e.newCommand("enroll [TOKEN | --token-file FILE] --allow DIR [flags]", "Join this server to a Core",
-		"Redeems the one-time token that nightferry site token NAME has printed at the Core: makes this site's key, which never leaves it, checks that the server is the Core, and keeps what the Core grants. The token is worthless afterwards. A token on the command line can be seen by others on this machine until it is used: --token-file hides it.",
+		"Redeems the one-time token that nightferry site token NAME has printed at the Core: makes this site's key, which never leaves it, checks that the server is the Core, and stores the credential and the keys that the Core sends. The token is worthless afterwards. A token on the command line can be seen by others on this machine until it is used: --token-file hides it.",
 		"nightferry-agent enroll --token-file token.txt --allow /srv/packages", cobra.MaximumNArgs(1),
 		func(ctx context.Context, args []string) error {
 			id, err := e.joinSite(ctx, &f, args)

@@ -36,14 +36,14 @@ type exit struct {
 func exitTable() []exit {
 	return []exit{
 		{exitOK, "ok", "done; for check: and all is well", nil, ""},
-		{1, "failed", "anything that has no code of its own", func(error) bool { return true }, ""},
-		{exitUsage, "usage", "the command line makes no sense", is(wire.ErrToken), "see nightferry-agent --help, and --help of its commands"},
-		{3, "different", "check found something that is not as it should be", is(errFound), ""},
+		{1, "failed", "any other failure", func(error) bool { return true }, ""},
+		{exitUsage, "usage", "the command line is invalid", is(wire.ErrToken), "see nightferry-agent --help, and --help of its commands"},
+		{3, "different", "check found a problem", is(errFound), ""},
 		{4, "refused", "the Core refuses this site, or a guard of this program does", func(err error) bool {
 			var r *agent.RefusedError
 			return errors.As(err, &r) || errors.Is(err, agent.ErrEnrolled) || errors.Is(err, durable.ErrLink) || errors.Is(err, service.ErrExists)
-		}, "the text names what stops it: change that, then run the command again"},
-		{5, "untrusted", "the server is not the Core, or what it says is not signed by its keys", func(err error) bool { return errors.Is(err, trust.ErrUntrusted) || errors.Is(err, bus.ErrPin) }, "compare the token with the one that the Core issued; ask for a new one: nightferry site token NAME"},
+		}, "the message names the cause: correct it, then run the command again"},
+		{5, "untrusted", "the server is not the Core, or its answer is not signed by the Core's keys", func(err error) bool { return errors.Is(err, trust.ErrUntrusted) || errors.Is(err, bus.ErrPin) }, "compare the token with the one that the Core issued; ask for a new one: nightferry site token NAME"},
 		{6, "unreachable", "the Core does not answer", func(err error) bool {
 			var n net.Error
 			return errors.As(err, &n) || errors.Is(err, agent.ErrNoAnswer)

@@ -20,8 +20,8 @@ var errNotStopped = errors.New("the order is kept, but the agent that runs here 
 
 func newHalt(e *env) *cobra.Command {
 	var reason string
-	cmd := e.newCommand("halt [--reason TEXT]", "Stop this site, whatever the Core says",
-		"Everything that moves here stops within a second; what was staged is kept. It works with the Core gone, survives restarts of agent and machine, and is lifted only here, by resume. The Core is told of it.",
+	cmd := e.newCommand("halt [--reason TEXT]", "Stop this site, independently of the Core",
+		"All transfers of this site stop within a second; staged data is kept. It works without the Core, survives restarts of agent and machine, and is lifted only here, by resume. The agent reports it to the Core.",
 		"nightferry-agent halt --reason 'the disk is failing'", cobra.NoArgs,
 		func(ctx context.Context, _ []string) error {
 			if reason == "" {
@@ -58,7 +58,7 @@ func newHalt(e *env) *cobra.Command {
 
 func newResume(e *env) *cobra.Command {
 	return e.newCommand("resume", "Lift the order to stop that was given on this site",
-		"What was stopped goes on. An order of the Core stays in force: nightferry resume lifts it there.", "nightferry-agent resume", cobra.NoArgs,
+		"Stopped runs continue. A halt order of the Core stays in force: nightferry resume lifts it there.", "nightferry-agent resume", cobra.NoArgs,
 		func(context.Context, []string) error {
 			if err := agent.Resume(e.stateDir); err != nil {
 				return err

@@ -77,7 +77,7 @@ func (e *env) checkedAs() error {
 }
 
 func newStatus(e *env) *cobra.Command {
-	return e.newCommand("status", "What this site holds, does and has trouble with",
+	return e.newCommand("status", "Releases, runs and incidents of this site",
 		"Reads the state directory; the agent may be running or not.", "nightferry-agent status", cobra.NoArgs,
 		func(ctx context.Context, _ []string) error {
 			s, err := agent.ReadStatus(ctx, e.stateDir, e.now)

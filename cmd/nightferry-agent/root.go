@@ -72,7 +72,7 @@ func newRoot(e *env) *cobra.Command {
 	root := &cobra.Command{
 		Use:           "nightferry-agent",
 		Short:         "Keeps this server's folders at the releases that its Core wants there",
-		Long:          wrapText("nightferry-agent joins this server to a Core (enroll), keeps its folders at the releases that the Core wants there (run), and reports what became of every file. It only ever connects outwards."),
+		Long:          wrapText("nightferry-agent joins this server to a Core (enroll), keeps its folders at the releases that the Core wants there (run), and reports the outcome of every file. It only ever connects outwards."),
 		Example:       "  nightferry-agent install --token-file token.txt --allow /srv/packages\n  nightferry-agent status",
 		Version:       version(),
 		SilenceErrors: true,

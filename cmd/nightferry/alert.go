@@ -22,8 +22,8 @@ func newAlertTest(e *env) *cobra.Command {
 	var to string
 	cmd := e.command(verb{
 		use:     "test [flags]",
-		short:   "Send a test to everybody who is told of incidents",
-		long:    "Has the running Core send a test to every recipient of the configuration, now, and tells what the mail server and the webhook said. It tries once and queues nothing. Accepted by the server is not yet read by a person: ask them.",
+		short:   "Send a test message to every incident recipient",
+		long:    "Makes the running Core send a test message to every configured recipient now, and prints the answers of the mail server and the webhook. It tries once and queues nothing. Acceptance by the server does not prove delivery: ask the recipients.",
 		example: "nightferry alert test\nnightferry alert test --to ops@example.com",
 		run: func(ctx context.Context, _ []string) error {
 			a, err := f.client()
@@ -50,7 +50,7 @@ func newAlertTest(e *env) *cobra.Command {
 				}
 			}
 			if bad > 0 {
-				return &refusedError{count(bad, "recipient") + " could not be reached", "see what the server said; the login is the secret smtp, the webhook's token the secret webhook"}
+				return &refusedError{count(bad, "recipient") + " could not be reached", "read the server's answer; the login is the secret smtp, the webhook's token the secret webhook"}
 			}
 			return nil
 		},

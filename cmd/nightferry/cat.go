@@ -28,7 +28,7 @@ func newCat(e *env) *cobra.Command {
 	cmd := e.command(verb{
 		use:     "cat [flags] STORE CHANNEL PATH",
 		short:   "Write one file of a release to stdout",
-		long:    "Writes the content of one file to stdout. Every chunk is checked before it is written, and the whole against the release's digest at the end; if that fails, the exit code says so and what was written must not be used.",
+		long:    "Writes the content of one file to stdout. Every chunk is checked before it is written, and the whole against the release's digest at the end; if that check fails, the exit code is not 0 and the output must not be used.",
 		example: "nightferry cat file:///srv/store package setup/readme.txt\nnightferry cat --release 3 file:///srv/store image base.wim >base.wim",
 		min:     3, max: 3, subject: 2,
 		run: func(ctx context.Context, args []string) error {
@@ -64,7 +64,7 @@ func (e *env) cat(ctx context.Context, rawURL, channel, path string, number uint
 		return s.noFile(ctx, rel, path)
 	}
 	if entry.Kind == manifest.Dir {
-		return &absentError{"it is a folder", "nightferry ls lists what it holds"}
+		return &absentError{"it is a folder", "nightferry ls lists its files"}
 	}
 	lists := make([]digest.Digest, len(entry.Lists))
 	for i, l := range entry.Lists {
@@ -106,7 +106,7 @@ func (s *session) noFile(ctx context.Context, rel *repo.Release, path string) er
 			near.Add(entry.Path)
 		}
 	}
-	return errors.Join(&absentError{fmt.Sprintf("release %d of %q holds no such file", rel.Number, rel.Channel), hinted(near, "nightferry ls lists what it holds")}, pages.done())
+	return errors.Join(&absentError{fmt.Sprintf("release %d of %q holds no such file", rel.Number, rel.Channel), hinted(near, "nightferry ls lists its files")}, pages.done())
 }
 
 // pour writes the bytes that refs name, in order.

@@ -52,7 +52,7 @@ func newCoreInit(e *env) *cobra.Command {
 	fl.BoolVar(&f.encrypt, "encrypt", false, "with --create-repository: seal names and content under a repository key")
 	fl.StringVar(&f.releaseKey, "release-key", "", "`FILE` with the release key of the repository to adopt")
 	fl.StringVar(&f.keyFile, "key-file", "", "`FILE` with the key of an encrypted repository to adopt (or the key in NIGHTFERRY_KEY)")
-	fl.StringVar(&f.trust, "trust", "", "the public root `KEY` of the repository to adopt, or a file with it; without it, what is in the store is pinned")
+	fl.StringVar(&f.trust, "trust", "", "the public root `KEY` of the repository to adopt, or a file with it; default: pin the key found in the store")
 	return cmd
 }
 

@@ -123,7 +123,7 @@ func newCoreCollector(snapshot func() core.Metrics) *coreCollector {
 				say(k, float64(n))
 			}
 		}},
-		{desc("refusals_total", "What was refused to sites.", "code"), prometheus.CounterValue, func(m *core.Metrics, say func(string, float64)) {
+		{desc("refusals_total", "Requests of sites that the Core refused.", "code"), prometheus.CounterValue, func(m *core.Metrics, say func(string, float64)) {
 			for k, n := range m.Refusals {
 				say(k, float64(n))
 			}

@@ -60,7 +60,7 @@ func (v coreVault) ChangeSecret(ctx context.Context, rotate bool, r api.SecretRe
 		return a, err
 	}
 	if err := v.core.Refresh(ctx); err != nil {
-		return a, errors.Join(err, &refusedError{r.Name + " is stored, but the Core goes on with what it had", "set a value that works"})
+		return a, errors.Join(err, &refusedError{r.Name + " is stored, but the Core still uses the old value", "set a value that works"})
 	}
 	return a, nil
 }

@@ -38,7 +38,7 @@ func newCoreRun(e *env) *cobra.Command {
 		short: "Run the Core until it is told to stop",
 		long: "Serves the sites over TLS, publishes, keeps the records, and answers the other commands on a local socket that only its own account may use. SIGHUP or nightferry core reload reads the configuration again; SIGTERM or Ctrl-C stops it, which no site minds. " +
 			"It logs to standard error, one line an event, or as JSON with --json. The master key is read from its file, or from NIGHTFERRY_MASTER_KEY. " +
-			"--rehearse lets a Core of its own, with a data folder and sites of its own, follow its calendar in fast motion: with 2026-03-28T18:00:00Z@720, windows, timetables, cadences, reminders and reports see that evening come and an hour pass in 5 seconds, while content moves as fast as it can, and all that guards something keeps the real time. A restart goes on in the same night.",
+			"--rehearse lets a Core of its own, with a data folder and sites of its own, follow its calendar in fast motion: with 2026-03-28T18:00:00Z@720, windows, timetables, cadences, reminders and reports see that evening come and an hour pass in 5 seconds, while content moves as fast as it can, while signatures, credentials and URL expiry use real time. A restart continues in the same night.",
 		example: "nightferry core run --config /srv/nightferry/nightferry.yaml",
 		run: func(ctx context.Context, _ []string) error {
 			w, done, err := e.logTo(logFile)
@@ -261,7 +261,7 @@ func newCoreReload(e *env) *cobra.Command {
 	cmd := e.command(verb{
 		use:     "reload [flags]",
 		short:   "Let the running Core read its configuration again",
-		long:    "Lets the running Core read its configuration file again, as SIGHUP does. A file with any mistake is refused whole, with all its mistakes listed, and what runs stays as it is.",
+		long:    "Lets the running Core read its configuration file again, as SIGHUP does. A file with any mistake is refused whole, with all its mistakes listed, and the Core keeps its configuration.",
 		example: "nightferry core reload --config /srv/nightferry/nightferry.yaml",
 		run: func(ctx context.Context, _ []string) error {
 			a, err := f.client()

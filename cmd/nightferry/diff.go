@@ -20,7 +20,7 @@ func newDiff(e *env) *cobra.Command {
 	cmd := e.command(verb{
 		use:   "diff [flags] STORE CHANNEL A B | STORE CHANNEL A DIR",
 		short: "Compare two releases, or a release and a folder",
-		long: "Lists what differs from release A to release B, or from release A to the folder DIR: + for what is only in the second, - for what is only in the first, ~ for what differs, and how. " +
+		long: "Lists the differences from release A to release B, or from release A to the folder DIR: + for a path only in the second, - for a path only in the first, ~ for a changed path, with the change. " +
 			"A number is a release; write ./12 for a folder of that name. The exit code is 3 when something differs.",
 		example: "nightferry diff file:///srv/store package 3 4\nnightferry diff --quick file:///srv/store package 4 /srv/packages",
 		min:     4, max: 4, subject: 1,

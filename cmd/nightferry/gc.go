@@ -26,8 +26,8 @@ func newGC(e *env) *cobra.Command {
 	var o collect.Options
 	cmd := e.command(verb{
 		use:   "gc [flags] STORE",
-		short: "Remove old releases and what nothing needs any more",
-		long: "Deletes releases that neither --keep nor --keep-within retains, then marks what the others need. Packs that nothing needs are condemned and deleted by a later gc, once the repository's grace period has passed by the store's own clock and they are still not needed. " +
+		short: "Remove old releases and unused packs",
+		long: "Deletes releases that neither --keep nor --keep-within retains, then marks the packs that the others need. Packs that nothing needs are condemned and deleted by a later gc, once the repository's grace period has passed by the store's own clock and they are still not needed. " +
 			"Pushes and pulls may run meanwhile. When anything that is retained cannot be read, nothing is deleted. A Core that runs here, and publishes into this store, is asked what its sites hold and its configuration retains (keep, keep_within): that stays too, and all that is newer.",
 		example: "nightferry gc file:///srv/store\nnightferry gc --keep 30 --keep-within 90d --dry-run file:///srv/store",
 		min:     1, max: 1,
@@ -51,8 +51,8 @@ func newGC(e *env) *cobra.Command {
 	fleet.add(cmd)
 	addReleaseKey(cmd, &keyFile)
 	cmd.Flags().IntVar(&o.Keep, "keep", collect.DefaultKeep, "keep the newest `N` releases of each channel")
-	cmd.Flags().StringVar(&within, "keep-within", "", "keep also what was a channel's newest release within this `TIME`, such as 90d")
-	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "tell what would be removed, and remove nothing")
+	cmd.Flags().StringVar(&within, "keep-within", "", "also keep releases that were a channel's newest within this `TIME`, such as 90d")
+	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "list the objects that gc would remove, and remove nothing")
 	return cmd
 }
 

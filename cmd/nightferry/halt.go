@@ -55,8 +55,8 @@ func newHalt(e *env) *cobra.Command {
 	cmd := e.command(verb{
 		use:   "halt [flags] [STORE]",
 		short: "Order sites, pushes and pulls to stop",
-		long: "Orders to stop through the Core: every site that it is meant for stops within a second and says so. A site that the Core cannot reach reads the order from the store. " +
-			"With STORE, and no Core, it writes the order into the store: one that runs stops at the next block it would fetch, a new one does not start. Either way nothing starts again, restarts or not, until resume lifts the order. What was staged is kept and used then.",
+		long: "Gives a halt order through the Core: every site in its scope stops within a second and confirms. A site that the Core cannot reach reads the order from the store. " +
+			"With STORE, and no Core, it writes the order into the store: a running pull or push stops before its next block, and a new one does not start. Either way nothing starts again, even after a restart, until resume lifts the order. Staged data is kept and used then.",
 		example:   "nightferry halt --all --reason 'bad package'\nnightferry halt --region ap --reason typhoon\nnightferry halt status\nnightferry halt --channel driver file:///srv/store",
 		max:       1,
 		interrupt: haltUnknown,
@@ -85,7 +85,7 @@ func newHalt(e *env) *cobra.Command {
 	core.add(cmd)
 	scope.add(cmd)
 	addReleaseKey(cmd, &keyFile)
-	cmd.Flags().StringVar(&reason, "reason", "", "`TEXT` that everybody sees who is stopped")
+	cmd.Flags().StringVar(&reason, "reason", "", "reason as `TEXT`, shown at every stopped site")
 	cmd.AddCommand(newHaltStatus(e))
 	return cmd
 }
@@ -99,7 +99,7 @@ func newResume(e *env) *cobra.Command {
 	cmd := e.command(verb{
 		use:   "resume [flags] [ORDER] [STORE]",
 		short: "Lift orders to stop",
-		long: "Lifts the order whose id begins with ORDER, or the orders that were given for exactly the scope named, through the Core, or with STORE in the store. --all lifts every order. What was stopped then continues where it stopped; the sites of a fleet not all at once. " +
+		long: "Lifts the order whose id begins with ORDER, or the orders that were given for exactly the scope named, through the Core, or with STORE in the store. --all lifts every order. Stopped runs then continue where they stopped; the sites of a fleet not all at once. " +
 			"With STORE it also puts right a halt object that is gone, damaged, put back or signed by a key that does not count, whether it has such an order or not: it is written anew, without the orders that only it held.",
 		example:   "nightferry resume 3f9a1c02\nnightferry resume --region ap\nnightferry resume 3f9a1c02 file:///srv/store",
 		max:       2,
@@ -149,7 +149,7 @@ func newHaltStatus(e *env) *cobra.Command {
 	cmd := e.command(verb{
 		use:     "status [flags] [STORE]",
 		short:   "List the orders to stop, and who obeys them",
-		long:    "Lists the active orders: id, scope, who gave it and when, and why; and for each site when it stopped, how much still came after the order had reached it, and which sites have not confirmed. With STORE it lists what the store holds, which no site has a word in.",
+		long:    "Lists the active orders: id, scope, who gave it and when, and why; and for each site when it stopped, how much still came after the order had reached it, and which sites have not confirmed. With STORE it lists the orders in the store, without confirmations of sites.",
 		example: "nightferry halt status\nnightferry halt status --lifted\nnightferry halt status file:///srv/store",
 		max:     1,
 		run: func(ctx context.Context, args []string) (err error) {

@@ -155,7 +155,7 @@ func (g haltVerbs) haltStatus(ctx context.Context, f *coreFlags, all bool) error
 		return err
 	}
 	if s.Unread != "" {
-		g.e.warn("not known: what was ordered in the store%s: %s", since(s.StoreRead), said(s.Unread))
+		g.e.warn("not known: halt orders in the store%s: %s", since(s.StoreRead), said(s.Unread))
 	}
 	return nil
 }
@@ -185,7 +185,7 @@ func (g haltVerbs) showHaltViews(list []core.HaltView) {
 			g.e.print("  lifted %s by %s", stamp(v.Resumed), shown(v.ResumedBy))
 		}
 		if v.Unstored {
-			g.e.print("  NOT IN THE STORE YET, which is tried again: a site that cannot hear the")
+			g.e.print("  NOT IN THE STORE YET, which is tried again: a site that cannot reach the")
 			g.e.print("  Core does not know of it")
 		}
 		if len(v.Sites) == 0 {

@@ -46,7 +46,7 @@ func newIncidentWord(e *env, name, flag, usage string, change func(*api.Client, 
 }
 
 func newIncidentsClose(e *env) *cobra.Command {
-	return newIncidentWord(e, "close", "reason", "why it is over, as `TEXT` for the audit", (*api.Client).CloseIncident, verb{
+	return newIncidentWord(e, "close", "reason", "reason for closing it, as `TEXT` for the audit", (*api.Client).CloseIncident, verb{
 		short:   "Close an open incident",
 		long:    "Closes an open incident for all its sites. Use it where nothing can show the Core that the cause has gone. If the cause lasts, a new incident opens. The audit keeps the reason.",
 		example: "nightferry incidents close 12 --reason 'the server was scrapped'",
@@ -56,7 +56,7 @@ func newIncidentsClose(e *env) *cobra.Command {
 func newIncidentsAck(e *env) *cobra.Command {
 	return newIncidentWord(e, "ack", "note", "who does what about it, as `TEXT` for the audit", (*api.Client).AckIncident, verb{
 		short:   "Acknowledge an open incident",
-		long:    "Notes that somebody knows of an open incident: no daily reminder is sent for it. It stays open until its cause has gone. The audit keeps the note.",
+		long:    "Acknowledges an open incident: no daily reminder is sent for it. It stays open until its cause has gone. The audit keeps the note.",
 		example: "nightferry incidents ack 12 --note 'disk is ordered'",
 	})
 }

@@ -34,7 +34,7 @@ func newInit(e *env) *cobra.Command {
 		use:   "init [flags] STORE",
 		short: "Make a repository in an empty store, and the keys that sign it",
 		long: "Makes a repository under STORE and writes two key pairs into the folder of --keys: the root key, which vouches for all others and belongs offline, and the release key, which push needs. " +
-			"With --encrypt everything in the store is sealed under a third key, from NIGHTFERRY_KEY or from the file of --key-file, which is made if it does not exist; whoever pulls needs it too. " +
+			"With --encrypt everything in the store is sealed under a third key, from NIGHTFERRY_KEY or from the file of --key-file, which is made if it does not exist; every pull needs it too. " +
 			"No key file is ever overwritten, and none can be made again: keep copies.",
 		example: "nightferry init --keys /etc/nightferry file:///srv/store\nnightferry init --encrypt 's3://bucket/prefix?region=eu-west-1'",
 		min:     1, max: 1,
@@ -44,7 +44,7 @@ func newInit(e *env) *cobra.Command {
 	f.add(cmd)
 	cmd.Flags().StringVar(&f.keys, "keys", ".", "`DIR` to write the key files to")
 	cmd.Flags().BoolVar(&f.encrypt, "encrypt", false, "seal names and content under a repository key")
-	cmd.Flags().StringVar(&f.grace, "grace", "7d", "how `LONG` gc keeps what nothing refers to any more, such as 7d or 36h")
+	cmd.Flags().StringVar(&f.grace, "grace", "7d", "`DURATION` that gc keeps unreferenced packs, such as 7d or 36h")
 	cmd.Flags().StringVar(&f.rootKey, "root-key", "", "use the root key in `FILE` instead of making one")
 	cmd.Flags().StringVar(&f.release, "release-key", "", "use the release key in `FILE` instead of making one")
 	return cmd
@@ -67,7 +67,7 @@ func (e *env) init(ctx context.Context, rawURL string, f *initFlags) error {
 		return usage("init", "--grace: %w", err)
 	}
 	if grace < time.Second {
-		return usage("init", "--grace %s: without a grace period gc would delete what a pull is reading", f.grace)
+		return usage("init", "--grace %s: without a grace period gc would delete packs that a pull is reading", f.grace)
 	}
 	root, err := initPair(rootUse, f.rootKey, filepath.Join(f.keys, rootKeyName))
 	if err != nil {
@@ -121,7 +121,7 @@ func (e *env) init(ctx context.Context, rawURL string, f *initFlags) error {
 	}
 	e.summary("root key %s\nKeep its secret half offline: it vouches for all other keys.", out.Root)
 	if f.encrypt {
-		e.summary("Whoever pushes or pulls needs the repository key: without it nothing can be read, ever.")
+		e.summary("Every push and pull needs the repository key: without it the data can never be read.")
 	}
 	return nil
 }

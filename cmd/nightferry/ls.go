@@ -18,7 +18,7 @@ func newLs(e *env) *cobra.Command {
 	var number uint64
 	cmd := e.command(verb{
 		use:     "ls [flags] STORE CHANNEL [PATH]",
-		short:   "List what a release holds",
+		short:   "List the files of a release",
 		long:    "Lists every file and folder of a channel's newest release, or of the one that --release names, with mode, size and time; with PATH only that file, or that folder and all below it.",
 		example: "nightferry ls file:///srv/store package\nnightferry ls --release 3 file:///srv/store package drivers/net",
 		min:     2, max: 3,

@@ -29,7 +29,7 @@ func refuseSource(dir, rawURL string) error {
 	if err != nil || how == "" {
 		return err
 	}
-	return &refusedError{fmt.Sprintf("the source %s, %s: nothing was published", how, shownStore(rawURL)), "keep the store outside of what it is to hold, or name the folder that holds the content alone"}
+	return &refusedError{fmt.Sprintf("the source %s, %s: nothing was published", how, shownStore(rawURL)), "keep the store outside of the content folder, or name a folder that holds only content"}
 }
 
 func errOr(err, other error) error {

@@ -24,8 +24,8 @@ func newPlan(e *env) *cobra.Command {
 	var days int
 	cmd := e.command(verb{
 		use:   "plan [flags]",
-		short: "Foretell which site moves what when",
-		long: "Lists for each site and channel that is behind, and for each release that a cadence will bring, when it starts, when it has arrived, how many nights that takes and what it costs, from the two manifests, the rates that were measured, the windows, the timetables and the prices of the configuration. " +
+		short: "Forecast when each site moves which release",
+		long: "Lists for each site and channel that is behind, and for each release that a cadence will bring, when it starts, when it has arrived, how many nights that takes and its cost, from the two manifests, the rates that were measured, the windows, the timetables and the prices of the configuration. " +
 			"Times are those of each site's own clock; an end of +1 05:00 is five in the morning of the next day. SIZE is content that the site lacks, before compression. A site that was never measured is reckoned with 1 MB/s, and marked with ~.",
 		example: "nightferry plan\nnightferry plan --region ap --days 7\nnightferry plan --at 2026-12-24T18:00:00Z --json",
 		run: func(ctx context.Context, _ []string) error {
@@ -150,7 +150,7 @@ func newLimit(e *env) *cobra.Command {
 	cmd := e.command(verb{
 		use:   "limit [flags] [RATE]",
 		short: "Bound how fast sites fetch, from now on",
-		long: "Puts RATE in the place of what the configuration says for these sites: a rate such as 20Mbit, 0 to stop, unlimited, or a timetable by each site's clock such as '06:00-20:00 2Mbit; else unlimited'. " +
+		long: "Uses RATE instead of the configured rate for these sites: a rate such as 20Mbit, 0 to stop, unlimited, or a timetable by each site's clock such as '06:00-20:00 2Mbit; else unlimited'. " +
 			"Runs that are under way follow at once; a site that is away follows when it comes back. --off lets the configuration count again, and --for does so by itself after a time, also while the Core is away.",
 		example:   "nightferry limit --region ap 5Mbit --for 2h\nnightferry limit --site osaka '06:00-20:00 0; else 20Mbit'\nnightferry limit --all --off",
 		max:       1,

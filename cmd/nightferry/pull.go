@@ -37,7 +37,7 @@ func newPull(e *env) *cobra.Command {
 		use:   "pull [flags] STORE CHANNEL DIR",
 		short: "Make a folder exactly a release of a channel",
 		long: "Makes DIR exactly the newest release of CHANNEL, fetching only what this machine lacks. Everything is staged and checked before any of it becomes visible, in one burst of renames; whatever is killed or unplugged, every visible file is whole, and the next pull goes on where this one stopped. " +
-			"What was changed by hand is found and repaired. What the site added is reported and stays, unless --prune is set. The root of a volume, and a folder that lies in the store or holds it, are no target. What is unsigned, altered or older than seen before is refused.",
+			"Files that were changed by hand are found and repaired. Files that the site added are reported and stay, unless --prune is set. The root of a volume, and a folder inside the store or around it, are no target. Data that is unsigned, altered or older than data seen before is refused.",
 		example: "nightferry pull file:///srv/store package /var/packages\nnightferry pull --limit-rate 20Mbit --trust nightferry-root.pub 's3://bucket/prefix?region=eu-west-1' driver 'D:\\drivers'",
 		min:     3, max: 3, subject: 2,
 		interrupt: resumes,
@@ -48,8 +48,8 @@ func newPull(e *env) *cobra.Command {
 	f.add(cmd)
 	fl := cmd.Flags()
 	fl.Uint64Var(&f.release, "release", 0, "pull release `N` instead of the newest")
-	fl.BoolVar(&f.prune, "prune", false, "delete what the site added")
-	fl.BoolVar(&f.dryRun, "dry-run", false, "tell what would change and what it would cost, and change nothing")
+	fl.BoolVar(&f.prune, "prune", false, "delete files that the site added")
+	fl.BoolVar(&f.dryRun, "dry-run", false, "show the changes and their cost, and change nothing")
 	fl.BoolVar(&f.rehash, "rehash", false, "read every file of DIR, whatever its size and times say")
 	fl.BoolVar(&f.ignoreInode, "ignore-inode", false, "take a file of unchanged size and modification time for unchanged, whatever its change time and inode number are")
 	f.addSite(cmd)
@@ -63,7 +63,7 @@ func (f *pullFlags) addSite(cmd *cobra.Command) {
 	fl.BoolVar(&f.adopt, "adopt", false, "fill DIR although it held a release and has no record of it any more")
 	fl.StringVar(&f.locked, "locked", "wait", "while a file is in use, `wait|partial`: change nothing before all can change, or go on with the rest")
 	fl.StringVar(&f.lockWait, "lock-wait", "5m", "wait at most so `LONG` for files in use")
-	fl.StringArrayVar(&f.ignore, "ignore", nil, "of what the site added, neither report nor prune what matches `GLOB`; may be repeated")
+	fl.StringArrayVar(&f.ignore, "ignore", nil, "neither report nor prune files that the site added and that match `GLOB`; may be repeated")
 	fl.StringVar(&f.subject.Site, "site", "", "be the site `NAME` to halt orders (default: the host's name)")
 	fl.StringVar(&f.subject.Region, "region", "", "be in region `NAME` to halt orders")
 	fl.StringVar(&f.subject.Domain, "domain", "", "be in domain `NAME` to halt orders")

@@ -29,9 +29,9 @@ func newPush(e *env) *cobra.Command {
 	cmd := e.command(verb{
 		use:   "push [flags] DIR STORE CHANNEL",
 		short: "Publish a folder as the next release of a channel",
-		long: "Publishes what lies in DIR as the next release of CHANNEL. Only what the store lacks is sent, and files that look as they did at the last push (size, times, inode) are not read. " +
+		long: "Publishes the content of DIR as the next release of CHANNEL. Only chunks that the store lacks are sent, and files that look as they did at the last push (size, times, inode) are not read. " +
 			"Guards stop it before anything is published: an empty source, or one that lacks volumes of the last release, more deletes than --max-delete, a source that lies in the store or holds it, names that Windows cannot hold or that collide by case, links and special files. " +
-			"A push that is killed leaves the channel as it was; the next one goes on from what it had stored.",
+			"A push that is killed leaves the channel as it was; the next one reuses the chunks that it had stored.",
 		example: "nightferry push /srv/packages file:///srv/store package\nnightferry push --exclude '*.tmp' /srv/drivers 's3://bucket/prefix?region=eu-west-1' driver\nnightferry push --dry-run /srv/images file:///srv/store image",
 		min:     3, max: 3,
 		interrupt: resumes,
@@ -54,7 +54,7 @@ func newPush(e *env) *cobra.Command {
 	fl.BoolVar(&f.allowUnportable, "allow-unportable-names", false, "publish names that Windows cannot hold, or that differ by case only; Windows sites refuse the release")
 	fl.BoolVar(&f.ignoreInode, "ignore-inode", false, "take a file of unchanged size, modification time and mode for unchanged, whatever its change time and inode number are")
 	fl.BoolVar(&f.rehash, "rehash", false, "read every file, whatever its size and times say")
-	fl.BoolVar(&f.dryRun, "dry-run", false, "tell what would be published and what it would cost, and store nothing")
+	fl.BoolVar(&f.dryRun, "dry-run", false, "show the changes that a push would publish and their cost, and store nothing")
 	return cmd
 }
 

@@ -22,7 +22,7 @@ func newRollback(e *env) *cobra.Command {
 		use:   "rollback [flags] STORE CHANNEL NUMBER",
 		short: "Publish an older release's tree as a new release",
 		long: "Publishes a new release that holds exactly the tree of release NUMBER. Numbers only grow: no site ever accepts an older release, so the way back is a newer one. If the newest release already has that tree, nothing is published. " +
-			"No content moves. It is refused when gc has begun to remove what the old release needs: push that content again instead.",
+			"No content moves. It is refused when gc has started to remove packs that the old release needs: push that content again instead.",
 		example: "nightferry rollback file:///srv/store package 7",
 		min:     3, max: 3, subject: 1,
 		run: func(ctx context.Context, args []string) error {

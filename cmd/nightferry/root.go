@@ -24,7 +24,7 @@ func newRoot(e *env) *cobra.Command {
 	p.BoolVar(&e.json, "json", false, "write one line of JSON per event to stdout")
 	p.BoolVar(&e.quiet, "quiet", false, "write nothing but the answer and errors")
 	p.DurationVar(&e.stats.every, "stats", 0, "without a terminal, write how far a run is every `DURATION`, such as 1m; 0 for never")
-	p.StringVar(&e.stateDir, "state", "", "`DIR` for what is remembered of repositories, and caches (or NIGHTFERRY_STATE)")
+	p.StringVar(&e.stateDir, "state", "", "`DIR` for pinned keys and the newest numbers seen of repositories, and caches (or NIGHTFERRY_STATE)")
 	root.AddGroup(&cobra.Group{ID: groupCarry, Title: "Carry:"}, &cobra.Group{ID: groupLook, Title: "Look:"}, &cobra.Group{ID: groupKeep, Title: "Keep:"}, &cobra.Group{ID: groupFleet, Title: "Fleet:"})
 	add := func(group string, cmds ...*cobra.Command) {
 		for _, c := range cmds {

@@ -29,8 +29,8 @@ func (f *pastFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.Site, "site", "", "only the site `NAME`")
 	cmd.Flags().StringVar(&f.Domain, "domain", "", "only sites of domain `NAME`")
 	cmd.Flags().StringVar(&f.Channel, "channel", "", "only the channel `NAME`")
-	cmd.Flags().StringVar(&f.since, "since", "", "only what began after `TIME`: 2d ago, or 2026-01-31")
-	cmd.Flags().StringVar(&f.until, "until", "", "only what began before `TIME`")
+	cmd.Flags().StringVar(&f.since, "since", "", "only runs that started after `TIME`: 2d ago, or 2026-01-31")
+	cmd.Flags().StringVar(&f.until, "until", "", "only runs that started before `TIME`")
 	cmd.Flags().BoolVar(&f.core, "core", false, "only the Core's own: publishes, measurements of sources")
 }
 
@@ -57,8 +57,8 @@ func newRuns(e *env) *cobra.Command {
 	var open bool
 	cmd := e.command(verb{
 		use:     "runs [flags]",
-		short:   "List what was done, and how it ended",
-		long:    "Lists runs, the newest first: each attempt to bring a channel at a site to a release, each publish of the Core, and each time that it measured its source. nightferry run show tells of every file of one.",
+		short:   "List runs and their results",
+		long:    "Lists runs, the newest first: each attempt to bring a channel at a site to a release, each publish of the Core, and each time that it measured its source. nightferry run show lists every file of one.",
 		example: "nightferry runs --site osaka --since 2d\nnightferry runs --state incomplete",
 		run: func(ctx context.Context, _ []string) error {
 			past, err := p.past(e.now())
@@ -66,7 +66,7 @@ func newRuns(e *env) *cobra.Command {
 				return err
 			}
 			if state != "" && !runs.State(state).Valid() {
-				return usage("runs", "--state %q: want one of %s; --open lists what is under way", state, runStates())
+				return usage("runs", "--state %q: want one of %s; --open lists the runs under way", state, runStates())
 			}
 			a, err := f.client()
 			if err != nil {
@@ -154,7 +154,7 @@ func newRun(e *env) *cobra.Command {
 	var all bool
 	show := e.command(verb{
 		use:     "show [flags] ID",
-		short:   "Show a run and what became of each file",
+		short:   "Show a run and the outcome of each file",
 		long:    "Shows a run's summary and one line for each file that was acted on or could not be. ID may be its beginning. With --all-files there is one line for every file of the release: those that were unchanged are taken from its manifest.",
 		example: "nightferry run show 4f2a91\nnightferry run show 4f2a91 --all-files --json",
 		min:     1, max: 1,

@@ -107,7 +107,7 @@ func newSecretList(e *env) *cobra.Command {
 	cmd := e.command(verb{
 		use:     "list [flags]",
 		short:   "List names and versions, without values",
-		long:    "Lists what the vault holds: names, versions and when each was made. It shows no value.",
+		long:    "Lists the secrets in the vault: names, versions and when each was made. It shows no value.",
 		example: "nightferry secret list",
 		run: func(ctx context.Context, _ []string) error {
 			var list []vault.Info

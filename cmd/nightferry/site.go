@@ -26,7 +26,7 @@ func newSite(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "site",
 		Short:   "Let sites join the fleet, and cut them off",
-		Long:    wrap("A site joins with a one-time token that the Core issues, and speaks with a key of its own from then on, until it is revoked. The configuration says which sites there are.", lineWidth),
+		Long:    wrap("A site joins with a one-time token that the Core issues, and uses a key of its own from then on, until it is revoked. The configuration lists the sites.", lineWidth),
 		Example: examples("nightferry site token osaka\nnightferry site revoke osaka --reason 'stolen'"),
 	}
 	var f coreFlags
@@ -52,7 +52,7 @@ func newSiteToken(e *env) *cobra.Command {
 	cmd := e.command(verb{
 		use:   "token [flags] [NAME]",
 		short: "Issue the one-time token with which a site joins",
-		long: "Prints a token for the site NAME, good once and for 24 hours. It carries the Core's address, the fingerprint of its certificate authority and the repository's root key; the Core keeps only a hash of it. Whoever has it can join as that site: hand it over as you would a password. Where the site has joined already, who uses the token takes its place, and the agent that was there is cut off: that is said, with since when it has been there. " +
+		long: "Prints a token for the site NAME, good once and for 24 hours. It carries the Core's address, the fingerprint of its certificate authority and the repository's root key; the Core keeps only a hash of it. Anyone with the token can join as that site: protect it like a password. If the site is already enrolled, using the token replaces and disconnects its current agent; the command warns you and shows when that agent enrolled. " +
 			"--wave issues tokens for so many of the configured sites that have not joined yet, for a script that builds servers. --out writes the token into a file that only you can read; with --wave it names a folder, which gets a file NAME.token for each.",
 		example: "nightferry site token osaka -o osaka.token\nnightferry site token --wave 20 --region ap --out /srv/tokens",
 		max:     1,
@@ -159,7 +159,7 @@ func (g memberVerbs) siteToken(ctx context.Context, f *coreFlags, req api.TokenR
 				if t.Connected {
 					heard = "connected now"
 				}
-				g.e.warn("site %s has joined already, on %s (agent %s, %s): whoever uses this token takes its place, and that agent is cut off", t.Site, stamp(t.Joined), shown(t.Version), heard)
+				g.e.warn("site %s has joined already, on %s (agent %s, %s): using this token replaces and disconnects that agent", t.Site, stamp(t.Joined), shown(t.Version), heard)
 			}
 			g.e.warn("good once, for site %s of domain %s, until %s", t.Site, t.Domain, stamp(t.Expires))
 		}
@@ -176,7 +176,7 @@ func newSiteRevoke(e *env) *cobra.Command {
 	cmd := e.command(verb{
 		use:     "revoke [flags] NAME",
 		short:   "End a site's identity and cut its connection",
-		long:    "Makes the key of the site NAME count for nothing, and cuts its connection at once. What lies on its disk stays. It can join again with a new token.",
+		long:    "Revokes the key of the site NAME, and closes its connection at once. The files on its disk stay. It can join again with a new token.",
 		example: "nightferry site revoke osaka --reason 'server was stolen'",
 		min:     1, max: 1,
 		run: func(ctx context.Context, args []string) error {
@@ -194,7 +194,7 @@ func newSiteConfirm(e *env) *cobra.Command {
 	cmd := e.command(verb{
 		use:     "confirm [flags] NAME",
 		short:   "Confirm that only one machine uses a site's identity",
-		long:    "Ends the incident cloned of the site NAME, after you have made sure that the other machine is gone for good. The site then proves anew what it holds. If both machines are still running, the incident opens again.",
+		long:    "Ends the incident cloned of the site NAME, after you have made sure that the other machine is gone for good. The site then proves its releases anew. If both machines are still running, the incident opens again.",
 		example: "nightferry site confirm osaka --reason 'the copy is deleted'",
 		min:     1, max: 1,
 		run: func(ctx context.Context, args []string) error {
@@ -252,7 +252,7 @@ func (g memberVerbs) endOne(ctx context.Context, f *coreFlags, change func(*api.
 	}{what, name, append([]string{}, sites...)})
 	for _, s := range sites {
 		if event == "confirmed" {
-			g.e.summary("site %s is confirmed, and proves anew what it holds", shown(s))
+			g.e.summary("site %s is confirmed, and proves its releases anew", shown(s))
 		} else {
 			g.e.summary("site %s is revoked and cut off", shown(s))
 		}

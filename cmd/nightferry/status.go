@@ -22,7 +22,7 @@ func newStatus(e *env) *cobra.Command {
 	cmd := e.command(verb{
 		use:     "status [flags]",
 		short:   "Show the fleet in numbers",
-		long:    "Shows how many sites there are, are connected and hold what they should, what runs, what is wrong, and the newest release of each channel. nightferry sites tells of each site.",
+		long:    "Shows how many sites are configured, connected and current, how many runs are under way, how many incidents are open, and the newest release of each channel. nightferry sites lists each site.",
 		example: "nightferry status\nnightferry status --config /srv/nightferry/nightferry.yaml --json",
 		run: func(ctx context.Context, _ []string) error {
 			a, err := f.client()
@@ -56,7 +56,7 @@ func (g fleetViews) showStatus(s *query.Status) {
 	g.e.print("runs       %s under way", group(int64(s.Running)))
 	g.e.print("incidents  %s open", group(int64(s.Incidents)))
 	if s.Unread != "" {
-		g.e.print("not known  what was ordered or published in the store%s: %s", since(s.StoreRead), said(s.Unread))
+		g.e.print("not known  halt orders and releases in the store%s: %s", since(s.StoreRead), said(s.Unread))
 	}
 	if s.Halts > 0 {
 		g.e.print("halts      %s active: nightferry halt status", group(int64(s.Halts)))
@@ -89,7 +89,7 @@ func (f *sitesFlags) addTo(cmd *cobra.Command) {
 	f.add(cmd, true)
 	fl := cmd.Flags()
 	fl.StringSliceVar(&f.states, "state", nil, "only channels in `STATE`: "+strings.Join(query.States(), ", ")+"; may be repeated")
-	fl.BoolVar(&f.problems, "problems", false, "only what somebody should look at")
+	fl.BoolVar(&f.problems, "problems", false, "only sites that need attention")
 	fl.BoolVar(&f.watch, "watch", false, "show it again every 5 seconds until Ctrl-C")
 }
 
@@ -123,7 +123,7 @@ func newSites(e *env) *cobra.Command {
 		use:   "sites [flags]",
 		short: "List the sites and what they hold",
 		long: "Lists every site with each of its channels: the release that it holds, the one that it should, the state, why it is not current, and when the Core received its last message. Also as nightferry site list. " +
-			"What does not hold the newest release is waiting (its window is closed), due (it may start now), failing (its last run did not end well), away (not connected), halted, or never. nightferry why SITE says more.",
+			"A channel without the newest release is waiting (its window is closed), due (it may start now), failing (its last run did not end well), away (not connected), halted, or never. nightferry why SITE shows the cause.",
 		example: "nightferry sites\nnightferry sites --region ap --channel package\nnightferry sites --problems --watch",
 		run:     func(ctx context.Context, _ []string) error { return fleetViews{e}.sites(ctx, &f, &s) },
 	})
@@ -262,8 +262,8 @@ func newIncidents(e *env) *cobra.Command {
 	var all bool
 	cmd := e.command(verb{
 		use:     "incidents [flags]",
-		short:   "List what is wrong in the fleet",
-		long:    "Lists the open incidents, the newest first: each problem once, however many sites share it. docs/operations.md tells what each kind means and what to do.",
+		short:   "List the incidents of the fleet",
+		long:    "Lists the open incidents, the newest first: each problem once, however many sites share it. docs/operations.md lists each kind with its cause and remedy.",
 		example: "nightferry incidents\nnightferry incidents --all --json",
 		run: func(ctx context.Context, _ []string) error {
 			a, err := f.client()
@@ -299,7 +299,7 @@ func newAudit(e *env) *cobra.Command {
 	cmd := e.command(verb{
 		use:     "audit [flags]",
 		short:   "List who did what",
-		long:    "Lists the audit, the newest first: every halt, publish, refusal, reload and change of the vault, with the account that asked. --reads adds the reads of the vault, of which there are many a day. Nothing changes it, and nothing removes what is younger than 90 days.",
+		long:    "Lists the audit, the newest first: every halt, publish, refusal, reload and change of the vault, with the account that asked. --reads adds the reads of the vault, of which there are many a day. Entries never change, and none is removed before it is 90 days old.",
 		example: "nightferry audit --since 1d\nnightferry audit --what 'vault get' --json",
 		run: func(ctx context.Context, _ []string) error {
 			past, err := p.past(e.now())
@@ -325,8 +325,8 @@ func newAudit(e *env) *cobra.Command {
 		},
 	})
 	f.add(cmd)
-	cmd.Flags().StringVar(&p.since, "since", "", "only what was done after `TIME`: 2d ago, or 2026-01-31")
-	cmd.Flags().StringVar(&p.until, "until", "", "only what was done before `TIME`")
+	cmd.Flags().StringVar(&p.since, "since", "", "only entries after `TIME`: 2d ago, or 2026-01-31")
+	cmd.Flags().StringVar(&p.until, "until", "", "only entries before `TIME`")
 	cmd.Flags().IntVar(&p.limit, "limit", 100, "at most the newest `N`")
 	cmd.Flags().StringVar(&who, "who", "", "only by this `ACCOUNT`")
 	cmd.Flags().StringVar(&what, "what", "", "only this `DEED`")

@@ -22,7 +22,7 @@ func newPublish(e *env) *cobra.Command {
 	cmd := e.command(verb{
 		use:   "publish [flags] [CHANNEL...]",
 		short: "Let the Core publish a channel's source to its sites",
-		long: "Publishes the source folder of each CHANNEL, or of all that are configured, as its next release, with the guards of the configuration, and tells every site that should have it. Each publish has a run and a log file of its own. " +
+		long: "Publishes the source folder of each CHANNEL, or of all that are configured, as its next release, with the guards of the configuration, and sends it to every site that should have it. Each publish has a run and a log file of its own. " +
 			"Where the source has not changed there is no new release.",
 		example:   "nightferry publish package\nnightferry publish package driver --dry-run",
 		max:       100,
@@ -55,7 +55,7 @@ func newPublish(e *env) *cobra.Command {
 	fl.BoolVar(&r.AllowUnmounted, "allow-unmounted", false, "publish a source that lacks volumes which were mounted at the last release")
 	fl.BoolVar(&r.AllowEmpty, "allow-empty", false, "publish a source without any file")
 	fl.BoolVar(&r.Rehash, "rehash", false, "read every file, whatever its size and times say")
-	fl.BoolVar(&r.DryRun, "dry-run", false, "tell what would be published, and store nothing")
+	fl.BoolVar(&r.DryRun, "dry-run", false, "show the changes that a publish would contain, and store nothing")
 	return cmd
 }
 
@@ -156,7 +156,7 @@ func (g follower) sync(ctx context.Context, f *coreFlags, r core.SyncRequest, fo
 		return nil
 	})
 	if err == nil && len(bad) > 0 {
-		return &incompleteError{strings.Join(bad, ", ") + " did not end well", "nightferry run show tells why"}
+		return &incompleteError{strings.Join(bad, ", ") + " did not end well", "nightferry run show shows the cause"}
 	}
 	return err
 }

@@ -73,7 +73,7 @@ func newTrustRotate(e *env) *cobra.Command {
 		short: "Replace the release key by a new one",
 		long: "Makes a new release key, vouches for it with the root key, signs every channel's head and the halt object with it, and only then retires the old keys: at no moment is there a head that sites would refuse. " +
 			"A head that sites refuse already, by a retired or revoked key, stays as it is and is named: trust resign vouches for it. " +
-			"Releases that the old key signed stay good. Run again with --new-key after a crash, it completes what is lacking. " +
+			"Releases that the old key signed stay good. Run it again with --new-key after a crash: it completes the missing steps. " +
 			"Where a Core signs with the old key: rotate with --keep-old, give the Core the new key (nightferry secret rotate repository/release --file KEY), and run it again with --new-key KEY, which retires the old one. No site needs to be touched.",
 		example: "nightferry trust rotate --root-key /media/offline/nightferry-root.key --keys /etc/nightferry file:///srv/store",
 		min:     1, max: 1,
@@ -190,7 +190,7 @@ func newTrustRevoke(e *env) *cobra.Command {
 		use:   "revoke [flags] STORE KEY",
 		short: "Make a key count for nothing",
 		long: "Revokes a key that was stolen or lost: nothing that it signed counts any more, but for releases that a head signed by a good key leads to. KEY is the public half, in hexadecimal or as a file. " +
-			"Rotate first, so that there is another key: the last active one is not revoked. Then look at what the channels' heads name before you sign them again.",
+			"Rotate first, so that there is another key: the last active one is not revoked. Then check the releases that the channels' heads name before you sign them again.",
 		example: "nightferry trust revoke --root-key /media/offline/nightferry-root.key file:///srv/store nightferry-release.pub",
 		min:     2, max: 2, subject: 1,
 		run: func(ctx context.Context, args []string) error {
@@ -231,7 +231,7 @@ func (e *env) revoke(ctx context.Context, rawURL, key, rootFile string, f *store
 		return err
 	}
 	if others == 0 || signer == bad {
-		return &refusedError{"the channels or the halt object hang on it: afterwards nobody could publish, or stop anything", "run nightferry trust rotate first"}
+		return &refusedError{"the channels or the halt object depend on it: afterwards publish and halt would fail", "run nightferry trust rotate first"}
 	}
 	if err := s.changeTrust(ctx, root, func(d *trust.Doc) bool {
 		k := d.Find(bad)
@@ -283,8 +283,8 @@ func newTrustResign(e *env) *cobra.Command {
 	cmd := e.command(verb{
 		use:   "resign [flags] STORE [CHANNEL]",
 		short: "Sign the heads of channels again",
-		long: "Signs a channel's head, or every channel's, again with an active key: the same release, valid for another 14 days. Sites refuse what is new behind an expired head, so run it daily where nothing is pushed for so long. " +
-			"Whoever signs vouches for what the head names: after a key was stolen, look first.",
+		long: "Signs a channel's head, or every channel's, again with an active key: the same release, valid for another 14 days. Sites refuse new releases behind an expired head, so run it daily if you push less often. " +
+			"Your signature vouches for the release that the head names: after a key was stolen, check that release first.",
 		example: "nightferry trust resign file:///srv/store\nnightferry trust resign --release-key /etc/nightferry/nightferry-release.key file:///srv/store package",
 		min:     1, max: 2,
 		run: func(ctx context.Context, args []string) (err error) {

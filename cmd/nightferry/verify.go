@@ -32,8 +32,8 @@ func newVerify(e *env) *cobra.Command {
 	cmd := e.command(verb{
 		use:   "verify [flags] DIR [STORE CHANNEL]",
 		short: "Prove that a folder is exactly a release",
-		long: "Compares every byte of DIR with a release and lists what differs: missing, size, hash, time, mode, kind, unreadable, and extra for what the site added. Without STORE, the release is the one that the last pull into DIR recorded there; with it, that release as the store has it, signed, or the one that --release names. " +
-			"With --repair, what differs is fetched again. The exit code is 3 when something differs; what the site added counts only with --strict.\n\n" +
+		long: "Compares every byte of DIR with a release and lists what differs: missing, size, hash, time, mode, kind, unreadable, and extra for a file that the site added. Without STORE, the release is the one that the last pull into DIR recorded there; with it, that release as the store has it, signed, or the one that --release names. " +
+			"With --repair, differing files are fetched again. The exit code is 3 if something differs; files that the site added count only with --strict.\n\n" +
 			"With --site, --region, --domain or --all in place of DIR it orders sites to check now what lies there, whatever their windows: names, sizes and times, or with --full every byte, as fast as scrub_rate lets them. It stays until the sites that are connected have answered, and lists what differs; those that are away are named, and check when they come back. Nothing is changed there but with --repair.",
 		example: "nightferry verify /var/packages\nnightferry verify --quick /var/packages\nnightferry verify --repair /var/packages file:///srv/store package\nnightferry verify --sha256sums sums.txt /var/packages && (cd /var/packages && sha256sum -c ../sums.txt)\nnightferry verify --site osaka --full\nnightferry verify --region ap --channel package --repair",
 		max:     3,
@@ -58,7 +58,7 @@ func newVerify(e *env) *cobra.Command {
 	v.add(cmd)
 	fl := cmd.Flags()
 	for flag, what := range map[string]string{"site": "the site", "region": "the sites of region", "domain": "the sites of domain"} {
-		fl.Lookup(flag).Usage = what + " `NAME`; with a folder: what the pull of --repair is to halt orders"
+		fl.Lookup(flag).Usage = what + " `NAME`; with DIR: used to match halt orders during --repair"
 	}
 	fl.StringVar(&v.channel, "channel", "", "of sites: only channel `NAME`")
 	fl.BoolVar(&v.all, "all", false, "every site")
@@ -67,7 +67,7 @@ func newVerify(e *env) *cobra.Command {
 	fl.Uint64Var(&f.release, "release", 0, "compare with release `N` of the store")
 	fl.BoolVar(&f.quick, "quick", false, "compare names, sizes, times and modes only")
 	fl.BoolVar(&f.repair, "repair", false, "fetch what differs from the store, reading every file")
-	fl.BoolVar(&f.strict, "strict", false, "count what the site added as a difference")
+	fl.BoolVar(&f.strict, "strict", false, "count files that the site added as differences")
 	fl.StringVar(&f.sums, "sha256sums", "", "write the release's checksums to `FILE` (- for stdout), as sha256sum -c reads them, and compare nothing")
 	return cmd
 }
@@ -214,7 +214,7 @@ func appliedIn(dir string) (*scan.Header, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("the record of what was applied: %w: pull again, which makes it anew", err)
+		return nil, fmt.Errorf("the record of the applied release: %w: pull again, which makes it anew", err)
 	}
 	defer func() { _ = c.Close() }() // it was only read
 	h := c.Header()

@@ -83,7 +83,7 @@ func TestVerifySites(t *testing.T) {
 		}
 	}
 	second, warning, _ := x.try("", "site", "token", "berlin")
-	contains(t, warning, `site berlin has joined already, on .* \(agent test, connected now\): whoever uses this token takes its place`)
+	contains(t, warning, `site berlin has joined already, on .* \(agent test, connected now\): using this token replaces and disconnects that agent`)
 	x.secret = append(x.secret, strings.TrimSpace(second))
 	site := []string{"verify", "--site", "berlin", "--channel", "package"}
 	contains(t, x.must(append(site, "--full")...), `berlin +package +release 1: verified: 3 unchanged`)

@@ -14,8 +14,8 @@ func newWhere(e *env) *cobra.Command {
 	var f coreFlags
 	cmd := e.command(verb{
 		use:     "where [flags] CHANNEL/PATH",
-		short:   "Tell which sites have a file, in which version",
-		long:    "Shows for each site that should have the channel which release it holds, the file's SHA-256 in that release, since when it is there and when the site last proved it. STATE says whether that is the file of the newest release. A later finding overrules the release: missing, differs or unproven, with the time of the finding under SINCE. Below stands what the Core found when it measured its own source.",
+		short:   "Show which sites have a file, in which version",
+		long:    "Shows for each site that should have the channel which release it holds, the file's SHA-256 in that release, since when it is there and when the site last proved it. STATE shows if that is the file of the newest release. A later finding overrules the release: missing, differs or unproven, with the time of the finding under SINCE. The lines below the table are the measurements that the Core made of its own source.",
 		example: "nightferry where package/foo.msi\nnightferry where driver/net/e1000.sys --json",
 		min:     1, max: 1,
 		run: func(ctx context.Context, args []string) error {

@@ -15,7 +15,7 @@ func newWhy(e *env) *cobra.Command {
 	var s siteFlags
 	cmd := e.command(verb{
 		use:   "why [flags] [SITE [CHANNEL]]",
-		short: "Show what is wrong, since when, why, and what to do",
+		short: "Show problems, since when, their causes and remedies",
 		long: "Shows for a site, or one channel at a site, everything that keeps it from holding the newest release, proven: halt orders, closed windows, failed runs, findings and open incidents, the most urgent first. " +
 			"Without SITE it shows the whole fleet; --channel narrows it to one channel. Releases that wait for their window are shown only for a named site. Nothing to show ends with 0, too.",
 		example: "nightferry why osaka\nnightferry why osaka package\nnightferry why --channel driver",

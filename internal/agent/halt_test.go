@@ -144,7 +144,7 @@ func TestPain14_KilledAgentStaysHalted(t *testing.T) {
 	d := w.start(dir, func(o *Options) { o.Log, o.Spread = said.log, time.Millisecond })
 	said.await(t, "begins, holding revision")
 	time.Sleep(time.Second) // a measurement: what starts, starts at once
-	if said.have("release 1 begins") || said.have("goes on with a run") {
+	if said.have("release 1 begins") || said.have("continues a run") {
 		t.Errorf("it starts although it was halted when it was killed: %q", said.all)
 	}
 	if _, err := os.Stat(filepath.Join(base, "p", "big")); err == nil {

@@ -97,9 +97,9 @@ func (a *agent) reportForged(ctx context.Context, err error) error {
 		return s
 	}
 	a.logNote(Error, "", "a message in the Core's name is refused", err)
-	text := fmt.Sprintf("a message in the Core's name was refused: %v: somebody who can write to the message bus may be trying to steer this site", err)
+	text := fmt.Sprintf("a message in the Core's name was refused: %v: an attacker with write access to the message bus may be trying to control this site", err)
 	if newer := (*frame.NewerError)(nil); errors.As(err, &newer) {
-		text = fmt.Sprintf("the Core speaks a newer protocol: %v: upgrade nightferry-agent here", err)
+		text = fmt.Sprintf("the Core uses a newer protocol: %v: upgrade nightferry-agent here", err)
 	}
 	return a.reportProblem(ctx, ProblemControl, "", text)
 }

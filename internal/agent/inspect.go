@@ -163,7 +163,7 @@ func (e *examination) compareTarget(ctx context.Context, target string) (err err
 		return errors.Join(err, x.Save())
 	}
 	if e.lacks == "" && e.sum.Sum() != x.Tree {
-		e.lacks = fmt.Sprintf("the record of what was applied is not that of release %d: somebody has changed it; nightferry sync --rehash reads every file, and makes it anew", x.Number)
+		e.lacks = fmt.Sprintf("the record of the applied release is not that of release %d, because it was changed; nightferry sync --rehash reads every file, and makes it anew", x.Number)
 	}
 	*x.Checks = found // the check has read each suspect again
 	if !full {

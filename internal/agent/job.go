@@ -91,7 +91,7 @@ func (a *agent) bringChannel(ctx, rctx context.Context, j *job, want wire.Desire
 // noteUnfinished notes that a halt order interrupted a commit.
 func (a *agent) noteUnfinished(r *spool.Run) {
 	a.prefetch.dropPlan(r.Channel) // the commit is finished also outside a window, see mend
-	a.logNote(Warning, r.Channel, fmt.Sprintf("release %d: stopped in the middle of its commit, and goes on from there", r.Number), nil)
+	a.logNote(Warning, r.Channel, fmt.Sprintf("release %d: stopped in the middle of its commit, and continues from there", r.Number), nil)
 }
 
 // isSuperseded reports whether the Core now wants another release.
@@ -113,7 +113,7 @@ func (c *session) reportFullDisk(ctx context.Context, err error) error {
 
 func (a *agent) beginRun(ctx context.Context, want wire.Desired, left *spool.Run) (spool.Run, error) {
 	if left != nil {
-		a.logNote(Info, want.Channel, fmt.Sprintf("goes on with a run of release %d", left.Number), nil)
+		a.logNote(Info, want.Channel, fmt.Sprintf("continues a run of release %d", left.Number), nil)
 		return *left, nil
 	}
 	r := spool.Run{ID: random16(), Channel: want.Channel, Number: want.Number, Release: want.Release, Target: want.Target, Start: want.Start, Began: a.o.Now().Unix()}
@@ -238,7 +238,7 @@ func (a *agent) finishRun(ctx, rctx context.Context, r spool.Run, want wire.Desi
 	if aerr != nil {
 		f.Error = aerr.Error()
 	} else if res.Unowned {
-		f.Error = "ownership lost: what a release dropped cannot be told from the site's own: sync with --adopt leaves it, prune: true deletes it"
+		f.Error = "ownership lost: files that a release dropped cannot be told from the site's own: sync with --adopt leaves them, prune: true deletes them"
 	}
 	var hold *spool.Held
 	if aerr == nil && res.Verdict == runs.Verified {

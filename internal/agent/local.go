@@ -209,7 +209,7 @@ func (h *haltState) confirmLocal(obeyed []wire.Stop) {
 		err = durable.Patiently(func() error { return h.s.root.WriteFile(stoppedFile, append(b, '\n'), 0o600) }) // LookHalt reads it
 	}
 	if err != nil {
-		h.s.logNote(Warning, "", "that this site has stopped cannot be told on it", err)
+		h.s.logNote(Warning, "", "the stop of this site cannot be shown on it", err)
 	}
 }
 

@@ -144,21 +144,21 @@ type closedError struct {
 }
 
 func (e *closedError) Error() string {
-	const kept = ": what was fetched is kept"
+	const kept = ": fetched data is kept"
 	next := e.next.Format("2006-01-02 15:04 MST")
 	switch {
 	case e.limited && e.next.IsZero():
-		return "nightferry limit has set the rate to 0" + kept + ", and the channel goes on when that is lifted (nightferry limit --off)"
+		return "nightferry limit has set the rate to 0" + kept + ", and the channel continues when that is lifted (nightferry limit --off)"
 	case e.limited:
-		return "nightferry limit has set the rate to 0" + kept + ", and the channel goes on when that changes, on " + next + ", or is lifted before (nightferry limit --off)"
+		return "nightferry limit has set the rate to 0" + kept + ", and the channel continues when that changes, on " + next + ", or is lifted before (nightferry limit --off)"
 	case e.zero && e.next.IsZero():
 		return "the configuration's rate is 0 at all hours" + kept
 	case e.zero:
-		return "the configuration's rate is 0 at this hour" + kept + ", and the channel goes on when that changes, on " + next
+		return "the configuration's rate is 0 at this hour" + kept + ", and the channel continues when that changes, on " + next
 	case e.next.IsZero():
 		return "the window has closed, and no other is foreseen" + kept
 	}
-	return "the window has closed" + kept + ", and the channel goes on in the next, on " + next
+	return "the window has closed" + kept + ", and the channel continues in the next, on " + next
 }
 
 // closedReason returns the reason why a channel that is not open may not move now.

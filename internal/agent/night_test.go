@@ -172,7 +172,7 @@ func TestLimitOfNothing(t *testing.T) {
 	w.want(func(s *wire.State) { s.Limit = "else 0" })
 	w.await("its end", func() bool { return w.finished(0) != nil })
 	f := w.finished(0)
-	if f.Verdict != runs.Stopped || !strings.Contains(f.Error, "get packs/") || !strings.Contains(f.Error, "nightferry limit has set the rate to 0: what was fetched is kept, and the channel goes on when that is lifted (nightferry limit --off)") {
+	if f.Verdict != runs.Stopped || !strings.Contains(f.Error, "get packs/") || !strings.Contains(f.Error, "nightferry limit has set the rate to 0: fetched data is kept, and the channel continues when that is lifted (nightferry limit --off)") {
 		t.Errorf("it ends %s: %s", f.Verdict, f.Error)
 	}
 	w.want(func(s *wire.State) { s.Limit, s.Rate = "", 0 })
@@ -189,13 +189,13 @@ func TestWhyNothingMoves(t *testing.T) {
 		ordered bool
 		want    string
 	}{
-		{wire.State{Desired: night}, false, "the window has closed: what was fetched is kept, and the channel goes on in the next, on 2026-11-02 20:00 UTC"},
+		{wire.State{Desired: night}, false, "the window has closed: fetched data is kept, and the channel continues in the next, on 2026-11-02 20:00 UTC"},
 		{wire.State{Desired: night, Limit: "else 0"}, false, "the window has closed: "},
 		{wire.State{Desired: []wire.Desired{{Channel: "image", Policy: policy.Policy{Windows: "never"}}}}, false, "the window has closed, and no other is foreseen: "},
-		{wire.State{Desired: night, Limit: "else 0"}, true, "nightferry limit has set the rate to 0: what was fetched is kept, and the channel goes on when that is lifted"},
-		{wire.State{Limit: "else 0", LimitUntil: noon.Unix() + 3600}, false, "goes on when that changes, on 2026-11-02 13:00 UTC, or is lifted before (nightferry limit --off)"},
-		{wire.State{Limit: "06:00-20:00 0; else 1MB"}, false, "goes on when that changes, on 2026-11-02 20:00 UTC, or"},
-		{wire.State{Rates: "06:00-20:00 0; else 1MB"}, false, "the configuration's rate is 0 at this hour: what was fetched is kept, and the channel goes on when that changes, on 2026-11-02 20:00 UTC"},
+		{wire.State{Desired: night, Limit: "else 0"}, true, "nightferry limit has set the rate to 0: fetched data is kept, and the channel continues when that is lifted"},
+		{wire.State{Limit: "else 0", LimitUntil: noon.Unix() + 3600}, false, "continues when that changes, on 2026-11-02 13:00 UTC, or is lifted before (nightferry limit --off)"},
+		{wire.State{Limit: "06:00-20:00 0; else 1MB"}, false, "continues when that changes, on 2026-11-02 20:00 UTC, or"},
+		{wire.State{Rates: "06:00-20:00 0; else 1MB"}, false, "the configuration's rate is 0 at this hour: fetched data is kept, and the channel continues when that changes, on 2026-11-02 20:00 UTC"},
 		{wire.State{Rates: "else 0"}, false, "the configuration's rate is 0 at all hours: "},
 		{wire.State{Zone: "Nowhere/Land"}, false, "the Core's windows cannot be read here: "},
 	} {

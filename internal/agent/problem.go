@@ -96,7 +96,7 @@ func (c *session) clocksAgain(ctx context.Context, now time.Time) (time.Duration
 	date, err := storeTime(ctx, c.id.Store, c.o.Env)
 	switch {
 	case err != nil:
-		c.logNote(Warning, "", "the store does not tell the time", err)
+		c.logNote(Warning, "", "the store's answer has no usable time", err)
 	case !date.IsZero():
 		c.storeClock.set(date, c.o.Now())
 	}

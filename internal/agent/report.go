@@ -139,7 +139,7 @@ func (c *session) removeAcked(ctx context.Context, k ack, s *sending) error {
 	}
 	if k.upTo > 0 {
 		if err := c.spool.Acked(ctx, k.upTo); errors.Is(err, spool.ErrFull) {
-			c.logNote(Error, "", "what the Core has committed cannot be forgotten now", err)
+			c.logNote(Error, "", "events that the Core has committed cannot be removed from the spool now", err)
 		} else if err != nil {
 			return err
 		}
@@ -156,10 +156,10 @@ func (c *session) removeAcked(ctx context.Context, k ack, s *sending) error {
 // new events and would take them for repetitions. So putBack numbers the
 // spooled events anew.
 func (c *session) putBack(ctx context.Context, k ack, s *sending) error {
-	c.logNote(Warning, "", fmt.Sprintf("the Core has this site's events up to %d, and only %d were ever sent: this machine was put back to an earlier state. What it tells is numbered anew", k.upTo, s.sent), nil)
+	c.logNote(Warning, "", fmt.Sprintf("the Core has this site's events up to %d, and only %d were ever sent: this machine was restored to an earlier state. Its events are numbered anew", k.upTo, s.sent), nil)
 	err := c.spool.Renumber(ctx)
 	if errors.Is(err, spool.ErrFull) {
-		c.logNote(Error, "", "what is to be told cannot be numbered anew now", err)
+		c.logNote(Error, "", "the spooled events cannot be numbered anew now", err)
 		c.pauseReports(ctx)
 		return nil
 	}

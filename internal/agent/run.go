@@ -194,7 +194,7 @@ func (a *agent) serve(life context.Context) (err error) {
 	if err := a.bus.Subscribe(to.AllDown(), func(subject string, data []byte) {
 		err := a.handleMessage(ctx, subject, data)
 		if errors.Is(err, spool.ErrFull) {
-			a.logNote(Error, "", "what the Core says cannot be kept, and is not obeyed", err)
+			a.logNote(Error, "", "the Core's desired state cannot be stored, and is not applied", err)
 		} else if err != nil && ctx.Err() == nil {
 			a.recordFailure(err)
 			stop(err)

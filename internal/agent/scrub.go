@@ -39,7 +39,7 @@ const (
 
 var (
 	errYield = errors.New("a run of the channel is due")
-	errFound = errors.New("what was found is to be told")
+	errFound = errors.New("record the scrub's findings for the report")
 )
 
 // scrubs is the state of the channels' scrubs.
@@ -107,7 +107,7 @@ func (c *scrubs) dueBesides(want *wire.Desired, have *spool.Held, obeyed uint64,
 	}
 	p, err := c.passOf(want, target)
 	if err != nil {
-		c.s.logNote(Warning, want.Channel, "what checks have found cannot be read", err)
+		c.s.logNote(Warning, want.Channel, "findings of earlier checks cannot be read", err)
 		return at, due
 	}
 	c.mu.Lock()
@@ -264,7 +264,7 @@ func (s *scrub) runScrub(ctx context.Context, target string) (err error) {
 		}
 		s.a.logNote(Info, s.want.Channel, "a scrub begins: every byte is read", nil)
 	default:
-		s.a.logNote(Info, s.want.Channel, fmt.Sprintf("the scrub goes on after %q", c.Cursor), nil)
+		s.a.logNote(Info, s.want.Channel, fmt.Sprintf("the scrub continues after %q", c.Cursor), nil)
 	}
 	next, err := x.Entries()
 	if err != nil {
@@ -315,7 +315,7 @@ func (s *scrub) runScrub(ctx context.Context, target string) (err error) {
 	}
 	if x.Complete && sum.Sum() != x.Tree {
 		c.All = true // the record does not match the release: a run reads every file and rebuilds it
-		s.a.logNote(Warning, s.want.Channel, "the record of what was applied was changed: every file is read again", nil)
+		s.a.logNote(Warning, s.want.Channel, "the record of the applied release was changed: every file is read again", nil)
 	}
 	if err := x.Passed(context.WithoutCancel(ctx)); err != nil {
 		return err

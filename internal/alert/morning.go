@@ -29,11 +29,11 @@ func reportSection(r *Report) section {
 	}
 	switch {
 	case r.Incidents > 0:
-		s.Todo = "see nightferry incidents; each was told in a mail of its own, with what to do."
+		s.Todo = "see nightferry incidents; each was mailed separately, with its remedy."
 	case len(r.Missed) > 0:
-		s.Todo = "nothing, if the cause below passes by itself: each goes on in its next window. nightferry run show tells what became of each file."
+		s.Todo = "nothing, if the cause below passes by itself: each continues in its next window. nightferry run show lists the outcome of each file."
 	case verified < channels:
-		s.Todo = "nothing yet: what is not verified is due in a window to come, see the forecast."
+		s.Todo = "nothing yet: channels that are not verified are due in a window to come, see the forecast."
 	}
 	var missed []string
 	for _, m := range r.Missed {

@@ -49,7 +49,7 @@ func Render(l *Letter) (subject, text, html string, err error) {
 	}
 	var intro []string
 	if l.Late {
-		intro = append(intro, "These notices could not be delivered when they were due. What is over by now is told once.")
+		intro = append(intro, "These notices could not be delivered when they were due. Incidents that were resolved since are listed once.")
 	}
 	if l.Dropped > 0 {
 		intro = append(intro, fmt.Sprintf("%d older notices were too many to keep: see nightferry incidents --all.", l.Dropped))
@@ -100,7 +100,7 @@ func sectionOf(n *Notice) section {
 	case n.Report != nil:
 		return reportSection(n.Report)
 	}
-	return section{Title: "a test of the alerts", Lines: []string{"This is a test. Who reads it will also be told of real incidents."}}
+	return section{Title: "a test of the alerts", Lines: []string{"This is a test. Its recipients also receive the mails about real incidents."}}
 }
 
 func incidentSection(kind string, i *Incident) section {
@@ -125,7 +125,7 @@ func incidentSection(kind string, i *Incident) section {
 	case i.Remedy != "":
 		s.Todo = record.Printable(i.Remedy)
 	}
-	s.Facts = []string{since, fmt.Sprintf("Incident %d: nightferry incidents; docs/operations.md tells of %s.", i.ID, record.Printable(i.Kind))}
+	s.Facts = []string{since, fmt.Sprintf("Incident %d: nightferry incidents; docs/operations.md describes %s.", i.ID, record.Printable(i.Kind))}
 	var items []string
 	for _, m := range here {
 		if m.Site == "" || len(here) == 1 && m.Text == i.Text {

@@ -17,7 +17,7 @@ func sample() map[string]Notice {
 		m.Text = fmt.Sprintf("site apac/s%02d was not heard for 5m%ds: is the server up, does the agent run, does its network reach the Core?", i, i)
 		seventy.Members = append(seventy.Members, m)
 	}
-	one := Incident{ID: 8, Key: "site-disk", Kind: "site-disk", Text: "channel image: 41 GB are needed, 12 GB are free", Remedy: "free space; the run goes on by itself", Opened: dawn, Last: dawn, Count: 1,
+	one := Incident{ID: 8, Key: "site-disk", Kind: "site-disk", Text: "channel image: 41 GB are needed, 12 GB are free", Remedy: "free space; the run continues by itself", Opened: dawn, Last: dawn, Count: 1,
 		Members: []Member{{Domain: "apac", Region: "ap", Site: "osaka", Text: "channel image: 41 GB are needed, 12 GB are free", First: dawn}}}
 	over := one
 	over.Resolved = dawn.Add(3 * time.Hour)
@@ -25,7 +25,7 @@ func sample() map[string]Notice {
 	other.Members = append([]Member{}, one.Members...)
 	other.Members = append(other.Members, Member{Domain: "apac", Region: "ap", Site: "perth", Text: "channel driver: the volume is read-only", First: dawn})
 	r := Report{Region: "ap", From: dawn.Add(-24 * time.Hour), Until: dawn, Incidents: 1,
-		Missed: []Missed{{Domain: "apac", Site: "perth", Channel: "image", At: dawn, State: "stopped", Cause: "the window has closed: what was fetched is kept, and the channel goes on in the next, on 2026-03-27 20:00 JST"}}}
+		Missed: []Missed{{Domain: "apac", Site: "perth", Channel: "image", At: dawn, State: "stopped", Cause: "the window has closed: fetched data is kept, and the channel continues in the next, on 2026-03-27 20:00 JST"}}}
 	for i := range 20 {
 		s := fmt.Sprintf("a-site-with-a-long-name-%02d", i)
 		r.Sites = append(r.Sites, SiteLine{Domain: "apac", Site: s, Runs: 3, Files: 123456, Bytes: 123_456_789_012, Channels: 4, Verified: 4})

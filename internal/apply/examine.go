@@ -135,7 +135,7 @@ func (s *site) settleRemoved(c *change, sum digest.Digest, err error) {
 		return
 	}
 	if err != nil {
-		c.state, c.out, c.cause = stDropped, outcomeOf(err), fmt.Errorf("the release deletes it, but it cannot be read: is it still what a release put there? %w", err)
+		c.state, c.out, c.cause = stDropped, outcomeOf(err), fmt.Errorf("the release deletes it, but it cannot be read and compared with the file that an earlier release put there: %w", err)
 		return
 	}
 	c.state, c.out, c.act = stDropped, Extra, actNone

@@ -185,6 +185,6 @@ func (t *targetDir) keepMoved() error {
 		return err
 	}
 	name := asideDir + "/" + rand.Text()
-	t.report.emitRetry(fmt.Errorf("what the lost commit had moved out of the way is kept in %q: look through it, then remove it", name))
+	t.report.emitRetry(fmt.Errorf("files that the lost commit had moved aside are kept in %q: look through them, then remove the folder", name))
 	return t.root.Rename(outDir, name)
 }

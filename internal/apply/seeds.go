@@ -158,7 +158,7 @@ func (g *stager) seedTouched(ctx context.Context) error {
 // then, if chunks are still wanted, all.
 func (g *stager) seedFolder(ctx context.Context, dir string) error {
 	skip := func(err error) error {
-		g.report.emitRetry(fmt.Errorf("%w: what it may hold comes from the store", err))
+		g.report.emitRetry(fmt.Errorf("%w: its content is fetched from the store", err))
 		return nil
 	}
 	root, err := durable.Open(dir, durable.Options{})

@@ -29,7 +29,7 @@ var proseBudget = []struct {
 		}
 		return text
 	}},
-	{"messages of the programs", 4.7, messages},
+	{"messages of the programs", 0.2, messages},
 }
 
 var word = regexp.MustCompile(`[A-Za-z']+`)

@@ -42,7 +42,7 @@ func Probe(ctx context.Context, s Store, key string) error {
 		lacks = append(lacks, err)
 	}
 	if info.Date.IsZero() {
-		lack("the store does not tell the time (Date), which grace periods are measured with")
+		lack("the store's answer has no usable time (Date), which grace periods are measured with")
 	}
 	return errors.Join(lacks...)
 }

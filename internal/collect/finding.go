@@ -65,7 +65,7 @@ func (f Finding) String() string {
 // Remedies.
 const (
 	remedyRebuild = "rebuild the index with nightferry fsck --rebuild-index STORE"
-	remedyForget  = "run nightferry fsck --forget-missing STORE, then push again: what the source still holds is stored anew"
+	remedyForget  = "run nightferry fsck --forget-missing STORE, then push again: chunks that the source still holds are stored anew"
 	remedyPush    = "push again from the Core"
 	remedyGC      = "nightferry gc STORE deletes it when the grace period is over"
 	remedyPast    = "the next push goes past it; then nightferry gc STORE deletes it when the grace period is over"

@@ -171,7 +171,7 @@ func (g *gc) run(ctx context.Context) error {
 		return err
 	}
 	if g.began = first.Date(); g.began.IsZero() {
-		return errors.New("the store does not tell the time, so no grace period can be measured")
+		return errors.New("the store's answer has no usable time, so no grace period can be measured")
 	}
 	g.emitEvent(Event{Phase: "retain"})
 	channels, err := g.retainReleases(ctx)

@@ -133,7 +133,7 @@ func (b *builder) buildSMTP(out *Alerts) {
 	if f == nil {
 		for _, key := range []string{"alerts.to", "alerts.regions", "alerts.domains"} {
 			if b.hasKey(key) {
-				b.reportBad(key, "nobody can be told without a mail server: give alerts.smtp")
+				b.reportBad(key, "mails to recipients need a mail server: give alerts.smtp")
 				return
 			}
 		}
@@ -183,7 +183,7 @@ func (b *builder) buildSMTP(out *Alerts) {
 		out.SMTP.CAFile = b.buildFolder("alerts.smtp.ca_file", f.CAFile, "")
 	}
 	if len(out.Rules.To) == 0 {
-		b.reportBad("alerts.to", "it is missing: name at least one address, which is told of everything")
+		b.reportBad("alerts.to", "it is missing: name at least one address, which receives every notice")
 	}
 }
 

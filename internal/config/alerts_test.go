@@ -48,7 +48,7 @@ func TestAlertsRefused(t *testing.T) {
 	smtp := "smtp: {server: 'm:25', from: nf@example.com}"
 	for _, tt := range []struct{ alerts, want string }{
 		{"{" + smtp + "}", "alerts.to: it is missing"},
-		{"{to: [ops@example.com]}", "alerts.to: nobody can be told without a mail server"},
+		{"{to: [ops@example.com]}", "alerts.to: mails to recipients need a mail server"},
 		{"{to: ['ops@example.com>\\nBcc: x@y'], " + smtp + "}", "alerts.to[0]: "},
 		{`{to: ["a@b\r\nBcc: c@d"], ` + smtp + "}", "alerts.to[0]: "},
 		{"{to: ['Ops <ops@example.com>'], " + smtp + "}", "want an address such as"},

@@ -155,7 +155,7 @@ func (d *decoder) decodeValue(n ast.Node, path string, v reflect.Value) {
 	d.at[path] = p
 	switch n.(type) {
 	case *ast.AnchorNode, *ast.AliasNode, *ast.TagNode, *ast.MergeKeyNode:
-		d.addError(p, path, "anchors, aliases, merge keys and tags are not supported: put what is shared into defaults, a region or a domain, and a text that begins with * & or ! into quotes")
+		d.addError(p, path, "anchors, aliases, merge keys and tags are not supported: put shared settings into defaults, a region or a domain, and a text that begins with * & or ! into quotes")
 		return
 	}
 	if v.Kind() == reflect.Pointer {

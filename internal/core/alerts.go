@@ -179,7 +179,7 @@ func (t *teller) reportFailures() {
 // sendLetter delivers one letter.
 func (nt *Notifier) sendLetter(ctx context.Context, a *Alerts, l *alert.Letter) error {
 	if l.To == alert.Hook {
-		token, err := nt.readSecret(ctx, SecretWebhook, "tell the webhook")
+		token, err := nt.readSecret(ctx, SecretWebhook, "send to the webhook")
 		if err != nil {
 			return err
 		}
@@ -316,7 +316,7 @@ func (t *teller) loadState() error {
 		err = errors.Join(err, f.Close())
 	}
 	if err != nil {
-		return fmt.Errorf("read %s: %w: nobody is told anything until that is possible", alertsName, err)
+		return fmt.Errorf("read %s: %w: no mail or notice is sent until that is possible", alertsName, err)
 	}
 	t.loaded = true
 	if err = json.Unmarshal(b, &t.state); err == nil {
@@ -325,7 +325,7 @@ func (t *teller) loadState() error {
 	now := t.by.clock.wallTime()
 	t.state = alert.Lost(now)
 	aside := alertsName + "." + now.UTC().Format("20060102T150405") + ".damaged"
-	return errors.Join(fmt.Errorf("read %s: %w: it is set aside, and what is open is told again", alertsName, err), t.by.dir.Rename(alertsName, aside))
+	return errors.Join(fmt.Errorf("read %s: %w: it is set aside, and open incidents are mailed again", alertsName, err), t.by.dir.Rename(alertsName, aside))
 }
 
 // saveState stores the state. Notices are sent even if it cannot be stored, because people must be
@@ -339,7 +339,7 @@ func (t *teller) saveState(changed bool) {
 		err = t.by.dir.WriteFile(alertsName, b, 0o600)
 	}
 	if err != nil {
-		t.by.notices.Trouble("alerts", fmt.Errorf("keep what was told: %w", err))
+		t.by.notices.Trouble("alerts", fmt.Errorf("store the record of sent notices: %w", err))
 		return
 	}
 	t.unkept = false
@@ -356,7 +356,7 @@ type AlertTest struct {
 func (nt *Notifier) Test(ctx context.Context, only string) ([]AlertTest, error) {
 	a := &nt.settings.Load().Alerts
 	if !a.Rules.Mail && !a.Rules.Webhook {
-		return nil, errors.New("the configuration tells nobody: give it alerts.smtp or alerts.webhook")
+		return nil, errors.New("the configuration has no recipient: give it alerts.smtp or alerts.webhook")
 	}
 	targets := a.Rules.Targets()
 	if only != "" {

@@ -219,7 +219,7 @@ func TestDamagedAlerts(t *testing.T) {
 	w.until("the Core to say so", func() bool {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		return strings.Contains(w.log.String(), "nobody is told anything until that is possible")
+		return strings.Contains(w.log.String(), "no mail or notice is sent until that is possible")
 	})
 	if err := errors.Join(os.Remove(file), os.Rename(aside, file)); err != nil {
 		t.Fatal(err)

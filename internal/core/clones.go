@@ -87,7 +87,7 @@ func (e *Enrolment) heardFrom(ctx context.Context, a wire.Address, x *site, inst
 
 func machineText(s string) string {
 	if s == "" {
-		return "one that has not said its name"
+		return "a client without a name"
 	}
 	return s
 }

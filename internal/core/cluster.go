@@ -80,7 +80,7 @@ func (l *busLink) joinCluster(ctx context.Context) error {
 				l.notices.alarms.Over(ClusterBad, "away", wire.Address{})
 				l.clusterUp()
 			case bus.Lost, bus.Failed, bus.Unwelcome:
-				l.notices.alarms.Raise(ClusterBad, "away", wire.Address{}, fmt.Sprintf("the NATS cluster: %s: %v; sites go on with what they have", e.Kind, e.Err))
+				l.notices.alarms.Raise(ClusterBad, "away", wire.Address{}, fmt.Sprintf("the NATS cluster: %s: %v; sites keep their releases", e.Kind, e.Err))
 			case bus.Denied:
 				l.notices.alarms.Raise(ClusterBad, "core", wire.Address{}, fmt.Sprintf("the NATS cluster: %v: the Core's user must be allowed to publish nf.down.> and to subscribe %s", e.Err, wire.AllUp))
 			}
@@ -158,7 +158,7 @@ func (l *busLink) checkScope(ctx context.Context, s bus.Scope) (fine bool) {
 // errScope means that a signing key gives its users more rights than it should, or none because it
 // has no scope. Our user JWTs carry no limits of their own, and such a server reads that as limits
 // of zero.
-var errScope = errors.New("the cluster lets its users hear what is not theirs, or nothing at all: the key has no scope, or a wrong one")
+var errScope = errors.New("the cluster lets its users receive messages of others, or none at all: the key has no scope, or a wrong one")
 
 func (l *busLink) tryScope(ctx context.Context, s bus.Scope) error {
 	ctx, cancel := context.WithTimeout(ctx, checkWait)
@@ -219,8 +219,8 @@ func (l *busLink) notCut(ctx context.Context, a wire.Address, object, remedy str
 	if l.foreign == nil {
 		return nil
 	}
-	l.notices.alarms.Raise(NotCut, object, a, fmt.Sprintf("%s: the Core hears it no more, but only the account's owner can end its connection to the cluster: %s; nsc push", object, remedy))
-	return l.notices.Audit(ctx, "revoke", object, "the cluster's account has to be told: "+remedy)
+	l.notices.alarms.Raise(NotCut, object, a, fmt.Sprintf("%s: the Core accepts no message from it, but only the account's owner can close its connection to the cluster: %s; nsc push", object, remedy))
+	return l.notices.Audit(ctx, "revoke", object, "the cluster's account must be updated: "+remedy)
 }
 
 func (l *busLink) userNotCut(ctx context.Context, a wire.Address, public string) error {

@@ -57,7 +57,7 @@ func ownCluster(t *testing.T, urls func(*bustest.Cluster) []string) {
 	// The cluster goes away and comes back, and nobody has to do anything.
 	cluster.Stop()
 	w.until("the incident", func() bool {
-		return strings.Contains(strings.Join(w.texts("cluster"), " "), "go on with what they have")
+		return strings.Contains(strings.Join(w.texts("cluster"), " "), "keep their releases")
 	})
 	w.write("b.txt", "beta")
 	w.publish("package")
@@ -87,6 +87,6 @@ func ownCluster(t *testing.T, urls func(*bustest.Cluster) []string) {
 	cluster.Trust(m[1])
 	reload()
 	w.until("the incident", func() bool {
-		return strings.Contains(strings.Join(w.texts("cluster"), " "), "hear what is not theirs")
+		return strings.Contains(strings.Join(w.texts("cluster"), " "), "receive messages of others")
 	})
 }

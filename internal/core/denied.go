@@ -22,7 +22,7 @@ func (l *busLink) busRefuses(ctx context.Context, text string, shown *bus.Grant)
 // site, and else zero. With connected, it was taken, and a subject was not.
 func (l *busLink) whoShows(ctx context.Context, g *bus.Grant, connected bool) (wire.Address, string) {
 	if g == nil || !wire.ValidName(g.Name) {
-		return wire.Address{}, "somebody without a credential of this Core"
+		return wire.Address{}, "a client without a credential of this Core"
 	}
 	role := l.access.authority.Load().RoleOf(g.Issuer)
 	domain, ok := strings.CutPrefix(role, bus.DomainRole(""))
@@ -34,7 +34,7 @@ func (l *busLink) whoShows(ctx context.Context, g *bus.Grant, connected bool) (w
 		}
 		return at, "the holder of " + who
 	case !ok:
-		return wire.Address{}, fmt.Sprintf("somebody whose credential calls him %q: the key that signed it is none in force here; if it is a site of this Core, it has to enroll again with a new token", g.Name)
+		return wire.Address{}, fmt.Sprintf("a client whose credential names %q: that credential's signing key is not in force here; if it is a site of this Core, it has to enroll again with a new token", g.Name)
 	}
 	at := wire.Address{Domain: domain, Site: g.Name}
 	now := l.o.Now()

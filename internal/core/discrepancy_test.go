@@ -225,7 +225,7 @@ func TestPain15_OneFileChangedAtASite(t *testing.T) {
 		i := w.discrepancy("tokyo")
 		return i.ID != before && !i.Resolved.IsZero() && w.asPublished("tokyo", image)
 	})
-	if i := w.discrepancy("tokyo"); !strings.Contains(i.Text, "were put there anew") {
+	if i := w.discrepancy("tokyo"); !strings.Contains(i.Text, "were written again") {
 		t.Errorf("%q", i.Text)
 	}
 }
@@ -265,7 +265,7 @@ func TestScrubGoesOn(t *testing.T) {
 	w.until("it to go on", func() bool {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		return strings.Contains(w.log.String(), fmt.Sprintf("the scrub goes on after %q", c.Cursor))
+		return strings.Contains(w.log.String(), fmt.Sprintf("the scrub continues after %q", c.Cursor))
 	})
 	stop()
 	first := w.checks("tokyo")
@@ -282,7 +282,7 @@ func TestScrubGoesOn(t *testing.T) {
 	w.mu.Lock()
 	log := w.log.String()
 	w.mu.Unlock()
-	if !strings.Contains(log, fmt.Sprintf("the scrub goes on after %q", first.Cursor)) {
+	if !strings.Contains(log, fmt.Sprintf("the scrub continues after %q", first.Cursor)) {
 		t.Errorf("it did not go on after %q:\n%s", first.Cursor, log)
 	}
 	left := 0
@@ -331,7 +331,7 @@ func TestScrubObeysHalts(t *testing.T) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		log := w.log.String()
-		return strings.Count(log, "the scrub goes on after")+strings.Count(log, "a scrub begins") > strings.Count(log, "the scrub has read")
+		return strings.Count(log, "the scrub continues after")+strings.Count(log, "a scrub begins") > strings.Count(log, "the scrub has read")
 	}
 	stopped := w.checks("tokyo")
 	if stopped.Began == 0 {

@@ -71,7 +71,7 @@ func TestDisplaced(t *testing.T) {
 
 	_, err = w.enrol(issued.Text, nil)
 	mustRefuse(t, err, "used")
-	if text := w.untilIncident(string(core.TokenBad)); !strings.HasPrefix(text, "the holder of token "+issued.ID+" for site apac/osaka said enroll, refused as used: ") {
+	if text := w.untilIncident(string(core.TokenBad)); !strings.HasPrefix(text, "the holder of token "+issued.ID+" for site apac/osaka sent enroll, refused as used: ") {
 		t.Error(text)
 	}
 	w.mustConcern(core.TokenBad, "apac", "osaka")

@@ -70,7 +70,7 @@ func (wt *watch) whyLost(ctx context.Context, r *ledger.Run) (string, error) {
 	case s.Placement(r.Channel) == nil:
 		return "the channel is no longer one of the site's", nil
 	case wt.clock.wallTime().Sub(r.Started) > lostAfter && !wt.fleet.heardLately(x) && wt.now().Sub(x.seen) > lostAfter:
-		return "the site was not heard for " + lostAfter.String(), nil
+		return "no message from the site for " + lostAfter.String(), nil
 	}
 	return "", nil
 }

@@ -98,7 +98,7 @@ func (wt *watch) noteMissedOnce(ctx context.Context) error {
 			if ranIn(runs, w) {
 				continue
 			}
-			why := fmt.Sprintf("the window of %s to %s ended and the site told of no run", w.Start.Format("2006-01-02 15:04"), w.End.Format("15:04 MST"))
+			why := fmt.Sprintf("the window of %s to %s ended and the site reported no run", w.Start.Format("2006-01-02 15:04"), w.End.Format("15:04 MST"))
 			if seen = wt.clock.motion.At(seen); seen.Before(w.End) {
 				why += ": it was last heard " + stampOr(seen)
 			}

@@ -128,7 +128,7 @@ func (q *Orders) handleNewerSite(ctx context.Context, a wire.Address, seen uint6
 		ch.Requests[desired.Key{Address: a, Channel: d.Channel}] = desired.Request{}
 	}
 	if now, err := q.ledger.Revision(ctx); err == nil && seen > now+maxLeap {
-		q.refusals.refuseMessage(ctx, message{from: a, verb: wire.VerbHello}, "forged", fmt.Sprintf("it says that it has seen revision %d, the newest is %d", seen, now), Malformed)
+		q.refusals.refuseMessage(ctx, message{from: a, verb: wire.VerbHello}, "forged", fmt.Sprintf("it reports revision %d, the newest is %d", seen, now), Malformed)
 		return
 	}
 	_, err := q.ledger.AdoptRevision(ctx, seen)

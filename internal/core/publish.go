@@ -349,9 +349,9 @@ func (pb *Publisher) closeOwnRuns(ctx context.Context) error {
 		if err := pb.files.OwnFiles(ctx, r.ID, func(f *reports.OwnFile, _ time.Time) error { countFile(&w.totals, f); return nil }); err != nil {
 			return err
 		}
-		cause := "the Core stopped while it ran; the next publish goes on from what it had stored"
+		cause := "the Core stopped while it ran; the next publish reuses the chunks that it had stored"
 		if r.Trigger == measureTrigger {
-			cause = "the Core stopped while it measured; what is not measured is begun anew"
+			cause = "the Core stopped while it measured; the unfinished measurement starts anew"
 		}
 		if err := w.appendEvent(ctx, ledger.Event{Finish: &ledger.Finish{State: runs.Failed, Totals: w.totals, Cause: cause}}); err != nil {
 			return err

@@ -62,7 +62,7 @@ func (r *refusals) refuseError(ctx context.Context, m message, err error) {
 	case errors.As(err, &older):
 		r.refuseMessage(ctx, m, "version", err.Error(), Protocol)
 	case errors.As(err, &newer):
-		r.refuseMessage(ctx, m, "version", fmt.Sprintf("%v; this Core speaks version %d of the protocol", err, wire.Version), Protocol)
+		r.refuseMessage(ctx, m, "version", fmt.Sprintf("%v; this Core uses version %d of the protocol", err, wire.Version), Protocol)
 	case errors.Is(err, trust.ErrUntrusted):
 		r.refuseMessage(ctx, m, "forged", err.Error(), Forged)
 	default:
@@ -80,7 +80,7 @@ func (r *refusals) refuseMessage(ctx context.Context, m message, code, why strin
 		at, who = r.ofToken(ctx, at.Site)
 		who = "the holder of " + who
 	}
-	r.notices.alarms.Raise(kind, "", at, fmt.Sprintf("%s said %s, refused as %s: %s", who, clipText(m.verb), code, why))
+	r.notices.alarms.Raise(kind, "", at, fmt.Sprintf("%s sent %s, refused as %s: %s", who, clipText(m.verb), code, why))
 	r.notices.emitEvent(Event{Kind: Refused, Domain: m.from.Domain, Site: m.from.Site, Text: fmt.Sprintf("%s: %s: %s", clipText(m.verb), code, why)})
 	if r.isDue(m.from, code) {
 		if err := r.notices.audits.Audit(ctx, ledger.Deed{Who: m.from.String(), What: "refused " + clipText(m.verb), Object: at.String(), Detail: code + ": " + why}); err != nil {

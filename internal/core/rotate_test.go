@@ -103,7 +103,7 @@ func (w *world) rotateRelease(t *testing.T) {
 	if _, err := w.core.Vault().Rotate(t.Context(), core.SecretRelease, trust.EncodeSecret("release", w.release)); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.core.Refresh(t.Context()); err == nil || !strings.Contains(err.Error(), "what was in force stays") {
+	if err := w.core.Refresh(t.Context()); err == nil || !strings.Contains(err.Error(), "the configuration in force stays") {
 		t.Errorf("a retired key is taken: %v", err)
 	}
 	if _, err := w.core.Vault().Rotate(t.Context(), core.SecretRelease, file); err != nil {

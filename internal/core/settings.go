@@ -36,7 +36,7 @@ func (c *Core) Reload(ctx context.Context, s Settings) error {
 func (c *Core) Refresh(ctx context.Context) error {
 	old := c.storage.store.Load()
 	if err := c.storage.openStorage(ctx); err != nil {
-		return fmt.Errorf("what was in force stays: %w", err)
+		return fmt.Errorf("the configuration in force stays: %w", err)
 	}
 	_ = old // requests under way still use it; its idle connections end by themselves
 	if err := c.access.updateAccess(ctx, c.settings.Load().Fleet); err != nil {

@@ -228,14 +228,14 @@ func (si *sightings) writeSightings(ctx context.Context) {
 			last = x.identity.Enrolled
 		}
 		if d := now.Sub(last); d > forgetAfter && agreed == nil {
-			si.notices.alarms.Raise(Absent, "", a, fmt.Sprintf("site %s was not heard for %d days: it keeps no release in the bucket any more", a, d/(24*time.Hour)))
+			si.notices.alarms.Raise(Absent, "", a, fmt.Sprintf("no message from site %s for %d days: it keeps no release in the bucket any more", a, d/(24*time.Hour)))
 		}
 		// After a start of ours, sites get the time that they need to come back.
 		if last.Before(si.fleet.started) {
 			last = si.fleet.started
 		}
 		if d := now.Sub(last); d > si.o.Silent {
-			si.notices.alarms.Raise(Silent, "", a, fmt.Sprintf("site %s was not heard for %s: is the server up, does the agent run, does its network reach the Core?", a, d.Round(time.Second)))
+			si.notices.alarms.Raise(Silent, "", a, fmt.Sprintf("no message from site %s for %s: check that the server is up, the agent runs, and its network reaches the Core", a, d.Round(time.Second)))
 		}
 	})
 	if len(list) > 0 {

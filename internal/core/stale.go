@@ -113,7 +113,7 @@ func releaseOr(n uint64) string {
 func (wt *watch) lastOf(ctx context.Context, a wire.Address, channel string) (moving bool, text string, err error) {
 	list, err := wt.ledger.Runs(ctx, ledger.RunFilter{Domain: a.Domain, Site: a.Site, Channel: channel, Limit: 1})
 	if err != nil || len(list) == 0 {
-		return false, "; it told of no run", err
+		return false, "; it reported no run", err
 	}
 	r := &list[0]
 	if r.Finished.IsZero() {

@@ -139,7 +139,7 @@ func (s *storage) firstRepo(ctx context.Context, b *backend, k *keys) (*repo.Rep
 	case ctx.Err() != nil || errors.Is(err, repo.ErrNoRepository) || errors.Is(err, bucket.ErrNoBucket):
 		return nil, err
 	case octx.Err() != nil || errors.As(err, new(*bucket.Error)):
-		s.notices.Trouble("store", fmt.Errorf("%w: the Core starts with what it knew last", err))
+		s.notices.Trouble("store", fmt.Errorf("%w: the Core starts from the last state it read", err))
 		return remembered, nil
 	}
 	return nil, err

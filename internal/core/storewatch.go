@@ -93,7 +93,7 @@ func (s *storeWatch) readStore(ctx context.Context) error {
 	case err == nil || local:
 		s.notices.alarms.Over(Store, "", wire.Address{})
 	default:
-		s.notices.alarms.Raise(Store, "", wire.Address{}, fmt.Sprintf("the store: %v; sites go on with what they have", err))
+		s.notices.alarms.Raise(Store, "", wire.Address{}, fmt.Sprintf("the store: %v; sites keep their releases", err))
 		s.notices.Trouble("store", err)
 	}
 	if local {
@@ -127,7 +127,7 @@ func (s *storeWatch) lookOnce(ctx context.Context) error {
 	}
 	s.storage.repo.Store(r)
 	if err := mayControl(r, s.storage.keys.Load().release); err != nil {
-		return fmt.Errorf("sites refuse what this Core says: %w", err)
+		return fmt.Errorf("sites refuse messages of this Core: %w", err)
 	}
 	if err := errors.Join(s.halting.Look(ctx), unkept); err != nil {
 		return err

@@ -166,7 +166,7 @@ func (w *walker) last(rest []string, abs string) (*os.File, error) {
 	}
 	fd, err := unix.Openat(w.dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.EMLINK) {
-		return nil, fmt.Errorf("%w: name what it points to instead", ErrLink)
+		return nil, fmt.Errorf("%w: name the link's target instead", ErrLink)
 	}
 	if err != nil {
 		return nil, err
@@ -240,9 +240,9 @@ func foreign(what, at string, uid uint32) error {
 }
 
 func writable(what, at string, st *unix.Stat_t) error {
-	mode, remedy := uint32(st.Mode), "chmod go-w it, after a look at what it holds"
+	mode, remedy := uint32(st.Mode), "chmod go-w it, after a look at its content"
 	if what == "folder" {
-		remedy = "chmod go-w it, or chmod +t it if others need to write there, after a look at what it holds"
+		remedy = "chmod go-w it, or chmod +t it if others need to write there, after a look at its content"
 	}
 	group := ""
 	if mode&0o002 == 0 {

@@ -81,7 +81,7 @@ func openItself(path string, access uint32) (*os.File, error) {
 	var now windows.ByHandleFileInformation
 	if err = windows.GetFileInformationByHandle(h, &now); err == nil && now.FileAttributes&windows.FILE_ATTRIBUTE_REPARSE_POINT != 0 {
 		if info, lerr := os.Lstat(path); lerr != nil || isLink(info) {
-			err = fmt.Errorf("%w at %q: name what it points to instead", ErrLink, path)
+			err = fmt.Errorf("%w at %q: name the link's target instead", ErrLink, path)
 		}
 	}
 	if err != nil {
@@ -147,13 +147,13 @@ func judgeHandle(f *os.File, what, at string, rights windows.ACCESS_MASK, keeper
 		return fmt.Errorf("read the access list of %s: %w", what, err)
 	}
 	if !Trusts(owner) && (keeper == nil || !owner.Equals(keeper)) {
-		return fmt.Errorf("%w: %s belongs to %s (take it away, or give it to this account with takeown or icacls /setowner after a look at what it holds)", ErrUntrusted, what, accountName(owner))
+		return fmt.Errorf("%w: %s belongs to %s (take it away, or give it to this account with takeown or icacls /setowner after a look at its content)", ErrUntrusted, what, accountName(owner))
 	}
 	// A right given to one account is the owner's decision; one given to a large group is mostly inherited from a
 	// volume's root.
 	who, err := anyWith(dacl, rights, isCrowd)
 	if err == nil && who != "" {
-		err = fmt.Errorf("%w: %s gives rights to %s (take them away with icacls, after a look at what it holds)", ErrUntrusted, what, who)
+		err = fmt.Errorf("%w: %s gives rights to %s (take them away with icacls, after a look at its content)", ErrUntrusted, what, who)
 	}
 	return err
 }

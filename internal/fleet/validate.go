@@ -164,6 +164,6 @@ func (v *validator) checkPlacement(s *Site, i int) {
 	// Core and site may be one host. Check both directions: a source below a target would be overwritten by its own
 	// release.
 	if j := slices.IndexFunc(v.f.Channels, func(c Channel) bool { return Overlap(p.Target, c.Source) }); j >= 0 {
-		v.addProblem(at, "targets", "folder %q overlaps %q, the source of channel %q: a site must not write what the Core reads", p.Target, v.f.Channels[j].Source, v.f.Channels[j].Name)
+		v.addProblem(at, "targets", "folder %q overlaps %q, the source of channel %q: a site must not write to a source of the Core", p.Target, v.f.Channels[j].Source, v.f.Channels[j].Name)
 	}
 }

@@ -127,7 +127,7 @@ func Open(ctx context.Context, o Options) (*Service, error) {
 	err := s.restoreRecord()
 	list, lerr := o.Ledger.List(ctx, false)
 	if lerr != nil {
-		return s, errors.Join(err, fmt.Errorf("who has confirmed halt orders: %w", lerr))
+		return s, errors.Join(err, fmt.Errorf("read the confirmations of halt orders: %w", lerr))
 	}
 	for _, l := range list {
 		if r := s.rows[l.Order]; r != nil {

@@ -52,7 +52,7 @@ func (s *Service) storeAgain(ctx context.Context, why error) error {
 	if err := s.storeSet(ctx); err != nil {
 		return errors.Join(why, err)
 	}
-	return fmt.Errorf("%w; the orders in force were stored again: who can write to the bucket?", why)
+	return fmt.Errorf("%w; the orders in force were stored again: find out who else can write to the bucket", why)
 }
 
 // storeSet writes the newest set to the store. It keeps orders that another program has added there.

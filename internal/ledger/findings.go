@@ -25,7 +25,7 @@ const standing = ` LEFT JOIN holdings h ON h.domain = r.domain AND h.site = r.si
 
 // FindingsOf lists each site's newest standing finding about a path of a channel.
 func (l *Ledger) FindingsOf(ctx context.Context, channel, path string) ([]Finding, error) {
-	list, err := queryAll(ctx, l.db.read, fmt.Sprintf("find what was found of %q", path), func(s scanner, f *Finding) error {
+	list, err := queryAll(ctx, l.db.read, fmt.Sprintf("read the findings of %q", path), func(s scanner, f *Finding) error {
 		f.Channel, f.Path = channel, path
 		return s.Scan(&f.Domain, &f.Site, blob{f.Run[:]}, &f.State, moment{&f.At}, &f.Outcome, &f.Cause)
 	}, `SELECT r.domain, r.site, r.id, r.state, x.last, x.outcome, x.cause FROM exceptions x JOIN runs r ON r.id = x.run`+standing+

@@ -205,7 +205,7 @@ func (store *Sites) Identities(ctx context.Context, ended bool) ([]Identity, err
 
 // Seen records sightings of agents in one transaction. It ignores a sighting older than the recorded one.
 func (store *Sites) Seen(ctx context.Context, list []Sighting) error {
-	return store.db.makeChange(ctx, "note who was seen", func(x *tx) error {
+	return store.db.makeChange(ctx, "record the sites seen", func(x *tx) error {
 		for _, s := range list {
 			lag, err := toInt64("lag", s.Lag)
 			if err != nil {

@@ -73,7 +73,7 @@ func (v *Service) findReasons(s *fleet.Site, st *SiteStatus, ch *ChannelStatus, 
 		}
 	}
 	if !st.Enrolled.IsZero() && !st.Connected {
-		add("no message", st.Seen, "the agent has stopped, or cannot reach the Core", "start the agent on the server; nightferry-agent check shows what it cannot reach")
+		add("no message", st.Seen, "the agent has stopped, or cannot reach the Core", "start the agent on the server; nightferry-agent check shows the addresses it cannot reach")
 	}
 	if f != nil {
 		add("files differ", f.At, f.Cause, fmt.Sprintf("nightferry verify --site %s --channel %s --repair; nightferry run show %s names the files", s.Name, ch.Channel, f.Run.String()[:8]))
@@ -173,7 +173,7 @@ func (v *Service) Why(ctx context.Context, scope fleet.Scope) ([]Reason, error) 
 		for _, ch := range sites[i].Channels {
 			for _, r := range ch.Reasons {
 				if ch.State == stateWaiting && scope.Site == "" {
-					continue // of a whole fleet only what somebody should look at
+					continue // of a whole fleet only sites that need attention
 				}
 				if !seen[r.What+r.Cause] || r.Cause == "" {
 					out = append(out, r)

@@ -46,7 +46,7 @@ func (t *translator) openDiscrepancy(e *ledger.Event, v *wire.Finished) {
 	case n+anew == 0:
 		text = fmt.Sprintf("site %s, channel %s: %s", t.at.Site, e.Channel, clipText(v.Error))
 	case n == 0:
-		text = fmt.Sprintf("site %s, channel %s: the record of what was put there was gone, and %d files and folders of release %d were put there anew", t.at.Site, e.Channel, anew, t.runRelease(e.Run).Number)
+		text = fmt.Sprintf("site %s, channel %s: the record of the applied release was gone, and %d files and folders of release %d were written again", t.at.Site, e.Channel, anew, t.runRelease(e.Run).Number)
 	}
 	if len(said) > 0 {
 		text += ": " + strings.Join(said, "; ")
@@ -60,7 +60,7 @@ func (t *translator) openDiscrepancy(e *ledger.Event, v *wire.Finished) {
 	case runs.Different:
 		text += fmt.Sprintf(". Nothing was repaired: nightferry verify --site %s --channel %s --repair", t.at.Site, e.Channel)
 	default:
-		text += ". The run did not end verified: the next one goes on"
+		text += ". The run did not end verified: the next one continues"
 	}
 	t.openIncident(e, kinds.Discrepancy, e.Channel, text)
 }

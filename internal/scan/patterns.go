@@ -57,7 +57,7 @@ func compilePattern(text string) (pattern, error) {
 	case strings.TrimSpace(text) == "":
 		return bad("it is empty: leave it out")
 	case text[0] == '!':
-		return bad("there is no negation: use an include for what is wanted and an exclude for what is not")
+		return bad("there is no negation: use an include for wanted paths and an exclude for the others")
 	case strings.Contains(text, `\`):
 		return bad(`write / between folders; to match a * itself, write [*]`)
 	}

@@ -16,7 +16,7 @@ type Lent struct {
 
 // KeepLent replaces the stored URLs of a channel with those that its next run needs. An empty list deletes them.
 func (s *Spool) KeepLent(ctx context.Context, channel string, all []Lent) error {
-	return s.runChange(ctx, "keep what was lent", func(tx *sql.Tx) error {
+	return s.runChange(ctx, "record the lent objects", func(tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, "DELETE FROM lent WHERE channel = ?", channel); err != nil {
 			return err
 		}
@@ -33,17 +33,17 @@ func (s *Spool) KeepLent(ctx context.Context, channel string, all []Lent) error 
 // expired before now, in Unix seconds.
 func (s *Spool) Lent(ctx context.Context, now int64) (all []Lent, err error) {
 	if _, err := s.db.ExecContext(ctx, "DELETE FROM lent WHERE until < ?", now); err != nil {
-		return nil, fmt.Errorf("forget what was lent: %w", classifyError(err))
+		return nil, fmt.Errorf("remove the record of lent objects: %w", classifyError(err))
 	}
 	rows, err := s.db.QueryContext(ctx, "SELECT key, url, max(until) FROM lent GROUP BY key")
 	if err != nil {
-		return nil, fmt.Errorf("read what was lent: %w", classifyError(err))
+		return nil, fmt.Errorf("read the record of lent objects: %w", classifyError(err))
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
 		var l Lent
 		if err := rows.Scan(&l.Key, &l.URL, &l.Until); err != nil {
-			return nil, fmt.Errorf("read what was lent: %w", classifyError(err))
+			return nil, fmt.Errorf("read the record of lent objects: %w", classifyError(err))
 		}
 		all = append(all, l)
 	}

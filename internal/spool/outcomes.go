@@ -131,7 +131,7 @@ func (s *Spool) Tell(ctx context.Context, channel string, pass int64, all []Outc
 // Intend stores the outcomes of a commit that is about to start. They must be durable before the commit's journal.
 // Intend deletes earlier intended outcomes, because that commit did not happen.
 func (s *Spool) Intend(ctx context.Context, channel string, pass int64, each Each) error {
-	return s.runChange(ctx, "spool what the commit will do", func(tx *sql.Tx) error {
+	return s.runChange(ctx, "spool the commit's intended outcomes", func(tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, "DELETE FROM outcomes WHERE channel = ? AND state = ?", channel, intended); err != nil {
 			return err
 		}
@@ -142,7 +142,7 @@ func (s *Spool) Intend(ctx context.Context, channel string, pass int64, each Eac
 // Settle marks the intended outcomes as having happened, except for those in other, which it replaces. It must be
 // durable before the commit's journal is removed. A second call for the same commit changes nothing.
 func (s *Spool) Settle(ctx context.Context, channel string, pass int64, other []Outcome) error {
-	return s.runChange(ctx, "spool what the commit has done", func(tx *sql.Tx) error {
+	return s.runChange(ctx, "spool the commit's outcomes", func(tx *sql.Tx) error {
 		r, err := tx.ExecContext(ctx, "UPDATE outcomes SET state = ? WHERE channel = ? AND state = ?", settled, channel, intended)
 		if err != nil {
 			return err

@@ -94,14 +94,14 @@ type Held struct {
 func (s *Spool) Holds(ctx context.Context) (all []Held, err error) {
 	rows, err := s.db.QueryContext(ctx, "SELECT channel, number, release, verified, target FROM holds ORDER BY channel")
 	if err != nil {
-		return nil, fmt.Errorf("read what is held: %w", classifyError(err))
+		return nil, fmt.Errorf("read the held releases: %w", classifyError(err))
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
 		var h Held
 		var release []byte
 		if err := rows.Scan(&h.Channel, &h.Number, &release, &h.Verified, &h.Target); err != nil {
-			return nil, fmt.Errorf("read what is held: %w", classifyError(err))
+			return nil, fmt.Errorf("read the held releases: %w", classifyError(err))
 		}
 		copy(h.Release[:], release)
 		all = append(all, h)

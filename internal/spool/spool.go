@@ -94,7 +94,7 @@ func Open(ctx context.Context, path string, o Options) (*Spool, error) {
 		return nil, err
 	}
 	s.aside = aside
-	text := fmt.Sprintf("the agent's database was damaged (%v) and is set aside as %q; it was made anew, and what it had not reported is lost: check this machine's disk", why, filepath.Base(aside))
+	text := fmt.Sprintf("the agent's database was damaged (%v) and is set aside as %q; it was made anew, and its unreported events are lost: check this machine's disk", why, filepath.Base(aside))
 	if err := s.Problem(ctx, wire.Problem{Kind: CorruptProblem, Text: text, Since: o.Now().Unix()}, ""); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
