@@ -14,6 +14,7 @@ import (
 // TestLogOfRemovedRelease: a run that is reported after gc has removed its
 // release gets its log, with ordinals in place of names.
 func TestLogOfRemovedRelease(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, nil)
 	w.write("a.txt", "one")
 	osaka := w.join("osaka")
@@ -59,6 +60,7 @@ func TestPublishCountsEntries(t *testing.T) {
 
 // TestFailingFilesAgain: files that fail in every run are in the ledger once.
 func TestFailingFilesAgain(t *testing.T) {
+	t.Parallel()
 	w := newWorldWith(t, nil, func(w *world) { w.settings.Fleet.Site("osaka").Placement("package").Partial = true })
 	w.write("f1", "x")
 	w.write("f2", "x")

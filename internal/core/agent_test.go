@@ -22,6 +22,7 @@ import (
 // TestAgents runs real agents against a real Core: they enrol, converge, are
 // stopped in the middle, follow a change, and are revoked.
 func TestAgents(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, nil)
 	const files = 300
 	for i := range files {

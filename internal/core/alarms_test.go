@@ -21,6 +21,7 @@ import (
 // publish that fails for it; about one that fails still when the store is back,
 // he does.
 func TestOneCauseIsOneMail(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, nil)
 	w.write("a.txt", "one")
 	var away atomic.Bool

@@ -27,6 +27,7 @@ import (
 // password, a server that is away while an incident ends and the Core restarts,
 // a test, and the morning's reports.
 func TestAlerts(t *testing.T) {
+	t.Parallel()
 	const password, wrong, token = "correct-horse", "wrong-battery", "hook-token"
 	srv := mailtest.Postfix(t, "ops", password)
 	hook := newHook(t, token)
@@ -165,6 +166,7 @@ func TestAlerts(t *testing.T) {
 // and tells nothing of what was over long ago. A file that it cannot read now it
 // leaves alone, and goes on from it when it can.
 func TestDamagedAlerts(t *testing.T) {
+	t.Parallel()
 	hook := newHook(t, "")
 	w := newWorldWith(t, nil, func(w *world) {
 		w.settings.Alerts = core.Alerts{Rules: alert.Rules{Webhook: true, Regions: map[string]alert.Region{"ap": {}, "emea": {}}}, Webhook: hook.URL}
@@ -233,6 +235,7 @@ func TestDamagedAlerts(t *testing.T) {
 
 // TestWebhookTakenAway: the incident of a webhook that fails ends with the webhook.
 func TestWebhookTakenAway(t *testing.T) {
+	t.Parallel()
 	dead := httptest.NewServer(http.NotFoundHandler())
 	dead.Close()
 	w := newWorldWith(t, nil, func(w *world) {

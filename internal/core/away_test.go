@@ -15,6 +15,7 @@ import (
 // the Core starts. Its bus is there, it halts and resumes, and shows what it
 // knows; when the store is back it gets the order.
 func TestCoreStartsWithoutItsStore(t *testing.T) {
+	t.Parallel()
 	for _, silent := range []bool{false, true} {
 		t.Run(map[bool]string{false: "refuses", true: "says nothing"}[silent], func(t *testing.T) {
 			var away atomic.Bool

@@ -27,6 +27,7 @@ func (s *wireSite) clone() *wireSite {
 // TestClonedSite: two machines with one identity are found out at once, and
 // nothing is claimed of the site until that is settled.
 func TestClonedSite(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, nil)
 	w.write("a.txt", "one")
 	w.publish("package")

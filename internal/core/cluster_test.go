@@ -12,6 +12,7 @@ import (
 // TestOwnCluster: a fleet over somebody else's NATS server, whose owner follows
 // what the incidents say; by TLS, and by WebSocket alone.
 func TestOwnCluster(t *testing.T) {
+	t.Parallel()
 	for name, urls := range map[string]func(*bustest.Cluster) []string{
 		"tls": func(c *bustest.Cluster) []string { return c.URLs },
 		"wss": func(c *bustest.Cluster) []string { return c.WebSocket },

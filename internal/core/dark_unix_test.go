@@ -25,6 +25,7 @@ import (
 // it: the site takes it all the same, in its window and not before, and the
 // Core learns all of it, once, when it is back.
 func TestWindowOpensWithTheCoreGone(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, nil)
 	const files, changed = 60, 40 // of 1 MiB: more than a pack
 	rng := rand.NewChaCha8([32]byte{4})

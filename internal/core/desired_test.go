@@ -12,6 +12,7 @@ import (
 // TestRequestAfterTheChannelReturned: a sync request counts also when its
 // channel, or its site, was out of the configuration for a while.
 func TestRequestAfterTheChannelReturned(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, nil)
 	f := w.apart()
 	w.write("a.txt", "one")
@@ -44,6 +45,7 @@ func TestRequestAfterTheChannelReturned(t *testing.T) {
 
 // TestWaiting: the Core knows why a channel has not started.
 func TestWaiting(t *testing.T) {
+	t.Parallel()
 	w := newWorldWith(t, nil, func(w *world) { w.apart().Sites[2].Placements[0].Windows = "never" })
 	w.write("a.txt", "one")
 	w.publish("package")

@@ -124,6 +124,7 @@ func scrubbed(t *testing.T, every time.Duration, rate int64) *world {
 // only what is wrong, and closed. Where a site only reports, it stays open until
 // somebody orders the repair.
 func TestPain15_OneFileChangedAtASite(t *testing.T) {
+	t.Parallel()
 	w := scrubbed(t, 2*time.Second, 0)
 	for i := range 40 {
 		w.write(fmt.Sprintf("d%d/f%02d.bin", i%5, i), random(uint64(i), 3000))
@@ -246,6 +247,7 @@ func (w *world) checks(site string) (c struct {
 // goes on where it was, with the Core away, and reads nothing twice but what
 // was under way.
 func TestScrubGoesOn(t *testing.T) {
+	t.Parallel()
 	const files, size = 120, 20 << 10
 	w := scrubbed(t, 3*time.Second, 200<<10) // a pass takes 10 s
 	for i := range files {
@@ -306,6 +308,7 @@ func TestScrubGoesOn(t *testing.T) {
 // TestScrubObeysHalts: a scrub reads nothing more once it is told to stop, and
 // goes on when the order is lifted.
 func TestScrubObeysHalts(t *testing.T) {
+	t.Parallel()
 	const files, size = 120, 20 << 10
 	w := scrubbed(t, 3*time.Second, 300<<10) // a pass takes 8 s
 	for i := range files {
@@ -354,6 +357,7 @@ func TestScrubObeysHalts(t *testing.T) {
 // TestStale: a site that still lacks a release when it should have it is an
 // incident, until it has it.
 func TestStale(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, nil)
 	w.write("a", "alpha")
 	stop := w.runAgent("tokyo", true)
@@ -406,6 +410,7 @@ func TestOverdue(t *testing.T) {
 // TestForgedRecordIsNoProof: who changes a file and the site's own record of it
 // does not pass a check.
 func TestForgedRecordIsNoProof(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, nil)
 	w.write("a", "alpha")
 	w.write("b", "beta")

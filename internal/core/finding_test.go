@@ -14,6 +14,7 @@ import (
 // different is not shown as current and verified until it is repaired, also
 // after a restart of the Core.
 func TestFindingOverrulesRelease(t *testing.T) {
+	t.Parallel()
 	w := scrubbed(t, time.Hour, 0)
 	w.write("a/gone.bin", random(1, 3000))
 	w.write("a/other.bin", random(2, 3000))

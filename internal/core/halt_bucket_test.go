@@ -170,6 +170,7 @@ func haltAway(t *testing.T) (w *world, away *atomic.Bool) {
 // orders and lifts one that the bucket has; others, who can, give one or two. All
 // that is not lifted is in force when the bucket is back.
 func TestSeveralOrdersAtOnce(t *testing.T) {
+	t.Parallel()
 	for _, n := range []int{1, 2} {
 		t.Run(fmt.Sprint("theirs: ", n), func(t *testing.T) {
 			w, away := haltAway(t)
@@ -251,6 +252,7 @@ func TestHaltWithoutTheStore(t *testing.T) {
 // orders to stop. The site that obeys them stays stopped; the Core learns them
 // from it, shows them, and what it orders is newer.
 func TestRestoredCoreAndHalts(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, nil)
 	w.write("a.txt", "one")
 	w.runAgent("osaka", true)
@@ -311,6 +313,7 @@ func TestRestoredCoreAndHalts(t *testing.T) {
 // TestRestoredCoreResumes: as before, and the order is lifted while the bucket,
 // which still has it, cannot be read. It does not come back from there.
 func TestRestoredCoreResumes(t *testing.T) {
+	t.Parallel()
 	var away atomic.Bool
 	w := newWorldWith(t, nil, func(w *world) {
 		b, _ := s3test.Through(t, w.bucket, func(next http.Handler) http.Handler {

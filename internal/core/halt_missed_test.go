@@ -41,6 +41,7 @@ func TestHaltOfTheRegionASiteHasNow(t *testing.T) {
 // times under a halt. Nothing is published under it. When it is lifted, each
 // channel publishes once, and neither waits for the other.
 func TestPublishesMissedInAHalt(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, nil)
 	w.write("a.inf", "one")
 	driver := w.source + "-driver"

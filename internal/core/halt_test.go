@@ -446,6 +446,7 @@ func TestPain14SecondPath(t *testing.T) {
 // adopted; an order with a slip in its name is refused; and a Core whose store
 // is away stops its sites all the same.
 func TestHaltsOfOthers(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, nil)
 	w.runAgent("osaka", true)
 	if _, err := w.core.Halts.Halt(t.Context(), core.HaltRequest{Scope: halt.Site, Value: "osacka"}); err == nil || !strings.Contains(err.Error(), "osaka") {

@@ -32,6 +32,7 @@ func (w *world) untilChecked(after time.Time) {
 // TestPain15_LostObjectIsNoticed: an object is lost from the bucket, and nobody
 // asks for it. The Core names it within a day, and what the remedy says heals.
 func TestPain15_LostObjectIsNoticed(t *testing.T) {
+	t.Parallel()
 	for name, pick := range map[string]func(w *world) string{
 		"a pack":             func(w *world) string { return testbed.Keys(t, w.store, repo.PacksPrefix)[0] },
 		"a release":          func(*world) string { return repo.ReleaseKey("package", 1) },
@@ -102,6 +103,7 @@ func (w *world) forget() {
 // TestPain15_ReplayInTheFleet: who can write to the bucket puts an older signed
 // head back. The Core says so at once, and a site takes nothing of it.
 func TestPain15_ReplayInTheFleet(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, nil)
 	w.write("driver.sys", "with a hole")
 	stop := w.joined("osaka", nil)

@@ -17,6 +17,7 @@ import (
 // over when it was quiet for a day; a Core that works has nothing of it open, also
 // after a restart.
 func TestTroubleInside(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, nil)
 	w.write("a.inf", "one")
 	w.publish("package")
@@ -56,6 +57,7 @@ func TestTroubleInside(t *testing.T) {
 // TestLedgerFails: a ledger that fails, and is not full, is an incident until it
 // works again.
 func TestLedgerFails(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, nil)
 	w.write("a.inf", "one")
 	w.core.LedgerFailed(errors.New("disk I/O error"))

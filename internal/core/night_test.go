@@ -16,6 +16,7 @@ import (
 // TestCadence: the Core publishes by itself, once for each time of the cadence,
 // also when that fell into a restart.
 func TestCadence(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, nil)
 	w.write("a.inf", "one")
 	published := func() []ledger.Run {
@@ -54,6 +55,7 @@ func TestCadence(t *testing.T) {
 // TestMissed: a window in which a site that lacks a release was away leaves one
 // run that was missed, with a log file.
 func TestMissed(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, nil)
 	w.write("a.inf", "one")
 	f := *w.settings.Fleet
@@ -114,6 +116,7 @@ func TestMissed(t *testing.T) {
 // TestWindowsTravel: a real agent keeps to its windows, obeys an order that says
 // now, and a limit; the plan tells when it would start by itself.
 func TestWindowsTravel(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, nil)
 	for i := range 20 {
 		w.write(fmt.Sprintf("d/f%d.inf", i), strings.Repeat("x", 1000*i))

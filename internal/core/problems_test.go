@@ -239,6 +239,7 @@ func TestSecondFailureIsTold(t *testing.T) {
 // TestIncidentsOfGoneChannels: a channel that is configured no more has no open
 // incident, whether it went while the Core was down or by a reload.
 func TestIncidentsOfGoneChannels(t *testing.T) {
+	t.Parallel()
 	for _, reload := range []bool{false, true} {
 		w := newWorld(t, nil)
 		if _, err := w.core.Publisher.Publish(t.Context(), "driver", core.PublishOptions{}); err == nil {
@@ -260,6 +261,7 @@ func TestIncidentsOfGoneChannels(t *testing.T) {
 // TestLocalFaultIsNotTheStores: what cannot be kept on the Core's own disk is not
 // told as a fault of the store, and is over once it works.
 func TestLocalFaultIsNotTheStores(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, nil)
 	w.write("a.txt", "one")
 	w.publish("package")

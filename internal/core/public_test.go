@@ -12,6 +12,7 @@ import (
 // TestPublicMoves: sites learn new addresses of the Core, former names stay in
 // the certificate, and the Core knows which sites know the former ones only.
 func TestPublicMoves(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, nil)
 	w.write("a.txt", "one")
 	w.publish("package")

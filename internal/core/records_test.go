@@ -111,6 +111,7 @@ func TestEveryEndHasALog(t *testing.T) {
 // TestLogOfARunWithoutEnd: whatever a site tells of one run, little of it is held
 // in memory, and its log has all that an honest one tells.
 func TestLogOfARunWithoutEnd(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, nil)
 	w.write("a.txt", "one")
 	w.write("d/b.txt", "two")

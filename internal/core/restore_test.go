@@ -16,6 +16,7 @@ import (
 // TestRestoredLedger: the ledger is yesterday's. No site goes back, none is
 // deaf to orders, what they hold is known again, and no run is there twice.
 func TestRestoredLedger(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, nil)
 	db := filepath.Join(w.options.Data, "ledger.db")
 	w.write("a.txt", "one")

@@ -21,6 +21,7 @@ import (
 // TestKeysRotateWithoutTouchingASite: each key and credential is replaced while
 // real agents run, and they go on; what the old one signs counts for nothing.
 func TestKeysRotateWithoutTouchingASite(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, nil)
 	w.write("a.txt", "one")
 	w.joined("osaka", nil)

@@ -81,6 +81,7 @@ func (w *world) untilMeasured(channel string, number uint64) (m ledger.Measureme
 // TestSourceIsMeasured: each release is measured once, also over a restart; what
 // people edit meanwhile is no incident, and there is a log of it.
 func TestSourceIsMeasured(t *testing.T) {
+	t.Parallel()
 	for name, key := range map[string][]byte{"plain": nil, "encrypted": bytes.Repeat([]byte{7}, 32)} {
 		t.Run(name, func(t *testing.T) { measuredOnce(t, key) })
 	}
@@ -236,6 +237,7 @@ func TestContradicted(t *testing.T) {
 // TestMeasuringObeys: a halt stops a measurement, and so does the Core's end;
 // it is begun anew, and once.
 func TestMeasuringObeys(t *testing.T) {
+	t.Parallel()
 	w := newWorldWith(t, nil, func(w *world) {
 		for i := range w.settings.Fleet.Channels {
 			w.settings.Fleet.Channels[i].MeasureRate = 256 << 10

@@ -45,6 +45,7 @@ func TestOnlyWebSocket(t *testing.T) {
 // TestPrestagedFolder: a new site fills itself from a folder that was shipped
 // to it. What lies there is not believed.
 func TestPrestagedFolder(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, nil)
 	wire := w.through()
 	const files, size = 8, 1 << 20
@@ -130,6 +131,7 @@ func (g *gate) atFirstPack(do func()) {
 // which finishes without it; then the store goes. Both come back, and every
 // file is told of once.
 func TestCoreAndStoreGoneInMidTransfer(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, nil)
 	g := &gate{}
 	w.through(g.fault)

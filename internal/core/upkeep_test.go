@@ -49,6 +49,7 @@ func TestHeld(t *testing.T) {
 // TestWhoHoldsNothing: a site that was revoked, is configured no more, or was not heard
 // for a month pins nothing in the bucket; what holds a release is named.
 func TestWhoHoldsNothing(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, nil)
 	w.write("a.txt", "one")
 	osaka := w.join("osaka")
@@ -86,6 +87,7 @@ func TestWhoHoldsNothing(t *testing.T) {
 // summaries of runs after another, both as configured; the audit and the
 // daemon's log say how much of each.
 func TestPurgeTellsWhatItRemoved(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, nil)
 	const day = 24 * time.Hour
 	if w.settings.Retention != (ledger.Retention{Logs: 30 * day, Summaries: 400 * day}) {
@@ -347,6 +349,7 @@ func (w *world) head(key ed25519.PrivateKey, number uint64, release digest.Diges
 // upkeep removes nothing and signs nothing, tells of it, and does its daily work
 // again once the clock is right.
 func TestWrongClockRemovesNothing(t *testing.T) {
+	t.Parallel()
 	for name, wrong := range map[string]time.Duration{"ahead": 410 * 24 * time.Hour, "behind": -410 * 24 * time.Hour, "an hour": time.Hour} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorldWith(t, nil, func(w *world) { w.settings.Fleet.Channels[1].KeepWithin = time.Hour })

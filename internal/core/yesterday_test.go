@@ -240,6 +240,7 @@ func (w *world) giveReleaseKey(t *testing.T, file []byte) {
 // after what the new one has: else the site would keep it, and be locked out
 // when the old key goes.
 func TestRenewalMeetsRotation(t *testing.T) {
+	t.Parallel()
 	var armed atomic.Bool
 	held, hold := make(chan struct{}), make(chan struct{})
 	w := newWorldWith(t, nil, func(w *world) {
