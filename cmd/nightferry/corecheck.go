@@ -65,7 +65,7 @@ func (g coreSetup) coreCheck(ctx context.Context, f *coreFlags) error {
 	tell("master key", where, err)
 	if err == nil {
 		store := func(text string, err error) { tell("store", shownStore(c.Store)+text, err) }
-		text, err := g.checkVault(ctx, c, master, store)
+		text, err := g.checkVault(ctx, f, c, master, store)
 		tell("vault", text, err)
 	}
 	for _, ch := range c.Fleet.Channels {
@@ -91,13 +91,13 @@ const checkWithin = 30 * time.Second
 
 // checkVault opens the vault, and the repository by its keys, unless a running
 // Core has done that. It tells store what became of the repository.
-func (g coreSetup) checkVault(ctx context.Context, c *config.Config, master vault.Master, store func(string, error)) (string, error) {
+func (g coreSetup) checkVault(ctx context.Context, f *coreFlags, c *config.Config, master vault.Master, store func(string, error)) (string, error) {
 	if absent, err := confirmAbsent(c.Data); err != nil || absent {
 		return "", errors.Join(err, fmt.Errorf("%s does not exist: nightferry core init makes it", c.Data))
 	}
 	o, err := core.OpenOffline(core.WithActor(ctx, username()), c.Data, master, g.e.now)
 	if errors.Is(err, durable.ErrBusy) {
-		store(": in use by the running Core", nil)
+		g.checkRunning(ctx, f, store)
 		return "in use by the running Core", nil
 	}
 	if err != nil {
@@ -111,6 +111,24 @@ func (g coreSetup) checkVault(ctx context.Context, c *config.Config, master vaul
 	store(", and it holds the Core's repository", err)
 	list, err := o.Vault.List(ctx)
 	return "opens, and holds " + count(int64(len(list)), "secret"), errors.Join(err, o.Close())
+}
+
+// checkRunning reports the store as the running Core sees it.
+func (g coreSetup) checkRunning(ctx context.Context, f *coreFlags, store func(string, error)) {
+	a, err := f.client()
+	if err != nil {
+		store("", err)
+		return
+	}
+	defer a.Close()
+	s, err := a.Status(ctx)
+	switch {
+	case err != nil:
+		err = fmt.Errorf("the running Core uses it and does not say whether it can read it: %w", err)
+	case s.Unread != "":
+		err = fmt.Errorf("the running Core cannot read it: %s", s.Unread)
+	}
+	store(", read by the running Core on "+stamp(s.StoreRead), err)
 }
 
 func checkSource(dir string) error {

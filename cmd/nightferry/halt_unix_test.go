@@ -194,5 +194,15 @@ func TestHaltWithoutTheStoreSaysSo(t *testing.T) {
 	if l := x.lines("halt", "status"); len(l) != 1 || l[0]["unstored"] != true {
 		t.Errorf("%v", l)
 	}
+	// A Core that runs and cannot read its store is not fine.
+	for end := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		out, _, code := x.try("", "core", "check")
+		if code == 3 && strings.Contains(out, "BAD  store") && strings.Contains(out, "the running Core cannot read it") {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("core check ends with %d: %s", code, out)
+		}
+	}
 	x.stop()
 }

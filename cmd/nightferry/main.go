@@ -10,8 +10,11 @@ package main
 import (
 	"context"
 	"os"
+
+	"nightferry/internal/durable"
 )
 
 func main() {
+	durable.KeepOwnerRights()
 	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }

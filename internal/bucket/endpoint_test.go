@@ -171,3 +171,29 @@ func TestNobodyListens(t *testing.T) {
 		t.Errorf("answered before: %v, %d retries, want 7", err, after)
 	}
 }
+
+// TestWebPageInPlaceOfTheStore: a network that wants a sign-in, or a proxy, answers every request with a page and with
+// the status of a success. That is no object, no list, and no proof that a write was taken.
+func TestWebPageInPlaceOfTheStore(t *testing.T) {
+	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		_, _ = io.WriteString(w, "<html>sign in to the network</html>")
+	}))
+	defer page.Close()
+	retries := 0
+	s, err := bucket.Open(t.Context(), "s3://bucket/p?endpoint="+page.URL, bucket.Options{AccessKey: "k", SecretKey: "s", OnRetry: func(error) { retries++ }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _, get := s.Get(t.Context(), "head", 0, -1)
+	_, put := s.Put(t.Context(), "head", bucket.Bytes([]byte("x")), bucket.Cond{Absent: true})
+	list := s.List(t.Context(), "", func(bucket.Info) error { return nil })
+	for verb, err := range map[string]error{"get": get, "put": put, "list": list, "delete": s.Delete(t.Context(), "head")} {
+		if bucket.KindOf(err) != bucket.KindEndpoint || !strings.Contains(err.Error(), "a web page") {
+			t.Errorf("%s: %v", verb, err)
+		}
+	}
+	if retries > 0 {
+		t.Errorf("%d retries", retries)
+	}
+}

@@ -20,7 +20,7 @@ const (
 	renewHint = "renew them (aws sso login, or new AWS_* variables) and run again: what arrived is kept"
 	keysHint  = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
 	clockHint = "set this machine's clock: S3 refuses requests that are more than 15 minutes off"
-	denyHint  = "the credentials need s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket here (without the last, S3 calls an absent object forbidden)"
+	denyHint  = "the credentials need s3:GetObject and s3:ListBucket here (without the latter, S3 calls an absent object forbidden), s3:PutObject too for what writes, and s3:DeleteObject for gc"
 	storeHint = "use a store that has conditional writes (If-None-Match and If-Match), ranged reads and SHA-256 checksums, such as AWS S3 or MinIO"
 	styleHint = "add style=virtual to the store's URL"
 	slowHint  = "the store is overloaded: run again later, or with fewer connections"
@@ -190,6 +190,8 @@ func noAnswerError(err error) *Error {
 		}
 	case errors.As(err, &auth):
 		e.Err, e.Hint = auth, signInHint(auth.offers)
+	case errors.Is(err, errWebPage):
+		e.Kind, e.Err, e.Hint = KindEndpoint, errWebPage, "sign in to the network if it wants that, check HTTPS_PROXY, HTTP_PROXY and NO_PROXY, and the endpoint"
 	case errors.Is(err, errPlainHTTP), strings.Contains(text, "server gave HTTP response to HTTPS client"):
 		e.Kind, e.Err, e.Hint = KindEndpoint, errors.New("the server at the endpoint speaks http, not https"), "write endpoint=http://… in the store's URL, or let the server have a certificate"
 	case strings.Contains(text, `malformed HTTP response "\x15\x03`): // a TLS alert

@@ -2,7 +2,9 @@ package bucket
 
 import (
 	"context"
+	"errors"
 	"io"
+	"mime"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -54,8 +56,23 @@ func (t *stallTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	t.answered.Store(true)
+	if isWebPage(resp) {
+		err := errors.Join(errWebPage, resp.Body.Close())
+		cancel(nil)
+		return nil, err
+	}
 	resp.Body = &gotBody{resp.Body, w, func() bool { return context.Cause(ctx) == stalled }, func() { cancel(nil) }, stalled}
 	return resp, nil
+}
+
+// errWebPage means that a server answered with a web page where an S3 server would have answered with an object.
+var errWebPage = errors.New("the answer is a web page, not an S3 server's")
+
+// isWebPage recognizes the sign-in page of a network, and the error page of a proxy, that comes with the status of a success.
+// Objects of a repository have another type, and S3 servers send an ID of the request or an ETag with each answer.
+func isWebPage(resp *http.Response) bool {
+	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	return resp.StatusCode/100 == 2 && kind == "text/html" && resp.Header.Get("X-Amz-Request-Id") == ""
 }
 
 // CloseIdleConnections is the method that http.Client calls to pass its own

@@ -94,3 +94,7 @@ func syncParent(dir string) error {
 	}
 	return errors.Join(d.Sync(), d.Close())
 }
+
+// KeepOwnerRights clears the owner's bits in the umask of the process: under a umask such as 0177 an account could not
+// use the folders and files that it makes itself. A program calls it once, when it starts.
+func KeepOwnerRights() { unix.Umask(unix.Umask(0o777) &^ 0o700) }

@@ -334,3 +334,6 @@ func (f *folder) lstat(name string) (fs.FileInfo, error) {
 	info, err := file.Stat()
 	return info, errors.Join(err, file.Close())
 }
+
+// KeepOwnerRights does nothing: there is no umask.
+func KeepOwnerRights() {}
