@@ -178,6 +178,12 @@ func (x *coreBox) running() {
 	x.mode("tokens/lisbon.token", 0o600)
 	contains(t, x.fails(14, "site", "token", "atlantis"), "atlantis")
 	x.fails(2, "site", "token")
+	issued := func() int { return len(x.lines("audit", "--what", "token")) }
+	before := issued()
+	contains(t, x.fails(2, "site", "token", "lisbon", "--out", "tokens/lisbon.token"), "is there already", "no token was issued")
+	if n := issued(); before == 0 || n != before {
+		t.Errorf("%d tokens were issued, %d before", n, before)
+	}
 
 	// With the daemon, which refuses to have its vault changed under it.
 	contains(t, x.fails(4, "secret", "rekey"), "running")

@@ -37,7 +37,7 @@ func newPull(e *env) *cobra.Command {
 		use:   "pull [flags] STORE CHANNEL DIR",
 		short: "Make a folder exactly a release of a channel",
 		long: "Makes DIR exactly the newest release of CHANNEL, fetching only what this machine lacks. Everything is staged and checked before any of it becomes visible, in one burst of renames; whatever is killed or unplugged, every visible file is whole, and the next pull goes on where this one stopped. " +
-			"Files that were changed by hand are found and repaired. Files that the site added are reported and stay, unless --prune is set. The root of a volume, and a folder inside the store or around it, are no target. Data that is unsigned, altered or older than data seen before is refused.",
+			"Files that were changed by hand are found and repaired. Files that the site added are reported and stay, unless --prune is set. The folder /, the root of a Windows drive or share, and a folder inside the store or around it, are no target. Data that is unsigned, altered or older than data seen before is refused.",
 		example: "nightferry pull file:///srv/store package /var/packages\nnightferry pull --limit-rate 20Mbit --trust nightferry-root.pub 's3://bucket/prefix?region=eu-west-1' driver 'D:\\drivers'",
 		min:     3, max: 3, subject: 2,
 		interrupt: resumes,

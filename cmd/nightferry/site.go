@@ -109,6 +109,11 @@ func tokenLife(text string) (time.Duration, error) {
 }
 
 func (g memberVerbs) siteToken(ctx context.Context, f *coreFlags, req api.TokenRequest, out string) error {
+	if out != "" && req.Site != "" { // looked at first: each token that is issued is one more that could be stolen
+		if _, err := os.Lstat(out); err == nil {
+			return usage("site token", "%s is there already: name a new file, or remove this one; no token was issued", out)
+		}
+	}
 	a, err := f.client()
 	if err != nil {
 		return err

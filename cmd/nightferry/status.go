@@ -320,7 +320,7 @@ func newAudit(e *env) *cobra.Command {
 				e.event("deed", d)
 				t.add(minute(d.At), d.Who, d.What, d.Object, d.Detail)
 			}
-			e.show(&t, "nothing was done")
+			e.show(&t, "no such entry")
 			return nil
 		},
 	})
