@@ -139,7 +139,7 @@ func buildIndex(ctx context.Context, s bucket.Store, n int) error {
 	if _, err := s.Put(ctx, repo.SegmentKey(ref.Digest), bucket.Body{R: f, Size: ref.Size, SHA256: ref.Digest}, bucket.Cond{}); err != nil {
 		return err
 	}
-	_, err = r.UpdateRoot(ctx, func(root *index.Root) error {
+	_, err = r.ReplaceRoot(ctx, func(root *index.Root, _ time.Time) error {
 		root.Segments = append(root.Segments, ref)
 		return nil
 	})

@@ -100,10 +100,10 @@ func (d *demo) verify(ctx context.Context, target, channel string, res *apply.Re
 		return "", err
 	}
 	pages := repo.NewMemoryPages()
-	if err := r.LoadPages(ctx, r.Index, rel.PageIDs(), pages, repo.FetchOptions{}); err != nil {
+	if err := r.Manifests(pages).Load(ctx, r.Index, rel.PageIDs(), repo.FetchOptions{}); err != nil {
 		return "", err
 	}
-	totals, err := verify.Run(ctx, target, r.Entries(rel, pages), verify.Options{}, func(verify.Finding) {})
+	totals, err := verify.Run(ctx, target, r.Manifests(pages).Entries(rel), verify.Options{}, func(verify.Finding) {})
 	if err != nil {
 		return "", err
 	}

@@ -56,7 +56,7 @@ func (e *env) cat(ctx context.Context, rawURL, channel, path string, number uint
 	}
 	at := func(context.Context) (*repo.Index, error) { return index, nil }
 	pages := repo.NewMemoryPages()
-	entry, err := s.Find(ctx, at, rel, path, pages, s.fetch())
+	entry, err := s.Manifests(pages).Find(ctx, at, rel, path, s.fetch())
 	if err != nil {
 		return err
 	}
@@ -70,10 +70,10 @@ func (e *env) cat(ctx context.Context, rawURL, channel, path string, number uint
 	for i, l := range entry.Lists {
 		lists[i] = l.ID
 	}
-	if err := s.LoadPages(ctx, at, lists, pages, s.fetch()); err != nil {
+	if err := s.Manifests(pages).Load(ctx, at, lists, s.fetch()); err != nil {
 		return err
 	}
-	refs, err := s.Refs(entry, pages)
+	refs, err := s.Manifests(pages).Refs(entry)
 	if err != nil {
 		return err
 	}

@@ -111,12 +111,12 @@ func (in *inspector) trusted(s *trust.Signed) string {
 		return "not known: give STORE KEY to see it against the repository's keys"
 	}
 	if s.Subject.Kind == trust.DocKind {
-		if s.Signer == in.repo.Root() {
+		if s.Signer == in.repo.Trust().Root() {
 			return "good: signed by the root key"
 		}
-		return fmt.Sprintf("not trusted: the root key is %s", in.repo.Root())
+		return fmt.Sprintf("not trusted: the root key is %s", in.repo.Trust().Root())
 	}
-	doc, _ := in.repo.Trust()
+	doc, _ := in.repo.Trust().Current()
 	role := map[string]trust.Role{manifest.ReleaseKind: trust.Releases, trust.HeadKind: trust.Heads, halt.Kind: trust.Halts}[s.Subject.Kind]
 	if err := doc.Allows(s.Signer, role); err != nil {
 		return err.Error()

@@ -161,14 +161,14 @@ func newHaltStatus(e *env) *cobra.Command {
 				return err
 			}
 			defer func() { err = errors.Join(err, s.close()) }()
-			orders, epoch, _, err := s.Halts(ctx)
+			stored, err := s.Halts().Read(ctx)
 			if err != nil {
 				return err
 			}
 			if err := s.remember(); err != nil {
 				return err
 			}
-			haltVerbs{e}.showHalts(orders, epoch)
+			haltVerbs{e}.showHalts(stored.Orders, stored.Epoch)
 			return nil
 		},
 	})
@@ -198,14 +198,14 @@ func (g haltVerbs) changeHalts(ctx context.Context, rawURL string, f *storeFlags
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
 	// An order that no reader accepts would stop everybody, for ever.
-	doc, _ := s.Trust()
+	doc, _ := s.Trust().Current()
 	if err := doc.Allows(repo.PublicOf(key), trust.Halts); err != nil {
 		return err
 	}
 	if err := s.putHalt(ctx, key, change); err != nil {
 		return err
 	}
-	orders, epoch, _, err := s.Halts(ctx)
+	stored, err := s.Halts().Read(ctx)
 	if err != nil {
 		return err
 	}
@@ -213,18 +213,18 @@ func (g haltVerbs) changeHalts(ctx context.Context, rawURL string, f *storeFlags
 		return err
 	}
 	done()
-	g.showHalts(orders, epoch)
+	g.showHalts(stored.Orders, stored.Epoch)
 	return nil
 }
 
-// putHalt is PutHalt that says so where it cannot know all that was ordered.
+// putHalt changes the orders in the store. It warns if the store has lost orders.
 func (s *session) putHalt(ctx context.Context, key ed25519.PrivateKey, change func(o *halt.Orders, lost bool) error) error {
-	_, _, _, was := s.Halts(ctx)
+	_, was := s.Halts().Read(ctx)
 	lost := repo.OrdersLost(was)
 	if was != nil && !lost {
 		return was
 	}
-	if _, err := s.PutHalt(ctx, key, func(o *halt.Orders) error { return change(o, lost) }); err != nil {
+	if _, err := s.Halts().Put(ctx, key, func(o *halt.Orders) error { return change(o, lost) }); err != nil {
 		return err
 	}
 	if lost {

@@ -159,7 +159,7 @@ func (s *session) chunk(ctx context.Context, text string) ([]byte, error) {
 	}
 	pages := repo.NewMemoryPages()
 	at := func(context.Context) (*repo.Index, error) { return index, nil }
-	if err := s.LoadPages(ctx, at, []digest.Digest{id}, pages, s.fetch()); err != nil {
+	if err := s.Manifests(pages).Load(ctx, at, []digest.Digest{id}, s.fetch()); err != nil {
 		return nil, err
 	}
 	b, _ := pages.Load(id)

@@ -53,7 +53,7 @@ func (e *env) rollback(ctx context.Context, rawURL, channel string, number uint6
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
 	subject := halt.Subject{Site: hostname(), Channel: channel}
-	if err := s.CheckHalt(ctx, subject); err != nil {
+	if err := s.Halts().Check(ctx, subject); err != nil {
 		return err
 	}
 	head, err := s.head(ctx, channel)
@@ -82,7 +82,7 @@ func (e *env) rollback(ctx context.Context, rawURL, channel string, number uint6
 	}
 	rel := old.Release
 	rel.Created, rel.Note = s.StoreTime().Unix(), fmt.Sprintf("rollback to release %d", number)
-	done, err := s.Publish(ctx, repo.Commit{Release: rel, Parent: head, Key: key, Started: index.Date(), Lost: index.Root().Lost, Subject: subject})
+	done, err := s.Publisher(key).Publish(ctx, repo.Commit{Release: rel, Parent: head, Started: index.Date(), Lost: index.Root().Lost, Subject: subject})
 	if err != nil {
 		return err
 	}
@@ -152,10 +152,10 @@ func (s *session) entryStored(ctx context.Context, at func(context.Context) (*re
 		}
 		lists = append(lists, l.ID)
 	}
-	if err := s.LoadPages(ctx, at, lists, pages, s.fetch()); err != nil {
+	if err := s.Manifests(pages).Load(ctx, at, lists, s.fetch()); err != nil {
 		return err
 	}
-	refs, err := s.Refs(entry, pages)
+	refs, err := s.Manifests(pages).Refs(entry)
 	if err != nil {
 		return err
 	}

@@ -185,10 +185,10 @@ func (s *session) entries(ctx context.Context, rel *repo.Release) (next manifest
 	if pages, err = newPageDir(); err != nil {
 		return nil, nil, err
 	}
-	if err = s.LoadPages(ctx, s.Index, rel.PageIDs(), pages, s.fetch()); err != nil {
+	if err = s.Manifests(pages).Load(ctx, s.Index, rel.PageIDs(), s.fetch()); err != nil {
 		return nil, nil, errors.Join(err, pages.done())
 	}
-	return s.Entries(rel, pages), pages, nil
+	return s.Manifests(pages).Entries(rel), pages, nil
 }
 
 // object reads a whole object of at most max bytes.

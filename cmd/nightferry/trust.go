@@ -49,16 +49,16 @@ func newTrustShow(e *env) *cobra.Command {
 }
 
 func (s *session) showTrust() {
-	doc, n := s.Trust()
+	doc, n := s.Trust().Current()
 	s.e.event("trust", struct {
 		Number uint64       `json:"number"`
 		Root   trust.Public `json:"root"`
 		Keys   []trust.Key  `json:"keys"`
-	}{n, s.Root(), doc.Keys})
+	}{n, s.Trust().Root(), doc.Keys})
 	if s.e.json {
 		return
 	}
-	s.e.print("root key %s\ntrust document %d:", s.Root(), n)
+	s.e.print("root key %s\ntrust document %d:", s.Trust().Root(), n)
 	for _, k := range doc.Keys {
 		s.e.print("  %s\n    %s since %s", k.Public, k.Status, stamp(time.Unix(k.Since, 0)))
 	}
@@ -126,7 +126,7 @@ func (e *env) rotate(ctx context.Context, rawURL, rootFile, keys, newFile string
 	}); err != nil {
 		return err
 	}
-	if doc, _ := s.Trust(); doc.Find(public).Status != trust.Active {
+	if doc, _ := s.Trust().Current(); doc.Find(public).Status != trust.Active {
 		return &refusedError{fmt.Sprintf("key %s is %s: it does not come back", public, doc.Find(public).Status), "rotate without --new-key makes a fresh one"}
 	}
 	if err := s.putHalt(ctx, pair.key, func(*halt.Orders, bool) error { return nil }); err != nil {
@@ -143,7 +143,7 @@ func (e *env) rotate(ctx context.Context, rawURL, rootFile, keys, newFile string
 			continue
 		}
 		if err == nil {
-			_, err = s.Renew(ctx, c, pair.key, h.Number, h.Release)
+			_, err = s.Publisher(pair.key).Renew(ctx, c, h.Number, h.Release)
 		}
 		if err != nil {
 			return err
@@ -172,12 +172,12 @@ func (e *env) rotate(ctx context.Context, rawURL, rootFile, keys, newFile string
 
 // changeTrust publishes what change makes of the keys, if it reports a change.
 func (s *session) changeTrust(ctx context.Context, root ed25519.PrivateKey, change func(*trust.Doc) bool) error {
-	doc, _ := s.Trust()
+	doc, _ := s.Trust().Current()
 	next := trust.Doc{Keys: append([]trust.Key(nil), doc.Keys...)}
 	if !change(&next) {
 		return nil
 	}
-	if err := s.PutTrust(ctx, root, &next); err != nil {
+	if err := s.Trust().Put(ctx, root, &next); err != nil {
 		return err
 	}
 	return s.remember()
@@ -216,7 +216,7 @@ func (e *env) revoke(ctx context.Context, rawURL, key, rootFile string, f *store
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	doc, _ := s.Trust()
+	doc, _ := s.Trust().Current()
 	if doc.Find(bad) == nil {
 		return &absentError{"the repository has no such key", "nightferry trust show lists its keys"}
 	}
@@ -304,7 +304,7 @@ func newTrustResign(e *env) *cobra.Command {
 				}
 			}
 			for _, c := range channels {
-				number, err := s.Resign(ctx, c, key)
+				number, err := s.Publisher(key).Resign(ctx, c)
 				if err != nil {
 					return err
 				}

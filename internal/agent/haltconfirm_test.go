@@ -36,7 +36,7 @@ func TestPain14_OldOrdersAreNoAnswer(t *testing.T) {
 		t.Errorf("it does not say why: %q", said.all)
 	}
 	let()
-	if _, err := w.repo.MergeHalt(t.Context(), w.key, func(*repo.HaltObject, bool) (uint64, error) { return 7, nil }); err != nil {
+	if _, err := w.repo.Halts().Merge(t.Context(), w.key, func(*repo.HaltObject, bool) (uint64, error) { return 7, nil }); err != nil {
 		t.Fatal(err)
 	}
 	said.await(t, "orders to stop can be read again")
@@ -115,7 +115,7 @@ func TestStoreLiftsWhatItOrders(t *testing.T) {
 	w.await("word that it has stopped", func() bool { return len(w.stopped) > 0 && len(w.stopped[len(w.stopped)-1].Orders) == 1 })
 	w.silence(true)
 	let()
-	if _, err := w.repo.MergeHalt(t.Context(), w.key, func(*repo.HaltObject, bool) (uint64, error) { return 7, nil }); err != nil {
+	if _, err := w.repo.Halts().Merge(t.Context(), w.key, func(*repo.HaltObject, bool) (uint64, error) { return 7, nil }); err != nil {
 		t.Fatal(err)
 	}
 	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
@@ -144,7 +144,7 @@ func TestRecordedStateIsNoSignOfLife(t *testing.T) {
 	w.mu.Unlock()
 	old := w.sign(here, wire.VerbState, revision, &s)
 	w.silence(true)
-	if _, err := w.repo.MergeHalt(t.Context(), w.key, func(h *repo.HaltObject, _ bool) (uint64, error) {
+	if _, err := w.repo.Halts().Merge(t.Context(), w.key, func(h *repo.HaltObject, _ bool) (uint64, error) {
 		h.Orders.Add(halt.Order{ID: halt.ID{8}, Scope: halt.All, Reason: "test", By: "tester"})
 		return 7, nil
 	}); err != nil {

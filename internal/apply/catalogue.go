@@ -126,7 +126,7 @@ func (s *site) writeNext(ctx context.Context, rel *repo.Release, changes []chang
 
 func (s *site) fillNext(ctx context.Context, w *scan.CatalogueWriter, old *records, rel *repo.Release, changes []change) (complete bool, err error) {
 	now := s.o.Now().Unix()
-	next := s.remote.repo.Entries(rel, s.remote.pages)
+	next := s.remote.repo.Manifests(s.remote.pages).Entries(rel)
 	complete = true
 	at := 0
 	for n := 0; ; n++ {

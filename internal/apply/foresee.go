@@ -60,10 +60,10 @@ func (s *site) foreseeRun(ctx context.Context, store bucket.Store, since uint64)
 	if err := s.checkSystem(rel); err != nil {
 		return nil, err
 	}
-	if err := s.remote.repo.LoadPages(ctx, s.remote.loadIndex, rel.PageIDs(), s.remote.pages, s.remote.fetchOptions()); err != nil {
+	if err := s.remote.repo.Manifests(s.remote.pages).Load(ctx, s.remote.loadIndex, rel.PageIDs(), s.remote.fetchOptions()); err != nil {
 		return nil, err
 	}
-	changes, oldLists, err := s.planChanges(ctx, s.remote.repo.Entries(rel, s.remote.pages), rel.Totals)
+	changes, oldLists, err := s.planChanges(ctx, s.remote.repo.Manifests(s.remote.pages).Entries(rel), rel.Totals)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +73,7 @@ func (s *site) foreseeRun(ctx context.Context, store bucket.Store, since uint64)
 		}
 	}
 	g, lacking, lists := s.newStager(changes)
-	if err := s.remote.repo.LoadPages(ctx, s.remote.loadIndex, lists, s.remote.pages, s.remote.fetchOptions()); err != nil {
+	if err := s.remote.repo.Manifests(s.remote.pages).Load(ctx, s.remote.loadIndex, lists, s.remote.fetchOptions()); err != nil {
 		return nil, err
 	}
 	if err := g.listWants(ctx, lacking, nil); err != nil {

@@ -129,7 +129,7 @@ func TestPain14_PullStopsMidway(t *testing.T) {
 	p.publish(src)
 	var ahead atomic.Int64
 	order := sync.OnceFunc(func() {
-		_, err := p.open().PutHalt(t.Context(), p.key, func(o *halt.Orders) error {
+		_, err := p.open().Halts().Put(t.Context(), p.key, func(o *halt.Orders) error {
 			o.Add(halt.Order{ID: halt.NewID(), Scope: halt.Channel, Value: channel, Reason: "test"})
 			return nil
 		})

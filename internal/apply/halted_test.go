@@ -59,7 +59,7 @@ func TestHaltHoldsAnInterruptedCommit(t *testing.T) {
 	}
 	set := func(active ...halt.Order) {
 		t.Helper()
-		_, err := p.open().PutHalt(t.Context(), p.key, func(o *halt.Orders) error {
+		_, err := p.open().Halts().Put(t.Context(), p.key, func(o *halt.Orders) error {
 			o.Active = active
 			return nil
 		})

@@ -70,11 +70,11 @@ func (s *site) rebuildCatalogue(ctx context.Context, why error) error {
 	if h != nil {
 		rel, err := s.remote.repo.Release(ctx, h.Channel, h.Number, h.Release)
 		if err == nil {
-			err = s.remote.repo.LoadPages(ctx, s.remote.loadIndex, rel.PageIDs(), s.remote.pages, s.remote.fetchOptions())
+			err = s.remote.repo.Manifests(s.remote.pages).Load(ctx, s.remote.loadIndex, rel.PageIDs(), s.remote.fetchOptions())
 		}
 		switch {
 		case err == nil:
-			next = s.remote.repo.Entries(rel, s.remote.pages)
+			next = s.remote.repo.Manifests(s.remote.pages).Entries(rel)
 		case errors.Is(err, fs.ErrNotExist), isMissing(err): // gc has removed it
 			sure = false
 		default:

@@ -219,7 +219,7 @@ func (p *press) tryPublish(src string) (*repo.Release, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	return r.Publish(ctx, repo.Commit{Release: rel, Parent: head, Key: p.key, Started: started})
+	return r.Publisher(p.key).Publish(ctx, repo.Commit{Release: rel, Parent: head, Started: started})
 }
 
 func fileEntry(e *manifest.Entry, f *os.File, it scan.Item, r *repo.Repo, split *chunk.Splitter, add func([]byte) (digest.Digest, error)) error {

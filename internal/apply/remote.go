@@ -123,7 +123,7 @@ func (r *remote) checkGate(ctx context.Context) error {
 	if !due {
 		return nil
 	}
-	return r.repo.CheckHalt(ctx, r.o.Subject)
+	return r.repo.Halts().Check(ctx, r.o.Subject)
 }
 
 func (r *remote) fetchOptions() repo.FetchOptions {
@@ -143,10 +143,10 @@ func (r *remote) openRepository(ctx context.Context, store bucket.Store, permitt
 		return nil, err
 	}
 	if memory == nil && r.o.RootKey == nil {
-		r.report.emit(Event{Kind: PinEvent, Root: r.repo.Root()})
+		r.report.emit(Event{Kind: PinEvent, Root: r.repo.Trust().Root()})
 	}
 	r.haltChecked = r.o.Now()
-	err = r.repo.CheckHalt(ctx, r.o.Subject)
+	err = r.repo.Halts().Check(ctx, r.o.Subject)
 	if err == nil && permitted != nil {
 		err = permitted(ctx)
 	}

@@ -75,11 +75,11 @@ func TestHolesWorthHaving(t *testing.T) {
 	try(t, err)
 	rel, err := s.remote.readRelease(t.Context(), head, head.Number, head.Release)
 	try(t, err)
-	try(t, s.remote.repo.LoadPages(t.Context(), s.remote.loadIndex, rel.PageIDs(), s.remote.pages, s.remote.fetchOptions()))
-	changes, _, err := s.planChanges(t.Context(), s.remote.repo.Entries(rel, s.remote.pages), rel.Totals)
+	try(t, s.remote.repo.Manifests(s.remote.pages).Load(t.Context(), s.remote.loadIndex, rel.PageIDs(), s.remote.fetchOptions()))
+	changes, _, err := s.planChanges(t.Context(), s.remote.repo.Manifests(s.remote.pages).Entries(rel), rel.Totals)
 	try(t, err)
 	g, lacking, lists := s.newStager(changes)
-	try(t, s.remote.repo.LoadPages(t.Context(), s.remote.loadIndex, lists, s.remote.pages, s.remote.fetchOptions()))
+	try(t, s.remote.repo.Manifests(s.remote.pages).Load(t.Context(), s.remote.loadIndex, lists, s.remote.fetchOptions()))
 	try(t, g.listWants(t.Context(), lacking, nil))
 	for i := range changes {
 		_, thin := g.thin[int32(i)]

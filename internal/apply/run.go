@@ -114,10 +114,10 @@ func (s *site) bringTarget(ctx context.Context, head *repo.Head) error {
 	if err := s.checkSystem(rel); err != nil {
 		return err
 	}
-	if err := s.remote.repo.LoadPages(ctx, s.remote.loadIndex, rel.PageIDs(), s.remote.pages, s.remote.fetchOptions()); err != nil {
+	if err := s.remote.repo.Manifests(s.remote.pages).Load(ctx, s.remote.loadIndex, rel.PageIDs(), s.remote.fetchOptions()); err != nil {
 		return err
 	}
-	changes, oldLists, err := s.planChanges(ctx, s.remote.repo.Entries(rel, s.remote.pages), rel.Totals)
+	changes, oldLists, err := s.planChanges(ctx, s.remote.repo.Manifests(s.remote.pages).Entries(rel), rel.Totals)
 	if err != nil {
 		return err
 	}

@@ -24,7 +24,7 @@ func (g *stager) seedLocal(ctx context.Context, oldLists []digest.Digest) error 
 		return nil
 	}
 	// If a page is gone from the store, its chunks only have to be fetched.
-	if err := g.remote.repo.LoadPages(ctx, g.remote.loadIndex, oldLists, g.remote.pages, g.remote.fetchOptions()); err != nil && ctx.Err() != nil {
+	if err := g.remote.repo.Manifests(g.remote.pages).Load(ctx, g.remote.loadIndex, oldLists, g.remote.fetchOptions()); err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	if err := g.seedCatalogue(ctx); err != nil {
@@ -106,7 +106,7 @@ func (g *stager) findHits(rec *scan.Record) (h hits, err error) {
 	if err != nil || e.Kind != manifest.File || e.Size == 0 {
 		return h, err
 	}
-	refs, err := g.remote.repo.Refs(e, g.remote.pages)
+	refs, err := g.remote.repo.Manifests(g.remote.pages).Refs(e)
 	if err != nil {
 		return h, nil // its list pages are not cached any more
 	}
@@ -264,7 +264,7 @@ func (g *stager) cutFile(ctx context.Context, root *durable.Root, name string, s
 // estimateFetch counts, for a dry run, the bytes that must come from the store: the chunks that no file of the last
 // release holds.
 func (g *stager) estimateFetch(ctx context.Context, oldLists []digest.Digest) error {
-	_ = g.remote.repo.LoadPages(ctx, g.remote.loadIndex, oldLists, g.remote.pages, g.remote.fetchOptions()) // best effort, as in seed
+	_ = g.remote.repo.Manifests(g.remote.pages).Load(ctx, g.remote.loadIndex, oldLists, g.remote.fetchOptions()) // best effort, as in seed
 	cat, err := g.target.openRecords(catalogueName)
 	if err != nil {
 		return err

@@ -95,7 +95,7 @@ func (s *site) stageFiles(ctx context.Context, changes []change, oldLists []dige
 	}
 	s.report.emitPhase(PhaseStage)
 	g.filesTotal = int64(len(lacking))
-	if err := s.remote.repo.LoadPages(ctx, s.remote.loadIndex, lists, s.remote.pages, s.remote.fetchOptions()); err != nil {
+	if err := s.remote.repo.Manifests(s.remote.pages).Load(ctx, s.remote.loadIndex, lists, s.remote.fetchOptions()); err != nil {
 		return err
 	}
 	staged, err := s.target.tidyStage(changes, lacking)

@@ -323,7 +323,7 @@ func TestHaltStopsAndResumes(t *testing.T) {
 		o.Add(halt.Order{ID: halt.NewID(), Scope: halt.Site, Value: "berlin", Reason: "test", By: "us", At: 1})
 		return nil
 	}
-	if _, err := p.open().PutHalt(t.Context(), p.key, order); err != nil {
+	if _, err := p.open().Halts().Put(t.Context(), p.key, order); err != nil {
 		t.Fatal(err)
 	}
 	_, err := p.pull(dst, func(o *Options) { o.Subject.Site = "berlin" })
@@ -334,7 +334,7 @@ func TestHaltStopsAndResumes(t *testing.T) {
 		t.Error("something was applied")
 	}
 	p.must(dst, func(o *Options) { o.Subject.Site = "paris" })
-	if _, err := p.open().PutHalt(t.Context(), p.key, func(o *halt.Orders) error { o.Active = nil; return nil }); err != nil {
+	if _, err := p.open().Halts().Put(t.Context(), p.key, func(o *halt.Orders) error { o.Active = nil; return nil }); err != nil {
 		t.Fatal(err)
 	}
 	p.must(dst, func(o *Options) { o.Subject.Site = "berlin" })

@@ -28,7 +28,7 @@ func (r *remote) chunkRefs(c *change) ([]chunk.Ref, error) {
 	if c.parts != nil {
 		e.Chunks, e.Lists = c.parts.chunks, c.parts.lists
 	}
-	return r.repo.Refs(&e, r.pages)
+	return r.repo.Manifests(r.pages).Refs(&e)
 }
 
 // listStaged returns the names of the files that an earlier run staged.

@@ -154,7 +154,7 @@ func TestHaltEndsGC(t *testing.T) {
 					return
 				}
 				halted = true
-				_, err := r.PutHalt(t.Context(), l.key, func(o *halt.Orders) error {
+				_, err := r.Halts().Put(t.Context(), l.key, func(o *halt.Orders) error {
 					o.Add(halt.Order{ID: halt.NewID(), Scope: halt.All, Reason: "test"})
 					return nil
 				})

@@ -45,7 +45,7 @@ func (g *gc) fenceDeletes(ctx context.Context, c *channel) error {
 	if g.o.Key == nil || c.name == "" || !c.above {
 		return nil
 	}
-	_, err := g.r.Renew(ctx, c.name, g.o.Key, c.keep[0].Number, c.keep[0].Digest)
+	_, err := g.r.Publisher(g.o.Key).Renew(ctx, c.name, c.keep[0].Number, c.keep[0].Digest)
 	if errors.Is(err, repo.ErrConflict) {
 		return nil // another has moved the head meanwhile
 	}

@@ -94,12 +94,12 @@ func Fsck(ctx context.Context, r *repo.Repo, segs *repo.Segments, o FsckOptions,
 
 func (f *fsck) run(ctx context.Context) error {
 	var err error
-	if f.rep.TrustNumber, err = f.r.CheckTrust(ctx); err != nil {
+	if f.rep.TrustNumber, err = f.r.Trust().Check(ctx); err != nil {
 		if err := f.reportDamage(Finding{Kind: KindTrust, Key: fmt.Sprintf("trust/%d", f.rep.TrustNumber+1), Remedy: remedyRestore}, err); err != nil {
 			return err
 		}
 	}
-	if _, _, _, err := f.r.Halts(ctx); err != nil {
+	if _, err := f.r.Halts().Read(ctx); err != nil {
 		if err := f.reportDamage(Finding{Kind: KindHalt, Key: "halt", Remedy: "give it anew with nightferry resume --all STORE"}, err); err != nil {
 			return err
 		}
@@ -194,7 +194,7 @@ func (f *fsck) readIndex(ctx context.Context) (ok bool, err error) {
 		wrong := map[digest.Digest]error{}
 		for i, ref := range x.Root().Segments {
 			f.emitEvent(Event{Phase: "check segments", Key: repo.SegmentKey(ref.Digest), Done: int64(i + 1), Total: int64(len(x.Root().Segments))})
-			if err := f.r.CheckSegment(ctx, ref); err != nil {
+			if err := x.CheckSegment(ctx, ref); err != nil {
 				if !isStoredFault(err) {
 					return false, err
 				}

@@ -128,7 +128,7 @@ func GC(ctx context.Context, r *repo.Repo, segs *repo.Segments, o Options) (*Rep
 	if o.HaltEvery <= 0 {
 		g.o.HaltEvery = 30 * time.Second
 	}
-	if err := r.CheckHalt(ctx, o.Subject); err != nil {
+	if err := r.Halts().Check(ctx, o.Subject); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -156,7 +156,7 @@ func (g *gc) watchHalt(ctx context.Context, stop context.CancelCauseFunc) {
 			return
 		case <-t.C:
 		}
-		if err := g.r.CheckHalt(ctx, g.o.Subject); err != nil && ctx.Err() == nil {
+		if err := g.r.Halts().Check(ctx, g.o.Subject); err != nil && ctx.Err() == nil {
 			stop(err)
 			return
 		}
@@ -200,7 +200,7 @@ func (g *gc) run(ctx context.Context) error {
 		func() error { return g.condemnPacks(ctx, plan) },
 		func() error { return g.deletePacks(ctx, plan) },
 	} {
-		if err := g.r.CheckHalt(ctx, g.o.Subject); err != nil {
+		if err := g.r.Halts().Check(ctx, g.o.Subject); err != nil {
 			return err
 		}
 		if err := phase(); err != nil {

@@ -275,7 +275,7 @@ func TestResignDuringAPush(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.Resign(t.Context(), labChannel, l.key); err != nil {
+		if _, err := r.Publisher(l.key).Resign(t.Context(), labChannel); err != nil {
 			t.Fatal(err)
 		}
 	}}
@@ -380,7 +380,7 @@ func TestGCDeletesNoPackWhileChunksAreLost(t *testing.T) {
 			t.Fatal(err)
 		}
 		if condemned {
-			if _, err := r.UpdateRoot(t.Context(), func(root *index.Root) error {
+			if _, err := r.ReplaceRoot(t.Context(), func(root *index.Root, _ time.Time) error {
 				root.Condemned = []index.Condemned{{Pack: lost, Since: l.clock.Now().Unix()}}
 				return nil
 			}); err != nil {
@@ -408,16 +408,16 @@ func (l *lab) revoke() ed25519.PrivateKey {
 	}
 	next := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{3}, 32))
 	doc := &trust.Doc{Keys: []trust.Key{{Public: repo.PublicOf(l.key), Roles: trust.AllRoles}, {Public: repo.PublicOf(next), Roles: trust.AllRoles}}}
-	err = r.PutTrust(l.t.Context(), l.root, doc)
+	err = r.Trust().Put(l.t.Context(), l.root, doc)
 	if err == nil {
-		_, err = r.PutHalt(l.t.Context(), next, func(*halt.Orders) error { return nil })
+		_, err = r.Halts().Put(l.t.Context(), next, func(*halt.Orders) error { return nil })
 	}
 	if err == nil {
-		_, err = r.Resign(l.t.Context(), labChannel, next)
+		_, err = r.Publisher(next).Resign(l.t.Context(), labChannel)
 	}
 	if err == nil {
 		doc.Keys[0].Status = trust.Revoked
-		err = r.PutTrust(l.t.Context(), l.root, doc)
+		err = r.Trust().Put(l.t.Context(), l.root, doc)
 	}
 	if err != nil {
 		l.t.Fatal(err)

@@ -39,11 +39,11 @@ func (w *world) others() *repo.Repo {
 // inBucket reads the orders that the bucket holds.
 func (w *world) inBucket() ([]halt.Order, uint64) {
 	w.t.Helper()
-	orders, epoch, _, err := w.others().Halts(w.t.Context())
+	stored, err := w.others().Halts().Read(w.t.Context())
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return orders.Active, epoch
+	return stored.Orders.Active, stored.Epoch
 }
 
 // halts lists the Core's active orders by ID.
@@ -71,7 +71,7 @@ func (w *world) obeys(site string, order halt.ID) func() bool {
 func (w *world) elsewhere(scope, value, reason string) halt.ID {
 	w.t.Helper()
 	o := halt.Order{ID: halt.NewID(), Scope: scope, Value: value, Reason: reason, By: "on call", At: time.Now().Unix()}
-	if _, err := w.others().PutHalt(w.t.Context(), w.release, func(orders *halt.Orders) error {
+	if _, err := w.others().Halts().Put(w.t.Context(), w.release, func(orders *halt.Orders) error {
 		orders.Add(o)
 		return nil
 	}); err != nil {
@@ -389,8 +389,8 @@ func TestOldHaltPutBack(t *testing.T) {
 	} {
 		x.do()
 		w.until(x.name+": what is in force to be in the bucket again", func() bool {
-			orders, epoch, _, err := w.others().Halts(t.Context())
-			return err == nil && epoch >= least && len(orders.Active) == 1 && orders.Active[0].ID == kept.Orders[0]
+			stored, err := w.others().Halts().Read(t.Context())
+			return err == nil && stored.Epoch >= least && len(stored.Orders.Active) == 1 && stored.Orders.Active[0].ID == kept.Orders[0]
 		})
 		_, least = w.inBucket()
 		if m := w.halts(); len(m) != 1 || m[kept.Orders[0]].Reason != "in force" {

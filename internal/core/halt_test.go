@@ -302,8 +302,8 @@ func TestPain14Stop(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if orders, epoch, _, err := r.Halts(t.Context()); err != nil || epoch != done.Epoch || len(orders.Active) != 1 || orders.Active[0].Reason != "bad package" {
-		t.Errorf("the bucket holds %+v, epoch %d, %v", orders, epoch, err)
+	if stored, err := r.Halts().Read(t.Context()); err != nil || stored.Epoch != done.Epoch || len(stored.Orders.Active) != 1 || stored.Orders.Active[0].Reason != "bad package" {
+		t.Errorf("the bucket holds %+v, %v", stored, err)
 	}
 	if _, err := h.core.Publisher.Publish(t.Context(), "driver", core.PublishOptions{}); err == nil {
 		t.Error("a halted Core publishes")
@@ -457,7 +457,7 @@ func TestHaltsOfOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	theirs := halt.NewID()
-	_, err = r.PutHalt(t.Context(), w.release, func(o *halt.Orders) error {
+	_, err = r.Halts().Put(t.Context(), w.release, func(o *halt.Orders) error {
 		o.Add(halt.Order{ID: theirs, Scope: halt.Region, Value: "ap", Reason: "typhoon", By: "somebody"})
 		return nil
 	})

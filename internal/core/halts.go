@@ -185,16 +185,26 @@ func (h *Halts) openOrders(ctx context.Context) {
 
 // haltRepo is the repository with the key that signs halts.
 type haltRepo struct {
-	*repo.Repo
-	key ed25519.PrivateKey
+	repo *repo.Repo
+	key  ed25519.PrivateKey
 }
 
 func (r haltRepo) SignHalt(epoch uint64, o *halt.Orders) ([]byte, error) {
-	return r.Repo.SignHalt(r.key, epoch, o)
+	return r.repo.Halts().Sign(r.key, epoch, o)
+}
+
+func (r haltRepo) OpenHalt(object []byte) (*repo.HaltObject, error) {
+	return r.repo.Halts().Open(object)
+}
+
+func (r haltRepo) AllowsHalt(object []byte) error { return r.repo.Halts().Allows(object) }
+
+func (r haltRepo) Halt(ctx context.Context) (*repo.HaltObject, error) {
+	return r.repo.Halts().Read(ctx)
 }
 
 func (r haltRepo) MergeHalt(ctx context.Context, change func(*repo.HaltObject, bool) (uint64, error)) (*repo.HaltObject, error) {
-	return r.Repo.MergeHalt(ctx, r.key, change)
+	return r.repo.Halts().Merge(ctx, r.key, change)
 }
 
 // haltRecord is the record's file. halting opens it again if that failed before.

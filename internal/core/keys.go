@@ -183,7 +183,7 @@ func readKeys(ctx context.Context, v *vault.Vault, o *Options) (*keys, error) {
 
 // mayControl returns why the release key lacks a permission that the Core needs.
 func mayControl(r *repo.Repo, k ed25519.PrivateKey) error {
-	doc, number := r.Trust()
+	doc, number := r.Trust().Current()
 	p := repo.PublicOf(k)
 	for _, role := range []trust.Role{trust.Releases, trust.Heads, trust.Halts, trust.Control} {
 		if err := doc.Allows(p, role); err != nil {

@@ -88,11 +88,11 @@ func Init(ctx context.Context, o InitOptions) (made *Made, err error) {
 	if o.Name == "" {
 		o.Name = "nightferry"
 	}
-	ca, err := writeSecrets(ctx, v, &o, r.Root())
+	ca, err := writeSecrets(ctx, v, &o, r.Trust().Root())
 	if err != nil {
 		return nil, err
 	}
-	return &Made{Repo: r.ID(), Root: r.Root(), Release: repo.PublicOf(o.Release), Fingerprint: ca.Fingerprint().String(), Encrypted: r.Keys() != nil}, nil
+	return &Made{Repo: r.ID(), Root: r.Trust().Root(), Release: repo.PublicOf(o.Release), Fingerprint: ca.Fingerprint().String(), Encrypted: r.Keys() != nil}, nil
 }
 
 // lockData opens the data folder and locks it for this process.

@@ -357,7 +357,7 @@ func TestOrders(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	epoch, err := r.PutHalt(t.Context(), w.release, func(o *halt.Orders) error {
+	epoch, err := r.Halts().Put(t.Context(), w.release, func(o *halt.Orders) error {
 		o.Add(halt.Order{ID: halt.NewID(), Scope: halt.Site, Value: "berlin", Reason: "test", By: "alice", At: time.Now().Unix()})
 		return nil
 	})

@@ -49,10 +49,10 @@ func (w *world) keys(t *testing.T, edit func(*trust.Doc)) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	doc, _ := r.Trust()
+	doc, _ := r.Trust().Current()
 	next := trust.Doc{Keys: append([]trust.Key(nil), doc.Keys...)}
 	edit(&next)
-	if err := r.PutTrust(t.Context(), w.root, &next); err != nil {
+	if err := r.Trust().Put(t.Context(), w.root, &next); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -69,7 +69,7 @@ func (w *world) rotateRelease(t *testing.T) {
 	})
 	r, err := repo.Open(t.Context(), w.store, repo.Options{Now: time.Now})
 	if err == nil {
-		_, err = r.PutHalt(t.Context(), fresh, func(*halt.Orders) error { return nil })
+		_, err = r.Halts().Put(t.Context(), fresh, func(*halt.Orders) error { return nil })
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -424,11 +424,11 @@ func (w *world) ordinals(d wire.Desired) map[string]uint64 {
 		w.t.Fatal(err)
 	}
 	pages := repo.NewMemoryPages()
-	if err := r.LoadPages(w.t.Context(), r.Index, rel.PageIDs(), pages, repo.FetchOptions{}); err != nil {
+	if err := r.Manifests(pages).Load(w.t.Context(), r.Index, rel.PageIDs(), repo.FetchOptions{}); err != nil {
 		w.t.Fatal(err)
 	}
 	out := map[string]uint64{}
-	next := r.Entries(rel, pages)
+	next := r.Manifests(pages).Entries(rel)
 	for n := uint64(0); ; n++ {
 		e, err := next()
 		if err != nil {

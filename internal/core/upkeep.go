@@ -87,7 +87,7 @@ func (u *Caretaker) resignHeads(ctx context.Context) (ok bool) {
 		if !known {
 			continue
 		}
-		_, err := u.storage.repo.Load().Renew(ctx, ch.Name, u.storage.keys.Load().release, rel.Number, rel.Digest)
+		_, err := u.storage.repo.Load().Publisher(u.storage.keys.Load().release).Renew(ctx, ch.Name, rel.Number, rel.Digest)
 		switch {
 		case ctx.Err() != nil:
 			return false

@@ -229,7 +229,7 @@ func TestUpkeepVouchesOnlyForWhatIsAdopted(t *testing.T) {
 	w.write("a.txt", "one")
 	one := w.publish("package")
 	fresh := w.succeed(trust.Revoked)
-	if _, err := w.others().Resign(ctx, "package", fresh); err != nil {
+	if _, err := w.others().Publisher(fresh).Resign(ctx, "package"); err != nil {
 		t.Fatal(err)
 	}
 	restart()
@@ -317,7 +317,7 @@ func (w *world) succeed(status trust.Status) ed25519.PrivateKey {
 	w.keys(w.t, func(d *trust.Doc) {
 		d.Keys = append(d.Keys, trust.Key{Public: repo.PublicOf(fresh), Roles: trust.AllRoles, Since: time.Now().Unix()})
 	})
-	_, err := w.others().PutHalt(ctx, fresh, func(*halt.Orders) error { return nil })
+	_, err := w.others().Halts().Put(ctx, fresh, func(*halt.Orders) error { return nil })
 	if err == nil {
 		_, err = w.core.Vault().Rotate(ctx, core.SecretRelease, trust.EncodeSecret("release", fresh))
 	}

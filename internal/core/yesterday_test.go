@@ -66,8 +66,8 @@ func TestYesterday(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		o, _, _, err := r.Halts(t.Context())
-		return err == nil && o.Find(halt.Subject{Site: "berlin"}) != nil
+		stored, err := r.Halts().Read(t.Context())
+		return err == nil && stored.Orders.Find(halt.Subject{Site: "berlin"}) != nil
 	})
 	credential := w.credential("osaka")
 	seed, err := bus.NewDomainSeed()
@@ -193,7 +193,7 @@ func (w *world) newReleaseKey(t *testing.T, publish func()) []byte {
 	})
 	r, err := repo.Open(t.Context(), w.store, repo.Options{Now: time.Now})
 	if err == nil {
-		_, err = r.PutHalt(t.Context(), fresh, func(*halt.Orders) error { return nil })
+		_, err = r.Halts().Put(t.Context(), fresh, func(*halt.Orders) error { return nil })
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -151,7 +151,7 @@ func (w *world) entries(ctx context.Context) (manifest.Next, error) {
 		return nil, err
 	}
 	pages := repo.NewMemoryPages()
-	return r.Entries(rel, pages), r.LoadPages(ctx, r.Index, rel.PageIDs(), pages, repo.FetchOptions{})
+	return r.Manifests(pages).Entries(rel), r.Manifests(pages).Load(ctx, r.Index, rel.PageIDs(), repo.FetchOptions{})
 }
 
 // verify compares a folder with the head, and returns the findings without those about the site's own files.

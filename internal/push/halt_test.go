@@ -38,7 +38,7 @@ func TestPain14_PushStopsMidway(t *testing.T) {
 	}
 	var ahead atomic.Int64
 	s := &afterPack{Store: g.store, then: sync.OnceFunc(func() {
-		_, err := g.open(g.store).PutHalt(t.Context(), g.key, func(o *halt.Orders) error {
+		_, err := g.open(g.store).Halts().Put(t.Context(), g.key, func(o *halt.Orders) error {
 			o.Add(halt.Order{ID: halt.NewID(), Scope: halt.All, Reason: "test"})
 			return nil
 		})

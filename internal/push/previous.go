@@ -72,12 +72,12 @@ func (p *push) openPrevious(ctx context.Context) (*before, error) {
 	if p.pages == nil {
 		pages := repo.NewMemoryPages()
 		at := func(context.Context) (*repo.Index, error) { return p.index, nil }
-		if err := p.r.LoadPages(ctx, at, rel.PageIDs(), pages, repo.FetchOptions{}); err != nil {
+		if err := p.r.Manifests(pages).Load(ctx, at, rel.PageIDs(), repo.FetchOptions{}); err != nil {
 			return emptyPrevious(err)
 		}
 		p.pages = pages
 	}
-	next := p.r.Entries(rel, p.pages)
+	next := p.r.Manifests(p.pages).Entries(rel)
 	return &before{close: func() {}, next: func() (*known, error) {
 		e, err := next()
 		if e == nil || err != nil {

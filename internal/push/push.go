@@ -74,7 +74,7 @@ func Run(ctx context.Context, r *repo.Repo, source string, o Options) (res *Resu
 		return nil, fmt.Errorf("open the source folder (is it mounted, may this account read it?): %w", err)
 	}
 	defer p.root.Close()
-	if err := r.CheckHalt(ctx, o.Subject); err != nil {
+	if err := r.Halts().Check(ctx, o.Subject); err != nil {
 		return nil, err
 	}
 	if p.head, err = r.PushHead(ctx, o.Channel); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -128,7 +128,7 @@ func (p *push) resignHead(ctx context.Context) error {
 	if p.o.DryRun || left > repo.HeadLife-resignAfter && left <= repo.HeadLife+clock.Tolerance {
 		return nil
 	}
-	if _, err := p.r.Renew(ctx, p.o.Channel, p.o.Key, p.head.Number, p.head.Release); err != nil {
+	if _, err := p.r.Publisher(p.o.Key).Renew(ctx, p.o.Channel, p.head.Number, p.head.Release); err != nil {
 		return fmt.Errorf("nothing has changed, but the head could not be signed again: %w", err)
 	}
 	return nil
@@ -182,7 +182,7 @@ func (p *push) publishRelease(ctx context.Context, s *survey) (*Result, error) {
 		}
 	default:
 		p.reportProgress("publish", true)
-		out, err := p.r.Publish(ctx, repo.Commit{Release: *rel, Parent: p.head, Key: p.o.Key, Started: p.began, Lost: p.lost, Subject: p.o.Subject})
+		out, err := p.r.Publisher(p.o.Key).Publish(ctx, repo.Commit{Release: *rel, Parent: p.head, Started: p.began, Lost: p.lost, Subject: p.o.Subject})
 		if err != nil {
 			return nil, err
 		}

@@ -117,11 +117,11 @@ func (g *rig) read() map[string][]byte {
 		g.t.Fatal(err)
 	}
 	pages := repo.NewMemoryPages()
-	if err := r.LoadPages(ctx, r.Index, rel.PageIDs(), pages, repo.FetchOptions{}); err != nil {
+	if err := r.Manifests(pages).Load(ctx, r.Index, rel.PageIDs(), repo.FetchOptions{}); err != nil {
 		g.t.Fatal(err)
 	}
 	out := map[string][]byte{}
-	next := r.Entries(rel, pages)
+	next := r.Manifests(pages).Entries(rel)
 	for {
 		e, err := next()
 		if err != nil {
@@ -146,10 +146,10 @@ func (g *rig) content(r *repo.Repo, e *manifest.Entry, pages repo.Pages) []byte 
 	for _, l := range e.Lists {
 		lists = append(lists, l.ID)
 	}
-	if err := r.LoadPages(ctx, r.Index, lists, pages, repo.FetchOptions{}); err != nil {
+	if err := r.Manifests(pages).Load(ctx, r.Index, lists, repo.FetchOptions{}); err != nil {
 		g.t.Fatal(err)
 	}
-	refs, err := r.Refs(e, pages)
+	refs, err := r.Manifests(pages).Refs(e)
 	if err != nil {
 		g.t.Fatal(err)
 	}
@@ -160,7 +160,7 @@ func (g *rig) content(r *repo.Repo, e *manifest.Entry, pages repo.Pages) []byte 
 		}
 	}
 	chunks := repo.NewMemoryPages()
-	if err := r.LoadPages(ctx, r.Index, ids, chunks, repo.FetchOptions{}); err != nil {
+	if err := r.Manifests(chunks).Load(ctx, r.Index, ids, repo.FetchOptions{}); err != nil {
 		g.t.Fatal(err)
 	}
 	var b bytes.Buffer

@@ -27,7 +27,7 @@ func (p *push) queueTasks(ctx context.Context, queue chan<- *task) error {
 	}
 	old := cache{r: c, based: based, o: &p.o}
 	if p.pages != nil {
-		old.head = p.r.Entries(p.rel, p.pages)
+		old.head = p.r.Manifests(p.pages).Entries(p.rel)
 	}
 	m := &taskMaker{p: p, queue: queue, readers: make(chan *reader, cap(queue)+2), old: &old}
 	if err := p.walkSource(ctx, func(it scan.Item) error { return m.add(ctx, it) }); err != nil {

@@ -173,7 +173,7 @@ func (s *store) checkHalt(ctx context.Context) error {
 	if now.Sub(s.halted) < haltEvery {
 		return nil
 	}
-	if err := s.p.r.CheckHalt(ctx, s.p.o.Subject); err != nil {
+	if err := s.p.r.Halts().Check(ctx, s.p.o.Subject); err != nil {
 		return err
 	}
 	s.halted = now

@@ -77,7 +77,7 @@ func (f *Finder) open(ctx context.Context, id digest.Digest, portable bool) erro
 		return errors.New("too many pages for one report")
 	}
 	r := f.reader.repo()
-	if err := r.LoadPages(ctx, r.Index, []digest.Digest{id}, &f.reader.pages, repo.FetchOptions{}); err != nil {
+	if err := r.Manifests(&f.reader.pages).Load(ctx, r.Index, []digest.Digest{id}, repo.FetchOptions{}); err != nil {
 		return err
 	}
 	b, _ := f.reader.pages.Load(id)

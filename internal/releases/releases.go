@@ -64,10 +64,10 @@ func (r *Reader) EntriesOf(ctx context.Context, open *repo.Repo, k Key) (*repo.R
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := open.LoadPages(ctx, open.Index, rel.PageIDs(), &r.pages, repo.FetchOptions{}); err != nil {
+	if err := open.Manifests(&r.pages).Load(ctx, open.Index, rel.PageIDs(), repo.FetchOptions{}); err != nil {
 		return nil, nil, err
 	}
-	return rel, open.Entries(rel, &r.pages), nil
+	return rel, open.Manifests(&r.pages).Entries(rel), nil
 }
 
 // Refs returns the chunks of an entry. It reads the lists of a large file.
@@ -77,11 +77,11 @@ func (r *Reader) Refs(ctx context.Context, open *repo.Repo, e *manifest.Entry) (
 		for i, l := range e.Lists {
 			ids[i] = l.ID
 		}
-		if err := open.LoadPages(ctx, open.Index, ids, &r.pages, repo.FetchOptions{}); err != nil {
+		if err := open.Manifests(&r.pages).Load(ctx, open.Index, ids, repo.FetchOptions{}); err != nil {
 			return nil, err
 		}
 	}
-	return open.Refs(e, &r.pages)
+	return open.Manifests(&r.pages).Refs(e)
 }
 
 // Find returns the entry at a path of a release, or nil.
@@ -91,7 +91,7 @@ func (r *Reader) Find(ctx context.Context, k Key, path string) (*manifest.Entry,
 	if err != nil {
 		return nil, err
 	}
-	return open.Find(ctx, open.Index, rel, path, &r.pages, repo.FetchOptions{})
+	return open.Manifests(&r.pages).Find(ctx, open.Index, rel, path, repo.FetchOptions{})
 }
 
 // Finder returns a finder for one report.

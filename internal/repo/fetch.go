@@ -166,7 +166,7 @@ func (x *Index) fetchPlaces(ctx context.Context, places []Place, o FetchOptions,
 // announceKeys passes the keys of the needed objects to a store that asks for them.
 // A store that must request permission can then do so once for all.
 func (x *Index) announceKeys(ctx context.Context, places []Place) {
-	p, ok := x.repo.store.(interface {
+	p, ok := x.repo.objects.store.(interface {
 		Prefetch(ctx context.Context, keys []string)
 	})
 	if !ok {
@@ -247,11 +247,11 @@ func (f *fetcher) fetchSpan(ctx context.Context, s span) (left []Place, err erro
 	}
 	p := f.x.packs[s.pack]
 	key := PackKey(p.Digest)
-	obj, err := f.x.repo.keys.Object(pack.Kind, p.Salt)
+	obj, err := f.x.repo.identity.keys.Object(pack.Kind, p.Salt)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", key, err)
 	}
-	body, _, err := f.x.repo.store.Get(ctx, key, s.start, s.end-s.start)
+	body, _, err := f.x.repo.objects.store.Get(ctx, key, s.start, s.end-s.start)
 	if err != nil {
 		return s.places, goneOr(err)
 	}
@@ -326,8 +326,8 @@ func (f *fetcher) deliverBlock(ctx context.Context, key string, obj *seal.Object
 		if err := f.waitGate(ctx); err != nil {
 			return err
 		}
-		reconnect(f.x.repo.store)
-		again, err := f.x.repo.readRange(ctx, key, int64(places[0].At.Block), int64(len(in)))
+		reconnect(f.x.repo.objects.store)
+		again, err := f.x.repo.objects.readRange(ctx, key, int64(places[0].At.Block), int64(len(in)))
 		if err != nil {
 			return goneOr(err)
 		}
@@ -343,7 +343,7 @@ func (f *fetcher) openBlock(obj *seal.Object, places []Place, in []byte) (raw []
 	}
 	for _, p := range places {
 		end := int64(p.At.Offset) + int64(p.At.Size)
-		if end > int64(len(raw)) || f.x.repo.keys.ChunkID(raw[p.At.Offset:end]) != p.ID {
+		if end > int64(len(raw)) || f.x.repo.identity.keys.ChunkID(raw[p.At.Offset:end]) != p.ID {
 			return nil, p.ID, fmt.Errorf("it does not match its id: %w", frame.ErrDamaged)
 		}
 	}

@@ -12,7 +12,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"time"
 
@@ -20,7 +19,6 @@ import (
 	"nightferry/internal/chunk"
 	"nightferry/internal/digest"
 	"nightferry/internal/frame"
-	"nightferry/internal/halt"
 	"nightferry/internal/index"
 	"nightferry/internal/seal"
 	"nightferry/internal/trust"
@@ -95,6 +93,24 @@ func DecodeFormat(b []byte) (*Format, error) {
 	return &f, nil
 }
 
+// unlock returns the keys of an encrypted repository, nil of a plain one.
+func (f *Format) unlock(key []byte) (*seal.Keys, error) {
+	if f.Cipher == seal.Plain {
+		return nil, nil // an unneeded key does no harm
+	}
+	if key == nil {
+		return nil, fmt.Errorf("%w: this repository is encrypted: give --key-file FILE or set NIGHTFERRY_KEY", ErrKey)
+	}
+	keys, err := seal.NewKeys(key, f.Repo)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrKey, err)
+	}
+	if string(keys.Check()) != string(f.Check) {
+		return nil, fmt.Errorf("%w: it is not the key of this repository", ErrKey)
+	}
+	return keys, nil
+}
+
 // InitOptions are the properties of a new repository.
 type InitOptions struct {
 	Params  chunk.Params // zero: chunk.Default()
@@ -137,15 +153,15 @@ func Init(ctx context.Context, s bucket.Store, o InitOptions) (trust.RepoID, err
 	if err != nil {
 		return id, err
 	}
-	r := &Repo{store: s, format: *f, keys: keys, now: func() time.Time { return o.Now }, seen: &seen{}}
+	r := newRepo(&objects{store: s}, f, keys, &seen{}, func() time.Time { return o.Now })
 	doc := trust.Doc{Keys: []trust.Key{{Public: PublicOf(o.Release), Roles: trust.AllRoles, Since: o.Now.Unix()}}}
-	err = r.putTrust(ctx, o.Root, 1, &doc)
+	err = r.trust.create(ctx, o.Root, 1, &doc)
 	if begun && errors.Is(err, fs.ErrExist) {
 		// Ours, if the same keys made it.
 		root := PublicOf(o.Root)
 		r.seen.recall(&Memory{Root: root})
-		if err = r.followTrust(ctx); err == nil {
-			err = r.doc.Allows(PublicOf(o.Release), trust.Heads)
+		if err = r.trust.follow(ctx); err == nil {
+			err = r.trust.allows(PublicOf(o.Release), trust.Heads)
 		}
 		if err != nil {
 			err = fmt.Errorf("init: %w by another root or release key: %w", ErrExists, err)
@@ -154,7 +170,7 @@ func Init(ctx context.Context, s bucket.Store, o InitOptions) (trust.RepoID, err
 	if err != nil {
 		return f.Repo, err
 	}
-	if err := r.putHalt(ctx, o.Release, 1, &halt.Orders{}, bucket.Cond{Absent: true}); err != nil && (!begun || !errors.Is(err, fs.ErrExist)) {
+	if err := r.halts.create(ctx, o.Release); err != nil && (!begun || !errors.Is(err, fs.ErrExist)) {
 		return f.Repo, err
 	}
 	root, err := index.EncodeRoot(&index.Root{Sequence: 1})
@@ -232,42 +248,4 @@ var errStop = errors.New("seen enough")
 func PublicOf(k ed25519.PrivateKey) (p trust.Public) {
 	copy(p[:], k.Public().(ed25519.PublicKey))
 	return p
-}
-
-// putNew puts an object that must be absent. If a response was lost, a retry
-// finds our own object: that is success.
-func putNew(ctx context.Context, s bucket.Store, key string, b []byte) error {
-	_, err := putObject(ctx, s, key, b, bucket.Cond{Absent: true})
-	return err
-}
-
-// putObject is a conditional put. If it fails, it reads the object back to find out
-// whether it succeeded all the same: the response may have been lost, or a
-// retry may have met its own first attempt.
-func putObject(ctx context.Context, s bucket.Store, key string, b []byte, c bucket.Cond) (bucket.Info, error) {
-	info, err := s.Put(ctx, key, bucket.Bytes(b), c)
-	if err == nil || ctx.Err() != nil {
-		return info, err
-	}
-	if have, info, getErr := readObject(ctx, s, key, int64(len(b))+1); getErr == nil && bytes.Equal(have, b) {
-		return info, nil
-	}
-	return info, err
-}
-
-// readObject gets a whole object of at most max bytes.
-func readObject(ctx context.Context, s bucket.Store, key string, max int64) ([]byte, bucket.Info, error) {
-	body, info, err := s.Get(ctx, key, 0, -1)
-	if err != nil {
-		return nil, info, err
-	}
-	defer body.Close()
-	if info.Size > max {
-		return nil, info, fmt.Errorf("%s: %d bytes, at most %d are allowed: %w", key, info.Size, max, frame.ErrDamaged)
-	}
-	b := make([]byte, info.Size)
-	if _, err := io.ReadFull(body, b); err != nil {
-		return nil, info, fmt.Errorf("read %s: %w", key, err)
-	}
-	return b, info, nil
 }

@@ -10,9 +10,7 @@ import (
 	"nightferry/internal/bucket"
 	"nightferry/internal/digest"
 	"nightferry/internal/frame"
-	"nightferry/internal/halt"
 	"nightferry/internal/manifest"
-	"nightferry/internal/seal"
 	"nightferry/internal/trust"
 )
 
@@ -30,18 +28,6 @@ type Head struct {
 	Behind bool
 }
 
-// Release is a release as read and verified.
-type Release struct {
-	Number uint64
-	Digest digest.Digest // SHA-256 of the release object
-	Signer trust.Public
-	manifest.Release
-}
-
-func (r *Repo) headSubject(kind string, version uint16, channel string, number uint64) trust.Subject {
-	return trust.Subject{Kind: kind, Version: version, Repo: r.format.Repo, Scope: r.keys.Name(channel), Number: number}
-}
-
 // ErrNoRelease means that a channel has no release, or that there is no such
 // channel.
 var ErrNoRelease = errors.New("has no release yet")
@@ -54,12 +40,12 @@ func (r *Repo) Head(ctx context.Context, channel string) (*Head, error) {
 		return nil, err
 	}
 	var h *Head
-	err := r.readGood(ctx, HeadKey(r.keys.Name(channel)), trust.MaxHead, func(b []byte, info bucket.Info) (err error) {
+	err := r.objects.readGood(ctx, HeadKey(r.identity.keys.Name(channel)), trust.MaxHead, func(b []byte, info bucket.Info) (err error) {
 		h, err = r.acceptHead(channel, b, info)
 		return err
 	})
 	if errors.Is(err, fs.ErrNotExist) {
-		if seen := r.seenNumber(channel); seen > 0 {
+		if seen := r.seen.release(channel); seen > 0 {
 			return nil, fmt.Errorf("channel %q has no head, but release %d was seen: %w: somebody removed it; push again from the Core", channel, seen, ErrOlder)
 		}
 		return nil, fmt.Errorf("channel %q %w: %w", channel, ErrNoRelease, err)
@@ -76,17 +62,17 @@ func (r *Repo) PushHead(ctx context.Context, channel string) (*Head, error) {
 	if !errors.Is(err, ErrOlder) {
 		return h, err
 	}
-	err = r.readGood(ctx, HeadKey(r.keys.Name(channel)), trust.MaxHead, func(b []byte, info bucket.Info) (err error) {
+	err = r.objects.readGood(ctx, HeadKey(r.identity.keys.Name(channel)), trust.MaxHead, func(b []byte, info bucket.Info) (err error) {
 		h, err = r.parseHead(channel, b, info)
 		return err
 	})
 	if errors.Is(err, fs.ErrNotExist) {
 		// The release that the lost head named holds the same facts.
-		seen := r.seenNumber(channel)
+		seen := r.seen.release(channel)
 		rel, err := r.Release(ctx, channel, seen, digest.Digest{})
 		if errors.Is(err, trust.ErrUntrusted) || errors.Is(err, frame.ErrDamaged) {
 			return nil, fmt.Errorf("the head of %q is gone, and nothing can build on what it named: %w: put the head back and sign it again (nightferry trust resign STORE), or delete %s, and push: that begins the channel anew, by a higher number",
-				channel, err, ReleaseKey(r.keys.Name(channel), seen))
+				channel, err, ReleaseKey(r.identity.keys.Name(channel), seen))
 		}
 		if err != nil {
 			return nil, err
@@ -96,7 +82,7 @@ func (r *Repo) PushHead(ctx context.Context, channel string) (*Head, error) {
 	if err != nil {
 		return nil, err
 	}
-	h.Behind = h.Number < r.seenNumber(channel)
+	h.Behind = h.Number < r.seen.release(channel)
 	return h, nil
 }
 
@@ -106,10 +92,10 @@ func (r *Repo) parseHead(channel string, b []byte, info bucket.Info) (*Head, err
 	if err != nil {
 		return nil, fmt.Errorf("head of %q: %w", channel, err)
 	}
-	if err := s.Verify(r.headSubject(trust.HeadKind, trust.HeadVersion, channel, s.Subject.Number)); err != nil {
+	if err := s.Verify(r.identity.subject(trust.HeadKind, trust.HeadVersion, r.identity.keys.Name(channel), s.Subject.Number)); err != nil {
 		return nil, fmt.Errorf("head of %q: %w", channel, err)
 	}
-	if err := r.doc.Allows(s.Signer, trust.Heads); err != nil {
+	if err := r.trust.allows(s.Signer, trust.Heads); err != nil {
 		return nil, fmt.Errorf("head of %q: %w: sign it again with an active key (nightferry trust resign STORE)", channel, err)
 	}
 	p, err := trust.DecodeHead(s.Payload)
@@ -129,120 +115,4 @@ func (r *Repo) acceptHead(channel string, b []byte, info bucket.Info) (*Head, er
 		return nil, fmt.Errorf("head of %q is release %d, release %d was seen: %w: an old state of the bucket was put back; push again from the Core", channel, h.Number, higher, ErrOlder)
 	}
 	return h, nil
-}
-
-func (r *Repo) seenNumber(channel string) uint64 { return r.Memory().Heads[channel] }
-
-// Release reads a release. want is the digest from a verified head or a
-// verified child. With the zero Digest, the signer alone decides: its key must
-// be active or retired.
-func (r *Repo) Release(ctx context.Context, channel string, number uint64, want digest.Digest) (*Release, error) {
-	return r.releaseAt(ctx, r.keys.Name(channel), fmt.Sprintf("release %d of %q", number, channel), number, want)
-}
-
-// HaltObject is a halt object that was read and verified.
-type HaltObject struct {
-	Raw    []byte // as it is stored and sent to sites
-	Epoch  uint64
-	Orders *halt.Orders
-}
-
-// Halts reads the active orders and the epoch.
-func (r *Repo) Halts(ctx context.Context) (*halt.Orders, uint64, string, error) {
-	h, etag, err := r.readHalt(ctx)
-	if err != nil {
-		return nil, 0, "", err
-	}
-	return h.Orders, h.Epoch, etag, nil
-}
-
-// Halt reads the halt object.
-func (r *Repo) Halt(ctx context.Context) (*HaltObject, error) {
-	h, _, err := r.readHalt(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return h, nil
-}
-
-// OrdersLost reports whether an error of Halts means that the store does not
-// hold the halt orders in force. The object is then missing, damaged, an old
-// one that was put back, or signed by an untrusted key. PutHalt replaces such
-// an object.
-func OrdersLost(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrOlder) || errors.Is(err, trust.ErrUntrusted) || errors.Is(err, frame.ErrDamaged) || errors.Is(err, seal.ErrOpen)
-}
-
-// readHalt is Halt, but also returns an object that is older than one seen
-// before, and the ETag of a refused object: a writer needs them.
-func (r *Repo) readHalt(ctx context.Context) (h *HaltObject, etag string, err error) {
-	err = r.readGood(ctx, haltKey, halt.Max, func(b []byte, info bucket.Info) (err error) {
-		h, err = r.acceptHalt(b)
-		etag = info.ETag
-		return err
-	})
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, "", fmt.Errorf("the bucket's halt object is gone, nobody could stop this run: restore it with nightferry resume --all STORE: %w", err)
-	case errors.Is(err, ErrOlder) || !OrdersLost(err):
-		return h, etag, err
-	case etag == "": // too large to be read at all
-		_, info, _ := readObject(ctx, r.store, haltKey, halt.Max)
-		etag = info.ETag
-	}
-	return nil, etag, fmt.Errorf("the bucket's halt object does not count, nobody could stop this run: replace it with nightferry resume --all STORE: %w", err)
-}
-
-// openHalt checks the signature of an object and decodes it.
-func (r *Repo) openHalt(b []byte) (*HaltObject, trust.Public, error) {
-	s, err := trust.Parse(halt.Kind, halt.Version, halt.Max, b)
-	if err != nil {
-		return nil, trust.Public{}, fmt.Errorf("halt: %w", err)
-	}
-	epoch := s.Subject.Number
-	if err := s.Verify(trust.Subject{Kind: halt.Kind, Version: halt.Version, Repo: r.format.Repo, Number: epoch}); err != nil {
-		return nil, s.Signer, fmt.Errorf("halt: %w", err)
-	}
-	payload, err := r.openPayload(halt.Kind, s.Payload)
-	if err != nil {
-		return nil, s.Signer, fmt.Errorf("halt: %w", err)
-	}
-	orders, err := halt.Decode(payload)
-	return &HaltObject{Raw: b, Epoch: epoch, Orders: orders}, s.Signer, err
-}
-
-func (r *Repo) acceptHalt(b []byte) (*HaltObject, error) {
-	h, signer, err := r.openHalt(b)
-	if err == nil {
-		err = r.doc.Allows(signer, trust.Halts)
-	}
-	if err != nil {
-		return nil, err
-	}
-	if higher, ok := r.seen.acceptHalt(h.Epoch); !ok {
-		return h, fmt.Errorf("the bucket's halt object has epoch %d, %d was seen: %w: an old state of the bucket was put back", h.Epoch, higher, ErrOlder)
-	}
-	return h, nil
-}
-
-// CheckHalt returns a *halt.Error if an active halt order stops s, and nil if
-// none does. It returns any other error if this is unknown: then nothing may
-// start.
-func (r *Repo) CheckHalt(ctx context.Context, s halt.Subject) error {
-	orders, _, _, err := r.Halts(ctx)
-	if err != nil {
-		return err
-	}
-	if o := orders.Find(s); o != nil {
-		return &halt.Error{Order: *o}
-	}
-	return nil
-}
-
-// replaceCond returns the condition under which a mutable object may be replaced.
-func replaceCond(etag string) bucket.Cond {
-	if etag == "" {
-		return bucket.Cond{Absent: true}
-	}
-	return bucket.Cond{ETag: etag}
 }

@@ -71,7 +71,7 @@ func (e *MissingError) Error() string {
 // Index reads the index root; segments are read when Locate needs them.
 func (r *Repo) Index(ctx context.Context) (*Index, error) {
 	var x *Index
-	err := r.readGood(ctx, rootKey, index.MaxRoot, func(b []byte, info bucket.Info) error {
+	err := r.objects.readGood(ctx, rootKey, index.MaxRoot, func(b []byte, info bucket.Info) error {
 		root, err := index.DecodeRoot(b)
 		if err != nil {
 			return fmt.Errorf("%s: %w", rootKey, err)
@@ -195,7 +195,7 @@ func (x *Index) loadSegment(ctx context.Context, ref index.SegmentRef) (*segment
 	if s := x.kept[ref.Digest]; s != nil {
 		return s, nil
 	}
-	s, err := x.repo.openSegment(ctx, ref)
+	s, err := openSegment(ctx, x.repo.objects, x.repo.identity.keys, ref)
 	if err == nil && s.whole != nil && x.keptBytes+ref.Size <= keptSegments {
 		x.kept[ref.Digest] = s
 		x.keptBytes += ref.Size
@@ -205,23 +205,24 @@ func (x *Index) loadSegment(ctx context.Context, ref index.SegmentRef) (*segment
 
 // segment reads parts of one segment from the store.
 type segment struct {
-	repo   *Repo
+	from   *objects
 	ref    index.SegmentRef
 	obj    *seal.Object
 	footer *index.Footer
 	whole  []byte // of a small one
 }
 
-func (r *Repo) openSegment(ctx context.Context, ref index.SegmentRef) (*segment, error) {
+// openSegment reads the footer of a segment, or all of a small one.
+func openSegment(ctx context.Context, from *objects, keys *seal.Keys, ref index.SegmentRef) (*segment, error) {
 	key := SegmentKey(ref.Digest)
-	obj, err := r.keys.Object(index.Kind, ref.Salt)
+	obj, err := keys.Object(index.Kind, ref.Salt)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", key, err)
 	}
-	s := &segment{repo: r, ref: ref, obj: obj}
+	s := &segment{from: from, ref: ref, obj: obj}
 	var tail []byte
 	if ref.Size <= wholeSegment {
-		err = r.readGood(ctx, key, ref.Size, func(b []byte, _ bucket.Info) error {
+		err = from.readGood(ctx, key, ref.Size, func(b []byte, _ bucket.Info) error {
 			// The root is not signed: a matching digest proves nothing about
 			// the size.
 			if int64(len(b)) != ref.Size || digest.Of(b) != ref.Digest {
@@ -234,7 +235,7 @@ func (r *Repo) openSegment(ctx context.Context, ref index.SegmentRef) (*segment,
 			tail = s.whole[ref.Footer:]
 		}
 	} else {
-		err = r.readRangeGood(ctx, key, ref.Footer, ref.Size-ref.Footer, func(b []byte) error {
+		err = from.readRangeGood(ctx, key, ref.Footer, ref.Size-ref.Footer, func(b []byte) error {
 			if digest.Of(b) != ref.FooterDigest {
 				return fmt.Errorf("%s: its footer does not match the index root: %w", key, frame.ErrDamaged)
 			}
@@ -258,19 +259,6 @@ func (r *Repo) openSegment(ctx context.Context, ref index.SegmentRef) (*segment,
 func pageEnd(s *segment) int64 {
 	off, n := s.footer.PageRange(len(s.footer.Pages)-1, s.obj.Overhead())
 	return off + n
-}
-
-func (r *Repo) readRange(ctx context.Context, key string, off, n int64) ([]byte, error) {
-	body, _, err := r.store.Get(ctx, key, off, n)
-	if err != nil {
-		return nil, err
-	}
-	defer body.Close()
-	b := make([]byte, n)
-	if _, err := io.ReadFull(body, b); err != nil {
-		return nil, fmt.Errorf("read %s: %w", key, err)
-	}
-	return b, nil
 }
 
 // lookup calls fn for each of the sorted ids, in order, with its record or nil.
@@ -338,7 +326,7 @@ func (s *segment) readRun(ctx context.Context, pages []int, start, end int64, fn
 	var body io.ReadCloser
 	if s.whole == nil {
 		var err error
-		if body, _, err = s.repo.store.Get(ctx, SegmentKey(s.ref.Digest), start, end-start); err != nil {
+		if body, _, err = s.from.store.Get(ctx, SegmentKey(s.ref.Digest), start, end-start); err != nil {
 			return err
 		}
 		defer body.Close()
@@ -360,8 +348,8 @@ func (s *segment) readRun(ctx context.Context, pages []int, start, end int64, fn
 		at = off + n
 		recs, err := s.footer.OpenPage(s.obj, pages[0], stored)
 		if err != nil && body != nil {
-			s.repo.tellRetry(&ArrivalError{Key: SegmentKey(s.ref.Digest), Err: err})
-			err = s.repo.readRangeGood(ctx, SegmentKey(s.ref.Digest), off, n, func(b []byte) (err error) {
+			s.from.notifyRetry(&ArrivalError{Key: SegmentKey(s.ref.Digest), Err: err})
+			err = s.from.readRangeGood(ctx, SegmentKey(s.ref.Digest), off, n, func(b []byte) (err error) {
 				recs, err = s.footer.OpenPage(s.obj, pages[0], b)
 				return err
 			})

@@ -102,7 +102,7 @@ func (s *Segments) openCopy(name string, ref index.SegmentRef, sum string) (l *l
 }
 
 func (s *Segments) fetchSegment(ctx context.Context, ref index.SegmentRef) (name, sum string, err error) {
-	seg, err := s.repo.openSegment(ctx, ref)
+	seg, err := openSegment(ctx, s.repo.objects, s.repo.identity.keys, ref)
 	if err != nil {
 		return "", "", err
 	}

@@ -19,7 +19,7 @@ import (
 // condemn lists packs as condemned.
 func (p *press) condemn(r *Repo, packs ...digest.Digest) {
 	p.t.Helper()
-	if _, err := r.UpdateRoot(p.t.Context(), func(root *index.Root) error {
+	if _, err := r.ReplaceRoot(p.t.Context(), func(root *index.Root, _ time.Time) error {
 		for _, d := range packs {
 			root.Condemned = append(root.Condemned, index.Condemned{Pack: d, Since: 1})
 		}
@@ -151,7 +151,7 @@ func TestSmallSegmentIsProven(t *testing.T) {
 			if _, err := r.Segments(p.folder()).Known(t.Context(), x); err == nil {
 				t.Errorf("altered at %d and copied", at)
 			}
-			if err := r.CheckSegment(t.Context(), x.Root().Segments[0]); err == nil {
+			if err := x.CheckSegment(t.Context(), x.Root().Segments[0]); err == nil {
 				t.Errorf("altered at %d and passed", at)
 			}
 			testbed.FlipBit(t, p.store, key, at, 0)
@@ -208,7 +208,7 @@ func TestLocateInAShortSegment(t *testing.T) {
 			ref := good
 			ref.Digest = digest.Of(whole[:n])
 			p.put(SegmentKey(ref.Digest), whole[:n])
-			if _, err := r.UpdateRoot(t.Context(), func(root *index.Root) error {
+			if _, err := r.ReplaceRoot(t.Context(), func(root *index.Root, _ time.Time) error {
 				root.Segments = []index.SegmentRef{ref}
 				return nil
 			}); err != nil {

@@ -6,11 +6,115 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"sync"
 	"time"
 
 	"nightferry/internal/durable"
 	"nightferry/internal/trust"
 )
+
+// ErrOlder means that the bucket holds an older object than was seen before: a
+// restore or an attacker put back an old state.
+var ErrOlder = errors.New("older than seen before")
+
+// Memory is a reader's memory between runs, with which it refuses older
+// objects. It holds no secret. The caller persists it durably before it caches
+// or applies anything that was read.
+type Memory struct {
+	Repo     trust.RepoID      `json:"-"`
+	RepoHex  string            `json:"repo"`
+	Format   []byte            `json:"format"` // the format object, so that the repository can be opened while the store is away
+	Root     trust.Public      `json:"root"`
+	Trust    uint64            `json:"trust"`     // highest trust document seen
+	TrustDoc []byte            `json:"trust_doc"` // that object, so that it need not be fetched again
+	Halt     uint64            `json:"halt"`      // highest halt epoch seen
+	Heads    map[string]uint64 `json:"heads"`     // channel → highest release number seen
+}
+
+// seen is the memory of one or more openings of a repository. No number in it ever decreases.
+type seen struct {
+	mu     sync.Mutex
+	memory Memory
+}
+
+// recall begins with what an earlier program has saved.
+func (s *seen) recall(m *Memory) {
+	if m != nil {
+		s.memory = *m
+		s.memory.Heads = maps.Clone(m.Heads)
+	}
+}
+
+// current returns a copy.
+func (s *seen) current() Memory {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := s.memory
+	m.Heads = maps.Clone(m.Heads)
+	return m
+}
+
+// acceptHead notes a release number of a channel, unless a higher one was seen: then it returns that.
+func (s *seen) acceptHead(channel string, number uint64) (higher uint64, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := s.memory.Heads[channel]; number < n {
+		return n, false
+	}
+	s.memory.Heads[channel] = number
+	return 0, true
+}
+
+// acceptHalt does the same for the epoch of the halt object.
+func (s *seen) acceptHalt(epoch uint64) (higher uint64, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := s.memory.Halt; epoch < n {
+		return n, false
+	}
+	s.memory.Halt = epoch
+	return 0, true
+}
+
+// acceptTrust notes a trust document and its root key.
+func (s *seen) acceptTrust(root trust.Public, number uint64, object []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.memory.Root = root
+	if number > s.memory.Trust {
+		s.memory.Trust, s.memory.TrustDoc = number, object
+	}
+}
+
+// release returns the highest release number of a channel.
+func (s *seen) release(channel string) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.memory.Heads[channel]
+}
+
+// start fills a memory for a repository. It returns an error if it is the memory of another one, or if its root key is
+// not the given one.
+func (s *seen) start(f *Format, object []byte, root *trust.Public) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := &s.memory
+	if m.RepoHex != "" && m.RepoHex != f.Repo.String() {
+		return fmt.Errorf("%w: the store holds repository %s, this place belongs to %s: check the store's address", trust.ErrUntrusted, f.Repo, m.RepoHex)
+	}
+	m.Repo, m.RepoHex, m.Format = f.Repo, f.Repo.String(), object
+	if m.Heads == nil {
+		m.Heads = map[string]uint64{}
+	}
+	if root == nil {
+		return nil
+	}
+	if m.Root != (trust.Public{}) && m.Root != *root {
+		return fmt.Errorf("%w: this place is pinned to root key %s, --trust says %s", trust.ErrUntrusted, m.Root, *root)
+	}
+	m.Root = *root
+	return nil
+}
 
 // MemoryFile is the file name of a Memory.
 const MemoryFile = "memory.json"

@@ -63,7 +63,7 @@ func TestOpeningsShareTheirMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 		slow := &slowStore{Store: p.store, meanwhile: func() {
-			if _, err := first.PutHalt(ctx, p.key, func(o *halt.Orders) error {
+			if _, err := first.Halts().Put(ctx, p.key, func(o *halt.Orders) error {
 				o.Add(halt.Order{ID: halt.NewID(), Scope: halt.All, At: 1})
 				return nil
 			}); err != nil {
@@ -82,7 +82,7 @@ func TestOpeningsShareTheirMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i, r := range []*Repo{first, second} {
-			if _, err := r.Halt(ctx); !errors.Is(err, ErrOlder) {
+			if _, err := r.Halts().Read(ctx); !errors.Is(err, ErrOlder) {
 				t.Errorf("opening %d accepted an old halt object: %v", i+1, err)
 			}
 		}

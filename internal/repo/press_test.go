@@ -162,14 +162,14 @@ func (p *press) commit(r *Repo, s *Segments, content []byte) Commit {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		p.t.Fatal(err)
 	}
-	return Commit{Release: rel, Parent: head, Key: p.key}
+	return Commit{Release: rel, Parent: head}
 }
 
 // publish makes a release of content.
 func (p *press) publish(content string) *Release {
 	p.t.Helper()
 	r := p.mustOpen(nil)
-	rel, err := r.Publish(p.t.Context(), p.commit(r, r.Segments(p.folder()), []byte(content)))
+	rel, err := r.Publisher(p.key).Publish(p.t.Context(), p.commit(r, r.Segments(p.folder()), []byte(content)))
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -208,7 +208,7 @@ func (p *press) synthetic(r *Repo, n int) []digest.Digest {
 		p.t.Fatal(err)
 	}
 	p.put(SegmentKey(ref.Digest), obj)
-	if _, err := r.UpdateRoot(p.t.Context(), func(root *index.Root) error {
+	if _, err := r.ReplaceRoot(p.t.Context(), func(root *index.Root, _ time.Time) error {
 		root.Segments = slices.Insert(root.Segments, 0, ref)
 		return nil
 	}); err != nil {

@@ -43,7 +43,7 @@ func TestOneOfConcurrentPushesWins(t *testing.T) {
 		errs := make([]error, n)
 		rels := make([]*Release, n)
 		for i := range n {
-			wg.Go(func() { rels[i], errs[i] = repos[i].Publish(t.Context(), commits[i]) })
+			wg.Go(func() { rels[i], errs[i] = repos[i].Publisher(p.key).Publish(t.Context(), commits[i]) })
 		}
 		wg.Wait()
 		head, err := p.mustOpen(nil).Head(t.Context(), testChannel)
@@ -78,7 +78,7 @@ func TestOrphanReleaseIsSkipped(t *testing.T) {
 		for i := range 2 {
 			s := testbed.Fail(p.store, testbed.Rule{Op: "put", Prefix: "channels/", Nth: 2 + i, Dead: true})
 			r := p.mustOpen(s)
-			if _, err := r.Publish(t.Context(), p.commit(r, r.Segments(p.folder()), fmt.Appendf(nil, "dead %d", i))); !errors.Is(err, testbed.ErrDead) && !errors.Is(err, testbed.ErrFault) {
+			if _, err := r.Publisher(p.key).Publish(t.Context(), p.commit(r, r.Segments(p.folder()), fmt.Appendf(nil, "dead %d", i))); !errors.Is(err, testbed.ErrDead) && !errors.Is(err, testbed.ErrFault) {
 				t.Fatal(err)
 			}
 		}
@@ -109,7 +109,7 @@ func TestLostAnswersSettle(t *testing.T) {
 			nth := 1 + i/2 // the release, the root, then the head
 			s := testbed.Fail(p.store, testbed.Rule{Op: "put", Prefix: prefix, Nth: nth, Done: true})
 			r := p.mustOpen(s)
-			rel, err := r.Publish(t.Context(), p.commit(r, r.Segments(p.folder()), fmt.Appendf(nil, "content %d", i)))
+			rel, err := r.Publisher(p.key).Publish(t.Context(), p.commit(r, r.Segments(p.folder()), fmt.Appendf(nil, "content %d", i)))
 			if err != nil || rel.Number != uint64(i+1) {
 				t.Errorf("%s %d: %+v %v", prefix, nth, rel, err)
 			}
@@ -157,7 +157,7 @@ func TestTooLong(t *testing.T) {
 		if name != "late" {
 			c.Started = c.Started.Add(-DefaultGrace/2 - time.Hour)
 		}
-		if _, err := r.Publish(t.Context(), c); !errors.Is(err, ErrTooLong) {
+		if _, err := r.Publisher(p.key).Publish(t.Context(), c); !errors.Is(err, ErrTooLong) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if h, err := p.mustOpen(nil).Head(t.Context(), testChannel); err != nil || h.Number != 1 {
@@ -184,8 +184,8 @@ func TestHaltGivenWhileAReleaseIsStored(t *testing.T) {
 		c := p.commit(r, r.Segments(p.folder()), []byte("halted"))
 		c.Subject = halt.Subject{Site: "core", Channel: testChannel}
 		other := p.mustOpen(nil)
-		r.store = &putHook{Store: p.store, part: "/releases/", after: func() {
-			if _, err := other.PutHalt(ctx, p.key, func(o *halt.Orders) error {
+		r.objects.store = &putHook{Store: p.store, part: "/releases/", after: func() {
+			if _, err := other.Halts().Put(ctx, p.key, func(o *halt.Orders) error {
 				o.Add(halt.Order{ID: halt.NewID(), Scope: halt.Channel, Value: testChannel, At: 1})
 				return nil
 			}); err != nil {
@@ -193,7 +193,7 @@ func TestHaltGivenWhileAReleaseIsStored(t *testing.T) {
 			}
 		}}
 		var stopped *halt.Error
-		if _, err := r.Publish(ctx, c); !errors.As(err, &stopped) {
+		if _, err := r.Publisher(p.key).Publish(ctx, c); !errors.As(err, &stopped) {
 			t.Errorf("published under a halt order: %v", err)
 		}
 		head, err := p.mustOpen(nil).Head(ctx, testChannel)

@@ -21,7 +21,7 @@ import (
 // would be forgotten, and uploaded again by the next push.
 func (s *Segments) Rebuild(ctx context.Context, fill func(add func(*Batch) error) error) (*Index, error) {
 	r := s.repo
-	old, info, err := readObject(ctx, r.store, rootKey, index.MaxRoot)
+	old, info, err := readObject(ctx, r.objects.store, rootKey, index.MaxRoot)
 	if err != nil && !isMissing(err) {
 		return nil, err
 	}
@@ -52,7 +52,7 @@ func (s *Segments) Rebuild(ctx context.Context, fill func(add func(*Batch) error
 	if err != nil {
 		return nil, err
 	}
-	if info, err = putObject(ctx, r.store, rootKey, b, replaceCond(info.ETag)); err != nil {
+	if info, err = putObject(ctx, r.objects.store, rootKey, b, replaceCond(info.ETag)); err != nil {
 		return nil, fmt.Errorf("replace the index root: %w: end what else writes to the repository and rebuild again", err)
 	}
 	return r.newIndex(&root, info), nil
@@ -62,15 +62,15 @@ func (s *Segments) Rebuild(ctx context.Context, fill func(add func(*Batch) error
 func (s *Segments) storeBatch(ctx context.Context, b *Batch) (index.SegmentRef, error) {
 	slices.SortFunc(b.records, func(x, y index.Record) int { return x.ID.Compare(y.ID) })
 	records := slices.CompactFunc(b.records, func(x, y index.Record) bool { return x.ID == y.ID })
-	obj, ref, err := index.Build(s.repo.keys, b.packs, records)
+	obj, ref, err := index.Build(s.repo.identity.keys, b.packs, records)
 	if err != nil {
 		return ref, err
 	}
-	if _, err := s.repo.store.Put(ctx, SegmentKey(ref.Digest), bucket.Body{R: bytes.NewReader(obj), Size: int64(len(obj)), SHA256: ref.Digest}, bucket.Cond{}); err != nil {
+	if _, err := s.repo.objects.store.Put(ctx, SegmentKey(ref.Digest), bucket.Body{R: bytes.NewReader(obj), Size: int64(len(obj)), SHA256: ref.Digest}, bucket.Cond{}); err != nil {
 		return ref, err
 	}
 	_, _, err = s.writeCopy(ref, func(w io.Writer) (index.SegmentRef, error) {
-		if s.repo.keys == nil {
+		if s.repo.identity.keys == nil {
 			_, err := w.Write(obj)
 			return ref, err
 		}

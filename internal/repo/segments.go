@@ -1,7 +1,6 @@
 package repo
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -13,7 +12,6 @@ import (
 	"nightferry/internal/bucket"
 	"nightferry/internal/digest"
 	"nightferry/internal/index"
-	"nightferry/internal/pack"
 )
 
 // casTries bounds how often a writer tries to replace the index root against
@@ -23,15 +21,6 @@ const casTries = 64
 // ErrContended means that a writer gave up because other writers kept replacing
 // the index root first.
 var ErrContended = errors.New("other writers were faster")
-
-// UpdateRoot is ReplaceRoot for callers that need no clock.
-func (r *Repo) UpdateRoot(ctx context.Context, change func(*index.Root) error) (*index.Root, error) {
-	x, err := r.ReplaceRoot(ctx, func(root *index.Root, _ time.Time) error { return change(root) })
-	if err != nil {
-		return nil, err
-	}
-	return x.root, nil
-}
 
 // ReplaceRoot replaces the index root with the root as changed by change, and
 // returns the new index. It tries again if another writer was faster. now is
@@ -61,7 +50,7 @@ func (r *Repo) ReplaceRoot(ctx context.Context, change func(root *index.Root, no
 		if err != nil {
 			return nil, err
 		}
-		info, err := putObject(ctx, r.store, rootKey, b, replaceCond(x.etag))
+		info, err := putObject(ctx, r.objects.store, rootKey, b, replaceCond(x.etag))
 		if err == nil {
 			return r.newIndex(&root, info), nil
 		}
@@ -71,71 +60,6 @@ func (r *Repo) ReplaceRoot(ctx context.Context, change func(root *index.Root, no
 	}
 	return nil, fmt.Errorf("replace the index root: %w %d times in a row: nothing is lost, run it again later", ErrContended, casTries)
 }
-
-// PutPack stores a pack. Its chunks count only once a segment names the pack,
-// which must happen within half the grace period: gc deletes unnamed packs.
-func (r *Repo) PutPack(ctx context.Context, p pack.Finished) error {
-	info, err := r.store.Put(ctx, PackKey(p.Digest), bucket.Body{R: bytes.NewReader(p.Bytes), Size: int64(len(p.Bytes)), SHA256: p.Digest}, bucket.Cond{})
-	if err != nil {
-		return err
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.unnamed == nil {
-		r.unnamed = map[digest.Digest]time.Time{}
-	}
-	r.unnamed[p.Digest] = info.Date
-	return nil
-}
-
-// oldestUnnamed returns when this process stored the first of the packs that no
-// segment names yet; zero if it stored none of them.
-func (r *Repo) oldestUnnamed(packs []index.Pack) (t time.Time) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, p := range packs {
-		if at, ok := r.unnamed[p.Digest]; ok && (t.IsZero() || at.Before(t)) {
-			t = at
-		}
-	}
-	return t
-}
-
-func (r *Repo) markNamed(packs []index.Pack) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, p := range packs {
-		delete(r.unnamed, p.Digest)
-	}
-}
-
-// Batch collects the contents of new packs until they become a segment.
-type Batch struct {
-	packs   []index.Pack
-	records []index.Record
-	bytes   int64
-}
-
-// Add adds a stored pack.
-func (b *Batch) Add(p pack.Finished) {
-	b.AddFooter(index.Pack{Digest: p.Digest, Salt: p.Salt, Size: uint32(len(p.Bytes))}, &p.Footer)
-}
-
-// AddFooter adds a stored pack, as described by its footer.
-func (b *Batch) AddFooter(p index.Pack, f *pack.Footer) {
-	n := uint32(len(b.packs))
-	b.packs = append(b.packs, p)
-	f.Each(func(id digest.Digest, at pack.Location) {
-		b.records = append(b.records, index.Record{ID: id, Pack: n, At: at})
-	})
-	b.bytes += int64(p.Size)
-}
-
-// Bytes returns the bytes of the packs in the batch.
-func (b *Batch) Bytes() int64 { return b.bytes }
-
-// Records returns the number of chunks in the batch.
-func (b *Batch) Records() int { return len(b.records) }
 
 // AddSegment indexes the chunks of a batch: it stores a segment, then lists it
 // in the index root, and merges segments if there are too many.
@@ -147,7 +71,7 @@ func (s *Segments) AddSegment(ctx context.Context, b *Batch) error {
 	if err != nil {
 		return err
 	}
-	oldest := s.repo.oldestUnnamed(b.packs)
+	oldest := s.repo.unnamed.oldest(b.packs)
 	done := merges{segs: s}
 	_, err = s.repo.ReplaceRoot(ctx, func(root *index.Root, now time.Time) error {
 		// If a segment named a pack that gc has deleted meanwhile, every later
@@ -162,7 +86,7 @@ func (s *Segments) AddSegment(ctx context.Context, b *Batch) error {
 		return done.shrinkRoot(ctx, root, now)
 	})
 	if err == nil {
-		s.repo.markNamed(b.packs)
+		s.repo.unnamed.remove(b.packs)
 	}
 	return err
 }
@@ -295,7 +219,7 @@ func (s *Segments) mergeSegments(ctx context.Context, refs []index.SegmentRef, c
 	if err != nil {
 		return ref, err
 	}
-	_, err = s.repo.store.Put(ctx, SegmentKey(ref.Digest), bucket.Body{R: f, Size: ref.Size, SHA256: ref.Digest}, bucket.Cond{})
+	_, err = s.repo.objects.store.Put(ctx, SegmentKey(ref.Digest), bucket.Body{R: f, Size: ref.Size, SHA256: ref.Digest}, bucket.Cond{})
 	return ref, errors.Join(err, f.Close(), s.dir.Remove(object))
 }
 
@@ -325,7 +249,7 @@ func (m *merger) close() (err error) {
 
 // writeMerged merges by id. sealed writes as the repository does, else plain.
 func (m *merger) writeMerged(w io.Writer, r *Repo, sealed bool) (index.SegmentRef, error) {
-	keys := r.keys
+	keys := r.identity.keys
 	if !sealed {
 		keys = nil
 	}
@@ -408,12 +332,3 @@ func (c *cursor) peek() (*index.Record, error) {
 }
 
 func (c *cursor) next() { c.at, c.ok = c.at+1, false }
-
-// IDs returns the ids of the chunks in the batch.
-func (b *Batch) IDs() []digest.Digest {
-	ids := make([]digest.Digest, len(b.records))
-	for i, r := range b.records {
-		ids[i] = r.ID
-	}
-	return ids
-}

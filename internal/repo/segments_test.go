@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"nightferry/internal/digest"
 	"nightferry/internal/index"
@@ -84,7 +85,7 @@ func TestMergeKeepsTheNewest(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.UpdateRoot(t.Context(), func(root *index.Root) error {
+		if _, err := r.ReplaceRoot(t.Context(), func(root *index.Root, _ time.Time) error {
 			root.Segments = []index.SegmentRef{ref}
 			return nil
 		}); err != nil {

@@ -3,19 +3,13 @@ package repo
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"errors"
-	"fmt"
-	"io"
-	"io/fs"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"nightferry/internal/bucket"
-	"nightferry/internal/digest"
-	"nightferry/internal/frame"
 	"nightferry/internal/manifest"
 	"nightferry/internal/trust"
 )
@@ -47,7 +41,7 @@ type StoredRelease struct {
 // Stored lists the objects of all channels with a single LIST, and the keys
 // below ChannelsPrefix that are neither a head nor a release.
 func (r *Repo) Stored(ctx context.Context) (scopes []Stored, strange []bucket.Info, err error) {
-	err = r.store.List(ctx, ChannelsPrefix, func(i bucket.Info) error {
+	err = r.objects.store.List(ctx, ChannelsPrefix, func(i bucket.Info) error {
 		scope, rest, _ := strings.Cut(strings.TrimPrefix(i.Key, ChannelsPrefix), "/")
 		number, isRelease := strings.CutPrefix(rest, "releases/")
 		n, numErr := strconv.ParseUint(number, 10, 64)
@@ -73,94 +67,47 @@ func (r *Repo) Stored(ctx context.Context) (scopes []Stored, strange []bucket.In
 	return scopes, strange, err
 }
 
-// ChannelOf returns the channel name for a name in object keys. In an encrypted
-// repository it must read the channel's head and a release.
-func (r *Repo) ChannelOf(ctx context.Context, scope string) (string, error) {
-	if r.keys == nil {
-		return scope, manifest.CheckChannel(scope)
-	}
-	return r.channelOf(ctx, scope)
-}
-
-// StoredRelease is Release by the channel's name in object keys, which also
-// works for a channel without a head.
-func (r *Repo) StoredRelease(ctx context.Context, scope string, number uint64, want digest.Digest) (*Release, error) {
-	return r.releaseAt(ctx, scope, fmt.Sprintf("release %d of %q", number, scope), number, want)
-}
-
-func (r *Repo) releaseAt(ctx context.Context, scope, what string, number uint64, want digest.Digest) (*Release, error) {
-	var rel *Release
-	err := r.readGood(ctx, ReleaseKey(scope, number), manifest.MaxRelease+4096, func(b []byte, _ bucket.Info) (err error) {
-		rel, err = r.acceptRelease(b, scope, number, want)
-		return err
+// Channels returns the names of all channels that have a head.
+func (r *Repo) Channels(ctx context.Context) ([]string, error) {
+	var scopes []string
+	err := r.objects.store.List(ctx, "channels/", func(i bucket.Info) error {
+		if path.Base(i.Key) == "head" {
+			scopes = append(scopes, strings.TrimSuffix(strings.TrimPrefix(i.Key, "channels/"), "/head"))
+		}
+		return nil
 	})
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
+	if err != nil || r.identity.keys == nil {
+		return scopes, err
 	}
-	return rel, nil
-}
-
-func (r *Repo) acceptRelease(b []byte, scope string, number uint64, want digest.Digest) (*Release, error) {
-	if d := digest.Of(b); !want.IsZero() && d != want {
-		return nil, fmt.Errorf("%w: its digest is %s, the signed head or its child says %s", trust.ErrUntrusted, d.Short(), want.Short())
-	}
-	s, err := trust.Parse(manifest.ReleaseKind, manifest.ReleaseVersion, manifest.MaxRelease+4096, b)
-	if err != nil {
-		return nil, err
-	}
-	subject := trust.Subject{Kind: manifest.ReleaseKind, Version: manifest.ReleaseVersion, Repo: r.format.Repo, Scope: scope, Number: number}
-	if err := s.Verify(subject); err != nil {
-		return nil, err
-	}
-	if want.IsZero() {
-		if err := r.doc.Allows(s.Signer, trust.Releases); err != nil {
+	for i, scope := range scopes {
+		if scopes[i], err = r.ChannelOf(ctx, scope); err != nil {
 			return nil, err
 		}
 	}
-	payload, err := r.openPayload(manifest.ReleaseKind, s.Payload)
+	return scopes, nil
+}
+
+// ChannelOf returns the channel name for a name in object keys. In an encrypted
+// repository it must read the channel's head and its newest release.
+func (r *Repo) ChannelOf(ctx context.Context, scope string) (string, error) {
+	if r.identity.keys == nil {
+		return scope, manifest.CheckChannel(scope)
+	}
+	b, _, err := readObject(ctx, r.objects.store, HeadKey(scope), trust.MaxHead)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	m, err := manifest.DecodeRelease(payload)
+	s, err := trust.Parse(trust.HeadKind, trust.HeadVersion, trust.MaxHead, b)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	if r.keys.Name(m.Channel) != scope {
-		return nil, fmt.Errorf("%w: it says that its channel is %q", trust.ErrUntrusted, m.Channel)
+	h, err := trust.DecodeHead(s.Payload)
+	if err != nil {
+		return "", err
 	}
-	return &Release{Number: number, Digest: s.Digest, Signer: s.Signer, Release: *m}, nil
+	rel, err := r.StoredRelease(ctx, scope, s.Subject.Number, h.Release)
+	if err != nil {
+		return "", err
+	}
+	return rel.Channel, nil
 }
-
-// CheckTrust follows the chain of trust documents from the first, as a new
-// site would, and returns the number of the last.
-func (r *Repo) CheckTrust(ctx context.Context) (uint64, error) {
-	fresh := &Repo{store: r.store, format: r.format, keys: r.keys, now: r.now, onRetry: r.onRetry, seen: &seen{}}
-	known := r.Memory()
-	fresh.seen.recall(&Memory{Root: known.Root})
-	if err := fresh.followTrust(ctx); err != nil {
-		return fresh.trusted, err
-	}
-	if n := fresh.trusted; n < known.Trust {
-		return n, fmt.Errorf("trust documents end at %d, %d was seen: %w: an old state of the bucket was put back", n, known.Trust, ErrOlder)
-	}
-	return fresh.trusted, nil
-}
-
-// checkDigest reads a body to its end and compares it with the expected size and
-// digest.
-func checkDigest(body io.Reader, have, size int64, want digest.Digest) error {
-	if have != size {
-		return fmt.Errorf("it has %d bytes, %d are expected: %w", have, size, frame.ErrDamaged)
-	}
-	h := sha256.New()
-	if _, err := io.Copy(h, body); err != nil {
-		return err
-	}
-	if digest.Digest(h.Sum(nil)) != want {
-		return fmt.Errorf("it does not match its name: %w", frame.ErrDamaged)
-	}
-	return nil
-}
-
-// isMissing reports whether an object is certainly missing.
-func isMissing(err error) bool { return errors.Is(err, fs.ErrNotExist) }

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -33,17 +34,17 @@ func TestRotationAndRevocation(t *testing.T) {
 		r := p.mustOpen(nil)
 		site := r.Memory()
 
-		if err := r.PutTrust(ctx, p.root, keys(key(2, trust.Retired), key(3, trust.Active))); err != nil {
+		if err := r.Trust().Put(ctx, p.root, keys(key(2, trust.Retired), key(3, trust.Active))); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.Publish(ctx, Commit{Release: one.Release, Key: p.key}); !errors.Is(err, trust.ErrUntrusted) {
+		if _, err := r.Publisher(p.key).Publish(ctx, Commit{Release: one.Release}); !errors.Is(err, trust.ErrUntrusted) {
 			t.Errorf("a retired key published: %v", err)
 		}
 		r, err := p.open(nil, &site)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, n := r.Trust(); n != 2 {
+		if _, n := r.Trust().Current(); n != 2 {
 			t.Errorf("trust document %d, want 2", n)
 		}
 		if _, err := r.Head(ctx, testChannel); !errors.Is(err, trust.ErrUntrusted) || !strings.Contains(err.Error(), "retired") {
@@ -52,14 +53,14 @@ func TestRotationAndRevocation(t *testing.T) {
 		if _, err := r.Release(ctx, testChannel, 1, digest.Digest{}); err != nil {
 			t.Errorf("a retired key's release: %v", err)
 		}
-		if n, err := r.Resign(ctx, testChannel, seedKey(3)); err != nil || n != 1 {
+		if n, err := r.Publisher(seedKey(3)).Resign(ctx, testChannel); err != nil || n != 1 {
 			t.Errorf("resign: %d %v", n, err)
 		}
 		if _, err := r.Head(ctx, testChannel); err != nil {
 			t.Errorf("signed again: %v", err)
 		}
 
-		if err := r.PutTrust(ctx, p.root, keys(key(2, trust.Revoked), key(3, trust.Active))); err != nil {
+		if err := r.Trust().Put(ctx, p.root, keys(key(2, trust.Revoked), key(3, trust.Active))); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := r.Release(ctx, testChannel, 1, digest.Digest{}); !errors.Is(err, trust.ErrUntrusted) {
@@ -68,7 +69,7 @@ func TestRotationAndRevocation(t *testing.T) {
 		if _, err := r.Release(ctx, testChannel, 1, one.Digest); err != nil {
 			t.Errorf("a revoked key's release, named by a good head: %v", err)
 		}
-		if err := r.PutTrust(ctx, seedKey(2), keys(key(2, trust.Active))); !errors.Is(err, trust.ErrUntrusted) {
+		if err := r.Trust().Put(ctx, seedKey(2), keys(key(2, trust.Active))); !errors.Is(err, trust.ErrUntrusted) {
 			t.Errorf("a release key signed trust: %v", err)
 		}
 	})
@@ -87,14 +88,14 @@ func TestOlderReleaseOfARevokedKey(t *testing.T) {
 			t.Fatal(err)
 		}
 		two := one.Release
-		if _, err := r.Publish(ctx, Commit{Release: two, Parent: head, Key: p.key}); err != nil {
+		if _, err := r.Publisher(p.key).Publish(ctx, Commit{Release: two, Parent: head}); err != nil {
 			t.Fatal(err)
 		}
 		for _, doc := range []*trust.Doc{keys(key(2, trust.Retired), key(3, trust.Active)), keys(key(2, trust.Revoked), key(3, trust.Active))} {
-			if err := r.PutTrust(ctx, p.root, doc); err != nil {
+			if err := r.Trust().Put(ctx, p.root, doc); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := r.Resign(ctx, testChannel, seedKey(3)); err != nil {
+			if _, err := r.Publisher(seedKey(3)).Resign(ctx, testChannel); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -142,18 +143,18 @@ func TestRenewSignsWhatIsKnown(t *testing.T) {
 			{"another release by that number", trust.Active, 1, &other, ErrConflict},
 			{"the known release by another number", trust.Retired, 7, one, ErrConflict},
 		} {
-			if err := r.PutTrust(ctx, p.root, keys(key(2, tt.status), key(3, trust.Active))); err != nil {
+			if err := r.Trust().Put(ctx, p.root, keys(key(2, tt.status), key(3, trust.Active))); err != nil {
 				t.Fatal(err)
 			}
 			at := HeadKey(r.Keys().Name(testChannel))
 			if err := p.store.Delete(ctx, at); err != nil {
 				t.Fatal(err)
 			}
-			if err := r.putHead(ctx, p.key, testChannel, tt.number, tt.names, ""); err != nil {
+			if err := r.Publisher(p.key).putHead(ctx, testChannel, tt.number, tt.names.Digest, ""); err != nil {
 				t.Fatal(err)
 			}
 			before := p.get(at)
-			if _, err := r.Renew(ctx, testChannel, seedKey(3), 1, one.Digest); !errors.Is(err, tt.want) {
+			if _, err := r.Publisher(seedKey(3)).Renew(ctx, testChannel, 1, one.Digest); !errors.Is(err, tt.want) {
 				t.Errorf("%s: %v, want %v", tt.name, err, tt.want)
 			}
 			if same := string(before) == string(p.get(at)); same != (tt.want != nil) {
@@ -175,8 +176,7 @@ func TestWrongRoot(t *testing.T) {
 		if _, err := Open(t.Context(), p.store, Options{Memory: &site, Root: &wrong, Key: p.seal, Now: time.Now}); !errors.Is(err, trust.ErrUntrusted) {
 			t.Errorf("--trust against the pin: %v", err)
 		}
-		forger := &Repo{store: p.store, format: p.mustOpen(nil).format}
-		if err := forger.putTrust(t.Context(), seedKey(5), 2, keys(key(5, trust.Active))); err != nil {
+		if err := p.mustOpen(nil).trust.create(t.Context(), seedKey(5), 2, keys(key(5, trust.Active))); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := p.open(nil, &site); !errors.Is(err, trust.ErrUntrusted) {
@@ -200,7 +200,7 @@ func TestForeignObjects(t *testing.T) {
 			t.Errorf("a foreign head: %v", err)
 		}
 		p.put(haltKey, other.get(haltKey))
-		if err := r.CheckHalt(t.Context(), halt.Subject{}); !errors.Is(err, trust.ErrUntrusted) {
+		if err := r.Halts().Check(t.Context(), halt.Subject{}); !errors.Is(err, trust.ErrUntrusted) {
 			t.Errorf("a foreign halt: %v", err)
 		}
 		site := r.Memory()
@@ -220,13 +220,13 @@ func TestReplays(t *testing.T) {
 		oldHead, oldHalt := p.get(headKey), p.get(haltKey)
 		p.publish("two")
 		r := p.mustOpen(nil)
-		if _, err := r.PutHalt(ctx, p.key, func(o *halt.Orders) error {
+		if _, err := r.Halts().Put(ctx, p.key, func(o *halt.Orders) error {
 			o.Add(halt.Order{ID: halt.NewID(), Scope: halt.All, Reason: "test", By: "me"})
 			return nil
 		}); err != nil {
 			t.Fatal(err)
 		}
-		if err := r.PutTrust(ctx, p.root, keys(key(2, trust.Active), key(3, trust.Active))); err != nil {
+		if err := r.Trust().Put(ctx, p.root, keys(key(2, trust.Active), key(3, trust.Active))); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := r.Head(ctx, testChannel); err != nil {
@@ -253,7 +253,7 @@ func TestReplays(t *testing.T) {
 			if diff := cmp.Diff(site, again.Memory()); diff != "" {
 				t.Errorf("%s is remembered: %s", name, diff)
 			}
-			if _, err := again.Resign(ctx, testChannel, p.key); err == nil {
+			if _, err := again.Publisher(p.key).Resign(ctx, testChannel); err == nil {
 				t.Errorf("%s was signed again", name)
 			}
 			p.put(headKey, now)
@@ -264,14 +264,14 @@ func TestReplays(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := again.CheckHalt(ctx, halt.Subject{}); !errors.Is(err, ErrOlder) {
+		if err := again.Halts().Check(ctx, halt.Subject{}); !errors.Is(err, ErrOlder) {
 			t.Errorf("an older halt: %v", err)
 		}
 		if diff := cmp.Diff(site, again.Memory()); diff != "" {
 			t.Errorf("an older halt is remembered: %s", diff)
 		}
 		_ = p.store.Delete(ctx, haltKey)
-		if err := again.CheckHalt(ctx, halt.Subject{}); !errors.Is(err, fs.ErrNotExist) {
+		if err := again.Halts().Check(ctx, halt.Subject{}); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("no halt object: %v", err)
 		}
 
@@ -281,10 +281,10 @@ func TestReplays(t *testing.T) {
 		if again, err = p.open(nil, &site); err != nil {
 			t.Fatal(err)
 		}
-		if doc, n := again.Trust(); n != 2 || doc.Find(PublicOf(seedKey(3))) == nil {
+		if doc, n := again.Trust().Current(); n != 2 || doc.Find(PublicOf(seedKey(3))) == nil {
 			t.Errorf("trust document %d is in force", n)
 		}
-		if _, err := again.CheckTrust(ctx); !errors.Is(err, ErrOlder) {
+		if _, err := again.Trust().Check(ctx); !errors.Is(err, ErrOlder) {
 			t.Errorf("the chain of a rolled back store: %v", err)
 		}
 	})
@@ -297,7 +297,7 @@ func TestLostOrdersAreReplaced(t *testing.T) {
 	both(t, func(t *testing.T, p *press) {
 		ctx := t.Context()
 		r := p.mustOpen(nil)
-		if _, err := r.PutHalt(ctx, p.key, func(o *halt.Orders) error {
+		if _, err := r.Halts().Put(ctx, p.key, func(o *halt.Orders) error {
 			o.Add(halt.Order{ID: halt.NewID(), Scope: halt.All, Reason: "test", By: "me"})
 			return nil
 		}); err != nil {
@@ -305,7 +305,7 @@ func TestLostOrdersAreReplaced(t *testing.T) {
 		}
 		good := p.get(haltKey)
 		site := r.Memory()
-		stranger, err := r.SignHalt(seedKey(5), 99, &halt.Orders{})
+		stranger, err := r.Halts().Sign(seedKey(5), 99, &halt.Orders{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -313,7 +313,7 @@ func TestLostOrdersAreReplaced(t *testing.T) {
 		altered[len(altered)-1] ^= 1
 		newer := slices.Clone(good)
 		newer[frame.HeaderSize-1]++ // its version
-		if !errors.As(func() error { _, err := r.OpenHalt(newer); return err }(), new(*frame.NewerError)) {
+		if !errors.As(func() error { _, err := r.Halts().Open(newer); return err }(), new(*frame.NewerError)) {
 			t.Fatal("that is no newer object")
 		}
 		for _, tt := range []struct {
@@ -337,10 +337,10 @@ func TestLostOrdersAreReplaced(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, _, _, err := again.Halts(ctx); OrdersLost(err) != tt.replaced {
+			if _, err := again.Halts().Read(ctx); OrdersLost(err) != tt.replaced {
 				t.Errorf("%s: %v", tt.name, err)
 			}
-			epoch, err := again.PutHalt(ctx, p.key, func(o *halt.Orders) error {
+			epoch, err := again.Halts().Put(ctx, p.key, func(o *halt.Orders) error {
 				if len(o.Active) != 0 {
 					t.Errorf("%s: orders of nobody: %+v", tt.name, o.Active)
 				}
@@ -355,14 +355,14 @@ func TestLostOrdersAreReplaced(t *testing.T) {
 			if err != nil || epoch != site.Halt+1 {
 				t.Errorf("%s: epoch %d, seen %d: %v", tt.name, epoch, site.Halt, err)
 			}
-			if err := again.CheckHalt(ctx, halt.Subject{}); err != nil {
+			if err := again.Halts().Check(ctx, halt.Subject{}); err != nil {
 				t.Errorf("%s: %v", tt.name, err)
 			}
 		}
 		p.put(haltKey, good)
 		broken, err := p.open(testbed.Fail(p.store, testbed.Rule{Op: "get", Prefix: haltKey, Kind: bucket.KindUnreachable}), &site)
 		if err == nil {
-			_, err = broken.PutHalt(ctx, p.key, func(*halt.Orders) error { return nil })
+			_, err = broken.Halts().Put(ctx, p.key, func(*halt.Orders) error { return nil })
 		}
 		if !errors.Is(err, testbed.ErrFault) || string(p.get(haltKey)) != string(good) {
 			t.Errorf("one that could not be read: %v, or it was replaced", err)
@@ -430,3 +430,47 @@ func TestEncryptedTellsNothing(t *testing.T) {
 }
 
 func digestBytes(b []byte) []byte { d := digest.Of(b); return d[:] }
+
+// TestTrustChangesWhileOthersRead checks that the trust document may be replaced while other goroutines check signatures.
+func TestTrustChangesWhileOthersRead(t *testing.T) {
+	both(t, func(t *testing.T, p *press) {
+		ctx := t.Context()
+		p.publish("one")
+		r := p.mustOpen(nil)
+		var readers sync.WaitGroup
+		begun, done := make(chan struct{}, 4), make(chan struct{})
+		for range cap(begun) {
+			readers.Go(func() {
+				for n := 0; ; n++ {
+					if _, err := r.Head(ctx, testChannel); err != nil {
+						t.Error(err)
+					}
+					if err := r.Halts().Check(ctx, halt.Subject{}); err != nil {
+						t.Error(err)
+					}
+					if n == 0 {
+						begun <- struct{}{}
+					}
+					select {
+					case <-done:
+						return
+					default:
+					}
+				}
+			})
+		}
+		for range cap(begun) {
+			<-begun
+		}
+		for range 3 {
+			if err := r.Trust().Put(ctx, p.root, keys(key(2, trust.Active), key(3, trust.Active))); err != nil {
+				t.Error(err)
+			}
+		}
+		close(done)
+		readers.Wait()
+		if _, n := r.Trust().Current(); n != 4 {
+			t.Errorf("trust document %d, want 4", n)
+		}
+	})
+}

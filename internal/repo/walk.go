@@ -74,9 +74,9 @@ func leastOf(cursors []cursor) (least *index.Record, err error) {
 
 // CheckSegment reads every byte of a segment from the store. It proves the
 // segment against the root's reference and for consistency.
-func (r *Repo) CheckSegment(ctx context.Context, ref index.SegmentRef) error {
+func (x *Index) CheckSegment(ctx context.Context, ref index.SegmentRef) error {
 	key := SegmentKey(ref.Digest)
-	body, info, err := r.store.Get(ctx, key, 0, -1)
+	body, info, err := x.repo.objects.store.Get(ctx, key, 0, -1)
 	if err != nil {
 		return err
 	}
@@ -84,7 +84,7 @@ func (r *Repo) CheckSegment(ctx context.Context, ref index.SegmentRef) error {
 	if err := checkDigest(body, info.Size, ref.Size, ref.Digest); err != nil {
 		return fmt.Errorf("%s: %w", key, err)
 	}
-	seg, err := r.openSegment(ctx, ref)
+	seg, err := openSegment(ctx, x.repo.objects, x.repo.identity.keys, ref)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"nightferry/internal/digest"
 	"nightferry/internal/frame"
 	"nightferry/internal/manifest"
+	"nightferry/internal/seal"
 )
 
 // Pages caches fetched manifest and chunk-list pages by chunk id. Load's result
@@ -42,21 +43,30 @@ func (p *memoryPages) Save(id digest.Digest, page []byte) error {
 	return nil
 }
 
-// loadPage returns a page from the cache, if it is there and intact.
-func (r *Repo) loadPage(cache Pages, id digest.Digest) ([]byte, bool) {
-	b, ok := cache.Load(id)
-	if !ok || r.keys.ChunkID(b) != id {
+// Manifests reads the contents of releases through a cache of pages.
+type Manifests struct {
+	keys  *seal.Keys
+	cache Pages
+}
+
+// Manifests returns a reader of manifests that keeps their pages in cache.
+func (r *Repo) Manifests(cache Pages) Manifests { return Manifests{r.identity.keys, cache} }
+
+// page returns a page from the cache, if it is there and intact.
+func (m Manifests) page(id digest.Digest) ([]byte, bool) {
+	b, ok := m.cache.Load(id)
+	if !ok || m.keys.ChunkID(b) != id {
 		return nil, false
 	}
 	return b, true
 }
 
-// LoadPages fetches the pages that cache lacks. It calls at for the index only
+// Load fetches the pages that the cache lacks. It calls at for the index only
 // if a page is missing.
-func (r *Repo) LoadPages(ctx context.Context, at func(context.Context) (*Index, error), ids []digest.Digest, cache Pages, o FetchOptions) error {
+func (m Manifests) Load(ctx context.Context, at func(context.Context) (*Index, error), ids []digest.Digest, o FetchOptions) error {
 	var lack []digest.Digest
 	for _, id := range ids {
-		if _, ok := r.loadPage(cache, id); !ok {
+		if _, ok := m.page(id); !ok {
 			lack = append(lack, id)
 		}
 	}
@@ -76,7 +86,7 @@ func (r *Repo) LoadPages(ctx context.Context, at func(context.Context) (*Index, 
 	}
 	return x.Fetch(ctx, places, o, func(_ context.Context, b *Block) error {
 		for i, p := range b.Places {
-			if err := cache.Save(p.ID, b.Chunk(i)); err != nil {
+			if err := m.cache.Save(p.ID, b.Chunk(i)); err != nil {
 				return err
 			}
 		}
@@ -96,7 +106,7 @@ func (rel *Release) PageIDs() []digest.Digest {
 // Entries streams a release's entries in path order from cached pages. It
 // proves each entry, the order, the totals and the tree digest. The proof is
 // complete only if the stream is read to its end (nil, nil).
-func (r *Repo) Entries(rel *Release, cache Pages) manifest.Next {
+func (m Manifests) Entries(rel *Release) manifest.Next {
 	check := manifest.Checker{Portable: rel.Portable}
 	var entries []manifest.Entry
 	page, i := 0, 0
@@ -106,7 +116,7 @@ func (r *Repo) Entries(rel *Release, cache Pages) manifest.Next {
 				return nil, check.Finish(&rel.Release)
 			}
 			var err error
-			if entries, err = r.decodePage(rel, page, cache); err != nil {
+			if entries, err = m.decode(rel, page); err != nil {
 				return nil, err
 			}
 			page, i = page+1, 0
@@ -120,10 +130,11 @@ func (r *Repo) Entries(rel *Release, cache Pages) manifest.Next {
 	}
 }
 
-func (r *Repo) decodePage(rel *Release, n int, cache Pages) ([]manifest.Entry, error) {
+// decode returns the entries of a page of a release.
+func (m Manifests) decode(rel *Release, n int) ([]manifest.Entry, error) {
 	ref := rel.Pages[n]
 	what := fmt.Sprintf("release %d of %q: manifest page %s", rel.Number, rel.Channel, ref.ID.Short())
-	b, ok := r.loadPage(cache, ref.ID)
+	b, ok := m.page(ref.ID)
 	if !ok {
 		return nil, fmt.Errorf("%s: %w", what, &MissingError{Chunks: []digest.Digest{ref.ID}})
 	}
@@ -138,7 +149,7 @@ func (r *Repo) decodePage(rel *Release, n int, cache Pages) ([]manifest.Entry, e
 }
 
 // Find returns the entry with the given path, or nil, reading one page.
-func (r *Repo) Find(ctx context.Context, at func(context.Context) (*Index, error), rel *Release, path string, cache Pages, o FetchOptions) (*manifest.Entry, error) {
+func (m Manifests) Find(ctx context.Context, at func(context.Context) (*Index, error), rel *Release, path string, o FetchOptions) (*manifest.Entry, error) {
 	n, found := slices.BinarySearchFunc(rel.Pages, path, func(p manifest.PageRef, path string) int { return manifest.ComparePaths(p.First, path) })
 	if !found {
 		n--
@@ -146,10 +157,10 @@ func (r *Repo) Find(ctx context.Context, at func(context.Context) (*Index, error
 	if n < 0 {
 		return nil, nil
 	}
-	if err := r.LoadPages(ctx, at, []digest.Digest{rel.Pages[n].ID}, cache, o); err != nil {
+	if err := m.Load(ctx, at, []digest.Digest{rel.Pages[n].ID}, o); err != nil {
 		return nil, err
 	}
-	entries, err := r.decodePage(rel, n, cache)
+	entries, err := m.decode(rel, n)
 	if err != nil {
 		return nil, err
 	}
@@ -163,13 +174,13 @@ func (r *Repo) Find(ctx context.Context, at func(context.Context) (*Index, error
 
 // Refs returns all chunk references of a file. Its chunk-list pages, if it has
 // any, must be cached.
-func (r *Repo) Refs(e *manifest.Entry, cache Pages) ([]chunk.Ref, error) {
+func (m Manifests) Refs(e *manifest.Entry) ([]chunk.Ref, error) {
 	if len(e.Lists) == 0 {
 		return e.Refs(), nil
 	}
 	var refs []chunk.Ref
 	for _, l := range e.Lists {
-		b, ok := r.loadPage(cache, l.ID)
+		b, ok := m.page(l.ID)
 		if !ok {
 			return nil, fmt.Errorf("chunk list of %q: %w", e.Path, &MissingError{Chunks: []digest.Digest{l.ID}})
 		}

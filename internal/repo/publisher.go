@@ -1,0 +1,258 @@
+package repo
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"path"
+	"strconv"
+	"time"
+
+	"nightferry/internal/bucket"
+	"nightferry/internal/digest"
+	"nightferry/internal/halt"
+	"nightferry/internal/manifest"
+	"nightferry/internal/trust"
+)
+
+// ErrConflict means that another push published to the channel first.
+var ErrConflict = errors.New("another push was faster")
+
+// ErrTooLong means that a push, or a gc that rewrites packs, ran longer than half the grace period: gc might delete
+// objects that it relies on.
+var ErrTooLong = errors.New("this run took longer than half the grace period")
+
+// ErrForgotten means that fsck removed packs from the index while a push relied
+// on them.
+var ErrForgotten = errors.New("fsck has forgotten lost packs since this run began")
+
+// Publisher signs and stores releases and heads. Its key must be an active release and head key.
+type Publisher struct {
+	repo *Repo
+	key  ed25519.PrivateKey
+}
+
+// Publisher returns a publisher that signs with key.
+func (r *Repo) Publisher(key ed25519.PrivateKey) Publisher { return Publisher{r, key} }
+
+// Commit describes a release to publish.
+type Commit struct {
+	Release manifest.Release // Parent is set by Publish
+	Parent  *Head            // the head it follows; nil for a channel's first
+	Started time.Time        // the store's clock when the index root was first read
+	Lost    uint64           // that root's count of forgotten packs
+	Subject halt.Subject     // who publishes: the halt orders are read once more before the head moves
+}
+
+// Publish signs and stores the release, then moves the head by
+// compare-and-swap. Of two concurrent pushes exactly one succeeds; the other
+// gets ErrConflict. Every chunk and page must be in the index already. If a halt order stops c.Subject, the head does
+// not move and the error is a *halt.Error.
+func (p Publisher) Publish(ctx context.Context, c Commit) (*Release, error) {
+	if err := p.repo.trust.allows(PublicOf(p.key), trust.Heads); err != nil {
+		return nil, err
+	}
+	number, etag := uint64(1), ""
+	if c.Parent != nil {
+		number, etag, c.Release.Parent = c.Parent.Number+1, c.Parent.ETag, c.Parent.Release
+	}
+	channel := c.Release.Channel
+	if c.Parent == nil || c.Parent.Behind {
+		number = max(number, p.repo.seen.release(channel)+1) // sites refuse older numbers
+	}
+	payload, err := manifest.EncodeRelease(&c.Release)
+	if err != nil {
+		return nil, err
+	}
+	if payload, err = p.repo.identity.sealPayload(manifest.ReleaseKind, payload); err != nil {
+		return nil, err
+	}
+	out, date, err := p.putRelease(ctx, c, number, payload)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.repo.inTime(c.Started, date); err != nil {
+		return nil, err
+	}
+	if err := p.forgotNothing(ctx, c.Lost); err != nil {
+		return nil, err
+	}
+	// The final look, however recent the previous one.
+	if err := p.repo.halts.Check(ctx, c.Subject); err != nil {
+		return nil, err
+	}
+	err = p.putHead(ctx, channel, out.Number, out.Digest, etag)
+	for range casTries {
+		if !errors.Is(err, ErrConflict) || c.Parent == nil {
+			break
+		}
+		// A head that was only signed again is still the parent.
+		now, headErr := p.repo.PushHead(ctx, channel)
+		if headErr != nil {
+			return nil, headErr
+		}
+		if now.Number != c.Parent.Number || now.Release != c.Parent.Release {
+			break
+		}
+		if err := p.repo.inTime(c.Started, now.Date); err != nil {
+			return nil, err
+		}
+		err = p.putHead(ctx, channel, out.Number, out.Digest, now.ETag)
+	}
+	if err != nil {
+		return nil, err
+	}
+	p.repo.seen.acceptHead(channel, out.Number)
+	return out, nil
+}
+
+// forgotNothing returns ErrForgotten if the index root's count of forgotten
+// packs differs from before: chunks that were stored then may be lost.
+func (p Publisher) forgotNothing(ctx context.Context, before uint64) error {
+	x, err := p.repo.Index(ctx)
+	if err != nil {
+		return err
+	}
+	if x.root.Lost != before {
+		return fmt.Errorf("%w: nothing was published; run it again, it stores what is lacking", ErrForgotten)
+	}
+	return nil
+}
+
+// putRelease stores the release under the first free number. A number that is taken while the head has
+// not moved belongs to a push that died or that may still lose: only the head decides which push wins.
+func (p Publisher) putRelease(ctx context.Context, c Commit, number uint64, payload []byte) (*Release, time.Time, error) {
+	const few = 8
+	channel, scope := c.Release.Channel, p.repo.identity.keys.Name(c.Release.Channel)
+	for try := range casTries {
+		b, err := trust.Sign(p.key, p.repo.identity.subject(manifest.ReleaseKind, manifest.ReleaseVersion, scope, number), payload)
+		if err != nil {
+			return nil, time.Time{}, err
+		}
+		key := ReleaseKey(scope, number)
+		info, err := putObject(ctx, p.repo.objects.store, key, b, bucket.Cond{Absent: true})
+		if err == nil {
+			return &Release{Number: number, Digest: digest.Of(b), Signer: PublicOf(p.key), Release: c.Release}, info.Date, nil
+		} else if !errors.Is(err, fs.ErrExist) {
+			return nil, time.Time{}, err
+		}
+		now, err := p.repo.PushHead(ctx, channel)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, time.Time{}, err
+		}
+		if now != nil && (c.Parent == nil || now.Number != c.Parent.Number) {
+			return nil, time.Time{}, conflictError(channel, now.Number)
+		}
+		number++
+		if try >= few { // this many pushes have died since the last that succeeded
+			if number, err = p.pastAll(ctx, scope, number); err != nil {
+				return nil, time.Time{}, err
+			}
+		}
+	}
+	return nil, time.Time{}, fmt.Errorf("release %d of %q: every number is taken", number, channel)
+}
+
+// pastAll returns the first number, from number on, above which a channel has no
+// release.
+func (p Publisher) pastAll(ctx context.Context, scope string, number uint64) (uint64, error) {
+	err := p.repo.objects.store.List(ctx, path.Dir(ReleaseKey(scope, number))+"/", func(i bucket.Info) error {
+		if n, err := strconv.ParseUint(path.Base(i.Key), 10, 64); err == nil && i.Key == ReleaseKey(scope, n) && n < math.MaxUint64 {
+			number = max(number, n+1)
+		}
+		return nil
+	})
+	return number, err
+}
+
+// conflictError reports that another push published release number.
+func conflictError(channel string, number uint64) error {
+	return fmt.Errorf("%w: release %d of %q was published meanwhile; nothing of it is lost, push again on top of it", ErrConflict, number, channel)
+}
+
+// putHead signs the head and replaces the one that has etag.
+func (p Publisher) putHead(ctx context.Context, channel string, number uint64, release digest.Digest, etag string) error {
+	h := trust.Head{Release: release, Expires: p.repo.StoreTime().Add(HeadLife).Unix()}
+	payload, err := h.Encode()
+	if err != nil {
+		return err
+	}
+	scope := p.repo.identity.keys.Name(channel)
+	b, err := trust.Sign(p.key, p.repo.identity.subject(trust.HeadKind, trust.HeadVersion, scope, number), payload)
+	if err != nil {
+		return err
+	}
+	_, err = putObject(ctx, p.repo.objects.store, HeadKey(scope), b, replaceCond(etag))
+	if errors.Is(err, fs.ErrExist) {
+		now, headErr := p.repo.PushHead(ctx, channel)
+		if headErr != nil {
+			return headErr
+		}
+		return conflictError(channel, now.Number)
+	}
+	return err
+}
+
+// Resign signs a channel's head again: same release, new expiry. The head's
+// signature must be good, but its key may be retired or revoked. The caller
+// vouches for the release that the head names, and so must have checked it.
+// Programs call Renew.
+func (p Publisher) Resign(ctx context.Context, channel string) (number uint64, err error) {
+	return p.resignHead(ctx, channel, func(*trust.Key, uint64, digest.Digest) error { return nil })
+}
+
+// Renew is Resign for callers that do not check the release. It signs the head
+// again only if the head names the release that the caller knows to be good,
+// else it returns ErrConflict. It never renews a head of a revoked key, because
+// that would undo the revocation, and returns trust.ErrUntrusted.
+func (p Publisher) Renew(ctx context.Context, channel string, number uint64, release digest.Digest) (uint64, error) {
+	return p.resignHead(ctx, channel, func(signer *trust.Key, n uint64, d digest.Digest) error {
+		if signer.Status == trust.Revoked {
+			return fmt.Errorf("%w: its key %s is revoked: look at what it names, then sign it again (nightferry trust resign STORE)", trust.ErrUntrusted, signer.Public)
+		}
+		if n != number || d != release {
+			return fmt.Errorf("%w: it names release %d (%s), not %d (%s)", ErrConflict, n, d.Short(), number, release.Short())
+		}
+		return nil
+	})
+}
+
+// resignHead signs the head again if vouch returns nil for its key and the release
+// that it names.
+func (p Publisher) resignHead(ctx context.Context, channel string, vouch func(*trust.Key, uint64, digest.Digest) error) (number uint64, err error) {
+	if err := p.repo.trust.allows(PublicOf(p.key), trust.Heads); err != nil {
+		return 0, err
+	}
+	scope := p.repo.identity.keys.Name(channel)
+	b, info, err := readObject(ctx, p.repo.objects.store, HeadKey(scope), trust.MaxHead)
+	if err != nil {
+		return 0, err
+	}
+	s, err := trust.Parse(trust.HeadKind, trust.HeadVersion, trust.MaxHead, b)
+	if err != nil {
+		return 0, fmt.Errorf("head of %q: %w", channel, err)
+	}
+	number = s.Subject.Number
+	if err := s.Verify(p.repo.identity.subject(trust.HeadKind, trust.HeadVersion, scope, number)); err != nil {
+		return 0, fmt.Errorf("head of %q: %w", channel, err)
+	}
+	doc, _ := p.repo.trust.Current()
+	signer := doc.Find(s.Signer)
+	if signer == nil {
+		return 0, fmt.Errorf("head of %q: %w: key %s was never one of this repository's", channel, trust.ErrUntrusted, s.Signer)
+	}
+	h, err := trust.DecodeHead(s.Payload)
+	if err != nil {
+		return 0, err
+	}
+	if seen := p.repo.seen.release(channel); number < seen {
+		return 0, fmt.Errorf("head of %q is release %d, release %d was seen: %w", channel, number, seen, ErrOlder)
+	}
+	if err := vouch(signer, number, h.Release); err != nil {
+		return 0, fmt.Errorf("head of %q: %w", channel, err)
+	}
+	return number, p.putHead(ctx, channel, number, h.Release, info.ETag)
+}
