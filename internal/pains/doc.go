@@ -81,7 +81,7 @@
 //	 8  verify read: digests not compared; path: always quick                  TestPain08_LargeImage
 //	    apply bring, untouched: Rehash trusts the catalogue                    TestPain08_LargeImage
 //	    verify read: an error is ignored                                       TestPain08_UnreadableFile
-//	    verify path: kinds; repo LoadPages + Entries: a lost page ends it      TestPain08_CheckThatCannotBeMade
+//	    verify path: kinds; repo Manifests.Load, Entries: a lost page ends it  TestPain08_CheckThatCannotBeMade
 //	 9  publish openCache: never based; apply bring: never a no-op             TestPain09_ManyFiles (requests)
 //	    apply peek keeps every record                                          TestPain09_ManyFiles (memory)
 //	    not visible at 100 000 files: scan aheadDirs, aheadItems; publish's unbounded queue
@@ -122,7 +122,7 @@
 //	    halting change: ends with the caller; Look: not stored again           core TestHaltWithoutTheStore
 //	    halting Merge: theirs are dropped; lifted orders come back            halting TestMerge, core TestTwoOrdersAtOnce
 //	    halting store: one epoch for two sets                                  core TestSeveralOrdersAtOnce
-//	    halting storeAgain, repo MergeHalt: an old object stays                core TestOldHaltPutBack
+//	    halting storeAgain, repo Halts.Merge: an old object stays              core TestOldHaltPutBack
 //	    core catchUp: not called;    halting Adopt: nothing                    core TestRestoredCoreAndHalts, …Resumes
 //	    core beat: a lost state is not sent again                              core TestHaltIsToldUntilItIsSeen
 //	    core lend: content without the halt object                             core TestHaltCanBeReadAsLongAsContent
