@@ -105,7 +105,7 @@ func (e *silentError) Unwrap() error { return e.error }
 
 // Remedy names the ways that do not need the Core.
 func (e *silentError) Remedy() string {
-	return "look at its process and its log; to stop sites without it: nightferry halt STORE --all, or nightferry-agent halt on a site"
+	return "look at its process and its log; to stop sites without it: nightferry halt --all --release-key FILE STORE with the key of the operators on call, or nightferry-agent halt on a site"
 }
 
 // unanswered adds a remedy to an error of a Core that is down or hangs.

@@ -224,7 +224,7 @@ func (e *env) explain(err error) (text, remedy string) {
 		}
 		remedy = "nightferry releases STORE lists the channels that have one"
 	case errors.As(err, &halted):
-		remedy = fmt.Sprintf("nightferry halt status STORE shows the order; nightferry resume --order %s STORE lifts it", halted.Order.ID.Short())
+		remedy = fmt.Sprintf("nightferry halt status STORE shows the order; nightferry resume %s --release-key FILE STORE lifts it", halted.Order.ID.Short())
 	case as[*apply.NoReleaseError](err):
 		remedy = "nightferry releases STORE CHANNEL lists them"
 	}

@@ -3,6 +3,7 @@ package core
 import (
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io/fs"
 
 	"nightferry/internal/durable"
@@ -10,50 +11,60 @@ import (
 
 // The reserve is room that a Core needs to open its ledger and its vault, kept
 // on their volume from the first start on. If the volume is full, the next start
-// frees it, opens them, and takes the rest of it back.
+// frees as much of it as that takes, opens them, and takes the rest back. It is
+// several files, because a file can be neither freed nor taken back in part.
 const (
-	reserveFile = "reserve"
-	reserveSize = 8 << 20
-	// reserveLeft stays free beside a reserve that does not fit whole.
-	reserveLeft = 1 << 20
+	reserveFile  = "reserve." // and a number from 0
+	reserveFiles = 8
+	reserveSize  = 1 << 20 // of one file
+	reserveNeed  = 4 << 20 // to open the ledger and the vault
+	// reserveLeft stays free beside a reserve that does not fit whole. Other
+	// writers take that at once, so a start on a full volume costs the reserve so much.
+	reserveLeft = 128 << 10
 )
 
-// reserve is that file in the data folder.
+// reserve is those files in the data folder.
 type reserve struct{ dir *durable.Root }
 
-// freeReserve gives the reserve up if the volume is full.
+func reserveName(i int) string { return fmt.Sprint(reserveFile, i) }
+
+// freeReserve gives files up until there is room to open the ledger and the vault.
 func (r *reserve) freeReserve() error {
-	free, err := r.dir.Free()
-	if err != nil || free >= reserveSize/2 {
-		return err
-	}
-	if err := r.dir.Remove(reserveFile); !errors.Is(err, fs.ErrNotExist) {
-		return err
+	for i := range reserveFiles {
+		free, err := r.dir.Free()
+		if err != nil || free >= reserveNeed {
+			return err
+		}
+		if err := r.dir.Remove(reserveName(i)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 	}
 	return nil
 }
 
-// keepReserve makes the reserve, or makes it whole again when there is space.
+// keepReserve makes the files that are missing, as far as there is space.
 func (r *reserve) keepReserve() error {
-	var have int64
-	switch info, err := r.dir.Lstat(reserveFile); {
-	case err == nil:
-		have = info.Size()
-	case !errors.Is(err, fs.ErrNotExist):
-		return err
+	for i := range reserveFiles {
+		var have int64
+		switch info, err := r.dir.Lstat(reserveName(i)); {
+		case err == nil:
+			have = info.Size()
+		case !errors.Is(err, fs.ErrNotExist):
+			return err
+		}
+		free, err := r.dir.Free()
+		if err != nil {
+			return err
+		}
+		size := min(reserveSize, free-reserveLeft)
+		if size <= have || size < reserveLeft {
+			continue
+		}
+		b := make([]byte, size)
+		rand.Read(b) // never fails (crypto/rand); a file system that compresses keeps no room for zeros
+		if err := r.dir.WriteFile(reserveName(i), b, 0o600); err != nil {
+			return err
+		}
 	}
-	if have >= reserveSize {
-		return nil
-	}
-	free, err := r.dir.Free()
-	if err != nil {
-		return err
-	}
-	size := min(reserveSize, free-reserveLeft)
-	if have > 0 && free < 2*reserveSize || size < reserveLeft {
-		return nil
-	}
-	b := make([]byte, size)
-	rand.Read(b) // never fails (crypto/rand); a file system that compresses keeps no room for zeros
-	return r.dir.WriteFile(reserveFile, b, 0o600)
+	return nil
 }
