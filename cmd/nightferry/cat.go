@@ -106,7 +106,7 @@ func (s *session) noFile(ctx context.Context, rel *repo.Release, path string) er
 			near.Add(entry.Path)
 		}
 	}
-	return errors.Join(&absentError{fmt.Sprintf("release %d of %q holds no such file", rel.Number, rel.Channel), hinted(near, "nightferry ls lists its files")}, pages.done())
+	return errors.Join(&absentError{fmt.Sprintf("release %d of %q holds no such file", rel.Number, rel.Channel), nearRemedy(near, "nightferry ls lists its files")}, pages.done())
 }
 
 // pour writes the bytes that refs name, in order.

@@ -37,7 +37,7 @@ func newExceptions(e *env) *cobra.Command {
 				e.event("exception", x)
 				text := x.Path
 				if x.Cause != "" {
-					text += ": " + said(x.Cause)
+					text += ": " + oneLine(x.Cause)
 				}
 				t.add(x.Site, x.Channel, x.Outcome, minute(x.First), group(x.Count), text)
 			}

@@ -132,7 +132,7 @@ func (g haltVerbs) resumeFleet(ctx context.Context, f *coreFlags, r api.ResumeRe
 func (g haltVerbs) changedHalts(event string, done *core.HaltChange) {
 	g.e.event(event, done)
 	if done.Store != "" {
-		g.e.summary("the store does not have it yet, which is tried again: %s", said(done.Store))
+		g.e.summary("the store does not have it yet, which is tried again: %s", oneLine(done.Store))
 	}
 }
 
@@ -155,7 +155,7 @@ func (g haltVerbs) haltStatus(ctx context.Context, f *coreFlags, all bool) error
 		return err
 	}
 	if s.Unread != "" {
-		g.e.warn("not known: halt orders in the store%s: %s", since(s.StoreRead), said(s.Unread))
+		g.e.warn("not known: halt orders in the store%s: %s", since(s.StoreRead), oneLine(s.Unread))
 	}
 	return nil
 }

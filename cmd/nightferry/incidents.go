@@ -94,7 +94,7 @@ func (g fleetViews) showIncident(x *query.Incident) {
 		times = "reported " + group(x.Count) + " times, last " + g.e.ago(x.Last)
 	}
 	g.e.print("%-4d %s  %s, %s, %s", x.ID, minute(x.Opened), shown(x.Kind), where(x), times)
-	line := func(text string) { g.e.print("%s", indent(wrap(said(text), lineWidth-2))) }
+	line := func(text string) { g.e.print("%s", indent(wrap(oneLine(text), lineWidth-2))) }
 	line(x.Text)
 	if x.Resolved.IsZero() {
 		line("Remedy: " + x.Remedy)

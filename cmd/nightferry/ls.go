@@ -92,7 +92,7 @@ func (e *env) ls(ctx context.Context, rawURL, channel, path string, number uint6
 		}
 	}
 	if !found {
-		return &absentError{fmt.Sprintf("release %d of %q holds no %q", rel.Number, channel, shown(path)), hinted(near, "nightferry ls without PATH lists all it holds")}
+		return &absentError{fmt.Sprintf("release %d of %q holds no %q", rel.Number, channel, shown(path)), nearRemedy(near, "nightferry ls without PATH lists all it holds")}
 	}
 	return nil
 }
@@ -114,8 +114,8 @@ func longLine(e *manifest.Entry) string {
 	return fmt.Sprintf("%s %12s  %20s  %s", mode, group(e.Size), stamp(time.Unix(0, e.MTime)), shown(e.Path))
 }
 
-// hinted is a remedy that begins with the most similar name, if there is one.
-func hinted(near *fleet.Nearest, remedy string) string {
+// nearRemedy is a remedy that begins with the most similar name, if there is one.
+func nearRemedy(near *fleet.Nearest, remedy string) string {
 	if s := near.Suggestion(); s != "" {
 		return s + " " + remedy
 	}

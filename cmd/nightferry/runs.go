@@ -205,7 +205,7 @@ func (g runViews) showRun(r *api.RunDetail) {
 	}
 	g.e.print("run      %s: %s", r.ID, shown(runState(&r.Run)))
 	if r.Cause != "" {
-		g.e.print("cause    %s", said(r.Cause))
+		g.e.print("cause    %s", oneLine(r.Cause))
 	}
 	where := "the Core"
 	if r.Site != "" {
@@ -242,7 +242,7 @@ func (g runViews) showFile(f *record.File) {
 		line += " (from " + shown(f.From) + ")"
 	}
 	if f.Cause != "" {
-		line += ": " + said(f.Cause)
+		line += ": " + oneLine(f.Cause)
 	}
 	g.e.print("%-9s %8s  %s", shown(f.Outcome), size(f.Size), line)
 }

@@ -56,7 +56,7 @@ func (g fleetViews) showStatus(s *query.Status) {
 	g.e.print("runs       %s under way", group(int64(s.Running)))
 	g.e.print("incidents  %s open", group(int64(s.Incidents)))
 	if s.Unread != "" {
-		g.e.print("not known  halt orders and releases in the store%s: %s", since(s.StoreRead), said(s.Unread))
+		g.e.print("not known  halt orders and releases in the store%s: %s", since(s.StoreRead), oneLine(s.Unread))
 	}
 	if s.Halts > 0 {
 		g.e.print("halts      %s active: nightferry halt status", group(int64(s.Halts)))

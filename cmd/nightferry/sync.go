@@ -210,7 +210,7 @@ func (g follower) showEvent(ev *api.Event) {
 			changes([]counted{{t.Added, "added"}, {t.Changed, "changed"}, {t.Moved, "moved"}, {t.Repaired, "repaired"}, {t.Deleted, "deleted"}, {t.Locked, "locked"}, {t.Failed, "failed"}, {t.Differs, "different"}}),
 			size(t.Fetched), short(ev.Ended.ID.String()))
 		if ev.Ended.Cause != "" {
-			g.e.summary("  %s", said(ev.Ended.Cause))
+			g.e.summary("  %s", oneLine(ev.Ended.Cause))
 		}
 	case ev.Progress != nil:
 		if g.e.now().Sub(g.e.followed[where]) < followEvery {
@@ -226,7 +226,7 @@ func (g follower) showEvent(ev *api.Event) {
 		}
 		g.e.summary("%s %-10s %d %% of %s", where, shown(ev.Progress.Phase), 100*ev.Progress.BytesDone/ev.Progress.BytesTotal, size(ev.Progress.BytesTotal))
 	case ev.Kind == core.NotStarted:
-		g.e.summary("%s not started: %s", where, said(ev.Text))
+		g.e.summary("%s not started: %s", where, oneLine(ev.Text))
 	case ev.Kind == core.RunStarted:
 		g.e.summary("%s started", where)
 	}

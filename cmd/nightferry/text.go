@@ -15,8 +15,8 @@ import (
 // shown makes a name safe to print, as the job logs do.
 func shown(s string) string { return record.Printable(s) }
 
-// said makes what a program says safe to print, on one line.
-func said(s string) string { return record.OneLine(s) }
+// oneLine makes a message of a program safe to print, on one line.
+func oneLine(s string) string { return record.OneLine(s) }
 
 // shownLines is shown for a text of several lines.
 func shownLines(s string) string {

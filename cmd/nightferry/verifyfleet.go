@@ -70,7 +70,7 @@ func (g follower) verifyFleet(ctx context.Context, f *verifyFlags, v *fleetVerif
 		if x := l.Differs; x != nil {
 			g.e.event("finding", x)
 			if !g.e.json {
-				g.e.print("  %-10s %s: %s", shown(x.Outcome), shown(x.Path), said(x.Why))
+				g.e.print("  %-10s %s: %s", shown(x.Outcome), shown(x.Path), oneLine(x.Why))
 			}
 		}
 		return nil
@@ -125,6 +125,6 @@ func (g follower) showVerified(run *api.Run) {
 	}
 	g.e.summary("%-16s %-10s release %s: %s: %s, %s", shown(run.Site), shown(run.Channel), group(int64(run.Number)), shown(string(run.State)), what, took(run.Finished.Sub(run.Started).Round(time.Millisecond)))
 	if run.Cause != "" {
-		g.e.summary("  %s", said(run.Cause))
+		g.e.summary("  %s", oneLine(run.Cause))
 	}
 }

@@ -66,7 +66,7 @@ func newWhere(e *env) *cobra.Command {
 
 // doubt says why a site's file is not what its release says, and what to do.
 func doubt(channel string, p *query.Place) string {
-	line := fmt.Sprintf("%s: %s: %s", shown(p.Site), p.State, said(p.Cause))
+	line := fmt.Sprintf("%s: %s: %s", shown(p.Site), p.State, oneLine(p.Cause))
 	if p.Run == "" {
 		return line
 	}

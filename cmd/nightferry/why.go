@@ -67,10 +67,10 @@ func (g fleetViews) showReason(r *query.Reason) {
 	}
 	g.e.print("%s: %s%s", shown(where), shown(r.What), since)
 	if r.Cause != "" {
-		g.e.print("%s", indent(wrap("why: "+said(r.Cause), lineWidth-2)))
+		g.e.print("%s", indent(wrap("why: "+oneLine(r.Cause), lineWidth-2)))
 	}
 	if r.Remedy != "" {
-		g.e.print("%s", indent(wrap("do:  "+said(r.Remedy), lineWidth-2)))
+		g.e.print("%s", indent(wrap("do:  "+oneLine(r.Remedy), lineWidth-2)))
 	}
 }
 

@@ -227,7 +227,7 @@ func (a *agent) finishCommit(ctx, rctx context.Context, r spool.Run) error {
 		return spoolError{err}
 	}
 	keep := context.WithoutCancel(ctx)
-	t := &teller{a: a, ctx: keep, run: &r}
+	t := &eventRecorder{a: a, ctx: keep, run: &r}
 	return errors.Join(apply.Recover(rctx, target, a.applyOptions(keep, &r, t)), t.flushOutcomes())
 }
 

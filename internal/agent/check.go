@@ -50,7 +50,7 @@ func Check(ctx context.Context, o CheckOptions) []Finding {
 	for _, dir := range id.Allow {
 		all = append(all, Finding{"write " + dir, checkWritable(dir)}, Finding{"not write above " + dir, notAbove(dir)})
 	}
-	return append(all, Finding{"Core", checkReach(ctx, id, o)}, Finding{"store " + id.Store + " and clock", tellTime(ctx, id, o)})
+	return append(all, Finding{"Core", checkReach(ctx, id, o)}, Finding{"store " + id.Store + " and clock", checkClock(ctx, id, o)})
 }
 
 const probeName = ".nightferry-check"
@@ -109,8 +109,8 @@ func checkReach(ctx context.Context, id *Identity, o CheckOptions) error {
 	return b.Flush(ctx)
 }
 
-// tellTime compares this machine's clock with the store's.
-func tellTime(ctx context.Context, id *Identity, o CheckOptions) error {
+// checkClock compares this machine's clock with the store's.
+func checkClock(ctx context.Context, id *Identity, o CheckOptions) error {
 	date, err := storeTime(ctx, id.Store, o.Env)
 	if err != nil || date.IsZero() {
 		return err

@@ -51,7 +51,7 @@ func (a *agent) checkTarget(ctx, rctx context.Context, want *wire.Desired, r spo
 		return true, a.reportFullDisk(ctx, err)
 	}
 	keep := context.WithoutCancel(ctx)
-	t := &teller{a: a, ctx: keep, run: &r}
+	t := &eventRecorder{a: a, ctx: keep, run: &r}
 	e := &examination{a: a, t: t, run: &r, want: want}
 	cerr := errors.Join(e.compareTarget(rctx, target), t.flushOutcomes())
 	if cerr != nil && ctx.Err() != nil {
@@ -105,7 +105,7 @@ func (a *agent) checkTarget(ctx, rctx context.Context, want *wire.Desired, r spo
 // examination is one check in progress.
 type examination struct {
 	a    *agent
-	t    *teller
+	t    *eventRecorder
 	run  *spool.Run
 	want *wire.Desired
 

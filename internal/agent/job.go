@@ -149,7 +149,7 @@ func (a *agent) beginRun(ctx context.Context, want wire.Desired, left *spool.Run
 }
 
 // applyOptions returns the options for apply, except the run's purpose.
-func (a *agent) applyOptions(ctx context.Context, r *spool.Run, t *teller) apply.Options {
+func (a *agent) applyOptions(ctx context.Context, r *spool.Run, t *eventRecorder) apply.Options {
 	subject := a.halts.subjectOf(r.Channel)
 	return apply.Options{Channel: r.Channel, Root: a.id.targetOpener(r.Target), Held: wasFilled(ctx, a.spool, r.Channel, r.Target), Now: a.o.Now, RootKey: &a.id.Root, Key: a.id.repo, Subject: subject,
 		OnEvent: t.handleEvent, Observer: a.o.Observer,
@@ -197,7 +197,7 @@ func (a *agent) attemptRun(ctx context.Context, j *job, r *spool.Run, want wire.
 	}
 	// Work that apply has done must be recorded, even if the run is stopped meanwhile.
 	keep := context.WithoutCancel(ctx)
-	t := &teller{a: a, ctx: keep, run: r, moved: &j.moved}
+	t := &eventRecorder{a: a, ctx: keep, run: r, moved: &j.moved}
 	o := a.applyOptions(keep, r, t)
 	o.Release, o.Digest = r.Number, r.Release
 	o.Policy, o.DryRun, o.Seeds = want.Policy, r.DryRun, a.o.Seeds
@@ -334,7 +334,7 @@ func (a *agent) endAbandoned(ctx, rctx context.Context, r spool.Run) error {
 	target, aerr := a.id.checkAllowed(r.Target)
 	if aerr == nil && !r.DryRun {
 		keep := context.WithoutCancel(ctx)
-		t := &teller{a: a, ctx: keep, run: &r}
+		t := &eventRecorder{a: a, ctx: keep, run: &r}
 		aerr = errors.Join(apply.Recover(rctx, target, a.applyOptions(keep, &r, t)), t.flushOutcomes())
 	}
 	if errors.Is(aerr, apply.ErrUnfinished) {

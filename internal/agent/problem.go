@@ -42,7 +42,7 @@ func (c *session) reportProblem(ctx context.Context, kind, channel, text string)
 }
 
 func (c *session) resolveProblem(ctx context.Context, kind, channel string) error {
-	return c.recordProblem(ctx, wire.Problem{Kind: kind, Over: true}, channel)
+	return c.recordProblem(ctx, wire.Problem{Kind: kind, Resolved: true}, channel)
 }
 
 func (c *session) recordProblem(ctx context.Context, p wire.Problem, channel string) error {

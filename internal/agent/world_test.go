@@ -452,7 +452,7 @@ func (w *world) problems() map[string]string {
 		if err := wire.Decode(e.Body, &p); err != nil {
 			w.t.Error(err)
 		}
-		if p.Over {
+		if p.Resolved {
 			delete(open, p.Kind)
 		} else {
 			open[p.Kind] = p.Text
@@ -466,7 +466,7 @@ func (w *world) problems() map[string]string {
 func (w *world) had(kind string) bool {
 	return slices.ContainsFunc(w.events, func(e wire.Event) bool {
 		var p wire.Problem
-		return e.Kind == wire.ProblemEvent && wire.Decode(e.Body, &p) == nil && p.Kind == kind && !p.Over
+		return e.Kind == wire.ProblemEvent && wire.Decode(e.Body, &p) == nil && p.Kind == kind && !p.Resolved
 	})
 }
 

@@ -19,7 +19,7 @@ type desk struct {
 	state State
 	rules Rules
 	list  []Incident // the newest first
-	mails []Letter   // delivered
+	mails []Message  // delivered
 	down  bool
 }
 
@@ -30,7 +30,7 @@ func newDesk(t *testing.T) *desk {
 	}}
 }
 
-func (d *desk) at(now time.Time) []Letter {
+func (d *desk) at(now time.Time) []Message {
 	d.t.Helper()
 	b, err := json.Marshal(&d.state)
 	if err != nil {
@@ -42,8 +42,8 @@ func (d *desk) at(now time.Time) []Letter {
 	}
 	d.state.Retarget(&d.rules)
 	d.state.Update(now, &d.rules, d.list)
-	var sent []Letter
-	for _, l := range d.state.Letters(now, &d.rules) {
+	var sent []Message
+	for _, l := range d.state.Messages(now, &d.rules) {
 		if f := d.state.Failing[l.To]; f != nil && !f.Due(now) {
 			continue
 		}
@@ -86,7 +86,7 @@ func (d *desk) resolve(id int64, at time.Time) {
 	}
 }
 
-func words(list []Letter) []string {
+func words(list []Message) []string {
 	var out []string
 	for _, l := range list {
 		var kinds []string
@@ -98,7 +98,7 @@ func words(list []Letter) []string {
 	return out
 }
 
-func (d *desk) want(got []Letter, want ...string) {
+func (d *desk) want(got []Message, want ...string) {
 	d.t.Helper()
 	if w := words(got); !slices.Equal(w, want) {
 		d.t.Errorf("sent %q, want %q", w, want)
@@ -173,7 +173,7 @@ func TestWho(t *testing.T) {
 // delay reminders.
 func TestWhoseSitesCameAndWent(t *testing.T) {
 	d := newDesk(t)
-	join := func(site string, after time.Duration) []Letter {
+	join := func(site string, after time.Duration) []Message {
 		t.Helper()
 		d.list[0].Members = append(d.list[0].Members, member(site, dawn.Add(after)))
 		return d.at(dawn.Add(after))
@@ -195,7 +195,7 @@ func TestWhoseSitesCameAndWent(t *testing.T) {
 }
 
 // TestOutage: incidents that opened and ended while the mail server was away
-// are reported once, in one letter, and nothing is lost.
+// are reported once, in one message, and nothing is lost.
 func TestOutage(t *testing.T) {
 	d := newDesk(t)
 	d.down = true
@@ -218,7 +218,7 @@ func TestOutage(t *testing.T) {
 	now = now.Add(time.Hour)
 	got := d.at(now)
 	if len(got) != 3 {
-		t.Fatalf("%d letters, want one for each recipient: %q", len(got), words(got))
+		t.Fatalf("%d messages, want one for each recipient: %q", len(got), words(got))
 	}
 	_, text, _, err := Render(&got[2])
 	for id := 1; id <= 30; id++ {
@@ -279,7 +279,7 @@ func TestOld(t *testing.T) {
 func TestBrief(t *testing.T) {
 	d := newDesk(t)
 	second := func(n int) time.Time { return dawn.Add(time.Duration(n) * time.Second) }
-	look := func(from, to int) (sent []Letter) {
+	look := func(from, to int) (sent []Message) {
 		t.Helper()
 		for n := from; n <= to; n += 15 { // as often as a Core checks
 			sent = append(sent, d.at(second(n))...)
@@ -366,9 +366,9 @@ func TestReport(t *testing.T) {
 	if due := d.state.ReportsDue(time.Date(2026, 4, 1, 20, 0, 0, 0, time.UTC), &d.rules); len(due) != 0 {
 		t.Errorf("in the evening, the morning of %q is told", due)
 	}
-	letters := d.at(dawn.Add(4 * 24 * time.Hour))
-	d.want(letters[:4], "ap@x report", "ap@x report", "ap@x report", "ap@x report") // and none of emea
-	subject, text, html, err := Render(&letters[0])
+	messages := d.at(dawn.Add(4 * 24 * time.Hour))
+	d.want(messages[:4], "ap@x report", "ap@x report", "ap@x report", "ap@x report") // and none of emea
+	subject, text, html, err := Render(&messages[0])
 	if subject != "[nightferry] ap: 1 of 2 verified, 1 missed" || err != nil {
 		t.Errorf("subject %q, %v", subject, err)
 	}
@@ -413,7 +413,7 @@ func TestLateReport(t *testing.T) {
 	}
 }
 
-// TestFlood: many different incidents at once are one letter.
+// TestFlood: many different incidents at once are one message.
 func TestFlood(t *testing.T) {
 	d := newDesk(t)
 	for id := int64(1); id <= 50; id++ {

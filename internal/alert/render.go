@@ -12,12 +12,12 @@ import (
 	"nightferry/internal/record"
 )
 
-//go:embed letter.html
+//go:embed message.html
 var files embed.FS
 
 const (
 	// maxMembers bounds how many sites of an incident, and lines of a list, a
-	// letter names.
+	// message names.
 	maxMembers = 200
 	// width is the width of the text part in characters. Quoted lines still fit a narrow window.
 	width = 72
@@ -41,8 +41,8 @@ type sublist struct {
 	Items []string // empty: there is only the title
 }
 
-// Render writes a letter. It escapes control characters in texts from sites.
-func Render(l *Letter) (subject, text, html string, err error) {
+// Render writes a message. It escapes control characters in texts from sites.
+func Render(l *Message) (subject, text, html string, err error) {
 	var list []section
 	for i := range l.Notices {
 		list = append(list, sectionOf(&l.Notices[i]))
@@ -58,13 +58,13 @@ func Render(l *Letter) (subject, text, html string, err error) {
 	if len(list) > 1 {
 		subject = fmt.Sprintf("[nightferry] %d notices: %s", len(list), subjectSummary(l.Notices))
 	}
-	t, err := template.ParseFS(files, "letter.html")
+	t, err := template.ParseFS(files, "message.html")
 	if err != nil {
 		return "", "", "", err
 	}
 	var b strings.Builder
 	if err := t.Execute(&b, map[string]any{"Intro": strings.Join(intro, " "), "Sections": list}); err != nil {
-		return "", "", "", fmt.Errorf("write a letter: %w", err)
+		return "", "", "", fmt.Errorf("write a message: %w", err)
 	}
 	return subject, plainText(strings.Join(intro, " "), list), b.String(), nil
 }

@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// sample returns letters as recipients get them.
+// sample returns messages as recipients get them.
 func sample() map[string]Notice {
 	seventy := Incident{ID: 7, Key: "silent", Kind: "silent", Text: "site apac/s00 was not heard for 5m3s: is the server up, does the agent run, does its network reach the Core?",
 		Remedy: "see whether the server is up, the agent runs, and its network reaches the Core", Opened: dawn, Last: dawn, Count: 70}
@@ -58,7 +58,7 @@ func TestSeveralLines(t *testing.T) {
 		{Notice{Kind: Opened, Incident: &shared}, "- perth (apac), since 2026-03-27 06:00 UTC: channel image: 2 names no\n  Windows takes: nothing was published; \"a:b\": a colon;", "channel image: 2 names no Windows takes: nothing was published; &#34;a:b&#34;: a colon; &lt;i&gt;con"},
 		{Notice{Kind: Morning, Report: &r}, "failed: 2 names no Windows takes:\n  nothing was published; \"a:b\": a colon;", "published; &#34;a:b&#34;: a colon; &lt;i&gt;con"},
 	} {
-		subject, text, html, err := Render(&Letter{To: "ops@x", Notices: []Notice{c.n}})
+		subject, text, html, err := Render(&Message{To: "ops@x", Notices: []Notice{c.n}})
 		if err != nil || !strings.Contains(text, c.text) || !strings.Contains(html, c.html) || strings.Contains(subject+text+html, `\n`) || strings.ContainsAny(subject, "\r\n") {
 			t.Errorf("%v\n%s\n%s", err, text, html)
 		}
@@ -69,7 +69,7 @@ func TestSeveralLines(t *testing.T) {
 // remedy, and lists every site in its own line.
 func TestReadable(t *testing.T) {
 	for name, n := range sample() {
-		_, text, html, err := Render(&Letter{To: "ops@x", Notices: []Notice{n}})
+		_, text, html, err := Render(&Message{To: "ops@x", Notices: []Notice{n}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -91,7 +91,7 @@ func TestReadable(t *testing.T) {
 	all := sample()
 	render := func(name string) string {
 		n := all[name]
-		_, text, _, _ := Render(&Letter{Notices: []Notice{n}})
+		_, text, _, _ := Render(&Message{Notices: []Notice{n}})
 		return text
 	}
 	if text := render("grouped"); strings.Count(text, "was not heard") != 1 || strings.Count(text, "\n- s") != 70 || strings.Count(text, "\n") > 85 {

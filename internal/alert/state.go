@@ -27,7 +27,7 @@ const (
 	firstRetry = time.Minute
 	lastRetry  = 30 * time.Minute
 	maxQueue   = 2000 // notices; the oldest are dropped, and counted
-	maxSingle  = 5    // notices at once for one recipient; more come as one letter
+	maxSingle  = 5    // notices at once for one recipient; more come as one message
 )
 
 // State records which notices were sent and which are still to be delivered.

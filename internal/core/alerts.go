@@ -53,7 +53,7 @@ type Notifier struct {
 	notices   *notices
 	clock     *clocks
 	now       func() time.Time // this machine's
-	given     sync.Map         // vault.Secret, by name, with which letters were last sent
+	given     sync.Map         // vault.Secret, by name, with which mails were last sent
 }
 
 // incidentRecords reads incidents. *ledger.Incidents is one.
@@ -61,8 +61,8 @@ type incidentRecords interface {
 	List(ctx context.Context, all bool) ([]ledger.Incident, error)
 }
 
-// teller notifies people of incidents. It is used by one goroutine at a time.
-type teller struct {
+// dispatcher notifies people of incidents. It is used by one goroutine at a time.
+type dispatcher struct {
 	by     *Notifier
 	state  alert.State
 	loaded bool
@@ -78,7 +78,7 @@ type hookBody struct {
 
 // notifyPeople queues new notices and delivers those that are due. A notice is made durable before it
 // is sent, so a crash can at worst send a mail twice.
-func (t *teller) notifyPeople(ctx context.Context) {
+func (t *dispatcher) notifyPeople(ctx context.Context) {
 	s := t.by.settings.Load()
 	rules := &s.Alerts.Rules
 	if !rules.Mail && !rules.Webhook {
@@ -110,14 +110,14 @@ func (t *teller) notifyPeople(ctx context.Context) {
 		changed = true
 	}
 	t.saveState(changed)
-	t.deliverLetters(ctx, &s.Alerts)
+	t.deliverMails(ctx, &s.Alerts)
 }
 
-// deliverLetters sends each due letter once. If the mail server itself fails, the remaining e-mails of this
+// deliverMails sends each due mail once. If the mail server itself fails, the remaining e-mails of this
 // round fail with the same error, without another attempt.
-func (t *teller) deliverLetters(ctx context.Context, a *Alerts) {
+func (t *dispatcher) deliverMails(ctx context.Context, a *Alerts) {
 	var mailErr error
-	for _, l := range t.state.Letters(t.by.clock.wallTime(), &a.Rules) {
+	for _, l := range t.state.Messages(t.by.clock.wallTime(), &a.Rules) {
 		if ctx.Err() != nil {
 			return
 		}
@@ -126,7 +126,7 @@ func (t *teller) deliverLetters(ctx context.Context, a *Alerts) {
 		}
 		err := mailErr
 		if l.To == alert.Hook || err == nil {
-			err = t.by.sendLetter(ctx, a, &l)
+			err = t.by.sendMail(ctx, a, &l)
 		}
 		now := t.by.clock.wallTime()
 		switch {
@@ -151,7 +151,7 @@ func isUnreachable(err error) bool { return !errors.Is(err, mail.ErrRefused) }
 
 // reportFailures opens an incident for failed deliveries and closes it when they work again. A single
 // failure opens none, because some mail servers reject every unknown sender once.
-func (t *teller) reportFailures() {
+func (t *dispatcher) reportFailures() {
 	var mails, hook error
 	for to, f := range t.state.Failing {
 		if f.Times < 2 {
@@ -165,19 +165,19 @@ func (t *teller) reportFailures() {
 		}
 	}
 	if mails != nil {
-		t.by.notices.alarms.Raise(MailDown, "", wire.Address{}, mails.Error())
+		t.by.notices.incidents.Raise(kinds.MailDown, "", wire.Address{}, mails.Error())
 	} else {
-		t.by.notices.alarms.Over(MailDown, "", wire.Address{})
+		t.by.notices.incidents.Resolve(kinds.MailDown, "", wire.Address{})
 	}
 	if hook != nil {
-		t.by.notices.alarms.Raise(HookDown, "", wire.Address{}, hook.Error())
+		t.by.notices.incidents.Raise(kinds.HookDown, "", wire.Address{}, hook.Error())
 	} else {
-		t.by.notices.alarms.Over(HookDown, "", wire.Address{})
+		t.by.notices.incidents.Resolve(kinds.HookDown, "", wire.Address{})
 	}
 }
 
-// sendLetter delivers one letter.
-func (nt *Notifier) sendLetter(ctx context.Context, a *Alerts, l *alert.Letter) error {
+// sendMail delivers one mail.
+func (nt *Notifier) sendMail(ctx context.Context, a *Alerts, l *alert.Message) error {
 	if l.To == alert.Hook {
 		token, err := nt.readSecret(ctx, SecretWebhook, "send to the webhook")
 		if err != nil {
@@ -237,7 +237,7 @@ func (nt *Notifier) readSecret(ctx context.Context, name, purpose string) (strin
 	return string(s.Reveal()), nil
 }
 
-// readSecrets reads the secrets for later letters while the vault can still record the access.
+// readSecrets reads the secrets for later mails while the vault can still record the access.
 func (nt *Notifier) readSecrets(ctx context.Context) {
 	a := &nt.settings.Load().Alerts
 	var names []string
@@ -256,7 +256,7 @@ func (nt *Notifier) readSecrets(ctx context.Context) {
 
 // listIncidents lists the incidents as alerts show them, newest first. A ledger on a full disk cannot
 // store the incident about it, so incidents creates that one itself.
-func (t *teller) listIncidents(ctx context.Context, now time.Time) ([]alert.Incident, error) {
+func (t *dispatcher) listIncidents(ctx context.Context, now time.Time) ([]alert.Incident, error) {
 	list, err := t.by.incidents.List(ctx, true)
 	if err != nil {
 		return nil, err
@@ -269,7 +269,7 @@ func (t *teller) listIncidents(ctx context.Context, now time.Time) ([]alert.Inci
 	symptom, known := incident.Symptoms(list, now), map[int64]bool{}
 	var out []alert.Incident
 	for _, i := range list {
-		if known[i.ID] || i.Kind == string(Full) {
+		if known[i.ID] || i.Kind == string(kinds.Full) {
 			continue
 		}
 		known[i.ID] = true
@@ -285,12 +285,12 @@ func (t *teller) listIncidents(ctx context.Context, now time.Time) ([]alert.Inci
 		t.full = now
 	}
 	text := ledger.ErrFull.Error() + "; sites keep what they report until then"
-	return append(out, alert.Incident{ID: -1, Key: string(Full), Kind: string(Full), Text: text, Remedy: kinds.Remedy(Full, ""), Opened: t.full, Last: now, Count: 1,
+	return append(out, alert.Incident{ID: -1, Key: string(kinds.Full), Kind: string(kinds.Full), Text: text, Remedy: kinds.Remedy(kinds.Full, ""), Opened: t.full, Last: now, Count: 1,
 		Members: []alert.Member{{Text: text, First: t.full}}}), nil
 }
 
 func (nt *Notifier) alertIncident(i ledger.Incident) alert.Incident {
-	x := alert.Incident{ID: i.ID, Key: i.Key, Kind: i.Kind, Text: i.Text, Remedy: kinds.Remedy(Kind(i.Kind), i.Text), Opened: i.Opened, Last: i.Last, Count: i.Count, Resolved: i.Resolved, Acked: i.Acked != ""}
+	x := alert.Incident{ID: i.ID, Key: i.Key, Kind: i.Kind, Text: i.Text, Remedy: kinds.Remedy(kinds.Kind(i.Kind), i.Text), Opened: i.Opened, Last: i.Last, Count: i.Count, Resolved: i.Resolved, Acked: i.Acked != ""}
 	f := nt.settings.Load().Fleet
 	for _, m := range i.Members {
 		n := alert.Member{Domain: m.Domain, Site: m.Site, Text: m.Text, First: m.First, Left: m.Left}
@@ -304,7 +304,7 @@ func (nt *Notifier) alertIncident(i ledger.Incident) alert.Incident {
 
 // loadState reads the stored state of alerts. A damaged file is set aside, and open incidents are then
 // notified again. A file that cannot be read now is left as it is.
-func (t *teller) loadState() error {
+func (t *dispatcher) loadState() error {
 	f, err := t.by.dir.Open(alertsName)
 	if errors.Is(err, fs.ErrNotExist) {
 		t.loaded = true
@@ -330,7 +330,7 @@ func (t *teller) loadState() error {
 
 // saveState stores the state. Notices are sent even if it cannot be stored, because people must be
 // notified of a full disk.
-func (t *teller) saveState(changed bool) {
+func (t *dispatcher) saveState(changed bool) {
 	if t.unkept = t.unkept || changed; !t.unkept {
 		return
 	}
@@ -371,7 +371,7 @@ func (nt *Notifier) Test(ctx context.Context, only string) ([]AlertTest, error) 
 			defer func() { <-slots }()
 			l := alert.TestNotice(nt.now(), to)
 			out[i].To = to
-			if err := nt.sendLetter(ctx, a, &l); err != nil {
+			if err := nt.sendMail(ctx, a, &l); err != nil {
 				out[i].Error = err.Error()
 			}
 		})

@@ -18,6 +18,7 @@ import (
 
 	"nightferry/internal/alert"
 	"nightferry/internal/core"
+	"nightferry/internal/kinds"
 	"nightferry/internal/mail"
 	"nightferry/internal/mailtest"
 	"nightferry/internal/query"
@@ -70,7 +71,7 @@ func TestAlerts(t *testing.T) {
 	if _, err := w.core.Publisher.Publish(t.Context(), "driver", core.PublishOptions{}); err == nil {
 		t.Fatal("a missing source was published")
 	}
-	w.untilIncident(string(core.Publishes))
+	w.untilIncident(string(kinds.Publishes))
 	later(2 * time.Minute)
 	down := func() (text string) {
 		t.Helper()
@@ -78,7 +79,7 @@ func TestAlerts(t *testing.T) {
 			w.ahead.Add(int64(5 * time.Second))
 			list, err := w.core.Query.Incidents(t.Context(), false)
 			for _, i := range list {
-				if i.Kind == string(core.MailDown) {
+				if i.Kind == string(kinds.MailDown) {
 					text = i.Text
 				}
 			}
@@ -96,7 +97,7 @@ func TestAlerts(t *testing.T) {
 	if m := inbox[0]; m.To != "ops@example.com" || !strings.Contains(m.Parts["text/plain"], "new: publish") {
 		t.Errorf("to %s:\n%s", m.To, m.Raw)
 	}
-	over(string(core.MailDown))
+	over(string(kinds.MailDown))
 
 	// The mail server is away: what ends meanwhile is told when it is back.
 	srv.Stop()
@@ -107,7 +108,7 @@ func TestAlerts(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.publish("driver")
-	over(string(core.Publishes))
+	over(string(kinds.Publishes))
 	down()
 	w.restart()
 	srv.Start()
@@ -116,7 +117,7 @@ func TestAlerts(t *testing.T) {
 	if m := inbox[1]; !strings.Contains(m.Parts["text/plain"], "over: publish") || !strings.Contains(m.Parts["text/html"], "could not be delivered when they were due") {
 		t.Errorf("after the outage:\n%s", m.Raw)
 	}
-	over(string(core.MailDown))
+	over(string(kinds.MailDown))
 
 	tested, err := w.core.Notifier.Test(t.Context(), "")
 	if err != nil || len(tested) != 3 {
@@ -177,7 +178,7 @@ func TestDamagedAlerts(t *testing.T) {
 		if _, err := w.core.Publisher.Publish(t.Context(), "driver", core.PublishOptions{}); err == nil {
 			t.Fatal("a missing source was published")
 		}
-		w.untilIncident(string(core.Publishes))
+		w.untilIncident(string(kinds.Publishes))
 	}
 	fails()
 	hook.until(w, "opened publish")
@@ -250,7 +251,7 @@ func TestWebhookTakenAway(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return slices.ContainsFunc(list, func(i query.Incident) bool { return i.Kind == string(core.HookDown) })
+		return slices.ContainsFunc(list, func(i query.Incident) bool { return i.Kind == string(kinds.HookDown) })
 	}
 	w.until("the webhook to be down", down)
 	w.settings.Alerts = core.Alerts{}

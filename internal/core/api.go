@@ -28,18 +28,18 @@ type EventKind string
 
 // Kinds of events.
 const (
-	SiteConnected  EventKind = "connected" // the site sent its hello
-	SiteEnrolled   EventKind = "enrolled"
-	SiteRevoked    EventKind = "revoked"
-	RunStarted     EventKind = "started"
-	RunProgressed  EventKind = "progress"
-	RunEnded       EventKind = "ended"
-	Released       EventKind = "released" // a channel has a new release
-	IncidentOpened EventKind = "incident"
-	IncidentOver   EventKind = "resolved"
-	Refused        EventKind = "refused" // a site asked for something that is not its own
-	Upkeep         EventKind = "upkeep"  // daily work removed or renewed something
-	Trouble        EventKind = "trouble" // something failed and will be tried again
+	SiteConnected    EventKind = "connected" // the site sent its hello
+	SiteEnrolled     EventKind = "enrolled"
+	SiteRevoked      EventKind = "revoked"
+	RunStarted       EventKind = "started"
+	RunProgressed    EventKind = "progress"
+	RunEnded         EventKind = "ended"
+	Released         EventKind = "released" // a channel has a new release
+	IncidentOpened   EventKind = "incident"
+	IncidentResolved EventKind = "resolved"
+	Refused          EventKind = "refused" // a site asked for something that is not its own
+	Upkeep           EventKind = "upkeep"  // daily work removed or renewed something
+	Trouble          EventKind = "trouble" // something failed and will be tried again
 )
 
 // IssuedToken is a newly made enrollment token. Text is the secret.

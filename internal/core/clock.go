@@ -7,6 +7,7 @@ import (
 
 	"nightferry/internal/clock"
 	"nightferry/internal/incident"
+	"nightferry/internal/kinds"
 	"nightferry/internal/window"
 	"nightferry/internal/wire"
 )
@@ -16,7 +17,7 @@ import (
 type clocks struct {
 	device    func() time.Time // this machine's
 	storeTime func(context.Context) (time.Time, error)
-	alarms    *incident.Service
+	incidents *incident.Service
 	skew      clock.Skew    // between this machine's clock and the store's
 	motion    window.Motion // the calendar's clock in a rehearsal
 }
@@ -54,9 +55,9 @@ func (t *clocks) compareClocks(ctx context.Context) error {
 	}
 	t.skew.Compare(clock.StoreAt(date), before, t.localTime())
 	if _, err := t.skew.Agreed(t.localTime()); err != nil {
-		t.alarms.Raise(Clock, "core", wire.Address{}, fmt.Sprintf("the Core: %v: nothing is removed by its age and no head is signed again until they agree", err))
+		t.incidents.Raise(kinds.Clock, "core", wire.Address{}, fmt.Sprintf("the Core: %v: nothing is removed by its age and no head is signed again until they agree", err))
 	} else {
-		t.alarms.Over(Clock, "core", wire.Address{})
+		t.incidents.Resolve(kinds.Clock, "core", wire.Address{})
 	}
 	return nil
 }

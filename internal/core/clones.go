@@ -8,6 +8,7 @@ import (
 
 	"nightferry/internal/desired"
 	"nightferry/internal/fleet"
+	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
 	"nightferry/internal/wire"
 )
@@ -108,7 +109,7 @@ func (e *Enrolment) markContested(ctx context.Context, a wire.Address, x *site, 
 	if err := e.halting.Forget(ctx, a); err != nil { // the other machine may still move
 		e.notices.LedgerFailed(err)
 	}
-	e.notices.alarms.Raise(Cloned, "", a, text)
+	e.notices.incidents.Raise(kinds.Cloned, "", a, text)
 	if err := e.notices.Audit(ctx, "contested", "site "+a.Site, text); err != nil {
 		e.notices.LedgerFailed(err)
 	}
@@ -135,7 +136,7 @@ func (e *Enrolment) Confirm(ctx context.Context, name, reason string) error {
 		x.identity, x.processes = &id, processes{}
 	}
 	x.mu.Unlock()
-	e.notices.alarms.Over(Cloned, "", a)
+	e.notices.incidents.Resolve(kinds.Cloned, "", a)
 	_, err = e.request(ctx, "confirm", fleet.Scope{Site: name}, desired.Request{}, reason)
 	return err
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"nightferry/internal/bus"
+	"nightferry/internal/kinds"
 	"nightferry/internal/wire"
 )
 
@@ -77,12 +78,12 @@ func (l *busLink) joinCluster(ctx context.Context) error {
 			}
 			switch e.Kind {
 			case bus.Connected:
-				l.notices.alarms.Over(ClusterBad, "away", wire.Address{})
+				l.notices.incidents.Resolve(kinds.ClusterBad, "away", wire.Address{})
 				l.clusterUp()
 			case bus.Lost, bus.Failed, bus.Unwelcome:
-				l.notices.alarms.Raise(ClusterBad, "away", wire.Address{}, fmt.Sprintf("the NATS cluster: %s: %v; sites keep their releases", e.Kind, e.Err))
+				l.notices.incidents.Raise(kinds.ClusterBad, "away", wire.Address{}, fmt.Sprintf("the NATS cluster: %s: %v; sites keep their releases", e.Kind, e.Err))
 			case bus.Denied:
-				l.notices.alarms.Raise(ClusterBad, "core", wire.Address{}, fmt.Sprintf("the NATS cluster: %v: the Core's user must be allowed to publish nf.down.> and to subscribe %s", e.Err, wire.AllUp))
+				l.notices.incidents.Raise(kinds.ClusterBad, "core", wire.Address{}, fmt.Sprintf("the NATS cluster: %v: the Core's user must be allowed to publish nf.down.> and to subscribe %s", e.Err, wire.AllUp))
 			}
 			if e.Err != nil {
 				l.notices.Trouble("cluster", fmt.Errorf("%s: %w", e.Kind, e.Err))
@@ -147,10 +148,10 @@ func (l *busLink) checkScope(ctx context.Context, s bus.Scope) (fine bool) {
 		return false
 	}
 	if err == nil {
-		l.notices.alarms.Over(ClusterBad, s.Key, wire.Address{})
+		l.notices.incidents.Resolve(kinds.ClusterBad, s.Key, wire.Address{})
 		return true
 	}
-	l.notices.alarms.Raise(ClusterBad, s.Key, wire.Address{}, fmt.Sprintf("the NATS cluster, signing key of %s: %v. Its account needs: nsc edit account --name NAME --sk %s; nsc edit signing-key --account NAME --sk %s --role %q --allow-pub '%s' --allow-sub '%s'; nsc push. Its servers need TLS with handshake_first, and to show the authority's certificate with their own",
+	l.notices.incidents.Raise(kinds.ClusterBad, s.Key, wire.Address{}, fmt.Sprintf("the NATS cluster, signing key of %s: %v. Its account needs: nsc edit account --name NAME --sk %s; nsc edit signing-key --account NAME --sk %s --role %q --allow-pub '%s' --allow-sub '%s'; nsc push. Its servers need TLS with handshake_first, and to show the authority's certificate with their own",
 		s.Role, err, s.Key, s.Key, s.Role, s.Pub, s.Sub))
 	return false
 }
@@ -219,7 +220,7 @@ func (l *busLink) notCut(ctx context.Context, a wire.Address, object, remedy str
 	if l.foreign == nil {
 		return nil
 	}
-	l.notices.alarms.Raise(NotCut, object, a, fmt.Sprintf("%s: the Core accepts no message from it, but only the account's owner can close its connection to the cluster: %s; nsc push", object, remedy))
+	l.notices.incidents.Raise(kinds.NotCut, object, a, fmt.Sprintf("%s: the Core accepts no message from it, but only the account's owner can close its connection to the cluster: %s; nsc push", object, remedy))
 	return l.notices.Audit(ctx, "revoke", object, "the cluster's account must be updated: "+remedy)
 }
 

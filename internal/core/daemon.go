@@ -45,13 +45,13 @@ type Core struct {
 	Upkeep    Caretaker
 
 	// What every part uses.
-	clock   clocks
-	notices notices
-	alarms  *incident.Service // of notices
-	storage storage
-	fleet   sites
-	newest  newest
-	asides  sync.WaitGroup // work that Run waits for
+	clock     clocks
+	notices   notices
+	incidents *incident.Service // of notices
+	storage   storage
+	fleet     sites
+	newest    newest
+	asides    sync.WaitGroup // work that Run waits for
 
 	// The way to the sites.
 	access   access
@@ -143,9 +143,9 @@ func (c *Core) Run(ctx context.Context) (err error) {
 	g.Go(func() error {
 		return c.runEvery(ctx, "bucket check", min(4*c.o.Poll, time.Minute), lateLong, quietTask(c.Upkeep.checkBucketDue))
 	})
-	g.Go(func() error { return c.alarms.Serve(ctx) })
+	g.Go(func() error { return c.incidents.Serve(ctx) })
 	g.Go(func() error { return c.tasks.Watch(ctx, time.Minute) })
-	people := &teller{by: &c.Notifier}
+	people := &dispatcher{by: &c.Notifier}
 	g.Go(func() error {
 		return c.runEvery(ctx, "alerts", c.clock.checkPeriod(c.o.Poll), lateTask, quietTask(people.notifyPeople))
 	})

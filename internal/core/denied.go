@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"nightferry/internal/bus"
+	"nightferry/internal/kinds"
 	"nightferry/internal/wire"
 )
 
@@ -14,7 +15,7 @@ import (
 // his, and says who that is, as far as he has shown a credential.
 func (l *busLink) busRefuses(ctx context.Context, text string, shown *bus.Grant) {
 	at, who := l.whoShows(ctx, shown, strings.Contains(text, "Violation"))
-	l.notices.alarms.Raise(Denied, "", at, who+" ("+text+")")
+	l.notices.incidents.Raise(kinds.Denied, "", at, who+" ("+text+")")
 }
 
 // whoShows tells whose credential that is, and why the bus may not take it. The

@@ -19,6 +19,7 @@ import (
 	"nightferry/internal/digest"
 	"nightferry/internal/durable"
 	"nightferry/internal/fleet"
+	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
 	"nightferry/internal/manifest"
 	"nightferry/internal/query"
@@ -82,7 +83,7 @@ func (w *world) discrepancy(site string) *query.Incident {
 	}
 	for i := range list {
 		for _, m := range list[i].Members {
-			if list[i].Kind == string(core.Discrepancy) && m.Site == site {
+			if list[i].Kind == string(kinds.Discrepancy) && m.Site == site {
 				return &list[i]
 			}
 		}
@@ -210,7 +211,7 @@ func TestPain15_OneFileChangedAtASite(t *testing.T) {
 	if r := verify(core.VerifyRequest{Full: true}); r.State != "verified" || r.Totals.Unchanged < 41 {
 		t.Errorf("a full check of what is right: %s, %+v, %s", r.State, r.Totals, r.Cause)
 	}
-	if len(w.texts(string(core.Discrepancy))) != 0 {
+	if len(w.texts(string(kinds.Discrepancy))) != 0 {
 		t.Error("a discrepancy is open")
 	}
 	// A folder that is gone with all that was known of it.
@@ -218,7 +219,7 @@ func TestPain15_OneFileChangedAtASite(t *testing.T) {
 	if err := os.Rename(filepath.Dir(w.at("tokyo", ".nightferry")), filepath.Join(t.TempDir(), "gone")); err != nil {
 		t.Fatal(err)
 	}
-	w.untilIncident(string(core.SiteSays) + "-target") // it is filled anew only by an order
+	w.untilIncident(string(kinds.SiteSays) + "-target") // it is filled anew only by an order
 	if _, err := w.core.Orders.Sync(t.Context(), core.SyncRequest{Scope: fleet.Scope{Site: "tokyo"}, Adopt: true}); err != nil {
 		t.Fatal(err)
 	}
@@ -367,13 +368,13 @@ func TestStale(t *testing.T) {
 	w.write("a", "beta")
 	w.publish("package")
 	w.ahead.Store(int64(25 * time.Hour))
-	if text := w.untilIncident(string(core.Stale)); !strings.Contains(text, "it holds release 1, not release 2") {
+	if text := w.untilIncident(string(kinds.Stale)); !strings.Contains(text, "it holds release 1, not release 2") {
 		t.Errorf("%q", text)
 	}
 	w.ahead.Store(0)
 	w.runAgent("tokyo", false)
 	w.untilCurrent(2, "tokyo")
-	w.until("its end", func() bool { return len(w.texts(string(core.Stale))) == 0 })
+	w.until("its end", func() bool { return len(w.texts(string(kinds.Stale))) == 0 })
 }
 
 // TestOverdue: a release is late after the first window that began when it was

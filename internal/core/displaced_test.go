@@ -8,6 +8,7 @@ import (
 
 	"nightferry/internal/core"
 	"nightferry/internal/fleet"
+	"nightferry/internal/kinds"
 	"nightferry/internal/query"
 )
 
@@ -58,11 +59,11 @@ func TestDisplaced(t *testing.T) {
 		t.Errorf("another has joined, and said nothing yet: %+v", now)
 	}
 	first.mustBeCut()
-	text := w.untilIncident(string(core.Denied))
+	text := w.untilIncident(string(kinds.Denied))
 	if !strings.HasPrefix(text, "site apac/osaka: another agent has joined in its place on 2") {
 		t.Error(text)
 	}
-	w.mustConcern(core.Denied, "apac", "osaka")
+	w.mustConcern(kinds.Denied, "apac", "osaka")
 	_, events = second.converge(second.stateOf("package", 1))
 	second.deliver(events)
 	if now := osaka(); !now.Connected || now.Channels[0].State != "current" {
@@ -71,15 +72,15 @@ func TestDisplaced(t *testing.T) {
 
 	_, err = w.enrol(issued.Text, nil)
 	mustRefuse(t, err, "used")
-	if text := w.untilIncident(string(core.TokenBad)); !strings.HasPrefix(text, "the holder of token "+issued.ID+" for site apac/osaka sent enroll, refused as used: ") {
+	if text := w.untilIncident(string(kinds.TokenBad)); !strings.HasPrefix(text, "the holder of token "+issued.ID+" for site apac/osaka sent enroll, refused as used: ") {
 		t.Error(text)
 	}
-	w.mustConcern(core.TokenBad, "apac", "osaka")
+	w.mustConcern(kinds.TokenBad, "apac", "osaka")
 }
 
 // mustConcern demands that an open incident of that kind has that site as its
 // only member.
-func (w *world) mustConcern(kind core.Kind, domain, site string) {
+func (w *world) mustConcern(kind kinds.Kind, domain, site string) {
 	w.t.Helper()
 	list, err := w.core.Query.Incidents(w.t.Context(), false)
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 	"nightferry/internal/digest"
 	"nightferry/internal/fleet"
 	"nightferry/internal/halting"
+	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
 	"nightferry/internal/trust"
 	"nightferry/internal/vault"
@@ -206,7 +207,7 @@ func (e *Enrolment) handleToken(ctx context.Context, m message) {
 		}
 		e.enrolSite(ctx, m, &v, signed.Signer)
 	default:
-		e.refusals.refuseMessage(ctx, m, "forged", "a token's holder can only enroll", Malformed)
+		e.refusals.refuseMessage(ctx, m, "forged", "a token's holder can only enroll", kinds.Malformed)
 	}
 }
 
@@ -216,11 +217,11 @@ func acceptAnyKey(trust.Public) error { return nil }
 func (e *Enrolment) enrolSite(ctx context.Context, m message, v *wire.Enrol, identity trust.Public) {
 	ch, ok := e.enrols.takeChallenge(m.from.Site)
 	if !ok || ch.identity != identity || string(ch.nonce) != string(v.Nonce) || e.o.Now().After(ch.expires) {
-		e.refusals.refuseMessage(ctx, m, "expired", "the enrollment took longer than a minute, or another one came between: begin again", TokenBad)
+		e.refusals.refuseMessage(ctx, m, "expired", "the enrollment took longer than a minute, or another one came between: begin again", kinds.TokenBad)
 		return
 	}
 	if !v.Proves(identity) {
-		e.refusals.refuseMessage(ctx, m, "forged", "the token's seed has not signed for this identity", Forged)
+		e.refusals.refuseMessage(ctx, m, "forged", "the token's seed has not signed for this identity", kinds.Forged)
 		return
 	}
 	public, err := bus.PublicText(identity[:])
@@ -237,13 +238,13 @@ func (e *Enrolment) enrolSite(ctx context.Context, m message, v *wire.Enrol, ide
 	}
 	s := e.settings.Load().Fleet.Site(t.Site)
 	if s == nil || s.Domain != t.Domain {
-		e.refusals.refuseMessage(ctx, m, "unknown", fmt.Sprintf("the Core's configuration no longer has site %q in domain %q: add it and make a new token", t.Site, t.Domain), TokenBad)
+		e.refusals.refuseMessage(ctx, m, "unknown", fmt.Sprintf("the Core's configuration no longer has site %q in domain %q: add it and make a new token", t.Site, t.Domain), kinds.TokenBad)
 		return
 	}
 	grant, err := e.grantIdentity(ctx, m, v, s, public)
 	switch {
 	case errors.Is(err, ledger.ErrConflict):
-		e.refusals.refuseMessage(ctx, m, "revoked", "this key was revoked or superseded before: remove the agent's state and enroll with a new token", Revoked)
+		e.refusals.refuseMessage(ctx, m, "revoked", "this key was revoked or superseded before: remove the agent's state and enroll with a new token", kinds.Revoked)
 	case err != nil:
 		e.notices.LedgerFailed(err)
 		e.down.sendSigned(m.from, wire.VerbRefuse, 0, &wire.Refusal{Of: m.verb, Code: "busy", Why: "the Core could not do it now: try again"})
@@ -266,7 +267,7 @@ func (e *Enrolment) tokenRefused(ctx context.Context, m message, err error) {
 		e.down.sendSigned(m.from, wire.VerbRefuse, 0, &wire.Refusal{Of: m.verb, Code: "busy", Why: "the Core could not look the token up: try again"})
 		return
 	}
-	e.refusals.refuseMessage(ctx, m, code, err.Error(), TokenBad)
+	e.refusals.refuseMessage(ctx, m, code, err.Error(), kinds.TokenBad)
 }
 
 // grantIdentity enters the identity and makes what the site needs from now on. The
@@ -299,8 +300,8 @@ func (e *Enrolment) grantIdentity(ctx context.Context, m message, v *wire.Enrol,
 	if g.JWT, err = e.access.authority.Load().User(s.Domain, s.Name, public, userLife, now); err != nil {
 		return nil, err
 	}
-	e.notices.alarms.Over(Revoked, "", a)
-	e.notices.alarms.Over(Cloned, "", a)
+	e.notices.incidents.Resolve(kinds.Revoked, "", a)
+	e.notices.incidents.Resolve(kinds.Cloned, "", a)
 	detail := "key " + public + ", " + clipText(strings.TrimSpace(v.Version+" "+v.System))
 	if old != nil && old.Public != public {
 		detail += ", in place of key " + old.Public

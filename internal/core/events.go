@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 
+	"nightferry/internal/kinds"
 	"nightferry/internal/wire"
 )
 
@@ -45,7 +46,7 @@ func (c *Core) Metrics() Metrics {
 	local := c.clock.localTime()
 	m.StoreOffset = c.clock.skew.Store(local).Time().Sub(local.Time().Round(0))
 	m.Incidents = map[string]int{}
-	for kind, n := range c.alarms.Kinds() {
+	for kind, n := range c.incidents.Kinds() {
 		m.Incidents[string(kind)] = n
 	}
 	m.Releases = map[string]uint64{}
@@ -95,7 +96,7 @@ func (c *Core) Health(ctx context.Context) Health {
 		h.Live, h.Ready = false, false
 		h.Reasons = append(h.Reasons, "the ledger cannot be read") // why is for the log: anybody may ask, and the cause names paths
 	}
-	if c.alarms.Has(Store, "", wire.Address{}) {
+	if c.incidents.Has(kinds.Store, "", wire.Address{}) {
 		h.Reasons = append(h.Reasons, "the store does not answer")
 	}
 	return h

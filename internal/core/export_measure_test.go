@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
 )
 
@@ -13,7 +14,7 @@ func (c *Core) CompareWith(ctx context.Context, m ledger.Measurement) error {
 }
 
 // IncidentOf tells as which kind of incident people hear of a trouble.
-func IncidentOf(what string) Kind { return incidentOf(what) }
+func IncidentOf(what string) kinds.Kind { return incidentOf(what) }
 
 // LedgerFailed is what becomes of an error of the ledger.
 func (c *Core) LedgerFailed(err error) { c.notices.LedgerFailed(err) }

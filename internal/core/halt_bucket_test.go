@@ -19,6 +19,7 @@ import (
 	"nightferry/internal/bucket"
 	"nightferry/internal/core"
 	"nightferry/internal/halt"
+	"nightferry/internal/kinds"
 	"nightferry/internal/query"
 	"nightferry/internal/repo"
 	"nightferry/internal/s3test"
@@ -399,7 +400,7 @@ func TestOldHaltPutBack(t *testing.T) {
 	}
 	list, err := w.core.Query.Incidents(t.Context(), true)
 	if err != nil || !slices.ContainsFunc(list, func(i query.Incident) bool {
-		return i.Kind == string(core.Store) && strings.Contains(i.Text, "stored again")
+		return i.Kind == string(kinds.Store) && strings.Contains(i.Text, "stored again")
 	}) {
 		t.Errorf("nobody was told: %+v, %v", list, err)
 	}

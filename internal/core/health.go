@@ -8,6 +8,7 @@ import (
 
 	"nightferry/internal/clock"
 	"nightferry/internal/collect"
+	"nightferry/internal/kinds"
 	"nightferry/internal/wire"
 )
 
@@ -50,10 +51,10 @@ func (u *Caretaker) checkBucketDue(ctx context.Context) {
 	}
 	if err != nil {
 		damage = -1
-		u.notices.alarms.Raise(BucketBad, "check", wire.Address{}, fmt.Sprintf("the bucket could not be checked: %v; it is tried again", err))
+		u.notices.incidents.Raise(kinds.BucketBad, "check", wire.Address{}, fmt.Sprintf("the bucket could not be checked: %v; it is tried again", err))
 		u.notices.Trouble("bucket", err)
 	} else {
-		u.notices.alarms.Over(BucketBad, "check", wire.Address{})
+		u.notices.incidents.Resolve(kinds.BucketBad, "check", wire.Address{})
 	}
 	if err := (jsonFile{u.storage.state, healthFile, 1 << 10}).saveFile(bucketHealth{now, damage}); err != nil {
 		u.notices.Trouble("bucket", err)
@@ -92,12 +93,12 @@ func (u *Caretaker) checkBucket(ctx context.Context) (damage int64, err error) {
 		return 0, err
 	}
 	if rep.Damage == 0 {
-		u.notices.alarms.Over(BucketBad, "", wire.Address{})
+		u.notices.incidents.Resolve(kinds.BucketBad, "", wire.Address{})
 		return 0, nil
 	}
 	if more > 0 {
 		text += fmt.Sprintf("; and %d more, which nightferry fsck STORE lists", more)
 	}
-	u.notices.alarms.Raise(BucketBad, "", wire.Address{}, "the bucket: "+text)
+	u.notices.incidents.Raise(kinds.BucketBad, "", wire.Address{}, "the bucket: "+text)
 	return rep.Damage, nil
 }

@@ -12,8 +12,8 @@ import (
 
 	"nightferry/internal/agent"
 	"nightferry/internal/collect"
-	"nightferry/internal/core"
 	"nightferry/internal/durable"
+	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
 	"nightferry/internal/manifest"
 	"nightferry/internal/repo"
@@ -45,8 +45,8 @@ func TestPain15_LostObjectIsNoticed(t *testing.T) {
 			w.joined("osaka", nil)
 			w.untilCurrent(1, "osaka")
 			w.untilChecked(time.Time{})
-			if w.has(string(core.BucketBad)) {
-				t.Fatalf("nothing is wrong yet: %q", w.texts(string(core.BucketBad)))
+			if w.has(string(kinds.BucketBad)) {
+				t.Fatalf("nothing is wrong yet: %q", w.texts(string(kinds.BucketBad)))
 			}
 			key := pick(w)
 			content := testbed.ReadObject(t, w.store, key)
@@ -54,7 +54,7 @@ func TestPain15_LostObjectIsNoticed(t *testing.T) {
 			w.restart() // checks nothing again
 			before := time.Now()
 			w.ahead.Store(int64(24 * time.Hour))
-			text := w.untilIncident(string(core.BucketBad))
+			text := w.untilIncident(string(kinds.BucketBad))
 			if !strings.Contains(text, key) || !strings.Contains(text, "nightferry") && !strings.Contains(text, "push again") && !strings.Contains(text, "restore") {
 				t.Errorf("the text names no object, or no remedy: %q", text)
 			}
@@ -65,7 +65,7 @@ func TestPain15_LostObjectIsNoticed(t *testing.T) {
 				testbed.WriteObject(t, w.store, key, content)
 			}
 			w.publish("package") // the source has not changed
-			w.untilOver(string(core.BucketBad))
+			w.untilOver(string(kinds.BucketBad))
 			w.joined("tokyo", func(o *agent.Options) { o.Now = w.right })
 			w.untilCurrent(1, "tokyo")
 		})
@@ -116,7 +116,7 @@ func TestPain15_ReplayInTheFleet(t *testing.T) {
 	w.untilMeasured("package", 2)
 	newest := testbed.ReadObject(t, w.store, repo.HeadKey("package"))
 	testbed.WriteObject(t, w.store, repo.HeadKey("package"), old)
-	text := w.untilIncident(string(core.Store))
+	text := w.untilIncident(string(kinds.Store))
 	if !strings.Contains(text, "older") {
 		t.Errorf("%q", text)
 	}
@@ -140,7 +140,7 @@ func TestPain15_ReplayInTheFleet(t *testing.T) {
 		t.Errorf("the site keeps something of it:\n%s\nbefore:\n%s", now, cached)
 	}
 	testbed.WriteObject(t, w.store, repo.HeadKey("package"), newest)
-	w.untilOver(string(core.Store))
+	w.untilOver(string(kinds.Store))
 	w.until("the file", func() bool {
 		b, err := os.ReadFile(filepath.Join(target, "driver.sys"))
 		return err == nil && bytes.Equal(b, []byte("without"))

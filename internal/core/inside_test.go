@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"nightferry/internal/core"
+	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
 	"nightferry/internal/wire"
 )
@@ -42,7 +42,7 @@ func TestTroubleInside(t *testing.T) {
 	f.Channels[1].Cadence = "0 0 1 1 * UTC"
 	w.settings.Fleet = &f
 	w.start()
-	if text := w.untilIncident(string(core.Inside)); !strings.Contains(text, "cadence.json") {
+	if text := w.untilIncident(string(kinds.Inside)); !strings.Contains(text, "cadence.json") {
 		t.Errorf("%q", text)
 	}
 	w.stop()
@@ -51,7 +51,7 @@ func TestTroubleInside(t *testing.T) {
 	}
 	w.ahead.Store(int64(25 * time.Hour))
 	w.start()
-	w.untilOver(string(core.Inside))
+	w.untilOver(string(kinds.Inside))
 }
 
 // TestLedgerFails: a ledger that fails, and is not full, is an incident until it
@@ -61,14 +61,14 @@ func TestLedgerFails(t *testing.T) {
 	w := newWorld(t, nil)
 	w.write("a.inf", "one")
 	w.core.LedgerFailed(errors.New("disk I/O error"))
-	if text := w.untilIncident(string(core.Ledger)); !strings.Contains(text, "disk I/O error") {
+	if text := w.untilIncident(string(kinds.Ledger)); !strings.Contains(text, "disk I/O error") {
 		t.Errorf("%q", text)
 	}
 	w.publish("package")
-	w.untilOver(string(core.Ledger))
+	w.untilOver(string(kinds.Ledger))
 	w.core.LedgerFailed(errors.Join(ledger.ErrFull, errors.New("again")))
-	w.until("a full ledger", func() bool { return w.said(string(core.Full)) }) // which may be over by now: the publish is still being measured
-	if w.has(string(core.Ledger)) {
+	w.until("a full ledger", func() bool { return w.said(string(kinds.Full)) }) // which may be over by now: the publish is still being measured
+	if w.has(string(kinds.Ledger)) {
 		t.Error("a full disk is another incident")
 	}
 }
@@ -88,7 +88,7 @@ func TestCountsAreTheReleases(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	}
-	w.untilIncident(string(core.BadProof))
+	w.untilIncident(string(kinds.BadProof))
 	if ch := w.channel("osaka", "package"); ch.Holds != 0 {
 		t.Errorf("%+v", ch)
 	}

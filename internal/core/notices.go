@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"nightferry/internal/incident"
+	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
 	"nightferry/internal/wire"
 )
@@ -17,10 +18,10 @@ import (
 // notices report what happens: as events, as incidents, and as audit entries.
 // It is safe for concurrent use.
 type notices struct {
-	now     func() time.Time
-	onEvent func(Event) // nil: none
-	alarms  *incident.Service
-	audits  audits
+	now       func() time.Time
+	onEvent   func(Event) // nil: none
+	incidents *incident.Service
+	audits    audits
 
 	full   atomic.Bool // the ledger's disk is full
 	faulty atomic.Bool // the ledger failed otherwise
@@ -73,39 +74,39 @@ func oneLine(s string) string {
 // due, or else one of the kind Core. docs/operations.md has a row for each word.
 func (n *notices) Trouble(what string, err error) {
 	n.emitEvent(Event{Kind: Trouble, Text: fmt.Sprintf("%s: %v", what, err)})
-	if incidentOf(what) == Inside {
-		n.alarms.Raise(Inside, what, wire.Address{}, fmt.Sprintf("%s: %v; it is tried again", what, err))
+	if incidentOf(what) == kinds.Inside {
+		n.incidents.Raise(kinds.Inside, what, wire.Address{}, fmt.Sprintf("%s: %v; it is tried again", what, err))
 	}
 }
 
 // Works ends the incident of a trouble: what failed has succeeded.
 func (n *notices) Works(what string) {
-	n.alarms.Over(Inside, what, wire.Address{})
+	n.incidents.Resolve(kinds.Inside, what, wire.Address{})
 }
 
 // incidentOf tells as which kind of incident people hear of a trouble.
-func incidentOf(what string) Kind {
+func incidentOf(what string) kinds.Kind {
 	switch what {
 	case "store", "lend", "halt", "resign":
-		return Store // each look at the store finds the same, and tells when it is over
+		return kinds.Store // each look at the store finds the same, and tells when it is over
 	case "ledger":
-		return Ledger
+		return kinds.Ledger
 	case "log":
-		return Rendering
+		return kinds.Rendering
 	case "publish":
-		return Publishes
+		return kinds.Publishes
 	case "measure":
-		return Unmeasured
+		return kinds.Unmeasured
 	case "bucket":
-		return BucketBad
+		return kinds.BucketBad
 	case "clock":
-		return Clock
+		return kinds.Clock
 	case "mail": // opened once the same recipient was not reached twice
-		return MailDown
+		return kinds.MailDown
 	case "cluster":
-		return ClusterBad
+		return kinds.ClusterBad
 	}
-	return Inside
+	return kinds.Inside
 }
 
 // subscribeEvents returns the events from now on, until stop is called. A subscriber
@@ -129,10 +130,10 @@ func (n *notices) subscribeEvents() (events <-chan Event, stop func()) {
 func (n *notices) LedgerFailed(err error) {
 	if errors.Is(err, ledger.ErrFull) {
 		n.full.Store(true)
-		n.alarms.Raise(Full, "", wire.Address{}, err.Error()+"; sites keep what they report until then")
+		n.incidents.Raise(kinds.Full, "", wire.Address{}, err.Error()+"; sites keep what they report until then")
 	} else if !errors.Is(err, context.Canceled) {
 		n.faulty.Store(true)
-		n.alarms.Raise(Ledger, "", wire.Address{}, fmt.Sprintf("the ledger: %v; sites keep what they report until it works", err))
+		n.incidents.Raise(kinds.Ledger, "", wire.Address{}, fmt.Sprintf("the ledger: %v; sites keep what they report until it works", err))
 	}
 	n.Trouble("ledger", err)
 }
@@ -140,10 +141,10 @@ func (n *notices) LedgerFailed(err error) {
 // LedgerWorks ends the incidents of the ledger.
 func (n *notices) LedgerWorks() {
 	if n.full.Swap(false) {
-		n.alarms.Over(Full, "", wire.Address{})
+		n.incidents.Resolve(kinds.Full, "", wire.Address{})
 	}
 	if n.faulty.Swap(false) {
-		n.alarms.Over(Ledger, "", wire.Address{})
+		n.incidents.Resolve(kinds.Ledger, "", wire.Address{})
 	}
 }
 

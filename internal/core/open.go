@@ -182,8 +182,8 @@ func Open(ctx context.Context, o Options, s Settings) (_ *Core, err error) {
 	}
 	c.desired = desired.New(c.ledger)
 	c.refusals.ledger = &c.ledger.Sites
-	c.alarms = incident.New(incident.Options{Records: &c.ledger.Incidents, Now: c.clock.wallTime, OnChange: c.notices.emitChanged})
-	c.notices.alarms, c.notices.audits, c.clock.alarms = c.alarms, c.ledger, c.alarms
+	c.incidents = incident.New(incident.Options{Records: &c.ledger.Incidents, Now: c.clock.wallTime, OnChange: c.notices.emitChanged})
+	c.notices.incidents, c.notices.audits, c.clock.incidents = c.incidents, c.ledger, c.incidents
 	if c.vault, err = openVault(ctx, c.dir, o.Master, c.ledger, o.Now); err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"nightferry/internal/desired"
 	"nightferry/internal/fleet"
 	"nightferry/internal/halt"
+	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
 	"nightferry/internal/query"
 	"nightferry/internal/wire"
@@ -128,7 +129,7 @@ func (q *Orders) handleNewerSite(ctx context.Context, a wire.Address, seen uint6
 		ch.Requests[desired.Key{Address: a, Channel: d.Channel}] = desired.Request{}
 	}
 	if now, err := q.ledger.Revision(ctx); err == nil && seen > now+maxLeap {
-		q.refusals.refuseMessage(ctx, message{from: a, verb: wire.VerbHello}, "forged", fmt.Sprintf("it reports revision %d, the newest is %d", seen, now), Malformed)
+		q.refusals.refuseMessage(ctx, message{from: a, verb: wire.VerbHello}, "forged", fmt.Sprintf("it reports revision %d, the newest is %d", seen, now), kinds.Malformed)
 		return
 	}
 	_, err := q.ledger.AdoptRevision(ctx, seen)

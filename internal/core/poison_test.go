@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"nightferry/internal/core"
+	"nightferry/internal/kinds"
 	"nightferry/internal/wire"
 )
 
@@ -18,7 +18,7 @@ func TestPoisonMessage(t *testing.T) {
 			nothing.field++
 		})
 	}
-	text := w.untilIncident(string(core.Inside))
+	text := w.untilIncident(string(kinds.Inside))
 	for _, want := range []string{"report of site apac/osaka", "nil pointer", "core_test.TestPoisonMessage"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the incident does not name %q: %s", want, text)

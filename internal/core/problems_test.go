@@ -20,7 +20,7 @@ import (
 // problem is an event of a site that has one, or no longer.
 func problem(t *testing.T, kind, channel string, over bool) wire.Event {
 	t.Helper()
-	body, err := wire.Encode(&wire.Problem{Kind: kind, Text: kind + " of " + channel, Since: 1, Over: over})
+	body, err := wire.Encode(&wire.Problem{Kind: kind, Text: kind + " of " + channel, Since: 1, Resolved: over})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 	"nightferry/internal/durable"
 	"nightferry/internal/fleet"
 	"nightferry/internal/halt"
+	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
 	"nightferry/internal/publishing"
 	"nightferry/internal/push"
@@ -88,7 +89,7 @@ func (pb *Publisher) publishUnless(ctx context.Context, channel string, o Publis
 		err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
 	}
 	if err != nil && ctx.Err() == nil && !o.DryRun && !errors.As(err, new(*halt.Error)) && !quiet(err) { // else who asked, or who gave the order, knows
-		pb.notices.alarms.Raise(Publishes, ch.Name, wire.Address{}, fmt.Sprintf("channel %s: %v", ch.Name, err))
+		pb.notices.incidents.Raise(kinds.Publishes, ch.Name, wire.Address{}, fmt.Sprintf("channel %s: %v", ch.Name, err))
 	}
 	return p, err
 }
@@ -138,7 +139,7 @@ func (pb *Publisher) publishChannel(ctx context.Context, ch *fleet.Channel, o Pu
 			Unchanged: res.Totals.Files + res.Totals.Dirs - res.Added - res.Changed - res.Touched}, Fetched: res.Sent}
 		if !res.DryRun {
 			w.appendEvent(always, ledger.Event{Start: &ledger.Start{Number: res.Number, Release: res.Digest, Tree: res.Tree, Parent: old.Number, Trigger: "publish"}}) //nolint:errcheck // the finish below fails too
-			pb.notices.alarms.Over(Publishes, ch.Name, wire.Address{})
+			pb.notices.incidents.Resolve(kinds.Publishes, ch.Name, wire.Address{})
 			pb.healing.Store(true)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 
 	"nightferry/internal/core"
 	"nightferry/internal/halt"
+	"nightferry/internal/kinds"
 	"nightferry/internal/push"
 )
 
@@ -40,14 +41,14 @@ func TestPublishesThatAreNoIncident(t *testing.T) {
 	if _, err := w.core.Halts.Resume(t.Context(), done.Orders[0].String(), "", ""); err != nil {
 		t.Fatal(err)
 	}
-	if texts := w.texts(string(core.Publishes)); len(texts) != 0 {
+	if texts := w.texts(string(kinds.Publishes)); len(texts) != 0 {
 		t.Errorf("incidents: %q", texts)
 	}
 	w.remove("b.txt")
 	if _, err := w.core.Publisher.Publish(t.Context(), "package", core.PublishOptions{}); !errors.As(err, &guard) {
 		t.Errorf("a publish of an empty source: %v", err)
 	}
-	if texts := w.texts(string(core.Publishes)); len(texts) != 1 {
+	if texts := w.texts(string(kinds.Publishes)); len(texts) != 1 {
 		t.Errorf("incidents of a publish that was refused: %q", texts)
 	}
 
@@ -64,9 +65,9 @@ func TestPublishesThatAreNoIncident(t *testing.T) {
 	if _, err := w.core.Publisher.Publish(t.Context(), "driver", core.PublishOptions{}); !errors.As(err, &guard) {
 		t.Errorf("a publish of names that Windows does not take: %v", err)
 	}
-	i := slices.IndexFunc(w.texts(string(core.Publishes)), func(s string) bool { return strings.HasPrefix(s, "channel driver: ") })
-	if i < 0 || strings.Count(w.texts(string(core.Publishes))[i], "\n  ") != 2 {
-		t.Errorf("the incident says %q", w.texts(string(core.Publishes)))
+	i := slices.IndexFunc(w.texts(string(kinds.Publishes)), func(s string) bool { return strings.HasPrefix(s, "channel driver: ") })
+	if i < 0 || strings.Count(w.texts(string(kinds.Publishes))[i], "\n  ") != 2 {
+		t.Errorf("the incident says %q", w.texts(string(kinds.Publishes)))
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"nightferry/internal/frame"
+	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
 	"nightferry/internal/trust"
 	"nightferry/internal/wire"
@@ -46,7 +47,7 @@ func (r *refusals) auditForeign(ctx context.Context, from wire.Address, keys []s
 		why += fmt.Sprintf(" and %d more", len(keys)-1)
 	}
 	r.countRefusal("ask")
-	r.notices.alarms.Raise(BadAsk, "", from, fmt.Sprintf("site %s: %s, which its releases do not need", from.Site, why))
+	r.notices.incidents.Raise(kinds.BadAsk, "", from, fmt.Sprintf("site %s: %s, which its releases do not need", from.Site, why))
 	r.notices.emitEvent(Event{Kind: Refused, Domain: from.Domain, Site: from.Site, Text: "ask: " + why})
 	if r.isDue(from, "ask") {
 		if err := r.notices.audits.Audit(ctx, ledger.Deed{Who: from.String(), What: "refused ask", Object: from.String(), Detail: why}); err != nil {
@@ -60,19 +61,19 @@ func (r *refusals) refuseError(ctx context.Context, m message, err error) {
 	newer, older := (*frame.NewerError)(nil), (*wire.OlderError)(nil)
 	switch {
 	case errors.As(err, &older):
-		r.refuseMessage(ctx, m, "version", err.Error(), Protocol)
+		r.refuseMessage(ctx, m, "version", err.Error(), kinds.Protocol)
 	case errors.As(err, &newer):
-		r.refuseMessage(ctx, m, "version", fmt.Sprintf("%v; this Core uses version %d of the protocol", err, wire.Version), Protocol)
+		r.refuseMessage(ctx, m, "version", fmt.Sprintf("%v; this Core uses version %d of the protocol", err, wire.Version), kinds.Protocol)
 	case errors.Is(err, trust.ErrUntrusted):
-		r.refuseMessage(ctx, m, "forged", err.Error(), Forged)
+		r.refuseMessage(ctx, m, "forged", err.Error(), kinds.Forged)
 	default:
-		r.refuseMessage(ctx, m, "forged", err.Error(), Malformed)
+		r.refuseMessage(ctx, m, "forged", err.Error(), kinds.Malformed)
 	}
 }
 
 // refuseMessage sends the reason to the sender, records an audit entry and opens an incident. It records
 // at most one audit entry a minute for each kind and sender.
-func (r *refusals) refuseMessage(ctx context.Context, m message, code, why string, kind Kind) {
+func (r *refusals) refuseMessage(ctx context.Context, m message, code, why string, kind kinds.Kind) {
 	why = clipText(why)
 	r.countRefusal(code)
 	at, who := m.from, m.from.String()
@@ -80,7 +81,7 @@ func (r *refusals) refuseMessage(ctx context.Context, m message, code, why strin
 		at, who = r.ofToken(ctx, at.Site)
 		who = "the holder of " + who
 	}
-	r.notices.alarms.Raise(kind, "", at, fmt.Sprintf("%s sent %s, refused as %s: %s", who, clipText(m.verb), code, why))
+	r.notices.incidents.Raise(kind, "", at, fmt.Sprintf("%s sent %s, refused as %s: %s", who, clipText(m.verb), code, why))
 	r.notices.emitEvent(Event{Kind: Refused, Domain: m.from.Domain, Site: m.from.Site, Text: fmt.Sprintf("%s: %s: %s", clipText(m.verb), code, why)})
 	if r.isDue(m.from, code) {
 		if err := r.notices.audits.Audit(ctx, ledger.Deed{Who: m.from.String(), What: "refused " + clipText(m.verb), Object: at.String(), Detail: code + ": " + why}); err != nil {

@@ -18,14 +18,14 @@ import (
 func (c *Core) newReports() (*reports.Service, *reports.Renderer) {
 	out := reportNotices{&c.notices, &c.refusals}
 	r := reports.NewRenderer(reports.RenderOptions{
-		Ledger: c.ledger, Logs: c.logs, Releases: c.releases, Notices: out, Incidents: c.alarms,
+		Ledger: c.ledger, Logs: c.logs, Releases: c.releases, Notices: out, Incidents: c.incidents,
 		Unchanged: func(channel string) bool {
 			ch := c.settings.Load().Fleet.Channel(channel)
 			return ch != nil && ch.LogUnchanged
 		},
 	})
 	return reports.New(reports.Options{
-		Ledger: c.ledger, Published: c.ledger, Measured: &c.ledger.Measurements, Incidents: c.alarms, Notices: out, Releases: c.releases,
+		Ledger: c.ledger, Published: c.ledger, Measured: &c.ledger.Measurements, Incidents: c.incidents, Notices: out, Releases: c.releases,
 		Now: c.o.Now, Wall: c.clock.wallTime, Calendar: c.clock.motion.At,
 		Fleet:     func() *fleet.Fleet { return c.settings.Load().Fleet },
 		Repo:      func() trust.RepoID { return c.storage.repo.Load().ID() },
@@ -71,7 +71,7 @@ func (c *Core) handleReport(ctx context.Context, m message, x *site, key trust.P
 		c.notices.emitEvent(Event{Kind: IncidentOpened, Domain: a.Domain, Site: a.Site, Text: k})
 	}
 	for _, k := range done.Resolved {
-		c.notices.emitEvent(Event{Kind: IncidentOver, Domain: a.Domain, Site: a.Site, Text: k})
+		c.notices.emitEvent(Event{Kind: IncidentResolved, Domain: a.Domain, Site: a.Site, Text: k})
 	}
 	for _, s := range done.Started {
 		c.notices.emitEvent(Event{Kind: RunStarted, Domain: a.Domain, Site: a.Site, Channel: s.Channel, Run: s.Run.String()})

@@ -12,6 +12,7 @@ import (
 	"nightferry/internal/bus"
 	"nightferry/internal/desired"
 	"nightferry/internal/halting"
+	"nightferry/internal/kinds"
 	"nightferry/internal/wire"
 )
 
@@ -115,10 +116,10 @@ func (s *stateSender) sendOne(a wire.Address) {
 		return
 	}
 	if older != "" { // an older state under a new revision would move the site back
-		s.notices.alarms.Raise(Behind, "", a, older)
+		s.notices.incidents.Raise(kinds.Behind, "", a, older)
 		st = desired.Stated{State: wire.State{Halt: st.Halt}} // a halt is obeyed under any revision
 	} else {
-		s.notices.alarms.Over(Behind, "", a)
+		s.notices.incidents.Resolve(kinds.Behind, "", a)
 	}
 	st.At, st.Store = s.clock.now().UnixMilli(), s.storage.store.Load().origin
 	s.down.sendSigned(a, wire.VerbState, st.Revision, &st.State)

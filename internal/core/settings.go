@@ -10,6 +10,7 @@ import (
 
 	"nightferry/internal/desired"
 	"nightferry/internal/fleet"
+	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
 	"nightferry/internal/nights"
 	"nightferry/internal/record"
@@ -75,9 +76,9 @@ func (c *Core) applySettings(ctx context.Context, s Settings) error {
 	}
 	for _, d := range slices.Sorted(maps.Keys(access)) {
 		if how, ok := changed[d]; ok {
-			c.alarms.Raise(LogAccess, d, wire.Address{}, fmt.Sprintf("the log folder of domain %s: %s: put it right, or remove it", d, how))
+			c.incidents.Raise(kinds.LogAccess, d, wire.Address{}, fmt.Sprintf("the log folder of domain %s: %s: put it right, or remove it", d, how))
 		} else {
-			c.alarms.Over(LogAccess, d, wire.Address{})
+			c.incidents.Resolve(kinds.LogAccess, d, wire.Address{})
 		}
 	}
 	if err := c.access.updateAccess(ctx, s.Fleet); err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"nightferry/internal/bus"
 	"nightferry/internal/fleet"
+	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
 	"nightferry/internal/query"
 	"nightferry/internal/trust"
@@ -170,7 +171,7 @@ func (si *sightings) loadSightings(ctx context.Context) error {
 			x.ended = ids[i].Ended
 		}
 	}
-	if err := si.notices.alarms.Load(ctx); err != nil {
+	if err := si.notices.incidents.Load(ctx); err != nil {
 		return err
 	}
 	seen, err := si.ledger.Sightings(ctx)
@@ -194,12 +195,12 @@ func (si *sightings) noteSighting(a wire.Address, x *site, at int64, change func
 	x.sighting.ClockOffset = offset
 	change(&x.sighting)
 	x.mu.Unlock()
-	si.notices.alarms.Over(Silent, "", a)
-	si.notices.alarms.Over(Absent, "", a)
+	si.notices.incidents.Resolve(kinds.Silent, "", a)
+	si.notices.incidents.Resolve(kinds.Absent, "", a)
 	if offset.Abs() > clockIncident {
-		si.notices.alarms.Raise(Clock, "", a, fmt.Sprintf("the clock of %s is %s from the store's: set it right; above 15 minutes nothing starts there", a, offset.Round(time.Second)))
+		si.notices.incidents.Raise(kinds.Clock, "", a, fmt.Sprintf("the clock of %s is %s from the store's: set it right; above 15 minutes nothing starts there", a, offset.Round(time.Second)))
 	} else {
-		si.notices.alarms.Over(Clock, "", a)
+		si.notices.incidents.Resolve(kinds.Clock, "", a)
 	}
 }
 
@@ -228,14 +229,14 @@ func (si *sightings) writeSightings(ctx context.Context) {
 			last = x.identity.Enrolled
 		}
 		if d := now.Sub(last); d > forgetAfter && agreed == nil {
-			si.notices.alarms.Raise(Absent, "", a, fmt.Sprintf("no message from site %s for %d days: it keeps no release in the bucket any more", a, d/(24*time.Hour)))
+			si.notices.incidents.Raise(kinds.Absent, "", a, fmt.Sprintf("no message from site %s for %d days: it keeps no release in the bucket any more", a, d/(24*time.Hour)))
 		}
 		// After a start of ours, sites get the time that they need to come back.
 		if last.Before(si.fleet.started) {
 			last = si.fleet.started
 		}
 		if d := now.Sub(last); d > si.o.Silent {
-			si.notices.alarms.Raise(Silent, "", a, fmt.Sprintf("no message from site %s for %s: check that the server is up, the agent runs, and its network reaches the Core", a, d.Round(time.Second)))
+			si.notices.incidents.Raise(kinds.Silent, "", a, fmt.Sprintf("no message from site %s for %s: check that the server is up, the agent runs, and its network reaches the Core", a, d.Round(time.Second)))
 		}
 	})
 	if len(list) > 0 {
@@ -250,8 +251,8 @@ func (si *sightings) writeSightings(ctx context.Context) {
 			si.notices.LedgerWorks()
 		}
 	}
-	si.notices.alarms.Expire()
-	si.notices.alarms.Flush(ctx)
+	si.notices.incidents.Expire()
+	si.notices.incidents.Flush(ctx)
 	if err := si.reserve.keepReserve(); err != nil {
 		si.notices.Trouble("state", fmt.Errorf("keep room for the next start: %w", err))
 	}

@@ -14,6 +14,7 @@ import (
 	"nightferry/internal/fleet"
 	"nightferry/internal/halt"
 	"nightferry/internal/halting"
+	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
 	"nightferry/internal/measure"
 	"nightferry/internal/publishing"
@@ -115,7 +116,7 @@ func (me *measurer) runDue(ctx context.Context) error {
 
 // reportUnmeasured opens the incident of a failed measurement and schedules another try.
 func (me *measurer) reportUnmeasured(channel string, err error) {
-	me.notices.alarms.Raise(Unmeasured, channel, wire.Address{}, fmt.Sprintf("channel %s: its source could not be measured: %v; it is tried again", channel, err))
+	me.notices.incidents.Raise(kinds.Unmeasured, channel, wire.Address{}, fmt.Sprintf("channel %s: its source could not be measured: %v; it is tried again", channel, err))
 	me.notices.Trouble("measure", err)
 	me.measureSoon(channel)
 	me.sources.mu.Lock()
@@ -151,7 +152,7 @@ func (me *measurer) measureIfDue(ctx context.Context, ch *fleet.Channel) error {
 	}
 	if old != nil && old.Release == rel.Digest {
 		if measuredState(old, &rel) != runs.Damaged {
-			me.notices.alarms.Over(Unmeasured, ch.Name, wire.Address{})
+			me.notices.incidents.Resolve(kinds.Unmeasured, ch.Name, wire.Address{})
 			return nil
 		}
 		if !again && !clock.Passed(old.At, me.clock.wallTime(), measureAgain) {
@@ -170,7 +171,7 @@ func (me *measurer) measureIfDue(ctx context.Context, ch *fleet.Channel) error {
 	order := (*halt.Error)(nil)
 	switch {
 	case err == nil:
-		me.notices.alarms.Over(Unmeasured, ch.Name, wire.Address{})
+		me.notices.incidents.Resolve(kinds.Unmeasured, ch.Name, wire.Address{})
 	case errors.As(context.Cause(mctx), &order):
 		return nil // due again when the halt order ends
 	}
@@ -269,7 +270,7 @@ func measuredState(m *ledger.Measurement, rel *ledger.Release) runs.State {
 // ones.
 func (me *measurer) judgeSource(m *ledger.Measurement, rel *ledger.Release, bad []string) {
 	if measuredState(m, rel) != runs.Damaged {
-		me.notices.alarms.Over(SourceDamage, m.Channel, wire.Address{})
+		me.notices.incidents.Resolve(kinds.SourceDamage, m.Channel, wire.Address{})
 		return
 	}
 	text := fmt.Sprintf("channel %s: in the source of release %d, ", m.Channel, m.Number)
@@ -287,7 +288,7 @@ func (me *measurer) judgeSource(m *ledger.Measurement, rel *ledger.Release, bad 
 			m.Files, m.Bytes, m.Tree.Short(), rel.Files, rel.Bytes, rel.Tree.Short())
 	}
 	text += fmt.Sprintf(" (nightferry run show %s): %s", m.Run.String()[:8], namedPaths(bad, int(m.Damaged+m.Unreadable)))
-	me.notices.alarms.Raise(SourceDamage, m.Channel, wire.Address{}, text)
+	me.notices.incidents.Raise(kinds.SourceDamage, m.Channel, wire.Address{}, text)
 }
 
 func haveBytes(n int64) string {
@@ -325,9 +326,9 @@ func (me *measurer) compareAll(ctx context.Context, m *ledger.Measurement) error
 		switch why := measure.Contradicts(m, h); {
 		case h.Number != m.Number || h.Release != m.Release:
 		case why != nil:
-			me.notices.alarms.Raise(BadProof, m.Channel, at, fmt.Sprintf("site %s, channel %s: %v", h.Site, m.Channel, why))
+			me.notices.incidents.Raise(kinds.BadProof, m.Channel, at, fmt.Sprintf("site %s, channel %s: %v", h.Site, m.Channel, why))
 		default:
-			me.notices.alarms.Over(BadProof, m.Channel, at)
+			me.notices.incidents.Resolve(kinds.BadProof, m.Channel, at)
 		}
 	}
 	return nil

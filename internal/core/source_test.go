@@ -12,6 +12,7 @@ import (
 	"nightferry/internal/core"
 	"nightferry/internal/fleet"
 	"nightferry/internal/halt"
+	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
 	"nightferry/internal/query"
 	"nightferry/internal/record"
@@ -143,7 +144,7 @@ func measuredOnce(t *testing.T, key []byte) {
 	if ch := w.channel("osaka", "package"); ch.State != "current" || ch.Measured == nil || ch.Measured.Moved != 3 || ch.Measured.New != 1 || ch.Measured.Changed != 1 || ch.Measured.Gone != 1 {
 		t.Errorf("%+v", ch)
 	}
-	for _, kind := range []core.Kind{core.SourceDamage, core.Unmeasured, core.BadProof} {
+	for _, kind := range []kinds.Kind{kinds.SourceDamage, kinds.Unmeasured, kinds.BadProof} {
 		if w.has(string(kind)) {
 			t.Errorf("%s: %q", kind, w.texts(string(kind)))
 		}
@@ -160,7 +161,7 @@ func TestDamagedSource(t *testing.T) {
 	osaka := w.join("osaka")
 	edit = func() { w.keepStat("net/b.inf", "beta!beta") }
 	w.publish("package")
-	text := w.untilIncident(string(core.SourceDamage))
+	text := w.untilIncident(string(kinds.SourceDamage))
 	m := w.untilMeasured("package", 1)
 	if !strings.Contains(text, "net/b.inf") || !strings.Contains(text, "1 file has") || strings.Contains(text, "a.sys") || m.Damaged != 1 || m.Moved != 0 {
 		t.Errorf("%q, %+v", text, m)
@@ -170,18 +171,18 @@ func TestDamagedSource(t *testing.T) {
 	}
 	_, events := osaka.converge(osaka.stateOf("package", 1))
 	osaka.deliver(events)
-	if ch := w.channel("osaka", "package"); ch.State != "current" || w.has(string(core.BadProof)) {
-		t.Errorf("%+v, %q", ch, w.texts(string(core.BadProof)))
+	if ch := w.channel("osaka", "package"); ch.State != "current" || w.has(string(kinds.BadProof)) {
+		t.Errorf("%+v, %q", ch, w.texts(string(kinds.BadProof)))
 	}
 	w.restart() // still open, and not measured again for that
 	osaka.back()
-	if !w.has(string(core.SourceDamage)) || len(w.measures()) != 1 {
-		t.Errorf("after a restart: %q, %d measurements", w.texts(string(core.SourceDamage)), len(w.measures()))
+	if !w.has(string(kinds.SourceDamage)) || len(w.measures()) != 1 {
+		t.Errorf("after a restart: %q, %d measurements", w.texts(string(kinds.SourceDamage)), len(w.measures()))
 	}
 	edit = nil
 	w.keepStat("net/b.inf", "beta beta")
 	w.publish("package") // finds nothing new
-	w.untilOver(string(core.SourceDamage))
+	w.untilOver(string(kinds.SourceDamage))
 	if m := w.untilMeasured("package", 1); m.Damaged != 0 || m.Same != 3 {
 		t.Errorf("%+v", m)
 	}
@@ -205,7 +206,7 @@ func TestContradicted(t *testing.T) {
 	if err := w.core.CompareWith(t.Context(), bad); err != nil {
 		t.Fatal(err)
 	}
-	text := w.untilIncident(string(core.BadProof))
+	text := w.untilIncident(string(kinds.BadProof))
 	if !strings.Contains(text, "2 files, 9 bytes") || !strings.Contains(text, "measured 3, 16") || !strings.Contains(text, "osaka") {
 		t.Errorf("%q", text)
 	}
@@ -226,7 +227,7 @@ func TestContradicted(t *testing.T) {
 	}
 	_, events = tokyo.converge(tokyo.stateOf("package", 1))
 	tokyo.deliver(events)
-	w.untilOver(string(core.BadProof))
+	w.untilOver(string(kinds.BadProof))
 	for _, site := range []string{"osaka", "tokyo"} {
 		if ch := w.channel(site, "package"); ch.State != "current" {
 			t.Errorf("%s: %+v", site, ch)
@@ -279,8 +280,8 @@ func TestMeasuringObeys(t *testing.T) {
 	}
 	w.start()
 	m := w.untilMeasured("package", 1)
-	if m.Same != 1 || len(w.measures()) != 5 || w.has(string(core.Unmeasured)) {
-		t.Errorf("%+v, %d measurements, %q", m, len(w.measures()), w.texts(string(core.Unmeasured)))
+	if m.Same != 1 || len(w.measures()) != 5 || w.has(string(kinds.Unmeasured)) {
+		t.Errorf("%+v, %d measurements, %q", m, len(w.measures()), w.texts(string(kinds.Unmeasured)))
 	}
 }
 
@@ -297,7 +298,7 @@ func TestUnmeasured(t *testing.T) {
 		}
 	}
 	w.publish("package")
-	text := w.untilIncident(string(core.Unmeasured))
+	text := w.untilIncident(string(kinds.Unmeasured))
 	if !strings.Contains(text, "is it mounted") {
 		t.Errorf("%q", text)
 	}
@@ -305,7 +306,7 @@ func TestUnmeasured(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.restart() // else it waits a quarter of an hour
-	w.untilOver(string(core.Unmeasured))
+	w.untilOver(string(kinds.Unmeasured))
 	if s, err := w.core.Query.Sites(t.Context(), fleet.Scope{}); err != nil || len(s) != 3 {
 		t.Errorf("%v, %v", s, err)
 	}

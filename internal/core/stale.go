@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
 	"nightferry/internal/query"
 	"nightferry/internal/runs"
@@ -56,7 +57,7 @@ func (wt *watch) noteStaleOnce(ctx context.Context) error {
 			}
 			h := held[query.Row{Address: a, Channel: p.Channel}]
 			if h.Number == rel.Number && h.Release == rel.Digest {
-				wt.notices.alarms.Over(Stale, p.Channel, a)
+				wt.notices.incidents.Resolve(kinds.Stale, p.Channel, a)
 				continue
 			}
 			since := rel.Published
@@ -80,7 +81,7 @@ func (wt *watch) noteStaleOnce(ctx context.Context) error {
 			if moving && now.Sub(since) < movingFor {
 				continue // it takes more than one night
 			}
-			wt.notices.alarms.Raise(Stale, p.Channel, a, fmt.Sprintf("site %s, channel %s: it holds %s, not release %d: %s%s; nightferry sync --site %s --now does not wait for the next", a.Site, p.Channel, releaseOr(h.Number), rel.Number, why, last, a.Site))
+			wt.notices.incidents.Raise(kinds.Stale, p.Channel, a, fmt.Sprintf("site %s, channel %s: it holds %s, not release %d: %s%s; nightferry sync --site %s --now does not wait for the next", a.Site, p.Channel, releaseOr(h.Number), rel.Number, why, last, a.Site))
 		}
 	}
 	wt.sweep()

@@ -17,6 +17,7 @@ import (
 	"nightferry/internal/digest"
 	"nightferry/internal/durable"
 	"nightferry/internal/halting"
+	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
 	"nightferry/internal/repo"
 	"nightferry/internal/wire"
@@ -91,9 +92,9 @@ func (s *storeWatch) readStore(ctx context.Context) error {
 	local := localFault(err)
 	switch {
 	case err == nil || local:
-		s.notices.alarms.Over(Store, "", wire.Address{})
+		s.notices.incidents.Resolve(kinds.Store, "", wire.Address{})
 	default:
-		s.notices.alarms.Raise(Store, "", wire.Address{}, fmt.Sprintf("the store: %v; sites keep their releases", err))
+		s.notices.incidents.Raise(kinds.Store, "", wire.Address{}, fmt.Sprintf("the store: %v; sites keep their releases", err))
 		s.notices.Trouble("store", err)
 	}
 	if local {

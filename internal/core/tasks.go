@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"nightferry/internal/kinds"
 	"nightferry/internal/tasks"
 	"nightferry/internal/wire"
 )
@@ -44,10 +45,12 @@ func (c *Core) restoreTasks() {
 type taskAlarms struct{ core *Core }
 
 func (a taskAlarms) Overdue(task, text string) {
-	a.core.alarms.Raise(Overdue, task, wire.Address{}, text)
+	a.core.incidents.Raise(kinds.Overdue, task, wire.Address{}, text)
 }
 
-func (a taskAlarms) OnTime(task string) { a.core.alarms.Over(Overdue, task, wire.Address{}) }
+func (a taskAlarms) OnTime(task string) {
+	a.core.incidents.Resolve(kinds.Overdue, task, wire.Address{})
+}
 
 // runEvery runs the turns of a task until ctx ends.
 func (c *Core) runEvery(ctx context.Context, name string, period, bound time.Duration, do func(context.Context) error) error {

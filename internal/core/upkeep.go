@@ -10,6 +10,7 @@ import (
 
 	"nightferry/internal/clock"
 	"nightferry/internal/fleet"
+	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
 	"nightferry/internal/lending"
 	"nightferry/internal/record"
@@ -92,11 +93,11 @@ func (u *Caretaker) resignHeads(ctx context.Context) (ok bool) {
 		case ctx.Err() != nil:
 			return false
 		case err == nil:
-			u.notices.alarms.Over(Store, ch.Name, wire.Address{})
+			u.notices.incidents.Resolve(kinds.Store, ch.Name, wire.Address{})
 			continue
 		case !errors.Is(err, repo.ErrConflict):
 			ok = false
-			u.notices.alarms.Raise(Store, ch.Name, wire.Address{}, fmt.Sprintf("channel %s: its head could not be signed again: %v; it is tried again every hour", ch.Name, err))
+			u.notices.incidents.Raise(kinds.Store, ch.Name, wire.Address{}, fmt.Sprintf("channel %s: its head could not be signed again: %v; it is tried again every hour", ch.Name, err))
 		}
 		u.notices.Trouble("resign", err)
 	}

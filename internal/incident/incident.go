@@ -103,8 +103,8 @@ func (s *Service) Raise(kind Kind, what string, at wire.Address, text string) {
 	}
 }
 
-// Over ends the part of at.
-func (s *Service) Over(kind Kind, what string, at wire.Address) {
+// Resolve closes the incident of a kind and object at a site.
+func (s *Service) Resolve(kind Kind, what string, at wire.Address) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.queueEnd(part{kinds.KeyOf(kind, what), at})
@@ -185,8 +185,8 @@ func (s *Service) Load(ctx context.Context) error {
 	return nil
 }
 
-// Retain ends the parts for which keep returns false.
-func (s *Service) Retain(keep func(kind Kind, what string, at wire.Address) bool) {
+// ResolveExcept closes the parts for which keep returns false.
+func (s *Service) ResolveExcept(keep func(kind Kind, what string, at wire.Address) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for m := range maps.Clone(s.open) {
@@ -208,7 +208,7 @@ type Known struct {
 // and domains, of sites that are not configured and enrolled, and of channels
 // that a site does not have.
 func (s *Service) Sweep(k Known) {
-	s.Retain(func(kind Kind, what string, at wire.Address) bool {
+	s.ResolveExcept(func(kind Kind, what string, at wire.Address) bool {
 		e := kinds.Of(kind)
 		switch {
 		case e.Expires > 0:

@@ -212,7 +212,7 @@ func TestRaisedWhileClosed(t *testing.T) {
 	}
 	<-done
 	d.want("silent")
-	d.Over(kinds.Silent, "", osaka)
+	d.Resolve(kinds.Silent, "", osaka)
 	d.want()
 }
 

@@ -102,7 +102,7 @@ func (r *Renderer) Run(ctx context.Context) error {
 			r.o.Incidents.Raise(kinds.Rendering, "", wire.Address{}, fmt.Sprintf("%v; it is kept in the ledger and tried again", bad))
 			r.o.Notices.Trouble("log", bad)
 		default:
-			r.o.Incidents.Over(kinds.Rendering, "", wire.Address{})
+			r.o.Incidents.Resolve(kinds.Rendering, "", wire.Address{})
 		}
 		retry.Reset(renderRetry)
 	}

@@ -46,9 +46,9 @@ type Published interface {
 // Incidents opens and ends incidents. *incident.Service is one.
 type Incidents interface {
 	Raise(kind kinds.Kind, what string, at wire.Address, text string)
-	Over(kind kinds.Kind, what string, at wire.Address)
+	Resolve(kind kinds.Kind, what string, at wire.Address)
 	Noted(key string, at wire.Address, open bool)
-	Retain(keep func(kind kinds.Kind, what string, at wire.Address) bool)
+	ResolveExcept(keep func(kind kinds.Kind, what string, at wire.Address) bool)
 }
 
 // Notices report failures.
@@ -174,7 +174,7 @@ func (s *Service) Commit(ctx context.Context, a wire.Address, key trust.Public, 
 	}
 	for key, open := range t.parts { // committed before, perhaps by a Core that stopped before it resolved the incidents
 		if kind, what := kinds.CutKey(key); !open {
-			s.o.Incidents.Over(kind, what, a)
+			s.o.Incidents.Resolve(kind, what, a)
 		}
 	}
 	return out
@@ -183,7 +183,7 @@ func (s *Service) Commit(ctx context.Context, a wire.Address, key trust.Public, 
 // addEffects adds what a committed batch led to.
 func (s *Service) addEffects(ctx context.Context, a wire.Address, t *translator, done ledger.Committed, out *Effects) {
 	if done.NewGeneration { // a site that lost its state cannot report the end of its earlier problems
-		s.o.Incidents.Retain(func(kind kinds.Kind, channel string, at wire.Address) bool {
+		s.o.Incidents.ResolveExcept(func(kind kinds.Kind, channel string, at wire.Address) bool {
 			return at != a || !strings.HasPrefix(string(kind), string(kinds.SiteSays)+"-") ||
 				slices.ContainsFunc(t.problems, func(p saidProblem) bool { return p.kind == kind && p.channel == channel })
 		})

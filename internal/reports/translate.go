@@ -309,7 +309,7 @@ func (t *translator) translateProblem(e *ledger.Event, channel string) error {
 	}
 	kind := kinds.SiteSays + "-" + kinds.Kind(v.Kind)
 	t.problems = append(t.problems, saidProblem{kind: kind, channel: channel})
-	if v.Over {
+	if v.Resolved {
 		t.endIncident(e, kind, channel)
 	} else {
 		t.openIncident(e, kind, channel, v.Text)

@@ -138,10 +138,10 @@ func (s *Spool) Problem(ctx context.Context, p wire.Problem, channel string) err
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
-		if known != p.Over {
+		if known != p.Resolved {
 			return nil
 		}
-		if p.Over {
+		if p.Resolved {
 			err = tx.QueryRowContext(ctx, "DELETE FROM problems WHERE kind = ? AND channel = ? RETURNING since", p.Kind, channel).Scan(&p.Since)
 		} else {
 			_, err = tx.ExecContext(ctx, "INSERT INTO problems VALUES (?, ?, ?, ?)", p.Kind, channel, p.Text, p.Since)

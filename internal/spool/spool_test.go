@@ -79,7 +79,7 @@ func TestRenumber(t *testing.T) {
 			}
 			var p wire.Problem
 			try(t, wire.Decode(e.Body, &p))
-			all = append(all, fmt.Sprint(p.Kind, " of ", e.Channel, " over ", p.Over))
+			all = append(all, fmt.Sprint(p.Kind, " of ", e.Channel, " over ", p.Resolved))
 		}
 		_, next, err := s.Spooled(t.Context())
 		if err != nil || next != uint64(len(events))+1 {
@@ -99,7 +99,7 @@ func TestRenumber(t *testing.T) {
 	}
 	problem := func(kind, channel string, over bool) {
 		t.Helper()
-		try(t, s.Problem(t.Context(), wire.Problem{Kind: kind, Text: "x", Since: 1, Over: over}, channel))
+		try(t, s.Problem(t.Context(), wire.Problem{Kind: kind, Text: "x", Since: 1, Resolved: over}, channel))
 	}
 	problem("disk", "a", false)
 	problem("store", "", false)
@@ -279,7 +279,7 @@ func TestCorruptFileIsSetAside(t *testing.T) {
 			}
 			var p wire.Problem
 			try(t, wire.Decode(events[0].Body, &p))
-			if p.Kind != CorruptProblem || p.Over {
+			if p.Kind != CorruptProblem || p.Resolved {
 				t.Errorf("problem %+v", p)
 			}
 		})
@@ -312,7 +312,7 @@ func TestProblemIsToldOnceAndEndsOnce(t *testing.T) {
 		t.Errorf("open problems %v, %v", open, err)
 	}
 	for range 3 {
-		try(t, s.Problem(t.Context(), wire.Problem{Kind: "clock", Over: true}, ""))
+		try(t, s.Problem(t.Context(), wire.Problem{Kind: "clock", Resolved: true}, ""))
 	}
 	if n, _, err := s.Spooled(t.Context()); err != nil || n != 2 {
 		t.Errorf("%d events, %v", n, err)

@@ -83,11 +83,11 @@ type Finished struct {
 
 // Problem reports an incident at a site, or its end.
 type Problem struct {
-	_     struct{} `cbor:",toarray"`
-	Kind  string   // one of ProblemKinds
-	Text  string   // act, thing, cause and remedy
-	Since int64    // Unix seconds
-	Over  bool
+	_        struct{} `cbor:",toarray"`
+	Kind     string   // one of ProblemKinds
+	Text     string   // act, thing, cause and remedy
+	Since    int64    // Unix seconds
+	Resolved bool
 }
 
 const verbAttest = "attest"

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"nightferry/internal/frame"
+	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
 	"nightferry/internal/query"
 	"nightferry/internal/trust"
@@ -141,12 +142,12 @@ func (c *Core) handleMessage(ctx context.Context, m message) {
 		x.mu.Unlock()
 	}
 	if !known {
-		c.refusals.refuseMessage(ctx, m, "revoked", "the Core knows no identity of this site: enroll it again with a new token", Revoked)
+		c.refusals.refuseMessage(ctx, m, "revoked", "the Core knows no identity of this site: enroll it again with a new token", kinds.Revoked)
 		return
 	}
 	s := c.settings.Load().Fleet.Site(m.from.Site)
 	if s == nil || s.Domain != m.from.Domain {
-		c.refusals.refuseMessage(ctx, m, "unknown", "the Core's configuration has no such site in that domain: add it, or revoke the site", Revoked)
+		c.refusals.refuseMessage(ctx, m, "unknown", "the Core's configuration has no such site in that domain: add it, or revoke the site", kinds.Revoked)
 		return
 	}
 	var err error
@@ -217,7 +218,7 @@ func (c *Core) handleHello(ctx context.Context, a wire.Address, x *site, v *wire
 	c.sightings.noteSighting(a, x, v.At, func(s *ledger.Sighting) {
 		s.Version, s.Revision = clipText(v.Version), v.Revision
 	})
-	c.alarms.Over(Protocol, "", a)
+	c.incidents.Resolve(kinds.Protocol, "", a)
 	c.notices.emitEvent(Event{Kind: SiteConnected, Domain: a.Domain, Site: a.Site, Text: clipText(v.Version + " " + v.System)})
 	if v.Revision > st.Revision {
 		c.Orders.handleNewerSite(ctx, a, v.Revision)

@@ -5,25 +5,25 @@ import (
 	"time"
 )
 
-// Letter is one message to one recipient, to be sent now.
-type Letter struct {
+// Message is a mail or webhook call to one recipient, due now.
+type Message struct {
 	To      string
 	ID      string // the same for every attempt with the same notices
 	Notices []Notice
 	// Late means that delivery failed before; all notices are then in one
-	// letter.
+	// message.
 	Late    bool
 	Dropped int64 // notices that were too many to keep
 
 	covers []string // ids of the notices that it replaces
 }
 
-// Letters returns the letters to send now. A recipient who was unreachable gets
-// one letter with everything. An incident that opened and ended meanwhile
+// Messages returns the messages to send now. A recipient who was unreachable gets
+// one message with everything. An incident that opened and ended meanwhile
 // appears in it once.
-func (s *State) Letters(now time.Time, r *Rules) []Letter {
+func (s *State) Messages(now time.Time, r *Rules) []Message {
 	known := r.listTargets()
-	var out []Letter
+	var out []Message
 	for _, target := range known {
 		fault := s.Failing[target]
 		if fault != nil && !fault.Due(now) {
@@ -40,7 +40,7 @@ func (s *State) Letters(now time.Time, r *Rules) []Letter {
 		}
 		list := latestNotices(mine, r.scopeOf(target))
 		if fault != nil || len(list) > maxSingle || target == Hook {
-			l := Letter{To: target, ID: mine[len(mine)-1].ID, Late: fault != nil, Dropped: s.Dropped}
+			l := Message{To: target, ID: mine[len(mine)-1].ID, Late: fault != nil, Dropped: s.Dropped}
 			for _, e := range list {
 				l.Notices = append(l.Notices, e.notice)
 				l.covers = append(l.covers, e.covers...)
@@ -49,7 +49,7 @@ func (s *State) Letters(now time.Time, r *Rules) []Letter {
 			continue
 		}
 		for _, e := range list {
-			out = append(out, Letter{To: target, ID: e.notice.ID, Notices: []Notice{e.notice}, covers: e.covers})
+			out = append(out, Message{To: target, ID: e.notice.ID, Notices: []Notice{e.notice}, covers: e.covers})
 		}
 	}
 	return out
@@ -85,8 +85,8 @@ func latestNotices(list []*Notice, sc scope) []entry {
 	return out
 }
 
-// Delivered records that a letter was delivered.
-func (s *State) Delivered(l *Letter) {
+// Delivered records that a message was delivered.
+func (s *State) Delivered(l *Message) {
 	delete(s.Failing, l.To)
 	for _, n := range s.Queue {
 		if slices.Contains(l.covers, n.ID) {
@@ -147,10 +147,10 @@ func (s *State) dropDelivered() {
 	s.Queue = slices.DeleteFunc(s.Queue, func(n *Notice) bool { return len(n.To) == 0 })
 }
 
-// TestNotice returns the letter of an alert test.
-func TestNotice(now time.Time, to string) Letter {
+// TestNotice returns the message of an alert test.
+func TestNotice(now time.Time, to string) Message {
 	id := "test-" + now.UTC().Format("20060102T150405")
-	return Letter{To: to, ID: id, Notices: []Notice{{ID: id, Kind: Test, At: now}}}
+	return Message{To: to, ID: id, Notices: []Notice{{ID: id, Kind: Test, At: now}}}
 }
 
 // Targets lists all recipients, the webhook last.

@@ -24,9 +24,9 @@ const (
 	progressEvery = time.Second
 )
 
-// teller takes apply's events: outcomes that no commit stands for go into the
+// eventRecorder takes apply's events: outcomes that no commit stands for go into the
 // spool, progress to the Core.
-type teller struct {
+type eventRecorder struct {
 	a      *agent
 	ctx    context.Context // apply's callbacks have none
 	run    *spool.Run
@@ -44,7 +44,7 @@ type teller struct {
 }
 
 // handleEvent is called by one goroutine at a time.
-func (t *teller) handleEvent(e apply.Event) {
+func (t *eventRecorder) handleEvent(e apply.Event) {
 	switch e.Kind {
 	case apply.FileEvent:
 		if e.Committed || t.flushError() != nil {
@@ -81,7 +81,7 @@ func (t *teller) handleEvent(e apply.Event) {
 
 // recordFetched adds the attempt's fetched bytes to the run, if at least so many are new. If that fails, the next
 // call adds them.
-func (t *teller) recordFetched(content, received, least int64) error {
+func (t *eventRecorder) recordFetched(content, received, least int64) error {
 	d, w := content-t.fetched, received-t.received
 	if d < least && w < least || d <= 0 && w <= 0 {
 		return nil
@@ -94,7 +94,7 @@ func (t *teller) recordFetched(content, received, least int64) error {
 	return nil
 }
 
-func (t *teller) sendProgress() {
+func (t *eventRecorder) sendProgress() {
 	now := t.a.o.Now()
 	if now.Sub(t.last) < progressEvery {
 		return
@@ -107,7 +107,7 @@ func (t *teller) sendProgress() {
 }
 
 // flushOutcomes spools what is told; it is called once more when apply has returned.
-func (t *teller) flushOutcomes() error {
+func (t *eventRecorder) flushOutcomes() error {
 	if err := t.flushError(); err != nil || len(t.told) == 0 {
 		return err
 	}
@@ -120,7 +120,7 @@ func (t *teller) flushOutcomes() error {
 }
 
 // flushError is asked by many goroutines.
-func (t *teller) flushError() error {
+func (t *eventRecorder) flushError() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.bad

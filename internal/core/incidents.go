@@ -13,13 +13,13 @@ import (
 // emitChanged reports an incident that opened or ended.
 func (n *notices) emitChanged(x incident.Change) {
 	if x.Text == "" {
-		n.emitEvent(Event{Kind: IncidentOver, Domain: x.At.Domain, Site: x.At.Site, Text: x.Key})
+		n.emitEvent(Event{Kind: IncidentResolved, Domain: x.At.Domain, Site: x.At.Site, Text: x.Key})
 	} else {
 		n.emitEvent(Event{Kind: IncidentOpened, Domain: x.At.Domain, Site: x.At.Site, Text: string(x.Kind) + ": " + x.Text})
 	}
 }
 
-// sweepIncidents ends the incidents that nobody would end any more.
+// sweepIncidents resolves the incidents whose object is no longer configured.
 func (c *Core) sweepIncidents() {
 	enrolled := map[wire.Address]bool{}
 	c.fleet.eachSite(func(a wire.Address, x *site) {
@@ -33,7 +33,7 @@ func (c *Core) sweepIncidents() {
 		channel, measures := strings.CutPrefix(channel, measureTask)
 		return !publishes && !measures || f.Channel(channel) != nil
 	})
-	c.alarms.Sweep(incident.Known{
+	c.incidents.Sweep(incident.Known{
 		Channel: func(name string) bool { return f.Channel(name) != nil },
 		Domain:  func(name string) bool { return f.Domain(name) != nil },
 		Task:    c.tasks.Has,
@@ -44,16 +44,16 @@ func (c *Core) sweepIncidents() {
 	})
 }
 
-// CloseIncident ends an open incident on a person's word. If its cause goes on,
+// CloseIncident closes an open incident for an operator. If its cause persists,
 // a new one opens.
 func (c *Core) CloseIncident(ctx context.Context, id int64, reason string) (query.Incident, error) {
-	i, err := c.alarms.Close(ctx, id, actorOf(ctx), reason)
+	i, err := c.incidents.Close(ctx, id, actorOf(ctx), reason)
 	return query.WithRemedy(i), err
 }
 
 // AckIncident notes that a person knows of an open incident.
 func (c *Core) AckIncident(ctx context.Context, id int64, note string) (query.Incident, error) {
-	i, err := c.alarms.Ack(ctx, id, actorOf(ctx), note)
+	i, err := c.incidents.Ack(ctx, id, actorOf(ctx), note)
 	return query.WithRemedy(i), err
 }
 
