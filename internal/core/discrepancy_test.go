@@ -220,6 +220,15 @@ func TestPain15_OneFileChangedAtASite(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.untilIncident(string(kinds.SiteSays) + "-target") // it is filled anew only by an order
+	w.until("tokyo to be unproven", func() bool { return w.channel("tokyo", "package").State == "unproven" })
+	if s := w.channel("tokyo", "package"); !s.Verified.IsZero() || !strings.HasPrefix(s.Why, "target lost") {
+		t.Errorf("a site without its target: %+v", s)
+	}
+	places, err := w.core.Query.Where(t.Context(), "package", image)
+	if n := slices.IndexFunc(places, func(p query.Place) bool { return p.Site == "tokyo" }); err != nil || n < 0 ||
+		places[n].State != "unproven" || places[n].Current || !places[n].Verified.IsZero() || places[n].Cause == "" {
+		t.Errorf("a file of a target that is gone: %+v, %v", places, err)
+	}
 	if _, err := w.core.Orders.Sync(t.Context(), core.SyncRequest{Scope: fleet.Scope{Site: "tokyo"}, Adopt: true}); err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package query
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -34,6 +35,7 @@ type facts struct {
 	halts  []halt.Order
 	window string
 	full   bool // the site's disk
+	lost   bool // incident site-target is open
 }
 
 func (f *facts) Runs(_ context.Context, r ledger.RunFilter) ([]ledger.Run, error) {
@@ -51,8 +53,13 @@ func (f *facts) Holdings(context.Context, ledger.Filter) ([]ledger.Holding, erro
 	return f.holds, nil
 }
 
-func (f *facts) Findings(context.Context, runs.State, ledger.Filter) ([]ledger.Finding, error) {
-	return f.finds, nil
+func (f *facts) Findings(_ context.Context, s runs.State, _ ledger.Filter) (out []ledger.Finding, err error) {
+	for _, x := range f.finds {
+		if cmp.Or(x.State, runs.Different) == s {
+			out = append(out, x)
+		}
+	}
+	return out, nil
 }
 
 func (f *facts) FindingsOf(context.Context, string, string) ([]ledger.Finding, error) {
@@ -64,7 +71,7 @@ func (f *facts) Site(wire.Address) (Site, bool) { return f.site, true }
 func (f *facts) Halted() int { return 0 }
 
 func (f *facts) Has(kind kinds.Kind, _ string, _ wire.Address) bool {
-	return f.full && kind == kinds.SiteSays+"-disk"
+	return f.full && kind == kinds.SiteSays+"-disk" || f.lost && kind == siteTarget
 }
 
 func (f *facts) List(context.Context, bool) ([]ledger.Incident, error) { return nil, nil }
@@ -110,6 +117,9 @@ func TestStates(t *testing.T) {
 	run := func(s runs.State, number uint64) []ledger.Run {
 		return []ledger.Run{{ID: ledger.RunID{1}, Domain: "apac", Site: "osaka", Channel: "package", Number: number, State: s, Started: noon.Add(-time.Minute), Finished: noon}}
 	}
+	found := func(s runs.State, cause string) []ledger.Finding {
+		return []ledger.Finding{{Domain: "apac", Site: "osaka", Channel: "package", State: s, Cause: cause}}
+	}
 	open := run("", 2)
 	open[0].Finished = time.Time{}
 	for name, c := range map[string]struct {
@@ -128,6 +138,10 @@ func TestStates(t *testing.T) {
 		"halted there":     {facts{site: local, holds: one}, "halted", "halted on the site"},
 		"halted":           {facts{site: enrolled, holds: one, halts: []halt.Order{{ID: halt.NewID(), Scope: halt.Region, Value: "ap"}}}, "halted", "halted by order"},
 		"two machines":     {facts{site: contested, holds: proven}, "contested", "contested"},
+		"target lost":      {facts{site: enrolled, holds: proven, lost: true}, "unproven", "target lost or refused"},
+		"found emptied":    {facts{site: enrolled, holds: proven, finds: found(runs.Failed, runs.TargetEmptied)}, "unproven", "target lost or refused"},
+		"target refused":   {facts{site: enrolled, holds: proven, finds: found(runs.Refused, "not allowed")}, "unproven", "target lost or refused"},
+		"store was away":   {facts{site: enrolled, holds: proven, finds: found(runs.Failed, "no route to host")}, "current", ""},
 		"differs":          {facts{site: enrolled, holds: proven, finds: []ledger.Finding{{Domain: "apac", Site: "osaka", Channel: "package"}}}, "different", "files differ"},
 	} {
 		list, err := c.service(t).Sites(t.Context(), fleet.Scope{})

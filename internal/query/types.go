@@ -49,6 +49,7 @@ type ChannelStatus struct {
 	// not measured yet.
 	Measured *ledger.Measurement `json:"measured,omitempty"`
 
+	lost   string    // why the target proves nothing now; empty: it is in place
 	failed bool      // the last run was for the wanted release and did not end well
 	lastAt time.Time // when the last run ended
 }

@@ -94,6 +94,10 @@ func (v *Service) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, e
 	if err != nil {
 		return nil, err
 	}
+	lost, err := v.lostTargets(ctx, ledger.Filter{Domain: scope.Domain, Site: scope.Site, Channel: scope.Channel})
+	if err != nil {
+		return nil, err
+	}
 	measured := measure.Cache{Records: v.o.Measured}
 	out := make([]SiteStatus, 0, len(list))
 	for _, s := range list {
@@ -112,9 +116,12 @@ func (v *Service) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, e
 				return nil, err
 			}
 			f, differs := found[key]
+			ch.lost = lost.cause(key)
 			switch {
 			case ch.State == "behind" || ch.State == stateNever && !st.Enrolled.IsZero() && v.OrderFor(&s, p.Channel) != nil:
 				ch.State = v.stateOf(&s, &st, &ch)
+			case ch.lost != "" && (ch.State == Current || ch.State == different):
+				ch.State = unproven
 			case ch.State != Current:
 			case differs:
 				ch.State = different
@@ -125,6 +132,9 @@ func (v *Service) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, e
 			}
 			if st.Contested != "" {
 				ch.State = stateContested
+			}
+			if ch.lost != "" {
+				ch.Verified = time.Time{} // the proof is of content that is not there now
 			}
 			ch.Waiting = st.waitingReason(&ch, x.Waits)
 			var finding *ledger.Finding
@@ -462,6 +472,7 @@ type doubts struct {
 	sites Sites
 	path  map[Row]ledger.Finding // about the file
 	whole map[Row]ledger.Finding // about the channel, without naming all files
+	lost  *lostTargets
 }
 
 func (v *Service) findDoubts(ctx context.Context, channel, name string) (*doubts, error) {
@@ -470,12 +481,20 @@ func (v *Service) findDoubts(ctx context.Context, channel, name string) (*doubts
 		return nil, err
 	}
 	whole, err := v.standingFindings(ctx, ledger.Filter{Channel: channel})
-	return &doubts{v.o.Sites, findingsBySite(paths), whole}, err
+	if err != nil {
+		return nil, err
+	}
+	lost, err := v.lostTargets(ctx, ledger.Filter{Channel: channel})
+	return &doubts{v.o.Sites, findingsBySite(paths), whole, lost}, err
 }
 
 // applyTo withdraws claims that a finding refutes. Without a finding, it marks unproven claims as
 // such.
 func (d *doubts) applyTo(p *Place, key Row, h *ledger.Holding) {
+	if why := d.lost.cause(key); why != "" && p.Release > 0 {
+		p.State, p.Current, p.Verified, p.Cause = unproven, false, time.Time{}, why
+		return
+	}
 	if f, ok := d.path[key]; ok {
 		d.refuteClaim(p, &f)
 		return

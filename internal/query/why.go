@@ -9,6 +9,7 @@ import (
 
 	"nightferry/internal/fleet"
 	"nightferry/internal/halt"
+	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
 	"nightferry/internal/runs"
 	"nightferry/internal/wire"
@@ -75,14 +76,16 @@ func (v *Service) findReasons(s *fleet.Site, st *SiteStatus, ch *ChannelStatus, 
 	if !st.Enrolled.IsZero() && !st.Connected {
 		add("no message", st.Seen, "the agent has stopped, or cannot reach the Core", "start the agent on the server; nightferry-agent check shows the addresses it cannot reach")
 	}
-	if f != nil {
+	if ch.lost != "" {
+		add("target lost or refused", ch.lastAt, ch.lost, kinds.Remedy(siteTarget, ch.lost))
+	} else if f != nil {
 		add("files differ", f.At, f.Cause, fmt.Sprintf("nightferry verify --site %s --channel %s --repair; nightferry run show %s names the files", s.Name, ch.Channel, f.Run.String()[:8]))
 	}
 	switch ch.State {
 	case stateContradicted:
 		add("contradicts the source", ch.Verified, "the site attests other content than the Core measured in its source", "nightferry incidents names both; look at that server")
 	case unproven:
-		if f == nil {
+		if f == nil && ch.lost == "" {
 			add("unproven", ch.Since, "no run has proven the whole release since", fmt.Sprintf("nightferry verify --site %s --channel %s", s.Name, ch.Channel))
 		}
 	case Current, Running:

@@ -22,6 +22,10 @@ const (
 	Missed     State = "missed"  // the Core recorded a window without a run
 )
 
+// TargetEmptied is part of the cause of a run that failed because its target held a release and has no record of it
+// now. The Core recognizes such a run by it.
+const TargetEmptied = "no record of that is left there"
+
 // The states of a publish and of a measurement, in addition to Failed, Stopped,
 // Planned and Refused.
 const (
