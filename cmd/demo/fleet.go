@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"nightferry/internal/bucket"
+	"nightferry/internal/testbed"
 )
 
 // site is a site of the demo's fleet.
@@ -87,7 +88,7 @@ func (f *fleet) startCore(ctx context.Context, url string) error {
 	if _, err := f.tools.ask(ctx, "", f.tools.core, "core", "init", core, "--store", url, "--create-repository", "--host", "127.0.0.1"); err != nil {
 		return err
 	}
-	control, err := freePort()
+	control, err := testbed.Address()
 	if err != nil {
 		return err
 	}

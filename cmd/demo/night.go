@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"nightferry/internal/s3test"
+	"nightferry/internal/testbed"
 	"nightferry/internal/window"
 )
 
@@ -135,7 +136,7 @@ func (n *night) prepare(ctx context.Context, url string) error {
 	for _, r := range n.regions {
 		d.say("  %-5s %-16s %-24s %s", r.name, r.zone, r.windows, strings.Join(r.sites, ", "))
 	}
-	control, err := freePort()
+	control, err := testbed.Address()
 	if err != nil {
 		return err
 	}

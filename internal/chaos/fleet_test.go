@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"nightferry/internal/s3test"
+	"nightferry/internal/testbed"
 )
 
 // site is one agent, with the line to its Core.
@@ -61,12 +61,8 @@ func newWorld(t *testing.T, sites int) *world {
 	w.core = &daemon{name: "the Core", args: []string{"nightferry", "core", "run"}, env: w.env, log: filepath.Join(dir, "core.log")}
 	t.Cleanup(w.killAll)
 
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := testbed.Address() // stays the same across restarts
 	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String() // stays the same across restarts
-	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
 	w.control = newLine(t, addr)

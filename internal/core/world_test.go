@@ -24,6 +24,7 @@ import (
 	"nightferry/internal/query"
 	"nightferry/internal/repo"
 	"nightferry/internal/s3test"
+	"nightferry/internal/testbed"
 	"nightferry/internal/vault"
 )
 
@@ -97,8 +98,16 @@ func newWorldWith(t *testing.T, repoKey []byte, change func(*world)) *world {
 		t.Fatal(err)
 	}
 	store.AccessKey, store.SecretKey = "", ""
+	addr, err := testbed.Address()
+	if err != nil {
+		t.Fatal(err)
+	}
+	webSocket, err := testbed.Address()
+	if err != nil {
+		t.Fatal(err)
+	}
 	w.options = core.Options{
-		Data: data, Master: master, StoreURL: w.bucket.URL(""), Store: store, Addr: "127.0.0.1:0", WebSocketAddr: "127.0.0.1:0",
+		Data: data, Master: master, StoreURL: w.bucket.URL(""), Store: store, Addr: addr, WebSocketAddr: webSocket,
 		Version: "test", Now: w.now, Beat: 2 * time.Second, Poll: 500 * time.Millisecond,
 		OnEvent: w.hear, BusLog: func(_ bus.Level, s string) { w.note("bus: " + s) },
 	}
