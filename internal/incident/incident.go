@@ -297,17 +297,10 @@ func (s *Service) waitingIncidents(known []ledger.Incident) (out []ledger.Incide
 			continue
 		}
 		have[c.key] = true
-		out = append(out, ledger.Incident{Key: c.key, Kind: string(c.kind), Scope: scopeOf(c.at), Text: c.text, Opened: c.when, Last: c.when, Count: 1,
+		out = append(out, ledger.Incident{Key: c.key, Kind: string(c.kind), Scope: ledger.ScopeOf(c.at.Site), Text: c.text, Opened: c.when, Last: c.when, Count: 1,
 			Members: []ledger.Member{{Domain: c.at.Domain, Site: c.at.Site, Text: c.text, First: c.when, Last: c.when, Count: 1}}})
 	}
 	return out
-}
-
-func scopeOf(at wire.Address) string {
-	if at.Site != "" {
-		return "site " + at.Site
-	}
-	return "core"
 }
 
 // Flush writes the pending changes, in order. Failed changes stay in the queue.
@@ -351,7 +344,7 @@ func (s *Service) writeChange(ctx context.Context, c change) error {
 		}
 		return err
 	}
-	opened, err := s.o.Records.OpenIncident(ctx, ledger.Problem{Key: c.key, Kind: string(c.kind), Scope: scopeOf(c.at), Text: c.text, Domain: c.at.Domain, Site: c.at.Site})
+	opened, err := s.o.Records.OpenIncident(ctx, ledger.Problem{Key: c.key, Kind: string(c.kind), Text: c.text, Domain: c.at.Domain, Site: c.at.Site})
 	if err == nil && opened && c.kind != kinds.Full {
 		s.o.OnChange(Change{c.kind, c.key, c.at, c.text})
 	}

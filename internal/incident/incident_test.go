@@ -228,6 +228,28 @@ func TestTextFollows(t *testing.T) {
 	}
 }
 
+// TestTextIsOfTheSiteThatIsNamed: an incident of several sites names the one whose text it shows, also after that one
+// has left.
+func TestTextIsOfTheSiteThatIsNamed(t *testing.T) {
+	d := newDesk(t)
+	berlin := wire.Address{Domain: "corp", Site: "berlin"}
+	for _, x := range []struct {
+		do          func()
+		scope, text string
+	}{
+		{func() { d.Raise(kinds.Silent, "", osaka, "osaka is quiet") }, "site osaka", "osaka is quiet"},
+		{func() { d.Raise(kinds.Silent, "", berlin, "berlin is quiet") }, "site berlin", "berlin is quiet"},
+		{func() { d.Resolve(kinds.Silent, "", berlin) }, "site osaka", "osaka is quiet"},
+	} {
+		d.now = d.now.Add(2 * time.Minute)
+		x.do()
+		list, err := d.List(t.Context(), false)
+		if err != nil || len(list) != 1 || list[0].Scope != x.scope || list[0].Text != x.text {
+			t.Errorf("%+v, %v; want %s: %s", list, err, x.scope, x.text)
+		}
+	}
+}
+
 // TestClockWasAhead: times written under a clock that was ahead neither hide
 // new events nor stay for ever.
 func TestClockWasAhead(t *testing.T) {

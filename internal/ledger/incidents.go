@@ -24,14 +24,22 @@ func (x *tx) openIncident(now time.Time, p Problem) (opened bool, err error) {
 	}
 	var id, count int64
 	err = x.queryRow(`INSERT INTO incidents (key, kind, scope, text, opened, last, count) VALUES (?1, ?2, ?3, ?4, ?5, ?5, 1)
-		ON CONFLICT (key) WHERE resolved = 0 DO UPDATE SET text = excluded.text, last = excluded.last, count = count + 1 RETURNING id, count`,
-		p.Key, p.Kind, p.Scope, p.Text, toMicros(now)).Scan(&id, &count)
+		ON CONFLICT (key) WHERE resolved = 0 DO UPDATE SET text = excluded.text, scope = excluded.scope, last = excluded.last, count = count + 1 RETURNING id, count`,
+		p.Key, p.Kind, ScopeOf(p.Site), p.Text, toMicros(now)).Scan(&id, &count)
 	if err != nil {
 		return false, err
 	}
 	return count == 1, x.execSQL(`INSERT INTO members (incident, domain, site, text, first, last, count) VALUES (?1, ?2, ?3, ?4, ?5, ?5, 1)
 		ON CONFLICT (incident, domain, site) DO UPDATE SET text = excluded.text, last = excluded.last, count = count + 1, left_at = 0`,
 		id, p.Domain, p.Site, p.Text, toMicros(now))
+}
+
+// ScopeOf names in words what an incident's text is about: the member that reported last.
+func ScopeOf(site string) string {
+	if site == "" {
+		return "core"
+	}
+	return "site " + site
 }
 
 // Leave records that an incident has ended at one site, and resolves it when that was the last member. It does nothing
@@ -53,7 +61,23 @@ func (x *tx) resolveIncident(now time.Time, key, domain, site string) (resolved 
 	}
 	n, err = x.execCount(`UPDATE incidents SET resolved = ? WHERE key = ? AND resolved = 0
 		AND NOT EXISTS (SELECT 1 FROM members WHERE incident = id AND left_at = 0)`, toMicros(now), key)
-	return n == 1, err
+	if err != nil || n == 1 {
+		return n == 1, err
+	}
+	return false, x.describeIncident(key)
+}
+
+// describeIncident makes the text and the scope of an open incident those of the member that reported last among
+// those that remain.
+func (x *tx) describeIncident(key string) error {
+	var id int64
+	var site, text string
+	err := x.queryRow(`SELECT i.id, m.site, m.text FROM incidents i JOIN members m ON m.incident = i.id
+		WHERE i.key = ? AND i.resolved = 0 AND m.left_at = 0 ORDER BY m.last DESC LIMIT 1`, key).Scan(&id, &site, &text)
+	if err != nil {
+		return err
+	}
+	return x.execSQL("UPDATE incidents SET scope = ?, text = ? WHERE id = ?", ScopeOf(site), text, id)
 }
 
 // CloseIncident ends an open incident for all members on an operator's request. It writes the audit entry in the same

@@ -251,7 +251,7 @@ func TestIncidentsHaltsAudit(t *testing.T) {
 	l, c := newLedger(t)
 	ctx := t.Context()
 	for i, want := range []bool{true, false, false} {
-		opened, err := l.Incidents.OpenIncident(ctx, Problem{Key: "clock", Kind: "clock", Scope: "domain apac", Text: "off", Domain: "apac", Site: []string{"osaka", "osaka", "perth"}[i]})
+		opened, err := l.Incidents.OpenIncident(ctx, Problem{Key: "clock", Kind: "clock", Text: "off", Domain: "apac", Site: []string{"osaka", "osaka", "perth"}[i]})
 		must(t, err)
 		same(t, "opened", opened, want)
 	}

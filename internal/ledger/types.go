@@ -279,7 +279,6 @@ type Committed struct {
 type Problem struct {
 	Key          string // equal for reports of the same incident
 	Kind         string
-	Scope        string // affected scope, in words: "site osaka", "region ap"
 	Text         string
 	Domain, Site string // the member; empty: the Core itself
 }
