@@ -63,7 +63,11 @@ func (h *Halts) read(ctx context.Context) (stored *HaltObject, etag string, err 
 		_, info, _ := readObject(ctx, h.objects.store, haltKey, halt.Max)
 		etag = info.ETag
 	}
-	return nil, etag, fmt.Errorf("the bucket's halt object does not count, nobody could stop this run: replace it with nightferry resume --all STORE: %w", err)
+	remedy := "replace it with nightferry resume --all STORE"
+	if errors.Is(err, trust.ErrUntrusted) { // an order in force, perhaps, by a key newer than the trust documents here
+		remedy = "an operator may have given a halt order with a new key. See nightferry halt status STORE first. If no halt was ordered, " + remedy
+	}
+	return nil, etag, fmt.Errorf("the bucket's halt object does not count, nobody could stop this run: %s: %w", remedy, err)
 }
 
 // accept proves a halt object and that no newer one was seen.
