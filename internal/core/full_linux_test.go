@@ -1,13 +1,11 @@
 package core_test
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"nightferry/internal/alert"
@@ -40,7 +38,8 @@ func TestFullLedger(t *testing.T) {
 	run, events := osaka.converge(d)
 	w.runAgent("berlin", true)()
 
-	ballast := w.fill(filepath.Join(small, "ballast"))
+	ballast := filepath.Join(small, "ballast")
+	disktest.Fill(t, ballast)
 	// Batches until one does not fit: the last pages of the ledger's files take some.
 	var acked uint64
 	fat := make([]wire.Outcome, 500)
@@ -128,7 +127,7 @@ func TestFullLedgerIsTold(t *testing.T) {
 	if err := w.core.Refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	w.fill(filepath.Join(small, "ballast"))
+	disktest.Fill(t, filepath.Join(small, "ballast"))
 	w.until("the ledger to be full", func() bool {
 		n, ack, err := osaka.report(osaka.next, []wire.Event{{Run: append(make([]byte, 15), 7), Channel: "package", At: 1, Kind: wire.OutcomesEvent, Body: make([]byte, 20_000)}})
 		if err != nil {
@@ -155,7 +154,7 @@ func TestHaltOnAFullDisk(t *testing.T) {
 	w.runAgent("osaka", true)
 	berlin := w.join("berlin")
 	full := func() {
-		w.fill(filepath.Join(small, "ballast"+fmt.Sprint(len(w.halts()))))
+		disktest.Fill(t, filepath.Join(small, "ballast"+fmt.Sprint(len(w.halts()))))
 		w.until("the ledger to be full", func() bool {
 			n, ack, err := berlin.report(berlin.next, []wire.Event{{Run: append(make([]byte, 15), 7), Channel: "package", At: 1, Kind: wire.OutcomesEvent, Body: make([]byte, 20_000)}})
 			if err != nil {
@@ -186,28 +185,9 @@ func TestHaltOnAFullDisk(t *testing.T) {
 	if m := w.halts(); len(m) != 0 {
 		t.Errorf("%+v", m)
 	}
-	w.fill(filepath.Join(small, "more"))
+	disktest.Fill(t, filepath.Join(small, "more"))
 	w.restart()
 	if m := w.halts(); len(m) != 0 {
 		t.Errorf("what was lifted is back: %+v", m)
 	}
-}
-
-// fill writes until there is no space.
-func (w *world) fill(path string) string {
-	w.t.Helper()
-	f, err := os.Create(path)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer f.Close()
-	for _, size := range []int{1 << 20, 4 << 10} {
-		for b := make([]byte, size); err == nil; _, err = f.Write(b) {
-		}
-		if !errors.Is(err, syscall.ENOSPC) {
-			w.t.Fatal(err)
-		}
-		err = nil
-	}
-	return path
 }

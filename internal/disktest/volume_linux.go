@@ -1,6 +1,7 @@
 package disktest
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"syscall"
@@ -26,6 +27,24 @@ func Volume(t testing.TB, dir string, bytes int64) {
 			_ = syscall.Unmount(dir, syscall.MNT_DETACH) // so that nothing stays mounted
 		}
 	})
+}
+
+// Fill writes the file name until its volume has no byte left.
+func Fill(t testing.TB, name string) {
+	t.Helper()
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, size := range []int{1 << 20, 4 << 10} {
+		for b := make([]byte, size); err == nil; _, err = f.Write(b) {
+		}
+		if !errors.Is(err, syscall.ENOSPC) {
+			t.Fatal(err)
+		}
+		err = nil
+	}
 }
 
 // Resize changes the size of a Volume.

@@ -98,7 +98,7 @@ func (s *Service) heldEpoch() uint64 {
 	return s.held
 }
 
-// noteHeld records what the store now contains.
+// noteHeld records the content of the store's object.
 func (s *Service) noteHeld(h *repo.HaltObject) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -15,7 +15,7 @@ type identity struct {
 	keys *seal.Keys // nil in a plain repository
 }
 
-// subject returns what the signature of an object covers. scope is a channel's name in object keys, or empty.
+// subject returns the facts that the signature of an object covers. scope is a channel's name in object keys, or empty.
 func (i identity) subject(kind string, version uint16, scope string, number uint64) trust.Subject {
 	return trust.Subject{Kind: kind, Version: version, Repo: i.repo, Scope: scope, Number: number}
 }

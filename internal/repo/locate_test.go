@@ -252,7 +252,7 @@ func TestLocateInAHugeIndex(t *testing.T) {
 		t.Fatalf("%d of %d found, %v", len(found), len(all), err)
 	}
 	t.Logf("%d of %d chunks in %v, heap +%d MiB, %+v", len(all), n, took, (int64(after.HeapSys)-int64(before.HeapSys))>>20, count.Counts())
-	// How long it takes is the benchmark's to judge. It depends on what is read: each segment's table, and no more than once.
+	// How long it takes is the benchmark's to judge. It depends on the number of reads: one for each segment's table.
 	if c := count.Counts(); c.Gets > 20 || c.Lists != 0 {
 		t.Errorf("it took %+v", c)
 	}

@@ -117,7 +117,7 @@ func (p Publisher) forgotNothing(ctx context.Context, before uint64) error {
 		return err
 	}
 	if x.root.Lost != before {
-		return fmt.Errorf("%w: nothing was published; run it again, it stores what is lacking", ErrForgotten)
+		return fmt.Errorf("%w: nothing was published; run it again, it stores the missing content", ErrForgotten)
 	}
 	return nil
 }
@@ -211,7 +211,7 @@ func (p Publisher) Resign(ctx context.Context, channel string) (number uint64, e
 func (p Publisher) Renew(ctx context.Context, channel string, number uint64, release digest.Digest) (uint64, error) {
 	return p.resignHead(ctx, channel, func(signer *trust.Key, n uint64, d digest.Digest) error {
 		if signer.Status == trust.Revoked {
-			return fmt.Errorf("%w: its key %s is revoked: look at what it names, then sign it again (nightferry trust resign STORE)", trust.ErrUntrusted, signer.Public)
+			return fmt.Errorf("%w: its key %s is revoked: look at the release that it names, then sign it again (nightferry trust resign STORE)", trust.ErrUntrusted, signer.Public)
 		}
 		if n != number || d != release {
 			return fmt.Errorf("%w: it names release %d (%s), not %d (%s)", ErrConflict, n, d.Short(), number, release.Short())
