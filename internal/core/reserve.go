@@ -52,6 +52,9 @@ func (r *reserve) keepReserve() error {
 		case !errors.Is(err, fs.ErrNotExist):
 			return err
 		}
+		if have >= reserveSize {
+			continue // the usual case, looked at with each flush of the incidents
+		}
 		free, err := r.dir.Free()
 		if err != nil {
 			return err
