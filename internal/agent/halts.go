@@ -116,7 +116,7 @@ func (h *haltState) startsAfter(channel string) time.Time {
 	return h.after[channel]
 }
 
-// subjectOf is subject for callers that do not hold h.mu.
+// subjectOf is haltSubject for callers that do not hold h.mu.
 func (h *haltState) subjectOf(channel string) halt.Subject {
 	h.mu.Lock()
 	defer h.mu.Unlock()

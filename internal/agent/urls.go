@@ -117,8 +117,8 @@ func (u *urls) usableURL(key, expired string) string {
 	return ""
 }
 
-// awaitURL waits for an answer. dropTransient reports that none arrived in time and the key
-// was requested again.
+// awaitURL waits for an answer. away is true if none arrived in time, as when the Core is unreachable; the key was then
+// requested again.
 func (u *urls) awaitURL(ctx context.Context, key string, w *wanted) (away bool, err error) {
 	again := time.NewTimer(u.after)
 	defer again.Stop()

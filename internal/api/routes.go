@@ -47,7 +47,7 @@ func emptyList[T any](items []T, err error) (any, error) {
 	return append([]T{}, items...), nil
 }
 
-// listOf is list with each item converted to its view.
+// listOf is emptyList with each item converted to its view.
 func listOf[T, V any](items []T, err error, view func(T) V) (any, error) {
 	out := make([]V, 0, len(items))
 	for _, x := range items {

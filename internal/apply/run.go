@@ -572,7 +572,7 @@ func (t *targetDir) sweepStage(needed bool) error {
 	return nil
 }
 
-// discardStaged removes an unneeded entry of the staging folder. If a program holds a file, discard leaves it to the next
+// discardStaged removes an unneeded entry of the staging folder. If a program holds a file, discardStaged leaves it to the next
 // run. For a running program whose file was moved out of the way, Windows reports "access denied".
 func (t *targetDir) discardStaged(name string) error {
 	err := t.root.RemoveAll(name)

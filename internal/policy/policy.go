@@ -1,7 +1,7 @@
 // Package policy defines the treatment of a channel at a site, in one place.
 // The configuration resolves a Policy, the fleet's model holds it, the Core
 // sends it to the site unchanged, and the agent passes it to apply and
-// verify. A new rule is a new field here, and nowhere else.
+// verify. A new rule is one new field here; no layer between copies it.
 package policy
 
 import "time"
