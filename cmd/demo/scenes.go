@@ -41,7 +41,7 @@ func makeContent(dir string, size int64) error {
 // nightRun is a run in the output of nightferry runs --json.
 type nightRun struct {
 	Event, ID, Site, Channel, State, Cause, Trigger string
-	Number                                          uint64
+	Release                                         uint64
 	Started, Finished                               time.Time
 	Totals                                          struct{ Files, Bytes, Fetched, Held, Repaired int64 }
 }

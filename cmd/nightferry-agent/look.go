@@ -115,10 +115,10 @@ func (e *env) statusText(s *agent.Status) error {
 func (e *env) statusJSON(s *agent.Status) error {
 	err := e.writeJSON(map[string]any{"event": "site", "domain": s.Identity.Domain, "site": s.Identity.Site, "region": s.Identity.Region, "spooled": s.Spooled})
 	for _, h := range s.Holds {
-		err = errors.Join(err, e.writeJSON(map[string]any{"event": "holds", "channel": h.Channel, "number": h.Number, "release": h.Release, "target": h.Target, "verified": h.Verified}))
+		err = errors.Join(err, e.writeJSON(map[string]any{"event": "holds", "channel": h.Channel, "release": h.Number, "release_digest": h.Release, "target": h.Target, "verified": h.Verified}))
 	}
 	for _, r := range s.Runs {
-		err = errors.Join(err, e.writeJSON(map[string]any{"event": "running", "channel": r.Channel, "number": r.Number, "began": r.Began}))
+		err = errors.Join(err, e.writeJSON(map[string]any{"event": "running", "channel": r.Channel, "release": r.Number, "began": r.Began}))
 	}
 	for _, p := range s.Problems {
 		err = errors.Join(err, e.writeJSON(map[string]any{"event": "problem", "kind": p.Kind, "channel": p.Channel, "text": p.Text, "since": p.Since}))

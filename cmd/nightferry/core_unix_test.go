@@ -298,7 +298,7 @@ func (x *coreBox) publishes() {
 	x.table("runs")
 	id := runs[len(runs)-1]["id"].(string)
 	for _, r := range runs {
-		if r["dry_run"] == nil && r["number"] == 1.0 && r["totals"].(map[string]any)["added"] == 2.0 {
+		if r["dry_run"] == nil && r["release"] == 1.0 && r["totals"].(map[string]any)["added"] == 2.0 {
 			id = r["id"].(string)
 		}
 	}

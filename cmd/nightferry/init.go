@@ -54,8 +54,8 @@ func newInit(e *env) *cobra.Command {
 type initiated struct {
 	Store      string   `json:"store"`
 	Repo       string   `json:"repo"`
-	Root       string   `json:"root"`    // public half, hexadecimal
-	Release    string   `json:"release"` // public half, hexadecimal
+	Root       string   `json:"root"`        // public half, hexadecimal
+	Release    string   `json:"release_key"` // public half, hexadecimal
 	Encrypted  bool     `json:"encrypted"`
 	GraceHours float64  `json:"grace_hours"`
 	Files      []string `json:"files"`

@@ -158,8 +158,8 @@ func unmake(dir string) error {
 type pulled struct {
 	Repo    string          `json:"repo"`
 	Channel string          `json:"channel"`
-	Number  uint64          `json:"number"`
-	Release digest.Digest   `json:"release"`
+	Number  uint64          `json:"release"`
+	Release digest.Digest   `json:"release_digest"`
 	Tree    digest.Digest   `json:"tree,omitzero"`
 	Totals  manifest.Totals `json:"totals"`
 	Verdict runs.State      `json:"verdict"`

@@ -38,10 +38,10 @@ func newReleases(e *env) *cobra.Command {
 // listed is a release as it is listed.
 type listed struct {
 	Channel string          `json:"channel"`
-	Number  uint64          `json:"number"`
+	Number  uint64          `json:"release"`
 	Created time.Time       `json:"created"`
 	Totals  manifest.Totals `json:"totals"`
-	Digest  string          `json:"digest"`
+	Digest  string          `json:"release_digest"`
 	Tree    string          `json:"tree"`
 	Signer  string          `json:"signer"`
 	Note    string          `json:"note,omitempty"`

@@ -128,7 +128,7 @@ func (g verifyVerb) verify(ctx context.Context, args []string, f *verifyFlags) (
 	}
 	g.e.event("result", struct {
 		Channel string `json:"channel"`
-		Number  uint64 `json:"number"`
+		Number  uint64 `json:"release"`
 		Verdict string `json:"verdict"`
 		Quick   bool   `json:"quick"`
 		verify.Totals

@@ -39,7 +39,7 @@ type Daily struct {
 // Incident is an incident as recipients see it; several sites may share it.
 type Incident struct {
 	ID       int64     `json:"id"`
-	Key      string    `json:"key"`
+	Key      string    `json:"incident_key"`
 	Kind     string    `json:"kind"`
 	Text     string    `json:"text"`
 	Remedy   string    `json:"remedy,omitempty"` // what to do

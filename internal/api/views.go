@@ -22,8 +22,8 @@ type Run struct {
 	Domain      string        `json:"domain,omitempty"` // empty with Site: a run of the Core
 	Site        string        `json:"site,omitempty"`
 	Channel     string        `json:"channel"`
-	Number      uint64        `json:"number"`
-	Release     digest.Digest `json:"release"`
+	Number      uint64        `json:"release"`
+	Release     digest.Digest `json:"release_digest"`
 	Tree        digest.Digest `json:"tree"`
 	Parent      uint64        `json:"parent,omitempty"`
 	Trigger     string        `json:"trigger,omitempty"`

@@ -56,8 +56,8 @@ type Suspect struct {
 
 // Applied names the release that was applied last, in case the catalogue is lost.
 type Applied struct {
-	Number  uint64        `json:"number"`
-	Release digest.Digest `json:"release"`
+	Number  uint64        `json:"release"`
+	Release digest.Digest `json:"release_digest"`
 }
 
 // Any reports whether anything is suspect.

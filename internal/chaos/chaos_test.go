@@ -190,14 +190,14 @@ func (w *world) publish(ctx context.Context, c *content) error {
 	}
 	for l := range strings.Lines(out) {
 		var v struct {
-			Event  string
-			Number uint64
+			Event   string
+			Release uint64
 		}
 		if err := json.Unmarshal([]byte(l), &v); err != nil {
 			return err
 		}
 		if v.Event == "published" {
-			c.releases[v.Number] = look(w.t, c.dir)
+			c.releases[v.Release] = look(w.t, c.dir)
 			return nil
 		}
 	}

@@ -22,7 +22,7 @@ type runLine struct {
 	Domain, Site       string
 	Channel, State     string
 	Cause              string
-	Number             uint64
+	Release            uint64
 	DryRun             bool `json:"dry_run"`
 	Finished, Rendered time.Time
 	Late               int64
@@ -203,7 +203,7 @@ func (w *world) checkShown(r *runLine) error {
 		}
 	}
 	i := slices.IndexFunc(w.channels, func(c *content) bool { return c.name == r.Channel })
-	want, ok := w.channels[i].releases[r.Number]
+	want, ok := w.channels[i].releases[r.Release]
 	if !ok || r.State != "verified" {
 		return nil // the release's content is unknown, or the run is not complete
 	}
@@ -218,7 +218,7 @@ func (w *world) checkShown(r *runLine) error {
 		}
 	}
 	if !maps.Equal(got, want) {
-		return fmt.Errorf("it is not release %d (-want +got):\n%s", r.Number, cmp.Diff(want, got))
+		return fmt.Errorf("it is not release %d (-want +got):\n%s", r.Release, cmp.Diff(want, got))
 	}
 	return nil
 }

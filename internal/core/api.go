@@ -73,8 +73,8 @@ type PublishOptions struct {
 type Published struct {
 	Run       string        `json:"run"`
 	Channel   string        `json:"channel"`
-	Number    uint64        `json:"number"`
-	Digest    digest.Digest `json:"digest,omitzero"`
+	Number    uint64        `json:"release"`
+	Digest    digest.Digest `json:"release_digest,omitzero"`
 	Tree      digest.Digest `json:"tree"`
 	Unchanged bool          `json:"unchanged"`
 	DryRun    bool          `json:"dry_run,omitempty"`
@@ -106,7 +106,7 @@ type Order struct {
 	Domain    string `json:"domain"`
 	Site      string `json:"site"`
 	Channel   string `json:"channel"`
-	Number    uint64 `json:"number"`
+	Number    uint64 `json:"release"`
 	Start     uint64 `json:"start"`
 	Connected bool   `json:"connected"` // false: the run starts when the site reconnects
 	// Opens is when the site's next window opens; the run does not start earlier. Zero: it may

@@ -11,8 +11,8 @@ import (
 // Measurement is the result of the Core reading a release's source.
 type Measurement struct {
 	Channel string        `json:"channel"`
-	Number  uint64        `json:"number"`
-	Release digest.Digest `json:"release"`
+	Number  uint64        `json:"release"`
+	Release digest.Digest `json:"release_digest"`
 	At      time.Time     `json:"at"` // when it ended
 	Took    Seconds       `json:"took_seconds"`
 	Run     RunID         `json:"run"` // its log lists every path

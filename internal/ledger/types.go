@@ -51,8 +51,8 @@ type Sighting struct {
 // Release is one published release of a channel.
 type Release struct {
 	Channel   string        `json:"channel"`
-	Number    uint64        `json:"number"`
-	Digest    digest.Digest `json:"digest"`
+	Number    uint64        `json:"release"`
+	Digest    digest.Digest `json:"release_digest"`
 	Tree      digest.Digest `json:"tree"`
 	Parent    uint64        `json:"parent,omitempty"`
 	Files     int64         `json:"files"`
@@ -66,8 +66,8 @@ type Desired struct {
 	Domain   string        `json:"domain"`
 	Site     string        `json:"site"`
 	Channel  string        `json:"channel"`
-	Number   uint64        `json:"number"`
-	Release  digest.Digest `json:"release"`
+	Number   uint64        `json:"release"`
+	Release  digest.Digest `json:"release_digest"`
 	Tree     digest.Digest `json:"tree"`
 	Nonce    [16]byte      `json:"-"`            // returned in the attestation
 	Start    uint64        `json:"start"`        // revision of the newest sync request; 0: none
@@ -191,8 +191,8 @@ type Attestation struct {
 	Channel    string        `json:"channel"` // set by the ledger
 	At         time.Time     `json:"at"`
 	Nonce      [16]byte      `json:"-"`
-	Number     uint64        `json:"number"`
-	Release    digest.Digest `json:"release"`
+	Number     uint64        `json:"release"`
+	Release    digest.Digest `json:"release_digest"`
 	Tree       digest.Digest `json:"tree"`
 	Files      int64         `json:"files"`
 	Bytes      int64         `json:"bytes"`
@@ -211,8 +211,8 @@ type Run struct {
 	Domain      string        `json:"domain,omitempty"` // empty with Site: a run of the Core
 	Site        string        `json:"site,omitempty"`
 	Channel     string        `json:"channel"`
-	Number      uint64        `json:"number"`
-	Release     digest.Digest `json:"release"`
+	Number      uint64        `json:"release"`
+	Release     digest.Digest `json:"release_digest"`
 	Tree        digest.Digest `json:"tree"`
 	Parent      uint64        `json:"parent,omitempty"`
 	Trigger     string        `json:"trigger,omitempty"`
@@ -250,8 +250,8 @@ type Holding struct {
 	Domain   string        `json:"domain"`
 	Site     string        `json:"site"`
 	Channel  string        `json:"channel"`
-	Number   uint64        `json:"number"`
-	Release  digest.Digest `json:"release"`
+	Number   uint64        `json:"release"`
+	Release  digest.Digest `json:"release_digest"`
 	Tree     digest.Digest `json:"tree"`
 	Since    time.Time     `json:"since"`             // first attested
 	Attested time.Time     `json:"attested"`          // last attested
@@ -286,7 +286,7 @@ type Problem struct {
 // Incident is an incident with its members; many sites may share it.
 type Incident struct {
 	ID       int64     `json:"id"`
-	Key      string    `json:"key"`
+	Key      string    `json:"incident_key"`
 	Kind     string    `json:"kind"`
 	Scope    string    `json:"scope"`
 	Text     string    `json:"text"`

@@ -46,7 +46,7 @@ type PageRef struct {
 type Release struct {
 	_        struct{}      `cbor:",toarray"`
 	Channel  string        `json:"channel"`
-	Parent   digest.Digest `json:"parent"` // SHA-256 of the release object before; zero for the first
+	Parent   digest.Digest `json:"parent_digest"` // SHA-256 of the release object before; zero for the first
 	Created  int64         `json:"created"`
 	Note     string        `json:"note"` // "" or, for a rollback, which release it brings back; at most 1 KiB
 	Portable bool          `json:"portable"`

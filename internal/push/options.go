@@ -92,8 +92,8 @@ type Progress struct {
 
 // Result of a push.
 type Result struct {
-	Number    uint64          `json:"number"` // release number of the head afterwards; of a dry run, the number that it would have
-	Digest    digest.Digest   `json:"digest,omitzero"`
+	Number    uint64          `json:"release"` // release number of the head afterwards; of a dry run, the number that it would have
+	Digest    digest.Digest   `json:"release_digest,omitzero"`
 	Unchanged bool            `json:"unchanged"` // the source equals the head's release
 	DryRun    bool            `json:"dry_run,omitempty"`
 	Totals    manifest.Totals `json:"totals"`

@@ -18,7 +18,7 @@ import (
 var ErrDamaged = errors.New("damaged log file")
 
 // Version of the lines' format; every header carries it.
-const Version = 1
+const Version = 2
 
 // Place identifies a run's log. If Domain and Site are empty, it is a log of
 // the Core itself. Names are those of the configuration; Run is the run's id
@@ -39,7 +39,7 @@ type Header struct {
 	Site    string    `json:"site,omitempty"`
 	Channel string    `json:"channel"`
 	Release uint64    `json:"release"`
-	Digest  string    `json:"digest,omitempty"` // of the release
+	Digest  string    `json:"release_digest,omitempty"`
 	Tree    string    `json:"tree,omitempty"`
 	Parent  uint64    `json:"parent,omitempty"` // the site's previous release
 	Files   int64     `json:"files"`            // of the release

@@ -99,7 +99,7 @@ func TestALogIsWrittenWholeAndFound(t *testing.T) {
 		}
 	}
 	h, got, e := read(t, l, want)
-	same(t, "header", h, Header{Version: 1, Run: p.Run, Domain: "apac", Site: "osaka", Channel: "package", Release: 7, Files: 2, Started: day})
+	same(t, "header", h, Header{Version: Version, Run: p.Run, Domain: "apac", Site: "osaka", Channel: "package", Release: 7, Files: 2, Started: day})
 	same(t, "lines", got, files)
 	same(t, "end", e, End{State: "verified", Finished: day.Add(time.Minute), Lines: 2, Totals: runs.Totals{Counts: runs.Counts{Added: 2}}})
 
@@ -223,8 +223,8 @@ func TestDamagedLogs(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	must(t, os.WriteFile(file, bytes.Replace(good, []byte(`log":1`), []byte(`log":2`), 1), 0o640))
-	if _, _, err := l.Scan(p.Path(), nil); err == nil || !strings.Contains(err.Error(), "format 2, this program reads format 1") {
+	must(t, os.WriteFile(file, bytes.Replace(good, fmt.Appendf(nil, `log":%d`, Version), fmt.Appendf(nil, `log":%d`, Version+1), 1), 0o640))
+	if _, _, err := l.Scan(p.Path(), nil); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("format %d, this program reads format %d", Version+1, Version)) {
 		t.Errorf("a newer format: %v", err)
 	}
 }

@@ -134,8 +134,8 @@ func (d *Doc) Allows(signer Public, role Role) error {
 // release number.
 type Head struct {
 	_       struct{}      `cbor:",toarray"`
-	Release digest.Digest `json:"release"` // SHA-256 of the release object
-	Expires int64         `json:"expires"` // Unix seconds; after it, the head proves nothing new
+	Release digest.Digest `json:"release_digest"` // SHA-256 of the release object
+	Expires int64         `json:"expires"`        // Unix seconds; after it, the head proves nothing new
 }
 
 // Encode returns the payload.
