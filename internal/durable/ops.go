@@ -138,13 +138,13 @@ func (r *Root) RemoveAll(name string) error {
 // Chmod sets the permission bits; on Windows only the owner's write bit counts
 // (the read-only attribute).
 func (r *Root) Chmod(name string, mode fs.FileMode) error {
-	if err := r.check(name, true); err != nil {
+	if err := r.vet(name, true); err != nil {
 		return wrap("set mode of", name, err)
 	}
 	if err := r.before(Op{Kind: Chmod, Name: name, Mode: mode}); err != nil {
 		return wrap("set mode of", name, err)
 	}
-	return wrap("set mode of", name, r.root.Chmod(name, mode))
+	return wrap("set mode of", name, r.chmod(name, mode))
 }
 
 // HasAccessList reports whether a file has a POSIX access list that holds more than its permission bits. Its group

@@ -146,6 +146,22 @@ func (f *folder) rename(from, to string) error {
 	})
 }
 
+func (f *folder) chmod(name string, mode fs.FileMode) error {
+	if f.one && mode&^fs.ModePerm == 0 {
+		err := f.inFolder(name, func(dir int, base string) error {
+			return unix.Fchmodat(dir, base, uint32(mode), unix.AT_SYMLINK_NOFOLLOW)
+		})
+		if !errors.Is(err, unix.EOPNOTSUPP) {
+			return err
+		}
+	}
+	// A special bit, Linux before 6.6, or a link, which check refuses.
+	if err := f.check(name, true); err != nil {
+		return err
+	}
+	return f.root.Chmod(name, mode)
+}
+
 func (f *folder) chtimes(name string, mtime time.Time) error {
 	if !f.one {
 		return f.root.Chtimes(name, time.Time{}, mtime)

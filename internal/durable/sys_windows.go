@@ -59,6 +59,8 @@ func (f *folder) openFile(name string, flag int, perm fs.FileMode) (*os.File, er
 }
 
 func (f *folder) mkdir(name string, perm fs.FileMode) error { return f.root.Mkdir(name, perm) }
+func (f *folder) chmod(name string, mode fs.FileMode) error { return f.root.Chmod(name, mode) }
+
 func (f *folder) chtimes(name string, mtime time.Time) error {
 	return f.root.Chtimes(name, time.Time{}, mtime)
 }
