@@ -12,6 +12,7 @@ import (
 
 	"nightferry/internal/bucket"
 	"nightferry/internal/testbed"
+	"nightferry/internal/trust"
 )
 
 // site is a site of the demo's fleet.
@@ -234,7 +235,7 @@ type siteLine struct {
 	Region   string
 	Channels []struct {
 		Channel string
-		Holds   uint64
+		Holds   trust.ReleaseNumber
 		State   string
 		Run     string
 		LastEnd string `json:"last_end"`

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"nightferry/internal/trust"
 	"nightferry/internal/window"
 )
 
@@ -41,7 +42,7 @@ func makeContent(dir string, size int64) error {
 // nightRun is a run in the output of nightferry runs --json.
 type nightRun struct {
 	Event, ID, Site, Channel, State, Cause, Trigger string
-	Release                                         uint64
+	Release                                         trust.ReleaseNumber
 	Started, Finished                               time.Time
 	Totals                                          struct{ Files, Bytes, Fetched, Held, Repaired int64 }
 }

@@ -10,13 +10,14 @@ import (
 	"nightferry/internal/push"
 	"nightferry/internal/repo"
 	"nightferry/internal/testbed"
+	"nightferry/internal/trust"
 	"nightferry/internal/verify"
 )
 
 // pushRow and pullRow are rows of the tables.
 type pushRow struct {
 	channel                   string
-	number                    uint64
+	number                    trust.ReleaseNumber
 	files, read, sent, packed int64
 	requests                  int64
 	seconds                   float64
@@ -24,7 +25,7 @@ type pushRow struct {
 
 type pullRow struct {
 	site, channel string
-	number        uint64
+	number        trust.ReleaseNumber
 	files         int64
 	moved, held   int64 // bytes over the wire; bytes of content that were already there
 	requests      int64

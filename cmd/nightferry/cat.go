@@ -16,6 +16,7 @@ import (
 	"nightferry/internal/frame"
 	"nightferry/internal/manifest"
 	"nightferry/internal/repo"
+	"nightferry/internal/trust"
 )
 
 // catWindow is how many bytes of a file are fetched at a time, out of order,
@@ -24,7 +25,7 @@ const catWindow = 32 << 20
 
 func newCat(e *env) *cobra.Command {
 	var f storeFlags
-	var number uint64
+	var number trust.ReleaseNumber
 	cmd := e.command(verb{
 		use:     "cat [flags] STORE CHANNEL PATH",
 		short:   "Write one file of a release to stdout",
@@ -36,11 +37,11 @@ func newCat(e *env) *cobra.Command {
 		},
 	})
 	f.add(cmd)
-	cmd.Flags().Uint64Var(&number, "release", 0, "read from release `N` (default: the newest)")
+	cmd.Flags().Uint64Var((*uint64)(&number), "release", 0, "read from release `N` (default: the newest)")
 	return cmd
 }
 
-func (e *env) cat(ctx context.Context, rawURL, channel, path string, number uint64, f *storeFlags) (err error) {
+func (e *env) cat(ctx context.Context, rawURL, channel, path string, number trust.ReleaseNumber, f *storeFlags) (err error) {
 	s, err := e.open(ctx, rawURL, f)
 	if err != nil {
 		return err

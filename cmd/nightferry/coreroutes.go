@@ -8,6 +8,7 @@ import (
 
 	"nightferry/internal/api"
 	"nightferry/internal/core"
+	"nightferry/internal/trust"
 	"nightferry/internal/vault"
 )
 
@@ -33,7 +34,7 @@ func (p process) Held(ctx context.Context) (*api.Held, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &api.Held{Repo: p.Repo().String(), Releases: map[string][]uint64{}, Oldest: map[string][]string{}}
+	h := &api.Held{Repo: p.Repo().String(), Releases: map[string][]trust.ReleaseNumber{}, Oldest: map[string][]string{}}
 	for channel, numbers := range all {
 		h.Releases[channel] = slices.Sorted(maps.Keys(numbers))
 		h.Oldest[channel] = numbers[h.Releases[channel][0]]

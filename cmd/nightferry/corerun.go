@@ -241,7 +241,7 @@ func (d *daemon) event(ev core.Event) {
 		}
 	}
 	if ev.Ended != nil {
-		attrs = append(attrs, slog.String("end", string(ev.Ended.State)), slog.Uint64("release", ev.Ended.Number), slog.Int64("fetched", ev.Ended.Totals.Fetched))
+		attrs = append(attrs, slog.String("end", string(ev.Ended.State)), slog.Uint64("release", uint64(ev.Ended.Number)), slog.Int64("fetched", ev.Ended.Totals.Fetched))
 	}
 	d.log.LogAttrs(context.Background(), level, string(ev.Kind), attrs...)
 }

@@ -11,6 +11,7 @@ import (
 
 	"nightferry/internal/manifest"
 	"nightferry/internal/repo"
+	"nightferry/internal/trust"
 	"nightferry/internal/verify"
 )
 
@@ -91,7 +92,7 @@ func (e *env) diff(ctx context.Context, args []string, quick bool, f *storeFlags
 	if err != nil {
 		return s.diffFolder(ctx, older, args[3], quick)
 	}
-	newer, err := s.release(ctx, args[1], b)
+	newer, err := s.release(ctx, args[1], trust.ReleaseNumber(b))
 	if err != nil {
 		return err
 	}

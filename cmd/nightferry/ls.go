@@ -11,11 +11,12 @@ import (
 
 	"nightferry/internal/fleet"
 	"nightferry/internal/manifest"
+	"nightferry/internal/trust"
 )
 
 func newLs(e *env) *cobra.Command {
 	var f storeFlags
-	var number uint64
+	var number trust.ReleaseNumber
 	cmd := e.command(verb{
 		use:     "ls [flags] STORE CHANNEL [PATH]",
 		short:   "List the files of a release",
@@ -31,7 +32,7 @@ func newLs(e *env) *cobra.Command {
 		},
 	})
 	f.add(cmd)
-	cmd.Flags().Uint64Var(&number, "release", 0, "list release `N` (default: the newest)")
+	cmd.Flags().Uint64Var((*uint64)(&number), "release", 0, "list release `N` (default: the newest)")
 	return cmd
 }
 
@@ -53,7 +54,7 @@ func describeEntry(e *manifest.Entry) listedEntry {
 	return l
 }
 
-func (e *env) ls(ctx context.Context, rawURL, channel, path string, number uint64, f *storeFlags) (err error) {
+func (e *env) ls(ctx context.Context, rawURL, channel, path string, number trust.ReleaseNumber, f *storeFlags) (err error) {
 	s, err := e.open(ctx, rawURL, f)
 	if err != nil {
 		return err

@@ -21,7 +21,7 @@ import (
 
 type pullFlags struct {
 	storeFlags
-	release                                   uint64
+	release                                   trust.ReleaseNumber
 	prune, dryRun, rehash, adopt, ignoreInode bool
 	locked, lockWait                          string
 	seeds, ignore                             []string
@@ -47,7 +47,7 @@ func newPull(e *env) *cobra.Command {
 	})
 	f.add(cmd)
 	fl := cmd.Flags()
-	fl.Uint64Var(&f.release, "release", 0, "pull release `N` instead of the newest")
+	fl.Uint64Var((*uint64)(&f.release), "release", 0, "pull release `N` instead of the newest")
 	fl.BoolVar(&f.prune, "prune", false, "delete files that the site added")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "show the changes and their cost, and change nothing")
 	fl.BoolVar(&f.rehash, "rehash", false, "read every file of DIR, whatever its size and times say")
@@ -156,15 +156,15 @@ func unmake(dir string) error {
 
 // pulled is what a pull tells programs at its end.
 type pulled struct {
-	Repo    string          `json:"repo"`
-	Channel string          `json:"channel"`
-	Number  uint64          `json:"release"`
-	Release digest.Digest   `json:"release_digest"`
-	Tree    digest.Digest   `json:"tree,omitzero"`
-	Totals  manifest.Totals `json:"totals"`
-	Verdict runs.State      `json:"verdict"`
-	NoOp    bool            `json:"no_op"`
-	Expired bool            `json:"expired,omitempty"`
+	Repo    string              `json:"repo"`
+	Channel string              `json:"channel"`
+	Number  trust.ReleaseNumber `json:"release"`
+	Release digest.Digest       `json:"release_digest"`
+	Tree    digest.Digest       `json:"tree,omitzero"`
+	Totals  manifest.Totals     `json:"totals"`
+	Verdict runs.State          `json:"verdict"`
+	NoOp    bool                `json:"no_op"`
+	Expired bool                `json:"expired,omitempty"`
 
 	runs.Counts
 

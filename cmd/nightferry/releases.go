@@ -9,6 +9,7 @@ import (
 
 	"nightferry/internal/manifest"
 	"nightferry/internal/repo"
+	"nightferry/internal/trust"
 )
 
 func newReleases(e *env) *cobra.Command {
@@ -37,16 +38,16 @@ func newReleases(e *env) *cobra.Command {
 
 // listed is a release as it is listed.
 type listed struct {
-	Channel string          `json:"channel"`
-	Number  uint64          `json:"release"`
-	Created time.Time       `json:"created"`
-	Totals  manifest.Totals `json:"totals"`
-	Digest  string          `json:"release_digest"`
-	Tree    string          `json:"tree"`
-	Signer  string          `json:"signer"`
-	Note    string          `json:"note,omitempty"`
-	Expires *time.Time      `json:"expires,omitempty"` // of a channel's newest: when its head must be signed again
-	Expired bool            `json:"expired,omitempty"`
+	Channel string              `json:"channel"`
+	Number  trust.ReleaseNumber `json:"release"`
+	Created time.Time           `json:"created"`
+	Totals  manifest.Totals     `json:"totals"`
+	Digest  string              `json:"release_digest"`
+	Tree    string              `json:"tree"`
+	Signer  string              `json:"signer"`
+	Note    string              `json:"note,omitempty"`
+	Expires *time.Time          `json:"expires,omitempty"` // of a channel's newest: when its head must be signed again
+	Expired bool                `json:"expired,omitempty"`
 }
 
 func describe(rel *repo.Release, h *repo.Head) listed {

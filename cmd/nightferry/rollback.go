@@ -13,6 +13,7 @@ import (
 	"nightferry/internal/halt"
 	"nightferry/internal/manifest"
 	"nightferry/internal/repo"
+	"nightferry/internal/trust"
 )
 
 func newRollback(e *env) *cobra.Command {
@@ -42,7 +43,7 @@ func addReleaseKey(cmd *cobra.Command, file *string) {
 	cmd.Flags().StringVar(file, "release-key", "", "`FILE` with the key that signs (or NIGHTFERRY_RELEASE_KEY; default nightferry-release.key)")
 }
 
-func (e *env) rollback(ctx context.Context, rawURL, channel string, number uint64, keyFile string, f *storeFlags) (err error) {
+func (e *env) rollback(ctx context.Context, rawURL, channel string, number trust.ReleaseNumber, keyFile string, f *storeFlags) (err error) {
 	key, err := signingKey(releaseUse, keyFile)
 	if err != nil {
 		return err

@@ -160,7 +160,7 @@ func (s *session) noChannel(ctx context.Context, channel string, err error) erro
 }
 
 // release reads a release by number, 0 for the head's.
-func (s *session) release(ctx context.Context, channel string, number uint64) (*repo.Release, error) {
+func (s *session) release(ctx context.Context, channel string, number trust.ReleaseNumber) (*repo.Release, error) {
 	h, err := s.head(ctx, channel)
 	if err != nil {
 		return nil, err

@@ -12,6 +12,7 @@ import (
 
 	"nightferry/internal/ledger"
 	"nightferry/internal/query"
+	"nightferry/internal/trust"
 )
 
 // fleetViews shows the fleet: its status, sites, reasons, incidents and forecasts.
@@ -233,7 +234,7 @@ func movedOn(m *ledger.Measurement) string {
 // they hold was compared with, beside the releases themselves.
 type measurements []string
 
-func (n *measurements) add(channel string, release uint64, m *ledger.Measurement) {
+func (n *measurements) add(channel string, release trust.ReleaseNumber, m *ledger.Measurement) {
 	line := fmt.Sprintf("%s release %d, measured in the source: %s", shown(channel), release, measured(m))
 	if !slices.Contains(*n, line) {
 		*n = append(*n, line)
@@ -250,11 +251,11 @@ func (g fleetViews) showMeasured(n *measurements) {
 }
 
 // number writes a release's number, or a dash for none.
-func number(n uint64) string {
+func number[N ~uint64](n N) string {
 	if n == 0 {
 		return "-"
 	}
-	return strconv.FormatUint(n, 10)
+	return strconv.FormatUint(uint64(n), 10)
 }
 
 func newIncidents(e *env) *cobra.Command {

@@ -310,9 +310,9 @@ func newTrustResign(e *env) *cobra.Command {
 				}
 				expires := e.now().Add(repo.HeadLife).UTC()
 				e.event("resigned", struct {
-					Channel string    `json:"channel"`
-					Number  uint64    `json:"release"`
-					Expires time.Time `json:"expires"`
+					Channel string              `json:"channel"`
+					Number  trust.ReleaseNumber `json:"release"`
+					Expires time.Time           `json:"expires"`
 				}{c, number, expires})
 				e.summary("%s: the head names release %d, good until %s", shown(c), number, stamp(expires))
 			}

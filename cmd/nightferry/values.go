@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"nightferry/internal/trust"
 )
 
 // parseDays reads a duration such as 90d, 2w, 36h or 1h30m.
@@ -48,12 +50,12 @@ func parseMaxDelete(s string) (percent float64, files int64, err error) {
 }
 
 // parseNumber reads the number of a release.
-func parseNumber(s string) (uint64, error) {
+func parseNumber(s string) (trust.ReleaseNumber, error) {
 	n, err := strconv.ParseUint(s, 10, 63)
 	if err != nil || n == 0 {
 		return 0, fmt.Errorf("release %q: want a number from 1", s)
 	}
-	return n, nil
+	return trust.ReleaseNumber(n), nil
 }
 
 // parseWhen reads a time: a day, an RFC 3339 time, or how long ago it was.

@@ -14,6 +14,7 @@ import (
 	"nightferry/internal/durable"
 	"nightferry/internal/manifest"
 	"nightferry/internal/scan"
+	"nightferry/internal/trust"
 	"nightferry/internal/verify"
 )
 
@@ -64,7 +65,7 @@ func newVerify(e *env) *cobra.Command {
 	fl.BoolVar(&v.all, "all", false, "every site")
 	fl.BoolVar(&v.full, "full", false, "of sites: read every byte")
 	fl.BoolVar(&v.detach, "no-follow", false, "of sites: give the order, and do not wait")
-	fl.Uint64Var(&f.release, "release", 0, "compare with release `N` of the store")
+	fl.Uint64Var((*uint64)(&f.release), "release", 0, "compare with release `N` of the store")
 	fl.BoolVar(&f.quick, "quick", false, "compare names, sizes, times and modes only")
 	fl.BoolVar(&f.repair, "repair", false, "fetch what differs from the store, reading every file")
 	fl.BoolVar(&f.strict, "strict", false, "count files that the site added as differences")
@@ -75,7 +76,7 @@ func newVerify(e *env) *cobra.Command {
 // reference is the release that a folder is compared with.
 type reference struct {
 	channel string
-	number  uint64
+	number  trust.ReleaseNumber
 	partial bool // the last pull could not do all of it
 	entries func() (manifest.Next, func() error, error)
 }
@@ -127,10 +128,10 @@ func (g verifyVerb) verify(ctx context.Context, args []string, f *verifyFlags) (
 		verdict = "incomplete"
 	}
 	g.e.event("result", struct {
-		Channel string `json:"channel"`
-		Number  uint64 `json:"release"`
-		Verdict string `json:"verdict"`
-		Quick   bool   `json:"quick"`
+		Channel string              `json:"channel"`
+		Number  trust.ReleaseNumber `json:"release"`
+		Verdict string              `json:"verdict"`
+		Quick   bool                `json:"quick"`
 		verify.Totals
 		Seconds float64 `json:"seconds"`
 	}{ref.channel, ref.number, verdict, f.quick, totals, d.Seconds()})

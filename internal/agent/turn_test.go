@@ -13,6 +13,7 @@ import (
 	"nightferry/internal/policy"
 	"nightferry/internal/schedule"
 	"nightferry/internal/spool"
+	"nightferry/internal/trust"
 	"nightferry/internal/wire"
 )
 
@@ -60,8 +61,8 @@ func TestPatienceSurvives(t *testing.T) {
 	for day := range 30 {
 		now := begin.AddDate(0, 0, day)
 		a := resting(t, path, func() time.Time { return now }, &wire.State{Desired: []wire.Desired{
-			{Channel: "image", Number: uint64(day + 1), Release: digest.Of([]byte{byte(day)}), Bytes: 1 << 40},
-			{Channel: "patch", Number: uint64(day + 1), Release: digest.Of([]byte{byte(day), 1}), Bytes: 1, Policy: policy.Policy{Priority: 1}},
+			{Channel: "image", Number: trust.ReleaseNumber(day + 1), Release: digest.Of([]byte{byte(day)}), Bytes: 1 << 40},
+			{Channel: "patch", Number: trust.ReleaseNumber(day + 1), Release: digest.Of([]byte{byte(day), 1}), Bytes: 1, Policy: policy.Policy{Priority: 1}},
 		}})
 		if err := a.turns.recordWaiting(t.Context(), a.spool, a.state, nil, now); err != nil {
 			t.Fatal(err)

@@ -10,6 +10,8 @@ package alert
 import (
 	"slices"
 	"time"
+
+	"nightferry/internal/trust"
 )
 
 // Hook is the recipient name of the webhook.
@@ -95,15 +97,15 @@ type Missed struct {
 
 // Coming is a release that a site will get, as the planner forecasts it.
 type Coming struct {
-	Domain  string    `json:"domain"`
-	Site    string    `json:"site"`
-	Channel string    `json:"channel"`
-	Release uint64    `json:"release"` // 0: not published yet
-	Bytes   int64     `json:"bytes"`
-	Start   time.Time `json:"start,omitzero"` // zero: not within a day
-	End     time.Time `json:"end,omitzero"`   // zero: not within a day
-	Nights  int       `json:"nights"`         // nights needed; 0: it never completes
-	Halted  bool      `json:"halted,omitempty"`
+	Domain  string              `json:"domain"`
+	Site    string              `json:"site"`
+	Channel string              `json:"channel"`
+	Release trust.ReleaseNumber `json:"release"` // 0: not published yet
+	Bytes   int64               `json:"bytes"`
+	Start   time.Time           `json:"start,omitzero"` // zero: not within a day
+	End     time.Time           `json:"end,omitzero"`   // zero: not within a day
+	Nights  int                 `json:"nights"`         // nights needed; 0: it never completes
+	Halted  bool                `json:"halted,omitempty"`
 }
 
 // scope is the set of sites that one recipient may see.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"nightferry/internal/record"
+	"nightferry/internal/trust"
 )
 
 // maxComing is the number of coming releases up to which each is listed. Longer
@@ -63,7 +64,7 @@ func forecastLines(list []Coming) (out []string) {
 	}
 	type key struct {
 		channel string
-		release uint64
+		release trust.ReleaseNumber
 	}
 	type sum struct {
 		key
@@ -100,7 +101,7 @@ func forecastLines(list []Coming) (out []string) {
 	return append(out, single...)
 }
 
-func formatRelease(n uint64) string {
+func formatRelease(n trust.ReleaseNumber) string {
 	if n == 0 {
 		return "the next release"
 	}

@@ -10,6 +10,7 @@ import (
 	"nightferry/internal/record"
 	"nightferry/internal/runs"
 	"nightferry/internal/tasks"
+	"nightferry/internal/trust"
 )
 
 // The types below are the contract: they do not follow the ledger's rows by
@@ -18,24 +19,24 @@ import (
 
 // Run is one run, as GET /v1/runs lists it.
 type Run struct {
-	ID          ledger.RunID  `json:"id"`
-	Domain      string        `json:"domain,omitempty"` // empty with Site: a run of the Core
-	Site        string        `json:"site,omitempty"`
-	Channel     string        `json:"channel"`
-	Number      uint64        `json:"release"`
-	Release     digest.Digest `json:"release_digest"`
-	Tree        digest.Digest `json:"tree"`
-	Parent      uint64        `json:"parent,omitempty"`
-	Trigger     string        `json:"trigger,omitempty"`
-	DryRun      bool          `json:"dry_run,omitempty"`
-	Started     time.Time     `json:"started"`
-	Finished    time.Time     `json:"finished,omitzero"`
-	State       runs.State    `json:"state,omitempty"` // empty while it runs
-	Cause       string        `json:"cause,omitempty"`
-	Totals      runs.Totals   `json:"totals"`
-	Attestation digest.Digest `json:"attestation,omitzero"`
-	Rendered    time.Time     `json:"rendered,omitzero"` // time at which its log file was complete
-	Late        int64         `json:"late,omitempty"`    // events that came after that; they are not in the log
+	ID          ledger.RunID        `json:"id"`
+	Domain      string              `json:"domain,omitempty"` // empty with Site: a run of the Core
+	Site        string              `json:"site,omitempty"`
+	Channel     string              `json:"channel"`
+	Number      trust.ReleaseNumber `json:"release"`
+	Release     digest.Digest       `json:"release_digest"`
+	Tree        digest.Digest       `json:"tree"`
+	Parent      trust.ReleaseNumber `json:"parent,omitempty"`
+	Trigger     string              `json:"trigger,omitempty"`
+	DryRun      bool                `json:"dry_run,omitempty"`
+	Started     time.Time           `json:"started"`
+	Finished    time.Time           `json:"finished,omitzero"`
+	State       runs.State          `json:"state,omitempty"` // empty while it runs
+	Cause       string              `json:"cause,omitempty"`
+	Totals      runs.Totals         `json:"totals"`
+	Attestation digest.Digest       `json:"attestation,omitzero"`
+	Rendered    time.Time           `json:"rendered,omitzero"` // time at which its log file was complete
+	Late        int64               `json:"late,omitempty"`    // events that came after that; they are not in the log
 }
 
 // RunDetail is one run with what the Core knows beside its row.
@@ -113,9 +114,9 @@ type LogFile struct {
 
 // Held is what a Core's sites hold or should hold.
 type Held struct {
-	Repo     string              `json:"repository"`
-	Releases map[string][]uint64 `json:"releases"` // by channel, ascending
-	Oldest   map[string][]string `json:"oldest"`   // who holds the first of them
+	Repo     string                           `json:"repository"`
+	Releases map[string][]trust.ReleaseNumber `json:"releases"` // by channel, ascending
+	Oldest   map[string][]string              `json:"oldest"`   // who holds the first of them
 }
 
 // Reloaded is what a reload put in force.

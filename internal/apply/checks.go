@@ -13,6 +13,7 @@ import (
 	"nightferry/internal/durable"
 	"nightferry/internal/manifest"
 	"nightferry/internal/scan"
+	"nightferry/internal/trust"
 )
 
 // checksName is the file that stores Checks.
@@ -56,8 +57,8 @@ type Suspect struct {
 
 // Applied names the release that was applied last, in case the catalogue is lost.
 type Applied struct {
-	Number  uint64        `json:"release"`
-	Release digest.Digest `json:"release_digest"`
+	Number  trust.ReleaseNumber `json:"release"`
+	Release digest.Digest       `json:"release_digest"`
 }
 
 // Any reports whether anything is suspect.

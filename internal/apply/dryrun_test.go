@@ -3,6 +3,7 @@ package apply
 import (
 	"errors"
 	"nightferry/internal/durable"
+	"nightferry/internal/trust"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -37,7 +38,7 @@ func TestDryRunLeavesWhatAnotherRunBegan(t *testing.T) {
 	p.publish(src)
 	lay(t, src, tree{"img": blob(2, 2_000_000), "other": "another"})
 	p.publish(src)
-	dry := func(release uint64) error {
+	dry := func(release trust.ReleaseNumber) error {
 		_, err := p.pull(dst, func(o *Options) { o.DryRun, o.Release = true, release })
 		return err
 	}
@@ -59,7 +60,7 @@ func TestDryRunLeavesWhatAnotherRunBegan(t *testing.T) {
 	}
 	try(t, os.Truncate(names[0], 3)) // useless now, but a dry run removes nothing
 	staged := snapshot(t, filepath.Join(dst, stageDir))
-	for release := range uint64(2) {
+	for release := range trust.ReleaseNumber(2) {
 		try(t, dry(release+1))
 	}
 	if d := cmp.Diff(staged, snapshot(t, filepath.Join(dst, stageDir))); d != "" {

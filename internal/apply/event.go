@@ -85,14 +85,14 @@ const (
 type Result struct {
 	Repo    trust.RepoID
 	Channel string
-	Number  uint64          // of the release
-	Release digest.Digest   // of the release object
-	Tree    digest.Digest   // tree digest of the target's current content; zero if the run changed nothing or did not finish
-	Totals  manifest.Totals // of the target's current content
-	Verdict runs.State      // Verified, Incomplete or Planned
-	Unowned bool            // the record of the files put there by releases is lost, and the target holds more than the release: the site's own files are unknown
-	NoOp    bool            // the folder was that release already
-	Expired bool            // the head has expired: nothing newer is accepted until it is signed again
+	Number  trust.ReleaseNumber // of the release
+	Release digest.Digest       // of the release object
+	Tree    digest.Digest       // tree digest of the target's current content; zero if the run changed nothing or did not finish
+	Totals  manifest.Totals     // of the target's current content
+	Verdict runs.State          // Verified, Incomplete or Planned
+	Unowned bool                // the record of the files put there by releases is lost, and the target holds more than the release: the site's own files are unknown
+	NoOp    bool                // the folder was that release already
+	Expired bool                // the head has expired: nothing newer is accepted until it is signed again
 
 	runs.Counts
 

@@ -14,6 +14,7 @@ import (
 
 	"nightferry/internal/durable"
 	"nightferry/internal/manifest"
+	"nightferry/internal/trust"
 	"nightferry/internal/verify"
 )
 
@@ -141,7 +142,7 @@ func inField(t *testing.T, f fileSystem, root bool, umask int) {
 	t.Cleanup(func() { openTree(dst) })
 	old := syscall.Umask(umask)
 	t.Cleanup(func() { syscall.Umask(old) })
-	for release := uint64(1); release <= 2; release++ {
+	for release := trust.ReleaseNumber(1); release <= 2; release++ {
 		want := func(o *Options) { o.Release = release }
 		for _, at := range []string{journalName, dst} {
 			if _, err := p.pull(dst, func(o *Options) { want(o); o.Observer = interruptAt(at) }); err == nil {

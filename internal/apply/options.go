@@ -19,7 +19,7 @@ type Options struct {
 	Root func(durable.Options) (*durable.Root, error)
 
 	Channel string
-	Release uint64 // 0: the channel's head; else this release, at most the head's number
+	Release trust.ReleaseNumber // 0: the channel's head; else this release, at most the head's number
 	// Digest is the release object's digest, if the caller has it from a trusted source. If it is zero, the head's
 	// digest or the release's own signature decides.
 	Digest digest.Digest

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"nightferry/internal/durable"
+	"nightferry/internal/trust"
 )
 
 // modes are files and folders whose modes deny some access even to their owner.
@@ -66,7 +67,7 @@ func TestModesStopNothing(t *testing.T) {
 			t.Cleanup(func() { openTree(dst) })
 			old := syscall.Umask(umask)
 			t.Cleanup(func() { syscall.Umask(old) })
-			for _, release := range []uint64{1, 2} {
+			for _, release := range []trust.ReleaseNumber{1, 2} {
 				want := func(o *Options) { o.Release = release }
 				if _, err := p.pull(dst, func(o *Options) {
 					want(o)

@@ -25,7 +25,7 @@ var ErrExpired = errors.New("the channel's head has expired")
 // NoReleaseError means that Options.Release is newer than the channel's newest release.
 type NoReleaseError struct {
 	Channel        string
-	Number, Newest uint64
+	Number, Newest trust.ReleaseNumber
 }
 
 func (e *NoReleaseError) Error() string {
@@ -162,7 +162,7 @@ func (s *site) loadHeader() (*scan.Header, error) {
 
 // chooseRelease returns the number and digest of the wanted release. The digest is zero if the release is older than the
 // head and the caller gave only its number.
-func (s *site) chooseRelease(head *repo.Head, had *scan.Header) (number uint64, want digest.Digest, err error) {
+func (s *site) chooseRelease(head *repo.Head, had *scan.Header) (number trust.ReleaseNumber, want digest.Digest, err error) {
 	number, want = head.Number, head.Release
 	s.report.res.Expired = head.Expired
 	if n := s.o.Release; n != 0 && n != head.Number {
@@ -184,7 +184,7 @@ func (s *site) chooseRelease(head *repo.Head, had *scan.Header) (number uint64, 
 }
 
 // readRelease reads the release that choose returned.
-func (r *remote) readRelease(ctx context.Context, head *repo.Head, number uint64, want digest.Digest) (*repo.Release, error) {
+func (r *remote) readRelease(ctx context.Context, head *repo.Head, number trust.ReleaseNumber, want digest.Digest) (*repo.Release, error) {
 	if want.IsZero() {
 		return r.repo.ReleaseBelow(ctx, r.o.Channel, head, number)
 	}

@@ -14,6 +14,7 @@ import (
 	"nightferry/internal/digest"
 	"nightferry/internal/index"
 	"nightferry/internal/repo"
+	"nightferry/internal/trust"
 )
 
 // deleteReleases deletes the releases that no rule retains, the oldest first,
@@ -27,7 +28,7 @@ func (g *gc) deleteReleases(ctx context.Context, channels []*channel) error {
 		numbers := slices.Concat(c.expired, c.dead)
 		slices.Sort(numbers)
 		for i, n := range numbers {
-			key := repo.ReleaseKey(c.scope, n)
+			key := repo.ReleaseKey(c.scope, trust.ReleaseNumber(n))
 			if err := g.r.Store().Delete(ctx, key); err != nil {
 				return err
 			}

@@ -1,6 +1,10 @@
 package collect
 
-import "fmt"
+import (
+	"fmt"
+
+	"nightferry/internal/trust"
+)
 
 // Severity of a finding.
 type Severity string
@@ -33,15 +37,15 @@ const (
 
 // Finding is one result of fsck.
 type Finding struct {
-	Severity Severity `json:"severity"`
-	Kind     Kind     `json:"kind"`
-	Key      string   `json:"key,omitempty"` // of the object
-	Channel  string   `json:"channel,omitempty"`
-	Release  uint64   `json:"release,omitempty"`
-	Path     string   `json:"path,omitempty"` // of a file in that release
-	Size     int64    `json:"size,omitempty"` // stored bytes, of garbage
-	Cause    string   `json:"cause"`
-	Remedy   string   `json:"remedy,omitempty"`
+	Severity Severity            `json:"severity"`
+	Kind     Kind                `json:"kind"`
+	Key      string              `json:"key,omitempty"` // of the object
+	Channel  string              `json:"channel,omitempty"`
+	Release  trust.ReleaseNumber `json:"release,omitempty"`
+	Path     string              `json:"path,omitempty"` // of a file in that release
+	Size     int64               `json:"size,omitempty"` // stored bytes, of garbage
+	Cause    string              `json:"cause"`
+	Remedy   string              `json:"remedy,omitempty"`
 }
 
 func (f Finding) String() string {

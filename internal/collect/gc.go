@@ -14,6 +14,7 @@ import (
 	"nightferry/internal/halt"
 	"nightferry/internal/index"
 	"nightferry/internal/repo"
+	"nightferry/internal/trust"
 )
 
 const (
@@ -33,11 +34,11 @@ var ErrBusy = errors.New("another gc or fsck is at work on this repository")
 
 // Options tune a gc. The zero value is usable.
 type Options struct {
-	Keep       int                 // number of newest releases kept per channel, including the head; 0: DefaultKeep
-	KeepWithin time.Duration       // also keep releases that were current within this time, by the store's clock
-	Hold       map[string][]uint64 // by channel: releases to keep, with all newer ones
-	Repack     float64             // rewrite packs whose needed share is below this; 0: DefaultRepack; negative: never
-	DryRun     bool                // decide and report, change nothing
+	Keep       int                              // number of newest releases kept per channel, including the head; 0: DefaultKeep
+	KeepWithin time.Duration                    // also keep releases that were current within this time, by the store's clock
+	Hold       map[string][]trust.ReleaseNumber // by channel: releases to keep, with all newer ones
+	Repack     float64                          // rewrite packs whose needed share is below this; 0: DefaultRepack; negative: never
+	DryRun     bool                             // decide and report, change nothing
 
 	// Key is a release key with which gc signs a head again before it deletes
 	// an unfinished release. A push that was frozen for longer than the grace

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"nightferry/internal/testbed"
+	"nightferry/internal/trust"
 )
 
 func sealKeys(t *testing.T, run func(*testing.T, []byte)) {
@@ -128,7 +129,7 @@ func TestGCKeepsByAge(t *testing.T) {
 		{Options{Keep: 1, KeepWithin: 25 * time.Hour}, 2},
 		{Options{Keep: 1, KeepWithin: 73 * time.Hour}, 4},
 		{Options{Keep: 3, KeepWithin: 25 * time.Hour}, 3},
-		{Options{Keep: 1, Hold: map[string][]uint64{labChannel: {3}}}, 4},
+		{Options{Keep: 1, Hold: map[string][]trust.ReleaseNumber{labChannel: {3}}}, 4},
 	} {
 		c.o.DryRun = true
 		if rep := l.mustGC(c.o); rep.Kept != c.kept || rep.Expired != 6-c.kept {

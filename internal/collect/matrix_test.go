@@ -11,6 +11,7 @@ import (
 	"nightferry/internal/bucket"
 	"nightferry/internal/repo"
 	"nightferry/internal/testbed"
+	"nightferry/internal/trust"
 )
 
 // mode is one way in which a store call fails.
@@ -92,7 +93,7 @@ func (s *scene) matrix(t *testing.T, work func(*lab, bucket.Store) error, check 
 }
 
 // head returns the number of the channel's head, 0 if it has none.
-func (l *lab) head(channel string) uint64 {
+func (l *lab) head(channel string) trust.ReleaseNumber {
 	l.t.Helper()
 	r, err := l.open(nil)
 	if err != nil {
@@ -116,7 +117,7 @@ func TestFaultMatrixOfPush(t *testing.T) {
 		for _, first := range []bool{true, false} {
 			t.Run(fmt.Sprintf("first=%v", first), func(t *testing.T) {
 				s := newScene(t, seal)
-				old := uint64(0)
+				old := trust.ReleaseNumber(0)
 				if !first {
 					old = 1
 					s.l.write("a", 70<<10, 1)

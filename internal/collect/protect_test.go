@@ -148,12 +148,12 @@ func TestGCMarksWhatABrokenReleaseShares(t *testing.T) {
 	broken := good.Release
 	broken.Pages = append(slices.Clone(broken.Pages), manifest.PageRef{ID: digest.Of([]byte("nowhere")), Entries: 1, First: "z"})
 	broken.Totals.Files++
-	for number, rel := range map[uint64]*manifest.Release{3: &broken, 4: &good.Release} {
+	for number, rel := range map[trust.ReleaseNumber]*manifest.Release{3: &broken, 4: &good.Release} {
 		payload, err := manifest.EncodeRelease(rel)
 		if err != nil {
 			t.Fatal(err)
 		}
-		b, err := trust.Sign(l.key, trust.Subject{Kind: manifest.ReleaseKind, Version: manifest.ReleaseVersion, Repo: r.ID(), Scope: labChannel, Number: number}, payload)
+		b, err := trust.Sign(l.key, trust.Subject{Kind: manifest.ReleaseKind, Version: manifest.ReleaseVersion, Repo: r.ID(), Scope: labChannel, Number: uint64(number)}, payload)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -220,7 +220,7 @@ func TestGCSignsOnlyTheHeadThatItHasRead(t *testing.T) {
 // gc that has listed its old holder would then delete that push's release.
 func TestTwoGCsAndANumberThatIsTakenAgain(t *testing.T) {
 	l := deadAbove(t)
-	pushed := uint64(0)
+	pushed := trust.ReleaseNumber(0)
 	_, err := l.gc(nil, Options{Keep: 1, OnEvent: func(e Event) {
 		if e.Phase != "sweep" || pushed > 0 {
 			return
@@ -252,7 +252,7 @@ func TestTwoGCsAndANumberThatIsTakenAgain(t *testing.T) {
 // A push finds a number after any number of dead pushes in a row.
 func TestPushPastManyDeadOnes(t *testing.T) {
 	l := dying(t)
-	for n := range uint64(100) {
+	for n := range trust.ReleaseNumber(100) {
 		testbed.WriteObject(t, l.store, repo.ReleaseKey(labChannel, 3+n), []byte("whatever"))
 	}
 	l.write("a", 1<<20, 1)
@@ -429,11 +429,11 @@ func (l *lab) revoke() ed25519.PrivateKey {
 // key was revoked or they are damaged. gc must not treat it as a channel whose
 // first push died. It refuses until a person pushes or deletes by hand.
 func TestGCLeavesABeheadedChannelOfWhichNothingCanBeTold(t *testing.T) {
-	release := func(n uint64) string { return repo.ReleaseKey(labChannel, n) }
+	release := func(n trust.ReleaseNumber) string { return repo.ReleaseKey(labChannel, n) }
 	for name, harm := range map[string]func(*lab){
 		"revoked": func(l *lab) { l.key = l.revoke() },
 		"damaged": func(l *lab) {
-			for n := range uint64(3) {
+			for n := range trust.ReleaseNumber(3) {
 				testbed.Truncate(l.t, l.store, release(n+1), 10)
 			}
 		},

@@ -12,6 +12,7 @@ import (
 	"nightferry/internal/digest"
 	"nightferry/internal/manifest"
 	"nightferry/internal/repo"
+	"nightferry/internal/trust"
 )
 
 // chain is one channel as fsck found it.
@@ -38,8 +39,8 @@ func (f *fsck) readChains(ctx context.Context) (strange []bucket.Info, err error
 
 func (f *fsck) readChain(ctx context.Context, s repo.Stored) error {
 	c := &chain{scope: s.Scope, name: s.Scope}
-	inChain := map[uint64]bool{}
-	var top uint64
+	inChain := map[trust.ReleaseNumber]bool{}
+	var top trust.ReleaseNumber
 	if s.Head {
 		name, err := f.nameOf(ctx, s)
 		if err != nil {
@@ -95,7 +96,7 @@ func (f *fsck) nameOf(ctx context.Context, s repo.Stored) (string, error) {
 
 // followChain walks a chain. The chain may end before the first release, because gc
 // removes older ones.
-func (f *fsck) followChain(ctx context.Context, c *chain, rel *repo.Release, releases []repo.StoredRelease, inChain map[uint64]bool) error {
+func (f *fsck) followChain(ctx context.Context, c *chain, rel *repo.Release, releases []repo.StoredRelease, inChain map[trust.ReleaseNumber]bool) error {
 	for {
 		c.releases = append(c.releases, rel)
 		inChain[rel.Number] = true

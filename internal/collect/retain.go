@@ -19,11 +19,11 @@ type channel struct {
 	scope   string
 	name    string // "" if the channel has no head
 	keep    []*repo.Release
-	pending []*repo.Release // newer than the head; a push may be about to make one of them the head
-	expired []uint64        // of the head's chain, or older than it
-	dead    []uint64        // left by pushes that died, below the head
-	above   bool            // pushes that died have left releases above the head; they stay until the head has passed them
-	waiting int             // left by pushes that may still be alive
+	pending []*repo.Release       // newer than the head; a push may be about to make one of them the head
+	expired []trust.ReleaseNumber // of the head's chain, or older than it
+	dead    []trust.ReleaseNumber // left by pushes that died, below the head
+	above   bool                  // pushes that died have left releases above the head; they stay until the head has passed them
+	waiting int                   // left by pushes that may still be alive
 }
 
 // retainReleases decides which releases stay, and reads those.
@@ -67,7 +67,7 @@ func (g *gc) retainChain(ctx context.Context, c *channel, head *repo.Head, store
 	}
 	c.keep = append(c.keep, rel)
 	older := slices.DeleteFunc(slices.Clone(stored), func(s repo.StoredRelease) bool { return s.Number >= head.Number })
-	modified := func(n uint64) time.Time {
+	modified := func(n trust.ReleaseNumber) time.Time {
 		for _, s := range stored {
 			if s.Number == n {
 				return s.Modified
@@ -106,13 +106,13 @@ func (g *gc) retainChain(ctx context.Context, c *channel, head *repo.Head, store
 // kept. A release was current until its child was made. Its age counts from
 // then, so that every release that was current within KeepWithin can be
 // restored.
-func (g *gc) keepsParent(c *channel, rel *repo.Release, modified time.Time, number uint64) bool {
+func (g *gc) keepsParent(c *channel, rel *repo.Release, modified time.Time, number trust.ReleaseNumber) bool {
 	// Use the later time of the store's clock and the publisher's.
 	left := time.Unix(rel.Created, 0)
 	if modified.After(left) {
 		left = modified
 	}
-	return len(c.keep) < g.o.Keep || g.began.Sub(left) < g.o.KeepWithin || slices.ContainsFunc(g.o.Hold[c.name], func(n uint64) bool { return n <= number })
+	return len(c.keep) < g.o.Keep || g.began.Sub(left) < g.o.KeepWithin || slices.ContainsFunc(g.o.Hold[c.name], func(n trust.ReleaseNumber) bool { return n <= number })
 }
 
 // findParent finds the parent of rel among older releases. If the parent is

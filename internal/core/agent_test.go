@@ -17,6 +17,7 @@ import (
 	"nightferry/internal/ledger"
 	"nightferry/internal/query"
 	"nightferry/internal/record"
+	"nightferry/internal/trust"
 )
 
 // TestAgents runs real agents against a real Core: they enrol, converge, are
@@ -118,7 +119,7 @@ func (w *world) runAgent(name string, join bool) func() {
 }
 
 // untilCurrent waits until sites have proven that they hold a release.
-func (w *world) untilCurrent(number uint64, names ...string) {
+func (w *world) untilCurrent(number trust.ReleaseNumber, names ...string) {
 	w.t.Helper()
 	w.until(fmt.Sprintf("release %d at %v", number, names), func() bool {
 		for _, n := range names {

@@ -7,6 +7,7 @@ import (
 	"nightferry/internal/fleet"
 	"nightferry/internal/ledger"
 	"nightferry/internal/runs"
+	"nightferry/internal/trust"
 )
 
 // Event is something that happened. The Core sends it to the clients that follow events and writes
@@ -71,24 +72,24 @@ type PublishOptions struct {
 
 // Published is the result of a publish.
 type Published struct {
-	Run       string        `json:"run"`
-	Channel   string        `json:"channel"`
-	Number    uint64        `json:"release"`
-	Digest    digest.Digest `json:"release_digest,omitzero"`
-	Tree      digest.Digest `json:"tree"`
-	Unchanged bool          `json:"unchanged"`
-	DryRun    bool          `json:"dry_run,omitempty"`
-	Files     int64         `json:"files"`
-	Dirs      int64         `json:"dirs"`
-	Bytes     int64         `json:"bytes"`
-	Added     int64         `json:"added"`
-	Changed   int64         `json:"changed"`
-	Touched   int64         `json:"touched"`
-	Removed   int64         `json:"removed"`
-	Skipped   int64         `json:"skipped"`
-	Read      int64         `json:"read"`
-	Sent      int64         `json:"sent"`
-	Sites     int           `json:"sites"` // that should hold the release now
+	Run       string              `json:"run"`
+	Channel   string              `json:"channel"`
+	Number    trust.ReleaseNumber `json:"release"`
+	Digest    digest.Digest       `json:"release_digest,omitzero"`
+	Tree      digest.Digest       `json:"tree"`
+	Unchanged bool                `json:"unchanged"`
+	DryRun    bool                `json:"dry_run,omitempty"`
+	Files     int64               `json:"files"`
+	Dirs      int64               `json:"dirs"`
+	Bytes     int64               `json:"bytes"`
+	Added     int64               `json:"added"`
+	Changed   int64               `json:"changed"`
+	Touched   int64               `json:"touched"`
+	Removed   int64               `json:"removed"`
+	Skipped   int64               `json:"skipped"`
+	Read      int64               `json:"read"`
+	Sent      int64               `json:"sent"`
+	Sites     int                 `json:"sites"` // that should hold the release now
 }
 
 // SyncRequest asks sites to start a run now.
@@ -103,12 +104,12 @@ type SyncRequest struct {
 // Order is one site's part of a sync request: it brings one channel up to date. The resulting run
 // carries Start.
 type Order struct {
-	Domain    string `json:"domain"`
-	Site      string `json:"site"`
-	Channel   string `json:"channel"`
-	Number    uint64 `json:"release"`
-	Start     uint64 `json:"start"`
-	Connected bool   `json:"connected"` // false: the run starts when the site reconnects
+	Domain    string              `json:"domain"`
+	Site      string              `json:"site"`
+	Channel   string              `json:"channel"`
+	Number    trust.ReleaseNumber `json:"release"`
+	Start     uint64              `json:"start"`
+	Connected bool                `json:"connected"` // false: the run starts when the site reconnects
 	// Opens is when the site's next window opens; the run does not start earlier. Zero: it may
 	// start now.
 	Opens time.Time `json:"opens,omitzero"`
@@ -141,8 +142,8 @@ type Metrics struct {
 	StatesSent    int64
 	Rendered      int64 // log files
 	RenderBacklog int
-	Releases      map[string]uint64 // newest, by channel
-	StoreOffset   time.Duration     // the store's clock minus ours
+	Releases      map[string]trust.ReleaseNumber // newest, by channel
+	StoreOffset   time.Duration                  // the store's clock minus ours
 	LedgerFull    bool
 	CertExpires   time.Time
 }

@@ -18,6 +18,7 @@ import (
 	"nightferry/internal/ledger"
 	"nightferry/internal/query"
 	"nightferry/internal/record"
+	"nightferry/internal/trust"
 )
 
 // TestWindowOpensWithTheCoreGone kills a real Core, and restarts the agent,
@@ -104,7 +105,7 @@ func TestWindowOpensWithTheCoreGone(t *testing.T) {
 
 // onlyOnce checks that the ledger and the log have one run of a release, with
 // one outcome of each file.
-func (w *world) onlyOnce(site string, number uint64, files, changed int) {
+func (w *world) onlyOnce(site string, number trust.ReleaseNumber, files, changed int) {
 	w.t.Helper()
 	all, err := w.core.Query.Runs(w.t.Context(), ledger.RunFilter{Site: site})
 	if err != nil {

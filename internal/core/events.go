@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"nightferry/internal/kinds"
+	"nightferry/internal/trust"
 	"nightferry/internal/wire"
 )
 
@@ -49,7 +50,7 @@ func (c *Core) Metrics() Metrics {
 	for kind, n := range c.incidents.Kinds() {
 		m.Incidents[string(kind)] = n
 	}
-	m.Releases = map[string]uint64{}
+	m.Releases = map[string]trust.ReleaseNumber{}
 	for _, r := range c.newest.List() {
 		m.Releases[r.Channel] = r.Number
 	}

@@ -59,12 +59,12 @@ type keys struct {
 // release: the number of the sync request, and eight bytes of a MAC over it. It
 // is derived, so that the Core can check an attestation of any earlier request,
 // also one that a restored ledger has lost.
-func (k *keys) nonceOf(a wire.Address, channel string, number uint64, start uint64) (n [16]byte) {
+func (k *keys) nonceOf(a wire.Address, channel string, number trust.ReleaseNumber, start uint64) (n [16]byte) {
 	h := hmac.New(sha256.New, k.nonce)
 	for _, s := range []string{a.Domain, a.Site, channel} {
 		h.Write(append([]byte(s), 0)) // names hold no zero byte
 	}
-	h.Write(binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, number), start))
+	h.Write(binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, uint64(number)), start))
 	binary.BigEndian.PutUint64(n[:8], start)
 	copy(n[8:], h.Sum(nil))
 	return n

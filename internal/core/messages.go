@@ -204,7 +204,7 @@ func (c *Core) handleHello(ctx context.Context, a wire.Address, x *site, v *wire
 	st := c.desired.Of(a)
 	x.mu.Lock()
 	x.trust, x.epoch = v.Trust, v.Epoch
-	x.holds = map[string]uint64{}
+	x.holds = map[string]trust.ReleaseNumber{}
 	for _, d := range st.Desired {
 		for _, h := range v.Holds {
 			if h.Channel == d.Channel {

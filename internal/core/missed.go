@@ -10,6 +10,7 @@ import (
 	"nightferry/internal/ledger"
 	"nightferry/internal/query"
 	"nightferry/internal/runs"
+	"nightferry/internal/trust"
 	"nightferry/internal/window"
 	"nightferry/internal/wire"
 )
@@ -138,7 +139,7 @@ func ranIn(runs []ledger.Run, w window.Window) bool {
 	return false
 }
 
-func (wt *watch) recordMissed(ctx context.Context, a wire.Address, channel string, w window.Window, rel ledger.Release, holds uint64, why string) error {
+func (wt *watch) recordMissed(ctx context.Context, a wire.Address, channel string, w window.Window, rel ledger.Release, holds trust.ReleaseNumber, why string) error {
 	var id ledger.RunID
 	rand.Read(id[:]) // never fails (crypto/rand)
 	start := &ledger.Start{Number: rel.Number, Release: rel.Digest, Tree: rel.Tree, Parent: holds, Trigger: "window"}

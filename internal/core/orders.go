@@ -11,6 +11,7 @@ import (
 	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
 	"nightferry/internal/query"
+	"nightferry/internal/trust"
 	"nightferry/internal/wire"
 )
 
@@ -46,7 +47,7 @@ func (q *Orders) updateDesired(ctx context.Context, ch desired.Change) error {
 	ch.By = actorOf(ctx)
 	changed, err := q.desired.Update(ctx, desired.World{
 		Fleet: q.settings.Load().Fleet, Release: q.newest.Of, Beat: q.o.Beat, Rehearsal: q.clock.rehearsalParameters(), Core: q.link.publicURLs(), Now: q.clock.wallTime().Unix(),
-		Nonce: func(key desired.Key, number, start uint64) [16]byte {
+		Nonce: func(key desired.Key, number trust.ReleaseNumber, start uint64) [16]byte {
 			return k.nonceOf(key.Address, key.Channel, number, start)
 		},
 	}, ch)

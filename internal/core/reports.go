@@ -48,7 +48,7 @@ func (n reportNotices) RefusedAttestation(ctx context.Context, a wire.Address, w
 }
 
 // gaveNonce reports whether the Core issued the nonce for that site, channel and release.
-func (s *storage) gaveNonce(a wire.Address, channel string, number uint64, nonce []byte) bool {
+func (s *storage) gaveNonce(a wire.Address, channel string, number trust.ReleaseNumber, nonce []byte) bool {
 	if len(nonce) != 16 {
 		return false
 	}

@@ -10,6 +10,7 @@ import (
 	"nightferry/internal/fleet"
 	"nightferry/internal/halt"
 	"nightferry/internal/ledger"
+	"nightferry/internal/trust"
 	"nightferry/internal/wire"
 )
 
@@ -35,7 +36,7 @@ func TestRestoredLedger(t *testing.T) {
 	for n, text := range []string{"two", "three", "four"} {
 		w.write("a.txt", text)
 		w.publish("package")
-		w.untilCurrent(uint64(n)+2, "osaka", "tokyo")
+		w.untilCurrent(trust.ReleaseNumber(n)+2, "osaka", "tokyo")
 	}
 	// Orders of which the restored ledger knows nothing.
 	for range 3 {

@@ -35,7 +35,7 @@ func TestKeysRotateWithoutTouchingASite(t *testing.T) {
 }
 
 // change publishes something new, and waits until real agents hold it.
-func (w *world) change(content string, number uint64, sites ...string) {
+func (w *world) change(content string, number trust.ReleaseNumber, sites ...string) {
 	w.t.Helper()
 	w.write("a.txt", content)
 	w.publish("package")

@@ -259,7 +259,7 @@ func (s *wireSite) hello() (*wire.State, uint64) {
 }
 
 // stateOf says hello until the Core states that release of a channel.
-func (s *wireSite) stateOf(channel string, number uint64) wire.Desired {
+func (s *wireSite) stateOf(channel string, number trust.ReleaseNumber) wire.Desired {
 	s.w.t.Helper()
 	for range 100 {
 		st, _ := s.hello()

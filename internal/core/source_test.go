@@ -16,6 +16,7 @@ import (
 	"nightferry/internal/ledger"
 	"nightferry/internal/query"
 	"nightferry/internal/record"
+	"nightferry/internal/trust"
 )
 
 // afterPublish makes do happen between a publish of the Core and the measurement
@@ -61,7 +62,7 @@ func (w *world) measures() (out []ledger.Run) {
 
 // untilMeasured waits until the newest release of a channel is measured, and
 // returns what was found.
-func (w *world) untilMeasured(channel string, number uint64) (m ledger.Measurement) {
+func (w *world) untilMeasured(channel string, number trust.ReleaseNumber) (m ledger.Measurement) {
 	w.t.Helper()
 	w.until(fmt.Sprintf("release %d to be measured", number), func() bool {
 		s, err := w.core.Query.Status(w.t.Context())
@@ -265,7 +266,7 @@ func TestMeasuringObeys(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.publish("driver")
-		w.untilMeasured("driver", uint64(n+1))
+		w.untilMeasured("driver", trust.ReleaseNumber(n+1))
 	}
 	if n := len(w.measures()); n != 3 {
 		t.Errorf("%d measurements, want one that was stopped and two of driver", n)

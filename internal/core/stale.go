@@ -9,6 +9,7 @@ import (
 	"nightferry/internal/ledger"
 	"nightferry/internal/query"
 	"nightferry/internal/runs"
+	"nightferry/internal/trust"
 	"nightferry/internal/window"
 	"nightferry/internal/wire"
 )
@@ -102,7 +103,7 @@ func isOverdue(now, since time.Time, after time.Duration, at window.Place, r win
 	return "", false
 }
 
-func releaseOr(n uint64) string {
+func releaseOr(n trust.ReleaseNumber) string {
 	if n == 0 {
 		return "no release"
 	}

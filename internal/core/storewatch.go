@@ -20,6 +20,7 @@ import (
 	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
 	"nightferry/internal/repo"
+	"nightferry/internal/trust"
 	"nightferry/internal/wire"
 )
 
@@ -224,7 +225,7 @@ const maxBetween = 64
 
 // adoptBetween enters releases that the ledger has missed, as far as they are
 // still there: it is a restored backup, and sites may yet attest them.
-func (s *storeWatch) adoptBetween(ctx context.Context, r *repo.Repo, channel string, head uint64) {
+func (s *storeWatch) adoptBetween(ctx context.Context, r *repo.Repo, channel string, head trust.ReleaseNumber) {
 	have, ok := s.newest.Of(channel)
 	if !ok {
 		return

@@ -16,6 +16,7 @@ import (
 	"nightferry/internal/agent"
 	"nightferry/internal/ledger"
 	"nightferry/internal/s3test"
+	"nightferry/internal/trust"
 )
 
 // TestOnlyWebSocket: where nothing but 443 is open, that is enough, and the
@@ -176,7 +177,7 @@ func TestCoreAndStoreGoneInMidTransfer(t *testing.T) {
 
 // onceEach: a release came in exactly one verified run, whose log names what it
 // added once.
-func (w *world) onceEach(number uint64, files int) {
+func (w *world) onceEach(number trust.ReleaseNumber, files int) {
 	w.t.Helper()
 	runs, err := w.core.Query.Runs(w.t.Context(), ledger.RunFilter{Site: "osaka"})
 	if err != nil {

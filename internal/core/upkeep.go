@@ -132,7 +132,7 @@ func (u *Caretaker) Purge(ctx context.Context) error {
 	}
 	text += "from the ledger " + rows.String()
 	err = errors.Join(err, u.ledger.Shrink(ctx))
-	u.lending.Forget(func(channel string, number uint64) bool {
+	u.lending.Forget(func(channel string, number trust.ReleaseNumber) bool {
 		rel, ok := u.newest.Of(channel)
 		return !ok || number+8 > rel.Number
 	})
@@ -152,7 +152,7 @@ const forgetAfter = 30 * 24 * time.Hour
 // nor what is newer: sites that hold, stage or should hold it, and the configuration
 // for the oldest that it retains. A site counts while it is configured, enrolled, and
 // was heard within the last 30 days. While the clocks differ, none of this is known.
-func (u *Caretaker) Held(ctx context.Context) (map[string]map[uint64][]string, error) {
+func (u *Caretaker) Held(ctx context.Context) (map[string]map[trust.ReleaseNumber][]string, error) {
 	now, err := u.clock.agreedTime(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("which releases are retained: %w", err)
@@ -161,19 +161,19 @@ func (u *Caretaker) Held(ctx context.Context) (map[string]map[uint64][]string, e
 	if err != nil {
 		return nil, err
 	}
-	out := map[string]map[uint64][]string{}
-	add := func(channel string, number uint64, who string) {
+	out := map[string]map[trust.ReleaseNumber][]string{}
+	add := func(channel string, number trust.ReleaseNumber, who string) {
 		if number == 0 {
 			return
 		}
 		if out[channel] == nil {
-			out[channel] = map[uint64][]string{}
+			out[channel] = map[trust.ReleaseNumber][]string{}
 		}
 		if !slices.Contains(out[channel][number], who) {
 			out[channel][number] = append(out[channel][number], who)
 		}
 	}
-	site := func(domain, name, channel string, number uint64) {
+	site := func(domain, name, channel string, number trust.ReleaseNumber) {
 		if counts[wire.Address{Domain: domain, Site: name}] {
 			add(channel, number, "site "+name)
 		}
@@ -235,12 +235,12 @@ func reportingSites(ctx context.Context, l *ledger.Ledger, f *fleet.Fleet, since
 
 // oldestRetained returns the oldest release of a channel that keep and keep_within retain; 0: there is
 // none.
-func (u *Caretaker) oldestRetained(ctx context.Context, ch *fleet.Channel, now clock.Calendar) (uint64, error) {
+func (u *Caretaker) oldestRetained(ctx context.Context, ch *fleet.Channel, now clock.Calendar) (trust.ReleaseNumber, error) {
 	newest, ok := u.newest.Of(ch.Name)
 	if !ok {
 		return 0, nil
 	}
-	oldest := newest.Number - min(newest.Number-1, uint64(max(ch.Keep, 1)-1))
+	oldest := newest.Number - min(newest.Number-1, trust.ReleaseNumber(max(ch.Keep, 1)-1))
 	if ch.KeepWithin <= 0 {
 		return oldest, nil
 	}

@@ -41,7 +41,7 @@ func TestHeld(t *testing.T) {
 		}
 	}
 	held, err := w.core.Upkeep.Held(t.Context())
-	if got := slices.Sorted(maps.Keys(held["package"])); err != nil || !slices.Equal(got, []uint64{1, 3, 4}) {
+	if got := slices.Sorted(maps.Keys(held["package"])); err != nil || !slices.Equal(got, []trust.ReleaseNumber{1, 3, 4}) {
 		t.Errorf("%v, %v", held, err)
 	}
 }
@@ -192,7 +192,7 @@ func TestHeldByConfiguration(t *testing.T) {
 		w.write("a.txt", fmt.Sprint("number ", n))
 		w.publish("package")
 	}
-	held := func(want uint64) {
+	held := func(want trust.ReleaseNumber) {
 		t.Helper()
 		all, err := w.core.Upkeep.Held(t.Context())
 		if got := slices.Sorted(maps.Keys(all["package"])); err != nil || len(got) == 0 || got[0] != want {

@@ -17,18 +17,19 @@ import (
 	"nightferry/internal/push"
 	"nightferry/internal/repo"
 	"nightferry/internal/testbed"
+	"nightferry/internal/trust"
 )
 
 const channel = "package"
 
 // order defines the work of a child process.
 type order struct {
-	Verb        string // pull, recover, push or init
-	Store       string // folder of the repository
-	Target      string // folder to write: pull and recover
-	Source      string // folder to publish: push
-	State       string // publisher's state folder: push
-	Release     uint64 // release to pull; 0: the head
+	Verb        string              // pull, recover, push or init
+	Store       string              // folder of the repository
+	Target      string              // folder to write: pull and recover
+	Source      string              // folder to publish: push
+	State       string              // publisher's state folder: push
+	Release     trust.ReleaseNumber // release to pull; 0: the head
 	Connections int
 	Secret      []byte // repository key
 	Rehash      bool   // push: ignore the stat cache
@@ -51,10 +52,10 @@ type report struct {
 	Packs    int64  // pack bytes received from the store
 	PackPuts int64  // packs sent to the store
 
-	Number    uint64 // release number at the end
-	Unchanged bool   // push: the head is already this tree
-	Written   int64  // bytes that a pull staged
-	Read      int64  // bytes that a push read from the source
+	Number    trust.ReleaseNumber // release number at the end
+	Unchanged bool                // push: the head is already this tree
+	Written   int64               // bytes that a pull staged
+	Read      int64               // bytes that a push read from the source
 }
 
 // run executes an order in a child process.

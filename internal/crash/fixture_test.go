@@ -17,6 +17,7 @@ import (
 	"nightferry/internal/durable"
 	"nightferry/internal/repo"
 	"nightferry/internal/testbed"
+	"nightferry/internal/trust"
 )
 
 // fixture is a repository with an old and a new release of one folder.
@@ -132,7 +133,7 @@ func (f *fixture) pullOrder(dst string, kill *point) order {
 }
 
 // pull pulls a release in this process; 0 is the head.
-func (f *fixture) pull(t *testing.T, store bucket.Store, dst string, release uint64, obs durable.Observer) (*apply.Result, error) {
+func (f *fixture) pull(t *testing.T, store bucket.Store, dst string, release trust.ReleaseNumber, obs durable.Observer) (*apply.Result, error) {
 	o := f.pullOrder(dst, nil)
 	o.Release = release
 	res, err := apply.Run(t.Context(), store, dst, o.apply(obs))

@@ -11,6 +11,7 @@ import (
 
 	"nightferry/internal/bucket"
 	"nightferry/internal/repo"
+	"nightferry/internal/trust"
 )
 
 // pushed is one kill of a push.
@@ -148,7 +149,7 @@ func (d pushed) run(t *testing.T, tally *tally) error {
 }
 
 // sound returns the head's number. It fails unless fsck passes with all data read.
-func (f *fixture) sound(t *testing.T, dir string) (uint64, error) {
+func (f *fixture) sound(t *testing.T, dir string) (trust.ReleaseNumber, error) {
 	store, err := f.open(t, dir)
 	if err != nil {
 		return 0, err

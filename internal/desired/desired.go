@@ -16,6 +16,7 @@ import (
 
 	"nightferry/internal/fleet"
 	"nightferry/internal/ledger"
+	"nightferry/internal/trust"
 	"nightferry/internal/wire"
 )
 
@@ -46,7 +47,7 @@ type Limit struct {
 type World struct {
 	Fleet     *fleet.Fleet
 	Release   func(channel string) (ledger.Release, bool) // the newest
-	Nonce     func(k Key, number, start uint64) [16]byte
+	Nonce     func(k Key, number trust.ReleaseNumber, start uint64) [16]byte
 	Beat      time.Duration
 	Rehearsal []int64  // of wire.State
 	Core      []string // of wire.State

@@ -13,6 +13,7 @@ import (
 	"nightferry/internal/fleet"
 	"nightferry/internal/ledger"
 	"nightferry/internal/policy"
+	"nightferry/internal/trust"
 	"nightferry/internal/wire"
 )
 
@@ -27,8 +28,11 @@ func world() World {
 		Release: func(channel string) (ledger.Release, bool) {
 			return ledger.Release{Channel: channel, Number: 3, Digest: digest.Of([]byte(channel)), Bytes: 7}, true
 		},
-		Nonce: func(k Key, number, start uint64) (n [16]byte) { n[0], n[1] = byte(number), byte(start); return n },
-		Beat:  time.Minute, Now: 1000,
+		Nonce: func(k Key, number trust.ReleaseNumber, start uint64) (n [16]byte) {
+			n[0], n[1] = byte(number), byte(start)
+			return n
+		},
+		Beat: time.Minute, Now: 1000,
 	}
 }
 

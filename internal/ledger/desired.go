@@ -3,6 +3,8 @@ package ledger
 import (
 	"context"
 	"fmt"
+
+	"nightferry/internal/trust"
 )
 
 // Revision returns the highest revision issued so far.
@@ -63,7 +65,7 @@ func (l *Ledger) AddRelease(ctx context.Context, r Release) error {
 }
 
 // Release returns a release, or ErrNotFound.
-func (l *Ledger) Release(ctx context.Context, channel string, number uint64) (Release, error) {
+func (l *Ledger) Release(ctx context.Context, channel string, number trust.ReleaseNumber) (Release, error) {
 	return queryOne(ctx, l.db.read, fmt.Sprintf("find release %d of channel %s", number, channel), scanRelease,
 		"SELECT "+releaseColumns+" FROM releases WHERE channel = ? AND number = ?", channel, int64(number))
 }

@@ -6,16 +6,17 @@ import (
 	"time"
 
 	"nightferry/internal/digest"
+	"nightferry/internal/trust"
 )
 
 // Measurement is the result of the Core reading a release's source.
 type Measurement struct {
-	Channel string        `json:"channel"`
-	Number  uint64        `json:"release"`
-	Release digest.Digest `json:"release_digest"`
-	At      time.Time     `json:"at"` // when it ended
-	Took    Seconds       `json:"took_seconds"`
-	Run     RunID         `json:"run"` // its log lists every path
+	Channel string              `json:"channel"`
+	Number  trust.ReleaseNumber `json:"release"`
+	Release digest.Digest       `json:"release_digest"`
+	At      time.Time           `json:"at"` // when it ended
+	Took    Seconds             `json:"took_seconds"`
+	Run     RunID               `json:"run"` // its log lists every path
 
 	// Expected values of sites that hold the release. They are as measured; for paths that have changed since, or that
 	// could not be compared, they are as released.
@@ -63,7 +64,7 @@ func (store *Measurements) Set(ctx context.Context, m Measurement) error {
 }
 
 // Of returns the measurement of a release, or ErrNotFound.
-func (store *Measurements) Of(ctx context.Context, channel string, number uint64) (Measurement, error) {
+func (store *Measurements) Of(ctx context.Context, channel string, number trust.ReleaseNumber) (Measurement, error) {
 	return queryOne(ctx, store.db.read, fmt.Sprintf("find the measurement of release %d of channel %s", number, channel), scanMeasurement,
 		"SELECT "+measurementRead+" FROM measurements WHERE channel = ? AND number = ?", channel, int64(number))
 }

@@ -7,6 +7,7 @@ import (
 	"nightferry/internal/digest"
 	"nightferry/internal/halt"
 	"nightferry/internal/runs"
+	"nightferry/internal/trust"
 )
 
 // Token permits the enrollment of one site, once. The ledger stores only a hash of its secret.
@@ -50,33 +51,33 @@ type Sighting struct {
 
 // Release is one published release of a channel.
 type Release struct {
-	Channel   string        `json:"channel"`
-	Number    uint64        `json:"release"`
-	Digest    digest.Digest `json:"release_digest"`
-	Tree      digest.Digest `json:"tree"`
-	Parent    uint64        `json:"parent,omitempty"`
-	Files     int64         `json:"files"`
-	Bytes     int64         `json:"bytes"`
-	Published time.Time     `json:"published"`
-	Run       RunID         `json:"run,omitzero"`
+	Channel   string              `json:"channel"`
+	Number    trust.ReleaseNumber `json:"release"`
+	Digest    digest.Digest       `json:"release_digest"`
+	Tree      digest.Digest       `json:"tree"`
+	Parent    trust.ReleaseNumber `json:"parent,omitempty"`
+	Files     int64               `json:"files"`
+	Bytes     int64               `json:"bytes"`
+	Published time.Time           `json:"published"`
+	Run       RunID               `json:"run,omitzero"`
 }
 
 // Desired is the desired state of one channel at one site.
 type Desired struct {
-	Domain   string        `json:"domain"`
-	Site     string        `json:"site"`
-	Channel  string        `json:"channel"`
-	Number   uint64        `json:"release"`
-	Release  digest.Digest `json:"release_digest"`
-	Tree     digest.Digest `json:"tree"`
-	Nonce    [16]byte      `json:"-"`            // returned in the attestation
-	Start    uint64        `json:"start"`        // revision of the newest sync request; 0: none
-	DryRun   bool          `json:"dry_run"`      // report what would change, but change nothing
-	Mode     uint32        `json:"-"`            // of the sync request, encoded by the caller
-	Body     []byte        `json:"-"`            // further content for the site, stored so that a change is noticed
-	By       string        `json:"by"`           // who requested it
-	Set      time.Time     `json:"set,omitzero"` // set by the ledger
-	Revision uint64        `json:"revision"`     // set by the ledger: last change of this row
+	Domain   string              `json:"domain"`
+	Site     string              `json:"site"`
+	Channel  string              `json:"channel"`
+	Number   trust.ReleaseNumber `json:"release"`
+	Release  digest.Digest       `json:"release_digest"`
+	Tree     digest.Digest       `json:"tree"`
+	Nonce    [16]byte            `json:"-"`            // returned in the attestation
+	Start    uint64              `json:"start"`        // revision of the newest sync request; 0: none
+	DryRun   bool                `json:"dry_run"`      // report what would change, but change nothing
+	Mode     uint32              `json:"-"`            // of the sync request, encoded by the caller
+	Body     []byte              `json:"-"`            // further content for the site, stored so that a change is noticed
+	By       string              `json:"by"`           // who requested it
+	Set      time.Time           `json:"set,omitzero"` // set by the ledger
+	Revision uint64              `json:"revision"`     // set by the ledger: last change of this row
 }
 
 // SiteKey identifies a site.
@@ -144,11 +145,11 @@ type Event struct {
 
 // Start opens a run or completes its record.
 type Start struct {
-	Number  uint64
+	Number  trust.ReleaseNumber
 	Release digest.Digest
 	Tree    digest.Digest
-	Parent  uint64 // the release that the site held
-	Trigger string // reason for the run: "desired", "sync", "publish"…
+	Parent  trust.ReleaseNumber // the release that the site held
+	Trigger string              // reason for the run: "desired", "sync", "publish"…
 	DryRun  bool
 }
 
@@ -185,20 +186,20 @@ const MaxExceptions = 100_000
 
 // Attestation is a site's signed statement with its searchable columns.
 type Attestation struct {
-	Run        RunID         `json:"run"`     // set by the ledger
-	Domain     string        `json:"domain"`  // set by the ledger
-	Site       string        `json:"site"`    // set by the ledger
-	Channel    string        `json:"channel"` // set by the ledger
-	At         time.Time     `json:"at"`
-	Nonce      [16]byte      `json:"-"`
-	Number     uint64        `json:"release"`
-	Release    digest.Digest `json:"release_digest"`
-	Tree       digest.Digest `json:"tree"`
-	Files      int64         `json:"files"`
-	Bytes      int64         `json:"bytes"`
-	Read       int64         `json:"read"`    // files read back and compared
-	Statted    int64         `json:"statted"` // files checked by size and time only
-	OldestRead time.Time     `json:"oldest_read,omitzero"`
+	Run        RunID               `json:"run"`     // set by the ledger
+	Domain     string              `json:"domain"`  // set by the ledger
+	Site       string              `json:"site"`    // set by the ledger
+	Channel    string              `json:"channel"` // set by the ledger
+	At         time.Time           `json:"at"`
+	Nonce      [16]byte            `json:"-"`
+	Number     trust.ReleaseNumber `json:"release"`
+	Release    digest.Digest       `json:"release_digest"`
+	Tree       digest.Digest       `json:"tree"`
+	Files      int64               `json:"files"`
+	Bytes      int64               `json:"bytes"`
+	Read       int64               `json:"read"`    // files read back and compared
+	Statted    int64               `json:"statted"` // files checked by size and time only
+	OldestRead time.Time           `json:"oldest_read,omitzero"`
 	// Verified: the caller compared it with its own measurement, and both match.
 	Verified bool          `json:"verified"`
 	Digest   digest.Digest `json:"digest"` // set by the ledger: digest of Signed
@@ -207,24 +208,24 @@ type Attestation struct {
 
 // Run is one run's summary.
 type Run struct {
-	ID          RunID         `json:"id"`
-	Domain      string        `json:"domain,omitempty"` // empty with Site: a run of the Core
-	Site        string        `json:"site,omitempty"`
-	Channel     string        `json:"channel"`
-	Number      uint64        `json:"release"`
-	Release     digest.Digest `json:"release_digest"`
-	Tree        digest.Digest `json:"tree"`
-	Parent      uint64        `json:"parent,omitempty"`
-	Trigger     string        `json:"trigger,omitempty"`
-	DryRun      bool          `json:"dry_run,omitempty"`
-	Started     time.Time     `json:"started"`
-	Finished    time.Time     `json:"finished,omitzero"`
-	State       runs.State    `json:"state,omitempty"` // empty while it runs
-	Cause       string        `json:"cause,omitempty"`
-	Totals      runs.Totals   `json:"totals"`
-	Attestation digest.Digest `json:"attestation,omitzero"`
-	Rendered    time.Time     `json:"rendered,omitzero"` // time at which its log file was complete
-	Late        int64         `json:"late,omitempty"`    // events that came after that; they are not in the log
+	ID          RunID               `json:"id"`
+	Domain      string              `json:"domain,omitempty"` // empty with Site: a run of the Core
+	Site        string              `json:"site,omitempty"`
+	Channel     string              `json:"channel"`
+	Number      trust.ReleaseNumber `json:"release"`
+	Release     digest.Digest       `json:"release_digest"`
+	Tree        digest.Digest       `json:"tree"`
+	Parent      trust.ReleaseNumber `json:"parent,omitempty"`
+	Trigger     string              `json:"trigger,omitempty"`
+	DryRun      bool                `json:"dry_run,omitempty"`
+	Started     time.Time           `json:"started"`
+	Finished    time.Time           `json:"finished,omitzero"`
+	State       runs.State          `json:"state,omitempty"` // empty while it runs
+	Cause       string              `json:"cause,omitempty"`
+	Totals      runs.Totals         `json:"totals"`
+	Attestation digest.Digest       `json:"attestation,omitzero"`
+	Rendered    time.Time           `json:"rendered,omitzero"` // time at which its log file was complete
+	Late        int64               `json:"late,omitempty"`    // events that came after that; they are not in the log
 }
 
 // RunFilter selects runs; zero fields match all.
@@ -247,18 +248,18 @@ type Filter struct {
 
 // Holding is a site's latest attested holding of a channel.
 type Holding struct {
-	Domain   string        `json:"domain"`
-	Site     string        `json:"site"`
-	Channel  string        `json:"channel"`
-	Number   uint64        `json:"release"`
-	Release  digest.Digest `json:"release_digest"`
-	Tree     digest.Digest `json:"tree"`
-	Since    time.Time     `json:"since"`             // first attested
-	Attested time.Time     `json:"attested"`          // last attested
-	Verified time.Time     `json:"verified,omitzero"` // last attested and matching
-	Run      RunID         `json:"run"`               // of the last attestation
-	Files    int64         `json:"files"`             // as last attested; -1: unknown, stored by an older program
-	Bytes    int64         `json:"bytes"`
+	Domain   string              `json:"domain"`
+	Site     string              `json:"site"`
+	Channel  string              `json:"channel"`
+	Number   trust.ReleaseNumber `json:"release"`
+	Release  digest.Digest       `json:"release_digest"`
+	Tree     digest.Digest       `json:"tree"`
+	Since    time.Time           `json:"since"`             // first attested
+	Attested time.Time           `json:"attested"`          // last attested
+	Verified time.Time           `json:"verified,omitzero"` // last attested and matching
+	Run      RunID               `json:"run"`               // of the last attestation
+	Files    int64               `json:"files"`             // as last attested; -1: unknown, stored by an older program
+	Bytes    int64               `json:"bytes"`
 }
 
 // Committed is the result of committing a batch.

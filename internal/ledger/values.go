@@ -90,7 +90,7 @@ func bytesOf(b []byte) []byte {
 }
 
 // toInt64 converts n to SQLite's integer range of 63 bits.
-func toInt64(what string, n uint64) (int64, error) {
+func toInt64[N ~uint64](what string, n N) (int64, error) {
 	if n > math.MaxInt64 {
 		return 0, fmt.Errorf("%s %d: the ledger holds at most %d", what, n, int64(math.MaxInt64))
 	}

@@ -13,6 +13,7 @@ import (
 	"nightferry/internal/ledger"
 	"nightferry/internal/releases"
 	"nightferry/internal/repo"
+	"nightferry/internal/trust"
 	"nightferry/internal/wire"
 )
 
@@ -68,8 +69,8 @@ func (s *Service) mayReadChannel(ctx context.Context, a wire.Address, key string
 			return !published, nil
 		}
 		n, err := strconv.ParseUint(key[strings.LastIndexByte(key, '/')+1:], 10, 64)
-		if err == nil && n > 0 && key == repo.ReleaseKey(name, n) {
-			if rel, ok := s.o.Newest(p.Channel); ok && rel.Number == n {
+		if err == nil && n > 0 && key == repo.ReleaseKey(name, trust.ReleaseNumber(n)) {
+			if rel, ok := s.o.Newest(p.Channel); ok && rel.Number == trust.ReleaseNumber(n) {
 				return false, nil
 			}
 			return s.isAbsent(ctx, key)
@@ -94,7 +95,7 @@ func (s *Service) isAbsent(ctx context.Context, key string) (bool, error) {
 // holds, and those of its current runs.
 func (s *Service) readableReleases(ctx context.Context, a wire.Address) []releases.Key {
 	keys := []releases.Key{}
-	add := func(channel string, number uint64, d digest.Digest) {
+	add := func(channel string, number trust.ReleaseNumber, d digest.Digest) {
 		k := releases.Key{Channel: channel, Number: number, Digest: d}
 		if number > 0 && !slices.Contains(keys, k) {
 			keys = append(keys, k)

@@ -27,6 +27,7 @@ import (
 	"nightferry/internal/nights"
 	"nightferry/internal/releases"
 	"nightferry/internal/repo"
+	"nightferry/internal/trust"
 	"nightferry/internal/window"
 	"nightferry/internal/wire"
 )
@@ -35,7 +36,7 @@ import (
 type Ledger interface {
 	Holdings(ctx context.Context, f ledger.Filter) ([]ledger.Holding, error)
 	Runs(ctx context.Context, f ledger.RunFilter) ([]ledger.Run, error)
-	Release(ctx context.Context, channel string, number uint64) (ledger.Release, error)
+	Release(ctx context.Context, channel string, number trust.ReleaseNumber) (ledger.Release, error)
 	Releases(ctx context.Context, channel string, n int) ([]ledger.Release, error)
 }
 
@@ -119,7 +120,9 @@ func New(o Options) *Service {
 func (s *Service) Lent() int64 { return s.lent.Load() }
 
 // Forget drops what is known of releases that keep does not name.
-func (s *Service) Forget(keep func(channel string, number uint64) bool) { s.packs.forgetReleases(keep) }
+func (s *Service) Forget(keep func(channel string, number trust.ReleaseNumber) bool) {
+	s.packs.forgetReleases(keep)
+}
 
 // Wait returns when no request is being answered. No Ask may follow.
 func (s *Service) Wait() { s.wait.Wait() }

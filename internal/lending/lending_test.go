@@ -19,6 +19,7 @@ import (
 	"nightferry/internal/nights"
 	"nightferry/internal/releases"
 	"nightferry/internal/repo"
+	"nightferry/internal/trust"
 	"nightferry/internal/wire"
 )
 
@@ -89,7 +90,7 @@ func (d *desk) Holdings(context.Context, ledger.Filter) ([]ledger.Holding, error
 
 func (d *desk) Runs(context.Context, ledger.RunFilter) ([]ledger.Run, error) { return nil, nil }
 
-func (d *desk) Release(context.Context, string, uint64) (ledger.Release, error) {
+func (d *desk) Release(context.Context, string, trust.ReleaseNumber) (ledger.Release, error) {
 	return ledger.Release{}, ledger.ErrNotFound
 }
 

@@ -12,6 +12,7 @@ import (
 	"nightferry/internal/manifest"
 	"nightferry/internal/releases"
 	"nightferry/internal/repo"
+	"nightferry/internal/trust"
 )
 
 // releasePacks knows which packs each release needs, so that sites get URLs for
@@ -72,7 +73,7 @@ func (s *releasePacks) isNeeded(ctx context.Context, k releases.Key, pack digest
 }
 
 // forgetReleases drops releases that are no longer in any site's desired state.
-func (s *releasePacks) forgetReleases(keep func(channel string, number uint64) bool) {
+func (s *releasePacks) forgetReleases(keep func(channel string, number trust.ReleaseNumber) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for k := range s.all {

@@ -7,15 +7,16 @@ import (
 
 	"nightferry/internal/digest"
 	"nightferry/internal/ledger"
+	"nightferry/internal/trust"
 )
 
 // Records reads measurements. *ledger.Measurements is one.
 type Records interface {
-	Of(ctx context.Context, channel string, number uint64) (ledger.Measurement, error)
+	Of(ctx context.Context, channel string, number trust.ReleaseNumber) (ledger.Measurement, error)
 }
 
 // Known returns the measurement of a release, or nil.
-func Known(ctx context.Context, r Records, channel string, number uint64) (*ledger.Measurement, error) {
+func Known(ctx context.Context, r Records, channel string, number trust.ReleaseNumber) (*ledger.Measurement, error) {
 	m, err := r.Of(ctx, channel, number)
 	if errors.Is(err, ledger.ErrNotFound) {
 		return nil, nil
@@ -29,7 +30,7 @@ func Known(ctx context.Context, r Records, channel string, number uint64) (*ledg
 // held names a release that a site holds.
 type held struct {
 	channel string
-	number  uint64
+	number  trust.ReleaseNumber
 	release digest.Digest
 }
 

@@ -114,7 +114,7 @@ func (f *forger) release(rel *manifest.Release) {
 	if rel.Tree.IsZero() {
 		rel.Tree = digest.Of([]byte("a tree"))
 	}
-	number, cond := uint64(1), bucket.Cond{Absent: true}
+	number, cond := trust.ReleaseNumber(1), bucket.Cond{Absent: true}
 	if head, err := f.r.Head(ctx, channel); err == nil {
 		number, cond, rel.Parent = head.Number+1, bucket.Cond{ETag: head.ETag}, head.Release
 	} else if !errors.Is(err, fs.ErrNotExist) {
@@ -122,7 +122,7 @@ func (f *forger) release(rel *manifest.Release) {
 	}
 	payload, err := frame.Marshal(rel)
 	must(t, err)
-	subject := trust.Subject{Kind: manifest.ReleaseKind, Version: manifest.ReleaseVersion, Repo: f.r.ID(), Scope: channel, Number: number}
+	subject := trust.Subject{Kind: manifest.ReleaseKind, Version: manifest.ReleaseVersion, Repo: f.r.ID(), Scope: channel, Number: uint64(number)}
 	b, err := trust.Sign(f.w.key, subject, payload)
 	must(t, err)
 	_, err = f.w.store.Put(ctx, repo.ReleaseKey(channel, number), bucket.Bytes(b), bucket.Cond{Absent: true})

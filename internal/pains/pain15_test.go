@@ -296,7 +296,7 @@ func TestPain15_RestoredBucket(t *testing.T) {
 	w.arrive(site)
 	testbed.WriteObject(t, w.store, headKey(t, w), old)
 	for n := 2; n <= 4; n++ {
-		testbed.DeleteObject(t, w.store, repo.ReleaseKey(channel, uint64(n)))
+		testbed.DeleteObject(t, w.store, repo.ReleaseKey(channel, trust.ReleaseNumber(n)))
 	}
 	kept := untouched(t, site)
 	if _, err := w.pull(site, nil); !errors.Is(err, repo.ErrOlder) {

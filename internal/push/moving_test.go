@@ -15,6 +15,7 @@ import (
 
 	"nightferry/internal/durable"
 	"nightferry/internal/scan"
+	"nightferry/internal/trust"
 )
 
 // churn makes and deletes files and folders in dir until the test ends. Some
@@ -68,7 +69,7 @@ func TestTemporaryFilesHoldNoReleaseBack(t *testing.T) {
 		if err != nil {
 			t.Fatalf("push %d: %v", n+1, err)
 		}
-		if res.Unchanged || res.Number != uint64(n+1) {
+		if res.Unchanged || res.Number != trust.ReleaseNumber(n+1) {
 			t.Fatalf("push %d: %+v", n+1, res)
 		}
 		if got := g.read(); !bytes.Equal(got["keep/b"], want) || len(got["keep/a"]) != 300_000 {

@@ -14,6 +14,7 @@ import (
 	"nightferry/internal/halt"
 	"nightferry/internal/manifest"
 	"nightferry/internal/scan"
+	"nightferry/internal/trust"
 )
 
 // LinkPolicy defines how a push treats symbolic links, junctions, devices,
@@ -92,22 +93,22 @@ type Progress struct {
 
 // Result of a push.
 type Result struct {
-	Number    uint64          `json:"release"` // release number of the head afterwards; of a dry run, the number that it would have
-	Digest    digest.Digest   `json:"release_digest,omitzero"`
-	Unchanged bool            `json:"unchanged"` // the source equals the head's release
-	DryRun    bool            `json:"dry_run,omitempty"`
-	Totals    manifest.Totals `json:"totals"`
-	Tree      digest.Digest   `json:"tree"`
-	Added     int64           `json:"added"`
-	Changed   int64           `json:"changed"`
-	Touched   int64           `json:"touched"`
-	Removed   int64           `json:"removed"`
-	Skipped   int64           `json:"skipped"`
-	Read      int64           `json:"read"`  // bytes read from the source
-	New       int64           `json:"new"`   // bytes that no pack contained yet
-	Sent      int64           `json:"sent"`  // bytes stored, compressed
-	Packs     int64           `json:"packs"` // packs stored
-	Puts      int64           `json:"puts"`  // write requests made; of a dry run, those that a push would make
+	Number    trust.ReleaseNumber `json:"release"` // release number of the head afterwards; of a dry run, the number that it would have
+	Digest    digest.Digest       `json:"release_digest,omitzero"`
+	Unchanged bool                `json:"unchanged"` // the source equals the head's release
+	DryRun    bool                `json:"dry_run,omitempty"`
+	Totals    manifest.Totals     `json:"totals"`
+	Tree      digest.Digest       `json:"tree"`
+	Added     int64               `json:"added"`
+	Changed   int64               `json:"changed"`
+	Touched   int64               `json:"touched"`
+	Removed   int64               `json:"removed"`
+	Skipped   int64               `json:"skipped"`
+	Read      int64               `json:"read"`  // bytes read from the source
+	New       int64               `json:"new"`   // bytes that no pack contained yet
+	Sent      int64               `json:"sent"`  // bytes stored, compressed
+	Packs     int64               `json:"packs"` // packs stored
+	Puts      int64               `json:"puts"`  // write requests made; of a dry run, those that a push would make
 }
 
 // GuardError means that a guard stopped the push before anything was published.

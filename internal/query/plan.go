@@ -13,6 +13,7 @@ import (
 	"nightferry/internal/releases"
 	"nightferry/internal/runs"
 	"nightferry/internal/schedule"
+	"nightferry/internal/trust"
 	"nightferry/internal/window"
 	"nightferry/internal/wire"
 )
@@ -26,24 +27,24 @@ type PlanRequest struct {
 
 // PlanItem is the forecast for one release at one site.
 type PlanItem struct {
-	Site     string         `json:"site"`
-	Domain   string         `json:"domain"`
-	Region   string         `json:"region"`
-	Channel  string         `json:"channel"`
-	Release  uint64         `json:"release"` // 0: not published yet
-	Zone     string         `json:"zone"`
-	Ready    time.Time      `json:"ready"`
-	Start    time.Time      `json:"start,omitzero"` // zero: not within the days
-	End      time.Time      `json:"end,omitzero"`   // zero: not within the days
-	Active   ledger.Seconds `json:"active_seconds"` // of transfer, within the days
-	Nights   int            `json:"nights"`         // 0: it never completes
-	Tonight  bool           `json:"tonight"`        // the release arrives in the window in which its run starts
-	Halted   bool           `json:"halted,omitempty"`
-	Blocked  string         `json:"blocked,omitempty"` // why it does not start until a person acts
-	Assumed  bool           `json:"assumed,omitempty"` // the site's rate was never measured
-	Bytes    int64          `json:"bytes"`             // of content that the site lacks, before compression
-	Requests int64          `json:"requests"`
-	Cost     float64        `json:"cost"`
+	Site     string              `json:"site"`
+	Domain   string              `json:"domain"`
+	Region   string              `json:"region"`
+	Channel  string              `json:"channel"`
+	Release  trust.ReleaseNumber `json:"release"` // 0: not published yet
+	Zone     string              `json:"zone"`
+	Ready    time.Time           `json:"ready"`
+	Start    time.Time           `json:"start,omitzero"` // zero: not within the days
+	End      time.Time           `json:"end,omitzero"`   // zero: not within the days
+	Active   ledger.Seconds      `json:"active_seconds"` // of transfer, within the days
+	Nights   int                 `json:"nights"`         // 0: it never completes
+	Tonight  bool                `json:"tonight"`        // the release arrives in the window in which its run starts
+	Halted   bool                `json:"halted,omitempty"`
+	Blocked  string              `json:"blocked,omitempty"` // why it does not start until a person acts
+	Assumed  bool                `json:"assumed,omitempty"` // the site's rate was never measured
+	Bytes    int64               `json:"bytes"`             // of content that the site lacks, before compression
+	Requests int64               `json:"requests"`
+	Cost     float64             `json:"cost"`
 }
 
 // NightPlan is the forecast for the coming nights.

@@ -18,6 +18,7 @@ import (
 	"nightferry/internal/releases"
 	"nightferry/internal/runs"
 	"nightferry/internal/schedule"
+	"nightferry/internal/trust"
 	"nightferry/internal/wire"
 )
 
@@ -25,7 +26,7 @@ import (
 type Runs interface {
 	Runs(ctx context.Context, f ledger.RunFilter) ([]ledger.Run, error)
 	FindRuns(ctx context.Context, id string) ([]ledger.Run, error)
-	Release(ctx context.Context, channel string, number uint64) (ledger.Release, error)
+	Release(ctx context.Context, channel string, number trust.ReleaseNumber) (ledger.Release, error)
 }
 
 // Proofs reads what sites have attested, and what contradicts that. *ledger.Ledger

@@ -18,6 +18,7 @@ import (
 	"nightferry/internal/releases"
 	"nightferry/internal/repo"
 	"nightferry/internal/runs"
+	"nightferry/internal/trust"
 	"nightferry/internal/wire"
 )
 
@@ -47,7 +48,9 @@ func (f *facts) Runs(_ context.Context, r ledger.RunFilter) ([]ledger.Run, error
 
 func (f *facts) FindRuns(context.Context, string) ([]ledger.Run, error) { return f.last, nil }
 
-func (f *facts) Release(context.Context, string, uint64) (ledger.Release, error) { return two, nil }
+func (f *facts) Release(context.Context, string, trust.ReleaseNumber) (ledger.Release, error) {
+	return two, nil
+}
 
 func (f *facts) Holdings(context.Context, ledger.Filter) ([]ledger.Holding, error) {
 	return f.holds, nil
@@ -83,7 +86,7 @@ func (newest) List() []ledger.Release           { return []ledger.Release{two} }
 
 type unmeasured struct{}
 
-func (unmeasured) Of(context.Context, string, uint64) (ledger.Measurement, error) {
+func (unmeasured) Of(context.Context, string, trust.ReleaseNumber) (ledger.Measurement, error) {
 	return ledger.Measurement{}, ledger.ErrNotFound
 }
 
@@ -114,7 +117,7 @@ func TestStates(t *testing.T) {
 	away.Connected = false
 	local.Halted = &wire.Stop{Reason: "disk swap", Heard: noon.UnixMilli()}
 	contested.Identity = &ledger.Identity{Enrolled: noon, Contested: noon, Contest: "two machines"}
-	run := func(s runs.State, number uint64) []ledger.Run {
+	run := func(s runs.State, number trust.ReleaseNumber) []ledger.Run {
 		return []ledger.Run{{ID: ledger.RunID{1}, Domain: "apac", Site: "osaka", Channel: "package", Number: number, State: s, Started: noon.Add(-time.Minute), Finished: noon}}
 	}
 	found := func(s runs.State, cause string) []ledger.Finding {

@@ -7,6 +7,7 @@ import (
 	"nightferry/internal/ledger"
 	"nightferry/internal/record"
 	"nightferry/internal/runs"
+	"nightferry/internal/trust"
 )
 
 // SiteStatus is the Core's view of a site.
@@ -29,19 +30,19 @@ type SiteStatus struct {
 
 // ChannelStatus is one channel at one site.
 type ChannelStatus struct {
-	Channel  string         `json:"channel"`
-	Target   string         `json:"target"`
-	Wants    uint64         `json:"wants"` // release; 0: none published
-	Holds    uint64         `json:"holds"` // last attested; 0: none
-	Since    time.Time      `json:"since,omitzero"`
-	Verified time.Time      `json:"verified,omitzero"`
-	State    string         `json:"state"`                // one of States
-	Why      string         `json:"why,omitempty"`        // the first reason, in a few words
-	Reasons  []Reason       `json:"reasons,omitempty"`    // the reasons why it is not current, most urgent first
-	Run      string         `json:"run,omitempty"`        // the run under way, else the last one
-	LastEnd  string         `json:"last_end,omitempty"`   // how the last run ended
-	LastWhy  string         `json:"last_cause,omitempty"` // why it did not end better
-	Progress *runs.Progress `json:"progress,omitempty"`
+	Channel  string              `json:"channel"`
+	Target   string              `json:"target"`
+	Wants    trust.ReleaseNumber `json:"wants"` // release; 0: none published
+	Holds    trust.ReleaseNumber `json:"holds"` // last attested; 0: none
+	Since    time.Time           `json:"since,omitzero"`
+	Verified time.Time           `json:"verified,omitzero"`
+	State    string              `json:"state"`                // one of States
+	Why      string              `json:"why,omitempty"`        // the first reason, in a few words
+	Reasons  []Reason            `json:"reasons,omitempty"`    // the reasons why it is not current, most urgent first
+	Run      string              `json:"run,omitempty"`        // the run under way, else the last one
+	LastEnd  string              `json:"last_end,omitempty"`   // how the last run ended
+	LastWhy  string              `json:"last_cause,omitempty"` // why it did not end better
+	Progress *runs.Progress      `json:"progress,omitempty"`
 	// Waiting is why the site has not started the wanted run. Nil: it holds the release, is
 	// running, or has not sent a reason.
 	Waiting *Waiting `json:"waiting,omitempty"`
@@ -88,15 +89,15 @@ type Status struct {
 
 // Place is the location of a channel's file at one site.
 type Place struct {
-	Domain   string        `json:"domain"`
-	Site     string        `json:"site"`
-	Release  uint64        `json:"release"` // the release that the site holds; 0: none
-	Present  bool          `json:"present"` // the release has the file
-	Size     int64         `json:"size"`
-	Digest   digest.Digest `json:"sha256,omitzero"`
-	Since    time.Time     `json:"since,omitzero"`    // since when the site holds the release
-	Verified time.Time     `json:"verified,omitzero"` // when the site last proved the file; zero also if a later finding refutes that
-	Current  bool          `json:"current"`           // it is the file of the newest release, and no finding contradicts it
+	Domain   string              `json:"domain"`
+	Site     string              `json:"site"`
+	Release  trust.ReleaseNumber `json:"release"` // the release that the site holds; 0: none
+	Present  bool                `json:"present"` // the release has the file
+	Size     int64               `json:"size"`
+	Digest   digest.Digest       `json:"sha256,omitzero"`
+	Since    time.Time           `json:"since,omitzero"`    // since when the site holds the release
+	Verified time.Time           `json:"verified,omitzero"` // when the site last proved the file; zero also if a later finding refutes that
+	Current  bool                `json:"current"`           // it is the file of the newest release, and no finding contradicts it
 	// State is one of: nothing yet (the site holds no release), absent (its release lacks the
 	// file), current, older, missing, differs, unproven. The last three override the state that
 	// follows from the site's release.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"nightferry/internal/runs"
+	"nightferry/internal/trust"
 )
 
 // ErrDamaged reports that a file is not a log, or not a complete one.
@@ -33,20 +34,20 @@ type Place struct {
 
 // Header is a log's first line. Digests are hexadecimal.
 type Header struct {
-	Version int       `json:"nightferry_log"` // given by Create
-	Run     string    `json:"run"`            // given by Create
-	Domain  string    `json:"domain,omitempty"`
-	Site    string    `json:"site,omitempty"`
-	Channel string    `json:"channel"`
-	Release uint64    `json:"release"`
-	Digest  string    `json:"release_digest,omitempty"`
-	Tree    string    `json:"tree,omitempty"`
-	Parent  uint64    `json:"parent,omitempty"` // the site's previous release
-	Files   int64     `json:"files"`            // of the release
-	Bytes   int64     `json:"bytes"`
-	Trigger string    `json:"trigger,omitempty"`
-	DryRun  bool      `json:"dry_run,omitempty"`
-	Started time.Time `json:"started"`
+	Version int                 `json:"nightferry_log"` // given by Create
+	Run     string              `json:"run"`            // given by Create
+	Domain  string              `json:"domain,omitempty"`
+	Site    string              `json:"site,omitempty"`
+	Channel string              `json:"channel"`
+	Release trust.ReleaseNumber `json:"release"`
+	Digest  string              `json:"release_digest,omitempty"`
+	Tree    string              `json:"tree,omitempty"`
+	Parent  trust.ReleaseNumber `json:"parent,omitempty"` // the site's previous release
+	Files   int64               `json:"files"`            // of the release
+	Bytes   int64               `json:"bytes"`
+	Trigger string              `json:"trigger,omitempty"`
+	DryRun  bool                `json:"dry_run,omitempty"`
+	Started time.Time           `json:"started"`
 }
 
 // File is the line of one file that was processed, or that failed.

@@ -12,12 +12,13 @@ import (
 	"nightferry/internal/durable"
 	"nightferry/internal/manifest"
 	"nightferry/internal/repo"
+	"nightferry/internal/trust"
 )
 
 // Key names a release.
 type Key struct {
 	Channel string
-	Number  uint64
+	Number  trust.ReleaseNumber
 	Digest  digest.Digest
 }
 

@@ -43,7 +43,7 @@ func trustKey(n uint64) string { return fmt.Sprintf("trust/%d", n) }
 func HeadKey(name string) string { return "channels/" + name + "/head" }
 
 // ReleaseKey returns the key of a release.
-func ReleaseKey(name string, number uint64) string {
+func ReleaseKey(name string, number trust.ReleaseNumber) string {
 	return fmt.Sprintf("channels/%s/releases/%d", name, number)
 }
 

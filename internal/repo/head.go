@@ -16,7 +16,7 @@ import (
 
 // Head is a channel's head as read and verified.
 type Head struct {
-	Number  uint64
+	Number  trust.ReleaseNumber
 	Release digest.Digest
 	Expires time.Time
 	Expired bool // it no longer proves releases newer than the applied one
@@ -103,7 +103,7 @@ func (r *Repo) parseHead(channel string, b []byte, info bucket.Info) (*Head, err
 		return nil, fmt.Errorf("head of %q: %w", channel, err)
 	}
 	expires := time.Unix(p.Expires, 0)
-	return &Head{Number: s.Subject.Number, Release: p.Release, Expires: expires, Expired: r.now().After(expires), ETag: info.ETag, Date: info.Date, Signer: s.Signer}, nil
+	return &Head{Number: trust.ReleaseNumber(s.Subject.Number), Release: p.Release, Expires: expires, Expired: r.now().After(expires), ETag: info.ETag, Date: info.Date, Signer: s.Signer}, nil
 }
 
 func (r *Repo) acceptHead(channel string, b []byte, info bucket.Info) (*Head, error) {

@@ -21,14 +21,14 @@ var ErrOlder = errors.New("older than seen before")
 // objects. It holds no secret. The caller persists it durably before it caches
 // or applies anything that was read.
 type Memory struct {
-	Repo     trust.RepoID      `json:"-"`
-	RepoHex  string            `json:"repo"`
-	Format   []byte            `json:"format"` // the format object, so that the repository can be opened while the store is away
-	Root     trust.Public      `json:"root"`
-	Trust    uint64            `json:"trust"`     // highest trust document seen
-	TrustDoc []byte            `json:"trust_doc"` // that object, so that it need not be fetched again
-	Halt     uint64            `json:"halt"`      // highest halt epoch seen
-	Heads    map[string]uint64 `json:"heads"`     // channel → highest release number seen
+	Repo     trust.RepoID                   `json:"-"`
+	RepoHex  string                         `json:"repo"`
+	Format   []byte                         `json:"format"` // the format object, so that the repository can be opened while the store is away
+	Root     trust.Public                   `json:"root"`
+	Trust    uint64                         `json:"trust"`     // highest trust document seen
+	TrustDoc []byte                         `json:"trust_doc"` // that object, so that it need not be fetched again
+	Halt     uint64                         `json:"halt"`      // highest halt epoch seen
+	Heads    map[string]trust.ReleaseNumber `json:"heads"`     // channel → highest release number seen
 }
 
 // seen is the memory of one or more openings of a repository. No number in it ever decreases.
@@ -55,7 +55,7 @@ func (s *seen) current() Memory {
 }
 
 // acceptHead notes a release number of a channel, unless a higher one was seen: then it returns that.
-func (s *seen) acceptHead(channel string, number uint64) (higher uint64, ok bool) {
+func (s *seen) acceptHead(channel string, number trust.ReleaseNumber) (higher trust.ReleaseNumber, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if n := s.memory.Heads[channel]; number < n {
@@ -87,7 +87,7 @@ func (s *seen) acceptTrust(root trust.Public, number uint64, object []byte) {
 }
 
 // release returns the highest release number of a channel.
-func (s *seen) release(channel string) uint64 {
+func (s *seen) release(channel string) trust.ReleaseNumber {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.memory.Heads[channel]
@@ -104,7 +104,7 @@ func (s *seen) start(f *Format, object []byte, root *trust.Public) error {
 	}
 	m.Repo, m.RepoHex, m.Format = f.Repo, f.Repo.String(), object
 	if m.Heads == nil {
-		m.Heads = map[string]uint64{}
+		m.Heads = map[string]trust.ReleaseNumber{}
 	}
 	if root == nil {
 		return nil
@@ -182,7 +182,7 @@ func (m *Memory) mergeFrom(old *Memory) error {
 	m.Halt = max(m.Halt, old.Halt)
 	heads := maps.Clone(m.Heads)
 	if heads == nil {
-		heads = map[string]uint64{}
+		heads = map[string]trust.ReleaseNumber{}
 	}
 	for channel, n := range old.Heads {
 		heads[channel] = max(heads[channel], n)

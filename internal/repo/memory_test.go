@@ -12,6 +12,7 @@ import (
 	"nightferry/internal/bucket"
 	"nightferry/internal/durable"
 	"nightferry/internal/halt"
+	"nightferry/internal/trust"
 )
 
 // TestMemoryNeverGoesBack checks that the saved memory has the highest numbers of all runs that end at the
@@ -20,7 +21,7 @@ func TestMemoryNeverGoesBack(t *testing.T) {
 	path := t.TempDir()
 	var runs sync.WaitGroup
 	const many = 20
-	for n := range uint64(many) {
+	for n := range trust.ReleaseNumber(many) {
 		runs.Go(func() {
 			dir, err := durable.Open(path, durable.Options{})
 			if err != nil {
@@ -28,7 +29,7 @@ func TestMemoryNeverGoesBack(t *testing.T) {
 				return
 			}
 			defer dir.Close()
-			m := Memory{RepoHex: "aa", Trust: n % 7, TrustDoc: []byte{byte(n % 7)}, Halt: n, Heads: map[string]uint64{"package": many - n, fmt.Sprint(n): 1}}
+			m := Memory{RepoHex: "aa", Trust: uint64(n % 7), TrustDoc: []byte{byte(n % 7)}, Halt: uint64(n), Heads: map[string]trust.ReleaseNumber{"package": many - n, fmt.Sprint(n): 1}}
 			if err := SaveMemory(dir, m); err != nil {
 				t.Error(err)
 			}

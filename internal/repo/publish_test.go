@@ -13,6 +13,7 @@ import (
 	"nightferry/internal/bucket"
 	"nightferry/internal/halt"
 	"nightferry/internal/testbed"
+	"nightferry/internal/trust"
 )
 
 func allKeys(p *press) []string { return testbed.Keys(p.t, p.store, "") }
@@ -91,7 +92,7 @@ func TestOrphanReleaseIsSkipped(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var numbers []uint64
+		var numbers []trust.ReleaseNumber
 		err = r.History(t.Context(), testChannel, head, func(rel *Release) (bool, error) {
 			numbers = append(numbers, rel.Number)
 			return true, nil
@@ -110,11 +111,11 @@ func TestLostAnswersSettle(t *testing.T) {
 			s := testbed.Fail(p.store, testbed.Rule{Op: "put", Prefix: prefix, Nth: nth, Done: true})
 			r := p.mustOpen(s)
 			rel, err := r.Publisher(p.key).Publish(t.Context(), p.commit(r, r.Segments(p.folder()), fmt.Appendf(nil, "content %d", i)))
-			if err != nil || rel.Number != uint64(i+1) {
+			if err != nil || rel.Number != trust.ReleaseNumber(i+1) {
 				t.Errorf("%s %d: %+v %v", prefix, nth, rel, err)
 			}
 			head, err := p.mustOpen(nil).Head(t.Context(), testChannel)
-			if err != nil || head.Number != uint64(i+1) {
+			if err != nil || head.Number != trust.ReleaseNumber(i+1) {
 				t.Errorf("%s %d: head %+v %v", prefix, nth, head, err)
 			}
 		}

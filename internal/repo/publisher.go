@@ -55,7 +55,7 @@ func (p Publisher) Publish(ctx context.Context, c Commit) (*Release, error) {
 	if err := p.repo.trust.allows(PublicOf(p.key), trust.Heads); err != nil {
 		return nil, err
 	}
-	number, etag := uint64(1), ""
+	number, etag := trust.ReleaseNumber(1), ""
 	if c.Parent != nil {
 		number, etag, c.Release.Parent = c.Parent.Number+1, c.Parent.ETag, c.Parent.Release
 	}
@@ -124,11 +124,11 @@ func (p Publisher) forgotNothing(ctx context.Context, before uint64) error {
 
 // putRelease stores the release under the first free number. A number that is taken while the head has
 // not moved belongs to a push that died or that may still lose: only the head decides which push wins.
-func (p Publisher) putRelease(ctx context.Context, c Commit, number uint64, payload []byte) (*Release, time.Time, error) {
+func (p Publisher) putRelease(ctx context.Context, c Commit, number trust.ReleaseNumber, payload []byte) (*Release, time.Time, error) {
 	const few = 8
 	channel, scope := c.Release.Channel, p.repo.identity.keys.Name(c.Release.Channel)
 	for try := range casTries {
-		b, err := trust.Sign(p.key, p.repo.identity.subject(manifest.ReleaseKind, manifest.ReleaseVersion, scope, number), payload)
+		b, err := trust.Sign(p.key, p.repo.identity.subject(manifest.ReleaseKind, manifest.ReleaseVersion, scope, uint64(number)), payload)
 		if err != nil {
 			return nil, time.Time{}, err
 		}
@@ -158,10 +158,10 @@ func (p Publisher) putRelease(ctx context.Context, c Commit, number uint64, payl
 
 // pastAll returns the first number, from number on, above which a channel has no
 // release.
-func (p Publisher) pastAll(ctx context.Context, scope string, number uint64) (uint64, error) {
+func (p Publisher) pastAll(ctx context.Context, scope string, number trust.ReleaseNumber) (trust.ReleaseNumber, error) {
 	err := p.repo.objects.store.List(ctx, path.Dir(ReleaseKey(scope, number))+"/", func(i bucket.Info) error {
-		if n, err := strconv.ParseUint(path.Base(i.Key), 10, 64); err == nil && i.Key == ReleaseKey(scope, n) && n < math.MaxUint64 {
-			number = max(number, n+1)
+		if n, err := strconv.ParseUint(path.Base(i.Key), 10, 64); err == nil && i.Key == ReleaseKey(scope, trust.ReleaseNumber(n)) && n < math.MaxUint64 {
+			number = max(number, trust.ReleaseNumber(n+1))
 		}
 		return nil
 	})
@@ -169,19 +169,19 @@ func (p Publisher) pastAll(ctx context.Context, scope string, number uint64) (ui
 }
 
 // conflictError reports that another push published release number.
-func conflictError(channel string, number uint64) error {
+func conflictError(channel string, number trust.ReleaseNumber) error {
 	return fmt.Errorf("%w: release %d of %q was published meanwhile; nothing of it is lost, push again on top of it", ErrConflict, number, channel)
 }
 
 // putHead signs the head and replaces the one that has etag.
-func (p Publisher) putHead(ctx context.Context, channel string, number uint64, release digest.Digest, etag string) error {
+func (p Publisher) putHead(ctx context.Context, channel string, number trust.ReleaseNumber, release digest.Digest, etag string) error {
 	h := trust.Head{Release: release, Expires: p.repo.StoreTime().Add(HeadLife).Unix()}
 	payload, err := h.Encode()
 	if err != nil {
 		return err
 	}
 	scope := p.repo.identity.keys.Name(channel)
-	b, err := trust.Sign(p.key, p.repo.identity.subject(trust.HeadKind, trust.HeadVersion, scope, number), payload)
+	b, err := trust.Sign(p.key, p.repo.identity.subject(trust.HeadKind, trust.HeadVersion, scope, uint64(number)), payload)
 	if err != nil {
 		return err
 	}
@@ -200,16 +200,16 @@ func (p Publisher) putHead(ctx context.Context, channel string, number uint64, r
 // signature must be good, but its key may be retired or revoked. The caller
 // vouches for the release that the head names, and so must have checked it.
 // Programs call Renew.
-func (p Publisher) Resign(ctx context.Context, channel string) (number uint64, err error) {
-	return p.resignHead(ctx, channel, func(*trust.Key, uint64, digest.Digest) error { return nil })
+func (p Publisher) Resign(ctx context.Context, channel string) (number trust.ReleaseNumber, err error) {
+	return p.resignHead(ctx, channel, func(*trust.Key, trust.ReleaseNumber, digest.Digest) error { return nil })
 }
 
 // Renew is Resign for callers that do not check the release. It signs the head
 // again only if the head names the release that the caller knows to be good,
 // else it returns ErrConflict. It never renews a head of a revoked key, because
 // that would undo the revocation, and returns trust.ErrUntrusted.
-func (p Publisher) Renew(ctx context.Context, channel string, number uint64, release digest.Digest) (uint64, error) {
-	return p.resignHead(ctx, channel, func(signer *trust.Key, n uint64, d digest.Digest) error {
+func (p Publisher) Renew(ctx context.Context, channel string, number trust.ReleaseNumber, release digest.Digest) (trust.ReleaseNumber, error) {
+	return p.resignHead(ctx, channel, func(signer *trust.Key, n trust.ReleaseNumber, d digest.Digest) error {
 		if signer.Status == trust.Revoked {
 			return fmt.Errorf("%w: its key %s is revoked: look at the release that it names, then sign it again (nightferry trust resign STORE)", trust.ErrUntrusted, signer.Public)
 		}
@@ -222,7 +222,7 @@ func (p Publisher) Renew(ctx context.Context, channel string, number uint64, rel
 
 // resignHead signs the head again if vouch returns nil for its key and the release
 // that it names.
-func (p Publisher) resignHead(ctx context.Context, channel string, vouch func(*trust.Key, uint64, digest.Digest) error) (number uint64, err error) {
+func (p Publisher) resignHead(ctx context.Context, channel string, vouch func(*trust.Key, trust.ReleaseNumber, digest.Digest) error) (number trust.ReleaseNumber, err error) {
 	if err := p.repo.trust.allows(PublicOf(p.key), trust.Heads); err != nil {
 		return 0, err
 	}
@@ -235,8 +235,8 @@ func (p Publisher) resignHead(ctx context.Context, channel string, vouch func(*t
 	if err != nil {
 		return 0, fmt.Errorf("head of %q: %w", channel, err)
 	}
-	number = s.Subject.Number
-	if err := s.Verify(p.repo.identity.subject(trust.HeadKind, trust.HeadVersion, scope, number)); err != nil {
+	number = trust.ReleaseNumber(s.Subject.Number)
+	if err := s.Verify(p.repo.identity.subject(trust.HeadKind, trust.HeadVersion, scope, uint64(number))); err != nil {
 		return 0, fmt.Errorf("head of %q: %w", channel, err)
 	}
 	doc, _ := p.repo.trust.Current()

@@ -15,7 +15,7 @@ import (
 
 // Release is a release as read and verified.
 type Release struct {
-	Number uint64
+	Number trust.ReleaseNumber
 	Digest digest.Digest // SHA-256 of the release object
 	Signer trust.Public
 	manifest.Release
@@ -24,17 +24,17 @@ type Release struct {
 // Release reads a release. want is the digest from a verified head or a
 // verified child. With the zero Digest, the signer alone decides: its key must
 // be active or retired.
-func (r *Repo) Release(ctx context.Context, channel string, number uint64, want digest.Digest) (*Release, error) {
+func (r *Repo) Release(ctx context.Context, channel string, number trust.ReleaseNumber, want digest.Digest) (*Release, error) {
 	return r.releaseAt(ctx, r.identity.keys.Name(channel), fmt.Sprintf("release %d of %q", number, channel), number, want)
 }
 
 // StoredRelease is Release by the channel's name in object keys, which also
 // works for a channel without a head.
-func (r *Repo) StoredRelease(ctx context.Context, scope string, number uint64, want digest.Digest) (*Release, error) {
+func (r *Repo) StoredRelease(ctx context.Context, scope string, number trust.ReleaseNumber, want digest.Digest) (*Release, error) {
 	return r.releaseAt(ctx, scope, fmt.Sprintf("release %d of %q", number, scope), number, want)
 }
 
-func (r *Repo) releaseAt(ctx context.Context, scope, what string, number uint64, want digest.Digest) (*Release, error) {
+func (r *Repo) releaseAt(ctx context.Context, scope, what string, number trust.ReleaseNumber, want digest.Digest) (*Release, error) {
 	var rel *Release
 	err := r.objects.readGood(ctx, ReleaseKey(scope, number), manifest.MaxRelease+4096, func(b []byte, _ bucket.Info) (err error) {
 		rel, err = r.acceptRelease(b, scope, number, want)
@@ -47,7 +47,7 @@ func (r *Repo) releaseAt(ctx context.Context, scope, what string, number uint64,
 }
 
 // acceptRelease proves a release.
-func (r *Repo) acceptRelease(b []byte, scope string, number uint64, want digest.Digest) (*Release, error) {
+func (r *Repo) acceptRelease(b []byte, scope string, number trust.ReleaseNumber, want digest.Digest) (*Release, error) {
 	if d := digest.Of(b); !want.IsZero() && d != want {
 		return nil, fmt.Errorf("%w: its digest is %s, the signed head or its child says %s", trust.ErrUntrusted, d.Short(), want.Short())
 	}
@@ -55,7 +55,7 @@ func (r *Repo) acceptRelease(b []byte, scope string, number uint64, want digest.
 	if err != nil {
 		return nil, err
 	}
-	if err := s.Verify(r.identity.subject(manifest.ReleaseKind, manifest.ReleaseVersion, scope, number)); err != nil {
+	if err := s.Verify(r.identity.subject(manifest.ReleaseKind, manifest.ReleaseVersion, scope, uint64(number))); err != nil {
 		return nil, err
 	}
 	if want.IsZero() {
@@ -112,7 +112,7 @@ func (r *Repo) History(ctx context.Context, channel string, head *Head, fn func(
 // the chain of parents from head. A release that the chain names is valid even if its signer's key is
 // revoked, because it was published before that. Otherwise the signer decides: its key must be active or
 // retired.
-func (r *Repo) ReleaseBelow(ctx context.Context, channel string, head *Head, number uint64) (rel *Release, err error) {
+func (r *Repo) ReleaseBelow(ctx context.Context, channel string, head *Head, number trust.ReleaseNumber) (rel *Release, err error) {
 	if doc, _ := r.trust.Current(); slices.ContainsFunc(doc.Keys, func(k trust.Key) bool { return k.Status == trust.Revoked }) {
 		err = r.History(ctx, channel, head, func(x *Release) (more bool, err error) {
 			if x.Number == number {

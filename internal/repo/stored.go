@@ -34,7 +34,7 @@ type Stored struct {
 
 // StoredRelease is one release object, unread.
 type StoredRelease struct {
-	Number   uint64
+	Number   trust.ReleaseNumber
 	Modified time.Time // by the store's clock
 }
 
@@ -45,7 +45,7 @@ func (r *Repo) Stored(ctx context.Context) (scopes []Stored, strange []bucket.In
 		scope, rest, _ := strings.Cut(strings.TrimPrefix(i.Key, ChannelsPrefix), "/")
 		number, isRelease := strings.CutPrefix(rest, "releases/")
 		n, numErr := strconv.ParseUint(number, 10, 64)
-		isRelease = isRelease && numErr == nil && i.Key == ReleaseKey(scope, n)
+		isRelease = isRelease && numErr == nil && i.Key == ReleaseKey(scope, trust.ReleaseNumber(n))
 		if rest != "head" && !isRelease {
 			strange = append(strange, i)
 			return nil
@@ -55,7 +55,7 @@ func (r *Repo) Stored(ctx context.Context) (scopes []Stored, strange []bucket.In
 		}
 		s := &scopes[len(scopes)-1]
 		if isRelease {
-			s.Releases = append(s.Releases, StoredRelease{Number: n, Modified: i.Modified})
+			s.Releases = append(s.Releases, StoredRelease{Number: trust.ReleaseNumber(n), Modified: i.Modified})
 		} else {
 			s.Head = true
 		}
@@ -105,7 +105,7 @@ func (r *Repo) ChannelOf(ctx context.Context, scope string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	rel, err := r.StoredRelease(ctx, scope, s.Subject.Number, h.Release)
+	rel, err := r.StoredRelease(ctx, scope, trust.ReleaseNumber(s.Subject.Number), h.Release)
 	if err != nil {
 		return "", err
 	}

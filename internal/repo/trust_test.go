@@ -130,9 +130,9 @@ func TestRenewSignsWhatIsKnown(t *testing.T) {
 		other.Digest = digest.Of([]byte("another release"))
 		for _, tt := range []struct {
 			name   string
-			status trust.Status // of the key that signed the head
-			number uint64       // number in the head
-			names  *Release     // release that the head names
+			status trust.Status        // of the key that signed the head
+			number trust.ReleaseNumber // number in the head
+			names  *Release            // release that the head names
 			want   error
 		}{
 			{"the known release", trust.Active, 1, one, nil},

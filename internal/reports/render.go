@@ -18,6 +18,7 @@ import (
 	"nightferry/internal/record"
 	"nightferry/internal/releases"
 	"nightferry/internal/repo"
+	"nightferry/internal/trust"
 	"nightferry/internal/wire"
 )
 
@@ -53,7 +54,7 @@ type RunEvents interface {
 	Unrendered(ctx context.Context) ([]ledger.Run, error)
 	MarkRendered(ctx context.Context, id ledger.RunID) error
 	RunEvents(ctx context.Context, id ledger.RunID, fn func(ledger.Event) error) error
-	Release(ctx context.Context, channel string, number uint64) (ledger.Release, error)
+	Release(ctx context.Context, channel string, number trust.ReleaseNumber) (ledger.Release, error)
 	Append(ctx context.Context, domain, site string, events []ledger.Event) (ledger.Committed, error)
 }
 

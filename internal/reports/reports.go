@@ -40,7 +40,7 @@ type Ledger interface {
 
 // Published knows the releases. *ledger.Ledger is one.
 type Published interface {
-	Release(ctx context.Context, channel string, number uint64) (ledger.Release, error)
+	Release(ctx context.Context, channel string, number trust.ReleaseNumber) (ledger.Release, error)
 }
 
 // Incidents opens and ends incidents. *incident.Service is one.
@@ -74,7 +74,7 @@ type Options struct {
 	Fleet    func() *fleet.Fleet
 	Repo     func() trust.RepoID
 	// GaveNonce reports whether the Core issued a nonce to a site for a release.
-	GaveNonce func(a wire.Address, channel string, number uint64, nonce []byte) bool
+	GaveNonce func(a wire.Address, channel string, number trust.ReleaseNumber, nonce []byte) bool
 	// PanicSite returns where the panic that is being recovered from happened.
 	PanicSite func() string
 }

@@ -29,10 +29,10 @@ type translator struct {
 
 	started []Started
 
-	differing map[ledger.RunID][]string // paths that runs reported as different, as incidents name them
-	ended     []endedRun                // in order
-	parts     map[string]bool           // of the site in incidents, by key: whether the batch leaves it open
-	parents   map[ledger.RunID]uint64   // the release held before each run, except dry runs
+	differing map[ledger.RunID][]string            // paths that runs reported as different, as incidents name them
+	ended     []endedRun                           // in order
+	parts     map[string]bool                      // of the site in incidents, by key: whether the batch leaves it open
+	parents   map[ledger.RunID]trust.ReleaseNumber // the release held before each run, except dry runs
 	problems  []saidProblem
 	outcomes  int64
 }
@@ -171,7 +171,7 @@ func (t *translator) translateStart(e *ledger.Event) error {
 	e.Start = s
 	t.about[e.Run] = releases.Key{Channel: e.Channel, Number: v.Number, Digest: v.Release}
 	if t.parents == nil {
-		t.parents = map[ledger.RunID]uint64{}
+		t.parents = map[ledger.RunID]trust.ReleaseNumber{}
 	}
 	t.parents[e.Run] = v.Parent
 	if v.DryRun {

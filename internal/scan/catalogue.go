@@ -6,6 +6,7 @@ import (
 
 	"nightferry/internal/digest"
 	"nightferry/internal/manifest"
+	"nightferry/internal/trust"
 )
 
 // A catalogue is a private file that never leaves its machine: the publisher's
@@ -43,7 +44,7 @@ type Header struct {
 	_        struct{} `cbor:",toarray"`
 	Repo     [16]byte // the repository's id
 	Channel  string
-	Number   uint64 // of the release
+	Number   trust.ReleaseNumber // of the release
 	Release  digest.Digest
 	Totals   manifest.Totals // of the release
 	Tree     digest.Digest   // of the release

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"nightferry/internal/trust"
 	"nightferry/internal/window"
 )
 
@@ -19,7 +20,7 @@ type Prices struct {
 // previous releases its size.
 type Coming struct {
 	Channel         string
-	Release         uint64 // 0: its number is not known yet
+	Release         trust.ReleaseNumber // 0: its number is not known yet
 	At              time.Time
 	Bytes, Requests int64 // for each site
 }
@@ -44,7 +45,7 @@ const defaultAssumedRate = 1_000_000
 // Item is the forecast of one release at one site.
 type Item struct {
 	Site, Channel string
-	Release       uint64
+	Release       trust.ReleaseNumber
 	Ready         time.Time     // when it is due
 	Start         time.Time     // of its first run; zero: not within the days
 	End           time.Time     // when it is complete; zero: not within the days

@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"nightferry/internal/trust"
 	"nightferry/internal/window"
 )
 
@@ -106,7 +107,7 @@ func TestForecastIsWhatHappens(t *testing.T) {
 			site.Channels = append(site.Channels, Channel{name, rule, rapid.IntRange(0, 1).Draw(t, "priority")})
 			for r := range rapid.IntRange(0, 4).Draw(t, "releases") {
 				ready := q.From.Add(time.Duration(r)*40*time.Hour + time.Duration(rapid.IntRange(0, 39*60).Draw(t, "ready"))*time.Minute)
-				q.Coming = append(q.Coming, Coming{Channel: name, Release: uint64(r + 1), At: ready, Bytes: rapid.Int64Range(0, 900).Draw(t, "minutes") * 60e6})
+				q.Coming = append(q.Coming, Coming{Channel: name, Release: trust.ReleaseNumber(r + 1), At: ready, Bytes: rapid.Int64Range(0, 900).Draw(t, "minutes") * 60e6})
 			}
 		}
 		q.Sites = []Site{site}

@@ -9,6 +9,7 @@ package schedule
 import (
 	"time"
 
+	"nightferry/internal/trust"
 	"nightferry/internal/window"
 )
 
@@ -40,7 +41,7 @@ type Channel struct {
 // Due is a release that a site lacks.
 type Due struct {
 	Site, Channel   string
-	Release         uint64
+	Release         trust.ReleaseNumber
 	Bytes, Requests int64 // that it still needs
 	Since           time.Time
 }

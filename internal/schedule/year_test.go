@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"nightferry/internal/trust"
 	"nightferry/internal/window"
 )
 
@@ -99,7 +100,7 @@ type yearLane struct {
 	was    bool          // whether it was halted at the last step
 }
 
-func id(site, channel string, release uint64) string {
+func id(site, channel string, release trust.ReleaseNumber) string {
 	return fmt.Sprintf("%s %s %d", site, channel, release)
 }
 
@@ -133,7 +134,7 @@ func TestAYearOfSeventySites(t *testing.T) {
 	}
 	for now := from; now.Before(from.AddDate(1, 0, 0)); now = now.Add(tick) {
 		if now.Equal(now.Truncate(24 * time.Hour).Add(10 * time.Hour)) {
-			day := uint64(now.YearDay())
+			day := trust.ReleaseNumber(now.YearDay())
 			for _, s := range y.sites {
 				for channel, bytes := range map[string]int64{"driver": 200e6, "package": 900e6, "patch": 2e9} {
 					y.publish(s, channel, day, random.Int64N(bytes), now)
@@ -169,7 +170,7 @@ func sum(m map[string]int) (n int) {
 
 // publish makes a release due if the previous one has arrived. Otherwise the
 // previous one stays due, because each must start.
-func (y *year) publish(s *yearSite, channel string, release uint64, bytes int64, now time.Time) {
+func (y *year) publish(s *yearSite, channel string, release trust.ReleaseNumber, bytes int64, now time.Time) {
 	l := s.lanes[channel]
 	if l.due != nil {
 		if y.starts[id(s.Name, channel, l.due.Release)] == 0 {

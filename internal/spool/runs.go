@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	"nightferry/internal/digest"
+	"nightferry/internal/trust"
 	"nightferry/internal/wire"
 )
 
@@ -15,7 +16,7 @@ import (
 type Run struct {
 	ID      []byte // 16 random bytes
 	Channel string
-	Number  uint64
+	Number  trust.ReleaseNumber
 	Release digest.Digest
 	Target  string
 	Start   uint64 // revision of the sync request that started it; 0: none

@@ -137,7 +137,7 @@ func (v *Hello) checkBounds(b *bounds) {
 	b.checkLength("number of held releases", len(v.Holds), maxHolds)
 	for _, h := range v.Holds {
 		b.checkChannel(h.Channel)
-		b.checkNumbers("release", h.Number)
+		b.checkNumbers("release", uint64(h.Number))
 		b.checkSeconds("time", h.Verified)
 	}
 }
@@ -200,7 +200,7 @@ func (v *Report) checkBounds(b *bounds) {
 }
 
 func (v *Started) checkBounds(b *bounds) {
-	b.checkNumbers("number", v.Number, v.Parent, v.Start)
+	b.checkNumbers("number", uint64(v.Number), uint64(v.Parent), v.Start)
 	v.Trigger = cleanText(v.Trigger, maxWord)
 }
 

@@ -5,6 +5,7 @@ import (
 	"nightferry/internal/halt"
 	"nightferry/internal/policy"
 	"nightferry/internal/runs"
+	"nightferry/internal/trust"
 )
 
 // State is the complete desired state of a site. Its signed number is its
@@ -39,15 +40,15 @@ type State struct {
 
 // Desired is the desired state of one channel at a site.
 type Desired struct {
-	_       struct{}      `cbor:",toarray"`
-	Channel string        // its name
-	Number  uint64        // of the release; 0: none published yet
-	Release digest.Digest // of the release object
-	Target  string        // folder at the site
-	Nonce   []byte        // 16 bytes, to be repeated in the attestation
-	Start   uint64        // grows with every sync request; 0: never requested
-	DryRun  bool          // the request Start is a dry run: report changes, make none
-	Rehash  bool          // the request Start reads every byte
+	_       struct{}            `cbor:",toarray"`
+	Channel string              // its name
+	Number  trust.ReleaseNumber // of the release; 0: none published yet
+	Release digest.Digest       // of the release object
+	Target  string              // folder at the site
+	Nonce   []byte              // 16 bytes, to be repeated in the attestation
+	Start   uint64              // grows with every sync request; 0: never requested
+	DryRun  bool                // the request Start is a dry run: report changes, make none
+	Rehash  bool                // the request Start reads every byte
 
 	Now    bool  // the request Start also applies while no window is open
 	Bytes  int64 // of the release
@@ -84,7 +85,7 @@ type Hello struct {
 type Held struct {
 	_        struct{} `cbor:",toarray"`
 	Channel  string
-	Number   uint64
+	Number   trust.ReleaseNumber
 	Release  digest.Digest
 	Verified int64 // Unix seconds of the last attestation
 }

@@ -64,10 +64,10 @@ func Decode(body []byte, v any) error {
 // Started reports the start of a run.
 type Started struct {
 	_       struct{} `cbor:",toarray"`
-	Number  uint64
+	Number  trust.ReleaseNumber
 	Release digest.Digest
-	Parent  uint64 // release that the target held before; 0: none
-	Start   uint64 // revision of the sync request that started the run; 0: none
+	Parent  trust.ReleaseNumber // release that the target held before; 0: none
+	Start   uint64              // revision of the sync request that started the run; 0: none
 	DryRun  bool
 	Trigger string // other reason for the run: scrub or verify; empty: none
 }
@@ -109,16 +109,16 @@ type Attestation struct {
 }
 
 // SignAttestation signs an attestation with the site's identity key.
-func SignAttestation(key ed25519.PrivateKey, repo trust.RepoID, a Address, number uint64, at *Attestation) ([]byte, error) {
-	return Sign(key, repo, a, verbAttest, number, at)
+func SignAttestation(key ed25519.PrivateKey, repo trust.RepoID, a Address, number trust.ReleaseNumber, at *Attestation) ([]byte, error) {
+	return Sign(key, repo, a, verbAttest, uint64(number), at)
 }
 
 // OpenAttestation verifies and decodes an attestation.
-func OpenAttestation(b []byte, repo trust.RepoID, a Address, site trust.Public) (*Attestation, uint64, error) {
+func OpenAttestation(b []byte, repo trust.RepoID, a Address, site trust.Public) (*Attestation, trust.ReleaseNumber, error) {
 	var at Attestation
 	m, err := Open(b, repo, a, verbAttest, By(site), &at)
 	if err != nil {
 		return nil, 0, err
 	}
-	return &at, m.Number, nil
+	return &at, trust.ReleaseNumber(m.Number), nil
 }
