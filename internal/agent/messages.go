@@ -173,6 +173,9 @@ func (a *agent) acceptState(ctx context.Context, revision uint64, v *wire.State)
 		return err
 	}
 	a.applyWindows(a.o.Now()) // at once: the loop may be busy with the spool
+	if wire.IncarnationOf(revision) != wire.IncarnationOf(old) {
+		a.hello.wake() // the Core was started, perhaps from a backup: it compares its records with this site's
+	}
 	if another {
 		a.beat.wake() // else a Core that states often would put off each beat
 	}

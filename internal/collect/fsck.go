@@ -231,7 +231,7 @@ func (f *fsck) listAll(ctx context.Context, strange []bucket.Info) error {
 			f.packs[d] = o
 		case err == nil && i.Key == repo.SegmentKey(d):
 			f.segments[d] = o
-		case strings.HasPrefix(i.Key, repo.ChannelsPrefix), strings.HasPrefix(i.Key, "trust/"), i.Key == "format", i.Key == "halt", i.Key == repo.RootKey:
+		case strings.HasPrefix(i.Key, repo.ChannelsPrefix), strings.HasPrefix(i.Key, "trust/"), i.Key == "format", i.Key == "halt", i.Key == "incarnation", i.Key == repo.RootKey:
 		default:
 			strange = append(strange, i)
 		}

@@ -58,6 +58,7 @@ type cadences struct {
 	tasks    *tasks.Service
 	notices  *notices
 	clock    *clocks
+	older    func() error // non-nil if another Core has taken over
 	asides   *sync.WaitGroup
 	publish  func(ctx context.Context, channel string, o PublishOptions, quiet func(error) bool) (*Published, error)
 }
@@ -67,6 +68,9 @@ type cadences struct {
 // due. If a guard refuses it, the channel waits for its next turn, because only a person can fix
 // that. A refusal that may pass by itself is tried again earlier.
 func (d *cadences) startDue(ctx context.Context, b *beats) {
+	if d.older() != nil {
+		return
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.all == nil {

@@ -37,6 +37,8 @@ func (c *Core) openHalts(ctx context.Context) {
 	h.notices, h.clock, h.asides, h.stopPublishing = &c.notices, &c.clock, &c.asides, c.Publisher.stopPublishing
 	h.openOrders(ctx)
 	s.halting = h.service
+	c.incarnation = c.newIncarnation()
+	s.may = c.incarnation.MayState
 }
 
 // composeParts gives each part what it needs of the others. The ledger, the store and
@@ -66,7 +68,8 @@ func (c *Core) composeParts() {
 
 	o := &c.Orders
 	o.o, o.settings, o.ledger, o.storage, o.newest, o.desired, o.query = &c.o, &c.settings, l, &c.storage, &c.newest, c.desired, q
-	o.link, o.states, o.fleet, o.refusals, o.notices, o.clock = b, &c.states, &c.fleet, &c.refusals, &c.notices, &c.clock
+	o.older = c.incarnation.Older
+	o.link, o.states, o.fleet, o.notices, o.clock = b, &c.states, &c.fleet, &c.notices, &c.clock
 
 	e := &c.Enrolment
 	e.o, e.settings, e.ledger, e.vault, e.storage, e.fleet, e.halting, e.access, e.link = &c.o, &c.settings, l, c.vault, &c.storage, &c.fleet, stops, a, b
@@ -82,16 +85,20 @@ func (c *Core) composeParts() {
 	s := &c.watching
 	s.settings, s.ledger, s.storage, s.newest, s.halting, s.desired = &c.settings, l, &c.storage, &c.newest, stops, c.desired
 	s.notices, s.clock, s.desire = &c.notices, &c.clock, o.updateDesired
+	s.incarnation, s.stopPublishing = c.incarnation, c.publishing.Stop
 
 	u := &c.Upkeep
 	u.settings, u.ledger, u.logs, u.storage, u.newest, u.link, u.lending = &c.settings, l, c.logs, &c.storage, &c.newest, b, c.lending
 	u.releases, u.notices, u.clock, u.endLostRuns = c.releases, &c.notices, &c.clock, w.endLostRuns
+	u.checkIncarnation = s.checkIncarnation
 
 	pub := &c.Publisher
 	pub.o, pub.settings, pub.ledger, pub.book, pub.storage, pub.newest, pub.files, pub.ended = &c.o, &c.settings, l, book, &c.storage, &c.newest, c.renderer, ended
+	pub.checkIncarnation = s.checkIncarnation
 	pub.notices, pub.healing, pub.adopt, pub.desire, pub.measureSoon = &c.notices, &u.healing, s.importRelease, o.updateDesired, m.measureSoon
 
 	d := &c.cadences
+	d.older = c.incarnation.Older
 	d.settings, d.storage, d.halting, d.tasks, d.notices, d.clock, d.asides, d.publish = &c.settings, &c.storage, stops, c.tasks, &c.notices, &c.clock, &c.asides, pub.publishUnless
 
 	t := &c.sightings

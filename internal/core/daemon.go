@@ -12,6 +12,7 @@ import (
 
 	"nightferry/internal/desired"
 	"nightferry/internal/durable"
+	"nightferry/internal/incarnation"
 	"nightferry/internal/incident"
 	"nightferry/internal/ledger"
 	"nightferry/internal/lending"
@@ -60,19 +61,20 @@ type Core struct {
 	states   stateSender
 	refusals refusals
 
-	desired    *desired.Service
-	lending    *lending.Service
-	releases   *releases.Reader
-	tasks      *tasks.Service
-	publishing publishing.Service
-	reports    *reports.Service
-	renderer   *reports.Renderer
-	measurer   measurer
-	cadences   cadences
-	watching   storeWatch
-	watch      watch
-	sightings  sightings
-	reserve    reserve
+	desired     *desired.Service
+	incarnation *incarnation.Service
+	lending     *lending.Service
+	releases    *releases.Reader
+	tasks       *tasks.Service
+	publishing  publishing.Service
+	reports     *reports.Service
+	renderer    *reports.Renderer
+	measurer    measurer
+	cadences    cadences
+	watching    storeWatch
+	watch       watch
+	sightings   sightings
+	reserve     reserve
 
 	messages counters
 	ready    chan struct{}

@@ -220,10 +220,7 @@ func (c *Core) handleHello(ctx context.Context, a wire.Address, x *site, v *wire
 	})
 	c.incidents.Resolve(kinds.Protocol, "", a)
 	c.notices.emitEvent(Event{Kind: SiteConnected, Domain: a.Domain, Site: a.Site, Text: clipText(v.Version + " " + v.System)})
-	if v.Revision > st.Revision {
-		c.Orders.handleNewerSite(ctx, a, v.Revision)
-		return
-	}
+	c.noteRevision(ctx, a, wire.VerbHello, v.Revision)
 	c.Enrolment.rekeySite(ctx, a, x)
 	c.states.sendStates(ctx, []wire.Address{a})
 }
@@ -241,6 +238,7 @@ func (c *Core) handleBeat(ctx context.Context, a wire.Address, x *site, v *wire.
 		x.mu.Unlock()
 		return
 	}
+	c.noteRevision(ctx, a, wire.VerbBeat, v.Revision)
 	// Also to a site that has it: what hears nothing while content moves must
 	// think that nobody could stop it.
 	c.states.sendStates(ctx, []wire.Address{a})

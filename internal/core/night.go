@@ -34,6 +34,9 @@ const maxLimit = 366 * 24 * time.Hour
 
 // Limit changes how fast sites move. Those that are moving follow at once.
 func (q *Orders) Limit(ctx context.Context, r LimitRequest) ([]Limited, error) {
+	if err := q.older(); err != nil {
+		return nil, fmt.Errorf("limit: %w", err)
+	}
 	if r.Scope.Channel != "" {
 		return nil, errors.New("limit: a limit is a site's: leave the channel out")
 	}

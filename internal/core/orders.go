@@ -8,7 +8,6 @@ import (
 	"nightferry/internal/desired"
 	"nightferry/internal/fleet"
 	"nightferry/internal/halt"
-	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
 	"nightferry/internal/query"
 	"nightferry/internal/trust"
@@ -28,16 +27,15 @@ type Orders struct {
 	link     *busLink
 	states   *stateSender
 	fleet    *sites
-	refusals *refusals
 	notices  *notices
 	clock    *clocks
+	older    func() error // non-nil if another Core has taken over
 }
 
 // revisions numbers desired states, and reads runs. *ledger.Ledger is one.
 type revisions interface {
 	Revision(ctx context.Context) (uint64, error)
 	Runs(ctx context.Context, f ledger.RunFilter) ([]ledger.Run, error)
-	AdoptRevision(ctx context.Context, seen uint64) (uint64, error)
 }
 
 // updateDesired makes what sites should hold follow from the configuration, the newest
@@ -67,6 +65,9 @@ func (q *Orders) Sync(ctx context.Context, r SyncRequest) ([]Order, error) {
 
 // requestStart asks each site and channel of a scope to start.
 func (q *Orders) requestStart(ctx context.Context, verb string, scope fleet.Scope, r desired.Request, detail string) ([]Order, error) {
+	if err := q.older(); err != nil {
+		return nil, fmt.Errorf("%s: %w", verb, err)
+	}
 	list, err := q.settings.Load().Fleet.Select(scope)
 	if err != nil {
 		return nil, err
@@ -120,32 +121,6 @@ func scopeText(s fleet.Scope) string {
 	}
 	return t[1:]
 }
-
-// handleNewerSite handles a site that has seen a newer state than the ledger knows: the ledger was
-// restored from a backup. It raises the revision, so that the Core's next states are newer.
-func (q *Orders) handleNewerSite(ctx context.Context, a wire.Address, seen uint64) {
-	ch := desired.Change{Only: []string{a.Site}, Requests: map[desired.Key]desired.Request{}}
-	for _, d := range q.desired.Of(a).Desired {
-		// The ledger does not know what the site holds, so the site proves it in its next window.
-		ch.Requests[desired.Key{Address: a, Channel: d.Channel}] = desired.Request{}
-	}
-	if now, err := q.ledger.Revision(ctx); err == nil && seen > now+maxLeap {
-		q.refusals.refuseMessage(ctx, message{from: a, verb: wire.VerbHello}, "forged", fmt.Sprintf("it reports revision %d, the newest is %d", seen, now), kinds.Malformed)
-		return
-	}
-	_, err := q.ledger.AdoptRevision(ctx, seen)
-	if err == nil {
-		err = q.updateDesired(ctx, ch)
-	}
-	if err != nil {
-		q.notices.LedgerFailed(err)
-		q.states.sendStates(ctx, []wire.Address{a}) // it ignores the older state, and obeys its halt orders
-	}
-}
-
-// maxLeap bounds how far a site can raise the revision at once. A restore never loses more
-// revisions, and the numbers cannot be exhausted.
-const maxLeap = 1 << 40
 
 // VerifyRequest asks sites to compare their files with their release now.
 type VerifyRequest struct {

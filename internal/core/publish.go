@@ -42,6 +42,8 @@ type Publisher struct {
 	adopt       func(ctx context.Context, channel string, run ledger.RunID) (news bool, err error)
 	desire      func(context.Context, desired.Change) error
 	measureSoon func(channel string)
+	// checkIncarnation fails if another Core has taken over, or if that is unknown.
+	checkIncarnation func(context.Context) error
 }
 
 // Channels returns the names of the configured channels, sorted.
@@ -200,6 +202,9 @@ func (pb *Publisher) pushSource(ctx context.Context, ch *fleet.Channel, o Publis
 		return nil, err
 	}
 	pb.storage.repo.Store(r)
+	if err := pb.checkIncarnation(ctx); err != nil {
+		return nil, err
+	}
 	host, _ := os.Hostname() // only for halt orders that name it as a site
 	links := push.Refuse
 	if ch.Links == fleet.Skip {

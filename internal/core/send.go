@@ -30,6 +30,7 @@ type stateSender struct {
 	storage *storage
 	fleet   *sites
 	desired *desired.Service
+	may     func(revision uint64) bool // false: halt orders only, see incarnation.Service.MayState
 	halting *halting.Service
 	clock   *clocks
 	notices *notices
@@ -117,6 +118,8 @@ func (s *stateSender) sendOne(a wire.Address) {
 	}
 	if older != "" { // an older state under a new revision would move the site back
 		s.notices.incidents.Raise(kinds.Behind, "", a, older)
+	}
+	if older != "" || !s.may(st.Revision) {
 		st = desired.Stated{State: wire.State{Halt: st.Halt}} // a halt is obeyed under any revision
 	} else {
 		s.notices.incidents.Resolve(kinds.Behind, "", a)

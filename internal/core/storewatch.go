@@ -17,6 +17,7 @@ import (
 	"nightferry/internal/digest"
 	"nightferry/internal/durable"
 	"nightferry/internal/halting"
+	"nightferry/internal/incarnation"
 	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
 	"nightferry/internal/repo"
@@ -75,6 +76,9 @@ type storeWatch struct {
 	clock    *clocks
 	desire   func(context.Context, desired.Change) error
 	looked   looked
+
+	incarnation    *incarnation.Service
+	stopPublishing func(why func(channel string) error)
 }
 
 // releaseRecords keeps releases. *ledger.Ledger is one.
@@ -141,7 +145,11 @@ func (s *storeWatch) lookOnce(ctx context.Context) error {
 		news = news || fresh
 		errs = append(errs, err)
 	}
-	if news || s.desired.Behind() {
+	taken, err := s.takeIncarnation(ctx) // last: its revisions state the newest releases
+	if s.incarnation.Older() == nil {
+		errs = append(errs, err)
+	}
+	if taken || news || s.desired.Behind() {
 		errs = append(errs, s.desire(ctx, desired.Change{}))
 	}
 	return errors.Join(errs...)

@@ -10,6 +10,7 @@ import (
 
 	"nightferry/internal/clock"
 	"nightferry/internal/fleet"
+	"nightferry/internal/incarnation"
 	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
 	"nightferry/internal/lending"
@@ -37,6 +38,8 @@ type Caretaker struct {
 	notices     *notices
 	clock       *clocks
 	endLostRuns func(context.Context) error
+	// checkIncarnation fails if another Core has taken over, or if that is unknown.
+	checkIncarnation func(context.Context) error
 
 	healing               atomic.Bool    // something was published since the bucket was checked
 	lastResign, lastPurge clock.Calendar // used by one goroutine at a time
@@ -60,6 +63,12 @@ func (u *Caretaker) runDaily(ctx context.Context) error {
 		if ctx.Err() == nil {
 			u.notices.Trouble("clock", err)
 		}
+		return err
+	}
+	if err := u.checkIncarnation(ctx); errors.As(err, new(*incarnation.OlderError)) {
+		return nil // it has an incident of its own
+	} else if err != nil {
+		u.notices.Trouble("store", err)
 		return err
 	}
 	if clock.Due(u.lastResign, now, daily) && u.resignHeads(ctx) {
@@ -88,6 +97,9 @@ func (u *Caretaker) resignHeads(ctx context.Context) (ok bool) {
 		if !known {
 			continue
 		}
+		if u.checkIncarnation(ctx) != nil {
+			return false
+		}
 		_, err := u.storage.repo.Load().Publisher(u.storage.keys.Load().release).Renew(ctx, ch.Name, rel.Number, rel.Digest)
 		switch {
 		case ctx.Err() != nil:
@@ -108,6 +120,9 @@ func (u *Caretaker) resignHeads(ctx context.Context) (ok bool) {
 // and reports what it removed. It continues after a failure and returns all errors.
 func (u *Caretaker) Purge(ctx context.Context) error {
 	now, err := u.clock.agreedTime(ctx)
+	if err == nil {
+		err = u.checkIncarnation(ctx)
+	}
 	if err != nil {
 		return err
 	}
@@ -154,6 +169,9 @@ const forgetAfter = 30 * 24 * time.Hour
 // was heard within the last 30 days. While the clocks differ, none of this is known.
 func (u *Caretaker) Held(ctx context.Context) (map[string]map[trust.ReleaseNumber][]string, error) {
 	now, err := u.clock.agreedTime(ctx)
+	if err == nil {
+		err = u.checkIncarnation(ctx)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("which releases are retained: %w", err)
 	}

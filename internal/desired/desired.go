@@ -134,7 +134,7 @@ func (s *Service) Update(ctx context.Context, w World, c Change) (changed []wire
 		}
 		old := s.Of(a)
 		s.states.Store(a, now)
-		if p.touched[a] || old.Beat != now.Beat {
+		if old.Revision != now.Revision || old.Beat != now.Beat {
 			changed = append(changed, a)
 		}
 	}

@@ -30,6 +30,7 @@ const (
 	Rendering Kind = "log"
 	Lost      Kind = "lost-events"
 	Behind    Kind = "behind"
+	OtherCore Kind = "other-core"
 	MailDown  Kind = "mail"
 	HookDown  Kind = "webhook"
 	Publishes Kind = "publish"
@@ -105,6 +106,7 @@ var entries = []Entry{
 	{Kind: Behind, Cause: "a site holds a newer release than this Core knows; it gets no desired state until the store was read", Remedy: "resolve the incident `store`: the ledger is a restored backup, and the store must be read first", SymptomOf: []Kind{Store}},
 	{Kind: Publishes, Object: Channel, Cause: "a channel could not be published; closes with its next publish", Remedy: "correct the cause named in the text, and `nightferry publish` again; if a guard refused an intended change, with the guard's flag", SymptomOf: []Kind{Store, Ledger, Full}},
 	{Kind: Discrepancy, Object: Channel, Cause: "files at a site differ from the applied release: they are missing, of another size or with other bytes; the first twenty paths are named, `nightferry run show` has them all", Remedy: "if the text says that all was repaired, find out who changes files there; else `nightferry verify --site NAME --repair`"},
+	{Kind: OtherCore, Cause: "another Core, such as a restored backup or a copy of this machine, was started later and uses the same bucket; this Core publishes nothing, signs no heads, purges nothing and sends sites only halt orders. Halt orders of both Cores work", Remedy: "stop one of the two Cores; to continue with this one, stop the other one, then restart this one: its start takes the bucket over"},
 	{Kind: Stale, Object: Channel, Cause: "a site lacks a release although its window has closed since (or for a day, with no window or one that is open for longer)", Remedy: "see how its last run ended: `nightferry runs --site NAME`; `nightferry sync --site NAME --now` does not wait for the next window"},
 	{Kind: RunFails, Object: Channel, Cause: "two runs of a channel at a site failed one after the other; the text has the cause of the last one; closes when a run ends well", Remedy: "correct the cause named in the text, then `nightferry sync --site NAME --now`; `nightferry run show RUN` names each file"},
 	{Kind: SourceDamage, Object: Channel, Cause: "files of a channel's source have other bytes than were published, under the same size and time, or cannot be read: a bad disk, malware, or a fault of the publisher; closes when the source is measured well again", Remedy: "look at that disk; put the files back from a good copy and `nightferry publish` again; if the new bytes are intended, `nightferry publish --rehash`"},

@@ -26,18 +26,19 @@ func (l *Ledger) NextRevision(ctx context.Context) (n uint64, err error) {
 	return n, err
 }
 
-// AdoptRevision raises the revision to atLeast and returns it. A site has seen that revision, so the ledger may be a
-// restored backup.
-func (l *Ledger) AdoptRevision(ctx context.Context, atLeast uint64) (n uint64, err error) {
-	// A site that reports an extreme number must not exhaust the numbers.
-	const highest = 1 << 62
-	if atLeast > highest {
-		return 0, fmt.Errorf("adopt revision %d: want at most %d", atLeast, uint64(highest))
-	}
-	err = l.db.makeChange(ctx, fmt.Sprintf("adopt revision %d", atLeast), func(x *tx) error {
-		return x.queryRow("UPDATE meta SET revision = max(revision, ?) RETURNING revision", int64(atLeast)).Scan(&n)
+// Restate makes revision the highest one, and the revision of every site's state. It fails with ErrConflict if that or a
+// higher one was issued.
+func (l *Ledger) Restate(ctx context.Context, revision uint64) error {
+	return l.db.makeChange(ctx, fmt.Sprintf("restate desired states under revision %d", revision), func(x *tx) error {
+		n, err := x.execCount("UPDATE meta SET revision = ?1 WHERE revision < ?1", int64(revision))
+		if err == nil && n == 0 {
+			err = fmt.Errorf("%w: the ledger has this revision or a higher one", ErrConflict)
+		}
+		if err != nil {
+			return err
+		}
+		return x.execSQL("UPDATE desired_revisions SET revision = ?", int64(revision))
 	})
-	return n, err
 }
 
 const releaseColumns = "channel, number, digest, tree, parent, files, bytes, published, run"

@@ -211,16 +211,14 @@ func TestDesired(t *testing.T) {
 	n, err := l.NextRevision(ctx)
 	must(t, err)
 	same(t, "next", n, uint64(3))
-	n, err = l.AdoptRevision(ctx, 50)
-	must(t, err)
-	same(t, "adopted", n, uint64(50))
-	n, err = l.AdoptRevision(ctx, 4)
-	must(t, err)
-	same(t, "adopted", n, uint64(50))
+	must(t, l.Restate(ctx, 50))
+	if err := l.Restate(ctx, 50); !errors.Is(err, ErrConflict) {
+		t.Errorf("a revision that was issued: %v", err)
+	}
 	want.Set, want.Revision = c.now(), 1
 	state, err := l.DesiredState(ctx, "apac", "osaka")
 	must(t, err)
-	same(t, "desired", *state, DesiredState{Rows: []Desired{want}, Revisions: map[SiteKey]uint64{key: 1}, Limits: limit})
+	same(t, "desired", *state, DesiredState{Rows: []Desired{want}, Revisions: map[SiteKey]uint64{key: 50}, Limits: limit})
 	all, err := l.DesiredState(ctx, "", "")
 	must(t, err)
 	same(t, "rows of all sites", len(all.Rows), 2)

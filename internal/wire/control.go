@@ -8,6 +8,16 @@ import (
 	"nightferry/internal/trust"
 )
 
+// revisionBits is how many bits of a revision count the changes of one incarnation. The bits above them are the
+// incarnation: the number that the Core has taken in the bucket at its start.
+const revisionBits = 24
+
+// FirstRevision returns the revision with which an incarnation starts.
+func FirstRevision(incarnation uint64) uint64 { return incarnation << revisionBits }
+
+// IncarnationOf returns the incarnation that issued a revision.
+func IncarnationOf(revision uint64) uint64 { return revision >> revisionBits }
+
 // State is the complete desired state of a site. Its signed number is its
 // revision; under 0 it carries only halt orders. A site drops a State older than
 // its own, and obeys its halt orders.

@@ -1,0 +1,267 @@
+package core_test
+
+import (
+	"net/http"
+	"os/exec"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"nightferry/internal/core"
+	"nightferry/internal/fleet"
+	"nightferry/internal/halt"
+	"nightferry/internal/incarnation"
+	"nightferry/internal/s3test"
+	"nightferry/internal/testbed"
+	"nightferry/internal/wire"
+)
+
+// copyData copies the data folder of a Core that is stopped.
+func (w *world) copyData(to string) {
+	w.t.Helper()
+	if out, err := exec.CommandContext(w.t.Context(), "cp", "-a", w.options.Data, to).CombinedOutput(); err != nil {
+		w.t.Fatalf("%v: %s", err, out)
+	}
+}
+
+// beside returns a second Core on the same store, with its own copy of the data folder and its own
+// address. It is not started.
+func (w *world) beside(data string) *world {
+	w.t.Helper()
+	b := &world{t: w.t, dir: w.dir, source: w.source, bucket: w.bucket, store: w.store, root: w.root, release: w.release, repoKey: w.repoKey,
+		options: w.options, settings: w.settings, more: make(chan struct{}, 1)}
+	b.options.Data, b.options.OnEvent, b.options.BusLog = data, b.hear, nil
+	for _, addr := range []*string{&b.options.Addr, &b.options.WebSocketAddr} {
+		var err error
+		if *addr, err = testbed.Address(); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	w.t.Cleanup(func() {
+		if b.stop != nil {
+			b.stop()
+		}
+	})
+	return b
+}
+
+// isOlder reports whether a Core does nothing that only the newer of two may do.
+func (w *world) isOlder(err error) bool { return err != nil && strings.Contains(err.Error(), "another Core") }
+
+// TestTwoCores: a restored copy is started beside the original, and later the original is restarted. The
+// Core that was started last acts. The other one opens an incident, publishes, signs, purges and
+// states nothing, and its halt orders work.
+func TestTwoCores(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.write("a.txt", "one")
+	w.publish("package")
+	osaka := w.join("osaka")
+	osaka.stateOf("package", 1)
+	w.stop()
+	data := w.options.Data + "-copy"
+	w.copyData(data)
+	w.start()
+	osaka.back()
+	_, seen := osaka.hello()
+	w.write("a.txt", "two")
+	w.publish("package")
+
+	copied := w.beside(data)
+	copied.start()
+	if text := w.untilIncident("other-core"); !strings.Contains(text, "incarnation") {
+		t.Error(text)
+	}
+	w.begun()
+	purges := w.purges()
+	if _, err := w.core.Publisher.Publish(t.Context(), "package", core.PublishOptions{}); !w.isOlder(err) {
+		t.Errorf("the older Core publishes: %v", err)
+	}
+	if _, err := w.core.Orders.Sync(t.Context(), core.SyncRequest{Scope: fleet.Scope{Site: "osaka"}}); !w.isOlder(err) {
+		t.Errorf("the older Core orders a run: %v", err)
+	}
+	if _, err := w.core.Orders.Limit(t.Context(), core.LimitRequest{Scope: fleet.Scope{Site: "osaka"}, Rate: "1MB"}); !w.isOlder(err) {
+		t.Errorf("the older Core changes a rate: %v", err)
+	}
+	if _, err := w.core.Upkeep.Held(t.Context()); !w.isOlder(err) {
+		t.Errorf("the older Core lets gc run: %v", err)
+	}
+	if err := w.core.Upkeep.Purge(t.Context()); !w.isOlder(err) || w.purges() != purges {
+		t.Errorf("the older Core purges: %v", err)
+	}
+	if st, n := osaka.hello(); n != 0 || len(st.Desired) > 0 {
+		t.Errorf("the older Core states revision %d: %+v", n, st.Desired)
+	}
+	halted, err := w.core.Halts.Halt(t.Context(), core.HaltRequest{Scope: halt.All, Reason: "both must stop"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for len(osaka.in) > 0 { // the older Core's site obeys
+		<-osaka.in
+	}
+	if st, _ := osaka.hello(); len(st.Halt) == 0 {
+		t.Error("the halt order of the older Core does not reach its site")
+	}
+	copied.until("the newer Core to obey", func() bool { return copied.halts()[halted.Orders[0]].Reason == "both must stop" })
+	if _, err := copied.core.Halts.Resume(t.Context(), "", halt.All, ""); err != nil {
+		t.Fatal(err)
+	}
+	copied.write("a.txt", "three")
+	copied.until("the newer Core to publish", func() bool {
+		p, err := copied.core.Publisher.Publish(t.Context(), "package", core.PublishOptions{})
+		return err == nil && p.Number == 3
+	})
+	if copied.has("other-core") {
+		t.Error("the newer Core takes itself for the older one")
+	}
+
+	// An administrator decides: a restart takes over, with the newest release.
+	w.restart()
+	copied.untilIncident("other-core")
+	osaka.back()
+	for {
+		st, n := osaka.hello()
+		if n == 0 {
+			continue // it has not looked at the store yet
+		}
+		if n <= seen || st.Desired[0].Number != 3 {
+			t.Errorf("revision %d after %d: %+v", n, seen, st.Desired)
+		}
+		break
+	}
+	w.until("the incident to be over", func() bool { return !w.has("other-core") })
+	w.write("a.txt", "four")
+	w.until("the original to publish", func() bool {
+		p, err := w.core.Publisher.Publish(t.Context(), "package", core.PublishOptions{})
+		return err == nil && p.Number == 4
+	})
+	if _, err := copied.core.Publisher.Publish(t.Context(), "package", core.PublishOptions{}); !copied.isOlder(err) {
+		t.Errorf("the copy publishes: %v", err)
+	}
+}
+
+// TestRestoredWithoutStore: a Core starts from an older copy of its data while its store is dark. It
+// changes its configuration as often as the lost Core did, so its revisions would repeat. It halts
+// sites and states nothing until it has read the store; then its revision is above all that sites have
+// seen, with the newest release.
+func TestRestoredWithoutStore(t *testing.T) {
+	t.Parallel()
+	var dark atomic.Bool
+	w := newWorldWith(t, nil, func(w *world) {
+		b, _ := s3test.Through(t, w.bucket, func(next http.Handler) http.Handler {
+			return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+				if dark.Load() {
+					s3test.S3Error(rw, http.StatusForbidden, "AccessDenied", "down for the test")
+					return
+				}
+				next.ServeHTTP(rw, r)
+			})
+		})
+		w.options.StoreURL = b.URL("")
+	})
+	w.write("a.txt", "one")
+	w.publish("package")
+	osaka := w.join("osaka")
+	osaka.stateOf("package", 1)
+	w.stop()
+	yesterday := w.options.Data + "-yesterday"
+	w.copyData(yesterday)
+	w.start()
+	osaka.back()
+	w.write("a.txt", "two")
+	w.publish("package")
+	osaka.stateOf("package", 2)
+	_, seen := osaka.hello()
+	w.stop()
+
+	w.options.Data = yesterday
+	dark.Store(true)
+	w.start()
+	osaka.back()
+	for i := range 8 {
+		w.apart().Site("osaka").Placement("package").Rate = int64(1000 + i)
+		if err := w.core.Reload(t.Context(), w.settings); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := w.core.Publisher.Publish(t.Context(), "package", core.PublishOptions{}); err == nil {
+		t.Error("it publishes although it has not read the store")
+	}
+	done, err := w.core.Halts.Halt(t.Context(), core.HaltRequest{Scope: halt.All, Reason: "bad package"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	osaka.say(wire.VerbBeat, 0, &wire.Beat{At: time.Now().UnixMilli(), Revision: seen, Trust: osaka.chain.Number, Instance: osaka.instance})
+	for {
+		var st wire.State
+		n, err := osaka.answerNumber(wire.VerbState, &st)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n != 0 || len(st.Desired) > 0 {
+			t.Fatalf("it states revision %d after %d: %+v", n, seen, st.Desired)
+		}
+		if len(st.Halt) > 0 {
+			break
+		}
+	}
+	dark.Store(false)
+	if _, err := w.core.Halts.Resume(t.Context(), done.Orders[0].String(), "", ""); err != nil {
+		t.Fatal(err)
+	}
+	w.until("a newer state", func() bool {
+		st, n := osaka.hello()
+		if n != 0 && (n <= seen || len(st.Desired) != 1 || st.Desired[0].Number != 2) {
+			t.Fatalf("revision %d after %d: %+v", n, seen, st.Desired)
+		}
+		return n != 0
+	})
+	w.untilDeed("incarnation", "copy")
+	w.write("a.txt", "three")
+	if p := w.publish("package"); p.Number != 3 {
+		t.Errorf("release %d", p.Number)
+	}
+}
+
+// TestNumberLostEverywhere: ledger and bucket are restored, so that both have lost the number. A site that
+// has followed it says so, and gets a newer state; a number that no Core can have had is refused.
+func TestNumberLostEverywhere(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.write("a.txt", "one")
+	w.publish("package")
+	osaka := w.join("osaka")
+	osaka.stateOf("package", 1)
+	w.stop()
+	yesterday, then := w.options.Data+"-yesterday", w.object(incarnation.Key)
+	w.copyData(yesterday)
+	for range 3 {
+		w.start()
+		osaka.back()
+		osaka.stateOf("package", 1)
+		w.stop()
+	}
+	w.start()
+	osaka.back()
+	_, seen := osaka.hello()
+	w.stop()
+
+	w.options.Data = yesterday
+	w.putObject(incarnation.Key, then)
+	w.start()
+	osaka.back()
+	w.until("a newer state", func() bool {
+		osaka.say(wire.VerbBeat, 0, &wire.Beat{At: time.Now().UnixMilli(), Revision: seen, Trust: osaka.chain.Number, Instance: osaka.instance})
+		var st wire.State
+		n, err := osaka.answerNumber(wire.VerbState, &st)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n > seen
+	})
+	osaka.say(wire.VerbBeat, 0, &wire.Beat{At: time.Now().UnixMilli(), Revision: 1 << 61, Trust: osaka.chain.Number, Instance: osaka.instance})
+	if text := w.untilIncident("malformed"); !strings.Contains(text, "incarnation") {
+		t.Error(text)
+	}
+}
