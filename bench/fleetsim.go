@@ -32,6 +32,8 @@ type simAgent struct {
 	chain      wire.Chain
 	state      wire.State
 	revision   uint64
+	holds      []wire.Held
+	spooled    uint64 // events of a report that is not acknowledged
 	generation []byte
 	acked      chan uint64
 	lost       int // connections that broke
@@ -93,7 +95,7 @@ func (a *simAgent) connect(ctx context.Context) error {
 		return err
 	}
 	a.mu.Lock()
-	hello := wire.Hello{Generation: a.generation, Version: "simulated", System: "none/none", At: time.Now().UnixMilli(), Trust: a.chain.Number, Revision: a.revision}
+	hello := wire.Hello{Generation: a.generation, Version: "simulated", System: "none/none", At: time.Now().UnixMilli(), Trust: a.chain.Number, Revision: a.revision, Holds: a.holds, Spooled: a.spooled}
 	a.mu.Unlock()
 	return a.say(wire.VerbHello, &hello)
 }
@@ -154,13 +156,19 @@ func (a *simAgent) live(ctx context.Context) {
 		case <-time.After(wait):
 		}
 		a.mu.Lock()
-		beat := wire.Beat{At: time.Now().UnixMilli(), Trust: a.chain.Number, Revision: a.revision}
+		beat := wire.Beat{At: time.Now().UnixMilli(), Trust: a.chain.Number, Revision: a.revision, Holds: a.holds, Spooled: a.spooled}
 		wait = max(time.Second, time.Duration(a.state.Beat)*time.Second)
 		a.mu.Unlock()
 		if err := a.say(wire.VerbBeat, &beat); err != nil && !errors.Is(err, bus.ErrAway) {
 			return
 		}
 	}
+}
+
+func (a *simAgent) setHolds(list []wire.Held, spooled uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.holds, a.spooled = list, spooled
 }
 
 // report sends the outcome of every file of a first pull, and waits for the acknowledgement until ctx ends.
@@ -176,6 +184,8 @@ func (a *simAgent) report(ctx context.Context, tree [32]byte, sizes []int64) err
 		return err
 	}
 	last := uint64(len(r.Events))
+	d := &state.Desired[0]
+	a.setHolds([]wire.Held{{Channel: d.Channel, Number: d.Number, Release: d.Release, Verified: time.Now().Unix()}}, last)
 	for {
 		if err := a.say(wire.VerbReport, r); err != nil && !errors.Is(err, bus.ErrAway) {
 			return err
@@ -189,6 +199,7 @@ func (a *simAgent) report(ctx context.Context, tree [32]byte, sizes []int64) err
 			case heard = <-a.acked:
 				if heard >= last {
 					again.Stop()
+					a.setHolds(a.holds, 0)
 					return nil
 				}
 			case <-again.C:

@@ -339,31 +339,54 @@ func dropTransient(err error) error {
 }
 
 func (a *agent) sendHello(ctx context.Context) error {
-	holds, err := a.spool.Holds(ctx)
+	holds, spooled, err := readHoldings(ctx, a.spool)
 	if err != nil {
 		return err
 	}
 	a.mu.Lock()
 	h := wire.Hello{Generation: a.spool.Generation(), Version: a.o.Version, System: runtime.GOOS + "/" + runtime.GOARCH, At: a.o.Now().UnixMilli(),
-		StoreClock: a.storeClock.ms.Load(), Trust: a.chain.Number, Revision: a.revision, Epoch: a.halts.durableEpoch(), Instance: a.instance, Machine: machineName()}
+		StoreClock: a.storeClock.ms.Load(), Trust: a.chain.Number, Revision: a.revision, Epoch: a.halts.durableEpoch(), Holds: holds, Spooled: spooled, Instance: a.instance, Machine: machineName()}
 	a.beaten = a.revision
 	a.mu.Unlock()
-	for _, x := range holds {
-		h.Holds = append(h.Holds, x.Held)
-	}
 	a.trySend(wire.VerbHello, &h)
 	return nil
+}
+
+// readHoldings returns the held releases, and the number of events that the Core has not acknowledged.
+// Both are of one moment: no event was spooled between the reads.
+func readHoldings(ctx context.Context, s *spool.Spool) (list []wire.Held, spooled uint64, err error) {
+	for {
+		spooled, next, err := s.Spooled(ctx)
+		if err != nil {
+			return nil, 0, err
+		}
+		holds, err := s.Holds(ctx)
+		if err != nil {
+			return nil, 0, err
+		}
+		_, now, err := s.Spooled(ctx)
+		if err != nil {
+			return nil, 0, err
+		}
+		if now != next {
+			continue
+		}
+		for _, h := range holds {
+			list = append(list, h.Held)
+		}
+		return list, spooled, nil
+	}
 }
 
 // sendBeat sends a heartbeat. With leaving it is the last one, and waits a moment
 // until the bus has it.
 func (a *agent) sendBeat(ctx context.Context, leaving bool) error {
-	spooled, _, err := a.spool.Spooled(ctx)
+	holds, spooled, err := readHoldings(ctx, a.spool)
 	if err != nil {
 		return err
 	}
 	a.mu.Lock()
-	b := wire.Beat{At: a.o.Now().UnixMilli(), StoreClock: a.storeClock.ms.Load(), Trust: a.chain.Number, Revision: a.revision, Epoch: a.halts.durableEpoch(), Spooled: spooled, Instance: a.instance, Waits: a.waits, Leaving: leaving}
+	b := wire.Beat{At: a.o.Now().UnixMilli(), StoreClock: a.storeClock.ms.Load(), Trust: a.chain.Number, Revision: a.revision, Epoch: a.halts.durableEpoch(), Holds: holds, Spooled: spooled, Instance: a.instance, Waits: a.waits, Leaving: leaving}
 	a.beaten = a.revision
 	a.mu.Unlock()
 	a.trySend(wire.VerbBeat, &b)

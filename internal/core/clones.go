@@ -3,7 +3,6 @@ package core
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"nightferry/internal/desired"
@@ -139,25 +138,6 @@ func (e *Enrolment) Confirm(ctx context.Context, name, reason string) error {
 	e.notices.incidents.Resolve(kinds.Cloned, "", a)
 	_, err = e.request(ctx, "confirm", fleet.Scope{Site: name}, desired.Request{}, reason)
 	return err
-}
-
-// noteDisproven notes that a site holds less than it has attested to: it was put
-// back to an earlier state.
-func (e *Enrolment) noteDisproven(ctx context.Context, a wire.Address, holds []wire.Held) {
-	list, err := e.ledger.Holdings(ctx, ledger.Filter{Domain: a.Domain, Site: a.Site})
-	if err != nil {
-		e.notices.LedgerFailed(err)
-		return
-	}
-	for _, h := range list {
-		i := slices.IndexFunc(holds, func(x wire.Held) bool { return x.Channel == h.Channel })
-		if h.Verified.IsZero() || i >= 0 && holds[i].Number >= h.Number {
-			continue
-		}
-		if err := e.ledger.Sites.Unprove(ctx, a.Domain, a.Site, h.Channel); err != nil {
-			e.notices.LedgerFailed(err)
-		}
-	}
 }
 
 // dropServer drops what was known of a site's server: another one has taken its

@@ -37,7 +37,7 @@ func (c *Core) openHalts(ctx context.Context) {
 	h.notices, h.clock, h.asides, h.stopPublishing = &c.notices, &c.clock, &c.asides, c.Publisher.stopPublishing
 	h.openOrders(ctx)
 	s.halting = h.service
-	c.incarnation = c.newIncarnation()
+	c.incarnation = newIncarnation(c.ledger, &c.storage, &c.notices, c.o.Now)
 	s.may = c.incarnation.MayState
 }
 
@@ -70,6 +70,8 @@ func (c *Core) composeParts() {
 	o.o, o.settings, o.ledger, o.storage, o.newest, o.desired, o.query = &c.o, &c.settings, l, &c.storage, &c.newest, c.desired, q
 	o.older = c.incarnation.Older
 	o.link, o.states, o.fleet, o.notices, o.clock = b, &c.states, &c.fleet, &c.notices, &c.clock
+
+	c.accounts = accounts{ledger: l, desired: c.desired, incarnation: c.incarnation, refusals: &c.refusals, notices: &c.notices, request: o.requestStart}
 
 	e := &c.Enrolment
 	e.o, e.settings, e.ledger, e.vault, e.storage, e.fleet, e.halting, e.access, e.link = &c.o, &c.settings, l, c.vault, &c.storage, &c.fleet, stops, a, b

@@ -63,6 +63,7 @@ type Core struct {
 
 	desired     *desired.Service
 	incarnation *incarnation.Service
+	accounts    accounts
 	lending     *lending.Service
 	releases    *releases.Reader
 	tasks       *tasks.Service

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"nightferry/internal/incarnation"
 	"nightferry/internal/kinds"
@@ -12,22 +13,22 @@ import (
 )
 
 // newIncarnation makes the service that tells the newer of two Cores from the older one.
-func (c *Core) newIncarnation() *incarnation.Service {
+func newIncarnation(l *ledger.Ledger, s *storage, n *notices, now func() time.Time) *incarnation.Service {
 	return incarnation.New(incarnation.Options{
-		Records: c.ledger, Now: c.o.Now,
+		Records: l, Now: now,
 		Bucket: func() incarnation.Bucket {
-			r := c.storage.repo.Load()
+			r := s.repo.Load()
 			doc, _ := r.Trust().Current()
-			return incarnation.Bucket{Store: r.Store(), Repo: r.ID(), Doc: doc, Key: c.storage.keys.Load().release}
+			return incarnation.Bucket{Store: r.Store(), Repo: r.ID(), Doc: doc, Key: s.keys.Load().release}
 		},
 		Taken: func(ctx context.Context, number, found, kept uint64) {
-			c.incidents.Resolve(kinds.OtherCore, "", wire.Address{}) // of the process before
+			n.incidents.Resolve(kinds.OtherCore, "", wire.Address{}) // of the process before
 			detail := fmt.Sprintf("the store had %d, the ledger %d", found, kept)
 			if found > kept {
 				detail += ": the ledger is a copy from before that start, or the Core was killed while it took the number"
 			}
-			if err := c.ledger.Audit(ctx, ledger.Deed{Who: "core", What: "incarnation", Object: fmt.Sprint(number), Detail: detail}); err != nil {
-				c.notices.LedgerFailed(err)
+			if err := l.Audit(ctx, ledger.Deed{Who: "core", What: "incarnation", Object: fmt.Sprint(number), Detail: detail}); err != nil {
+				n.LedgerFailed(err)
 			}
 		},
 	})
@@ -58,23 +59,4 @@ func (s *storeWatch) noteOlder(err error) error {
 		s.stopPublishing(func(string) error { return err })
 	}
 	return err
-}
-
-// noteRevision handles the newest revision that a site has accepted. If this Core has not issued it, the
-// bucket and the ledger were both restored from a backup, or another Core is at work.
-func (c *Core) noteRevision(ctx context.Context, a wire.Address, verb string, seen uint64) {
-	if seen <= c.desired.Of(a).Revision {
-		return
-	}
-	issued, err := c.ledger.Revision(ctx)
-	if err != nil {
-		c.notices.LedgerFailed(err)
-		return
-	}
-	if seen <= issued {
-		return
-	}
-	if err := c.incarnation.Followed(wire.IncarnationOf(seen)); err != nil {
-		c.refusals.refuseMessage(ctx, message{from: a, verb: verb}, "forged", fmt.Sprintf("it reports revision %d, the newest is %d: %v", seen, issued, err), kinds.Malformed)
-	}
 }

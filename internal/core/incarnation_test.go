@@ -1,8 +1,10 @@
 package core_test
 
 import (
+	"maps"
 	"net/http"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -12,6 +14,7 @@ import (
 	"nightferry/internal/fleet"
 	"nightferry/internal/halt"
 	"nightferry/internal/incarnation"
+	"nightferry/internal/ledger"
 	"nightferry/internal/s3test"
 	"nightferry/internal/testbed"
 	"nightferry/internal/wire"
@@ -47,7 +50,18 @@ func (w *world) beside(data string) *world {
 }
 
 // isOlder reports whether a Core does nothing that only the newer of two may do.
-func (w *world) isOlder(err error) bool { return err != nil && strings.Contains(err.Error(), "another Core") }
+func (w *world) isOlder(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "another Core")
+}
+
+// forgetSent drops all messages that the Core has sent so far.
+func (s *wireSite) forgetSent() {
+	s.w.t.Helper()
+	if _, err := s.ask("format"); err != nil { // its answer comes after them
+		s.w.t.Fatal(err)
+	}
+	s.forget()
+}
 
 // TestTwoCores: a restored copy is started beside the original, and later the original is restarted. The
 // Core that was started last acts. The other one opens an incident, publishes, signs, purges and
@@ -90,6 +104,7 @@ func TestTwoCores(t *testing.T) {
 	if err := w.core.Upkeep.Purge(t.Context()); !w.isOlder(err) || w.purges() != purges {
 		t.Errorf("the older Core purges: %v", err)
 	}
+	osaka.forgetSent()
 	if st, n := osaka.hello(); n != 0 || len(st.Desired) > 0 {
 		t.Errorf("the older Core states revision %d: %+v", n, st.Desired)
 	}
@@ -97,9 +112,7 @@ func TestTwoCores(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for len(osaka.in) > 0 { // the older Core's site obeys
-		<-osaka.in
-	}
+	osaka.forgetSent()
 	if st, _ := osaka.hello(); len(st.Halt) == 0 {
 		t.Error("the halt order of the older Core does not reach its site")
 	}
@@ -179,6 +192,7 @@ func TestRestoredWithoutStore(t *testing.T) {
 	dark.Store(true)
 	w.start()
 	osaka.back()
+	osaka.forget() // all that the lost Core has sent
 	for i := range 8 {
 		w.apart().Site("osaka").Placement("package").Rate = int64(1000 + i)
 		if err := w.core.Reload(t.Context(), w.settings); err != nil {
@@ -244,6 +258,7 @@ func TestNumberLostEverywhere(t *testing.T) {
 	}
 	w.start()
 	osaka.back()
+	osaka.forgetSent()
 	_, seen := osaka.hello()
 	w.stop()
 
@@ -263,5 +278,80 @@ func TestNumberLostEverywhere(t *testing.T) {
 	osaka.say(wire.VerbBeat, 0, &wire.Beat{At: time.Now().UnixMilli(), Revision: 1 << 61, Trust: osaka.chain.Number, Instance: osaka.instance})
 	if text := w.untilIncident("malformed"); !strings.Contains(text, "incarnation") {
 		t.Error(text)
+	}
+}
+
+// TestFullHello: a Core is restored from a copy of before release 2, which a halted site holds. The site's
+// hello corrects the view, without a run; the proof comes with the next one.
+func TestFullHello(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.write("a.txt", "one")
+	w.runAgent("osaka", true)
+	w.publish("package")
+	w.untilCurrent(1, "osaka")
+	w.stop()
+	yesterday := w.options.Data + "-yesterday"
+	w.copyData(yesterday)
+	w.start()
+	w.write("a.txt", "two")
+	w.publish("package")
+	w.untilCurrent(2, "osaka")
+	halted, err := w.core.Halts.Halt(t.Context(), core.HaltRequest{Scope: halt.All, Reason: "bad package"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.until("osaka to obey", w.obeys("osaka", halted.Orders[0]))
+	w.until("osaka to have reported all", func() bool {
+		s, err := w.core.Query.Sites(t.Context(), fleet.Scope{Site: "osaka"})
+		return err == nil && s[0].Spooled == 0
+	})
+	w.stop()
+
+	w.options.Data = yesterday
+	w.start()
+	w.until("the release that osaka holds", func() bool { return w.channel("osaka", "package").Holds == 2 })
+	ch := w.channel("osaka", "package")
+	if !ch.Verified.IsZero() || ch.State == "current" {
+		t.Errorf("the ledger has no proof: %+v", ch)
+	}
+	runs, err := w.core.Query.Runs(t.Context(), ledger.RunFilter{Site: "osaka"})
+	if err != nil || slices.ContainsFunc(runs, func(r ledger.Run) bool { return r.Number == 2 }) {
+		t.Errorf("%+v, %v", runs, err)
+	}
+	if _, err := w.core.Halts.Resume(t.Context(), "", halt.All, ""); err != nil {
+		t.Fatal(err)
+	}
+	w.untilCurrent(2, "osaka")
+}
+
+// TestUnsentEvents: a site that has not yet reported the run by which it holds a release is not corrected:
+// the report will say it.
+func TestUnsentEvents(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.write("a.txt", "one")
+	w.publish("package")
+	osaka := w.join("osaka")
+	_, events := osaka.converge(osaka.stateOf("package", 1))
+	beat := func(spooled int) {
+		t.Helper()
+		osaka.say(wire.VerbBeat, 0, &wire.Beat{At: time.Now().UnixMilli(), Trust: osaka.chain.Number, Instance: osaka.instance, Spooled: uint64(spooled), Holds: slices.Collect(maps.Values(osaka.holds))})
+		if _, err := osaka.ask("format"); err != nil { // is handled after it
+			t.Fatal(err)
+		}
+	}
+	beat(len(events))
+	if ch := w.channel("osaka", "package"); ch.Holds != 0 {
+		t.Errorf("%+v", ch)
+	}
+	osaka.deliver(events)
+	beat(0)
+	if ch := w.channel("osaka", "package"); ch.State != "current" {
+		t.Errorf("%+v", ch)
+	}
+	w.untilDeed("publish", "")
+	if list, err := w.core.Query.Deeds(t.Context(), ledger.DeedFilter{What: "prove"}); err != nil || len(list) > 0 {
+		t.Errorf("a proof was asked for: %+v, %v", list, err)
 	}
 }

@@ -201,26 +201,18 @@ func (c *Core) openMessage(m message, key trust.Public, v any) error {
 }
 
 func (c *Core) handleHello(ctx context.Context, a wire.Address, x *site, v *wire.Hello) {
-	st := c.desired.Of(a)
 	x.mu.Lock()
 	x.trust, x.epoch = v.Trust, v.Epoch
-	x.holds = map[string]trust.ReleaseNumber{}
-	for _, d := range st.Desired {
-		for _, h := range v.Holds {
-			if h.Channel == d.Channel {
-				x.holds[d.Channel] = h.Number
-			}
-		}
-	}
+	x.compared = false // its record of this site may have changed since
 	x.mu.Unlock()
 	c.Enrolment.heardFrom(ctx, a, x, v.Instance, v.At, v.Machine)
-	c.Enrolment.noteDisproven(ctx, a, v.Holds)
+	c.accounts.compareHoldings(ctx, a, x, v.Holds, v.Spooled)
 	c.sightings.noteSighting(a, x, v.At, func(s *ledger.Sighting) {
 		s.Version, s.Revision = clipText(v.Version), v.Revision
 	})
 	c.incidents.Resolve(kinds.Protocol, "", a)
 	c.notices.emitEvent(Event{Kind: SiteConnected, Domain: a.Domain, Site: a.Site, Text: clipText(v.Version + " " + v.System)})
-	c.noteRevision(ctx, a, wire.VerbHello, v.Revision)
+	c.accounts.noteRevision(ctx, a, wire.VerbHello, v.Revision)
 	c.Enrolment.rekeySite(ctx, a, x)
 	c.states.sendStates(ctx, []wire.Address{a})
 }
@@ -231,6 +223,7 @@ func (c *Core) handleBeat(ctx context.Context, a wire.Address, x *site, v *wire.
 	x.waits = c.waitsOf(v.Waits)
 	x.mu.Unlock()
 	c.Enrolment.heardFrom(ctx, a, x, v.Instance, v.At, "")
+	c.accounts.compareHoldings(ctx, a, x, v.Holds, v.Spooled)
 	c.sightings.noteSighting(a, x, v.At, func(s *ledger.Sighting) { s.Revision, s.Lag = v.Revision, v.Spooled })
 	if v.Leaving {
 		x.mu.Lock()
@@ -238,7 +231,7 @@ func (c *Core) handleBeat(ctx context.Context, a wire.Address, x *site, v *wire.
 		x.mu.Unlock()
 		return
 	}
-	c.noteRevision(ctx, a, wire.VerbBeat, v.Revision)
+	c.accounts.noteRevision(ctx, a, wire.VerbBeat, v.Revision)
 	// Also to a site that has it: what hears nothing while content moves must
 	// think that nobody could stop it.
 	c.states.sendStates(ctx, []wire.Address{a})

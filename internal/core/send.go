@@ -105,8 +105,8 @@ func (s *stateSender) sendOne(a wire.Address) {
 	told := x.identity != nil
 	older := ""
 	for _, d := range st.Desired {
-		if n := x.holds[d.Channel]; n > d.Number {
-			older = fmt.Sprintf("site %s holds release %d of %q, and this Core knows only %d: was the ledger restored from a backup, and the store cannot be read? Its desired state is withheld until the store has been read", a, n, d.Channel, d.Number)
+		if h := findHeld(x.holds, d.Channel); h.Number > d.Number {
+			older = fmt.Sprintf("site %s holds release %d of %q, and this Core knows only %d: was the ledger restored from a backup, and the store cannot be read? Its desired state is withheld until the store has been read", a, h.Number, d.Channel, d.Number)
 		}
 	}
 	if h.Object != nil && x.epoch < h.Epoch && len(h.Object) <= maxHalt {

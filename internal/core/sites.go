@@ -29,11 +29,12 @@ type site struct {
 	spoke    bool // the identity was heard since it was taken, or since the start
 	told     bool // the sighting is in the ledger
 	sighting ledger.Sighting
-	trust    uint64                         // newest document that it has seen
-	epoch    uint64                         // newest halt that it has seen
-	local    *wire.Stop                     // given on the site itself; nil: none
-	caughtUp time.Time                      // when its newer halt orders were last looked for
-	holds    map[string]trust.ReleaseNumber // releases, as it said on connecting
+	trust    uint64      // newest document that it has seen
+	epoch    uint64      // newest halt that it has seen
+	local    *wire.Stop  // given on the site itself; nil: none
+	caughtUp time.Time   // when its newer halt orders were last looked for
+	holds    []wire.Held // as last reported
+	compared bool        // holds and the ledger agree
 	progress map[string]query.Progress
 	waits    map[string]query.Waiting // by channel, as the last heartbeat has them
 	processes

@@ -191,6 +191,9 @@ func (s *Service) take(ctx context.Context, b *Bucket, found *mark) error {
 		if err != nil {
 			return err
 		}
+		if err := (&mark{raw: own}).open(b); err != nil { // this Core could not read it back
+			return fmt.Errorf("take incarnation %d: %w", number, err)
+		}
 		_, err = b.Store.Put(ctx, Key, bucket.Bytes(own), bucket.Cond{Absent: found.etag == "", ETag: found.etag})
 		if err != nil && !errors.Is(err, fs.ErrExist) {
 			return fmt.Errorf("take incarnation %d: %w", number, err)

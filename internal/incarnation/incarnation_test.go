@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/ed25519"
 	"errors"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -44,7 +43,7 @@ type shared struct {
 func newShared(t *testing.T) *shared {
 	t.Helper()
 	_, key, _ := ed25519.GenerateKey(nil)
-	return &shared{Bucket{Store: testbed.OpenStore(t, "file://"+filepath.ToSlash(t.TempDir()), bucket.Options{}), Repo: trust.RepoID{1}, Key: key, Doc: documentOf(key, trust.Active)}}
+	return &shared{Bucket{Store: s3test.S3(t).Open(t), Repo: trust.RepoID{1}, Key: key, Doc: documentOf(key, trust.Active)}}
 }
 
 func documentOf(key ed25519.PrivateKey, status trust.Status) *trust.Doc {

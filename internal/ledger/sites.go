@@ -5,6 +5,9 @@ import (
 	"crypto/subtle"
 	"fmt"
 	"time"
+
+	"nightferry/internal/digest"
+	"nightferry/internal/trust"
 )
 
 const tokenColumns = "id, domain, site, issued, issued_by, expires, used, used_by"
@@ -184,11 +187,26 @@ func (store *Sites) Settle(ctx context.Context, domain, site string) (id Identit
 	return id, err
 }
 
-// Unprove records that a site's holding of a channel is no longer verified.
-func (store *Sites) Unprove(ctx context.Context, domain, site, channel string) error {
-	return store.db.makeChange(ctx, fmt.Sprintf("unprove channel %s of site %s of domain %s", channel, site, domain), func(x *tx) error {
+// Correct records the release that a site holds by its own account, in place of the one that it last attested to. The
+// holding is unverified until the next attestation. If the ledger has no such release, known is false and the old
+// holding only becomes unverified.
+func (store *Sites) Correct(ctx context.Context, domain, site, channel string, number trust.ReleaseNumber, release digest.Digest) (known bool, err error) {
+	now := toMicros(store.db.now())
+	err = store.db.makeChange(ctx, fmt.Sprintf("correct channel %s of site %s of domain %s", channel, site, domain), func(x *tx) error {
+		num, err := toInt64("release", number)
+		if err != nil {
+			return err
+		}
+		n, err := x.execCount(`INSERT INTO holdings (domain, site, channel, number, release, tree, since, attested, verified, run, files, bytes)
+			SELECT ?1, ?2, channel, number, digest, tree, ?6, ?6, 0, zeroblob(16), -1, -1 FROM releases WHERE channel = ?3 AND number = ?4 AND digest = ?5
+			ON CONFLICT (domain, site, channel) DO UPDATE SET number = excluded.number, release = excluded.release, tree = excluded.tree,
+			since = excluded.since, attested = excluded.attested, verified = 0, run = excluded.run, files = -1, bytes = -1`, domain, site, channel, num, release[:], now)
+		if known = n > 0; err != nil || known {
+			return err
+		}
 		return x.execSQL("UPDATE holdings SET verified = 0 WHERE domain = ? AND site = ? AND channel = ?", domain, site, channel)
 	})
+	return known, err
 }
 
 // Identity returns the site's identity, or ErrNotFound.

@@ -134,8 +134,13 @@ func (v *Hello) checkBounds(b *bounds) {
 	b.checkLength("length of an instance", len(v.Instance), maxInstance)
 	b.checkSkew(v.StoreClock)
 	b.checkNumbers("number", v.Trust, v.Revision, v.Epoch)
-	b.checkLength("number of held releases", len(v.Holds), maxHolds)
-	for _, h := range v.Holds {
+	b.checkHolds(v.Holds, v.Spooled)
+}
+
+func (b *bounds) checkHolds(list []Held, spooled uint64) {
+	b.checkCounts("number of events", int64(min(spooled, maxNumber)))
+	b.checkLength("number of held releases", len(list), maxHolds)
+	for _, h := range list {
 		b.checkChannel(h.Channel)
 		b.checkNumbers("release", uint64(h.Number))
 		b.checkSeconds("time", h.Verified)
@@ -152,7 +157,7 @@ func (v *Beat) checkBounds(b *bounds) {
 	b.checkMillis("time", v.At)
 	b.checkSkew(v.StoreClock)
 	b.checkNumbers("number", v.Trust, v.Revision, v.Epoch)
-	b.checkCounts("number of events", int64(min(v.Spooled, maxNumber)))
+	b.checkHolds(v.Holds, v.Spooled)
 	b.checkLength("length of an instance", len(v.Instance), maxInstance)
 	b.checkLength("number of waits", len(v.Waits), MaxWaits)
 	for i := range v.Waits {

@@ -87,6 +87,7 @@ type Hello struct {
 	Revision   uint64   // newest State accepted
 	Epoch      uint64   // newest halt epoch seen
 	Holds      []Held
+	Spooled    uint64 // as in Beat
 	Instance   []byte // 16 random bytes of this process: two that alternate are two machines with one identity
 	Machine    string // the machine's name and addresses, for people
 }
@@ -109,7 +110,8 @@ type Beat struct {
 	Trust      uint64
 	Revision   uint64
 	Epoch      uint64
-	Spooled    uint64 // events not yet acknowledged
+	Holds      []Held
+	Spooled    uint64 // events not yet acknowledged; 0: the Core has the report of all that Holds says
 	Instance   []byte // as in Hello
 	Waits      []Wait // at most MaxWaits, by channel
 	Leaving    bool   // the agent stops and disconnects now
