@@ -99,9 +99,9 @@ func (t *targetDir) checkVolumes(changes []change) error {
 	return nil
 }
 
-// awaitUnlocked waits, for at most Options.LockWait (an agent does not wait), until no program holds a file that the commit will touch. It drops the
+// dropLockedChanges waits, for at most Options.LockWait (an agent does not wait), until no program holds a file that the commit will touch. It drops the
 // files that are still held.
-func (s *site) awaitUnlocked(ctx context.Context, changes []change) error {
+func (s *site) dropLockedChanges(ctx context.Context, changes []change) error {
 	var held []int32
 	for i := range changes {
 		if s.target.probeLock(&changes[i]) != nil {

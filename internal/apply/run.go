@@ -255,7 +255,7 @@ var errDiffers = errors.New("the target differs from the catalogue")
 
 // finishRun commits the staged changes according to the policy and records the result.
 func (s *site) finishRun(ctx context.Context, rel *repo.Release, changes []change) error {
-	if err := s.awaitUnlocked(ctx, changes); err != nil {
+	if err := s.dropLockedChanges(ctx, changes); err != nil {
 		return err
 	}
 	if err := s.remote.checkGate(ctx); err != nil {

@@ -49,7 +49,7 @@ func (g *gc) retainReleases(ctx context.Context) ([]*channel, error) {
 		} else if err := checkHeadMissing(ctx, g.r, s); err != nil {
 			return nil, fmt.Errorf("gc deletes nothing: %w", err)
 		}
-		if err := g.retainUnborn(ctx, c, head, s.Releases); err != nil {
+		if err := g.retainUnpublished(ctx, c, head, s.Releases); err != nil {
 			return nil, err
 		}
 		out = append(out, c)
@@ -154,11 +154,11 @@ func unreadableError(err error) error {
 	return fmt.Errorf("gc deletes nothing while a release within the retention cannot be read: %w: delete that object by hand if it is of no use", err)
 }
 
-// retainUnborn handles the releases that are newer than the head. It deletes none of
+// retainUnpublished handles the releases that are newer than the head. It deletes none of
 // them. If a number above the head became free, the next push would take it,
 // and another gc with an older list would delete that push's release. The next
 // push skips these numbers; below the head no push takes a number again.
-func (g *gc) retainUnborn(ctx context.Context, c *channel, head *repo.Head, stored []repo.StoredRelease) error {
+func (g *gc) retainUnpublished(ctx context.Context, c *channel, head *repo.Head, stored []repo.StoredRelease) error {
 	for _, s := range stored {
 		if head != nil && s.Number <= head.Number {
 			continue

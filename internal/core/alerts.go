@@ -88,7 +88,7 @@ func (t *dispatcher) notifyPeople(ctx context.Context) {
 	}
 	if !t.loaded {
 		if err := t.loadState(); err != nil {
-			t.by.notices.Trouble("alerts", err)
+			t.by.notices.ReportFailure("alerts", err)
 			return
 		}
 	}
@@ -96,14 +96,14 @@ func (t *dispatcher) notifyPeople(ctx context.Context) {
 	changed := t.state.Retarget(rules)
 	list, err := t.listIncidents(ctx, now)
 	if err != nil {
-		t.by.notices.Trouble("alerts", err)
+		t.by.notices.ReportFailure("alerts", err)
 	} else if t.state.Update(now, rules, list) {
 		changed = true
 	}
 	for _, region := range t.state.ReportsDue(now, rules) {
 		rep, err := t.by.morningReport(ctx, region, now)
 		if err != nil {
-			t.by.notices.Trouble("alerts", fmt.Errorf("report of region %s: %w", region, err))
+			t.by.notices.ReportFailure("alerts", fmt.Errorf("report of region %s: %w", region, err))
 			continue
 		}
 		t.state.AddReport(now, rules, *rep)
@@ -139,7 +139,7 @@ func (t *dispatcher) deliverMails(ctx context.Context, a *Alerts) {
 			if l.To != alert.Hook && isUnreachable(err) {
 				mailErr = err
 			}
-			t.by.notices.Trouble("mail", err)
+			t.by.notices.ReportFailure("mail", err)
 		}
 		t.saveState(true)
 	}
@@ -249,7 +249,7 @@ func (nt *Notifier) readSecrets(ctx context.Context) {
 	}
 	for _, name := range names {
 		if _, err := nt.readSecret(ctx, name, "tell of a full disk, too"); err != nil {
-			nt.notices.Trouble("alerts", err)
+			nt.notices.ReportFailure("alerts", err)
 		}
 	}
 }
@@ -339,11 +339,11 @@ func (t *dispatcher) saveState(changed bool) {
 		err = t.by.dir.WriteFile(alertsName, b, 0o600)
 	}
 	if err != nil {
-		t.by.notices.Trouble("alerts", fmt.Errorf("store the record of sent notices: %w", err))
+		t.by.notices.ReportFailure("alerts", fmt.Errorf("store the record of sent notices: %w", err))
 		return
 	}
 	t.unkept = false
-	t.by.notices.Works("alerts")
+	t.by.notices.ReportSuccess("alerts")
 }
 
 // AlertTest is the result of one test.

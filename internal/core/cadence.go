@@ -76,7 +76,7 @@ func (d *cadences) startDue(ctx context.Context, b *beats) {
 	if b.all == nil {
 		var err error
 		if b.all, err = d.readPositions(); err != nil {
-			d.notices.Trouble("cadence", err)
+			d.notices.ReportFailure("cadence", err)
 		}
 		b.tried, b.running = map[string]attempt{}, map[string]bool{}
 	}
@@ -144,7 +144,7 @@ func (d *cadences) publishDue(ctx context.Context, b *beats, channel string, the
 		b.tried[channel] = attempt{d.clock.wallTime(), refusedRetry}
 		return
 	case err != nil && !errors.As(err, &guard):
-		d.notices.Trouble("publish", fmt.Errorf("publish %s: %w", channel, err))
+		d.notices.ReportFailure("publish", fmt.Errorf("publish %s: %w", channel, err))
 		b.tried[channel] = attempt{d.clock.wallTime(), publishRetry}
 		return
 	}
@@ -156,10 +156,10 @@ func (d *cadences) publishDue(ctx context.Context, b *beats, channel string, the
 func (d *cadences) recordPosition(b *beats, channel string, at followed) {
 	b.all[channel] = at
 	if err := (jsonFile{d.storage.state, cadenceFile, 1 << 20}).saveFile(b.all); err != nil {
-		d.notices.Trouble("cadence", err)
+		d.notices.ReportFailure("cadence", err)
 		return
 	}
-	d.notices.Works("cadence")
+	d.notices.ReportSuccess("cadence")
 }
 
 func (d *cadences) readPositions() (map[string]followed, error) {

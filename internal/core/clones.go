@@ -60,11 +60,11 @@ func (p *processes) noteProcess(n process) (isNew bool, other *process) {
 	return true, nil
 }
 
-// heardFrom notes which process of a site sent a message. When a new one appears,
+// noteContact notes which process of a site sent a message. When a new one appears,
 // the connections of the others are closed: if the agent was restarted there are
 // none, and if the server was copied, the other comes back at once and is found
 // out.
-func (e *Enrolment) heardFrom(ctx context.Context, a wire.Address, x *site, instance []byte, at int64, machine string) {
+func (e *Enrolment) noteContact(ctx context.Context, a wire.Address, x *site, instance []byte, at int64, machine string) {
 	if len(instance) != 16 {
 		return
 	}
@@ -80,7 +80,7 @@ func (e *Enrolment) heardFrom(ctx context.Context, a wire.Address, x *site, inst
 			a.Site, machineText(other.machine), machineText(now.machine), a.Site))
 	case isNew && e.link.server != nil:
 		if err := e.link.server.KeepNewest(id.Public); err != nil {
-			e.notices.Trouble("bus", err)
+			e.notices.ReportFailure("bus", err)
 		}
 	}
 }

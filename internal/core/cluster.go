@@ -86,7 +86,7 @@ func (l *busLink) joinCluster(ctx context.Context) error {
 				l.notices.incidents.Raise(kinds.ClusterBad, "core", wire.Address{}, fmt.Sprintf("the NATS cluster: %v: the Core's user must be allowed to publish nf.down.> and to subscribe %s", e.Err, wire.AllUp))
 			}
 			if e.Err != nil {
-				l.notices.Trouble("cluster", fmt.Errorf("%s: %w", e.Kind, e.Err))
+				l.notices.ReportFailure("cluster", fmt.Errorf("%s: %w", e.Kind, e.Err))
 			}
 		},
 	})

@@ -184,7 +184,7 @@ func (c *Core) awaitStore(ctx context.Context, looked <-chan struct{}) {
 	case <-looked:
 	case <-ctx.Done():
 	case <-late.C:
-		c.notices.Trouble("store", fmt.Errorf("it has not answered within %s: the Core serves without it, from the last state it read, and tries again", firstLook))
+		c.notices.ReportFailure("store", fmt.Errorf("it has not answered within %s: the Core serves without it, from the last state it read, and tries again", firstLook))
 	}
 }
 

@@ -155,7 +155,7 @@ func (h *Halts) openOrders(ctx context.Context) {
 	kept, err := h.record.openRecord()
 	var reopen func() ([]byte, error)
 	if err != nil {
-		h.notices.Trouble("state", fmt.Errorf("room for halt orders: %w", err))
+		h.notices.ReportFailure("state", fmt.Errorf("room for halt orders: %w", err))
 		reopen = h.record.openRecord
 	}
 	h.service, err = halting.Open(ctx, halting.Options{
@@ -173,13 +173,13 @@ func (h *Halts) openOrders(ctx context.Context) {
 			case what == "ledger":
 				h.notices.LedgerFailed(err)
 			default:
-				h.notices.Trouble("halt", err)
+				h.notices.ReportFailure("halt", err)
 			}
 		},
 	})
 	h.states.halting = h.service
 	if err != nil {
-		h.notices.Trouble("halt", err)
+		h.notices.ReportFailure("halt", err)
 	}
 }
 
@@ -309,7 +309,7 @@ func (h *Halts) catchUp(ctx context.Context, a wire.Address, v *wire.Stopped) {
 	}
 	behind := v.Epoch > h.service.Current().Epoch
 	if behind && err != nil {
-		h.notices.Trouble("halt", fmt.Errorf("site %s has seen epoch %d of the halt orders, the newest here is %d: %w", a.Site, v.Epoch, h.service.Current().Epoch, err))
+		h.notices.ReportFailure("halt", fmt.Errorf("site %s has seen epoch %d of the halt orders, the newest here is %d: %w", a.Site, v.Epoch, h.service.Current().Epoch, err))
 	}
 	h.service.Confirm(a, v.Orders)
 	h.down.sendSigned(a, wire.VerbConfirmed, 0, &wire.Confirmed{Number: v.Number, Want: behind && len(v.Object) == 0})

@@ -34,7 +34,7 @@ type bucketHealth struct {
 func (u *Caretaker) checkBucketDue(ctx context.Context) {
 	last, err := u.lastHealth()
 	if err != nil {
-		u.notices.Trouble("bucket", err)
+		u.notices.ReportFailure("bucket", err)
 	}
 	every := healthEvery
 	if last.Damage != 0 {
@@ -52,12 +52,12 @@ func (u *Caretaker) checkBucketDue(ctx context.Context) {
 	if err != nil {
 		damage = -1
 		u.notices.incidents.Raise(kinds.BucketBad, "check", wire.Address{}, fmt.Sprintf("the bucket could not be checked: %v; it is tried again", err))
-		u.notices.Trouble("bucket", err)
+		u.notices.ReportFailure("bucket", err)
 	} else {
 		u.notices.incidents.Resolve(kinds.BucketBad, "check", wire.Address{})
 	}
 	if err := (jsonFile{u.storage.state, healthFile, 1 << 10}).saveFile(bucketHealth{now, damage}); err != nil {
-		u.notices.Trouble("bucket", err)
+		u.notices.ReportFailure("bucket", err)
 	}
 }
 

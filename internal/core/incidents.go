@@ -33,7 +33,7 @@ func (c *Core) sweepIncidents() {
 		channel, measures := strings.CutPrefix(channel, measureTask)
 		return !publishes && !measures || f.Channel(channel) != nil
 	})
-	c.incidents.Sweep(incident.Known{
+	c.incidents.ResolveUnconfigured(incident.Known{
 		Channel: func(name string) bool { return f.Channel(name) != nil },
 		Domain:  func(name string) bool { return f.Domain(name) != nil },
 		Task:    c.tasks.Has,

@@ -35,7 +35,7 @@ func (l *busLink) publicURLs() []string {
 func (l *busLink) publicNames() []string {
 	var before, names []string
 	if err := (jsonFile{l.storage.state, namesFile, 1 << 20}).loadFile(&before); err != nil {
-		l.notices.Trouble("names", err)
+		l.notices.ReportFailure("names", err)
 	}
 	for _, u := range l.publicURLs() {
 		if p, err := url.Parse(u); err == nil && p.Hostname() != "" && !slices.Contains(names, p.Hostname()) {
@@ -51,7 +51,7 @@ func (l *busLink) publicNames() []string {
 		return names
 	}
 	if err := (jsonFile{l.storage.state, namesFile, 1 << 20}).saveFile(names); err != nil {
-		l.notices.Trouble("names", err)
+		l.notices.ReportFailure("names", err)
 	}
 	return names
 }
@@ -104,7 +104,7 @@ func (l *busLink) listenBus(ctx context.Context) error {
 			},
 			OnEvent: func(e bus.Event) {
 				if e.Err != nil && ctx.Err() == nil { // the Core's own end is none
-					l.notices.Trouble("bus", fmt.Errorf("%s: %w", e.Kind, e.Err))
+					l.notices.ReportFailure("bus", fmt.Errorf("%s: %w", e.Kind, e.Err))
 				}
 			},
 		})

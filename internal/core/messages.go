@@ -105,7 +105,7 @@ func (c *Core) guardPanic(m message, handle func()) {
 			return
 		}
 		c.refusals.countRefusal("panic")
-		c.notices.Trouble("message", fmt.Errorf("%s of site %s: a fault of the Core: %v at %s", clipText(m.verb), m.from, p, panicSite()))
+		c.notices.ReportFailure("message", fmt.Errorf("%s of site %s: a fault of the Core: %v at %s", clipText(m.verb), m.from, p, panicSite()))
 	}()
 	handle()
 }
@@ -205,7 +205,7 @@ func (c *Core) handleHello(ctx context.Context, a wire.Address, x *site, v *wire
 	x.trust, x.epoch = v.Trust, v.Epoch
 	x.compared = false // its record of this site may have changed since
 	x.mu.Unlock()
-	c.Enrolment.heardFrom(ctx, a, x, v.Instance, v.At, v.Machine)
+	c.Enrolment.noteContact(ctx, a, x, v.Instance, v.At, v.Machine)
 	c.accounts.compareHoldings(ctx, a, x, v.Holds, v.Spooled)
 	c.sightings.noteSighting(a, x, v.At, func(s *ledger.Sighting) {
 		s.Version, s.Revision = clipText(v.Version), v.Revision
@@ -222,7 +222,7 @@ func (c *Core) handleBeat(ctx context.Context, a wire.Address, x *site, v *wire.
 	x.trust, x.epoch = v.Trust, v.Epoch
 	x.waits = c.waitsOf(v.Waits)
 	x.mu.Unlock()
-	c.Enrolment.heardFrom(ctx, a, x, v.Instance, v.At, "")
+	c.Enrolment.noteContact(ctx, a, x, v.Instance, v.At, "")
 	c.accounts.compareHoldings(ctx, a, x, v.Holds, v.Spooled)
 	c.sightings.noteSighting(a, x, v.At, func(s *ledger.Sighting) { s.Revision, s.Lag = v.Revision, v.Spooled })
 	if v.Leaving {

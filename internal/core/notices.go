@@ -69,18 +69,18 @@ func oneLine(s string) string {
 	return strings.Join(lines, "; ")
 }
 
-// Trouble tells of something that failed and will be tried again. It is an
+// ReportFailure reports a failure of something that will be tried again. It is an
 // incident, too: one of its own, which whoever calls this has opened where it is
 // due, or else one of the kind Core. docs/operations.md has a row for each word.
-func (n *notices) Trouble(what string, err error) {
+func (n *notices) ReportFailure(what string, err error) {
 	n.emitEvent(Event{Kind: Trouble, Text: fmt.Sprintf("%s: %v", what, err)})
 	if incidentOf(what) == kinds.Inside {
 		n.incidents.Raise(kinds.Inside, what, wire.Address{}, fmt.Sprintf("%s: %v; it is tried again", what, err))
 	}
 }
 
-// Works ends the incident of a trouble: what failed has succeeded.
-func (n *notices) Works(what string) {
+// ReportSuccess resolves the incident of a failure that has ended.
+func (n *notices) ReportSuccess(what string) {
 	n.incidents.Resolve(kinds.Inside, what, wire.Address{})
 }
 
@@ -135,7 +135,7 @@ func (n *notices) LedgerFailed(err error) {
 		n.faulty.Store(true)
 		n.incidents.Raise(kinds.Ledger, "", wire.Address{}, fmt.Sprintf("the ledger: %v; sites keep what they report until it works", err))
 	}
-	n.Trouble("ledger", err)
+	n.ReportFailure("ledger", err)
 }
 
 // LedgerWorks ends the incidents of the ledger.

@@ -217,7 +217,7 @@ func Open(ctx context.Context, o Options, s Settings) (_ *Core, err error) {
 	}
 	c.sweepIncidents()
 	if err := c.reserve.keepReserve(); err != nil {
-		c.notices.Trouble("state", fmt.Errorf("keep room for the next start: %w", err))
+		c.notices.ReportFailure("state", fmt.Errorf("keep room for the next start: %w", err))
 	}
 	return c, nil
 }

@@ -103,7 +103,7 @@ func TestErrorPathsEndInIncidents(t *testing.T) {
 	}
 	var calls []said
 	for _, dir := range parts {
-		more, _ := callsOf(t, dir, "Trouble", "Raise")
+		more, _ := callsOf(t, dir, "ReportFailure", "Raise")
 		calls = append(calls, more...)
 	}
 	_, constants := callsOf(t, "../kinds")

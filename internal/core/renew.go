@@ -24,10 +24,10 @@ func (e *Enrolment) renewCredential(ctx context.Context, m message, x *site) {
 	authority, now := e.access.authority.Load(), e.o.Now()
 	jwt, err := authority.User(id.Domain, id.Site, id.Public, userLife, now)
 	if err != nil {
-		e.notices.Trouble("renew", err)
+		e.notices.ReportFailure("renew", err)
 		return
 	}
-	e.notices.Works("renew")
+	e.notices.ReportSuccess("renew")
 	switch err := e.ledger.Sites.Renew(ctx, id.Public, now.Add(userLife), version); {
 	case errors.Is(err, ledger.ErrNotFound): // revoked in the meantime
 		return

@@ -42,9 +42,9 @@ type stateSender struct {
 // sends it again.
 func (l *downlink) sendSigned(a wire.Address, verb string, number uint64, v any) {
 	if err := l.signAndSend(a, verb, number, v); err != nil && !errors.Is(err, bus.ErrAway) {
-		l.notices.Trouble("send", err)
+		l.notices.ReportFailure("send", err)
 	} else if err == nil {
-		l.notices.Works("send")
+		l.notices.ReportSuccess("send")
 	}
 }
 

@@ -252,10 +252,10 @@ func (si *sightings) writeSightings(ctx context.Context) {
 			si.notices.LedgerWorks()
 		}
 	}
-	si.notices.incidents.Expire()
+	si.notices.incidents.ResolveExpired()
 	si.notices.incidents.Flush(ctx)
 	if err := si.reserve.keepReserve(); err != nil {
-		si.notices.Trouble("state", fmt.Errorf("keep room for the next start: %w", err))
+		si.notices.ReportFailure("state", fmt.Errorf("keep room for the next start: %w", err))
 	}
 }
 

@@ -117,7 +117,7 @@ func (me *measurer) runDue(ctx context.Context) error {
 // reportUnmeasured opens the incident of a failed measurement and schedules another try.
 func (me *measurer) reportUnmeasured(channel string, err error) {
 	me.notices.incidents.Raise(kinds.Unmeasured, channel, wire.Address{}, fmt.Sprintf("channel %s: its source could not be measured: %v; it is tried again", channel, err))
-	me.notices.Trouble("measure", err)
+	me.notices.ReportFailure("measure", err)
 	me.measureSoon(channel)
 	me.sources.mu.Lock()
 	defer me.sources.mu.Unlock()

@@ -134,19 +134,19 @@ func (s *storage) firstRepo(ctx context.Context, b *backend, k *keys) (*repo.Rep
 	case err == nil:
 		return r, nil
 	case r != nil:
-		s.notices.Trouble("state", err)
+		s.notices.ReportFailure("state", err)
 		return r, nil
 	case ctx.Err() != nil || errors.Is(err, repo.ErrNoRepository) || errors.Is(err, bucket.ErrNoBucket):
 		return nil, err
 	case octx.Err() != nil || errors.As(err, new(*bucket.Error)):
-		s.notices.Trouble("store", fmt.Errorf("%w: the Core starts from the last state it read", err))
+		s.notices.ReportFailure("store", fmt.Errorf("%w: the Core starts from the last state it read", err))
 		return remembered, nil
 	}
 	return nil, err
 }
 
 func (s *storage) repoOptions(m *repo.Memory, k *keys) repo.Options {
-	return repo.Options{Memory: m, Root: &k.root, Key: k.repo, Now: s.o.Now, OnRetry: func(err error) { s.notices.Trouble("store", err) }}
+	return repo.Options{Memory: m, Root: &k.root, Key: k.repo, Now: s.o.Now, OnRetry: func(err error) { s.notices.ReportFailure("store", err) }}
 }
 
 // openTries is how often a starting Core asks the store, waiting one second longer each time. One
@@ -160,7 +160,7 @@ func (s *storage) openRepoPatiently(ctx context.Context, b *backend, k *keys) (*
 		if err == nil || try == openTries || !errors.As(err, &refused) || refused.Kind == bucket.KindNotExist {
 			return r, err
 		}
-		s.notices.Trouble("store", err)
+		s.notices.ReportFailure("store", err)
 		wait := time.NewTimer(time.Duration(try) * time.Second)
 		select {
 		case <-wait.C:

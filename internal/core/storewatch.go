@@ -100,12 +100,12 @@ func (s *storeWatch) readStore(ctx context.Context) error {
 		s.notices.incidents.Resolve(kinds.Store, "", wire.Address{})
 	default:
 		s.notices.incidents.Raise(kinds.Store, "", wire.Address{}, fmt.Sprintf("the store: %v; sites keep their releases", err))
-		s.notices.Trouble("store", err)
+		s.notices.ReportFailure("store", err)
 	}
 	if local {
-		s.notices.Trouble("state", err)
+		s.notices.ReportFailure("state", err)
 	} else if err == nil {
-		s.notices.Works("state")
+		s.notices.ReportSuccess("state")
 	}
 	return err
 }

@@ -26,7 +26,7 @@ const (
 func (c *Core) newTasks() *tasks.Service {
 	return tasks.New(tasks.Options{Alarms: taskAlarms{c}, Now: c.o.Now, Keep: func(past map[string]tasks.Past) {
 		if err := c.pastTasks().saveFile(past); err != nil {
-			c.notices.Trouble("state", fmt.Errorf("keep when tasks succeeded: %w", err))
+			c.notices.ReportFailure("state", fmt.Errorf("keep when tasks succeeded: %w", err))
 		}
 	}})
 }
@@ -37,7 +37,7 @@ func (c *Core) pastTasks() jsonFile { return jsonFile{c.storage.state, "tasks.js
 func (c *Core) restoreTasks() {
 	var past map[string]tasks.Past
 	if err := c.pastTasks().loadFile(&past); err != nil {
-		c.notices.Trouble("state", fmt.Errorf("when tasks succeeded: %w", err))
+		c.notices.ReportFailure("state", fmt.Errorf("when tasks succeeded: %w", err))
 	}
 	c.tasks.Restore(past)
 }

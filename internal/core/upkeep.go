@@ -50,9 +50,9 @@ func (u *Caretaker) runDaily(ctx context.Context) error {
 	now, err := u.clock.agreedTime(ctx) // first, since it also reads the store's time
 	if p := u.link.cert.Load(); p != nil && p.Leaf != nil && p.Leaf.NotAfter.Sub(u.clock.now()) < certLife/3 {
 		if err := u.link.newCert(); err != nil {
-			u.notices.Trouble("certificate", err)
+			u.notices.ReportFailure("certificate", err)
 		} else {
-			u.notices.Works("certificate")
+			u.notices.ReportSuccess("certificate")
 			u.notices.emitEvent(Event{Kind: Upkeep, Text: "the bus's certificate was renewed"})
 		}
 	}
@@ -61,14 +61,14 @@ func (u *Caretaker) runDaily(ctx context.Context) error {
 	}
 	if err != nil {
 		if ctx.Err() == nil {
-			u.notices.Trouble("clock", err)
+			u.notices.ReportFailure("clock", err)
 		}
 		return err
 	}
 	if err := u.checkIncarnation(ctx); errors.As(err, new(*incarnation.OlderError)) {
 		return nil // it has an incident of its own
 	} else if err != nil {
-		u.notices.Trouble("store", err)
+		u.notices.ReportFailure("store", err)
 		return err
 	}
 	if clock.Due(u.lastResign, now, daily) && u.resignHeads(ctx) {
@@ -79,10 +79,10 @@ func (u *Caretaker) runDaily(ctx context.Context) error {
 	}
 	u.lastPurge = now
 	if err := u.Purge(ctx); err != nil {
-		u.notices.Trouble("upkeep", err)
+		u.notices.ReportFailure("upkeep", err)
 		return err
 	}
-	u.notices.Works("upkeep")
+	u.notices.ReportSuccess("upkeep")
 	return nil
 }
 
@@ -111,7 +111,7 @@ func (u *Caretaker) resignHeads(ctx context.Context) (ok bool) {
 			ok = false
 			u.notices.incidents.Raise(kinds.Store, ch.Name, wire.Address{}, fmt.Sprintf("channel %s: its head could not be signed again: %v; it is tried again every hour", ch.Name, err))
 		}
-		u.notices.Trouble("resign", err)
+		u.notices.ReportFailure("resign", err)
 	}
 	return ok
 }

@@ -22,7 +22,7 @@ type Kind = kinds.Kind
 // Records stores incidents.
 type Records interface {
 	OpenIncident(ctx context.Context, p ledger.Problem) (opened bool, err error)
-	Leave(ctx context.Context, key, domain, site string) (resolved bool, err error)
+	ResolveMember(ctx context.Context, key, domain, site string) (resolved bool, err error)
 	List(ctx context.Context, all bool) ([]ledger.Incident, error)
 	CloseIncident(ctx context.Context, id int64, d ledger.Deed) (ledger.Incident, error)
 	AckIncident(ctx context.Context, id int64, d ledger.Deed) (ledger.Incident, error)
@@ -204,10 +204,10 @@ type Known struct {
 	Site func(at wire.Address, channel string) bool
 }
 
-// Sweep ends incidents whose cause is no longer configured: of removed channels
+// ResolveUnconfigured ends incidents whose cause is no longer configured: of removed channels
 // and domains, of sites that are not configured and enrolled, and of channels
 // that a site does not have.
-func (s *Service) Sweep(k Known) {
+func (s *Service) ResolveUnconfigured(k Known) {
 	s.ResolveExcept(func(kind Kind, what string, at wire.Address) bool {
 		e := kinds.Of(kind)
 		switch {
@@ -230,9 +230,9 @@ func (s *Service) Sweep(k Known) {
 	})
 }
 
-// Expire ends incidents about attempts if no further attempt was made for the
+// ResolveExpired ends incidents about attempts if no further attempt was made for the
 // time that their kind sets.
-func (s *Service) Expire() {
+func (s *Service) ResolveExpired() {
 	now := s.o.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -338,7 +338,7 @@ func (s *Service) flushChanges(ctx context.Context) {
 
 func (s *Service) writeChange(ctx context.Context, c change) error {
 	if c.text == "" {
-		gone, err := s.o.Records.Leave(ctx, c.key, c.at.Domain, c.at.Site)
+		gone, err := s.o.Records.ResolveMember(ctx, c.key, c.at.Domain, c.at.Site)
 		if err == nil && gone {
 			s.o.OnChange(Change{c.kind, c.key, c.at, ""})
 		}

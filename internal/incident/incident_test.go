@@ -84,9 +84,9 @@ func TestEveryKindEnds(t *testing.T) {
 	d.Flush(t.Context())
 	d.restart()
 	no := func(string) bool { return false }
-	d.Sweep(Known{Channel: no, Domain: no, Task: no, Site: func(wire.Address, string) bool { return false }})
+	d.ResolveUnconfigured(Known{Channel: no, Domain: no, Task: no, Site: func(wire.Address, string) bool { return false }})
 	d.now = d.now.Add(25 * time.Hour)
-	d.Expire()
+	d.ResolveExpired()
 	d.want()
 }
 
@@ -102,7 +102,7 @@ func TestSweepKeepsWhatIsThere(t *testing.T) {
 	d.Raise(kinds.Store, "", wire.Address{}, "x")
 	d.Raise(kinds.Clock, "core", wire.Address{}, "x")
 	d.Raise(kinds.Clock, "", osaka, "x")
-	d.Sweep(Known{Channel: func(n string) bool { return n == "package" }, Domain: func(n string) bool { return n == "apac" },
+	d.ResolveUnconfigured(Known{Channel: func(n string) bool { return n == "package" }, Domain: func(n string) bool { return n == "apac" },
 		Site: func(at wire.Address, channel string) bool { return at == osaka && channel != "gone" }})
 	d.want("clock", "clock/core", "log-access/apac", "publish/package", "stale/package", "store")
 }
@@ -264,10 +264,10 @@ func TestClockWasAhead(t *testing.T) {
 	if list, err := d.List(t.Context(), false); err != nil || list[0].Text != "now" {
 		t.Errorf("%+v, %v", list, err)
 	}
-	d.Expire()
+	d.ResolveExpired()
 	d.want("forged")
 	d.now = now.Add(25 * time.Hour)
-	d.Expire()
+	d.ResolveExpired()
 	d.want()
 }
 

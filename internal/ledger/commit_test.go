@@ -217,7 +217,7 @@ func TestPrune(t *testing.T) {
 	must(t, err)
 	_, err = l.Incidents.OpenIncident(ctx, Problem{Key: "old and resolved", Site: "osaka"})
 	must(t, err)
-	_, err = l.Incidents.Leave(ctx, "old and resolved", "", "osaka")
+	_, err = l.Incidents.ResolveMember(ctx, "old and resolved", "", "osaka")
 	must(t, err)
 	must(t, l.Halts.Keep(ctx, []Halt{{Order: [16]byte{1}, At: c.now()}, {Order: [16]byte{2}, At: c.now(), Resumed: c.now(), ResumedBy: "kay"}}))
 	_, err = l.Sites.AddToken(ctx, Token{ID: "t", Expires: c.now().Add(day)}, [32]byte{})

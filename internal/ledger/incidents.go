@@ -42,9 +42,9 @@ func ScopeOf(site string) string {
 	return "site " + site
 }
 
-// Leave records that an incident has ended at one site, and resolves it when that was the last member. It does nothing
+// ResolveMember records that an incident has ended at one site, and resolves it when that was the last member. It does nothing
 // if the site is not a member.
-func (store *Incidents) Leave(ctx context.Context, key, domain, site string) (resolved bool, err error) {
+func (store *Incidents) ResolveMember(ctx context.Context, key, domain, site string) (resolved bool, err error) {
 	now := store.db.now()
 	err = store.db.makeChange(ctx, fmt.Sprintf("leave incident %s", key), func(x *tx) (err error) {
 		resolved, err = x.resolveIncident(now, key, domain, site)

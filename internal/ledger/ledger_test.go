@@ -254,14 +254,14 @@ func TestIncidentsHaltsAudit(t *testing.T) {
 		same(t, "opened", opened, want)
 	}
 	for i, want := range []bool{false, false, true, false} {
-		resolved, err := l.Incidents.Leave(ctx, "clock", "apac", []string{"osaka", "osaka", "perth", "perth"}[i])
+		resolved, err := l.Incidents.ResolveMember(ctx, "clock", "apac", []string{"osaka", "osaka", "perth", "perth"}[i])
 		must(t, err)
 		same(t, fmt.Sprint("resolved by leave ", i), resolved, want)
 	}
 	opened, err := l.Incidents.OpenIncident(ctx, Problem{Key: "clock", Kind: "clock"})
 	must(t, err)
 	same(t, "opened again", opened, true)
-	resolved, err := l.Incidents.Leave(ctx, "clock", "", "")
+	resolved, err := l.Incidents.ResolveMember(ctx, "clock", "", "")
 	must(t, err)
 	same(t, "resolved", resolved, true)
 	open, err := l.Incidents.List(ctx, false)

@@ -33,7 +33,7 @@ func TestEveryTableIsBounded(t *testing.T) {
 	must(t, err)
 	_, err = l.Incidents.OpenIncident(ctx, Problem{Key: "x", Kind: "x", Domain: "apac", Site: "osaka"})
 	must(t, err)
-	_, err = l.Incidents.Leave(ctx, "x", "apac", "osaka")
+	_, err = l.Incidents.ResolveMember(ctx, "x", "apac", "osaka")
 	must(t, err)
 	must(t, l.Halts.Keep(ctx, []Halt{{Order: [16]byte{1}, At: c.now(), Resumed: c.now(), ResumedBy: "kay", Confirmed: []Stop{{Domain: "apac", Site: "osaka", Stopped: c.now()}}}}))
 	_, err = l.Sites.AddToken(ctx, Token{ID: "t", Expires: c.now().Add(day)}, [32]byte{})

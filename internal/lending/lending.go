@@ -62,7 +62,7 @@ type Site struct {
 type Notices interface {
 	Foreign(ctx context.Context, a wire.Address, keys []string) // requested keys that the site's releases do not need
 	Overrun()                                                   // a request was dropped
-	Trouble(what string, err error)                             // a failure that the site tries again
+	ReportFailure(what string, err error)                       // a failure that the site tries again
 	LedgerFailed(err error)
 }
 
@@ -240,7 +240,7 @@ func (s *Service) handleRequest(ctx context.Context, a wire.Address, v *wire.Ask
 			foreign = append(foreign, clipKey(key))
 			out.Refused = append(out.Refused, wire.Refused{Key: key, Why: err.Error()})
 		case err != nil:
-			s.o.Notices.Trouble("lend", err)
+			s.o.Notices.ReportFailure("lend", err)
 			out.Refused = append(out.Refused, wire.Refused{Key: key, Why: "the Core could not find out now: ask again"})
 		default:
 			out.Lent = append(out.Lent, wire.URL{Key: key, URL: url})
@@ -255,7 +255,7 @@ func (s *Service) handleRequest(ctx context.Context, a wire.Address, v *wire.Ask
 		return wire.URL{Key: "halt", URL: url}, err
 	}
 	if err := s.sendURLs(a, &out, slices.Contains(v.Keys, "halt"), halt); err != nil && ctx.Err() == nil {
-		s.o.Notices.Trouble("send", err)
+		s.o.Notices.ReportFailure("send", err)
 	}
 }
 

@@ -116,7 +116,7 @@ func (d *desk) Overrun() {
 	d.overrun++
 }
 
-func (d *desk) Trouble(string, error) {}
+func (d *desk) ReportFailure(string, error) {}
 
 func (d *desk) LedgerFailed(error) {}
 

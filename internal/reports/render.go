@@ -101,7 +101,7 @@ func (r *Renderer) Run(ctx context.Context) error {
 			return ctx.Err()
 		case bad != nil:
 			r.o.Incidents.Raise(kinds.Rendering, "", wire.Address{}, fmt.Sprintf("%v; it is kept in the ledger and tried again", bad))
-			r.o.Notices.Trouble("log", bad)
+			r.o.Notices.ReportFailure("log", bad)
 		default:
 			r.o.Incidents.Resolve(kinds.Rendering, "", wire.Address{})
 		}

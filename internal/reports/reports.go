@@ -53,7 +53,7 @@ type Incidents interface {
 
 // Notices report failures.
 type Notices interface {
-	Trouble(what string, err error)
+	ReportFailure(what string, err error)
 	LedgerFailed(err error)
 	LedgerWorks()
 	RefusedAttestation(ctx context.Context, a wire.Address, why string)
@@ -185,7 +185,7 @@ func (s *Service) addEffects(ctx context.Context, a wire.Address, t *translator,
 	if done.NewGeneration { // a site that lost its state cannot report the end of its earlier problems
 		s.o.Incidents.ResolveExcept(func(kind kinds.Kind, channel string, at wire.Address) bool {
 			return at != a || !strings.HasPrefix(string(kind), string(kinds.SiteSays)+"-") ||
-				slices.ContainsFunc(t.problems, func(p saidProblem) bool { return p.kind == kind && p.channel == channel })
+				slices.ContainsFunc(t.problems, func(p reportedProblem) bool { return p.kind == kind && p.channel == channel })
 		})
 	}
 	for key, open := range t.parts {

@@ -54,7 +54,7 @@ func newDesk(t *testing.T) *desk {
 	return d
 }
 
-func (d *desk) Trouble(_ string, err error) { d.failed = append(d.failed, err) }
+func (d *desk) ReportFailure(_ string, err error) { d.failed = append(d.failed, err) }
 
 func (d *desk) LedgerFailed(err error) { d.failed = append(d.failed, err) }
 

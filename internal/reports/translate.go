@@ -33,7 +33,7 @@ type translator struct {
 	ended     []endedRun                           // in order
 	parts     map[string]bool                      // of the site in incidents, by key: whether the batch leaves it open
 	parents   map[ledger.RunID]trust.ReleaseNumber // the release held before each run, except dry runs
-	problems  []saidProblem
+	problems  []reportedProblem
 	outcomes  int64
 }
 
@@ -109,8 +109,8 @@ func (t *translator) stateBefore(e *ledger.Event) runs.State {
 	return ""
 }
 
-// saidProblem is a site's report of one problem.
-type saidProblem struct {
+// reportedProblem is a site's report of one problem.
+type reportedProblem struct {
 	kind    kinds.Kind
 	channel string
 }
@@ -121,7 +121,7 @@ func (t *translator) translateEvent(e *wire.Event) (out ledger.Event) {
 	defer func() {
 		if p := recover(); p != nil {
 			out.Start, out.Exceptions, out.Finish, out.Incidents = nil, nil, nil, nil
-			t.by.o.Notices.Trouble("message", fmt.Errorf("an event of kind %d of site %s: a fault of the Core: %v at %s", e.Kind, t.at, p, t.by.o.PanicSite()))
+			t.by.o.Notices.ReportFailure("message", fmt.Errorf("an event of kind %d of site %s: a fault of the Core: %v at %s", e.Kind, t.at, p, t.by.o.PanicSite()))
 		}
 	}()
 	out = ledger.Event{Kind: uint8(e.Kind), At: t.by.o.Calendar(time.UnixMilli(e.At).UTC()), Body: e.Body}
@@ -308,7 +308,7 @@ func (t *translator) translateProblem(e *ledger.Event, channel string) error {
 		return fmt.Errorf("a problem of a channel that this site does not have: %.64q", channel)
 	}
 	kind := kinds.SiteSays + "-" + kinds.Kind(v.Kind)
-	t.problems = append(t.problems, saidProblem{kind: kind, channel: channel})
+	t.problems = append(t.problems, reportedProblem{kind: kind, channel: channel})
 	if v.Resolved {
 		t.endIncident(e, kind, channel)
 	} else {
