@@ -50,15 +50,15 @@ func exitTable() []exit {
 		}, "check the Core's address, the line and the firewall, then run the command again"},
 		{7, "denied", "key files can be read or changed by others, or this account may not do that", func(err error) bool {
 			return errors.Is(err, durable.ErrExposed) || errors.Is(err, durable.ErrUntrusted) || errors.Is(err, fs.ErrPermission)
-		}, "run the command as the account of the agent, or as root"},
+		}, "run the command as the account of the agent; check, halt, resume and status also work as root"},
 		{9, "conflict", "another agent runs in that folder", is(durable.ErrBusy), "stop the agent that runs, then run the command again"},
 		{11, "full", "no space left", func(err error) bool { return errors.Is(err, spool.ErrFull) || durable.IsDiskFull(err) }, "free space, then run the command again"},
 		{13, "newer", "the Core, or the agent's database, is newer than this program", func(err error) bool {
 			var n *frame.NewerError
 			return errors.As(err, &n)
 		}, "update nightferry-agent"},
-		{14, "absent", "this site is not enrolled, or the file or service that was named does not exist", func(err error) bool {
-			return errors.Is(err, agent.ErrNotEnrolled) || errors.Is(err, service.ErrAbsent) || errors.Is(err, fs.ErrNotExist)
+		{14, "absent", "this site is not enrolled, or the file, service or halt order that was named does not exist", func(err error) bool {
+			return errors.Is(err, agent.ErrNotEnrolled) || errors.Is(err, agent.ErrNoHalt) || errors.Is(err, service.ErrAbsent) || errors.Is(err, fs.ErrNotExist)
 		}, "check the path that is named; a site without an identity joins with nightferry-agent enroll"},
 	}
 }

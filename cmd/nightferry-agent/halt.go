@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"os"
 	"os/user"
 	"time"
@@ -11,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"nightferry/internal/agent"
+	"nightferry/internal/durable"
 )
 
 // haltPatience bounds the wait for a running agent to obey a halt.
@@ -27,7 +27,11 @@ func newHalt(e *env) *cobra.Command {
 			if reason == "" {
 				reason = "no reason given"
 			}
-			if err := agent.Halt(e.stateDir, agent.LocalHalt{Reason: reason, By: currentUser(), At: e.now()}); err != nil {
+			by := currentUser()
+			if err := durable.BecomeOwner(e.stateDir); err != nil {
+				return err
+			}
+			if err := agent.Halt(e.stateDir, agent.LocalHalt{Reason: reason, By: by, At: e.now()}); err != nil {
 				return err
 			}
 			ctx, cancel := context.WithTimeout(ctx, haltPatience)
@@ -60,6 +64,9 @@ func newResume(e *env) *cobra.Command {
 	return e.newCommand("resume", "Lift the order to stop that was given on this site",
 		"Stopped runs continue. A halt order of the Core stays in force: nightferry resume lifts it there.", "nightferry-agent resume", cobra.NoArgs,
 		func(context.Context, []string) error {
+			if err := durable.BecomeOwner(e.stateDir); err != nil {
+				return err
+			}
 			if err := agent.Resume(e.stateDir); err != nil {
 				return err
 			}
@@ -84,18 +91,6 @@ func (e *env) haltShown(h *agent.LocalHalt) error {
 		err = errors.Join(err, e.print("         stopped at %s, %d bytes came after the order", h.Stopped.UTC().Format("2006-01-02 15:04:05.000 MST"), h.Bytes))
 	}
 	return err
-}
-
-// showHalt adds the halt order that was given on this site, if any, to the status.
-func (e *env) showHalt() error {
-	h, err := agent.LookHalt(e.stateDir)
-	if h == nil || errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err != nil {
-		return err
-	}
-	return e.haltShown(h)
 }
 
 func currentUser() string {

@@ -167,11 +167,7 @@ func (e *env) newCommand(use, short, long, example string, args cobra.Positional
 
 // fail reports the error that ends the program.
 func (e *env) fail(err error, code int) {
-	remedy := ""
-	var r interface{ Remedy() string }
-	if errors.As(err, &r) {
-		remedy = r.Remedy()
-	}
+	remedy := remedyOf(err)
 	for _, x := range exitTable() {
 		if x.code == code && remedy == "" {
 			remedy = x.remedy
@@ -186,6 +182,15 @@ func (e *env) fail(err error, code int) {
 		text += "\nremedy: " + escapeControl(remedy)
 	}
 	fmt.Fprintln(e.stderr, text)
+}
+
+// remedyOf returns the remedy that an error names; empty: none.
+func remedyOf(err error) string {
+	var r interface{ Remedy() string }
+	if errors.As(err, &r) {
+		return r.Remedy()
+	}
+	return ""
 }
 
 // writeJSON writes one JSON object.

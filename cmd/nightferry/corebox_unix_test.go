@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"io"
@@ -30,7 +31,9 @@ type coreBox struct {
 	config string
 	store  string
 	env    []string
-	secret []string // what may be in no output and in no file
+	secret []string             // what may be in no output and in no file
+	exe    string               // of the daemon; empty: nightferry
+	as     *syscall.SysProcAttr // of the daemon; nil: this account
 
 	cmd     *exec.Cmd
 	log     *bytes.Buffer
@@ -142,8 +145,8 @@ func (x *coreBox) edit(pairs ...string) {
 // start runs the daemon until it serves.
 func (x *coreBox) start() {
 	x.t.Helper()
-	x.cmd = exec.Command("nightferry", "core", "run", "--json")
-	x.cmd.Dir, x.cmd.Env = x.dir, x.env
+	x.cmd = exec.Command(cmp.Or(x.exe, "nightferry"), "core", "run", "--json")
+	x.cmd.Dir, x.cmd.Env, x.cmd.SysProcAttr = x.dir, x.env, x.as
 	pipe, err := x.cmd.StderrPipe()
 	if err != nil {
 		x.t.Fatal(err)

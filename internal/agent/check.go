@@ -13,7 +13,6 @@ import (
 	"nightferry/internal/bucket"
 	"nightferry/internal/bus"
 	"nightferry/internal/durable"
-	"nightferry/internal/spool"
 )
 
 // Finding is one thing that Check has looked at.
@@ -91,17 +90,21 @@ func notAbove(dir string) error {
 	return fmt.Errorf("this account can write %s: give the agent an account of its own that may write the allowed folders only", filepath.Dir(dir))
 }
 
-func checkReach(ctx context.Context, id *Identity, o CheckOptions) error {
+func checkReach(ctx context.Context, id *Identity, o CheckOptions) (err error) {
 	root, err := durable.Open(o.StateDir, durable.Options{Trusted: true})
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, root.Close()) }()
 	jwt, err := readJWT(root)
-	if err := errors.Join(err, root.Close()); err != nil {
+	if err != nil {
 		return err
 	}
 	b, err := o.Dial(ctx, bus.ClientOptions{URLs: id.Core, Pins: []bus.Pin{bus.Pin(id.CA)}, Seed: id.seed, Name: id.Address().String() + " check",
 		JWT: func() (string, error) { return jwt, nil }, Env: o.Env, Now: o.Now})
+	if bus.IsUnwelcome(err) {
+		return unwelcome(root, id.Site, o.Now(), err)
+	}
 	if err != nil {
 		return err
 	}
@@ -148,39 +151,4 @@ func storeTime(ctx context.Context, store string, env func(string) string) (time
 		return time.Time{}, nil //nolint:nilerr // it does not tell
 	}
 	return date, nil
-}
-
-// Status is what a site knows of itself.
-type Status struct {
-	Identity *Identity
-	Holds    []spool.Held
-	Runs     []spool.Run
-	Problems []spool.OpenProblem
-	Spooled  uint64 // events that the Core has not acknowledged
-}
-
-// ReadStatus may be called beside the agent.
-func ReadStatus(ctx context.Context, dir string, now func() time.Time) (s Status, err error) {
-	if s.Identity, err = loadSite(dir); err != nil {
-		return s, err
-	}
-	sp, err := spool.Look(ctx, filepath.Join(dir, spoolFile), now)
-	if errors.Is(err, fs.ErrNotExist) {
-		return s, nil // it has not run yet
-	}
-	if err != nil {
-		return s, err
-	}
-	defer func() { err = errors.Join(err, sp.Close()) }()
-	if s.Holds, err = sp.Holds(ctx); err != nil {
-		return s, err
-	}
-	if s.Runs, err = sp.Runs(ctx); err != nil {
-		return s, err
-	}
-	if s.Problems, err = sp.Problems(ctx); err != nil {
-		return s, err
-	}
-	s.Spooled, _, err = sp.Spooled(ctx)
-	return s, err
 }

@@ -144,7 +144,7 @@ func removeIdentity(root *durable.Root, o EnrolOptions) error {
 		return fmt.Errorf("%q: %w: give --replace to set it aside", root.Dir(), ErrEnrolled)
 	}
 	suffix := ".old-" + o.Now().UTC().Format("20060102T150405.000Z")
-	for _, name := range []string{seedFile, jwtFile, keyFile, spoolFile, spoolFile + "-wal", spoolFile + "-shm", siteFile} {
+	for _, name := range []string{seedFile, jwtFile, keyFile, spoolFile, spoolFile + "-wal", spoolFile + "-shm", coreFile, siteFile} {
 		if err := root.Rename(name, name+suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}

@@ -61,22 +61,24 @@ var ErrNotEnrolled = errors.New("this site is not enrolled: run nightferry-agent
 // or a file that another account can change.
 func loadSite(dir string) (*Identity, error) {
 	root, err := durable.Open(dir, durable.Options{Trusted: true})
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s: %w", dir, ErrNotEnrolled)
-	}
 	if err == nil {
 		err = root.Close()
 	}
-	if err != nil {
-		return nil, fmt.Errorf("read the site's identity: %w", err)
+	var b []byte
+	if err == nil {
+		b, err = durable.ReadTrusted(filepath.Join(dir, siteFile), maxSite)
 	}
-	b, err := durable.ReadTrusted(filepath.Join(dir, siteFile), maxSite)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: %w", dir, ErrNotEnrolled)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the site's identity: %w", err)
 	}
+	return parseSite(dir, b)
+}
+
+// parseSite reads the content of siteFile.
+func parseSite(dir string, b []byte) (*Identity, error) {
 	id := &Identity{dir: dir}
 	if err := json.Unmarshal(b, id); err != nil {
 		return nil, fmt.Errorf("read %s: %w: restore it, or enroll this site again", filepath.Join(dir, siteFile), err)

@@ -5,9 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 	"unicode"
@@ -46,10 +45,7 @@ type localStop struct {
 // Halt stops the site of a state directory, until Resume. The order is durable
 // when it returns; LookHalt tells whether a running agent obeys it.
 func Halt(stateDir string, h LocalHalt) error {
-	if _, err := loadSite(stateDir); err != nil {
-		return err
-	}
-	root, err := durable.Open(stateDir, durable.Options{Trusted: true})
+	root, err := openSite(stateDir)
 	if err != nil {
 		return fmt.Errorf("halt: %w", err)
 	}
@@ -67,9 +63,12 @@ func Halt(stateDir string, h LocalHalt) error {
 	return nil
 }
 
-// Resume lifts what Halt ordered; fs.ErrNotExist: there is no such order.
+// ErrNoHalt reports that Resume has nothing to lift.
+var ErrNoHalt = errors.New("no halt order was given on this site; a halt order of the Core is lifted there, with nightferry resume")
+
+// Resume lifts what Halt ordered.
 func Resume(stateDir string) error {
-	root, err := durable.Open(stateDir, durable.Options{Trusted: true})
+	root, err := openSite(stateDir)
 	if err != nil {
 		return fmt.Errorf("resume: %w", err)
 	}
@@ -77,7 +76,11 @@ func Resume(stateDir string) error {
 	if err == nil {
 		err = errors.Join(root.SyncDir("."), removeFile(root, stoppedFile))
 	}
-	if err = errors.Join(err, root.Close()); err != nil {
+	err = errors.Join(err, root.Close())
+	if errors.Is(err, fs.ErrNotExist) {
+		return ErrNoHalt
+	}
+	if err != nil {
 		return fmt.Errorf("resume: %w", err)
 	}
 	return nil
@@ -86,37 +89,73 @@ func Resume(stateDir string) error {
 // LookHalt returns the order that stops the site of a state directory; nil:
 // there is none.
 func LookHalt(stateDir string) (*LocalHalt, error) {
-	root, err := durable.Open(stateDir, durable.Options{Trusted: true})
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
+	root, err := openSite(stateDir)
 	if err != nil {
 		return nil, err
 	}
-	h, err := readHaltFile(stateDir)
+	h, err := lookHalt(root)
+	return h, errors.Join(err, root.Close())
+}
+
+func lookHalt(root *durable.Root) (*LocalHalt, error) {
+	h, err := readHaltFile(root)
 	if h == nil || err != nil {
-		return nil, errors.Join(err, root.Close())
+		return nil, err
 	}
-	unlock, err := durable.Lock(root, lockFile)
-	switch {
-	case err == nil:
-		err = unlock()
-	case errors.Is(err, durable.ErrBusy):
-		h.Running, err = true, nil
-	}
-	if err = errors.Join(err, root.Close()); err != nil {
+	if h.Running, err = isRunning(root); err != nil {
 		return nil, err
 	}
 	var s localStop
-	b, err := os.ReadFile(filepath.Join(stateDir, stoppedFile))
+	b, err := readSmall(root, stoppedFile)
 	if err == nil && json.Unmarshal(b, &s) == nil && s.Order.Equal(h.At) {
 		h.Stopped, h.Bytes = s.Stopped, s.Bytes
 	}
 	return h, nil
 }
 
-func readHaltFile(dir string) (*LocalHalt, error) {
-	b, err := os.ReadFile(filepath.Join(dir, haltFile))
+// isRunning reports whether an agent runs in a state directory.
+func isRunning(root *durable.Root) (bool, error) {
+	unlock, err := durable.Lock(root, lockFile)
+	if errors.Is(err, durable.ErrBusy) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return false, unlock()
+}
+
+// openSite opens the state directory of an enrolled site for those who run the
+// site, not only for its agent: see durable.Options.Keeper.
+func openSite(stateDir string) (*durable.Root, error) {
+	root, err := durable.Open(stateDir, durable.Options{Trusted: true, Keeper: true})
+	if err == nil {
+		if _, err = root.Lstat(siteFile); err == nil {
+			return root, nil
+		}
+		err = errors.Join(err, root.Close())
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%s: %w", stateDir, ErrNotEnrolled)
+	}
+	return nil, err
+}
+
+// readSmall reads a file of the state directory, of at most maxSite bytes.
+func readSmall(root *durable.Root, name string) ([]byte, error) {
+	f, err := root.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	b, err := io.ReadAll(io.LimitReader(f, maxSite+1))
+	if err == nil && len(b) > maxSite {
+		err = fmt.Errorf("%s is too large: at most %d bytes", name, maxSite)
+	}
+	return b, errors.Join(err, f.Close())
+}
+
+func readHaltFile(root *durable.Root) (*LocalHalt, error) {
+	b, err := readSmall(root, haltFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -152,7 +191,7 @@ func cleanText(s string, most int) string {
 // readLocal takes up the order on this site, and reports whether it is new or
 // gone. An order that cannot be read stops the site. It is called with h.mu held.
 func (h *haltState) readLocal() bool {
-	file, err := readHaltFile(h.s.root.Dir())
+	file, err := readHaltFile(h.s.root)
 	var now *halt.Order
 	at := h.localAt
 	switch {

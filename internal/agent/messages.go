@@ -79,6 +79,9 @@ func (a *agent) openMessage(ctx context.Context, data []byte, verb string, v any
 	next := *a.chain
 	a.mu.Unlock()
 	m, newer, err := next.OpenDown(data, a.id.Address(), verb, v)
+	if err == nil {
+		a.noteHeard()
+	}
 	if newer {
 		if err := a.spool.Keep(ctx, spool.Chain, spool.Numbered{Number: next.Number, Object: next.Object}); err != nil {
 			return m, spoolError{err}
@@ -126,6 +129,9 @@ func (a *agent) acceptState(ctx context.Context, revision uint64, v *wire.State)
 	a.moveCore(v.Core)
 	kept := *v
 	kept.Halt = nil // kept apart
+	a.mu.Lock()
+	kept.Desired = lapseRequests(a.state, v.Desired)
+	a.mu.Unlock()
 	b, err := wire.Encode(&kept)
 	if err != nil {
 		return err
@@ -181,6 +187,19 @@ func (a *agent) acceptState(ctx context.Context, revision uint64, v *wire.State)
 	}
 	a.work.wake()
 	return nil
+}
+
+// lapseRequests returns the desired state without the right to move outside a window, where a sync request gave that
+// for an earlier release than the one that is desired now. before is the state until now; nil: none.
+func lapseRequests(before *wire.State, desired []wire.Desired) []wire.Desired {
+	out := slices.Clone(desired)
+	for i := range out {
+		d := &out[i]
+		if old := findDesired(before, d.Channel); old != nil && old.Start == d.Start && old.Number != 0 && (old.Number != d.Number || !old.Now) {
+			d.Now = false
+		}
+	}
+	return out
 }
 
 // maxCore bounds the addresses of the Core that a site keeps.

@@ -133,6 +133,40 @@ func TestOrderedNow(t *testing.T) {
 	w.same(target, files)
 }
 
+// TestNowIsForItsRelease: a request that ignores windows was not served when a later release comes. That one waits for
+// its window, also after a restart, until a request of its own.
+func TestNowIsForItsRelease(t *testing.T) {
+	w := newWorld(t)
+	target := t.TempDir()
+	dir := w.enrolled(target)
+	w.publish(tree(3, "one"), target)
+	now := func(s *wire.State, start uint64) {
+		s.Beat, s.Desired[0].Windows, s.Desired[0].Start, s.Desired[0].Now = 1, "never", start, true
+	}
+	w.want(func(s *wire.State) { now(s, 1); s.Limit = "else 0" })
+	d := w.start(dir, nil)
+	w.await("the state to be known", func() bool { return w.hellos > 0 })
+	w.twoBeats()
+	d.end()
+	files := tree(3, "two")
+	w.publish(files, target)
+	w.want(func(s *wire.State) { now(s, 1); s.Limit = "" })
+	for range 2 {
+		d = w.start(dir, nil)
+		w.twoBeats()
+		w.mu.Lock()
+		if len(w.events) > 0 {
+			t.Error("the later release does not wait for its window")
+		}
+		w.mu.Unlock()
+		d.end()
+	}
+	w.want(func(s *wire.State) { now(s, 2) })
+	w.start(dir, nil)
+	w.await("the run", func() bool { return w.finished(0) != nil })
+	w.same(target, files)
+}
+
 // TestLimitInPlaceOfTheRate: an operator's limit counts as long as it is in force,
 // below what the configuration says and above it; then that counts again.
 func TestLimitInPlaceOfTheRate(t *testing.T) {

@@ -88,7 +88,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		return fmt.Errorf("agent: %w", err)
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
-	unlock, err := durable.Lock(root, lockFile)
+	unlock, err := lockSite(ctx, root)
 	if err != nil {
 		return fmt.Errorf("agent in %q: %w", o.StateDir, err)
 	}
@@ -113,6 +113,25 @@ func Run(ctx context.Context, o Options) (err error) {
 	return a.serve(ctx)
 }
 
+// lockTries bounds the wait for the lock: nightferry-agent status holds it for a moment.
+const lockTries = 20
+
+func lockSite(ctx context.Context, root *durable.Root) (unlock func() error, err error) {
+	for try := 1; ; try++ {
+		unlock, err = durable.Lock(root, lockFile)
+		if !errors.Is(err, durable.ErrBusy) || try == lockTries {
+			return unlock, err
+		}
+		pause := time.NewTimer(50 * time.Millisecond)
+		select {
+		case <-ctx.Done():
+			pause.Stop()
+			return nil, err
+		case <-pause.C:
+		}
+	}
+}
+
 func newAgent(o Options, id *Identity, root *durable.Root, sp *spool.Spool) *agent {
 	a := &agent{session: newSession(o, id, root, sp), rate: newLimiter(0), work: make(signal, 1), failures: map[string]string{},
 		running: map[string]*job{}, next: map[string]attempt{}, refused: map[string]string{}, prefetch: prefetches{plans: map[string]*ahead{}}}
@@ -132,6 +151,7 @@ func (a *agent) loadAccepted(ctx context.Context) (err error) {
 	if a.jwt, err = readJWT(a.root); err != nil {
 		return err
 	}
+	a.restoreLink()
 	a.chain = &wire.Chain{Repo: a.id.Repo, Root: a.id.Root}
 	if len(a.id.Trust) > 0 {
 		if _, err := a.chain.Follow(a.id.Trust); err != nil {
@@ -213,6 +233,7 @@ func (a *agent) serve(life context.Context) (err error) {
 	a.work.wake()
 	a.report.wake()
 	err = g.Wait()
+	a.noteConnection(bus.Event{Kind: bus.Lost})
 	_ = a.sendBeat(context.WithoutCancel(ctx), true) // if it is lost, the Core notices the silence
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -265,6 +286,10 @@ func (c *session) publishSigned(verb string, v any) error {
 
 // handleConnection is told of what happens to the connection.
 func (a *agent) handleConnection(e bus.Event) {
+	switch e.Kind {
+	case bus.Connected, bus.Lost, bus.Failed, bus.Unwelcome:
+		a.noteConnection(e)
+	}
 	switch e.Kind {
 	case bus.Connected:
 		a.logNote(Info, "", "connected to the Core at "+e.URL, nil)

@@ -28,6 +28,8 @@ type session struct {
 	acks   chan ack
 	beat   signal // its period or its content has changed
 
+	link coreLink
+
 	mu  sync.Mutex
 	jwt string // the credential; guarded by mu
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"os/user"
 	"strconv"
 
@@ -12,8 +11,8 @@ import (
 )
 
 // peerAccount returns the account at the other end, of a client or of the server, and
-// refuses all but this process's own account and root.
-func peerAccount(c net.Conn) (Caller, error) {
+// refuses an account that is not allowed.
+func peerAccount(c net.Conn, allowed func(uid uint32) bool) (Caller, error) {
 	u, ok := c.(*net.UnixConn)
 	if !ok {
 		return Caller{}, fmt.Errorf("peer of a %T: want a Unix socket", c)
@@ -31,7 +30,7 @@ func peerAccount(c net.Conn) (Caller, error) {
 		return Caller{}, fmt.Errorf("peer credentials: %w", err)
 	}
 	uid := strconv.FormatUint(uint64(cred.Uid), 10)
-	if !isAllowed(cred.Uid, os.Geteuid()) {
+	if !allowed(cred.Uid) {
 		return Caller{}, fmt.Errorf("uid %s may not use this socket", uid)
 	}
 	caller := Caller{User: "uid " + uid, PID: int(cred.Pid)}
@@ -40,5 +39,3 @@ func peerAccount(c net.Conn) (Caller, error) {
 	}
 	return caller, nil
 }
-
-func isAllowed(uid uint32, own int) bool { return uid == 0 || int64(uid) == int64(own) }

@@ -205,6 +205,6 @@ func (g guarded) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	caller, err := peerAccount(c)
+	caller, err := peerAccount(c, allowsPeer)
 	return guest{c, caller, err}, nil
 }

@@ -269,6 +269,9 @@ func (c *Client) natsConn() *nats.Conn {
 	return c.nc
 }
 
+// IsUnwelcome reports whether an error of Dial means that the server rejects the identity.
+func IsUnwelcome(err error) bool { return eventKind(err, Failed) == Unwelcome }
+
 // eventKind distinguishes a rejected identity from a failed connection.
 func eventKind(err error, otherwise EventKind) EventKind {
 	for _, e := range []error{nats.ErrAuthorization, nats.ErrAuthExpired, nats.ErrAuthRevoked, nats.ErrAccountAuthExpired} {

@@ -72,6 +72,9 @@ type Options struct {
 	Observer Observer // nil: none
 	Create   bool     // create the folder and its parents if they are missing
 	Trusted  bool     // refuse a folder that an untrusted account can change: ErrUntrusted
+	// Keeper, on Windows and for an administrator, trusts one ordinary account with the folder: that of a service. On
+	// Unix it has no effect: see BecomeOwner.
+	Keeper bool
 	// Ours, if set, names a folder in which this program made every file. If a mode or the read-only attribute
 	// denies an operation below it, the account restores its own rights and repeats the operation.
 	Ours string
@@ -123,7 +126,11 @@ func Open(dir string, o Options) (*Root, error) {
 		return nil, errors.Join(fmt.Errorf("open folder %q: it was replaced while it was opened: try again", dir), err, r.Close())
 	}
 	if o.Trusted {
-		if err := judgeFolder(abs, info); err != nil {
+		keeper := noAccount
+		if o.Keeper {
+			keeper = keeperOf(abs)
+		}
+		if err := judgeFolder(abs, info, keeper); err != nil {
 			return nil, errors.Join(wrap("open folder", dir, err), r.Close())
 		}
 	}

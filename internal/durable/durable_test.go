@@ -413,7 +413,7 @@ func TestMkdirPrivate(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a", "b")
 	ok(t, MkdirPrivate(dir))
 	ok(t, MkdirPrivate(dir))
-	f, err := openTrusted(dir, false)
+	f, err := openTrusted(dir, false, noAccount)
 	ok(t, err)
 	ok(t, errors.Join(judgePrivate(f), f.Close()))
 }

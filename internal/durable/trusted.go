@@ -26,7 +26,7 @@ func ReadPrivate(path string, limit int64) ([]byte, error) {
 }
 
 func readTrusted(act, path string, limit int64, judges ...func(*opened) error) (_ []byte, err error) {
-	f, err := openTrusted(path, true)
+	f, err := openTrusted(path, true, noAccount)
 	if err != nil {
 		return nil, wrap(act, path, err)
 	}
@@ -52,16 +52,17 @@ func readTrusted(act, path string, limit int64, judges ...func(*opened) error) (
 
 // CheckTrusted checks a file or folder that another program will use, such as the executable of a service.
 func CheckTrusted(path string) error {
-	f, err := openTrusted(path, true)
+	f, err := openTrusted(path, true, noAccount)
 	if err == nil {
 		err = errors.Join(judgeLast(f), f.Close())
 	}
 	return wrap("check", path, err)
 }
 
-// judgeFolder refuses a folder that an untrusted account can change now, or has put an entry into before.
-func judgeFolder(path string, now fs.FileInfo) error {
-	f, err := openTrusted(path, false)
+// judgeFolder refuses a folder that an untrusted account can change now, or has put an entry into before. It also
+// trusts keeper.
+func judgeFolder(path string, now fs.FileInfo, keeper account) error {
+	f, err := openTrusted(path, false, keeper)
 	if err != nil {
 		return err
 	}
@@ -70,7 +71,7 @@ func judgeFolder(path string, now fs.FileInfo) error {
 	} else if !os.SameFile(info, now) {
 		err = errors.New("it was replaced while it was opened: try again")
 	} else if err = judgeLast(f); err == nil {
-		err = judgeEntries(f.File, path)
+		err = judgeEntries(f, path)
 	}
 	return errors.Join(err, f.Close())
 }

@@ -19,14 +19,23 @@ import (
 // maxLinks limits the links in a path, as the kernel does.
 const maxLinks = 40
 
+// account is the id of a further account that is trusted; root's means none.
+type account = uint32
+
+const noAccount account = 0
+
+// keeperOf finds no further account: on Unix, root becomes that account instead.
+func keeperOf(string) account { return noAccount }
+
 // openTrusted opens path for reading after it has checked every folder above by its handle. It follows links that a
-// trusted account made; with follow unset, path itself must not be a link. It does not check the file itself.
-func openTrusted(path string, follow bool) (*opened, error) {
+// trusted account made; with follow unset, path itself must not be a link. It does not check the file itself. It also
+// trusts keeper.
+func openTrusted(path string, follow bool, keeper account) (*opened, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
 	}
-	w := walker{dir: -1}
+	w := walker{dir: -1, keeper: keeper}
 	defer w.close()
 	rest := elements(abs)
 	if err := w.restart(); err != nil {
@@ -37,7 +46,7 @@ func openTrusted(path string, follow bool) (*opened, error) {
 		if len(rest) <= 1 {
 			f, err := w.last(rest, abs)
 			if !follow || !errors.Is(err, ErrLink) {
-				return &opened{f, w.shut}, err
+				return &opened{f, w.shut, w.loose, keeper}, err
 			}
 			step = w.link
 		}
@@ -72,6 +81,9 @@ type walker struct {
 	dir  int    // handle; -1: none
 	at   string // its path, without links
 	shut bool   // other accounts cannot reach it
+	// Any account can make entries in it, so an entry of keeper may not be the one that was meant.
+	loose  bool
+	keeper account
 }
 
 func (w *walker) close() {
@@ -87,7 +99,7 @@ func (w *walker) restart() error {
 	if err != nil {
 		return err
 	}
-	w.dir, w.at, w.shut = fd, "", false
+	w.dir, w.at, w.shut, w.loose = fd, "", false, false
 	return w.judge(fd, "/")
 }
 
@@ -126,7 +138,7 @@ func (w *walker) link(name string) (string, error) {
 	if err := unix.Fstatat(w.dir, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return "", err
 	}
-	if !trusts(st.Uid) {
+	if !trusts(st.Uid) && (st.Uid != w.keeper || w.loose) {
 		return "", foreign("link", w.at+"/"+name, st.Uid)
 	}
 	b := make([]byte, unix.PathMax)
@@ -148,13 +160,13 @@ func (w *walker) judge(fd int, at string) error {
 	switch {
 	case mode&unix.S_IFMT != unix.S_IFDIR:
 		return fmt.Errorf("%q: %w", at, unix.ENOTDIR)
-	case !trusts(st.Uid):
+	case !trusts(st.Uid) && (st.Uid != w.keeper || w.loose):
 		return foreign("folder", at, st.Uid)
 	case mode&0o022 == 0, mode&unix.S_ISVTX != 0, w.shut, mode&0o002 == 0 && trustsGroup(st.Gid), readOnly(fd):
 	default:
 		return writable("folder", at, &st)
 	}
-	w.shut = w.shut || mode&0o011 == 0
+	w.shut, w.loose = w.shut || mode&0o011 == 0, mode&0o022 != 0
 	return nil
 }
 
@@ -182,7 +194,7 @@ func judgeLast(f *opened) error {
 	mode := uint32(st.Mode)
 	shut := f.shut && (st.Nlink == 1 || mode&unix.S_IFMT == unix.S_IFDIR) // another name of a file may be elsewhere
 	switch {
-	case !trusts(st.Uid):
+	case !trusts(st.Uid) && (st.Uid != f.keeper || f.loose):
 		return foreign("it", "", st.Uid)
 	case mode&0o022 != 0 && !shut && !readOnly(int(f.Fd())):
 		return writable("it", "", &st)
@@ -206,7 +218,7 @@ func judgePrivate(f *opened) error {
 
 // judgeEntries refuses a folder that holds an entry of another account, or a link. It was put there before the
 // folder was closed to others.
-func judgeEntries(f *os.File, dir string) error {
+func judgeEntries(f *opened, dir string) error {
 	names, err := f.Readdirnames(-1)
 	if err != nil {
 		return err
@@ -218,7 +230,7 @@ func judgeEntries(f *os.File, dir string) error {
 		case errors.Is(err, fs.ErrNotExist):
 		case err != nil:
 			return fmt.Errorf("%q: %w", at, err)
-		case !trusts(st.Uid):
+		case !trusts(st.Uid) && st.Uid != f.keeper:
 			return foreign("file", at, st.Uid)
 		case uint32(st.Mode)&unix.S_IFMT == unix.S_IFLNK:
 			return fmt.Errorf("%w at %q: remove it", ErrLink, at)
@@ -263,7 +275,7 @@ func thing(what, at string) string {
 
 // closeFolder closes an existing folder to other accounts, if its owner is trusted.
 func closeFolder(path string) error {
-	f, err := openTrusted(path, false)
+	f, err := openTrusted(path, false, noAccount)
 	if err != nil {
 		return err
 	}
@@ -296,5 +308,7 @@ func closeEmpty(f *os.File) error {
 // opened is a file or folder at the end of a path whose folders were checked.
 type opened struct {
 	*os.File
-	shut bool // a folder above keeps all untrusted accounts out
+	shut   bool // a folder above keeps all untrusted accounts out
+	loose  bool // any account could have made it
+	keeper account
 }

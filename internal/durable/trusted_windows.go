@@ -26,9 +26,9 @@ const (
 
 // openTrusted opens path for reading after it has checked every folder above by its handle. No folder of the path,
 // nor path itself, may be a link or another reparse point except a volume's mount point.
-func openTrusted(path string, _ bool) (*opened, error) {
+func openTrusted(path string, _ bool, keeper account) (*opened, error) {
 	f, err := openJudged(path, windows.GENERIC_READ, nil)
-	return &opened{File: f}, err
+	return &opened{f, keeper}, err
 }
 
 // openJudged also trusts the account keeper, unless it is nil, with the folder that holds path.
@@ -120,7 +120,7 @@ func ReadOwned(path string, limit int64) (_ []byte, owner *windows.SID, err erro
 	return text, owner, wrap("read", path, err)
 }
 
-func judgeLast(f *opened) error { return judgeHandle(f.File, "it", "", writeRights, nil) }
+func judgeLast(f *opened) error { return judgeHandle(f.File, "it", "", writeRights, f.keeper) }
 
 func judgePrivate(f *opened) error {
 	owner, dacl, err := securityOf(f.File)
@@ -237,7 +237,7 @@ func accountName(sid *windows.SID) string {
 
 // judgeEntries refuses a folder that holds an entry of another account, or a link. It was put there before the
 // folder was closed to others.
-func judgeEntries(f *os.File, dir string) error {
+func judgeEntries(f *opened, dir string) error {
 	names, err := f.Readdirnames(-1)
 	if err != nil {
 		return err
@@ -255,7 +255,7 @@ func judgeEntries(f *os.File, dir string) error {
 		if err = errors.Join(err, e.Close()); err != nil {
 			return fmt.Errorf("%q: %w", at, err)
 		}
-		if !Trusts(owner) {
+		if !Trusts(owner) && (f.keeper == nil || !owner.Equals(f.keeper)) {
 			return fmt.Errorf("%w: %q belongs to %s (look at it, then remove it)", ErrUntrusted, at, accountName(owner))
 		}
 	}
@@ -292,4 +292,39 @@ func closeFolder(path string) error {
 }
 
 // opened is a file or folder at the end of a path whose folders were checked.
-type opened struct{ *os.File }
+type opened struct {
+	*os.File
+	keeper account
+}
+
+// account is a further account that is trusted; nil: none.
+type account = *windows.SID
+
+var noAccount account
+
+// BecomeOwner does nothing: an administrator cannot take on another account. See Options.Keeper.
+func BecomeOwner(string) error { return nil }
+
+// keeperOf returns the ordinary account to which a folder, or an entry in it, belongs, for an administrator.
+// [judgeEntries] then refuses entries of any other.
+func keeperOf(dir string) account {
+	if !windows.GetCurrentProcessToken().IsElevated() {
+		return noAccount
+	}
+	paths := []string{dir}
+	list, _ := os.ReadDir(dir) // judgeEntries reports what is wrong with it
+	for _, e := range list {
+		paths = append(paths, filepath.Join(dir, e.Name()))
+	}
+	for _, path := range paths {
+		f, err := openItself(path, windows.READ_CONTROL|windows.FILE_READ_ATTRIBUTES)
+		if err != nil {
+			continue
+		}
+		owner, _, err := securityOf(f)
+		if err = errors.Join(err, f.Close()); err == nil && !Trusts(owner) {
+			return owner
+		}
+	}
+	return noAccount
+}

@@ -1,0 +1,145 @@
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
+	"time"
+
+	"nightferry/internal/bus"
+	"nightferry/internal/durable"
+)
+
+// coreFile holds a CoreLink, for those who run the site.
+const coreFile = "core.json"
+
+// CoreLink is the state of the connection to the Core.
+type CoreLink struct {
+	Connected bool      `json:"connected"`
+	Since     time.Time `json:"since"`             // of the connection, of its loss or of the refusal; zero: there was none yet
+	URL       string    `json:"url,omitempty"`     // of the Core
+	Heard     time.Time `json:"heard"`             // when the newest message of the Core arrived; zero: none
+	Refused   bool      `json:"refused,omitempty"` // the Core does not accept the site's identity
+	Cause     string    `json:"cause,omitempty"`   // error of the last attempt to connect
+}
+
+// coreLink keeps a CoreLink up to date.
+type coreLink struct {
+	mu   sync.Mutex
+	now  CoreLink
+	kept CoreLink // in the file
+}
+
+// heardEvery is how often the time of the newest message is written.
+const heardEvery = time.Minute
+
+// noteCore changes the link, and writes the file if that is news.
+func (c *session) noteCore(change func(*CoreLink)) {
+	l := &c.link
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	change(&l.now)
+	news := l.now
+	news.Heard = l.kept.Heard
+	if news == l.kept && l.now.Heard.Sub(l.kept.Heard) < heardEvery {
+		return
+	}
+	b, err := json.Marshal(&l.now)
+	if err == nil {
+		err = durable.Patiently(func() error { return c.root.WriteFile(coreFile, append(b, '\n'), 0o600) }) // ReadStatus reads it
+	}
+	if err != nil {
+		c.logNote(Warning, "", "the state of the connection cannot be shown on this site", err)
+		return
+	}
+	l.kept = l.now
+}
+
+// noteConnection records what happened to the connection.
+func (c *session) noteConnection(e bus.Event) {
+	now := c.o.Now().UTC().Truncate(time.Second)
+	c.noteCore(func(l *CoreLink) {
+		if e.Kind == bus.Connected {
+			*l = CoreLink{Connected: true, Since: now, URL: e.URL, Heard: l.Heard}
+			return
+		}
+		refused := l.Refused || e.Kind == bus.Unwelcome // a later attempt may not reach the Core at all
+		if l.Connected || l.Since.IsZero() || refused != l.Refused {
+			l.Since = now
+		}
+		l.Connected, l.Refused, l.Cause = false, refused, ""
+		if e.Err != nil {
+			l.Cause = cleanText(e.Err.Error(), maxCause)
+		}
+	})
+}
+
+// maxCause bounds the error of an attempt to connect in coreFile, in bytes.
+const maxCause = 512
+
+func (c *session) noteHeard() {
+	c.noteCore(func(l *CoreLink) { l.Heard = c.o.Now().UTC().Truncate(time.Second) })
+}
+
+// restoreLink takes up what an earlier process has recorded.
+func (c *session) restoreLink() {
+	l, err := readLink(c.root)
+	if err != nil {
+		c.logNote(Warning, "", "the recorded state of the connection is not used", err)
+	}
+	if l.Connected {
+		l.Connected, l.Cause = false, ""
+	}
+	c.link.now, c.link.kept = l, l
+}
+
+func readLink(root *durable.Root) (l CoreLink, err error) {
+	b, err := readSmall(root, coreFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return l, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(b, &l)
+	}
+	if err != nil {
+		return CoreLink{}, fmt.Errorf("read %s: %w", coreFile, err)
+	}
+	l.URL, l.Cause = cleanText(l.URL, maxCause), cleanText(l.Cause, maxCause)
+	return l, nil
+}
+
+// UnwelcomeError reports that the Core does not accept the site's identity.
+type UnwelcomeError struct {
+	Site    string
+	Expired time.Time // when the site's credential ended; zero: it has not
+	Err     error     // nil: found in the agent's records
+}
+
+func (e *UnwelcomeError) Error() string {
+	if !e.Expired.IsZero() {
+		return fmt.Sprintf("the Core refuses site %s: its credential ended on %s, since no agent ran here to renew it", e.Site, e.Expired.UTC().Format(time.DateOnly))
+	}
+	return fmt.Sprintf("the Core refuses site %s: it was revoked there, or another server has enrolled as this site", e.Site)
+}
+
+func (e *UnwelcomeError) Unwrap() error { return e.Err }
+
+// Remedy names the ways back.
+func (e *UnwelcomeError) Remedy() string {
+	return fmt.Sprintf("if this server is to be site %s, make a token at the Core (nightferry site token %s) and run here: nightferry-agent enroll --replace --token-file FILE --allow DIR; otherwise: nightferry-agent uninstall", e.Site, e.Site)
+}
+
+// unwelcome returns the error of an identity that the Core refuses. root is the state directory.
+func unwelcome(root *durable.Root, site string, now time.Time, err error) *UnwelcomeError {
+	out := &UnwelcomeError{Site: site, Err: err}
+	token, rerr := readJWT(root)
+	if rerr != nil {
+		return out
+	}
+	if g, gerr := bus.ReadGrant(token); gerr == nil && !g.Expires.IsZero() && now.After(g.Expires) {
+		out.Expired = g.Expires
+	}
+	return out
+}
