@@ -146,6 +146,33 @@ func TestWorkByScope(t *testing.T) {
 	}
 }
 
+// TestNowIsForItsRelease: a request that ignores windows does so for the release that is current when it is given.
+func TestNowIsForItsRelease(t *testing.T) {
+	s := newSuite(t)
+	s.update(Change{})
+	s.update(Change{Only: []string{"osaka"}, Requests: map[Key]Request{{osaka, "patch"}: {Now: true, Rehash: true}}})
+	start := s.start("patch")
+	s.update(Change{})
+	if d := s.s.Of(osaka).Desired[1]; !d.Now {
+		t.Errorf("the request has lapsed with the same release: %+v", d)
+	}
+	was := s.w.Release
+	s.w.Release = func(channel string) (ledger.Release, bool) {
+		r, ok := was(channel)
+		r.Number++
+		return r, ok
+	}
+	s.update(Change{})
+	for _, again := range []*Service{s.s, New(s.store)} {
+		if _, err := again.Update(t.Context(), s.w, Change{}); err != nil {
+			t.Fatal(err)
+		}
+		if d := again.Of(osaka).Desired[1]; d.Now || !d.Rehash || d.Start != start || d.Number != 4 {
+			t.Errorf("with the next release: %+v", d)
+		}
+	}
+}
+
 // TestNumbersNeverGoBack: neither a channel nor a site that was away for a while
 // has its requests numbered anew, and a limit outlives both.
 func TestNumbersNeverGoBack(t *testing.T) {

@@ -93,6 +93,9 @@ func (w *World) desiredRow(k Key, p *fleet.Placement, old *ledger.Desired, c *Ch
 	row := &ledger.Desired{Domain: k.Domain, Site: k.Site, Channel: k.Channel, Number: rel.Number, Release: rel.Digest, Tree: rel.Tree, By: c.By}
 	if old != nil {
 		row.Start, row.DryRun, row.Mode = old.Start, old.DryRun, old.Mode
+		if old.Number != 0 && old.Number != row.Number {
+			row.Mode &^= modeNow // it was for the release of that time; this one waits for its window
+		}
 	}
 	if r, ok := c.Requests[k]; ok {
 		row.Start, row.DryRun, row.Mode = start, r.DryRun, r.modeBits()
