@@ -16,6 +16,7 @@ func newCore(o Options) *Core {
 		c.work[i] = make(chan message, 64)
 	}
 	c.notices.now, c.notices.onEvent = o.Now, o.OnEvent
+	c.notices.hasRoom = c.reserve.hasRoom
 	c.clock.device, c.clock.storeTime = o.Now, c.storage.storeTime
 	c.storage.o, c.storage.clock, c.storage.notices = &c.o, &c.clock, &c.notices
 	c.fleet.now, c.fleet.beat, c.fleet.started = o.Now, o.Beat, o.Now()

@@ -172,6 +172,7 @@ func TestHaltOnAFullDisk(t *testing.T) {
 	id := done.Orders[0]
 	w.until("osaka to obey", w.obeys("osaka", id))
 	w.restart()
+	w.untilIncident("ledger-full") // a start on the full disk finds out by itself
 	if v := w.halts()[id]; v.Reason != "full" {
 		t.Errorf("after a start on the full disk: %+v", v)
 	}
@@ -190,4 +191,11 @@ func TestHaltOnAFullDisk(t *testing.T) {
 	if m := w.halts(); len(m) != 0 {
 		t.Errorf("what was lifted is back: %+v", m)
 	}
+	w.untilIncident("ledger-full")
+	for _, name := range []string{"ballast0", "more"} {
+		if err := os.Remove(filepath.Join(small, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.until("the incident to be over", func() bool { return len(w.texts("ledger-full")) == 0 })
 }

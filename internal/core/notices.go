@@ -22,6 +22,7 @@ type notices struct {
 	onEvent   func(Event) // nil: none
 	incidents *incident.Service
 	audits    audits
+	hasRoom   func() (bool, error) // on the ledger's volume
 
 	full   atomic.Bool // the ledger's disk is full
 	faulty atomic.Bool // the ledger failed otherwise
@@ -138,10 +139,13 @@ func (n *notices) LedgerFailed(err error) {
 	n.ReportFailure("ledger", err)
 }
 
-// LedgerWorks ends the incidents of the ledger.
+// LedgerWorks ends the incidents of the ledger. A small change may still fit on a full
+// volume: that incident ends when the volume has room.
 func (n *notices) LedgerWorks() {
-	if n.full.Swap(false) {
-		n.incidents.Resolve(kinds.Full, "", wire.Address{})
+	if n.full.Load() {
+		if roomy, err := n.hasRoom(); err == nil && roomy && n.full.Swap(false) {
+			n.incidents.Resolve(kinds.Full, "", wire.Address{})
+		}
 	}
 	if n.faulty.Swap(false) {
 		n.incidents.Resolve(kinds.Ledger, "", wire.Address{})

@@ -174,7 +174,8 @@ func Open(ctx context.Context, o Options, s Settings) (_ *Core, err error) {
 		return nil, err
 	}
 	c.reserve.dir = c.dir
-	if err = c.reserve.freeReserve(); err != nil {
+	full, err := c.reserve.freeReserve()
+	if err != nil {
 		return nil, err
 	}
 	if c.ledger, err = ledger.Open(ctx, filepath.Join(o.Data, ledgerName), ledger.Options{Now: c.clock.wallTime}); err != nil {
@@ -209,6 +210,9 @@ func Open(ctx context.Context, o Options, s Settings) (_ *Core, err error) {
 	}
 	c.openHalts(ctx)
 	c.composeParts()
+	if full {
+		c.notices.LedgerFailed(ledger.ErrFull)
+	}
 	if err = c.sightings.loadSightings(ctx); err != nil {
 		return nil, err
 	}

@@ -29,17 +29,23 @@ type reserve struct{ dir *durable.Root }
 func reserveName(i int) string { return fmt.Sprint(reserveFile, i) }
 
 // freeReserve gives files up until there is room to open the ledger and the vault.
-func (r *reserve) freeReserve() error {
+// It reports whether there was none without them.
+func (r *reserve) freeReserve() (full bool, err error) {
 	for i := range reserveFiles {
-		free, err := r.dir.Free()
-		if err != nil || free >= reserveNeed {
-			return err
+		if roomy, err := r.hasRoom(); err != nil || roomy {
+			return i > 0, err
 		}
 		if err := r.dir.Remove(reserveName(i)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+			return true, err
 		}
 	}
-	return nil
+	return true, nil
+}
+
+// hasRoom reports whether the ledger and the vault can be opened without the reserve.
+func (r *reserve) hasRoom() (bool, error) {
+	free, err := r.dir.Free()
+	return free >= reserveNeed, err
 }
 
 // keepReserve makes the files that are missing, as far as there is space.

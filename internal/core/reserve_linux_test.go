@@ -25,8 +25,8 @@ func TestReserveLasts(t *testing.T) {
 	}
 	for start := range 10 {
 		disktest.Fill(t, filepath.Join(path, "others."+strconv.Itoa(start)))
-		if err := r.freeReserve(); err != nil {
-			t.Fatal(err)
+		if full, err := r.freeReserve(); err != nil || !full {
+			t.Fatalf("full: %v, %v", full, err)
 		}
 		if free, err := dir.Free(); err != nil || free < reserveNeed {
 			t.Fatalf("start %d has %d bytes, %v; want %d", start+1, free, err, reserveNeed)
