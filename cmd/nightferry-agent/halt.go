@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"os/user"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -93,11 +94,23 @@ func (e *env) haltShown(h *agent.LocalHalt) error {
 	return err
 }
 
-func currentUser() string {
-	name := "unknown"
-	if u, err := user.Current(); err == nil {
-		name = u.Username
+// accountName returns the name of this process's account now: user.Current remembers the first one.
+func accountName() string {
+	uid := os.Geteuid()
+	if uid < 0 { // Windows
+		if u, err := user.Current(); err == nil {
+			return u.Username
+		}
+		return "unknown"
 	}
+	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
+		return u.Username
+	}
+	return "uid " + strconv.Itoa(uid)
+}
+
+func currentUser() string {
+	name := accountName()
 	if h, err := os.Hostname(); err == nil {
 		name += "@" + h
 	}

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"os"
-	"os/user"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -68,11 +68,7 @@ func hangingIndent(word, text string) string {
 // checkedAs prints the account that checks. Root may write nearly everywhere, so its
 // check proves nothing for the account of a service.
 func (e *env) checkedAs() error {
-	name := "unknown"
-	if u, err := user.Current(); err == nil {
-		name = u.Username
-	}
-	root := os.Geteuid() == 0
+	name, root := accountName(), os.Geteuid() == 0
 	if e.json {
 		return e.writeJSON(map[string]any{"event": "account", "name": name, "root": root})
 	}

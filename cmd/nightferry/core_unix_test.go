@@ -197,6 +197,23 @@ func (x *coreBox) running() {
 	contains(t, x.table("exceptions"), "no file failed")
 	contains(t, x.fails(14, "exceptions", "berlyn"), `did you mean "berlin"`)
 	x.narrow()
+	x.unknown()
+}
+
+// unknown names what does not exist: the command says so in one line, with exit code 14.
+func (x *coreBox) unknown() {
+	x.t.Helper()
+	for want, args := range map[string][]string{
+		`no such order is active`:                         {"resume", "0123abcd"},
+		`"nosuch" is neither the id of an order nor`:      {"resume", "nosuch"},
+		`no incident 99 is open`:                          {"incidents", "close", "99", "--reason", "x"},
+		`no incident 98 is open`:                          {"incidents", "ack", "98", "--note", "x"},
+		`the audit has no entry of "fly"(.|\n)*vault set`: {"audit", "--what", "fly"},
+		`"atlantis"`: {"sites", "--region", "atlantis"},
+		`atlantis`:   {"why", "atlantis"},
+	} {
+		contains(x.t, x.fails(14, args...), want)
+	}
 }
 
 // narrow: at 80 columns the last column of a long table moves below its row, and
@@ -481,6 +498,14 @@ func TestCoreInit(t *testing.T) {
 	}
 	contains(t, x.fails(2, "core", "init", at("f"), "--store", "file:///srv/store"), "a Core needs an S3 store")
 	x.fails(7, "core", "init", at("c"), "--host", "localhost", "--store", b.URL("a"), "--release-key", at("none"))
+
+	// A failed init leaves nothing that stops the corrected command, also if the name of the store was wrong.
+	bad := strings.Replace(b.URL("g"), "s3://"+b.Name, "s3://no-such-bucket", 1)
+	x.fails(14, "core", "init", at("g"), "--host", "localhst", "--store", bad, "--create-repository")
+	x.must("core", "init", at("g"), "--host", "localhost", "--store", b.URL("g"), "--create-repository")
+	if c, err := os.ReadFile(filepath.Join(at("g"), "nightferry.yaml")); err != nil || strings.Contains(string(c), "no-such-bucket") || strings.Contains(string(c), "localhst") || !strings.Contains(string(c), "localhost") {
+		t.Errorf("%v:\n%s", err, c)
+	}
 
 	// One that exists is adopted, with its keys; a wrong one is refused before a vault exists.
 	x.must("init", "--keys", at("keys"), b.URL("old"))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/ed25519"
@@ -103,8 +104,8 @@ func (g coreSetup) coreInit(ctx context.Context, dir string, f *coreInitFlags) e
 	return g.coreKeys(ctx, dir, c, master, f, &out)
 }
 
-// Names in the data folder. A vault beside the mark is what an interrupted init
-// left: nobody can have used it yet.
+// Names in the data folder. While the mark is there, an init is under way, or was
+// interrupted or failed: a vault beside it cannot have been used yet.
 const (
 	vaultName = "vault"
 	initMark  = "init.unfinished"
@@ -155,8 +156,11 @@ func (g coreSetup) coreConfig(dir string, f *coreInitFlags, path string) (*confi
 	if err := refuseCore(c.Data, path); err != nil {
 		return nil, err
 	}
+	if c, err = correctConfig(c, dir, f, path); err != nil {
+		return nil, err
+	}
 	if f.store != "" && c.Store != f.store {
-		return nil, &refusedError{fmt.Sprintf("%s names another store than --store", path), "change the file, or leave --store out"}
+		return nil, &refusedError{fmt.Sprintf("%s names another store than --store", path), "the file was edited since an earlier init wrote it: name the right store in it, or leave --store out"}
 	}
 	// Keys, ledger and the local socket. The folder of the logs is made by who writes them, for their readers to pass
 	// through and no more.
@@ -164,6 +168,9 @@ func (g coreSetup) coreConfig(dir string, f *coreInitFlags, path string) (*confi
 		return nil, err
 	}
 	if absent {
+		if err := markInit(c.Data, f.store); err != nil {
+			return nil, err
+		}
 		for _, ch := range c.Fleet.Channels {
 			if err := os.MkdirAll(ch.Source, 0o755); err != nil {
 				return nil, fmt.Errorf("make a folder: %w", err)
@@ -171,6 +178,50 @@ func (g coreSetup) coreConfig(dir string, f *coreInitFlags, path string) (*confi
 		}
 	}
 	return c, nil
+}
+
+// correctConfig writes the configuration again if this command names another store or host, and the file is as an init
+// wrote it that did not end well, perhaps because of that name.
+func correctConfig(c *config.Config, dir string, f *coreInitFlags, path string) (*config.Config, error) {
+	was := config.Starter{Dir: dir, Store: c.Store, Host: hostOf(c)}
+	now := config.Starter{Dir: dir, Store: cmp.Or(f.store, was.Store), Host: cmp.Or(f.host, was.Host)}
+	if absent, err := confirmAbsent(filepath.Join(c.Data, initMark)); err != nil || absent {
+		return c, err
+	}
+	b, err := durable.ReadTrusted(path, 1<<20)
+	if err != nil || now == was || !bytes.Equal(b, config.Default(was)) {
+		return c, err
+	}
+	root, err := durable.Open(dir, durable.Options{Trusted: true})
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(root.WriteFile(configName, config.Default(now), 0o644), root.Close()); err != nil {
+		return nil, err
+	}
+	return config.Load(path)
+}
+
+// markInit notes that an init is under way whose configuration names a store.
+func markInit(data, store string) error {
+	if store == "" {
+		return nil // people complete that configuration
+	}
+	root, err := durable.Open(data, durable.Options{Trusted: true})
+	if err != nil {
+		return err
+	}
+	return errors.Join(root.WriteFile(initMark, nil, 0o600), root.Close())
+}
+
+// hostOf returns the name under which sites reach the Core.
+func hostOf(c *config.Config) string {
+	for _, raw := range c.Public {
+		if u, err := url.Parse(raw); err == nil {
+			return u.Hostname()
+		}
+	}
+	return ""
 }
 
 // coreMaster returns the master key, made where there is none.
@@ -200,19 +251,14 @@ func (g coreSetup) coreKeys(ctx context.Context, dir string, c *config.Config, m
 	} else if err = adoptRepository(f, &o); err != nil {
 		return err
 	}
-	root, err := durable.Open(c.Data, durable.Options{Trusted: true})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, root.Close()) }()
-	if err := root.WriteFile(initMark, nil, 0o600); err != nil {
+	if err := markInit(c.Data, c.Store); err != nil {
 		return err
 	}
 	made, err := core.Init(core.WithActor(ctx, username()), o)
 	if err != nil {
 		return err
 	}
-	if err := root.Remove(initMark); err != nil {
+	if err := os.Remove(filepath.Join(c.Data, initMark)); err != nil {
 		return err
 	}
 	for _, p := range temporary {

@@ -64,7 +64,7 @@ func exits() []exit {
 		{11, "full", "no space left, on a local disk or in the store", isFull, "free space, then run the command again"},
 		{12, "damaged", "an object in the store, or local state, is damaged or missing", isDamaged, "nightferry fsck STORE shows the damaged objects of a store; restore local files that are named"},
 		{13, "newer", "written by a newer nightferry than this one", as[*frame.NewerError], "use a nightferry that is at least as new"},
-		{14, "absent", "the bucket, repository, channel, release, path, key, site, region or run that was named does not exist", isAbsent, "check the spelling of the names on the command line: a path, a store, a channel, a key"},
+		{14, "absent", "the bucket, repository, channel, release, path, key, site, region, run, halt order, incident or audited action that was named does not exist", isAbsent, "check the spelling of the names on the command line: a path, a store, a channel, a key"},
 		{15, "configuration", "the Core's configuration file has mistakes; nothing was started or changed", as[config.Errors], "mend the lines that are named, then run the command again"},
 		{16, "endpoint", "the store's URL names the wrong region, the wrong scheme (http, https) or no S3 server", isEndpoint, "check the endpoint and the region in the store's URL"},
 		{17, "unwritable", "this account may not use a local file or folder, or its volume is read-only", isUnwritable, "run the command as the account that owns the path, or give this account access; a read-only volume has to be mounted writable"},

@@ -59,6 +59,11 @@ func orderOf(id string, args []string) (string, []string, error) {
 	if len(args) > 1 {
 		return "", nil, usage("resume", "%q and %q: want an order's id and a store", args[0], args[1])
 	}
+	if len(args) == 1 && !strings.Contains(args[0], "://") {
+		if absent, err := confirmAbsent(args[0]); err == nil && absent {
+			return "", nil, &absentError{fmt.Sprintf("%q is neither the id of an order nor a store", args[0]), fmt.Sprintf("nightferry halt status lists the orders; %d or more hexadecimal digits of an id name one", halt.MinPrefix)}
+		}
+	}
 	if named && !halt.IsPrefix(id) {
 		return "", nil, usage("resume", "--order %q: want the first %d or more hexadecimal digits of an order's id", id, halt.MinPrefix)
 	}

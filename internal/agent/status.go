@@ -75,7 +75,8 @@ func ReadStatus(ctx context.Context, dir string, now func() time.Time) (s Status
 		return s, err
 	}
 	defer func() { err = errors.Join(err, sp.Close()) }()
-	return s, s.readSpool(ctx, sp, root, now)
+	err = s.readSpool(ctx, sp, root, now)
+	return s, err
 }
 
 func (s *Status) readSpool(ctx context.Context, sp *spool.Spool, root *durable.Root, now func() time.Time) error {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"nightferry/internal/core"
@@ -164,9 +166,35 @@ func (r *routes) addRecords() {
 		}
 		found, err := b.Records.Deeds(ctx, ledger.DeedFilter{Who: c.Query("who"), What: c.Query("what"), Object: c.Query("object"),
 			NoReads: !c.Flag("reads") && c.Query("what") == "", Since: since, Until: until, Limit: limit})
+		if err == nil && len(found) == 0 {
+			err = r.checkDeed(ctx, c.Query("what"))
+		}
 		return listOf(found, err, func(x ledger.Deed) AuditEntry { return AuditEntry(x) })
 	})
 	r.addRoute("GET /v1/logs", r.serveLogs)
+}
+
+// maxDeeds bounds the audit entries in which checkDeed looks for examples.
+const maxDeeds = 1000
+
+// checkDeed fails for the name of an action that the audit does not have. It is asked only if nothing was found.
+func (r *routes) checkDeed(ctx context.Context, what string) error {
+	if what == "" {
+		return nil
+	}
+	known, err := r.b.Records.Deeds(ctx, ledger.DeedFilter{What: what, Limit: 1})
+	if err != nil || len(known) > 0 {
+		return err
+	}
+	if known, err = r.b.Records.Deeds(ctx, ledger.DeedFilter{Limit: maxDeeds}); err != nil {
+		return err
+	}
+	var names []string
+	for _, d := range known {
+		names = append(names, d.What)
+	}
+	slices.Sort(names)
+	return &Error{Code: "absent", Message: fmt.Sprintf("the audit has no entry of %q", what), Fix: "name one of these: " + strings.Join(slices.Compact(names), ", ")}
 }
 
 func (r *routes) serveLogs(ctx context.Context, c *Call) (any, error) {
@@ -200,7 +228,13 @@ func (r *routes) checkKnown(ctx context.Context, s fleet.Scope) error {
 func (r *routes) addChanges() {
 	b := r.b
 	incident := func(change func(context.Context, int64, string) (query.Incident, error)) handler {
-		return handleBody(func(ctx context.Context, n IncidentNote) (any, error) { return change(ctx, n.ID, n.Text) })
+		return handleBody(func(ctx context.Context, n IncidentNote) (any, error) {
+			i, err := change(ctx, n.ID, n.Text)
+			if errors.Is(err, ledger.ErrNotFound) {
+				return nil, &Error{Code: "absent", Message: fmt.Sprintf("no incident %d is open", n.ID), Fix: "nightferry incidents lists the open ones; with --all, also the others"}
+			}
+			return i, err
+		})
 	}
 	r.addRoute("POST /v1/incidents/close", incident(b.Incidents.CloseIncident))
 	r.addRoute("POST /v1/incidents/ack", incident(b.Incidents.AckIncident))
