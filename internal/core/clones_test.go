@@ -161,3 +161,39 @@ func TestPutBack(t *testing.T) {
 		t.Errorf("%+v, %v", sites, err)
 	}
 }
+
+// TestClonesByTurns: a machine and its copy run by turns, so that no two processes are heard at once. The
+// copy was acknowledged more than it has sent, so it numbers its events anew. When the first machine
+// continues its own record, there are two.
+func TestClonesByTurns(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.write("a.txt", "one")
+	w.publish("package")
+	osaka := w.join("osaka")
+	run := func() {
+		t.Helper()
+		_, events := osaka.converge(osaka.stateOf("package", 1))
+		osaka.deliver(events)
+	}
+	run()
+	first, next := osaka.generation, osaka.next
+	osaka.generation, osaka.next = make([]byte, 16), 1
+	rand.Read(osaka.generation)
+	run()
+	run()
+	if w.has("cloned") {
+		t.Error("a machine that was put back to an earlier state counts as two")
+	}
+	osaka.generation, osaka.next = first, next
+	run()
+	if text := w.untilIncident("cloned"); !strings.Contains(text, "by turns") {
+		t.Error(text)
+	}
+	w.until("osaka to be contested", func() bool { return w.channel("osaka", "package").State == "contested" })
+	if err := w.core.Enrolment.Confirm(t.Context(), "osaka", "the copy is deleted"); err != nil {
+		t.Fatal(err)
+	}
+	run()
+	w.until("osaka to be current", func() bool { return w.channel("osaka", "package").State == "current" && !w.has("cloned") })
+}

@@ -38,6 +38,10 @@ func (l *Ledger) Commit(ctx context.Context, b Batch) (c Committed, err error) {
 		if len(events) == 0 && !fresh {
 			return nil
 		}
+		if err := x.queryRow("SELECT EXISTS (SELECT 1 FROM spools s JOIN spools newer USING (domain, site) WHERE domain = ? AND site = ? AND s.generation = ? AND newer.first_seen > s.last_seen)",
+			b.Domain, b.Site, b.Generation[:]).Scan(&c.Returned); err != nil {
+			return err
+		}
 		if err := x.storeEvents(now, b.Domain, b.Site, events, &c); err != nil {
 			return err
 		}

@@ -270,6 +270,8 @@ type Committed struct {
 	Fresh int
 	// NewGeneration: the site has a new spool.
 	NewGeneration bool
+	// Returned: the site continues a spool that a newer one has replaced since.
+	Returned bool
 	// Opened and Resolved are the keys of the incidents that the batch opened, or resolved for all members.
 	Opened, Resolved []string
 	// Finished lists the runs that the batch ended.

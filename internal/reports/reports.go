@@ -86,6 +86,7 @@ type Effects struct {
 	Ack    *wire.Ack // the answer; nil: none
 	Number uint64    // of the answer
 
+	Returned         bool     // of ledger.Committed
 	Opened, Resolved []string // keys of incidents
 	Started          []Started
 	Ended            []ledger.Run
@@ -191,7 +192,7 @@ func (s *Service) addEffects(ctx context.Context, a wire.Address, t *translator,
 	for key, open := range t.parts {
 		s.o.Incidents.Noted(key, a, open)
 	}
-	out.Opened, out.Resolved, out.Started = done.Opened, done.Resolved, t.started
+	out.Returned, out.Opened, out.Resolved, out.Started = done.Returned, done.Opened, done.Resolved, t.started
 	for _, id := range done.Finished {
 		if run, err := s.o.Ledger.Run(ctx, id); err == nil {
 			out.Ended = append(out.Ended, run)
