@@ -63,6 +63,21 @@ func (s *wireSite) forgetSent() {
 	s.forget()
 }
 
+// stated says hello and waits for a desired state. A Core that has not read the store yet answers with halt
+// orders, and sends the state when it has.
+func (s *wireSite) stated() (*wire.State, uint64) {
+	s.w.t.Helper()
+	st, n := s.hello()
+	for n == 0 {
+		var err error
+		st = &wire.State{}
+		if n, err = s.answerNumber(wire.VerbState, st); err != nil {
+			s.w.t.Fatal(err)
+		}
+	}
+	return st, n
+}
+
 // TestTwoCores: a restored copy is started beside the original, and later the original is restarted. The
 // Core that was started last acts. The other one opens an incident, publishes, signs, purges and
 // states nothing, and its halt orders work.
@@ -133,15 +148,9 @@ func TestTwoCores(t *testing.T) {
 	w.restart()
 	copied.untilIncident("other-core")
 	osaka.back()
-	for {
-		st, n := osaka.hello()
-		if n == 0 {
-			continue // it has not looked at the store yet
-		}
-		if n <= seen || st.Desired[0].Number != 3 {
-			t.Errorf("revision %d after %d: %+v", n, seen, st.Desired)
-		}
-		break
+	osaka.forgetSent() // the older Core's
+	if st, n := osaka.stated(); n <= seen || st.Desired[0].Number != 3 {
+		t.Errorf("revision %d after %d: %+v", n, seen, st.Desired)
 	}
 	w.until("the incident to be over", func() bool { return !w.has("other-core") })
 	w.write("a.txt", "four")
@@ -224,13 +233,9 @@ func TestRestoredWithoutStore(t *testing.T) {
 	if _, err := w.core.Halts.Resume(t.Context(), done.Orders[0].String(), "", ""); err != nil {
 		t.Fatal(err)
 	}
-	w.until("a newer state", func() bool {
-		st, n := osaka.hello()
-		if n != 0 && (n <= seen || len(st.Desired) != 1 || st.Desired[0].Number != 2) {
-			t.Fatalf("revision %d after %d: %+v", n, seen, st.Desired)
-		}
-		return n != 0
-	})
+	if st, n := osaka.stated(); n <= seen || len(st.Desired) != 1 || st.Desired[0].Number != 2 {
+		t.Errorf("revision %d after %d: %+v", n, seen, st.Desired)
+	}
 	w.untilDeed("incarnation", "copy")
 	w.write("a.txt", "three")
 	if p := w.publish("package"); p.Number != 3 {
@@ -266,15 +271,15 @@ func TestNumberLostEverywhere(t *testing.T) {
 	w.putObject(incarnation.Key, then)
 	w.start()
 	osaka.back()
-	w.until("a newer state", func() bool {
-		osaka.say(wire.VerbBeat, 0, &wire.Beat{At: time.Now().UnixMilli(), Revision: seen, Trust: osaka.chain.Number, Instance: osaka.instance})
-		var st wire.State
-		n, err := osaka.answerNumber(wire.VerbState, &st)
-		if err != nil {
+	osaka.forgetSent()
+	osaka.stated() // it has a number
+	osaka.say(wire.VerbBeat, 0, &wire.Beat{At: time.Now().UnixMilli(), Revision: seen, Trust: osaka.chain.Number, Instance: osaka.instance})
+	for n := uint64(0); n <= seen; {
+		var err error
+		if n, err = osaka.answerNumber(wire.VerbState, &wire.State{}); err != nil {
 			t.Fatal(err)
 		}
-		return n > seen
-	})
+	}
 	osaka.say(wire.VerbBeat, 0, &wire.Beat{At: time.Now().UnixMilli(), Revision: 1 << 61, Trust: osaka.chain.Number, Instance: osaka.instance})
 	if text := w.untilIncident("malformed"); !strings.Contains(text, "incarnation") {
 		t.Error(text)
