@@ -129,7 +129,7 @@ var siteEntries = []Entry{
 	{Kind: "site-store", Object: Channel, Cause: "content cannot be fetched", Remedy: "see to that site's way to the store: DNS, proxy, firewall", SymptomOf: []Kind{Store}},
 	{Kind: "site-line", Object: Channel, Cause: "content arrived damaged at the site and was fetched again; closes when a run ends well without that", Remedy: "look for a network device or a proxy between that site and the store that changes bytes; use https, which detects damage sooner"},
 	{Kind: "site-disk", Object: Channel, Cause: "a disk of the site is full", Remedy: "free space; the run continues by itself"},
-	{Kind: "site-repository", Object: Channel, Cause: "data from the store is not signed by the repository's keys", Remedy: "run `nightferry fsck STORE`, and find out who else can write to the bucket"},
+	{Kind: "site-repository", Object: Channel, Cause: "data from the store is not signed by the repository's keys", Remedy: "run `nightferry fsck STORE`; compare the key with `nightferry trust show STORE`. If it is no key of yours, find out who else can write to the bucket"},
 	{Kind: "site-control", Cause: "a message in the Core's name was refused", Remedy: "find out whether another Core has the same sites, or who else can write to the message bus"},
 }
 

@@ -21,24 +21,33 @@ type objects struct {
 }
 
 // readGood reads a whole object of at most max bytes and passes it to accept.
-// If accept refuses it, readGood reads it again: if the line damaged it, the
-// next copy differs. If the same bytes arrive again, the store holds them so,
-// and readGood returns accept's error.
+// If accept refuses it, readGood reads it again, over another connection. If the
+// same bytes arrive, the store holds them so, and readGood returns accept's
+// error. If other bytes of the same object arrive, one copy was damaged.
 func (o *objects) readGood(ctx context.Context, key string, max int64, accept func(b []byte, info bucket.Info) error) error {
 	var before []byte
+	var was bucket.Info
+	var refused error // why accept refused before
 	for try := 1; ; try++ {
 		b, info, err := readObject(ctx, o.store, key, max)
 		if err != nil {
 			return err
 		}
+		if refused != nil {
+			if bytes.Equal(b, before) {
+				return refused
+			}
+			if info.ETag == was.ETag { // else it was replaced
+				o.notifyRetry(&ArrivalError{Key: key, Err: refused})
+			}
+		}
 		err = accept(b, info)
 		// An object older than one seen before is intact: it was put back.
-		if err == nil || errors.Is(err, ErrOlder) || try == maxTries || try > 1 && bytes.Equal(b, before) {
+		if err == nil || errors.Is(err, ErrOlder) || try == maxTries {
 			return err
 		}
-		o.notifyRetry(&ArrivalError{Key: key, Err: err})
 		reconnect(o.store)
-		before = b
+		before, was, refused = b, info, err
 	}
 }
 
@@ -81,17 +90,23 @@ func (a arrivals) majorityBits() []byte {
 // readRangeGood is readGood for a part of an object.
 func (o *objects) readRangeGood(ctx context.Context, key string, off, n int64, accept func(b []byte) error) error {
 	var before []byte
+	var refused error
 	for try := 1; ; try++ {
 		b, err := o.readRange(ctx, key, off, n)
 		if err != nil {
 			return err
 		}
-		if err = accept(b); err == nil || try == maxTries || try > 1 && bytes.Equal(b, before) {
+		if refused != nil {
+			if bytes.Equal(b, before) {
+				return refused
+			}
+			o.notifyRetry(&ArrivalError{Key: key, Err: refused})
+		}
+		if err = accept(b); err == nil || try == maxTries {
 			return err
 		}
-		o.notifyRetry(&ArrivalError{Key: key, Err: err})
 		reconnect(o.store)
-		before = b
+		before, refused = b, err
 	}
 }
 
