@@ -37,7 +37,8 @@ func PackKey(d digest.Digest) string { s := d.String(); return "packs/" + s[:2] 
 // SegmentKey returns the key of an index segment.
 func SegmentKey(d digest.Digest) string { return "index/" + d.String() }
 
-func trustKey(n uint64) string { return fmt.Sprintf("trust/%d", n) }
+// TrustKey returns the key of trust document n.
+func TrustKey(n uint64) string { return fmt.Sprintf("trust/%d", n) }
 
 // HeadKey returns the key of a channel's head; name is Keys().Name(channel).
 func HeadKey(name string) string { return "channels/" + name + "/head" }

@@ -1,11 +1,13 @@
 package repo
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io/fs"
+	"sync"
 
 	"nightferry/internal/bucket"
 	"nightferry/internal/frame"
@@ -14,12 +16,17 @@ import (
 	"nightferry/internal/trust"
 )
 
-// Halts reads, signs and merges the halt object, which holds all active halt orders. It is safe for concurrent use.
+// Halts reads, signs and merges the halt object, which holds all active halt orders. It judges each new object by the
+// newest trust document in the store, because the object's key may have been made or revoked since the repository was
+// opened. It is safe for concurrent use.
 type Halts struct {
 	objects  *objects
 	identity identity
 	trust    *TrustChain
 	seen     *seen
+
+	mu   sync.Mutex
+	last []byte // the last object that was accepted; nil: none since the repository was opened
 }
 
 // HaltObject is a halt object that was read and verified.
@@ -38,11 +45,17 @@ func (h *Halts) Read(ctx context.Context) (*HaltObject, error) {
 	return stored, nil
 }
 
+// errNoJudgement means that the newest trust document could not be read, so that the halt object may count or not.
+var errNoJudgement = errors.New("the halt object cannot be checked: a newer trust document cannot be read or is not trusted")
+
 // OrdersLost reports whether an error of Read means that the store does not
 // hold the halt orders in force. The object is then missing, damaged, an old
 // one that was put back, or signed by an untrusted key. Put replaces such an
 // object.
 func OrdersLost(err error) bool {
+	if errors.Is(err, errNoJudgement) {
+		return false
+	}
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrOlder) || errors.Is(err, trust.ErrUntrusted) || errors.Is(err, frame.ErrDamaged) || errors.Is(err, seal.ErrOpen)
 }
 
@@ -50,39 +63,59 @@ func OrdersLost(err error) bool {
 // before, and the ETag of a refused object: a writer needs them.
 func (h *Halts) read(ctx context.Context) (stored *HaltObject, etag string, err error) {
 	err = h.objects.readGood(ctx, haltKey, halt.Max, func(b []byte, info bucket.Info) (err error) {
-		stored, err = h.accept(b)
+		stored, err = h.accept(ctx, b)
 		etag = info.ETag
 		return err
 	})
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, "", fmt.Errorf("the bucket's halt object is gone, nobody could stop this run: restore it with nightferry resume --all STORE: %w", err)
+		return nil, "", fmt.Errorf("the bucket's halt object is gone, nobody could stop this run: %s: %w", giveAgain, err)
 	case errors.Is(err, ErrOlder) || !OrdersLost(err):
 		return stored, etag, err
 	case etag == "": // too large to be read at all
 		_, info, _ := readObject(ctx, h.objects.store, haltKey, halt.Max)
 		etag = info.ETag
 	}
-	remedy := "replace it with nightferry resume --all STORE"
-	if errors.Is(err, trust.ErrUntrusted) { // an order in force, perhaps, by a key newer than the trust documents here
-		remedy = "an operator may have given a halt order with a new key. See nightferry halt status STORE first. If no halt was ordered, " + remedy
-	}
-	return nil, etag, fmt.Errorf("the bucket's halt object does not count, nobody could stop this run: %s: %w", remedy, err)
+	return nil, etag, fmt.Errorf("the bucket's halt object does not count, nobody could stop this run: %s: %w", giveAgain, err)
 }
 
+// giveAgain is the remedy for lost halt orders. A new object without them lifts them, also at sites that still obey
+// them.
+const giveAgain = "if a halt is in force (nightferry-agent status at a site), give it again with nightferry halt STORE; if none is, restore it with nightferry resume --all STORE"
+
 // accept proves a halt object and that no newer one was seen.
-func (h *Halts) accept(b []byte) (*HaltObject, error) {
+func (h *Halts) accept(ctx context.Context, b []byte) (*HaltObject, error) {
 	object, signer, err := h.verify(b)
+	if err == nil && (h.isNew(b) || h.trust.allows(signer, trust.Halts) != nil) {
+		if err = h.trust.follow(ctx); err != nil {
+			err = fmt.Errorf("%w: %w", errNoJudgement, err)
+		}
+	}
 	if err == nil {
 		err = h.trust.allows(signer, trust.Halts)
 	}
 	if err != nil {
 		return nil, err
 	}
+	h.note(b)
 	if higher, ok := h.seen.acceptHalt(object.Epoch); !ok {
 		return object, fmt.Errorf("the bucket's halt object has epoch %d, %d was seen: %w: an old state of the bucket was put back", object.Epoch, higher, ErrOlder)
 	}
 	return object, nil
+}
+
+func (h *Halts) note(b []byte) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.last = b
+}
+
+// isNew reports whether an object is another one than the last. Of the first one it does not matter: the trust
+// documents were read when the repository was opened.
+func (h *Halts) isNew(b []byte) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.last != nil && !bytes.Equal(h.last, b)
 }
 
 // verify checks the signature of an object and decodes it.
@@ -162,6 +195,7 @@ func (h *Halts) Merge(ctx context.Context, key ed25519.PrivateKey, change func(s
 		_, err = putObject(ctx, h.objects.store, haltKey, object.Raw, replaceCond(etag))
 		if err == nil {
 			h.seen.acceptHalt(object.Epoch)
+			h.note(object.Raw)
 			return object, nil
 		}
 		if !errors.Is(err, fs.ErrExist) {

@@ -57,9 +57,9 @@ func (c *TrustChain) follow(ctx context.Context) error {
 	for {
 		_, n := c.Current()
 		n++
-		err := c.objects.readGood(ctx, trustKey(n), trust.MaxDoc, func(b []byte, _ bucket.Info) error {
+		err := c.objects.readGood(ctx, TrustKey(n), trust.MaxDoc, func(b []byte, _ bucket.Info) error {
 			if err := c.accept(n, b); err != nil {
-				return fmt.Errorf("%s: %w", trustKey(n), err)
+				return fmt.Errorf("%s: %w", TrustKey(n), err)
 			}
 			return nil
 		})
@@ -112,7 +112,7 @@ func (c *TrustChain) create(ctx context.Context, root ed25519.PrivateKey, n uint
 	if err != nil {
 		return err
 	}
-	return putNew(ctx, c.objects.store, trustKey(n), b)
+	return putNew(ctx, c.objects.store, TrustKey(n), b)
 }
 
 // Put publishes the next trust document. root must be the pinned key.
@@ -125,7 +125,7 @@ func (c *TrustChain) Put(ctx context.Context, root ed25519.PrivateKey, doc *trus
 	if err := c.create(ctx, root, n, doc); err != nil {
 		return err
 	}
-	b, _, err := readObject(ctx, c.objects.store, trustKey(n), trust.MaxDoc)
+	b, _, err := readObject(ctx, c.objects.store, TrustKey(n), trust.MaxDoc)
 	if err != nil {
 		return err
 	}

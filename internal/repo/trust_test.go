@@ -277,7 +277,7 @@ func TestReplays(t *testing.T) {
 
 		// A trust document that was put back does not restore its content: the
 		// site remembers the newer one.
-		_ = p.store.Delete(ctx, trustKey(2))
+		_ = p.store.Delete(ctx, TrustKey(2))
 		if again, err = p.open(nil, &site); err != nil {
 			t.Fatal(err)
 		}
