@@ -23,13 +23,13 @@ import (
 )
 
 // slowWorld is a world whose packs hang in the middle until let is called.
-func slowWorld(t *testing.T) (w *world, let func()) {
+func slowWorld(t *testing.T, faults ...s3test.Fault) (w *world, let func()) {
 	t.Helper()
 	release := make(chan struct{})
 	hold := s3test.HangBody(1000, 100, release)
 	var on atomic.Bool
 	on.Store(true)
-	w = newWorld(t, func(next http.Handler) http.Handler {
+	w = newWorld(t, append(faults, func(next http.Handler) http.Handler {
 		held := hold(next)
 		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 			if on.Load() && strings.Contains(r.URL.Path, "/packs/") && r.Method == http.MethodGet {
@@ -38,7 +38,7 @@ func slowWorld(t *testing.T) (w *world, let func()) {
 			}
 			next.ServeHTTP(rw, r)
 		})
-	})
+	})...)
 	let = sync.OnceFunc(func() { on.Store(false); close(release) })
 	t.Cleanup(let)
 	return w, let

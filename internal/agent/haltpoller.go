@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"nightferry/internal/bucket"
 	"nightferry/internal/halt"
 	"nightferry/internal/wire"
 )
@@ -16,6 +17,9 @@ const (
 	haltKey = "halt"
 	// haltWait is the time limit for one read of the halt object.
 	haltWait = 3 * time.Second
+	// trustWait is how much longer the trust documents may take that the halt object needs. With it, an agent still
+	// stops within 25 s, even if its first read fails.
+	trustWait = time.Second
 	// unreadable is the number of consecutive failed reads after which everything stops.
 	unreadable = 2
 )
@@ -47,12 +51,14 @@ func (h *haltState) pollHalt(ctx context.Context, p *haltPoller) {
 	h.mu.Unlock()
 	if !moves && !held && !stopped {
 		*p = haltPoller{rested: now}
+		h.urls.setSilent(false)
 		return
 	}
 	if heard.Before(p.rested) {
 		heard = p.rested // an idle Core has nothing to send
 	}
 	silent := now.Sub(heard)
+	h.urls.setSilent(silent >= h.s.o.HaltEvery)
 	if silent < h.s.o.HaltEvery {
 		p.fails = 0
 		h.leaveFailSafe(ctx)
@@ -128,14 +134,15 @@ func (h *haltState) noteAlive(at int64) {
 const staleState = time.Minute
 
 func (h *haltState) readStoreHalts(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, haltWait)
+	all, cancel := context.WithTimeout(ctx, haltWait+trustWait)
 	defer cancel()
-	body, _, err := h.store.Get(ctx, haltKey, 0, -1)
-	if err != nil {
-		return err
+	first, done := context.WithTimeout(all, haltWait)
+	b, err := readWhole(first, h.store, haltKey, halt.Max)
+	done()
+	if err == nil {
+		err = h.followTrust(all, b)
 	}
-	b, err := io.ReadAll(io.LimitReader(body, halt.Max+1))
-	if err = errors.Join(err, body.Close()); err != nil {
+	if err != nil {
 		return err
 	}
 	epoch, err := h.takeHalts(context.WithoutCancel(ctx), b)
@@ -149,6 +156,16 @@ func (h *haltState) readStoreHalts(ctx context.Context) error {
 		return fmt.Errorf("the store's orders to stop are of epoch %d, and epoch %d was seen here", epoch, h.newest)
 	}
 	return nil
+}
+
+// readWhole reads an object. It returns one byte more than most if the object is larger.
+func readWhole(ctx context.Context, s bucket.Store, key string, most int64) ([]byte, error) {
+	body, _, err := s.Get(ctx, key, 0, -1)
+	if err != nil {
+		return nil, err
+	}
+	b, err := io.ReadAll(io.LimitReader(body, most+1))
+	return b, errors.Join(err, body.Close())
 }
 
 // enterFailSafe stops everything.
@@ -196,6 +213,21 @@ func (u *urls) wantHalt() {
 	}
 }
 
+// setSilent notes whether the Core is silent.
+func (u *urls) setSilent(yes bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.silent = yes
+}
+
+// hasNext reports whether a trust document can be read without the Core, if it exists.
+func (u *urls) hasNext(key string) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	raw, _ := u.nextURL(key, "")
+	return raw != ""
+}
+
 // HaltLent reports whether the halt object was ever lent.
 func (u *urls) HaltLent() bool {
 	u.mu.Lock()
@@ -203,28 +235,33 @@ func (u *urls) HaltLent() bool {
 	return u.halt
 }
 
-// takeHalt keeps the URL of the halt object, which arrives unrequested. The newest
+// takeHalt keeps the URL of the halt object, and those of the next trust documents,
+// which arrive unrequested. The newest
 // URL is used first: the credential of an older one may have been revoked before it
 // expires. Content lent with the older URL may still be readable, so that URL is
 // kept as well. The caller holds u.mu.
 func (u *urls) takeHalt(m *wire.URLs) {
 	for _, l := range m.Lent {
 		if l.Key == haltKey {
-			u.keepHalt(lentURL{url: l.URL, until: time.Unix(m.Until, 0)}) // until it expires: no other URL lasts longer
+			next := map[string]string{}
+			for _, t := range m.Next[:min(len(m.Next), wire.MaxNext)] {
+				next[t.Key] = t.URL
+			}
+			u.keepHalt(haltURLs{lentURL{url: l.URL, until: time.Unix(m.Until, 0)}, next}) // until it expires: no other URL lasts longer
 		}
 	}
 }
 
-// keepHalt adds a URL. The caller holds u.mu.
-func (u *urls) keepHalt(l lentURL) {
-	u.halts = append(slices.DeleteFunc(u.halts, func(h lentURL) bool { return !h.until.After(l.until) }), l)
+// keepHalt adds URLs. The caller holds u.mu.
+func (u *urls) keepHalt(l haltURLs) {
+	u.halts = append(slices.DeleteFunc(u.halts, func(h haltURLs) bool { return !h.until.After(l.until) }), l)
 	u.halts = u.halts[max(0, len(u.halts)-maxHalts):]
 	u.halt = true
 }
 
-// haltFor returns the URL of the halt object to keep for content that is readable
-// until the given time: the newest that lasts as long. The caller holds u.mu.
-func (u *urls) haltFor(until time.Time) (l lentURL, ok bool) {
+// haltFor returns the URLs of the halt object to keep for content that is readable
+// until the given time: the newest that last as long. The caller holds u.mu.
+func (u *urls) haltFor(until time.Time) (l haltURLs, ok bool) {
 	for _, l = range slices.Backward(u.halts) {
 		if !l.until.Before(until) {
 			break

@@ -23,7 +23,7 @@ import (
 type haltState struct {
 	s     *session
 	work  signal // woken when a channel may start, or must not
-	allow func(signer trust.Public) error
+	keys  *keyring
 	beat  func(context.Context) error // asks the Core for a sign of life
 	store bucket.Store
 	urls  *urls
@@ -143,10 +143,10 @@ func (h *haltState) takeHalts(ctx context.Context, object []byte) (epoch uint64,
 	arrived := h.movedBytes()
 	s, err := trust.Parse(halt.Kind, halt.Version, halt.Max, object)
 	if err == nil {
-		err = s.Verify(trust.Subject{Kind: halt.Kind, Version: halt.Version, Repo: h.s.id.Repo, Number: s.Subject.Number})
+		err = s.Verify(haltOf(h.s.id.Repo, s))
 	}
 	if err == nil {
-		err = h.allow(s.Signer)
+		err = h.keys.allowHalt(s.Signer)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("halt: %w", err)

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"nightferry/internal/bucket"
@@ -11,6 +12,8 @@ import (
 
 const (
 	trustPrefix = "trust/"
+	// keptNext marks the kept URLs of the next trust documents, which came with that of the halt object.
+	keptNext = "next/"
 	// absentFor is how long the Core's word that there is no newer trust document
 	// counts while it is away: as long as a URL may that it lends.
 	absentFor = bucket.MaxPresign
@@ -61,6 +64,9 @@ func (u *urls) keepPresigned(ctx context.Context, keys []string, until time.Time
 	}
 	if h, ok := u.haltFor(last); ok && slices.Contains(keys, haltKey) {
 		all = append(all, spool.Lent{Key: haltKey, URL: h.url, Until: h.until.Unix()})
+		for key, raw := range h.next {
+			all = append(all, spool.Lent{Key: keptNext + key, URL: raw, Until: h.until.Unix()})
+		}
 	}
 	return all, nil
 }
@@ -71,11 +77,18 @@ func (u *urls) keepPresigned(ctx context.Context, keys []string, until time.Time
 func (u *urls) restoreKept(all []spool.Lent, newest string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	next := map[string]string{}
+	for _, l := range all {
+		if key, ok := strings.CutPrefix(l.Key, keptNext); ok {
+			next[key] = l.URL
+		}
+	}
 	for _, l := range all {
 		end := time.Unix(l.Until, 0)
 		switch {
+		case strings.HasPrefix(l.Key, keptNext):
 		case l.URL != "" && l.Key == haltKey:
-			u.keepHalt(lentURL{url: l.URL, until: end})
+			u.keepHalt(haltURLs{lentURL{url: l.URL, until: end}, next})
 		case l.URL != "":
 			u.lent[l.Key] = lentURL{url: l.URL, until: end}
 			u.kept[l.Key] = true
@@ -102,10 +115,8 @@ func (u *urls) forgetAbsent() {
 }
 
 // knownAbsent reports whether the Core, which does not answer now, has said not
-// too long ago that there is no such object.
+// too long ago that there is no such object. The caller holds u.mu.
 func (u *urls) knownAbsent(key string) bool {
-	u.mu.Lock()
-	defer u.mu.Unlock()
 	end, ok := u.absent[key]
 	return ok && u.store().Before(end)
 }

@@ -72,24 +72,17 @@ type spoolError struct{ error }
 
 func (e spoolError) Unwrap() error { return e.error }
 
-// openMessage checks a message by the chain. A newer trust document is durable before
-// anything that it vouches for is used.
+// openMessage checks a message by the keyring.
 func (a *agent) openMessage(ctx context.Context, data []byte, verb string, v any) (wire.Signed, error) {
-	a.mu.Lock()
-	next := *a.chain
-	a.mu.Unlock()
+	next := a.keys.current()
 	m, newer, err := next.OpenDown(data, a.id.Address(), verb, v)
 	if err == nil {
 		a.noteHeard()
 	}
 	if newer {
-		if err := a.spool.Keep(ctx, spool.Chain, spool.Numbered{Number: next.Number, Object: next.Object}); err != nil {
-			return m, spoolError{err}
+		if err := a.keys.accept(ctx, next); err != nil {
+			return m, err
 		}
-		a.mu.Lock()
-		a.chain = &next
-		a.mu.Unlock()
-		a.urls.forgetAbsent()
 	}
 	return m, err
 }

@@ -127,7 +127,10 @@ func (x *fortnights) agent(t *testing.T, g *errgroup.Group, ctx context.Context,
 		t.Fatal(err)
 	}
 	a := newAgent(o, &Identity{Domain: here.Domain, Site: here.Site, Repo: x.repo.ID(), Root: repo.PublicOf(x.root), Store: "https://store", Allow: []string{base}, key: x.root}, nil, sp)
-	a.store, a.bus, a.chain = endless{x.store}, gone{}, &wire.Chain{Repo: x.repo.ID(), Root: repo.PublicOf(x.root)}
+	a.store, a.bus = endless{x.store}, gone{}
+	if err := a.keys.load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	a.urls = newURLs(func(wire.Ask) error { return bus.ErrAway }, a.storeNow, time.Hour)
 	f.a = a
 	s := &wire.State{At: begin.UnixMilli(), Store: a.id.Store, Zone: zone.String(), Rates: rates}

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -20,8 +19,8 @@ import (
 	"nightferry/internal/bucket"
 	"nightferry/internal/bus"
 	"nightferry/internal/durable"
+	"nightferry/internal/repo"
 	"nightferry/internal/spool"
-	"nightferry/internal/trust"
 	"nightferry/internal/wire"
 )
 
@@ -34,6 +33,7 @@ const (
 // agent is a running daemon.
 type agent struct {
 	session
+	keys  *keyring
 	halts *haltState
 	urls  *urls
 	store bucket.Store
@@ -44,7 +44,6 @@ type agent struct {
 	work signal // what should be done may have changed
 
 	mu       sync.Mutex
-	chain    *wire.Chain
 	state    *wire.State // nil: none was accepted yet
 	night    *night      // of state
 	revision uint64
@@ -137,11 +136,8 @@ func newAgent(o Options, id *Identity, root *durable.Root, sp *spool.Spool) *age
 		running: map[string]*job{}, next: map[string]attempt{}, refused: map[string]string{}, prefetch: prefetches{plans: map[string]*ahead{}}}
 	a.scrubs = &scrubs{s: &a.session, passes: map[string]*pass{}}
 	a.halts = newHaltState(&a.session, a.work)
-	a.halts.allow = func(signer trust.Public) error {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		return a.chain.AllowHalt(signer)
-	}
+	a.keys = &keyring{s: &a.session, newer: func() { a.urls.forgetAbsent() }}
+	a.halts.keys = a.keys
 	a.halts.beat = func(ctx context.Context) error { return a.sendBeat(ctx, false) }
 	return a
 }
@@ -152,22 +148,11 @@ func (a *agent) loadAccepted(ctx context.Context) (err error) {
 		return err
 	}
 	a.restoreLink()
-	a.chain = &wire.Chain{Repo: a.id.Repo, Root: a.id.Root}
-	if len(a.id.Trust) > 0 {
-		if _, err := a.chain.Follow(a.id.Trust); err != nil {
-			return fmt.Errorf("the trust document of the enrollment: %w", err)
-		}
-	}
-	kept, err := a.spool.Kept(ctx, spool.Chain)
-	if err != nil {
+	if err := a.keys.load(ctx); err != nil {
 		return err
 	}
-	if kept.Number > a.chain.Number {
-		if _, err := a.chain.Follow(kept.Object); err != nil {
-			return fmt.Errorf("the trust document that was kept: %w", err)
-		}
-	}
-	if kept, err = a.spool.Kept(ctx, spool.State); err != nil {
+	kept, err := a.spool.Kept(ctx, spool.State)
+	if err != nil {
 		return err
 	}
 	if len(kept.Object) > 0 {
@@ -196,7 +181,7 @@ func (a *agent) serve(life context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	a.urls.restoreKept(lent, trustPrefix+strconv.FormatUint(a.chain.Number+1, 10))
+	a.urls.restoreKept(lent, repo.TrustKey(a.keys.current().Number+1))
 	a.store, err = openStore(&a.session, a.urls, &a.receive)
 	if err != nil {
 		return err
@@ -370,7 +355,7 @@ func (a *agent) sendHello(ctx context.Context) error {
 	}
 	a.mu.Lock()
 	h := wire.Hello{Generation: a.spool.Generation(), Version: a.o.Version, System: runtime.GOOS + "/" + runtime.GOARCH, At: a.o.Now().UnixMilli(),
-		StoreClock: a.storeClock.ms.Load(), Trust: a.chain.Number, Revision: a.revision, Epoch: a.halts.durableEpoch(), Holds: holds, Spooled: spooled, Instance: a.instance, Machine: machineName()}
+		StoreClock: a.storeClock.ms.Load(), Trust: a.keys.current().Number, Revision: a.revision, Epoch: a.halts.durableEpoch(), Holds: holds, Spooled: spooled, Instance: a.instance, Machine: machineName()}
 	a.beaten = a.revision
 	a.mu.Unlock()
 	a.trySend(wire.VerbHello, &h)
@@ -411,7 +396,7 @@ func (a *agent) sendBeat(ctx context.Context, leaving bool) error {
 		return err
 	}
 	a.mu.Lock()
-	b := wire.Beat{At: a.o.Now().UnixMilli(), StoreClock: a.storeClock.ms.Load(), Trust: a.chain.Number, Revision: a.revision, Epoch: a.halts.durableEpoch(), Holds: holds, Spooled: spooled, Instance: a.instance, Waits: a.waits, Leaving: leaving}
+	b := wire.Beat{At: a.o.Now().UnixMilli(), StoreClock: a.storeClock.ms.Load(), Trust: a.keys.current().Number, Revision: a.revision, Epoch: a.halts.durableEpoch(), Holds: holds, Spooled: spooled, Instance: a.instance, Waits: a.waits, Leaving: leaving}
 	a.beaten = a.revision
 	a.mu.Unlock()
 	a.trySend(wire.VerbBeat, &b)

@@ -41,7 +41,8 @@ type urls struct {
 	mu     sync.Mutex
 	id     uint64
 	lent   map[string]lentURL   // except for the halt object
-	halts  []lentURL            // of the halt object: the newest is last, and each one before it expires later
+	halts  []haltURLs           // the newest is last, and each one before it expires later
+	silent bool                 // the Core is silent: the next trust documents are read without asking it
 	absent map[string]time.Time // absent objects, and how long that is trusted while the Core is unreachable
 	kept   map[string]bool      // keys lent ahead of use: never evicted
 	wanted map[string]*wanted
@@ -52,6 +53,12 @@ type urls struct {
 type lentURL struct {
 	url   string
 	until time.Time
+}
+
+// haltURLs read the halt object, and the trust documents that did not exist when the Core presigned the URLs.
+type haltURLs struct {
+	lentURL
+	next map[string]string // by key
 }
 
 // wanted is a key with a present or future waiter.
@@ -74,9 +81,13 @@ func newURLs(send func(wire.Ask) error, store func() time.Time, after time.Durat
 func (u *urls) Lend(ctx context.Context, key, expired string) (string, error) {
 	for {
 		u.mu.Lock()
-		if raw := u.usableURL(key, expired); raw != "" {
+		raw, absent := u.usableURL(key, expired), false
+		if raw == "" && u.silent {
+			raw, absent = u.nextURL(key, expired)
+		}
+		if raw != "" || absent {
 			u.mu.Unlock()
-			return raw, nil
+			return orAbsent(key, raw)
 		}
 		w := u.wantKey(key)
 		u.mu.Unlock()
@@ -92,10 +103,22 @@ func (u *urls) Lend(ctx context.Context, key, expired string) (string, error) {
 			// clock would ask without end.
 			return w.url, w.err
 		}
-		if u.knownAbsent(key) {
-			return "", noSuch(key)
+		u.mu.Lock()
+		raw, absent = u.nextURL(key, expired)
+		absent = absent || raw == "" && u.knownAbsent(key)
+		u.mu.Unlock()
+		if raw != "" || absent {
+			return orAbsent(key, raw)
 		}
 	}
+}
+
+// orAbsent returns a URL, or the error for an absent object if it is empty.
+func orAbsent(key, raw string) (string, error) {
+	if raw == "" {
+		return "", noSuch(key)
+	}
+	return raw, nil
 }
 
 // usableURL returns a usable URL, or "", and drops expired ones. The caller holds
@@ -104,7 +127,7 @@ func (u *urls) usableURL(key, expired string) string {
 	now := u.store()
 	over := func(l lentURL) bool { return l.url == expired || !now.Before(l.until) }
 	if key == haltKey {
-		u.halts = slices.DeleteFunc(u.halts, over)
+		u.halts = slices.DeleteFunc(u.halts, func(h haltURLs) bool { return over(h.lentURL) })
 		if n := len(u.halts); n > 0 {
 			return u.halts[n-1].url
 		}
@@ -115,6 +138,23 @@ func (u *urls) usableURL(key, expired string) string {
 	}
 	delete(u.lent, key)
 	return ""
+}
+
+// nextURL returns a URL of a trust document that did not exist when the Core presigned the URL, or "". The URL came
+// with one of the halt object, which is dropped if the store refuses it. If the store refuses this one, expired, the
+// document is absent: without the right to list, S3 refuses a missing object. The caller holds u.mu.
+func (u *urls) nextURL(key, expired string) (raw string, absent bool) {
+	now := u.store()
+	for _, h := range slices.Backward(u.halts) {
+		switch raw := h.next[key]; {
+		case raw == "" || !now.Before(h.until):
+		case raw == expired:
+			return "", true
+		default:
+			return raw, false
+		}
+	}
+	return "", false
 }
 
 // awaitURL waits for an answer. away is true if none arrived in time, as when the Core is unreachable; the key was then

@@ -357,6 +357,14 @@ func (w *world) answer(q *wire.Ask) {
 		}
 		out.Lent = append(out.Lent, wire.URL{Key: key, URL: raw})
 	}
+	for n := range uint64(wire.MaxNext) {
+		key := repo.TrustKey(w.repo.Memory().Trust + 1 + n)
+		raw, _, err := w.store.(bucket.Presigner).PresignGet(context.Background(), key, time.Now(), time.Hour)
+		if err != nil {
+			w.t.Error(err)
+		}
+		out.Next = append(out.Next, wire.URL{Key: key, URL: raw})
+	}
 	w.say(here, wire.VerbURLs, 0, &out)
 }
 

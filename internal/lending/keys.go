@@ -24,7 +24,7 @@ var errForeign = errors.New("none of this site's releases needs it")
 // that.
 func (s *Service) mayRead(ctx context.Context, a wire.Address, releases []releases.Key, key string) (absent bool, err error) {
 	switch first, rest, _ := strings.Cut(key, "/"); first {
-	case "format", "halt":
+	case "format", haltKey:
 		if rest == "" {
 			return false, nil
 		}

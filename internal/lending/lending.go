@@ -250,28 +250,47 @@ func (s *Service) handleRequest(ctx context.Context, a wire.Address, v *wire.Ask
 		s.o.Notices.Foreign(ctx, a, foreign)
 	}
 	s.lent.Add(int64(len(out.Lent)))
-	halt := func() (wire.URL, error) {
-		url, err := presign("halt")
-		return wire.URL{Key: "halt", URL: url}, err
+	halts := wire.URLs{}
+	if len(out.Lent) > 0 {
+		var err error
+		if halts, err = s.presignHalts(slices.Contains(v.Keys, haltKey), presign); err != nil {
+			s.o.Notices.ReportFailure("lend", err)
+			return
+		}
 	}
-	if err := s.sendURLs(a, &out, slices.Contains(v.Keys, "halt"), halt); err != nil && ctx.Err() == nil {
+	if err := s.sendURLs(a, &out, &halts); err != nil && ctx.Err() == nil {
 		s.o.Notices.ReportFailure("send", err)
 	}
 }
 
-// sendURLs sends URLs, and refuses those that do not fit into one message. It adds the URL of the halt
-// orders, so that they can be read as long as the other objects.
-func (s *Service) sendURLs(a wire.Address, out *wire.URLs, hasHalt bool, halt func() (wire.URL, error)) error {
+const haltKey = "halt"
+
+// presignHalts presigns the halt object, unless it is lent already, and the next trust documents. With these the
+// site can check a halt object by a key that is made while this Core is gone.
+func (s *Service) presignHalts(lent bool, presign func(key string) (string, error)) (out wire.URLs, err error) {
+	add := func(to *[]wire.URL, key string) {
+		if err == nil {
+			var url string
+			url, err = presign(key)
+			*to = append(*to, wire.URL{Key: key, URL: url})
+		}
+	}
+	if !lent {
+		add(&out.Lent, haltKey)
+	}
+	known := s.o.Repo().Memory().Trust
+	for n := range uint64(wire.MaxNext) {
+		add(&out.Next, repo.TrustKey(known+1+n))
+	}
+	return out, err
+}
+
+// sendURLs sends URLs, and refuses those that do not fit into one message. It adds those of the halt orders and the
+// next trust documents, so that these can be read as long as the other objects.
+func (s *Service) sendURLs(a wire.Address, out, halts *wire.URLs) error {
 	for {
 		all := *out
-		if len(out.Lent) > 0 && !hasHalt {
-			u, err := halt()
-			if err != nil {
-				return err
-			}
-			all.Until = out.Until
-			all.Lent = append(slices.Clone(out.Lent), u)
-		}
+		all.Lent, all.Next = append(slices.Clone(out.Lent), halts.Lent...), halts.Next
 		err := s.o.Send(a, &all)
 		if !errors.Is(err, wire.ErrTooLarge) || len(out.Lent) <= 1 {
 			return err

@@ -132,6 +132,7 @@ func (noTrees) Refs(context.Context, *repo.Repo, *manifest.Entry) ([]chunk.Ref, 
 
 // TestOnlyOwnObjects: a site gets URLs for what every site reads and for its own
 // channels, and none for packs that its releases do not need or for other keys.
+// With them come those of the halt object and of the next trust documents.
 func TestOnlyOwnObjects(t *testing.T) {
 	d := newDesk(t)
 	pack := repo.PackKey(digest.Of([]byte("x")))
@@ -152,6 +153,13 @@ func TestOnlyOwnObjects(t *testing.T) {
 	}
 	if want := []string{"format", "trust/1", repo.RootKey, "halt"}; !slices.Equal(lent, want) {
 		t.Errorf("lent %q, want %q", lent, want)
+	}
+	var next []string
+	for _, u := range out.Next {
+		next = append(next, u.Key)
+	}
+	if len(next) != wire.MaxNext || next[0] != "trust/2" || next[wire.MaxNext-1] != repo.TrustKey(1+wire.MaxNext) {
+		t.Errorf("the next trust documents are %q", next)
 	}
 	if want := []string{"trust/2", repo.HeadKey("package")}; !slices.Equal(absent, want) {
 		t.Errorf("absent %q, want %q", absent, want)

@@ -221,7 +221,11 @@ type URLs struct {
 	Until   int64 // Unix seconds by the store's clock, when they expire
 	Lent    []URL
 	Refused []Refused
+	Next    []URL // of the next MaxNext trust documents, which do not exist yet: their keys may sign later halt objects
 }
+
+// MaxNext bounds the trust documents that a site reads by itself while the Core is silent.
+const MaxNext = 8
 
 // URL is a secret: it is never logged.
 type URL struct {

@@ -62,7 +62,7 @@ func messages() []message {
 				Policy: policy.Policy{Rate: 1, Windows: "mon-fri 20:00-06:00", Priority: -1, Partial: true, Ignore: []string{"*.tmp", "own/"}, Scrub: time.Hour, ScrubRate: 4}}}}, &State{}},
 		{VerbAck, &Ack{Generation: []byte{1}, Want: 2, Full: true}, &Ack{}},
 		{VerbConfirmed, &Confirmed{Number: 3, Want: true}, &Confirmed{}},
-		{VerbURLs, &URLs{ID: 7, Until: 9, Lent: []URL{{Key: "k", URL: "https://h/k?s"}}, Refused: []Refused{{Key: "x", Absent: true, Why: "no"}}}, &URLs{}},
+		{VerbURLs, &URLs{ID: 7, Until: 9, Lent: []URL{{Key: "k", URL: "https://h/k?s"}}, Refused: []Refused{{Key: "x", Absent: true, Why: "no"}}, Next: []URL{{Key: "trust/2", URL: "https://h/trust/2?s"}}}, &URLs{}},
 		{VerbRenewed, &Renewed{JWT: "j"}, &Renewed{}},
 		{VerbNonce, &Nonce{Nonce: []byte{5}}, &Nonce{}},
 		{VerbGrant, &Grant{JWT: "j", Core: []string{"tls://core:4222"}, Store: "https://h", Region: "emea", Sealed: []byte{1}}, &Grant{}},
@@ -71,7 +71,7 @@ func messages() []message {
 	}
 }
 
-// TestGolden opens messages that key 01…01 signed in protocol version 2, and signs them again. Once a version is
+// TestGolden opens messages that key 01…01 signed in protocol version 3, and signs them again. Once a version is
 // released, its files never change; new ones may be added.
 func TestGolden(t *testing.T) {
 	for _, m := range messages() {
