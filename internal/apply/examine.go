@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -239,13 +240,14 @@ func (s *site) matchMoves(ctx context.Context, changes []change) error {
 	})
 }
 
-// probeLock returns an error if a program holds the file that the change will touch.
-func (t *targetDir) probeLock(c *change) error {
+// probeChange returns an error if a program holds the file that the change will touch, or if an attribute forbids the
+// change. The commit reports any other error.
+func (t *targetDir) probeChange(c *change) error {
 	if !c.onDisk || c.state == stDropped || c.act == actNone {
 		return nil
 	}
-	if err := t.root.ProbeLocked(c.path); durable.IsLocked(err) {
+	if err := t.root.ProbeLocked(c.path); durable.IsLocked(err) || errors.Is(err, durable.ErrImmutable) {
 		return err
 	}
-	return nil // the commit reports any other error
+	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"time"
 
+	"nightferry/internal/durable"
 	"nightferry/internal/repo"
 )
 
@@ -100,12 +101,15 @@ func (t *targetDir) checkVolumes(changes []change) error {
 }
 
 // dropLockedChanges waits, for at most Options.LockWait (an agent does not wait), until no program holds a file that the commit will touch. It drops the
-// files that are still held.
+// files that are still held, and at once those that an attribute protects.
 func (s *site) dropLockedChanges(ctx context.Context, changes []change) error {
 	var held []int32
 	for i := range changes {
-		if s.target.probeLock(&changes[i]) != nil {
+		switch err := s.target.probeChange(&changes[i]); {
+		case durable.IsLocked(err):
 			held = append(held, int32(i))
+		case err != nil:
+			dropChange(changes, int32(i), Failed, err)
 		}
 	}
 	if len(held) == 0 {
@@ -123,7 +127,7 @@ func (s *site) dropLockedChanges(ctx context.Context, changes []change) error {
 			}
 			still := held[:0]
 			for _, i := range held {
-				if s.target.probeLock(&changes[i]) != nil {
+				if s.target.probeChange(&changes[i]) != nil {
 					still = append(still, i)
 				}
 			}
@@ -131,8 +135,13 @@ func (s *site) dropLockedChanges(ctx context.Context, changes []change) error {
 		}
 	}
 	for _, i := range held {
-		c := &changes[i]
-		dropChange(changes, i, Locked, fmt.Errorf("%w: close the program that has it open, then pull again", s.target.probeLock(c)))
+		err := s.target.probeChange(&changes[i])
+		if durable.IsLocked(err) {
+			err = fmt.Errorf("%w: close the program that has it open, then pull again", err)
+		}
+		if err != nil {
+			dropChange(changes, i, outcomeOf(err), err)
+		}
 	}
 	return nil
 }

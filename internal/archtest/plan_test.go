@@ -107,7 +107,7 @@ var rooms = []room{
 	{"internal/bustest", testRooms, "a NATS server of the customer's own"},
 	{"internal/mailtest", testRooms, "a real mail server"},
 	{"internal/proxytest", testRooms, "real proxies"},
-	{"internal/disktest", testRooms, "small file systems"},
+	{"internal/disktest", testRooms, "small file systems, attributes of files"},
 	{"internal/doctest", testRooms, "the commands and examples of the documentation"},
 	{"internal/pains", testRooms, "the complaints about today's tools, each a test"},
 	{"internal/gates", testRooms, "every gate of a fleet, tried as everybody"},

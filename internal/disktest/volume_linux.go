@@ -59,3 +59,12 @@ func mount(t testing.TB, dir string, bytes int64, flags uintptr) {
 		t.Fatalf("mount %s: %v", dir, err)
 	}
 }
+
+// SetReadOnly mounts a Volume for reading only, or for writing again. It fails while a file is open there for writing.
+func SetReadOnly(dir string, only bool) error {
+	flags := uintptr(syscall.MS_REMOUNT)
+	if only {
+		flags |= syscall.MS_RDONLY
+	}
+	return syscall.Mount("nightferry-test", dir, "tmpfs", flags, "")
+}

@@ -17,6 +17,9 @@ var (
 	// ErrLocked: another process has the file open in a way that prevents its replacement or deletion. Test with
 	// [IsLocked], which also knows the system's own errors.
 	ErrLocked = errors.New("locked by another process")
+	// ErrImmutable: an attribute of the file or of its folder (chattr +i, +a) forbids the change to every account.
+	// Waiting does not help.
+	ErrImmutable = errors.New("marked immutable or append-only")
 	// ErrNotRegular: the name belongs to a folder, a pipe or a device instead of a file.
 	ErrNotRegular = errors.New("it is not a regular file")
 	// ErrExposed: other accounts can read a key file.

@@ -33,7 +33,7 @@ func (r *Root) create(name string, size int64, flag int, perm fs.FileMode) (*Fil
 	}
 	f, err := openOurs(r, name, os.O_RDWR|os.O_CREATE|flag, perm)
 	if err != nil {
-		return nil, wrap("create", name, err)
+		return nil, wrap("create", name, r.explain(name, err))
 	}
 	if size > 0 {
 		if err := f.Truncate(size); err != nil {

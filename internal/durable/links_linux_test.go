@@ -6,10 +6,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"nightferry/internal/disktest"
 )
 
 // Planted links lead outside and inside, in the middle of a name and at its end. Nothing is written through any of
@@ -171,28 +175,53 @@ func TestKindsOfErrors(t *testing.T) {
 	}
 }
 
-// Unix prevents the replacement of a file only if it is immutable.
-func TestPain13_ImmutableFile(t *testing.T) {
+// An attribute of a file or of its folder, or a sticky folder, forbids the change of a name. The error names that, and
+// waiting does not help.
+func TestChangesThatAreForbidden(t *testing.T) {
 	r := open(t, Options{})
-	ok(t, r.WriteFile("f", []byte("old"), 0o644))
-	ok(t, r.ProbeLocked("f"))
-	f, err := r.Open("f")
-	ok(t, err)
-	defer func() { ok(t, f.Close()) }()
-	const immutable = 0x10 // FS_IMMUTABLE_FL of linux/fs.h
-	flags, err := unix.IoctlGetInt(int(f.Fd()), unix.FS_IOC_GETFLAGS)
-	if err == nil {
-		err = unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, flags|immutable)
+	for _, dir := range []string{"d", "shared"} {
+		ok(t, r.Mkdir(dir, 0o755))
+		ok(t, r.WriteFile(dir+"/f", []byte("old"), 0o644))
 	}
-	if err != nil {
-		t.Skipf("this account or file system cannot make a file immutable: %v", err)
+	ok(t, r.WriteFile("new", []byte("new"), 0o644))
+	changes := func(name string) map[string]error {
+		return map[string]error{"replace": r.Rename("new", name), "remove": r.Remove(name)}
 	}
-	probe, rename := r.ProbeLocked("f"), r.WriteFile("f", []byte("new"), 0o644)
-	ok(t, unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, flags))
-	if !IsLocked(probe) || rename == nil {
-		t.Errorf("probe: %v, write: %v", probe, rename)
+	for name, mark := range map[string]int{"d/f": disktest.Immutable, "d": disktest.AppendOnly} {
+		t.Run(name, func(t *testing.T) {
+			ok(t, r.ProbeLocked("d/f"))
+			unmark := disktest.Mark(t, filepath.Join(r.Dir(), name), mark)
+			probe, errs := r.ProbeLocked("d/f"), changes("d/f")
+			unmark()
+			errs["probe"] = probe
+			for act, err := range errs {
+				if !errors.Is(err, ErrImmutable) || !errors.Is(err, unix.EPERM) || IsLocked(err) {
+					t.Errorf("%s: %v", act, err)
+				}
+			}
+		})
 	}
-	if got := read(t, r, "f"); got != "old" {
-		t.Errorf("read %q", got)
+	t.Run("sticky", func(t *testing.T) {
+		if os.Geteuid() != 0 {
+			t.Skip("needs root, to make a file of another account")
+		}
+		for p := r.Dir(); strings.HasPrefix(p, filepath.Clean(os.TempDir())+"/"); p = filepath.Dir(p) {
+			ok(t, os.Chmod(p, 0o755))
+		}
+		ok(t, os.Chmod(filepath.Join(r.Dir(), "shared"), 0o777|fs.ModeSticky))
+		ok(t, os.Chmod(r.Dir(), 0o777))
+		ok(t, syscall.Setresuid(-1, 65534, -1))
+		errs := changes("shared/f")
+		ok(t, syscall.Setresuid(-1, 0, -1))
+		for act, err := range errs {
+			if !errors.Is(err, unix.EPERM) || !strings.Contains(err.Error(), "belongs to account 0, and its folder has the sticky bit") || errors.Is(err, ErrImmutable) {
+				t.Errorf("%s: %v", act, err)
+			}
+		}
+	})
+	for name, want := range map[string]string{"d/f": "old", "shared/f": "old", "new": "new"} {
+		if got := read(t, r, name); got != want {
+			t.Errorf("%s: read %q", name, got)
+		}
 	}
 }

@@ -45,7 +45,7 @@ func (r *Root) Mkdir(name string, perm fs.FileMode) error {
 	if err := r.before(Op{Kind: Mkdir, Name: name, Mode: perm}); err != nil {
 		return wrap("make folder", name, err)
 	}
-	return wrap("make folder", name, retake(r, name, false, func() error { return r.mkdir(name, perm) }))
+	return wrap("make folder", name, r.explain(name, retake(r, name, false, func() error { return r.mkdir(name, perm) })))
 }
 
 // MkdirAll makes the folder and its missing parents.
@@ -91,6 +91,7 @@ func (r *Root) Rename(from, to string) error {
 		err = retake(r, from, false, func() error {
 			return retake(r, to, false, func() error { return r.rename(from, to) })
 		})
+		err = r.explain(from, r.explain(to, err))
 	}
 	return wrap(fmt.Sprintf("rename %q to", from), to, err)
 }
@@ -103,7 +104,7 @@ func (r *Root) Remove(name string) error {
 	if err := r.before(Op{Kind: Remove, Name: name}); err != nil {
 		return wrap("remove", name, err)
 	}
-	return wrap("remove", name, retake(r, name, false, func() error { return r.remove(name) }))
+	return wrap("remove", name, r.explain(name, retake(r, name, false, func() error { return r.remove(name) })))
 }
 
 // RemoveAll deletes a name and everything below it, without following links. A missing name is not an error. It
@@ -224,7 +225,8 @@ func (r *Root) SameVolume(name string) (bool, error) {
 
 // ProbeLocked returns nil if the file can be replaced or deleted now, or does not exist. If it returns an error,
 // [IsLocked] reports whether waiting can help. On Windows it requests the right to delete while sharing everything.
-// On Unix an open file is no obstacle; only an immutable one is.
+// On Unix an open file is no obstacle; on Linux a file or folder with the attribute immutable or append-only is
+// ([ErrImmutable]).
 func (r *Root) ProbeLocked(name string) error {
 	err := r.check(name, true)
 	if err == nil {

@@ -204,26 +204,3 @@ func (f *folder) sameVolume(name string) (bool, error) {
 	}
 	return deviceOf(info) == uint64(root.Dev), nil
 }
-
-func (f *folder) probe(name string) error {
-	info, err := f.lstat(name)
-	if err != nil {
-		return err
-	}
-	if !info.Mode().IsRegular() || !f.one {
-		return nil // without openat2 no further check is possible
-	}
-	fd, err := f.openat2(name, unix.OpenHow{Flags: unix.O_PATH})
-	if err != nil {
-		return err
-	}
-	defer func() { _ = unix.Close(fd) }()
-	var st unix.Statx_t
-	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_TYPE, &st); err != nil {
-		return nil // an old kernel: the rename will report it
-	}
-	if st.Attributes&st.Attributes_mask&(unix.STATX_ATTR_IMMUTABLE|unix.STATX_ATTR_APPEND) != 0 {
-		return fmt.Errorf("%w: marked immutable: chattr -i -a it", ErrLocked)
-	}
-	return nil
-}

@@ -237,6 +237,9 @@ func (f *folder) removeOld(name string) error {
 	return errors.Join(err, windows.CloseHandle(h))
 }
 
+// explain adds nothing: the system's own errors tell a file in use from a right that is missing.
+func (f *folder) explain(_ string, err error) error { return err }
+
 func (f *folder) probe(name string) error {
 	h, err := f.openAt(name, windows.DELETE, windows.FILE_OPEN_REPARSE_POINT)
 	if err != nil {

@@ -3,6 +3,8 @@
 package kinds
 
 import (
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -156,35 +158,51 @@ func Of(k Kind) *Entry {
 	return &Entry{Kind: k, Remedy: "see docs/operations.md, Incidents"}
 }
 
-// causes maps parts of a run's error text to remedies.
+// causes maps parts of a run's error text to remedies, the more special ones first.
 var causes = []struct{ part, remedy string }{
-	{"read-only file system", "mount the target's volume for writing, and see in the system's log why it was not"},
-	{"permission denied", "let the agent's account write to the target folder and everything below it"},
-	{"Access is denied", "let the agent's account write to the target folder and everything below it"},
-	{"operation not permitted", "look for an immutable attribute (lsattr), an ACL or a security module on the path that the text names"},
+	{"marked immutable or append-only", "on that server, `lsattr -d PATH` shows which of the path that the text names and its folder has the attribute, and `chattr -i -a PATH`, as root, removes it"},
+	{"has the sticky bit", "on that server, `chown` the file to the agent's account, or take the sticky bit from its folder: `chmod -t FOLDER`"},
+	{"operation not permitted", "on that server, look for an access list, a security module (SELinux, AppArmor) or a mount option that forbids the change of the path that the text names"},
+	{"read-only file system", "on that server, see in `dmesg` why the target's volume is read-only: a volume with errors needs fsck first. Then `mount -o remount,rw MOUNTPOINT`. If it is writable already, restart the agent's service, which may have started before the folder existed: `systemctl restart nightferry-agent`"},
+	{"write protected", "on that server, see in the system's event log why the target's volume is write-protected, and make it writable: `attributes disk clear readonly` in diskpart, or the switch of the medium"},
+	{"permission denied", "let the agent's account read and write the target folder and everything below it: on that server, as root, `setfacl -R -m u:ACCOUNT:rwX TARGET`"},
+	{"Access is denied", "let the agent's account read, write and delete in the target folder and everything below it: on that server, as administrator, `icacls TARGET /grant ACCOUNT:(OI)(CI)M /T`; if it has these rights, a program runs the file: end it"},
 	{"no space left", "free space at the site; the run continues by itself"},
 	{"not enough space", "free space at the site; the run continues by itself"},
 	{"input/output error", "check that disk: it reports read or write errors"},
-	{"belongs to channel", "give each channel a target folder of its own"},
-	{"another channel", "give each channel a target folder of its own"},
+	{"holds channel", "give each channel a target folder of its own"},
+	{"used by another process", "see on that server which program holds the files that the text names, and end it; the next run brings them"},
 	{"in use by another process", "end the other nightferry process that works on this target, or wait until it has ended"},
-	{"used by another process", "see which program holds the files that `nightferry run show RUN` names"},
-	{"in use", "see which program holds the files that `nightferry run show RUN` names"},
-	{"locked", "see which program holds the files that `nightferry run show RUN` names"},
+	{"locked by", "see on that server which program holds the files that the text names, and end it; the next run brings them"},
+	{"text file busy", "see on that server which program holds the files that the text names, and end it; the next run brings them"},
 }
 
+// quoted matches the names in an error's text, which are no causes.
+var quoted = regexp.MustCompile(`"(\\.|[^"\\])*"`)
+
 // Remedy returns the remedy for an incident, by its kind and its text, as plain
-// text.
+// text. If the text names several causes, it returns the remedy of each.
 func Remedy(kind Kind, text string) string {
-	e := Of(kind)
+	var found []string
 	if kind == RunFails {
+		if _, rest, ok := strings.Cut(text, ": "); ok { // before it, the site and the channel are named
+			text = rest
+		}
+		text = quoted.ReplaceAllString(text, "")
 		for _, c := range causes {
-			if strings.Contains(text, c.part) {
-				return strings.ReplaceAll(c.remedy, "`", "")
+			if !strings.Contains(text, c.part) {
+				continue
+			}
+			text = strings.NewReplacer(c.part+": operation not permitted", "", c.part, "").Replace(text)
+			if !slices.Contains(found, c.remedy) {
+				found = append(found, c.remedy)
 			}
 		}
 	}
-	return strings.ReplaceAll(e.Remedy, "`", "")
+	if len(found) == 0 {
+		found = []string{Of(kind).Remedy}
+	}
+	return strings.ReplaceAll(strings.Join(found, ". Also: "), "`", "")
 }
 
 // KeyOf returns the key of the incident of a kind about an object. Equal

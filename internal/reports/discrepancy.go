@@ -2,7 +2,6 @@ package reports
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"nightferry/internal/kinds"
@@ -10,9 +9,6 @@ import (
 	"nightferry/internal/runs"
 	"nightferry/internal/wire"
 )
-
-// pathsTold is how many paths an incident names; the run's log has all of them.
-const pathsTold = 20
 
 // openDiscrepancy opens an incident for a run that found differences at a site, even if the run
 // repaired them. The incident opens in the transaction that commits the run's end.
@@ -22,20 +18,10 @@ func (t *translator) openDiscrepancy(e *ledger.Event, v *wire.Finished) {
 	if n+anew == 0 && v.Verdict != runs.Different {
 		return
 	}
-	said := slices.Clone(t.differing[e.Run])
-	if int64(len(said)) < min(n, pathsTold) {
-		// An earlier message of the run has named them.
-		old, err := t.by.o.Ledger.Exceptions(t.ctx, ledger.Filter{Domain: t.at.Domain, Site: t.at.Site, Channel: e.Channel, Run: e.Run, Limit: 10 * pathsTold})
-		if err == nil {
-			for _, x := range old {
-				if x.Outcome == wire.Repaired.String() || x.Outcome == wire.Differs.String() {
-					said = append(said, nameException(x))
-				}
-			}
-		}
+	var said []string
+	for _, x := range t.exceptionsOf(e, n, wire.Repaired, wire.Differs) {
+		said = append(said, nameException(x))
 	}
-	slices.Sort(said)
-	said = slices.Compact(said)
 	said = said[:min(len(said), pathsTold)]
 	what := fmt.Sprintf("%d paths are", n)
 	if n == 1 {
@@ -78,25 +64,4 @@ func (t *translator) countReplaced(e *ledger.Event, v *wire.Finished) int64 {
 		return 0
 	}
 	return v.Added + v.Changed
-}
-
-// notedDifference keeps the first paths that a run reports as different.
-func (t *translator) notedDifference(run ledger.RunID, x ledger.Exception) {
-	if len(t.differing[run]) >= pathsTold {
-		return
-	}
-	if t.differing == nil {
-		t.differing = map[ledger.RunID][]string{}
-	}
-	t.differing[run] = append(t.differing[run], nameException(x))
-}
-
-// maxTold bounds an incident's text about one path, in bytes.
-const maxTold = 200
-
-func nameException(x ledger.Exception) string {
-	if x.Cause == "" {
-		return boundText(x.Path, maxTold)
-	}
-	return boundText(x.Path, maxTold) + " (" + boundText(x.Cause, maxTold) + ")"
 }

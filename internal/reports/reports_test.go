@@ -44,7 +44,7 @@ func newDesk(t *testing.T) *desk {
 		}
 	})
 	d := &desk{t: t, ledger: l, incidents: incident.New(incident.Options{Records: &l.Incidents, Now: now, OnChange: func(incident.Change) {}})}
-	f := &fleet.Fleet{Sites: []fleet.Site{{Name: "osaka", Domain: "apac", Placements: []fleet.Placement{{Channel: "package"}}}}}
+	f := &fleet.Fleet{Sites: []fleet.Site{{Name: "osaka", Domain: "apac", Placements: []fleet.Placement{{Channel: "package", Target: "/srv/x"}}}}}
 	d.Service = New(Options{
 		Ledger: l, Published: l, Measured: &l.Measurements, Incidents: d.incidents, Notices: d, Releases: releases.New(nil, func() *repo.Repo { return nil }),
 		Now: now, Wall: now, Calendar: func(t time.Time) time.Time { return t }, Fleet: func() *fleet.Fleet { return f },
@@ -91,16 +91,32 @@ func TestEffects(t *testing.T) {
 	if e = d.commit(1, batch...); e.Ack == nil || e.Number != 2 || len(e.Started)+len(e.Ended) != 0 {
 		t.Errorf("again: %+v", e)
 	}
-	e = d.commit(3, d.event(2, wire.StartedEvent, &wire.Started{Number: 1}), d.event(2, wire.FinishedEvent, &wire.Finished{Verdict: runs.Incomplete, Totals: runs.Totals{Counts: runs.Counts{Locked: 2}}}))
+	outcomes, err := wire.EncodeOutcomes([]wire.Outcome{{Kind: wire.Locked, Path: "a", Cause: `probe "a": locked by another process`},
+		{Kind: wire.Failed, Path: "b", Cause: `probe "b": marked immutable or append-only: operation not permitted`}, {Kind: wire.Failed, Path: "c", Cause: `open "c": permission denied`}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := d.event(2, wire.OutcomesEvent, nil)
+	files.Body = outcomes
+	d.commit(3, d.event(2, wire.StartedEvent, &wire.Started{Number: 1}), files)
+	e = d.commit(5, d.event(2, wire.FinishedEvent, &wire.Finished{Verdict: runs.Incomplete, Totals: runs.Totals{Counts: runs.Counts{Locked: 1, Failed: 2}}}))
 	if !slices.Equal(e.Opened, []string{"run/package"}) {
 		t.Errorf("two runs in a row failed, opened %q", e.Opened)
 	}
 	list, err := d.ledger.Incidents.List(t.Context(), false)
-	if err != nil || len(list) != 1 || !strings.Contains(list[0].Text, "ended incomplete: 2 files are locked by other programs") ||
-		!strings.Contains(kinds.Remedy(kinds.RunFails, list[0].Text), "which program holds the files") {
-		t.Errorf("%+v, %v", list, err)
+	if err != nil || len(list) != 1 {
+		t.Fatalf("%+v, %v", list, err)
 	}
-	if c := d.Counts(); c.Commits != 3 || c.Events != 4 || len(d.failed) > 0 {
+	remedy := kinds.Remedy(kinds.RunFails, list[0].Text)
+	for text, parts := range map[string][]string{list[0].Text: {`2 files failed in "/srv/x": b (probe "b": marked immutable`, `; c (open "c": permission denied)`, `1 file is locked by another program in "/srv/x": a (`},
+		remedy: {"chattr -i -a", "setfacl", "which program holds"}} {
+		for _, part := range parts {
+			if !strings.Contains(text, part) {
+				t.Errorf("%q lacks %q", text, part)
+			}
+		}
+	}
+	if c := d.Counts(); c.Commits != 4 || c.Events != 5 || len(d.failed) > 0 {
 		t.Errorf("%+v, %v", c, d.failed)
 	}
 }

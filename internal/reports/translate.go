@@ -1,12 +1,9 @@
 package reports
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"nightferry/internal/kinds"
@@ -29,12 +26,12 @@ type translator struct {
 
 	started []Started
 
-	differing map[ledger.RunID][]string            // paths that runs reported as different, as incidents name them
-	ended     []endedRun                           // in order
-	parts     map[string]bool                      // of the site in incidents, by key: whether the batch leaves it open
-	parents   map[ledger.RunID]trust.ReleaseNumber // the release held before each run, except dry runs
-	problems  []reportedProblem
-	outcomes  int64
+	exceptions map[outcomeOfRun][]ledger.Exception  // see noteException
+	ended      []endedRun                           // in order
+	parts      map[string]bool                      // of the site in incidents, by key: whether the batch leaves it open
+	parents    map[ledger.RunID]trust.ReleaseNumber // the release held before each run, except dry runs
+	problems   []reportedProblem
+	outcomes   int64
 }
 
 type endedRun struct {
@@ -62,51 +59,6 @@ func (t *translator) noteIncident(key string, open bool) {
 		t.parts = map[string]bool{}
 	}
 	t.parts[key] = open
-}
-
-// openFailing opens an incident when a run and the run before it ended failed or incomplete. A verified run
-// with an attestation ends that incident and a discrepancy of the channel; other results end neither.
-func (t *translator) openFailing(e *ledger.Event, f *ledger.Finish) {
-	switch {
-	case f.State == runs.Verified && f.Attestation != nil:
-		t.endIncident(e, kinds.RunFails, e.Channel)
-		t.endIncident(e, kinds.Discrepancy, e.Channel)
-	case hasFailed(f.State) && hasFailed(t.stateBefore(e)):
-		t.openIncident(e, kinds.RunFails, e.Channel, fmt.Sprintf("site %s, channel %s: two runs in a row ended %s: %s", t.at.Site, e.Channel, f.State, cmp.Or(f.Cause, filesCause(f.Totals.Counts))))
-	}
-}
-
-// filesCause is the cause of a run that did not end with an error, but left files as they were.
-func filesCause(c runs.Counts) string {
-	var list []string
-	if c.Locked > 0 {
-		list = append(list, fmt.Sprintf("%d files are locked by other programs", c.Locked))
-	}
-	if c.Failed > 0 {
-		list = append(list, fmt.Sprintf("%d files failed", c.Failed))
-	}
-	return cmp.Or(strings.Join(list, ", "), "the site named no cause")
-}
-
-func hasFailed(s runs.State) bool { return s == runs.Failed || s == runs.Incomplete }
-
-// stateBefore returns the final state of the site's previous run of a channel.
-func (t *translator) stateBefore(e *ledger.Event) runs.State {
-	for _, r := range slices.Backward(t.ended) {
-		if r.Channel == e.Channel && r.Run != e.Run {
-			return r.state
-		}
-	}
-	list, err := t.by.o.Ledger.Runs(t.ctx, ledger.RunFilter{Domain: t.at.Domain, Site: t.at.Site, Channel: e.Channel, Limit: 5})
-	if err != nil {
-		return ""
-	}
-	for _, r := range list {
-		if r.ID != e.Run && !r.Finished.IsZero() && !r.DryRun {
-			return r.State
-		}
-	}
-	return ""
 }
 
 // reportedProblem is a site's report of one problem.
@@ -199,9 +151,7 @@ func (t *translator) translateFiles(e *ledger.Event) error {
 			}
 		}
 		e.Exceptions = append(e.Exceptions, x)
-		if o.Kind == wire.Repaired || o.Kind == wire.Differs {
-			t.notedDifference(e.Run, x)
-		}
+		t.noteException(e.Run, x)
 	}
 	return nil
 }
