@@ -30,7 +30,7 @@ func newCheck(e *env) *cobra.Command {
 			}
 			bad := false
 			for _, f := range agent.Check(ctx, agent.CheckOptions{StateDir: e.stateDir, Env: os.Getenv, Now: e.now}) {
-				bad = bad || f.Err != nil
+				bad = bad || f.Err != nil && !errors.Is(f.Err, agent.ErrUnproven)
 				if err := e.printFinding(f); err != nil {
 					return err
 				}
@@ -48,16 +48,19 @@ func (e *env) printFinding(f agent.Finding) error {
 		cause, remedy = f.Err.Error(), remedyOf(f.Err)
 	}
 	if e.json {
-		return e.writeJSON(map[string]any{"event": "check", "what": f.What, "ok": f.Err == nil, "cause": cause, "remedy": remedy})
+		return e.writeJSON(map[string]any{"event": "check", "what": f.What, "ok": f.Err == nil, "unproven": errors.Is(f.Err, agent.ErrUnproven), "cause": cause, "remedy": remedy})
 	}
 	if f.Err == nil {
 		return e.print("%s", hangingIndent("ok    ", escapeControl(f.What)))
 	}
-	text := escapeControl(f.What) + ": " + escapeControl(cause)
+	mark, text := "wrong ", escapeControl(f.What)+": "+escapeControl(cause)
+	if errors.Is(f.Err, agent.ErrUnproven) {
+		mark = "?     "
+	}
 	if remedy != "" {
 		text += " (" + escapeControl(remedy) + ")"
 	}
-	return e.print("%s", hangingIndent("wrong ", text))
+	return e.print("%s", hangingIndent(mark, text))
 }
 
 // hangingIndent wraps a text behind a word, with the other lines below the first.

@@ -348,14 +348,15 @@ func (x *coreBox) publishes() {
 	contains(t, x.fails(2, "plan", "--days", "0"), "remedy: see nightferry plan --help")
 	var logs []string
 	for began := time.Now(); len(logs) < len(runs); { // a log file is written a moment after its run's end
-		if logs = strings.Fields(x.must("logs", "--core")); time.Since(began) > time.Minute {
+		if logs = strings.Fields(x.must("logs", "--core", "--paths")); time.Since(began) > time.Minute {
 			t.Fatalf("%d log files of %d runs\n%s", len(logs), len(runs), x.log)
 		}
 	}
 	last := strings.TrimSuffix(filepath.Base(logs[0]), ".jsonl")
-	if one := x.must("logs", "--run", last[:12]); strings.TrimSpace(one) != logs[0] {
+	if one := x.must("logs", "--run", last[:12], "--paths"); strings.TrimSpace(one) != logs[0] {
 		t.Errorf("logs --run %s: %q, want %q", last[:12], one, logs[0])
 	}
+	contains(t, x.must("logs", "--run", last[:12]), `\(Core\) +\w+ +`+last[:8])
 	for _, l := range logs {
 		if _, err := os.Stat(l); err != nil {
 			t.Error(err)

@@ -32,10 +32,16 @@ func newCoreCheck(e *env) *cobra.Command {
 
 // checked is one thing that core check looked at.
 type checked struct {
-	What   string `json:"what"`
-	OK     bool   `json:"ok"`
-	Detail string `json:"detail"`
+	What     string `json:"what"`
+	OK       bool   `json:"ok"`
+	Unproven bool   `json:"unproven,omitempty"`
+	Detail   string `json:"detail"`
 }
+
+// unprovenError is why something could not be looked at. It is no problem found.
+type unprovenError struct{ why string }
+
+func (e *unprovenError) Error() string { return e.why }
 
 func (g coreSetup) coreCheck(ctx context.Context, f *coreFlags) error {
 	c, path, err := f.load()
@@ -47,9 +53,12 @@ func (g coreSetup) coreCheck(ctx context.Context, f *coreFlags) error {
 	}
 	bad := 0
 	tell := func(what, good string, err error) {
-		r := checked{what, err == nil, good}
+		r := checked{What: what, OK: err == nil, Unproven: as[*unprovenError](err), Detail: good}
 		mark := "ok "
-		if err != nil {
+		switch {
+		case r.Unproven:
+			r.Detail, mark = "unproven: "+err.Error(), "?  "
+		case err != nil:
 			r.Detail, mark = err.Error(), "BAD"
 			bad++
 		}
@@ -101,7 +110,7 @@ func (g coreSetup) checkVault(ctx context.Context, f *coreFlags, c *config.Confi
 	o, err := core.OpenOffline(core.WithActor(ctx, username()), c.Data, master, g.e.now)
 	if errors.Is(err, durable.ErrBusy) {
 		g.checkRunning(ctx, f, store)
-		return "in use by the running Core", nil
+		return "", &unprovenError{"the running Core has it open: to check it, stop the Core"}
 	}
 	if err != nil {
 		return "", err
@@ -130,6 +139,8 @@ func (g coreSetup) checkRunning(ctx context.Context, f *coreFlags, store func(st
 		err = fmt.Errorf("the running Core uses it and does not say whether it can read it: %w", err)
 	case s.Unread != "":
 		err = fmt.Errorf("the running Core cannot read it: %s", s.Unread)
+	case s.StoreRead.IsZero():
+		err = &unprovenError{"the running Core has not read it yet"}
 	}
 	store(", read by the running Core on "+stamp(s.StoreRead), err)
 }
@@ -138,6 +149,9 @@ func checkSource(dir string) error {
 	info, err := os.Stat(dir)
 	if err == nil && !info.IsDir() {
 		return fmt.Errorf("%s is no folder", dir)
+	}
+	if err == nil {
+		_, err = os.ReadDir(dir)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%s does not exist: make it, or change the channel's source", dir)

@@ -25,8 +25,8 @@ func newPlan(e *env) *cobra.Command {
 	cmd := e.command(verb{
 		use:   "plan [flags]",
 		short: "Forecast when each site moves which release",
-		long: "Lists for each site and channel that is behind, and for each release that a cadence will bring, when it starts, when it has arrived, how many nights that takes and its cost, from the two manifests, the rates that were measured, the windows, the timetables and the prices of the configuration. " +
-			"Times are those of each site's own clock; an end of +1 05:00 is five in the morning of the next day. SIZE is content that the site lacks, before compression. A site that was never measured is reckoned with 1 MB/s, and marked with ~.",
+		long: "Lists for each site and channel that is behind, and for each release that a cadence will bring, when it starts, when it has arrived, how many nights that takes and its cost, from the rates that were measured, the windows, the timetables and the prices of the configuration. Nothing moves where a halt order, or what START names, stops it: that is not in the sum. " +
+			"Times are those of each site's own clock; an end of +1 05:00 is five in the morning of the next day. SIZE is content that the site lacks, before compression: the difference of the two manifests. For a release that is not published yet (next) it is an estimate from past runs, marked with ~. So is the time at a site that was never measured, for which 1 MB/s is assumed.",
 		example: "nightferry plan\nnightferry plan --region ap --days 7\nnightferry plan --at 2026-12-24T18:00:00Z --json",
 		run: func(ctx context.Context, _ []string) error {
 			var from time.Time
@@ -75,11 +75,22 @@ func (g fleetViews) showPlan(p *query.NightPlan) {
 	if priced {
 		t.head = append(t.head, "COST")
 	}
-	var bytes int64
+	var bytes, halted, blocked int64
 	var cost float64
+	about := ""
 	for _, x := range p.Items {
 		g.e.event("plan", x)
-		bytes, cost = bytes+x.Bytes, cost+x.Cost
+		switch {
+		case x.Halted:
+			halted += x.Bytes
+		case x.Blocked != "":
+			blocked += x.Bytes
+		default:
+			bytes, cost = bytes+x.Bytes, cost+x.Cost
+			if x.Estimated {
+				about = "about "
+			}
+		}
 		release := "next"
 		if x.Release > 0 {
 			release = number(x.Release)
@@ -97,11 +108,17 @@ func (g fleetViews) showPlan(p *query.NightPlan) {
 		} else if x.Blocked != "" {
 			start, end, nights = x.Blocked, "-", "-"
 		}
-		moves := took(time.Duration(x.Active))
+		moves, amount := took(time.Duration(x.Active)), size(x.Bytes)
 		if x.Assumed {
 			moves = "~" + moves
 		}
-		row := []string{x.Site, x.Channel, release, start, end, moves, nights, size(x.Bytes)}
+		if x.Halted || x.Blocked != "" {
+			moves = "-"
+		}
+		if x.Estimated {
+			amount = "~" + amount
+		}
+		row := []string{x.Site, x.Channel, release, start, end, moves, nights, amount}
 		if priced {
 			row = append(row, fmt.Sprintf("%.2f", x.Cost))
 		}
@@ -109,7 +126,13 @@ func (g fleetViews) showPlan(p *query.NightPlan) {
 	}
 	g.e.show(&t, "nothing is due, and no cadence brings anything in these days")
 	if len(p.Items) > 0 {
-		g.e.summary("%s to move, %.2f %s, from %s for %s", size(bytes), cost, shown(p.Currency), minute(p.From), count(int64(p.Days), "day"))
+		g.e.summary("%s%s to move, %.2f %s, from %s for %s", about, size(bytes), cost, shown(p.Currency), minute(p.From), count(int64(p.Days), "day"))
+	}
+	if halted > 0 {
+		g.e.summary("%s moves only when its halt is lifted: nightferry halt status lists the halt orders", size(halted))
+	}
+	if blocked > 0 {
+		g.e.summary("%s waits for a person: nightferry why names the cause and the remedy", size(blocked))
 	}
 }
 

@@ -38,6 +38,10 @@ func TestPlanAndLimit(t *testing.T) {
 			t.Errorf("%v", line)
 		}
 	}
+	x.must("halt", "--site", "osaka", "--reason", "maintenance")
+	out = x.must("plan", "--channel", "package", "--days", "2")
+	contains(t, out, `osaka +package +1 +halted +- +- +- +3\.0 MiB`, `osaka +package +next +halted +- +- +- +~3\.0 MiB`, `about [0-9.]+ MiB to move`, `[0-9.]+ MiB moves only when its halt is lifted`)
+	x.must("resume", "--all")
 	contains(t, x.fails(2, "plan", "--at", "tomorrow"), "--at", "2026-01-31")
 	x.fails(2, "plan", "--days", "0")
 	contains(t, x.fails(14, "plan", "--site", "osako"), "osako")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -213,11 +214,19 @@ func (g runViews) showRun(r *api.RunDetail) {
 	}
 	g.e.print("where    %s, channel %s", shown(where), shown(r.Channel))
 	if r.Number > 0 && !r.Release.IsZero() {
-		g.e.print("release  %d, %s, %s; before it %s", r.Number, count(r.Totals.Files, "file"), size(r.Totals.Bytes), number(r.Parent))
+		contents := "contents unknown: the Core no longer has the release"
+		if r.Files+r.Bytes > 0 || r.Totals.Files > 0 {
+			contents = count(max(r.Files, r.Totals.Files), "file") + ", " + size(max(r.Bytes, r.Totals.Bytes))
+		}
+		g.e.print("release  %d, %s; before it %s", r.Number, contents, number(r.Parent))
 		g.e.print("digest   %s", r.Release)
 		g.e.print("tree     %s", r.Tree)
 	}
 	g.e.print("when     %s, took %s, because of: %s", stamp(r.Started), g.runTook(&r.Run), dash(shown(r.Trigger)))
+	if r.Finished.IsZero() {
+		g.showUnfinished(r)
+		return
+	}
 	t := r.Totals
 	g.e.print("files    %s", changes([]counted{{t.Added, "added"}, {t.Changed, "changed"}, {t.Moved, "moved"}, {t.Repaired, "repaired"}, {t.Deleted, "deleted"}, {t.Locked, "locked"}, {t.Failed, "failed"}, {t.Differs, "different"}, {t.Extra, "of the site's own"}, {t.Unchanged, "unchanged"}}))
 	g.e.print("bytes    %s fetched as %s, %s from the site's own disk", size(t.Fetched), size(t.Wire), size(t.Held))
@@ -229,6 +238,16 @@ func (g runViews) showRun(r *api.RunDetail) {
 	}
 	if r.Log != "" {
 		g.e.print("log      %s", shown(r.Log))
+	}
+	g.e.print("")
+}
+
+// showUnfinished prints what is known of a run under way: it has no totals yet.
+func (g runViews) showUnfinished(r *api.RunDetail) {
+	if p := r.Progress; p != nil {
+		g.e.print("so far   %s: %s of %s files, %s of %s, %s received", dash(shown(p.Phase)), group(p.FilesDone), group(p.FilesTotal), size(p.BytesDone), size(p.BytesTotal), size(p.BytesWire))
+	} else {
+		g.e.print("so far   the Core has received no progress of it yet")
 	}
 	g.e.print("")
 }
@@ -251,11 +270,12 @@ func newLogs(e *env) *cobra.Command {
 	var f coreFlags
 	var p pastFlags
 	var run string
+	var paths bool
 	cmd := e.command(verb{
 		use:     "logs [flags]",
 		short:   "List the log files of runs",
-		long:    "Prints the paths of log files, one a line: each holds one run as lines of JSON, and can be searched with grep. The logs of a domain can be read by the group that the configuration gives them to.",
-		example: "nightferry logs --site osaka --since 7d\ngrep -h '\"failed\"' $(nightferry logs --channel package)",
+		long:    "Lists the runs that have a log file. nightferry run show RUN prints one. With --paths it prints the files' paths instead, one a line: each holds one run as lines of JSON, and can be searched with grep. The logs of a domain can be read by the group that the configuration gives them to.",
+		example: "nightferry logs --site osaka --since 7d\ngrep -h '\"failed\"' $(nightferry logs --paths --channel package)",
 		run: func(ctx context.Context, _ []string) error {
 			past, err := p.past(e.now())
 			if err != nil {
@@ -272,17 +292,24 @@ func newLogs(e *env) *cobra.Command {
 			}
 			defer a.Close()
 			defer e.long()()
-			return a.Logs(ctx, past, strings.ToLower(run), func(l *api.LogFile) error {
+			t := table{head: []string{"DAY", "SITE", "CHANNEL", "RUN", "SIZE"}, right: map[int]bool{4: true}, cut: []int{1, 2}}
+			err = a.Logs(ctx, past, strings.ToLower(run), func(l *api.LogFile) error {
 				e.event("log", l)
-				if !e.json {
+				if paths && !e.json {
 					e.print("%s", shown(l.File))
 				}
+				t.add(l.Started.Format(time.DateOnly), cmp.Or(l.Site, "(Core)"), l.Channel, l.Run[:min(runDigits, len(l.Run))], size(l.Size))
 				return nil
 			})
+			if err == nil && !paths {
+				e.show(&t, "no log file is of such a run")
+			}
+			return err
 		},
 	})
 	f.add(cmd)
 	p.add(cmd)
+	cmd.Flags().BoolVar(&paths, "paths", false, "print the paths of the files, for other programs")
 	cmd.Flags().StringVar(&run, "run", "", "only the run with this `ID`, or its beginning")
 	return cmd
 }

@@ -7,7 +7,10 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"nightferry/internal/api"
+	"nightferry/internal/digest"
 	"nightferry/internal/query"
+	"nightferry/internal/runs"
 )
 
 // TestSitesFit: at 80 columns the sites' table still says why, whole.
@@ -52,6 +55,27 @@ func TestSitesFit(t *testing.T) {
 			if strings.Contains(out.String(), w) {
 				t.Errorf("%+v: %q in\n%s", tt, w, out.String())
 			}
+		}
+	}
+}
+
+// TestUnfinishedRun: a run under way shows its release and what has moved so far, and no totals, which it does not have.
+func TestUnfinishedRun(t *testing.T) {
+	var out bytes.Buffer
+	now := time.Date(2026, 3, 29, 14, 0, 0, 0, time.UTC)
+	e := &env{stdout: &out, now: func() time.Time { return now }}
+	r := &api.RunDetail{Run: api.Run{Site: "lisbon", Channel: "package", Number: 2, Release: digest.Of([]byte("2")), Parent: 1, Started: now.Add(-time.Minute)}, Files: 5, Bytes: 66 << 20}
+	runViews{e}.showRun(r)
+	r.Progress = &runs.Progress{Phase: "fetch", FilesDone: 2, FilesTotal: 5, BytesDone: 12 << 20, BytesTotal: 66 << 20, BytesWire: 10 << 20}
+	runViews{e}.showRun(r)
+	for _, want := range []string{"release  2, 5 files, 66", "no progress of it yet", "so far   fetch: 2 of 5 files, 12"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%s lacks %q", out.String(), want)
+		}
+	}
+	for _, line := range strings.Split(out.String(), "\n") {
+		if strings.HasPrefix(line, "files ") || strings.HasPrefix(line, "bytes ") || !strings.HasPrefix(line, "digest") && len(line) > 79 {
+			t.Errorf("%q", line)
 		}
 	}
 }

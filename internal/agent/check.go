@@ -18,8 +18,11 @@ import (
 // Finding is one thing that Check has looked at.
 type Finding struct {
 	What string // what was looked at
-	Err  error  // nil: it is as it should be
+	Err  error  // nil: it is as it should be; an ErrUnproven: it could not be looked at
 }
+
+// ErrUnproven means that Check could not find out.
+var ErrUnproven = errors.New("unproven")
 
 // CheckOptions of Check.
 type CheckOptions struct {
@@ -80,8 +83,11 @@ func notAbove(dir string) error {
 	if errors.Is(err, fs.ErrPermission) {
 		return nil
 	}
+	if durable.IsReadOnly(err) {
+		return nil
+	}
 	if err != nil {
-		return nil // a read-only volume, say: it cannot be written
+		return fmt.Errorf("%w: %w", ErrUnproven, err)
 	}
 	name := f.Name()
 	if err := errors.Join(f.Close(), os.Remove(name)); err != nil {
@@ -115,7 +121,10 @@ func checkReach(ctx context.Context, id *Identity, o CheckOptions) (err error) {
 // checkClock compares this machine's clock with the store's.
 func checkClock(ctx context.Context, id *Identity, o CheckOptions) error {
 	date, err := storeTime(ctx, id.Store, o.Env)
-	if err != nil || date.IsZero() {
+	if err == nil && date.IsZero() {
+		err = fmt.Errorf("%w: the store answers without its time, so that this machine's clock was compared with none", ErrUnproven)
+	}
+	if err != nil {
 		return err
 	}
 	if d := date.Sub(o.Now()).Abs(); d > askew {

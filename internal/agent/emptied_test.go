@@ -3,9 +3,9 @@ package agent
 import (
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
+	"nightferry/internal/runs"
 	"nightferry/internal/wire"
 )
 
@@ -28,12 +28,18 @@ func TestTargetThatLostItsRelease(t *testing.T) {
 	w.try(os.RemoveAll(target))
 	w.try(os.Mkdir(target, 0o755))
 	w.publish(tree(5, "two"), target)
-	w.await("problem", func() bool { return strings.Contains(w.problems()[ProblemTarget], "--adopt") })
+	w.await("an end that tells it", func() bool { f := w.finished(1); return f != nil && f.Verdict == runs.Emptied })
 	if left, err := os.ReadDir(target); err != nil || len(left) > 0 {
 		t.Errorf("written to the empty folder: %v, %v", left, err)
 	}
 	w.want(func(s *wire.State) { s.Desired[0].Start++; s.Desired[0].Adopt = true })
-	w.await("adoption", func() bool { return w.problems()[ProblemTarget] == "" })
+	w.await("adoption", func() bool {
+		for n := 2; ; n++ {
+			if f := w.finished(n); f == nil || f.Verdict == runs.Verified {
+				return f != nil
+			}
+		}
+	})
 	if _, err := os.Stat(filepath.Join(target, ".nightferry")); err != nil {
 		t.Error(err)
 	}

@@ -63,6 +63,8 @@ func (a *agent) checkTarget(ctx, rctx context.Context, want *wire.Desired, r spo
 	var stopped *halt.Error
 	done := r
 	switch {
+	case errors.Is(cerr, apply.ErrNothingApplied) && wasFilled(ctx, a.spool, r.Channel, r.Target):
+		f.Verdict, f.Error = runs.Emptied, (&apply.EmptiedError{Target: target, Channel: r.Channel}).Error()
 	case errors.Is(cerr, apply.ErrNothingApplied), errors.Is(cerr, scan.ErrCorrupt):
 		f.Error = cerr.Error()
 	case cerr != nil && rctx.Err() != nil, errors.As(cerr, &stopped): // a halt order that arrives after the check has succeeded is ignored
@@ -93,11 +95,8 @@ func (a *agent) checkTarget(ctx, rctx context.Context, want *wire.Desired, r spo
 	if err := a.closeRun(ctx, done, hold, &f, nil); err != nil {
 		return true, a.reportFullDisk(ctx, err) // the run stays open
 	}
-	if f.Verdict == runs.Different || f.Verdict == runs.Verified {
+	if f.Verdict == runs.Different || f.Verdict == runs.Verified || f.Verdict == runs.Emptied {
 		a.scrubs.noteLooked(r.Channel)
-	}
-	if errors.Is(cerr, apply.ErrNothingApplied) && wasFilled(ctx, a.spool, r.Channel, r.Target) {
-		return false, a.updateProblems(ctx, r.Channel, &apply.EmptiedError{Target: target, Channel: r.Channel})
 	}
 	return f.Verdict == runs.Failed, nil
 }

@@ -232,6 +232,8 @@ func (a *agent) finishRun(ctx, rctx context.Context, r spool.Run, want wire.Desi
 	case aerr == nil:
 	case errors.As(aerr, &stopped), errors.Is(aerr, errSuperseded), rctx.Err() != nil:
 		f.Verdict = runs.Stopped
+	case is[*apply.EmptiedError](aerr):
+		f.Verdict = runs.Emptied
 	default:
 		f.Verdict = runs.Failed
 	}
@@ -254,7 +256,7 @@ func (a *agent) finishRun(ctx, rctx context.Context, r spool.Run, want wire.Desi
 		a.noteRemaining(&r, res)
 	}
 	done := r
-	if f.Verdict == runs.Failed || f.Verdict == runs.Stopped {
+	if f.Verdict == runs.Failed || f.Verdict == runs.Stopped || f.Verdict == runs.Emptied {
 		done.Start = 0 // the sync request is still pending
 	}
 	err = a.closeRun(ctx, done, hold, &f, res)
@@ -357,9 +359,6 @@ func (a *agent) refuseTarget(ctx context.Context, want wire.Desired, left *spool
 	if err == nil {
 		err = a.closeRun(ctx, r, nil, &wire.Finished{Verdict: runs.Refused, Error: why.Error()}, nil)
 	}
-	if err == nil {
-		err = a.reportProblem(ctx, ProblemTarget, want.Channel, fmt.Sprintf("channel %s: %v", want.Channel, why))
-	}
 	a.mu.Lock()
 	a.refused[want.Channel] = refusalKey(&want)
 	a.mu.Unlock()
@@ -374,8 +373,6 @@ func (c *session) updateProblems(ctx context.Context, channel string, err error)
 	case err == nil:
 	case errors.As(err, &space), durable.IsDiskFull(err):
 		kind = ProblemDisk
-	case is[*apply.EmptiedError](err):
-		kind = ProblemTarget
 	case errors.Is(err, trust.ErrUntrusted), errors.Is(err, repo.ErrOlder), errors.Is(err, apply.ErrExpired), errors.Is(err, frame.ErrDamaged),
 		is[*repo.MissingError](err), is[*repo.CorruptError](err), bucket.KindOf(err) == bucket.KindIntegrity, errors.Is(err, fs.ErrNotExist) && bucket.KindOf(err) == bucket.KindNotExist:
 		kind = ProblemRepository
@@ -383,7 +380,7 @@ func (c *session) updateProblems(ctx context.Context, channel string, err error)
 		kind = ProblemStore
 	}
 	var errs []error
-	for _, k := range []string{ProblemDisk, ProblemTarget, ProblemRepository, ProblemStore} {
+	for _, k := range []string{ProblemDisk, ProblemRepository, ProblemStore} {
 		switch {
 		case k == kind:
 			errs = append(errs, c.reportProblem(ctx, k, channel, fmt.Sprintf("channel %s: %s", channel, withRemedy(err))))

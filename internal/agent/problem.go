@@ -15,7 +15,6 @@ import (
 const (
 	ProblemSpool      = spool.CorruptProblem
 	ProblemClock      = "clock"      // two of site's, Core's and store's clocks are far apart
-	ProblemTarget     = "target"     // a target that this site does not allow, or that lost its release
 	ProblemStore      = "store"      // content cannot be fetched
 	ProblemLine       = "line"       // content arrives damaged
 	ProblemDisk       = "disk"       // a disk is full

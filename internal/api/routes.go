@@ -147,7 +147,7 @@ func (r *routes) addRecords() {
 	r.addRoute("GET /v1/runs/{id}", func(ctx context.Context, c *Call) (any, error) {
 		return nil, b.Records.RunShow(ctx, c.Path("id"), c.Flag("all"),
 			func(d query.RunDetail) error {
-				return c.Send(RunLine{Run: &RunDetail{Run(d.Run), d.Header, d.Log, d.Measured}})
+				return c.Send(RunLine{Run: &RunDetail{Run(d.Run), d.Header, d.Log, d.Files, d.Bytes, d.Progress, d.Measured}})
 			},
 			func(f record.File) error { return c.Send(RunLine{File: &f}) })
 	})
@@ -206,7 +206,7 @@ func (r *routes) serveLogs(ctx context.Context, c *Call) (any, error) {
 	found := false
 	err = r.b.Records.Logs(ctx, f, func(l record.Log) error {
 		found = true
-		return c.Send(LogFile{logPath(r.b.Process.LogsDir(), l.Path), l.Size})
+		return c.Send(LogFile{logPath(r.b.Process.LogsDir(), l.Path), l.Size, l.Run, l.Date, l.Domain, l.Site, l.Channel})
 	})
 	if err != nil || found {
 		return nil, err

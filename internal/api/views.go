@@ -43,7 +43,10 @@ type Run struct {
 type RunDetail struct {
 	Run
 	Header   record.Header       `json:"header"`
-	Log      string              `json:"log,omitempty"`      // path of its log file in the log folder
+	Log      string              `json:"log,omitempty"`           // path of its log file in the log folder
+	Files    int64               `json:"release_files,omitempty"` // 0: the ledger does not have the release
+	Bytes    int64               `json:"release_bytes,omitempty"`
+	Progress *runs.Progress      `json:"progress,omitempty"` // nil: it has ended, or has sent none yet
 	Measured *ledger.Measurement `json:"measured,omitempty"` // nil: not measured yet
 }
 
@@ -108,8 +111,13 @@ func taskOf(s tasks.Status) Task {
 
 // LogFile is the log file of one run.
 type LogFile struct {
-	File string `json:"file"` // absolute path on the Core's machine
-	Size int64  `json:"size"` // bytes
+	File    string    `json:"file"` // absolute path on the Core's machine
+	Size    int64     `json:"size"` // bytes
+	Run     string    `json:"run"`
+	Started time.Time `json:"started"`          // of the run: the day, in UTC
+	Domain  string    `json:"domain,omitempty"` // empty with Site: a run of the Core
+	Site    string    `json:"site,omitempty"`
+	Channel string    `json:"channel"`
 }
 
 // Held is what a Core's sites hold or should hold.

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 
 	"nightferry/internal/durable"
-	"nightferry/internal/runs"
 )
 
 // EmptiedError means that a target that held a release no longer has a record of it. The usual cause is a volume
@@ -14,7 +13,7 @@ import (
 type EmptiedError struct{ Target, Channel string }
 
 func (e *EmptiedError) Error() string {
-	return fmt.Sprintf("target %q held a release of %q, and %s", e.Target, e.Channel, runs.TargetEmptied)
+	return fmt.Sprintf("target %q held a release of %q, and no record of that is left there", e.Target, e.Channel)
 }
 
 // Remedy returns the advice for the operator.

@@ -76,6 +76,14 @@ func TestDisplaced(t *testing.T) {
 		t.Error(text)
 	}
 	w.mustConcern(kinds.TokenBad, "apac", "osaka")
+
+	// Both agents have ended, and the site joins again: what was denied to it before is over.
+	first.client.Close()
+	second.client.Close()
+	if _, err := w.enrol(issue("osaka").Text, nil); err != nil {
+		t.Fatal(err)
+	}
+	w.untilOver(string(kinds.Denied))
 }
 
 // mustConcern demands that an open incident of that kind has that site as its

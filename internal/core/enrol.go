@@ -301,6 +301,7 @@ func (e *Enrolment) grantIdentity(ctx context.Context, m message, v *wire.Enrol,
 		return nil, err
 	}
 	e.notices.incidents.Resolve(kinds.Revoked, "", a)
+	e.notices.incidents.Resolve(kinds.Denied, "", a)
 	e.notices.incidents.Resolve(kinds.Cloned, "", a)
 	detail := "key " + public + ", " + clipText(strings.TrimSpace(v.Version+" "+v.System))
 	if old != nil && old.Public != public {

@@ -8,6 +8,7 @@ import (
 
 	"nightferry/internal/disktest"
 	"nightferry/internal/query"
+	"nightferry/internal/trust"
 )
 
 // TestEachObstacleHasItsRemedy: what keeps a site from changing its files is one incident, with that cause and with the
@@ -26,7 +27,7 @@ func TestEachObstacleHasItsRemedy(t *testing.T) {
 	w.publish("package")
 	stop = w.joined("osaka", nil)
 	w.untilCurrent(1, "osaka")
-	release := uint64(1)
+	release := trust.ReleaseNumber(1)
 	for _, o := range []struct {
 		name, cause, remedy string
 		set                 func(t *testing.T) (end func())

@@ -68,11 +68,11 @@ func TestProblemsStayOpen(t *testing.T) {
 		}
 	}
 	const opens, ends = false, true
-	say([]string{"site-target/driver", "site-target/package"}, problem(t, "target", "package", opens), problem(t, "target", "driver", opens))
-	say([]string{"site-target/driver"}, problem(t, "target", "package", ends))
-	say([]string{"site-target/driver"}, problem(t, "target", "driver", ends), problem(t, "target", "driver", opens))
-	say([]string{"site-target/driver"}, problem(t, "store", "package", opens), problem(t, "store", "package", ends))
-	say(nil, problem(t, "target", "driver", opens), problem(t, "target", "driver", ends))
+	say([]string{"site-repository/driver", "site-repository/package"}, problem(t, "repository", "package", opens), problem(t, "repository", "driver", opens))
+	say([]string{"site-repository/driver"}, problem(t, "repository", "package", ends))
+	say([]string{"site-repository/driver"}, problem(t, "repository", "driver", ends), problem(t, "repository", "driver", opens))
+	say([]string{"site-repository/driver"}, problem(t, "store", "package", opens), problem(t, "store", "package", ends))
+	say(nil, problem(t, "repository", "driver", opens), problem(t, "repository", "driver", ends))
 }
 
 // TestForgottenProblems: a site whose memory was made anew says of nothing before
@@ -86,11 +86,11 @@ func TestForgottenProblems(t *testing.T) {
 		t.Helper()
 		w.until(fmt.Sprintf("the incidents %q", want), func() bool { return slices.Equal(w.openKeys(), want) })
 	}
-	osaka.deliver([]wire.Event{problem(t, "store", "package", false), problem(t, "disk", "", false), problem(t, "target", "package", false)})
-	wait("site-disk", "site-store/package", "site-target/package")
+	osaka.deliver([]wire.Event{problem(t, "store", "package", false), problem(t, "disk", "", false), problem(t, "repository", "package", false)})
+	wait("site-disk", "site-repository/package", "site-store/package")
 	osaka.generation, osaka.next = make([]byte, 16), 1
-	osaka.deliver([]wire.Event{problem(t, "spool", "", false), problem(t, "target", "package", false)})
-	wait("site-spool", "site-target/package")
+	osaka.deliver([]wire.Event{problem(t, "spool", "", false), problem(t, "repository", "package", false)})
+	wait("site-repository/package", "site-spool")
 
 	d := tokyo.stateOf("package", 1)
 	tokyo.deliver(append(tokyo.events(ledger.RunID{1}, d, []wire.Outcome{{Kind: wire.Differs}}, &wire.Finished{Verdict: "different", Totals: differing}, nil), problem(t, "store", "package", false)))
@@ -99,19 +99,19 @@ func TestForgottenProblems(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	berlin.deliver([]wire.Event{problem(t, "target", "driver", false)})
-	wait("ask", "attestation/package", "discrepancy/package", "site-spool", "site-store/package", "site-target/driver", "site-target/package")
+	berlin.deliver([]wire.Event{problem(t, "repository", "driver", false)})
+	wait("ask", "attestation/package", "discrepancy/package", "site-repository/driver", "site-repository/package", "site-spool", "site-store/package")
 	osaka.client.Close() // to come back would be an incident of its own
 	if err := w.core.Enrolment.RevokeSite(t.Context(), "osaka", "gone"); err != nil {
 		t.Fatal(err)
 	}
-	wait("ask", "attestation/package", "discrepancy/package", "site-store/package", "site-target/driver")
+	wait("ask", "attestation/package", "discrepancy/package", "site-repository/driver", "site-store/package")
 	w.settings.Fleet = testFleet(w.source, w.dir)
 	w.settings.Fleet.Sites = w.settings.Fleet.Sites[:2] // without tokyo
 	if err := w.core.Reload(t.Context(), w.settings); err != nil {
 		t.Fatal(err)
 	}
-	wait("ask", "site-target/driver") // the first by itself, when nobody has tried it for a day
+	wait("ask", "site-repository/driver") // the first by itself, when nobody has tried it for a day
 	w.settings.Fleet = testFleet(w.source, w.dir)
 	f := w.apart()
 	f.Sites[0].Placements = f.Sites[0].Placements[1:] // berlin without drivers

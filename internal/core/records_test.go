@@ -101,7 +101,7 @@ func TestEveryEndHasALog(t *testing.T) {
 	if err := w.core.Reload(t.Context(), w.settings); err != nil {
 		t.Fatal(err)
 	}
-	w.untilIncident("site-target")
+	w.untilIncident("target-refused")
 	run, log := w.ended("osaka", "refused")
 	if run.Cause == "" || len(log) != 2 || !strings.Contains(log[1], "elsewhere") {
 		t.Errorf("%+v\n%s", run, strings.Join(log, "\n"))

@@ -47,6 +47,7 @@ const (
 	Stale       Kind = "stale"
 	RunFails    Kind = "run"
 	Overdue     Kind = "overdue"
+	Target      Kind = "target" // prefix of kinds of a run that found no target: target-<the run's state>
 
 	ClusterBad Kind = "cluster"
 	NotCut     Kind = "cluster-revoked"
@@ -111,6 +112,8 @@ var entries = []Entry{
 	{Kind: OtherCore, Cause: "another Core, such as a restored backup or a copy of this machine, was started later and uses the same bucket; this Core publishes nothing, signs no heads, purges nothing and sends sites only halt orders. Halt orders of both Cores work", Remedy: "stop one of the two Cores; to continue with this one, stop the other one, then restart this one: its start takes the bucket over"},
 	{Kind: Stale, Object: Channel, Cause: "a site lacks a release although its window has closed since (or for a day, with no window or one that is open for longer)", Remedy: "see how its last run ended: `nightferry runs --site NAME`; `nightferry sync --site NAME --now` does not wait for the next window"},
 	{Kind: RunFails, Object: Channel, Cause: "two runs of a channel at a site failed one after the other; the text has the cause of the last one; closes when a run ends well", Remedy: "correct the cause named in the text, then `nightferry sync --site NAME --now`; `nightferry run show RUN` names each file"},
+	{Kind: Target + "-emptied", Object: Channel, Cause: "a target that held a release has no record of it any more, as when its volume is not mounted; nothing was changed there; closes when a run finds the record", Remedy: "on that server, mount the volume of the folder that the text names, then `nightferry verify --site NAME --channel CHANNEL`; if the folder is to be filled anew: `nightferry sync --site NAME --channel CHANNEL --adopt --now`"},
+	{Kind: Target + "-refused", Object: Channel, Cause: "the configuration names a target folder that the site does not allow; nothing was changed there; closes when a run starts in an allowed one", Remedy: "correct `targets` in the configuration and `nightferry core reload`; or, on that server, add the folder to `allow` in `site.json` of the agent's state folder and restart the agent"},
 	{Kind: SourceDamage, Object: Channel, Cause: "files of a channel's source have other bytes than were published, under the same size and time, or cannot be read: a bad disk, malware, or a fault of the publisher; closes when the source is measured well again", Remedy: "look at that disk; put the files back from a good copy and `nightferry publish` again; if the new bytes are intended, `nightferry publish --rehash`"},
 	{Kind: Unmeasured, Object: Channel, Cause: "the Core could not read a channel's source to measure it; it tries again every quarter of an hour", Remedy: "see whether the source is mounted, and whether the Core's account may read it", SymptomOf: []Kind{Store, Ledger, Full}},
 	{Kind: BucketBad, Cause: "the daily check of the bucket found an object lost or damaged, or could not be made; closes when a check finds nothing", Remedy: "run `nightferry fsck --forget-missing STORE`, then `nightferry publish`, which stores again the chunks that the source still holds", SymptomOf: []Kind{Store}, Own: []string{""}},
@@ -127,7 +130,6 @@ var entries = []Entry{
 var siteEntries = []Entry{
 	{Kind: "site-spool", Cause: "the agent's own database was damaged; it was set aside under a dated name", Remedy: "check that disk; nothing is deleted at the target until it was read anew"},
 	{Kind: "site-clock", Cause: "the site sees its clock apart from the Core's or the store's", Remedy: "set its clock", SymptomOf: []Kind{Clock}},
-	{Kind: "site-target", Object: Channel, Cause: "the Core names a target folder that the site does not allow, or a target that held a release has no record of it any more, as when its volume is not mounted", Remedy: "correct the configuration, or the agent's list of roots; if the target lost its release, mount its volume, or fill it anew with `nightferry sync --site NAME --adopt`"},
 	{Kind: "site-store", Object: Channel, Cause: "content cannot be fetched", Remedy: "see to that site's way to the store: DNS, proxy, firewall", SymptomOf: []Kind{Store}},
 	{Kind: "site-line", Object: Channel, Cause: "content arrived damaged at the site and was fetched again; closes when a run ends well without that", Remedy: "look for a network device or a proxy between that site and the store that changes bytes; use https, which detects damage sooner"},
 	{Kind: "site-disk", Object: Channel, Cause: "a disk of the site is full", Remedy: "free space; the run continues by itself"},

@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"nightferry/internal/runs"
@@ -33,8 +34,9 @@ func (l *Ledger) FindingsOf(ctx context.Context, channel, path string) ([]Findin
 	return list, err
 }
 
-// Findings lists, for each site and channel that matches the filter, the newest standing run that ended in state.
-func (l *Ledger) Findings(ctx context.Context, state runs.State, f Filter) ([]Finding, error) {
+// Findings lists, for each site and channel that matches the filter, the newest standing run that ended in one of the
+// states.
+func (l *Ledger) Findings(ctx context.Context, f Filter, states ...runs.State) ([]Finding, error) {
 	c := clause{}
 	for _, t := range []struct{ column, value string }{{"domain", f.Domain}, {"site", f.Site}, {"channel", f.Channel}} {
 		if t.value != "" {
@@ -42,12 +44,24 @@ func (l *Ledger) Findings(ctx context.Context, state runs.State, f Filter) ([]Fi
 		}
 	}
 	query := `SELECT r.domain, r.site, r.channel, r.id, r.state, r.finished, r.cause,
-		(SELECT count(*) FROM exceptions x WHERE x.domain = r.domain AND x.site = r.site AND x.run = r.id) < max(r.failed + r.differs, 1) FROM runs r` + standing + ` AND r.state = ?`
+		(SELECT count(*) FROM exceptions x WHERE x.domain = r.domain AND x.site = r.site AND x.run = r.id) < max(r.failed + r.differs, 1) FROM runs r` + standing + ` AND ` + isOneOf("r.state", states)
 	for _, t := range c.terms {
 		query += " AND " + t
 	}
-	query += ` AND r.seq = (SELECT max(q.seq) FROM runs q WHERE q.domain = r.domain AND q.site = r.site AND q.channel = r.channel AND q.state = r.state)`
+	query += ` AND r.seq = (SELECT max(q.seq) FROM runs q WHERE q.domain = r.domain AND q.site = r.site AND q.channel = r.channel AND ` + isOneOf("q.state", states) + `)`
 	return queryAll(ctx, l.db.read, "find what sites found", func(s scanner, f *Finding) error {
 		return s.Scan(&f.Domain, &f.Site, &f.Channel, blob{f.Run[:]}, &f.State, moment{&f.At}, &f.Cause, &f.Unnamed)
-	}, query, append([]any{string(state)}, c.args...)...)
+	}, query, append(append(stateArgs(states), c.args...), stateArgs(states)...)...)
+}
+
+// isOneOf is the condition that a column has one of n values, which stateArgs returns.
+func isOneOf(column string, states []runs.State) string {
+	return column + " IN (?" + strings.Repeat(", ?", len(states)-1) + ")"
+}
+
+func stateArgs(states []runs.State) (args []any) {
+	for _, s := range states {
+		args = append(args, string(s))
+	}
+	return args
 }

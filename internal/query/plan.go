@@ -27,24 +27,27 @@ type PlanRequest struct {
 
 // PlanItem is the forecast for one release at one site.
 type PlanItem struct {
-	Site     string              `json:"site"`
-	Domain   string              `json:"domain"`
-	Region   string              `json:"region"`
-	Channel  string              `json:"channel"`
-	Release  trust.ReleaseNumber `json:"release"` // 0: not published yet
-	Zone     string              `json:"zone"`
-	Ready    time.Time           `json:"ready"`
-	Start    time.Time           `json:"start,omitzero"` // zero: not within the days
-	End      time.Time           `json:"end,omitzero"`   // zero: not within the days
-	Active   ledger.Seconds      `json:"active_seconds"` // of transfer, within the days
-	Nights   int                 `json:"nights"`         // 0: it never completes
-	Tonight  bool                `json:"tonight"`        // the release arrives in the window in which its run starts
-	Halted   bool                `json:"halted,omitempty"`
-	Blocked  string              `json:"blocked,omitempty"` // why it does not start until a person acts
-	Assumed  bool                `json:"assumed,omitempty"` // the site's rate was never measured
-	Bytes    int64               `json:"bytes"`             // of content that the site lacks, before compression
-	Requests int64               `json:"requests"`
-	Cost     float64             `json:"cost"`
+	Site    string              `json:"site"`
+	Domain  string              `json:"domain"`
+	Region  string              `json:"region"`
+	Channel string              `json:"channel"`
+	Release trust.ReleaseNumber `json:"release"` // 0: not published yet
+	Zone    string              `json:"zone"`
+	Ready   time.Time           `json:"ready"`
+	Start   time.Time           `json:"start,omitzero"` // zero: not within the days
+	End     time.Time           `json:"end,omitzero"`   // zero: not within the days
+	Active  ledger.Seconds      `json:"active_seconds"` // of transfer, within the days
+	Nights  int                 `json:"nights"`         // 0: it never completes
+	Tonight bool                `json:"tonight"`        // the release arrives in the window in which its run starts
+	Halted  bool                `json:"halted,omitempty"`
+	Blocked string              `json:"blocked,omitempty"` // why it does not start until a person acts: halted on the site, disk full, target emptied, target refused
+	Assumed bool                `json:"assumed,omitempty"` // the site's rate was never measured
+	Bytes   int64               `json:"bytes"`             // of content that the site lacks, before compression
+	// Estimated: Bytes is what earlier releases took, because the release is not published yet, or the bucket no longer
+	// has the one that the site holds.
+	Estimated bool    `json:"estimated,omitempty"`
+	Requests  int64   `json:"requests"`
+	Cost      float64 `json:"cost"`
 }
 
 // NightPlan is the forecast for the coming nights.
@@ -94,7 +97,12 @@ func (v *Service) Plan(ctx context.Context, r PlanRequest) (*NightPlan, error) {
 		return nil, err
 	}
 	zones := map[string]*fleet.Site{}
+	lost, err := v.lostTargets(ctx, ledger.Filter{Domain: r.Scope.Domain, Site: r.Scope.Site, Channel: r.Scope.Channel})
+	if err != nil {
+		return nil, err
+	}
 	blocked := map[[2]string]string{} // why nothing starts, by site and channel
+	estimated := map[[2]string]bool{} // the need of the release that is due
 	for i := range list {
 		site := &list[i]
 		zones[site.Name] = site
@@ -105,17 +113,27 @@ func (v *Service) Plan(ctx context.Context, r PlanRequest) (*NightPlan, error) {
 			if !ok {
 				rule = always
 			}
-			if why := v.blockedReason(a, p.Channel); why != "" {
+			gone, isLost := lost[Row{a, p.Channel}]
+			why := v.blockedReason(a, p.Channel)
+			if why == "" && isLost {
+				why = "target " + string(gone.State)
+			}
+			if why != "" {
 				blocked[[2]string{site.Name, p.Channel}] = why
 				q.Halts = append(q.Halts, schedule.Halt{Site: site.Name, Channel: p.Channel})
 			}
 			x.Channels = append(x.Channels, schedule.Channel{Name: p.Channel, Windows: rule, Priority: p.Priority})
 			rel, ok := v.o.Newest.Of(p.Channel)
-			if h := held[Row{a, p.Channel}]; ok && (h.Number != rel.Number || h.Release != rel.Digest) {
-				need, err := v.needOf(ctx, &h, rel, past)
+			h := held[Row{a, p.Channel}]
+			if isLost {
+				h = ledger.Holding{} // all of the release is fetched anew
+			}
+			if ok && (h.Number != rel.Number || h.Release != rel.Digest) {
+				need, rough, err := v.needOf(ctx, &h, rel, past)
 				if err != nil {
 					return nil, err
 				}
+				estimated[[2]string{site.Name, p.Channel}] = rough
 				q.Due = append(q.Due, schedule.Due{Site: site.Name, Channel: p.Channel, Release: rel.Number, Bytes: need, Requests: estimateRequests(need), Since: rel.Published})
 			}
 		}
@@ -128,7 +146,7 @@ func (v *Service) Plan(ctx context.Context, r PlanRequest) (*NightPlan, error) {
 		site, why := zones[it.Site], blocked[[2]string{it.Site, it.Channel}]
 		out.Items = append(out.Items, PlanItem{Site: it.Site, Domain: site.Domain, Region: site.Region, Channel: it.Channel, Release: it.Release, Zone: site.Zone,
 			Ready: it.Ready, Start: it.Start, End: it.End, Active: ledger.Seconds(it.Active), Nights: it.Nights, Tonight: it.Tonight(), Halted: it.Halted && why == "", Blocked: why, Assumed: it.Assumed,
-			Bytes: it.Bytes, Requests: it.Requests, Cost: it.Cost})
+			Bytes: it.Bytes, Estimated: it.Release == 0 || estimated[[2]string{it.Site, it.Channel}], Requests: it.Requests, Cost: it.Cost})
 	}
 	return out, nil
 }
@@ -192,16 +210,16 @@ func haltsOf(o *halt.Orders) (out []schedule.Halt) {
 }
 
 // needOf returns how many bytes a site must fetch of a release. It compares the two manifests. If
-// the bucket no longer has the release that the site holds, it returns the usual amount.
-func (v *Service) needOf(ctx context.Context, h *ledger.Holding, rel ledger.Release, past *measured) (int64, error) {
+// the bucket no longer has the release that the site holds, it returns the usual amount, an estimate.
+func (v *Service) needOf(ctx context.Context, h *ledger.Holding, rel ledger.Release, past *measured) (need int64, estimated bool, err error) {
 	if h.Number == 0 {
-		return rel.Bytes, nil
+		return rel.Bytes, false, nil
 	}
 	n, known, err := v.o.Releases.Delta(ctx, releases.Key{Channel: rel.Channel, Number: h.Number, Digest: h.Release}, releases.Key{Channel: rel.Channel, Number: rel.Number, Digest: rel.Digest})
 	if err != nil || known {
-		return n, err
+		return n, false, err
 	}
-	return past.estimateNeed(rel), nil
+	return past.estimateNeed(rel), true, nil
 }
 
 // blockedReason returns why a site does not start a channel even if a window is open: the agent was

@@ -33,7 +33,7 @@ type Runs interface {
 // is one.
 type Proofs interface {
 	Holdings(ctx context.Context, f ledger.Filter) ([]ledger.Holding, error)
-	Findings(ctx context.Context, s runs.State, f ledger.Filter) ([]ledger.Finding, error)
+	Findings(ctx context.Context, f ledger.Filter, states ...runs.State) ([]ledger.Finding, error)
 	FindingsOf(ctx context.Context, channel, path string) ([]ledger.Finding, error)
 }
 

@@ -13,8 +13,10 @@ import (
 	"nightferry/internal/halt"
 	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
+	"nightferry/internal/manifest"
 	"nightferry/internal/nights"
 	"nightferry/internal/policy"
+	"nightferry/internal/record"
 	"nightferry/internal/releases"
 	"nightferry/internal/repo"
 	"nightferry/internal/runs"
@@ -24,7 +26,7 @@ import (
 
 var (
 	noon = time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
-	two  = ledger.Release{Channel: "package", Number: 2, Digest: digest.Of([]byte("2")), Bytes: 64 << 20, Published: noon.Add(-time.Hour)}
+	two  = ledger.Release{Channel: "package", Number: 2, Digest: digest.Of([]byte("2")), Files: 5, Bytes: 64 << 20, Published: noon.Add(-time.Hour)}
 )
 
 // facts stand in for the ledger and the Core: one site, osaka, with one channel.
@@ -36,7 +38,8 @@ type facts struct {
 	halts  []halt.Order
 	window string
 	full   bool // the site's disk
-	lost   bool // incident site-target is open
+	deeds  []ledger.Deed
+	open   []ledger.Incident
 }
 
 func (f *facts) Runs(_ context.Context, r ledger.RunFilter) ([]ledger.Run, error) {
@@ -56,9 +59,9 @@ func (f *facts) Holdings(context.Context, ledger.Filter) ([]ledger.Holding, erro
 	return f.holds, nil
 }
 
-func (f *facts) Findings(_ context.Context, s runs.State, _ ledger.Filter) (out []ledger.Finding, err error) {
+func (f *facts) Findings(_ context.Context, _ ledger.Filter, states ...runs.State) (out []ledger.Finding, err error) {
 	for _, x := range f.finds {
-		if cmp.Or(x.State, runs.Different) == s {
+		if slices.Contains(states, cmp.Or(x.State, runs.Different)) {
 			out = append(out, x)
 		}
 	}
@@ -74,10 +77,18 @@ func (f *facts) Site(wire.Address) (Site, bool) { return f.site, true }
 func (f *facts) Halted() int { return 0 }
 
 func (f *facts) Has(kind kinds.Kind, _ string, _ wire.Address) bool {
-	return f.full && kind == kinds.SiteSays+"-disk" || f.lost && kind == siteTarget
+	return f.full && kind == kinds.SiteSays+"-disk"
 }
 
-func (f *facts) List(context.Context, bool) ([]ledger.Incident, error) { return nil, nil }
+func (f *facts) List(context.Context, bool) ([]ledger.Incident, error) { return f.open, nil }
+
+func (f *facts) Revision(context.Context) (uint64, error) { return 1, nil }
+
+func (f *facts) Deeds(context.Context, ledger.DeedFilter) ([]ledger.Deed, error) { return f.deeds, nil }
+
+func (f *facts) Exceptions(context.Context, ledger.Filter) ([]ledger.Exception, error) {
+	return nil, nil
+}
 
 type newest struct{}
 
@@ -99,7 +110,7 @@ func (f *facts) service(t *testing.T) *Service {
 		t.Fatal(err)
 	}
 	return New(Options{
-		Runs: f, Proofs: f, Measured: unmeasured{}, Incidents: f, Sites: f, Newest: newest{}, Releases: releases.New(nil, func() *repo.Repo { return nil }),
+		Runs: f, Proofs: f, Records: f, Measured: unmeasured{}, Incidents: f, Sites: f, Newest: newest{}, Releases: releases.New(nil, func() *repo.Repo { return nil }),
 		World:  func() World { return World{Fleet: fl, Nights: table} },
 		Wanted: func(wire.Address) Wanted { return Wanted{} },
 		Halts:  func() *halt.Orders { return &halt.Orders{Active: f.halts} },
@@ -141,9 +152,8 @@ func TestStates(t *testing.T) {
 		"halted there":     {facts{site: local, holds: one}, "halted", "halted on the site"},
 		"halted":           {facts{site: enrolled, holds: one, halts: []halt.Order{{ID: halt.NewID(), Scope: halt.Region, Value: "ap"}}}, "halted", "halted by order"},
 		"two machines":     {facts{site: contested, holds: proven}, "contested", "contested"},
-		"target lost":      {facts{site: enrolled, holds: proven, lost: true}, "unproven", "target lost or refused"},
-		"found emptied":    {facts{site: enrolled, holds: proven, finds: found(runs.Failed, runs.TargetEmptied)}, "unproven", "target lost or refused"},
-		"target refused":   {facts{site: enrolled, holds: proven, finds: found(runs.Refused, "not allowed")}, "unproven", "target lost or refused"},
+		"target emptied":   {facts{site: enrolled, holds: proven, finds: found(runs.Emptied, "no record")}, "unproven", "target emptied"},
+		"target refused":   {facts{site: enrolled, holds: proven, finds: found(runs.Refused, "not allowed")}, "unproven", "target refused"},
 		"store was away":   {facts{site: enrolled, holds: proven, finds: found(runs.Failed, "no route to host")}, "current", ""},
 		"differs":          {facts{site: enrolled, holds: proven, finds: []ledger.Finding{{Domain: "apac", Site: "osaka", Channel: "package"}}}, "different", "files differ"},
 	} {
@@ -166,6 +176,82 @@ func TestStates(t *testing.T) {
 	}
 }
 
+// TestWhy: one cause is one entry, and no entry advises what cannot be done while another one stands.
+func TestWhy(t *testing.T) {
+	enrolled := Site{Connected: true, Seen: noon, Identity: &ledger.Identity{Enrolled: noon.Add(-time.Hour)}, Waits: map[string]Waiting{"package": {Why: "halted"}}}
+	held := func(number trust.ReleaseNumber) []ledger.Holding {
+		return []ledger.Holding{{Domain: "apac", Site: "osaka", Channel: "package", Number: number, Release: two.Digest, Verified: noon, Attested: noon}}
+	}
+	opened := func(key, text string) []ledger.Incident {
+		kind, _ := kinds.CutKey(key)
+		return []ledger.Incident{{Key: key, Kind: string(kind), Text: text, Members: []ledger.Member{{Domain: "apac", Site: "osaka", Text: text, First: noon}}}}
+	}
+	failed := []ledger.Run{{ID: ledger.RunID{1}, Domain: "apac", Site: "osaka", Channel: "package", Number: 2, State: runs.Incomplete, Started: noon.Add(-time.Minute), Finished: noon}}
+	halted := []halt.Order{{ID: halt.NewID(), Scope: halt.All, By: "anna", Reason: "maintenance", At: noon.Unix()}}
+	revoked := []ledger.Deed{{At: noon, Who: "ben", Object: "site osaka", Detail: "key UABC: stolen"}, {At: noon, Who: "anna", Object: "site osaka", Detail: "key UABD: older"}}
+	for name, c := range map[string]struct {
+		facts
+		want [][]string // parts of each entry
+	}{
+		"halted":              {facts{site: enrolled, holds: held(1), halts: halted, window: "22:00-04:00"}, [][]string{{"halted by order", "by anna: maintenance", "nightferry resume"}}},
+		"halted, and differs": {facts{site: enrolled, holds: held(2), halts: halted, finds: []ledger.Finding{{Domain: "apac", Site: "osaka", Channel: "package"}}}, [][]string{{"halted by order"}, {"files differ", "once the halt is lifted: nightferry verify"}}},
+		"revoked":             {facts{holds: held(2), deeds: revoked}, [][]string{{"revoked", "by ben: stolen", "nightferry site token osaka"}}},
+		"never enrolled":      {facts{}, [][]string{{"not enrolled", "never joined", "nightferry site token osaka"}}},
+		"failed twice":        {facts{site: enrolled, holds: held(1), last: failed, open: opened("run/package", "two runs: permission denied")}, [][]string{{"last run incomplete", "permission denied", "setfacl"}}},
+		"emptied": {facts{site: enrolled, holds: held(2), finds: []ledger.Finding{{Domain: "apac", Site: "osaka", Channel: "package", State: runs.Emptied, Cause: "no record"}}, open: opened("target-emptied/package", "no record")},
+			[][]string{{"target emptied", "no record", "mount the volume"}}},
+		"another incident": {facts{site: enrolled, holds: held(2), open: opened("site-clock", "apart")}, [][]string{{"incident site-clock", "apart"}}},
+	} {
+		list, err := c.service(t).Why(t.Context(), fleet.Scope{Site: "osaka"})
+		if err != nil || len(list) != len(c.want) {
+			t.Errorf("%s: %+v, %v", name, list, err)
+			continue
+		}
+		for i, parts := range c.want {
+			text := strings.Join([]string{list[i].What, list[i].Cause, list[i].Remedy}, " | ")
+			for _, part := range parts {
+				if !strings.Contains(text, part) {
+					t.Errorf("%s: %q lacks %q", name, text, part)
+				}
+			}
+			if strings.HasPrefix(name, "halted") && strings.Contains(text, "--now") || name == "revoked" && (!list[i].Since.Equal(noon) || strings.Contains(text, "verify")) {
+				t.Errorf("%s: %v %q", name, list[i].Since, text)
+			}
+		}
+	}
+}
+
+type noLines struct{}
+
+func (noLines) Header(context.Context, *ledger.Run) record.Header { return record.Header{} }
+func (noLines) Lines(context.Context, *ledger.Run, bool, func(record.File) error) error {
+	return nil
+}
+func (noLines) Untold(*ledger.Run, *manifest.Entry) record.File { return record.File{} }
+
+// TestUnfinishedRun: of a run under way, the contents of its release and its progress are known.
+func TestUnfinishedRun(t *testing.T) {
+	run := ledger.Run{ID: ledger.RunID{1}, Domain: "apac", Site: "osaka", Channel: "package", Number: 2, Release: two.Digest, Started: noon}
+	moved := runs.Progress{Phase: "fetch", FilesDone: 1, FilesTotal: 3}
+	f := &facts{last: []ledger.Run{run}, site: Site{Connected: true, Progress: map[string]Progress{"package": {Run: run.ID, Progress: moved}}}}
+	s := f.service(t)
+	s.o.RunLog = noLines{}
+	var got RunDetail
+	show := func() {
+		t.Helper()
+		if err := s.RunShow(t.Context(), "01", false, func(d RunDetail) error { got = d; return nil }, func(record.File) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if show(); got.Files != two.Files || got.Bytes != two.Bytes || got.Progress == nil || *got.Progress != moved {
+		t.Errorf("%+v", got)
+	}
+	f.site.Progress["package"] = Progress{Run: ledger.RunID{2}, Progress: moved}
+	if show(); got.Progress != nil {
+		t.Errorf("the progress of another run: %+v", got.Progress)
+	}
+}
+
 // TestPlan: a site that holds nothing gets all of the newest release in its next
 // window, and nothing while a person must act first.
 func TestPlan(t *testing.T) {
@@ -180,6 +266,11 @@ func TestPlan(t *testing.T) {
 	}
 	if p := plan(); p.Bytes != two.Bytes || !p.Start.Equal(noon.Add(10*time.Hour)) || p.Requests != 4+handful || !p.Assumed || p.Blocked != "" {
 		t.Errorf("%+v", p)
+	}
+	f.holds = []ledger.Holding{{Domain: "apac", Site: "osaka", Channel: "package", Number: 2, Release: two.Digest, Verified: noon, Attested: noon}}
+	f.finds = []ledger.Finding{{Domain: "apac", Site: "osaka", Channel: "package", State: runs.Emptied}}
+	if p := plan(); p.Blocked != "target emptied" || p.Bytes != two.Bytes || !p.Start.IsZero() || p.Estimated {
+		t.Errorf("with a target that lost its release: %+v", p)
 	}
 	f.full = true
 	if p := plan(); p.Blocked != "disk full" || !p.Start.IsZero() {

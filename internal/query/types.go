@@ -15,7 +15,9 @@ type SiteStatus struct {
 	Site        string          `json:"site"`
 	Domain      string          `json:"domain"`
 	Region      string          `json:"region"`
-	Enrolled    time.Time       `json:"enrolled,omitzero"` // zero: it never joined, or was revoked
+	Enrolled    time.Time       `json:"enrolled,omitzero"`     // zero: it never joined, or was revoked
+	Revoked     time.Time       `json:"revoked,omitzero"`      // zero: it is enrolled, or never was
+	RevokedWhy  string          `json:"revoked_why,omitempty"` // by whom, with the reason
 	JWTExpires  time.Time       `json:"jwt_expires,omitzero"`
 	Contested   string          `json:"contested,omitempty"` // names the two machines that use its identity; its state is then unknown
 	Connected   bool            `json:"connected"`           // a message from it arrived recently
@@ -50,9 +52,9 @@ type ChannelStatus struct {
 	// not measured yet.
 	Measured *ledger.Measurement `json:"measured,omitempty"`
 
-	lost   string    // why the target proves nothing now; empty: it is in place
-	failed bool      // the last run was for the wanted release and did not end well
-	lastAt time.Time // when the last run ended
+	lost   *ledger.Finding // the run that found the target emptied or not allowed; nil: it is in place
+	failed bool            // the last run was for the wanted release and did not end well
+	lastAt time.Time       // when the last run ended
 }
 
 // Waiting is why a site has not started the wanted run of a channel.
@@ -114,7 +116,11 @@ type Place struct {
 type RunDetail struct {
 	ledger.Run
 	Header record.Header `json:"header"`
-	Log    string        `json:"log,omitempty"` // path of the log file relative to the log folder, once the file is complete
+	Log    string        `json:"log,omitempty"`           // path of the log file relative to the log folder, once the file is complete
+	Files  int64         `json:"release_files,omitempty"` // of the run's release; 0: the ledger does not have it
+	Bytes  int64         `json:"release_bytes,omitempty"`
+	// Progress is that of a run under way. Nil: it has ended, or has sent none yet.
+	Progress *runs.Progress `json:"progress,omitempty"`
 	// Measured is the Core's measurement of its source for the run's release. Nil: not measured
 	// yet.
 	Measured *ledger.Measurement `json:"measured,omitempty"`

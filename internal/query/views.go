@@ -98,6 +98,10 @@ func (v *Service) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, e
 	if err != nil {
 		return nil, err
 	}
+	revoked, err := v.revocations(ctx, list)
+	if err != nil {
+		return nil, err
+	}
 	measured := measure.Cache{Records: v.o.Measured}
 	out := make([]SiteStatus, 0, len(list))
 	for _, s := range list {
@@ -105,7 +109,11 @@ func (v *Service) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, e
 		x, _ := v.o.Sites.Site(a)
 		st := SiteStatus{Site: s.Name, Domain: s.Domain, Region: s.Region, Connected: x.Connected, Seen: x.Seen, Version: x.Sighting.Version,
 			ClockOffset: ledger.Seconds(x.Sighting.ClockOffset), Spooled: x.Sighting.Lag, Revision: x.Sighting.Revision, Wanted: v.o.Wanted(a).Revision}
-		if x.Identity != nil {
+		if x.Identity == nil {
+			if d, ok := revoked[s.Name]; ok {
+				st.Revoked, st.RevokedWhy = d.At, d.Detail
+			}
+		} else {
 			st.Enrolled, st.JWTExpires, st.Contested = x.Identity.Enrolled, x.Identity.JWTExpires, x.Identity.Contest
 		}
 		for _, p := range s.Placements {
@@ -116,11 +124,13 @@ func (v *Service) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, e
 				return nil, err
 			}
 			f, differs := found[key]
-			ch.lost = lost.cause(key)
+			if x, ok := lost[key]; ok {
+				ch.lost = &x
+			}
 			switch {
 			case ch.State == "behind" || ch.State == stateNever && !st.Enrolled.IsZero() && v.OrderFor(&s, p.Channel) != nil:
 				ch.State = v.stateOf(&s, &st, &ch)
-			case ch.lost != "" && (ch.State == Current || ch.State == different):
+			case ch.lost != nil && (ch.State == Current || ch.State == different):
 				ch.State = unproven
 			case ch.State != Current:
 			case differs:
@@ -133,7 +143,7 @@ func (v *Service) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, e
 			if st.Contested != "" {
 				ch.State = stateContested
 			}
-			if ch.lost != "" {
+			if ch.lost != nil {
 				ch.Verified = time.Time{} // the proof is of content that is not there now
 			}
 			ch.Waiting = st.waitingReason(&ch, x.Waits)
@@ -149,6 +159,29 @@ func (v *Service) Sites(ctx context.Context, scope fleet.Scope) ([]SiteStatus, e
 		out = append(out, st)
 	}
 	return out, nil
+}
+
+// revocations returns, for the sites of the list that have no identity, the newest audit entry about the revocation of
+// one, with who revoked it and why as the detail.
+func (v *Service) revocations(ctx context.Context, list []fleet.Site) (map[string]ledger.Deed, error) {
+	out := map[string]ledger.Deed{}
+	if !slices.ContainsFunc(list, func(s fleet.Site) bool { return !isEnrolled(v.o.Sites, wire.Address{Domain: s.Domain, Site: s.Name}) }) {
+		return out, nil
+	}
+	deeds, err := v.o.Records.Deeds(ctx, ledger.DeedFilter{What: "revoke"})
+	for _, d := range deeds { // the newest first
+		site, ok := strings.CutPrefix(d.Object, "site ")
+		key, why, _ := strings.Cut(d.Detail, ": ")
+		if _, have := out[site]; have || !ok || !strings.HasPrefix(key, "key ") { // without a key, it is about tokens
+			continue
+		}
+		d.Detail = "by " + d.Who
+		if why != "" {
+			d.Detail += ": " + why
+		}
+		out[site] = d
+	}
+	return out, err
 }
 
 func (v *Service) channelStatus(key Row, target string, h ledger.Holding, run *ledger.Run, moving map[string]Progress) ChannelStatus {
@@ -168,7 +201,7 @@ func (v *Service) channelStatus(key Row, target string, h ledger.Holding, run *l
 	}
 	if run != nil {
 		ch.Run, ch.LastEnd, ch.LastWhy, ch.lastAt = run.ID.String(), string(run.State), run.Cause, run.Finished
-		ch.failed = run.Number == want.Number && slices.Contains([]runs.State{runs.Failed, runs.Incomplete, runs.Refused, runs.Missed}, run.State)
+		ch.failed = run.Number == want.Number && slices.Contains([]runs.State{runs.Failed, runs.Incomplete, runs.Refused, runs.Emptied, runs.Missed}, run.State)
 		if p, ok := moving[key.Channel]; ok && p.Run == run.ID {
 			ch.Progress = &p.Progress
 		}
@@ -182,7 +215,7 @@ const unproven = "unproven"
 // standingFindings returns the last run of each site and channel that found a difference, unless a later
 // run proved the content.
 func (v *Service) standingFindings(ctx context.Context, f ledger.Filter) (map[Row]ledger.Finding, error) {
-	list, err := v.o.Proofs.Findings(ctx, runs.Different, f)
+	list, err := v.o.Proofs.Findings(ctx, f, runs.Different)
 	return findingsBySite(list), err
 }
 
@@ -236,6 +269,14 @@ func (v *Service) RunShow(ctx context.Context, id string, all bool, begin func(R
 	d := RunDetail{Run: *run, Header: v.o.RunLog.Header(ctx, run)}
 	if !run.Rendered.IsZero() {
 		d.Log = logPath(run)
+	}
+	if rel, err := v.o.Runs.Release(ctx, run.Channel, run.Number); err == nil && rel.Digest == run.Release {
+		d.Files, d.Bytes = rel.Files, rel.Bytes
+	}
+	if x, _ := v.o.Sites.Site(wire.Address{Domain: run.Domain, Site: run.Site}); run.Finished.IsZero() {
+		if p, ok := x.Progress[run.Channel]; ok && p.Run == run.ID {
+			d.Progress = &p.Progress
+		}
 	}
 	measured := measure.Cache{Records: v.o.Measured}
 	if d.Measured, err = measured.Of(ctx, &ledger.Holding{Channel: run.Channel, Number: run.Number, Release: run.Release}); err != nil {
@@ -472,7 +513,7 @@ type doubts struct {
 	sites Sites
 	path  map[Row]ledger.Finding // about the file
 	whole map[Row]ledger.Finding // about the channel, without naming all files
-	lost  *lostTargets
+	lost  map[Row]ledger.Finding // their targets
 }
 
 func (v *Service) findDoubts(ctx context.Context, channel, name string) (*doubts, error) {
@@ -491,8 +532,8 @@ func (v *Service) findDoubts(ctx context.Context, channel, name string) (*doubts
 // applyTo withdraws claims that a finding refutes. Without a finding, it marks unproven claims as
 // such.
 func (d *doubts) applyTo(p *Place, key Row, h *ledger.Holding) {
-	if why := d.lost.cause(key); why != "" && p.Release > 0 {
-		p.State, p.Current, p.Verified, p.Cause = unproven, false, time.Time{}, why
+	if f, ok := d.lost[key]; ok && p.Release > 0 {
+		d.refuteClaim(p, &f)
 		return
 	}
 	if f, ok := d.path[key]; ok {

@@ -52,83 +52,109 @@ type Reason struct {
 	Since   time.Time `json:"since,omitzero"`
 	Cause   string    `json:"cause,omitempty"`
 	Remedy  string    `json:"remedy,omitempty"`
+
+	told kinds.Kind // of the incident that has the same cause; empty: none
+}
+
+// reasons collects those of a channel at a site.
+type reasons struct {
+	of   Reason // names the channel and the site
+	then string // what must be done before any other remedy works; empty: nothing
+	list []Reason
+}
+
+func (r *reasons) add(what string, since time.Time, cause, remedy string, told ...kinds.Kind) {
+	x := r.of
+	x.What, x.Since, x.Cause, x.Remedy = what, since, cause, remedy
+	if r.then != "" {
+		x.Remedy = r.then + ": " + remedy
+	}
+	if len(told) > 0 {
+		x.told = told[0]
+	}
+	r.list = append(r.list, x)
 }
 
 // findReasons finds what keeps a channel at a site from being current, the most
-// urgent first. None: nothing does.
-func (v *Service) findReasons(s *fleet.Site, st *SiteStatus, ch *ChannelStatus, f *ledger.Finding) (out []Reason) {
-	add := func(what string, since time.Time, cause, remedy string) {
-		out = append(out, Reason{s.Domain, s.Name, ch.Channel, what, since, cause, remedy})
-	}
+// urgent first. None: nothing does. While the site is not enrolled, or is halted,
+// it names nothing that only another order could change.
+func (v *Service) findReasons(s *fleet.Site, st *SiteStatus, ch *ChannelStatus, f *ledger.Finding) []Reason {
+	out := reasons{of: Reason{Domain: s.Domain, Site: s.Name, Channel: ch.Channel}}
 	if st.Contested != "" {
-		add("contested", time.Time{}, st.Contested, "nightferry site token "+s.Name+", then enroll one of the two again; nightferry site confirm "+s.Name+" if the other is gone for good")
+		out.add("contested", time.Time{}, st.Contested, "nightferry site token "+s.Name+", then enroll one of the two again; nightferry site confirm "+s.Name+" if the other is gone for good", kinds.Cloned)
+	}
+	order := v.OrderFor(s, ch.Channel)
+	if order != nil {
+		what, remedy := "halted by order "+order.ID.Short(), "nightferry resume "+order.ID.Short()
+		if order.ID.IsZero() {
+			what, remedy = "halted on the site", "nightferry-agent resume, on that server"
+		}
+		out.add(what, time.Unix(order.At, 0).UTC(), "by "+order.By+": "+order.Reason, remedy)
 	}
 	if st.Enrolled.IsZero() {
-		add("not enrolled", time.Time{}, "the site has no identity: it never joined, or it was revoked", "nightferry site token "+s.Name)
-	}
-	if o := v.OrderFor(s, ch.Channel); o != nil {
-		if o.ID.IsZero() {
-			add("halted on the site", time.Unix(o.At, 0).UTC(), o.Reason, "nightferry-agent resume, on that server")
-		} else {
-			add("halted by order "+o.ID.Short(), time.Unix(o.At, 0).UTC(), o.Reason, "nightferry resume "+o.ID.Short())
+		what, cause := "not enrolled", "the site has no identity: it never joined"
+		if !st.Revoked.IsZero() {
+			what, cause = "revoked", st.RevokedWhy
 		}
+		out.add(what, st.Revoked, cause, "nightferry site token "+s.Name+", then enroll the agent with it: nightferry-agent enroll --replace")
+	} else if !st.Connected {
+		out.add("no message", st.Seen, "the agent has stopped, or cannot reach the Core", "start the agent on the server; nightferry-agent check shows the addresses it cannot reach", kinds.Silent)
 	}
-	if !st.Enrolled.IsZero() && !st.Connected {
-		add("no message", st.Seen, "the agent has stopped, or cannot reach the Core", "start the agent on the server; nightferry-agent check shows the addresses it cannot reach")
+	switch {
+	case st.Enrolled.IsZero():
+		out.then = "once the site is enrolled"
+	case order != nil:
+		out.then = "once the halt is lifted"
 	}
-	if ch.lost != "" {
-		add("target lost or refused", ch.lastAt, ch.lost, kinds.Remedy(siteTarget, ch.lost))
+	if ch.lost != nil {
+		kind := kinds.Target + "-" + kinds.Kind(ch.lost.State)
+		out.add("target "+string(ch.lost.State), ch.lost.At, ch.lost.Cause, kinds.Remedy(kind, ch.lost.Cause), kind)
 	} else if f != nil {
-		add("files differ", f.At, f.Cause, fmt.Sprintf("nightferry verify --site %s --channel %s --repair; nightferry run show %s names the files", s.Name, ch.Channel, f.Run.String()[:8]))
+		out.add("files differ", f.At, f.Cause, fmt.Sprintf("nightferry verify --site %s --channel %s --repair; nightferry run show %s names the files", s.Name, ch.Channel, f.Run.String()[:8]), kinds.Discrepancy)
 	}
-	switch ch.State {
-	case stateContradicted:
-		add("contradicts the source", ch.Verified, "the site attests other content than the Core measured in its source", "nightferry incidents names both; look at that server")
-	case unproven:
-		if f == nil && ch.lost == "" {
-			add("unproven", ch.Since, "no run has proven the whole release since", fmt.Sprintf("nightferry verify --site %s --channel %s", s.Name, ch.Channel))
-		}
-	case Current, Running:
-		return out
+	switch {
+	case ch.State == stateContradicted:
+		out.add("contradicts the source", ch.Verified, "the site attests other content than the Core measured in its source", "nightferry incidents names both; look at that server", kinds.BadProof)
+	case ch.State == unproven && f == nil && ch.lost == nil && !st.Enrolled.IsZero():
+		out.add("unproven", ch.Since, "no run has proven the whole release since", fmt.Sprintf("nightferry verify --site %s --channel %s", s.Name, ch.Channel))
 	}
-	if ch.Holds == ch.Wants || ch.Wants == 0 {
-		if ch.Wants == 0 {
-			add("no release", time.Time{}, "the channel was never published", "nightferry publish "+ch.Channel)
-		}
-		return out
+	out.then = ""
+	switch {
+	case ch.State == Current || ch.State == Running:
+	case ch.Wants == 0:
+		out.add("no release", time.Time{}, "the channel was never published", "nightferry publish "+ch.Channel)
+	case ch.Holds != ch.Wants && ch.lost == nil && order == nil && !st.Enrolled.IsZero():
+		v.addBehind(&out, s, st, ch)
 	}
-	return append(out, v.behindFor(s, st, ch)...)
+	return out.list
 }
 
-// behindFor says why a channel does not hold its newest release yet.
-func (v *Service) behindFor(s *fleet.Site, st *SiteStatus, ch *ChannelStatus) (out []Reason) {
+// addBehind adds why a channel does not hold its newest release yet.
+func (v *Service) addBehind(out *reasons, s *fleet.Site, st *SiteStatus, ch *ChannelStatus) {
 	rel, _ := v.o.Newest.Of(ch.Channel)
-	add := func(what string, since time.Time, cause, remedy string) {
-		out = append(out, Reason{s.Domain, s.Name, ch.Channel, what, since, cause, remedy})
-	}
+	before := len(out.list)
 	if ch.failed {
-		add("last run "+ch.LastEnd, ch.lastAt, ch.LastWhy, "nightferry run show "+ch.Run[:min(8, len(ch.Run))])
+		out.add("last run "+ch.LastEnd, ch.lastAt, ch.LastWhy, "nightferry run show "+ch.Run[:min(8, len(ch.Run))], kinds.RunFails)
 	}
 	if st.Connected && st.Revision < st.Wanted {
-		add("order not taken over", rel.Published, fmt.Sprintf("the agent has revision %d, the Core states %d", st.Revision, st.Wanted), "it follows within a minute; if not, see nightferry incidents")
+		out.add("order not taken over", rel.Published, fmt.Sprintf("the agent has revision %d, the Core states %d", st.Revision, st.Wanted), "it follows within a minute; if not, see nightferry incidents")
 	}
 	now := v.o.Wall()
 	if opens := v.o.World().Nights.Opens(s.Name, ch.Channel, now); !opens.IsZero() {
-		add("window "+opens.UTC().Format("01-02 15:04Z"), rel.Published, "the release waits for the site's window", fmt.Sprintf("nightferry sync --site %s --channel %s --now does not wait", s.Name, ch.Channel))
+		out.add("window "+opens.UTC().Format("01-02 15:04Z"), rel.Published, "the release waits for the site's window", fmt.Sprintf("nightferry sync --site %s --channel %s --now does not wait", s.Name, ch.Channel))
 	} else if rate, until := v.ratesOf(s, wire.Address{Domain: s.Domain, Site: s.Name}, now).Rate(now, s.Location); rate == 0 {
 		end := "until it is changed"
 		if !until.IsZero() {
 			end = "until " + until.UTC().Format("01-02 15:04Z")
 		}
-		add("rate is 0", rel.Published, "the site's timetable, or an operator's limit, allows nothing "+end, "nightferry limit shows and changes it")
+		out.add("rate is 0", rel.Published, "the site's timetable, or an operator's limit, allows nothing "+end, "nightferry limit shows and changes it")
 	}
-	if w := ch.Waiting; len(out) == 0 && w != nil {
-		add("waits", rel.Published, w.String(), fmt.Sprintf("nightferry runs --site %s --channel %s shows the last runs", s.Name, ch.Channel))
+	if w := ch.Waiting; len(out.list) == before && w != nil {
+		out.add("waits", rel.Published, w.String(), fmt.Sprintf("nightferry runs --site %s --channel %s shows the last runs", s.Name, ch.Channel))
 	}
-	if len(out) == 0 && st.Connected {
-		add("due", rel.Published, "the agent may start it now", fmt.Sprintf("nightferry sync --site %s --channel %s --follow", s.Name, ch.Channel))
+	if len(out.list) == before && st.Connected {
+		out.add("due", rel.Published, "the agent may start it now", fmt.Sprintf("nightferry sync --site %s --channel %s --follow", s.Name, ch.Channel))
 	}
-	return out
 }
 
 // OrderFor returns the halt order that keeps a site from moving a channel, or
@@ -170,18 +196,28 @@ func (v *Service) Why(ctx context.Context, scope fleet.Scope) ([]Reason, error) 
 	}
 	var out []Reason
 	listed := map[wire.Address]bool{}
+	told := map[Row]map[kinds.Kind]int{} // the entries of out that have an incident's cause
 	for i := range sites {
-		listed[wire.Address{Domain: sites[i].Domain, Site: sites[i].Site}] = true
-		seen := map[string]bool{}
+		a := wire.Address{Domain: sites[i].Domain, Site: sites[i].Site}
+		listed[a] = true
+		seen := map[string]int{}
 		for _, ch := range sites[i].Channels {
 			for _, r := range ch.Reasons {
 				if ch.State == stateWaiting && scope.Site == "" {
 					continue // of a whole fleet only sites that need attention
 				}
-				if !seen[r.What+r.Cause] || r.Cause == "" {
+				n, same := seen[r.What+r.Cause]
+				if !same || r.Cause == "" {
+					n = len(out)
+					seen[r.What+r.Cause] = n
 					out = append(out, r)
 				}
-				seen[r.What+r.Cause] = true
+				for _, row := range []Row{{a, ch.Channel}, {a, ""}} {
+					if told[row] == nil {
+						told[row] = map[kinds.Kind]int{}
+					}
+					told[row][r.told] = n
+				}
 			}
 		}
 	}
@@ -198,9 +234,17 @@ func (v *Service) Why(ctx context.Context, scope fleet.Scope) ([]Reason, error) 
 			continue
 		}
 		for _, m := range x.Members {
+			a := wire.Address{Domain: m.Domain, Site: m.Site}
 			own := m.Site == "" && scope == (fleet.Scope{}) || m.Site == "" && scope.Site == "" && channel != "" && channel == scope.Channel
-			if m.Left.IsZero() && (own || listed[wire.Address{Domain: m.Domain, Site: m.Site}]) {
-				out = append(out, Reason{m.Domain, m.Site, channel, "incident " + x.Kind, m.First, m.Text, x.Remedy})
+			if !m.Left.IsZero() || !own && !listed[a] {
+				continue
+			}
+			n, same := told[Row{a, channel}][kinds.Kind(x.Kind)]
+			switch {
+			case !same:
+				out = append(out, Reason{Domain: m.Domain, Site: m.Site, Channel: channel, What: "incident " + x.Kind, Since: m.First, Cause: m.Text, Remedy: x.Remedy})
+			case x.Kind == string(kinds.RunFails): // it names the files and their remedy
+				out[n].Cause, out[n].Remedy = m.Text, kinds.Remedy(kinds.RunFails, m.Text)
 			}
 		}
 	}

@@ -52,7 +52,7 @@ func (t *translator) openDiscrepancy(e *ledger.Event, v *wire.Finished) {
 }
 
 // countReplaced counts files that a run placed again although they should have been there. An emptied folder
-// has lost its record, too.
+// has lost its record, too; if the run before has reported that, this one was ordered to fill it.
 func (t *translator) countReplaced(e *ledger.Event, v *wire.Finished) int64 {
 	parent, ok := t.parents[e.Run]
 	if !ok {
@@ -60,7 +60,7 @@ func (t *translator) countReplaced(e *ledger.Event, v *wire.Finished) int64 {
 			parent = r.Parent
 		}
 	}
-	if parent == 0 || parent != t.runRelease(e.Run).Number {
+	if parent == 0 || parent != t.runRelease(e.Run).Number || t.stateBefore(e) == runs.Emptied {
 		return 0
 	}
 	return v.Added + v.Changed

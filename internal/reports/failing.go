@@ -28,6 +28,21 @@ func (t *translator) openFailing(e *ledger.Event, f *ledger.Finish) {
 	}
 }
 
+// noteTarget opens and closes the incidents about the target itself. A run that ended in another way has found the
+// target allowed and its record in place; a stopped run may not have looked.
+func (t *translator) noteTarget(e *ledger.Event, f *ledger.Finish) {
+	for _, state := range runs.NoTarget() {
+		kind := kinds.Target + "-" + kinds.Kind(state)
+		switch f.State {
+		case state:
+			t.openIncident(e, kind, e.Channel, fmt.Sprintf("site %s, channel %s: %s", t.at.Site, e.Channel, f.Cause))
+		case runs.Stopped:
+		default:
+			t.endIncident(e, kind, e.Channel)
+		}
+	}
+}
+
 // filesCause is the cause of a run that did not end with an error, but left files as they were. It names one file for
 // each cause that has a remedy of its own.
 func (t *translator) filesCause(e *ledger.Event, c runs.Counts) string {

@@ -182,6 +182,7 @@ func (t *translator) translateFinish(e *ledger.Event) error {
 	e.Finish = f
 	t.openDiscrepancy(e, &v)
 	defer func() {
+		t.noteTarget(e, f)
 		t.openFailing(e, f)
 		t.ended = append(t.ended, endedRun{Started{e.Run, e.Channel}, f.State})
 		if !f.State.Accounted() {

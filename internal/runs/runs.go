@@ -19,12 +19,9 @@ const (
 	Failed     State = "failed"
 	Stopped    State = "stopped" // by a halt, a window's end or a newer desired state
 	Refused    State = "refused" // the site does not allow the target, or a guard refused a publish
+	Emptied    State = "emptied" // the target held a release and has no record of it now; nothing was changed
 	Missed     State = "missed"  // the Core recorded a window without a run
 )
-
-// TargetEmptied is part of the cause of a run that failed because its target held a release and has no record of it
-// now. The Core recognizes such a run by it.
-const TargetEmptied = "no record of that is left there"
 
 // The states of a publish and of a measurement, in addition to Failed, Stopped,
 // Planned and Refused.
@@ -36,7 +33,7 @@ const (
 	Damaged   State = "damaged"
 )
 
-var all = []State{Verified, Incomplete, Different, Planned, Failed, Stopped, Refused, Missed, Published, Nothing, Same, MovedOn, Damaged}
+var all = []State{Verified, Incomplete, Different, Planned, Failed, Stopped, Refused, Emptied, Missed, Published, Nothing, Same, MovedOn, Damaged}
 
 // All lists the states. The caller may change the list.
 func All() []State { return slices.Clone(all) }
@@ -49,6 +46,9 @@ func (s State) Valid() bool { return slices.Contains(all, s) }
 func (s State) Accounted() bool {
 	return s == Verified || s == Incomplete || s == Planned || s == Different
 }
+
+// NoTarget lists the states of a site's run that found no target to work on.
+func NoTarget() []State { return []State{Emptied, Refused} }
 
 // Counts are the outcomes of a run: files; added, unchanged and deleted also
 // count folders.

@@ -252,7 +252,7 @@ func (f *fleet) record(site, id string, want map[string][]byte) {
 	}
 	var log string
 	f.until("the log of run "+id, func() bool { // it is written a moment after the run's end
-		log = strings.TrimSpace(f.cli("logs", "--run", id))
+		log = strings.TrimSpace(f.cli("logs", "--paths", "--run", id))
 		return log != ""
 	})
 	b, err := os.ReadFile(f.on.here(log))

@@ -27,10 +27,10 @@ const (
 )
 
 // ProblemKinds are the kinds of Problem; docs/agent.md lists them.
-var ProblemKinds = []string{"spool", "clock", "target", "store", "line", "disk", "repository", "control"}
+var ProblemKinds = []string{"spool", "clock", "store", "line", "disk", "repository", "control"}
 
 // verdicts lists the final states that a site may report for a run.
-var verdicts = []runs.State{runs.Verified, runs.Different, runs.Incomplete, runs.Planned, runs.Failed, runs.Stopped, runs.Refused}
+var verdicts = []runs.State{runs.Verified, runs.Different, runs.Incomplete, runs.Planned, runs.Failed, runs.Stopped, runs.Refused, runs.Emptied}
 
 // bounded is a message or event body sent by a site.
 type bounded interface{ checkBounds(*bounds) }
