@@ -229,8 +229,9 @@ func (s *Service) checkOverdue(passed time.Duration) {
 	}
 }
 
+// overdueReason returns which of the two bounds is exceeded. A failing task may be in its next turn.
 func (e *entry) overdueReason() string {
-	if !e.running.IsZero() {
+	if !e.running.IsZero() && e.turn > e.task.Bound {
 		return fmt.Sprintf("task %s has been running for %s, and may take %s", e.task.Name, e.turn, e.task.Bound)
 	}
 	return fmt.Sprintf("task %s has not succeeded for %s, and is due every %s: %s", e.task.Name, e.idle, e.task.Period, e.failure)

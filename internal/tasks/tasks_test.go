@@ -83,6 +83,28 @@ func TestOneHangs(t *testing.T) {
 	})
 }
 
+// TestFailsAndTriesAgain: a task that has failed for too long is reported with its failure, even while its next turn
+// runs.
+func TestFailsAndTriesAgain(t *testing.T) {
+	told := newAlarms()
+	s := New(Options{Alarms: told, Now: time.Now})
+	task := Task{Name: "fails", Period: time.Minute, Bound: time.Hour, Do: func(context.Context) error { return errors.New("no disk") }}
+	if err := s.Once(t.Context(), task); err == nil {
+		t.Fatal("its error is lost")
+	}
+	s.checkOverdue(2 * time.Hour)
+	task.Do = func(context.Context) error {
+		s.checkOverdue(time.Second)
+		return nil
+	}
+	if err := s.Once(t.Context(), task); err != nil {
+		t.Fatal(err)
+	}
+	if text := told.all()["fails"]; !strings.Contains(text, "no disk") {
+		t.Errorf("reported %q", text)
+	}
+}
+
 // TestOnce: work that is not periodic is overdue only if it takes too long, and
 // is forgotten when Retain no longer wants it.
 func TestOnce(t *testing.T) {
