@@ -19,17 +19,17 @@ import (
 
 // job is a channel's run in this process.
 type job struct {
-	rate    *rate.Limiter
-	stop    context.CancelCauseFunc
-	moved   atomic.Int64 // bytes received from the store
-	stops   []pending    // halt orders that end it; guarded by haltState.mu
-	ordered bool         // it obeys a sync request that windows do not delay
-	scrub   bool         // it only reads local files and yields to any run
-	ahead   bool         // it only prepares a run: no content moves
+	rate     *rate.Limiter
+	stop     context.CancelCauseFunc
+	moved    atomic.Int64 // bytes received from the store
+	stops    []pending    // halt orders that end it; guarded by haltState.mu
+	ordered  bool         // it obeys a sync request that windows do not delay
+	scrub    bool         // it only reads local files and yields to any run
+	prepares bool         // it only prepares a run: no content moves
 }
 
 // movesContent reports whether content moves; other jobs yield to such jobs.
-func (j *job) movesContent() bool { return !j.ahead && !j.scrub }
+func (j *job) movesContent() bool { return !j.prepares && !j.scrub }
 
 // startDueJobs starts due jobs until ctx ends.
 func (a *agent) startDueJobs(ctx context.Context) error {
@@ -104,7 +104,7 @@ func (a *agent) startDue(ctx context.Context, g *errgroup.Group) (time.Duration,
 	}
 	for i, v := range verdicts {
 		if (v == schedule.Shut || v == schedule.Stopped) && wire.ValidName(due[i].Channel) {
-			soon = min(soon, a.startPrefetch(ctx, g, busy, due[i].Desired, due[i].left, now))
+			soon = min(soon, a.startPreparation(ctx, g, busy, due[i].Desired, due[i].left, now))
 		}
 	}
 	// If the Core no longer wants a run's channel here, the run is ended.
@@ -167,7 +167,7 @@ func (a *agent) planMoment(night *night, due []dueChannel, skew time.Duration, n
 	for i := range due {
 		d := &due[i]
 		c := schedule.Candidate{Channel: d.Channel, Priority: int(d.Priority), Bytes: d.Bytes, Since: now}
-		if needed := a.prefetch.neededBytes(&d.Desired); needed >= 0 {
+		if needed := a.preparing.neededBytes(&d.Desired); needed >= 0 {
 			c.Bytes = min(d.Bytes, needed)
 		}
 		if since := a.turns.waitsSince(d.Channel); !since.IsZero() {
@@ -238,9 +238,9 @@ func (a *agent) launchChannel(ctx context.Context, g *errgroup.Group, busy map[s
 	}
 	if j := a.running[want.Channel]; j != nil || len(a.running) >= schedule.MaxRuns {
 		if j == nil {
-			j = prefetchJob(a.running)
+			j = preparationJob(a.running)
 		}
-		if j != nil && j.ahead {
+		if j != nil && j.prepares {
 			j.stop(errOpened) // the preparation yields; its end wakes the planner
 		}
 		return

@@ -73,7 +73,7 @@ func (h *haltState) pollHalt(ctx context.Context, p *haltPoller) {
 		}
 		return
 	}
-	if now.Sub(p.read) < h.s.o.HaltEvery || !h.urls.HaltLent() {
+	if now.Sub(p.read) < h.s.o.HaltEvery || !h.urls.HasHaltURL() {
 		return // nothing can move through URLs that were never lent
 	}
 	p.read = now
@@ -228,8 +228,8 @@ func (u *urls) hasNext(key string) bool {
 	return raw != ""
 }
 
-// HaltLent reports whether the halt object was ever lent.
-func (u *urls) HaltLent() bool {
+// HasHaltURL reports whether the halt object was ever lent.
+func (u *urls) HasHaltURL() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.halt
@@ -247,7 +247,7 @@ func (u *urls) takeHalt(m *wire.URLs) {
 			for _, t := range m.Next[:min(len(m.Next), wire.MaxNext)] {
 				next[t.Key] = t.URL
 			}
-			u.keepHalt(haltURLs{lentURL{url: l.URL, until: time.Unix(m.Until, 0)}, next}) // until it expires: no other URL lasts longer
+			u.keepHalt(haltURLs{presignedURL{url: l.URL, until: time.Unix(m.Until, 0)}, next}) // until it expires: no other URL lasts longer
 		}
 	}
 }

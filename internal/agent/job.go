@@ -90,7 +90,7 @@ func (a *agent) bringChannel(ctx, rctx context.Context, j *job, want wire.Desire
 
 // noteUnfinished notes that a halt order interrupted a commit.
 func (a *agent) noteUnfinished(r *spool.Run) {
-	a.prefetch.dropPlan(r.Channel) // the commit is finished also outside a window, see mend
+	a.preparing.dropPlan(r.Channel) // the commit is finished also outside a window, see mend
 	a.logNote(Warning, r.Channel, fmt.Sprintf("release %d: stopped in the middle of its commit, and continues from there", r.Number), nil)
 }
 
@@ -276,8 +276,8 @@ func (a *agent) finishRun(ctx, rctx context.Context, r spool.Run, want wire.Desi
 	a.mu.Unlock()
 	if hold != nil {
 		a.scrubs.noteLooked(r.Channel)
-		a.urls.releaseKeys(a.prefetch.dropPlan(r.Channel))
-		if err := a.spool.KeepLent(ctx, r.Channel, nil); err != nil {
+		a.urls.releaseKeys(a.preparing.dropPlan(r.Channel))
+		if err := a.spool.KeepPresigned(ctx, r.Channel, nil); err != nil {
 			return false, a.reportFullDisk(ctx, err)
 		}
 	}

@@ -154,7 +154,7 @@ func (a *agent) acceptState(ctx context.Context, revision uint64, v *wire.State)
 		a.mu.Lock()
 		clear(a.next) // somebody may have mended what failed
 		a.mu.Unlock()
-		a.prefetch.planAgain() // the index may have moved, or the window
+		a.preparing.planAgain() // the index may have moved, or the window
 	}
 	if rehearsed {
 		a.logNote(Warning, "", fmt.Sprintf("THIS IS A REHEARSAL of the Core: windows and rates are those of %s, %d times as fast as the real time", motion.At(a.o.Now()).UTC().Format("2006-01-02 15:04 MST"), motion.Speed), nil)

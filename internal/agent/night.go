@@ -209,14 +209,14 @@ func (a *agent) applyWindows(now time.Time) time.Duration {
 			continue // it is being ended, see bury
 		}
 		ok, again := a.night.isOpen(now, channel, j.ordered)
-		if j.ahead {
+		if j.prepares {
 			ok = a.night.mayAsk(now)
 		}
 		if ok {
 			ask(again)
 			continue
 		}
-		j.stop(a.night.closedReason(now, channel, j.ordered || j.ahead)) // preparations need no window
+		j.stop(a.night.closedReason(now, channel, j.ordered || j.prepares)) // preparations need no window
 	}
 	return soon
 }

@@ -192,7 +192,7 @@ func (f *fortnight) moving() bool {
 	defer f.a.mu.Unlock()
 	for channel, j := range f.a.running {
 		open, _ := f.a.night.isOpen(f.clock(), channel, false)
-		if open == j.ahead || open && findLeftover(runs, channel) == nil {
+		if open == j.prepares || open && findLeftover(runs, channel) == nil {
 			return true
 		}
 	}

@@ -78,7 +78,7 @@ func nightOf(t *testing.T, s *wire.State, from time.Time, rate int64) (starts, e
 			d := &s.Desired[i]
 			if open, _ := a.night.isOpen(now, d.Channel, false); !open && a.running[d.Channel] != nil {
 				delete(a.running, d.Channel) // it is stopped, and notes what remains
-				a.prefetch.setNeeded(d, left[d.Channel])
+				a.preparing.setNeeded(d, left[d.Channel])
 			}
 			if left[d.Channel] > 0 {
 				due = append(due, dueChannel{Desired: *d})

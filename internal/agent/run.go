@@ -43,19 +43,19 @@ type agent struct {
 
 	work signal // what should be done may have changed
 
-	mu       sync.Mutex
-	state    *wire.State // nil: none was accepted yet
-	night    *night      // of state
-	revision uint64
-	scrubs   *scrubs
-	turns    turns
-	prefetch prefetches
-	running  map[string]*job
-	next     map[string]attempt // by channel: when it may be tried again
-	refused  map[string]string  // by channel: the target that was refused
-	waits    []wire.Wait        // why due channels have not started
-	beaten   uint64             // revision that the Core knows to be accepted, or will hear of with the next heartbeat
-	fatal    error
+	mu        sync.Mutex
+	state     *wire.State // nil: none was accepted yet
+	night     *night      // of state
+	revision  uint64
+	scrubs    *scrubs
+	turns     turns
+	preparing preparations
+	running   map[string]*job
+	next      map[string]attempt // by channel: when it may be tried again
+	refused   map[string]string  // by channel: the target that was refused
+	waits     []wire.Wait        // why due channels have not started
+	beaten    uint64             // revision that the Core knows to be accepted, or will hear of with the next heartbeat
+	fatal     error
 
 	failures map[string]string // by channel: why its last run did not end well
 }
@@ -133,7 +133,7 @@ func lockSite(ctx context.Context, root *durable.Root) (unlock func() error, err
 
 func newAgent(o Options, id *Identity, root *durable.Root, sp *spool.Spool) *agent {
 	a := &agent{session: newSession(o, id, root, sp), rate: newLimiter(0), work: make(signal, 1), failures: map[string]string{},
-		running: map[string]*job{}, next: map[string]attempt{}, refused: map[string]string{}, prefetch: prefetches{plans: map[string]*ahead{}}}
+		running: map[string]*job{}, next: map[string]attempt{}, refused: map[string]string{}, preparing: preparations{plans: map[string]*preparation{}}}
 	a.scrubs = &scrubs{s: &a.session, passes: map[string]*pass{}}
 	a.halts = newHaltState(&a.session, a.work)
 	a.keys = &keyring{s: &a.session, newer: func() { a.urls.forgetAbsent() }}
@@ -177,7 +177,7 @@ func (a *agent) serve(life context.Context) (err error) {
 	ctx, stop := context.WithCancelCause(life)
 	defer stop(nil)
 	a.urls = newURLs(func(q wire.Ask) error { return a.publishSigned(wire.VerbAsk, &q) }, a.storeNow, a.o.AckWait)
-	lent, err := a.spool.Lent(ctx, a.storeNow().Unix())
+	lent, err := a.spool.Presigned(ctx, a.storeNow().Unix())
 	if err != nil {
 		return err
 	}

@@ -40,24 +40,24 @@ type urls struct {
 
 	mu     sync.Mutex
 	id     uint64
-	lent   map[string]lentURL   // except for the halt object
-	halts  []haltURLs           // the newest is last, and each one before it expires later
-	silent bool                 // the Core is silent: the next trust documents are read without asking it
-	absent map[string]time.Time // absent objects, and how long that is trusted while the Core is unreachable
-	kept   map[string]bool      // keys lent ahead of use: never evicted
+	lent   map[string]presignedURL // except for the halt object
+	halts  []haltURLs              // the newest is last, and each one before it expires later
+	silent bool                    // the Core is silent: the next trust documents are read without asking it
+	absent map[string]time.Time    // absent objects, and how long that is trusted while the Core is unreachable
+	kept   map[string]bool         // keys lent ahead of use: never evicted
 	wanted map[string]*wanted
 	timer  *time.Timer
 	halt   bool // the halt object was lent
 }
 
-type lentURL struct {
+type presignedURL struct {
 	url   string
 	until time.Time
 }
 
 // haltURLs read the halt object, and the trust documents that did not exist when the Core presigned the URLs.
 type haltURLs struct {
-	lentURL
+	presignedURL
 	next map[string]string // by key
 }
 
@@ -72,7 +72,7 @@ type wanted struct {
 }
 
 func newURLs(send func(wire.Ask) error, store func() time.Time, after time.Duration) *urls {
-	return &urls{send: send, store: store, after: after, lent: map[string]lentURL{}, wanted: map[string]*wanted{},
+	return &urls{send: send, store: store, after: after, lent: map[string]presignedURL{}, wanted: map[string]*wanted{},
 		absent: map[string]time.Time{}, kept: map[string]bool{}}
 }
 
@@ -125,9 +125,9 @@ func orAbsent(key, raw string) (string, error) {
 // u.mu.
 func (u *urls) usableURL(key, expired string) string {
 	now := u.store()
-	over := func(l lentURL) bool { return l.url == expired || !now.Before(l.until) }
+	over := func(l presignedURL) bool { return l.url == expired || !now.Before(l.until) }
 	if key == haltKey {
-		u.halts = slices.DeleteFunc(u.halts, func(h haltURLs) bool { return over(h.lentURL) })
+		u.halts = slices.DeleteFunc(u.halts, func(h haltURLs) bool { return over(h.presignedURL) })
 		if n := len(u.halts); n > 0 {
 			return u.halts[n-1].url
 		}
@@ -262,7 +262,7 @@ func (u *urls) Answer(m *wire.URLs) {
 			}
 		}
 		if len(u.lent) > maxLent {
-			maps.DeleteFunc(u.lent, func(key string, _ lentURL) bool { return !u.kept[key] })
+			maps.DeleteFunc(u.lent, func(key string, _ presignedURL) bool { return !u.kept[key] })
 		}
 	}
 	u.takeHalt(m)
@@ -270,7 +270,7 @@ func (u *urls) Answer(m *wire.URLs) {
 		// Accept only requested keys: otherwise a flood of answers would fill the memory.
 		if w := u.wanted[l.Key]; w != nil {
 			if l.Key != haltKey {
-				u.lent[l.Key] = lentURL{url: l.URL, until: time.Unix(m.Until, 0).Add(-margin)}
+				u.lent[l.Key] = presignedURL{url: l.URL, until: time.Unix(m.Until, 0).Add(-margin)}
 			}
 			w.url = l.URL
 			delete(u.absent, l.Key)

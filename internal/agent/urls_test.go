@@ -101,7 +101,7 @@ func TestHaltOfTheNewestAnswer(t *testing.T) {
 		}
 		again := newURLs(nil, func() time.Time { return now }, time.Hour)
 		again.restoreKept(lent, "")
-		if raw, err := again.Lend(t.Context(), haltKey, ""); err != nil || raw != want || !again.HaltLent() {
+		if raw, err := again.Lend(t.Context(), haltKey, ""); err != nil || raw != want || !again.HasHaltURL() {
 			t.Errorf("a new process reads it through %q, %v; want %q", raw, err, want)
 		}
 	}

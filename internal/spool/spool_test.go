@@ -319,9 +319,9 @@ func TestProblemIsToldOnceAndEndsOnce(t *testing.T) {
 	}
 }
 
-// TestLent: lent URLs are stored by channel and deleted when they expire. If two channels need a key, the URL that
+// TestPresigned: lent URLs are stored by channel and deleted when they expire. If two channels need a key, the URL that
 // is valid longest is returned.
-func TestLent(t *testing.T) {
+func TestPresigned(t *testing.T) {
 	ctx := t.Context()
 	path := filepath.Join(t.TempDir(), "agent.db")
 	s, err := Open(ctx, path, Options{Now: time.Now})
@@ -334,19 +334,19 @@ func TestLent(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	try(s.KeepLent(ctx, "image", []Lent{{"format", "a", 100}, {"old", "b", 10}, {"trust/2", "", 100}}))
-	try(s.KeepLent(ctx, "driver", []Lent{{"format", "c", 200}, {"packs/1", "d", 200}}))
-	try(s.KeepLent(ctx, "driver", []Lent{{"format", "c", 200}}))
+	try(s.KeepPresigned(ctx, "image", []Presigned{{"format", "a", 100}, {"old", "b", 10}, {"trust/2", "", 100}}))
+	try(s.KeepPresigned(ctx, "driver", []Presigned{{"format", "c", 200}, {"packs/1", "d", 200}}))
+	try(s.KeepPresigned(ctx, "driver", []Presigned{{"format", "c", 200}}))
 	try(s.Close())
 	s, err = Open(ctx, path, Options{Now: time.Now})
 	try(err)
-	got, err := s.Lent(ctx, 50)
+	got, err := s.Presigned(ctx, 50)
 	try(err)
-	if diff := cmp.Diff([]Lent{{"format", "c", 200}, {"trust/2", "", 100}}, got); diff != "" {
+	if diff := cmp.Diff([]Presigned{{"format", "c", 200}, {"trust/2", "", 100}}, got); diff != "" {
 		t.Error(diff)
 	}
-	try(s.KeepLent(ctx, "image", nil))
-	if got, err = s.Lent(ctx, 50); err != nil || len(got) != 1 {
+	try(s.KeepPresigned(ctx, "image", nil))
+	if got, err = s.Presigned(ctx, 50); err != nil || len(got) != 1 {
 		t.Errorf("%v, %v", got, err)
 	}
 	try(s.Close())

@@ -17,16 +17,16 @@ const (
 	// absentFor is how long the Core's word that there is no newer trust document
 	// counts while it is away: as long as a URL may that it lends.
 	absentFor = bucket.MaxPresign
-	// asksFor is the life that is not asked to be longer: the Core lends for a week
+	// maxRequestedLife is the life that is not asked to be longer: the Core lends for a week
 	// at most, and would be asked for the same each hour.
-	asksFor = 6 * 24 * time.Hour
+	maxRequestedLife = 6 * 24 * time.Hour
 )
 
 // keepPresigned makes sure that keys are lent up to a time, as far as the Core lends for
 // so long, and returns what is to be kept so that another process has it, too.
-func (u *urls) keepPresigned(ctx context.Context, keys []string, until time.Time) ([]spool.Lent, error) {
+func (u *urls) keepPresigned(ctx context.Context, keys []string, until time.Time) ([]spool.Presigned, error) {
 	u.mu.Lock()
-	if most := u.store().Add(asksFor); until.After(most) {
+	if most := u.store().Add(maxRequestedLife); until.After(most) {
 		until = most
 	}
 	asked := map[string]*wanted{}
@@ -50,22 +50,22 @@ func (u *urls) keepPresigned(ctx context.Context, keys []string, until time.Time
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	var all []spool.Lent
+	var all []spool.Presigned
 	var last time.Time
 	for _, key := range keys {
 		if have, ok := u.lent[key]; ok {
-			all = append(all, spool.Lent{Key: key, URL: have.url, Until: have.until.Unix()})
+			all = append(all, spool.Presigned{Key: key, URL: have.url, Until: have.until.Unix()})
 			if have.until.After(last) {
 				last = have.until
 			}
 		} else if end, ok := u.absent[key]; ok {
-			all = append(all, spool.Lent{Key: key, Until: end.Unix()})
+			all = append(all, spool.Presigned{Key: key, Until: end.Unix()})
 		}
 	}
 	if h, ok := u.haltFor(last); ok && slices.Contains(keys, haltKey) {
-		all = append(all, spool.Lent{Key: haltKey, URL: h.url, Until: h.until.Unix()})
+		all = append(all, spool.Presigned{Key: haltKey, URL: h.url, Until: h.until.Unix()})
 		for key, raw := range h.next {
-			all = append(all, spool.Lent{Key: keptNext + key, URL: raw, Until: h.until.Unix()})
+			all = append(all, spool.Presigned{Key: keptNext + key, URL: raw, Until: h.until.Unix()})
 		}
 	}
 	return all, nil
@@ -74,7 +74,7 @@ func (u *urls) keepPresigned(ctx context.Context, keys []string, until time.Time
 // restoreKept takes up what an earlier process has kept. newest is the key of the
 // first trust document that nobody here has seen: of an older one it is known
 // that it is there.
-func (u *urls) restoreKept(all []spool.Lent, newest string) {
+func (u *urls) restoreKept(all []spool.Presigned, newest string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	next := map[string]string{}
@@ -88,9 +88,9 @@ func (u *urls) restoreKept(all []spool.Lent, newest string) {
 		switch {
 		case strings.HasPrefix(l.Key, keptNext):
 		case l.URL != "" && l.Key == haltKey:
-			u.keepHalt(haltURLs{lentURL{url: l.URL, until: end}, next})
+			u.keepHalt(haltURLs{presignedURL{url: l.URL, until: end}, next})
 		case l.URL != "":
-			u.lent[l.Key] = lentURL{url: l.URL, until: end}
+			u.lent[l.Key] = presignedURL{url: l.URL, until: end}
 			u.kept[l.Key] = true
 		case l.Key == newest:
 			u.absent[l.Key] = end

@@ -26,7 +26,7 @@ func TestSmallestNeedFirst(t *testing.T) {
 	if got := startingTurns(a, now); got != "patch driver package image" {
 		t.Errorf("%s", got)
 	}
-	a.prefetch.setNeeded(&s.Desired[1], 150) // most of it is here already
+	a.preparing.setNeeded(&s.Desired[1], 150) // most of it is here already
 	if got := startingTurns(a, now); got != "patch image driver package" {
 		t.Errorf("with most of the image here: %s", got)
 	}
@@ -86,7 +86,7 @@ func TestAbsentCountsForAWeek(t *testing.T) {
 	}
 	refuse()
 	lent, err := u.keepPresigned(t.Context(), []string{key, haltKey}, now.Add(time.Hour))
-	if err != nil || len(lent) != 2 || lent[0] != (spool.Lent{Key: key, Until: now.Add(7 * 24 * time.Hour).Unix()}) || lent[1].Until != now.Add(time.Hour).Unix() {
+	if err != nil || len(lent) != 2 || lent[0] != (spool.Presigned{Key: key, Until: now.Add(7 * 24 * time.Hour).Unix()}) || lent[1].Until != now.Add(time.Hour).Unix() {
 		t.Fatalf("%+v, %v", lent, err)
 	}
 	later := newURLs(func(wire.Ask) error { return nil }, func() time.Time { return now }, time.Millisecond)
@@ -94,7 +94,7 @@ func TestAbsentCountsForAWeek(t *testing.T) {
 	if later.knownAbsent(key) {
 		t.Error("a document is absent that was seen")
 	}
-	if !later.HaltLent() {
+	if !later.HasHaltURL() {
 		t.Error("after a restart content could move that no order in the store would stop")
 	}
 	later.restoreKept(lent, key)
@@ -106,7 +106,7 @@ func TestAbsentCountsForAWeek(t *testing.T) {
 	if later.knownAbsent(key) {
 		t.Error("it counts for longer than a week")
 	}
-	later.restoreKept([]spool.Lent{{Key: key, Until: now.Add(time.Hour).Unix()}}, key)
+	later.restoreKept([]spool.Presigned{{Key: key, Until: now.Add(time.Hour).Unix()}}, key)
 	later.forgetAbsent()
 	if later.knownAbsent(key) {
 		t.Error("it counts although there is a newer document")

@@ -27,14 +27,14 @@ const (
 	aheadRate = 256 << 10
 	// aheadWait is the time limit for asking the Core and the store.
 	aheadWait = 10 * time.Minute
-	// aheadEvery is the interval at which the agent checks its plan again.
-	aheadEvery = time.Hour
+	// prepareEvery is the interval at which the agent checks its plan again.
+	prepareEvery = time.Hour
 )
 
-// ahead holds the needs of a channel's next run. The agent asks for them while
+// preparation holds the needs of a channel's next run. The agent asks for them while
 // the Core is reachable, so that the window can open without the Core.
-type ahead struct {
-	of     string        // the release and its target, see aheadOf
+type preparation struct {
+	of     string        // the release and its target, see preparationOf
 	index  uint64        // sequence of the index root that the plan was read from; 0: not read yet
 	keys   []string      // objects that the run reads
 	needed int64         // bytes of content that it must fetch; -1: not known
@@ -42,31 +42,31 @@ type ahead struct {
 	wait   time.Duration // before a failure is tried again
 }
 
-func aheadOf(want *wire.Desired) string {
+func preparationOf(want *wire.Desired) string {
 	return fmt.Sprintf("%d\x00%s\x00%s", want.Number, want.Release, want.Target)
 }
 
-// prefetches holds what the next runs need.
-type prefetches struct {
+// preparations holds what the next runs need.
+type preparations struct {
 	mu    sync.Mutex
-	plans map[string]*ahead // by channel
+	plans map[string]*preparation // by channel
 }
 
 // neededBytes returns the bytes that a channel's next run must fetch; -1: not known.
-func (f *prefetches) neededBytes(want *wire.Desired) int64 {
+func (f *preparations) neededBytes(want *wire.Desired) int64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.planOf(want).needed
 }
 
-func (f *prefetches) setNeeded(want *wire.Desired, bytes int64) {
+func (f *preparations) setNeeded(want *wire.Desired, bytes int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.planOf(want).needed = bytes
 }
 
 // dropPlan forgets a channel's plan and returns the keys that were requested for it.
-func (f *prefetches) dropPlan(channel string) (keys []string) {
+func (f *preparations) dropPlan(channel string) (keys []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if p := f.plans[channel]; p != nil {
@@ -77,7 +77,7 @@ func (f *prefetches) dropPlan(channel string) (keys []string) {
 }
 
 // planAgain lets each channel plan anew at once.
-func (f *prefetches) planAgain() {
+func (f *preparations) planAgain() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, p := range f.plans {
@@ -86,10 +86,10 @@ func (f *prefetches) planAgain() {
 }
 
 // planOf returns the plan of a channel's next run. The caller holds f.mu.
-func (f *prefetches) planOf(want *wire.Desired) *ahead {
+func (f *preparations) planOf(want *wire.Desired) *preparation {
 	p := f.plans[want.Channel]
-	if p == nil || p.of != aheadOf(want) {
-		p = &ahead{of: aheadOf(want), needed: -1}
+	if p == nil || p.of != preparationOf(want) {
+		p = &preparation{of: preparationOf(want), needed: -1}
 		f.plans[want.Channel] = p
 	}
 	return p
@@ -98,26 +98,26 @@ func (f *prefetches) planOf(want *wire.Desired) *ahead {
 // errOpened stops the preparation of a run because its window opened.
 var errOpened = errors.New("the window has opened")
 
-// startPrefetch starts the preparation of a run that waits for its window, if it is
+// startPreparation starts the preparation of a run that waits for its window, if it is
 // due. It returns the time until the next call. The preparation also finishes
 // an interrupted commit, which needs no network.
-func (a *agent) startPrefetch(ctx context.Context, g *errgroup.Group, busy map[string]*job, want wire.Desired, left *spool.Run, now time.Time) time.Duration {
+func (a *agent) startPreparation(ctx context.Context, g *errgroup.Group, busy map[string]*job, want wire.Desired, left *spool.Run, now time.Time) time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.prefetch.mu.Lock()
-	p := a.prefetch.planOf(&want)
+	a.preparing.mu.Lock()
+	p := a.preparing.planOf(&want)
 	d := p.at.Sub(now)
-	a.prefetch.mu.Unlock()
+	a.preparing.mu.Unlock()
 	if d > 0 {
 		return d
 	}
-	if busy[want.Channel] != nil || a.running[want.Channel] != nil || len(a.running) >= schedule.MaxRuns || prefetchJob(a.running) != nil || !a.night.mayAsk(now) {
+	if busy[want.Channel] != nil || a.running[want.Channel] != nil || len(a.running) >= schedule.MaxRuns || preparationJob(a.running) != nil || !a.night.mayAsk(now) {
 		return watch
 	}
-	j := &job{rate: newLimiter(0), ahead: true}
+	j := &job{rate: newLimiter(0), prepares: true}
 	var failed error
 	if !a.spawnJob(ctx, g, want.Channel, j, func(rctx context.Context) error {
-		if failed = a.makeReady(ctx, rctx, j, p, want, left); failed != nil && context.Cause(rctx) == nil {
+		if failed = a.prepareRun(ctx, rctx, j, p, want, left); failed != nil && context.Cause(rctx) == nil {
 			a.logNote(Info, want.Channel, fmt.Sprintf("release %d: what its run needs could not be asked for ahead of its window", want.Number), failed)
 		}
 		if kept := (spoolError{}); errors.As(failed, &kept) {
@@ -125,10 +125,10 @@ func (a *agent) startPrefetch(ctx context.Context, g *errgroup.Group, busy map[s
 		}
 		return nil
 	}, func() {
-		a.prefetch.mu.Lock()
-		defer a.prefetch.mu.Unlock()
+		a.preparing.mu.Lock()
+		defer a.preparing.mu.Unlock()
 		wait := p.wait
-		p.at, p.wait = a.o.Now().Add(aheadEvery), 0
+		p.at, p.wait = a.o.Now().Add(prepareEvery), 0
 		if failed != nil {
 			p.wait = min(max(2*wait, a.o.Retry), maxRetry)
 			p.at = a.o.Now().Add(p.wait)
@@ -136,22 +136,22 @@ func (a *agent) startPrefetch(ctx context.Context, g *errgroup.Group, busy map[s
 	}) {
 		return watch
 	}
-	return aheadEvery
+	return prepareEvery
 }
 
-// prefetchJob returns the job that prepares a run, or nil.
-func prefetchJob(jobs map[string]*job) *job {
+// preparationJob returns the job that prepares a run, or nil.
+func preparationJob(jobs map[string]*job) *job {
 	for _, j := range jobs {
-		if j.ahead {
+		if j.prepares {
 			return j
 		}
 	}
 	return nil
 }
 
-// makeReady finishes an interrupted commit, plans the next run, asks for
+// prepareRun finishes an interrupted commit, plans the next run, asks for
 // presigned URLs and stores them in the spool.
-func (a *agent) makeReady(ctx, rctx context.Context, j *job, p *ahead, want wire.Desired, left *spool.Run) error {
+func (a *agent) prepareRun(ctx, rctx context.Context, j *job, p *preparation, want wire.Desired, left *spool.Run) error {
 	target, err := a.id.checkAllowed(want.Target)
 	if err != nil {
 		return err
@@ -163,9 +163,9 @@ func (a *agent) makeReady(ctx, rctx context.Context, j *job, p *ahead, want wire
 	}
 	rctx, cancel := context.WithTimeout(rctx, aheadWait)
 	defer cancel()
-	a.prefetch.mu.Lock()
+	a.preparing.mu.Lock()
 	since := p.index
-	a.prefetch.mu.Unlock()
+	a.preparing.mu.Unlock()
 	subject := a.halts.subjectOf(want.Channel)
 	read := &keySet{}
 	s := &store{Store: a.store, urls: a.urls, moved: &j.moved, limits: []*rate.Limiter{newLimiter(aheadRate)}, date: func(d time.Time) { a.storeClock.set(d, a.o.Now()) },
@@ -185,7 +185,7 @@ func (a *agent) makeReady(ctx, rctx context.Context, j *job, p *ahead, want wire
 	a.mu.Lock()
 	until := a.night.closeTime(a.o.Now(), want.Channel)
 	a.mu.Unlock()
-	a.prefetch.mu.Lock()
+	a.preparing.mu.Lock()
 	if f != nil {
 		a.urls.releaseKeys(p.keys)
 		read.addKey(haltKey)
@@ -198,20 +198,20 @@ func (a *agent) makeReady(ctx, rctx context.Context, j *job, p *ahead, want wire
 		}
 	}
 	keys := p.keys
-	a.prefetch.mu.Unlock()
+	a.preparing.mu.Unlock()
 	lent, err := a.urls.keepPresigned(rctx, keys, until)
 	if err != nil {
 		return err
 	}
-	if err := a.spool.KeepLent(ctx, want.Channel, lent); err != nil {
+	if err := a.spool.KeepPresigned(ctx, want.Channel, lent); err != nil {
 		return spoolError{err}
 	}
 	if f == nil {
 		return nil
 	}
-	a.prefetch.mu.Lock()
+	a.preparing.mu.Lock()
 	p.index = f.Index
-	a.prefetch.mu.Unlock()
+	a.preparing.mu.Unlock()
 	a.logNote(Info, want.Channel, fmt.Sprintf("release %d is ready for its window: %d bytes at most in %d packs", want.Number, f.Needed, len(f.Packs)), nil)
 	return nil
 }
@@ -239,7 +239,7 @@ func (a *agent) noteRemaining(r *spool.Run, res *apply.Result) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if d := findDesired(a.state, r.Channel); d != nil && d.Number == r.Number {
-		a.prefetch.setNeeded(d, max(0, res.BytesNeeded-res.BytesFetched))
+		a.preparing.setNeeded(d, max(0, res.BytesNeeded-res.BytesFetched))
 	}
 }
 
