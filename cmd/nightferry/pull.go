@@ -159,7 +159,7 @@ type pulled struct {
 	Repo    string              `json:"repo"`
 	Channel string              `json:"channel"`
 	Number  trust.ReleaseNumber `json:"release"`
-	Release digest.Digest       `json:"release_digest"`
+	Release trust.ReleaseDigest `json:"release_digest"`
 	Tree    digest.Digest       `json:"tree,omitzero"`
 	Totals  manifest.Totals     `json:"totals"`
 	Verdict runs.State          `json:"verdict"`

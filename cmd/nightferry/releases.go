@@ -42,7 +42,7 @@ type listed struct {
 	Number  trust.ReleaseNumber `json:"release"`
 	Created time.Time           `json:"created"`
 	Totals  manifest.Totals     `json:"totals"`
-	Digest  string              `json:"release_digest"`
+	Digest  trust.ReleaseDigest `json:"release_digest"`
 	Tree    string              `json:"tree"`
 	Signer  string              `json:"signer"`
 	Note    string              `json:"note,omitempty"`
@@ -52,7 +52,7 @@ type listed struct {
 
 func describe(rel *repo.Release, h *repo.Head) listed {
 	l := listed{Channel: rel.Channel, Number: rel.Number, Created: time.Unix(rel.Created, 0).UTC(), Totals: rel.Totals,
-		Digest: rel.Digest.String(), Tree: rel.Tree.String(), Signer: rel.Signer.String(), Note: rel.Note}
+		Digest: rel.Digest, Tree: rel.Tree.String(), Signer: rel.Signer.String(), Note: rel.Note}
 	if h != nil {
 		expires := h.Expires.UTC()
 		l.Expires, l.Expired = &expires, h.Expired

@@ -11,6 +11,7 @@ import (
 	"nightferry/internal/digest"
 	"nightferry/internal/query"
 	"nightferry/internal/runs"
+	"nightferry/internal/trust"
 )
 
 // TestSitesFit: at 80 columns the sites' table still says why, whole.
@@ -64,7 +65,7 @@ func TestUnfinishedRun(t *testing.T) {
 	var out bytes.Buffer
 	now := time.Date(2026, 3, 29, 14, 0, 0, 0, time.UTC)
 	e := &env{stdout: &out, now: func() time.Time { return now }}
-	r := &api.RunDetail{Run: api.Run{Site: "lisbon", Channel: "package", Number: 2, Release: digest.Of([]byte("2")), Parent: 1, Started: now.Add(-time.Minute)}, Files: 5, Bytes: 66 << 20}
+	r := &api.RunDetail{Run: api.Run{Site: "lisbon", Channel: "package", Number: 2, Release: trust.ReleaseDigest(digest.Of([]byte("2"))), Parent: 1, Started: now.Add(-time.Minute)}, Files: 5, Bytes: 66 << 20}
 	runViews{e}.showRun(r)
 	r.Progress = &runs.Progress{Phase: "fetch", FilesDone: 2, FilesTotal: 5, BytesDone: 12 << 20, BytesTotal: 66 << 20, BytesWire: 10 << 20}
 	runViews{e}.showRun(r)

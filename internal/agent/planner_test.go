@@ -11,6 +11,7 @@ import (
 	"nightferry/internal/digest"
 	"nightferry/internal/policy"
 	"nightferry/internal/schedule"
+	"nightferry/internal/trust"
 	"nightferry/internal/window"
 	"nightferry/internal/wire"
 )
@@ -35,7 +36,7 @@ func TestAgentAndForecastAgree(t *testing.T) {
 		site := schedule.Site{Name: "lyon-1", Place: window.Place{Zone: zone}, Rates: rates, Rate: measured}
 		q := schedule.Question{From: from, Days: 1}
 		for i := range 6 {
-			d := wire.Desired{Channel: fmt.Sprintf("c%d", i), Number: 1, Release: digest.Of([]byte{byte(i)}), Bytes: 1<<20 + random.Int64N(20<<30),
+			d := wire.Desired{Channel: fmt.Sprintf("c%d", i), Number: 1, Release: trust.ReleaseDigest(digest.Of([]byte{byte(i)})), Bytes: 1<<20 + random.Int64N(20<<30),
 				Policy: policy.Policy{Priority: random.IntN(3), Windows: pick("20:00-04:00", "22:00-05:00", "01:00-03:00", "22:15-23:00")}}
 			rule, err := window.ParseRule(d.Windows)
 			if err != nil {

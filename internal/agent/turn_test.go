@@ -61,8 +61,8 @@ func TestPatienceSurvives(t *testing.T) {
 	for day := range 30 {
 		now := begin.AddDate(0, 0, day)
 		a := resting(t, path, func() time.Time { return now }, &wire.State{Desired: []wire.Desired{
-			{Channel: "image", Number: trust.ReleaseNumber(day + 1), Release: digest.Of([]byte{byte(day)}), Bytes: 1 << 40},
-			{Channel: "patch", Number: trust.ReleaseNumber(day + 1), Release: digest.Of([]byte{byte(day), 1}), Bytes: 1, Policy: policy.Policy{Priority: 1}},
+			{Channel: "image", Number: trust.ReleaseNumber(day + 1), Release: trust.ReleaseDigest(digest.Of([]byte{byte(day)})), Bytes: 1 << 40},
+			{Channel: "patch", Number: trust.ReleaseNumber(day + 1), Release: trust.ReleaseDigest(digest.Of([]byte{byte(day), 1})), Bytes: 1, Policy: policy.Policy{Priority: 1}},
 		}})
 		if err := a.turns.recordWaiting(t.Context(), a.spool, a.state, nil, now); err != nil {
 			t.Fatal(err)
@@ -90,7 +90,7 @@ func TestPatienceSurvives(t *testing.T) {
 func TestNoStartBeforeClocks(t *testing.T) {
 	now := time.Now()
 	a := resting(t, filepath.Join(t.TempDir(), "agent.db"), func() time.Time { return now }, &wire.State{Desired: []wire.Desired{
-		{Channel: "package", Number: 1, Release: digest.Of([]byte("r")), Target: filepath.Join(t.TempDir(), "elsewhere")}}})
+		{Channel: "package", Number: 1, Release: trust.ReleaseDigest(digest.Of([]byte("r"))), Target: filepath.Join(t.TempDir(), "elsewhere")}}})
 	var g errgroup.Group
 	start := func() {
 		t.Helper()

@@ -24,7 +24,7 @@ type Run struct {
 	Site        string              `json:"site,omitempty"`
 	Channel     string              `json:"channel"`
 	Number      trust.ReleaseNumber `json:"release"`
-	Release     digest.Digest       `json:"release_digest"`
+	Release     trust.ReleaseDigest `json:"release_digest"`
 	Tree        digest.Digest       `json:"tree"`
 	Parent      trust.ReleaseNumber `json:"parent,omitempty"`
 	Trigger     string              `json:"trigger,omitempty"`

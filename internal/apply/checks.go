@@ -58,7 +58,7 @@ type Suspect struct {
 // Applied names the release that was applied last, in case the catalogue is lost.
 type Applied struct {
 	Number  trust.ReleaseNumber `json:"release"`
-	Release digest.Digest       `json:"release_digest"`
+	Release trust.ReleaseDigest `json:"release_digest"`
 }
 
 // Any reports whether anything is suspect.

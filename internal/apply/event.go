@@ -86,7 +86,7 @@ type Result struct {
 	Repo    trust.RepoID
 	Channel string
 	Number  trust.ReleaseNumber // of the release
-	Release digest.Digest       // of the release object
+	Release trust.ReleaseDigest // of the release object
 	Tree    digest.Digest       // tree digest of the target's current content; zero if the run changed nothing or did not finish
 	Totals  manifest.Totals     // of the target's current content
 	Verdict runs.State          // Verified, Incomplete or Planned

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"nightferry/internal/digest"
 	"nightferry/internal/durable"
 	"nightferry/internal/halt"
 	"nightferry/internal/manifest"
@@ -22,7 +21,7 @@ type Options struct {
 	Release trust.ReleaseNumber // 0: the channel's head; else this release, at most the head's number
 	// Digest is the release object's digest, if the caller has it from a trusted source. If it is zero, the head's
 	// digest or the release's own signature decides.
-	Digest digest.Digest
+	Digest trust.ReleaseDigest
 
 	// Held means that a release of the channel was applied to the target before. If the target has no record of it,
 	// the run ends with an *EmptiedError, because the folder may be the mount point of an absent volume. Adopt

@@ -10,7 +10,6 @@ import (
 
 	"nightferry/internal/bucket"
 	"nightferry/internal/commit"
-	"nightferry/internal/digest"
 	"nightferry/internal/durable"
 	"nightferry/internal/frame"
 	"nightferry/internal/repo"
@@ -162,14 +161,14 @@ func (s *site) loadHeader() (*scan.Header, error) {
 
 // chooseRelease returns the number and digest of the wanted release. The digest is zero if the release is older than the
 // head and the caller gave only its number.
-func (s *site) chooseRelease(head *repo.Head, had *scan.Header) (number trust.ReleaseNumber, want digest.Digest, err error) {
+func (s *site) chooseRelease(head *repo.Head, had *scan.Header) (number trust.ReleaseNumber, want trust.ReleaseDigest, err error) {
 	number, want = head.Number, head.Release
 	s.report.res.Expired = head.Expired
 	if n := s.o.Release; n != 0 && n != head.Number {
 		if n > head.Number {
 			return 0, want, &NoReleaseError{Channel: s.o.Channel, Number: n, Newest: head.Number}
 		}
-		number, want = n, digest.Digest{}
+		number, want = n, trust.ReleaseDigest{}
 	}
 	if d := s.o.Digest; !d.IsZero() {
 		if !want.IsZero() && want != d {
@@ -184,7 +183,7 @@ func (s *site) chooseRelease(head *repo.Head, had *scan.Header) (number trust.Re
 }
 
 // readRelease reads the release that choose returned.
-func (r *remote) readRelease(ctx context.Context, head *repo.Head, number trust.ReleaseNumber, want digest.Digest) (*repo.Release, error) {
+func (r *remote) readRelease(ctx context.Context, head *repo.Head, number trust.ReleaseNumber, want trust.ReleaseDigest) (*repo.Release, error) {
 	if want.IsZero() {
 		return r.repo.ReleaseBelow(ctx, r.o.Channel, head, number)
 	}

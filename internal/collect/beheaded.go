@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"path"
 
-	"nightferry/internal/digest"
 	"nightferry/internal/repo"
 	"nightferry/internal/trust"
 )
@@ -25,7 +24,7 @@ var errBeheaded = errors.New("the channel's head is gone, its releases are not")
 func checkHeadMissing(ctx context.Context, r *repo.Repo, s repo.Stored) error {
 	var unclear error
 	for _, sr := range s.Releases {
-		rel, err := r.StoredRelease(ctx, s.Scope, sr.Number, digest.Digest{})
+		rel, err := r.StoredRelease(ctx, s.Scope, sr.Number, trust.ReleaseDigest{})
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // deleted since the list was made
 		}

@@ -141,7 +141,7 @@ func TestGCMarksWhatABrokenReleaseShares(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	good, err := r.StoredRelease(t.Context(), labChannel, 3, digest.Digest{})
+	good, err := r.StoredRelease(t.Context(), labChannel, 3, trust.ReleaseDigest{})
 	if err != nil {
 		t.Fatal(err)
 	}

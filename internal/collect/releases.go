@@ -85,7 +85,7 @@ func (f *fsck) nameOf(ctx context.Context, s repo.Stored) (string, error) {
 		return name, err
 	}
 	for _, rel := range slices.Backward(s.Releases) {
-		if r, relErr := f.r.StoredRelease(ctx, s.Scope, rel.Number, digest.Digest{}); relErr == nil {
+		if r, relErr := f.r.StoredRelease(ctx, s.Scope, rel.Number, trust.ReleaseDigest{}); relErr == nil {
 			return r.Channel, nil
 		} else if !isStoredFault(relErr) {
 			return "", relErr
@@ -123,7 +123,7 @@ func (f *fsck) followChain(ctx context.Context, c *chain, rel *repo.Release, rel
 			}
 			// A release of another push, or the altered parent: a leftover at
 			// least has a good signature.
-			if _, err := f.r.StoredRelease(ctx, c.scope, s.Number, digest.Digest{}); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			if _, err := f.r.StoredRelease(ctx, c.scope, s.Number, trust.ReleaseDigest{}); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				inChain[s.Number] = true // reported here, not as garbage
 				if err := f.reportDamage(Finding{Kind: KindRelease, Key: repo.ReleaseKey(c.scope, s.Number), Channel: c.name, Release: s.Number, Remedy: remedyRestore}, err); err != nil {
 					return err

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"nightferry/internal/digest"
 	"nightferry/internal/frame"
 	"nightferry/internal/repo"
 	"nightferry/internal/trust"
@@ -133,7 +132,7 @@ func (g *gc) findParent(ctx context.Context, c *channel, rel *repo.Release, olde
 		if !errors.Is(err, trust.ErrUntrusted) && !errors.Is(err, fs.ErrNotExist) {
 			return 0, nil, unreadableError(err)
 		}
-		other, err := g.r.StoredRelease(ctx, c.scope, n, digest.Digest{})
+		other, err := g.r.StoredRelease(ctx, c.scope, n, trust.ReleaseDigest{})
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 		case err != nil:
@@ -168,7 +167,7 @@ func (g *gc) retainUnpublished(ctx context.Context, c *channel, head *repo.Head,
 			continue
 		}
 		c.waiting++
-		rel, err := g.r.StoredRelease(ctx, c.scope, s.Number, digest.Digest{})
+		rel, err := g.r.StoredRelease(ctx, c.scope, s.Number, trust.ReleaseDigest{})
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, trust.ErrUntrusted) || errors.Is(err, frame.ErrDamaged) {
 			continue // no head will ever name it
 		}

@@ -75,7 +75,7 @@ type Published struct {
 	Run       string              `json:"run"`
 	Channel   string              `json:"channel"`
 	Number    trust.ReleaseNumber `json:"release"`
-	Digest    digest.Digest       `json:"release_digest,omitzero"`
+	Digest    trust.ReleaseDigest `json:"release_digest,omitzero"`
 	Tree      digest.Digest       `json:"tree"`
 	Unchanged bool                `json:"unchanged"`
 	DryRun    bool                `json:"dry_run,omitempty"`

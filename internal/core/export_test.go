@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"nightferry/internal/bucket"
-	"nightferry/internal/digest"
 	"nightferry/internal/ledger"
 	"nightferry/internal/record"
 	"nightferry/internal/releases"
@@ -43,7 +42,7 @@ func (c *Core) CloseOwnRuns(ctx context.Context) error { return c.Publisher.clos
 func (c *Core) UpkeepNow(ctx context.Context) { _ = c.Upkeep.runDaily(ctx) } // told as its trouble
 
 // PagesRead is how many pages it takes to name those entries in one report.
-func (c *Core) PagesRead(ctx context.Context, channel string, number trust.ReleaseNumber, release digest.Digest, ordinals []uint64) (int, error) {
+func (c *Core) PagesRead(ctx context.Context, channel string, number trust.ReleaseNumber, release trust.ReleaseDigest, ordinals []uint64) (int, error) {
 	f := c.releases.Finder()
 	for _, n := range ordinals {
 		if _, err := f.Entry(ctx, releases.Key{Channel: channel, Number: number, Digest: release}, n); err != nil {

@@ -14,7 +14,6 @@ import (
 
 	"nightferry/internal/bucket"
 	"nightferry/internal/desired"
-	"nightferry/internal/digest"
 	"nightferry/internal/durable"
 	"nightferry/internal/halting"
 	"nightferry/internal/incarnation"
@@ -243,7 +242,7 @@ func (s *storeWatch) adoptBetween(ctx context.Context, r *repo.Repo, channel str
 		first = max(first, head-maxBetween)
 	}
 	for n := first; n < head; n++ {
-		if rel, err := r.Release(ctx, channel, n, digest.Digest{}); err == nil {
+		if rel, err := r.Release(ctx, channel, n, trust.ReleaseDigest{}); err == nil {
 			_ = s.ledger.AddRelease(ctx, s.releaseEntry(channel, rel)) // the newest one is what counts
 		}
 	}

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"nightferry/internal/core"
-	"nightferry/internal/digest"
 	"nightferry/internal/halt"
 	"nightferry/internal/ledger"
 	"nightferry/internal/repo"
@@ -332,7 +331,7 @@ func (w *world) succeed(status trust.Status) ed25519.PrivateKey {
 }
 
 // head is a head of channel package.
-func (w *world) head(key ed25519.PrivateKey, number uint64, release digest.Digest) []byte {
+func (w *world) head(key ed25519.PrivateKey, number uint64, release trust.ReleaseDigest) []byte {
 	w.t.Helper()
 	payload, err := (&trust.Head{Release: release, Expires: w.now().Add(time.Hour).Unix()}).Encode()
 	if err != nil {

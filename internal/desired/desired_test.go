@@ -26,7 +26,7 @@ func world() World {
 			{Name: "tokyo", Domain: "apac", Placements: []fleet.Placement{{Channel: "package", Target: "/p"}}},
 		}},
 		Release: func(channel string) (ledger.Release, bool) {
-			return ledger.Release{Channel: channel, Number: 3, Digest: digest.Of([]byte(channel)), Bytes: 7}, true
+			return ledger.Release{Channel: channel, Number: 3, Digest: trust.ReleaseDigest(digest.Of([]byte(channel))), Bytes: 7}, true
 		},
 		Nonce: func(k Key, number trust.ReleaseNumber, start uint64) (n [16]byte) {
 			n[0], n[1] = byte(number), byte(start)

@@ -11,6 +11,7 @@ import (
 	"nightferry/internal/clock"
 	"nightferry/internal/digest"
 	"nightferry/internal/runs"
+	"nightferry/internal/trust"
 )
 
 var gen = [16]byte{0xaa}
@@ -102,9 +103,9 @@ func TestRunFromStartToLog(t *testing.T) {
 	l, clk := newLedger(t)
 	ctx := t.Context()
 	run, at := runID(1), clk.now()
-	att := &Attestation{At: at.Add(3 * time.Second), Nonce: [16]byte{4}, Number: 2, Release: d("r2"), Tree: d("t2"), Files: 3, Bytes: 30, Read: 1, Statted: 2, Verified: true, Signed: []byte("signed")}
+	att := &Attestation{At: at.Add(3 * time.Second), Nonce: [16]byte{4}, Number: 2, Release: trust.ReleaseDigest(d("r2")), Tree: d("t2"), Files: 3, Bytes: 30, Read: 1, Statted: 2, Verified: true, Signed: []byte("signed")}
 	b := Batch{Domain: "apac", Site: "osaka", Generation: gen, First: 1, Events: []Event{
-		{Run: run, Channel: "package", Kind: 1, At: at, Start: &Start{Number: 2, Release: d("r2"), Tree: d("t2"), Parent: 1, Trigger: "desired"}},
+		{Run: run, Channel: "package", Kind: 1, At: at, Start: &Start{Number: 2, Release: trust.ReleaseDigest(d("r2")), Tree: d("t2"), Parent: 1, Trigger: "desired"}},
 		{Run: run, Channel: "package", Kind: 3, At: at.Add(time.Second), Body: []byte("outcomes"), Exceptions: []Exception{{Path: "a\x01b", Outcome: "locked", Cause: "in use", Size: 9}}},
 		{Run: run, Channel: "package", Kind: 4, At: at.Add(2 * time.Second), Finish: &Finish{State: "incomplete", Cause: "locked", Totals: runs.Totals{Files: 3, Bytes: 30, Counts: runs.Counts{Added: 2, Locked: 1}, Fetched: 21}, Attestation: att}},
 		{Kind: 9, Incidents: []Problem{{Key: "locked osaka", Kind: "locked", Domain: "apac", Site: "osaka"}}},
@@ -112,7 +113,7 @@ func TestRunFromStartToLog(t *testing.T) {
 	c, err := l.Commit(ctx, b)
 	must(t, err)
 	same(t, "committed", c, Committed{Last: 4, Fresh: 4, Opened: []string{"locked osaka"}, Finished: []RunID{run}})
-	want := Run{ID: run, Domain: "apac", Site: "osaka", Channel: "package", Number: 2, Release: d("r2"), Tree: d("t2"), Parent: 1, Trigger: "desired",
+	want := Run{ID: run, Domain: "apac", Site: "osaka", Channel: "package", Number: 2, Release: trust.ReleaseDigest(d("r2")), Tree: d("t2"), Parent: 1, Trigger: "desired",
 		Started: at, Finished: at.Add(2 * time.Second), State: "incomplete", Cause: "locked",
 		Totals: runs.Totals{Files: 3, Bytes: 30, Counts: runs.Counts{Added: 2, Locked: 1}, Fetched: 21}, Attestation: digest.Of([]byte("signed"))}
 	un, err := l.Unrendered(ctx)
@@ -163,7 +164,7 @@ func TestRunFromStartToLog(t *testing.T) {
 	must(t, err)
 	hold, err := l.Holdings(ctx, Filter{Channel: "package"})
 	must(t, err)
-	same(t, "holdings", hold, []Holding{{Domain: "apac", Site: "osaka", Channel: "package", Number: 2, Release: d("r2"), Tree: d("t2"),
+	same(t, "holdings", hold, []Holding{{Domain: "apac", Site: "osaka", Channel: "package", Number: 2, Release: trust.ReleaseDigest(d("r2")), Tree: d("t2"),
 		Since: att.At, Attested: again.At, Verified: att.At, Run: runID(2), Files: att.Files, Bytes: att.Bytes}})
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"nightferry/internal/digest"
 	"nightferry/internal/halt"
+	"nightferry/internal/trust"
 )
 
 // handClock is a clock that the test sets.
@@ -193,7 +194,7 @@ func TestIdentities(t *testing.T) {
 func TestDesired(t *testing.T) {
 	l, c := newLedger(t)
 	ctx := t.Context()
-	want := Desired{Domain: "apac", Site: "osaka", Channel: "package", Number: 3, Release: d("r3"), Tree: d("t3"), Nonce: [16]byte{7}, By: "kay", Body: []byte("x")}
+	want := Desired{Domain: "apac", Site: "osaka", Channel: "package", Number: 3, Release: trust.ReleaseDigest(d("r3")), Tree: d("t3"), Nonce: [16]byte{7}, By: "kay", Body: []byte("x")}
 	want.Mode = 5
 	key := SiteKey{"apac", "osaka"}
 	limit := map[SiteKey]Limit{key: {"else 5B", 9}}
@@ -234,11 +235,11 @@ func TestDesired(t *testing.T) {
 	must(t, err)
 	same(t, "limits when it is lifted", len(state.Limits), 0)
 
-	rel := Release{Channel: "package", Number: 3, Digest: d("r3"), Tree: d("t3"), Files: 10, Bytes: 100, Published: c.now(), Run: runID(1)}
+	rel := Release{Channel: "package", Number: 3, Digest: trust.ReleaseDigest(d("r3")), Tree: d("t3"), Files: 10, Bytes: 100, Published: c.now(), Run: runID(1)}
 	must(t, l.AddRelease(ctx, rel))
 	must(t, l.AddRelease(ctx, rel))
 	another := rel
-	another.Digest = d("other")
+	another.Digest = trust.ReleaseDigest(d("other"))
 	wantErr(t, l.AddRelease(ctx, another), ErrConflict)
 	rels, err := l.Releases(ctx, "", 0)
 	must(t, err)

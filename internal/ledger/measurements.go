@@ -13,7 +13,7 @@ import (
 type Measurement struct {
 	Channel string              `json:"channel"`
 	Number  trust.ReleaseNumber `json:"release"`
-	Release digest.Digest       `json:"release_digest"`
+	Release trust.ReleaseDigest `json:"release_digest"`
 	At      time.Time           `json:"at"` // when it ended
 	Took    Seconds             `json:"took_seconds"`
 	Run     RunID               `json:"run"` // its log lists every path

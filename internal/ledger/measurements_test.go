@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"nightferry/internal/trust"
 )
 
 // TestMeasurements checks that a release has one measurement, the latest.
@@ -15,11 +17,11 @@ func TestMeasurements(t *testing.T) {
 	ctx := t.Context()
 	_, err := l.Measurements.Of(ctx, "package", 1)
 	wantErr(t, err, ErrNotFound)
-	one := Measurement{Channel: "package", Number: 1, Release: d("r1"), At: c.now(), Took: Seconds(90 * time.Second), Run: runID(1), Tree: d("t1"), Files: 3, Bytes: 30,
+	one := Measurement{Channel: "package", Number: 1, Release: trust.ReleaseDigest(d("r1")), At: c.now(), Took: Seconds(90 * time.Second), Run: runID(1), Tree: d("t1"), Files: 3, Bytes: 30,
 		SourceFiles: 4, SourceBytes: 44, Same: 2, Moved: 5, Damaged: 6, Unreadable: 7}
 	must(t, l.Measurements.Set(ctx, one))
 	two := one
-	two.Number, two.Release = 2, d("r2")
+	two.Number, two.Release = 2, trust.ReleaseDigest(d("r2"))
 	must(t, l.Measurements.Set(ctx, two))
 	one.Damaged, one.Run = 0, runID(3)
 	must(t, l.Measurements.Set(ctx, one))

@@ -19,8 +19,8 @@ func TestEveryTableIsBounded(t *testing.T) {
 	const day = 24 * time.Hour
 	keep := Retention{Logs: 30 * day, Summaries: 400 * day}
 	for n := range 3 {
-		must(t, l.AddRelease(ctx, Release{Channel: "package", Number: trust.ReleaseNumber(n + 1), Digest: d(fmt.Sprint(n)), Published: c.now()}))
-		must(t, l.Measurements.Set(ctx, Measurement{Channel: "package", Number: trust.ReleaseNumber(n + 1), Release: d(fmt.Sprint(n)), At: c.now()}))
+		must(t, l.AddRelease(ctx, Release{Channel: "package", Number: trust.ReleaseNumber(n + 1), Digest: trust.ReleaseDigest(d(fmt.Sprint(n))), Published: c.now()}))
+		must(t, l.Measurements.Set(ctx, Measurement{Channel: "package", Number: trust.ReleaseNumber(n + 1), Release: trust.ReleaseDigest(d(fmt.Sprint(n))), At: c.now()}))
 	}
 	_, err := l.Sites.Enrol(ctx, Identity{Domain: "apac", Site: "osaka", Public: "U1", JWTExpires: c.now().Add(day)})
 	must(t, err)

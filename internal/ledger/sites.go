@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"nightferry/internal/digest"
 	"nightferry/internal/trust"
 )
 
@@ -190,7 +189,7 @@ func (store *Sites) Settle(ctx context.Context, domain, site string) (id Identit
 // Correct records the release that a site holds by its own account, in place of the one that it last attested to. The
 // holding is unverified until the next attestation. If the ledger has no such release, known is false and the old
 // holding only becomes unverified.
-func (store *Sites) Correct(ctx context.Context, domain, site, channel string, number trust.ReleaseNumber, release digest.Digest) (known bool, err error) {
+func (store *Sites) Correct(ctx context.Context, domain, site, channel string, number trust.ReleaseNumber, release trust.ReleaseDigest) (known bool, err error) {
 	now := toMicros(store.db.now())
 	err = store.db.makeChange(ctx, fmt.Sprintf("correct channel %s of site %s of domain %s", channel, site, domain), func(x *tx) error {
 		num, err := toInt64("release", number)

@@ -53,7 +53,7 @@ type Sighting struct {
 type Release struct {
 	Channel   string              `json:"channel"`
 	Number    trust.ReleaseNumber `json:"release"`
-	Digest    digest.Digest       `json:"release_digest"`
+	Digest    trust.ReleaseDigest `json:"release_digest"`
 	Tree      digest.Digest       `json:"tree"`
 	Parent    trust.ReleaseNumber `json:"parent,omitempty"`
 	Files     int64               `json:"files"`
@@ -68,7 +68,7 @@ type Desired struct {
 	Site     string              `json:"site"`
 	Channel  string              `json:"channel"`
 	Number   trust.ReleaseNumber `json:"release"`
-	Release  digest.Digest       `json:"release_digest"`
+	Release  trust.ReleaseDigest `json:"release_digest"`
 	Tree     digest.Digest       `json:"tree"`
 	Nonce    [16]byte            `json:"-"`            // returned in the attestation
 	Start    uint64              `json:"start"`        // revision of the newest sync request; 0: none
@@ -146,7 +146,7 @@ type Event struct {
 // Start opens a run or completes its record.
 type Start struct {
 	Number  trust.ReleaseNumber
-	Release digest.Digest
+	Release trust.ReleaseDigest
 	Tree    digest.Digest
 	Parent  trust.ReleaseNumber // the release that the site held
 	Trigger string              // reason for the run: "desired", "sync", "publish"…
@@ -193,7 +193,7 @@ type Attestation struct {
 	At         time.Time           `json:"at"`
 	Nonce      [16]byte            `json:"-"`
 	Number     trust.ReleaseNumber `json:"release"`
-	Release    digest.Digest       `json:"release_digest"`
+	Release    trust.ReleaseDigest `json:"release_digest"`
 	Tree       digest.Digest       `json:"tree"`
 	Files      int64               `json:"files"`
 	Bytes      int64               `json:"bytes"`
@@ -213,7 +213,7 @@ type Run struct {
 	Site        string              `json:"site,omitempty"`
 	Channel     string              `json:"channel"`
 	Number      trust.ReleaseNumber `json:"release"`
-	Release     digest.Digest       `json:"release_digest"`
+	Release     trust.ReleaseDigest `json:"release_digest"`
 	Tree        digest.Digest       `json:"tree"`
 	Parent      trust.ReleaseNumber `json:"parent,omitempty"`
 	Trigger     string              `json:"trigger,omitempty"`
@@ -252,7 +252,7 @@ type Holding struct {
 	Site     string              `json:"site"`
 	Channel  string              `json:"channel"`
 	Number   trust.ReleaseNumber `json:"release"`
-	Release  digest.Digest       `json:"release_digest"`
+	Release  trust.ReleaseDigest `json:"release_digest"`
 	Tree     digest.Digest       `json:"tree"`
 	Since    time.Time           `json:"since"`             // first attested
 	Attested time.Time           `json:"attested"`          // last attested

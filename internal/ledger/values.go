@@ -79,7 +79,7 @@ func (d blob) Scan(v any) error {
 	return nil
 }
 
-func digestBlob(d *digest.Digest) blob { return blob{d[:]} }
+func digestBlob[D ~[digest.Size]byte](d *D) blob { return blob{(*d)[:]} }
 
 // bytesOf returns an empty slice for nil, which would be stored as NULL.
 func bytesOf(b []byte) []byte {

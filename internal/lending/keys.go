@@ -95,7 +95,7 @@ func (s *Service) isAbsent(ctx context.Context, key string) (bool, error) {
 // holds, and those of its current runs.
 func (s *Service) readableReleases(ctx context.Context, a wire.Address) []releases.Key {
 	keys := []releases.Key{}
-	add := func(channel string, number trust.ReleaseNumber, d digest.Digest) {
+	add := func(channel string, number trust.ReleaseNumber, d trust.ReleaseDigest) {
 		k := releases.Key{Channel: channel, Number: number, Digest: d}
 		if number > 0 && !slices.Contains(keys, k) {
 			keys = append(keys, k)

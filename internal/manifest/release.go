@@ -5,6 +5,7 @@ import (
 
 	"nightferry/internal/digest"
 	"nightferry/internal/frame"
+	"nightferry/internal/trust"
 )
 
 const (
@@ -44,15 +45,15 @@ type PageRef struct {
 // the repository, the channel and the release's number. It names no segment
 // and never expires.
 type Release struct {
-	_        struct{}      `cbor:",toarray"`
-	Channel  string        `json:"channel"`
-	Parent   digest.Digest `json:"parent_digest"` // SHA-256 of the release object before; zero for the first
-	Created  int64         `json:"created"`
-	Note     string        `json:"note"` // "" or, for a rollback, which release it brings back; at most 1 KiB
-	Portable bool          `json:"portable"`
-	Totals   Totals        `json:"totals"`
-	Tree     digest.Digest `json:"tree"` // tree digest, see TreeHash
-	Pages    []PageRef     `json:"pages"`
+	_        struct{}            `cbor:",toarray"`
+	Channel  string              `json:"channel"`
+	Parent   trust.ReleaseDigest `json:"parent_digest"` // SHA-256 of the release object before; zero for the first
+	Created  int64               `json:"created"`
+	Note     string              `json:"note"` // "" or, for a rollback, which release it brings back; at most 1 KiB
+	Portable bool                `json:"portable"`
+	Totals   Totals              `json:"totals"`
+	Tree     digest.Digest       `json:"tree"` // tree digest, see TreeHash
+	Pages    []PageRef           `json:"pages"`
 }
 
 // Validate checks the release for internal consistency.

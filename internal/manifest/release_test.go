@@ -11,11 +11,12 @@ import (
 
 	"nightferry/internal/digest"
 	"nightferry/internal/frame"
+	"nightferry/internal/trust"
 )
 
 func release() *Release {
 	return &Release{
-		Channel: "driver", Parent: id("parent"), Created: 1_700_000_000, Note: "rollback to 3", Portable: true,
+		Channel: "driver", Parent: trust.ReleaseDigest(id("parent")), Created: 1_700_000_000, Note: "rollback to 3", Portable: true,
 		Totals: Totals{Files: 700, Dirs: 5, Bytes: 1 << 40}, Tree: id("tree"),
 		Pages: []PageRef{{ID: id("1"), Entries: 600, First: "a"}, {ID: id("2"), Entries: 105, First: "b/c"}},
 	}

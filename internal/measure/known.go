@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"nightferry/internal/digest"
 	"nightferry/internal/ledger"
 	"nightferry/internal/trust"
 )
@@ -31,7 +30,7 @@ func Known(ctx context.Context, r Records, channel string, number trust.ReleaseN
 type held struct {
 	channel string
 	number  trust.ReleaseNumber
-	release digest.Digest
+	release trust.ReleaseDigest
 }
 
 // Cache keeps the measurements that were looked up. It is for one goroutine.

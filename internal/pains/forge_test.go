@@ -127,7 +127,7 @@ func (f *forger) release(rel *manifest.Release) {
 	must(t, err)
 	_, err = f.w.store.Put(ctx, repo.ReleaseKey(channel, number), bucket.Bytes(b), bucket.Cond{Absent: true})
 	must(t, err)
-	head := trust.Head{Release: digest.Of(b), Expires: time.Now().Add(repo.HeadLife).Unix()}
+	head := trust.Head{Release: trust.ReleaseDigest(digest.Of(b)), Expires: time.Now().Add(repo.HeadLife).Unix()}
 	payload, err = head.Encode()
 	must(t, err)
 	subject.Kind, subject.Version = trust.HeadKind, trust.HeadVersion

@@ -94,7 +94,7 @@ type Progress struct {
 // Result of a push.
 type Result struct {
 	Number    trust.ReleaseNumber `json:"release"` // release number of the head afterwards; of a dry run, the number that it would have
-	Digest    digest.Digest       `json:"release_digest,omitzero"`
+	Digest    trust.ReleaseDigest `json:"release_digest,omitzero"`
 	Unchanged bool                `json:"unchanged"` // the source equals the head's release
 	DryRun    bool                `json:"dry_run,omitempty"`
 	Totals    manifest.Totals     `json:"totals"`

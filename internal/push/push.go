@@ -21,6 +21,7 @@ import (
 	"nightferry/internal/pack"
 	"nightferry/internal/repo"
 	"nightferry/internal/scan"
+	"nightferry/internal/trust"
 )
 
 // segmentsDir is the folder of the index's local copies in Options.State.
@@ -168,7 +169,7 @@ func (p *push) publishRelease(ctx context.Context, s *survey) (*Result, error) {
 	defer func() { _ = cat.Abort() }() // no effect after Commit
 	same := p.head != nil && !p.head.Behind && p.rel != nil && p.rel.Tree == rel.Tree && p.rel.Totals == rel.Totals && p.rel.Portable == rel.Portable &&
 		slices.Equal(p.rel.Pages, rel.Pages)
-	head := digest.Digest{}
+	head := trust.ReleaseDigest{}
 	switch {
 	case same:
 		if err := p.resignHead(ctx); err != nil {

@@ -26,7 +26,7 @@ import (
 
 var (
 	noon = time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
-	two  = ledger.Release{Channel: "package", Number: 2, Digest: digest.Of([]byte("2")), Files: 5, Bytes: 64 << 20, Published: noon.Add(-time.Hour)}
+	two  = ledger.Release{Channel: "package", Number: 2, Digest: trust.ReleaseDigest(digest.Of([]byte("2"))), Files: 5, Bytes: 64 << 20, Published: noon.Add(-time.Hour)}
 )
 
 // facts stand in for the ledger and the Core: one site, osaka, with one channel.

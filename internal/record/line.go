@@ -40,7 +40,7 @@ type Header struct {
 	Site    string              `json:"site,omitempty"`
 	Channel string              `json:"channel"`
 	Release trust.ReleaseNumber `json:"release"`
-	Digest  string              `json:"release_digest,omitempty"`
+	Digest  trust.ReleaseDigest `json:"release_digest,omitzero"`
 	Tree    string              `json:"tree,omitempty"`
 	Parent  trust.ReleaseNumber `json:"parent,omitempty"` // the site's previous release
 	Files   int64               `json:"files"`            // of the release

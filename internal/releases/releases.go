@@ -19,7 +19,7 @@ import (
 type Key struct {
 	Channel string
 	Number  trust.ReleaseNumber
-	Digest  digest.Digest
+	Digest  trust.ReleaseDigest
 }
 
 // Reader is safe for concurrent use.

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"nightferry/internal/bucket"
-	"nightferry/internal/digest"
 	"nightferry/internal/frame"
 	"nightferry/internal/manifest"
 	"nightferry/internal/trust"
@@ -17,7 +16,7 @@ import (
 // Head is a channel's head as read and verified.
 type Head struct {
 	Number  trust.ReleaseNumber
-	Release digest.Digest
+	Release trust.ReleaseDigest
 	Expires time.Time
 	Expired bool // it no longer proves releases newer than the applied one
 	ETag    string
@@ -69,7 +68,7 @@ func (r *Repo) PushHead(ctx context.Context, channel string) (*Head, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		// The release that the lost head named holds the same facts.
 		seen := r.seen.release(channel)
-		rel, err := r.Release(ctx, channel, seen, digest.Digest{})
+		rel, err := r.Release(ctx, channel, seen, trust.ReleaseDigest{})
 		if errors.Is(err, trust.ErrUntrusted) || errors.Is(err, frame.ErrDamaged) {
 			return nil, fmt.Errorf("the head of %q is gone, and nothing can build on what it named: %w: put the head back and sign it again (nightferry trust resign STORE), or delete %s, and push: that begins the channel anew, by a higher number",
 				channel, err, ReleaseKey(r.identity.keys.Name(channel), seen))

@@ -135,7 +135,7 @@ func (p Publisher) putRelease(ctx context.Context, c Commit, number trust.Releas
 		key := ReleaseKey(scope, number)
 		info, err := putObject(ctx, p.repo.objects.store, key, b, bucket.Cond{Absent: true})
 		if err == nil {
-			return &Release{Number: number, Digest: digest.Of(b), Signer: PublicOf(p.key), Release: c.Release}, info.Date, nil
+			return &Release{Number: number, Digest: trust.ReleaseDigest(digest.Of(b)), Signer: PublicOf(p.key), Release: c.Release}, info.Date, nil
 		} else if !errors.Is(err, fs.ErrExist) {
 			return nil, time.Time{}, err
 		}
@@ -174,7 +174,7 @@ func conflictError(channel string, number trust.ReleaseNumber) error {
 }
 
 // putHead signs the head and replaces the one that has etag.
-func (p Publisher) putHead(ctx context.Context, channel string, number trust.ReleaseNumber, release digest.Digest, etag string) error {
+func (p Publisher) putHead(ctx context.Context, channel string, number trust.ReleaseNumber, release trust.ReleaseDigest, etag string) error {
 	h := trust.Head{Release: release, Expires: p.repo.StoreTime().Add(HeadLife).Unix()}
 	payload, err := h.Encode()
 	if err != nil {
@@ -201,15 +201,15 @@ func (p Publisher) putHead(ctx context.Context, channel string, number trust.Rel
 // vouches for the release that the head names, and so must have checked it.
 // Programs call Renew.
 func (p Publisher) Resign(ctx context.Context, channel string) (number trust.ReleaseNumber, err error) {
-	return p.resignHead(ctx, channel, func(*trust.Key, trust.ReleaseNumber, digest.Digest) error { return nil })
+	return p.resignHead(ctx, channel, func(*trust.Key, trust.ReleaseNumber, trust.ReleaseDigest) error { return nil })
 }
 
 // Renew is Resign for callers that do not check the release. It signs the head
 // again only if the head names the release that the caller knows to be good,
 // else it returns ErrConflict. It never renews a head of a revoked key, because
 // that would undo the revocation, and returns trust.ErrUntrusted.
-func (p Publisher) Renew(ctx context.Context, channel string, number trust.ReleaseNumber, release digest.Digest) (trust.ReleaseNumber, error) {
-	return p.resignHead(ctx, channel, func(signer *trust.Key, n trust.ReleaseNumber, d digest.Digest) error {
+func (p Publisher) Renew(ctx context.Context, channel string, number trust.ReleaseNumber, release trust.ReleaseDigest) (trust.ReleaseNumber, error) {
+	return p.resignHead(ctx, channel, func(signer *trust.Key, n trust.ReleaseNumber, d trust.ReleaseDigest) error {
 		if signer.Status == trust.Revoked {
 			return fmt.Errorf("%w: its key %s is revoked: look at the release that it names, then sign it again (nightferry trust resign STORE)", trust.ErrUntrusted, signer.Public)
 		}
@@ -222,7 +222,7 @@ func (p Publisher) Renew(ctx context.Context, channel string, number trust.Relea
 
 // resignHead signs the head again if vouch returns nil for its key and the release
 // that it names.
-func (p Publisher) resignHead(ctx context.Context, channel string, vouch func(*trust.Key, trust.ReleaseNumber, digest.Digest) error) (number trust.ReleaseNumber, err error) {
+func (p Publisher) resignHead(ctx context.Context, channel string, vouch func(*trust.Key, trust.ReleaseNumber, trust.ReleaseDigest) error) (number trust.ReleaseNumber, err error) {
 	if err := p.repo.trust.allows(PublicOf(p.key), trust.Heads); err != nil {
 		return 0, err
 	}

@@ -16,7 +16,7 @@ import (
 // Release is a release as read and verified.
 type Release struct {
 	Number trust.ReleaseNumber
-	Digest digest.Digest // SHA-256 of the release object
+	Digest trust.ReleaseDigest // SHA-256 of the release object
 	Signer trust.Public
 	manifest.Release
 }
@@ -24,17 +24,17 @@ type Release struct {
 // Release reads a release. want is the digest from a verified head or a
 // verified child. With the zero Digest, the signer alone decides: its key must
 // be active or retired.
-func (r *Repo) Release(ctx context.Context, channel string, number trust.ReleaseNumber, want digest.Digest) (*Release, error) {
+func (r *Repo) Release(ctx context.Context, channel string, number trust.ReleaseNumber, want trust.ReleaseDigest) (*Release, error) {
 	return r.releaseAt(ctx, r.identity.keys.Name(channel), fmt.Sprintf("release %d of %q", number, channel), number, want)
 }
 
 // StoredRelease is Release by the channel's name in object keys, which also
 // works for a channel without a head.
-func (r *Repo) StoredRelease(ctx context.Context, scope string, number trust.ReleaseNumber, want digest.Digest) (*Release, error) {
+func (r *Repo) StoredRelease(ctx context.Context, scope string, number trust.ReleaseNumber, want trust.ReleaseDigest) (*Release, error) {
 	return r.releaseAt(ctx, scope, fmt.Sprintf("release %d of %q", number, scope), number, want)
 }
 
-func (r *Repo) releaseAt(ctx context.Context, scope, what string, number trust.ReleaseNumber, want digest.Digest) (*Release, error) {
+func (r *Repo) releaseAt(ctx context.Context, scope, what string, number trust.ReleaseNumber, want trust.ReleaseDigest) (*Release, error) {
 	var rel *Release
 	err := r.objects.readGood(ctx, ReleaseKey(scope, number), manifest.MaxRelease+4096, func(b []byte, _ bucket.Info) (err error) {
 		rel, err = r.acceptRelease(b, scope, number, want)
@@ -47,8 +47,8 @@ func (r *Repo) releaseAt(ctx context.Context, scope, what string, number trust.R
 }
 
 // acceptRelease proves a release.
-func (r *Repo) acceptRelease(b []byte, scope string, number trust.ReleaseNumber, want digest.Digest) (*Release, error) {
-	if d := digest.Of(b); !want.IsZero() && d != want {
+func (r *Repo) acceptRelease(b []byte, scope string, number trust.ReleaseNumber, want trust.ReleaseDigest) (*Release, error) {
+	if d := digest.Of(b); !want.IsZero() && trust.ReleaseDigest(d) != want {
 		return nil, fmt.Errorf("%w: its digest is %s, the signed head or its child says %s", trust.ErrUntrusted, d.Short(), want.Short())
 	}
 	s, err := trust.Parse(manifest.ReleaseKind, manifest.ReleaseVersion, manifest.MaxRelease+4096, b)
@@ -74,7 +74,7 @@ func (r *Repo) acceptRelease(b []byte, scope string, number trust.ReleaseNumber,
 	if r.identity.keys.Name(m.Channel) != scope {
 		return nil, fmt.Errorf("%w: it says that its channel is %q", trust.ErrUntrusted, m.Channel)
 	}
-	return &Release{Number: number, Digest: s.Digest, Signer: s.Signer, Release: *m}, nil
+	return &Release{Number: number, Digest: trust.ReleaseDigest(s.Digest), Signer: s.Signer, Release: *m}, nil
 }
 
 // History calls fn for each release from head back along the parents, until
@@ -124,5 +124,5 @@ func (r *Repo) ReleaseBelow(ctx context.Context, channel string, head *Head, num
 			return rel, err
 		}
 	}
-	return r.Release(ctx, channel, number, digest.Digest{})
+	return r.Release(ctx, channel, number, trust.ReleaseDigest{})
 }

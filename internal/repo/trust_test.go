@@ -50,7 +50,7 @@ func TestRotationAndRevocation(t *testing.T) {
 		if _, err := r.Head(ctx, testChannel); !errors.Is(err, trust.ErrUntrusted) || !strings.Contains(err.Error(), "retired") {
 			t.Errorf("a retired key's head: %v", err)
 		}
-		if _, err := r.Release(ctx, testChannel, 1, digest.Digest{}); err != nil {
+		if _, err := r.Release(ctx, testChannel, 1, trust.ReleaseDigest{}); err != nil {
 			t.Errorf("a retired key's release: %v", err)
 		}
 		if n, err := r.Publisher(seedKey(3)).Resign(ctx, testChannel); err != nil || n != 1 {
@@ -63,7 +63,7 @@ func TestRotationAndRevocation(t *testing.T) {
 		if err := r.Trust().Put(ctx, p.root, keys(key(2, trust.Revoked), key(3, trust.Active))); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.Release(ctx, testChannel, 1, digest.Digest{}); !errors.Is(err, trust.ErrUntrusted) {
+		if _, err := r.Release(ctx, testChannel, 1, trust.ReleaseDigest{}); !errors.Is(err, trust.ErrUntrusted) {
 			t.Errorf("a revoked key's release, by its signer: %v", err)
 		}
 		if _, err := r.Release(ctx, testChannel, 1, one.Digest); err != nil {
@@ -102,7 +102,7 @@ func TestOlderReleaseOfARevokedKey(t *testing.T) {
 		if head, err = r.Head(ctx, testChannel); err != nil || head.Number != 2 {
 			t.Fatal(head, err)
 		}
-		if _, err := r.Release(ctx, testChannel, 1, digest.Digest{}); !errors.Is(err, trust.ErrUntrusted) {
+		if _, err := r.Release(ctx, testChannel, 1, trust.ReleaseDigest{}); !errors.Is(err, trust.ErrUntrusted) {
 			t.Errorf("by its signer: %v", err)
 		}
 		got, err := r.ReleaseBelow(ctx, testChannel, head, 1)
@@ -127,7 +127,7 @@ func TestRenewSignsWhatIsKnown(t *testing.T) {
 		one := p.publish("one")
 		r := p.mustOpen(nil)
 		other := *one
-		other.Digest = digest.Of([]byte("another release"))
+		other.Digest = trust.ReleaseDigest(digest.Of([]byte("another release")))
 		for _, tt := range []struct {
 			name   string
 			status trust.Status        // of the key that signed the head
@@ -377,13 +377,13 @@ func TestReleaseInAnothersPlace(t *testing.T) {
 		r := p.mustOpen(nil)
 		name := r.Keys().Name(testChannel)
 		p.put(ReleaseKey(name, 2), p.get(ReleaseKey(name, 1)))
-		for _, want := range []digest.Digest{{}, one.Digest, two.Digest} {
+		for _, want := range []trust.ReleaseDigest{{}, one.Digest, two.Digest} {
 			if _, err := r.Release(t.Context(), testChannel, 2, want); !errors.Is(err, trust.ErrUntrusted) {
 				t.Errorf("release 1 as 2, %s wanted: %v", want.Short(), err)
 			}
 		}
 		p.put(ReleaseKey(r.Keys().Name("driver"), 1), p.get(ReleaseKey(name, 1)))
-		if _, err := r.Release(t.Context(), "driver", 1, digest.Digest{}); !errors.Is(err, trust.ErrUntrusted) {
+		if _, err := r.Release(t.Context(), "driver", 1, trust.ReleaseDigest{}); !errors.Is(err, trust.ErrUntrusted) {
 			t.Errorf("another channel's release: %v", err)
 		}
 	})

@@ -143,8 +143,7 @@ func (r *Renderer) keptLog(ctx context.Context, run *ledger.Run) (kept bool, err
 	if err != nil {
 		return false, nil // a partial log is no better than the ledger's data
 	}
-	start := ledger.Start{Number: h.Release, Parent: h.Parent, Trigger: h.Trigger, DryRun: h.DryRun}
-	start.Release, _ = digest.Parse(h.Digest) // a run may have no release
+	start := ledger.Start{Number: h.Release, Release: h.Digest, Parent: h.Parent, Trigger: h.Trigger, DryRun: h.DryRun}
 	start.Tree, _ = digest.Parse(h.Tree)
 	if _, err := r.o.Ledger.Append(ctx, run.Domain, run.Site, []ledger.Event{{Run: run.ID, Channel: run.Channel, Kind: ownStart, At: h.Started, Start: &start}}); err != nil {
 		return false, err
@@ -157,11 +156,8 @@ func PlaceOf(run *ledger.Run) record.Place {
 }
 
 func (r *Renderer) Header(ctx context.Context, run *ledger.Run) record.Header {
-	h := record.Header{Run: run.ID.String(), Domain: run.Domain, Site: run.Site, Channel: run.Channel, Release: run.Number,
+	h := record.Header{Run: run.ID.String(), Domain: run.Domain, Site: run.Site, Channel: run.Channel, Release: run.Number, Digest: run.Release,
 		Parent: run.Parent, Files: run.Totals.Files, Bytes: run.Totals.Bytes, Trigger: run.Trigger, DryRun: run.DryRun, Started: run.Started}
-	if !run.Release.IsZero() {
-		h.Digest = run.Release.String()
-	}
 	tree := run.Tree
 	if rel, err := r.o.Ledger.Release(ctx, run.Channel, run.Number); err == nil && rel.Digest == run.Release {
 		// Also if the run ended before it counted them.

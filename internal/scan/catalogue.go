@@ -45,7 +45,7 @@ type Header struct {
 	Repo     [16]byte // the repository's id
 	Channel  string
 	Number   trust.ReleaseNumber // of the release
-	Release  digest.Digest
+	Release  trust.ReleaseDigest
 	Totals   manifest.Totals // of the release
 	Tree     digest.Digest   // of the release
 	Complete bool            // every file of the release matches the release

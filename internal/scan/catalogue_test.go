@@ -20,6 +20,7 @@ import (
 	"nightferry/internal/digest"
 	"nightferry/internal/durable"
 	"nightferry/internal/manifest"
+	"nightferry/internal/trust"
 )
 
 func root(t testing.TB, o durable.Options) *durable.Root {
@@ -87,7 +88,7 @@ var ignore = cmpopts.IgnoreUnexported(Header{}, manifest.Entry{}, chunk.Ref{}, m
 func TestCatalogueRoundTrip(t *testing.T) {
 	for _, n := range []int{0, 1, 2, 5000} {
 		r := root(t, durable.Options{})
-		h := Header{Repo: [16]byte{1, 2}, Channel: "driver", Number: 7, Release: digest.Of(nil), Complete: true, Lost: 3, Made: 99, Rules: "x"}
+		h := Header{Repo: [16]byte{1, 2}, Channel: "driver", Number: 7, Release: trust.ReleaseDigest(digest.Of(nil)), Complete: true, Lost: 3, Made: 99, Rules: "x"}
 		want := sample(n)
 		write(t, r, h, want)
 		got, recs, err := readAll(r)

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 
-	"nightferry/internal/digest"
 	"nightferry/internal/trust"
 	"nightferry/internal/wire"
 )
@@ -17,7 +16,7 @@ type Run struct {
 	ID      []byte // 16 random bytes
 	Channel string
 	Number  trust.ReleaseNumber
-	Release digest.Digest
+	Release trust.ReleaseDigest
 	Target  string
 	Start   uint64 // revision of the sync request that started it; 0: none
 	DryRun  bool

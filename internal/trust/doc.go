@@ -3,7 +3,6 @@ package trust
 import (
 	"fmt"
 
-	"nightferry/internal/digest"
 	"nightferry/internal/frame"
 )
 
@@ -134,7 +133,7 @@ func (d *Doc) Allows(signer Public, role Role) error {
 // release number.
 type Head struct {
 	_       struct{}      `cbor:",toarray"`
-	Release digest.Digest `json:"release_digest"` // SHA-256 of the release object
+	Release ReleaseDigest `json:"release_digest"` // SHA-256 of the release object
 	Expires int64         `json:"expires"`        // Unix seconds; after it, the head proves nothing new
 }
 

@@ -39,7 +39,9 @@ func needSeeds(f *testing.F) {
 	}
 }
 
-func goldenHead() *Head { return &Head{Release: digest.Of([]byte("release")), Expires: 1_701_209_600} }
+func goldenHead() *Head {
+	return &Head{Release: ReleaseDigest(digest.Of([]byte("release"))), Expires: 1_701_209_600}
+}
 
 // goldenSubjects returns the subjects of the golden objects.
 func goldenSubjects() map[string]Subject {

@@ -264,7 +264,7 @@ func TestDocRoundTripAndRefuses(t *testing.T) {
 }
 
 func TestHeadRoundTripAndRefuses(t *testing.T) {
-	want := &Head{Release: digest.Of([]byte("r")), Expires: 1_700_000_000}
+	want := &Head{Release: ReleaseDigest(digest.Of([]byte("r"))), Expires: 1_700_000_000}
 	b, err := want.Encode()
 	if err != nil {
 		t.Fatal(err)

@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"nightferry/internal/digest"
 	"nightferry/internal/halt"
 	"nightferry/internal/policy"
 	"nightferry/internal/runs"
@@ -53,7 +52,7 @@ type Desired struct {
 	_       struct{}            `cbor:",toarray"`
 	Channel string              // its name
 	Number  trust.ReleaseNumber // of the release; 0: none published yet
-	Release digest.Digest       // of the release object
+	Release trust.ReleaseDigest // of the release object
 	Target  string              // folder at the site
 	Nonce   []byte              // 16 bytes, to be repeated in the attestation
 	Start   uint64              // grows with every sync request; 0: never requested
@@ -97,7 +96,7 @@ type Held struct {
 	_        struct{} `cbor:",toarray"`
 	Channel  string
 	Number   trust.ReleaseNumber
-	Release  digest.Digest
+	Release  trust.ReleaseDigest
 	Verified int64 // Unix seconds of the last attestation
 }
 

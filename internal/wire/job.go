@@ -65,7 +65,7 @@ func Decode(body []byte, v any) error {
 type Started struct {
 	_       struct{} `cbor:",toarray"`
 	Number  trust.ReleaseNumber
-	Release digest.Digest
+	Release trust.ReleaseDigest
 	Parent  trust.ReleaseNumber // release that the target held before; 0: none
 	Start   uint64              // revision of the sync request that started the run; 0: none
 	DryRun  bool
@@ -96,9 +96,9 @@ const verbAttest = "attest"
 type Attestation struct {
 	_           struct{} `cbor:",toarray"`
 	Channel     string
-	Nonce       []byte        // the Core's
-	Release     digest.Digest // of the release object
-	Tree        digest.Digest // tree digest of the target
+	Nonce       []byte              // the Core's
+	Release     trust.ReleaseDigest // of the release object
+	Tree        digest.Digest       // tree digest of the target
 	Files       int64
 	Bytes       int64
 	ReadFiles   int64 // files whose bytes were read back in this run

@@ -48,8 +48,8 @@ func messages() []message {
 	d := digest.Of([]byte("release"))
 	return []message{
 		{VerbHello, &Hello{Generation: []byte{1}, Version: "1", System: "linux/amd64", At: 2, StoreClock: -3, Trust: 4, Revision: 5, Epoch: 6,
-			Holds: []Held{{Channel: "package", Number: 7, Release: d, Verified: 8}}, Spooled: 7, Instance: []byte{9}, Machine: "lyon (10.0.0.1)"}, &Hello{}},
-		{VerbBeat, &Beat{At: 1, StoreClock: 2, Trust: 3, Revision: 4, Epoch: 5, Holds: []Held{{Channel: "package", Number: 7, Release: d, Verified: 8}}, Spooled: 6, Instance: []byte{9}, Waits: []Wait{{Channel: "package", Why: WhyWindow, Until: 10, Text: "t"}}}, &Beat{}},
+			Holds: []Held{{Channel: "package", Number: 7, Release: trust.ReleaseDigest(d), Verified: 8}}, Spooled: 7, Instance: []byte{9}, Machine: "lyon (10.0.0.1)"}, &Hello{}},
+		{VerbBeat, &Beat{At: 1, StoreClock: 2, Trust: 3, Revision: 4, Epoch: 5, Holds: []Held{{Channel: "package", Number: 7, Release: trust.ReleaseDigest(d), Verified: 8}}, Spooled: 6, Instance: []byte{9}, Waits: []Wait{{Channel: "package", Why: WhyWindow, Until: 10, Text: "t"}}}, &Beat{}},
 		{VerbProgress, &Progress{Run: []byte{9}, Channel: "package", Progress: runs.Progress{Phase: "stage", FilesDone: 1, FilesTotal: 2, BytesDone: 3, BytesTotal: 4, BytesWire: 5}}, &Progress{}},
 		{VerbReport, &Report{Generation: []byte{1}, First: 3, Events: []Event{{Run: []byte{9}, Channel: "package", At: 5, Kind: FinishedEvent, Body: []byte{0x80}}}}, &Report{}},
 		{VerbAsk, &Ask{ID: 7, Keys: []string{"head", "packs/ab"}}, &Ask{}},
@@ -58,7 +58,7 @@ func messages() []message {
 		{VerbChallenge, &Challenge{Public: public(3)}, &Challenge{}},
 		{VerbEnrol, &Enrol{Nonce: []byte{1}, Token: public(4), Proof: []byte{2}, Box: []byte{3}, Version: "1", System: "s"}, &Enrol{}},
 		{VerbState, &State{At: 1, Store: "https://s3.example.com", Beat: 60, Rate: 5, Halt: []byte{1}, Zone: "Asia/Tokyo", Where: []int64{34_690_000, -135_500_000}, Rates: "06:00-20:00 0", Limit: "else 5B", LimitUntil: 9, Rehearsal: []int64{1, 2, 720}, Region: "emea", Core: []string{"tls://core:4222"},
-			Desired: []Desired{{Channel: "package", Number: 3, Release: d, Target: "/srv/p", Nonce: []byte{7}, Start: 2, Rehash: true, Now: true, Bytes: 8,
+			Desired: []Desired{{Channel: "package", Number: 3, Release: trust.ReleaseDigest(d), Target: "/srv/p", Nonce: []byte{7}, Start: 2, Rehash: true, Now: true, Bytes: 8,
 				Policy: policy.Policy{Rate: 1, Windows: "mon-fri 20:00-06:00", Priority: -1, Partial: true, Ignore: []string{"*.tmp", "own/"}, Scrub: time.Hour, ScrubRate: 4}}}}, &State{}},
 		{VerbAck, &Ack{Generation: []byte{1}, Want: 2, Full: true}, &Ack{}},
 		{VerbConfirmed, &Confirmed{Number: 3, Want: true}, &Confirmed{}},
@@ -67,7 +67,7 @@ func messages() []message {
 		{VerbNonce, &Nonce{Nonce: []byte{5}}, &Nonce{}},
 		{VerbGrant, &Grant{JWT: "j", Core: []string{"tls://core:4222"}, Store: "https://h", Region: "emea", Sealed: []byte{1}}, &Grant{}},
 		{VerbRefuse, &Refusal{Of: VerbEnrol, Code: "used", Why: "ask for another"}, &Refusal{}},
-		{verbAttest, &Attestation{Channel: "package", Nonce: []byte{1}, Release: d, Tree: d, Files: 1, Bytes: 2, ReadFiles: 1, ReadBytes: 2, OldestRead: 3, At: 4}, &Attestation{}},
+		{verbAttest, &Attestation{Channel: "package", Nonce: []byte{1}, Release: trust.ReleaseDigest(d), Tree: d, Files: 1, Bytes: 2, ReadFiles: 1, ReadBytes: 2, OldestRead: 3, At: 4}, &Attestation{}},
 	}
 }
 
