@@ -43,7 +43,19 @@ type counter struct {
 	up, down, failed atomic.Int64
 	mu               sync.Mutex
 	requests         map[string]int64
-	limit            atomic.Pointer[rate.Limiter] // bytes per second, shared by all connections downwards; nil: none
+	line             atomic.Pointer[line] // nil: none
+}
+
+// line is a long line to the server. It models neither congestion nor slow start.
+type line struct {
+	delay time.Duration // for each request to arrive
+	rate  *rate.Limiter // bytes per second, shared by all connections downwards
+}
+
+// lay puts a line with 100 ms and 1 Gbit/s in front of the server, until take is called.
+func (c *counter) lay() (take func()) {
+	c.line.Store(&line{delay: 100 * time.Millisecond, rate: rate.NewLimiter(125_000_000, 256<<10)})
+	return func() { c.line.Store(nil) }
 }
 
 func (c *counter) reset() {
@@ -98,7 +110,11 @@ func (c *counter) serve(ctx context.Context, target string) (addr string, wait f
 			if r.StatusCode >= 400 && r.StatusCode != http.StatusNotFound && r.StatusCode != http.StatusPreconditionFailed {
 				c.failed.Add(1)
 			}
-			r.Body = &counted{ReadCloser: r.Body, n: &c.down, limit: c.limit.Load(), ctx: ctx}
+			body := &counted{ReadCloser: r.Body, n: &c.down, ctx: ctx}
+			if l := c.line.Load(); l != nil {
+				body.limit = l.rate
+			}
+			r.Body = body
 			return nil
 		},
 	}
@@ -110,6 +126,12 @@ func (c *counter) serve(ctx context.Context, target string) (addr string, wait f
 		c.mu.Lock()
 		c.requests[kind(r)]++
 		c.mu.Unlock()
+		if l := c.line.Load(); l != nil {
+			select {
+			case <-time.After(l.delay):
+			case <-r.Context().Done():
+			}
+		}
 		r.Body = &counted{ReadCloser: r.Body, n: &c.up}
 		proxy.ServeHTTP(w, r)
 	}), ReadHeaderTimeout: time.Minute}

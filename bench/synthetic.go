@@ -90,6 +90,9 @@ func stampPage(name string, off int64, seed byte) (err error) {
 
 // wan measures the pull of many small files over a long line.
 func (b *bench) wan(ctx context.Context) error {
+	if b.direct {
+		return fmt.Errorf("lay the long line: the counting proxy is the line, run it without -direct")
+	}
 	n := 100_000
 	if b.quick {
 		n = 1000
@@ -102,7 +105,6 @@ func (b *bench) wan(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	near := b.server
 	for _, name := range b.tools {
 		if name == "aws" {
 			continue // no target needs it, and one request at a time over this line takes hours
@@ -115,17 +117,13 @@ func (b *bench) wan(ctx context.Context) error {
 		if _, err := b.timed(ctx, "wan", firstPush, p, p.push(src), b.data); err != nil {
 			return err
 		}
-		far, hangUp, err := b.longLine(near)
-		if err != nil {
-			return err
-		}
-		b.server = far
-		q, err := b.newPeer(ctx, name, store{addr: far, bucket: bucket, home: filepath.Join(b.scratch(), "home"), src: src})
+		take := b.counter.lay()
+		q, err := b.newPeer(ctx, name, store{addr: b.server, bucket: bucket, home: filepath.Join(b.scratch(), "home"), src: src})
 		if err == nil {
 			_, err = b.timed(ctx, "wan", firstPull, q, q.pull(b.target()), b.target())
 		}
-		b.server = near
-		if err := errors.Join(err, hangUp()); err != nil {
+		take()
+		if err != nil {
 			return err
 		}
 		if err := b.check(ctx, "wan", firstPull, q, b.target(), want); err != nil {

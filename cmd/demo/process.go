@@ -20,7 +20,7 @@ type tools struct {
 	env         []string // environment of every process
 }
 
-// build builds the programs. It must run before the S3 server starts, which changes the working directory.
+// build builds the programs.
 func build(ctx context.Context, dir string) (tools, error) {
 	ext := ""
 	if runtime.GOOS == "windows" {

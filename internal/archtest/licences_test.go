@@ -41,8 +41,9 @@ var licences = []struct {
 // TestLicences lists every module that the programs and the tests are built from, on Linux and on Windows. It fails if
 // a licence is not on the list, or if THIRD_PARTY.md differs.
 func TestLicences(t *testing.T) {
-	shipped := modules(t, false, "./cmd/nightferry")
-	all := modules(t, true, "./...")
+	shipped := modules(t, "../..", false, "./cmd/nightferry")
+	all := modules(t, "../..", true, "./...")
+	maps.Copy(all, modules(t, "../../cmd/s3gateway", true, "./..."))
 	var text strings.Builder
 	text.WriteString("# Third-party modules\n\nWritten by `go test ./internal/archtest -run Licences -update`; the test fails when it is out of date.\n" +
 		"\"program\": linked into nightferry. \"tests\": only the tests, the demo or the benchmark use it.\n\n" +
@@ -73,8 +74,9 @@ func TestLicences(t *testing.T) {
 	}
 }
 
-// modules maps the path of each module that pattern's packages need to its folder.
-func modules(t *testing.T, tests bool, pattern string) map[string]string {
+// modules maps the path of each module that pattern's packages need to its folder. dir is the folder of the module that
+// has the packages.
+func modules(t *testing.T, dir string, tests bool, pattern string) map[string]string {
 	t.Helper()
 	found := map[string]string{}
 	for _, goos := range []string{"linux", "windows"} {
@@ -83,7 +85,7 @@ func modules(t *testing.T, tests bool, pattern string) map[string]string {
 			args = append(args, "-test")
 		}
 		cmd := exec.CommandContext(t.Context(), "go", append(args, pattern)...)
-		cmd.Dir = "../.."
+		cmd.Dir = dir
 		cmd.Env = append(os.Environ(), "GOOS="+goos, "CGO_ENABLED=0")
 		var complaint bytes.Buffer
 		cmd.Stderr = &complaint
@@ -98,7 +100,7 @@ func modules(t *testing.T, tests bool, pattern string) map[string]string {
 			} else if err != nil {
 				t.Fatalf("read what go list says of %s: %v", pattern, err)
 			}
-			if p.Module != nil && p.Module.Path != module {
+			if p.Module != nil && p.Module.Path != module && !strings.HasPrefix(p.Module.Path, module+"/") {
 				found[p.Module.Path] = p.Module.Dir
 			}
 		}

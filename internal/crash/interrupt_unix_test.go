@@ -90,7 +90,7 @@ type cli struct {
 	wire    *s3test.Wire
 }
 
-// newCLI builds cmd/nightferry before it starts the S3 server, which changes the working directory.
+// newCLI builds cmd/nightferry and starts the S3 server.
 func newCLI(t *testing.T) *cli {
 	t.Helper()
 	c := &cli{t: t, dir: t.TempDir()}
@@ -172,7 +172,7 @@ func TestCrashByCtrlC(t *testing.T) {
 	}
 	// Random content does not compress.
 	twice := cut.Up + rest.Up - total
-	t.Logf("push: %d MiB, interrupted after %d MiB, then %d MiB more", total>>20, cut.Up>>20, rest.Up>>20)
+	t.Logf("push: %d MiB, interrupted after %v, then %v more", total>>20, cut, rest)
 	if code != 0 || twice > pack.TargetSize+2*pack.MaxStored+metadata {
 		t.Errorf("exit code %d, %d bytes were sent twice over one connection", code, twice)
 	}

@@ -1,27 +1,23 @@
-// Package s3test starts real S3 servers (versitygw in this process, MinIO in its own). It also provides proxies that
+// Package s3test starts real S3 servers, versitygw and MinIO, each in a process of its own. It also provides proxies that
 // count, delay and damage the traffic between a client and such a server.
 //
 // Tests, the demo and the benchmarks use it; no released program imports it.
 package s3test
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
 
-	"github.com/versity/versitygw/auth"
-	"github.com/versity/versitygw/backend/meta"
-	"github.com/versity/versitygw/backend/posix"
-	"github.com/versity/versitygw/embedgw"
-
 	"nightferry/internal/bucket"
-	"nightferry/internal/testbed"
 )
 
 // Server holds the address and the credentials of an S3 server.
@@ -30,6 +26,12 @@ type Server struct {
 	Region    string
 	AccessKey string
 	SecretKey string
+}
+
+// serverAt returns the server at an endpoint, with the credentials of all servers of this package. cmd/s3gateway has the
+// same.
+func serverAt(endpoint string) Server {
+	return Server{Endpoint: endpoint, Region: "us-east-1", AccessKey: "nightferry", SecretKey: "nightferry-secret"}
 }
 
 // URL returns the store URL of a prefix (which may be empty) of a bucket on the server.
@@ -49,98 +51,58 @@ func (s Server) Options() bucket.Options {
 		MinBackoff: 5 * time.Millisecond, MaxBackoff: 50 * time.Millisecond}
 }
 
-// Gateway is versitygw, an S3 server over a folder, running inside this process on a loopback port.
-//
-// There can be one per process. It makes its data folder the process's working directory, because its backend uses
-// relative names. So callers must make relative paths absolute before StartGateway. Close restores the working
-// directory.
+// Gateway is versitygw, an S3 server over a folder: the program cmd/s3gateway on a loopback port. It ends when this process
+// ends, even if this process is killed.
 type Gateway struct {
 	Server
-	dir    string
-	back   string
-	cancel context.CancelFunc
-	done   chan error
+	dir   string
+	input io.Closer // its end stops the program
+	ended chan error
 }
 
-// StartGateway starts the server over dir/data, in which buckets are folders, and returns when it responds. It needs a
-// file system with extended attributes; without them, and on Windows, it keeps metadata in dir/meta.
+// StartGateway starts the server over dir/data, in which buckets are folders, and returns when it responds. The server
+// removes dir when it ends. It needs a file system with extended attributes; without them, and on Windows, it keeps
+// metadata in dir/meta.
 func StartGateway(ctx context.Context, dir string) (*Gateway, error) {
-	back, err := os.Getwd()
+	program, err := gatewayProgram(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("start the S3 server: %w", err)
 	}
-	dir, err = filepath.Abs(dir)
+	// Not CommandContext: on an interrupt the server's clients must end first.
+	cmd := exec.Command(program, dir)
+	var log bytes.Buffer
+	cmd.Stderr = &log
+	input, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, fmt.Errorf("start the S3 server: %w", err)
 	}
-	g := &Gateway{dir: dir, back: back, done: make(chan error, 1),
-		Server: Server{Region: "us-east-1", AccessKey: "nightferry", SecretKey: "nightferry-secret"}}
-	for try := 0; ; try++ {
-		// The chosen port is free, but another process may take it before the server does.
-		err = g.start(ctx)
-		if err == nil {
-			return g, nil
-		}
-		if try == 4 || ctx.Err() != nil {
-			return nil, fmt.Errorf("start the S3 server on %s: %w", dir, err)
-		}
-	}
-}
-
-func (g *Gateway) start(ctx context.Context) error {
-	data, side := filepath.Join(g.dir, "data"), filepath.Join(g.dir, "meta")
-	if err := os.MkdirAll(data, 0o755); err != nil {
-		return err
-	}
-	var store meta.MetadataStorer = meta.XattrMeta{}
-	opts := posix.PosixOpts{}
-	if (meta.XattrMeta{}).Test(data) != nil {
-		if err := os.MkdirAll(side, 0o755); err != nil {
-			return err
-		}
-		s, err := meta.NewSideCar(side)
-		if err != nil {
-			return err
-		}
-		store, opts.SideCarDir = s, side
-	}
-	be, err := posix.New(data, store, opts)
+	output, err := cmd.StdoutPipe()
 	if err != nil {
-		return err
+		return nil, fmt.Errorf("start the S3 server: %w", err)
 	}
-	port, err := testbed.FreeAddr()
-	if err != nil {
-		return err
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start the S3 server: %w", err)
 	}
-	g.Endpoint = "http://" + port
-	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	g.cancel = cancel
-	done := make(chan error, 1)
-	g.done = done
+	stop := context.AfterFunc(ctx, func() { input.Close() })
+	url, err := bufio.NewReader(output).ReadString('\n')
+	if err != nil || !stop() {
+		input.Close()
+		return nil, fmt.Errorf("start the S3 server on %s: %w: %s", dir, errors.Join(ctx.Err(), cmd.Wait()), bytes.TrimSpace(log.Bytes()))
+	}
+	g := &Gateway{Server: serverAt(strings.TrimSpace(url)), dir: dir, input: input, ended: make(chan error, 1)}
 	go func() {
-		done <- embedgw.RunVersityGW(run, be, &embedgw.Config{
-			// set because the default one prints a greeting on standard output
-			IAMService:     auth.NewIAMServiceSingle(auth.Account{Access: g.AccessKey, Secret: g.SecretKey, Role: auth.RoleAdmin}),
-			RootUserAccess: g.AccessKey, RootUserSecret: g.SecretKey, Region: g.Region, Ports: []string{port},
-			MaxConnections: 4096, MaxRequests: 4096, MultipartMaxParts: 10000,
-			Quiet: true, KeepAlive: true, HealthPath: "/healthz",
-		})
+		if err := cmd.Wait(); err != nil {
+			g.ended <- fmt.Errorf("the S3 server on %s: %w: %s", dir, err, bytes.TrimSpace(log.Bytes()))
+		}
+		close(g.ended)
 	}()
-	if err := waitHealthy(ctx, g.Endpoint+"/healthz", done); err != nil {
-		cancel()
-		return err
-	}
-	return nil
+	return g, nil
 }
 
-// Close stops the server, and returns when it has stopped. It does not delete the data.
+// Close stops the server, and returns when it has stopped and its folder is removed.
 func (g *Gateway) Close() error {
-	g.cancel()
-	err := <-g.done
-	if errors.Is(err, context.Canceled) {
-		err = nil
-	}
-	return errors.Join(err, os.Chdir(g.back))
+	g.input.Close()
+	return <-g.ended
 }
 
 // MakeBucket makes an empty bucket. It succeeds if the bucket exists.
@@ -150,36 +112,4 @@ func (g *Gateway) MakeBucket(name string) error {
 		return fmt.Errorf("make bucket %s: %w", name, err)
 	}
 	return nil
-}
-
-// waitHealthy polls until url returns 200. It fails at once if the server ends before.
-func waitHealthy(ctx context.Context, url string, done <-chan error) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-		if err != nil {
-			return err
-		}
-		if resp, err := client.Do(req); err == nil {
-			_, _ = io.Copy(io.Discard, resp.Body)
-			resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
-				return nil
-			}
-		}
-		select {
-		case err := <-done:
-			if err == nil {
-				err = errors.New("it ended at once")
-			}
-			return err
-		case <-ctx.Done():
-			return fmt.Errorf("no answer: %w", ctx.Err())
-		case <-tick.C:
-		}
-	}
 }

@@ -5,32 +5,32 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"sync"
 	"testing"
+	"time"
 
 	"nightferry/internal/bucket"
 	"nightferry/internal/testbed"
 )
 
-// shared is the process's single Gateway, shared by all tests that need it and stopped after the last. It is a package
-// variable because the server's own limit is one per process.
+// shared is the process's gateway, which all of its tests share. It stays until the process ends.
 var shared struct {
 	sync.Mutex
-	users int
-	gate  *Gateway
-	dir   string
-	names int
+	Server
+	data    string   // where buckets are folders; empty: not started
+	gateway *Gateway // nil: started by a script
 }
 
 // Bucket is an empty bucket on a real S3 server, for one test alone.
 type Bucket struct {
 	Server
 	Name string
-	Dir  string // where the server keeps the bucket's objects as plain files; empty for MinIO
 }
 
 // URL returns the store URL of a prefix (which may be empty) of the bucket.
@@ -42,13 +42,16 @@ func (b Bucket) Open(t testing.TB) bucket.Store {
 	return testbed.OpenStore(t, b.URL(""), b.Options())
 }
 
-// S3 gives the test an empty bucket of this process's embedded S3 server. See Gateway for its effect on the working
-// directory.
+// S3 gives the test an empty bucket on a versitygw server. scripts/wine and scripts/as-user start one for all test
+// processes, because their tests cannot build it, and name its URL and the folder of its buckets in NIGHTFERRY_S3 and NIGHTFERRY_S3_DATA.
 func S3(t testing.TB) Bucket {
 	t.Helper()
 	shared.Lock()
 	defer shared.Unlock()
-	if shared.gate == nil {
+	if shared.data == "" {
+		shared.Server, shared.data = serverAt(os.Getenv("NIGHTFERRY_S3")), os.Getenv("NIGHTFERRY_S3_DATA")
+	}
+	if shared.data == "" {
 		dir, err := os.MkdirTemp("", "nightferry-s3-")
 		if err != nil {
 			t.Fatal(err)
@@ -57,25 +60,16 @@ func S3(t testing.TB) Bucket {
 		if err != nil {
 			t.Fatal(errors.Join(err, os.RemoveAll(dir)))
 		}
-		shared.gate, shared.dir = g, dir
+		shared.Server, shared.data, shared.gateway = g.Server, filepath.Join(dir, "data"), g
 	}
-	shared.users++
-	t.Cleanup(func() {
-		shared.Lock()
-		defer shared.Unlock()
-		if shared.users--; shared.users == 0 {
-			if err := errors.Join(shared.gate.Close(), os.RemoveAll(shared.dir)); err != nil {
-				t.Error(err)
-			}
-			shared.gate = nil
-		}
-	})
-	shared.names++
-	name := fmt.Sprintf("test-%d", shared.names)
-	if err := shared.gate.MakeBucket(name); err != nil {
+	dir, err := os.MkdirTemp(shared.data, "test-")
+	if err != nil {
 		t.Fatal(err)
 	}
-	return Bucket{Server: shared.gate.Server, Name: name, Dir: filepath.Join(shared.dir, "data", name)}
+	t.Cleanup(func() {
+		_ = os.RemoveAll(dir) // a late request may still write there; the server removes all at its end
+	})
+	return Bucket{Server: shared.Server, Name: filepath.Base(dir)}
 }
 
 // MinIO starts a MinIO process for the test alone and returns an empty bucket. The test fails if there is no minio
@@ -131,7 +125,7 @@ func startMinIO(t testing.TB, program, dir string) (Server, error) {
 	if err != nil {
 		return Server{}, err
 	}
-	s := Server{Endpoint: "http://" + port, Region: "us-east-1", AccessKey: "nightferry", SecretKey: "nightferry-secret"}
+	s := serverAt("http://" + port)
 	ctx, cancel := context.WithCancel(context.Background())
 	cmd := exec.CommandContext(ctx, program, "server", "--quiet", "--address", port, "--console-address", console, filepath.Join(dir, "data"))
 	cmd.Env = append(os.Environ(), "MINIO_ROOT_USER="+s.AccessKey, "MINIO_ROOT_PASSWORD="+s.SecretKey, "MINIO_BROWSER=off",
@@ -159,4 +153,36 @@ func startMinIO(t testing.TB, program, dir string) (Server, error) {
 	}
 	t.Cleanup(stop)
 	return s, nil
+}
+
+// waitHealthy polls until url returns 200. It fails at once if the server ends before.
+func waitHealthy(ctx context.Context, url string, done <-chan error) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return err
+		}
+		if resp, err := client.Do(req); err == nil {
+			_, _ = io.Copy(io.Discard, resp.Body)
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return nil
+			}
+		}
+		select {
+		case err := <-done:
+			if err == nil {
+				err = errors.New("it ended at once")
+			}
+			return err
+		case <-ctx.Done():
+			return fmt.Errorf("no answer: %w", ctx.Err())
+		case <-tick.C:
+		}
+	}
 }
