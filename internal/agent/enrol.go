@@ -174,6 +174,9 @@ func redeemToken(ctx context.Context, t *wire.Token, id *Identity, o EnrolOption
 	}
 	b, err := o.Dial(ctx, bus.ClientOptions{URLs: t.Core, Pins: []bus.Pin{bus.Pin(t.CA)}, JWT: func() (string, error) { return t.JWT, nil }, Seed: seed,
 		Name: "enroll " + t.ID, Env: o.Env, Now: o.Now})
+	if errors.Is(err, bus.ErrUnwelcome) {
+		return nil, &RefusedError{Code: "used", Why: "the Core's bus refuses this token: it was used or revoked, or has expired: ask for a new one"}
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -43,8 +43,9 @@ func (k EventKind) String() string {
 
 // Errors that callers distinguish.
 var (
-	ErrAway    = errors.New("not connected")                                      // there is no connection now
-	ErrLimited = errors.New("the server lets this identity subscribe to nothing") // the error of Dial if the connection is Limited from the start
+	ErrAway      = errors.New("not connected")                                      // there is no connection now
+	ErrLimited   = errors.New("the server lets this identity subscribe to nothing") // the error of Dial if the connection is Limited from the start
+	ErrUnwelcome = errors.New("the server refuses this identity")                   // the error of Dial if the identity is Unwelcome
 )
 
 // ClientOptions name the server and the identity. Our own server needs URLs, Pins, JWT and Seed. The server in this
@@ -124,6 +125,9 @@ func Dial(ctx context.Context, o ClientOptions) (*Client, error) {
 		}
 		if strings.Contains(err.Error(), nats.MAX_SUBSCRIPTIONS_ERR) { // while connecting, the library turns the error into text
 			err = fmt.Errorf("%w: %w", ErrLimited, err)
+		}
+		if eventKind(err, Failed) == Unwelcome {
+			err = fmt.Errorf("%w: %w", ErrUnwelcome, err)
 		}
 		return nil, fmt.Errorf("connect to the Core at %s: %w", strings.Join(o.URLs, ", "), errors.Join(ctx.Err(), err))
 	}

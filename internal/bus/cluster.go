@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/jwt/v2"
@@ -75,7 +76,7 @@ func DomainRole(domain string) string { return "domain " + domain }
 type Scope struct {
 	Role string // EnrolRole, or a DomainRole
 	Key  string // public
-	Pub  string
+	Pub  string // subjects, separated by commas
 	Sub  string
 }
 
@@ -98,7 +99,7 @@ func (a *Authority) Scopes() []Scope {
 		if !ok || key == core {
 			continue
 		}
-		out = append(out, Scope{s.Role, key, s.Template.Pub.Allow[0], s.Template.Sub.Allow[0]})
+		out = append(out, Scope{s.Role, key, strings.Join(s.Template.Pub.Allow, ","), s.Template.Sub.Allow[0]})
 	}
 	slices.SortStableFunc(out, func(a, b Scope) int { return bytes.Compare([]byte(a.Role), []byte(b.Role)) })
 	return out

@@ -26,11 +26,13 @@ type access struct {
 	renewMu   sync.RWMutex                    // held while a credential is signed and sent
 	mu        sync.Mutex                      // one change of the authority at a time
 	domains   map[string][][]byte             // the domains' signing keys in force
+	fleet     *fleet.Fleet                    // the configured sites
 }
 
-// identities reads the sites' identities. *ledger.Sites is one.
+// identities reads the sites' identities and the users of tokens. *ledger.Sites is one.
 type identities interface {
 	Identities(ctx context.Context, all bool) ([]ledger.Identity, error)
+	EndedTokenUsers(ctx context.Context) ([]string, error)
 }
 
 // updateAccess applies the vault's domain keys and the ledger's revocations to the bus, see enforce.
@@ -41,6 +43,7 @@ func (ac *access) updateAccess(ctx context.Context, f *fleet.Fleet) error {
 	if err != nil {
 		return err
 	}
+	ac.fleet = f
 	return ac.enforceKeys(ctx, domains)
 }
 
@@ -123,15 +126,20 @@ func (ac *access) readDomains(ctx context.Context, f *fleet.Fleet) (map[string][
 	return domains, nil
 }
 
-// openAuthority opens the bus's authority over domains.
+// openAuthority opens the bus's authority over domains. It revokes users of ended tokens and identities, and of sites that
+// are not configured. Those of the latter are accepted again once the site is configured again.
 func (ac *access) openAuthority(ctx context.Context, domains map[string][][]byte) (*bus.Authority, error) {
 	o := bus.AuthorityOptions{Seeds: ac.storage.keys.Load().seeds, Domains: domains}
+	var err error
+	if o.Revoked, err = ac.ledger.EndedTokenUsers(ctx); err != nil {
+		return nil, err
+	}
 	ids, err := ac.ledger.Identities(ctx, true)
 	if err != nil {
 		return nil, err
 	}
 	for _, id := range ids {
-		if !id.Ended.IsZero() {
+		if s := ac.fleet.Site(id.Site); !id.Ended.IsZero() || s == nil || s.Domain != id.Domain {
 			o.Revoked = append(o.Revoked, id.Public)
 		}
 	}

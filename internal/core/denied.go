@@ -33,6 +33,9 @@ func (l *busLink) whoShows(ctx context.Context, g *bus.Grant, connected bool) (w
 		if at.Domain == wire.EnrolDomain {
 			at = wire.Address{}
 		}
+		if !connected {
+			who += ", which was used, revoked, or has expired"
+		}
 		return at, "the holder of " + who
 	case !ok:
 		return wire.Address{}, fmt.Sprintf("a client whose credential names %q: that credential's signing key is not in force here; if it is a site of this Core, it has to enroll again with a new token", g.Name)
@@ -52,6 +55,8 @@ func (l *busLink) whoShows(ctx context.Context, g *bus.Grant, connected bool) (w
 		why = "it was revoked on " + minuteOf(x.ended)
 	case x.identity.Public != g.Public:
 		why = fmt.Sprintf("another agent has joined in its place on %s, and this one is still running: uninstall it, or enroll it again with a new token", minuteOf(x.identity.Enrolled))
+	case l.settings.Load().Fleet.Site(at.Site) == nil || l.settings.Load().Fleet.Site(at.Site).Domain != at.Domain:
+		why = "the configuration has no such site in that domain: add it, or revoke the site"
 	case !g.Expires.IsZero() && now.After(g.Expires):
 		why = "its credential ended on " + minuteOf(g.Expires) + ": enroll it again with a new token"
 	}

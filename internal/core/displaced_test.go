@@ -70,12 +70,7 @@ func TestDisplaced(t *testing.T) {
 		t.Errorf("the other has proven it: %+v", now)
 	}
 
-	_, err = w.enrol(issued.Text, nil)
-	mustRefuse(t, err, "used")
-	if text := w.untilIncident(string(kinds.TokenBad)); !strings.HasPrefix(text, "the holder of token "+issued.ID+" for site apac/osaka sent enroll, refused as used: ") {
-		t.Error(text)
-	}
-	w.mustConcern(kinds.TokenBad, "apac", "osaka")
+	w.mustBeUnwelcome(issued.Text)
 
 	// Both agents have ended, and the site joins again: what was denied to it before is over.
 	first.client.Close()

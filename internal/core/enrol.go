@@ -134,7 +134,7 @@ func (e *Enrolment) Token(ctx context.Context, site string, life time.Duration) 
 		return nil, err
 	}
 	key := wire.TokenKey(seed[:])
-	if _, err := e.ledger.Sites.AddToken(ctx, ledger.Token{ID: t.ID, Domain: t.Domain, Site: t.Site, IssuedBy: actorOf(ctx), Expires: e.clock.motion.At(expires)}, sha256.Sum256(key[:])); err != nil {
+	if _, err := e.ledger.Sites.AddToken(ctx, ledger.Token{ID: t.ID, Domain: t.Domain, Site: t.Site, IssuedBy: actorOf(ctx), User: public, Expires: e.clock.motion.At(expires)}, sha256.Sum256(key[:])); err != nil {
 		return nil, err
 	}
 	if err := e.notices.Audit(ctx, "token", "site "+s.Name, "token "+t.ID); err != nil {
@@ -312,6 +312,28 @@ func (e *Enrolment) grantIdentity(ctx context.Context, m message, v *wire.Enrol,
 	}
 	e.notices.emitEvent(Event{Kind: SiteEnrolled, Domain: a.Domain, Site: a.Site})
 	return g, nil
+}
+
+// endToken revokes the token's user on the bus as soon as the site that used the token connects. Until then the site
+// may need it, because the answer to its enrolment may have been lost.
+func (e *Enrolment) endToken(ctx context.Context, x *site) {
+	x.mu.Lock()
+	id := x.identity
+	x.mu.Unlock()
+	if id == nil { // just revoked, with its tokens
+		return
+	}
+	n, err := e.ledger.Sites.EndUsedTokens(ctx, id.Public)
+	if err != nil {
+		e.notices.LedgerFailed(err)
+		return
+	}
+	if n == 0 {
+		return
+	}
+	if err := e.access.enforceRevocations(ctx); err != nil {
+		e.notices.Trouble("bus", err)
+	}
 }
 
 // RevokeSite ends a site's identity and its outstanding tokens, and cuts its

@@ -206,6 +206,7 @@ func (c *Core) handleHello(ctx context.Context, a wire.Address, x *site, v *wire
 	x.compared = false // its record of this site may have changed since
 	x.mu.Unlock()
 	c.Enrolment.noteContact(ctx, a, x, v.Instance, v.At, v.Machine)
+	c.Enrolment.endToken(ctx, x)
 	c.accounts.compareHoldings(ctx, a, x, v.Holds, v.Spooled)
 	c.sightings.noteSighting(a, x, v.At, func(s *ledger.Sighting) {
 		s.Version, s.Revision = clipText(v.Version), v.Revision

@@ -107,7 +107,7 @@ func TestTokens(t *testing.T) {
 	l, c := newLedger(t)
 	ctx := t.Context()
 	hash := [32]byte{1}
-	_, err := l.Sites.AddToken(ctx, Token{ID: "t1", Domain: "apac", Site: "osaka", IssuedBy: "kay", Expires: c.now().Add(24 * time.Hour)}, hash)
+	_, err := l.Sites.AddToken(ctx, Token{ID: "t1", Domain: "apac", Site: "osaka", IssuedBy: "kay", Expires: c.now().Add(24 * time.Hour), User: "T1"}, hash)
 	must(t, err)
 	_, err = l.Sites.AddToken(ctx, Token{ID: "t1"}, hash)
 	wantErr(t, err, ErrConflict)
@@ -137,13 +137,35 @@ func TestTokens(t *testing.T) {
 	tok, err := l.Sites.TakeToken(ctx, "t1", hash, fmt.Sprint("U", winner)) // as if the first answer was lost
 	must(t, err)
 	same(t, "token", tok, Token{ID: "t1", Domain: "apac", Site: "osaka", Issued: c.now(), IssuedBy: "kay",
-		Expires: c.now().Add(24 * time.Hour), Used: c.now(), UsedBy: fmt.Sprint("U", winner)})
+		Expires: c.now().Add(24 * time.Hour), Used: c.now(), UsedBy: fmt.Sprint("U", winner), User: "T1"})
 
-	_, err = l.Sites.AddToken(ctx, Token{ID: "t2", Expires: c.now().Add(time.Hour)}, hash)
+	_, err = l.Sites.AddToken(ctx, Token{ID: "t2", Expires: c.now().Add(time.Hour), User: "T2"}, hash)
 	must(t, err)
 	c.add(time.Hour)
 	_, err = l.Sites.TakeToken(ctx, "t2", hash, "U9")
 	wantErr(t, err, ErrExpiredToken)
+
+	// Once the winner has been heard, the token has ended, also for it.
+	for i, want := range []int{1, 0} {
+		n, err := l.Sites.EndUsedTokens(ctx, tok.UsedBy)
+		must(t, err)
+		same(t, fmt.Sprint("tokens ended by hello ", i+1), n, want)
+	}
+	_, err = l.Sites.TakeToken(ctx, "t1", hash, tok.UsedBy)
+	wantErr(t, err, ErrUsedToken)
+
+	// A revoked token stays revoked if the clock goes back.
+	_, err = l.Sites.AddToken(ctx, Token{ID: "t3", Domain: "apac", Site: "tokyo", Expires: c.now().Add(time.Hour), User: "T3"}, hash)
+	must(t, err)
+	unused, err := l.Sites.EndTokens(ctx, "apac", "tokyo")
+	must(t, err)
+	same(t, "unused tokens", unused, 1)
+	c.add(-30 * time.Minute)
+	_, err = l.Sites.TakeToken(ctx, "t3", hash, "U9")
+	wantErr(t, err, ErrExpiredToken)
+	users, err := l.Sites.EndedTokenUsers(ctx)
+	must(t, err)
+	same(t, "users of ended tokens", users, []string{"T1", "T3"})
 }
 
 func TestIdentities(t *testing.T) {

@@ -9,18 +9,18 @@ import (
 	"nightferry/internal/trust"
 )
 
-const tokenColumns = "id, domain, site, issued, issued_by, expires, used, used_by"
+const tokenColumns = "id, domain, site, issued, issued_by, expires, used, used_by, user, ended"
 
 func scanToken(s scanner, t *Token) error {
-	return s.Scan(&t.ID, &t.Domain, &t.Site, moment{&t.Issued}, &t.IssuedBy, moment{&t.Expires}, moment{&t.Used}, &t.UsedBy)
+	return s.Scan(&t.ID, &t.Domain, &t.Site, moment{&t.Issued}, &t.IssuedBy, moment{&t.Expires}, moment{&t.Used}, &t.UsedBy, &t.User, moment{&t.Ended})
 }
 
-// AddToken stores a new token with the hash of its secret. The ledger sets Issued; it ignores Used and UsedBy.
+// AddToken stores a new token with the hash of its secret. The ledger sets Issued; it ignores Used, UsedBy and Ended.
 func (store *Sites) AddToken(ctx context.Context, t Token, hash [32]byte) (Token, error) {
-	t.Issued, t.Used, t.UsedBy = store.db.now().UTC().Truncate(time.Microsecond), time.Time{}, ""
+	t.Issued, t.Used, t.UsedBy, t.Ended = store.db.now().UTC().Truncate(time.Microsecond), time.Time{}, "", time.Time{}
 	err := store.db.makeChange(ctx, fmt.Sprintf("keep enrollment token %s", t.ID), func(x *tx) error {
-		n, err := x.execCount(`INSERT INTO tokens (id, hash, domain, site, issued, issued_by, expires) VALUES (?, ?, ?, ?, ?, ?, ?)
-			ON CONFLICT DO NOTHING`, t.ID, hash[:], t.Domain, t.Site, toMicros(t.Issued), t.IssuedBy, toMicros(t.Expires))
+		n, err := x.execCount(`INSERT INTO tokens (id, hash, domain, site, issued, issued_by, expires, user) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+			ON CONFLICT DO NOTHING`, t.ID, hash[:], t.Domain, t.Site, toMicros(t.Issued), t.IssuedBy, toMicros(t.Expires), t.User)
 		if err == nil && n == 0 {
 			err = ErrConflict
 		}
@@ -30,8 +30,8 @@ func (store *Sites) AddToken(ctx context.Context, t Token, hash [32]byte) (Token
 }
 
 // TakeToken uses up a token for the key public and returns it. Of several callers, one succeeds; the others get
-// ErrUsedToken in an error that includes the time of use. The same key may take the token again until it expires,
-// because the first answer may have been lost. A wrong secret is ErrUnknownToken too.
+// ErrUsedToken in an error that includes the time of use. The same key may take the token again until it expires or
+// ends, because the first answer may have been lost. A wrong secret is ErrUnknownToken too.
 func (store *Sites) TakeToken(ctx context.Context, id string, hash [32]byte, public string) (t Token, err error) {
 	now := store.db.now()
 	err = store.db.makeChange(ctx, fmt.Sprintf("take enrollment token %q", id), func(x *tx) error {
@@ -47,9 +47,11 @@ func (store *Sites) TakeToken(ctx context.Context, id string, hash [32]byte, pub
 		if err := scanToken(x.queryRow("SELECT "+tokenColumns+" FROM tokens WHERE id = ?", id), &t); err != nil {
 			return err
 		}
-		switch again := t.UsedBy == public && public != ""; {
+		switch again := t.UsedBy == public && public != "" && t.Ended.IsZero(); {
 		case !t.Used.IsZero() && !again:
 			return fmt.Errorf("%w (used %s)", ErrUsedToken, t.Used.Format(time.RFC3339))
+		case !t.Ended.IsZero():
+			return fmt.Errorf("%w (revoked %s)", ErrExpiredToken, t.Ended.Format(time.RFC3339))
 		case !now.Before(t.Expires):
 			return fmt.Errorf("%w (on %s)", ErrExpiredToken, t.Expires.Format(time.RFC3339))
 		case !t.Used.IsZero():
@@ -64,18 +66,38 @@ func (store *Sites) TakeToken(ctx context.Context, id string, hash [32]byte, pub
 	return t, nil
 }
 
-// EndTokens ends the tokens that have not expired, of a site or, with an empty name, of a domain. It returns the number
-// of unused ones.
+// EndTokens ends the tokens of a site or, with an empty name, of a domain, whatever the clock says about their expiry. It
+// returns the number of those that were neither used nor expired.
 func (store *Sites) EndTokens(ctx context.Context, domain, site string) (unused int, err error) {
-	now := store.db.now()
+	now := toMicros(store.db.now())
 	err = store.db.makeChange(ctx, fmt.Sprintf("end the tokens of site %q of domain %s", site, domain), func(x *tx) error {
-		const which = " WHERE domain = ?1 AND (?2 = '' OR site = ?2) AND expires > ?3"
-		if err := x.queryRow("SELECT count(*) FROM tokens"+which+" AND used = 0", domain, site, toMicros(now)).Scan(&unused); err != nil {
+		const which = " WHERE domain = ?1 AND (?2 = '' OR site = ?2) AND ended = 0"
+		if err := x.queryRow("SELECT count(*) FROM tokens"+which+" AND used = 0 AND expires > ?3", domain, site, now).Scan(&unused); err != nil {
 			return err
 		}
-		return x.execSQL("UPDATE tokens SET expires = ?3"+which, domain, site, toMicros(now))
+		return x.execSQL("UPDATE tokens SET ended = ?3"+which, domain, site, now)
 	})
 	return unused, err
+}
+
+// EndUsedTokens ends the tokens that the key public has used, because its holder has received the answer. It returns their
+// number.
+func (store *Sites) EndUsedTokens(ctx context.Context, public string) (int, error) {
+	const which = " WHERE used_by = ?1 AND ended = 0"
+	n, err := queryOne(ctx, store.db.read, "find the token of an identity", func(s scanner, n *int) error { return s.Scan(n) },
+		"SELECT count(*) FROM tokens"+which, public)
+	if err != nil || n == 0 { // every hello asks; only a site's first one has a token to end
+		return 0, err
+	}
+	return n, store.db.makeChange(ctx, fmt.Sprintf("end the token of identity %s", public), func(x *tx) error {
+		return x.execSQL("UPDATE tokens SET ended = ?2"+which, public, toMicros(store.db.now()))
+	})
+}
+
+// EndedTokenUsers lists the public keys of the users of ended tokens. Their JWTs may not have expired yet.
+func (store *Sites) EndedTokenUsers(ctx context.Context) ([]string, error) {
+	return queryAll(ctx, store.db.read, "list the users of ended tokens", func(s scanner, user *string) error { return s.Scan(user) },
+		"SELECT user FROM tokens WHERE ended > 0 AND user != '' ORDER BY user")
 }
 
 // Tokens lists all tokens, newest first.

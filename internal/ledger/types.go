@@ -20,6 +20,8 @@ type Token struct {
 	Expires  time.Time `json:"expires"`
 	Used     time.Time `json:"used,omitzero"`
 	UsedBy   string    `json:"used_by,omitempty"` // public key of the identity that used it
+	User     string    `json:"user"`              // public key of the token's own user on the bus
+	Ended    time.Time `json:"ended,omitzero"`    // that user is revoked: the site came, or the token was revoked
 }
 
 // Identity is a present or past key of a site.
