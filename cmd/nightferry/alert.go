@@ -50,7 +50,7 @@ func newAlertTest(e *env) *cobra.Command {
 				}
 			}
 			if bad > 0 {
-				return &refusedError{count(bad, "recipient") + " could not be reached", "read the server's answer; the login is the secret smtp, the webhook's token the secret webhook"}
+				return &refusedError{count(bad, "recipient") + " could not be reached", "read the server's answer; the login is the secret smtp, the webhook's URL and token are the secret webhook"}
 			}
 			return nil
 		},

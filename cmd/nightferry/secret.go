@@ -13,6 +13,7 @@ import (
 	"nightferry/internal/bus"
 	"nightferry/internal/core"
 	"nightferry/internal/durable"
+	"nightferry/internal/mail"
 	"nightferry/internal/text"
 	"nightferry/internal/vault"
 )
@@ -39,7 +40,7 @@ func newSecretSet(e *env) *cobra.Command {
 		use:   "set [flags] NAME",
 		short: "Store a value under a name",
 		long: "Reads a value from standard input, or from --file, and stores it as a new version of NAME; a line end after it is dropped. Names that mean something: s3 (access key, secret key and, if any, session token, separated by spaces; the environment comes first), " +
-			"domain/NAME/account, domain/NAME/proxy, smtp (user and password, separated by a space), webhook (a bearer token).",
+			"domain/NAME/account, domain/NAME/proxy, smtp (user and password, separated by a space), webhook (the URL and, if it needs one, a bearer token, separated by a space).",
 		example: "nightferry secret set s3 < credentials\nnightferry secret set domain/apac/proxy --file /root/proxy.txt",
 		min:     1, max: 2, // a second one is refused by name
 		run: func(ctx context.Context, args []string) error {
@@ -52,6 +53,11 @@ func newSecretSet(e *env) *cobra.Command {
 			value, err := vaultVerbs{e}.secretValue(args[0], file)
 			if err != nil {
 				return err
+			}
+			if args[0] == core.SecretWebhook {
+				if _, err := mail.ParseHook(string(value)); err != nil {
+					return usage("secret set", "%w", err)
+				}
 			}
 			return vaultVerbs{e}.changeSecret(ctx, &f, false, api.SecretRequest{Name: args[0], Value: value})
 		},

@@ -1,9 +1,9 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"net"
-	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
@@ -16,9 +16,8 @@ import (
 
 // Alerts configure the recipients of alerts, their rules and their transport.
 type Alerts struct {
-	Rules   alert.Rules
-	SMTP    mail.Server // empty without Rules.Mail
-	Webhook string      // URL; empty without Rules.Webhook
+	Rules alert.Rules
+	SMTP  mail.Server // empty without Rules.Mail
 }
 
 type alertsFile struct {
@@ -27,7 +26,7 @@ type alertsFile struct {
 	Regions map[string]alertsRegion `yaml:"regions"`
 	Domains map[string]alertsDomain `yaml:"domains"`
 	SMTP    *smtpFile               `yaml:"smtp"`
-	Webhook *webhookFile            `yaml:"webhook"`
+	Webhook *secretSwitch           `yaml:"webhook"`
 }
 
 type alertsRegion struct {
@@ -48,8 +47,16 @@ type smtpFile struct {
 	Folder *string `yaml:"folder"`
 }
 
-type webhookFile struct {
-	URL *string `yaml:"url"`
+// secretSwitch turns on something whose address is a secret. Its errors do not repeat the value, which may be that
+// address.
+type secretSwitch bool
+
+func (s *secretSwitch) parseText(text string) error {
+	if text != "true" && text != "false" {
+		return errors.New("want true or false; the URL is a secret: nightferry secret set webhook")
+	}
+	*s = text == "true"
+	return nil
 }
 
 // daily is a time of day and its zone: 07:00 Europe/Berlin.
@@ -109,7 +116,7 @@ func (b *builder) buildAlerts(fl *fleet.Fleet) Alerts {
 		out.Rules.Domains[name] = b.checkAddresses(key+".to", f.Domains[name].To)
 	}
 	b.buildSMTP(&out)
-	b.buildWebhook(&out)
+	out.Rules.Webhook = f.Webhook != nil && bool(*f.Webhook)
 	if !out.Rules.Mail && !out.Rules.Webhook {
 		return Alerts{}
 	}
@@ -184,25 +191,5 @@ func (b *builder) buildSMTP(out *Alerts) {
 	}
 	if len(out.Rules.To) == 0 {
 		b.reportBad("alerts.to", "it is missing: name at least one address, which receives every notice")
-	}
-}
-
-func (b *builder) buildWebhook(out *Alerts) {
-	f := b.f.Alerts.Webhook
-	if f == nil {
-		return
-	}
-	if f.URL == nil {
-		b.reportBad("alerts.webhook.url", "it is missing: want https://HOST/PATH")
-		return
-	}
-	u, err := url.Parse(*f.URL)
-	switch {
-	case err == nil && u.User != nil:
-		b.reportBad("alerts.webhook.url", "credentials do not belong into a URL: nightferry secret set webhook") // not repeated
-	case err != nil || u.Hostname() == "" || u.Scheme != "https" && u.Scheme != "http":
-		b.reportBad("alerts.webhook.url", "want https://HOST/PATH, or http:// within a trusted network")
-	default:
-		out.Rules.Webhook, out.Webhook = true, *f.URL
 	}
 }

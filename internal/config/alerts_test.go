@@ -19,7 +19,7 @@ func TestAlerts(t *testing.T) {
   regions: {emea: {to: [e@example.com], report: off}}
   domains: {apac: {to: [a@example.com]}}
   smtp: {server: 'mail.example.com:465', tls: tls, from: nf@example.com, helo: core.example.com, ca_file: /etc/ca.pem}
-  webhook: {url: 'https://hooks.example.com/x'}
+  webhook: true
 `
 	c, err := Parse("f", []byte(text))
 	if err != nil {
@@ -36,8 +36,7 @@ func TestAlerts(t *testing.T) {
 	want := Alerts{
 		Rules: alert.Rules{Mail: true, Webhook: true, To: []string{"ops@example.com"}, Domains: map[string][]string{"apac": {"a@example.com"}},
 			Regions: map[string]alert.Region{"ap": {}, "emea": {To: []string{"e@example.com"}}}},
-		SMTP:    mail.Server{Addr: "mail.example.com:465", TLS: mail.Implicit, From: "nf@example.com", Helo: "core.example.com", CAFile: "/etc/ca.pem"},
-		Webhook: "https://hooks.example.com/x",
+		SMTP: mail.Server{Addr: "mail.example.com:465", TLS: mail.Implicit, From: "nf@example.com", Helo: "core.example.com", CAFile: "/etc/ca.pem"},
 	}
 	if diff := cmp.Diff(want, c.Alerts); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -62,8 +61,9 @@ func TestAlertsRefused(t *testing.T) {
 		{"{to: [a@b], smtp: {tls: none, folder: /var/mail, from: n@b}}", "alerts.smtp.folder: mails go into a folder or to a server"},
 		{"{to: [a@b], smtp: {server: 'm:25', from: n@b, helo: 'a b'}}", "alerts.smtp.helo: \"a b\": want a name such as core.example.com"},
 		{"{to: [a@b], smtp: {server: 'm:25', from: n@b, tls: ssl}}", "alerts.smtp.tls: \"ssl\": want starttls, tls or none"},
-		{"{webhook: {url: 'https://u:hunter2@h/x'}}", "alerts.webhook.url: credentials do not belong into a URL"},
-		{"{webhook: {url: 'ftp://h/hunter2'}}", "alerts.webhook.url: want https://"},
+		{"{webhook: 'https://h/hunter2'}", "alerts.webhook: want true or false; the URL is a secret"},
+		{"{webhook: {url: 'https://h/hunter2'}}", "alerts.webhook: want one value, found keys with values"},
+		{"{webhook: [https://h/hunter2]}", "alerts.webhook: want one value, found a list"},
 	} {
 		c, err := Parse("f", []byte(alertBase+"alerts: "+tt.alerts+"\n"))
 		if err == nil || c != nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "hunter2") {

@@ -18,7 +18,7 @@ func complete() tree {
 		"version": 1, "store": "s3://b/p?region=x", "data": "/data", "public": []string{"tls://core:4222"},
 		"channels": tree{"NAME": tree{"source": "/src"}}, "regions": tree{"NAME": tree{}, "other": tree{}}, "domains": tree{"NAME": tree{}, "other": tree{}},
 		"sites":  tree{"NAME": tree{"domain": "NAME", "region": "NAME", "zone": "UTC", "at": []float64{1, 2}, "targets": tree{"NAME": tree{"folder": "/t"}}}},
-		"alerts": tree{"to": []string{"a@example.com"}, "smtp": tree{"server": "mail:25", "from": "b@example.com"}, "webhook": tree{"url": "https://h/x"}},
+		"alerts": tree{"to": []string{"a@example.com"}, "smtp": tree{"server": "mail:25", "from": "b@example.com"}, "webhook": false},
 	}
 }
 
@@ -35,7 +35,7 @@ var effects = map[string]struct {
 	"alerts.to": {value: []string{"c@example.com"}}, "alerts.report": {value: "08:00 UTC"}, "alerts.regions.NAME.to": {value: []string{"c@example.com"}},
 	"alerts.regions.NAME.report": {value: "08:00 UTC"}, "alerts.domains.NAME.to": {value: []string{"c@example.com"}},
 	"alerts.smtp.server": {value: "other:25"}, "alerts.smtp.tls": {value: "none"}, "alerts.smtp.from": {value: "c@example.com"}, "alerts.smtp.helo": {value: "core.example.com"}, "alerts.smtp.ca_file": {value: "/ca"},
-	"alerts.smtp.folder": {value: "/mails", with: mailFolder}, "alerts.webhook.url": {value: "https://other/x"},
+	"alerts.smtp.folder": {value: "/mails", with: mailFolder}, "alerts.webhook": {value: true},
 	"channels.NAME.source": {value: "/other"}, "channels.NAME.include": {value: []string{"*.x"}}, "channels.NAME.exclude": {value: []string{"*.x"}},
 	"channels.NAME.links": {value: "skip"}, "channels.NAME.ignore_inode": {value: true}, "channels.NAME.source_ignore_inode": {value: true}, "channels.NAME.max_delete": {value: "1%"}, "channels.NAME.max_delete_files": {value: 7}, "channels.NAME.unportable_names": {value: "allow"},
 	"channels.NAME.keep": {value: 3}, "channels.NAME.keep_within": {value: "3d"}, "channels.NAME.locked": {value: "partial"}, "channels.NAME.prune": {value: true},

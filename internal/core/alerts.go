@@ -25,15 +25,14 @@ import (
 
 // Alerts configure who is notified of which incidents. The zero Alerts notify no one.
 type Alerts struct {
-	Rules   alert.Rules
-	SMTP    mail.Server
-	Webhook string // URL
+	Rules alert.Rules
+	SMTP  mail.Server
 }
 
-// Names of the secrets for delivering alerts; both are optional.
+// Names of the secrets for delivering alerts.
 const (
-	SecretSMTP    = "smtp"    // user and password, separated by white space
-	SecretWebhook = "webhook" // sent as a bearer token
+	SecretSMTP    = "smtp"    // user and password, separated by white space; optional
+	SecretWebhook = "webhook" // see mail.ParseHook
 )
 
 const alertsName = "alerts.json"
@@ -179,11 +178,15 @@ func (t *dispatcher) reportFailures() {
 // sendMail delivers one mail.
 func (nt *Notifier) sendMail(ctx context.Context, a *Alerts, l *alert.Message) error {
 	if l.To == alert.Hook {
-		token, err := nt.readSecret(ctx, SecretWebhook, "send to the webhook")
+		secret, err := nt.readSecret(ctx, SecretWebhook, "send to the webhook")
 		if err != nil {
 			return err
 		}
-		return mail.Post(ctx, a.Webhook, token, hookBody{1, l.Notices})
+		hook, err := mail.ParseHook(secret)
+		if err != nil {
+			return fmt.Errorf("the secret %s: %w", SecretWebhook, err)
+		}
+		return hook.Post(ctx, hookBody{1, l.Notices})
 	}
 	login, err := nt.mailLogin(ctx, a)
 	if err != nil {

@@ -40,10 +40,10 @@ func TestAlerts(t *testing.T) {
 		}
 	}
 	secret(core.SecretSMTP, "ops@test "+wrong)
-	secret(core.SecretWebhook, token)
+	secret(core.SecretWebhook, hook.URL+" "+token)
 	w.settings.Alerts = core.Alerts{
 		Rules: alert.Rules{Mail: true, Webhook: true, To: []string{"ops@example.com"}, Domains: map[string][]string{"apac": {"apac@example.com"}}, Regions: map[string]alert.Region{"ap": {}, "emea": {}}},
-		SMTP:  mail.Server{Addr: srv.StartTLS, TLS: mail.StartTLS, From: "nf@example.com", CAFile: srv.CAFile}, Webhook: hook.URL,
+		SMTP:  mail.Server{Addr: srv.StartTLS, TLS: mail.StartTLS, From: "nf@example.com", CAFile: srv.CAFile},
 	}
 	if err := w.core.Reload(t.Context(), w.settings); err != nil {
 		t.Fatal(err)
@@ -170,7 +170,8 @@ func TestDamagedAlerts(t *testing.T) {
 	t.Parallel()
 	hook := newHook(t, "")
 	w := newWorldWith(t, nil, func(w *world) {
-		w.settings.Alerts = core.Alerts{Rules: alert.Rules{Webhook: true, Regions: map[string]alert.Region{"ap": {}, "emea": {}}}, Webhook: hook.URL}
+		w.secret(core.SecretWebhook, hook.URL)
+		w.settings.Alerts = core.Alerts{Rules: alert.Rules{Webhook: true, Regions: map[string]alert.Region{"ap": {}, "emea": {}}}}
 	})
 	source := filepath.FromSlash(w.settings.Fleet.Channel("driver").Source)
 	fails := func() {
@@ -240,7 +241,8 @@ func TestWebhookTakenAway(t *testing.T) {
 	dead := httptest.NewServer(http.NotFoundHandler())
 	dead.Close()
 	w := newWorldWith(t, nil, func(w *world) {
-		w.settings.Alerts = core.Alerts{Rules: alert.Rules{Webhook: true}, Webhook: dead.URL}
+		w.secret(core.SecretWebhook, dead.URL+"/hook-secret")
+		w.settings.Alerts = core.Alerts{Rules: alert.Rules{Webhook: true}}
 	})
 	if _, err := w.core.Publisher.Publish(t.Context(), "driver", core.PublishOptions{}); err == nil {
 		t.Fatal("a missing source was published")
@@ -254,6 +256,11 @@ func TestWebhookTakenAway(t *testing.T) {
 		return slices.ContainsFunc(list, func(i query.Incident) bool { return i.Kind == string(kinds.HookDown) })
 	}
 	w.until("the webhook to be down", down)
+	for _, text := range w.texts(string(kinds.HookDown)) {
+		if strings.Contains(text, "hook-secret") {
+			t.Errorf("the incident contains the webhook's URL: %s", text)
+		}
+	}
 	w.settings.Alerts = core.Alerts{}
 	if err := w.core.Reload(t.Context(), w.settings); err != nil {
 		t.Fatal(err)

@@ -118,10 +118,10 @@ func TestFullLedgerIsTold(t *testing.T) {
 			t.Fatalf("%v: %s", err, out)
 		}
 		w.options.Data = filepath.Join(small, "core")
-		w.settings.Alerts = core.Alerts{Rules: alert.Rules{Webhook: true}, Webhook: hook.URL}
+		w.settings.Alerts = core.Alerts{Rules: alert.Rules{Webhook: true}}
 	})
 	osaka := w.join("osaka")
-	if _, err := w.core.Vault().Set(t.Context(), core.SecretWebhook, []byte(token)); err != nil {
+	if _, err := w.core.Vault().Set(t.Context(), core.SecretWebhook, []byte(hook.URL+" "+token)); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.core.Refresh(t.Context()); err != nil {

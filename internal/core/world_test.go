@@ -88,15 +88,7 @@ func newWorldWith(t *testing.T, repoKey []byte, change func(*world)) *world {
 	if _, err := core.Init(t.Context(), core.InitOptions{Data: data, Master: master, StoreURL: w.bucket.URL(""), Store: store, Release: w.release, RepoKey: repoKey, Now: time.Now}); err != nil {
 		t.Fatal(err)
 	}
-	// The daemon finds the credentials in the vault.
-	f, err := core.OpenOffline(t.Context(), data, master, time.Now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = f.Vault.Set(t.Context(), core.SecretStore, []byte(store.AccessKey+"\n"+store.SecretKey+"\n"))
-	if err := errors.Join(err, f.Close()); err != nil {
-		t.Fatal(err)
-	}
+	credentials := store.AccessKey + "\n" + store.SecretKey + "\n"
 	store.AccessKey, store.SecretKey = "", ""
 	addr, err := testbed.Address()
 	if err != nil {
@@ -113,10 +105,24 @@ func newWorldWith(t *testing.T, repoKey []byte, change func(*world)) *world {
 	}
 	w.options.StoreAhead(func() time.Duration { return time.Duration(w.ahead.Load()) })
 	w.settings = core.Settings{Fleet: testFleet(w.source, w.dir), Retention: ledger.Retention{Logs: 30 * 24 * time.Hour, Summaries: 400 * 24 * time.Hour}}
+	w.secret(core.SecretStore, credentials)
 	change(w)
 	w.start()
 	t.Cleanup(func() { w.stop() })
 	return w
+}
+
+// secret stores a secret in the vault of a Core that is stopped.
+func (w *world) secret(name, value string) {
+	w.t.Helper()
+	f, err := core.OpenOffline(w.t.Context(), w.options.Data, w.options.Master, time.Now)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	_, err = f.Vault.Set(w.t.Context(), name, []byte(value))
+	if err := errors.Join(err, f.Close()); err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 func testFleet(source, dir string) *fleet.Fleet {
