@@ -205,7 +205,7 @@ func (b *builder) checkURLs(key string, given []string) []string {
 		}
 		here := fmt.Sprintf("%s[%d]", key, i)
 		switch {
-		case err == nil && u.User != nil:
+		case strings.Contains(text, "@"):
 			// Not repeated: it holds a password.
 			b.reportBad(here, "credentials do not belong into a URL")
 			continue

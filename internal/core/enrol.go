@@ -332,7 +332,7 @@ func (e *Enrolment) endToken(ctx context.Context, x *site) {
 		return
 	}
 	if err := e.access.enforceRevocations(ctx); err != nil {
-		e.notices.Trouble("bus", err)
+		e.notices.ReportFailure("bus", err)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"nightferry/internal/bucket"
+	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
 	"nightferry/internal/record"
 	"nightferry/internal/releases"
@@ -76,3 +77,10 @@ func (c *Core) LinesWithin(ctx context.Context, id ledger.RunID, most int) (line
 
 // WindowOverdue tells what noteStale does of windows.
 var WindowOverdue = isOverdue
+
+// Fail puts a Core that was opened but does not run into every state that Health reports.
+func (c *Core) Fail(text string) error {
+	c.notices.full.Store(true)
+	c.incidents.Raise(kinds.Store, "", wire.Address{}, text)
+	return c.ledger.Close()
+}
