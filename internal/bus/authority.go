@@ -17,9 +17,7 @@ import (
 const (
 	// maxSubs bounds a site's subscriptions; it needs one.
 	maxSubs = 8
-	// maxEnrolment bounds a message of a token's user, in bytes. The messages of an enrolment are under 2 KiB.
-	maxEnrolment = leastPayload
-	nobody       = 0
+	nobody  = 0
 )
 
 // Seeds are the secrets of an Authority, except those of the domains, in NATS' text form. They are kept in the vault.
@@ -82,7 +80,7 @@ func OpenAuthority(o AuthorityOptions) (*Authority, error) {
 	if a.operator, _, err = openKey("operator", o.Seeds.Operator, nkeys.PrefixByteOperator); err != nil {
 		return nil, err
 	}
-	if a.enrol, err = a.scopedKey(EnrolRole, o.Seeds.Enrol, enrolScope()); err != nil {
+	if a.enrol, err = a.scopedKey(EnrolRole, o.Seeds.Enrol, siteScope(wire.EnrolDomain)); err != nil {
 		return nil, err
 	}
 	if a.core, err = a.scopedKey("core", o.Seeds.Core, coreScope()); err != nil {
@@ -250,15 +248,6 @@ func siteScope(domain string) *jwt.UserScope {
 	own := wire.Address{Domain: domain, Site: "{{name()}}"}
 	s := userScope(own.Up(">"), own.AllDown(), jwt.ConnectionTypeStandard, jwt.ConnectionTypeWebsocket)
 	s.Template.Subs = maxSubs
-	return s
-}
-
-// enrolScope lets a token's user send the two messages of an enrolment and receive the answers.
-func enrolScope() *jwt.UserScope {
-	s := siteScope(wire.EnrolDomain)
-	own := wire.Address{Domain: wire.EnrolDomain, Site: "{{name()}}"}
-	s.Template.Pub.Allow = jwt.StringList{own.Up(wire.VerbChallenge), own.Up(wire.VerbEnrol)}
-	s.Template.Payload = maxEnrolment
 	return s
 }
 

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/nats-io/jwt/v2"
@@ -76,7 +75,7 @@ func DomainRole(domain string) string { return "domain " + domain }
 type Scope struct {
 	Role string // EnrolRole, or a DomainRole
 	Key  string // public
-	Pub  string // subjects, separated by commas
+	Pub  string
 	Sub  string
 }
 
@@ -99,7 +98,7 @@ func (a *Authority) Scopes() []Scope {
 		if !ok || key == core {
 			continue
 		}
-		out = append(out, Scope{s.Role, key, strings.Join(s.Template.Pub.Allow, ","), s.Template.Sub.Allow[0]})
+		out = append(out, Scope{s.Role, key, s.Template.Pub.Allow[0], s.Template.Sub.Allow[0]})
 	}
 	slices.SortStableFunc(out, func(a, b Scope) int { return bytes.Compare([]byte(a.Role), []byte(b.Role)) })
 	return out

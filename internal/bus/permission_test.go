@@ -1,13 +1,11 @@
 package bus
 
 import (
-	"errors"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/nats-io/jwt/v2"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 
 	"nightferry/internal/wire"
@@ -31,14 +29,13 @@ func TestPermissions(t *testing.T) {
 	clients := []struct {
 		name    string
 		own     wire.Address
-		verb    string // that it may send
 		client  *site
 		foreign []string
 	}{
-		{"site", wire.Address{Domain: "alpha", Site: "rome"}, "beat", w.site("alpha", "rome"),
+		{"site", wire.Address{Domain: "alpha", Site: "rome"}, w.site("alpha", "rome"),
 			append([]string{"nf.up.enroll.t-1.enroll", "nf.down.enroll.t-1.grant"}, foreignSubjects...)},
-		{"enrollment user", wire.Address{Domain: wire.EnrolDomain, Site: "t-1"}, "enroll", w.dial(w.enrolOptions("t-1")),
-			append([]string{"nf.up.alpha.rome.beat", "nf.down.alpha.rome.state", "nf.up.enroll.t-1.hello", "nf.up.enroll.t-1.report"}, foreignSubjects...)},
+		{"enrollment user", wire.Address{Domain: wire.EnrolDomain, Site: "t-1"}, w.dial(w.enrolOptions("t-1")),
+			append([]string{"nf.up.alpha.rome.beat", "nf.down.alpha.rome.state"}, foreignSubjects...)},
 	}
 	for _, c := range clients {
 		t.Run(c.name, func(t *testing.T) {
@@ -47,14 +44,14 @@ func TestPermissions(t *testing.T) {
 				c.client.say(subject, "forged")
 				refusal(t, w, c.client, "publish", subject)
 			}
-			for _, subject := range append(append([]string{c.own.Up(c.verb), c.own.Up(">")}, wildcards...), c.foreign...) {
+			for _, subject := range append(append([]string{c.own.Up("beat"), c.own.Up(">")}, wildcards...), c.foreign...) {
 				c.client.hear(subject)
 				refusal(t, w, c.client, "subscription", subject)
 			}
 			// Permitted subjects work and were not among the refusals.
 			down := c.client.hear(c.own.AllDown())
-			c.client.say(c.own.Up(c.verb), "here")
-			if got := receive(t, "the client's word", heard); got != c.own.Up(c.verb)+" here" {
+			c.client.say(c.own.Up("beat"), "here")
+			if got := receive(t, "the client's word", heard); got != c.own.Up("beat")+" here" {
 				t.Errorf("the Core heard %q", got)
 			}
 			other := wire.Address{Domain: c.own.Domain, Site: "paris"}
@@ -65,18 +62,6 @@ func TestPermissions(t *testing.T) {
 			}
 			c.client.calm()
 		})
-	}
-}
-
-// TestTokenUserSendsLittle: the user of a token can send no message that is larger than an enrolment's.
-func TestTokenUserSendsLittle(t *testing.T) {
-	w := newWorld(t)
-	user := w.dial(w.enrolOptions("t-1"))
-	heard := w.core.hear("nf.up.enroll.t-1.enroll")
-	user.say("nf.up.enroll.t-1.enroll", strings.Repeat("x", maxEnrolment))
-	receive(t, "the message that is just small enough", heard)
-	if err := user.Publish("nf.up.enroll.t-1.enroll", make([]byte, maxEnrolment+1)); !errors.Is(err, nats.ErrMaxPayload) {
-		t.Errorf("a larger message: %v", err)
 	}
 }
 

@@ -16,7 +16,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -123,7 +122,7 @@ func (c *Cluster) Trust(key string, pubSub ...string) {
 	} else {
 		s := jwt.NewUserScope()
 		s.Key = key
-		s.Template.Pub.Allow.Add(strings.Split(pubSub[0], ",")...)
+		s.Template.Pub.Allow.Add(pubSub[0])
 		s.Template.Sub.Allow.Add(pubSub[1])
 		c.claims.SigningKeys.AddScopedSigner(s)
 	}

@@ -67,6 +67,9 @@ func TestUserOfUsedToken(t *testing.T) {
 		t.Fatal("the token's user is still connected")
 	}
 	w.mustBeUnwelcome(issued.Text)
+	if text := w.untilIncident("denied"); !strings.Contains(text, "token "+issued.ID+" for site apac/osaka, which was used") {
+		t.Error(text)
+	}
 	w.restart()
 	w.mustBeUnwelcome(issued.Text)
 	osaka.back()

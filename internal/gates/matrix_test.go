@@ -244,7 +244,6 @@ func (c *cast) forge(token *wire.Token) {
 // subjects tries to publish and subscribe as everyone who can connect.
 func (c *cast) subjects(t *testing.T) *table {
 	up := []string{wire.VerbHello, wire.VerbBeat, wire.VerbProgress, wire.VerbReport, wire.VerbAsk, wire.VerbRenew, wire.VerbStopped, wire.VerbChallenge, wire.VerbEnrol}
-	enrol := up[len(up)-2:]
 	down := []string{wire.VerbState, wire.VerbAck, wire.VerbConfirmed, wire.VerbURLs, wire.VerbRenewed, wire.VerbNonce, wire.VerbGrant, wire.VerbRefuse}
 	each := func(a wire.Address, say func(wire.Address, string) string, verbs []string) (all []string) {
 		for _, v := range verbs {
@@ -263,8 +262,7 @@ func (c *cast) subjects(t *testing.T) *table {
 		{"`nf.down.alpha.paris.<verb>`", each(paris, wire.Address.Down, down)},
 		{"`nf.up.beta.oslo.<verb>`", each(oslo, wire.Address.Up, up)},
 		{"`nf.down.beta.oslo.<verb>`", each(oslo, wire.Address.Down, down)},
-		{"`nf.up.enroll.<the token>.challenge`, `nf.up.enroll.<the token>.enroll`", each(c.token.at, wire.Address.Up, enrol)},
-		{"`nf.up.enroll.<the token>.<any other verb>`", each(c.token.at, wire.Address.Up, up[:len(up)-len(enrol)])},
+		{"`nf.up.enroll.<the token>.<verb>`", each(c.token.at, wire.Address.Up, up)},
 		{"`nf.down.enroll.<the token>.<verb>`", each(c.token.at, wire.Address.Down, down)},
 		{"`nf.up.enroll.<another token>.<verb>`", each(other, wire.Address.Up, up)},
 		{"`nf.down.enroll.<another token>.<verb>`", each(other, wire.Address.Down, down)},

@@ -7,11 +7,9 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
-	"io"
 	"io/fs"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -31,8 +29,6 @@ const (
 	proxyWord = "open-sesame-7f3a"
 	wrongWord = "wrong-word-7f3a"
 	smtpWord  = "smtp-word-7f3a"
-	hookWord  = "hook-word-7f3a"
-	hookToken = "hook-token-7f3a"
 )
 
 // TestSecretsStayWhereTheyBelong runs a Core and its agents through everything that could leak a secret. It enrolls
@@ -45,8 +41,6 @@ func TestSecretsStayWhereTheyBelong(t *testing.T) {
 	w.hide("proxy's login", proxyWord)
 	w.hide("wrong login", wrongWord)
 	w.hide("secret of a person's", smtpWord)
-	w.hide("webhook's URL", hookWord)
-	w.hide("webhook's token", hookToken)
 	proxy := w.proxy()
 	w.write("package", "a.bin", strings.Repeat("content", 50_000))
 	w.publish("package")
@@ -81,7 +75,6 @@ func TestSecretsStayWhereTheyBelong(t *testing.T) {
 	if out, err := w.command("secret", "set", "smtp", smtpWord).CombinedOutput(); err == nil || bytes.Contains(out, []byte(smtpWord)) {
 		t.Errorf("a value on the command line: %v\n%s", err, out)
 	}
-	w.useWebhook()
 	p := w.enrol(paris)
 	if err := p.enter(); err != nil {
 		t.Fatal(err)
@@ -108,64 +101,6 @@ func TestSecretsStayWhereTheyBelong(t *testing.T) {
 	searched := w.searchAll(roma, thief, stranger, closed)
 	if searched < 20 {
 		t.Errorf("searched only %d files", searched)
-	}
-}
-
-// useWebhook turns the webhook on and gives the Core URLs that are invalid, refused, unreachable and right.
-func (w *world) useWebhook() {
-	t := w.t
-	t.Helper()
-	var status atomic.Int64
-	status.Store(http.StatusInternalServerError)
-	hook := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/"+hookWord || r.Header.Get("Authorization") != "Bearer "+hookToken {
-			t.Errorf("the webhook got %s with %q", r.URL, r.Header.Get("Authorization"))
-		}
-		rw.WriteHeader(int(status.Load()))
-		_, _ = io.WriteString(rw, "at "+hookWord)
-	}))
-	defer hook.Close()
-	config := w.read(w.config)
-	fails := func(in string, args ...string) {
-		t.Helper()
-		cmd := w.command(args...)
-		cmd.Stdin = strings.NewReader(in)
-		out, err := cmd.CombinedOutput()
-		if err == nil {
-			t.Errorf("%v succeeded", args)
-		}
-		_, _ = w.out.Write(out)
-	}
-	// As someone might write it. The file is then not the Core's.
-	for _, wrong := range []string{"'https://h/" + hookWord + "'", "{url: 'https://h/" + hookWord + "'}", "[https://h/" + hookWord + "]"} {
-		if err := os.WriteFile(w.config, []byte(config+"\nalerts: {webhook: "+wrong+"}\n"), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		fails("", "core", "check")
-		fails("", "core", "reload")
-	}
-	if err := os.WriteFile(w.config, []byte(config+"\nalerts: {webhook: true}\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	w.must("core", "reload")
-	fails("", "alert", "test") // there is no secret
-	fails("ftp://h/"+hookWord, "secret", "set", "webhook")
-	w.hand("secret", hook.URL+"/"+hookWord+" "+hookToken, "set", "webhook")
-	fails("", "alert", "test")
-	status.Store(http.StatusNoContent)
-	w.must("alert", "test")
-	w.must("core", "check")
-	w.hand("secret", "https://127.0.0.1:1/"+hookWord+" "+hookToken, "set", "webhook")
-	fails("", "alert", "test")
-	for _, page := range []string{"metrics", "readyz"} {
-		res, err := http.Get("http://" + w.metrics + "/" + page)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = io.Copy(w.out, res.Body)
-		if err := errors.Join(err, res.Body.Close()); err != nil {
-			t.Fatal(err)
-		}
 	}
 }
 
