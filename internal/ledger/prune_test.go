@@ -110,7 +110,7 @@ func TestShrink(t *testing.T) {
 	}
 	for range 20 {
 		must(t, l.db.makeChange(ctx, "fill", func(x *tx) error {
-			return x.execSQL("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000) INSERT INTO tokens SELECT hex(randomblob(500)), randomblob(8), '', '', 0, '', 0, 0, '' FROM n")
+			return x.execSQL("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000) INSERT INTO tokens SELECT hex(randomblob(500)), randomblob(8), '', '', 0, '', 0, 0, '', '', 0 FROM n")
 		}))
 	}
 	full := size()
