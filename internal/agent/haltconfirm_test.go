@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -293,6 +294,33 @@ func TestHaltsByBothPathsAtOnce(t *testing.T) {
 	if m, _ := a.halts.obeyedOrders(); m.Epoch != 2 || len(m.Orders) != 2 {
 		t.Errorf("%+v", m)
 	}
+}
+
+// TestHaltsOfOneEpoch: the Core dies between its order to the sites and that to the store, and a person orders the store
+// to stop another channel, or all. Both orders have the same epoch, and both count until a newer object lifts them.
+func TestHaltsOfOneEpoch(t *testing.T) {
+	w := newWorld(t)
+	a, _ := w.still()
+	w.try(a.loadAccepted(t.Context()))
+	take := func(object []byte, stopped ...string) {
+		t.Helper()
+		if _, err := a.halts.takeHalts(t.Context(), object); err != nil {
+			t.Fatal(err)
+		}
+		for _, channel := range []string{"image", "package"} {
+			if got, want := a.halts.haltOrder(channel) != nil, slices.Contains(stopped, channel); got != want {
+				t.Errorf("%s: stopped %v, want %v", channel, got, want)
+			}
+		}
+	}
+	image, all := halt.Order{ID: halt.ID{1}, Scope: halt.Channel, Value: "image", Reason: "test", By: "core"}, halt.Order{ID: halt.ID{2}, Scope: halt.All, Reason: "test", By: "on call"}
+	cores, stores := w.orders(w.key, 3, image), w.orders(w.key, 3, all)
+	take(cores, "image")
+	take(stores, "image", "package")
+	take(cores, "image", "package") // the other path again
+	take(w.orders(w.key, 2), "image", "package")
+	take(w.orders(w.key, 4, image), "image")
+	take(w.orders(w.key, 5))
 }
 
 // TestUnkeptHaltIsObeyedNotConfirmed: an order that cannot be made durable here

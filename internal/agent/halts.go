@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -153,7 +154,7 @@ func (h *haltState) takeHalts(ctx context.Context, object []byte) (epoch uint64,
 	}
 	epoch = s.Subject.Number
 	h.mu.Lock()
-	known := h.orders != nil && (epoch < h.newest || epoch == h.newest && !h.unkept)
+	known := h.orders != nil && (epoch < h.newest || epoch == h.newest && !h.unkept && bytes.Equal(object, h.object))
 	h.mu.Unlock()
 	if known {
 		return epoch, nil
@@ -163,9 +164,20 @@ func (h *haltState) takeHalts(ctx context.Context, object []byte) (epoch uint64,
 		return epoch, err
 	}
 	h.mu.Lock()
-	if h.orders == nil || epoch > h.newest { // the other path may have been faster
+	switch {
+	case h.orders == nil || epoch > h.newest: // the other path may have been faster
 		h.orders, h.object, h.newest, h.unkept = orders, object, epoch, true
 		h.stopHalted(arrived)
+	case epoch == h.newest && !bytes.Equal(object, h.object):
+		// The Core died before the store had its object, and a person gave orders to the store with the same epoch.
+		// Neither object contains the other's orders, so both count until a newer object lifts them. Only one can be
+		// kept; the store is read again after a restart.
+		h.orders = &halt.Orders{Active: slices.Clone(h.orders.Active)}
+		h.orders.Add(orders.Active...)
+		h.stopHalted(arrived)
+		h.mu.Unlock()
+		h.work.wake()
+		return epoch, nil
 	}
 	h.mu.Unlock()
 	h.keeping.Lock()
