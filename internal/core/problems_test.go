@@ -227,7 +227,7 @@ func TestSecondFailureIsTold(t *testing.T) {
 		t.Fatalf("%q", got)
 	}
 	list, err := w.core.Query.Incidents(t.Context(), false)
-	if err != nil || len(list) != 1 || !strings.Contains(list[0].Remedy, "mount the target's volume") {
+	if err != nil || len(list) != 1 || !strings.Contains(list[0].Remedy, "mount -o remount,rw") {
 		t.Errorf("%+v, %v", list, err)
 	}
 	_, good := s.converge(d)

@@ -38,7 +38,8 @@ func (l *Ledger) Commit(ctx context.Context, b Batch) (c Committed, err error) {
 		if len(events) == 0 && !fresh {
 			return nil
 		}
-		if err := x.queryRow("SELECT EXISTS (SELECT 1 FROM spools s JOIN spools newer USING (domain, site) WHERE domain = ? AND site = ? AND s.generation = ? AND newer.first_seen > s.last_seen)",
+		// Turns, and not times: a clock may have been wrong.
+		if err := x.queryRow("SELECT EXISTS (SELECT 1 FROM spools s JOIN spools newer USING (domain, site) WHERE domain = ? AND site = ? AND s.generation = ? AND newer.turn > s.turn)",
 			b.Domain, b.Site, b.Generation[:]).Scan(&c.Returned); err != nil {
 			return err
 		}
@@ -65,8 +66,9 @@ func (x *tx) readSpool(domain, site string, generation [16]byte) (last uint64, f
 }
 
 func (x *tx) writeSpool(domain, site string, generation [16]byte, last uint64, now time.Time) error {
-	return x.execSQL(`INSERT INTO spools (domain, site, generation, last, first_seen, last_seen) VALUES (?1, ?2, ?3, ?4, ?5, ?5)
-		ON CONFLICT (domain, site, generation) DO UPDATE SET last = excluded.last, last_seen = excluded.last_seen`,
+	return x.execSQL(`INSERT INTO spools (domain, site, generation, last, first_seen, last_seen, turn)
+			SELECT ?1, ?2, ?3, ?4, ?5, ?5, 1 + coalesce(max(turn), 0) FROM spools WHERE domain = ?1 AND site = ?2 AND generation != ?3
+		ON CONFLICT (domain, site, generation) DO UPDATE SET last = excluded.last, last_seen = excluded.last_seen, turn = max(turn, excluded.turn)`,
 		domain, site, generation[:], int64(last), toMicros(now))
 }
 

@@ -71,7 +71,7 @@ var ages = []struct {
 	{"halts", "resumed > 0 AND resumed < ?1", keepSummaries, false},
 	{"tokens", "max(expires, used) < ?1", keepSummaries, false},
 	{"identities", "ended > 0 AND max(ended, jwt_expires) < ?1", keepSummaries, false},
-	{"spools", "last_seen < ?1 AND (" + siteGone("spools") + " OR EXISTS (SELECT 1 FROM spools n WHERE n.domain = spools.domain AND n.site = spools.site AND n.last_seen > spools.last_seen))", keepSummaries, true},
+	{"spools", "last_seen < ?1 AND (" + siteGone("spools") + " OR EXISTS (SELECT 1 FROM spools n WHERE n.domain = spools.domain AND n.site = spools.site AND n.turn > spools.turn))", keepSummaries, true},
 	{"sightings", "seen < ?1 AND " + siteGone("sightings"), keepSummaries, true},
 	{"holdings", "attested < ?1 AND " + siteGone("holdings"), keepSummaries, true},
 	// For sites whose last identity was removed by the previous rule.
