@@ -58,7 +58,7 @@ func TestRootAsksServiceCore(t *testing.T) {
 	contains(t, x.must("halt", "status"), `a drill`)
 	x.must("resume", "--site", "berlin")
 	x.set("secret", "set", "smtp", "from-root")
-	contains(t, x.must("core", "check"), `in use by the running Core`)
+	contains(t, x.must("core", "check"), `unproven: the running Core has it open`)
 	x.stop()
 	each(func(path string) error {
 		info, err := os.Lstat(path)
