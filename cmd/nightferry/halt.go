@@ -75,9 +75,9 @@ func newHalt(e *env) *cobra.Command {
 			if reason == "" {
 				reason = "no reason given"
 			}
-			return haltVerbs{e}.changeHalts(ctx, args[0], &f, key, func(o *halt.Orders, _ bool) error {
+			return haltVerbs{e}.changeHalts(ctx, args[0], &f, key, func(o *halt.Orders, _ bool) (uint64, error) {
 				o.Add(halt.Order{ID: halt.NewID(), Scope: kind, Value: value, Reason: reason, By: username(), At: e.now().Unix()})
-				return nil
+				return 0, nil
 			}, func() {})
 		},
 	})
@@ -100,7 +100,7 @@ func newResume(e *env) *cobra.Command {
 		use:   "resume [flags] [ORDER] [STORE]",
 		short: "Lift orders to stop",
 		long: "Lifts the order whose id begins with ORDER, or the orders that were given for exactly the scope named, through the Core, or with STORE in the store. --all lifts every order. Stopped runs then continue where they stopped; the sites of a fleet not all at once. " +
-			"With STORE it also puts right a halt object that is gone, damaged, put back or signed by a key that does not count, whether it has such an order or not: it is written anew, without the orders that only it held.",
+			"With STORE it also puts right a halt object that is gone, damaged, put back or signed by a key that does not count, whether it has such an order or not: it is written anew, without the orders that only it held. --all STORE writes it anew in any case, which also lifts an order that a Core gave and could not store.",
 		example:   "nightferry resume 3f9a1c02\nnightferry resume --region ap\nnightferry resume 3f9a1c02 file:///srv/store",
 		max:       2,
 		interrupt: haltUnknown,
@@ -123,13 +123,17 @@ func newResume(e *env) *cobra.Command {
 				return err
 			}
 			var lift []halt.Order
-			err = haltVerbs{e}.changeHalts(ctx, args[0], &f, key, func(o *halt.Orders, lost bool) (err error) {
+			err = haltVerbs{e}.changeHalts(ctx, args[0], &f, key, func(o *halt.Orders, lost bool) (skip uint64, err error) {
 				lift, err = chosen(o, id, kind, value)
-				if err == nil && len(lift) == 0 && !lost {
-					err = &absentError{"no such order is active", "nightferry halt status STORE lists those that are"}
+				if kind == halt.All {
+					// A Core that is gone may have used the next epoch for an order that it could not store. Sites that
+					// have it obey only a higher one.
+					skip = 1
+				} else if err == nil && len(lift) == 0 && !lost {
+					err = &absentError{"no such order is active", "nightferry halt status STORE lists those that are; an order of a Core that is gone may be at the sites only: nightferry resume --all STORE lifts it"}
 				}
 				o.Active = slices.DeleteFunc(o.Active, func(a halt.Order) bool { return slices.Contains(lift, a) })
-				return err
+				return skip, err
 			}, func() { haltVerbs{e}.showLifted(lift) })
 			return err
 		},
@@ -188,10 +192,13 @@ func (g haltVerbs) showLifted(lifted []halt.Order) {
 	}
 }
 
+// changeOrders edits the orders of the store's object, which may have been lost. It returns how many epochs to skip.
+type changeOrders func(o *halt.Orders, lost bool) (skip uint64, err error)
+
 // changeHalts changes the orders in the store. The argument lost of change
 // reports whether the active orders were lost there. done is called before the
 // orders are listed that are active then.
-func (g haltVerbs) changeHalts(ctx context.Context, rawURL string, f *storeFlags, key ed25519.PrivateKey, change func(o *halt.Orders, lost bool) error, done func()) (err error) {
+func (g haltVerbs) changeHalts(ctx context.Context, rawURL string, f *storeFlags, key ed25519.PrivateKey, change changeOrders, done func()) (err error) {
 	s, err := g.e.open(ctx, rawURL, f)
 	if err != nil {
 		return err
@@ -218,13 +225,16 @@ func (g haltVerbs) changeHalts(ctx context.Context, rawURL string, f *storeFlags
 }
 
 // putHalt changes the orders in the store. It warns if the store has lost orders.
-func (s *session) putHalt(ctx context.Context, key ed25519.PrivateKey, change func(o *halt.Orders, lost bool) error) error {
+func (s *session) putHalt(ctx context.Context, key ed25519.PrivateKey, change changeOrders) error {
 	_, was := s.Halts().Read(ctx)
 	lost := repo.OrdersLost(was)
 	if was != nil && !lost {
 		return was
 	}
-	if _, err := s.Halts().Put(ctx, key, func(o *halt.Orders) error { return change(o, lost) }); err != nil {
+	if _, err := s.Halts().Merge(ctx, key, func(stored *repo.HaltObject, _ bool) (floor uint64, err error) {
+		skip, err := change(stored.Orders, lost)
+		return stored.Epoch + skip, err
+	}); err != nil {
 		return err
 	}
 	if lost {

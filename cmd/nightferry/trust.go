@@ -129,7 +129,7 @@ func (e *env) rotate(ctx context.Context, rawURL, rootFile, keys, newFile string
 	if doc, _ := s.Trust().Current(); doc.Find(public).Status != trust.Active {
 		return &refusedError{fmt.Sprintf("key %s is %s: it does not come back", public, doc.Find(public).Status), "rotate without --new-key makes a fresh one"}
 	}
-	if err := s.putHalt(ctx, pair.key, func(*halt.Orders, bool) error { return nil }); err != nil {
+	if err := s.putHalt(ctx, pair.key, func(*halt.Orders, bool) (uint64, error) { return 0, nil }); err != nil {
 		return err
 	}
 	channels, err := s.Channels(ctx)

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,8 +26,11 @@ type CoreLink struct {
 	Cause     string    `json:"cause,omitempty"`   // error of the last attempt to connect
 }
 
-// coreLink keeps a CoreLink up to date.
+// coreLink keeps a CoreLink up to date. Messages of the Core only change it in memory: a halt order behind them must not
+// wait for a slow or full disk.
 type coreLink struct {
+	news signal // the file is out of date
+
 	mu   sync.Mutex
 	now  CoreLink
 	kept CoreLink // in the file
@@ -35,7 +39,7 @@ type coreLink struct {
 // heardEvery is how often the time of the newest message is written.
 const heardEvery = time.Minute
 
-// noteCore changes the link, and writes the file if that is news.
+// noteCore changes the link, and has the file written if that is news.
 func (c *session) noteCore(change func(*CoreLink)) {
 	l := &c.link
 	l.mu.Lock()
@@ -43,18 +47,47 @@ func (c *session) noteCore(change func(*CoreLink)) {
 	change(&l.now)
 	news := l.now
 	news.Heard = l.kept.Heard
-	if news == l.kept && l.now.Heard.Sub(l.kept.Heard) < heardEvery {
-		return
+	if news != l.kept || l.now.Heard.Sub(l.kept.Heard) >= heardEvery {
+		l.news.wake()
 	}
-	b, err := json.Marshal(&l.now)
+}
+
+// writeLinks writes the file when it is out of date, after a failure no sooner than heardEvery later.
+func (c *session) writeLinks(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-c.link.news:
+		}
+		if err := c.writeLink(); err != nil {
+			c.logNote(Warning, "", "the state of the connection cannot be shown on this site", err)
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(heardEvery):
+				c.link.news.wake()
+			}
+		}
+	}
+}
+
+func (c *session) writeLink() error {
+	l := &c.link
+	l.mu.Lock()
+	now := l.now
+	l.mu.Unlock()
+	b, err := json.Marshal(&now)
 	if err == nil {
 		err = durable.Patiently(func() error { return c.root.WriteFile(coreFile, append(b, '\n'), 0o600) }) // ReadStatus reads it
 	}
 	if err != nil {
-		c.logNote(Warning, "", "the state of the connection cannot be shown on this site", err)
-		return
+		return err
 	}
-	l.kept = l.now
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.kept = now
+	return nil
 }
 
 // noteConnection records what happened to the connection.
@@ -121,14 +154,14 @@ func (e *UnwelcomeError) Error() string {
 	if !e.Expired.IsZero() {
 		return fmt.Sprintf("the Core refuses site %s: its credential ended on %s, since no agent ran here to renew it", e.Site, e.Expired.UTC().Format(time.DateOnly))
 	}
-	return fmt.Sprintf("the Core refuses site %s: it was revoked there, or another server has enrolled as this site", e.Site)
+	return fmt.Sprintf("the Core refuses site %s: it was revoked there, is no longer in the configuration, or another server has enrolled as this site", e.Site)
 }
 
 func (e *UnwelcomeError) Unwrap() error { return e.Err }
 
 // Remedy names the ways back.
 func (e *UnwelcomeError) Remedy() string {
-	return fmt.Sprintf("if this server is to be site %s, make a token at the Core (nightferry site token %s) and run here: nightferry-agent enroll --replace --token-file FILE --allow DIR; otherwise: nightferry-agent uninstall", e.Site, e.Site)
+	return fmt.Sprintf("if the Core's configuration lacks site %[1]s, add it there and reload: the site then connects by itself. Otherwise, if this server is to be site %[1]s, make a token at the Core (nightferry site token %[1]s) and run here: nightferry-agent enroll --replace --token-file FILE --allow DIR. If not: nightferry-agent uninstall", e.Site)
 }
 
 // unwelcome returns the error of an identity that the Core refuses. root is the state directory.

@@ -169,14 +169,24 @@ func (h *haltState) takeHalts(ctx context.Context, object []byte) (epoch uint64,
 		h.orders, h.object, h.newest, h.unkept = orders, object, epoch, true
 		h.stopHalted(arrived)
 	case epoch == h.newest && !bytes.Equal(object, h.object):
+		if h.unkept && slices.Equal(orders.Active, h.orders.Active) {
+			h.object = object // of an encrypted repository: the same in other bytes
+			break
+		}
 		// The Core died before the store had its object, and a person gave orders to the store with the same epoch.
 		// Neither object contains the other's orders, so both count until a newer object lifts them. Only one can be
 		// kept; the store is read again after a restart.
-		h.orders = &halt.Orders{Active: slices.Clone(h.orders.Active)}
-		h.orders.Add(orders.Active...)
-		h.stopHalted(arrived)
+		all := &halt.Orders{Active: slices.Clone(h.orders.Active)}
+		all.Add(orders.Active...)
+		news := len(all.Active) > len(h.orders.Active)
+		if news {
+			h.orders = all
+			h.stopHalted(arrived)
+		}
 		h.mu.Unlock()
-		h.work.wake()
+		if news {
+			h.work.wake()
+		}
 		return epoch, nil
 	}
 	h.mu.Unlock()

@@ -18,7 +18,7 @@ import (
 // not be judged now. An object that only adds halt orders, by a key that the site knows, is judged all the same.
 func (h *haltState) followTrust(ctx context.Context, object []byte) error {
 	s, err := trust.Parse(halt.Kind, halt.Version, halt.Max, object)
-	if err != nil || !h.isNews(s.Subject.Number, object) {
+	if err != nil || !h.isNews(s, object) {
 		return nil
 	}
 	if err = h.readNextTrust(ctx); err != nil && h.onlyStops(s) {
@@ -28,11 +28,27 @@ func (h *haltState) followTrust(ctx context.Context, object []byte) error {
 	return err
 }
 
-// isNews reports whether a halt object may replace the one in force.
-func (h *haltState) isNews(epoch uint64, object []byte) bool {
+// isNews reports whether a halt object may change the orders in force. The objects of the Core and the store may have the same
+// orders and epoch in different bytes, if the repository is encrypted.
+func (h *haltState) isNews(s *trust.Signed, object []byte) bool {
+	h.mu.Lock()
+	newest, same := h.newest, bytes.Equal(object, h.object)
+	h.mu.Unlock()
+	if epoch := s.Subject.Number; epoch != newest || same {
+		return epoch > newest
+	}
+	if s.Verify(haltOf(h.s.id.Repo, s)) != nil {
+		return true
+	}
+	orders, err := h.readOrders(s)
+	return err != nil || !h.hasOrders(orders)
+}
+
+// hasOrders reports whether all orders are in force here already.
+func (h *haltState) hasOrders(orders *halt.Orders) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return epoch >= h.newest && !bytes.Equal(object, h.object)
+	return h.orders != nil && !slices.ContainsFunc(orders.Active, func(o halt.Order) bool { return !h.orders.Has(o.ID) })
 }
 
 // onlyStops reports whether an object by a known key stops a channel here, and lifts no order that stops one.

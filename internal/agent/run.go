@@ -214,11 +214,15 @@ func (a *agent) serve(life context.Context) (err error) {
 	g.Go(func() error { return a.halts.watchLocal(ctx) })
 	g.Go(func() error { return a.halts.confirmHalts(ctx) })
 	g.Go(func() error { return a.halts.pollHalts(ctx) })
+	g.Go(func() error { return a.writeLinks(ctx) })
 	a.hello.wake()
 	a.work.wake()
 	a.report.wake()
 	err = g.Wait()
 	a.noteConnection(bus.Event{Kind: bus.Lost})
+	if err := a.writeLink(); err != nil {
+		a.logNote(Warning, "", "the end of the connection cannot be shown on this site", err)
+	}
 	_ = a.sendBeat(context.WithoutCancel(ctx), true) // if it is lost, the Core notices the silence
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -36,5 +36,5 @@ type session struct {
 
 func newSession(o Options, id *Identity, root *durable.Root, sp *spool.Spool) session {
 	return session{o: o, id: id, root: root, spool: sp, instance: random16(),
-		hello: make(signal, 1), report: make(signal, 1), beat: make(signal, 1), acks: make(chan ack, 16)}
+		hello: make(signal, 1), report: make(signal, 1), beat: make(signal, 1), acks: make(chan ack, 16), link: coreLink{news: make(signal, 1)}}
 }

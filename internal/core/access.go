@@ -43,8 +43,21 @@ func (ac *access) updateAccess(ctx context.Context, f *fleet.Fleet) error {
 	if err != nil {
 		return err
 	}
+	old := ac.fleet
 	ac.fleet = f
-	return ac.enforceKeys(ctx, domains)
+	if err := ac.enforceKeys(ctx, domains); err != nil {
+		ac.fleet = old
+		return err
+	}
+	return nil
+}
+
+// refresh applies the vault's domain keys and the ledger's revocations for the fleet in force. A reload may be changing it.
+func (ac *access) refresh(ctx context.Context) error {
+	ac.mu.Lock()
+	f := ac.fleet
+	ac.mu.Unlock()
+	return ac.updateAccess(ctx, f)
 }
 
 // enforceRevocations applies the ledger's revocations and keeps the domain keys.

@@ -69,7 +69,7 @@ func (c *Core) composeParts() {
 
 	o := &c.Orders
 	o.o, o.settings, o.ledger, o.storage, o.newest, o.desired, o.query = &c.o, &c.settings, l, &c.storage, &c.newest, c.desired, q
-	o.older = c.incarnation.Older
+	o.acts = c.incarnation.Acts
 	o.link, o.states, o.fleet, o.notices, o.clock = b, &c.states, &c.fleet, &c.notices, &c.clock
 
 	c.accounts = accounts{ledger: l, desired: c.desired, incarnation: c.incarnation, refusals: &c.refusals, notices: &c.notices, request: o.requestStart}

@@ -447,5 +447,5 @@ func (e *Enrolment) RevokeDomain(ctx context.Context, domain, why string) ([]str
 			return sites, err
 		}
 	}
-	return sites, e.access.updateAccess(ctx, e.settings.Load().Fleet)
+	return sites, e.access.refresh(ctx)
 }

@@ -1,6 +1,7 @@
 package core_test
 
 import (
+	"errors"
 	"maps"
 	"net/http"
 	"os/exec"
@@ -210,6 +211,9 @@ func TestRestoredWithoutStore(t *testing.T) {
 	}
 	if _, err := w.core.Publisher.Publish(t.Context(), "package", core.PublishOptions{}); err == nil {
 		t.Error("it publishes although it has not read the store")
+	}
+	if _, err := w.core.Orders.Sync(t.Context(), core.SyncRequest{}); !errors.Is(err, incarnation.ErrNone) {
+		t.Errorf("it takes an order that sites would ignore: %v", err)
 	}
 	done, err := w.core.Halts.Halt(t.Context(), core.HaltRequest{Scope: halt.All, Reason: "bad package"})
 	if err != nil {

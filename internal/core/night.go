@@ -34,7 +34,7 @@ const maxLimit = 366 * 24 * time.Hour
 
 // Limit changes how fast sites move. Those that are moving follow at once.
 func (q *Orders) Limit(ctx context.Context, r LimitRequest) ([]Limited, error) {
-	if err := q.older(); err != nil {
+	if err := q.acts(); err != nil {
 		return nil, fmt.Errorf("limit: %w", err)
 	}
 	if r.Scope.Channel != "" {

@@ -29,7 +29,7 @@ type Orders struct {
 	fleet    *sites
 	notices  *notices
 	clock    *clocks
-	older    func() error // non-nil if another Core has taken over
+	acts     func() error // non-nil if another Core has taken over, or this Core has not read the store yet
 }
 
 // revisions numbers desired states, and reads runs. *ledger.Ledger is one.
@@ -65,7 +65,7 @@ func (q *Orders) Sync(ctx context.Context, r SyncRequest) ([]Order, error) {
 
 // requestStart asks each site and channel of a scope to start.
 func (q *Orders) requestStart(ctx context.Context, verb string, scope fleet.Scope, r desired.Request, detail string) ([]Order, error) {
-	if err := q.older(); err != nil {
+	if err := q.acts(); err != nil {
 		return nil, fmt.Errorf("%s: %w", verb, err)
 	}
 	list, err := q.settings.Load().Fleet.Select(scope)

@@ -40,7 +40,7 @@ func (c *Core) Refresh(ctx context.Context) error {
 		return fmt.Errorf("the configuration in force stays: %w", err)
 	}
 	_ = old // requests under way still use it; its idle connections end by themselves
-	if err := c.access.updateAccess(ctx, c.settings.Load().Fleet); err != nil {
+	if err := c.access.refresh(ctx); err != nil {
 		return err
 	}
 	c.Notifier.readSecrets(ctx)
@@ -81,9 +81,6 @@ func (c *Core) applySettings(ctx context.Context, s Settings) error {
 			c.incidents.Resolve(kinds.LogAccess, d, wire.Address{})
 		}
 	}
-	if err := c.access.updateAccess(ctx, s.Fleet); err != nil {
-		return err
-	}
 	for _, ch := range s.Fleet.Channels {
 		rel, err := c.ledger.Releases(ctx, ch.Name, 1)
 		if err != nil {
@@ -92,6 +89,9 @@ func (c *Core) applySettings(ctx context.Context, s Settings) error {
 		for _, r := range rel {
 			c.newest.putRelease(r)
 		}
+	}
+	if err := c.access.updateAccess(ctx, s.Fleet); err != nil {
+		return err
 	}
 	c.settings.Store(&s)
 	c.Notifier.readSecrets(ctx)

@@ -373,6 +373,34 @@ func TestOldObjectPutBack(t *testing.T) {
 	}
 }
 
+// TestOtherObjectOfOneEpoch: an old state of the bucket was put back, and a person gave the store an order before the Core
+// looked. Its epoch is the Core's newest. Both orders are then in force, for the Core and in the store.
+func TestOtherObjectOfOneEpoch(t *testing.T) {
+	d := newDesk(t)
+	none := d.store.object
+	ours := d.give("the Core's")
+	epoch := d.Current().Epoch
+	d.store.object, d.store.seen = none, 0
+	theirs := halt.Order{ID: halt.NewID(), Scope: halt.All, Reason: "test", By: "on call"}
+	for d.store.object.Epoch < epoch {
+		d.store.put(func(o *halt.Orders) { o.Active = []halt.Order{theirs} })
+	}
+	if d.store.object.Epoch != epoch {
+		t.Fatalf("epoch %d, want %d", d.store.object.Epoch, epoch)
+	}
+	if err := d.Look(t.Context()); err != nil {
+		t.Error(err)
+	}
+	for name, o := range map[string]*halt.Orders{"the Core": d.Current().Orders, "the store": d.store.object.Orders} {
+		if !o.Has(ours) || !o.Has(theirs.ID) || len(o.Active) != 2 {
+			t.Errorf("%s has %+v", name, o.Active)
+		}
+	}
+	if d.Current().Epoch <= epoch {
+		t.Errorf("sites have epoch %d, and ignore this one: %d", epoch, d.Current().Epoch)
+	}
+}
+
 // TestAdopt checks that a Core restored from a backup accepts from a site the orders that the store no longer has.
 // Orders lifted in the store since the backup do not return.
 func TestAdopt(t *testing.T) {

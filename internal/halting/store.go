@@ -31,7 +31,22 @@ func (s *Service) Look(ctx context.Context) error {
 		return err
 	}
 	if old := s.set.Load(); old.Object != nil && old.Epoch == h.Epoch {
-		return nil
+		if sameOrders(old.Orders, h.Orders) {
+			return nil
+		}
+		// After an old state of the bucket was put back, a person's order took an epoch that this Core had used. What
+		// the store lacks is not lifted: both sets count.
+		s.mu.Lock()
+		clear(s.base)
+		s.mu.Unlock()
+		s.changing.Lock()
+		if s.set.Load() == old {
+			unstored := *old
+			unstored.Stored = false
+			s.set.Store(&unstored)
+		}
+		s.changing.Unlock()
+		return s.storeSet(ctx)
 	}
 	return s.adoptObject(ctx, h, true)
 }

@@ -91,8 +91,9 @@ func (s *Service) Older() error {
 	return nil
 }
 
-// acts returns nil if this Core has taken a number, and no other Core has taken a later one.
-func (s *Service) acts() error {
+// Acts returns nil if this Core has taken a number, and no other Core has taken a later one. Otherwise it returns ErrNone or
+// an *OlderError. It reads nothing.
+func (s *Service) Acts() error {
 	if s.number.Load() == 0 {
 		return ErrNone
 	}
@@ -102,7 +103,7 @@ func (s *Service) acts() error {
 // MayState reports whether this Core may state what sites should hold, under that revision. A revision
 // of an earlier incarnation may stand for another state. It reads nothing.
 func (s *Service) MayState(revision uint64) bool {
-	return s.acts() == nil && revision >= wire.FirstRevision(s.number.Load())
+	return s.Acts() == nil && revision >= wire.FirstRevision(s.number.Load())
 }
 
 // maxLeap bounds how far a site can raise the number at once, so that the numbers cannot be
@@ -114,7 +115,7 @@ const maxLeap = 1 << 10
 func (s *Service) Followed(number uint64) error {
 	own := s.number.Load()
 	switch {
-	case s.acts() != nil: // it is reported again when this Core has a number
+	case s.Acts() != nil: // it is reported again when this Core has a number
 	case number > own+maxLeap:
 		return fmt.Errorf("incarnation %d is more than %d above this Core's %d", number, maxLeap, own)
 	case number >= own:
@@ -128,7 +129,7 @@ func (s *Service) Followed(number uint64) error {
 func (s *Service) Check(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.acts(); err != nil {
+	if err := s.Acts(); err != nil {
 		return err
 	}
 	b := s.o.Bucket()
