@@ -68,6 +68,16 @@ func (e *env) serve(ctx context.Context, w io.Writer, seeds []string) error {
 	}})
 }
 
+// checkEnrolled returns an error if the state directory holds no identity. A directory of the account that the service will
+// run as is not read: its content is not this account's to trust.
+func (e *env) checkEnrolled(account string) error {
+	if account == "" || runtime.GOOS == "windows" {
+		_, err := agent.Load(e.stateDir)
+		return err
+	}
+	return agent.IsEnrolled(e.stateDir)
+}
+
 func newInstall(e *env) *cobra.Command {
 	var f joinFlags
 	var seeds []string
@@ -84,7 +94,7 @@ func newInstall(e *env) *cobra.Command {
 				if err := e.printJoined(id); err != nil {
 					return err
 				}
-			} else if _, err := agent.Load(e.stateDir); err != nil {
+			} else if err := e.checkEnrolled(account); err != nil {
 				return err
 			}
 			state, err := filepath.Abs(e.stateDir)

@@ -54,11 +54,6 @@ func newSecretSet(e *env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if args[0] == core.SecretWebhook {
-				if _, err := mail.ParseHook(string(value)); err != nil {
-					return usage("secret set", "%w", err)
-				}
-			}
 			return vaultVerbs{e}.changeSecret(ctx, &f, false, api.SecretRequest{Name: args[0], Value: value})
 		},
 	})
@@ -104,6 +99,11 @@ func (g vaultVerbs) secretValue(name, file string) ([]byte, error) {
 	}
 	if len(b) == 0 || len(b) > vault.MaxValue {
 		return nil, usage("secret", "the value has %d bytes: want 1 to %d", len(b), vault.MaxValue)
+	}
+	if name == core.SecretWebhook {
+		if _, err := mail.ParseHook(string(b)); err != nil {
+			return nil, usage("secret", "the value of %s: %w", name, err)
+		}
 	}
 	return b, nil
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 	"unicode"
@@ -123,6 +125,18 @@ func isRunning(root *durable.Root) (bool, error) {
 		return false, err
 	}
 	return false, unlock()
+}
+
+// IsEnrolled returns an error, such as ErrNotEnrolled, if a state directory has no identity. It reads no file there.
+func IsEnrolled(stateDir string) error {
+	info, err := os.Lstat(filepath.Join(stateDir, siteFile))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s: %w", stateDir, ErrNotEnrolled)
+	case err == nil && !info.Mode().IsRegular():
+		return fmt.Errorf("%s: %s is not a file", stateDir, siteFile)
+	}
+	return err
 }
 
 // openSite opens the state directory of an enrolled site for those who run the

@@ -85,7 +85,9 @@ func TestEmptiedTargetIsOneIncident(t *testing.T) {
 	}
 	w.write("a.txt", "two")
 	w.publish("package")
-	w.until("the incident of what fails now", func() bool { return slices.Equal(slices.Sorted(slices.Values(w.openKeys())), []string{"run/package", "target-emptied/package"}) })
+	w.until("the incident of what fails now", func() bool {
+		return slices.Equal(slices.Sorted(slices.Values(w.openKeys())), []string{"run/package", "target-emptied/package"})
+	})
 	readOnly.Store(false)
 	w.untilCurrent(2, "osaka")
 	w.until("the end of all incidents", func() bool { return len(w.openKeys()) == 0 })

@@ -341,12 +341,9 @@ func (e *Enrolment) endToken(ctx context.Context, x *site) {
 func (e *Enrolment) RevokeSite(ctx context.Context, name, why string) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	tokens := 0
-	if s := e.settings.Load().Fleet.Site(name); s != nil {
-		var err error
-		if tokens, err = e.endTokens(ctx, s.Domain, name); err != nil {
-			return err
-		}
+	tokens, err := e.endTokens(ctx, "", name) // it may have left the configuration, or its domain
+	if err != nil {
+		return err
 	}
 	var found []wire.Address
 	e.fleet.eachSite(func(a wire.Address, x *site) {

@@ -88,7 +88,7 @@ func TestTwoCores(t *testing.T) {
 	w.write("a.txt", "one")
 	w.publish("package")
 	osaka := w.join("osaka")
-	osaka.stateOf("package", 1)
+	desired := osaka.stateOf("package", 1)
 	w.stop()
 	data := w.options.Data + "-copy"
 	w.copyData(data)
@@ -119,6 +119,11 @@ func TestTwoCores(t *testing.T) {
 	}
 	if err := w.core.Upkeep.Purge(t.Context()); !w.isOlder(err) || w.purges() != purges {
 		t.Errorf("the older Core purges: %v", err)
+	}
+	var run ledger.RunID
+	run[0] = 1
+	if n, ack, err := osaka.report(osaka.next, osaka.events(run, desired, nil, &wire.Finished{Verdict: "verified"}, nil)); err != nil || n != 0 || !ack.Full {
+		t.Errorf("the older Core keeps a report, which the other one never gets: %d, %v, %v", n, ack, err)
 	}
 	osaka.forgetSent()
 	if st, n := osaka.hello(); n != 0 || len(st.Desired) > 0 {

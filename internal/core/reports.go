@@ -60,6 +60,11 @@ func (s *storage) gaveNonce(a wire.Address, channel string, number trust.Release
 // handleReport commits a site's report, answers it and emits what it led to.
 func (c *Core) handleReport(ctx context.Context, m message, x *site, key trust.Public, v *wire.Report) {
 	a := m.from
+	if c.incarnation.Older() != nil {
+		// The other Core's ledger is the one that lasts: the site keeps its events for it.
+		c.down.sendSigned(a, wire.VerbAck, 0, &wire.Ack{Generation: v.Generation, Full: true})
+		return
+	}
 	done := c.reports.Commit(ctx, a, key, v)
 	if done.Refused != "" {
 		c.refusals.refuseMessage(ctx, m, "forged", done.Refused, kinds.Malformed)

@@ -14,6 +14,7 @@ import (
 	"nightferry/internal/fleet"
 	"nightferry/internal/halt"
 	"nightferry/internal/halting"
+	"nightferry/internal/incarnation"
 	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
 	"nightferry/internal/measure"
@@ -172,8 +173,8 @@ func (me *measurer) measureIfDue(ctx context.Context, ch *fleet.Channel) error {
 	switch {
 	case err == nil:
 		me.notices.incidents.Resolve(kinds.Unmeasured, ch.Name, wire.Address{})
-	case errors.As(context.Cause(mctx), &order):
-		return nil // due again when the halt order ends
+	case errors.As(context.Cause(mctx), &order), errors.As(context.Cause(mctx), new(*incarnation.OlderError)):
+		return nil // due again when the halt order ends, or this Core acts again
 	}
 	return err
 }

@@ -20,6 +20,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"nightferry/internal/bucket"
 	"nightferry/internal/trust"
 	"nightferry/internal/wire"
@@ -58,6 +60,7 @@ type Service struct {
 	older  atomic.Pointer[OlderError]
 	number atomic.Uint64 // 0: none taken yet
 	floor  atomic.Uint64 // the highest number that a site has followed
+	raises *rate.Limiter // of floor
 
 	mu sync.Mutex // one access to the bucket's object at a time
 }
@@ -77,7 +80,7 @@ func (e *OlderError) Error() string {
 
 // New returns a Service that has taken no number.
 func New(o Options) *Service {
-	s := &Service{o: o}
+	s := &Service{o: o, raises: rate.NewLimiter(rate.Every(time.Hour), maxRaises)}
 	rand.Read(s.holder[:]) // never fails (crypto/rand)
 	return s
 }
@@ -110,6 +113,10 @@ func (s *Service) MayState(revision uint64) bool {
 // exhausted.
 const maxLeap = 1 << 10
 
+// maxRaises bounds how often sites can raise the number at once, and then each hour: each time, all sites are told again
+// what they should hold.
+const maxRaises = 4
+
 // Followed reports that a site has followed a Core with that number. If it is this Core's number or
 // higher, the bucket and the ledger have both lost it, and the next Take takes a higher one.
 func (s *Service) Followed(number uint64) error {
@@ -118,7 +125,10 @@ func (s *Service) Followed(number uint64) error {
 	case s.Acts() != nil: // it is reported again when this Core has a number
 	case number > own+maxLeap:
 		return fmt.Errorf("incarnation %d is more than %d above this Core's %d", number, maxLeap, own)
-	case number >= own:
+	case number < own || number <= s.floor.Load():
+	case !s.raises.AllowN(s.o.Now(), 1):
+		return fmt.Errorf("incarnation %d: sites have raised the number %d times already: this one reports it again later", number, maxRaises)
+	default:
 		s.floor.Store(number)
 	}
 	return nil

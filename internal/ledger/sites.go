@@ -66,12 +66,12 @@ func (store *Sites) TakeToken(ctx context.Context, id string, hash [32]byte, pub
 	return t, nil
 }
 
-// EndTokens ends the tokens of a site or, with an empty name, of a domain, whatever the clock says about their expiry. It
+// EndTokens ends the tokens of a site in a domain, or with an empty domain in any; or with an empty name those of a domain, whatever the clock says about their expiry. It
 // returns the number of those that were neither used nor expired.
 func (store *Sites) EndTokens(ctx context.Context, domain, site string) (unused int, err error) {
 	now := toMicros(store.db.now())
 	err = store.db.makeChange(ctx, fmt.Sprintf("end the tokens of site %q of domain %s", site, domain), func(x *tx) error {
-		const which = " WHERE domain = ?1 AND (?2 = '' OR site = ?2) AND ended = 0"
+		const which = " WHERE (domain = ?1 OR ?1 = '' AND ?2 != '') AND (?2 = '' OR site = ?2) AND ended = 0"
 		if err := x.queryRow("SELECT count(*) FROM tokens"+which+" AND used = 0 AND expires > ?3", domain, site, now).Scan(&unused); err != nil {
 			return err
 		}
