@@ -111,7 +111,7 @@ LockPersonality=yes
 MemoryDenyWriteExecute=yes
 SystemCallArchitectures=native
 SystemCallFilter=@system-service
-SystemCallErrorNumber=EPERM
+SystemCallErrorNumber=ENOSYS
 `
 
 // quotePath is quote for a path that may not exist. systemd expands no $ in it.
