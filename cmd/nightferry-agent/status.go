@@ -14,7 +14,7 @@ import (
 
 func newStatus(e *env) *cobra.Command {
 	return e.newCommand("status", "Core, halt orders, releases, runs and incidents of this site",
-		"Reads the state directory; the agent may be running or not. It shows what this site knows, with the time from which that is: whether it is connected to the Core, the halt orders that stop it, and for each channel the release that it holds and the one that the Core wants.", "nightferry-agent status", cobra.NoArgs,
+		"Reads the state directory; the agent may be running or not. It shows the site's own records and the date of each: whether it is connected to the Core, the halt orders that stop it, and for each channel the release that it holds and the one that the Core wants.", "nightferry-agent status", cobra.NoArgs,
 		func(ctx context.Context, _ []string) error {
 			if err := durable.BecomeOwner(e.stateDir); err != nil {
 				return err

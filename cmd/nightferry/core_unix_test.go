@@ -200,7 +200,7 @@ func (x *coreBox) running() {
 	x.unknown()
 }
 
-// unknown names what does not exist: the command says so in one line, with exit code 14.
+// unknown maps an expected error to a command that names a missing thing. The command ends with exit code 14 and one line.
 func (x *coreBox) unknown() {
 	x.t.Helper()
 	for want, args := range map[string][]string{

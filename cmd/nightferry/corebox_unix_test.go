@@ -31,7 +31,7 @@ type coreBox struct {
 	config string
 	store  string
 	env    []string
-	secret []string             // what may be in no output and in no file
+	secret []string             // values that no output and no file may contain
 	exe    string               // of the daemon; empty: nightferry
 	as     *syscall.SysProcAttr // of the daemon; nil: this account
 

@@ -25,7 +25,7 @@ func newPlan(e *env) *cobra.Command {
 	cmd := e.command(verb{
 		use:   "plan [flags]",
 		short: "Forecast when each site moves which release",
-		long: "Lists for each site and channel that is behind, and for each release that a cadence will bring, when it starts, when it has arrived, how many nights that takes and its cost, from the rates that were measured, the windows, the timetables and the prices of the configuration. Nothing moves where a halt order, or what START names, stops it: that is not in the sum. " +
+		long: "Lists for each site and channel that is behind, and for each release that a cadence will bring, when it starts, when it has arrived, how many nights that takes and its cost, from the rates that were measured, the windows, the timetables and the prices of the configuration. The sum leaves out content that a halt order, or the reason in START, holds back. " +
 			"Times are those of each site's own clock; an end of +1 05:00 is five in the morning of the next day. SIZE is content that the site lacks, before compression: the difference of the two manifests. For a release that is not published yet (next) it is an estimate from past runs, marked with ~. So is the time at a site that was never measured, for which 1 MB/s is assumed.",
 		example: "nightferry plan\nnightferry plan --region ap --days 7\nnightferry plan --at 2026-12-24T18:00:00Z --json",
 		run: func(ctx context.Context, _ []string) error {

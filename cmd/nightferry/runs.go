@@ -242,7 +242,7 @@ func (g runViews) showRun(r *api.RunDetail) {
 	g.e.print("")
 }
 
-// showUnfinished prints what is known of a run under way: it has no totals yet.
+// showUnfinished prints the release and the progress of a run under way, which has no totals yet.
 func (g runViews) showUnfinished(r *api.RunDetail) {
 	if p := r.Progress; p != nil {
 		g.e.print("so far   %s: %s of %s files, %s of %s, %s received", dash(shown(p.Phase)), group(p.FilesDone), group(p.FilesTotal), size(p.BytesDone), size(p.BytesTotal), size(p.BytesWire))

@@ -60,7 +60,7 @@ func TestSitesFit(t *testing.T) {
 	}
 }
 
-// TestUnfinishedRun: a run under way shows its release and what has moved so far, and no totals, which it does not have.
+// TestUnfinishedRun: a run under way shows its release and its progress, and no totals.
 func TestUnfinishedRun(t *testing.T) {
 	var out bytes.Buffer
 	now := time.Date(2026, 3, 29, 14, 0, 0, 0, time.UTC)

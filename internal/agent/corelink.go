@@ -13,7 +13,7 @@ import (
 	"nightferry/internal/durable"
 )
 
-// coreFile holds a CoreLink, for those who run the site.
+// coreFile holds a CoreLink, for operators on the site.
 const coreFile = "core.json"
 
 // CoreLink is the state of the connection to the Core.
@@ -90,7 +90,7 @@ func (c *session) writeLink() error {
 	return nil
 }
 
-// noteConnection records what happened to the connection.
+// noteConnection records an event of the connection.
 func (c *session) noteConnection(e bus.Event) {
 	now := c.o.Now().UTC().Truncate(time.Second)
 	c.noteCore(func(l *CoreLink) {
@@ -116,7 +116,7 @@ func (c *session) noteHeard() {
 	c.noteCore(func(l *CoreLink) { l.Heard = c.o.Now().UTC().Truncate(time.Second) })
 }
 
-// restoreLink takes up what an earlier process has recorded.
+// restoreLink restores the record of an earlier process.
 func (c *session) restoreLink() {
 	l, err := readLink(c.root)
 	if err != nil {

@@ -28,7 +28,7 @@ func TestTargetThatLostItsRelease(t *testing.T) {
 	w.try(os.RemoveAll(target))
 	w.try(os.Mkdir(target, 0o755))
 	w.publish(tree(5, "two"), target)
-	w.await("an end that tells it", func() bool { f := w.finished(1); return f != nil && f.Verdict == runs.Emptied })
+	w.await("an end in that state", func() bool { f := w.finished(1); return f != nil && f.Verdict == runs.Emptied })
 	if left, err := os.ReadDir(target); err != nil || len(left) > 0 {
 		t.Errorf("written to the empty folder: %v, %v", left, err)
 	}

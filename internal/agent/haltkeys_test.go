@@ -157,7 +157,7 @@ func (c *coreless) start() {
 	})
 }
 
-// halted waits until the site obeys a halt order, and checks that this is what stopped it.
+// halted waits until the site obeys a halt order, and checks that this order stopped it.
 func (c *coreless) halted() {
 	c.t.Helper()
 	c.said.await(c.t, "release 1: stopped")
@@ -251,7 +251,7 @@ func TestForgedTrustDocument(t *testing.T) {
 	c.put(repo.TrustKey(2), forged)
 	c.put(haltKey, c.orders(key, 7))
 	c.said.await(t, "not by the root key")
-	c.said.await(t, "release 1: stopped") // by the fail-safe: what is in force is unknown
+	c.said.await(t, "release 1: stopped") // by the fail-safe: the orders in force are unknown
 	if !c.said.have(errNoHaltPath.Error()) {
 		t.Errorf("a forged order counts: %q", c.said.all)
 	}

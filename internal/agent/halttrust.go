@@ -70,7 +70,7 @@ func (h *haltState) onlyStops(s *trust.Signed) bool {
 	return slices.ContainsFunc(orders.Active, h.concernsSite)
 }
 
-// haltOf returns what the signature of a repository's halt object must cover.
+// haltOf returns the subject that the signature of a repository's halt object must cover.
 func haltOf(repo trust.RepoID, s *trust.Signed) trust.Subject {
 	return trust.Subject{Kind: halt.Kind, Version: halt.Version, Repo: repo, Number: s.Subject.Number}
 }

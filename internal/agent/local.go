@@ -68,7 +68,7 @@ func Halt(stateDir string, h LocalHalt) error {
 // ErrNoHalt reports that Resume has nothing to lift.
 var ErrNoHalt = errors.New("no halt order was given on this site; a halt order of the Core is lifted there, with nightferry resume")
 
-// Resume lifts what Halt ordered.
+// Resume lifts the order that Halt gave.
 func Resume(stateDir string) error {
 	root, err := openSite(stateDir)
 	if err != nil {
@@ -139,8 +139,8 @@ func IsEnrolled(stateDir string) error {
 	return err
 }
 
-// openSite opens the state directory of an enrolled site for those who run the
-// site, not only for its agent: see durable.Options.Keeper.
+// openSite opens the state directory of an enrolled site for its operators, and
+// not only for its agent: see durable.Options.Keeper.
 func openSite(stateDir string) (*durable.Root, error) {
 	root, err := durable.Open(stateDir, durable.Options{Trusted: true, Keeper: true})
 	if err == nil {

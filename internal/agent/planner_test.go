@@ -16,8 +16,8 @@ import (
 	"nightferry/internal/wire"
 )
 
-// TestAgentAndForecastAgree: on random nights, the agent starts each channel when the forecast says, and its content has
-// moved when the forecast says.
+// TestAgentAndForecastAgree: on random nights, the agent starts each channel at the forecast time, and its content has
+// moved at the forecast time.
 func TestAgentAndForecastAgree(t *testing.T) {
 	const measured = 2_000_000 // bytes per second
 	for seed := range uint64(10) {
@@ -50,16 +50,16 @@ func TestAgentAndForecastAgree(t *testing.T) {
 		starts, ends := nightOf(t, s, from, measured)
 		for _, it := range schedule.Forecast(q) {
 			if d := it.Start.Sub(starts[it.Channel]).Abs(); d > time.Second {
-				t.Errorf("seed %d: %s starts at %v, the forecast says %v", seed, it.Channel, starts[it.Channel], it.Start)
+				t.Errorf("seed %d: %s starts at %v, the forecast is %v", seed, it.Channel, starts[it.Channel], it.Start)
 			}
 			if d := it.End.Sub(ends[it.Channel]).Abs(); d > time.Second {
-				t.Errorf("seed %d: %s ends at %v, the forecast says %v", seed, it.Channel, ends[it.Channel], it.End)
+				t.Errorf("seed %d: %s ends at %v, the forecast is %v", seed, it.Channel, ends[it.Channel], it.End)
 			}
 		}
 	}
 }
 
-// nightOf lets an agent's own planner start what is due for a day, over a line of rate bytes per second that the
+// nightOf lets an agent's own planner start the due channels of a day, over a line of rate bytes per second that the
 // running channels share.
 func nightOf(t *testing.T, s *wire.State, from time.Time, rate int64) (starts, ends map[string]time.Time) {
 	t.Helper()
@@ -78,7 +78,7 @@ func nightOf(t *testing.T, s *wire.State, from time.Time, rate int64) (starts, e
 		for i := range s.Desired {
 			d := &s.Desired[i]
 			if open, _ := a.night.isOpen(now, d.Channel, false); !open && a.running[d.Channel] != nil {
-				delete(a.running, d.Channel) // it is stopped, and notes what remains
+				delete(a.running, d.Channel) // it is stopped, and notes the rest
 				a.preparing.setNeeded(d, left[d.Channel])
 			}
 			if left[d.Channel] > 0 {

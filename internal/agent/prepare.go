@@ -46,7 +46,7 @@ func preparationOf(want *wire.Desired) string {
 	return fmt.Sprintf("%d\x00%s\x00%s", want.Number, want.Release, want.Target)
 }
 
-// preparations holds what the next runs need.
+// preparations holds the needs of the next runs.
 type preparations struct {
 	mu    sync.Mutex
 	plans map[string]*preparation // by channel

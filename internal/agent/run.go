@@ -54,7 +54,7 @@ type agent struct {
 	next      map[string]attempt // by channel: when it may be tried again
 	refused   map[string]string  // by channel: the target that was refused
 	waits     []wire.Wait        // why due channels have not started
-	beaten    uint64             // revision that the Core knows to be accepted, or will hear of with the next heartbeat
+	beaten    uint64             // revision that the Core knows to be accepted, or will learn with the next heartbeat
 	fatal     error
 
 	failures map[string]string // by channel: why its last run did not end well

@@ -17,7 +17,7 @@ import (
 	"nightferry/internal/wire"
 )
 
-// Status is what a site knows of itself.
+// Status holds a site's own records.
 type Status struct {
 	Identity *Identity
 	Running  bool // an agent runs
@@ -26,7 +26,7 @@ type Status struct {
 	Local    *LocalHalt      // order to stop that was given on the site; nil: none
 	Halts    []halt.Order    // of the Core or the store, that stop the site or a channel of it
 	Channels []ChannelStatus
-	Stated   time.Time // of what the Core wants, by its clock; zero: nothing is known
+	Stated   time.Time // of the desired state, by the Core's clock; zero: there is none
 	Runs     []spool.Run
 	Problems []spool.OpenProblem
 	Spooled  uint64 // events that the Core has not acknowledged
@@ -39,8 +39,8 @@ type ChannelStatus struct {
 	Wanted  *wire.Desired // nil: the Core wants nothing, as far as the site knows
 }
 
-// ReadStatus may be called beside the agent. With an error it returns what could be read; Identity is set if anything
-// could.
+// ReadStatus may be called beside the agent. With an error it returns the readable part; Identity is set if there is
+// one.
 func ReadStatus(ctx context.Context, dir string, now func() time.Time) (s Status, err error) {
 	root, err := openSite(dir)
 	if err != nil {

@@ -124,7 +124,7 @@ type LogFile struct {
 type Held struct {
 	Repo     string                           `json:"repository"`
 	Releases map[string][]trust.ReleaseNumber `json:"releases"` // by channel, ascending
-	Oldest   map[string][]string              `json:"oldest"`   // who holds the first of them
+	Oldest   map[string][]string              `json:"oldest"`   // holders of the first of them
 }
 
 // Reloaded is what a reload put in force.

@@ -65,7 +65,7 @@ func TestFields(t *testing.T) {
 		}
 	}
 	if len(all) < 500 {
-		t.Fatalf("only %d fields were found: what is checked is not the product", len(all))
+		t.Fatalf("only %d fields were found: the check does not cover the product", len(all))
 	}
 	for _, bad := range all.bad(allowedFields) {
 		t.Error(bad)

@@ -40,7 +40,7 @@ func TestFieldsNameReleases(t *testing.T) {
 		t.Fatal(err)
 	}
 	if seen < 20 {
-		t.Fatalf("only %d JSON fields of releases were found: what is checked is not the product", seen)
+		t.Fatalf("only %d JSON fields of releases were found: the check does not cover the product", seen)
 	}
 	for _, b := range bad {
 		t.Error(b)
@@ -94,7 +94,7 @@ func nouns(fsys fs.FS) (bad []string, seen int, err error) {
 	return bad, seen, err
 }
 
-// wrongNoun returns what is wrong with a field's type or JSON name, and whether the name is in nounOf.
+// wrongNoun returns the fault of a field's type or JSON name, and whether the name is in nounOf.
 func wrongNoun(owner string, f *ast.Field) (bad []string, named bool) {
 	typ := types.ExprString(f.Type)
 	kind := typ[strings.LastIndexByte(typ, '.')+1:]
@@ -115,7 +115,7 @@ func wrongNoun(owner string, f *ast.Field) (bad []string, named bool) {
 	for _, id := range f.Names {
 		switch {
 		case id.Name == "Number" && typ == "uint64" && !slices.Contains(plainNumbers, owner):
-			report("is called Number: use trust.ReleaseNumber, or say in plainNumbers that it numbers something else")
+			report("is called Number: use trust.ReleaseNumber, or list it in plainNumbers if it numbers something else")
 		case id.Name == "Release" && (typ == "uint64" || kind == "Digest"):
 			report("is called Release: use trust.ReleaseNumber or trust.ReleaseDigest")
 		}

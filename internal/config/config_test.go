@@ -192,7 +192,7 @@ func TestRefused(t *testing.T) {
 		{"secret in a URL", strings.NewReplacer("s3://b", "s3://AKIA:hunter2@b", "tls://core", "tls://u:hunter2@core").Replace(base), true, []string{
 			`f:2:8: store: open s3://b/p?region=x: credentials do not belong into a store's URL: give s3://BUCKET/PREFIX?region=REGION&endpoint=URL`,
 			`f:4:10: public[0]: credentials do not belong into a URL`}},
-		{"secret in what is no URL", strings.Replace(base, "tls://core", "tls://u:hunter2%zz@core", 1), true, []string{
+		{"secret in an unparsable URL", strings.Replace(base, "tls://core", "tls://u:hunter2%zz@core", 1), true, []string{
 			`f:4:10: public[0]: credentials do not belong into a URL`}},
 		{"folder as a store", strings.Replace(base, "s3://b/p?region=x", "file:///srv/store", 1), true, []string{`f:2:8: store: a folder has no presigned URLs, through which sites fetch: want s3://BUCKET/PREFIX?region=REGION`}},
 		{"nothing listens", base + "listen: {control: off, websocket: off}\n", false, []string{`f:6:9: listen: control and websocket are both off: no site could connect`}},

@@ -12,7 +12,7 @@ import (
 	"nightferry/internal/halt"
 )
 
-// TestStatusOnTheSite: what nightferry-agent status knows: the connection, a halt order of the Core, the wanted release
+// TestStatusOnTheSite: nightferry-agent status shows the connection, a halt order of the Core, the wanted release
 // beside the held one, and that the site is revoked. nightferry-agent check names that cause, too.
 func TestStatusOnTheSite(t *testing.T) {
 	t.Parallel()

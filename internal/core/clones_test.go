@@ -162,7 +162,7 @@ func TestPutBack(t *testing.T) {
 	}
 }
 
-// TestClonesByTurns: a machine and its copy run by turns, so that no two processes are heard at once. The
+// TestClonesByTurns: a machine and its copy run by turns, so that no two processes send at once. The
 // copy was acknowledged more than it has sent, so it numbers its events anew. When the first machine
 // continues its own record, there are two.
 func TestClonesByTurns(t *testing.T) {

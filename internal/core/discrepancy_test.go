@@ -234,7 +234,7 @@ func TestPain15_OneFileChangedAtASite(t *testing.T) {
 	}
 	w.untilOver("target-emptied")
 	if i := w.discrepancy("tokyo"); i.ID != before || !w.asPublished("tokyo", image) {
-		t.Errorf("what was ordered is told as %q", i.Text)
+		t.Errorf("the ordered change is reported as %q", i.Text)
 	}
 }
 

@@ -72,7 +72,7 @@ func TestDisplaced(t *testing.T) {
 
 	w.mustBeUnwelcome(issued.Text)
 
-	// Both agents have ended, and the site joins again: what was denied to it before is over.
+	// Both agents have ended, and the site joins again: the incident of its denied messages ends.
 	first.client.Close()
 	second.client.Close()
 	if _, err := w.enrol(issue("osaka").Text, nil); err != nil {

@@ -81,7 +81,7 @@ func TestEmptiedTargetIsOneIncident(t *testing.T) {
 	}
 	w.write("a.txt", "two")
 	w.publish("package")
-	w.until("the incident of what fails now", func() bool {
+	w.until("the incident of the present failure", func() bool {
 		return slices.Equal(slices.Sorted(slices.Values(w.openKeys())), []string{"run/package", "target-emptied/package"})
 	})
 	readOnly.Store(false)

@@ -149,14 +149,12 @@ func TestHaltGivenUp(t *testing.T) {
 	}
 }
 
-// haltAway is a Core in whose bucket the halt object can be neither read nor
-// written while away is true.
-func haltAway(t *testing.T) (w *world, away *atomic.Bool) {
-	away = new(atomic.Bool)
+// refusingStore is a Core whose store refuses the requests for which refused returns true.
+func refusingStore(t *testing.T, refused func(*http.Request) bool) *world {
 	return newWorldWith(t, nil, func(w *world) {
 		b, _ := s3test.Through(t, w.bucket, func(next http.Handler) http.Handler {
 			return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-				if away.Load() && strings.HasSuffix(r.URL.Path, "/halt") {
+				if refused(r) {
 					s3test.S3Error(rw, http.StatusForbidden, "AccessDenied", "down for the test")
 					return
 				}
@@ -164,7 +162,14 @@ func haltAway(t *testing.T) (w *world, away *atomic.Bool) {
 			})
 		})
 		w.options.StoreURL = b.URL("")
-	}), away
+	})
+}
+
+// haltAway is a Core in whose bucket the halt object can be neither read nor
+// written while away is true.
+func haltAway(t *testing.T) (w *world, away *atomic.Bool) {
+	away = new(atomic.Bool)
+	return refusingStore(t, func(r *http.Request) bool { return away.Load() && strings.HasSuffix(r.URL.Path, "/halt") }), away
 }
 
 // TestSeveralOrdersAtOnce: the Core cannot reach the halt object, gives two
@@ -316,17 +321,8 @@ func TestRestoredCoreAndHalts(t *testing.T) {
 func TestRestoredCoreResumes(t *testing.T) {
 	t.Parallel()
 	var away atomic.Bool
-	w := newWorldWith(t, nil, func(w *world) {
-		b, _ := s3test.Through(t, w.bucket, func(next http.Handler) http.Handler {
-			return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-				if away.Load() && strings.HasSuffix(r.URL.Path, "/halt") && !strings.Contains(r.UserAgent(), "agent") {
-					s3test.S3Error(rw, http.StatusForbidden, "AccessDenied", "down for the test")
-					return
-				}
-				next.ServeHTTP(rw, r)
-			})
-		})
-		w.options.StoreURL = b.URL("")
+	w := refusingStore(t, func(r *http.Request) bool {
+		return away.Load() && strings.HasSuffix(r.URL.Path, "/halt") && !strings.Contains(r.UserAgent(), "agent")
 	})
 	w.write("a.txt", "one")
 	w.runAgent("osaka", true)

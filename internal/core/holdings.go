@@ -13,7 +13,7 @@ import (
 	"nightferry/internal/wire"
 )
 
-// accounts compares what sites report of themselves with the ledger. One of the two may have been
+// accounts compares the reports of sites about themselves with the ledger. One of the two may have been
 // restored from a backup.
 type accounts struct {
 	ledger      *ledger.Ledger

@@ -12,7 +12,7 @@ import (
 	"nightferry/internal/wire"
 )
 
-// newIncarnation makes the service that tells the newer of two Cores from the older one.
+// newIncarnation makes the service that distinguishes the newer of two Cores from the older one.
 func newIncarnation(l *ledger.Ledger, s *storage, n *notices, now func() time.Time) *incarnation.Service {
 	return incarnation.New(incarnation.Options{
 		Records: l, Now: now,

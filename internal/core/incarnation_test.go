@@ -16,7 +16,6 @@ import (
 	"nightferry/internal/halt"
 	"nightferry/internal/incarnation"
 	"nightferry/internal/ledger"
-	"nightferry/internal/s3test"
 	"nightferry/internal/testbed"
 	"nightferry/internal/wire"
 )
@@ -64,7 +63,7 @@ func (s *wireSite) forgetSent() {
 	s.forget()
 }
 
-// stated says hello and waits for a desired state. A Core that has not read the store yet answers with halt
+// stated sends a hello and waits for a desired state. A Core that has not read the store yet answers with halt
 // orders, and sends the state when it has.
 func (s *wireSite) stated() (*wire.State, uint64) {
 	s.w.t.Helper()
@@ -176,18 +175,7 @@ func TestTwoCores(t *testing.T) {
 func TestRestoredWithoutStore(t *testing.T) {
 	t.Parallel()
 	var dark atomic.Bool
-	w := newWorldWith(t, nil, func(w *world) {
-		b, _ := s3test.Through(t, w.bucket, func(next http.Handler) http.Handler {
-			return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-				if dark.Load() {
-					s3test.S3Error(rw, http.StatusForbidden, "AccessDenied", "down for the test")
-					return
-				}
-				next.ServeHTTP(rw, r)
-			})
-		})
-		w.options.StoreURL = b.URL("")
-	})
+	w := refusingStore(t, func(*http.Request) bool { return dark.Load() })
 	w.write("a.txt", "one")
 	w.publish("package")
 	osaka := w.join("osaka")
@@ -253,7 +241,7 @@ func TestRestoredWithoutStore(t *testing.T) {
 }
 
 // TestNumberLostEverywhere: ledger and bucket are restored, so that both have lost the number. A site that
-// has followed it says so, and gets a newer state; a number that no Core can have had is refused.
+// has followed it reports this, and gets a newer state; a number that no Core can have had is refused.
 func TestNumberLostEverywhere(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
@@ -340,7 +328,7 @@ func TestFullHello(t *testing.T) {
 }
 
 // TestUnsentEvents: a site that has not yet reported the run by which it holds a release is not corrected:
-// the report will say it.
+// the report will contain it.
 func TestUnsentEvents(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)

@@ -11,7 +11,7 @@ import (
 	"nightferry/internal/trust"
 )
 
-// TestEachObstacleHasItsRemedy: what keeps a site from changing its files is one incident, with that cause and with the
+// TestEachObstacleHasItsRemedy: an obstacle to a site's changes is one incident, with that cause and with the
 // remedy for it, and ends once the remedy was applied.
 func TestEachObstacleHasItsRemedy(t *testing.T) {
 	w := newWorld(t, nil)

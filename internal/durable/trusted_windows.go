@@ -312,7 +312,7 @@ func keeperOf(dir string) account {
 		return noAccount
 	}
 	paths := []string{dir}
-	list, _ := os.ReadDir(dir) // judgeEntries reports what is wrong with it
+	list, _ := os.ReadDir(dir) // judgeEntries reports its faults
 	for _, e := range list {
 		paths = append(paths, filepath.Join(dir, e.Name()))
 	}

@@ -39,7 +39,7 @@ type Records interface {
 type Bucket struct {
 	Store bucket.Store
 	Repo  trust.RepoID
-	Doc   *trust.Doc // says which keys may sign
+	Doc   *trust.Doc // lists the keys that may sign
 	Key   ed25519.PrivateKey
 }
 
@@ -113,8 +113,8 @@ func (s *Service) MayState(revision uint64) bool {
 // exhausted.
 const maxLeap = 1 << 10
 
-// maxRaises bounds how often sites can raise the number at once, and then each hour: each time, all sites are told again
-// what they should hold.
+// maxRaises bounds how often sites can raise the number at once, and then each hour: each time, the Core sends
+// all sites their desired states again.
 const maxRaises = 4
 
 // Followed reports that a site has followed a Core with that number. If it is this Core's number or

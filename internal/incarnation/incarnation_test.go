@@ -99,7 +99,7 @@ func TestOlderOfTwo(t *testing.T) {
 	take(t, a)
 	first, second := wire.FirstRevision(1), wire.FirstRevision(2)
 	if !a.MayState(first) || a.MayState(first-1) || a.Check(t.Context()) != nil {
-		t.Error("the only Core does not act, or states what an earlier one has computed")
+		t.Error("the only Core does not act, or states a result of an earlier one")
 	}
 	take(t, b)
 	var older *OlderError

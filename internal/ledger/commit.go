@@ -66,8 +66,8 @@ func (x *tx) readSpool(domain, site string, generation [16]byte) (last uint64, f
 }
 
 func (x *tx) writeSpool(domain, site string, generation [16]byte, last uint64, now time.Time) error {
-	return x.execSQL(`INSERT INTO spools (domain, site, generation, last, first_seen, last_seen, turn)
-			SELECT ?1, ?2, ?3, ?4, ?5, ?5, 1 + coalesce(max(turn), 0) FROM spools WHERE domain = ?1 AND site = ?2 AND generation != ?3
+	return x.execSQL(`INSERT INTO spools (domain, site, generation, last, last_seen, turn)
+			SELECT ?1, ?2, ?3, ?4, ?5, 1 + coalesce(max(turn), 0) FROM spools WHERE domain = ?1 AND site = ?2 AND generation != ?3
 		ON CONFLICT (domain, site, generation) DO UPDATE SET last = excluded.last, last_seen = excluded.last_seen, turn = max(turn, excluded.turn)`,
 		domain, site, generation[:], int64(last), toMicros(now))
 }

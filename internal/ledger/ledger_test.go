@@ -145,7 +145,7 @@ func TestTokens(t *testing.T) {
 	_, err = l.Sites.TakeToken(ctx, "t2", hash, "U9")
 	wantErr(t, err, ErrExpiredToken)
 
-	// Once the winner has been heard, the token has ended, also for it.
+	// After the winner's first message the token has ended, also for the winner.
 	for i, want := range []int{1, 0} {
 		n, err := l.Sites.EndUsedTokens(ctx, tok.UsedBy)
 		must(t, err)

@@ -43,7 +43,7 @@ type PlanItem struct {
 	Blocked string              `json:"blocked,omitempty"` // why it does not start until a person acts: halted on the site, disk full, target emptied, target refused
 	Assumed bool                `json:"assumed,omitempty"` // the site's rate was never measured
 	Bytes   int64               `json:"bytes"`             // of content that the site lacks, before compression
-	// Estimated: Bytes is what earlier releases took, because the release is not published yet, or the bucket no longer
+	// Estimated: Bytes is the amount that earlier releases took, because the release is not published yet, or the bucket no longer
 	// has the one that the site holds.
 	Estimated bool    `json:"estimated,omitempty"`
 	Requests  int64   `json:"requests"`

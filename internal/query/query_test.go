@@ -176,7 +176,7 @@ func TestStates(t *testing.T) {
 	}
 }
 
-// TestWhy: one cause is one entry, and no entry advises what cannot be done while another one stands.
+// TestWhy: one cause is one entry, and no entry advises a step that another entry forbids.
 func TestWhy(t *testing.T) {
 	enrolled := Site{Connected: true, Seen: noon, Identity: &ledger.Identity{Enrolled: noon.Add(-time.Hour)}, Waits: map[string]Waiting{"package": {Why: "halted"}}}
 	held := func(number trust.ReleaseNumber) []ledger.Holding {

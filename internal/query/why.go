@@ -59,7 +59,7 @@ type Reason struct {
 // reasons collects those of a channel at a site.
 type reasons struct {
 	of   Reason // names the channel and the site
-	then string // what must be done before any other remedy works; empty: nothing
+	then string // remedy that must come before all others; empty: none
 	list []Reason
 }
 
@@ -75,7 +75,7 @@ func (r *reasons) add(what string, since time.Time, cause, remedy string, told .
 	r.list = append(r.list, x)
 }
 
-// findReasons finds what keeps a channel at a site from being current, the most
+// findReasons finds the reasons why a channel at a site is not current, the most
 // urgent first. None: nothing does. While the site is not enrolled, or is halted,
 // it names nothing that only another order could change.
 func (v *Service) findReasons(s *fleet.Site, st *SiteStatus, ch *ChannelStatus, f *ledger.Finding) []Reason {

@@ -110,7 +110,7 @@ type Beat struct {
 	Revision   uint64
 	Epoch      uint64
 	Holds      []Held
-	Spooled    uint64 // events not yet acknowledged; 0: the Core has the report of all that Holds says
+	Spooled    uint64 // events not yet acknowledged; 0: the Core has the reports of all of Holds
 	Instance   []byte // as in Hello
 	Waits      []Wait // at most MaxWaits, by channel
 	Leaving    bool   // the agent stops and disconnects now
