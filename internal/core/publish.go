@@ -16,6 +16,7 @@ import (
 	"nightferry/internal/durable"
 	"nightferry/internal/fleet"
 	"nightferry/internal/halt"
+	"nightferry/internal/incarnation"
 	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
 	"nightferry/internal/publishing"
@@ -87,13 +88,20 @@ func (pb *Publisher) publishUnless(ctx context.Context, channel string, o Publis
 	defer pb.measureSoon(channel) // once it is free
 	defer end()
 	p, err := pb.publishChannel(ctx, ch, o)
-	if order := (*halt.Error)(nil); errors.As(context.Cause(ctx), &order) && err != nil && !errors.As(err, &order) {
-		err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
-	}
+	err = withCause(ctx, err)
 	if err != nil && ctx.Err() == nil && !o.DryRun && !errors.As(err, new(*halt.Error)) && !quiet(err) { // else who asked, or who gave the order, knows
 		pb.notices.incidents.Raise(kinds.Publishes, ch.Name, wire.Address{}, fmt.Sprintf("channel %s: %v", ch.Name, err))
 	}
 	return p, err
+}
+
+// withCause adds the halt order, or the newer Core, that stopped a publish to its error.
+func withCause(ctx context.Context, err error) error {
+	cause := context.Cause(ctx)
+	if err == nil || cause == ctx.Err() || errors.As(err, new(*halt.Error)) || errors.As(err, new(*incarnation.OlderError)) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", cause, err)
 }
 
 func (pb *Publisher) publishChannel(ctx context.Context, ch *fleet.Channel, o PublishOptions) (*Published, error) {
@@ -111,7 +119,7 @@ func (pb *Publisher) publishChannel(ctx context.Context, ch *fleet.Channel, o Pu
 	}
 	pb.notices.emitEvent(Event{Kind: RunStarted, Channel: ch.Name, Run: id.String()})
 	res, err := pb.pushSource(ctx, ch, o, w)
-	err = byChannelKey(err, ch.Name)
+	err = withCause(ctx, byChannelKey(err, ch.Name))
 	p := &Published{Run: id.String(), Channel: ch.Name}
 	end := ledger.Finish{State: runs.Failed}
 	if err != nil {
