@@ -88,7 +88,7 @@ func TestKilledWhileFoldersChangeCase(t *testing.T) {
 	p, dst, old, new := recased(t)
 	journaled, stride := 0, 1
 	if !testbed.Soak() {
-		stride = 3 // Wine takes seconds for each
+		stride = 5 // Wine takes seconds for each
 	}
 	for n, total := 0, 0; n == 0 || n <= total; n += stride {
 		dst := filepath.Join(filepath.Dir(dst), fmt.Sprint("dst", n))

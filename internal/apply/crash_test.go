@@ -97,7 +97,7 @@ func TestPain05_KilledAtEveryChange(t *testing.T) {
 	base := filepath.Dir(dst)
 	total, journaled, stride := 0, 0, 1
 	if runtime.GOOS == "windows" && !testbed.Soak() {
-		stride = 12 // Wine takes seconds for each
+		stride = 20 // Wine takes seconds for each
 	}
 	for n := 0; n == 0 || n <= total; n += stride {
 		dst := filepath.Join(base, fmt.Sprint("dst", n))
