@@ -7,6 +7,7 @@ import (
 
 	"nightferry/internal/incident"
 	"nightferry/internal/query"
+	"nightferry/internal/text"
 	"nightferry/internal/wire"
 )
 
@@ -58,17 +59,10 @@ func (c *Core) AckIncident(ctx context.Context, id int64, note string) (query.In
 }
 
 // clipText bounds a text that others wrote.
-func clipText(s string) string { return boundText(s, maxText) }
+func clipText(s string) string { return text.Bound(s, maxText) }
 
 const (
 	maxText = 1 << 10
 	// again is how often what goes on is noted again.
 	again = time.Minute
 )
-
-func boundText(s string, n int) string {
-	if len(s) > n {
-		return s[:n] + "…"
-	}
-	return s
-}

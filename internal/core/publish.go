@@ -24,6 +24,7 @@ import (
 	"nightferry/internal/reports"
 	"nightferry/internal/runs"
 	"nightferry/internal/scan"
+	"nightferry/internal/text"
 	"nightferry/internal/wire"
 )
 
@@ -124,7 +125,7 @@ func (pb *Publisher) publishChannel(ctx context.Context, ch *fleet.Channel, o Pu
 	end := ledger.Finish{State: runs.Failed}
 	if err != nil {
 		end.Totals = w.totals // of the lines that its log has
-		end.Cause = boundText(err.Error(), reports.MaxRunText)
+		end.Cause = text.Bound(err.Error(), reports.MaxRunText)
 		guard := (*push.GuardError)(nil)
 		stop := (*halt.Error)(nil)
 		switch {

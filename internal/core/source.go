@@ -24,6 +24,7 @@ import (
 	"nightferry/internal/runs"
 	"nightferry/internal/scan"
 	"nightferry/internal/tasks"
+	"nightferry/internal/text"
 	"nightferry/internal/wire"
 )
 
@@ -220,7 +221,7 @@ func (me *measurer) measureSource(ctx context.Context, ch *fleet.Channel, rel *l
 		end.State = runs.Stopped
 	}
 	if err != nil {
-		end.Cause = boundText(err.Error(), reports.MaxRunText)
+		end.Cause = text.Bound(err.Error(), reports.MaxRunText)
 	}
 	if err2 := errors.Join(w.flushFiles(always), w.appendEvent(always, ledger.Event{Finish: &end})); err2 != nil {
 		me.notices.LedgerFailed(err2)

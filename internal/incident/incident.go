@@ -13,6 +13,7 @@ import (
 	"nightferry/internal/clock"
 	"nightferry/internal/kinds"
 	"nightferry/internal/ledger"
+	"nightferry/internal/text"
 	"nightferry/internal/wire"
 )
 
@@ -87,9 +88,9 @@ func New(o Options) *Service {
 // Raise opens an incident of a kind about the object what (empty: the kind has
 // only one incident), or adds the site at to it. The zero address is the Core
 // itself. Raise never waits for the ledger.
-func (s *Service) Raise(kind Kind, what string, at wire.Address, text string) {
+func (s *Service) Raise(kind Kind, what string, at wire.Address, why string) {
 	m := part{kinds.KeyOf(kind, what), at}
-	now := s.o.Now()
+	now, bounded := s.o.Now(), strings.ToValidUTF8(text.Bound(why, maxText), "")
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	last, open := s.open[m]
@@ -97,9 +98,9 @@ func (s *Service) Raise(kind Kind, what string, at wire.Address, text string) {
 		return
 	}
 	s.open[m] = now
-	s.queueChange(change{part: m, kind: kind, text: clipText(text), when: now})
+	s.queueChange(change{part: m, kind: kind, text: bounded, when: now})
 	if kind == kinds.Full && !open { // the ledger cannot be written for a while
-		s.o.OnChange(Change{kind, m.key, at, clipText(text)})
+		s.o.OnChange(Change{kind, m.key, at, bounded})
 	}
 }
 
@@ -380,12 +381,4 @@ func (s *Service) Serve(ctx context.Context) error {
 		case <-s.wake:
 		}
 	}
-}
-
-// clipText bounds a text from outside, at a whole character.
-func clipText(text string) string {
-	if len(text) <= maxText {
-		return text
-	}
-	return strings.ToValidUTF8(text[:maxText], "") + "…"
 }

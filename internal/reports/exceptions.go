@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"nightferry/internal/ledger"
+	"nightferry/internal/text"
 	"nightferry/internal/wire"
 )
 
@@ -54,7 +55,7 @@ const maxTold = 200
 
 func nameException(x ledger.Exception) string {
 	if x.Cause == "" {
-		return boundText(x.Path, maxTold)
+		return text.Bound(x.Path, maxTold)
 	}
-	return fmt.Sprintf("%s (%s)", boundText(x.Path, maxTold), boundText(x.Cause, maxTold))
+	return fmt.Sprintf("%s (%s)", text.Bound(x.Path, maxTold), text.Bound(x.Cause, maxTold))
 }

@@ -22,6 +22,7 @@ import (
 	"nightferry/internal/ledger"
 	"nightferry/internal/measure"
 	"nightferry/internal/releases"
+	"nightferry/internal/text"
 	"nightferry/internal/trust"
 	"nightferry/internal/wire"
 )
@@ -236,11 +237,4 @@ func (s *Service) forgetGap(a wire.Address) {
 const maxText = 1 << 10
 
 // clipText bounds a text that a site wrote.
-func clipText(s string) string { return boundText(s, maxText) }
-
-func boundText(s string, n int) string {
-	if len(s) > n {
-		return s[:n] + "…"
-	}
-	return s
-}
+func clipText(s string) string { return text.Bound(s, maxText) }

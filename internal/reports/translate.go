@@ -11,6 +11,7 @@ import (
 	"nightferry/internal/measure"
 	"nightferry/internal/releases"
 	"nightferry/internal/runs"
+	"nightferry/internal/text"
 	"nightferry/internal/trust"
 	"nightferry/internal/wire"
 )
@@ -175,7 +176,7 @@ func (t *translator) translateFinish(e *ledger.Event) error {
 		t.openFailing(e, e.Finish)
 		return err
 	}
-	f := &ledger.Finish{State: v.Verdict, Cause: boundText(v.Error, MaxRunText), Totals: v.Totals}
+	f := &ledger.Finish{State: v.Verdict, Cause: text.Bound(v.Error, MaxRunText), Totals: v.Totals}
 	if !f.State.Valid() {
 		f.State = runs.Failed
 	}

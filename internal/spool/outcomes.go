@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"nightferry/internal/text"
 	"nightferry/internal/wire"
 )
 
@@ -48,23 +49,13 @@ type group struct {
 }
 
 func (g *group) addOutcome(k uint64, o wire.Outcome) {
-	if len(o.Cause) > maxCause {
-		o.Cause = o.Cause[:cutLength(o.Cause, maxCause)] + "…"
-	}
+	o.Cause = text.Bound(o.Cause, maxCause)
 	for _, text := range []*string{&o.Path, &o.From, &o.Cause} {
 		*text = strings.ToValidUTF8(*text, "\uFFFD") // the site's own names may hold any bytes
 	}
 	g.keys = binary.BigEndian.AppendUint64(g.keys, k)
 	g.all = append(g.all, o)
 	g.size += len(o.Path) + len(o.From) + len(o.Cause) + 8
-}
-
-// cutLength returns the longest length, at most n, at which a UTF-8 text can be cut.
-func cutLength(s string, n int) int {
-	for n > 0 && s[n]&0xc0 == 0x80 {
-		n--
-	}
-	return n
 }
 
 func (g *group) isFull() bool { return len(g.all) >= chunkOutcomes || g.size >= chunkBytes }

@@ -9,6 +9,7 @@ import (
 
 	"nightferry/internal/halt"
 	"nightferry/internal/runs"
+	"nightferry/internal/text"
 )
 
 // Bounds of the values that a site may send. The Core accepts no others, because each of these could break a view or a
@@ -118,7 +119,7 @@ func cleanText(s string, most int) string {
 			return unicode.ReplacementChar
 		}
 		return r
-	}, s[:min(len(s), most)])
+	}, text.Bound(s, most))
 	if len(s) <= most {
 		return s
 	}
