@@ -470,3 +470,64 @@ func TestAcknowledgedIsNotReminded(t *testing.T) {
 		t.Error("its end was not told")
 	}
 }
+
+// TestHourlyMails: an incident that opens and closes all night, beside incidents of many kinds, does not become a mail each.
+// Nothing is left out, and the first mails are not delayed.
+func TestHourlyMails(t *testing.T) {
+	d := newDesk(t)
+	d.rules.Domains, d.rules.Regions = nil, nil
+	at := dawn
+	d.at(at)
+	var sent []time.Time
+	covered := map[int64]string{}
+	step := func() {
+		at = at.Add(time.Minute)
+		for _, m := range d.at(at) {
+			sent = append(sent, at)
+			for _, n := range m.Notices {
+				covered[n.Incident.ID] = n.Kind
+			}
+		}
+	}
+	for id := int64(1); id <= 240; id++ { // each is open for two of four minutes, or for good
+		d.open(id, fmt.Sprintf("kind-%d", id%120), at, "a")
+		step()
+		step()
+		if id%2 == 0 {
+			d.resolve(id, at)
+		}
+		step()
+		step()
+		if id == 2 && len(sent) != 3 {
+			t.Errorf("the first incidents gave %d mails: %v", len(sent), words(d.mails))
+		}
+	}
+	for range 20 {
+		step()
+	}
+	for id := int64(1); id <= 240; id++ {
+		if want := map[bool]string{true: Resolved, false: Opened}[id%2 == 0]; covered[id] != want {
+			t.Errorf("incident %d was last reported as %q", id, covered[id])
+		}
+	}
+	for i := range sent {
+		n := 0
+		for _, at := range sent[i:] {
+			if at.Sub(sent[i]) < time.Hour {
+				n++
+			}
+		}
+		if n > 16 {
+			t.Fatalf("%d mails within an hour from %s", n, sent[i])
+		}
+	}
+	// A clock that was ahead does not hold mails back.
+	d.state.Sent["ops@x"] = append(d.state.Sent["ops@x"], at.Add(24*time.Hour))
+	d.open(1000, "late", at, "a")
+	for range 16 {
+		step()
+	}
+	if covered[1000] != Opened {
+		t.Error("a time ahead holds a mail back")
+	}
+}

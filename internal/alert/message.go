@@ -15,18 +15,24 @@ type Message struct {
 	Late    bool
 	Dropped int64 // notices that were too many to keep
 
-	covers []string // ids of the notices that it replaces
+	covers []string  // ids of the notices that it replaces
+	at     time.Time // when it was due
 }
 
 // Messages returns the messages to send now. A recipient who was unreachable gets
 // one message with everything. An incident that opened and ended meanwhile
-// appears in it once.
+// appears in it once. A recipient of many messages within an hour gets the further notices together, every quarter of
+// an hour.
 func (s *State) Messages(now time.Time, r *Rules) []Message {
 	known := r.listTargets()
 	var out []Message
 	for _, target := range known {
 		fault := s.Failing[target]
 		if fault != nil && !fault.Due(now) {
+			continue
+		}
+		recent := s.sentWithin(target, now)
+		if len(recent) >= maxHourly && now.Sub(recent[len(recent)-1]) < collected {
 			continue
 		}
 		var mine []*Notice
@@ -39,8 +45,8 @@ func (s *State) Messages(now time.Time, r *Rules) []Message {
 			continue
 		}
 		list := latestNotices(mine, r.scopeOf(target))
-		if fault != nil || len(list) > maxSingle || target == Hook {
-			l := Message{To: target, ID: mine[len(mine)-1].ID, Late: fault != nil, Dropped: s.Dropped}
+		if fault != nil || len(list) > maxSingle || len(recent)+len(list) > maxHourly || target == Hook {
+			l := Message{To: target, ID: mine[len(mine)-1].ID, Late: fault != nil, Dropped: s.Dropped, at: now}
 			for _, e := range list {
 				l.Notices = append(l.Notices, e.notice)
 				l.covers = append(l.covers, e.covers...)
@@ -49,10 +55,15 @@ func (s *State) Messages(now time.Time, r *Rules) []Message {
 			continue
 		}
 		for _, e := range list {
-			out = append(out, Message{To: target, ID: e.notice.ID, Notices: []Notice{e.notice}, covers: e.covers})
+			out = append(out, Message{To: target, ID: e.notice.ID, Notices: []Notice{e.notice}, covers: e.covers, at: now})
 		}
 	}
 	return out
+}
+
+// sentWithin returns when messages were sent to a recipient within the last hour.
+func (s *State) sentWithin(target string, now time.Time) []time.Time {
+	return slices.DeleteFunc(slices.Clone(s.Sent[target]), func(at time.Time) bool { return at.After(now) || now.Sub(at) >= time.Hour })
 }
 
 type entry struct {
@@ -88,6 +99,12 @@ func latestNotices(list []*Notice, sc scope) []entry {
 // Delivered records that a message was delivered.
 func (s *State) Delivered(l *Message) {
 	delete(s.Failing, l.To)
+	if l.To != Hook {
+		if s.Sent == nil {
+			s.Sent = map[string][]time.Time{}
+		}
+		s.Sent[l.To] = append(s.sentWithin(l.To, l.at), l.at)
+	}
 	for _, n := range s.Queue {
 		if slices.Contains(l.covers, n.ID) {
 			n.To = slices.DeleteFunc(n.To, func(t string) bool { return t == l.To })
@@ -131,6 +148,12 @@ func (s *State) Retarget(r *Rules) bool {
 	for t := range s.Failing {
 		if !slices.Contains(known, t) {
 			delete(s.Failing, t)
+			changed = true
+		}
+	}
+	for t := range s.Sent {
+		if !slices.Contains(known, t) {
+			delete(s.Sent, t)
 			changed = true
 		}
 	}

@@ -26,22 +26,25 @@ const (
 	late       = 12 * time.Hour // how late a report may be sent if the Core was down when it was due
 	firstRetry = time.Minute
 	lastRetry  = 30 * time.Minute
-	maxQueue   = 2000 // notices; the oldest are dropped, and counted
-	maxSingle  = 5    // notices at once for one recipient; more come as one message
+	maxQueue   = 2000             // notices; the oldest are dropped, and counted
+	maxSingle  = 5                // notices at once for one recipient; more come as one message
+	maxHourly  = 12               // messages within an hour to one mail recipient; further notices are collected
+	collected  = 15 * time.Minute // between messages beyond maxHourly
 )
 
 // State records which notices were sent and which are still to be delivered.
 // The zero State has sent nothing. The caller stores its JSON form.
 type State struct {
-	Begun   bool              `json:"begun"`
-	Mark    int64             `json:"mark"`           // ended incidents up to this id need no notice
-	Over    []int64           `json:"over,omitempty"` // ended incidents beyond it that need none either
-	Since   time.Time         `json:"since,omitzero"` // incidents that ended before it need none either
-	Told    map[int64]*Told   `json:"told"`
-	Queue   []*Notice         `json:"queue"`
-	Reports map[string]string `json:"reports"` // by region, the day for which the last one was due
-	Failing map[string]*Fault `json:"failing"` // by recipient
-	Dropped int64             `json:"dropped"` // notices, since the last delivery
+	Begun   bool                   `json:"begun"`
+	Mark    int64                  `json:"mark"`           // ended incidents up to this id need no notice
+	Over    []int64                `json:"over,omitempty"` // ended incidents beyond it that need none either
+	Since   time.Time              `json:"since,omitzero"` // incidents that ended before it need none either
+	Told    map[int64]*Told        `json:"told"`
+	Queue   []*Notice              `json:"queue"`
+	Reports map[string]string      `json:"reports"`        // by region, the day for which the last one was due
+	Failing map[string]*Fault      `json:"failing"`        // by recipient
+	Sent    map[string][]time.Time `json:"sent,omitempty"` // by mail recipient, the messages of the last hour
+	Dropped int64                  `json:"dropped"`        // notices, since the last delivery
 }
 
 // Told is the last notice about an open incident.
