@@ -77,6 +77,7 @@ const (
 	// again is how often an unresolved incident is written again.
 	again      = time.Minute
 	maxPending = 10_000
+	mergeAbove = 1_000 // pending changes from which on those of one part are merged
 	maxText    = 1 << 10
 )
 
@@ -121,7 +122,12 @@ func (s *Service) queueEnd(m part) {
 	s.queueChange(change{part: m, kind: kind, when: s.o.Now()})
 }
 
+// queueChange queues a change. In a long queue, it replaces the pending changes of the same part, so that one
+// incident cannot fill the queue while the ledger fails. mu is held.
 func (s *Service) queueChange(c change) {
+	if len(s.pending) >= mergeAbove {
+		s.pending = slices.DeleteFunc(s.pending, func(p change) bool { return p.part == c.part })
+	}
 	s.pending = append(s.pending, c)
 	select {
 	case s.wake <- struct{}{}:

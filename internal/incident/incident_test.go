@@ -322,3 +322,52 @@ func TestSymptoms(t *testing.T) {
 		}
 	}
 }
+
+// TestQueueOfAFailingLedger: an incident that persists while the ledger cannot be written takes one place in the queue,
+// so that another one still finds room, and is shown and written.
+func TestQueueOfAFailingLedger(t *testing.T) {
+	d := newDesk(t)
+	broken := &failing{Records: &d.l.Incidents}
+	d.Service = New(Options{Records: broken, Now: func() time.Time { return d.now }, OnChange: func(Change) {}})
+	for range maxPending + 10 {
+		d.now = d.now.Add(2 * again)
+		d.Raise(kinds.Store, "", wire.Address{}, "away since "+d.now.String())
+	}
+	last := d.now.String()
+	d.Raise(kinds.Silent, "", osaka, "silent")
+	d.want("silent", "store")
+	for range 2 * maxPending { // a site that comes and goes
+		d.Resolve(kinds.Silent, "", osaka)
+		d.now = d.now.Add(2 * again)
+		d.Raise(kinds.Silent, "", osaka, "silent")
+	}
+	if n := len(d.pending); n > mergeAbove+1 {
+		t.Errorf("%d changes wait", n)
+	}
+	broken.works = true
+	d.want("silent", "store")
+	list, err := d.List(t.Context(), false)
+	if err != nil || !slices.ContainsFunc(list, func(i ledger.Incident) bool { return strings.HasSuffix(i.Text, last) }) {
+		t.Errorf("%+v, %v", list, err)
+	}
+}
+
+// failing is a ledger whose volume cannot be written until it works again.
+type failing struct {
+	Records
+	works bool
+}
+
+func (f *failing) OpenIncident(ctx context.Context, p ledger.Problem) (bool, error) {
+	if !f.works {
+		return false, ledger.ErrFull
+	}
+	return f.Records.OpenIncident(ctx, p)
+}
+
+func (f *failing) ResolveMember(ctx context.Context, key, domain, site string) (bool, error) {
+	if !f.works {
+		return false, ledger.ErrFull
+	}
+	return f.Records.ResolveMember(ctx, key, domain, site)
+}
