@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -48,6 +49,7 @@ func (g coreSetup) coreCheck(ctx context.Context, f *coreFlags) error {
 	if err != nil {
 		return err
 	}
+	caller := os.Geteuid()
 	if err := durable.BecomeOwner(c.Data); err != nil {
 		return err
 	}
@@ -77,8 +79,21 @@ func (g coreSetup) coreCheck(ctx context.Context, f *coreFlags) error {
 	tell("master key", where, err)
 	if err == nil {
 		store := func(text string, err error) { tell("store", shownStore(c.Store)+text, err) }
-		text, err := g.checkVault(ctx, f, c, master, store)
+		alerts := func(secret func(string) (string, error)) {
+			a := settings(c).Alerts
+			f := core.CheckAlerts(&a, secret)
+			if a.Rules.Mail {
+				tell("mail", "its files and secret can be used", f.Mail)
+			}
+			if a.Rules.Webhook {
+				tell("webhook", "its secret can be used", f.Webhook)
+			}
+		}
+		text, err := g.checkVault(ctx, f, c, master, store, alerts)
 		tell("vault", text, err)
+	}
+	if os.Geteuid() != caller {
+		tell("environment", "", &unprovenError{"proxies and AWS variables were taken from root's environment, and the Core's service may have others: compare them with systemctl show -p Environment -p EnvironmentFiles of its unit, or run this command with the service's environment"})
 	}
 	for _, ch := range c.Fleet.Channels {
 		tell("source", ch.Source, checkSource(ch.Source))
@@ -102,14 +117,15 @@ func (g coreSetup) coreCheck(ctx context.Context, f *coreFlags) error {
 const checkWithin = 30 * time.Second
 
 // checkVault opens the vault, and the repository by its keys, unless a running
-// Core has done that. It tells store what became of the repository.
-func (g coreSetup) checkVault(ctx context.Context, f *coreFlags, c *config.Config, master vault.Master, store func(string, error)) (string, error) {
+// Core has done that. It tells store what became of the repository, and gives
+// alerts a reader of secrets.
+func (g coreSetup) checkVault(ctx context.Context, f *coreFlags, c *config.Config, master vault.Master, store func(string, error), alerts func(secret func(string) (string, error))) (string, error) {
 	if absent, err := confirmAbsent(c.Data); err != nil || absent {
 		return "", errors.Join(err, fmt.Errorf("%s does not exist: nightferry core init makes it", c.Data))
 	}
 	o, err := core.OpenOffline(core.WithActor(ctx, username()), c.Data, master, g.e.now)
 	if errors.Is(err, durable.ErrBusy) {
-		g.checkRunning(ctx, f, store)
+		g.checkRunning(ctx, f, store, alerts)
 		return "", &unprovenError{"the running Core has it open: to check it, stop the Core"}
 	}
 	if err != nil {
@@ -121,18 +137,32 @@ func (g coreSetup) checkVault(ctx context.Context, f *coreFlags, c *config.Confi
 	opened.MaxAttempts = 2
 	err = o.CheckStore(core.WithActor(within, username()), core.Options{Data: c.Data, StoreURL: c.Store, Store: opened, Env: os.Getenv, Now: g.e.now})
 	store(", and it holds the Core's repository", err)
+	alerts(func(name string) (string, error) {
+		s, _, err := o.Vault.Get(core.WithActor(ctx, username()), name, "core check")
+		if errors.Is(err, fs.ErrNotExist) {
+			return "", nil
+		}
+		return string(s.Reveal()), err
+	})
 	list, err := o.Vault.List(ctx)
 	return "opens, and holds " + count(int64(len(list)), "secret"), errors.Join(err, o.Close())
 }
 
-// checkRunning reports the store as the running Core sees it.
-func (g coreSetup) checkRunning(ctx context.Context, f *coreFlags, store func(string, error)) {
+// checkRunning reports the store as the running Core sees it, and which secrets are missing.
+func (g coreSetup) checkRunning(ctx context.Context, f *coreFlags, store func(string, error), alerts func(secret func(string) (string, error))) {
 	a, err := f.client()
 	if err != nil {
 		store("", err)
 		return
 	}
 	defer a.Close()
+	secrets, secretsErr := a.Secrets(ctx)
+	alerts(func(name string) (string, error) {
+		if secretsErr == nil && slices.ContainsFunc(secrets, func(i vault.Info) bool { return i.Name == name }) {
+			return "", &unprovenError{"the running Core has the secret " + name + ", and judged it when it read it: see nightferry incidents"}
+		}
+		return "", secretsErr
+	})
 	s, err := a.Status(ctx)
 	switch {
 	case err != nil:

@@ -181,6 +181,7 @@ func (d *daemon) reload(ctx context.Context) (r api.Reloaded, err error) {
 		return r, err
 	}
 	r = api.Reloaded{Config: d.path, Channels: len(c.Fleet.Channels), Domains: len(c.Fleet.Domains), Sites: len(c.Fleet.Sites)}
+	r.Faults = d.core.Notifier.Faults() // the Core has logged them
 	for _, u := range d.running.Public {
 		if !slices.Contains(c.Public, u) {
 			r.Former = append(r.Former, u)
@@ -275,6 +276,9 @@ func newCoreReload(e *env) *cobra.Command {
 			}
 			e.event("reloaded", r)
 			e.summary("%s is in force: %s, %s, %s", shown(r.Config), count(int64(r.Channels), "channel"), count(int64(r.Domains), "domain"), count(int64(r.Sites), "site"))
+			for _, text := range r.Faults {
+				e.summary("  no alert can be delivered there: %s", shown(text))
+			}
 			if len(r.Unmoved) > 0 {
 				e.summary("  %s would be cut off without %s: keep it reachable until they have connected once: %s",
 					count(int64(len(r.Unmoved)), "site"), strings.Join(r.Former, ", "), strings.Join(r.Unmoved, ", "))

@@ -135,6 +135,7 @@ type Reloaded struct {
 	Sites    int      `json:"sites"`
 	Former   []string `json:"former,omitempty"`  // public addresses that were in force before
 	Unmoved  []string `json:"unmoved,omitempty"` // sites that know no others yet
+	Faults   []string `json:"faults,omitempty"`  // why alerts cannot be delivered: a secret or a file is missing
 }
 
 // PublishRequest publishes channels.

@@ -53,6 +53,7 @@ type Notifier struct {
 	clock     *clocks
 	now       func() time.Time // this machine's
 	given     sync.Map         // vault.Secret, by name, with which mails were last sent
+	faults    atomic.Pointer[AlertFaults]
 }
 
 // incidentRecords reads incidents. *ledger.Incidents is one.
@@ -163,16 +164,7 @@ func (t *dispatcher) reportFailures() {
 			mails = err
 		}
 	}
-	if mails != nil {
-		t.by.notices.incidents.Raise(kinds.MailDown, "", wire.Address{}, mails.Error())
-	} else {
-		t.by.notices.incidents.Resolve(kinds.MailDown, "", wire.Address{})
-	}
-	if hook != nil {
-		t.by.notices.incidents.Raise(kinds.HookDown, "", wire.Address{}, hook.Error())
-	} else {
-		t.by.notices.incidents.Resolve(kinds.HookDown, "", wire.Address{})
-	}
+	t.by.reportFaults(mails, hook)
 }
 
 // sendMail delivers one mail.
@@ -208,17 +200,22 @@ func (nt *Notifier) mailLogin(ctx context.Context, a *Alerts) (login mail.Login,
 	if err != nil {
 		return login, err
 	}
-	if secret != "" {
-		user, password := secret, ""
-		if i := strings.IndexAny(secret, " \t\r\n"); i >= 0 {
-			user, password = secret[:i], strings.Trim(secret[i:], " \t\r\n")
-		}
-		if user == "" || password == "" {
-			return login, errors.New("the secret smtp is not USER PASSWORD: set it anew")
-		}
-		login = mail.Login{User: user, Password: password}
+	return parseLogin(secret)
+}
+
+// parseLogin reads the secret of an account at the mail server. An empty one is no account.
+func parseLogin(secret string) (login mail.Login, err error) {
+	if secret == "" {
+		return login, nil
 	}
-	return login, nil
+	user, password := secret, ""
+	if i := strings.IndexAny(secret, " \t\r\n"); i >= 0 {
+		user, password = secret[:i], strings.Trim(secret[i:], " \t\r\n")
+	}
+	if user == "" || password == "" {
+		return login, errors.New("the secret smtp is not USER PASSWORD: set it anew")
+	}
+	return mail.Login{User: user, Password: password}, nil
 }
 
 // readSecret reads an optional secret. It is empty if there is none. While the ledger's disk is full,
@@ -240,19 +237,96 @@ func (nt *Notifier) readSecret(ctx context.Context, name, purpose string) (strin
 	return string(s.Reveal()), nil
 }
 
-// readSecrets reads the secrets for later mails while the vault can still record the access.
-func (nt *Notifier) readSecrets(ctx context.Context) {
-	a := &nt.settings.Load().Alerts
-	var names []string
-	if a.Rules.Mail && a.SMTP.Folder == "" {
-		names = append(names, SecretSMTP)
+// AlertFaults are the reasons why alerts cannot be delivered with the secrets and files that exist.
+type AlertFaults struct{ Mail, Webhook error }
+
+// CheckAlerts judges what the settings of alerts need besides the configuration. secret returns the value of a secret,
+// empty if there is none.
+func CheckAlerts(a *Alerts, secret func(name string) (string, error)) (f AlertFaults) {
+	if a.Rules.Mail {
+		var login mail.Login
+		var value string
+		var err error
+		if a.SMTP.Folder == "" {
+			value, err = secret(SecretSMTP)
+		}
+		if err == nil {
+			login, err = parseLogin(value)
+		}
+		if unusable := a.SMTP.Check(login); unusable != nil {
+			err = unusable
+		}
+		f.Mail = err
 	}
 	if a.Rules.Webhook {
-		names = append(names, SecretWebhook)
+		value, err := secret(SecretWebhook)
+		switch {
+		case err != nil:
+		case value == "":
+			err = errors.New("alerts.webhook is true, but the vault has no secret webhook: store it with nightferry secret set webhook")
+		default:
+			if _, err = mail.ParseHook(value); err != nil {
+				err = fmt.Errorf("the secret %s: %w", SecretWebhook, err)
+			}
+		}
+		f.Webhook = err
 	}
-	for _, name := range names {
-		if _, err := nt.readSecret(ctx, name, "tell of a full disk, too"); err != nil {
-			nt.notices.ReportFailure("alerts", err)
+	return f
+}
+
+// Faults returns why alerts cannot be delivered, as of the last reading of the settings and secrets.
+func (nt *Notifier) Faults() (list []string) {
+	if f := nt.faults.Load(); f != nil {
+		for _, err := range []error{f.Mail, f.Webhook} {
+			if err != nil {
+				list = append(list, err.Error())
+			}
+		}
+	}
+	return list
+}
+
+// readSecrets reads the secrets for later mails while the vault can still record the access, and reports what is
+// missing.
+func (nt *Notifier) readSecrets(ctx context.Context) {
+	var unread error
+	f := CheckAlerts(&nt.settings.Load().Alerts, func(name string) (string, error) {
+		value, err := nt.readSecret(ctx, name, "tell of a full disk, too")
+		unread = errors.Join(unread, err)
+		return value, err
+	})
+	if unread != nil { // the next delivery reads it again, and its failure shows
+		nt.notices.ReportFailure("alerts", unread)
+		if errors.Is(unread, f.Mail) {
+			f.Mail = nil
+		}
+		if errors.Is(unread, f.Webhook) {
+			f.Webhook = nil
+		}
+	}
+	nt.faults.Store(&f)
+	for _, text := range nt.Faults() {
+		nt.notices.ReportFailure("mail", errors.New(text)) // the incident is opened by reportFaults
+	}
+	nt.reportFaults(nil, nil)
+}
+
+// reportFaults opens the incidents of alerts that cannot be delivered, by the errors of deliveries or else by what is
+// missing, and closes them if there is neither.
+func (nt *Notifier) reportFaults(mails, hook error) {
+	if f := nt.faults.Load(); f != nil {
+		if mails == nil {
+			mails = f.Mail
+		}
+		if hook == nil {
+			hook = f.Webhook
+		}
+	}
+	for kind, err := range map[kinds.Kind]error{kinds.MailDown: mails, kinds.HookDown: hook} {
+		if err != nil {
+			nt.notices.incidents.Raise(kind, "", wire.Address{}, err.Error())
+		} else {
+			nt.notices.incidents.Resolve(kind, "", wire.Address{})
 		}
 	}
 }

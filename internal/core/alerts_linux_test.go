@@ -344,3 +344,30 @@ func (h *hook) until(w *world, what string) {
 		}
 	}
 }
+
+// TestAlertSecretMissing: a webhook without its secret is reported at the start, not only when a notice fails, and
+// the incident closes when the secret is stored.
+func TestAlertSecretMissing(t *testing.T) {
+	t.Parallel()
+	w := newWorldWith(t, nil, func(w *world) {
+		w.settings.Alerts = core.Alerts{Rules: alert.Rules{Webhook: true, Mail: true}, SMTP: mail.Server{Addr: "127.0.0.1:25", TLS: mail.StartTLS, From: "nf@example.com", CAFile: filepath.Join(w.dir, "absent.pem")}}
+	})
+	if text := w.untilIncident(string(kinds.HookDown)); !strings.Contains(text, "nightferry secret set webhook") {
+		t.Errorf("incident %q", text)
+	}
+	if text := w.untilIncident(string(kinds.MailDown)); !strings.Contains(text, "absent.pem") {
+		t.Errorf("incident %q", text)
+	}
+	if list := w.core.Notifier.Faults(); len(list) != 2 {
+		t.Errorf("faults %q", list)
+	}
+	w.stop()
+	w.secret(core.SecretWebhook, "https://hook.example.com/x")
+	w.settings.Alerts.SMTP.CAFile = ""
+	w.start()
+	w.untilOver(string(kinds.HookDown))
+	w.untilOver(string(kinds.MailDown))
+	if list := w.core.Notifier.Faults(); len(list) != 0 {
+		t.Errorf("faults %q", list)
+	}
+}

@@ -9,8 +9,10 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	netmail "net/mail"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -117,6 +119,22 @@ func composeMessage(s Server, m Message) (*mail.Msg, error) {
 		msg.AddAlternativeString(mail.TypeTextHTML, m.HTML)
 	}
 	return msg, nil
+}
+
+// Check reports why no mail could be sent with the server's settings and this account, without asking the server.
+func (s Server) Check(l Login) error {
+	if s.Folder == "" {
+		_, err := newClient(s, &login{Login: l})
+		return err
+	}
+	info, err := os.Stat(s.Folder)
+	switch {
+	case errors.Is(err, fs.ErrNotExist): // the first mail makes it
+		return nil
+	case err == nil && !info.IsDir():
+		return fmt.Errorf("%s is no folder", s.Folder)
+	}
+	return err
 }
 
 // maxCAFile bounds a certificate file, in bytes; the CA bundle of a whole
