@@ -35,6 +35,9 @@ type Error struct {
 	Kind Kind
 	Hint string // the remedy; may be empty
 	Err  error  // the cause
+
+	// Final means that a person must change something first, so the request is not tried again.
+	Final bool
 }
 
 func (e *Error) Error() string {

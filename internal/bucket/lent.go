@@ -128,6 +128,9 @@ func (l *lent) get(ctx context.Context, key, rng, etag string) (*s3.GetObjectOut
 			// one shows whether it was the cause.
 			expired, renewed = raw, true
 		case KindThrottled, KindUnreachable:
+			if e.Final {
+				return nil, e
+			}
 			if try >= l.retry.attempts {
 				e.Err = fmt.Errorf("%w (after %d tries)", e.Err, try)
 				return nil, e

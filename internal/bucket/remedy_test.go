@@ -2,6 +2,7 @@ package bucket_test
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/pem"
 	"io"
 	"net/http"
@@ -110,5 +111,53 @@ func TestLentStoreBehindAnInspectingProxy(t *testing.T) {
 	}
 	if _, err := get(filepath.Join(t.TempDir(), "none")); err == nil || !strings.Contains(err.Error(), "AWS_CA_BUNDLE") {
 		t.Errorf("a bundle that is not there: %v", err)
+	}
+}
+
+// TestTLSRefusalIsFinal: a TLS connection that fails because of a setup is not tried eight times, by neither kind of
+// store, and the error names the remedy.
+func TestTLSRefusalIsFinal(t *testing.T) {
+	srv := func(change func(*tls.Config)) string {
+		s := httptest.NewUnstartedServer(http.NotFoundHandler())
+		s.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
+		change(s.TLS)
+		s.StartTLS()
+		t.Cleanup(s.Close)
+		return s.URL
+	}
+	trusted := httptest.NewTLSServer(http.NotFoundHandler()) // all such servers have the same certificate
+	trusted.Close()
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: trusted.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct{ endpoint, ca, hint string }{
+		"client certificate": {srv(func(c *tls.Config) { c.ClientAuth, c.MaxVersion = tls.RequireAnyClientCert, tls.VersionTLS12 }), ca, "certificate of its clients"},
+		"in TLS 1.3":         {srv(func(c *tls.Config) { c.ClientAuth = tls.RequireAnyClientCert }), ca, "certificate of its clients"},
+		"old version":        {srv(func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS11 }), ca, "TLS 1.2"},
+		"unknown authority":  {srv(func(*tls.Config) {}), "", "AWS_CA_BUNDLE"},
+		"another name":       {strings.Replace(srv(func(*tls.Config) {}), "127.0.0.1", "localhost", 1), ca, "host name"},
+	} {
+		tries := 0
+		o := bucket.Options{AccessKey: "a", SecretKey: "b", MinBackoff: time.Millisecond, OnRetry: func(error) { tries++ }}
+		env := func(name string) string { return map[string]string{"AWS_CA_BUNDLE": c.ca}[name] }
+		l, err := bucket.OpenLent(bucket.LentOptions{Host: c.endpoint, Env: env, Options: o,
+			Lend: func(_ context.Context, key, _ string) (string, error) { return c.endpoint + "/" + key, nil }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _, err = l.Get(t.Context(), "k", 0, -1)
+		if err == nil || tries > 0 || !strings.Contains(err.Error(), c.hint) {
+			t.Errorf("%s, presigned: tried again %d times: %v", name, tries, err)
+		}
+		t.Setenv("AWS_CA_BUNDLE", c.ca)
+		s, err := bucket.Open(t.Context(), "s3://fleet/p?region=eu-west-1&endpoint="+c.endpoint, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _, err = s.Get(t.Context(), "k", 0, -1)
+		if err == nil || tries > 0 || !strings.Contains(err.Error(), c.hint) {
+			t.Errorf("%s: tried again %d times: %v", name, tries, err)
+		}
 	}
 }

@@ -3,6 +3,7 @@ package bucket
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -203,7 +204,11 @@ func noAnswerError(err error) *Error {
 	case errors.As(err, &dns):
 		e.Err, e.Hint = fmt.Errorf("no address for the host %s", dns.Name), "check the endpoint, the region and this machine's DNS"
 	case errors.As(err, &cert):
-		e.Err, e.Hint = errors.New(scrubSecrets(cert.Error())), "if a proxy inspects TLS here, set AWS_CA_BUNDLE to its certificates"
+		e.Final, e.Err, e.Hint = true, errors.New(scrubSecrets(cert.Error())), certificateHint(cert)
+	case errors.As(err, &op) && op.Op == "remote error" && tlsRefusals[op.Err.Error()] != "":
+		e.Final, e.Err, e.Hint = true, fmt.Errorf("the server refuses the TLS connection: %w", op.Err), tlsRefusals[op.Err.Error()]
+	case strings.Contains(text, "tls: server selected unsupported protocol version"):
+		e.Final, e.Err, e.Hint = true, errors.New("the server speaks no TLS version from 1.2 on"), tlsRefusals["tls: protocol version not supported"]
 	case strings.Contains(text, "Proxy Authentication Required"):
 		e.Err, e.Hint = &proxyAuthError{}, signInHint(nil)
 	case errors.As(err, &op):
@@ -216,6 +221,42 @@ func noAnswerError(err error) *Error {
 		e.Kind, e.Err = KindOther, errors.New(text)
 	}
 	return e
+}
+
+const (
+	serverHint = "check the host and the port of the endpoint, and whether a proxy that inspects TLS refuses it"
+	clientHint = "the server wants a certificate of its clients, which is not supported: let it accept requests that are signed with an access key"
+)
+
+// tlsRefusals maps the alerts with which a server ends a TLS handshake for good to their remedies. Other alerts, such as
+// that of a damaged record, may heal.
+var tlsRefusals = map[string]string{
+	"tls: handshake failure":              serverHint,
+	"tls: bad certificate":                clientHint,
+	"tls: unsupported certificate":        clientHint,
+	"tls: revoked certificate":            clientHint,
+	"tls: expired certificate":            clientHint,
+	"tls: unknown certificate":            clientHint,
+	"tls: unknown certificate authority":  clientHint,
+	"tls: certificate required":           clientHint,
+	"tls: access denied":                  serverHint,
+	"tls: protocol version not supported": "let the server offer TLS 1.2 or 1.3",
+	"tls: insufficient security level":    "let the server offer TLS 1.2 or 1.3 with a current cipher",
+	"tls: unrecognized name":              "write the endpoint with a host name that the server's certificate covers",
+	"tls: no application protocol":        serverHint,
+}
+
+// certificateHint returns the remedy for a server's certificate that is not accepted.
+func certificateHint(err error) string {
+	var name x509.HostnameError
+	var invalid x509.CertificateInvalidError
+	switch {
+	case errors.As(err, &name):
+		return "write the endpoint with a host name that the server's certificate covers"
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return "set this machine's clock, or renew the server's certificate"
+	}
+	return "if a proxy inspects TLS here, set AWS_CA_BUNDLE to its certificates"
 }
 
 var (

@@ -104,7 +104,11 @@ func (r *retryer) IsErrorRetryable(err error) bool {
 	if auth := (*proxyAuthError)(nil); errors.As(err, &auth) {
 		return false // a person must sign in
 	}
-	switch classifyS3(context.Background(), err).Kind {
+	found := classifyS3(context.Background(), err)
+	if found.Final {
+		return false
+	}
+	switch found.Kind {
 	case KindEndpoint:
 		return false // it is permanent
 	case KindUnreachable:
