@@ -27,6 +27,7 @@ const (
 // fleetSize is the size of a run.
 type fleetSize struct {
 	sims, reals, simFiles, realFiles, realBytes int
+	idle                                        int // more real agents, of the region whose channel has no release
 
 	rate     int64  // bytes per second of each real site; 0: no limit
 	endpoint string // host:port of the store; empty: the server itself

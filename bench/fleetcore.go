@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -17,6 +16,7 @@ import (
 	"nightferry/internal/api"
 	"nightferry/internal/core"
 	"nightferry/internal/fleet"
+	"nightferry/internal/ledger"
 )
 
 // The two halves of the fleet, with one region and one channel each.
@@ -74,7 +74,7 @@ func (b *bench) startFleetCore(ctx context.Context, bucket string, size fleetSiz
 	if size.endpoint != "" {
 		endpoint = size.endpoint
 	}
-	url := fmt.Sprintf("s3://%s/repo?region=%s&endpoint=http://%s", bucket, region, endpoint)
+	url := storeURL(bucket, endpoint)
 	text := c.config(url, control, size)
 	if err := os.WriteFile(filepath.Join(c.dir, "nightferry.yaml"), []byte(text), 0o644); err != nil {
 		return nil, fmt.Errorf("write the Core's configuration: %w", err)
@@ -88,8 +88,7 @@ func (b *bench) startFleetCore(ctx context.Context, bucket string, size fleetSiz
 	}
 	c.client = api.NewClient(api.ClientOptions{Dir: filepath.Join(c.dir, "data")})
 	return c, c.until(ctx, "the Core to serve", 100*time.Millisecond, func() (bool, error) {
-		var h core.Health
-		err := c.client.Call(ctx, "GET", "/v1/health", nil, nil, &h)
+		h, err := c.client.Health(ctx)
 		return err == nil && h.Ready, nil
 	})
 }
@@ -99,6 +98,14 @@ func domainOf(i int) string { return [...]string{"amer", "emea", "apac", "plant"
 
 func simSite(i int) string  { return fmt.Sprintf("far-%04d", i) }
 func realSite(i int) string { return fmt.Sprintf("near-%02d", i) }
+func idleSite(i int) string { return fmt.Sprintf("%s%02d", idlePrefix, i) }
+
+const idlePrefix = "still-"
+
+// storeURL is the URL of a repository in a bucket of the server at an endpoint.
+func storeURL(bucket, endpoint string) string {
+	return fmt.Sprintf("s3://%s/repo?region=%s&endpoint=http://%s", bucket, region, endpoint)
+}
 
 func (c *fleetCore) config(url, control string, size fleetSize) string {
 	var s strings.Builder
@@ -117,6 +124,9 @@ func (c *fleetCore) config(url, control string, size fleetSize) string {
 	}
 	for i := range size.reals {
 		fmt.Fprintf(&s, "  %s: {domain: %s, region: %s, zone: Etc/UTC}\n", realSite(i), domainOf(i), realRegion)
+	}
+	for i := range size.idle {
+		fmt.Fprintf(&s, "  %s: {domain: %s, region: %s, zone: Etc/UTC}\n", idleSite(i), domainOf(i), simRegion)
 	}
 	return s.String()
 }
@@ -148,8 +158,7 @@ func writeContent(dir string, n, total int) error {
 
 // publish publishes a channel through the Core.
 func (c *fleetCore) publish(ctx context.Context, channel string) error {
-	in := map[string]any{"channel": channel}
-	err := c.client.Stream(ctx, "POST", "/v1/publish", nil, in, func(json.RawMessage) error { return nil })
+	err := c.client.Publish(ctx, api.PublishRequest{Channel: channel}, func(*api.PublishLine) error { return nil })
 	if err != nil {
 		return fmt.Errorf("publish %s: %w", channel, err)
 	}
@@ -158,9 +167,8 @@ func (c *fleetCore) publish(ctx context.Context, channel string) error {
 
 // tokens issues an enrollment token for each site of a region.
 func (c *fleetCore) tokens(ctx context.Context, region string, n int) ([]core.IssuedToken, error) {
-	in := map[string]any{"wave": n, "scope": fleet.Scope{Region: region}, "life": time.Hour}
-	var out []core.IssuedToken
-	if err := c.client.Call(ctx, "POST", "/v1/tokens", nil, in, &out); err != nil {
+	out, err := c.client.Tokens(ctx, api.TokenRequest{Wave: n, Scope: fleet.Scope{Region: region}, Life: ledger.Seconds(time.Hour)})
+	if err != nil {
 		return nil, fmt.Errorf("issue tokens: %w", err)
 	}
 	if len(out) != n {

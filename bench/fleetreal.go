@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,13 +12,14 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"nightferry/internal/fleet"
 	"nightferry/internal/query"
 )
 
 // realAgents enrols and starts the real agents and publishes a release for them. It waits until each has attested the
 // release, and then measures them while idle.
 func (b *bench) realAgents(ctx context.Context, c *fleetCore, size fleetSize, res *fleetResult) (err error) {
-	agents, stop, err := b.startAgents(ctx, c, size)
+	agents, stop, err := b.startAgents(ctx, c, realRegion, size.reals)
 	defer func() { err = errors.Join(err, stop()) }()
 	if err != nil {
 		return err
@@ -37,10 +37,10 @@ func (b *bench) realAgents(ctx context.Context, c *fleetCore, size fleetSize, re
 	return b.idle(ctx, c, agents, res)
 }
 
-// startAgents enrols the real agents and starts a process for each. stop ends the started processes; call it even after
+// startAgents enrols n real agents of a region and starts a process for each. stop ends the started processes; call it even after
 // an error.
-func (b *bench) startAgents(ctx context.Context, c *fleetCore, size fleetSize) (agents []*process, stop func() error, err error) {
-	agents = make([]*process, size.reals)
+func (b *bench) startAgents(ctx context.Context, c *fleetCore, region string, n int) (agents []*process, stop func() error, err error) {
+	agents = make([]*process, n)
 	stop = func() error {
 		var stops errgroup.Group
 		for _, p := range agents {
@@ -50,7 +50,7 @@ func (b *bench) startAgents(ctx context.Context, c *fleetCore, size fleetSize) (
 		}
 		return stops.Wait()
 	}
-	tokens, err := c.tokens(ctx, realRegion, size.reals)
+	tokens, err := c.tokens(ctx, region, n)
 	if err != nil {
 		return agents, stop, err
 	}
@@ -91,7 +91,7 @@ func (c *fleetCore) sites(ctx context.Context, agents []*process) (out []query.S
 		default:
 		}
 	}
-	err = c.client.Call(ctx, "GET", "/v1/sites", url.Values{"region": {realRegion}}, nil, &out)
+	out, err = c.client.Sites(ctx, fleet.Scope{Region: realRegion})
 	if err == nil && len(out) != len(agents) {
 		err = fmt.Errorf("the Core knows %d sites of %d", len(out), len(agents))
 	}

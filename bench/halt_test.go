@@ -60,11 +60,10 @@ func TestHaltTargetsAreJudgedByTheirNumbers(t *testing.T) {
 			t.Errorf("%s: measured %q where nothing was", w.target, w.measured)
 		}
 	}
-	good := haltResult{All: stopResult{Last: time.Second}, Cut: stopResult{Last: 25 * time.Second}}
+	good := haltResult{Moving: 1, Idle: 1, All: stopResult{Last: haltBound, Confirmed: haltBound + time.Second, Sites: 2}, Cut: stopResult{Last: haltCutBound}}
 	late, more := good, good
-	late.All.Last++
-	late.Cut.Last++
-	more.All.After, more.Cut.After = 1, 1
+	late.All.Last, late.All.Confirmed, late.Cut.Last = haltBound+1, haltBound+time.Second+2, haltCutBound+1
+	more.All.After, more.All.Sites, more.Cut.After = 1, 1, 1
 	for i, w := range haltTargets(&good) {
 		if !w.ok || haltTargets(&late)[i].ok || haltTargets(&more)[i].ok {
 			t.Errorf("%s: %+v", w.target, w)

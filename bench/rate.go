@@ -206,9 +206,8 @@ func (c *fleetCore) rateAgent(ctx context.Context) (*process, error) {
 
 // limit does the same as `nightferry limit`.
 func (c *fleetCore) limit(ctx context.Context, bits int64) error {
-	var out []core.Limited
 	in := core.LimitRequest{Scope: fleet.Scope{Region: realRegion}, Rate: fmt.Sprintf("%dkbit", bits/1000)}
-	if err := c.client.Call(ctx, "POST", "/v1/limit", nil, in, &out); err != nil {
+	if _, err := c.client.Limit(ctx, in); err != nil {
 		return fmt.Errorf("limit: %w", err)
 	}
 	return nil
